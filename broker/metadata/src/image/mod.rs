@@ -8,6 +8,8 @@
 //! log offline, never a panic.
 
 mod replay;
+#[cfg(test)]
+pub(crate) mod tests;
 mod topics;
 mod write;
 
@@ -176,7 +178,10 @@ impl Image {
     /// The image of an empty log.
     pub fn empty(cluster_id: &str) -> Self {
         Self {
-            provenance: Provenance { offset: -1, epoch: -1 },
+            provenance: Provenance {
+                offset: -1,
+                epoch: -1,
+            },
             cluster_id: Str::copied(cluster_id),
             topics: TopicsImage::default(),
             brokers: OrdMap::new(),
