@@ -1,3 +1,3 @@
-//!
+//! Kafka's protocol: framing, requests and responses, records and their batches, compression.
 
 pub mod records;

@@ -1,8 +1,9 @@
-//! Bombs: small streams that decompress to a great deal. They are refused, and memory stays within the limit.
+//! What memory records take: none to judge a plain batch, and a limit for bombs, small streams that decompress to a
+//! great deal.
 
 use brokkr_types::UnixMillis;
 use brokkr_wire::records::{
-    Batch, BatchBuilder, BatchError, CompressionConfig, CompressionType, DecompressError, HEADER_LEN,
+    Batch, BatchBuilder, BatchError, CompressionConfig, CompressionType, DecompressError, HEADER_LEN, Header,
     MESSAGE_TOO_LARGE, Origin, Rules, TimestampType, compression, header, validate,
 };
 use bytes::Bytes;
@@ -11,6 +12,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const MIB: usize = 1 << 20;
+
+const RULES: Rules = Rules {
+    compaction: false,
+    timestamp_type: TimestampType::CreateTime,
+    timestamp_before_max_ms: i64::MAX,
+    timestamp_after_max_ms: i64::MAX,
+    max_message_bytes: 1_048_588,
+    compression: CompressionConfig::Producer,
+    origin: Origin::Client,
+    zstd: true,
+    decompressed_max: MIB,
+};
 
 /// Counts what Rust allocates. zstd's own window is C's and not in it.
 struct Counting;
@@ -97,6 +110,30 @@ fn sizes_that_are_only_claimed_are_not_allocated() {
 }
 
 #[test]
+fn a_plain_batch_is_judged_without_allocating() {
+    let _turn = TURN.lock();
+    let mut builder = BatchBuilder::new();
+    for i in 0..560 {
+        let headers = [Header {
+            key: b"h",
+            value: Some(b"v"),
+        }];
+        builder.push(
+            UnixMillis(i),
+            Some(b"key"),
+            Some(&[7; 90]),
+            &headers[..i as usize % 2],
+        );
+    }
+    let bytes = builder.build().bytes;
+    // The first slice of a Bytes allocates its reference count; a frame's batches are slices already.
+    let _frame = bytes.clone();
+    let (peak, result) = peak_of(|| validate(bytes, &RULES, UnixMillis(1)));
+    assert_eq!(result.unwrap().records_count, 560);
+    assert_eq!(peak, 0);
+}
+
+#[test]
 fn a_batch_that_claims_records_is_not_believed() {
     let _turn = TURN.lock();
     let mut builder = BatchBuilder::new();
@@ -132,22 +169,11 @@ fn a_batch_that_claims_records_is_not_believed() {
 #[test]
 fn a_producer_of_bombs_is_told_its_batch_is_too_large() {
     let _turn = TURN.lock();
-    let rules = Rules {
-        compaction: false,
-        timestamp_type: TimestampType::CreateTime,
-        timestamp_before_max_ms: i64::MAX,
-        timestamp_after_max_ms: i64::MAX,
-        max_message_bytes: 1_048_588,
-        compression: CompressionConfig::Producer,
-        origin: Origin::Client,
-        zstd: true,
-        decompressed_max: MIB,
-    };
     for codec in &CompressionType::ALL[1..] {
         let mut builder = BatchBuilder::new().compression(*codec, codec.default_level());
         builder.push(UnixMillis(1), None, Some(&vec![0; 2 * MIB]), &[]);
         let batch = builder.build();
-        let (peak, result) = peak_of(|| validate(batch.bytes.clone(), &rules, UnixMillis(1)));
+        let (peak, result) = peak_of(|| validate(batch.bytes.clone(), &RULES, UnixMillis(1)));
         let error = result.unwrap_err();
         assert_eq!(error.code(), MESSAGE_TOO_LARGE, "{codec}: {error}");
         assert!(peak <= 2 * MIB + 128 * 1024, "{codec}: {peak}");
@@ -161,7 +187,7 @@ fn a_producer_of_bombs_is_told_its_batch_is_too_large() {
                 batch.bytes,
                 &Rules {
                     decompressed_max: 3 * MIB,
-                    ..rules
+                    ..RULES
                 },
                 UnixMillis(1)
             )
