@@ -58,7 +58,8 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Takes a record off the front of `bytes`, with all its headers looked at.
-    #[inline]
+    // A call that hands a record back through memory costs more than reading it does.
+    #[inline(always)]
     pub(super) fn take(bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
         let length = get_varint(bytes).ok_or(RecordFault::Varint)?;
         let length = usize::try_from(length).map_err(|_| RecordFault::CutOff)?;
@@ -105,10 +106,14 @@ pub struct Headers<'a> {
 impl<'a> Headers<'a> {
     #[inline]
     fn take(bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
-        let count = get_varint(bytes).ok_or(RecordFault::Varint)?;
-        if count == 0 {
-            return Ok(Self::default());
+        match get_varint(bytes).ok_or(RecordFault::Varint)? {
+            0 => Ok(Self::default()),
+            count => Self::take_some(bytes, count),
         }
+    }
+
+    #[inline(never)]
+    fn take_some(bytes: &mut &'a [u8], count: i32) -> Result<Self, RecordFault> {
         // Each takes up two bytes or more, so a count past the bytes that are left is a lie.
         if usize::try_from(count).map_err(|_| RecordFault::Headers)? > bytes.len() {
             return Err(RecordFault::Headers);

@@ -154,7 +154,17 @@ pub(super) fn decompress_bytes(
 /// written tells that there is too much.
 fn grown(len: usize, compressed_len: usize, max: usize) -> usize {
     let first = compressed_len.saturating_mul(4).max(1024);
-    (len.saturating_mul(2)).max(first).min(max.saturating_add(1))
+    len.saturating_mul(2).max(first).min(max.saturating_add(1))
+}
+
+/// Lengthens an output buffer with zeros, so that its capacity grows as [`grown`] says: `Vec`'s own way may double it
+/// past the limit.
+fn lengthen(out: &mut Vec<u8>, len: usize, compressed_len: usize, max: usize) {
+    if out.capacity() < len {
+        let capacity = grown(out.capacity(), compressed_len, max).max(len);
+        out.reserve_exact(capacity - out.len());
+    }
+    out.resize(len, 0);
 }
 
 #[cfg(test)]
