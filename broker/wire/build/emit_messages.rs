@@ -291,12 +291,7 @@ fn emit_write(out: &mut String, message: &Message, s: &Struct) {
                 let _ = writeln!(body, "if {c} {{ {}; }} else {refuse}", write_expr(s, f, "flex"));
             }
             (Some(_), Some(c)) if !f.ignorable => {
-                let _ = writeln!(
-                    body,
-                    "if !({c}) && {} {{ w.not_in_version({}); }}",
-                    differs(f),
-                    path(s, f)
-                );
+                let _ = writeln!(body, "if {c} {{}} else {refuse}");
             }
             (Some(_), _) => {}
         }

@@ -120,7 +120,6 @@ impl Reader {
         }
     }
 
-    #[inline]
     fn take_slice(&mut self, len: usize, field: &'static str) -> Result<Bytes, DecodeError> {
         if len > self.remaining() {
             return Err(self.truncated(field, len));
@@ -131,61 +130,51 @@ impl Reader {
     }
 
     /// A byte; anything but 0 is true.
-    #[inline]
     pub fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
         Ok(self.take::<1>(field)? != [0])
     }
 
     /// One byte.
-    #[inline]
     pub fn i8(&mut self, field: &'static str) -> Result<i8, DecodeError> {
         Ok(i8::from_be_bytes(self.take(field)?))
     }
 
     /// Two bytes, as all integers most significant first.
-    #[inline]
     pub fn i16(&mut self, field: &'static str) -> Result<i16, DecodeError> {
         Ok(i16::from_be_bytes(self.take(field)?))
     }
 
     /// Two bytes, without a sign.
-    #[inline]
     pub fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
         Ok(u16::from_be_bytes(self.take(field)?))
     }
 
     /// Four bytes.
-    #[inline]
     pub fn i32(&mut self, field: &'static str) -> Result<i32, DecodeError> {
         Ok(i32::from_be_bytes(self.take(field)?))
     }
 
     /// Four bytes, without a sign.
-    #[inline]
     pub fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         Ok(u32::from_be_bytes(self.take(field)?))
     }
 
     /// Eight bytes.
-    #[inline]
     pub fn i64(&mut self, field: &'static str) -> Result<i64, DecodeError> {
         Ok(i64::from_be_bytes(self.take(field)?))
     }
 
     /// Eight bytes, IEEE 754.
-    #[inline]
     pub fn f64(&mut self, field: &'static str) -> Result<f64, DecodeError> {
         Ok(f64::from_be_bytes(self.take(field)?))
     }
 
     /// Sixteen bytes.
-    #[inline]
     pub fn uuid(&mut self, field: &'static str) -> Result<Uuid, DecodeError> {
         Ok(Uuid::from_bytes(self.take(field)?))
     }
 
     /// One to five bytes of seven bits, the least significant first.
-    #[inline]
     pub fn uvarint(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         match self.buf[..self.end].get(self.pos) {
             Some(&byte) if byte < 0x80 => {
@@ -212,7 +201,6 @@ impl Reader {
     }
 
     /// A length, or `None` for null, of which the fixed encoding has `fixed` bytes (2 or 4).
-    #[inline]
     fn len(&mut self, flex: bool, fixed: u8, field: &'static str) -> Result<Option<usize>, DecodeError> {
         if flex {
             return Ok((self.uvarint(field)? as usize).checked_sub(1));
@@ -471,7 +459,6 @@ impl Reader {
     }
 
     /// All of a structure's tagged fields, where it knows none.
-    #[inline]
     pub(crate) fn unknown_tags(
         &mut self,
         unknown: &mut TaggedFields,
