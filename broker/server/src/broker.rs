@@ -1,13 +1,11 @@
 //! A broker: started, running, stopped.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokkr_env::{EntryKind, Env, Error, Listener, Task};
-use brokkr_log::LogDir;
+use brokkr_env::{Env, Error, Listener, Task};
 use brokkr_types::NodeId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,8 +19,6 @@ use crate::partitions::{self, Ask, Manager};
 use crate::producer_ids::ProducerIds;
 use crate::stop::Stop;
 
-/// Files that stay open though nobody appends to them or reads them.
-const OPEN_FILES_MAX: usize = 1024;
 /// The budget for requests where `queued.max.request.bytes` says "no limit": there is always one.
 const MEMORY_DEFAULT_BYTES: usize = 256 << 20;
 
@@ -72,21 +68,16 @@ impl<E: Env> Broker<E> {
         let addrs: Vec<SocketAddr> = listeners.iter().map(|(_, l)| l.local_addr()).collect();
         let log_dir = log_dir::open(&env, &config).await.map_err(StartError::LogDir)?;
         let identity = Arc::new(log_dir.identity.clone());
-        let logs = LogDir::new(env.clone(), log_dir.dir.clone(), OPEN_FILES_MAX);
 
         let (partitions, routes) = partitions::start(Manager {
             env: env.clone(),
             node: NodeId(identity.node_id),
-            logs: logs.clone(),
+            log_dir: log_dir.clone(),
             config: Arc::clone(&config),
-            recorded: log_dir.recorded.clone(),
-            clean: log_dir.clean,
-            folders: log_dir.folders.clone(),
         });
-        let (controller, images) =
-            controller::start(&env, &config, &identity, &logs, &log_dir, &addrs, partitions.clone())
-                .await
-                .map_err(StartError::Controller)?;
+        let (controller, images) = controller::start(&env, &config, &log_dir, &addrs, partitions.clone())
+            .await
+            .map_err(StartError::Controller)?;
         let memory = match config.queued_max_request_bytes {
             n if n > 0 => n as usize,
             _ => MEMORY_DEFAULT_BYTES,
@@ -95,7 +86,7 @@ impl<E: Env> Broker<E> {
         let ctx = Ctx {
             env: env.clone(),
             identity,
-            dir: log_dir.dir.clone(),
+            dir: log_dir.logs.dir().clone(),
             images,
             routes,
             producer_ids: ProducerIds::start(&env, controller.clone()),
@@ -136,13 +127,17 @@ impl<E: Env> Broker<E> {
         for driver in drivers {
             driver.await;
         }
-        // BEFORE the logs are closed: what they came to is read from what they publish last.
         let (done, closed) = oneshot::channel();
-        let mut ctx = ctx;
-        let routes = Arc::clone(ctx.routes.get());
-        let mut clean = partitions.send(Ask::Close(done)).await.is_ok() && closed.await.unwrap_or(false);
-        clean &= ctx.controller.close().await;
-        clean && log_dir.end(&routes).await
+        let asked = partitions.send(Ask::Close(done)).await.is_ok();
+        let logs = if asked { closed.await.ok().flatten() } else { None };
+        let metadata = ctx.controller.close().await;
+        match (logs, metadata) {
+            (Some(mut logs), Some((folder, recorded, broker_epoch))) => {
+                logs.insert(folder, recorded);
+                log_dir.end(&logs, broker_epoch).await
+            }
+            _ => false,
+        }
     }
 }
 
@@ -155,10 +150,4 @@ async fn retention<E: Env>(ctx: Ctx<E>, partitions: mpsc::Sender<Ask>, stop: Sto
             () = ctx.env.sleep_until(ctx.env.now() + every) => drop(partitions.send(Ask::Retention).await),
         }
     }
-}
-
-/// The folders in a log directory.
-pub(crate) async fn folders<E: Env>(dir: &brokkr_env::Dir<E>) -> Result<BTreeMap<String, ()>, Error> {
-    let entries = dir.list("").await?;
-    Ok(entries.into_iter().filter(|e| e.kind == EntryKind::Dir).map(|e| (e.name, ())).collect())
 }

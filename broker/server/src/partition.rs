@@ -10,12 +10,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use brokkr_env::{Env, Published, Reader};
-use brokkr_log::{AppendError, Event, Log, LogConfig, LogReader};
+use brokkr_log::{AppendError, Event, Log, LogConfig, LogReader, Recorded};
 use brokkr_replication::Leader;
 use brokkr_types::{LeaderEpoch, NodeId, Offset, UnixMillis};
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::describe_producers_response::ProducerState;
-use brokkr_wire::records::Validated;
+use brokkr_wire::records::{Origin, Validated};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Messages that wait for an owner; who has more waits himself.
@@ -72,8 +72,8 @@ pub enum Message {
     Configure { log: LogConfig, min_insync: usize },
     /// Delete what retention says.
     Retention,
-    /// Stop: flush and close. Answered when that is done; `true` if nothing failed.
-    Close { reply: oneshot::Sender<bool> },
+    /// Stop: flush and close. Answered when that is done, with what to record of the log; `None` if something failed.
+    Close { reply: oneshot::Sender<Option<Recorded>> },
     /// The topic is gone: delete the log.
     Delete { reply: oneshot::Sender<()> },
 }
@@ -101,10 +101,8 @@ pub struct View<E: Env> {
     pub high_watermark: Offset,
     /// Where the log ends, written or not.
     pub log_end: Offset,
-    /// What a power loss can't take.
-    pub durable_end: Offset,
     /// What recovery may trust after a crash.
-    pub recovery_point: Offset,
+    pub recorded: Recorded,
     /// Bytes in its segments.
     pub size_bytes: u64,
     /// The leader's epoch.
@@ -166,7 +164,7 @@ struct Owner<E: Env> {
 pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> Handle<E> {
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
     log.set_high_watermark(leader.high_watermark());
-    let view = Published::new(view_of(&log, &leader));
+    let view = Published::new(view_of(&mut log, &leader));
     let handle = Handle { queue: tx, view: view.reader() };
     let owner = Owner {
         env: env.clone(),
@@ -182,14 +180,13 @@ pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> 
     handle
 }
 
-fn view_of<E: Env>(log: &Log<E>, leader: &Leader) -> View<E> {
+fn view_of<E: Env>(log: &mut Log<E>, leader: &Leader) -> View<E> {
     View {
         reader: log.reader(),
         log_start: log.log_start(),
         high_watermark: leader.high_watermark(),
         log_end: log.log_end(),
-        durable_end: log.durable_end(),
-        recovery_point: log.recovery_point(),
+        recorded: log.checkpoint(),
         size_bytes: log.size_bytes(),
         leader_epoch: leader.epoch(),
     }
@@ -221,23 +218,23 @@ impl<E: Env> Owner<E> {
 
     async fn message(&mut self, message: Message) {
         match message {
-            Message::Append { batch, acks_all, reply } => self.append(batch, acks_all, reply).await,
+            Message::Append { batch, acks_all, reply } => self.append(&batch, acks_all, reply),
             Message::Wait { seen, waiter } => self.wait(seen, waiter),
             Message::DeleteRecords { before, reply } => {
                 let done = self.delete_records(before).await;
                 self.publish();
                 drop(reply.send(done));
             }
-            Message::Producers { reply } => drop(reply.send(self.log.producers())),
+            Message::Producers { reply } => drop(reply.send(self.producers())),
             Message::Configure { log, min_insync } => {
                 self.log.set_config(log);
                 self.leader.set_min_insync(min_insync);
             }
             Message::Retention => {
-                match self.log.enforce_retention(self.env.wall()).await {
-                    Ok(0) => {}
-                    Ok(segments) => tracing::info!(log = self.log.name(), segments, "retention deleted segments"),
-                    Err(error) => tracing::warn!(log = self.log.name(), %error, "retention failed"),
+                match self.log.enforce_retention(self.env.now(), self.env.wall()).await {
+                    Ok(retired) if retired.segments == 0 => {}
+                    Ok(retired) => tracing::info!(log = self.log.folder(), ?retired, "retention"),
+                    Err(error) => tracing::warn!(log = self.log.folder(), %error, "retention failed"),
                 }
                 self.publish();
             }
@@ -245,13 +242,14 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    async fn append(&mut self, batch: Validated, acks_all: bool, reply: oneshot::Sender<Answer>) {
+    fn append(&mut self, batch: &Validated, acks_all: bool, reply: oneshot::Sender<Answer>) {
         if acks_all && !self.leader.enough_in_sync() {
             return drop(reply.send(Err(Refused::of(ErrorCode::NOT_ENOUGH_REPLICAS))));
         }
         let log_append_time = batch.log_append_time;
         let epoch = self.leader.epoch();
-        let appended = self.log.append(batch, epoch, self.env.now(), self.env.wall()).await;
+        let (now, wall) = (self.env.now(), self.env.wall());
+        let appended = self.log.append(&batch.batch, Origin::Client, epoch, now, wall);
         match appended {
             Ok(at) => {
                 let placed = Placed { base_offset: at.base_offset, log_append_time, log_start: self.log.log_start() };
@@ -284,7 +282,7 @@ impl<E: Env> Owner<E> {
                 }
             }
             Event::Failed { from, error } => {
-                tracing::warn!(log = self.log.name(), %error, %from, "append failed; nothing of it is kept");
+                tracing::warn!(log = self.log.folder(), %error, %from, "append failed; nothing of it is kept");
                 while let Some(p) = self.parked.pop_back_if(|p| p.until > from) {
                     drop(p.reply.send(Err(Refused::because(ErrorCode::KAFKA_STORAGE_ERROR, &error))));
                 }
@@ -301,8 +299,21 @@ impl<E: Env> Owner<E> {
             return Err(Refused::of(ErrorCode::OFFSET_OUT_OF_RANGE));
         }
         let advanced = self.log.advance_log_start(before).await;
-        advanced.map_err(|e| Refused::because(e.code(), &e))?;
+        advanced.map_err(|e| Refused::because(ErrorCode(e.code()), &e))?;
         Ok(self.log.log_start())
+    }
+
+    fn producers(&self) -> Vec<ProducerState> {
+        let state = |(id, p): (brokkr_types::ProducerId, &brokkr_log::Producer)| ProducerState {
+            producer_id: id.0,
+            producer_epoch: i32::from(p.epoch.0),
+            last_sequence: p.window.last().map_or(-1, |b| b.last_sequence.0),
+            last_timestamp: p.last_timestamp.0,
+            coordinator_epoch: p.coordinator_epoch,
+            current_txn_start_offset: p.transaction_start.map_or(-1, |o| o.0),
+            ..Default::default()
+        };
+        self.log.producers().iter().map(state).collect()
     }
 
     fn wait(&mut self, seen: Offset, waiter: Weak<Waiter>) {
@@ -327,23 +338,23 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    fn publish(&self) {
-        self.view.publish(view_of(&self.log, &self.leader));
+    fn publish(&mut self) {
+        self.view.publish(view_of(&mut self.log, &self.leader));
     }
 
-    async fn close(mut self, reply: oneshot::Sender<bool>) {
-        let name = self.log.name().to_owned();
-        self.refuse_parked_after_last_events().await;
+    async fn close(mut self, reply: oneshot::Sender<Option<Recorded>>) {
+        let name = self.log.folder().to_owned();
+        self.settle().await;
         let closed = self.log.close().await;
         if let Err(error) = &closed {
             tracing::warn!(log = name, %error, "not closed cleanly");
         }
-        drop(reply.send(closed.is_ok()));
+        drop(reply.send(closed.ok()));
     }
 
     /// What is staged is still written, synced and answered.
-    async fn refuse_parked_after_last_events(&mut self) {
-        while self.log.busy() {
+    async fn settle(&mut self) {
+        while !self.parked.is_empty() {
             let event = self.log.next_event().await;
             self.event(event);
         }
@@ -358,7 +369,7 @@ impl<E: Env> Owner<E> {
             drop(p.reply.send(Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))));
         }
         self.tell();
-        let name = self.log.name().to_owned();
+        let name = self.log.folder().to_owned();
         if let Err(error) = self.log.delete().await {
             tracing::warn!(log = name, %error, "not deleted; a start will");
         }
@@ -368,5 +379,5 @@ impl<E: Env> Owner<E> {
 
 /// What a producer is told.
 fn refusal(error: &AppendError) -> Refused {
-    Refused::because(error.code(), error)
+    Refused::because(ErrorCode(error.code()), error)
 }

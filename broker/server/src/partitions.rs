@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use brokkr_env::{Env, Published};
-use brokkr_log::{Log, LogDir, LogError, Recorded};
+use brokkr_log::{Log, LogError, Recorded};
 use brokkr_metadata::{Image, PartitionImage, TopicImage};
 use brokkr_replication::Leader;
 use brokkr_types::{LeaderEpoch, NodeId, Uuid};
@@ -17,6 +17,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{BrokerConfig, TopicConfig};
+use crate::log_dir;
 use crate::partition::{self, Handle, Message, Refused};
 
 /// Logs that are opened at the same time.
@@ -28,8 +29,8 @@ pub enum Ask {
     Follow(Image, oneshot::Sender<()>),
     /// Delete what retention says, everywhere.
     Retention,
-    /// Stop all; `true` if every log was closed cleanly.
-    Close(oneshot::Sender<bool>),
+    /// Stop all. What is to be recorded of each log; `None` if not every log was closed cleanly.
+    Close(oneshot::Sender<Option<BTreeMap<String, Recorded>>>),
 }
 
 /// Where a partition is.
@@ -137,15 +138,9 @@ pub struct Manager<E: Env> {
     /// Who we are.
     pub node: NodeId,
     /// The log directory.
-    pub logs: LogDir<E>,
+    pub log_dir: log_dir::Owned<E>,
     /// The broker's configuration.
     pub config: Arc<BrokerConfig>,
-    /// What was recorded of each log before this start, by folder.
-    pub recorded: BTreeMap<String, Recorded>,
-    /// Whether the last stop was clean.
-    pub clean: bool,
-    /// Folders that are there, by name.
-    pub folders: BTreeMap<String, ()>,
 }
 
 /// Starts the task.
@@ -182,18 +177,24 @@ async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut 
     }
 }
 
-async fn close_all<E: Env>(routes: &Routes<E>) -> bool {
-    let closing = routes.handles().map(|(_, handle)| async move {
+async fn close_all<E: Env>(routes: &Routes<E>) -> Option<BTreeMap<String, Recorded>> {
+    let closing = routes.handles().map(|(folder, handle)| async move {
         let (reply, closed) = oneshot::channel();
-        handle.send(Message::Close { reply }).await && closed.await.unwrap_or(false)
+        let asked = handle.send(Message::Close { reply }).await;
+        let closed = if asked { closed.await.ok().flatten() } else { None };
+        Some((folder, closed?))
     });
     let mut closing = stream::iter(closing.collect::<Vec<_>>()).buffered(OPENING_MAX);
-    let mut clean = true;
-    while let Some(ok) = closing.next().await {
-        clean &= ok;
-    }
     // A damaged partition is not closed, and looked at again at the next start.
-    clean && !routes.iter().any(|r| r.partitions().any(|(_, h)| matches!(h, Hosted::Offline)))
+    let mut clean = !routes.iter().any(|r| r.partitions().any(|(_, h)| matches!(h, Hosted::Offline)));
+    let mut logs = BTreeMap::new();
+    while let Some(closed) = closing.next().await {
+        match closed {
+            Some((folder, recorded)) => drop(logs.insert(folder, recorded)),
+            None => clean = false,
+        }
+    }
+    clean.then_some(logs)
 }
 
 impl<E: Env> Manager<E> {
@@ -237,7 +238,7 @@ impl<E: Env> Manager<E> {
         }
         drop(opening);
         for index in known..partitions.len() {
-            self.folders.remove(&folder(&topic.name, index as i32));
+            self.log_dir.folders.remove(&folder(&topic.name, index as i32));
         }
         let rules = config.rules();
         Route { name: topic.name.clone(), id: topic.id, config, rules, partitions, nowhere: Hosted::Nowhere }
@@ -255,7 +256,7 @@ impl<E: Env> Manager<E> {
         match self.open(topic, &folder, config).await {
             Ok(mut log) => {
                 let epoch = LeaderEpoch(image.leader_epoch);
-                if let Err(error) = log.lead(epoch).await {
+                if let Err(error) = log.assign_epoch(epoch).await {
                     tracing::error!(log = folder, %error, "offline: can't become leader");
                     return Hosted::Offline;
                 }
@@ -279,11 +280,10 @@ impl<E: Env> Manager<E> {
         folder: &str,
         config: brokkr_log::LogConfig,
     ) -> Result<Log<E>, LogError> {
-        let recorded = self.recorded.get(folder);
-        if self.folders.contains_key(folder) {
-            let unknown = Recorded { clean: self.clean, ..Recorded::default() };
-            let recorded = recorded.cloned().unwrap_or(unknown);
-            let (log, recovery) = Log::open(&self.logs, folder, config.clone(), &recorded).await?;
+        let (recorded, logs) = (self.log_dir.recorded(folder), &self.log_dir.logs);
+        if self.log_dir.folders.contains(folder) {
+            let recorded = recorded.cloned().unwrap_or_default();
+            let (log, recovery) = Log::open(logs, folder, config.clone(), &recorded).await?;
             if !recovery.clean {
                 tracing::info!(log = folder, ?recovery, "recovered");
             }
@@ -294,9 +294,10 @@ impl<E: Env> Manager<E> {
             tracing::info!(log = folder, id = %log.topic_id(), "deleting what a deleted topic left");
             log.delete().await?;
         } else if let Some(lost) = recorded.filter(|r| r.recovery_point.is_some_and(|p| p.0 > 0)) {
-            return Err(LogError::missing(folder, lost));
+            let what = format!("the folder is missing, though {:?} records were durable in it", lost.recovery_point);
+            return Err(LogError::Malformed { file: folder.to_owned(), what });
         }
-        Log::create(&self.logs, folder, topic.id, config).await
+        Log::create(logs, folder, topic.id, config).await
     }
 
     async fn delete(&self, route: &Route<E>) {
