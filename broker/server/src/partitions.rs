@@ -200,7 +200,7 @@ async fn close_all<E: Env>(routes: &Routes<E>) -> Option<BTreeMap<String, Record
 impl<E: Env> Manager<E> {
     async fn follow(&mut self, now: &Routes<E>, image: &Image) -> Routes<E> {
         let mut next = Routes::new();
-        for topic in image.topics() {
+        for topic in image.topics.iter() {
             let before = now.by_name(&topic.name).filter(|r| r.id == topic.id);
             let config = TopicConfig::resolve(&self.config, image, &topic.name);
             let route = self.topic(before.as_deref(), topic, config).await;
@@ -215,13 +215,13 @@ impl<E: Env> Manager<E> {
 
     /// A topic's route: partitions that are here stay, new ones are opened or made.
     async fn topic(&mut self, before: Option<&Route<E>>, topic: &TopicImage, config: TopicConfig) -> Route<E> {
-        let log_config = config.log(&self.config);
+        let log_config = config.log.clone();
         let known = before.map_or(0, |r| r.partitions.len());
         let mut partitions: Vec<Hosted<E>> = before.map_or(Vec::new(), |r| r.partitions.clone());
         if before.is_some_and(|r| r.config != config) {
             for hosted in &partitions {
                 if let Hosted::Here(handle) = hosted {
-                    let min_insync = config.min_insync_replicas.max(1) as usize;
+                    let min_insync = config.min_insync_replicas;
                     handle.send(Message::Configure { log: log_config.clone(), min_insync }).await;
                 }
             }
@@ -229,7 +229,7 @@ impl<E: Env> Manager<E> {
         let me = &*self;
         let opening = topic.partitions().skip(known).map(|(index, image)| {
             let log_config = log_config.clone();
-            let min_insync = config.min_insync_replicas.max(1) as usize;
+            let min_insync = config.min_insync_replicas;
             async move { me.host(topic, index, image, log_config, min_insync).await }
         });
         let mut opening = stream::iter(opening.collect::<Vec<_>>()).buffered(OPENING_MAX);
@@ -240,7 +240,7 @@ impl<E: Env> Manager<E> {
         for index in known..partitions.len() {
             self.log_dir.folders.remove(&folder(&topic.name, index as i32));
         }
-        let rules = config.rules();
+        let rules = config.rules;
         Route { name: topic.name.clone(), id: topic.id, config, rules, partitions, nowhere: Hosted::Nowhere }
     }
 
