@@ -230,6 +230,18 @@ impl<E: Env> Log<E> {
         self.view = None;
     }
 
+    /// Stages the begin of a segment without a batch for it.
+    pub(crate) fn stage_empty_roll(&mut self, wall: UnixMillis) {
+        let base = self.log_end();
+        self.undo.push_back(Undo {
+            base,
+            tip: self.tip,
+            producer: None,
+            epochs: None,
+        });
+        self.stage_roll(base, wall);
+    }
+
     /// A new segment began at `tip`: what is taken back from now on goes back to there and no further.
     pub(crate) fn undo_stays_in(&mut self, tip: &Tip) {
         for undo in self.undo.iter_mut().filter(|u| u.base >= tip.head.base) {

@@ -212,7 +212,7 @@ pub(crate) async fn write_epochs<E: Env>(shared: Arc<Shared<E>>, epochs: LeaderE
     replace(
         &shared,
         names::EPOCHS,
-        crate::checkpoint::encode_epochs(&epochs).into(),
+        crate::formats::encode_epochs(&epochs).into(),
     )
     .await
 }

@@ -117,6 +117,15 @@ impl<E: Env> Files<E> {
         state.open.remove(path);
     }
 
+    /// [`Files::forget`] for everything in a folder.
+    pub(crate) fn forget_folder(&self, folder: &str) {
+        let mut state = self.lock();
+        state.forgotten += 1;
+        state
+            .open
+            .retain(|path, _| path.split_once('/').is_none_or(|(of, _)| of != folder));
+    }
+
     fn get(&self, path: &str) -> std::result::Result<File<E>, u64> {
         let mut state = self.lock();
         state.uses += 1;

@@ -99,9 +99,14 @@ impl<E: Env> Pipeline<E> {
         self.groups.back_mut().expect("one was put there")
     }
 
-    /// After something other than appends changed the active segment.
+    /// After something other than an append changed the active segment.
     pub(crate) fn restart_at(&mut self, head: &Head) {
         self.submitted = (head.next, head.size);
+    }
+
+    /// After a truncation: what was told before would be wrong, but for failures.
+    pub(crate) fn forget_progress(&mut self) {
+        self.events.retain(|event| matches!(event, Event::Failed { .. }));
     }
 
     fn is_quiet(&self) -> bool {
@@ -311,7 +316,7 @@ impl<E: Env> Log<E> {
         match result {
             Ok(rolled) => {
                 self.rolled(rolled, *plan);
-                self.pipeline.restart_at(&self.active.head.clone());
+                self.pipeline.restart_at(&self.active.head);
             }
             Err(error) => self.fail(base, error),
         }

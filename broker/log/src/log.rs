@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use brokkr_env::{Env, File, Rng};
-use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
+use brokkr_types::{LeaderEpoch, Offset, Uuid};
 
 use crate::ackable::AckableOffset;
 use crate::append::Undo;
@@ -182,11 +182,6 @@ impl<E: Env> Log<E> {
     /// What a segment that begins now takes off `segment.ms`.
     pub(crate) fn jitter_ms(&self) -> i64 {
         draw_jitter(&self.rng, &self.config)
-    }
-
-    /// The wall clock.
-    pub(crate) fn wall(&self) -> UnixMillis {
-        self.shared.dir.env.wall()
     }
 }
 

@@ -16,6 +16,9 @@ pub(crate) const CLEANED: &str = "cleaned";
 /// What a scratch file ends in: a leftover wherever it is found.
 pub(crate) const TMP: &str = "tmp";
 
+/// What the folder of a deleted partition ends in.
+pub(crate) const DELETE_FOLDER: &str = "-delete";
+
 pub(crate) const EPOCHS: &str = "leader-epoch-checkpoint";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 /// Ours: what the log is made of, checksummed.

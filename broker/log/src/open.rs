@@ -8,12 +8,12 @@ use brokkr_types::{Offset, UnixMillis, Uuid};
 
 use crate::ackable::AckableOffset;
 use crate::background::{self, Background, make_indexes, remove_if_there, replace, write_tails};
-use crate::checkpoint::{decode_epochs, decode_partition_metadata, encode_partition_metadata};
 use crate::config::LogConfig;
 use crate::dir::LogDir;
 use crate::drive::Pipeline;
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
+use crate::formats::{decode_epochs, decode_partition_metadata, encode_partition_metadata};
 use crate::index::{Entry, TimeEntry};
 use crate::log::{Log, draw_jitter};
 use crate::manifest::{Manifest, SegmentInfo};
@@ -103,6 +103,7 @@ impl<E: Env> Log<E> {
         });
         let mut listing = list(&shared).await?;
         let topic_id = read_topic_id(&shared, &listing).await?;
+        let recorded = &recorded.of(topic_id);
         let manifest = read_manifest(&shared, &listing).await?;
         let clean = match &manifest {
             Some(manifest) if recorded.clean => open_clean(&shared, &config, manifest, &listing).await?,
@@ -130,7 +131,9 @@ impl<E: Env> Log<E> {
             log.truncations = log.truncations.max(manifest.truncations);
             log.cut_to = manifest.cut_to;
         }
-        log.load_epochs(&listing, scanned_from).await?;
+        // A log that a crash kept from beginning anew: the epochs are those of what was cut.
+        let stale_epochs = manifest.is_some_and(|m| m.cutting && m.cut_to <= m.first_base);
+        log.load_epochs(&listing, scanned_from, stale_epochs).await?;
         replay::load_producers(&mut log, &listing, &mut recovery).await?;
         if !recovery.clean {
             replace(&log.shared, names::MANIFEST, log.manifest().encode()).await?;
@@ -186,7 +189,12 @@ impl<E: Env> Log<E> {
     }
 
     /// Reads `leader-epoch-checkpoint` and brings it in line with the log; if it is lost, the log is asked.
-    async fn load_epochs(&mut self, listing: &Listing, scanned_from: Offset) -> Result<(), LogError> {
+    async fn load_epochs(
+        &mut self,
+        listing: &Listing,
+        scanned_from: Offset,
+        stale: bool,
+    ) -> Result<(), LogError> {
         let mut epochs = LeaderEpochs::default();
         let mut lost = true;
         if listing.names.contains(names::EPOCHS) {
@@ -198,6 +206,9 @@ impl<E: Env> Log<E> {
             }
         }
         self.background.persisted_epochs = epochs.clone();
+        if stale {
+            (epochs, lost) = (LeaderEpochs::default(), true);
+        }
         epochs.truncate_from_end(self.written_end());
         epochs.truncate_from_start(self.log_start);
         // What was not scanned the file knows: the recovery point does not pass an epoch before it is there.
@@ -214,6 +225,7 @@ impl<E: Env> Log<E> {
     /// What to record of it, checksummed, so that recovery trusts it: see [`crate::checkpoint`].
     pub fn checkpoint(&self) -> Recorded {
         Recorded {
+            topic_id: self.topic_id,
             recovery_point: Some(self.recovery_point()),
             log_start: self.log_start,
             truncations: self.truncations,
@@ -228,10 +240,8 @@ impl<E: Env> Log<E> {
     /// # Errors
     /// Then the stop is not a clean one, and the marker must not be written.
     pub async fn close(mut self) -> Result<Recorded, LogError> {
-        self.quiesce().await;
-        if let Some(why) = self.pipeline.broken.take() {
-            return Err(LogError::Io(why));
-        }
+        self.settled().await?;
+        self.sealed_up().await?;
         let proof = self.file.sync().await?;
         let head = self.active.head;
         self.proven(&proof, head.next, head.size);
@@ -250,6 +260,7 @@ impl<E: Env> Log<E> {
         };
         replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
         Ok(Recorded {
+            topic_id: self.topic_id,
             recovery_point: Some(head.next),
             log_start: self.log_start,
             truncations: self.truncations,
@@ -282,7 +293,7 @@ pub(crate) async fn begin_at<E: Env>(
 }
 
 /// Lists the folder, and removes what is only left over: scratch files and those marked as deleted.
-async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError> {
+pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError> {
     let mut listing = Listing::default();
     for entry in shared.dir.dir.list(&shared.folder).await? {
         let name = entry.name;

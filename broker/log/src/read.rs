@@ -193,11 +193,12 @@ impl<E: Env> LogReader<E> {
         end: u64,
     ) -> Result<Option<Found>, ReadError> {
         let floor = self.floor(open, offset).await?;
-        match walk_to(open, offset, floor.min(end), end).await {
+        let found = match walk_to(open, offset, floor.min(end), end).await {
             // The index is derived and nobody vouches for it: without it there is still the log.
             Err(ReadError::Damaged(_)) if floor > 0 => walk_to(open, offset, 0, end).await,
             other => other,
-        }
+        };
+        found.map_err(|e| open.or_stale(e))
     }
 
     /// The position of a batch that is not past `offset`: the closest that memory or the index knows.
@@ -227,7 +228,7 @@ impl<E: Env> LogReader<E> {
     }
 
     /// The same for a time: an offset up to which no record is as young as `timestamp`.
-    pub(crate) async fn time_floor(&self, segment: &Segment, timestamp: i64) -> Result<Offset, ReadError> {
+    pub(crate) async fn time_floor(&self, segment: &Segment, timestamp: i64) -> Offset {
         let entry = match segment.times.floor_in_memory(timestamp) {
             Ok(entry) => entry,
             Err(()) => {
@@ -238,9 +239,9 @@ impl<E: Env> LogReader<E> {
                 .await
             }
         };
-        Ok(entry.map_or(segment.head.base, |e| {
+        entry.map_or(segment.head.base, |e| {
             segment.head.base.plus(i64::from(e.relative))
-        }))
+        })
     }
 
     /// Looks something up in an index file. An index is derived: one that can't be read costs a longer walk, no more.
@@ -291,6 +292,15 @@ async fn walk_to<E: Env>(
 }
 
 impl<E: Env> OpenSegment<'_, E> {
+    /// What went wrong, unless it is that the file was cut since.
+    pub(crate) fn or_stale(&self, error: ReadError) -> ReadError {
+        if self.file.truncations() == self.truncations {
+            error
+        } else {
+            ReadError::Stale
+        }
+    }
+
     fn slice(&self, from: u64, to: u64, first: Offset) -> Result<Slice<E>, ReadError> {
         let range = self
             .file

@@ -19,7 +19,7 @@
 use std::sync::Arc;
 
 use brokkr_env::{Durable, Env, File};
-use brokkr_types::{LeaderEpoch, Offset};
+use brokkr_types::{LeaderEpoch, Offset, Uuid};
 use brokkr_wire::records::{Batch, BatchError, BatchHeader};
 use bytes::Bytes;
 
@@ -38,6 +38,8 @@ use crate::view::Shared;
 /// What was recorded of a log, checksummed, when it was last known to be durable: [`crate::Log::checkpoint`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recorded {
+    /// The topic's id: of another topic's log in the same folder nothing is known (R11). Zero goes for any.
+    pub topic_id: Uuid,
     /// Up to where it was durable. `None`: nothing is known, the whole log is a tail.
     pub recovery_point: Option<Offset>,
     /// Where it started.
@@ -67,6 +69,17 @@ pub struct Recovery {
     pub indexes_rebuilt: u64,
     /// Batches whose headers were read again for the producers' state.
     pub replayed_batches: u64,
+}
+
+impl Recorded {
+    /// This, if it is of the log of `topic_id`.
+    pub(crate) fn of(&self, topic_id: Uuid) -> Self {
+        if self.topic_id == topic_id || self.topic_id.is_zero() || topic_id.is_zero() {
+            self.clone()
+        } else {
+            Self::default()
+        }
+    }
 }
 
 pub(crate) struct Recovered<E: Env> {
