@@ -216,6 +216,10 @@ impl<E: Env> File<E> {
 
     /// `len` written bytes from `at` on, for [`crate::Part::Range`]: read when they leave. Pins the file, and holds back
     /// every truncate of them until it is dropped.
+    ///
+    /// In the real world it is dropped when the kernel has all of it, by reference: a truncate after that still changes
+    /// what a slow peer gets of the page that the new end is in. So ranges are for bytes that no rule of ours cuts (those
+    /// below the high watermark); who may be sent others (a follower) is sent copies.
     pub fn range(&self, at: u64, len: u32) -> FileRange<E> {
         let pin = self.inner.lock().lane.range_begins(at + u64::from(len));
         FileRange::new(self.clone(), at, len, pin)

@@ -1,0 +1,53 @@
+//! What an array may hold: the structures of the tables, and a few plain values.
+
+use brokkr_types::Uuid;
+
+use super::{DecodeError, Reader, Str, Writer};
+
+/// A value that is read and written in some version of its message. Made by the tables only.
+///
+/// Reading fills a default in its place, at the end of its array or in its field: what isn't on the wire stays at its
+/// default, nothing moves, and an error leaves nothing behind that the caller doesn't own anyway. (Functions that own no
+/// values are also the quickest to compile, by half.)
+pub trait Element: Default {
+    /// Reads it in version `v`; `flex` says whether that version is flexible. It is at its default before.
+    fn fill(&mut self, r: &mut Reader, v: i16, flex: bool, field: &'static str) -> Result<(), DecodeError>;
+
+    /// Writes it; errors stick to the writer.
+    fn write(&self, w: &mut Writer, v: i16, flex: bool, field: &'static str);
+}
+
+macro_rules! plain {
+    ($($ty:ty, $name:ident;)*) => {$(
+        impl Element for $ty {
+            #[inline]
+            fn fill(&mut self, r: &mut Reader, _: i16, _: bool, field: &'static str) -> Result<(), DecodeError> {
+                *self = r.$name(field)?;
+                Ok(())
+            }
+
+            #[inline]
+            fn write(&self, w: &mut Writer, _: i16, _: bool, _: &'static str) {
+                w.$name(*self);
+            }
+        }
+    )*};
+}
+
+plain! {
+    i8, i8;
+    i16, i16;
+    i32, i32;
+    i64, i64;
+    Uuid, uuid;
+}
+
+impl Element for Str {
+    fn fill(&mut self, r: &mut Reader, _: i16, flex: bool, field: &'static str) -> Result<(), DecodeError> {
+        r.str(self, flex, field)
+    }
+
+    fn write(&self, w: &mut Writer, _: i16, flex: bool, field: &'static str) {
+        w.str(self, flex, field);
+    }
+}

@@ -1,0 +1,482 @@
+//! Reads values out of a frame.
+
+use std::ops::RangeInclusive;
+
+use brokkr_types::Uuid;
+use bytes::Bytes;
+
+use super::writer::Records;
+use super::{DecodeError, DecodeErrorKind, Element, RawTaggedField, Str, TaggedFields};
+
+/// The longest string, in bytes. Kafka's limit, also where the length on the wire could say more.
+const STRING_LEN_MAX: usize = i16::MAX as usize;
+
+/// A place in a frame. What is read out of it (strings, bytes, records) are slices of the frame, never copies.
+///
+/// Nothing a length says is believed before the bytes are there. An array's elements are decoded one by one into a vector
+/// that starts no larger than the bytes that are left and grows as they come. Nothing recurses: messages nest as deep as
+/// the tables do.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    buf: Bytes,
+    pos: usize,
+    /// Where reading must stop: the frame's end, or that of the tagged field which is being read.
+    end: usize,
+    /// What is being read, for errors.
+    message: &'static str,
+}
+
+/// Where the reader stands in a structure's tagged fields.
+pub struct Tags {
+    left: u32,
+    last: Option<u32>,
+    /// The reader's end outside the tagged field.
+    outer_end: usize,
+    field: &'static str,
+}
+
+impl Reader {
+    /// At the beginning of `frame`.
+    pub fn new(frame: Bytes) -> Self {
+        let end = frame.len();
+        Self {
+            buf: frame,
+            pos: 0,
+            end,
+            message: "frame",
+        }
+    }
+
+    /// Bytes read so far.
+    pub fn offset(&self) -> usize {
+        self.pos
+    }
+
+    /// Bytes left.
+    #[inline]
+    pub fn remaining(&self) -> usize {
+        self.end - self.pos
+    }
+
+    /// All that is left, as a slice of the frame.
+    pub fn rest(&mut self) -> Bytes {
+        let rest = self.buf.slice(self.pos..self.end);
+        self.pos = self.end;
+        rest
+    }
+
+    /// An error if bytes are left.
+    pub fn expect_end(&self) -> Result<(), DecodeError> {
+        match self.remaining() {
+            0 => Ok(()),
+            left => Err(self.error("", DecodeErrorKind::TrailingBytes(left))),
+        }
+    }
+
+    /// An error about `field`, here.
+    #[cold]
+    pub(crate) fn error(&self, field: &'static str, kind: DecodeErrorKind) -> DecodeError {
+        DecodeError::new(self.message, field, self.pos, kind)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn truncated(&self, field: &'static str, needed: usize) -> DecodeError {
+        self.error(
+            field,
+            DecodeErrorKind::Truncated {
+                needed,
+                left: self.remaining(),
+            },
+        )
+    }
+
+    /// Begins a message; its name goes into errors.
+    pub(crate) fn begin(
+        &mut self,
+        message: &'static str,
+        version: i16,
+        versions: RangeInclusive<i16>,
+    ) -> Result<(), DecodeError> {
+        self.message = message;
+        if versions.contains(&version) {
+            Ok(())
+        } else {
+            Err(self.error("", DecodeErrorKind::UnknownVersion(version)))
+        }
+    }
+
+    #[inline]
+    fn take<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+        match self.buf[..self.end]
+            .get(self.pos..)
+            .and_then(|rest| rest.first_chunk::<N>())
+        {
+            Some(bytes) => {
+                self.pos += N;
+                Ok(*bytes)
+            }
+            None => Err(self.truncated(field, N)),
+        }
+    }
+
+    fn take_slice(&mut self, len: usize, field: &'static str) -> Result<Bytes, DecodeError> {
+        if len > self.remaining() {
+            return Err(self.truncated(field, len));
+        }
+        let bytes = self.buf.slice(self.pos..self.pos + len);
+        self.pos += len;
+        Ok(bytes)
+    }
+
+    /// A byte; anything but 0 is true.
+    pub fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
+        Ok(self.take::<1>(field)? != [0])
+    }
+
+    /// One byte.
+    pub fn i8(&mut self, field: &'static str) -> Result<i8, DecodeError> {
+        Ok(i8::from_be_bytes(self.take(field)?))
+    }
+
+    /// Two bytes, as all integers most significant first.
+    pub fn i16(&mut self, field: &'static str) -> Result<i16, DecodeError> {
+        Ok(i16::from_be_bytes(self.take(field)?))
+    }
+
+    /// Two bytes, without a sign.
+    pub fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
+        Ok(u16::from_be_bytes(self.take(field)?))
+    }
+
+    /// Four bytes.
+    pub fn i32(&mut self, field: &'static str) -> Result<i32, DecodeError> {
+        Ok(i32::from_be_bytes(self.take(field)?))
+    }
+
+    /// Four bytes, without a sign.
+    pub fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        Ok(u32::from_be_bytes(self.take(field)?))
+    }
+
+    /// Eight bytes.
+    pub fn i64(&mut self, field: &'static str) -> Result<i64, DecodeError> {
+        Ok(i64::from_be_bytes(self.take(field)?))
+    }
+
+    /// Eight bytes, IEEE 754.
+    pub fn f64(&mut self, field: &'static str) -> Result<f64, DecodeError> {
+        Ok(f64::from_be_bytes(self.take(field)?))
+    }
+
+    /// Sixteen bytes.
+    pub fn uuid(&mut self, field: &'static str) -> Result<Uuid, DecodeError> {
+        Ok(Uuid::from_bytes(self.take(field)?))
+    }
+
+    /// One to five bytes of seven bits, the least significant first.
+    pub fn uvarint(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        match self.buf[..self.end].get(self.pos) {
+            Some(&byte) if byte < 0x80 => {
+                self.pos += 1;
+                Ok(u32::from(byte))
+            }
+            _ => self.uvarint_long(field),
+        }
+    }
+
+    #[inline(never)]
+    fn uvarint_long(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        let start = self.pos;
+        let mut value: u64 = 0;
+        for shift in [0, 7, 14, 21, 28] {
+            let [byte] = self.take::<1>(field)?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 && value <= u64::from(u32::MAX) {
+                return Ok(value as u32);
+            }
+        }
+        self.pos = start;
+        Err(self.error(field, DecodeErrorKind::BadVarint))
+    }
+
+    /// A length, or `None` for null, of which the fixed encoding has `fixed` bytes (2 or 4).
+    fn len(&mut self, flex: bool, fixed: u8, field: &'static str) -> Result<Option<usize>, DecodeError> {
+        if flex {
+            return Ok((self.uvarint(field)? as usize).checked_sub(1));
+        }
+        let len = if fixed == 2 {
+            i32::from(self.i16(field)?)
+        } else {
+            self.i32(field)?
+        };
+        match usize::try_from(len) {
+            Ok(len) => Ok(Some(len)),
+            Err(_) if len == -1 => Ok(None),
+            Err(_) => Err(self.error(field, DecodeErrorKind::NegativeLength(len))),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn null(&self, field: &'static str) -> DecodeError {
+        self.error(field, DecodeErrorKind::NullNotAllowed)
+    }
+
+    /// Null, where it is allowed.
+    fn no_value<T>(
+        &self,
+        to: &mut Option<T>,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        if !nullable {
+            return Err(self.null(field));
+        }
+        *to = None;
+        Ok(())
+    }
+
+    /// A string. `flex`: in the encoding of flexible versions.
+    pub fn str(&mut self, to: &mut Str, flex: bool, field: &'static str) -> Result<(), DecodeError> {
+        match self.len(flex, 2, field)? {
+            Some(len) => *to = self.str_of(len, field)?,
+            None => return Err(self.null(field)),
+        }
+        Ok(())
+    }
+
+    /// A string or, where `nullable`, null.
+    pub fn str_opt(
+        &mut self,
+        to: &mut Option<Str>,
+        flex: bool,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        match self.len(flex, 2, field)? {
+            Some(len) => *to = Some(self.str_of(len, field)?),
+            None => self.no_value(to, nullable, field)?,
+        }
+        Ok(())
+    }
+
+    fn str_of(&mut self, len: usize, field: &'static str) -> Result<Str, DecodeError> {
+        if len > STRING_LEN_MAX {
+            return Err(self.error(field, DecodeErrorKind::LengthTooLong(len as u32)));
+        }
+        let at = self.pos;
+        Str::from_utf8(self.take_slice(len, field)?)
+            .map_err(|_| DecodeError::new(self.message, field, at, DecodeErrorKind::InvalidUtf8))
+    }
+
+    /// Bytes, as a slice of the frame.
+    pub fn bytes(&mut self, to: &mut Bytes, flex: bool, field: &'static str) -> Result<(), DecodeError> {
+        match self.len(flex, 4, field)? {
+            Some(len) => *to = self.take_slice(len, field)?,
+            None => return Err(self.null(field)),
+        }
+        Ok(())
+    }
+
+    /// Bytes or, where `nullable`, null.
+    pub fn bytes_opt(
+        &mut self,
+        to: &mut Option<Bytes>,
+        flex: bool,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        match self.len(flex, 4, field)? {
+            Some(len) => *to = Some(self.take_slice(len, field)?),
+            None => self.no_value(to, nullable, field)?,
+        }
+        Ok(())
+    }
+
+    /// Record batches, unread, as a slice of the frame.
+    pub(crate) fn records(
+        &mut self,
+        to: &mut Records,
+        flex: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        match self.len(flex, 4, field)? {
+            Some(len) => *to = Records::Bytes(self.take_slice(len, field)?),
+            None => return Err(self.null(field)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn records_opt(
+        &mut self,
+        to: &mut Option<Records>,
+        flex: bool,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        match self.len(flex, 4, field)? {
+            Some(len) => *to = Some(Records::Bytes(self.take_slice(len, field)?)),
+            None => self.no_value(to, nullable, field)?,
+        }
+        Ok(())
+    }
+
+    /// An array.
+    pub(crate) fn array<T: Element>(
+        &mut self,
+        to: &mut Vec<T>,
+        v: i16,
+        flex: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        match self.array_len(flex, field)? {
+            Some(len) => self.elements(to, len, v, flex, field),
+            None => Err(self.null(field)),
+        }
+    }
+
+    /// An array or, where `nullable`, null.
+    pub(crate) fn array_opt<T: Element>(
+        &mut self,
+        to: &mut Option<Vec<T>>,
+        v: i16,
+        flex: bool,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        match self.array_len(flex, field)? {
+            Some(len) => self.elements(to.get_or_insert_default(), len, v, flex, field),
+            None => self.no_value(to, nullable, field),
+        }
+    }
+
+    fn elements<T: Element>(
+        &mut self,
+        to: &mut Vec<T>,
+        len: usize,
+        v: i16,
+        flex: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        to.clear();
+        to.reserve_exact(len.min(self.remaining() / size_of::<T>().max(1)));
+        for _ in 0..len {
+            to.push_mut(T::default()).fill(self, v, flex, field)?;
+        }
+        Ok(())
+    }
+
+    /// An array's length, which no more than the bytes that are left can justify: each element takes at least one.
+    #[inline(never)]
+    fn array_len(&mut self, flex: bool, field: &'static str) -> Result<Option<usize>, DecodeError> {
+        match self.len(flex, 4, field)? {
+            Some(len) if len > self.remaining() => {
+                Err(self.error(field, DecodeErrorKind::LengthTooLong(len as u32)))
+            }
+            len => Ok(len),
+        }
+    }
+
+    /// A structure that may be null: a byte says which.
+    pub(crate) fn struct_opt<T: Element>(
+        &mut self,
+        to: &mut Option<T>,
+        v: i16,
+        flex: bool,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        if self.i8(field)? < 0 {
+            return self.no_value(to, nullable, field);
+        }
+        to.insert(T::default()).fill(self, v, flex, field)
+    }
+
+    /// A structure in a tagged field that may be null: there a varint says which.
+    pub(crate) fn tagged_struct_opt<T: Element>(
+        &mut self,
+        to: &mut Option<T>,
+        v: i16,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        if self.uvarint(field)? == 0 {
+            *to = None;
+            return Ok(());
+        }
+        to.insert(T::default()).fill(self, v, true, field)
+    }
+
+    /// Begins a structure's tagged fields; `field` is the structure's name.
+    pub(crate) fn tags(&mut self, field: &'static str) -> Result<Tags, DecodeError> {
+        let left = self.uvarint(field)?;
+        Ok(Tags {
+            left,
+            last: None,
+            outer_end: self.end,
+            field,
+        })
+    }
+
+    /// The next tag, its value's bytes being the reader's for as long as it is read; `None` behind the last one.
+    pub(crate) fn next_tag(&mut self, tags: &mut Tags) -> Result<Option<u32>, DecodeError> {
+        if tags.last.is_some() {
+            if self.pos != self.end {
+                let left = self.remaining();
+                return Err(self.error(tags.field, DecodeErrorKind::TagSize { left }));
+            }
+            self.end = tags.outer_end;
+        }
+        if tags.left == 0 {
+            return Ok(None);
+        }
+        tags.left -= 1;
+        let tag = self.uvarint(tags.field)?;
+        if let Some(last) = tags.last
+            && tag <= last
+        {
+            let kind = if tag == last {
+                DecodeErrorKind::DuplicateTag(tag)
+            } else {
+                DecodeErrorKind::TagOrder(tag)
+            };
+            return Err(self.error(tags.field, kind));
+        }
+        tags.last = Some(tag);
+        let size = self.uvarint(tags.field)? as usize;
+        if size > self.remaining() {
+            return Err(self.truncated(tags.field, size));
+        }
+        self.end = self.pos + size;
+        Ok(Some(tag))
+    }
+
+    /// Keeps the tagged field that has just begun.
+    #[cold]
+    pub(crate) fn unknown_tag(&mut self, tag: u32, unknown: &mut TaggedFields) {
+        let data = self.rest();
+        unknown.push(RawTaggedField { tag, data });
+    }
+
+    /// All of a structure's tagged fields, where it knows none.
+    pub(crate) fn unknown_tags(
+        &mut self,
+        unknown: &mut TaggedFields,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        let mut tags = self.tags(field)?;
+        while tags.left > 0
+            && let Some(tag) = self.next_tag(&mut tags)?
+        {
+            self.unknown_tag(tag, unknown);
+        }
+        self.end = tags.outer_end;
+        Ok(())
+    }
+
+    /// A known tag in a version that doesn't have it.
+    #[cold]
+    pub(crate) fn tag_not_in_version(&self, tag: u32, field: &'static str) -> DecodeError {
+        self.error(field, DecodeErrorKind::TagNotInVersion(tag))
+    }
+}

@@ -1,0 +1,529 @@
+//! Writes values into the parts of a frame.
+
+use brokkr_types::Uuid;
+use bytes::Bytes;
+
+use super::{Element, EncodeError, EncodeErrorKind, Str, TaggedFields};
+
+/// Up to this many bytes are copied between their neighbours; more become a part of their own. A part costs the socket an
+/// entry in its vector and the frame a reference, a copy of this size about as much.
+pub const COPY_MAX: usize = 512;
+
+/// Record batches, opaque to the codec.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Records {
+    /// In memory. What is decoded is always this, a slice of its frame.
+    Bytes(Bytes),
+    /// Elsewhere: the writer of the frame knows by `token` what to put there, such as a range of a file.
+    External {
+        /// The caller's own name for it.
+        token: u32,
+        /// Its length in bytes.
+        len: u32,
+    },
+}
+
+impl Records {
+    /// The length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::External { len, .. } => *len as usize,
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, if they are here.
+    pub fn as_bytes(&self) -> Option<&Bytes> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::External { .. } => None,
+        }
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self::Bytes(Bytes::new())
+    }
+}
+
+impl From<Bytes> for Records {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+/// A piece of a frame, in the order in which the pieces go out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// These bytes.
+    Bytes(Bytes),
+    /// What the caller's `token` names.
+    External {
+        /// As in [`Records::External`].
+        token: u32,
+        /// Its length in bytes.
+        len: u32,
+    },
+}
+
+impl Part {
+    /// The length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::External { len, .. } => *len as usize,
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Collects a frame.
+///
+/// One pass, and no size is computed in advance: small values go into one buffer, and whatever is told its size before it
+/// begins (the frame, a tagged field) gets that size written behind it, into the place that was left. A tagged field leaves
+/// one byte; only one of 128 bytes or more moves by the bytes its size takes beyond that. Bytes and records longer than
+/// [`COPY_MAX`] aren't copied: the buffer is cut where they stand.
+///
+/// The first error sticks: what is written after it is in vain, and [`Writer::into_parts`] gives the error.
+///
+/// ```text
+///   buf   | size, header, fields … ^ fields … ^ fields |        cuts, by position in buf:  ^ Bytes  ^ External
+///   parts   Bytes(slice of buf), Bytes, slice, External, slice
+/// ```
+#[derive(Debug, Default)]
+pub struct Writer {
+    buf: Vec<u8>,
+    cuts: Vec<(usize, Part)>,
+    /// The length of all cuts.
+    cut_len: usize,
+    /// How many tagged fields are open. In one, everything is copied: it may have to move.
+    tags_open: u32,
+    error: Option<EncodeError>,
+    message: &'static str,
+    version: i16,
+}
+
+/// Where the writer stands in a structure's tagged fields.
+pub struct TagWriter<'a> {
+    unknown: &'a [super::RawTaggedField],
+    /// The least tag that may follow.
+    next: u64,
+    /// Where the open field's size byte stands.
+    size_at: usize,
+    field: &'static str,
+}
+
+impl Writer {
+    /// An empty frame.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty frame with room for `capacity` small bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            buf: Vec::with_capacity(capacity),
+            ..Self::default()
+        }
+    }
+
+    /// Bytes written so far, those of cuts included.
+    pub fn len(&self) -> usize {
+        self.buf.len() + self.cut_len
+    }
+
+    /// Whether nothing is written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The parts of the frame, none of them empty; or the first error.
+    pub fn into_parts(self) -> Result<Vec<Part>, EncodeError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let buf = Bytes::from(self.buf);
+        let mut parts = Vec::with_capacity(2 * self.cuts.len() + 1);
+        let mut from = 0;
+        for (at, part) in self.cuts {
+            if at > from {
+                parts.push(Part::Bytes(buf.slice(from..at)));
+            }
+            parts.push(part);
+            from = at;
+        }
+        if from < buf.len() {
+            parts.push(Part::Bytes(buf.slice(from..)));
+        }
+        Ok(parts)
+    }
+
+    /// All in one piece, copied together if there were cuts; or the first error. External records are
+    /// an error: their bytes aren't here.
+    pub fn into_bytes(self) -> Result<Bytes, EncodeError> {
+        let len = self.len();
+        let mut parts = self.into_parts()?;
+        if parts.len() == 1
+            && let Some(Part::Bytes(bytes)) = parts.pop()
+        {
+            return Ok(bytes);
+        }
+        let mut all = Vec::with_capacity(len);
+        for part in &parts {
+            match part {
+                Part::Bytes(bytes) => all.extend_from_slice(bytes),
+                Part::External { .. } => {
+                    return Err(EncodeError::new(
+                        "frame",
+                        "records",
+                        EncodeErrorKind::ExternalNotAllowed,
+                    ));
+                }
+            }
+        }
+        Ok(Bytes::from(all))
+    }
+
+    /// The first error so far.
+    pub fn error(&self) -> Option<&EncodeError> {
+        self.error.as_ref()
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn fail(&mut self, field: &'static str, kind: EncodeErrorKind) {
+        let message = self.message;
+        self.error
+            .get_or_insert_with(|| EncodeError::new(message, field, kind));
+    }
+
+    /// Begins a message; its name goes into errors.
+    pub(crate) fn begin(&mut self, message: &'static str, version: i16) {
+        self.message = message;
+        self.version = version;
+    }
+
+    /// What has gone wrong, at a message's end.
+    pub(crate) fn end(&self) -> Result<(), EncodeError> {
+        match &self.error {
+            None => Ok(()),
+            Some(error) => Err(error.clone()),
+        }
+    }
+
+    /// Overwrites the four bytes at `at`, which must be before any cut.
+    pub(crate) fn patch_i32(&mut self, at: usize, value: i32) {
+        self.buf[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+
+    /// A byte, 1 for true.
+    pub fn bool(&mut self, value: bool) {
+        self.buf.push(u8::from(value));
+    }
+
+    /// One byte.
+    pub fn i8(&mut self, value: i8) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// Two bytes, as all integers most significant first.
+    pub fn i16(&mut self, value: i16) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// Two bytes, without a sign.
+    pub fn u16(&mut self, value: u16) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// Four bytes.
+    pub fn i32(&mut self, value: i32) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// Four bytes, without a sign.
+    pub fn u32(&mut self, value: u32) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// Eight bytes.
+    pub fn i64(&mut self, value: i64) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// Eight bytes, IEEE 754.
+    pub fn f64(&mut self, value: f64) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// Sixteen bytes.
+    pub fn uuid(&mut self, value: Uuid) {
+        self.raw(value.as_bytes());
+    }
+
+    /// Bytes as they are, copied.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.buf.extend_from_slice(bytes);
+    }
+
+    /// One to five bytes of seven bits, the least significant first.
+    pub fn uvarint(&mut self, mut value: u32) {
+        while value >= 0x80 {
+            self.buf.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.buf.push(value as u8);
+    }
+
+    /// A length of which the fixed encoding has `fixed` bytes (2 or 4).
+    fn write_len(&mut self, len: usize, flex: bool, fixed: u8, field: &'static str) {
+        let most = if fixed == 2 {
+            i16::MAX as usize
+        } else {
+            i32::MAX as usize
+        };
+        if len > most {
+            self.fail(field, EncodeErrorKind::TooLong(len));
+        } else if flex {
+            self.uvarint(len as u32 + 1);
+        } else if fixed == 2 {
+            self.i16(len as i16);
+        } else {
+            self.i32(len as i32);
+        }
+    }
+
+    #[inline(never)]
+    fn null(&mut self, flex: bool, fixed: u8, nullable: bool, field: &'static str) {
+        if !nullable {
+            self.fail(field, EncodeErrorKind::NullNotAllowed);
+        } else if flex {
+            self.uvarint(0);
+        } else if fixed == 2 {
+            self.i16(-1);
+        } else {
+            self.i32(-1);
+        }
+    }
+
+    /// A string. `flex`: in the encoding of flexible versions.
+    pub fn str(&mut self, value: &str, flex: bool, field: &'static str) {
+        self.write_len(value.len(), flex, 2, field);
+        self.raw(value.as_bytes());
+    }
+
+    /// A string or, where `nullable`, null.
+    pub fn str_opt(&mut self, value: &Option<Str>, flex: bool, nullable: bool, field: &'static str) {
+        match value {
+            Some(value) => self.str(value, flex, field),
+            None => self.null(flex, 2, nullable, field),
+        }
+    }
+
+    /// Bytes; if they are many, as a part of their own.
+    pub fn bytes(&mut self, value: &Bytes, flex: bool, field: &'static str) {
+        self.write_len(value.len(), flex, 4, field);
+        self.shared(value);
+    }
+
+    /// Bytes or, where `nullable`, null.
+    pub fn bytes_opt(&mut self, value: &Option<Bytes>, flex: bool, nullable: bool, field: &'static str) {
+        match value {
+            Some(value) => self.bytes(value, flex, field),
+            None => self.null(flex, 4, nullable, field),
+        }
+    }
+
+    /// Bytes without a length before them; if they are many, as a part of their own.
+    pub fn shared(&mut self, value: &Bytes) {
+        if value.len() <= COPY_MAX || self.tags_open > 0 {
+            self.raw(value);
+        } else {
+            self.cut(Part::Bytes(value.clone()));
+        }
+    }
+
+    fn cut(&mut self, part: Part) {
+        self.cut_len += part.len();
+        self.cuts.push((self.buf.len(), part));
+    }
+
+    pub(crate) fn records(&mut self, value: &Records, flex: bool, field: &'static str) {
+        match value {
+            Records::Bytes(bytes) => self.bytes(bytes, flex, field),
+            Records::External { token, len } => {
+                if self.tags_open > 0 {
+                    self.fail(field, EncodeErrorKind::ExternalNotAllowed);
+                }
+                self.write_len(*len as usize, flex, 4, field);
+                if *len > 0 {
+                    self.cut(Part::External {
+                        token: *token,
+                        len: *len,
+                    });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn records_opt(
+        &mut self,
+        value: &Option<Records>,
+        flex: bool,
+        nullable: bool,
+        field: &'static str,
+    ) {
+        match value {
+            Some(value) => self.records(value, flex, field),
+            None => self.null(flex, 4, nullable, field),
+        }
+    }
+
+    pub(crate) fn array<T: Element>(&mut self, value: &[T], v: i16, flex: bool, field: &'static str) {
+        self.write_len(value.len(), flex, 4, field);
+        for element in value {
+            element.write(self, v, flex, field);
+        }
+    }
+
+    pub(crate) fn array_opt<T: Element>(
+        &mut self,
+        value: &Option<Vec<T>>,
+        v: i16,
+        flex: bool,
+        nullable: bool,
+        field: &'static str,
+    ) {
+        match value {
+            Some(value) => self.array(value, v, flex, field),
+            None => self.null(flex, 4, nullable, field),
+        }
+    }
+
+    pub(crate) fn struct_opt<T: Element>(
+        &mut self,
+        value: &Option<T>,
+        v: i16,
+        flex: bool,
+        nullable: bool,
+        field: &'static str,
+    ) {
+        match value {
+            Some(value) => {
+                self.i8(1);
+                value.write(self, v, flex, field);
+            }
+            None if nullable => self.i8(-1),
+            None => self.fail(field, EncodeErrorKind::NullNotAllowed),
+        }
+    }
+
+    pub(crate) fn tagged_struct_opt<T: Element>(&mut self, value: &Option<T>, v: i16, field: &'static str) {
+        match value {
+            Some(value) => {
+                self.uvarint(1);
+                value.write(self, v, true, field);
+            }
+            None => self.uvarint(0),
+        }
+    }
+
+    /// A field that isn't at its default, and that this version lacks.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn not_in_version(&mut self, field: &'static str) {
+        let version = self.version;
+        self.fail(field, EncodeErrorKind::NotInVersion(version));
+    }
+
+    /// A structure's unknown tagged fields, where it knows none.
+    pub(crate) fn unknown_tags(&mut self, unknown: &TaggedFields, flex: bool, field: &'static str) {
+        if flex && unknown.is_empty() {
+            self.buf.push(0);
+        } else if flex {
+            let tags = self.tags(0, unknown, field);
+            self.tags_end(tags);
+        } else if !unknown.is_empty() {
+            let version = self.version;
+            self.fail(field, EncodeErrorKind::TagsNotInVersion(version));
+        }
+    }
+
+    /// Begins a structure's tagged fields, of which `known` follow.
+    pub(crate) fn tags<'a>(
+        &mut self,
+        known: u32,
+        unknown: &'a TaggedFields,
+        field: &'static str,
+    ) -> TagWriter<'a> {
+        self.uvarint(known + unknown.len() as u32);
+        TagWriter {
+            unknown,
+            next: 0,
+            size_at: 0,
+            field,
+        }
+    }
+
+    /// Begins the known field `tag`, unless it isn't `present`, after the unknown ones before it.
+    pub(crate) fn tag(&mut self, tags: &mut TagWriter<'_>, tag: u32, present: bool) -> bool {
+        self.unknown_below(tags, u64::from(tag));
+        tags.next = u64::from(tag) + 1;
+        if present {
+            self.uvarint(tag);
+            tags.size_at = self.buf.len();
+            self.buf.push(0);
+            self.tags_open += 1;
+        }
+        present
+    }
+
+    /// Ends the field that [`Writer::tag`] began: writes its size before it.
+    pub(crate) fn tag_end(&mut self, tags: &mut TagWriter<'_>) {
+        self.tags_open -= 1;
+        let start = tags.size_at + 1;
+        let size = self.buf.len() - start;
+        let Ok(size) = u32::try_from(size) else {
+            return self.fail(tags.field, EncodeErrorKind::TooLong(size));
+        };
+        if size < 0x80 {
+            self.buf[tags.size_at] = size as u8;
+        } else {
+            let mut prefix = Self::new();
+            prefix.uvarint(size);
+            self.buf.splice(tags.size_at..start, prefix.buf);
+        }
+    }
+
+    /// Writes the unknown fields behind the last known one.
+    pub(crate) fn tags_end(&mut self, mut tags: TagWriter<'_>) {
+        self.unknown_below(&mut tags, u64::MAX);
+    }
+
+    fn unknown_below(&mut self, tags: &mut TagWriter<'_>, below: u64) {
+        while let [first, rest @ ..] = tags.unknown {
+            let tag = u64::from(first.tag);
+            if tag < tags.next {
+                self.fail(tags.field, EncodeErrorKind::TagOrder(first.tag));
+            }
+            if tag >= below {
+                break;
+            }
+            self.uvarint(first.tag);
+            self.uvarint(first.data.len() as u32);
+            self.raw(&first.data);
+            tags.next = tag + 1;
+            tags.unknown = rest;
+        }
+    }
+}
