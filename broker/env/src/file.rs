@@ -225,6 +225,24 @@ impl<E: Env> File<E> {
         FileRange::new(self.clone(), at, len, pin)
     }
 
+    /// [`File::range`] for who looks at a snapshot that may be stale: `None` where the bytes aren't written, or where the
+    /// file has seen other truncates than the `truncations` of the snapshot.
+    pub fn range_unless_cut(&self, at: u64, len: u32, truncations: u64) -> Option<FileRange<E>> {
+        let mut state = self.inner.lock();
+        let end = at + u64::from(len);
+        if state.lane.truncations() != truncations || end > state.lane.len_good() {
+            return None;
+        }
+        let pin = state.lane.range_begins(end);
+        drop(state);
+        Some(FileRange::new(self.clone(), at, len, pin))
+    }
+
+    /// Whether anybody but the holder of this handle has the file: a clone, a range, an operation that has not ended.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
+    }
+
     pub(crate) fn unpin(&self, pin: u64) {
         let mut state = self.inner.lock();
         let mut steps = Vec::new();
