@@ -289,6 +289,11 @@ impl Disk {
         Ok(())
     }
 
+    /// Bytes that files hold.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
     /// Free bytes, and bytes in all.
     pub fn space(&self) -> (u64, u64) {
         (self.capacity.saturating_sub(self.used), self.capacity)

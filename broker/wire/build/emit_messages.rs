@@ -180,38 +180,26 @@ fn path(s: &Struct, f: &Field) -> String {
 fn emit_read(out: &mut String, message: &Message, s: &Struct) {
     let tagged: Vec<&Field> = s.fields.iter().filter(|f| f.tag.is_some()).collect();
     out.push_str(
-        "fn read(r: &mut Reader, v: i16, flex: bool, _: &'static str) -> Result<Self, DecodeError> {\n",
+        "fn fill(&mut self, r: &mut Reader, v: i16, flex: bool, _: &'static str) -> Result<(), DecodeError> {\n",
     );
-    let mut uses_v = String::new();
-    let _ = write!(
-        uses_v,
-        "let {}m = Self {{\n",
-        if tagged.is_empty() { "" } else { "mut " }
-    );
-    for f in &s.fields {
-        let value = match (f.tag, condition(f.versions, s.versions)) {
-            (Some(_), _) => default(f).0,
-            (None, None) => read_expr(s, f, "flex"),
-            (None, Some(c)) => format!(
-                "if {c} {{ {} }} else {{ {} }}",
-                read_expr(s, f, "flex"),
-                default(f).0
-            ),
+    let mut body = String::new();
+    for f in s.fields.iter().filter(|f| f.tag.is_none()) {
+        let read = read_expr(s, f, "flex");
+        let _ = match condition(f.versions, s.versions) {
+            None => writeln!(body, "{read};"),
+            Some(c) => writeln!(body, "if {c} {{ {read}; }}"),
         };
-        let _ = writeln!(uses_v, "{}: {value},", ident(&f.name));
     }
-    if message.flexible.is_some() {
-        let value = if tagged.is_empty() {
-            format!("r.unknown_tags(flex, \"{}\")?", s.name)
-        } else {
-            "TaggedFields::NONE".to_owned()
-        };
-        let _ = writeln!(uses_v, "unknown_tagged_fields: {value},");
+    if message.flexible.is_some() && tagged.is_empty() {
+        let _ = writeln!(
+            body,
+            "if flex {{ r.unknown_tags(&mut self.unknown_tagged_fields, \"{}\")?; }}",
+            s.name
+        );
     }
-    uses_v.push_str("};\n");
     if !tagged.is_empty() {
         let _ = write!(
-            uses_v,
+            body,
             "if flex {{\nlet mut tags = r.tags(\"{}\")?;\nwhile let Some(tag) = r.next_tag(&mut tags)? {{\nmatch tag {{\n",
             s.name
         );
@@ -219,21 +207,21 @@ fn emit_read(out: &mut String, message: &Message, s: &Struct) {
             let tag = f.tag.expect("filtered so");
             let read = read_expr(s, f, "true");
             if let Some(c) = condition(f.versions, flexible_part(message, s)) {
-                let outside = format!("return Err(r.tag_not_in_version(tag, {}))", path(s, f));
+                let _ = writeln!(body, "{tag} if {c} => {read},");
                 let _ = writeln!(
-                    uses_v,
-                    "{tag} if {c} => m.{} = {read},\n{tag} => {outside},",
-                    ident(&f.name)
+                    body,
+                    "{tag} => return Err(r.tag_not_in_version(tag, {})),",
+                    path(s, f)
                 );
             } else {
-                let _ = writeln!(uses_v, "{tag} => m.{} = {read},", ident(&f.name));
+                let _ = writeln!(body, "{tag} => {read},");
             }
         }
-        uses_v.push_str("_ => r.unknown_tag(tag, &mut m.unknown_tagged_fields),\n}\n}\n}\n");
+        body.push_str("_ => r.unknown_tag(tag, &mut self.unknown_tagged_fields),\n}\n}\n}\n");
     }
-    uses_v.push_str("Ok(m)\n}\n");
-    silence(out, &uses_v, &["r", "v", "flex"]);
-    out.push_str(&uses_v);
+    body.push_str("Ok(())\n}\n");
+    silence(out, &body, &["r", "v", "flex"]);
+    out.push_str(&body);
 }
 
 /// The versions of a structure that have tagged fields.
@@ -256,31 +244,33 @@ fn silence(out: &mut String, body: &str, parameters: &[&str]) {
     }
 }
 
+/// Reads the field into its place.
 fn read_expr(s: &Struct, f: &Field, flex: &str) -> String {
     let at = path(s, f);
+    let x = format!("self.{}", ident(&f.name));
     let flex = if f.rigid { "false" } else { flex };
     let null = f.nullable.map(|n| nullable(f, n));
     match (&f.ty, null) {
-        (Type::Bool, _) => format!("r.bool({at})?"),
-        (Type::I8, _) => format!("r.i8({at})?"),
-        (Type::I16, _) => format!("r.i16({at})?"),
-        (Type::U16, _) => format!("r.u16({at})?"),
-        (Type::I32, _) => format!("r.i32({at})?"),
-        (Type::U32, _) => format!("r.u32({at})?"),
-        (Type::I64, _) => format!("r.i64({at})?"),
-        (Type::F64, _) => format!("r.f64({at})?"),
-        (Type::Uuid, _) => format!("r.uuid({at})?"),
-        (Type::Str, None) => format!("r.str({flex}, {at})?"),
-        (Type::Str, Some(null)) => format!("r.str_opt({flex}, {null}, {at})?"),
-        (Type::Bytes, None) => format!("r.bytes({flex}, {at})?"),
-        (Type::Bytes, Some(null)) => format!("r.bytes_opt({flex}, {null}, {at})?"),
-        (Type::Records, None) => format!("r.records({flex}, {at})?"),
-        (Type::Records, Some(null)) => format!("r.records_opt({flex}, {null}, {at})?"),
-        (Type::Array(_), None) => format!("r.array(v, {flex}, {at})?"),
-        (Type::Array(_), Some(null)) => format!("r.array_opt(v, {flex}, {null}, {at})?"),
-        (Type::Struct(name), None) => format!("{name}::read(r, v, {flex}, {at})?"),
-        (Type::Struct(_), Some(_)) if f.tag.is_some() => format!("r.tagged_struct_opt(v, {at})?"),
-        (Type::Struct(_), Some(null)) => format!("r.struct_opt(v, {flex}, {null}, {at})?"),
+        (Type::Bool, _) => format!("{x} = r.bool({at})?"),
+        (Type::I8, _) => format!("{x} = r.i8({at})?"),
+        (Type::I16, _) => format!("{x} = r.i16({at})?"),
+        (Type::U16, _) => format!("{x} = r.u16({at})?"),
+        (Type::I32, _) => format!("{x} = r.i32({at})?"),
+        (Type::U32, _) => format!("{x} = r.u32({at})?"),
+        (Type::I64, _) => format!("{x} = r.i64({at})?"),
+        (Type::F64, _) => format!("{x} = r.f64({at})?"),
+        (Type::Uuid, _) => format!("{x} = r.uuid({at})?"),
+        (Type::Str, None) => format!("r.str(&mut {x}, {flex}, {at})?"),
+        (Type::Str, Some(null)) => format!("r.str_opt(&mut {x}, {flex}, {null}, {at})?"),
+        (Type::Bytes, None) => format!("r.bytes(&mut {x}, {flex}, {at})?"),
+        (Type::Bytes, Some(null)) => format!("r.bytes_opt(&mut {x}, {flex}, {null}, {at})?"),
+        (Type::Records, None) => format!("r.records(&mut {x}, {flex}, {at})?"),
+        (Type::Records, Some(null)) => format!("r.records_opt(&mut {x}, {flex}, {null}, {at})?"),
+        (Type::Array(_), None) => format!("r.array(&mut {x}, v, {flex}, {at})?"),
+        (Type::Array(_), Some(null)) => format!("r.array_opt(&mut {x}, v, {flex}, {null}, {at})?"),
+        (Type::Struct(_), None) => format!("{x}.fill(r, v, {flex}, {at})?"),
+        (Type::Struct(_), Some(_)) if f.tag.is_some() => format!("r.tagged_struct_opt(&mut {x}, v, {at})?"),
+        (Type::Struct(_), Some(null)) => format!("r.struct_opt(&mut {x}, v, {flex}, {null}, {at})?"),
     }
 }
 
@@ -301,7 +291,7 @@ fn emit_write(out: &mut String, message: &Message, s: &Struct) {
                 let _ = writeln!(body, "if {c} {{ {}; }} else {refuse}", write_expr(s, f, "flex"));
             }
             (Some(_), Some(c)) if !f.ignorable => {
-                let _ = writeln!(body, "if !({c}) {{ {refuse} }}");
+                let _ = writeln!(body, "if {c} {{}} else {refuse}");
             }
             (Some(_), _) => {}
         }

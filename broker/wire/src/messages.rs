@@ -11,7 +11,7 @@ use crate::codec::{DecodeError, DecodeErrorKind, Element, EncodeError, EncodeErr
 /// What the tables call a message: a request, response, header, or what stands in a record's key or value.
 ///
 /// Implemented by generated structures alone.
-pub trait Message: Element + Clone + std::fmt::Debug + PartialEq + Default {
+pub trait Message: Element + Clone + std::fmt::Debug + PartialEq {
     /// Kafka's name, as in `FetchRequest`.
     const NAME: &'static str;
     /// The oldest valid version.
@@ -30,12 +30,14 @@ pub trait Message: Element + Clone + std::fmt::Debug + PartialEq + Default {
     /// [`decode_exact`] and [`Reader::expect_end`] make them one.
     fn decode(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
         r.begin(Self::NAME, version, Self::versions())?;
-        Self::read(
+        let mut message = Self::default();
+        message.fill(
             r,
             version,
             Self::FLEXIBLE_FROM.is_some_and(|from| version >= from),
             "",
-        )
+        )?;
+        Ok(message)
     }
 
     /// Writes the message. On an error the writer is of no use any more.

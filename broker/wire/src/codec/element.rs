@@ -5,9 +5,13 @@ use brokkr_types::Uuid;
 use super::{DecodeError, Reader, Str, Writer};
 
 /// A value that is read and written in some version of its message. Made by the tables only.
-pub trait Element: Sized {
-    /// Reads it in version `v`; `flex` says whether that version is flexible.
-    fn read(r: &mut Reader, v: i16, flex: bool, field: &'static str) -> Result<Self, DecodeError>;
+///
+/// Reading fills a default in its place, at the end of its array or in its field: what isn't on the wire stays at its
+/// default, nothing moves, and an error leaves nothing behind that the caller doesn't own anyway. (Functions that own no
+/// values are also the quickest to compile, by half.)
+pub trait Element: Default {
+    /// Reads it in version `v`; `flex` says whether that version is flexible. It is at its default before.
+    fn fill(&mut self, r: &mut Reader, v: i16, flex: bool, field: &'static str) -> Result<(), DecodeError>;
 
     /// Writes it; errors stick to the writer.
     fn write(&self, w: &mut Writer, v: i16, flex: bool, field: &'static str);
@@ -17,8 +21,9 @@ macro_rules! plain {
     ($($ty:ty, $name:ident;)*) => {$(
         impl Element for $ty {
             #[inline]
-            fn read(r: &mut Reader, _: i16, _: bool, field: &'static str) -> Result<Self, DecodeError> {
-                r.$name(field)
+            fn fill(&mut self, r: &mut Reader, _: i16, _: bool, field: &'static str) -> Result<(), DecodeError> {
+                *self = r.$name(field)?;
+                Ok(())
             }
 
             #[inline]
@@ -38,8 +43,8 @@ plain! {
 }
 
 impl Element for Str {
-    fn read(r: &mut Reader, _: i16, flex: bool, field: &'static str) -> Result<Self, DecodeError> {
-        r.str(flex, field)
+    fn fill(&mut self, r: &mut Reader, _: i16, flex: bool, field: &'static str) -> Result<(), DecodeError> {
+        r.str(self, flex, field)
     }
 
     fn write(&self, w: &mut Writer, _: i16, flex: bool, field: &'static str) {

@@ -120,7 +120,6 @@ impl Reader {
         }
     }
 
-    #[inline]
     fn take_slice(&mut self, len: usize, field: &'static str) -> Result<Bytes, DecodeError> {
         if len > self.remaining() {
             return Err(self.truncated(field, len));
@@ -131,61 +130,51 @@ impl Reader {
     }
 
     /// A byte; anything but 0 is true.
-    #[inline]
     pub fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
         Ok(self.take::<1>(field)? != [0])
     }
 
     /// One byte.
-    #[inline]
     pub fn i8(&mut self, field: &'static str) -> Result<i8, DecodeError> {
         Ok(i8::from_be_bytes(self.take(field)?))
     }
 
     /// Two bytes, as all integers most significant first.
-    #[inline]
     pub fn i16(&mut self, field: &'static str) -> Result<i16, DecodeError> {
         Ok(i16::from_be_bytes(self.take(field)?))
     }
 
     /// Two bytes, without a sign.
-    #[inline]
     pub fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
         Ok(u16::from_be_bytes(self.take(field)?))
     }
 
     /// Four bytes.
-    #[inline]
     pub fn i32(&mut self, field: &'static str) -> Result<i32, DecodeError> {
         Ok(i32::from_be_bytes(self.take(field)?))
     }
 
     /// Four bytes, without a sign.
-    #[inline]
     pub fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         Ok(u32::from_be_bytes(self.take(field)?))
     }
 
     /// Eight bytes.
-    #[inline]
     pub fn i64(&mut self, field: &'static str) -> Result<i64, DecodeError> {
         Ok(i64::from_be_bytes(self.take(field)?))
     }
 
     /// Eight bytes, IEEE 754.
-    #[inline]
     pub fn f64(&mut self, field: &'static str) -> Result<f64, DecodeError> {
         Ok(f64::from_be_bytes(self.take(field)?))
     }
 
     /// Sixteen bytes.
-    #[inline]
     pub fn uuid(&mut self, field: &'static str) -> Result<Uuid, DecodeError> {
         Ok(Uuid::from_bytes(self.take(field)?))
     }
 
     /// One to five bytes of seven bits, the least significant first.
-    #[inline]
     pub fn uvarint(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         match self.buf[..self.end].get(self.pos) {
             Some(&byte) if byte < 0x80 => {
@@ -212,7 +201,6 @@ impl Reader {
     }
 
     /// A length, or `None` for null, of which the fixed encoding has `fixed` bytes (2 or 4).
-    #[inline]
     fn len(&mut self, flex: bool, fixed: u8, field: &'static str) -> Result<Option<usize>, DecodeError> {
         if flex {
             return Ok((self.uvarint(field)? as usize).checked_sub(1));
@@ -230,34 +218,47 @@ impl Reader {
     }
 
     #[cold]
+    #[inline(never)]
     fn null(&self, field: &'static str) -> DecodeError {
         self.error(field, DecodeErrorKind::NullNotAllowed)
     }
 
-    /// `None`, where null is allowed.
-    fn no_value<T>(&self, nullable: bool, field: &'static str) -> Result<Option<T>, DecodeError> {
-        if nullable { Ok(None) } else { Err(self.null(field)) }
+    /// Null, where it is allowed.
+    fn no_value<T>(
+        &self,
+        to: &mut Option<T>,
+        nullable: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        if !nullable {
+            return Err(self.null(field));
+        }
+        *to = None;
+        Ok(())
     }
 
     /// A string. `flex`: in the encoding of flexible versions.
-    pub fn str(&mut self, flex: bool, field: &'static str) -> Result<Str, DecodeError> {
+    pub fn str(&mut self, to: &mut Str, flex: bool, field: &'static str) -> Result<(), DecodeError> {
         match self.len(flex, 2, field)? {
-            Some(len) => self.str_of(len, field),
-            None => Err(self.null(field)),
+            Some(len) => *to = self.str_of(len, field)?,
+            None => return Err(self.null(field)),
         }
+        Ok(())
     }
 
     /// A string or, where `nullable`, null.
     pub fn str_opt(
         &mut self,
+        to: &mut Option<Str>,
         flex: bool,
         nullable: bool,
         field: &'static str,
-    ) -> Result<Option<Str>, DecodeError> {
+    ) -> Result<(), DecodeError> {
         match self.len(flex, 2, field)? {
-            Some(len) => self.str_of(len, field).map(Some),
-            None => self.no_value(nullable, field),
+            Some(len) => *to = Some(self.str_of(len, field)?),
+            None => self.no_value(to, nullable, field)?,
         }
+        Ok(())
     }
 
     fn str_of(&mut self, len: usize, field: &'static str) -> Result<Str, DecodeError> {
@@ -270,49 +271,67 @@ impl Reader {
     }
 
     /// Bytes, as a slice of the frame.
-    pub fn bytes(&mut self, flex: bool, field: &'static str) -> Result<Bytes, DecodeError> {
+    pub fn bytes(&mut self, to: &mut Bytes, flex: bool, field: &'static str) -> Result<(), DecodeError> {
         match self.len(flex, 4, field)? {
-            Some(len) => self.take_slice(len, field),
-            None => Err(self.null(field)),
+            Some(len) => *to = self.take_slice(len, field)?,
+            None => return Err(self.null(field)),
         }
+        Ok(())
     }
 
     /// Bytes or, where `nullable`, null.
     pub fn bytes_opt(
         &mut self,
+        to: &mut Option<Bytes>,
         flex: bool,
         nullable: bool,
         field: &'static str,
-    ) -> Result<Option<Bytes>, DecodeError> {
+    ) -> Result<(), DecodeError> {
         match self.len(flex, 4, field)? {
-            Some(len) => self.take_slice(len, field).map(Some),
-            None => self.no_value(nullable, field),
+            Some(len) => *to = Some(self.take_slice(len, field)?),
+            None => self.no_value(to, nullable, field)?,
         }
+        Ok(())
     }
 
     /// Record batches, unread, as a slice of the frame.
-    pub(crate) fn records(&mut self, flex: bool, field: &'static str) -> Result<Records, DecodeError> {
-        self.bytes(flex, field).map(Records::Bytes)
+    pub(crate) fn records(
+        &mut self,
+        to: &mut Records,
+        flex: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        match self.len(flex, 4, field)? {
+            Some(len) => *to = Records::Bytes(self.take_slice(len, field)?),
+            None => return Err(self.null(field)),
+        }
+        Ok(())
     }
 
     pub(crate) fn records_opt(
         &mut self,
+        to: &mut Option<Records>,
         flex: bool,
         nullable: bool,
         field: &'static str,
-    ) -> Result<Option<Records>, DecodeError> {
-        Ok(self.bytes_opt(flex, nullable, field)?.map(Records::Bytes))
+    ) -> Result<(), DecodeError> {
+        match self.len(flex, 4, field)? {
+            Some(len) => *to = Some(Records::Bytes(self.take_slice(len, field)?)),
+            None => self.no_value(to, nullable, field)?,
+        }
+        Ok(())
     }
 
     /// An array.
     pub(crate) fn array<T: Element>(
         &mut self,
+        to: &mut Vec<T>,
         v: i16,
         flex: bool,
         field: &'static str,
-    ) -> Result<Vec<T>, DecodeError> {
-        match self.array_opt(v, flex, true, field)? {
-            Some(array) => Ok(array),
+    ) -> Result<(), DecodeError> {
+        match self.array_len(flex, field)? {
+            Some(len) => self.elements(to, len, v, flex, field),
             None => Err(self.null(field)),
         }
     }
@@ -320,60 +339,72 @@ impl Reader {
     /// An array or, where `nullable`, null.
     pub(crate) fn array_opt<T: Element>(
         &mut self,
+        to: &mut Option<Vec<T>>,
         v: i16,
         flex: bool,
         nullable: bool,
         field: &'static str,
-    ) -> Result<Option<Vec<T>>, DecodeError> {
-        let Some(len) = self.array_len(flex, nullable, field)? else {
-            return Ok(None);
-        };
-        let room = self.remaining() / size_of::<T>().max(1);
-        let mut array = Vec::with_capacity(len.min(room));
-        for _ in 0..len {
-            array.push(T::read(self, v, flex, field)?);
+    ) -> Result<(), DecodeError> {
+        match self.array_len(flex, field)? {
+            Some(len) => self.elements(to.get_or_insert_default(), len, v, flex, field),
+            None => self.no_value(to, nullable, field),
         }
-        Ok(Some(array))
+    }
+
+    fn elements<T: Element>(
+        &mut self,
+        to: &mut Vec<T>,
+        len: usize,
+        v: i16,
+        flex: bool,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        to.clear();
+        to.reserve_exact(len.min(self.remaining() / size_of::<T>().max(1)));
+        for _ in 0..len {
+            to.push_mut(T::default()).fill(self, v, flex, field)?;
+        }
+        Ok(())
     }
 
     /// An array's length, which no more than the bytes that are left can justify: each element takes at least one.
-    fn array_len(
-        &mut self,
-        flex: bool,
-        nullable: bool,
-        field: &'static str,
-    ) -> Result<Option<usize>, DecodeError> {
+    #[inline(never)]
+    fn array_len(&mut self, flex: bool, field: &'static str) -> Result<Option<usize>, DecodeError> {
         match self.len(flex, 4, field)? {
-            Some(len) if len <= self.remaining() => Ok(Some(len)),
-            Some(len) => Err(self.error(field, DecodeErrorKind::LengthTooLong(len as u32))),
-            None => self.no_value(nullable, field),
+            Some(len) if len > self.remaining() => {
+                Err(self.error(field, DecodeErrorKind::LengthTooLong(len as u32)))
+            }
+            len => Ok(len),
         }
     }
 
     /// A structure that may be null: a byte says which.
     pub(crate) fn struct_opt<T: Element>(
         &mut self,
+        to: &mut Option<T>,
         v: i16,
         flex: bool,
         nullable: bool,
         field: &'static str,
-    ) -> Result<Option<T>, DecodeError> {
+    ) -> Result<(), DecodeError> {
         if self.i8(field)? < 0 {
-            return self.no_value(nullable, field);
+            return self.no_value(to, nullable, field);
         }
-        T::read(self, v, flex, field).map(Some)
+        to.insert(T::default()).fill(self, v, flex, field)
     }
 
     /// A structure in a tagged field that may be null: there a varint says which.
     pub(crate) fn tagged_struct_opt<T: Element>(
         &mut self,
+        to: &mut Option<T>,
         v: i16,
         field: &'static str,
-    ) -> Result<Option<T>, DecodeError> {
+    ) -> Result<(), DecodeError> {
         if self.uvarint(field)? == 0 {
-            return Ok(None);
+            *to = None;
+            return Ok(());
         }
-        T::read(self, v, true, field).map(Some)
+        to.insert(T::default()).fill(self, v, true, field)
     }
 
     /// Begins a structure's tagged fields; `field` is the structure's name.
@@ -430,17 +461,17 @@ impl Reader {
     /// All of a structure's tagged fields, where it knows none.
     pub(crate) fn unknown_tags(
         &mut self,
-        flex: bool,
+        unknown: &mut TaggedFields,
         field: &'static str,
-    ) -> Result<TaggedFields, DecodeError> {
-        let mut unknown = TaggedFields::NONE;
-        if flex {
-            let mut tags = self.tags(field)?;
-            while let Some(tag) = self.next_tag(&mut tags)? {
-                self.unknown_tag(tag, &mut unknown);
-            }
+    ) -> Result<(), DecodeError> {
+        let mut tags = self.tags(field)?;
+        while tags.left > 0
+            && let Some(tag) = self.next_tag(&mut tags)?
+        {
+            self.unknown_tag(tag, unknown);
         }
-        Ok(unknown)
+        self.end = tags.outer_end;
+        Ok(())
     }
 
     /// A known tag in a version that doesn't have it.

@@ -227,67 +227,56 @@ impl Writer {
     }
 
     /// A byte, 1 for true.
-    #[inline]
     pub fn bool(&mut self, value: bool) {
         self.buf.push(u8::from(value));
     }
 
     /// One byte.
-    #[inline]
     pub fn i8(&mut self, value: i8) {
         self.raw(&value.to_be_bytes());
     }
 
     /// Two bytes, as all integers most significant first.
-    #[inline]
     pub fn i16(&mut self, value: i16) {
         self.raw(&value.to_be_bytes());
     }
 
     /// Two bytes, without a sign.
-    #[inline]
     pub fn u16(&mut self, value: u16) {
         self.raw(&value.to_be_bytes());
     }
 
     /// Four bytes.
-    #[inline]
     pub fn i32(&mut self, value: i32) {
         self.raw(&value.to_be_bytes());
     }
 
     /// Four bytes, without a sign.
-    #[inline]
     pub fn u32(&mut self, value: u32) {
         self.raw(&value.to_be_bytes());
     }
 
     /// Eight bytes.
-    #[inline]
     pub fn i64(&mut self, value: i64) {
         self.raw(&value.to_be_bytes());
     }
 
     /// Eight bytes, IEEE 754.
-    #[inline]
     pub fn f64(&mut self, value: f64) {
         self.raw(&value.to_be_bytes());
     }
 
     /// Sixteen bytes.
-    #[inline]
     pub fn uuid(&mut self, value: Uuid) {
         self.raw(value.as_bytes());
     }
 
     /// Bytes as they are, copied.
-    #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
         self.buf.extend_from_slice(bytes);
     }
 
     /// One to five bytes of seven bits, the least significant first.
-    #[inline]
     pub fn uvarint(&mut self, mut value: u32) {
         while value >= 0x80 {
             self.buf.push(value as u8 | 0x80);
@@ -297,7 +286,6 @@ impl Writer {
     }
 
     /// A length of which the fixed encoding has `fixed` bytes (2 or 4).
-    #[inline]
     fn write_len(&mut self, len: usize, flex: bool, fixed: u8, field: &'static str) {
         let most = if fixed == 2 {
             i16::MAX as usize
@@ -459,7 +447,6 @@ impl Writer {
     }
 
     /// A structure's unknown tagged fields, where it knows none.
-    #[inline]
     pub(crate) fn unknown_tags(&mut self, unknown: &TaggedFields, flex: bool, field: &'static str) {
         if flex && unknown.is_empty() {
             self.buf.push(0);

@@ -1,6 +1,6 @@
 //! gzip, by flate2 with zlib-rs.
 
-use super::{CompressionType, DecompressError, grown};
+use super::{CompressionType, DecompressError, grown, lengthen};
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use std::io::{ErrorKind, Read, Write};
@@ -20,7 +20,7 @@ pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressE
     let (mut out, mut filled) = (Vec::new(), 0);
     loop {
         if filled == out.len() {
-            out.resize(grown(filled, data.len(), max), 0);
+            lengthen(&mut out, grown(filled, data.len(), max), data.len(), max);
         }
         match decoder.read(&mut out[filled..]) {
             Ok(0) => break,

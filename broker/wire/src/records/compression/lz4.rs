@@ -7,7 +7,7 @@
 //! Numbers are little-endian. The Java client reads only frames whose blocks are independent, so others are refused (its
 //! consumers could not read them back). Like it, this leaves a content checksum unchecked: the batch has a CRC.
 
-use super::{CompressionType, DecompressError};
+use super::{CompressionType, DecompressError, lengthen};
 use lz4_flex::block;
 use twox_hash::XxHash32;
 
@@ -164,7 +164,7 @@ impl Output {
     fn reserve(&mut self, len: usize) -> &mut [u8] {
         let end = self.filled + len;
         if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
+            lengthen(&mut self.bytes, end, 0, self.max);
         }
         &mut self.bytes[self.filled..end]
     }
@@ -255,6 +255,16 @@ mod tests {
         assert_eq!(
             decompress(&block, data.len()),
             Err(corrupt("wrong checksum of a block"))
+        );
+    }
+
+    #[test]
+    fn nothing_may_follow_the_frame() {
+        let packed = compress(b"x");
+        assert!(decompress(&packed, 1).is_ok());
+        assert_eq!(
+            decompress(&packed.repeat(2), 2),
+            Err(corrupt("bytes after the frame"))
         );
     }
 

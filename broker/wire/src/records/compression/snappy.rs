@@ -5,7 +5,7 @@
 //! ```
 //! Numbers are big-endian. Frames may follow each other. Without the magic the whole is one raw block.
 
-use super::{CompressionType, DecompressError};
+use super::{CompressionType, DecompressError, lengthen};
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const HEADER_LEN: usize = 16;
@@ -76,7 +76,7 @@ fn block(raw: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), DecompressErro
     if len > max - filled {
         return Err(DecompressError::TooLarge { max });
     }
-    out.resize(filled + len, 0);
+    lengthen(out, filled + len, raw.len(), max);
     match snap::raw::Decoder::new().decompress(raw, &mut out[filled..]) {
         Ok(n) if n == len => Ok(()),
         _ => Err(corrupt("malformed block")),
