@@ -176,7 +176,10 @@ impl Image {
     /// The image of an empty log.
     pub fn empty(cluster_id: &str) -> Self {
         Self {
-            provenance: Provenance { offset: -1, epoch: -1 },
+            provenance: Provenance {
+                offset: -1,
+                epoch: -1,
+            },
             cluster_id: Str::copied(cluster_id),
             topics: TopicsImage::default(),
             brokers: OrdMap::new(),

@@ -394,7 +394,12 @@ impl Image {
         let mut entity: Vec<_> = r
             .entity
             .iter()
-            .map(|e| (e.entity_type.detached(), e.entity_name.as_ref().map(Str::detached)))
+            .map(|e| {
+                (
+                    e.entity_type.detached(),
+                    e.entity_name.as_ref().map(Str::detached),
+                )
+            })
             .collect();
         entity.sort();
         let key: QuotaKey = (entity, r.key.detached());
