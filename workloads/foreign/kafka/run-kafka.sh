@@ -47,7 +47,7 @@ END
 
 java=(java -cp "$cache/kafka/lib/*" -Dorg.slf4j.simpleLogger.showDateTime=true)
 if [[ ! -f "$dir/data/meta.properties" ]]; then
-    cluster_id="$(python3 -c "import base64, uuid; print(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22])")"
+    cluster_id="A$(python3 -c "import base64, uuid; print(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22])")"
     "${java[@]}" kafka.tools.StorageTool format --standalone -t "$cluster_id" -c "$dir/server.properties" \
         > "$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2; exit 1; }
 fi
