@@ -3,11 +3,14 @@
 //! Pure: no clock, no randomness, no IO. What is random (topic ids) comes with the request.
 //!
 //! - [`image`]: the cluster up to an offset of the log.
+//! - [`records`], [`snapshot`]: the log's batches and snapshot files.
 //! - [`config`]: what can be configured, and which value holds.
 
 pub mod bootstrap;
 pub mod config;
 pub mod image;
+pub mod records;
+pub mod snapshot;
 pub mod topic_name;
 
 pub use image::{BrokerImage, ConfigResource, Image, MetadataState, PartitionImage, ReplayError, TopicImage};

@@ -8,6 +8,8 @@
 //! log offline, never a panic.
 
 mod replay;
+#[cfg(test)]
+pub(crate) mod tests;
 mod topics;
 mod write;
 
