@@ -184,8 +184,8 @@ fn diverges<E: Env>(view: &View<E>, last_fetched_epoch: i32, offset: i64) -> Opt
         return None;
     }
     let end = view.reader.end_offset_for_epoch(brokkr_types::LeaderEpoch(last_fetched_epoch))?;
-    let diverges = end.epoch.0 < last_fetched_epoch || end.offset.0 < offset;
-    diverges.then_some((end.epoch.0, end.offset.0))
+    let diverges = end.epoch.0 < last_fetched_epoch || end.end.0 < offset;
+    diverges.then_some((end.epoch.0, end.end.0))
 }
 
 fn found<E: Env>(

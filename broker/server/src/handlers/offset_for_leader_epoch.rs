@@ -57,5 +57,5 @@ fn look<E: Env>(
     check_epoch(asked.current_leader_epoch, view.leader_epoch)?;
     let end = view.reader.end_offset_for_epoch(LeaderEpoch(asked.leader_epoch));
     // A consumer is shown no end past the high watermark (L5).
-    Ok(end.map(|e| (e.epoch.0, e.offset.min(view.high_watermark).0)))
+    Ok(end.map(|e| (e.epoch.0, e.end.min(view.high_watermark).0)))
 }
