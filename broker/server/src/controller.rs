@@ -18,10 +18,9 @@ use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorKind, Published, Reader};
 use brokkr_log::{Event, Log, LogConfig, LogDir, LogError, Recorded, UpTo};
-use brokkr_metadata::bootstrap::bootstrap_records;
 use brokkr_metadata::records::{Control, Entry, decode_batch, encode_control, encode_records};
 use brokkr_metadata::snapshot::{self, QuorumState, Snapshot, SnapshotId};
-use brokkr_metadata::{Controller, Image, Registration, Reply, Request};
+use brokkr_metadata::{Controller, Image, Registration, Reply, Request, Settings};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
 use brokkr_wire::messages::leader_change_message::{LeaderChangeMessage, Voter};
 use brokkr_wire::messages::voters_record::{Endpoint, KRaftVersionFeature, Voter as VoterEntry, VotersRecord};
@@ -151,6 +150,7 @@ pub async fn start<E: Env>(
     let log = open_log(env, log_dir, identity).await?;
     let replayed = replay(&log_dir.logs, log, &identity.cluster_id).await?;
     let Replayed { mut log, controller, quorum, last_epoch, bytes } = replayed;
+    let controller = controller.with_settings(settings(config));
     let epoch = LeaderEpoch(last_epoch.max(quorum_state(&log_dir.logs).await?) + 1);
     write_quorum_state(&log_dir.logs, identity.node_id, epoch).await?;
     log.assign_epoch(epoch).await?;
@@ -175,6 +175,16 @@ pub async fn start<E: Env>(
     let handle = ControllerHandle { queue: tx, recorded: host.recorded.reader() };
     env.spawn("controller", host.run(rx));
     Ok((handle, images))
+}
+
+/// What topics get where nobody says.
+fn settings(config: &BrokerConfig) -> Settings {
+    Settings {
+        node_id: config.node_id,
+        num_partitions: config.num_partitions,
+        default_replication_factor: i16::try_from(config.default_replication_factor).unwrap_or(i16::MAX),
+        file: config.set.clone(),
+    }
 }
 
 async fn open_log<E: Env>(
@@ -347,9 +357,8 @@ async fn write_quorum_state<E: Env>(
 }
 
 impl<E: Env> Host<E> {
-    /// Begins the epoch: a LeaderChange, and in an empty log what a new cluster begins with.
+    /// Begins the epoch: a LeaderChange, and what a leader owes before it decides anything.
     async fn lead(&mut self, identity: &Identity) -> Result<(), ControllerError> {
-        let empty = self.controller.image().metadata_version().is_none();
         let voter = || Voter {
             voter_id: identity.node_id,
             voter_directory_id: identity.directory_id,
@@ -367,8 +376,9 @@ impl<E: Env> Host<E> {
             .map_err(|e| content(FOLDER, e))?;
         self.append(&batch).await.map_err(|e| content(FOLDER, e))?;
         self.controller.advance(end.0, self.epoch.0);
-        if empty {
-            self.commit(&bootstrap_records()).await.map_err(|e| content(FOLDER, e))?;
+        let owed = self.controller.activation_records();
+        if !owed.is_empty() {
+            self.commit(&owed).await.map_err(|e| content(FOLDER, e))?;
         }
         Ok(())
     }
