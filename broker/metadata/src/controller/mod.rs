@@ -11,6 +11,9 @@ mod configs;
 mod placement;
 mod topics;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;

@@ -7,7 +7,7 @@ use brokkr_wire::messages::create_partitions_request::{CreatePartitionsAssignmen
 use brokkr_wire::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
 use brokkr_wire::messages::delete_topics_request::DeleteTopicState;
 use brokkr_wire::messages::incremental_alter_configs_request as incremental;
-use brokkr_wire::messages::*;
+use brokkr_wire::messages::{BeginTransactionRecord, create_topics_response};
 
 use super::*;
 use crate::bootstrap::bootstrap_records;
