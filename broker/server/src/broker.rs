@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::BrokerConfig;
 use crate::controller::{self, ControllerError};
-use crate::ctx::{Ctx, Identity};
+use crate::ctx::Ctx;
 use crate::fetch_session::Slots;
 use crate::log_dir::{self, LogDirError};
 use crate::memory::Memory;

@@ -189,13 +189,13 @@ async fn write_responses<E: Env>(
     mut rx: mpsc::Receiver<UnderWay<E>>,
     closed: Arc<Notify>,
 ) {
-    let mut under_way = FuturesOrdered::new();
+    let mut under_way: FuturesOrdered<_> = FuturesOrdered::new();
     let mut open = true;
     'serve: while open || !under_way.is_empty() {
         tokio::select! {
             biased;
             Some((first, held)) = under_way.next(), if !under_way.is_empty() => {
-                let Some(mut parts) = first else { break 'serve };
+                let Some(mut parts): Option<Response<E>> = first else { break 'serve };
                 let mut holding: Vec<Option<OwnedSemaphorePermit>> = vec![held];
                 let mut last = false;
                 while parts.iter().map(Part::len).sum::<usize>() < WRITE_BYTES_MAX

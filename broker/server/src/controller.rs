@@ -14,7 +14,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorKind, Published, Reader};
 use brokkr_log::{Event, Log, LogConfig, LogDir, LogError, Recorded, UpTo};
@@ -224,7 +223,7 @@ fn voters(identity: &Identity) -> VotersRecord {
         voter_id: identity.node_id,
         voter_directory_id: identity.directory_id,
         endpoints: vec![endpoint],
-        k_raft_version_feature: KRaftVersionFeature {
+        kraft_version_feature: KRaftVersionFeature {
             min_supported_version: 0,
             max_supported_version: 1,
             ..Default::default()

@@ -307,7 +307,7 @@ impl<E: Env> Owner<E> {
         let state = |(id, p): (brokkr_types::ProducerId, &brokkr_log::Producer)| ProducerState {
             producer_id: id.0,
             producer_epoch: i32::from(p.epoch.0),
-            last_sequence: p.window.last().map_or(-1, |b| b.last_sequence.0),
+            last_sequence: p.window.batches().last().map_or(-1, |b| b.last_sequence.0),
             last_timestamp: p.last_timestamp.0,
             coordinator_epoch: p.coordinator_epoch,
             current_txn_start_offset: p.transaction_start.map_or(-1, |o| o.0),
