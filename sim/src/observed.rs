@@ -48,7 +48,9 @@ impl Observed {
     /// It was told how that ended.
     pub fn ended(&self, value: Value, result: &Result<Ack, SendError>) {
         let outcome = match result {
-            Ok(ack) => Outcome::Acked { offset: ack.offset.map(|o| o.0) },
+            Ok(ack) => Outcome::Acked {
+                offset: ack.offset.map(|o| o.0),
+            },
             Err(SendError::Fail(_)) => Outcome::NotWritten,
             Err(SendError::Info(_)) => Outcome::Unknown,
         };
@@ -86,14 +88,21 @@ impl Observed {
     pub fn found(&self, tp: &TopicPartition, record: &ConsumerRecord) {
         self.shown("the last reader", tp, record);
         if let Some(value) = decode(record.value.as_deref()) {
-            self.lock().last.entry(tp.clone()).or_default().insert(record.offset.0, value);
+            self.lock()
+                .last
+                .entry(tp.clone())
+                .or_default()
+                .insert(record.offset.0, value);
         }
     }
 
     /// Operations by how they ended.
     pub fn ops(&self) -> Ops {
         let state = self.lock();
-        let mut ops = Ops { ok: state.polls, ..Ops::default() };
+        let mut ops = Ops {
+            ok: state.polls,
+            ..Ops::default()
+        };
         for (_, outcome) in state.sends.values() {
             match outcome {
                 Some(Outcome::Acked { .. }) => ops.ok += 1,
@@ -118,7 +127,10 @@ impl Observed {
         for (value, (tp, outcome)) in &state.sends {
             let at = places.get(value).map_or(&[][..], Vec::as_slice);
             if at.len() > 1 {
-                violations.push(Violation::new("I1", format!("{value:?} stands {} times: {at:?}", at.len())));
+                violations.push(Violation::new(
+                    "I1",
+                    format!("{value:?} stands {} times: {at:?}", at.len()),
+                ));
             }
             match outcome {
                 Some(Outcome::Acked { offset }) => acked(value, tp, *offset, at, &mut violations),
@@ -139,7 +151,8 @@ fn shown_and_lost(state: &State, violations: &mut Vec<Violation>) {
     for ((tp, offset), (value, who)) in &state.shown {
         let now = state.last.get(tp).and_then(|log| log.get(offset));
         if now.is_none() {
-            let what = format!("{tp:?} offset {offset}: {who} was shown {value:?}, but it is not there at the end");
+            let what =
+                format!("{tp:?} offset {offset}: {who} was shown {value:?}, but it is not there at the end");
             violations.push(Violation::new("L6", what));
         }
     }
@@ -154,7 +167,10 @@ fn acked(
     violations: &mut Vec<Violation>,
 ) {
     match (offset, at.first()) {
-        (_, None) => violations.push(Violation::new("L1", format!("{value:?} was acknowledged at {tp:?} {offset:?} and is lost"))),
+        (_, None) => violations.push(Violation::new(
+            "L1",
+            format!("{value:?} was acknowledged at {tp:?} {offset:?} and is lost"),
+        )),
         (Some(o), Some((found, there))) if found != tp || o != *there => {
             let what = format!("{value:?} was acknowledged at {tp:?} {o} and stands at {found:?} {there}");
             violations.push(Violation::new("I2", what));
@@ -167,7 +183,9 @@ fn acked(
 fn in_order(state: &State, violations: &mut Vec<Violation>) {
     let mut last: BTreeMap<(u32, TopicPartition), (Value, i64)> = BTreeMap::new();
     for (value, (tp, outcome)) in &state.sends {
-        let Some(Outcome::Acked { offset: Some(offset) }) = outcome else { continue };
+        let Some(Outcome::Acked { offset: Some(offset) }) = outcome else {
+            continue;
+        };
         let key = (value.0, tp.clone());
         if let Some((before, at)) = last.insert(key, (*value, *offset))
             && at >= *offset

@@ -21,7 +21,10 @@ pub struct Names {
 impl Names {
     /// How often each was reached.
     pub fn counts(&self) -> BTreeMap<String, u64> {
-        self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.counts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -34,9 +37,16 @@ struct Listener {
 /// Listens on this thread. With `trace`, events are told on stderr with the world's time.
 pub fn listen(world: &World, trace: bool) -> Names {
     let counts: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
-    let listener = Listener { world: world.clone(), counts: Arc::clone(&counts), trace };
+    let listener = Listener {
+        world: world.clone(),
+        counts: Arc::clone(&counts),
+        trace,
+    };
     let guard = tracing::subscriber::set_default(Registry::default().with(listener));
-    Names { counts, _guard: guard }
+    Names {
+        counts,
+        _guard: guard,
+    }
 }
 
 #[derive(Default)]
@@ -63,11 +73,21 @@ impl<S: Subscriber> Layer<S> for Listener {
         let mut text = Text::default();
         event.record(&mut text);
         if reached && let Some(name) = text.name {
-            *self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(name).or_insert(0) += 1;
+            *self
+                .counts
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .entry(name)
+                .or_insert(0) += 1;
         }
         if self.trace && *event.metadata().level() <= tracing::Level::DEBUG {
             let at = self.world.exec().now() as f64 / 1e9;
-            eprintln!("{at:>12.6} {:>5} {}{}", event.metadata().level(), event.metadata().target(), text.all);
+            eprintln!(
+                "{at:>12.6} {:>5} {}{}",
+                event.metadata().level(),
+                event.metadata().target(),
+                text.all
+            );
         }
     }
 }

@@ -57,9 +57,14 @@ impl Shape {
     fn of(world: &World) -> Self {
         let mut state = world.lock();
         let mut draw = |kind, n| state.choices.below(kind, 0, n);
-        let topics = (0..=draw("topics", 2)).map(|i| (format!("t{i}"), 1 + draw("partitions", 4) as i32)).collect();
+        let topics = (0..=draw("topics", 2))
+            .map(|i| (format!("t{i}"), 1 + draw("partitions", 4) as i32))
+            .collect();
         let mut set = BTreeMap::from([
-            ("listeners".to_owned(), format!("PLAINTEXT://{}:{PORT}", addr_of(BROKER, PORT).ip())),
+            (
+                "listeners".to_owned(),
+                format!("PLAINTEXT://{}:{PORT}", addr_of(BROKER, PORT).ip()),
+            ),
             ("log.dir".to_owned(), ROOT.to_owned()),
             ("log.retention.ms".to_owned(), "-1".to_owned()),
         ]);
@@ -67,7 +72,10 @@ impl Shape {
             set.insert("log.segment.bytes".to_owned(), (1 << 20).to_string());
         }
         if draw("dense index", 4) == 0 {
-            set.insert("log.index.interval.bytes".to_owned(), draw("index interval", 200).to_string());
+            set.insert(
+                "log.index.interval.bytes".to_owned(),
+                draw("index interval", 200).to_string(),
+            );
         }
         Self {
             topics,
@@ -80,11 +88,14 @@ impl Shape {
     }
 
     fn config(&self) -> BrokerConfig {
-        BrokerConfig::new(self.set.clone()).expect("a configuration of ours is valid").0
+        BrokerConfig::new(self.set.clone())
+            .expect("a configuration of ours is valid")
+            .0
     }
 
     fn partitions(&self) -> Vec<TopicPartition> {
-        let of = |(name, n): &(String, i32)| (0..*n).map(|p| TopicPartition::new(name, p)).collect::<Vec<_>>();
+        let of =
+            |(name, n): &(String, i32)| (0..*n).map(|p| TopicPartition::new(name, p)).collect::<Vec<_>>();
         self.topics.iter().flat_map(of).collect()
     }
 }
@@ -105,7 +116,10 @@ struct Shared {
 
 impl Shared {
     fn violation(&self, v: Violation) {
-        self.violations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(v);
+        self.violations
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(v);
     }
 
     fn draw(&self, kind: &'static str, entity: u64, n: u64) -> u64 {
@@ -141,21 +155,40 @@ pub fn run(seed: u64, secs: u64, trace: bool) -> Report {
     })
 }
 
-fn report(seed: u64, world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<String, u64>) -> Report {
-    let mut violations = shared.violations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+fn report(
+    seed: u64,
+    world: &World,
+    shared: &Shared,
+    ended: &Ended,
+    reached: BTreeMap<String, u64>,
+) -> Report {
+    let mut violations = shared
+        .violations
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .clone();
     match ended {
         Ended::Panicked(life, task) => {
-            let what = format!("task {task:?} of node {} panicked (its message is on stderr)", life.node);
+            let what = format!(
+                "task {task:?} of node {} panicked (its message is on stderr)",
+                life.node
+            );
             violations.push(Violation::new("panic", what));
         }
         Ended::Livelock => violations.push(Violation::new("livelock", "tasks run, but time does not pass")),
         Ended::Quiet | Ended::Stopped => {}
     }
-    let finished = *shared.finished.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let finished = *shared
+        .finished
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if finished {
         violations.extend(shared.observed.judge());
     } else if violations.is_empty() {
-        violations.push(Violation::new("liveness", "the healed world did not come to rest in its time"));
+        violations.push(Violation::new(
+            "liveness",
+            "the healed world did not come to rest in its time",
+        ));
     }
     violations.sort();
     violations.dedup();
@@ -172,17 +205,30 @@ fn report(seed: u64, world: &World, shared: &Shared, ended: &Ended, reached: BTr
         events: world.exec().polls(),
         virtual_s: (world.exec().now() - 1_000_000_000) as f64 / 1e9,
         wall_s: 0.0,
-        faults: world.lock().faults.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect(),
+        faults: world
+            .lock()
+            .faults
+            .iter()
+            .map(|(k, n)| ((*k).to_owned(), *n))
+            .collect(),
         reached,
         ops,
-        violations: violations.into_iter().map(|v| Violated { id: v.id.to_owned(), what: v.what }).collect(),
+        violations: violations
+            .into_iter()
+            .map(|v| Violated {
+                id: v.id.to_owned(),
+                what: v.what,
+            })
+            .collect(),
     }
 }
 
 /// The world's own task: starts everything, breaks it, heals it, judges.
 async fn drive(shared: Shared) {
     let env = shared.world.env(WORLD);
-    let Some(mut running) = start_broker(&shared, &env).await else { return };
+    let Some(mut running) = start_broker(&shared, &env).await else {
+        return;
+    };
     start_clients(&shared, &env).await;
     while !shared.calm() {
         let pause = 200 + shared.draw("until fault", 0, 8_000);
@@ -198,7 +244,10 @@ async fn drive(shared: Shared) {
     let _running = running;
     if wait_for_producers(&shared, &env).await && read_everything(&shared, &env).await {
         check_disk(&shared);
-        *shared.finished.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = true;
+        *shared
+            .finished
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = true;
     }
     shared.world.exec().stop();
 }
@@ -214,7 +263,10 @@ async fn start_broker(shared: &Shared, env: &SimEnv) -> Option<Running> {
     match outcome {
         Some(Started::Ready) => Some(running),
         other => {
-            shared.violation(Violation::new("liveness", format!("the broker did not start: {other:?}")));
+            shared.violation(Violation::new(
+                "liveness",
+                format!("the broker did not start: {other:?}"),
+            ));
             shared.world.exec().stop();
             None
         }
@@ -228,7 +280,10 @@ async fn befall(shared: &Shared, env: &SimEnv, running: Running) -> Option<Runni
         shared.world.count("clean stop");
         let clean = running.stop(env, START_PATIENCE).await;
         if clean != Some(true) {
-            shared.violation(Violation::new("liveness", format!("a clean stop came to {clean:?}")));
+            shared.violation(Violation::new(
+                "liveness",
+                format!("a clean stop came to {clean:?}"),
+            ));
         }
         shared.world.end_quietly(BROKER);
         pause(shared, env).await;
@@ -252,7 +307,10 @@ async fn befall(shared: &Shared, env: &SimEnv, running: Running) -> Option<Runni
     }
     let running = start_broker(shared, env).await?;
     if let Some(disk) = shared.world.lock().disks.get(&BROKER) {
-        before.check(disk, ROOT).into_iter().for_each(|v| shared.violation(v));
+        before
+            .check(disk, ROOT)
+            .into_iter()
+            .for_each(|v| shared.violation(v));
     }
     Some(running)
 }
@@ -263,7 +321,11 @@ fn crash(shared: &Shared, power_loss: bool) -> AtCrash {
         let disk = state.disks.get(&BROKER).expect("the broker has a disk");
         AtCrash::of(disk, ROOT, power_loss)
     };
-    if power_loss { shared.world.power_loss(BROKER) } else { shared.world.kill(BROKER) }
+    if power_loss {
+        shared.world.power_loss(BROKER)
+    } else {
+        shared.world.kill(BROKER)
+    }
     seen
 }
 
@@ -282,7 +344,10 @@ async fn start_clients(shared: &Shared, env: &SimEnv) {
             env.sleep_until(env.now() + Duration::from_millis(100)).await;
         }
     }
-    *shared.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = shared.shape.producers;
+    *shared
+        .busy
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner) = shared.shape.producers;
     for i in 0..shared.shape.producers {
         let (shared, env) = (shared.clone(), shared.world.env(FIRST_CLIENT + i));
         env.clone().spawn("producer", produce(shared, env, i));
@@ -333,7 +398,10 @@ async fn produce(shared: Shared, env: SimEnv, number: u32) {
     for delivery in deliveries {
         delivery.await;
     }
-    *shared.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) -= 1;
+    *shared
+        .busy
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner) -= 1;
 }
 
 async fn consume(shared: Shared, env: SimEnv, number: u32) {
@@ -353,7 +421,11 @@ async fn consume(shared: Shared, env: SimEnv, number: u32) {
             records.iter().for_each(|r| shared.observed.shown(&who, tp, r));
         }
         for (tp, fault) in &polled.faults {
-            let id = if matches!(fault, Fault::Damaged(_)) { "D2" } else { "L6" };
+            let id = if matches!(fault, Fault::Damaged(_)) {
+                "D2"
+            } else {
+                "L6"
+            };
             shared.observed.fault(id, format!("{who}, {tp:?}: {fault:?}"));
             // As an operator would: from the start again.
             consumer.seek(tp, StartAt::Earliest);
@@ -365,9 +437,17 @@ async fn consume(shared: Shared, env: SimEnv, number: u32) {
 /// Whether what was under way came to its end.
 async fn wait_for_producers(shared: &Shared, env: &SimEnv) -> bool {
     let deadline = env.now() + CALM_PATIENCE;
-    while *shared.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) > 0 {
+    while *shared
+        .busy
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        > 0
+    {
         if env.now() >= deadline {
-            shared.violation(Violation::new("liveness", "producers did not come to an end once all was calm"));
+            shared.violation(Violation::new(
+                "liveness",
+                "producers did not come to an end once all was calm",
+            ));
             return false;
         }
         env.sleep_until(env.now() + Duration::from_millis(100)).await;
@@ -383,14 +463,19 @@ async fn read_everything(shared: &Shared, env: &SimEnv) -> bool {
     consumer.assign(&partitions, StartAt::Earliest);
     let deadline = env.now() + CALM_PATIENCE;
     let at_end = |consumer: &Consumer<SimEnv>| {
-        partitions.iter().all(|tp| match (consumer.position(tp), consumer.ends(tp)) {
-            (Some(position), Some(ends)) => position >= ends.high_watermark,
-            _ => false,
-        })
+        partitions
+            .iter()
+            .all(|tp| match (consumer.position(tp), consumer.ends(tp)) {
+                (Some(position), Some(ends)) => position >= ends.high_watermark,
+                _ => false,
+            })
     };
     while !at_end(&consumer) {
         if env.now() >= deadline {
-            shared.violation(Violation::new("liveness", "the last reader did not reach the end of every log"));
+            shared.violation(Violation::new(
+                "liveness",
+                "the last reader did not reach the end of every log",
+            ));
             return false;
         }
         let polled = consumer.poll(Duration::from_millis(200)).await;
@@ -398,7 +483,11 @@ async fn read_everything(shared: &Shared, env: &SimEnv) -> bool {
             records.iter().for_each(|r| shared.observed.found(tp, r));
         }
         for (tp, fault) in &polled.faults {
-            let id = if matches!(fault, Fault::Damaged(_)) { "D2" } else { "L6" };
+            let id = if matches!(fault, Fault::Damaged(_)) {
+                "D2"
+            } else {
+                "L6"
+            };
             shared.violation(Violation::new(id, format!("the last reader, {tp:?}: {fault:?}")));
             return true;
         }

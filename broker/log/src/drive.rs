@@ -342,8 +342,9 @@ impl<E: Env> Log<E> {
         let ms = self.config.flush_ms;
         if ms != u64::MAX && self.pipeline.flush_timer.is_none() && !self.pipeline.flush_due {
             let env = &self.shared.dir.env;
-            self.pipeline.flush_timer =
-                Some(InFlight::new(env.sleep_until(env.now() + Duration::from_millis(ms))));
+            self.pipeline.flush_timer = Some(InFlight::new(
+                env.sleep_until(env.now() + Duration::from_millis(ms)),
+            ));
         }
     }
 

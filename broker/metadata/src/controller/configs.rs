@@ -59,7 +59,10 @@ fn has_duplicates<'a>(names: impl Iterator<Item = &'a Str>) -> bool {
 }
 
 impl Controller {
-    pub(super) fn alter_configs(&self, r: &AlterConfigsRequest) -> (Vec<MetadataRecord>, AlterConfigsResponse) {
+    pub(super) fn alter_configs(
+        &self,
+        r: &AlterConfigsRequest,
+    ) -> (Vec<MetadataRecord>, AlterConfigsResponse) {
         let (mut records, mut responses) = (Vec::new(), Vec::new());
         for asked in &r.resources {
             let same = |other: &&_| {
@@ -71,10 +74,16 @@ impl Controller {
                 name: asked.resource_name.clone(),
             };
             let outcome = if r.resources.iter().filter(same).count() > 1 {
-                refuse(ErrorCode::INVALID_REQUEST, "Each resource must appear at most once.")
+                refuse(
+                    ErrorCode::INVALID_REQUEST,
+                    "Each resource must appear at most once.",
+                )
             } else {
-                let pairs: Vec<(Str, Option<Str>)> =
-                    asked.configs.iter().map(|c| (c.name.clone(), c.value.clone())).collect();
+                let pairs: Vec<(Str, Option<Str>)> = asked
+                    .configs
+                    .iter()
+                    .map(|c| (c.name.clone(), c.value.clone()))
+                    .collect();
                 self.replace_configs(&resource, &pairs)
             };
             let (error_code, error_message) = told(&outcome);
@@ -104,7 +113,8 @@ impl Controller {
         let (mut records, mut responses) = (Vec::new(), Vec::new());
         for asked in &r.resources {
             let same = |other: &&_| {
-                let other: &brokkr_wire::messages::incremental_alter_configs_request::AlterConfigsResource = other;
+                let other: &brokkr_wire::messages::incremental_alter_configs_request::AlterConfigsResource =
+                    other;
                 (other.resource_type, &other.resource_name) == (asked.resource_type, &asked.resource_name)
             };
             let resource = ConfigResource {
@@ -112,7 +122,10 @@ impl Controller {
                 name: asked.resource_name.clone(),
             };
             let outcome = if r.resources.iter().filter(same).count() > 1 {
-                refuse(ErrorCode::INVALID_REQUEST, "Each resource must appear at most once.")
+                refuse(
+                    ErrorCode::INVALID_REQUEST,
+                    "Each resource must appear at most once.",
+                )
             } else {
                 self.change_configs(&resource, &asked.configs)
             };
@@ -137,21 +150,36 @@ impl Controller {
     }
 
     /// A resource is to have these values and no others.
-    fn replace_configs(&self, resource: &ConfigResource, pairs: &[(Str, Option<Str>)]) -> Outcome<Vec<MetadataRecord>> {
+    fn replace_configs(
+        &self,
+        resource: &ConfigResource,
+        pairs: &[(Str, Option<Str>)],
+    ) -> Outcome<Vec<MetadataRecord>> {
         if has_duplicates(pairs.iter().map(|(name, _)| name)) {
             return refuse(ErrorCode::INVALID_REQUEST, "Error due to duplicate config keys");
         }
-        let nulls: Vec<&str> = pairs.iter().filter(|(_, v)| v.is_none()).map(|(n, _)| n.as_str()).collect();
+        let nulls: Vec<&str> = pairs
+            .iter()
+            .filter(|(_, v)| v.is_none())
+            .map(|(n, _)| n.as_str())
+            .collect();
         refuse_nulls(&nulls)?;
         self.check_resource(resource)?;
-        let new: Configs = pairs.iter().filter_map(|(n, v)| Some((n.clone(), v.clone()?))).collect();
+        let new: Configs = pairs
+            .iter()
+            .filter_map(|(n, v)| Some((n.clone(), v.clone()?)))
+            .collect();
         self.check_values(resource, &new)?;
         self.check_exists(resource)?;
         Ok(self.difference(resource, &new, new.keys()))
     }
 
     /// Keys of a resource are to be changed.
-    fn change_configs(&self, resource: &ConfigResource, ops: &[AlterableConfig]) -> Outcome<Vec<MetadataRecord>> {
+    fn change_configs(
+        &self,
+        resource: &ConfigResource,
+        ops: &[AlterableConfig],
+    ) -> Outcome<Vec<MetadataRecord>> {
         if has_duplicates(ops.iter().map(|op| &op.name)) {
             return refuse(ErrorCode::INVALID_REQUEST, "Error due to duplicate config keys");
         }
@@ -173,7 +201,12 @@ impl Controller {
                     let list = self.list_changed(resource, &new, &op.name, value, append)?;
                     new.insert(op.name.clone(), Str::from(list));
                 }
-                other => return refuse(ErrorCode::INVALID_REQUEST, format!("Unknown operations type {other}")),
+                other => {
+                    return refuse(
+                        ErrorCode::INVALID_REQUEST,
+                        format!("Unknown operations type {other}"),
+                    );
+                }
             }
         }
         self.check_values(resource, &new)?;
@@ -198,7 +231,11 @@ impl Controller {
                 return refuse(ErrorCode::INVALID_CONFIG, message);
             }
         };
-        let current = configs.get(name.as_str()).map(|v| v.as_str()).or(key.default).unwrap_or_default();
+        let current = configs
+            .get(name.as_str())
+            .map(|v| v.as_str())
+            .or(key.default)
+            .unwrap_or_default();
         let mut list: Vec<&str> = current.split(',').filter(|element| !element.is_empty()).collect();
         for element in value.split(',') {
             match list.iter().position(|have| *have == element) {
@@ -236,9 +273,10 @@ impl Controller {
     fn check_resource(&self, resource: &ConfigResource) -> Outcome<()> {
         let name = &resource.name;
         match resource.kind {
-            resource_type::TOPIC if name.is_empty() => {
-                refuse(ErrorCode::INVALID_REQUEST, "Default topic resources are not allowed.")
-            }
+            resource_type::TOPIC if name.is_empty() => refuse(
+                ErrorCode::INVALID_REQUEST,
+                "Default topic resources are not allowed.",
+            ),
             resource_type::TOPIC => match topic_name::invalid(name) {
                 Some(why) => refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, why),
                 None => Ok(()),
@@ -248,13 +286,20 @@ impl Controller {
                 Ok(id) if id == self.settings.node_id => Ok(()),
                 Ok(_) => refuse(
                     ErrorCode::INVALID_REQUEST,
-                    format!("Unexpected broker id, expected {}, but received {name}", self.settings.node_id),
+                    format!(
+                        "Unexpected broker id, expected {}, but received {name}",
+                        self.settings.node_id
+                    ),
                 ),
-                Err(_) => {
-                    refuse(ErrorCode::INVALID_REQUEST, format!("Node id must be an integer, but it is: {name}"))
-                }
+                Err(_) => refuse(
+                    ErrorCode::INVALID_REQUEST,
+                    format!("Node id must be an integer, but it is: {name}"),
+                ),
             },
-            other => refuse(ErrorCode::INVALID_REQUEST, format!("Unknown resource type {other}")),
+            other => refuse(
+                ErrorCode::INVALID_REQUEST,
+                format!("Unknown resource type {other}"),
+            ),
         }
     }
 
@@ -266,7 +311,9 @@ impl Controller {
             );
             return refuse(ErrorCode::INVALID_CONFIG, message);
         }
-        let values = configs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let values = configs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         if resource.kind == resource_type::TOPIC {
             return Ok(validate_topic_values(values, &self.layers())?);
         }

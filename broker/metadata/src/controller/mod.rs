@@ -11,7 +11,6 @@ mod configs;
 mod placement;
 mod topics;
 
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;

@@ -127,7 +127,12 @@ impl Controller {
         self.check_values(&resource, &configs)?;
         let id = match random {
             Some(random) => Uuid::from_random(*random),
-            None => return refuse(ErrorCode::UNKNOWN_SERVER_ERROR, "No randomness is left for a topic id."),
+            None => {
+                return refuse(
+                    ErrorCode::UNKNOWN_SERVER_ERROR,
+                    "No randomness is left for a topic id.",
+                );
+            }
         };
         if self.image().topics.by_id(id).is_some() {
             return refuse(ErrorCode::UNKNOWN_SERVER_ERROR, "A topic of this id exists.");
@@ -146,7 +151,11 @@ impl Controller {
             .into(),
         ];
         // BEFORE the partitions: whoever replays them knows by then what their logs go by.
-        records.extend(configs.iter().map(|(name, value)| resource.record(name, Some(value))));
+        records.extend(
+            configs
+                .iter()
+                .map(|(name, value)| resource.record(name, Some(value))),
+        );
         let factor = placed.first().map_or(0, |p| p.replicas.len());
         let by_hand = !topic.assignments.is_empty();
         for (index, placed) in placed.iter().enumerate() {
@@ -223,7 +232,10 @@ impl Controller {
     fn check_by_hand(&self, brokers: &[i32], factor: Option<usize>) -> Outcome<()> {
         const CODE: ErrorCode = ErrorCode::INVALID_REPLICA_ASSIGNMENT;
         if brokers.is_empty() {
-            return refuse(CODE, "The manual partition assignment includes an empty replica list.");
+            return refuse(
+                CODE,
+                "The manual partition assignment includes an empty replica list.",
+            );
         }
         let mut sorted = brokers.to_vec();
         sorted.sort_unstable();
