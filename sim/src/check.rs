@@ -68,6 +68,21 @@ impl AtCrash {
         }
     }
 
+    /// This crash, but of what an earlier one already left for sure, nothing may be gone either.
+    #[must_use]
+    pub fn with_sure_of(mut self, earlier: Self) -> Self {
+        for (path, (sure, seen)) in earlier.files {
+            let now = self.files.entry(path).or_insert_with(|| (Vec::new(), Vec::new()));
+            if now.0.len() < sure.len() {
+                now.0 = sure;
+            }
+            if now.1.len() < seen.len() {
+                now.1 = seen;
+            }
+        }
+        self
+    }
+
     /// D1: what recovery left of each log is a prefix of what the node saw, and holds every whole batch that was durable.
     pub fn check(&self, disk: &Disk, root: &str) -> Vec<Violation> {
         let now = segments(disk, root);

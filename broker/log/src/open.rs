@@ -222,6 +222,19 @@ impl<E: Env> Log<E> {
         Ok(())
     }
 
+    /// Writes `partition.metadata`, for a log whose was lost ([`Log::topic_id`] is zero): a crash in the middle of
+    /// [`Log::create`]. Durable when this returns.
+    pub async fn set_topic_id(&mut self, topic_id: Uuid) -> Result<(), LogError> {
+        replace(
+            &self.shared,
+            names::PARTITION_METADATA,
+            encode_partition_metadata(topic_id).into(),
+        )
+        .await?;
+        self.topic_id = topic_id;
+        Ok(())
+    }
+
     /// What to record of it, checksummed, so that recovery trusts it: see [`crate::checkpoint`].
     pub fn checkpoint(&self) -> Recorded {
         Recorded {

@@ -60,7 +60,7 @@ impl<E: Env> Log<E> {
     /// ends before. The producers' state is that of the log that is left.
     ///
     /// # Errors
-    /// The log is then broken until restart, which finishes the cut.
+    /// If [`Log::broken`] then says so, restart finishes the cut; else nothing was begun.
     pub async fn truncate_to(&mut self, offset: Offset) -> Result<(), LogError> {
         self.settled().await?;
         if offset >= self.written_end() {
@@ -79,7 +79,7 @@ impl<E: Env> Log<E> {
     /// Cuts everything and begins anew at `offset`: for a follower that has nothing its leader has. Durable when this returns.
     ///
     /// # Errors
-    /// The log is then broken until restart, which finishes the cut.
+    /// If [`Log::broken`] then says so, restart finishes the cut; else nothing was begun.
     pub async fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
         self.settled().await?;
         let result = self.begin_anew(offset).await;

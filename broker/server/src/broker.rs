@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::BrokerConfig;
 use crate::controller::{self, ControllerError};
-use crate::ctx::{Ctx, Identity};
+use crate::ctx::Ctx;
 use crate::fetch_session::Slots;
 use crate::log_dir::{self, LogDirError};
 use crate::memory::Memory;
@@ -61,7 +61,10 @@ impl<E: Env> Broker<E> {
         let config = Arc::new(config);
         let mut listeners = Vec::new();
         for listener in &config.listeners {
-            let addr = env.resolve(&listener.host, listener.port).await.map_err(StartError::Listen)?;
+            let addr = env
+                .resolve(&listener.host, listener.port)
+                .await
+                .map_err(StartError::Listen)?;
             let socket = env.listen(addr).await.map_err(StartError::Listen)?;
             listeners.push((Arc::<str>::from(listener.name.as_str()), socket));
         }
@@ -99,14 +102,27 @@ impl<E: Env> Broker<E> {
         };
         let stop = Stop::default();
         let mut drivers = vec![
-            env.spawn("checkpoints", log_dir::checkpoints(ctx.clone(), log_dir.clone(), stop.clone())),
-            env.spawn("retention", retention(ctx.clone(), partitions.clone(), stop.clone())),
+            env.spawn(
+                "checkpoints",
+                log_dir::checkpoints(ctx.clone(), log_dir.clone(), stop.clone()),
+            ),
+            env.spawn(
+                "retention",
+                retention(ctx.clone(), partitions.clone(), stop.clone()),
+            ),
         ];
         for (name, socket) in listeners {
             let accept = crate::listener::accept(ctx.clone(), name, socket, stop.clone());
             drivers.push(env.spawn("accept", accept));
         }
-        Ok(Self { ctx, stop, addrs, partitions, drivers, log_dir })
+        Ok(Self {
+            ctx,
+            stop,
+            addrs,
+            partitions,
+            drivers,
+            log_dir,
+        })
     }
 
     /// Where it listens, in the order of `listeners`.
@@ -122,7 +138,14 @@ impl<E: Env> Broker<E> {
     /// Stops cleanly: no new connections, what is under way is given up, logs are flushed and closed. `true` if the next
     /// start need not scan anything.
     pub async fn stop(self) -> bool {
-        let Self { ctx, stop, partitions, drivers, log_dir, .. } = self;
+        let Self {
+            ctx,
+            stop,
+            partitions,
+            drivers,
+            log_dir,
+            ..
+        } = self;
         stop.tell();
         for driver in drivers {
             driver.await;

@@ -56,7 +56,9 @@ impl Serve {
             None => BTreeMap::new(),
         };
         for pair in &self.sets {
-            let (key, value) = pair.split_once('=').ok_or_else(|| format!("--set {pair}: not of the form key=value"))?;
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("--set {pair}: not of the form key=value"))?;
             set.insert(key.trim().to_owned(), value.trim().to_owned());
         }
         if let Some(dir) = &self.data_dir {
@@ -88,15 +90,28 @@ mod tests {
             data_dir: Some("/d".into()),
             ..Serve::default()
         };
-        let (config, _) = serve.configuration(Some("num.partitions=2\nlog.dirs=/x\n")).expect("valid");
-        assert_eq!((config.num_partitions, config.node_id, config.log_dir()), (3, 5, "/d"));
+        let (config, _) = serve
+            .configuration(Some("num.partitions=2\nlog.dirs=/x\n"))
+            .expect("valid");
+        assert_eq!(
+            (config.num_partitions, config.node_id, config.log_dir()),
+            (3, 5, "/d")
+        );
         assert_eq!(config.listeners[0].port, 0);
     }
 
     #[test]
     fn what_is_wrong_is_said_in_one_line() {
-        let with = |set: &str| Serve { sets: vec![set.into()], ..Serve::default() };
-        for set in ["no-equals", "num.partitions=x", "no.such.key=1", "listeners=nonsense"] {
+        let with = |set: &str| Serve {
+            sets: vec![set.into()],
+            ..Serve::default()
+        };
+        for set in [
+            "no-equals",
+            "num.partitions=x",
+            "no.such.key=1",
+            "listeners=nonsense",
+        ] {
             let error = with(set).configuration(None).expect_err(set);
             assert!(!error.contains('\n'), "{error}");
         }

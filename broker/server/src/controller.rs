@@ -14,7 +14,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorKind, Published, Reader};
 use brokkr_log::{Event, Log, LogConfig, LogDir, LogError, Recorded, UpTo};
@@ -22,9 +21,11 @@ use brokkr_metadata::records::{Control, Entry, decode_batch, encode_control, enc
 use brokkr_metadata::snapshot::{self, QuorumState, Snapshot, SnapshotId};
 use brokkr_metadata::{Controller, Image, Registration, Reply, Request, Settings};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
-use brokkr_wire::messages::leader_change_message::{LeaderChangeMessage, Voter};
-use brokkr_wire::messages::voters_record::{Endpoint, KRaftVersionFeature, Voter as VoterEntry, VotersRecord};
 use brokkr_wire::messages::MetadataRecord;
+use brokkr_wire::messages::leader_change_message::{LeaderChangeMessage, Voter};
+use brokkr_wire::messages::voters_record::{
+    Endpoint, KRaftVersionFeature, Voter as VoterEntry, VotersRecord,
+};
 use brokkr_wire::records::{Batch, Origin, batches};
 use brokkr_wire::{ErrorCode, Str};
 use bytes::Bytes;
@@ -98,7 +99,10 @@ impl ControllerHandle {
     pub async fn ask(&self, request: Request) -> Result<Reply, ErrorCode> {
         let (tx, rx) = oneshot::channel();
         let gone = ErrorCode::NOT_CONTROLLER;
-        self.queue.send(Message::Ask(request, tx)).await.map_err(|_| gone)?;
+        self.queue
+            .send(Message::Ask(request, tx))
+            .await
+            .map_err(|_| gone)?;
         rx.await.map_err(|_| gone)?
     }
 
@@ -149,7 +153,13 @@ pub async fn start<E: Env>(
     let identity = &log_dir.identity;
     let log = open_log(env, log_dir, identity).await?;
     let replayed = replay(&log_dir.logs, log, &identity.cluster_id).await?;
-    let Replayed { mut log, controller, quorum, last_epoch, bytes } = replayed;
+    let Replayed {
+        mut log,
+        controller,
+        quorum,
+        last_epoch,
+        bytes,
+    } = replayed;
     let controller = controller.with_settings(settings(config));
     let epoch = LeaderEpoch(last_epoch.max(quorum_state(&log_dir.logs).await?) + 1);
     write_quorum_state(&log_dir.logs, identity.node_id, epoch).await?;
@@ -172,7 +182,10 @@ pub async fn start<E: Env>(
     host.register(config, identity, log_dir, addrs).await?;
     let images = host.images.reader();
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
-    let handle = ControllerHandle { queue: tx, recorded: host.recorded.reader() };
+    let handle = ControllerHandle {
+        queue: tx,
+        recorded: host.recorded.reader(),
+    };
     env.spawn("controller", host.run(rx));
     Ok((handle, images))
 }
@@ -192,12 +205,18 @@ async fn open_log<E: Env>(
     log_dir: &Owned<E>,
     identity: &Identity,
 ) -> Result<Log<E>, ControllerError> {
-    let config = LogConfig { cleanup_delete: false, retention_ms: -1, ..LogConfig::default() };
+    let config = LogConfig {
+        cleanup_delete: false,
+        retention_ms: -1,
+        ..LogConfig::default()
+    };
     // The bootstrap snapshot is written last: without it what is there was never used.
     let first = format!("{FOLDER}/{}", SnapshotId::BOOTSTRAP.file_name());
     let logs = &log_dir.logs;
     let begun = match logs.dir().list(FOLDER).await {
-        Ok(entries) => entries.iter().any(|e| SnapshotId::from_file_name(&e.name).is_some()),
+        Ok(entries) => entries
+            .iter()
+            .any(|e| SnapshotId::from_file_name(&e.name).is_some()),
         Err(e) if e.kind() == ErrorKind::NotFound => false,
         Err(e) => return Err(e.into()),
     };
@@ -209,12 +228,19 @@ async fn open_log<E: Env>(
         }
         return Ok(log);
     }
-    if log_dir.recorded(FOLDER).is_some_and(|r| r.recovery_point.is_some_and(|p| p.0 > 0)) {
+    if log_dir
+        .recorded(FOLDER)
+        .is_some_and(|r| r.recovery_point.is_some_and(|p| p.0 > 0))
+    {
         return Err(content(FOLDER, "its snapshots are missing"));
     }
     if log_dir.folders.contains(FOLDER) {
         // A first start that was interrupted.
-        Log::<E>::open(logs, FOLDER, config.clone(), &Recorded::default()).await?.0.delete().await?;
+        Log::<E>::open(logs, FOLDER, config.clone(), &Recorded::default())
+            .await?
+            .0
+            .delete()
+            .await?;
     }
     let log = Log::create(logs, FOLDER, Uuid::METADATA_TOPIC, config).await?;
     let bootstrap = snapshot::bootstrap(&voters(identity), env.wall()).map_err(|e| content(&first, e))?;
@@ -234,14 +260,18 @@ fn voters(identity: &Identity) -> VotersRecord {
         voter_id: identity.node_id,
         voter_directory_id: identity.directory_id,
         endpoints: vec![endpoint],
-        k_raft_version_feature: KRaftVersionFeature {
+        kraft_version_feature: KRaftVersionFeature {
             min_supported_version: 0,
             max_supported_version: 1,
             ..Default::default()
         },
         ..Default::default()
     };
-    VotersRecord { version: 0, voters: vec![voter], ..Default::default() }
+    VotersRecord {
+        version: 0,
+        voters: vec![voter],
+        ..Default::default()
+    }
 }
 
 struct Replayed<E: Env> {
@@ -269,9 +299,15 @@ async fn replay<E: Env>(
     }
     let reader = log.reader();
     while offset < reader.log_end() {
-        let piece = reader.read_bytes(offset, UpTo::LogEnd, REPLAY_BYTES).await.map_err(LogError::from)?;
+        let piece = reader
+            .read_bytes(offset, UpTo::LogEnd, REPLAY_BYTES)
+            .await
+            .map_err(LogError::from)?;
         let Some(piece) = piece.filter(|p| !p.is_empty()) else {
-            return Err(content(FOLDER, format_args!("nothing can be read at offset {offset}")));
+            return Err(content(
+                FOLDER,
+                format_args!("nothing can be read at offset {offset}"),
+            ));
         };
         bytes += piece.len() as u64;
         for batch in batches(piece) {
@@ -282,7 +318,13 @@ async fn replay<E: Env>(
             offset = batch.header.next_offset();
         }
     }
-    Ok(Replayed { log, controller, quorum, last_epoch, bytes })
+    Ok(Replayed {
+        log,
+        controller,
+        quorum,
+        last_epoch,
+        bytes,
+    })
 }
 
 fn replay_batch(
@@ -314,7 +356,10 @@ async fn latest_snapshot<E: Env>(
     cluster_id: &str,
 ) -> Result<(SnapshotId, Snapshot), ControllerError> {
     let entries = logs.dir().list(FOLDER).await?;
-    let mut ids: Vec<SnapshotId> = entries.iter().filter_map(|e| SnapshotId::from_file_name(&e.name)).collect();
+    let mut ids: Vec<SnapshotId> = entries
+        .iter()
+        .filter_map(|e| SnapshotId::from_file_name(&e.name))
+        .collect();
     ids.sort();
     let mut last = content(FOLDER, "there is no snapshot");
     for id in ids.into_iter().rev() {
@@ -391,11 +436,20 @@ impl<E: Env> Host<E> {
         addrs: &[SocketAddr],
     ) -> Result<(), ControllerError> {
         let listeners = config.listeners.iter().zip(addrs);
-        let bound = |name: &str| listeners.clone().find(|(l, _)| l.name == name).map_or(0, |(_, a)| a.port());
+        let bound = |name: &str| {
+            listeners
+                .clone()
+                .find(|(l, _)| l.name == name)
+                .map_or(0, |(_, a)| a.port())
+        };
         let endpoints = config.advertised_listeners.iter().map(|l| {
             // Port 0 was taken as a free one; a wildcard can't be connected to.
             let port = if l.port == 0 { bound(&l.name) } else { l.port };
-            let host = if l.host == "0.0.0.0" { "localhost" } else { l.host.as_str() };
+            let host = if l.host == "0.0.0.0" {
+                "localhost"
+            } else {
+                l.host.as_str()
+            };
             (l.name.clone(), host.to_owned(), port)
         });
         let registration = Registration {
@@ -432,7 +486,9 @@ impl<E: Env> Host<E> {
     }
 
     async fn carry_out(&mut self, request: Request) -> Result<Reply, ErrorCode> {
-        let (records, reply) = self.controller.decide(self.env.now(), self.log.log_end().0, request);
+        let (records, reply) = self
+            .controller
+            .decide(self.env.now(), self.log.log_end().0, request);
         if !records.is_empty() {
             self.commit(&records).await.map_err(|error| {
                 tracing::warn!(%error, "metadata not changed");
@@ -440,7 +496,12 @@ impl<E: Env> Host<E> {
             })?;
             let image = self.controller.image().clone();
             let (done, followed) = oneshot::channel();
-            if self.partitions.send(Ask::Follow(image.clone(), done)).await.is_ok() {
+            if self
+                .partitions
+                .send(Ask::Follow(image.clone(), done))
+                .await
+                .is_ok()
+            {
                 drop(followed.await);
             }
             self.images.publish(image);
@@ -503,24 +564,32 @@ impl<E: Env> Host<E> {
     /// Writes a snapshot of all that is committed, then lets go of the log before it, and of older snapshots.
     async fn snapshot(&mut self) -> Result<(), ControllerError> {
         let end = self.log.log_end();
-        let id = SnapshotId { end_offset: end.0, epoch: self.epoch.0 };
+        let id = SnapshotId {
+            end_offset: end.0,
+            epoch: self.epoch.0,
+        };
         let whole = Snapshot {
             image: self.controller.image().clone(),
             quorum: self.quorum.clone(),
             last_timestamp: self.env.wall(),
         };
         let path = format!("{FOLDER}/{}", id.file_name());
-        let bytes = snapshot::write(&whole, id, UnixMillis(self.env.wall().0)).map_err(|e| content(&path, e))?;
+        let bytes =
+            snapshot::write(&whole, id, UnixMillis(self.env.wall().0)).map_err(|e| content(&path, e))?;
         self.logs.dir().replace(&path, bytes).await?;
         self.log.advance_log_start(end).await?;
         let entries = self.logs.dir().list(FOLDER).await?;
-        let mut old: Vec<SnapshotId> =
-            entries.iter().filter_map(|e| SnapshotId::from_file_name(&e.name)).collect();
+        let mut old: Vec<SnapshotId> = entries
+            .iter()
+            .filter_map(|e| SnapshotId::from_file_name(&e.name))
+            .collect();
         old.sort();
         for id in old.iter().rev().skip(SNAPSHOTS_KEPT) {
-            self.logs.dir().remove(&format!("{FOLDER}/{}", id.file_name())).await?;
+            self.logs
+                .dir()
+                .remove(&format!("{FOLDER}/{}", id.file_name()))
+                .await?;
         }
         Ok(())
     }
 }
-

@@ -43,7 +43,10 @@ impl fmt::Display for LogDirError {
             Self::Io(path, e) => write!(f, "log directory {path}: {e}"),
             Self::Log(e) => write!(f, "log directory: {e}"),
             Self::OtherNode { path, node_id, ours } => {
-                write!(f, "log directory {path}: belongs to node.id {node_id}, but this is node.id {ours}")
+                write!(
+                    f,
+                    "log directory {path}: belongs to node.id {node_id}, but this is node.id {ours}"
+                )
             }
         }
     }
@@ -92,7 +95,12 @@ pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<Owned<E>, Lo
     let folders = checkpoint::partitions(&logs).await?.into_iter().collect();
     // LAST: from here on every stop but a clean one is a crash.
     let remembered = Arc::new(checkpoint::begin(&logs).await?);
-    Ok(Owned { logs, identity, remembered, folders })
+    Ok(Owned {
+        logs,
+        identity,
+        remembered,
+        folders,
+    })
 }
 
 async fn identity<E: Env>(
@@ -111,14 +119,25 @@ async fn identity<E: Env>(
     });
     if known.node_id.0 != config.node_id {
         let (node_id, ours) = (known.node_id.0, config.node_id);
-        return Err(LogDirError::OtherNode { path: path.to_owned(), node_id, ours });
+        return Err(LogDirError::OtherNode {
+            path: path.to_owned(),
+            node_id,
+            ours,
+        });
     }
     let directory_id = known.directory_id.unwrap_or_else(new_id);
-    let meta = MetaProperties { directory_id: Some(directory_id), ..known };
+    let meta = MetaProperties {
+        directory_id: Some(directory_id),
+        ..known
+    };
     if found.as_ref() != Some(&meta) {
         checkpoint::write_meta(logs, &meta).await?;
     }
-    Ok(Identity { node_id: config.node_id, cluster_id: meta.cluster_id.into(), directory_id })
+    Ok(Identity {
+        node_id: config.node_id,
+        cluster_id: meta.cluster_id.into(),
+        directory_id,
+    })
 }
 
 impl<E: Env> Owned<E> {
@@ -134,8 +153,10 @@ impl<E: Env> Owned<E> {
 
     /// What is to be recorded: of logs with owners what those say, of those offline what was known before.
     fn logs_now(&self, routes: &Routes<E>, metadata: (String, Recorded)) -> BTreeMap<String, Recorded> {
-        let mut logs: BTreeMap<_, _> =
-            routes.handles().map(|(folder, handle)| (folder, handle.view().recorded.clone())).collect();
+        let mut logs: BTreeMap<_, _> = routes
+            .handles()
+            .map(|(folder, handle)| (folder, handle.view().recorded.clone()))
+            .collect();
         for route in routes.iter() {
             for (index, hosted) in route.partitions() {
                 let name = folder(&route.name, index);
@@ -183,8 +204,10 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, owned: Owned<E>, stop: Stop) {
             }
         }
         if round % HIGH_WATERMARKS_EVERY == 0 {
-            let high: BTreeMap<_, _> =
-                routes.handles().map(|(folder, handle)| (folder, handle.view().high_watermark)).collect();
+            let high: BTreeMap<_, _> = routes
+                .handles()
+                .map(|(folder, handle)| (folder, handle.view().high_watermark))
+                .collect();
             if high != last_high {
                 match checkpoint::write_high_watermarks(&owned.logs, &high).await {
                     Ok(()) => last_high = high,

@@ -51,7 +51,10 @@ impl Refused {
 
     /// A refusal with a sentence.
     pub fn because(code: ErrorCode, why: impl std::fmt::Display) -> Self {
-        Self { code, why: Some(why.to_string()) }
+        Self {
+            code,
+            why: Some(why.to_string()),
+        }
     }
 }
 
@@ -61,19 +64,30 @@ pub type Answer = Result<Placed, Refused>;
 /// What an owner is asked.
 pub enum Message {
     /// Append a batch. Answered when it is committed.
-    Append { batch: Validated, acks_all: bool, reply: oneshot::Sender<Answer> },
+    Append {
+        batch: Validated,
+        acks_all: bool,
+        reply: oneshot::Sender<Answer>,
+    },
     /// Tell the waiter when the high watermark or the log start is no longer what it saw.
     Wait { seen: Offset, waiter: Weak<Waiter> },
     /// Raise the log start (DeleteRecords); answered with the new one.
-    DeleteRecords { before: Offset, reply: oneshot::Sender<Result<Offset, Refused>> },
+    DeleteRecords {
+        before: Offset,
+        reply: oneshot::Sender<Result<Offset, Refused>>,
+    },
     /// Who writes here idempotently.
-    Producers { reply: oneshot::Sender<Vec<ProducerState>> },
+    Producers {
+        reply: oneshot::Sender<Vec<ProducerState>>,
+    },
     /// The topic's configuration changed.
     Configure { log: LogConfig, min_insync: usize },
     /// Delete what retention says.
     Retention,
     /// Stop: flush and close. Answered when that is done, with what to record of the log; `None` if something failed.
-    Close { reply: oneshot::Sender<Option<Recorded>> },
+    Close {
+        reply: oneshot::Sender<Option<Recorded>>,
+    },
     /// The topic is gone: delete the log.
     Delete { reply: oneshot::Sender<()> },
 }
@@ -124,7 +138,10 @@ pub struct Handle<E: Env> {
 
 impl<E: Env> Clone for Handle<E> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), view: self.view.clone() }
+        Self {
+            queue: self.queue.clone(),
+            view: self.view.clone(),
+        }
     }
 }
 
@@ -165,7 +182,10 @@ pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> 
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
     log.set_high_watermark(leader.high_watermark());
     let view = Published::new(view_of(&mut log, &leader));
-    let handle = Handle { queue: tx, view: view.reader() };
+    let handle = Handle {
+        queue: tx,
+        view: view.reader(),
+    };
     let owner = Owner {
         env: env.clone(),
         node,
@@ -218,7 +238,11 @@ impl<E: Env> Owner<E> {
 
     async fn message(&mut self, message: Message) {
         match message {
-            Message::Append { batch, acks_all, reply } => self.append(&batch, acks_all, reply),
+            Message::Append {
+                batch,
+                acks_all,
+                reply,
+            } => self.append(&batch, acks_all, reply),
             Message::Wait { seen, waiter } => self.wait(seen, waiter),
             Message::DeleteRecords { before, reply } => {
                 let done = self.delete_records(before).await;
@@ -252,8 +276,16 @@ impl<E: Env> Owner<E> {
         let appended = self.log.append(&batch.batch, Origin::Client, epoch, now, wall);
         match appended {
             Ok(at) => {
-                let placed = Placed { base_offset: at.base_offset, log_append_time, log_start: self.log.log_start() };
-                self.park(Parked { until: at.last_offset.plus(1), placed, reply });
+                let placed = Placed {
+                    base_offset: at.base_offset,
+                    log_append_time,
+                    log_start: self.log.log_start(),
+                };
+                self.park(Parked {
+                    until: at.last_offset.plus(1),
+                    placed,
+                    reply,
+                });
             }
             Err(error) => drop(reply.send(Err(refusal(&error)))),
         }
@@ -265,7 +297,11 @@ impl<E: Env> Owner<E> {
             return drop(parked.reply.send(Ok(parked.placed)));
         }
         // Duplicates aside, answers come in offset order; a duplicate's place is among them.
-        let at = self.parked.iter().rposition(|p| p.until <= parked.until).map_or(0, |i| i + 1);
+        let at = self
+            .parked
+            .iter()
+            .rposition(|p| p.until <= parked.until)
+            .map_or(0, |i| i + 1);
         self.parked.insert(at, parked);
     }
 
@@ -284,7 +320,10 @@ impl<E: Env> Owner<E> {
             Event::Failed { from, error } => {
                 tracing::warn!(log = self.log.folder(), %error, %from, "append failed; nothing of it is kept");
                 while let Some(p) = self.parked.pop_back_if(|p| p.until > from) {
-                    drop(p.reply.send(Err(Refused::because(ErrorCode::KAFKA_STORAGE_ERROR, &error))));
+                    drop(
+                        p.reply
+                            .send(Err(Refused::because(ErrorCode::KAFKA_STORAGE_ERROR, &error))),
+                    );
                 }
                 self.publish();
             }
@@ -307,7 +346,7 @@ impl<E: Env> Owner<E> {
         let state = |(id, p): (brokkr_types::ProducerId, &brokkr_log::Producer)| ProducerState {
             producer_id: id.0,
             producer_epoch: i32::from(p.epoch.0),
-            last_sequence: p.window.last().map_or(-1, |b| b.last_sequence.0),
+            last_sequence: p.window.batches().last().map_or(-1, |b| b.last_sequence.0),
             last_timestamp: p.last_timestamp.0,
             coordinator_epoch: p.coordinator_epoch,
             current_txn_start_offset: p.transaction_start.map_or(-1, |o| o.0),
@@ -366,14 +405,17 @@ impl<E: Env> Owner<E> {
 
     async fn delete(mut self, reply: oneshot::Sender<()>) {
         for p in self.parked.drain(..) {
-            drop(p.reply.send(Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))));
+            drop(
+                p.reply
+                    .send(Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))),
+            );
         }
         self.tell();
         let name = self.log.folder().to_owned();
         if let Err(error) = self.log.delete().await {
             tracing::warn!(log = name, %error, "not deleted; a start will");
         }
-        drop(reply.send(()));
+        let _ = reply.send(());
     }
 }
 

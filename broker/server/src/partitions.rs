@@ -70,7 +70,10 @@ pub struct Route<E: Env> {
 impl<E: Env> Route<E> {
     /// Where a partition is.
     pub fn partition(&self, index: i32) -> &Hosted<E> {
-        usize::try_from(index).ok().and_then(|i| self.partitions.get(i)).unwrap_or(&self.nowhere)
+        usize::try_from(index)
+            .ok()
+            .and_then(|i| self.partitions.get(i))
+            .unwrap_or(&self.nowhere)
     }
 
     /// All partitions.
@@ -87,7 +90,10 @@ pub struct Routes<E: Env> {
 
 impl<E: Env> Routes<E> {
     fn new() -> Self {
-        Self { by_name: BTreeMap::new(), names: BTreeMap::new() }
+        Self {
+            by_name: BTreeMap::new(),
+            names: BTreeMap::new(),
+        }
     }
 
     /// A topic by its name.
@@ -160,7 +166,7 @@ async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut 
         match ask {
             Ask::Follow(image, done) => {
                 routes.publish(manager.follow(&now, &image).await);
-                drop(done.send(()));
+                let _ = done.send(());
             }
             Ask::Retention => {
                 for (_, handle) in now.handles() {
@@ -186,7 +192,9 @@ async fn close_all<E: Env>(routes: &Routes<E>) -> Option<BTreeMap<String, Record
     });
     let mut closing = stream::iter(closing.collect::<Vec<_>>()).buffered(OPENING_MAX);
     // A damaged partition is not closed, and looked at again at the next start.
-    let mut clean = !routes.iter().any(|r| r.partitions().any(|(_, h)| matches!(h, Hosted::Offline)));
+    let mut clean = !routes
+        .iter()
+        .any(|r| r.partitions().any(|(_, h)| matches!(h, Hosted::Offline)));
     let mut logs = BTreeMap::new();
     while let Some(closed) = closing.next().await {
         match closed {
@@ -214,7 +222,12 @@ impl<E: Env> Manager<E> {
     }
 
     /// A topic's route: partitions that are here stay, new ones are opened or made.
-    async fn topic(&mut self, before: Option<&Route<E>>, topic: &TopicImage, config: TopicConfig) -> Route<E> {
+    async fn topic(
+        &mut self,
+        before: Option<&Route<E>>,
+        topic: &TopicImage,
+        config: TopicConfig,
+    ) -> Route<E> {
         let log_config = config.log.clone();
         let known = before.map_or(0, |r| r.partitions.len());
         let mut partitions: Vec<Hosted<E>> = before.map_or(Vec::new(), |r| r.partitions.clone());
@@ -222,7 +235,12 @@ impl<E: Env> Manager<E> {
             for hosted in &partitions {
                 if let Hosted::Here(handle) = hosted {
                     let min_insync = config.min_insync_replicas;
-                    handle.send(Message::Configure { log: log_config.clone(), min_insync }).await;
+                    handle
+                        .send(Message::Configure {
+                            log: log_config.clone(),
+                            min_insync,
+                        })
+                        .await;
                 }
             }
         }
@@ -241,7 +259,14 @@ impl<E: Env> Manager<E> {
             self.log_dir.folders.remove(&folder(&topic.name, index as i32));
         }
         let rules = config.rules;
-        Route { name: topic.name.clone(), id: topic.id, config, rules, partitions, nowhere: Hosted::Nowhere }
+        Route {
+            name: topic.name.clone(),
+            id: topic.id,
+            config,
+            rules,
+            partitions,
+            nowhere: Hosted::Nowhere,
+        }
     }
 
     async fn host(
@@ -262,8 +287,13 @@ impl<E: Env> Manager<E> {
                 }
                 let end = log.ackable().offset();
                 let nodes = |ids: &[i32]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
-                let mut leader =
-                    Leader::new(epoch, nodes(&image.replicas), nodes(&image.isr), min_insync, log.log_start());
+                let mut leader = Leader::new(
+                    epoch,
+                    nodes(&image.replicas),
+                    nodes(&image.isr),
+                    min_insync,
+                    log.log_start(),
+                );
                 leader.on_ackable(self.node, end);
                 Hosted::Here(partition::start(&self.env, self.node, log, leader))
             }
@@ -294,8 +324,14 @@ impl<E: Env> Manager<E> {
             tracing::info!(log = folder, id = %log.topic_id(), "deleting what a deleted topic left");
             log.delete().await?;
         } else if let Some(lost) = recorded.filter(|r| r.recovery_point.is_some_and(|p| p.0 > 0)) {
-            let what = format!("the folder is missing, though {:?} records were durable in it", lost.recovery_point);
-            return Err(LogError::Malformed { file: folder.to_owned(), what });
+            let what = format!(
+                "the folder is missing, though {:?} records were durable in it",
+                lost.recovery_point
+            );
+            return Err(LogError::Malformed {
+                file: folder.to_owned(),
+                what,
+            });
         }
         Log::create(logs, folder, topic.id, config).await
     }

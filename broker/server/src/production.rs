@@ -45,10 +45,18 @@ fn run(serve: &Serve) -> ExitCode {
         Ok(filter) => filter,
         Err(e) => return refuse(USAGE, &format!("--log {}: {e}", serve.log)),
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let file = match serve.config.as_deref().map(read_to_string).transpose() {
         Ok(file) => file,
-        Err(e) => return refuse(USAGE, &format!("{}: {e}", serve.config.as_deref().unwrap_or_default())),
+        Err(e) => {
+            return refuse(
+                USAGE,
+                &format!("{}: {e}", serve.config.as_deref().unwrap_or_default()),
+            );
+        }
     };
     let config = match serve.configuration(file.as_deref()) {
         Ok((config, warnings)) => {
@@ -59,10 +67,15 @@ fn run(serve: &Serve) -> ExitCode {
     };
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("the operating system has threads").block_on(serve_until_told(config))
+    runtime
+        .expect("the operating system has threads")
+        .block_on(serve_until_told(config))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the configuration file, read before there is a world")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the configuration file, read before there is a world"
+)]
 fn read_to_string(path: &str) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
@@ -104,7 +117,10 @@ struct Signals {
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn wait(&mut self) {
@@ -120,7 +136,13 @@ impl Signals {
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    ) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }

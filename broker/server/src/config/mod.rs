@@ -41,7 +41,10 @@ pub enum StartupError {
 impl fmt::Display for StartupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownKey { key, nearest: Some(nearest) } => {
+            Self::UnknownKey {
+                key,
+                nearest: Some(nearest),
+            } => {
                 write!(f, "unknown configuration key {key}; did you mean {nearest}?")
             }
             Self::UnknownKey { key, nearest: None } => write!(f, "unknown configuration key {key}"),
@@ -128,7 +131,10 @@ impl FromValue for i64 {
 
 impl FromValue for i32 {
     fn from_value(value: Value) -> Self {
-        value.as_integer().and_then(|n| n.try_into().ok()).expect("the key is a number of 32 bits")
+        value
+            .as_integer()
+            .and_then(|n| n.try_into().ok())
+            .expect("the key is a number of 32 bits")
     }
 }
 
@@ -138,17 +144,27 @@ fn value(layers: &Layers<'_>, name: &'static str) -> Result<Value, StartupError>
     if let Some(text) = layers.file.and_then(|f| f.get(name)) {
         return key.parse(text).map_err(StartupError::Value);
     }
-    Ok(key.default_value().unwrap_or_else(|| panic!("{name} has a default")))
+    Ok(key
+        .default_value()
+        .unwrap_or_else(|| panic!("{name} has a default")))
 }
 
 fn text(layers: &Layers<'_>, name: &'static str) -> Option<String> {
     let key = broker_key(name).unwrap_or_else(|| panic!("{name} is in the table"));
-    layers.broker_value(key).value.and_then(|v| v.as_text().map(str::to_owned)).filter(|t| !t.is_empty())
+    layers
+        .broker_value(key)
+        .value
+        .and_then(|v| v.as_text().map(str::to_owned))
+        .filter(|t| !t.is_empty())
 }
 
 fn list(layers: &Layers<'_>, name: &'static str) -> Vec<String> {
     let key = broker_key(name).unwrap_or_else(|| panic!("{name} is in the table"));
-    layers.broker_value(key).value.and_then(|v| v.as_list().map(<[String]>::to_vec)).unwrap_or_default()
+    layers
+        .broker_value(key)
+        .value
+        .and_then(|v| v.as_list().map(<[String]>::to_vec))
+        .unwrap_or_default()
 }
 
 fn listeners(layers: &Layers<'_>, name: &'static str) -> Result<Vec<ListenerConfig>, StartupError> {
@@ -164,40 +180,62 @@ fn listeners_or(
     name: &'static str,
     or: &[ListenerConfig],
 ) -> Result<Vec<ListenerConfig>, StartupError> {
-    if list(layers, name).is_empty() { Ok(or.to_vec()) } else { listeners(layers, name) }
+    if list(layers, name).is_empty() {
+        Ok(or.to_vec())
+    } else {
+        listeners(layers, name)
+    }
 }
 
 /// Reads `NAME://host:port`. A host in brackets is an IPv6 address; none is every address.
 pub fn listener(text: &str) -> Result<ListenerConfig, StartupError> {
     let bad = |why: &str| StartupError::Listener(format!("listener {text}: {why}"));
-    let (name, rest) = text.split_once("://").ok_or_else(|| bad("not of the form NAME://host:port"))?;
+    let (name, rest) = text
+        .split_once("://")
+        .ok_or_else(|| bad("not of the form NAME://host:port"))?;
     if !name.eq_ignore_ascii_case("PLAINTEXT") {
         return Err(bad("only PLAINTEXT is served yet"));
     }
     let (host, port) = host_port(rest).ok_or_else(|| bad("not of the form NAME://host:port"))?;
     let host = if host.is_empty() { "0.0.0.0" } else { host };
-    Ok(ListenerConfig { name: name.to_ascii_uppercase(), host: host.to_owned(), port })
+    Ok(ListenerConfig {
+        name: name.to_ascii_uppercase(),
+        host: host.to_owned(),
+        port,
+    })
 }
 
 /// Splits `host:port`.
 pub fn host_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let host = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
     Some((host, port.parse().ok()?))
 }
 
 fn node_id(set: &BTreeMap<String, String>, layers: &Layers<'_>) -> Result<i32, StartupError> {
-    let name = if set.contains_key("node.id") || !set.contains_key("broker.id") { "node.id" } else { "broker.id" };
+    let name = if set.contains_key("node.id") || !set.contains_key("broker.id") {
+        "node.id"
+    } else {
+        "broker.id"
+    };
     let id = i32::from_value(value(layers, name)?);
     if id < 0 {
-        return Err(StartupError::Value(ConfigError(format!("{name} is {id}; it must be at least 0"))));
+        return Err(StartupError::Value(ConfigError(format!(
+            "{name} is {id}; it must be at least 0"
+        ))));
     }
     Ok(id)
 }
 
 fn log_dir(set: &BTreeMap<String, String>, layers: &Layers<'_>) -> String {
     match set.get("log.dirs") {
-        Some(_) => list(layers, "log.dirs").into_iter().next().or_else(|| text(layers, "log.dir")),
+        Some(_) => list(layers, "log.dirs")
+            .into_iter()
+            .next()
+            .or_else(|| text(layers, "log.dir")),
         None => text(layers, "log.dir"),
     }
     .unwrap_or_else(|| "data".to_owned())
@@ -208,8 +246,10 @@ impl BrokerConfig {
     pub fn new(set: BTreeMap<String, String>) -> Result<(Self, Vec<String>), StartupError> {
         let mut warnings = Vec::new();
         for (name, text) in &set {
-            let key = broker_key(name)
-                .ok_or_else(|| StartupError::UnknownKey { key: name.clone(), nearest: nearest(name) })?;
+            let key = broker_key(name).ok_or_else(|| StartupError::UnknownKey {
+                key: name.clone(),
+                nearest: nearest(name),
+            })?;
             key.parse(text).map_err(StartupError::Value)?;
             if !key.implemented {
                 warnings.push(format!("{name} has no effect: it is not implemented yet"));
@@ -232,7 +272,10 @@ impl BrokerConfig {
 fn nearest(name: &str) -> Option<&'static str> {
     const ALIKE: f64 = 0.75;
     let score = |k: &'static str| (strsim::normalized_damerau_levenshtein(name, k), k);
-    let best = BROKER_KEYS.iter().map(|k| score(k.name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let best = BROKER_KEYS
+        .iter()
+        .map(|k| score(k.name))
+        .max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= ALIKE).then_some(best.1)
 }
 
@@ -241,7 +284,10 @@ mod tests {
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -249,13 +295,23 @@ mod tests {
         let (config, warnings) = BrokerConfig::new(set(&[])).expect("defaults are valid");
         assert!(warnings.is_empty());
         assert_eq!(config.listeners[0].host, "127.0.0.1");
-        assert_eq!((config.listeners[0].port, config.num_partitions, config.fetch_max_bytes), (9092, 1, 57_671_680));
+        assert_eq!(
+            (
+                config.listeners[0].port,
+                config.num_partitions,
+                config.fetch_max_bytes
+            ),
+            (9092, 1, 57_671_680)
+        );
     }
 
     #[test]
     fn a_key_nobody_knows_is_told_with_the_nearest_one() {
         let error = BrokerConfig::new(set(&[("log.retention.hour", "1")])).expect_err("nobody knows it");
-        assert_eq!(error.to_string(), "unknown configuration key log.retention.hour; did you mean log.retention.hours?");
+        assert_eq!(
+            error.to_string(),
+            "unknown configuration key log.retention.hour; did you mean log.retention.hours?"
+        );
         let error = BrokerConfig::new(set(&[("zzz", "1")])).expect_err("nobody knows it");
         assert_eq!(error.to_string(), "unknown configuration key zzz");
         assert!(BrokerConfig::new(set(&[("num.partitions", "many")])).is_err());
@@ -265,6 +321,9 @@ mod tests {
     #[test]
     fn what_is_not_done_is_warned_of() {
         let (_, warnings) = BrokerConfig::new(set(&[("background.threads", "3")])).expect("Kafka knows it");
-        assert_eq!(warnings, ["background.threads has no effect: it is not implemented yet"]);
+        assert_eq!(
+            warnings,
+            ["background.threads has no effect: it is not implemented yet"]
+        );
     }
 }

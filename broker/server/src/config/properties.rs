@@ -76,7 +76,10 @@ fn unescape(s: &str) -> Result<String, &'static str> {
             Some('u') => {
                 let hex: String = chars.by_ref().take(4).collect();
                 let code = u32::from_str_radix(&hex, 16).ok().filter(|_| hex.len() == 4);
-                out.push(code.and_then(char::from_u32).ok_or("\\u needs four hexadecimal digits")?);
+                out.push(
+                    code.and_then(char::from_u32)
+                        .ok_or("\\u needs four hexadecimal digits")?,
+                );
             }
             Some(other) => out.push(other),
             None => {}
@@ -93,8 +96,15 @@ mod tests {
     fn reads_what_java_reads() {
         let text = "# a comment\n! another\n\na=1\n b : two words \nc\nd 4\ne=x\\\n   y\\\\\nf=\\u0041\\tz\na=5\ng\\=h=i=j\n";
         let all = parse(text).expect("it is well formed");
-        let want =
-            [("a", "5"), ("b", "two words "), ("c", ""), ("d", "4"), ("e", "xy\\"), ("f", "A\tz"), ("g=h", "i=j")];
+        let want = [
+            ("a", "5"),
+            ("b", "two words "),
+            ("c", ""),
+            ("d", "4"),
+            ("e", "xy\\"),
+            ("f", "A\tz"),
+            ("g=h", "i=j"),
+        ];
         assert_eq!(all, want.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(parse("a=1\nb=\\u00").expect_err("two digits").line, 2);
     }

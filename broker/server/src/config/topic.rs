@@ -35,9 +35,19 @@ impl TopicConfig {
             let key = topic_key(name).unwrap_or_else(|| panic!("{name} is in the table"));
             layers.topic_value(key, own).value
         };
-        let int = |name| value(name).and_then(|v| v.as_integer()).unwrap_or_else(|| panic!("{name} is a number"));
-        let text = |name| value(name).and_then(|v| v.as_text().map(str::to_owned)).unwrap_or_default();
-        let policy = value("cleanup.policy").and_then(|v| v.as_list().map(<[String]>::to_vec)).unwrap_or_default();
+        let int = |name| {
+            value(name)
+                .and_then(|v| v.as_integer())
+                .unwrap_or_else(|| panic!("{name} is a number"))
+        };
+        let text = |name| {
+            value(name)
+                .and_then(|v| v.as_text().map(str::to_owned))
+                .unwrap_or_default()
+        };
+        let policy = value("cleanup.policy")
+            .and_then(|v| v.as_list().map(<[String]>::to_vec))
+            .unwrap_or_default();
         let has = |p: &str| policy.iter().any(|have| have == p);
         let log = LogConfig {
             segment_bytes: u32::try_from(int("segment.bytes")).unwrap_or(u32::MAX),
@@ -71,7 +81,13 @@ impl TopicConfig {
             decompressed_max: DECOMPRESSED_MAX,
         };
         let min_insync_replicas = int("min.insync.replicas").max(1) as usize;
-        Self { log, rules, delete: has("delete"), compact: has("compact"), min_insync_replicas }
+        Self {
+            log,
+            rules,
+            delete: has("delete"),
+            compact: has("compact"),
+            min_insync_replicas,
+        }
     }
 }
 
@@ -95,4 +111,3 @@ pub fn layers<'a>(config: &'a BrokerConfig, image: &'a Image) -> Layers<'a> {
         file: Some(&config.set),
     }
 }
-

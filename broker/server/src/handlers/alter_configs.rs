@@ -23,14 +23,15 @@ pub async fn handle<E: Env>(
         Ok(Reply::AlterConfigs(response)) => response,
         Ok(other) => unreachable!("configurations were to be altered: {other:?}"),
         Err(code) => {
-            let responses = asked
-                .into_iter()
-                .map(|(resource_type, resource_name)| AlterConfigsResourceResponse {
-                    error_code: code.0,
-                    resource_type,
-                    resource_name,
-                    ..AlterConfigsResourceResponse::default()
-                });
+            let responses =
+                asked
+                    .into_iter()
+                    .map(|(resource_type, resource_name)| AlterConfigsResourceResponse {
+                        error_code: code.0,
+                        resource_type,
+                        resource_name,
+                        ..AlterConfigsResourceResponse::default()
+                    });
             AlterConfigsResponse {
                 responses: responses.collect(),
                 ..AlterConfigsResponse::default()

@@ -88,7 +88,10 @@ pub async fn auto_create<E: Env>(ctx: &Ctx<E>, names: Vec<Str>) {
         let code = ErrorCode(topic.error_code);
         if code != ErrorCode::TOPIC_ALREADY_EXISTS {
             let why = topic.error_message.as_ref().map_or("", |m| m.as_str());
-            ctx.noise.tell("topic not auto-created", &format_args!("{}: {code}: {why}", topic.name));
+            ctx.noise.tell(
+                "topic not auto-created",
+                &format_args!("{}: {code}: {why}", topic.name),
+            );
         }
     }
 }

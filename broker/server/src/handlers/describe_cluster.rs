@@ -1,8 +1,8 @@
 //! DescribeCluster: who belongs to it (KIP-700, KIP-919).
 
 use brokkr_env::Env;
-use brokkr_wire::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 use brokkr_wire::messages::DescribeClusterRequest;
+use brokkr_wire::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 use brokkr_wire::{ErrorCode, Str};
 
 use super::described::{CLUSTER_OPERATIONS, NO_OPERATIONS, brokers};
@@ -20,7 +20,10 @@ pub async fn handle<E: Env>(
 ) -> DescribeClusterResponse {
     if request.endpoint_type != BROKERS {
         let (code, why) = match request.endpoint_type {
-            2 => (ErrorCode::MISMATCHED_ENDPOINT_TYPE, "The request was sent to an endpoint of the wrong type."),
+            2 => (
+                ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+                "The request was sent to an endpoint of the wrong type.",
+            ),
             _ => (ErrorCode::UNSUPPORTED_ENDPOINT_TYPE, "Unsupported endpoint type"),
         };
         return DescribeClusterResponse {
@@ -41,7 +44,11 @@ pub async fn handle<E: Env>(
         is_fenced: b.fenced,
         ..Default::default()
     });
-    let operations = if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NO_OPERATIONS };
+    let operations = if request.include_cluster_authorized_operations {
+        CLUSTER_OPERATIONS
+    } else {
+        NO_OPERATIONS
+    };
     DescribeClusterResponse {
         endpoint_type: BROKERS,
         cluster_id: Str::copied(&ctx.identity.cluster_id),

@@ -28,7 +28,13 @@ pub async fn handle<E: Env>(
     let names: Vec<Str> = if request.topics.is_empty() {
         image.topics.iter().map(|t| t.name.clone()).collect()
     } else {
-        request.topics.into_iter().map(|t| (t.name, ())).collect::<BTreeMap<_, _>>().into_keys().collect()
+        request
+            .topics
+            .into_iter()
+            .map(|t| (t.name, ()))
+            .collect::<BTreeMap<_, _>>()
+            .into_keys()
+            .collect()
     };
     let (from, mut skip) = match &request.cursor {
         Some(cursor) => (cursor.topic_name.clone(), cursor.partition_index.max(0) as usize),
@@ -37,21 +43,33 @@ pub async fn handle<E: Env>(
     let mut room = PARTITIONS_MAX.min(request.response_partition_limit.max(1) as usize);
     let mut response = DescribeTopicPartitionsResponse::default();
     for name in names.into_iter().filter(|n| *n >= from) {
-        let first = if name == from { std::mem::take(&mut skip) } else { 0 };
+        let first = if name == from {
+            std::mem::take(&mut skip)
+        } else {
+            0
+        };
         let Some(topic) = image.topics.by_name(&name) else {
             response.topics.push(unknown(name));
             continue;
         };
         let left = topic.partitions().skip(first).count();
         if room == 0 && left > 0 {
-            let cursor = Cursor { topic_name: name, partition_index: first as i32, ..Default::default() };
+            let cursor = Cursor {
+                topic_name: name,
+                partition_index: first as i32,
+                ..Default::default()
+            };
             response.next_cursor = Some(cursor);
             break;
         }
         response.topics.push(described(&image, topic, first, room));
         if left > room {
             let partition_index = (first + room) as i32;
-            response.next_cursor = Some(Cursor { topic_name: name, partition_index, ..Default::default() });
+            response.next_cursor = Some(Cursor {
+                topic_name: name,
+                partition_index,
+                ..Default::default()
+            });
             break;
         }
         room -= left;
@@ -78,21 +96,29 @@ fn described(
     first: usize,
     most: usize,
 ) -> DescribeTopicPartitionsResponseTopic {
-    let partitions = topic.partitions().skip(first).take(most).map(|(partition_index, p)| {
-        let code = if p.leader < 0 { ErrorCode::LEADER_NOT_AVAILABLE } else { ErrorCode::NONE };
-        DescribeTopicPartitionsResponsePartition {
-            error_code: code.0,
-            partition_index,
-            leader_id: p.leader,
-            leader_epoch: p.leader_epoch,
-            replica_nodes: p.replicas.clone(),
-            isr_nodes: p.isr.clone(),
-            eligible_leader_replicas: Some(p.elr.clone()),
-            last_known_elr: Some(p.last_known_elr.clone()),
-            offline_replicas: offline(image, p),
-            ..Default::default()
-        }
-    });
+    let partitions = topic
+        .partitions()
+        .skip(first)
+        .take(most)
+        .map(|(partition_index, p)| {
+            let code = if p.leader < 0 {
+                ErrorCode::LEADER_NOT_AVAILABLE
+            } else {
+                ErrorCode::NONE
+            };
+            DescribeTopicPartitionsResponsePartition {
+                error_code: code.0,
+                partition_index,
+                leader_id: p.leader,
+                leader_epoch: p.leader_epoch,
+                replica_nodes: p.replicas.clone(),
+                isr_nodes: p.isr.clone(),
+                eligible_leader_replicas: Some(p.elr.clone()),
+                last_known_elr: Some(p.last_known_elr.clone()),
+                offline_replicas: offline(image, p),
+                ..Default::default()
+            }
+        });
     DescribeTopicPartitionsResponseTopic {
         name: Some(topic.name.clone()),
         topic_id: topic.id,

@@ -38,10 +38,19 @@ pub fn brokers(image: &Image, listener: &str, fenced: bool) -> Vec<Seen> {
             fenced: b.fenced,
         })
     };
-    image.brokers().filter(|b| fenced || !b.fenced).filter_map(seen).collect()
+    image
+        .brokers()
+        .filter(|b| fenced || !b.fenced)
+        .filter_map(seen)
+        .collect()
 }
 
 /// The replicas of a partition that are on brokers which are not there.
 pub fn offline(image: &Image, partition: &PartitionImage) -> Vec<i32> {
-    partition.replicas.iter().copied().filter(|r| !image.is_active(*r)).collect()
+    partition
+        .replicas
+        .iter()
+        .copied()
+        .filter(|r| !image.is_active(*r))
+        .collect()
 }

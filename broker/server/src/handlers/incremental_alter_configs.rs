@@ -19,18 +19,23 @@ pub async fn handle<E: Env>(
         .iter()
         .map(|r| (r.resource_type, r.resource_name.clone()))
         .collect();
-    match ctx.controller.ask(Request::IncrementalAlterConfigs(request)).await {
+    match ctx
+        .controller
+        .ask(Request::IncrementalAlterConfigs(request))
+        .await
+    {
         Ok(Reply::IncrementalAlterConfigs(response)) => response,
         Ok(other) => unreachable!("configurations were to be altered: {other:?}"),
         Err(code) => {
-            let responses = asked
-                .into_iter()
-                .map(|(resource_type, resource_name)| AlterConfigsResourceResponse {
-                    error_code: code.0,
-                    resource_type,
-                    resource_name,
-                    ..AlterConfigsResourceResponse::default()
-                });
+            let responses =
+                asked
+                    .into_iter()
+                    .map(|(resource_type, resource_name)| AlterConfigsResourceResponse {
+                        error_code: code.0,
+                        resource_type,
+                        resource_name,
+                        ..AlterConfigsResourceResponse::default()
+                    });
             IncrementalAlterConfigsResponse {
                 responses: responses.collect(),
                 ..IncrementalAlterConfigsResponse::default()

@@ -41,9 +41,16 @@ pub async fn handle<E: Env>(
             let found = look(route.as_deref(), &asked, version).await;
             partitions.push(response(asked.partition_index, found));
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..Default::default() });
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions,
+            ..Default::default()
+        });
     }
-    ListOffsetsResponse { topics, ..Default::default() }
+    ListOffsetsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 fn response(partition_index: i32, found: Result<Found, Refused>) -> ListOffsetsPartitionResponse {
@@ -82,7 +89,11 @@ async fn look<E: Env>(
             Ok((-1, view.log_start.0, earliest_epoch()))
         }
         t if t == MAX_TIMESTAMP.0 && version >= MAX_TIMESTAMP.1 => {
-            let found = view.reader.offset_of_max_timestamp(UpTo::HighWatermark).await.map_err(storage)?;
+            let found = view
+                .reader
+                .offset_of_max_timestamp(UpTo::HighWatermark)
+                .await
+                .map_err(storage)?;
             Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
         }
         // Nothing is tiered, nothing waits to be.
@@ -90,7 +101,11 @@ async fn look<E: Env>(
         t if t == EARLIEST_PENDING_UPLOAD.0 && version >= EARLIEST_PENDING_UPLOAD.1 => Ok(NOTHING),
         t if t < 0 => Err(Refused::of(ErrorCode::UNSUPPORTED_VERSION)),
         t => {
-            let found = view.reader.offset_for_timestamp(UnixMillis(t), UpTo::HighWatermark).await.map_err(storage)?;
+            let found = view
+                .reader
+                .offset_for_timestamp(UnixMillis(t), UpTo::HighWatermark)
+                .await
+                .map_err(storage)?;
             Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
         }
     }

@@ -40,19 +40,28 @@ pub async fn handle<E: Env>(
             image = ctx.images.get().clone();
         }
     }
-    let describe = Describe { image: &image, operations: request.include_topic_authorized_operations };
+    let describe = Describe {
+        image: &image,
+        operations: request.include_topic_authorized_operations,
+    };
     let topics = match &asked {
         None => image.topics.iter().map(|t| describe.topic(t)).collect(),
         Some(topics) => topics.iter().map(|t| describe.asked(t, version)).collect(),
     };
-    let brokers = brokers(&image, &peer.listener, false).into_iter().map(|b| MetadataResponseBroker {
-        node_id: b.id,
-        host: b.host,
-        port: b.port,
-        rack: b.rack,
-        ..Default::default()
-    });
-    let operations = if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NO_OPERATIONS };
+    let brokers = brokers(&image, &peer.listener, false)
+        .into_iter()
+        .map(|b| MetadataResponseBroker {
+            node_id: b.id,
+            host: b.host,
+            port: b.port,
+            rack: b.rack,
+            ..Default::default()
+        });
+    let operations = if request.include_cluster_authorized_operations {
+        CLUSTER_OPERATIONS
+    } else {
+        NO_OPERATIONS
+    };
     MetadataResponse {
         brokers: brokers.collect(),
         cluster_id: Some(Str::copied(&ctx.identity.cluster_id)),
@@ -98,14 +107,25 @@ impl Describe<'_> {
             name: Some(topic.name.clone()),
             topic_id: topic.id,
             is_internal: topic.is_internal(),
-            partitions: topic.partitions().map(|(index, p)| self.partition(index, p)).collect(),
-            topic_authorized_operations: if self.operations { TOPIC_OPERATIONS } else { NO_OPERATIONS },
+            partitions: topic
+                .partitions()
+                .map(|(index, p)| self.partition(index, p))
+                .collect(),
+            topic_authorized_operations: if self.operations {
+                TOPIC_OPERATIONS
+            } else {
+                NO_OPERATIONS
+            },
             ..Default::default()
         }
     }
 
     fn partition(&self, partition_index: i32, p: &PartitionImage) -> MetadataResponsePartition {
-        let code = if p.leader < 0 { ErrorCode::LEADER_NOT_AVAILABLE } else { ErrorCode::NONE };
+        let code = if p.leader < 0 {
+            ErrorCode::LEADER_NOT_AVAILABLE
+        } else {
+            ErrorCode::NONE
+        };
         MetadataResponsePartition {
             error_code: code.0,
             partition_index,
