@@ -1,1 +1,23 @@
+//! The seeded world in which the production broker lives, dies and is judged.
 //!
+//! See `sim/README.md` for use and DESIGN's section on the simulator for what is modelled.
+
+#[cfg(not(madsim))]
+compile_error!(
+    "the simulator needs `--cfg madsim`: build it in the workspace's directory, where .cargo/config.toml sets it, and \
+     without RUSTFLAGS in the environment (or with RUSTFLAGS=\"--cfg madsim\")"
+);
+
+pub mod check;
+pub mod disk;
+pub mod env;
+pub mod exec;
+pub mod keyed;
+pub mod net;
+pub mod node;
+pub mod observed;
+pub mod reached;
+pub mod report;
+pub mod room;
+pub mod scenario;
+pub mod world;

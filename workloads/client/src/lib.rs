@@ -1,1 +1,47 @@
+//! A Kafka client over `brokkr-env`: the same code talks to a broker on a real machine and in the seeded world.
 //!
+//! - [`Connection`]: requests and responses on one stream, pipelined, each with a deadline.
+//! - [`Client`]: bootstrap, versions, metadata, admin calls.
+//! - [`Producer`]: idempotent or plain; exact about what is surely not written and what is unknown.
+//! - [`Consumer`]: assigned partitions, fetch sessions, isolation levels.
+//!
+//! It reports what happened and never judges: a broker that misbehaves is data here, as far as the client can go on, so that
+//! a checker sees it. No clock, thread or randomness but the environment's; each queue has a bound.
+
+pub mod admin;
+pub mod client;
+pub mod connection;
+pub mod consumer;
+mod error;
+pub mod metadata;
+pub mod producer;
+mod retry;
+
+pub use client::{Client, ClientConfig};
+pub use connection::{Connection, ConnectionConfig};
+pub use consumer::{Consumer, ConsumerConfig, IsolationLevel, Polled, StartAt};
+pub use error::{Error, Result};
+pub use producer::{Ack, Acks, Delivery, Producer, ProducerConfig, ProducerRecord, SendError};
+
+/// A partition, by its topic's name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: brokkr_wire::Str,
+    /// The partition's index.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Partition `partition` of `topic`.
+    pub fn new(topic: &str, partition: i32) -> Self {
+        let topic = brokkr_wire::Str::copied(topic);
+        Self { topic, partition }
+    }
+}
+
+impl std::fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}

@@ -1,0 +1,263 @@
+//! The order in which one file's operations run: a pure state machine, driven by [`crate::File`].
+//!
+//! Writes and truncates run one at a time, in call order. A sync begins when all that was submitted before it has ended,
+//! and later writes run beside it. A read begins at once unless it overlaps what isn't written yet. A truncate waits for
+//! the ranges over its tail. When a write fails the file is cut back to its last good length before anything else, and
+//! all that was queued behind the write fails with it.
+
+use std::collections::VecDeque;
+
+/// What one operation is called by.
+pub(crate) type OpId = u64;
+
+/// What was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Op {
+    Write { at: u64, len: u64 },
+    Truncate { len: u64 },
+    Sync,
+    Read { at: u64, len: u64 },
+}
+
+/// What the driver must do now.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Begin the operation at the raw file.
+    Start(OpId),
+    /// It will not be begun: one before it failed.
+    Refuse(OpId),
+    /// Cut the raw file to this length, then call [`Lane::cut_back_ended`].
+    CutBack(u64),
+}
+
+/// The state of one file's operations.
+pub(crate) struct Lane {
+    next: OpId,
+    queue: VecDeque<(OpId, Op)>,
+    /// The write or truncate that is at the raw file now.
+    busy: Option<(OpId, Op)>,
+    cutting: bool,
+    /// Length once all that was submitted has ended well.
+    len: u64,
+    /// Length that ended well.
+    len_good: u64,
+    /// Truncates submitted so far.
+    truncations: u64,
+    /// Ranges in flight to sockets: where each ends.
+    ranges: Vec<(u64, u64)>,
+    next_range: u64,
+}
+
+impl Lane {
+    pub(crate) fn new(len: u64) -> Self {
+        Self {
+            next: 0,
+            queue: VecDeque::new(),
+            busy: None,
+            cutting: false,
+            len,
+            len_good: len,
+            truncations: 0,
+            ranges: Vec::new(),
+            next_range: 0,
+        }
+    }
+
+    /// Length once all that was submitted has ended well.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Length that is surely there.
+    pub(crate) fn len_good(&self) -> u64 {
+        self.len_good
+    }
+
+    pub(crate) fn truncations(&self) -> u64 {
+        self.truncations
+    }
+
+    /// Takes an operation. Panics on what no caller may ask: a hole, a truncate that extends.
+    pub(crate) fn submit(&mut self, op: Op, steps: &mut Vec<Step>) -> OpId {
+        let id = self.next;
+        self.next += 1;
+        match op {
+            Op::Write { at, len } => {
+                assert!(
+                    at <= self.len,
+                    "a write leaves no hole: at {at}, length {}",
+                    self.len
+                );
+                self.len = self.len.max(at + len);
+            }
+            Op::Truncate { len } => {
+                assert!(
+                    len <= self.len,
+                    "a truncate only shortens: to {len}, length {}",
+                    self.len
+                );
+                self.len = len;
+                self.truncations += 1;
+            }
+            Op::Read { at, len } if !self.unwritten(at, len) => {
+                steps.push(Step::Start(id));
+                return id;
+            }
+            Op::Read { .. } | Op::Sync => {}
+        }
+        self.queue.push_back((id, op));
+        self.advance(steps);
+        id
+    }
+
+    /// Whether some submitted change to these bytes has not ended.
+    fn unwritten(&self, at: u64, len: u64) -> bool {
+        let touches = |op: &Op| match *op {
+            Op::Write { at: a, len: l } => a < at + len && at < a + l,
+            Op::Truncate { len: l } => at + len > l,
+            Op::Sync | Op::Read { .. } => false,
+        };
+        self.cutting
+            || self.busy.iter().any(|(_, op)| touches(op))
+            || self.queue.iter().any(|(_, op)| touches(op))
+    }
+
+    fn advance(&mut self, steps: &mut Vec<Step>) {
+        while let Some(&(id, op)) = self.queue.front() {
+            if self.busy.is_some() || self.cutting {
+                return;
+            }
+            match op {
+                Op::Truncate { len } if self.ranges.iter().any(|(_, end)| *end > len) => return,
+                Op::Write { .. } | Op::Truncate { .. } => self.busy = Some((id, op)),
+                Op::Sync | Op::Read { .. } => {}
+            }
+            self.queue.pop_front();
+            steps.push(Step::Start(id));
+        }
+    }
+
+    /// The write or truncate at the raw file ended.
+    pub(crate) fn ended(&mut self, id: OpId, well: bool, steps: &mut Vec<Step>) {
+        let (busy, op) = self.busy.take().expect("what ended was begun");
+        assert_eq!(busy, id, "one write or truncate at a time");
+        match op {
+            Op::Write { at, len } if well => self.len_good = self.len_good.max(at + len),
+            Op::Truncate { len } if well => self.len_good = len,
+            _ => {
+                for (id, _) in self.queue.drain(..) {
+                    steps.push(Step::Refuse(id));
+                }
+                // No truncation to count: a cut-back never reaches below what a sync can have covered.
+                self.len = self.len_good;
+                self.cutting = true;
+                steps.push(Step::CutBack(self.len_good));
+                return;
+            }
+        }
+        self.advance(steps);
+    }
+
+    /// The cut-back ended.
+    pub(crate) fn cut_back_ended(&mut self, steps: &mut Vec<Step>) {
+        self.cutting = false;
+        self.advance(steps);
+    }
+
+    /// Registers a range that ends at `end`. Panics if it isn't written.
+    pub(crate) fn range_begins(&mut self, end: u64) -> u64 {
+        assert!(
+            end <= self.len_good,
+            "a range is written: ends at {end}, good length {}",
+            self.len_good
+        );
+        let id = self.next_range;
+        self.next_range += 1;
+        self.ranges.push((id, end));
+        id
+    }
+
+    /// A range has left, or its connection is gone.
+    pub(crate) fn range_ends(&mut self, id: u64, steps: &mut Vec<Step>) {
+        let i = self
+            .ranges
+            .iter()
+            .position(|(r, _)| *r == id)
+            .expect("a range ends once");
+        self.ranges.swap_remove(i);
+        self.advance(steps);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn submit(lane: &mut Lane, op: Op) -> (OpId, Vec<Step>) {
+        let mut steps = Vec::new();
+        let id = lane.submit(op, &mut steps);
+        (id, steps)
+    }
+
+    fn ended(lane: &mut Lane, id: OpId, well: bool) -> Vec<Step> {
+        let mut steps = Vec::new();
+        lane.ended(id, well, &mut steps);
+        steps
+    }
+
+    #[test]
+    fn a_sync_waits_for_what_precedes_it_and_nothing_else() {
+        let mut lane = Lane::new(0);
+        let (w1, s) = submit(&mut lane, Op::Write { at: 0, len: 10 });
+        assert_eq!(s, [Step::Start(w1)]);
+        let (sync, s) = submit(&mut lane, Op::Sync);
+        assert_eq!(s, []);
+        let (w2, s) = submit(&mut lane, Op::Write { at: 10, len: 5 });
+        assert_eq!(s, []);
+        assert_eq!(ended(&mut lane, w1, true), [Step::Start(sync), Step::Start(w2)]);
+        assert_eq!((lane.len(), lane.len_good()), (15, 10));
+    }
+
+    #[test]
+    fn a_failed_write_takes_with_it_what_was_queued_behind() {
+        let mut lane = Lane::new(4);
+        let (w1, _) = submit(&mut lane, Op::Write { at: 4, len: 10 });
+        let (w2, _) = submit(&mut lane, Op::Write { at: 14, len: 10 });
+        let (sync, _) = submit(&mut lane, Op::Sync);
+        assert_eq!(
+            ended(&mut lane, w1, false),
+            [Step::Refuse(w2), Step::Refuse(sync), Step::CutBack(4)]
+        );
+        let (w3, s) = submit(&mut lane, Op::Write { at: 4, len: 1 });
+        assert_eq!(s, [], "nothing is begun before the cut-back ended");
+        let mut steps = Vec::new();
+        lane.cut_back_ended(&mut steps);
+        assert_eq!(steps, [Step::Start(w3)]);
+    }
+
+    #[test]
+    fn a_truncate_waits_for_the_ranges_over_its_tail() {
+        let mut lane = Lane::new(100);
+        let low = lane.range_begins(40);
+        let high = lane.range_begins(90);
+        let (cut, s) = submit(&mut lane, Op::Truncate { len: 50 });
+        assert_eq!(s, []);
+        let mut steps = Vec::new();
+        lane.range_ends(high, &mut steps);
+        assert_eq!(steps, [Step::Start(cut)]);
+        ended(&mut lane, cut, true);
+        lane.range_ends(low, &mut Vec::new());
+        assert_eq!(lane.len_good(), 50);
+    }
+
+    #[test]
+    fn a_read_waits_only_for_what_it_overlaps() {
+        let mut lane = Lane::new(100);
+        let (w, _) = submit(&mut lane, Op::Write { at: 100, len: 10 });
+        let (r1, s) = submit(&mut lane, Op::Read { at: 0, len: 100 });
+        assert_eq!(s, [Step::Start(r1)]);
+        let (r2, s) = submit(&mut lane, Op::Read { at: 90, len: 11 });
+        assert_eq!(s, []);
+        assert_eq!(ended(&mut lane, w, true), [Step::Start(r2)]);
+    }
+}

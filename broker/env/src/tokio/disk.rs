@@ -1,0 +1,313 @@
+//! Files and directories of the operating system.
+
+use std::fs;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use rustix::fs::FlockOperation;
+use rustix::io::ReadWriteFlags;
+
+use super::os_error;
+use super::pool::Pool;
+use crate::dir::{Entry, EntryKind};
+use crate::raw::{Done, RawDir, RawFile, WriteFailure};
+use crate::{Error, ErrorKind, Result};
+
+/// Parts in one call, at most what the kernel takes.
+const PARTS_MAX: usize = 1024;
+
+/// A file.
+pub struct OsFile {
+    shared: Arc<FileShared>,
+    pool: Arc<Pool>,
+}
+
+struct FileShared {
+    file: fs::File,
+    path: PathBuf,
+}
+
+impl OsFile {
+    /// For sendfile.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.shared.file.as_fd()
+    }
+
+    /// Whether all of these bytes are in memory, as far as the kernel tells; an unsure answer is no.
+    pub(super) fn resident(&self, at: u64, len: u32) -> bool {
+        resident(&self.shared.file, at, u64::from(len))
+    }
+
+    /// Brings the bytes into memory, on the pool.
+    pub(super) fn warm(&self, at: u64, len: u32, done: Done<Result<()>>) {
+        let shared = Arc::clone(&self.shared);
+        self.pool.run(Box::new(move || done(shared.warm(at, len))));
+    }
+}
+
+impl FileShared {
+    fn error(&self, op: &str, e: &io::Error) -> Error {
+        os_error(&format!("{op} {}", self.path.display()), e)
+    }
+
+    fn write(&self, at: u64, parts: &[Bytes]) -> std::result::Result<(), WriteFailure> {
+        let mut slices: Vec<IoSlice<'_>> = parts
+            .iter()
+            .filter(|p| !p.is_empty())
+            .map(|p| IoSlice::new(p))
+            .collect();
+        let mut rest = &mut slices[..];
+        let mut at = at;
+        while !rest.is_empty() {
+            let n = rest.len().min(PARTS_MAX);
+            match rustix::io::pwritev(&self.file, &rest[..n], at) {
+                Ok(0) => return Err(self.write_failure(&io::Error::from(io::ErrorKind::StorageFull))),
+                Ok(written) => {
+                    at += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(self.write_failure(&e.into())),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_failure(&self, e: &io::Error) -> WriteFailure {
+        let error = self.error("write", e);
+        WriteFailure {
+            extent_known: error.kind() == ErrorKind::NoSpace,
+            error,
+        }
+    }
+
+    fn read(&self, at: u64, len: u32) -> Result<Bytes> {
+        let mut buf = BytesMut::zeroed(len as usize);
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.file.read_at(&mut buf[filled..], at + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.error("read", &e)),
+            }
+        }
+        buf.truncate(filled);
+        Ok(buf.freeze())
+    }
+
+    fn warm(&self, at: u64, len: u32) -> Result<()> {
+        const PIECE: usize = 128 * 1024;
+        let mut scratch = vec![0; PIECE.min(len as usize)];
+        let end = at + u64::from(len);
+        let mut at = at;
+        while at < end {
+            let want = scratch.len().min((end - at) as usize);
+            match self.file.read_at(&mut scratch[..want], at) {
+                Ok(0) => break,
+                Ok(n) => at += n as u64,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.error("read", &e)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RawFile for OsFile {
+    fn write_at(&self, at: u64, parts: Vec<Bytes>, done: Done<std::result::Result<(), WriteFailure>>) {
+        let shared = Arc::clone(&self.shared);
+        self.pool.run(Box::new(move || {
+            let result = shared.write(at, &parts);
+            // BEFORE anybody hears of it: the frame's memory goes back to its budget.
+            drop(parts);
+            done(result);
+        }));
+    }
+
+    fn read_at(&self, at: u64, len: u32, done: Done<Result<Bytes>>) {
+        let shared = Arc::clone(&self.shared);
+        self.pool.run(Box::new(move || done(shared.read(at, len))));
+    }
+
+    fn read_resident(&self, at: u64, len: u32) -> Option<Bytes> {
+        let mut buf = BytesMut::zeroed(len as usize);
+        let mut parts = [io::IoSliceMut::new(&mut buf)];
+        let n = rustix::io::preadv2(&self.shared.file, &mut parts, at, ReadWriteFlags::NOWAIT).ok()?;
+        (n == buf.len()).then(|| buf.freeze())
+    }
+
+    fn sync(&self, done: Done<Result<()>>) {
+        let shared = Arc::clone(&self.shared);
+        self.pool.run(Box::new(move || {
+            done(shared.file.sync_data().map_err(|e| shared.error("sync", &e)))
+        }));
+    }
+
+    fn truncate(&self, len: u64, done: Done<Result<()>>) {
+        let shared = Arc::clone(&self.shared);
+        self.pool.run(Box::new(move || {
+            done(shared.file.set_len(len).map_err(|e| shared.error("truncate", &e)))
+        }));
+    }
+}
+
+/// Asks `cachestat(2)` (Linux 6.5) how many pages of the range are cached.
+fn resident(file: &fs::File, at: u64, len: u64) -> bool {
+    const SYS_CACHESTAT: libc::c_long = 451;
+    const PAGE: u64 = 4096;
+    #[repr(C)]
+    struct Range {
+        off: u64,
+        len: u64,
+    }
+    #[repr(C)]
+    #[derive(Default)]
+    struct Stat {
+        cache: u64,
+        dirty: u64,
+        writeback: u64,
+        evicted: u64,
+        recently_evicted: u64,
+    }
+    let range = Range { off: at, len };
+    let mut stat = Stat::default();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(file);
+    // SAFETY: both structs have the kernel's layout and outlive the call, which writes nothing but `stat`.
+    let r = unsafe { libc::syscall(SYS_CACHESTAT, fd, &raw const range, &raw mut stat, 0u32) };
+    let pages = (at + len).div_ceil(PAGE) - at / PAGE;
+    r == 0 && stat.cache >= pages
+}
+
+/// A directory with its pool of IO threads.
+pub struct OsDir {
+    shared: Arc<DirShared>,
+    pool: Arc<Pool>,
+}
+
+struct DirShared {
+    root: PathBuf,
+    /// Held open with the lock on it; the process's death closes it.
+    lock: Mutex<Option<fs::File>>,
+}
+
+impl OsDir {
+    pub(super) fn open(path: &str, io_threads: usize) -> Result<Self> {
+        let root = PathBuf::from(path);
+        fs::create_dir_all(&root).map_err(|e| os_error(path, &e))?;
+        let shared = DirShared {
+            root,
+            lock: Mutex::default(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            pool: Arc::new(Pool::new(io_threads)),
+        })
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        path: &str,
+        done: Done<Result<T>>,
+        f: impl FnOnce(&DirShared, &Path) -> io::Result<T> + Send + 'static,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let path = shared.root.join(path);
+        self.pool.run(Box::new(move || {
+            done(f(&shared, &path).map_err(|e| os_error(&path.display().to_string(), &e)));
+        }));
+    }
+}
+
+impl RawDir for OsDir {
+    type File = OsFile;
+
+    fn open(&self, path: &str, create: bool, done: Done<Result<(OsFile, u64)>>) {
+        let pool = Arc::clone(&self.pool);
+        self.run(path, done, move |_, path| {
+            let file = fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(create)
+                .open(path)?;
+            let len = file.metadata()?.len();
+            let shared = FileShared {
+                file,
+                path: path.to_owned(),
+            };
+            Ok((
+                OsFile {
+                    shared: Arc::new(shared),
+                    pool,
+                },
+                len,
+            ))
+        });
+    }
+
+    fn rename(&self, from: &str, to: &str, done: Done<Result<()>>) {
+        let to = self.shared.root.join(to);
+        self.run(from, done, move |_, from| fs::rename(from, to));
+    }
+
+    fn remove(&self, path: &str, done: Done<Result<()>>) {
+        self.run(path, done, |_, path| fs::remove_file(path));
+    }
+
+    fn create_dir(&self, path: &str, done: Done<Result<()>>) {
+        self.run(path, done, |_, path| fs::create_dir_all(path));
+    }
+
+    fn remove_dir(&self, path: &str, done: Done<Result<()>>) {
+        self.run(path, done, |_, path| fs::remove_dir(path));
+    }
+
+    fn list(&self, path: &str, done: Done<Result<Vec<Entry>>>) {
+        self.run(path, done, |_, path| {
+            let mut entries = Vec::new();
+            for entry in fs::read_dir(path)? {
+                let entry = entry?;
+                let kind = if entry.file_type()?.is_dir() {
+                    EntryKind::Dir
+                } else {
+                    EntryKind::File
+                };
+                // A name that isn't UTF-8 is none of ours.
+                if let Ok(name) = entry.file_name().into_string() {
+                    entries.push(Entry { name, kind });
+                }
+            }
+            entries.sort();
+            Ok(entries)
+        });
+    }
+
+    fn sync_dir(&self, path: &str, done: Done<Result<()>>) {
+        self.run(path, done, |_, path| fs::File::open(path)?.sync_all());
+    }
+
+    fn space(&self, done: Done<Result<(u64, u64)>>) {
+        self.run("", done, |_, path| {
+            let stat = rustix::fs::statvfs(path)?;
+            Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
+        });
+    }
+
+    fn lock(&self, done: Done<Result<()>>) {
+        self.run(".lock", done, |shared, path| {
+            let file = fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            *shared.lock.lock().expect("no panic under this lock") = Some(file);
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,204 @@
+//! TCP.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use ::tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use ::tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use bytes::{Buf, BytesMut};
+
+use super::{TokioEnv, os_error};
+use crate::conn::{Conn, FileRange, Listener, Part, ReadHalf, WriteHalf};
+use crate::{Error, ErrorKind, Result, submitted};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// Parts in one call.
+const PARTS_MAX: usize = 256;
+/// Bytes of a file looked at, warmed and sent in one piece.
+const RANGE_PIECE_MAX: u32 = 1 << 20;
+
+/// A listening socket.
+pub struct TcpListener {
+    listener: ::tokio::net::TcpListener,
+    addr: SocketAddr,
+}
+
+impl TcpListener {
+    pub(super) fn bind(addr: SocketAddr) -> Result<Self> {
+        let bind = || -> io::Result<Self> {
+            use socket2::{Domain, Protocol, Socket, Type};
+            let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.set_nonblocking(true)?;
+            socket.bind(&addr.into())?;
+            socket.listen(BACKLOG)?;
+            let listener = ::tokio::net::TcpListener::from_std(socket.into())?;
+            let addr = listener.local_addr()?;
+            Ok(Self { listener, addr })
+        };
+        bind().map_err(|e| os_error(&format!("listen on {addr}"), &e))
+    }
+}
+
+impl Listener<TokioEnv> for TcpListener {
+    async fn accept(&mut self) -> Result<(TcpConn, SocketAddr)> {
+        let (stream, peer) = self.listener.accept().await.map_err(|e| os_error("accept", &e))?;
+        Ok((TcpConn::new(stream)?, peer))
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// A connected socket.
+pub struct TcpConn(::tokio::net::TcpStream);
+
+impl TcpConn {
+    fn new(stream: ::tokio::net::TcpStream) -> Result<Self> {
+        stream.set_nodelay(true).map_err(|e| os_error("connection", &e))?;
+        Ok(Self(stream))
+    }
+
+    pub(super) async fn connect(host: &str, port: u16) -> Result<Self> {
+        let stream = ::tokio::net::TcpStream::connect((host, port)).await;
+        Self::new(stream.map_err(|e| os_error(&format!("connect to {host}:{port}"), &e))?)
+    }
+}
+
+impl Conn<TokioEnv> for TcpConn {
+    type Read = TcpReadHalf;
+    type Write = TcpWriteHalf;
+
+    fn split(self) -> (TcpReadHalf, TcpWriteHalf) {
+        let (read, write) = self.0.into_split();
+        (TcpReadHalf(read), TcpWriteHalf(write))
+    }
+}
+
+/// The direction from the peer.
+pub struct TcpReadHalf(OwnedReadHalf);
+
+impl ReadHalf for TcpReadHalf {
+    async fn read(&mut self, buf: &mut BytesMut) -> Result<usize> {
+        use bytes::BufMut as _;
+        let room = buf.capacity() - buf.len();
+        assert!(room > 0, "a read needs room");
+        let n = self.0.read_buf(&mut (&mut *buf).limit(room)).await;
+        n.map_err(|e| os_error("read from peer", &e))
+    }
+}
+
+/// The direction to the peer.
+pub struct TcpWriteHalf(OwnedWriteHalf);
+
+impl WriteHalf<TokioEnv> for TcpWriteHalf {
+    async fn write(&mut self, parts: Vec<Part<TokioEnv>>) -> Result<()> {
+        let mut memory = Vec::with_capacity(parts.len().min(PARTS_MAX));
+        for part in parts {
+            match part {
+                Part::Bytes(b) => memory.push(b),
+                Part::Range(range) => {
+                    self.write_memory(&mut memory, true).await?;
+                    self.write_range(&range).await?;
+                }
+            }
+        }
+        self.write_memory(&mut memory, false).await
+    }
+
+    async fn shutdown(&mut self) -> Result<()> {
+        self.0.shutdown().await.map_err(|e| os_error("close", &e))
+    }
+}
+
+impl TcpWriteHalf {
+    /// Sends and forgets `parts`. With `more`, the kernel may hold back a packet that isn't full: a file's bytes follow.
+    async fn write_memory(&mut self, parts: &mut Vec<bytes::Bytes>, more: bool) -> Result<()> {
+        let stream = self.0.as_ref();
+        let mut first = 0;
+        while first < parts.len() {
+            if parts[first].is_empty() {
+                first += 1;
+                continue;
+            }
+            let sent = stream
+                .async_io(Interest::WRITABLE, || {
+                    let end = parts.len().min(first + PARTS_MAX);
+                    let slices: Vec<IoSlice<'_>> =
+                        parts[first..end].iter().map(|p| IoSlice::new(p)).collect();
+                    send(stream, &slices, more || end < parts.len())
+                })
+                .await;
+            let mut sent = sent.map_err(|e| os_error("write to peer", &e))?;
+            while sent > 0 {
+                let n = sent.min(parts[first].len());
+                parts[first].advance(n);
+                sent -= n;
+                if parts[first].is_empty() {
+                    first += 1;
+                }
+            }
+        }
+        parts.clear();
+        Ok(())
+    }
+
+    async fn write_range(&mut self, range: &FileRange<TokioEnv>) -> Result<()> {
+        let (mut at, end) = (range.at(), range.at() + u64::from(range.len()));
+        while at < end {
+            let piece = (end - at).min(u64::from(RANGE_PIECE_MAX)) as u32;
+            if !range.raw().resident(at, piece) {
+                let (completer, warmed) = submitted();
+                range
+                    .raw()
+                    .warm(at, piece, Box::new(move |r| completer.complete(r)));
+                warmed.await?;
+            }
+            let piece_end = at + u64::from(piece);
+            while at < piece_end {
+                at += self.send_file(range, at, (piece_end - at) as usize).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_file(&mut self, range: &FileRange<TokioEnv>, at: u64, len: usize) -> Result<u64> {
+        let stream = self.0.as_ref();
+        let sent = stream
+            .async_io(Interest::WRITABLE, || {
+                let mut offset = at;
+                Ok(rustix::fs::sendfile(
+                    stream.as_fd(),
+                    range.raw().fd(),
+                    Some(&mut offset),
+                    len,
+                )?)
+            })
+            .await
+            .map_err(|e| os_error("write to peer", &e))?;
+        if sent == 0 {
+            let what = format!("{}: ends before {}", range.file().path(), at + len as u64);
+            return Err(Error::new(ErrorKind::UnexpectedEof, what));
+        }
+        Ok(sent as u64)
+    }
+}
+
+/// `sendmsg`, so that a frame's head and the file range behind it share packets.
+fn send(stream: &::tokio::net::TcpStream, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    // SAFETY: a zeroed msghdr is a valid one without address, control data or buffers.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = slices.as_ptr() as *mut libc::iovec;
+    message.msg_iovlen = slices.len() as _;
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
+    // SAFETY: IoSlice has iovec's layout (std guarantees it), and the slices outlive the call.
+    let n = unsafe { libc::sendmsg(stream.as_raw_fd(), &raw const message, flags) };
+    if n < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(n as usize)
+    }
+}

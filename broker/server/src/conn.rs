@@ -1,0 +1,271 @@
+//! One connection: frames in, responses out, in the order of the requests.
+//!
+//! Two tasks. The reader cuts frames and dispatches each at once: what changes the log is submitted before the next frame
+//! is looked at, so that order is kept. What a request still waits for becomes a future, and the writer polls them all
+//! while it sends what is ready, oldest first (W7). Memory is bounded: the bytes of a request are taken from the
+//! broker's budget before they are read, and given back when its response has left; a connection has at most
+//! [`IN_FLIGHT_MAX`] requests under way, and a peer that neither reads nor writes is dropped.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokkr_env::{Conn, Env, Part, ReadHalf, WriteHalf};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::future::FutureExt;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+
+use crate::ctx::{Ctx, Peer};
+use crate::dispatch::{Dispatch, Dispatched};
+use crate::listener::Slot;
+
+/// Requests of one connection under way.
+const IN_FLIGHT_MAX: usize = 1024;
+/// Responses that leave in one call, in bytes; more wait for the next.
+const WRITE_BYTES_MAX: usize = 1 << 20;
+/// The buffer of a connection that says little.
+const READ_BUFFER_MIN: usize = 1024;
+/// The buffer of one that says much.
+const READ_BUFFER_MAX: usize = 512 * 1024;
+/// A body longer than this is taken from the budget before it is read.
+const UNBUDGETED_MAX: usize = 4096;
+/// A buffer that nobody filled for so long is given back.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What is sent for one request: nothing, where the client wants no answer.
+pub type Response<E> = Vec<Part<E>>;
+/// A request under way. `None`: the connection is to be closed.
+pub type Pending<E> = Pin<Box<dyn Future<Output = Option<Response<E>>> + Send>>;
+
+/// A request under way with the memory that it holds.
+struct UnderWay<E: Env> {
+    pending: Pending<E>,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+/// Serves a connection until either side closes it.
+pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
+    let (read, write) = conn.split();
+    let (tx, rx) = mpsc::channel(IN_FLIGHT_MAX);
+    let closed = Arc::new(Notify::new());
+    let writer = ctx.env.spawn(
+        "conn-writer",
+        write_responses(ctx.clone(), write, rx, Arc::clone(&closed)),
+    );
+    let env = ctx.env.clone();
+    let mut reader = Reader {
+        read,
+        buf: BytesMut::new(),
+        budgeted: None,
+        want: READ_BUFFER_MIN,
+        dispatch: Dispatch::new(ctx, peer),
+    };
+    let reading = async {
+        // What was dispatched is still answered when the peer has closed its side.
+        while let Some(under_way) = reader.next().await {
+            if tx.send(under_way).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = closed.notified() => {}
+        () = reading => {}
+    }
+    drop(tx);
+    drop(reader);
+    writer.await;
+    drop(env);
+    drop(slot);
+}
+
+struct Reader<E: Env> {
+    read: <E::Conn as Conn<E>>::Read,
+    buf: BytesMut,
+    /// What the frame that is being read has taken from the budget.
+    budgeted: Option<OwnedSemaphorePermit>,
+    /// How large the next buffer is to be.
+    want: usize,
+    dispatch: Dispatch<E>,
+}
+
+impl<E: Env> Reader<E> {
+    /// The next request that is under way; `None` when there will be none.
+    async fn next(&mut self) -> Option<UnderWay<E>> {
+        loop {
+            let frame = self.frame().await?;
+            let held = self.budgeted.take();
+            match self.dispatch.request(frame).await {
+                Dispatched::Pending(pending) => return Some(UnderWay { pending, held }),
+                Dispatched::Silent => {}
+                Dispatched::Close => return None,
+            }
+        }
+    }
+
+    /// The next frame, without its size.
+    async fn frame(&mut self) -> Option<Bytes> {
+        while self.buf.len() < 4 {
+            self.fill(4).await?;
+        }
+        let size = i32::from_be_bytes([self.buf[0], self.buf[1], self.buf[2], self.buf[3]]);
+        let ctx = &self.dispatch.ctx;
+        let Ok(size) = usize::try_from(size) else {
+            ctx.noise.tell(
+                "negative frame size",
+                &format_args!("{size} from {}", self.dispatch.peer.addr),
+            );
+            return None;
+        };
+        if size > ctx.config.socket_request_max_bytes.max(0) as usize {
+            ctx.noise.tell(
+                "frame too large",
+                &format_args!("{size} bytes from {}", self.dispatch.peer.addr),
+            );
+            return None;
+        }
+        if size > UNBUDGETED_MAX {
+            self.budgeted = Some(ctx.memory.take(size).await);
+        }
+        self.buf.advance(4);
+        while self.buf.len() < size {
+            self.fill(size).await?;
+        }
+        Some(self.buf.split_to(size).freeze())
+    }
+
+    /// Reads once more towards `need` bytes in the buffer. `None`: closed, or idle for too long.
+    async fn fill(&mut self, need: usize) -> Option<()> {
+        let ctx = self.dispatch.ctx.clone();
+        let idle_max = Duration::from_millis(ctx.config.connections_max_idle_ms.max(0) as u64);
+        let deadline = ctx.env.now() + idle_max;
+        loop {
+            self.make_room(need);
+            let quiet = (ctx.env.now() + QUIET).min(deadline);
+            let keep = self.buf.capacity() <= READ_BUFFER_MIN || !self.buf.is_empty();
+            let wake_at = if keep { deadline } else { quiet };
+            tokio::select! {
+                biased;
+                n = self.read.read(&mut self.buf) => match n {
+                    Ok(0) => return self.ended(),
+                    Ok(_) => return Some(()),
+                    Err(error) => {
+                        tracing::debug!(%error, peer = %self.dispatch.peer.addr, "connection lost");
+                        return None;
+                    }
+                },
+                () = ctx.env.sleep_until(wake_at) => {
+                    if ctx.env.now() >= deadline {
+                        ctx.noise.tell("idle connection closed", &self.dispatch.peer.addr);
+                        return None;
+                    }
+                    self.buf = BytesMut::new();
+                    self.want = READ_BUFFER_MIN;
+                }
+            }
+        }
+    }
+
+    fn ended(&self) -> Option<()> {
+        if !self.buf.is_empty() {
+            self.dispatch
+                .ctx
+                .noise
+                .tell("truncated frame", &self.dispatch.peer.addr);
+        }
+        None
+    }
+
+    /// Room for more: at least one byte, and where the frame is known and its bytes are budgeted, all of it. A peer whose
+    /// reads fill the buffer gets a larger one, so that most frames arrive in one piece and are never moved.
+    fn make_room(&mut self, need: usize) {
+        if self.buf.len() < self.buf.capacity() && self.buf.capacity() >= need.min(READ_BUFFER_MAX) {
+            return;
+        }
+        if !self.buf.is_empty() {
+            self.want = (self.want * 2).min(READ_BUFFER_MAX);
+        }
+        // Past the largest buffer the frame grows by what has come, not by what its size says.
+        let target = need.min(self.buf.len().max(READ_BUFFER_MAX) * 2).max(self.want);
+        self.buf.reserve(target - self.buf.len().min(target - 1));
+    }
+}
+
+/// Sends responses in the order of their requests, and drives what they wait for.
+async fn write_responses<E: Env>(
+    ctx: Ctx<E>,
+    mut write: <E::Conn as Conn<E>>::Write,
+    mut rx: mpsc::Receiver<UnderWay<E>>,
+    closed: Arc<Notify>,
+) {
+    let mut under_way: FuturesOrdered<_> = FuturesOrdered::new();
+    let mut open = true;
+    'serve: while open || !under_way.is_empty() {
+        tokio::select! {
+            biased;
+            Some((first, held)) = under_way.next(), if !under_way.is_empty() => {
+                let Some(mut parts): Option<Response<E>> = first else { break 'serve };
+                let mut holding: Vec<Option<OwnedSemaphorePermit>> = vec![held];
+                let mut last = false;
+                while parts.iter().map(Part::len).sum::<usize>() < WRITE_BYTES_MAX
+                    && let Some(Some((next, held))) = under_way.next().now_or_never()
+                {
+                    holding.push(held);
+                    match next {
+                        Some(more) => parts.extend(more),
+                        None => {
+                            last = true;
+                            break;
+                        }
+                    }
+                }
+                if !send::<E>(&ctx, &mut write, parts).await || last {
+                    break 'serve;
+                }
+                drop(holding);
+            }
+            next = rx.recv(), if open && under_way.len() < IN_FLIGHT_MAX => match next {
+                Some(u) => {
+                    under_way.push_back(track(u));
+                    while under_way.len() < IN_FLIGHT_MAX && let Ok(u) = rx.try_recv() {
+                        under_way.push_back(track(u));
+                    }
+                }
+                None => open = false,
+            },
+        }
+    }
+    closed.notify_one();
+    drop(write.shutdown().await);
+}
+
+async fn track<E: Env>(u: UnderWay<E>) -> (Option<Response<E>>, Option<OwnedSemaphorePermit>) {
+    let UnderWay { pending, held } = u;
+    (pending.await, held)
+}
+
+/// Sends; `false` when the peer is gone, or took nothing for too long.
+async fn send<E: Env>(ctx: &Ctx<E>, write: &mut <E::Conn as Conn<E>>::Write, parts: Vec<Part<E>>) -> bool {
+    if parts.is_empty() {
+        return true;
+    }
+    let patience = Duration::from_millis(ctx.config.connections_max_idle_ms.max(1) as u64);
+    tokio::select! {
+        biased;
+        sent = write.write(parts) => match sent {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "connection lost");
+                false
+            }
+        },
+        // The write is given up with the connection.
+        () = ctx.env.sleep_until(ctx.env.now() + patience) => {
+            ctx.noise.tell("slow reader dropped", &"it took nothing for connections.max.idle.ms");
+            false
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What every handler can reach.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use brokkr_env::{Dir, Env, Reader};
+use brokkr_metadata::Image;
+use brokkr_types::Uuid;
+
+use crate::config::BrokerConfig;
+use crate::controller::ControllerHandle;
+use crate::fetch_session::Slots;
+use crate::listener::Connections;
+use crate::memory::Memory;
+use crate::noise::Noise;
+use crate::partitions::Routes;
+use crate::producer_ids::ProducerIds;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where the connection comes from.
+    pub addr: SocketAddr,
+    /// The name of the listener it came in by (`PLAINTEXT`).
+    pub listener: Arc<str>,
+}
+
+/// What a broker is, for as long as it runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `node.id`.
+    pub node_id: i32,
+    /// `cluster.id` of `meta.properties`.
+    pub cluster_id: Arc<str>,
+    /// `directory.id` of `meta.properties`.
+    pub directory_id: Uuid,
+}
+
+/// A broker, as its connections see it. Each has its own, so that each remembers the snapshots it saw last.
+pub struct Ctx<E: Env> {
+    /// The world.
+    pub env: E,
+    /// The configuration it was started with.
+    pub config: Arc<BrokerConfig>,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// The log directory.
+    pub dir: Dir<E>,
+    /// The cluster's metadata, as far as the partitions here have followed it.
+    pub images: Reader<Image>,
+    /// The partitions here.
+    pub routes: Reader<Routes<E>>,
+    /// Who changes metadata.
+    pub controller: ControllerHandle,
+    /// Who hands out producer ids.
+    pub producer_ids: ProducerIds,
+    /// The budget for requests.
+    pub memory: Memory,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
+    /// Fetch sessions that may still be opened.
+    pub sessions: Slots,
+    /// What strangers do wrong.
+    pub noise: Arc<Noise>,
+}
+
+impl<E: Env> Clone for Ctx<E> {
+    fn clone(&self) -> Self {
+        Self {
+            env: self.env.clone(),
+            config: Arc::clone(&self.config),
+            identity: Arc::clone(&self.identity),
+            dir: self.dir.clone(),
+            images: self.images.clone(),
+            routes: self.routes.clone(),
+            controller: self.controller.clone(),
+            producer_ids: self.producer_ids.clone(),
+            memory: self.memory.clone(),
+            connections: Arc::clone(&self.connections),
+            sessions: self.sessions.clone(),
+            noise: Arc::clone(&self.noise),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Fetch sessions (KIP-227): a client that fetches many partitions says only what changed.
+//!
+//! A session belongs to the connection it was opened on and ends with it: a client that comes by another one is told
+//! FETCH_SESSION_ID_NOT_FOUND and opens a new one, as it does when Kafka evicted it. How many there are over all
+//! connections is bounded (`max.incremental.fetch.session.cache.slots`); who gets none is served full fetches.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use brokkr_types::Uuid;
+use brokkr_wire::messages::fetch_request::{FetchPartition, FetchRequest};
+use brokkr_wire::{ErrorCode, Str};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Sessions of one connection: a client has one, but may forget to close it before the next.
+const PER_CONNECTION_MAX: usize = 8;
+/// The epoch that says "no session, and none wanted".
+const FINAL_EPOCH: i32 = -1;
+
+/// Places for sessions, over all connections. Cloning shares them.
+#[derive(Clone)]
+pub struct Slots {
+    free: Arc<Semaphore>,
+    next_id: Arc<Mutex<i32>>,
+}
+
+impl Slots {
+    /// Places for `max` sessions. Ids count from `first_id`, so that those of an earlier life mean nothing.
+    pub fn new(max: usize, first_id: u32) -> Self {
+        let first_id = (first_id & 0x7fff_ffff) as i32;
+        Self {
+            free: Arc::new(Semaphore::new(max)),
+            next_id: Arc::new(Mutex::new(first_id.max(1))),
+        }
+    }
+
+    fn id(&self) -> i32 {
+        let mut next = self.next_id.lock().expect("no panic under this lock");
+        let id = *next;
+        *next = next.checked_add(1).unwrap_or(1);
+        id
+    }
+}
+
+/// A partition as the client named it: by id from Fetch 13 on, by name before.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Key {
+    /// The topic's name, where it was given.
+    pub topic: Str,
+    /// Its id, where it was given.
+    pub topic_id: Uuid,
+    /// The partition.
+    pub partition: i32,
+}
+
+/// What is asked of a partition, and what the client was told of it last.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Which one.
+    pub key: Key,
+    /// As the client said last.
+    pub fetch: FetchPartition,
+    /// What the last response said, if any did.
+    pub told: Option<Told>,
+}
+
+/// What a response said of a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// The error.
+    pub error_code: i16,
+    /// The high watermark.
+    pub high_watermark: i64,
+    /// The last stable offset.
+    pub last_stable_offset: i64,
+    /// The log's start.
+    pub log_start_offset: i64,
+}
+
+struct Session {
+    epoch: i32,
+    partitions: Vec<Asked>,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// One connection's sessions. Cloning shares them.
+#[derive(Clone)]
+pub struct Sessions {
+    slots: Slots,
+    open: Arc<Mutex<BTreeMap<i32, Session>>>,
+}
+
+/// How a fetch stands to sessions.
+#[derive(Debug)]
+pub struct Turn {
+    /// What is fetched, in the order in which partitions get room.
+    pub partitions: Vec<Asked>,
+    /// What the response gives as session id: 0 is none.
+    pub session_id: i32,
+    /// Whether the response leaves out partitions of which there is nothing new.
+    pub incremental: bool,
+}
+
+impl Sessions {
+    /// For a new connection.
+    pub fn new(slots: Slots) -> Self {
+        Self {
+            slots,
+            open: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Session>> {
+        self.open.lock().expect("no panic under this lock")
+    }
+
+    /// Takes a request: what it fetches, once its session has been brought up to date.
+    pub fn turn(&self, request: &FetchRequest) -> Result<Turn, ErrorCode> {
+        let named = request
+            .topics
+            .iter()
+            .flat_map(|t| t.partitions.iter().map(move |p| named(t, p)));
+        match (request.session_id, request.session_epoch) {
+            (id, FINAL_EPOCH) => {
+                self.lock().remove(&id);
+                Ok(Turn {
+                    partitions: named.collect(),
+                    session_id: 0,
+                    incremental: false,
+                })
+            }
+            (id, 0) => {
+                self.lock().remove(&id);
+                let partitions: Vec<Asked> = named.collect();
+                let session_id = self.open(&partitions);
+                Ok(Turn {
+                    partitions,
+                    session_id,
+                    incremental: false,
+                })
+            }
+            (id, epoch) => {
+                let mut open = self.lock();
+                let session = open.get_mut(&id).ok_or(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)?;
+                if session.epoch != epoch {
+                    return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
+                }
+                session.epoch = epoch.checked_add(1).unwrap_or(1);
+                session.update(named, request);
+                Ok(Turn {
+                    partitions: session.partitions.clone(),
+                    session_id: id,
+                    incremental: true,
+                })
+            }
+        }
+    }
+
+    fn open(&self, partitions: &[Asked]) -> i32 {
+        let mut open = self.lock();
+        if partitions.is_empty() || open.len() >= PER_CONNECTION_MAX {
+            return 0;
+        }
+        let Ok(slot) = Arc::clone(&self.slots.free).try_acquire_owned() else {
+            return 0;
+        };
+        let id = self.slots.id();
+        open.insert(
+            id,
+            Session {
+                epoch: 1,
+                partitions: partitions.to_vec(),
+                _slot: slot,
+            },
+        );
+        id
+    }
+
+    /// Remembers what a response of session `id` told. Partitions that had records go last next time, so that each gets
+    /// its turn when there is less room than there are records.
+    pub fn told(&self, id: i32, told: &BTreeMap<Key, (Told, bool)>) {
+        let mut open = self.lock();
+        let Some(session) = open.get_mut(&id) else { return };
+        for asked in &mut session.partitions {
+            if let Some((t, _)) = told.get(&asked.key) {
+                asked.told = Some(*t);
+            }
+        }
+        let had_records = |a: &Asked| told.get(&a.key).is_some_and(|(_, had)| *had);
+        session.partitions.sort_by_key(had_records);
+    }
+}
+
+fn named(topic: &brokkr_wire::messages::fetch_request::FetchTopic, fetch: &FetchPartition) -> Asked {
+    // Detached: a session must not hold on to the frame it came in.
+    let key = Key {
+        topic: topic.topic.detached(),
+        topic_id: topic.topic_id,
+        partition: fetch.partition,
+    };
+    Asked {
+        key,
+        fetch: fetch.clone(),
+        told: None,
+    }
+}
+
+impl Session {
+    fn update(&mut self, named: impl Iterator<Item = Asked>, request: &FetchRequest) {
+        for new in named {
+            match self.partitions.iter_mut().find(|p| p.key == new.key) {
+                Some(old) => old.fetch = new.fetch,
+                None => self.partitions.push(new),
+            }
+        }
+        for gone in &request.forgotten_topics_data {
+            self.partitions.retain(|p| {
+                let same = p.key.topic == gone.topic && p.key.topic_id == gone.topic_id;
+                !(same && gone.partitions.contains(&p.key.partition))
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_wire::messages::fetch_request::{FetchTopic, ForgottenTopic};
+
+    fn request(session_id: i32, session_epoch: i32, partitions: &[i32]) -> FetchRequest {
+        let fetch = |p: &i32| FetchPartition {
+            partition: *p,
+            fetch_offset: i64::from(*p),
+            ..Default::default()
+        };
+        let topic = FetchTopic {
+            topic: Str::from("t"),
+            partitions: partitions.iter().map(fetch).collect(),
+            ..Default::default()
+        };
+        FetchRequest {
+            session_id,
+            session_epoch,
+            topics: vec![topic],
+            ..Default::default()
+        }
+    }
+
+    fn partitions(turn: &Turn) -> Vec<i32> {
+        turn.partitions.iter().map(|p| p.key.partition).collect()
+    }
+
+    #[test]
+    fn a_session_remembers_adds_and_forgets() {
+        let sessions = Sessions::new(Slots::new(10, 7));
+        let first = sessions.turn(&request(0, 0, &[1, 2])).expect("a session");
+        assert_eq!((first.session_id, first.incremental), (7, false));
+        let next = sessions.turn(&request(7, 1, &[3])).expect("its next epoch");
+        assert_eq!((partitions(&next), next.incremental), (vec![1, 2, 3], true));
+        let mut forget = request(7, 2, &[]);
+        let gone = ForgottenTopic {
+            topic: Str::from("t"),
+            partitions: vec![1],
+            ..Default::default()
+        };
+        forget.forgotten_topics_data = vec![gone];
+        assert_eq!(
+            partitions(&sessions.turn(&forget).expect("its next epoch")),
+            [2, 3]
+        );
+        assert_eq!(
+            sessions.turn(&request(7, 2, &[])).err(),
+            Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH)
+        );
+        assert_eq!(
+            sessions.turn(&request(8, 1, &[])).err(),
+            Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)
+        );
+    }
+
+    #[test]
+    fn without_a_slot_a_fetch_is_full_and_a_closed_session_gives_its_slot_back() {
+        let slots = Slots::new(1, 7);
+        let (a, b) = (Sessions::new(slots.clone()), Sessions::new(slots));
+        assert_eq!(a.turn(&request(0, 0, &[1])).expect("a session").session_id, 7);
+        assert_eq!(b.turn(&request(0, 0, &[1])).expect("a full fetch").session_id, 0);
+        assert_eq!(
+            a.turn(&request(7, FINAL_EPOCH, &[])).expect("closed").session_id,
+            0
+        );
+        assert_ne!(b.turn(&request(0, 0, &[1])).expect("a session").session_id, 0);
+    }
+
+    #[test]
+    fn who_had_records_goes_last() {
+        let sessions = Sessions::new(Slots::new(10, 7));
+        let first = sessions.turn(&request(0, 0, &[1, 2, 3])).expect("a session");
+        let told = Told {
+            error_code: 0,
+            high_watermark: 0,
+            last_stable_offset: 0,
+            log_start_offset: 0,
+        };
+        let key = first.partitions[0].key.clone();
+        sessions.told(7, &BTreeMap::from([(key, (told, true))]));
+        assert_eq!(
+            partitions(&sessions.turn(&request(7, 1, &[])).expect("its next epoch")),
+            [2, 3, 1]
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! DescribeLogDirs: what is stored, and how much room is left.
+
+use brokkr_env::Env;
+use brokkr_wire::messages::describe_log_dirs_request::DescribeLogDirsRequest;
+use brokkr_wire::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use brokkr_wire::{ErrorCode, Str};
+
+use crate::ctx::{Ctx, Peer};
+use crate::partitions::{Hosted, Route};
+
+/// Answers the request.
+pub async fn handle<E: Env>(
+    mut ctx: Ctx<E>,
+    request: DescribeLogDirsRequest,
+    _version: i16,
+    _peer: Peer,
+) -> DescribeLogDirsResponse {
+    let routes = ctx.routes.get().clone();
+    let wanted = |name: &Str, partition: i32| {
+        let asked = request.topics.as_ref();
+        asked.is_none_or(|topics| {
+            topics
+                .iter()
+                .any(|t| t.topic == *name && t.partitions.contains(&partition))
+        })
+    };
+    let mut topics = Vec::new();
+    for route in routes.iter() {
+        let partitions: Vec<_> = described(route)
+            .filter(|p| wanted(&route.name, p.partition_index))
+            .collect();
+        if !partitions.is_empty() {
+            topics.push(DescribeLogDirsTopic {
+                name: route.name.clone(),
+                partitions,
+                ..Default::default()
+            });
+        }
+    }
+    let (error_code, (usable, total)) = match (ctx.dir.poisoned(), ctx.dir.space().await) {
+        (None, Ok((usable, total))) => (ErrorCode::NONE, (usable as i64, total as i64)),
+        _ => (ErrorCode::KAFKA_STORAGE_ERROR, (-1, -1)),
+    };
+    let result = DescribeLogDirsResult {
+        error_code: error_code.0,
+        log_dir: Str::from(ctx.config.log_dir().to_owned()),
+        topics: if error_code.is_error() { Vec::new() } else { topics },
+        total_bytes: total,
+        usable_bytes: usable,
+        ..Default::default()
+    };
+    DescribeLogDirsResponse {
+        results: vec![result],
+        ..Default::default()
+    }
+}
+
+fn described<E: Env>(route: &Route<E>) -> impl Iterator<Item = DescribeLogDirsPartition> + '_ {
+    route
+        .partitions()
+        .filter_map(|(partition_index, hosted)| match hosted {
+            Hosted::Here(handle) => Some(DescribeLogDirsPartition {
+                partition_index,
+                partition_size: handle.view().size_bytes as i64,
+                offset_lag: 0,
+                ..Default::default()
+            }),
+            Hosted::Offline | Hosted::Nowhere => None,
+        })
+}

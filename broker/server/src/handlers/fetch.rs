@@ -1,0 +1,310 @@
+//! Fetch: ranges of files below the high watermark, straight to the socket; parks without polling until there is enough.
+//!
+//! Keeps L5 (nothing at or past the high watermark), W6 (the batch that holds the offset, whole, even where it is larger
+//! than every limit) and R19 (each partition is answered from one snapshot).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokkr_env::{Env, FileRange};
+use brokkr_log::{ReadError, UpTo};
+use brokkr_types::Offset;
+use brokkr_wire::messages::RequestHeader;
+use brokkr_wire::messages::fetch_request::FetchRequest;
+use brokkr_wire::messages::fetch_response::{
+    FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+};
+use brokkr_wire::{ErrorCode, Records};
+use bytes::Bytes;
+
+use crate::ctx::Ctx;
+use crate::dispatch::{Asked as Request, Dispatched};
+use crate::fetch_session::{Asked, Key, Sessions, Told, Turn};
+use crate::partition::{Handle, Message, Refused, View, Waiter};
+use crate::partitions::{Hosted, check_epoch};
+
+/// Who fetches without being a replica.
+const CONSUMER: i32 = -1;
+/// A read is tried again so often when retention or a truncation made its snapshot stale.
+const STALE_RETRIES_MAX: usize = 3;
+
+/// What was found for a partition.
+struct Found<E: Env> {
+    data: PartitionData,
+    range: Option<FileRange<E>>,
+    told: Told,
+}
+
+/// Everything found in one pass.
+struct Pass<E: Env> {
+    found: Vec<Found<E>>,
+    bytes: usize,
+    /// Something that is told at once, whatever there is to read: an error, or that too little is in sync.
+    urgent: bool,
+    /// Where to wait for more: the partition and the high watermark seen.
+    handles: Vec<(Handle<E>, Offset)>,
+}
+
+/// Begins a fetch. What it reads and waits for is in the future.
+pub fn begin<E: Env>(
+    ctx: &Ctx<E>,
+    sessions: &Sessions,
+    asked: Request,
+    request: FetchRequest,
+    _header: &RequestHeader,
+) -> Dispatched<E> {
+    let (ctx, sessions) = (ctx.clone(), sessions.clone());
+    let turn = sessions.turn(&request);
+    Dispatched::Pending(Box::pin(async move {
+        let turn = match turn {
+            Ok(turn) => turn,
+            Err(code) => {
+                let response = FetchResponse {
+                    error_code: code.0,
+                    ..Default::default()
+                };
+                return Some(asked.frame(&response, Vec::new()));
+            }
+        };
+        let pass = fetch(ctx, asked.version, &request, &turn).await;
+        let (response, ranges, told) = answer(&turn, pass);
+        if turn.session_id != 0 {
+            sessions.told(turn.session_id, &told);
+        }
+        Some(asked.frame(&response, ranges))
+    }))
+}
+
+async fn fetch<E: Env>(mut ctx: Ctx<E>, version: i16, request: &FetchRequest, turn: &Turn) -> Pass<E> {
+    let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let deadline = ctx.env.now() + wait;
+    let min_bytes = request.min_bytes.max(0) as usize;
+    loop {
+        let pass = look(&mut ctx, version, request, turn).await;
+        let enough = pass.bytes >= min_bytes || pass.urgent || pass.handles.is_empty();
+        if enough || ctx.env.now() >= deadline {
+            return pass;
+        }
+        let waiter = Arc::new(Waiter::default());
+        for (handle, seen) in &pass.handles {
+            handle
+                .send(Message::Wait {
+                    seen: *seen,
+                    waiter: Arc::downgrade(&waiter),
+                })
+                .await;
+        }
+        // BEFORE the wait: what was found so far pins files.
+        drop(pass);
+        tokio::select! {
+            biased;
+            () = waiter.told() => {}
+            () = ctx.env.sleep_until(deadline) => {}
+        }
+    }
+}
+
+/// Looks once at every partition.
+async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, turn: &Turn) -> Pass<E> {
+    let bytes_max = request.max_bytes.clamp(0, ctx.config.fetch_max_bytes) as usize;
+    let mut pass = Pass {
+        found: Vec::new(),
+        bytes: 0,
+        urgent: false,
+        handles: Vec::new(),
+    };
+    let replica = if version >= 15 {
+        request.replica_state.replica_id
+    } else {
+        request.replica_id
+    };
+    for asked in &turn.partitions {
+        let room = bytes_max.saturating_sub(pass.bytes);
+        let found = match partition(ctx, version, replica, asked, room, pass.bytes == 0).await {
+            Ok((found, handle)) => {
+                let seen = Offset(found.data.high_watermark);
+                pass.handles.push((handle, seen));
+                found
+            }
+            Err(refused) => {
+                pass.urgent = true;
+                failed(asked, &refused)
+            }
+        };
+        pass.bytes += found.range.as_ref().map_or(0, |r| r.len() as usize);
+        pass.found.push(found);
+    }
+    pass
+}
+
+async fn partition<E: Env>(
+    ctx: &mut Ctx<E>,
+    version: i16,
+    replica: i32,
+    asked: &Asked,
+    room: usize,
+    first: bool,
+) -> Result<(Found<E>, Handle<E>), Refused> {
+    if replica != CONSUMER && replica >= 0 {
+        // One broker has no followers.
+        return Err(Refused::of(ErrorCode::UNKNOWN_LEADER_EPOCH));
+    }
+    let routes = ctx.routes.get();
+    let (route, unknown) = if version >= 13 {
+        (routes.by_id(asked.key.topic_id), ErrorCode::UNKNOWN_TOPIC_ID)
+    } else {
+        (
+            routes.by_name(&asked.key.topic),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        )
+    };
+    let route = route.ok_or_else(|| Refused::of(unknown))?;
+    let handle = match route.partition(asked.key.partition) {
+        Hosted::Here(handle) => handle.clone(),
+        Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),
+        Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+    };
+    let fetch = &asked.fetch;
+    let bytes_max = room.min(fetch.partition_max_bytes.max(0) as usize);
+    for _ in 0..STALE_RETRIES_MAX {
+        let view = handle.view();
+        check_epoch(fetch.current_leader_epoch, view.leader_epoch)?;
+        if let Some(diverging) = diverges(&view, fetch.last_fetched_epoch, fetch.fetch_offset) {
+            return Ok((found(asked, &view, None, Some(diverging)), handle));
+        }
+        match read(&view, fetch.fetch_offset, bytes_max, first).await {
+            Ok(range) => return Ok((found(asked, &view, range, None), handle)),
+            Err(ReadError::Stale) => {}
+            Err(error) => return Err(Refused::because(ErrorCode(error.code()), &error)),
+        }
+    }
+    Err(Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER))
+}
+
+async fn read<E: Env>(
+    view: &View<E>,
+    offset: i64,
+    bytes_max: usize,
+    first: bool,
+) -> Result<Option<FileRange<E>>, ReadError> {
+    let offset = Offset(offset);
+    // Past the end it is out of range; between high watermark and end it is only early (KIP-207).
+    if offset >= view.high_watermark && offset <= view.log_end && offset >= view.log_start {
+        return Ok(None);
+    }
+    let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+    let slice = view
+        .reader
+        .read(offset, UpTo::HighWatermark, bytes_max, first)
+        .await?;
+    Ok(slice.map(|s| s.range))
+}
+
+/// Where the fetcher's log leaves ours (KIP-595), if it says what it fetched last.
+fn diverges<E: Env>(view: &View<E>, last_fetched_epoch: i32, offset: i64) -> Option<(i32, i64)> {
+    if last_fetched_epoch < 0 {
+        return None;
+    }
+    let end = view
+        .reader
+        .end_offset_for_epoch(brokkr_types::LeaderEpoch(last_fetched_epoch))?;
+    let diverges = end.epoch.0 < last_fetched_epoch || end.end.0 < offset;
+    diverges.then_some((end.epoch.0, end.end.0))
+}
+
+fn found<E: Env>(
+    asked: &Asked,
+    view: &View<E>,
+    range: Option<FileRange<E>>,
+    diverging: Option<(i32, i64)>,
+) -> Found<E> {
+    let told = Told {
+        error_code: 0,
+        high_watermark: view.high_watermark.0,
+        last_stable_offset: view.last_stable().0,
+        log_start_offset: view.log_start.0,
+    };
+    let mut data = partition_data(asked, told);
+    if let Some((epoch, end_offset)) = diverging {
+        data.diverging_epoch.epoch = epoch;
+        data.diverging_epoch.end_offset = end_offset;
+    }
+    Found { data, range, told }
+}
+
+fn failed<E: Env>(asked: &Asked, refused: &Refused) -> Found<E> {
+    let told = Told {
+        error_code: refused.code.0,
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+    };
+    let mut data = partition_data(asked, told);
+    if refused.code == ErrorCode::FENCED_LEADER_EPOCH || refused.code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
+        data.current_leader = LeaderIdAndEpoch::default();
+    }
+    Found {
+        data,
+        range: None,
+        told,
+    }
+}
+
+fn partition_data(asked: &Asked, told: Told) -> PartitionData {
+    PartitionData {
+        partition_index: asked.key.partition,
+        error_code: told.error_code,
+        high_watermark: told.high_watermark,
+        last_stable_offset: told.last_stable_offset,
+        log_start_offset: told.log_start_offset,
+        aborted_transactions: None,
+        preferred_read_replica: -1,
+        records: Some(Records::Bytes(Bytes::new())),
+        ..Default::default()
+    }
+}
+
+type Answer<E> = (
+    FetchResponse,
+    Vec<Option<FileRange<E>>>,
+    BTreeMap<Key, (Told, bool)>,
+);
+
+/// The response, its ranges by token, and what a session has to remember of it.
+fn answer<E: Env>(turn: &Turn, pass: Pass<E>) -> Answer<E> {
+    let mut response = FetchResponse {
+        session_id: turn.session_id,
+        ..Default::default()
+    };
+    let (mut ranges, mut told) = (Vec::new(), BTreeMap::new());
+    for (asked, mut found) in turn.partitions.iter().zip(pass.found) {
+        let news = found.range.is_some()
+            || found.told.error_code != 0
+            || asked.told != Some(found.told)
+            || found.data.diverging_epoch.epoch >= 0;
+        told.insert(asked.key.clone(), (found.told, found.range.is_some()));
+        if turn.incremental && !news {
+            continue;
+        }
+        if let Some(range) = found.range {
+            found.data.records = Some(Records::External {
+                token: ranges.len() as u32,
+                len: range.len(),
+            });
+            ranges.push(Some(range));
+        }
+        let same =
+            |t: &FetchableTopicResponse| t.topic == asked.key.topic && t.topic_id == asked.key.topic_id;
+        match response.responses.last_mut().filter(|t| same(t)) {
+            Some(topic) => topic.partitions.push(found.data),
+            None => response.responses.push(FetchableTopicResponse {
+                topic: asked.key.topic.clone(),
+                topic_id: asked.key.topic_id,
+                partitions: vec![found.data],
+                ..Default::default()
+            }),
+        }
+    }
+    (response, ranges, told)
+}

@@ -1,0 +1,119 @@
+//! ListOffsets: by time, and the special ones.
+
+use brokkr_env::Env;
+use brokkr_log::UpTo;
+use brokkr_types::UnixMillis;
+use brokkr_wire::ErrorCode;
+use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
+use brokkr_wire::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
+};
+
+use crate::ctx::{Ctx, Peer};
+use crate::partition::Refused;
+use crate::partitions::{Hosted, Route, check_epoch};
+
+/// The special timestamps, and the first version that knows each.
+const LATEST: (i64, i16) = (-1, 1);
+const EARLIEST: (i64, i16) = (-2, 1);
+const MAX_TIMESTAMP: (i64, i16) = (-3, 7);
+const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
+const LATEST_TIERED: (i64, i16) = (-5, 9);
+const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
+
+/// The first version that tells the leader epoch.
+const EPOCH_SINCE: i16 = 4;
+
+/// What was found: timestamp, offset, leader epoch.
+type Found = (i64, i64, i32);
+const NOTHING: Found = (-1, -1, -1);
+
+/// Answers the request.
+pub async fn handle<E: Env>(
+    mut ctx: Ctx<E>,
+    request: ListOffsetsRequest,
+    version: i16,
+    _peer: Peer,
+) -> ListOffsetsResponse {
+    let routes = ctx.routes.get().clone();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let route = routes.by_name(&topic.name);
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in topic.partitions {
+            let found = look(route.as_deref(), &asked, version).await;
+            partitions.push(response(asked.partition_index, found, version));
+        }
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions,
+            ..Default::default()
+        });
+    }
+    ListOffsetsResponse {
+        topics,
+        ..Default::default()
+    }
+}
+
+fn response(
+    partition_index: i32,
+    found: Result<Found, Refused>,
+    version: i16,
+) -> ListOffsetsPartitionResponse {
+    let (error_code, (timestamp, offset, leader_epoch)) = match found {
+        Ok(found) => (ErrorCode::NONE, found),
+        Err(refused) => (refused.code, NOTHING),
+    };
+    ListOffsetsPartitionResponse {
+        partition_index,
+        error_code: error_code.0,
+        timestamp,
+        offset,
+        leader_epoch: if version >= EPOCH_SINCE { leader_epoch } else { -1 },
+        ..Default::default()
+    }
+}
+
+async fn look<E: Env>(
+    route: Option<&Route<E>>,
+    asked: &ListOffsetsPartition,
+    version: i16,
+) -> Result<Found, Refused> {
+    let route = route.ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
+    let handle = match route.partition(asked.partition_index) {
+        Hosted::Here(handle) => handle,
+        Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),
+        Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+    };
+    let view = handle.view();
+    check_epoch(asked.current_leader_epoch, view.leader_epoch)?;
+    let earliest_epoch = || view.reader.earliest_epoch().map_or(-1, |e| e.0);
+    let storage = |e: brokkr_log::ReadError| Refused::because(ErrorCode(e.code()), &e);
+    match asked.timestamp {
+        t if t == LATEST.0 => Ok((-1, view.last_stable().0, view.leader_epoch.0)),
+        t if t == EARLIEST.0 || t == EARLIEST_LOCAL.0 && version >= EARLIEST_LOCAL.1 => {
+            Ok((-1, view.log_start.0, earliest_epoch()))
+        }
+        t if t == MAX_TIMESTAMP.0 && version >= MAX_TIMESTAMP.1 => {
+            let found = view
+                .reader
+                .offset_of_max_timestamp(UpTo::HighWatermark)
+                .await
+                .map_err(storage)?;
+            Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
+        }
+        // Nothing is tiered, nothing waits to be.
+        t if t == LATEST_TIERED.0 && version >= LATEST_TIERED.1 => Ok(NOTHING),
+        t if t == EARLIEST_PENDING_UPLOAD.0 && version >= EARLIEST_PENDING_UPLOAD.1 => Ok(NOTHING),
+        t if t < 0 => Err(Refused::of(ErrorCode::UNSUPPORTED_VERSION)),
+        t => {
+            let found = view
+                .reader
+                .offset_for_timestamp(UnixMillis(t), UpTo::HighWatermark)
+                .await
+                .map_err(storage)?;
+            Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! OffsetForLeaderEpoch (KIP-101, KIP-320): where an epoch ends in this log.
+
+use brokkr_env::Env;
+use brokkr_types::LeaderEpoch;
+use brokkr_wire::ErrorCode;
+use brokkr_wire::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition,
+};
+use brokkr_wire::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
+};
+
+use crate::ctx::{Ctx, Peer};
+use crate::partition::Refused;
+use crate::partitions::{Hosted, Route, check_epoch};
+
+/// Answers the request.
+pub async fn handle<E: Env>(
+    mut ctx: Ctx<E>,
+    request: OffsetForLeaderEpochRequest,
+    _version: i16,
+    _peer: Peer,
+) -> OffsetForLeaderEpochResponse {
+    let routes = ctx.routes.get().clone();
+    let topics = request.topics.into_iter().map(|topic| {
+        let route = routes.by_name(&topic.topic);
+        let partitions = topic
+            .partitions
+            .iter()
+            .map(|p| end_of(route.as_deref(), p))
+            .collect();
+        OffsetForLeaderTopicResult {
+            topic: topic.topic,
+            partitions,
+            ..Default::default()
+        }
+    });
+    OffsetForLeaderEpochResponse {
+        topics: topics.collect(),
+        ..Default::default()
+    }
+}
+
+fn end_of<E: Env>(route: Option<&Route<E>>, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
+    let (error_code, leader_epoch, end_offset) = match look(route, asked) {
+        Ok(Some((epoch, end))) => (ErrorCode::NONE, epoch, end),
+        Ok(None) => (ErrorCode::NONE, -1, -1),
+        Err(refused) => (refused.code, -1, -1),
+    };
+    EpochEndOffset {
+        error_code: error_code.0,
+        partition: asked.partition,
+        leader_epoch,
+        end_offset,
+        ..Default::default()
+    }
+}
+
+fn look<E: Env>(
+    route: Option<&Route<E>>,
+    asked: &OffsetForLeaderPartition,
+) -> Result<Option<(i32, i64)>, Refused> {
+    let route = route.ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
+    let handle = match route.partition(asked.partition) {
+        Hosted::Here(handle) => handle,
+        Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),
+        Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
+    };
+    let view = handle.view();
+    check_epoch(asked.current_leader_epoch, view.leader_epoch)?;
+    let end = view.reader.end_offset_for_epoch(LeaderEpoch(asked.leader_epoch));
+    // A consumer is shown no end past the high watermark (L5).
+    Ok(end.map(|e| (e.epoch.0, e.end.min(view.high_watermark).0)))
+}

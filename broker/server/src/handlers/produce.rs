@@ -1,0 +1,265 @@
+//! Produce: validates, hands each batch to its partition's owner in order, and answers when all are committed.
+
+use std::time::Duration;
+
+use brokkr_env::Env;
+use brokkr_types::{UnixMillis, Uuid};
+use brokkr_wire::messages::produce_request::{PartitionProduceData, ProduceRequest};
+use brokkr_wire::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceResponse,
+    TopicProduceResponse,
+};
+use brokkr_wire::records::{RecordError, Rules, validate};
+use brokkr_wire::{ErrorCode, Records, Str};
+use tokio::sync::oneshot;
+
+use crate::ctx::Ctx;
+use crate::dispatch::{Asked, Dispatched};
+use crate::partition::{Answer, Message, Refused};
+use crate::partitions::{Hosted, Route};
+
+/// A partition's part of the request.
+enum Part {
+    /// With its owner.
+    Waiting {
+        index: i32,
+        answer: oneshot::Receiver<Answer>,
+        leader_epoch: i32,
+    },
+    /// Answered already.
+    Done(PartitionProduceResponse),
+}
+
+struct Topic {
+    name: Str,
+    id: Uuid,
+    parts: Vec<Part>,
+}
+
+/// The first version that allows zstd.
+const ZSTD_FROM: i16 = 7;
+
+/// Hands every batch of the request on. Runs in the order of the connection's requests.
+pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceRequest) -> Dispatched<E> {
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    let bad_acks = !matches!(request.acks, -1..=1);
+    for topic in request.topic_data {
+        let route = if asked.version >= 13 {
+            ctx.routes.get().by_id(topic.topic_id)
+        } else {
+            ctx.routes.get().by_name(&topic.name)
+        };
+        let unknown = if asked.version >= 13 {
+            ErrorCode::UNKNOWN_TOPIC_ID
+        } else {
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        };
+        let mut parts = Vec::with_capacity(topic.partition_data.len());
+        for data in topic.partition_data {
+            let index = data.index;
+            let part = if bad_acks {
+                Err(Refused::of(ErrorCode::INVALID_REQUIRED_ACKS).into())
+            } else if request.transactional_id.is_some() {
+                Err(no_transactions().into())
+            } else {
+                match &route {
+                    None => Err(Refused::of(unknown).into()),
+                    Some(route) => hand_on(ctx, route, data, request.acks == -1, asked.version).await,
+                }
+            };
+            parts.push(part.unwrap_or_else(|e| Part::Done(refused(index, &e))));
+        }
+        topics.push(Topic {
+            name: topic.name,
+            id: topic.topic_id,
+            parts,
+        });
+    }
+    if request.acks == 0 {
+        unanswered(topics)
+    } else {
+        answered(ctx, asked, topics, request.timeout_ms)
+    }
+}
+
+/// Why a partition's batch was not taken.
+enum NotTaken {
+    Refused(Refused),
+    Records(RecordError),
+}
+
+impl From<Refused> for NotTaken {
+    fn from(r: Refused) -> Self {
+        Self::Refused(r)
+    }
+}
+
+fn no_transactions() -> Refused {
+    Refused::because(
+        ErrorCode::INVALID_TXN_STATE,
+        "this broker does not serve transactions yet",
+    )
+}
+
+async fn hand_on<E: Env>(
+    ctx: &Ctx<E>,
+    route: &Route<E>,
+    data: PartitionProduceData,
+    acks_all: bool,
+    version: i16,
+) -> Result<Part, NotTaken> {
+    let handle = match route.partition(data.index) {
+        Hosted::Here(handle) => handle,
+        Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR).into()),
+        Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).into()),
+    };
+    let rules = Rules {
+        zstd: version >= ZSTD_FROM,
+        ..route.rules
+    };
+    let records = match data.records {
+        Some(Records::Bytes(bytes)) => bytes,
+        Some(Records::External { .. }) | None => return Err(NotTaken::Records(RecordError::NoBatch)),
+    };
+    let batch = validate(records, &rules, ctx.env.wall()).map_err(NotTaken::Records)?;
+    if batch.batch.header.attributes.is_transactional() {
+        return Err(no_transactions().into());
+    }
+    let leader_epoch = handle.view().leader_epoch.0;
+    let (reply, answer) = oneshot::channel();
+    if !handle
+        .send(Message::Append {
+            batch,
+            acks_all,
+            reply,
+        })
+        .await
+    {
+        return Err(Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER).into());
+    }
+    Ok(Part::Waiting {
+        index: data.index,
+        answer,
+        leader_epoch,
+    })
+}
+
+fn refused(index: i32, why: &NotTaken) -> PartitionProduceResponse {
+    let base = PartitionProduceResponse {
+        index,
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        ..Default::default()
+    };
+    match why {
+        NotTaken::Refused(r) => PartitionProduceResponse {
+            error_code: r.code.0,
+            error_message: r.why.clone().map(Str::from),
+            ..base
+        },
+        NotTaken::Records(e) => PartitionProduceResponse {
+            error_code: e.code(),
+            error_message: Some(Str::from(e.to_string())),
+            record_errors: e.record_errors().iter().map(record_error).collect(),
+            ..base
+        },
+    }
+}
+
+fn record_error((index, why): &(i32, String)) -> BatchIndexAndErrorMessage {
+    BatchIndexAndErrorMessage {
+        batch_index: *index,
+        batch_index_error_message: Some(Str::from(why.clone())),
+        ..Default::default()
+    }
+}
+
+/// acks=0: nobody is answered; that something was refused shows by the connection's end, as in Kafka.
+fn unanswered<E: Env>(topics: Vec<Topic>) -> Dispatched<E> {
+    let failed = topics
+        .iter()
+        .flat_map(|t| &t.parts)
+        .any(|p| matches!(p, Part::Done(r) if r.error_code != 0));
+    if failed {
+        Dispatched::Close
+    } else {
+        Dispatched::Silent
+    }
+}
+
+fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: i32) -> Dispatched<E> {
+    let (env, node_id) = (ctx.env.clone(), ctx.identity.node_id);
+    Dispatched::Pending(Box::pin(async move {
+        let deadline = env.now() + Duration::from_millis(timeout_ms.max(0) as u64);
+        let mut timer = std::pin::pin!(env.sleep_until(deadline));
+        let mut late = false;
+        let mut response = ProduceResponse::default();
+        for topic in topics {
+            let mut partition_responses = Vec::with_capacity(topic.parts.len());
+            for part in topic.parts {
+                partition_responses.push(match part {
+                    Part::Done(done) => done,
+                    Part::Waiting {
+                        index,
+                        mut answer,
+                        leader_epoch,
+                    } => {
+                        let answer = tokio::select! {
+                            biased;
+                            a = &mut answer => Some(a),
+                            () = &mut timer, if !late => {
+                                late = true;
+                                None
+                            }
+                            () = std::future::ready(()), if late => None,
+                        };
+                        outcome(index, answer, node_id, leader_epoch)
+                    }
+                });
+            }
+            response.responses.push(TopicProduceResponse {
+                name: topic.name,
+                topic_id: topic.id,
+                partition_responses,
+                ..Default::default()
+            });
+        }
+        Some(asked.frame(&response, Vec::new()))
+    }))
+}
+
+fn outcome(
+    index: i32,
+    answer: Option<Result<Answer, oneshot::error::RecvError>>,
+    node_id: i32,
+    leader_epoch: i32,
+) -> PartitionProduceResponse {
+    let refusal = match answer {
+        Some(Ok(Ok(placed))) => {
+            return PartitionProduceResponse {
+                index,
+                base_offset: placed.base_offset.0,
+                log_append_time_ms: match placed.log_append_time {
+                    UnixMillis::NONE => -1,
+                    at => at.0,
+                },
+                log_start_offset: placed.log_start.0,
+                ..Default::default()
+            };
+        }
+        Some(Ok(Err(refusal))) => refusal,
+        // The owner is gone: nobody knows whether it was written (P8).
+        Some(Err(_)) => Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        None => Refused::of(ErrorCode::REQUEST_TIMED_OUT),
+    };
+    let mut response = refused(index, &NotTaken::Refused(refusal));
+    if response.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER.0 {
+        response.current_leader = LeaderIdAndEpoch {
+            leader_id: node_id,
+            leader_epoch,
+            ..Default::default()
+        };
+    }
+    response
+}

@@ -1,0 +1,425 @@
+//! A partition's owner: one task that alone changes its log.
+//!
+//! Appends wait in the log's staging while a write is under way, and all that waits goes out as one write and one sync;
+//! an append is answered when the high watermark has passed it (L1, and P9 for duplicates). Readers look at the
+//! [`View`] that the owner publishes and read the log themselves; who waits for more leaves a [`Waiter`].
+//!
+//! Invariants: the view's high watermark never passes what is ackable (L4, L5); replies leave in offset order.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use brokkr_env::{Env, Published, Reader};
+use brokkr_log::{AppendError, Event, Log, LogConfig, LogReader, Recorded};
+use brokkr_replication::Leader;
+use brokkr_types::{LeaderEpoch, NodeId, Offset, UnixMillis};
+use brokkr_wire::ErrorCode;
+use brokkr_wire::messages::describe_producers_response::ProducerState;
+use brokkr_wire::records::{Origin, Validated};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// Messages that wait for an owner; who has more waits himself.
+const QUEUE_MAX: usize = 4096;
+/// Messages taken from the queue in one go.
+const TAKE_MAX: usize = 512;
+
+/// Where a batch went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Placed {
+    /// The offset of its first record: the original one, for a duplicate.
+    pub base_offset: Offset,
+    /// The broker's time for it, or none where records keep their own.
+    pub log_append_time: UnixMillis,
+    /// Where the log starts.
+    pub log_start: Offset,
+}
+
+/// Why something asked of a partition can't be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Kafka's code.
+    pub code: ErrorCode,
+    /// The sentence for the client.
+    pub why: Option<String>,
+}
+
+impl Refused {
+    /// A refusal that needs no sentence.
+    pub fn of(code: ErrorCode) -> Self {
+        Self { code, why: None }
+    }
+
+    /// A refusal with a sentence.
+    pub fn because(code: ErrorCode, why: impl std::fmt::Display) -> Self {
+        Self {
+            code,
+            why: Some(why.to_string()),
+        }
+    }
+}
+
+/// The answer to an append.
+pub type Answer = Result<Placed, Refused>;
+
+/// What an owner is asked.
+pub enum Message {
+    /// Append a batch. Answered when it is committed.
+    Append {
+        batch: Validated,
+        acks_all: bool,
+        reply: oneshot::Sender<Answer>,
+    },
+    /// Tell the waiter when the high watermark or the log start is no longer what it saw.
+    Wait { seen: Offset, waiter: Weak<Waiter> },
+    /// Raise the log start (DeleteRecords); answered with the new one.
+    DeleteRecords {
+        before: Offset,
+        reply: oneshot::Sender<Result<Offset, Refused>>,
+    },
+    /// Who writes here idempotently.
+    Producers {
+        reply: oneshot::Sender<Vec<ProducerState>>,
+    },
+    /// The topic's configuration changed.
+    Configure { log: LogConfig, min_insync: usize },
+    /// Delete what retention says.
+    Retention,
+    /// Stop: flush and close. Answered when that is done, with what to record of the log; `None` if something failed.
+    Close {
+        reply: oneshot::Sender<Option<Recorded>>,
+    },
+    /// The topic is gone: delete the log.
+    Delete { reply: oneshot::Sender<()> },
+}
+
+/// Somebody who waits for a partition, or several, to have more.
+#[derive(Default)]
+pub struct Waiter {
+    notify: Notify,
+}
+
+impl Waiter {
+    /// Waits until some partition has told. Cancel-safe.
+    pub async fn told(&self) {
+        self.notify.notified().await;
+    }
+}
+
+/// What readers see of a partition.
+pub struct View<E: Env> {
+    /// Reads the log as it was then.
+    pub reader: LogReader<E>,
+    /// The first offset that can be read.
+    pub log_start: Offset,
+    /// Records below it are committed.
+    pub high_watermark: Offset,
+    /// Where the log ends, written or not.
+    pub log_end: Offset,
+    /// What recovery may trust after a crash.
+    pub recorded: Recorded,
+    /// Bytes in its segments.
+    pub size_bytes: u64,
+    /// The leader's epoch.
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl<E: Env> View<E> {
+    /// Records below it are decided: all that are committed, while there are no transactions.
+    pub fn last_stable(&self) -> Offset {
+        self.high_watermark
+    }
+}
+
+/// What others hold of a partition. Cloning shares the owner.
+pub struct Handle<E: Env> {
+    queue: mpsc::Sender<Message>,
+    view: Reader<View<E>>,
+}
+
+impl<E: Env> Clone for Handle<E> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+            view: self.view.clone(),
+        }
+    }
+}
+
+impl<E: Env> Handle<E> {
+    /// The latest view.
+    pub fn view(&self) -> Arc<View<E>> {
+        Arc::clone(self.view.clone().get())
+    }
+
+    /// Asks the owner. `false` if there is none any more.
+    pub async fn send(&self, message: Message) -> bool {
+        self.queue.send(message).await.is_ok()
+    }
+}
+
+/// An append that is staged, written or synced, but not committed.
+struct Parked {
+    /// Its answer leaves when the high watermark reaches this.
+    until: Offset,
+    /// Whether it is itself at that place: if that write fails it fails. (A duplicate's original fails with it.)
+    placed: Placed,
+    reply: oneshot::Sender<Answer>,
+}
+
+struct Owner<E: Env> {
+    env: E,
+    node: NodeId,
+    log: Log<E>,
+    leader: Leader,
+    view: Published<View<E>>,
+    queue: mpsc::Receiver<Message>,
+    parked: VecDeque<Parked>,
+    waiters: Vec<(Offset, Weak<Waiter>)>,
+}
+
+/// Starts a partition's owner over an opened log, as leader of `leader`'s epoch.
+pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> Handle<E> {
+    let (tx, rx) = mpsc::channel(QUEUE_MAX);
+    log.set_high_watermark(leader.high_watermark());
+    let view = Published::new(view_of(&mut log, &leader));
+    let handle = Handle {
+        queue: tx,
+        view: view.reader(),
+    };
+    let owner = Owner {
+        env: env.clone(),
+        node,
+        log,
+        leader,
+        view,
+        queue: rx,
+        parked: VecDeque::new(),
+        waiters: Vec::new(),
+    };
+    env.spawn("partition", owner.run());
+    handle
+}
+
+fn view_of<E: Env>(log: &mut Log<E>, leader: &Leader) -> View<E> {
+    View {
+        reader: log.reader(),
+        log_start: log.log_start(),
+        high_watermark: leader.high_watermark(),
+        log_end: log.log_end(),
+        recorded: log.checkpoint(),
+        size_bytes: log.size_bytes(),
+        leader_epoch: leader.epoch(),
+    }
+}
+
+impl<E: Env> Owner<E> {
+    async fn run(mut self) {
+        let mut taken = Vec::with_capacity(16);
+        loop {
+            tokio::select! {
+                biased;
+                event = self.log.next_event() => self.event(event),
+                n = self.queue.recv_many(&mut taken, TAKE_MAX), if self.log.can_stage() => {
+                    if n == 0 {
+                        // Nobody can ask any more: the broker is gone without closing.
+                        return;
+                    }
+                    for message in taken.drain(..) {
+                        match message {
+                            Message::Close { reply } => return self.close(reply).await,
+                            Message::Delete { reply } => return self.delete(reply).await,
+                            other => self.message(other).await,
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn message(&mut self, message: Message) {
+        match message {
+            Message::Append {
+                batch,
+                acks_all,
+                reply,
+            } => self.append(&batch, acks_all, reply),
+            Message::Wait { seen, waiter } => self.wait(seen, waiter),
+            Message::DeleteRecords { before, reply } => {
+                let done = self.delete_records(before).await;
+                self.publish();
+                drop(reply.send(done));
+            }
+            Message::Producers { reply } => drop(reply.send(self.producers())),
+            Message::Configure { log, min_insync } => {
+                self.log.set_config(log);
+                self.leader.set_min_insync(min_insync);
+            }
+            Message::Retention => {
+                match self.log.enforce_retention(self.env.now(), self.env.wall()).await {
+                    Ok(retired) if retired.segments == 0 => {}
+                    Ok(retired) => tracing::info!(log = self.log.folder(), ?retired, "retention"),
+                    Err(error) => tracing::warn!(log = self.log.folder(), %error, "retention failed"),
+                }
+                self.publish();
+            }
+            Message::Close { .. } | Message::Delete { .. } => unreachable!("the loop takes these"),
+        }
+    }
+
+    fn append(&mut self, batch: &Validated, acks_all: bool, reply: oneshot::Sender<Answer>) {
+        if acks_all && !self.leader.enough_in_sync() {
+            return drop(reply.send(Err(Refused::of(ErrorCode::NOT_ENOUGH_REPLICAS))));
+        }
+        let log_append_time = batch.log_append_time;
+        let epoch = self.leader.epoch();
+        let (now, wall) = (self.env.now(), self.env.wall());
+        let appended = self.log.append(&batch.batch, Origin::Client, epoch, now, wall);
+        match appended {
+            Ok(at) => {
+                let placed = Placed {
+                    base_offset: at.base_offset,
+                    log_append_time,
+                    log_start: self.log.log_start(),
+                };
+                self.park(Parked {
+                    until: at.last_offset.plus(1),
+                    placed,
+                    reply,
+                });
+            }
+            Err(error) => drop(reply.send(Err(refusal(&error)))),
+        }
+    }
+
+    /// Keeps the answer until its offset is committed: which it is already, for an old duplicate.
+    fn park(&mut self, parked: Parked) {
+        if parked.until <= self.leader.high_watermark() {
+            return drop(parked.reply.send(Ok(parked.placed)));
+        }
+        // Duplicates aside, answers come in offset order; a duplicate's place is among them.
+        let at = self
+            .parked
+            .iter()
+            .rposition(|p| p.until <= parked.until)
+            .map_or(0, |i| i + 1);
+        self.parked.insert(at, parked);
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Ackable(ackable) => {
+                if let Some(high_watermark) = self.leader.on_ackable(self.node, ackable.offset()) {
+                    self.log.set_high_watermark(high_watermark);
+                    self.publish();
+                    while let Some(p) = self.parked.pop_front_if(|p| p.until <= high_watermark) {
+                        drop(p.reply.send(Ok(p.placed)));
+                    }
+                    self.tell();
+                }
+            }
+            Event::Failed { from, error } => {
+                tracing::warn!(log = self.log.folder(), %error, %from, "append failed; nothing of it is kept");
+                while let Some(p) = self.parked.pop_back_if(|p| p.until > from) {
+                    drop(
+                        p.reply
+                            .send(Err(Refused::because(ErrorCode::KAFKA_STORAGE_ERROR, &error))),
+                    );
+                }
+                self.publish();
+            }
+        }
+    }
+
+    async fn delete_records(&mut self, before: Offset) -> Result<Offset, Refused> {
+        let high_watermark = self.leader.high_watermark();
+        // -1 is the high watermark, as in Kafka.
+        let before = if before.0 == -1 { high_watermark } else { before };
+        if before.0 < 0 || before > high_watermark {
+            return Err(Refused::of(ErrorCode::OFFSET_OUT_OF_RANGE));
+        }
+        let advanced = self.log.advance_log_start(before).await;
+        advanced.map_err(|e| Refused::because(ErrorCode(e.code()), &e))?;
+        Ok(self.log.log_start())
+    }
+
+    fn producers(&self) -> Vec<ProducerState> {
+        let state = |(id, p): (brokkr_types::ProducerId, &brokkr_log::Producer)| ProducerState {
+            producer_id: id.0,
+            producer_epoch: i32::from(p.epoch.0),
+            last_sequence: p.window.batches().last().map_or(-1, |b| b.last_sequence.0),
+            last_timestamp: p.last_timestamp.0,
+            coordinator_epoch: p.coordinator_epoch,
+            current_txn_start_offset: p.transaction_start.map_or(-1, |o| o.0),
+            ..Default::default()
+        };
+        self.log.producers().iter().map(state).collect()
+    }
+
+    fn wait(&mut self, seen: Offset, waiter: Weak<Waiter>) {
+        if seen != self.leader.high_watermark() {
+            if let Some(w) = waiter.upgrade() {
+                w.notify.notify_one();
+            }
+            return;
+        }
+        // Who has gone is forgotten when the list would grow.
+        if self.waiters.len() == self.waiters.capacity() {
+            self.waiters.retain(|(_, w)| w.strong_count() > 0);
+        }
+        self.waiters.push((seen, waiter));
+    }
+
+    fn tell(&mut self) {
+        for (_, waiter) in self.waiters.drain(..) {
+            if let Some(w) = waiter.upgrade() {
+                w.notify.notify_one();
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        self.view.publish(view_of(&mut self.log, &self.leader));
+    }
+
+    async fn close(mut self, reply: oneshot::Sender<Option<Recorded>>) {
+        let name = self.log.folder().to_owned();
+        self.settle().await;
+        let closed = self.log.close().await;
+        if let Err(error) = &closed {
+            tracing::warn!(log = name, %error, "not closed cleanly");
+        }
+        drop(reply.send(closed.ok()));
+    }
+
+    /// What is staged is still written, synced and answered.
+    async fn settle(&mut self) {
+        while !self.parked.is_empty() {
+            let event = self.log.next_event().await;
+            self.event(event);
+        }
+        for p in self.parked.drain(..) {
+            drop(p.reply.send(Err(Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER))));
+        }
+        self.tell();
+    }
+
+    async fn delete(mut self, reply: oneshot::Sender<()>) {
+        for p in self.parked.drain(..) {
+            drop(
+                p.reply
+                    .send(Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))),
+            );
+        }
+        self.tell();
+        let name = self.log.folder().to_owned();
+        if let Err(error) = self.log.delete().await {
+            tracing::warn!(log = name, %error, "not deleted; a start will");
+        }
+        let _ = reply.send(());
+    }
+}
+
+/// What a producer is told.
+fn refusal(error: &AppendError) -> Refused {
+    Refused::because(ErrorCode(error.code()), error)
+}

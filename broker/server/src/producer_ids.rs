@@ -1,0 +1,54 @@
+//! Hands out producer ids, from blocks that the controller gave to this broker (I4, P11: never one twice).
+
+use brokkr_env::Env;
+use brokkr_types::ProducerId;
+use brokkr_wire::ErrorCode;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::controller::ControllerHandle;
+
+/// Requests that wait for an id.
+const QUEUE_MAX: usize = 1024;
+
+type Ask = oneshot::Sender<Result<ProducerId, ErrorCode>>;
+
+/// The handle. Cloning shares the owner.
+#[derive(Clone)]
+pub struct ProducerIds {
+    queue: mpsc::Sender<Ask>,
+}
+
+impl ProducerIds {
+    /// Starts the owner.
+    pub fn start<E: Env>(env: &E, controller: ControllerHandle) -> Self {
+        let (tx, rx) = mpsc::channel(QUEUE_MAX);
+        env.spawn("producer-ids", own(controller, rx));
+        Self { queue: tx }
+    }
+
+    /// An id that nobody had before.
+    pub async fn next(&self) -> Result<ProducerId, ErrorCode> {
+        let (tx, rx) = oneshot::channel();
+        let gone = ErrorCode::COORDINATOR_NOT_AVAILABLE;
+        self.queue.send(tx).await.map_err(|_| gone)?;
+        rx.await.map_err(|_| gone)?
+    }
+}
+
+/// What is left of a block is lost with the process: ids are plenty.
+async fn own(controller: ControllerHandle, mut queue: mpsc::Receiver<Ask>) {
+    let mut block = 0..0;
+    while let Some(reply) = queue.recv().await {
+        if block.is_empty() {
+            match controller.allocate_producer_ids().await {
+                Ok(next) => block = next,
+                Err(code) => {
+                    let _ = reply.send(Err(code));
+                    continue;
+                }
+            }
+        }
+        let id = block.next().expect("a block has ids");
+        let _ = reply.send(Ok(ProducerId(id)));
+    }
+}

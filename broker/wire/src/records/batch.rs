@@ -1,0 +1,244 @@
+//! A batch as opaque bytes: found, checked, placed in a log, never copied.
+
+use super::header::{self, ATTRIBUTES_AT, HEADER_LEN, MAGIC_AT, PARTITION_LEADER_EPOCH_AT};
+use super::{BatchHeader, DecompressError, RecordFault, Records, TimestampType, compression};
+use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::fmt;
+
+/// What is wrong with bytes that should be a batch. Whoever wrote them is to blame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BatchError {
+    /// The bytes end before the batch does. At the end of a fetch's answer or of a log after a crash that is no damage.
+    Partial {
+        /// Bytes the batch needs, as far as can be told.
+        needed: usize,
+        /// Bytes there are.
+        have: usize,
+    },
+    /// A length that no batch has.
+    Length(i32),
+    /// Format 0 or 1, which Kafka 4 takes no more (KIP-724).
+    OldFormat(i8),
+    /// A format that does not exist.
+    Magic(i8),
+    /// The bytes are not those that were written.
+    Crc {
+        /// The CRC in the header.
+        stored: u32,
+        /// The CRC of the bytes.
+        computed: u32,
+    },
+    /// A compression that does not exist.
+    CompressionType(u8),
+    /// The records can't be decompressed.
+    Decompress(DecompressError),
+    /// A negative number of records.
+    RecordsCount(i32),
+    /// The record of this index is not one.
+    Record {
+        /// Its place in the batch, from 0.
+        index: i32,
+        /// What is wrong with it.
+        fault: RecordFault,
+    },
+    /// Bytes follow the last record.
+    TrailingBytes(usize),
+    /// The key of a control record is too short or of a negative version.
+    ControlKey,
+}
+
+impl BatchError {
+    /// Whether bytes are missing at the end, which is to be expected there, rather than wrong.
+    pub fn is_partial(&self) -> bool {
+        matches!(self, Self::Partial { .. })
+    }
+}
+
+impl fmt::Display for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Partial { needed, have } => write!(f, "batch cut off: {have} of {needed} bytes"),
+            Self::Length(length) => write!(f, "impossible batch length {length}"),
+            Self::OldFormat(magic) => write!(f, "message format v{magic} is not supported, only v2 is"),
+            Self::Magic(magic) => write!(f, "unknown magic {magic}"),
+            Self::Crc { stored, computed } => {
+                write!(
+                    f,
+                    "corrupt batch: its crc is {computed:#010x}, its header says {stored:#010x}"
+                )
+            }
+            Self::CompressionType(id) => write!(f, "unknown compression type {id}"),
+            Self::Decompress(e) => e.fmt(f),
+            Self::RecordsCount(n) => write!(f, "negative number of records {n}"),
+            Self::Record { index, fault } => write!(f, "invalid record {index}: {fault}"),
+            Self::TrailingBytes(n) => write!(f, "{n} bytes follow the last record"),
+            Self::ControlKey => f.write_str("invalid key of a control record"),
+        }
+    }
+}
+
+impl std::error::Error for BatchError {}
+
+impl From<DecompressError> for BatchError {
+    fn from(e: DecompressError) -> Self {
+        Self::Decompress(e)
+    }
+}
+
+/// One whole batch of format 2. `header` is what the first 61 of `bytes` say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Batch {
+    /// The header, decoded.
+    pub header: BatchHeader,
+    /// All of it, header and records: a slice of the frame or file it came in.
+    pub bytes: Bytes,
+}
+
+impl Batch {
+    /// The batch at the front of `bytes`. Its CRC is not looked at.
+    ///
+    /// # Errors
+    /// Those of [`BatchHeader::decode`]; [`BatchError::Partial`] also where records are missing.
+    pub fn first(bytes: &Bytes) -> Result<Self, BatchError> {
+        let size = header::check_front(bytes)?;
+        if bytes.len() < size {
+            return Err(BatchError::Partial {
+                needed: size,
+                have: bytes.len(),
+            });
+        }
+        Ok(Self {
+            header: BatchHeader::decode(bytes)?,
+            bytes: bytes.slice(..size),
+        })
+    }
+
+    /// Compares the CRC with the bytes.
+    ///
+    /// # Errors
+    /// [`BatchError::Crc`].
+    pub fn check_crc(&self) -> Result<(), BatchError> {
+        let computed = crc32c::crc32c(&self.bytes[ATTRIBUTES_AT..]);
+        if computed == self.header.crc {
+            Ok(())
+        } else {
+            Err(BatchError::Crc {
+                stored: self.header.crc,
+                computed,
+            })
+        }
+    }
+
+    /// The records as they stand, compressed or not.
+    pub fn records_bytes(&self) -> Bytes {
+        self.bytes.slice(HEADER_LEN..)
+    }
+
+    /// The records, to iterate over. Without compression nothing is copied; else they are decompressed to at most
+    /// `decompressed_max` bytes first.
+    ///
+    /// # Errors
+    /// [`BatchError::CompressionType`], [`BatchError::Decompress`], [`BatchError::RecordsCount`].
+    pub fn records(&self, decompressed_max: usize) -> Result<Records, BatchError> {
+        let codec = self.header.attributes.compression()?;
+        let body = compression::decompress_bytes(codec, self.records_bytes(), decompressed_max)?;
+        Records::new(self.header, body)
+    }
+
+    /// The parts to write so that the batch stands at `offset` in the reign of `epoch`: 16 fresh bytes, then the rest
+    /// of the batch as it is. The CRC leaves both fields out, so it stays right.
+    pub fn placed(&self, offset: Offset, epoch: LeaderEpoch) -> [Bytes; 2] {
+        let mut front = BytesMut::with_capacity(MAGIC_AT);
+        front.put_i64(offset.0);
+        front.put_i32(self.header.batch_length);
+        front.put_i32(epoch.0);
+        [front.freeze(), self.bytes.slice(PARTITION_LEADER_EPOCH_AT + 4..)]
+    }
+
+    /// The batch with this timestamp type and largest timestamp, and the CRC they need. Itself if it has them already,
+    /// else a copy: the CRC has to pass over every byte anyway.
+    #[must_use]
+    pub fn stamped(self, timestamp_type: TimestampType, max_timestamp: UnixMillis) -> Self {
+        let attributes = self.header.attributes.with_timestamp_type(timestamp_type);
+        if attributes == self.header.attributes && max_timestamp == self.header.max_timestamp {
+            return self;
+        }
+        Self::assemble(
+            BatchHeader {
+                attributes,
+                max_timestamp,
+                ..self.header
+            },
+            &self.bytes[HEADER_LEN..],
+        )
+    }
+
+    /// A batch of this header and these records, with `batch_length` and `crc` set to what they must be.
+    ///
+    /// # Panics
+    /// If the batch would be larger than 2 GiB.
+    pub(super) fn assemble(mut header: BatchHeader, records: &[u8]) -> Self {
+        let size = HEADER_LEN + records.len();
+        header.batch_length = i32::try_from(size - header::LOG_OVERHEAD).expect("a batch is below 2 GiB");
+        header.crc = header.compute_crc(records);
+        let mut front = [0; HEADER_LEN];
+        header.encode(&mut front);
+        let mut bytes = BytesMut::with_capacity(size);
+        bytes.put_slice(&front);
+        bytes.put_slice(records);
+        Self {
+            header,
+            bytes: bytes.freeze(),
+        }
+    }
+}
+
+/// Splits a records field or a piece of a log into its batches, copying nothing and checking no CRC.
+///
+/// After an error there is no next item. What is cut off at the end is [`BatchError::Partial`], and
+/// [`Batches::position`] says where the whole batches end.
+pub fn batches(bytes: Bytes) -> Batches {
+    Batches {
+        rest: bytes,
+        position: 0,
+        done: false,
+    }
+}
+
+/// The batches of some bytes, see [`batches`].
+#[derive(Clone, Debug)]
+pub struct Batches {
+    rest: Bytes,
+    position: usize,
+    done: bool,
+}
+
+impl Batches {
+    /// How many bytes the batches handed out so far take up.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done || self.rest.is_empty() {
+            return None;
+        }
+        let batch = Batch::first(&self.rest);
+        match &batch {
+            Ok(batch) => {
+                let size = batch.bytes.len();
+                self.position += size;
+                self.rest = self.rest.slice(size..);
+            }
+            Err(_) => self.done = true,
+        }
+        Some(batch)
+    }
+}
+
+impl std::iter::FusedIterator for Batches {}

@@ -1,0 +1,221 @@
+//! How a batch's records are compressed: all of them as one stream, in one of four formats.
+//!
+//! What comes in is untrusted, so [`decompress`] takes the most bytes its caller is ready to hold. Output grows as it is
+//! produced; no size that a stream merely claims is allocated, and a stream that goes past the limit is an error.
+//!
+//! | codec | written | read |
+//! | --- | --- | --- |
+//! | gzip | one member | any number of members |
+//! | snappy | Xerial's frame (snappy-java), 32 KiB blocks | that, or one raw block, which librdkafka sends |
+//! | lz4 | a frame of independent 64 KiB blocks, no checksum but the header's | any frame of independent blocks |
+//! | zstd | one frame with its size | any number of frames, windows up to 128 MiB as zstd's own default |
+
+mod gzip;
+mod lz4;
+mod snappy;
+mod zstd;
+
+use bytes::Bytes;
+use std::fmt;
+
+/// A codec, Kafka's `compression.type`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum CompressionType {
+    /// The records as they are.
+    #[default]
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// Google's Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// RFC 8878 (KIP-110).
+    Zstd,
+}
+
+impl CompressionType {
+    /// Every codec, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// Its number in a batch's attributes.
+    pub fn id(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
+
+    /// The codec of a number; `None` for 5 to 7, which Kafka never gave out.
+    pub fn from_id(id: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(id)).copied()
+    }
+
+    /// What Kafka calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The level that `compression.<codec>.level` stands at if nobody sets it (KIP-390).
+    pub fn default_level(self) -> i32 {
+        match self {
+            Self::None | Self::Snappy => 0,
+            Self::Gzip => -1,
+            Self::Lz4 => 9,
+            Self::Zstd => 3,
+        }
+    }
+}
+
+impl fmt::Display for CompressionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a stream can't be decompressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DecompressError {
+    /// It holds more than the caller allows.
+    TooLarge {
+        /// What the caller allows.
+        max: usize,
+    },
+    /// It isn't a stream of its codec, or is cut off.
+    Corrupt {
+        /// What it should be.
+        codec: CompressionType,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for DecompressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { max } => write!(f, "the records decompress to more than {max} bytes"),
+            Self::Corrupt { codec, what } => write!(f, "the records are not valid {codec}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for DecompressError {}
+
+/// Compresses `data`. `level` is Kafka's `compression.<codec>.level`: gzip takes 1 to 9 and -1 for its default, zstd
+/// -131072 to 22; lz4 accepts Kafka's 1 to 17 and always writes what Kafka writes at its default, 9; the others have none.
+///
+/// # Panics
+/// If the codec runs out of memory.
+pub fn compress(codec: CompressionType, level: i32, data: &[u8]) -> Vec<u8> {
+    match codec {
+        CompressionType::None => data.to_vec(),
+        CompressionType::Gzip => gzip::compress(level, data),
+        CompressionType::Snappy => snappy::compress(data),
+        CompressionType::Lz4 => lz4::compress(data),
+        CompressionType::Zstd => zstd::compress(level, data),
+    }
+}
+
+/// Decompresses to at most `max` bytes; with [`CompressionType::None`] it copies.
+///
+/// # Errors
+/// [`DecompressError`].
+pub fn decompress(codec: CompressionType, data: &[u8], max: usize) -> Result<Bytes, DecompressError> {
+    let out = match codec {
+        CompressionType::None if data.len() > max => return Err(DecompressError::TooLarge { max }),
+        CompressionType::None => data.to_vec(),
+        CompressionType::Gzip => gzip::decompress(data, max)?,
+        CompressionType::Snappy => snappy::decompress(data, max)?,
+        CompressionType::Lz4 => lz4::decompress(data, max)?,
+        CompressionType::Zstd => zstd::decompress(data, max)?,
+    };
+    Ok(Bytes::from(out))
+}
+
+/// As [`decompress`], but what is not compressed is handed back as it is, however large: it takes no memory.
+pub(super) fn decompress_bytes(
+    codec: CompressionType,
+    data: Bytes,
+    max: usize,
+) -> Result<Bytes, DecompressError> {
+    match codec {
+        CompressionType::None => Ok(data),
+        codec => decompress(codec, &data, max),
+    }
+}
+
+/// How large to make an output buffer that is full: doubled, but never past one byte more than allowed, whose being
+/// written tells that there is too much.
+fn grown(len: usize, compressed_len: usize, max: usize) -> usize {
+    let first = compressed_len.saturating_mul(4).max(1024);
+    len.saturating_mul(2).max(first).min(max.saturating_add(1))
+}
+
+/// Lengthens an output buffer with zeros, so that its capacity grows as [`grown`] says: `Vec`'s own way may double it
+/// past the limit.
+fn lengthen(out: &mut Vec<u8>, len: usize, compressed_len: usize, max: usize) {
+    if out.capacity() < len {
+        let capacity = grown(out.capacity(), compressed_len, max).max(len);
+        out.reserve_exact(capacity - out.len());
+    }
+    out.resize(len, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_kafkas() {
+        for (id, name) in ["none", "gzip", "snappy", "lz4", "zstd"].into_iter().enumerate() {
+            let codec = CompressionType::from_id(id as u8).unwrap();
+            assert_eq!((codec.id(), codec.name()), (id as u8, name));
+        }
+        assert_eq!(CompressionType::from_id(5), None);
+    }
+
+    #[test]
+    fn the_limit_is_exact() {
+        let data: Vec<u8> = (0..200_000u32).map(|i| (i / 7 * 31) as u8).collect();
+        for codec in CompressionType::ALL {
+            for len in [0, 1, 1000, 65_536, 65_537, data.len()] {
+                let packed = compress(codec, codec.default_level(), &data[..len]);
+                let unpacked =
+                    decompress(codec, &packed, len).unwrap_or_else(|e| panic!("{codec} {len}: {e}"));
+                assert_eq!(unpacked, data[..len], "{codec}");
+                if len > 0 {
+                    let too_large = DecompressError::TooLarge { max: len - 1 };
+                    assert_eq!(
+                        decompress(codec, &packed, len - 1),
+                        Err(too_large),
+                        "{codec} {len}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_corrupt() {
+        let data: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(i) >> 3) as u8).collect();
+        for codec in &CompressionType::ALL[1..] {
+            let packed = compress(*codec, codec.default_level(), &data);
+            for len in [0, 1, 3, 10, 20, packed.len() / 2, packed.len() - 1] {
+                let got = decompress(*codec, &packed[..len], 1 << 20);
+                assert!(
+                    matches!(got, Err(DecompressError::Corrupt { .. })),
+                    "{codec} cut to {len}: {got:?}"
+                );
+            }
+        }
+    }
+}

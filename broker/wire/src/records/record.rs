@@ -1,0 +1,373 @@
+//! The records inside a batch.
+//!
+//! ```text
+//! length varint │ attributes i8 │ timestamp_delta varlong │ offset_delta varint
+//! │ key_length varint │ key │ value_length varint │ value │ headers_count varint
+//! │ headers_count × ( key_length varint │ key │ value_length varint │ value )
+//! ```
+//! `length` counts what follows it. A negative length of a key or value means null; a header's key is never null.
+
+use super::varint::{get_varint, get_varlong};
+use super::{BatchError, BatchHeader};
+use bytes::Bytes;
+use std::fmt;
+
+/// What is wrong with a record's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordFault {
+    /// They end inside the record, or its length is negative.
+    CutOff,
+    /// An integer is cut off or has too many bytes.
+    Varint,
+    /// A key, value or header goes past the record's end.
+    Field,
+    /// A header has no key, or there are negatively many, or more than bytes.
+    Headers,
+    /// The record is shorter than its length says.
+    Length,
+}
+
+impl fmt::Display for RecordFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CutOff => "it ends outside the batch",
+            Self::Varint => "an integer is cut off or too long",
+            Self::Field => "a field ends outside the record",
+            Self::Headers => "its headers can't be",
+            Self::Length => "its length is not that of its fields",
+        })
+    }
+}
+
+/// One record, borrowed from its batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record<'a> {
+    /// No bit means anything yet.
+    pub attributes: i8,
+    /// Milliseconds past the batch's base timestamp; [`BatchHeader::record_timestamp`] makes a time of it.
+    pub timestamp_delta: i64,
+    /// Offsets past the batch's base offset.
+    pub offset_delta: i32,
+    /// What it is about; records with equal keys are versions of one thing to compaction.
+    pub key: Option<&'a [u8]>,
+    /// What it says; null is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// What is said about it.
+    pub headers: Headers<'a>,
+}
+
+impl<'a> Record<'a> {
+    /// Takes a record off the front of `bytes`, with all its headers looked at.
+    // A call that hands a record back through memory costs more than reading it does.
+    #[inline(always)]
+    pub(super) fn take(bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
+        let length = get_varint(bytes).ok_or(RecordFault::Varint)?;
+        let length = usize::try_from(length).map_err(|_| RecordFault::CutOff)?;
+        let Some((mut body, rest)) = bytes.split_at_checked(length) else {
+            return Err(RecordFault::CutOff);
+        };
+        *bytes = rest;
+        let (&attributes, fields) = body.split_first().ok_or(RecordFault::Field)?;
+        body = fields;
+        let record = Self {
+            attributes: attributes as i8,
+            timestamp_delta: get_varlong(&mut body).ok_or(RecordFault::Varint)?,
+            offset_delta: get_varint(&mut body).ok_or(RecordFault::Varint)?,
+            key: take_nullable(&mut body)?,
+            value: take_nullable(&mut body)?,
+            headers: Headers::take(&mut body)?,
+        };
+        if body.is_empty() {
+            Ok(record)
+        } else {
+            Err(RecordFault::Length)
+        }
+    }
+}
+
+#[inline]
+fn take_nullable<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, RecordFault> {
+    let length = get_varint(bytes).ok_or(RecordFault::Varint)?;
+    let Ok(length) = usize::try_from(length) else {
+        return Ok(None);
+    };
+    let (field, rest) = bytes.split_at_checked(length).ok_or(RecordFault::Field)?;
+    *bytes = rest;
+    Ok(Some(field))
+}
+
+/// A record's headers, known to be well formed, decoded one by one when asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Headers<'a> {
+    pub(super) count: i32,
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Headers<'a> {
+    #[inline]
+    fn take(bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
+        match get_varint(bytes).ok_or(RecordFault::Varint)? {
+            0 => Ok(Self::default()),
+            count => Self::take_some(bytes, count),
+        }
+    }
+
+    #[inline(never)]
+    fn take_some(bytes: &mut &'a [u8], count: i32) -> Result<Self, RecordFault> {
+        // Each takes up two bytes or more, so a count past the bytes that are left is a lie.
+        if usize::try_from(count).map_err(|_| RecordFault::Headers)? > bytes.len() {
+            return Err(RecordFault::Headers);
+        }
+        let all = *bytes;
+        for _ in 0..count {
+            Header::take(bytes)?;
+        }
+        Ok(Self {
+            count,
+            bytes: &all[..all.len() - bytes.len()],
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The headers, in their order.
+    pub fn iter(&self) -> HeadersIter<'a> {
+        HeadersIter {
+            left: self.count,
+            bytes: self.bytes,
+        }
+    }
+}
+
+impl<'a> IntoIterator for Headers<'a> {
+    type Item = Header<'a>;
+    type IntoIter = HeadersIter<'a>;
+
+    fn into_iter(self) -> HeadersIter<'a> {
+        self.iter()
+    }
+}
+
+/// One header of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header<'a> {
+    /// A string, which like Kafka nobody here checks for being UTF-8.
+    pub key: &'a [u8],
+    /// Any bytes, or null.
+    pub value: Option<&'a [u8]>,
+}
+
+impl<'a> Header<'a> {
+    fn take(bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
+        let key = take_nullable(bytes)?.ok_or(RecordFault::Headers)?;
+        Ok(Self {
+            key,
+            value: take_nullable(bytes)?,
+        })
+    }
+}
+
+/// The headers of a record, see [`Headers::iter`].
+#[derive(Clone, Debug)]
+pub struct HeadersIter<'a> {
+    left: i32,
+    bytes: &'a [u8],
+}
+
+impl<'a> Iterator for HeadersIter<'a> {
+    type Item = Header<'a>;
+
+    fn next(&mut self) -> Option<Header<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        Some(Header::take(&mut self.bytes).expect("looked at when the record was taken"))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+/// A batch's records, decompressed where they were compressed.
+#[derive(Clone, Debug)]
+pub struct Records {
+    header: BatchHeader,
+    body: Bytes,
+}
+
+impl Records {
+    pub(super) fn new(header: BatchHeader, body: Bytes) -> Result<Self, BatchError> {
+        if header.records_count < 0 {
+            return Err(BatchError::RecordsCount(header.records_count));
+        }
+        Ok(Self { header, body })
+    }
+
+    /// The header of the batch they are of.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The records in their order. After an error there is no next item.
+    pub fn iter(&self) -> RecordsIter<'_> {
+        RecordsIter {
+            rest: &self.body,
+            index: 0,
+            count: self.header.records_count,
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Records {
+    type Item = Result<Record<'a>, BatchError>;
+    type IntoIter = RecordsIter<'a>;
+
+    fn into_iter(self) -> RecordsIter<'a> {
+        self.iter()
+    }
+}
+
+/// The records of a batch, see [`Records::iter`].
+#[derive(Clone, Debug)]
+pub struct RecordsIter<'a> {
+    rest: &'a [u8],
+    index: i32,
+    count: i32,
+}
+
+impl<'a> RecordsIter<'a> {
+    pub(super) fn over(body: &'a [u8], count: i32) -> Self {
+        Self {
+            rest: body,
+            index: 0,
+            count,
+        }
+    }
+
+    fn end(&mut self) -> Option<Result<Record<'a>, BatchError>> {
+        let left = std::mem::take(&mut self.rest).len();
+        (left > 0).then_some(Err(BatchError::TrailingBytes(left)))
+    }
+}
+
+impl<'a> Iterator for RecordsIter<'a> {
+    type Item = Result<Record<'a>, BatchError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.index >= self.count {
+            return self.end();
+        }
+        match Record::take(&mut self.rest) {
+            Ok(record) => {
+                self.index += 1;
+                Some(Ok(record))
+            }
+            Err(fault) => {
+                let index = self.index;
+                *self = Self {
+                    rest: &[],
+                    index: 0,
+                    count: 0,
+                };
+                Some(Err(BatchError::Record { index, fault }))
+            }
+        }
+    }
+}
+
+impl std::iter::FusedIterator for RecordsIter<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of 12 bytes after its length: no key, the value "v", a header "h" without value.
+    const SOUND: [u8; 12] = [22, 0, 0, 0, 1, 2, b'v', 2, 2, b'h', 1, 0xee];
+
+    fn taken(bytes: &[u8]) -> Result<Record<'_>, RecordFault> {
+        let mut rest = bytes;
+        Record::take(&mut rest)
+    }
+
+    /// The sound record, its length right, with `bytes` from `at` on.
+    fn with(at: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut record = SOUND[..11].to_vec();
+        record.truncate(at);
+        record.extend(bytes);
+        record[0] = 2 * (record.len() as u8 - 1);
+        record
+    }
+
+    #[test]
+    fn a_sound_record_is_taken_and_no_more() {
+        let bytes = with(11, &[]);
+        let longer = [&bytes[..], &[7]].concat();
+        let mut rest = &longer[..];
+        let record = Record::take(&mut rest).unwrap();
+        assert_eq!(rest, [7]);
+        assert_eq!((record.key, record.value), (None, Some(&b"v"[..])));
+        assert_eq!(
+            record.headers.iter().collect::<Vec<_>>(),
+            [Header {
+                key: b"h",
+                value: None
+            }]
+        );
+    }
+
+    #[test]
+    fn each_fault_is_told() {
+        let cut_off = RecordFault::CutOff;
+        assert_eq!(taken(&[]), Err(RecordFault::Varint));
+        assert_eq!(taken(&[0xff, 0xff]), Err(RecordFault::Varint));
+        assert_eq!(taken(&[1]), Err(cut_off), "negative length");
+        assert_eq!(taken(&SOUND[..10]), Err(cut_off));
+        assert_eq!(taken(&[0]), Err(RecordFault::Field), "no attributes");
+        assert_eq!(taken(&with(2, &[])), Err(RecordFault::Varint), "no timestamp");
+        assert_eq!(
+            taken(&with(2, &[0xff; 11])),
+            Err(RecordFault::Varint),
+            "endless timestamp"
+        );
+        assert_eq!(
+            taken(&with(4, &[2])),
+            Err(RecordFault::Field),
+            "a key of 1 byte that isn't there"
+        );
+        assert_eq!(taken(&with(5, &[100, b'v'])), Err(RecordFault::Field));
+        assert_eq!(
+            taken(&with(7, &[])),
+            Err(RecordFault::Varint),
+            "no count of headers"
+        );
+        assert_eq!(taken(&with(7, &[1])), Err(RecordFault::Headers), "-1 headers");
+        assert_eq!(
+            taken(&with(7, &[10, 2, b'h'])),
+            Err(RecordFault::Headers),
+            "5 headers in 2 bytes"
+        );
+        assert_eq!(
+            taken(&with(7, &[2, 1, 1])),
+            Err(RecordFault::Headers),
+            "a header without a key"
+        );
+        assert_eq!(taken(&with(7, &[2, 8, b'h'])), Err(RecordFault::Field));
+        assert_eq!(
+            taken(&with(11, &[0])),
+            Err(RecordFault::Length),
+            "a byte too many"
+        );
+        assert!(taken(&with(7, &[0])).is_ok());
+    }
+}

@@ -1,0 +1,569 @@
+//! What a leader asks of records before it appends them, as Kafka's `LogValidator` and the checks around it do.
+//!
+//! The order is Kafka's, so that a batch with several faults is refused for the same one: exactly one batch of format 2,
+//! base offset, size, CRC, header, then every record. A batch that passes keeps its bytes, unless
+//! - its timestamp type or largest timestamp is not what it must be: header and CRC are made anew, records stay;
+//! - the topic wants another compression: it is built anew.
+//!
+//! Where this differs from Kafka 4.3:
+//! - a batch whose records don't have the offset deltas 0, 1, 2 … is INVALID_RECORD; Kafka stores it as it is when it is
+//!   not compressed (consumers then see offsets twice, or never), and trips over it when it is;
+//! - a transactional batch without a producer id, or a producer id with a negative epoch, is INVALID_RECORD; Kafka's
+//!   clients can't make such batches, and its broker doesn't look;
+//! - what Kafka answers with UNKNOWN_SERVER_ERROR because an exception was forgotten says what is wrong: INVALID_RECORD
+//!   where records can't be decompressed, UNSUPPORTED_COMPRESSION_TYPE for an unknown codec;
+//! - decompressed records have a limit, past which the answer is MESSAGE_TOO_LARGE;
+//! - record errors are listed up to [`RECORD_ERRORS_MAX`].
+
+use super::record::RecordsIter;
+use super::{
+    Batch, BatchBuilder, BatchError, BatchHeader, CompressionType, DecompressError, Record, TimestampType,
+    batches, compression,
+};
+use brokkr_types::{LeaderEpoch, Offset, ProducerId, UnixMillis};
+use bytes::Bytes;
+use std::fmt;
+
+/// `CORRUPT_MESSAGE`.
+pub const CORRUPT_MESSAGE: i16 = 2;
+/// `MESSAGE_TOO_LARGE`.
+pub const MESSAGE_TOO_LARGE: i16 = 10;
+/// `INVALID_TIMESTAMP`.
+pub const INVALID_TIMESTAMP: i16 = 32;
+/// `UNSUPPORTED_COMPRESSION_TYPE`.
+pub const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
+/// `INVALID_RECORD`.
+pub const INVALID_RECORD: i16 = 87;
+
+/// How many of a batch's bad records are named in the answer.
+pub const RECORD_ERRORS_MAX: usize = 1024;
+
+/// Bytes that a batch's records may decompress to where nothing else is said; Kafka has no such limit.
+pub const DECOMPRESSED_MAX: usize = 128 << 20;
+
+/// A topic's `compression.type`, with the level of its codec.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CompressionConfig {
+    /// `producer`: as the batch came.
+    #[default]
+    Producer,
+    /// `uncompressed`.
+    Uncompressed,
+    /// The name of a codec.
+    Fixed {
+        /// The codec.
+        codec: CompressionType,
+        /// `compression.<codec>.level`.
+        level: i32,
+    },
+}
+
+/// Who appends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A producer, over Produce.
+    Client,
+    /// A coordinator on this broker: may write control records, and anywhere.
+    Coordinator,
+    /// A leader, over Fetch: the batch has its place, and only damage is looked for.
+    Replica,
+}
+
+/// What a topic asks of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// Whether `cleanup.policy` has `compact`: every record needs a key.
+    pub compaction: bool,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`: how far behind the broker's clock a record may be.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`: how far ahead of it.
+    pub timestamp_after_max_ms: i64,
+    /// `max.message.bytes`: the largest batch, as it comes and as it is stored.
+    pub max_message_bytes: i32,
+    /// `compression.type`.
+    pub compression: CompressionConfig,
+    /// Who appends.
+    pub origin: Origin,
+    /// Whether zstd may be used: from Produce 7 on.
+    pub zstd: bool,
+    /// Bytes that compressed records may have once decompressed.
+    pub decompressed_max: usize,
+}
+
+impl Default for Rules {
+    /// A producer's batch and Kafka's defaults for a topic.
+    fn default() -> Self {
+        Self {
+            compaction: false,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            max_message_bytes: 1_048_588,
+            compression: CompressionConfig::Producer,
+            origin: Origin::Client,
+            zstd: true,
+            decompressed_max: DECOMPRESSED_MAX,
+        }
+    }
+}
+
+/// A batch that may be appended, and what reading it told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Validated {
+    /// The batch to append, at an offset still to be given ([`Batch::placed`]).
+    pub batch: Batch,
+    /// The largest timestamp of the batch, for the time index.
+    pub max_timestamp: UnixMillis,
+    /// Which record has it first, from 0.
+    pub offset_delta_of_max_timestamp: i32,
+    /// How many records there are.
+    pub records_count: i32,
+    /// What a producer is told as `log_append_time_ms`: the time, or -1 where records keep their own.
+    pub log_append_time: UnixMillis,
+    /// Whether the records were written anew.
+    pub rebuilt: bool,
+}
+
+/// Why a batch is refused. Its author is to blame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RecordError {
+    /// There is no whole batch.
+    NoBatch,
+    /// There is a second one.
+    MoreThanOneBatch,
+    /// zstd, over a version of Produce that doesn't know it.
+    ZstdNotAllowed,
+    /// A producer's batch doesn't begin at offset 0.
+    BaseOffset(Offset),
+    /// More bytes than `max.message.bytes`.
+    TooLarge {
+        /// The batch's size.
+        size_bytes: usize,
+        /// What is allowed.
+        max: i32,
+    },
+    /// The number of records, by itself or against the offsets.
+    Count {
+        /// As the header says.
+        records_count: i32,
+        /// As the header says.
+        last_offset_delta: i32,
+    },
+    /// The record of this index has another offset delta.
+    OffsetDelta {
+        /// Its place in the batch, from 0.
+        index: i32,
+        /// Its delta.
+        offset_delta: i32,
+    },
+    /// A producer wrote control records.
+    Control,
+    /// A producer id without a sequence or epoch.
+    Producer(ProducerId),
+    /// A transactional batch without a producer id.
+    Transactional,
+    /// It is damaged, or no batch.
+    Batch(BatchError),
+    /// Some of its records can't be taken.
+    Records {
+        /// Whether a timestamp is at fault in any.
+        timestamp: bool,
+        /// How many records are at fault.
+        count: usize,
+        /// The first [`RECORD_ERRORS_MAX`] of them: index in the batch, and what is wrong.
+        errors: Vec<(i32, String)>,
+    },
+}
+
+impl RecordError {
+    /// Kafka's error code.
+    pub fn code(&self) -> i16 {
+        match self {
+            Self::NoBatch
+            | Self::MoreThanOneBatch
+            | Self::BaseOffset(_)
+            | Self::Count { .. }
+            | Self::OffsetDelta { .. }
+            | Self::Control
+            | Self::Producer(_)
+            | Self::Transactional
+            | Self::Records { timestamp: false, .. } => INVALID_RECORD,
+            Self::Records { timestamp: true, .. } => INVALID_TIMESTAMP,
+            Self::ZstdNotAllowed => UNSUPPORTED_COMPRESSION_TYPE,
+            Self::TooLarge { .. } => MESSAGE_TOO_LARGE,
+            Self::Batch(e) => match e {
+                BatchError::Length(_) | BatchError::Magic(_) | BatchError::Crc { .. } => CORRUPT_MESSAGE,
+                BatchError::CompressionType(_) => UNSUPPORTED_COMPRESSION_TYPE,
+                BatchError::Decompress(DecompressError::TooLarge { .. }) => MESSAGE_TOO_LARGE,
+                BatchError::Partial { .. }
+                | BatchError::OldFormat(_)
+                | BatchError::Decompress(DecompressError::Corrupt { .. })
+                | BatchError::RecordsCount(_)
+                | BatchError::Record { .. }
+                | BatchError::TrailingBytes(_)
+                | BatchError::ControlKey => INVALID_RECORD,
+            },
+        }
+    }
+
+    /// The records at fault, by their index in the batch, for Produce's `record_errors`.
+    pub fn record_errors(&self) -> &[(i32, String)] {
+        match self {
+            Self::Records { errors, .. } => errors,
+            _ => &[],
+        }
+    }
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoBatch => {
+                f.write_str("there must be one record batch for each partition, and there is none")
+            }
+            Self::MoreThanOneBatch => {
+                f.write_str("there must be one record batch for each partition, and there are more")
+            }
+            Self::ZstdNotAllowed => f.write_str("zstd needs version 7 of Produce"),
+            Self::BaseOffset(offset) => {
+                write!(
+                    f,
+                    "the base offset of a produced batch must be 0, and it is {offset}"
+                )
+            }
+            Self::TooLarge { size_bytes, max } => {
+                write!(
+                    f,
+                    "the batch has {size_bytes} bytes, more than max.message.bytes={max}"
+                )
+            }
+            Self::Count {
+                records_count,
+                last_offset_delta,
+            } => {
+                write!(
+                    f,
+                    "a batch of {records_count} records can't have last_offset_delta={last_offset_delta}"
+                )
+            }
+            Self::OffsetDelta { index, offset_delta } => {
+                write!(f, "record {index} of the batch has offset_delta={offset_delta}")
+            }
+            Self::Control => f.write_str("clients may not write control records"),
+            Self::Producer(id) => {
+                write!(
+                    f,
+                    "a batch of producer {id} needs a sequence and an epoch of 0 or more"
+                )
+            }
+            Self::Transactional => f.write_str("a transactional batch needs a producer id"),
+            Self::Batch(e) => e.fmt(f),
+            Self::Records { timestamp: true, .. } => {
+                f.write_str("records with invalid timestamps were refused")
+            }
+            Self::Records { count, errors, .. } => {
+                write!(f, "{count} invalid records were refused")?;
+                errors
+                    .iter()
+                    .take(3)
+                    .try_for_each(|(index, what)| write!(f, "; {index}: {what}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+impl From<BatchError> for RecordError {
+    fn from(e: BatchError) -> Self {
+        Self::Batch(e)
+    }
+}
+
+impl From<DecompressError> for RecordError {
+    fn from(e: DecompressError) -> Self {
+        Self::Batch(e.into())
+    }
+}
+
+/// Judges what is to be appended at `now`: one batch, as a Produce request brings it for a partition (or, from a leader,
+/// one of those that [`batches`] splits a Fetch response into). One pass over the records, without allocating unless they
+/// are compressed or at fault.
+///
+/// Sequences and epochs against what the producer wrote before are the log's to judge, not this function's.
+///
+/// # Errors
+/// [`RecordError`].
+pub fn validate(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Validated, RecordError> {
+    let batch = single(records)?;
+    if rules.origin == Origin::Replica {
+        return replicated(batch);
+    }
+    check_header(&batch, rules)?;
+
+    let header = &batch.header;
+    let source = header.attributes.compression()?;
+    let body = compression::decompress_bytes(source, batch.records_bytes(), rules.decompressed_max)?;
+    let scan = Scan::over(header, &body, rules, now)?;
+
+    // Kafka leaves control records uncompressed where they came so, and so must whoever reads them.
+    let target = match rules.compression {
+        CompressionConfig::Uncompressed if !header.attributes.is_control() => (CompressionType::None, 0),
+        CompressionConfig::Fixed { codec, level } if !header.attributes.is_control() => (codec, level),
+        _ => (source, source.default_level()),
+    };
+    let (max_timestamp, log_append_time) = match rules.timestamp_type {
+        TimestampType::CreateTime => (scan.max_timestamp, UnixMillis::NONE),
+        TimestampType::LogAppendTime => (now, now),
+    };
+    let rebuilt = target.0 != source;
+    let records_count = header.records_count;
+    let batch = if rebuilt {
+        let batch = rebuild(header, &body, target, rules.timestamp_type, now)?;
+        check_size(&batch, rules)?;
+        batch
+    } else {
+        batch.stamped(rules.timestamp_type, max_timestamp)
+    };
+    Ok(Validated {
+        batch,
+        max_timestamp,
+        offset_delta_of_max_timestamp: match rules.timestamp_type {
+            TimestampType::CreateTime => scan.index_of_max_timestamp,
+            TimestampType::LogAppendTime => 0,
+        },
+        records_count,
+        log_append_time,
+        rebuilt,
+    })
+}
+
+/// The only batch there is. Bytes after it that are too few for another are left out, as Kafka does.
+fn single(records: Bytes) -> Result<Batch, RecordError> {
+    let mut batches = batches(records);
+    let first = match batches.next() {
+        None => return Err(RecordError::NoBatch),
+        Some(Err(e)) if e.is_partial() => return Err(RecordError::NoBatch),
+        Some(first) => first?,
+    };
+    match batches.next() {
+        None => Ok(first),
+        Some(Err(e)) if e.is_partial() => Ok(first),
+        Some(Ok(_) | Err(BatchError::OldFormat(_))) => Err(RecordError::MoreThanOneBatch),
+        Some(Err(e)) => Err(e.into()),
+    }
+}
+
+fn replicated(batch: Batch) -> Result<Validated, RecordError> {
+    batch.check_crc()?;
+    let header = &batch.header;
+    if header.records_count < 0 || header.last_offset_delta < 0 {
+        return Err(count_error(header));
+    }
+    Ok(Validated {
+        max_timestamp: header.max_timestamp,
+        offset_delta_of_max_timestamp: header.last_offset_delta,
+        records_count: header.records_count,
+        log_append_time: UnixMillis::NONE,
+        rebuilt: false,
+        batch,
+    })
+}
+
+fn check_header(batch: &Batch, rules: &Rules) -> Result<(), RecordError> {
+    let header = &batch.header;
+    let client = rules.origin == Origin::Client;
+    if !rules.zstd && header.attributes.compression() == Ok(CompressionType::Zstd) {
+        return Err(RecordError::ZstdNotAllowed);
+    }
+    if client && header.base_offset != Offset(0) {
+        return Err(RecordError::BaseOffset(header.base_offset));
+    }
+    check_size(batch, rules)?;
+    batch.check_crc()?;
+    if header.records_count <= 0 || header.last_offset_delta != header.records_count - 1 {
+        return Err(count_error(header));
+    }
+    if client && header.attributes.is_control() {
+        return Err(RecordError::Control);
+    }
+    // A coordinator's markers have an epoch and no sequence.
+    if client && header.has_producer_id() && (header.base_sequence.0 < 0 || header.producer_epoch.0 < 0) {
+        return Err(RecordError::Producer(header.producer_id));
+    }
+    if header.attributes.is_transactional() && !header.has_producer_id() {
+        return Err(RecordError::Transactional);
+    }
+    Ok(())
+}
+
+fn check_size(batch: &Batch, rules: &Rules) -> Result<(), RecordError> {
+    let size_bytes = batch.bytes.len();
+    if i64::try_from(size_bytes).is_ok_and(|size| size <= i64::from(rules.max_message_bytes)) {
+        Ok(())
+    } else {
+        Err(RecordError::TooLarge {
+            size_bytes,
+            max: rules.max_message_bytes,
+        })
+    }
+}
+
+fn count_error(header: &BatchHeader) -> RecordError {
+    RecordError::Count {
+        records_count: header.records_count,
+        last_offset_delta: header.last_offset_delta,
+    }
+}
+
+/// What the pass over the records found.
+struct Scan {
+    max_timestamp: UnixMillis,
+    index_of_max_timestamp: i32,
+}
+
+impl Scan {
+    fn over(header: &BatchHeader, body: &[u8], rules: &Rules, now: UnixMillis) -> Result<Self, RecordError> {
+        let mut scan = Self {
+            max_timestamp: UnixMillis::NONE,
+            index_of_max_timestamp: 0,
+        };
+        let mut faults = Faults::default();
+        let mut rest = body;
+        // Not by the iterator: its items, results in options, cost as much again as all the rest of this.
+        for index in 0..header.records_count {
+            let record = Record::take(&mut rest).map_err(|fault| BatchError::Record { index, fault })?;
+            if record.offset_delta != index {
+                return Err(RecordError::OffsetDelta {
+                    index,
+                    offset_delta: record.offset_delta,
+                });
+            }
+            let timestamp = header.record_timestamp(record.timestamp_delta);
+            if let Some(fault) = Fault::of(header, &record, timestamp, rules, now) {
+                faults.push(index, fault);
+            }
+            if timestamp > scan.max_timestamp {
+                (scan.max_timestamp, scan.index_of_max_timestamp) = (timestamp, index);
+            }
+        }
+        if !rest.is_empty() {
+            return Err(BatchError::TrailingBytes(rest.len()).into());
+        }
+        faults.into_result().map(|()| scan)
+    }
+}
+
+/// What is wrong with one record.
+enum Fault {
+    NoKey,
+    TimestampRange {
+        timestamp: UnixMillis,
+        from: i64,
+        to: i64,
+    },
+    TimestampType,
+}
+
+impl Fault {
+    #[inline]
+    fn of(
+        header: &BatchHeader,
+        record: &Record<'_>,
+        timestamp: UnixMillis,
+        rules: &Rules,
+        now: UnixMillis,
+    ) -> Option<Self> {
+        if rules.compaction && record.key.is_none() {
+            return Some(Self::NoKey);
+        }
+        if rules.timestamp_type == TimestampType::CreateTime && timestamp != UnixMillis::NONE {
+            // Wraps as Kafka's subtraction does: a timestamp at the far end of time is then far ahead.
+            let behind = now.0.wrapping_sub(timestamp.0);
+            let out_of_range = behind > rules.timestamp_before_max_ms
+                || behind.wrapping_neg() > rules.timestamp_after_max_ms;
+            return out_of_range.then(|| Self::TimestampRange {
+                timestamp,
+                from: now.0.saturating_sub(rules.timestamp_before_max_ms),
+                to: now.0.saturating_add(rules.timestamp_after_max_ms),
+            });
+        }
+        (header.attributes.timestamp_type() == TimestampType::LogAppendTime).then_some(Self::TimestampType)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoKey => f.write_str("a compacted topic takes no record without a key"),
+            Self::TimestampRange { timestamp, from, to } => {
+                write!(f, "timestamp {timestamp} is outside of [{from}, {to}]")
+            }
+            Self::TimestampType => f.write_str("producers may not set the timestamp type to LogAppendTime"),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Faults {
+    timestamp: bool,
+    count: usize,
+    errors: Vec<(i32, String)>,
+}
+
+impl Faults {
+    #[cold]
+    fn push(&mut self, index: i32, fault: Fault) {
+        self.timestamp |= !matches!(fault, Fault::NoKey);
+        self.count += 1;
+        if self.errors.len() < RECORD_ERRORS_MAX {
+            self.errors.push((index, fault.to_string()));
+        }
+    }
+
+    fn into_result(self) -> Result<(), RecordError> {
+        match self {
+            Self { count: 0, .. } => Ok(()),
+            Self {
+                timestamp,
+                count,
+                errors,
+            } => Err(RecordError::Records {
+                timestamp,
+                count,
+                errors,
+            }),
+        }
+    }
+}
+
+/// The batch with the same records in another compression.
+fn rebuild(
+    header: &BatchHeader,
+    body: &[u8],
+    (codec, level): (CompressionType, i32),
+    timestamp_type: TimestampType,
+    now: UnixMillis,
+) -> Result<Batch, RecordError> {
+    let mut builder = BatchBuilder::new()
+        .compression(codec, level)
+        .at(header.base_offset, LeaderEpoch::NONE)
+        .producer(header.producer_id, header.producer_epoch, header.base_sequence);
+    if header.attributes.is_transactional() {
+        builder = builder.transactional();
+    }
+    if header.attributes.is_control() {
+        builder = builder.control();
+    }
+    if timestamp_type == TimestampType::LogAppendTime {
+        builder = builder.log_append_time(now);
+    }
+    for (index, record) in (0..).zip(RecordsIter::over(body, header.records_count)) {
+        let record = record?;
+        let timestamp = header.record_timestamp(record.timestamp_delta);
+        builder.push_encoded(index, timestamp, record.key, record.value, record.headers);
+    }
+    Ok(builder.build())
+}

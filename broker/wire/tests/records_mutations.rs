@@ -1,0 +1,191 @@
+//! Damaged batches: whatever the bytes are, nothing panics, and the CRC tells.
+
+use brokkr_types::UnixMillis;
+use brokkr_wire::records::{
+    Batch, BatchBuilder, CompressionConfig, CompressionType, ControlType, HEADER_LEN, Header, Origin, Rules,
+    TimestampType, batches, compression, header, validate,
+};
+use bytes::Bytes;
+
+const MAX: usize = 64 * 1024;
+const CASES: usize = 250_000;
+
+/// xorshift64*: the same mutations in every run.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
+
+fn originals() -> Vec<Batch> {
+    let plain = CompressionType::ALL.into_iter().map(|codec| {
+        let mut builder = BatchBuilder::new().compression(codec, codec.default_level());
+        for i in 0..6 {
+            let headers = [
+                Header {
+                    key: b"h",
+                    value: None,
+                },
+                Header {
+                    key: b"",
+                    value: Some(b"v"),
+                },
+            ];
+            let key: Option<&[u8]> = if i == 3 { None } else { Some(b"key") };
+            builder.push(
+                UnixMillis(1000 + i),
+                key,
+                Some(&[i as u8; 30]),
+                &headers[..i as usize % 3],
+            );
+        }
+        builder.build()
+    });
+    let mut control = BatchBuilder::new().control();
+    control.push_control(UnixMillis(5), ControlType::Commit, &[0; 6]);
+    plain.chain([control.build()]).collect()
+}
+
+fn rules(rng: &mut Rng) -> Rules {
+    let codec = CompressionType::ALL[rng.below(5)];
+    Rules {
+        compaction: rng.below(2) == 0,
+        timestamp_type: [TimestampType::CreateTime, TimestampType::LogAppendTime][rng.below(2)],
+        timestamp_before_max_ms: i64::MAX,
+        timestamp_after_max_ms: 3_600_000,
+        max_message_bytes: 1_048_588,
+        compression: [
+            CompressionConfig::Producer,
+            CompressionConfig::Fixed { codec, level: 1 },
+        ][usize::from(rng.below(8) == 0)],
+        origin: [Origin::Client, Origin::Coordinator, Origin::Replica][rng.below(3)],
+        zstd: true,
+        decompressed_max: MAX,
+    }
+}
+
+fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>, from: usize) {
+    for _ in 0..1 + rng.below(3) {
+        let at = from + rng.below(bytes.len() - from);
+        match rng.below(5) {
+            0 => bytes[at] ^= 1 << rng.below(8),
+            1 => bytes[at] = [0, 0x7f, 0x80, 0xff][rng.below(4)],
+            2 => bytes[at] = rng.next() as u8,
+            3 if bytes.len() > from + 1 => bytes.truncate(at.max(from + 1)),
+            _ => {
+                let copied = bytes[at..].to_vec();
+                bytes.extend(&copied[..copied.len().min(8)]);
+            }
+        }
+    }
+}
+
+/// Reads everything there is to read.
+fn exercise(bytes: &Bytes) {
+    for batch in batches(bytes.clone()).flatten() {
+        let header = &batch.header;
+        let _ = (
+            header.next_offset(),
+            header.last_sequence(),
+            header.size_bytes(),
+            batch.check_crc(),
+        );
+        let Ok(records) = batch.records(MAX) else { continue };
+        for record in records.iter().flatten() {
+            let _ = (record.headers.iter().count(), ControlType::from_key(record.key));
+            let _ = (
+                header.record_timestamp(record.timestamp_delta),
+                header.record_offset(record.offset_delta),
+            );
+        }
+    }
+}
+
+#[test]
+fn damage_never_panics_and_never_passes_the_crc() {
+    let (originals, mut rng) = (originals(), Rng(1));
+    let mut told = 0;
+    for _ in 0..CASES / 2 {
+        let original = &originals[rng.below(originals.len())];
+        let mut bytes = original.bytes.to_vec();
+        mutate(&mut rng, &mut bytes, 0);
+        let bytes = Bytes::from(bytes);
+        exercise(&bytes);
+        let verdict = validate(bytes.clone(), &rules(&mut rng), UnixMillis(2000));
+        let covered = header::CRC_AT..original.bytes.len();
+        if let Some(mutated) = bytes.get(covered.clone())
+            && mutated != &original.bytes[covered]
+            && let Ok(batch) = Batch::first(&bytes)
+            && batch.bytes.len() == original.bytes.len()
+        {
+            assert!(batch.check_crc().is_err());
+            assert!(verdict.is_err(), "accepted: {bytes:?}");
+            told += 1;
+        }
+    }
+    assert!(told > CASES / 20, "{told}");
+}
+
+/// A peer can compute a CRC too: behind a right one everything else must be looked at.
+#[test]
+fn lies_with_a_right_crc_never_panic_and_what_is_accepted_is_sound() {
+    let (originals, mut rng) = (originals(), Rng(2));
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..CASES / 2 {
+        let mut bytes = originals[rng.below(originals.len())].bytes.to_vec();
+        let from = if rng.below(3) == 0 {
+            header::ATTRIBUTES_AT
+        } else {
+            HEADER_LEN
+        };
+        mutate(&mut rng, &mut bytes, from);
+        bytes.resize(bytes.len().max(HEADER_LEN), 0);
+        let length = (bytes.len() - header::BATCH_LENGTH_AT - 4) as i32;
+        bytes[header::BATCH_LENGTH_AT..][..4].copy_from_slice(&length.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[header::ATTRIBUTES_AT..]);
+        bytes[header::CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+        let bytes = Bytes::from(bytes);
+        exercise(&bytes);
+        let rules = rules(&mut rng);
+        match validate(bytes, &rules, UnixMillis(2000)) {
+            Err(_) => refused += 1,
+            Ok(_) if rules.origin == Origin::Replica => {}
+            Ok(got) => {
+                got.batch.check_crc().unwrap();
+                let records = got.batch.records(MAX).unwrap();
+                let deltas = records.iter().map(|record| record.unwrap().offset_delta);
+                assert!(deltas.eq(0..got.records_count));
+                accepted += 1;
+            }
+        }
+    }
+    assert!(
+        accepted > 1000 && refused > 1000,
+        "{accepted} accepted, {refused} refused"
+    );
+}
+
+#[test]
+fn damaged_streams_never_panic_nor_pass_the_limit() {
+    let mut rng = Rng(3);
+    let data: Vec<u8> = (0..3000u32).map(|i| (i / 9 * 7) as u8).collect();
+    for codec in CompressionType::ALL {
+        let packed = compression::compress(codec, codec.default_level(), &data);
+        for _ in 0..10_000 {
+            let mut bytes = packed.clone();
+            mutate(&mut rng, &mut bytes, 0);
+            if let Ok(unpacked) = compression::decompress(codec, &bytes, 5000) {
+                assert!(unpacked.len() <= 5000);
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Sends and polls, the parts of an operation.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What names a partition. Cheap to clone; an integer is taken as its decimal text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Key {
+    fn from(s: &str) -> Self {
+        Self(s.into())
+    }
+}
+
+impl From<String> for Key {
+    fn from(s: String) -> Self {
+        Self(s.into())
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        match Val::deserialize(d)? {
+            Val::Text(text) => Ok(Self(text)),
+            Val::Int(n) => Ok(n.to_string().into()),
+            Val::Null => Err(D::Error::custom("a key is not null")),
+        }
+    }
+}
+
+/// What was sent or read.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Val {
+    /// Not known, or nothing.
+    Null,
+    /// A number.
+    Int(i64),
+    /// A text.
+    Text(Arc<str>),
+}
+
+impl From<i64> for Val {
+    fn from(n: i64) -> Self {
+        Self::Int(n)
+    }
+}
+
+impl From<&str> for Val {
+    fn from(s: &str) -> Self {
+        Self::Text(s.into())
+    }
+}
+
+impl fmt::Display for Val {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Int(n) => n.fmt(f),
+            Self::Text(s) => s.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Val {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => s.serialize_unit(),
+            Self::Int(n) => s.serialize_i64(*n),
+            Self::Text(text) => s.serialize_str(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Val {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = Val;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer, a text or null")
+            }
+            fn visit_i64<X: Error>(self, n: i64) -> Result<Val, X> {
+                Ok(Val::Int(n))
+            }
+            fn visit_u64<X: Error>(self, n: u64) -> Result<Val, X> {
+                i64::try_from(n).map(Val::Int).map_err(X::custom)
+            }
+            fn visit_str<X: Error>(self, s: &str) -> Result<Val, X> {
+                Ok(Val::from(s))
+            }
+            fn visit_unit<X: Error>(self) -> Result<Val, X> {
+                Ok(Val::Null)
+            }
+        }
+        d.deserialize_any(Any)
+    }
+}
+
+/// What a poll gave: for each partition offsets and values, in the order in which they came.
+pub type Polls = BTreeMap<Key, Vec<(i64, Val)>>;
+
+/// A part of an operation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MicroOp {
+    /// `["send", key, value]`, or once it is acknowledged `["send", key, [offset, value]]`.
+    Send {
+        /// Where to.
+        key: Key,
+        /// Where it stands, if that was told.
+        offset: Option<i64>,
+        /// What.
+        value: Val,
+    },
+    /// `["poll"]`, or once something came `["poll", {key: [[offset, value], …]}]`.
+    Poll(Option<Polls>),
+}
+
+impl Serialize for MicroOp {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Send { key, offset, value } => {
+                let mut seq = s.serialize_seq(Some(3))?;
+                seq.serialize_element("send")?;
+                seq.serialize_element(key)?;
+                match offset {
+                    Some(offset) => seq.serialize_element(&(offset, value))?,
+                    None => seq.serialize_element(value)?,
+                }
+                seq.end()
+            }
+            Self::Poll(polls) => {
+                let mut seq = s.serialize_seq(Some(1 + usize::from(polls.is_some())))?;
+                seq.serialize_element("poll")?;
+                if let Some(polls) = polls {
+                    seq.serialize_element(polls)?;
+                }
+                seq.end()
+            }
+        }
+    }
+}
+
+/// The last part of a send.
+struct Sent {
+    offset: Option<i64>,
+    value: Val,
+}
+
+impl<'de> Deserialize<'de> for Sent {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Sent;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value or [offset, value]")
+            }
+            fn visit_i64<X: Error>(self, n: i64) -> Result<Sent, X> {
+                let value = Val::Int(n);
+                Ok(Sent { offset: None, value })
+            }
+            fn visit_u64<X: Error>(self, n: u64) -> Result<Sent, X> {
+                self.visit_i64(i64::try_from(n).map_err(X::custom)?)
+            }
+            fn visit_str<X: Error>(self, s: &str) -> Result<Sent, X> {
+                let value = Val::from(s);
+                Ok(Sent { offset: None, value })
+            }
+            fn visit_unit<X: Error>(self) -> Result<Sent, X> {
+                let value = Val::Null;
+                Ok(Sent { offset: None, value })
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sent, A::Error> {
+                let short = || A::Error::invalid_length(0, &self);
+                let offset: Option<i64> = seq.next_element()?.ok_or_else(short)?;
+                let value = seq.next_element()?.ok_or_else(short)?;
+                Ok(Sent { offset, value })
+            }
+        }
+        d.deserialize_any(Any)
+    }
+}
+
+impl<'de> Deserialize<'de> for MicroOp {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Parts;
+        impl<'de> Visitor<'de> for Parts {
+            type Value = MicroOp;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("[\"send\", key, value] or [\"poll\", {…}]")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<MicroOp, A::Error> {
+                let short = |n| A::Error::invalid_length(n, &self);
+                let name: String = seq.next_element()?.ok_or_else(|| short(0))?;
+                match name.as_str() {
+                    "send" => {
+                        let key = seq.next_element()?.ok_or_else(|| short(1))?;
+                        let Sent { offset, value } = seq.next_element()?.ok_or_else(|| short(2))?;
+                        Ok(MicroOp::Send { key, offset, value })
+                    }
+                    "poll" => Ok(MicroOp::Poll(seq.next_element::<ReadPolls>()?.map(|p| p.0))),
+                    other => Err(A::Error::custom(format_args!("no micro-operation {other:?}"))),
+                }
+            }
+        }
+        d.deserialize_seq(Parts)
+    }
+}
+
+/// [`Polls`] whose keys come as JSON gives them. (A map's keys are always texts there.)
+struct ReadPolls(Polls);
+
+impl<'de> Deserialize<'de> for ReadPolls {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Map;
+        impl<'de> Visitor<'de> for Map {
+            type Value = ReadPolls;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{key: [[offset, value], …]}")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ReadPolls, A::Error> {
+                let mut polls = Polls::new();
+                while let Some((key, messages)) = map.next_entry::<String, Vec<(i64, Val)>>()? {
+                    polls.insert(key.into(), messages);
+                }
+                Ok(ReadPolls(polls))
+            }
+        }
+        d.deserialize_map(Map)
+    }
+}

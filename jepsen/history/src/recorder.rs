@@ -1,0 +1,109 @@
+//! Collects a history from many clients.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::{Op, Operation, Process, Type};
+
+#[derive(Default)]
+struct State {
+    operations: Vec<Operation>,
+    /// Who is doing something.
+    busy: BTreeSet<Process>,
+}
+
+/// Collects a history. Cloning shares it. Times come from the caller: one clock for all.
+#[derive(Clone, Default)]
+pub struct Recorder {
+    state: Arc<Mutex<State>>,
+}
+
+impl Recorder {
+    /// An empty history.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic under this lock")
+    }
+
+    /// A process begins something.
+    ///
+    /// # Panics
+    /// If it is doing something already.
+    pub fn invoke(&self, time: i64, process: Process, op: Op) {
+        let mut state = self.lock();
+        let idle = state.busy.insert(process);
+        assert!(idle, "process {process} does one thing at a time");
+        push(&mut state, time, Type::Invoke, process, op);
+    }
+
+    /// What a process was doing came to an end.
+    ///
+    /// # Panics
+    /// If it was doing nothing, or this is an [`Type::Invoke`].
+    pub fn complete(&self, time: i64, process: Process, type_: Type, op: Op) {
+        assert_ne!(type_, Type::Invoke, "an end is not a beginning");
+        let mut state = self.lock();
+        let busy = state.busy.remove(&process);
+        assert!(busy, "process {process} was doing nothing");
+        push(&mut state, time, type_, process, op);
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.lock().operations.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The history so far. What has not ended has no completion, which is as good as `info`.
+    pub fn history(&self) -> Vec<Operation> {
+        self.lock().operations.clone()
+    }
+
+    /// Takes the history away.
+    pub fn take(&self) -> Vec<Operation> {
+        std::mem::take(&mut *self.lock()).operations
+    }
+}
+
+fn push(state: &mut State, time: i64, type_: Type, process: Process, op: Op) {
+    let index = state.operations.len() as u64;
+    state.operations.push(Operation {
+        index,
+        time,
+        type_,
+        process,
+        op,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_are_dense_and_shared() {
+        let (a, b) = (Recorder::new(), Recorder::new());
+        let c = a.clone();
+        a.invoke(1, 0, Op::Assign(Vec::new()));
+        c.invoke(2, 1, Op::Assign(Vec::new()));
+        a.complete(3, 0, Type::Ok, Op::Assign(Vec::new()));
+        let seen: Vec<_> = c.history().iter().map(|o| (o.index, o.process)).collect();
+        assert_eq!(seen, [(0, 0), (1, 1), (2, 0)]);
+        assert!(b.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "one thing at a time")]
+    fn nobody_does_two_things_at_once() {
+        let r = Recorder::new();
+        r.invoke(1, 0, Op::Assign(Vec::new()));
+        r.invoke(2, 0, Op::Assign(Vec::new()));
+    }
+}

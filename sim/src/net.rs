@@ -1,0 +1,145 @@
+//! A plain network: byte streams with latency and bounded buffers between nodes.
+//!
+//! Node `n` has the address 10.0.0.n. What is written arrives in order, after the latency of its direction; a writer
+//! waits while the peer's buffer is full. A node that dies resets its connections.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::task::Waker;
+
+use bytes::Bytes;
+
+/// Bytes that a direction of a connection holds, in flight and unread.
+pub const BUFFER_MAX: usize = 128 * 1024;
+/// Connections that wait to be accepted.
+const BACKLOG_MAX: usize = 1024;
+
+/// One end of a connection.
+pub type EndId = u64;
+
+/// The address of a node.
+pub fn addr_of(node: u32, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + node)), port)
+}
+
+/// The node at an address.
+pub fn node_at(addr: IpAddr) -> Option<u32> {
+    match addr {
+        IpAddr::V4(v4) => u32::from(v4).checked_sub(0x0a00_0000).filter(|n| *n < 1 << 24),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// One end: what has arrived and is unread.
+#[derive(Default)]
+pub struct End {
+    /// The node it is on.
+    pub node: u32,
+    /// The other end.
+    pub peer: EndId,
+    /// Arrived and unread.
+    pub inbox: VecDeque<Bytes>,
+    /// In flight to here or unread.
+    pub held: usize,
+    /// The peer sends no more.
+    pub eof: bool,
+    /// The connection was reset.
+    pub reset: bool,
+    /// Waits for bytes.
+    pub reader: Option<Waker>,
+    /// The peer's writer waits for room here.
+    pub room: Option<Waker>,
+    /// When the last piece sent to here arrives: the next can't arrive before.
+    pub last_arrival: u64,
+    /// Halves that are still held by somebody.
+    pub halves: u8,
+}
+
+/// A listening port.
+#[derive(Default)]
+pub struct Port {
+    /// Which of its owner's lives listens.
+    pub incarnation: u32,
+    /// Connections not accepted yet: our end, and the peer's address.
+    pub backlog: VecDeque<(EndId, SocketAddr)>,
+    /// Waits for one.
+    pub acceptor: Option<Waker>,
+}
+
+/// All connections of a world.
+#[derive(Default)]
+pub struct Net {
+    /// Their ends.
+    pub ends: BTreeMap<EndId, End>,
+    /// Who listens where.
+    pub ports: BTreeMap<(u32, u16), Port>,
+    next_end: EndId,
+    next_port: u16,
+}
+
+impl Net {
+    /// Makes a connection between two nodes: the ends at `a` and at `b`.
+    pub fn pair(&mut self, a: u32, b: u32) -> (EndId, EndId) {
+        let (x, y) = (self.next_end, self.next_end + 1);
+        self.next_end += 2;
+        self.ends.insert(
+            x,
+            End {
+                node: a,
+                peer: y,
+                halves: 2,
+                ..End::default()
+            },
+        );
+        self.ends.insert(
+            y,
+            End {
+                node: b,
+                peer: x,
+                halves: 2,
+                ..End::default()
+            },
+        );
+        (x, y)
+    }
+
+    /// A port nobody uses.
+    pub fn free_port(&mut self) -> u16 {
+        self.next_port = self.next_port.wrapping_add(1);
+        32768 + (self.next_port & 0x7fff)
+    }
+
+    /// Puts a connection in the backlog of a port. `false`: nobody listens, or too many wait.
+    pub fn offer(&mut self, node: u32, port: u16, end: EndId, from: SocketAddr) -> bool {
+        match self.ports.get_mut(&(node, port)) {
+            Some(p) if p.backlog.len() < BACKLOG_MAX => {
+                p.backlog.push_back((end, from));
+                if let Some(w) = p.acceptor.take() {
+                    w.wake();
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Resets an end: nothing more is read from or written to it.
+    pub fn reset(&mut self, id: EndId) {
+        if let Some(end) = self.ends.get_mut(&id) {
+            end.reset = true;
+            end.inbox.clear();
+            for w in [end.reader.take(), end.room.take()].into_iter().flatten() {
+                w.wake();
+            }
+        }
+    }
+
+    /// The ends on a node, with their peers.
+    pub fn ends_of(&self, node: u32) -> Vec<(EndId, EndId)> {
+        self.ends
+            .iter()
+            .filter(|(_, e)| e.node == node)
+            .map(|(id, e)| (*id, e.peer))
+            .collect()
+    }
+}

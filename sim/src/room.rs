@@ -1,0 +1,93 @@
+//! The sealed room: a thread of its own in which clocks, entropy and threads answer to madsim, not to the machine.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use crate::exec::{Ended, Nanos};
+use crate::world::World;
+
+/// The room's own seed. Our choices are keyed by the run's seed; the room only has to be the same every time.
+const ROOM_SEED: u64 = 0x62_726f_6b6b72;
+/// What [`probe`] gives in a sealed room (Rust 1.95's hasher, with the room's keys).
+const PROBE: u64 = 0x01a9_6600_d58b_5bf7;
+
+/// Hashes with std's keys, which the room must have set: madsim only logs when that failed.
+fn probe() -> u64 {
+    #[expect(
+        clippy::disallowed_types,
+        reason = "this is the check that nothing random is left in it"
+    )]
+    RandomState::new().hash_one(0x0062_726f_6b6b_7272_u64)
+}
+
+/// Runs a world in a room of its own: `enter` fills it and gives what to ask at the end; it runs until `until`.
+///
+/// # Panics
+/// If the room isn't sealed.
+pub fn run<T: Send + 'static>(
+    seed: u64,
+    until: Nanos,
+    enter: impl FnOnce(&World) -> Box<dyn FnOnce(&World, Ended) -> T> + Send + 'static,
+) -> T {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the room's own thread, made outside of it"
+    )]
+    let thread = std::thread::Builder::new()
+        .name("room".into())
+        .stack_size(64 << 20)
+        .spawn(move || {
+            let runtime =
+                madsim::runtime::Runtime::with_seed_and_config(ROOM_SEED, madsim::Config::default());
+            // BEFORE anything else hashes: the probe is the thread's second use of the keys, always.
+            let probed = probe();
+            assert_eq!(
+                probed, PROBE,
+                "the room is not sealed: std's hasher has keys of its own ({probed:#x})"
+            );
+            runtime.block_on(async move {
+                let world = World::new(seed);
+                let leave = enter(&world);
+                let ended = world.exec().run(until, |by| {
+                    madsim::time::advance(std::time::Duration::from_nanos(by));
+                });
+                leave(&world, ended)
+            })
+        });
+    match thread.expect("a thread for the room").join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "shows that the room answers for the machine's clock"
+    )]
+    fn the_machine_s_clock_follows_the_world_s() {
+        let passed = run(1, u64::MAX, |world| {
+            let start = std::time::Instant::now();
+            let passed = Arc::new(Mutex::new(None));
+            let (exec, life, p) = (world.exec().clone(), world.exec().life(1), Arc::clone(&passed));
+            world.exec().spawn(
+                life,
+                "sleeper",
+                Box::pin(async move {
+                    exec.sleep_until(life, exec.now() + 123_456_789).await;
+                    *p.lock().expect("one task") = Some(start.elapsed());
+                }),
+            );
+            Box::new(move |_, ended| {
+                assert_eq!(ended, Ended::Quiet);
+                passed.lock().expect("the task is gone").take()
+            })
+        });
+        assert_eq!(passed, Some(std::time::Duration::from_nanos(123_456_789)));
+    }
+}

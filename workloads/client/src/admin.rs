@@ -1,0 +1,336 @@
+//! Administrative calls. Each is attempted until `api_timeout` while the failure is one that may pass.
+//!
+//! An attempt whose outcome is unknown is repeated as well: a topic that "exists already" may then be the one that an
+//! earlier attempt created. Who has to know asks [`Client::ask_controller`] once instead.
+
+use brokkr_env::Env;
+use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
+use brokkr_wire::messages::{
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeClusterResponse, DescribeConfigsRequest, DescribeProducersRequest,
+    IncrementalAlterConfigsRequest, ListOffsetsRequest, create_partitions_request, create_topics_request,
+    delete_records_request, delete_topics_request, describe_configs_request, describe_producers_request,
+    describe_producers_response, incremental_alter_configs_request, list_offsets_request,
+};
+use brokkr_wire::{Request, Str};
+
+use crate::client::Peer;
+use crate::{Client, Error, IsolationLevel, Result, TopicPartition};
+
+/// `ConfigResource.Type.TOPIC`.
+const RESOURCE_TOPIC: i8 = 2;
+/// `AlterConfigOp.OpType.SET`.
+const OP_SET: i8 = 0;
+/// `AlterConfigOp.OpType.DELETE`.
+const OP_DELETE: i8 = 1;
+
+/// What ListOffsets is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OffsetSpec {
+    /// The end: the high watermark, or the last stable offset for read_committed.
+    Latest,
+    /// The log start offset.
+    Earliest,
+    /// The first record at or after this time.
+    At(UnixMillis),
+    /// The record with the largest timestamp (KIP-734).
+    MaxTimestamp,
+}
+
+impl OffsetSpec {
+    fn timestamp(self) -> i64 {
+        match self {
+            Self::Latest => -1,
+            Self::Earliest => -2,
+            Self::MaxTimestamp => -3,
+            Self::At(t) => t.0,
+        }
+    }
+}
+
+/// What ListOffsets found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListedOffset {
+    /// The offset; `None` where no record is that late.
+    pub offset: Option<Offset>,
+    /// The record's timestamp, where one was asked for.
+    pub timestamp: UnixMillis,
+    /// The epoch of that offset, or -1.
+    pub leader_epoch: LeaderEpoch,
+}
+
+fn one<T>(mut items: Vec<T>) -> Result<T> {
+    match items.pop() {
+        Some(item) if items.is_empty() => Ok(item),
+        last => {
+            let n = items.len() + usize::from(last.is_some());
+            Err(Error::Protocol(format!("{n} results for one thing asked")))
+        }
+    }
+}
+
+fn millis(d: std::time::Duration) -> i32 {
+    i32::try_from(d.as_millis()).unwrap_or(i32::MAX)
+}
+
+impl<E: Env> Client<E> {
+    /// Asks the controller, and gives `pick` of the response, again and again.
+    async fn manage<R: Request + Send + Sync + 'static, T>(
+        &self,
+        request: R,
+        pick: impl Fn(R::Response) -> Result<T>,
+    ) -> Result<T> {
+        let mut retrying = self.retrying(self.config().api_timeout);
+        loop {
+            match self.ask_controller(request.clone()).await.and_then(&pick) {
+                Ok(value) => return Ok(value),
+                Err(e) => {
+                    retrying.wait(e).await?;
+                    // The controller may be another by now; without metadata anybody is asked.
+                    drop(self.refresh_metadata().await);
+                }
+            }
+        }
+    }
+
+    /// Asks the leader of a partition, and gives `pick` of the response, again and again.
+    async fn ask_leader<R: Request + Send + Sync + 'static, T>(
+        &self,
+        tp: &TopicPartition,
+        request: impl Fn(crate::metadata::Leader) -> R,
+        pick: impl Fn(R::Response) -> Result<T>,
+    ) -> Result<T> {
+        let mut retrying = self.retrying(self.config().api_timeout);
+        loop {
+            let told = match self.leader_of(tp).await {
+                Ok(leader) => self.ask(Peer::Node(leader.node), request(leader)).await,
+                Err(e) => Err(e),
+            };
+            match told.and_then(&pick) {
+                Ok(value) => return Ok(value),
+                Err(e) => {
+                    retrying.wait(e).await?;
+                    drop(self.refresh_metadata().await);
+                }
+            }
+        }
+    }
+
+    /// Creates a topic: its id, zero where the broker doesn't tell.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        replication_factor: i16,
+        configs: &[(&str, &str)],
+    ) -> Result<Uuid> {
+        let config = |(name, value): &(&str, &str)| create_topics_request::CreatableTopicConfig {
+            name: Str::copied(name),
+            value: Some(Str::copied(value)),
+            ..Default::default()
+        };
+        let topic = create_topics_request::CreatableTopic {
+            name: Str::copied(name),
+            num_partitions: partitions,
+            replication_factor,
+            configs: configs.iter().map(config).collect(),
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: millis(self.config().request_timeout),
+            ..Default::default()
+        };
+        self.manage(request, |response| {
+            let topic = one(response.topics)?;
+            Error::check(topic.error_code, topic.error_message.as_deref())?;
+            Ok(topic.topic_id)
+        })
+        .await
+    }
+
+    /// Deletes a topic.
+    pub async fn delete_topic(&self, name: &str) -> Result<()> {
+        let name = Str::copied(name);
+        let request = DeleteTopicsRequest {
+            topics: vec![delete_topics_request::DeleteTopicState {
+                name: Some(name.clone()),
+                ..Default::default()
+            }],
+            topic_names: vec![name],
+            timeout_ms: millis(self.config().request_timeout),
+            ..Default::default()
+        };
+        self.manage(request, |response| {
+            let topic = one(response.responses)?;
+            Error::check(topic.error_code, topic.error_message.as_deref())
+        })
+        .await
+    }
+
+    /// Grows a topic to `count` partitions.
+    pub async fn create_partitions(&self, topic: &str, count: i32) -> Result<()> {
+        let topic = create_partitions_request::CreatePartitionsTopic {
+            name: Str::copied(topic),
+            count,
+            assignments: None,
+            ..Default::default()
+        };
+        let request = CreatePartitionsRequest {
+            topics: vec![topic],
+            timeout_ms: millis(self.config().request_timeout),
+            ..Default::default()
+        };
+        self.manage(request, |response| {
+            let result = one(response.results)?;
+            Error::check(result.error_code, result.error_message.as_deref())
+        })
+        .await
+    }
+
+    /// Sets (or, with `None`, takes back) configurations of a topic.
+    pub async fn alter_topic_configs(&self, topic: &str, changes: &[(&str, Option<&str>)]) -> Result<()> {
+        let change =
+            |(name, value): &(&str, Option<&str>)| incremental_alter_configs_request::AlterableConfig {
+                name: Str::copied(name),
+                config_operation: if value.is_some() { OP_SET } else { OP_DELETE },
+                value: value.map(Str::copied),
+                ..Default::default()
+            };
+        let resource = incremental_alter_configs_request::AlterConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: Str::copied(topic),
+            configs: changes.iter().map(change).collect(),
+            ..Default::default()
+        };
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![resource],
+            ..Default::default()
+        };
+        self.manage(request, |response| {
+            let result = one(response.responses)?;
+            Error::check(result.error_code, result.error_message.as_deref())
+        })
+        .await
+    }
+
+    /// A topic's configurations, by name.
+    pub async fn describe_topic_configs(&self, topic: &str) -> Result<Vec<(String, Option<String>)>> {
+        let resource = describe_configs_request::DescribeConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: Str::copied(topic),
+            configuration_keys: None,
+            ..Default::default()
+        };
+        let request = DescribeConfigsRequest {
+            resources: vec![resource],
+            ..Default::default()
+        };
+        self.manage(request, |response| {
+            let result = one(response.results)?;
+            Error::check(result.error_code, result.error_message.as_deref())?;
+            let text = |s: Str| s.to_string();
+            let configs = result.configs.into_iter();
+            Ok(configs.map(|c| (text(c.name), c.value.map(text))).collect())
+        })
+        .await
+    }
+
+    /// The cluster as the broker that is asked sees it.
+    pub async fn describe_cluster(&self) -> Result<DescribeClusterResponse> {
+        let request = DescribeClusterRequest::default();
+        self.manage(request, |response| {
+            Error::check(response.error_code, response.error_message.as_deref())?;
+            Ok(response)
+        })
+        .await
+    }
+
+    /// Deletes the records below `before` (`None`: below the high watermark): the new log start offset.
+    pub async fn delete_records(&self, tp: &TopicPartition, before: Option<Offset>) -> Result<Offset> {
+        let partition = delete_records_request::DeleteRecordsPartition {
+            partition_index: tp.partition,
+            offset: before.map_or(-1, |o| o.0),
+            ..Default::default()
+        };
+        let request = DeleteRecordsRequest {
+            topics: vec![delete_records_request::DeleteRecordsTopic {
+                name: tp.topic.clone(),
+                partitions: vec![partition],
+                ..Default::default()
+            }],
+            timeout_ms: millis(self.config().request_timeout),
+            ..Default::default()
+        };
+        self.ask_leader(
+            tp,
+            |_| request.clone(),
+            |response| {
+                let partition = one(one(response.topics)?.partitions)?;
+                Error::check(partition.error_code, None)?;
+                Ok(Offset(partition.low_watermark))
+            },
+        )
+        .await
+    }
+
+    /// An offset of a partition.
+    pub async fn list_offsets(
+        &self,
+        tp: &TopicPartition,
+        spec: OffsetSpec,
+        isolation: IsolationLevel,
+    ) -> Result<ListedOffset> {
+        let request = |leader: crate::metadata::Leader| ListOffsetsRequest {
+            replica_id: -1,
+            isolation_level: isolation.id(),
+            topics: vec![list_offsets_request::ListOffsetsTopic {
+                name: tp.topic.clone(),
+                partitions: vec![list_offsets_request::ListOffsetsPartition {
+                    partition_index: tp.partition,
+                    current_leader_epoch: leader.epoch,
+                    timestamp: spec.timestamp(),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            timeout_ms: millis(self.config().request_timeout),
+            ..Default::default()
+        };
+        self.ask_leader(tp, request, |response| {
+            let partition = one(one(response.topics)?.partitions)?;
+            Error::check(partition.error_code, None)?;
+            Ok(ListedOffset {
+                offset: (partition.offset >= 0).then_some(Offset(partition.offset)),
+                timestamp: UnixMillis(partition.timestamp),
+                leader_epoch: LeaderEpoch(partition.leader_epoch),
+            })
+        })
+        .await
+    }
+
+    /// The producers that a partition remembers.
+    pub async fn describe_producers(
+        &self,
+        tp: &TopicPartition,
+    ) -> Result<Vec<describe_producers_response::ProducerState>> {
+        let request = DescribeProducersRequest {
+            topics: vec![describe_producers_request::TopicRequest {
+                name: tp.topic.clone(),
+                partition_indexes: vec![tp.partition],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        self.ask_leader(
+            tp,
+            |_| request.clone(),
+            |response| {
+                let partition = one(one(response.topics)?.partitions)?;
+                Error::check(partition.error_code, partition.error_message.as_deref())?;
+                Ok(partition.active_producers)
+            },
+        )
+        .await
+    }
+}

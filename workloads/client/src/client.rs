@@ -1,0 +1,482 @@
+//! A cluster's client: connections to its brokers, the versions they speak, and what is known of its topics.
+//!
+//! A request is tried once here; who asks decides about another attempt ([`Client::retrying`]), since only they know what
+//! a second one would mean.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use brokkr_env::{Env, Instant, Rng};
+use brokkr_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, metadata_request};
+use brokkr_wire::{ApiKey, ErrorCode, Message, Request, Str};
+
+use crate::connection::{Connection, ConnectionConfig, Reply};
+use crate::metadata::Metadata;
+use crate::retry::Backoff;
+use crate::{Error, Result, TopicPartition};
+
+/// How a client behaves. Names and meanings are those of Kafka's clients.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// `bootstrap.servers`: where to begin, host and port.
+    pub bootstrap: Vec<(String, u16)>,
+    /// Per connection.
+    pub connection: ConnectionConfig,
+    /// `request.timeout.ms`: how long a response may take.
+    pub request_timeout: Duration,
+    /// `socket.connection.setup.timeout.ms`: how long connecting and asking for versions may take.
+    pub connect_timeout: Duration,
+    /// `retry.backoff.ms` and, for connections, `reconnect.backoff.ms`.
+    pub backoff_min: Duration,
+    /// `retry.backoff.max.ms` and, for connections, `reconnect.backoff.max.ms`.
+    pub backoff_max: Duration,
+    /// `default.api.timeout.ms`: how long an admin call may take with all its attempts.
+    pub api_timeout: Duration,
+    /// `metadata.max.age.ms`.
+    pub metadata_age_max: Duration,
+    /// `allow.auto.create.topics`.
+    pub allow_auto_topic_creation: bool,
+    /// Requests that are to be spoken in no later version than this, so that older clients can be played.
+    pub versions_max: BTreeMap<ApiKey, i16>,
+}
+
+impl ClientConfig {
+    /// Kafka's defaults, beginning at `host:port`.
+    pub fn new(host: &str, port: u16) -> Self {
+        Self {
+            bootstrap: vec![(host.to_owned(), port)],
+            connection: ConnectionConfig::default(),
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(1),
+            api_timeout: Duration::from_secs(60),
+            metadata_age_max: Duration::from_secs(300),
+            allow_auto_topic_creation: false,
+            versions_max: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff {
+            min: self.backoff_min,
+            max: self.backoff_max,
+        }
+    }
+}
+
+/// Whom to ask.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Peer {
+    /// The bootstrap server of this index.
+    Bootstrap(usize),
+    /// The broker of this node id.
+    Node(i32),
+}
+
+/// An open connection and what the broker behind it speaks.
+pub struct Link<E: Env> {
+    connection: Connection<E>,
+    versions: Arc<BTreeMap<i16, (i16, i16)>>,
+    request_timeout: Duration,
+}
+
+impl<E: Env> Clone for Link<E> {
+    fn clone(&self) -> Self {
+        Self {
+            connection: self.connection.clone(),
+            versions: Arc::clone(&self.versions),
+            request_timeout: self.request_timeout,
+        }
+    }
+}
+
+impl<E: Env> Link<E> {
+    /// The connection.
+    pub fn connection(&self) -> &Connection<E> {
+        &self.connection
+    }
+
+    /// The latest stable version of a request that both sides speak.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedVersion`].
+    pub fn version<R: Request>(&self) -> Result<i16> {
+        self.version_up_to::<R>(i16::MAX)
+    }
+
+    /// As [`Link::version`], but not above `max`.
+    pub fn version_up_to<R: Request>(&self, max: i16) -> Result<i16> {
+        let unsupported = Error::UnsupportedVersion(R::API_KEY);
+        let ours = R::API_KEY.stable_versions();
+        let Some((low, high)) = self.versions.get(&(R::API_KEY as i16)) else {
+            return Err(unsupported);
+        };
+        let version = max.min(*ours.end()).min(*high);
+        if version >= *ours.start().max(low) {
+            Ok(version)
+        } else {
+            Err(unsupported)
+        }
+    }
+
+    /// Asks in a version; the call puts the request in line.
+    pub fn submit<R: Request + Send + 'static>(&self, request: R, version: i16) -> Reply<R> {
+        self.connection.submit(request, version, self.request_timeout)
+    }
+
+    /// Asks in the latest version and waits.
+    pub async fn ask<R: Request + Send + 'static>(&self, request: R) -> Result<R::Response> {
+        let version = self.version::<R>()?;
+        self.submit(request, version).await
+    }
+}
+
+struct Slot<E: Env> {
+    open: Option<(String, u16, Link<E>)>,
+    failures: u32,
+    not_before: Instant,
+}
+
+struct Shared<E: Env> {
+    metadata: Metadata,
+    refreshed: Option<Instant>,
+    /// The topics to keep up to date.
+    wanted: BTreeSet<Str>,
+    slots: BTreeMap<Peer, Arc<tokio::sync::Mutex<Slot<E>>>>,
+    turn: usize,
+}
+
+struct Inner<E: Env> {
+    env: E,
+    config: ClientConfig,
+    rng: Rng,
+    /// Never held across an await.
+    shared: Mutex<Shared<E>>,
+}
+
+/// A cluster's client. Cloning shares its connections and what it knows.
+pub struct Client<E: Env>(Arc<Inner<E>>);
+
+impl<E: Env> Clone for Client<E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<E: Env> Client<E> {
+    /// A client that has asked nobody yet.
+    ///
+    /// # Panics
+    /// Without a bootstrap server.
+    pub fn new(env: &E, config: ClientConfig) -> Self {
+        assert!(!config.bootstrap.is_empty(), "a client begins somewhere");
+        let shared = Shared {
+            metadata: Metadata::default(),
+            refreshed: None,
+            wanted: BTreeSet::new(),
+            slots: BTreeMap::new(),
+            turn: 0,
+        };
+        Self(Arc::new(Inner {
+            env: env.clone(),
+            config,
+            rng: env.rng("client"),
+            shared: Mutex::new(shared),
+        }))
+    }
+
+    /// The environment.
+    pub fn env(&self) -> &E {
+        &self.0.env
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ClientConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn rng(&self) -> &Rng {
+        &self.0.rng
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared<E>> {
+        self.0.shared.lock().expect("no panic under this lock")
+    }
+
+    /// What is known of the cluster, without asking it.
+    pub fn metadata(&self) -> Metadata {
+        self.shared().metadata.clone()
+    }
+
+    /// Looks at what is known of the cluster.
+    pub fn with_metadata<T>(&self, look: impl FnOnce(&Metadata) -> T) -> T {
+        look(&self.shared().metadata)
+    }
+
+    pub(crate) fn hint(&self, tp: &TopicPartition, leader: i32, epoch: i32) -> bool {
+        self.shared().metadata.hint(tp, leader, epoch)
+    }
+
+    /// Whether the metadata are older than they should be, or lack a topic.
+    pub(crate) fn metadata_is_stale(&self) -> bool {
+        let now = self.0.env.now();
+        let shared = self.shared();
+        let fresh = shared
+            .refreshed
+            .is_some_and(|at| now.saturating_since(at) < self.0.config.metadata_age_max);
+        !fresh
+    }
+
+    /// Keeps `topic` up to date from now on.
+    pub fn want_topic(&self, topic: &str) {
+        let mut shared = self.shared();
+        if !shared.wanted.contains(topic) {
+            shared.wanted.insert(Str::copied(topic));
+            shared.refreshed = None;
+        }
+    }
+
+    /// Asks one broker after another for the metadata of all wanted topics, until one answers.
+    pub async fn refresh_metadata(&self) -> Result<()> {
+        let mut failed = Error::NoLeader;
+        for peer in self.peers() {
+            match self.refresh_from(peer).await {
+                Ok(()) => return Ok(()),
+                Err(e) => {
+                    tracing::debug!(?peer, error = %e, "no metadata");
+                    failed = e;
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    async fn refresh_from(&self, peer: Peer) -> Result<()> {
+        let link = self.link(peer).await?;
+        let wanted: Vec<Str> = self.shared().wanted.iter().cloned().collect();
+        let topic = |name| metadata_request::MetadataRequestTopic {
+            name: Some(name),
+            ..Default::default()
+        };
+        let request = MetadataRequest {
+            topics: Some(wanted.into_iter().map(topic).collect()),
+            allow_auto_topic_creation: self.0.config.allow_auto_topic_creation,
+            ..Default::default()
+        };
+        let version = self.version_of::<MetadataRequest>(&link)?;
+        let response = link.submit(request, version).await?;
+        Error::check(response.error_code, None)?;
+        let now = self.0.env.now();
+        let mut shared = self.shared();
+        shared.metadata.update(response);
+        shared.refreshed = Some(now);
+        Ok(())
+    }
+
+    /// Everybody we can ask, another one first each time. Brokers first: they are the present cluster.
+    fn peers(&self) -> Vec<Peer> {
+        let mut shared = self.shared();
+        shared.turn += 1;
+        let turn = shared.turn;
+        let mut nodes: Vec<Peer> = shared.metadata.brokers.keys().copied().map(Peer::Node).collect();
+        let mut bootstrap: Vec<Peer> = (0..self.0.config.bootstrap.len()).map(Peer::Bootstrap).collect();
+        for peers in [&mut nodes, &mut bootstrap] {
+            let len = peers.len().max(1);
+            peers.rotate_left(turn % len);
+        }
+        nodes.extend(bootstrap);
+        nodes
+    }
+
+    /// The version to ask in: the latest that both speak and the configuration allows.
+    pub fn version_of<R: Request>(&self, link: &Link<E>) -> Result<i16> {
+        let max = self.0.config.versions_max.get(&R::API_KEY);
+        link.version_up_to::<R>(max.copied().unwrap_or(i16::MAX))
+    }
+
+    /// Asks somebody, whoever is there.
+    pub async fn ask_any<R: Request + Send + Sync + 'static>(&self, request: R) -> Result<R::Response> {
+        let mut failed = Error::NoLeader;
+        for peer in self.peers() {
+            // Another is asked only if this one surely wasn't.
+            match self.ask(peer, request.clone()).await {
+                Err(e @ Error::NotSent(_)) => failed = e,
+                told => return told,
+            }
+        }
+        Err(failed)
+    }
+
+    /// Asks a peer.
+    pub async fn ask<R: Request + Send + 'static>(&self, peer: Peer, request: R) -> Result<R::Response> {
+        let link = self.link(peer).await?;
+        let version = self.version_of::<R>(&link)?;
+        link.submit(request, version).await
+    }
+
+    /// Asks the broker that takes administrative requests.
+    pub async fn ask_controller<R: Request + Send + Sync + 'static>(
+        &self,
+        request: R,
+    ) -> Result<R::Response> {
+        let node = self.with_metadata(|m| {
+            m.brokers
+                .contains_key(&m.controller_id)
+                .then_some(m.controller_id)
+        });
+        match node {
+            Some(node) => self.ask(Peer::Node(node), request).await,
+            None => self.ask_any(request).await,
+        }
+    }
+
+    /// The leader of a partition, from the metadata or by asking for them once.
+    pub async fn leader_of(&self, tp: &TopicPartition) -> Result<crate::metadata::Leader> {
+        self.want_topic(&tp.topic);
+        if let Some(leader) = self.with_metadata(|m| m.leader(tp)) {
+            return Ok(leader);
+        }
+        self.refresh_metadata().await?;
+        self.with_metadata(|m| match m.leader(tp) {
+            Some(leader) => Ok(leader),
+            None => match m.topics.get(&tp.topic).map(|t| t.error) {
+                Some(code) if code.is_error() => Err(Error::Broker(code, None)),
+                _ => Err(Error::NoLeader),
+            },
+        })
+    }
+
+    /// An open connection to a peer: the one there is, or a new one after the backoff.
+    ///
+    /// # Errors
+    /// Always [`Error::NotSent`], or what became of the ApiVersions request: nothing of the caller's was sent.
+    pub async fn link(&self, peer: Peer) -> Result<Link<E>> {
+        let (host, port) = self.address(peer)?;
+        let slot = Arc::clone(self.shared().slots.entry(peer).or_insert_with(|| {
+            Arc::new(tokio::sync::Mutex::new(Slot {
+                open: None,
+                failures: 0,
+                not_before: Instant::default(),
+            }))
+        }));
+        let mut slot = slot.lock().await;
+        match &slot.open {
+            Some((h, p, link)) if (h, *p) == (&host, port) && !link.connection.is_closed() => {
+                return Ok(link.clone());
+            }
+            _ => slot.open = None,
+        }
+        self.0.env.sleep_until(slot.not_before).await;
+        match self.open(&host, port).await {
+            Ok(link) => {
+                slot.failures = 0;
+                slot.open = Some((host, port, link.clone()));
+                // A connection that closes at once isn't opened again at once either.
+                slot.not_before = self.0.env.now() + self.0.config.backoff().after(1, &self.0.rng);
+                Ok(link)
+            }
+            Err(e) => {
+                slot.failures = slot.failures.saturating_add(1);
+                let wait = self.0.config.backoff().after(slot.failures, &self.0.rng);
+                slot.not_before = self.0.env.now() + wait;
+                Err(e)
+            }
+        }
+    }
+
+    fn address(&self, peer: Peer) -> Result<(String, u16)> {
+        match peer {
+            Peer::Bootstrap(i) => match self.0.config.bootstrap.get(i) {
+                Some((host, port)) => Ok((host.clone(), *port)),
+                None => Err(Error::NotSent(format!("no bootstrap server {i}"))),
+            },
+            Peer::Node(id) => self.with_metadata(|m| match m.brokers.get(&id) {
+                Some(b) => Ok((b.host.to_string(), b.port)),
+                None => Err(Error::NotSent(format!("no broker {id} is known"))),
+            }),
+        }
+    }
+
+    async fn open(&self, host: &str, port: u16) -> Result<Link<E>> {
+        let give_up = self.0.env.now() + self.0.config.connect_timeout;
+        let opened = tokio::select! {
+            biased;
+            opened = Connection::open(&self.0.env, host, port, self.0.config.connection.clone()) => opened?,
+            () = self.0.env.sleep_until(give_up) => return Err(Error::NotSent("no connection in time".to_owned())),
+        };
+        let timeout = give_up.saturating_since(self.0.env.now());
+        let versions = ask_versions(&opened, timeout).await;
+        // Whatever became of that request: the caller's own was not sent.
+        let versions = versions.map_err(|e| Error::NotSent(format!("asking for versions: {e}")))?;
+        Ok(Link {
+            connection: opened,
+            versions: Arc::new(versions),
+            request_timeout: self.0.config.request_timeout,
+        })
+    }
+
+    /// Attempts within `timeout`, with a growing wait between them.
+    pub fn retrying(&self, timeout: Duration) -> Retrying<E> {
+        Retrying {
+            client: self.clone(),
+            until: self.0.env.now() + timeout,
+            failures: 0,
+        }
+    }
+}
+
+async fn ask_versions<E: Env>(
+    connection: &Connection<E>,
+    timeout: Duration,
+) -> Result<BTreeMap<i16, (i16, i16)>> {
+    let request = ApiVersionsRequest {
+        client_software_name: Str::from_static("brokkr-client"),
+        client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
+        ..Default::default()
+    };
+    let newest = ApiKey::ApiVersions.max_stable();
+    let mut response = connection.submit(request.clone(), newest, timeout).await?;
+    if ErrorCode(response.error_code) == ErrorCode::UNSUPPORTED_VERSION {
+        let key = ApiKey::ApiVersions as i16;
+        let told = response.api_keys.iter().find(|k| k.api_key == key);
+        let version = told.map_or(ApiVersionsResponse::MIN_VERSION, |k| k.max_version);
+        let version = version.clamp(ApiVersionsResponse::MIN_VERSION, newest);
+        response = connection.submit(request, version, timeout).await?;
+    }
+    Error::check(response.error_code, None)?;
+    let range = |k: &brokkr_wire::messages::api_versions_response::ApiVersion| {
+        (k.api_key, (k.min_version, k.max_version))
+    };
+    Ok(response.api_keys.iter().map(range).collect())
+}
+
+/// The state of a call that is attempted more than once.
+pub struct Retrying<E: Env> {
+    client: Client<E>,
+    until: Instant,
+    failures: u32,
+}
+
+impl<E: Env> Retrying<E> {
+    /// After a failed attempt: waits, then says that another is due.
+    ///
+    /// # Errors
+    /// The failure, if it can't be retried or the time is up.
+    pub async fn wait(&mut self, failed: Error) -> Result<()> {
+        self.failures += 1;
+        let env = self.client.env();
+        let at = env.now()
+            + self
+                .client
+                .config()
+                .backoff()
+                .after(self.failures, self.client.rng());
+        if !failed.is_retriable() || at >= self.until {
+            return Err(failed);
+        }
+        env.sleep_until(at).await;
+        Ok(())
+    }
+}

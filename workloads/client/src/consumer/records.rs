@@ -1,0 +1,140 @@
+//! From a fetched partition to records.
+
+use std::collections::BTreeSet;
+
+use brokkr_types::{Offset, ProducerId};
+use brokkr_wire::messages::fetch_response::{AbortedTransaction, PartitionData};
+use brokkr_wire::records::{Batch, BatchError, ControlType, Record, batches};
+use bytes::Bytes;
+
+use super::{ConsumerConfig, ConsumerRecord, Fault, IsolationLevel};
+
+/// What a partition's data gave.
+pub(super) struct Read {
+    pub records: Vec<ConsumerRecord>,
+    pub faults: Vec<Fault>,
+    /// What comes next.
+    pub position: Offset,
+    /// There was data and nothing of it was of use.
+    pub stuck: bool,
+}
+
+/// Reads what was fetched at `position`, up to the first batch that can't be read.
+pub(super) fn read(data: PartitionData, position: Offset, config: &ConsumerConfig) -> Read {
+    let mut read = Read {
+        records: Vec::new(),
+        faults: Vec::new(),
+        position,
+        stuck: false,
+    };
+    let bytes = data.records.and_then(|r| r.as_bytes().cloned());
+    let bytes = bytes.unwrap_or_default();
+    let mut aborted = match config.isolation {
+        IsolationLevel::ReadCommitted => Aborted::new(data.aborted_transactions.unwrap_or_default()),
+        IsolationLevel::ReadUncommitted => Aborted::new(Vec::new()),
+    };
+    for batch in batches(bytes) {
+        let taken = batch.and_then(|batch| read.take(&batch, &mut aborted, config));
+        match taken {
+            Ok(()) => {}
+            // A batch may be cut off at the end, but not if it is the only one (KIP-74).
+            Err(e) if e.is_partial() && read.position > position => break,
+            Err(e) => {
+                read.faults.push(Fault::Damaged(e));
+                read.stuck = true;
+                break;
+            }
+        }
+    }
+    read
+}
+
+impl Read {
+    fn take(
+        &mut self,
+        batch: &Batch,
+        aborted: &mut Aborted,
+        config: &ConsumerConfig,
+    ) -> Result<(), BatchError> {
+        batch.check_crc()?;
+        let header = &batch.header;
+        if header.last_offset() < self.position {
+            self.faults.push(Fault::Backwards {
+                expected: self.position,
+                last: header.last_offset(),
+            });
+            // Nothing of it is new.
+            return Ok(());
+        }
+        if header.base_offset > self.position {
+            self.faults.push(Fault::Gap {
+                expected: self.position,
+                got: header.base_offset,
+            });
+        }
+        let records = batch.records(config.decompressed_max)?;
+        let hidden = aborted.hides(batch);
+        let mut came = Vec::new();
+        for record in &records {
+            let record = record?;
+            if header.attributes.is_control() {
+                aborted.marker(header.producer_id, &record)?;
+            } else if !hidden && header.record_offset(record.offset_delta) >= self.position {
+                came.push(owned(batch, &record));
+            }
+        }
+        // AFTER the whole batch was read: one that can't be is fetched again as a whole.
+        self.records.extend(came);
+        self.position = header.next_offset();
+        Ok(())
+    }
+}
+
+fn owned(batch: &Batch, record: &Record<'_>) -> ConsumerRecord {
+    let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
+    let headers = record.headers.iter();
+    ConsumerRecord {
+        offset: batch.header.record_offset(record.offset_delta),
+        timestamp: batch.header.record_timestamp(record.timestamp_delta),
+        key: copy(record.key),
+        value: copy(record.value),
+        headers: headers
+            .map(|h| (Bytes::copy_from_slice(h.key), copy(h.value)))
+            .collect(),
+        leader_epoch: batch.header.partition_leader_epoch,
+        producer_id: batch.header.producer_id,
+        producer_epoch: batch.header.producer_epoch,
+    }
+}
+
+/// Which producers' transactions are aborted at the point that was reached.
+struct Aborted {
+    /// By first offset, the last one first.
+    ahead: Vec<AbortedTransaction>,
+    open: BTreeSet<ProducerId>,
+}
+
+impl Aborted {
+    fn new(mut ahead: Vec<AbortedTransaction>) -> Self {
+        ahead.sort_by_key(|a| std::cmp::Reverse(a.first_offset));
+        Self {
+            ahead,
+            open: BTreeSet::new(),
+        }
+    }
+
+    fn hides(&mut self, batch: &Batch) -> bool {
+        let last = batch.header.last_offset().0;
+        while let Some(next) = self.ahead.pop_if(|a| a.first_offset <= last) {
+            self.open.insert(ProducerId(next.producer_id));
+        }
+        batch.header.attributes.is_transactional() && self.open.contains(&batch.header.producer_id)
+    }
+
+    fn marker(&mut self, producer: ProducerId, record: &Record<'_>) -> Result<(), BatchError> {
+        if ControlType::from_key(record.key)? == ControlType::Abort {
+            self.open.remove(&producer);
+        }
+        Ok(())
+    }
+}
