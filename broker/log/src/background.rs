@@ -12,7 +12,7 @@ use crate::drive::InFlight;
 use crate::epochs::LeaderEpochs;
 use crate::index::{Entry, IndexView, encode};
 use crate::log::Log;
-use crate::manifest::Manifest;
+use crate::manifest::{Cutting, Manifest};
 use crate::names;
 use crate::roll::SealPlan;
 use crate::segment::Segment;
@@ -83,7 +83,7 @@ impl<E: Env> Log<E> {
         if self.epochs != self.background.persisted_epochs {
             let epochs = self.epochs.clone();
             let writing = write_epochs(Arc::clone(&self.shared), epochs.clone());
-            self.background.job = Some((Job::Epochs(epochs), Box::pin(writing)));
+            self.background.job = Some((Job::Epochs(epochs), InFlight::new(writing)));
             return true;
         }
         let (offsets, times) = (self.active.offsets.tail.len(), self.active.times.tail.len());
@@ -91,7 +91,7 @@ impl<E: Env> Log<E> {
             return false;
         }
         let writing = write_tails(Arc::clone(&self.shared), self.active.clone(), false);
-        self.background.job = Some((Job::IndexTails { offsets, times }, Box::pin(writing)));
+        self.background.job = Some((Job::IndexTails { offsets, times }, InFlight::new(writing)));
         true
     }
 
@@ -108,7 +108,7 @@ impl<E: Env> Log<E> {
             self.loose_snapshot,
             manifest.encode(),
         );
-        self.background.job = Some((Job::Seal, Box::pin(sealing)));
+        self.background.job = Some((Job::Seal, InFlight::new(sealing)));
         true
     }
 
@@ -117,7 +117,7 @@ impl<E: Env> Log<E> {
         Manifest {
             truncations: self.truncations,
             cut_to: self.cut_to,
-            cutting: false,
+            cutting: Cutting::No,
             log_start: self.log_start,
             first_base: self.sealed.first().map_or(self.active.head.base, |s| s.head.base),
             sealed: self.sealed.iter().map(|s| s.info()).collect(),
@@ -129,7 +129,7 @@ impl<E: Env> Log<E> {
         let Some((_, running)) = &mut self.background.job else {
             return false;
         };
-        let Poll::Ready(result) = running.as_mut().poll(cx) else {
+        let Poll::Ready(result) = running.poll(cx) else {
             return false;
         };
         let (job, _) = self.background.job.take().expect("it was just polled");

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -45,7 +45,20 @@ pub enum Event {
 }
 
 /// Something under way that a dropped `next_event` must not cancel.
-pub(crate) type InFlight<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+///
+/// The mutex is never locked: it is there so that a log may be shared (`Sync`) though its futures may not.
+pub(crate) struct InFlight<T>(Mutex<Pin<Box<dyn Future<Output = T> + Send>>>);
+
+impl<T> InFlight<T> {
+    pub(crate) fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Mutex::new(Box::pin(future)))
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        let future = self.0.get_mut().expect("it is never locked");
+        future.as_mut().poll(cx)
+    }
+}
 
 pub(crate) struct Pipeline<E: Env> {
     /// What waits to be written, by segment.
@@ -55,7 +68,7 @@ pub(crate) struct Pipeline<E: Env> {
     pub(crate) staged_batches: usize,
     writing: Option<(Submitted<()>, Group)>,
     syncing: Option<Syncing>,
-    rolling: Option<(InFlight<Result<Rolled<E>>>, Box<RollPlan>)>,
+    rolling: Option<Rolling<E>>,
     /// The active segment once the write in flight has ended.
     submitted: (Offset, u64),
     /// Where `flush.messages` is not 1: records written since the last sync began, and when one is due.
@@ -66,6 +79,8 @@ pub(crate) struct Pipeline<E: Env> {
     /// Why nothing is appended any more.
     pub(crate) broken: Option<Error>,
 }
+
+type Rolling<E> = (InFlight<Result<Rolled<E>>>, Box<RollPlan>);
 
 struct Syncing {
     handle: Submitted<Durable>,
@@ -197,7 +212,7 @@ impl<E: Env> Log<E> {
         let group = self.pipeline.groups.front_mut().expect("the caller looked");
         let plan = group.roll.take().expect("the caller looked");
         let rolling = roll::roll(Arc::clone(&self.shared), self.file.clone(), plan.base);
-        self.pipeline.rolling = Some((Box::pin(rolling), plan));
+        self.pipeline.rolling = Some((InFlight::new(rolling), plan));
         true
     }
 
@@ -308,7 +323,7 @@ impl<E: Env> Log<E> {
         let Some((rolling, plan)) = &mut self.pipeline.rolling else {
             return false;
         };
-        let Poll::Ready(result) = rolling.as_mut().poll(cx) else {
+        let Poll::Ready(result) = rolling.poll(cx) else {
             return false;
         };
         let base = plan.base;
@@ -327,8 +342,9 @@ impl<E: Env> Log<E> {
         let ms = self.config.flush_ms;
         if ms != u64::MAX && self.pipeline.flush_timer.is_none() && !self.pipeline.flush_due {
             let env = &self.shared.dir.env;
-            self.pipeline.flush_timer =
-                Some(Box::pin(env.sleep_until(env.now() + Duration::from_millis(ms))));
+            self.pipeline.flush_timer = Some(InFlight::new(
+                env.sleep_until(env.now() + Duration::from_millis(ms)),
+            ));
         }
     }
 
@@ -336,7 +352,7 @@ impl<E: Env> Log<E> {
         let Some(timer) = &mut self.pipeline.flush_timer else {
             return false;
         };
-        if timer.as_mut().poll(cx).is_pending() {
+        if timer.poll(cx).is_pending() {
             return false;
         }
         (self.pipeline.flush_timer, self.pipeline.flush_due) = (None, true);

@@ -147,6 +147,11 @@ impl<E: Env> Log<E> {
         self.sealed.iter().map(|s| s.head.size).sum::<u64>() + self.active.head.size
     }
 
+    /// Why nothing is appended any more until restart, if so.
+    pub fn broken(&self) -> Option<&brokkr_env::Error> {
+        self.pipeline.broken.as_ref()
+    }
+
     /// How many segments it has.
     pub fn segments(&self) -> usize {
         self.sealed.len() + 1

@@ -37,24 +37,21 @@ impl<E: Env> Log<E> {
     pub async fn enforce_retention(&mut self, now: Instant, wall: UnixMillis) -> Result<Retired, LogError> {
         let expiration_ms = u64::try_from(self.config.producer_id_expiration_ms).unwrap_or(0);
         self.producers.expire(now, Duration::from_millis(expiration_ms));
+        if self.due(wall) == (0, false) {
+            return Ok(Retired::default());
+        }
+        self.settled().await?;
         let (count, active_too) = self.due(wall);
         let mut retired = Retired {
             rolling: active_too,
             ..Retired::default()
         };
-        if count == 0 && !active_too {
-            return Ok(retired);
-        }
-        self.settled().await?;
         // One that is not listed yet waits for that.
         let count = count.min(self.sealed.len() - usize::from(self.background.seal.is_some()));
         if count > 0 {
-            let gone: Vec<Head> = Arc::make_mut(&mut self.sealed)
-                .drain(..count)
-                .map(|s| s.head)
-                .collect();
+            let gone: Vec<Head> = self.sealed[..count].iter().map(|s| s.head).collect();
             let start = gone.last().expect("count is not 0").next.max(self.log_start);
-            self.raise_log_start(start).await?;
+            self.raise_log_start(start, count).await?;
             retired.segments = gone.len();
             retired.bytes = gone.iter().map(|h| h.size).sum();
             self.retire_files(&gone).await?;
@@ -83,15 +80,24 @@ impl<E: Env> Log<E> {
             return Ok(());
         }
         self.settled().await?;
-        self.raise_log_start(offset).await
+        self.raise_log_start(offset, 0).await
     }
 
-    async fn raise_log_start(&mut self, start: Offset) -> Result<(), LogError> {
+    /// Raises the log's start and gives up the `count` oldest segments: on disk first, so that nothing changed if that fails.
+    async fn raise_log_start(&mut self, start: Offset, count: usize) -> Result<(), LogError> {
+        let mut manifest = self.manifest();
+        manifest.sealed.drain(..count);
+        manifest.log_start = start;
+        manifest.first_base = manifest
+            .sealed
+            .first()
+            .map_or(self.active.head.base, |s| s.head.base);
+        replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
+        Arc::make_mut(&mut self.sealed).drain(..count);
         self.log_start = start;
         self.view = None;
         self.epochs.truncate_from_start(start);
         self.set_high_watermark(self.high_watermark());
-        replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?;
         Ok(())
     }
 
