@@ -289,6 +289,11 @@ impl Disk {
         Ok(())
     }
 
+    /// Bytes that files hold.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
     /// Free bytes, and bytes in all.
     pub fn space(&self) -> (u64, u64) {
         (self.capacity.saturating_sub(self.used), self.capacity)
@@ -413,6 +418,14 @@ impl Disk {
         &self.inode(id).data
     }
 
+    /// A file's bytes as a power loss now would certainly leave them, if it undid every change that no sync covers.
+    pub fn peek_durable(&self, id: InodeId) -> Vec<u8> {
+        let inode = self.inode(id);
+        let mut data = inode.data.clone();
+        undo(&mut data, &inode.pending);
+        data
+    }
+
     /// Flips bits, unseen by anyone: rot. For tests of detection.
     pub fn rot(&mut self, id: InodeId, at: u64) {
         if let Some(b) = self.inode_mut(id).data.get_mut(at as usize) {
@@ -460,22 +473,26 @@ fn lay(data: &mut Vec<u8>, at: u64, bytes: &[u8]) {
     data[at..end].copy_from_slice(bytes);
 }
 
-/// Undoes what is pending, then lets each change survive or not.
-fn lose(inode: &mut Inode, node: u64, choices: &mut Keyed, losses: &mut Losses) {
-    let pending = std::mem::take(&mut inode.pending);
+fn undo(data: &mut Vec<u8>, pending: &[(u64, Change)]) {
     for (_, change) in pending.iter().rev() {
         match change {
             Change::Write {
                 at, over, len_before, ..
             } => {
-                inode.data.truncate(*len_before as usize);
+                data.truncate(*len_before as usize);
                 if !over.is_empty() {
-                    lay(&mut inode.data, *at, over);
+                    lay(data, *at, over);
                 }
             }
-            Change::Truncate { to, cut } => lay(&mut inode.data, *to, cut),
+            Change::Truncate { to, cut } => lay(data, *to, cut),
         }
     }
+}
+
+/// Undoes what is pending, then lets each change survive or not.
+fn lose(inode: &mut Inode, node: u64, choices: &mut Keyed, losses: &mut Losses) {
+    let pending = std::mem::take(&mut inode.pending);
+    undo(&mut inode.data, &pending);
     for (_, change) in pending {
         match change {
             Change::Truncate { to, .. } => {

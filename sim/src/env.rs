@@ -428,7 +428,6 @@ impl Drop for Half {
         let last = end.halves == 0;
         drop(state);
         if last {
-            // Who reads to the end first finds the end of the stream; then the reset takes the other direction.
             send_eof(&self.env, self.end);
             self.env.world.close_end(self.end);
         }

@@ -8,10 +8,16 @@ compile_error!(
      without RUSTFLAGS in the environment (or with RUSTFLAGS=\"--cfg madsim\")"
 );
 
+pub mod check;
 pub mod disk;
 pub mod env;
 pub mod exec;
 pub mod keyed;
 pub mod net;
+pub mod node;
+pub mod observed;
+pub mod reached;
+pub mod report;
 pub mod room;
+pub mod scenario;
 pub mod world;

@@ -110,6 +110,11 @@ impl World {
         }
     }
 
+    /// A process that has ended by itself: nothing of its life is left.
+    pub fn end_quietly(&self, node: u32) {
+        self.end_life(node);
+    }
+
     fn end_life(&self, node: u32) {
         // BEFORE anything else: from here on every call of the old life does nothing.
         self.exec.kill(node);
@@ -148,14 +153,13 @@ impl World {
         self.exec.call_at(life, at, move || world.lock().net.reset(end));
     }
 
-    /// Resets the other end of a connection after the latency of the network.
+    /// Takes an end away whose owner closed it. What it sent still arrives, and then the end of the stream; who writes
+    /// to it from now on is told that it is gone.
     pub(crate) fn close_end(&self, end: EndId) {
-        let mut state = self.lock();
-        let Some(e) = state.net.ends.remove(&end) else {
-            return;
-        };
-        let at = self.exec.now() + Self::net_latency(&mut state, e.node);
-        self.reset_later(&state, e.peer, at);
+        let gone = self.lock().net.ends.remove(&end);
+        if let Some(writer) = gone.and_then(|e| e.room) {
+            writer.wake();
+        }
     }
 
     /// How long a piece takes from `node` to a peer.

@@ -216,9 +216,31 @@ impl<E: Env> File<E> {
 
     /// `len` written bytes from `at` on, for [`crate::Part::Range`]: read when they leave. Pins the file, and holds back
     /// every truncate of them until it is dropped.
+    ///
+    /// In the real world it is dropped when the kernel has all of it, by reference: a truncate after that still changes
+    /// what a slow peer gets of the page that the new end is in. So ranges are for bytes that no rule of ours cuts (those
+    /// below the high watermark); who may be sent others (a follower) is sent copies.
     pub fn range(&self, at: u64, len: u32) -> FileRange<E> {
         let pin = self.inner.lock().lane.range_begins(at + u64::from(len));
         FileRange::new(self.clone(), at, len, pin)
+    }
+
+    /// [`File::range`] for who looks at a snapshot that may be stale: `None` where the bytes aren't written, or where the
+    /// file has seen other truncates than the `truncations` of the snapshot.
+    pub fn range_unless_cut(&self, at: u64, len: u32, truncations: u64) -> Option<FileRange<E>> {
+        let mut state = self.inner.lock();
+        let end = at + u64::from(len);
+        if state.lane.truncations() != truncations || end > state.lane.len_good() {
+            return None;
+        }
+        let pin = state.lane.range_begins(end);
+        drop(state);
+        Some(FileRange::new(self.clone(), at, len, pin))
+    }
+
+    /// Whether anybody but the holder of this handle has the file: a clone, a range, an operation that has not ended.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
     }
 
     pub(crate) fn unpin(&self, pin: u64) {

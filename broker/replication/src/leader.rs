@@ -30,8 +30,17 @@ impl Leader {
     ) -> Self {
         let ackable: BTreeMap<_, _> = replicas.into_iter().map(|r| (r, Offset(0))).collect();
         let isr: BTreeSet<_> = isr.into_iter().collect();
-        assert!(isr.iter().all(|m| ackable.contains_key(m)), "L7: the ISR is among the replicas");
-        Self { epoch, ackable, isr, min_insync, high_watermark }
+        assert!(
+            isr.iter().all(|m| ackable.contains_key(m)),
+            "L7: the ISR is among the replicas"
+        );
+        Self {
+            epoch,
+            ackable,
+            isr,
+            min_insync,
+            high_watermark,
+        }
     }
 
     /// The epoch.
@@ -78,7 +87,13 @@ mod tests {
     use super::*;
 
     fn leader(replicas: i32, isr: i32, min_insync: usize) -> Leader {
-        Leader::new(LeaderEpoch(3), (1..=replicas).map(NodeId), (1..=isr).map(NodeId), min_insync, Offset(5))
+        Leader::new(
+            LeaderEpoch(3),
+            (1..=replicas).map(NodeId),
+            (1..=isr).map(NodeId),
+            min_insync,
+            Offset(5),
+        )
     }
 
     #[test]

@@ -50,7 +50,10 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
     let (read, write) = conn.split();
     let (tx, rx) = mpsc::channel(IN_FLIGHT_MAX);
     let closed = Arc::new(Notify::new());
-    let writer = ctx.env.spawn("conn-writer", write_responses(ctx.clone(), write, rx, Arc::clone(&closed)));
+    let writer = ctx.env.spawn(
+        "conn-writer",
+        write_responses(ctx.clone(), write, rx, Arc::clone(&closed)),
+    );
     let env = ctx.env.clone();
     let mut reader = Reader {
         read,
@@ -111,11 +114,17 @@ impl<E: Env> Reader<E> {
         let size = i32::from_be_bytes([self.buf[0], self.buf[1], self.buf[2], self.buf[3]]);
         let ctx = &self.dispatch.ctx;
         let Ok(size) = usize::try_from(size) else {
-            ctx.noise.tell("negative frame size", &format_args!("{size} from {}", self.dispatch.peer.addr));
+            ctx.noise.tell(
+                "negative frame size",
+                &format_args!("{size} from {}", self.dispatch.peer.addr),
+            );
             return None;
         };
         if size > ctx.config.socket_request_max_bytes.max(0) as usize {
-            ctx.noise.tell("frame too large", &format_args!("{size} bytes from {}", self.dispatch.peer.addr));
+            ctx.noise.tell(
+                "frame too large",
+                &format_args!("{size} bytes from {}", self.dispatch.peer.addr),
+            );
             return None;
         }
         if size > UNBUDGETED_MAX {
@@ -162,7 +171,10 @@ impl<E: Env> Reader<E> {
 
     fn ended(&self) -> Option<()> {
         if !self.buf.is_empty() {
-            self.dispatch.ctx.noise.tell("truncated frame", &self.dispatch.peer.addr);
+            self.dispatch
+                .ctx
+                .noise
+                .tell("truncated frame", &self.dispatch.peer.addr);
         }
         None
     }
@@ -189,13 +201,13 @@ async fn write_responses<E: Env>(
     mut rx: mpsc::Receiver<UnderWay<E>>,
     closed: Arc<Notify>,
 ) {
-    let mut under_way = FuturesOrdered::new();
+    let mut under_way: FuturesOrdered<_> = FuturesOrdered::new();
     let mut open = true;
     'serve: while open || !under_way.is_empty() {
         tokio::select! {
             biased;
             Some((first, held)) = under_way.next(), if !under_way.is_empty() => {
-                let Some(mut parts) = first else { break 'serve };
+                let Some(mut parts): Option<Response<E>> = first else { break 'serve };
                 let mut holding: Vec<Option<OwnedSemaphorePermit>> = vec![held];
                 let mut last = false;
                 while parts.iter().map(Part::len).sum::<usize>() < WRITE_BYTES_MAX

@@ -4,7 +4,6 @@
 //! happens here; what may wait is returned as a future.
 
 use brokkr_env::{Env, FileRange, Part};
-use brokkr_types::UnixMillis;
 use brokkr_wire::frame::{decode_request_header, encode_response, request_header_peek};
 use brokkr_wire::messages::{self as m, Message, Request, RequestHeader};
 use brokkr_wire::{ApiKey, DecodeError, Reader};
@@ -34,14 +33,6 @@ pub struct Dispatch<E: Env> {
     sessions: Sessions,
 }
 
-/// The frame of a response, and the file ranges that go out in the place of its external records.
-pub struct Reply<E: Env> {
-    /// Its frame.
-    pub parts: Vec<brokkr_wire::Part>,
-    /// Its ranges, by token.
-    pub ranges: Vec<Option<FileRange<E>>>,
-}
-
 /// What answering needs to know of a request.
 #[derive(Clone, Copy)]
 pub struct Asked {
@@ -58,7 +49,11 @@ impl Asked {
     ///
     /// # Panics
     /// If the response can't be encoded: a handler of ours put something into it that its version lacks.
-    pub fn frame<E: Env, M: Message>(self, response: &M, mut ranges: Vec<Option<FileRange<E>>>) -> Response<E> {
+    pub fn frame<E: Env, M: Message>(
+        self,
+        response: &M,
+        mut ranges: Vec<Option<FileRange<E>>>,
+    ) -> Response<E> {
         self.frame_as(self.version, response, &mut ranges)
     }
 
@@ -71,7 +66,10 @@ impl Asked {
         let parts = if body_version == self.version {
             encode_response(response, self.api_key, self.version, self.correlation_id)
         } else {
-            let header = m::ResponseHeader { correlation_id: self.correlation_id, ..Default::default() };
+            let header = m::ResponseHeader {
+                correlation_id: self.correlation_id,
+                ..Default::default()
+            };
             brokkr_wire::frame::encode_frame(&header, 0, response, body_version)
         };
         let parts = parts.unwrap_or_else(|e| panic!("a response of ours can be encoded: {e}"));
@@ -99,7 +97,8 @@ fn body<R: Request, E: Env>(ctx: &Ctx<E>, peer: &Peer, mut r: Reader, version: i
 }
 
 fn malformed<E: Env>(ctx: &Ctx<E>, peer: &Peer, error: &DecodeError) {
-    ctx.noise.tell("malformed request", &format_args!("{error}, from {}", peer.addr));
+    ctx.noise
+        .tell("malformed request", &format_args!("{error}, from {}", peer.addr));
 }
 
 impl<E: Env> Dispatch<E> {
@@ -126,7 +125,11 @@ impl<E: Env> Dispatch<E> {
                 return Dispatched::Close;
             }
         };
-        let asked = Asked { api_key, version: peek.api_version, correlation_id: peek.correlation_id };
+        let asked = Asked {
+            api_key,
+            version: peek.api_version,
+            correlation_id: peek.correlation_id,
+        };
         if api_key == ApiKey::ApiVersions {
             return self.api_versions(asked, r);
         }
@@ -143,7 +146,8 @@ impl<E: Env> Dispatch<E> {
         let mut ctx = self.ctx.clone();
         let image = ctx.images.get().clone();
         let response = if ApiKey::ApiVersions.stable_versions().contains(&asked.version) {
-            let Some(request) = body::<m::ApiVersionsRequest, E>(&self.ctx, &self.peer, r, asked.version) else {
+            let Some(request) = body::<m::ApiVersionsRequest, E>(&self.ctx, &self.peer, r, asked.version)
+            else {
                 return Dispatched::Close;
             };
             let response = handlers::api_versions::handle(&request, asked.version, &image);
@@ -237,9 +241,4 @@ pub const SERVED: &[ApiKey] = &[
 
 fn served(api_key: ApiKey, version: i16) -> bool {
     SERVED.contains(&api_key) && api_key.stable_versions().contains(&version)
-}
-
-/// What a record's time is judged by, for handlers that validate.
-pub fn wall<E: Env>(ctx: &Ctx<E>) -> UnixMillis {
-    ctx.env.wall()
 }

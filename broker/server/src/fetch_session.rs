@@ -28,7 +28,10 @@ impl Slots {
     /// Places for `max` sessions. Ids count from `first_id`, so that those of an earlier life mean nothing.
     pub fn new(max: usize, first_id: u32) -> Self {
         let first_id = (first_id & 0x7fff_ffff) as i32;
-        Self { free: Arc::new(Semaphore::new(max)), next_id: Arc::new(Mutex::new(first_id.max(1))) }
+        Self {
+            free: Arc::new(Semaphore::new(max)),
+            next_id: Arc::new(Mutex::new(first_id.max(1))),
+        }
     }
 
     fn id(&self) -> i32 {
@@ -101,7 +104,10 @@ pub struct Turn {
 impl Sessions {
     /// For a new connection.
     pub fn new(slots: Slots) -> Self {
-        Self { slots, open: Arc::default() }
+        Self {
+            slots,
+            open: Arc::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Session>> {
@@ -110,17 +116,28 @@ impl Sessions {
 
     /// Takes a request: what it fetches, once its session has been brought up to date.
     pub fn turn(&self, request: &FetchRequest) -> Result<Turn, ErrorCode> {
-        let named = request.topics.iter().flat_map(|t| t.partitions.iter().map(move |p| named(t, p)));
+        let named = request
+            .topics
+            .iter()
+            .flat_map(|t| t.partitions.iter().map(move |p| named(t, p)));
         match (request.session_id, request.session_epoch) {
             (id, FINAL_EPOCH) => {
                 self.lock().remove(&id);
-                Ok(Turn { partitions: named.collect(), session_id: 0, incremental: false })
+                Ok(Turn {
+                    partitions: named.collect(),
+                    session_id: 0,
+                    incremental: false,
+                })
             }
             (id, 0) => {
                 self.lock().remove(&id);
                 let partitions: Vec<Asked> = named.collect();
                 let session_id = self.open(&partitions);
-                Ok(Turn { partitions, session_id, incremental: false })
+                Ok(Turn {
+                    partitions,
+                    session_id,
+                    incremental: false,
+                })
             }
             (id, epoch) => {
                 let mut open = self.lock();
@@ -130,7 +147,11 @@ impl Sessions {
                 }
                 session.epoch = epoch.checked_add(1).unwrap_or(1);
                 session.update(named, request);
-                Ok(Turn { partitions: session.partitions.clone(), session_id: id, incremental: true })
+                Ok(Turn {
+                    partitions: session.partitions.clone(),
+                    session_id: id,
+                    incremental: true,
+                })
             }
         }
     }
@@ -140,9 +161,18 @@ impl Sessions {
         if partitions.is_empty() || open.len() >= PER_CONNECTION_MAX {
             return 0;
         }
-        let Ok(slot) = Arc::clone(&self.slots.free).try_acquire_owned() else { return 0 };
+        let Ok(slot) = Arc::clone(&self.slots.free).try_acquire_owned() else {
+            return 0;
+        };
         let id = self.slots.id();
-        open.insert(id, Session { epoch: 1, partitions: partitions.to_vec(), _slot: slot });
+        open.insert(
+            id,
+            Session {
+                epoch: 1,
+                partitions: partitions.to_vec(),
+                _slot: slot,
+            },
+        );
         id
     }
 
@@ -163,8 +193,16 @@ impl Sessions {
 
 fn named(topic: &brokkr_wire::messages::fetch_request::FetchTopic, fetch: &FetchPartition) -> Asked {
     // Detached: a session must not hold on to the frame it came in.
-    let key = Key { topic: topic.topic.detached(), topic_id: topic.topic_id, partition: fetch.partition };
-    Asked { key, fetch: fetch.clone(), told: None }
+    let key = Key {
+        topic: topic.topic.detached(),
+        topic_id: topic.topic_id,
+        partition: fetch.partition,
+    };
+    Asked {
+        key,
+        fetch: fetch.clone(),
+        told: None,
+    }
 }
 
 impl Session {
@@ -190,13 +228,22 @@ mod tests {
     use brokkr_wire::messages::fetch_request::{FetchTopic, ForgottenTopic};
 
     fn request(session_id: i32, session_epoch: i32, partitions: &[i32]) -> FetchRequest {
-        let fetch = |p: &i32| FetchPartition { partition: *p, fetch_offset: i64::from(*p), ..Default::default() };
+        let fetch = |p: &i32| FetchPartition {
+            partition: *p,
+            fetch_offset: i64::from(*p),
+            ..Default::default()
+        };
         let topic = FetchTopic {
             topic: Str::from("t"),
             partitions: partitions.iter().map(fetch).collect(),
             ..Default::default()
         };
-        FetchRequest { session_id, session_epoch, topics: vec![topic], ..Default::default() }
+        FetchRequest {
+            session_id,
+            session_epoch,
+            topics: vec![topic],
+            ..Default::default()
+        }
     }
 
     fn partitions(turn: &Turn) -> Vec<i32> {
@@ -211,11 +258,24 @@ mod tests {
         let next = sessions.turn(&request(7, 1, &[3])).expect("its next epoch");
         assert_eq!((partitions(&next), next.incremental), (vec![1, 2, 3], true));
         let mut forget = request(7, 2, &[]);
-        let gone = ForgottenTopic { topic: Str::from("t"), partitions: vec![1], ..Default::default() };
+        let gone = ForgottenTopic {
+            topic: Str::from("t"),
+            partitions: vec![1],
+            ..Default::default()
+        };
         forget.forgotten_topics_data = vec![gone];
-        assert_eq!(partitions(&sessions.turn(&forget).expect("its next epoch")), [2, 3]);
-        assert_eq!(sessions.turn(&request(7, 2, &[])).err(), Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH));
-        assert_eq!(sessions.turn(&request(8, 1, &[])).err(), Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND));
+        assert_eq!(
+            partitions(&sessions.turn(&forget).expect("its next epoch")),
+            [2, 3]
+        );
+        assert_eq!(
+            sessions.turn(&request(7, 2, &[])).err(),
+            Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH)
+        );
+        assert_eq!(
+            sessions.turn(&request(8, 1, &[])).err(),
+            Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)
+        );
     }
 
     #[test]
@@ -224,7 +284,10 @@ mod tests {
         let (a, b) = (Sessions::new(slots.clone()), Sessions::new(slots));
         assert_eq!(a.turn(&request(0, 0, &[1])).expect("a session").session_id, 7);
         assert_eq!(b.turn(&request(0, 0, &[1])).expect("a full fetch").session_id, 0);
-        assert_eq!(a.turn(&request(7, FINAL_EPOCH, &[])).expect("closed").session_id, 0);
+        assert_eq!(
+            a.turn(&request(7, FINAL_EPOCH, &[])).expect("closed").session_id,
+            0
+        );
         assert_ne!(b.turn(&request(0, 0, &[1])).expect("a session").session_id, 0);
     }
 
@@ -232,9 +295,17 @@ mod tests {
     fn who_had_records_goes_last() {
         let sessions = Sessions::new(Slots::new(10, 7));
         let first = sessions.turn(&request(0, 0, &[1, 2, 3])).expect("a session");
-        let told = Told { error_code: 0, high_watermark: 0, last_stable_offset: 0, log_start_offset: 0 };
+        let told = Told {
+            error_code: 0,
+            high_watermark: 0,
+            last_stable_offset: 0,
+            log_start_offset: 0,
+        };
         let key = first.partitions[0].key.clone();
         sessions.told(7, &BTreeMap::from([(key, (told, true))]));
-        assert_eq!(partitions(&sessions.turn(&request(7, 1, &[])).expect("its next epoch")), [2, 3, 1]);
+        assert_eq!(
+            partitions(&sessions.turn(&request(7, 1, &[])).expect("its next epoch")),
+            [2, 3, 1]
+        );
     }
 }

@@ -2,4 +2,23 @@
 //!
 //! Generic over [`brokkr_env::Env`]; the real world instantiates it once, in [`production`], the seeded one in `sim`.
 
+pub mod broker;
+pub mod cli;
+pub mod config;
+mod conn;
+pub mod controller;
 pub mod ctx;
+mod dispatch;
+mod fetch_session;
+mod handlers;
+mod listener;
+mod log_dir;
+mod memory;
+mod noise;
+mod partition;
+mod partitions;
+mod producer_ids;
+pub mod production;
+mod stop;
+
+pub use broker::{Broker, StartError};

@@ -30,12 +30,18 @@ impl Connections {
     /// A place for a connection from `ip`, if there is one: `max` in all, `max_per_ip` from there.
     pub fn enter(self: &Arc<Self>, ip: IpAddr, max: usize, max_per_ip: usize) -> Option<Slot> {
         let mut by_ip = self.by_ip.lock().expect("no panic under this lock");
-        let (all, here) = (by_ip.values().sum::<usize>(), by_ip.get(&ip).copied().unwrap_or(0));
+        let (all, here) = (
+            by_ip.values().sum::<usize>(),
+            by_ip.get(&ip).copied().unwrap_or(0),
+        );
         if all >= max || here >= max_per_ip {
             return None;
         }
         *by_ip.entry(ip).or_insert(0) += 1;
-        Some(Slot { connections: Arc::clone(self), ip })
+        Some(Slot {
+            connections: Arc::clone(self),
+            ip,
+        })
     }
 }
 
@@ -70,12 +76,18 @@ pub async fn accept<E: Env>(ctx: Ctx<E>, name: Arc<str>, mut listener: E::Listen
 
 fn start<E: Env>(ctx: &Ctx<E>, name: &Arc<str>, conn: E::Conn, addr: SocketAddr, stop: &Stop) {
     let limit = |n: i32| usize::try_from(n).unwrap_or(0);
-    let (max, max_per_ip) = (limit(ctx.config.max_connections), limit(ctx.config.max_connections_per_ip));
+    let (max, max_per_ip) = (
+        limit(ctx.config.max_connections),
+        limit(ctx.config.max_connections_per_ip),
+    );
     let Some(slot) = ctx.connections.enter(addr.ip(), max, max_per_ip) else {
         ctx.noise.tell("too many connections", &addr);
         return;
     };
-    let peer = Peer { addr, listener: Arc::clone(name) };
+    let peer = Peer {
+        addr,
+        listener: Arc::clone(name),
+    };
     let (ctx, stop) = (ctx.clone(), stop.clone());
     let env = ctx.env.clone();
     env.spawn("conn", async move {

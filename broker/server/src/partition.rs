@@ -10,12 +10,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use brokkr_env::{Env, Published, Reader};
-use brokkr_log::{AppendError, Event, Log, LogConfig, LogReader};
+use brokkr_log::{AppendError, Event, Log, LogConfig, LogReader, Recorded};
 use brokkr_replication::Leader;
 use brokkr_types::{LeaderEpoch, NodeId, Offset, UnixMillis};
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::describe_producers_response::ProducerState;
-use brokkr_wire::records::Validated;
+use brokkr_wire::records::{Origin, Validated};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Messages that wait for an owner; who has more waits himself.
@@ -51,7 +51,10 @@ impl Refused {
 
     /// A refusal with a sentence.
     pub fn because(code: ErrorCode, why: impl std::fmt::Display) -> Self {
-        Self { code, why: Some(why.to_string()) }
+        Self {
+            code,
+            why: Some(why.to_string()),
+        }
     }
 }
 
@@ -61,19 +64,30 @@ pub type Answer = Result<Placed, Refused>;
 /// What an owner is asked.
 pub enum Message {
     /// Append a batch. Answered when it is committed.
-    Append { batch: Validated, acks_all: bool, reply: oneshot::Sender<Answer> },
+    Append {
+        batch: Validated,
+        acks_all: bool,
+        reply: oneshot::Sender<Answer>,
+    },
     /// Tell the waiter when the high watermark or the log start is no longer what it saw.
     Wait { seen: Offset, waiter: Weak<Waiter> },
     /// Raise the log start (DeleteRecords); answered with the new one.
-    DeleteRecords { before: Offset, reply: oneshot::Sender<Result<Offset, Refused>> },
+    DeleteRecords {
+        before: Offset,
+        reply: oneshot::Sender<Result<Offset, Refused>>,
+    },
     /// Who writes here idempotently.
-    Producers { reply: oneshot::Sender<Vec<ProducerState>> },
+    Producers {
+        reply: oneshot::Sender<Vec<ProducerState>>,
+    },
     /// The topic's configuration changed.
     Configure { log: LogConfig, min_insync: usize },
     /// Delete what retention says.
     Retention,
-    /// Stop: flush and close. Answered when that is done; `true` if nothing failed.
-    Close { reply: oneshot::Sender<bool> },
+    /// Stop: flush and close. Answered when that is done, with what to record of the log; `None` if something failed.
+    Close {
+        reply: oneshot::Sender<Option<Recorded>>,
+    },
     /// The topic is gone: delete the log.
     Delete { reply: oneshot::Sender<()> },
 }
@@ -101,10 +115,8 @@ pub struct View<E: Env> {
     pub high_watermark: Offset,
     /// Where the log ends, written or not.
     pub log_end: Offset,
-    /// What a power loss can't take.
-    pub durable_end: Offset,
     /// What recovery may trust after a crash.
-    pub recovery_point: Offset,
+    pub recorded: Recorded,
     /// Bytes in its segments.
     pub size_bytes: u64,
     /// The leader's epoch.
@@ -126,7 +138,10 @@ pub struct Handle<E: Env> {
 
 impl<E: Env> Clone for Handle<E> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), view: self.view.clone() }
+        Self {
+            queue: self.queue.clone(),
+            view: self.view.clone(),
+        }
     }
 }
 
@@ -166,8 +181,11 @@ struct Owner<E: Env> {
 pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> Handle<E> {
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
     log.set_high_watermark(leader.high_watermark());
-    let view = Published::new(view_of(&log, &leader));
-    let handle = Handle { queue: tx, view: view.reader() };
+    let view = Published::new(view_of(&mut log, &leader));
+    let handle = Handle {
+        queue: tx,
+        view: view.reader(),
+    };
     let owner = Owner {
         env: env.clone(),
         node,
@@ -182,14 +200,13 @@ pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> 
     handle
 }
 
-fn view_of<E: Env>(log: &Log<E>, leader: &Leader) -> View<E> {
+fn view_of<E: Env>(log: &mut Log<E>, leader: &Leader) -> View<E> {
     View {
         reader: log.reader(),
         log_start: log.log_start(),
         high_watermark: leader.high_watermark(),
         log_end: log.log_end(),
-        durable_end: log.durable_end(),
-        recovery_point: log.recovery_point(),
+        recorded: log.checkpoint(),
         size_bytes: log.size_bytes(),
         leader_epoch: leader.epoch(),
     }
@@ -221,23 +238,27 @@ impl<E: Env> Owner<E> {
 
     async fn message(&mut self, message: Message) {
         match message {
-            Message::Append { batch, acks_all, reply } => self.append(batch, acks_all, reply).await,
+            Message::Append {
+                batch,
+                acks_all,
+                reply,
+            } => self.append(&batch, acks_all, reply),
             Message::Wait { seen, waiter } => self.wait(seen, waiter),
             Message::DeleteRecords { before, reply } => {
                 let done = self.delete_records(before).await;
                 self.publish();
                 drop(reply.send(done));
             }
-            Message::Producers { reply } => drop(reply.send(self.log.producers())),
+            Message::Producers { reply } => drop(reply.send(self.producers())),
             Message::Configure { log, min_insync } => {
                 self.log.set_config(log);
                 self.leader.set_min_insync(min_insync);
             }
             Message::Retention => {
-                match self.log.enforce_retention(self.env.wall()).await {
-                    Ok(0) => {}
-                    Ok(segments) => tracing::info!(log = self.log.name(), segments, "retention deleted segments"),
-                    Err(error) => tracing::warn!(log = self.log.name(), %error, "retention failed"),
+                match self.log.enforce_retention(self.env.now(), self.env.wall()).await {
+                    Ok(retired) if retired.segments == 0 => {}
+                    Ok(retired) => tracing::info!(log = self.log.folder(), ?retired, "retention"),
+                    Err(error) => tracing::warn!(log = self.log.folder(), %error, "retention failed"),
                 }
                 self.publish();
             }
@@ -245,17 +266,26 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    async fn append(&mut self, batch: Validated, acks_all: bool, reply: oneshot::Sender<Answer>) {
+    fn append(&mut self, batch: &Validated, acks_all: bool, reply: oneshot::Sender<Answer>) {
         if acks_all && !self.leader.enough_in_sync() {
             return drop(reply.send(Err(Refused::of(ErrorCode::NOT_ENOUGH_REPLICAS))));
         }
         let log_append_time = batch.log_append_time;
         let epoch = self.leader.epoch();
-        let appended = self.log.append(batch, epoch, self.env.now(), self.env.wall()).await;
+        let (now, wall) = (self.env.now(), self.env.wall());
+        let appended = self.log.append(&batch.batch, Origin::Client, epoch, now, wall);
         match appended {
             Ok(at) => {
-                let placed = Placed { base_offset: at.base_offset, log_append_time, log_start: self.log.log_start() };
-                self.park(Parked { until: at.last_offset.plus(1), placed, reply });
+                let placed = Placed {
+                    base_offset: at.base_offset,
+                    log_append_time,
+                    log_start: self.log.log_start(),
+                };
+                self.park(Parked {
+                    until: at.last_offset.plus(1),
+                    placed,
+                    reply,
+                });
             }
             Err(error) => drop(reply.send(Err(refusal(&error)))),
         }
@@ -267,7 +297,11 @@ impl<E: Env> Owner<E> {
             return drop(parked.reply.send(Ok(parked.placed)));
         }
         // Duplicates aside, answers come in offset order; a duplicate's place is among them.
-        let at = self.parked.iter().rposition(|p| p.until <= parked.until).map_or(0, |i| i + 1);
+        let at = self
+            .parked
+            .iter()
+            .rposition(|p| p.until <= parked.until)
+            .map_or(0, |i| i + 1);
         self.parked.insert(at, parked);
     }
 
@@ -284,9 +318,12 @@ impl<E: Env> Owner<E> {
                 }
             }
             Event::Failed { from, error } => {
-                tracing::warn!(log = self.log.name(), %error, %from, "append failed; nothing of it is kept");
+                tracing::warn!(log = self.log.folder(), %error, %from, "append failed; nothing of it is kept");
                 while let Some(p) = self.parked.pop_back_if(|p| p.until > from) {
-                    drop(p.reply.send(Err(Refused::because(ErrorCode::KAFKA_STORAGE_ERROR, &error))));
+                    drop(
+                        p.reply
+                            .send(Err(Refused::because(ErrorCode::KAFKA_STORAGE_ERROR, &error))),
+                    );
                 }
                 self.publish();
             }
@@ -301,8 +338,21 @@ impl<E: Env> Owner<E> {
             return Err(Refused::of(ErrorCode::OFFSET_OUT_OF_RANGE));
         }
         let advanced = self.log.advance_log_start(before).await;
-        advanced.map_err(|e| Refused::because(e.code(), &e))?;
+        advanced.map_err(|e| Refused::because(ErrorCode(e.code()), &e))?;
         Ok(self.log.log_start())
+    }
+
+    fn producers(&self) -> Vec<ProducerState> {
+        let state = |(id, p): (brokkr_types::ProducerId, &brokkr_log::Producer)| ProducerState {
+            producer_id: id.0,
+            producer_epoch: i32::from(p.epoch.0),
+            last_sequence: p.window.batches().last().map_or(-1, |b| b.last_sequence.0),
+            last_timestamp: p.last_timestamp.0,
+            coordinator_epoch: p.coordinator_epoch,
+            current_txn_start_offset: p.transaction_start.map_or(-1, |o| o.0),
+            ..Default::default()
+        };
+        self.log.producers().iter().map(state).collect()
     }
 
     fn wait(&mut self, seen: Offset, waiter: Weak<Waiter>) {
@@ -327,23 +377,23 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    fn publish(&self) {
-        self.view.publish(view_of(&self.log, &self.leader));
+    fn publish(&mut self) {
+        self.view.publish(view_of(&mut self.log, &self.leader));
     }
 
-    async fn close(mut self, reply: oneshot::Sender<bool>) {
-        let name = self.log.name().to_owned();
-        self.refuse_parked_after_last_events().await;
+    async fn close(mut self, reply: oneshot::Sender<Option<Recorded>>) {
+        let name = self.log.folder().to_owned();
+        self.settle().await;
         let closed = self.log.close().await;
         if let Err(error) = &closed {
             tracing::warn!(log = name, %error, "not closed cleanly");
         }
-        drop(reply.send(closed.is_ok()));
+        drop(reply.send(closed.ok()));
     }
 
     /// What is staged is still written, synced and answered.
-    async fn refuse_parked_after_last_events(&mut self) {
-        while self.log.busy() {
+    async fn settle(&mut self) {
+        while !self.parked.is_empty() {
             let event = self.log.next_event().await;
             self.event(event);
         }
@@ -355,18 +405,21 @@ impl<E: Env> Owner<E> {
 
     async fn delete(mut self, reply: oneshot::Sender<()>) {
         for p in self.parked.drain(..) {
-            drop(p.reply.send(Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))));
+            drop(
+                p.reply
+                    .send(Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))),
+            );
         }
         self.tell();
-        let name = self.log.name().to_owned();
+        let name = self.log.folder().to_owned();
         if let Err(error) = self.log.delete().await {
             tracing::warn!(log = name, %error, "not deleted; a start will");
         }
-        drop(reply.send(()));
+        let _ = reply.send(());
     }
 }
 
 /// What a producer is told.
 fn refusal(error: &AppendError) -> Refused {
-    Refused::because(error.code(), error)
+    Refused::because(ErrorCode(error.code()), error)
 }

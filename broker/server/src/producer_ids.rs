@@ -43,12 +43,12 @@ async fn own(controller: ControllerHandle, mut queue: mpsc::Receiver<Ask>) {
             match controller.allocate_producer_ids().await {
                 Ok(next) => block = next,
                 Err(code) => {
-                    drop(reply.send(Err(code)));
+                    let _ = reply.send(Err(code));
                     continue;
                 }
             }
         }
         let id = block.next().expect("a block has ids");
-        drop(reply.send(Ok(ProducerId(id))));
+        let _ = reply.send(Ok(ProducerId(id)));
     }
 }

@@ -32,9 +32,4 @@ impl Stop {
             heard.await;
         }
     }
-
-    /// Whether it was told.
-    pub fn told(&self) -> bool {
-        self.inner.told.load(Ordering::Acquire)
-    }
 }

@@ -192,7 +192,6 @@ fn rules(line: &str) -> Rules {
         },
         timestamp_before_max_ms: field(line, "before").parse().unwrap(),
         timestamp_after_max_ms: field(line, "after").parse().unwrap(),
-        max_message_bytes: 1_048_588,
         compression: match field(line, "compression") {
             "producer" => CompressionConfig::Producer,
             "none" => CompressionConfig::Uncompressed,
@@ -206,8 +205,7 @@ fn rules(line: &str) -> Rules {
         } else {
             Origin::Coordinator
         },
-        zstd: true,
-        decompressed_max: MIB,
+        ..Rules::default()
     }
 }
 

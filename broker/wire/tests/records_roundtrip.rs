@@ -2,7 +2,7 @@
 
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
 use brokkr_wire::records::{
-    Batch, BatchBuilder, BatchError, CompressionType, HEADER_LEN, Header, TimestampType, batches,
+    Batch, BatchBuilder, BatchError, CompressionType, HEADER_LEN, Header, RecordFault, TimestampType, batches,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -194,4 +194,34 @@ fn what_can_not_begin_a_batch_is_damage() {
         batches(Bytes::from(vec![0; 4096])).next(),
         Some(Err(BatchError::Length(0)))
     );
+}
+
+#[test]
+fn bytes_behind_the_last_record_are_told() {
+    let record = Owned {
+        timestamp: 0,
+        key: None,
+        value: Some(vec![1; 10]),
+        headers: vec![],
+    };
+    let mut batch = build(BatchBuilder::new(), &vec![record; 3]);
+    let record_bytes = (batch.bytes.len() - HEADER_LEN) / 3;
+    batch.header.records_count = 2;
+    let records = batch.records(MAX).unwrap();
+    let mut records = records.iter().skip(2);
+    assert_eq!(records.next(), Some(Err(BatchError::TrailingBytes(record_bytes))));
+    assert_eq!(records.next(), None);
+
+    batch.header.records_count = 5;
+    let records = batch.records(MAX).unwrap();
+    let mut records = records.iter().skip(3);
+    let cut_off = BatchError::Record {
+        index: 3,
+        fault: RecordFault::Varint,
+    };
+    assert_eq!(records.next(), Some(Err(cut_off)));
+    assert_eq!(records.next(), None);
+
+    batch.header.records_count = -1;
+    assert_eq!(batch.records(MAX).err(), Some(BatchError::RecordsCount(-1)));
 }

@@ -3,9 +3,10 @@
 
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
 use brokkr_wire::records::{
-    Batch, BatchBuilder, BatchError, CORRUPT_MESSAGE, CompressionConfig, CompressionType, DecompressError,
-    INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, Origin, RECORD_ERRORS_MAX, RecordError,
-    RecordFault, Rules, TimestampType, UNSUPPORTED_COMPRESSION_TYPE, Validated, header, validate,
+    Batch, BatchBuilder, BatchError, CORRUPT_MESSAGE, CompressionConfig, CompressionType, ControlType,
+    DecompressError, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, Origin, RECORD_ERRORS_MAX,
+    RecordError, RecordFault, Rules, TimestampType, UNSUPPORTED_COMPRESSION_TYPE, Validated, header,
+    validate,
 };
 use bytes::Bytes;
 
@@ -269,6 +270,17 @@ fn its_codec_is_known_and_allowed() {
 
 #[test]
 fn it_decompresses_to_no_more_than_allowed() {
+    // What isn't compressed has no other limit than its size.
+    assert!(
+        judge_by(
+            &builder(9).build().bytes,
+            &Rules {
+                decompressed_max: 0,
+                ..RULES
+            }
+        )
+        .is_ok()
+    );
     for codec in &CompressionType::ALL[1..] {
         let builder = filled(
             BatchBuilder::new().compression(*codec, codec.default_level()),
@@ -376,6 +388,24 @@ fn a_producer_id_comes_with_a_sequence_and_an_epoch() {
 }
 
 #[test]
+fn producers_write_no_control_records() {
+    let mut builder = BatchBuilder::new().control();
+    builder.push_control(NOW, ControlType::LeaderChange, &[]);
+    let bytes = builder.build().bytes;
+    refused(judge(&bytes), RecordError::Control, INVALID_RECORD);
+    assert!(
+        judge_by(
+            &bytes,
+            &Rules {
+                origin: Origin::Coordinator,
+                ..RULES
+            }
+        )
+        .is_ok()
+    );
+}
+
+#[test]
 fn bad_records_are_named_but_not_without_end() {
     let mut builder = BatchBuilder::new();
     for i in 0..3 * RECORD_ERRORS_MAX {
@@ -431,7 +461,7 @@ fn a_follower_takes_what_its_leader_took_unless_it_is_damaged() {
         ..RULES
     };
     let mut builder = BatchBuilder::new().control().at(Offset(99), LeaderEpoch(4));
-    builder.push_control(NOW, brokkr_wire::records::ControlType::Abort, &[0; 6]);
+    builder.push_control(NOW, ControlType::Abort, &[0; 6]);
     let batch = builder.build();
     let got = judge_by(&batch.bytes, &rules).unwrap();
     assert_eq!((got.batch, got.rebuilt), (batch.clone(), false));

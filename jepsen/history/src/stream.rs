@@ -165,7 +165,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let twice = LINES.lines().next().expect("a line").repeat(1) + "\n" + LINES;
-        assert!(matches!(read(&twice), Err(ReadError::Index { line: 2, index: 0, due: 1 })));
+        assert!(matches!(
+            read(&twice),
+            Err(ReadError::Index {
+                line: 2,
+                index: 0,
+                due: 1
+            })
+        ));
         let half = &LINES[..LINES.len() / 2];
         assert!(matches!(read(half), Err(ReadError::Line(_, _))));
         let odd = r#"{"index":0,"type":"ok","process":0,"f":"poll","value":[["pull"]]}"#;

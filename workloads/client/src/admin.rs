@@ -190,12 +190,13 @@ impl<E: Env> Client<E> {
 
     /// Sets (or, with `None`, takes back) configurations of a topic.
     pub async fn alter_topic_configs(&self, topic: &str, changes: &[(&str, Option<&str>)]) -> Result<()> {
-        let change = |(name, value): &(&str, Option<&str>)| incremental_alter_configs_request::AlterableConfig {
-            name: Str::copied(name),
-            config_operation: if value.is_some() { OP_SET } else { OP_DELETE },
-            value: value.map(Str::copied),
-            ..Default::default()
-        };
+        let change =
+            |(name, value): &(&str, Option<&str>)| incremental_alter_configs_request::AlterableConfig {
+                name: Str::copied(name),
+                config_operation: if value.is_some() { OP_SET } else { OP_DELETE },
+                value: value.map(Str::copied),
+                ..Default::default()
+            };
         let resource = incremental_alter_configs_request::AlterConfigsResource {
             resource_type: RESOURCE_TOPIC,
             resource_name: Str::copied(topic),

@@ -321,7 +321,11 @@ impl<E: Env> Client<E> {
         &self,
         request: R,
     ) -> Result<R::Response> {
-        let node = self.with_metadata(|m| m.brokers.contains_key(&m.controller_id).then_some(m.controller_id));
+        let node = self.with_metadata(|m| {
+            m.brokers
+                .contains_key(&m.controller_id)
+                .then_some(m.controller_id)
+        });
         match node {
             Some(node) => self.ask(Peer::Node(node), request).await,
             None => self.ask_any(request).await,
@@ -463,7 +467,12 @@ impl<E: Env> Retrying<E> {
     pub async fn wait(&mut self, failed: Error) -> Result<()> {
         self.failures += 1;
         let env = self.client.env();
-        let at = env.now() + self.client.config().backoff().after(self.failures, self.client.rng());
+        let at = env.now()
+            + self
+                .client
+                .config()
+                .backoff()
+                .after(self.failures, self.client.rng());
         if !failed.is_retriable() || at >= self.until {
             return Err(failed);
         }

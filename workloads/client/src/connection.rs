@@ -223,7 +223,11 @@ fn decode<R: Request>(frame: Bytes, version: i16) -> Result<R::Response> {
         // A broker that doesn't know our version answers in version 0 (KIP-511), whose first field tells.
         let mut ahead = r.clone();
         let refused = ahead.i16("ApiVersionsResponse.error_code")? == ErrorCode::UNSUPPORTED_VERSION.0;
-        version = if refused { ApiVersionsResponse::MIN_VERSION } else { version };
+        version = if refused {
+            ApiVersionsResponse::MIN_VERSION
+        } else {
+            version
+        };
     }
     Ok(R::Response::decode(&mut r, version)?)
 }

@@ -37,9 +37,16 @@ pub async fn handle<E: Env>(
                 ..Default::default()
             });
         }
-        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions, ..Default::default() });
+        topics.push(DeleteRecordsTopicResult {
+            name: topic.name,
+            partitions,
+            ..Default::default()
+        });
     }
-    DeleteRecordsResponse { topics, ..Default::default() }
+    DeleteRecordsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 async fn delete<E: Env>(route: Option<&Route<E>>, asked: &DeleteRecordsPartition) -> Result<Offset, Refused> {
@@ -55,7 +62,13 @@ async fn delete<E: Env>(route: Option<&Route<E>>, asked: &DeleteRecordsPartition
     };
     let (reply, answer) = oneshot::channel();
     let gone = || Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER);
-    if !handle.send(Message::DeleteRecords { before: Offset(asked.offset), reply }).await {
+    if !handle
+        .send(Message::DeleteRecords {
+            before: Offset(asked.offset),
+            reply,
+        })
+        .await
+    {
         return Err(gone());
     }
     answer.await.unwrap_or_else(|_| Err(gone()))

@@ -20,13 +20,23 @@ pub async fn handle<E: Env>(
     let routes = ctx.routes.get().clone();
     let wanted = |name: &Str, partition: i32| {
         let asked = request.topics.as_ref();
-        asked.is_none_or(|topics| topics.iter().any(|t| t.topic == *name && t.partitions.contains(&partition)))
+        asked.is_none_or(|topics| {
+            topics
+                .iter()
+                .any(|t| t.topic == *name && t.partitions.contains(&partition))
+        })
     };
     let mut topics = Vec::new();
     for route in routes.iter() {
-        let partitions: Vec<_> = described(route).filter(|p| wanted(&route.name, p.partition_index)).collect();
+        let partitions: Vec<_> = described(route)
+            .filter(|p| wanted(&route.name, p.partition_index))
+            .collect();
         if !partitions.is_empty() {
-            topics.push(DescribeLogDirsTopic { name: route.name.clone(), partitions, ..Default::default() });
+            topics.push(DescribeLogDirsTopic {
+                name: route.name.clone(),
+                partitions,
+                ..Default::default()
+            });
         }
     }
     let (error_code, (usable, total)) = match (ctx.dir.poisoned(), ctx.dir.space().await) {
@@ -41,17 +51,22 @@ pub async fn handle<E: Env>(
         usable_bytes: usable,
         ..Default::default()
     };
-    DescribeLogDirsResponse { results: vec![result], ..Default::default() }
+    DescribeLogDirsResponse {
+        results: vec![result],
+        ..Default::default()
+    }
 }
 
 fn described<E: Env>(route: &Route<E>) -> impl Iterator<Item = DescribeLogDirsPartition> + '_ {
-    route.partitions().filter_map(|(partition_index, hosted)| match hosted {
-        Hosted::Here(handle) => Some(DescribeLogDirsPartition {
-            partition_index,
-            partition_size: handle.view().size_bytes as i64,
-            offset_lag: 0,
-            ..Default::default()
-        }),
-        Hosted::Offline | Hosted::Nowhere => None,
-    })
+    route
+        .partitions()
+        .filter_map(|(partition_index, hosted)| match hosted {
+            Hosted::Here(handle) => Some(DescribeLogDirsPartition {
+                partition_index,
+                partition_size: handle.view().size_bytes as i64,
+                offset_lag: 0,
+                ..Default::default()
+            }),
+            Hosted::Offline | Hosted::Nowhere => None,
+        })
 }

@@ -37,9 +37,16 @@ pub async fn handle<E: Env>(
                 ..Default::default()
             });
         }
-        topics.push(TopicResponse { name: topic.name, partitions, ..Default::default() });
+        topics.push(TopicResponse {
+            name: topic.name,
+            partitions,
+            ..Default::default()
+        });
     }
-    DescribeProducersResponse { topics, ..Default::default() }
+    DescribeProducersResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 async fn ask<E: Env>(route: Option<&Route<E>>, partition: i32) -> Result<Vec<ProducerState>, Refused> {

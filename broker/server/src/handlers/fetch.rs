@@ -60,7 +60,10 @@ pub fn begin<E: Env>(
         let turn = match turn {
             Ok(turn) => turn,
             Err(code) => {
-                let response = FetchResponse { error_code: code.0, ..Default::default() };
+                let response = FetchResponse {
+                    error_code: code.0,
+                    ..Default::default()
+                };
                 return Some(asked.frame(&response, Vec::new()));
             }
         };
@@ -85,7 +88,12 @@ async fn fetch<E: Env>(mut ctx: Ctx<E>, version: i16, request: &FetchRequest, tu
         }
         let waiter = Arc::new(Waiter::default());
         for (handle, seen) in &pass.handles {
-            handle.send(Message::Wait { seen: *seen, waiter: Arc::downgrade(&waiter) }).await;
+            handle
+                .send(Message::Wait {
+                    seen: *seen,
+                    waiter: Arc::downgrade(&waiter),
+                })
+                .await;
         }
         // BEFORE the wait: what was found so far pins files.
         drop(pass);
@@ -100,8 +108,17 @@ async fn fetch<E: Env>(mut ctx: Ctx<E>, version: i16, request: &FetchRequest, tu
 /// Looks once at every partition.
 async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, turn: &Turn) -> Pass<E> {
     let bytes_max = request.max_bytes.clamp(0, ctx.config.fetch_max_bytes) as usize;
-    let mut pass = Pass { found: Vec::new(), bytes: 0, urgent: false, handles: Vec::new() };
-    let replica = if version >= 15 { request.replica_state.replica_id } else { request.replica_id };
+    let mut pass = Pass {
+        found: Vec::new(),
+        bytes: 0,
+        urgent: false,
+        handles: Vec::new(),
+    };
+    let replica = if version >= 15 {
+        request.replica_state.replica_id
+    } else {
+        request.replica_id
+    };
     for asked in &turn.partitions {
         let room = bytes_max.saturating_sub(pass.bytes);
         let found = match partition(ctx, version, replica, asked, room, pass.bytes == 0).await {
@@ -137,7 +154,10 @@ async fn partition<E: Env>(
     let (route, unknown) = if version >= 13 {
         (routes.by_id(asked.key.topic_id), ErrorCode::UNKNOWN_TOPIC_ID)
     } else {
-        (routes.by_name(&asked.key.topic), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        (
+            routes.by_name(&asked.key.topic),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        )
     };
     let route = route.ok_or_else(|| Refused::of(unknown))?;
     let handle = match route.partition(asked.key.partition) {
@@ -174,7 +194,10 @@ async fn read<E: Env>(
         return Ok(None);
     }
     let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
-    let slice = view.reader.read(offset, UpTo::HighWatermark, bytes_max, first).await?;
+    let slice = view
+        .reader
+        .read(offset, UpTo::HighWatermark, bytes_max, first)
+        .await?;
     Ok(slice.map(|s| s.range))
 }
 
@@ -183,9 +206,11 @@ fn diverges<E: Env>(view: &View<E>, last_fetched_epoch: i32, offset: i64) -> Opt
     if last_fetched_epoch < 0 {
         return None;
     }
-    let end = view.reader.end_offset_for_epoch(brokkr_types::LeaderEpoch(last_fetched_epoch))?;
-    let diverges = end.epoch.0 < last_fetched_epoch || end.offset.0 < offset;
-    diverges.then_some((end.epoch.0, end.offset.0))
+    let end = view
+        .reader
+        .end_offset_for_epoch(brokkr_types::LeaderEpoch(last_fetched_epoch))?;
+    let diverges = end.epoch.0 < last_fetched_epoch || end.end.0 < offset;
+    diverges.then_some((end.epoch.0, end.end.0))
 }
 
 fn found<E: Env>(
@@ -209,13 +234,21 @@ fn found<E: Env>(
 }
 
 fn failed<E: Env>(asked: &Asked, refused: &Refused) -> Found<E> {
-    let told =
-        Told { error_code: refused.code.0, high_watermark: -1, last_stable_offset: -1, log_start_offset: -1 };
+    let told = Told {
+        error_code: refused.code.0,
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+    };
     let mut data = partition_data(asked, told);
     if refused.code == ErrorCode::FENCED_LEADER_EPOCH || refused.code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
         data.current_leader = LeaderIdAndEpoch::default();
     }
-    Found { data, range: None, told }
+    Found {
+        data,
+        range: None,
+        told,
+    }
 }
 
 fn partition_data(asked: &Asked, told: Told) -> PartitionData {
@@ -232,24 +265,37 @@ fn partition_data(asked: &Asked, told: Told) -> PartitionData {
     }
 }
 
-type Answer<E> = (FetchResponse, Vec<Option<FileRange<E>>>, BTreeMap<Key, (Told, bool)>);
+type Answer<E> = (
+    FetchResponse,
+    Vec<Option<FileRange<E>>>,
+    BTreeMap<Key, (Told, bool)>,
+);
 
 /// The response, its ranges by token, and what a session has to remember of it.
 fn answer<E: Env>(turn: &Turn, pass: Pass<E>) -> Answer<E> {
-    let mut response = FetchResponse { session_id: turn.session_id, ..Default::default() };
+    let mut response = FetchResponse {
+        session_id: turn.session_id,
+        ..Default::default()
+    };
     let (mut ranges, mut told) = (Vec::new(), BTreeMap::new());
     for (asked, mut found) in turn.partitions.iter().zip(pass.found) {
-        let news = found.range.is_some() || found.told.error_code != 0 || asked.told != Some(found.told)
+        let news = found.range.is_some()
+            || found.told.error_code != 0
+            || asked.told != Some(found.told)
             || found.data.diverging_epoch.epoch >= 0;
         told.insert(asked.key.clone(), (found.told, found.range.is_some()));
         if turn.incremental && !news {
             continue;
         }
         if let Some(range) = found.range {
-            found.data.records = Some(Records::External { token: ranges.len() as u32, len: range.len() });
+            found.data.records = Some(Records::External {
+                token: ranges.len() as u32,
+                len: range.len(),
+            });
             ranges.push(Some(range));
         }
-        let same = |t: &FetchableTopicResponse| t.topic == asked.key.topic && t.topic_id == asked.key.topic_id;
+        let same =
+            |t: &FetchableTopicResponse| t.topic == asked.key.topic && t.topic_id == asked.key.topic_id;
         match response.responses.last_mut().filter(|t| same(t)) {
             Some(topic) => topic.partitions.push(found.data),
             None => response.responses.push(FetchableTopicResponse {
@@ -262,4 +308,3 @@ fn answer<E: Env>(turn: &Turn, pass: Pass<E>) -> Answer<E> {
     }
     (response, ranges, told)
 }
-

@@ -25,7 +25,11 @@ pub async fn handle<E: Env>(
         None => {}
     }
     match ctx.producer_ids.next().await {
-        Ok(id) => InitProducerIdResponse { producer_id: id.0, producer_epoch: 0, ..Default::default() },
+        Ok(id) => InitProducerIdResponse {
+            producer_id: id.0,
+            producer_epoch: 0,
+            ..Default::default()
+        },
         Err(code) => refused(code),
     }
 }

@@ -1,6 +1,7 @@
 //! ListOffsets: by time, and the special ones.
 
 use brokkr_env::Env;
+use brokkr_log::UpTo;
 use brokkr_types::UnixMillis;
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
@@ -40,9 +41,16 @@ pub async fn handle<E: Env>(
             let found = look(route.as_deref(), &asked, version).await;
             partitions.push(response(asked.partition_index, found));
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..Default::default() });
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions,
+            ..Default::default()
+        });
     }
-    ListOffsetsResponse { topics, ..Default::default() }
+    ListOffsetsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 fn response(partition_index: i32, found: Result<Found, Refused>) -> ListOffsetsPartitionResponse {
@@ -73,15 +81,19 @@ async fn look<E: Env>(
     };
     let view = handle.view();
     check_epoch(asked.current_leader_epoch, view.leader_epoch)?;
-    let epoch_of = |offset| view.reader.epochs().epoch_of(offset).map_or(-1, |e| e.0);
+    let earliest_epoch = || view.reader.earliest_epoch().map_or(-1, |e| e.0);
     let storage = |e: brokkr_log::ReadError| Refused::because(ErrorCode(e.code()), &e);
     match asked.timestamp {
         t if t == LATEST.0 => Ok((-1, view.last_stable().0, view.leader_epoch.0)),
         t if t == EARLIEST.0 || t == EARLIEST_LOCAL.0 && version >= EARLIEST_LOCAL.1 => {
-            Ok((-1, view.log_start.0, epoch_of(view.log_start)))
+            Ok((-1, view.log_start.0, earliest_epoch()))
         }
         t if t == MAX_TIMESTAMP.0 && version >= MAX_TIMESTAMP.1 => {
-            let found = view.reader.max_timestamp().await.map_err(storage)?;
+            let found = view
+                .reader
+                .offset_of_max_timestamp(UpTo::HighWatermark)
+                .await
+                .map_err(storage)?;
             Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
         }
         // Nothing is tiered, nothing waits to be.
@@ -89,9 +101,11 @@ async fn look<E: Env>(
         t if t == EARLIEST_PENDING_UPLOAD.0 && version >= EARLIEST_PENDING_UPLOAD.1 => Ok(NOTHING),
         t if t < 0 => Err(Refused::of(ErrorCode::UNSUPPORTED_VERSION)),
         t => {
-            let found = view.reader.offset_for_timestamp(UnixMillis(t)).await.map_err(storage)?;
-            // What isn't committed can't be looked up either.
-            let found = found.filter(|f| f.offset < view.last_stable());
+            let found = view
+                .reader
+                .offset_for_timestamp(UnixMillis(t), UpTo::HighWatermark)
+                .await
+                .map_err(storage)?;
             Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
         }
     }

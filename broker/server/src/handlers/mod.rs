@@ -11,6 +11,7 @@ pub mod describe_configs;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
+mod described;
 pub mod fetch;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;

@@ -3,7 +3,9 @@
 use brokkr_env::Env;
 use brokkr_types::LeaderEpoch;
 use brokkr_wire::ErrorCode;
-use brokkr_wire::messages::offset_for_leader_epoch_request::{OffsetForLeaderEpochRequest, OffsetForLeaderPartition};
+use brokkr_wire::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition,
+};
 use brokkr_wire::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
 };
@@ -22,10 +24,21 @@ pub async fn handle<E: Env>(
     let routes = ctx.routes.get().clone();
     let topics = request.topics.into_iter().map(|topic| {
         let route = routes.by_name(&topic.topic);
-        let partitions = topic.partitions.iter().map(|p| end_of(route.as_deref(), p)).collect();
-        OffsetForLeaderTopicResult { topic: topic.topic, partitions, ..Default::default() }
+        let partitions = topic
+            .partitions
+            .iter()
+            .map(|p| end_of(route.as_deref(), p))
+            .collect();
+        OffsetForLeaderTopicResult {
+            topic: topic.topic,
+            partitions,
+            ..Default::default()
+        }
     });
-    OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() }
+    OffsetForLeaderEpochResponse {
+        topics: topics.collect(),
+        ..Default::default()
+    }
 }
 
 fn end_of<E: Env>(route: Option<&Route<E>>, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
@@ -57,5 +70,5 @@ fn look<E: Env>(
     check_epoch(asked.current_leader_epoch, view.leader_epoch)?;
     let end = view.reader.end_offset_for_epoch(LeaderEpoch(asked.leader_epoch));
     // A consumer is shown no end past the high watermark (L5).
-    Ok(end.map(|e| (e.epoch.0, e.offset.min(view.high_watermark).0)))
+    Ok(end.map(|e| (e.epoch.0, e.end.min(view.high_watermark).0)))
 }

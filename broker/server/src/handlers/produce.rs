@@ -6,7 +6,8 @@ use brokkr_env::Env;
 use brokkr_types::{UnixMillis, Uuid};
 use brokkr_wire::messages::produce_request::{PartitionProduceData, ProduceRequest};
 use brokkr_wire::messages::produce_response::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceResponse,
+    TopicProduceResponse,
 };
 use brokkr_wire::records::{RecordError, Rules, validate};
 use brokkr_wire::{ErrorCode, Records, Str};
@@ -20,7 +21,11 @@ use crate::partitions::{Hosted, Route};
 /// A partition's part of the request.
 enum Part {
     /// With its owner.
-    Waiting { index: i32, answer: oneshot::Receiver<Answer>, leader_epoch: i32 },
+    Waiting {
+        index: i32,
+        answer: oneshot::Receiver<Answer>,
+        leader_epoch: i32,
+    },
     /// Answered already.
     Done(PartitionProduceResponse),
 }
@@ -64,9 +69,17 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
             };
             parts.push(part.unwrap_or_else(|e| Part::Done(refused(index, &e))));
         }
-        topics.push(Topic { name: topic.name, id: topic.topic_id, parts });
+        topics.push(Topic {
+            name: topic.name,
+            id: topic.topic_id,
+            parts,
+        });
     }
-    if request.acks == 0 { unanswered(topics) } else { answered(ctx, asked, topics, request.timeout_ms) }
+    if request.acks == 0 {
+        unanswered(topics)
+    } else {
+        answered(ctx, asked, topics, request.timeout_ms)
+    }
 }
 
 /// Why a partition's batch was not taken.
@@ -82,7 +95,10 @@ impl From<Refused> for NotTaken {
 }
 
 fn no_transactions() -> Refused {
-    Refused::because(ErrorCode::INVALID_TXN_STATE, "this broker does not serve transactions yet")
+    Refused::because(
+        ErrorCode::INVALID_TXN_STATE,
+        "this broker does not serve transactions yet",
+    )
 }
 
 async fn hand_on<E: Env>(
@@ -97,7 +113,10 @@ async fn hand_on<E: Env>(
         Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR).into()),
         Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).into()),
     };
-    let rules = Rules { zstd: version >= ZSTD_FROM, ..route.rules };
+    let rules = Rules {
+        zstd: version >= ZSTD_FROM,
+        ..route.rules
+    };
     let records = match data.records {
         Some(Records::Bytes(bytes)) => bytes,
         Some(Records::External { .. }) | None => return Err(NotTaken::Records(RecordError::NoBatch)),
@@ -108,15 +127,31 @@ async fn hand_on<E: Env>(
     }
     let leader_epoch = handle.view().leader_epoch.0;
     let (reply, answer) = oneshot::channel();
-    if !handle.send(Message::Append { batch, acks_all, reply }).await {
+    if !handle
+        .send(Message::Append {
+            batch,
+            acks_all,
+            reply,
+        })
+        .await
+    {
         return Err(Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER).into());
     }
-    Ok(Part::Waiting { index: data.index, answer, leader_epoch })
+    Ok(Part::Waiting {
+        index: data.index,
+        answer,
+        leader_epoch,
+    })
 }
 
 fn refused(index: i32, why: &NotTaken) -> PartitionProduceResponse {
-    let base =
-        PartitionProduceResponse { index, base_offset: -1, log_append_time_ms: -1, log_start_offset: -1, ..Default::default() };
+    let base = PartitionProduceResponse {
+        index,
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        ..Default::default()
+    };
     match why {
         NotTaken::Refused(r) => PartitionProduceResponse {
             error_code: r.code.0,
@@ -142,8 +177,15 @@ fn record_error((index, why): &(i32, String)) -> BatchIndexAndErrorMessage {
 
 /// acks=0: nobody is answered; that something was refused shows by the connection's end, as in Kafka.
 fn unanswered<E: Env>(topics: Vec<Topic>) -> Dispatched<E> {
-    let failed = topics.iter().flat_map(|t| &t.parts).any(|p| matches!(p, Part::Done(r) if r.error_code != 0));
-    if failed { Dispatched::Close } else { Dispatched::Silent }
+    let failed = topics
+        .iter()
+        .flat_map(|t| &t.parts)
+        .any(|p| matches!(p, Part::Done(r) if r.error_code != 0));
+    if failed {
+        Dispatched::Close
+    } else {
+        Dispatched::Silent
+    }
 }
 
 fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: i32) -> Dispatched<E> {
@@ -158,7 +200,11 @@ fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: 
             for part in topic.parts {
                 partition_responses.push(match part {
                     Part::Done(done) => done,
-                    Part::Waiting { index, mut answer, leader_epoch } => {
+                    Part::Waiting {
+                        index,
+                        mut answer,
+                        leader_epoch,
+                    } => {
                         let answer = tokio::select! {
                             biased;
                             a = &mut answer => Some(a),
@@ -209,8 +255,11 @@ fn outcome(
     };
     let mut response = refused(index, &NotTaken::Refused(refusal));
     if response.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER.0 {
-        response.current_leader =
-            LeaderIdAndEpoch { leader_id: node_id, leader_epoch, ..Default::default() };
+        response.current_leader = LeaderIdAndEpoch {
+            leader_id: node_id,
+            leader_epoch,
+            ..Default::default()
+        };
     }
     response
 }

@@ -41,6 +41,7 @@ pub use control::ControlType;
 pub use header::{Attributes, BatchHeader, HEADER_LEN, LOG_OVERHEAD, TimestampType};
 pub use record::{Header, Headers, HeadersIter, Record, RecordFault, Records, RecordsIter};
 pub use validate::{
-    CORRUPT_MESSAGE, CompressionConfig, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, Origin,
-    RECORD_ERRORS_MAX, RecordError, Rules, UNSUPPORTED_COMPRESSION_TYPE, Validated, validate,
+    CORRUPT_MESSAGE, CompressionConfig, DECOMPRESSED_MAX, INVALID_RECORD, INVALID_TIMESTAMP,
+    MESSAGE_TOO_LARGE, Origin, RECORD_ERRORS_MAX, RecordError, Rules, UNSUPPORTED_COMPRESSION_TYPE,
+    Validated, validate,
 };

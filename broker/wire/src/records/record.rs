@@ -287,3 +287,87 @@ impl<'a> Iterator for RecordsIter<'a> {
 }
 
 impl std::iter::FusedIterator for RecordsIter<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of 12 bytes after its length: no key, the value "v", a header "h" without value.
+    const SOUND: [u8; 12] = [22, 0, 0, 0, 1, 2, b'v', 2, 2, b'h', 1, 0xee];
+
+    fn taken(bytes: &[u8]) -> Result<Record<'_>, RecordFault> {
+        let mut rest = bytes;
+        Record::take(&mut rest)
+    }
+
+    /// The sound record, its length right, with `bytes` from `at` on.
+    fn with(at: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut record = SOUND[..11].to_vec();
+        record.truncate(at);
+        record.extend(bytes);
+        record[0] = 2 * (record.len() as u8 - 1);
+        record
+    }
+
+    #[test]
+    fn a_sound_record_is_taken_and_no_more() {
+        let bytes = with(11, &[]);
+        let longer = [&bytes[..], &[7]].concat();
+        let mut rest = &longer[..];
+        let record = Record::take(&mut rest).unwrap();
+        assert_eq!(rest, [7]);
+        assert_eq!((record.key, record.value), (None, Some(&b"v"[..])));
+        assert_eq!(
+            record.headers.iter().collect::<Vec<_>>(),
+            [Header {
+                key: b"h",
+                value: None
+            }]
+        );
+    }
+
+    #[test]
+    fn each_fault_is_told() {
+        let cut_off = RecordFault::CutOff;
+        assert_eq!(taken(&[]), Err(RecordFault::Varint));
+        assert_eq!(taken(&[0xff, 0xff]), Err(RecordFault::Varint));
+        assert_eq!(taken(&[1]), Err(cut_off), "negative length");
+        assert_eq!(taken(&SOUND[..10]), Err(cut_off));
+        assert_eq!(taken(&[0]), Err(RecordFault::Field), "no attributes");
+        assert_eq!(taken(&with(2, &[])), Err(RecordFault::Varint), "no timestamp");
+        assert_eq!(
+            taken(&with(2, &[0xff; 11])),
+            Err(RecordFault::Varint),
+            "endless timestamp"
+        );
+        assert_eq!(
+            taken(&with(4, &[2])),
+            Err(RecordFault::Field),
+            "a key of 1 byte that isn't there"
+        );
+        assert_eq!(taken(&with(5, &[100, b'v'])), Err(RecordFault::Field));
+        assert_eq!(
+            taken(&with(7, &[])),
+            Err(RecordFault::Varint),
+            "no count of headers"
+        );
+        assert_eq!(taken(&with(7, &[1])), Err(RecordFault::Headers), "-1 headers");
+        assert_eq!(
+            taken(&with(7, &[10, 2, b'h'])),
+            Err(RecordFault::Headers),
+            "5 headers in 2 bytes"
+        );
+        assert_eq!(
+            taken(&with(7, &[2, 1, 1])),
+            Err(RecordFault::Headers),
+            "a header without a key"
+        );
+        assert_eq!(taken(&with(7, &[2, 8, b'h'])), Err(RecordFault::Field));
+        assert_eq!(
+            taken(&with(11, &[0])),
+            Err(RecordFault::Length),
+            "a byte too many"
+        );
+        assert!(taken(&with(7, &[0])).is_ok());
+    }
+}

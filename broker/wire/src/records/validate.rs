@@ -38,6 +38,9 @@ pub const INVALID_RECORD: i16 = 87;
 /// How many of a batch's bad records are named in the answer.
 pub const RECORD_ERRORS_MAX: usize = 1024;
 
+/// Bytes that a batch's records may decompress to where nothing else is said; Kafka has no such limit.
+pub const DECOMPRESSED_MAX: usize = 128 << 20;
+
 /// A topic's `compression.type`, with the level of its codec.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum CompressionConfig {
@@ -87,6 +90,23 @@ pub struct Rules {
     pub zstd: bool,
     /// Bytes that compressed records may have once decompressed.
     pub decompressed_max: usize,
+}
+
+impl Default for Rules {
+    /// A producer's batch and Kafka's defaults for a topic.
+    fn default() -> Self {
+        Self {
+            compaction: false,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            max_message_bytes: 1_048_588,
+            compression: CompressionConfig::Producer,
+            origin: Origin::Client,
+            zstd: true,
+            decompressed_max: DECOMPRESSED_MAX,
+        }
+    }
 }
 
 /// A batch that may be appended, and what reading it told.

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use brokkr_env::{Env, Instant};
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, UnixMillis, Uuid};
+use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::{FetchRequest, FetchResponse, fetch_response};
 use brokkr_wire::records::BatchError;
-use brokkr_wire::ErrorCode;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -336,8 +336,9 @@ impl<E: Env> Consumer<E> {
             if self.metadata_not_before <= now {
                 (self.metadata_wanted, self.refreshing) = (false, true);
                 let client = self.client.clone();
-                self.events
-                    .push(Box::pin(async move { Event::Metadata(client.refresh_metadata().await) }));
+                self.events.push(Box::pin(async move {
+                    Event::Metadata(client.refresh_metadata().await)
+                }));
             } else {
                 wake = wake.min(self.metadata_not_before);
             }
@@ -538,14 +539,10 @@ impl<E: Env> Consumer<E> {
             a.not_before = later;
             a.lost = code == ErrorCode::OFFSET_OUT_OF_RANGE;
             let hint = &data.current_leader;
-            let hinted = self
-                .client
-                .hint(&asked.tp, hint.leader_id, hint.leader_epoch);
+            let hinted = self.client.hint(&asked.tp, hint.leader_id, hint.leader_epoch);
             self.metadata_wanted |= !hinted && !a.lost;
             if !code.is_retriable() || code == ErrorCode::CORRUPT_MESSAGE {
-                self.came
-                    .faults
-                    .push((asked.tp.clone(), Fault::Refused(code)));
+                self.came.faults.push((asked.tp.clone(), Fault::Refused(code)));
             }
             return;
         }

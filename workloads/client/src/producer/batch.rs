@@ -84,8 +84,12 @@ impl Batch {
             value: value.as_deref(),
         });
         let headers: Vec<Header<'_>> = headers.collect();
-        self.builder
-            .push(timestamp, record.key.as_deref(), record.value.as_deref(), &headers);
+        self.builder.push(
+            timestamp,
+            record.key.as_deref(),
+            record.value.as_deref(),
+            &headers,
+        );
         self.waiting.push(Waiting {
             tell,
             _buffered: buffered,

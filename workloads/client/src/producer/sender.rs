@@ -171,8 +171,9 @@ impl<E: Env> Sender<E> {
         while self.send_some(now) {}
         if self.metadata.begin(now) {
             let client = self.client.clone();
-            self.events
-                .push(Box::pin(async move { Event::Metadata(client.refresh_metadata().await) }));
+            self.events.push(Box::pin(async move {
+                Event::Metadata(client.refresh_metadata().await)
+            }));
         }
         while let Some((before, _)) = self.flushes.front()
             && self.state.is_told_before(*before)

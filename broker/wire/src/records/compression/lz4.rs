@@ -259,6 +259,16 @@ mod tests {
     }
 
     #[test]
+    fn nothing_may_follow_the_frame() {
+        let packed = compress(b"x");
+        assert!(decompress(&packed, 1).is_ok());
+        assert_eq!(
+            decompress(&packed.repeat(2), 2),
+            Err(corrupt("bytes after the frame"))
+        );
+    }
+
+    #[test]
     fn what_does_not_shrink_is_stored() {
         let mut state = 1u32;
         let noise: Vec<u8> = std::iter::repeat_with(|| {

@@ -130,24 +130,27 @@ pub fn compress(codec: CompressionType, level: i32, data: &[u8]) -> Vec<u8> {
 /// # Errors
 /// [`DecompressError`].
 pub fn decompress(codec: CompressionType, data: &[u8], max: usize) -> Result<Bytes, DecompressError> {
-    decompress_bytes(codec, Bytes::copy_from_slice(data), max)
+    let out = match codec {
+        CompressionType::None if data.len() > max => return Err(DecompressError::TooLarge { max }),
+        CompressionType::None => data.to_vec(),
+        CompressionType::Gzip => gzip::decompress(data, max)?,
+        CompressionType::Snappy => snappy::decompress(data, max)?,
+        CompressionType::Lz4 => lz4::decompress(data, max)?,
+        CompressionType::Zstd => zstd::decompress(data, max)?,
+    };
+    Ok(Bytes::from(out))
 }
 
-/// As [`decompress`], and copies nothing where there is nothing to decompress.
+/// As [`decompress`], but what is not compressed is handed back as it is, however large: it takes no memory.
 pub(super) fn decompress_bytes(
     codec: CompressionType,
     data: Bytes,
     max: usize,
 ) -> Result<Bytes, DecompressError> {
-    let out = match codec {
-        CompressionType::None if data.len() > max => return Err(DecompressError::TooLarge { max }),
-        CompressionType::None => return Ok(data),
-        CompressionType::Gzip => gzip::decompress(&data, max)?,
-        CompressionType::Snappy => snappy::decompress(&data, max)?,
-        CompressionType::Lz4 => lz4::decompress(&data, max)?,
-        CompressionType::Zstd => zstd::decompress(&data, max)?,
-    };
-    Ok(Bytes::from(out))
+    match codec {
+        CompressionType::None => Ok(data),
+        codec => decompress(codec, &data, max),
+    }
 }
 
 /// How large to make an output buffer that is full: doubled, but never past one byte more than allowed, whose being

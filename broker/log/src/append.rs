@@ -1,0 +1,290 @@
+//! Staging: a batch is judged, gets its offset and waits for the next write. Nothing here waits for the disk.
+//!
+//! Everything that staging changes (the tip, the producers, the epochs) can be taken back, batch by batch from the end, until
+//! the batch may be acknowledged: a write that fails leaves no trace (P10), and its offsets, which nobody was shown, are
+//! given out again.
+
+use brokkr_env::Env;
+use brokkr_types::{Instant, LeaderEpoch, Offset, UnixMillis};
+use brokkr_wire::records::{Batch, BatchHeader, ControlType, Origin};
+use bytes::Bytes;
+
+use crate::epochs::LeaderEpochs;
+use crate::error::AppendError;
+use crate::index::{OffsetEntry, TimeEntry};
+use crate::log::Log;
+use crate::producers::{Marker, ProducerUndo, Trust};
+use crate::roll::RollPlan;
+use crate::segment::{Head, Tip};
+
+/// Bytes that may be staged or on their way to the disk before [`Log::can_stage`] says no.
+pub const STAGED_BYTES_MAX: usize = 16 << 20;
+/// And batches.
+pub const STAGED_BATCHES_MAX: usize = 16 << 10;
+
+/// How much of a control batch is decompressed to read its one record.
+const MARKER_BYTES_MAX: usize = 64 << 10;
+
+/// What became of a batch. It may be acknowledged once [`crate::AckableOffset`] is past `last_offset`, also when it is a
+/// duplicate: the batch it repeats may itself be on its way (P9). If [`crate::Event::Failed`] comes first, it is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// The offset of its first record; of a duplicate, the one it was given the first time.
+    pub base_offset: Offset,
+    /// The offset of its last record.
+    pub last_offset: Offset,
+    /// Whether it was here already.
+    pub duplicate: bool,
+    /// Its largest timestamp; of a duplicate, as it was the first time.
+    pub max_timestamp: UnixMillis,
+    /// Where the log starts.
+    pub log_start: Offset,
+}
+
+/// Batches of one segment, to be written together.
+pub(crate) struct Group {
+    /// What has to be done before: the segment is a new one.
+    pub(crate) roll: Option<Box<RollPlan>>,
+    pub(crate) first: Offset,
+    pub(crate) position: u64,
+    pub(crate) parts: Vec<Bytes>,
+    pub(crate) bytes: usize,
+    pub(crate) batches: usize,
+    pub(crate) records: u64,
+    /// The segment once they are written.
+    pub(crate) head: Head,
+    pub(crate) offsets: Vec<OffsetEntry>,
+    pub(crate) times: Vec<TimeEntry>,
+}
+
+impl Group {
+    pub(crate) fn new(head: Head, roll: Option<Box<RollPlan>>) -> Self {
+        Self {
+            roll,
+            first: head.next,
+            position: head.size,
+            parts: Vec::new(),
+            bytes: 0,
+            batches: 0,
+            records: 0,
+            head,
+            offsets: Vec::new(),
+            times: Vec::new(),
+        }
+    }
+}
+
+/// Takes a staged batch back.
+pub(crate) struct Undo {
+    pub(crate) base: Offset,
+    tip: Tip,
+    producer: Option<ProducerUndo>,
+    epochs: Option<LeaderEpochs>,
+}
+
+impl<E: Env> Log<E> {
+    /// Whether there is room for another batch. Who appends all the same is not stopped, but the memory is then not
+    /// bounded by [`STAGED_BYTES_MAX`].
+    pub fn can_stage(&self) -> bool {
+        self.pipeline.staged_bytes < STAGED_BYTES_MAX && self.pipeline.staged_batches < STAGED_BATCHES_MAX
+    }
+
+    /// Stages a validated batch at the log's end, as the leader of `epoch`. Its bytes are kept, not copied. `now` is what
+    /// producers expire by, `wall` what a segment without timestamps ages by.
+    ///
+    /// # Errors
+    /// Nothing changed then.
+    pub fn append(
+        &mut self,
+        batch: &Batch,
+        origin: Origin,
+        epoch: LeaderEpoch,
+        now: Instant,
+        wall: UnixMillis,
+    ) -> Result<Appended, AppendError> {
+        let trust = match origin {
+            Origin::Client => Trust::Client,
+            Origin::Coordinator => Trust::Coordinator,
+            Origin::Replica => return self.append_replicated(batch, now, wall),
+        };
+        let header = batch.header.placed(self.log_end(), epoch);
+        self.stage(batch, header, trust, now, wall)
+    }
+
+    /// Stages a batch that a leader has given its offset and epoch, as a follower.
+    ///
+    /// # Errors
+    /// Nothing changed then.
+    pub fn append_replicated(
+        &mut self,
+        batch: &Batch,
+        now: Instant,
+        wall: UnixMillis,
+    ) -> Result<Appended, AppendError> {
+        let (base_offset, log_end) = (batch.header.base_offset, self.log_end());
+        if base_offset != log_end || batch.header.last_offset_delta < 0 {
+            return Err(AppendError::UnexpectedOffset { base_offset, log_end });
+        }
+        self.stage(batch, batch.header, Trust::Log, now, wall)
+    }
+
+    fn stage(
+        &mut self,
+        batch: &Batch,
+        header: BatchHeader,
+        trust: Trust,
+        now: Instant,
+        wall: UnixMillis,
+    ) -> Result<Appended, AppendError> {
+        if let Some(why) = &self.pipeline.broken {
+            return Err(AppendError::Broken(why.clone()));
+        }
+        let (size_bytes, max) = (header.size_bytes(), self.config.segment_bytes);
+        if size_bytes as u64 > u64::from(max) && trust != Trust::Log {
+            return Err(AppendError::BatchTooLarge { size_bytes, max });
+        }
+        let marker = if header.has_producer_id() {
+            marker_of(batch)?
+        } else {
+            None
+        };
+        if header.has_producer_id()
+            && let Some(first) = self.producers.check(&header, marker, trust)?
+        {
+            return Ok(Appended {
+                base_offset: first.first_offset(),
+                last_offset: first.last_offset,
+                duplicate: true,
+                max_timestamp: first.timestamp,
+                log_start: self.log_start,
+            });
+        }
+        self.put(batch, header, marker, now, wall);
+        Ok(Appended {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            duplicate: false,
+            max_timestamp: header.max_timestamp,
+            log_start: self.log_start,
+        })
+    }
+
+    fn put(
+        &mut self,
+        batch: &Batch,
+        header: BatchHeader,
+        marker: Option<Marker>,
+        now: Instant,
+        wall: UnixMillis,
+    ) {
+        let mut undo = Undo {
+            base: header.base_offset,
+            tip: self.tip,
+            producer: None,
+            epochs: None,
+        };
+        if self.tip.must_roll(&header, &self.config, wall) {
+            // BEFORE the producers change: the new segment's snapshot is their state at its begin.
+            self.stage_roll(header.base_offset, wall);
+        }
+        if header.has_producer_id() {
+            undo.producer = Some(self.producers.apply(&header, marker, now));
+        }
+        if self
+            .epochs
+            .needs(header.partition_leader_epoch, header.base_offset)
+        {
+            undo.epochs = Some(self.epochs.clone());
+            self.epochs
+                .assign(header.partition_leader_epoch, header.base_offset);
+        }
+        self.undo.push_back(undo);
+
+        let before = self.tip.head;
+        let new = self.tip.add(&header, self.config.index_interval_bytes);
+        let parts = batch.placed(header.base_offset, header.partition_leader_epoch);
+        let group = self.pipeline.last_group(before);
+        group.head = self.tip.head;
+        group.bytes += header.size_bytes();
+        group.batches += 1;
+        group.records += i64::from(header.last_offset_delta).unsigned_abs() + 1;
+        group.parts.extend(parts);
+        group.offsets.extend(new.offset);
+        group.times.extend(new.time);
+        self.pipeline.staged_bytes += header.size_bytes();
+        self.pipeline.staged_batches += 1;
+    }
+
+    /// Takes back what is staged at `from` and past it, the last first.
+    pub(crate) fn undo_from(&mut self, from: Offset) {
+        while self.undo.back().is_some_and(|u| u.base >= from) {
+            let undo = self.undo.pop_back().expect("there is one");
+            self.tip = undo.tip;
+            if let Some(producer) = undo.producer {
+                self.producers.undo(producer);
+            }
+            if let Some(epochs) = undo.epochs {
+                self.epochs = epochs;
+            }
+        }
+        self.view = None;
+    }
+
+    /// Stages the begin of a segment without a batch for it.
+    pub(crate) fn stage_empty_roll(&mut self, wall: UnixMillis) {
+        let base = self.log_end();
+        self.undo.push_back(Undo {
+            base,
+            tip: self.tip,
+            producer: None,
+            epochs: None,
+        });
+        self.stage_roll(base, wall);
+    }
+
+    /// A new segment began at `tip`: what is taken back from now on goes back to there and no further.
+    pub(crate) fn undo_stays_in(&mut self, tip: &Tip) {
+        for undo in self.undo.iter_mut().filter(|u| u.base >= tip.head.base) {
+            if undo.tip.head.base < tip.head.base {
+                undo.tip = *tip;
+            }
+        }
+    }
+
+    /// What may be acknowledged is not taken back any more.
+    pub(crate) fn forget_undo(&mut self, ackable: Offset) {
+        while self.undo.front().is_some_and(|u| u.base < ackable) {
+            self.undo.pop_front();
+        }
+        if self.undo.is_empty() && self.undo.capacity() > 64 {
+            // An idle partition keeps no room.
+            self.undo.shrink_to(0);
+        }
+    }
+}
+
+/// The end-of-transaction marker in a control batch of a producer.
+pub(crate) fn marker_of(batch: &Batch) -> Result<Option<Marker>, AppendError> {
+    if !batch.header.attributes.is_control() {
+        return Ok(None);
+    }
+    let broken = |e: &dyn std::fmt::Display| AppendError::Control(e.to_string());
+    let records = batch.records(MARKER_BYTES_MAX).map_err(|e| broken(&e))?;
+    let Some(record) = records.iter().next() else {
+        return Ok(None);
+    };
+    let record = record.map_err(|e| broken(&e))?;
+    match ControlType::from_key(record.key).map_err(|e| broken(&e))? {
+        ControlType::Abort | ControlType::Commit => {}
+        _ => return Ok(None),
+    }
+    // EndTxnMarker: version i16, coordinator epoch i32.
+    let epoch = record
+        .value
+        .and_then(|v| v.get(2..6))
+        .and_then(|b| b.first_chunk());
+    let epoch = epoch.ok_or_else(|| broken(&"an end-of-transaction marker without a coordinator epoch"))?;
+    Ok(Some(Marker {
+        coordinator_epoch: i32::from_be_bytes(*epoch),
+    }))
+}

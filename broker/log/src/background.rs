@@ -1,0 +1,297 @@
+//! What a log does on the disk beside appending, one job at a time: sealed segments are completed and listed, leader epochs
+//! persisted, full index tails written. No acknowledgement waits for any of it; the recovery point does.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use brokkr_env::{Env, Error, ErrorKind, Result};
+use brokkr_types::Offset;
+use bytes::Bytes;
+
+use crate::drive::InFlight;
+use crate::epochs::LeaderEpochs;
+use crate::index::{Entry, IndexView, encode};
+use crate::log::Log;
+use crate::manifest::Manifest;
+use crate::names;
+use crate::roll::SealPlan;
+use crate::segment::Segment;
+use crate::snapshot::SnapshotFiles;
+use crate::view::Shared;
+
+/// Index entries of the active segment that are kept in memory before they are written.
+const INDEX_TAIL_MAX: usize = 128;
+
+pub(crate) struct Background {
+    job: Option<(Job, InFlight<Result<()>>)>,
+    /// The segment that was sealed last, while the manifest doesn't list it.
+    pub(crate) seal: Option<SealPlan>,
+    /// What `leader-epoch-checkpoint` says.
+    pub(crate) persisted_epochs: LeaderEpochs,
+    /// The last job failed; none is begun before a write has succeeded.
+    pub(crate) stalled: bool,
+}
+
+enum Job {
+    Seal,
+    Epochs(LeaderEpochs),
+    IndexTails { offsets: usize, times: usize },
+}
+
+impl Background {
+    pub(crate) fn new(persisted_epochs: LeaderEpochs) -> Self {
+        Self {
+            job: None,
+            seal: None,
+            persisted_epochs,
+            stalled: false,
+        }
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.job.is_some()
+    }
+}
+
+impl<E: Env> Log<E> {
+    /// Up to where recovery need not look: everything before it is durable, sealed segments listed, epochs persisted. Only
+    /// this may be recorded (P13).
+    pub fn recovery_point(&self) -> Offset {
+        let mut point = self.durable_end;
+        if let Some(seal) = &self.background.seal {
+            point = point.min(seal.segment.head.next);
+        }
+        let persisted = self.background.persisted_epochs.entries();
+        let changed = self
+            .epochs
+            .entries()
+            .iter()
+            .zip(persisted.iter().map(Some).chain(std::iter::repeat(None)));
+        if let Some((entry, _)) = { changed }.find(|(entry, there)| Some(*entry) != *there) {
+            point = point.min(entry.start.max(self.log_start));
+        }
+        point
+    }
+
+    pub(crate) fn begin_background(&mut self) -> bool {
+        if self.background.job.is_some() || self.background.stalled {
+            return false;
+        }
+        if self.background.seal.is_some() {
+            return self.begin_seal_again();
+        }
+        if self.epochs != self.background.persisted_epochs {
+            let epochs = self.epochs.clone();
+            let writing = write_epochs(Arc::clone(&self.shared), epochs.clone());
+            self.background.job = Some((Job::Epochs(epochs), InFlight::new(writing)));
+            return true;
+        }
+        let (offsets, times) = (self.active.offsets.tail.len(), self.active.times.tail.len());
+        if offsets < INDEX_TAIL_MAX && times < INDEX_TAIL_MAX {
+            return false;
+        }
+        let writing = write_tails(Arc::clone(&self.shared), self.active.clone(), false);
+        self.background.job = Some((Job::IndexTails { offsets, times }, InFlight::new(writing)));
+        true
+    }
+
+    pub(crate) fn begin_seal_again(&mut self) -> bool {
+        let manifest = self.manifest();
+        let Some(plan) = &self.background.seal else {
+            return false;
+        };
+        let sealing = seal(
+            Arc::clone(&self.shared),
+            Arc::clone(&plan.segment),
+            plan.next_base,
+            plan.snapshot.clone(),
+            self.loose_snapshot,
+            manifest.encode(),
+        );
+        self.background.job = Some((Job::Seal, InFlight::new(sealing)));
+        true
+    }
+
+    /// The manifest as it should be now, without an active segment.
+    pub(crate) fn manifest(&self) -> Manifest {
+        Manifest {
+            truncations: self.truncations,
+            cut_to: self.cut_to,
+            cutting: false,
+            log_start: self.log_start,
+            first_base: self.sealed.first().map_or(self.active.head.base, |s| s.head.base),
+            sealed: self.sealed.iter().map(|s| s.info()).collect(),
+            active: None,
+        }
+    }
+
+    pub(crate) fn poll_background(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((_, running)) = &mut self.background.job else {
+            return false;
+        };
+        let Poll::Ready(result) = running.poll(cx) else {
+            return false;
+        };
+        let (job, _) = self.background.job.take().expect("it was just polled");
+        match result {
+            Ok(()) => self.background_done(job),
+            Err(error) => self.background_failed(&job, error),
+        }
+        true
+    }
+
+    fn background_done(&mut self, job: Job) {
+        match job {
+            Job::Seal => {
+                let plan = self.background.seal.take().expect("one was sealed");
+                self.loose_snapshot = None;
+                let listed = Arc::new(Segment::sealed(plan.segment.info()));
+                let sealed = Arc::make_mut(&mut self.sealed);
+                let last = sealed.last_mut().expect("the one that was sealed");
+                assert_eq!(last.head.base, listed.head.base, "segments are sealed in order");
+                *last = listed;
+                self.view = None;
+            }
+            Job::Epochs(epochs) => self.background.persisted_epochs = epochs,
+            Job::IndexTails { offsets, times } => {
+                self.active.offsets.flushed(offsets);
+                self.active.times.flushed(times);
+                self.view = None;
+            }
+        }
+    }
+
+    /// Nothing was lost: all of it is still in memory. If a roll waits for it, that fails.
+    fn background_failed(&mut self, job: &Job, error: Error) {
+        let what = match job {
+            Job::Seal => "listing a sealed segment",
+            Job::Epochs(_) => "persisting leader epochs",
+            Job::IndexTails { .. } => "writing an index",
+        };
+        tracing::warn!(log = self.folder(), %error, what, "failed; tried again after the next write");
+        self.background.stalled = true;
+        if self.shared.dir.dir.poisoned().is_some() {
+            self.fail(self.ackable.offset(), error);
+        } else if let Some(group) = self.pipeline.groups.front()
+            && group.roll.is_some()
+            && matches!(job, Job::Seal)
+        {
+            self.fail(group.first, error);
+        }
+    }
+}
+
+/// Steps 3 and 4 of a roll. Can be repeated.
+async fn seal<E: Env>(
+    shared: Arc<Shared<E>>,
+    segment: Arc<Segment>,
+    next_base: Offset,
+    snapshot: SnapshotFiles,
+    loose_snapshot: Option<Offset>,
+    manifest: Bytes,
+) -> Result<()> {
+    write_tails(Arc::clone(&shared), Segment::clone(&segment), true).await?;
+    make_indexes(&shared, next_base).await?;
+    write_snapshot(&shared, &snapshot).await?;
+    if let Some(loose) = loose_snapshot.filter(|loose| *loose != snapshot.offset) {
+        remove_snapshot(&shared, loose).await?;
+    }
+    replace(&shared, names::MANIFEST, manifest).await
+}
+
+/// Replaces a file of the partition's folder.
+pub(crate) async fn replace<E: Env>(shared: &Shared<E>, name: &str, bytes: Bytes) -> Result<()> {
+    shared
+        .dir
+        .dir
+        .replace(&format!("{}/{name}", shared.folder), bytes)
+        .await
+}
+
+pub(crate) async fn write_epochs<E: Env>(shared: Arc<Shared<E>>, epochs: LeaderEpochs) -> Result<()> {
+    replace(
+        &shared,
+        names::EPOCHS,
+        crate::formats::encode_epochs(&epochs).into(),
+    )
+    .await
+}
+
+/// Makes the empty index files of a segment.
+pub(crate) async fn make_indexes<E: Env>(shared: &Shared<E>, base: Offset) -> Result<()> {
+    for suffix in [names::INDEX, names::TIME_INDEX] {
+        let file = shared
+            .dir
+            .files
+            .open_or_create(&names::path(&shared.folder, base, suffix))
+            .await?;
+        if !file.is_empty() {
+            file.truncate(0).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the index entries that are in memory behind those in the files; to seal, the files then end there and are synced.
+pub(crate) async fn write_tails<E: Env>(shared: Arc<Shared<E>>, segment: Segment, seal: bool) -> Result<()> {
+    let path = |suffix| names::path(&shared.folder, segment.head.base, suffix);
+    write_tail(&shared, &path(names::INDEX), &segment.offsets, seal).await?;
+    write_tail(&shared, &path(names::TIME_INDEX), &segment.times, seal).await
+}
+
+async fn write_tail<E: Env, T: Entry>(
+    shared: &Shared<E>,
+    path: &str,
+    view: &IndexView<T>,
+    seal: bool,
+) -> Result<()> {
+    let file = shared.dir.files.open_or_create(path).await?;
+    let at = u64::from(view.in_file) * T::LEN as u64;
+    if file.len() < at {
+        let what = format!("{path}: {} bytes, {at} were written", file.len());
+        return Err(Error::new(ErrorKind::UnexpectedEof, what));
+    }
+    let bytes = encode(&view.tail);
+    let end = at + bytes.len() as u64;
+    if !bytes.is_empty() {
+        file.write_at(at, vec![bytes]).await?;
+    }
+    if seal {
+        if file.len() > end {
+            file.truncate(end).await?;
+        }
+        file.sync().await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn write_snapshot<E: Env>(shared: &Shared<E>, files: &SnapshotFiles) -> Result<()> {
+    let dir = &shared.dir.dir;
+    // The window first: a snapshot without it is worth less than none.
+    dir.replace(
+        &names::path(&shared.folder, files.offset, names::WINDOW),
+        files.window.clone(),
+    )
+    .await?;
+    dir.replace(
+        &names::path(&shared.folder, files.offset, names::SNAPSHOT),
+        files.snapshot.clone(),
+    )
+    .await
+}
+
+pub(crate) async fn remove_snapshot<E: Env>(shared: &Shared<E>, offset: Offset) -> Result<()> {
+    for suffix in [names::SNAPSHOT, names::WINDOW] {
+        remove_if_there(shared, &names::path(&shared.folder, offset, suffix)).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn remove_if_there<E: Env>(shared: &Shared<E>, path: &str) -> Result<()> {
+    let removed = shared.dir.dir.remove(path).await;
+    shared.dir.files.forget(path);
+    match removed {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,170 @@
+//! A log directory as its logs share it: the world, the directory, and its open files.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use brokkr_env::{Dir, Env, File, Result};
+
+/// A log directory, shared by the logs in it. Cheap to clone.
+pub struct LogDir<E: Env> {
+    pub(crate) env: E,
+    pub(crate) dir: Dir<E>,
+    pub(crate) files: Arc<Files<E>>,
+}
+
+impl<E: Env> Clone for LogDir<E> {
+    fn clone(&self) -> Self {
+        Self {
+            env: self.env.clone(),
+            dir: self.dir.clone(),
+            files: Arc::clone(&self.files),
+        }
+    }
+}
+
+impl<E: Env> LogDir<E> {
+    /// The logs of `dir`. Of files that aren't appended to, at most `open_files_max` stay open while nobody reads them;
+    /// each log has one more, its active segment.
+    pub fn new(env: E, dir: Dir<E>, open_files_max: usize) -> Self {
+        let files = Arc::new(Files {
+            dir: dir.clone(),
+            open_files_max,
+            state: Mutex::default(),
+        });
+        Self { env, dir, files }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Dir<E> {
+        &self.dir
+    }
+
+    /// How many files are open that no log appends to.
+    pub fn open_files(&self) -> usize {
+        self.files.lock().open.len()
+    }
+
+    /// The world.
+    pub fn env(&self) -> &E {
+        &self.env
+    }
+}
+
+/// The open files that no log holds by itself: sealed segments and indexes. The least recently used is closed first, but
+/// never one that somebody still has: of each file there is one [`File`] at most, since its order of operations, and the
+/// rule that no tail is cut under a range on its way, are that object's.
+///
+/// The lock is on no warm record's path: the active segment's file is in every snapshot.
+pub(crate) struct Files<E: Env> {
+    dir: Dir<E>,
+    open_files_max: usize,
+    state: Mutex<State<E>>,
+}
+
+struct State<E: Env> {
+    open: BTreeMap<Box<str>, (u64, File<E>)>,
+    uses: u64,
+    /// How often a name was forgotten: what was being opened meanwhile may be another file by now.
+    forgotten: u64,
+}
+
+impl<E: Env> Default for State<E> {
+    fn default() -> Self {
+        Self {
+            open: BTreeMap::new(),
+            uses: 0,
+            forgotten: 0,
+        }
+    }
+}
+
+impl<E: Env> Files<E> {
+    /// The file of this name, which must exist.
+    pub(crate) async fn open(&self, path: &str) -> Result<File<E>> {
+        loop {
+            let forgotten = match self.get(path) {
+                Ok(file) => return Ok(file),
+                Err(forgotten) => forgotten,
+            };
+            let file = self.dir.open(path).await?;
+            if let Some(file) = self.put(path, file, forgotten) {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// The file of this name, made if it doesn't exist.
+    pub(crate) async fn open_or_create(&self, path: &str) -> Result<File<E>> {
+        match self.open(path).await {
+            Err(e) if e.kind() == brokkr_env::ErrorKind::NotFound => {
+                drop(self.dir.create(path).await?);
+                self.open(path).await
+            }
+            other => other,
+        }
+    }
+
+    /// Takes over a file that was open elsewhere.
+    pub(crate) fn insert(&self, file: File<E>) {
+        let path = file.path().to_owned();
+        self.lock().insert(&path, file, self.open_files_max);
+    }
+
+    /// Lets go of a name AFTER its file was renamed or removed: the next to open it gets what is there then.
+    pub(crate) fn forget(&self, path: &str) {
+        let mut state = self.lock();
+        state.forgotten += 1;
+        state.open.remove(path);
+    }
+
+    /// [`Files::forget`] for everything in a folder.
+    pub(crate) fn forget_folder(&self, folder: &str) {
+        let mut state = self.lock();
+        state.forgotten += 1;
+        state
+            .open
+            .retain(|path, _| path.split_once('/').is_none_or(|(of, _)| of != folder));
+    }
+
+    fn get(&self, path: &str) -> std::result::Result<File<E>, u64> {
+        let mut state = self.lock();
+        state.uses += 1;
+        let (uses, forgotten) = (state.uses, state.forgotten);
+        let (used, file) = state.open.get_mut(path).ok_or(forgotten)?;
+        *used = uses;
+        Ok(file.clone())
+    }
+
+    fn put(&self, path: &str, file: File<E>, forgotten: u64) -> Option<File<E>> {
+        let mut state = self.lock();
+        if state.forgotten != forgotten {
+            return None;
+        }
+        if let Some((_, first)) = state.open.get(path) {
+            return Some(first.clone());
+        }
+        state.insert(path, file.clone(), self.open_files_max);
+        Some(file)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State<E>> {
+        self.state.lock().expect("no panic under this lock")
+    }
+}
+
+impl<E: Env> State<E> {
+    fn insert(&mut self, path: &str, file: File<E>, open_files_max: usize) {
+        self.uses += 1;
+        self.open.insert(path.into(), (self.uses, file));
+        while self.open.len() > open_files_max {
+            let idle = self.open.iter().filter(|(_, (_, file))| !file.is_shared());
+            let Some(oldest) = idle
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(path, _)| path.clone())
+            else {
+                break;
+            };
+            self.open.remove(&oldest);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a log is made of, checksummed: a file of ours in the partition's folder, `brokkr-manifest`.
+//!
+//! ```text
+//! "BKMF" │ version u16 = 1 │ truncations u64 │ cut_to i64 │ cutting u8 │ log_start i64 │ first_base i64
+//! │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment )  │ crc32 u32
+//! segment = base i64 │ next i64 │ size u64 │ first_timestamp i64 │ max_timestamp i64 │ max_timestamp_offset i64
+//!           │ created i64 │ offset entries u32 │ time entries u32
+//! ```
+//! It makes three things possible that Kafka's files alone don't:
+//! - a sealed segment that is missing or shorter is damage, not the end of the log (D2);
+//! - a truncation below the recorded recovery point is told from a loss: `truncations` counts them, and one that a crash
+//!   interrupted (`cutting`) is finished at the next start, so that old bytes never return behind new ones;
+//! - a start after a clean stop reads this file and no other.
+//!
+//! It is replaced atomically: after a segment was sealed and synced; BEFORE files are removed or cut. A log without one
+//! (written by Kafka) is scanned. `active` is what a clean stop left, and holds only with the clean-shutdown marker.
+
+use brokkr_types::{Offset, UnixMillis};
+use bytes::Bytes;
+
+use crate::bytes_in::{BytesIn, checked, seal};
+use crate::segment::Head;
+
+const MAGIC: &[u8; 4] = b"BKMF";
+const VERSION: u16 = 1;
+
+/// A segment that is written no more: everything about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentInfo {
+    pub(crate) head: Head,
+    pub(crate) offset_entries: u32,
+    pub(crate) time_entries: u32,
+}
+
+/// The manifest.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Manifest {
+    /// Truncations so far. A recovery point recorded under fewer speaks of a log that was cut since.
+    pub(crate) truncations: u64,
+    /// Where the last one cut.
+    pub(crate) cut_to: Offset,
+    /// Whether that one may be unfinished.
+    pub(crate) cutting: bool,
+    pub(crate) log_start: Offset,
+    /// The base of the oldest segment; files of older ones are leftovers.
+    pub(crate) first_base: Offset,
+    pub(crate) sealed: Vec<SegmentInfo>,
+    pub(crate) active: Option<SegmentInfo>,
+}
+
+impl Manifest {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(64 + (self.sealed.len() + 1) * 64);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(&self.truncations.to_be_bytes());
+        out.extend_from_slice(&self.cut_to.0.to_be_bytes());
+        out.push(u8::from(self.cutting));
+        out.extend_from_slice(&self.log_start.0.to_be_bytes());
+        out.extend_from_slice(&self.first_base.0.to_be_bytes());
+        out.extend_from_slice(&(self.sealed.len() as u32).to_be_bytes());
+        self.sealed.iter().for_each(|s| put_segment(&mut out, s));
+        out.push(u8::from(self.active.is_some()));
+        self.active.iter().for_each(|s| put_segment(&mut out, s));
+        seal(out)
+    }
+
+    /// `None`: damaged, or of a later version.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut bytes = BytesIn(checked(bytes)?.strip_prefix(MAGIC)?);
+        if bytes.u16()? != VERSION {
+            return None;
+        }
+        let mut manifest = Self {
+            truncations: bytes.u64()?,
+            cut_to: Offset(bytes.i64()?),
+            cutting: bytes.u8()? != 0,
+            log_start: Offset(bytes.i64()?),
+            first_base: Offset(bytes.i64()?),
+            ..Self::default()
+        };
+        for _ in 0..bytes.u32()? {
+            manifest.sealed.push(take_segment(&mut bytes)?);
+        }
+        if bytes.u8()? != 0 {
+            manifest.active = Some(take_segment(&mut bytes)?);
+        }
+        bytes.0.is_empty().then_some(manifest)
+    }
+}
+
+fn put_segment(out: &mut Vec<u8>, segment: &SegmentInfo) {
+    let head = &segment.head;
+    for v in [head.base.0, head.next.0, head.size as i64] {
+        out.extend_from_slice(&v.to_be_bytes());
+    }
+    for v in [head.first_timestamp, head.max_timestamp] {
+        out.extend_from_slice(&v.0.to_be_bytes());
+    }
+    out.extend_from_slice(&head.max_timestamp_offset.0.to_be_bytes());
+    out.extend_from_slice(&head.created.0.to_be_bytes());
+    out.extend_from_slice(&segment.offset_entries.to_be_bytes());
+    out.extend_from_slice(&segment.time_entries.to_be_bytes());
+}
+
+fn take_segment(bytes: &mut BytesIn<'_>) -> Option<SegmentInfo> {
+    let head = Head {
+        base: Offset(bytes.i64()?),
+        next: Offset(bytes.i64()?),
+        size: bytes.u64()?,
+        first_timestamp: UnixMillis(bytes.i64()?),
+        max_timestamp: UnixMillis(bytes.i64()?),
+        max_timestamp_offset: Offset(bytes.i64()?),
+        created: UnixMillis(bytes.i64()?),
+    };
+    Some(SegmentInfo {
+        head,
+        offset_entries: bytes.u32()?,
+        time_entries: bytes.u32()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_as_written_and_damage_is_seen() {
+        let segment = |base: i64| SegmentInfo {
+            head: Head {
+                next: Offset(base + 10),
+                size: 1000,
+                first_timestamp: UnixMillis(5),
+                max_timestamp: UnixMillis(6),
+                max_timestamp_offset: Offset(base + 7),
+                ..Head::new(Offset(base), UnixMillis(99))
+            },
+            offset_entries: 3,
+            time_entries: 2,
+        };
+        let manifest = Manifest {
+            truncations: 4,
+            cut_to: Offset(12),
+            cutting: true,
+            log_start: Offset(3),
+            first_base: Offset(0),
+            sealed: vec![segment(0), segment(10)],
+            active: Some(segment(20)),
+        };
+        let bytes = manifest.encode();
+        assert_eq!(Manifest::decode(&bytes), Some(manifest));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 1;
+            assert_eq!(Manifest::decode(&damaged), None, "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! Beginning and ending: a new log, one that is there, and a clean stop.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use brokkr_env::{Durable, Env, ErrorKind, File};
+use brokkr_types::{Offset, UnixMillis, Uuid};
+
+use crate::ackable::AckableOffset;
+use crate::background::{self, Background, make_indexes, remove_if_there, replace, write_tails};
+use crate::config::LogConfig;
+use crate::dir::LogDir;
+use crate::drive::Pipeline;
+use crate::epochs::LeaderEpochs;
+use crate::error::LogError;
+use crate::formats::{decode_epochs, decode_partition_metadata, encode_partition_metadata};
+use crate::index::{Entry, TimeEntry};
+use crate::log::{Log, draw_jitter};
+use crate::manifest::{Manifest, SegmentInfo};
+use crate::names;
+use crate::producers::Producers;
+use crate::recovery::{Recorded, Recovered, Recovery};
+use crate::replay;
+use crate::segment::{Head, Segment, Segments, Tip};
+use crate::snapshot;
+use crate::view::{Boundary, Mark, Shared};
+
+/// The largest manifest, epoch checkpoint or snapshot that is read.
+const SMALL_FILE_BYTES_MAX: u32 = 256 << 20;
+/// The largest `partition.metadata` that is read.
+const METADATA_BYTES_MAX: u32 = 4096;
+
+/// What is in a partition's folder, without what a crash or a removal left over.
+#[derive(Default)]
+pub(crate) struct Listing {
+    pub(crate) logs: BTreeSet<Offset>,
+    pub(crate) snapshots: BTreeSet<Offset>,
+    pub(crate) names: BTreeSet<String>,
+}
+
+/// The parts of a log that was opened.
+pub(crate) struct Parts<E: Env> {
+    pub(crate) sealed: Segments,
+    pub(crate) active: Segment,
+    pub(crate) file: File<E>,
+    pub(crate) tip: Tip,
+    pub(crate) log_start: Offset,
+    /// The proof that all of it is durable; without one a clean stop vouches.
+    pub(crate) proof: Option<Durable>,
+    /// From where on the batches may be of leader epochs that the checkpoint doesn't know.
+    pub(crate) scanned_from: Offset,
+}
+
+impl<E: Env> Log<E> {
+    /// Makes the log of a partition that was never here, at offset 0. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`] if there is a log already.
+    pub async fn create(
+        dir: &LogDir<E>,
+        folder: &str,
+        topic_id: Uuid,
+        config: LogConfig,
+    ) -> Result<Self, LogError> {
+        let shared = Arc::new(Shared {
+            dir: dir.clone(),
+            folder: folder.into(),
+        });
+        dir.dir.create_dir(folder).await?;
+        dir.dir.sync_dir("").await?;
+        if !list(&shared).await?.logs.is_empty() {
+            return Err(LogError::Malformed {
+                file: folder.into(),
+                what: "there is a log already".into(),
+            });
+        }
+        replace(
+            &shared,
+            names::PARTITION_METADATA,
+            encode_partition_metadata(topic_id).into(),
+        )
+        .await?;
+        let parts = begin_at(&shared, &config, Offset(0)).await?;
+        let log = Self::assemble(shared, topic_id, config, parts);
+        replace(&log.shared, names::MANIFEST, log.manifest().encode()).await?;
+        Ok(log)
+    }
+
+    /// Opens the log in `folder` as `recorded` knows it, recovering what a crash left. When this returns, everything in it
+    /// is durable, and the caller should record its [`Log::checkpoint`] before long.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] where what was durable is not there any more: nothing was cut.
+    pub async fn open(
+        dir: &LogDir<E>,
+        folder: &str,
+        config: LogConfig,
+        recorded: &Recorded,
+    ) -> Result<(Self, Recovery), LogError> {
+        let shared = Arc::new(Shared {
+            dir: dir.clone(),
+            folder: folder.into(),
+        });
+        let mut listing = list(&shared).await?;
+        let topic_id = read_topic_id(&shared, &listing).await?;
+        let recorded = &recorded.of(topic_id);
+        let manifest = read_manifest(&shared, &listing).await?;
+        let clean = match &manifest {
+            Some(manifest) if recorded.clean => open_clean(&shared, &config, manifest, &listing).await?,
+            _ => None,
+        };
+        let (parts, mut recovery) = match clean {
+            Some(parts) => (
+                parts,
+                Recovery {
+                    clean: true,
+                    ..Recovery::default()
+                },
+            ),
+            None => {
+                let Recovered { parts, recovery } =
+                    crate::recovery::recover(&shared, &config, recorded, manifest.as_ref(), &mut listing)
+                        .await?;
+                (parts, recovery)
+            }
+        };
+        let scanned_from = parts.scanned_from;
+        let mut log = Self::assemble(shared, topic_id, config, parts);
+        log.truncations = recorded.truncations;
+        if let Some(manifest) = &manifest {
+            log.truncations = log.truncations.max(manifest.truncations);
+            log.cut_to = manifest.cut_to;
+        }
+        // A log that a crash kept from beginning anew: the epochs are those of what was cut.
+        let stale_epochs = manifest.is_some_and(|m| m.cutting && m.cut_to <= m.first_base);
+        log.load_epochs(&listing, scanned_from, stale_epochs).await?;
+        replay::load_producers(&mut log, &listing, &mut recovery).await?;
+        if !recovery.clean {
+            replace(&log.shared, names::MANIFEST, log.manifest().encode()).await?;
+        }
+        Ok((log, recovery))
+    }
+
+    fn assemble(shared: Arc<Shared<E>>, topic_id: Uuid, config: LogConfig, parts: Parts<E>) -> Self {
+        let Parts {
+            sealed,
+            active,
+            file,
+            tip,
+            log_start,
+            proof,
+            ..
+        } = parts;
+        let (end, size, base) = (active.head.next, active.head.size, active.head.base);
+        let ackable = match proof {
+            Some(proof) => AckableOffset::proven(&proof, &file, size, end),
+            None => AckableOffset::closed(end),
+        };
+        Self {
+            rng: shared.dir.env.rng("log"),
+            shared,
+            topic_id,
+            config,
+            sealed,
+            file,
+            log_start,
+            high_watermark: Mark {
+                offset: log_start,
+                place: None,
+            },
+            recent: VecDeque::from([Boundary {
+                offset: end,
+                position: size,
+            }]),
+            durable_end: end,
+            ackable,
+            tip,
+            producers: Producers::default(),
+            epochs: LeaderEpochs::default(),
+            undo: VecDeque::new(),
+            pipeline: Pipeline::new(&active.head),
+            background: Background::new(LeaderEpochs::default()),
+            truncations: 0,
+            cut_to: base,
+            loose_snapshot: None,
+            view: None,
+            active,
+        }
+    }
+
+    /// Reads `leader-epoch-checkpoint` and brings it in line with the log; if it is lost, the log is asked.
+    async fn load_epochs(
+        &mut self,
+        listing: &Listing,
+        scanned_from: Offset,
+        stale: bool,
+    ) -> Result<(), LogError> {
+        let mut epochs = LeaderEpochs::default();
+        let mut lost = true;
+        if listing.names.contains(names::EPOCHS) {
+            let path = format!("{}/{}", self.folder(), names::EPOCHS);
+            let text = self.shared.dir.dir.read(&path, SMALL_FILE_BYTES_MAX).await?;
+            match decode_epochs(&text) {
+                Ok(read) => (epochs, lost) = (read, false),
+                Err(what) => tracing::error!(path, what, "not readable; read from the log itself"),
+            }
+        }
+        self.background.persisted_epochs = epochs.clone();
+        if stale {
+            (epochs, lost) = (LeaderEpochs::default(), true);
+        }
+        epochs.truncate_from_end(self.written_end());
+        epochs.truncate_from_start(self.log_start);
+        // What was not scanned the file knows: the recovery point does not pass an epoch before it is there.
+        let from = if lost { self.log_start } else { scanned_from };
+        replay::add_epochs(self, &mut epochs, from).await?;
+        self.epochs = epochs;
+        if self.epochs != self.background.persisted_epochs {
+            background::write_epochs(Arc::clone(&self.shared), self.epochs.clone()).await?;
+            self.background.persisted_epochs = self.epochs.clone();
+        }
+        Ok(())
+    }
+
+    /// Writes `partition.metadata`, for a log whose was lost ([`Log::topic_id`] is zero): a crash in the middle of
+    /// [`Log::create`]. Durable when this returns.
+    pub async fn set_topic_id(&mut self, topic_id: Uuid) -> Result<(), LogError> {
+        replace(
+            &self.shared,
+            names::PARTITION_METADATA,
+            encode_partition_metadata(topic_id).into(),
+        )
+        .await?;
+        self.topic_id = topic_id;
+        Ok(())
+    }
+
+    /// What to record of it, checksummed, so that recovery trusts it: see [`crate::checkpoint`].
+    pub fn checkpoint(&self) -> Recorded {
+        Recorded {
+            topic_id: self.topic_id,
+            recovery_point: Some(self.recovery_point()),
+            log_start: self.log_start,
+            truncations: self.truncations,
+            clean: false,
+        }
+    }
+
+    /// Ends the log cleanly: all that is staged is written, everything synced, and what the next start needs to read is
+    /// written down. Once the caller has recorded the checkpoint that this returns and written the clean-shutdown marker, the
+    /// next start scans nothing.
+    ///
+    /// # Errors
+    /// Then the stop is not a clean one, and the marker must not be written.
+    pub async fn close(mut self) -> Result<Recorded, LogError> {
+        self.settled().await?;
+        self.sealed_up().await?;
+        let proof = self.file.sync().await?;
+        let head = self.active.head;
+        self.proven(&proof, head.next, head.size);
+        let last_time = self.tip.time_entry();
+        self.active.extend(head, &[], last_time.as_slice());
+        write_tails(Arc::clone(&self.shared), self.active.clone(), true).await?;
+        background::write_epochs(Arc::clone(&self.shared), self.epochs.clone()).await?;
+        let files = snapshot::encode(head.next, &self.producers);
+        background::write_snapshot(&self.shared, &files).await?;
+        if let Some(loose) = self.loose_snapshot.filter(|loose| *loose != head.next) {
+            background::remove_snapshot(&self.shared, loose).await?;
+        }
+        let manifest = Manifest {
+            active: Some(self.active.info()),
+            ..self.manifest()
+        };
+        replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
+        Ok(Recorded {
+            topic_id: self.topic_id,
+            recovery_point: Some(head.next),
+            log_start: self.log_start,
+            truncations: self.truncations,
+            clean: true,
+        })
+    }
+}
+
+/// A first, empty segment at `base`, durable.
+pub(crate) async fn begin_at<E: Env>(
+    shared: &Arc<Shared<E>>,
+    config: &LogConfig,
+    base: Offset,
+) -> Result<Parts<E>, LogError> {
+    let path = names::path(&shared.folder, base, names::LOG);
+    let file = crate::roll::create_fresh(shared, &path).await?;
+    let proof = file.sync().await?;
+    make_indexes(shared, base).await?;
+    let created = shared.dir.env.wall();
+    let tip = Tip::new(base, created, draw_jitter(&shared.dir.env.rng("log"), config));
+    Ok(Parts {
+        sealed: Segments::default(),
+        active: Segment::new(Head::new(base, created)),
+        file,
+        tip,
+        log_start: base,
+        proof: Some(proof),
+        scanned_from: base,
+    })
+}
+
+/// Lists the folder, and removes what is only left over: scratch files and those marked as deleted.
+pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError> {
+    let mut listing = Listing::default();
+    for entry in shared.dir.dir.list(&shared.folder).await? {
+        let name = entry.name;
+        let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+        if matches!(suffix, names::TMP | names::DELETED | names::CLEANED) {
+            remove_if_there(shared, &format!("{}/{name}", shared.folder)).await?;
+            continue;
+        }
+        match names::parse(&name) {
+            Some((base, names::LOG)) => drop(listing.logs.insert(base)),
+            Some((offset, names::SNAPSHOT)) => drop(listing.snapshots.insert(offset)),
+            _ => {}
+        }
+        listing.names.insert(name);
+    }
+    Ok(listing)
+}
+
+async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Uuid, LogError> {
+    if !listing.names.contains(names::PARTITION_METADATA) {
+        return Ok(Uuid::ZERO);
+    }
+    let file = format!("{}/{}", shared.folder, names::PARTITION_METADATA);
+    let text = shared.dir.dir.read(&file, METADATA_BYTES_MAX).await?;
+    decode_partition_metadata(&text).map_err(|what| LogError::Malformed { file, what })
+}
+
+async fn read_manifest<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Option<Manifest>, LogError> {
+    if !listing.names.contains(names::MANIFEST) {
+        return Ok(None);
+    }
+    let path = format!("{}/{}", shared.folder, names::MANIFEST);
+    let bytes = shared.dir.dir.read(&path, SMALL_FILE_BYTES_MAX).await?;
+    let manifest = Manifest::decode(&bytes);
+    if manifest.is_none() {
+        tracing::error!(path, "damaged; the whole log is scanned");
+    }
+    Ok(manifest)
+}
+
+/// After a clean stop: everything is as the manifest says. `None` if it is not, and recovery has to look.
+async fn open_clean<E: Env>(
+    shared: &Arc<Shared<E>>,
+    config: &LogConfig,
+    manifest: &Manifest,
+    listing: &Listing,
+) -> Result<Option<Parts<E>>, LogError> {
+    let Some(info) = manifest.active.filter(|_| !manifest.cutting) else {
+        return Ok(None);
+    };
+    let mut expected: BTreeSet<Offset> = manifest.sealed.iter().map(|s| s.head.base).collect();
+    expected.insert(info.head.base);
+    if expected != listing.logs {
+        return Ok(None);
+    }
+    let file = shared
+        .dir
+        .dir
+        .open(&names::path(&shared.folder, info.head.base, names::LOG))
+        .await?;
+    let Some(last_time) = indexes_agree(shared, &info).await? else {
+        return Ok(None);
+    };
+    if file.len() != info.head.size {
+        return Ok(None);
+    }
+    let jitter = draw_jitter(&shared.dir.env.rng("log"), config);
+    Ok(Some(Parts {
+        sealed: Arc::new(
+            manifest
+                .sealed
+                .iter()
+                .map(|s| Arc::new(Segment::sealed(*s)))
+                .collect(),
+        ),
+        active: Segment::sealed(info),
+        file,
+        tip: Tip::loaded(info, last_time, jitter),
+        log_start: manifest.log_start,
+        proof: None,
+        scanned_from: info.head.next,
+    }))
+}
+
+/// Whether a segment's index files are as long as they should be; the last timestamp of the time index.
+pub(crate) async fn indexes_agree<E: Env>(
+    shared: &Shared<E>,
+    info: &SegmentInfo,
+) -> Result<Option<UnixMillis>, LogError> {
+    let path = |suffix| names::path(&shared.folder, info.head.base, suffix);
+    let open = async |suffix| match shared.dir.files.open(&path(suffix)).await {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    };
+    let (Some(offsets), Some(times)) = (open(names::INDEX).await?, open(names::TIME_INDEX).await?) else {
+        return Ok(None);
+    };
+    let times_len = u64::from(info.time_entries) * TimeEntry::LEN as u64;
+    if offsets.len() != u64::from(info.offset_entries) * 8 || times.len() != times_len {
+        return Ok(None);
+    }
+    if times_len == 0 {
+        return Ok(Some(UnixMillis::NONE));
+    }
+    let last = times
+        .read_at(times_len - TimeEntry::LEN as u64, TimeEntry::LEN as u32)
+        .await?;
+    Ok(Some(TimeEntry::get(&last).timestamp))
+}

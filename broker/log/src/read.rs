@@ -1,0 +1,315 @@
+//! Reading by offset: from the batch that holds it, as one range of one file.
+//!
+//! At the tail nothing but memory is looked at: the snapshot knows where the last writes began. Else the offset index tells
+//! a batch at or before the offset, and the headers from there on are walked. Segments are found by their bases.
+
+use std::sync::Arc;
+
+use brokkr_env::{Env, ErrorKind, File, FileRange};
+use brokkr_types::Offset;
+use brokkr_wire::records::BatchHeader;
+use bytes::Bytes;
+
+use crate::error::ReadError;
+use crate::index::relative;
+use crate::names;
+use crate::scan::{Headers, read};
+use crate::segment::{Segment, covering};
+use crate::view::{LogReader, Mark, UpTo};
+
+/// What a read found.
+pub struct Slice<E: Env> {
+    /// The bytes: whole batches, but for the last, which `max_bytes` may cut off, as Kafka does.
+    pub range: FileRange<E>,
+    /// The offset of the first batch: at or before the one asked for, which may be in the batch's middle (W6).
+    pub first: Offset,
+    /// The base of the segment they are in.
+    pub segment: Offset,
+}
+
+/// A segment with its file, as this snapshot has them.
+pub(crate) struct OpenSegment<'a, E: Env> {
+    pub(crate) segment: &'a Segment,
+    pub(crate) file: File<E>,
+    truncations: u64,
+    is_active: bool,
+}
+
+/// A batch that was found.
+pub(crate) struct Found {
+    pub(crate) position: u64,
+    pub(crate) header: BatchHeader,
+}
+
+impl<E: Env> LogReader<E> {
+    /// Reads from the batch that holds `offset`, up to `up_to`, at most `max_bytes`, within one segment. With
+    /// `at_least_one` a first batch that is larger is returned whole. `None`: nothing there (yet), or nothing that fits.
+    ///
+    /// Cancel-safe. An offset between the limit and the log's end is no error (KIP-207).
+    pub async fn read(
+        &self,
+        offset: Offset,
+        up_to: UpTo,
+        max_bytes: u32,
+        at_least_one: bool,
+    ) -> Result<Option<Slice<E>>, ReadError> {
+        self.check_range(offset)?;
+        let limit = self.limit(up_to);
+        if offset >= limit.offset {
+            return Ok(None);
+        }
+        let mut index = self.segment_of(offset);
+        loop {
+            let open = self.open(index).await?;
+            let end = self.end_in(&open, limit).await?;
+            if let Some(boundary) = self.boundary(&open, offset)
+                && boundary < end
+                && end - boundary <= u64::from(max_bytes)
+            {
+                return open.slice(boundary, end, offset).map(Some);
+            }
+            if let Some(found) = self.locate(&open, offset, end).await? {
+                let whole = found.header.size_bytes() as u64;
+                let room = u64::from(max_bytes);
+                let len = if at_least_one { room.max(whole) } else { room };
+                if len < whole {
+                    return Ok(None);
+                }
+                let to = end.min(found.position + len);
+                return open.slice(found.position, to, found.header.base_offset).map(Some);
+            }
+            if open.is_active || open.segment.head.next >= limit.offset {
+                return Ok(None);
+            }
+            // Compaction took the rest of the segment away.
+            index += 1;
+        }
+    }
+
+    /// As [`LogReader::read`] with `at_least_one`, but the bytes themselves, cut to whole batches: for replay.
+    pub async fn read_bytes(
+        &self,
+        offset: Offset,
+        up_to: UpTo,
+        max_bytes: u32,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let Some(slice) = self.read(offset, up_to, max_bytes, true).await? else {
+            return Ok(None);
+        };
+        let bytes = read(slice.range.file(), slice.range.at(), slice.range.len()).await?;
+        let mut batches = brokkr_wire::records::batches(bytes.clone());
+        while let Some(Ok(_)) = batches.next() {}
+        Ok(Some(bytes.slice(..batches.position())))
+    }
+
+    pub(crate) fn check_range(&self, offset: Offset) -> Result<(), ReadError> {
+        let (log_start, end) = (self.log_start(), self.log_end());
+        if offset < log_start || offset > end {
+            return Err(ReadError::OutOfRange {
+                offset,
+                log_start,
+                end,
+            });
+        }
+        Ok(())
+    }
+
+    /// Which segment may hold an offset: the sealed ones by number, then the active one.
+    pub(crate) fn segment_of(&self, offset: Offset) -> usize {
+        if offset >= self.view.active.head.base {
+            return self.view.sealed.len();
+        }
+        covering(&self.view.sealed, offset).unwrap_or(0)
+    }
+
+    pub(crate) async fn open(&self, index: usize) -> Result<OpenSegment<'_, E>, ReadError> {
+        let view = &self.view;
+        let Some(segment) = view.sealed.get(index) else {
+            let (segment, file) = (&view.active, view.file.clone());
+            return Ok(OpenSegment {
+                segment,
+                file,
+                truncations: view.truncations,
+                is_active: true,
+            });
+        };
+        let path = names::path(&view.shared.folder, segment.head.base, names::LOG);
+        let file = self.open_file(&path, segment.head.base).await?;
+        let truncations = file.truncations();
+        if file.len() < segment.head.size {
+            return Err(ReadError::Stale);
+        }
+        Ok(OpenSegment {
+            segment,
+            file,
+            truncations,
+            is_active: false,
+        })
+    }
+
+    /// Opens a file of a segment. One that is gone was removed by retention: what it held is below the log's start.
+    async fn open_file(&self, path: &str, offset: Offset) -> Result<File<E>, ReadError> {
+        self.view
+            .shared
+            .dir
+            .files
+            .open(path)
+            .await
+            .map_err(|e| match e.kind() {
+                ErrorKind::NotFound => ReadError::OutOfRange {
+                    offset,
+                    log_start: self.log_start(),
+                    end: self.log_end(),
+                },
+                _ => ReadError::Io(e),
+            })
+    }
+
+    /// Where a batch begins at `offset`, if memory knows.
+    fn boundary(&self, open: &OpenSegment<'_, E>, offset: Offset) -> Option<u64> {
+        let known = |b: &&crate::view::Boundary| open.is_active && b.offset == offset;
+        self.view.recent.iter().find(known).map(|b| b.position)
+    }
+
+    /// Where what may be read ends in this segment.
+    async fn end_in(&self, open: &OpenSegment<'_, E>, limit: Mark) -> Result<u64, ReadError> {
+        let head = &open.segment.head;
+        match limit.place {
+            _ if limit.offset >= head.next => Ok(head.size),
+            Some((base, position)) if base == head.base => Ok(position),
+            _ => {
+                let found = self.locate(open, limit.offset, head.size).await?;
+                // A limit in a batch's middle leaves the batch out.
+                Ok(found.map_or(head.size, |f| f.position))
+            }
+        }
+    }
+
+    /// The first batch before `end` that holds `offset` or begins past it.
+    pub(crate) async fn locate(
+        &self,
+        open: &OpenSegment<'_, E>,
+        offset: Offset,
+        end: u64,
+    ) -> Result<Option<Found>, ReadError> {
+        let floor = self.floor(open, offset).await?;
+        let found = match walk_to(open, offset, floor.min(end), end).await {
+            // The index is derived and nobody vouches for it: without it there is still the log.
+            Err(ReadError::Damaged(_)) if floor > 0 => walk_to(open, offset, 0, end).await,
+            other => other,
+        };
+        found.map_err(|e| open.or_stale(e))
+    }
+
+    /// The position of a batch that is not past `offset`: the closest that memory or the index knows.
+    async fn floor(&self, open: &OpenSegment<'_, E>, offset: Offset) -> Result<u64, ReadError> {
+        let recent = self
+            .view
+            .recent
+            .iter()
+            .rev()
+            .find(|b| open.is_active && b.offset <= offset);
+        if let Some(boundary) = recent {
+            return Ok(boundary.position);
+        }
+        let segment = open.segment;
+        let Some(key) = relative(segment.head.base, offset) else {
+            return Ok(0);
+        };
+        let entry = match segment.offsets.floor_in_memory(key) {
+            Ok(entry) => entry,
+            Err(()) => {
+                let path = names::path(&self.view.shared.folder, segment.head.base, names::INDEX);
+                self.in_index(&path, async |file| segment.offsets.floor_in_file(file, key).await)
+                    .await
+            }
+        };
+        Ok(entry.map_or(0, |e| u64::from(e.position)))
+    }
+
+    /// The same for a time: an offset up to which no record is as young as `timestamp`.
+    pub(crate) async fn time_floor(&self, segment: &Segment, timestamp: i64) -> Offset {
+        let entry = match segment.times.floor_in_memory(timestamp) {
+            Ok(entry) => entry,
+            Err(()) => {
+                let path = names::path(&self.view.shared.folder, segment.head.base, names::TIME_INDEX);
+                self.in_index(&path, async |file| {
+                    segment.times.floor_in_file(file, timestamp).await
+                })
+                .await
+            }
+        };
+        entry.map_or(segment.head.base, |e| {
+            segment.head.base.plus(i64::from(e.relative))
+        })
+    }
+
+    /// Looks something up in an index file. An index is derived: one that can't be read costs a longer walk, no more.
+    async fn in_index<T>(
+        &self,
+        path: &str,
+        look: impl AsyncFnOnce(&File<E>) -> Result<Option<T>, ReadError>,
+    ) -> Option<T> {
+        let found = match self.view.shared.dir.files.open(path).await {
+            Ok(file) => look(&file).await,
+            Err(e) => Err(e.into()),
+        };
+        found.unwrap_or_else(|why| {
+            tracing::warn!(path, %why, "index not readable; the segment is walked from its begin");
+            None
+        })
+    }
+
+    /// All segments, oldest first.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.view
+            .sealed
+            .iter()
+            .map(Arc::as_ref)
+            .chain([&self.view.active])
+    }
+}
+
+impl<E: Env> std::fmt::Debug for Slice<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Slice({:?} from offset {})", self.range, self.first)
+    }
+}
+
+async fn walk_to<E: Env>(
+    open: &OpenSegment<'_, E>,
+    offset: Offset,
+    from: u64,
+    end: u64,
+) -> Result<Option<Found>, ReadError> {
+    let mut headers = Headers::peek(&open.file, from, end);
+    while let Some((position, header)) = headers.next(offset).await? {
+        if header.last_offset() >= offset {
+            return Ok(Some(Found { position, header }));
+        }
+    }
+    Ok(None)
+}
+
+impl<E: Env> OpenSegment<'_, E> {
+    /// What went wrong, unless it is that the file was cut since.
+    pub(crate) fn or_stale(&self, error: ReadError) -> ReadError {
+        if self.file.truncations() == self.truncations {
+            error
+        } else {
+            ReadError::Stale
+        }
+    }
+
+    fn slice(&self, from: u64, to: u64, first: Offset) -> Result<Slice<E>, ReadError> {
+        let range = self
+            .file
+            .range_unless_cut(from, (to - from) as u32, self.truncations)
+            .ok_or(ReadError::Stale)?;
+        Ok(Slice {
+            range,
+            first,
+            segment: self.segment.head.base,
+        })
+    }
+}

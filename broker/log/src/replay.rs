@@ -1,0 +1,179 @@
+//! What a start reads off the batches' headers: producers and leader epochs.
+
+use brokkr_env::{Env, File};
+use brokkr_types::Offset;
+use brokkr_wire::records::{Batch, BatchHeader};
+
+use crate::append::marker_of;
+use crate::background::remove_snapshot;
+use crate::epochs::LeaderEpochs;
+use crate::error::{Damage, LogError};
+use crate::log::Log;
+use crate::names;
+use crate::open::Listing;
+use crate::producers::Producers;
+use crate::recovery::Recovery;
+use crate::scan::{Headers, read};
+use crate::segment::{Head, covering};
+use crate::snapshot::{self, Loaded};
+
+/// The largest snapshot or window that is read.
+const SNAPSHOT_BYTES_MAX: u32 = 1 << 30;
+
+/// Builds the producers' state: from the latest snapshot that has the whole window, and the batches behind it.
+pub(crate) async fn load_producers<E: Env>(
+    log: &mut Log<E>,
+    listing: &Listing,
+    recovery: &mut Recovery,
+) -> Result<(), LogError> {
+    let end = log.written_end();
+    let mut partial: Option<Producers> = None;
+    let mut from = log.sealed.first().map_or(log.active.head.base, |s| s.head.base);
+    let mut newest = None;
+    for &offset in listing.snapshots.iter().rev().filter(|offset| **offset <= end) {
+        let is_base = log.active.head.base == offset || log.sealed.iter().any(|s| s.head.base == offset);
+        if newest.is_some() && !is_base {
+            remove_snapshot(&log.shared, offset).await?;
+            continue;
+        }
+        let Some(Loaded { producers, whole }) = read_snapshot(log, offset, listing).await? else {
+            tracing::error!(log = log.folder(), %offset, "producer snapshot damaged; removed");
+            remove_snapshot(&log.shared, offset).await?;
+            continue;
+        };
+        if newest.is_none() && !is_base {
+            log.loose_snapshot = Some(offset);
+        }
+        newest = newest.or(Some(offset));
+        if whole {
+            (log.producers, from) = (producers, offset);
+            break;
+        }
+        // Kafka's own, or its window is lost: good for those of whom the log has nothing any more.
+        partial = partial.or(Some(producers));
+    }
+    replay_producers(log, from, end, recovery).await?;
+    for (id, producer) in partial.iter().flat_map(Producers::iter) {
+        log.producers.load(id, producer.clone());
+    }
+    Ok(())
+}
+
+async fn read_snapshot<E: Env>(
+    log: &Log<E>,
+    offset: Offset,
+    listing: &Listing,
+) -> Result<Option<Loaded>, LogError> {
+    let dir = &log.shared.dir.dir;
+    let path = |suffix| names::path(log.folder(), offset, suffix);
+    let bytes = dir.read(&path(names::SNAPSHOT), SNAPSHOT_BYTES_MAX).await?;
+    let has_window = listing
+        .names
+        .contains(&format!("{:020}.{}", offset.0, names::WINDOW));
+    let window = match has_window {
+        true => Some(dir.read(&path(names::WINDOW), SNAPSHOT_BYTES_MAX).await?),
+        false => None,
+    };
+    Ok(snapshot::decode(
+        &bytes,
+        window.as_deref(),
+        log.shared.dir.env.now(),
+    ))
+}
+
+/// Applies the batches from `from` to `end` to the producers.
+pub(crate) async fn replay_producers<E: Env>(
+    log: &mut Log<E>,
+    from: Offset,
+    end: Offset,
+    recovery: &mut Recovery,
+) -> Result<(), LogError> {
+    let now = log.shared.dir.env.now();
+    for head in heads_from(log, from) {
+        if head.base >= end {
+            break;
+        }
+        let file = file_of(log, &head).await?;
+        let mut headers = Headers::all(&file, 0, head.size);
+        let mut expected = head.base;
+        while let Some((position, header)) = headers.next(expected).await? {
+            expected = header.next_offset();
+            if header.base_offset < from || !header.has_producer_id() {
+                continue;
+            }
+            recovery.replayed_batches += 1;
+            let marker = match header.attributes.is_control() {
+                true => read_marker(&file, position, &header).await?,
+                false => None,
+            };
+            log.producers.apply(&header, marker, now);
+        }
+    }
+    Ok(())
+}
+
+async fn read_marker<E: Env>(
+    file: &File<E>,
+    position: u64,
+    header: &BatchHeader,
+) -> Result<Option<crate::producers::Marker>, LogError> {
+    let damaged = |what: String| {
+        let file = file.path().to_owned();
+        LogError::Damaged(Damage {
+            file,
+            position,
+            offset: header.base_offset,
+            what,
+        })
+    };
+    let bytes = read(file, position, header.size_bytes() as u32).await?;
+    let batch = Batch::first(&bytes).map_err(|e| damaged(e.to_string()))?;
+    batch.check_crc().map_err(|e| damaged(e.to_string()))?;
+    marker_of(&batch).map_err(|e| damaged(e.to_string()))
+}
+
+/// Adds the epochs of the batches from `from` on.
+pub(crate) async fn add_epochs<E: Env>(
+    log: &Log<E>,
+    epochs: &mut LeaderEpochs,
+    from: Offset,
+) -> Result<(), LogError> {
+    for head in heads_from(log, from) {
+        let file = file_of(log, &head).await?;
+        let mut headers = Headers::all(&file, 0, head.size);
+        let mut expected = head.base;
+        while let Some((_, header)) = headers.next(expected).await? {
+            expected = header.next_offset();
+            let latest = epochs.latest().map(|e| e.epoch);
+            if header.next_offset() > from && Some(header.partition_leader_epoch) > latest {
+                epochs.assign(
+                    header.partition_leader_epoch,
+                    header.base_offset.max(log.log_start),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The segments that have something at `from` or past it.
+fn heads_from<E: Env>(log: &Log<E>, from: Offset) -> Vec<Head> {
+    let first = covering(&log.sealed, from).unwrap_or(0);
+    let sealed = log.sealed.get(first..).unwrap_or_default().iter().map(|s| s.head);
+    sealed
+        .chain([log.active.head])
+        .filter(|h| h.next > from)
+        .collect()
+}
+
+async fn file_of<E: Env>(log: &Log<E>, head: &Head) -> Result<File<E>, LogError> {
+    if head.base == log.active.head.base {
+        return Ok(log.file.clone());
+    }
+    Ok(log
+        .shared
+        .dir
+        .files
+        .open(&names::path(log.folder(), head.base, names::LOG))
+        .await?)
+}

@@ -1,0 +1,202 @@
+//! What goes from the log's begin: by age, by size, and by DeleteRecords.
+//!
+//! The log's start is raised and persisted, in the manifest, BEFORE files go: a crash in between leaves files that the next
+//! start removes, never a log that starts in a gap. Files are renamed to `.deleted` and removed later, for those who still
+//! read them. Nothing at or past the high watermark ever goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokkr_env::{Env, ErrorKind};
+use brokkr_types::{Instant, Offset, UnixMillis};
+
+use crate::background::replace;
+use crate::dir::LogDir;
+use crate::error::LogError;
+use crate::log::Log;
+use crate::names;
+use crate::segment::Head;
+
+/// What [`Log::enforce_retention`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Retired {
+    /// Segments that went.
+    pub segments: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The active segment is due as well: a new one was staged, and what was active goes the next time, once
+    /// [`Log::next_event`] has had the time to roll.
+    pub rolling: bool,
+}
+
+impl<E: Env> Log<E> {
+    /// Deletes what retention, or the log's start, gives up: whole segments, oldest first. Also forgets idle producers.
+    ///
+    /// # Errors
+    /// What was given up stays given up; files that are left go at the next start.
+    pub async fn enforce_retention(&mut self, now: Instant, wall: UnixMillis) -> Result<Retired, LogError> {
+        let expiration_ms = u64::try_from(self.config.producer_id_expiration_ms).unwrap_or(0);
+        self.producers.expire(now, Duration::from_millis(expiration_ms));
+        let (count, active_too) = self.due(wall);
+        let mut retired = Retired {
+            rolling: active_too,
+            ..Retired::default()
+        };
+        if count == 0 && !active_too {
+            return Ok(retired);
+        }
+        self.settled().await?;
+        // One that is not listed yet waits for that.
+        let count = count.min(self.sealed.len() - usize::from(self.background.seal.is_some()));
+        if count > 0 {
+            let gone: Vec<Head> = self.sealed[..count].iter().map(|s| s.head).collect();
+            let start = gone.last().expect("count is not 0").next.max(self.log_start);
+            self.raise_log_start(start, count).await?;
+            retired.segments = gone.len();
+            retired.bytes = gone.iter().map(|h| h.size).sum();
+            self.retire_files(&gone).await?;
+        }
+        if active_too && self.tip.head == self.active.head {
+            self.stage_empty_roll(wall);
+        }
+        Ok(retired)
+    }
+
+    /// Raises the log's start, as DeleteRecords does. Persisted when this returns; whole segments below it go with the next
+    /// [`Log::enforce_retention`]. Nothing if the log starts there or later.
+    ///
+    /// # Errors
+    /// [`LogError::OutOfRange`] past the high watermark.
+    pub async fn advance_log_start(&mut self, offset: Offset) -> Result<(), LogError> {
+        let (log_start, end) = (self.log_start, self.high_watermark());
+        if offset > end {
+            return Err(LogError::OutOfRange {
+                offset,
+                log_start,
+                end,
+            });
+        }
+        if offset <= log_start {
+            return Ok(());
+        }
+        self.settled().await?;
+        self.raise_log_start(offset, 0).await
+    }
+
+    /// Raises the log's start and gives up the `count` oldest segments: on disk first, so that nothing changed if that fails.
+    async fn raise_log_start(&mut self, start: Offset, count: usize) -> Result<(), LogError> {
+        let mut manifest = self.manifest();
+        manifest.sealed.drain(..count);
+        manifest.log_start = start;
+        manifest.first_base = manifest
+            .sealed
+            .first()
+            .map_or(self.active.head.base, |s| s.head.base);
+        replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
+        Arc::make_mut(&mut self.sealed).drain(..count);
+        self.log_start = start;
+        self.view = None;
+        self.epochs.truncate_from_start(start);
+        self.set_high_watermark(self.high_watermark());
+        Ok(())
+    }
+
+    /// How many sealed segments are due, and whether the active one is.
+    fn due(&self, wall: UnixMillis) -> (usize, bool) {
+        let config = &self.config;
+        let mut over = match u64::try_from(config.retention_bytes) {
+            Ok(most) if config.cleanup_delete => self.size_bytes().saturating_sub(most),
+            _ => 0,
+        };
+        let mut is_due = |head: &Head, sealed: bool| {
+            let below_start = sealed && head.next <= self.log_start;
+            let too_old = config.cleanup_delete
+                && config.retention_ms >= 0
+                && wall.0.saturating_sub(head.largest_timestamp().0) > config.retention_ms;
+            let too_much = over > 0 && over >= head.size;
+            if head.next > self.high_watermark.offset || !(below_start || too_old || too_much) {
+                return false;
+            }
+            over = over.saturating_sub(head.size);
+            true
+        };
+        let count = self.sealed.iter().take_while(|s| is_due(&s.head, true)).count();
+        let active = &self.active.head;
+        let active_too = count == self.sealed.len() && active.size > 0 && is_due(active, false);
+        (count, active_too)
+    }
+
+    async fn retire_files(&self, gone: &[Head]) -> Result<(), LogError> {
+        let dir = &self.shared.dir;
+        let mut renamed = Vec::new();
+        for head in gone {
+            let suffixes = [
+                names::LOG,
+                names::INDEX,
+                names::TIME_INDEX,
+                names::TXN_INDEX,
+                names::SNAPSHOT,
+                names::WINDOW,
+            ];
+            for path in suffixes.map(|suffix| names::path(self.folder(), head.base, suffix)) {
+                let to = format!("{path}.{}", names::DELETED);
+                let result = dir.dir.rename(&path, &to).await;
+                dir.files.forget(&path);
+                match result {
+                    Ok(()) => renamed.push(to),
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        let after = Duration::from_millis(self.config.file_delete_delay_ms);
+        let later = dir.clone();
+        drop(dir.env.spawn("log-retired", async move {
+            later.env.sleep_until(later.env.now() + after).await;
+            for path in renamed {
+                remove_later(&later, &path).await;
+            }
+        }));
+        Ok(())
+    }
+
+    /// Deletes the log: its folder is renamed at once, durably, and removed after `file.delete.delay.ms`.
+    pub async fn delete(mut self) -> Result<(), LogError> {
+        self.quiesce().await;
+        let dir = self.shared.dir.clone();
+        let unique = u128::from_be_bytes(dir.env.rng("log").bytes());
+        let mut doomed = self.folder().to_owned();
+        // As Kafka: 255 bytes are what a file system takes.
+        doomed.truncate(255 - 1 - 32 - names::DELETE_FOLDER.len());
+        let doomed = format!("{doomed}.{unique:032x}{}", names::DELETE_FOLDER);
+        dir.dir.rename(self.folder(), &doomed).await?;
+        dir.files.forget_folder(self.folder());
+        dir.dir.sync_dir("").await?;
+        let after = Duration::from_millis(self.config.file_delete_delay_ms);
+        let later = dir.clone();
+        drop(dir.env.spawn("log-deleted", async move {
+            later.env.sleep_until(later.env.now() + after).await;
+            if let Err(error) = remove_folder(&later, &doomed).await {
+                tracing::warn!(doomed, %error, "not removed; tried again at the next start");
+            }
+        }));
+        Ok(())
+    }
+}
+
+async fn remove_later<E: Env>(dir: &LogDir<E>, path: &str) {
+    match dir.dir.remove(path).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(path, %error, "not removed; tried again at the next start");
+        }
+        _ => {}
+    }
+}
+
+/// Removes a folder with all that is in it.
+pub(crate) async fn remove_folder<E: Env>(dir: &LogDir<E>, folder: &str) -> Result<(), LogError> {
+    for entry in dir.dir.list(folder).await? {
+        dir.dir.remove(&format!("{folder}/{}", entry.name)).await?;
+    }
+    Ok(dir.dir.remove_dir(folder).await?)
+}

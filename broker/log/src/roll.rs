@@ -1,0 +1,118 @@
+//! Rolling: the active segment is sealed, the next begins.
+//!
+//! The order on disk, step by step, each durable before the next begins:
+//! 1. the old segment is synced: nothing of the new one may be acknowledged before (D1);
+//! 2. the new `.log` is made (its directory entry becomes durable with its first sync); batches go into it from now on;
+//! 3. in the background the rest of the indexes, the new index files and the producers' snapshot;
+//! 4. the manifest lists the sealed segment. Until then the recovery point stays at or before its end, so that recovery
+//!    still looks into it.
+
+use std::sync::Arc;
+
+use brokkr_env::{Durable, Env, ErrorKind, File, Result};
+use brokkr_types::{Offset, UnixMillis};
+
+use crate::append::Group;
+use crate::index::TimeEntry;
+use crate::log::Log;
+use crate::names;
+use crate::segment::{Head, Segment, Tip};
+use crate::snapshot::{self, SnapshotFiles};
+use crate::view::{Boundary, Shared};
+
+/// What is known of a roll when it is staged.
+#[derive(Clone)]
+pub(crate) struct RollPlan {
+    /// Where the new segment begins.
+    pub(crate) base: Offset,
+    pub(crate) created: UnixMillis,
+    /// The entry that ends the old segment's time index.
+    pub(crate) last_time: Option<TimeEntry>,
+    /// The producers at that point.
+    pub(crate) snapshot: SnapshotFiles,
+    /// The new segment's begin.
+    pub(crate) tip: Tip,
+}
+
+/// The new segment's file, and the proof that the old one is durable.
+pub(crate) struct Rolled<E: Env> {
+    pub(crate) old: Durable,
+    pub(crate) file: File<E>,
+}
+
+/// A sealed segment that is not in the manifest yet.
+pub(crate) struct SealPlan {
+    pub(crate) segment: Arc<Segment>,
+    /// The base of the segment behind it, whose index files are to be made.
+    pub(crate) next_base: Offset,
+    pub(crate) snapshot: SnapshotFiles,
+}
+
+impl<E: Env> Log<E> {
+    /// Stages the begin of a segment at `base`.
+    pub(crate) fn stage_roll(&mut self, base: Offset, wall: UnixMillis) {
+        let tip = Tip::new(base, wall, self.jitter_ms());
+        let plan = RollPlan {
+            base,
+            created: wall,
+            last_time: self.tip.time_entry(),
+            snapshot: snapshot::encode(base, &self.producers),
+            tip,
+        };
+        self.tip = tip;
+        self.pipeline
+            .groups
+            .push_back(Group::new(self.tip.head, Some(Box::new(plan))));
+    }
+
+    /// The new segment takes over.
+    pub(crate) fn rolled(&mut self, rolled: Rolled<E>, plan: RollPlan) {
+        let end = self.active.head.next;
+        let head = self.active.head;
+        self.proven(&rolled.old, end, head.size);
+        self.active.extend(head, &[], plan.last_time.as_slice());
+        let fresh = Segment::new(Head::new(plan.base, plan.created));
+        let old = Arc::new(std::mem::replace(&mut self.active, fresh));
+        // BEFORE a reader can see it among the sealed ones: a file is open once.
+        self.shared
+            .dir
+            .files
+            .insert(std::mem::replace(&mut self.file, rolled.file));
+        Arc::make_mut(&mut self.sealed).push(Arc::clone(&old));
+        self.background.seal = Some(SealPlan {
+            segment: old,
+            next_base: plan.base,
+            snapshot: plan.snapshot,
+        });
+        self.undo_stays_in(&plan.tip);
+        self.recent.clear();
+        self.recent.push_back(Boundary {
+            offset: plan.base,
+            position: 0,
+        });
+        self.view = None;
+    }
+}
+
+/// Steps 1 and 2.
+pub(crate) async fn roll<E: Env>(shared: Arc<Shared<E>>, old: File<E>, base: Offset) -> Result<Rolled<E>> {
+    let synced = old.sync();
+    let path = names::path(&shared.folder, base, names::LOG);
+    let created = create_fresh(&shared, &path).await;
+    // BEFORE the other outcome is looked at: a failed sync is never left unseen.
+    let old = synced.await?;
+    Ok(Rolled { old, file: created? })
+}
+
+/// Makes a file in place of what an earlier, failed attempt may have left.
+pub(crate) async fn create_fresh<E: Env>(shared: &Shared<E>, path: &str) -> Result<File<E>> {
+    let dir = &shared.dir.dir;
+    match dir.create(path).await {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            dir.remove(path).await?;
+            shared.dir.files.forget(path);
+            dir.create(path).await
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,145 @@
+//! Reading by time: what ListOffsets asks, as Kafka answers it.
+
+use brokkr_env::Env;
+use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
+use brokkr_wire::records::{Batch, BatchHeader};
+
+use crate::error::{Damage, ReadError};
+use crate::read::OpenSegment;
+use crate::scan::{Headers, read};
+use crate::view::{LogReader, UpTo};
+
+/// How large a batch may get when it is decompressed to look for a time.
+const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
+
+/// A record, and the leader epoch of its batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimestampOffset {
+    /// The record's timestamp.
+    pub timestamp: UnixMillis,
+    /// Its offset.
+    pub offset: Offset,
+    /// The leader epoch it was appended in.
+    pub epoch: LeaderEpoch,
+}
+
+impl<E: Env> LogReader<E> {
+    /// The first record that is as young as `target`, below `up_to`.
+    pub async fn offset_for_timestamp(
+        &self,
+        target: UnixMillis,
+        up_to: UpTo,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        let (start, limit) = (self.log_start(), self.limit(up_to).offset);
+        for (index, segment) in self.segments().enumerate() {
+            let head = segment.head;
+            if head.max_timestamp < target || head.next <= start || head.base >= limit {
+                continue;
+            }
+            let open = self.open(index).await?;
+            let from = self.time_floor(segment, target.0).await.max(start);
+            let matches = |timestamp: UnixMillis| timestamp >= target;
+            let found = self.find_record(&open, from, start, matches).await?;
+            if found.is_some() {
+                return Ok(found.filter(|f| f.offset < limit));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The youngest record below `up_to`, the first of those (KIP-734). Like Kafka, nothing if it is not below.
+    pub async fn offset_of_max_timestamp(&self, up_to: UpTo) -> Result<Option<TimestampOffset>, ReadError> {
+        let limit = self.limit(up_to).offset;
+        let mut youngest: Option<(usize, UnixMillis, Offset)> = None;
+        for (index, segment) in self.segments().enumerate() {
+            let head = segment.head;
+            if head.max_timestamp.0 >= 0 && youngest.is_none_or(|(_, t, _)| head.max_timestamp > t) {
+                youngest = Some((index, head.max_timestamp, head.max_timestamp_offset));
+            }
+        }
+        let Some((index, timestamp, last_offset)) = youngest else {
+            return Ok(None);
+        };
+        let open = self.open(index).await?;
+        let found = self
+            .find_record(&open, last_offset, Offset(0), |t| t == timestamp)
+            .await?;
+        Ok(found.filter(|f| f.offset < limit && f.offset >= self.log_start()))
+    }
+
+    /// The leader epoch of the log's first batch, if it is known.
+    pub fn earliest_epoch(&self) -> Option<LeaderEpoch> {
+        self.view.epochs.epoch_for(self.log_start())
+    }
+
+    /// The first record at `start` or past it whose timestamp matches, looking from the batch that holds `from` on. A batch
+    /// is looked into if its largest timestamp matches.
+    async fn find_record(
+        &self,
+        open: &OpenSegment<'_, E>,
+        from: Offset,
+        start: Offset,
+        matches: impl Fn(UnixMillis) -> bool,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        let end = open.segment.head.size;
+        let Some(first) = self.locate(open, from, end).await? else {
+            return Ok(None);
+        };
+        let mut headers = Headers::peek(&open.file, first.position, end);
+        while let Some((position, header)) = headers.next(from).await? {
+            if header.last_offset() < start || !matches(header.max_timestamp) {
+                continue;
+            }
+            let batch = self
+                .read_batch(open, position, &header)
+                .await
+                .map_err(|e| open.or_stale(e))?;
+            let damaged = |what: String| damaged(open, position, &header, what);
+            let records = batch
+                .records(DECOMPRESSED_BYTES_MAX)
+                .map_err(|e| damaged(e.to_string()))?;
+            for record in &records {
+                let record = record.map_err(|e| damaged(e.to_string()))?;
+                let timestamp = header.record_timestamp(record.timestamp_delta);
+                let offset = header.record_offset(record.offset_delta);
+                if offset >= start && matches(timestamp) {
+                    let epoch = header.partition_leader_epoch;
+                    return Ok(Some(TimestampOffset {
+                        timestamp,
+                        offset,
+                        epoch,
+                    }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read_batch(
+        &self,
+        open: &OpenSegment<'_, E>,
+        position: u64,
+        header: &BatchHeader,
+    ) -> Result<Batch, ReadError> {
+        let damaged = |what: String| damaged(open, position, header, what);
+        let bytes = read(&open.file, position, header.size_bytes() as u32).await?;
+        let batch = Batch::first(&bytes).map_err(|e| damaged(e.to_string()))?;
+        batch.check_crc().map_err(|e| damaged(e.to_string()))?;
+        Ok(batch)
+    }
+}
+
+fn damaged<E: Env>(
+    open: &OpenSegment<'_, E>,
+    position: u64,
+    header: &BatchHeader,
+    what: String,
+) -> ReadError {
+    let file = open.file.path().to_owned();
+    ReadError::Damaged(Damage {
+        file,
+        position,
+        offset: header.base_offset,
+        what,
+    })
+}

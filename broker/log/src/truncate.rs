@@ -1,0 +1,281 @@
+//! Cutting the log's end off, as followers do, and noting the begin of a leader's reign.
+//!
+//! The order on disk, each step durable before the next:
+//! 1. the manifest says that a cut to here is under way, and counts it. From now on a recovery point that was recorded before
+//!    means nothing above the cut, and a crash is followed by the rest of the cut;
+//! 2. whole segments above it go, with the producers' snapshots past it (P10), and the directory is synced;
+//! 3. the segment it falls into is cut and synced, its indexes are built anew;
+//! 4. the manifest says that it is done. Only then may anything be appended: old bytes never return behind new ones.
+//!
+//! Where one of these fails the log is broken until restart, which finishes the cut.
+
+use std::sync::Arc;
+
+use brokkr_env::{Env, File};
+use brokkr_types::{LeaderEpoch, Offset};
+
+use crate::ackable::AckableOffset;
+use crate::background::{self, remove_if_there, remove_snapshot, replace, write_tails};
+use crate::epochs::LeaderEpochs;
+use crate::error::LogError;
+use crate::log::Log;
+use crate::manifest::Manifest;
+use crate::names;
+use crate::open::{begin_at, list};
+use crate::producers::Producers;
+use crate::recovery::Recovery;
+use crate::replay;
+use crate::scan::Headers;
+use crate::segment::{Segment, Tip};
+use crate::view::{Boundary, Mark};
+
+/// Where a cut falls.
+struct Cut {
+    /// How many sealed segments stay as they are.
+    sealed: usize,
+    /// The base of the segment that is cut.
+    base: Offset,
+    position: u64,
+    /// The log's end then.
+    end: Offset,
+}
+
+impl<E: Env> Log<E> {
+    /// On becoming leader of `epoch`: notes, durably, that it begins at the log's end, BEFORE anything is appended in it
+    /// (R18, KAFKA-7415). Nothing if the epoch is known already.
+    pub async fn assign_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), LogError> {
+        self.settled().await?;
+        let mut epochs = self.epochs.clone();
+        if !epochs.assign(epoch, self.log_end()) {
+            return Ok(());
+        }
+        background::write_epochs(Arc::clone(&self.shared), epochs.clone()).await?;
+        self.background.persisted_epochs = epochs.clone();
+        self.epochs = epochs;
+        self.view = None;
+        Ok(())
+    }
+
+    /// Cuts everything at `offset` and past it; a batch that holds it goes whole. Durable when this returns. Nothing if the log
+    /// ends before. The producers' state is that of the log that is left.
+    ///
+    /// # Errors
+    /// If [`Log::broken`] then says so, restart finishes the cut; else nothing was begun.
+    pub async fn truncate_to(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.settled().await?;
+        if offset >= self.written_end() {
+            return Ok(());
+        }
+        self.sealed_up().await?;
+        let first_base = self.sealed.first().map_or(self.active.head.base, |s| s.head.base);
+        if offset < first_base {
+            return self.truncate_fully_and_start_at(offset).await;
+        }
+        let cut = self.find_cut(offset).await?;
+        let result = self.cut(cut).await;
+        self.or_broken(result)
+    }
+
+    /// Cuts everything and begins anew at `offset`: for a follower that has nothing its leader has. Durable when this returns.
+    ///
+    /// # Errors
+    /// If [`Log::broken`] then says so, restart finishes the cut; else nothing was begun.
+    pub async fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.settled().await?;
+        let result = self.begin_anew(offset).await;
+        self.or_broken(result)
+    }
+
+    /// Waits until nothing is in flight, and sees whether the log can be changed.
+    pub(crate) async fn settled(&mut self) -> Result<(), LogError> {
+        self.quiesce().await;
+        match &self.pipeline.broken {
+            Some(why) => Err(LogError::Io(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Completes a sealed segment whose listing had failed.
+    pub(crate) async fn sealed_up(&mut self) -> Result<(), LogError> {
+        if self.begin_seal_again() {
+            self.quiesce().await;
+        }
+        match &self.background.seal {
+            None => Ok(()),
+            Some(plan) => {
+                let what = format!(
+                    "{}: segment {} can't be listed",
+                    self.folder(),
+                    plan.segment.head.base
+                );
+                Err(LogError::Io(brokkr_env::Error::new(
+                    brokkr_env::ErrorKind::Io,
+                    what,
+                )))
+            }
+        }
+    }
+
+    fn or_broken(&mut self, result: Result<(), LogError>) -> Result<(), LogError> {
+        if let Err(error) = &result {
+            tracing::error!(log = self.folder(), %error, "truncation not finished; no writing until restart");
+            let what = format!("{} was not truncated: {error}", self.folder());
+            self.pipeline.broken = Some(brokkr_env::Error::new(brokkr_env::ErrorKind::Poisoned, what));
+            self.view = None;
+        }
+        result
+    }
+
+    async fn find_cut(&mut self, offset: Offset) -> Result<Cut, LogError> {
+        let reader = self.reader();
+        let sealed = reader.segment_of(offset);
+        let open = reader.open(sealed).await?;
+        let head = open.segment.head;
+        let found = reader.locate(&open, offset, head.size).await?;
+        let (position, end) = found.map_or((head.size, head.next), |f| (f.position, f.header.base_offset));
+        Ok(Cut {
+            sealed,
+            base: head.base,
+            position,
+            end,
+        })
+    }
+
+    async fn cut(&mut self, cut: Cut) -> Result<(), LogError> {
+        let gone: Vec<Offset> = self.bases().filter(|base| *base > cut.base).collect();
+        let file = match cut.base == self.active.head.base {
+            true => self.file.clone(),
+            false => {
+                self.shared
+                    .dir
+                    .files
+                    .open(&names::path(self.folder(), cut.base, names::LOG))
+                    .await?
+            }
+        };
+        Arc::make_mut(&mut self.sealed).truncate(cut.sealed);
+        self.log_start = self.log_start.min(cut.end);
+        (self.truncations, self.cut_to) = (self.truncations + 1, cut.end);
+        let first_base = self.sealed.first().map_or(cut.base, |s| s.head.base);
+        let cutting = Manifest {
+            cutting: true,
+            first_base,
+            ..self.manifest()
+        };
+        replace(&self.shared, names::MANIFEST, cutting.encode()).await?;
+
+        self.remove_segments(&gone).await?;
+        self.remove_snapshots_past(cut.end).await?;
+        file.truncate(cut.position).await?;
+        let proof = file.sync().await?;
+        let (segment, tip) = self.index_anew(&file, cut.base).await?;
+        let (head, ackable) = (
+            segment.head,
+            AckableOffset::proven(&proof, &file, cut.position, cut.end),
+        );
+        self.settle_at(segment, tip, file, ackable).await?;
+        replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?;
+        assert_eq!(
+            (head.next, head.size),
+            (cut.end, cut.position),
+            "the log ends where it was cut"
+        );
+        Ok(())
+    }
+
+    async fn begin_anew(&mut self, offset: Offset) -> Result<(), LogError> {
+        let gone: Vec<Offset> = self.bases().collect();
+        self.sealed = Arc::default();
+        self.log_start = offset;
+        (self.truncations, self.cut_to) = (self.truncations + 1, offset);
+        let cutting = Manifest {
+            cutting: true,
+            first_base: offset,
+            ..self.manifest()
+        };
+        replace(&self.shared, names::MANIFEST, cutting.encode()).await?;
+
+        self.epochs = LeaderEpochs::default();
+        self.remove_segments(&gone).await?;
+        self.remove_snapshots_past(Offset(-1)).await?;
+        let parts = begin_at(&self.shared, &self.config, offset).await?;
+        let proof = parts.proof.expect("a fresh segment is synced");
+        let ackable = AckableOffset::proven(&proof, &parts.file, 0, offset);
+        self.settle_at(parts.active, parts.tip, parts.file, ackable)
+            .await?;
+        replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?;
+        Ok(())
+    }
+
+    /// Takes up what is left as the log.
+    async fn settle_at(
+        &mut self,
+        active: Segment,
+        tip: Tip,
+        file: File<E>,
+        ackable: AckableOffset,
+    ) -> Result<(), LogError> {
+        let head = active.head;
+        (self.active, self.tip, self.file, self.ackable) = (active, tip, file, ackable);
+        self.durable_end = head.next;
+        self.high_watermark = Mark {
+            offset: self.high_watermark.offset.clamp(self.log_start, head.next),
+            place: None,
+        };
+        self.recent.clear();
+        self.recent.push_back(Boundary {
+            offset: head.next,
+            position: head.size,
+        });
+        self.undo.clear();
+        self.background.seal = None;
+        self.pipeline.restart_at(&head);
+        self.pipeline.forget_progress();
+        self.view = None;
+
+        self.epochs.truncate_from_end(head.next);
+        background::write_epochs(Arc::clone(&self.shared), self.epochs.clone()).await?;
+        self.background.persisted_epochs = self.epochs.clone();
+        self.producers = Producers::default();
+        let listing = list(&self.shared).await?;
+        replay::load_producers(self, &listing, &mut Recovery::default()).await
+    }
+
+    pub(crate) fn bases(&self) -> impl Iterator<Item = Offset> {
+        self.sealed
+            .iter()
+            .map(|s| s.head.base)
+            .chain([self.active.head.base])
+    }
+
+    async fn remove_segments(&self, bases: &[Offset]) -> Result<(), LogError> {
+        for base in bases {
+            for suffix in [names::LOG, names::INDEX, names::TIME_INDEX, names::TXN_INDEX] {
+                remove_if_there(&self.shared, &names::path(self.folder(), *base, suffix)).await?;
+            }
+        }
+        Ok(self.shared.dir.dir.sync_dir(self.folder()).await?)
+    }
+
+    async fn remove_snapshots_past(&mut self, end: Offset) -> Result<(), LogError> {
+        for snapshot in list(&self.shared).await?.snapshots.split_off(&end.plus(1)) {
+            remove_snapshot(&self.shared, snapshot).await?;
+        }
+        self.loose_snapshot = self.loose_snapshot.filter(|s| *s <= end);
+        Ok(self.shared.dir.dir.sync_dir(self.folder()).await?)
+    }
+
+    /// Builds the indexes of a segment anew from its headers.
+    async fn index_anew(&self, file: &File<E>, base: Offset) -> Result<(Segment, Tip), LogError> {
+        let created = self.shared.dir.env.wall();
+        let mut tip = Tip::new(base, created, self.jitter_ms());
+        let mut segment = Segment::new(tip.head);
+        let mut headers = Headers::all(file, 0, file.len());
+        while let Some((_, header)) = headers.next(tip.head.next).await? {
+            let new = tip.add(&header, self.config.index_interval_bytes);
+            segment.extend(tip.head, new.offset.as_slice(), new.time.as_slice());
+        }
+        write_tails(Arc::clone(&self.shared), segment.clone(), true).await?;
+        Ok((Segment::sealed(segment.info()), tip))
+    }
+}

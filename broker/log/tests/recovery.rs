@@ -1,0 +1,312 @@
+//! What is believed after a crash, what is cut, what is damage. The crash is made by hand: the log is dropped, its files are
+//! changed as a lost power would have left them. (That it is so for every order of lost writes, the simulator's disk tests.)
+
+mod common;
+
+use brokkr_env::Env;
+use brokkr_env::tokio::TokioEnv;
+use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded};
+use brokkr_types::{LeaderEpoch, Offset};
+use bytes::Bytes;
+use common::*;
+
+fn config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 1000,
+        index_interval_bytes: 150,
+        ..LogConfig::default()
+    }
+}
+
+/// A log of 30 batches of 3 records of one producer, all durable, dropped without a clean stop; its checkpoint as it was
+/// when `recorded_at` batches were there.
+async fn crashed(name: &str, recorded_at: i64) -> Recorded {
+    let dir = fresh(name).await;
+    let mut log = create(&dir, config()).await;
+    let mut recorded = Recorded::default();
+    for i in 0..30 {
+        if i == recorded_at {
+            let end = log.log_end();
+            while log.recovery_point() < end {
+                tokio::select! { biased; _ = log.next_event() => {}, () = tokio::task::yield_now() => {} }
+            }
+            recorded = log.checkpoint();
+        }
+        stage(&mut log, &batch_of(1, i * 3, 3));
+        settle(&mut log).await;
+    }
+    assert_eq!(recorded.recovery_point, Some(Offset(recorded_at * 3)));
+    recorded
+}
+
+async fn logs(dir: &LogDir<TokioEnv>) -> Vec<String> {
+    let all = dir.dir().list(FOLDER).await.expect("listed");
+    all.into_iter()
+        .map(|e| format!("{FOLDER}/{}", e.name))
+        .filter(|n| n.ends_with(".log"))
+        .collect()
+}
+
+/// The segment that holds `offset`, and where its batch begins.
+async fn place(dir: &LogDir<TokioEnv>, offset: i64) -> (String, u64) {
+    for path in logs(dir).await.into_iter().rev() {
+        let bytes = dir.dir().read(&path, 1 << 20).await.expect("read");
+        let mut at = 0;
+        for batch in brokkr_wire::records::batches(bytes) {
+            let batch = batch.expect("whole");
+            if batch.header.base_offset.0 == offset {
+                return (path, at);
+            }
+            at += batch.bytes.len() as u64;
+        }
+    }
+    panic!("offset {offset} is nowhere");
+}
+
+async fn overwrite(dir: &LogDir<TokioEnv>, path: &str, at: u64, bytes: &'static [u8]) {
+    let file = dir.dir().open(path).await.expect("opened");
+    file.write_at(at, vec![Bytes::from_static(bytes)])
+        .await
+        .expect("written");
+}
+
+async fn cut_file(dir: &LogDir<TokioEnv>, path: &str, len: u64) {
+    dir.dir()
+        .open(path)
+        .await
+        .expect("opened")
+        .truncate(len)
+        .await
+        .expect("cut");
+}
+
+async fn reopen(name: &str, recorded: &Recorded) -> Result<(Log<TokioEnv>, brokkr_log::Recovery), LogError> {
+    Log::open(&again(name).await, FOLDER, config(), recorded).await
+}
+
+fn damage(result: Result<(Log<TokioEnv>, brokkr_log::Recovery), LogError>) -> brokkr_log::Damage {
+    match result {
+        Err(LogError::Damaged(damage)) => damage,
+        other => panic!("damage expected: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn everything_durable_is_kept() {
+    for recorded_at in [0, 1, 17, 29] {
+        let name = format!("recovery_kept_{recorded_at}");
+        let recorded = crashed(&name, recorded_at).await;
+        let (mut log, recovery) = reopen(&name, &recorded).await.expect("opened");
+        assert_eq!((recovery.cut_bytes, &recovery.cut), (0, &None));
+        // Of the batches above the point, those that are not in a segment that was sealed and listed.
+        assert!(
+            !recovery.clean && recovery.kept_batches >= 1 && recovery.kept_batches <= 12,
+            "{recovery:?}"
+        );
+        assert_eq!(contents(&log.reader()).await, identity(0..90));
+        assert_eq!(
+            (log.durable_end(), log.recovery_point()),
+            (Offset(90), Offset(90))
+        );
+        assert_eq!(log.latest_epoch(), Some(LeaderEpoch(3)));
+        // The window came back by replay (P4).
+        for i in 25..30 {
+            assert_eq!(stage(&mut log, &batch_of(1, i * 3, 3)).base_offset, Offset(i * 3));
+        }
+        stage(&mut log, &batch_of(1, 90, 3));
+        settle(&mut log).await;
+        assert_eq!(contents(&log.reader()).await, identity(0..93));
+    }
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_cut_and_its_offsets_are_given_again() {
+    let name = "recovery_torn";
+    let recorded = crashed(name, 20).await;
+    let dir = again(name).await;
+    let (path, at) = place(&dir, 87).await;
+    cut_file(&dir, &path, at + 70).await;
+    let (mut log, recovery) = reopen(name, &recorded).await.expect("opened");
+    assert_eq!((recovery.cut_bytes, log.log_end()), (70, Offset(87)));
+    assert_eq!(
+        recovery.cut.map(|c| (c.position, c.offset)),
+        Some((at, Offset(87)))
+    );
+    // The producer's last batch is gone with it: it is no duplicate now (P4, P7).
+    let again = stage(&mut log, &batch_of(1, 87, 3));
+    assert!(!again.duplicate && again.base_offset == Offset(87));
+    settle(&mut log).await;
+    assert_eq!(contents(&log.reader()).await, identity(0..90));
+}
+
+#[tokio::test]
+async fn a_bad_batch_above_the_point_ends_the_log() {
+    for (case, bytes, at) in [
+        ("crc", &[0xffu8][..], 65),
+        ("zeros", &[0; 61][..], 0),
+        ("offset", &[0; 8][..], 0),
+    ] {
+        let name = format!("recovery_bad_{case}");
+        let recorded = crashed(&name, 10).await;
+        let dir = again(&name).await;
+        let (path, position) = place(&dir, 45).await;
+        overwrite(&dir, &path, position + at, bytes).await;
+        // What the manifest lists was durable; without it the recorded point is all that is known.
+        dir.dir().remove("t-0/brokkr-manifest").await.expect("removed");
+        let before = logs(&dir).await.len();
+        let (mut log, recovery) = reopen(&name, &recorded).await.expect("opened");
+        assert_eq!(log.log_end(), Offset(45), "{case}");
+        assert!(
+            recovery.cut_segments > 0 && recovery.cut_bytes > 0,
+            "{case}: {recovery:?}"
+        );
+        assert!(logs(&dir).await.len() < before);
+        assert_eq!(contents(&log.reader()).await, identity(0..45));
+    }
+}
+
+#[tokio::test]
+async fn damage_below_the_point_is_reported_and_nothing_is_cut() {
+    // In the segment that the point is in: headers are walked up to it.
+    let name = "recovery_damage_header";
+    let recorded = crashed(name, 29).await;
+    let dir = again(name).await;
+    let (path, at) = place(&dir, 84).await;
+    overwrite(&dir, &path, at + 8, &[0, 0, 0, 0]).await;
+    let before = dir.dir().open(&path).await.expect("opened").len();
+    let found = damage(reopen(name, &recorded).await);
+    assert_eq!(
+        (found.file, found.position, found.offset),
+        (path.clone(), at, Offset(84))
+    );
+    assert_eq!(dir.dir().open(&path).await.expect("opened").len(), before);
+}
+
+#[tokio::test]
+async fn a_log_that_ends_before_the_point_is_damaged() {
+    let name = "recovery_damage_short";
+    let recorded = crashed(name, 29).await;
+    let dir = again(name).await;
+    let (path, at) = place(&dir, 84).await;
+    cut_file(&dir, &path, at).await;
+    let found = damage(reopen(name, &recorded).await);
+    assert_eq!((found.file, found.offset), (path, Offset(84)));
+}
+
+#[tokio::test]
+async fn a_sealed_segment_that_is_missing_or_shorter_is_damage() {
+    let name = "recovery_damage_sealed";
+    let recorded = crashed(name, 29).await;
+    let dir = again(name).await;
+    let second = logs(&dir).await.swap_remove(1);
+    cut_file(&dir, &second, 500).await;
+    assert_eq!(damage(reopen(name, &recorded).await).position, 500);
+    dir.dir().remove(&second).await.expect("removed");
+    assert_eq!(damage(reopen(name, &recorded).await).file, second);
+}
+
+#[tokio::test]
+async fn lost_indexes_are_built_anew() {
+    let name = "recovery_indexes";
+    let recorded = crashed(name, 15).await;
+    let dir = again(name).await;
+    for entry in dir.dir().list(FOLDER).await.expect("listed") {
+        if entry.name.ends_with("index") {
+            dir.dir()
+                .remove(&format!("{FOLDER}/{}", entry.name))
+                .await
+                .expect("removed");
+        }
+    }
+    let (mut log, recovery) = reopen(name, &recorded).await.expect("opened");
+    assert!(recovery.indexes_rebuilt > 0);
+    assert_eq!(contents(&log.reader()).await, identity(0..90));
+}
+
+#[tokio::test]
+async fn a_lost_window_comes_back_by_replay() {
+    let name = "recovery_window";
+    let dir = fresh(name).await;
+    let mut log = create(&dir, config()).await;
+    for i in 0..30 {
+        stage(&mut log, &batch_of(1, i * 3, 3));
+    }
+    settle(&mut log).await;
+    let recorded = log.close().await.expect("closed");
+    let dir = again(name).await;
+    let all = dir.dir().list(FOLDER).await.expect("listed");
+    for entry in all.iter().filter(|e| e.name.ends_with(".window")) {
+        dir.dir()
+            .remove(&format!("{FOLDER}/{}", entry.name))
+            .await
+            .expect("removed");
+    }
+    let (mut log, recovery) = reopen(name, &recorded).await.expect("opened");
+    assert!(recovery.clean && recovery.replayed_batches == 30, "{recovery:?}");
+    for i in 25..30 {
+        assert!(stage(&mut log, &batch_of(1, i * 3, 3)).duplicate);
+    }
+}
+
+#[tokio::test]
+async fn without_manifest_or_checkpoint_the_whole_log_is_scanned() {
+    let name = "recovery_bare";
+    crashed(name, 20).await;
+    let dir = again(name).await;
+    for file in ["brokkr-manifest", "leader-epoch-checkpoint"] {
+        dir.dir()
+            .remove(&format!("{FOLDER}/{file}"))
+            .await
+            .expect("removed");
+    }
+    let (mut log, recovery) = reopen(name, &Recorded::default()).await.expect("opened");
+    assert_eq!((recovery.kept_batches, log.log_end()), (30, Offset(90)));
+    assert_eq!(log.latest_epoch(), Some(LeaderEpoch(3)));
+    assert_eq!(contents(&log.reader()).await, identity(0..90));
+}
+
+#[tokio::test]
+async fn of_another_topics_log_nothing_is_known() {
+    let name = "recovery_recreated";
+    let mut recorded = crashed(name, 29).await;
+    let dir = fresh(name).await;
+    let mut log = create(&dir, config()).await;
+    stage(&mut log, &batch(0, 1));
+    settle(&mut log).await;
+    assert!(
+        matches!(reopen(name, &recorded).await, Err(LogError::Damaged(_))),
+        "the same topic's would be short"
+    );
+    recorded.topic_id = brokkr_types::Uuid::from_random([9; 16]);
+    assert!(reopen(name, &recorded).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_batch_of_an_earlier_epoch_never_follows_a_later_one() {
+    let name = "recovery_epoch_order";
+    let dir = fresh(name).await;
+    let mut log = create(&dir, LogConfig::default()).await;
+    let env = TokioEnv::new(1);
+    for (offset, epoch) in [(0, 1), (1, 4), (2, 4)] {
+        let batch = build(
+            brokkr_wire::records::BatchBuilder::new().at(Offset(offset), LeaderEpoch(epoch)),
+            offset,
+            1,
+        );
+        log.append_replicated(&batch, env.now(), env.wall())
+            .expect("staged");
+    }
+    settle(&mut log).await;
+    drop(log);
+    let dir = again(name).await;
+    // The last batch's epoch is 2 now; the CRC leaves it out.
+    let (path, at) = place(&dir, 2).await;
+    overwrite(&dir, &path, at + 12, &[0, 0, 0, 2]).await;
+    let opened = Log::open(&dir, FOLDER, LogConfig::default(), &Recorded::default()).await;
+    let (log, recovery) = opened.expect("opened");
+    assert_eq!(
+        (log.log_end(), log.latest_epoch()),
+        (Offset(2), Some(LeaderEpoch(4)))
+    );
+    assert!(recovery.cut.is_some_and(|c| c.what.contains("epoch")));
+}

@@ -1,0 +1,51 @@
+//! What a new cluster begins with.
+
+use std::ops::RangeInclusive;
+
+use brokkr_wire::Str;
+use brokkr_wire::messages::{
+    BeginTransactionRecord, EndTransactionRecord, FeatureLevelRecord, MetadataRecord,
+};
+
+use crate::image::METADATA_VERSION;
+
+/// The levels of `metadata.version` whose records are understood: 3.3-IV3 to 4.3-IV0.
+pub const METADATA_VERSIONS: RangeInclusive<i16> = 7..=30;
+
+/// The level of `metadata.version` of a new cluster: 4.3-IV0.
+pub const METADATA_VERSION_LATEST: i16 = 30;
+
+/// The level of `kraft.version`: voters are records (KIP-853).
+pub const KRAFT_VERSION: i16 = 1;
+
+/// The levels of `kraft.version` that are understood.
+pub const KRAFT_VERSIONS: RangeInclusive<i16> = 0..=1;
+
+/// The features that a broker and its controller speak, with the levels they can be finalized at.
+pub const SUPPORTED_FEATURES: &[(&str, i16, i16)] = &[
+    ("kraft.version", *KRAFT_VERSIONS.start(), *KRAFT_VERSIONS.end()),
+    (
+        METADATA_VERSION,
+        *METADATA_VERSIONS.start(),
+        *METADATA_VERSIONS.end(),
+    ),
+];
+
+/// The first records of a new log, as Kafka's controller writes them when it finds it empty: in one metadata transaction, so
+/// that half of them is none.
+pub fn bootstrap_records() -> Vec<MetadataRecord> {
+    vec![
+        BeginTransactionRecord {
+            name: Some(Str::from_static("Bootstrap records")),
+            ..BeginTransactionRecord::default()
+        }
+        .into(),
+        FeatureLevelRecord {
+            name: Str::from_static(METADATA_VERSION),
+            feature_level: METADATA_VERSION_LATEST,
+            ..FeatureLevelRecord::default()
+        }
+        .into(),
+        EndTransactionRecord::default().into(),
+    ]
+}

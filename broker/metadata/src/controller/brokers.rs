@@ -1,0 +1,191 @@
+//! Brokers: their registration, and the producer ids they are given.
+
+use std::ops::Range;
+
+use brokkr_types::Uuid;
+use brokkr_wire::messages::register_broker_record::{BrokerEndpoint, BrokerFeature};
+use brokkr_wire::messages::{
+    BrokerRegistrationChangeRecord, MetadataRecord, PartitionChangeRecord, ProducerIdsRecord,
+    RegisterBrokerRecord,
+};
+use brokkr_wire::{ErrorCode, Str};
+
+use super::{ApiError, Controller, Outcome};
+use crate::bootstrap::SUPPORTED_FEATURES;
+use crate::image::{NO_LEADER, PartitionImage};
+
+/// How many producer ids a broker gets at once, as Kafka's.
+pub const PRODUCER_ID_BLOCK_SIZE: i64 = 1000;
+
+/// Kafka's sign for "unfence" in a registration change.
+const UNFENCE: i8 = -1;
+
+/// A broker at the beginning of a life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Registration {
+    /// Its id.
+    pub broker_id: i32,
+    /// Drawn by each process for itself.
+    pub incarnation_id: Uuid,
+    /// Listener, host and port of each place where clients find it. All speak PLAINTEXT.
+    pub endpoints: Vec<(String, String, u16)>,
+    /// Where it stands.
+    pub rack: Option<String>,
+    /// Its log directories.
+    pub directories: Vec<Uuid>,
+    /// The epoch of its last life, if that ended cleanly (KIP-966); else -1.
+    pub previous_broker_epoch: i64,
+}
+
+impl Controller {
+    /// Registers a broker and unfences it at once: its partitions follow before anybody is told.
+    ///
+    /// Another incarnation gets another epoch, and every partition that it leads another leader epoch (SCENARIOS R16): what the
+    /// life before said under the old one is over. One whose last life didn't end cleanly leaves the ISR and the ELR
+    /// wherever another replica can stand in.
+    pub(super) fn register_broker(
+        &self,
+        r: &Registration,
+        next_offset: i64,
+    ) -> Outcome<(Vec<MetadataRecord>, i64)> {
+        self.check_directories(r)?;
+        let existing = self.image().broker(r.broker_id);
+        let same_life = existing.filter(|b| b.incarnation_id == r.incarnation_id);
+        let epoch = same_life.map_or(next_offset, |b| b.epoch);
+        let mut records: Vec<MetadataRecord> = vec![registration_record(r, epoch).into()];
+        records.push(
+            BrokerRegistrationChangeRecord {
+                broker_id: r.broker_id,
+                broker_epoch: epoch,
+                fenced: UNFENCE,
+                ..BrokerRegistrationChangeRecord::default()
+            }
+            .into(),
+        );
+        if same_life.is_none() {
+            let clean = existing.is_some_and(|b| b.epoch == r.previous_broker_epoch);
+            self.begin_life(r.broker_id, clean, &mut records);
+        }
+        Ok((records, epoch))
+    }
+
+    fn check_directories(&self, r: &Registration) -> Outcome<()> {
+        let refuse = |message: String| Err(ApiError::new(ErrorCode::INVALID_REGISTRATION, message));
+        if r.directories.is_empty() {
+            return refuse("No directories specified in request".to_owned());
+        }
+        for (i, directory) in r.directories.iter().enumerate() {
+            if r.directories[..i].contains(directory) {
+                return refuse("Duplicate directory ID in request".to_owned());
+            }
+            let mut others = self.image().brokers().filter(|b| b.id != r.broker_id);
+            if let Some(other) = others.find(|b| b.directories.contains(directory)) {
+                return refuse(format!(
+                    "Broker {} is already registered with directory {directory}",
+                    other.id
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_life(&self, broker: i32, clean: bool, records: &mut Vec<MetadataRecord>) {
+        for topic in self.image().topics.iter() {
+            for (index, partition) in topic.partitions() {
+                if let Some(change) = self.partition_at_begin(partition, broker, clean) {
+                    records.push(
+                        PartitionChangeRecord {
+                            partition_id: index,
+                            topic_id: topic.id,
+                            ..change
+                        }
+                        .into(),
+                    );
+                }
+            }
+        }
+    }
+
+    /// What becomes of a partition when a new life of `broker` begins.
+    fn partition_at_begin(
+        &self,
+        p: &PartitionImage,
+        broker: i32,
+        clean: bool,
+    ) -> Option<PartitionChangeRecord> {
+        let without = |of: &[i32]| of.iter().copied().filter(|id| *id != broker).collect::<Vec<_>>();
+        let others = without(&p.isr);
+        let mut change = PartitionChangeRecord::default();
+        if p.isr.contains(&broker) && !clean && others.iter().any(|id| self.image().is_active(*id)) {
+            if p.leader == broker {
+                let preferred = p.replicas.iter().copied();
+                change.leader = preferred
+                    .filter(|id| others.contains(id))
+                    .find(|id| self.image().is_active(*id))?;
+            }
+            change.isr = Some(others);
+            return Some(change);
+        }
+        let has_leader = p.leader != NO_LEADER && p.leader != broker;
+        if has_leader {
+            let leaves = !clean && p.elr.contains(&broker);
+            change.eligible_leader_replicas = leaves.then(|| without(&p.elr));
+            return leaves.then_some(change);
+        }
+        if p.isr.contains(&broker) {
+            change.leader = broker;
+        } else if clean && p.isr.is_empty() && p.elr.contains(&broker) {
+            change.leader = broker;
+            change.isr = Some(vec![broker]);
+            change.eligible_leader_replicas = Some(without(&p.elr));
+        } else {
+            return None;
+        }
+        Some(change)
+    }
+
+    /// The next block of producer ids. Its end is in the log before anybody has one of them (P11).
+    pub(super) fn allocate_producer_ids(&self) -> Outcome<(Vec<MetadataRecord>, Range<i64>)> {
+        let first = self.image().next_producer_id();
+        let next = first.checked_add(PRODUCER_ID_BLOCK_SIZE).ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::UNKNOWN_SERVER_ERROR,
+                "Exhausted all producerIds as the next block's end producerId has exceeded the int64 type limit",
+            )
+        })?;
+        let node = self.settings.node_id;
+        let record = ProducerIdsRecord {
+            broker_id: node,
+            broker_epoch: self.image().broker(node).map_or(-1, |b| b.epoch),
+            next_producer_id: next,
+            ..ProducerIdsRecord::default()
+        };
+        Ok((vec![record.into()], first..next))
+    }
+}
+
+fn registration_record(r: &Registration, epoch: i64) -> RegisterBrokerRecord {
+    let end_points = r.endpoints.iter().map(|(listener, host, port)| BrokerEndpoint {
+        name: Str::from(listener.clone()),
+        host: Str::from(host.clone()),
+        port: *port,
+        ..BrokerEndpoint::default()
+    });
+    let features = SUPPORTED_FEATURES.iter().map(|(name, min, max)| BrokerFeature {
+        name: Str::from_static(name),
+        min_supported_version: *min,
+        max_supported_version: *max,
+        ..BrokerFeature::default()
+    });
+    RegisterBrokerRecord {
+        broker_id: r.broker_id,
+        incarnation_id: r.incarnation_id,
+        broker_epoch: epoch,
+        end_points: end_points.collect(),
+        features: features.collect(),
+        rack: r.rack.clone().map(Str::from),
+        fenced: true,
+        log_dirs: r.directories.clone(),
+        ..RegisterBrokerRecord::default()
+    }
+}

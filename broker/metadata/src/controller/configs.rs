@@ -1,0 +1,347 @@
+//! Configurations of topics and brokers, changed.
+
+use brokkr_wire::messages::alter_configs_response::AlterConfigsResourceResponse as Response;
+use brokkr_wire::messages::incremental_alter_configs_request::AlterableConfig;
+use brokkr_wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalResponse;
+use brokkr_wire::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, ConfigRecord, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse, MetadataRecord,
+};
+use brokkr_wire::{ErrorCode, Str};
+
+use super::{ApiError, Controller, Outcome, told};
+use crate::config::resolve::Configs;
+use crate::config::{
+    ConfigError, Key, Type, broker_key, topic_key, validate_broker_values, validate_topic_values,
+};
+use crate::image::{ConfigResource, resource_type};
+use crate::topic_name;
+
+/// Longer values don't fit a record.
+const VALUE_LEN_MAX: usize = i16::MAX as usize;
+
+impl ConfigResource {
+    /// The record that sets a key, or takes it away.
+    pub(super) fn record(&self, name: &Str, value: Option<&Str>) -> MetadataRecord {
+        ConfigRecord {
+            resource_type: self.kind,
+            resource_name: self.name.clone(),
+            name: name.clone(),
+            value: value.cloned(),
+            ..ConfigRecord::default()
+        }
+        .into()
+    }
+
+    fn key(&self, name: &str) -> Option<&'static Key> {
+        match self.kind {
+            resource_type::TOPIC => topic_key(name),
+            _ => broker_key(name),
+        }
+    }
+}
+
+fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Outcome<T> {
+    Err(ApiError::new(code, message))
+}
+
+impl From<ConfigError> for ApiError {
+    fn from(e: ConfigError) -> Self {
+        Self::new(ErrorCode::INVALID_CONFIG, e.0)
+    }
+}
+
+/// Whether two of them have the same name.
+fn has_duplicates<'a>(names: impl Iterator<Item = &'a Str>) -> bool {
+    let mut names: Vec<&Str> = names.collect();
+    names.sort();
+    names.windows(2).any(|w| w[0] == w[1])
+}
+
+impl Controller {
+    pub(super) fn alter_configs(
+        &self,
+        r: &AlterConfigsRequest,
+    ) -> (Vec<MetadataRecord>, AlterConfigsResponse) {
+        let (mut records, mut responses) = (Vec::new(), Vec::new());
+        for asked in &r.resources {
+            let same = |other: &&_| {
+                let other: &brokkr_wire::messages::alter_configs_request::AlterConfigsResource = other;
+                (other.resource_type, &other.resource_name) == (asked.resource_type, &asked.resource_name)
+            };
+            let resource = ConfigResource {
+                kind: asked.resource_type,
+                name: asked.resource_name.clone(),
+            };
+            let outcome = if r.resources.iter().filter(same).count() > 1 {
+                refuse(
+                    ErrorCode::INVALID_REQUEST,
+                    "Each resource must appear at most once.",
+                )
+            } else {
+                let pairs: Vec<(Str, Option<Str>)> = asked
+                    .configs
+                    .iter()
+                    .map(|c| (c.name.clone(), c.value.clone()))
+                    .collect();
+                self.replace_configs(&resource, &pairs)
+            };
+            let (error_code, error_message) = told(&outcome);
+            records.extend(outcome.into_iter().flatten());
+            responses.push(Response {
+                error_code,
+                error_message,
+                resource_type: resource.kind,
+                resource_name: resource.name,
+                ..Response::default()
+            });
+        }
+        if r.validate_only {
+            records.clear();
+        }
+        let response = AlterConfigsResponse {
+            responses,
+            ..AlterConfigsResponse::default()
+        };
+        (records, response)
+    }
+
+    pub(super) fn incremental_alter_configs(
+        &self,
+        r: &IncrementalAlterConfigsRequest,
+    ) -> (Vec<MetadataRecord>, IncrementalAlterConfigsResponse) {
+        let (mut records, mut responses) = (Vec::new(), Vec::new());
+        for asked in &r.resources {
+            let same = |other: &&_| {
+                let other: &brokkr_wire::messages::incremental_alter_configs_request::AlterConfigsResource =
+                    other;
+                (other.resource_type, &other.resource_name) == (asked.resource_type, &asked.resource_name)
+            };
+            let resource = ConfigResource {
+                kind: asked.resource_type,
+                name: asked.resource_name.clone(),
+            };
+            let outcome = if r.resources.iter().filter(same).count() > 1 {
+                refuse(
+                    ErrorCode::INVALID_REQUEST,
+                    "Each resource must appear at most once.",
+                )
+            } else {
+                self.change_configs(&resource, &asked.configs)
+            };
+            let (error_code, error_message) = told(&outcome);
+            records.extend(outcome.into_iter().flatten());
+            responses.push(IncrementalResponse {
+                error_code,
+                error_message,
+                resource_type: resource.kind,
+                resource_name: resource.name,
+                ..IncrementalResponse::default()
+            });
+        }
+        if r.validate_only {
+            records.clear();
+        }
+        let response = IncrementalAlterConfigsResponse {
+            responses,
+            ..IncrementalAlterConfigsResponse::default()
+        };
+        (records, response)
+    }
+
+    /// A resource is to have these values and no others.
+    fn replace_configs(
+        &self,
+        resource: &ConfigResource,
+        pairs: &[(Str, Option<Str>)],
+    ) -> Outcome<Vec<MetadataRecord>> {
+        if has_duplicates(pairs.iter().map(|(name, _)| name)) {
+            return refuse(ErrorCode::INVALID_REQUEST, "Error due to duplicate config keys");
+        }
+        let nulls: Vec<&str> = pairs
+            .iter()
+            .filter(|(_, v)| v.is_none())
+            .map(|(n, _)| n.as_str())
+            .collect();
+        refuse_nulls(&nulls)?;
+        self.check_resource(resource)?;
+        let new: Configs = pairs
+            .iter()
+            .filter_map(|(n, v)| Some((n.clone(), v.clone()?)))
+            .collect();
+        self.check_values(resource, &new)?;
+        self.check_exists(resource)?;
+        Ok(self.difference(resource, &new, new.keys()))
+    }
+
+    /// Keys of a resource are to be changed.
+    fn change_configs(
+        &self,
+        resource: &ConfigResource,
+        ops: &[AlterableConfig],
+    ) -> Outcome<Vec<MetadataRecord>> {
+        if has_duplicates(ops.iter().map(|op| &op.name)) {
+            return refuse(ErrorCode::INVALID_REQUEST, "Error due to duplicate config keys");
+        }
+        let nulls: Vec<&str> = ops
+            .iter()
+            .filter(|op| op.config_operation != operation::DELETE && op.value.is_none())
+            .map(|op| op.name.as_str())
+            .collect();
+        refuse_nulls(&nulls)?;
+        self.check_resource(resource)?;
+        let mut new = self.image().configs(resource).cloned().unwrap_or_default();
+        for op in ops {
+            let value = op.value.as_ref().map_or("", |v| v.as_str());
+            match op.config_operation {
+                operation::SET => drop(new.insert(op.name.clone(), Str::copied(value))),
+                operation::DELETE => drop(new.remove(op.name.as_str())),
+                operation::APPEND | operation::SUBTRACT => {
+                    let append = op.config_operation == operation::APPEND;
+                    let list = self.list_changed(resource, &new, &op.name, value, append)?;
+                    new.insert(op.name.clone(), Str::from(list));
+                }
+                other => {
+                    return refuse(
+                        ErrorCode::INVALID_REQUEST,
+                        format!("Unknown operations type {other}"),
+                    );
+                }
+            }
+        }
+        self.check_values(resource, &new)?;
+        self.check_exists(resource)?;
+        Ok(self.difference(resource, &new, ops.iter().map(|op| &op.name)))
+    }
+
+    /// A list with elements added to its end, those that it lacks, or taken out, once each.
+    fn list_changed(
+        &self,
+        resource: &ConfigResource,
+        configs: &Configs,
+        name: &Str,
+        value: &str,
+        append: bool,
+    ) -> Outcome<String> {
+        let what = if append { "APPEND" } else { "SUBTRACT" };
+        let key = match resource.key(name) {
+            Some(key) if key.ty == Type::List => key,
+            _ => {
+                let message = format!("Can't {what} to key {name} because its type is not LIST.");
+                return refuse(ErrorCode::INVALID_CONFIG, message);
+            }
+        };
+        let current = configs
+            .get(name.as_str())
+            .map(|v| v.as_str())
+            .or(key.default)
+            .unwrap_or_default();
+        let mut list: Vec<&str> = current.split(',').filter(|element| !element.is_empty()).collect();
+        for element in value.split(',') {
+            match list.iter().position(|have| *have == element) {
+                Some(i) if !append => drop(list.remove(i)),
+                None if append => list.push(element),
+                _ => {}
+            }
+        }
+        Ok(list.join(","))
+    }
+
+    /// The records that make what is configured `new`. Those of a broker's keys that were `told` are written also if they
+    /// are the same: brokers look again at what stands behind them (KAFKA-14136).
+    fn difference<'a>(
+        &self,
+        resource: &ConfigResource,
+        new: &Configs,
+        told: impl Iterator<Item = &'a Str>,
+    ) -> Vec<MetadataRecord> {
+        let old = self.image().configs(resource).cloned().unwrap_or_default();
+        let again = resource.kind == resource_type::BROKER;
+        let mut records = Vec::new();
+        let mut names: Vec<&Str> = told.collect();
+        let mentioned = names.clone();
+        names.extend(old.keys().filter(|name| !mentioned.contains(name)));
+        for name in names {
+            let (before, after) = (old.get(name.as_str()), new.get(name.as_str()));
+            if before != after || (again && mentioned.contains(&name)) {
+                records.push(resource.record(name, after));
+            }
+        }
+        records
+    }
+
+    fn check_resource(&self, resource: &ConfigResource) -> Outcome<()> {
+        let name = &resource.name;
+        match resource.kind {
+            resource_type::TOPIC if name.is_empty() => refuse(
+                ErrorCode::INVALID_REQUEST,
+                "Default topic resources are not allowed.",
+            ),
+            resource_type::TOPIC => match topic_name::invalid(name) {
+                Some(why) => refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, why),
+                None => Ok(()),
+            },
+            resource_type::BROKER if name.is_empty() => Ok(()),
+            resource_type::BROKER => match name.parse::<i32>() {
+                Ok(id) if id == self.settings.node_id => Ok(()),
+                Ok(_) => refuse(
+                    ErrorCode::INVALID_REQUEST,
+                    format!(
+                        "Unexpected broker id, expected {}, but received {name}",
+                        self.settings.node_id
+                    ),
+                ),
+                Err(_) => refuse(
+                    ErrorCode::INVALID_REQUEST,
+                    format!("Node id must be an integer, but it is: {name}"),
+                ),
+            },
+            other => refuse(
+                ErrorCode::INVALID_REQUEST,
+                format!("Unknown resource type {other}"),
+            ),
+        }
+    }
+
+    /// Whether a resource can have these values. Kafka's code for a broker's is another than for a topic's.
+    pub(super) fn check_values(&self, resource: &ConfigResource, configs: &Configs) -> Outcome<()> {
+        if configs.values().any(|value| value.len() > VALUE_LEN_MAX) {
+            let message = format!(
+                "The configuration value cannot be added because it exceeds the maximum value size of {VALUE_LEN_MAX} bytes."
+            );
+            return refuse(ErrorCode::INVALID_CONFIG, message);
+        }
+        let values = configs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        if resource.kind == resource_type::TOPIC {
+            return Ok(validate_topic_values(values, &self.layers())?);
+        }
+        let per_broker = !resource.name.is_empty();
+        validate_broker_values(values, per_broker).map_err(|e| ApiError::new(ErrorCode::INVALID_REQUEST, e.0))
+    }
+
+    fn check_exists(&self, resource: &ConfigResource) -> Outcome<()> {
+        if resource.kind == resource_type::TOPIC && self.image().topics.by_name(&resource.name).is_none() {
+            let message = format!("The topic '{}' does not exist.", resource.name);
+            return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message);
+        }
+        Ok(())
+    }
+}
+
+fn refuse_nulls(nulls: &[&str]) -> Outcome<()> {
+    if nulls.is_empty() {
+        return Ok(());
+    }
+    let message = format!("Null value not supported for : {}", nulls.join(", "));
+    refuse(ErrorCode::INVALID_REQUEST, message)
+}
+
+/// IncrementalAlterConfigs' operations.
+mod operation {
+    pub const SET: i8 = 0;
+    pub const DELETE: i8 = 1;
+    pub const APPEND: i8 = 2;
+    pub const SUBTRACT: i8 = 3;
+}

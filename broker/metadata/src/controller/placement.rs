@@ -1,0 +1,115 @@
+//! Which brokers hold a new partition.
+//!
+//! Replicas are striped over the racks and over the brokers of a rack, as Kafka's placer does, so that each broker leads
+//! and follows about as much as any other, and a rack loses as few replicas of a partition as can be. Where the stripes begin
+//! comes from the topic's id, which is random.
+
+use brokkr_types::Uuid;
+use brokkr_wire::ErrorCode;
+
+use super::{ApiError, Controller, Outcome};
+use crate::image::BrokerImage;
+
+/// Kafka's directory id for "the broker may choose".
+const DIRECTORY_UNASSIGNED: Uuid = Uuid::METADATA_TOPIC;
+
+/// A partition's replicas, the leader first, and their directories.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Placed {
+    pub replicas: Vec<i32>,
+    pub directories: Vec<Uuid>,
+}
+
+impl Controller {
+    /// Where to put partitions `from..from + count` of a topic.
+    pub(super) fn place(&self, topic: Uuid, from: usize, count: usize, factor: i16) -> Outcome<Vec<Placed>> {
+        let wanted = usize::try_from(factor).unwrap_or_default();
+        let usable: Vec<&BrokerImage> = self
+            .image()
+            .brokers()
+            .map(AsRef::as_ref)
+            .filter(|b| has_uncordoned_directory(b))
+            .collect();
+        let racks = racks(&usable);
+        let refuse = |why: String| {
+            Err(ApiError::new(
+                ErrorCode::INVALID_REPLICATION_FACTOR,
+                format!("Unable to replicate the partition {factor} time(s): {why}"),
+            ))
+        };
+        if racks.is_empty() {
+            return refuse(
+                "All brokers are currently fenced, or have all their log directories cordoned.".to_owned(),
+            );
+        }
+        if wanted > usable.len() {
+            return refuse(format!(
+                "The target replication factor of {factor} cannot be reached because only {} broker(s) are \
+                 registered or some brokers have all their log directories cordoned.",
+                usable.len()
+            ));
+        }
+        let start = u64::from_be_bytes(topic.as_bytes()[8..].try_into().expect("eight bytes")) >> 16;
+        let place = |i: usize| self.placed(stripe(&racks, start as usize + i, wanted));
+        Ok((from..from + count).map(place).collect())
+    }
+
+    /// The replicas with their directories: a broker's own where it has one, else it may choose.
+    pub(super) fn placed(&self, replicas: Vec<i32>) -> Placed {
+        let directory = |id: &i32| match self.image().broker(*id).map(|b| b.directories.as_slice()) {
+            Some([only]) => *only,
+            Some(_) => DIRECTORY_UNASSIGNED,
+            None => Uuid::ZERO,
+        };
+        Placed {
+            directories: replicas.iter().map(directory).collect(),
+            replicas,
+        }
+    }
+}
+
+fn has_uncordoned_directory(b: &BrokerImage) -> bool {
+    let cordoned = b.cordoned_directories.as_deref().unwrap_or_default();
+    b.directories.is_empty() || b.directories.iter().any(|d| !cordoned.contains(d))
+}
+
+/// The unfenced brokers of each rack, then the fenced ones of each. Empty where none is unfenced.
+fn racks(usable: &[&BrokerImage]) -> Vec<Vec<Vec<i32>>> {
+    if usable.iter().all(|b| b.fenced) {
+        return Vec::new();
+    }
+    let mut names: Vec<_> = usable.iter().map(|b| b.rack.clone()).collect();
+    names.sort();
+    names.dedup();
+    let of = |rack: &_, fenced| {
+        let of_rack = usable.iter().filter(|b| b.rack == *rack && b.fenced == fenced);
+        of_rack.map(|b| b.id).collect::<Vec<i32>>()
+    };
+    let all = |fenced| {
+        let racks = names.iter().map(|rack| of(rack, fenced));
+        racks.filter(|rack| !rack.is_empty()).collect::<Vec<_>>()
+    };
+    [all(false), all(true)]
+        .into_iter()
+        .filter(|racks| !racks.is_empty())
+        .collect()
+}
+
+/// `count` different brokers for the partition that stands at `at` in the stripes: one of each rack in turn, unfenced
+/// brokers before fenced ones, so that the first can lead.
+fn stripe(racks: &[Vec<Vec<i32>>], at: usize, count: usize) -> Vec<i32> {
+    let mut out = Vec::with_capacity(count);
+    for racks in racks {
+        let rounds = racks.iter().map(Vec::len).max().unwrap_or_default();
+        for round in 0..rounds {
+            for i in 0..racks.len() {
+                let rack = &racks[(at + i) % racks.len()];
+                if out.len() < count && round < rack.len() {
+                    // After each turn over all racks the next broker of each begins.
+                    out.push(rack[(at / racks.len() + round) % rack.len()]);
+                }
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,500 @@
+//! Topics: made, deleted, and given more partitions.
+
+use std::collections::BTreeMap;
+
+use brokkr_types::Uuid;
+use brokkr_wire::messages::create_partitions_request::CreatePartitionsTopic;
+use brokkr_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
+use brokkr_wire::messages::create_topics_request::CreatableTopic;
+use brokkr_wire::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use brokkr_wire::messages::delete_topics_response::DeletableTopicResult;
+use brokkr_wire::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, MetadataRecord, PartitionRecord, RemoveTopicRecord, TopicRecord,
+};
+use brokkr_wire::{ErrorCode, Str};
+
+use super::placement::Placed;
+use super::{ApiError, Controller, CreateTopics, Outcome, told};
+use crate::config::resolve::Configs;
+use crate::image::{ConfigResource, TopicImage};
+use crate::records::RECORDS_PER_REQUEST_MAX;
+use crate::topic_name;
+
+/// What a created topic came to.
+struct Created {
+    id: Uuid,
+    partitions: usize,
+    factor: usize,
+    records: Vec<MetadataRecord>,
+    configs: Configs,
+}
+
+fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Outcome<T> {
+    Err(ApiError::new(code, message))
+}
+
+impl Controller {
+    pub(super) fn create_topics(&self, create: &CreateTopics) -> (Vec<MetadataRecord>, CreateTopicsResponse) {
+        let topics = &create.request.topics;
+        let too_many = self.partitions_asked(topics) > RECORDS_PER_REQUEST_MAX;
+        let (mut records, mut results) = (Vec::new(), Vec::new());
+        let mut made: BTreeMap<String, Str> = BTreeMap::new();
+        for (i, topic) in topics.iter().enumerate() {
+            if topics[..i].iter().any(|other| other.name == topic.name) {
+                // Told of already, where the name came first.
+                continue;
+            }
+            let outcome = if topics[i + 1..].iter().any(|other| other.name == topic.name) {
+                refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
+            } else if too_many {
+                refuse(
+                    ErrorCode::POLICY_VIOLATION,
+                    "Excessively large number of partitions per request.",
+                )
+            } else {
+                self.check_new_name(&topic.name, &made)
+                    .and_then(|()| self.create_topic(topic, create.random.get(i)))
+            };
+            if let Ok(created) = &outcome {
+                if let Some(key) = topic_name::collision_key(&topic.name) {
+                    made.insert(key, topic.name.clone());
+                }
+                records.extend(created.records.iter().cloned());
+            }
+            results.push(self.creatable_result(&topic.name, outcome));
+        }
+        if create.request.validate_only {
+            records.clear();
+        }
+        let response = CreateTopicsResponse {
+            topics: results,
+            ..CreateTopicsResponse::default()
+        };
+        (records, response)
+    }
+
+    fn partitions_asked(&self, topics: &[CreatableTopic]) -> usize {
+        let asked = |topic: &CreatableTopic| match topic.num_partitions {
+            _ if !topic.assignments.is_empty() => topic.assignments.len(),
+            -1 => usize::try_from(self.settings.num_partitions).unwrap_or_default(),
+            n => usize::try_from(n).unwrap_or_default(),
+        };
+        topics.iter().map(asked).fold(0, usize::saturating_add)
+    }
+
+    fn check_new_name(&self, name: &Str, made: &BTreeMap<String, Str>) -> Outcome<()> {
+        if *name == *topic_name::CLUSTER_METADATA_TOPIC {
+            let message = format!("Creation of internal topic {name} is prohibited.");
+            return refuse(ErrorCode::INVALID_REQUEST, message);
+        }
+        if self.image().topics.by_name(name).is_some() {
+            let message = format!("Topic '{name}' already exists.");
+            return refuse(ErrorCode::TOPIC_ALREADY_EXISTS, message);
+        }
+        if let Some(why) = topic_name::invalid(name) {
+            return refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, why);
+        }
+        // Kafka looks at those that exist alone, and lets two that collide into one request.
+        let in_request = topic_name::collision_key(name).and_then(|key| made.get(&key));
+        if let Some(other) = self.image().topics.colliding(name).or(in_request) {
+            let message = format!("Topic '{name}' collides with existing topic: {other}");
+            return refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, message);
+        }
+        Ok(())
+    }
+
+    fn create_topic(&self, topic: &CreatableTopic, random: Option<&[u8; 16]>) -> Outcome<Created> {
+        let nulls: Vec<&str> = topic
+            .configs
+            .iter()
+            .filter(|c| c.value.is_none())
+            .map(|c| c.name.as_str())
+            .collect();
+        if !nulls.is_empty() {
+            let message = format!("Null value not supported for topic configs: {}", nulls.join(","));
+            return refuse(ErrorCode::INVALID_CONFIG, message);
+        }
+        let configs: Configs = topic
+            .configs
+            .iter()
+            .filter_map(|c| Some((c.name.clone(), c.value.clone()?)))
+            .collect();
+        let resource = ConfigResource {
+            kind: crate::image::resource_type::TOPIC,
+            name: topic.name.clone(),
+        };
+        self.check_values(&resource, &configs)?;
+        let id = match random {
+            Some(random) => Uuid::from_random(*random),
+            None => {
+                return refuse(
+                    ErrorCode::UNKNOWN_SERVER_ERROR,
+                    "No randomness is left for a topic id.",
+                );
+            }
+        };
+        if self.image().topics.by_id(id).is_some() {
+            return refuse(ErrorCode::UNKNOWN_SERVER_ERROR, "A topic of this id exists.");
+        }
+        let placed = if topic.assignments.is_empty() {
+            self.place_by_number(topic, id)?
+        } else {
+            self.place_by_hand(topic)?
+        };
+        let mut records: Vec<MetadataRecord> = vec![
+            TopicRecord {
+                name: topic.name.clone(),
+                topic_id: id,
+                ..TopicRecord::default()
+            }
+            .into(),
+        ];
+        // BEFORE the partitions: whoever replays them knows by then what their logs go by.
+        records.extend(
+            configs
+                .iter()
+                .map(|(name, value)| resource.record(name, Some(value))),
+        );
+        let factor = placed.first().map_or(0, |p| p.replicas.len());
+        let by_hand = !topic.assignments.is_empty();
+        for (index, placed) in placed.iter().enumerate() {
+            records.push(self.partition_record(id, index, placed, by_hand)?.into());
+        }
+        Ok(Created {
+            id,
+            partitions: placed.len(),
+            factor,
+            records,
+            configs,
+        })
+    }
+
+    fn place_by_number(&self, topic: &CreatableTopic, id: Uuid) -> Outcome<Vec<Placed>> {
+        let factor = topic.replication_factor;
+        if factor < -1 || factor == 0 {
+            return refuse(
+                ErrorCode::INVALID_REPLICATION_FACTOR,
+                "Replication factor must be larger than 0, or -1 to use the default value.",
+            );
+        }
+        if topic.num_partitions < -1 || topic.num_partitions == 0 {
+            return refuse(
+                ErrorCode::INVALID_PARTITIONS,
+                "Number of partitions was set to an invalid non-positive value.",
+            );
+        }
+        let default = |asked: i32, default: i32| if asked == -1 { default } else { asked };
+        let partitions = default(topic.num_partitions, self.settings.num_partitions);
+        let factor = if factor == -1 {
+            self.settings.default_replication_factor
+        } else {
+            factor
+        };
+        self.place(id, 0, usize::try_from(partitions).unwrap_or_default(), factor)
+    }
+
+    fn place_by_hand(&self, topic: &CreatableTopic) -> Outcome<Vec<Placed>> {
+        if topic.replication_factor != -1 {
+            return refuse(
+                ErrorCode::INVALID_REQUEST,
+                "A manual partition assignment was specified, but replication factor was not set to -1.",
+            );
+        }
+        if topic.num_partitions != -1 {
+            return refuse(
+                ErrorCode::INVALID_REQUEST,
+                "A manual partition assignment was specified, but numPartitions was not set to -1.",
+            );
+        }
+        let mut by_index: BTreeMap<i32, Placed> = BTreeMap::new();
+        let mut factor = None;
+        for assignment in &topic.assignments {
+            let index = assignment.partition_index;
+            if by_index.contains_key(&index) {
+                let message = format!("Found multiple manual partition assignments for partition {index}");
+                return refuse(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message);
+            }
+            self.check_by_hand(&assignment.broker_ids, factor)?;
+            factor = Some(assignment.broker_ids.len());
+            self.check_active(&assignment.broker_ids, index)?;
+            by_index.insert(index, self.placed(assignment.broker_ids.clone()));
+        }
+        if by_index.keys().copied().ne(0..by_index.len() as i32) {
+            return refuse(
+                ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+                "partitions should be a consecutive 0-based integer sequence",
+            );
+        }
+        Ok(by_index.into_values().collect())
+    }
+
+    fn check_by_hand(&self, brokers: &[i32], factor: Option<usize>) -> Outcome<()> {
+        const CODE: ErrorCode = ErrorCode::INVALID_REPLICA_ASSIGNMENT;
+        if brokers.is_empty() {
+            return refuse(
+                CODE,
+                "The manual partition assignment includes an empty replica list.",
+            );
+        }
+        let mut sorted = brokers.to_vec();
+        sorted.sort_unstable();
+        for (i, id) in sorted.iter().enumerate() {
+            if self.image().broker(*id).is_none() {
+                let message = format!(
+                    "The manual partition assignment includes broker {id}, but no such broker is registered."
+                );
+                return refuse(CODE, message);
+            }
+            if i > 0 && sorted[i - 1] == *id {
+                let message =
+                    format!("The manual partition assignment includes the broker {id} more than once.");
+                return refuse(CODE, message);
+            }
+        }
+        match factor {
+            Some(factor) if factor != brokers.len() => refuse(
+                CODE,
+                format!(
+                    "The manual partition assignment includes a partition with {} replica(s), but this is not \
+                     consistent with previous partitions, which have {factor} replica(s).",
+                    brokers.len()
+                ),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_active(&self, brokers: &[i32], index: i32) -> Outcome<()> {
+        if brokers.iter().any(|id| self.image().is_active(*id)) {
+            return Ok(());
+        }
+        let message = format!(
+            "All brokers specified in the manual partition assignment for partition {index} are fenced or in \
+             controlled shutdown."
+        );
+        refuse(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message)
+    }
+
+    /// A new partition: its replicas that are there are in sync, the first of them leads.
+    fn partition_record(
+        &self,
+        topic: Uuid,
+        index: usize,
+        placed: &Placed,
+        by_hand: bool,
+    ) -> Outcome<PartitionRecord> {
+        let active = placed
+            .replicas
+            .iter()
+            .copied()
+            .filter(|id| self.image().is_active(*id));
+        let isr: Vec<i32> = active.collect();
+        let Some(leader) = isr.first().copied() else {
+            assert!(!by_hand, "what is placed by hand was seen to be active");
+            let message = format!(
+                "Unable to replicate the partition {} time(s): All brokers are currently fenced or in controlled \
+                 shutdown.",
+                placed.replicas.len()
+            );
+            return refuse(ErrorCode::INVALID_REPLICATION_FACTOR, message);
+        };
+        Ok(PartitionRecord {
+            partition_id: i32::try_from(index).expect("a request makes far fewer"),
+            topic_id: topic,
+            replicas: placed.replicas.clone(),
+            directories: placed.directories.clone(),
+            isr,
+            leader,
+            leader_epoch: 0,
+            partition_epoch: 0,
+            ..PartitionRecord::default()
+        })
+    }
+
+    fn creatable_result(&self, name: &Str, outcome: Outcome<Created>) -> CreatableTopicResult {
+        let (error_code, error_message) = told(&outcome);
+        let mut result = CreatableTopicResult {
+            name: name.clone(),
+            error_code,
+            error_message,
+            ..CreatableTopicResult::default()
+        };
+        let Ok(created) = outcome else {
+            result.configs = Some(Vec::new());
+            return result;
+        };
+        let values = self.layers().topic_values(Some(&created.configs));
+        let shown = values.into_iter().map(|resolved| CreatableTopicConfigs {
+            name: Str::from_static(resolved.key.name),
+            value: resolved.value.map(|value| Str::from(value.to_string())),
+            read_only: false,
+            config_source: resolved.source.id(),
+            is_sensitive: resolved.key.is_sensitive(),
+            ..CreatableTopicConfigs::default()
+        });
+        result.configs = Some(shown.collect());
+        result.topic_id = created.id;
+        result.num_partitions = created.partitions as i32;
+        result.replication_factor = created.factor as i16;
+        result
+    }
+
+    pub(super) fn delete_topics(
+        &self,
+        request: &DeleteTopicsRequest,
+    ) -> (Vec<MetadataRecord>, DeleteTopicsResponse) {
+        let named = request.topic_names.iter().map(|name| (Some(name), Uuid::ZERO));
+        let both = request.topics.iter().map(|t| (t.name.as_ref(), t.topic_id));
+        let asked: Vec<(Option<&Str>, Uuid)> = named.chain(both).collect();
+        let (mut ids, mut responses) = (Vec::new(), Vec::new());
+        for (i, (name, id)) in asked.iter().enumerate() {
+            if asked[..i].contains(&(*name, *id)) {
+                continue;
+            }
+            let twice = asked[i + 1..].contains(&(*name, *id));
+            let outcome = self
+                .deletable(*name, *id, twice)
+                .and_then(|topic| match ids.contains(&topic.id) {
+                    false => Ok(topic),
+                    true => refuse(
+                        ErrorCode::INVALID_REQUEST,
+                        "The provided topic name maps to an ID that was already supplied.",
+                    ),
+                });
+            let (error_code, error_message) = told(&outcome);
+            let found = outcome.ok();
+            ids.extend(found.map(|topic| topic.id));
+            responses.push(DeletableTopicResult {
+                name: found.map(|topic| &topic.name).or(*name).cloned(),
+                topic_id: found.map_or(*id, |topic| topic.id),
+                error_code,
+                error_message,
+                ..DeletableTopicResult::default()
+            });
+        }
+        let remove = |topic_id| {
+            MetadataRecord::from(RemoveTopicRecord {
+                topic_id,
+                ..RemoveTopicRecord::default()
+            })
+        };
+        let response = DeleteTopicsResponse {
+            responses,
+            ..DeleteTopicsResponse::default()
+        };
+        (ids.into_iter().map(remove).collect(), response)
+    }
+
+    fn deletable(&self, name: Option<&Str>, id: Uuid, twice: bool) -> Outcome<&TopicImage> {
+        const CODE: ErrorCode = ErrorCode::INVALID_REQUEST;
+        let topics = &self.image().topics;
+        match (name, id.is_zero()) {
+            (None, true) => refuse(CODE, "Neither topic name nor id were specified."),
+            (Some(_), false) => refuse(CODE, "You may not specify both topic name and topic id."),
+            (Some(_), true) if twice => refuse(CODE, "Duplicate topic name."),
+            (None, false) if twice => refuse(CODE, "Duplicate topic id."),
+            (Some(name), true) => topics.by_name(name).map(AsRef::as_ref).ok_or_else(|| {
+                ApiError::new(
+                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    "This server does not host this topic-partition.",
+                )
+            }),
+            (None, false) => topics.by_id(id).map(AsRef::as_ref).ok_or_else(|| {
+                ApiError::new(
+                    ErrorCode::UNKNOWN_TOPIC_ID,
+                    "This server does not host this topic ID.",
+                )
+            }),
+        }
+    }
+
+    pub(super) fn create_partitions(
+        &self,
+        request: &CreatePartitionsRequest,
+    ) -> (Vec<MetadataRecord>, CreatePartitionsResponse) {
+        let (mut records, mut results) = (Vec::new(), Vec::new());
+        for (i, topic) in request.topics.iter().enumerate() {
+            let same = |other: &CreatePartitionsTopic| other.name == topic.name;
+            if request.topics[..i].iter().any(same) {
+                continue;
+            }
+            let outcome = if request.topics[i + 1..].iter().any(same) {
+                refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
+            } else {
+                self.more_partitions(topic, RECORDS_PER_REQUEST_MAX - records.len())
+            };
+            let (error_code, error_message) = told(&outcome);
+            records.extend(outcome.into_iter().flatten());
+            results.push(CreatePartitionsTopicResult {
+                name: topic.name.clone(),
+                error_code,
+                error_message,
+                ..CreatePartitionsTopicResult::default()
+            });
+        }
+        if request.validate_only {
+            records.clear();
+        }
+        let response = CreatePartitionsResponse {
+            results,
+            ..CreatePartitionsResponse::default()
+        };
+        (records, response)
+    }
+
+    fn more_partitions(&self, asked: &CreatePartitionsTopic, max: usize) -> Outcome<Vec<MetadataRecord>> {
+        let Some(topic) = self.image().topics.by_name(&asked.name) else {
+            return Err(ApiError::bare(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+        };
+        let have = topic.partitions.len();
+        let count = usize::try_from(asked.count).unwrap_or_default();
+        if count == have {
+            let message = format!("Topic already has {have} partition(s).");
+            return refuse(ErrorCode::INVALID_PARTITIONS, message);
+        }
+        if count < have {
+            let message = format!(
+                "The topic {} currently has {have} partition(s); {} would not be an increase.",
+                asked.name, asked.count
+            );
+            return refuse(ErrorCode::INVALID_PARTITIONS, message);
+        }
+        let more = count - have;
+        if more > max {
+            return refuse(
+                ErrorCode::POLICY_VIOLATION,
+                "Excessively large number of partitions per request.",
+            );
+        }
+        let factor = topic.partitions.first().map_or(1, |p| p.replicas.len());
+        let placed = match &asked.assignments {
+            None => {
+                let factor = i16::try_from(factor).unwrap_or(i16::MAX);
+                self.place(topic.id, have, more, factor)?
+            }
+            Some(by_hand) if by_hand.len() != more => {
+                let message = format!(
+                    "Attempted to add {more} additional partition(s), but only {} assignment(s) were specified.",
+                    by_hand.len()
+                );
+                return refuse(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message);
+            }
+            Some(by_hand) => {
+                let mut placed = Vec::with_capacity(more);
+                for (i, assignment) in by_hand.iter().enumerate() {
+                    self.check_by_hand(&assignment.broker_ids, Some(factor))?;
+                    self.check_active(&assignment.broker_ids, (have + i) as i32)?;
+                    placed.push(self.placed(assignment.broker_ids.clone()));
+                }
+                placed
+            }
+        };
+        let by_hand = asked.assignments.is_some();
+        let records = placed.iter().enumerate().map(|(i, placed)| {
+            self.partition_record(topic.id, have + i, placed, by_hand)
+                .map(MetadataRecord::from)
+        });
+        records.collect()
+    }
+}

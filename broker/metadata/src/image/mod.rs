@@ -1,0 +1,248 @@
+//! The cluster as the metadata log describes it up to some offset.
+//!
+//! An [`Image`] is a value: cloning it costs a few reference counts, and a clone doesn't see what its original replays later
+//! (persistent maps). That is also how a host takes back records that were appended but never committed: it keeps the image
+//! of the last committed offset.
+//!
+//! Kept here: a topic id names one topic for ever (M2); what is committed and can't be replayed is an error that takes the
+//! log offline, never a panic.
+
+mod replay;
+#[cfg(test)]
+pub(crate) mod tests;
+mod topics;
+mod write;
+
+use std::sync::Arc;
+
+use brokkr_types::Uuid;
+use brokkr_wire::Str;
+use brokkr_wire::messages::{
+    AccessControlEntryRecord, ClientQuotaRecord, DelegationTokenRecord, ProducerIdsRecord,
+    RegisterControllerRecord, UserScramCredentialRecord,
+};
+use imbl::OrdMap;
+
+pub use crate::config::resolve::Configs;
+pub use replay::{MetadataState, ReplayError};
+pub use topics::{NO_LEADER, NO_LEADER_CHANGE, PartitionImage, TopicImage, TopicsImage};
+pub use write::record_version;
+
+/// The name of the feature whose level says which records and requests there are.
+pub const METADATA_VERSION: &str = "metadata.version";
+
+/// What can be configured: DescribeConfigs' resource types.
+pub mod resource_type {
+    /// A topic, by name.
+    pub const TOPIC: i8 = 2;
+    /// A broker, by id; without a name all brokers.
+    pub const BROKER: i8 = 4;
+    /// A broker's loggers.
+    pub const BROKER_LOGGER: i8 = 8;
+    /// What clients are asked to measure.
+    pub const CLIENT_METRICS: i8 = 16;
+    /// A group.
+    pub const GROUP: i8 = 32;
+}
+
+/// Something that can be configured.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ConfigResource {
+    /// One of [`resource_type`].
+    pub kind: i8,
+    /// Its name.
+    pub name: Str,
+}
+
+impl ConfigResource {
+    /// The topic of this name.
+    pub fn topic(name: &str) -> Self {
+        Self {
+            kind: resource_type::TOPIC,
+            name: Str::copied(name),
+        }
+    }
+
+    /// The broker of this id.
+    pub fn broker(id: i32) -> Self {
+        Self {
+            kind: resource_type::BROKER,
+            name: Str::from(id.to_string()),
+        }
+    }
+
+    /// All brokers.
+    pub fn cluster() -> Self {
+        Self {
+            kind: resource_type::BROKER,
+            name: Str::EMPTY,
+        }
+    }
+}
+
+/// Where a broker listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// The listener's name (`PLAINTEXT`).
+    pub listener: Str,
+    /// Where clients find it.
+    pub host: Str,
+    /// Where clients find it.
+    pub port: u16,
+    /// Kafka's number for the protocol: 0 is PLAINTEXT.
+    pub security_protocol: i16,
+}
+
+/// The levels of a feature that a broker speaks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SupportedFeature {
+    /// The feature's name.
+    pub name: Str,
+    /// The lowest level.
+    pub min: i16,
+    /// The highest level.
+    pub max: i16,
+}
+
+/// A registered broker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BrokerImage {
+    /// Its id.
+    pub id: i32,
+    /// Its registration: the offset at which this incarnation registered.
+    pub epoch: i64,
+    /// Drawn by each process for itself.
+    pub incarnation_id: Uuid,
+    /// Where it listens.
+    pub endpoints: Vec<Endpoint>,
+    /// What it speaks.
+    pub features: Vec<SupportedFeature>,
+    /// Where it stands.
+    pub rack: Option<Str>,
+    /// Whether it leads nothing and isn't told to clients.
+    pub fenced: bool,
+    /// Whether it is on its way out.
+    pub in_controlled_shutdown: bool,
+    /// Its log directories that work.
+    pub directories: Vec<Uuid>,
+    /// Those of them that take no new partitions; `None` where the broker doesn't say.
+    pub cordoned_directories: Option<Vec<Uuid>>,
+}
+
+impl BrokerImage {
+    /// The endpoint of a listener.
+    pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|e| e.listener == *listener)
+    }
+
+    /// Whether it can lead and be in sync.
+    pub fn is_active(&self) -> bool {
+        !self.fenced && !self.in_controlled_shutdown
+    }
+}
+
+/// The last record in an image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Provenance {
+    /// Its offset; -1 for the empty image.
+    pub offset: i64,
+    /// The quorum epoch in which it was written; -1 if none.
+    pub epoch: i32,
+}
+
+/// The key of a client quota: whose it is, and of what.
+type QuotaKey = (Vec<(Str, Option<Str>)>, Str);
+
+/// The cluster. See the module.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Image {
+    /// What it stands for.
+    pub provenance: Provenance,
+    /// `cluster.id`. Not in the log: every replica has it in its `meta.properties`.
+    pub cluster_id: Str,
+    /// The topics.
+    pub topics: TopicsImage,
+    brokers: OrdMap<i32, Arc<BrokerImage>>,
+    controllers: OrdMap<i32, Arc<RegisterControllerRecord>>,
+    configs: OrdMap<ConfigResource, Configs>,
+    features: OrdMap<Str, i16>,
+    producer_ids: Option<ProducerIdsRecord>,
+    // Kept for what comes later, and so that a snapshot loses nothing.
+    acls: OrdMap<Uuid, Arc<AccessControlEntryRecord>>,
+    quotas: OrdMap<QuotaKey, Arc<ClientQuotaRecord>>,
+    scram: OrdMap<(Str, i8), Arc<UserScramCredentialRecord>>,
+    tokens: OrdMap<Str, Arc<DelegationTokenRecord>>,
+}
+
+impl Image {
+    /// The image of an empty log.
+    pub fn empty(cluster_id: &str) -> Self {
+        Self {
+            provenance: Provenance {
+                offset: -1,
+                epoch: -1,
+            },
+            cluster_id: Str::copied(cluster_id),
+            topics: TopicsImage::default(),
+            brokers: OrdMap::new(),
+            controllers: OrdMap::new(),
+            configs: OrdMap::new(),
+            features: OrdMap::new(),
+            producer_ids: None,
+            acls: OrdMap::new(),
+            quotas: OrdMap::new(),
+            scram: OrdMap::new(),
+            tokens: OrdMap::new(),
+        }
+    }
+
+    /// A broker, fenced or not.
+    pub fn broker(&self, id: i32) -> Option<&Arc<BrokerImage>> {
+        self.brokers.get(&id)
+    }
+
+    /// All registered brokers, by id.
+    pub fn brokers(&self) -> impl Iterator<Item = &Arc<BrokerImage>> {
+        self.brokers.values()
+    }
+
+    /// Whether the broker is registered, unfenced and not on its way out.
+    pub fn is_active(&self, broker: i32) -> bool {
+        self.broker(broker).is_some_and(|b| b.is_active())
+    }
+
+    /// What is configured for a resource; `None` is nothing.
+    pub fn configs(&self, resource: &ConfigResource) -> Option<&Configs> {
+        self.configs.get(resource)
+    }
+
+    /// What is configured for a topic.
+    pub fn topic_configs(&self, topic: &str) -> Option<&Configs> {
+        self.configs.get(&ConfigResource::topic(topic))
+    }
+
+    /// All resources for which something is configured.
+    pub fn configured(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.keys()
+    }
+
+    /// A feature's finalized level; 0 where it has none.
+    pub fn feature(&self, name: &str) -> i16 {
+        self.features.get(name).copied().unwrap_or_default()
+    }
+
+    /// All features that have a level, by name.
+    pub fn features(&self) -> impl Iterator<Item = (&Str, i16)> {
+        self.features.iter().map(|(name, level)| (name, *level))
+    }
+
+    /// The level of `metadata.version`; `None` in an empty log.
+    pub fn metadata_version(&self) -> Option<i16> {
+        self.features.get(METADATA_VERSION).copied()
+    }
+
+    /// The first producer id that was never in a block (SCENARIOS P11).
+    pub fn next_producer_id(&self) -> i64 {
+        self.producer_ids.as_ref().map_or(0, |ids| ids.next_producer_id)
+    }
+}

@@ -1,0 +1,176 @@
+//! A broker: started, running, stopped.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokkr_env::{Env, Error, Listener, Task};
+use brokkr_types::NodeId;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::BrokerConfig;
+use crate::controller::{self, ControllerError};
+use crate::ctx::Ctx;
+use crate::fetch_session::Slots;
+use crate::log_dir::{self, LogDirError};
+use crate::memory::Memory;
+use crate::partitions::{self, Ask, Manager};
+use crate::producer_ids::ProducerIds;
+use crate::stop::Stop;
+
+/// The budget for requests where `queued.max.request.bytes` says "no limit": there is always one.
+const MEMORY_DEFAULT_BYTES: usize = 256 << 20;
+
+/// Why a broker did not start. Nothing was changed, unless the log directory itself is at fault.
+#[derive(Debug)]
+pub enum StartError {
+    /// It can't listen there.
+    Listen(Error),
+    /// Its log directory can't be used.
+    LogDir(LogDirError),
+    /// Its metadata can't be read or written.
+    Controller(ControllerError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(e) => write!(f, "can't {e}"),
+            Self::LogDir(e) => e.fmt(f),
+            Self::Controller(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running broker.
+pub struct Broker<E: Env> {
+    ctx: Ctx<E>,
+    stop: Stop,
+    addrs: Vec<SocketAddr>,
+    partitions: mpsc::Sender<Ask>,
+    drivers: Vec<Task>,
+    log_dir: log_dir::Owned<E>,
+}
+
+impl<E: Env> Broker<E> {
+    /// Starts. Ports are taken before the log directory is touched; connections are served once this returns.
+    pub async fn start(env: E, config: BrokerConfig) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            let addr = env
+                .resolve(&listener.host, listener.port)
+                .await
+                .map_err(StartError::Listen)?;
+            let socket = env.listen(addr).await.map_err(StartError::Listen)?;
+            listeners.push((Arc::<str>::from(listener.name.as_str()), socket));
+        }
+        let addrs: Vec<SocketAddr> = listeners.iter().map(|(_, l)| l.local_addr()).collect();
+        let log_dir = log_dir::open(&env, &config).await.map_err(StartError::LogDir)?;
+        let identity = Arc::new(log_dir.identity.clone());
+
+        let (partitions, routes) = partitions::start(Manager {
+            env: env.clone(),
+            node: NodeId(identity.node_id),
+            log_dir: log_dir.clone(),
+            config: Arc::clone(&config),
+        });
+        let (controller, images) = controller::start(&env, &config, &log_dir, &addrs, partitions.clone())
+            .await
+            .map_err(StartError::Controller)?;
+        let memory = match config.queued_max_request_bytes {
+            n if n > 0 => n as usize,
+            _ => MEMORY_DEFAULT_BYTES,
+        };
+        let slots = config.max_incremental_fetch_session_cache_slots.max(0) as usize;
+        let ctx = Ctx {
+            env: env.clone(),
+            identity,
+            dir: log_dir.logs.dir().clone(),
+            images,
+            routes,
+            producer_ids: ProducerIds::start(&env, controller.clone()),
+            controller,
+            memory: Memory::new(memory),
+            connections: Arc::default(),
+            sessions: Slots::new(slots, env.rng("fetch-session").next_u64() as u32),
+            noise: Arc::default(),
+            config,
+        };
+        let stop = Stop::default();
+        let mut drivers = vec![
+            env.spawn(
+                "checkpoints",
+                log_dir::checkpoints(ctx.clone(), log_dir.clone(), stop.clone()),
+            ),
+            env.spawn(
+                "retention",
+                retention(ctx.clone(), partitions.clone(), stop.clone()),
+            ),
+        ];
+        for (name, socket) in listeners {
+            let accept = crate::listener::accept(ctx.clone(), name, socket, stop.clone());
+            drivers.push(env.spawn("accept", accept));
+        }
+        Ok(Self {
+            ctx,
+            stop,
+            addrs,
+            partitions,
+            drivers,
+            log_dir,
+        })
+    }
+
+    /// Where it listens, in the order of `listeners`.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// What its handlers can reach.
+    pub fn ctx(&self) -> &Ctx<E> {
+        &self.ctx
+    }
+
+    /// Stops cleanly: no new connections, what is under way is given up, logs are flushed and closed. `true` if the next
+    /// start need not scan anything.
+    pub async fn stop(self) -> bool {
+        let Self {
+            ctx,
+            stop,
+            partitions,
+            drivers,
+            log_dir,
+            ..
+        } = self;
+        stop.tell();
+        for driver in drivers {
+            driver.await;
+        }
+        let (done, closed) = oneshot::channel();
+        let asked = partitions.send(Ask::Close(done)).await.is_ok();
+        let logs = if asked { closed.await.ok().flatten() } else { None };
+        let metadata = ctx.controller.close().await;
+        match (logs, metadata) {
+            (Some(mut logs), Some((folder, recorded, broker_epoch))) => {
+                logs.insert(folder, recorded);
+                log_dir.end(&logs, broker_epoch).await
+            }
+            _ => false,
+        }
+    }
+}
+
+async fn retention<E: Env>(ctx: Ctx<E>, partitions: mpsc::Sender<Ask>, stop: Stop) {
+    let every = Duration::from_millis(ctx.config.log_retention_check_interval_ms.max(1) as u64);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.wait() => return,
+            () = ctx.env.sleep_until(ctx.env.now() + every) => drop(partitions.send(Ask::Retention).await),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Java's `.properties`, which Kafka's `server.properties` is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The file can't be read as properties.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PropertiesError {
+    /// Which line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+impl fmt::Display for PropertiesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.what)
+    }
+}
+
+/// The keys and values of `text`. A later line of the same key replaces an earlier one.
+pub fn parse(text: &str) -> Result<BTreeMap<String, String>, PropertiesError> {
+    let mut all = BTreeMap::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((i, first)) = lines.next() {
+        let mut logical = first.trim_start().to_owned();
+        if logical.is_empty() || logical.starts_with(['#', '!']) {
+            continue;
+        }
+        while continues(&logical) {
+            logical.pop();
+            match lines.next() {
+                Some((_, more)) => logical.push_str(more.trim_start()),
+                None => break,
+            }
+        }
+        let (key, value) = split(&logical);
+        let unescape = |s| unescape(s).map_err(|what| PropertiesError { line: i + 1, what });
+        all.insert(unescape(key)?, unescape(value)?);
+    }
+    Ok(all)
+}
+
+/// Whether it ends in an odd number of backslashes.
+fn continues(line: &str) -> bool {
+    line.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1
+}
+
+/// Where the key ends: at the first `=`, `:` or white space that isn't escaped.
+fn split(line: &str) -> (&str, &str) {
+    let mut escaped = false;
+    let end = line.find(|c: char| {
+        let stop = !escaped && (c == '=' || c == ':' || c.is_ascii_whitespace());
+        escaped = c == '\\' && !escaped;
+        stop
+    });
+    let Some(end) = end else { return (line, "") };
+    let rest = line[end..].trim_start();
+    let rest = rest.strip_prefix(['=', ':']).unwrap_or(rest);
+    (&line[..end], rest.trim_start())
+}
+
+fn unescape(s: &str) -> Result<String, &'static str> {
+    let mut out = String::with_capacity(s.len());
+    let mut chars = s.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('n') => out.push('\n'),
+            Some('t') => out.push('\t'),
+            Some('r') => out.push('\r'),
+            Some('f') => out.push('\u{c}'),
+            Some('u') => {
+                let hex: String = chars.by_ref().take(4).collect();
+                let code = u32::from_str_radix(&hex, 16).ok().filter(|_| hex.len() == 4);
+                out.push(
+                    code.and_then(char::from_u32)
+                        .ok_or("\\u needs four hexadecimal digits")?,
+                );
+            }
+            Some(other) => out.push(other),
+            None => {}
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_java_reads() {
+        let text = "# a comment\n! another\n\na=1\n b : two words \nc\nd 4\ne=x\\\n   y\\\\\nf=\\u0041\\tz\na=5\ng\\=h=i=j\n";
+        let all = parse(text).expect("it is well formed");
+        let want = [
+            ("a", "5"),
+            ("b", "two words "),
+            ("c", ""),
+            ("d", "4"),
+            ("e", "xy\\"),
+            ("f", "A\tz"),
+            ("g=h", "i=j"),
+        ];
+        assert_eq!(all, want.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        assert_eq!(parse("a=1\nb=\\u00").expect_err("two digits").line, 2);
+    }
+}

@@ -1,0 +1,41 @@
+//! AlterConfigs: what a resource is to have configured, all of it.
+
+use brokkr_env::Env;
+use brokkr_metadata::{Reply, Request};
+use brokkr_wire::messages::alter_configs_response::AlterConfigsResourceResponse;
+use brokkr_wire::messages::{AlterConfigsRequest, AlterConfigsResponse};
+
+use crate::ctx::{Ctx, Peer};
+
+/// Answers the request once the changes are committed and the partitions go by them.
+pub async fn handle<E: Env>(
+    ctx: Ctx<E>,
+    request: AlterConfigsRequest,
+    _version: i16,
+    _peer: Peer,
+) -> AlterConfigsResponse {
+    let asked: Vec<_> = request
+        .resources
+        .iter()
+        .map(|r| (r.resource_type, r.resource_name.clone()))
+        .collect();
+    match ctx.controller.ask(Request::AlterConfigs(request)).await {
+        Ok(Reply::AlterConfigs(response)) => response,
+        Ok(other) => unreachable!("configurations were to be altered: {other:?}"),
+        Err(code) => {
+            let responses =
+                asked
+                    .into_iter()
+                    .map(|(resource_type, resource_name)| AlterConfigsResourceResponse {
+                        error_code: code.0,
+                        resource_type,
+                        resource_name,
+                        ..AlterConfigsResourceResponse::default()
+                    });
+            AlterConfigsResponse {
+                responses: responses.collect(),
+                ..AlterConfigsResponse::default()
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! ApiVersions: what is served. Only what works is advertised (W1, W2, KIP-511, KIP-584).
+
+use brokkr_metadata::Image;
+use brokkr_metadata::bootstrap::SUPPORTED_FEATURES;
+use brokkr_wire::messages::ApiVersionsRequest;
+use brokkr_wire::messages::api_versions_response::{
+    ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use brokkr_wire::{ApiKey, ErrorCode, Str};
+
+use crate::dispatch::SERVED;
+
+/// The first version that may be told of features whose lowest level is 0 (KAFKA-17011).
+const FEATURES_FROM_ZERO_SINCE: i16 = 4;
+/// The first version in which clients say who they are.
+const CLIENT_SOFTWARE_SINCE: i16 = 3;
+
+/// Answers a request of a version that is known.
+pub fn handle(request: &ApiVersionsRequest, version: i16, image: &Image) -> ApiVersionsResponse {
+    let named = valid(&request.client_software_name) && valid(&request.client_software_version);
+    if version >= CLIENT_SOFTWARE_SINCE && !named {
+        return ApiVersionsResponse {
+            error_code: ErrorCode::INVALID_REQUEST.0,
+            ..Default::default()
+        };
+    }
+    let supported = SUPPORTED_FEATURES
+        .iter()
+        .filter(|(_, min, _)| *min > 0 || version >= FEATURES_FROM_ZERO_SINCE);
+    let supported = supported.map(|(name, min, max)| SupportedFeatureKey {
+        name: Str::from_static(name),
+        min_version: *min,
+        max_version: *max,
+        ..Default::default()
+    });
+    let finalized = image
+        .features()
+        .filter(|(_, level)| *level > 0)
+        .map(|(name, level)| FinalizedFeatureKey {
+            name: name.clone(),
+            max_version_level: level,
+            min_version_level: level,
+            ..Default::default()
+        });
+    ApiVersionsResponse {
+        api_keys: SERVED.iter().map(|key| advertised(*key)).collect(),
+        supported_features: supported.collect(),
+        finalized_features_epoch: image.provenance.offset,
+        finalized_features: finalized.collect(),
+        ..Default::default()
+    }
+}
+
+/// What an unknown version is answered, in version 0: the error, and which versions of ApiVersions there are.
+pub fn unsupported() -> ApiVersionsResponse {
+    ApiVersionsResponse {
+        error_code: ErrorCode::UNSUPPORTED_VERSION.0,
+        api_keys: vec![advertised(ApiKey::ApiVersions)],
+        ..Default::default()
+    }
+}
+
+fn advertised(key: ApiKey) -> ApiVersion {
+    let versions = key.stable_versions();
+    // Produce 0 to 2 are refused, but librdkafka stops compressing where they aren't there (KAFKA-18659).
+    let min_version = if key == ApiKey::Produce {
+        0
+    } else {
+        *versions.start()
+    };
+    ApiVersion {
+        api_key: key as i16,
+        min_version,
+        max_version: *versions.end(),
+        ..Default::default()
+    }
+}
+
+/// KIP-511: letters, digits, dots and dashes, neither of these at the ends.
+fn valid(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    name.chars().all(inner) && edge(name.chars().next()) && edge(name.chars().last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn produce_is_advertised_from_0_and_features_from_0_only_to_who_can_bear_it() {
+        let image = Image::empty("c");
+        let request = ApiVersionsRequest {
+            client_software_name: Str::from_static("a"),
+            client_software_version: Str::from_static("1.0"),
+            ..Default::default()
+        };
+        let (v3, v4) = (handle(&request, 3, &image), handle(&request, 4, &image));
+        assert_eq!(
+            v3.api_keys[0],
+            ApiVersion {
+                api_key: 0,
+                min_version: 0,
+                max_version: 13,
+                ..Default::default()
+            }
+        );
+        assert!(v3.supported_features.iter().all(|f| f.min_version > 0));
+        assert!(v4.supported_features.iter().any(|f| f.min_version == 0));
+        assert_eq!(v3.api_keys.len(), SERVED.len());
+        let nameless = ApiVersionsRequest::default();
+        assert_eq!(
+            handle(&nameless, 3, &image).error_code,
+            ErrorCode::INVALID_REQUEST.0
+        );
+        assert_eq!(handle(&nameless, 2, &image).error_code, 0);
+        assert_eq!(unsupported().error_code, 35);
+    }
+}

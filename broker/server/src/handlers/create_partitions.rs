@@ -1,0 +1,33 @@
+//! CreatePartitions.
+
+use brokkr_env::Env;
+use brokkr_metadata::{Reply, Request};
+use brokkr_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
+use brokkr_wire::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+
+use crate::ctx::{Ctx, Peer};
+
+/// Answers the request once the partitions are committed and here.
+pub async fn handle<E: Env>(
+    ctx: Ctx<E>,
+    request: CreatePartitionsRequest,
+    _version: i16,
+    _peer: Peer,
+) -> CreatePartitionsResponse {
+    let names: Vec<_> = request.topics.iter().map(|t| t.name.clone()).collect();
+    match ctx.controller.ask(Request::CreatePartitions(request)).await {
+        Ok(Reply::CreatePartitions(response)) => response,
+        Ok(other) => unreachable!("partitions were to be created: {other:?}"),
+        Err(code) => {
+            let results = names.into_iter().map(|name| CreatePartitionsTopicResult {
+                name,
+                error_code: code.0,
+                ..CreatePartitionsTopicResult::default()
+            });
+            CreatePartitionsResponse {
+                results: results.collect(),
+                ..CreatePartitionsResponse::default()
+            }
+        }
+    }
+}

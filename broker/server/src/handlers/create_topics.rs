@@ -1,0 +1,97 @@
+//! CreateTopics, and topics that are made because somebody asked about them.
+
+use brokkr_env::Env;
+use brokkr_metadata::{CreateTopics, Reply, Request};
+use brokkr_wire::messages::create_topics_request::CreatableTopic;
+use brokkr_wire::messages::create_topics_response::CreatableTopicResult;
+use brokkr_wire::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use brokkr_wire::{ErrorCode, Str};
+
+use crate::ctx::{Ctx, Peer};
+
+/// Kafka's sign for the broker's default.
+const DEFAULT: i16 = -1;
+
+/// Answers the request once the topics are committed and their partitions are here. Not cancel-safe for the client: a
+/// request that was given up may have been carried out.
+pub async fn handle<E: Env>(
+    ctx: Ctx<E>,
+    request: CreateTopicsRequest,
+    _version: i16,
+    _peer: Peer,
+) -> CreateTopicsResponse {
+    let names: Vec<Str> = request.topics.iter().map(|t| t.name.clone()).collect();
+    match create(&ctx, request).await {
+        Ok(response) => response,
+        Err(code) => CreateTopicsResponse {
+            topics: names.into_iter().map(|name| failed(name, code)).collect(),
+            ..CreateTopicsResponse::default()
+        },
+    }
+}
+
+fn failed(name: Str, code: ErrorCode) -> CreatableTopicResult {
+    CreatableTopicResult {
+        name,
+        error_code: code.0,
+        configs: Some(Vec::new()),
+        ..CreatableTopicResult::default()
+    }
+}
+
+async fn create<E: Env>(
+    ctx: &Ctx<E>,
+    request: CreateTopicsRequest,
+) -> Result<CreateTopicsResponse, ErrorCode> {
+    let ids = ctx.env.rng("ids");
+    let random = request.topics.iter().map(|_| ids.bytes()).collect();
+    warn_of_compaction(&request);
+    match ctx
+        .controller
+        .ask(Request::CreateTopics(CreateTopics { request, random }))
+        .await?
+    {
+        Reply::CreateTopics(response) => Ok(response),
+        other => unreachable!("topics were to be created: {other:?}"),
+    }
+}
+
+/// Compaction is not here yet; who asks for it is told in the log.
+fn warn_of_compaction(request: &CreateTopicsRequest) {
+    for topic in &request.topics {
+        let compacts = |value: &Str| value.split(',').any(|policy| policy.trim() == "compact");
+        let mut policies = topic.configs.iter().filter(|c| c.name == *"cleanup.policy");
+        if policies.any(|c| c.value.as_ref().is_some_and(compacts)) {
+            tracing::warn!(topic = %topic.name, "cleanup.policy=compact: keys are enforced, but nothing is compacted yet");
+        }
+    }
+}
+
+/// Makes topics of these names with the broker's defaults, where they can be. Whoever asked looks again afterwards: what
+/// can't be made isn't there, and one that somebody else made meanwhile is.
+pub async fn auto_create<E: Env>(ctx: &Ctx<E>, names: Vec<Str>) {
+    let topics = names.into_iter().map(|name| CreatableTopic {
+        name,
+        num_partitions: DEFAULT.into(),
+        replication_factor: DEFAULT,
+        ..CreatableTopic::default()
+    });
+    let request = CreateTopicsRequest {
+        topics: topics.collect(),
+        ..CreateTopicsRequest::default()
+    };
+    let refused = match create(ctx, request).await {
+        Ok(response) => response.topics,
+        Err(code) => return ctx.noise.tell("topic not auto-created", &code),
+    };
+    for topic in refused.iter().filter(|t| t.error_code != 0) {
+        let code = ErrorCode(topic.error_code);
+        if code != ErrorCode::TOPIC_ALREADY_EXISTS {
+            let why = topic.error_message.as_ref().map_or("", |m| m.as_str());
+            ctx.noise.tell(
+                "topic not auto-created",
+                &format_args!("{}: {code}: {why}", topic.name),
+            );
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! DescribeCluster: who belongs to it (KIP-700, KIP-919).
+
+use brokkr_env::Env;
+use brokkr_wire::messages::DescribeClusterRequest;
+use brokkr_wire::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
+use brokkr_wire::{ErrorCode, Str};
+
+use super::described::{CLUSTER_OPERATIONS, NO_OPERATIONS, brokers};
+use crate::ctx::{Ctx, Peer};
+
+/// What is asked for: brokers. 2 would be controllers, which only their own listener tells.
+const BROKERS: i8 = 1;
+
+/// Answers the request.
+pub async fn handle<E: Env>(
+    mut ctx: Ctx<E>,
+    request: DescribeClusterRequest,
+    _version: i16,
+    peer: Peer,
+) -> DescribeClusterResponse {
+    if request.endpoint_type != BROKERS {
+        let (code, why) = match request.endpoint_type {
+            2 => (
+                ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+                "The request was sent to an endpoint of the wrong type.",
+            ),
+            _ => (ErrorCode::UNSUPPORTED_ENDPOINT_TYPE, "Unsupported endpoint type"),
+        };
+        return DescribeClusterResponse {
+            error_code: code.0,
+            error_message: Some(Str::from_static(why)),
+            endpoint_type: BROKERS,
+            cluster_authorized_operations: NO_OPERATIONS,
+            ..Default::default()
+        };
+    }
+    let image = ctx.images.get().clone();
+    let seen = brokers(&image, &peer.listener, request.include_fenced_brokers).into_iter();
+    let brokers = seen.map(|b| DescribeClusterBroker {
+        broker_id: b.id,
+        host: b.host,
+        port: b.port,
+        rack: b.rack,
+        is_fenced: b.fenced,
+        ..Default::default()
+    });
+    let operations = if request.include_cluster_authorized_operations {
+        CLUSTER_OPERATIONS
+    } else {
+        NO_OPERATIONS
+    };
+    DescribeClusterResponse {
+        endpoint_type: BROKERS,
+        cluster_id: Str::copied(&ctx.identity.cluster_id),
+        controller_id: ctx.identity.node_id,
+        brokers: brokers.collect(),
+        cluster_authorized_operations: operations,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,183 @@
+//! DescribeConfigs: which values hold for a topic or a broker, and why.
+
+use brokkr_env::Env;
+use brokkr_metadata::config::resolve::{Layers, Resolved, Source, Synonym};
+use brokkr_metadata::config::{BROKER_KEYS, TOPIC_KEYS, Update, broker_key};
+use brokkr_metadata::image::resource_type::{BROKER, TOPIC};
+use brokkr_metadata::{ApiError, ConfigResource, Image, topic_name};
+use brokkr_wire::messages::describe_configs_request::DescribeConfigsResource;
+use brokkr_wire::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use brokkr_wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use brokkr_wire::{ErrorCode, Str};
+
+use crate::config::layers;
+use crate::ctx::{Ctx, Peer};
+
+/// Answers the request. Keys come in the order of their names. No key has a documentation here.
+pub async fn handle<E: Env>(
+    mut ctx: Ctx<E>,
+    request: DescribeConfigsRequest,
+    _version: i16,
+    _peer: Peer,
+) -> DescribeConfigsResponse {
+    let image = ctx.images.get().clone();
+    let describe = Describe {
+        image: &image,
+        layers: layers(&ctx.config, &image),
+        node_id: ctx.identity.node_id,
+        synonyms: request.include_synonyms,
+    };
+    DescribeConfigsResponse {
+        results: request.resources.iter().map(|r| describe.result(r)).collect(),
+        ..DescribeConfigsResponse::default()
+    }
+}
+
+struct Describe<'a> {
+    image: &'a Image,
+    layers: Layers<'a>,
+    node_id: i32,
+    synonyms: bool,
+}
+
+impl Describe<'_> {
+    fn result(&self, asked: &DescribeConfigsResource) -> DescribeConfigsResult {
+        let outcome = self.resource(asked.resource_type, &asked.resource_name);
+        let (code, message) = match &outcome {
+            Ok(_) => (ErrorCode::NONE, None),
+            Err(e) => (e.code, e.message_str()),
+        };
+        let wanted = asked.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
+        let mut configs = outcome.unwrap_or_default();
+        configs.retain(|entry| wanted.is_none_or(|keys| keys.contains(&entry.name)));
+        DescribeConfigsResult {
+            error_code: code.0,
+            error_message: message,
+            resource_type: asked.resource_type,
+            resource_name: asked.resource_name.clone(),
+            configs,
+            ..DescribeConfigsResult::default()
+        }
+    }
+
+    fn resource(&self, kind: i8, name: &Str) -> Result<Vec<DescribeConfigsResourceResult>, ApiError> {
+        let refuse = |message: String| Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
+        match kind {
+            TOPIC => self.topic(name),
+            BROKER if name.is_empty() => Ok(self.cluster()),
+            BROKER => match name.parse::<i32>() {
+                Ok(id) if id == self.node_id => Ok(self.broker()),
+                Ok(_) => refuse(format!(
+                    "Unexpected broker id, expected {} or empty string, but received {name}",
+                    self.node_id
+                )),
+                Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
+            },
+            other => refuse(format!("Unsupported resource type: {other}")),
+        }
+    }
+
+    fn topic(&self, name: &Str) -> Result<Vec<DescribeConfigsResourceResult>, ApiError> {
+        if let Some(why) = topic_name::invalid(name) {
+            return Err(ApiError::new(ErrorCode::INVALID_TOPIC_EXCEPTION, why));
+        }
+        if self.image.topics.by_name(name).is_none() {
+            return Err(ApiError::bare(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+        }
+        let own = self.image.topic_configs(name);
+        let entry = |key| {
+            let synonyms = self.layers.topic_synonyms(key, own);
+            self.entry(self.layers.topic_value(key, own), false, synonyms)
+        };
+        Ok(TOPIC_KEYS.iter().map(entry).collect())
+    }
+
+    fn broker(&self) -> Vec<DescribeConfigsResourceResult> {
+        let values = BROKER_KEYS.iter().map(|key| self.layers.broker_value(key));
+        values
+            .filter(|resolved| is_static(resolved.key.name) || resolved.source != Source::Default)
+            .map(|resolved| {
+                let synonyms = self.layers.broker_synonyms(resolved.key.name);
+                let read_only = resolved.key.update == Update::ReadOnly;
+                self.entry(resolved, read_only, synonyms)
+            })
+            .collect()
+    }
+
+    /// What is set for all brokers, and nothing else.
+    fn cluster(&self) -> Vec<DescribeConfigsResourceResult> {
+        let Some(set) = self.image.configs(&ConfigResource::cluster()) else {
+            return Vec::new();
+        };
+        let entry = |(name, value): (&Str, &Str)| {
+            let key = broker_key(name);
+            let sensitive = key.is_none_or(|key| key.is_sensitive());
+            let shown = (!sensitive).then(|| value.clone());
+            let synonym = DescribeConfigsSynonym {
+                name: name.clone(),
+                value: shown.clone(),
+                source: Source::DynamicDefaultBroker.id(),
+                ..DescribeConfigsSynonym::default()
+            };
+            DescribeConfigsResourceResult {
+                name: name.clone(),
+                value: shown,
+                read_only: key.is_none_or(|key| key.update == Update::ReadOnly),
+                config_source: Source::DynamicDefaultBroker.id(),
+                is_sensitive: sensitive,
+                synonyms: if self.synonyms { vec![synonym] } else { Vec::new() },
+                config_type: key.map_or(0, |key| key.ty.id()),
+                documentation: None,
+                ..DescribeConfigsResourceResult::default()
+            }
+        };
+        set.iter().map(entry).collect()
+    }
+
+    fn entry(
+        &self,
+        resolved: Resolved,
+        read_only: bool,
+        synonyms: Vec<Synonym>,
+    ) -> DescribeConfigsResourceResult {
+        let key = resolved.key;
+        // Kafka's source is that of the first value behind the one that holds.
+        let source = synonyms.first().map_or(Source::Default, |s| s.source);
+        let synonyms = synonyms.into_iter().map(|s| DescribeConfigsSynonym {
+            name: Str::from_static(s.name),
+            value: s.value.map(Str::from),
+            source: s.source.id(),
+            ..DescribeConfigsSynonym::default()
+        });
+        DescribeConfigsResourceResult {
+            name: Str::from_static(key.name),
+            value: resolved
+                .value
+                .filter(|_| !key.is_sensitive())
+                .map(|v| Str::from(v.to_string())),
+            read_only,
+            config_source: source.id(),
+            is_sensitive: key.is_sensitive(),
+            synonyms: if self.synonyms {
+                synonyms.collect()
+            } else {
+                Vec::new()
+            },
+            config_type: key.ty.id(),
+            documentation: None,
+            ..DescribeConfigsResourceResult::default()
+        }
+    }
+}
+
+/// Whether a file can have the key. The others are a broker's only once they are set.
+fn is_static(name: &str) -> bool {
+    !matches!(
+        name,
+        "follower.replication.throttled.rate"
+            | "leader.replication.throttled.rate"
+            | "replica.alter.log.dirs.io.max.bytes.per.second"
+    )
+}

@@ -1,0 +1,130 @@
+//! DescribeTopicPartitions: topics page by page (KIP-966).
+
+use std::collections::BTreeMap;
+
+use brokkr_env::Env;
+use brokkr_metadata::{Image, TopicImage, topic_name};
+use brokkr_wire::messages::describe_topic_partitions_request::DescribeTopicPartitionsRequest;
+use brokkr_wire::messages::describe_topic_partitions_response::{
+    Cursor, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponsePartition,
+    DescribeTopicPartitionsResponseTopic,
+};
+use brokkr_wire::{ErrorCode, Str};
+
+use super::described::{NO_OPERATIONS, TOPIC_OPERATIONS, offline};
+use crate::ctx::{Ctx, Peer};
+
+/// Kafka's default of `max.request.partition.size.limit`.
+const PARTITIONS_MAX: usize = 2000;
+
+/// Answers the request: partitions up to the limit, and where to go on.
+pub async fn handle<E: Env>(
+    mut ctx: Ctx<E>,
+    request: DescribeTopicPartitionsRequest,
+    _version: i16,
+    _peer: Peer,
+) -> DescribeTopicPartitionsResponse {
+    let image = ctx.images.get().clone();
+    let names: Vec<Str> = if request.topics.is_empty() {
+        image.topics.iter().map(|t| t.name.clone()).collect()
+    } else {
+        request
+            .topics
+            .into_iter()
+            .map(|t| (t.name, ()))
+            .collect::<BTreeMap<_, _>>()
+            .into_keys()
+            .collect()
+    };
+    let (from, mut skip) = match &request.cursor {
+        Some(cursor) => (cursor.topic_name.clone(), cursor.partition_index.max(0) as usize),
+        None => (Str::default(), 0),
+    };
+    let mut room = PARTITIONS_MAX.min(request.response_partition_limit.max(1) as usize);
+    let mut response = DescribeTopicPartitionsResponse::default();
+    for name in names.into_iter().filter(|n| *n >= from) {
+        let first = if name == from {
+            std::mem::take(&mut skip)
+        } else {
+            0
+        };
+        let Some(topic) = image.topics.by_name(&name) else {
+            response.topics.push(unknown(name));
+            continue;
+        };
+        let left = topic.partitions().skip(first).count();
+        if room == 0 && left > 0 {
+            let cursor = Cursor {
+                topic_name: name,
+                partition_index: first as i32,
+                ..Default::default()
+            };
+            response.next_cursor = Some(cursor);
+            break;
+        }
+        response.topics.push(described(&image, topic, first, room));
+        if left > room {
+            let partition_index = (first + room) as i32;
+            response.next_cursor = Some(Cursor {
+                topic_name: name,
+                partition_index,
+                ..Default::default()
+            });
+            break;
+        }
+        room -= left;
+    }
+    response
+}
+
+fn unknown(name: Str) -> DescribeTopicPartitionsResponseTopic {
+    let code = match topic_name::invalid(&name) {
+        Some(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    };
+    DescribeTopicPartitionsResponseTopic {
+        error_code: code.0,
+        name: Some(name),
+        topic_authorized_operations: NO_OPERATIONS,
+        ..Default::default()
+    }
+}
+
+fn described(
+    image: &Image,
+    topic: &TopicImage,
+    first: usize,
+    most: usize,
+) -> DescribeTopicPartitionsResponseTopic {
+    let partitions = topic
+        .partitions()
+        .skip(first)
+        .take(most)
+        .map(|(partition_index, p)| {
+            let code = if p.leader < 0 {
+                ErrorCode::LEADER_NOT_AVAILABLE
+            } else {
+                ErrorCode::NONE
+            };
+            DescribeTopicPartitionsResponsePartition {
+                error_code: code.0,
+                partition_index,
+                leader_id: p.leader,
+                leader_epoch: p.leader_epoch,
+                replica_nodes: p.replicas.clone(),
+                isr_nodes: p.isr.clone(),
+                eligible_leader_replicas: Some(p.elr.clone()),
+                last_known_elr: Some(p.last_known_elr.clone()),
+                offline_replicas: offline(image, p),
+                ..Default::default()
+            }
+        });
+    DescribeTopicPartitionsResponseTopic {
+        name: Some(topic.name.clone()),
+        topic_id: topic.id,
+        is_internal: topic.is_internal(),
+        partitions: partitions.collect(),
+        topic_authorized_operations: TOPIC_OPERATIONS,
+        ..Default::default()
+    }
+}

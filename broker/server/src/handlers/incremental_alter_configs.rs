@@ -1,0 +1,45 @@
+//! IncrementalAlterConfigs: single keys of a resource set, taken away, appended to (KIP-339).
+
+use brokkr_env::Env;
+use brokkr_metadata::{Reply, Request};
+use brokkr_wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use brokkr_wire::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+
+use crate::ctx::{Ctx, Peer};
+
+/// Answers the request once the changes are committed and the partitions go by them.
+pub async fn handle<E: Env>(
+    ctx: Ctx<E>,
+    request: IncrementalAlterConfigsRequest,
+    _version: i16,
+    _peer: Peer,
+) -> IncrementalAlterConfigsResponse {
+    let asked: Vec<_> = request
+        .resources
+        .iter()
+        .map(|r| (r.resource_type, r.resource_name.clone()))
+        .collect();
+    match ctx
+        .controller
+        .ask(Request::IncrementalAlterConfigs(request))
+        .await
+    {
+        Ok(Reply::IncrementalAlterConfigs(response)) => response,
+        Ok(other) => unreachable!("configurations were to be altered: {other:?}"),
+        Err(code) => {
+            let responses =
+                asked
+                    .into_iter()
+                    .map(|(resource_type, resource_name)| AlterConfigsResourceResponse {
+                        error_code: code.0,
+                        resource_type,
+                        resource_name,
+                        ..AlterConfigsResourceResponse::default()
+                    });
+            IncrementalAlterConfigsResponse {
+                responses: responses.collect(),
+                ..IncrementalAlterConfigsResponse::default()
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! ListConfigResources: what can have a configuration (KIP-1142); in version 0 client metrics alone, of which there are none.
+
+use brokkr_env::Env;
+use brokkr_metadata::Image;
+use brokkr_metadata::image::resource_type::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
+use brokkr_wire::messages::list_config_resources_response::ConfigResource;
+use brokkr_wire::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
+use brokkr_wire::{ErrorCode, Str};
+
+use super::described::brokers;
+use crate::ctx::{Ctx, Peer};
+
+/// All types, as a request without any means them.
+const TYPES: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
+
+/// The first version that asks for types.
+const TYPES_SINCE: i16 = 1;
+
+/// Answers the request.
+pub async fn handle<E: Env>(
+    mut ctx: Ctx<E>,
+    request: ListConfigResourcesRequest,
+    version: i16,
+    peer: Peer,
+) -> ListConfigResourcesResponse {
+    let mut types = match request.resource_types {
+        _ if version < TYPES_SINCE => vec![CLIENT_METRICS],
+        none if none.is_empty() => TYPES.to_vec(),
+        some => some,
+    };
+    types.sort_unstable();
+    types.dedup();
+    if types.iter().any(|kind| !TYPES.contains(kind)) {
+        return ListConfigResourcesResponse {
+            error_code: ErrorCode::UNSUPPORTED_VERSION.0,
+            ..ListConfigResourcesResponse::default()
+        };
+    }
+    let image = ctx.images.get();
+    let mut config_resources = Vec::new();
+    for resource_type in types {
+        let names = names(image, resource_type, &peer.listener).into_iter();
+        config_resources.extend(names.map(|resource_name| ConfigResource {
+            resource_name,
+            resource_type,
+            ..ConfigResource::default()
+        }));
+    }
+    ListConfigResourcesResponse {
+        config_resources,
+        ..ListConfigResourcesResponse::default()
+    }
+}
+
+fn names(image: &Image, kind: i8, listener: &str) -> Vec<Str> {
+    match kind {
+        TOPIC => image.topics.iter().map(|topic| topic.name.clone()).collect(),
+        BROKER | BROKER_LOGGER => brokers(image, listener, false)
+            .into_iter()
+            .map(|b| Str::from(b.id.to_string()))
+            .collect(),
+        // Those are there as far as something is configured for them.
+        kind => image
+            .configured()
+            .filter(|r| r.kind == kind)
+            .map(|r| r.name.clone())
+            .collect(),
+    }
+}

@@ -1,0 +1,140 @@
+//! Metadata: brokers, topics, leaders.
+
+use brokkr_env::Env;
+use brokkr_metadata::{Image, PartitionImage, TopicImage, topic_name};
+use brokkr_types::Uuid;
+use brokkr_wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use brokkr_wire::messages::metadata_response::{
+    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use brokkr_wire::{ErrorCode, Str};
+
+use super::create_topics;
+use super::described::{CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, brokers, offline};
+use crate::ctx::{Ctx, Peer};
+
+/// The first version in which topics can be asked for by id.
+const BY_ID_SINCE: i16 = 12;
+
+/// Answers the request. Topics that don't exist are made first, where the request and the configuration allow it.
+pub async fn handle<E: Env>(
+    mut ctx: Ctx<E>,
+    request: MetadataRequest,
+    version: i16,
+    peer: Peer,
+) -> MetadataResponse {
+    let mut image = ctx.images.get().clone();
+    // In version 0 no topics meant all.
+    let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    if let Some(topics) = &asked
+        && request.allow_auto_topic_creation
+        && ctx.config.auto_create_topics_enable
+    {
+        let missing: Vec<Str> = topics
+            .iter()
+            .filter_map(|t| t.name.clone())
+            .filter(|name| image.topics.by_name(name).is_none() && topic_name::invalid(name).is_none())
+            .collect();
+        if !missing.is_empty() {
+            create_topics::auto_create(&ctx, missing).await;
+            image = ctx.images.get().clone();
+        }
+    }
+    let describe = Describe {
+        image: &image,
+        operations: request.include_topic_authorized_operations,
+    };
+    let topics = match &asked {
+        None => image.topics.iter().map(|t| describe.topic(t)).collect(),
+        Some(topics) => topics.iter().map(|t| describe.asked(t, version)).collect(),
+    };
+    let brokers = brokers(&image, &peer.listener, false)
+        .into_iter()
+        .map(|b| MetadataResponseBroker {
+            node_id: b.id,
+            host: b.host,
+            port: b.port,
+            rack: b.rack,
+            ..Default::default()
+        });
+    let operations = if request.include_cluster_authorized_operations {
+        CLUSTER_OPERATIONS
+    } else {
+        NO_OPERATIONS
+    };
+    MetadataResponse {
+        brokers: brokers.collect(),
+        cluster_id: Some(Str::copied(&ctx.identity.cluster_id)),
+        controller_id: ctx.identity.node_id,
+        topics,
+        cluster_authorized_operations: operations,
+        ..Default::default()
+    }
+}
+
+struct Describe<'a> {
+    image: &'a Image,
+    operations: bool,
+}
+
+impl Describe<'_> {
+    fn asked(&self, asked: &MetadataRequestTopic, version: i16) -> MetadataResponseTopic {
+        let failed = |code: ErrorCode| MetadataResponseTopic {
+            error_code: code.0,
+            name: asked.name.clone(),
+            topic_id: asked.topic_id,
+            topic_authorized_operations: NO_OPERATIONS,
+            ..Default::default()
+        };
+        let by_id = asked.topic_id != Uuid::ZERO;
+        match &asked.name {
+            _ if by_id && version < BY_ID_SINCE => failed(ErrorCode::INVALID_REQUEST),
+            Some(name) if !by_id => match self.image.topics.by_name(name) {
+                Some(topic) => self.topic(topic),
+                None if topic_name::invalid(name).is_some() => failed(ErrorCode::INVALID_TOPIC_EXCEPTION),
+                None => failed(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            },
+            _ if by_id => match self.image.topics.by_id(asked.topic_id) {
+                Some(topic) => self.topic(topic),
+                None => failed(ErrorCode::UNKNOWN_TOPIC_ID),
+            },
+            _ => failed(ErrorCode::INVALID_REQUEST),
+        }
+    }
+
+    fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
+        MetadataResponseTopic {
+            name: Some(topic.name.clone()),
+            topic_id: topic.id,
+            is_internal: topic.is_internal(),
+            partitions: topic
+                .partitions()
+                .map(|(index, p)| self.partition(index, p))
+                .collect(),
+            topic_authorized_operations: if self.operations {
+                TOPIC_OPERATIONS
+            } else {
+                NO_OPERATIONS
+            },
+            ..Default::default()
+        }
+    }
+
+    fn partition(&self, partition_index: i32, p: &PartitionImage) -> MetadataResponsePartition {
+        let code = if p.leader < 0 {
+            ErrorCode::LEADER_NOT_AVAILABLE
+        } else {
+            ErrorCode::NONE
+        };
+        MetadataResponsePartition {
+            error_code: code.0,
+            partition_index,
+            leader_id: p.leader,
+            leader_epoch: p.leader_epoch,
+            replica_nodes: p.replicas.clone(),
+            isr_nodes: p.isr.clone(),
+            offline_replicas: offline(self.image, p),
+            ..Default::default()
+        }
+    }
+}

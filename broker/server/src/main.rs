@@ -1,0 +1,5 @@
+//! The binary `brokkr`.
+
+fn main() -> std::process::ExitCode {
+    brokkr::production::main()
+}

@@ -1,0 +1,349 @@
+//! The partitions of this broker, and the way to them.
+//!
+//! One task follows the metadata: it opens, makes and deletes logs as each image says, and publishes [`Routes`]. The
+//! controller answers a change when that is done, so that who was told of a topic finds it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use brokkr_env::{Env, Published};
+use brokkr_log::{Log, LogError, Recorded};
+use brokkr_metadata::{Image, PartitionImage, TopicImage};
+use brokkr_replication::Leader;
+use brokkr_types::{LeaderEpoch, NodeId, Uuid};
+use brokkr_wire::records::Rules;
+use brokkr_wire::{ErrorCode, Str};
+use futures_util::stream::{self, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::log_dir;
+use crate::partition::{self, Handle, Message, Refused};
+
+/// Logs that are opened at the same time.
+const OPENING_MAX: usize = 8;
+
+/// What the task is asked.
+pub enum Ask {
+    /// Follow this image; told when its partitions are here and published.
+    Follow(Image, oneshot::Sender<()>),
+    /// Delete what retention says, everywhere.
+    Retention,
+    /// Stop all. What is to be recorded of each log; `None` if not every log was closed cleanly.
+    Close(oneshot::Sender<Option<BTreeMap<String, Recorded>>>),
+}
+
+/// Where a partition is.
+pub enum Hosted<E: Env> {
+    /// Here, with an owner.
+    Here(Handle<E>),
+    /// Here, but its log is damaged or can't be read: nothing is served from it until an operator has looked.
+    Offline,
+    /// There is none of that number.
+    Nowhere,
+}
+
+impl<E: Env> Clone for Hosted<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Here(h) => Self::Here(h.clone()),
+            Self::Offline => Self::Offline,
+            Self::Nowhere => Self::Nowhere,
+        }
+    }
+}
+
+/// A topic as handlers need it.
+pub struct Route<E: Env> {
+    /// Its name.
+    pub name: Str,
+    /// Its id.
+    pub id: Uuid,
+    /// Its configuration, resolved.
+    pub config: TopicConfig,
+    /// What it asks of batches.
+    pub rules: Rules,
+    partitions: Vec<Hosted<E>>,
+    nowhere: Hosted<E>,
+}
+
+impl<E: Env> Route<E> {
+    /// Where a partition is.
+    pub fn partition(&self, index: i32) -> &Hosted<E> {
+        usize::try_from(index)
+            .ok()
+            .and_then(|i| self.partitions.get(i))
+            .unwrap_or(&self.nowhere)
+    }
+
+    /// All partitions.
+    pub fn partitions(&self) -> impl Iterator<Item = (i32, &Hosted<E>)> {
+        (0..).zip(&self.partitions)
+    }
+}
+
+/// All topics. Immutable; a change publishes another.
+pub struct Routes<E: Env> {
+    by_name: BTreeMap<Str, Arc<Route<E>>>,
+    names: BTreeMap<Uuid, Str>,
+}
+
+impl<E: Env> Routes<E> {
+    fn new() -> Self {
+        Self {
+            by_name: BTreeMap::new(),
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// A topic by its name.
+    pub fn by_name(&self, name: &Str) -> Option<Arc<Route<E>>> {
+        self.by_name.get(name).cloned()
+    }
+
+    /// A topic by its id.
+    pub fn by_id(&self, id: Uuid) -> Option<Arc<Route<E>>> {
+        self.by_name(self.names.get(&id)?)
+    }
+
+    /// All topics, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route<E>>> {
+        self.by_name.values()
+    }
+
+    /// All partitions that have owners, with the names of their folders.
+    pub fn handles(&self) -> impl Iterator<Item = (String, &Handle<E>)> {
+        self.iter().flat_map(|route| {
+            route.partitions().filter_map(|(index, hosted)| match hosted {
+                Hosted::Here(handle) => Some((folder(&route.name, index), handle)),
+                Hosted::Offline | Hosted::Nowhere => None,
+            })
+        })
+    }
+}
+
+/// The folder of a partition in the log directory.
+pub fn folder(topic: &str, partition: i32) -> String {
+    format!("{topic}-{partition}")
+}
+
+/// KIP-320: whether the client knows the present leader.
+pub fn check_epoch(current: i32, leader: LeaderEpoch) -> Result<(), Refused> {
+    match current {
+        -1 => Ok(()),
+        c if c < leader.0 => Err(Refused::of(ErrorCode::FENCED_LEADER_EPOCH)),
+        c if c > leader.0 => Err(Refused::of(ErrorCode::UNKNOWN_LEADER_EPOCH)),
+        _ => Ok(()),
+    }
+}
+
+/// What the task works with.
+pub struct Manager<E: Env> {
+    /// The world.
+    pub env: E,
+    /// Who we are.
+    pub node: NodeId,
+    /// The log directory.
+    pub log_dir: log_dir::Owned<E>,
+    /// The broker's configuration.
+    pub config: Arc<BrokerConfig>,
+}
+
+/// Starts the task.
+pub fn start<E: Env>(manager: Manager<E>) -> (mpsc::Sender<Ask>, brokkr_env::Reader<Routes<E>>) {
+    let (tx, rx) = mpsc::channel(16);
+    let routes = Published::new(Routes::new());
+    let reader = routes.reader();
+    let env = manager.env.clone();
+    env.spawn("partitions", run(manager, routes, rx));
+    (tx, reader)
+}
+
+async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut asks: mpsc::Receiver<Ask>) {
+    let mut reader = routes.reader();
+    while let Some(ask) = asks.recv().await {
+        let now = Arc::clone(reader.get());
+        match ask {
+            Ask::Follow(image, done) => {
+                routes.publish(manager.follow(&now, &image).await);
+                let _ = done.send(());
+            }
+            Ask::Retention => {
+                for (_, handle) in now.handles() {
+                    handle.send(Message::Retention).await;
+                }
+            }
+            Ask::Close(done) => {
+                let clean = close_all(&now).await;
+                routes.publish(Routes::new());
+                drop(done.send(clean));
+                return;
+            }
+        }
+    }
+}
+
+async fn close_all<E: Env>(routes: &Routes<E>) -> Option<BTreeMap<String, Recorded>> {
+    let closing = routes.handles().map(|(folder, handle)| async move {
+        let (reply, closed) = oneshot::channel();
+        let asked = handle.send(Message::Close { reply }).await;
+        let closed = if asked { closed.await.ok().flatten() } else { None };
+        Some((folder, closed?))
+    });
+    let mut closing = stream::iter(closing.collect::<Vec<_>>()).buffered(OPENING_MAX);
+    // A damaged partition is not closed, and looked at again at the next start.
+    let mut clean = !routes
+        .iter()
+        .any(|r| r.partitions().any(|(_, h)| matches!(h, Hosted::Offline)));
+    let mut logs = BTreeMap::new();
+    while let Some(closed) = closing.next().await {
+        match closed {
+            Some((folder, recorded)) => drop(logs.insert(folder, recorded)),
+            None => clean = false,
+        }
+    }
+    clean.then_some(logs)
+}
+
+impl<E: Env> Manager<E> {
+    async fn follow(&mut self, now: &Routes<E>, image: &Image) -> Routes<E> {
+        let mut next = Routes::new();
+        for topic in image.topics.iter() {
+            let before = now.by_name(&topic.name).filter(|r| r.id == topic.id);
+            let config = TopicConfig::resolve(&self.config, image, &topic.name);
+            let route = self.topic(before.as_deref(), topic, config).await;
+            next.names.insert(topic.id, topic.name.clone());
+            next.by_name.insert(topic.name.clone(), Arc::new(route));
+        }
+        for old in now.iter().filter(|r| next.names.get(&r.id) != Some(&r.name)) {
+            self.delete(old).await;
+        }
+        next
+    }
+
+    /// A topic's route: partitions that are here stay, new ones are opened or made.
+    async fn topic(
+        &mut self,
+        before: Option<&Route<E>>,
+        topic: &TopicImage,
+        config: TopicConfig,
+    ) -> Route<E> {
+        let log_config = config.log.clone();
+        let known = before.map_or(0, |r| r.partitions.len());
+        let mut partitions: Vec<Hosted<E>> = before.map_or(Vec::new(), |r| r.partitions.clone());
+        if before.is_some_and(|r| r.config != config) {
+            for hosted in &partitions {
+                if let Hosted::Here(handle) = hosted {
+                    let min_insync = config.min_insync_replicas;
+                    handle
+                        .send(Message::Configure {
+                            log: log_config.clone(),
+                            min_insync,
+                        })
+                        .await;
+                }
+            }
+        }
+        let me = &*self;
+        let opening = topic.partitions().skip(known).map(|(index, image)| {
+            let log_config = log_config.clone();
+            let min_insync = config.min_insync_replicas;
+            async move { me.host(topic, index, image, log_config, min_insync).await }
+        });
+        let mut opening = stream::iter(opening.collect::<Vec<_>>()).buffered(OPENING_MAX);
+        while let Some(hosted) = opening.next().await {
+            partitions.push(hosted);
+        }
+        drop(opening);
+        for index in known..partitions.len() {
+            self.log_dir.folders.remove(&folder(&topic.name, index as i32));
+        }
+        let rules = config.rules;
+        Route {
+            name: topic.name.clone(),
+            id: topic.id,
+            config,
+            rules,
+            partitions,
+            nowhere: Hosted::Nowhere,
+        }
+    }
+
+    async fn host(
+        &self,
+        topic: &TopicImage,
+        index: i32,
+        image: &PartitionImage,
+        config: brokkr_log::LogConfig,
+        min_insync: usize,
+    ) -> Hosted<E> {
+        let folder = folder(&topic.name, index);
+        match self.open(topic, &folder, config).await {
+            Ok(mut log) => {
+                let epoch = LeaderEpoch(image.leader_epoch);
+                if let Err(error) = log.assign_epoch(epoch).await {
+                    tracing::error!(log = folder, %error, "offline: can't become leader");
+                    return Hosted::Offline;
+                }
+                let end = log.ackable().offset();
+                let nodes = |ids: &[i32]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
+                let mut leader = Leader::new(
+                    epoch,
+                    nodes(&image.replicas),
+                    nodes(&image.isr),
+                    min_insync,
+                    log.log_start(),
+                );
+                leader.on_ackable(self.node, end);
+                Hosted::Here(partition::start(&self.env, self.node, log, leader))
+            }
+            Err(error) => {
+                tracing::error!(log = folder, %error, "offline: its log can't be opened; nothing of it was changed");
+                Hosted::Offline
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        topic: &TopicImage,
+        folder: &str,
+        config: brokkr_log::LogConfig,
+    ) -> Result<Log<E>, LogError> {
+        let (recorded, logs) = (self.log_dir.recorded(folder), &self.log_dir.logs);
+        if self.log_dir.folders.contains(folder) {
+            let recorded = recorded.cloned().unwrap_or_default();
+            let (log, recovery) = Log::open(logs, folder, config.clone(), &recorded).await?;
+            if !recovery.clean {
+                tracing::info!(log = folder, ?recovery, "recovered");
+            }
+            if log.topic_id() == topic.id {
+                return Ok(log);
+            }
+            // R11: what a topic of the same name left behind is not this one's.
+            tracing::info!(log = folder, id = %log.topic_id(), "deleting what a deleted topic left");
+            log.delete().await?;
+        } else if let Some(lost) = recorded.filter(|r| r.recovery_point.is_some_and(|p| p.0 > 0)) {
+            let what = format!(
+                "the folder is missing, though {:?} records were durable in it",
+                lost.recovery_point
+            );
+            return Err(LogError::Malformed {
+                file: folder.to_owned(),
+                what,
+            });
+        }
+        Log::create(logs, folder, topic.id, config).await
+    }
+
+    async fn delete(&self, route: &Route<E>) {
+        for (_, hosted) in route.partitions() {
+            if let Hosted::Here(handle) = hosted {
+                let (reply, deleted) = oneshot::channel();
+                if handle.send(Message::Delete { reply }).await {
+                    drop(deleted.await);
+                }
+            }
+        }
+    }
+}

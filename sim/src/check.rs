@@ -1,0 +1,199 @@
+//! Checks that see the disk: what a crash left against what was there before it, and the logs as they stand.
+
+use std::collections::BTreeMap;
+
+use brokkr_wire::records::{Batch, batches};
+use bytes::Bytes;
+
+use crate::disk::Disk;
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Violation {
+    /// Its id, as in DESIGN's table.
+    pub id: &'static str,
+    /// What was seen, in a sentence.
+    pub what: String,
+}
+
+impl Violation {
+    /// A violation of the invariant `id`.
+    pub fn new(id: &'static str, what: impl Into<String>) -> Self {
+        Self {
+            id,
+            what: what.into(),
+        }
+    }
+}
+
+/// The logs of a node when it crashed: of each file what was durable, and what the node saw.
+#[derive(Default, Debug)]
+pub struct AtCrash {
+    files: BTreeMap<String, (Vec<u8>, Vec<u8>)>,
+}
+
+/// A node's data partitions: path of each segment and its bytes. Those of the metadata log are among them.
+fn segments(disk: &Disk, root: &str) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    let folders = disk.list(root).unwrap_or_default();
+    for folder in folders.iter().filter(|f| !f.name.ends_with("-delete")) {
+        let path = format!("{root}/{}", folder.name);
+        for file in disk.list(&path).unwrap_or_default() {
+            let path = format!("{path}/{}", file.name);
+            if file.name.ends_with(".log")
+                && let Some(inode) = disk.file(&path)
+            {
+                found.insert(path, inode);
+            }
+        }
+    }
+    found
+}
+
+impl AtCrash {
+    /// Looks at a disk, BEFORE the power goes.
+    pub fn of(disk: &Disk, root: &str, power_loss: bool) -> Self {
+        let files = segments(disk, root).into_iter().map(|(path, inode)| {
+            let seen = disk.peek(inode).to_vec();
+            // Without a power loss the page cache stays: all that was written is as good as durable.
+            let sure = if power_loss {
+                disk.peek_durable(inode)
+            } else {
+                seen.clone()
+            };
+            (path, (sure, seen))
+        });
+        Self {
+            files: files.collect(),
+        }
+    }
+
+    /// This crash, but of what an earlier one already left for sure, nothing may be gone either.
+    #[must_use]
+    pub fn with_sure_of(mut self, earlier: Self) -> Self {
+        for (path, (sure, seen)) in earlier.files {
+            let now = self.files.entry(path).or_insert_with(|| (Vec::new(), Vec::new()));
+            if now.0.len() < sure.len() {
+                now.0 = sure;
+            }
+            if now.1.len() < seen.len() {
+                now.1 = seen;
+            }
+        }
+        self
+    }
+
+    /// D1: what recovery left of each log is a prefix of what the node saw, and holds every whole batch that was durable.
+    pub fn check(&self, disk: &Disk, root: &str) -> Vec<Violation> {
+        let now = segments(disk, root);
+        let mut violations = Vec::new();
+        for (path, (sure, seen)) in &self.files {
+            let Some(inode) = now.get(path) else {
+                // A segment that is gone was empty, or is below the log's start (retention is off in these runs).
+                if whole_len(sure) > 0 {
+                    violations.push(Violation::new(
+                        "D1",
+                        format!("{path}: {} durable bytes are gone", sure.len()),
+                    ));
+                }
+                continue;
+            };
+            let left = disk.peek(*inode);
+            let keep = whole_len(sure);
+            if left.len() < keep {
+                let what = format!("{path}: {keep} durable bytes, {} left after recovery", left.len());
+                violations.push(Violation::new("D1", what));
+            } else if left[..keep] != sure[..keep] {
+                violations.push(Violation::new("D1", format!("{path}: durable bytes changed")));
+            }
+            // Anything past what was seen was appended since; up to there it is what was written.
+            let common = left.len().min(seen.len());
+            if let Some(at) = (keep..common).find(|i| left[*i] != seen[*i]) {
+                // Appends since the recovery may stand where the tail was cut.
+                if cut_before(left, at) {
+                    continue;
+                }
+                violations.push(Violation::new(
+                    "D1",
+                    format!("{path}: byte {at} was never written there"),
+                ));
+            }
+        }
+        violations
+    }
+}
+
+/// Whether `at` is within whole batches whose CRC holds: appended anew behind a cut.
+fn cut_before(bytes: &[u8], at: usize) -> bool {
+    whole_len(bytes) > at
+}
+
+/// How many bytes from the start are whole batches with good checksums.
+fn whole_len(bytes: &[u8]) -> usize {
+    let mut it = batches(Bytes::copy_from_slice(bytes));
+    let mut end = 0;
+    while let Some(Ok(batch)) = it.next() {
+        if batch.check_crc().is_err() {
+            break;
+        }
+        end += batch.bytes.len();
+    }
+    end
+}
+
+/// All batches of a partition as they stand on the disk, by segment.
+pub fn read_partition(disk: &Disk, root: &str, partition: &str) -> (Vec<Batch>, Vec<Violation>) {
+    let (mut all, mut violations) = (Vec::new(), Vec::new());
+    let prefix = format!("{root}/{partition}/");
+    for (path, inode) in segments(disk, root)
+        .into_iter()
+        .filter(|(p, _)| p.starts_with(&prefix))
+    {
+        for batch in batches(Bytes::copy_from_slice(disk.peek(inode))) {
+            match batch {
+                Ok(batch) if batch.check_crc().is_ok() => all.push(batch),
+                Ok(batch) => {
+                    let what = format!(
+                        "{path}: batch at offset {} fails its CRC",
+                        batch.header.base_offset
+                    );
+                    violations.push(Violation::new("D2", what));
+                    break;
+                }
+                Err(e) => {
+                    violations.push(Violation::new("D2", format!("{path}: {e}")));
+                    break;
+                }
+            }
+        }
+    }
+    (all, violations)
+}
+
+/// L6 and I1 over a partition's batches: offsets are contiguous, and no (producer, epoch, sequence) stands twice.
+pub fn check_batches(partition: &str, all: &[Batch]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut expected = all.first().map(|b| b.header.base_offset);
+    let mut sequences = BTreeMap::new();
+    for batch in all {
+        let h = &batch.header;
+        if let Some(want) = expected
+            && h.base_offset != want
+        {
+            let what = format!("{partition}: offset {want} is followed by {}", h.base_offset);
+            violations.push(Violation::new("L6", what));
+        }
+        expected = Some(h.next_offset());
+        if h.has_producer_id() && !h.attributes.is_control() {
+            let key = (h.producer_id, h.producer_epoch, h.base_sequence);
+            if let Some(first) = sequences.insert(key, h.base_offset) {
+                let what = format!(
+                    "{partition}: producer {} epoch {} sequence {} stands at offset {first} and {}",
+                    h.producer_id, h.producer_epoch, h.base_sequence, h.base_offset
+                );
+                violations.push(Violation::new("I1", what));
+            }
+        }
+    }
+    violations
+}

@@ -1,0 +1,294 @@
+//! One process a seed, several at a time, each with a watchdog.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use brokkr_sim::report::{Ops, Report, Verdict, Violated};
+
+use crate::{Format, Run};
+
+/// Wall time that a run may take for each virtual second, and at least.
+const PATIENCE_PER_SEC: Duration = Duration::from_millis(1000);
+const PATIENCE_MIN: Duration = Duration::from_secs(60);
+/// Memory that a run may take.
+const MEMORY_MAX_BYTES: u64 = 2 << 30;
+
+/// Another surrounding, in which the same seed must do the same.
+#[derive(Clone, Copy)]
+enum Surrounding {
+    Plain,
+    Other,
+}
+
+/// Runs seeds and prints what they came to.
+pub fn run(run: &Run) -> ExitCode {
+    let tally = Mutex::new(Tally::default());
+    each(run, |seed| {
+        let report = one(seed, run, Surrounding::Plain);
+        let mut tally = tally.lock().expect("no panic under this lock");
+        tally.take(&report, run);
+    });
+    let tally = tally.into_inner().expect("no panic under this lock");
+    if run.format == Format::Text {
+        tally.print();
+    }
+    ExitCode::from(tally.worst.map_or(0, Verdict::exit_code))
+}
+
+/// Runs each seed twice in different surroundings.
+pub fn determinism(run: &Run) -> ExitCode {
+    let tally = Mutex::new(Tally::default());
+    each(run, |seed| {
+        let (a, b) = (
+            one(seed, run, Surrounding::Plain),
+            one(seed, run, Surrounding::Other),
+        );
+        let same = (&a.hash, a.events, &a.violations, &a.ops) == (&b.hash, b.events, &b.violations, &b.ops);
+        let mut report = a;
+        if !same {
+            report.verdict = Verdict::Nondeterminism;
+            let what = format!(
+                "{} events, hash {}; then {} events, hash {}",
+                report.events, report.hash, b.events, b.hash
+            );
+            report.violations.push(Violated {
+                id: "nondeterminism".into(),
+                what,
+            });
+        }
+        tally.lock().expect("no panic under this lock").take(&report, run);
+    });
+    let tally = tally.into_inner().expect("no panic under this lock");
+    if run.format == Format::Text {
+        tally.print();
+    }
+    ExitCode::from(tally.worst.map_or(0, Verdict::exit_code))
+}
+
+fn each(run: &Run, f: impl Fn(u64) + Sync) {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let range = run.range();
+    let next = AtomicU64::new(range.start);
+    std::thread::scope(|scope| {
+        for _ in 0..run.jobs.unwrap_or(cores).max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= range.end {
+                        return;
+                    }
+                    f(seed);
+                }
+            });
+        }
+    });
+}
+
+fn one(seed: u64, run: &Run, surrounding: Surrounding) -> Report {
+    let exe = std::env::current_exe().expect("a running binary has a path");
+    let mut command = Command::new(exe);
+    command.args([
+        "one",
+        "--seed",
+        &seed.to_string(),
+        "--secs",
+        &run.secs.to_string(),
+    ]);
+    if run.trace {
+        command.arg("--trace");
+    }
+    if let Surrounding::Other = surrounding {
+        command
+            .env_clear()
+            .env("LANG", "tr_TR.UTF-8")
+            .env("TZ", "Asia/Kathmandu")
+            .env("PADDING", "x".repeat(5000));
+        command.current_dir("/");
+    }
+    limit_memory(&mut command);
+    let begun = Instant::now();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a process for the run");
+    let mut out = child.stdout.take().expect("its output");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        drop(out.read_to_string(&mut text));
+        text
+    });
+    let patience = PATIENCE_MIN.max(PATIENCE_PER_SEC * u32::try_from(run.secs).unwrap_or(u32::MAX));
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            break Some(status);
+        }
+        if begun.elapsed() > patience {
+            drop(child.kill());
+            drop(child.wait());
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let wall_s = begun.elapsed().as_secs_f64();
+    let text = reader.join().unwrap_or_default();
+    match (serde_json::from_str::<Report>(text.trim()), status) {
+        (Ok(report), Some(_)) => Report { wall_s, ..report },
+        (_, status) => died(seed, wall_s, status),
+    }
+}
+
+/// A run that told nothing: killed by a signal, out of memory, or out of patience.
+fn died(seed: u64, wall_s: f64, status: Option<std::process::ExitStatus>) -> Report {
+    let what = match status {
+        None => "the run did not end in time and was killed".to_owned(),
+        Some(s) => match s.signal() {
+            Some(signal) => format!("the process died of signal {signal}"),
+            None => format!("the process ended with {s} and told nothing"),
+        },
+    };
+    Report {
+        seed,
+        verdict: Verdict::Violation,
+        hash: String::new(),
+        events: 0,
+        virtual_s: 0.0,
+        wall_s,
+        faults: BTreeMap::new(),
+        reached: BTreeMap::new(),
+        ops: Ops::default(),
+        violations: vec![Violated {
+            id: "panic".into(),
+            what,
+        }],
+    }
+}
+
+fn limit_memory(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let limit = || {
+        let limit = libc::rlimit {
+            rlim_cur: MEMORY_MAX_BYTES,
+            rlim_max: MEMORY_MAX_BYTES,
+        };
+        // SAFETY: the struct outlives the call, which only limits this process.
+        if unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only setrlimit is called, which may be.
+    unsafe { command.pre_exec(limit) };
+}
+
+/// What all seeds came to.
+#[derive(Default)]
+struct Tally {
+    seeds: u64,
+    verdicts: BTreeMap<Verdict, u64>,
+    worst: Option<Verdict>,
+    virtual_s: f64,
+    wall_s: f64,
+    events: u64,
+    faults: BTreeMap<String, u64>,
+    reached: BTreeMap<String, u64>,
+    ops: Ops,
+}
+
+impl Tally {
+    fn take(&mut self, r: &Report, run: &Run) {
+        self.seeds += 1;
+        *self.verdicts.entry(r.verdict).or_insert(0) += 1;
+        // A violation is worse than nondeterminism, and both than "can't say".
+        let rank = |v: Verdict| {
+            [
+                Verdict::Pass,
+                Verdict::Inconclusive,
+                Verdict::Nondeterminism,
+                Verdict::Violation,
+            ]
+            .iter()
+            .position(|x| *x == v)
+        };
+        if self.worst.is_none_or(|w| rank(r.verdict) > rank(w)) {
+            self.worst = Some(r.verdict);
+        }
+        self.virtual_s += r.virtual_s;
+        self.wall_s += r.wall_s;
+        self.events += r.events;
+        for (name, n) in &r.faults {
+            *self.faults.entry(name.clone()).or_insert(0) += n;
+        }
+        for (name, n) in &r.reached {
+            *self.reached.entry(name.clone()).or_insert(0) += n;
+        }
+        self.ops.ok += r.ops.ok;
+        self.ops.fail += r.ops.fail;
+        self.ops.info += r.ops.info;
+        match run.format {
+            Format::Json => println!("{}", serde_json::to_string(r).expect("a report can be written")),
+            Format::Text => print_one(r, run.secs),
+        }
+    }
+
+    fn print(&self) {
+        let verdicts: Vec<String> = self
+            .verdicts
+            .iter()
+            .map(|(v, n)| format!("{n} {}", format!("{v:?}").to_lowercase()))
+            .collect();
+        println!("\n{} seeds: {}", self.seeds, verdicts.join(", "));
+        println!(
+            "  {:.0} virtual seconds in {:.1} process seconds ({:.0} to 1), {} events",
+            self.virtual_s,
+            self.wall_s,
+            self.virtual_s / self.wall_s.max(0.001),
+            self.events
+        );
+        println!(
+            "  operations: {} ok, {} failed, {} unknown",
+            self.ops.ok, self.ops.fail, self.ops.info
+        );
+        println!("  faults:     {}", counts(&self.faults));
+        println!("  reached:    {}", counts(&self.reached));
+    }
+}
+
+fn counts(all: &BTreeMap<String, u64>) -> String {
+    if all.is_empty() {
+        return "none".into();
+    }
+    all.iter()
+        .map(|(name, n)| format!("{name} {n}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn print_one(r: &Report, secs: u64) {
+    let faults: u64 = r.faults.values().sum();
+    println!(
+        "seed {:<6} {:<9} hash {} {:>8} events, {:>4.0} s in {:.2} s, {} faults, {} ops",
+        r.seed,
+        format!("{:?}", r.verdict).to_lowercase(),
+        r.hash,
+        r.events,
+        r.virtual_s,
+        r.wall_s,
+        faults,
+        r.ops.ok + r.ops.fail + r.ops.info
+    );
+    for v in &r.violations {
+        println!("    {}: {}", v.id, v.what);
+    }
+    if r.verdict != Verdict::Pass {
+        println!(
+            "    repeat: cargo sim run --seed {} --secs {secs} --trace",
+            r.seed
+        );
+    }
+}

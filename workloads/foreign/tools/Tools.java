@@ -1,0 +1,323 @@
+import java.io.ByteArrayOutputStream;
+import java.io.OutputStream;
+import java.io.PrintStream;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Method;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.common.utils.Exit;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+/**
+ * Runs Kafka's own tools, as commands.txt says, against a broker and a reference in turns, all in one JVM, and writes what each
+ * of the two said, normalised, to a transcript of its own. Normalised is what may differ: ids, times, addresses, paths, byte
+ * counts and speeds; and what a broker doesn't serve is left out of both, but counted by name (see {@link #notServed}).
+ *
+ * <p>Usage: {@code Tools COMMANDS SCRATCH (BOOTSTRAP TRANSCRIPT){2}}, the reference first; or {@code Tools dump DIR}, which puts
+ * all files of a data directory through DumpLogSegments and exits with 1 if it complains.
+ */
+public final class Tools {
+    private static final long AGREE_MS_MAX = 5_000;
+
+    /** What must be advertised; anything else may be, and is compared where it is. */
+    private static final Set<String> APIS_SERVED = Set.of("ApiVersions", "Metadata", "DescribeTopicPartitions",
+        "DescribeCluster", "Produce", "Fetch", "ListOffsets", "OffsetForLeaderEpoch", "InitProducerId", "CreateTopics",
+        "DeleteTopics", "CreatePartitions", "DeleteRecords", "DescribeConfigs", "AlterConfigs", "IncrementalAlterConfigs",
+        "ListConfigResources", "DescribeLogDirs", "DescribeProducers");
+
+    /** Settings that are a machine's, or a deliberate other default. */
+    private static final String OWN_SETTINGS = "(log\\.flush\\.interval\\.messages|flush\\.messages|listeners"
+        + "|advertised\\.listeners|log\\.dirs?|metadata\\.log\\.dir|node\\.id|broker\\.id|controller\\.quorum\\.bootstrap\\.servers"
+        + "|controller\\.listener\\.names|listener\\.security\\.protocol\\.map|process\\.roles)";
+
+    /** Thrown instead of an exit; tools that print whatever they catch show its name, on a line that is left out. */
+    private static final class ExitCalled extends RuntimeException {
+        static final String NAME = "ExitCalled";
+
+        ExitCalled() {
+            super(NAME, null, false, false);
+        }
+
+        @Override
+        public String toString() {
+            return NAME;
+        }
+    }
+
+    private record Said(String text, int status) { }
+
+    private final Capture capture = new Capture();
+    private final Map<String, Set<String>> notServed = new HashMap<>();
+    private Integer status;
+
+    private static final class Broker {
+        final String at;
+        final String node;
+        final Path transcriptPath;
+        final StringBuilder transcript = new StringBuilder();
+        final Map<String, String> values = new HashMap<>();
+
+        Broker(String at, String transcript) throws Exception {
+            this.at = at;
+            this.transcriptPath = Path.of(transcript);
+            try (Admin admin = Admin.create(Map.of("bootstrap.servers", at))) {
+                this.node = admin.describeCluster().nodes().get().iterator().next().idString();
+            }
+            values.put("{at}", at);
+            values.put("{broker}", node);
+        }
+
+        String filled(String command) throws Exception {
+            for (Map.Entry<String, String> value : values.entrySet()) {
+                command = command.replace(value.getKey(), value.getValue());
+            }
+            Matcher id = Pattern.compile("\\{id:([^}]*)}").matcher(command);
+            if (id.find()) {
+                try (Admin admin = Admin.create(Map.of("bootstrap.servers", at))) {
+                    String topic = id.group(1);
+                    String uuid = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).topicId().toString();
+                    return id.replaceAll(Matcher.quoteReplacement(uuid));
+                }
+            }
+            return command;
+        }
+    }
+
+    public static void main(String[] args) throws Exception {
+        int code = 0;
+        try {
+            code = args[0].equals("dump") ? new Tools().dump(Path.of(args[1])) : new Tools().run(args);
+        } catch (Throwable failure) {
+            failure.printStackTrace(Capture.REAL);
+            code = 2;
+        }
+        // Tools leave threads behind.
+        Runtime.getRuntime().halt(code);
+    }
+
+    private Tools() {
+        System.setOut(new PrintStream(capture, true, UTF_8));
+        System.setErr(System.out);
+        Exit.setExitProcedure((code, message) -> exit(code));
+        Exit.setHaltProcedure((code, message) -> exit(code));
+    }
+
+    private int run(String[] args) throws Exception {
+        Path scratch = Path.of(args[1]);
+        List<Broker> brokers = List.of(new Broker(args[2], args[3]), new Broker(args[4], args[5]));
+        String topics = "tools-" + ProcessHandle.current().pid();
+        for (String line : Files.readAllLines(Path.of(args[0]))) {
+            line = line.strip().replace("{T}", topics);
+            if (line.startsWith("file ")) {
+                String[] file = line.split(" ", 3);
+                Files.writeString(scratch.resolve(file[1]), file[2].replace("\\n", "\n"));
+                brokers.forEach(b -> b.values.put("{" + file[1] + "}", scratch.resolve(file[1]).toString()));
+            } else if (!line.isEmpty() && !line.startsWith("#")) {
+                both(line, brokers);
+            }
+        }
+        for (Broker broker : brokers) {
+            Files.writeString(broker.transcriptPath, broker.transcript.toString().replace(topics, "T"));
+        }
+        notServed.values().removeIf(Set::isEmpty);
+        notServed.forEach((what, names) -> Capture.REAL.println("not served, not compared: " + what + ": " + names));
+        return 0;
+    }
+
+    private void exit(int code) {
+        if (status == null) {
+            status = code;
+        }
+        throw new ExitCalled();
+    }
+
+    /** One command against both; a reading one again until they agree or time is up. */
+    private void both(String line, List<Broker> brokers) throws Exception {
+        boolean reads = line.startsWith("?");
+        boolean sorted = line.matches("\\??sorted .*");
+        String command = line.replaceFirst("^\\??(sorted)? *", "");
+        long until = System.nanoTime() + AGREE_MS_MAX * 1_000_000;
+        List<String> said;
+        do {
+            List<Said> raw = new ArrayList<>();
+            for (Broker broker : brokers) {
+                raw.add(tool(broker.filled(command)));
+            }
+            Set<String> missing = missing(command, raw);
+            said = new ArrayList<>();
+            for (int i = 0; i < brokers.size(); i++) {
+                said.add(normalised(raw.get(i), brokers.get(i), sorted, missing));
+            }
+        } while (reads && !said.get(0).equals(said.get(1)) && System.nanoTime() < until);
+        for (int i = 0; i < brokers.size(); i++) {
+            brokers.get(i).transcript.append("$ ").append(command).append('\n').append(said.get(i)).append('\n');
+        }
+    }
+
+    private Said tool(String command) throws Exception {
+        List<String> words = new ArrayList<>(Arrays.asList(command.split(" ")));
+        String name = words.remove(0);
+        if (name.equals("VerifiableProducer")) {
+            return process("org.apache.kafka.tools." + name, words);
+        }
+        Method main = toolClass(name).getMethod("main", String[].class);
+        status = null;
+        capture.start();
+        try {
+            main.invoke(null, (Object) words.toArray(String[]::new));
+        } catch (InvocationTargetException thrown) {
+            if (!(thrown.getCause() instanceof ExitCalled)) {
+                System.out.println(thrown.getCause());
+                status = 1;
+            }
+        }
+        return new Said(capture.stop(), status == null ? 0 : status);
+    }
+
+    /** A JVM of its own, for a tool that ends its work in a shutdown hook. */
+    private static Said process(String type, List<String> words) throws Exception {
+        List<String> command = new ArrayList<>(List.of("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", System.getProperty("java.class.path"), type));
+        command.addAll(words);
+        Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+        String text = new String(process.getInputStream().readAllBytes(), UTF_8);
+        return new Said(text, process.waitFor());
+    }
+
+    private static Class<?> toolClass(String name) throws ClassNotFoundException {
+        try {
+            return Class.forName("org.apache.kafka.tools." + name);
+        } catch (ClassNotFoundException e) {
+            return Class.forName("kafka.admin." + name);
+        }
+    }
+
+    /** Every file of every partition in a data directory through DumpLogSegments; counts records, returns the complaints. */
+    private int dump(Path data) throws Exception {
+        List<Path> files;
+        try (Stream<Path> found = Files.walk(data, 2)) {
+            files = found.filter(f -> f.toString().matches(".*-\\d+/\\d+[-0-9]*\\.(log|index|timeindex|snapshot|checkpoint)")).sorted()
+                .toList();
+        }
+        int complaints = 0;
+        long records = 0;
+        for (Path file : files) {
+            boolean metadata = file.getParent().getFileName().toString().equals("__cluster_metadata-0");
+            Said said = tool("DumpLogSegments --deep-iteration " + (metadata ? "--cluster-metadata-decoder" : "--print-data-log")
+                + " --files " + file);
+            records += said.text.lines().filter(l -> l.startsWith("| ")).count();
+            List<String> bad = said.text.lines()
+                .filter(l -> l.matches("(?i).*(mismatch|invalid|corrupt|could not|exception|isvalid: false|not found).*")).toList();
+            if (said.status != 0 || !bad.isEmpty()) {
+                complaints++;
+                Capture.REAL.println(data.relativize(file) + ": exit " + said.status + " " + bad);
+            }
+        }
+        Capture.REAL.println(files.size() + " files, " + records + " records, " + complaints + " files with complaints");
+        return files.isEmpty() || complaints > 0 ? 1 : 0;
+    }
+
+    /** What the second broker doesn't have of that which the first lists, where that is no fault. */
+    private Set<String> missing(String command, List<Said> raw) {
+        Set<String> missing = new TreeSet<>();
+        if (command.startsWith("BrokerApiVersionsCommand")) {
+            missing.addAll(names("(?m)^\t(\\w+)\\(\\d+\\): (?!UNSUPPORTED)", raw.get(0)));
+            missing.removeAll(names("(?m)^\t(\\w+)\\(\\d+\\): (?!UNSUPPORTED)", raw.get(1)));
+            missing.removeAll(APIS_SERVED);
+            notServed.put("APIs", missing);
+        } else if (command.startsWith("ConfigCommand") && command.contains("--broker ") && command.contains("--all")) {
+            missing.addAll(names("(?m)^  ([\\w.]+)=", raw.get(0)));
+            missing.removeAll(names("(?m)^  ([\\w.]+)=", raw.get(1)));
+            notServed.put("broker settings", missing);
+        }
+        return missing;
+    }
+
+    private static Set<String> names(String pattern, Said said) {
+        return Pattern.compile(pattern).matcher(said.text).results().map(m -> m.group(1)).collect(Collectors.toSet());
+    }
+
+    private static String normalised(Said said, Broker broker, boolean sorted, Set<String> missing) {
+        Stream<String> lines = said.text.lines()
+            .filter(l -> !l.startsWith("\tat ") && !l.isBlank() && !l.equals(ExitCalled.NAME))
+            .filter(l -> missing.stream().noneMatch(m -> l.startsWith("  " + m + "=") || l.startsWith("\t" + m + "(")));
+        if (said.text.contains("\"logDirs\"")) {
+            lines = lines.flatMap(l -> Stream.of(l.split("(?<=[\\[,])(?=\\{)|(?=\\])")).map(p -> p.replaceAll(",$", "")).sorted());
+        }
+        lines = lines.map(line -> normalisedLine(line, broker));
+        String text = (sorted ? lines.sorted() : lines).collect(Collectors.joining("\n"));
+        return text + (text.isEmpty() ? "" : "\n") + "exit " + said.status + "\n";
+    }
+
+    private static String normalisedLine(String line, Broker broker) {
+        line = line.replace(broker.at, "HOST:PORT")
+            .replaceAll("TopicId: \\S+", "TopicId: ID")
+            .replaceAll("Cluster ID: \\S+", "Cluster ID: ID")
+            .replaceAll("\\b(Leader|Replicas|Isr): " + broker.node + "\\b", "$1: NODE")
+            .replaceAll("(?i)\\b(brokers?|node|id:?) " + broker.node + "\\b", "$1 NODE")
+            .replaceAll("\"broker\":" + broker.node + "\\b", "\"broker\":NODE")
+            .replaceAll("\"timestamp\":\\d+", "\"timestamp\":TIME")
+            .replaceAll("Call\\(callName=(\\w+).*", "Call($1)")
+            .replaceAll("\"avg_throughput\":[0-9.E]+", "\"avg_throughput\":SPEED")
+            .replaceAll("\"size\":[1-9]\\d*", "\"size\":BYTES")
+            .replaceAll("\"logDir\":\"[^\"]*\"", "\"logDir\":\"DIR\"")
+            .replaceAll("^  " + OWN_SETTINGS + "=.*", "  $1=OWN")
+            .replaceAll("^(\\d+ records sent, ).*", "$1SPEED");
+        Matcher configs = Pattern.compile("Configs: (\\S+)").matcher(line); // in the order of the answer
+        if (configs.find()) {
+            line = configs.replaceFirst("Configs: " + Stream.of(configs.group(1).split(",(?=[a-z.]+=)")).sorted()
+                .collect(Collectors.joining(",")));
+        }
+        if (line.matches("\\d+\\s+(127\\.\\S+|localhost)\\s+\\d+\\s+.*")) { // ClusterTool's endpoints
+            line = line.replaceAll("^\\d+\\s+\\S+\\s+\\d+", "NODE HOST PORT");
+        }
+        if (line.matches("\\d+\\s+\\d+\\s+-?\\d+\\s+\\d+\\s+\\d+\\s+\\S+\\s*")) { // a producer: id, …, time, …
+            line = line.replaceAll("^\\d+(\\s+\\d+\\s+-?\\d+\\s+\\d+\\s+)\\d+", "ID$1TIME");
+        }
+        return line.replaceAll("[ \t]{2,}", " "); // columns are as wide as what stands in them
+    }
+
+    /** What is printed goes where it is wanted at the time: streams are kept by those who saw them first. */
+    private static final class Capture extends OutputStream {
+        static final PrintStream REAL = System.err;
+        private ByteArrayOutputStream into;
+
+        synchronized void start() {
+            into = new ByteArrayOutputStream();
+        }
+
+        synchronized String stop() {
+            String text = into.toString(UTF_8);
+            into = null;
+            return text;
+        }
+
+        @Override
+        public synchronized void write(int b) {
+            if (into != null) {
+                into.write(b);
+            }
+        }
+
+        @Override
+        public synchronized void write(byte[] bytes, int from, int length) {
+            if (into != null) {
+                into.write(bytes, from, length);
+            }
+        }
+    }
+}
