@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use brokkr_client::{Ack, ConsumerRecord, SendError, TopicPartition};
+use brokkr_client::consumer::ConsumerRecord;
+use brokkr_client::{Ack, SendError, TopicPartition};
 
 use crate::check::Violation;
 use crate::report::Ops;

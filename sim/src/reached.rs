@@ -60,7 +60,7 @@ impl Visit for Text {
         if field.name() == "name" {
             self.name = Some(format!("{value:?}").trim_matches('"').to_owned());
         }
-        drop(write!(self.all, " {}={value:?}", field.name()));
+        let _ = write!(self.all, " {}={value:?}", field.name());
     }
 }
 

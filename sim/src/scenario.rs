@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokkr::config::BrokerConfig;
+use brokkr_client::consumer::Fault;
 use brokkr_client::{
-    Client, ClientConfig, Consumer, ConsumerConfig, Fault, Producer, ProducerConfig, ProducerRecord, StartAt,
+    Client, ClientConfig, Consumer, ConsumerConfig, Producer, ProducerConfig, ProducerRecord, StartAt,
     TopicPartition,
 };
 use brokkr_env::Env;
@@ -49,7 +50,7 @@ struct Shape {
     producers: u32,
     consumers: u32,
     value_bytes_max: u64,
-    pause_ms_max: u64,
+    pause_us_max: u64,
     set: BTreeMap<String, String>,
 }
 
@@ -82,7 +83,7 @@ impl Shape {
             producers: 1 + draw("producers", 4) as u32,
             consumers: 1 + draw("consumers", 2) as u32,
             value_bytes_max: [16, 200, 3000, 20_000][draw("value size", 4) as usize],
-            pause_ms_max: [1, 20, 100, 400][draw("pause", 4) as usize],
+            pause_us_max: [1_000, 20_000, 100_000, 400_000][draw("pause", 4) as usize],
             set,
         }
     }
@@ -289,8 +290,7 @@ async fn befall(shared: &Shared, env: &SimEnv, running: Running) -> Option<Runni
         pause(shared, env).await;
         return start_broker(shared, env).await;
     }
-    let mut lost_power = fault < 7;
-    let mut before = crash(shared, lost_power);
+    let mut before = crash(shared, fault < 7);
     drop(running);
     pause(shared, env).await;
     // Now and then it dies again while it recovers.
@@ -300,7 +300,6 @@ async fn befall(shared: &Shared, env: &SimEnv, running: Running) -> Option<Runni
         env.sleep_until(env.now() + moment).await;
         let again = shared.draw("fault", 1, 2) == 0;
         let seen = crash(shared, again);
-        lost_power |= again;
         // What the first crash left sure stays so: recovery may only have cut the rest.
         before = if again { seen.with_sure_of(before) } else { before };
         pause(shared, env).await;
@@ -369,6 +368,7 @@ async fn produce(shared: Shared, env: SimEnv, number: u32) {
     let config = ProducerConfig {
         linger: Duration::from_millis(shared.draw("linger", entity, 3)),
         batch_records_max: 1 + shared.draw("batch records", entity, 8) as usize,
+        buffer_bytes_max: 40_000,
         ..ProducerConfig::default()
     };
     let producer = Producer::new(&client, config);
@@ -389,10 +389,8 @@ async fn produce(shared: Shared, env: SimEnv, number: u32) {
             let result = delivery.await;
             observed.ended(value, &result);
         }));
-        let ms = shared.draw("pause", entity, shared.shape.pause_ms_max);
-        if ms > 0 {
-            env.sleep_until(env.now() + Duration::from_millis(ms)).await;
-        }
+        let us = 1 + shared.draw("pause", entity, shared.shape.pause_us_max);
+        env.sleep_until(env.now() + Duration::from_micros(us)).await;
     }
     producer.flush().await;
     for delivery in deliveries {

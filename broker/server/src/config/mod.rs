@@ -231,14 +231,15 @@ fn node_id(set: &BTreeMap<String, String>, layers: &Layers<'_>) -> Result<i32, S
 }
 
 fn log_dir(set: &BTreeMap<String, String>, layers: &Layers<'_>) -> String {
-    match set.get("log.dirs") {
-        Some(_) => list(layers, "log.dirs")
-            .into_iter()
-            .next()
-            .or_else(|| text(layers, "log.dir")),
-        None => text(layers, "log.dir"),
-    }
-    .unwrap_or_else(|| "data".to_owned())
+    let name = if set.contains_key("log.dirs") {
+        "log.dirs"
+    } else {
+        "log.dir"
+    };
+    list(layers, name)
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| panic!("{name} is not empty"))
 }
 
 impl BrokerConfig {
@@ -255,7 +256,10 @@ impl BrokerConfig {
                 warnings.push(format!("{name} has no effect: it is not implemented yet"));
             }
         }
-        if set.get("log.dirs").is_some_and(|dirs| dirs.contains(',')) {
+        if ["log.dirs", "log.dir"]
+            .iter()
+            .any(|key| set.get(*key).is_some_and(|dirs| dirs.contains(',')))
+        {
             let why = "Invalid value for configuration log.dirs: only one log directory is served yet";
             return Err(StartupError::Value(ConfigError(why.to_owned())));
         }

@@ -21,6 +21,9 @@ const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
 const LATEST_TIERED: (i64, i16) = (-5, 9);
 const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
 
+/// The first version that tells the leader epoch.
+const EPOCH_SINCE: i16 = 4;
+
 /// What was found: timestamp, offset, leader epoch.
 type Found = (i64, i64, i32);
 const NOTHING: Found = (-1, -1, -1);
@@ -39,7 +42,7 @@ pub async fn handle<E: Env>(
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let found = look(route.as_deref(), &asked, version).await;
-            partitions.push(response(asked.partition_index, found));
+            partitions.push(response(asked.partition_index, found, version));
         }
         topics.push(ListOffsetsTopicResponse {
             name: topic.name,
@@ -53,7 +56,11 @@ pub async fn handle<E: Env>(
     }
 }
 
-fn response(partition_index: i32, found: Result<Found, Refused>) -> ListOffsetsPartitionResponse {
+fn response(
+    partition_index: i32,
+    found: Result<Found, Refused>,
+    version: i16,
+) -> ListOffsetsPartitionResponse {
     let (error_code, (timestamp, offset, leader_epoch)) = match found {
         Ok(found) => (ErrorCode::NONE, found),
         Err(refused) => (refused.code, NOTHING),
@@ -63,7 +70,7 @@ fn response(partition_index: i32, found: Result<Found, Refused>) -> ListOffsetsP
         error_code: error_code.0,
         timestamp,
         offset,
-        leader_epoch,
+        leader_epoch: if version >= EPOCH_SINCE { leader_epoch } else { -1 },
         ..Default::default()
     }
 }
