@@ -16,14 +16,20 @@ const COUNTER_BITS: u32 = 32;
 
 /// The value of the `counter`th record of `process`.
 pub fn value_of(process: Process, counter: u64) -> i64 {
-    assert!(counter < 1 << COUNTER_BITS, "a process sends fewer than 2^32 records");
+    assert!(
+        counter < 1 << COUNTER_BITS,
+        "a process sends fewer than 2^32 records"
+    );
     assert!(process < 1 << 31, "a process has a number below 2^31");
     (process << COUNTER_BITS | counter) as i64
 }
 
 /// Whose record a value is of, and which of its process.
 pub fn value_parts(value: i64) -> (Process, u64) {
-    ((value as u64) >> COUNTER_BITS, value as u64 & ((1 << COUNTER_BITS) - 1))
+    (
+        (value as u64) >> COUNTER_BITS,
+        value as u64 & ((1 << COUNTER_BITS) - 1),
+    )
 }
 
 /// The bytes of a value: its decimal digits, and dots behind them.

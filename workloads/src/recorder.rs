@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use brokkr_client::producer::Ack;
 use brokkr_client::TopicPartition;
+use brokkr_client::producer::Ack;
 use brokkr_env::Instant;
 use brokkr_history::{Key, Op, Process, Type};
 use serde::{Deserialize, Serialize};
@@ -128,7 +128,13 @@ impl Recorder {
         let mut batches: BTreeMap<_, AckedBatch> = BTreeMap::new();
         for (tp, ack, value) in acks {
             let b = &ack.batch;
-            let key = (tp, b.producer_id, b.producer_epoch, b.base_sequence, b.base_offset);
+            let key = (
+                tp,
+                b.producer_id,
+                b.producer_epoch,
+                b.base_sequence,
+                b.base_offset,
+            );
             let batch = batches.entry(key).or_insert_with(|| AckedBatch {
                 time: nanos(now),
                 process,

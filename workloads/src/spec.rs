@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use brokkr_client::{
-    Acks, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig, TopicPartition,
-};
+use brokkr_client::{Acks, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig, TopicPartition};
 use brokkr_wire::ApiKey;
 use brokkr_wire::records::CompressionType;
 use serde::{Deserialize, Serialize};

@@ -368,7 +368,8 @@ impl State {
                 return true;
             }
             if batch.unclear || acked.is_some_and(|acked| batch.id < acked) {
-                let why = "its sequence was lost, and it can't be sent again without repeating or reordering it";
+                let why =
+                    "its sequence was lost, and it can't be sent again without repeating or reordering it";
                 batch.fail(&Error::Lost(why.to_owned()));
                 return false;
             }

@@ -79,7 +79,8 @@ impl Script {
 
     fn learn(&mut self, batch: BatchId, outcome: Outcome) {
         let retry_at = self.now + BACKOFF;
-        self.state.learn(&self.tp.clone(), batch, outcome, self.now, retry_at);
+        self.state
+            .learn(&self.tp.clone(), batch, outcome, self.now, retry_at);
         self.state.resolve();
     }
 
@@ -131,13 +132,10 @@ fn at_most_five_are_unanswered() {
         s.push();
     }
     let sent = s.take_all();
-    assert_eq!(sent.iter().map(numbers).collect::<Vec<_>>(), [
-        (0, 0),
-        (0, 1),
-        (0, 2),
-        (0, 3),
-        (0, 4)
-    ]);
+    assert_eq!(
+        sent.iter().map(numbers).collect::<Vec<_>>(),
+        [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]
+    );
     s.acked(sent[0].batch, 10);
     assert_eq!(s.take_all().len(), 1);
 }
