@@ -156,8 +156,10 @@ fn asked(partition: i32, id: u8, position: i64) -> Asked {
     }
 }
 
-/// (session id, epoch, asked for, forgotten)
-fn told(session: &mut Session, asked: &[Asked]) -> (i32, i32, Vec<(i32, i64)>, Vec<(Uuid, i32)>) {
+/// Session id, epoch, what is asked for, what is forgotten.
+type Told = (i32, i32, Vec<(i32, i64)>, Vec<(Uuid, i32)>);
+
+fn told(session: &mut Session, asked: &[Asked]) -> Told {
     let epochs = vec![1; asked.len()];
     let r = session.request(asked, &epochs, true, &ConsumerConfig::default());
     let topics = r.topics.iter().flat_map(|t| &t.partitions);
