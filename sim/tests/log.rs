@@ -56,17 +56,31 @@ fn run(seed: u64) -> (Ended, BTreeMap<&'static str, u64>) {
                 let one = life(w.env(NODE), String::new(), m.clone(), script, steps);
                 drop(w.env(NODE).spawn("life", one));
                 // Short lives too: a crash while the log is made or recovered.
-                let most = if draw.below(3) == 0 { 8_000_000 } else { 400_000_000 };
-                let nanos = if n == LIVES { 10_000_000_000 } else { draw.below(most) };
+                let most = if draw.below(3) == 0 {
+                    8_000_000
+                } else {
+                    400_000_000
+                };
+                let nanos = if n == LIVES {
+                    10_000_000_000
+                } else {
+                    draw.below(most)
+                };
                 let exec = w.exec();
                 exec.sleep_until(exec.life(0), exec.now() + nanos).await;
                 if n < LIVES {
-                    if draw.below(3) == 0 { w.kill(NODE) } else { w.power_loss(NODE) }
+                    if draw.below(3) == 0 {
+                        w.kill(NODE)
+                    } else {
+                        w.power_loss(NODE)
+                    }
                 }
             }
             w.exec().stop();
         };
-        world.exec().spawn(world.exec().life(0), "script", Box::pin(script));
+        world
+            .exec()
+            .spawn(world.exec().life(0), "script", Box::pin(script));
         Box::new(move |_, ended| (ended, model.reached()))
     })
 }
@@ -95,6 +109,9 @@ fn what_is_acknowledged_survives_every_crash() {
         "truncated",
     ];
     for what in wanted {
-        assert!(reached.get(what).is_some_and(|n| *n > 10), "{what:?} hardly ever: {reached:?}");
+        assert!(
+            reached.get(what).is_some_and(|n| *n > 10),
+            "{what:?} hardly ever: {reached:?}"
+        );
     }
 }

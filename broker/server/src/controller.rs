@@ -21,11 +21,11 @@ use brokkr_metadata::records::{Control, Entry, decode_batch, encode_control, enc
 use brokkr_metadata::snapshot::{self, QuorumState, Snapshot, SnapshotId};
 use brokkr_metadata::{Controller, Image, Registration, Reply, Request, Settings};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
-use brokkr_wire::messages::{KRaftVersionRecord, MetadataRecord};
 use brokkr_wire::messages::leader_change_message::{LeaderChangeMessage, Voter};
 use brokkr_wire::messages::voters_record::{
     Endpoint, KRaftVersionFeature, Voter as VoterEntry, VotersRecord,
 };
+use brokkr_wire::messages::{KRaftVersionRecord, MetadataRecord};
 use brokkr_wire::records::{Batch, Origin, batches};
 use brokkr_wire::{ErrorCode, Str};
 use bytes::Bytes;
