@@ -12,7 +12,7 @@ use crate::drive::InFlight;
 use crate::epochs::LeaderEpochs;
 use crate::index::{Entry, IndexView, encode};
 use crate::log::Log;
-use crate::manifest::Manifest;
+use crate::manifest::{Cutting, Manifest};
 use crate::names;
 use crate::roll::SealPlan;
 use crate::segment::Segment;
@@ -117,7 +117,7 @@ impl<E: Env> Log<E> {
         Manifest {
             truncations: self.truncations,
             cut_to: self.cut_to,
-            cutting: false,
+            cutting: Cutting::No,
             log_start: self.log_start,
             first_base: self.sealed.first().map_or(self.active.head.base, |s| s.head.base),
             sealed: self.sealed.iter().map(|s| s.info()).collect(),

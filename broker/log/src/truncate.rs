@@ -19,7 +19,7 @@ use crate::background::{self, remove_if_there, remove_snapshot, replace, write_t
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
 use crate::log::Log;
-use crate::manifest::Manifest;
+use crate::manifest::{Cutting, Manifest};
 use crate::names;
 use crate::open::{begin_at, list};
 use crate::producers::Producers;
@@ -72,6 +72,10 @@ impl<E: Env> Log<E> {
             return self.truncate_fully_and_start_at(offset).await;
         }
         let cut = self.find_cut(offset).await?;
+        if cut.end < self.log_start && offset >= self.log_start {
+            // The log's start is in the middle of a batch. What of it was shown is not given out again (L6).
+            return self.truncate_fully_and_start_at(offset).await;
+        }
         let result = self.cut(cut).await;
         self.or_broken(result)
     }
@@ -158,7 +162,7 @@ impl<E: Env> Log<E> {
         (self.truncations, self.cut_to) = (self.truncations + 1, cut.end);
         let first_base = self.sealed.first().map_or(cut.base, |s| s.head.base);
         let cutting = Manifest {
-            cutting: true,
+            cutting: Cutting::Tail,
             first_base,
             ..self.manifest()
         };
@@ -189,7 +193,7 @@ impl<E: Env> Log<E> {
         self.log_start = offset;
         (self.truncations, self.cut_to) = (self.truncations + 1, offset);
         let cutting = Manifest {
-            cutting: true,
+            cutting: Cutting::All,
             first_base: offset,
             ..self.manifest()
         };

@@ -1,0 +1,183 @@
+//! A million damaged frames: no panic, and no more memory than their bytes justify.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use brokkr_wire::frame::decode_request_header;
+use brokkr_wire::messages::MetadataRecord;
+use brokkr_wire::{ApiKey, Reader};
+use bytes::Bytes;
+
+use crate::support::{CASES, Case, Gen, Random};
+
+const FRAMES: usize = 1_000_000;
+/// How many bytes of memory a byte on the wire may become. An empty string or array of the compact encoding has one byte
+/// and is 24 to 32 in memory, and a vector that grows has room for twice as many.
+const BYTES_PER_BYTE: usize = 96;
+/// What an error, the sharing of the frame and a vector's first four elements take, however short the frame.
+const BYTES_FREE: usize = 4096;
+
+/// Counts what the thread that asks has allocated, and the most of it at a time.
+struct Counting;
+
+#[expect(
+    clippy::disallowed_macros,
+    reason = "the neighbouring tests allocate on their own threads"
+)]
+mod counters {
+    use super::Cell;
+    std::thread_local! {
+        pub static LIVE: Cell<isize> = const { Cell::new(0) };
+        pub static MOST: Cell<isize> = const { Cell::new(0) };
+    }
+}
+
+fn count(by: isize) {
+    let live = counters::LIVE.get() + by;
+    counters::LIVE.set(live);
+    counters::MOST.set(counters::MOST.get().max(live));
+}
+
+// SAFETY: all is left to `System`; counting touches thread-local cells that need no allocation and no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller keeps `dealloc`'s contract.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // While it moves there are both.
+        count(size as isize);
+        count(-(layout.size() as isize));
+        // SAFETY: the caller keeps `realloc`'s contract.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most that `f` has allocated at a time.
+fn most_allocated(f: impl FnOnce()) -> usize {
+    let before = counters::LIVE.get();
+    counters::MOST.set(before);
+    f();
+    (counters::MOST.get() - before).max(0) as usize
+}
+
+/// What lengths lie with.
+const EXTREMES: [[u8; 5]; 6] = [
+    [0x7f, 0xff, 0xff, 0xff, 0xff],
+    [0xff, 0xff, 0xff, 0xff, 0x0f],
+    [0xff, 0xff, 0xff, 0xff, 0xff],
+    [0x80, 0x00, 0x00, 0x00, 0x00],
+    [0xff, 0xff, 0xff, 0xff, 0x07],
+    [0x00, 0x00, 0x7f, 0xff, 0x00],
+];
+
+fn mutate(frame: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    for _ in 0..=random.below(3) {
+        let at = random.below(frame.len());
+        match random.below(8) {
+            0 => frame.truncate(at),
+            1 => frame.insert(at, random.next() as u8),
+            2 if !frame.is_empty() => drop(frame.remove(at)),
+            3 | 4 => {
+                let extreme = EXTREMES[random.below(EXTREMES.len())];
+                for (to, from) in frame[at..].iter_mut().zip(&extreme[..1 + random.below(5)]) {
+                    *to = *from;
+                }
+            }
+            5 => frame.extend(std::iter::repeat_n(random.next() as u8, random.below(64))),
+            _ => {
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte ^= 1 << random.below(8);
+                }
+            }
+        }
+    }
+    frame
+}
+
+/// A message in a version, and an arbitrary value's bytes.
+fn originals(random: &mut Random) -> Vec<(&'static Case, i16, Bytes)> {
+    let mut all = Vec::new();
+    for case in CASES {
+        for v in case.versions() {
+            for len in [50, 600] {
+                all.push((case, v, (case.arbitrary)(&mut Gen::new(&random.bytes(len)), v)));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn a_million_damaged_frames() {
+    let mut random = Random(0x6272_6f6b_6b72);
+    let originals = originals(&mut random);
+    let (mut decoded, mut refused) = (0, 0);
+    for _ in 0..FRAMES {
+        let (case, v, bytes) = &originals[random.below(originals.len())];
+        let frame = Bytes::from(mutate(bytes, &mut random));
+        let len = frame.len();
+        let mut outcome = Ok(());
+        let most = most_allocated(|| outcome = (case.decode)(frame.clone(), *v));
+        assert!(
+            most <= BYTES_PER_BYTE * len + BYTES_FREE,
+            "{} version {v}: {most} bytes for {len}: {frame:x}",
+            case.name
+        );
+        match outcome {
+            Ok(()) => {
+                decoded += 1;
+                let again = (case.recode)(frame, *v).expect("it has just been decoded");
+                assert!(
+                    (case.decode)(again, *v).is_ok(),
+                    "{} version {v}: not what it was",
+                    case.name
+                );
+            }
+            Err(e) => {
+                refused += 1;
+                assert_eq!(e.message(), case.name);
+                assert!(e.offset() <= len);
+            }
+        }
+    }
+    // Both must be common, or the damage is of no use.
+    assert!(
+        decoded > FRAMES / 20 && refused > FRAMES / 5,
+        "{decoded} decoded, {refused} refused"
+    );
+}
+
+#[test]
+fn damaged_headers_and_metadata_records() {
+    let mut random = Random(7);
+    let header = [0, 18, 0, 3, 0, 0, 0, 7, 0, 2, b'm', b'e', 1, 0, 2, 1, 2];
+    let record = MetadataRecord::from(brokkr_wire::messages::TopicRecord::default())
+        .encode(0)
+        .expect("it is valid");
+    let (mut headers, mut records) = (0, 0);
+    for _ in 0..FRAMES / 10 {
+        let mut r = Reader::new(Bytes::from(mutate(&header, &mut random)));
+        if let Ok((key, header)) = decode_request_header(&mut r) {
+            assert_eq!(key as i16, header.request_api_key);
+            headers += usize::from(key == ApiKey::ApiVersions);
+        }
+        records += usize::from(MetadataRecord::decode(Bytes::from(mutate(&record, &mut random))).is_ok());
+    }
+    assert!(
+        headers > 1000 && records > 1000,
+        "{headers} headers, {records} records"
+    );
+}
