@@ -9,7 +9,7 @@ use brokkr_wire::messages::{
 };
 use brokkr_wire::{ErrorCode, Str};
 
-use super::{ApiError, Controller, Outcome, told};
+use super::{ApiError, Budget, Controller, Outcome, told};
 use crate::config::resolve::Configs;
 use crate::config::{
     ConfigError, Key, Type, broker_key, topic_key, validate_broker_values, validate_topic_values,
@@ -63,7 +63,7 @@ impl Controller {
         &self,
         r: &AlterConfigsRequest,
     ) -> (Vec<MetadataRecord>, AlterConfigsResponse) {
-        let (mut records, mut responses) = (Vec::new(), Vec::new());
+        let (mut records, mut responses, mut budget) = (Vec::new(), Vec::new(), Budget::new());
         for asked in &r.resources {
             let same = |other: &&_| {
                 let other: &brokkr_wire::messages::alter_configs_request::AlterConfigsResource = other;
@@ -86,6 +86,7 @@ impl Controller {
                     .collect();
                 self.replace_configs(&resource, &pairs)
             };
+            let outcome = budget.spend(outcome, Vec::as_slice);
             let (error_code, error_message) = told(&outcome);
             records.extend(outcome.into_iter().flatten());
             responses.push(Response {
@@ -110,7 +111,7 @@ impl Controller {
         &self,
         r: &IncrementalAlterConfigsRequest,
     ) -> (Vec<MetadataRecord>, IncrementalAlterConfigsResponse) {
-        let (mut records, mut responses) = (Vec::new(), Vec::new());
+        let (mut records, mut responses, mut budget) = (Vec::new(), Vec::new(), Budget::new());
         for asked in &r.resources {
             let same = |other: &&_| {
                 let other: &brokkr_wire::messages::incremental_alter_configs_request::AlterConfigsResource =
@@ -129,6 +130,7 @@ impl Controller {
             } else {
                 self.change_configs(&resource, &asked.configs)
             };
+            let outcome = budget.spend(outcome, Vec::as_slice);
             let (error_code, error_message) = told(&outcome);
             records.extend(outcome.into_iter().flatten());
             responses.push(IncrementalResponse {

@@ -32,6 +32,7 @@ pub use brokers::{PRODUCER_ID_BLOCK_SIZE, Registration};
 use crate::bootstrap::bootstrap_records;
 use crate::config::resolve::Layers;
 use crate::image::{ConfigResource, Image, MetadataState, ReplayError};
+use crate::records::{BATCH_BYTES_MAX, RECORDS_PER_REQUEST_MAX};
 
 /// What the controller was started with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -160,6 +161,51 @@ fn told<T>(outcome: &Outcome<T>) -> (i16, Option<Str>) {
         Ok(_) => (0, None),
         Err(e) => (e.code.0, e.message_str()),
     }
+}
+
+/// How much one request may still write: it becomes one batch, and Kafka's limits for both are kept.
+struct Budget {
+    records: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    /// What a request has.
+    fn new() -> Self {
+        Self {
+            records: RECORDS_PER_REQUEST_MAX,
+            bytes: BATCH_BYTES_MAX,
+        }
+    }
+
+    /// The outcome again, if its records still fit.
+    fn spend<T>(&mut self, outcome: Outcome<T>, records: impl Fn(&T) -> &[MetadataRecord]) -> Outcome<T> {
+        let value = outcome?;
+        let records = records(&value);
+        let bytes: usize = records.iter().map(bytes_at_most).sum();
+        if records.len() > self.records || bytes > self.bytes {
+            return Err(ApiError::new(
+                ErrorCode::POLICY_VIOLATION,
+                "Unable to perform excessively large batch operation.",
+            ));
+        }
+        self.records -= records.len();
+        self.bytes -= bytes;
+        Ok(value)
+    }
+}
+
+/// How long a record that a request can cause is at most.
+fn bytes_at_most(record: &MetadataRecord) -> usize {
+    const FIXED: usize = 128;
+    let variable = match record {
+        MetadataRecord::Config(r) => {
+            r.resource_name.len() + r.name.len() + r.value.as_ref().map_or(0, |v| v.len())
+        }
+        MetadataRecord::Partition(r) => r.replicas.len() * (4 + 4 + 16),
+        _ => 0,
+    };
+    FIXED + variable
 }
 
 /// The cluster's state and what may become of it.

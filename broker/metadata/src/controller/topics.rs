@@ -15,7 +15,7 @@ use brokkr_wire::messages::{
 use brokkr_wire::{ErrorCode, Str};
 
 use super::placement::Placed;
-use super::{ApiError, Controller, CreateTopics, Outcome, told};
+use super::{ApiError, Budget, Controller, CreateTopics, Outcome, told};
 use crate::config::resolve::Configs;
 use crate::image::{ConfigResource, TopicImage};
 use crate::records::RECORDS_PER_REQUEST_MAX;
@@ -38,7 +38,7 @@ impl Controller {
     pub(super) fn create_topics(&self, create: &CreateTopics) -> (Vec<MetadataRecord>, CreateTopicsResponse) {
         let topics = &create.request.topics;
         let too_many = self.partitions_asked(topics) > RECORDS_PER_REQUEST_MAX;
-        let (mut records, mut results) = (Vec::new(), Vec::new());
+        let (mut records, mut results, mut budget) = (Vec::new(), Vec::new(), Budget::new());
         let mut made: BTreeMap<String, Str> = BTreeMap::new();
         for (i, topic) in topics.iter().enumerate() {
             if topics[..i].iter().any(|other| other.name == topic.name) {
@@ -56,6 +56,7 @@ impl Controller {
                 self.check_new_name(&topic.name, &made)
                     .and_then(|()| self.create_topic(topic, create.random.get(i)))
             };
+            let outcome = budget.spend(outcome, |created| &created.records);
             if let Ok(created) = &outcome {
                 if let Some(key) = topic_name::collision_key(&topic.name) {
                     made.insert(key, topic.name.clone());
@@ -413,7 +414,7 @@ impl Controller {
         &self,
         request: &CreatePartitionsRequest,
     ) -> (Vec<MetadataRecord>, CreatePartitionsResponse) {
-        let (mut records, mut results) = (Vec::new(), Vec::new());
+        let (mut records, mut results, mut budget) = (Vec::new(), Vec::new(), Budget::new());
         for (i, topic) in request.topics.iter().enumerate() {
             let same = |other: &CreatePartitionsTopic| other.name == topic.name;
             if request.topics[..i].iter().any(same) {
@@ -422,8 +423,9 @@ impl Controller {
             let outcome = if request.topics[i + 1..].iter().any(same) {
                 refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
             } else {
-                self.more_partitions(topic, RECORDS_PER_REQUEST_MAX - records.len())
+                self.more_partitions(topic)
             };
+            let outcome = budget.spend(outcome, Vec::as_slice);
             let (error_code, error_message) = told(&outcome);
             records.extend(outcome.into_iter().flatten());
             results.push(CreatePartitionsTopicResult {
@@ -443,7 +445,7 @@ impl Controller {
         (records, response)
     }
 
-    fn more_partitions(&self, asked: &CreatePartitionsTopic, max: usize) -> Outcome<Vec<MetadataRecord>> {
+    fn more_partitions(&self, asked: &CreatePartitionsTopic) -> Outcome<Vec<MetadataRecord>> {
         let Some(topic) = self.image().topics.by_name(&asked.name) else {
             return Err(ApiError::bare(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
         };
@@ -461,7 +463,7 @@ impl Controller {
             return refuse(ErrorCode::INVALID_PARTITIONS, message);
         }
         let more = count - have;
-        if more > max {
+        if more > RECORDS_PER_REQUEST_MAX {
             return refuse(
                 ErrorCode::POLICY_VIOLATION,
                 "Excessively large number of partitions per request.",

@@ -1,0 +1,147 @@
+//! Registration, producer ids, and where partitions are put.
+
+use super::*;
+
+#[test]
+fn every_life_of_a_leader_is_another_leader_epoch() {
+    let mut c = Cluster::of_one();
+    c.create(topic("a", 1, 1));
+    let first = c
+        .controller
+        .image()
+        .broker(1)
+        .map(|b| b.epoch)
+        .expect("registered");
+    let second = c.register(1, 2, first);
+    assert!(second > first);
+    assert_eq!(c.partition("a", 0), (vec![1], vec![1], 1, 1, 1));
+    // Unclean as well: with one replica there is nobody else.
+    c.register(1, 3, -1);
+    assert_eq!(c.partition("a", 0), (vec![1], vec![1], 1, 2, 2));
+    // The same life once more is the same registration.
+    let third = c
+        .controller
+        .image()
+        .broker(1)
+        .map(|b| b.epoch)
+        .expect("registered");
+    assert_eq!(c.register(1, 3, -1), third);
+    assert_eq!(c.partition("a", 0), (vec![1], vec![1], 1, 2, 2));
+    assert!(c.controller.image().is_active(1));
+}
+
+#[test]
+fn an_unclean_life_leaves_the_isr_where_another_can_lead() {
+    let mut c = Cluster::of_one();
+    let two = c.register(2, 2, -1);
+    assert_eq!(c.create(by_hand("a", &[(0, &[1, 2]), (1, &[2, 1])])), "a: 2 x 2");
+    // Clean: 2 stays in sync, and leads on where it led.
+    let again = c.register(2, 3, two);
+    assert_eq!(c.partition("a", 0), (vec![1, 2], vec![1, 2], 1, 0, 0));
+    assert_eq!(c.partition("a", 1), (vec![2, 1], vec![2, 1], 2, 1, 1));
+    // Unclean, its epoch being that of the life before the last.
+    assert!(again > two);
+    c.register(2, 4, two);
+    assert_eq!(c.partition("a", 0), (vec![1, 2], vec![1], 1, 0, 1));
+    assert_eq!(c.partition("a", 1), (vec![2, 1], vec![1], 1, 2, 2));
+}
+
+#[test]
+fn a_directory_is_one_brokers() {
+    let c = Cluster::of_one();
+    let registration = |broker_id, directories| Registration {
+        broker_id,
+        incarnation_id: id(9),
+        endpoints: Vec::new(),
+        rack: None,
+        directories,
+        previous_broker_epoch: -1,
+    };
+    let refusal = |r| match c
+        .controller
+        .decide(Instant::default(), 9, Request::RegisterBroker(r))
+        .1
+    {
+        Reply::Registered(outcome) => outcome.expect_err("refused").to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        refusal(registration(2, vec![])),
+        "INVALID_REGISTRATION: No directories specified in request"
+    );
+    assert_eq!(
+        refusal(registration(2, vec![id(1), id(1)])),
+        "INVALID_REGISTRATION: Duplicate directory ID in request"
+    );
+    assert_eq!(
+        refusal(registration(2, vec![id(201)])),
+        format!(
+            "INVALID_REGISTRATION: Broker 1 is already registered with directory {}",
+            id(201)
+        )
+    );
+}
+
+#[test]
+fn a_producer_id_is_handed_out_once() {
+    let mut c = Cluster::of_one();
+    let mut block = || match c.ask(Request::AllocateProducerIds).1 {
+        Reply::ProducerIds(Ok(block)) => block,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(block(), 0..1000);
+    assert_eq!(block(), 1000..2000);
+    // Another leader goes on from the log (P11).
+    let records = c.controller.image().to_records();
+    let mut image = MetadataState::new(Image::empty("c"));
+    for (offset, record) in (0..).zip(&records) {
+        image.replay(offset, 1, record).expect("replayable");
+    }
+    c.controller = Controller::new(image.image().clone());
+    assert!(
+        matches!(c.ask(Request::AllocateProducerIds).1, Reply::ProducerIds(Ok(block)) if block == (2000..3000))
+    );
+}
+
+#[test]
+fn replicas_are_spread() {
+    let mut c = Cluster::of_one();
+    for broker in 2..=6 {
+        c.register(broker, broker as u8, -1);
+    }
+    assert_eq!(c.create(topic("a", 12, 3)), "a: 12 x 3");
+    let (mut leads, mut holds) = (BTreeMap::new(), BTreeMap::new());
+    for index in 0..12 {
+        let (replicas, isr, leader, ..) = c.partition("a", index);
+        assert_eq!((isr, leader), (replicas.clone(), replicas[0]));
+        let mut different = replicas.clone();
+        different.sort();
+        different.dedup();
+        assert_eq!(different.len(), 3, "{replicas:?}");
+        *leads.entry(leader).or_insert(0) += 1;
+        for id in replicas {
+            *holds.entry(id).or_insert(0) += 1;
+        }
+    }
+    assert!(leads.values().all(|n| *n == 2), "{leads:?}");
+    assert!(holds.values().all(|n| *n == 6), "{holds:?}");
+}
+
+#[test]
+fn a_rack_holds_no_more_of_a_partition_than_it_must() {
+    let mut c = Cluster::new();
+    for (broker, rack) in [(1, "x"), (2, "y"), (3, "x"), (4, "y"), (5, "z")] {
+        c.register_in(Some(rack), broker, broker as u8, -1);
+    }
+    assert_eq!(c.create(topic("a", 30, 3)), "a: 30 x 3");
+    let rack = |id: &i32| ["x", "y", "x", "y", "z"][*id as usize - 1];
+    let mut leads = BTreeMap::new();
+    for index in 0..30 {
+        let (replicas, _, leader, ..) = c.partition("a", index);
+        let mut racks: Vec<_> = replicas.iter().map(rack).collect();
+        racks.sort_unstable();
+        assert_eq!(racks, ["x", "y", "z"], "{replicas:?}");
+        *leads.entry(leader).or_insert(0) += 1;
+    }
+    assert_eq!(leads.into_values().collect::<Vec<_>>(), [5, 5, 5, 5, 10]);
+}
