@@ -151,7 +151,7 @@ pub async fn start<E: Env>(
     partitions: mpsc::Sender<Ask>,
 ) -> Result<(ControllerHandle, Reader<Image>), ControllerError> {
     let identity = &log_dir.identity;
-    let log = open_log(env, log_dir, identity).await?;
+    let log = open_log(env, log_dir, identity, config).await?;
     let replayed = replay(&log_dir.logs, log, &identity.cluster_id).await?;
     let Replayed {
         mut log,
@@ -204,8 +204,10 @@ async fn open_log<E: Env>(
     env: &E,
     log_dir: &Owned<E>,
     identity: &Identity,
+    config: &BrokerConfig,
 ) -> Result<Log<E>, ControllerError> {
     let config = LogConfig {
+        segment_bytes: config.metadata_log_segment_bytes.unsigned_abs(),
         cleanup_delete: false,
         retention_ms: -1,
         ..LogConfig::default()
