@@ -148,12 +148,9 @@ pub(crate) async fn add_epochs<E: Env>(
         let mut expected = head.base;
         while let Some((_, header)) = headers.next(expected).await? {
             expected = header.next_offset();
-            let latest = epochs.latest().map(|e| e.epoch);
-            if header.next_offset() > from && Some(header.partition_leader_epoch) > latest {
-                epochs.assign(
-                    header.partition_leader_epoch,
-                    header.base_offset.max(log.log_start),
-                );
+            if header.next_offset() > from {
+                let base = header.base_offset.max(log.log_start);
+                epochs.observe(header.partition_leader_epoch, base, header.last_offset());
             }
         }
     }

@@ -88,9 +88,9 @@ impl<E: Env> Log<E> {
         let mut manifest = self.manifest();
         manifest.sealed.drain(..count);
         manifest.log_start = start;
-        manifest.first_base = manifest
+        manifest.first_base = self
             .sealed
-            .first()
+            .get(count)
             .map_or(self.active.head.base, |s| s.head.base);
         replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
         Arc::make_mut(&mut self.sealed).drain(..count);

@@ -59,6 +59,8 @@ impl<E: Env> Log<E> {
     /// Cuts everything at `offset` and past it; a batch that holds it goes whole. Durable when this returns. Nothing if the log
     /// ends before. The producers' state is that of the log that is left.
     ///
+    /// After a cut events of before are not told any more: who waits for an offset past the new end waits in vain.
+    ///
     /// # Errors
     /// If [`Log::broken`] then says so, restart finishes the cut; else nothing was begun.
     pub async fn truncate_to(&mut self, offset: Offset) -> Result<(), LogError> {
@@ -190,6 +192,7 @@ impl<E: Env> Log<E> {
     async fn begin_anew(&mut self, offset: Offset) -> Result<(), LogError> {
         let gone: Vec<Offset> = self.bases().collect();
         self.sealed = Arc::default();
+        self.background.seal = None;
         self.log_start = offset;
         (self.truncations, self.cut_to) = (self.truncations + 1, offset);
         let cutting = Manifest {
@@ -234,7 +237,7 @@ impl<E: Env> Log<E> {
         self.undo.clear();
         self.background.seal = None;
         self.pipeline.restart_at(&head);
-        self.pipeline.forget_progress();
+        self.pipeline.forget_events();
         self.view = None;
 
         self.epochs.truncate_from_end(head.next);

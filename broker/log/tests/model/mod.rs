@@ -133,7 +133,10 @@ pub async fn life<E: Env>(env: E, path: String, model: Model, seed: u64, steps: 
             89..=92 => record(&dir, &log, &model).await,
             93..=94 => lead(&mut log, &model).await,
             95..=96 => inject(&model, &mut draw),
-            97 => log = stop_and_start(&dir, log, &model, &env).await,
+            97 => match stop_and_start(&dir, log, &model, &env).await {
+                Some(again) => log = again,
+                None => return,
+            },
             _ => read_times(&mut log, &model, &mut draw).await,
         }
         drain(&mut log, &model).await;
@@ -205,6 +208,7 @@ async fn judge<E: Env>(log: &mut Log<E>, model: &Model) {
         .is_some_and(|before| log.checkpoint().truncations > before)
     {
         state.possible.clear();
+        state.current.clear();
     }
     let mut at = None;
     for batch in &found {
@@ -220,25 +224,17 @@ async fn judge<E: Env>(log: &mut Log<E>, model: &Model) {
         };
         assert!(at.is_none_or(|at| at == known.base), "a gap before {known:?}");
         at = Some(known.end());
-        state.possible.insert(known.base, vec![known.clone()]);
     }
     assert_eq!(at.unwrap_or(end), end, "the batches reach to the end");
     // What was cut was cut durably: from here on it is as if it had never been.
-    let (first, bases) = (
-        found.first().map_or(end, |k| k.base),
-        found.iter().map(|k| k.base),
-    );
-    let bases: BTreeSet<i64> = bases.collect();
-    state
-        .possible
-        .retain(|base, _| *base < first || bases.contains(base));
-    let before: Vec<Known> = state
-        .possible
-        .values()
-        .filter_map(|all| all.last())
-        .cloned()
+    let first = found.first().map_or(end, |k| k.base);
+    state.current.retain(|base, _| *base < first);
+    state.current.extend(found.into_iter().map(|k| (k.base, k)));
+    state.possible = state
+        .current
+        .iter()
+        .map(|(base, k)| (*base, vec![k.clone()]))
         .collect();
-    state.current = before.into_iter().map(|k| (k.base, k)).collect();
     (state.durable, state.log_start) = (end, start);
     (state.cutting, state.starting, state.anew) = (None, None, None);
     assert_eq!(log.ackable().offset().0, end);
@@ -648,11 +644,15 @@ fn inject(model: &Model, draw: &mut Draw) {
     });
 }
 
-async fn stop_and_start<E: Env>(dir: &LogDir<E>, mut log: Log<E>, model: &Model, env: &E) -> Log<E> {
+async fn stop_and_start<E: Env>(dir: &LogDir<E>, mut log: Log<E>, model: &Model, env: &E) -> Option<Log<E>> {
     (model.fault)(Fault::None);
     drive(&mut log, model, env, 20_000_000).await;
-    if log.broken().is_some() {
-        return log;
+    if log.broken().is_some() || dir.dir().poisoned().is_some() {
+        assert!(
+            dir.dir().poisoned().is_none() || log.close().await.is_err(),
+            "a poisoned stop is no clean one"
+        );
+        return None;
     }
     let recorded = log.close().await.expect("a clean stop");
     checkpoint::write(dir, &BTreeMap::from([(FOLDER.to_owned(), recorded)]))
@@ -662,5 +662,5 @@ async fn stop_and_start<E: Env>(dir: &LogDir<E>, mut log: Log<E>, model: &Model,
     model.reach("clean stop");
     let mut log = start(dir, model).await;
     judge(&mut log, model).await;
-    log
+    Some(log)
 }

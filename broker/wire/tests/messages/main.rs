@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod golden;
 mod mutated;
 mod oracle;
 mod round_trip;

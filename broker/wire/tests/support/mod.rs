@@ -155,6 +155,8 @@ pub struct Case {
     pub max: i16,
     /// An arbitrary value's bytes.
     pub arbitrary: fn(&mut Gen<'_>, i16) -> Bytes,
+    /// The default's bytes, if this version can carry it.
+    pub default: fn(i16) -> Option<Bytes>,
     /// Bytes decoded and encoded again.
     pub recode: fn(Bytes, i16) -> Result<Bytes, DecodeError>,
     /// What is wrong with a round trip of an arbitrary value, and its bytes.
@@ -170,6 +172,7 @@ impl Case {
             min: M::MIN_VERSION,
             max: M::MAX_VERSION,
             arbitrary: |g, v| encode(&M::arbitrary(g, v), v).expect("an arbitrary value is valid"),
+            default: |v| encode(&M::default(), v).ok(),
             recode: |bytes, v| {
                 Ok(encode(&decode_exact::<M>(bytes, v)?, v).expect("what was decoded can be encoded"))
             },
