@@ -5,6 +5,7 @@ use brokkr_metadata::{Reply, Request};
 use brokkr_wire::messages::alter_configs_response::AlterConfigsResourceResponse;
 use brokkr_wire::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
+use super::without_effect;
 use crate::ctx::{Ctx, Peer};
 
 /// Answers the request once the changes are committed and the partitions go by them.
@@ -14,6 +15,12 @@ pub async fn handle<E: Env>(
     _version: i16,
     _peer: Peer,
 ) -> AlterConfigsResponse {
+    for resource in &request.resources {
+        for config in &resource.configs {
+            let value = config.value.as_deref();
+            without_effect::tell(&ctx.noise, resource.resource_type, &config.name, value);
+        }
+    }
     let asked: Vec<_> = request
         .resources
         .iter()

@@ -1,12 +1,14 @@
 //! CreateTopics, and topics that are made because somebody asked about them.
 
 use brokkr_env::Env;
+use brokkr_metadata::image::resource_type::TOPIC;
 use brokkr_metadata::{CreateTopics, Reply, Request};
 use brokkr_wire::messages::create_topics_request::CreatableTopic;
 use brokkr_wire::messages::create_topics_response::CreatableTopicResult;
 use brokkr_wire::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use brokkr_wire::{ErrorCode, Str};
 
+use super::without_effect;
 use crate::ctx::{Ctx, Peer};
 
 /// Kafka's sign for the broker's default.
@@ -45,7 +47,9 @@ async fn create<E: Env>(
 ) -> Result<CreateTopicsResponse, ErrorCode> {
     let ids = ctx.env.rng("ids");
     let random = request.topics.iter().map(|_| ids.bytes()).collect();
-    warn_of_compaction(&request);
+    for config in request.topics.iter().flat_map(|t| &t.configs) {
+        without_effect::tell(&ctx.noise, TOPIC, &config.name, config.value.as_deref());
+    }
     match ctx
         .controller
         .ask(Request::CreateTopics(CreateTopics { request, random }))
@@ -53,17 +57,6 @@ async fn create<E: Env>(
     {
         Reply::CreateTopics(response) => Ok(response),
         other => unreachable!("topics were to be created: {other:?}"),
-    }
-}
-
-/// Compaction is not here yet; who asks for it is told in the log.
-fn warn_of_compaction(request: &CreateTopicsRequest) {
-    for topic in &request.topics {
-        let compacts = |value: &Str| value.split(',').any(|policy| policy.trim() == "compact");
-        let mut policies = topic.configs.iter().filter(|c| c.name == *"cleanup.policy");
-        if policies.any(|c| c.value.as_ref().is_some_and(compacts)) {
-            tracing::warn!(topic = %topic.name, "cleanup.policy=compact: keys are enforced, but nothing is compacted yet");
-        }
     }
 }
 

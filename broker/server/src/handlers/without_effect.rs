@@ -1,0 +1,56 @@
+//! Says, once, that something was configured that does nothing here yet: Kafka's clients are told that it was accepted.
+
+use brokkr_metadata::config::{TOPIC_KEYS, topic_key};
+use brokkr_metadata::image::resource_type::TOPIC;
+
+use crate::noise::Noise;
+
+/// Looks at a key that is to be set for a resource of this type.
+pub fn tell(noise: &Noise, resource_type: i8, key: &str, value: Option<&str>) {
+    let Some(value) = value else { return };
+    let compacts =
+        key.ends_with("cleanup.policy") && value.split(',').any(|policy| policy.trim() == "compact");
+    if compacts {
+        noise.tell(
+            "compaction",
+            &"cleanup.policy=compact: keys are enforced, but nothing is compacted yet",
+        );
+    }
+    if !takes_effect(resource_type, key) {
+        noise.tell("configuration without effect", &format_args!("{key}={value}"));
+    }
+}
+
+/// Whether the key does something when it is set on a running broker.
+fn takes_effect(resource_type: i8, key: &str) -> bool {
+    if resource_type == TOPIC {
+        return topic_key(key).is_some_and(|key| key.implemented);
+    }
+    let gives_default =
+        |topic: &&brokkr_metadata::config::Key| topic.synonyms.iter().any(|(name, _)| *name == key);
+    TOPIC_KEYS
+        .iter()
+        .find(gives_default)
+        .is_some_and(|topic| topic.implemented)
+}
+
+#[cfg(test)]
+mod tests {
+    use brokkr_metadata::image::resource_type::BROKER;
+
+    use super::*;
+
+    #[test]
+    fn what_does_nothing_is_told_once() {
+        let noise = Noise::default();
+        tell(&noise, TOPIC, "retention.ms", Some("5"));
+        tell(&noise, BROKER, "log.retention.ms", Some("5"));
+        tell(&noise, BROKER, "max.connections", None);
+        assert!(noise.counts().is_empty());
+        tell(&noise, TOPIC, "preallocate", Some("true"));
+        tell(&noise, BROKER, "max.connections", Some("5"));
+        tell(&noise, TOPIC, "cleanup.policy", Some("delete, compact"));
+        let told: Vec<_> = noise.counts().into_iter().collect();
+        assert_eq!(told, [("compaction", 1), ("configuration without effect", 2)]);
+    }
+}
