@@ -1,7 +1,7 @@
 //! ApiVersions: what is served. Only what works is advertised (W1, W2, KIP-511, KIP-584).
 
 use brokkr_metadata::Image;
-use brokkr_metadata::bootstrap::SUPPORTED_FEATURES;
+use brokkr_metadata::bootstrap::{KRAFT_VERSION, SUPPORTED_FEATURES};
 use brokkr_wire::messages::ApiVersionsRequest;
 use brokkr_wire::messages::api_versions_response::{
     ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
@@ -33,11 +33,14 @@ pub fn handle(request: &ApiVersionsRequest, version: i16, image: &Image) -> ApiV
         max_version: *max,
         ..Default::default()
     });
-    let finalized = image
-        .features()
+    // The quorum's own feature is none of the cluster's records: every log here begins with it.
+    let quorum = (Str::from_static("kraft.version"), KRAFT_VERSION);
+    let levels = image.features().map(|(name, level)| (name.clone(), level));
+    let finalized = levels
+        .chain([quorum])
         .filter(|(_, level)| *level > 0)
         .map(|(name, level)| FinalizedFeatureKey {
-            name: name.clone(),
+            name,
             max_version_level: level,
             min_version_level: level,
             ..Default::default()
@@ -108,6 +111,12 @@ mod tests {
         assert!(v3.supported_features.iter().all(|f| f.min_version > 0));
         assert!(v4.supported_features.iter().any(|f| f.min_version == 0));
         assert_eq!(v3.api_keys.len(), SERVED.len());
+        let levels: Vec<_> = v3
+            .finalized_features
+            .iter()
+            .map(|f| (f.name.as_str(), f.max_version_level))
+            .collect();
+        assert_eq!(levels, [("kraft.version", 1)]);
         let nameless = ApiVersionsRequest::default();
         assert_eq!(
             handle(&nameless, 3, &image).error_code,
