@@ -1,5 +1,5 @@
 //! The log against its model, on disks that lose power: every life ends at a random moment, by kill -9 or by power loss,
-//! and some after a full disk or a failed write or sync.
+//! and some after a full disk or a failed write or sync. In one seed of four flushing is off, and there are only kills.
 
 #[path = "../../broker/log/tests/model/mod.rs"]
 mod model;
@@ -18,8 +18,15 @@ const NODE: u32 = 1;
 const LIVES: u64 = 12;
 const STEPS: u64 = 400;
 
-fn config(draw: &mut Draw) -> LogConfig {
+/// Whether what is written counts as acknowledged: then only kills are survived, which keep what the kernel has.
+fn unflushed(seed: u64) -> bool {
+    seed % 4 == 3
+}
+
+fn config(seed: u64, draw: &mut Draw) -> LogConfig {
     LogConfig {
+        flush_messages: if unflushed(seed) { 2 + draw.below(100) } else { 1 },
+        flush_ms: if seed % 8 == 3 { 5 } else { u64::MAX },
         segment_bytes: 700 + draw.below(3000) as u32,
         index_interval_bytes: 100 + draw.below(500) as u32,
         file_delete_delay_ms: draw.below(3) * 20,
@@ -47,7 +54,7 @@ fn run(seed: u64) -> (Ended, BTreeMap<&'static str, u64>) {
         world.lock().disks.insert(NODE, Disk::new(NODE));
         let mut draw = Draw(seed);
         let w = world.clone();
-        let model = Model::new(config(&mut draw), move |fault| apply(&w, fault));
+        let model = Model::new(config(seed, &mut draw), move |fault| apply(&w, fault));
         let (w, m) = (world.clone(), model.clone());
         let script = async move {
             for n in 0..=LIVES {
@@ -69,7 +76,7 @@ fn run(seed: u64) -> (Ended, BTreeMap<&'static str, u64>) {
                 let exec = w.exec();
                 exec.sleep_until(exec.life(0), exec.now() + nanos).await;
                 if n < LIVES {
-                    if draw.below(3) == 0 {
+                    if draw.below(3) == 0 || unflushed(seed) {
                         w.kill(NODE)
                     } else {
                         w.power_loss(NODE)

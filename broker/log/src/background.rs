@@ -1,5 +1,5 @@
 //! What a log does on the disk beside appending, one job at a time: sealed segments are completed and listed, leader epochs
-//! persisted, full index tails written. No acknowledgement waits for any of it; the recovery point does.
+//! persisted, full index tails written. No acknowledgement waits for any of it; the manifest does.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -54,23 +54,10 @@ impl Background {
 }
 
 impl<E: Env> Log<E> {
-    /// Up to where recovery need not look: everything before it is durable, sealed segments listed, epochs persisted. Only
-    /// this may be recorded (P13).
+    /// The end of what is durable: only this may be recorded (P13). Recovery walks over the headers of every segment that
+    /// is not listed, whatever was recorded, so that epochs and producers need not be on the disk yet.
     pub fn recovery_point(&self) -> Offset {
-        let mut point = self.durable_end;
-        if let Some(seal) = &self.background.seal {
-            point = point.min(seal.segment.head.next);
-        }
-        let persisted = self.background.persisted_epochs.entries();
-        let changed = self
-            .epochs
-            .entries()
-            .iter()
-            .zip(persisted.iter().map(Some).chain(std::iter::repeat(None)));
-        if let Some((entry, _)) = { changed }.find(|(entry, there)| Some(*entry) != *there) {
-            point = point.min(entry.start.max(self.log_start));
-        }
-        point
+        self.durable_end
     }
 
     pub(crate) fn begin_background(&mut self) -> bool {

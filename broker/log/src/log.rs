@@ -208,3 +208,19 @@ impl<E: Env> std::fmt::Debug for Log<E> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_env::tokio::TokioEnv;
+
+    #[test]
+    fn an_idle_log_is_small() {
+        // Besides: its file, a name, the view that was handed out last, and what its producers need.
+        let (log, view) = (size_of::<Log<TokioEnv>>(), size_of::<View<TokioEnv>>());
+        assert!(
+            log + view + RECENT_MAX * size_of::<Boundary>() < 2048,
+            "{log} and {view} bytes"
+        );
+    }
+}

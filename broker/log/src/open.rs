@@ -217,7 +217,7 @@ impl<E: Env> Log<E> {
         }
         epochs.truncate_from_end(self.written_end());
         epochs.truncate_from_start(self.log_start);
-        // What was not scanned the file knows: the recovery point does not pass an epoch before it is there.
+        // What was not scanned the file knows: no segment is listed before its epochs are there.
         let from = if lost { self.log_start } else { scanned_from };
         replay::add_epochs(self, &mut epochs, from).await?;
         self.epochs = epochs;

@@ -191,8 +191,6 @@ pub(crate) async fn recover<E: Env>(
         remove_snapshot(shared, snapshot).await?;
     }
     shared.dir.dir.sync_dir(&shared.folder).await?;
-    // The life that made the folder may have ended before it was durable.
-    shared.dir.dir.sync_dir("").await?;
     Ok(Recovered {
         parts,
         recovery: recoverer.recovery,

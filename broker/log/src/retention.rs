@@ -10,7 +10,7 @@ use std::time::Duration;
 use brokkr_env::{Env, ErrorKind};
 use brokkr_types::{Instant, Offset, UnixMillis};
 
-use crate::background::replace;
+use crate::background::{remove_if_there, replace};
 use crate::dir::LogDir;
 use crate::error::LogError;
 use crate::log::Log;
@@ -51,7 +51,13 @@ impl<E: Env> Log<E> {
         if count > 0 {
             let gone: Vec<Head> = self.sealed[..count].iter().map(|s| s.head).collect();
             let start = gone.last().expect("count is not 0").next.max(self.log_start);
-            self.raise_log_start(start, count).await?;
+            let mut raised = self.raise_log_start(start, count).await;
+            if matches!(&raised, Err(LogError::Io(e)) if e.kind() == ErrorKind::NoSpace) {
+                // A full disk must not keep itself full. What is derived goes first, and makes room to say what goes next.
+                self.remove_indexes(&gone).await?;
+                raised = self.raise_log_start(start, count).await;
+            }
+            raised?;
             retired.segments = gone.len();
             retired.bytes = gone.iter().map(|h| h.size).sum();
             self.retire_files(&gone).await?;
@@ -98,6 +104,15 @@ impl<E: Env> Log<E> {
         self.view = None;
         self.epochs.truncate_from_start(start);
         self.set_high_watermark(self.high_watermark());
+        Ok(())
+    }
+
+    async fn remove_indexes(&self, of: &[Head]) -> Result<(), LogError> {
+        for head in of {
+            for suffix in [names::INDEX, names::TIME_INDEX] {
+                remove_if_there(&self.shared, &names::path(self.folder(), head.base, suffix)).await?;
+            }
+        }
         Ok(())
     }
 

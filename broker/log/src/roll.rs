@@ -3,9 +3,8 @@
 //! The order on disk, step by step, each durable before the next begins:
 //! 1. the old segment is synced: nothing of the new one may be acknowledged before (D1);
 //! 2. the new `.log` is made (its directory entry becomes durable with its first sync); batches go into it from now on;
-//! 3. in the background the rest of the indexes, the new index files and the producers' snapshot;
-//! 4. the manifest lists the sealed segment. Until then the recovery point stays at or before its end, so that recovery
-//!    still looks into it.
+//! 3. in the background the rest of the indexes, the new index files, the producers' snapshot and the leader epochs;
+//! 4. the manifest lists the sealed segment. Until then recovery walks over it.
 
 use std::sync::Arc;
 

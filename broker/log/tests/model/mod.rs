@@ -115,10 +115,10 @@ impl Model {
 /// One life: opens the log in the directory at `path`, judges what is there, and changes it for `steps` steps, unless the caller ends it before.
 /// Panics where the log isn't what it must be.
 pub async fn life<E: Env>(env: E, path: String, model: Model, seed: u64, steps: u64) {
+    (model.fault)(Fault::None);
     let dir = env.open_dir(&path).await.expect("a directory");
     let dir = LogDir::new(env.clone(), dir, 4);
     let mut draw = Draw(seed);
-    (model.fault)(Fault::None);
     let mut log = start(&dir, &model).await;
     judge(&mut log, &model).await;
     for _ in 0..steps {
