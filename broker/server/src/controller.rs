@@ -512,7 +512,7 @@ impl<E: Env> Host<E> {
             let (done, followed) = oneshot::channel();
             if self
                 .partitions
-                .send(Ask::Follow(image.clone(), done))
+                .send(Ask::Follow(Box::new(image.clone()), done))
                 .await
                 .is_ok()
             {

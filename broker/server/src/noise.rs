@@ -22,7 +22,7 @@ impl Noise {
         drop(counts);
         if n == 1 {
             tracing::warn!(kind, %detail, "further ones of this kind are only counted");
-        } else if n % AGAIN_EVERY == 0 {
+        } else if n.is_multiple_of(AGAIN_EVERY) {
             tracing::warn!(kind, times = n, %detail, "again");
         }
     }

@@ -26,7 +26,7 @@ const OPENING_MAX: usize = 8;
 /// What the task is asked.
 pub enum Ask {
     /// Follow this image; told when its partitions are here and published.
-    Follow(Image, oneshot::Sender<()>),
+    Follow(Box<Image>, oneshot::Sender<()>),
     /// Delete what retention says, everywhere.
     Retention,
     /// Stop all. What is to be recorded of each log; `None` if not every log was closed cleanly.
