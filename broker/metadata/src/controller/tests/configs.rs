@@ -6,7 +6,7 @@ const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
 impl Cluster {
-    fn alter(&mut self, kind: i8, name: &str, ops: &[(i8, &str, Option<&str>)]) -> String {
+    pub(super) fn alter(&mut self, kind: i8, name: &str, ops: &[(i8, &str, Option<&str>)]) -> String {
         let configs = ops
             .iter()
             .map(|(config_operation, key, value)| incremental::AlterableConfig {

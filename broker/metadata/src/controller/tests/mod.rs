@@ -2,6 +2,7 @@
 
 mod brokers;
 mod configs;
+mod histories;
 mod topics;
 
 use brokkr_types::{Instant, Uuid};
