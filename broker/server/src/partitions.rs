@@ -10,7 +10,7 @@ use brokkr_env::{Env, Published};
 use brokkr_log::{Log, LogError, Recorded};
 use brokkr_metadata::{Image, PartitionImage, TopicImage};
 use brokkr_replication::Leader;
-use brokkr_types::{LeaderEpoch, NodeId, Uuid};
+use brokkr_types::{LeaderEpoch, NodeId, Offset, Uuid};
 use brokkr_wire::records::Rules;
 use brokkr_wire::{ErrorCode, Str};
 use futures_util::stream::{self, StreamExt};
@@ -323,7 +323,9 @@ impl<E: Env> Manager<E> {
             // R11: what a topic of the same name left behind is not this one's.
             tracing::info!(log = folder, id = %log.topic_id(), "deleting what a deleted topic left");
             log.delete().await?;
-        } else if let Some(lost) = recorded.filter(|r| r.recovery_point.is_some_and(|p| p.0 > 0)) {
+        } else if let Some(lost) =
+            recorded.filter(|r| r.topic_id == topic.id && r.recovery_point > Some(Offset(0)))
+        {
             let what = format!(
                 "the folder is missing, though {:?} records were durable in it",
                 lost.recovery_point

@@ -20,28 +20,45 @@ fn config(broker: &Broker) -> ClientConfig {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 async fn create(broker: &Broker, topic: &str, partitions: i32) {
     let admin: AdminClient<DefaultClientContext> = config(broker).create().expect("a client");
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("retention.ms", "-1");
-    let results = admin.create_topics([&new], &AdminOptions::new()).await.expect("an answer");
+    let results = admin
+        .create_topics([&new], &AdminOptions::new())
+        .await
+        .expect("an answer");
     results.into_iter().for_each(|r| drop(r.expect("a new topic")));
 }
 
 /// All records of a partition from `start` on: offset, timestamp, key, value, the header `n`.
-fn read(broker: &Broker, topic: &str, partition: i32, start: Offset) -> Vec<(i64, i64, String, String, String)> {
-    let consumer: BaseConsumer =
-        config(broker).set("group.id", "none").set("enable.partition.eof", "true").create().expect("a client");
+fn read(
+    broker: &Broker,
+    topic: &str,
+    partition: i32,
+    start: Offset,
+) -> Vec<(i64, i64, String, String, String)> {
+    let consumer: BaseConsumer = config(broker)
+        .set("group.id", "none")
+        .set("enable.partition.eof", "true")
+        .create()
+        .expect("a client");
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, start).expect("a partition");
+    list.add_partition_offset(topic, partition, start)
+        .expect("a partition");
     consumer.assign(&list).expect("an assignment");
     let mut all = Vec::new();
     loop {
         match consumer.poll(PATIENCE) {
             Some(Ok(m)) => {
-                let text = |b: Option<&[u8]>| String::from_utf8(b.unwrap_or_default().to_vec()).expect("text");
+                let text =
+                    |b: Option<&[u8]>| String::from_utf8(b.unwrap_or_default().to_vec()).expect("text");
                 let header = m.headers().map(|h| text(h.get(0).value)).unwrap_or_default();
                 let at = m.timestamp().to_millis().expect("a time");
                 all.push((m.offset(), at, text(m.key()), text(m.payload()), header));
@@ -72,13 +89,23 @@ fn every_compression_and_acks_reads_back() {
                 for i in 0..300i64 {
                     let (key, value) = (format!("k{}", i % 7), format!("value {i} ").repeat(5));
                     let n = i.to_string();
-                    let headers = OwnedHeaders::new().insert(Header { key: "n", value: Some(&n) });
-                    let record =
-                        FutureRecord::to(&topic).key(&key).payload(&value).timestamp(1_000_000 + i).headers(headers);
+                    let headers = OwnedHeaders::new().insert(Header {
+                        key: "n",
+                        value: Some(&n),
+                    });
+                    let record = FutureRecord::to(&topic)
+                        .key(&key)
+                        .payload(&value)
+                        .timestamp(1_000_000 + i)
+                        .headers(headers);
                     sent.push(producer.send_result(record).map_err(|(e, _)| e).expect("room"));
                 }
                 for delivery in sent {
-                    delivery.await.expect("an outcome").map_err(|(e, _)| e).expect("it is written");
+                    delivery
+                        .await
+                        .expect("an outcome")
+                        .map_err(|(e, _)| e)
+                        .expect("it is written");
                 }
                 // With acks=0 nobody says when it is written.
                 let deadline = std::time::Duration::from_millis(50);
@@ -110,17 +137,31 @@ fn reads_from_the_end_and_from_a_time() {
         let producer: FutureProducer = config(&broker).create().expect("a client");
         for i in 0..50i64 {
             let value = i.to_string();
-            let record = FutureRecord::<(), _>::to("t").payload(&value).timestamp(1_000 * i);
-            producer.send(record, PATIENCE).await.map_err(|(e, _)| e).expect("it is written");
+            let record = FutureRecord::<(), _>::to("t")
+                .payload(&value)
+                .timestamp(1_000 * i);
+            producer
+                .send(record, PATIENCE)
+                .await
+                .map_err(|(e, _)| e)
+                .expect("it is written");
         }
         assert_eq!(read(&broker, "t", 0, Offset::End), []);
         assert_eq!(read(&broker, "t", 0, Offset::OffsetTail(3)).len(), 3);
-        let consumer: BaseConsumer = config(&broker).set("group.id", "none").create().expect("a client");
+        let consumer: BaseConsumer = config(&broker)
+            .set("group.id", "none")
+            .create()
+            .expect("a client");
         let mut times = TopicPartitionList::new();
-        times.add_partition_offset("t", 0, Offset::Offset(20_500)).expect("a partition");
+        times
+            .add_partition_offset("t", 0, Offset::Offset(20_500))
+            .expect("a partition");
         let found = consumer.offsets_for_times(times, PATIENCE).expect("an answer");
         assert_eq!(found.elements()[0].offset(), Offset::Offset(21));
-        assert_eq!(consumer.fetch_watermarks("t", 0, PATIENCE).expect("an answer"), (0, 50));
+        assert_eq!(
+            consumer.fetch_watermarks("t", 0, PATIENCE).expect("an answer"),
+            (0, 50)
+        );
         let left = read(&broker, "t", 0, Offset::Offset(21));
         assert_eq!((left.len(), left[0].3.as_str()), (29, "21"));
     });
@@ -144,13 +185,23 @@ fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
             broker = broker.killed_and_restarted();
         }
         let value = i.to_string();
-        let record = FutureRecord::<(), _>::to("t").partition((i % 2) as i32).payload(&value);
+        let record = FutureRecord::<(), _>::to("t")
+            .partition((i % 2) as i32)
+            .payload(&value);
         sent.push((i, producer.send_result(record).map_err(|(e, _)| e).expect("room")));
     }
     let mut acked: BTreeMap<(i32, i64), u32> = BTreeMap::new();
     for (i, delivery) in sent {
-        let at = runtime.block_on(delivery).expect("an outcome").map_err(|(e, _)| e).expect("it is written");
-        assert_eq!(acked.insert((at.partition, at.offset), i), None, "two records at one offset");
+        let at = runtime
+            .block_on(delivery)
+            .expect("an outcome")
+            .map_err(|(e, _)| e)
+            .expect("it is written");
+        assert_eq!(
+            acked.insert((at.partition, at.offset), i),
+            None,
+            "two records at one offset"
+        );
     }
     for partition in 0..2 {
         let all = read(&broker, "t", partition, Offset::Beginning);
@@ -159,7 +210,11 @@ fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
         assert_eq!(values, want, "each once and in order");
         for (offset, _, _, value, _) in &all {
             let value: u32 = value.parse().expect("a number");
-            assert_eq!(acked.get(&(partition, *offset)), Some(&value), "where it was said to be");
+            assert_eq!(
+                acked.get(&(partition, *offset)),
+                Some(&value),
+                "where it was said to be"
+            );
         }
     }
 }
