@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 
 use brokkr_wire::Str;
 use brokkr_wire::messages::{
-    BeginTransactionRecord, EndTransactionRecord, FeatureLevelRecord, MetadataRecord,
+    BeginTransactionRecord, ConfigRecord, EndTransactionRecord, FeatureLevelRecord, MetadataRecord,
 };
 
-use crate::image::METADATA_VERSION;
+use crate::image::{ConfigResource, METADATA_VERSION};
 
 /// The levels of `metadata.version` whose records are understood: 3.3-IV3 to 4.3-IV0.
 pub const METADATA_VERSIONS: RangeInclusive<i16> = 7..=30;
@@ -44,6 +44,15 @@ pub fn bootstrap_records() -> Vec<MetadataRecord> {
             name: Str::from_static(METADATA_VERSION),
             feature_level: METADATA_VERSION_LATEST,
             ..FeatureLevelRecord::default()
+        }
+        .into(),
+        // As Kafka's formatting does, for all brokers.
+        ConfigRecord {
+            resource_type: ConfigResource::cluster().kind,
+            resource_name: ConfigResource::cluster().name,
+            name: Str::from_static("min.insync.replicas"),
+            value: Some(Str::from_static("1")),
+            ..ConfigRecord::default()
         }
         .into(),
         EndTransactionRecord::default().into(),

@@ -9,7 +9,7 @@ use brokkr_wire::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceResponse,
     TopicProduceResponse,
 };
-use brokkr_wire::records::{RecordError, Rules, validate};
+use brokkr_wire::records::{NO_KEY, RecordError, Rules, validate};
 use brokkr_wire::{ErrorCode, Records, Str};
 use tokio::sync::oneshot;
 
@@ -54,6 +54,9 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
         } else {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         };
+        let name = route
+            .as_ref()
+            .map_or_else(|| topic.name.clone(), |r| r.name.clone());
         let mut parts = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             let index = data.index;
@@ -67,7 +70,7 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
                     Some(route) => hand_on(ctx, route, data, request.acks == -1, asked.version).await,
                 }
             };
-            parts.push(part.unwrap_or_else(|e| Part::Done(refused(index, &e))));
+            parts.push(part.unwrap_or_else(|e| Part::Done(refused(&name, index, &e))));
         }
         topics.push(Topic {
             name: topic.name,
@@ -144,7 +147,7 @@ async fn hand_on<E: Env>(
     })
 }
 
-fn refused(index: i32, why: &NotTaken) -> PartitionProduceResponse {
+fn refused(topic: &str, index: i32, why: &NotTaken) -> PartitionProduceResponse {
     let base = PartitionProduceResponse {
         index,
         base_offset: -1,
@@ -161,16 +164,24 @@ fn refused(index: i32, why: &NotTaken) -> PartitionProduceResponse {
         NotTaken::Records(e) => PartitionProduceResponse {
             error_code: e.code(),
             error_message: Some(Str::from(e.to_string())),
-            record_errors: e.record_errors().iter().map(record_error).collect(),
+            record_errors: e
+                .record_errors()
+                .iter()
+                .map(|r| record_error(topic, index, r))
+                .collect(),
             ..base
         },
     }
 }
 
-fn record_error((index, why): &(i32, String)) -> BatchIndexAndErrorMessage {
+fn record_error(topic: &str, partition: i32, (index, why): &(i32, String)) -> BatchIndexAndErrorMessage {
+    let why = match why.as_str() {
+        NO_KEY => format!("{NO_KEY} in topic partition {topic}-{partition}."),
+        why => why.to_owned(),
+    };
     BatchIndexAndErrorMessage {
         batch_index: *index,
-        batch_index_error_message: Some(Str::from(why.clone())),
+        batch_index_error_message: Some(Str::from(why)),
         ..Default::default()
     }
 }
@@ -253,7 +264,7 @@ fn outcome(
         Some(Err(_)) => Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER),
         None => Refused::of(ErrorCode::REQUEST_TIMED_OUT),
     };
-    let mut response = refused(index, &NotTaken::Refused(refusal));
+    let mut response = refused("", index, &NotTaken::Refused(refusal));
     if response.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER.0 {
         response.current_leader = LeaderIdAndEpoch {
             leader_id: node_id,

@@ -42,6 +42,6 @@ pub use header::{Attributes, BatchHeader, HEADER_LEN, LOG_OVERHEAD, TimestampTyp
 pub use record::{Header, Headers, HeadersIter, Record, RecordFault, Records, RecordsIter};
 pub use validate::{
     CORRUPT_MESSAGE, CompressionConfig, DECOMPRESSED_MAX, INVALID_RECORD, INVALID_TIMESTAMP,
-    MESSAGE_TOO_LARGE, Origin, RECORD_ERRORS_MAX, RecordError, Rules, UNSUPPORTED_COMPRESSION_TYPE,
+    MESSAGE_TOO_LARGE, NO_KEY, Origin, RECORD_ERRORS_MAX, RecordError, Rules, UNSUPPORTED_COMPRESSION_TYPE,
     Validated, validate,
 };

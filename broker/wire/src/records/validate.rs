@@ -35,6 +35,9 @@ pub const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 /// `INVALID_RECORD`.
 pub const INVALID_RECORD: i16 = 87;
 
+/// What is wrong with a record without a key in a compacted topic: Kafka's words, to which it adds ` in topic partition T-0.`
+pub const NO_KEY: &str = "Compacted topic cannot accept message without key";
+
 /// How many of a batch's bad records are named in the answer.
 pub const RECORD_ERRORS_MAX: usize = 1024;
 
@@ -497,7 +500,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoKey => f.write_str("a compacted topic takes no record without a key"),
+            Self::NoKey => f.write_str(NO_KEY),
             Self::TimestampRange { timestamp, from, to } => {
                 write!(f, "timestamp {timestamp} is outside of [{from}, {to}]")
             }

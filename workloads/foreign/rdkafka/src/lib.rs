@@ -2,7 +2,6 @@
 //! `tests/`.
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     reason = "a runner of the real world: it starts processes"
 )]
 

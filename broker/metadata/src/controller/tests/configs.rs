@@ -183,7 +183,10 @@ fn brokers_are_configured_one_by_one_or_all() {
     );
     assert_eq!(
         (c.configured(BROKER, ""), c.configured(BROKER, "1")),
-        ("log.retention.ms=60000".into(), "log.retention.ms=50000".into())
+        (
+            "log.retention.ms=60000 min.insync.replicas=1".into(),
+            "log.retention.ms=50000".into()
+        )
     );
     let offset = c.next_offset;
     assert_eq!(
