@@ -163,7 +163,7 @@ fn reads_from_the_end_and_from_a_time() {
             .add_partition_offset("t", 0, Offset::Offset(20_500))
             .expect("a partition");
         let found = consumer.offsets_for_times(times, PATIENCE).expect("an answer");
-        assert_eq!(found.elements()[0].offset(), Offset::Offset(21));
+        assert_eq!(found.elements()[0].offset(), Offset::Offset(20));
         assert_eq!(
             consumer.fetch_watermarks("t", 0, PATIENCE).expect("an answer"),
             (0, 50)
