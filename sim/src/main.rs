@@ -1,7 +1,6 @@
 //! The binary `brokkr-sim`: runs seeds, each in a process of its own, and judges them.
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     reason = "the runner is outside of the room: it starts processes and measures real time"
 )]
 

@@ -1,13 +1,12 @@
 //! The sealed room: a thread of its own in which clocks, entropy and threads answer to madsim, not to the machine.
 
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 use crate::exec::{Ended, Nanos};
 use crate::world::World;
 
 /// The room's own seed. Our choices are keyed by the run's seed; the room only has to be the same every time.
-const ROOM_SEED: u64 = 0x62_726f_6b6b72;
+const ROOM_SEED: u64 = 0x6272_6f6b_6b72;
 /// What [`probe`] gives in a sealed room (Rust 1.95's hasher, with the room's keys).
 const PROBE: u64 = 0x01a9_6600_d58b_5bf7;
 
@@ -17,7 +16,7 @@ fn probe() -> u64 {
         clippy::disallowed_types,
         reason = "this is the check that nothing random is left in it"
     )]
-    RandomState::new().hash_one(0x0062_726f_6b6b_7272_u64)
+    std::collections::hash_map::RandomState::new().hash_one(0x0062_726f_6b6b_7272_u64)
 }
 
 /// Runs a world in a room of its own: `enter` fills it and gives what to ask at the end; it runs until `until`.

@@ -483,7 +483,7 @@ async fn read_everything(shared: &Shared, env: &SimEnv) -> bool {
         for (tp, records) in &polled.records {
             records.iter().for_each(|r| shared.observed.found(tp, r));
         }
-        for (tp, fault) in &polled.faults {
+        if let Some((tp, fault)) = polled.faults.first() {
             let id = if matches!(fault, Fault::Damaged(_)) {
                 "D2"
             } else {
