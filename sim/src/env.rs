@@ -103,12 +103,15 @@ impl Env for SimEnv {
 
     async fn open_dir(&self, path: &str) -> Result<Dir<Self>> {
         let root = path.trim_matches('/').to_owned();
-        self.world
-            .lock()
-            .disks
-            .get_mut(&self.life.node)
-            .expect("a node that stores has a disk")
-            .create_dir(&root)?;
+        let made = disk(&mut self.world.lock(), self.life.node, |d| {
+            d.create_dir(&root)?;
+            // Durable, as the contract says: each part of the path in the one above.
+            let parents = root.match_indices('/').map(|(i, _)| &root[..i]);
+            [""].into_iter()
+                .chain(parents)
+                .try_for_each(|parent| d.sync_dir(parent))
+        });
+        made?;
         Ok(Dir::new(SimDir {
             env: self.clone(),
             root: root.into(),

@@ -387,6 +387,9 @@ async fn produce(shared: Shared, env: SimEnv, number: u32) {
         let observed = shared.observed.clone();
         deliveries.push(env.spawn("delivery", async move {
             let result = delivery.await;
+            if let Err(error) = &result {
+                tracing::debug!(?value, %error, "send");
+            }
             observed.ended(value, &result);
         }));
         let us = 1 + shared.draw("pause", entity, shared.shape.pause_us_max);

@@ -1,1 +1,82 @@
+//! Workloads as data: what clients do, and the record of what came of it. They never judge.
 //!
+//! A [`Workload`] is topics, producers, consumers and an admin, each with its numbers; [`run`] plays it over any
+//! [`Env`], in the seeded world or against a real broker. What was invoked and what came back
+//! goes into a [`brokkr_history`], what a client learns besides (sequences, faults) into [`Notes`].
+
+mod admin;
+mod consume;
+mod produce;
+mod recorder;
+mod spec;
+mod stop;
+
+use brokkr_client::{Client, Error, Result};
+use brokkr_env::Env;
+use brokkr_wire::ErrorCode;
+
+pub use admin::run_admin;
+pub use consume::run_consumer;
+pub use produce::{run_producer, value_of, value_parts};
+pub use recorder::{AckedBatch, ClientFault, Drained, Notes, Recorder};
+pub use spec::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, TopicSpec, Workload};
+pub use stop::Stop;
+
+/// Creates a workload's topics. A topic that is there already is fine.
+pub async fn create_topics<E: Env>(env: &E, workload: &Workload) -> Result<()> {
+    let client = Client::new(env, workload.client.config());
+    for topic in &workload.topics {
+        let configs: Vec<_> = topic
+            .configs
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        let created = client
+            .create_topic(&topic.name, topic.partitions, topic.replication_factor, &configs)
+            .await;
+        match created {
+            Ok(_) | Err(Error::Broker(ErrorCode::TOPIC_ALREADY_EXISTS, _)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Plays a workload until [`Stop::stop`]: producers and the admin stop first, then the consumers read to the end.
+///
+/// # Errors
+/// When the topics can't be created. What goes wrong later is part of the record.
+pub async fn run<E: Env>(env: &E, workload: &Workload, recorder: &Recorder, stop: &Stop) -> Result<()> {
+    create_topics(env, workload).await?;
+    let mut writers = Vec::new();
+    for spec in &workload.producers {
+        let (env2, client, spec) = (env.clone(), workload.client.clone(), spec.clone());
+        let (recorder, stop) = (recorder.clone(), stop.clone());
+        writers.push(env.spawn("workload producer", async move {
+            run_producer(&env2, &client, &spec, &recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = &workload.admin {
+        let (env2, client, spec) = (env.clone(), workload.client.clone(), spec.clone());
+        let (recorder, stop) = (recorder.clone(), stop.clone());
+        writers.push(env.spawn("workload admin", async move {
+            run_admin(&env2, &client, &spec, &recorder, &stop).await;
+        }));
+    }
+    let (written, mut readers) = (Stop::new(), Vec::new());
+    for spec in &workload.consumers {
+        let (env2, client, spec) = (env.clone(), workload.client.clone(), spec.clone());
+        let (recorder, written) = (recorder.clone(), written.clone());
+        readers.push(env.spawn("workload consumer", async move {
+            run_consumer(&env2, &client, &spec, &recorder, &written).await;
+        }));
+    }
+    for writer in writers {
+        writer.await;
+    }
+    written.stop();
+    for reader in readers {
+        reader.await;
+    }
+    Ok(())
+}

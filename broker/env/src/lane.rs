@@ -117,7 +117,8 @@ impl Lane {
             Op::Truncate { len: l } => at + len > l,
             Op::Sync | Op::Read { .. } => false,
         };
-        self.cutting
+        // A cut-back takes nothing that was written.
+        (self.cutting && at + len > self.len_good)
             || self.busy.iter().any(|(_, op)| touches(op))
             || self.queue.iter().any(|(_, op)| touches(op))
     }
@@ -248,6 +249,17 @@ mod tests {
         ended(&mut lane, cut, true);
         lane.range_ends(low, &mut Vec::new());
         assert_eq!(lane.len_good(), 50);
+    }
+
+    #[test]
+    fn a_read_of_what_is_written_never_waits_for_a_cut_back() {
+        let mut lane = Lane::new(100);
+        let (w, _) = submit(&mut lane, Op::Write { at: 100, len: 10 });
+        assert_eq!(ended(&mut lane, w, false), [Step::CutBack(100)]);
+        let (r, s) = submit(&mut lane, Op::Read { at: 90, len: 10 });
+        assert_eq!(s, [Step::Start(r)]);
+        let (_, s) = submit(&mut lane, Op::Read { at: 90, len: 11 });
+        assert_eq!(s, []);
     }
 
     #[test]

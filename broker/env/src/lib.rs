@@ -69,7 +69,7 @@ pub trait Env: Clone + Send + Sync + 'static {
     /// Starts a task. Its panic ends the process.
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Task;
 
-    /// Opens the directory at `path`, making it (and its parents) if need be. Doesn't lock it: [`Dir::lock`] does.
+    /// Opens the directory at `path`, making it (and its parents) if need be, durably. Doesn't lock it: [`Dir::lock`] does.
     fn open_dir(&self, path: &str) -> impl Future<Output = Result<Dir<Self>>> + Send;
 
     /// Binds and listens. Port 0 takes a free one; [`Listener::local_addr`] tells which.

@@ -12,7 +12,7 @@ use crate::drive::InFlight;
 use crate::epochs::LeaderEpochs;
 use crate::index::{Entry, IndexView, encode};
 use crate::log::Log;
-use crate::manifest::Manifest;
+use crate::manifest::{Cutting, Manifest};
 use crate::names;
 use crate::roll::SealPlan;
 use crate::segment::Segment;
@@ -33,7 +33,7 @@ pub(crate) struct Background {
 }
 
 enum Job {
-    Seal,
+    Seal(LeaderEpochs),
     Epochs(LeaderEpochs),
     IndexTails { offsets: usize, times: usize },
 }
@@ -96,31 +96,38 @@ impl<E: Env> Log<E> {
     }
 
     pub(crate) fn begin_seal_again(&mut self) -> bool {
-        let manifest = self.manifest();
+        let mut manifest = self.manifest();
         let Some(plan) = &self.background.seal else {
             return false;
         };
+        manifest.sealed.push(plan.segment.info());
         let sealing = seal(
             Arc::clone(&self.shared),
-            Arc::clone(&plan.segment),
-            plan.next_base,
-            plan.snapshot.clone(),
-            self.loose_snapshot,
-            manifest.encode(),
+            Sealing {
+                segment: Segment::clone(&plan.segment),
+                next_base: plan.next_base,
+                epochs: self.epochs.clone(),
+                snapshot: plan.snapshot.clone(),
+                loose_snapshot: self.loose_snapshot,
+                manifest: manifest.encode(),
+            },
         );
-        self.background.job = Some((Job::Seal, InFlight::new(sealing)));
+        let job = Job::Seal(self.epochs.clone());
+        self.background.job = Some((job, InFlight::new(sealing)));
         true
     }
 
-    /// The manifest as it should be now, without an active segment.
+    /// The manifest as it should be now, without an active segment, and without one that is not listed yet: recovery still
+    /// has to look into that, for the leader epochs and producers that are nowhere else.
     pub(crate) fn manifest(&self) -> Manifest {
+        let listed = self.sealed.len() - usize::from(self.background.seal.is_some());
         Manifest {
             truncations: self.truncations,
             cut_to: self.cut_to,
-            cutting: false,
+            cutting: Cutting::No,
             log_start: self.log_start,
             first_base: self.sealed.first().map_or(self.active.head.base, |s| s.head.base),
-            sealed: self.sealed.iter().map(|s| s.info()).collect(),
+            sealed: self.sealed[..listed].iter().map(|s| s.info()).collect(),
             active: None,
         }
     }
@@ -142,7 +149,8 @@ impl<E: Env> Log<E> {
 
     fn background_done(&mut self, job: Job) {
         match job {
-            Job::Seal => {
+            Job::Seal(epochs) => {
+                self.background.persisted_epochs = epochs;
                 let plan = self.background.seal.take().expect("one was sealed");
                 self.loose_snapshot = None;
                 let listed = Arc::new(Segment::sealed(plan.segment.info()));
@@ -164,7 +172,7 @@ impl<E: Env> Log<E> {
     /// Nothing was lost: all of it is still in memory. If a roll waits for it, that fails.
     fn background_failed(&mut self, job: &Job, error: Error) {
         let what = match job {
-            Job::Seal => "listing a sealed segment",
+            Job::Seal(_) => "listing a sealed segment",
             Job::Epochs(_) => "persisting leader epochs",
             Job::IndexTails { .. } => "writing an index",
         };
@@ -174,29 +182,35 @@ impl<E: Env> Log<E> {
             self.fail(self.ackable.offset(), error);
         } else if let Some(group) = self.pipeline.groups.front()
             && group.roll.is_some()
-            && matches!(job, Job::Seal)
+            && matches!(job, Job::Seal(_))
         {
             self.fail(group.first, error);
         }
     }
 }
 
-/// Steps 3 and 4 of a roll. Can be repeated.
-async fn seal<E: Env>(
-    shared: Arc<Shared<E>>,
-    segment: Arc<Segment>,
+/// What completes a sealed segment.
+struct Sealing {
+    segment: Segment,
     next_base: Offset,
+    epochs: LeaderEpochs,
     snapshot: SnapshotFiles,
     loose_snapshot: Option<Offset>,
     manifest: Bytes,
-) -> Result<()> {
-    write_tails(Arc::clone(&shared), Segment::clone(&segment), true).await?;
-    make_indexes(&shared, next_base).await?;
-    write_snapshot(&shared, &snapshot).await?;
-    if let Some(loose) = loose_snapshot.filter(|loose| *loose != snapshot.offset) {
+}
+
+/// Steps 3 and 4 of a roll. Can be repeated.
+async fn seal<E: Env>(shared: Arc<Shared<E>>, sealing: Sealing) -> Result<()> {
+    let offset = sealing.snapshot.offset;
+    write_tails(Arc::clone(&shared), sealing.segment, true).await?;
+    make_indexes(&shared, sealing.next_base).await?;
+    write_snapshot(&shared, &sealing.snapshot).await?;
+    write_epochs(Arc::clone(&shared), sealing.epochs).await?;
+    if let Some(loose) = sealing.loose_snapshot.filter(|loose| *loose != offset) {
         remove_snapshot(&shared, loose).await?;
     }
-    replace(&shared, names::MANIFEST, manifest).await
+    // Last: recovery doesn't look into what is listed.
+    replace(&shared, names::MANIFEST, sealing.manifest).await
 }
 
 /// Replaces a file of the partition's folder.

@@ -66,6 +66,8 @@ pub struct CleanShutdown {
 /// # Errors
 /// [`LogError::Malformed`] if the checksummed checkpoint is damaged: what was durable can't be told then. Nothing was changed.
 pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
+    // What is read must not be another file after a power loss.
+    dir.dir().sync_dir("").await?;
     let marker = read(dir, CLEAN_SHUTDOWN).await?;
     let clean = marker.as_deref().map(|text| CleanShutdown {
         broker_epoch: decode_clean_shutdown(text),

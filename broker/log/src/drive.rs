@@ -119,9 +119,9 @@ impl<E: Env> Pipeline<E> {
         self.submitted = (head.next, head.size);
     }
 
-    /// After a truncation: what was told before would be wrong, but for failures.
-    pub(crate) fn forget_progress(&mut self) {
-        self.events.retain(|event| matches!(event, Event::Failed { .. }));
+    /// After a truncation: what was not heard yet speaks of offsets that are other batches' now.
+    pub(crate) fn forget_events(&mut self) {
+        self.events.clear();
     }
 
     fn is_quiet(&self) -> bool {

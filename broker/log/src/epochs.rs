@@ -62,6 +62,16 @@ impl LeaderEpochs {
         true
     }
 
+    /// Takes up a batch that is in the log for certain, in the order of the log: where it contradicts what is known, what was
+    /// known from there on is forgotten. (A write that failed is taken back, but a crash may bring its bytes back, under an
+    /// epoch that was begun meanwhile.)
+    pub(crate) fn observe(&mut self, epoch: LeaderEpoch, base: Offset, last: Offset) {
+        if self.epoch_for(base) != Some(epoch) || self.epoch_for(last) != Some(epoch) {
+            Arc::make_mut(&mut self.0).retain(|e| e.start < base);
+            self.assign(epoch, base);
+        }
+    }
+
     /// Forgets the epochs that begin at `end` or past it. Whether anything changed.
     pub(crate) fn truncate_from_end(&mut self, end: Offset) -> bool {
         if self.latest().is_none_or(|last| last.start < end) {
@@ -168,6 +178,24 @@ mod tests {
         );
         assert_eq!(epochs(&[(1, 0), (2, 10), (4, 10)]), epochs(&[(1, 0), (4, 10)]));
         assert_eq!(epochs(&[(1, 0), (2, 10), (2, 12)]), epochs(&[(1, 0), (2, 10)]));
+    }
+
+    #[test]
+    fn a_batch_is_believed_over_the_checkpoint() {
+        let observed = |epoch, base, last| {
+            let mut cache = epochs(&[(1, 0), (2, 10), (3, 12)]);
+            cache.observe(LeaderEpoch(epoch), Offset(base), Offset(last));
+            cache
+                .entries()
+                .iter()
+                .map(|e| (e.epoch.0, e.start.0))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(observed(2, 10, 11), [(1, 0), (2, 10), (3, 12)]);
+        assert_eq!(observed(1, 10, 11), [(1, 0)]);
+        assert_eq!(observed(1, 9, 10), [(1, 0)]);
+        assert_eq!(observed(2, 5, 6), [(1, 0), (2, 5)]);
+        assert_eq!(observed(4, 15, 15), [(1, 0), (2, 10), (3, 12), (4, 15)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a log is made of, checksummed: a file of ours in the partition's folder, `brokkr-manifest`.
 //!
 //! ```text
-//! "BKMF" │ version u16 = 1 │ truncations u64 │ cut_to i64 │ cutting u8 │ log_start i64 │ first_base i64
+//! "BKMF" │ version u16 = 1 │ truncations u64 │ cut_to i64 │ cutting u8 (0 no, 1 the tail, 2 all) │ log_start i64 │ first_base i64
 //! │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment )  │ crc32 u32
 //! segment = base i64 │ next i64 │ size u64 │ first_timestamp i64 │ max_timestamp i64 │ max_timestamp_offset i64
 //!           │ created i64 │ offset entries u32 │ time entries u32
@@ -32,6 +32,17 @@ pub(crate) struct SegmentInfo {
     pub(crate) time_entries: u32,
 }
 
+/// A truncation that may be unfinished.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Cutting {
+    #[default]
+    No,
+    /// What is at `cut_to` and past it goes.
+    Tail,
+    /// Everything goes; the log begins at `cut_to`, without producers or epochs.
+    All,
+}
+
 /// The manifest.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Manifest {
@@ -40,7 +51,7 @@ pub(crate) struct Manifest {
     /// Where the last one cut.
     pub(crate) cut_to: Offset,
     /// Whether that one may be unfinished.
-    pub(crate) cutting: bool,
+    pub(crate) cutting: Cutting,
     pub(crate) log_start: Offset,
     /// The base of the oldest segment; files of older ones are leftovers.
     pub(crate) first_base: Offset,
@@ -55,7 +66,7 @@ impl Manifest {
         out.extend_from_slice(&VERSION.to_be_bytes());
         out.extend_from_slice(&self.truncations.to_be_bytes());
         out.extend_from_slice(&self.cut_to.0.to_be_bytes());
-        out.push(u8::from(self.cutting));
+        out.push(self.cutting as u8);
         out.extend_from_slice(&self.log_start.0.to_be_bytes());
         out.extend_from_slice(&self.first_base.0.to_be_bytes());
         out.extend_from_slice(&(self.sealed.len() as u32).to_be_bytes());
@@ -74,7 +85,9 @@ impl Manifest {
         let mut manifest = Self {
             truncations: bytes.u64()?,
             cut_to: Offset(bytes.i64()?),
-            cutting: bytes.u8()? != 0,
+            cutting: [Cutting::No, Cutting::Tail, Cutting::All]
+                .get(usize::from(bytes.u8()?))
+                .copied()?,
             log_start: Offset(bytes.i64()?),
             first_base: Offset(bytes.i64()?),
             ..Self::default()
@@ -141,7 +154,7 @@ mod tests {
         let manifest = Manifest {
             truncations: 4,
             cut_to: Offset(12),
-            cutting: true,
+            cutting: Cutting::Tail,
             log_start: Offset(3),
             first_base: Offset(0),
             sealed: vec![segment(0), segment(10)],

@@ -16,7 +16,7 @@ use crate::error::LogError;
 use crate::formats::{decode_epochs, decode_partition_metadata, encode_partition_metadata};
 use crate::index::{Entry, TimeEntry};
 use crate::log::{Log, draw_jitter};
-use crate::manifest::{Manifest, SegmentInfo};
+use crate::manifest::{Cutting, Manifest, SegmentInfo};
 use crate::names;
 use crate::producers::Producers;
 use crate::recovery::{Recorded, Recovered, Recovery};
@@ -101,6 +101,12 @@ impl<E: Env> Log<E> {
             dir: dir.clone(),
             folder: folder.into(),
         });
+        if !recorded.clean {
+            // BEFORE anything is done about what is read here: a life that was killed may have left names that the next power
+            // loss takes back, the folder's own among them. A manifest that is acted upon must not become an older one.
+            dir.dir.sync_dir("").await?;
+            dir.dir.sync_dir(folder).await?;
+        }
         let mut listing = list(&shared).await?;
         let topic_id = read_topic_id(&shared, &listing).await?;
         let recorded = &recorded.of(topic_id);
@@ -132,7 +138,7 @@ impl<E: Env> Log<E> {
             log.cut_to = manifest.cut_to;
         }
         // A log that a crash kept from beginning anew: the epochs are those of what was cut.
-        let stale_epochs = manifest.is_some_and(|m| m.cutting && m.cut_to <= m.first_base);
+        let stale_epochs = manifest.is_some_and(|m| m.cutting == Cutting::All);
         log.load_epochs(&listing, scanned_from, stale_epochs).await?;
         replay::load_producers(&mut log, &listing, &mut recovery).await?;
         if !recovery.clean {
@@ -354,7 +360,7 @@ async fn open_clean<E: Env>(
     manifest: &Manifest,
     listing: &Listing,
 ) -> Result<Option<Parts<E>>, LogError> {
-    let Some(info) = manifest.active.filter(|_| !manifest.cutting) else {
+    let Some(info) = manifest.active.filter(|_| manifest.cutting == Cutting::No) else {
         return Ok(None);
     };
     let mut expected: BTreeSet<Offset> = manifest.sealed.iter().map(|s| s.head.base).collect();

@@ -23,12 +23,12 @@ use brokkr_types::{LeaderEpoch, Offset, Uuid};
 use brokkr_wire::records::{Batch, BatchError, BatchHeader};
 use bytes::Bytes;
 
-use crate::background::{remove_if_there, remove_snapshot, write_tails};
+use crate::background::{remove_if_there, remove_snapshot, replace, write_tails};
 use crate::config::LogConfig;
 use crate::error::{Damage, LogError};
 use crate::index::{OffsetEntry, TimeEntry, relative};
 use crate::log::draw_jitter;
-use crate::manifest::{Manifest, SegmentInfo};
+use crate::manifest::{Cutting, Manifest, SegmentInfo};
 use crate::names;
 use crate::open::{Listing, Parts, begin_at, indexes_agree};
 use crate::scan::{Headers, SCAN_BYTES};
@@ -123,6 +123,7 @@ pub(crate) async fn recover<E: Env>(
         Some(manifest) => manifest.first_base,
         None => listing.logs.first().copied().unwrap_or(recorded.log_start),
     };
+    let unlisted = manifest.is_none();
     let none = Manifest {
         first_base,
         cut_to: first_base,
@@ -137,7 +138,7 @@ pub(crate) async fn recover<E: Env>(
         shared,
         config,
         point,
-        cut_to: manifest.cutting.then_some(manifest.cut_to),
+        cut_to: (manifest.cutting != Cutting::No).then_some(manifest.cut_to),
         expected: manifest.sealed.last().map_or(first_base, |s| s.head.next),
         last_epoch: LeaderEpoch::NONE,
         recovery: Recovery::default(),
@@ -149,15 +150,29 @@ pub(crate) async fn recover<E: Env>(
     }
     let scanned_from = recoverer.expected;
     let mut parts = recoverer.scan_rest(&mut sealed, listing).await?;
-    let log_start = recorded.log_start.max(manifest.log_start).max(first_base);
+    // The manifest knows better than what was recorded before it, or after it.
+    let log_start = if unlisted {
+        recorded.log_start.max(first_base)
+    } else {
+        manifest.log_start
+    };
     if log_start > parts.active.head.next {
         // What was deleted was not even durable. Its offsets were shown, and are never given out again (L6).
         tracing::warn!(folder = &*shared.folder, %log_start, "the log ends before its start; begun anew there");
-        for base in sealed
+        let anew = Manifest {
+            cutting: Cutting::All,
+            cut_to: log_start,
+            first_base: log_start,
+            log_start,
+            sealed: Vec::new(),
+            ..manifest.clone()
+        };
+        replace(shared, names::MANIFEST, anew.encode()).await?;
+        let all = sealed
             .drain(..)
             .map(|s| s.head.base)
-            .chain([parts.active.head.base])
-        {
+            .chain([parts.active.head.base]);
+        for base in all.collect::<Vec<_>>() {
             recoverer.remove_segment(base).await?;
         }
         parts = begin_at(shared, config, log_start).await?;
@@ -166,7 +181,13 @@ pub(crate) async fn recover<E: Env>(
     parts.sealed = Arc::new(sealed);
     parts.log_start = log_start;
     parts.scanned_from = scanned_from.min(end);
-    for snapshot in listing.snapshots.split_off(&end.plus(1)) {
+    // A log that was to begin anew begins without producers, too (P10).
+    let keep = if manifest.cutting == Cutting::All {
+        Offset(-1)
+    } else {
+        end
+    };
+    for snapshot in listing.snapshots.split_off(&keep.plus(1)) {
         remove_snapshot(shared, snapshot).await?;
     }
     shared.dir.dir.sync_dir(&shared.folder).await?;

@@ -1,11 +1,13 @@
 //! What a start reads off the batches' headers: producers and leader epochs.
 
+use std::collections::BTreeSet;
+
 use brokkr_env::{Env, File};
 use brokkr_types::Offset;
 use brokkr_wire::records::{Batch, BatchHeader};
 
 use crate::append::marker_of;
-use crate::background::remove_snapshot;
+use crate::background::{remove_snapshot, write_snapshot};
 use crate::epochs::LeaderEpochs;
 use crate::error::{Damage, LogError};
 use crate::log::Log;
@@ -52,7 +54,8 @@ pub(crate) async fn load_producers<E: Env>(
         // Kafka's own, or its window is lost: good for those of whom the log has nothing any more.
         partial = partial.or(Some(producers));
     }
-    replay_producers(log, from, end, recovery).await?;
+    let known = partial.is_none().then_some(&listing.snapshots);
+    replay_producers(log, from, known, recovery).await?;
     for (id, producer) in partial.iter().flat_map(Producers::iter) {
         log.producers.load(id, producer.clone());
     }
@@ -81,17 +84,18 @@ async fn read_snapshot<E: Env>(
     ))
 }
 
-/// Applies the batches from `from` to `end` to the producers.
+/// Applies the batches from `from` on to the producers. Where a segment begins without one of the `known` snapshots, one
+/// is written: retention may take what is before it.
 pub(crate) async fn replay_producers<E: Env>(
     log: &mut Log<E>,
     from: Offset,
-    end: Offset,
+    known: Option<&BTreeSet<Offset>>,
     recovery: &mut Recovery,
 ) -> Result<(), LogError> {
     let now = log.shared.dir.env.now();
     for head in heads_from(log, from) {
-        if head.base >= end {
-            break;
+        if head.base > from && known.is_some_and(|known| !known.contains(&head.base)) {
+            write_snapshot(&log.shared, &snapshot::encode(head.base, &log.producers)).await?;
         }
         let file = file_of(log, &head).await?;
         let mut headers = Headers::all(&file, 0, head.size);
@@ -144,12 +148,9 @@ pub(crate) async fn add_epochs<E: Env>(
         let mut expected = head.base;
         while let Some((_, header)) = headers.next(expected).await? {
             expected = header.next_offset();
-            let latest = epochs.latest().map(|e| e.epoch);
-            if header.next_offset() > from && Some(header.partition_leader_epoch) > latest {
-                epochs.assign(
-                    header.partition_leader_epoch,
-                    header.base_offset.max(log.log_start),
-                );
+            if header.next_offset() > from {
+                let base = header.base_offset.max(log.log_start);
+                epochs.observe(header.partition_leader_epoch, base, header.last_offset());
             }
         }
     }

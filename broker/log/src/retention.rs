@@ -37,15 +37,15 @@ impl<E: Env> Log<E> {
     pub async fn enforce_retention(&mut self, now: Instant, wall: UnixMillis) -> Result<Retired, LogError> {
         let expiration_ms = u64::try_from(self.config.producer_id_expiration_ms).unwrap_or(0);
         self.producers.expire(now, Duration::from_millis(expiration_ms));
+        if self.due(wall) == (0, false) {
+            return Ok(Retired::default());
+        }
+        self.settled().await?;
         let (count, active_too) = self.due(wall);
         let mut retired = Retired {
             rolling: active_too,
             ..Retired::default()
         };
-        if count == 0 && !active_too {
-            return Ok(retired);
-        }
-        self.settled().await?;
         // One that is not listed yet waits for that.
         let count = count.min(self.sealed.len() - usize::from(self.background.seal.is_some()));
         if count > 0 {
@@ -88,9 +88,9 @@ impl<E: Env> Log<E> {
         let mut manifest = self.manifest();
         manifest.sealed.drain(..count);
         manifest.log_start = start;
-        manifest.first_base = manifest
+        manifest.first_base = self
             .sealed
-            .first()
+            .get(count)
             .map_or(self.active.head.base, |s| s.head.base);
         replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
         Arc::make_mut(&mut self.sealed).drain(..count);

@@ -51,6 +51,10 @@ pub(crate) struct SealPlan {
 impl<E: Env> Log<E> {
     /// Stages the begin of a segment at `base`.
     pub(crate) fn stage_roll(&mut self, base: Offset, wall: UnixMillis) {
+        assert!(
+            base > self.tip.head.base,
+            "a segment is named by its first offset, and no two by the same"
+        );
         let tip = Tip::new(base, wall, self.jitter_ms());
         let plan = RollPlan {
             base,

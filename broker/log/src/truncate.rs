@@ -19,7 +19,7 @@ use crate::background::{self, remove_if_there, remove_snapshot, replace, write_t
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
 use crate::log::Log;
-use crate::manifest::Manifest;
+use crate::manifest::{Cutting, Manifest};
 use crate::names;
 use crate::open::{begin_at, list};
 use crate::producers::Producers;
@@ -59,6 +59,8 @@ impl<E: Env> Log<E> {
     /// Cuts everything at `offset` and past it; a batch that holds it goes whole. Durable when this returns. Nothing if the log
     /// ends before. The producers' state is that of the log that is left.
     ///
+    /// After a cut events of before are not told any more: who waits for an offset past the new end waits in vain.
+    ///
     /// # Errors
     /// If [`Log::broken`] then says so, restart finishes the cut; else nothing was begun.
     pub async fn truncate_to(&mut self, offset: Offset) -> Result<(), LogError> {
@@ -72,6 +74,10 @@ impl<E: Env> Log<E> {
             return self.truncate_fully_and_start_at(offset).await;
         }
         let cut = self.find_cut(offset).await?;
+        if cut.end < self.log_start && offset >= self.log_start {
+            // The log's start is in the middle of a batch. What of it was shown is not given out again (L6).
+            return self.truncate_fully_and_start_at(offset).await;
+        }
         let result = self.cut(cut).await;
         self.or_broken(result)
     }
@@ -158,7 +164,7 @@ impl<E: Env> Log<E> {
         (self.truncations, self.cut_to) = (self.truncations + 1, cut.end);
         let first_base = self.sealed.first().map_or(cut.base, |s| s.head.base);
         let cutting = Manifest {
-            cutting: true,
+            cutting: Cutting::Tail,
             first_base,
             ..self.manifest()
         };
@@ -186,10 +192,11 @@ impl<E: Env> Log<E> {
     async fn begin_anew(&mut self, offset: Offset) -> Result<(), LogError> {
         let gone: Vec<Offset> = self.bases().collect();
         self.sealed = Arc::default();
+        self.background.seal = None;
         self.log_start = offset;
         (self.truncations, self.cut_to) = (self.truncations + 1, offset);
         let cutting = Manifest {
-            cutting: true,
+            cutting: Cutting::All,
             first_base: offset,
             ..self.manifest()
         };
@@ -230,7 +237,7 @@ impl<E: Env> Log<E> {
         self.undo.clear();
         self.background.seal = None;
         self.pipeline.restart_at(&head);
-        self.pipeline.forget_progress();
+        self.pipeline.forget_events();
         self.view = None;
 
         self.epochs.truncate_from_end(head.next);

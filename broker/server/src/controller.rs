@@ -17,16 +17,15 @@ use std::ops::Range;
 
 use brokkr_env::{Env, ErrorKind, Published, Reader};
 use brokkr_log::{Event, Log, LogConfig, LogDir, LogError, Recorded, UpTo};
-use brokkr_metadata::bootstrap::bootstrap_records;
 use brokkr_metadata::records::{Control, Entry, decode_batch, encode_control, encode_records};
 use brokkr_metadata::snapshot::{self, QuorumState, Snapshot, SnapshotId};
-use brokkr_metadata::{Controller, Image, Registration, Reply, Request};
+use brokkr_metadata::{Controller, Image, Registration, Reply, Request, Settings};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
-use brokkr_wire::messages::MetadataRecord;
 use brokkr_wire::messages::leader_change_message::{LeaderChangeMessage, Voter};
 use brokkr_wire::messages::voters_record::{
     Endpoint, KRaftVersionFeature, Voter as VoterEntry, VotersRecord,
 };
+use brokkr_wire::messages::{KRaftVersionRecord, MetadataRecord};
 use brokkr_wire::records::{Batch, Origin, batches};
 use brokkr_wire::{ErrorCode, Str};
 use bytes::Bytes;
@@ -152,7 +151,7 @@ pub async fn start<E: Env>(
     partitions: mpsc::Sender<Ask>,
 ) -> Result<(ControllerHandle, Reader<Image>), ControllerError> {
     let identity = &log_dir.identity;
-    let log = open_log(env, log_dir, identity).await?;
+    let log = open_log(env, log_dir, identity, config).await?;
     let replayed = replay(&log_dir.logs, log, &identity.cluster_id).await?;
     let Replayed {
         mut log,
@@ -161,6 +160,7 @@ pub async fn start<E: Env>(
         last_epoch,
         bytes,
     } = replayed;
+    let controller = controller.with_settings(settings(config));
     let epoch = LeaderEpoch(last_epoch.max(quorum_state(&log_dir.logs).await?) + 1);
     write_quorum_state(&log_dir.logs, identity.node_id, epoch).await?;
     log.assign_epoch(epoch).await?;
@@ -190,12 +190,24 @@ pub async fn start<E: Env>(
     Ok((handle, images))
 }
 
+/// What topics get where nobody says.
+fn settings(config: &BrokerConfig) -> Settings {
+    Settings {
+        node_id: config.node_id,
+        num_partitions: config.num_partitions,
+        default_replication_factor: i16::try_from(config.default_replication_factor).unwrap_or(i16::MAX),
+        file: config.set.clone(),
+    }
+}
+
 async fn open_log<E: Env>(
     env: &E,
     log_dir: &Owned<E>,
     identity: &Identity,
+    config: &BrokerConfig,
 ) -> Result<Log<E>, ControllerError> {
     let config = LogConfig {
+        segment_bytes: config.metadata_log_segment_bytes.unsigned_abs(),
         cleanup_delete: false,
         retention_ms: -1,
         ..LogConfig::default()
@@ -260,6 +272,21 @@ fn voters(identity: &Identity) -> VotersRecord {
     VotersRecord {
         version: 0,
         voters: vec![voter],
+        ..Default::default()
+    }
+}
+
+/// In version 0, without directory ids: Kafka 4.3.0 reads no other, whatever its schema says.
+fn leader_change(node_id: i32) -> LeaderChangeMessage {
+    let voter = || Voter {
+        voter_id: node_id,
+        ..Default::default()
+    };
+    LeaderChangeMessage {
+        version: 0,
+        leader_id: node_id,
+        voters: vec![voter()],
+        granting_voters: vec![voter()],
         ..Default::default()
     }
 }
@@ -392,30 +419,25 @@ async fn write_quorum_state<E: Env>(
 }
 
 impl<E: Env> Host<E> {
-    /// Begins the epoch: a LeaderChange, and in an empty log what a new cluster begins with.
+    /// Begins the epoch: a LeaderChange, in an empty log who votes, and what a leader owes before it decides anything.
     async fn lead(&mut self, identity: &Identity) -> Result<(), ControllerError> {
-        let empty = self.controller.image().metadata_version().is_none();
-        let voter = || Voter {
-            voter_id: identity.node_id,
-            voter_directory_id: identity.directory_id,
-            ..Default::default()
-        };
-        let message = LeaderChangeMessage {
-            version: 1,
-            leader_id: identity.node_id,
-            voters: vec![voter()],
-            granting_voters: vec![voter()],
-            ..Default::default()
-        };
         let (end, now) = (self.log.log_end(), self.env.wall());
-        let batch = encode_control(&[Control::LeaderChange(message)], end, self.epoch, now)
-            .map_err(|e| content(FOLDER, e))?;
+        let mut controls = vec![Control::LeaderChange(leader_change(identity.node_id))];
+        if end == Offset(0) {
+            // The bootstrap snapshot says so too; Kafka's first leader repeats it in the log.
+            controls.push(Control::KRaftVersion(KRaftVersionRecord {
+                kraft_version: self.quorum.kraft_version,
+                ..Default::default()
+            }));
+            controls.extend(self.quorum.voters.clone().map(Control::Voters));
+        }
+        let batch = encode_control(&controls, end, self.epoch, now).map_err(|e| content(FOLDER, e))?;
         self.append(&batch).await.map_err(|e| content(FOLDER, e))?;
-        self.controller.advance(end.0, self.epoch.0);
-        if empty {
-            self.commit(&bootstrap_records())
-                .await
-                .map_err(|e| content(FOLDER, e))?;
+        self.controller
+            .advance(end.0 + controls.len() as i64 - 1, self.epoch.0);
+        let owed = self.controller.activation_records();
+        if !owed.is_empty() {
+            self.commit(&owed).await.map_err(|e| content(FOLDER, e))?;
         }
         Ok(())
     }

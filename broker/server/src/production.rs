@@ -16,7 +16,7 @@ use crate::config::BrokerConfig;
 const USAGE: u8 = 2;
 /// What is said when the broker can't start.
 const FAILED: u8 = 1;
-/// Threads for blocking IO on the log directory.
+/// Threads for blocking IO on the log directory where `num.io.threads` isn't set.
 const IO_THREADS: usize = 16;
 
 /// A broker in the real world.
@@ -24,7 +24,11 @@ pub type RealBroker = Broker<TokioEnv>;
 
 /// Starts a broker in the real world. Must be called on a tokio runtime.
 pub async fn start(config: BrokerConfig) -> Result<RealBroker, StartError> {
-    Broker::start(TokioEnv::new(IO_THREADS), config).await
+    let io_threads = match config.set.get("num.io.threads") {
+        Some(_) => usize::try_from(config.num_io_threads).unwrap_or(IO_THREADS),
+        None => IO_THREADS,
+    };
+    Broker::start(TokioEnv::new(io_threads), config).await
 }
 
 /// The binary.
@@ -59,7 +63,8 @@ fn run(serve: &Serve) -> ExitCode {
         }
     };
     let config = match serve.configuration(file.as_deref()) {
-        Ok((config, warnings)) => {
+        Ok((mut config, warnings)) => {
+            config.advertise_host(&rustix::system::uname().nodename().to_string_lossy());
             warnings.iter().for_each(|w| tracing::warn!("{w}"));
             config
         }

@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let twice = LINES.lines().next().expect("a line").repeat(1) + "\n" + LINES;
+        let twice = LINES.lines().next().expect("a line").to_owned() + "\n" + LINES;
         assert!(matches!(
             read(&twice),
             Err(ReadError::Index {

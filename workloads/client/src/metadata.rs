@@ -180,7 +180,7 @@ mod tests {
     fn an_older_epoch_deposes_nobody_but_another_topic_does() {
         let mut m = Metadata::default();
         let tp = TopicPartition::new("t", 0);
-        let mut leader = |m: &mut Metadata, r| {
+        let leader = |m: &mut Metadata, r| {
             m.update(r);
             m.leader(&tp).map(|l| (l.node, l.epoch))
         };

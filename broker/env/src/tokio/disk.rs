@@ -156,6 +156,26 @@ impl RawFile for OsFile {
     }
 }
 
+/// Makes a directory and its parents. Each that is new is synced in the one above it: else a power loss could take the
+/// directory with all that was synced in it.
+fn create_durably(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if parent != path {
+        create_durably(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => return Err(e),
+        _ => {}
+    }
+    fs::File::open(parent)?.sync_all()
+}
+
 /// Asks `cachestat(2)` (Linux 6.5) how many pages of the range are cached.
 fn resident(file: &fs::File, at: u64, len: u64) -> bool {
     const SYS_CACHESTAT: libc::c_long = 451;
@@ -198,7 +218,7 @@ struct DirShared {
 impl OsDir {
     pub(super) fn open(path: &str, io_threads: usize) -> Result<Self> {
         let root = PathBuf::from(path);
-        fs::create_dir_all(&root).map_err(|e| os_error(path, &e))?;
+        create_durably(&root).map_err(|e| os_error(path, &e))?;
         let shared = DirShared {
             root,
             lock: Mutex::default(),

@@ -230,7 +230,7 @@ pub static BROKER_KEYS: &[Key] = &[
     key("producer.id.expiration.ms", Int, Some("86400000"), Low, AtLeast(1), ClusterWide, YES),
     key("producer.purgatory.purge.interval.requests", Int, Some("1000"), Medium, Any, ReadOnly, NO),
     key("queued.max.request.bytes", Long, Some("-1"), Medium, Any, ReadOnly, YES),
-    key("queued.max.requests", Int, Some("500"), High, AtLeast(1), ReadOnly, YES),
+    key("queued.max.requests", Int, Some("500"), High, AtLeast(1), ReadOnly, NO),
     key("quota.window.num", Int, Some("11"), Low, AtLeast(1), ReadOnly, NO),
     key("quota.window.size.seconds", Int, Some("1"), Low, AtLeast(1), ReadOnly, NO),
     key("remote.fetch.max.wait.ms", Int, Some("500"), Medium, AtLeast(1), ClusterWide, NO),

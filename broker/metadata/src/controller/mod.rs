@@ -11,6 +11,9 @@ mod configs;
 mod placement;
 mod topics;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -18,14 +21,15 @@ use std::sync::Arc;
 
 use brokkr_types::Instant;
 use brokkr_wire::messages::{
-    AlterConfigsRequest, AlterConfigsResponse, CreatePartitionsRequest, CreatePartitionsResponse,
-    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, MetadataRecord,
+    AbortTransactionRecord, AlterConfigsRequest, AlterConfigsResponse, CreatePartitionsRequest,
+    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, MetadataRecord,
 };
 use brokkr_wire::{ErrorCode, Str};
 
 pub use brokers::{PRODUCER_ID_BLOCK_SIZE, Registration};
 
+use crate::bootstrap::bootstrap_records;
 use crate::config::resolve::Layers;
 use crate::image::{ConfigResource, Image, MetadataState, ReplayError};
 
@@ -188,9 +192,21 @@ impl Controller {
         self.state.image()
     }
 
-    /// Whether a metadata transaction is open: its leader died in it, and the next one must abort it.
-    pub fn in_transaction(&self) -> bool {
-        self.state.in_transaction()
+    /// What a new leader writes before it decides anything: the end of a metadata transaction in which the one before it died,
+    /// and what a cluster begins with, if this one hasn't begun. Often nothing.
+    pub fn activation_records(&self) -> Vec<MetadataRecord> {
+        let mut records = Vec::new();
+        if self.state.in_transaction() {
+            let aborted = AbortTransactionRecord {
+                reason: Some(Str::from_static("Controller failover")),
+                ..AbortTransactionRecord::default()
+            };
+            records.push(aborted.into());
+        }
+        if self.image().metadata_version().is_none() {
+            records.extend(bootstrap_records());
+        }
+        records
     }
 
     /// Replays the record at `offset`, written in the quorum epoch `epoch`.

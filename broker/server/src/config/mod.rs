@@ -1,5 +1,6 @@
 //! What a broker was started with, and what that makes of a topic.
 
+mod listeners;
 pub mod properties;
 mod topic;
 
@@ -9,18 +10,8 @@ use std::fmt;
 use brokkr_metadata::config::resolve::Layers;
 use brokkr_metadata::config::{BROKER_KEYS, ConfigError, Value, broker_key};
 
+pub use listeners::{EVERY_ADDRESS, ListenerConfig, host_port};
 pub use topic::{TopicConfig, layers};
-
-/// A socket to listen on.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ListenerConfig {
-    /// `PLAINTEXT`, or a name that `listener.security.protocol.map` maps to it.
-    pub name: String,
-    /// The host to bind.
-    pub host: String,
-    /// The port; 0 takes a free one.
-    pub port: u16,
-}
 
 /// What can't be started with. The operator's fault; one line says what to change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,9 +57,9 @@ macro_rules! fields {
                 #[doc = concat!("`", $key, "`")]
                 pub $field: $ty,
             )*
-            /// `listeners`.
+            /// `listeners`, without the controller's.
             pub listeners: Vec<ListenerConfig>,
-            /// `advertised.listeners`; where none, `listeners`.
+            /// `advertised.listeners`, one for each of `listeners`, in their order; where none is told, the listener itself.
             pub advertised_listeners: Vec<ListenerConfig>,
             /// `node.id`, or `broker.id`.
             pub node_id: i32,
@@ -80,16 +71,18 @@ macro_rules! fields {
             pub set: BTreeMap<String, String>,
         }
 
+        #[cfg(test)]
+        const FIELD_KEYS: &[&str] = &[$($key,)*];
+
         impl BrokerConfig {
             fn read(set: BTreeMap<String, String>) -> Result<Self, StartupError> {
                 let layers = Layers { file: Some(&set), ..Layers::default() };
                 $(let $field = $ty::from_value(value(&layers, $key)?);)*
-                let listeners = listeners(&layers, "listeners")?;
-                let advertised = listeners_or(&layers, "advertised.listeners", &listeners)?;
+                let (listeners, advertised_listeners) = listeners::listeners(&layers)?;
                 let node_id = node_id(&set, &layers)?;
                 let broker_rack = text(&layers, "broker.rack");
                 let log_dir = log_dir(&set, &layers);
-                Ok(Self { $($field,)* listeners, advertised_listeners: advertised, node_id, broker_rack, log_dir, set })
+                Ok(Self { $($field,)* listeners, advertised_listeners, node_id, broker_rack, log_dir, set })
             }
         }
     };
@@ -105,7 +98,9 @@ fields! {
     max_connections: i32 = "max.connections",
     max_connections_per_ip: i32 = "max.connections.per.ip",
     max_incremental_fetch_session_cache_slots: i32 = "max.incremental.fetch.session.cache.slots",
+    max_request_partition_size_limit: i32 = "max.request.partition.size.limit",
     metadata_log_max_record_bytes_between_snapshots: i64 = "metadata.log.max.record.bytes.between.snapshots",
+    metadata_log_segment_bytes: i32 = "metadata.log.segment.bytes",
     num_io_threads: i32 = "num.io.threads",
     num_partitions: i32 = "num.partitions",
     producer_id_expiration_ms: i32 = "producer.id.expiration.ms",
@@ -167,54 +162,6 @@ fn list(layers: &Layers<'_>, name: &'static str) -> Vec<String> {
         .unwrap_or_default()
 }
 
-fn listeners(layers: &Layers<'_>, name: &'static str) -> Result<Vec<ListenerConfig>, StartupError> {
-    let parsed: Result<Vec<_>, _> = list(layers, name).iter().map(|l| listener(l)).collect();
-    match parsed? {
-        none if none.is_empty() => Err(StartupError::Listener(format!("{name} is empty"))),
-        some => Ok(some),
-    }
-}
-
-fn listeners_or(
-    layers: &Layers<'_>,
-    name: &'static str,
-    or: &[ListenerConfig],
-) -> Result<Vec<ListenerConfig>, StartupError> {
-    if list(layers, name).is_empty() {
-        Ok(or.to_vec())
-    } else {
-        listeners(layers, name)
-    }
-}
-
-/// Reads `NAME://host:port`. A host in brackets is an IPv6 address; none is every address.
-pub fn listener(text: &str) -> Result<ListenerConfig, StartupError> {
-    let bad = |why: &str| StartupError::Listener(format!("listener {text}: {why}"));
-    let (name, rest) = text
-        .split_once("://")
-        .ok_or_else(|| bad("not of the form NAME://host:port"))?;
-    if !name.eq_ignore_ascii_case("PLAINTEXT") {
-        return Err(bad("only PLAINTEXT is served yet"));
-    }
-    let (host, port) = host_port(rest).ok_or_else(|| bad("not of the form NAME://host:port"))?;
-    let host = if host.is_empty() { "0.0.0.0" } else { host };
-    Ok(ListenerConfig {
-        name: name.to_ascii_uppercase(),
-        host: host.to_owned(),
-        port,
-    })
-}
-
-/// Splits `host:port`.
-pub fn host_port(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = host
-        .strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(host);
-    Some((host, port.parse().ok()?))
-}
-
 fn node_id(set: &BTreeMap<String, String>, layers: &Layers<'_>) -> Result<i32, StartupError> {
     let name = if set.contains_key("node.id") || !set.contains_key("broker.id") {
         "node.id"
@@ -247,12 +194,15 @@ impl BrokerConfig {
     pub fn new(set: BTreeMap<String, String>) -> Result<(Self, Vec<String>), StartupError> {
         let mut warnings = Vec::new();
         for (name, text) in &set {
-            let key = broker_key(name).ok_or_else(|| StartupError::UnknownKey {
-                key: name.clone(),
-                nearest: nearest(name),
-            })?;
-            key.parse(text).map_err(StartupError::Value)?;
-            if !key.implemented {
+            match broker_key(name) {
+                Some(key) => drop(key.parse(text).map_err(StartupError::Value)?),
+                None if is_internal(name) => {}
+                None => {
+                    let (key, nearest) = (name.clone(), nearest(name));
+                    return Err(StartupError::UnknownKey { key, nearest });
+                }
+            }
+            if !broker_key(name).is_some_and(|key| key.implemented) {
                 warnings.push(format!("{name} has no effect: it is not implemented yet"));
             }
         }
@@ -263,7 +213,15 @@ impl BrokerConfig {
             let why = "Invalid value for configuration log.dirs: only one log directory is served yet";
             return Err(StartupError::Value(ConfigError(why.to_owned())));
         }
+        check_roles(&set)?;
         Ok((Self::read(set)?, warnings))
+    }
+
+    /// Says under which name this machine is found: what listeners on every address advertise where nothing else is told.
+    pub fn advertise_host(&mut self, host: &str) {
+        for listener in self.advertised_listeners.iter_mut().filter(|l| l.is_everywhere()) {
+            host.clone_into(&mut listener.host);
+        }
     }
 
     /// The log directory.
@@ -271,6 +229,61 @@ impl BrokerConfig {
         &self.log_dir
     }
 }
+
+/// A node is a broker and its controller, so far.
+fn check_roles(set: &BTreeMap<String, String>) -> Result<(), StartupError> {
+    let layers = Layers {
+        file: Some(set),
+        ..Layers::default()
+    };
+    let roles = list(&layers, "process.roles");
+    if ["broker", "controller"]
+        .iter()
+        .all(|role| roles.iter().any(|have| have == role))
+    {
+        return Ok(());
+    }
+    let why = format!(
+        "process.roles is {}: only broker,controller is served yet",
+        roles.join(",")
+    );
+    Err(StartupError::Value(ConfigError(why)))
+}
+
+/// Whether Kafka knows the name though its list of keys doesn't have it: internal keys, and those of listeners and plugins.
+fn is_internal(name: &str) -> bool {
+    const PREFIXES: [&str; 4] = [
+        "listener.name.",
+        "config.providers.",
+        "rsm.config.",
+        "rlmm.config.",
+    ];
+    INTERNAL_KEYS.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Keys that Kafka knows but doesn't tell of. Brokkr does what none of them says.
+const INTERNAL_KEYS: &[&str] = &[
+    "controller.performance.always.log.threshold.ms",
+    "controller.performance.sample.period.ms",
+    "group.consumer.regex.refresh.interval.ms",
+    "group.share.initialize.retry.interval.ms",
+    "group.share.persister.class.name",
+    "internal.metadata.delete.delay.millis",
+    "internal.metadata.log.segment.bytes",
+    "internal.metadata.max.batch.size.in.bytes",
+    "log.initial.task.delay.ms",
+    "producer.id.expiration.check.interval.ms",
+    "remote.log.index.file.cache.ttl.ms",
+    "remote.log.manager.task.retry.backoff.max.ms",
+    "remote.log.manager.task.retry.backoff.ms",
+    "remote.log.manager.task.retry.jitter",
+    "server.max.startup.time.ms",
+    "share.coordinator.cold.partition.snapshot.interval.ms",
+    "share.coordinator.state.topic.prune.interval.ms",
+    "unclean.leader.election.interval.ms",
+    "unstable.api.versions.enable",
+    "unstable.feature.versions.enable",
+];
 
 /// The key that is called most alike, if any is.
 fn nearest(name: &str) -> Option<&'static str> {
@@ -285,6 +298,8 @@ fn nearest(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use brokkr_metadata::config::TOPIC_KEYS;
+
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -328,6 +343,66 @@ mod tests {
         assert_eq!(
             warnings,
             ["background.threads has no effect: it is not implemented yet"]
+        );
+    }
+
+    #[test]
+    fn what_is_said_to_be_implemented_is_looked_at() {
+        let special = [
+            "broker.id",
+            "broker.rack",
+            "controller.listener.names",
+            "listener.security.protocol.map",
+            "listeners",
+            "advertised.listeners",
+            "log.dir",
+            "log.dirs",
+            "node.id",
+            "process.roles",
+        ];
+        let of_topics: Vec<&str> = TOPIC_KEYS
+            .iter()
+            .filter(|t| t.implemented)
+            .flat_map(|t| t.synonyms)
+            .map(|(name, _)| *name)
+            .collect();
+        for key in BROKER_KEYS {
+            let looked_at = FIELD_KEYS.contains(&key.name)
+                || special.contains(&key.name)
+                || of_topics.contains(&key.name);
+            assert_eq!(looked_at, key.implemented, "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_file_that_comes_with_kafka_can_be_used() {
+        let file = "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=localhost:9093\n\
+            listeners=PLAINTEXT://:9092,CONTROLLER://:9093\ninter.broker.listener.name=PLAINTEXT\n\
+            advertised.listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093\n\
+            controller.listener.names=CONTROLLER\nnum.network.threads=3\nnum.io.threads=8\nlog.retention.hours=168\n\
+            log.dirs=/somewhere\nunstable.api.versions.enable=true\nlistener.name.internal.ssl.key.password=x\n";
+        let (config, warnings) =
+            BrokerConfig::new(properties::parse(file).expect("well formed")).expect("valid");
+        assert_eq!((config.log_dir(), config.listeners.len()), ("/somewhere", 1));
+        let warned = [
+            "controller.quorum.bootstrap.servers",
+            "inter.broker.listener.name",
+            "listener.name.internal.ssl.key.password",
+            "num.network.threads",
+            "unstable.api.versions.enable",
+        ];
+        assert_eq!(
+            warnings,
+            warned.map(|key| format!("{key} has no effect: it is not implemented yet"))
+        );
+    }
+
+    #[test]
+    fn only_a_broker_with_its_controller_is_served() {
+        let error = BrokerConfig::new(set(&[("process.roles", "broker")])).expect_err("no controller");
+        assert_eq!(
+            error.to_string(),
+            "process.roles is broker: only broker,controller is served yet"
         );
     }
 }

@@ -14,9 +14,6 @@ use brokkr_wire::{ErrorCode, Str};
 use super::described::{NO_OPERATIONS, TOPIC_OPERATIONS, offline};
 use crate::ctx::{Ctx, Peer};
 
-/// Kafka's default of `max.request.partition.size.limit`.
-const PARTITIONS_MAX: usize = 2000;
-
 /// Answers the request: partitions up to the limit, and where to go on.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
@@ -40,7 +37,11 @@ pub async fn handle<E: Env>(
         Some(cursor) => (cursor.topic_name.clone(), cursor.partition_index.max(0) as usize),
         None => (Str::default(), 0),
     };
-    let mut room = PARTITIONS_MAX.min(request.response_partition_limit.max(1) as usize);
+    let mut room = ctx
+        .config
+        .max_request_partition_size_limit
+        .min(request.response_partition_limit)
+        .max(1) as usize;
     let mut response = DescribeTopicPartitionsResponse::default();
     for name in names.into_iter().filter(|n| *n >= from) {
         let first = if name == from {

@@ -190,6 +190,7 @@ impl<E: Env> Sender<E> {
     fn ask_for_identity(&mut self) {
         let client = self.client.clone();
         let request = InitProducerIdRequest {
+            transactional_id: None,
             transaction_timeout_ms: i32::MAX,
             ..Default::default()
         };

@@ -54,6 +54,8 @@ struct Queue {
     producer: Option<Identity>,
     next_sequence: Sequence,
     last_acked: Option<Sequence>,
+    /// The last of the batches that were acknowledged. What is older would stand behind it, and is given up instead.
+    acked_batch: Option<BatchId>,
     /// A sequenced batch was given up: there may be a gap.
     unresolved: bool,
     /// Everything begins again under another identity, once nothing is in flight.
@@ -63,6 +65,12 @@ struct Queue {
 impl Queue {
     fn is_next(&self, base: Sequence) -> bool {
         base == self.last_acked.map_or(Sequence(0), |last| last.plus(1))
+    }
+
+    /// Whether a younger batch was acknowledged. A broker that knows nothing of a producer takes any sequence, so the second
+    /// batch may stand where the first was refused.
+    fn is_overtaken(&self, batch: &Batch) -> bool {
+        self.acked_batch.is_some_and(|acked| batch.id < acked)
     }
 
     fn has_sequenced(&self) -> bool {
@@ -285,6 +293,7 @@ impl State {
             if let Some(last) = last.filter(|l| is_later(*l)) {
                 queue.last_acked = Some(last);
             }
+            queue.acked_batch = queue.acked_batch.max(Some(batch.id));
             batch.acknowledge(base_offset, append_time, config.acks);
         }
     }
@@ -296,7 +305,7 @@ impl State {
         if queue.unresolved || next {
             queue.rewrite = true;
         }
-        if batch.deadline <= now || batch.is_told() {
+        if batch.deadline <= now || batch.is_told() || queue.is_overtaken(batch) {
             queue.give_up(index, cause);
         } else {
             queue.batches[index].place = Place::Due(retry_at);
@@ -353,12 +362,14 @@ impl State {
     }
 
     fn begin_again(queue: &mut Queue) {
+        let acked = queue.acked_batch;
         queue.batches.retain_mut(|batch| {
             if batch.sequenced.is_none() {
                 return true;
             }
-            if batch.unclear {
-                let why = "its sequence was lost after an attempt without a clear answer";
+            if batch.unclear || acked.is_some_and(|acked| batch.id < acked) {
+                let why =
+                    "its sequence was lost, and it can't be sent again without repeating or reordering it";
                 batch.fail(&Error::Lost(why.to_owned()));
                 return false;
             }
@@ -383,10 +394,5 @@ impl State {
             [place, b.deadline]
         });
         times.filter(|t| *t > now).min().unwrap_or(Instant::FAR_FUTURE)
-    }
-
-    #[cfg(test)]
-    pub fn identity(&self) -> Option<Identity> {
-        self.identity
     }
 }

@@ -1,0 +1,246 @@
+//! Where a broker listens, and where clients are told to find it.
+
+use std::collections::BTreeMap;
+
+use brokkr_metadata::config::resolve::Layers;
+
+use super::{StartupError, list, text};
+
+/// A socket to listen on: `NAME://host:port`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenerConfig {
+    /// `PLAINTEXT`, or a name that `listener.security.protocol.map` maps to it; in capitals.
+    pub name: String,
+    /// The host to bind or to be found at. [`EVERY_ADDRESS`] binds all of this machine's.
+    pub host: String,
+    /// The port; 0 takes a free one.
+    pub port: u16,
+}
+
+/// The host of a listener that names none.
+pub const EVERY_ADDRESS: &str = "0.0.0.0";
+
+/// Splits `host:port`. A host in brackets is an IPv6 address.
+pub fn host_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(v6) => v6.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    Some((host, port.parse().ok()?))
+}
+
+fn wrong<T>(what: impl Into<String>) -> Result<T, StartupError> {
+    Err(StartupError::Listener(what.into()))
+}
+
+impl ListenerConfig {
+    fn parse(key: &str, text: &str) -> Result<Self, StartupError> {
+        let named = text
+            .split_once("://")
+            .and_then(|(name, rest)| Some((name, host_port(rest)?)));
+        match named {
+            Some((name, (host, port))) if !name.is_empty() => Ok(Self {
+                name: name.to_ascii_uppercase(),
+                host: if host.is_empty() { EVERY_ADDRESS } else { host }.to_owned(),
+                port,
+            }),
+            _ => wrong(format!("{key}: {text:?} is not of the form NAME://host:port")),
+        }
+    }
+
+    /// Whether it is on all addresses of this machine, and none that others could connect to.
+    pub fn is_everywhere(&self) -> bool {
+        matches!(self.host.as_str(), EVERY_ADDRESS | "::")
+    }
+}
+
+/// `listeners` without the controller's, which this broker has no use for yet, and what is advertised for each, in the same
+/// order.
+pub(super) fn listeners(
+    layers: &Layers<'_>,
+) -> Result<(Vec<ListenerConfig>, Vec<ListenerConfig>), StartupError> {
+    let controllers = list(layers, "controller.listener.names");
+    let parse = |key: &'static str| -> Result<Vec<ListenerConfig>, StartupError> {
+        let all = list(layers, key);
+        let all: Result<Vec<_>, _> = all.iter().map(|text| ListenerConfig::parse(key, text)).collect();
+        let mut all = all?;
+        all.retain(|l| !controllers.iter().any(|name| name.eq_ignore_ascii_case(&l.name)));
+        let mut seen = all.iter().enumerate();
+        match seen.find(|(i, l)| all[..*i].iter().any(|other| other.name == l.name)) {
+            Some((_, twice)) => wrong(format!("{key}: two listeners are named {}", twice.name)),
+            None => Ok(all),
+        }
+    };
+    let listeners = parse("listeners")?;
+    if listeners.is_empty() {
+        return wrong("listeners: there is none for clients");
+    }
+    check_protocols(
+        &listeners,
+        &text(layers, "listener.security.protocol.map").unwrap_or_default(),
+    )?;
+    let told = parse("advertised.listeners")?;
+    if let Some(stray) = told.iter().find(|t| listeners.iter().all(|l| l.name != t.name)) {
+        return wrong(format!(
+            "advertised.listeners: {} is none of listeners",
+            stray.name
+        ));
+    }
+    if let Some(nowhere) = told.iter().find(|t| t.is_everywhere()) {
+        return wrong(format!(
+            "advertised.listeners: {} is no address that clients can connect to",
+            nowhere.host
+        ));
+    }
+    let advertised = listeners.iter().map(|l| {
+        told.iter()
+            .find(|t| t.name == l.name)
+            .cloned()
+            .unwrap_or_else(|| l.clone())
+    });
+    let advertised = advertised.collect();
+    Ok((listeners, advertised))
+}
+
+fn check_protocols(listeners: &[ListenerConfig], map: &str) -> Result<(), StartupError> {
+    let mut protocols = BTreeMap::new();
+    for pair in map.split(',') {
+        let Some((name, protocol)) = pair.split_once(':') else {
+            return wrong(format!(
+                "listener.security.protocol.map: {pair:?} is not of the form NAME:PROTOCOL"
+            ));
+        };
+        protocols.insert(
+            name.trim().to_ascii_uppercase(),
+            protocol.trim().to_ascii_uppercase(),
+        );
+    }
+    for listener in listeners {
+        match protocols.get(&listener.name).map(String::as_str) {
+            Some("PLAINTEXT") => {}
+            Some(other) => {
+                return wrong(format!(
+                    "listener {}: only PLAINTEXT is served yet, not {other}",
+                    listener.name
+                ));
+            }
+            None => {
+                return wrong(format!(
+                    "listener {}: listener.security.protocol.map has no protocol for it",
+                    listener.name
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::BrokerConfig;
+    use super::*;
+
+    fn told(set: &[(&str, &str)]) -> Result<String, String> {
+        let show = |all: &[ListenerConfig]| {
+            let all: Vec<_> = all
+                .iter()
+                .map(|l| format!("{}={}|{}", l.name, l.host, l.port))
+                .collect();
+            all.join(",")
+        };
+        let set = set
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        match BrokerConfig::new(set) {
+            Ok((config, _)) => Ok(format!(
+                "{} -> {}",
+                show(&config.listeners),
+                show(&config.advertised_listeners)
+            )),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    #[test]
+    fn listeners_and_what_is_advertised() {
+        let good = [
+            // As in the file that comes with Kafka.
+            (
+                vec![
+                    ("listeners", "PLAINTEXT://:9092,CONTROLLER://:9093"),
+                    (
+                        "advertised.listeners",
+                        "PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093",
+                    ),
+                ],
+                "PLAINTEXT=0.0.0.0|9092 -> PLAINTEXT=localhost|9092",
+            ),
+            (
+                vec![
+                    ("listeners", "PLAINTEXT://[::1]:0"),
+                    ("advertised.listeners", "plaintext://me:7"),
+                ],
+                "PLAINTEXT=::1|0 -> PLAINTEXT=me|7",
+            ),
+            (
+                vec![
+                    ("listeners", "IN://a:1,OUT://b:2"),
+                    ("listener.security.protocol.map", "IN:PLAINTEXT, OUT:PLAINTEXT"),
+                    ("advertised.listeners", "OUT://c:3"),
+                ],
+                "IN=a|1,OUT=b|2 -> IN=a|1,OUT=c|3",
+            ),
+        ];
+        for (set, expected) in good {
+            assert_eq!(told(&set), Ok(expected.to_owned()));
+        }
+        let bad = [
+            (
+                ("listeners", "localhost:9092"),
+                "listeners: \"localhost:9092\" is not of the form NAME://host:port",
+            ),
+            (
+                ("listeners", "PLAINTEXT://a:99999"),
+                "listeners: \"PLAINTEXT://a:99999\" is not of the form NAME://host:port",
+            ),
+            (
+                ("listeners", "PLAINTEXT://::1:9092"),
+                "listeners: \"PLAINTEXT://::1:9092\" is not of the form NAME://host:port",
+            ),
+            (
+                ("listeners", "SSL://a:1"),
+                "listener SSL: only PLAINTEXT is served yet, not SSL",
+            ),
+            (
+                ("listeners", "X://a:1"),
+                "listener X: listener.security.protocol.map has no protocol for it",
+            ),
+            (
+                ("listeners", "PLAINTEXT://a:1,PLAINTEXT://b:1"),
+                "listeners: two listeners are named PLAINTEXT",
+            ),
+            (
+                ("listeners", "CONTROLLER://a:1"),
+                "listeners: there is none for clients",
+            ),
+            (
+                ("advertised.listeners", "SSL://a:1"),
+                "advertised.listeners: SSL is none of listeners",
+            ),
+            (
+                ("advertised.listeners", "PLAINTEXT://0.0.0.0:1"),
+                "advertised.listeners: 0.0.0.0 is no address that clients can connect to",
+            ),
+            (
+                ("listener.security.protocol.map", "PLAINTEXT"),
+                "listener.security.protocol.map: \"PLAINTEXT\" is not of the form NAME:PROTOCOL",
+            ),
+        ];
+        for (set, why) in bad {
+            assert_eq!(told(&[set]), Err(why.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,621 @@
+//! Topics and configurations, asked for over a socket of a real broker, in every version, and found again after restarts.
+
+use std::collections::BTreeMap;
+
+use brokkr::Broker;
+use brokkr::config::BrokerConfig;
+use brokkr::production::RealBroker;
+use brokkr_env::tokio::{TcpConn, TcpReadHalf, TcpWriteHalf, TokioEnv};
+use brokkr_env::{Conn, Dir, EntryKind, Env, ReadHalf, WriteHalf};
+use brokkr_wire::frame::{decode_response_header, encode_request};
+use brokkr_wire::messages::create_partitions_request::CreatePartitionsTopic;
+use brokkr_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use brokkr_wire::messages::delete_topics_request::DeleteTopicState;
+use brokkr_wire::messages::describe_configs_request::DescribeConfigsResource;
+use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
+use brokkr_wire::messages::{
+    AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeTopicPartitionsRequest,
+    IncrementalAlterConfigsRequest, ListConfigResourcesRequest, MetadataRequest, MetadataResponse,
+    alter_configs_request, describe_topic_partitions_request, incremental_alter_configs_request,
+};
+use brokkr_wire::{ApiKey, ErrorCode, Message, Part, Reader, Request, Str};
+use bytes::{Bytes, BytesMut};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+/// A broker in a directory of its own, and a connection to it.
+struct Running {
+    broker: RealBroker,
+    client: Client,
+}
+
+struct Client {
+    read: TcpReadHalf,
+    write: TcpWriteHalf,
+    buf: BytesMut,
+    correlation_id: i32,
+}
+
+async fn empty(dir: &Dir<TokioEnv>, path: &str) {
+    for entry in dir.list(path).await.expect("listed") {
+        let path = if path.is_empty() {
+            entry.name
+        } else {
+            format!("{path}/{}", entry.name)
+        };
+        match entry.kind {
+            EntryKind::File => dir.remove(&path).await.expect("removed"),
+            EntryKind::Dir => {
+                Box::pin(empty(dir, &path)).await;
+                dir.remove_dir(&path).await.expect("removed");
+            }
+        }
+    }
+}
+
+/// Starts a broker in what the last one of this name left.
+async fn again(name: &str, set: &[(&str, &str)]) -> Running {
+    let env = TokioEnv::new(4);
+    let path = format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"));
+    let all = [
+        ("log.dir", path.as_str()),
+        ("listeners", "PLAINTEXT://127.0.0.1:0"),
+    ];
+    let all: BTreeMap<_, _> = all
+        .iter()
+        .chain(set)
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    let (config, _) = BrokerConfig::new(all).expect("valid");
+    let broker = Broker::start(env.clone(), config).await.expect("started");
+    let port = broker.local_addrs()[0].port();
+    let conn: TcpConn = env.connect("127.0.0.1", port).await.expect("connected");
+    let (read, write) = conn.split();
+    Running {
+        broker,
+        client: Client {
+            read,
+            write,
+            buf: BytesMut::new(),
+            correlation_id: 0,
+        },
+    }
+}
+
+async fn fresh(name: &str, set: &[(&str, &str)]) -> Running {
+    let dir = TokioEnv::new(4)
+        .open_dir(&format!("{}/{name}", env!("CARGO_TARGET_TMPDIR")))
+        .await
+        .expect("made");
+    empty(&dir, "").await;
+    again(name, set).await
+}
+
+impl Running {
+    async fn stop(self) {
+        drop(self.client);
+        assert!(self.broker.stop().await, "a clean stop");
+    }
+}
+
+impl Client {
+    async fn ask<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
+        self.correlation_id += 1;
+        let parts = encode_request(request, version, self.correlation_id, None).expect("encodable");
+        let parts = parts.into_iter().map(|part| match part {
+            Part::Bytes(bytes) => bytes.into(),
+            Part::External { .. } => panic!("no records here"),
+        });
+        self.write.write(parts.collect()).await.expect("sent");
+        let mut r = Reader::new(self.frame().await);
+        let header = decode_response_header(&mut r, R::API_KEY, version).expect("a header");
+        assert_eq!(header.correlation_id, self.correlation_id);
+        let response = R::Response::decode(&mut r, version).expect("a body");
+        r.expect_end().expect("nothing behind it");
+        response
+    }
+
+    async fn frame(&mut self) -> Bytes {
+        loop {
+            if let Some(size) = self.buf.first_chunk::<4>() {
+                let size = u32::from_be_bytes(*size) as usize;
+                if self.buf.len() >= 4 + size {
+                    return self.buf.split_to(4 + size).freeze().slice(4..);
+                }
+            }
+            self.buf.reserve(1 << 16);
+            let n = self.read.read(&mut self.buf).await.expect("read");
+            assert!(n > 0, "the broker hung up");
+        }
+    }
+
+    async fn create(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&'static str, &'static str)],
+    ) -> ErrorCode {
+        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+            name: (*name).into(),
+            value: Some((*value).into()),
+            ..Default::default()
+        });
+        let topic = CreatableTopic {
+            name: Str::copied(name),
+            num_partitions: partitions,
+            replication_factor: -1,
+            configs: configs.collect(),
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            ..Default::default()
+        };
+        ErrorCode(self.ask(&request, 7).await.topics[0].error_code)
+    }
+
+    async fn metadata(&mut self) -> MetadataResponse {
+        let request = MetadataRequest {
+            topics: None,
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
+        let mut all = self.ask(&request, 13).await;
+        // Only these differ from one life to the next.
+        for broker in &mut all.brokers {
+            broker.port = 0;
+        }
+        all
+    }
+
+    async fn value(&mut self, kind: i8, name: &'static str, key: &'static str) -> (Option<String>, i8) {
+        let resource = DescribeConfigsResource {
+            resource_type: kind,
+            resource_name: name.into(),
+            configuration_keys: Some(vec![key.into()]),
+            ..Default::default()
+        };
+        let request = DescribeConfigsRequest {
+            resources: vec![resource],
+            ..Default::default()
+        };
+        let response = self.ask(&request, 4).await;
+        let config = &response.results[0].configs[0];
+        (
+            config.value.as_ref().map(|v| v.as_str().to_owned()),
+            config.config_source,
+        )
+    }
+
+    async fn set(
+        &mut self,
+        kind: i8,
+        name: &'static str,
+        key: &'static str,
+        value: Option<&'static str>,
+    ) -> ErrorCode {
+        let config = incremental_alter_configs_request::AlterableConfig {
+            name: key.into(),
+            config_operation: i8::from(value.is_none()),
+            value: value.map(Str::from),
+            ..Default::default()
+        };
+        let resource = incremental_alter_configs_request::AlterConfigsResource {
+            resource_type: kind,
+            resource_name: name.into(),
+            configs: vec![config],
+            ..Default::default()
+        };
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![resource],
+            ..Default::default()
+        };
+        ErrorCode(self.ask(&request, 1).await.responses[0].error_code)
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// What Metadata says, with the leader epochs `bumps` higher.
+fn later(mut metadata: MetadataResponse, bumps: i32) -> MetadataResponse {
+    for partition in metadata.topics.iter_mut().flat_map(|t| &mut t.partitions) {
+        partition.leader_epoch += bumps;
+    }
+    metadata
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    runtime().block_on(async {
+        for (name, snapshots_every) in [("restart-log", "1000000"), ("restart-snapshot", "1")] {
+            let set = [("metadata.log.max.record.bytes.between.snapshots", snapshots_every)];
+            let mut first = fresh(name, &set).await;
+            assert_eq!(
+                first.client.create("a", 3, &[("retention.ms", "5000")]).await,
+                ErrorCode::NONE
+            );
+            assert_eq!(first.client.create("b", 1, &[]).await, ErrorCode::NONE);
+            assert_eq!(
+                first
+                    .client
+                    .set(BROKER, "", "log.retention.ms", Some("7000"))
+                    .await,
+                ErrorCode::NONE
+            );
+            let told = first.client.metadata().await;
+            first.stop().await;
+
+            for life in 1..3 {
+                let mut next = again(name, &set).await;
+                assert_eq!(
+                    next.client.metadata().await,
+                    later(told.clone(), life),
+                    "{name}, life {life}"
+                );
+                assert_eq!(
+                    next.client.value(TOPIC, "a", "retention.ms").await,
+                    (Some("5000".into()), 1)
+                );
+                assert_eq!(
+                    next.client.value(TOPIC, "b", "retention.ms").await,
+                    (Some("7000".into()), 3)
+                );
+                next.stop().await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_deleted_topic_stays_deleted_and_another_of_its_name_is_another() {
+    // A runtime for each life, as for each process: files of a deleted topic wait in the background to be removed.
+    let old = runtime().block_on(async {
+        let mut first = fresh("delete", &[]).await;
+        assert_eq!(
+            first.client.create("a", 2, &[("retention.ms", "1")]).await,
+            ErrorCode::NONE
+        );
+        let old = first.client.metadata().await.topics[0].topic_id;
+        let by_id = DeleteTopicState {
+            name: None,
+            topic_id: old,
+            ..Default::default()
+        };
+        let request = DeleteTopicsRequest {
+            topics: vec![by_id],
+            ..Default::default()
+        };
+        assert_eq!(first.client.ask(&request, 6).await.responses[0].error_code, 0);
+        assert_eq!(
+            first.client.ask(&request, 6).await.responses[0].error_code,
+            ErrorCode::UNKNOWN_TOPIC_ID.0
+        );
+        first.stop().await;
+        old
+    });
+    runtime().block_on(async {
+        let mut next = again("delete", &[]).await;
+        assert_eq!(next.client.metadata().await.topics, []);
+        assert_eq!(next.client.create("a", 1, &[]).await, ErrorCode::NONE);
+        assert_ne!(next.client.metadata().await.topics[0].topic_id, old);
+        assert_eq!(
+            next.client.value(TOPIC, "a", "retention.ms").await,
+            (Some("604800000".into()), 5)
+        );
+        next.stop().await;
+    });
+}
+
+#[test]
+fn topics_are_made_on_demand_where_request_and_configuration_allow_it() {
+    runtime().block_on(async {
+        for (configured, asked, made) in [(true, true, true), (true, false, false), (false, true, false)] {
+            let enable = if configured { "true" } else { "false" };
+            let mut on = fresh(
+                &format!("auto-{configured}-{asked}"),
+                &[("auto.create.topics.enable", enable), ("num.partitions", "4")],
+            )
+            .await;
+            let name = |name: &'static str| MetadataRequestTopic {
+                name: Some(name.into()),
+                ..Default::default()
+            };
+            let request = MetadataRequest {
+                topics: Some(vec![name("new"), name("not/valid")]),
+                allow_auto_topic_creation: asked,
+                ..Default::default()
+            };
+            let told = on.client.ask(&request, 13).await;
+            let expected = if made {
+                (ErrorCode::NONE, 4)
+            } else {
+                (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, 0)
+            };
+            assert_eq!(
+                (
+                    ErrorCode(told.topics[0].error_code),
+                    told.topics[0].partitions.len()
+                ),
+                expected
+            );
+            assert_eq!(
+                ErrorCode(told.topics[1].error_code),
+                ErrorCode::INVALID_TOPIC_EXCEPTION
+            );
+            on.stop().await;
+        }
+    });
+}
+
+#[test]
+fn every_version_of_every_admin_request_is_answered() {
+    runtime().block_on(async {
+        let mut on = fresh("versions", &[]).await;
+        let c = &mut on.client;
+        assert_eq!(c.create("a", 1, &[]).await, ErrorCode::NONE);
+        for v in ApiKey::CreateTopics.stable_versions() {
+            let topic = CreatableTopic {
+                name: Str::from(format!("v{v}")),
+                num_partitions: 1,
+                replication_factor: 1,
+                ..Default::default()
+            };
+            let bad = CreatableTopic {
+                name: "a".into(),
+                ..topic.clone()
+            };
+            let request = CreateTopicsRequest {
+                topics: vec![topic, bad],
+                ..Default::default()
+            };
+            let codes: Vec<i16> = c
+                .ask(&request, v)
+                .await
+                .topics
+                .iter()
+                .map(|t| t.error_code)
+                .collect();
+            assert_eq!(codes, [0, ErrorCode::TOPIC_ALREADY_EXISTS.0], "CreateTopics {v}");
+        }
+        for v in ApiKey::DeleteTopics.stable_versions() {
+            let mut request = DeleteTopicsRequest::default();
+            for name in [format!("v{}", 1 + v), "none".to_owned()] {
+                if v >= 6 {
+                    let topic = DeleteTopicState {
+                        name: Some(name.into()),
+                        ..Default::default()
+                    };
+                    request.topics.push(topic);
+                } else {
+                    request.topic_names.push(name.into());
+                }
+            }
+            let codes: Vec<i16> = c
+                .ask(&request, v)
+                .await
+                .responses
+                .iter()
+                .map(|t| t.error_code)
+                .collect();
+            assert_eq!(
+                codes,
+                [0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0],
+                "DeleteTopics {v}"
+            );
+        }
+        for v in ApiKey::CreatePartitions.stable_versions() {
+            let more = |name: &'static str, count| CreatePartitionsTopic {
+                name: name.into(),
+                count,
+                assignments: None,
+                ..Default::default()
+            };
+            let topics = vec![more("a", 2 + i32::from(v)), more("none", 3)];
+            let request = CreatePartitionsRequest {
+                topics,
+                ..Default::default()
+            };
+            let codes: Vec<i16> = c
+                .ask(&request, v)
+                .await
+                .results
+                .iter()
+                .map(|t| t.error_code)
+                .collect();
+            assert_eq!(
+                codes,
+                [0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0],
+                "CreatePartitions {v}"
+            );
+        }
+        for v in ApiKey::Metadata.stable_versions() {
+            let topics = if v == 0 { Some(Vec::new()) } else { None };
+            let told = c
+                .ask(
+                    &MetadataRequest {
+                        topics,
+                        ..Default::default()
+                    },
+                    v,
+                )
+                .await;
+            assert_eq!((told.topics.len(), told.brokers.len()), (1, 1), "Metadata {v}");
+            assert_eq!(told.topics[0].partitions.len(), 5);
+        }
+        configs_in_every_version(c).await;
+        for v in ApiKey::DescribeCluster.stable_versions() {
+            let told = c.ask(&DescribeClusterRequest::default(), v).await;
+            assert_eq!(
+                (told.error_code, told.brokers.len(), told.controller_id),
+                (0, 1, 1),
+                "DescribeCluster {v}"
+            );
+        }
+        let topic = |name: &'static str| describe_topic_partitions_request::TopicRequest {
+            name: name.into(),
+            ..Default::default()
+        };
+        let mut request = DescribeTopicPartitionsRequest {
+            topics: vec![topic("a"), topic("none")],
+            response_partition_limit: 3,
+            ..Default::default()
+        };
+        let first = c.ask(&request, 0).await;
+        let cursor = first.next_cursor.expect("there is more");
+        assert_eq!((first.topics[0].partitions.len(), cursor.partition_index), (3, 3));
+        request.cursor = Some(describe_topic_partitions_request::Cursor {
+            topic_name: cursor.topic_name,
+            partition_index: cursor.partition_index,
+            ..Default::default()
+        });
+        let rest = c.ask(&request, 0).await;
+        assert_eq!((rest.topics[0].partitions.len(), rest.next_cursor), (2, None));
+        assert_eq!(
+            ErrorCode(rest.topics[1].error_code),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        );
+        on.stop().await;
+    });
+}
+
+async fn configs_in_every_version(c: &mut Client) {
+    for v in ApiKey::DescribeConfigs.stable_versions() {
+        let of = |resource_type, name: &'static str| DescribeConfigsResource {
+            resource_type,
+            resource_name: name.into(),
+            configuration_keys: None,
+            ..Default::default()
+        };
+        let request = DescribeConfigsRequest {
+            resources: vec![
+                of(TOPIC, "a"),
+                of(BROKER, "1"),
+                of(BROKER, ""),
+                of(TOPIC, "none"),
+                of(BROKER, "2"),
+                of(8, "1"),
+            ],
+            include_synonyms: true,
+            ..Default::default()
+        };
+        let told = c.ask(&request, v).await;
+        let codes: Vec<ErrorCode> = told.results.iter().map(|r| ErrorCode(r.error_code)).collect();
+        let (ok, bad) = (ErrorCode::NONE, ErrorCode::INVALID_REQUEST);
+        assert_eq!(
+            codes,
+            [ok, ok, ok, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, bad, bad],
+            "DescribeConfigs {v}"
+        );
+        assert_eq!(told.results[0].configs.len(), 33);
+    }
+    for v in ApiKey::AlterConfigs.stable_versions() {
+        let config = alter_configs_request::AlterableConfig {
+            name: "retention.ms".into(),
+            value: Some(Str::from(format!("{}", 100 + v))),
+            ..Default::default()
+        };
+        let of = |name: &'static str| alter_configs_request::AlterConfigsResource {
+            resource_type: TOPIC,
+            resource_name: name.into(),
+            configs: vec![config.clone()],
+            ..Default::default()
+        };
+        let request = AlterConfigsRequest {
+            resources: vec![of("a"), of("none")],
+            ..Default::default()
+        };
+        let codes: Vec<i16> = c
+            .ask(&request, v)
+            .await
+            .responses
+            .iter()
+            .map(|r| r.error_code)
+            .collect();
+        assert_eq!(
+            codes,
+            [0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0],
+            "AlterConfigs {v}"
+        );
+        assert_eq!(
+            c.value(TOPIC, "a", "retention.ms").await,
+            (Some(format!("{}", 100 + v)), 1)
+        );
+    }
+    for v in ApiKey::IncrementalAlterConfigs.stable_versions() {
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![incremental_alter_configs_request::AlterConfigsResource {
+                resource_type: TOPIC,
+                resource_name: "a".into(),
+                configs: vec![incremental_alter_configs_request::AlterableConfig {
+                    name: "retention.ms".into(),
+                    config_operation: 1,
+                    value: None,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        assert_eq!(
+            c.ask(&request, v).await.responses[0].error_code,
+            0,
+            "IncrementalAlterConfigs {v}"
+        );
+    }
+    assert_eq!(
+        c.value(TOPIC, "a", "retention.ms").await,
+        (Some("604800000".to_owned()), 5)
+    );
+    let none = c.ask(&ListConfigResourcesRequest::default(), 0).await;
+    assert_eq!(
+        (none.error_code, none.config_resources.len()),
+        (0, 0),
+        "client metrics, of which there are none"
+    );
+    let all = c.ask(&ListConfigResourcesRequest::default(), 1).await;
+    let all: Vec<(i8, &str)> = all
+        .config_resources
+        .iter()
+        .map(|r| (r.resource_type, r.resource_name.as_str()))
+        .collect();
+    assert_eq!(all, [(TOPIC, "a"), (BROKER, "1"), (8, "1")]);
+    let unknown = ListConfigResourcesRequest {
+        resource_types: vec![99],
+        ..Default::default()
+    };
+    assert_eq!(
+        ErrorCode(c.ask(&unknown, 1).await.error_code),
+        ErrorCode::UNSUPPORTED_VERSION
+    );
+}
+
+#[test]
+fn topics_can_be_kept_from_being_deleted() {
+    runtime().block_on(async {
+        let mut on = fresh("undeletable", &[("delete.topic.enable", "false")]).await;
+        assert_eq!(on.client.create("a", 1, &[]).await, ErrorCode::NONE);
+        let request = DeleteTopicsRequest {
+            topic_names: vec!["a".into()],
+            ..Default::default()
+        };
+        for (version, code) in [
+            (2, ErrorCode::INVALID_REQUEST),
+            (3, ErrorCode::TOPIC_DELETION_DISABLED),
+        ] {
+            assert_eq!(
+                ErrorCode(on.client.ask(&request, version).await.responses[0].error_code),
+                code
+            );
+        }
+        assert_eq!(on.client.metadata().await.topics.len(), 1);
+        on.stop().await;
+    });
+}

@@ -1,0 +1,79 @@
+//! A process that changes things.
+
+use std::time::Duration;
+
+use brokkr_client::admin::OffsetSpec;
+use brokkr_client::{Client, IsolationLevel, TopicPartition};
+use brokkr_env::{Env, Rng};
+use brokkr_history::{Op, Process, Type};
+use brokkr_types::Offset;
+use serde_json::json;
+
+use crate::spec::{self, AdminSpec, ClientSpec};
+use crate::{Recorder, Stop};
+
+/// Deletes records until stopped.
+///
+/// In the history: `delete_records`, with `{"key", "before"}`, and `low_watermark` where it was answered.
+pub async fn run_admin<E: Env>(
+    env: &E,
+    client: &ClientSpec,
+    spec: &AdminSpec,
+    recorder: &Recorder,
+    stop: &Stop,
+) {
+    let client = Client::new(env, client.config());
+    let partitions = spec::partitions(&spec.partitions);
+    assert!(!partitions.is_empty(), "an admin has something to change");
+    let rng = env.rng("workload admin");
+    let mut process = spec.process;
+    while !stop.is_stopped() {
+        let pause = Duration::from_micros(rng.below(spec.pause_max_ms * 1000 + 1));
+        tokio::select! {
+            biased;
+            () = stop.wait() => return,
+            () = env.sleep_until(env.now() + pause) => {}
+        }
+        let tp = &partitions[rng.below(partitions.len() as u64) as usize];
+        if let Some(before) = choose(&client, tp, &rng).await
+            && delete(env, &client, tp, before, recorder, process).await == Type::Info
+        {
+            process += spec.process_stride;
+        }
+    }
+}
+
+/// Somewhere in the older half of what is there.
+async fn choose<E: Env>(client: &Client<E>, tp: &TopicPartition, rng: &Rng) -> Option<Offset> {
+    let level = IsolationLevel::ReadUncommitted;
+    let mut ends = [Offset(0); 2];
+    for (end, spec) in ends.iter_mut().zip([OffsetSpec::Earliest, OffsetSpec::Latest]) {
+        *end = client.list_offsets(tp, spec, level).await.ok()?.offset?;
+    }
+    let there = u64::try_from(ends[1].0 - ends[0].0).ok()?;
+    (there > 1).then(|| ends[0].plus(rng.below(there / 2 + 1) as i64))
+}
+
+async fn delete<E: Env>(
+    env: &E,
+    client: &Client<E>,
+    tp: &TopicPartition,
+    before: Offset,
+    recorder: &Recorder,
+    process: Process,
+) -> Type {
+    let key = tp.to_string();
+    let op = |value| Op::Other("delete_records".to_owned(), value);
+    let invoked = json!({"key": key, "before": before.0});
+    recorder.invoke(env.now(), process, op(invoked.clone()));
+    let (type_, value) = match client.delete_records(tp, Some(before)).await {
+        Ok(low) => {
+            let value = json!({"key": key, "before": before.0, "low_watermark": low.0});
+            (Type::Ok, value)
+        }
+        // It may have been carried out in an earlier attempt.
+        Err(_) => (Type::Info, invoked),
+    };
+    recorder.complete(env.now(), process, type_, op(value));
+    type_
+}

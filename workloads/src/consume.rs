@@ -1,0 +1,131 @@
+//! A process that reads.
+
+use std::time::Duration;
+
+use brokkr_client::admin::OffsetSpec;
+use brokkr_client::consumer::{ConsumerRecord, Fault};
+use brokkr_client::{Client, Consumer, Polled, StartAt, TopicPartition};
+use brokkr_env::Env;
+use brokkr_history::{MicroOp, Op, Polls, Type, Val};
+use brokkr_wire::ErrorCode;
+
+use crate::produce::parse_value;
+use crate::recorder::{Drained, key_of};
+use crate::spec::{self, ClientSpec, ConsumerSpec};
+use crate::{Recorder, Stop};
+
+struct Reader<'a, E: Env> {
+    env: &'a E,
+    spec: &'a ConsumerSpec,
+    recorder: &'a Recorder,
+    partitions: Vec<TopicPartition>,
+    consumer: Consumer<E>,
+    polls: u64,
+}
+
+/// Reads from the beginning until stopped, then to the end as it is at that time.
+pub async fn run_consumer<E: Env>(
+    env: &E,
+    client: &ClientSpec,
+    spec: &ConsumerSpec,
+    recorder: &Recorder,
+    stop: &Stop,
+) {
+    let client = Client::new(env, client.config());
+    let mut reader = Reader {
+        env,
+        spec,
+        recorder,
+        partitions: spec::partitions(&spec.partitions),
+        consumer: Consumer::new(&client, spec.config()),
+        polls: 0,
+    };
+    reader.begin_at_the_beginning();
+    while !stop.is_stopped() {
+        reader.poll().await;
+        if spec.rewind_after.is_some_and(|n| reader.polls.is_multiple_of(n)) {
+            reader.begin_at_the_beginning();
+        }
+    }
+    reader.drain(&client).await;
+}
+
+impl<E: Env> Reader<'_, E> {
+    /// A new assignment, for the history as well: what is read next need not follow what was read last.
+    fn begin_at_the_beginning(&mut self) {
+        let keys: Vec<_> = self.partitions.iter().map(key_of).collect();
+        let (now, process) = (self.env.now(), self.spec.process);
+        self.recorder.invoke(now, process, Op::Assign(keys.clone()));
+        self.consumer.assign(&[], StartAt::Earliest);
+        self.consumer.assign(&self.partitions, StartAt::Earliest);
+        self.recorder.complete(now, process, Type::Ok, Op::Assign(keys));
+    }
+
+    async fn poll(&mut self) {
+        self.polls += 1;
+        let process = self.spec.process;
+        let invoked = Op::Poll(vec![MicroOp::Poll(None)]);
+        self.recorder.invoke(self.env.now(), process, invoked);
+        let timeout = Duration::from_millis(self.spec.poll_timeout_ms);
+        let polled = self.consumer.poll(timeout).await;
+        let now = self.env.now();
+        let completed = Op::Poll(vec![MicroOp::Poll(Some(polls(&polled)))]);
+        self.recorder.complete(now, process, Type::Ok, completed);
+        let mut lost = false;
+        for (tp, fault) in polled.faults {
+            lost |= fault == Fault::Refused(ErrorCode::OFFSET_OUT_OF_RANGE);
+            self.recorder.fault(now, process, &tp, format!("{fault:?}"));
+        }
+        if lost {
+            self.begin_at_the_beginning();
+        }
+    }
+
+    /// Reads until every partition's end, as it is now, is reached.
+    async fn drain(&mut self, client: &Client<E>) {
+        let until = self.env.now() + Duration::from_millis(self.spec.drain_timeout_ms);
+        let mut ends = Vec::new();
+        for tp in self.partitions.clone() {
+            let isolation = self.spec.config().isolation;
+            let mut end = None;
+            while end.is_none() && self.env.now() < until {
+                let listed = client.list_offsets(&tp, OffsetSpec::Latest, isolation).await;
+                end = listed.ok().and_then(|l| l.offset);
+            }
+            ends.push((tp, end));
+        }
+        let reached = |consumer: &Consumer<E>| {
+            let reached = |(tp, end): &(TopicPartition, _)| consumer.position(tp) >= *end;
+            ends.iter().all(reached)
+        };
+        while !reached(&self.consumer) && self.env.now() < until {
+            self.poll().await;
+        }
+        for (tp, end) in ends {
+            self.recorder.drained(Drained {
+                process: self.spec.process,
+                topic: tp.topic.to_string(),
+                partition: tp.partition,
+                position: self.consumer.position(&tp).map(|o| o.0),
+                end: end.map(|o| o.0),
+            });
+        }
+    }
+}
+
+fn polls(polled: &Polled) -> Polls {
+    let message = |r: &ConsumerRecord| {
+        let value = match &r.value {
+            None => Val::Null,
+            Some(bytes) => match parse_value(bytes) {
+                Some(value) => Val::Int(value),
+                None => Val::from(&*String::from_utf8_lossy(bytes)),
+            },
+        };
+        (r.offset.0, value)
+    };
+    let of = |(tp, records): (&TopicPartition, &Vec<ConsumerRecord>)| {
+        (key_of(tp), records.iter().map(message).collect())
+    };
+    polled.records.iter().map(of).collect()
+}

@@ -1,0 +1,150 @@
+//! A process that sends.
+
+use std::time::Duration;
+
+use brokkr_client::{Ack, Client, Producer, ProducerRecord, SendError, TopicPartition};
+use brokkr_env::{Env, Rng};
+use brokkr_history::{MicroOp, Op, Process, Type};
+use bytes::Bytes;
+
+use crate::recorder::key_of;
+use crate::spec::{self, ClientSpec, ProducerSpec};
+use crate::{Recorder, Stop};
+
+/// Bits of a value that count what its process sent.
+const COUNTER_BITS: u32 = 32;
+
+/// The value of the `counter`th record of `process`.
+pub fn value_of(process: Process, counter: u64) -> i64 {
+    assert!(
+        counter < 1 << COUNTER_BITS,
+        "a process sends fewer than 2^32 records"
+    );
+    assert!(process < 1 << 31, "a process has a number below 2^31");
+    (process << COUNTER_BITS | counter) as i64
+}
+
+/// Whose record a value is of, and which of its process.
+pub fn value_parts(value: i64) -> (Process, u64) {
+    (
+        (value as u64) >> COUNTER_BITS,
+        value as u64 & ((1 << COUNTER_BITS) - 1),
+    )
+}
+
+/// The bytes of a value: its decimal digits, and dots behind them.
+fn value_bytes(value: i64, padding: u64) -> Bytes {
+    let mut text = value.to_string();
+    text.extend(std::iter::repeat_n('.', padding as usize));
+    Bytes::from(text)
+}
+
+/// The value that these bytes are.
+pub(crate) fn parse_value(bytes: &[u8]) -> Option<i64> {
+    std::str::from_utf8(bytes)
+        .ok()?
+        .trim_end_matches('.')
+        .parse()
+        .ok()
+}
+
+/// Sends until stopped. Ends once everything that it sent has an outcome.
+pub async fn run_producer<E: Env>(
+    env: &E,
+    client: &ClientSpec,
+    spec: &ProducerSpec,
+    recorder: &Recorder,
+    stop: &Stop,
+) {
+    let client = Client::new(env, client.config());
+    let producer = Producer::new(&client, spec.config());
+    let partitions = spec::partitions(&spec.partitions);
+    assert!(!partitions.is_empty(), "a producer sends somewhere");
+    let rng = env.rng("workload producer");
+    let (mut process, mut counter, mut operations) = (spec.process, 0, 0);
+    while !stop.is_stopped() && spec.operations_max.is_none_or(|max| operations < max) {
+        operations += 1;
+        let sends = 1 + rng.below(spec.sends_max.max(1));
+        let values: Vec<(TopicPartition, i64)> = (0..sends)
+            .map(|i| {
+                let to = partitions[rng.below(partitions.len() as u64) as usize].clone();
+                (to, value_of(spec.process, counter + i))
+            })
+            .collect();
+        counter += sends;
+        let ended = send(env, &producer, spec, recorder, process, &rng, values).await;
+        if ended == Type::Info {
+            // Nobody knows when that operation ends: it may still be under way, as its process's last.
+            process += spec.process_stride;
+        }
+        let pause = Duration::from_micros(rng.below(spec.pause_max_ms * 1000 + 1));
+        tokio::select! {
+            biased;
+            () = stop.wait() => {}
+            () = env.sleep_until(env.now() + pause) => {}
+        }
+    }
+}
+
+/// One operation: all its sends are under way at once.
+async fn send<E: Env>(
+    env: &E,
+    producer: &Producer,
+    spec: &ProducerSpec,
+    recorder: &Recorder,
+    process: Process,
+    rng: &Rng,
+    values: Vec<(TopicPartition, i64)>,
+) -> Type {
+    let micro = |tp: &TopicPartition, offset, value: i64| MicroOp::Send {
+        key: key_of(tp),
+        offset,
+        value: value.into(),
+    };
+    let invoked = values.iter().map(|(tp, value)| micro(tp, None, *value)).collect();
+    recorder.invoke(env.now(), process, Op::Send(invoked));
+    let mut deliveries = Vec::with_capacity(values.len());
+    for (tp, value) in &values {
+        let padding = rng.below(spec.padding_bytes_max + 1);
+        let key = Bytes::from(spec.process.to_string());
+        let record = ProducerRecord::new(tp.clone(), Some(key), Some(value_bytes(*value, padding)));
+        deliveries.push(producer.enqueue(record).await);
+    }
+    let mut told: Vec<Result<Ack, SendError>> = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        told.push(delivery.await);
+    }
+    let offset = |t: &Result<Ack, SendError>| t.as_ref().ok().and_then(|ack| ack.offset).map(|o| o.0);
+    let both = || values.iter().zip(&told);
+    let acks: Vec<_> = both()
+        .filter_map(|((tp, value), t)| Some((tp.clone(), *t.as_ref().ok()?, *value)))
+        .collect();
+    let type_ = if acks.len() == told.len() {
+        Type::Ok
+    } else if told.iter().all(|t| matches!(t, Err(SendError::Fail(_)))) {
+        Type::Fail
+    } else {
+        Type::Info
+    };
+    let completed = both()
+        .map(|((tp, value), t)| micro(tp, offset(t), *value))
+        .collect();
+    recorder.acked(env.now(), process, &acks);
+    recorder.complete(env.now(), process, type_, Op::Send(completed));
+    type_
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_names_its_record() {
+        let value = value_of(17, 40_000);
+        assert_eq!(value_parts(value), (17, 40_000));
+        for padding in [0, 5] {
+            assert_eq!(parse_value(&value_bytes(value, padding)), Some(value));
+        }
+        assert_eq!(parse_value(b"0x12"), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! Where a workload's clients write down what happened.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use brokkr_client::TopicPartition;
+use brokkr_client::producer::Ack;
+use brokkr_env::Instant;
+use brokkr_history::{Key, Op, Process, Type};
+use serde::{Deserialize, Serialize};
+
+/// A batch that was acknowledged, as its producer knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AckedBatch {
+    /// When the producer learned of it, in nanoseconds.
+    pub time: i64,
+    /// The producer's process, as it is in the history.
+    pub process: Process,
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// Whose it is, or -1.
+    pub producer_id: i64,
+    /// In which epoch, or -1.
+    pub producer_epoch: i16,
+    /// Its first record's sequence, or -1.
+    pub base_sequence: i32,
+    /// Its first record's offset, if the broker said so.
+    pub base_offset: Option<i64>,
+    /// How many records it has.
+    pub records_count: i32,
+    /// The acks it was sent with.
+    pub acks: i16,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// The values of this operation's records in it, in order, with their offsets.
+    pub records: Vec<(Option<i64>, i64)>,
+}
+
+/// Something a consumer was shown that a healthy log wouldn't show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClientFault {
+    /// When, in nanoseconds.
+    pub time: i64,
+    /// Who.
+    pub process: Process,
+    /// In which topic.
+    pub topic: String,
+    /// In which partition.
+    pub partition: i32,
+    /// What.
+    pub what: String,
+}
+
+/// How far a consumer came after everybody stopped writing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Drained {
+    /// Who.
+    pub process: Process,
+    /// Which topic.
+    pub topic: String,
+    /// Which partition.
+    pub partition: i32,
+    /// The offset it would read next, if it knew one.
+    pub position: Option<i64>,
+    /// The end as the broker told it after the last write, if it did.
+    pub end: Option<i64>,
+}
+
+/// What clients learned besides the history.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Notes {
+    /// Batches that were acknowledged.
+    pub acked: Vec<AckedBatch>,
+    /// Faults.
+    pub faults: Vec<ClientFault>,
+    /// How far the consumers came.
+    pub drained: Vec<Drained>,
+}
+
+/// Where a workload's clients write down what happened. Cloning shares it.
+#[derive(Clone, Default)]
+pub struct Recorder {
+    history: brokkr_history::Recorder,
+    notes: Arc<Mutex<Notes>>,
+}
+
+/// How a partition is called in a history.
+pub(crate) fn key_of(tp: &TopicPartition) -> Key {
+    tp.to_string().into()
+}
+
+fn nanos(at: Instant) -> i64 {
+    i64::try_from(at.as_nanos()).unwrap_or(i64::MAX)
+}
+
+impl Recorder {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The history so far.
+    pub fn history(&self) -> &brokkr_history::Recorder {
+        &self.history
+    }
+
+    /// The notes so far.
+    pub fn notes(&self) -> Notes {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().expect("no panic under this lock")
+    }
+
+    pub(crate) fn invoke(&self, now: Instant, process: Process, op: Op) {
+        self.history.invoke(nanos(now), process, op);
+    }
+
+    pub(crate) fn complete(&self, now: Instant, process: Process, type_: Type, op: Op) {
+        self.history.complete(nanos(now), process, type_, op);
+    }
+
+    /// Writes down the batches of an operation's acknowledged sends.
+    pub(crate) fn acked(&self, now: Instant, process: Process, acks: &[(TopicPartition, Ack, i64)]) {
+        let mut batches: BTreeMap<_, AckedBatch> = BTreeMap::new();
+        for (tp, ack, value) in acks {
+            let b = &ack.batch;
+            let key = (
+                tp,
+                b.producer_id,
+                b.producer_epoch,
+                b.base_sequence,
+                b.base_offset,
+            );
+            let batch = batches.entry(key).or_insert_with(|| AckedBatch {
+                time: nanos(now),
+                process,
+                topic: tp.topic.to_string(),
+                partition: tp.partition,
+                producer_id: b.producer_id.0,
+                producer_epoch: b.producer_epoch.0,
+                base_sequence: b.base_sequence.0,
+                base_offset: b.base_offset.map(|o| o.0),
+                records_count: b.records_count,
+                acks: b.acks.id(),
+                attempts: b.attempts,
+                records: Vec::new(),
+            });
+            batch.records.push((ack.offset.map(|o| o.0), *value));
+        }
+        self.lock().acked.extend(batches.into_values());
+    }
+
+    pub(crate) fn fault(&self, now: Instant, process: Process, tp: &TopicPartition, what: String) {
+        self.lock().faults.push(ClientFault {
+            time: nanos(now),
+            process,
+            topic: tp.topic.to_string(),
+            partition: tp.partition,
+            what,
+        });
+    }
+
+    pub(crate) fn drained(&self, drained: Drained) {
+        self.lock().drained.push(drained);
+    }
+}

@@ -1,0 +1,248 @@
+//! What a workload is made of. All times in milliseconds; plain data, so that a plan can hold and change it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use brokkr_client::{Acks, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig, TopicPartition};
+use brokkr_wire::ApiKey;
+use brokkr_wire::records::CompressionType;
+use serde::{Deserialize, Serialize};
+
+/// Topics, and who does what with them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Workload {
+    /// How all its clients reach the cluster.
+    pub client: ClientSpec,
+    /// What is created first.
+    pub topics: Vec<TopicSpec>,
+    /// Who writes.
+    pub producers: Vec<ProducerSpec>,
+    /// Who reads.
+    pub consumers: Vec<ConsumerSpec>,
+    /// Who changes things.
+    pub admin: Option<AdminSpec>,
+}
+
+/// How a client reaches the cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClientSpec {
+    /// Where to begin.
+    pub bootstrap: Vec<(String, u16)>,
+    /// `request.timeout.ms`.
+    pub request_timeout_ms: u64,
+    /// `socket.connection.setup.timeout.ms`.
+    pub connect_timeout_ms: u64,
+    /// `retry.backoff.ms`.
+    pub backoff_min_ms: u64,
+    /// `retry.backoff.max.ms`.
+    pub backoff_max_ms: u64,
+    /// How long an admin call may take with all its attempts.
+    pub api_timeout_ms: u64,
+    /// The latest version to speak, by API key, so that older clients can be played.
+    #[serde(default)]
+    pub versions_max: BTreeMap<i16, i16>,
+}
+
+impl ClientSpec {
+    /// The timeouts with which Jepsen finds bugs, at `host:port`.
+    pub fn new(host: &str, port: u16) -> Self {
+        Self {
+            bootstrap: vec![(host.to_owned(), port)],
+            request_timeout_ms: 3_000,
+            connect_timeout_ms: 3_000,
+            backoff_min_ms: 50,
+            backoff_max_ms: 500,
+            api_timeout_ms: 10_000,
+            versions_max: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn config(&self) -> ClientConfig {
+        let version = |(key, max): (&i16, &i16)| Some((ApiKey::from_i16(*key)?, *max));
+        let mut config = ClientConfig::new("", 0);
+        config.bootstrap = self.bootstrap.clone();
+        config.request_timeout = Duration::from_millis(self.request_timeout_ms);
+        config.connect_timeout = Duration::from_millis(self.connect_timeout_ms);
+        config.backoff_min = Duration::from_millis(self.backoff_min_ms);
+        config.backoff_max = Duration::from_millis(self.backoff_max_ms);
+        config.api_timeout = Duration::from_millis(self.api_timeout_ms);
+        config.versions_max = self.versions_max.iter().filter_map(version).collect();
+        config
+    }
+}
+
+/// A topic.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: i32,
+    /// How many replicas each; -1 for the broker's default.
+    pub replication_factor: i16,
+    /// Its configurations, by name.
+    #[serde(default)]
+    pub configs: BTreeMap<String, String>,
+}
+
+impl TopicSpec {
+    /// Its partitions.
+    pub fn all(&self) -> Vec<(String, i32)> {
+        (0..self.partitions).map(|p| (self.name.clone(), p)).collect()
+    }
+}
+
+pub(crate) fn partitions(of: &[(String, i32)]) -> Vec<TopicPartition> {
+    of.iter().map(|(t, p)| TopicPartition::new(t, *p)).collect()
+}
+
+/// A process that sends values of its own, a few in each operation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProducerSpec {
+    /// Its number, which stands in all its values.
+    pub process: u64,
+    /// After an operation of unknown outcome it goes on under a number that is this much higher: more than there are processes.
+    pub process_stride: u64,
+    /// Where it sends to: each value somewhere by chance.
+    pub partitions: Vec<(String, i32)>,
+    /// Most sends in an operation; they are all under way at once.
+    pub sends_max: u64,
+    /// The longest pause between operations.
+    pub pause_max_ms: u64,
+    /// `None` until it is stopped.
+    pub operations_max: Option<u64>,
+    /// The longest padding behind a value.
+    pub padding_bytes_max: u64,
+    /// `enable.idempotence`.
+    pub idempotent: bool,
+    /// `acks`: 0, 1 or -1.
+    pub acks: i16,
+    /// `linger.ms`.
+    pub linger_ms: u64,
+    /// Records in a batch.
+    pub batch_records_max: usize,
+    /// `max.in.flight.requests.per.connection`.
+    pub in_flight_max: usize,
+    /// `retries`; `None` for Kafka's default, as many as fit.
+    pub retries_max: Option<u32>,
+    /// `delivery.timeout.ms`.
+    pub delivery_timeout_ms: u64,
+    /// `compression.type`, by its number.
+    pub compression: u8,
+}
+
+impl ProducerSpec {
+    /// An idempotent producer with five small batches in flight.
+    pub fn idempotent(process: u64, process_stride: u64, partitions: Vec<(String, i32)>) -> Self {
+        Self {
+            process,
+            process_stride,
+            partitions,
+            sends_max: 12,
+            pause_max_ms: 20,
+            operations_max: None,
+            padding_bytes_max: 40,
+            idempotent: true,
+            acks: -1,
+            linger_ms: 0,
+            batch_records_max: 3,
+            in_flight_max: 5,
+            retries_max: None,
+            delivery_timeout_ms: 10_000,
+            compression: 0,
+        }
+    }
+
+    pub(crate) fn config(&self) -> ProducerConfig {
+        ProducerConfig {
+            acks: match self.acks {
+                0 => Acks::None,
+                1 => Acks::Leader,
+                _ => Acks::All,
+            },
+            idempotent: self.idempotent,
+            linger: Duration::from_millis(self.linger_ms),
+            batch_records_max: self.batch_records_max,
+            in_flight_max: self.in_flight_max,
+            retries_max: self.retries_max.unwrap_or(u32::MAX),
+            delivery_timeout: Duration::from_millis(self.delivery_timeout_ms),
+            compression: CompressionType::from_id(self.compression).unwrap_or(CompressionType::None),
+            ..ProducerConfig::default()
+        }
+    }
+}
+
+/// A process that reads partitions from their beginning and stays at their end.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConsumerSpec {
+    /// Its number.
+    pub process: u64,
+    /// What it reads.
+    pub partitions: Vec<(String, i32)>,
+    /// `isolation.level`: read_committed.
+    pub read_committed: bool,
+    /// Whether fetches are incremental.
+    pub sessions: bool,
+    /// `fetch.max.wait.ms`.
+    pub max_wait_ms: u64,
+    /// `fetch.min.bytes`.
+    pub min_bytes: i32,
+    /// `fetch.max.bytes`.
+    pub max_bytes: i32,
+    /// `max.partition.fetch.bytes`.
+    pub partition_max_bytes: i32,
+    /// How long a poll waits for something.
+    pub poll_timeout_ms: u64,
+    /// Begins again at the beginning after this many polls.
+    pub rewind_after: Option<u64>,
+    /// How long it may take to read to the end after everybody stopped writing.
+    pub drain_timeout_ms: u64,
+}
+
+impl ConsumerSpec {
+    /// A consumer with Kafka's defaults and small fetches.
+    pub fn tailing(process: u64, partitions: Vec<(String, i32)>) -> Self {
+        Self {
+            process,
+            partitions,
+            read_committed: false,
+            sessions: true,
+            max_wait_ms: 200,
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            partition_max_bytes: 16 << 10,
+            poll_timeout_ms: 500,
+            rewind_after: None,
+            drain_timeout_ms: 30_000,
+        }
+    }
+
+    pub(crate) fn config(&self) -> ConsumerConfig {
+        ConsumerConfig {
+            isolation: if self.read_committed {
+                IsolationLevel::ReadCommitted
+            } else {
+                IsolationLevel::ReadUncommitted
+            },
+            max_wait: Duration::from_millis(self.max_wait_ms),
+            min_bytes: self.min_bytes,
+            max_bytes: self.max_bytes,
+            partition_max_bytes: self.partition_max_bytes,
+            sessions: self.sessions,
+            ..ConsumerConfig::default()
+        }
+    }
+}
+
+/// A process that deletes records now and then.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AdminSpec {
+    /// Its number.
+    pub process: u64,
+    /// As [`ProducerSpec::process_stride`].
+    pub process_stride: u64,
+    /// Whose records it deletes.
+    pub partitions: Vec<(String, i32)>,
+    /// The longest pause between two deletions.
+    pub pause_max_ms: u64,
+}
