@@ -26,7 +26,10 @@ pub struct RequestPeek {
 
 /// The beginning of a request frame (without its size), which stays the same for ever.
 pub fn request_header_peek(frame: &Bytes) -> Result<RequestPeek, DecodeError> {
-    let mut r = Reader::new(frame.clone());
+    peek(&mut Reader::new(frame.clone()))
+}
+
+fn peek(r: &mut Reader) -> Result<RequestPeek, DecodeError> {
     r.begin(RequestHeader::NAME, 0, 0..=0)?;
     Ok(RequestPeek {
         api_key: r.i16("RequestHeader.request_api_key")?,
@@ -38,7 +41,7 @@ pub fn request_header_peek(frame: &Bytes) -> Result<RequestPeek, DecodeError> {
 /// Reads a request's header, whose version follows from the API key and version in it. The body comes next. An API version
 /// that doesn't exist is no error here: an ApiVersions request in one has to be answered.
 pub fn decode_request_header(r: &mut Reader) -> Result<(ApiKey, RequestHeader), DecodeError> {
-    let peek = request_header_peek(&r.clone().rest())?;
+    let peek = peek(&mut r.clone())?;
     let Some(api_key) = ApiKey::from_i16(peek.api_key) else {
         return Err(DecodeError::new(
             RequestHeader::NAME,

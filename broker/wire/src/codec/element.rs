@@ -7,8 +7,7 @@ use super::{DecodeError, Reader, Str, Writer};
 /// A value that is read and written in some version of its message. Made by the tables only.
 ///
 /// Reading fills a default in its place, at the end of its array or in its field: what isn't on the wire stays at its
-/// default, nothing moves, and an error leaves nothing behind that the caller doesn't own anyway. (Functions that own no
-/// values are also the quickest to compile, by half.)
+/// default, nothing moves, and an error leaves nothing behind that the caller doesn't own anyway.
 pub trait Element: Default {
     /// Reads it in version `v`; `flex` says whether that version is flexible. It is at its default before.
     fn fill(&mut self, r: &mut Reader, v: i16, flex: bool, field: &'static str) -> Result<(), DecodeError>;

@@ -27,7 +27,10 @@ fn golden() -> BTreeMap<(&'static str, i16), Vec<Bytes>> {
 
 fn unhex(hex: &str) -> Bytes {
     let digit = |c: u8| char::from(c).to_digit(16).expect("a hex digit") as u8;
-    assert!(hex.len() % 2 == 0 && !hex.is_empty(), "half a byte: {hex}");
+    assert!(
+        hex.len().is_multiple_of(2) && !hex.is_empty(),
+        "half a byte: {hex}"
+    );
     hex.as_bytes()
         .chunks(2)
         .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))

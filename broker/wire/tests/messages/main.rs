@@ -1,5 +1,14 @@
 //! Every message in every version: round trips, Kafka's own bytes, another implementation's, and damaged ones.
 
+#![expect(
+    clippy::field_reassign_with_default,
+    reason = "the generated generators set what a version has and leave the rest"
+)]
+#![expect(
+    clippy::disallowed_macros,
+    reason = "allocations are counted by thread: the neighbouring tests allocate too"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -20,10 +20,6 @@ const BYTES_FREE: usize = 4096;
 /// Counts what the thread that asks has allocated, and the most of it at a time.
 struct Counting;
 
-#[expect(
-    clippy::disallowed_macros,
-    reason = "the neighbouring tests allocate on their own threads"
-)]
 mod counters {
     use super::Cell;
     std::thread_local! {

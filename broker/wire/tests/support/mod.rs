@@ -102,7 +102,7 @@ impl<'a> Gen<'a> {
     }
 
     fn maybe_if<T>(&mut self, nullable: bool, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        (!nullable || self.byte() % 4 > 0).then(|| value(self))
+        (!nullable || !self.byte().is_multiple_of(4)).then(|| value(self))
     }
 
     /// Tags of 31 bits, as all that others can tell apart.
