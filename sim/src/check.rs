@@ -29,6 +29,8 @@ impl Violation {
 /// The logs of a node when it crashed: of each file what was durable, and what the node saw.
 #[derive(Default, Debug)]
 pub struct AtCrash {
+    /// Whether what is sure is so even without power.
+    durable: bool,
     files: BTreeMap<String, (Vec<u8>, Vec<u8>)>,
 }
 
@@ -64,6 +66,7 @@ impl AtCrash {
             (path, (sure, seen))
         });
         Self {
+            durable: power_loss,
             files: files.collect(),
         }
     }
@@ -71,6 +74,10 @@ impl AtCrash {
     /// This crash, but of what an earlier one already left for sure, nothing may be gone either.
     #[must_use]
     pub fn with_sure_of(mut self, earlier: Self) -> Self {
+        if self.durable && !earlier.durable {
+            // What was only in the page cache after the kill, this power loss may have taken.
+            return self;
+        }
         for (path, (sure, seen)) in earlier.files {
             let now = self.files.entry(path).or_insert_with(|| (Vec::new(), Vec::new()));
             if now.0.len() < sure.len() {
