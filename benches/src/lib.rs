@@ -1,1 +1,0 @@
-//! What is measured: see `src/main.rs` for the load, `benches/` for the parts.

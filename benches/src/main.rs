@@ -1,0 +1,317 @@
+//! Load for brokers that speak Kafka's protocol, and what they make of it.
+//!
+//! Several targets do the same work in turns in one run, because on a shared machine only ratios of one run mean something.
+//! Requests are encoded beforehand ([`frames`]), every answer is checked, and after each turn all records are read back and
+//! counted ([`verify`]): a broker that loses or doubles something has no figures. `benches/run` starts the brokers as well.
+//!
+//! - [`works`]: the works by name;
+//! - [`turns`]: who does them when; [`produce`], [`fetch`]: the load; [`clock`]: its time;
+//! - [`start`]: start and stop of a broker; [`disk`]: the yardstick beside what is flushed;
+//! - [`report`]: tables and JSON.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a runner of the real world: it measures processes by the real clock over real sockets"
+)]
+
+mod client;
+mod clock;
+mod disk;
+mod error;
+mod fetch;
+mod frames;
+mod page_cache;
+mod proc;
+mod produce;
+mod report;
+mod start;
+mod turns;
+mod verify;
+mod works;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use error::BenchError;
+use report::Table;
+use start::Startable;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use turns::{Flush, Plan, Target};
+use works::{Overrides, WORKS, Work};
+
+/// Measures brokers that speak Kafka's protocol, several of them in turns.
+#[derive(Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lets running brokers do works in turns.
+    Load(Load),
+    /// Starts and stops brokers in turns.
+    Start(Start),
+    /// Says what the disk does just now.
+    Disk {
+        /// A directory on it.
+        dir: PathBuf,
+    },
+    /// Lists the works.
+    Works,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    /// One object a work and line.
+    Json,
+}
+
+#[derive(Args)]
+struct Output {
+    /// The target that the others are compared with.
+    #[arg(long, value_name = "NAME")]
+    reference: Option<String>,
+    /// How often each target has its turn.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Args)]
+struct Load {
+    /// A broker, more than once for a comparison.
+    #[arg(long = "target", value_name = "NAME=HOST:PORT", required = true, value_parser = named)]
+    targets: Vec<(String, String)>,
+    /// A target's process: its CPU time and memory are reported.
+    #[arg(long = "pid", value_name = "NAME=PID", value_parser = named)]
+    pids: Vec<(String, String)>,
+    /// A target's log directory, for cold reads.
+    #[arg(long = "data-dir", value_name = "NAME=DIR", value_parser = named)]
+    data_dirs: Vec<(String, String)>,
+    /// What to do, see `works`; a family's name (`latency`) is all of it.
+    #[arg(long = "work", value_name = "WORK", default_value = "produce-64k")]
+    works: Vec<String>,
+    /// `flush.messages` of the topics, `kafka` for Kafka's default (never); each is a turn of its own.
+    #[arg(long = "flush", value_name = "N|kafka", default_value = "kafka", value_parser = flush)]
+    flushes: Vec<Flush>,
+    /// Seconds of a turn that count.
+    #[arg(long, default_value_t = 5.0)]
+    secs: f64,
+    /// Seconds of load before they do.
+    #[arg(long, default_value_t = 1.0)]
+    lead_in_secs: f64,
+    /// Seconds of an unmeasured turn of each target before a work's first round.
+    #[arg(long, default_value_t = 5.0)]
+    warm_up_secs: f64,
+    /// Seconds for cleaning up after a turn.
+    #[arg(long, default_value_t = 2.0)]
+    settle_secs: f64,
+    /// Other than the work's own.
+    #[arg(long)]
+    connections: Option<usize>,
+    /// Requests in flight on each connection, other than the work's own.
+    #[arg(long)]
+    in_flight: Option<usize>,
+    /// Requests a second of works that have a rate.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// MiB to fill a topic with before it is read, and the least that `long` writes.
+    #[arg(long)]
+    mib: Option<u64>,
+    /// Produce idempotently: at most 5 requests in flight for each partition and connection.
+    #[arg(long)]
+    idempotent: bool,
+    /// Probe this directory's disk before each flushed turn.
+    #[arg(long, value_name = "DIR")]
+    disk: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+struct Start {
+    /// A shell command that becomes a broker which prints a line that begins with `ready`.
+    #[arg(long = "broker", value_name = "NAME=COMMAND", required = true, value_parser = named)]
+    brokers: Vec<(String, String)>,
+    /// Seconds to wait before memory is read.
+    #[arg(long, default_value_t = 2.0)]
+    idle_secs: f64,
+    #[command(flatten)]
+    output: Output,
+}
+
+fn named(arg: &str) -> Result<(String, String), String> {
+    match arg.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("NAME=… was expected".to_owned()),
+    }
+}
+
+fn flush(arg: &str) -> Result<Flush, String> {
+    match arg {
+        "kafka" => Ok(Flush::Kafka),
+        n => n.parse().map(Flush::Messages).map_err(|_| "a number or `kafka` was expected".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Load(load) => load.run(),
+        Command::Start(start) => start.run(),
+        Command::Disk { dir } => disk::probe(&dir).map(|speed| {
+            let (sequential, syncs) = (speed.sequential_mb_per_s, speed.fdatasyncs_per_s);
+            println!("{sequential:.0} MB/s in sequence, {syncs:.0} fdatasync/s");
+            true
+        }),
+        Command::Works => {
+            WORKS.iter().for_each(|work| println!("{:<26}{}", work.name, work.about));
+            Ok(true)
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("brokkr-bench: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+impl Output {
+    /// The reference's name, which must be one of these.
+    fn reference(&self, names: &[&str]) -> Result<Option<String>, BenchError> {
+        match &self.reference {
+            Some(name) if !names.contains(&name.as_str()) => {
+                Err(BenchError::Usage(format!("--reference {name} names no target")))
+            }
+            reference => Ok(reference.clone()),
+        }
+    }
+
+    fn print(&self, table: &Table) {
+        match self.format {
+            Format::Text => println!("{}", table.to_text()),
+            Format::Json => println!("{}", table.to_json()),
+        }
+    }
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+impl Load {
+    /// Whether all was measured and right.
+    fn run(&self) -> Result<bool, BenchError> {
+        allow_many_files()?;
+        let plan = self.plan()?;
+        let mut whole = true;
+        for work in self.works()? {
+            let table = turns::run(&work, &plan, &say);
+            self.output.print(&table);
+            whole &= table.is_whole();
+        }
+        Ok(whole)
+    }
+
+    fn works(&self) -> Result<Vec<Work>, BenchError> {
+        let over = Overrides {
+            connections: self.connections,
+            in_flight: self.in_flight,
+            rate: self.rate,
+            bytes: self.mib.map(|mib| mib << 20),
+        };
+        let mut works = Vec::new();
+        for name in &self.works {
+            let Some(found) = works::named(name) else {
+                return Err(BenchError::Usage(format!("no work is called {name}; `works` lists them")));
+            };
+            works.extend(found.into_iter().map(|work| work.with(over)));
+        }
+        let zero = [self.connections, self.in_flight].contains(&Some(0));
+        if zero || self.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) || self.secs <= 0.0 {
+            return Err(BenchError::Usage("nothing can be measured with 0".into()));
+        }
+        Ok(works)
+    }
+
+    fn plan(&self) -> Result<Plan, BenchError> {
+        let names: Vec<&str> = self.targets.iter().map(|(name, _)| name.as_str()).collect();
+        if let Some((name, _)) =
+            self.pids.iter().chain(&self.data_dirs).find(|(name, _)| !names.contains(&name.as_str()))
+        {
+            return Err(BenchError::Usage(format!("{name} is no target")));
+        }
+        let secs = |secs: f64| {
+            Duration::try_from_secs_f64(secs)
+                .map_err(|_| BenchError::Usage(format!("{secs} seconds are no time")))
+        };
+        Ok(Plan {
+            targets: self.targets.iter().map(|target| self.target(target)).collect::<Result<_, _>>()?,
+            reference: self.output.reference(&names)?,
+            flushes: self.flushes.clone(),
+            rounds: self.output.rounds,
+            window: secs(self.secs)?,
+            lead_in: secs(self.lead_in_secs)?,
+            warm_up: secs(self.warm_up_secs)?,
+            settle: secs(self.settle_secs)?,
+            idempotent: self.idempotent,
+            probe_dir: self.disk.clone(),
+        })
+    }
+
+    fn target(&self, (name, addr): &(String, String)) -> Result<Target, BenchError> {
+        let value = |of: &[(String, String)]| of.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+        let pid = value(&self.pids).map(|pid| {
+            pid.parse().map_err(|_| BenchError::Usage(format!("{pid} is no process id")))
+        });
+        Ok(Target {
+            name: name.clone(),
+            addr: resolve(addr)?,
+            pid: pid.transpose()?,
+            data_dir: value(&self.data_dirs).map(PathBuf::from),
+        })
+    }
+}
+
+fn resolve(addr: &str) -> Result<SocketAddr, BenchError> {
+    let mut found = addr.to_socket_addrs().map_err(BenchError::io(format!("looking up {addr}")))?;
+    found.next().ok_or_else(|| BenchError::Usage(format!("{addr} has no address")))
+}
+
+impl Start {
+    /// Whether all started and stopped.
+    fn run(&self) -> Result<bool, BenchError> {
+        let startable = |(name, command): &(String, String)| Startable {
+            name: name.clone(),
+            command: command.clone(),
+        };
+        let brokers: Vec<Startable> = self.brokers.iter().map(startable).collect();
+        let names: Vec<&str> = brokers.iter().map(|b| b.name.as_str()).collect();
+        let reference = self.output.reference(&names)?;
+        let idle = Duration::try_from_secs_f64(self.idle_secs)
+            .map_err(|_| BenchError::Usage(format!("{} seconds are no time", self.idle_secs)))?;
+        let table = start::run(&brokers, reference, self.output.rounds, idle, &say);
+        self.output.print(&table);
+        Ok(table.is_whole())
+    }
+}
+
+/// A thousand connections have two descriptors each.
+fn allow_many_files() -> Result<(), BenchError> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a structure that outlives them.
+    let done = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+        }
+    };
+    if done { Ok(()) } else { Err(BenchError::io("RLIMIT_NOFILE")(std::io::Error::last_os_error())) }
+}

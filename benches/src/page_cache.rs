@@ -1,0 +1,49 @@
+//! What the kernel keeps of files.
+
+use crate::error::BenchError;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+/// Waits until all that was written is on the disk, so that one turn's writes are not done in the next one's time.
+pub fn write_back() {
+    // SAFETY: sync takes nothing and cannot fail.
+    unsafe { libc::sync() }
+}
+
+/// Drops a topic's segments from the page cache.
+pub fn forget(log_dir: &Path, topic: &str) -> Result<(), BenchError> {
+    let failed = || format!("dropping {topic} in {} from the page cache", log_dir.display());
+    let mut dropped = 0;
+    for dir in fs::read_dir(log_dir).map_err(BenchError::io(failed()))? {
+        let dir = dir.map_err(BenchError::io(failed()))?;
+        let name = dir.file_name();
+        let index = name.to_str().and_then(|n| n.strip_prefix(topic)?.strip_prefix('-'));
+        if index.is_none_or(|index| index.parse::<u32>().is_err()) {
+            continue;
+        }
+        for file in fs::read_dir(dir.path()).map_err(BenchError::io(failed()))? {
+            let path = file.map_err(BenchError::io(failed()))?.path();
+            if path.extension().is_some_and(|e| e == "log") {
+                forget_file(&path).map_err(BenchError::io(failed()))?;
+                dropped += 1;
+            }
+        }
+    }
+    if dropped == 0 {
+        let problem = format!("{} holds nothing of {topic}: is it the log directory?", log_dir.display());
+        return Err(BenchError::Usage(problem));
+    }
+    Ok(())
+}
+
+fn forget_file(path: &Path) -> std::io::Result<()> {
+    let file = File::open(path)?;
+    // Pages that are not on the disk yet stay.
+    file.sync_data()?;
+    // SAFETY: the descriptor is open, and the advice changes no data.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        code => Err(std::io::Error::from_raw_os_error(code)),
+    }
+}
