@@ -21,7 +21,7 @@ while (($#)); do
 done
 [[ -n "$dir" ]] || { usage >&2; exit 2; }
 
-"$foreign/install" kafka
+"$foreign/install" kafka >&2
 mkdir -p "$dir" && dir="$(cd "$dir" && pwd)"
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 [[ -n "$port" && "$port" != 0 ]] || port="$(free_port)"
