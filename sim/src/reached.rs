@@ -41,6 +41,7 @@ pub const NAMES: &[&str] = &[
 
 /// What need not occur in a campaign.
 pub const HARDLY_EVER: &[&str] = &[
+    "an index was rebuilt",
     "a log ended before its start",
     "a log went offline when it was opened",
     "recovery removed a segment above the end",
