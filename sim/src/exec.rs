@@ -142,6 +142,10 @@ impl Wake for Token {
     }
 }
 
+#[expect(
+    clippy::disallowed_macros,
+    reason = "a panic hook has no other place to leave its message; a world lives on one thread"
+)]
 thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
