@@ -145,11 +145,17 @@ impl Wake for Token {
 /// The last panic of each thread that had one.
 static PANICS: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tells the worlds of one process apart; nothing in a world sees it"
+)]
+fn this_thread() -> ThreadId {
+    std::thread::current().id()
+}
+
 fn take_panic() -> String {
-    let mut all = lock(&PANICS);
-    let mine = all
-        .iter()
-        .rposition(|(thread, _)| *thread == std::thread::current().id());
+    let (mut all, me) = (lock(&PANICS), this_thread());
+    let mine = all.iter().rposition(|(thread, _)| *thread == me);
     mine.map(|i| all.remove(i).1).unwrap_or_default()
 }
 
@@ -159,7 +165,7 @@ fn keep_panics() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            lock(&PANICS).push((std::thread::current().id(), info.to_string()));
+            lock(&PANICS).push((this_thread(), info.to_string()));
             before(info);
         }));
     });
