@@ -5,6 +5,7 @@ use std::time::Duration;
 use brokkr_client::{Ack, Client, Producer, ProducerRecord, SendError, TopicPartition};
 use brokkr_env::{Env, Rng};
 use brokkr_history::{MicroOp, Op, Process, Type};
+use brokkr_wire::ErrorCode;
 use bytes::Bytes;
 
 use crate::recorder::key_of;
@@ -130,6 +131,10 @@ async fn send<E: Env>(
         .map(|((tp, value), t)| micro(tp, offset(t), *value))
         .collect();
     recorder.acked(env.now(), process, &acks);
+    let gap = Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    for ((tp, value), _) in both().filter(|(_, t)| matches!(t, Err(e) if e.cause().code() == gap)) {
+        recorder.out_of_order(env.now(), process, tp, *value);
+    }
     recorder.complete(env.now(), process, type_, Op::Send(completed));
     type_
 }
