@@ -188,11 +188,12 @@ pub fn read_partition(disk: &Disk, root: &str, partition: &str) -> (Vec<Batch>, 
     (all, violations)
 }
 
-/// L6 and I1 over a partition's batches: offsets are contiguous, and no (producer, epoch, sequence) stands twice.
-pub fn check_batches(partition: &str, all: &[Batch]) -> Vec<Violation> {
+/// L6, I1 and I2 over a partition's batches: offsets are contiguous, no (producer, epoch, sequence) stands twice, and, while
+/// no producer is forgotten, none stands behind a gap.
+pub fn check_batches(partition: &str, all: &[Batch], forgets: bool) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut expected = all.first().map(|b| b.header.base_offset);
-    let mut sequences = BTreeMap::new();
+    let (mut sequences, mut last) = (BTreeMap::new(), BTreeMap::new());
     for batch in all {
         let h = &batch.header;
         if let Some(want) = expected
@@ -203,6 +204,17 @@ pub fn check_batches(partition: &str, all: &[Batch]) -> Vec<Violation> {
         }
         expected = Some(h.next_offset());
         if h.has_producer_id() && !h.attributes.is_control() {
+            let before = last.insert((h.producer_id, h.producer_epoch), h.last_sequence());
+            if let Some(before) = before
+                && h.base_sequence != before.plus(1)
+                && !forgets
+            {
+                let what = format!(
+                    "{partition}: producer {} epoch {}: sequence {before} is followed by {} at offset {}",
+                    h.producer_id, h.producer_epoch, h.base_sequence, h.base_offset
+                );
+                violations.push(Violation::new("I2", what));
+            }
             let key = (h.producer_id, h.producer_epoch, h.base_sequence);
             if let Some(first) = sequences.insert(key, h.base_offset) {
                 let what = format!(

@@ -279,12 +279,13 @@ async fn read_everything(shared: &Shared, env: &SimEnv) -> bool {
 fn check_disk(shared: &Shared) {
     let state = shared.world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
+    let forgets = shared.plan.broker.contains_key("producer.id.expiration.ms");
     let mut found = Vec::new();
     for (topic, partition) in shared.plan.workload.topics.iter().flat_map(|t| t.all()) {
         let name = format!("{topic}-{partition}");
         let (batches, damage) = read_partition(disk, ROOT, &name);
         found.extend(damage);
-        found.extend(check_batches(&name, &batches));
+        found.extend(check_batches(&name, &batches, forgets));
     }
     drop(state);
     found.into_iter().for_each(|v| shared.violation(v));

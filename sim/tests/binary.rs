@@ -4,7 +4,7 @@
     reason = "these tests are outside of the room: they start processes and write files"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ fn plan(name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
     path
 }
 
-fn run(path: &PathBuf) -> (Option<i32>, Value) {
+fn run(path: &Path) -> (Option<i32>, Value) {
     let path = path.to_str().expect("a path");
     let output = sim(&["run", "--plan", path, "--format", "json"]);
     let line = lines(&output).pop().unwrap_or(Value::Null);
