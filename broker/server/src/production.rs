@@ -1,6 +1,6 @@
 //! The broker in the real world: the one place where the generic shell meets it.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -62,6 +62,7 @@ fn run(serve: &Serve) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let file = match serve.config.as_deref().map(read_to_string).transpose() {
         Ok(file) => file,
@@ -113,8 +114,7 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
     };
     let took: Duration = clock.now() - begun;
     let addrs: Vec<String> = broker.local_addrs().iter().map(ToString::to_string).collect();
-    println!("ready {} in {} ms", addrs.join(","), took.as_millis());
-    drop(std::io::stdout().flush());
+    tell(&format!("ready {} in {} ms", addrs.join(","), took.as_millis()));
     told.wait().await;
     tracing::info!("stopping");
     if !broker.stop().await {
@@ -123,10 +123,19 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// SIGTERM and SIGINT.
+/// One line on stdout. Whether anybody reads it is not the broker's concern.
+fn tell(line: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        tracing::debug!(%error, "nobody reads the ready line");
+    }
+}
+
+/// SIGTERM and SIGINT. And SIGXFSZ, so that a limit on the size of files fails the write that meets it, not the process.
 struct Signals {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
+    _file_size: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -135,6 +144,7 @@ impl Signals {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
+            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 

@@ -35,7 +35,7 @@ pub const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 /// `INVALID_RECORD`.
 pub const INVALID_RECORD: i16 = 87;
 
-/// What is wrong with a record without a key in a compacted topic: Kafka's words, to which it adds ` in topic partition T-0.`
+/// What is wrong with a record without a key in a compacted topic: Kafka's words, to which it adds ` in topic partition T-0`.
 pub const NO_KEY: &str = "Compacted topic cannot accept message without key";
 
 /// How many of a batch's bad records are named in the answer.
