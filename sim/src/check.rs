@@ -58,10 +58,11 @@ impl AtCrash {
         let files = segments(disk, root).into_iter().map(|(path, inode)| {
             let seen = disk.peek(inode).to_vec();
             // Without a power loss the page cache stays: all that was written is as good as durable.
-            let sure = if power_loss {
-                disk.peek_durable(inode)
-            } else {
-                seen.clone()
+            let sure = match power_loss {
+                // A file whose name no sync covered may vanish with all that it holds: so nothing of it was vouched for.
+                true if disk.file_durable(&path) != Some(inode) => Vec::new(),
+                true => disk.peek_durable(inode),
+                false => seen.clone(),
             };
             (path, (sure, seen))
         });

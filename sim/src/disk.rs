@@ -413,6 +413,14 @@ impl Disk {
         self.walk(path)
     }
 
+    /// The file that a power loss now would certainly leave at this path, if it undid every change of names that no sync
+    /// covers. For checks.
+    pub fn file_durable(&self, path: &str) -> Option<InodeId> {
+        path.split('/').filter(|p| !p.is_empty()).try_fold(ROOT, |dir, name| {
+            self.inode(dir).entries_durable.get(name).copied()
+        })
+    }
+
     /// A file's bytes as the node sees them. For checks.
     pub fn peek(&self, id: InodeId) -> &[u8] {
         &self.inode(id).data
@@ -601,6 +609,16 @@ mod tests {
             assert!(matches!(disk.len(id), 100 | 1000));
         }
         assert!((20..80).contains(&undone), "{undone}");
+    }
+
+    #[test]
+    fn a_name_is_sure_once_its_directory_is_synced() {
+        let (mut disk, id) = with_file();
+        assert_eq!(disk.file_durable("a/f"), Some(id));
+        disk.rename("a/f", "a/g").expect("a rename");
+        assert_eq!((disk.file_durable("a/f"), disk.file("a/f")), (Some(id), None));
+        disk.sync_dir("a").expect("a sync");
+        assert_eq!((disk.file_durable("a/f"), disk.file_durable("a/g")), (None, Some(id)));
     }
 
     #[test]

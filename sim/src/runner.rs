@@ -1,9 +1,9 @@
 //! One process a seed, several at a time, each with a watchdog.
 
-use std::collections::BTreeMap;
-use std::io::Read;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +15,8 @@ use crate::{Format, Run};
 /// Wall time that a run may take for each virtual second, and at least.
 const PATIENCE_PER_SEC: Duration = Duration::from_millis(1000);
 const PATIENCE_MIN: Duration = Duration::from_secs(60);
+/// What is kept of a run's stderr: a panic's message and its backtrace, or what killed it.
+const STDERR_LINES_MAX: usize = 60;
 /// Memory that a run may take.
 const MEMORY_MAX_BYTES: u64 = 2 << 30;
 
@@ -115,6 +117,7 @@ fn one(seed: u64, run: &Run, surrounding: Surrounding) -> Report {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("a process for the run");
     let mut out = child.stdout.take().expect("its output");
@@ -123,6 +126,8 @@ fn one(seed: u64, run: &Run, surrounding: Surrounding) -> Report {
         drop(out.read_to_string(&mut text));
         text
     });
+    let (err, trace) = (child.stderr.take().expect("its errors"), run.trace);
+    let told = std::thread::spawn(move || last_lines(err, trace));
     let patience = PATIENCE_MIN.max(PATIENCE_PER_SEC * u32::try_from(run.secs).unwrap_or(u32::MAX));
     let status = loop {
         if let Some(status) = child.try_wait().expect("it is our child") {
@@ -137,21 +142,38 @@ fn one(seed: u64, run: &Run, surrounding: Surrounding) -> Report {
     };
     let wall_s = begun.elapsed().as_secs_f64();
     let text = reader.join().unwrap_or_default();
+    let told = told.join().unwrap_or_default();
     match (serde_json::from_str::<Report>(text.trim()), status) {
         (Ok(report), Some(_)) => Report { wall_s, ..report },
-        (_, status) => died(seed, wall_s, status),
+        (_, status) => died(seed, run.secs, wall_s, status, &told),
     }
 }
 
+/// The last lines of what a run wrote to stderr; with `trace` all of it is passed on as well.
+fn last_lines(err: impl Read, trace: bool) -> String {
+    let mut last = VecDeque::new();
+    for line in BufReader::new(err).lines().map_while(Result::ok) {
+        if trace {
+            eprintln!("{line}");
+        }
+        if last.len() == STDERR_LINES_MAX {
+            last.pop_front();
+        }
+        last.push_back(line);
+    }
+    Vec::from(last).join("\n")
+}
+
 /// A run that told nothing: killed by a signal, out of memory, or out of patience.
-fn died(seed: u64, wall_s: f64, status: Option<std::process::ExitStatus>) -> Report {
-    let what = match status {
+fn died(seed: u64, secs: u64, wall_s: f64, status: Option<ExitStatus>, told: &str) -> Report {
+    let end = match status {
         None => "the run did not end in time and was killed".to_owned(),
         Some(s) => match s.signal() {
             Some(signal) => format!("the process died of signal {signal}"),
             None => format!("the process ended with {s} and told nothing"),
         },
     };
+    let what = format!("{end}; repeat: {}; the end of its stderr:\n{told}", repeat(seed, secs));
     Report {
         seed,
         verdict: Verdict::Violation,
@@ -286,9 +308,10 @@ fn print_one(r: &Report, secs: u64) {
         println!("    {}: {}", v.id, v.what);
     }
     if r.verdict != Verdict::Pass {
-        println!(
-            "    repeat: cargo sim run --seed {} --secs {secs} --trace",
-            r.seed
-        );
+        println!("    repeat: {}", repeat(r.seed, secs));
     }
+}
+
+fn repeat(seed: u64, secs: u64) -> String {
+    format!("cargo sim run --seed {seed} --secs {secs} --trace")
 }

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use brokkr_env::{Durable, Env, Error, ErrorKind, Result, Submitted};
@@ -84,6 +84,8 @@ type Rolling<E> = (InFlight<Result<Rolled<E>>>, Box<RollPlan>);
 
 struct Syncing {
     handle: Submitted<Durable>,
+    /// What came of it, where the end of a write before it was not seen yet.
+    ended: Option<Result<Durable>>,
     end: Offset,
     position: u64,
 }
@@ -231,6 +233,7 @@ impl<E: Env> Log<E> {
         let (end, position) = pipeline.submitted;
         pipeline.syncing = Some(Syncing {
             handle: self.file.sync(),
+            ended: None,
             end,
             position,
         });
@@ -250,9 +253,19 @@ impl<E: Env> Log<E> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some((handle, _)) = &mut self.pipeline.writing else {
+        // Where nothing waits for this write's end but the sync behind it, that sync's end is news enough.
+        let waited_for =
+            self.pipeline.syncing.is_none() || !self.pipeline.groups.is_empty() || !self.can_stage();
+        let Some((handle, group)) = &mut self.pipeline.writing else {
             return false;
         };
+        let covered = self
+            .pipeline
+            .syncing
+            .as_ref()
+            .is_some_and(|s| s.end >= group.head.next);
+        let mut deaf = Context::from_waker(Waker::noop());
+        let cx = if covered && !waited_for { &mut deaf } else { cx };
         let Poll::Ready(result) = Pin::new(handle).poll(cx) else {
             return false;
         };
@@ -282,14 +295,19 @@ impl<E: Env> Log<E> {
         let Some(syncing) = &mut self.pipeline.syncing else {
             return false;
         };
-        if syncing.end > self.active.head.next {
-            // It waits for a write whose end was not seen here yet.
-            return false;
+        let mut ended_now = false;
+        if syncing.ended.is_none() {
+            let Poll::Ready(result) = Pin::new(&mut syncing.handle).poll(cx) else {
+                return false;
+            };
+            (syncing.ended, ended_now) = (Some(result), true);
         }
-        let Poll::Ready(result) = Pin::new(&mut syncing.handle).poll(cx) else {
-            return false;
-        };
-        let syncing = self.pipeline.syncing.take().expect("it was just polled");
+        if syncing.end > self.active.head.next {
+            // The end of a write before it was not seen here yet; it is there to be seen.
+            return ended_now;
+        }
+        let mut syncing = self.pipeline.syncing.take().expect("it was just polled");
+        let result = syncing.ended.take().expect("it has ended");
         match result {
             Ok(proof) => self.proven(&proof, syncing.end, syncing.position),
             Err(error) => self.fail(self.ackable.offset(), error),
