@@ -63,6 +63,8 @@ fn run(serve: &Serve) -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // Else a log file on a full disk would end the process: what can't be logged can't be complained of in the log.
+        .log_internal_errors(false)
         .init();
     let file = match serve.config.as_deref().map(read_to_string).transpose() {
         Ok(file) => file,
