@@ -61,7 +61,7 @@ impl AtCrash {
             let sure = match power_loss {
                 // A file whose name no sync covered may vanish with all that it holds: so nothing of it was vouched for.
                 true if disk.file_durable(&path) != Some(inode) => Vec::new(),
-                true => disk.peek_durable(inode),
+                true => disk.peek_durable(inode).to_vec(),
                 false => seen.clone(),
             };
             (path, (sure, seen))

@@ -60,11 +60,16 @@ impl SimEnv {
         if self.dead() {
             return;
         }
-        let at = self.world.exec().now() + latency(&mut self.world.lock());
-        let world = self.world.clone();
+        let at = {
+            let (now, mut state) = (self.world.exec().now(), self.world.lock());
+            let latency = latency(&mut state);
+            disk(&mut state, self.life.node, |d| d.ends_at(now, latency))
+        };
+        let (world, life) = (self.world.clone(), self.life);
         self.world.exec().call_at(self.life, at, move || {
             let result = f(&mut world.lock());
-            done(result);
+            // The disk works on while the process is paused; only the process doesn't hear of it.
+            world.exec().call_awake(life, move || done(result));
         });
     }
 }
@@ -238,7 +243,10 @@ impl RawFile for SimFile {
         self.env.after(
             move |s| World::sync_latency(s, node),
             done,
-            move |s| disk(s, node, |d| d.sync_end(inode, mark)),
+            move |s| {
+                let disk = s.disks.get_mut(&node).expect("a node that stores has a disk");
+                disk.sync_end(inode, mark, &mut s.choices)
+            },
         );
     }
 

@@ -173,7 +173,10 @@ fn died(seed: u64, secs: u64, wall_s: f64, status: Option<ExitStatus>, told: &st
             None => format!("the process ended with {s} and told nothing"),
         },
     };
-    let what = format!("{end}; repeat: {}; the end of its stderr:\n{told}", repeat(seed, secs));
+    let what = format!(
+        "{end}; repeat: {}; the end of its stderr:\n{told}",
+        repeat(seed, secs)
+    );
     Report {
         seed,
         verdict: Verdict::Violation,

@@ -169,11 +169,8 @@ fn report(
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .clone();
     match ended {
-        Ended::Panicked(life, task) => {
-            let what = format!(
-                "task {task:?} of node {} panicked (its message is on stderr)",
-                life.node
-            );
+        Ended::Panicked(life, task, message) => {
+            let what = format!("task {task:?} of node {}: {message}", life.node);
             violations.push(Violation::new("panic", what));
         }
         Ended::Livelock => violations.push(Violation::new("livelock", "tasks run, but time does not pass")),
@@ -206,12 +203,7 @@ fn report(
         events: world.exec().polls(),
         virtual_s: (world.exec().now() - 1_000_000_000) as f64 / 1e9,
         wall_s: 0.0,
-        faults: world
-            .lock()
-            .faults
-            .iter()
-            .map(|(k, n)| ((*k).to_owned(), *n))
-            .collect(),
+        faults: world.faults(),
         reached,
         ops,
         violations: violations

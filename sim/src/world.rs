@@ -94,20 +94,19 @@ impl World {
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Some(disk) = state.disks.get_mut(&node) {
-            let before = disk.losses;
             disk.power_loss(&mut state.choices);
-            let after = disk.losses;
-            let families = [
-                ("write lost", after.lost - before.lost),
-                ("write torn", after.torn - before.torn),
-                ("write zeroed", after.zeroed - before.zeroed),
-                ("truncate undone", after.untruncated - before.untruncated),
-                ("name undone", after.names - before.names),
-            ];
-            for (family, n) in families.into_iter().filter(|(_, n)| *n > 0) {
-                *state.faults.entry(family).or_insert(0) += n;
-            }
         }
+    }
+
+    /// What befell this world so far, by family.
+    pub fn faults(&self) -> BTreeMap<String, u64> {
+        let state = self.lock();
+        let of_disks = state.disks.values().flat_map(|d| &d.befell);
+        let mut all = BTreeMap::new();
+        for (family, n) in state.faults.iter().chain(of_disks) {
+            *all.entry((*family).to_owned()).or_insert(0) += n;
+        }
+        all
     }
 
     /// A process that has ended by itself: nothing of its life is left.
