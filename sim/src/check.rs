@@ -98,7 +98,7 @@ impl AtCrash {
         for (path, (sure, seen)) in &self.files {
             let Some(inode) = now.get(path) else {
                 // A segment that is gone was empty, or is below the log's start (retention is off in these runs).
-                if whole_len(sure) > 0 {
+                if whole_len(path, sure) > 0 {
                     violations.push(Violation::new(
                         "D1",
                         format!("{path}: {} durable bytes are gone", sure.len()),
@@ -107,7 +107,7 @@ impl AtCrash {
                 continue;
             };
             let left = disk.peek(*inode);
-            let keep = whole_len(sure);
+            let keep = whole_len(path, sure);
             if left.len() < keep {
                 let what = format!("{path}: {keep} durable bytes, {} left after recovery", left.len());
                 violations.push(Violation::new("D1", what));
@@ -118,7 +118,7 @@ impl AtCrash {
             let common = left.len().min(seen.len());
             if let Some(at) = (keep..common).find(|i| left[*i] != seen[*i]) {
                 // Appends since the recovery may stand where the tail was cut.
-                if cut_before(left, at) {
+                if cut_before(path, left, at) {
                     continue;
                 }
                 violations.push(Violation::new(
@@ -132,21 +132,29 @@ impl AtCrash {
 }
 
 /// Whether `at` is within whole batches whose CRC holds: appended anew behind a cut.
-fn cut_before(bytes: &[u8], at: usize) -> bool {
-    whole_len(bytes) > at
+fn cut_before(path: &str, bytes: &[u8], at: usize) -> bool {
+    whole_len(path, bytes) > at
 }
 
-/// How many bytes from the start are whole batches with good checksums.
-fn whole_len(bytes: &[u8]) -> usize {
+/// How many bytes from the start of a segment are whole batches: with good checksums, and each where the one before ends. (The
+/// checksum does not cover the base offset, and a sector of zeros may hold just that.)
+fn whole_len(path: &str, bytes: &[u8]) -> usize {
     let mut it = batches(Bytes::copy_from_slice(bytes));
     let mut end = 0;
+    let mut next = base_of(path);
     while let Some(Ok(batch)) = it.next() {
-        if batch.check_crc().is_err() {
+        if batch.check_crc().is_err() || next.is_some_and(|next| batch.header.base_offset.0 != next) {
             break;
         }
+        next = Some(batch.header.next_offset().0);
         end += batch.bytes.len();
     }
     end
+}
+
+/// The offset in a segment's name.
+fn base_of(path: &str) -> Option<i64> {
+    path.rsplit('/').next()?.strip_suffix(".log")?.parse().ok()
 }
 
 /// All batches of a partition as they stand on the disk, by segment.
