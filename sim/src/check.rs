@@ -92,13 +92,17 @@ impl AtCrash {
     }
 
     /// D1: what recovery left of each log is a prefix of what the node saw, and holds every whole batch that was durable.
-    pub fn check(&self, disk: &Disk, root: &str) -> Vec<Violation> {
+    /// What was deleted on purpose, below an offset of each partition, may be gone.
+    pub fn check(&self, disk: &Disk, root: &str, deleted: &BTreeMap<String, i64>) -> Vec<Violation> {
         let now = segments(disk, root);
         let mut violations = Vec::new();
         for (path, (sure, seen)) in &self.files {
             let Some(inode) = now.get(path) else {
                 // A segment that is gone was empty, or is below the log's start (retention is off in these runs).
-                if whole_len(path, sure) > 0 {
+                let folder = path.rsplit('/').nth(1).unwrap_or_default();
+                let below = deleted.get(folder).copied().unwrap_or(0);
+                let end = last_batch(sure).map_or(0, |b| b.header.next_offset().0);
+                if whole_len(path, sure) > 0 && end > below {
                     violations.push(Violation::new(
                         "D1",
                         format!("{path}: {} durable bytes are gone", sure.len()),
@@ -134,6 +138,12 @@ impl AtCrash {
 /// Whether `at` is within whole batches whose CRC holds: appended anew behind a cut.
 fn cut_before(path: &str, bytes: &[u8], at: usize) -> bool {
     whole_len(path, bytes) > at
+}
+
+/// The last of the whole batches from the start.
+fn last_batch(bytes: &[u8]) -> Option<Batch> {
+    let good = batches(Bytes::copy_from_slice(bytes)).map_while(Result::ok);
+    good.take_while(|b| b.check_crc().is_ok()).last()
 }
 
 /// How many bytes from the start of a segment are whole batches: with good checksums, and each where the one before ends. (The

@@ -44,7 +44,8 @@ pub enum Strategy {
     /// Each ready task is as likely.
     #[default]
     Random,
-    /// The ready task of the highest priority, which it loses once in so many polls.
+    /// The ready task of the highest priority, which it loses once in so many polls. Those of low priority also come after
+    /// what happens in the next moments: a thread that gets no core.
     Pct(u64),
 }
 
@@ -52,6 +53,10 @@ pub enum Strategy {
 const POLLS_IN_A_ROW_MAX: u64 = 200;
 /// Priorities that were lost are below all that were drawn.
 const PRIORITY_DRAWN_MIN: u64 = 1 << 62;
+/// A quarter of those that were drawn is low.
+const PRIORITY_LOW_MAX: u64 = PRIORITY_DRAWN_MIN + (1 << 60);
+/// How long tasks of low priority wait at most for others to become ready.
+const LOW_WAITS_MAX: Nanos = 1_000_000;
 
 /// What a timer does.
 enum Fire {
@@ -87,6 +92,8 @@ struct State {
     /// The next priority to fall to, and who ran last, how often in a row.
     lowest: u64,
     in_a_row: (TaskId, u64),
+    /// While nobody is ready but tasks of low priority: until when those wait.
+    low_waits_until: Option<Nanos>,
     paused: BTreeSet<u32>,
     /// Of paused nodes: tasks that are ready, and what is to be called.
     stalled: Vec<(u32, TaskId)>,
@@ -331,7 +338,7 @@ impl Exec {
         lock(&self.state).stop = true;
     }
 
-    /// Runs until stopped, quiet, or past `until`.
+    /// Runs until stopped, quiet, or past `until`. `advanced` is told BEFORE time moves, and to when.
     pub fn run(&self, until: Nanos, mut advanced: impl FnMut(Nanos)) -> Ended {
         loop {
             {
@@ -351,18 +358,32 @@ impl Exec {
                 continue;
             }
             let mut state = lock(&self.state);
-            let Some((&id, _)) = state.timers.first_key_value() else {
+            let Some((&(at, _), _)) = state.timers.first_key_value() else {
                 return Ended::Quiet;
             };
-            if id.0 > until {
+            if at > until {
                 return Ended::Stopped;
             }
-            if id.0 > state.now {
-                advanced(id.0 - state.now);
-                state.now = id.0;
+            if at > state.now {
+                drop(state);
+                advanced(at);
+                state = lock(&self.state);
+                state.now = at;
                 state.polls_still = 0;
             }
-            let (life, fire) = state.timers.remove(&id).expect("it was the first");
+            drop(state);
+            self.fire(at);
+        }
+    }
+
+    /// All timers of a moment, in the order in which they were set. What they wake runs after that, in any order.
+    fn fire(&self, at: Nanos) {
+        loop {
+            let mut state = lock(&self.state);
+            let Some(first) = state.timers.first_entry().filter(|t| t.key().0 <= at) else {
+                return;
+            };
+            let (id, (life, fire)) = first.remove_entry();
             let alive = state.incarnations.get(&life.node).copied().unwrap_or(0) == life.incarnation;
             state.hash = mix(state.hash, id.0 ^ id.1.rotate_left(40));
             drop(state);
@@ -384,9 +405,7 @@ impl Exec {
         let draw = mix(mix(self.seed, 0x5ced), state.polls);
         let i = match state.strategy {
             Strategy::Random => ((u128::from(draw) * ready.len() as u128) >> 64) as usize,
-            Strategy::Pct(change_one_in) => {
-                state.by_priority(&ready, draw.is_multiple_of(change_one_in.max(1)))
-            }
+            Strategy::Pct(one_in) => state.by_priority(&ready, draw, one_in)?,
         };
         Some(ready.swap_remove(i))
     }
@@ -441,26 +460,32 @@ impl Exec {
 }
 
 impl State {
-    /// The place in `ready` of the task with the highest priority, which falls if `change`, or if it ran too long.
-    fn by_priority(&mut self, ready: &[TaskId], change: bool) -> usize {
+    /// The place in `ready` of the task with the highest priority; none while those that are ready had better wait.
+    fn by_priority(&mut self, ready: &[TaskId], draw: u64, change_one_in: u64) -> Option<usize> {
         let priority = |id: &TaskId| self.tasks.get(id).map_or(u64::MAX, |t| t.priority);
-        let highest = ready
-            .iter()
-            .enumerate()
-            .max_by_key(|(_, id)| (priority(id), **id));
-        let (i, id) = highest.map(|(i, id)| (i, *id)).expect("somebody is ready");
+        let all = ready.iter().enumerate().map(|(i, id)| (priority(id), *id, i));
+        let (highest, id, i) = all.max().expect("somebody is ready");
+        if highest < PRIORITY_LOW_MAX {
+            let now = self.now;
+            let until = *self
+                .low_waits_until
+                .get_or_insert_with(|| now + mix(draw, id) % LOW_WAITS_MAX);
+            if self.timers.first_key_value().is_some_and(|(t, _)| t.0 <= until) {
+                return None;
+            }
+        }
+        self.low_waits_until = None;
         self.in_a_row = match self.in_a_row {
             (last, n) if last == id => (id, n + 1),
             _ => (id, 1),
         };
-        if (change || self.in_a_row.1 > POLLS_IN_A_ROW_MAX)
-            && let Some(task) = self.tasks.get_mut(&id)
-        {
+        let change = draw.is_multiple_of(change_one_in.max(1)) || self.in_a_row.1 > POLLS_IN_A_ROW_MAX;
+        if change && let Some(task) = self.tasks.get_mut(&id) {
             self.lowest -= 1;
             task.priority = self.lowest;
             self.in_a_row.1 = 0;
         }
-        i
+        Some(i)
     }
 }
 

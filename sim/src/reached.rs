@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use tracing::field::{Field, Visit};
-use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Subscriber};
+use tracing::subscriber::{DefaultGuard, Interest};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
@@ -25,6 +25,12 @@ impl Names {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
+    }
+}
+
+impl Listener {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "reached" || self.trace && *metadata.level() <= tracing::Level::DEBUG
     }
 }
 
@@ -65,11 +71,21 @@ impl Visit for Text {
 }
 
 impl<S: Subscriber> Layer<S> for Listener {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // What nobody listens to costs a load.
+        if self.wants(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.wants(metadata)
+    }
+
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let reached = event.metadata().target() == "reached";
-        if !reached && !self.trace {
-            return;
-        }
         let mut text = Text::default();
         event.record(&mut text);
         if reached && let Some(name) = text.name {
@@ -80,7 +96,7 @@ impl<S: Subscriber> Layer<S> for Listener {
                 .entry(name)
                 .or_insert(0) += 1;
         }
-        if self.trace && *event.metadata().level() <= tracing::Level::DEBUG {
+        if self.trace {
             let at = self.world.exec().now() as f64 / 1e9;
             eprintln!(
                 "{at:>12.6} {:>5} {}{}",

@@ -77,6 +77,11 @@ impl Recorder {
         self.lock().operations.clone()
     }
 
+    /// What came after the first `seen` lines.
+    pub fn since(&self, seen: usize) -> Vec<Operation> {
+        self.lock().operations.get(seen..).unwrap_or_default().to_vec()
+    }
+
     /// Takes the history away.
     pub fn take(&self) -> Vec<Operation> {
         std::mem::take(&mut *self.lock()).operations
