@@ -169,7 +169,7 @@ impl Director {
                 tracing::info!(why, "the start failed, as the disk did");
                 self.shared.world.count("start failed");
                 self.shared.world.end_quietly(BROKER);
-                self.disk_failed = self.is_full();
+                self.disk_failed = self.disk_fails();
                 self.at(self.now() + AGAIN, Act::Start);
                 true
             }
@@ -235,8 +235,9 @@ impl Director {
         f(state.disks.get_mut(&BROKER).expect("the broker has a disk"))
     }
 
-    fn is_full(&self) -> bool {
-        self.on_disk(|d| d.capacity < u64::MAX)
+    /// Whether it is full, or something is to fail.
+    fn disk_fails(&self) -> bool {
+        self.on_disk(|d| d.capacity < u64::MAX || d.failing_syncs + d.failing_writes > 0)
     }
 
     fn count(&self, family: &'static str) {
@@ -373,7 +374,7 @@ impl Director {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .forget();
         self.process = Process::Down;
-        self.disk_failed = self.is_full();
+        self.disk_failed = self.disk_fails();
         self.after_ms(down_ms, Act::Start);
     }
 

@@ -16,6 +16,9 @@ use brokkr_workloads::{ClientFault, Drained, Notes, ProducerSpec, Workload, valu
 use crate::check::Violation;
 use crate::report::Ops;
 
+/// Who reads nothing of a partition for so long, though there is more, is stuck.
+const STUCK_NANOS: i64 = 4_000_000_000;
+
 /// How a send ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Outcome {
@@ -80,7 +83,7 @@ pub fn judge(workload: &Workload, history: &[Operation], notes: &Notes, last: Pr
         judge.take(o, last);
     }
     notes.faults.iter().for_each(|f| judge.fault(f));
-    notes.drained.iter().for_each(|d| judge.drained(d));
+    notes.drained.iter().for_each(|d| judge.drained(d, history, last));
     judge.shown_and_lost();
     judge.sent();
     judge.in_order();
@@ -155,8 +158,22 @@ impl<'a> Judge<'a> {
         self.say(id, format!("process {} reads {key}: {}", f.process, f.what));
     }
 
-    fn drained(&mut self, d: &Drained) {
-        if d.end.is_none() || d.position < d.end {
+    /// Liveness once all is calm: the last reader reaches every end, the others at least move towards it (W6).
+    fn drained(&mut self, d: &Drained, history: &[Operation], last: Process) {
+        if d.end.is_some() && d.position >= d.end {
+            return;
+        }
+        let key = format!("{}-{}", d.topic, d.partition);
+        let of_it = |o: &&Operation| o.process == d.process && o.type_ == Type::Ok;
+        let shows = |o: &&Operation| {
+            o.op.micro_ops()
+                .iter()
+                .any(|m| matches!(m, MicroOp::Poll(Some(polls)) if polls.contains_key(key.as_str())))
+        };
+        let times = |o: &Operation| o.time;
+        let ended = history.iter().rev().find(of_it).map_or(0, times);
+        let moved = history.iter().rev().filter(of_it).find(shows).map_or(0, times);
+        if d.process == last || d.end.is_none() || ended - moved > STUCK_NANOS {
             self.say("liveness", format!("once all was calm: {d:?}"));
         }
     }

@@ -480,13 +480,12 @@ fn workload(draw: &mut Draw) -> Workload {
 
 fn producer(draw: &mut Draw, i: u64, of: u64, all: &[(String, i32)]) -> ProducerSpec {
     let mut spec = ProducerSpec::idempotent(i, STRIDE, all.to_vec());
-    // About fifty operations a second in all, and now and then far more or fewer sends in each.
-    spec.pause_max_ms = of * [20, 40, 200][draw.one("pause", i, 3) as usize];
     spec.sends_max = [1, 4, 12][draw.one("sends", i, 3) as usize];
     spec.padding_bytes_max = [0, 40, 1_000, 8_000][draw.one("padding", i, 4) as usize];
-    if spec.padding_bytes_max > 1_000 {
-        spec.sends_max = spec.sends_max.min(2);
-    }
+    // Records a second, of all producers.
+    let rate = [10, 25, 25, 100][draw.of("rate", 4) as usize];
+    spec.pause_max_ms = (spec.sends_max + 1) * 1_000 * of / rate;
+    spec.delivery_timeout_ms = [10_000, 10_000, 1_500][draw.one("delivery timeout", i, 3) as usize];
     spec.batch_records_max = 1 + draw.one("batch records", i, 6) as usize;
     spec.linger_ms = draw.one("linger", i, 3);
     spec.compression = [0, 0, 0, 1, 2, 3, 4][draw.one("compression", i, 7) as usize];
@@ -508,6 +507,8 @@ fn consumer(draw: &mut Draw, i: u64, all: &[(String, i32)]) -> ConsumerSpec {
     spec.partition_max_bytes = [1, 700, 16 << 10][draw.one("partition bytes", i, 3) as usize];
     spec.min_bytes = [1, 1, 5_000][draw.one("min bytes", i, 3) as usize];
     spec.rewind_after = (draw.one("rewinds", i, 3) == 0).then_some(300);
+    // Who reads a batch at a time need not reach the end, as long as he moves.
+    spec.drain_timeout_ms = 6_000;
     spec
 }
 

@@ -12,6 +12,45 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::world::World;
 
+/// The rare states that the broker tells of. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults in which one never
+/// occurred fails, but for those of [`HARDLY_EVER`].
+pub const NAMES: &[&str] = &[
+    "a duplicate before its original was durable",
+    "a duplicate in the producer's window",
+    "a duplicate of what was committed was answered at once",
+    "a failed write poisoned its directory",
+    "a failed write was taken back",
+    "a gap in a producer's sequence was refused",
+    "a log ended before its start",
+    "a log opened without a scan",
+    "a log stopped writing for good",
+    "a log went offline when it was opened",
+    "a parked fetch waited in vain",
+    "a parked fetch was woken",
+    "a producer's state expired",
+    "a segment rolled by its index",
+    "a segment rolled by size or time",
+    "a sync failed and poisoned its directory",
+    "an append failed for want of space",
+    "an index was rebuilt",
+    "producers loaded from a snapshot",
+    "recovery cut a torn tail",
+    "recovery removed a segment above the end",
+    "recovery removed what retention had given up",
+];
+
+/// What need not occur in a campaign.
+pub const HARDLY_EVER: &[&str] = &[
+    "an index was rebuilt",
+    "a log ended before its start",
+    "a log went offline when it was opened",
+    "recovery removed a segment above the end",
+    "recovery removed what retention had given up",
+];
+
+/// So many seeds reach everything.
+pub const SEEDS_ENOUGH: u64 = 200;
+
 /// The names reached so far. Listening ends when it is dropped.
 pub struct Names {
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
@@ -105,5 +144,38 @@ impl<S: Subscriber> Layer<S> for Listener {
                 text.all
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test outside of the room reads the sources"
+    )]
+    fn the_list_is_what_the_broker_s_code_says() {
+        let mut said = Vec::new();
+        for part in ["env", "log", "server", "replication", "metadata"] {
+            let mut folders = vec![format!("{}/../broker/{part}/src", env!("CARGO_MANIFEST_DIR"))];
+            while let Some(folder) = folders.pop() {
+                for entry in std::fs::read_dir(&folder).expect("the sources") {
+                    let path = entry.expect("an entry").path();
+                    if path.is_dir() {
+                        folders.push(path.display().to_string());
+                    } else {
+                        let text = std::fs::read_to_string(&path).expect("a source");
+                        let names = text.split("reached!(\"").skip(1);
+                        said.extend(names.filter_map(|t| Some(t.split_once('"')?.0.to_owned())));
+                    }
+                }
+            }
+        }
+        said.sort();
+        said.dedup();
+        assert_eq!(said, NAMES);
+        assert!(HARDLY_EVER.iter().all(|n| NAMES.contains(n)));
     }
 }

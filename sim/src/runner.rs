@@ -8,6 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use brokkr_sim::plan::Faults;
+use brokkr_sim::reached;
 use brokkr_sim::report::{Ops, Report, Verdict, Violated};
 
 use crate::{Format, Run};
@@ -39,7 +41,15 @@ pub fn run(run: &Run) -> ExitCode {
     if run.format == Format::Text {
         tally.print();
     }
-    ExitCode::from(tally.worst.map_or(0, Verdict::exit_code))
+    let missing = tally.never_reached(run);
+    if !missing.is_empty() {
+        eprintln!("never reached in {} seeds: {}", tally.seeds, missing.join("; "));
+    }
+    match tally.worst {
+        // Too little happened to say that all holds.
+        Some(Verdict::Pass) if !missing.is_empty() => ExitCode::from(Verdict::Inconclusive.exit_code()),
+        worst => ExitCode::from(worst.map_or(0, Verdict::exit_code)),
+    }
 }
 
 /// Runs each seed twice in different surroundings.
@@ -279,6 +289,18 @@ impl Tally {
             Format::Json => println!("{}", serde_json::to_string(r).expect("a report can be written")),
             Format::Text => print_one(r, run),
         }
+    }
+
+    /// What a campaign of so many seeds should have come by, and did not.
+    fn never_reached(&self, run: &Run) -> Vec<&'static str> {
+        if self.seeds < reached::SEEDS_ENOUGH || run.faults != Faults::Default || run.secs < crate::SECS {
+            return Vec::new();
+        }
+        reached::NAMES
+            .iter()
+            .copied()
+            .filter(|n| !reached::HARDLY_EVER.contains(n) && !self.reached.contains_key(*n))
+            .collect()
     }
 
     fn print(&self) {

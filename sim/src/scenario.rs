@@ -241,12 +241,14 @@ async fn work(shared: &Shared) {
         .sleep_until(brokkr_env::Instant::from_nanos(shared.calm_at))
         .await;
     stop.stop();
-    for writer in writers {
+    for (i, writer) in writers.into_iter().enumerate() {
         writer.await;
+        tracing::debug!(i, "a writer has ended");
     }
     written.stop();
-    for reader in readers {
+    for (i, reader) in readers.into_iter().enumerate() {
         reader.await;
+        tracing::debug!(i, "a reader has ended");
     }
 }
 

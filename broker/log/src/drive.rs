@@ -403,9 +403,13 @@ impl<E: Env> Log<E> {
         (pipeline.writing, pipeline.rolling) = (None, None);
         pipeline.submitted = (self.active.head.next, self.active.head.size);
         if for_good {
+            brokkr_types::reached!("a log stopped writing for good");
             (pipeline.syncing, pipeline.flush_timer) = (None, None);
             pipeline.broken = Some(poisoned.unwrap_or_else(|| error.clone()));
-        } else if pipeline.syncing.as_ref().is_some_and(|s| s.end > from) {
+        } else {
+            brokkr_types::reached!("a failed write was taken back");
+        }
+        if !for_good && pipeline.syncing.as_ref().is_some_and(|s| s.end > from) {
             // It was queued behind the write and refused with it; what it covers besides, the next one will.
             pipeline.syncing = None;
         }
