@@ -32,6 +32,8 @@ struct History {
     /// How many records each partition has; all are read in the round after the one that sent them.
     records: u64,
     polls: u64,
+    /// The last round was begun.
+    over: bool,
     /// The round that is being told, last operation first.
     round: Vec<Operation>,
 }
@@ -45,6 +47,7 @@ impl History {
             made: 0,
             records: 0,
             polls: 0,
+            over: false,
             round: Vec::new(),
         }
     }
@@ -55,14 +58,16 @@ impl History {
         self.round.push(operation);
     }
 
-    /// Each consumer polls what the round before sent, and each producer sends three records, one after the other.
+    /// Each consumer polls what the round before sent, and each producer sends three records, one after the other; in the last round
+    /// there is only what was left to read.
     fn begin_round(&mut self) {
+        let sends = if self.made >= self.micro_ops { 0 } else { 3 };
         let key = |p: u64| brokkr_history::Key::from(format!("t-{}", p % PARTITIONS));
         let seen = self.records;
         for process in PARTITIONS..3 * PARTITIONS {
             self.operation(Type::Invoke, process, Op::Poll(vec![MicroOp::Poll(None)]));
         }
-        for _ in 0..3 {
+        for _ in 0..sends {
             let offset = self.records as i64;
             for (offset_known, type_) in [(false, Type::Invoke), (true, Type::Ok)] {
                 for p in 0..PARTITIONS {
@@ -89,7 +94,7 @@ impl History {
             let polls = Polls::from([(key(process), records)]);
             self.operation(Type::Ok, process, Op::Poll(vec![MicroOp::Poll(Some(polls))]));
         }
-        self.made += 5 * PARTITIONS;
+        self.made += (2 + sends) * PARTITIONS;
         self.round.reverse();
     }
 }
@@ -99,7 +104,7 @@ impl Iterator for History {
 
     fn next(&mut self) -> Option<Operation> {
         if self.round.is_empty() {
-            if self.made >= self.micro_ops {
+            if std::mem::replace(&mut self.over, self.made >= self.micro_ops) {
                 return None;
             }
             self.begin_round();

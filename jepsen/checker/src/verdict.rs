@@ -86,7 +86,8 @@ impl Verdict {
     }
 
     /// `{"valid": true | false | "unknown", "anomalies": {name: [finding]}, …}`. Beside these two: `allowed`, the anomalies found
-    /// that are no reason to reject; `explanations`, for each anomaly a text for each finding; and the notes.
+    /// that are no reason to reject; `explanations` and `evidence`, for each anomaly a text and the indexes of the proving operations
+    /// for each finding; and the notes.
     pub fn to_json(&self) -> Value {
         let valid = match self.valid() {
             Valid::Yes => json!(true),
@@ -110,6 +111,7 @@ impl Verdict {
             "valid": valid,
             "anomalies": by_name(|f| f.data.clone()),
             "explanations": by_name(|f| json!(f.text)),
+            "evidence": by_name(|f| json!(f.ops)),
             "allowed": allowed,
         });
         for (name, note) in &self.notes {

@@ -62,6 +62,8 @@ fn exit_codes_and_json() {
         json!("1 acknowledged records of x were never read, the first is 1")
     );
 
+    assert_eq!(said["evidence"]["unseen"], json!([[1]]));
+
     let (code, said) = check(&["--allow", "unseen"], &unseen);
     assert_eq!(
         (code, &said["valid"], &said["allowed"]),

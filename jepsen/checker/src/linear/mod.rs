@@ -7,7 +7,8 @@
 //! - objects are judged one by one ([`Model::object`]): a history is linearizable if and only if each object's part is;
 //! - what was tried is remembered as (how many operations from the start are all done, a window of bits after them, state), so that
 //!   memory grows with how much runs at once and not with the length of the history;
-//! - an operation whose outcome nobody knows may take effect at any later time or never. One that changes nothing is left out.
+//! - an operation whose outcome nobody knows may take effect at any later time or never. These are what makes searches long: they
+//!   are tried last, equal ones in order, and never where fewer of them did not help.
 //!
 //! The search counts its steps and gives up after a number of them; no clock is asked.
 
@@ -37,7 +38,7 @@ pub trait Model {
     /// What an object holds.
     type State: Clone + Eq + Hash + Debug;
     /// What is asked of an object, and what it answered if that is known.
-    type Call: Clone + Debug;
+    type Call: Clone + Eq + Hash + Debug;
 
     /// How its operations are named in messages.
     const NAME: &'static str;

@@ -29,7 +29,7 @@ fn other(o: &Operation) -> Option<(&str, &Value)> {
 pub struct Registers;
 
 /// What is asked of a register.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum RegisterCall {
     /// What does it hold?
     Read(Value),
@@ -89,7 +89,7 @@ impl Model for Registers {
 pub struct CommittedOffsets;
 
 /// What is asked of a committed offset.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum OffsetCall {
     /// Be this.
     Commit(i64),
@@ -148,7 +148,7 @@ impl Model for CommittedOffsets {
 pub struct Topics;
 
 /// What is asked about a topic.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum TopicCall {
     /// It shall be; its id as answered, or none if it is there already.
     Create(Answer),
@@ -157,7 +157,7 @@ pub enum TopicCall {
 }
 
 /// What the controller said.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Answer {
     /// Done, with the topic's id where it was told.
     Done(Option<String>),

@@ -7,7 +7,10 @@
 //! (call a)-(call b)-(return b)-(return a)-(call c)-(return c)
 //!      take b ▶ (call a)-(return a)-(call c)-(return c)
 //! ```
-//! Operations whose end nobody saw have their returns at the very end, where reaching one means that all that must be explained is.
+//! Operations of which nobody knows whether they happened are kept apart, since none of them has to be taken, and are tried last:
+//! - one that would change nothing is not tried;
+//! - of two that ask the same the earlier comes first;
+//! - where the same operations that ended, and the same state, were tried with fewer of them, there is nothing more to find.
 
 use std::hash::Hash;
 
@@ -35,7 +38,7 @@ pub(super) enum Outcome<C, S> {
     GaveUp { steps: u64 },
 }
 
-/// The longest order that was found, and what it can't be continued with.
+/// The order that came furthest in time, and what it can't be continued with.
 pub(super) struct Stuck<C, S> {
     /// How many operations it has.
     pub(super) len: usize,
@@ -48,15 +51,38 @@ pub(super) struct Stuck<C, S> {
     pub(super) running: Vec<u64>,
 }
 
-/// What was tried: which operations are taken, and what the object held then.
+/// Which operations of those that ended are taken, and what the object held then.
 #[derive(PartialEq, Eq, Hash)]
-struct Tried<S> {
-    /// All operations before this one, of those that ended, are taken.
+struct Reached<S> {
+    /// All before this one are.
     from: u32,
-    /// Bits of those after it, and after them those of operations of which nobody knows; no zero word at an end.
+    /// Bits of those after it; no zero word at the end.
     taken: Box<[u64]>,
-    unknown: Box<[u64]>,
     state: S,
+}
+
+/// What was tried.
+struct Tried<S> {
+    reached: Table<Reached<S>>,
+    /// For each the sets of operations of which nobody knows that it was tried with, none of them within another.
+    with: Vec<Vec<Box<[u64]>>>,
+}
+
+impl<S: Hash + Eq> Tried<S> {
+    /// Whether this is worth a try; then it counts as tried.
+    fn is_new(&mut self, reached: Reached<S>, unknown: &Bits) -> bool {
+        let (number, new) = self.reached.number(reached);
+        if new {
+            self.with.push(vec![unknown.words(0)]);
+            return true;
+        }
+        let sets = &mut self.with[number as usize];
+        if sets.iter().any(|s| unknown.contains(s)) {
+            return false;
+        }
+        sets.push(unknown.words(0));
+        true
+    }
 }
 
 /// A set of small numbers as bits.
@@ -78,6 +104,12 @@ impl Bits {
 
     fn get(&self, at: usize) -> bool {
         self.0.get(at / 64).is_some_and(|w| w & (1 << (at % 64)) != 0)
+    }
+
+    /// Whether all of these are in it.
+    fn contains(&self, words: &[u64]) -> bool {
+        let at = |i: usize| self.0.get(i).copied().unwrap_or(0);
+        words.iter().enumerate().all(|(i, w)| w & !at(i) == 0)
     }
 
     /// The words from that of `from` on, without zeros at the end.
@@ -106,12 +138,15 @@ struct Entry {
 struct List(Vec<Entry>);
 
 impl List {
+    /// The list of those that ended.
     fn new<C>(calls: &[Call<C>]) -> Self {
-        // (when, call before return, which operation); returns that nobody saw come last.
+        // (when, call before return, which operation)
         let mut events: Vec<(u64, bool, usize)> = Vec::with_capacity(calls.len() * 2);
         for (op, call) in calls.iter().enumerate() {
-            events.push((call.began, false, op));
-            events.push((call.ended.unwrap_or(u64::MAX), true, op));
+            if let Some(ended) = call.ended {
+                events.push((call.began, false, op));
+                events.push((ended, true, op));
+            }
         }
         events.sort_unstable();
         let end = events.len() + 1;
@@ -151,6 +186,15 @@ impl List {
         self.0[HEAD].next
     }
 
+    /// The first return: whose it is has to come by then.
+    fn due(&self) -> usize {
+        let mut at = self.first();
+        while self.0[at].returns.is_some() {
+            at = self.0[at].next;
+        }
+        self.0[at].op
+    }
+
     fn is_end(&self, at: usize) -> bool {
         at + 1 == self.0.len()
     }
@@ -181,39 +225,31 @@ impl List {
 
 /// The operations taken so far.
 struct Taken {
-    /// Of each operation its bit: those that ended and those of which nobody knows are counted apart.
-    bit: Vec<(bool, usize)>,
+    /// Of each operation that ended its bit.
+    bit: Vec<usize>,
     ended: Bits,
-    unknown: Bits,
-    /// The first bit of an ended operation that is not taken.
+    /// The first bit that is not set.
     from: usize,
+    unknown: Bits,
 }
 
 impl Taken {
     fn new<C>(calls: &[Call<C>]) -> Self {
-        let (mut ended, mut unknown) = (0, 0);
+        let mut ended = 0;
         let bit = |c: &Call<C>| {
-            let count = if c.ended.is_some() {
-                &mut ended
-            } else {
-                &mut unknown
-            };
-            *count += 1;
-            (c.ended.is_some(), *count - 1)
+            ended += usize::from(c.ended.is_some());
+            ended.saturating_sub(1)
         };
         Self {
             bit: calls.iter().map(bit).collect(),
             ended: Bits::default(),
-            unknown: Bits::default(),
             from: 0,
+            unknown: Bits::default(),
         }
     }
 
     fn set(&mut self, op: usize, on: bool) {
-        let (ended, bit) = self.bit[op];
-        if !ended {
-            return self.unknown.set(bit, on);
-        }
+        let bit = self.bit[op];
         self.ended.set(bit, on);
         if on {
             while self.ended.get(self.from) {
@@ -224,12 +260,157 @@ impl Taken {
         }
     }
 
-    fn with<S>(&self, state: S) -> Tried<S> {
-        Tried {
+    fn with<S>(&self, state: S) -> Reached<S> {
+        Reached {
             from: u32::try_from(self.from).expect("fewer than 2³² operations of an object"),
             taken: self.ended.words(self.from),
-            unknown: self.unknown.words(0),
             state,
+        }
+    }
+}
+
+/// An operation of which nobody knows whether it happened.
+struct Unknown {
+    op: usize,
+    /// One before it that asks the same.
+    twin: Option<usize>,
+}
+
+fn unknowns<C: Clone + Eq + Hash>(calls: &[Call<C>]) -> Vec<Unknown> {
+    let (mut kinds, mut last) = (Table::default(), Vec::new());
+    let mut all = Vec::new();
+    for (op, call) in calls.iter().enumerate().filter(|(_, c)| c.ended.is_none()) {
+        let (kind, new) = kinds.number(call.call.clone());
+        if new {
+            last.push(None);
+        }
+        let twin = last[kind as usize].replace(all.len());
+        all.push(Unknown { op, twin });
+    }
+    all
+}
+
+/// What is to be tried next, or was taken: an entry of the list, or one of the unknown.
+#[derive(Clone, Copy)]
+enum Choice {
+    Listed(usize),
+    Unknown(usize),
+}
+
+/// A search under way.
+struct Search<'a, M: Model> {
+    model: &'a M,
+    calls: &'a [Call<M::Call>],
+    unknown: Vec<Unknown>,
+    list: List,
+    taken: Taken,
+    tried: Tried<M::State>,
+    state: M::State,
+    path: Vec<(Choice, M::State)>,
+}
+
+impl<M: Model> Search<'_, M> {
+    /// Takes what is tried if the object may do it; else the next thing to try, if there is one.
+    fn try_one(&mut self, choice: Choice) -> Option<Choice> {
+        match choice {
+            Choice::Listed(at) => {
+                let entry = self.list.0[at];
+                let Some(returns) = entry.returns else {
+                    return Some(Choice::Unknown(0));
+                };
+                let next = self.model.step(&self.state, &self.calls[entry.op].call, true);
+                if let Some(next) = next {
+                    self.taken.set(entry.op, true);
+                    if self
+                        .tried
+                        .is_new(self.taken.with(next.clone()), &self.taken.unknown)
+                    {
+                        self.list.lift(at, returns);
+                        return Some(self.go(choice, next));
+                    }
+                    self.taken.set(entry.op, false);
+                }
+                Some(Choice::Listed(entry.next))
+            }
+            Choice::Unknown(k) => {
+                let unknown = self.unknown.get(k)?;
+                let call = &self.calls[unknown.op];
+                if call.began > self.calls[self.list.due()].index() {
+                    return None;
+                }
+                let first = unknown.twin.is_none_or(|twin| self.taken.unknown.get(twin));
+                if first && !self.taken.unknown.get(k) {
+                    let next = self.model.step(&self.state, &call.call, false);
+                    if let Some(next) = next.filter(|next| *next != self.state) {
+                        self.taken.unknown.set(k, true);
+                        if self
+                            .tried
+                            .is_new(self.taken.with(next.clone()), &self.taken.unknown)
+                        {
+                            return Some(self.go(choice, next));
+                        }
+                        self.taken.unknown.set(k, false);
+                    }
+                }
+                Some(Choice::Unknown(k + 1))
+            }
+        }
+    }
+
+    fn go(&mut self, choice: Choice, next: M::State) -> Choice {
+        let before = std::mem::replace(&mut self.state, next);
+        self.path.push((choice, before));
+        Choice::Listed(self.list.first())
+    }
+
+    /// Undoes the last choice; what is to be tried after it.
+    fn back(&mut self) -> Option<Choice> {
+        let (choice, before) = self.path.pop()?;
+        self.state = before;
+        Some(match choice {
+            Choice::Listed(at) => {
+                let entry = self.list.0[at];
+                self.taken.set(entry.op, false);
+                self.list.unlift(at, entry.returns.expect("a call was taken"));
+                Choice::Listed(entry.next)
+            }
+            Choice::Unknown(k) => {
+                self.taken.unknown.set(k, false);
+                Choice::Unknown(k + 1)
+            }
+        })
+    }
+
+    fn op(&self, choice: Choice) -> u64 {
+        let op = match choice {
+            Choice::Listed(at) => self.list.0[at].op,
+            Choice::Unknown(k) => self.unknown[k].op,
+        };
+        self.calls[op].index()
+    }
+
+    fn stuck(&self) -> Stuck<M::Call, M::State> {
+        let due = self.list.due();
+        let ended = self.calls[due].index();
+        // What is still in the list and began before the return that is due.
+        let (mut running, mut at) = (Vec::new(), self.list.first());
+        while !self.list.is_end(at) && running.len() < TOLD_MAX {
+            let entry = self.list.0[at];
+            if self.calls[entry.op].began > ended {
+                break;
+            }
+            if entry.returns.is_some() && entry.op != due {
+                running.push(self.calls[entry.op].index());
+            }
+            at = entry.next;
+        }
+        let tail = &self.path[self.path.len().saturating_sub(TOLD_MAX)..];
+        Stuck {
+            len: self.path.len(),
+            order: tail.iter().map(|(choice, _)| self.op(*choice)).collect(),
+            state: self.state.clone(),
+            due: (ended, self.calls[due].call.clone()),
+            running,
         }
     }
 }
@@ -242,85 +423,41 @@ pub(super) fn search<M: Model>(
     limits: Limits,
 ) -> Outcome<M::Call, M::State> {
     calls.sort_by_key(|c| c.began);
-    let mut list = List::new(&calls);
-    let mut taken = Taken::new(&calls);
-    let mut tried: Table<Tried<M::State>> = Table::default();
-    let mut state = model.initial(object);
-    let mut path: Vec<(usize, M::State)> = Vec::new();
-    let mut longest: Option<Stuck<M::Call, M::State>> = None;
-    let (mut at, mut steps) = (list.first(), 0u64);
+    let mut search = Search {
+        model,
+        unknown: unknowns(&calls),
+        list: List::new(&calls),
+        taken: Taken::new(&calls),
+        tried: Tried {
+            reached: Table::default(),
+            with: Vec::new(),
+        },
+        state: model.initial(object),
+        path: Vec::new(),
+        calls: &calls,
+    };
+    let mut furthest: Option<Stuck<M::Call, M::State>> = None;
+    let (mut choice, mut steps) = (Choice::Listed(search.list.first()), 0u64);
     loop {
-        if list.is_end(at) || list.is_end(list.first()) {
+        if search.list.is_end(search.list.first()) {
             return Outcome::Linearizable;
         }
         steps += 1;
         if steps > limits.steps_max {
             return Outcome::GaveUp { steps };
         }
-        let entry = list.0[at];
-        let call = &calls[entry.op];
-        if let Some(returns) = entry.returns {
-            let next = model.step(&state, &call.call, call.ended.is_some());
-            if let Some(next) = next {
-                taken.set(entry.op, true);
-                if tried.number(taken.with(next.clone())).1 {
-                    path.push((at, std::mem::replace(&mut state, next)));
-                    list.lift(at, returns);
-                    at = list.first();
-                    continue;
-                }
-                taken.set(entry.op, false);
-            }
-            at = entry.next;
+        if let Some(next) = search.try_one(choice) {
+            choice = next;
             continue;
         }
-        // A return: whose it is must have been taken by now.
-        if call.ended.is_none() {
-            // All that ended is taken; the rest may never have happened.
-            return Outcome::Linearizable;
+        // Nothing fits before the return that is due.
+        let due = search.calls[search.list.due()].index();
+        if furthest.as_ref().is_none_or(|f| due > f.due.0) {
+            furthest = Some(search.stuck());
         }
-        if longest.as_ref().is_none_or(|l| path.len() > l.len) {
-            longest = Some(stuck(&calls, &list, &path, entry.op, &state));
+        match search.back() {
+            Some(next) => choice = next,
+            None => return Outcome::Not(Box::new(furthest.expect("set right above, at the latest"))),
         }
-        let Some((before, held)) = path.pop() else {
-            return Outcome::Not(Box::new(longest.expect("set right above, at the latest")));
-        };
-        state = held;
-        let lifted = list.0[before];
-        taken.set(lifted.op, false);
-        list.unlift(before, lifted.returns.expect("a call was taken"));
-        at = lifted.next;
-    }
-}
-
-fn stuck<C: Clone, S: Clone>(
-    calls: &[Call<C>],
-    list: &List,
-    path: &[(usize, S)],
-    due: usize,
-    state: &S,
-) -> Stuck<C, S> {
-    let ended = calls[due].ended.unwrap_or(u64::MAX);
-    // What is still in the list and began before the return that is due.
-    let mut running = Vec::new();
-    let mut at = list.first();
-    while !list.is_end(at) && running.len() < TOLD_MAX {
-        let entry = list.0[at];
-        let call = &calls[entry.op];
-        if call.began > ended {
-            break;
-        }
-        if entry.returns.is_some() && entry.op != due {
-            running.push(call.index());
-        }
-        at = entry.next;
-    }
-    let tail = &path[path.len().saturating_sub(TOLD_MAX)..];
-    Stuck {
-        len: path.len(),
-        order: tail.iter().map(|(at, _)| calls[list.0[*at].op].index()).collect(),
-        state: state.clone(),
-        due: (calls[due].index(), calls[due].call.clone()),
-        running,
     }
 }

@@ -4,12 +4,15 @@
 //! for blanks. Which of them a history is in is seen at its first map: JSON's begins with `"`.
 
 use std::fmt;
-use std::io::{self, BufRead};
+use std::io::{self, Read};
 
 /// How deep forms may nest: the parser recurses.
 const DEPTH_MAX: u32 = 128;
 /// How many bytes one operation may have: what bounds the memory of reading whatever is given.
 const FORM_BYTES_MAX: u64 = 256 << 20;
+
+/// How many bytes are read at a time.
+const BUFFER_BYTES: usize = 1 << 16;
 
 /// A place in a text, from 1; columns are characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -95,6 +98,10 @@ impl Kind {
 /// Reads forms one by one.
 pub(crate) struct Parser<R> {
     from: R,
+    /// What was read and not looked at yet: `buffer[next..end]`. Its own, for `R` may be behind a pointer, and is asked seldom.
+    buffer: Box<[u8]>,
+    next: usize,
+    end: usize,
     at: Place,
     /// Bytes of the outermost form so far.
     bytes: u64,
@@ -104,10 +111,13 @@ pub(crate) struct Parser<R> {
     begun: bool,
 }
 
-impl<R: BufRead> Parser<R> {
+impl<R: Read> Parser<R> {
     pub(crate) fn new(from: R, syntax: Option<Syntax>) -> Self {
         Self {
             from,
+            buffer: vec![0; BUFFER_BYTES].into(),
+            next: 0,
+            end: 0,
             at: Place { line: 1, column: 1 },
             bytes: 0,
             syntax,
@@ -167,25 +177,63 @@ impl<R: BufRead> Parser<R> {
         Ok(())
     }
 
+    #[inline]
     fn peek(&mut self) -> Result<Option<u8>, Fault> {
-        Ok(self.from.fill_buf()?.first().copied())
+        if self.next == self.end {
+            self.fill()?;
+        }
+        Ok(self.buffer[..self.end].get(self.next).copied())
     }
 
+    #[cold]
+    fn fill(&mut self) -> Result<(), Fault> {
+        self.next = 0;
+        self.end = 0;
+        loop {
+            match self.from.read(&mut self.buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                read => {
+                    self.end = read?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    #[inline]
     fn bump(&mut self) -> Result<(), Fault> {
         let Some(byte) = self.peek()? else { return Ok(()) };
-        self.from.consume(1);
-        self.bytes += 1;
-        if self.bytes > FORM_BYTES_MAX {
-            let what = format!("an operation of more than {FORM_BYTES_MAX} bytes");
-            return Err(Fault::new(self.at, what));
-        }
+        self.next += 1;
         if byte == b'\n' {
             self.at.line += 1;
             self.at.column = 1;
         } else if byte & 0xc0 != 0x80 {
             self.at.column += 1;
         }
+        self.count(1)
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.bytes += bytes as u64;
+        if self.bytes > FORM_BYTES_MAX {
+            let what = format!("an operation of more than {FORM_BYTES_MAX} bytes");
+            return Err(Fault::new(self.at, what));
+        }
         Ok(())
+    }
+
+    /// Takes what is plain in a row, as far as it was read.
+    fn run(&mut self, bytes: &mut Vec<u8>, is_plain: impl Fn(u8) -> bool) -> Result<(), Fault> {
+        let rest = &self.buffer[self.next..self.end];
+        let len = rest
+            .iter()
+            .position(|b| *b == b'\n' || !is_plain(*b))
+            .unwrap_or(rest.len());
+        let run = &rest[..len];
+        bytes.extend_from_slice(run);
+        self.at.column += run.iter().filter(|b| **b & 0xc0 != 0x80).count() as u64;
+        self.next += len;
+        self.count(len)
     }
 
     /// Skips blanks and comments; the byte that follows them.
@@ -346,12 +394,10 @@ impl<R: BufRead> Parser<R> {
     }
 
     fn word_into(&mut self, bytes: &mut Vec<u8>) -> Result<(), Fault> {
-        while let Some(b) = self.peek()? {
-            if b.is_ascii_whitespace() || b",()[]{}\";".contains(&b) || (b == b':' && self.json()) {
-                break;
-            }
-            bytes.push(b);
-            self.bump()?;
+        let json = self.json();
+        let is_part = |b: u8| !(b.is_ascii_whitespace() || b",()[]{}\";".contains(&b) || (b == b':' && json));
+        while self.peek()?.is_some_and(is_part) {
+            self.run(bytes, is_part)?;
         }
         Ok(())
     }
@@ -430,10 +476,11 @@ impl<R: BufRead> Parser<R> {
                 Some(b) if b < 0x20 && self.json() => {
                     return Err(Fault::new(self.at, "a control character in a text"));
                 }
-                Some(b) => {
-                    bytes.push(b);
+                Some(b'\n') => {
+                    bytes.push(b'\n');
                     self.bump()?;
                 }
+                Some(_) => self.run(&mut bytes, |b| b >= 0x20 && b != b'"' && b != b'\\')?,
             }
         }
         self.bump()?;

@@ -4,7 +4,7 @@ mod decode;
 mod form;
 
 use std::fmt;
-use std::io::{self, BufRead};
+use std::io::{self, Read};
 
 use form::{Fault, Parser};
 pub use form::{Place, Syntax};
@@ -56,15 +56,15 @@ impl From<Fault> for ReadError {
 /// let read = |text: &'static str| Reader::new(text.as_bytes()).next().unwrap().unwrap();
 /// assert_eq!(read(edn), read(json));
 /// ```
-pub struct Reader<R: BufRead> {
+pub struct Reader<R: Read> {
     parser: Parser<R>,
     at: Place,
     due: u64,
     done: bool,
 }
 
-impl<R: BufRead> Reader<R> {
-    /// Reads from `from`, JSON or EDN: it sees which.
+impl<R: Read> Reader<R> {
+    /// Reads from `from`, JSON or EDN: it sees which. It reads ahead, and keeps a buffer of its own.
     pub fn new(from: R) -> Self {
         Self::of(from, None)
     }
@@ -99,7 +99,7 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-impl<R: BufRead> Iterator for Reader<R> {
+impl<R: Read> Iterator for Reader<R> {
     type Item = Result<Operation, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
