@@ -2,21 +2,11 @@
 //!
 //! What a job begins when it ends (the sync behind a write) runs next on its own thread: nobody has to be woken for it.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::ThreadId;
 
 type Job = Box<dyn FnOnce() + Send>;
-
-/// On a pool's thread: whose it is, and what it does next.
-struct Own {
-    pool: *const Shared,
-    next: Option<Job>,
-}
-
-thread_local! {
-    static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
-}
 
 /// The pool. Dropping it lets its threads end once the queue is empty.
 pub(super) struct Pool {
@@ -32,6 +22,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// Of each thread what it does next, before it looks at the queue.
+    own: Vec<(ThreadId, Option<Job>)>,
     threads: usize,
     idle: usize,
     closing: bool,
@@ -52,10 +44,12 @@ impl Pool {
     /// Runs `job` on one of the threads, in no order. How much waits is bounded by who submits: each file has at most one
     /// write, and the log bounds its reads and syncs.
     pub(super) fn run(&self, job: Job) {
-        let Some(job) = keep(Arc::as_ptr(&self.shared), job) else {
-            return;
-        };
+        let me = std::thread::current().id();
         let mut state = self.shared.state.lock().expect("no panic under this lock");
+        if let Some((_, next @ None)) = state.own.iter_mut().find(|(thread, _)| *thread == me) {
+            *next = Some(job);
+            return;
+        }
         state.jobs.push_back(job);
         if state.idle >= state.jobs.len() {
             drop(state);
@@ -86,32 +80,17 @@ impl Drop for Pool {
     }
 }
 
-/// Keeps the job for the thread that calls, if it is one of this pool's and has none yet; else gives it back.
-fn keep(pool: *const Shared, job: Job) -> Option<Job> {
-    OWN.with_borrow_mut(|own| match own {
-        Some(own) if own.pool == pool && own.next.is_none() => {
-            own.next = Some(job);
-            None
-        }
-        _ => Some(job),
-    })
-}
-
 fn work(shared: &Shared) {
     let guard = super::EndsProcess("io");
-    let next = || OWN.with_borrow_mut(|own| own.as_mut().and_then(|own| own.next.take()));
-    OWN.set(Some(Own {
-        pool: shared,
-        next: None,
-    }));
+    let me = std::thread::current().id();
     let mut state = shared.state.lock().expect("no panic under this lock");
+    state.own.push((me, None));
     loop {
-        if let Some(job) = state.jobs.pop_front() {
+        let own = state.own.iter_mut().find(|(thread, _)| *thread == me);
+        let next = own.and_then(|(_, next)| next.take());
+        if let Some(job) = next.or_else(|| state.jobs.pop_front()) {
             drop(state);
             job();
-            while let Some(job) = next() {
-                job();
-            }
             state = shared.state.lock().expect("no panic under this lock");
         } else if state.closing {
             break;
@@ -121,6 +100,7 @@ fn work(shared: &Shared) {
             state.idle -= 1;
         }
     }
+    state.own.retain(|(thread, _)| *thread != me);
     drop(state);
     drop(guard);
 }
