@@ -8,7 +8,6 @@
 //! Burckhardt et al., ASPLOS 2010): the first mixes everything with everything, the second lets one task run far ahead of
 //! another, which a bug that needs a few orderings in a row is found by. A paused node's tasks are ready, but do not run.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -16,6 +15,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::ThreadId;
 
 use serde::{Deserialize, Serialize};
 
@@ -142,8 +142,21 @@ impl Wake for Token {
     }
 }
 
-thread_local! {
-    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+/// The last panic of each thread that had one.
+static PANICS: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tells the worlds of one process apart; nothing in a world sees it"
+)]
+fn this_thread() -> ThreadId {
+    std::thread::current().id()
+}
+
+fn take_panic() -> String {
+    let (mut all, me) = (lock(&PANICS), this_thread());
+    let mine = all.iter().rposition(|(thread, _)| *thread == me);
+    mine.map(|i| all.remove(i).1).unwrap_or_default()
 }
 
 /// From now on the message of a thread's last panic is kept, with its place, and told as before.
@@ -152,7 +165,7 @@ fn keep_panics() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            LAST_PANIC.set(info.to_string());
+            lock(&PANICS).push((this_thread(), info.to_string()));
             before(info);
         }));
     });
@@ -439,7 +452,7 @@ impl Exec {
         let mut state = lock(&self.state);
         match polled {
             Err(_) => {
-                state.panic = Some((life, name, LAST_PANIC.take()));
+                state.panic = Some((life, name, take_panic()));
                 state.tasks.remove(&id);
             }
             Ok(Poll::Ready(())) => {

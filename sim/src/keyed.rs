@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 /// The choices of one seed.
 pub struct Keyed {
     seed: u64,
-    counters: BTreeMap<(&'static str, u64), u64>,
+    /// What a choice of this kind and entity begins with, and how many there were.
+    counters: BTreeMap<(&'static str, u64), (u64, u64)>,
 }
 
 /// Mixes two words into one (the finaliser of SplitMix64 over their sum, rotated).
@@ -41,9 +42,13 @@ impl Keyed {
 
     /// 64 bits for the next choice of `kind` that concerns `entity`.
     pub fn next(&mut self, kind: &'static str, entity: u64) -> u64 {
-        let counter = self.counters.entry((kind, entity)).or_insert(0);
-        *counter += 1;
-        mix(mix(mix(self.seed, text(kind)), entity), *counter)
+        let seed = self.seed;
+        let (begin, count) = self
+            .counters
+            .entry((kind, entity))
+            .or_insert_with(|| (mix(mix(seed, text(kind)), entity), 0));
+        *count += 1;
+        mix(*begin, *count)
     }
 
     /// A number below `n`, which is not 0.

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use brokkr::config::{BrokerConfig, StartupError};
 use brokkr_workloads::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, TopicSpec, Workload};
 use serde::{Deserialize, Serialize};
 
@@ -243,12 +244,15 @@ pub enum PlanError {
     Json(serde_json::Error),
     /// It is of another format.
     Format(u64),
+    /// Its broker can't be started.
+    Broker(StartupError),
 }
 
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json(e) => write!(f, "not a plan: {e}"),
+            Self::Broker(e) => write!(f, "the plan's broker: {e}"),
             Self::Format(n) => write!(f, "a plan of format {n}; this is a simulator for format {FORMAT}"),
         }
     }
@@ -265,7 +269,9 @@ impl Plan {
             _ => {}
         }
         // From the text, not the value: errors then know their line.
-        serde_json::from_str(text).map_err(PlanError::Json)
+        let plan: Self = serde_json::from_str(text).map_err(PlanError::Json)?;
+        BrokerConfig::new(plan.broker.clone()).map_err(PlanError::Broker)?;
+        Ok(plan)
     }
 
     /// What a seed makes of a run.
@@ -506,7 +512,8 @@ fn consumer(draw: &mut Draw, i: u64, all: &[(String, i32)]) -> ConsumerSpec {
     spec.max_bytes = [1, 5_000, 1 << 20][draw.one("fetch bytes", i, 3) as usize];
     spec.partition_max_bytes = [1, 700, 16 << 10][draw.one("partition bytes", i, 3) as usize];
     spec.min_bytes = [1, 1, 5_000][draw.one("min bytes", i, 3) as usize];
-    spec.rewind_after = (draw.one("rewinds", i, 3) == 0).then_some(300);
+    // Rarely: who reads a batch at a time and begins again does nothing else.
+    spec.rewind_after = (draw.one("rewinds", i, 3) == 0).then_some(1500);
     // Who reads a batch at a time need not reach the end, as long as he moves.
     spec.drain_timeout_ms = 6_000;
     spec

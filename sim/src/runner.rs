@@ -105,7 +105,7 @@ fn one(seed: u64, run: &Run, surrounding: Surrounding) -> Report {
     let exe = std::env::current_exe().expect("a running binary has a path");
     let mut command = Command::new(exe);
     command.arg("one");
-    match run.plan.as_ref().map(|p| std::path::absolute(p)) {
+    match run.plan.as_ref().map(std::path::absolute) {
         Some(path) => drop(
             command
                 .arg("--plan")

@@ -22,6 +22,10 @@ fn what_is_no_plan_is_refused() {
     let odd = text.replace("\"format\":2", "\"format\":1,\"colour\":3");
     assert!(matches!(Plan::parse(&odd), Err(PlanError::Json(_))));
     assert!(matches!(Plan::parse("{\"format\":1"), Err(PlanError::Json(_))));
+    plan.format = FORMAT;
+    plan.broker.insert("log.dirr".to_owned(), "x".to_owned());
+    let text = serde_json::to_string(&plan).expect("it is data");
+    assert!(matches!(Plan::parse(&text), Err(PlanError::Broker(_))));
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! The binary as its callers see it: exit codes, lines of JSON, plans.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests are outside of the room: they start processes and write files"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+fn sim(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_brokkr-sim"))
+        .args(args)
+        .output()
+        .expect("the binary runs")
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8(output.stdout.clone()).expect("text");
+    text.lines()
+        .map(|l| serde_json::from_str(l).expect("a line of JSON"))
+        .collect()
+}
+
+/// The plan of a seed without faults, changed, in a file.
+fn plan(name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
+    let told = sim(&["plan", "--seed", "7", "--secs", "8", "--faults", "none"]);
+    let mut plan: Value = serde_json::from_slice(&told.stdout).expect("a plan is JSON");
+    change(&mut plan);
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, plan.to_string()).expect("a file");
+    path
+}
+
+fn run(path: &Path) -> (Option<i32>, Value) {
+    let path = path.to_str().expect("a path");
+    let output = sim(&["run", "--plan", path, "--format", "json"]);
+    let line = lines(&output).pop().unwrap_or(Value::Null);
+    (output.status.code(), line)
+}
+
+#[test]
+fn what_holds_is_0_and_a_line_a_seed() {
+    let output = sim(&[
+        "run", "--seeds", "3..6", "--secs", "8", "--jobs", "2", "--format", "json",
+    ]);
+    assert_eq!(output.status.code(), Some(0));
+    let mut seeds = Vec::new();
+    for line in lines(&output) {
+        assert_eq!(line["verdict"], "pass", "{line}");
+        assert!(line["ops"]["ok"].as_u64() > Some(20) && line["wall_s"].as_f64() > Some(0.0));
+        assert!(line["virtual_s"].as_f64() > Some(6.0) && line["events"].as_u64() > Some(1000));
+        assert_eq!(line["hash"].as_str().map(str::len), Some(16));
+        assert!(line["faults"].is_object() && line["reached"].is_object() && line["violations"] == json!([]));
+        seeds.push(line["seed"].as_u64());
+    }
+    seeds.sort();
+    assert_eq!(seeds, [Some(3), Some(4), Some(5)]);
+}
+
+#[test]
+fn what_does_not_hold_is_1() {
+    // Nothing is flushed and the power goes: what was acknowledged is lost.
+    let path = plan("unflushed", |p| {
+        p["broker"]["log.flush.interval.messages"] = json!("1000000");
+        p["faults"] = json!([{"id": 1, "at_ms": 4000, "kind": "power_loss", "down_ms": 5}]);
+    });
+    let (code, line) = run(&path);
+    assert_eq!((code, &line["verdict"]), (Some(1), &json!("violation")), "{line}");
+    let ids: Vec<_> = line["violations"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|v| &v["id"])
+        .collect();
+    assert!(ids.contains(&&json!("L1")), "{line}");
+}
+
+#[test]
+fn a_panic_is_1_and_says_what_and_how_to_see_it_again() {
+    // Two clients under one number: the history refuses that.
+    let path = plan("clash", |p| {
+        let first = p["workload"]["producers"][0].clone();
+        p["workload"]["producers"] = json!([first, first]);
+        for producer in p["workload"]["producers"].as_array_mut().expect("a list") {
+            producer["pause_max_ms"] = json!(0);
+        }
+    });
+    let (code, line) = run(&path);
+    assert_eq!(code, Some(1));
+    let violation = line["violations"]
+        .as_array()
+        .and_then(|v| v.iter().find(|v| v["id"] == "panic"))
+        .expect("a panic is told");
+    let what = violation["what"].as_str().expect("a text");
+    assert!(
+        what.contains("does one thing at a time") && what.contains(".rs:"),
+        "{what}"
+    );
+    assert!(what.contains("repeat: cargo sim run --plan"), "{what}");
+}
+
+#[test]
+fn what_can_t_be_understood_is_2() {
+    assert_eq!(sim(&["run", "--seeds", "5..5"]).status.code(), Some(2));
+    assert_eq!(
+        sim(&["run", "--seed", "1", "--faults", "dragons"]).status.code(),
+        Some(2)
+    );
+    assert_eq!(sim(&["run", "--plan", "/nowhere/at/all"]).status.code(), Some(2));
+    let other = plan("other-format", |p| p["format"] = json!(77));
+    assert_eq!(run(&other).0, Some(2));
+    let odd = plan("odd-broker", |p| p["broker"]["log.dirr"] = json!("x"));
+    assert_eq!(run(&odd).0, Some(2));
+}
+
+#[test]
+fn too_little_to_say_is_3() {
+    let path = plan("idle", |p| {
+        p["workload"]["producers"] = json!([]);
+        p["workload"]["consumers"] = json!([]);
+        p["workload"]["admin"] = Value::Null;
+    });
+    let (code, line) = run(&path);
+    assert_eq!(
+        (code, &line["verdict"]),
+        (Some(3), &json!("inconclusive")),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_seed_is_a_run_in_any_surroundings() {
+    let output = sim(&[
+        "determinism",
+        "--seeds",
+        "0..3",
+        "--secs",
+        "8",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    // A plan is its seed's run.
+    let path = plan("same", |_| {});
+    let alone = sim(&[
+        "run", "--seed", "7", "--secs", "8", "--faults", "none", "--format", "json",
+    ]);
+    assert_eq!(lines(&alone)[0]["hash"], run(&path).1["hash"]);
+}
