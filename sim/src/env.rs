@@ -17,7 +17,7 @@ use crate::disk::InodeId;
 use crate::exec::Life;
 use crate::keyed::text;
 use crate::net::{BUFFER_MAX, EndId, addr_of, node_at};
-use crate::world::{State, World};
+use crate::world::{Clock, State, World};
 
 /// Where the wall clock stands when a world begins: 2026-01-01.
 const WALL_START_MS: i64 = 1_767_225_600_000;
@@ -29,11 +29,14 @@ const PIECE_MAX: u32 = 16 * 1024;
 pub struct SimEnv {
     world: World,
     life: Life,
+    /// The node's monotonic clock, which runs through a life as it did at its begin.
+    clock: Clock,
 }
 
 impl SimEnv {
     pub(crate) fn new(world: World, life: Life) -> Self {
-        Self { world, life }
+        let clock = world.clock(life.node);
+        Self { world, life, clock }
     }
 
     /// Whose environment it is.
@@ -60,11 +63,16 @@ impl SimEnv {
         if self.dead() {
             return;
         }
-        let at = self.world.exec().now() + latency(&mut self.world.lock());
-        let world = self.world.clone();
+        let at = {
+            let (now, mut state) = (self.world.exec().now(), self.world.lock());
+            let latency = latency(&mut state);
+            disk(&mut state, self.life.node, |d| d.ends_at(now, latency))
+        };
+        let (world, life) = (self.world.clone(), self.life);
         self.world.exec().call_at(self.life, at, move || {
             let result = f(&mut world.lock());
-            done(result);
+            // The disk works on while the process is paused; only the process doesn't hear of it.
+            world.exec().call_awake(life, move || done(result));
         });
     }
 }
@@ -76,11 +84,13 @@ impl Env for SimEnv {
     type Conn = SimConn;
 
     fn now(&self) -> Instant {
-        Instant::from_nanos(self.world.exec().now())
+        Instant::from_nanos(self.clock.shows(self.world.exec().now()))
     }
 
     fn wall(&self) -> UnixMillis {
-        UnixMillis(WALL_START_MS + (self.world.exec().now() / 1_000_000) as i64)
+        let clock = self.world.clock(self.life.node);
+        let since_start = clock.shows(self.world.exec().now()) / 1_000_000;
+        UnixMillis(WALL_START_MS + clock.wall_ahead_ms + since_start as i64)
     }
 
     fn rng(&self, stream: &'static str) -> Rng {
@@ -88,7 +98,8 @@ impl Env for SimEnv {
     }
 
     fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send + 'static {
-        self.world.exec().sleep_until(self.life, at.as_nanos())
+        let at = self.clock.moment(at.as_nanos());
+        self.world.exec().sleep_until(self.life, at)
     }
 
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Task {
@@ -148,8 +159,8 @@ impl Env for SimEnv {
                 format!("connect to {addr}: connection refused"),
             )
         };
-        let at = self.world.exec().now() + World::net_latency(&mut self.world.lock(), self.life.node);
-        self.sleep_until(Instant::from_nanos(at)).await;
+        let at = self.world.arrival(&mut self.world.lock(), self.life.node, node);
+        self.world.exec().sleep_until(self.life, at).await;
         let (mine, theirs, offered) = {
             let mut state = self.world.lock();
             let (mine, theirs) = state.net.pair(self.life.node, node);
@@ -157,7 +168,7 @@ impl Env for SimEnv {
             let offered = state.net.offer(node, port, theirs, from);
             (mine, theirs, offered)
         };
-        let back = self.world.exec().now() + World::net_latency(&mut self.world.lock(), node);
+        let back = self.world.arrival(&mut self.world.lock(), node, self.life.node);
         if !offered {
             let mut state = self.world.lock();
             state.net.ends.remove(&mine);
@@ -165,7 +176,7 @@ impl Env for SimEnv {
         }
         // From here on the connection is somebody's to close.
         let conn = offered.then(|| SimConn::new(self.clone(), mine));
-        self.sleep_until(Instant::from_nanos(back)).await;
+        self.world.exec().sleep_until(self.life, back).await;
         conn.ok_or_else(refused)
     }
 
@@ -238,7 +249,10 @@ impl RawFile for SimFile {
         self.env.after(
             move |s| World::sync_latency(s, node),
             done,
-            move |s| disk(s, node, |d| d.sync_end(inode, mark)),
+            move |s| {
+                let disk = s.disks.get_mut(&node).expect("a node that stores has a disk");
+                disk.sync_end(inode, mark, &mut s.choices)
+            },
         );
     }
 
@@ -576,15 +590,18 @@ impl SimWriteHalf {
     }
 
     fn send_now(&mut self, piece: Bytes) -> Result<()> {
-        let (world, now) = (&self.0.env.world, self.0.env.world.exec().now());
+        let world = &self.0.env.world;
         let mut state = world.lock();
         let peer = state.net.ends.get(&self.0.end).ok_or_else(|| self.0.gone())?.peer;
-        let latency = World::net_latency(&mut state, self.0.env.life.node);
+        let Some(to) = state.net.ends.get(&peer).map(|p| p.node) else {
+            return Err(self.0.gone());
+        };
+        let at = world.arrival(&mut state, self.0.env.life.node, to);
         let Some(p) = state.net.ends.get_mut(&peer) else {
             return Err(self.0.gone());
         };
         p.held += piece.len();
-        let at = p.last_arrival.max(now + latency);
+        let at = p.last_arrival.max(at);
         p.last_arrival = at;
         let life = world.exec().life(p.node);
         drop(state);
@@ -610,16 +627,19 @@ impl SimWriteHalf {
 
 /// Tells the peer of `end`, behind all that was sent, that nothing more comes.
 fn send_eof(env: &SimEnv, end: EndId) {
-    let (world, now) = (&env.world, env.world.exec().now());
+    let world = &env.world;
     let mut state = world.lock();
     let Some(peer) = state.net.ends.get(&end).map(|e| e.peer) else {
         return;
     };
-    let latency = World::net_latency(&mut state, env.life.node);
+    let Some(to) = state.net.ends.get(&peer).map(|p| p.node) else {
+        return;
+    };
+    let at = world.arrival(&mut state, env.life.node, to);
     let Some(p) = state.net.ends.get_mut(&peer) else {
         return;
     };
-    let at = p.last_arrival.max(now + latency);
+    let at = p.last_arrival.max(at);
     p.last_arrival = at;
     let life = world.exec().life(p.node);
     drop(state);

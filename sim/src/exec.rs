@@ -3,13 +3,21 @@
 //! madsim's own can't be steered (no hook for the choice, no cancellable timers, killed futures that drop late), so
 //! this one runs inside its room as a single future. A task is known by (node, incarnation, name). A kill raises the
 //! node's incarnation and drops its futures before any other task runs; a timer of a dead incarnation never fires.
+//!
+//! Which ready task runs is drawn anew each time, or decided by priorities that change at rare, random points (PCT:
+//! Burckhardt et al., ASPLOS 2010): the first mixes everything with everything, the second lets one task run far ahead of
+//! another, which a bug that needs a few orderings in a row is found by. A paused node's tasks are ready, but do not run.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once};
 use std::task::{Context, Poll, Wake, Waker};
+
+use serde::{Deserialize, Serialize};
 
 use crate::keyed::mix;
 
@@ -29,6 +37,27 @@ type TaskId = u64;
 type TimerId = (Nanos, u64);
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// How the next task is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// Each ready task is as likely.
+    #[default]
+    Random,
+    /// The ready task of the highest priority, which it loses once in so many polls. Those of low priority also come after
+    /// what happens in the next moments: a thread that gets no core.
+    Pct(u64),
+}
+
+/// Polls in a row after which a task loses its priority: who waits for another by asking again must not starve it.
+const POLLS_IN_A_ROW_MAX: u64 = 200;
+/// Priorities that were lost are below all that were drawn.
+const PRIORITY_DRAWN_MIN: u64 = 1 << 62;
+/// A quarter of those that were drawn is low.
+const PRIORITY_LOW_MAX: u64 = PRIORITY_DRAWN_MIN + (1 << 60);
+/// How long tasks of low priority wait at most for others to become ready.
+const LOW_WAITS_MAX: Nanos = 1_000_000;
+
 /// What a timer does.
 enum Fire {
     Wake(Waker),
@@ -39,6 +68,8 @@ struct Slot {
     life: Life,
     name: &'static str,
     waker: Waker,
+    token: Arc<Token>,
+    priority: u64,
     /// Out while it is polled.
     future: Option<BoxFuture>,
 }
@@ -55,8 +86,18 @@ struct State {
     hash: u64,
     /// Polls since time last moved.
     polls_still: u64,
-    panic: Option<(Life, &'static str)>,
+    panic: Option<(Life, &'static str, String)>,
     stop: bool,
+    strategy: Strategy,
+    /// The next priority to fall to, and who ran last, how often in a row.
+    lowest: u64,
+    in_a_row: (TaskId, u64),
+    /// While nobody is ready but tasks of low priority: until when those wait.
+    low_waits_until: Option<Nanos>,
+    paused: BTreeSet<u32>,
+    /// Of paused nodes: tasks that are ready, and what is to be called.
+    stalled: Vec<(u32, TaskId)>,
+    deferred: Vec<(Life, Box<dyn FnOnce() + Send>)>,
 }
 
 /// The executor of one world. Cloning shares it.
@@ -74,8 +115,8 @@ pub enum Ended {
     Stopped,
     /// Nothing was ready and no timer was left.
     Quiet,
-    /// A task panicked.
-    Panicked(Life, &'static str),
+    /// A task panicked, with this message.
+    Panicked(Life, &'static str, String),
     /// Tasks kept each other busy without time passing.
     Livelock,
 }
@@ -85,6 +126,7 @@ const POLLS_STILL_MAX: u64 = 5_000_000;
 
 struct Token {
     id: TaskId,
+    queued: AtomicBool,
     ready: Arc<Mutex<Vec<TaskId>>>,
 }
 
@@ -94,11 +136,26 @@ impl Wake for Token {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut ready = lock(&self.ready);
-        if !ready.contains(&self.id) {
-            ready.push(self.id);
+        if !self.queued.swap(true, Ordering::Relaxed) {
+            lock(&self.ready).push(self.id);
         }
     }
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// From now on the message of a thread's last panic is kept, with its place, and told as before.
+fn keep_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            LAST_PANIC.set(info.to_string());
+            before(info);
+        }));
+    });
 }
 
 fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -109,8 +166,10 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Exec {
     /// An empty world at time 1 s.
     pub fn new(seed: u64) -> Self {
+        keep_panics();
         let state = State {
             now: 1_000_000_000,
+            lowest: PRIORITY_DRAWN_MIN,
             ..State::default()
         };
         Self {
@@ -118,6 +177,11 @@ impl Exec {
             ready: Arc::default(),
             seed,
         }
+    }
+
+    /// Chooses by `strategy` from now on.
+    pub fn choose_by(&self, strategy: Strategy) {
+        lock(&self.state).strategy = strategy;
     }
 
     /// The world's clock.
@@ -161,19 +225,20 @@ impl Exec {
         let id = state.next_task;
         state.next_task += 1;
         state.hash = mix(state.hash, id);
-        let waker = Waker::from(Arc::new(Token {
+        let token = Arc::new(Token {
             id,
+            queued: AtomicBool::new(true),
             ready: Arc::clone(&self.ready),
-        }));
-        state.tasks.insert(
-            id,
-            Slot {
-                life,
-                name,
-                waker,
-                future: Some(future),
-            },
-        );
+        });
+        let slot = Slot {
+            life,
+            name,
+            waker: Waker::from(Arc::clone(&token)),
+            token,
+            priority: PRIORITY_DRAWN_MIN | mix(mix(self.seed, 0x9c7), id) >> 2,
+            future: Some(future),
+        };
+        state.tasks.insert(id, slot);
         lock(&self.ready).push(id);
     }
 
@@ -219,10 +284,53 @@ impl Exec {
             .map(|(id, _)| *id)
             .collect();
         let timers: Vec<_> = late.iter().filter_map(|id| state.timers.remove(id)).collect();
+        state.paused.remove(&node);
+        state.stalled.retain(|(n, _)| *n != node);
+        let (deferred, rest): (Vec<_>, _) = std::mem::take(&mut state.deferred)
+            .into_iter()
+            .partition(|(l, _)| l.node == node);
+        state.deferred = rest;
         drop(state);
         // Outside the lock: destructors may call, and find that they are dead.
-        drop(tasks);
-        drop(timers);
+        drop((tasks, timers, deferred));
+    }
+
+    /// From now on a node's tasks do not run (SIGSTOP), while the world goes on.
+    pub fn pause(&self, node: u32) {
+        lock(&self.state).paused.insert(node);
+    }
+
+    /// A paused node's tasks run again, and find that it is late.
+    pub fn resume(&self, node: u32) {
+        let mut state = lock(&self.state);
+        state.paused.remove(&node);
+        let (late, rest) = std::mem::take(&mut state.stalled)
+            .into_iter()
+            .partition(|(n, _)| *n == node);
+        state.stalled = rest;
+        let late: Vec<(u32, TaskId)> = late;
+        lock(&self.ready).extend(late.into_iter().map(|(_, id)| id));
+        let (due, rest) = std::mem::take(&mut state.deferred)
+            .into_iter()
+            .partition(|(l, _)| l.node == node);
+        state.deferred = rest;
+        drop(state);
+        let due: Vec<(Life, Box<dyn FnOnce() + Send>)> = due;
+        for (life, f) in due {
+            if self.alive(life) {
+                f();
+            }
+        }
+    }
+
+    /// Calls `f` now, or when the node is resumed.
+    pub fn call_awake(&self, life: Life, f: impl FnOnce() + Send + 'static) {
+        let mut state = lock(&self.state);
+        if state.paused.contains(&life.node) {
+            return state.deferred.push((life, Box::new(f)));
+        }
+        drop(state);
+        f();
     }
 
     /// Ends the run after the task that runs now.
@@ -230,13 +338,13 @@ impl Exec {
         lock(&self.state).stop = true;
     }
 
-    /// Runs until stopped, quiet, or past `until`.
+    /// Runs until stopped, quiet, or past `until`. `advanced` is told BEFORE time moves, and to when.
     pub fn run(&self, until: Nanos, mut advanced: impl FnMut(Nanos)) -> Ended {
         loop {
             {
                 let mut state = lock(&self.state);
-                if let Some((life, name)) = state.panic.take() {
-                    return Ended::Panicked(life, name);
+                if let Some((life, name, message)) = state.panic.take() {
+                    return Ended::Panicked(life, name, message);
                 }
                 if state.stop {
                     return Ended::Stopped;
@@ -250,18 +358,32 @@ impl Exec {
                 continue;
             }
             let mut state = lock(&self.state);
-            let Some((&id, _)) = state.timers.first_key_value() else {
+            let Some((&(at, _), _)) = state.timers.first_key_value() else {
                 return Ended::Quiet;
             };
-            if id.0 > until {
+            if at > until {
                 return Ended::Stopped;
             }
-            if id.0 > state.now {
-                advanced(id.0 - state.now);
-                state.now = id.0;
+            if at > state.now {
+                drop(state);
+                advanced(at);
+                state = lock(&self.state);
+                state.now = at;
                 state.polls_still = 0;
             }
-            let (life, fire) = state.timers.remove(&id).expect("it was the first");
+            drop(state);
+            self.fire(at);
+        }
+    }
+
+    /// All timers of a moment, in the order in which they were set. What they wake runs after that, in any order.
+    fn fire(&self, at: Nanos) {
+        loop {
+            let mut state = lock(&self.state);
+            let Some(first) = state.timers.first_entry().filter(|t| t.key().0 <= at) else {
+                return;
+            };
+            let (id, (life, fire)) = first.remove_entry();
             let alive = state.incarnations.get(&life.node).copied().unwrap_or(0) == life.incarnation;
             state.hash = mix(state.hash, id.0 ^ id.1.rotate_left(40));
             drop(state);
@@ -275,22 +397,32 @@ impl Exec {
 
     /// One of the ready tasks, by the seed.
     fn pick(&self) -> Option<TaskId> {
+        let mut state = lock(&self.state);
         let mut ready = lock(&self.ready);
         if ready.is_empty() {
             return None;
         }
-        let polls = lock(&self.state).polls;
-        let draw = mix(mix(self.seed, 0x5ced), polls);
-        let i = ((u128::from(draw) * ready.len() as u128) >> 64) as usize;
+        let draw = mix(mix(self.seed, 0x5ced), state.polls);
+        let i = match state.strategy {
+            Strategy::Random => ((u128::from(draw) * ready.len() as u128) >> 64) as usize,
+            Strategy::Pct(one_in) => state.by_priority(&ready, draw, one_in)?,
+        };
         Some(ready.swap_remove(i))
     }
 
     fn poll(&self, id: TaskId) {
-        let mut state = lock(&self.state);
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
         let Some(slot) = state.tasks.get_mut(&id) else {
             return;
         };
         let (life, name) = (slot.life, slot.name);
+        if state.paused.contains(&life.node) {
+            // It stays queued: whoever wakes it finds it waiting.
+            return state.stalled.push((life.node, id));
+        }
+        // BEFORE it runs: who wakes it from here on wakes it once more.
+        slot.token.queued.store(false, Ordering::Relaxed);
         let Some(mut future) = slot.future.take() else {
             return;
         };
@@ -301,13 +433,13 @@ impl Exec {
             state.hash,
             id ^ (u64::from(life.incarnation) << 40) ^ (u64::from(life.node) << 52),
         );
-        drop(state);
+        drop(guard);
         let mut cx = Context::from_waker(&waker);
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
         let mut state = lock(&self.state);
         match polled {
             Err(_) => {
-                state.panic = Some((life, name));
+                state.panic = Some((life, name, LAST_PANIC.take()));
                 state.tasks.remove(&id);
             }
             Ok(Poll::Ready(())) => {
@@ -324,6 +456,36 @@ impl Exec {
                 }
             },
         }
+    }
+}
+
+impl State {
+    /// The place in `ready` of the task with the highest priority; none while those that are ready had better wait.
+    fn by_priority(&mut self, ready: &[TaskId], draw: u64, change_one_in: u64) -> Option<usize> {
+        let priority = |id: &TaskId| self.tasks.get(id).map_or(u64::MAX, |t| t.priority);
+        let all = ready.iter().enumerate().map(|(i, id)| (priority(id), *id, i));
+        let (highest, id, i) = all.max().expect("somebody is ready");
+        if highest < PRIORITY_LOW_MAX {
+            let now = self.now;
+            let until = *self
+                .low_waits_until
+                .get_or_insert_with(|| now + mix(draw, id) % LOW_WAITS_MAX);
+            if self.timers.first_key_value().is_some_and(|(t, _)| t.0 <= until) {
+                return None;
+            }
+        }
+        self.low_waits_until = None;
+        self.in_a_row = match self.in_a_row {
+            (last, n) if last == id => (id, n + 1),
+            _ => (id, 1),
+        };
+        let change = draw.is_multiple_of(change_one_in.max(1)) || self.in_a_row.1 > POLLS_IN_A_ROW_MAX;
+        if change && let Some(task) = self.tasks.get_mut(&id) {
+            self.lowest -= 1;
+            task.priority = self.lowest;
+            self.in_a_row.1 = 0;
+        }
+        Some(i)
     }
 }
 
@@ -367,7 +529,12 @@ mod tests {
     use super::*;
 
     fn order_of(seed: u64) -> (Vec<u32>, u64) {
+        order_by(seed, Strategy::Random)
+    }
+
+    fn order_by(seed: u64, strategy: Strategy) -> (Vec<u32>, u64) {
         let exec = Exec::new(seed);
+        exec.choose_by(strategy);
         let seen = Arc::new(Mutex::new(Vec::new()));
         for i in 0..8 {
             let (exec2, seen) = (exec.clone(), Arc::clone(&seen));
@@ -392,6 +559,69 @@ mod tests {
     fn the_seed_decides_the_order() {
         assert_eq!(order_of(1), order_of(1));
         assert_ne!(order_of(1), order_of(2));
+    }
+
+    #[test]
+    fn priorities_keep_an_order_until_they_change() {
+        // All eight are ready four times: by priority in the same order each time, unless it changes.
+        let rounds = |seen: &[u32]| seen.chunks(8).map(<[u32]>::to_vec).collect::<Vec<_>>();
+        let mut changed = 0;
+        for seed in 0..20 {
+            let (seen, hash) = order_by(seed, Strategy::Pct(u64::MAX));
+            assert_eq!((seen.clone(), hash), order_by(seed, Strategy::Pct(u64::MAX)));
+            let of = rounds(&seen);
+            assert!(of.iter().all(|r| *r == of[0]), "{of:?}");
+            let of = rounds(&order_by(seed, Strategy::Pct(4)).0);
+            changed += usize::from(of.iter().any(|r| *r != of[0]));
+        }
+        assert!(changed > 10, "{changed}");
+        assert_ne!(
+            order_by(1, Strategy::Pct(u64::MAX)).0,
+            order_by(2, Strategy::Pct(u64::MAX)).0
+        );
+    }
+
+    #[test]
+    fn a_paused_node_wakes_late() {
+        let exec = Exec::new(1);
+        let woke = Arc::new(Mutex::new(Vec::new()));
+        for node in [1, 2] {
+            let (e, w, life) = (exec.clone(), Arc::clone(&woke), exec.life(node));
+            exec.spawn(
+                life,
+                "sleeper",
+                Box::pin(async move {
+                    e.sleep_until(life, 2_000_000_000).await;
+                    lock(&w).push((node, e.now()));
+                }),
+            );
+        }
+        exec.pause(1);
+        let (w, heard) = (exec.clone(), Arc::clone(&woke));
+        exec.call_at(exec.life(0), 2_500_000_000, move || {
+            w.call_awake(w.life(1), move || lock(&heard).push((9, 0)));
+        });
+        let e = exec.clone();
+        exec.call_at(exec.life(0), 3_000_000_000, move || e.resume(1));
+        assert_eq!(exec.run(Nanos::MAX, |_| {}), Ended::Quiet);
+        assert_eq!(*lock(&woke), [(2, 2_000_000_000), (9, 0), (1, 3_000_000_000)]);
+    }
+
+    #[test]
+    fn a_panic_s_message_is_kept() {
+        let exec = Exec::new(1);
+        exec.spawn(
+            exec.life(4),
+            "fragile",
+            Box::pin(async { panic!("it was {}", "cracked") }),
+        );
+        let Ended::Panicked(life, "fragile", message) = exec.run(Nanos::MAX, |_| {}) else {
+            panic!("it goes on");
+        };
+        assert!(
+            life.node == 4 && message.contains("it was cracked") && message.contains("exec.rs"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -9,13 +9,16 @@ compile_error!(
 );
 
 pub mod check;
+mod director;
 pub mod disk;
+pub mod durable;
 pub mod env;
 pub mod exec;
+pub mod judge;
 pub mod keyed;
 pub mod net;
 pub mod node;
-pub mod observed;
+pub mod plan;
 pub mod reached;
 pub mod report;
 pub mod room;

@@ -7,8 +7,10 @@
 mod runner;
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use brokkr_sim::plan::{Faults, Plan};
 use brokkr_sim::scenario;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -26,17 +28,45 @@ enum Command {
     Run(Run),
     /// Run each seed twice, in two processes of different surroundings, and compare
     Determinism(Run),
+    /// Print what a seed makes of a run, as JSON that `run --plan` takes, also after a change
+    Plan(What),
     /// Run one seed in this process and print its line (what `run` starts for each seed)
     #[command(hide = true)]
-    One {
-        #[arg(long)]
-        seed: u64,
-        #[arg(long, default_value_t = SECS)]
-        secs: u64,
-        /// Tell what happened, to stderr
-        #[arg(long)]
-        trace: bool,
-    },
+    One(What),
+}
+
+/// One run.
+#[derive(Args, Clone)]
+#[group(skip)]
+struct What {
+    #[arg(long, required_unless_present = "plan")]
+    seed: Option<u64>,
+    /// Virtual seconds
+    #[arg(long, default_value_t = SECS)]
+    secs: u64,
+    /// What befalls the world: none, default, unlimited, or a list of families
+    #[arg(long, default_value_t = Faults::Default)]
+    faults: Faults,
+    /// A plan instead of a seed
+    #[arg(long, hide = true)]
+    plan: Option<PathBuf>,
+    /// Tell what happened, to stderr
+    #[arg(long, hide = true)]
+    trace: bool,
+}
+
+impl What {
+    fn plan(&self) -> Result<Plan, String> {
+        let Some(path) = &self.plan else {
+            return Ok(Plan::of(self.seed.unwrap_or(0), self.secs, &self.faults));
+        };
+        read_plan(path)
+    }
+}
+
+fn read_plan(path: &Path) -> Result<Plan, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Plan::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Virtual seconds of a run.
@@ -60,16 +90,22 @@ struct Run {
     /// Seeds A..B, B excluded
     #[arg(long, value_parser = range)]
     seeds: Option<Range<u64>>,
+    /// A plan, as `plan` prints it, instead of seeds
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "secs", "faults"])]
+    plan: Option<PathBuf>,
     /// Virtual seconds of each run
     #[arg(long, default_value_t = SECS)]
     secs: u64,
+    /// What befalls the world: none, default, unlimited, or a list of families
+    #[arg(long, default_value_t = Faults::Default)]
+    faults: Faults,
     /// Runs at the same time [default: one for each core]
     #[arg(long)]
     jobs: Option<usize>,
     /// How to print results
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// With --seed: tell what happened, to stderr
+    /// Tell what happened, to stderr
     #[arg(long)]
     trace: bool,
 }
@@ -97,27 +133,45 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Some(Command::One { seed, secs, trace }) => {
-            let report = scenario::run(seed, secs, trace);
-            println!(
-                "{}",
-                serde_json::to_string(&report).expect("a report can be written")
-            );
-            ExitCode::from(report.verdict.exit_code())
+        Some(Command::One(what)) => match what.plan() {
+            Ok(plan) => {
+                let report = scenario::run(plan, what.trace);
+                print_json(&report, false);
+                ExitCode::from(report.verdict.exit_code())
+            }
+            Err(why) => refused(&why),
+        },
+        Some(Command::Plan(what)) => match what.plan() {
+            Ok(plan) => {
+                print_json(&plan, true);
+                ExitCode::SUCCESS
+            }
+            Err(why) => refused(&why),
+        },
+        Some(Command::Run(run)) => {
+            // BEFORE a process is started for it: what can't be understood is no run.
+            match run.plan.as_deref().map(read_plan) {
+                Some(Err(why)) => refused(&why),
+                Some(Ok(plan)) => runner::run(&Run {
+                    seed: Some(plan.seed),
+                    secs: plan.secs,
+                    ..run
+                }),
+                None => runner::run(&run),
+            }
         }
-        Some(Command::Run(run)) => runner::run(&run),
         Some(Command::Determinism(run)) => runner::determinism(&run),
         None => {
-            println!(
-                "A broker, its clients, and everything that can happen to its power: seeds {DEMO_SEEDS:?}."
-            );
+            println!("A broker, its clients, and everything that can befall them: seeds {DEMO_SEEDS:?}.");
             println!(
                 "(`cargo sim run --help` for more; `cargo sim run --seed N --trace` tells one run's story.)\n"
             );
             let run = Run {
                 seed: None,
                 seeds: Some(DEMO_SEEDS),
+                plan: None,
                 secs: SECS,
+                faults: Faults::Default,
                 jobs: None,
                 format: Format::Text,
                 trace: false,
@@ -125,4 +179,19 @@ fn main() -> ExitCode {
             runner::run(&run)
         }
     }
+}
+
+fn print_json(what: &impl serde::Serialize, pretty: bool) {
+    let text = if pretty {
+        serde_json::to_string_pretty(what)
+    } else {
+        serde_json::to_string(what)
+    };
+    println!("{}", text.expect("it can be written"));
+}
+
+/// What was asked for can't be understood.
+fn refused(why: &str) -> ExitCode {
+    eprintln!("error: {why}");
+    ExitCode::from(2)
 }

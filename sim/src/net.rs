@@ -1,13 +1,19 @@
-//! A plain network: byte streams with latency and bounded buffers between nodes.
+//! The network: byte streams with latency and bounded buffers between nodes.
 //!
 //! Node `n` has the address 10.0.0.n. What is written arrives in order, after the latency of its direction; a writer
 //! waits while the peer's buffer is full. A node that dies resets its connections.
+//!
+//! A [`Link`] is one direction between two nodes: while it is cut nothing arrives, new connections included, and what was sent
+//! comes when it heals, as TCP would have it. Both directions cut are a partition, one alone is a one-way one. A reset may be
+//! heard at one end only: the other is half-open then, and what is written there goes nowhere.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::Waker;
 
 use bytes::Bytes;
+
+use crate::exec::Nanos;
 
 /// Bytes that a direction of a connection holds, in flight and unread.
 pub const BUFFER_MAX: usize = 128 * 1024;
@@ -66,9 +72,22 @@ pub struct Port {
     pub acceptor: Option<Waker>,
 }
 
+/// What ails the way from one node to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Link {
+    /// What leaves before this arrives after it: the network is cut, and TCP sends again.
+    pub cut_until: Nanos,
+    /// What leaves before this takes `slower_by` longer.
+    pub slow_until: Nanos,
+    /// See `slow_until`.
+    pub slower_by: Nanos,
+}
+
 /// All connections of a world.
 #[derive(Default)]
 pub struct Net {
+    /// What ails each way.
+    pub links: BTreeMap<(u32, u32), Link>,
     /// Their ends.
     pub ends: BTreeMap<EndId, End>,
     /// Who listens where.
@@ -101,6 +120,13 @@ impl Net {
             },
         );
         (x, y)
+    }
+
+    /// When something arrives that leaves now and takes `latency` on a good day.
+    pub fn arrival(&self, from: u32, to: u32, now: Nanos, latency: Nanos) -> Nanos {
+        let link = self.links.get(&(from, to)).copied().unwrap_or_default();
+        let slower = if now < link.slow_until { link.slower_by } else { 0 };
+        now.max(link.cut_until) + latency + slower
     }
 
     /// A port nobody uses.

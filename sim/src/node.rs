@@ -1,8 +1,5 @@
 //! Brokers in the seeded world: the production shell, started, killed and started again.
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
 use brokkr::Broker;
 use brokkr::config::BrokerConfig;
 use brokkr_env::Env;
@@ -50,36 +47,12 @@ pub fn start(world: &World, node: u32, config: BrokerConfig) -> (Running, onesho
 }
 
 impl Running {
-    /// Stops it cleanly: `true` if it says that the next start need not scan; `None` if it didn't end within `patience`.
-    pub async fn stop(mut self, env: &SimEnv, patience: Duration) -> Option<bool> {
+    /// Tells it to stop cleanly. It answers `true` if the next start need not scan; never, if it is killed before.
+    pub fn stop(mut self) -> oneshot::Receiver<bool> {
         let (tx, rx) = oneshot::channel();
-        self.stop.take()?.send(tx).ok()?;
-        tokio::select! {
-            biased;
-            clean = rx => clean.ok(),
-            () = env.sleep_until(env.now() + patience) => None,
+        if let Some(stop) = self.stop.take() {
+            drop(stop.send(tx));
         }
-    }
-}
-
-/// Lines that a run tells, in order.
-#[derive(Clone, Default)]
-pub struct Told(Arc<Mutex<Vec<String>>>);
-
-impl Told {
-    /// Tells a line.
-    pub fn tell(&self, line: String) {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(line);
-    }
-
-    /// All lines.
-    pub fn lines(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        rx
     }
 }

@@ -5,12 +5,51 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use tracing::field::{Field, Visit};
-use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Subscriber};
+use tracing::subscriber::{DefaultGuard, Interest};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
 use crate::world::World;
+
+/// The rare states that the broker tells of. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults in which one never
+/// occurred fails, but for those of [`HARDLY_EVER`].
+pub const NAMES: &[&str] = &[
+    "a duplicate before its original was durable",
+    "a duplicate in the producer's window",
+    "a duplicate of what was committed was answered at once",
+    "a failed write poisoned its directory",
+    "a failed write was taken back",
+    "a gap in a producer's sequence was refused",
+    "a log ended before its start",
+    "a log opened without a scan",
+    "a log stopped writing for good",
+    "a log went offline when it was opened",
+    "a parked fetch waited in vain",
+    "a parked fetch was woken",
+    "a producer's state expired",
+    "a segment rolled by its index",
+    "a segment rolled by size or time",
+    "a sync failed and poisoned its directory",
+    "an append failed for want of space",
+    "an index was rebuilt",
+    "producers loaded from a snapshot",
+    "recovery cut a torn tail",
+    "recovery removed a segment above the end",
+    "recovery removed what retention had given up",
+];
+
+/// What need not occur in a campaign.
+pub const HARDLY_EVER: &[&str] = &[
+    "an index was rebuilt",
+    "a log ended before its start",
+    "a log went offline when it was opened",
+    "recovery removed a segment above the end",
+    "recovery removed what retention had given up",
+];
+
+/// So many seeds reach everything.
+pub const SEEDS_ENOUGH: u64 = 200;
 
 /// The names reached so far. Listening ends when it is dropped.
 pub struct Names {
@@ -25,6 +64,12 @@ impl Names {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
+    }
+}
+
+impl Listener {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "reached" || self.trace && *metadata.level() <= tracing::Level::DEBUG
     }
 }
 
@@ -65,11 +110,21 @@ impl Visit for Text {
 }
 
 impl<S: Subscriber> Layer<S> for Listener {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // What nobody listens to costs a load.
+        if self.wants(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.wants(metadata)
+    }
+
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let reached = event.metadata().target() == "reached";
-        if !reached && !self.trace {
-            return;
-        }
         let mut text = Text::default();
         event.record(&mut text);
         if reached && let Some(name) = text.name {
@@ -80,7 +135,7 @@ impl<S: Subscriber> Layer<S> for Listener {
                 .entry(name)
                 .or_insert(0) += 1;
         }
-        if self.trace && *event.metadata().level() <= tracing::Level::DEBUG {
+        if self.trace {
             let at = self.world.exec().now() as f64 / 1e9;
             eprintln!(
                 "{at:>12.6} {:>5} {}{}",
@@ -89,5 +144,38 @@ impl<S: Subscriber> Layer<S> for Listener {
                 text.all
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test outside of the room reads the sources"
+    )]
+    fn the_list_is_what_the_broker_s_code_says() {
+        let mut said = Vec::new();
+        for part in ["env", "log", "server", "replication", "metadata"] {
+            let mut folders = vec![format!("{}/../broker/{part}/src", env!("CARGO_MANIFEST_DIR"))];
+            while let Some(folder) = folders.pop() {
+                for entry in std::fs::read_dir(&folder).expect("the sources") {
+                    let path = entry.expect("an entry").path();
+                    if path.is_dir() {
+                        folders.push(path.display().to_string());
+                    } else {
+                        let text = std::fs::read_to_string(&path).expect("a source");
+                        let names = text.split("reached!(\"").skip(1);
+                        said.extend(names.filter_map(|t| Some(t.split_once('"')?.0.to_owned())));
+                    }
+                }
+            }
+        }
+        said.sort();
+        said.dedup();
+        assert_eq!(said, NAMES);
+        assert!(HARDLY_EVER.iter().all(|n| NAMES.contains(n)));
     }
 }

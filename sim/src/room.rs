@@ -47,8 +47,10 @@ pub fn run<T: Send + 'static>(
             runtime.block_on(async move {
                 let world = World::new(seed);
                 let leave = enter(&world);
-                let ended = world.exec().run(until, |by| {
-                    madsim::time::advance(std::time::Duration::from_nanos(by));
+                let exec = world.exec().clone();
+                let ended = world.exec().run(until, |to| {
+                    world.moment_ends();
+                    madsim::time::advance(std::time::Duration::from_nanos(to - exec.now()));
                 });
                 leave(&world, ended)
             })

@@ -8,6 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use brokkr_sim::plan::Faults;
+use brokkr_sim::reached;
 use brokkr_sim::report::{Ops, Report, Verdict, Violated};
 
 use crate::{Format, Run};
@@ -39,7 +41,15 @@ pub fn run(run: &Run) -> ExitCode {
     if run.format == Format::Text {
         tally.print();
     }
-    ExitCode::from(tally.worst.map_or(0, Verdict::exit_code))
+    let missing = tally.never_reached(run);
+    if !missing.is_empty() {
+        eprintln!("never reached in {} seeds: {}", tally.seeds, missing.join("; "));
+    }
+    match tally.worst {
+        // Too little happened to say that all holds.
+        Some(Verdict::Pass) if !missing.is_empty() => ExitCode::from(Verdict::Inconclusive.exit_code()),
+        worst => ExitCode::from(worst.map_or(0, Verdict::exit_code)),
+    }
 }
 
 /// Runs each seed twice in different surroundings.
@@ -94,13 +104,25 @@ fn each(run: &Run, f: impl Fn(u64) + Sync) {
 fn one(seed: u64, run: &Run, surrounding: Surrounding) -> Report {
     let exe = std::env::current_exe().expect("a running binary has a path");
     let mut command = Command::new(exe);
-    command.args([
-        "one",
-        "--seed",
-        &seed.to_string(),
-        "--secs",
-        &run.secs.to_string(),
-    ]);
+    command.arg("one");
+    match run.plan.as_ref().map(|p| std::path::absolute(p)) {
+        Some(path) => drop(
+            command
+                .arg("--plan")
+                .arg(path.expect("this directory has a path")),
+        ),
+        None => {
+            let (seed, secs) = (seed.to_string(), run.secs.to_string());
+            command.args([
+                "--seed",
+                &seed,
+                "--secs",
+                &secs,
+                "--faults",
+                &run.faults.to_string(),
+            ]);
+        }
+    }
     if run.trace {
         command.arg("--trace");
     }
@@ -144,9 +166,17 @@ fn one(seed: u64, run: &Run, surrounding: Surrounding) -> Report {
     let text = reader.join().unwrap_or_default();
     let told = told.join().unwrap_or_default();
     match (serde_json::from_str::<Report>(text.trim()), status) {
-        (Ok(report), Some(_)) => Report { wall_s, ..report },
-        (_, status) => died(seed, run.secs, wall_s, status, &told),
+        (Ok(report), Some(_)) => with_repeat(Report { wall_s, ..report }, run),
+        (_, status) => died(seed, run, wall_s, status, &told),
     }
+}
+
+/// A panic's violation says how to see it again.
+fn with_repeat(mut report: Report, run: &Run) -> Report {
+    for v in report.violations.iter_mut().filter(|v| v.id == "panic") {
+        v.what = format!("{}; repeat: {}", v.what, repeat(report.seed, run));
+    }
+    report
 }
 
 /// The last lines of what a run wrote to stderr; with `trace` all of it is passed on as well.
@@ -165,7 +195,7 @@ fn last_lines(err: impl Read, trace: bool) -> String {
 }
 
 /// A run that told nothing: killed by a signal, out of memory, or out of patience.
-fn died(seed: u64, secs: u64, wall_s: f64, status: Option<ExitStatus>, told: &str) -> Report {
+fn died(seed: u64, run: &Run, wall_s: f64, status: Option<ExitStatus>, told: &str) -> Report {
     let end = match status {
         None => "the run did not end in time and was killed".to_owned(),
         Some(s) => match s.signal() {
@@ -173,7 +203,10 @@ fn died(seed: u64, secs: u64, wall_s: f64, status: Option<ExitStatus>, told: &st
             None => format!("the process ended with {s} and told nothing"),
         },
     };
-    let what = format!("{end}; repeat: {}; the end of its stderr:\n{told}", repeat(seed, secs));
+    let what = format!(
+        "{end}; repeat: {}; the end of its stderr:\n{told}",
+        repeat(seed, run)
+    );
     Report {
         seed,
         verdict: Verdict::Violation,
@@ -254,8 +287,20 @@ impl Tally {
         self.ops.info += r.ops.info;
         match run.format {
             Format::Json => println!("{}", serde_json::to_string(r).expect("a report can be written")),
-            Format::Text => print_one(r, run.secs),
+            Format::Text => print_one(r, run),
         }
+    }
+
+    /// What a campaign of so many seeds should have come by, and did not.
+    fn never_reached(&self, run: &Run) -> Vec<&'static str> {
+        if self.seeds < reached::SEEDS_ENOUGH || run.faults != Faults::Default || run.secs < crate::SECS {
+            return Vec::new();
+        }
+        reached::NAMES
+            .iter()
+            .copied()
+            .filter(|n| !reached::HARDLY_EVER.contains(n) && !self.reached.contains_key(*n))
+            .collect()
     }
 
     fn print(&self) {
@@ -291,7 +336,7 @@ fn counts(all: &BTreeMap<String, u64>) -> String {
         .join(", ")
 }
 
-fn print_one(r: &Report, secs: u64) {
+fn print_one(r: &Report, run: &Run) {
     let faults: u64 = r.faults.values().sum();
     println!(
         "seed {:<6} {:<9} hash {} {:>8} events, {:>4.0} s in {:.2} s, {} faults, {} ops",
@@ -308,10 +353,15 @@ fn print_one(r: &Report, secs: u64) {
         println!("    {}: {}", v.id, v.what);
     }
     if r.verdict != Verdict::Pass {
-        println!("    repeat: {}", repeat(r.seed, secs));
+        println!("    repeat: {}", repeat(r.seed, run));
     }
 }
 
-fn repeat(seed: u64, secs: u64) -> String {
-    format!("cargo sim run --seed {seed} --secs {secs} --trace")
+/// The command that repeats a run.
+fn repeat(seed: u64, run: &Run) -> String {
+    let what = match &run.plan {
+        Some(path) => format!("--plan {}", path.display()),
+        None => format!("--seed {seed} --secs {} --faults {}", run.secs, run.faults),
+    };
+    format!("cargo sim run {what} --trace")
 }

@@ -38,6 +38,45 @@ pub struct State {
     rngs: BTreeMap<(Life, &'static str), Rng>,
     /// Faults so far, by family.
     pub faults: BTreeMap<&'static str, u64>,
+    /// The nodes' clocks, where they are not the world's.
+    pub clocks: BTreeMap<u32, Clock>,
+    watch: Option<Watch>,
+}
+
+/// Looks at the world at the end of each moment.
+type Watch = Box<dyn FnMut(&mut State) + Send>;
+
+/// How a node's clocks differ from the world's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Clock {
+    /// Its monotonic clock runs faster by so many millionths.
+    pub drift_ppm: i64,
+    /// Its wall clock is ahead by so many milliseconds.
+    pub wall_ahead_ms: i64,
+}
+
+impl Clock {
+    /// What the node's monotonic clock shows at a moment of the world.
+    pub fn shows(self, at: Nanos) -> Nanos {
+        let by = i128::from(at) * i128::from(self.drift_ppm) / 1_000_000;
+        (i128::from(at) + by).clamp(0, i128::from(Nanos::MAX)) as Nanos
+    }
+
+    /// The first moment of the world at which the node's monotonic clock shows that.
+    pub fn moment(self, shown: Nanos) -> Nanos {
+        if self.drift_ppm == 0 {
+            return shown;
+        }
+        let scaled = i128::from(shown) * 1_000_000 / i128::from(1_000_000 + self.drift_ppm);
+        let mut at = scaled.clamp(0, i128::from(Nanos::MAX)) as Nanos;
+        while at > 0 && self.shows(at - 1) >= shown {
+            at -= 1;
+        }
+        while at < Nanos::MAX && self.shows(at) < shown {
+            at += 1;
+        }
+        at
+    }
 }
 
 impl World {
@@ -52,6 +91,8 @@ impl World {
             locks: BTreeMap::new(),
             rngs: BTreeMap::new(),
             faults: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            watch: None,
         };
         Self {
             exec: Exec::new(seed),
@@ -76,6 +117,39 @@ impl World {
         SimEnv::new(self.clone(), self.exec.life(node))
     }
 
+    /// Lets `watch` look at the world at the end of each moment, before time moves on.
+    pub fn watch(&self, watch: impl FnMut(&mut State) + Send + 'static) {
+        self.lock().watch = Some(Box::new(watch));
+    }
+
+    pub(crate) fn moment_ends(&self) {
+        let mut state = self.lock();
+        if let Some(mut watch) = state.watch.take() {
+            watch(&mut state);
+            state.watch = Some(watch);
+        }
+    }
+
+    /// Resets the connections between two nodes. With `half_open` only `a` learns of it; to `b` they look alive.
+    pub fn reset_between(&self, a: u32, b: u32, half_open: bool) -> u64 {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let between: Vec<(EndId, EndId)> = state
+            .net
+            .ends_of(a)
+            .into_iter()
+            .filter(|(_, peer)| state.net.ends.get(peer).is_some_and(|p| p.node == b))
+            .collect();
+        for (end, peer) in &between {
+            state.net.reset(*end);
+            if !half_open {
+                let at = self.exec.now() + state.choices.below("reset latency", u64::from(a), MILLI);
+                self.reset_later(state, *peer, at);
+            }
+        }
+        between.len() as u64
+    }
+
     /// Counts a fault.
     pub fn count(&self, family: &'static str) {
         *self.lock().faults.entry(family).or_insert(0) += 1;
@@ -87,27 +161,26 @@ impl World {
         self.end_life(node);
     }
 
-    /// The power of one node goes: its processes and all that no sync covered, in part.
-    pub fn power_loss(&self, node: u32) {
+    /// The power of one node goes: its processes and all that no sync covered, as far as `choices` says.
+    pub fn power_loss(&self, node: u32, choices: &mut Keyed) {
         self.count("power loss");
         self.end_life(node);
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Some(disk) = state.disks.get_mut(&node) {
-            let before = disk.losses;
-            disk.power_loss(&mut state.choices);
-            let after = disk.losses;
-            let families = [
-                ("write lost", after.lost - before.lost),
-                ("write torn", after.torn - before.torn),
-                ("write zeroed", after.zeroed - before.zeroed),
-                ("truncate undone", after.untruncated - before.untruncated),
-                ("name undone", after.names - before.names),
-            ];
-            for (family, n) in families.into_iter().filter(|(_, n)| *n > 0) {
-                *state.faults.entry(family).or_insert(0) += n;
-            }
+            disk.power_loss(choices);
         }
+    }
+
+    /// What befell this world so far, by family.
+    pub fn faults(&self) -> BTreeMap<String, u64> {
+        let state = self.lock();
+        let of_disks = state.disks.values().flat_map(|d| &d.befell);
+        let mut all = BTreeMap::new();
+        for (family, n) in state.faults.iter().chain(of_disks) {
+            *all.entry((*family).to_owned()).or_insert(0) += n;
+        }
+        all
     }
 
     /// A process that has ended by itself: nothing of its life is left.
@@ -162,15 +235,19 @@ impl World {
         }
     }
 
-    /// How long a piece takes from `node` to a peer.
-    pub(crate) fn net_latency(state: &mut State, node: u32) -> Nanos {
-        let node = u64::from(node);
-        let base = 20 * MICRO + state.choices.below("net latency", node, 300 * MICRO);
+    /// A node's clock.
+    pub(crate) fn clock(&self, node: u32) -> Clock {
+        self.lock().clocks.get(&node).copied().unwrap_or_default()
+    }
+
+    /// When something arrives that leaves one node for another now.
+    pub(crate) fn arrival(&self, state: &mut State, from: u32, to: u32) -> Nanos {
+        let (now, node) = (self.exec.now(), u64::from(from));
+        let mut latency = 20 * MICRO + state.choices.below("net latency", node, 300 * MICRO);
         if state.choices.one_in("net slow", node, 200) {
-            base + state.choices.below("net slow by", node, 40 * MILLI)
-        } else {
-            base
+            latency += state.choices.below("net slow by", node, 40 * MILLI);
         }
+        state.net.arrival(from, to, now, latency)
     }
 
     /// How long a disk takes for a write or a read of `len` bytes.
@@ -221,5 +298,30 @@ impl World {
             .entry((life, stream))
             .or_insert_with(|| Rng::from_seed(seed))
             .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_drifts_shows_a_time_first_at_its_moment() {
+        for drift_ppm in [-500_000, -700, 0, 1, 300, 1_000_000] {
+            let clock = Clock {
+                drift_ppm,
+                wall_ahead_ms: 0,
+            };
+            for shown in [0, 1, 999, 1_000_000_007, 60_123_456_789] {
+                let at = clock.moment(shown);
+                assert!(clock.shows(at) >= shown, "{drift_ppm} {shown}");
+                assert!(at == 0 || clock.shows(at - 1) < shown, "{drift_ppm} {shown}");
+            }
+        }
+        let fast = Clock {
+            drift_ppm: 100,
+            wall_ahead_ms: 0,
+        };
+        assert_eq!(fast.shows(1_000_000_000), 1_000_100_000);
     }
 }

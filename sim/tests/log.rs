@@ -10,6 +10,7 @@ use brokkr_env::Env;
 use brokkr_log::LogConfig;
 use brokkr_sim::disk::Disk;
 use brokkr_sim::exec::Ended;
+use brokkr_sim::keyed::Keyed;
 use brokkr_sim::room;
 use brokkr_sim::world::World;
 use model::{Draw, Fault, Model, life};
@@ -79,7 +80,7 @@ fn run(seed: u64) -> (Ended, BTreeMap<&'static str, u64>) {
                     if draw.below(3) == 0 || unflushed(seed) {
                         w.kill(NODE)
                     } else {
-                        w.power_loss(NODE)
+                        w.power_loss(NODE, &mut Keyed::new(script))
                     }
                 }
             }

@@ -8,6 +8,7 @@ use brokkr::config::BrokerConfig;
 use brokkr_env::Env;
 use brokkr_history::{MicroOp, Op, Operation, Type, Val};
 use brokkr_sim::disk::Disk;
+use brokkr_sim::keyed::Keyed;
 use brokkr_sim::net::addr_of;
 use brokkr_sim::node::{self, Started};
 use brokkr_sim::room;
@@ -81,7 +82,7 @@ async fn befall(world: &World, faults: u32) {
         match fault {
             f if f == faults => break,
             f if f % 2 == 0 => world.kill(BROKER),
-            _ => world.power_loss(BROKER),
+            _ => world.power_loss(BROKER, &mut Keyed::new(u64::from(fault))),
         }
         env.sleep_until(env.now() + Duration::from_millis(50)).await;
     }

@@ -26,12 +26,12 @@ struct Reader<'a, E: Env> {
 /// Reads from the beginning until stopped, then to the end as it is at that time.
 pub async fn run_consumer<E: Env>(
     env: &E,
-    client: &ClientSpec,
+    client_spec: &ClientSpec,
     spec: &ConsumerSpec,
     recorder: &Recorder,
     stop: &Stop,
 ) {
-    let client = Client::new(env, client.config());
+    let client = Client::new(env, client_spec.config());
     let mut reader = Reader {
         env,
         spec,
@@ -47,7 +47,8 @@ pub async fn run_consumer<E: Env>(
             reader.begin_at_the_beginning();
         }
     }
-    reader.drain(&client).await;
+    // A client of its own: the consumer's may be in the middle of connecting, which goes on only while it is polled.
+    reader.drain(&Client::new(env, client_spec.config())).await;
 }
 
 impl<E: Env> Reader<'_, E> {

@@ -359,6 +359,7 @@ impl<E: Env> Inner<E> {
             // Bytes that were overwritten can't be brought back by a cut.
             let over = at < self.lock().lane.len_good();
             if !failure.extent_known || over {
+                brokkr_types::reached!("a failed write poisoned its directory");
                 self.poison.set(&failure.error);
             }
             failure.error
@@ -404,6 +405,7 @@ impl<E: Env> Inner<E> {
 
     fn synced(self: &Arc<Self>, result: Result<()>, proof: Durable, completer: Completer<Durable>) {
         if let Err(e) = result {
+            brokkr_types::reached!("a sync failed and poisoned its directory");
             self.poison.set(&e);
             return completer.complete(Err(e));
         }

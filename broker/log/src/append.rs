@@ -151,6 +151,10 @@ impl<E: Env> Log<E> {
         if header.has_producer_id()
             && let Some(first) = self.producers.check(&header, marker, trust)?
         {
+            brokkr_types::reached!("a duplicate in the producer's window");
+            if first.last_offset >= self.ackable().offset() {
+                brokkr_types::reached!("a duplicate before its original was durable");
+            }
             return Ok(Appended {
                 base_offset: first.first_offset(),
                 last_offset: first.last_offset,
@@ -184,6 +188,11 @@ impl<E: Env> Log<E> {
             epochs: None,
         };
         if self.tip.must_roll(&header, &self.config, wall) {
+            if self.tip.index_is_full(&self.config) {
+                brokkr_types::reached!("a segment rolled by its index");
+            } else {
+                brokkr_types::reached!("a segment rolled by size or time");
+            }
             // BEFORE the producers change: the new segment's snapshot is their state at its begin.
             self.stage_roll(header.base_offset, wall);
         }

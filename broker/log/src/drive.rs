@@ -2,7 +2,7 @@
 //!
 //! At most one write, one sync, one roll and one background job are in flight; all are held here, so that the future of
 //! [`Log::next_event`] may be dropped at any time and nothing is lost. Whenever no write is in flight everything staged for
-//! the active segment goes out as one vectored write. Whenever no sync is in flight and something is written or on its way
+//! the active segment goes out as one vectored write; beside a sync only if it is worth one. Whenever no sync is in flight and something is written or on its way
 //! that none covers, one is submitted behind it; it begins when that write has ended, without a round trip through here, and
 //! the next write runs beside it.
 //!
@@ -28,6 +28,10 @@ use crate::append::Group;
 use crate::log::Log;
 use crate::roll::{self, RollPlan, Rolled};
 use crate::segment::Head;
+
+/// Less than this is not written while a sync is in flight: more may come to go with it, and it would wait for the next sync
+/// all the same.
+const WRITE_BESIDE_SYNC_MIN: usize = 64 << 10;
 
 /// What an owner waits for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,6 +130,11 @@ impl<E: Env> Pipeline<E> {
         self.events.clear();
     }
 
+    /// Whether what is staged is to be written while a sync is in flight: it is much, or nothing is gained by waiting.
+    fn worth_a_write(&self) -> bool {
+        self.groups.len() > 1 || self.groups.front().is_some_and(|g| g.bytes >= WRITE_BESIDE_SYNC_MIN)
+    }
+
     fn is_quiet(&self) -> bool {
         self.groups.is_empty() && self.writing.is_none() && self.syncing.is_none() && self.rolling.is_none()
     }
@@ -178,8 +187,12 @@ impl<E: Env> Log<E> {
     }
 
     fn begin_write(&mut self) -> bool {
+        let acked_by_sync = self.config.flush_messages == 1;
         let pipeline = &mut self.pipeline;
         if pipeline.writing.is_some() || pipeline.rolling.is_some() {
+            return false;
+        }
+        if acked_by_sync && pipeline.syncing.is_some() && !pipeline.worth_a_write() {
             return false;
         }
         let Some(group) = pipeline.groups.front() else {
@@ -391,9 +404,13 @@ impl<E: Env> Log<E> {
         (pipeline.writing, pipeline.rolling) = (None, None);
         pipeline.submitted = (self.active.head.next, self.active.head.size);
         if for_good {
+            brokkr_types::reached!("a log stopped writing for good");
             (pipeline.syncing, pipeline.flush_timer) = (None, None);
             pipeline.broken = Some(poisoned.unwrap_or_else(|| error.clone()));
-        } else if pipeline.syncing.as_ref().is_some_and(|s| s.end > from) {
+        } else {
+            brokkr_types::reached!("a failed write was taken back");
+        }
+        if !for_good && pipeline.syncing.as_ref().is_some_and(|s| s.end > from) {
             // It was queued behind the write and refused with it; what it covers besides, the next one will.
             pipeline.syncing = None;
         }

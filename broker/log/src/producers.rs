@@ -243,8 +243,12 @@ impl Producers {
 
     /// Forgets who appended nothing for `after`, but for those with an open transaction.
     pub(crate) fn expire(&mut self, now: Instant, after: Duration) {
+        let before = self.by_id.len();
         self.by_id
             .retain(|_, p| p.transaction_start.is_some() || now.saturating_since(p.last_seen) < after);
+        if self.by_id.len() < before {
+            brokkr_types::reached!("a producer's state expired");
+        }
     }
 
     /// Adds what a snapshot knows, unless the producer is known already.
@@ -265,6 +269,7 @@ fn check_sequence(id: ProducerId, known: &Producer, header: &BatchHeader) -> Res
     if follows {
         Ok(())
     } else {
+        brokkr_types::reached!("a gap in a producer's sequence was refused");
         Err(SequenceError::OutOfOrder {
             producer: id,
             sequence: first,

@@ -159,6 +159,7 @@ pub(crate) async fn recover<E: Env>(
     if log_start > parts.active.head.next {
         // What was deleted was not even durable. Its offsets were shown, and are never given out again (L6).
         tracing::warn!(folder = &*shared.folder, %log_start, "the log ends before its start; begun anew there");
+        brokkr_types::reached!("a log ended before its start");
         let anew = Manifest {
             cutting: Cutting::All,
             cut_to: log_start,
@@ -210,6 +211,7 @@ impl<E: Env> Recoverer<'_, E> {
         };
         for base in listing.logs.iter().copied().filter(leftover).collect::<Vec<_>>() {
             tracing::info!(folder = &*self.shared.folder, %base, "segment left over; removed");
+            brokkr_types::reached!("recovery removed what retention had given up");
             listing.logs.remove(&base);
             self.remove_segment(base).await?;
         }
@@ -250,6 +252,7 @@ impl<E: Env> Recoverer<'_, E> {
             return Ok(Segment::sealed(*info));
         }
         self.recovery.indexes_rebuilt += 1;
+        brokkr_types::reached!("an index was rebuilt");
         let mut scanned = Index::new(Tip::new(head.base, head.created, 0));
         let mut headers = Headers::all(&file, 0, head.size);
         while let Some((_, header)) = headers.next(scanned.tip.head.next).await? {
@@ -336,6 +339,7 @@ impl<E: Env> Recoverer<'_, E> {
             self.recovery.cut = Some(self.damage(base, 0, base, what));
         }
         tracing::warn!(path, bytes, "segment above the end of the log; removed");
+        brokkr_types::reached!("recovery removed a segment above the end");
         self.recovery.cut_bytes += bytes;
         self.recovery.cut_segments += 1;
         self.remove_segment(base).await
@@ -356,6 +360,7 @@ impl<E: Env> Recoverer<'_, E> {
             self.recovery.cut_bytes += file.len() - end;
             let damage = self.damage(base, end, self.expected, what);
             tracing::warn!(%damage, bytes = file.len() - end, "tail cut");
+            brokkr_types::reached!("recovery cut a torn tail");
             self.recovery.cut = Some(damage);
         }
         if !whole {

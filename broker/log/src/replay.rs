@@ -49,6 +49,7 @@ pub(crate) async fn load_producers<E: Env>(
         newest = newest.or(Some(offset));
         if whole {
             (log.producers, from) = (producers, offset);
+            brokkr_types::reached!("producers loaded from a snapshot");
             break;
         }
         // Kafka's own, or its window is lost: good for those of whom the log has nothing any more.

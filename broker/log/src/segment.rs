@@ -123,10 +123,15 @@ impl Tip {
         };
         head.size + batch.size_bytes() as u64 > u64::from(config.segment_bytes)
             || waited > config.segment_ms.saturating_sub(self.jitter_ms)
-            || self.offset_entries >= config.segment_index_bytes / 8
-            // One is kept for the entry that sealing adds.
-            || self.time_entries + 1 >= config.segment_index_bytes / 12
+            || self.index_is_full(config)
             || relative(head.base, batch.last_offset()).is_none()
+    }
+
+    /// Whether an index has no room for another entry.
+    pub(crate) fn index_is_full(&self, config: &LogConfig) -> bool {
+        // One is kept for the entry that sealing adds.
+        self.offset_entries >= config.segment_index_bytes / 8
+            || self.time_entries + 1 >= config.segment_index_bytes / 12
     }
 
     /// Adds a batch in its place. An index entry is due when more than `index_interval_bytes` passed since the last.

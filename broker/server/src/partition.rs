@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use brokkr_env::{Env, Published, Reader};
+use brokkr_env::{Env, ErrorKind, Published, Reader};
 use brokkr_log::{AppendError, Event, Log, LogConfig, LogReader, Recorded};
 use brokkr_replication::Leader;
 use brokkr_types::{LeaderEpoch, NodeId, Offset, UnixMillis};
@@ -294,6 +294,7 @@ impl<E: Env> Owner<E> {
     /// Keeps the answer until its offset is committed: which it is already, for an old duplicate.
     fn park(&mut self, parked: Parked) {
         if parked.until <= self.leader.high_watermark() {
+            brokkr_types::reached!("a duplicate of what was committed was answered at once");
             return drop(parked.reply.send(Ok(parked.placed)));
         }
         // Duplicates aside, answers come in offset order; a duplicate's place is among them.
@@ -318,6 +319,9 @@ impl<E: Env> Owner<E> {
                 }
             }
             Event::Failed { from, error } => {
+                if error.kind() == ErrorKind::NoSpace {
+                    brokkr_types::reached!("an append failed for want of space");
+                }
                 tracing::warn!(log = self.log.folder(), %error, %from, "append failed; nothing of it is kept");
                 while let Some(p) = self.parked.pop_back_if(|p| p.until > from) {
                     drop(

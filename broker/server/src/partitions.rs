@@ -299,6 +299,7 @@ impl<E: Env> Manager<E> {
             }
             Err(error) => {
                 tracing::error!(log = folder, %error, "offline: its log can't be opened; nothing of it was changed");
+                brokkr_types::reached!("a log went offline when it was opened");
                 Hosted::Offline
             }
         }
@@ -314,7 +315,9 @@ impl<E: Env> Manager<E> {
         if self.log_dir.folders.contains(folder) {
             let recorded = recorded.cloned().unwrap_or_default();
             let (log, recovery) = logs.open_log(folder, &config, &recorded).await?;
-            if !recovery.clean {
+            if recovery.clean {
+                brokkr_types::reached!("a log opened without a scan");
+            } else {
                 tracing::info!(log = folder, ?recovery, "recovered");
             }
             if log.topic_id() == topic.id {

@@ -99,8 +99,8 @@ async fn fetch<E: Env>(mut ctx: Ctx<E>, version: i16, request: &FetchRequest, tu
         drop(pass);
         tokio::select! {
             biased;
-            () = waiter.told() => {}
-            () = ctx.env.sleep_until(deadline) => {}
+            () = waiter.told() => brokkr_types::reached!("a parked fetch was woken"),
+            () = ctx.env.sleep_until(deadline) => brokkr_types::reached!("a parked fetch waited in vain"),
         }
     }
 }

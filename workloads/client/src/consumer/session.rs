@@ -32,6 +32,8 @@ pub(super) struct Session {
     id: i32,
     epoch: i32,
     told: BTreeMap<TopicPartition, Told>,
+    /// Fetches without a session so far.
+    turns: usize,
 }
 
 /// Whether only the session is broken.
@@ -52,6 +54,7 @@ impl Session {
             id: 0,
             epoch: EPOCH_INITIAL,
             told: BTreeMap::new(),
+            turns: 0,
         }
     }
 
@@ -122,6 +125,17 @@ impl Session {
                 ..Default::default()
             })
             .collect();
+        if !sessions {
+            // As Kafka's client: who came first comes last the next time, so that a small limit starves nobody.
+            let turn = self.turns;
+            self.turns += 1;
+            let count = request.topics.len().max(1);
+            request.topics.rotate_left(turn % count);
+            for t in &mut request.topics {
+                let n = t.partitions.len();
+                t.partitions.rotate_left(turn / count % n);
+            }
+        }
         self.told = now;
         request
     }

@@ -1,0 +1,388 @@
+//! Makes a plan's faults happen, and starts the broker again after each: the machine, its operator and its supervisor in one.
+//!
+//! ```text
+//!            start            serves
+//!   Down ───────────▶ Starting ─────▶ Up ──stop──▶ Stopping ──▶ Down
+//!    ▲                   │             │               │
+//!    └── kill, power ────┴─────────────┴───────────────┘
+//! ```
+//! A start may fail while the disk does; then it is tried again. When all is calm everything heals, and the broker must serve.
+
+use std::collections::BTreeMap;
+
+use brokkr::config::BrokerConfig;
+use brokkr_env::{Env, Instant};
+use tokio::sync::oneshot;
+
+use crate::check::{AtCrash, Violation};
+use crate::env::SimEnv;
+use crate::exec::Nanos;
+use crate::judge;
+use crate::keyed::{Keyed, mix};
+use crate::net::Link;
+use crate::node::{self, Running, Started};
+use crate::plan::{BROKER, FIRST_CLIENT, Fault, Kind, ROOT};
+use crate::scenario::{START_PATIENCE, Shared, WORLD};
+
+const MILLI: Nanos = 1_000_000;
+/// How long a supervisor waits after a start that failed.
+const AGAIN: Nanos = 500 * MILLI;
+
+/// What happens at some moment.
+#[derive(Clone, Copy)]
+enum Act {
+    Fault(usize),
+    Start,
+    Resume,
+    Room,
+    /// Somebody noticed that the disk had failed: ends the process, or the power.
+    Operator {
+        id: u64,
+        power: bool,
+    },
+    Calm,
+}
+
+/// What the broker's process does.
+enum Process {
+    Down,
+    Starting(Running, oneshot::Receiver<Started>, Instant),
+    Up(Running),
+    Stopping(oneshot::Receiver<bool>, Instant, u64),
+}
+
+enum Heard {
+    Due,
+    Started(Option<Started>),
+    Stopped(Option<bool>),
+}
+
+/// See the module.
+pub(crate) struct Director {
+    shared: Shared,
+    env: SimEnv,
+    config: BrokerConfig,
+    queue: BTreeMap<(Nanos, u64), Act>,
+    acts: u64,
+    process: Process,
+    /// What crashes left, until a start has looked at it.
+    before: Option<AtCrash>,
+    /// Whether the disk failed since the broker was last started: it may not stop cleanly, or not start.
+    disk_failed: bool,
+}
+
+impl Director {
+    pub(crate) fn new(shared: Shared) -> Self {
+        let (config, _) = BrokerConfig::new(shared.plan.broker.clone()).unwrap_or_else(|e| {
+            panic!("the plan's configuration of the broker: {e}");
+        });
+        let mut director = Self {
+            env: shared.world.env(WORLD),
+            config,
+            queue: BTreeMap::new(),
+            acts: 0,
+            process: Process::Down,
+            before: None,
+            disk_failed: false,
+            shared,
+        };
+        let begin = director.now();
+        director.at(begin, Act::Start);
+        for i in 0..director.shared.plan.faults.len() {
+            let at = begin + director.shared.plan.faults[i].at_ms * MILLI;
+            director.at(at, Act::Fault(i));
+        }
+        let calm_at = director.shared.calm_at;
+        director.at(calm_at, Act::Calm);
+        director
+    }
+
+    fn now(&self) -> Nanos {
+        self.shared.world.exec().now()
+    }
+
+    fn at(&mut self, at: Nanos, act: Act) {
+        self.acts += 1;
+        self.queue.insert((at, self.acts), act);
+    }
+
+    fn after_ms(&mut self, ms: u64, act: Act) {
+        let at = self.now() + ms * MILLI;
+        self.at(at, act);
+    }
+
+    /// Ends only when something is so wrong that nothing more can be learned.
+    pub(crate) async fn direct(&mut self) {
+        loop {
+            let next = self.queue.first_key_value().map_or(Nanos::MAX, |(k, _)| k.0);
+            let go_on = match self.hear(Instant::from_nanos(next)).await {
+                Heard::Due => match self.queue.pop_first() {
+                    Some((_, act)) => {
+                        self.act(act).await;
+                        true
+                    }
+                    None => true,
+                },
+                Heard::Started(started) => self.started(started),
+                Heard::Stopped(clean) => self.stopped(clean),
+            };
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    /// Waits until something is due, or the process has come to something.
+    async fn hear(&mut self, next: Instant) -> Heard {
+        let env = &self.env;
+        match &mut self.process {
+            Process::Starting(_, told, deadline) => tokio::select! {
+                biased;
+                told = told => Heard::Started(told.ok()),
+                () = env.sleep_until(next) => Heard::Due,
+                () = env.sleep_until(*deadline) => Heard::Started(None),
+            },
+            Process::Stopping(told, deadline, _) => tokio::select! {
+                biased;
+                told = told => Heard::Stopped(told.ok()),
+                () = env.sleep_until(next) => Heard::Due,
+                () = env.sleep_until(*deadline) => Heard::Stopped(None),
+            },
+            Process::Down | Process::Up(_) => {
+                env.sleep_until(next).await;
+                Heard::Due
+            }
+        }
+    }
+
+    fn started(&mut self, started: Option<Started>) -> bool {
+        let Process::Starting(running, ..) = std::mem::replace(&mut self.process, Process::Down) else {
+            unreachable!("it was starting");
+        };
+        match started {
+            Some(Started::Ready) => {
+                self.process = Process::Up(running);
+                self.check_recovery();
+                true
+            }
+            Some(Started::Failed(why)) if self.disk_failed => {
+                tracing::info!(why, "the start failed, as the disk did");
+                self.shared.world.count("start failed");
+                self.shared.world.end_quietly(BROKER);
+                self.disk_failed = self.disk_fails();
+                self.at(self.now() + AGAIN, Act::Start);
+                true
+            }
+            other => {
+                let what = format!("the broker did not start: {other:?}");
+                self.shared.violation(Violation::new("liveness", what));
+                false
+            }
+        }
+    }
+
+    fn stopped(&mut self, clean: Option<bool>) -> bool {
+        let Process::Stopping(_, _, down_ms) = std::mem::replace(&mut self.process, Process::Down) else {
+            unreachable!("it was stopping");
+        };
+        if clean != Some(true) && !self.disk_failed {
+            let what = format!("a clean stop came to {clean:?}");
+            self.shared.violation(Violation::new("liveness", what));
+        }
+        self.shared.world.end_quietly(BROKER);
+        self.after_ms(down_ms, Act::Start);
+        true
+    }
+
+    async fn act(&mut self, act: Act) {
+        match act {
+            Act::Fault(i) => {
+                let fault = self.shared.plan.faults[i].clone();
+                self.befall(&fault).await;
+            }
+            Act::Start if matches!(self.process, Process::Down) => {
+                let (running, told) = node::start(&self.shared.world, BROKER, self.config.clone());
+                let patience = self.env.now() + START_PATIENCE;
+                self.process = Process::Starting(running, told, patience);
+            }
+            Act::Start => {}
+            Act::Resume => self.shared.world.exec().resume(BROKER),
+            Act::Room => self.on_disk(|d| d.capacity = u64::MAX),
+            Act::Operator { id, power } => {
+                self.on_disk(|d| (d.failing_syncs, d.failing_writes) = (0, 0));
+                self.crash(id, power, 5);
+            }
+            Act::Calm => self.heal(),
+        }
+    }
+
+    /// Nothing befalls anybody from here on.
+    fn heal(&mut self) {
+        self.shared.world.exec().resume(BROKER);
+        self.on_disk(|d| {
+            (d.failing_syncs, d.failing_writes, d.capacity) = (0, 0, u64::MAX);
+            (d.slow, d.hangs_until) = ((0, 1), 0);
+        });
+        self.shared.world.lock().net.links.clear();
+        self.queue.retain(|_, act| matches!(act, Act::Start));
+        if self.disk_failed {
+            self.crash(0, false, 5);
+        }
+    }
+
+    fn on_disk<T>(&self, f: impl FnOnce(&mut crate::disk::Disk) -> T) -> T {
+        let mut state = self.shared.world.lock();
+        f(state.disks.get_mut(&BROKER).expect("the broker has a disk"))
+    }
+
+    /// Whether it is full, or something is to fail.
+    fn disk_fails(&self) -> bool {
+        self.on_disk(|d| d.capacity < u64::MAX || d.failing_syncs + d.failing_writes > 0)
+    }
+
+    fn count(&self, family: &'static str) {
+        self.shared.world.count(family);
+    }
+
+    async fn befall(&mut self, fault: &Fault) {
+        tracing::debug!(?fault, "befalls");
+        let until = |ms: u64| self.now() + ms * MILLI;
+        match fault.kind {
+            Kind::Kill { down_ms } => self.crash(fault.id, false, down_ms),
+            Kind::PowerLoss { down_ms } => self.crash(fault.id, true, down_ms),
+            Kind::CleanStop { down_ms } => self.stop(down_ms),
+            Kind::Pause { for_ms } => {
+                if !matches!(self.process, Process::Down) {
+                    self.count("pause");
+                    self.shared.world.exec().pause(BROKER);
+                    self.after_ms(for_ms, Act::Resume);
+                }
+            }
+            Kind::SyncFails { restart_ms, power } => {
+                self.disk_failed = true;
+                self.on_disk(|d| d.failing_syncs = 1);
+                self.after_ms(restart_ms, Act::Operator { id: fault.id, power });
+            }
+            Kind::WriteFails { restart_ms, power } => {
+                self.disk_failed = true;
+                self.on_disk(|d| d.failing_writes = 1);
+                self.after_ms(restart_ms, Act::Operator { id: fault.id, power });
+            }
+            Kind::NoSpace { free_bytes, for_ms } => {
+                self.count("disk full");
+                self.disk_failed = true;
+                self.on_disk(|d| d.capacity = d.used() + free_bytes);
+                self.after_ms(for_ms, Act::Room);
+            }
+            Kind::SlowDisk { times, for_ms } => {
+                self.count("disk slow");
+                let until = until(for_ms);
+                self.on_disk(|d| d.slow = (until, times.max(1)));
+            }
+            Kind::HangingDisk { for_ms } => {
+                self.count("disk hangs");
+                let until = until(for_ms);
+                self.on_disk(|d| d.hangs_until = until);
+            }
+            Kind::Cut { .. } | Kind::Delay { .. } => self.ail(&fault.kind),
+            Kind::Reset { client, half_open } => {
+                let n = self.shared.world.reset_between(client, BROKER, half_open);
+                if n > 0 {
+                    self.count(if half_open { "half-open" } else { "reset" });
+                }
+            }
+            Kind::ClockStep { by_ms } => {
+                self.count("clock step");
+                let mut state = self.shared.world.lock();
+                state.clocks.entry(BROKER).or_default().wall_ahead_ms += by_ms;
+            }
+        }
+    }
+
+    /// Cuts or slows the ways between the broker and one client, or all.
+    fn ail(&self, kind: &Kind) {
+        let clients = self.shared.plan.workload.producers.len() + self.shared.plan.workload.consumers.len();
+        let all = FIRST_CLIENT - 2..FIRST_CLIENT + clients as u32;
+        let now = self.now();
+        let mut state = self.shared.world.lock();
+        let mut each = |client: u32, to: bool, from: bool, f: &dyn Fn(&mut Link)| {
+            if to {
+                f(state.net.links.entry((client, BROKER)).or_default());
+            }
+            if from {
+                f(state.net.links.entry((BROKER, client)).or_default());
+            }
+        };
+        match *kind {
+            Kind::Cut {
+                client,
+                to_broker,
+                from_broker,
+                for_ms,
+            } => {
+                let cut = |l: &mut Link| l.cut_until = l.cut_until.max(now + for_ms * MILLI);
+                for c in all.filter(|c| client.is_none_or(|only| only == *c)) {
+                    each(c, to_broker, from_broker, &cut);
+                }
+                let family = match (to_broker, from_broker) {
+                    (true, true) => "partition",
+                    _ => "one-way partition",
+                };
+                *state.faults.entry(family).or_insert(0) += 1;
+            }
+            Kind::Delay { by_ms, for_ms } => {
+                let slow = |l: &mut Link| (l.slow_until, l.slower_by) = (now + for_ms * MILLI, by_ms * MILLI);
+                all.for_each(|c| each(c, true, true, &slow));
+                *state.faults.entry("delay").or_insert(0) += 1;
+            }
+            _ => unreachable!("only these ail a link"),
+        }
+    }
+
+    fn stop(&mut self, down_ms: u64) {
+        let running = match std::mem::replace(&mut self.process, Process::Down) {
+            Process::Up(running) => running,
+            other => return self.process = other,
+        };
+        self.count("clean stop");
+        let patience = self.env.now() + START_PATIENCE;
+        self.process = Process::Stopping(running.stop(), patience, down_ms);
+    }
+
+    /// The process dies, or the machine; whatever it did. It is started again later.
+    fn crash(&mut self, id: u64, power: bool, down_ms: u64) {
+        let was_up = !matches!(self.process, Process::Down);
+        if !was_up && !power {
+            return;
+        }
+        let seen = self.on_disk(|d| AtCrash::of(d, ROOT, power));
+        // What the first crash left sure stays so: recovery may only have cut the rest.
+        self.before = Some(match self.before.take() {
+            Some(before) => seen.with_sure_of(before),
+            None => seen,
+        });
+        if power {
+            // Its own choices: another power loss less leaves these as they are.
+            let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
+            self.shared.world.power_loss(BROKER, &mut choices);
+        } else {
+            self.shared.world.kill(BROKER);
+        }
+        self.shared
+            .ends
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .forget();
+        self.process = Process::Down;
+        self.disk_failed = self.disk_fails();
+        self.after_ms(down_ms, Act::Start);
+    }
+
+    /// D1: what recovery left of each log, against what stood there when the broker died.
+    fn check_recovery(&mut self) {
+        let Some(before) = self.before.take() else { return };
+        let deleted = judge::deleted(&self.shared.recorder.history().since(0));
+        let found = self.on_disk(|d| before.check(d, ROOT, &deleted));
+        found.into_iter().for_each(|v| self.shared.violation(v));
+    }
+}

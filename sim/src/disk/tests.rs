@@ -1,0 +1,140 @@
+//! What the disk keeps, loses and makes up.
+
+use super::*;
+
+fn with_file() -> (Disk, InodeId) {
+    let mut disk = Disk::new(1);
+    disk.create_dir("a").expect("a directory");
+    disk.sync_dir("").expect("a sync");
+    let (id, _) = disk.open("a/f", true).expect("a file");
+    disk.sync_dir("a").expect("a sync");
+    (disk, id)
+}
+
+#[test]
+fn what_a_sync_covers_survives_every_power_loss() {
+    for seed in 0..50 {
+        let (mut disk, id) = with_file();
+        disk.write(id, 0, &Bytes::from(vec![7; 3000])).expect("room");
+        let mark = disk.sync_begin();
+        disk.write(id, 3000, &Bytes::from(vec![8; 3000])).expect("room");
+        disk.sync_end(id, mark, &mut Keyed::new(1)).expect("a sync");
+        disk.power_loss(&mut Keyed::new(seed));
+        let id = disk.file("a/f").expect("its name was synced");
+        assert_eq!(disk.read(id, 0, 3000), vec![7; 3000]);
+    }
+}
+
+#[test]
+fn what_no_sync_covers_is_kept_lost_torn_and_zeroed() {
+    let (mut whole, mut shorter, mut torn, mut zeros, mut nameless) = (0, 0, 0, 0, 0);
+    for seed in 0..200 {
+        let (mut disk, id) = with_file();
+        disk.write(id, 0, &Bytes::from(vec![7; 4096])).expect("room");
+        disk.rename("a/f", "a/g").expect("a rename");
+        disk.power_loss(&mut Keyed::new(seed));
+        let Some(id) = disk.file("a/g") else {
+            nameless += 1;
+            assert!(disk.file("a/f").is_some(), "an undone rename leaves the old name");
+            continue;
+        };
+        let left = disk.read(id, 0, 4096);
+        let sevens = left.iter().filter(|b| **b == 7).count();
+        match (left.len(), sevens) {
+            (4096, 4096) => whole += 1,
+            (0, 0) => shorter += 1,
+            (4096, 0) => zeros += 1,
+            _ => torn += 1,
+        }
+    }
+    assert!(
+        [whole, shorter, torn, zeros, nameless].iter().all(|n| *n > 5),
+        "{whole} {shorter} {torn} {zeros}"
+    );
+}
+
+#[test]
+fn a_truncate_that_no_sync_covers_may_be_undone() {
+    let mut undone = 0;
+    for seed in 0..100 {
+        let (mut disk, id) = with_file();
+        disk.write(id, 0, &Bytes::from(vec![7; 1000])).expect("room");
+        let mark = disk.sync_begin();
+        disk.sync_end(id, mark, &mut Keyed::new(1)).expect("a sync");
+        disk.truncate(id, 100);
+        disk.power_loss(&mut Keyed::new(seed));
+        undone += u32::from(disk.len(id) == 1000);
+        assert!(matches!(disk.len(id), 100 | 1000));
+    }
+    assert!((20..80).contains(&undone), "{undone}");
+}
+
+#[test]
+fn a_name_is_sure_once_its_directory_is_synced() {
+    let (mut disk, id) = with_file();
+    assert_eq!(disk.file_durable("a/f"), Some(id));
+    disk.rename("a/f", "a/g").expect("a rename");
+    assert_eq!((disk.file_durable("a/f"), disk.file("a/f")), (Some(id), None));
+    disk.sync_dir("a").expect("a sync");
+    assert_eq!(
+        (disk.file_durable("a/f"), disk.file_durable("a/g")),
+        (None, Some(id))
+    );
+}
+
+#[test]
+fn a_full_disk_takes_what_fits() {
+    let (mut disk, id) = with_file();
+    disk.capacity = 1000;
+    let (error, extent_known) = disk
+        .write(id, 0, &Bytes::from(vec![1; 1500]))
+        .expect_err("no room");
+    assert_eq!(
+        (error.kind(), extent_known, disk.len(id)),
+        (ErrorKind::NoSpace, true, 1000)
+    );
+    disk.truncate(id, 0);
+    assert_eq!(disk.space(), (1000, 1000));
+}
+
+#[test]
+fn what_a_failed_sync_was_to_cover_no_later_sync_covers() {
+    let (mut gone, mut kept) = (0, 0);
+    for seed in 0..100 {
+        let (mut disk, id) = with_file();
+        let mut choices = Keyed::new(seed);
+        disk.write(id, 0, &Bytes::from(vec![7; 512])).expect("room");
+        disk.failing_syncs = 1;
+        let mark = disk.sync_begin();
+        disk.sync_end(id, mark, &mut choices).expect_err("it was to fail");
+        // The node sees its page, and a sync finds nothing left to do.
+        assert_eq!(disk.read(id, 0, 512), vec![7; 512]);
+        let mark = disk.sync_begin();
+        disk.sync_end(id, mark, &mut choices)
+            .expect("only one was to fail");
+        disk.power_loss(&mut choices);
+        if disk.read(id, 0, 512) == vec![7; 512] {
+            kept += 1;
+        } else {
+            gone += 1;
+        }
+    }
+    assert!(gone > 20 && kept > 20, "{gone} gone, {kept} kept");
+}
+
+#[test]
+fn what_is_written_anew_after_a_failed_sync_is_durable_again() {
+    for seed in 0..50 {
+        let (mut disk, id) = with_file();
+        let mut choices = Keyed::new(seed);
+        disk.write(id, 0, &Bytes::from(vec![7; 2048])).expect("room");
+        disk.failing_syncs = 1;
+        let mark = disk.sync_begin();
+        disk.sync_end(id, mark, &mut choices).expect_err("it was to fail");
+        disk.write(id, 0, &Bytes::from(vec![7; 1024])).expect("room");
+        let mark = disk.sync_begin();
+        disk.sync_end(id, mark, &mut choices).expect("a sync");
+        disk.power_loss(&mut choices);
+        assert_eq!(disk.read(id, 0, 1024), vec![7; 1024]);
+    }
+}

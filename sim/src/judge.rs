@@ -1,0 +1,350 @@
+//! Judges what clients invoked and were told, once a last reader has read every log from its start to its end.
+//!
+//! - L1: what was acknowledged stands there; I2: where it was said to.
+//! - L6: an offset never shows two records, and what was shown stands there at the end. Deleted records are excepted.
+//! - I1 and I4: what an idempotent producer sent stands at most once; what was refused for good, nowhere.
+//! - I3: what an idempotent producer was acknowledged stands in the order in which it was sent.
+//! - D2: nobody was shown bytes that nobody sent.
+//!
+//! Producers that are not idempotent may repeat themselves, and of those with acks=0 nothing is known: the rules leave them out.
+
+use std::collections::BTreeMap;
+
+use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
+use brokkr_workloads::{ClientFault, Drained, Notes, ProducerSpec, Workload, value_parts};
+
+use crate::check::Violation;
+use crate::report::Ops;
+
+/// Who reads nothing of a partition for so long, though there is more, is stuck.
+const STUCK_NANOS: i64 = 4_000_000_000;
+
+/// How a send ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    Acked(i64),
+    NotWritten,
+    Unknown,
+}
+
+/// Who deleted what: of each partition the offset below which records may be gone.
+pub fn deleted(history: &[Operation]) -> BTreeMap<String, i64> {
+    let mut deleted = BTreeMap::new();
+    for o in history {
+        let Op::Other(f, value) = &o.op else { continue };
+        if let ("delete_records", Some(key), Some(before)) =
+            (f.as_str(), value["key"].as_str(), value["before"].as_i64())
+        {
+            let most = deleted.entry(key.to_owned()).or_insert(0);
+            *most = before.max(*most);
+        }
+    }
+    deleted
+}
+
+/// Operations by how they ended; sends count one each.
+pub fn ops(history: &[Operation]) -> Ops {
+    let mut ops = Ops::default();
+    for o in history {
+        let n = (o.op.micro_ops().len() as u64).max(1);
+        match o.type_ {
+            Type::Invoke => {}
+            Type::Ok => ops.ok += n,
+            Type::Fail => ops.fail += n,
+            Type::Info => ops.info += n,
+        }
+    }
+    ops
+}
+
+struct Judge<'a> {
+    producers: BTreeMap<Process, &'a ProducerSpec>,
+    deleted: BTreeMap<String, i64>,
+    /// Each send, in the order of its producer: where to, and how it ended.
+    sends: BTreeMap<i64, (Key, Outcome)>,
+    /// What was ever shown at an offset, and to whom first.
+    shown: BTreeMap<(Key, i64), (Val, Process)>,
+    /// The logs as the last reader found them.
+    last: BTreeMap<Key, BTreeMap<i64, Val>>,
+    violations: Vec<Violation>,
+}
+
+/// What doesn't hold. `last` is the process of the last reader.
+pub fn judge(workload: &Workload, history: &[Operation], notes: &Notes, last: Process) -> Vec<Violation> {
+    let mut judge = Judge {
+        producers: workload.producers.iter().map(|p| (p.process, p)).collect(),
+        deleted: deleted(history),
+        sends: BTreeMap::new(),
+        shown: BTreeMap::new(),
+        last: BTreeMap::new(),
+        violations: Vec::new(),
+    };
+    for o in history {
+        judge.take(o, last);
+    }
+    notes.faults.iter().for_each(|f| judge.fault(f));
+    notes.drained.iter().for_each(|d| judge.drained(d, history, last));
+    judge.shown_and_lost();
+    judge.sent();
+    judge.in_order();
+    judge.violations
+}
+
+impl<'a> Judge<'a> {
+    fn say(&mut self, id: &'static str, what: String) {
+        self.violations.push(Violation::new(id, what));
+    }
+
+    fn take(&mut self, o: &Operation, last: Process) {
+        for micro in o.op.micro_ops() {
+            match micro {
+                MicroOp::Send { key, offset, value } => {
+                    let Val::Int(value) = value else { continue };
+                    let outcome = match (o.type_, offset) {
+                        (Type::Ok | Type::Info, Some(offset)) => Outcome::Acked(*offset),
+                        (Type::Fail, _) => Outcome::NotWritten,
+                        _ => Outcome::Unknown,
+                    };
+                    self.sends.insert(*value, (key.clone(), outcome));
+                }
+                MicroOp::Poll(Some(polls)) => {
+                    for (key, messages) in polls {
+                        for (offset, value) in messages {
+                            self.show(o.process, key, *offset, value);
+                            if o.process == last {
+                                self.last
+                                    .entry(key.clone())
+                                    .or_default()
+                                    .insert(*offset, value.clone());
+                            }
+                        }
+                    }
+                }
+                MicroOp::Poll(None) => {}
+            }
+        }
+    }
+
+    fn show(&mut self, who: Process, key: &Key, offset: i64, value: &Val) {
+        if !matches!(value, Val::Int(_)) {
+            let what = format!("process {who} was shown {value} at {key} offset {offset}, which nobody sent");
+            return self.say("D2", what);
+        }
+        let first = self
+            .shown
+            .entry((key.clone(), offset))
+            .or_insert_with(|| (value.clone(), who));
+        if first.0 != *value {
+            let (before, to) = first.clone();
+            let what =
+                format!("{key} offset {offset}: process {to} was shown {before}, then process {who} {value}");
+            self.say("L6", what);
+        }
+    }
+
+    fn is_deleted(&self, key: &str, offset: i64) -> bool {
+        self.deleted.get(key).is_some_and(|before| offset < *before)
+    }
+
+    fn fault(&mut self, f: &ClientFault) {
+        let key = format!("{}-{}", f.topic, f.partition);
+        let id = match f.what.split('(').next().unwrap_or_default() {
+            "Damaged" => "D2",
+            // Who reads where records are deleted may be told so, and find himself further on.
+            "Refused" | "Backwards" | "Gap" if self.deleted.contains_key(&key) => return,
+            "Refused" if !f.what.contains("OFFSET_OUT_OF_RANGE") => return,
+            _ => "L6",
+        };
+        self.say(id, format!("process {} reads {key}: {}", f.process, f.what));
+    }
+
+    /// Liveness once all is calm: the last reader reaches every end, the others at least move towards it (W6).
+    fn drained(&mut self, d: &Drained, history: &[Operation], last: Process) {
+        if d.end.is_some() && d.position >= d.end {
+            return;
+        }
+        let key = format!("{}-{}", d.topic, d.partition);
+        let of_it = |o: &&Operation| o.process == d.process && o.type_ == Type::Ok;
+        let shows = |o: &&Operation| {
+            o.op.micro_ops()
+                .iter()
+                .any(|m| matches!(m, MicroOp::Poll(Some(polls)) if polls.contains_key(key.as_str())))
+        };
+        let times = |o: &Operation| o.time;
+        let ended = history.iter().rev().find(of_it).map_or(0, times);
+        let moved = history.iter().rev().filter(of_it).find(shows).map_or(0, times);
+        if d.process == last || d.end.is_none() || ended - moved > STUCK_NANOS {
+            self.say("liveness", format!("once all was calm: {d:?}"));
+        }
+    }
+
+    /// L6: what was shown once stands there at the end.
+    fn shown_and_lost(&mut self) {
+        let mut lost = Vec::new();
+        for ((key, offset), (value, who)) in &self.shown {
+            let now = self.last.get(key).and_then(|log| log.get(offset));
+            if now.is_none() && !self.is_deleted(key.as_str(), *offset) {
+                lost.push(format!(
+                    "{key} offset {offset}: process {who} was shown {value}, which is not there at the end"
+                ));
+            }
+        }
+        lost.into_iter().for_each(|what| self.say("L6", what));
+    }
+
+    fn spec(&self, value: i64) -> Option<&'a ProducerSpec> {
+        self.producers.get(&value_parts(value).0).copied()
+    }
+
+    /// L1, I1, I2, I4: each send against the places where it stands.
+    fn sent(&mut self) {
+        let mut places: BTreeMap<i64, Vec<(&Key, i64)>> = BTreeMap::new();
+        for (key, log) in &self.last {
+            for (offset, value) in log {
+                if let Val::Int(value) = value {
+                    places.entry(*value).or_default().push((key, *offset));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for (value, (key, outcome)) in &self.sends {
+            let Some(spec) = self.spec(*value) else { continue };
+            let at = places.get(value).map_or(&[][..], Vec::as_slice);
+            if spec.idempotent && at.len() > 1 {
+                found.push(("I1", format!("{value} stands {} times: {at:?}", at.len())));
+            }
+            match outcome {
+                Outcome::Acked(offset) if spec.acks != 0 => {
+                    if at.contains(&(key, *offset)) || self.is_deleted(key.as_str(), *offset) {
+                        continue;
+                    }
+                    let what = format!("{value} was acknowledged at {key} offset {offset}");
+                    found.push(match at.first() {
+                        None => ("L1", format!("{what} and is lost")),
+                        Some(_) => ("I2", format!("{what} and stands at {at:?}")),
+                    });
+                }
+                Outcome::NotWritten if !at.is_empty() => {
+                    found.push((
+                        "I1",
+                        format!("{value} was refused for good, but stands at {at:?}"),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let stranger = places.iter().find(|(value, _)| !self.sends.contains_key(value));
+        if let Some((value, at)) = stranger {
+            found.push(("D2", format!("{value} at {at:?} was never sent")));
+        }
+        found.into_iter().for_each(|(id, what)| self.say(id, what));
+    }
+
+    /// I3: what a producer sent to a partition and was acknowledged stands in the order in which it was sent.
+    fn in_order(&mut self) {
+        let mut last: BTreeMap<(Process, &Key), (i64, i64)> = BTreeMap::new();
+        let mut found = Vec::new();
+        for (value, (key, outcome)) in &self.sends {
+            let (Outcome::Acked(offset), Some(spec)) = (outcome, self.spec(*value)) else {
+                continue;
+            };
+            if !spec.idempotent || spec.acks == 0 {
+                continue;
+            }
+            if let Some((before, at)) = last.insert((spec.process, key), (*value, *offset))
+                && at >= *offset
+            {
+                found.push(format!(
+                    "{key}: {before} stands at {at}, {value}, sent after it, at {offset}"
+                ));
+            }
+        }
+        found.into_iter().for_each(|what| self.say("I3", what));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_workloads::{ClientSpec, value_of};
+
+    const LAST: Process = 90;
+
+    fn workload() -> Workload {
+        Workload {
+            client: ClientSpec::new("b", 1),
+            topics: Vec::new(),
+            producers: vec![ProducerSpec::idempotent(0, 100, Vec::new())],
+            consumers: Vec::new(),
+            admin: None,
+        }
+    }
+
+    fn op(process: Process, type_: Type, op: Op) -> Operation {
+        Operation {
+            index: 0,
+            time: 0,
+            type_,
+            process,
+            op,
+        }
+    }
+
+    fn sent(type_: Type, counter: u64, offset: Option<i64>) -> Operation {
+        let value = value_of(0, counter).into();
+        let key = "t-0".into();
+        op(0, type_, Op::Send(vec![MicroOp::Send { key, offset, value }]))
+    }
+
+    fn polled(process: Process, what: &[(i64, u64)]) -> Operation {
+        let messages = what.iter().map(|(o, c)| (*o, value_of(0, *c).into())).collect();
+        let polls = [("t-0".into(), messages)].into();
+        op(process, Type::Ok, Op::Poll(vec![MicroOp::Poll(Some(polls))]))
+    }
+
+    fn ids(history: &[Operation]) -> Vec<&'static str> {
+        let found = judge(&workload(), history, &Notes::default(), LAST);
+        found.iter().map(|v| v.id).collect()
+    }
+
+    #[test]
+    fn each_rule_can_fail() {
+        let (a, b) = (sent(Type::Ok, 0, Some(0)), sent(Type::Ok, 1, Some(1)));
+        let both = [(0, 0), (1, 1)];
+        assert_eq!(ids(&[a.clone(), b.clone(), polled(LAST, &both)]), [""; 0]);
+        assert_eq!(ids(&[a.clone(), b.clone(), polled(LAST, &both[..1])]), ["L1"]);
+        assert_eq!(
+            ids(&[a.clone(), b.clone(), polled(LAST, &[(0, 0), (2, 1)])]),
+            ["I2"]
+        );
+        assert_eq!(
+            ids(&[a.clone(), b, polled(LAST, &[(0, 0), (1, 1), (2, 1)])]),
+            ["I1"]
+        );
+        let refused = sent(Type::Fail, 1, None);
+        assert_eq!(ids(&[a.clone(), refused, polled(LAST, &both)]), ["I1"]);
+        let open = sent(Type::Info, 1, None);
+        let shown = polled(5, &both);
+        assert_eq!(
+            ids(&[a.clone(), open.clone(), shown, polled(LAST, &both[..1])]),
+            ["L6"]
+        );
+        let other = polled(5, &[(0, 1)]);
+        assert_eq!(ids(&[a, open.clone(), other, polled(LAST, &both)]), ["L6"]);
+        let (late, early) = (sent(Type::Ok, 0, Some(1)), sent(Type::Ok, 1, Some(0)));
+        assert_eq!(ids(&[late, early, polled(LAST, &[(0, 1), (1, 0)])]), ["I3"]);
+        assert_eq!(ids(&[open, polled(LAST, &[(0, 7)])]), ["D2"]);
+    }
+
+    #[test]
+    fn what_was_deleted_may_be_gone() {
+        let value = serde_json::json!({"key": "t-0", "before": 1});
+        let delete = op(7, Type::Info, Op::Other("delete_records".to_owned(), value));
+        let (a, b) = (sent(Type::Ok, 0, Some(0)), sent(Type::Ok, 1, Some(1)));
+        assert_eq!(
+            ids(&[a.clone(), b.clone(), delete.clone(), polled(LAST, &[(1, 1)])]),
+            [""; 0]
+        );
+        assert_eq!(ids(&[a, b, delete, polled(LAST, &[])]), ["L1"]);
+    }
+}

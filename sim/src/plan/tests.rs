@@ -1,0 +1,65 @@
+use super::*;
+
+fn kinds(plan: &Plan) -> Vec<&Kind> {
+    plan.faults.iter().map(|f| &f.kind).collect()
+}
+
+#[test]
+fn a_plan_is_its_text() {
+    for seed in 0..50 {
+        let plan = Plan::of(seed, 60, &Faults::Default);
+        let text = serde_json::to_string_pretty(&plan).expect("it is data");
+        assert_eq!(Plan::parse(&text).expect("it is a plan"), plan);
+    }
+}
+
+#[test]
+fn what_is_no_plan_is_refused() {
+    let mut plan = Plan::of(1, 60, &Faults::Default);
+    plan.format = 2;
+    let text = serde_json::to_string(&plan).expect("it is data");
+    assert!(matches!(Plan::parse(&text), Err(PlanError::Format(2))));
+    let odd = text.replace("\"format\":2", "\"format\":1,\"colour\":3");
+    assert!(matches!(Plan::parse(&odd), Err(PlanError::Json(_))));
+    assert!(matches!(Plan::parse("{\"format\":1"), Err(PlanError::Json(_))));
+}
+
+#[test]
+fn a_family_switched_off_leaves_the_others_as_they_were() {
+    for seed in 0..30 {
+        let all = Plan::of(seed, 60, &Faults::Only(FAMILIES.to_vec()));
+        let rest: Vec<_> = FAMILIES.into_iter().filter(|f| *f != Family::Net).collect();
+        let without = Plan::of(seed, 60, &Faults::Only(rest));
+        let is_net =
+            |f: &&Fault| matches!(f.kind, Kind::Cut { .. } | Kind::Delay { .. } | Kind::Reset { .. });
+        let expected: Vec<_> = all.faults.iter().filter(|f| !is_net(f)).collect();
+        assert_eq!(without.faults.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(without.workload, all.workload);
+    }
+}
+
+#[test]
+fn the_switches_say_what_there_is() {
+    let none = Plan::of(5, 60, &"none".parse().expect("a switch"));
+    assert!(none.faults.is_empty() && none.scheduler == Strategy::Random && none.drift_ppm == 0);
+    let two: Faults = "power,space".parse().expect("a switch");
+    let (mut power, mut space) = (0, 0);
+    for seed in 0..20 {
+        for kind in kinds(&Plan::of(seed, 60, &two)) {
+            match kind {
+                Kind::PowerLoss { .. } => power += 1,
+                Kind::NoSpace { .. } => space += 1,
+                Kind::Kill { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(power > 20 && space > 10, "{power} {space}");
+    assert!("power,dragons".parse::<Faults>().is_err());
+    let most = |faults| {
+        (0..20)
+            .map(|s| Plan::of(s, 60, &faults).faults.len())
+            .sum::<usize>()
+    };
+    assert!(most(Faults::Unlimited) > 2 * most(Faults::Default));
+}
