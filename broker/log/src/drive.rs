@@ -132,7 +132,11 @@ impl<E: Env> Pipeline<E> {
 
     /// Whether what is staged is to be written while a sync is in flight: it is much, or nothing is gained by waiting.
     fn worth_a_write(&self) -> bool {
-        self.groups.len() > 1 || self.groups.front().is_some_and(|g| g.bytes >= WRITE_BESIDE_SYNC_MIN)
+        self.groups.len() > 1
+            || self
+                .groups
+                .front()
+                .is_some_and(|g| g.bytes >= WRITE_BESIDE_SYNC_MIN)
     }
 
     fn is_quiet(&self) -> bool {

@@ -1,5 +1,7 @@
 //! What one peer may take: connections, time, memory. Who takes more is dropped, and the others are served.
 
+#![expect(clippy::disallowed_methods, reason = "tests of the real world wait in it")]
+
 mod common;
 
 use std::time::{Duration, Instant};
