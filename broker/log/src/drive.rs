@@ -280,7 +280,8 @@ impl<E: Env> Log<E> {
             .pipeline
             .syncing
             .as_ref()
-            .is_some_and(|s| s.end >= group.head.next);
+            // One that is refused because the write failed ends first, before the file is cut back: then the write is waited for.
+            .is_some_and(|s| s.end >= group.head.next && s.ended.is_none());
         let mut deaf = Context::from_waker(Waker::noop());
         let cx = if covered && !waited_for { &mut deaf } else { cx };
         let Poll::Ready(result) = Pin::new(handle).poll(cx) else {

@@ -130,6 +130,17 @@ impl Running {
         Pid::from_raw(self.child.id().cast_signed()).expect("a process has an id")
     }
 
+    /// Memory that it has in use.
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it lives");
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .expect("it has memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib / 1024
+    }
+
     /// A new connection.
     pub fn client(&self) -> Client {
         Client::to(&self.addr)
@@ -178,8 +189,8 @@ impl Client {
         }
     }
 
-    /// Sends a request.
-    pub fn send<R: Request>(&mut self, request: &R, version: i16) {
+    /// Sends a request; `false` if it can't.
+    pub fn try_send<R: Request>(&mut self, request: &R, version: i16) -> bool {
         self.correlation_id += 1;
         let mut frame = Vec::new();
         for part in encode_request(request, version, self.correlation_id, None).expect("encodable") {
@@ -188,12 +199,26 @@ impl Client {
             };
             frame.extend_from_slice(&bytes);
         }
-        self.socket.write_all(&frame).expect("sent");
+        self.socket.write_all(&frame).is_ok()
+    }
+
+    /// From now on nothing waits: what can't be sent or received at once fails.
+    pub fn not_waiting(&mut self) {
+        self.socket.set_nonblocking(true).expect("a socket can");
+    }
+
+    /// Whether the broker has hung up.
+    pub fn is_closed(&mut self) -> bool {
+        match self.socket.read(&mut [0]) {
+            Ok(0) => true,
+            Ok(_) => panic!("nothing was to come"),
+            Err(e) => e.kind() != std::io::ErrorKind::WouldBlock,
+        }
     }
 
     /// Asks, and waits for the answer.
     pub fn ask<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
-        self.send(request, version);
+        assert!(self.try_send(request, version), "sent");
         let frame = self.frame().expect("an answer, not the connection's end");
         let mut r = Reader::new(frame);
         let header = decode_response_header(&mut r, R::API_KEY, version).expect("a header");
