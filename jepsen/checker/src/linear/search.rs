@@ -7,6 +7,8 @@
 //! (call a)-(call b)-(return b)-(return a)-(call c)-(return c)
 //!      take b ▶ (call a)-(return a)-(call c)-(return c)
 //! ```
+//! A read that may come now is taken at once, and nothing else is tried in its place: it can't be better later.
+//!
 //! Operations of which nobody knows whether they happened are kept apart, since none of them has to be taken, and are tried last:
 //! - one that would change nothing is not tried;
 //! - of two that ask the same the earlier comes first;
@@ -293,6 +295,8 @@ fn unknowns<C: Clone + Eq + Hash>(calls: &[Call<C>]) -> Vec<Unknown> {
 /// What is to be tried next, or was taken: an entry of the list, or one of the unknown.
 #[derive(Clone, Copy)]
 enum Choice {
+    /// An entry of the list that reads. Nothing else need be tried in its place.
+    Free(usize),
     Listed(usize),
     Unknown(usize),
 }
@@ -313,6 +317,32 @@ impl<M: Model> Search<'_, M> {
     /// Takes what is tried if the object may do it; else the next thing to try, if there is one.
     fn try_one(&mut self, choice: Choice) -> Option<Choice> {
         match choice {
+            Choice::Free(at) => {
+                let entry = self.list.0[at];
+                let Some(returns) = entry.returns else {
+                    return Some(Choice::Listed(self.list.first()));
+                };
+                let call = &self.calls[entry.op].call;
+                // A write of what is held already is another thing: it may be needed later.
+                let read = self
+                    .model
+                    .is_read(call)
+                    .then(|| self.model.step(&self.state, call, true));
+                let Some(next) = read.flatten() else {
+                    return Some(Choice::Free(entry.next));
+                };
+                self.taken.set(entry.op, true);
+                if self
+                    .tried
+                    .is_new(self.taken.with(next.clone()), &self.taken.unknown)
+                {
+                    self.list.lift(at, returns);
+                    return Some(self.go(choice, next));
+                }
+                // Nothing came of it before.
+                self.taken.set(entry.op, false);
+                None
+            }
             Choice::Listed(at) => {
                 let entry = self.list.0[at];
                 let Some(returns) = entry.returns else {
@@ -360,30 +390,38 @@ impl<M: Model> Search<'_, M> {
     fn go(&mut self, choice: Choice, next: M::State) -> Choice {
         let before = std::mem::replace(&mut self.state, next);
         self.path.push((choice, before));
-        Choice::Listed(self.list.first())
+        Choice::Free(self.list.first())
     }
 
-    /// Undoes the last choice; what is to be tried after it.
+    /// Undoes choices up to one in whose place something else may be tried; what that is.
     fn back(&mut self) -> Option<Choice> {
-        let (choice, before) = self.path.pop()?;
-        self.state = before;
-        Some(match choice {
-            Choice::Listed(at) => {
-                let entry = self.list.0[at];
-                self.taken.set(entry.op, false);
-                self.list.unlift(at, entry.returns.expect("a call was taken"));
-                Choice::Listed(entry.next)
+        loop {
+            let (choice, before) = self.path.pop()?;
+            self.state = before;
+            match choice {
+                Choice::Free(at) => {
+                    self.put_back(at);
+                }
+                Choice::Listed(at) => return Some(Choice::Listed(self.put_back(at))),
+                Choice::Unknown(k) => {
+                    self.taken.unknown.set(k, false);
+                    return Some(Choice::Unknown(k + 1));
+                }
             }
-            Choice::Unknown(k) => {
-                self.taken.unknown.set(k, false);
-                Choice::Unknown(k + 1)
-            }
-        })
+        }
+    }
+
+    /// Undoes the taking of an entry; the one after it.
+    fn put_back(&mut self, at: usize) -> usize {
+        let entry = self.list.0[at];
+        self.taken.set(entry.op, false);
+        self.list.unlift(at, entry.returns.expect("a call was taken"));
+        entry.next
     }
 
     fn op(&self, choice: Choice) -> u64 {
         let op = match choice {
-            Choice::Listed(at) => self.list.0[at].op,
+            Choice::Free(at) | Choice::Listed(at) => self.list.0[at].op,
             Choice::Unknown(k) => self.unknown[k].op,
         };
         self.calls[op].index()
@@ -437,7 +475,7 @@ pub(super) fn search<M: Model>(
         calls: &calls,
     };
     let mut furthest: Option<Stuck<M::Call, M::State>> = None;
-    let (mut choice, mut steps) = (Choice::Listed(search.list.first()), 0u64);
+    let (mut choice, mut steps) = (Choice::Free(search.list.first()), 0u64);
     loop {
         if search.list.is_end(search.list.first()) {
             return Outcome::Linearizable;
