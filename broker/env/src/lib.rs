@@ -13,10 +13,6 @@
 //! - A failed sync, or a write whose extent is unknown, poisons the directory for writing until restart.
 //! - Reading from a connection is cancel-safe; writing to one is not, and belongs to one task.
 //! - Dropping a [`Task`] detaches it. A panic in a task ends the process.
-#![expect(
-    clippy::disallowed_macros,
-    reason = "the pool's threads know what they do next (clippy hears this for a whole crate only)"
-)]
 
 pub mod conn;
 mod dir;

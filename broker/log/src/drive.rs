@@ -272,7 +272,7 @@ impl<E: Env> Log<E> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
         // Where nothing waits for this write's end but the sync behind it, that sync's end is news enough.
         let waited_for =
-            self.pipeline.syncing.is_none() || !self.pipeline.groups.is_empty() || !self.can_stage();
+            self.pipeline.syncing.is_none() || self.pipeline.worth_a_write() || !self.can_stage();
         let Some((handle, group)) = &mut self.pipeline.writing else {
             return false;
         };
