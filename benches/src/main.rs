@@ -51,7 +51,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Lets running brokers do works in turns.
-    Load(Load),
+    Load(Box<Load>),
     /// Starts and stops brokers in turns.
     Start(Start),
     /// Says what the disk does just now.
