@@ -1,6 +1,6 @@
 //! Judges what clients invoked and were told, once a last reader has read every log from its start to its end.
 //!
-//! - L1: what was acknowledged stands there; I2: where it was said to.
+//! - L1: what was acknowledged stands there; I2: where it was said to, and nothing was refused as out of order that stands there.
 //! - L6: an offset never shows two records, and what was shown stands there at the end. Deleted records are excepted.
 //! - I1 and I4: what an idempotent producer sent stands at most once; what was refused for good, nowhere.
 //! - I3: what an idempotent producer was acknowledged stands in the order in which it was sent.
@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
-use brokkr_workloads::{ClientFault, Drained, Notes, ProducerSpec, Workload, value_parts};
+use brokkr_workloads::{ClientFault, Drained, Notes, OutOfOrder, ProducerSpec, Workload, value_parts};
 
 use crate::check::Violation;
 use crate::report::Ops;
@@ -86,6 +86,7 @@ pub fn judge(workload: &Workload, history: &[Operation], notes: &Notes, last: Pr
     notes.drained.iter().for_each(|d| judge.drained(d, history, last));
     judge.shown_and_lost();
     judge.sent();
+    judge.refused(&notes.out_of_order);
     judge.in_order();
     judge.violations
 }
@@ -238,6 +239,22 @@ impl<'a> Judge<'a> {
             found.push(("D2", format!("{value} at {at:?} was never sent")));
         }
         found.into_iter().for_each(|(id, what)| self.say(id, what));
+    }
+
+    /// I2: a batch that stands in the log is, sent again, a duplicate; never out of order, while it is in the window.
+    fn refused(&mut self, out_of_order: &[OutOfOrder]) {
+        for o in out_of_order {
+            let key = format!("{}-{}", o.topic, o.partition);
+            let log = self.last.get(key.as_str());
+            let at = log.and_then(|log| log.iter().find(|(_, v)| **v == Val::Int(o.value)));
+            if let Some((offset, _)) = at {
+                let what = format!(
+                    "{} stands at {key} offset {offset}, and was refused as out of order",
+                    o.value
+                );
+                self.say("I2", what);
+            }
+        }
     }
 
     /// I3: what a producer sent to a partition and was acknowledged stands in the order in which it was sent.

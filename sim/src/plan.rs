@@ -459,7 +459,13 @@ fn workload(draw: &mut Draw) -> Workload {
         replication_factor: 1,
         configs: BTreeMap::new(),
     };
-    let topics: Vec<_> = (0..=draw.of("topics", 2)).map(|i| topic(draw, i)).collect();
+    let mut topics: Vec<_> = (0..=draw.of("topics", 2)).map(|i| topic(draw, i)).collect();
+    // Everything through one partition, in batches of one record: the whole window is in flight at once.
+    let narrow = draw.of("narrow", 4) == 0;
+    if narrow {
+        topics.truncate(1);
+        topics[0].partitions = 1;
+    }
     let all: Vec<(String, i32)> = topics.iter().flat_map(TopicSpec::all).collect();
     let producers = 1 + draw.of("producers", 3);
     let consumers = 1 + draw.of("consumers", 2);
@@ -471,7 +477,10 @@ fn workload(draw: &mut Draw) -> Workload {
     Workload {
         client,
         producers: (0..producers)
-            .map(|i| producer(draw, i, producers, &all))
+            .map(|i| {
+                let spec = producer(draw, i, producers, &all);
+                if narrow { bursts(spec) } else { spec }
+            })
             .collect(),
         consumers: (0..consumers).map(|i| consumer(draw, i, &all)).collect(),
         admin: (draw.of("admin", 3) == 0).then(|| AdminSpec {
@@ -504,6 +513,17 @@ fn producer(draw: &mut Draw, i: u64, of: u64, all: &[(String, i32)]) -> Producer
         spec.operations_max = Some(1 + draw.one("operations", i, 200));
     }
     spec
+}
+
+fn bursts(spec: ProducerSpec) -> ProducerSpec {
+    ProducerSpec {
+        sends_max: 12,
+        batch_records_max: 1,
+        linger_ms: 0,
+        padding_bytes_max: spec.padding_bytes_max.min(1_000),
+        pause_max_ms: spec.pause_max_ms.max(200),
+        ..spec
+    }
 }
 
 fn consumer(draw: &mut Draw, i: u64, all: &[(String, i32)]) -> ConsumerSpec {

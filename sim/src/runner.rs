@@ -18,7 +18,9 @@ use crate::{Format, Run};
 const PATIENCE_PER_SEC: Duration = Duration::from_millis(1000);
 const PATIENCE_MIN: Duration = Duration::from_secs(60);
 /// What is kept of a run's stderr: a panic's message and its backtrace, or what killed it.
-const STDERR_LINES_MAX: usize = 60;
+const STDERR_LINES_MAX: usize = 40;
+/// And from the first panic on.
+const PANIC_LINES: usize = 8;
 /// Memory that a run may take.
 const MEMORY_MAX_BYTES: u64 = 2 << 30;
 
@@ -181,17 +183,23 @@ fn with_repeat(mut report: Report, run: &Run) -> Report {
 
 /// The last lines of what a run wrote to stderr; with `trace` all of it is passed on as well.
 fn last_lines(err: impl Read, trace: bool) -> String {
-    let mut last = VecDeque::new();
+    let (mut first, mut last) = (Vec::new(), VecDeque::new());
     for line in BufReader::new(err).lines().map_while(Result::ok) {
         if trace {
             eprintln!("{line}");
+        }
+        // The first panic is the cause; what it pulls down tells more, and longer.
+        if first.len() < PANIC_LINES && (!first.is_empty() || line.contains("panicked at")) {
+            first.push(line);
+            continue;
         }
         if last.len() == STDERR_LINES_MAX {
             last.pop_front();
         }
         last.push_back(line);
     }
-    Vec::from(last).join("\n")
+    first.extend(last);
+    first.join("\n")
 }
 
 /// A run that told nothing: killed by a signal, out of memory, or out of patience.

@@ -79,13 +79,8 @@ fn what_does_not_hold_is_1() {
 
 #[test]
 fn a_panic_is_1_and_says_what_and_how_to_see_it_again() {
-    // Two clients under one number: the history refuses that.
-    let path = plan("clash", |p| {
-        let first = p["workload"]["producers"][0].clone();
-        p["workload"]["producers"] = json!([first, first]);
-        for producer in p["workload"]["producers"].as_array_mut().expect("a list") {
-            producer["pause_max_ms"] = json!(0);
-        }
+    let path = plan("nowhere", |p| {
+        p["workload"]["producers"][0]["partitions"] = json!([])
     });
     let (code, line) = run(&path);
     assert_eq!(code, Some(1));
@@ -95,7 +90,7 @@ fn a_panic_is_1_and_says_what_and_how_to_see_it_again() {
         .expect("a panic is told");
     let what = violation["what"].as_str().expect("a text");
     assert!(
-        what.contains("does one thing at a time") && what.contains(".rs:"),
+        what.contains("a producer sends somewhere") && what.contains(".rs:"),
         "{what}"
     );
     assert!(what.contains("repeat: cargo sim run --plan"), "{what}");

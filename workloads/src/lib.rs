@@ -18,7 +18,7 @@ use brokkr_wire::ErrorCode;
 pub use admin::run_admin;
 pub use consume::run_consumer;
 pub use produce::{run_producer, value_of, value_parts};
-pub use recorder::{AckedBatch, ClientFault, Drained, Notes, Recorder};
+pub use recorder::{AckedBatch, ClientFault, Drained, Notes, OutOfOrder, Recorder};
 pub use spec::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, TopicSpec, Workload};
 pub use stop::Stop;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use brokkr_client::{Ack, Client, Producer, ProducerRecord, SendError, TopicPartition};
 use brokkr_env::{Env, Rng};
 use brokkr_history::{MicroOp, Op, Process, Type};
+use brokkr_wire::ErrorCode;
 use bytes::Bytes;
 
 use crate::recorder::key_of;
@@ -34,18 +35,18 @@ pub fn value_parts(value: i64) -> (Process, u64) {
 
 /// The bytes of a value: its decimal digits, and dots behind them.
 fn value_bytes(value: i64, padding: u64) -> Bytes {
-    let mut text = value.to_string();
-    text.extend(std::iter::repeat_n('.', padding as usize));
+    let mut text = value.to_string().into_bytes();
+    text.resize(text.len() + padding as usize, b'.');
     Bytes::from(text)
 }
 
 /// The value that these bytes are.
 pub(crate) fn parse_value(bytes: &[u8]) -> Option<i64> {
-    std::str::from_utf8(bytes)
-        .ok()?
-        .trim_end_matches('.')
-        .parse()
-        .ok()
+    let end = bytes.iter().position(|b| *b == b'.').unwrap_or(bytes.len());
+    let (digits, padding) = bytes.split_at(end);
+    let padded = padding.iter().all(|b| *b == b'.');
+    let value = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    padded.then_some(value)
 }
 
 /// Sends until stopped. Ends once everything that it sent has an outcome.
@@ -130,6 +131,10 @@ async fn send<E: Env>(
         .map(|((tp, value), t)| micro(tp, offset(t), *value))
         .collect();
     recorder.acked(env.now(), process, &acks);
+    let gap = Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    for ((tp, value), _) in both().filter(|(_, t)| matches!(t, Err(e) if e.cause().code() == gap)) {
+        recorder.out_of_order(env.now(), process, tp, *value);
+    }
     recorder.complete(env.now(), process, type_, Op::Send(completed));
     type_
 }
@@ -145,6 +150,8 @@ mod tests {
         for padding in [0, 5] {
             assert_eq!(parse_value(&value_bytes(value, padding)), Some(value));
         }
-        assert_eq!(parse_value(b"0x12"), None);
+        for other in [&b"0x12"[..], b"", b"..", b"12.3", b"12. "] {
+            assert_eq!(parse_value(other), None);
+        }
     }
 }

@@ -68,11 +68,29 @@ pub struct Drained {
     pub end: Option<i64>,
 }
 
+/// A record whose last answer was that its sequence does not follow.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OutOfOrder {
+    /// When the producer gave it up, in nanoseconds.
+    pub time: i64,
+    /// Who.
+    pub process: Process,
+    /// Where it was sent to.
+    pub topic: String,
+    /// See `topic`.
+    pub partition: i32,
+    /// Its value.
+    pub value: i64,
+}
+
 /// What clients learned besides the history.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Notes {
     /// Batches that were acknowledged.
     pub acked: Vec<AckedBatch>,
+    /// Records that were given up when the broker saw a gap before them.
+    #[serde(default)]
+    pub out_of_order: Vec<OutOfOrder>,
     /// Faults.
     pub faults: Vec<ClientFault>,
     /// How far the consumers came.
@@ -161,6 +179,16 @@ impl Recorder {
             topic: tp.topic.to_string(),
             partition: tp.partition,
             what,
+        });
+    }
+
+    pub(crate) fn out_of_order(&self, now: Instant, process: Process, tp: &TopicPartition, value: i64) {
+        self.lock().out_of_order.push(OutOfOrder {
+            time: nanos(now),
+            process,
+            topic: tp.topic.to_string(),
+            partition: tp.partition,
+            value,
         });
     }
 

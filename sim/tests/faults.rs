@@ -1,0 +1,192 @@
+//! Each fault of the network, the clock and the disk's speed, seen to happen by who lives with it.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use brokkr_env::{Conn, Env, Listener, Part, ReadHalf, WriteHalf};
+use brokkr_sim::disk::Disk;
+use brokkr_sim::env::SimEnv;
+use brokkr_sim::exec::{Ended, Nanos};
+use brokkr_sim::net::{Link, addr_of};
+use brokkr_sim::room;
+use brokkr_sim::world::{Clock, World};
+use bytes::{Bytes, BytesMut};
+
+const SERVER: u32 = 1;
+const CLIENT: u32 = 2;
+const PORT: u16 = 9000;
+const SECOND: Nanos = 1_000_000_000;
+
+type ServerConn = <SimEnv as Env>::Conn;
+
+/// Runs `script` in a world; what it gives.
+fn play<T, F>(script: impl FnOnce(World) -> F + Send + 'static) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let told = room::run(5, 60 * SECOND, move |world| {
+        world.lock().disks.insert(SERVER, Disk::new(SERVER));
+        let (told, exec) = (Arc::new(Mutex::new(None)), world.exec().clone());
+        let (inside, script) = (Arc::clone(&told), script(world.clone()));
+        let life = exec.life(0);
+        exec.clone().spawn(
+            life,
+            "script",
+            Box::pin(async move {
+                let result = script.await;
+                *inside.lock().expect("one task") = Some(result);
+                exec.stop();
+            }),
+        );
+        Box::new(move |_, ended| {
+            assert_eq!(ended, Ended::Stopped);
+            told.lock().expect("the task is gone").take()
+        })
+    });
+    told.expect("the script ended")
+}
+
+/// A connection from the client to the server: both ends.
+async fn connected(world: &World) -> (ServerConn, ServerConn) {
+    let mut listener = world
+        .env(SERVER)
+        .listen(addr_of(SERVER, PORT))
+        .await
+        .expect("a free port");
+    let host = addr_of(SERVER, PORT).ip().to_string();
+    let client = world
+        .env(CLIENT)
+        .connect(&host, PORT)
+        .await
+        .expect("somebody listens");
+    let (server, _) = listener.accept().await.expect("the client");
+    (client, server)
+}
+
+async fn write(half: &mut impl WriteHalf<SimEnv>, text: &'static str) -> bool {
+    half.write(vec![Part::Bytes(Bytes::from_static(text.as_bytes()))])
+        .await
+        .is_ok()
+}
+
+async fn read(half: &mut impl ReadHalf) -> Option<String> {
+    let mut buf = BytesMut::with_capacity(100);
+    let n = half.read(&mut buf).await.ok()?;
+    (n > 0).then(|| String::from_utf8_lossy(&buf).into_owned())
+}
+
+#[test]
+fn what_is_sent_into_a_cut_arrives_when_it_heals_and_only_that_direction() {
+    let (there, back) = play(|world| async move {
+        let (client, server) = connected(&world).await;
+        let ((mut cr, mut cw), (mut sr, mut sw)) = (client.split(), server.split());
+        let healed = world.exec().now() + 3 * SECOND;
+        let cut = Link {
+            cut_until: healed,
+            ..Link::default()
+        };
+        world.lock().net.links.insert((CLIENT, SERVER), cut);
+        assert!(write(&mut cw, "there").await && write(&mut sw, "back").await);
+        assert_eq!(read(&mut cr).await.as_deref(), Some("back"));
+        let back = world.exec().now();
+        assert_eq!(read(&mut sr).await.as_deref(), Some("there"));
+        (world.exec().now() >= healed, back < healed)
+    });
+    assert!(there && back);
+}
+
+#[test]
+fn a_slow_link_is_slow_until_it_is_not() {
+    let (slow, fast) = play(|world| async move {
+        let (client, server) = connected(&world).await;
+        let ((_cr, mut cw), (mut sr, _sw)) = (client.split(), server.split());
+        let link = Link {
+            slow_until: world.exec().now() + SECOND,
+            slower_by: SECOND / 2,
+            ..Link::default()
+        };
+        world.lock().net.links.insert((CLIENT, SERVER), link);
+        let mut took = Vec::new();
+        for pause in [0, 2] {
+            let env = world.env(CLIENT);
+            env.sleep_until(env.now() + Duration::from_secs(pause)).await;
+            let begun = world.exec().now();
+            assert!(write(&mut cw, "x").await);
+            read(&mut sr).await.expect("it arrives");
+            took.push(world.exec().now() - begun);
+        }
+        (took[0], took[1])
+    });
+    assert!(slow >= SECOND / 2 && fast < SECOND / 4, "{slow} {fast}");
+}
+
+#[test]
+fn a_reset_is_heard_at_both_ends_or_half_open_at_one() {
+    for half_open in [false, true] {
+        let (client, server) = play(move |world| async move {
+            let (client, server) = connected(&world).await;
+            let ((mut cr, _cw), (mut sr, _sw)) = (client.split(), server.split());
+            assert_eq!(world.reset_between(CLIENT, SERVER, half_open), 1);
+            let client = read(&mut cr).await;
+            let env = world.env(0);
+            let server = tokio::select! {
+                biased;
+                told = read(&mut sr) => Some(told),
+                () = env.sleep_until(env.now() + Duration::from_secs(5)) => None,
+            };
+            (client, server)
+        });
+        assert_eq!(client, None, "the client hears of it");
+        assert_eq!(server.is_some(), !half_open, "half open: {half_open}");
+    }
+}
+
+#[test]
+fn a_node_s_clocks_drift_and_jump_apart_from_the_world_s() {
+    let (slept, jumped) = play(|world| async move {
+        let fast = Clock {
+            drift_ppm: 100_000,
+            wall_ahead_ms: 0,
+        };
+        world.lock().clocks.insert(SERVER, fast);
+        let env = world.env(SERVER);
+        let begun = world.exec().now();
+        env.sleep_until(env.now() + Duration::from_secs(11)).await;
+        let slept = world.exec().now() - begun;
+        let (mono, wall) = (env.now(), env.wall());
+        world.lock().clocks.entry(SERVER).or_default().wall_ahead_ms -= 5_000;
+        assert_eq!(env.now(), mono, "the monotonic clock never jumps");
+        (slept, env.wall().0 - wall.0)
+    });
+    assert_eq!((slept / 1_000_000, jumped), (10_000, -5_000));
+}
+
+#[test]
+fn a_disk_is_slow_or_hangs_until_it_does_not() {
+    let took = play(|world| async move {
+        let env = world.env(SERVER);
+        let dir = env.open_dir("data").await.expect("a directory");
+        let file = dir.create("f").await.expect("a file");
+        let mut took = Vec::new();
+        for fault in 0..3 {
+            let now = world.exec().now();
+            if let Some(disk) = world.lock().disks.get_mut(&SERVER) {
+                match fault {
+                    0 => disk.slow = (now + SECOND, 1_000),
+                    1 => (disk.slow, disk.hangs_until) = ((0, 1), now + 2 * SECOND),
+                    _ => {}
+                }
+            }
+            let parts = vec![Bytes::from_static(b"0123456789")];
+            file.write_at(file.len(), parts).await.expect("room");
+            took.push(world.exec().now() - now);
+        }
+        took
+    });
+    assert!(
+        took[0] > 4_000_000 && took[1] >= 2 * SECOND && took[2] < 1_000_000,
+        "{took:?}"
+    );
+}
