@@ -51,7 +51,9 @@ impl World {
 
     fn create(&self, flush_messages: u64) -> Log<TokioEnv> {
         let id = Uuid::from_random([7; 16]);
-        self.runtime.block_on(Log::create(&self.dir, FOLDER, id, config(flush_messages))).expect("a log")
+        self.runtime
+            .block_on(Log::create(&self.dir, FOLDER, id, config(flush_messages)))
+            .expect("a log")
     }
 
     /// Appends as its owner does: as much as there is room for, then the disk's news.
@@ -62,7 +64,8 @@ impl World {
                     hear(log).await;
                 }
                 let (now, wall) = (self.env.now(), self.env.wall());
-                log.append(batch, Origin::Client, LeaderEpoch(0), now, wall).expect("staged");
+                log.append(batch, Origin::Client, LeaderEpoch(0), now, wall)
+                    .expect("staged");
             }
             let end = log.log_end();
             while log.ackable().offset() < end {
@@ -118,7 +121,10 @@ fn append(c: &mut Criterion) {
 fn replace(world: &World, log: &mut Log<TokioEnv>, fresh: impl FnOnce() -> Log<TokioEnv>) {
     // A log has one owner: the old one stays in its place until the new one is there, under another name.
     let spare = Uuid::from_random([8; 16]);
-    let spare = world.runtime.block_on(Log::create(&world.dir, "spare-0", spare, config(1))).expect("a log");
+    let spare = world
+        .runtime
+        .block_on(Log::create(&world.dir, "spare-0", spare, config(1)))
+        .expect("a log");
     let old = std::mem::replace(log, spare);
     world.runtime.block_on(old.delete()).expect("deleted");
     let spare = std::mem::replace(log, fresh());
@@ -142,7 +148,13 @@ fn read(c: &mut Criterion) {
         group.bench_function(format!("range, {what}"), |b| {
             b.iter(|| {
                 let read = reader.read(Offset(offset), UpTo::LogEnd, bytes_max, true);
-                world.runtime.block_on(read).expect("readable").expect("something").range.len()
+                world
+                    .runtime
+                    .block_on(read)
+                    .expect("readable")
+                    .expect("something")
+                    .range
+                    .len()
             });
         });
     }
@@ -150,14 +162,20 @@ fn read(c: &mut Criterion) {
     group.bench_function("bytes, 1 MiB", |b| {
         b.iter(|| {
             let read = reader.read_bytes(Offset(560 * 1_000), UpTo::LogEnd, 1 << 20);
-            world.runtime.block_on(read).expect("readable").expect("something").len()
+            world
+                .runtime
+                .block_on(read)
+                .expect("readable")
+                .expect("something")
+                .len()
         });
     });
     group.finish();
 }
 
 fn recovery(c: &mut Criterion) {
-    let mib = std::env::var("RECOVERY_MIB").map_or(1_024, |mib| mib.parse().expect("RECOVERY_MIB is a number"));
+    let mib =
+        std::env::var("RECOVERY_MIB").map_or(1_024, |mib| mib.parse().expect("RECOVERY_MIB is a number"));
     let world = World::new("recovery");
     let mut log = world.create(1);
     let batch = batch(560, 100);
@@ -169,7 +187,10 @@ fn recovery(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("recovery of {mib} MiB"));
     group.sample_size(10).throughput(Throughput::Bytes(size));
     let nothing_known = Recorded::default();
-    for (what, recorded) in [("nothing recorded", nothing_known), ("all recorded as durable", checkpoint)] {
+    for (what, recorded) in [
+        ("nothing recorded", nothing_known),
+        ("all recorded as durable", checkpoint),
+    ] {
         group.bench_function(what, |b| {
             b.iter(|| {
                 let open = Log::open(&world.dir, FOLDER, config(1), &recorded);

@@ -19,7 +19,11 @@ fn batch(compression: CompressionType, level: i32) -> Bytes {
     let mut builder = BatchBuilder::new().compression(compression, level);
     for n in 0..560_u32 {
         let value: Vec<u8> = (0..25_u32)
-            .flat_map(|i| (n.wrapping_mul(2_654_435_761).rotate_left(i) % 1_000).to_string().into_bytes())
+            .flat_map(|i| {
+                (n.wrapping_mul(2_654_435_761).rotate_left(i) % 1_000)
+                    .to_string()
+                    .into_bytes()
+            })
             .chain(std::iter::repeat(b' '))
             .take(100)
             .collect();
@@ -31,7 +35,9 @@ fn batch(compression: CompressionType, level: i32) -> Bytes {
 fn joined(parts: Vec<Part>) -> Bytes {
     let mut all = Vec::new();
     for part in parts {
-        let Part::Bytes(part) = part else { unreachable!("nothing external was given") };
+        let Part::Bytes(part) = part else {
+            unreachable!("nothing external was given")
+        };
         all.extend_from_slice(&part);
     }
     all.into()
@@ -82,16 +88,22 @@ fn codec(c: &mut Criterion) {
     let mut group = c.benchmark_group("codec");
     for partitions in [1, 100] {
         let frame = produce_frame(partitions, &records);
-        group.bench_function(format!("decode a produce request, {partitions} partitions"), |b| {
-            b.iter_batched(
-                || Reader::new(frame.clone()),
-                |mut reader| {
-                    let header = frame::decode_request_header(&mut reader).expect("a header");
-                    (header, ProduceRequest::decode(&mut reader, VERSION).expect("a request"))
-                },
-                BatchSize::SmallInput,
-            );
-        });
+        group.bench_function(
+            format!("decode a produce request, {partitions} partitions"),
+            |b| {
+                b.iter_batched(
+                    || Reader::new(frame.clone()),
+                    |mut reader| {
+                        let header = frame::decode_request_header(&mut reader).expect("a header");
+                        (
+                            header,
+                            ProduceRequest::decode(&mut reader, VERSION).expect("a request"),
+                        )
+                    },
+                    BatchSize::SmallInput,
+                );
+            },
+        );
         let response = fetch_response(partitions, &records);
         group.bench_function(format!("encode a fetch response, {partitions} partitions"), |b| {
             b.iter(|| frame::encode_response(black_box(&response), ApiKey::Fetch, VERSION, 7));
@@ -105,7 +117,9 @@ fn crc(c: &mut Criterion) {
     for size in [100_usize, 1 << 10, 64 << 10] {
         let bytes: Vec<u8> = (0..size).map(|i| (i * 31) as u8).collect();
         group.throughput(Throughput::Bytes(size as u64));
-        group.bench_function(format!("{size} bytes"), |b| b.iter(|| crc32c::crc32c(black_box(&bytes))));
+        group.bench_function(format!("{size} bytes"), |b| {
+            b.iter(|| crc32c::crc32c(black_box(&bytes)))
+        });
     }
     group.finish();
 }
@@ -128,9 +142,15 @@ fn records(c: &mut Criterion) {
         });
         group.bench_function(format!("iterate, {name}"), |b| {
             b.iter(|| {
-                let batch = batches(bytes.clone()).next().expect("a batch").expect("a good batch");
+                let batch = batches(bytes.clone())
+                    .next()
+                    .expect("a batch")
+                    .expect("a good batch");
                 let records = batch.records(DECOMPRESSED_MAX).expect("records");
-                records.iter().map(|record| record.expect("a record").value.map_or(0, <[u8]>::len)).sum::<usize>()
+                records
+                    .iter()
+                    .map(|record| record.expect("a record").value.map_or(0, <[u8]>::len))
+                    .sum::<usize>()
             });
         });
     }

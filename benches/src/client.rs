@@ -3,7 +3,9 @@
 use crate::error::BenchError;
 use brokkr_wire::messages::api_versions_request::ApiVersionsRequest;
 use brokkr_wire::messages::api_versions_response::ApiVersion;
-use brokkr_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use brokkr_wire::messages::create_topics_request::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use brokkr_wire::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use brokkr_wire::messages::init_producer_id_request::InitProducerIdRequest;
 use brokkr_wire::messages::list_offsets_request::{
@@ -109,18 +111,21 @@ impl Client {
         self.correlation_id += 1;
         let bytes = request_bytes(request, version, self.correlation_id)?;
         let failed = || format!("{} to {}", R::NAME, self.addr);
-        self.stream
-            .write_all(&bytes)
-            .map_err(BenchError::io(failed()))?;
+        self.stream.write_all(&bytes).map_err(BenchError::io(failed()))?;
         let mut size = [0; 4];
         self.stream
             .read_exact(&mut size)
             .map_err(BenchError::io(failed()))?;
         let size = usize::try_from(i32::from_be_bytes(size)).unwrap_or(usize::MAX);
         if size > FRAME_BYTES_MAX {
-            return Err(BenchError::Wire(format!("{}: an answer of {size} bytes", failed())));
+            return Err(BenchError::Wire(format!(
+                "{}: an answer of {size} bytes",
+                failed()
+            )));
         }
-        let mut body = std::mem::take(&mut self.answer).try_into_mut().unwrap_or_default();
+        let mut body = std::mem::take(&mut self.answer)
+            .try_into_mut()
+            .unwrap_or_default();
         body.resize(size, 0);
         self.stream
             .read_exact(&mut body)

@@ -33,7 +33,13 @@ const WAIT_MS: i32 = 500;
 const EMPTY_MAX: u32 = 20;
 
 /// Batches from `offset` on, as they came.
-fn fetch(client: &mut Client, topic: &Str, partition: i32, offset: i64, bytes: i32) -> Result<Bytes, BenchError> {
+fn fetch(
+    client: &mut Client,
+    topic: &Str,
+    partition: i32,
+    offset: i64,
+    bytes: i32,
+) -> Result<Bytes, BenchError> {
     let request = FetchRequest {
         replica_id: -1,
         max_wait_ms: WAIT_MS,
@@ -55,9 +61,14 @@ fn fetch(client: &mut Client, topic: &Str, partition: i32, offset: i64, bytes: i
     BenchError::check(response.error_code, || format!("fetching {}", &**topic))?;
     let answered = response.responses.into_iter().flat_map(|t| t.partitions).next();
     let Some(answered) = answered.filter(|p| p.partition_index == partition) else {
-        return Err(BenchError::Check(format!("a fetch of {}-{partition} without it", &**topic)));
+        return Err(BenchError::Check(format!(
+            "a fetch of {}-{partition} without it",
+            &**topic
+        )));
     };
-    BenchError::check(answered.error_code, || format!("fetching {}-{partition} at {offset}", &**topic))?;
+    BenchError::check(answered.error_code, || {
+        format!("fetching {}-{partition} at {offset}", &**topic)
+    })?;
     match answered.records {
         None => Ok(Bytes::new()),
         Some(Records::Bytes(bytes)) => Ok(bytes),
@@ -172,7 +183,9 @@ pub fn read_back(addr: SocketAddr, topic: &str, ends: &[i64]) -> Result<usize, B
             .collect();
         let mut all = 0;
         for reader in readers {
-            all += reader.join().expect("a panic has ended the process' thread already")?;
+            all += reader
+                .join()
+                .expect("a panic has ended the process' thread already")?;
         }
         Ok(all)
     })
@@ -208,7 +221,14 @@ pub fn run(
     };
     let mut cursors = Vec::new();
     for number in 0..spec.connections {
-        cursors.push(Cursor::new(addr, topic, ends, (number, spec.connections), spec.fetch_bytes, false)?);
+        cursors.push(Cursor::new(
+            addr,
+            topic,
+            ends,
+            (number, spec.connections),
+            spec.fetch_bytes,
+            false,
+        )?);
     }
     std::thread::scope(|scope| {
         let read = &read;
@@ -218,9 +238,10 @@ pub fn run(
             .collect();
         let mut all = histogram();
         for reader in readers {
-            all += reader.join().expect("a panic has ended the process' thread already")?;
+            all += reader
+                .join()
+                .expect("a panic has ended the process' thread already")?;
         }
         Ok(all)
     })
 }
-

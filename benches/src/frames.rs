@@ -53,7 +53,11 @@ impl Frames {
         let mut heads = Vec::new();
         let mut tail = Vec::new();
         for index in 0..partitions {
-            let bytes = request_bytes(&produce_request(topic, index, batch.bytes.clone()), PRODUCE_VERSION, 0)?;
+            let bytes = request_bytes(
+                &produce_request(topic, index, batch.bytes.clone()),
+                PRODUCE_VERSION,
+                0,
+            )?;
             let Some(at) = bytes
                 .windows(HEADER_LEN)
                 .position(|window| window == &batch.bytes[..HEADER_LEN])
@@ -196,7 +200,9 @@ impl Answers {
         let response = ProduceResponse::decode(&mut reader, PRODUCE_VERSION)?;
         let mut partitions = response.responses.iter().flat_map(|t| &t.partition_responses);
         let (Some(partition), None) = (partitions.next(), partitions.next()) else {
-            return Err(BenchError::Check("produce to one partition, an answer about others".into()));
+            return Err(BenchError::Check(
+                "produce to one partition, an answer about others".into(),
+            ));
         };
         BenchError::check(partition.error_code, || {
             format!(

@@ -51,7 +51,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Lets running brokers do works in turns.
-    Load(Load),
+    Load(Box<Load>),
     /// Starts and stops brokers in turns.
     Start(Start),
     /// Says what the disk does just now.
@@ -147,7 +147,9 @@ struct Start {
 
 fn named(arg: &str) -> Result<(String, String), String> {
     match arg.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
         _ => Err("NAME=… was expected".to_owned()),
     }
 }
@@ -155,7 +157,10 @@ fn named(arg: &str) -> Result<(String, String), String> {
 fn flush(arg: &str) -> Result<Flush, String> {
     match arg {
         "kafka" => Ok(Flush::Kafka),
-        n => n.parse().map(Flush::Messages).map_err(|_| "a number or `kafka` was expected".to_owned()),
+        n => n
+            .parse()
+            .map(Flush::Messages)
+            .map_err(|_| "a number or `kafka` was expected".to_owned()),
     }
 }
 
@@ -169,7 +174,9 @@ fn main() -> ExitCode {
             true
         }),
         Command::Works => {
-            WORKS.iter().for_each(|work| println!("{:<26}{}", work.name, work.about));
+            WORKS
+                .iter()
+                .for_each(|work| println!("{:<26}{}", work.name, work.about));
             Ok(true)
         }
     };
@@ -230,7 +237,9 @@ impl Load {
         let mut works = Vec::new();
         for name in &self.works {
             let Some(found) = works::named(name) else {
-                return Err(BenchError::Usage(format!("no work is called {name}; `works` lists them")));
+                return Err(BenchError::Usage(format!(
+                    "no work is called {name}; `works` lists them"
+                )));
             };
             works.extend(found.into_iter().map(|work| work.with(over)));
         }
@@ -243,8 +252,11 @@ impl Load {
 
     fn plan(&self) -> Result<Plan, BenchError> {
         let names: Vec<&str> = self.targets.iter().map(|(name, _)| name.as_str()).collect();
-        if let Some((name, _)) =
-            self.pids.iter().chain(&self.data_dirs).find(|(name, _)| !names.contains(&name.as_str()))
+        if let Some((name, _)) = self
+            .pids
+            .iter()
+            .chain(&self.data_dirs)
+            .find(|(name, _)| !names.contains(&name.as_str()))
         {
             return Err(BenchError::Usage(format!("{name} is no target")));
         }
@@ -253,7 +265,11 @@ impl Load {
                 .map_err(|_| BenchError::Usage(format!("{secs} seconds are no time")))
         };
         Ok(Plan {
-            targets: self.targets.iter().map(|target| self.target(target)).collect::<Result<_, _>>()?,
+            targets: self
+                .targets
+                .iter()
+                .map(|target| self.target(target))
+                .collect::<Result<_, _>>()?,
             reference: self.output.reference(&names)?,
             flushes: self.flushes.clone(),
             rounds: self.output.rounds,
@@ -269,7 +285,8 @@ impl Load {
     fn target(&self, (name, addr): &(String, String)) -> Result<Target, BenchError> {
         let value = |of: &[(String, String)]| of.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
         let pid = value(&self.pids).map(|pid| {
-            pid.parse().map_err(|_| BenchError::Usage(format!("{pid} is no process id")))
+            pid.parse()
+                .map_err(|_| BenchError::Usage(format!("{pid} is no process id")))
         });
         Ok(Target {
             name: name.clone(),
@@ -281,8 +298,12 @@ impl Load {
 }
 
 fn resolve(addr: &str) -> Result<SocketAddr, BenchError> {
-    let mut found = addr.to_socket_addrs().map_err(BenchError::io(format!("looking up {addr}")))?;
-    found.next().ok_or_else(|| BenchError::Usage(format!("{addr} has no address")))
+    let mut found = addr
+        .to_socket_addrs()
+        .map_err(BenchError::io(format!("looking up {addr}")))?;
+    found
+        .next()
+        .ok_or_else(|| BenchError::Usage(format!("{addr} has no address")))
 }
 
 impl Start {
@@ -305,7 +326,10 @@ impl Start {
 
 /// A thousand connections have two descriptors each.
 fn allow_many_files() -> Result<(), BenchError> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: both calls get a structure that outlives them.
     let done = unsafe {
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
@@ -313,5 +337,9 @@ fn allow_many_files() -> Result<(), BenchError> {
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
         }
     };
-    if done { Ok(()) } else { Err(BenchError::io("RLIMIT_NOFILE")(std::io::Error::last_os_error())) }
+    if done {
+        Ok(())
+    } else {
+        Err(BenchError::io("RLIMIT_NOFILE")(std::io::Error::last_os_error()))
+    }
 }

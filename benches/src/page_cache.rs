@@ -18,7 +18,9 @@ pub fn forget(log_dir: &Path, topic: &str) -> Result<(), BenchError> {
     for dir in fs::read_dir(log_dir).map_err(BenchError::io(failed()))? {
         let dir = dir.map_err(BenchError::io(failed()))?;
         let name = dir.file_name();
-        let index = name.to_str().and_then(|n| n.strip_prefix(topic)?.strip_prefix('-'));
+        let index = name
+            .to_str()
+            .and_then(|n| n.strip_prefix(topic)?.strip_prefix('-'));
         if index.is_none_or(|index| index.parse::<u32>().is_err()) {
             continue;
         }
@@ -31,7 +33,10 @@ pub fn forget(log_dir: &Path, topic: &str) -> Result<(), BenchError> {
         }
     }
     if dropped == 0 {
-        let problem = format!("{} holds nothing of {topic}: is it the log directory?", log_dir.display());
+        let problem = format!(
+            "{} holds nothing of {topic}: is it the log directory?",
+            log_dir.display()
+        );
         return Err(BenchError::Usage(problem));
     }
     Ok(())

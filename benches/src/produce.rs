@@ -121,7 +121,11 @@ impl Prepared {
                 .spawn_scoped(scope, move || connection.run(clock))
                 .map_err(BenchError::io("starting a thread"))
         };
-        let workers = self.connections.into_iter().map(start).collect::<Result<_, _>>()?;
+        let workers = self
+            .connections
+            .into_iter()
+            .map(start)
+            .collect::<Result<_, _>>()?;
         Ok(Load { workers })
     }
 }
@@ -138,7 +142,9 @@ impl Load<'_> {
     pub fn join(self) -> Result<Tally, BenchError> {
         let mut all: Option<Tally> = None;
         for worker in self.workers {
-            let tally = worker.join().expect("a panic has ended the process' thread already")?;
+            let tally = worker
+                .join()
+                .expect("a panic has ended the process' thread already")?;
             match &mut all {
                 None => all = Some(tally),
                 Some(all) => all.add(tally),
@@ -207,7 +213,11 @@ impl Connection {
     fn run(self, clock: &Clock) -> Result<Tally, BenchError> {
         sleep_exactly();
         let result = match self.spec {
-            ProduceSpec { rate: None, in_flight: 0 | 1, .. } => self.lockstep(clock),
+            ProduceSpec {
+                rate: None,
+                in_flight: 0 | 1,
+                ..
+            } => self.lockstep(clock),
             _ => self.pipelined(clock),
         };
         result.inspect_err(|_| clock.stop())
@@ -260,7 +270,9 @@ impl Connection {
                 let _already_closed = sender.stream.shutdown(Shutdown::Both);
             }
             drop(queue);
-            let mut tally = reader.join().expect("a panic has ended the process' thread already")?;
+            let mut tally = reader
+                .join()
+                .expect("a panic has ended the process' thread already")?;
             for late in sent.map_err(BenchError::io("sending"))? {
                 tally.unsent += 1;
                 record(&mut tally.latency, late);
@@ -307,7 +319,11 @@ impl Sender {
         number: usize,
     ) -> io::Result<Vec<Duration>> {
         // Small requests go out in groups, else each answer would wake the writer.
-        let group = if self.frames.batch_bytes() > COPY_BYTES_MAX { 1 } else { spec.in_flight.div_ceil(4) };
+        let group = if self.frames.batch_bytes() > COPY_BYTES_MAX {
+            1
+        } else {
+            spec.in_flight.div_ceil(4)
+        };
         let mut turns = Turns::new(spec.partitions, number);
         let mut due = Vec::new();
         loop {
@@ -386,7 +402,9 @@ impl Sender {
                 write_pieces(&mut self.stream, pieces)?;
                 continue;
             }
-            pieces.iter().for_each(|piece| self.scratch.extend_from_slice(piece));
+            pieces
+                .iter()
+                .for_each(|piece| self.scratch.extend_from_slice(piece));
             if self.scratch.len() > WRITE_BYTES_MAX {
                 self.stream.write_all(&self.scratch)?;
                 self.scratch.clear();
@@ -494,7 +512,10 @@ impl Receiver {
             self.correlation_id = self.correlation_id.wrapping_add(1);
             self.tally.offsets[request.partition as usize].push(offset);
             if request.due >= clock.measure_from && request.due < clock.until {
-                record(&mut self.tally.latency, now.saturating_duration_since(request.due));
+                record(
+                    &mut self.tally.latency,
+                    now.saturating_duration_since(request.due),
+                );
             }
             at += size;
         }
@@ -512,6 +533,8 @@ fn answer_bytes(buffer: &[u8]) -> Result<Option<usize>, BenchError> {
     };
     match usize::try_from(i32::from_be_bytes(*size)) {
         Ok(size) if size <= ANSWER_BYTES_MAX => Ok(Some(4 + size)),
-        _ => Err(BenchError::Wire("an answer to produce of an impossible length".into())),
+        _ => Err(BenchError::Wire(
+            "an answer to produce of an impossible length".into(),
+        )),
     }
 }

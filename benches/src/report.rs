@@ -59,7 +59,11 @@ impl Summary {
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let half = sorted.len() / 2;
-        let median = if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 };
+        let median = if sorted.len() % 2 == 1 {
+            sorted[half]
+        } else {
+            (sorted[half - 1] + sorted[half]) / 2.0
+        };
         Some(Self { min, median, max })
     }
 }
@@ -121,13 +125,26 @@ impl Table {
     /// For people.
     pub fn to_text(&self) -> String {
         let mut text = format!("{}: {}\n", self.work, self.about);
-        let header = ["", "target", "flush", "min", "median", "max", "ratio", "to unflushed"];
+        let header = [
+            "",
+            "target",
+            "flush",
+            "min",
+            "median",
+            "max",
+            "ratio",
+            "to unflushed",
+        ];
         let mut rows = vec![header.map(str::to_owned)];
         for name in self.names() {
             for (i, subject) in self.subjects.iter().enumerate() {
-                let Some(summary) = subject.summary(name) else { continue };
+                let Some(summary) = subject.summary(name) else {
+                    continue;
+                };
                 let ratio = |flush: Option<&str>| {
-                    self.ratio(subject, name, flush).map(|r| format!("{}×", figure(r))).unwrap_or_default()
+                    self.ratio(subject, name, flush)
+                        .map(|r| format!("{}×", figure(r)))
+                        .unwrap_or_default()
                 };
                 let flushes = subject.flush.as_deref() != Some(UNFLUSHED);
                 rows.push([
@@ -138,7 +155,11 @@ impl Table {
                     figure(summary.median),
                     figure(summary.max),
                     ratio(subject.flush.as_deref()),
-                    if flushes { ratio(Some(UNFLUSHED)) } else { String::new() },
+                    if flushes {
+                        ratio(Some(UNFLUSHED))
+                    } else {
+                        String::new()
+                    },
                 ]);
             }
         }
@@ -211,7 +232,12 @@ fn figure(value: f64) -> String {
 }
 
 fn align(text: &mut String, rows: &[[String; 8]]) {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: [usize; 8] = std::array::from_fn(width);
     for row in rows {
         let mut line = String::from(" ");
@@ -233,7 +259,15 @@ mod tests {
 
     fn subject(target: &str, flush: &str, values: &[f64]) -> Subject {
         let mut subject = Subject::new(target, Some(flush.to_owned()));
-        subject.rounds = values.iter().map(|value| vec![Figure { name: "MB/s", value: *value }]).collect();
+        subject.rounds = values
+            .iter()
+            .map(|value| {
+                vec![Figure {
+                    name: "MB/s",
+                    value: *value,
+                }]
+            })
+            .collect();
         subject
     }
 
@@ -258,9 +292,16 @@ mod tests {
             reference: Some("b".into()),
         };
         assert_eq!(table.ratio(&table.subjects[0], "MB/s", Some("1")), Some(7.0));
-        assert_eq!(table.ratio(&table.subjects[0], "MB/s", Some(UNFLUSHED)), Some(2.0));
+        assert_eq!(
+            table.ratio(&table.subjects[0], "MB/s", Some(UNFLUSHED)),
+            Some(2.0)
+        );
         assert_eq!(table.ratio(&table.subjects[0], "p99", Some("1")), None);
-        let first = table.to_text().lines().nth(2).map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "));
+        let first = table
+            .to_text()
+            .lines()
+            .nth(2)
+            .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "));
         assert_eq!(first.as_deref(), Some("MB/s a 1 60.0 70.0 80.0 7.00× 2.00×"));
     }
 }

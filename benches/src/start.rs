@@ -37,7 +37,10 @@ pub fn run(
             }
             match once(broker, idle) {
                 Ok(figures) => {
-                    say(&format!("start {round}/{rounds}: {} {:.1} ms", broker.name, figures[0].value));
+                    say(&format!(
+                        "start {round}/{rounds}: {} {:.1} ms",
+                        broker.name, figures[0].value
+                    ));
                     if round > 0 {
                         subject.rounds.push(figures);
                     }
@@ -95,10 +98,22 @@ fn lifetime(
     }
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     Ok(vec![
-        Figure { name: "start ms", value: ms(ready) },
-        Figure { name: "idle RSS MB", value: usage.resident_bytes as f64 / 1e6 },
-        Figure { name: "start CPU s", value: usage.cpu_s },
-        Figure { name: "stop ms", value: ms(asked.elapsed()) },
+        Figure {
+            name: "start ms",
+            value: ms(ready),
+        },
+        Figure {
+            name: "idle RSS MB",
+            value: usage.resident_bytes as f64 / 1e6,
+        },
+        Figure {
+            name: "start CPU s",
+            value: usage.cpu_s,
+        },
+        Figure {
+            name: "stop ms",
+            value: ms(asked.elapsed()),
+        },
     ])
 }
 

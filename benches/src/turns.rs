@@ -92,7 +92,10 @@ const FILL: ProduceSpec = ProduceSpec {
     partitions: 6,
     connections: 3,
     in_flight: 5,
-    shape: Shape { records: 64, value_bytes: 1_000 },
+    shape: Shape {
+        records: 64,
+        value_bytes: 1_000,
+    },
     rate: None,
 };
 
@@ -105,7 +108,11 @@ pub fn run(work: &Work, plan: &Plan, say: &dyn Fn(&str)) -> Table {
     };
     let mut players: Vec<Player<'_>> = Vec::new();
     for flush in flushes {
-        players.extend(plan.targets.iter().map(|target| Player::new(work, plan, target, *flush)));
+        players.extend(
+            plan.targets
+                .iter()
+                .map(|target| Player::new(work, plan, target, *flush)),
+        );
     }
     if plan.warm_up > Duration::ZERO {
         for player in &mut players[..plan.targets.len()] {
@@ -117,7 +124,10 @@ pub fn run(work: &Work, plan: &Plan, say: &dyn Fn(&str)) -> Table {
         for player in &mut players {
             let result = player.turn(plan.window, true, say);
             let flush = player.flush.label();
-            say(&format!("{} {round}/{}: {} flush={flush}: {result}", work.name, plan.rounds, player.target.name));
+            say(&format!(
+                "{} {round}/{}: {} flush={flush}: {result}",
+                work.name, plan.rounds, player.target.name
+            ));
         }
     }
     for player in &mut players {
@@ -163,8 +173,11 @@ impl<'a> Player<'a> {
         }
         match self.measured(window, counts, say) {
             Ok(figures) => {
-                let said: Vec<String> =
-                    figures.iter().take(4).map(|f| format!("{} {:.2}", f.name, f.value)).collect();
+                let said: Vec<String> = figures
+                    .iter()
+                    .take(4)
+                    .map(|f| format!("{} {:.2}", f.name, f.value))
+                    .collect();
                 if counts {
                     self.subject.rounds.push(figures);
                 }
@@ -177,22 +190,41 @@ impl<'a> Player<'a> {
         }
     }
 
-    fn measured(&mut self, window: Duration, counts: bool, say: &dyn Fn(&str)) -> Result<Vec<Figure>, BenchError> {
-        let probe = self.plan.probe_dir.as_ref().filter(|_| counts && self.flush != Flush::Kafka);
+    fn measured(
+        &mut self,
+        window: Duration,
+        counts: bool,
+        say: &dyn Fn(&str),
+    ) -> Result<Vec<Figure>, BenchError> {
+        let probe = self
+            .plan
+            .probe_dir
+            .as_ref()
+            .filter(|_| counts && self.flush != Flush::Kafka);
         if let Some(dir) = probe {
             self.subject.disk.push(disk::probe(dir)?);
         }
         match self.work.kind {
             Kind::Produce(spec) => self.produce(spec, window, None, say),
-            Kind::Long { produce, secs, bytes_min, bytes_max } => {
-                let (window, bytes) =
-                    if counts { (Duration::from_secs_f64(secs), Some((bytes_min, bytes_max))) } else { (window, None) };
+            Kind::Long {
+                produce,
+                secs,
+                bytes_min,
+                bytes_max,
+            } => {
+                let (window, bytes) = if counts {
+                    (Duration::from_secs_f64(secs), Some((bytes_min, bytes_max)))
+                } else {
+                    (window, None)
+                };
                 self.produce(produce, window, bytes, say)
             }
             Kind::Fetch { fetch, fill_bytes } => self.fetch(fetch, fill_bytes, window),
-            Kind::ColdRead { fetch, fill_bytes, produce } => {
-                self.cold_read(fetch, fill_bytes, produce, window, say)
-            }
+            Kind::ColdRead {
+                fetch,
+                fill_bytes,
+                produce,
+            } => self.cold_read(fetch, fill_bytes, produce, window, say),
         }
     }
 
@@ -206,7 +238,11 @@ impl<'a> Player<'a> {
             self.topics
         );
         let flush = self.flush.config();
-        let configs = [("flush.messages", flush.as_str()), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+        let configs = [
+            ("flush.messages", flush.as_str()),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+        ];
         Client::connect(self.target.addr)?.create_topic(&name, partitions, &configs)?;
         Ok(name)
     }
@@ -270,7 +306,11 @@ impl<'a> Player<'a> {
             }
         }
         if bytes.is_some() {
-            push(&mut figures, "slowest second MB/s", watched.slowest_second_bytes / 1e6);
+            push(
+                &mut figures,
+                "slowest second MB/s",
+                watched.slowest_second_bytes / 1e6,
+            );
             push(&mut figures, "GB", watched.bytes as f64 / 1e9);
             push(&mut figures, "s", watched.secs);
         }
@@ -315,7 +355,9 @@ impl<'a> Player<'a> {
             let readers = scope.spawn(|| fetch::run(addr, &topic, &ends, spec, &clock, &|| Ok(())));
             let watched = watch(&clock, pid, None);
             clock.stop();
-            let times = readers.join().expect("a panic has ended the process' thread already")?;
+            let times = readers
+                .join()
+                .expect("a panic has ended the process' thread already")?;
             Ok::<_, BenchError>((watched?, times))
         })?;
         let mut figures = Vec::new();
@@ -343,22 +385,33 @@ impl<'a> Player<'a> {
         let prepared = self.prepare(&topic, produce)?;
         let (addr, pid) = (self.target.addr, self.target.pid);
         // The readers' own count, so that MB/s are theirs alone; both clocks begin together.
-        let (clock, reading) = (Clock::new(self.plan.lead_in, window), Clock::new(self.plan.lead_in, window));
+        let (clock, reading) = (
+            Clock::new(self.plan.lead_in, window),
+            Clock::new(self.plan.lead_in, window),
+        );
         let again = || page_cache::forget(&dir, &cold);
         let result = std::thread::scope(|scope| {
             let readers = scope.spawn(|| fetch::run(addr, &cold, &ends, spec, &reading, &again));
             let watcher = scope.spawn(|| watch(&reading, pid, None));
             let written = load(prepared, produce, &clock, None, None);
             reading.stop();
-            let watched = watcher.join().expect("a panic has ended the process' thread already");
-            readers.join().expect("a panic has ended the process' thread already")?;
+            let watched = watcher
+                .join()
+                .expect("a panic has ended the process' thread already");
+            readers
+                .join()
+                .expect("a panic has ended the process' thread already")?;
             Ok::<_, BenchError>((watched?, written?.1))
         });
         self.delete_topic(&topic, say);
         let (watched, tally) = result?;
         let mut figures = Vec::new();
         latency(&mut figures, &tally.latency);
-        push(&mut figures, "cold MB/s", watched.bytes as f64 / 1e6 / watched.secs);
+        push(
+            &mut figures,
+            "cold MB/s",
+            watched.bytes as f64 / 1e6 / watched.secs,
+        );
         push(&mut figures, "never sent", tally.unsent as f64);
         watched.resources(&mut figures);
         Ok(figures)
@@ -393,7 +446,12 @@ fn push(figures: &mut Vec<Figure>, name: &'static str, value: f64) {
 }
 
 fn latency(figures: &mut Vec<Figure>, times: &Histogram<u64>) {
-    let quantiles = [("p50 ms", 0.5), ("p99 ms", 0.99), ("p99.9 ms", 0.999), ("max ms", 1.0)];
+    let quantiles = [
+        ("p50 ms", 0.5),
+        ("p99 ms", 0.99),
+        ("p99.9 ms", 0.999),
+        ("max ms", 1.0),
+    ];
     for (name, quantile) in quantiles {
         push(figures, name, times.value_at_quantile(quantile) as f64 / 1e6);
     }
@@ -423,11 +481,7 @@ fn load(
 }
 
 /// Sees a window through, unless the load fails in it.
-fn watch(
-    clock: &Clock,
-    pid: Option<i32>,
-    bytes: Option<(u64, u64)>,
-) -> Result<Watched, BenchError> {
+fn watch(clock: &Clock, pid: Option<i32>, bytes: Option<(u64, u64)>) -> Result<Watched, BenchError> {
     let usage = || pid.map(proc::usage).transpose();
     sleep_until(clock.measure_from);
     let begin = Instant::now();
@@ -451,7 +505,9 @@ fn watch(
     }
     let (end_answers, end_bytes) = counts(clock);
     let own_cpu_s = proc::own_cpu_s() - own;
-    let used = used.zip(usage()?).map(|(before, after)| (after.cpu_s - before.cpu_s, after));
+    let used = used
+        .zip(usage()?)
+        .map(|(before, after)| (after.cpu_s - before.cpu_s, after));
     Ok(Watched {
         secs: begin.elapsed().as_secs_f64(),
         answers: end_answers - answers,
@@ -463,5 +519,8 @@ fn watch(
 }
 
 fn counts(clock: &Clock) -> (u64, u64) {
-    (clock.answered.load(Ordering::Relaxed), clock.bytes.load(Ordering::Relaxed))
+    (
+        clock.answered.load(Ordering::Relaxed),
+        clock.bytes.load(Ordering::Relaxed),
+    )
 }

@@ -37,7 +37,11 @@ fn tiled(mut offsets: Vec<i64>, records: i32) -> Result<i64, String> {
     let mut next = 0;
     for offset in offsets {
         if offset != next {
-            let what = if offset < next { "given twice" } else { "given to nobody" };
+            let what = if offset < next {
+                "given twice"
+            } else {
+                "given to nobody"
+            };
             return Err(format!("offset {} was {what}", offset.min(next)));
         }
         next += i64::from(records);

@@ -53,16 +53,25 @@ const BATCH_64K: ProduceSpec = ProduceSpec {
     partitions: 6,
     connections: 6,
     in_flight: 5,
-    shape: Shape { records: 560, value_bytes: 100 },
+    shape: Shape {
+        records: 560,
+        value_bytes: 100,
+    },
     rate: None,
 };
 const ONE_KB: ProduceSpec = ProduceSpec {
     connections: 4,
-    shape: Shape { records: 1, value_bytes: 1_000 },
+    shape: Shape {
+        records: 1,
+        value_bytes: 1_000,
+    },
     ..BATCH_64K
 };
 const BATCH_16K: ProduceSpec = ProduceSpec {
-    shape: Shape { records: 16, value_bytes: 1_000 },
+    shape: Shape {
+        records: 16,
+        value_bytes: 1_000,
+    },
     ..BATCH_64K
 };
 const FETCH: FetchSpec = FetchSpec {
@@ -82,7 +91,10 @@ pub const WORKS: [Work; 12] = [
         name: "produce-64x1k",
         about: "the same with batches of 64 records of 1 KB",
         kind: Kind::Produce(ProduceSpec {
-            shape: Shape { records: 64, value_bytes: 1_000 },
+            shape: Shape {
+                records: 64,
+                value_bytes: 1_000,
+            },
             ..BATCH_64K
         }),
     },
@@ -92,52 +104,83 @@ pub const WORKS: [Work; 12] = [
         kind: Kind::Produce(ProduceSpec {
             connections: 4,
             in_flight: 512,
-            shape: Shape { records: 1, value_bytes: 100 },
+            shape: Shape {
+                records: 1,
+                value_bytes: 100,
+            },
             ..BATCH_64K
         }),
     },
     Work {
         name: "fetch",
         about: "1 GiB in 6 partitions read over and over from the page cache, 6 connections, 1 MiB a fetch",
-        kind: Kind::Fetch { fetch: FETCH, fill_bytes: 1 << 30 },
+        kind: Kind::Fetch {
+            fetch: FETCH,
+            fill_bytes: 1 << 30,
+        },
     },
     Work {
         name: "latency-1k",
         about: "1,000 records of 1 KB a second, each in a request of its own, 6 partitions, 4 connections",
-        kind: Kind::Produce(ProduceSpec { rate: Some(1_000.0), ..ONE_KB }),
+        kind: Kind::Produce(ProduceSpec {
+            rate: Some(1_000.0),
+            ..ONE_KB
+        }),
     },
     Work {
         name: "latency-20k",
         about: "20,000 of them",
-        kind: Kind::Produce(ProduceSpec { rate: Some(20_000.0), ..ONE_KB }),
+        kind: Kind::Produce(ProduceSpec {
+            rate: Some(20_000.0),
+            ..ONE_KB
+        }),
     },
     Work {
         name: "partitions-1",
         about: "batches of 16 records of 1 KB to 1 partition, 6 connections, 5 requests in flight on each",
-        kind: Kind::Produce(ProduceSpec { partitions: 1, ..BATCH_16K }),
+        kind: Kind::Produce(ProduceSpec {
+            partitions: 1,
+            ..BATCH_16K
+        }),
     },
     Work {
         name: "partitions-100",
         about: "the same to 100 partitions in turns",
-        kind: Kind::Produce(ProduceSpec { partitions: 100, ..BATCH_16K }),
+        kind: Kind::Produce(ProduceSpec {
+            partitions: 100,
+            ..BATCH_16K
+        }),
     },
     Work {
         name: "partitions-1000",
         about: "the same to 1,000 partitions in turns",
-        kind: Kind::Produce(ProduceSpec { partitions: 1_000, ..BATCH_16K }),
+        kind: Kind::Produce(ProduceSpec {
+            partitions: 1_000,
+            ..BATCH_16K
+        }),
     },
     Work {
         name: "connections",
         about: "1,000 connections with one request of 1 KB in flight each, 6 partitions",
-        kind: Kind::Produce(ProduceSpec { connections: 1_000, in_flight: 1, ..ONE_KB }),
+        kind: Kind::Produce(ProduceSpec {
+            connections: 1_000,
+            in_flight: 1,
+            ..ONE_KB
+        }),
     },
     Work {
         name: "cold-read-beside-produce",
         about: "2 GiB read from the disk over and over by 2 connections, while latency-1k's load is written",
         kind: Kind::ColdRead {
-            fetch: FetchSpec { connections: 2, ..FETCH },
+            fetch: FetchSpec {
+                connections: 2,
+                ..FETCH
+            },
             fill_bytes: 2 << 30,
-            produce: ProduceSpec { rate: Some(1_000.0), ..ONE_KB },
+            produce: ProduceSpec {
+                rate: Some(1_000.0),
+                ..ONE_KB
+            },
         },
     },
     Work {
@@ -154,7 +197,11 @@ pub const WORKS: [Work; 12] = [
 
 /// The work of this name, or those of this family (`latency` is `latency-1k` and `latency-20k`).
 pub fn named(name: &str) -> Option<Vec<Work>> {
-    let family = |work: &&Work| work.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+    let family = |work: &&Work| {
+        work.name
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('-'))
+    };
     let exact: Vec<Work> = WORKS.iter().filter(|work| work.name == name).copied().collect();
     if !exact.is_empty() {
         return Some(exact);
@@ -187,7 +234,12 @@ impl Work {
         };
         match &mut self.kind {
             Kind::Produce(spec) => produce(spec),
-            Kind::Long { produce: spec, bytes_min, bytes_max, .. } => {
+            Kind::Long {
+                produce: spec,
+                bytes_min,
+                bytes_max,
+                ..
+            } => {
                 produce(spec);
                 *bytes_min = over.bytes.unwrap_or(*bytes_min);
                 *bytes_max = (*bytes_max).max(*bytes_min);
@@ -196,7 +248,11 @@ impl Work {
                 fetch.connections = over.connections.unwrap_or(fetch.connections);
                 *fill_bytes = over.bytes.unwrap_or(*fill_bytes);
             }
-            Kind::ColdRead { fill_bytes, produce: spec, .. } => {
+            Kind::ColdRead {
+                fill_bytes,
+                produce: spec,
+                ..
+            } => {
                 produce(spec);
                 *fill_bytes = over.bytes.unwrap_or(*fill_bytes);
             }

@@ -102,7 +102,7 @@ impl AtCrash {
                 let folder = path.rsplit('/').nth(1).unwrap_or_default();
                 let below = deleted.get(folder).copied().unwrap_or(0);
                 let end = last_batch(sure).map_or(0, |b| b.header.next_offset().0);
-                if whole_len(sure) > 0 && end > below {
+                if whole_len(path, sure) > 0 && end > below {
                     violations.push(Violation::new(
                         "D1",
                         format!("{path}: {} durable bytes are gone", sure.len()),
@@ -111,7 +111,7 @@ impl AtCrash {
                 continue;
             };
             let left = disk.peek(*inode);
-            let keep = whole_len(sure);
+            let keep = whole_len(path, sure);
             if left.len() < keep {
                 let what = format!("{path}: {keep} durable bytes, {} left after recovery", left.len());
                 violations.push(Violation::new("D1", what));
@@ -122,7 +122,7 @@ impl AtCrash {
             let common = left.len().min(seen.len());
             if let Some(at) = (keep..common).find(|i| left[*i] != seen[*i]) {
                 // Appends since the recovery may stand where the tail was cut.
-                if cut_before(left, at) {
+                if cut_before(path, left, at) {
                     continue;
                 }
                 violations.push(Violation::new(
@@ -136,8 +136,8 @@ impl AtCrash {
 }
 
 /// Whether `at` is within whole batches whose CRC holds: appended anew behind a cut.
-fn cut_before(bytes: &[u8], at: usize) -> bool {
-    whole_len(bytes) > at
+fn cut_before(path: &str, bytes: &[u8], at: usize) -> bool {
+    whole_len(path, bytes) > at
 }
 
 /// The last of the whole batches from the start.
@@ -146,17 +146,25 @@ fn last_batch(bytes: &[u8]) -> Option<Batch> {
     good.take_while(|b| b.check_crc().is_ok()).last()
 }
 
-/// How many bytes from the start are whole batches with good checksums.
-fn whole_len(bytes: &[u8]) -> usize {
+/// How many bytes from the start of a segment are whole batches: with good checksums, and each where the one before ends. (The
+/// checksum does not cover the base offset, and a sector of zeros may hold just that.)
+fn whole_len(path: &str, bytes: &[u8]) -> usize {
     let mut it = batches(Bytes::copy_from_slice(bytes));
     let mut end = 0;
+    let mut next = base_of(path);
     while let Some(Ok(batch)) = it.next() {
-        if batch.check_crc().is_err() {
+        if batch.check_crc().is_err() || next.is_some_and(|next| batch.header.base_offset.0 != next) {
             break;
         }
+        next = Some(batch.header.next_offset().0);
         end += batch.bytes.len();
     }
     end
+}
+
+/// The offset in a segment's name.
+fn base_of(path: &str) -> Option<i64> {
+    path.rsplit('/').next()?.strip_suffix(".log")?.parse().ok()
 }
 
 /// All batches of a partition as they stand on the disk, by segment.

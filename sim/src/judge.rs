@@ -298,13 +298,7 @@ mod tests {
     }
 
     fn op(process: Process, type_: Type, op: Op) -> Operation {
-        Operation {
-            index: 0,
-            time: 0,
-            type_,
-            process,
-            op,
-        }
+        Operation::new(0, 0, type_, process, op)
     }
 
     fn sent(type_: Type, counter: u64, offset: Option<i64>) -> Operation {

@@ -41,6 +41,8 @@ pub(crate) struct Lane {
     len: u64,
     /// Length that ended well.
     len_good: u64,
+    /// Length that was expected before the last failure, until something is written below it again.
+    len_lost: u64,
     /// Truncates submitted so far.
     truncations: u64,
     /// Ranges in flight to sockets: where each ends.
@@ -57,6 +59,7 @@ impl Lane {
             cutting: false,
             len,
             len_good: len,
+            len_lost: 0,
             truncations: 0,
             ranges: Vec::new(),
             next_range: 0,
@@ -82,7 +85,13 @@ impl Lane {
         let id = self.next;
         self.next += 1;
         match op {
+            Op::Write { at, .. } if at > self.len && at <= self.len_lost => {
+                // Meant to follow a write that has failed meanwhile.
+                steps.push(Step::Refuse(id));
+                return id;
+            }
             Op::Write { at, len } => {
+                self.len_lost = 0;
                 assert!(
                     at <= self.len,
                     "a write leaves no hole: at {at}, length {}",
@@ -149,6 +158,7 @@ impl Lane {
                 for (id, _) in self.queue.drain(..) {
                     steps.push(Step::Refuse(id));
                 }
+                self.len_lost = self.len;
                 // No truncation to count: a cut-back never reaches below what a sync can have covered.
                 self.len = self.len_good;
                 self.cutting = true;
@@ -234,6 +244,19 @@ mod tests {
         let mut steps = Vec::new();
         lane.cut_back_ended(&mut steps);
         assert_eq!(steps, [Step::Start(w3)]);
+    }
+
+    #[test]
+    fn what_follows_a_failed_write_fails_also_where_it_comes_late() {
+        let mut lane = Lane::new(4);
+        let (w1, _) = submit(&mut lane, Op::Write { at: 4, len: 10 });
+        assert_eq!(ended(&mut lane, w1, false), [Step::CutBack(4)]);
+        let (w2, s) = submit(&mut lane, Op::Write { at: 14, len: 1 });
+        assert_eq!(s, [Step::Refuse(w2)]);
+        lane.cut_back_ended(&mut Vec::new());
+        let (w3, s) = submit(&mut lane, Op::Write { at: 4, len: 1 });
+        assert_eq!(s, [Step::Start(w3)]);
+        assert_eq!(lane.len(), 5);
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //! newer one. What a reader holds is never changed under it. (`tokio::sync::watch` would do, but draws from a
 //! process-global seed.)
 
-#[cfg(not(loom))]
+#[cfg(not(brokkr_loom))]
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicU64, Ordering},
 };
 
-#[cfg(loom)]
+#[cfg(brokkr_loom)]
 use loom::sync::{
     Arc, Mutex,
     atomic::{AtomicU64, Ordering},
@@ -88,7 +88,7 @@ impl<T> Clone for Reader<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(brokkr_loom)))]
 mod tests {
     use super::*;
 
@@ -103,7 +103,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, brokkr_loom))]
 mod loom_tests {
     use super::*;
 

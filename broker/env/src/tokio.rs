@@ -32,17 +32,35 @@ struct Inner {
     start: std::time::Instant,
     rngs: Mutex<BTreeMap<&'static str, Rng>>,
     io_threads: usize,
+    buffers: SocketBuffers,
+}
+
+/// Bytes that the kernel buffers for each accepted connection; `None` leaves it to the kernel.
+///
+/// Small ones are not slow: what is sent in pieces that the processor's cache holds is sent once from memory, not twice.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct SocketBuffers {
+    /// Of what was sent and is not acknowledged.
+    pub send: Option<usize>,
+    /// Of what came and is not read.
+    pub receive: Option<usize>,
 }
 
 impl TokioEnv {
     /// The world from now on. Each log directory gets a pool of at most `io_threads` threads for blocking IO. Must be
     /// used on a tokio runtime with IO and time enabled.
     pub fn new(io_threads: usize) -> Self {
+        Self::with_buffers(io_threads, SocketBuffers::default())
+    }
+
+    /// [`TokioEnv::new`] with buffers of a size for what listeners accept.
+    pub fn with_buffers(io_threads: usize, buffers: SocketBuffers) -> Self {
         assert!(io_threads > 0, "IO needs a thread");
         let inner = Inner {
             start: std::time::Instant::now(),
             rngs: Mutex::default(),
             io_threads,
+            buffers,
         };
         Self {
             inner: Arc::new(inner),
@@ -115,7 +133,7 @@ impl Env for TokioEnv {
     }
 
     async fn listen(&self, addr: SocketAddr) -> Result<TcpListener> {
-        TcpListener::bind(addr)
+        TcpListener::bind(addr, self.inner.buffers)
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<TcpConn> {

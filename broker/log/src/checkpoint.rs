@@ -116,7 +116,7 @@ pub async fn partitions<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError
             continue;
         }
         if entry.name.ends_with(DELETE_FOLDER) {
-            remove_folder(dir, &entry.name).await?;
+            remove_folder(dir.dir(), &entry.name).await?;
         } else if split_folder(&entry.name).is_some() {
             folders.push(entry.name);
         }

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use brokkr_env::{Dir, Env, File, Result};
+
+use crate::reserve::Reserve;
 
 /// A log directory, shared by the logs in it. Cheap to clone.
 pub struct LogDir<E: Env> {
@@ -30,6 +33,7 @@ impl<E: Env> LogDir<E> {
             dir: dir.clone(),
             open_files_max,
             state: Mutex::default(),
+            reserve: Reserve::default(),
         });
         Self { env, dir, files }
     }
@@ -44,6 +48,28 @@ impl<E: Env> LogDir<E> {
         self.files.lock().open.len()
     }
 
+    /// Does something to the directory after a while, unless nobody has its logs any more by then.
+    pub(crate) fn later<F>(
+        &self,
+        name: &'static str,
+        after: Duration,
+        todo: impl FnOnce(Dir<E>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send,
+    {
+        let (env, files) = (self.env.clone(), Arc::downgrade(&self.files));
+        let at = env.now() + after;
+        let waiting = env.clone();
+        drop(env.spawn(name, async move {
+            waiting.sleep_until(at).await;
+            if let Some(files) = files.upgrade() {
+                let dir = files.dir.clone();
+                drop(files);
+                todo(dir).await;
+            }
+        }));
+    }
+
     /// The world.
     pub fn env(&self) -> &E {
         &self.env
@@ -56,9 +82,10 @@ impl<E: Env> LogDir<E> {
 ///
 /// The lock is on no warm record's path: the active segment's file is in every snapshot.
 pub(crate) struct Files<E: Env> {
-    dir: Dir<E>,
+    pub(crate) dir: Dir<E>,
     open_files_max: usize,
     state: Mutex<State<E>>,
+    pub(crate) reserve: Reserve,
 }
 
 struct State<E: Env> {

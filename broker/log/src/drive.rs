@@ -2,7 +2,7 @@
 //!
 //! At most one write, one sync, one roll and one background job are in flight; all are held here, so that the future of
 //! [`Log::next_event`] may be dropped at any time and nothing is lost. Whenever no write is in flight everything staged for
-//! the active segment goes out as one vectored write. Whenever no sync is in flight and something is written or on its way
+//! the active segment goes out as one vectored write; beside a sync only if it is worth one. Whenever no sync is in flight and something is written or on its way
 //! that none covers, one is submitted behind it; it begins when that write has ended, without a round trip through here, and
 //! the next write runs beside it.
 //!
@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use brokkr_env::{Durable, Env, Error, ErrorKind, Result, Submitted};
@@ -28,6 +28,10 @@ use crate::append::Group;
 use crate::log::Log;
 use crate::roll::{self, RollPlan, Rolled};
 use crate::segment::Head;
+
+/// Less than this is not written while a sync is in flight: more may come to go with it, and it would wait for the next sync
+/// all the same.
+const WRITE_BESIDE_SYNC_MIN: usize = 64 << 10;
 
 /// What an owner waits for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,6 +88,8 @@ type Rolling<E> = (InFlight<Result<Rolled<E>>>, Box<RollPlan>);
 
 struct Syncing {
     handle: Submitted<Durable>,
+    /// What came of it, where the end of a write before it was not seen yet.
+    ended: Option<Result<Durable>>,
     end: Offset,
     position: u64,
 }
@@ -122,6 +128,15 @@ impl<E: Env> Pipeline<E> {
     /// After a truncation: what was not heard yet speaks of offsets that are other batches' now.
     pub(crate) fn forget_events(&mut self) {
         self.events.clear();
+    }
+
+    /// Whether what is staged is to be written while a sync is in flight: it is much, or nothing is gained by waiting.
+    fn worth_a_write(&self) -> bool {
+        self.groups.len() > 1
+            || self
+                .groups
+                .front()
+                .is_some_and(|g| g.bytes >= WRITE_BESIDE_SYNC_MIN)
     }
 
     fn is_quiet(&self) -> bool {
@@ -176,8 +191,12 @@ impl<E: Env> Log<E> {
     }
 
     fn begin_write(&mut self) -> bool {
+        let acked_by_sync = self.config.flush_messages == 1;
         let pipeline = &mut self.pipeline;
         if pipeline.writing.is_some() || pipeline.rolling.is_some() {
+            return false;
+        }
+        if acked_by_sync && pipeline.syncing.is_some() && !pipeline.worth_a_write() {
             return false;
         }
         let Some(group) = pipeline.groups.front() else {
@@ -231,6 +250,7 @@ impl<E: Env> Log<E> {
         let (end, position) = pipeline.submitted;
         pipeline.syncing = Some(Syncing {
             handle: self.file.sync(),
+            ended: None,
             end,
             position,
         });
@@ -250,9 +270,20 @@ impl<E: Env> Log<E> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some((handle, _)) = &mut self.pipeline.writing else {
+        // Where nothing waits for this write's end but the sync behind it, that sync's end is news enough.
+        let waited_for =
+            self.pipeline.syncing.is_none() || self.pipeline.worth_a_write() || !self.can_stage();
+        let Some((handle, group)) = &mut self.pipeline.writing else {
             return false;
         };
+        let covered = self
+            .pipeline
+            .syncing
+            .as_ref()
+            // One that is refused because the write failed ends first, before the file is cut back: then the write is waited for.
+            .is_some_and(|s| s.end >= group.head.next && s.ended.is_none());
+        let mut deaf = Context::from_waker(Waker::noop());
+        let cx = if covered && !waited_for { &mut deaf } else { cx };
         let Poll::Ready(result) = Pin::new(handle).poll(cx) else {
             return false;
         };
@@ -282,14 +313,19 @@ impl<E: Env> Log<E> {
         let Some(syncing) = &mut self.pipeline.syncing else {
             return false;
         };
-        if syncing.end > self.active.head.next {
-            // It waits for a write whose end was not seen here yet.
-            return false;
+        let mut ended_now = false;
+        if syncing.ended.is_none() {
+            let Poll::Ready(result) = Pin::new(&mut syncing.handle).poll(cx) else {
+                return false;
+            };
+            (syncing.ended, ended_now) = (Some(result), true);
         }
-        let Poll::Ready(result) = Pin::new(&mut syncing.handle).poll(cx) else {
-            return false;
-        };
-        let syncing = self.pipeline.syncing.take().expect("it was just polled");
+        if syncing.end > self.active.head.next {
+            // The end of a write before it was not seen here yet; it is there to be seen.
+            return ended_now;
+        }
+        let mut syncing = self.pipeline.syncing.take().expect("it was just polled");
+        let result = syncing.ended.take().expect("it has ended");
         match result {
             Ok(proof) => self.proven(&proof, syncing.end, syncing.position),
             Err(error) => self.fail(self.ackable.offset(), error),

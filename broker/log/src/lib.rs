@@ -43,6 +43,7 @@ mod producers;
 mod read;
 mod recovery;
 mod replay;
+mod reserve;
 mod retention;
 mod roll;
 mod scan;

@@ -7,11 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokkr_env::{Env, ErrorKind};
+use brokkr_env::{Dir, Env, ErrorKind};
 use brokkr_types::{Instant, Offset, UnixMillis};
 
-use crate::background::{remove_if_there, replace};
-use crate::dir::LogDir;
+use crate::background::replace;
 use crate::error::LogError;
 use crate::log::Log;
 use crate::names;
@@ -51,13 +50,7 @@ impl<E: Env> Log<E> {
         if count > 0 {
             let gone: Vec<Head> = self.sealed[..count].iter().map(|s| s.head).collect();
             let start = gone.last().expect("count is not 0").next.max(self.log_start);
-            let mut raised = self.raise_log_start(start, count).await;
-            if matches!(&raised, Err(LogError::Io(e)) if e.kind() == ErrorKind::NoSpace) {
-                // A full disk must not keep itself full. What is derived goes first, and makes room to say what goes next.
-                self.remove_indexes(&gone).await?;
-                raised = self.raise_log_start(start, count).await;
-            }
-            raised?;
+            self.raise_log_start(start, count).await?;
             retired.segments = gone.len();
             retired.bytes = gone.iter().map(|h| h.size).sum();
             self.retire_files(&gone).await?;
@@ -90,6 +83,7 @@ impl<E: Env> Log<E> {
     }
 
     /// Raises the log's start and gives up the `count` oldest segments: on disk first, so that nothing changed if that fails.
+    /// A full disk must not keep itself full: the directory's reserve is there for this.
     async fn raise_log_start(&mut self, start: Offset, count: usize) -> Result<(), LogError> {
         let mut manifest = self.manifest();
         manifest.sealed.drain(..count);
@@ -98,21 +92,17 @@ impl<E: Env> Log<E> {
             .sealed
             .get(count)
             .map_or(self.active.head.base, |s| s.head.base);
-        replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
+        while let Err(error) = replace(&self.shared, names::MANIFEST, manifest.encode()).await {
+            let error = LogError::Io(error);
+            if !self.shared.dir.makes_room_after(&error).await {
+                return Err(error);
+            }
+        }
         Arc::make_mut(&mut self.sealed).drain(..count);
         self.log_start = start;
         self.view = None;
         self.epochs.truncate_from_start(start);
         self.set_high_watermark(self.high_watermark());
-        Ok(())
-    }
-
-    async fn remove_indexes(&self, of: &[Head]) -> Result<(), LogError> {
-        for head in of {
-            for suffix in [names::INDEX, names::TIME_INDEX] {
-                remove_if_there(&self.shared, &names::path(self.folder(), head.base, suffix)).await?;
-            }
-        }
         Ok(())
     }
 
@@ -165,13 +155,16 @@ impl<E: Env> Log<E> {
             }
         }
         let after = Duration::from_millis(self.config.file_delete_delay_ms);
-        let later = dir.clone();
-        drop(dir.env.spawn("log-retired", async move {
-            later.env.sleep_until(later.env.now() + after).await;
+        dir.later("log-retired", after, |dir| async move {
             for path in renamed {
-                remove_later(&later, &path).await;
+                match dir.remove(&path).await {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        tracing::warn!(path, %error, "not removed; tried again at the next start");
+                    }
+                    _ => {}
+                }
             }
-        }));
+        });
         Ok(())
     }
 
@@ -188,30 +181,19 @@ impl<E: Env> Log<E> {
         dir.files.forget_folder(self.folder());
         dir.dir.sync_dir("").await?;
         let after = Duration::from_millis(self.config.file_delete_delay_ms);
-        let later = dir.clone();
-        drop(dir.env.spawn("log-deleted", async move {
-            later.env.sleep_until(later.env.now() + after).await;
-            if let Err(error) = remove_folder(&later, &doomed).await {
+        dir.later("log-deleted", after, |dir| async move {
+            if let Err(error) = remove_folder(&dir, &doomed).await {
                 tracing::warn!(doomed, %error, "not removed; tried again at the next start");
             }
-        }));
+        });
         Ok(())
     }
 }
 
-async fn remove_later<E: Env>(dir: &LogDir<E>, path: &str) {
-    match dir.dir.remove(path).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            tracing::warn!(path, %error, "not removed; tried again at the next start");
-        }
-        _ => {}
-    }
-}
-
 /// Removes a folder with all that is in it.
-pub(crate) async fn remove_folder<E: Env>(dir: &LogDir<E>, folder: &str) -> Result<(), LogError> {
-    for entry in dir.dir.list(folder).await? {
-        dir.dir.remove(&format!("{folder}/{}", entry.name)).await?;
+pub(crate) async fn remove_folder<E: Env>(dir: &Dir<E>, folder: &str) -> Result<(), LogError> {
+    for entry in dir.list(folder).await? {
+        dir.remove(&format!("{folder}/{}", entry.name)).await?;
     }
-    Ok(dir.dir.remove_dir(folder).await?)
+    Ok(dir.remove_dir(folder).await?)
 }

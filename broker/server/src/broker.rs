@@ -27,6 +27,8 @@ const MEMORY_DEFAULT_BYTES: usize = 256 << 20;
 pub enum StartError {
     /// It can't listen there.
     Listen(Error),
+    /// The address to listen at can't be found.
+    Resolve(Error),
     /// Its log directory can't be used.
     LogDir(LogDirError),
     /// Its metadata can't be read or written.
@@ -37,6 +39,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(e) => write!(f, "can't {e}"),
+            Self::Resolve(e) => write!(f, "can't listen on {e}"),
             Self::LogDir(e) => e.fmt(f),
             Self::Controller(e) => e.fmt(f),
         }
@@ -64,7 +67,7 @@ impl<E: Env> Broker<E> {
             let addr = env
                 .resolve(&listener.host, listener.port)
                 .await
-                .map_err(StartError::Listen)?;
+                .map_err(StartError::Resolve)?;
             let socket = env.listen(addr).await.map_err(StartError::Listen)?;
             listeners.push((Arc::<str>::from(listener.name.as_str()), socket));
         }

@@ -144,6 +144,7 @@ impl<E: Env> Reader<E> {
         let deadline = ctx.env.now() + idle_max;
         loop {
             self.make_room(need);
+            let room = self.buf.capacity() - self.buf.len();
             let quiet = (ctx.env.now() + QUIET).min(deadline);
             let keep = self.buf.capacity() <= READ_BUFFER_MIN || !self.buf.is_empty();
             let wake_at = if keep { deadline } else { quiet };
@@ -151,7 +152,10 @@ impl<E: Env> Reader<E> {
                 biased;
                 n = self.read.read(&mut self.buf) => match n {
                     Ok(0) => return self.ended(),
-                    Ok(_) => return Some(()),
+                    Ok(n) => {
+                        self.came(n, room);
+                        return Some(());
+                    }
                     Err(error) => {
                         tracing::debug!(%error, peer = %self.dispatch.peer.addr, "connection lost");
                         return None;
@@ -179,18 +183,24 @@ impl<E: Env> Reader<E> {
         None
     }
 
-    /// Room for more: at least one byte, and where the frame is known and its bytes are budgeted, all of it. A peer whose
-    /// reads fill the buffer gets a larger one, so that most frames arrive in one piece and are never moved.
+    /// Room for what is missing of a frame whose bytes are budgeted, and for as much again as came lately: so most frames
+    /// arrive in one piece and are never moved, and a peer that says little has a small buffer.
     fn make_room(&mut self, need: usize) {
-        if self.buf.len() < self.buf.capacity() && self.buf.capacity() >= need.min(READ_BUFFER_MAX) {
-            return;
-        }
-        if !self.buf.is_empty() {
-            self.want = (self.want * 2).min(READ_BUFFER_MAX);
-        }
+        let (len, room) = (self.buf.len(), self.buf.capacity() - self.buf.len());
         // Past the largest buffer the frame grows by what has come, not by what its size says.
-        let target = need.min(self.buf.len().max(READ_BUFFER_MAX) * 2).max(self.want);
-        self.buf.reserve(target - self.buf.len().min(target - 1));
+        let target = need.min(len.max(READ_BUFFER_MAX) * 2);
+        if room < (target - len).max(self.want / 2) {
+            self.buf.reserve(self.want.max(target) - len);
+        }
+    }
+
+    /// A read had room for `room` bytes and got `n`.
+    fn came(&mut self, n: usize, room: usize) {
+        if n == room {
+            self.want = (self.want * 2).min(READ_BUFFER_MAX);
+        } else if n < self.want / 8 {
+            self.want = (self.want / 2).max(READ_BUFFER_MIN);
+        }
     }
 }
 

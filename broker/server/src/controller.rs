@@ -127,6 +127,15 @@ impl ControllerHandle {
     }
 }
 
+/// What a record may be written with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// What is free on the disk.
+    Free,
+    /// The directory's reserve too: without this record nobody could make room on a full disk.
+    Reserved,
+}
+
 struct Host<E: Env> {
     env: E,
     log: Log<E>,
@@ -162,8 +171,12 @@ pub async fn start<E: Env>(
     } = replayed;
     let controller = controller.with_settings(settings(config));
     let epoch = LeaderEpoch(last_epoch.max(quorum_state(&log_dir.logs).await?) + 1);
-    write_quorum_state(&log_dir.logs, identity.node_id, epoch).await?;
-    log.assign_epoch(epoch).await?;
+    while let Err(error) = write_quorum_state(&log_dir.logs, identity.node_id, epoch).await {
+        if !log_dir.logs.makes_room_after(&error).await {
+            return Err(error.into());
+        }
+    }
+    log_dir.logs.assign_epoch(&mut log, epoch).await?;
     let mut host = Host {
         env: env.clone(),
         images: Published::new(controller.image().clone()),
@@ -224,7 +237,7 @@ async fn open_log<E: Env>(
     };
     if begun {
         let recorded = log_dir.recorded(FOLDER).cloned().unwrap_or_default();
-        let (log, recovery) = Log::open(logs, FOLDER, config, &recorded).await?;
+        let (log, recovery) = logs.open_log(FOLDER, &config, &recorded).await?;
         if !recovery.clean {
             tracing::info!(?recovery, "cluster metadata recovered");
         }
@@ -410,7 +423,7 @@ async fn write_quorum_state<E: Env>(
     logs: &LogDir<E>,
     node_id: i32,
     epoch: LeaderEpoch,
-) -> Result<(), ControllerError> {
+) -> Result<(), LogError> {
     let none = Uuid::ZERO;
     let text = format!(
         r#"{{"leaderId":{node_id},"leaderEpoch":{epoch},"votedId":-1,"votedDirectoryId":"{none}","data_version":1}}"#
@@ -432,12 +445,16 @@ impl<E: Env> Host<E> {
             controls.extend(self.quorum.voters.clone().map(Control::Voters));
         }
         let batch = encode_control(&controls, end, self.epoch, now).map_err(|e| content(FOLDER, e))?;
-        self.append(&batch).await.map_err(|e| content(FOLDER, e))?;
+        self.append(&batch, Room::Reserved)
+            .await
+            .map_err(|e| content(FOLDER, e))?;
         self.controller
             .advance(end.0 + controls.len() as i64 - 1, self.epoch.0);
         let owed = self.controller.activation_records();
         if !owed.is_empty() {
-            self.commit(&owed).await.map_err(|e| content(FOLDER, e))?;
+            self.commit(&owed, Room::Reserved)
+                .await
+                .map_err(|e| content(FOLDER, e))?;
         }
         Ok(())
     }
@@ -500,11 +517,17 @@ impl<E: Env> Host<E> {
     }
 
     async fn carry_out(&mut self, request: Request) -> Result<Reply, ErrorCode> {
+        let room = match &request {
+            Request::CreateTopics(_) | Request::CreatePartitions(_) | Request::AllocateProducerIds => {
+                Room::Free
+            }
+            _ => Room::Reserved,
+        };
         let (records, reply) = self
             .controller
             .decide(self.env.now(), self.log.log_end().0, request);
         if !records.is_empty() {
-            self.commit(&records).await.map_err(|error| {
+            self.commit(&records, room).await.map_err(|error| {
                 tracing::warn!(%error, "metadata not changed");
                 ErrorCode::KAFKA_STORAGE_ERROR
             })?;
@@ -524,7 +547,7 @@ impl<E: Env> Host<E> {
     }
 
     /// Appends records as one batch, and waits until they are durable: committed. On failure the state is as before.
-    async fn commit(&mut self, records: &[MetadataRecord]) -> Result<(), LogError> {
+    async fn commit(&mut self, records: &[MetadataRecord], room: Room) -> Result<(), LogError> {
         let before = self.controller.clone();
         let base = self.log.log_end();
         for (offset, record) in (base.0..).zip(records) {
@@ -535,14 +558,23 @@ impl<E: Env> Host<E> {
         let version = self.controller.image().metadata_version().unwrap_or(0);
         let batch = encode_records(records, version, base, self.epoch, self.env.wall())
             .unwrap_or_else(|e| panic!("a record that was decided can be encoded: {e}"));
-        let appended = self.append(&batch).await;
+        let appended = self.append(&batch, room).await;
         if appended.is_err() {
             self.controller = before;
         }
         appended
     }
 
-    async fn append(&mut self, batch: &Batch) -> Result<(), LogError> {
+    async fn append(&mut self, batch: &Batch, room: Room) -> Result<(), LogError> {
+        while let Err(error) = self.try_append(batch).await {
+            if room == Room::Free || !self.logs.makes_room_after(&error).await {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_append(&mut self, batch: &Batch) -> Result<(), LogError> {
         let (now, wall) = (self.env.now(), self.env.wall());
         let storage = |e: &dyn fmt::Display| {
             LogError::Io(brokkr_env::Error::new(ErrorKind::Io, format!("{FOLDER}: {e}")))

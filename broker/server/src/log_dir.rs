@@ -195,6 +195,9 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, owned: Owned<E>, stop: Stop) {
             () = stop.wait() => return,
             () = ctx.env.sleep_until(ctx.env.now() + CHECKPOINT_EVERY) => {}
         }
+        if let Err(error) = owned.logs.keep_reserve().await {
+            ctx.noise.tell("no reserve on the disk", &error);
+        }
         let routes = Arc::clone(ctx.routes.get());
         let logs = owned.logs_now(&routes, ctx.controller.recorded());
         if logs != last {

@@ -281,7 +281,7 @@ impl<E: Env> Manager<E> {
         match self.open(topic, &folder, config).await {
             Ok(mut log) => {
                 let epoch = LeaderEpoch(image.leader_epoch);
-                if let Err(error) = log.assign_epoch(epoch).await {
+                if let Err(error) = self.log_dir.logs.assign_epoch(&mut log, epoch).await {
                     tracing::error!(log = folder, %error, "offline: can't become leader");
                     return Hosted::Offline;
                 }
@@ -314,7 +314,7 @@ impl<E: Env> Manager<E> {
         let (recorded, logs) = (self.log_dir.recorded(folder), &self.log_dir.logs);
         if self.log_dir.folders.contains(folder) {
             let recorded = recorded.cloned().unwrap_or_default();
-            let (log, recovery) = Log::open(logs, folder, config.clone(), &recorded).await?;
+            let (log, recovery) = logs.open_log(folder, &config, &recorded).await?;
             if recovery.clean {
                 brokkr_types::reached!("a log opened without a scan");
             } else {

@@ -1,11 +1,11 @@
 //! The broker in the real world: the one place where the generic shell meets it.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use brokkr_env::Env;
-use brokkr_env::tokio::TokioEnv;
+use brokkr_env::tokio::{SocketBuffers, TokioEnv};
 use clap::Parser;
 
 use crate::broker::{Broker, StartError};
@@ -28,7 +28,17 @@ pub async fn start(config: BrokerConfig) -> Result<RealBroker, StartError> {
         Some(_) => usize::try_from(config.num_io_threads).unwrap_or(IO_THREADS),
         None => IO_THREADS,
     };
-    Broker::start(TokioEnv::new(io_threads), config).await
+    // -1 is the operating system's own size, as in Kafka; for what is received that is the default here, because
+    // Kafka's 100 KiB cost a fifth of the throughput of large batches.
+    let receive = config
+        .set
+        .get("socket.receive.buffer.bytes")
+        .map(|_| config.socket_receive_buffer_bytes);
+    let buffers = SocketBuffers {
+        send: usize::try_from(config.socket_send_buffer_bytes).ok(),
+        receive: receive.and_then(|bytes| usize::try_from(bytes).ok()),
+    };
+    Broker::start(TokioEnv::with_buffers(io_threads, buffers), config).await
 }
 
 /// The binary.
@@ -52,6 +62,9 @@ fn run(serve: &Serve) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        // Else a log file on a full disk would end the process: what can't be logged can't be complained of in the log.
+        .log_internal_errors(false)
         .init();
     let file = match serve.config.as_deref().map(read_to_string).transpose() {
         Ok(file) => file,
@@ -103,8 +116,7 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
     };
     let took: Duration = clock.now() - begun;
     let addrs: Vec<String> = broker.local_addrs().iter().map(ToString::to_string).collect();
-    println!("ready {} in {} ms", addrs.join(","), took.as_millis());
-    drop(std::io::stdout().flush());
+    tell(&format!("ready {} in {} ms", addrs.join(","), took.as_millis()));
     told.wait().await;
     tracing::info!("stopping");
     if !broker.stop().await {
@@ -113,10 +125,19 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// SIGTERM and SIGINT.
+/// One line on stdout. Whether anybody reads it is not the broker's concern.
+fn tell(line: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        tracing::debug!(%error, "nobody reads the ready line");
+    }
+}
+
+/// SIGTERM and SIGINT. And SIGXFSZ, so that a limit on the size of files fails the write that meets it, not the process.
 struct Signals {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
+    _file_size: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -125,6 +146,7 @@ impl Signals {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
+            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 

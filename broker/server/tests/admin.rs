@@ -619,3 +619,24 @@ fn topics_can_be_kept_from_being_deleted() {
         on.stop().await;
     });
 }
+
+#[test]
+fn what_waits_to_be_removed_does_not_outlive_its_broker() {
+    runtime().block_on(async {
+        let mut a = fresh("admin-removal", &[]).await;
+        assert_eq!(a.client.create("t", 1, &[]).await, ErrorCode::NONE);
+        let gone = DeleteTopicState {
+            name: Some("t".into()),
+            ..Default::default()
+        };
+        let request = DeleteTopicsRequest {
+            topics: vec![gone],
+            ..Default::default()
+        };
+        assert_eq!(a.client.ask(&request, 6).await.responses[0].error_code, 0);
+        // Its folder is to be removed a minute from now. Who holds the directory until then keeps the next broker out.
+        a.stop().await;
+        let a = again("admin-removal", &[]).await;
+        a.stop().await;
+    });
+}

@@ -1,4 +1,4 @@
-//! What clients did and what came of it: operations, as JSON lines.
+//! What clients did and what came of it: operations, as JSON lines or EDN.
 //!
 //! A history says what was invoked and what came back, never what should have come back: that is the checker's. One operation
 //! a line, in order:
@@ -14,21 +14,32 @@
 //! `f` is `send`, `poll` or `txn` with micro-operations, `assign` or `subscribe` with a list of keys, or something else with
 //! any value. A key names a partition; JSON's integers and strings both do, and compare as strings. Values are unique per key.
 //!
-//! The encoding is that of Jepsen's Kafka workload (jepsen-io/jepsen, `tests/kafka.clj`), in JSON.
+//! The encoding is that of Jepsen's Kafka workload (jepsen-io/jepsen, `tests/kafka.clj`), in JSON or in Jepsen's own EDN:
+//!
+//! ```text
+//! {:index 1, :time 2000, :type :ok, :process 0, :f :send, :value [[:send "t-0" [12 7]]]}
+//! ```
+//! Besides: `"rebalance-log": [{"keys": […]}]` names keys that were moved during an operation, `"seek-to-beginning?": true` says
+//! of an `assign` that it began anew, and process `"nemesis"` is who breaks things.
 
 mod micro;
+mod read;
 mod recorder;
-mod stream;
+mod write;
 
-pub use micro::{Key, MicroOp, Polls, Val};
+pub use micro::{Key, MicroOp, Polls, UNKNOWN_OFFSET, Val};
+pub use read::{Place, ReadError, Reader, Syntax};
 pub use recorder::Recorder;
-pub use stream::{ReadError, Reader, Writer};
+pub use write::Writer;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Who does one thing at a time.
 pub type Process = u64;
+
+/// Who breaks things; it is no client, and may do several at once.
+pub const NEMESIS: Process = Process::MAX;
 
 /// Whether an operation begins or how it ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -96,69 +107,55 @@ pub struct Operation {
     pub process: Process,
     /// What.
     pub op: Op,
+    /// Keys whose partitions were given to others, or back, while it ran: order within it says nothing of them.
+    pub rebalanced: Vec<Key>,
+    /// Of an `assign`: the process reads from the beginning of its partitions, wherever it was.
+    pub seek_to_beginning: bool,
 }
 
-#[derive(Serialize)]
-struct Line<'a, V> {
-    index: u64,
-    time: i64,
-    r#type: Type,
-    process: Process,
-    f: &'a str,
-    value: V,
-}
-
-impl Serialize for Operation {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        fn line<'a, V>(o: &'a Operation, value: V) -> Line<'a, V> {
-            Line {
-                index: o.index,
-                time: o.time,
-                r#type: o.type_,
-                process: o.process,
-                f: o.op.f(),
-                value,
-            }
-        }
-        match &self.op {
-            Op::Send(m) | Op::Poll(m) | Op::Txn(m) => line(self, m).serialize(s),
-            Op::Assign(keys) | Op::Subscribe(keys) => line(self, keys).serialize(s),
-            Op::Other(_, value) => line(self, value).serialize(s),
+impl Operation {
+    /// An operation with nothing particular about it.
+    pub fn new(index: u64, time: i64, type_: Type, process: Process, op: Op) -> Self {
+        Self {
+            index,
+            time,
+            type_,
+            process,
+            op,
+            rebalanced: Vec::new(),
+            seek_to_beginning: false,
         }
     }
 }
 
-#[derive(Deserialize)]
-struct RawLine {
-    index: u64,
-    #[serde(default)]
-    time: i64,
-    r#type: Type,
-    process: Process,
-    f: String,
-    #[serde(default)]
-    value: serde_json::Value,
+#[derive(Serialize)]
+struct Rebalance<'a> {
+    keys: &'a [Key],
 }
 
-impl<'de> Deserialize<'de> for Operation {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let raw = RawLine::deserialize(d)?;
-        let micro = |v| serde_json::from_value::<Vec<MicroOp>>(v);
-        let keys = |v| serde_json::from_value::<Vec<Key>>(v);
-        let op = match raw.f.as_str() {
-            "send" => micro(raw.value).map(Op::Send),
-            "poll" => micro(raw.value).map(Op::Poll),
-            "txn" => micro(raw.value).map(Op::Txn),
-            "assign" => keys(raw.value).map(Op::Assign),
-            "subscribe" => keys(raw.value).map(Op::Subscribe),
-            _ => Ok(Op::Other(raw.f, raw.value)),
-        };
-        Ok(Self {
-            index: raw.index,
-            time: raw.time,
-            type_: raw.r#type,
-            process: raw.process,
-            op: op.map_err(D::Error::custom)?,
-        })
+impl Serialize for Operation {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("index", &self.index)?;
+        map.serialize_entry("time", &self.time)?;
+        map.serialize_entry("type", &self.type_)?;
+        match self.process {
+            NEMESIS => map.serialize_entry("process", "nemesis")?,
+            process => map.serialize_entry("process", &process)?,
+        }
+        map.serialize_entry("f", self.op.f())?;
+        match &self.op {
+            Op::Send(m) | Op::Poll(m) | Op::Txn(m) => map.serialize_entry("value", m)?,
+            Op::Assign(keys) | Op::Subscribe(keys) => map.serialize_entry("value", keys)?,
+            Op::Other(_, value) => map.serialize_entry("value", value)?,
+        }
+        if !self.rebalanced.is_empty() {
+            let keys = &self.rebalanced;
+            map.serialize_entry("rebalance-log", &[Rebalance { keys }])?;
+        }
+        if self.seek_to_beginning {
+            map.serialize_entry("seek-to-beginning?", &true)?;
+        }
+        map.end()
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
-use serde::ser::SerializeSeq;
+use serde::de::{Error, Visitor};
+use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What names a partition. Cheap to clone; an integer is taken as its decimal text.
@@ -134,6 +134,9 @@ impl<'de> Deserialize<'de> for Val {
     }
 }
 
+/// In place of an offset that a poll did not tell; JSON and EDN have nothing there.
+pub const UNKNOWN_OFFSET: i64 = -1;
+
 /// What a poll gave: for each partition offsets and values, in the order in which they came.
 pub type Polls = BTreeMap<Key, Vec<(i64, Val)>>;
 
@@ -170,7 +173,7 @@ impl Serialize for MicroOp {
                 let mut seq = s.serialize_seq(Some(1 + usize::from(polls.is_some())))?;
                 seq.serialize_element("poll")?;
                 if let Some(polls) = polls {
-                    seq.serialize_element(polls)?;
+                    seq.serialize_element(&Came(polls))?;
                 }
                 seq.end()
             }
@@ -178,91 +181,24 @@ impl Serialize for MicroOp {
     }
 }
 
-/// The last part of a send.
-struct Sent {
-    offset: Option<i64>,
-    value: Val,
-}
+/// [`Polls`] with nothing for [`UNKNOWN_OFFSET`].
+struct Came<'a>(&'a Polls);
 
-impl<'de> Deserialize<'de> for Sent {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Sent;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value or [offset, value]")
-            }
-            fn visit_i64<X: Error>(self, n: i64) -> Result<Sent, X> {
-                let value = Val::Int(n);
-                Ok(Sent { offset: None, value })
-            }
-            fn visit_u64<X: Error>(self, n: u64) -> Result<Sent, X> {
-                self.visit_i64(i64::try_from(n).map_err(X::custom)?)
-            }
-            fn visit_str<X: Error>(self, s: &str) -> Result<Sent, X> {
-                let value = Val::from(s);
-                Ok(Sent { offset: None, value })
-            }
-            fn visit_unit<X: Error>(self) -> Result<Sent, X> {
-                let value = Val::Null;
-                Ok(Sent { offset: None, value })
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sent, A::Error> {
-                let short = || A::Error::invalid_length(0, &self);
-                let offset: Option<i64> = seq.next_element()?.ok_or_else(short)?;
-                let value = seq.next_element()?.ok_or_else(short)?;
-                Ok(Sent { offset, value })
-            }
+impl Serialize for Came<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(Some(self.0.len()))?;
+        for (key, records) in self.0 {
+            map.serialize_entry(key, &Records(records))?;
         }
-        d.deserialize_any(Any)
+        map.end()
     }
 }
 
-impl<'de> Deserialize<'de> for MicroOp {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Parts;
-        impl<'de> Visitor<'de> for Parts {
-            type Value = MicroOp;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("[\"send\", key, value] or [\"poll\", {…}]")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<MicroOp, A::Error> {
-                let short = |n| A::Error::invalid_length(n, &self);
-                let name: String = seq.next_element()?.ok_or_else(|| short(0))?;
-                match name.as_str() {
-                    "send" => {
-                        let key = seq.next_element()?.ok_or_else(|| short(1))?;
-                        let Sent { offset, value } = seq.next_element()?.ok_or_else(|| short(2))?;
-                        Ok(MicroOp::Send { key, offset, value })
-                    }
-                    "poll" => Ok(MicroOp::Poll(seq.next_element::<ReadPolls>()?.map(|p| p.0))),
-                    other => Err(A::Error::custom(format_args!("no micro-operation {other:?}"))),
-                }
-            }
-        }
-        d.deserialize_seq(Parts)
-    }
-}
+struct Records<'a>(&'a [(i64, Val)]);
 
-/// [`Polls`] whose keys come as JSON gives them. (A map's keys are always texts there.)
-struct ReadPolls(Polls);
-
-impl<'de> Deserialize<'de> for ReadPolls {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
-            type Value = ReadPolls;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("{key: [[offset, value], …]}")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ReadPolls, A::Error> {
-                let mut polls = Polls::new();
-                while let Some((key, messages)) = map.next_entry::<String, Vec<(i64, Val)>>()? {
-                    polls.insert(key.into(), messages);
-                }
-                Ok(ReadPolls(polls))
-            }
-        }
-        d.deserialize_map(Map)
+impl Serialize for Records<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let known = |offset: i64| (offset != UNKNOWN_OFFSET).then_some(offset);
+        s.collect_seq(self.0.iter().map(|(offset, value)| (known(*offset), value)))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::{Op, Operation, Process, Type};
+use crate::{Key, Op, Operation, Process, Type};
 
 #[derive(Default)]
 struct State {
@@ -51,6 +51,17 @@ impl Recorder {
         push(&mut state, time, type_, process, op);
     }
 
+    /// A process's assignment came to an end, and it reads from the beginning of all its partitions, also of those it had before.
+    ///
+    /// # Panics
+    /// If it was doing nothing.
+    pub fn assigned_from_beginning(&self, time: i64, process: Process, keys: Vec<Key>) {
+        self.complete(time, process, Type::Ok, Op::Assign(keys));
+        let mut state = self.lock();
+        let last = state.operations.iter_mut().rev().find(|o| o.process == process);
+        last.expect("it was just recorded").seek_to_beginning = true;
+    }
+
     /// How many lines there are.
     pub fn len(&self) -> usize {
         self.lock().operations.len()
@@ -79,13 +90,8 @@ impl Recorder {
 
 fn push(state: &mut State, time: i64, type_: Type, process: Process, op: Op) {
     let index = state.operations.len() as u64;
-    state.operations.push(Operation {
-        index,
-        time,
-        type_,
-        process,
-        op,
-    });
+    let operation = Operation::new(index, time, type_, process, op);
+    state.operations.push(operation);
 }
 
 #[cfg(test)]
@@ -102,6 +108,15 @@ mod tests {
         let seen: Vec<_> = c.history().iter().map(|o| (o.index, o.process)).collect();
         assert_eq!(seen, [(0, 0), (1, 1), (2, 0)]);
         assert!(b.is_empty());
+        a.invoke(4, 0, Op::Assign(Vec::new()));
+        a.assigned_from_beginning(5, 0, Vec::new());
+        assert!(
+            c.take()
+                .iter()
+                .rev()
+                .map(|o| o.seek_to_beginning)
+                .eq([true, false, false, false, false])
+        );
     }
 
     #[test]

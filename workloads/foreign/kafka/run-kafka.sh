@@ -37,11 +37,7 @@ listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller_port
 controller.quorum.bootstrap.servers=127.0.0.1:$controller_port
 controller.listener.names=CONTROLLER
 log.dirs=$dir/data
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+$(cat "$foreign/kafka/one-node.properties")
 $(printf '%s\n' "${settings[@]}")
 END
 

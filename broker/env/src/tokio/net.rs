@@ -8,7 +8,7 @@ use ::tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use ::tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use bytes::{Buf, BytesMut};
 
-use super::{TokioEnv, os_error};
+use super::{SocketBuffers, TokioEnv, os_error};
 use crate::conn::{Conn, FileRange, Listener, Part, ReadHalf, WriteHalf};
 use crate::{Error, ErrorKind, Result, submitted};
 
@@ -26,12 +26,19 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    pub(super) fn bind(addr: SocketAddr) -> Result<Self> {
+    pub(super) fn bind(addr: SocketAddr, buffers: SocketBuffers) -> Result<Self> {
         let bind = || -> io::Result<Self> {
             use socket2::{Domain, Protocol, Socket, Type};
             let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
             socket.set_nonblocking(true)?;
+            // Inherited by what is accepted.
+            if let Some(bytes) = buffers.send {
+                socket.set_send_buffer_size(bytes)?;
+            }
+            if let Some(bytes) = buffers.receive {
+                socket.set_recv_buffer_size(bytes)?;
+            }
             socket.bind(&addr.into())?;
             socket.listen(BACKLOG)?;
             let listener = ::tokio::net::TcpListener::from_std(socket.into())?;

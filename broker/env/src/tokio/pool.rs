@@ -1,7 +1,10 @@
 //! Threads for blocking IO: a bounded number for each log directory, started as they are needed.
+//!
+//! What a job begins when it ends (the sync behind a write) runs next on its own thread: nobody has to be woken for it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::ThreadId;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -19,6 +22,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// Of each thread what it does next, before it looks at the queue.
+    own: Vec<(ThreadId, Option<Job>)>,
     threads: usize,
     idle: usize,
     closing: bool,
@@ -39,7 +44,12 @@ impl Pool {
     /// Runs `job` on one of the threads, in no order. How much waits is bounded by who submits: each file has at most one
     /// write, and the log bounds its reads and syncs.
     pub(super) fn run(&self, job: Job) {
+        let me = std::thread::current().id();
         let mut state = self.shared.state.lock().expect("no panic under this lock");
+        if let Some((_, next @ None)) = state.own.iter_mut().find(|(thread, _)| *thread == me) {
+            *next = Some(job);
+            return;
+        }
         state.jobs.push_back(job);
         if state.idle >= state.jobs.len() {
             drop(state);
@@ -72,9 +82,13 @@ impl Drop for Pool {
 
 fn work(shared: &Shared) {
     let guard = super::EndsProcess("io");
+    let me = std::thread::current().id();
     let mut state = shared.state.lock().expect("no panic under this lock");
+    state.own.push((me, None));
     loop {
-        if let Some(job) = state.jobs.pop_front() {
+        let own = state.own.iter_mut().find(|(thread, _)| *thread == me);
+        let next = own.and_then(|(_, next)| next.take());
+        if let Some(job) = next.or_else(|| state.jobs.pop_front()) {
             drop(state);
             job();
             state = shared.state.lock().expect("no panic under this lock");
@@ -86,6 +100,7 @@ fn work(shared: &Shared) {
             state.idle -= 1;
         }
     }
+    state.own.retain(|(thread, _)| *thread != me);
     drop(state);
     drop(guard);
 }

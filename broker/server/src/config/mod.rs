@@ -102,6 +102,8 @@ fields! {
     metadata_log_max_record_bytes_between_snapshots: i64 = "metadata.log.max.record.bytes.between.snapshots",
     metadata_log_segment_bytes: i32 = "metadata.log.segment.bytes",
     num_io_threads: i32 = "num.io.threads",
+    socket_send_buffer_bytes: i32 = "socket.send.buffer.bytes",
+    socket_receive_buffer_bytes: i32 = "socket.receive.buffer.bytes",
     num_partitions: i32 = "num.partitions",
     producer_id_expiration_ms: i32 = "producer.id.expiration.ms",
     queued_max_request_bytes: i64 = "queued.max.request.bytes",

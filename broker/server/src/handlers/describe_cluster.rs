@@ -22,13 +22,16 @@ pub async fn handle<E: Env>(
         let (code, why) = match request.endpoint_type {
             2 => (
                 ErrorCode::MISMATCHED_ENDPOINT_TYPE,
-                "The request was sent to an endpoint of the wrong type.",
+                "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER".to_owned(),
             ),
-            _ => (ErrorCode::UNSUPPORTED_ENDPOINT_TYPE, "Unsupported endpoint type"),
+            other => (
+                ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
+                format!("Unsupported endpoint type {other}"),
+            ),
         };
         return DescribeClusterResponse {
             error_code: code.0,
-            error_message: Some(Str::from_static(why)),
+            error_message: Some(Str::from(why)),
             endpoint_type: BROKERS,
             cluster_authorized_operations: NO_OPERATIONS,
             ..Default::default()

@@ -49,6 +49,8 @@ impl Describe<'_> {
             Ok(_) => (ErrorCode::NONE, None),
             Err(e) => (e.code, e.message_str()),
         };
+        // As Kafka: where there is nothing to say it says nothing, not null.
+        let message = message.or(Some(Str::default()));
         let wanted = asked.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
         let mut configs = outcome.unwrap_or_default();
         configs.retain(|entry| wanted.is_none_or(|keys| keys.contains(&entry.name)));

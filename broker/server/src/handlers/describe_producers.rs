@@ -1,6 +1,7 @@
 //! DescribeProducers: who writes to a partition idempotently.
 
 use brokkr_env::Env;
+use brokkr_metadata::topic_name;
 use brokkr_wire::messages::describe_producers_request::DescribeProducersRequest;
 use brokkr_wire::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
@@ -25,7 +26,11 @@ pub async fn handle<E: Env>(
         let route = routes.by_name(&topic.name);
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
         for partition_index in topic.partition_indexes {
-            let (code, error_message, active_producers) = match ask(route.as_deref(), partition_index).await {
+            let asked = match topic_name::invalid(&topic.name) {
+                Some(why) => Err(Refused::because(ErrorCode::INVALID_TOPIC_EXCEPTION, why)),
+                None => ask(route.as_deref(), partition_index).await,
+            };
+            let (code, error_message, active_producers) = match asked {
                 Ok(producers) => (ErrorCode::NONE, None, producers),
                 Err(refused) => (refused.code, refused.why.map(Str::from), Vec::new()),
             };
@@ -50,7 +55,8 @@ pub async fn handle<E: Env>(
 }
 
 async fn ask<E: Env>(route: Option<&Route<E>>, partition: i32) -> Result<Vec<ProducerState>, Refused> {
-    let route = route.ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
+    let unknown = "This server does not host this topic-partition.";
+    let route = route.ok_or_else(|| Refused::because(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, unknown))?;
     let handle = match route.partition(partition) {
         Hosted::Here(handle) => handle,
         Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use brokkr_env::Env;
 use brokkr_metadata::{Image, TopicImage, topic_name};
-use brokkr_wire::messages::describe_topic_partitions_request::DescribeTopicPartitionsRequest;
+use brokkr_wire::messages::describe_topic_partitions_request::{
+    DescribeTopicPartitionsRequest, TopicRequest,
+};
 use brokkr_wire::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponsePartition,
     DescribeTopicPartitionsResponseTopic,
@@ -21,6 +23,12 @@ pub async fn handle<E: Env>(
     _version: i16,
     _peer: Peer,
 ) -> DescribeTopicPartitionsResponse {
+    if let Some(cursor) = &request.cursor {
+        let asked = |t: &TopicRequest| t.name == cursor.topic_name;
+        if cursor.partition_index < 0 || !(request.topics.is_empty() || request.topics.iter().any(asked)) {
+            return refused(request.topics);
+        }
+    }
     let image = ctx.images.get().clone();
     let names: Vec<Str> = if request.topics.is_empty() {
         image.topics.iter().map(|t| t.name.clone()).collect()
@@ -78,6 +86,20 @@ pub async fn handle<E: Env>(
     response
 }
 
+/// The cursor is none of the request's.
+fn refused(asked: Vec<TopicRequest>) -> DescribeTopicPartitionsResponse {
+    let topics = asked.into_iter().map(|t| DescribeTopicPartitionsResponseTopic {
+        error_code: ErrorCode::INVALID_REQUEST.0,
+        name: Some(t.name),
+        topic_authorized_operations: NO_OPERATIONS,
+        ..Default::default()
+    });
+    DescribeTopicPartitionsResponse {
+        topics: topics.collect(),
+        ..Default::default()
+    }
+}
+
 fn unknown(name: Str) -> DescribeTopicPartitionsResponseTopic {
     let code = match topic_name::invalid(&name) {
         Some(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
@@ -86,7 +108,7 @@ fn unknown(name: Str) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic {
         error_code: code.0,
         name: Some(name),
-        topic_authorized_operations: NO_OPERATIONS,
+        topic_authorized_operations: TOPIC_OPERATIONS,
         ..Default::default()
     }
 }

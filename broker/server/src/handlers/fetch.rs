@@ -169,8 +169,9 @@ async fn partition<E: Env>(
     let bytes_max = room.min(fetch.partition_max_bytes.max(0) as usize);
     for _ in 0..STALE_RETRIES_MAX {
         let view = handle.view();
-        check_epoch(fetch.current_leader_epoch, view.leader_epoch)?;
-        if let Some(diverging) = diverges(&view, fetch.last_fetched_epoch, fetch.fetch_offset) {
+        // Here, and nowhere else, Kafka takes every negative epoch for none.
+        check_epoch(fetch.current_leader_epoch.max(-1), view.leader_epoch)?;
+        if let Some(diverging) = diverges(&view, fetch.last_fetched_epoch, fetch.fetch_offset)? {
             return Ok((found(asked, &view, None, Some(diverging)), handle));
         }
         match read(&view, fetch.fetch_offset, bytes_max, first).await {
@@ -202,15 +203,21 @@ async fn read<E: Env>(
 }
 
 /// Where the fetcher's log leaves ours (KIP-595), if it says what it fetched last.
-fn diverges<E: Env>(view: &View<E>, last_fetched_epoch: i32, offset: i64) -> Option<(i32, i64)> {
+fn diverges<E: Env>(
+    view: &View<E>,
+    last_fetched_epoch: i32,
+    offset: i64,
+) -> Result<Option<(i32, i64)>, Refused> {
     if last_fetched_epoch < 0 {
-        return None;
+        return Ok(None);
     }
     let end = view
         .reader
-        .end_offset_for_epoch(brokkr_types::LeaderEpoch(last_fetched_epoch))?;
+        .end_offset_for_epoch(brokkr_types::LeaderEpoch(last_fetched_epoch));
+    // An epoch that never was here, later than all of ours: nothing can be said of where it ends.
+    let end = end.ok_or_else(|| Refused::of(ErrorCode::OFFSET_OUT_OF_RANGE))?;
     let diverges = end.epoch.0 < last_fetched_epoch || end.end.0 < offset;
-    diverges.then_some((end.epoch.0, end.end.0))
+    Ok(diverges.then_some((end.epoch.0, end.end.0)))
 }
 
 fn found<E: Env>(

@@ -22,6 +22,10 @@ pub async fn handle<E: Env>(
     match &request.transactional_id {
         Some(id) if id.is_empty() => return refused(ErrorCode::INVALID_REQUEST),
         Some(_) => return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        // Kafka looks at these though only a transactional producer brings any.
+        None if (request.producer_id < 0) != (request.producer_epoch < 0) => {
+            return refused(ErrorCode::INVALID_REQUEST);
+        }
         None => {}
     }
     match ctx.producer_ids.next().await {

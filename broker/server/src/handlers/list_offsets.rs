@@ -1,5 +1,7 @@
 //! ListOffsets: by time, and the special ones.
 
+use std::collections::BTreeSet;
+
 use brokkr_env::Env;
 use brokkr_log::UpTo;
 use brokkr_types::UnixMillis;
@@ -40,8 +42,17 @@ pub async fn handle<E: Env>(
     for topic in request.topics {
         let route = routes.by_name(&topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
+        let mut seen = BTreeSet::new();
+        let twice: BTreeSet<i32> = (topic.partitions.iter().map(|p| p.partition_index))
+            .filter(|index| !seen.insert(*index))
+            .collect();
         for asked in topic.partitions {
-            let found = look(route.as_deref(), &asked, version).await;
+            // As Kafka: a partition that is asked for twice is answered once.
+            let found = match twice.contains(&asked.partition_index) {
+                true if !seen.remove(&asked.partition_index) => continue,
+                true => Err(Refused::of(ErrorCode::INVALID_REQUEST)),
+                false => look(route.as_deref(), &asked, version).await,
+            };
             partitions.push(response(asked.partition_index, found, version));
         }
         topics.push(ListOffsetsTopicResponse {

@@ -1,5 +1,7 @@
 //! Metadata: brokers, topics, leaders.
 
+use std::collections::BTreeSet;
+
 use brokkr_env::Env;
 use brokkr_metadata::{Image, PartitionImage, TopicImage, topic_name};
 use brokkr_types::Uuid;
@@ -26,6 +28,9 @@ pub async fn handle<E: Env>(
     let mut image = ctx.images.get().clone();
     // In version 0 no topics meant all.
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    if let Some(refused) = refuse(asked.as_deref().unwrap_or_default(), version) {
+        return refused;
+    }
     if let Some(topics) = &asked
         && request.allow_auto_topic_creation
         && ctx.config.auto_create_topics_enable
@@ -46,7 +51,7 @@ pub async fn handle<E: Env>(
     };
     let topics = match &asked {
         None => image.topics.iter().map(|t| describe.topic(t)).collect(),
-        Some(topics) => topics.iter().map(|t| describe.asked(t, version)).collect(),
+        Some(topics) => each_once(topics).map(|t| describe.asked(t)).collect(),
     };
     let brokers = brokers(&image, &peer.listener, false)
         .into_iter()
@@ -72,23 +77,53 @@ pub async fn handle<E: Env>(
     }
 }
 
+/// Before topics could be asked for by id they had to have names, and no ids: else Kafka refuses the whole request.
+fn refuse(asked: &[MetadataRequestTopic], version: i16) -> Option<MetadataResponse> {
+    let named = |t: &MetadataRequestTopic| t.name.is_some() && t.topic_id == Uuid::ZERO;
+    if version >= BY_ID_SINCE || asked.iter().all(named) {
+        return None;
+    }
+    let topics = asked.iter().map(|t| MetadataResponseTopic {
+        error_code: ErrorCode::INVALID_REQUEST.0,
+        name: Some(t.name.clone().unwrap_or_default()),
+        topic_id: t.topic_id,
+        topic_authorized_operations: NO_OPERATIONS,
+        ..Default::default()
+    });
+    Some(MetadataResponse {
+        topics: topics.collect(),
+        cluster_authorized_operations: NO_OPERATIONS,
+        controller_id: -1,
+        ..Default::default()
+    })
+}
+
+/// As Kafka: each topic is described once, and where some are asked for by id those without one are left out.
+fn each_once(asked: &[MetadataRequestTopic]) -> impl Iterator<Item = &MetadataRequestTopic> {
+    let by_id = asked.iter().any(|t| t.topic_id != Uuid::ZERO);
+    let mut seen = BTreeSet::new();
+    asked.iter().filter(move |t| match by_id {
+        true => t.topic_id != Uuid::ZERO && seen.insert((None, t.topic_id)),
+        false => seen.insert((t.name.clone(), Uuid::ZERO)),
+    })
+}
+
 struct Describe<'a> {
     image: &'a Image,
     operations: bool,
 }
 
 impl Describe<'_> {
-    fn asked(&self, asked: &MetadataRequestTopic, version: i16) -> MetadataResponseTopic {
+    fn asked(&self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
+        let by_id = asked.topic_id != Uuid::ZERO;
         let failed = |code: ErrorCode| MetadataResponseTopic {
             error_code: code.0,
-            name: asked.name.clone(),
+            name: asked.name.clone().filter(|_| !by_id),
             topic_id: asked.topic_id,
             topic_authorized_operations: NO_OPERATIONS,
             ..Default::default()
         };
-        let by_id = asked.topic_id != Uuid::ZERO;
         match &asked.name {
-            _ if by_id && version < BY_ID_SINCE => failed(ErrorCode::INVALID_REQUEST),
             Some(name) if !by_id => match self.image.topics.by_name(name) {
                 Some(topic) => self.topic(topic),
                 None if topic_name::invalid(name).is_some() => failed(ErrorCode::INVALID_TOPIC_EXCEPTION),

@@ -176,7 +176,7 @@ fn refused(topic: &str, index: i32, why: &NotTaken) -> PartitionProduceResponse 
 
 fn record_error(topic: &str, partition: i32, (index, why): &(i32, String)) -> BatchIndexAndErrorMessage {
     let why = match why.as_str() {
-        NO_KEY => format!("{NO_KEY} in topic partition {topic}-{partition}."),
+        NO_KEY => format!("{NO_KEY} in topic partition {topic}-{partition}"),
         why => why.to_owned(),
     };
     BatchIndexAndErrorMessage {

@@ -35,7 +35,7 @@ pub const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 /// `INVALID_RECORD`.
 pub const INVALID_RECORD: i16 = 87;
 
-/// What is wrong with a record without a key in a compacted topic: Kafka's words, to which it adds ` in topic partition T-0.`
+/// What is wrong with a record without a key in a compacted topic: Kafka's words, to which it adds ` in topic partition T-0`.
 pub const NO_KEY: &str = "Compacted topic cannot accept message without key";
 
 /// How many of a batch's bad records are named in the answer.
@@ -264,7 +264,7 @@ impl fmt::Display for RecordError {
             Self::Transactional => f.write_str("a transactional batch needs a producer id"),
             Self::Batch(e) => e.fmt(f),
             Self::Records { timestamp: true, .. } => {
-                f.write_str("records with invalid timestamps were refused")
+                f.write_str("One or more records have been rejected due to invalid timestamp")
             }
             Self::Records { count, errors, .. } => {
                 write!(f, "{count} invalid records were refused")?;
@@ -446,7 +446,7 @@ impl Scan {
             }
             let timestamp = header.record_timestamp(record.timestamp_delta);
             if let Some(fault) = Fault::of(header, &record, timestamp, rules, now) {
-                faults.push(index, fault);
+                faults.push(index, &fault);
             }
             if timestamp > scan.max_timestamp {
                 (scan.max_timestamp, scan.index_of_max_timestamp) = (timestamp, index);
@@ -497,14 +497,16 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Fault {
+    /// What the producer of record `index` is told: Kafka's words.
+    fn sentence(&self, index: i32) -> String {
         match self {
-            Self::NoKey => f.write_str(NO_KEY),
-            Self::TimestampRange { timestamp, from, to } => {
-                write!(f, "timestamp {timestamp} is outside of [{from}, {to}]")
-            }
-            Self::TimestampType => f.write_str("producers may not set the timestamp type to LogAppendTime"),
+            Self::NoKey => NO_KEY.to_owned(),
+            Self::TimestampRange { timestamp, from, to } => format!(
+                "Timestamp {timestamp} of message with offset {index} is out of range. The timestamp should be within \
+                 [{from}, {to}]"
+            ),
+            Self::TimestampType => "producers may not set the timestamp type to LogAppendTime".to_owned(),
         }
     }
 }
@@ -518,11 +520,11 @@ struct Faults {
 
 impl Faults {
     #[cold]
-    fn push(&mut self, index: i32, fault: Fault) {
+    fn push(&mut self, index: i32, fault: &Fault) {
         self.timestamp |= !matches!(fault, Fault::NoKey);
         self.count += 1;
         if self.errors.len() < RECORD_ERRORS_MAX {
-            self.errors.push((index, fault.to_string()));
+            self.errors.push((index, fault.sentence(index)));
         }
     }
 

@@ -1,0 +1,407 @@
+//! The binary `brokkr` as a process, and a client that speaks to it over a plain socket.
+
+#![allow(dead_code, reason = "each test file takes what it needs")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests of the real world: processes, sockets, directories"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use brokkr_types::{Offset, UnixMillis};
+use brokkr_wire::frame::{decode_response_header, encode_request};
+use brokkr_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use brokkr_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use brokkr_wire::messages::delete_topics_request::DeleteTopicState;
+use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
+use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use brokkr_wire::messages::produce_response::PartitionProduceResponse;
+use brokkr_wire::messages::{
+    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, FetchRequest, MetadataRequest,
+    ProduceRequest,
+};
+use brokkr_wire::records::{BatchBuilder, DECOMPRESSED_MAX, batches};
+use brokkr_wire::{ErrorCode, Message, Part, Reader, Request, Str};
+use bytes::Bytes;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything may take before the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The command under test.
+pub fn brokkr() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_brokkr"))
+}
+
+/// A directory of this name that isn't there yet.
+pub fn place(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let removed = match path.is_dir() {
+        true => std::fs::remove_dir_all(&path),
+        false => std::fs::remove_file(&path),
+    };
+    match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("an old one can be removed: {e}"),
+        _ => {}
+    }
+    path
+}
+
+/// Tries until it is so.
+pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A command that ends by itself: its status, stdout and stderr.
+pub fn output(command: &mut Command) -> (Option<i32>, String, String) {
+    let out = command.stdin(Stdio::null()).output().expect("it runs");
+    let text = |b: Vec<u8>| String::from_utf8(b).expect("UTF-8");
+    (out.status.code(), text(out.stdout), text(out.stderr))
+}
+
+/// A broker that runs. Dropping it kills it.
+pub struct Running {
+    child: Child,
+    /// What its first line said.
+    pub ready: String,
+    /// Where it listens.
+    pub addr: String,
+    stdout: BufReader<std::process::ChildStdout>,
+    stderr: PathBuf,
+}
+
+/// Starts a broker in `dir` on a free port; `more` goes onto its command line.
+pub fn start(dir: &Path, more: &[&str]) -> Running {
+    let mut command = brokkr();
+    command
+        .arg("--data-dir")
+        .arg(dir)
+        .args(["--listen", "127.0.0.1:0"])
+        .args(more);
+    running(&mut command, dir)
+}
+
+/// Starts what `command` says. What it writes to stderr is kept beside `dir`.
+pub fn running(command: &mut Command, dir: &Path) -> Running {
+    let stderr = dir.with_extension("stderr");
+    let log = std::fs::File::create(&stderr).expect("a file for its log");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .expect("it runs");
+    let mut stdout = BufReader::new(child.stdout.take().expect("its stdout"));
+    let mut ready = String::new();
+    stdout.read_line(&mut ready).expect("UTF-8");
+    let addr = ready.split(' ').nth(1).map(str::to_owned).unwrap_or_else(|| {
+        panic!(
+            "no ready line but {ready:?}: {}",
+            std::fs::read_to_string(&stderr).expect("its log")
+        )
+    });
+    Running {
+        child,
+        ready,
+        addr,
+        stdout,
+        stderr,
+    }
+}
+
+impl Running {
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.stderr).expect("its log")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed()).expect("a process has an id")
+    }
+
+    /// Memory that it has in use.
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it lives");
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .expect("it has memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib / 1024
+    }
+
+    /// A new connection.
+    pub fn client(&self) -> Client {
+        Client::to(&self.addr)
+    }
+
+    /// SIGTERM: how it ended, what more it printed on stdout, and its log.
+    pub fn terminate(mut self) -> (ExitStatus, String, String) {
+        kill_process(self.pid(), Signal::TERM).expect("it lives");
+        let status = self.child.wait().expect("it ends");
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("UTF-8");
+        (status, rest, self.log())
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it lives");
+        self.child.wait().expect("it is dead");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A record: where it is, and its value.
+pub type Held = (Offset, Vec<u8>);
+
+/// A client that asks one thing at a time.
+pub struct Client {
+    socket: TcpStream,
+    correlation_id: i32,
+}
+
+impl Client {
+    /// Connects.
+    pub fn to(addr: &str) -> Self {
+        let socket = TcpStream::connect(addr).expect("connected");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Self {
+            socket,
+            correlation_id: 0,
+        }
+    }
+
+    /// Sends a request; `false` if it can't.
+    pub fn try_send<R: Request>(&mut self, request: &R, version: i16) -> bool {
+        self.correlation_id += 1;
+        let mut frame = Vec::new();
+        for part in encode_request(request, version, self.correlation_id, None).expect("encodable") {
+            let Part::Bytes(bytes) = part else {
+                panic!("no file goes out here")
+            };
+            frame.extend_from_slice(&bytes);
+        }
+        self.socket.write_all(&frame).is_ok()
+    }
+
+    /// From now on nothing waits: what can't be sent or received at once fails.
+    pub fn not_waiting(&mut self) {
+        self.socket.set_nonblocking(true).expect("a socket can");
+    }
+
+    /// Whether the broker has hung up.
+    pub fn is_closed(&mut self) -> bool {
+        match self.socket.read(&mut [0]) {
+            Ok(0) => true,
+            Ok(_) => panic!("nothing was to come"),
+            Err(e) => e.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Asks, and waits for the answer.
+    pub fn ask<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
+        assert!(self.try_send(request, version), "sent");
+        let frame = self.frame().expect("an answer, not the connection's end");
+        let mut r = Reader::new(frame);
+        let header = decode_response_header(&mut r, R::API_KEY, version).expect("a header");
+        assert_eq!(header.correlation_id, self.correlation_id);
+        let response = R::Response::decode(&mut r, version).expect("a body");
+        r.expect_end().expect("nothing behind it");
+        response
+    }
+
+    /// The next frame; `None` when the broker has hung up.
+    pub fn frame(&mut self) -> Option<Bytes> {
+        let mut size = [0; 4];
+        match self.socket.read_exact(&mut size) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer within {PATIENCE:?}"),
+            Err(_) => return None,
+        }
+        let mut frame = vec![0; u32::from_be_bytes(size) as usize];
+        self.socket.read_exact(&mut frame).expect("a whole frame");
+        Some(frame.into())
+    }
+
+    /// Sends bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).expect("sent");
+    }
+
+    pub fn create(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> (ErrorCode, Option<String>) {
+        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+            name: Str::copied(name),
+            value: Some(Str::copied(value)),
+            ..Default::default()
+        });
+        let topic = CreatableTopic {
+            name: Str::copied(name),
+            num_partitions: partitions,
+            replication_factor: -1,
+            configs: configs.collect(),
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: 30_000,
+            ..Default::default()
+        };
+        let result = self.ask(&request, 7).topics.remove(0);
+        (
+            ErrorCode(result.error_code),
+            result.error_message.map(|m| m.as_str().to_owned()),
+        )
+    }
+
+    pub fn delete_topic(&mut self, name: &str) -> ErrorCode {
+        let topic = DeleteTopicState {
+            name: Some(Str::copied(name)),
+            ..Default::default()
+        };
+        let request = DeleteTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: 30_000,
+            ..Default::default()
+        };
+        ErrorCode(self.ask(&request, 6).responses[0].error_code)
+    }
+
+    /// What Metadata says of a topic: how many partitions it has, or why not.
+    pub fn partitions(&mut self, name: &str) -> Result<usize, ErrorCode> {
+        let topic = MetadataRequestTopic {
+            name: Some(Str::copied(name)),
+            ..Default::default()
+        };
+        let request = MetadataRequest {
+            topics: Some(vec![topic]),
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
+        let topic = self.ask(&request, 12).topics.remove(0);
+        match topic.error_code {
+            0 => Ok(topic.partitions.len()),
+            code => Err(ErrorCode(code)),
+        }
+    }
+
+    /// One batch of one record, acks=all.
+    pub fn produce(&mut self, topic: &str, partition: i32, value: &[u8]) -> PartitionProduceResponse {
+        let mut builder = BatchBuilder::new();
+        builder.push(UnixMillis(1_700_000_000_000), None, Some(value), &[]);
+        let data = PartitionProduceData {
+            index: partition,
+            records: Some(builder.build().bytes.into()),
+            ..Default::default()
+        };
+        let topic = TopicProduceData {
+            name: Str::copied(topic),
+            partition_data: vec![data],
+            ..Default::default()
+        };
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 30_000,
+            topic_data: vec![topic],
+            ..Default::default()
+        };
+        self.ask(&request, 11)
+            .responses
+            .remove(0)
+            .partition_responses
+            .remove(0)
+    }
+
+    /// All records of a partition from `from` on, and where its log starts.
+    pub fn read(&mut self, topic: &str, partition: i32, from: i64) -> Result<(Vec<Held>, i64), ErrorCode> {
+        let (mut all, mut at, mut log_start) = (Vec::new(), from, -1);
+        loop {
+            let asked = FetchPartition {
+                partition,
+                fetch_offset: at,
+                partition_max_bytes: 1 << 20,
+                ..Default::default()
+            };
+            let topic = FetchTopic {
+                topic: Str::copied(topic),
+                partitions: vec![asked],
+                ..Default::default()
+            };
+            let request = FetchRequest {
+                max_bytes: 1 << 22,
+                topics: vec![topic],
+                session_epoch: -1,
+                ..Default::default()
+            };
+            let answer = self.ask(&request, 12).responses.remove(0).partitions.remove(0);
+            if answer.error_code != 0 {
+                return Err(ErrorCode(answer.error_code));
+            }
+            log_start = log_start.max(answer.log_start_offset);
+            let bytes = answer
+                .records
+                .and_then(|r| r.as_bytes().cloned())
+                .unwrap_or_default();
+            if bytes.is_empty() {
+                return Ok((all, log_start));
+            }
+            for batch in batches(bytes) {
+                let batch = batch.expect("whole batches");
+                batch.check_crc().expect("as they were written");
+                for record in &batch.records(DECOMPRESSED_MAX).expect("records") {
+                    let record = record.expect("a record");
+                    let offset = batch.header.record_offset(record.offset_delta);
+                    if offset.0 >= from {
+                        all.push((offset, record.value.unwrap_or_default().to_vec()));
+                    }
+                }
+                at = batch.header.next_offset().0;
+            }
+        }
+    }
+
+    pub fn delete_records(&mut self, topic: &str, partition: i32, before: i64) -> Result<i64, ErrorCode> {
+        let partition = DeleteRecordsPartition {
+            partition_index: partition,
+            offset: before,
+            ..Default::default()
+        };
+        let topic = DeleteRecordsTopic {
+            name: Str::copied(topic),
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        let request = DeleteRecordsRequest {
+            topics: vec![topic],
+            timeout_ms: 30_000,
+            ..Default::default()
+        };
+        let result = self.ask(&request, 2).topics.remove(0).partitions.remove(0);
+        match result.error_code {
+            0 => Ok(result.low_watermark),
+            code => Err(ErrorCode(code)),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! A disk without room: writes are refused, reads go on, records and topics can be deleted to make room, writing resumes when
+//! there is some, and nothing that was acknowledged is lost.
+//!
+//! A disk is full in one of two ways. A small tmpfs in a user namespace is full for everybody, to the last block; not every
+//! machine lets its users mount one. A limit on the size of files (`RLIMIT_FSIZE`) is there everywhere, and refuses whatever
+//! is written, without a disk that could be made room on.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests of the real world: processes, sockets, directories"
+)]
+
+mod common;
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use brokkr_wire::ErrorCode;
+use common::{Client, Running, place, running, start, until};
+use rustix::process::{Resource, Rlimit, prlimit};
+
+/// Larger than what may be left in a block, or in all the blocks of a file's tail.
+static VALUE: [u8; 20_000] = [7; 20_000];
+
+/// A small file system of its own, seen by the processes that are started in it. Dropping it takes it away.
+struct Tmpfs {
+    holder: Child,
+    dir: PathBuf,
+}
+
+impl Tmpfs {
+    /// `None` on a machine that doesn't let us.
+    fn mounted(name: &str, mib: u32) -> Option<Self> {
+        let dir = place(name);
+        std::fs::create_dir_all(&dir).expect("made");
+        let mount = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && echo mounted && exec cat");
+        let holder = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount])
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut holder = match holder {
+            Ok(holder) => holder,
+            Err(e) => {
+                eprintln!("left out, no tmpfs of our own: {e}");
+                return None;
+            }
+        };
+        let mut said = String::new();
+        let stdout = holder.stdout.take().expect("its stdout");
+        BufReader::new(stdout).read_line(&mut said).expect("UTF-8");
+        let tmpfs = Self { holder, dir };
+        if said == "mounted\n" {
+            return Some(tmpfs);
+        }
+        eprintln!("left out, no tmpfs of our own: this machine doesn't let its users mount one");
+        None
+    }
+
+    fn broker(&self, more: &[&str]) -> Running {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--user", "--mount", "--preserve-credentials", "--target"])
+            .arg(self.holder.id().to_string())
+            .arg(env!("CARGO_BIN_EXE_brokkr"))
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(self.dir.join("data"))
+            .args(more);
+        running(&mut command, &self.dir)
+    }
+
+    /// Where a file of the mount is for us.
+    fn path(&self, name: &str) -> PathBuf {
+        let dir = self.dir.strip_prefix("/").expect("an absolute path");
+        PathBuf::from(format!("/proc/{}/root", self.holder.id()))
+            .join(dir)
+            .join(name)
+    }
+
+    /// Takes all the room there is, to the last block.
+    fn fill(&self) {
+        let mut filler = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.path("filler"))
+            .expect("opened");
+        for size in [1 << 20, 4096, 1] {
+            while filler.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    /// Gives back what was taken.
+    fn free(&self) {
+        std::fs::remove_file(self.path("filler")).expect("removed");
+    }
+
+    /// Waits until the broker has put its reserve aside.
+    fn reserve(&self) {
+        let last = self.path("data/brokkr-reserve-3");
+        until("the reserve is there", || {
+            File::open(&last).is_ok_and(|f| f.metadata().is_ok_and(|m| m.len() == 1 << 20))
+        });
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        drop(self.holder.kill());
+        drop(self.holder.wait());
+    }
+}
+
+/// Produces records until one is refused; the values acknowledged are 0, 1, 2 …, each in the first byte of a value.
+fn produce_until_refused(client: &mut Client, topic: &str, at_most: i64) -> (i64, ErrorCode) {
+    let mut value = vec![0; 100_000];
+    for i in 0..at_most {
+        value[..8].copy_from_slice(&i.to_be_bytes());
+        let answer = client.produce(topic, 0, &value);
+        if answer.error_code != 0 {
+            return (i, ErrorCode(answer.error_code));
+        }
+        assert_eq!(answer.base_offset, i);
+    }
+    panic!("{at_most} records fit");
+}
+
+fn holds(client: &mut Client, topic: &str, count: i64) {
+    let (records, _) = client.read(topic, 0, 0).expect("served");
+    let found: Vec<_> = records
+        .iter()
+        .map(|(offset, value)| (offset.0, value[0]))
+        .collect();
+    let expected: Vec<_> = (0..count).map(|i| (i, VALUE[0])).collect();
+    assert_eq!(found, expected);
+}
+
+/// What holds on every full disk.
+fn writes_fail_reads_go_on_and_writing_resumes(broker: &Running, fill: impl Fn(), free: impl Fn()) {
+    let client = &mut broker.client();
+    assert_eq!(client.create("t", 1, &[]), (ErrorCode::NONE, None));
+    for i in 0..20 {
+        assert_eq!(client.produce("t", 0, &VALUE).base_offset, i);
+    }
+    for round in 0..3 {
+        fill();
+        for _ in 0..3 {
+            let refused = client.produce("t", 0, &VALUE);
+            assert_eq!(ErrorCode(refused.error_code), ErrorCode::KAFKA_STORAGE_ERROR);
+            assert_eq!(refused.base_offset, -1);
+        }
+        holds(client, "t", 20 + round);
+        // The controller's own log is on the same disk.
+        let (code, _) = client.create("large", 100, &[]);
+        assert_eq!(code, ErrorCode::KAFKA_STORAGE_ERROR);
+        assert_eq!(
+            client.partitions("large"),
+            Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        );
+        free();
+        let resumed = client.produce("t", 0, &VALUE);
+        assert_eq!((resumed.error_code, resumed.base_offset), (0, 20 + round));
+        holds(client, "t", 21 + round);
+    }
+    assert_eq!(client.create("large", 100, &[]), (ErrorCode::NONE, None));
+    assert_eq!(client.partitions("large"), Ok(100));
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_met_and_lifted() {
+    let dir = place("full-limit");
+    let broker = start(&dir, &[]);
+    let limit = |current: Option<u64>| {
+        let limit = Rlimit {
+            current,
+            maximum: None,
+        };
+        prlimit(Some(broker.pid()), Resource::Fsize, limit).expect("a process may limit its child");
+    };
+    writes_fail_reads_go_on_and_writing_resumes(&broker, || limit(Some(0)), || limit(None));
+    broker.kill();
+    let broker = start(&dir, &[]);
+    holds(&mut broker.client(), "t", 23);
+    assert!(broker.terminate().0.success());
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
+    let Some(disk) = Tmpfs::mounted("full-room", 32) else {
+        return;
+    };
+    let broker = disk.broker(&[]);
+    disk.reserve();
+    writes_fail_reads_go_on_and_writing_resumes(&broker, || disk.fill(), || disk.free());
+    broker.kill();
+    let broker = disk.broker(&[]);
+    holds(&mut broker.client(), "t", 23);
+    assert!(broker.terminate().0.success());
+}
+
+#[test]
+fn room_can_be_made_on_a_disk_that_is_full_to_the_last_block() {
+    let Some(disk) = Tmpfs::mounted("full-delete", 32) else {
+        return;
+    };
+    let soon = [
+        "--set",
+        "log.retention.check.interval.ms=100",
+        "--set",
+        "log.segment.delete.delay.ms=0",
+    ];
+    let broker = disk.broker(&soon);
+    disk.reserve();
+    let client = &mut broker.client();
+    for topic in ["a", "b"] {
+        assert_eq!(
+            client
+                .create(topic, 1, &[("segment.bytes", "1048576"), ("retention.ms", "-1")])
+                .0,
+            ErrorCode::NONE
+        );
+    }
+    for i in 0..50 {
+        assert_eq!(client.produce("b", 0, &[7; 100_000]).base_offset, i);
+    }
+    let (count, code) = produce_until_refused(client, "a", 1000);
+    assert_eq!(code, ErrorCode::KAFKA_STORAGE_ERROR);
+    disk.fill();
+
+    // Records go.
+    assert_eq!(client.delete_records("a", 0, count - 20), Ok(count - 20));
+    until("there is room again", || {
+        client.produce("a", 0, &VALUE).error_code == 0
+    });
+    let (records, log_start) = client.read("a", 0, count - 20).expect("served");
+    assert_eq!(log_start, count - 20);
+    assert!(records.len() >= 21, "{}", records.len());
+    for ((offset, value), i) in records.iter().zip(count - 20..count) {
+        assert_eq!((offset.0, &value[..8]), (i, &i.to_be_bytes()[..]));
+    }
+
+    // A start, too, needs a few blocks.
+    disk.fill();
+    broker.kill();
+    let broker = disk.broker(&soon);
+    let client = &mut broker.client();
+    holds(client, "b", 50);
+
+    // A topic goes.
+    disk.fill();
+    assert_eq!(client.delete_topic("b"), ErrorCode::NONE);
+    until("there is room again", || {
+        client.produce("a", 0, &VALUE).error_code == 0
+    });
+    assert_eq!(client.partitions("b"), Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+    assert!(broker.terminate().0.success());
+}

@@ -1,0 +1,125 @@
+//! What one peer may take: connections, time, memory. Who takes more is dropped, and the others are served.
+
+#![expect(clippy::disallowed_methods, reason = "tests of the real world wait in it")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use brokkr_wire::messages::ApiVersionsRequest;
+use common::{Client, Running, place, start, until};
+
+fn with(name: &str, settings: &[&str]) -> Running {
+    let sets: Vec<_> = settings.iter().flat_map(|s| ["--set", *s]).collect();
+    start(&place(name), &sets)
+}
+
+fn is_served(client: &mut Client) {
+    assert_eq!(client.ask(&ApiVersionsRequest::default(), 0).error_code, 0);
+}
+
+/// Whether a connection made now is served, and not closed at once.
+fn has_a_place(broker: &Running) -> bool {
+    let mut client = broker.client();
+    client.try_send(&ApiVersionsRequest::default(), 0) && client.frame().is_some()
+}
+
+#[test]
+fn connections_are_counted_and_a_closed_one_makes_place() {
+    for (name, limit) in [
+        ("limits-all", "max.connections=3"),
+        ("limits-ip", "max.connections.per.ip=3"),
+    ] {
+        let broker = with(name, &[limit]);
+        let mut served: Vec<_> = (0..3).map(|_| broker.client()).collect();
+        served.iter_mut().for_each(is_served);
+        for _ in 0..5 {
+            assert!(!has_a_place(&broker), "{limit}");
+        }
+        served.iter_mut().for_each(is_served);
+        drop(served.pop());
+        until("the place is free", || has_a_place(&broker));
+        assert_eq!(
+            broker.log().lines().count(),
+            1,
+            "one line for them all: {}",
+            broker.log()
+        );
+    }
+}
+
+#[test]
+fn who_says_nothing_is_dropped_and_who_speaks_is_not() {
+    let broker = with("limits-idle", &["connections.max.idle.ms=600"]);
+    let (mut idle, mut busy) = (broker.client(), broker.client());
+    is_served(&mut idle);
+    let begun = Instant::now();
+    idle.not_waiting();
+    until("the idle one is dropped", || {
+        is_served(&mut busy);
+        idle.is_closed()
+    });
+    assert!(
+        begun.elapsed() >= Duration::from_millis(500),
+        "{:?}",
+        begun.elapsed()
+    );
+    is_served(&mut busy);
+    // A frame that is begun and left is no better.
+    let mut begun = broker.client();
+    begun.raw(&[0, 0, 1, 0, 9]);
+    begun.not_waiting();
+    until("who stopped in a frame is dropped", || begun.is_closed());
+}
+
+#[test]
+fn a_peer_that_reads_no_answers_is_dropped() {
+    let broker = with("limits-slow", &["connections.max.idle.ms=1000"]);
+    let mut slow = broker.client();
+    slow.not_waiting();
+    let mut other = broker.client();
+    until("it is dropped", || {
+        // As much as it takes; what it doesn't take is not the test's concern.
+        while slow.try_send(&ApiVersionsRequest::default(), 0) {}
+        is_served(&mut other);
+        broker.log().contains("slow reader dropped")
+    });
+    assert!(broker.resident_mib() < 100, "{} MiB", broker.resident_mib());
+}
+
+#[test]
+fn large_requests_share_a_budget_and_small_ones_need_none() {
+    let broker = with("limits-memory", &["queued.max.request.bytes=1000000"]);
+    let mut small = broker.client();
+    assert!(small.create("t", 1, &[("retention.ms", "-1")]).0 == brokkr_wire::ErrorCode::NONE);
+    // Takes most of the budget, and brings nothing more.
+    let mut first = broker.client();
+    first.raw(&900_000u32.to_be_bytes());
+    first.raw(&[0; 1000]);
+    let mut second = broker.client();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let answer = second.produce("t", 0, &[1; 500_000]);
+            tell.send(answer.error_code).expect("somebody listens");
+        });
+        for _ in 0..50 {
+            is_served(&mut small);
+            assert!(
+                told.recv_timeout(Duration::from_millis(10)).is_err(),
+                "it waits for its turn"
+            );
+        }
+        drop(first);
+        assert_eq!(told.recv_timeout(common::PATIENCE), Ok(0));
+    });
+}
+
+#[test]
+fn a_frame_past_the_limit_is_not_begun() {
+    let broker = with("limits-frame", &["socket.request.max.bytes=10000"]);
+    let mut peer = broker.client();
+    peer.raw(&10_001u32.to_be_bytes());
+    assert_eq!(peer.frame(), None);
+    is_served(&mut broker.client());
+}

@@ -1,0 +1,201 @@
+//! How far readers were behind, and how much was unread, over time. Measures, not anomalies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use brokkr_history::{Process, Type, UNKNOWN_OFFSET};
+use serde_json::{Value, json};
+
+use super::records::Known;
+use super::store::{F, Store};
+
+/// How far a poll was behind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lag {
+    /// When the poll began, in nanoseconds.
+    pub time: i64,
+    /// Who polled.
+    pub process: Process,
+    /// What.
+    pub key: String,
+    /// For how long, at least, what it had read of the key by then had not been the newest, in nanoseconds.
+    pub lag: i64,
+}
+
+impl Lag {
+    pub(super) fn to_json(&self) -> Value {
+        json!({"time": self.time, "process": self.process, "key": self.key, "lag": self.lag})
+    }
+}
+
+/// When each key was first known to reach an offset: steps of (offset, time), both rising.
+struct Reached(Vec<Vec<(i64, i64)>>);
+
+impl Reached {
+    fn of(store: &Store) -> Self {
+        let mut steps = vec![Vec::<(i64, i64)>::new(); store.keys.len()];
+        for (op, row) in store
+            .rows()
+            .filter(|(_, row)| row.type_ != Type::Fail && !row.open)
+        {
+            for row_of in store.writes_of(op).iter().chain(store.reads_of(op)) {
+                let steps = &mut steps[store.key_of(row_of.value) as usize];
+                if row_of.offset > steps.last().map_or(UNKNOWN_OFFSET, |s| s.0) {
+                    steps.push((row_of.offset, row.time));
+                }
+            }
+        }
+        Self(steps)
+    }
+
+    /// When what stands at `offset` was known to be no longer the newest; never is the far future.
+    fn outdated(&self, key: u32, offset: i64) -> i64 {
+        let steps = &self.0[key as usize];
+        let at = steps.partition_point(|(reached, _)| *reached <= offset);
+        steps.get(at).map_or(i64::MAX, |(_, time)| *time)
+    }
+}
+
+/// Where a process is: of each key the offset and since when that is outdated; and the same by that time.
+#[derive(Default)]
+struct Reader {
+    at: BTreeMap<u32, (i64, i64)>,
+    oldest: BTreeSet<(i64, u32)>,
+}
+
+impl Reader {
+    fn reach(&mut self, reached: &Reached, key: u32, offset: i64) {
+        let before = self.at.get(&key).copied();
+        if before.is_some_and(|(at, _)| at >= offset) {
+            return;
+        }
+        if let Some((_, time)) = before {
+            self.oldest.remove(&(time, key));
+        }
+        let time = reached.outdated(key, offset);
+        self.at.insert(key, (offset, time));
+        self.oldest.insert((time, key));
+    }
+
+    fn keep(&mut self, keys: &[u32]) {
+        let gone: Vec<_> = self
+            .at
+            .iter()
+            .filter(|(k, _)| !keys.contains(k))
+            .map(|(k, (_, t))| (*t, *k))
+            .collect();
+        for (time, key) in gone {
+            self.at.remove(&key);
+            self.oldest.remove(&(time, key));
+        }
+    }
+}
+
+/// Walks over all polls; `each` gets the reader as it is after one.
+fn walk(store: &Store, mut each: impl FnMut(i64, Process, &Reader)) {
+    let reached = Reached::of(store);
+    let mut readers: BTreeMap<Process, Reader> = BTreeMap::new();
+    for (op, row) in store.rows().filter(|(_, row)| row.type_ == Type::Ok) {
+        let reader = readers.entry(row.process).or_default();
+        match row.f {
+            F::Assign => {
+                let keys = store.keys_assigned(op);
+                reader.keep(if row.seek { &[] } else { keys });
+                for key in keys {
+                    reader.reach(&reached, *key, UNKNOWN_OFFSET);
+                }
+            }
+            // Others may have got all of the topics' partitions.
+            F::Subscribe => *reader = Reader::default(),
+            F::Micro => {
+                let rows = store.writes_of(op).iter().chain(store.reads_of(op));
+                // What only sends says nothing about how far it reads.
+                if !row.polls {
+                    continue;
+                }
+                for row in rows {
+                    reader.reach(&reached, store.key_of(row.value), row.offset);
+                }
+                each(row.began_time, row.process, reader);
+            }
+        }
+    }
+}
+
+fn lag_of(store: &Store, time: i64, process: Process, key: u32, outdated: i64) -> Lag {
+    let lag = time.saturating_sub(outdated).max(0);
+    let key = store.key_name(key).to_owned();
+    Lag {
+        time,
+        process,
+        key,
+        lag,
+    }
+}
+
+/// Of every poll that happened how far it was behind in each key that its process reads; in the order of the history.
+pub(super) fn realtime_lags(store: &Store) -> Vec<Lag> {
+    let mut lags = Vec::new();
+    walk(store, |time, process, reader| {
+        for (key, (_, outdated)) in &reader.at {
+            lags.push(lag_of(store, time, process, *key, *outdated));
+        }
+    });
+    lags
+}
+
+/// The greatest of [`realtime_lags`], the first of equals.
+pub(super) fn worst(store: &Store) -> Option<Lag> {
+    let mut worst: Option<(i64, i64, Process, u32, i64)> = None;
+    walk(store, |time, process, reader| {
+        if let Some((outdated, key)) = reader.oldest.first() {
+            let lag = time.saturating_sub(*outdated).max(0);
+            if worst.is_none_or(|w| lag > w.0) {
+                worst = Some((lag, time, process, *key, *outdated));
+            }
+        }
+    });
+    worst.map(|(_, time, process, key, outdated)| lag_of(store, time, process, key, outdated))
+}
+
+/// How many acknowledged records nobody had read yet, at some time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unseen {
+    /// When, in nanoseconds.
+    pub time: i64,
+    /// By key.
+    pub unseen: BTreeMap<String, u64>,
+}
+
+/// What was unread after each operation that happened. Quadratic in keys and operations: for plots.
+pub(super) fn unseen_series(known: Known<'_>) -> Vec<Unseen> {
+    let store = known.store;
+    let mut state = vec![0u8; store.values_len()];
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut series = Vec::new();
+    for (op, row) in store
+        .rows()
+        .filter(|(_, row)| row.f == F::Micro && row.type_ == Type::Ok)
+    {
+        let sent = store
+            .writes_of(op)
+            .iter()
+            .map(|w| (w.value, super::order::SENT_OK));
+        let read = store
+            .reads_of(op)
+            .iter()
+            .map(|r| (r.value, super::order::READ_OK));
+        for (value, flag) in sent.chain(read).filter(|(v, _)| store.is_known(*v)) {
+            let before = state[value as usize];
+            state[value as usize] |= flag;
+            let key = || store.key_name(store.key_of(value)).to_owned();
+            match (before, flag) {
+                (0, super::order::SENT_OK) => *counts.entry(key()).or_default() += 1,
+                (super::order::SENT_OK, super::order::READ_OK) => *counts.entry(key()).or_default() -= 1,
+                _ => {}
+            }
+        }
+        let (time, unseen) = (row.time, counts.clone());
+        series.push(Unseen { time, unseen });
+    }
+    series
+}

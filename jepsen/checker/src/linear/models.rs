@@ -1,0 +1,224 @@
+//! Objects: registers, committed offsets, topics.
+
+use brokkr_history::{Operation, Type};
+use serde_json::Value;
+
+use super::{Asked, Model};
+
+/// What is wrong with an operation.
+fn lacks(o: &Operation, what: &str) -> String {
+    format!("a {:?} lacks {what}", o.op.f())
+}
+
+/// The value of an operation that isn't one of sends and polls.
+fn other(o: &Operation) -> Option<(&str, &Value)> {
+    match &o.op {
+        brokkr_history::Op::Other(f, value) => Some((f.as_str(), value)),
+        _ => None,
+    }
+}
+
+/// Registers, one for each key: `read`, `write` and `cas` as Jepsen has them.
+///
+/// ```text
+/// f: "read",  value: [key, null]       then [key, what was read]
+/// f: "write", value: [key, value]
+/// f: "cas",   value: [key, [old, new]] fails if it did not hold old
+/// ```
+/// Any JSON value may be held; at first nothing (`null`).
+pub struct Registers;
+
+/// What is asked of a register.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum RegisterCall {
+    /// What does it hold?
+    Read(Value),
+    /// Hold this.
+    Write(Value),
+    /// If it holds the first, hold the second.
+    Cas(Value, Value),
+}
+
+impl Model for Registers {
+    type Object = String;
+    type State = Value;
+    type Call = RegisterCall;
+    const NAME: &'static str = "register";
+
+    fn call(&self, o: &Operation) -> Result<Asked<Self>, String> {
+        let Some((f @ ("read" | "write" | "cas"), value)) = other(o) else {
+            return Ok(None);
+        };
+        let Some([key, value]) = value.as_array().map(Vec::as_slice) else {
+            return Err(lacks(o, "a key and a value: [key, value]"));
+        };
+        let call = match (f, value) {
+            ("read", _) => RegisterCall::Read(value.clone()),
+            ("write", _) => RegisterCall::Write(value.clone()),
+            (_, Value::Array(pair)) if pair.len() == 2 => RegisterCall::Cas(pair[0].clone(), pair[1].clone()),
+            _ => return Err(lacks(o, "an old and a new value: [key, [old, new]]")),
+        };
+        let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
+        Ok(Some((key, call)))
+    }
+
+    fn initial(&self, _: &String) -> Value {
+        Value::Null
+    }
+
+    fn step(&self, state: &Value, call: &RegisterCall, answer_known: bool) -> Option<Value> {
+        match call {
+            RegisterCall::Read(seen) => (seen == state || !answer_known).then(|| state.clone()),
+            RegisterCall::Write(value) => Some(value.clone()),
+            RegisterCall::Cas(old, new) => (old == state).then(|| new.clone()),
+        }
+    }
+
+    fn is_read(&self, call: &RegisterCall) -> bool {
+        matches!(call, RegisterCall::Read(_))
+    }
+}
+
+/// Committed offsets, one for each group and partition (G2). Linearizable only while no coordinator is deposed; see
+/// [`crate::metadata`] for the weaker promise.
+///
+/// ```text
+/// f: "commit",    value: {"group": "g", "key": "t-0", "offset": 7}
+/// f: "committed", value: {"group": "g", "key": "t-0"}  then with "offset": 7, or null where there is none
+/// ```
+pub struct CommittedOffsets;
+
+/// What is asked of a committed offset.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum OffsetCall {
+    /// Be this.
+    Commit(i64),
+    /// What is it?
+    Committed(Option<i64>),
+}
+
+impl Model for CommittedOffsets {
+    type Object = (String, String);
+    type State = Option<i64>;
+    type Call = OffsetCall;
+    const NAME: &'static str = "committed offset";
+
+    fn call(&self, o: &Operation) -> Result<Asked<Self>, String> {
+        let Some((f @ ("commit" | "committed"), value)) = other(o) else {
+            return Ok(None);
+        };
+        let (Some(group), Some(key)) = (value["group"].as_str(), value["key"].as_str()) else {
+            return Err(lacks(o, "a group and a key"));
+        };
+        let offset = match &value["offset"] {
+            Value::Null => None,
+            n => Some(n.as_i64().ok_or_else(|| lacks(o, "an integer for an offset"))?),
+        };
+        let call = match (f, offset) {
+            ("commit", Some(offset)) => OffsetCall::Commit(offset),
+            ("commit", None) => return Err(lacks(o, "an offset")),
+            (_, offset) => OffsetCall::Committed(offset),
+        };
+        Ok(Some(((group.to_owned(), key.to_owned()), call)))
+    }
+
+    fn initial(&self, _: &Self::Object) -> Option<i64> {
+        None
+    }
+
+    fn step(&self, state: &Option<i64>, call: &OffsetCall, answer_known: bool) -> Option<Option<i64>> {
+        match call {
+            OffsetCall::Commit(offset) => Some(Some(*offset)),
+            OffsetCall::Committed(seen) => (seen == state || !answer_known).then_some(*state),
+        }
+    }
+
+    fn is_read(&self, call: &OffsetCall) -> bool {
+        matches!(call, OffsetCall::Committed(_))
+    }
+}
+
+/// Topics as the controller answers those who change them (M2).
+///
+/// ```text
+/// f: "create-topic", value: {"topic": "t"}                then with "id", or with "exists": true
+/// f: "delete-topic", value: {"topic": "t"}                then as it was, or with "exists": false
+/// ```
+/// That a topic exists already, or doesn't, is an answer like others (`ok`), and must be true as well.
+pub struct Topics;
+
+/// What is asked about a topic.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum TopicCall {
+    /// It shall be; its id as answered, or none if it is there already.
+    Create(Answer),
+    /// It shall not be.
+    Delete(Answer),
+}
+
+/// What the controller said.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Answer {
+    /// Done, with the topic's id where it was told.
+    Done(Option<String>),
+    /// Not done: it is there already, or is not there.
+    Refused,
+}
+
+/// A topic that is there, with its id where that is known.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Topic(pub Option<String>);
+
+impl Model for Topics {
+    type Object = String;
+    type State = Option<Topic>;
+    type Call = TopicCall;
+    const NAME: &'static str = "topic";
+
+    fn call(&self, o: &Operation) -> Result<Asked<Self>, String> {
+        let Some((f @ ("create-topic" | "delete-topic"), value)) = other(o) else {
+            return Ok(None);
+        };
+        let topic = value["topic"]
+            .as_str()
+            .ok_or_else(|| lacks(o, "a topic"))?
+            .to_owned();
+        let refusal = f == "create-topic";
+        let refused = o.type_ == Type::Ok && value["exists"].as_bool() == Some(refusal);
+        let answer = if refused {
+            Answer::Refused
+        } else {
+            Answer::Done(value["id"].as_str().map(str::to_owned))
+        };
+        let call = if refusal {
+            TopicCall::Create(answer)
+        } else {
+            TopicCall::Delete(answer)
+        };
+        Ok(Some((topic, call)))
+    }
+
+    fn initial(&self, _: &String) -> Option<Topic> {
+        None
+    }
+
+    fn step(&self, state: &Option<Topic>, call: &TopicCall, _: bool) -> Option<Option<Topic>> {
+        match (call, state) {
+            (TopicCall::Create(Answer::Done(id)), None) => Some(Some(Topic(id.clone()))),
+            (TopicCall::Create(Answer::Refused), Some(_)) => Some(state.clone()),
+            (TopicCall::Delete(Answer::Refused), None) => Some(None),
+            (TopicCall::Delete(Answer::Done(id)), Some(Topic(held))) => {
+                let same = id.is_none() || held.is_none() || id == held;
+                same.then_some(None)
+            }
+            _ => None,
+        }
+    }
+
+    fn is_read(&self, call: &TopicCall) -> bool {
+        matches!(
+            call,
+            TopicCall::Create(Answer::Refused) | TopicCall::Delete(Answer::Refused)
+        )
+    }
+}

@@ -1,0 +1,490 @@
+//! What several brokers answer, where none promises to be up to date: Metadata, and committed offsets of coordinators that may have
+//! been deposed without knowing it yet.
+//!
+//! Such answers aren't linearizable; a broker may be behind. What they still are: monotonic for each broker (an answer that began
+//! after another of the same broker had ended is no older), and never something that was not true.
+//!
+//! ```text
+//! f: "metadata",  value: {"broker": 1, "all": true, "topics": {"t": {"id": "…", "partitions": {"0": {"leader": 2, "epoch": 5}}}}}
+//! f: "committed", value: {"coordinator": 1, "group": "g", "key": "t-0", "offset": 7}
+//! ```
+//! and `create-topic`, `delete-topic`, `commit` as in [`crate::linear`]. A topic that is `null`, or is not among `all`, is not
+//! there for that broker. `incarnation` may tell a broker's lives apart: a new one owes nothing to the one before it.
+//!
+//! | anomaly | what it is |
+//! | --- | --- |
+//! | `untrue-topic` | a topic shown that nobody had created by then |
+//! | `two-leaders` | two leaders of one partition in one epoch (L3) |
+//! | `nonmonotonic-metadata` | an older epoch, an older topic of that name, or one that was gone already (M2) |
+//! | `untrue-offset` | an offset that nobody had committed by then |
+//! | `nonmonotonic-offset` | an offset that had surely been replaced by one that this coordinator had answered already |
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use brokkr_history::{Op, Operation, Type};
+use serde_json::{Value, json};
+
+use crate::linear::{Answer, CommittedOffsets, Model, OffsetCall, TopicCall, Topics};
+use crate::pairs::{Pair, Pairs};
+use crate::{Finding, Malformed, Verdict};
+
+/// What this checker may report.
+pub const ANOMALIES: &[&str] = &[
+    "untrue-topic",
+    "two-leaders",
+    "nonmonotonic-metadata",
+    "untrue-offset",
+    "nonmonotonic-offset",
+];
+
+/// Between its call and its return something was so; both are indexes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Span {
+    began: u64,
+    ended: u64,
+}
+
+/// Which broker answered, in which of its lives.
+type Broker = (i64, i64);
+
+/// What a broker said of a topic.
+#[derive(Clone, Debug)]
+struct Shown {
+    span: Span,
+    broker: Broker,
+    /// Its id; `None` if it is not there.
+    id: Option<String>,
+}
+
+/// What a broker said of a partition of a topic's id.
+#[derive(Clone, Copy, Debug)]
+struct Led {
+    span: Span,
+    broker: Broker,
+    leader: i64,
+    epoch: i64,
+}
+
+/// A topic's creation that may have happened.
+#[derive(Clone, Debug)]
+struct Created {
+    began: u64,
+    /// `None` if nobody knows whether it did.
+    ended: Option<u64>,
+    id: Option<String>,
+}
+
+/// A commit that may have happened.
+#[derive(Clone, Copy, Debug)]
+struct Committed {
+    began: u64,
+    ended: Option<u64>,
+    offset: i64,
+}
+
+/// What a coordinator answered.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    span: Span,
+    broker: Broker,
+    offset: Option<i64>,
+}
+
+/// Judges a history as it streams by.
+#[derive(Default)]
+pub struct Metadata {
+    pairs: Pairs,
+    created: BTreeMap<String, Vec<Created>>,
+    shown: BTreeMap<String, Vec<Shown>>,
+    led: BTreeMap<(String, i64), Vec<Led>>,
+    /// Listings of all topics: what is not in them is not there.
+    listings: Vec<(Span, Broker, BTreeSet<String>)>,
+    committed: BTreeMap<(String, String), Vec<Committed>>,
+    answered: BTreeMap<(String, String), Vec<Answered>>,
+}
+
+impl Metadata {
+    /// Takes the next operation.
+    ///
+    /// # Errors
+    /// If it is none of these under their names, or a process does two things at once.
+    pub fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
+        match self.pairs.push(operation)? {
+            Some(pair) => self.add(&pair),
+            None => Ok(()),
+        }
+    }
+
+    fn add(&mut self, pair: &Pair) -> Result<(), Malformed> {
+        let ended = &pair.ended;
+        let known = ended.type_ == Type::Ok;
+        let telling = pair.invoked.as_ref().filter(|_| !known).unwrap_or(ended);
+        let malformed = |what: String| Malformed {
+            index: ended.index,
+            what,
+        };
+        let began = pair.invoked.as_ref().map_or(ended.index, |o| o.index);
+        let span = Span {
+            began,
+            ended: ended.index,
+        };
+        let Op::Other(f, value) = &telling.op else {
+            return Ok(());
+        };
+        match (f.as_str(), ended.type_) {
+            (_, Type::Fail) | ("metadata" | "committed", Type::Info) => {}
+            ("metadata", _) => self.metadata(span, value).map_err(malformed)?,
+            ("committed", _) => self.committed(span, telling, value).map_err(malformed)?,
+            ("create-topic", _) => {
+                if let Some((topic, TopicCall::Create(Answer::Done(id)))) =
+                    Topics.call(telling).map_err(malformed)?
+                {
+                    let ended = known.then_some(span.ended);
+                    self.created
+                        .entry(topic)
+                        .or_default()
+                        .push(Created { began, ended, id });
+                }
+            }
+            ("commit", _) => {
+                if let Some((object, OffsetCall::Commit(offset))) =
+                    CommittedOffsets.call(telling).map_err(malformed)?
+                {
+                    let ended = known.then_some(span.ended);
+                    self.committed
+                        .entry(object)
+                        .or_default()
+                        .push(Committed { began, ended, offset });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self, span: Span, o: &Operation, value: &Value) -> Result<(), String> {
+        let Some(coordinator) = value["coordinator"].as_i64() else {
+            return Err("a \"committed\" has no coordinator".to_owned());
+        };
+        let broker = (coordinator, value["incarnation"].as_i64().unwrap_or_default());
+        if let Some((object, OffsetCall::Committed(offset))) = CommittedOffsets.call(o)? {
+            self.answered
+                .entry(object)
+                .or_default()
+                .push(Answered { span, broker, offset });
+        }
+        Ok(())
+    }
+
+    fn metadata(&mut self, span: Span, value: &Value) -> Result<(), String> {
+        let broker = value["broker"].as_i64().ok_or("a \"metadata\" has no broker")?;
+        let broker = (broker, value["incarnation"].as_i64().unwrap_or_default());
+        let topics = value["topics"]
+            .as_object()
+            .ok_or("a \"metadata\" has no map of topics")?;
+        for (topic, about) in topics {
+            let id = match about {
+                Value::Null => None,
+                about => Some(
+                    about["id"]
+                        .as_str()
+                        .ok_or_else(|| format!("topic {topic:?} has no id"))?
+                        .to_owned(),
+                ),
+            };
+            let partitions = about["partitions"].as_object().into_iter().flatten();
+            for (partition, about) in partitions {
+                let number = |name: &str| {
+                    about[name]
+                        .as_i64()
+                        .ok_or_else(|| format!("a partition of {topic:?} has no {name}"))
+                };
+                let (leader, epoch) = (number("leader")?, number("epoch")?);
+                let partition = partition
+                    .parse()
+                    .map_err(|_| format!("{partition:?} is no partition"))?;
+                let object = (id.clone().unwrap_or_default(), partition);
+                self.led.entry(object).or_default().push(Led {
+                    span,
+                    broker,
+                    leader,
+                    epoch,
+                });
+            }
+            self.shown
+                .entry(topic.clone())
+                .or_default()
+                .push(Shown { span, broker, id });
+        }
+        if value["all"] == json!(true) {
+            self.listings
+                .push((span, broker, topics.keys().cloned().collect()));
+        }
+        Ok(())
+    }
+
+    /// There are no more operations; the verdict.
+    ///
+    /// # Errors
+    /// If what never ended is none of these under their names.
+    pub fn finish(mut self) -> Result<Verdict, Malformed> {
+        for pair in self.pairs.unfinished() {
+            self.add(&pair)?;
+        }
+        for (span, broker, listed) in std::mem::take(&mut self.listings) {
+            for (topic, shown) in &mut self.shown {
+                if !listed.contains(topic) {
+                    shown.push(Shown {
+                        span,
+                        broker,
+                        id: None,
+                    });
+                }
+            }
+        }
+        let mut verdict = Verdict::new();
+        if self.shown.is_empty() && self.answered.is_empty() {
+            verdict.gave_up = Some("no broker answered anything".to_owned());
+        }
+        for (topic, shown) in &mut self.shown {
+            shown.sort_by_key(|s| s.span);
+            let created = self.created.get(topic).map_or(&[][..], Vec::as_slice);
+            verdict.add("untrue-topic", untrue_topics(topic, shown, created));
+            verdict.add("nonmonotonic-metadata", topics_back(topic, shown, created));
+        }
+        for ((id, partition), led) in &mut self.led {
+            led.sort_by_key(|l| l.span);
+            verdict.add("two-leaders", two_leaders(id, *partition, led));
+            verdict.add("nonmonotonic-metadata", epochs_back(id, *partition, led));
+        }
+        for (object, answered) in &mut self.answered {
+            answered.sort_by_key(|a| a.span);
+            let committed = self.committed.get(object).map_or(&[][..], Vec::as_slice);
+            let commits = Commits::of(committed);
+            verdict.add("untrue-offset", untrue_offsets(object, answered, &commits));
+            verdict.add("nonmonotonic-offset", offsets_back(object, answered, &commits));
+        }
+        Ok(verdict)
+    }
+}
+
+/// The greatest of what had ended before something began; asked in the order of beginnings.
+struct Floor<T> {
+    running: BinaryHeap<Reverse<(u64, T)>>,
+    max: Option<T>,
+}
+
+impl<T: Ord + Copy> Floor<T> {
+    fn new() -> Self {
+        let (running, max) = (BinaryHeap::new(), None);
+        Self { running, max }
+    }
+
+    fn add(&mut self, ended: u64, what: T) {
+        self.running.push(Reverse((ended, what)));
+    }
+
+    fn at(&mut self, began: u64) -> Option<T> {
+        while let Some(Reverse((ended, what))) = self.running.peek().copied() {
+            if ended >= began {
+                break;
+            }
+            self.running.pop();
+            self.max = self.max.max(Some(what));
+        }
+        self.max
+    }
+}
+
+/// A topic that the history creates was shown before its creation began. Topics that are only ever shown were there before.
+fn untrue_topics(topic: &str, shown: &[Shown], created: &[Created]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for s in shown {
+        let Some(id) = &s.id else { continue };
+        let fits = |c: &Created| c.began < s.span.ended && c.id.as_ref().is_none_or(|i| i == id);
+        if created.is_empty() || created.iter().any(fits) {
+            continue;
+        }
+        let (op, broker) = (s.span.ended, s.broker.0);
+        let data = json!({"topic": topic, "id": id, "broker": broker, "op": op});
+        let text =
+            format!("broker {broker} showed topic {topic} with id {id}, which nobody had created by then");
+        findings.push(Finding::new(data, [op], text));
+    }
+    findings
+}
+
+/// What a broker has shown of a topic's ids.
+#[derive(Default)]
+struct Ids {
+    /// Of each id when it had been shown first, and when something else had been shown after that.
+    shown: BTreeMap<String, (u64, Option<u64>)>,
+}
+
+fn topics_back(topic: &str, shown: &[Shown], created: &[Created]) -> Vec<Finding> {
+    // When an id's creation surely was over, and when it began.
+    let order: BTreeMap<_, _> = created
+        .iter()
+        .filter_map(|c| Some((c.id.as_ref()?, (c.began, c.ended?))))
+        .collect();
+    let older = |a: &String, b: &String| match (order.get(a), order.get(b)) {
+        (Some((_, ended)), Some((began, _))) => ended < began,
+        _ => false,
+    };
+    let mut brokers: BTreeMap<Broker, Ids> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for s in shown {
+        let ids = brokers.entry(s.broker).or_default();
+        let began = s.span.began;
+        if let Some(id) = &s.id {
+            let gone = ids
+                .shown
+                .get(id)
+                .and_then(|(_, gone)| *gone)
+                .filter(|gone| *gone < began);
+            let newer = || {
+                ids.shown
+                    .iter()
+                    .find(|(other, (at, _))| *at < began && older(id, other))
+                    .map(|(_, (at, _))| *at)
+            };
+            if let Some(before) = gone.or_else(newer) {
+                let (op, broker) = (s.span.ended, s.broker.0);
+                let data = json!({"topic": topic, "id": id, "broker": broker, "ops": [before, op]});
+                let text = format!(
+                    "broker {broker} showed topic {topic} with id {id} in operation {op}, after it had shown in operation {before} that this is gone"
+                );
+                findings.push(Finding::new(data, [before, op], text));
+            }
+        }
+        for (other, (at, gone)) in &mut ids.shown {
+            if s.id.as_ref() != Some(other) && *at < began {
+                *gone = Some(gone.map_or(s.span.ended, |g| g.min(s.span.ended)));
+            }
+        }
+        if let Some(id) = &s.id {
+            let first = ids.shown.entry(id.clone()).or_insert((s.span.ended, None));
+            first.0 = first.0.min(s.span.ended);
+        }
+    }
+    findings
+}
+
+fn two_leaders(id: &str, partition: i64, led: &[Led]) -> Vec<Finding> {
+    let mut leaders: BTreeMap<i64, Led> = BTreeMap::new();
+    let mut told = BTreeSet::new();
+    let mut findings = Vec::new();
+    for l in led {
+        let first = leaders.entry(l.epoch).or_insert(*l);
+        if first.leader == l.leader || !told.insert((l.epoch, l.leader)) {
+            continue;
+        }
+        let (ops, epoch) = ([first.span.ended, l.span.ended], l.epoch);
+        let data = json!({
+            "id": id, "partition": partition, "epoch": epoch, "leaders": [first.leader, l.leader], "ops": ops,
+        });
+        let text = format!(
+            "partition {partition} of topic {id} had leaders {} and {} in epoch {epoch}",
+            first.leader, l.leader
+        );
+        findings.push(Finding::new(data, ops, text));
+    }
+    findings
+}
+
+fn epochs_back(id: &str, partition: i64, led: &[Led]) -> Vec<Finding> {
+    let mut floors: BTreeMap<Broker, Floor<(i64, u64)>> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for l in led {
+        let floor = floors.entry(l.broker).or_insert_with(Floor::new);
+        if let Some((epoch, before)) = floor.at(l.span.began)
+            && epoch > l.epoch
+        {
+            let (ops, broker) = ([before, l.span.ended], l.broker.0);
+            let data = json!({
+                "id": id, "partition": partition, "broker": broker, "epochs": [epoch, l.epoch], "ops": ops,
+            });
+            let text = format!(
+                "broker {broker} showed partition {partition} of topic {id} in epoch {epoch}, and then in epoch {}",
+                l.epoch
+            );
+            findings.push(Finding::new(data, ops, text));
+        }
+        floor.add(l.span.ended, (l.epoch, l.span.ended));
+    }
+    findings
+}
+
+/// When each offset may have been committed.
+struct Commits(BTreeMap<i64, Vec<Committed>>);
+
+impl Commits {
+    fn of(committed: &[Committed]) -> Self {
+        let mut by_offset: BTreeMap<i64, Vec<Committed>> = BTreeMap::new();
+        for c in committed {
+            by_offset.entry(c.offset).or_default().push(*c);
+        }
+        Self(by_offset)
+    }
+
+    fn began(&self, offset: i64) -> Option<u64> {
+        self.0.get(&offset)?.iter().map(|c| c.began).min()
+    }
+
+    /// By when every commit of it that began before `until` was over; none if that isn't sure.
+    fn over(&self, offset: Option<i64>, until: u64) -> Option<u64> {
+        let Some(offset) = offset else { return Some(0) };
+        let commits = self.0.get(&offset)?.iter().filter(|c| c.began < until);
+        commits
+            .map(|c| c.ended)
+            .try_fold(0, |max, ended| Some(max.max(ended?)))
+    }
+}
+
+fn untrue_offsets(object: &(String, String), answered: &[Answered], commits: &Commits) -> Vec<Finding> {
+    let (group, key) = object;
+    let untrue = |a: &&Answered| {
+        a.offset
+            .is_some_and(|o| commits.began(o).is_none_or(|began| began > a.span.ended))
+    };
+    let finding = |a: &Answered| {
+        let (op, coordinator, offset) = (a.span.ended, a.broker.0, a.offset);
+        let data =
+            json!({"group": group, "key": key, "offset": offset, "coordinator": coordinator, "op": op});
+        let offset = offset.unwrap_or_default();
+        let text = format!(
+            "coordinator {coordinator} answered {offset} for {key} of {group}, which nobody had committed by then"
+        );
+        Finding::new(data, [op], text)
+    };
+    answered.iter().filter(untrue).map(finding).collect()
+}
+
+fn offsets_back(object: &(String, String), answered: &[Answered], commits: &Commits) -> Vec<Finding> {
+    let (group, key) = object;
+    let mut floors: BTreeMap<Broker, Floor<(u64, u64, i64)>> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for a in answered {
+        let floor = floors.entry(a.broker).or_insert_with(Floor::new);
+        if let Some((began, before, newer)) = floor.at(a.span.began)
+            && commits
+                .over(a.offset, a.span.ended)
+                .is_some_and(|over| over < began)
+        {
+            let (ops, coordinator) = ([before, a.span.ended], a.broker.0);
+            let data = json!({
+                "group": group, "key": key, "offsets": [newer, a.offset], "coordinator": coordinator, "ops": ops,
+            });
+            let text = format!(
+                "coordinator {coordinator} answered {newer} for {key} of {group}, and then {:?}, which is older",
+                a.offset
+            );
+            findings.push(Finding::new(data, ops, text));
+        }
+        if let Some((offset, began)) = a.offset.and_then(|o| Some((o, commits.began(o)?))) {
+            floor.add(a.span.ended, (began, a.span.ended, offset));
+        }
+    }
+    findings
+}

@@ -1,0 +1,317 @@
+//! A correct Kafka of logs in memory, and clients who record what it does.
+#![allow(dead_code, reason = "each test uses its part of it")]
+
+use std::collections::BTreeMap;
+
+use brokkr_history::{Key, MicroOp, Op, Operation, Polls, Process, Type, Val};
+
+/// Numbers from a seed (SplitMix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// A history as it is written down.
+#[derive(Default)]
+pub struct Pen(pub Vec<Operation>);
+
+impl Pen {
+    pub fn write(&mut self, type_: Type, process: Process, op: Op) -> u64 {
+        let index = self.0.len() as u64;
+        self.0
+            .push(Operation::new(index, index as i64 * 10, type_, process, op));
+        index
+    }
+
+    /// Begins and ends at once; the index of the end.
+    pub fn both(&mut self, process: Process, invoked: Op, type_: Type, ended: Op) -> u64 {
+        self.write(Type::Invoke, process, invoked);
+        self.write(type_, process, ended)
+    }
+
+    pub fn send(&mut self, process: Process, sends: &[(&str, Option<i64>, i64)], type_: Type) -> u64 {
+        let op = |offsets: bool| {
+            Op::Send(
+                sends
+                    .iter()
+                    .map(|(k, o, v)| send(k, o.filter(|_| offsets), *v))
+                    .collect(),
+            )
+        };
+        self.both(process, op(false), type_, op(true))
+    }
+
+    pub fn poll(&mut self, process: Process, key: &str, records: &[(i64, i64)]) -> u64 {
+        self.both(
+            process,
+            Op::Poll(vec![MicroOp::Poll(None)]),
+            Type::Ok,
+            Op::Poll(vec![poll(key, records)]),
+        )
+    }
+}
+
+pub fn send(key: &str, offset: Option<i64>, value: i64) -> MicroOp {
+    MicroOp::Send {
+        key: key.into(),
+        offset,
+        value: Val::Int(value),
+    }
+}
+
+pub fn poll(key: &str, records: &[(i64, i64)]) -> MicroOp {
+    let records = records.iter().map(|(o, v)| (*o, Val::Int(*v))).collect();
+    MicroOp::Poll(Some(Polls::from([(key.into(), records)])))
+}
+
+/// What a process is doing.
+enum Doing {
+    Micro(Vec<MicroOp>),
+    Assign(Vec<Key>),
+}
+
+#[derive(Default)]
+struct Client {
+    process: Process,
+    doing: Option<Doing>,
+    /// Of each key it reads, the next place in its log.
+    positions: BTreeMap<Key, usize>,
+}
+
+/// Logs and clients.
+pub struct World {
+    pub random: Random,
+    pub pen: Pen,
+    pub logs: BTreeMap<Key, Vec<(i64, i64)>>,
+    clients: Vec<Client>,
+    /// Sends whose client was told nothing, and that happen yet.
+    late: Vec<Vec<MicroOp>>,
+    value: i64,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let keys = 1 + random.below(3);
+        let clients = 1 + random.below(5);
+        let client = |process| Client {
+            process,
+            ..Client::default()
+        };
+        Self {
+            random,
+            pen: Pen::default(),
+            logs: (0..keys)
+                .map(|k| (Key::from(format!("t-{k}")), Vec::new()))
+                .collect(),
+            clients: (0..clients).map(client).collect(),
+            late: Vec::new(),
+            value: 0,
+        }
+    }
+
+    fn key(&mut self) -> Key {
+        let at = self.random.below(self.logs.len() as u64) as usize;
+        self.logs.keys().nth(at).expect("a log").clone()
+    }
+
+    pub fn end_of(&self, key: &str) -> i64 {
+        self.logs[key].last().map_or(0, |(offset, _)| offset + 1)
+    }
+
+    pub fn fresh(&mut self) -> i64 {
+        self.value += 1;
+        self.value
+    }
+
+    /// A history of some steps, and then someone who reads everything.
+    pub fn run(mut self, steps: usize) -> Self {
+        for _ in 0..steps {
+            let at = self.random.below(self.clients.len() as u64) as usize;
+            let mut client = std::mem::take(&mut self.clients[at]);
+            match client.doing.take() {
+                None => self.begin(&mut client),
+                Some(doing) => self.end(&mut client, doing),
+            }
+            self.clients[at] = client;
+            if self.random.one_in(4) && !self.late.is_empty() {
+                let sends = self.late.remove(0);
+                self.append(&sends);
+            }
+        }
+        self.read_all(9999);
+        self
+    }
+
+    fn begin(&mut self, client: &mut Client) {
+        if self.random.one_in(8) {
+            let keys: Vec<_> = self
+                .logs
+                .keys()
+                .filter(|_| self.random.one_in(2))
+                .cloned()
+                .collect();
+            self.pen
+                .write(Type::Invoke, client.process, Op::Assign(keys.clone()));
+            client.doing = Some(Doing::Assign(keys));
+            return;
+        }
+        let (sends, polls) = match self.random.below(3) {
+            0 => (true, false),
+            1 => (false, true),
+            _ => (true, true),
+        };
+        let mut micro = Vec::new();
+        for _ in 0..1 + self.random.below(3) {
+            if sends && (!polls || self.random.one_in(2)) {
+                let (key, value) = (self.key(), Val::Int(self.fresh()));
+                micro.push(MicroOp::Send {
+                    key,
+                    offset: None,
+                    value,
+                });
+            } else {
+                micro.push(MicroOp::Poll(None));
+            }
+        }
+        self.pen.write(Type::Invoke, client.process, op_of(micro.clone()));
+        client.doing = Some(Doing::Micro(micro));
+    }
+
+    fn end(&mut self, client: &mut Client, doing: Doing) {
+        let micro = match doing {
+            Doing::Assign(keys) => {
+                client.positions.retain(|k, _| keys.contains(k));
+                for key in &keys {
+                    client.positions.entry(key.clone()).or_insert(0);
+                }
+                self.pen.write(Type::Ok, client.process, Op::Assign(keys));
+                return;
+            }
+            Doing::Micro(micro) => micro,
+        };
+        let type_ = match self.random.below(6) {
+            0 => Type::Fail,
+            1 => Type::Info,
+            _ => Type::Ok,
+        };
+        let before = client.positions.clone();
+        let mut ended = self.polled(client, &micro);
+        if type_ != Type::Ok {
+            client.positions = before;
+        }
+        match type_ {
+            Type::Ok => ended = self.append(&ended),
+            Type::Info if self.random.one_in(3) => ended = self.append(&ended),
+            Type::Info if self.random.one_in(2) => self.late.push(sends_of(&ended)),
+            _ => {}
+        }
+        self.pen.write(type_, client.process, op_of(ended));
+        if type_ == Type::Info {
+            // Nobody knows what it is still doing: another one takes its place.
+            client.process += 100;
+            client.positions.clear();
+        }
+    }
+
+    /// Fills polls in.
+    fn polled(&mut self, client: &mut Client, micro: &[MicroOp]) -> Vec<MicroOp> {
+        let mut ended = Vec::new();
+        for m in micro {
+            let MicroOp::Poll(_) = m else {
+                ended.push(m.clone());
+                continue;
+            };
+            let mut polls = Polls::new();
+            for (key, at) in &mut client.positions {
+                let log = &self.logs[key];
+                let end = log.len().min(*at + self.random.below(4) as usize);
+                if end > *at || self.random.one_in(4) {
+                    polls.insert(
+                        key.clone(),
+                        log[*at..end].iter().map(|(o, v)| (*o, Val::Int(*v))).collect(),
+                    );
+                }
+                *at = end;
+            }
+            ended.push(MicroOp::Poll(
+                (!polls.is_empty() || self.random.one_in(2)).then_some(polls),
+            ));
+        }
+        ended
+    }
+
+    /// Sends happen, all at once; what they are answered.
+    fn append(&mut self, micro: &[MicroOp]) -> Vec<MicroOp> {
+        let mut ended = Vec::new();
+        for m in micro {
+            let MicroOp::Send {
+                key,
+                value: Val::Int(value),
+                ..
+            } = m
+            else {
+                ended.push(m.clone());
+                continue;
+            };
+            let gap = if self.random.one_in(3) { 1 } else { 0 };
+            let offset = self.end_of(key.as_str()) + gap;
+            self.logs.get_mut(key).expect("a log").push((offset, *value));
+            let told = !self.random.one_in(5);
+            ended.push(send(key.as_str(), told.then_some(offset), *value));
+        }
+        ended
+    }
+
+    /// Someone reads everything from the beginning, some records at a time.
+    pub fn read_all(&mut self, process: Process) {
+        let keys: Vec<_> = self.logs.keys().cloned().collect();
+        self.pen.both(
+            process,
+            Op::Assign(keys.clone()),
+            Type::Ok,
+            Op::Assign(keys.clone()),
+        );
+        for key in keys {
+            for records in self.logs[&key].clone().chunks(3) {
+                self.pen.poll(process, key.as_str(), records);
+            }
+        }
+        // Even where there was nothing to read there was something to see.
+        for _ in 0..2 {
+            self.pen.poll(process, "t-0", &[]);
+        }
+    }
+}
+
+fn sends_of(micro: &[MicroOp]) -> Vec<MicroOp> {
+    micro
+        .iter()
+        .filter(|m| matches!(m, MicroOp::Send { .. }))
+        .cloned()
+        .collect()
+}
+
+fn op_of(micro: Vec<MicroOp>) -> Op {
+    let sends = micro.iter().filter(|m| matches!(m, MicroOp::Send { .. })).count();
+    match sends {
+        0 => Op::Poll(micro),
+        n if n == micro.len() => Op::Send(micro),
+        _ => Op::Txn(micro),
+    }
+}

@@ -1,0 +1,182 @@
+//! Processing that is exactly once is valid; whatever breaks that is found.
+
+mod common;
+
+use brokkr_checker::exactly_once::{ExactlyOnce, Options};
+use brokkr_checker::{Valid, Verdict};
+use brokkr_history::{MicroOp, Op, Operation, Type};
+use common::{Pen, Random, poll, send};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn verdict(history: &[Operation]) -> Verdict {
+    let mut judge = ExactlyOnce::new(Options::default());
+    for operation in history {
+        judge.push(operation.clone()).expect("one thing at a time");
+    }
+    judge.finish().expect("one thing at a time")
+}
+
+/// A processor that may crash at any time; what it did is in the log or is not.
+struct Processed {
+    pen: Pen,
+    input: Vec<(i64, i64)>,
+    output: Vec<(i64, i64)>,
+    committed: i64,
+    process: u64,
+}
+
+impl Processed {
+    fn new(seed: u64, inputs: i64) -> Self {
+        let (mut random, mut pen) = (Random(seed), Pen::default());
+        let mut input = Vec::new();
+        for value in 0..inputs {
+            let offset = input.last().map_or(0, |(o, _)| o + 1) + random.below(2) as i64;
+            pen.send(1, &[("in-0", Some(offset), value)], Type::Ok);
+            input.push((offset, value));
+        }
+        let mut all = Self {
+            pen,
+            input,
+            output: Vec::new(),
+            committed: 0,
+            process: 10,
+        };
+        while all.input.last().is_some_and(|(o, _)| *o >= all.committed) {
+            let type_ = match random.below(4) {
+                0 => Type::Fail,
+                1 => Type::Info,
+                _ => Type::Ok,
+            };
+            let happens = type_ == Type::Ok || (type_ == Type::Info && random.one_in(2));
+            all.process(1 + random.below(3) as usize, type_, happens);
+        }
+        all
+    }
+
+    fn process(&mut self, n: usize, type_: Type, happens: bool) -> u64 {
+        let records: Vec<_> = self
+            .input
+            .iter()
+            .copied()
+            .filter(|(o, _)| *o >= self.committed)
+            .take(n)
+            .collect();
+        let mut micro = vec![poll("in-0", &records)];
+        for (_, value) in &records {
+            let offset = self.output.len() as i64;
+            if happens {
+                self.output.push((offset, *value));
+            }
+            micro.push(send("out-0", (type_ == Type::Ok).then_some(offset), *value));
+        }
+        if happens {
+            self.committed = records.last().map_or(self.committed, |(o, _)| o + 1);
+        }
+        self.process += 1;
+        let begun = Op::Txn(vec![MicroOp::Poll(None)]);
+        self.pen.both(self.process, begun, type_, Op::Txn(micro))
+    }
+
+    /// Someone reads the output, and asks for the offset.
+    fn look(mut self, offset: i64) -> Verdict {
+        for records in self.output.clone().chunks(4) {
+            self.pen.poll(2, "out-0", records);
+        }
+        let answer = json!({"group": "g", "key": "in-0", "offset": offset});
+        let op = |value| Op::Other("committed".to_owned(), value);
+        self.pen
+            .both(3, op(json!({"group": "g", "key": "in-0"})), Type::Ok, op(answer));
+        verdict(&self.pen.0)
+    }
+
+    fn more(&mut self, value: i64) -> i64 {
+        let offset = self.input.last().map_or(0, |(o, _)| o + 1);
+        self.pen.send(1, &[("in-0", Some(offset), value)], Type::Ok);
+        self.input.push((offset, value));
+        offset
+    }
+}
+
+fn first(verdict: &Verdict, anomaly: &str, field: &str) -> Value {
+    verdict.findings(anomaly)[0].data[field].clone()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+
+    #[test]
+    fn exactly_once_is_valid(seed: u64, inputs in 0i64..60) {
+        let all = Processed::new(seed, inputs);
+        let committed = all.committed;
+        let processed = all.pen.0.iter().any(|o| o.type_ == Type::Ok && matches!(o.op, Op::Txn(_)));
+        let verdict = all.look(committed);
+        prop_assert_eq!(&verdict.anomalies, &std::collections::BTreeMap::new());
+        prop_assert_eq!(verdict.valid(), if processed { Valid::Yes } else { Valid::Unknown });
+    }
+
+    #[test]
+    fn an_effect_too_many_or_too_few_is_found(seed: u64, inputs in 1i64..40, which: u64) {
+        let mut all = Processed::new(seed, inputs);
+        let (committed, at) = (all.committed, (which % all.output.len() as u64) as usize);
+        let (_, value) = all.output[at];
+        let next = all.output.len() as i64;
+        all.output.push((next, value));
+        let doubled = all.look(committed);
+        prop_assert_eq!(&doubled.findings("effect-duplicated")[0].data["value"], &json!(value));
+
+        let mut all = Processed::new(seed, inputs);
+        // One that was acknowledged is known to be there; this one only its crashed sender knows of.
+        let offset = all.more(777);
+        all.process(1, Type::Info, false);
+        all.more(778);
+        all.committed = offset + 1;
+        all.process(1, Type::Ok, true);
+        let committed = all.committed;
+        let missing = all.look(committed);
+        prop_assert_eq!(&missing.findings("effect-missing")[0].data["value"], &json!(777));
+        prop_assert_eq!(missing.valid(), Valid::No);
+    }
+
+    #[test]
+    fn effects_and_offsets_that_disagree_are_found(seed: u64, inputs in 1i64..40) {
+        let mut all = Processed::new(seed, inputs);
+        let (before, _) = (all.committed, all.more(777));
+        all.process(1, Type::Info, true);
+        prop_assert_eq!(first(&all.look(before), "effect-ahead", "value"), json!(777));
+
+        let mut all = Processed::new(seed, inputs);
+        let (before, offset) = (all.committed, all.more(777));
+        all.process(1, Type::Ok, true);
+        prop_assert_eq!(first(&all.look(before), "offset-behind", "processed"), json!(offset + 1));
+
+        let all = Processed::new(seed, inputs);
+        let committed = all.committed;
+        prop_assert_eq!(all.look(committed + 3).findings("offset-ahead").len(), 1);
+    }
+
+    #[test]
+    fn what_comes_of_nothing_or_twice_or_of_failures_is_found(seed: u64, inputs in 1i64..40) {
+        let mut all = Processed::new(seed, inputs);
+        let (committed, next) = (all.committed, all.output.len() as i64);
+        all.output.push((next, 999));
+        prop_assert_eq!(first(&all.look(committed), "effect-unknown", "value"), json!(999));
+
+        let mut all = Processed::new(seed, inputs);
+        all.more(777);
+        all.process(1, Type::Fail, true);
+        let committed = all.committed;
+        prop_assert_eq!(first(&all.look(committed), "effect-aborted", "value"), json!(777));
+
+        let mut all = Processed::new(seed, inputs);
+        let before = all.committed;
+        all.more(777);
+        all.process(1, Type::Ok, true);
+        all.committed = before;
+        all.process(1, Type::Ok, true);
+        let committed = all.committed;
+        let twice = all.look(committed);
+        prop_assert_eq!(&twice.findings("input-twice")[0].data["value"], &json!(777));
+        prop_assert_eq!(&twice.findings("effect-duplicated")[0].data["value"], &json!(777));
+    }
+}

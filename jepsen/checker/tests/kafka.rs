@@ -1,0 +1,335 @@
+//! What a correct Kafka shows is always valid, and each anomaly that is planted in it is always found.
+
+mod common;
+
+use brokkr_checker::kafka::{Kafka, Options};
+use brokkr_checker::{Valid, Verdict};
+use brokkr_history::{MicroOp, Op, Operation, Type, Val};
+use common::{World, poll, send};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn verdict(history: &[Operation], options: Options) -> Verdict {
+    let mut kafka = Kafka::new(options);
+    for operation in history {
+        kafka
+            .push(operation.clone())
+            .expect("processes do one thing at a time");
+    }
+    kafka.finish().verdict()
+}
+
+fn with_ww() -> Options {
+    Options {
+        ww_deps: true,
+        ..Options::default()
+    }
+}
+
+/// The findings of an anomaly that a field of theirs fits.
+fn found(world: &World, anomaly: &str, field: &str, value: Value) -> usize {
+    let verdict = verdict(&world.pen.0, with_ww());
+    let of = verdict.findings(anomaly).iter().filter(|f| {
+        let here = &f.data[field];
+        *here == value || here.as_array().is_some_and(|a| a.contains(&value))
+    });
+    of.filter(|f| !f.text.is_empty() && f.ops.iter().all(|op| *op < world.pen.0.len() as u64))
+        .count()
+}
+
+/// A world whose first log has at least three records, all read.
+fn world(seed: u64, steps: usize) -> World {
+    let mut world = World::new(seed).run(steps);
+    for i in 0..3 {
+        let (at, value) = (world.end_of("t-0"), 1_000_000 + i);
+        world.pen.send(5000, &[("t-0", Some(at), value)], Type::Ok);
+        world.logs.get_mut("t-0").expect("a log").push((at, value));
+        world.pen.poll(5001, "t-0", &[(at, value)]);
+    }
+    world
+}
+
+const A: i64 = 2_000_001;
+const B: i64 = 2_000_002;
+
+/// The last three records of the first log.
+fn last_three(world: &World) -> [(i64, i64); 3] {
+    let log = &world.logs["t-0"];
+    log[log.len() - 3..].try_into().expect("three")
+}
+
+/// Takes a value out of all polls.
+fn hide(world: &mut World, value: i64) {
+    for o in &mut world.pen.0 {
+        let (Op::Poll(micro) | Op::Txn(micro)) = &mut o.op else {
+            continue;
+        };
+        for m in micro {
+            if let MicroOp::Poll(Some(polls)) = m {
+                polls
+                    .values_mut()
+                    .for_each(|records| records.retain(|(_, v)| *v != Val::Int(value)));
+            }
+        }
+    }
+}
+
+fn txn(world: &mut World, process: u64, micro: Vec<MicroOp>) -> u64 {
+    world.pen.both(
+        process,
+        Op::Txn(vec![MicroOp::Poll(None)]),
+        Type::Ok,
+        Op::Txn(micro),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_correct_kafka_is_valid(seed: u64, steps in 0usize..300) {
+        let world = World::new(seed).run(steps);
+        for options in [Options::default(), with_ww()] {
+            let mut verdict = verdict(&world.pen.0, options);
+            // Sends of one operation may stand apart; that is no fault.
+            verdict.anomalies.remove("int-send-skip");
+            prop_assert_eq!(&verdict.anomalies, &std::collections::BTreeMap::new());
+            prop_assert_eq!(verdict.valid(), Valid::Yes);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn lost_writes_are_found(seed: u64, steps in 0usize..200) {
+        let mut world = world(seed, steps);
+        let (_, value) = last_three(&world)[1];
+        hide(&mut world, value);
+        prop_assert_eq!(found(&world, "lost-write", "value", json!(value)), 1);
+        prop_assert_eq!(verdict(&world.pen.0, Options::default()).valid(), Valid::No);
+        // Unless someone asked to delete it.
+        let before = last_three(&world)[2].0;
+        let delete = Op::Other("delete_records".to_owned(), json!({"key": "t-0", "before": before}));
+        world.pen.both(77, delete.clone(), Type::Ok, delete);
+        prop_assert_eq!(found(&world, "lost-write", "value", json!(value)), 0);
+        prop_assert_eq!(found(&world, "unseen", "values", json!(value)), 0);
+    }
+
+    #[test]
+    fn what_of_a_crashed_transaction_is_lost_is_found(seed: u64, steps in 0usize..200) {
+        let mut world = world(seed, steps);
+        let at = world.end_of("t-0");
+        world.pen.send(70, &[("t-0", Some(at), A), ("other", None, B)], Type::Info);
+        world.pen.send(71, &[("t-0", Some(at + 1), 7_000_000)], Type::Ok);
+        world.pen.poll(72, "t-0", &[(at + 1, 7_000_000)]);
+        prop_assert_eq!(found(&world, "lost-write", "value", json!(A)), 0);
+        // That someone read the one shows that the other happened as well.
+        world.pen.poll(73, "other", &[(0, B)]);
+        prop_assert_eq!(found(&world, "lost-write", "value", json!(A)), 1);
+    }
+
+    #[test]
+    fn unseen_and_duplicates_and_conflicts_are_found(seed: u64, steps in 0usize..200) {
+        let mut world = world(seed, steps);
+        let at = world.end_of("t-0");
+        world.pen.send(70, &[("t-0", Some(at), A)], Type::Ok);
+        prop_assert_eq!(found(&world, "unseen", "values", json!(A)), 1);
+        let [(_, first), (second, _), _] = last_three(&world);
+        world.pen.poll(71, "t-0", &[(at + 1, first)]);
+        prop_assert_eq!(found(&world, "duplicate", "value", json!(first)), 1);
+        world.pen.poll(72, "t-0", &[(second, A)]);
+        prop_assert_eq!(found(&world, "inconsistent-offsets", "offset", json!(second)), 1);
+    }
+
+    #[test]
+    fn reads_of_what_should_not_be_read_are_found(seed: u64, steps in 0usize..200) {
+        let mut world = world(seed, steps);
+        let at = world.end_of("t-0");
+        world.pen.send(70, &[("t-0", None, A)], Type::Fail);
+        let reader = world.pen.poll(71, "t-0", &[(at, A)]);
+        prop_assert_eq!(found(&world, "G1a", "reader", json!(reader)), 1);
+        let own = txn(&mut world, 72, vec![send("t-0", Some(at + 1), B), poll("t-0", &[(at + 1, B)])]);
+        prop_assert_eq!(found(&world, "precommitted-read", "op", json!(own)), 1);
+        let reader = world.pen.poll(73, "t-0", &[(at + 2, -5)]);
+        prop_assert_eq!(found(&world, "phantom", "reader", json!(reader)), 1);
+    }
+
+    #[test]
+    fn skips_and_steps_back_of_polls_are_found(seed: u64, steps in 0usize..200) {
+        let mut world = world(seed, steps);
+        let [a, b, c] = last_three(&world);
+        world.pen.poll(70, "t-0", &[a]);
+        let over = world.pen.poll(70, "t-0", &[c]);
+        prop_assert_eq!(found(&world, "poll-skip", "ops", json!(over)), 1);
+        prop_assert_eq!(found(&world, "poll-skip", "skipped", json!(b.1)), 1);
+        let back = world.pen.poll(70, "t-0", &[b]);
+        prop_assert_eq!(found(&world, "nonmonotonic-poll", "ops", json!(back)), 1);
+        let over = world.pen.poll(71, "t-0", &[a, c]);
+        prop_assert_eq!(found(&world, "int-poll-skip", "op", json!(over)), 1);
+        let back = world.pen.poll(72, "t-0", &[b, a]);
+        prop_assert_eq!(found(&world, "int-nonmonotonic-poll", "op", json!(back)), 1);
+        // An empty poll in between excuses nothing.
+        world.pen.poll(73, "t-0", &[b]);
+        world.pen.poll(73, "t-0", &[]);
+        let back = world.pen.poll(73, "t-0", &[a]);
+        prop_assert_eq!(found(&world, "nonmonotonic-poll", "ops", json!(back)), 1);
+        // Other partitions do, and so does beginning anew.
+        let assign = |keys: &[&str]| Op::Assign(keys.iter().map(|k| (*k).into()).collect());
+        world.pen.both(73, assign(&["x"]), Type::Ok, assign(&["x"]));
+        world.pen.both(73, assign(&["x", "t-0"]), Type::Ok, assign(&["x", "t-0"]));
+        let again = world.pen.poll(73, "t-0", &[a]);
+        prop_assert_eq!(found(&world, "nonmonotonic-poll", "ops", json!(again)), 0);
+        world.pen.both(73, assign(&["t-0"]), Type::Ok, assign(&["t-0"]));
+        world.pen.0.last_mut().expect("written").seek_to_beginning = true;
+        let again = world.pen.poll(73, "t-0", &[a]);
+        prop_assert_eq!(found(&world, "nonmonotonic-poll", "ops", json!(again)), 0);
+        // And so does a rebalance within an operation.
+        let moved = world.pen.poll(74, "t-0", &[b, a]);
+        world.pen.0.last_mut().expect("written").rebalanced = vec!["t-0".into()];
+        prop_assert_eq!(found(&world, "int-nonmonotonic-poll", "op", json!(moved)), 0);
+    }
+
+    #[test]
+    fn disorder_of_sends_is_found(seed: u64, steps in 0usize..200) {
+        let mut world = world(seed, steps);
+        let at = world.end_of("t-0");
+        world.pen.send(70, &[("t-0", Some(at + 1), A)], Type::Ok);
+        let back = world.pen.send(70, &[("t-0", Some(at), B)], Type::Ok);
+        prop_assert_eq!(found(&world, "nonmonotonic-send", "ops", json!(back)), 1);
+        // By time and offsets that is a cycle, too.
+        prop_assert_eq!(found(&world, "G0-realtime", "cycle", json!(back)), 1);
+        let back = world.pen.send(71, &[("t-0", Some(at + 5), 3_000_000), ("t-0", Some(at + 3), 3_000_001)], Type::Ok);
+        prop_assert_eq!(found(&world, "int-nonmonotonic-send", "op", json!(back)), 1);
+        let over = world.pen.send(72, &[("t-0", Some(at + 6), 3_000_002), ("t-0", Some(at + 8), 3_000_003)], Type::Ok);
+        world.pen.send(73, &[("t-0", Some(at + 7), 3_000_004)], Type::Ok);
+        prop_assert_eq!(found(&world, "int-send-skip", "op", json!(over)), 1);
+    }
+
+    #[test]
+    fn cycles_are_found(seed: u64, steps in 0usize..200) {
+        let mut world = world(seed, steps);
+        // Two transactions that read each other.
+        let both = Op::Txn(vec![MicroOp::Poll(None)]);
+        world.pen.write(Type::Invoke, 70, both.clone());
+        world.pen.write(Type::Invoke, 71, both);
+        let one = world.pen.write(Type::Ok, 70, Op::Txn(vec![send("p", Some(0), A), poll("q", &[(0, B)])]));
+        world.pen.write(Type::Ok, 71, Op::Txn(vec![send("q", Some(0), B), poll("p", &[(0, A)])]));
+        prop_assert_eq!(found(&world, "G1c", "cycle", json!(one)), 1);
+        prop_assert_eq!(verdict(&world.pen.0, Options::default()).valid(), Valid::No);
+        // A read of what is sent only later.
+        let early = world.pen.poll(72, "r", &[(0, A)]);
+        world.pen.send(73, &[("r", Some(0), A)], Type::Ok);
+        prop_assert_eq!(found(&world, "G1c-realtime", "cycle", json!(early)), 1);
+        // Two operations whose sends stand crosswise.
+        let sends = |offsets: [i64; 2], v| Op::Send(vec![send("s", Some(offsets[0]), v), send("u", Some(offsets[1]), v)]);
+        world.pen.write(Type::Invoke, 74, sends([0, 1], A));
+        world.pen.write(Type::Invoke, 75, sends([1, 0], B));
+        let one = world.pen.write(Type::Ok, 74, sends([0, 1], A));
+        world.pen.write(Type::Ok, 75, sends([1, 0], B));
+        prop_assert_eq!(found(&world, "G0", "cycle", json!(one)), 1);
+    }
+
+    #[test]
+    fn intermediate_reads_are_found_where_asked_for(seed: u64, steps in 0usize..200) {
+        let mut world = world(seed, steps);
+        let at = world.end_of("t-0");
+        world.pen.send(70, &[("t-0", Some(at), A), ("t-0", Some(at + 1), B)], Type::Ok);
+        let reader = world.pen.poll(71, "t-0", &[(at, A)]);
+        let options = Options { intermediate_reads: true, ..Options::default() };
+        let verdict = verdict(&world.pen.0, options);
+        let ours = verdict.findings("G1b").iter().filter(|f| f.data["reader"] == json!(reader));
+        prop_assert_eq!(ours.count(), 1);
+    }
+}
+
+#[test]
+fn a_history_that_relates_nothing_shows_nothing() {
+    let mut pen = common::Pen::default();
+    pen.send(0, &[("x", Some(0), 1)], Type::Ok);
+    let verdict = verdict(
+        &pen.0,
+        Options {
+            allow: ["unseen"].into(),
+            ..Options::default()
+        },
+    );
+    assert_eq!(verdict.valid(), Valid::No);
+    assert_eq!(verdict.findings("empty-transaction-graph").len(), 1);
+}
+
+#[test]
+fn who_does_two_things_at_once_is_refused() {
+    let mut pen = common::Pen::default();
+    let op = Op::Poll(vec![MicroOp::Poll(None)]);
+    pen.write(Type::Invoke, 0, op.clone());
+    pen.write(Type::Invoke, 0, op);
+    let mut kafka = Kafka::new(Options::default());
+    kafka.push(pen.0[0].clone()).expect("one thing");
+    let refused = kafka.push(pen.0[1].clone()).expect_err("two things");
+    assert_eq!(
+        (refused.index, refused.what.as_str()),
+        (1, "process 0 has not ended operation 0 yet")
+    );
+}
+
+/// A published history of lags: what a poll has not seen, and since when it could have.
+#[test]
+fn lags_and_unseen_records_over_time() {
+    let mut pen = common::Pen::default();
+    let assign = |keys: &[&str]| Op::Assign(keys.iter().map(|k| (*k).into()).collect());
+    pen.both(0, assign(&["x"]), Type::Ok, assign(&["x"]));
+    pen.poll(0, "x", &[]);
+    pen.send(0, &[("x", Some(0), 1)], Type::Ok);
+    pen.poll(0, "x", &[]);
+    pen.send(1, &[("x", Some(2), 3), ("x", Some(3), 4)], Type::Ok);
+    pen.poll(0, "x", &[]);
+    pen.poll(0, "x", &[(0, 1), (1, 2)]);
+    pen.both(0, assign(&["x", "y"]), Type::Ok, assign(&["x", "y"]));
+    pen.poll(0, "x", &[]);
+    pen.both(0, assign(&["y"]), Type::Ok, assign(&["y"]));
+    pen.both(0, assign(&["x"]), Type::Ok, assign(&["x"]));
+    pen.poll(0, "x", &[]);
+    pen.poll(0, "x", &[(0, 1), (1, 2), (2, 3), (3, 4)]);
+    pen.send(1, &[("x", None, 2)], Type::Info);
+    let mut kafka = Kafka::new(Options::default());
+    for mut operation in pen.0 {
+        operation.time /= 10;
+        kafka.push(operation).expect("one thing at a time");
+    }
+    let analysis = kafka.finish();
+    let lags: Vec<_> = analysis
+        .realtime_lags()
+        .into_iter()
+        .map(|l| (l.time, l.key, l.lag))
+        .collect();
+    let expected = [
+        (2, "x", 0),
+        (6, "x", 1),
+        (10, "x", 5),
+        (12, "x", 3),
+        (16, "x", 7),
+        (16, "y", 0),
+        (22, "x", 17),
+        (24, "x", 0),
+    ];
+    assert_eq!(lags, expected.map(|(t, k, l)| (t, k.to_owned(), l)));
+    let worst = &analysis.verdict().notes["worst_realtime_lag"];
+    assert_eq!(*worst, json!({"time": 22, "process": 0, "key": "x", "lag": 17}));
+    let unseen: Vec<_> = analysis
+        .unseen_series()
+        .into_iter()
+        .map(|u| (u.time, u.unseen.get("x").copied()))
+        .collect();
+    assert_eq!(
+        unseen[1..6],
+        [
+            (5, Some(1)),
+            (7, Some(1)),
+            (9, Some(3)),
+            (11, Some(3)),
+            (13, Some(2))
+        ]
+    );
+}

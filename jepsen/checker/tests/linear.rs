@@ -1,0 +1,270 @@
+//! Linearizability: against trying every order, and on histories that are or are not linearizable by how they were made.
+
+mod common;
+
+use brokkr_checker::linear::{CommittedOffsets, Limits, Linear, Model, Registers, Topics};
+use brokkr_checker::{Valid, Verdict};
+use brokkr_history::{Op, Operation, Type};
+use common::{Pen, Random};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn verdict<M: Model>(model: M, history: &[Operation], limits: Limits) -> Verdict {
+    let mut linear = Linear::new(model, limits);
+    for operation in history {
+        linear.push(operation.clone()).expect("a history of this model");
+    }
+    linear.finish().expect("a history of this model")
+}
+
+fn valid<M: Model>(model: M, history: &[Operation]) -> bool {
+    verdict(model, history, Limits::default()).valid() == Valid::Yes
+}
+
+fn op(f: &str, value: Value) -> Op {
+    Op::Other(f.to_owned(), value)
+}
+
+/// A register that several use at once; each operation happens at some time while it runs.
+fn register_history(random: &mut Random, clients: u64, steps: usize, keys: u64) -> Pen {
+    struct Running {
+        f: &'static str,
+        key: u64,
+        args: Value,
+        /// What it is answered, once it happened.
+        answer: Option<Option<Value>>,
+    }
+    let (mut pen, mut state) = (Pen::default(), vec![Value::Null; keys as usize]);
+    let mut running: Vec<(u64, Option<Running>)> = (0..clients).map(|p| (p, None)).collect();
+    let mut unknown = 0;
+    for _ in 0..steps {
+        let at = random.below(clients) as usize;
+        let (process, doing) = &mut running[at];
+        match doing {
+            None => {
+                let (key, n) = (random.below(keys), random.below(4));
+                let (f, args) = match random.below(3) {
+                    0 => ("read", Value::Null),
+                    1 => ("write", json!(n)),
+                    _ => ("cas", json!([n, random.below(4)])),
+                };
+                pen.write(Type::Invoke, *process, op(f, json!([key, args])));
+                *doing = Some(Running {
+                    f,
+                    key,
+                    args,
+                    answer: None,
+                });
+            }
+            Some(r) if r.answer.is_none() => {
+                let held = &mut state[r.key as usize];
+                r.answer = Some(match r.f {
+                    "read" => Some(held.clone()),
+                    "write" => {
+                        *held = r.args.clone();
+                        Some(r.args.clone())
+                    }
+                    _ if *held == r.args[0] => {
+                        *held = r.args[1].clone();
+                        Some(r.args.clone())
+                    }
+                    _ => None,
+                });
+            }
+            Some(r) => {
+                let answer = r.answer.take().flatten();
+                // Each of which nobody knows may double the work of showing that no order will do.
+                let known = unknown == 3 || !random.one_in(8);
+                let type_ = match &answer {
+                    _ if !known => Type::Info,
+                    Some(_) => Type::Ok,
+                    None => Type::Fail,
+                };
+                let args = if r.f == "read" && !known {
+                    Value::Null
+                } else {
+                    answer.unwrap_or(r.args.clone())
+                };
+                pen.write(type_, *process, op(r.f, json!([r.key, args])));
+                *doing = None;
+                if !known {
+                    unknown += 1;
+                    *process += 1000;
+                }
+            }
+        }
+    }
+    pen
+}
+
+/// Whether some order explains a history of one register: by trying them all.
+fn brute(history: &[Operation]) -> bool {
+    struct Known {
+        began: u64,
+        ended: u64,
+        unknown: bool,
+        f: String,
+        value: Value,
+    }
+    let mut calls: Vec<Known> = Vec::new();
+    for o in history.iter().filter(|o| o.type_ == Type::Invoke) {
+        let Op::Other(f, invoked) = &o.op else {
+            unreachable!("registers only")
+        };
+        let end = history
+            .iter()
+            .find(|e| e.index > o.index && e.process == o.process);
+        let (ended, unknown, value) = match end {
+            Some(e) if e.type_ == Type::Fail => continue,
+            Some(e) if e.type_ == Type::Ok => {
+                let Op::Other(_, value) = &e.op else {
+                    unreachable!("registers only")
+                };
+                (e.index, false, value[1].clone())
+            }
+            _ => (u64::MAX, true, invoked[1].clone()),
+        };
+        calls.push(Known {
+            began: o.index,
+            ended,
+            unknown,
+            f: f.clone(),
+            value,
+        });
+    }
+    fn go(calls: &[Known], done: u32, state: &Value) -> bool {
+        let due = |i: &usize| done & (1 << i) == 0;
+        if (0..calls.len()).filter(due).all(|i| calls[i].unknown) {
+            return true;
+        }
+        let first_end = (0..calls.len())
+            .filter(due)
+            .map(|i| calls[i].ended)
+            .min()
+            .unwrap_or(u64::MAX);
+        (0..calls.len())
+            .filter(due)
+            .filter(|i| calls[*i].began < first_end)
+            .any(|i| {
+                let c = &calls[i];
+                let next = match c.f.as_str() {
+                    "read" => (c.unknown || c.value == *state).then(|| state.clone()),
+                    "write" => Some(c.value.clone()),
+                    _ => (c.value[0] == *state).then(|| c.value[1].clone()),
+                };
+                next.is_some_and(|next| go(calls, done | 1 << i, &next))
+            })
+    }
+    go(&calls, 0, &Value::Null)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn what_a_register_does_is_linearizable(seed: u64, clients in 1u64..6, steps in 0usize..400, keys in 1u64..4) {
+        let mut random = Random(seed);
+        let mut pen = register_history(&mut random, clients, steps, keys);
+        prop_assert!(valid(Registers, &pen.0));
+        // Nobody ever wrote this.
+        pen.write(Type::Invoke, 99, op("read", json!([0, null])));
+        let read = pen.write(Type::Ok, 99, op("read", json!([0, "never"])));
+        let verdict = verdict(Registers, &pen.0, Limits::default());
+        prop_assert_eq!(verdict.findings("nonlinearizable").len(), 1);
+        prop_assert_eq!(&verdict.findings("nonlinearizable")[0].data["op"], &json!(read));
+        prop_assert!(verdict.findings("nonlinearizable")[0].ops.contains(&read));
+    }
+
+    #[test]
+    fn it_says_what_trying_every_order_says(seed: u64, clients in 1u64..5, steps in 0usize..22, lies in 0u64..4) {
+        let mut random = Random(seed);
+        let mut pen = register_history(&mut random, clients, steps, 1);
+        for _ in 0..lies {
+            let n = random.below(4);
+            let len = pen.0.len() as u64;
+            if len == 0 { continue }
+            let o = &mut pen.0[random.below(len) as usize];
+            if let (Type::Ok, Op::Other(f, value)) = (o.type_, &mut o.op) && f == "read" {
+                *value = json!([0, n]);
+            }
+        }
+        prop_assert_eq!(valid(Registers, &pen.0), brute(&pen.0));
+    }
+}
+
+#[test]
+fn a_stale_read_is_found_among_many_operations() {
+    let mut pen = Pen::default();
+    for n in 0..20_000 {
+        let write = op("write", json!(["x", n]));
+        pen.both(n % 3, write.clone(), Type::Ok, write);
+    }
+    assert!(valid(Registers, &pen.0));
+    let read = |v: Value| op("read", json!(["x", v]));
+    pen.both(7, read(Value::Null), Type::Ok, read(json!(19_998)));
+    assert!(!valid(Registers, &pen.0));
+}
+
+#[test]
+fn a_search_that_takes_too_long_is_given_up() {
+    let mut pen = Pen::default();
+    for process in 0..24 {
+        pen.write(Type::Invoke, process, op("write", json!(["x", process])));
+    }
+    for process in 0..24 {
+        pen.write(Type::Ok, process, op("write", json!(["x", process])));
+    }
+    let read = |v: Value| op("read", json!(["x", v]));
+    pen.both(99, read(Value::Null), Type::Ok, read(json!("never")));
+    let verdict = verdict(Registers, &pen.0, Limits { steps_max: 10_000 });
+    assert_eq!(verdict.valid(), Valid::Unknown);
+    assert_eq!(verdict.to_json()["valid"], json!("unknown"));
+}
+
+#[test]
+fn committed_offsets() {
+    let commit = |offset: i64| op("commit", json!({"group": "g", "key": "t-0", "offset": offset}));
+    let asked = op("committed", json!({"group": "g", "key": "t-0"}));
+    let told = |offset: Value| op("committed", json!({"group": "g", "key": "t-0", "offset": offset}));
+    let mut pen = Pen::default();
+    pen.both(0, asked.clone(), Type::Ok, told(Value::Null));
+    pen.both(0, commit(5), Type::Ok, commit(5));
+    pen.both(0, commit(7), Type::Info, commit(7));
+    pen.both(1, asked.clone(), Type::Ok, told(json!(5)));
+    pen.both(1, asked.clone(), Type::Ok, told(json!(7)));
+    assert!(valid(CommittedOffsets, &pen.0));
+    pen.both(1, asked, Type::Ok, told(json!(5)));
+    assert!(!valid(CommittedOffsets, &pen.0));
+    let mut linear = Linear::new(CommittedOffsets, Limits::default());
+    let bad = Operation::new(
+        0,
+        0,
+        Type::Ok,
+        0,
+        op("commit", json!({"group": "g", "key": "t-0"})),
+    );
+    assert_eq!(
+        linear.push(bad).expect_err("no offset").what,
+        "a \"commit\" lacks an offset"
+    );
+}
+
+#[test]
+fn topics() {
+    let create = |more: Value| op("create-topic", more);
+    let t = || json!({"topic": "t"});
+    let mut pen = Pen::default();
+    pen.both(0, create(t()), Type::Ok, create(json!({"topic": "t", "id": "a"})));
+    pen.both(
+        1,
+        create(t()),
+        Type::Ok,
+        create(json!({"topic": "t", "exists": true})),
+    );
+    pen.both(2, op("delete-topic", t()), Type::Info, op("delete-topic", t()));
+    pen.both(1, create(t()), Type::Ok, create(json!({"topic": "t", "id": "b"})));
+    assert!(valid(Topics, &pen.0));
+    // Two that are there at once.
+    pen.both(1, create(t()), Type::Ok, create(json!({"topic": "t", "id": "c"})));
+    assert!(!valid(Topics, &pen.0));
+}

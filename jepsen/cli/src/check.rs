@@ -1,0 +1,157 @@
+//! `check`: reads a history and asks the judge of its workload.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use brokkr_checker::exactly_once::{self, ExactlyOnce};
+use brokkr_checker::kafka::{self, Kafka};
+use brokkr_checker::linear::{self, CommittedOffsets, Limits, Linear, Model, Registers, Topics};
+use brokkr_checker::metadata::{self, Metadata};
+use brokkr_checker::{Malformed, Valid, Verdict};
+use brokkr_history::{Operation, ReadError, Reader};
+
+use crate::{Check, Failure, Format, Workload, open, report};
+
+/// The judge of some workload.
+trait Judge {
+    fn push(&mut self, operation: Operation) -> Result<(), Malformed>;
+    fn verdict(self: Box<Self>) -> Result<Verdict, Malformed>;
+}
+
+impl Judge for Kafka {
+    fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
+        Kafka::push(self, operation)
+    }
+    fn verdict(self: Box<Self>) -> Result<Verdict, Malformed> {
+        Ok(self.finish().verdict())
+    }
+}
+
+impl<M: Model> Judge for Linear<M> {
+    fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
+        Linear::push(self, operation)
+    }
+    fn verdict(self: Box<Self>) -> Result<Verdict, Malformed> {
+        self.finish()
+    }
+}
+
+impl Judge for ExactlyOnce {
+    fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
+        ExactlyOnce::push(self, operation)
+    }
+    fn verdict(self: Box<Self>) -> Result<Verdict, Malformed> {
+        self.finish()
+    }
+}
+
+impl Judge for Metadata {
+    fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
+        Metadata::push(self, operation)
+    }
+    fn verdict(self: Box<Self>) -> Result<Verdict, Malformed> {
+        self.finish()
+    }
+}
+
+fn anomalies(workload: Workload) -> &'static [&'static str] {
+    match workload {
+        Workload::Kafka => kafka::ANOMALIES,
+        Workload::ExactlyOnce => exactly_once::ANOMALIES,
+        Workload::Registers | Workload::Offsets | Workload::Topics => linear::ANOMALIES,
+        Workload::Metadata => metadata::ANOMALIES,
+    }
+}
+
+fn allowed(args: &Check) -> Result<BTreeSet<&'static str>, Failure> {
+    let known = anomalies(args.workload);
+    let find = |name: &String| {
+        let found = known.iter().copied().find(|k| k == name);
+        found.ok_or_else(|| Failure::Usage(format!("no anomaly {name:?}; there are: {}", known.join(", "))))
+    };
+    args.allow.iter().map(find).collect()
+}
+
+fn judge(args: &Check, allow: BTreeSet<&'static str>) -> Box<dyn Judge> {
+    let limits = Limits {
+        steps_max: args.steps_max,
+    };
+    match args.workload {
+        Workload::Kafka => Box::new(Kafka::new(kafka::Options {
+            ww_deps: args.ww_deps,
+            intermediate_reads: args.intermediate_reads,
+            allow,
+        })),
+        Workload::ExactlyOnce => Box::new(ExactlyOnce::new(exactly_once::Options {
+            inputs: args.input.clone(),
+            outputs: args.output.clone(),
+            allow,
+        })),
+        Workload::Registers => Box::new(Linear::new(Registers, limits)),
+        Workload::Offsets => Box::new(Linear::new(CommittedOffsets, limits)),
+        Workload::Topics => Box::new(Linear::new(Topics, limits)),
+        Workload::Metadata => Box::new(Metadata::default()),
+    }
+}
+
+pub(crate) fn unreadable(path: &Path, e: ReadError) -> Failure {
+    match e {
+        ReadError::Io(e) => Failure::io(path, &e),
+        ReadError::Garbage { at, what } => Failure::History(Some(at), what),
+    }
+}
+
+pub(crate) fn check(args: &Check) -> Result<ExitCode, Failure> {
+    let allow = allowed(args)?;
+    let mut judge = judge(args, allow.clone());
+    let mut reader = Reader::new(open(&args.file)?);
+    while let Some(operation) = reader.next() {
+        let operation = operation.map_err(|e| unreadable(&args.file, e))?;
+        judge
+            .push(operation)
+            .map_err(|e| Failure::History(Some(reader.place()), e.to_string()))?;
+    }
+    let mut verdict = judge
+        .verdict()
+        .map_err(|e| Failure::History(None, e.to_string()))?;
+    verdict.allowed.extend(allow);
+    let mut out = io::stdout().lock();
+    match args.format {
+        Format::Json => {
+            let mut text = verdict.to_json().to_string();
+            text.push('\n');
+            out.write_all(text.as_bytes()).map_err(Failure::Output)?;
+        }
+        Format::Text => {
+            let operations = told(args, &verdict)?;
+            report::write(&mut out, &verdict, &operations).map_err(Failure::Output)?;
+        }
+    }
+    out.flush().map_err(Failure::Output)?;
+    Ok(ExitCode::from(match verdict.valid() {
+        Valid::Yes => 0,
+        Valid::No => 1,
+        Valid::Unknown => 3,
+    }))
+}
+
+/// The operations that the report tells of, from the file once more; what was piped in is gone.
+fn told(args: &Check, verdict: &Verdict) -> Result<Vec<Operation>, Failure> {
+    let indexes = report::indexes(verdict);
+    let Some(last) = indexes.last().filter(|_| args.file != Path::new("-")) else {
+        return Ok(Vec::new());
+    };
+    let mut operations = Vec::new();
+    for operation in Reader::new(open(&args.file)?) {
+        let operation = operation.map_err(|e| unreadable(&args.file, e))?;
+        if operation.index > *last {
+            break;
+        }
+        if indexes.contains(&operation.index) {
+            operations.push(operation);
+        }
+    }
+    Ok(operations)
+}

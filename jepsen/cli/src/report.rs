@@ -1,0 +1,76 @@
+//! A verdict for people.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use brokkr_checker::{Finding, Valid, Verdict};
+use brokkr_history::Operation;
+
+/// How many findings of an anomaly are told; all of them are in the JSON.
+const FINDINGS_MAX: usize = 8;
+/// How many operations of a finding are shown.
+const OPS_MAX: usize = 16;
+/// How much of an operation is shown.
+const OPERATION_CHARS_MAX: usize = 400;
+
+fn told(findings: &[Finding]) -> impl Iterator<Item = (&Finding, &[u64])> {
+    findings
+        .iter()
+        .take(FINDINGS_MAX)
+        .map(|f| (f, &f.ops[..f.ops.len().min(OPS_MAX)]))
+}
+
+/// The operations that are shown.
+pub(crate) fn indexes(verdict: &Verdict) -> BTreeSet<u64> {
+    verdict
+        .anomalies
+        .values()
+        .flat_map(|f| told(f))
+        .flat_map(|(_, ops)| ops)
+        .copied()
+        .collect()
+}
+
+/// Writes the verdict.
+pub(crate) fn write(out: &mut impl Write, verdict: &Verdict, operations: &[Operation]) -> io::Result<()> {
+    for (name, findings) in &verdict.anomalies {
+        let allowed = if verdict.allowed.contains(name) {
+            ", allowed"
+        } else {
+            ""
+        };
+        writeln!(out, "{name} ({}{allowed})", findings.len())?;
+        for (finding, ops) in told(findings) {
+            writeln!(out, "  - {}", finding.text)?;
+            for op in ops {
+                if let Ok(at) = operations.binary_search_by_key(op, |o| o.index) {
+                    writeln!(out, "      {}", line(&operations[at]))?;
+                }
+            }
+        }
+        if findings.len() > FINDINGS_MAX {
+            writeln!(out, "  … and {} more", findings.len() - FINDINGS_MAX)?;
+        }
+    }
+    for (name, note) in &verdict.notes {
+        writeln!(out, "{}: {note}", name.replace('_', " "))?;
+    }
+    if let Some(why) = &verdict.gave_up {
+        writeln!(out, "gave up: {why}")?;
+    }
+    let valid = match verdict.valid() {
+        Valid::Yes => "valid",
+        Valid::No => "INVALID",
+        Valid::Unknown => "inconclusive",
+    };
+    writeln!(out, "{valid}")
+}
+
+fn line(operation: &Operation) -> String {
+    // An operation that was read can be written.
+    let line = serde_json::to_string(operation).unwrap_or_default();
+    match line.char_indices().nth(OPERATION_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}

@@ -1,0 +1,113 @@
+//! Histories in, an operation at a time, as JSON or EDN.
+
+mod decode;
+mod form;
+
+use std::fmt;
+use std::io::{self, Read};
+
+use form::{Fault, Parser};
+pub use form::{Place, Syntax};
+
+use crate::Operation;
+
+/// Why a history can't be read on.
+#[derive(Debug)]
+pub enum ReadError {
+    /// It can't be read at all.
+    Io(io::Error),
+    /// What stands there is no history.
+    Garbage {
+        /// Where.
+        at: Place,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(e) => e.fmt(f),
+            Self::Garbage { at, what } => write!(f, "{at}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl From<Fault> for ReadError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Io(e) => Self::Io(e),
+            Fault::Form { at, what } => Self::Garbage { at, what },
+        }
+    }
+}
+
+/// Reads a history, holding one operation at a time. After an error there is no next item.
+///
+/// Operations stand one after the other, or in one list. Indexes are dense; operations that have none get the one that is due.
+///
+/// ```
+/// use brokkr_history::Reader;
+/// let edn = "{:type :ok, :process 0, :f :poll, :value [[:poll {:x [[0 :a]]}]]}";
+/// let json = r#"{"index":0,"type":"ok","process":0,"f":"poll","value":[["poll",{"x":[[0,"a"]]}]]}"#;
+/// let read = |text: &'static str| Reader::new(text.as_bytes()).next().unwrap().unwrap();
+/// assert_eq!(read(edn), read(json));
+/// ```
+pub struct Reader<R: Read> {
+    parser: Parser<R>,
+    at: Place,
+    due: u64,
+    done: bool,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads from `from`, JSON or EDN: it sees which. It reads ahead, and keeps a buffer of its own.
+    pub fn new(from: R) -> Self {
+        Self::of(from, None)
+    }
+
+    /// Reads `syntax` from `from`.
+    pub fn with_syntax(from: R, syntax: Syntax) -> Self {
+        Self::of(from, Some(syntax))
+    }
+
+    fn of(from: R, syntax: Option<Syntax>) -> Self {
+        Self {
+            parser: Parser::new(from, syntax),
+            at: Place { line: 1, column: 1 },
+            due: 0,
+            done: false,
+        }
+    }
+
+    /// Where the operation that was read last begins.
+    pub fn place(&self) -> Place {
+        self.at
+    }
+
+    fn read(&mut self) -> Result<Option<Operation>, ReadError> {
+        let Some(form) = self.parser.next()? else {
+            return Ok(None);
+        };
+        self.at = form.at;
+        let operation = decode::operation(form, self.due)?;
+        self.due += 1;
+        Ok(Some(operation))
+    }
+}
+
+impl<R: Read> Iterator for Reader<R> {
+    type Item = Result<Operation, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let read = self.read().transpose();
+        self.done = !matches!(read, Some(Ok(_)));
+        read
+    }
+}

@@ -1,0 +1,200 @@
+//! Histories out, an operation at a time, as JSON lines or EDN.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+use crate::{Key, MicroOp, NEMESIS, Op, Operation, Polls, Syntax, Type, UNKNOWN_OFFSET, Val};
+
+/// Writes a history.
+pub struct Writer<W: Write> {
+    to: W,
+    syntax: Syntax,
+    line: String,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes JSON lines to `to`, which should be buffered.
+    pub fn new(to: W) -> Self {
+        Self::with_syntax(to, Syntax::Json)
+    }
+
+    /// Writes `syntax` to `to`, which should be buffered; an operation a line in both.
+    pub fn with_syntax(to: W, syntax: Syntax) -> Self {
+        let line = String::new();
+        Self { to, syntax, line }
+    }
+
+    /// Writes a line.
+    pub fn write(&mut self, operation: &Operation) -> io::Result<()> {
+        match self.syntax {
+            Syntax::Json => serde_json::to_writer(&mut self.to, operation)?,
+            Syntax::Edn => {
+                self.line.clear();
+                edn(&mut self.line, operation);
+                self.to.write_all(self.line.as_bytes())?;
+            }
+        }
+        self.to.write_all(b"\n")
+    }
+
+    /// What it was written to, flushed.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.to.flush()?;
+        Ok(self.to)
+    }
+}
+
+fn push(out: &mut String, what: impl std::fmt::Display) {
+    write!(out, "{what}").expect("a String takes everything");
+}
+
+fn edn(out: &mut String, o: &Operation) {
+    let type_ = match o.type_ {
+        Type::Invoke => "invoke",
+        Type::Ok => "ok",
+        Type::Fail => "fail",
+        Type::Info => "info",
+    };
+    push(
+        out,
+        format_args!(
+            "{{:index {}, :time {}, :type :{type_}, :process ",
+            o.index, o.time
+        ),
+    );
+    match o.process {
+        NEMESIS => out.push_str(":nemesis"),
+        n => push(out, n),
+    }
+    out.push_str(", :f ");
+    name(out, o.op.f());
+    out.push_str(", :value ");
+    match &o.op {
+        Op::Send(micro) | Op::Poll(micro) | Op::Txn(micro) => vector(out, micro, micro_op),
+        Op::Assign(keys) | Op::Subscribe(keys) => vector(out, keys, key),
+        Op::Other(_, value) => json(out, value),
+    }
+    if !o.rebalanced.is_empty() {
+        out.push_str(", :rebalance-log [{:keys ");
+        vector(out, &o.rebalanced, key);
+        out.push_str("}]");
+    }
+    if o.seek_to_beginning {
+        out.push_str(", :seek-to-beginning? true");
+    }
+    out.push('}');
+}
+
+fn vector<T>(out: &mut String, items: &[T], each: impl Fn(&mut String, &T)) {
+    out.push('[');
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            out.push(' ');
+        }
+        each(out, item);
+    }
+    out.push(']');
+}
+
+fn micro_op(out: &mut String, micro: &MicroOp) {
+    match micro {
+        MicroOp::Send {
+            key: to,
+            offset,
+            value,
+        } => {
+            out.push_str("[:send ");
+            key(out, to);
+            out.push(' ');
+            match offset {
+                Some(offset) => pair(out, &(*offset, value.clone())),
+                None => val(out, value),
+            }
+            out.push(']');
+        }
+        MicroOp::Poll(None) => out.push_str("[:poll]"),
+        MicroOp::Poll(Some(came)) => {
+            out.push_str("[:poll ");
+            polls(out, came);
+            out.push(']');
+        }
+    }
+}
+
+fn polls(out: &mut String, came: &Polls) {
+    out.push('{');
+    for (i, (from, records)) in came.iter().enumerate() {
+        if i > 0 {
+            out.push_str(", ");
+        }
+        key(out, from);
+        out.push(' ');
+        vector(out, records, pair);
+    }
+    out.push('}');
+}
+
+fn pair(out: &mut String, (offset, value): &(i64, Val)) {
+    out.push('[');
+    match *offset {
+        UNKNOWN_OFFSET => out.push_str("nil"),
+        n => push(out, n),
+    }
+    out.push(' ');
+    val(out, value);
+    out.push(']');
+}
+
+/// Jepsen's keys are integers: what reads as one is written as one.
+fn key(out: &mut String, key: &Key) {
+    match key.as_str().parse::<i64>() {
+        Ok(n) if n.to_string() == key.as_str() => push(out, n),
+        _ => text(out, key.as_str()),
+    }
+}
+
+fn val(out: &mut String, value: &Val) {
+    match value {
+        Val::Null => out.push_str("nil"),
+        Val::Int(n) => push(out, n),
+        Val::Text(s) => text(out, s),
+    }
+}
+
+fn text(out: &mut String, s: &str) {
+    // JSON's escapes are EDN's.
+    push(out, Value::String(s.to_owned()));
+}
+
+/// A keyword, where the name can be one.
+fn name(out: &mut String, s: &str) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_?!*+.<>=$&%/".contains(c);
+    if s.starts_with(|c: char| c.is_ascii_alphabetic()) && s.chars().all(plain) {
+        out.push(':');
+        out.push_str(s);
+    } else {
+        text(out, s);
+    }
+}
+
+fn json(out: &mut String, value: &Value) {
+    match value {
+        Value::Null => out.push_str("nil"),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => push(out, value),
+        Value::Array(items) => vector(out, items, json),
+        Value::Object(entries) => {
+            out.push('{');
+            for (i, (key, value)) in entries.iter().enumerate() {
+                if i > 0 {
+                    out.push_str(", ");
+                }
+                name(out, key);
+                out.push(' ');
+                json(out, value);
+            }
+            out.push('}');
+        }
+    }
+}

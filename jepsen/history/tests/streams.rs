@@ -1,0 +1,232 @@
+//! Histories in and out: what is written is what was read, and what is wrong is said with its place.
+
+use brokkr_history::{
+    MicroOp, NEMESIS, Op, Operation, Polls, ReadError, Reader, Syntax, Type, UNKNOWN_OFFSET, Val, Writer,
+};
+use proptest::prelude::*;
+
+const LINES: &str = r#"{"index":0,"time":0,"type":"invoke","process":3,"f":"assign","value":["t-0","11"]}
+{"index":1,"time":5,"type":"invoke","process":0,"f":"txn","value":[["send","t-0",-7],["send","t-0","a"],["poll"]]}
+{"index":2,"time":6,"type":"ok","process":0,"f":"txn","value":[["send","t-0",[12,-7]],["send","t-0","a"],["poll",{"11":[[2,null],[null,1]],"t-0":[]}]]}
+{"index":3,"time":7,"type":"info","process":9,"f":"crash","value":{"why":[1,2.5,true]}}
+{"index":4,"time":8,"type":"info","process":"nemesis","f":"kill","value":null}
+{"index":5,"time":9,"type":"ok","process":0,"f":"poll","value":[["poll",{}]],"rebalance-log":[{"keys":["t-0"]}]}
+{"index":6,"time":9,"type":"ok","process":3,"f":"assign","value":["t-0"],"seek-to-beginning?":true}
+"#;
+
+fn read(text: &str) -> Result<Vec<Operation>, ReadError> {
+    Reader::new(text.as_bytes()).collect()
+}
+
+fn written(history: &[Operation], syntax: Syntax) -> String {
+    let mut w = Writer::with_syntax(Vec::new(), syntax);
+    for o in history {
+        w.write(o).expect("a Vec takes everything");
+    }
+    String::from_utf8(w.finish().expect("a Vec takes everything")).expect("it is text")
+}
+
+/// Where reading fails, and what is said.
+fn fault(text: &str) -> (u64, u64, String) {
+    match read(text) {
+        Err(ReadError::Garbage { at, what }) => (at.line, at.column, what),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_written_is_what_was_read() {
+    let history = read(LINES).expect("it is a history");
+    assert_eq!(written(&history, Syntax::Json), LINES);
+    let sent = MicroOp::Send {
+        key: "t-0".into(),
+        offset: Some(12),
+        value: Val::Int(-7),
+    };
+    let polled = MicroOp::Poll(Some(Polls::from([
+        ("11".into(), vec![(2, Val::Null), (UNKNOWN_OFFSET, Val::Int(1))]),
+        ("t-0".into(), vec![]),
+    ])));
+    assert_eq!(history[2].op.micro_ops()[0], sent);
+    assert_eq!(history[2].op.micro_ops()[2], polled);
+    assert_eq!(
+        (history[4].process, history[6].seek_to_beginning),
+        (NEMESIS, true)
+    );
+    assert_eq!(
+        read(&written(&history, Syntax::Edn)).expect("it is a history"),
+        history
+    );
+}
+
+#[test]
+fn jepsens_own_notation() {
+    let text = r#"; a comment, and what Jepsen prints
+#jepsen.history.Op{:index 0, :time 12, :type :invoke, :process 4, :f :txn, :value [[:send 11 641] [:poll]]}
+#_ {:discarded true}
+{:process 4 :type :ok :f :txn :time 13 :error nil :keys #{1 2}
+ :value [[:send 11 [537 641]] [:poll {11 ([536 :a] [nil "b"])}]]}
+{:type :info, :process :nemesis, :f :start-partition, :value {"n1" #{"n2"} :ratio 22/7 :big 12345678901234567890N}}
+"#;
+    let history = read(text).expect("it is a history");
+    assert_eq!(history.len(), 3);
+    let sent = MicroOp::Send {
+        key: "11".into(),
+        offset: Some(537),
+        value: Val::Int(641),
+    };
+    let records = vec![(536, Val::from("a")), (UNKNOWN_OFFSET, Val::from("b"))];
+    let polled = MicroOp::Poll(Some(Polls::from([("11".into(), records)])));
+    assert_eq!(history[1].op, Op::Txn(vec![sent, polled]));
+    assert_eq!(
+        (history[1].index, history[1].time, history[1].type_),
+        (1, 13, Type::Ok)
+    );
+    let listed = format!("[{}]", text.replace("#_ {:discarded true}", ""));
+    assert_eq!(read(&listed).expect("it is a history"), history);
+}
+
+#[test]
+fn a_list_of_operations_is_a_history() {
+    let listed = format!("[{}]", LINES.trim_end().replace('\n', ",\n"));
+    assert_eq!(read(&listed).expect("a list"), read(LINES).expect("lines"));
+    assert_eq!(read("[]").expect("empty"), []);
+    assert_eq!(read(" \n").expect("empty"), []);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    let first = LINES.lines().next().expect("a line");
+    let line = |value: &str| {
+        format!("{first}\n{{\"index\":1,\"type\":\"ok\",\"process\":0,\"f\":\"poll\",\"value\":{value}}}")
+    };
+    let cases = [
+        (format!("{first}\n{first}"), (2, 10), "index 0, not 1"),
+        (
+            LINES[..LINES.len() / 2].to_owned(),
+            (4, 16),
+            "the history ends amid a text",
+        ),
+        (line("[[\"pull\"]]"), (2, 57), "no micro-operation \"pull\""),
+        (
+            line("[[\"poll\",{\"x\":[[1]]}]]"),
+            (2, 70),
+            "[offset, value] is due",
+        ),
+        (
+            line("[[\"send\",\"x\",[-2,1]]]"),
+            (2, 69),
+            "an offset is a natural number, or nothing",
+        ),
+        (
+            line("[[\"send\",\"x\",{}]]"),
+            (2, 68),
+            "a value is an integer, a text or nothing, not a map",
+        ),
+        (line("[[\"poll\"],]"), (2, 65), "a value is due here"),
+        (line("[[\"poll\"] 1]"), (2, 65), "`,` or `]` is due"),
+        (
+            first.replace("invoke", "begin"),
+            (1, 28),
+            "a type is invoke, ok, fail or info, not \"begin\"",
+        ),
+        (
+            first.replace("\"f\"", "\"g\""),
+            (1, 1),
+            "the operation has no \"f\"",
+        ),
+        (
+            "hello".to_owned(),
+            (1, 1),
+            "a history begins with a map, or a list of maps",
+        ),
+        (
+            "{:type :ok".to_owned(),
+            (1, 11),
+            "the history ends amid an operation",
+        ),
+        (
+            "\u{1}".to_owned(),
+            (1, 1),
+            "a history begins with a map, or a list of maps",
+        ),
+        ("[".repeat(100_000), (1, 131), "nested more than 128 deep"),
+        ("{\"é\" 1}".to_owned(), (1, 6), "`:` is due"),
+        ("[{\"index\":01}]".to_owned(), (1, 11), "\"01\" is no number"),
+    ];
+    let expected: Vec<_> = cases
+        .iter()
+        .map(|(_, (line, column), what)| (*line, *column, (*what).to_owned()))
+        .collect();
+    let said: Vec<_> = cases.iter().map(|(text, ..)| fault(text)).collect();
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused() {
+    let bytes = b"{\"index\":0,\"type\":\"ok\",\"process\":0,\"f\":\"\xff\"}".as_slice();
+    let read: Result<Vec<_>, _> = Reader::new(bytes).collect();
+    assert!(matches!(read, Err(ReadError::Garbage { .. })));
+}
+
+fn val() -> impl Strategy<Value = Val> {
+    prop_oneof![
+        Just(Val::Null),
+        any::<i64>().prop_map(Val::Int),
+        ".{0,6}".prop_map(|s| Val::Text(s.into())),
+    ]
+}
+
+fn micro_op() -> impl Strategy<Value = MicroOp> {
+    let key = prop_oneof!["[a-c]-[0-9]", "-?[0-9]{1,3}", ".{0,3}"];
+    let records = proptest::collection::vec((-1i64..50, val()), 0..4);
+    let polls = proptest::collection::btree_map(key.clone().prop_map(Into::into), records, 0..3);
+    prop_oneof![
+        (key, proptest::option::of(0i64..99), val()).prop_map(|(key, offset, value)| MicroOp::Send {
+            key: key.into(),
+            offset,
+            value
+        }),
+        proptest::option::of(polls).prop_map(MicroOp::Poll),
+    ]
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let type_ = prop_oneof![
+        Just(Type::Invoke),
+        Just(Type::Ok),
+        Just(Type::Fail),
+        Just(Type::Info)
+    ];
+    let op = prop_oneof![
+        proptest::collection::vec(micro_op(), 0..4).prop_map(Op::Txn),
+        proptest::collection::vec("[a-c]-[0-9]".prop_map(Into::into), 0..3).prop_map(Op::Subscribe),
+        (".{1,5}", ".{0,5}")
+            .prop_map(|(f, v)| Op::Other(format!("x{f}"), serde_json::json!({ v: [1, null] }))),
+    ];
+    (any::<i64>(), type_, 0u64..9, op)
+        .prop_map(|(time, type_, process, op)| Operation::new(0, time, type_, process, op))
+}
+
+proptest! {
+    #[test]
+    fn any_history_survives_both_notations(mut history in proptest::collection::vec(operation(), 0..8)) {
+        for (i, o) in history.iter_mut().enumerate() {
+            o.index = i as u64;
+        }
+        for syntax in [Syntax::Json, Syntax::Edn] {
+            let text = written(&history, syntax);
+            let again: Result<Vec<_>, _> = Reader::with_syntax(text.as_bytes(), syntax).collect();
+            prop_assert_eq!(again.expect("it is a history"), history.clone());
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), text in "[\\[\\]{}():#\"\\\\a0-9, -]{0,40}") {
+        for bytes in [bytes.as_slice(), text.as_bytes()] {
+            for syntax in [Syntax::Json, Syntax::Edn] {
+                let _: Result<Vec<_>, _> = Reader::with_syntax(bytes, syntax).collect();
+            }
+        }
+    }
+}
