@@ -44,6 +44,8 @@ pub(super) struct Batch {
     pub attempts: u32,
     /// Whether one of these attempts may have written it.
     pub unclear: bool,
+    /// What the broker last said of it, if it was that its sequence is not the next one.
+    pub gap: Option<Error>,
     /// Whose it is, and its first record's sequence, once it was sent.
     pub sequenced: Option<(Identity, Sequence)>,
     builder: BatchBuilder,
@@ -59,6 +61,7 @@ impl Batch {
             deadline,
             attempts: 0,
             unclear: false,
+            gap: None,
             sequenced: None,
             builder: BatchBuilder::new().compression(codec, codec.default_level()),
             waiting: Vec::new(),

@@ -220,6 +220,7 @@ impl State {
         }
         batch.place = Place::InFlight;
         batch.attempts += 1;
+        batch.gap = None;
         Some(Sending {
             batch: batch.id,
             bytes: batch.encode(),
@@ -305,6 +306,8 @@ impl State {
         if queue.unresolved || next {
             queue.rewrite = true;
         }
+        queue.batches[index].gap = Some(cause.clone());
+        let batch = &queue.batches[index];
         if batch.deadline <= now || batch.is_told() || queue.is_overtaken(batch) {
             queue.give_up(index, cause);
         } else {
@@ -370,7 +373,9 @@ impl State {
             if batch.unclear || acked.is_some_and(|acked| batch.id < acked) {
                 let why =
                     "its sequence was lost, and it can't be sent again without repeating or reordering it";
-                batch.fail(&Error::Lost(why.to_owned()));
+                // What the broker said is the better reason.
+                let why = batch.gap.take().unwrap_or_else(|| Error::Lost(why.to_owned()));
+                batch.fail(&why);
                 return false;
             }
             batch.sequence(None);
