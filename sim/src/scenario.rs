@@ -47,8 +47,10 @@ pub(crate) struct Shared {
     violations: Arc<Mutex<Vec<Violation>>>,
     /// Forgets what was durable before a crash.
     pub(crate) ends: Arc<Mutex<DurableEnds>>,
-    /// When faults and new sends end.
+    /// When faults end.
     pub(crate) calm_at: Nanos,
+    /// Producers begin nothing new from here on.
+    pub(crate) work_until: Nanos,
     finished: Arc<Mutex<bool>>,
 }
 
@@ -82,6 +84,7 @@ pub fn run(plan: Plan, trace: bool) -> Report {
             violations: Arc::default(),
             ends: Arc::default(),
             calm_at: BEGIN + span * 3 / 4,
+            work_until: BEGIN + span,
             finished: Arc::default(),
             plan: Arc::new(plan),
         };
@@ -184,7 +187,7 @@ async fn drive(shared: Shared) {
         let _ = told.send(());
     });
     let mut director = Director::new(shared.clone());
-    let deadline = shared.calm_at + CALM_PATIENCE.as_nanos() as u64;
+    let deadline = shared.work_until + CALM_PATIENCE.as_nanos() as u64;
     let patience = env.sleep_until(brokkr_env::Instant::from_nanos(deadline));
     let ended = tokio::select! {
         biased;
@@ -238,7 +241,7 @@ async fn work(shared: &Shared) {
         }));
     }
     admin
-        .sleep_until(brokkr_env::Instant::from_nanos(shared.calm_at))
+        .sleep_until(brokkr_env::Instant::from_nanos(shared.work_until))
         .await;
     stop.stop();
     for (i, writer) in writers.into_iter().enumerate() {
