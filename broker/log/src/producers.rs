@@ -151,12 +151,13 @@ impl Producers {
         trust: Trust,
     ) -> Result<Option<BatchMeta>, SequenceError> {
         let id = header.producer_id;
-        let Some(known) = self.by_id.get(&id) else {
-            return Ok(None);
-        };
         if trust == Trust::Log {
             return Ok(None);
         }
+        let Some(known) = self.by_id.get(&id) else {
+            // To Kafka a producer that nobody knows is at -1, and so is one whose batch says so.
+            return check_epoch(id, header.producer_epoch, ProducerEpoch(-1)).map(|()| None);
+        };
         if trust == Trust::Client && header.producer_epoch == known.epoch {
             let (first, last) = (header.base_sequence, header.last_sequence());
             let same = |b: &&BatchMeta| b.first_sequence() == first && b.last_sequence == last;
@@ -164,14 +165,7 @@ impl Producers {
                 return Ok(Some(*duplicate));
             }
         }
-        if header.producer_epoch < known.epoch {
-            let (epoch, latest) = (header.producer_epoch, known.epoch);
-            return Err(SequenceError::StaleEpoch {
-                producer: id,
-                epoch,
-                latest,
-            });
-        }
+        check_epoch(id, header.producer_epoch, known.epoch)?;
         if let Some(marker) = marker {
             let (epoch, latest) = (marker.coordinator_epoch, known.coordinator_epoch);
             return if epoch < latest {
@@ -254,6 +248,22 @@ impl Producers {
     /// Adds what a snapshot knows, unless the producer is known already.
     pub(crate) fn load(&mut self, id: ProducerId, producer: Producer) {
         self.by_id.entry(id).or_insert(producer);
+    }
+}
+
+fn check_epoch(
+    producer: ProducerId,
+    epoch: ProducerEpoch,
+    latest: ProducerEpoch,
+) -> Result<(), SequenceError> {
+    if epoch < latest {
+        Err(SequenceError::StaleEpoch {
+            producer,
+            epoch,
+            latest,
+        })
+    } else {
+        Ok(())
     }
 }
 

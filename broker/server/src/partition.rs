@@ -28,7 +28,7 @@ const TAKE_MAX: usize = 512;
 pub struct Placed {
     /// The offset of its first record: the original one, for a duplicate.
     pub base_offset: Offset,
-    /// The broker's time for it, or none where records keep their own.
+    /// The broker's time for it, or none where records keep their own. For a duplicate its largest timestamp.
     pub log_append_time: UnixMillis,
     /// Where the log starts.
     pub log_start: Offset,
@@ -270,7 +270,6 @@ impl<E: Env> Owner<E> {
         if acks_all && !self.leader.enough_in_sync() {
             return drop(reply.send(Err(Refused::of(ErrorCode::NOT_ENOUGH_REPLICAS))));
         }
-        let log_append_time = batch.log_append_time;
         let epoch = self.leader.epoch();
         let (now, wall) = (self.env.now(), self.env.wall());
         let appended = self.log.append(&batch.batch, Origin::Client, epoch, now, wall);
@@ -278,7 +277,11 @@ impl<E: Env> Owner<E> {
             Ok(at) => {
                 let placed = Placed {
                     base_offset: at.base_offset,
-                    log_append_time,
+                    // Kafka keeps a batch's largest timestamp and no more, so that is what a duplicate is told.
+                    log_append_time: match at.duplicate {
+                        true => at.max_timestamp,
+                        false => batch.log_append_time,
+                    },
                     log_start: self.log.log_start(),
                 };
                 self.park(Parked {

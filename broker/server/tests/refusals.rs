@@ -2,16 +2,20 @@
 
 mod common;
 
-use brokkr_types::Uuid;
+use brokkr_types::{ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
+use brokkr_wire::messages::create_topics_request::CreatableTopic;
 use brokkr_wire::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
+use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use brokkr_wire::messages::{
-    DescribeProducersRequest, DescribeTopicPartitionsRequest, FetchRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, describe_producers_request,
+    CreateTopicsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest, FetchRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, describe_producers_request,
 };
+use brokkr_wire::records::BatchBuilder;
 use brokkr_wire::{ErrorCode, Str};
+use bytes::Bytes;
 use common::{Client, Running, place, start};
 
 /// A broker with the topics `t` (two partitions, a record in the first) and `u`.
@@ -189,4 +193,244 @@ fn half_a_producers_identity_is_none() {
     assert_eq!(producers("t"), ErrorCode::NONE);
     assert_eq!(producers("nope"), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(producers("a b"), ErrorCode::INVALID_TOPIC_EXCEPTION);
+}
+
+/// When the records of these tests were made.
+const MADE: UnixMillis = UnixMillis(1_700_000_000_000);
+
+/// A batch of one record by a producer: its id, epoch and sequence.
+fn batch(id: i64, epoch: i16, sequence: i32) -> Vec<u8> {
+    let mut builder = BatchBuilder::new().producer(ProducerId(id), ProducerEpoch(epoch), Sequence(sequence));
+    builder.push(MADE, None, Some(b"v"), &[]);
+    builder.build().bytes.to_vec()
+}
+
+/// What a partition answers to Produce.
+#[derive(PartialEq, Eq, Debug)]
+struct Told {
+    topic: String,
+    index: i32,
+    code: ErrorCode,
+    base_offset: i64,
+    log_append_time: i64,
+    log_start: i64,
+}
+
+fn produce(client: &mut Client, topics: &[(&str, &[(i32, Vec<u8>)])]) -> Vec<Told> {
+    let partition = |(index, records): &(i32, Vec<u8>)| PartitionProduceData {
+        index: *index,
+        records: Some(Bytes::copy_from_slice(records).into()),
+        ..Default::default()
+    };
+    let topics = topics.iter().map(|(name, partitions)| TopicProduceData {
+        name: Str::copied(name),
+        partition_data: partitions.iter().map(partition).collect(),
+        ..Default::default()
+    });
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 30_000,
+        topic_data: topics.collect(),
+        ..Default::default()
+    };
+    let mut told = Vec::new();
+    for topic in client.ask(&request, 11).responses {
+        told.extend(topic.partition_responses.iter().map(|p| Told {
+            topic: topic.name.as_str().to_owned(),
+            index: p.index,
+            code: ErrorCode(p.error_code),
+            base_offset: p.base_offset,
+            log_append_time: p.log_append_time_ms,
+            log_start: p.log_start_offset,
+        }));
+    }
+    told
+}
+
+fn codes(told: &[Told]) -> Vec<(&str, i32, ErrorCode)> {
+    told.iter().map(|t| (t.topic.as_str(), t.index, t.code)).collect()
+}
+
+#[test]
+fn a_batch_for_a_partition_that_is_listed_twice_is_not_appended() {
+    let (_broker, mut client) = with_topics("refusals-produce-twice");
+    let (some, refused) = (|| batch(-1, -1, -1), ErrorCode::INVALID_REQUEST);
+    let told = produce(&mut client, &[("t", &[(1, some()), (0, some()), (1, some())])]);
+    assert_eq!(codes(&told), [("t", 1, refused), ("t", 0, ErrorCode::NONE)]);
+    let told = produce(
+        &mut client,
+        &[
+            ("t", &[(1, some())]),
+            ("u", &[(0, some())]),
+            ("t", &[(1, some())]),
+        ],
+    );
+    assert_eq!(codes(&told), [("t", 1, refused), ("u", 0, ErrorCode::NONE)]);
+    // Two topics, or the same with other partitions, are nothing special.
+    let told = produce(&mut client, &[("t", &[(0, some())]), ("t", &[(1, some())])]);
+    assert_eq!(
+        codes(&told),
+        [("t", 0, ErrorCode::NONE), ("t", 1, ErrorCode::NONE)]
+    );
+    let held = |client: &mut Client, name, index| client.read(name, index, 0).expect("readable").0.len();
+    assert_eq!(
+        [("t", 0), ("t", 1), ("u", 0)].map(|(name, index)| held(&mut client, name, index)),
+        [3, 1, 1]
+    );
+}
+
+#[test]
+fn a_refused_batch_says_where_the_log_starts_if_the_log_refused_it() {
+    let (_broker, mut client) = with_topics("refusals-log-start");
+    assert_eq!(client.produce("t", 0, b"v").error_code, 0);
+    assert_eq!(client.delete_records("t", 0, 1), Ok(1));
+    let mut refusal = |records: Vec<u8>| {
+        let told = produce(&mut client, &[("t", &[(0, records)])]).remove(0);
+        assert_eq!((told.base_offset, told.log_append_time), (-1, -1));
+        (told.code, told.log_start)
+    };
+    let damaged = || {
+        let mut bytes = batch(-1, -1, -1);
+        *bytes.last_mut().expect("bytes") ^= 1;
+        bytes
+    };
+    assert_eq!(refusal(batch(7, 0, -1)), (ErrorCode::INVALID_RECORD, 1));
+    assert_eq!(refusal(damaged()), (ErrorCode::CORRUPT_MESSAGE, -1));
+    assert_eq!(refusal(Vec::new()), (ErrorCode::INVALID_RECORD, -1));
+    let two = [batch(-1, -1, -1), batch(-1, -1, -1)].concat();
+    assert_eq!(refusal(two), (ErrorCode::INVALID_RECORD, -1));
+    let told = produce(&mut client, &[("t", &[(0, batch(8, 3, 0))])]);
+    assert_eq!((told[0].code, told[0].base_offset), (ErrorCode::NONE, 2));
+    let mut refusal = |epoch, sequence| {
+        let told = produce(&mut client, &[("t", &[(0, batch(8, epoch, sequence))])]).remove(0);
+        (told.code, told.log_start)
+    };
+    assert_eq!(refusal(3, 5), (ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, 1));
+    assert_eq!(refusal(2, 0), (ErrorCode::INVALID_PRODUCER_EPOCH, 1));
+    assert_eq!(refusal(-1, 2), (ErrorCode::INVALID_PRODUCER_EPOCH, 1));
+    assert_eq!(refusal(-1, -1), (ErrorCode::INVALID_RECORD, 1));
+}
+
+#[test]
+fn an_epoch_of_minus_1_is_only_for_a_producer_nobody_knows() {
+    let (_broker, mut client) = with_topics("refusals-epoch-minus-1");
+    let mut code = |id, epoch, sequence| {
+        let told = produce(&mut client, &[("u", &[(0, batch(id, epoch, sequence))])]).remove(0);
+        (told.code, told.base_offset)
+    };
+    assert_eq!(code(7, -2, 0), (ErrorCode::INVALID_PRODUCER_EPOCH, -1));
+    assert_eq!(code(7, -1, 0), (ErrorCode::NONE, 0));
+    assert_eq!(code(7, -1, 0), (ErrorCode::NONE, 0), "a duplicate as any other");
+    assert_eq!(code(7, -1, 1), (ErrorCode::NONE, 1));
+    assert_eq!(code(7, 0, 0), (ErrorCode::NONE, 2));
+    assert_eq!(code(7, -1, 2), (ErrorCode::INVALID_PRODUCER_EPOCH, -1));
+    // Nobody's batch may say of epoch and sequence what it likes.
+    assert_eq!(code(-1, -1, 5), (ErrorCode::NONE, 3));
+    assert_eq!(code(-1, 5, -1), (ErrorCode::NONE, 4));
+}
+
+#[test]
+fn a_duplicate_is_told_the_originals_largest_timestamp() {
+    let (_broker, mut client) = with_topics("refusals-duplicate");
+    let late = [
+        ("message.timestamp.type", "LogAppendTime"),
+        ("retention.ms", "-1"),
+    ];
+    assert_eq!(client.create("late", 1, &late).0, ErrorCode::NONE);
+    let mut told = |name: &str| produce(&mut client, &[(name, &[(0, batch(7, 0, 0))])]).remove(0);
+    let (first, again) = (told("u"), told("u"));
+    assert_eq!((first.code, first.log_append_time), (ErrorCode::NONE, -1));
+    assert_eq!(
+        again,
+        Told {
+            log_append_time: MADE.0,
+            ..first
+        }
+    );
+    let first = told("late");
+    assert!(first.log_append_time > MADE.0, "{first:?}");
+    // Whatever the clock says by now.
+    std::iter::repeat_with(|| told("late"))
+        .take(20)
+        .for_each(|again| assert_eq!(again, first));
+}
+
+#[test]
+fn read_committed_lists_what_was_aborted_which_is_nothing() {
+    let (_broker, mut client) = with_topics("refusals-read-committed");
+    let mut aborted = |isolation_level, topic: &str, fetch_offset| {
+        let partition = FetchPartition {
+            fetch_offset,
+            partition_max_bytes: 1000,
+            ..Default::default()
+        };
+        let topic = FetchTopic {
+            topic: Str::copied(topic),
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        let request = FetchRequest {
+            max_bytes: 1000,
+            isolation_level,
+            topics: vec![topic],
+            session_epoch: -1,
+            ..Default::default()
+        };
+        let told = client.ask(&request, 12).responses.remove(0).partitions.remove(0);
+        (
+            ErrorCode(told.error_code),
+            told.aborted_transactions.map(|a| a.len()),
+        )
+    };
+    for (isolation_level, list) in [(0, None), (1, Some(0))] {
+        assert_eq!(aborted(isolation_level, "t", 0), (ErrorCode::NONE, list));
+        assert_eq!(
+            aborted(isolation_level, "t", 1),
+            (ErrorCode::NONE, list),
+            "at the end"
+        );
+        let out = (ErrorCode::OFFSET_OUT_OF_RANGE, None);
+        assert_eq!(aborted(isolation_level, "t", 99), out);
+        let unknown = (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(0));
+        assert_eq!(aborted(isolation_level, "nope", 0), unknown);
+    }
+}
+
+#[test]
+fn names_collide_with_those_that_exist_not_with_each_other() {
+    let (_broker, mut client) = with_topics("refusals-collide");
+    let mut create = |names: &[&str]| -> Vec<(String, ErrorCode)> {
+        let topics = names.iter().map(|name| CreatableTopic {
+            name: Str::copied(name),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        });
+        let request = CreateTopicsRequest {
+            topics: topics.collect(),
+            timeout_ms: 30_000,
+            ..Default::default()
+        };
+        let told = client.ask(&request, 7).topics.into_iter();
+        told.map(|t| (t.name.as_str().to_owned(), ErrorCode(t.error_code)))
+            .collect()
+    };
+    let is = |name: &str, code| (name.to_owned(), code);
+    assert_eq!(
+        create(&["a.b", "a_b", "c", "c"]),
+        [
+            is("a.b", ErrorCode::NONE),
+            is("a_b", ErrorCode::NONE),
+            is("c", ErrorCode::INVALID_REQUEST)
+        ]
+    );
+    assert_eq!(
+        create(&["a.b", "a_b", "x.y"]),
+        [
+            is("a.b", ErrorCode::TOPIC_ALREADY_EXISTS),
+            is("a_b", ErrorCode::TOPIC_ALREADY_EXISTS),
+            is("x.y", ErrorCode::NONE)
+        ]
+    );
+    assert_eq!(create(&["x_y"]), [is("x_y", ErrorCode::INVALID_TOPIC_EXCEPTION)]);
 }

@@ -366,7 +366,7 @@ fn records_are_as_many_as_it_says_and_offsets_follow_each_other() {
 }
 
 #[test]
-fn a_producer_id_comes_with_a_sequence_and_an_epoch() {
+fn a_producer_id_comes_with_a_sequence() {
     let with = |id, epoch, sequence, origin| {
         let builder = BatchBuilder::new().producer(ProducerId(id), ProducerEpoch(epoch), Sequence(sequence));
         judge_by(&filled(builder, 1).build().bytes, &Rules { origin, ..RULES })
@@ -375,8 +375,8 @@ fn a_producer_id_comes_with_a_sequence_and_an_epoch() {
     assert!(with(7, i16::MAX, i32::MAX, Origin::Client).is_ok());
     assert!(with(-1, -1, -1, Origin::Client).is_ok());
     let error = RecordError::Producer(ProducerId(7));
-    refused(with(7, 0, -1, Origin::Client), error.clone(), INVALID_RECORD);
-    refused(with(7, -1, 0, Origin::Client), error, INVALID_RECORD);
+    refused(with(7, 0, -1, Origin::Client), error, INVALID_RECORD);
+    assert!(with(7, -1, 0, Origin::Client).is_ok());
     assert!(with(7, 0, -1, Origin::Coordinator).is_ok());
 
     let nobodys = filled(BatchBuilder::new().transactional(), 1).build().bytes;

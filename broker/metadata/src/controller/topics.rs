@@ -39,7 +39,6 @@ impl Controller {
         let topics = &create.request.topics;
         let too_many = self.partitions_asked(topics) > RECORDS_PER_REQUEST_MAX;
         let (mut records, mut results, mut budget) = (Vec::new(), Vec::new(), Budget::new());
-        let mut made: BTreeMap<String, Str> = BTreeMap::new();
         for (i, topic) in topics.iter().enumerate() {
             if topics[..i].iter().any(|other| other.name == topic.name) {
                 // Told of already, where the name came first.
@@ -53,14 +52,11 @@ impl Controller {
                     "Excessively large number of partitions per request.",
                 )
             } else {
-                self.check_new_name(&topic.name, &made)
+                self.check_new_name(&topic.name)
                     .and_then(|()| self.create_topic(topic, create.random.get(i)))
             };
             let outcome = budget.spend(outcome, |created| &created.records);
             if let Ok(created) = &outcome {
-                if let Some(key) = topic_name::collision_key(&topic.name) {
-                    made.insert(key, topic.name.clone());
-                }
                 records.extend(created.records.iter().cloned());
             }
             results.push(self.creatable_result(&topic.name, outcome));
@@ -84,7 +80,7 @@ impl Controller {
         topics.iter().map(asked).fold(0, usize::saturating_add)
     }
 
-    fn check_new_name(&self, name: &Str, made: &BTreeMap<String, Str>) -> Outcome<()> {
+    fn check_new_name(&self, name: &Str) -> Outcome<()> {
         if *name == *topic_name::CLUSTER_METADATA_TOPIC {
             let message = format!("Creation of internal topic {name} is prohibited.");
             return refuse(ErrorCode::INVALID_REQUEST, message);
@@ -96,9 +92,8 @@ impl Controller {
         if let Some(why) = topic_name::invalid(name) {
             return refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, why);
         }
-        // Kafka looks at those that exist alone, and lets two that collide into one request.
-        let in_request = topic_name::collision_key(name).and_then(|key| made.get(&key));
-        if let Some(other) = self.image().topics.colliding(name).or(in_request) {
+        // As Kafka does it: against those that exist, so that one request may bring two that collide.
+        if let Some(other) = self.image().topics.colliding(name) {
             let message = format!("Topic '{name}' collides with existing topic: {other}");
             return refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, message);
         }

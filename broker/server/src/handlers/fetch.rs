@@ -24,6 +24,8 @@ use crate::fetch_session::{Asked, Key, Sessions, Told, Turn};
 use crate::partition::{Handle, Message, Refused, View, Waiter};
 use crate::partitions::{Hosted, check_epoch};
 
+/// `isolation_level` of a consumer that reads only what is decided (KIP-98).
+const READ_COMMITTED: i8 = 1;
 /// Who fetches without being a replica.
 const CONSUMER: i32 = -1;
 /// A read is tried again so often when retention or a truncation made its snapshot stale.
@@ -122,7 +124,11 @@ async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, tu
     for asked in &turn.partitions {
         let room = bytes_max.saturating_sub(pass.bytes);
         let found = match partition(ctx, version, replica, asked, room, pass.bytes == 0).await {
-            Ok((found, handle)) => {
+            Ok((mut found, handle)) => {
+                if request.isolation_level == READ_COMMITTED {
+                    // There are no transactions that could have been aborted.
+                    found.data.aborted_transactions = Some(Vec::new());
+                }
                 let seen = Offset(found.data.high_watermark);
                 pass.handles.push((handle, seen));
                 found
@@ -248,6 +254,9 @@ fn failed<E: Env>(asked: &Asked, refused: &Refused) -> Found<E> {
         log_start_offset: -1,
     };
     let mut data = partition_data(asked, told);
+    // As in Kafka an empty list, and not none, where no log was asked.
+    let nowhere = [ErrorCode::UNKNOWN_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION];
+    data.aborted_transactions = nowhere.contains(&refused.code).then(Vec::new);
     if refused.code == ErrorCode::FENCED_LEADER_EPOCH || refused.code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
         data.current_leader = LeaderIdAndEpoch::default();
     }

@@ -1,15 +1,16 @@
 //! Produce: validates, hands each batch to its partition's owner in order, and answers when all are committed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use brokkr_env::Env;
-use brokkr_types::{UnixMillis, Uuid};
+use brokkr_types::{Offset, UnixMillis, Uuid};
 use brokkr_wire::messages::produce_request::{PartitionProduceData, ProduceRequest};
 use brokkr_wire::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceResponse,
     TopicProduceResponse,
 };
-use brokkr_wire::records::{NO_KEY, RecordError, Rules, validate};
+use brokkr_wire::records::{BatchError, NO_KEY, RecordError, Rules, validate};
 use brokkr_wire::{ErrorCode, Records, Str};
 use tokio::sync::oneshot;
 
@@ -25,6 +26,7 @@ enum Part {
         index: i32,
         answer: oneshot::Receiver<Answer>,
         leader_epoch: i32,
+        log_start: Offset,
     },
     /// Answered already.
     Done(PartitionProduceResponse),
@@ -43,6 +45,7 @@ const ZSTD_FROM: i16 = 7;
 pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceRequest) -> Dispatched<E> {
     let mut topics = Vec::with_capacity(request.topic_data.len());
     let bad_acks = !matches!(request.acks, -1..=1);
+    let mut twice = listed_twice(&request);
     for topic in request.topic_data {
         let route = if asked.version >= 13 {
             ctx.routes.get().by_id(topic.topic_id)
@@ -60,6 +63,14 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
         let mut parts = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             let index = data.index;
+            let again = match twice.is_empty() {
+                true => None,
+                false => twice.get_mut(&(topic.name.clone(), topic.topic_id, index)),
+            };
+            let is_twice = again.is_some();
+            if again.is_some_and(|told| std::mem::replace(told, true)) {
+                continue;
+            }
             let part = if bad_acks {
                 Err(Refused::of(ErrorCode::INVALID_REQUIRED_ACKS).into())
             } else if request.transactional_id.is_some() {
@@ -67,6 +78,7 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
             } else {
                 match &route {
                     None => Err(Refused::of(unknown).into()),
+                    Some(_) if is_twice => Err(listed_again().into()),
                     Some(route) => hand_on(ctx, route, data, request.acks == -1, asked.version).await,
                 }
             };
@@ -88,7 +100,8 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
 /// Why a partition's batch was not taken.
 enum NotTaken {
     Refused(Refused),
-    Records(RecordError),
+    /// For its records, by a log that starts there.
+    Records(RecordError, Offset),
 }
 
 impl From<Refused> for NotTaken {
@@ -101,6 +114,33 @@ fn no_transactions() -> Refused {
     Refused::because(
         ErrorCode::INVALID_TXN_STATE,
         "this broker does not serve transactions yet",
+    )
+}
+
+type Place = (Str, Uuid, i32);
+
+/// The partitions that a request lists more than once, and whether that has been answered: no, so far.
+fn listed_twice(request: &ProduceRequest) -> BTreeMap<Place, bool> {
+    let (mut seen, mut twice) = (BTreeSet::new(), BTreeMap::new());
+    let topics = &request.topic_data;
+    if topics.len() > 1 || topics.iter().any(|t| t.partition_data.len() > 1) {
+        for topic in topics {
+            for data in &topic.partition_data {
+                let place = (topic.name.clone(), topic.topic_id, data.index);
+                if !seen.insert(place.clone()) {
+                    twice.insert(place, false);
+                }
+            }
+        }
+    }
+    twice
+}
+
+/// One answer can't tell of two batches. Kafka appends the last and drops the others, which its answer then acknowledges.
+fn listed_again() -> Refused {
+    Refused::because(
+        ErrorCode::INVALID_REQUEST,
+        "the partition is listed more than once; nothing was appended to it",
     )
 }
 
@@ -122,13 +162,17 @@ async fn hand_on<E: Env>(
     };
     let records = match data.records {
         Some(Records::Bytes(bytes)) => bytes,
-        Some(Records::External { .. }) | None => return Err(NotTaken::Records(RecordError::NoBatch)),
+        Some(Records::External { .. }) | None => {
+            return Err(NotTaken::Records(RecordError::NoBatch, Offset(-1)));
+        }
     };
-    let batch = validate(records, &rules, ctx.env.wall()).map_err(NotTaken::Records)?;
+    let view = handle.view();
+    let (leader_epoch, log_start) = (view.leader_epoch.0, view.log_start);
+    drop(view);
+    let batch = validate(records, &rules, ctx.env.wall()).map_err(|e| NotTaken::Records(e, log_start))?;
     if batch.batch.header.attributes.is_transactional() {
         return Err(no_transactions().into());
     }
-    let leader_epoch = handle.view().leader_epoch.0;
     let (reply, answer) = oneshot::channel();
     if !handle
         .send(Message::Append {
@@ -144,6 +188,7 @@ async fn hand_on<E: Env>(
         index: data.index,
         answer,
         leader_epoch,
+        log_start,
     })
 }
 
@@ -161,8 +206,9 @@ fn refused(topic: &str, index: i32, why: &NotTaken) -> PartitionProduceResponse 
             error_message: r.why.clone().map(Str::from),
             ..base
         },
-        NotTaken::Records(e) => PartitionProduceResponse {
+        NotTaken::Records(e, log_start) => PartitionProduceResponse {
             error_code: e.code(),
+            log_start_offset: if judged_by_log(e) { log_start.0 } else { -1 },
             error_message: Some(Str::from(e.to_string())),
             record_errors: e
                 .record_errors()
@@ -171,6 +217,21 @@ fn refused(topic: &str, index: i32, why: &NotTaken) -> PartitionProduceResponse 
                 .collect(),
             ..base
         },
+    }
+}
+
+/// Whether Kafka's log is what refuses this: then it says where the log starts. What is no batch, damaged or too large
+/// doesn't come that far, or is not told.
+fn judged_by_log(e: &RecordError) -> bool {
+    match e {
+        RecordError::NoBatch
+        | RecordError::MoreThanOneBatch
+        | RecordError::ZstdNotAllowed
+        | RecordError::Batch(BatchError::Partial { .. } | BatchError::OldFormat(_)) => false,
+        e => !matches!(
+            ErrorCode(e.code()),
+            ErrorCode::CORRUPT_MESSAGE | ErrorCode::MESSAGE_TOO_LARGE
+        ),
     }
 }
 
@@ -215,6 +276,7 @@ fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: 
                         index,
                         mut answer,
                         leader_epoch,
+                        log_start,
                     } => {
                         let answer = tokio::select! {
                             biased;
@@ -225,7 +287,7 @@ fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: 
                             }
                             () = std::future::ready(()), if late => None,
                         };
-                        outcome(index, answer, node_id, leader_epoch)
+                        outcome(index, answer, (node_id, leader_epoch), log_start)
                     }
                 });
             }
@@ -243,8 +305,8 @@ fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: 
 fn outcome(
     index: i32,
     answer: Option<Result<Answer, oneshot::error::RecvError>>,
-    node_id: i32,
-    leader_epoch: i32,
+    (leader_id, leader_epoch): (i32, i32),
+    log_start: Offset,
 ) -> PartitionProduceResponse {
     let refusal = match answer {
         Some(Ok(Ok(placed))) => {
@@ -265,9 +327,18 @@ fn outcome(
         None => Refused::of(ErrorCode::REQUEST_TIMED_OUT),
     };
     let mut response = refused("", index, &NotTaken::Refused(refusal));
+    response.log_start_offset = match ErrorCode(response.error_code) {
+        // The log didn't judge it, or Kafka doesn't tell.
+        ErrorCode::NOT_LEADER_OR_FOLLOWER
+        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        | ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::KAFKA_STORAGE_ERROR
+        | ErrorCode::RECORD_LIST_TOO_LARGE => -1,
+        _ => log_start.0,
+    };
     if response.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER.0 {
         response.current_leader = LeaderIdAndEpoch {
-            leader_id: node_id,
+            leader_id,
             leader_epoch,
             ..Default::default()
         };

@@ -8,8 +8,8 @@
 //! Where this differs from Kafka 4.3:
 //! - a batch whose records don't have the offset deltas 0, 1, 2 … is INVALID_RECORD; Kafka stores it as it is when it is
 //!   not compressed (consumers then see offsets twice, or never), and trips over it when it is;
-//! - a transactional batch without a producer id, or a producer id with a negative epoch, is INVALID_RECORD; Kafka's
-//!   clients can't make such batches, and its broker doesn't look;
+//! - a transactional batch without a producer id is INVALID_RECORD; Kafka's clients can't make such batches, and its
+//!   broker doesn't look;
 //! - what Kafka answers with UNKNOWN_SERVER_ERROR because an exception was forgotten says what is wrong: INVALID_RECORD
 //!   where records can't be decompressed, UNSUPPORTED_COMPRESSION_TYPE for an unknown codec;
 //! - decompressed records have a limit, past which the answer is MESSAGE_TOO_LARGE;
@@ -163,7 +163,7 @@ pub enum RecordError {
     },
     /// A producer wrote control records.
     Control,
-    /// A producer id without a sequence or epoch.
+    /// A producer id without a sequence.
     Producer(ProducerId),
     /// A transactional batch without a producer id.
     Transactional,
@@ -256,10 +256,7 @@ impl fmt::Display for RecordError {
             }
             Self::Control => f.write_str("clients may not write control records"),
             Self::Producer(id) => {
-                write!(
-                    f,
-                    "a batch of producer {id} needs a sequence and an epoch of 0 or more"
-                )
+                write!(f, "a batch of producer {id} needs a sequence of 0 or more")
             }
             Self::Transactional => f.write_str("a transactional batch needs a producer id"),
             Self::Batch(e) => e.fmt(f),
@@ -392,8 +389,8 @@ fn check_header(batch: &Batch, rules: &Rules) -> Result<(), RecordError> {
     if client && header.attributes.is_control() {
         return Err(RecordError::Control);
     }
-    // A coordinator's markers have an epoch and no sequence.
-    if client && header.has_producer_id() && (header.base_sequence.0 < 0 || header.producer_epoch.0 < 0) {
+    // A coordinator's markers have no sequence. Whether the epoch will do is the log's to say.
+    if client && header.has_producer_id() && header.base_sequence.0 < 0 {
         return Err(RecordError::Producer(header.producer_id));
     }
     if header.attributes.is_transactional() && !header.has_producer_id() {
