@@ -216,7 +216,10 @@ struct Told {
     log_start: i64,
 }
 
-fn produce(client: &mut Client, topics: &[(&str, &[(i32, Vec<u8>)])]) -> Vec<Told> {
+/// A topic's name, and batches by partition.
+type ToTopic<'a> = (&'a str, &'a [(i32, Vec<u8>)]);
+
+fn produce(client: &mut Client, topics: &[ToTopic<'_>]) -> Vec<Told> {
     let partition = |(index, records): &(i32, Vec<u8>)| PartitionProduceData {
         index: *index,
         records: Some(Bytes::copy_from_slice(records).into()),
