@@ -22,7 +22,9 @@ pub struct FileId(pub(crate) u64);
 /// entry included. It can't be built elsewhere:
 ///
 /// ```compile_fail
-/// let proof = brokkr_env::Durable { file: todo!(), truncations: 0, len: 1 << 40 };
+/// fn forge(file: brokkr_env::FileId) -> brokkr_env::Durable {
+///     brokkr_env::Durable { file, truncations: 0, len: 1 << 40 }
+/// }
 /// ```
 /// ```compile_fail
 /// let proof: brokkr_env::Durable = Default::default();
