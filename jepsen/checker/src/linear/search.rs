@@ -331,17 +331,7 @@ impl<M: Model> Search<'_, M> {
                 let Some(next) = read.flatten() else {
                     return Some(Choice::Free(entry.next));
                 };
-                self.taken.set(entry.op, true);
-                if self
-                    .tried
-                    .is_new(self.taken.with(next.clone()), &self.taken.unknown)
-                {
-                    self.list.lift(at, returns);
-                    return Some(self.go(choice, next));
-                }
-                // Nothing came of it before.
-                self.taken.set(entry.op, false);
-                None
+                self.take_if_new(choice, at, returns, next)
             }
             Choice::Listed(at) => {
                 let entry = self.list.0[at];
@@ -349,18 +339,8 @@ impl<M: Model> Search<'_, M> {
                     return Some(Choice::Unknown(0));
                 };
                 let next = self.model.step(&self.state, &self.calls[entry.op].call, true);
-                if let Some(next) = next {
-                    self.taken.set(entry.op, true);
-                    if self
-                        .tried
-                        .is_new(self.taken.with(next.clone()), &self.taken.unknown)
-                    {
-                        self.list.lift(at, returns);
-                        return Some(self.go(choice, next));
-                    }
-                    self.taken.set(entry.op, false);
-                }
-                Some(Choice::Listed(entry.next))
+                next.and_then(|next| self.take_if_new(choice, at, returns, next))
+                    .or(Some(Choice::Listed(entry.next)))
             }
             Choice::Unknown(k) => {
                 let unknown = self.unknown.get(k)?;
@@ -385,6 +365,21 @@ impl<M: Model> Search<'_, M> {
                 Some(Choice::Unknown(k + 1))
             }
         }
+    }
+
+    /// Takes the operation listed at `at`, which leads to `next`, unless nothing came of that before.
+    fn take_if_new(&mut self, choice: Choice, at: usize, returns: usize, next: M::State) -> Option<Choice> {
+        let op = self.list.0[at].op;
+        self.taken.set(op, true);
+        if self
+            .tried
+            .is_new(self.taken.with(next.clone()), &self.taken.unknown)
+        {
+            self.list.lift(at, returns);
+            return Some(self.go(choice, next));
+        }
+        self.taken.set(op, false);
+        None
     }
 
     fn go(&mut self, choice: Choice, next: M::State) -> Choice {
