@@ -501,7 +501,7 @@ async fn configs_in_every_version(c: &mut Client) {
                 of(BROKER, ""),
                 of(TOPIC, "none"),
                 of(BROKER, "2"),
-                of(8, "1"),
+                of(64, "1"),
             ],
             include_synonyms: true,
             ..Default::default()

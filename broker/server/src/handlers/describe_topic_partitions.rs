@@ -57,20 +57,21 @@ pub async fn handle<E: Env>(
         } else {
             0
         };
-        let Some(topic) = image.topics.by_name(&name) else {
-            response.topics.push(unknown(name));
-            continue;
-        };
-        let left = topic.partitions().skip(first).count();
-        if room == 0 && left > 0 {
+        // As Kafka: what is full goes no further, not even to a topic that doesn't exist.
+        if room == 0 {
             let cursor = Cursor {
                 topic_name: name,
-                partition_index: first as i32,
+                partition_index: 0,
                 ..Default::default()
             };
             response.next_cursor = Some(cursor);
             break;
         }
+        let Some(topic) = image.topics.by_name(&name) else {
+            response.topics.push(unknown(name));
+            continue;
+        };
+        let left = topic.partitions().skip(first).count();
         response.topics.push(described(&image, topic, first, room));
         if left > room {
             let partition_index = (first + room) as i32;
