@@ -1,5 +1,7 @@
 //! Configurations of topics and brokers, changed.
 
+use std::collections::BTreeMap;
+
 use brokkr_wire::messages::alter_configs_response::AlterConfigsResourceResponse as Response;
 use brokkr_wire::messages::incremental_alter_configs_request::AlterableConfig;
 use brokkr_wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalResponse;
@@ -62,50 +64,77 @@ fn has_duplicates<'a>(names: impl Iterator<Item = &'a Str>) -> bool {
     names.windows(2).any(|w| w[0] == w[1])
 }
 
+/// What became of a resource's change.
+struct Changed {
+    resource: ConfigResource,
+    code: i16,
+    message: Option<Str>,
+}
+
+/// Changes what each resource has configured, those that a request names once, as far as one batch goes; with
+/// `validate_only` nothing is written.
+fn change_each<A>(
+    validate_only: bool,
+    asked: Vec<(ConfigResource, A)>,
+    change: impl Fn(&ConfigResource, A) -> Outcome<Vec<MetadataRecord>>,
+) -> (Vec<MetadataRecord>, Vec<Changed>) {
+    let mut times: BTreeMap<ConfigResource, usize> = BTreeMap::new();
+    for (resource, _) in &asked {
+        *times.entry(resource.clone()).or_default() += 1;
+    }
+    let (mut records, mut all, mut budget) = (Vec::new(), Vec::new(), Budget::new());
+    for (resource, asked) in asked {
+        let outcome = match times[&resource] {
+            1 => change(&resource, asked),
+            _ => refuse(
+                ErrorCode::INVALID_REQUEST,
+                "Each resource must appear at most once.",
+            ),
+        };
+        let outcome = budget.spend(outcome, Vec::as_slice);
+        let (code, message) = told(&outcome);
+        records.extend(outcome.into_iter().flatten());
+        all.push(Changed {
+            resource,
+            code,
+            message,
+        });
+    }
+    if validate_only {
+        records.clear();
+    }
+    (records, all)
+}
+
 impl Controller {
     pub(super) fn alter_configs(
         &self,
         r: &AlterConfigsRequest,
     ) -> (Vec<MetadataRecord>, AlterConfigsResponse) {
-        let (mut records, mut responses, mut budget) = (Vec::new(), Vec::new(), Budget::new());
-        for asked in &r.resources {
-            let same = |other: &&_| {
-                let other: &brokkr_wire::messages::alter_configs_request::AlterConfigsResource = other;
-                (other.resource_type, &other.resource_name) == (asked.resource_type, &asked.resource_name)
-            };
+        let asked = r.resources.iter().map(|asked| {
             let resource = ConfigResource {
                 kind: asked.resource_type,
                 name: asked.resource_name.clone(),
             };
-            let outcome = if r.resources.iter().filter(same).count() > 1 {
-                refuse(
-                    ErrorCode::INVALID_REQUEST,
-                    "Each resource must appear at most once.",
-                )
-            } else {
-                let pairs: Vec<(Str, Option<Str>)> = asked
-                    .configs
-                    .iter()
-                    .map(|c| (c.name.clone(), c.value.clone()))
-                    .collect();
-                self.replace_configs(&resource, &pairs)
-            };
-            let outcome = budget.spend(outcome, Vec::as_slice);
-            let (error_code, error_message) = told(&outcome);
-            records.extend(outcome.into_iter().flatten());
-            responses.push(Response {
-                error_code,
-                error_message,
-                resource_type: resource.kind,
-                resource_name: resource.name,
-                ..Response::default()
-            });
-        }
-        if r.validate_only {
-            records.clear();
-        }
+            (resource, asked)
+        });
+        let (records, responses) = change_each(r.validate_only, asked.collect(), |resource, asked| {
+            let pairs: Vec<(Str, Option<Str>)> = asked
+                .configs
+                .iter()
+                .map(|c| (c.name.clone(), c.value.clone()))
+                .collect();
+            self.replace_configs(resource, &pairs)
+        });
+        let responses = responses.into_iter().map(|changed| Response {
+            error_code: changed.code,
+            error_message: changed.message,
+            resource_type: changed.resource.kind,
+            resource_name: changed.resource.name,
+            ..Response::default()
+        });
         let response = AlterConfigsResponse {
-            responses,
+            responses: responses.collect(),
             ..AlterConfigsResponse::default()
         };
         (records, response)
@@ -115,41 +144,25 @@ impl Controller {
         &self,
         r: &IncrementalAlterConfigsRequest,
     ) -> (Vec<MetadataRecord>, IncrementalAlterConfigsResponse) {
-        let (mut records, mut responses, mut budget) = (Vec::new(), Vec::new(), Budget::new());
-        for asked in &r.resources {
-            let same = |other: &&_| {
-                let other: &brokkr_wire::messages::incremental_alter_configs_request::AlterConfigsResource =
-                    other;
-                (other.resource_type, &other.resource_name) == (asked.resource_type, &asked.resource_name)
-            };
+        let asked = r.resources.iter().map(|asked| {
             let resource = ConfigResource {
                 kind: asked.resource_type,
                 name: asked.resource_name.clone(),
             };
-            let outcome = if r.resources.iter().filter(same).count() > 1 {
-                refuse(
-                    ErrorCode::INVALID_REQUEST,
-                    "Each resource must appear at most once.",
-                )
-            } else {
-                self.change_configs(&resource, &asked.configs)
-            };
-            let outcome = budget.spend(outcome, Vec::as_slice);
-            let (error_code, error_message) = told(&outcome);
-            records.extend(outcome.into_iter().flatten());
-            responses.push(IncrementalResponse {
-                error_code,
-                error_message,
-                resource_type: resource.kind,
-                resource_name: resource.name,
-                ..IncrementalResponse::default()
-            });
-        }
-        if r.validate_only {
-            records.clear();
-        }
+            (resource, asked)
+        });
+        let (records, responses) = change_each(r.validate_only, asked.collect(), |resource, asked| {
+            self.change_configs(resource, &asked.configs)
+        });
+        let responses = responses.into_iter().map(|changed| IncrementalResponse {
+            error_code: changed.code,
+            error_message: changed.message,
+            resource_type: changed.resource.kind,
+            resource_name: changed.resource.name,
+            ..IncrementalResponse::default()
+        });
         let response = IncrementalAlterConfigsResponse {
-            responses,
+            responses: responses.collect(),
             ..IncrementalAlterConfigsResponse::default()
         };
         (records, response)

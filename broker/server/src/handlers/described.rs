@@ -57,6 +57,14 @@ pub fn offline(image: &Image, partition: &PartitionImage) -> Vec<i32> {
         .collect()
 }
 
+/// Whether a partition has a leader, as answers say it.
+pub fn leader_code(partition: &PartitionImage) -> ErrorCode {
+    match partition.leader {
+        ..0 => ErrorCode::LEADER_NOT_AVAILABLE,
+        _ => ErrorCode::NONE,
+    }
+}
+
 /// The topics that a request lists, as Kafka reads it: each once, with the partitions of all the times it is listed, and not
 /// at all without partitions.
 pub fn each_topic_once<P>(listed: impl Iterator<Item = (Str, Vec<P>)>) -> Vec<(Str, Vec<P>)> {

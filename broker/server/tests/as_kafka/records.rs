@@ -1,9 +1,9 @@
 //! Records and their offsets.
 
+use super::common::fetch_of;
 use super::*;
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use brokkr_wire::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
@@ -76,21 +76,7 @@ fn what_kafka_stumbles_over_in_a_batch_is_named() {
 }
 
 fn fetch(client: &mut Client, version: i16, change: impl FnOnce(&mut FetchRequest)) -> FetchResponse {
-    let partition = FetchPartition {
-        partition_max_bytes: 1000,
-        ..Default::default()
-    };
-    let topic = FetchTopic {
-        topic: "t".into(),
-        partitions: vec![partition],
-        ..Default::default()
-    };
-    let mut request = FetchRequest {
-        max_bytes: 1000,
-        topics: vec![topic],
-        session_epoch: -1,
-        ..Default::default()
-    };
+    let mut request = fetch_of("t", 0);
     change(&mut request);
     client.ask(&request, version)
 }

@@ -8,7 +8,7 @@ use brokkr_wire::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use brokkr_wire::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use brokkr_wire::messages::{
     CreateTopicsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
-    InitProducerIdRequest, describe_producers_request,
+    describe_producers_request,
 };
 use brokkr_wire::{ErrorCode, Str};
 
@@ -247,19 +247,10 @@ fn topics_that_cannot_be_created() {
 #[test]
 fn minus_2_is_an_id_as_any_other() {
     let (_broker, mut client) = with_topics("as-kafka-producer-ids");
-    let mut code = |producer_id, producer_epoch| {
-        let request = InitProducerIdRequest {
-            transactional_id: None,
-            producer_id,
-            producer_epoch,
-            ..Default::default()
-        };
-        ErrorCode(client.ask(&request, 4).error_code)
-    };
     for (id, epoch) in [(5, -2), (-2, 0), (-2, -2)] {
-        assert_eq!(code(id, epoch), ErrorCode::NONE);
+        assert_eq!(client.init_producer_id(id, epoch), ErrorCode::NONE);
     }
     for (id, epoch) in [(-2, -1), (-1, -2)] {
-        assert_eq!(code(id, epoch), ErrorCode::INVALID_REQUEST);
+        assert_eq!(client.init_producer_id(id, epoch), ErrorCode::INVALID_REQUEST);
     }
 }
