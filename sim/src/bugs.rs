@@ -124,7 +124,10 @@ fn wanted(bugs: &Bugs, top: &Path) -> Result<Vec<Mutant>, String> {
         let changed = tree::git(top, &["diff", "--name-only", base])?;
         let changed: Vec<String> = changed.lines().map(str::to_owned).collect();
         let commits = tree::git(top, &["rev-list", "--count", "HEAD"])?;
-        let turn = commits.trim().parse::<usize>().map_err(|e| format!("{commits:?}: {e}"))?;
+        let turn = commits
+            .trim()
+            .parse::<usize>()
+            .map_err(|e| format!("{commits:?}: {e}"))?;
         mutants = mutant::chosen(&mutants, &changed, bugs.rotate, turn);
     }
     if bugs.names.is_empty() {
@@ -132,7 +135,10 @@ fn wanted(bugs: &Bugs, top: &Path) -> Result<Vec<Mutant>, String> {
     }
     match bugs.names.iter().find(|n| mutants.iter().all(|m| m.name != **n)) {
         Some(name) => Err(format!("sim/mutants has no {name}.patch")),
-        None => Ok(mutants.into_iter().filter(|m| bugs.names.contains(&m.name)).collect()),
+        None => Ok(mutants
+            .into_iter()
+            .filter(|m| bugs.names.contains(&m.name))
+            .collect()),
     }
 }
 
@@ -200,7 +206,11 @@ impl Bugs {
             &mutant.breaks,
             run(&Faults::Default),
         );
-        for from in (0..).zip(&starts).filter(|(_, f)| f.is_none()).map(|(i, _)| i * APART) {
+        for from in (0..)
+            .zip(&starts)
+            .filter(|(_, f)| f.is_none())
+            .map(|(i, _)| i * APART)
+        {
             let (max, breaks) = (self.seeds_max, mutant.breaks.join(", "));
             wrong.push(format!("survived {max} seeds from {from} (it breaks {breaks})"));
         }
@@ -216,14 +226,20 @@ impl Bugs {
     ) -> Result<Row<'a>, String> {
         let path = regress::path(top, mutant);
         if !path.exists() {
-            let wrong = vec![format!("no plan guards against it: {} is to be found", path.display())];
+            let wrong = vec![format!(
+                "no plan guards against it: {} is to be found",
+                path.display()
+            )];
             return Ok(self.row(mutant, wrong, Came::Guarded { plan: None }));
         }
         let scratch = |seed| trees.scratch(&format!("plan-{seed}.json"));
         let plan = regress::look(&path, mutant, exe, self.jobs(), scratch)?;
         let wrong = match plan {
             Some(_) => Vec::new(),
-            None => vec![format!("{} does not fail with it: it is to be found anew", path.display())],
+            None => vec![format!(
+                "{} does not fail with it: it is to be found anew",
+                path.display()
+            )],
         };
         Ok(self.row(mutant, wrong, Came::Guarded { plan }))
     }
@@ -232,7 +248,15 @@ impl Bugs {
     fn header(&self) -> String {
         let columns: &[&str] = match self.regress {
             true => &["mutant", "its plan fails", "by"],
-            false => &["mutant", "source", "found by", "seeds: median", "worst", "seconds: median", "worst"],
+            false => &[
+                "mutant",
+                "source",
+                "found by",
+                "seeds: median",
+                "worst",
+                "seconds: median",
+                "worst",
+            ],
         };
         match self.format {
             Format::Json => String::new(),

@@ -38,6 +38,8 @@ struct Inode {
     entries: BTreeMap<String, InodeId>,
     entries_durable: BTreeMap<String, InodeId>,
     is_dir: bool,
+    /// Whether it was made as a segment of a log: what is worth losing.
+    is_log: bool,
 }
 
 enum Change {
@@ -158,6 +160,7 @@ impl Disk {
             inode,
             Inode {
                 is_dir,
+                is_log: name.ends_with(".log"),
                 ..Inode::default()
             },
         );
@@ -301,6 +304,11 @@ impl Disk {
     /// Free bytes, and bytes in all.
     pub fn space(&self) -> (u64, u64) {
         (self.capacity.saturating_sub(self.used), self.capacity)
+    }
+
+    /// Whether some log has bytes that no sync has covered yet.
+    pub fn is_log_unsynced(&self) -> bool {
+        self.inodes.values().any(|i| i.is_log && !i.pending.is_empty())
     }
 
     /// How long a file is.

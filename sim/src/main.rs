@@ -163,7 +163,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600,
         _ => return Err(format!("{unit:?} is no unit: s, m or h")),
     };
-    secs.checked_mul(times).map(Duration::from_secs).ok_or_else(|| format!("{text} is too long"))
+    secs.checked_mul(times)
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text} is too long"))
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {

@@ -32,7 +32,10 @@ struct Point {
 
 impl Point {
     fn found(&self) -> Option<u64> {
-        self.ran.iter().find(|(_, (_, by))| !by.is_empty()).map(|(i, _)| *i)
+        self.ran
+            .iter()
+            .find(|(_, (_, by))| !by.is_empty())
+            .map(|(i, _)| *i)
     }
 
     fn end(self, from: u64) -> Option<Found> {
@@ -91,7 +94,10 @@ pub fn hunt(
 }
 
 /// The middle one, and the largest.
-pub fn median_and_worst<T: Copy>(mut all: Vec<T>, order: impl Fn(&T, &T) -> std::cmp::Ordering) -> Option<(T, T)> {
+pub fn median_and_worst<T: Copy>(
+    mut all: Vec<T>,
+    order: impl Fn(&T, &T) -> std::cmp::Ordering,
+) -> Option<(T, T)> {
     all.sort_by(order);
     Some((*all.get(all.len().checked_sub(1)? / 2)?, *all.last()?))
 }

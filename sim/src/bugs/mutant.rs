@@ -51,7 +51,10 @@ pub fn all(folder: &Path) -> Result<Vec<Mutant>, String> {
 
 impl Mutant {
     fn parse(path: &Path, text: &str) -> Result<Self, String> {
-        let name = path.file_stem().and_then(|s| s.to_str()).ok_or("a name is text")?;
+        let name = path
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .ok_or("a name is text")?;
         let (head, diff) = text
             .split_once("\n\n")
             .ok_or("no empty line between head and diff")?;
@@ -120,8 +123,19 @@ fn crate_of(path: &str) -> &str {
 /// Those that a change concerns, and `more` of the others, other ones for each `turn`.
 pub fn chosen(all: &[Mutant], changed: &[String], more: usize, turn: usize) -> Vec<Mutant> {
     let (mut mine, others): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|m| m.is_touched_by(changed));
-    let from = if others.is_empty() { 0 } else { turn * more % others.len() };
-    mine.extend(others.iter().cycle().skip(from).take(more.min(others.len())).cloned());
+    let from = if others.is_empty() {
+        0
+    } else {
+        turn * more % others.len()
+    };
+    mine.extend(
+        others
+            .iter()
+            .cycle()
+            .skip(from)
+            .take(more.min(others.len()))
+            .cloned(),
+    );
     mine.sort_by(|a, b| a.name.cmp(&b.name));
     mine
 }
@@ -131,7 +145,8 @@ mod tests {
     use super::*;
 
     const HEAD: &str = "What it is.\nsource: KAFKA-1\nbreaks: L1 liveness\n";
-    const DIFF: &str = "\ndiff --git a/broker/log/src/a.rs b/broker/log/src/a.rs\n+++ b/broker/log/src/a.rs\n";
+    const DIFF: &str =
+        "\ndiff --git a/broker/log/src/a.rs b/broker/log/src/a.rs\n+++ b/broker/log/src/a.rs\n";
 
     fn parse(head: &str) -> Result<Mutant, String> {
         Mutant::parse(Path::new("x/sim/mutants/m.patch"), &format!("{head}{DIFF}"))
@@ -142,7 +157,10 @@ mod tests {
         let mutant = parse(HEAD).expect("it is sound");
         assert_eq!((mutant.name.as_str(), mutant.breaks.len()), ("m", 2));
         let excused = parse(&format!("{HEAD}without faults: fails, as it must\n"));
-        assert_eq!(excused.expect("sound").fails_without_faults.as_deref(), Some("it must"));
+        assert_eq!(
+            excused.expect("sound").fails_without_faults.as_deref(),
+            Some("it must")
+        );
         for bad in [
             "What it is.\nbreaks: L1\n",
             "What it is.\nsource: x\n",
@@ -166,7 +184,9 @@ mod tests {
         let mutant = parse(HEAD).expect("it is sound");
         let by = |path: &str| mutant.is_touched_by(&[path.to_owned()]);
         assert!(by("broker/log/src/other.rs") && by("sim/mutants/m.patch"));
-        assert!(!by("broker/server/src/other.rs") && !by("sim/mutants/n.patch") && !by("broker/logs/src/a.rs"));
+        assert!(
+            !by("broker/server/src/other.rs") && !by("sim/mutants/n.patch") && !by("broker/logs/src/a.rs")
+        );
     }
 
     #[test]

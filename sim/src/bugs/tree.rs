@@ -23,7 +23,9 @@ pub fn top() -> Result<PathBuf, String> {
     let here = std::env::current_dir().map_err(|e| e.to_string())?;
     let mut above = here.ancestors();
     let found = above.find(|dir| dir.join("sim/mutants").is_dir());
-    found.map(Path::to_owned).ok_or_else(|| format!("{} is not in the project's tree", here.display()))
+    found
+        .map(Path::to_owned)
+        .ok_or_else(|| format!("{} is not in the project's tree", here.display()))
 }
 
 /// What git says in the tree.
@@ -69,7 +71,8 @@ impl Trees {
     /// # Errors
     /// The patch doesn't apply, or what comes of it isn't built.
     pub fn build(&self, mutant: &Mutant) -> Result<PathBuf, String> {
-        self.copy_all().map_err(|e| format!("the copy of the tree: {e}"))?;
+        self.copy_all()
+            .map_err(|e| format!("the copy of the tree: {e}"))?;
         let patch = std::path::absolute(&mutant.path).map_err(|e| e.to_string())?;
         let patch = patch.to_str().ok_or("the patch's path is text")?;
         git(&self.top, &["apply", "--directory=target/mutants/tree", patch])?;

@@ -38,11 +38,7 @@ pub enum What<'a> {
         faults: &'a Faults,
     },
     /// A plan in a file, with the seed and the seconds that stand in it.
-    Plan {
-        path: &'a Path,
-        seed: u64,
-        secs: u64,
-    },
+    Plan { path: &'a Path, seed: u64, secs: u64 },
 }
 
 impl What<'_> {

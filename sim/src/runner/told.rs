@@ -146,7 +146,12 @@ fn junit(to: &mut impl Write, cases: &[Case]) -> io::Result<()> {
         to,
         r#"<testsuite name="brokkr-sim" tests="{n}" failures="{failures}" time="{time:.3}">"#
     )?;
-    for Case { seed, wall_s, failure } in cases {
+    for Case {
+        seed,
+        wall_s,
+        failure,
+    } in cases
+    {
         write!(
             to,
             r#"<testcase classname="brokkr-sim" name="seed {seed}" time="{wall_s:.3}""#
