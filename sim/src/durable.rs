@@ -210,3 +210,91 @@ fn epochs(text: &str) -> Option<Vec<(i32, i64)>> {
     let all: Vec<_> = each.collect::<Option<_>>()?;
     (all.len() == count).then_some(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyed::Keyed;
+    use brokkr_types::UnixMillis;
+    use brokkr_wire::records::BatchBuilder;
+
+    /// A disk with a log of one batch at offset 0, of leader epoch 0.
+    fn disk() -> (Disk, InodeId) {
+        let mut disk = Disk::new(1);
+        disk.create_dir("data/t-0").expect("a folder");
+        let log = file(&mut disk, "data/t-0/00000000000000000000.log", &batch());
+        for folder in ["", "data", "data/t-0"] {
+            disk.sync_dir(folder).expect("no fault");
+        }
+        (disk, log)
+    }
+
+    fn batch() -> Bytes {
+        let mut builder = BatchBuilder::new();
+        builder.push(UnixMillis(0), None, Some(b"1"), &[]);
+        let built = builder.build();
+        let placed = built.placed(brokkr_types::Offset(0), brokkr_types::LeaderEpoch(0));
+        placed.concat().into()
+    }
+
+    fn file(disk: &mut Disk, path: &str, bytes: &[u8]) -> InodeId {
+        let (inode, _) = disk.open(path, true).expect("a new file");
+        disk.write(inode, 0, &Bytes::copy_from_slice(bytes))
+            .expect("there is room");
+        inode
+    }
+
+    fn sync(disk: &mut Disk, inode: InodeId) {
+        disk.sync_end(inode, disk.sync_begin(), &mut Keyed::new(0))
+            .expect("no fault");
+    }
+
+    fn checkpoint(point: i64) -> Vec<u8> {
+        let mut bytes = b"BKCP\0\x01\0\0\0\x01\0\x03t-0".to_vec();
+        bytes.extend([7; 16]);
+        bytes.extend(point.to_be_bytes());
+        bytes.extend([0; 16]);
+        bytes
+    }
+
+    #[test]
+    fn a_recovery_point_is_not_recorded_before_what_it_speaks_of_is_durable() {
+        for (point, synced, ids) in [(0, false, 0), (1, false, 1), (1, true, 0), (2, true, 1)] {
+            let (mut disk, log) = disk();
+            if synced {
+                sync(&mut disk, log);
+            }
+            file(&mut disk, "data/brokkr-checkpoint", &checkpoint(point));
+            let mut ends = DurableEnds::default();
+            let found = ends.check_recorded(&disk, "data");
+            assert_eq!(found.len(), ids, "point {point}, synced: {synced}: {found:?}");
+            assert!(
+                ends.check_recorded(&disk, "data").is_empty(),
+                "it is looked at once"
+            );
+        }
+    }
+
+    #[test]
+    fn an_acknowledged_batch_s_epoch_is_durable() {
+        for (listed, ids) in [
+            ("0\n1\n0 0\n", 0),
+            ("0\n1\n3 0\n", 1),
+            ("0\n2\n0 0\n", 1),
+            ("", 1),
+            // The log was deleted up to there.
+            ("0\n1\n3 9\n", 0),
+        ] {
+            let (mut disk, log) = disk();
+            sync(&mut disk, log);
+            let path = "data/t-0/leader-epoch-checkpoint";
+            let epochs = file(&mut disk, path, listed.as_bytes());
+            sync(&mut disk, epochs);
+            disk.sync_dir("data/t-0").expect("no fault");
+            let mut ends = DurableEnds::default();
+            assert!(ends.covers(&disk, "data", "t-0", 0));
+            let found = ends.check_epoch(&disk, "data", "t-0", 0);
+            assert_eq!(found.iter().count(), ids, "{listed:?}: {found:?}");
+        }
+    }
+}
