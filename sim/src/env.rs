@@ -196,6 +196,13 @@ pub struct SimFile {
     inode: InodeId,
 }
 
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.env.world.lock();
+        disk(&mut state, self.env.life.node, |d| d.close(self.inode));
+    }
+}
+
 fn disk<T>(state: &mut State, node: u32, f: impl FnOnce(&mut crate::disk::Disk) -> T) -> T {
     f(state.disks.get_mut(&node).expect("a node that stores has a disk"))
 }

@@ -5,6 +5,7 @@
 )]
 
 mod bugs;
+mod memory;
 mod runner;
 
 use std::ops::Range;
@@ -15,6 +16,9 @@ use std::time::Duration;
 use brokkr_sim::plan::{Faults, Plan};
 use brokkr_sim::scenario;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+#[global_allocator]
+static MEMORY: memory::Aligning = memory::Aligning;
 
 /// The seeded world: runs the production broker under faults, and judges what its clients saw.
 #[derive(Parser)]
@@ -183,7 +187,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Command::One(what)) => match what.plan() {
             Ok(plan) => {
-                keep_memory();
+                memory::keep();
                 let report = scenario::run(plan, what.trace);
                 print_json(&report, false);
                 ExitCode::from(report.verdict.exit_code())
@@ -231,21 +235,6 @@ fn main() -> ExitCode {
             };
             runner::run(&run)
         }
-    }
-}
-
-/// Lets the allocator keep what it has: a run is short, and giving pages back and forth is a fifth of its time.
-fn keep_memory() {
-    #[cfg(target_env = "gnu")]
-    for (what, value) in [
-        (libc::M_ARENA_MAX, 1),
-        (libc::M_TRIM_THRESHOLD, 1 << 30),
-        (libc::M_MMAP_THRESHOLD, 1 << 30),
-        (libc::M_TOP_PAD, 4 << 20),
-    ] {
-        // SAFETY: it changes numbers of the allocator, and no other thread runs yet.
-        let done = unsafe { libc::mallopt(what, value) };
-        debug_assert_eq!(done, 1, "glibc knows these");
     }
 }
 

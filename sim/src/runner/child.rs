@@ -19,7 +19,7 @@ const STDERR_LINES_MAX: usize = 40;
 /// And from the first panic on.
 const PANIC_LINES: usize = 8;
 /// Address space that a run may take. (Of memory it takes less: the report says how much.)
-const MEMORY_MAX_BYTES: u64 = 2 << 30;
+const MEMORY_MAX_BYTES: u64 = 200 << 20;
 
 /// Another surrounding, in which the same seed must do the same.
 #[derive(Clone, Copy)]
