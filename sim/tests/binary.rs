@@ -167,6 +167,25 @@ fn actions_are_told_of_failures() {
 }
 
 #[test]
+fn a_power_loss_may_wait_until_there_is_something_to_lose() {
+    let lost = |name: &str, unsynced: bool| {
+        let path = plan(name, |p| {
+            let loss = |i: u64| json!({"id": i, "at_ms": 700 * i, "kind": "power_loss", "down_ms": 5, "unsynced": unsynced});
+            p["faults"] = (1..8).map(loss).collect();
+        });
+        let (code, line) = run(&path);
+        assert_eq!(code, Some(0), "{line}");
+        let count = |what: &str| line["faults"][what].as_u64().unwrap_or(0);
+        count("write lost") + count("write torn") + count("write zeroed")
+    };
+    let (waited, at_once) = (lost("waits", true), lost("at-once", false));
+    assert!(
+        waited > 2 && waited > at_once,
+        "{waited} writes lost, and {at_once} without waiting"
+    );
+}
+
+#[test]
 fn too_little_to_say_is_3() {
     let path = plan("idle", |p| {
         p["workload"]["producers"] = json!([]);
