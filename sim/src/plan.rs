@@ -290,7 +290,8 @@ impl Plan {
     pub fn of(seed: u64, secs: u64, faults: &Faults) -> Self {
         let mut draw = Draw(Keyed::new(seed));
         let flushed = faults == &Faults::None || draw.of("unflushed", 6) > 0;
-        let workload = workload(&mut draw);
+        let churn = draw.of("churn", 6) == 0;
+        let workload = workload(&mut draw, churn);
         let clients = (workload.producers.len() + workload.consumers.len()) as u64;
         let mut plan = Self {
             format: FORMAT,
@@ -300,8 +301,13 @@ impl Plan {
             scheduler: Strategy::Random,
             drift_ppm: 0,
             wall_ahead_ms: 0,
-            buffer_bytes: [BUFFER_BYTES, BUFFER_BYTES, 16 << 10, 500][draw.of("buffer", 4) as usize],
-            broker: broker(&mut draw, flushed),
+            buffer_bytes: match draw.of("buffer", 4) {
+                _ if churn => 500,
+                0 => 500,
+                1 => 16 << 10,
+                _ => BUFFER_BYTES,
+            },
+            broker: broker(&mut draw, flushed, churn),
             workload,
             faults: Vec::new(),
         };
@@ -440,7 +446,8 @@ fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, clients: u64)
     }
 }
 
-fn broker(draw: &mut Draw, flushed: bool) -> BTreeMap<String, String> {
+/// With `churn` segments are small, and go as soon as their records are deleted.
+fn broker(draw: &mut Draw, flushed: bool, churn: bool) -> BTreeMap<String, String> {
     let listener = format!("PLAINTEXT://{}:{PORT}", addr_of(BROKER, PORT).ip());
     let mut set = BTreeMap::from([
         ("listeners".to_owned(), listener),
@@ -455,6 +462,10 @@ fn broker(draw: &mut Draw, flushed: bool) -> BTreeMap<String, String> {
         put("log.segment.bytes", 1 << 20);
     }
     match draw.of("index", 4) {
+        _ if churn => {
+            put("log.index.interval.bytes", 0);
+            put("log.index.size.max.bytes", 96);
+        }
         0 => put("log.index.interval.bytes", draw.of("index interval", 200)),
         1 => {
             // Room for eight entries: segments end by their index.
@@ -467,14 +478,15 @@ fn broker(draw: &mut Draw, flushed: bool) -> BTreeMap<String, String> {
         // More than a delivery takes at most, so that nobody is forgotten who still asks.
         put("producer.id.expiration.ms", 15_000);
         put("log.retention.check.interval.ms", 2_000);
-    } else if draw.of("retention", 2) == 0 {
+    } else if churn || draw.of("retention", 3) == 0 {
         // What DeleteRecords gave up goes soon, and another segment comes in its place.
         put("log.retention.check.interval.ms", 500);
     }
     set
 }
 
-fn workload(draw: &mut Draw) -> Workload {
+/// With `churn` records are deleted as fast as they come, under readers who begin again and again.
+fn workload(draw: &mut Draw, churn: bool) -> Workload {
     let topic = |draw: &mut Draw, i| TopicSpec {
         name: format!("t{i}"),
         partitions: 1 + draw.one("partitions", i, 3) as i32,
@@ -501,15 +513,31 @@ fn workload(draw: &mut Draw) -> Workload {
         producers: (0..producers)
             .map(|i| {
                 let spec = producer(draw, i, producers, &all);
-                if narrow { bursts(spec) } else { spec }
+                match () {
+                    () if narrow => bursts(spec),
+                    () if churn => ProducerSpec {
+                        padding_bytes_max: 8_000,
+                        ..spec
+                    },
+                    () => spec,
+                }
             })
             .collect(),
-        consumers: (0..consumers).map(|i| consumer(draw, i, &all)).collect(),
-        admin: (draw.of("admin", 2) == 0).then(|| AdminSpec {
+        consumers: (0..consumers)
+            .map(|i| {
+                let spec = consumer(draw, i, &all);
+                if churn { from_the_start(spec) } else { spec }
+            })
+            .collect(),
+        admin: (churn || draw.of("admin", 2) == 0).then(|| AdminSpec {
             process: ADMIN,
             process_stride: STRIDE,
             partitions: all[..1].to_vec(),
-            pause_max_ms: [8_000, 2_000][draw.of("admin's pause", 2) as usize],
+            pause_max_ms: match draw.of("admin's pause", 2) {
+                _ if churn => 500,
+                0 => 8_000,
+                _ => 2_000,
+            },
         }),
         topics,
     }
@@ -551,6 +579,15 @@ fn bursts(spec: ProducerSpec) -> ProducerSpec {
         linger_ms: 0,
         padding_bytes_max: spec.padding_bytes_max.min(1_000),
         pause_max_ms: spec.pause_max_ms.max(200),
+        ..spec
+    }
+}
+
+fn from_the_start(spec: ConsumerSpec) -> ConsumerSpec {
+    ConsumerSpec {
+        rewind_after: Some(6),
+        max_bytes: 1 << 20,
+        partition_max_bytes: 1 << 20,
         ..spec
     }
 }
