@@ -4,15 +4,21 @@
     reason = "the runner is outside of the room: it starts processes and measures real time"
 )]
 
+mod bugs;
+mod memory;
 mod runner;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use brokkr_sim::plan::{Faults, Plan};
 use brokkr_sim::scenario;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+#[global_allocator]
+static MEMORY: memory::Aligning = memory::Aligning;
 
 /// The seeded world: runs the production broker under faults, and judges what its clients saw.
 #[derive(Parser)]
@@ -28,6 +34,8 @@ enum Command {
     Run(Run),
     /// Run each seed twice, in two processes of different surroundings, and compare
     Determinism(Run),
+    /// Put each known bug of sim/mutants into a copy of the tree, and hunt it
+    Bugs(bugs::Bugs),
     /// Print what a seed makes of a run, as JSON that `run --plan` takes, also after a change
     Plan(What),
     /// Run one seed in this process and print its line (what `run` starts for each seed)
@@ -108,6 +116,15 @@ struct Run {
     /// Tell what happened, to stderr
     #[arg(long)]
     trace: bool,
+    /// Of n equal parts of the seeds only the i-th
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    shard: Shard,
+    /// Begin no run after so long (90s, 10m, 2h); without --seeds, seeds from 0 on
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    r#for: Option<Duration>,
+    /// Write the results to a file as JUnit's XML, too
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 impl Run {
@@ -115,9 +132,44 @@ impl Run {
         match (self.seed, &self.seeds) {
             (Some(seed), _) => seed..seed + 1,
             (None, Some(seeds)) => seeds.clone(),
+            (None, None) if self.r#for.is_some() => 0..u64::MAX,
             (None, None) => DEMO_SEEDS,
         }
     }
+}
+
+/// The i-th of n parts, counted from 1.
+#[derive(Clone, Copy)]
+struct Shard {
+    i: u64,
+    n: u64,
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (i, n) = text.split_once('/').ok_or("not of the form I/N")?;
+        let parse = |s: &str| s.parse::<u64>().map_err(|e| format!("{s:?}: {e}"));
+        match (parse(i)?, parse(n)?) {
+            (i, n) if (1..=n).contains(&i) => Ok(Self { i, n }),
+            (_, n) => Err(format!("{text}: not one of 1/{n} to {n}/{n}")),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let secs: u64 = number.parse().map_err(|e| format!("{number:?}: {e}"))?;
+    let times = match unit {
+        "s" | "" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(format!("{unit:?} is no unit: s, m or h")),
+    };
+    secs.checked_mul(times)
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text} is too long"))
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
@@ -135,7 +187,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Command::One(what)) => match what.plan() {
             Ok(plan) => {
-                keep_memory();
+                memory::keep();
                 let report = scenario::run(plan, what.trace);
                 print_json(&report, false);
                 ExitCode::from(report.verdict.exit_code())
@@ -162,6 +214,7 @@ fn main() -> ExitCode {
             }
         }
         Some(Command::Determinism(run)) => runner::determinism(&run),
+        Some(Command::Bugs(bugs)) => bugs::main(&bugs),
         None => {
             println!("A broker, its clients, and everything that can befall them: seeds {DEMO_SEEDS:?}.");
             println!(
@@ -176,24 +229,12 @@ fn main() -> ExitCode {
                 jobs: None,
                 format: Format::Text,
                 trace: false,
+                shard: Shard { i: 1, n: 1 },
+                r#for: None,
+                junit: None,
             };
             runner::run(&run)
         }
-    }
-}
-
-/// Lets the allocator keep what it has: a run is short, and giving pages back and forth is a fifth of its time.
-fn keep_memory() {
-    #[cfg(target_env = "gnu")]
-    for (what, value) in [
-        (libc::M_ARENA_MAX, 1),
-        (libc::M_TRIM_THRESHOLD, 1 << 30),
-        (libc::M_MMAP_THRESHOLD, 1 << 30),
-        (libc::M_TOP_PAD, 4 << 20),
-    ] {
-        // SAFETY: it changes numbers of the allocator, and no other thread runs yet.
-        let done = unsafe { libc::mallopt(what, value) };
-        debug_assert_eq!(done, 1, "glibc knows these");
     }
 }
 
