@@ -5,14 +5,17 @@
 )]
 
 mod runner;
+mod tracing_to;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use brokkr_sim::failure::Document;
 use brokkr_sim::plan::{Faults, Plan};
 use brokkr_sim::scenario;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_to::Tracing;
 
 /// The seeded world: runs the production broker under faults, and judges what its clients saw.
 #[derive(Parser)]
@@ -50,9 +53,8 @@ struct What {
     /// A plan instead of a seed
     #[arg(long, hide = true)]
     plan: Option<PathBuf>,
-    /// Tell what happened, to stderr
-    #[arg(long, hide = true)]
-    trace: bool,
+    #[command(flatten)]
+    tracing: Tracing,
 }
 
 impl What {
@@ -66,7 +68,8 @@ impl What {
 
 fn read_plan(path: &Path) -> Result<Plan, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    Plan::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+    let document = Document::parse(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(document.into_plan())
 }
 
 /// Virtual seconds of a run.
@@ -105,9 +108,8 @@ struct Run {
     /// How to print results
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Tell what happened, to stderr
-    #[arg(long)]
-    trace: bool,
+    #[command(flatten)]
+    tracing: Tracing,
 }
 
 impl Run {
@@ -134,12 +136,7 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Command::One(what)) => match what.plan() {
-            Ok(plan) => {
-                keep_memory();
-                let report = scenario::run(plan, what.trace);
-                print_json(&report, false);
-                ExitCode::from(report.verdict.exit_code())
-            }
+            Ok(plan) => one(plan, &what.tracing),
             Err(why) => refused(&why),
         },
         Some(Command::Plan(what)) => match what.plan() {
@@ -175,11 +172,25 @@ fn main() -> ExitCode {
                 faults: Faults::Default,
                 jobs: None,
                 format: Format::Text,
-                trace: false,
+                tracing: Tracing::default(),
             };
             runner::run(&run)
         }
     }
+}
+
+fn one(plan: Plan, tracing: &Tracing) -> ExitCode {
+    keep_memory();
+    let (report, traced) = match tracing.tracer(&plan) {
+        Err(why) => return refused(&why),
+        Ok(None) => (scenario::run(plan), Ok(())),
+        Ok(Some(tracer)) => scenario::run_traced(plan, tracer),
+    };
+    if let Err(error) = traced {
+        return refused(&format!("the trace could not be written: {error}"));
+    }
+    print_json(&report, false);
+    ExitCode::from(report.verdict.exit_code())
 }
 
 /// Lets the allocator keep what it has: a run is short, and giving pages back and forth is a fifth of its time.

@@ -20,6 +20,11 @@ use crate::net::addr_of;
 
 /// The format of plans that this code reads and writes.
 pub const FORMAT: u32 = 1;
+/// The commit that this simulator was built from, where that is known.
+pub const COMMIT: &str = match option_env!("BROKKR_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
 /// The broker's node and port, and where its data are.
 pub const BROKER: u32 = 1;
 /// See [`BROKER`].
@@ -225,6 +230,9 @@ pub struct Plan {
     pub secs: u64,
     /// How the next task is chosen.
     pub scheduler: Strategy,
+    /// What decides who runs next, where that is not the seed: a small plan that no longer fails may with another order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_seed: Option<u64>,
     /// The drift of the broker's monotonic clock, and by how much its wall clock is ahead.
     pub drift_ppm: i64,
     /// See `drift_ppm`.
@@ -264,14 +272,28 @@ impl Plan {
     /// Reads a plan.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(PlanError::Json)?;
-        match value["format"].as_u64() {
-            Some(n) if n != u64::from(FORMAT) => return Err(PlanError::Format(n)),
-            _ => {}
-        }
+        Self::check_format(&value)?;
         // From the text, not the value: errors then know their line.
         let plan: Self = serde_json::from_str(text).map_err(PlanError::Json)?;
-        BrokerConfig::new(plan.broker.clone()).map_err(PlanError::Broker)?;
+        plan.check()?;
         Ok(plan)
+    }
+
+    /// Whether a document says that it is of the format of this code, or nothing of it.
+    pub(crate) fn check_format(value: &serde_json::Value) -> Result<(), PlanError> {
+        match value["format"].as_u64() {
+            Some(n) if n != u64::from(FORMAT) => Err(PlanError::Format(n)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether its broker can be started.
+    ///
+    /// # Errors
+    /// [`PlanError::Broker`].
+    pub fn check(&self) -> Result<(), PlanError> {
+        BrokerConfig::new(self.broker.clone()).map_err(PlanError::Broker)?;
+        Ok(())
     }
 
     /// What a seed makes of a run.
@@ -282,10 +304,11 @@ impl Plan {
         let clients = (workload.producers.len() + workload.consumers.len()) as u64;
         let mut plan = Self {
             format: FORMAT,
-            commit: option_env!("BROKKR_COMMIT").unwrap_or("unknown").to_owned(),
+            commit: COMMIT.to_owned(),
             seed,
             secs: secs.max(1),
             scheduler: Strategy::Random,
+            scheduler_seed: None,
             drift_ppm: 0,
             wall_ahead_ms: 0,
             broker: broker(&mut draw, flushed),

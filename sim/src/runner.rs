@@ -125,7 +125,7 @@ fn one(seed: u64, run: &Run, surrounding: Surrounding) -> Report {
             ]);
         }
     }
-    if run.trace {
+    if run.tracing.trace.is_some() {
         command.arg("--trace");
     }
     if let Surrounding::Other = surrounding {
@@ -150,7 +150,10 @@ fn one(seed: u64, run: &Run, surrounding: Surrounding) -> Report {
         drop(out.read_to_string(&mut text));
         text
     });
-    let (err, trace) = (child.stderr.take().expect("its errors"), run.trace);
+    let (err, trace) = (
+        child.stderr.take().expect("its errors"),
+        run.tracing.is_to_stderr(),
+    );
     let told = std::thread::spawn(move || last_lines(err, trace));
     let patience = PATIENCE_MIN.max(PATIENCE_PER_SEC * u32::try_from(run.secs).unwrap_or(u32::MAX));
     let status = loop {
