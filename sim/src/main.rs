@@ -4,12 +4,17 @@
     reason = "the runner is outside of the room: it starts processes and measures real time"
 )]
 
+mod bugs;
+mod differs;
+mod failures;
 mod runner;
+mod scratch;
 mod tracing_to;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use brokkr_sim::failure::Document;
 use brokkr_sim::plan::{Faults, Plan};
@@ -31,6 +36,10 @@ enum Command {
     Run(Run),
     /// Run each seed twice, in two processes of different surroundings, and compare
     Determinism(Run),
+    /// Put each known bug of sim/mutants into a copy of the tree, and hunt it
+    Bugs(bugs::Bugs),
+    /// Name the first event in which two traces in lines of JSON differ
+    Diff { a: PathBuf, b: PathBuf },
     /// Print what a seed makes of a run, as JSON that `run --plan` takes, also after a change
     Plan(What),
     /// Run one seed in this process and print its line (what `run` starts for each seed)
@@ -93,7 +102,7 @@ struct Run {
     /// Seeds A..B, B excluded
     #[arg(long, value_parser = range)]
     seeds: Option<Range<u64>>,
-    /// A plan, as `plan` prints it, instead of seeds
+    /// A plan, as `plan` prints it or a failure leaves it, instead of seeds
     #[arg(long, conflicts_with_all = ["seed", "seeds", "secs", "faults"])]
     plan: Option<PathBuf>,
     /// Virtual seconds of each run
@@ -110,6 +119,18 @@ struct Run {
     format: Format,
     #[command(flatten)]
     tracing: Tracing,
+    /// Where a run that fails leaves its plan and what it came to: failure.json, or failure-SEED.json of several seeds
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    failures: PathBuf,
+    /// Of n equal parts of the seeds only the i-th
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    shard: Shard,
+    /// Begin no run after so long (90s, 10m, 2h); without --seeds, seeds from 0 on
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    r#for: Option<Duration>,
+    /// Write the results to a file as JUnit's XML, too
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 impl Run {
@@ -117,9 +138,44 @@ impl Run {
         match (self.seed, &self.seeds) {
             (Some(seed), _) => seed..seed + 1,
             (None, Some(seeds)) => seeds.clone(),
+            (None, None) if self.r#for.is_some() => 0..u64::MAX,
             (None, None) => DEMO_SEEDS,
         }
     }
+}
+
+/// The i-th of n parts, counted from 1.
+#[derive(Clone, Copy)]
+struct Shard {
+    i: u64,
+    n: u64,
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (i, n) = text.split_once('/').ok_or("not of the form I/N")?;
+        let parse = |s: &str| s.parse::<u64>().map_err(|e| format!("{s:?}: {e}"));
+        match (parse(i)?, parse(n)?) {
+            (i, n) if (1..=n).contains(&i) => Ok(Self { i, n }),
+            (_, n) => Err(format!("{text}: not one of 1/{n} to {n}/{n}")),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let secs: u64 = number.parse().map_err(|e| format!("{number:?}: {e}"))?;
+    let times = match unit {
+        "s" | "" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(format!("{unit:?} is no unit: s, m or h")),
+    };
+    secs.checked_mul(times)
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text} is too long"))
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
@@ -146,19 +202,19 @@ fn main() -> ExitCode {
             }
             Err(why) => refused(&why),
         },
-        Some(Command::Run(run)) => {
-            // BEFORE a process is started for it: what can't be understood is no run.
-            match run.plan.as_deref().map(read_plan) {
-                Some(Err(why)) => refused(&why),
-                Some(Ok(plan)) => runner::run(&Run {
-                    seed: Some(plan.seed),
-                    secs: plan.secs,
-                    ..run
-                }),
-                None => runner::run(&run),
-            }
+        Some(Command::Run(run)) => understood(run).map_or_else(|why| refused(&why), |run| runner::run(&run)),
+        Some(Command::Determinism(run)) => {
+            let run = match run.tracing.is_to_file() {
+                true => Err(
+                    "each seed runs twice, and what differs is told: one file is no place for both"
+                        .to_owned(),
+                ),
+                false => understood(run),
+            };
+            run.map_or_else(|why| refused(&why), |run| runner::determinism(&run))
         }
-        Some(Command::Determinism(run)) => runner::determinism(&run),
+        Some(Command::Diff { a, b }) => differs::main(&a, &b),
+        Some(Command::Bugs(bugs)) => bugs::main(&bugs),
         None => {
             println!("A broker, its clients, and everything that can befall them: seeds {DEMO_SEEDS:?}.");
             println!(
@@ -173,10 +229,31 @@ fn main() -> ExitCode {
                 jobs: None,
                 format: Format::Text,
                 tracing: Tracing::default(),
+                failures: PathBuf::from("."),
+                shard: Shard { i: 1, n: 1 },
+                r#for: None,
+                junit: None,
             };
             runner::run(&run)
         }
     }
+}
+
+/// A run with what stands in its plan. BEFORE a process is started for it: what can't be understood is no run.
+fn understood(run: Run) -> Result<Run, String> {
+    let run = match run.plan.as_deref().map(read_plan).transpose()? {
+        Some(plan) => Run {
+            seed: Some(plan.seed),
+            secs: plan.secs,
+            ..run
+        },
+        None => run,
+    };
+    let range = run.range();
+    if run.tracing.is_to_file() && range.end - range.start > 1 {
+        return Err("a file holds the trace of one run: --seed N, or --plan FILE".to_owned());
+    }
+    Ok(run)
 }
 
 fn one(plan: Plan, tracing: &Tracing) -> ExitCode {

@@ -14,7 +14,7 @@ use crate::trace::What;
 use crate::world::World;
 
 /// The rare states that the broker tells of. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults in which one never
-/// occurred fails, but for those of [`HARDLY_EVER`].
+/// occurred fails, but for those of [`HARDLY_EVER`]; so does one without one of the [`FAULTS`].
 pub const NAMES: &[&str] = &[
     "a duplicate before its original was durable",
     "a duplicate in the producer's window",
@@ -47,6 +47,34 @@ pub const HARDLY_EVER: &[&str] = &[
     "a log went offline when it was opened",
     "recovery removed a segment above the end",
     "recovery removed what retention had given up",
+];
+
+/// What befalls some world in such a campaign: the families of faults and what they come to, as reports count them.
+pub const FAULTS: &[&str] = &[
+    "clean stop",
+    "clock off",
+    "clock step",
+    "delay",
+    "disk full",
+    "disk hangs",
+    "disk slow",
+    "half-open",
+    "kill",
+    "name undone",
+    "no space",
+    "one-way partition",
+    "pages gone",
+    "partition",
+    "pause",
+    "power loss",
+    "reset",
+    "sync failed",
+    "tasks held back",
+    "truncate undone",
+    "write failed",
+    "write lost",
+    "write torn",
+    "write zeroed",
 ];
 
 /// So many seeds reach everything.

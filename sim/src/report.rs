@@ -65,6 +65,9 @@ pub struct Report {
     pub virtual_s: f64,
     /// How much passed outside of it; the parent process sets it.
     pub wall_s: f64,
+    /// The most memory the run's process ever had; the parent process sets it, too.
+    #[serde(default)]
+    pub rss_max_bytes: u64,
     /// Faults by family.
     pub faults: BTreeMap<String, u64>,
     /// Rare states that were reached, and how often.

@@ -20,7 +20,7 @@ use crate::director::Director;
 use crate::disk::Disk;
 use crate::durable::DurableEnds;
 use crate::env::SimEnv;
-use crate::exec::{Ended, Nanos};
+use crate::exec::{Ended, Nanos, Strategy};
 use crate::judge;
 use crate::keyed::mix;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan, ROOT};
@@ -127,6 +127,9 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
             if clock != Clock::default() {
                 *state.faults.entry("clock off").or_insert(0) += 1;
             }
+            if shared.plan.scheduler != Strategy::Random {
+                *state.faults.entry("tasks held back").or_insert(0) += 1;
+            }
         }
         if shared.is_flushed() {
             watch(&shared);
@@ -214,6 +217,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
         events: world.exec().polls(),
         virtual_s: (world.exec().now() - BEGIN) as f64 / 1e9,
         wall_s: 0.0,
+        rss_max_bytes: 0,
         faults: world.faults(),
         reached,
         ops,

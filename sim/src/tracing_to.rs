@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::process::Command;
 
 use brokkr_sim::plan::{BROKER, FIRST_CLIENT, Plan};
 use brokkr_sim::trace::perfetto::Perfetto;
@@ -42,6 +44,34 @@ impl Tracing {
     /// Whether what the run's process writes to stderr is for the user.
     pub fn is_to_stderr(&self) -> bool {
         self.trace.as_deref() == Some(STDERR)
+    }
+
+    /// Lines of JSON to a file.
+    pub fn to_file(path: &Path) -> Self {
+        Self {
+            trace: Some(path.display().to_string()),
+            trace_format: Some(TraceFormat::Json),
+        }
+    }
+
+    /// Whether a file is written.
+    pub fn is_to_file(&self) -> bool {
+        self.trace.as_deref().is_some_and(|to| to != STDERR)
+    }
+
+    /// Tells the process of a run where to.
+    ///
+    /// # Panics
+    /// If this directory has no path.
+    pub fn tell(&self, command: &mut Command) {
+        let Some(to) = self.trace.as_deref() else { return };
+        command.arg("--trace");
+        match to {
+            STDERR => command.arg(to),
+            path => command.arg(std::path::absolute(path).expect("this directory has a path")),
+        };
+        let name = self.trace_format.and_then(|f| f.to_possible_value());
+        command.args(name.iter().flat_map(|name| ["--trace-format", name.get_name()]));
     }
 
     fn format(&self, to: &str) -> TraceFormat {

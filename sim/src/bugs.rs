@@ -1,0 +1,336 @@
+//! `brokkr-sim bugs`: shows that the judges can fail. Each known bug of `sim/mutants` is put into a copy of the tree, built, and
+//! hunted; or, with `--regress`, the plan that guards against it is shown to fail with it.
+
+mod hunt;
+mod mutant;
+mod regress;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use brokkr_sim::plan::Faults;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::runner::child::{self, Surrounding, What};
+use crate::{SECS, refused, runner};
+use hunt::{APART, Found, hunt, median_and_worst};
+use mutant::Mutant;
+use regress::Guards;
+use tree::Trees;
+
+/// How the table is printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+    Markdown,
+}
+
+/// Which bugs are hunted, and how.
+#[derive(Args)]
+pub struct Bugs {
+    /// Names of patches in sim/mutants, without their ending [default: all]
+    names: Vec<String>,
+    /// Seeds that are tried from each starting point: seeds 0, 1000, 2000, …
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=APART))]
+    seeds_max: u64,
+    /// Starting points
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    starts: u64,
+    /// Runs at the same time [default: one for each core]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Show that the plans of sim/regress still fail with their bugs, instead of hunting
+    #[arg(long)]
+    regress: bool,
+    /// Only those whose crates differ from this commit, and --rotate others
+    #[arg(long, value_name = "COMMIT", conflicts_with = "names")]
+    changed_since: Option<String>,
+    /// How many others: other ones after each commit
+    #[arg(long, default_value_t = 3, requires = "changed_since")]
+    rotate: usize,
+    /// How to print the table
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// What came of a bug.
+#[derive(Serialize)]
+struct Row<'a> {
+    mutant: &'a str,
+    what: &'a str,
+    source: &'a str,
+    breaks: &'a [String],
+    /// What is wrong with the bank: empty, if all is as it should be.
+    wrong: Vec<String>,
+    #[serde(flatten)]
+    came: Came,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Came {
+    /// By starting point.
+    Hunted { starts: Vec<Option<Found>> },
+    /// By its plan.
+    Guarded { plan: Option<Guards> },
+}
+
+/// Exit codes: 0 each is found; 1 one is not, or fails where it should not; 2 it can't be understood.
+pub fn main(bugs: &Bugs) -> ExitCode {
+    match all(bugs) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(why) => refused(&why),
+    }
+}
+
+fn all(bugs: &Bugs) -> Result<bool, String> {
+    let top = tree::top()?;
+    let mutants = wanted(bugs, &top)?;
+    let trees = Trees::new(top.clone())?;
+    print!("{}", bugs.header());
+    let mut good = true;
+    for mutant in &mutants {
+        let begun = Instant::now();
+        let row = match trees.build(mutant) {
+            Ok(exe) => {
+                eprintln!("{}: built in {:.0} s", mutant.name, begun.elapsed().as_secs_f64());
+                bugs.look(&top, &trees, mutant, &exe)?
+            }
+            Err(why) => bugs.row(mutant, vec![why], Came::Hunted { starts: Vec::new() }),
+        };
+        println!("{}", bugs.line(&row));
+        for wrong in &row.wrong {
+            eprintln!("{}: {wrong}", mutant.name);
+        }
+        good &= row.wrong.is_empty();
+    }
+    Ok(good)
+}
+
+/// Those that are asked for.
+fn wanted(bugs: &Bugs, top: &Path) -> Result<Vec<Mutant>, String> {
+    let mut mutants = mutant::all(&top.join("sim/mutants"))?;
+    if bugs.regress {
+        plans_have_mutants(top, &mutants)?;
+    }
+    if let Some(base) = &bugs.changed_since {
+        let changed = tree::git(top, &["diff", "--name-only", base])?;
+        let changed: Vec<String> = changed.lines().map(str::to_owned).collect();
+        let commits = tree::git(top, &["rev-list", "--count", "HEAD"])?;
+        let turn = commits
+            .trim()
+            .parse::<usize>()
+            .map_err(|e| format!("{commits:?}: {e}"))?;
+        mutants = mutant::chosen(&mutants, &changed, bugs.rotate, turn);
+    }
+    if bugs.names.is_empty() {
+        return Ok(mutants);
+    }
+    match bugs.names.iter().find(|n| mutants.iter().all(|m| m.name != **n)) {
+        Some(name) => Err(format!("sim/mutants has no {name}.patch")),
+        None => Ok(mutants
+            .into_iter()
+            .filter(|m| bugs.names.contains(&m.name))
+            .collect()),
+    }
+}
+
+/// Each plan is one of a bug: else nobody could show that it guards anything.
+fn plans_have_mutants(top: &Path, mutants: &[Mutant]) -> Result<(), String> {
+    let folder = top.join("sim/regress");
+    let at = |e: std::io::Error| format!("{}: {e}", folder.display());
+    for entry in std::fs::read_dir(&folder).map_err(at)? {
+        let path = entry.map_err(at)?.path();
+        if mutants.iter().all(|m| regress::path(top, m) != path) {
+            return Err(format!("{} is no plan of a bug in sim/mutants", path.display()));
+        }
+    }
+    Ok(())
+}
+
+impl Bugs {
+    fn row<'a>(&self, mutant: &'a Mutant, wrong: Vec<String>, came: Came) -> Row<'a> {
+        Row {
+            mutant: &mutant.name,
+            what: &mutant.what,
+            source: &mutant.source,
+            breaks: &mutant.breaks,
+            wrong,
+            came,
+        }
+    }
+
+    fn jobs(&self) -> usize {
+        self.jobs.unwrap_or_else(runner::cores)
+    }
+
+    fn look<'a>(&self, top: &Path, trees: &Trees, mutant: &'a Mutant, exe: &Path) -> Result<Row<'a>, String> {
+        if self.regress {
+            return self.look_at_plan(top, trees, mutant, exe);
+        }
+        let run = |faults| {
+            move |seed| {
+                let what = What::Seed {
+                    seed,
+                    secs: SECS,
+                    faults,
+                };
+                child::run(exe, what, Surrounding::Plain)
+            }
+        };
+        let mut wrong = Vec::new();
+        // Without faults any violation counts, so the hunt ends with the first seed: it must find nothing.
+        let healthy = |seed| {
+            let mut report = run(&Faults::None)(seed);
+            report.violations.iter_mut().for_each(|v| v.id = "any".to_owned());
+            report
+        };
+        let sick = hunt(self.starts, 1, self.jobs(), &["any".to_owned()], healthy);
+        let sick: Vec<u64> = sick.into_iter().flatten().map(|f| f.from).collect();
+        match &mutant.fails_without_faults {
+            None if !sick.is_empty() => wrong.push(format!("fails without faults, with seeds {sick:?}")),
+            Some(why) if sick.is_empty() => wrong.push(format!("passes without faults, though {why}")),
+            _ => {}
+        }
+        let starts = hunt(
+            self.starts,
+            self.seeds_max,
+            self.jobs(),
+            &mutant.breaks,
+            run(&Faults::Default),
+        );
+        for from in (0..)
+            .zip(&starts)
+            .filter(|(_, f)| f.is_none())
+            .map(|(i, _)| i * APART)
+        {
+            let (max, breaks) = (self.seeds_max, mutant.breaks.join(", "));
+            wrong.push(format!("survived {max} seeds from {from} (it breaks {breaks})"));
+        }
+        Ok(self.row(mutant, wrong, Came::Hunted { starts }))
+    }
+
+    fn look_at_plan<'a>(
+        &self,
+        top: &Path,
+        trees: &Trees,
+        mutant: &'a Mutant,
+        exe: &Path,
+    ) -> Result<Row<'a>, String> {
+        let path = regress::path(top, mutant);
+        if !path.exists() {
+            let wrong = vec![format!(
+                "no plan guards against it: {} is to be found",
+                path.display()
+            )];
+            return Ok(self.row(mutant, wrong, Came::Guarded { plan: None }));
+        }
+        let scratch = |seed| trees.scratch(&format!("plan-{seed}.json"));
+        let plan = regress::look(&path, mutant, exe, self.jobs(), scratch)?;
+        let wrong = match plan {
+            Some(_) => Vec::new(),
+            None => vec![format!(
+                "{} does not fail with it: it is to be found anew",
+                path.display()
+            )],
+        };
+        Ok(self.row(mutant, wrong, Came::Guarded { plan }))
+    }
+
+    /// What stands above the table.
+    fn header(&self) -> String {
+        let columns: &[&str] = match self.regress {
+            true => &["mutant", "its plan fails", "by"],
+            false => &[
+                "mutant",
+                "source",
+                "found by",
+                "seeds: median",
+                "worst",
+                "seconds: median",
+                "worst",
+            ],
+        };
+        match self.format {
+            Format::Json => String::new(),
+            Format::Markdown => {
+                let lines = columns.iter().map(|_| "---").collect::<Vec<_>>().join(" | ");
+                format!("| {} |\n| {lines} |\n", columns.join(" | "))
+            }
+            Format::Text => format!("{}\n", self.columns(columns)),
+        }
+    }
+
+    fn line(&self, row: &Row<'_>) -> String {
+        if self.format == Format::Json {
+            return serde_json::to_string(row).expect("a row can be written");
+        }
+        let cells = match &row.came {
+            Came::Hunted { starts } => hunted(row, starts),
+            Came::Guarded { plan } => guarded(row, plan.as_ref()),
+        };
+        let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+        match self.format {
+            Format::Markdown => format!("| {} |", cells.join(" | ")),
+            _ => self.columns(&cells),
+        }
+    }
+
+    fn columns(&self, cells: &[&str]) -> String {
+        let widths: &[usize] = match self.regress {
+            true => &[32, 24, 0],
+            false => &[32, 0, 16, 14, 6, 16, 6],
+        };
+        let mut line = String::new();
+        for (cell, width) in cells.iter().zip(widths) {
+            // The source is long, and stands in the patch.
+            if *width > 0 || self.regress {
+                let _ = write!(line, "{cell:<width$} ");
+            }
+        }
+        line.trim_end().to_owned()
+    }
+}
+
+fn hunted(row: &Row<'_>, starts: &[Option<Found>]) -> Vec<String> {
+    let found: Vec<&Found> = starts.iter().flatten().collect();
+    let by: BTreeSet<&str> = found.iter().flat_map(|f| &f.by).map(String::as_str).collect();
+    let by = by.into_iter().collect::<Vec<_>>().join(" ");
+    let seeds = median_and_worst(found.iter().map(|f| f.seeds).collect(), Ord::cmp);
+    let seconds = median_and_worst(found.iter().map(|f| f.seconds).collect(), f64::total_cmp);
+    let worst = |text: String| match starts.len() - found.len() {
+        0 if !starts.is_empty() => text,
+        0 => "not built".to_owned(),
+        n => format!("{n} of {} SURVIVED", starts.len()),
+    };
+    let none = || "-".to_owned();
+    vec![
+        row.mutant.to_owned(),
+        row.source.to_owned(),
+        by,
+        seeds.map_or_else(none, |(m, _)| m.to_string()),
+        worst(seeds.map_or_else(none, |(_, w)| w.to_string())),
+        seconds.map_or_else(none, |(m, _)| format!("{m:.1}")),
+        seconds.map_or_else(none, |(_, w)| format!("{w:.1}")),
+    ]
+}
+
+fn guarded(row: &Row<'_>, plan: Option<&Guards>) -> Vec<String> {
+    let (how, by) = match plan {
+        None => ("NOT".to_owned(), String::new()),
+        Some(Guards { seed_plus: 0, by }) => ("as it is".to_owned(), joined(by)),
+        Some(Guards { seed_plus, by }) => (format!("with its seed + {seed_plus}"), joined(by)),
+    };
+    vec![row.mutant.to_owned(), how, by]
+}
+
+fn joined(ids: &BTreeSet<String>) -> String {
+    ids.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+}

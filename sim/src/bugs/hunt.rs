@@ -1,0 +1,158 @@
+//! The hunt: from several starting points, seed after seed until one shows the bug by the invariant it is said to break.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use brokkr_sim::report::Report;
+use serde::Serialize;
+
+/// How far apart starting points are: so many seeds may be tried from each.
+pub const APART: u64 = 1000;
+
+/// How the hunt from one starting point ended.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Found {
+    /// Where it began.
+    pub from: u64,
+    /// How many seeds it took, the one that found it included.
+    pub seeds: u64,
+    /// And wall seconds of one core.
+    pub seconds: f64,
+    /// By which of the named invariants.
+    pub by: BTreeSet<String>,
+}
+
+/// What is known of a starting point so far.
+#[derive(Default)]
+struct Point {
+    begun: u64,
+    /// Of each seed that ran: its seconds, and what caught the bug.
+    ran: BTreeMap<u64, (f64, BTreeSet<String>)>,
+}
+
+impl Point {
+    fn found(&self) -> Option<u64> {
+        self.ran
+            .iter()
+            .find(|(_, (_, by))| !by.is_empty())
+            .map(|(i, _)| *i)
+    }
+
+    fn end(self, from: u64) -> Option<Found> {
+        let last = self.found()?;
+        let seconds = self.ran.range(..=last).map(|(_, (seconds, _))| seconds).sum();
+        let by = self.ran[&last].1.clone();
+        Some(Found {
+            from,
+            seeds: last + 1,
+            seconds,
+            by,
+        })
+    }
+}
+
+/// Which of the named invariants did not hold.
+pub fn caught(report: &Report, breaks: &[String]) -> BTreeSet<String> {
+    let ids = report.violations.iter().map(|v| &v.id);
+    ids.filter(|id| breaks.contains(id)).cloned().collect()
+}
+
+/// Hunts from `starts` points, at most `seeds_max` seeds from each, with `jobs` runs at the same time: how each ended, `None`
+/// where nothing was found. What is found doesn't depend on `jobs`.
+pub fn hunt(
+    starts: u64,
+    seeds_max: u64,
+    jobs: usize,
+    breaks: &[String],
+    run: impl Fn(u64) -> Report + Sync,
+) -> Vec<Option<Found>> {
+    let points: Mutex<Vec<Point>> = Mutex::new((0..starts).map(|_| Point::default()).collect());
+    let lock = || points.lock().expect("no panic under this lock");
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let mut all = lock();
+                    let open = all.iter_mut().enumerate();
+                    let open = open.filter(|(_, p)| p.begun < seeds_max && p.found().is_none());
+                    let Some((at, point)) = open.min_by_key(|(_, p)| p.begun) else {
+                        return;
+                    };
+                    let i = point.begun;
+                    point.begun += 1;
+                    drop(all);
+                    let report = run(at as u64 * APART + i);
+                    let by = caught(&report, breaks);
+                    lock()[at].ran.insert(i, (report.wall_s, by));
+                }
+            });
+        }
+    });
+    let points = points.into_inner().expect("no panic under this lock");
+    let ended = points.into_iter().zip(0..);
+    ended.map(|(p, at)| p.end(at * APART)).collect()
+}
+
+/// The middle one, and the largest.
+pub fn median_and_worst<T: Copy>(
+    mut all: Vec<T>,
+    order: impl Fn(&T, &T) -> std::cmp::Ordering,
+) -> Option<(T, T)> {
+    all.sort_by(order);
+    Some((*all.get(all.len().checked_sub(1)? / 2)?, *all.last()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_sim::report::{Ops, Verdict, Violated};
+
+    fn report(seed: u64, ids: &[&str]) -> Report {
+        let violations = ids.iter().map(|id| Violated {
+            id: (*id).to_owned(),
+            what: String::new(),
+        });
+        Report {
+            seed,
+            verdict: Verdict::Pass,
+            hash: String::new(),
+            events: 0,
+            virtual_s: 0.0,
+            wall_s: 0.5,
+            rss_max_bytes: 0,
+            faults: BTreeMap::new(),
+            reached: BTreeMap::new(),
+            ops: Ops::default(),
+            violations: violations.collect(),
+        }
+    }
+
+    #[test]
+    fn only_the_named_invariant_finds_it() {
+        // From 0 it is the fourth seed; from 1000 another invariant fails, from 2000 it would be the sixth.
+        let run = |seed| match seed {
+            3 | 4 => report(seed, &["D1", "L1"]),
+            1002 => report(seed, &["D1"]),
+            2005 => report(seed, &["L1"]),
+            _ => report(seed, &[]),
+        };
+        for jobs in [1, 2, 7] {
+            let found = hunt(3, 5, jobs, &["L1".to_owned()], run);
+            let first = Found {
+                from: 0,
+                seeds: 4,
+                seconds: 2.0,
+                by: ["L1".to_owned()].into(),
+            };
+            assert_eq!(found, [Some(first), None, None], "{jobs}");
+        }
+    }
+
+    #[test]
+    fn the_median_is_one_that_was() {
+        let of = |all: &[u64]| median_and_worst(all.to_vec(), Ord::cmp);
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[7]), Some((7, 7)));
+        assert_eq!(of(&[9, 1, 5, 2]), Some((2, 9)));
+    }
+}

@@ -1,0 +1,84 @@
+//! Plans that once failed: `sim/regress/NAME.json` is a small plan that the bug NAME of the bank makes fail. They pass on the
+//! healthy tree (a test runs them), and here each is shown to fail still: a plan must not rot into one that guards nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use brokkr_sim::plan::Plan;
+use serde::Serialize;
+
+use super::hunt::caught;
+use super::mutant::Mutant;
+use crate::runner::child::{self, Surrounding, What};
+
+/// How many other seeds of what the plan leaves open are tried where its own doesn't fail any more.
+const SEEDS: u64 = 50;
+
+/// How a plan fails with its bug.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Guards {
+    /// Its seed is so much higher than the plan's.
+    pub seed_plus: u64,
+    pub by: BTreeSet<String>,
+}
+
+/// Where the plan of a bug is.
+pub fn path(top: &Path, mutant: &Mutant) -> PathBuf {
+    top.join("sim/regress").join(format!("{}.json", mutant.name))
+}
+
+/// Whether the plan, or one of [`SEEDS`] other seeds on it, fails with the bug that `exe` has.
+///
+/// # Errors
+/// It can't be read or written.
+pub fn look(
+    plan: &Path,
+    mutant: &Mutant,
+    exe: &Path,
+    jobs: usize,
+    scratch: impl Fn(u64) -> PathBuf + Sync,
+) -> Result<Option<Guards>, String> {
+    let plan = crate::read_plan(plan)?;
+    let one = |seed_plus: u64| -> Result<Option<Guards>, String> {
+        let plan = Plan {
+            seed: plan.seed.wrapping_add(seed_plus),
+            ..plan.clone()
+        };
+        let path = scratch(seed_plus);
+        let text = serde_json::to_string(&plan).map_err(|e| e.to_string())?;
+        std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+        let what = What::Plan {
+            path: &path,
+            seed: plan.seed,
+            secs: plan.secs,
+        };
+        let by = caught(&child::run(exe, what, Surrounding::Plain), &mutant.breaks);
+        std::fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok((!by.is_empty()).then_some(Guards { seed_plus, by }))
+    };
+    // The plan alone, as it mostly does.
+    if let Some(found) = one(0)? {
+        return Ok(Some(found));
+    }
+    let (next, found) = (AtomicU64::new(1), Mutex::new(Ok(None)));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed_plus = next.fetch_add(1, Ordering::Relaxed);
+                    let is_open = matches!(*found.lock().expect("no panic under this lock"), Ok(None));
+                    if seed_plus > SEEDS || !is_open {
+                        return;
+                    }
+                    let came = one(seed_plus);
+                    if !matches!(came, Ok(None)) {
+                        *found.lock().expect("no panic under this lock") = came;
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().expect("no panic under this lock")
+}

@@ -1,0 +1,250 @@
+//! One run in a process of its own: with a watchdog, a bound on its memory, and a report whatever becomes of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read};
+use std::mem::MaybeUninit;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use brokkr_sim::plan::{Faults, Plan};
+use brokkr_sim::report::{Ops, Report, Verdict, Violated};
+
+use crate::tracing_to::Tracing;
+
+/// Wall time that a run may take for each virtual second, and at least.
+const PATIENCE_PER_SEC: Duration = Duration::from_millis(1000);
+const PATIENCE_MIN: Duration = Duration::from_secs(60);
+/// What is kept of a run's stderr: a panic's message and its backtrace, or what killed it.
+const STDERR_LINES_MAX: usize = 40;
+/// What the end of a run begins with,
+const CAUSES: [&str; 2] = ["panicked at", "memory allocation of"];
+/// and what is kept from there on.
+const PANIC_LINES: usize = 8;
+/// Address space that a run may take. (Of memory it takes less: the report says how much.)
+const MEMORY_MAX_BYTES: u64 = 2 << 30;
+
+/// Another surrounding, in which the same seed must do the same.
+#[derive(Clone, Copy)]
+pub enum Surrounding {
+    Plain,
+    Other,
+}
+
+/// What is run.
+#[derive(Clone, Copy)]
+pub enum What<'a> {
+    /// What a seed makes of so many virtual seconds.
+    Seed {
+        seed: u64,
+        secs: u64,
+        faults: &'a Faults,
+    },
+    /// A plan in a file, with the seed and the seconds that stand in it.
+    Plan { path: &'a Path, seed: u64, secs: u64 },
+}
+
+impl What<'_> {
+    pub fn seed(&self) -> u64 {
+        let (Self::Seed { seed, .. } | Self::Plan { seed, .. }) = self;
+        *seed
+    }
+
+    fn secs(&self) -> u64 {
+        let (Self::Seed { secs, .. } | Self::Plan { secs, .. }) = self;
+        *secs
+    }
+
+    /// The plan of it.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn plan(&self) -> Result<Plan, String> {
+        match self {
+            Self::Seed { seed, secs, faults } => Ok(Plan::of(*seed, *secs, faults)),
+            Self::Plan { path, .. } => crate::read_plan(path),
+        }
+    }
+
+    /// The command that repeats it.
+    pub fn repeat(&self) -> String {
+        let what = match self {
+            Self::Plan { path, .. } => format!("--plan {}", path.display()),
+            Self::Seed { seed, secs, faults } => format!("--seed {seed} --secs {secs} --faults {faults}"),
+        };
+        format!("cargo sim run {what} --trace")
+    }
+
+    fn tell(&self, command: &mut Command) {
+        match self {
+            Self::Plan { path, .. } => {
+                let path = std::path::absolute(path).expect("this directory has a path");
+                command.arg("--plan").arg(path);
+            }
+            Self::Seed { seed, secs, faults } => {
+                command.args(["--seed", &seed.to_string(), "--secs", &secs.to_string()]);
+                command.args(["--faults", &faults.to_string()]);
+            }
+        }
+    }
+}
+
+/// Runs it in a process of the simulator `exe`. A run that dies, or does not end in time, is a violation named `panic`.
+pub fn run(exe: &Path, what: What<'_>, surrounding: Surrounding) -> Report {
+    traced(exe, what, surrounding, &Tracing::default())
+}
+
+/// Runs it, and writes down all that happens.
+pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tracing) -> Report {
+    let mut command = Command::new(exe);
+    command.arg("one");
+    what.tell(&mut command);
+    tracing.tell(&mut command);
+    if let Surrounding::Other = surrounding {
+        command
+            .env_clear()
+            .env("LANG", "tr_TR.UTF-8")
+            .env("TZ", "Asia/Kathmandu")
+            .env("PADDING", "x".repeat(5000));
+        command.current_dir("/");
+    }
+    limit_memory(&mut command);
+    let begun = Instant::now();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a process for the run");
+    let mut out = child.stdout.take().expect("its output");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        drop(out.read_to_string(&mut text));
+        text
+    });
+    let (err, trace) = (child.stderr.take().expect("its errors"), tracing.is_to_stderr());
+    let told = std::thread::spawn(move || last_lines(err, trace));
+    let patience = PATIENCE_MIN.max(PATIENCE_PER_SEC * u32::try_from(what.secs()).unwrap_or(u32::MAX));
+    let (status, rss_max_bytes) = wait(&mut child, begun + patience);
+    let wall_s = begun.elapsed().as_secs_f64();
+    let text = reader.join().unwrap_or_default();
+    let told = told.join().unwrap_or_default();
+    let report = match (serde_json::from_str::<Report>(text.trim()), status) {
+        (Ok(report), Some(_)) => with_repeat(report, what),
+        (_, status) => died(what, status, &told),
+    };
+    Report {
+        wall_s,
+        rss_max_bytes,
+        ..report
+    }
+}
+
+/// Waits until it has ended, or kills it then: how it ended by itself, and the most memory it ever had.
+fn wait(child: &mut Child, until: Instant) -> (Option<ExitStatus>, u64) {
+    let mut in_time = true;
+    loop {
+        // Not `try_wait`, which doesn't tell what the process used.
+        if let Some((status, rss)) = reap(child) {
+            return (in_time.then_some(status), rss);
+        }
+        if in_time && Instant::now() > until {
+            in_time = false;
+            drop(child.kill());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn reap(child: &Child) -> Option<(ExitStatus, u64)> {
+    let pid = libc::pid_t::try_from(child.id()).expect("a process's id is positive");
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both outlive the call; the process is ours and nobody else waits for it.
+    let ended = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    if ended != pid {
+        let error = std::io::Error::last_os_error();
+        let again = ended == 0 || error.kind() == std::io::ErrorKind::Interrupted;
+        assert!(again, "it is our child: {error}");
+        return None;
+    }
+    // SAFETY: zeros are numbers, and the call has filled them in.
+    let kib = unsafe { usage.assume_init() }.ru_maxrss;
+    Some((ExitStatus::from_raw(status), kib.unsigned_abs() * 1024))
+}
+
+/// A panic's violation says how to see it again.
+fn with_repeat(mut report: Report, what: What<'_>) -> Report {
+    for v in report.violations.iter_mut().filter(|v| v.id == "panic") {
+        v.what = format!("{}; repeat: {}", v.what, what.repeat());
+    }
+    report
+}
+
+/// The last lines of what a run wrote to stderr; with `trace` all of it is passed on as well.
+fn last_lines(err: impl Read, trace: bool) -> String {
+    let (mut first, mut last) = (Vec::new(), VecDeque::new());
+    for line in BufReader::new(err).lines().map_while(Result::ok) {
+        if trace {
+            eprintln!("{line}");
+        }
+        // The first panic is the cause; what it pulls down tells more, and longer.
+        let is_cause = |line: &str| CAUSES.iter().any(|cause| line.contains(cause));
+        if first.len() < PANIC_LINES && (!first.is_empty() || is_cause(&line)) {
+            first.push(line);
+            continue;
+        }
+        if last.len() == STDERR_LINES_MAX {
+            last.pop_front();
+        }
+        last.push_back(line);
+    }
+    first.extend(last);
+    first.join("\n")
+}
+
+/// A run that told nothing: killed by a signal, out of memory, or out of patience.
+fn died(what: What<'_>, status: Option<ExitStatus>, told: &str) -> Report {
+    let end = match status {
+        None => "the run did not end in time and was killed".to_owned(),
+        Some(s) => match s.signal() {
+            Some(signal) => format!("the process died of signal {signal}"),
+            None => format!("the process ended with {s} and told nothing"),
+        },
+    };
+    let repeat = what.repeat();
+    let violated = Violated {
+        id: "panic".into(),
+        what: format!("{end}; repeat: {repeat}; the end of its stderr:\n{told}"),
+    };
+    Report {
+        seed: what.seed(),
+        verdict: Verdict::Violation,
+        hash: String::new(),
+        events: 0,
+        virtual_s: 0.0,
+        wall_s: 0.0,
+        rss_max_bytes: 0,
+        faults: BTreeMap::new(),
+        reached: BTreeMap::new(),
+        ops: Ops::default(),
+        violations: vec![violated],
+    }
+}
+
+fn limit_memory(command: &mut Command) {
+    let limit = || {
+        let limit = libc::rlimit {
+            rlim_cur: MEMORY_MAX_BYTES,
+            rlim_max: MEMORY_MAX_BYTES,
+        };
+        // SAFETY: the struct outlives the call, which only limits this process.
+        if unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only setrlimit is called, which may be.
+    unsafe { command.pre_exec(limit) };
+}

@@ -1,0 +1,132 @@
+//! What all seeds of a campaign came to.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use brokkr_sim::plan::Faults;
+use brokkr_sim::reached;
+use brokkr_sim::report::{Ops, Report, Verdict};
+
+use crate::Run;
+
+/// How many of the slowest seeds are told.
+const SLOWEST: usize = 5;
+
+/// The sums, and the extremes.
+#[derive(Default)]
+pub struct Tally {
+    pub seeds: u64,
+    verdicts: BTreeMap<Verdict, u64>,
+    pub worst: Option<Verdict>,
+    virtual_s: f64,
+    wall_s: f64,
+    events: u64,
+    faults: BTreeMap<String, u64>,
+    /// How often, and in how many seeds.
+    reached: BTreeMap<String, (u64, u64)>,
+    ops: Ops,
+    /// The slowest first.
+    slowest: Vec<(f64, u64)>,
+    largest: (u64, u64),
+}
+
+impl Tally {
+    pub fn take(&mut self, r: &Report) {
+        self.seeds += 1;
+        *self.verdicts.entry(r.verdict).or_insert(0) += 1;
+        self.worst = Some(self.worst.map_or(r.verdict, |w| worse(w, r.verdict)));
+        self.virtual_s += r.virtual_s;
+        self.wall_s += r.wall_s;
+        self.events += r.events;
+        for (name, n) in &r.faults {
+            *self.faults.entry(name.clone()).or_insert(0) += n;
+        }
+        for (name, n) in &r.reached {
+            let (times, seeds) = self.reached.entry(name.clone()).or_insert((0, 0));
+            (*times, *seeds) = (*times + n, *seeds + 1);
+        }
+        self.ops.ok += r.ops.ok;
+        self.ops.fail += r.ops.fail;
+        self.ops.info += r.ops.info;
+        self.slowest.push((r.wall_s, r.seed));
+        self.slowest.sort_by(|a, b| b.0.total_cmp(&a.0));
+        self.slowest.truncate(SLOWEST);
+        self.largest = self.largest.max((r.rss_max_bytes, r.seed));
+    }
+
+    /// What a campaign of so many seeds should have come by, and did not: fault families, and rare states.
+    pub fn never_occurred(&self, run: &Run) -> Vec<&'static str> {
+        if self.seeds < reached::SEEDS_ENOUGH || run.faults != Faults::Default || run.secs < crate::SECS {
+            return Vec::new();
+        }
+        let faults = reached::FAULTS.iter().filter(|n| !self.faults.contains_key(**n));
+        let states = reached::NAMES
+            .iter()
+            .filter(|n| !reached::HARDLY_EVER.contains(n) && !self.reached.contains_key(**n));
+        faults.chain(states).copied().collect()
+    }
+
+    /// The campaign's table.
+    pub fn table(&self, took: Duration) -> String {
+        let verdicts: Vec<String> = self
+            .verdicts
+            .iter()
+            .map(|(v, n)| format!("{n} {}", format!("{v:?}").to_lowercase()))
+            .collect();
+        let slowest: Vec<String> = self
+            .slowest
+            .iter()
+            .map(|(wall_s, seed)| format!("{seed} ({wall_s:.2} s)"))
+            .collect();
+        let mut text = format!(
+            "\n{} seeds in {:.1} s: {}\n",
+            self.seeds,
+            took.as_secs_f64(),
+            verdicts.join(", ")
+        );
+        let mut row = |name: &str, what: String| {
+            let _ = writeln!(text, "  {name:<11} {what}");
+        };
+        row(
+            "time",
+            format!(
+                "{:.0} virtual seconds in {:.1} process seconds ({:.0} to 1), {} events",
+                self.virtual_s,
+                self.wall_s,
+                self.virtual_s / self.wall_s.max(0.001),
+                self.events
+            ),
+        );
+        let Ops { ok, fail, info } = self.ops;
+        row("operations", format!("{ok} ok, {fail} failed, {info} unknown"));
+        row("faults", counts(&self.faults));
+        row("slowest", slowest.join(", "));
+        let (bytes, seed) = self.largest;
+        row("memory", format!("at most {} MiB, in seed {seed}", bytes >> 20));
+        row("reached", format!("{:>9} {:>9}", "times", "in seeds"));
+        for (name, (times, seeds)) in &self.reached {
+            row("", format!("{times:>9} {seeds:>9}  {name}"));
+        }
+        text
+    }
+}
+
+fn counts(all: &BTreeMap<String, u64>) -> String {
+    if all.is_empty() {
+        return "none".into();
+    }
+    let each = all.iter().map(|(name, n)| format!("{name} {n}"));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// A violation is worse than nondeterminism, and both than "can't say".
+fn worse(a: Verdict, b: Verdict) -> Verdict {
+    let rank = |v| match v {
+        Verdict::Pass => 0,
+        Verdict::Inconclusive => 1,
+        Verdict::Nondeterminism => 2,
+        Verdict::Violation => 3,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}
