@@ -96,14 +96,11 @@ pub struct Way {
 }
 
 impl Way {
-    /// Of what did not hold, `id`; without one, the first that is about safety, or else the first at all. None: nothing.
+    /// Of what did not hold, `id`; without one, what is nearest to the cause. None: nothing.
     pub fn of(violations: &[Violated], id: Option<&str>) -> Option<Self> {
         let first = match id {
             Some(id) => violations.iter().find(|v| v.id == id),
-            None => violations
-                .iter()
-                .find(|v| !IS_OF_LIVENESS.contains(&v.id.as_str()))
-                .or(violations.first()),
+            None => violations.iter().min_by_key(|v| rank(&v.id)),
         };
         first.map(|v| Self {
             id: v.id.clone(),
@@ -125,8 +122,17 @@ impl Way {
     }
 }
 
-/// What may follow from something worse.
-const IS_OF_LIVENESS: &[&str] = &["liveness", "livelock"];
+/// How far from the cause a violation is: a disk that lost something, an acknowledgement, an order, and then that it does not go on.
+fn rank(id: &str) -> usize {
+    let first = ["panic", "D", "L", "I"];
+    match id {
+        "liveness" | "livelock" => first.len() + 1,
+        _ => first
+            .iter()
+            .position(|begin| id.starts_with(begin))
+            .unwrap_or(first.len()),
+    }
+}
 
 #[cfg(test)]
 mod tests {

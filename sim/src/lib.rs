@@ -8,6 +8,7 @@ pub mod disk;
 pub mod durable;
 pub mod env;
 pub mod exec;
+pub mod explain;
 pub mod failure;
 pub mod judge;
 pub mod keyed;

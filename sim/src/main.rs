@@ -6,9 +6,11 @@
 
 mod bugs;
 mod differs;
+mod explaining;
 mod failures;
 mod runner;
 mod scratch;
+mod shrinking;
 mod tracing_to;
 
 use std::ops::Range;
@@ -38,6 +40,10 @@ enum Command {
     Determinism(Run),
     /// Put each known bug of sim/mutants into a copy of the tree, and hunt it
     Bugs(bugs::Bugs),
+    /// Make a plan that fails small, as long as it fails in the same way
+    Shrink(shrinking::Shrink),
+    /// Tell the story of a plan that fails: the few events between cause and violation
+    Explain(explaining::Explain),
     /// Name the first event in which two traces in lines of JSON differ
     Diff { a: PathBuf, b: PathBuf },
     /// Print what a seed makes of a run, as JSON that `run --plan` takes, also after a change
@@ -75,10 +81,13 @@ impl What {
     }
 }
 
-fn read_plan(path: &Path) -> Result<Plan, String> {
+fn read_document(path: &Path) -> Result<Document, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let document = Document::parse(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-    Ok(document.into_plan())
+    Document::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn read_plan(path: &Path) -> Result<Plan, String> {
+    read_document(path).map(Document::into_plan)
 }
 
 /// Virtual seconds of a run.
@@ -213,6 +222,8 @@ fn main() -> ExitCode {
             };
             run.map_or_else(|why| refused(&why), |run| runner::determinism(&run))
         }
+        Some(Command::Shrink(shrink)) => shrinking::main(&shrink),
+        Some(Command::Explain(explain)) => explaining::main(&explain),
         Some(Command::Diff { a, b }) => differs::main(&a, &b),
         Some(Command::Bugs(bugs)) => bugs::main(&bugs),
         None => {

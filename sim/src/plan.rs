@@ -38,6 +38,8 @@ const STRIDE: u64 = 1000;
 /// Process numbers of consumers and of the admin begin here.
 const FIRST_CONSUMER: u64 = 100;
 const ADMIN: u64 = 200;
+/// The settings that the broker of every plan has.
+pub const BROKER_ALWAYS: [&str; 3] = ["listeners", "log.dir", "log.retention.ms"];
 /// The process that reads everything at the end.
 pub const LAST_READER: u64 = 300;
 

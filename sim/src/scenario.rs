@@ -68,7 +68,7 @@ impl Shared {
 
     fn tell(&self, v: &Violation) {
         self.world.exec().tap().tell(|| What::Violation {
-            id: v.id.to_owned(),
+            invariant: v.id.to_owned(),
             what: v.what.clone(),
         });
     }

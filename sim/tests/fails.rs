@@ -348,3 +348,67 @@ fn what_fails_is_left_and_can_be_run_again() {
     );
     assert_eq!((holds.status.code(), dir.join("none").exists()), (Some(0), false));
 }
+
+#[test]
+fn what_fails_is_made_small_and_explained() {
+    let dir = empty("shrunk");
+    fs::write(dir.join("plan.json"), failing().to_string()).expect("there is room");
+    let output = output_in(&dir, &["run", "--plan", "plan.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let output = output_in(&dir, &["shrink", "failure.json", "--id", "L1", "--for", "20s"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("fewer faults"),
+        "it tells how far it is"
+    );
+    let small = json_of(fs::read(dir.join("failure-small.json")).expect("it is left"));
+    let plan = &small["plan"];
+    // What it takes: the power, somebody who writes, and that nothing is flushed.
+    assert_eq!(plan["faults"].as_array().map(Vec::len), Some(1), "{plan}");
+    assert_eq!(plan["faults"][0]["kind"], "power_loss");
+    assert_eq!(plan["workload"]["producers"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        (&plan["workload"]["consumers"], &plan["workload"]["admin"]),
+        (&json!([]), &Value::Null)
+    );
+    assert_eq!(
+        (&plan["scheduler"], &plan["drift_ppm"]),
+        (&json!("random"), &json!(0))
+    );
+    assert_eq!(plan["broker"]["log.flush.interval.messages"], "1000000");
+    assert!(
+        plan["secs"].as_u64() < Some(4) && ids(&small).contains(&"L1"),
+        "{small}"
+    );
+
+    let output = output_in(&dir, &["explain", "failure-small.json", "--id", "L1"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let story = String::from_utf8(output.stdout).expect("text");
+    let mut rest = story.as_str();
+    for part in [
+        "and is lost",
+        "sends",
+        "Produce",
+        "writes",
+        "is told",
+        "loses its power",
+        "VIOLATION L1",
+        "who woke whom",
+    ] {
+        let at = rest
+            .find(part)
+            .unwrap_or_else(|| panic!("{part:?} is not in:\n{rest}\n--- of\n{story}"));
+        rest = &rest[at..];
+    }
+
+    // What holds can't be made smaller.
+    fs::write(dir.join("good.json"), self::plan(|_| {}).to_string()).expect("there is room");
+    assert_eq!(output_in(&dir, &["shrink", "good.json"]).status.code(), Some(2));
+    assert_eq!(
+        output_in(&dir, &["shrink", "failure.json", "--id", "M1"])
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(output_in(&dir, &["explain", "good.json"]).status.code(), Some(0));
+}

@@ -3,7 +3,7 @@
 use brokkr_workloads::{ClientSpec, ConsumerSpec, ProducerSpec};
 
 use crate::exec::Strategy;
-use crate::plan::{Kind, Plan};
+use crate::plan::{BROKER_ALWAYS, Kind, Plan};
 
 /// A change that makes a plan smaller, or leaves it as it is.
 pub type Change = Box<dyn Fn(&mut Plan)>;
@@ -185,17 +185,16 @@ fn rates(plan: &Plan) -> Vec<Plan> {
 fn plain_world(_: &Plan) -> Vec<Change> {
     vec![
         Box::new(|p| p.scheduler = Strategy::Random),
-        Box::new(|p| p.scheduler_seed = None),
         Box::new(|p| p.drift_ppm = 0),
         Box::new(|p| p.wall_ahead_ms = 0),
     ]
 }
 
-/// What no broker of a plan is without.
-const KEPT: [&str; 3] = ["listeners", "log.dir", "log.retention.ms"];
-
 fn settings(plan: &Plan) -> Vec<Change> {
-    let all = plan.broker.keys().filter(|key| !KEPT.contains(&key.as_str()));
+    let all = plan
+        .broker
+        .keys()
+        .filter(|key| !BROKER_ALWAYS.contains(&key.as_str()));
     all.map(|key| -> Change {
         let key = key.clone();
         Box::new(move |p| drop(p.broker.remove(&key)))

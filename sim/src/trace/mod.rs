@@ -255,7 +255,7 @@ pub enum What {
         text: String,
     },
     /// Something does not hold.
-    Violation { id: String, what: String },
+    Violation { invariant: String, what: String },
 }
 
 impl What {

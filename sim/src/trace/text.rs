@@ -117,7 +117,7 @@ impl fmt::Display for What {
             } => write!(f, "process {process} {type_} {name} {value}"),
             Self::Reached { name } => write!(f, "reached: {name}"),
             Self::Log { level, target, text } => write!(f, "{level:>5} {target}{text}"),
-            Self::Violation { id, what } => write!(f, "VIOLATION {id}: {what}"),
+            Self::Violation { invariant, what } => write!(f, "VIOLATION {invariant}: {what}"),
             disk if disk.is_of_disk() => disk.fmt_disk(f),
             net => net.fmt_net(f),
         }
