@@ -1,5 +1,10 @@
-//! Tells the crate which commit it is built from, so that plans can say it. (In release builds only: others are rebuilt
-//! often, and each commit would build them again.)
+//! Stops a build without the flag, before the compiler does it with errors that don't say why; and tells the crate which
+//! commit it is built from, so that plans can say it. (In release builds only: others are rebuilt often, and each commit
+//! would build them again.)
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a build script's surroundings are its arguments"
+)]
 
 use std::process::Command;
 
@@ -12,6 +17,13 @@ fn git(args: &[&str]) -> Option<String> {
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=BROKKR_COMMIT");
+    if std::env::var_os("CARGO_CFG_MADSIM").is_none() {
+        println!(
+            "cargo::error=the simulator needs `--cfg madsim`: build it in the workspace's directory, where \
+             .cargo/config.toml sets it, and without RUSTFLAGS in the environment (or with RUSTFLAGS=\"--cfg madsim\")"
+        );
+        return;
+    }
     let given = std::env::var("BROKKR_COMMIT").ok();
     let is_release = std::env::var("PROFILE").is_ok_and(|p| p == "release");
     let here = || {
