@@ -589,7 +589,7 @@ fn producer(draw: &mut Draw, i: u64, of: u64, all: &[(String, i32)]) -> Producer
     }
     if draw.one("wraps", i, 4) == 0 {
         // Sequences end at 2^31 - 1, after a while that a run does not have.
-        spec.first_sequence = i32::MAX - draw.one("sequences left", i, 300) as i32;
+        spec.first_sequence = i32::MAX - draw.one("sequences left", i, 60) as i32;
     }
     if draw.one("restarts", i, 4) == 0 {
         spec.restarts_after = Some(3 + draw.one("restarts after", i, 40));
