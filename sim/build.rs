@@ -1,5 +1,9 @@
 //! Tells the crate which commit it is built from, so that plans can say it. (In release builds only: others are rebuilt
 //! often, and each commit would build them again.)
+#![expect(
+    clippy::disallowed_methods,
+    reason = "Cargo tells a build script by its environment"
+)]
 
 use std::process::Command;
 

@@ -343,7 +343,7 @@ impl Picker<'_> {
 fn around(subject: &Subject, events: &[Event]) -> BTreeSet<u64> {
     let mut all = BTreeSet::new();
     for (key, offset) in &subject.places {
-        let (mut below, mut above): (Option<(i64, u64)>, Option<(i64, u64)>) = (None, None);
+        let (mut below, mut above) = (None::<(i64, u64)>, None::<(i64, u64)>);
         let of_last = |e: &&Event| matches!(&e.what, What::Op { process, .. } if *process == LAST_READER);
         for event in events.iter().filter(of_last) {
             for (_, at, _) in shown(event).into_iter().filter(|(k, ..)| k == key) {

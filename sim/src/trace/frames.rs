@@ -37,10 +37,7 @@ impl Frames {
         };
         buffer.extend_from_slice(piece);
         let mut whole = Vec::new();
-        loop {
-            let Some(len) = buffer.first_chunk().map(|b| i32::from_be_bytes(*b)) else {
-                break;
-            };
+        while let Some(len) = buffer.first_chunk().map(|b| i32::from_be_bytes(*b)) {
             let len = usize::try_from(len).ok().filter(|l| *l <= FRAME_BYTES_MAX);
             let Some(len) = len else { return whole };
             if buffer.len() < 4 + len {
