@@ -11,7 +11,7 @@ use brokkr_sim::failure::{Document, Failure, Way};
 use brokkr_sim::keyed::text;
 use brokkr_sim::plan::Plan;
 use brokkr_sim::report::Report;
-use brokkr_sim::shrink::{Oracle, Size, shrink};
+use brokkr_sim::shrink::{Candidate, Oracle, Size, shrink};
 use clap::Args;
 
 use crate::runner::child::{self, Surrounding, What};
@@ -36,8 +36,9 @@ pub struct Shrink {
     /// Runs at the same time [default: one for each core]
     #[arg(long)]
     jobs: Option<usize>,
-    /// Orders of tasks that are tried for each step, the plan's own included
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Other orders of tasks, and then other seeds, that are tried for each step at most: none at first, a few when nothing gets
+    /// smaller by that, and more while many faults are left
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
     scheduler_seeds: u64,
     /// Take no longer than that (90s, 10m, 2h)
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
@@ -59,7 +60,6 @@ fn all(args: &Shrink) -> Result<(), String> {
         exe: args.exe.clone().unwrap_or_else(this_binary),
         scratch,
         jobs: args.jobs.unwrap_or_else(cores).max(1),
-        scheduler_seeds: args.scheduler_seeds,
         begun: Instant::now(),
         time_max: args.r#for,
         way: None,
@@ -84,7 +84,7 @@ fn all(args: &Shrink) -> Result<(), String> {
     let before = Size::of(&plan);
     eprintln!("{}: {} does not hold; {before}", args.file.display(), way.id());
     runs.way = Some(way.clone());
-    let small = shrink(plan, &mut runs);
+    let small = shrink(plan, &mut runs, args.scheduler_seeds);
     let (took, after) = (runs.begun.elapsed(), Size::of(&small));
     let report = runs.run(&small)?;
     if !way.is_of(&report) {
@@ -122,7 +122,6 @@ struct Runs {
     exe: PathBuf,
     scratch: Scratch,
     jobs: usize,
-    scheduler_seeds: u64,
     begun: Instant,
     time_max: Duration,
     way: Option<Way>,
@@ -130,6 +129,9 @@ struct Runs {
     /// Plans that did not fail, by the hash of their text.
     held: BTreeSet<u64>,
 }
+
+/// So many orders of tasks are tried before anything else is drawn anew.
+const ORDERS_MIN: u64 = 4;
 
 fn hash(plan: &Plan) -> u64 {
     text(&serde_json::to_string(plan).expect("a plan can be written"))
@@ -151,23 +153,32 @@ impl Runs {
         Ok(report)
     }
 
-    /// These plans, and then each with other orders of tasks.
-    fn variants(&self, plans: Vec<Plan>) -> Vec<Plan> {
-        let other = |k| {
-            plans.iter().map(move |p| Plan {
-                scheduler_seed: Some(k),
-                ..p.clone()
+    /// These plans in their own orders, and then in others, which are not known to hold.
+    fn variants(&self, candidates: Vec<Candidate>) -> Vec<Plan> {
+        let orders_max = candidates.iter().map(|c| c.orders).max().unwrap_or(0);
+        let in_order = |k: u64| {
+            let of_it = candidates.iter().filter(move |c| k < c.orders);
+            of_it.map(move |c| match (k, c.plan.clone()) {
+                (0, plan) => plan,
+                (1..ORDERS_MIN, plan) => Plan {
+                    scheduler_seed: Some(k),
+                    ..plan
+                },
+                // Where another order does nothing other latencies may, too, and all else that a plan leaves open.
+                (_, plan) => Plan {
+                    seed: plan.seed.wrapping_add(k),
+                    ..plan
+                },
             })
         };
-        let others: Vec<Plan> = (1..self.scheduler_seeds).flat_map(other).collect();
-        [plans, others].concat()
+        let all = (0..orders_max).flat_map(in_order);
+        all.filter(|plan| !self.held.contains(&hash(plan))).collect()
     }
 }
 
 impl Oracle for Runs {
-    fn first_failing(&mut self, plans: Vec<Plan>) -> Option<Plan> {
-        let mut all = self.variants(plans);
-        all.retain(|plan| !self.held.contains(&hash(plan)));
+    fn first_failing(&mut self, candidates: Vec<Candidate>) -> Option<Plan> {
+        let all = self.variants(candidates);
         let way = self.way.clone().expect("it is known how the plan fails");
         let (next, first) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
         let held = Mutex::new(Vec::new());

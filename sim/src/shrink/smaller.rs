@@ -3,7 +3,7 @@
 use brokkr_workloads::{ClientSpec, ConsumerSpec, ProducerSpec};
 
 use crate::exec::Strategy;
-use crate::plan::{BROKER_ALWAYS, Kind, Plan};
+use crate::plan::{BROKER_ALWAYS, Fault, Kind, Plan};
 
 /// A change that makes a plan smaller, or leaves it as it is.
 pub type Change = Box<dyn Fn(&mut Plan)>;
@@ -17,6 +17,9 @@ pub enum Smaller {
     /// Changes that have nothing to do with each other.
     Each(&'static str, fn(&Plan) -> Vec<Change>),
 }
+
+/// So many of the first dimensions are large: the rest is for the reader.
+pub const ROUGH: usize = 5;
 
 /// In the order in which they pay: a shorter run makes every later step quicker.
 pub const DIMENSIONS: &[Smaller] = &[
@@ -50,6 +53,23 @@ fn shortened(plan: &Plan, secs: u64, at: impl Fn(u64) -> u64) -> Plan {
 
 /// When the first fault comes at the earliest: the broker has to be up.
 const FIRST_FAULT_MS: u64 = 300;
+
+/// A run for these faults: they come at once, and it ends soon after.
+pub fn only(plan: &Plan, faults: &[Fault]) -> Plan {
+    let at = |f: Option<&Fault>| f.map_or(0, |f| f.at_ms);
+    let (first, last) = (at(faults.first()), at(faults.last()));
+    let ahead = first.saturating_sub(AFTER_START_MS);
+    let secs = ((last - ahead + AFTER_FAULTS_MS) / 750).clamp(1, plan.secs);
+    let of_them = Plan {
+        faults: faults.to_vec(),
+        ..plan.clone()
+    };
+    shortened(&of_them, secs, |at| at.saturating_sub(ahead))
+}
+
+/// When there is something to break, and how long it is worked on after that.
+const AFTER_START_MS: u64 = 1_000;
+const AFTER_FAULTS_MS: u64 = 1_500;
 
 fn times(plan: &Plan) -> Vec<Plan> {
     let now = plan.secs;
