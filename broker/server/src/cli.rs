@@ -1,7 +1,6 @@
 //! The command line.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -66,16 +65,18 @@ impl Serve {
             set.insert("log.dir".to_owned(), dir.clone());
         }
         if let Some(listen) = &self.listen {
-            host_port(listen).ok_or_else(|| format!("--listen {listen}: not of the form HOST:PORT"))?;
+            host_port(listen).map_err(|why| format!("--listen {listen}: {why}"))?;
             set.insert("listeners".to_owned(), format!("PLAINTEXT://{listen}"));
         }
         BrokerConfig::new(set).map_err(|e: StartupError| e.to_string())
     }
 }
 
-/// Prints the completion script of a shell.
-pub fn completions(shell: Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), "brokkr", &mut io::stdout());
+/// The completion script of a shell.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "brokkr", &mut script);
+    script
 }
 
 #[cfg(test)]

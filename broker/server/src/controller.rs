@@ -36,7 +36,8 @@ use crate::ctx::Identity;
 use crate::log_dir::Owned;
 use crate::partitions::Ask;
 
-const FOLDER: &str = "__cluster_metadata-0";
+/// The folder of the metadata log.
+pub const FOLDER: &str = "__cluster_metadata-0";
 const QUORUM_STATE: &str = "__cluster_metadata-0/quorum-state";
 const QUEUE_MAX: usize = 256;
 /// Bytes that a replay reads at once.
@@ -404,6 +405,23 @@ async fn latest_snapshot<E: Env>(
         }
     }
     Err(last)
+}
+
+/// The voters that a directory's latest snapshot names, each with its directory; `None` where it names none, or can't be
+/// read: then a start says why.
+pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<Vec<(i32, Uuid)>> {
+    let entries = logs.dir().list(FOLDER).await.ok()?;
+    let ids = entries.iter().filter_map(|e| SnapshotId::from_file_name(&e.name));
+    let id = ids.max()?;
+    let path = format!("{FOLDER}/{}", id.file_name());
+    let bytes = logs.dir().read(&path, SNAPSHOT_BYTES_MAX).await.ok()?;
+    let voters = snapshot::read(&bytes, id, "")
+        .ok()?
+        .quorum
+        .voters?
+        .voters
+        .into_iter();
+    Some(voters.map(|v| (v.voter_id, v.voter_directory_id)).collect())
 }
 
 /// The last quorum epoch that this voter knew of.

@@ -1,5 +1,7 @@
 //! The log directory: taken at the start, remembered while the broker runs, given back at the end.
 
+mod found;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -31,9 +33,11 @@ pub enum LogDirError {
     /// It can't be opened or written.
     Io(String, Error),
     /// What is in it can't be read.
-    Log(LogError),
+    Log(String, LogError),
     /// It is another node's.
     OtherNode { path: String, node_id: i32, ours: i32 },
+    /// Something in it is not for this broker: what.
+    Found(String, String),
 }
 
 impl fmt::Display for LogDirError {
@@ -41,7 +45,8 @@ impl fmt::Display for LogDirError {
         match self {
             Self::InUse(path) => write!(f, "log directory {path}: another process uses it"),
             Self::Io(path, e) => write!(f, "log directory {path}: {e}"),
-            Self::Log(e) => write!(f, "log directory: {e}"),
+            Self::Log(path, e) => write!(f, "log directory {path}: {e}"),
+            Self::Found(path, what) => write!(f, "log directory {path}: {what}"),
             Self::OtherNode { path, node_id, ours } => {
                 write!(
                     f,
@@ -49,12 +54,6 @@ impl fmt::Display for LogDirError {
                 )
             }
         }
-    }
-}
-
-impl From<LogError> for LogDirError {
-    fn from(e: LogError) -> Self {
-        Self::Log(e)
     }
 }
 
@@ -85,16 +84,24 @@ impl<E: Env> Clone for Owned<E> {
 pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<Owned<E>, LogDirError> {
     let path = config.log_dir().to_owned();
     let io = |e: Error| LogDirError::Io(path.clone(), e);
-    let dir = env.open_dir(&path).await.map_err(io)?;
+    let log = |e: LogError| LogDirError::Log(path.clone(), e);
+    let dir = env.open_dir(&path).await.map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => LogDirError::Found(path.clone(), "it is no directory".to_owned()),
+        _ => io(e),
+    })?;
     dir.lock().await.map_err(|e| match e.kind() {
         ErrorKind::InUse => LogDirError::InUse(path.clone()),
         _ => io(e),
     })?;
     let logs = LogDir::new(env.clone(), dir, OPEN_FILES_MAX);
     let identity = identity(env, &logs, config, &path).await?;
-    let folders = checkpoint::partitions(&logs).await?.into_iter().collect();
+    let folders = checkpoint::partitions(&logs)
+        .await
+        .map_err(log)?
+        .into_iter()
+        .collect();
     // LAST: from here on every stop but a clean one is a crash.
-    let remembered = Arc::new(checkpoint::begin(&logs).await?);
+    let remembered = Arc::new(checkpoint::begin(&logs).await.map_err(log)?);
     Ok(Owned {
         logs,
         identity,
@@ -111,7 +118,8 @@ async fn identity<E: Env>(
 ) -> Result<Identity, LogDirError> {
     let ids = env.rng("ids");
     let new_id = || Uuid::from_random(ids.bytes());
-    let found = checkpoint::read_meta(logs).await?;
+    let log = |e: LogError| LogDirError::Log(path.to_owned(), e);
+    let found = checkpoint::read_meta(logs).await.map_err(log)?;
     let known = found.clone().unwrap_or_else(|| MetaProperties {
         cluster_id: new_id().to_string(),
         node_id: NodeId(config.node_id),
@@ -125,13 +133,15 @@ async fn identity<E: Env>(
             ours,
         });
     }
+    // BEFORE anything is written.
+    found::check(logs, found.as_ref(), path).await?;
     let directory_id = known.directory_id.unwrap_or_else(new_id);
     let meta = MetaProperties {
         directory_id: Some(directory_id),
         ..known
     };
     if found.as_ref() != Some(&meta) {
-        checkpoint::write_meta(logs, &meta).await?;
+        checkpoint::write_meta(logs, &meta).await.map_err(log)?;
     }
     Ok(Identity {
         node_id: config.node_id,

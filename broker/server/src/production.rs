@@ -7,6 +7,7 @@ use std::time::Duration;
 use brokkr_env::Env;
 use brokkr_env::tokio::{SocketBuffers, TokioEnv};
 use clap::Parser;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::broker::{Broker, StartError};
 use crate::cli::{Cli, Command, Serve, completions};
@@ -46,7 +47,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Completions { shell }) => {
-            completions(shell);
+            print(&completions(shell));
             ExitCode::SUCCESS
         }
         Some(Command::Serve(serve)) => run(&serve),
@@ -92,14 +93,15 @@ fn run(serve: &Serve) -> ExitCode {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the configuration file, read before there is a world"
+    reason = "the configuration file and the process's status, read before there is a world"
 )]
 fn read_to_string(path: &str) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
 
+/// One line on stderr. Where nobody reads it the status says it alone.
 fn refuse(code: u8, why: &str) -> ExitCode {
-    eprintln!("brokkr: {why}");
+    drop(writeln!(std::io::stderr(), "brokkr: {why}"));
     ExitCode::from(code)
 }
 
@@ -110,53 +112,99 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
         Ok(told) => told,
         Err(e) => return refuse(FAILED, &format!("signals: {e}")),
     };
-    let broker = match start(config).await {
-        Ok(broker) => broker,
-        Err(e) => return refuse(FAILED, &e.to_string()),
+    let started = tokio::select! {
+        biased;
+        () = told.wait() => None,
+        started = start(config) => Some(started),
+    };
+    let broker = match started {
+        Some(Ok(broker)) => broker,
+        Some(Err(e)) => return refuse(FAILED, &e.to_string()),
+        // Nothing was acknowledged that isn't on the disk; what was to be recovered still is.
+        None => {
+            tracing::warn!("told to stop while starting");
+            return ExitCode::SUCCESS;
+        }
     };
     let took: Duration = clock.now() - begun;
     let addrs: Vec<String> = broker.local_addrs().iter().map(ToString::to_string).collect();
-    tell(&format!("ready {} in {} ms", addrs.join(","), took.as_millis()));
+    print(format!("ready {} in {} ms\n", addrs.join(","), took.as_millis()).as_bytes());
     told.wait().await;
     tracing::info!("stopping");
-    if !broker.stop().await {
+    let clean = tokio::select! {
+        biased;
+        clean = broker.stop() => clean,
+        () = told.insist() => return refuse(FAILED, "told to stop again: not stopped cleanly"),
+    };
+    if !clean {
         tracing::warn!("not stopped cleanly: the next start will scan what was written last");
     }
     ExitCode::SUCCESS
 }
 
-/// One line on stdout. Whether anybody reads it is not the broker's concern.
-fn tell(line: &str) {
+/// Onto stdout. Whether anybody reads it is not the broker's concern.
+fn print(text: &[u8]) {
     let mut out = std::io::stdout().lock();
-    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
-        tracing::debug!(%error, "nobody reads the ready line");
+    if let Err(error) = out.write_all(text).and_then(|()| out.flush()) {
+        tracing::debug!(%error, "nobody reads stdout");
     }
 }
 
-/// SIGTERM and SIGINT. And SIGXFSZ, so that a limit on the size of files fails the write that meets it, not the process.
+/// SIGTERM, SIGINT, and SIGHUP where it isn't ignored (`nohup`). And SIGXFSZ, so that a limit on the size of files fails the
+/// write that meets it, not the process.
 struct Signals {
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
-    _file_size: tokio::signal::unix::Signal,
+    term: Signal,
+    int: Signal,
+    hangup: Option<Signal>,
+    _file_size: Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
+        let hangup = match ignores(rustix::process::Signal::HUP.as_raw()) {
+            true => None,
+            false => Some(signal(SignalKind::hangup())?),
+        };
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
+            hangup,
             _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 
+    /// Until one of them comes. Cancel-safe.
     async fn wait(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+            () = hangup => {}
+        }
+    }
+
+    /// Until somebody says it again, and not only that the terminal is gone, which may come along. Cancel-safe.
+    async fn insist(&mut self) {
         tokio::select! {
             biased;
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
         }
     }
+}
+
+/// Whether whoever started this process had it ignore a signal, where the system tells.
+fn ignores(signal: i32) -> bool {
+    let status = read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// As many files and connections as the operating system allows.

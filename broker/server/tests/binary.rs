@@ -8,43 +8,11 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use brokkr_wire::ErrorCode;
-use common::{brokkr, output, place, running, start};
+use common::{brokkr, everything, output, place, refused, running, start, text};
 use rustix::process::{Signal, kill_process};
-
-/// Everything under a directory: lengths and times of change.
-fn everything(dir: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
-    let mut all = BTreeMap::new();
-    for entry in std::fs::read_dir(dir).expect("listed") {
-        let entry = entry.expect("listed");
-        let meta = entry.metadata().expect("it is there");
-        if meta.is_dir() {
-            all.extend(everything(&entry.path()));
-        }
-        all.insert(entry.path(), (meta.len(), meta.modified().expect("a time")));
-    }
-    all
-}
-
-/// What isn't started: with which status, and in which one line why.
-fn refused(args: &[&str]) -> (i32, String) {
-    let (status, stdout, stderr) = output(brokkr().args(args));
-    assert_eq!(stdout, "", "{args:?}");
-    assert!(
-        stderr.ends_with('\n') && stderr.lines().count() == 1,
-        "one line for {args:?}: {stderr}"
-    );
-    (status.expect("no signal"), stderr.trim_end().to_owned())
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
 
 #[test]
 fn it_says_where_it_is_ready_and_after_how_long_and_ends_well() {

@@ -21,14 +21,22 @@ pub struct ListenerConfig {
 pub const EVERY_ADDRESS: &str = "0.0.0.0";
 
 /// Splits `host:port`. A host in brackets is an IPv6 address.
-pub fn host_port(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
+///
+/// # Errors
+/// What is wrong with it.
+pub fn host_port(text: &str) -> Result<(&str, u16), &'static str> {
+    let (host, port) = text.rsplit_once(':').ok_or("not of the form HOST:PORT")?;
     let host = match host.strip_prefix('[') {
-        Some(v6) => v6.strip_suffix(']')?,
-        None if host.contains(':') => return None,
+        Some(v6) => v6.strip_suffix(']').ok_or("not of the form [ADDRESS]:PORT")?,
+        None if host.contains(':') => return Err("an IPv6 address stands in brackets, as in [::1]:9092"),
         None => host,
     };
-    Some((host, port.parse().ok()?))
+    let port = port
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| port.parse().ok());
+    let port = port.flatten().ok_or("a port is a number from 0 to 65535")?;
+    Ok((host, port))
 }
 
 fn wrong<T>(what: impl Into<String>) -> Result<T, StartupError> {
@@ -37,16 +45,19 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, StartupError> {
 
 impl ListenerConfig {
     fn parse(key: &str, text: &str) -> Result<Self, StartupError> {
-        let named = text
-            .split_once("://")
-            .and_then(|(name, rest)| Some((name, host_port(rest)?)));
-        match named {
-            Some((name, (host, port))) if !name.is_empty() => Ok(Self {
+        let form = "not of the form NAME://host:port";
+        let (name, rest) = text.split_once("://").unwrap_or_default();
+        let parsed = match name.is_empty() {
+            true => Err(form),
+            false => host_port(rest),
+        };
+        match parsed {
+            Ok((host, port)) => Ok(Self {
                 name: name.to_ascii_uppercase(),
                 host: if host.is_empty() { EVERY_ADDRESS } else { host }.to_owned(),
                 port,
             }),
-            _ => wrong(format!("{key}: {text:?} is not of the form NAME://host:port")),
+            Err(why) => wrong(format!("{key}: {text:?}: {why}")),
         }
     }
 
@@ -200,15 +211,15 @@ mod tests {
         let bad = [
             (
                 ("listeners", "localhost:9092"),
-                "listeners: \"localhost:9092\" is not of the form NAME://host:port",
+                "listeners: \"localhost:9092\": not of the form NAME://host:port",
             ),
             (
                 ("listeners", "PLAINTEXT://a:99999"),
-                "listeners: \"PLAINTEXT://a:99999\" is not of the form NAME://host:port",
+                "listeners: \"PLAINTEXT://a:99999\": a port is a number from 0 to 65535",
             ),
             (
                 ("listeners", "PLAINTEXT://::1:9092"),
-                "listeners: \"PLAINTEXT://::1:9092\" is not of the form NAME://host:port",
+                "listeners: \"PLAINTEXT://::1:9092\": an IPv6 address stands in brackets, as in [::1]:9092",
             ),
             (
                 ("listeners", "SSL://a:1"),

@@ -164,17 +164,17 @@ fn list(layers: &Layers<'_>, name: &'static str) -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// `node.id`, or `broker.id`, which is the same under its old name.
 fn node_id(set: &BTreeMap<String, String>, layers: &Layers<'_>) -> Result<i32, StartupError> {
-    let name = if set.contains_key("node.id") || !set.contains_key("broker.id") {
-        "node.id"
-    } else {
-        "broker.id"
-    };
-    let id = i32::from_value(value(layers, name)?);
+    let id = i32::from_value(value(layers, "node.id")?);
+    let refuse = |why: String| Err(StartupError::Value(ConfigError(why)));
     if id < 0 {
-        return Err(StartupError::Value(ConfigError(format!(
-            "{name} is {id}; it must be at least 0"
-        ))));
+        return refuse(format!("node.id is {id}; it must be at least 0"));
+    }
+    if set.contains_key("broker.id") && i32::from_value(value(layers, "broker.id")?) != id {
+        return refuse(format!(
+            "node.id is {id}; broker.id must be the same, or not be set"
+        ));
     }
     Ok(id)
 }
@@ -193,7 +193,7 @@ fn log_dir(set: &BTreeMap<String, String>, layers: &Layers<'_>) -> String {
 
 impl BrokerConfig {
     /// The configuration that `set` makes, and warnings: of keys that Kafka has and this broker doesn't do.
-    pub fn new(set: BTreeMap<String, String>) -> Result<(Self, Vec<String>), StartupError> {
+    pub fn new(mut set: BTreeMap<String, String>) -> Result<(Self, Vec<String>), StartupError> {
         let mut warnings = Vec::new();
         for (name, text) in &set {
             match broker_key(name) {
@@ -216,6 +216,12 @@ impl BrokerConfig {
             return Err(StartupError::Value(ConfigError(why.to_owned())));
         }
         check_roles(&set)?;
+        // As Kafka shows them: one id under both names.
+        for (name, other) in [("node.id", "broker.id"), ("broker.id", "node.id")] {
+            if let Some(id) = set.get(name).cloned() {
+                set.entry(other.to_owned()).or_insert(id);
+            }
+        }
         Ok((Self::read(set)?, warnings))
     }
 
@@ -397,6 +403,23 @@ mod tests {
             warnings,
             warned.map(|key| format!("{key} has no effect: it is not implemented yet"))
         );
+    }
+
+    #[test]
+    fn a_node_has_one_id_under_two_names() {
+        let id = |pairs: &[(&str, &str)]| {
+            let config = BrokerConfig::new(set(pairs)).map_err(|e| e.to_string())?.0;
+            let shown = ["node.id", "broker.id"].map(|key| config.set.get(key).cloned().unwrap_or_default());
+            Ok::<_, String>((config.node_id, shown))
+        };
+        let both = |n: i32| Ok((n, [n.to_string(), n.to_string()]));
+        assert_eq!(id(&[]), Ok((1, [String::new(), String::new()])));
+        assert_eq!(id(&[("node.id", "5")]), both(5));
+        assert_eq!(id(&[("broker.id", "5")]), both(5));
+        assert_eq!(id(&[("node.id", "5"), ("broker.id", "5")]), both(5));
+        let why = "node.id is 5; broker.id must be the same, or not be set";
+        assert_eq!(id(&[("node.id", "5"), ("broker.id", "6")]), Err(why.to_owned()));
+        assert!(id(&[("broker.id", "-1")]).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::Chars;
 
 /// The file can't be read as properties.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ impl fmt::Display for PropertiesError {
 /// The keys and values of `text`. A later line of the same key replaces an earlier one.
 pub fn parse(text: &str) -> Result<BTreeMap<String, String>, PropertiesError> {
     let mut all = BTreeMap::new();
+    // Editors put a byte order mark there, which nobody sees.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text.lines().enumerate();
     while let Some((i, first)) = lines.next() {
         let mut logical = first.trim_start().to_owned();
@@ -73,19 +76,41 @@ fn unescape(s: &str) -> Result<String, &'static str> {
             Some('t') => out.push('\t'),
             Some('r') => out.push('\r'),
             Some('f') => out.push('\u{c}'),
-            Some('u') => {
-                let hex: String = chars.by_ref().take(4).collect();
-                let code = u32::from_str_radix(&hex, 16).ok().filter(|_| hex.len() == 4);
-                out.push(
-                    code.and_then(char::from_u32)
-                        .ok_or("\\u needs four hexadecimal digits")?,
-                );
-            }
+            Some('u') => out.push(utf16(&mut chars)?),
             Some(other) => out.push(other),
             None => {}
         }
     }
     Ok(out)
+}
+
+/// The character that one `\u`, or the two of a surrogate pair, stand for: what is behind the first `\u`.
+fn utf16(chars: &mut Chars<'_>) -> Result<char, &'static str> {
+    let first = unit(chars)?;
+    let mut ahead = chars.clone();
+    if let Some(c) = char::from_u32(u32::from(first)) {
+        return Ok(c);
+    }
+    let second = match (ahead.next(), ahead.next()) {
+        (Some('\\'), Some('u')) => unit(&mut ahead)?,
+        _ => return Err(HALF),
+    };
+    *chars = ahead;
+    let mut pair = char::decode_utf16([first, second]);
+    match (pair.next(), pair.next()) {
+        (Some(Ok(c)), None) => Ok(c),
+        _ => Err(HALF),
+    }
+}
+
+/// Half of a character outside the first 65,536.
+const HALF: &str = "\\u names half of a surrogate pair";
+
+fn unit(chars: &mut Chars<'_>) -> Result<u16, &'static str> {
+    let hex: String = chars.by_ref().take(4).collect();
+    let digits = hex.len() == 4 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    let unit = u16::from_str_radix(&hex, 16).ok().filter(|_| digits);
+    unit.ok_or("\\u needs four hexadecimal digits")
 }
 
 #[cfg(test)]
@@ -107,5 +132,17 @@ mod tests {
         ];
         assert_eq!(all, want.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(parse("a=1\nb=\\u00").expect_err("two digits").line, 2);
+    }
+
+    #[test]
+    fn reads_what_editors_leave() {
+        let text = "\u{feff}a=1\r\nb=\\\r\n\t 2\r\n# c\\\r\nd=\\u00e9\\ud83d\\ude00!\r\ne=x\\";
+        let all = parse(text).expect("it is well formed");
+        let want = [("a", "1"), ("b", "2"), ("d", "é😀!"), ("e", "x")];
+        assert_eq!(all, want.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        for half in ["\\ud83d", "\\ud83dx", "\\ude00\\ud83d", "\\ud83d\\u0041"] {
+            assert_eq!(parse(&format!("a={half}")).expect_err(half).what, HALF);
+        }
+        assert!(parse("a=\\u+041").is_err());
     }
 }

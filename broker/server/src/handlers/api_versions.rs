@@ -35,7 +35,12 @@ pub fn handle(request: &ApiVersionsRequest, version: i16, image: &Image) -> ApiV
     });
     // The quorum's own feature is none of the cluster's records: every log here begins with it.
     let quorum = (Str::from_static("kraft.version"), KRAFT_VERSION);
-    let levels = image.features().map(|(name, level)| (name.clone(), level));
+    // A directory that Kafka made has features finalized that are not served here: whoever is told goes by them.
+    let served = |name: &Str| SUPPORTED_FEATURES.iter().any(|(known, ..)| *name == **known);
+    let levels = image
+        .features()
+        .filter(|(name, _)| served(name))
+        .map(|(name, level)| (name.clone(), level));
     let finalized = levels
         .chain([quorum])
         .filter(|(_, level)| *level > 0)

@@ -7,11 +7,12 @@
     reason = "tests of the real world: processes, sockets, directories"
 )]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use brokkr_types::{Offset, UnixMillis};
 use brokkr_wire::frame::{decode_response_header, encode_request};
@@ -67,6 +68,36 @@ pub fn output(command: &mut Command) -> (Option<i32>, String, String) {
     let out = command.stdin(Stdio::null()).output().expect("it runs");
     let text = |b: Vec<u8>| String::from_utf8(b).expect("UTF-8");
     (out.status.code(), text(out.stdout), text(out.stderr))
+}
+
+/// Everything under a directory: lengths and times of change.
+pub fn everything(dir: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).expect("listed") {
+        let entry = entry.expect("listed");
+        let meta = entry.metadata().expect("it is there");
+        if meta.is_dir() {
+            all.extend(everything(&entry.path()));
+        }
+        all.insert(entry.path(), (meta.len(), meta.modified().expect("a time")));
+    }
+    all
+}
+
+/// What isn't started: with which status, and in which one line why.
+pub fn refused(args: &[&str]) -> (i32, String) {
+    let (status, stdout, stderr) = output(brokkr().args(args));
+    assert_eq!(stdout, "", "{args:?}");
+    assert!(
+        stderr.ends_with('\n') && stderr.lines().count() == 1,
+        "one line for {args:?}: {stderr}"
+    );
+    (status.expect("no signal"), stderr.trim_end().to_owned())
+}
+
+/// A path as it is given on a command line.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
 }
 
 /// A broker that runs. Dropping it kills it.
@@ -147,8 +178,15 @@ impl Running {
     }
 
     /// SIGTERM: how it ended, what more it printed on stdout, and its log.
-    pub fn terminate(mut self) -> (ExitStatus, String, String) {
-        kill_process(self.pid(), Signal::TERM).expect("it lives");
+    pub fn terminate(self) -> (ExitStatus, String, String) {
+        self.end_by(&[Signal::TERM])
+    }
+
+    /// All these signals at once: how it ended, what more it printed on stdout, and its log.
+    pub fn end_by(mut self, signals: &[Signal]) -> (ExitStatus, String, String) {
+        for signal in [&[Signal::STOP], signals, &[Signal::CONT]].concat() {
+            kill_process(self.pid(), signal).expect("it lives");
+        }
         let status = self.child.wait().expect("it ends");
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).expect("UTF-8");

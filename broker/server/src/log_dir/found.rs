@@ -1,0 +1,69 @@
+//! What a log directory was before this broker took it: its own, new, Apache Kafka's, or not for it.
+//!
+//! A directory that Kafka 4 made for one node is taken over: its topics, configurations and records are served as they are.
+//! What can't be served right is refused before anything is written.
+
+use brokkr_env::Env;
+use brokkr_log::LogDir;
+use brokkr_log::checkpoint::MetaProperties;
+
+use super::LogDirError;
+use crate::controller;
+
+/// What Kafka's format command leaves, and this broker never writes.
+const KAFKAS: &str = "bootstrap.checkpoint";
+/// What this broker's own files begin with.
+const OURS: &str = "brokkr-";
+/// The folders of Kafka's transaction coordinator. Without what it wrote nobody knows what was aborted.
+const TRANSACTIONS: &str = "__transaction_state-";
+/// The folders of Kafka's group coordinator.
+const GROUPS: &str = "__consumer_offsets-";
+
+/// Judges a directory whose `meta.properties` is `meta`.
+///
+/// # Errors
+/// In a sentence, what is not for this broker.
+pub async fn check<E: Env>(
+    logs: &LogDir<E>,
+    meta: Option<&MetaProperties>,
+    path: &str,
+) -> Result<(), LogDirError> {
+    let entries = logs.dir().list("").await;
+    let entries = entries.map_err(|e| LogDirError::Io(path.to_owned(), e))?;
+    let has = |what: &str| entries.iter().any(|e| e.name.starts_with(what));
+    let refuse = |what: String| Err(LogDirError::Found(path.to_owned(), what));
+    let Some(meta) = meta else {
+        return match has(controller::FOLDER) {
+            true => refuse("it has cluster metadata, but no meta.properties".to_owned()),
+            false => Ok(()),
+        };
+    };
+    let was_kafkas = has(KAFKAS) && !has(OURS);
+    if was_kafkas && has(TRANSACTIONS) {
+        let what = "Apache Kafka kept transactions in it, which are not served yet";
+        return refuse(what.to_owned());
+    }
+    if let (Some(voters), Some(ours)) = (controller::voters_in(logs).await, meta.directory_id) {
+        let others = voters.iter().filter(|(id, _)| *id != meta.node_id.0);
+        let others: Vec<String> = others.map(|(id, _)| id.to_string()).collect();
+        if !others.is_empty() {
+            let who = others.join(", ");
+            return refuse(format!(
+                "its cluster has other controllers (node {who}); only a cluster of one node is served yet"
+            ));
+        }
+        if let Some((_, theirs)) = voters.iter().find(|(_, id)| *id != ours) {
+            return refuse(format!(
+                "meta.properties is of directory {ours}, but the cluster metadata beside it is of directory {theirs}"
+            ));
+        }
+    }
+    if was_kafkas {
+        let groups = match has(GROUPS) {
+            true => "; the consumer groups in it are not served yet",
+            false => "",
+        };
+        tracing::warn!("log directory {path} was made by Apache Kafka and is taken over{groups}");
+    }
+    Ok(())
+}

@@ -1,0 +1,404 @@
+//! What an operator meets: files as editors leave them, addresses, directories that are not what they should be, signals.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests of the real world: processes, sockets, directories"
+)]
+
+mod common;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use brokkr_metadata::snapshot;
+use brokkr_types::{UnixMillis, Uuid};
+use brokkr_wire::ErrorCode;
+use brokkr_wire::messages::MetadataRequest;
+use brokkr_wire::messages::voters_record::{Voter, VotersRecord};
+use common::{Client, brokkr, everything, output, place, refused, running, start, text, until};
+use rustix::process::{Signal, kill_process};
+
+const SOMEWHERE: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+/// A directory in which a broker ran and was stopped.
+fn used(name: &str) -> std::path::PathBuf {
+    let dir = place(name);
+    assert!(start(&dir, &[]).terminate().0.success());
+    dir
+}
+
+/// Why a broker doesn't start in `dir`, which it leaves as it was.
+fn not_started_in(dir: &Path) -> (i32, String) {
+    let before = everything(dir);
+    let why = refused(&[&["--data-dir", text(dir)], &SOMEWHERE[..]].concat());
+    assert_eq!(before, everything(dir), "{why:?}");
+    why
+}
+
+#[test]
+fn a_file_as_windows_and_its_editors_write_it() {
+    let (dir, file) = (place("operator-file"), place("operator-file.properties"));
+    let properties =
+        "\u{feff}num.partitions=2\r\n# a comment\r\nlisteners=\\\r\n    PLAINTEXT\\u003a//127.0.0.1:0\r\n\
+                      num.partitions = 3\r\nlog.dirs=D\r\n"
+            .replace("D\r", &format!("{}\r", text(&dir)));
+    std::fs::write(&file, properties).expect("written");
+    let broker = running(brokkr().args(["--config", text(&file)]), &dir);
+    let mut client = broker.client();
+    assert_eq!(client.create("t", -1, &[]).0, ErrorCode::NONE);
+    assert_eq!(client.partitions("t"), Ok(3), "the last line of a key counts");
+    drop(broker);
+    // The last one of the command line as well, and it is over the file.
+    let sets = ["--set", "num.partitions=7", "--set", "num.partitions=5"];
+    let broker = running(brokkr().args(["--config", text(&file)]).args(sets), &dir);
+    let mut client = broker.client();
+    assert_eq!(client.create("u", -1, &[]).0, ErrorCode::NONE);
+    assert_eq!(client.partitions("u"), Ok(5));
+    std::fs::remove_file(&file).expect("removed");
+}
+
+#[test]
+fn what_can_t_be_read_is_said_in_one_line() {
+    let (dir, file) = (place("operator-usage"), place("operator-usage.properties"));
+    std::fs::write(&file, b"broker.rack=caf\xe9\n").expect("written");
+    let folder = file.parent().expect("it has one");
+    let cases: [(&[&str], String); 9] = [
+        (
+            &["--listen", "127.0.0.1:65536"],
+            "--listen 127.0.0.1:65536: a port is a number from 0 to 65535".into(),
+        ),
+        (
+            &["--listen", "127.0.0.1:+1"],
+            "--listen 127.0.0.1:+1: a port is a number from 0 to 65535".into(),
+        ),
+        (
+            &["--listen", "::1:9092"],
+            "--listen ::1:9092: an IPv6 address stands in brackets, as in [::1]:9092".into(),
+        ),
+        (
+            &["--set", "listeners=PLAINTEXT://127.0.0.1:65536"],
+            "listeners: \"PLAINTEXT://127.0.0.1:65536\": a port is a number from 0 to 65535".into(),
+        ),
+        (
+            &["--set", "listeners="],
+            "Configuration 'listeners' must not be empty. Valid values include: any non-empty value".into(),
+        ),
+        (
+            &["--set", "advertised.listeners=PLAINTEXT://:9092"],
+            "advertised.listeners: 0.0.0.0 is no address that clients can connect to".into(),
+        ),
+        (
+            &["--set", "node.id=1", "--set", "broker.id=2"],
+            "node.id is 1; broker.id must be the same, or not be set".into(),
+        ),
+        (
+            &["--config", text(&file)],
+            format!("{}: stream did not contain valid UTF-8", text(&file)),
+        ),
+        (
+            &["--config", text(folder)],
+            format!("{}: Is a directory (os error 21)", text(folder)),
+        ),
+    ];
+    for (args, said) in cases {
+        let all = [&["--data-dir", text(&dir)], args].concat();
+        assert_eq!(refused(&all), (2, format!("brokkr: {said}")));
+        assert!(!dir.exists(), "{args:?}");
+    }
+    for dirs in ["--set log.dirs=a,b", "--data-dir a,b"] {
+        let (status, why) = refused(&dirs.split(' ').collect::<Vec<_>>());
+        assert!(
+            status == 2 && why.ends_with("only one log directory is served yet"),
+            "{why}"
+        );
+    }
+    std::fs::remove_file(&file).expect("removed");
+}
+
+/// Where Metadata sends clients, asked by way of `addr`.
+fn told(addr: &str) -> (String, i32) {
+    let request = MetadataRequest {
+        topics: Some(Vec::new()),
+        ..Default::default()
+    };
+    let broker = Client::to(addr).ask(&request, 12).brokers.remove(0);
+    (broker.host.to_string(), broker.port)
+}
+
+#[test]
+fn each_listener_sends_clients_to_what_it_advertises() {
+    let dir = place("operator-listeners");
+    let sets = [
+        "listeners=IN://127.0.0.1:0,OUT://localhost:0",
+        "listener.security.protocol.map=IN:PLAINTEXT,OUT:PLAINTEXT",
+        "advertised.listeners=OUT://broker.example:7777",
+    ];
+    let mut command = brokkr();
+    command.args(["--data-dir", text(&dir)]);
+    command.args(sets.iter().flat_map(|set| ["--set", *set]));
+    let broker = running(&mut command, &dir);
+    let addrs: Vec<&str> = broker.addr.split(',').collect();
+    assert_eq!(addrs.len(), 2, "{}", broker.ready);
+    let port = |addr: &str| {
+        addr.rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok())
+            .expect("a port")
+    };
+    assert_eq!(told(addrs[0]), ("127.0.0.1".to_owned(), port(addrs[0])));
+    assert_eq!(told(addrs[1]), ("broker.example".to_owned(), 7777));
+}
+
+#[test]
+fn an_address_of_ipv6_stands_in_brackets() {
+    // Where the machine has IPv6 at all.
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let dir = place("operator-ipv6");
+    let mut command = brokkr();
+    command.args(["--data-dir", text(&dir), "--listen", "[::1]:0"]);
+    let broker = running(&mut command, &dir);
+    assert!(broker.addr.starts_with("[::1]:"), "{}", broker.ready);
+    assert_eq!(told(&broker.addr).0, "::1");
+}
+
+#[test]
+fn a_directory_may_be_relative_have_spaces_or_be_behind_a_link() {
+    let (home, link) = (place("operator dirs"), place("operator-link"));
+    std::fs::create_dir_all(&home).expect("made");
+    let serve = |dir: &str| {
+        let mut command = brokkr();
+        command
+            .current_dir(&home)
+            .args(["--data-dir", dir])
+            .args(SOMEWHERE);
+        running(&mut command, &home)
+    };
+    let broker = serve("in here/data");
+    assert_eq!(broker.client().create("t", 1, &[]).0, ErrorCode::NONE);
+    assert!(broker.terminate().0.success() && home.join("in here/data/t-0").is_dir());
+    std::os::unix::fs::symlink(home.join("in here"), &link).expect("made");
+    let broker = serve(&format!("{}/data/", text(&link)));
+    assert_eq!(broker.client().partitions("t"), Ok(1));
+    // It is one directory by whatever name.
+    let (status, why) = refused(&["--data-dir", text(&home.join("in here/data"))]);
+    assert!(status == 1 && why.ends_with("another process uses it"), "{why}");
+    drop(broker);
+    std::fs::remove_file(&link).expect("removed");
+    std::os::unix::fs::symlink(home.join("nowhere"), &link).expect("made");
+    let why = refused(&["--data-dir", text(&link)]);
+    assert_eq!(
+        why,
+        (
+            1,
+            format!("brokkr: log directory {}: it is no directory", text(&link))
+        )
+    );
+    std::fs::remove_file(&link).expect("removed");
+}
+
+#[test]
+fn a_directory_whose_papers_are_not_in_order_is_left_alone() {
+    let dir = used("operator-meta");
+    let at = text(&dir).to_owned();
+    let meta = dir.join("meta.properties");
+    let good = std::fs::read_to_string(&meta).expect("it is there");
+    let line = |key: &str| {
+        let line = good.lines().find(|l| l.starts_with(key));
+        line.expect("it is there").to_owned()
+    };
+    let other = Uuid::from_random([9; 16]);
+    let ours = line("directory.id=").replace("directory.id=", "");
+    let cases = [
+        (
+            "garbage".to_owned(),
+            "meta.properties: malformed line \"garbage\"".to_owned(),
+        ),
+        (String::new(), "meta.properties: no version".to_owned()),
+        (
+            good.replace(&line("cluster.id="), ""),
+            "meta.properties: no cluster.id".to_owned(),
+        ),
+        (
+            good.replace("version=1", "version=0"),
+            "meta.properties: version 0, 1 expected: format the directory for KRaft".to_owned(),
+        ),
+        (
+            good.replace("node.id=1", "node.id=2"),
+            "belongs to node.id 2, but this is node.id 1".to_owned(),
+        ),
+        (
+            // As it stands in another cluster's directory.
+            good.replace(&ours, &other.to_string()),
+            format!(
+                "meta.properties is of directory {other}, but the cluster metadata beside it is of directory {ours}"
+            ),
+        ),
+    ];
+    for (content, said) in cases {
+        std::fs::write(&meta, content).expect("written");
+        assert_eq!(
+            not_started_in(&dir),
+            (1, format!("brokkr: log directory {at}: {said}"))
+        );
+    }
+    std::fs::remove_file(&meta).expect("removed");
+    let said = "it has cluster metadata, but no meta.properties";
+    assert_eq!(
+        not_started_in(&dir),
+        (1, format!("brokkr: log directory {at}: {said}"))
+    );
+    std::fs::write(&meta, good).expect("written");
+    assert!(start(&dir, &[]).terminate().0.success());
+}
+
+/// Makes a directory look as Apache Kafka's format command leaves it.
+fn as_kafkas(dir: &Path) {
+    for entry in std::fs::read_dir(dir).expect("listed") {
+        let path = entry.expect("listed").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if name.starts_with("brokkr-") || name.ends_with("-checkpoint") {
+            std::fs::remove_file(&path).expect("removed");
+        }
+    }
+    std::fs::write(dir.join("bootstrap.checkpoint"), "").expect("written");
+}
+
+#[test]
+fn apache_kafkas_directory_is_taken_over_once_and_not_with_transactions() {
+    let dir = used("operator-kafkas");
+    as_kafkas(&dir);
+    let transactions = dir.join("__transaction_state-0");
+    std::fs::create_dir(&transactions).expect("made");
+    let said = "Apache Kafka kept transactions in it, which are not served yet";
+    assert_eq!(
+        not_started_in(&dir),
+        (1, format!("brokkr: log directory {}: {said}", text(&dir)))
+    );
+    std::fs::remove_dir(&transactions).expect("removed");
+
+    let (status, _, log) = start(&dir, &[]).terminate();
+    let said = format!(
+        "log directory {} was made by Apache Kafka and is taken over",
+        text(&dir)
+    );
+    assert!(
+        status.success() && log.lines().count() == 1 && log.contains(&said),
+        "{log}"
+    );
+    let (status, _, log) = start(&dir, &[]).terminate();
+    assert!(status.success() && log.is_empty(), "{log}");
+}
+
+#[test]
+fn a_directory_of_a_larger_cluster_is_left_alone() {
+    let dir = used("operator-voters");
+    let voter = |voter_id| Voter {
+        voter_id,
+        voter_directory_id: Uuid::from_random([7; 16]),
+        ..Default::default()
+    };
+    let voters = VotersRecord {
+        voters: vec![voter(1), voter(2), voter(3)],
+        ..Default::default()
+    };
+    let snapshot = snapshot::bootstrap(&voters, UnixMillis(1)).expect("encodable");
+    let metadata = dir.join("__cluster_metadata-0");
+    let path = metadata.join(snapshot::SnapshotId::BOOTSTRAP.file_name());
+    std::fs::remove_file(&path).expect("removed");
+    std::fs::write(&path, &snapshot[..]).expect("written");
+    let said = "its cluster has other controllers (node 2, 3); only a cluster of one node is served yet";
+    assert_eq!(
+        not_started_in(&dir),
+        (1, format!("brokkr: log directory {}: {said}", text(&dir)))
+    );
+}
+
+#[test]
+fn it_stops_cleanly_by_any_signal_that_says_so() {
+    let dir = place("operator-signals");
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let broker = start(&dir, &["--log", "info"]);
+        let (status, _, log) = broker.end_by(&[signal]);
+        assert!(status.success() && !log.contains("WARN"), "{signal:?}: {log}");
+        assert!(dir.join(".kafka_cleanshutdown").exists(), "{signal:?}");
+    }
+    // The terminal's end may come along with another signal; who says it again doesn't want to wait.
+    assert!(
+        start(&dir, &[])
+            .end_by(&[Signal::HUP, Signal::TERM])
+            .0
+            .code()
+            .is_some()
+    );
+    let (status, _, log) = start(&dir, &[]).end_by(&[Signal::TERM, Signal::HUP]);
+    assert!(status.success(), "{status}: {log}");
+    let (status, _, log) = start(&dir, &[]).end_by(&[Signal::TERM, Signal::INT]);
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(log, "brokkr: told to stop again: not stopped cleanly\n");
+    assert!(start(&dir, &[]).terminate().0.success());
+}
+
+#[test]
+fn nohup_keeps_it_from_hanging_up() {
+    let dir = place("operator-nohup");
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "trap '' HUP; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_brokkr"),
+    ]);
+    command.args(["--data-dir", text(&dir)]).args(SOMEWHERE);
+    let broker = running(&mut command, &dir);
+    kill_process(broker.pid(), Signal::HUP).expect("it lives");
+    assert_eq!(broker.client().create("t", 1, &[]).0, ErrorCode::NONE);
+    assert!(broker.terminate().0.success());
+}
+
+/// A pipe that nobody reads.
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn nobody_has_to_read_what_it_says() {
+    let dir = place("operator-closed");
+    let addr = TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("a free port")
+        .to_string();
+    let mut command = brokkr();
+    command
+        .args(["--data-dir", text(&dir), "--listen", &addr])
+        .stdin(Stdio::null());
+    let mut child = command
+        .stdout(closed())
+        .stderr(closed())
+        .spawn()
+        .expect("it runs");
+    until("it listens", || std::net::TcpStream::connect(&addr).is_ok());
+    assert_eq!(Client::to(&addr).create("t", 1, &[]).0, ErrorCode::NONE);
+    kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).expect("it lives");
+    assert!(child.wait().expect("it ends").success());
+    for (args, code) in [
+        (&["--set", "zzz=1"][..], 2),
+        (&["--data-dir", "/dev/null", "--listen", "127.0.0.1:0"], 1),
+        (&["completions", "bash"], 0),
+        (&["--help"], 0),
+    ] {
+        let status = brokkr()
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(closed())
+            .stderr(closed())
+            .status();
+        assert_eq!(status.expect("it runs").code(), Some(code), "{args:?}");
+    }
+    let (status, _, log) = output(brokkr().args(["completions", "bash"]).env("RUST_BACKTRACE", "0"));
+    assert_eq!((status, log.as_str()), (Some(0), ""));
+}
