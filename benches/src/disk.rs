@@ -4,7 +4,7 @@ use crate::error::BenchError;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A disk's speed in this minute.
@@ -14,6 +14,22 @@ pub struct DiskSpeed {
     pub sequential_mb_per_s: f64,
     /// Appends of 4 KiB, each synced before the next.
     pub fdatasyncs_per_s: f64,
+    /// Appends of 150 KB to six files at the same time, each synced before that file's next, in 10⁶ bytes a second: what
+    /// `produce-64k`'s syncs would come to without a broker, a network or a load.
+    pub grouped_mb_per_s: f64,
+}
+
+impl std::fmt::Display for DiskSpeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:.0} MB/s in sequence, {:.0} fdatasync/s, {:.0} MB/s in {GROUPS} files synced each {} KB",
+            self.sequential_mb_per_s,
+            self.fdatasyncs_per_s,
+            self.grouped_mb_per_s,
+            GROUP_BYTES / 1000
+        )
+    }
 }
 
 const BLOCK_BYTES: usize = 1 << 20;
@@ -21,16 +37,57 @@ const SEQUENTIAL_TIME: Duration = Duration::from_secs(1);
 const SEQUENTIAL_BYTES_MAX: u64 = 512 << 20;
 const SYNCS_TIME: Duration = Duration::from_secs(1);
 const APPEND_BYTES: usize = 4 << 10;
+const GROUPS: usize = 6;
+/// Half of the batches that `produce-64k` has in flight for a partition.
+const GROUP_BYTES: usize = 150_000;
+const GROUPS_TIME: Duration = Duration::from_secs(1);
 
-/// Takes about two seconds and up to 512 MiB, which are freed again.
+/// Takes about three seconds and up to 512 MiB for each of them, which are freed again.
 pub fn probe(dir: &Path) -> Result<DiskSpeed, BenchError> {
     let path = dir.join(format!("brokkr-bench-disk.{}", std::process::id()));
-    let speed = measure(&path).map_err(BenchError::io(format!("probing {}", dir.display())));
+    let one = measure(&path).map_err(BenchError::io(format!("probing {}", dir.display())));
     fs::remove_file(&path).map_err(BenchError::io(format!("removing {}", path.display())))?;
-    speed
+    let grouped_mb_per_s = measure_groups(&path)?;
+    one.map(|(sequential_mb_per_s, fdatasyncs_per_s)| DiskSpeed {
+        sequential_mb_per_s,
+        fdatasyncs_per_s,
+        grouped_mb_per_s,
+    })
 }
 
-fn measure(path: &Path) -> std::io::Result<DiskSpeed> {
+fn measure_groups(path: &Path) -> Result<f64, BenchError> {
+    let paths: Vec<PathBuf> = (0..GROUPS).map(|i| path.with_extension(i.to_string())).collect();
+    let begin = Instant::now();
+    let written: std::io::Result<Vec<u64>> = std::thread::scope(|scope| {
+        let writers: Vec<_> = paths
+            .iter()
+            .map(|path| {
+                scope.spawn(move || {
+                    let (file, block, mut written) = (File::create(path)?, vec![7; GROUP_BYTES], 0);
+                    while begin.elapsed() < GROUPS_TIME {
+                        file.write_all_at(&block, written)?;
+                        file.sync_data()?;
+                        written += GROUP_BYTES as u64;
+                    }
+                    Ok(written)
+                })
+            })
+            .collect();
+        let ended = writers
+            .into_iter()
+            .map(|w| w.join().expect("a panic has ended the process' thread already"));
+        ended.collect()
+    });
+    let took = begin.elapsed();
+    for path in &paths {
+        fs::remove_file(path).map_err(BenchError::io(format!("removing {}", path.display())))?;
+    }
+    let written = written.map_err(BenchError::io(format!("probing {}", path.display())))?;
+    Ok(written.iter().sum::<u64>() as f64 / 1e6 / took.as_secs_f64())
+}
+
+/// MB/s in sequence, and syncs a second.
+fn measure(path: &Path) -> std::io::Result<(f64, f64)> {
     let mut file = File::create(path)?;
     let block: Vec<u8> = (0..BLOCK_BYTES).map(|i| (i * 31) as u8).collect();
     let (begin, mut written) = (Instant::now(), 0);
@@ -53,8 +110,5 @@ fn measure(path: &Path) -> std::io::Result<DiskSpeed> {
         syncs += 1;
     }
     let fdatasyncs_per_s = f64::from(syncs) / begin.elapsed().as_secs_f64();
-    Ok(DiskSpeed {
-        sequential_mb_per_s,
-        fdatasyncs_per_s,
-    })
+    Ok((sequential_mb_per_s, fdatasyncs_per_s))
 }

@@ -169,8 +169,7 @@ fn main() -> ExitCode {
         Command::Load(load) => load.run(),
         Command::Start(start) => start.run(),
         Command::Disk { dir } => disk::probe(&dir).map(|speed| {
-            let (sequential, syncs) = (speed.sequential_mb_per_s, speed.fdatasyncs_per_s);
-            println!("{sequential:.0} MB/s in sequence, {syncs:.0} fdatasync/s");
+            println!("{speed}");
             true
         }),
         Command::Works => {

@@ -89,10 +89,16 @@ impl Subject {
         Summary::of(&self.values(name))
     }
 
-    fn disk_medians(&self) -> Option<(f64, f64)> {
-        let sequential: Vec<f64> = self.disk.iter().map(|d| d.sequential_mb_per_s).collect();
-        let syncs: Vec<f64> = self.disk.iter().map(|d| d.fdatasyncs_per_s).collect();
-        Some((Summary::of(&sequential)?.median, Summary::of(&syncs)?.median))
+    fn disk_medians(&self) -> Option<DiskSpeed> {
+        let median = |of: fn(&DiskSpeed) -> f64| {
+            let values: Vec<f64> = self.disk.iter().map(of).collect();
+            Some(Summary::of(&values)?.median)
+        };
+        Some(DiskSpeed {
+            sequential_mb_per_s: median(|d| d.sequential_mb_per_s)?,
+            fdatasyncs_per_s: median(|d| d.fdatasyncs_per_s)?,
+            grouped_mb_per_s: median(|d| d.grouped_mb_per_s)?,
+        })
     }
 }
 
@@ -166,12 +172,8 @@ impl Table {
         align(&mut text, &rows);
         for subject in &self.subjects {
             let flush = subject.flush.as_deref().unwrap_or("");
-            if let Some((sequential, syncs)) = subject.disk_medians() {
-                let _infallible = writeln!(
-                    text,
-                    "  the disk before {} {flush}: {sequential:.0} MB/s in sequence, {syncs:.0} fdatasync/s",
-                    subject.target
-                );
+            if let Some(speed) = subject.disk_medians() {
+                let _infallible = writeln!(text, "  the disk before {} {flush}: {speed}", subject.target);
             }
             if let Some(failure) = &subject.failure {
                 let _infallible = writeln!(text, "  FAILED: {} {flush}: {failure}", subject.target);
@@ -206,6 +208,7 @@ impl Table {
                 "disk": subject.disk.iter().map(|d| json!({
                     "sequential_mb_per_s": d.sequential_mb_per_s,
                     "fdatasyncs_per_s": d.fdatasyncs_per_s,
+                    "grouped_mb_per_s": d.grouped_mb_per_s,
                 })).collect::<Vec<_>>(),
                 "failure": subject.failure,
             })

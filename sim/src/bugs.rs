@@ -200,7 +200,7 @@ impl Bugs {
                 secs: SECS,
                 faults,
             };
-            child::run(exe, what, Surrounding::Plain, false)
+            child::run(exe, what, Surrounding::Plain)
         };
         // Without faults any violation counts, and the first seed of each starting point is enough.
         let healthy = |seed| {

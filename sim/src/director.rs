@@ -23,6 +23,7 @@ use crate::net::Link;
 use crate::node::{self, Running, Started};
 use crate::plan::{BROKER, FIRST_CLIENT, Fault, Kind, ROOT};
 use crate::scenario::{START_PATIENCE, Shared, WORLD};
+use crate::trace::What;
 
 const MILLI: Nanos = 1_000_000;
 /// How long a supervisor waits after a start that failed.
@@ -108,6 +109,10 @@ impl Director {
         self.shared.world.exec().now()
     }
 
+    fn tell(&self, what: impl FnOnce() -> What) {
+        self.shared.world.exec().tap().tell(what);
+    }
+
     fn at(&mut self, at: Nanos, act: Act) {
         self.acts += 1;
         self.queue.insert((at, self.acts), act);
@@ -166,6 +171,10 @@ impl Director {
         let Process::Starting(running, ..) = std::mem::replace(&mut self.process, Process::Down) else {
             unreachable!("it was starting");
         };
+        self.tell(|| What::Started {
+            of: BROKER,
+            how: format!("{started:?}"),
+        });
         match started {
             Some(Started::Ready) => {
                 self.process = Process::Up(running);
@@ -211,12 +220,16 @@ impl Director {
                 self.befall(&fault).await;
             }
             Act::Start if matches!(self.process, Process::Down) => {
+                self.tell(|| What::Start { of: BROKER });
                 let (running, told) = node::start(&self.shared.world, BROKER, self.config.clone());
                 let patience = self.env.now() + START_PATIENCE;
                 self.process = Process::Starting(running, told, patience);
             }
             Act::Start => {}
-            Act::Resume => self.shared.world.exec().resume(BROKER),
+            Act::Resume => {
+                self.tell(|| What::Resume { of: BROKER });
+                self.shared.world.exec().resume(BROKER);
+            }
             Act::Room => self.on_disk(|d| d.capacity = u64::MAX),
             Act::Operator { id, power } => {
                 self.on_disk(|d| (d.failing_syncs, d.failing_writes) = (0, 0));
@@ -236,6 +249,7 @@ impl Director {
 
     /// Nothing befalls anybody from here on.
     fn heal(&mut self) {
+        self.tell(|| What::Calm);
         self.shared.world.exec().resume(BROKER);
         self.on_disk(|d| {
             (d.failing_syncs, d.failing_writes, d.capacity) = (0, 0, u64::MAX);
@@ -263,7 +277,9 @@ impl Director {
     }
 
     async fn befall(&mut self, fault: &Fault) {
-        tracing::debug!(?fault, "befalls");
+        self.tell(|| What::Fault {
+            fault: serde_json::to_value(fault).expect("a fault can be written"),
+        });
         let until = |ms: u64| self.now() + ms * MILLI;
         match fault.kind {
             Kind::Kill { down_ms } => self.crash(fault.id, false, down_ms),
@@ -272,6 +288,7 @@ impl Director {
             Kind::Pause { for_ms } => {
                 if !matches!(self.process, Process::Down) {
                     self.count("pause");
+                    self.tell(|| What::Pause { of: BROKER });
                     self.shared.world.exec().pause(BROKER);
                     self.after_ms(for_ms, Act::Resume);
                 }
@@ -363,6 +380,7 @@ impl Director {
             other => return self.process = other,
         };
         self.count("clean stop");
+        self.tell(|| What::Stop { of: BROKER });
         let patience = self.env.now() + START_PATIENCE;
         self.process = Process::Stopping(running.stop(), patience, down_ms);
     }

@@ -17,6 +17,7 @@ use crate::disk::InodeId;
 use crate::exec::Life;
 use crate::keyed::text;
 use crate::net::{EndId, addr_of, node_at};
+use crate::trace::{Tap, What, batches_in, conn_of};
 use crate::world::{Clock, State, World};
 
 /// Where the wall clock stands when a world begins: 2026-01-01.
@@ -47,6 +48,10 @@ impl SimEnv {
     /// The world it is part of.
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    fn tap(&self) -> &Tap {
+        self.world.exec().tap()
     }
 
     fn dead(&self) -> bool {
@@ -159,6 +164,7 @@ impl Env for SimEnv {
                 format!("connect to {addr}: connection refused"),
             )
         };
+        self.tap().tell(|| What::Connect { to: node, port });
         let at = self.world.arrival(&mut self.world.lock(), self.life.node, node);
         self.world.exec().sleep_until(self.life, at).await;
         let (mine, theirs, offered) = {
@@ -168,6 +174,8 @@ impl Env for SimEnv {
             let offered = state.net.offer(node, port, theirs, from);
             (mine, theirs, offered)
         };
+        let conn = offered.then_some(conn_of(mine));
+        self.tap().tell(|| What::Connected { conn, to: node });
         let back = self.world.arrival(&mut self.world.lock(), node, self.life.node);
         if !offered {
             let mut state = self.world.lock();
@@ -194,6 +202,13 @@ impl Env for SimEnv {
 pub struct SimFile {
     env: SimEnv,
     inode: InodeId,
+    /// Where it was when it was opened.
+    path: Arc<str>,
+}
+
+/// Why it failed, for a trace.
+fn error_of<T>(result: &Result<T>) -> Option<String> {
+    result.as_ref().err().map(ToString::to_string)
 }
 
 impl Drop for SimFile {
@@ -214,17 +229,37 @@ impl RawFile for SimFile {
         }
         let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
         parts.iter().for_each(|p| whole.put_slice(p));
-        let (life, inode, len) = (self.env.life, self.inode, whole.len() as u64);
+        let (life, inode, len, whole) = (self.env.life, self.inode, whole.len() as u64, whole.freeze());
         let mut state = self.env.world.lock();
-        let id = World::write_begins(&mut state, life, inode, at, whole.freeze());
+        let id = World::write_begins(&mut state, life, inode, at, whole.clone());
         drop(state);
+        self.env.tap().tell(|| What::Write {
+            write: id,
+            file: self.path.to_string(),
+            at,
+            len,
+            batches: if self.path.ends_with(".log") {
+                batches_in(whole)
+            } else {
+                Vec::new()
+            },
+        });
+        let (world, path) = (self.env.world.clone(), Arc::clone(&self.path));
         self.env.after(
             move |s| World::disk_latency(s, life.node, len),
             done,
             move |s| {
                 let (inode, at, bytes) = World::write_ends(s, id).expect("a write that is under way");
                 let failed = |(error, extent_known)| WriteFailure { error, extent_known };
-                disk(s, life.node, |d| d.write(inode, at, &bytes)).map_err(failed)
+                let written = disk(s, life.node, |d| d.write(inode, at, &bytes)).map_err(failed);
+                world.exec().tap().tell(|| What::Wrote {
+                    write: id,
+                    file: path.to_string(),
+                    at,
+                    len,
+                    error: written.as_ref().err().map(|w| w.error.to_string()),
+                });
+                written
             },
         );
     }
@@ -232,6 +267,7 @@ impl RawFile for SimFile {
     fn read_at(&self, at: u64, len: u32, done: Done<Result<Bytes>>) {
         let (node, inode) = (self.env.life.node, self.inode);
         let latency = move |s: &mut State| World::disk_latency(s, node, u64::from(len));
+        self.tell_read(at, len, false);
         self.env.after(latency, done, move |s| {
             Ok(disk(s, node, |d| d.read(inode, at, u64::from(len))))
         });
@@ -244,6 +280,7 @@ impl RawFile for SimFile {
         if state.choices.one_in("read not resident", u64::from(node), 8) {
             return None;
         }
+        self.tell_read(at, len, true);
         Some(disk(&mut state, node, |d| d.read(inode, at, u64::from(len))))
     }
 
@@ -253,26 +290,52 @@ impl RawFile for SimFile {
         }
         let (node, inode) = (self.env.life.node, self.inode);
         let mark = disk(&mut self.env.world.lock(), node, |d| d.sync_begin());
+        let begun = self.env.tap().tell(|| What::Sync {
+            file: self.path.to_string(),
+        });
+        let (world, path) = (self.env.world.clone(), Arc::clone(&self.path));
         self.env.after(
             move |s| World::sync_latency(s, node),
             done,
             move |s| {
                 let disk = s.disks.get_mut(&node).expect("a node that stores has a disk");
-                disk.sync_end(inode, mark, &mut s.choices)
+                let synced = disk.sync_end(inode, mark, &mut s.choices);
+                world.exec().tap().tell(|| What::Synced {
+                    file: path.to_string(),
+                    begun,
+                    error: error_of(&synced),
+                });
+                synced
             },
         );
     }
 
     fn truncate(&self, len: u64, done: Done<Result<()>>) {
         let (node, inode) = (self.env.life.node, self.inode);
+        let (world, path) = (self.env.world.clone(), Arc::clone(&self.path));
         self.env.after(
             move |s| World::disk_latency(s, node, 0),
             done,
             move |s| {
+                world.exec().tap().tell(|| What::Truncate {
+                    file: path.to_string(),
+                    to: len,
+                });
                 disk(s, node, |d| d.truncate(inode, len));
                 Ok(())
             },
         );
+    }
+}
+
+impl SimFile {
+    fn tell_read(&self, at: u64, len: u32, resident: bool) {
+        self.env.tap().tell(|| What::Read {
+            file: self.path.to_string(),
+            at,
+            len: u64::from(len),
+            resident,
+        });
     }
 }
 
@@ -299,6 +362,27 @@ impl SimDir {
             move |s| disk(s, node, f),
         );
     }
+
+    /// A change of names, told with how it went.
+    fn call_named(
+        &self,
+        op: &'static str,
+        (file, to): (String, Option<String>),
+        done: Done<Result<()>>,
+        f: impl FnOnce(&mut crate::disk::Disk) -> Result<()> + Send + 'static,
+    ) {
+        let world = self.env.world.clone();
+        self.call(done, move |d| {
+            let result = f(d);
+            world.exec().tap().tell(|| What::Name {
+                op: op.into(),
+                file,
+                to,
+                error: error_of(&result),
+            });
+            result
+        });
+    }
 }
 
 impl RawDir for SimDir {
@@ -307,29 +391,39 @@ impl RawDir for SimDir {
     fn open(&self, path: &str, create: bool, done: Done<Result<(SimFile, u64)>>) {
         let (path, env) = (self.path(path), self.env.clone());
         self.call(done, move |d| {
-            d.open(&path, create)
-                .map(|(inode, len)| (SimFile { env, inode }, len))
+            let (inode, len) = d.open(&path, create)?;
+            env.tap().tell(|| What::Open {
+                file: path.clone(),
+                made: create,
+                len,
+            });
+            let path = path.into();
+            Ok((SimFile { env, inode, path }, len))
         });
     }
 
     fn rename(&self, from: &str, to: &str, done: Done<Result<()>>) {
         let (from, to) = (self.path(from), self.path(to));
-        self.call(done, move |d| d.rename(&from, &to));
+        let told = (from.clone(), Some(to.clone()));
+        self.call_named("rename", told, done, move |d| d.rename(&from, &to));
     }
 
     fn remove(&self, path: &str, done: Done<Result<()>>) {
         let path = self.path(path);
-        self.call(done, move |d| d.remove(&path, false));
+        let told = (path.clone(), None);
+        self.call_named("remove", told, done, move |d| d.remove(&path, false));
     }
 
     fn create_dir(&self, path: &str, done: Done<Result<()>>) {
         let path = self.path(path);
-        self.call(done, move |d| d.create_dir(&path));
+        let told = (path.clone(), None);
+        self.call_named("create_dir", told, done, move |d| d.create_dir(&path));
     }
 
     fn remove_dir(&self, path: &str, done: Done<Result<()>>) {
         let path = self.path(path);
-        self.call(done, move |d| d.remove(&path, true));
+        let told = (path.clone(), None);
+        self.call_named("remove_dir", told, done, move |d| d.remove(&path, true));
     }
 
     fn list(&self, path: &str, done: Done<Result<Vec<Entry>>>) {
@@ -339,10 +433,20 @@ impl RawDir for SimDir {
 
     fn sync_dir(&self, path: &str, done: Done<Result<()>>) {
         let (path, node) = (self.path(path), self.env.life.node);
+        let begun = self.env.tap().tell(|| What::Sync { file: path.clone() });
+        let world = self.env.world.clone();
         self.env.after(
             move |s| World::sync_latency(s, node),
             done,
-            move |s| disk(s, node, |d| d.sync_dir(&path)),
+            move |s| {
+                let synced = disk(s, node, |d| d.sync_dir(&path));
+                world.exec().tap().tell(|| What::Synced {
+                    file: path,
+                    begun,
+                    error: error_of(&synced),
+                });
+                synced
+            },
         );
     }
 
@@ -399,6 +503,7 @@ impl Listener<SimEnv> for SimListener {
             }
         })
         .await;
+        self.env.tap().tell(|| What::Accept { conn: conn_of(end) });
         Ok((SimConn::new(self.env.clone(), end), from))
     }
 
@@ -516,6 +621,10 @@ impl ReadHalf for SimReadHalf {
             end.held -= n;
             let waker = end.room.take();
             drop(state);
+            self.0.env.tap().tell(|| What::Receive {
+                conn: conn_of(self.0.end),
+                len: n as u64,
+            });
             if let Some(w) = waker {
                 w.wake();
             }
@@ -613,6 +722,14 @@ impl SimWriteHalf {
         p.last_arrival = at;
         let life = world.exec().life(p.node);
         drop(state);
+        let (conn, len) = (conn_of(self.0.end), piece.len() as u64);
+        self.0.env.tap().tell(|| What::Send {
+            conn,
+            to,
+            len,
+            arrives: at,
+        });
+        self.0.env.tap().sent(self.0.end, to, &piece);
         let shared = world.clone();
         world.exec().call_at(life, at, move || {
             let mut state = shared.lock();
@@ -625,6 +742,7 @@ impl SimWriteHalf {
             p.inbox.push_back(piece);
             let waker = p.reader.take();
             drop(state);
+            shared.exec().tap().tell(|| What::Arrive { conn, len });
             if let Some(w) = waker {
                 w.wake();
             }
@@ -659,6 +777,7 @@ fn send_eof(env: &SimEnv, end: EndId) {
             p.reader.take()
         });
         drop(state);
+        shared.exec().tap().tell(|| What::Eof { conn: conn_of(peer) });
         if let Some(w) = waker {
             w.wake();
         }

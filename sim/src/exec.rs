@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::ThreadId;
@@ -20,6 +20,7 @@ use std::thread::ThreadId;
 use serde::{Deserialize, Serialize};
 
 use crate::keyed::mix;
+use crate::trace::{Tap, What};
 
 /// Nanoseconds of the world's one clock.
 pub type Nanos = u64;
@@ -64,6 +65,13 @@ enum Fire {
     Call(Box<dyn FnOnce() + Send>),
 }
 
+struct Timer {
+    life: Life,
+    fire: Fire,
+    /// The event that set it.
+    by: u64,
+}
+
 struct Slot {
     life: Life,
     name: &'static str,
@@ -79,7 +87,7 @@ struct State {
     now: Nanos,
     tasks: BTreeMap<TaskId, Slot>,
     next_task: TaskId,
-    timers: BTreeMap<TimerId, (Life, Fire)>,
+    timers: BTreeMap<TimerId, Timer>,
     next_timer: u64,
     incarnations: BTreeMap<u32, u32>,
     polls: u64,
@@ -89,6 +97,8 @@ struct State {
     panic: Option<(Life, &'static str, String)>,
     stop: bool,
     strategy: Strategy,
+    /// Decides who is next.
+    order_seed: u64,
     /// The next priority to fall to, and who ran last, how often in a row.
     lowest: u64,
     in_a_row: (TaskId, u64),
@@ -105,7 +115,7 @@ struct State {
 pub struct Exec {
     state: Arc<Mutex<State>>,
     ready: Arc<Mutex<Vec<TaskId>>>,
-    seed: u64,
+    tap: Arc<Tap>,
 }
 
 /// How a run ended.
@@ -128,6 +138,9 @@ struct Token {
     id: TaskId,
     queued: AtomicBool,
     ready: Arc<Mutex<Vec<TaskId>>>,
+    tap: Arc<Tap>,
+    /// The event that woke it.
+    woken_by: AtomicU64,
 }
 
 impl Wake for Token {
@@ -137,6 +150,7 @@ impl Wake for Token {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::Relaxed) {
+            self.woken_by.store(self.tap.running(), Ordering::Relaxed);
             lock(&self.ready).push(self.id);
         }
     }
@@ -183,23 +197,31 @@ impl Exec {
         let state = State {
             now: 1_000_000_000,
             lowest: PRIORITY_DRAWN_MIN,
+            order_seed: seed,
             ..State::default()
         };
         Self {
             state: Arc::new(Mutex::new(state)),
             ready: Arc::default(),
-            seed,
+            tap: Arc::default(),
         }
     }
 
-    /// Chooses by `strategy` from now on.
-    pub fn choose_by(&self, strategy: Strategy) {
-        lock(&self.state).strategy = strategy;
+    /// Chooses by `strategy` from now on, and by another seed than the world's, if there is one.
+    pub fn choose_by(&self, strategy: Strategy, seed: Option<u64>) {
+        let mut state = lock(&self.state);
+        state.strategy = strategy;
+        state.order_seed = seed.unwrap_or(state.order_seed);
     }
 
     /// The world's clock.
     pub fn now(&self) -> Nanos {
         lock(&self.state).now
+    }
+
+    /// Where its events are taken off.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
     }
 
     /// How many polls there were: the run's events.
@@ -238,17 +260,23 @@ impl Exec {
         let id = state.next_task;
         state.next_task += 1;
         state.hash = mix(state.hash, id);
+        let made = self.tap.tell(|| What::Spawn {
+            spawned: id,
+            name: name.into(),
+        });
         let token = Arc::new(Token {
             id,
             queued: AtomicBool::new(true),
             ready: Arc::clone(&self.ready),
+            tap: Arc::clone(&self.tap),
+            woken_by: AtomicU64::new(made),
         });
         let slot = Slot {
             life,
             name,
             waker: Waker::from(Arc::clone(&token)),
             token,
-            priority: PRIORITY_DRAWN_MIN | mix(mix(self.seed, 0x9c7), id) >> 2,
+            priority: PRIORITY_DRAWN_MIN | mix(mix(state.order_seed, 0x9c7), id) >> 2,
             future: Some(future),
         };
         state.tasks.insert(id, slot);
@@ -264,7 +292,8 @@ impl Exec {
         let mut state = lock(&self.state);
         let id = (at.max(state.now), state.next_timer);
         state.next_timer += 1;
-        state.timers.insert(id, (life, fire));
+        let by = self.tap.running();
+        state.timers.insert(id, Timer { life, fire, by });
         id
     }
 
@@ -293,7 +322,7 @@ impl Exec {
         let late: Vec<TimerId> = state
             .timers
             .iter()
-            .filter(|(_, (l, _))| life(l))
+            .filter(|(_, t)| life(&t.life))
             .map(|(id, _)| *id)
             .collect();
         let timers: Vec<_> = late.iter().filter_map(|id| state.timers.remove(id)).collect();
@@ -396,15 +425,19 @@ impl Exec {
             let Some(first) = state.timers.first_entry().filter(|t| t.key().0 <= at) else {
                 return;
             };
-            let (id, (life, fire)) = first.remove_entry();
+            let (id, Timer { life, fire, by }) = first.remove_entry();
             let alive = state.incarnations.get(&life.node).copied().unwrap_or(0) == life.incarnation;
             state.hash = mix(state.hash, id.0 ^ id.1.rotate_left(40));
             drop(state);
+            if !alive {
+                continue;
+            }
+            self.tap.begin(at, life, None, by);
             match fire {
-                _ if !alive => {}
                 Fire::Wake(waker) => waker.wake(),
                 Fire::Call(f) => f(),
             }
+            self.tap.pause();
         }
     }
 
@@ -415,7 +448,7 @@ impl Exec {
         if ready.is_empty() {
             return None;
         }
-        let draw = mix(mix(self.seed, 0x5ced), state.polls);
+        let draw = mix(mix(state.order_seed, 0x5ced), state.polls);
         let i = match state.strategy {
             Strategy::Random => ((u128::from(draw) * ready.len() as u128) >> 64) as usize,
             Strategy::Pct(one_in) => state.by_priority(&ready, draw, one_in)?,
@@ -446,13 +479,22 @@ impl Exec {
             state.hash,
             id ^ (u64::from(life.incarnation) << 40) ^ (u64::from(life.node) << 52),
         );
+        let (now, by) = (state.now, slot.token.woken_by.load(Ordering::Relaxed));
         drop(guard);
+        self.tap.begin(now, life, Some((id, name)), by);
         let mut cx = Context::from_waker(&waker);
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
+        if let Ok(Poll::Ready(())) = polled {
+            self.tap.tell(|| What::End);
+        }
         let mut state = lock(&self.state);
         match polled {
             Err(_) => {
-                state.panic = Some((life, name, take_panic()));
+                let message = take_panic();
+                self.tap.tell(|| What::Panic {
+                    message: message.clone(),
+                });
+                state.panic = Some((life, name, message));
                 state.tasks.remove(&id);
             }
             Ok(Poll::Ready(())) => {
@@ -469,6 +511,7 @@ impl Exec {
                 }
             },
         }
+        self.tap.pause();
     }
 }
 
@@ -547,7 +590,11 @@ mod tests {
 
     fn order_by(seed: u64, strategy: Strategy) -> (Vec<u32>, u64) {
         let exec = Exec::new(seed);
-        exec.choose_by(strategy);
+        exec.choose_by(strategy, None);
+        run_eight(&exec)
+    }
+
+    fn run_eight(exec: &Exec) -> (Vec<u32>, u64) {
         let seen = Arc::new(Mutex::new(Vec::new()));
         for i in 0..8 {
             let (exec2, seen) = (exec.clone(), Arc::clone(&seen));
@@ -572,6 +619,17 @@ mod tests {
     fn the_seed_decides_the_order() {
         assert_eq!(order_of(1), order_of(1));
         assert_ne!(order_of(1), order_of(2));
+    }
+
+    #[test]
+    fn another_order_is_another_run_of_the_same_tasks() {
+        let by = |order| {
+            let exec = Exec::new(1);
+            exec.choose_by(Strategy::Random, order);
+            run_eight(&exec)
+        };
+        assert_eq!(by(None), by(Some(1)));
+        assert_ne!(by(None), by(Some(2)));
     }
 
     #[test]

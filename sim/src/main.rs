@@ -5,17 +5,25 @@
 )]
 
 mod bugs;
+mod differs;
+mod explaining;
+mod failures;
 mod memory;
 mod runner;
+mod scratch;
+mod shrinking;
+mod tracing_to;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use brokkr_sim::failure::Document;
 use brokkr_sim::plan::{Faults, Plan};
 use brokkr_sim::scenario;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_to::Tracing;
 
 #[global_allocator]
 static MEMORY: memory::Aligning = memory::Aligning;
@@ -36,6 +44,12 @@ enum Command {
     Determinism(Run),
     /// Put each known bug of sim/mutants into a copy of the tree, and hunt it
     Bugs(bugs::Bugs),
+    /// Make a plan that fails small, as long as it fails in the same way
+    Shrink(shrinking::Shrink),
+    /// Tell the story of a plan that fails: the few events between cause and violation
+    Explain(explaining::Explain),
+    /// Name the first event in which two traces in lines of JSON differ
+    Diff { a: PathBuf, b: PathBuf },
     /// Print what a seed makes of a run, as JSON that `run --plan` takes, also after a change
     Plan(What),
     /// Run one seed in this process and print its line (what `run` starts for each seed)
@@ -58,9 +72,8 @@ struct What {
     /// A plan instead of a seed
     #[arg(long, hide = true)]
     plan: Option<PathBuf>,
-    /// Tell what happened, to stderr
-    #[arg(long, hide = true)]
-    trace: bool,
+    #[command(flatten)]
+    tracing: Tracing,
 }
 
 impl What {
@@ -72,9 +85,13 @@ impl What {
     }
 }
 
-fn read_plan(path: &Path) -> Result<Plan, String> {
+fn read_document(path: &Path) -> Result<Document, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    Plan::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+    Document::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn read_plan(path: &Path) -> Result<Plan, String> {
+    read_document(path).map(Document::into_plan)
 }
 
 /// Virtual seconds of a run.
@@ -98,7 +115,7 @@ struct Run {
     /// Seeds A..B, B excluded
     #[arg(long, value_parser = range)]
     seeds: Option<Range<u64>>,
-    /// A plan, as `plan` prints it, instead of seeds
+    /// A plan, as `plan` prints it or a failure leaves it, instead of seeds
     #[arg(long, conflicts_with_all = ["seed", "seeds", "secs", "faults"])]
     plan: Option<PathBuf>,
     /// Virtual seconds of each run
@@ -113,9 +130,11 @@ struct Run {
     /// How to print results
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Tell what happened, to stderr
-    #[arg(long)]
-    trace: bool,
+    #[command(flatten)]
+    tracing: Tracing,
+    /// Where a run that fails leaves its plan and what it came to: failure.json, or failure-SEED.json of several seeds
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    failures: PathBuf,
     /// Of n equal parts of the seeds only the i-th
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     shard: Shard,
@@ -186,12 +205,7 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Command::One(what)) => match what.plan() {
-            Ok(plan) => {
-                memory::keep();
-                let report = scenario::run(plan, what.trace);
-                print_json(&report, false);
-                ExitCode::from(report.verdict.exit_code())
-            }
+            Ok(plan) => one(plan, &what.tracing),
             Err(why) => refused(&why),
         },
         Some(Command::Plan(what)) => match what.plan() {
@@ -201,19 +215,20 @@ fn main() -> ExitCode {
             }
             Err(why) => refused(&why),
         },
-        Some(Command::Run(run)) => {
-            // BEFORE a process is started for it: what can't be understood is no run.
-            match run.plan.as_deref().map(read_plan) {
-                Some(Err(why)) => refused(&why),
-                Some(Ok(plan)) => runner::run(&Run {
-                    seed: Some(plan.seed),
-                    secs: plan.secs,
-                    ..run
-                }),
-                None => runner::run(&run),
-            }
+        Some(Command::Run(run)) => understood(run).map_or_else(|why| refused(&why), |run| runner::run(&run)),
+        Some(Command::Determinism(run)) => {
+            let run = match run.tracing.is_to_file() {
+                true => Err(
+                    "each seed runs twice, and what differs is told: one file is no place for both"
+                        .to_owned(),
+                ),
+                false => understood(run),
+            };
+            run.map_or_else(|why| refused(&why), |run| runner::determinism(&run))
         }
-        Some(Command::Determinism(run)) => runner::determinism(&run),
+        Some(Command::Shrink(shrink)) => shrinking::main(&shrink),
+        Some(Command::Explain(explain)) => explaining::main(&explain),
+        Some(Command::Diff { a, b }) => differs::main(&a, &b),
         Some(Command::Bugs(bugs)) => bugs::main(&bugs),
         None => {
             println!("A broker, its clients, and everything that can befall them: seeds {DEMO_SEEDS:?}.");
@@ -228,7 +243,8 @@ fn main() -> ExitCode {
                 faults: Faults::Default,
                 jobs: None,
                 format: Format::Text,
-                trace: false,
+                tracing: Tracing::default(),
+                failures: PathBuf::from("."),
                 shard: Shard { i: 1, n: 1 },
                 r#for: None,
                 junit: None,
@@ -236,6 +252,37 @@ fn main() -> ExitCode {
             runner::run(&run)
         }
     }
+}
+
+/// A run with what stands in its plan. BEFORE a process is started for it: what can't be understood is no run.
+fn understood(run: Run) -> Result<Run, String> {
+    let run = match run.plan.as_deref().map(read_plan).transpose()? {
+        Some(plan) => Run {
+            seed: Some(plan.seed),
+            secs: plan.secs,
+            ..run
+        },
+        None => run,
+    };
+    let range = run.range();
+    if run.tracing.is_to_file() && range.end - range.start > 1 {
+        return Err("a file holds the trace of one run: --seed N, or --plan FILE".to_owned());
+    }
+    Ok(run)
+}
+
+fn one(plan: Plan, tracing: &Tracing) -> ExitCode {
+    memory::keep();
+    let (report, traced) = match tracing.tracer(&plan) {
+        Err(why) => return refused(&why),
+        Ok(None) => (scenario::run(plan), Ok(())),
+        Ok(Some(tracer)) => scenario::run_traced(plan, tracer),
+    };
+    if let Err(error) = traced {
+        return refused(&format!("the trace could not be written: {error}"));
+    }
+    print_json(&report, false);
+    ExitCode::from(report.verdict.exit_code())
 }
 
 fn print_json(what: &impl serde::Serialize, pretty: bool) {

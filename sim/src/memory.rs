@@ -116,10 +116,10 @@ mod tests {
                 // SAFETY: each is given back with the layout it was given out with, and only its own bytes are touched.
                 unsafe {
                     let at = Aligning.alloc_zeroed(layout);
-                    assert!(at.is_aligned_to_bytes(align) && at.add(size - 1).read() == 0);
+                    assert!(is_aligned(at, align) && at.add(size - 1).read() == 0);
                     at.write_bytes(7, size);
                     let at = Aligning.realloc(at, layout, 2 * size);
-                    assert!(at.is_aligned_to_bytes(align) && at.read() == 7 && at.add(size - 1).read() == 7);
+                    assert!(is_aligned(at, align) && at.read() == 7 && at.add(size - 1).read() == 7);
                     at.write_bytes(9, 2 * size);
                     let twice = Layout::from_size_align(2 * size, align).expect("a layout");
                     Aligning.dealloc(at, twice);
@@ -128,13 +128,7 @@ mod tests {
         }
     }
 
-    trait IsAligned {
-        fn is_aligned_to_bytes(self, align: usize) -> bool;
-    }
-
-    impl IsAligned for *mut u8 {
-        fn is_aligned_to_bytes(self, align: usize) -> bool {
-            !self.is_null() && self.addr().is_multiple_of(align)
-        }
+    fn is_aligned(at: *mut u8, align: usize) -> bool {
+        !at.is_null() && at.addr().is_multiple_of(align)
     }
 }

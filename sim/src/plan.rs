@@ -20,6 +20,11 @@ use crate::net::{BUFFER_BYTES, addr_of};
 
 /// The format of plans that this code reads and writes.
 pub const FORMAT: u32 = 1;
+/// The commit that this simulator was built from, where that is known.
+pub const COMMIT: &str = match option_env!("BROKKR_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
 /// The broker's node and port, and where its data are.
 pub const BROKER: u32 = 1;
 /// See [`BROKER`].
@@ -33,6 +38,8 @@ const STRIDE: u64 = 1000;
 /// Process numbers of consumers and of the admin begin here.
 const FIRST_CONSUMER: u64 = 100;
 const ADMIN: u64 = 200;
+/// The settings that the broker of every plan has.
+pub const BROKER_ALWAYS: [&str; 3] = ["listeners", "log.dir", "log.retention.ms"];
 /// The process that reads everything at the end.
 pub const LAST_READER: u64 = 300;
 
@@ -230,6 +237,9 @@ pub struct Plan {
     pub secs: u64,
     /// How the next task is chosen.
     pub scheduler: Strategy,
+    /// What decides who runs next, where that is not the seed: a small plan that no longer fails may with another order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_seed: Option<u64>,
     /// The drift of the broker's monotonic clock, and by how much its wall clock is ahead.
     pub drift_ppm: i64,
     /// See `drift_ppm`.
@@ -276,14 +286,28 @@ impl Plan {
     /// Reads a plan.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(PlanError::Json)?;
-        match value["format"].as_u64() {
-            Some(n) if n != u64::from(FORMAT) => return Err(PlanError::Format(n)),
-            _ => {}
-        }
+        Self::check_format(&value)?;
         // From the text, not the value: errors then know their line.
         let plan: Self = serde_json::from_str(text).map_err(PlanError::Json)?;
-        BrokerConfig::new(plan.broker.clone()).map_err(PlanError::Broker)?;
+        plan.check()?;
         Ok(plan)
+    }
+
+    /// Whether a document says that it is of the format of this code, or nothing of it.
+    pub(crate) fn check_format(value: &serde_json::Value) -> Result<(), PlanError> {
+        match value["format"].as_u64() {
+            Some(n) if n != u64::from(FORMAT) => Err(PlanError::Format(n)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether its broker can be started.
+    ///
+    /// # Errors
+    /// [`PlanError::Broker`].
+    pub fn check(&self) -> Result<(), PlanError> {
+        BrokerConfig::new(self.broker.clone()).map_err(PlanError::Broker)?;
+        Ok(())
     }
 
     /// What a seed makes of a run.
@@ -295,10 +319,11 @@ impl Plan {
         let clients = (workload.producers.len() + workload.consumers.len()) as u64;
         let mut plan = Self {
             format: FORMAT,
-            commit: option_env!("BROKKR_COMMIT").unwrap_or("unknown").to_owned(),
+            commit: COMMIT.to_owned(),
             seed,
             secs: secs.max(1),
             scheduler: Strategy::Random,
+            scheduler_seed: None,
             drift_ppm: 0,
             wall_ahead_ms: 0,
             buffer_bytes: match draw.of("buffer", 4) {

@@ -1,4 +1,4 @@
-//! Listens to what the broker's code says of itself: rare states, counted; and its log, told when a run is repeated.
+//! Listens to what the broker's code says of itself: rare states, counted; and its log, told when a run is traced.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,6 +10,7 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
+use crate::trace::What;
 use crate::world::World;
 
 /// The rare states that the broker tells of. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults in which one never
@@ -107,7 +108,7 @@ struct Listener {
     trace: bool,
 }
 
-/// Listens on this thread. With `trace`, events are told on stderr with the world's time.
+/// Listens on this thread. With `trace`, what is logged is told to the world's tap as well.
 pub fn listen(world: &World, trace: bool) -> Names {
     let counts: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
     let listener = Listener {
@@ -155,22 +156,24 @@ impl<S: Subscriber> Layer<S> for Listener {
         let reached = event.metadata().target() == "reached";
         let mut text = Text::default();
         event.record(&mut text);
-        if reached && let Some(name) = text.name {
+        let told = text.name.filter(|_| reached);
+        if let Some(name) = &told {
             *self
                 .counts
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .entry(name)
+                .entry(name.clone())
                 .or_insert(0) += 1;
         }
         if self.trace {
-            let at = self.world.exec().now() as f64 / 1e9;
-            eprintln!(
-                "{at:>12.6} {:>5} {}{}",
-                event.metadata().level(),
-                event.metadata().target(),
-                text.all
-            );
+            self.world.exec().tap().tell(|| match told {
+                Some(name) => What::Reached { name },
+                None => What::Log {
+                    level: event.metadata().level().as_str().into(),
+                    target: event.metadata().target().to_owned(),
+                    text: text.all,
+                },
+            });
         }
     }
 }

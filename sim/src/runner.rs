@@ -11,9 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use brokkr_sim::report::{Report, Verdict, Violated};
+use brokkr_sim::report::{Report, Verdict};
 
-use crate::{Format, Run, Shard};
+use crate::{Format, Run, Shard, differs, failures};
 use child::{Surrounding, What};
 use tally::Tally;
 use told::Told;
@@ -21,34 +21,19 @@ use told::Told;
 /// Runs seeds and prints what they came to.
 pub fn run(run: &Run) -> ExitCode {
     let exe = this_binary();
-    campaign(run, |what| child::run(&exe, what, Surrounding::Plain, run.trace))
+    campaign(run, |what| {
+        child::traced(&exe, what, Surrounding::Plain, &run.tracing)
+    })
 }
 
 /// Runs each seed twice in different surroundings.
 pub fn determinism(run: &Run) -> ExitCode {
     let exe = this_binary();
     campaign(run, |what| {
-        let once = |surrounding| child::run(&exe, what, surrounding, run.trace);
-        compare(once(Surrounding::Plain), &once(Surrounding::Other))
+        let once = |surrounding| child::traced(&exe, what, surrounding, &run.tracing);
+        let (a, b) = (once(Surrounding::Plain), once(Surrounding::Other));
+        differs::compare(&exe, what, a, &b)
     })
-}
-
-/// The first, which says so if the second differs.
-fn compare(a: Report, b: &Report) -> Report {
-    if (&a.hash, a.events, &a.violations, &a.ops) == (&b.hash, b.events, &b.violations, &b.ops) {
-        return a;
-    }
-    let what = format!(
-        "{} events, hash {}; then {} events, hash {}",
-        a.events, a.hash, b.events, b.hash
-    );
-    let mut report = a;
-    report.verdict = Verdict::Nondeterminism;
-    report.violations.push(Violated {
-        id: "nondeterminism".into(),
-        what,
-    });
-    report
 }
 
 pub fn this_binary() -> PathBuf {
@@ -71,9 +56,11 @@ fn campaign(run: &Run, once: impl Fn(What<'_>) -> Report + Sync) -> ExitCode {
     each(run, &range, begun, |seed| {
         let what = what(run, seed);
         let report = once(what);
+        let left = failures::leave(run, what, &report);
         let mut both = told.lock().expect("no panic under this lock");
         both.0.take(&report);
         both.1.take(&report, &what.repeat());
+        both.1.left(left);
     });
     let (tally, told) = told.into_inner().expect("no panic under this lock");
     if let Err(error) = told.end() {

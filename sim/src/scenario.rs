@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan, ROOT};
 use crate::reached;
 use crate::report::{Report, Verdict, Violated};
 use crate::room;
+use crate::trace::{Tracer, What};
 use crate::world::{Clock, World};
 
 /// The node of the faults and checks: it never dies.
@@ -60,7 +62,15 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Shared {
     pub(crate) fn violation(&self, v: Violation) {
+        self.tell(&v);
         lock(&self.violations).push(v);
+    }
+
+    fn tell(&self, v: &Violation) {
+        self.world.exec().tap().tell(|| What::Violation {
+            invariant: v.id.to_owned(),
+            what: v.what.clone(),
+        });
     }
 
     /// Whether what is acknowledged is durable, by the broker's configuration.
@@ -73,11 +83,23 @@ impl Shared {
 }
 
 /// Runs a plan.
-pub fn run(plan: Plan, trace: bool) -> Report {
+pub fn run(plan: Plan) -> Report {
+    play(plan, None).0
+}
+
+/// Runs a plan, and tells `tracer` all that happens.
+///
+/// # Errors
+/// The first error of the tracer's sink, beside the report.
+pub fn run_traced(plan: Plan, tracer: Tracer) -> (Report, io::Result<()>) {
+    play(plan, Some(tracer))
+}
+
+fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
     let span = plan.secs.max(1) * 1_000_000_000;
     let slack = (START_PATIENCE * 2 + CALM_PATIENCE * 2).as_nanos() as u64;
     room::run(plan.seed, BEGIN + span + slack, move |world| {
-        let names = reached::listen(world, trace);
+        let names = reached::listen(world, tracer.is_some());
         let shared = Shared {
             world: world.clone(),
             recorder: Recorder::new(),
@@ -88,7 +110,12 @@ pub fn run(plan: Plan, trace: bool) -> Report {
             finished: Arc::default(),
             plan: Arc::new(plan),
         };
-        world.exec().choose_by(shared.plan.scheduler);
+        if let Some(tracer) = tracer {
+            listen_to_clients(&shared, tracer);
+        }
+        world
+            .exec()
+            .choose_by(shared.plan.scheduler, shared.plan.scheduler_seed);
         let clock = Clock {
             drift_ppm: shared.plan.drift_ppm,
             wall_ahead_ms: shared.plan.wall_ahead_ms,
@@ -108,8 +135,24 @@ pub fn run(plan: Plan, trace: bool) -> Report {
         watch(&shared);
         let main = shared.clone();
         world.env(WORLD).spawn("world", async move { drive(main).await });
-        Box::new(move |world, ended| report(world, &shared, &ended, names.counts()))
+        Box::new(move |world, ended| {
+            let report = report(world, &shared, &ended, names.counts());
+            (report, world.exec().tap().shut())
+        })
     })
+}
+
+/// Opens the world's tap, and tells what clients do besides.
+fn listen_to_clients(shared: &Shared, tracer: Tracer) {
+    let (recorder, mut seen) = (shared.recorder.clone(), 0);
+    let exec = shared.world.exec();
+    let (tap, now) = (exec.tap(), exec.now());
+    tap.open(tracer, now);
+    tap.ask(move || {
+        let told = recorder.history().since(seen);
+        seen += told.len();
+        told.iter().map(What::of_operation).collect()
+    });
 }
 
 /// Looks at the end of each moment whether what clients have just been told, and what the broker has just recorded, is durable.
@@ -136,6 +179,7 @@ fn watch(shared: &Shared) {
 fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<String, u64>) -> Report {
     let plan = &shared.plan;
     let mut violations = lock(&shared.violations).clone();
+    let judged_from = world.exec().tap().is_open().then(|| violations.clone());
     match ended {
         Ended::Panicked(life, task, message) => {
             let what = format!("task {task:?} of node {}: {message}", life.node);
@@ -162,6 +206,12 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
     }
     violations.sort();
     violations.dedup();
+    if let Some(told) = judged_from {
+        violations
+            .iter()
+            .filter(|v| !told.contains(v))
+            .for_each(|v| shared.tell(v));
+    }
     let ops = judge::ops(&history);
     let verdict = match () {
         () if !violations.is_empty() => Verdict::Violation,

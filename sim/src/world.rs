@@ -11,6 +11,7 @@ use crate::env::SimEnv;
 use crate::exec::{Exec, Life, Nanos};
 use crate::keyed::{Keyed, text};
 use crate::net::{EndId, Net};
+use crate::trace::{Images, What, conn_of};
 
 const MICRO: Nanos = 1_000;
 const MILLI: Nanos = 1_000_000;
@@ -141,6 +142,7 @@ impl World {
             .filter(|(_, peer)| state.net.ends.get(peer).is_some_and(|p| p.node == b))
             .collect();
         for (end, peer) in &between {
+            self.exec.tap().tell(|| What::Reset { conn: conn_of(*end) });
             state.net.reset(*end);
             if !half_open {
                 let at = self.exec.now() + state.choices.below("reset latency", u64::from(a), MILLI);
@@ -158,17 +160,23 @@ impl World {
     /// kill -9: no destructor's work survives. What was on its way to the page cache arrived there or not.
     pub fn kill(&self, node: u32) {
         self.count("kill");
+        self.exec.tap().tell(|| What::Kill { of: node });
         self.end_life(node);
     }
 
     /// The power of one node goes: its processes and all that no sync covered, as far as `choices` says.
     pub fn power_loss(&self, node: u32, choices: &mut Keyed) {
         self.count("power loss");
+        self.exec.tap().tell(|| What::PowerLoss { of: node });
         self.end_life(node);
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Some(disk) = state.disks.get_mut(&node) {
+            let before = self.exec.tap().is_open().then(|| Images::of(disk));
             disk.power_loss(choices);
+            for what in before.iter().flat_map(|before| before.lost(disk)) {
+                self.exec.tap().tell(|| what);
+            }
         }
     }
 
@@ -185,6 +193,7 @@ impl World {
 
     /// A process that has ended by itself: nothing of its life is left.
     pub fn end_quietly(&self, node: u32) {
+        self.exec.tap().tell(|| What::Ended { of: node });
         self.end_life(node);
     }
 
@@ -207,6 +216,8 @@ impl World {
                 && let Some(disk) = state.disks.get_mut(&node)
             {
                 drop(disk.write(inode, at, &bytes));
+            } else {
+                self.exec.tap().tell(|| What::WriteDropped { write: id });
             }
         }
         state.locks.retain(|(n, _), _| *n != node);
@@ -223,7 +234,10 @@ impl World {
     fn reset_later(&self, state: &State, end: EndId, at: Nanos) {
         let Some(e) = state.net.ends.get(&end) else { return };
         let (world, life) = (self.clone(), self.exec.life(e.node));
-        self.exec.call_at(life, at, move || world.lock().net.reset(end));
+        self.exec.call_at(life, at, move || {
+            world.exec.tap().tell(|| What::Reset { conn: conn_of(end) });
+            world.lock().net.reset(end);
+        });
     }
 
     /// Takes an end away whose owner closed it. What it sent still arrives, and then the end of the stream; who writes

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 fn sim(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_brokkr-sim"))
         .args(args)
+        // Here it leaves what fails.
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .output()
         .expect("the binary runs")
 }

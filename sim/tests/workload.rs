@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokkr::config::BrokerConfig;
+use brokkr_checker::kafka::{Kafka, Options};
+use brokkr_checker::{Valid, Verdict};
 use brokkr_env::Env;
 use brokkr_history::{MicroOp, Op, Operation, Type, Val};
 use brokkr_sim::disk::Disk;
@@ -186,4 +188,31 @@ fn a_seed_is_a_history() {
     let (a, b, c) = (play(3, 2), play(3, 2), play(4, 2));
     assert!(a.history == b.history && a.notes == b.notes && a.hash == b.hash);
     assert!(a.history != c.history && a.hash != c.hash);
+}
+
+/// What the judge of Kafka's histories says of one.
+fn judged(history: &[Operation]) -> Verdict {
+    let mut judge = Kafka::new(Options::default());
+    for operation in history {
+        judge
+            .push(operation.clone())
+            .expect("each process does one thing at a time");
+    }
+    judge.finish().verdict()
+}
+
+#[test]
+fn the_judge_of_histories_finds_nothing() {
+    for seed in 0..4 {
+        let mut history = play(seed, 4).history;
+        let verdict = judged(&history);
+        assert_eq!(verdict.valid(), Valid::Yes, "seed {seed}: {verdict:?}");
+        // It would: who begins anew goes back, and must have said so.
+        let assigns = history.iter_mut().filter(|o| matches!(o.op, Op::Assign(_)));
+        assigns.for_each(|o| o.seek_to_beginning = false);
+        let verdict = judged(&history);
+        let found = verdict.anomalies.keys().copied();
+        let found: Vec<_> = found.filter(|name| !verdict.allowed.contains(name)).collect();
+        assert_eq!(found, ["nonmonotonic-poll"], "seed {seed}");
+    }
 }

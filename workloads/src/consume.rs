@@ -59,7 +59,7 @@ impl<E: Env> Reader<'_, E> {
         self.recorder.invoke(now, process, Op::Assign(keys.clone()));
         self.consumer.assign(&[], StartAt::Earliest);
         self.consumer.assign(&self.partitions, StartAt::Earliest);
-        self.recorder.complete(now, process, Type::Ok, Op::Assign(keys));
+        self.recorder.assigned_from_beginning(now, process, keys);
     }
 
     async fn poll(&mut self) {

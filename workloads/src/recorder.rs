@@ -144,6 +144,11 @@ impl Recorder {
         self.history.complete(nanos(now), process, type_, op);
     }
 
+    /// An assignment ended, and its process reads from the beginning, wherever it was.
+    pub(crate) fn assigned_from_beginning(&self, now: Instant, process: Process, keys: Vec<Key>) {
+        self.history.assigned_from_beginning(nanos(now), process, keys);
+    }
+
     /// Writes down the batches of an operation's acknowledged sends.
     pub(crate) fn acked(&self, now: Instant, process: Process, acks: &[(TopicPartition, Ack, i64)]) {
         let mut batches: BTreeMap<_, AckedBatch> = BTreeMap::new();

@@ -1,15 +1,15 @@
 //! Topics and configurations, asked for over a socket of a real broker, in every version, and found again after restarts.
 
+mod common;
+
 use std::collections::BTreeMap;
 
 use brokkr::Broker;
 use brokkr::config::BrokerConfig;
 use brokkr::production::RealBroker;
-use brokkr_env::tokio::{TcpConn, TcpReadHalf, TcpWriteHalf, TokioEnv};
-use brokkr_env::{Conn, Dir, EntryKind, Env, ReadHalf, WriteHalf};
-use brokkr_wire::frame::{decode_response_header, encode_request};
+use brokkr_env::tokio::TokioEnv;
 use brokkr_wire::messages::create_partitions_request::CreatePartitionsTopic;
-use brokkr_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use brokkr_wire::messages::create_topics_request::CreatableTopic;
 use brokkr_wire::messages::delete_topics_request::DeleteTopicState;
 use brokkr_wire::messages::describe_configs_request::DescribeConfigsResource;
 use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
@@ -19,8 +19,8 @@ use brokkr_wire::messages::{
     IncrementalAlterConfigsRequest, ListConfigResourcesRequest, MetadataRequest, MetadataResponse,
     alter_configs_request, describe_topic_partitions_request, incremental_alter_configs_request,
 };
-use brokkr_wire::{ApiKey, ErrorCode, Message, Part, Reader, Request, Str};
-use bytes::{Bytes, BytesMut};
+use brokkr_wire::{ApiKey, ErrorCode, Str};
+use common::{Client, place};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -29,30 +29,6 @@ const BROKER: i8 = 4;
 struct Running {
     broker: RealBroker,
     client: Client,
-}
-
-struct Client {
-    read: TcpReadHalf,
-    write: TcpWriteHalf,
-    buf: BytesMut,
-    correlation_id: i32,
-}
-
-async fn empty(dir: &Dir<TokioEnv>, path: &str) {
-    for entry in dir.list(path).await.expect("listed") {
-        let path = if path.is_empty() {
-            entry.name
-        } else {
-            format!("{path}/{}", entry.name)
-        };
-        match entry.kind {
-            EntryKind::File => dir.remove(&path).await.expect("removed"),
-            EntryKind::Dir => {
-                Box::pin(empty(dir, &path)).await;
-                dir.remove_dir(&path).await.expect("removed");
-            }
-        }
-    }
 }
 
 /// Starts a broker in what the last one of this name left.
@@ -70,26 +46,12 @@ async fn again(name: &str, set: &[(&str, &str)]) -> Running {
         .collect();
     let (config, _) = BrokerConfig::new(all).expect("valid");
     let broker = Broker::start(env.clone(), config).await.expect("started");
-    let port = broker.local_addrs()[0].port();
-    let conn: TcpConn = env.connect("127.0.0.1", port).await.expect("connected");
-    let (read, write) = conn.split();
-    Running {
-        broker,
-        client: Client {
-            read,
-            write,
-            buf: BytesMut::new(),
-            correlation_id: 0,
-        },
-    }
+    let client = Client::to(&broker.local_addrs()[0].to_string());
+    Running { broker, client }
 }
 
 async fn fresh(name: &str, set: &[(&str, &str)]) -> Running {
-    let dir = TokioEnv::new(4)
-        .open_dir(&format!("{}/{name}", env!("CARGO_TARGET_TMPDIR")))
-        .await
-        .expect("made");
-    empty(&dir, "").await;
+    place(name);
     again(name, set).await
 }
 
@@ -101,68 +63,13 @@ impl Running {
 }
 
 impl Client {
-    async fn ask<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
-        self.correlation_id += 1;
-        let parts = encode_request(request, version, self.correlation_id, None).expect("encodable");
-        let parts = parts.into_iter().map(|part| match part {
-            Part::Bytes(bytes) => bytes.into(),
-            Part::External { .. } => panic!("no records here"),
-        });
-        self.write.write(parts.collect()).await.expect("sent");
-        let mut r = Reader::new(self.frame().await);
-        let header = decode_response_header(&mut r, R::API_KEY, version).expect("a header");
-        assert_eq!(header.correlation_id, self.correlation_id);
-        let response = R::Response::decode(&mut r, version).expect("a body");
-        r.expect_end().expect("nothing behind it");
-        response
-    }
-
-    async fn frame(&mut self) -> Bytes {
-        loop {
-            if let Some(size) = self.buf.first_chunk::<4>() {
-                let size = u32::from_be_bytes(*size) as usize;
-                if self.buf.len() >= 4 + size {
-                    return self.buf.split_to(4 + size).freeze().slice(4..);
-                }
-            }
-            self.buf.reserve(1 << 16);
-            let n = self.read.read(&mut self.buf).await.expect("read");
-            assert!(n > 0, "the broker hung up");
-        }
-    }
-
-    async fn create(
-        &mut self,
-        name: &str,
-        partitions: i32,
-        configs: &[(&'static str, &'static str)],
-    ) -> ErrorCode {
-        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
-            name: (*name).into(),
-            value: Some((*value).into()),
-            ..Default::default()
-        });
-        let topic = CreatableTopic {
-            name: Str::copied(name),
-            num_partitions: partitions,
-            replication_factor: -1,
-            configs: configs.collect(),
-            ..Default::default()
-        };
-        let request = CreateTopicsRequest {
-            topics: vec![topic],
-            ..Default::default()
-        };
-        ErrorCode(self.ask(&request, 7).await.topics[0].error_code)
-    }
-
-    async fn metadata(&mut self) -> MetadataResponse {
+    fn metadata(&mut self) -> MetadataResponse {
         let request = MetadataRequest {
             topics: None,
             allow_auto_topic_creation: false,
             ..Default::default()
         };
-        let mut all = self.ask(&request, 13).await;
+        let mut all = self.ask(&request, 13);
         // Only these differ from one life to the next.
         for broker in &mut all.brokers {
             broker.port = 0;
@@ -170,7 +77,7 @@ impl Client {
         all
     }
 
-    async fn value(&mut self, kind: i8, name: &'static str, key: &'static str) -> (Option<String>, i8) {
+    fn value(&mut self, kind: i8, name: &'static str, key: &'static str) -> (Option<String>, i8) {
         let resource = DescribeConfigsResource {
             resource_type: kind,
             resource_name: name.into(),
@@ -181,7 +88,7 @@ impl Client {
             resources: vec![resource],
             ..Default::default()
         };
-        let response = self.ask(&request, 4).await;
+        let response = self.ask(&request, 4);
         let config = &response.results[0].configs[0];
         (
             config.value.as_ref().map(|v| v.as_str().to_owned()),
@@ -189,7 +96,7 @@ impl Client {
         )
     }
 
-    async fn set(
+    fn set(
         &mut self,
         kind: i8,
         name: &'static str,
@@ -212,16 +119,12 @@ impl Client {
             resources: vec![resource],
             ..Default::default()
         };
-        ErrorCode(self.ask(&request, 1).await.responses[0].error_code)
+        ErrorCode(self.ask(&request, 1).responses[0].error_code)
     }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
+    tokio::runtime::Runtime::new().expect("a runtime")
 }
 
 /// What Metadata says, with the leader epochs `bumps` higher.
@@ -239,33 +142,30 @@ fn what_was_acknowledged_is_there_after_a_restart() {
             let set = [("metadata.log.max.record.bytes.between.snapshots", snapshots_every)];
             let mut first = fresh(name, &set).await;
             assert_eq!(
-                first.client.create("a", 3, &[("retention.ms", "5000")]).await,
+                first.client.create("a", 3, &[("retention.ms", "5000")]).0,
                 ErrorCode::NONE
             );
-            assert_eq!(first.client.create("b", 1, &[]).await, ErrorCode::NONE);
+            assert_eq!(first.client.create("b", 1, &[]).0, ErrorCode::NONE);
             assert_eq!(
-                first
-                    .client
-                    .set(BROKER, "", "log.retention.ms", Some("7000"))
-                    .await,
+                first.client.set(BROKER, "", "log.retention.ms", Some("7000")),
                 ErrorCode::NONE
             );
-            let told = first.client.metadata().await;
+            let told = first.client.metadata();
             first.stop().await;
 
             for life in 1..3 {
                 let mut next = again(name, &set).await;
                 assert_eq!(
-                    next.client.metadata().await,
+                    next.client.metadata(),
                     later(told.clone(), life),
                     "{name}, life {life}"
                 );
                 assert_eq!(
-                    next.client.value(TOPIC, "a", "retention.ms").await,
+                    next.client.value(TOPIC, "a", "retention.ms"),
                     (Some("5000".into()), 1)
                 );
                 assert_eq!(
-                    next.client.value(TOPIC, "b", "retention.ms").await,
+                    next.client.value(TOPIC, "b", "retention.ms"),
                     (Some("7000".into()), 3)
                 );
                 next.stop().await;
@@ -280,10 +180,10 @@ fn a_deleted_topic_stays_deleted_and_another_of_its_name_is_another() {
     let old = runtime().block_on(async {
         let mut first = fresh("delete", &[]).await;
         assert_eq!(
-            first.client.create("a", 2, &[("retention.ms", "1")]).await,
+            first.client.create("a", 2, &[("retention.ms", "1")]).0,
             ErrorCode::NONE
         );
-        let old = first.client.metadata().await.topics[0].topic_id;
+        let old = first.client.metadata().topics[0].topic_id;
         let by_id = DeleteTopicState {
             name: None,
             topic_id: old,
@@ -293,9 +193,9 @@ fn a_deleted_topic_stays_deleted_and_another_of_its_name_is_another() {
             topics: vec![by_id],
             ..Default::default()
         };
-        assert_eq!(first.client.ask(&request, 6).await.responses[0].error_code, 0);
+        assert_eq!(first.client.ask(&request, 6).responses[0].error_code, 0);
         assert_eq!(
-            first.client.ask(&request, 6).await.responses[0].error_code,
+            first.client.ask(&request, 6).responses[0].error_code,
             ErrorCode::UNKNOWN_TOPIC_ID.0
         );
         first.stop().await;
@@ -303,11 +203,11 @@ fn a_deleted_topic_stays_deleted_and_another_of_its_name_is_another() {
     });
     runtime().block_on(async {
         let mut next = again("delete", &[]).await;
-        assert_eq!(next.client.metadata().await.topics, []);
-        assert_eq!(next.client.create("a", 1, &[]).await, ErrorCode::NONE);
-        assert_ne!(next.client.metadata().await.topics[0].topic_id, old);
+        assert_eq!(next.client.metadata().topics, []);
+        assert_eq!(next.client.create("a", 1, &[]).0, ErrorCode::NONE);
+        assert_ne!(next.client.metadata().topics[0].topic_id, old);
         assert_eq!(
-            next.client.value(TOPIC, "a", "retention.ms").await,
+            next.client.value(TOPIC, "a", "retention.ms"),
             (Some("604800000".into()), 5)
         );
         next.stop().await;
@@ -333,7 +233,7 @@ fn topics_are_made_on_demand_where_request_and_configuration_allow_it() {
                 allow_auto_topic_creation: asked,
                 ..Default::default()
             };
-            let told = on.client.ask(&request, 13).await;
+            let told = on.client.ask(&request, 13);
             let expected = if made {
                 (ErrorCode::NONE, 4)
             } else {
@@ -360,7 +260,7 @@ fn every_version_of_every_admin_request_is_answered() {
     runtime().block_on(async {
         let mut on = fresh("versions", &[]).await;
         let c = &mut on.client;
-        assert_eq!(c.create("a", 1, &[]).await, ErrorCode::NONE);
+        assert_eq!(c.create("a", 1, &[]).0, ErrorCode::NONE);
         for v in ApiKey::CreateTopics.stable_versions() {
             let topic = CreatableTopic {
                 name: Str::from(format!("v{v}")),
@@ -376,13 +276,7 @@ fn every_version_of_every_admin_request_is_answered() {
                 topics: vec![topic, bad],
                 ..Default::default()
             };
-            let codes: Vec<i16> = c
-                .ask(&request, v)
-                .await
-                .topics
-                .iter()
-                .map(|t| t.error_code)
-                .collect();
+            let codes: Vec<i16> = c.ask(&request, v).topics.iter().map(|t| t.error_code).collect();
             assert_eq!(codes, [0, ErrorCode::TOPIC_ALREADY_EXISTS.0], "CreateTopics {v}");
         }
         for v in ApiKey::DeleteTopics.stable_versions() {
@@ -400,7 +294,6 @@ fn every_version_of_every_admin_request_is_answered() {
             }
             let codes: Vec<i16> = c
                 .ask(&request, v)
-                .await
                 .responses
                 .iter()
                 .map(|t| t.error_code)
@@ -423,13 +316,7 @@ fn every_version_of_every_admin_request_is_answered() {
                 topics,
                 ..Default::default()
             };
-            let codes: Vec<i16> = c
-                .ask(&request, v)
-                .await
-                .results
-                .iter()
-                .map(|t| t.error_code)
-                .collect();
+            let codes: Vec<i16> = c.ask(&request, v).results.iter().map(|t| t.error_code).collect();
             assert_eq!(
                 codes,
                 [0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0],
@@ -438,21 +325,19 @@ fn every_version_of_every_admin_request_is_answered() {
         }
         for v in ApiKey::Metadata.stable_versions() {
             let topics = if v == 0 { Some(Vec::new()) } else { None };
-            let told = c
-                .ask(
-                    &MetadataRequest {
-                        topics,
-                        ..Default::default()
-                    },
-                    v,
-                )
-                .await;
+            let told = c.ask(
+                &MetadataRequest {
+                    topics,
+                    ..Default::default()
+                },
+                v,
+            );
             assert_eq!((told.topics.len(), told.brokers.len()), (1, 1), "Metadata {v}");
             assert_eq!(told.topics[0].partitions.len(), 5);
         }
-        configs_in_every_version(c).await;
+        configs_in_every_version(c);
         for v in ApiKey::DescribeCluster.stable_versions() {
-            let told = c.ask(&DescribeClusterRequest::default(), v).await;
+            let told = c.ask(&DescribeClusterRequest::default(), v);
             assert_eq!(
                 (told.error_code, told.brokers.len(), told.controller_id),
                 (0, 1, 1),
@@ -468,7 +353,7 @@ fn every_version_of_every_admin_request_is_answered() {
             response_partition_limit: 3,
             ..Default::default()
         };
-        let first = c.ask(&request, 0).await;
+        let first = c.ask(&request, 0);
         let cursor = first.next_cursor.expect("there is more");
         assert_eq!((first.topics[0].partitions.len(), cursor.partition_index), (3, 3));
         request.cursor = Some(describe_topic_partitions_request::Cursor {
@@ -476,7 +361,7 @@ fn every_version_of_every_admin_request_is_answered() {
             partition_index: cursor.partition_index,
             ..Default::default()
         });
-        let rest = c.ask(&request, 0).await;
+        let rest = c.ask(&request, 0);
         assert_eq!((rest.topics[0].partitions.len(), rest.next_cursor), (2, None));
         assert_eq!(
             ErrorCode(rest.topics[1].error_code),
@@ -486,7 +371,7 @@ fn every_version_of_every_admin_request_is_answered() {
     });
 }
 
-async fn configs_in_every_version(c: &mut Client) {
+fn configs_in_every_version(c: &mut Client) {
     for v in ApiKey::DescribeConfigs.stable_versions() {
         let of = |resource_type, name: &'static str| DescribeConfigsResource {
             resource_type,
@@ -501,12 +386,12 @@ async fn configs_in_every_version(c: &mut Client) {
                 of(BROKER, ""),
                 of(TOPIC, "none"),
                 of(BROKER, "2"),
-                of(8, "1"),
+                of(64, "1"),
             ],
             include_synonyms: true,
             ..Default::default()
         };
-        let told = c.ask(&request, v).await;
+        let told = c.ask(&request, v);
         let codes: Vec<ErrorCode> = told.results.iter().map(|r| ErrorCode(r.error_code)).collect();
         let (ok, bad) = (ErrorCode::NONE, ErrorCode::INVALID_REQUEST);
         assert_eq!(
@@ -534,7 +419,6 @@ async fn configs_in_every_version(c: &mut Client) {
         };
         let codes: Vec<i16> = c
             .ask(&request, v)
-            .await
             .responses
             .iter()
             .map(|r| r.error_code)
@@ -545,7 +429,7 @@ async fn configs_in_every_version(c: &mut Client) {
             "AlterConfigs {v}"
         );
         assert_eq!(
-            c.value(TOPIC, "a", "retention.ms").await,
+            c.value(TOPIC, "a", "retention.ms"),
             (Some(format!("{}", 100 + v)), 1)
         );
     }
@@ -565,22 +449,22 @@ async fn configs_in_every_version(c: &mut Client) {
             ..Default::default()
         };
         assert_eq!(
-            c.ask(&request, v).await.responses[0].error_code,
+            c.ask(&request, v).responses[0].error_code,
             0,
             "IncrementalAlterConfigs {v}"
         );
     }
     assert_eq!(
-        c.value(TOPIC, "a", "retention.ms").await,
+        c.value(TOPIC, "a", "retention.ms"),
         (Some("604800000".to_owned()), 5)
     );
-    let none = c.ask(&ListConfigResourcesRequest::default(), 0).await;
+    let none = c.ask(&ListConfigResourcesRequest::default(), 0);
     assert_eq!(
         (none.error_code, none.config_resources.len()),
         (0, 0),
         "client metrics, of which there are none"
     );
-    let all = c.ask(&ListConfigResourcesRequest::default(), 1).await;
+    let all = c.ask(&ListConfigResourcesRequest::default(), 1);
     let all: Vec<(i8, &str)> = all
         .config_resources
         .iter()
@@ -592,7 +476,7 @@ async fn configs_in_every_version(c: &mut Client) {
         ..Default::default()
     };
     assert_eq!(
-        ErrorCode(c.ask(&unknown, 1).await.error_code),
+        ErrorCode(c.ask(&unknown, 1).error_code),
         ErrorCode::UNSUPPORTED_VERSION
     );
 }
@@ -601,7 +485,7 @@ async fn configs_in_every_version(c: &mut Client) {
 fn topics_can_be_kept_from_being_deleted() {
     runtime().block_on(async {
         let mut on = fresh("undeletable", &[("delete.topic.enable", "false")]).await;
-        assert_eq!(on.client.create("a", 1, &[]).await, ErrorCode::NONE);
+        assert_eq!(on.client.create("a", 1, &[]).0, ErrorCode::NONE);
         let request = DeleteTopicsRequest {
             topic_names: vec!["a".into()],
             ..Default::default()
@@ -611,11 +495,11 @@ fn topics_can_be_kept_from_being_deleted() {
             (3, ErrorCode::TOPIC_DELETION_DISABLED),
         ] {
             assert_eq!(
-                ErrorCode(on.client.ask(&request, version).await.responses[0].error_code),
+                ErrorCode(on.client.ask(&request, version).responses[0].error_code),
                 code
             );
         }
-        assert_eq!(on.client.metadata().await.topics.len(), 1);
+        assert_eq!(on.client.metadata().topics.len(), 1);
         on.stop().await;
     });
 }
@@ -624,7 +508,7 @@ fn topics_can_be_kept_from_being_deleted() {
 fn what_waits_to_be_removed_does_not_outlive_its_broker() {
     runtime().block_on(async {
         let mut a = fresh("admin-removal", &[]).await;
-        assert_eq!(a.client.create("t", 1, &[]).await, ErrorCode::NONE);
+        assert_eq!(a.client.create("t", 1, &[]).0, ErrorCode::NONE);
         let gone = DeleteTopicState {
             name: Some("t".into()),
             ..Default::default()
@@ -633,7 +517,7 @@ fn what_waits_to_be_removed_does_not_outlive_its_broker() {
             topics: vec![gone],
             ..Default::default()
         };
-        assert_eq!(a.client.ask(&request, 6).await.responses[0].error_code, 0);
+        assert_eq!(a.client.ask(&request, 6).responses[0].error_code, 0);
         // Its folder is to be removed a minute from now. Who holds the directory until then keeps the next broker out.
         a.stop().await;
         let a = again("admin-removal", &[]).await;

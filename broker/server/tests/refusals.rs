@@ -5,18 +5,17 @@ mod common;
 use brokkr_types::{ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::messages::create_topics_request::CreatableTopic;
 use brokkr_wire::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
-use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
 use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use brokkr_wire::messages::{
-    CreateTopicsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest, FetchRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, describe_producers_request,
+    CreateTopicsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest, describe_producers_request,
 };
 use brokkr_wire::records::BatchBuilder;
 use brokkr_wire::{ErrorCode, Str};
 use bytes::Bytes;
-use common::{Client, Running, place, start};
+use common::{Client, Running, fetch_of, place, start};
 
 /// A broker with the topics `t` (two partitions, a record in the first) and `u`.
 fn with_topics(name: &str) -> (Running, Client) {
@@ -135,24 +134,9 @@ fn a_partition_that_is_listed_twice_is_refused_once() {
 fn an_epoch_that_never_was_is_out_of_range() {
     let (_broker, mut client) = with_topics("refusals-epoch");
     let mut fetch = |current_leader_epoch, last_fetched_epoch| {
-        let partition = FetchPartition {
-            partition: 0,
-            current_leader_epoch,
-            last_fetched_epoch,
-            partition_max_bytes: 1000,
-            ..Default::default()
-        };
-        let topic = FetchTopic {
-            topic: "t".into(),
-            partitions: vec![partition],
-            ..Default::default()
-        };
-        let request = FetchRequest {
-            max_bytes: 1000,
-            topics: vec![topic],
-            session_epoch: -1,
-            ..Default::default()
-        };
+        let mut request = fetch_of("t", 0);
+        let asked = &mut request.topics[0].partitions[0];
+        (asked.current_leader_epoch, asked.last_fetched_epoch) = (current_leader_epoch, last_fetched_epoch);
         ErrorCode(client.ask(&request, 12).responses[0].partitions[0].error_code)
     };
     assert_eq!(fetch(-1, -1), ErrorCode::NONE);
@@ -165,15 +149,7 @@ fn an_epoch_that_never_was_is_out_of_range() {
 #[test]
 fn half_a_producers_identity_is_none() {
     let (_broker, mut client) = with_topics("refusals-producer");
-    let mut init = |producer_id, producer_epoch| {
-        let request = InitProducerIdRequest {
-            transactional_id: None,
-            producer_id,
-            producer_epoch,
-            ..Default::default()
-        };
-        ErrorCode(client.ask(&request, 4).error_code)
-    };
+    let mut init = |id, epoch| client.init_producer_id(id, epoch);
     assert_eq!(init(-1, -1), ErrorCode::NONE);
     assert_eq!(init(5, 0), ErrorCode::NONE);
     assert_eq!(init(5, -1), ErrorCode::INVALID_REQUEST);
@@ -362,23 +338,9 @@ fn a_duplicate_is_told_the_originals_largest_timestamp() {
 fn read_committed_lists_what_was_aborted_which_is_nothing() {
     let (_broker, mut client) = with_topics("refusals-read-committed");
     let mut aborted = |isolation_level, topic: &str, fetch_offset| {
-        let partition = FetchPartition {
-            fetch_offset,
-            partition_max_bytes: 1000,
-            ..Default::default()
-        };
-        let topic = FetchTopic {
-            topic: Str::copied(topic),
-            partitions: vec![partition],
-            ..Default::default()
-        };
-        let request = FetchRequest {
-            max_bytes: 1000,
-            isolation_level,
-            topics: vec![topic],
-            session_epoch: -1,
-            ..Default::default()
-        };
+        let mut request = fetch_of(topic, 0);
+        request.isolation_level = isolation_level;
+        request.topics[0].partitions[0].fetch_offset = fetch_offset;
         let told = client.ask(&request, 12).responses.remove(0).partitions.remove(0);
         (
             ErrorCode(told.error_code),

@@ -6,24 +6,15 @@ use brokkr_wire::records::{
     TimestampType, batches, compression, header, validate,
 };
 use bytes::Bytes;
+use proptest::prelude::RngExt;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 
 const MAX: usize = 64 * 1024;
 const CASES: usize = 250_000;
 
-/// xorshift64*: the same mutations in every run.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
+/// The same mutations in every run.
+fn rng(seed: u8) -> TestRng {
+    TestRng::from_seed(RngAlgorithm::XorShift, &[seed; 16])
 }
 
 fn originals() -> Vec<Batch> {
@@ -55,31 +46,31 @@ fn originals() -> Vec<Batch> {
     plain.chain([control.build()]).collect()
 }
 
-fn rules(rng: &mut Rng) -> Rules {
-    let codec = CompressionType::ALL[rng.below(5)];
+fn rules(rng: &mut TestRng) -> Rules {
+    let codec = CompressionType::ALL[rng.random_range(0..5)];
     Rules {
-        compaction: rng.below(2) == 0,
-        timestamp_type: [TimestampType::CreateTime, TimestampType::LogAppendTime][rng.below(2)],
+        compaction: rng.random(),
+        timestamp_type: [TimestampType::CreateTime, TimestampType::LogAppendTime][rng.random_range(0..2)],
         timestamp_before_max_ms: i64::MAX,
         timestamp_after_max_ms: 3_600_000,
         max_message_bytes: 1_048_588,
         compression: [
             CompressionConfig::Producer,
             CompressionConfig::Fixed { codec, level: 1 },
-        ][usize::from(rng.below(8) == 0)],
-        origin: [Origin::Client, Origin::Coordinator, Origin::Replica][rng.below(3)],
+        ][usize::from(rng.random_ratio(1, 8))],
+        origin: [Origin::Client, Origin::Coordinator, Origin::Replica][rng.random_range(0..3)],
         zstd: true,
         decompressed_max: MAX,
     }
 }
 
-fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>, from: usize) {
-    for _ in 0..1 + rng.below(3) {
-        let at = from + rng.below(bytes.len() - from);
-        match rng.below(5) {
-            0 => bytes[at] ^= 1 << rng.below(8),
-            1 => bytes[at] = [0, 0x7f, 0x80, 0xff][rng.below(4)],
-            2 => bytes[at] = rng.next() as u8,
+fn mutate(rng: &mut TestRng, bytes: &mut Vec<u8>, from: usize) {
+    for _ in 0..1 + rng.random_range(0..3) {
+        let at = from + rng.random_range(0..bytes.len() - from);
+        match rng.random_range(0..5) {
+            0 => bytes[at] ^= 1 << rng.random_range(0..8),
+            1 => bytes[at] = [0, 0x7f, 0x80, 0xff][rng.random_range(0..4)],
+            2 => bytes[at] = rng.random(),
             3 if bytes.len() > from + 1 => bytes.truncate(at.max(from + 1)),
             _ => {
                 let copied = bytes[at..].to_vec();
@@ -112,10 +103,10 @@ fn exercise(bytes: &Bytes) {
 
 #[test]
 fn damage_never_panics_and_never_passes_the_crc() {
-    let (originals, mut rng) = (originals(), Rng(1));
+    let (originals, mut rng) = (originals(), rng(1));
     let mut told = 0;
     for _ in 0..CASES / 2 {
-        let original = &originals[rng.below(originals.len())];
+        let original = &originals[rng.random_range(0..originals.len())];
         let mut bytes = original.bytes.to_vec();
         mutate(&mut rng, &mut bytes, 0);
         let bytes = Bytes::from(bytes);
@@ -138,11 +129,11 @@ fn damage_never_panics_and_never_passes_the_crc() {
 /// A peer can compute a CRC too: behind a right one everything else must be looked at.
 #[test]
 fn lies_with_a_right_crc_never_panic_and_what_is_accepted_is_sound() {
-    let (originals, mut rng) = (originals(), Rng(2));
+    let (originals, mut rng) = (originals(), rng(2));
     let (mut accepted, mut refused) = (0, 0);
     for _ in 0..CASES / 2 {
-        let mut bytes = originals[rng.below(originals.len())].bytes.to_vec();
-        let from = if rng.below(3) == 0 {
+        let mut bytes = originals[rng.random_range(0..originals.len())].bytes.to_vec();
+        let from = if rng.random_ratio(1, 3) {
             header::ATTRIBUTES_AT
         } else {
             HEADER_LEN
@@ -176,7 +167,7 @@ fn lies_with_a_right_crc_never_panic_and_what_is_accepted_is_sound() {
 
 #[test]
 fn damaged_streams_never_panic_nor_pass_the_limit() {
-    let mut rng = Rng(3);
+    let mut rng = rng(3);
     let data: Vec<u8> = (0..3000u32).map(|i| (i / 9 * 7) as u8).collect();
     for codec in CompressionType::ALL {
         let packed = compression::compress(codec, codec.default_level(), &data);

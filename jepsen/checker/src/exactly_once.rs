@@ -136,10 +136,9 @@ impl ExactlyOnce {
     /// # Errors
     /// If a process does two things at once, or an answer is none.
     pub fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
-        match self.pairs.push(operation)? {
-            Some(pair) => self.add(&pair, false),
-            None => Ok(()),
-        }
+        self.pairs
+            .push(operation)?
+            .map_or(Ok(()), |pair| self.add(&pair, false))
     }
 
     fn add(&mut self, pair: &Pair, open: bool) -> Result<(), Malformed> {

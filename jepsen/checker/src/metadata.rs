@@ -110,10 +110,7 @@ impl Metadata {
     /// # Errors
     /// If it is none of these under their names, or a process does two things at once.
     pub fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
-        match self.pairs.push(operation)? {
-            Some(pair) => self.add(&pair),
-            None => Ok(()),
-        }
+        self.pairs.push(operation)?.map_or(Ok(()), |pair| self.add(&pair))
     }
 
     fn add(&mut self, pair: &Pair) -> Result<(), Malformed> {

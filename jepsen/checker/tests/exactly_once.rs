@@ -5,7 +5,7 @@ mod common;
 use brokkr_checker::exactly_once::{ExactlyOnce, Options};
 use brokkr_checker::{Valid, Verdict};
 use brokkr_history::{MicroOp, Op, Operation, Type};
-use common::{Pen, Random, poll, send};
+use common::{Pen, poll, random, send};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -28,10 +28,10 @@ struct Processed {
 
 impl Processed {
     fn new(seed: u64, inputs: i64) -> Self {
-        let (mut random, mut pen) = (Random(seed), Pen::default());
+        let (mut random, mut pen) = (random(seed), Pen::default());
         let mut input = Vec::new();
         for value in 0..inputs {
-            let offset = input.last().map_or(0, |(o, _)| o + 1) + random.below(2) as i64;
+            let offset = input.last().map_or(0, |(o, _)| o + 1) + random.random_range(0..2);
             pen.send(1, &[("in-0", Some(offset), value)], Type::Ok);
             input.push((offset, value));
         }
@@ -43,13 +43,13 @@ impl Processed {
             process: 10,
         };
         while all.input.last().is_some_and(|(o, _)| *o >= all.committed) {
-            let type_ = match random.below(4) {
+            let type_ = match random.random_range(0..4) {
                 0 => Type::Fail,
                 1 => Type::Info,
                 _ => Type::Ok,
             };
-            let happens = type_ == Type::Ok || (type_ == Type::Info && random.one_in(2));
-            all.process(1 + random.below(3) as usize, type_, happens);
+            let happens = type_ == Type::Ok || (type_ == Type::Info && random.random_ratio(1, 2));
+            all.process(1 + random.random_range(0..3), type_, happens);
         }
         all
     }

@@ -5,8 +5,9 @@ mod common;
 use brokkr_checker::linear::{CommittedOffsets, Limits, Linear, Model, Registers, Topics};
 use brokkr_checker::{Valid, Verdict};
 use brokkr_history::{Op, Operation, Type};
-use common::{Pen, Random};
+use common::{Pen, random};
 use proptest::prelude::*;
+use proptest::test_runner::TestRng;
 use serde_json::{Value, json};
 
 fn verdict<M: Model>(model: M, history: &[Operation], limits: Limits) -> Verdict {
@@ -26,7 +27,7 @@ fn op(f: &str, value: Value) -> Op {
 }
 
 /// A register that several use at once; each operation happens at some time while it runs.
-fn register_history(random: &mut Random, clients: u64, steps: usize, keys: u64) -> Pen {
+fn register_history(random: &mut TestRng, clients: u64, steps: usize, keys: u64) -> Pen {
     struct Running {
         f: &'static str,
         key: u64,
@@ -38,15 +39,15 @@ fn register_history(random: &mut Random, clients: u64, steps: usize, keys: u64) 
     let mut running: Vec<(u64, Option<Running>)> = (0..clients).map(|p| (p, None)).collect();
     let mut unknown = 0;
     for _ in 0..steps {
-        let at = random.below(clients) as usize;
+        let at = random.random_range(0..clients) as usize;
         let (process, doing) = &mut running[at];
         match doing {
             None => {
-                let (key, n) = (random.below(keys), random.below(4));
-                let (f, args) = match random.below(3) {
+                let (key, n) = (random.random_range(0..keys), random.random_range(0..4));
+                let (f, args) = match random.random_range(0..3) {
                     0 => ("read", Value::Null),
                     1 => ("write", json!(n)),
-                    _ => ("cas", json!([n, random.below(4)])),
+                    _ => ("cas", json!([n, random.random_range(0..4)])),
                 };
                 pen.write(Type::Invoke, *process, op(f, json!([key, args])));
                 *doing = Some(Running {
@@ -74,7 +75,7 @@ fn register_history(random: &mut Random, clients: u64, steps: usize, keys: u64) 
             Some(r) => {
                 let answer = r.answer.take().flatten();
                 // Each of which nobody knows may double the work of showing that no order will do.
-                let known = unknown == 3 || !random.one_in(8);
+                let known = unknown == 3 || !random.random_ratio(1, 8);
                 let type_ = match &answer {
                     _ if !known => Type::Info,
                     Some(_) => Type::Ok,
@@ -163,7 +164,7 @@ proptest! {
 
     #[test]
     fn what_a_register_does_is_linearizable(seed: u64, clients in 1u64..6, steps in 0usize..400, keys in 1u64..4) {
-        let mut random = Random(seed);
+        let mut random = random(seed);
         let mut pen = register_history(&mut random, clients, steps, keys);
         prop_assert!(valid(Registers, &pen.0));
         // Nobody ever wrote this.
@@ -177,13 +178,13 @@ proptest! {
 
     #[test]
     fn it_says_what_trying_every_order_says(seed: u64, clients in 1u64..5, steps in 0usize..22, lies in 0u64..4) {
-        let mut random = Random(seed);
+        let mut random = random(seed);
         let mut pen = register_history(&mut random, clients, steps, 1);
         for _ in 0..lies {
-            let n = random.below(4);
-            let len = pen.0.len() as u64;
+            let n = random.random_range(0..4);
+            let len = pen.0.len();
             if len == 0 { continue }
-            let o = &mut pen.0[random.below(len) as usize];
+            let o = &mut pen.0[random.random_range(0..len)];
             if let (Type::Ok, Op::Other(f, value)) = (o.type_, &mut o.op) && f == "read" {
                 *value = json!([0, n]);
             }

@@ -5,7 +5,7 @@ mod common;
 use brokkr_checker::metadata::Metadata;
 use brokkr_checker::{Valid, Verdict};
 use brokkr_history::{Op, Operation, Type};
-use common::{Pen, Random};
+use common::{Pen, random};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -39,14 +39,14 @@ fn answer(broker: u64, image: &Image) -> Op {
 
 /// A controller that changes things one after the other, and brokers that follow as they like.
 fn history(seed: u64, steps: usize) -> (Pen, Vec<Image>) {
-    let mut random = Random(seed);
+    let mut random = random(seed);
     let (mut pen, mut images, mut at) = (Pen::default(), vec![vec![None; 3]], [0usize; 3]);
     let mut commits = vec![-1i64];
     let mut committed_at = [0usize; 3];
     for step in 0..steps as u64 {
-        let t = random.below(3) as usize;
+        let t = random.random_range(0..3);
         let mut image = images.last().expect("one").clone();
-        match random.below(6) {
+        match random.random_range(0..6) {
             0 => {
                 let (name, there) = (format!("t{t}"), image[t].is_some());
                 let (f, told) = if there {
@@ -54,7 +54,11 @@ fn history(seed: u64, steps: usize) -> (Pen, Vec<Image>) {
                 } else {
                     ("create-topic", json!(format!("id{step}")))
                 };
-                let type_ = if random.one_in(5) { Type::Info } else { Type::Ok };
+                let type_ = if random.random_ratio(1, 5) {
+                    Type::Info
+                } else {
+                    Type::Ok
+                };
                 pen.both(
                     100 + step,
                     op(f, json!({"topic": name})),
@@ -82,8 +86,8 @@ fn history(seed: u64, steps: usize) -> (Pen, Vec<Image>) {
                 commits.push(offset);
             }
             3 => {
-                let b = random.below(3) as usize;
-                committed_at[b] += random.below((commits.len() - committed_at[b]) as u64) as usize;
+                let b = random.random_range(0..3);
+                committed_at[b] += random.random_range(0..commits.len() - committed_at[b]);
                 let offset = commits[committed_at[b]];
                 let offset = if offset < 0 { Value::Null } else { json!(offset) };
                 let asked = json!({"group": "g", "key": "k", "coordinator": b});
@@ -91,8 +95,8 @@ fn history(seed: u64, steps: usize) -> (Pen, Vec<Image>) {
                 pen.both(b as u64, op("committed", asked), Type::Ok, op("committed", told));
             }
             _ => {
-                let b = random.below(3) as usize;
-                at[b] += random.below((images.len() - at[b]) as u64) as usize;
+                let b = random.random_range(0..3);
+                at[b] += random.random_range(0..images.len() - at[b]);
                 let asked = op("metadata", json!({"broker": b}));
                 pen.both(b as u64, asked, Type::Ok, answer(b as u64, &images[at[b]]));
             }

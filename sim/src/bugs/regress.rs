@@ -54,7 +54,7 @@ pub fn look(
             seed: plan.seed,
             secs: plan.secs,
         };
-        let by = caught(&child::run(exe, what, Surrounding::Plain, false), &mutant.breaks);
+        let by = caught(&child::run(exe, what, Surrounding::Plain), &mutant.breaks);
         std::fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         Ok((!by.is_empty()).then_some(Guards { seed_plus, by }))
     };

@@ -8,15 +8,19 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use brokkr_sim::plan::Faults;
+use brokkr_sim::plan::{Faults, Plan};
 use brokkr_sim::report::{Ops, Report, Verdict, Violated};
+
+use crate::tracing_to::Tracing;
 
 /// Wall time that a run may take for each virtual second, and at least.
 const PATIENCE_PER_SEC: Duration = Duration::from_millis(1000);
 const PATIENCE_MIN: Duration = Duration::from_secs(60);
 /// What is kept of a run's stderr: a panic's message and its backtrace, or what killed it.
 const STDERR_LINES_MAX: usize = 40;
-/// And from the first panic on.
+/// What the end of a run begins with,
+const CAUSES: [&str; 2] = ["panicked at", "memory allocation of"];
+/// and what is kept from there on.
 const PANIC_LINES: usize = 8;
 /// Memory that a run may take, but for the files that it maps: to print a panic's backtrace it maps its own, with all that
 /// debuggers want to know.
@@ -53,6 +57,17 @@ impl What<'_> {
         *secs
     }
 
+    /// The plan of it.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn plan(&self) -> Result<Plan, String> {
+        match self {
+            Self::Seed { seed, secs, faults } => Ok(Plan::of(*seed, *secs, faults)),
+            Self::Plan { path, .. } => crate::read_plan(path),
+        }
+    }
+
     /// The command that repeats it.
     pub fn repeat(&self) -> String {
         let what = match self {
@@ -77,13 +92,16 @@ impl What<'_> {
 }
 
 /// Runs it in a process of the simulator `exe`. A run that dies, or does not end in time, is a violation named `panic`.
-pub fn run(exe: &Path, what: What<'_>, surrounding: Surrounding, trace: bool) -> Report {
+pub fn run(exe: &Path, what: What<'_>, surrounding: Surrounding) -> Report {
+    traced(exe, what, surrounding, &Tracing::default())
+}
+
+/// Runs it, and writes down all that happens.
+pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tracing) -> Report {
     let mut command = Command::new(exe);
     command.arg("one");
     what.tell(&mut command);
-    if trace {
-        command.arg("--trace");
-    }
+    tracing.tell(&mut command);
     if let Surrounding::Other = surrounding {
         command
             .env_clear()
@@ -106,7 +124,7 @@ pub fn run(exe: &Path, what: What<'_>, surrounding: Surrounding, trace: bool) ->
         drop(out.read_to_string(&mut text));
         text
     });
-    let err = child.stderr.take().expect("its errors");
+    let (err, trace) = (child.stderr.take().expect("its errors"), tracing.is_to_stderr());
     let told = std::thread::spawn(move || last_lines(err, trace));
     let patience = PATIENCE_MIN.max(PATIENCE_PER_SEC * u32::try_from(what.secs()).unwrap_or(u32::MAX));
     let (status, rss_max_bytes) = wait(&mut child, begun + patience);
@@ -173,7 +191,8 @@ fn last_lines(err: impl Read, trace: bool) -> String {
             eprintln!("{line}");
         }
         // The first panic is the cause; what it pulls down tells more, and longer.
-        if first.len() < PANIC_LINES && (!first.is_empty() || line.contains("panicked at")) {
+        let is_cause = |line: &str| CAUSES.iter().any(|cause| line.contains(cause));
+        if first.len() < PANIC_LINES && (!first.is_empty() || is_cause(&line)) {
             first.push(line);
             continue;
         }

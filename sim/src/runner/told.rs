@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use brokkr_sim::report::{Report, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -75,6 +75,18 @@ impl Told {
                 failure: failed.then(|| format!("{}\n{repeat}", what(r))),
             });
         }
+    }
+
+    /// Tells what a failing seed left, or why it could not be left.
+    pub fn left(&mut self, left: Option<Result<PathBuf, String>>) {
+        let Some(left) = left else { return };
+        self.bar.suspend(|| match left {
+            Ok(path) => eprintln!(
+                "its plan, for `run --plan`, `shrink` and `explain`: {}",
+                path.display()
+            ),
+            Err(why) => eprintln!("what failed could not be left: {why}"),
+        });
     }
 
     /// Ends the bar, and writes what is written at the end.

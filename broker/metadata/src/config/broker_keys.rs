@@ -340,7 +340,7 @@ pub static BROKER_KEYS: &[Key] = &[
     key("socket.listen.backlog.size", Int, Some("50"), Medium, AtLeast(1), ReadOnly, NO),
     key("socket.receive.buffer.bytes", Int, Some("102400"), High, Any, ReadOnly, YES),
     key("socket.request.max.bytes", Int, Some("104857600"), High, AtLeast(1), ReadOnly, YES),
-    key("socket.send.buffer.bytes", Int, Some("102400"), High, Any, ReadOnly, YES),
+    key("socket.send.buffer.bytes", Int, Some("262144"), High, Any, ReadOnly, YES),
     key("ssl.allow.dn.changes", Boolean, Some("false"), Low, Any, ReadOnly, NO),
     key("ssl.allow.san.changes", Boolean, Some("false"), Low, Any, ReadOnly, NO),
     key("ssl.cipher.suites", List, Some(""), Medium, Valid::List { empty: true, null: false, of: &[] }, PerBroker, NO),

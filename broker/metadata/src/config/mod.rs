@@ -1,9 +1,11 @@
 //! What can be configured: Kafka's keys, their types, defaults and validators, and what a resource's value is.
 //!
-//! [`BROKER_KEYS`] and [`TOPIC_KEYS`] are the tables; [`Key::parse`] judges a value as Kafka does, in Kafka's words (tools print
+//! [`BROKER_KEYS`], [`TOPIC_KEYS`], [`GROUP_KEYS`] and [`CLIENT_METRICS_KEYS`] are the tables; [`Key::parse`] judges a value as Kafka does, in Kafka's words (tools print
 //! them); [`resolve`] finds the value that holds (topic, broker, cluster, file, default) and where it came from.
 
 mod broker_keys;
+mod documentation;
+mod group_keys;
 pub mod resolve;
 mod topic_keys;
 mod validate;
@@ -11,8 +13,12 @@ mod validate;
 use std::fmt;
 
 pub use broker_keys::BROKER_KEYS;
+pub use group_keys::{CLIENT_METRICS_KEYS, GROUP_KEYS};
 pub use topic_keys::TOPIC_KEYS;
-pub use validate::{validate_broker_values, validate_topic_values};
+pub use validate::{
+    ClientMetricsError, validate_broker_values, validate_client_metrics, validate_group_values,
+    validate_topic_values,
+};
 
 /// What a value is, as DescribeConfigs tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,6 +126,8 @@ pub enum Valid {
     },
     /// `partition:broker` pairs, or `*`.
     ThrottledReplicas,
+    /// `earliest`, `latest`, or `by_duration:` and a duration.
+    OffsetReset,
 }
 
 /// How a broker key's unit becomes the topic key's: a factor.
@@ -202,6 +210,16 @@ pub fn topic_key(name: &str) -> Option<&'static Key> {
     find(TOPIC_KEYS, name)
 }
 
+/// The group key of this name.
+pub fn group_key(name: &str) -> Option<&'static Key> {
+    find(GROUP_KEYS, name)
+}
+
+/// The key of client metrics subscriptions of this name.
+pub fn client_metrics_key(name: &str) -> Option<&'static Key> {
+    find(CLIENT_METRICS_KEYS, name)
+}
+
 fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
     let i = keys.binary_search_by(|key| key.name.cmp(name)).ok()?;
     keys.get(i)
@@ -211,6 +229,15 @@ impl Key {
     /// Whether its values are secrets.
     pub fn is_sensitive(&self) -> bool {
         self.ty == Type::Password
+    }
+
+    /// What it is for, in a sentence; and that it does nothing yet, where it does nothing.
+    pub fn documentation(&self) -> String {
+        let sentence = documentation::documentation(self.name);
+        match self.implemented {
+            true => sentence.to_owned(),
+            false => format!("{sentence} This broker accepts it, and does not go by it yet."),
+        }
     }
 
     /// The value that a text is, if it is valid.
@@ -297,6 +324,7 @@ impl Key {
             }
             (Valid::List { empty, of, .. }, Value::List(list)) => self.check_list(list, empty, of),
             (Valid::ThrottledReplicas, Value::List(list)) => self.check_throttled(list),
+            (Valid::OffsetReset, Value::Text(text)) => self.check_reset(text),
             _ => Ok(()),
         }
     }
@@ -346,6 +374,22 @@ impl Key {
             }
         }
         Ok(())
+    }
+
+    fn check_reset(&self, text: &str) -> Result<(), ConfigError> {
+        let lasts = |text: &str| {
+            text.strip_prefix("by_duration:")
+                .is_some_and(group_keys::is_duration)
+        };
+        if matches!(text, "earliest" | "latest") || lasts(text) {
+            return Ok(());
+        }
+        let name = self.name;
+        let why = format!(
+            "Invalid value `{text}` for configuration {name}. The value must be either 'earliest', 'latest' or of \
+             the format 'by_duration:<PnDTnHnMn.nS>'."
+        );
+        Err(ConfigError::invalid(name, text, &why))
     }
 
     fn check_throttled(&self, list: &[String]) -> Result<(), ConfigError> {
@@ -440,7 +484,7 @@ mod tests {
 
     #[test]
     fn the_tables_are_sorted_and_their_defaults_valid() {
-        for keys in [BROKER_KEYS, TOPIC_KEYS] {
+        for keys in [BROKER_KEYS, TOPIC_KEYS, GROUP_KEYS, CLIENT_METRICS_KEYS] {
             assert!(keys.windows(2).all(|w| w[0].name < w[1].name));
             for key in keys {
                 if let Some(text) = key.default {
@@ -449,10 +493,44 @@ mod tests {
                 }
                 for (synonym, _) in key.synonyms {
                     let broker = broker_key(synonym).expect(synonym);
-                    assert!(broker.update == Update::ClusterWide || key.synonyms[0].0 != *synonym);
+                    let dynamic = broker.update == Update::ClusterWide || key.synonyms[0].0 != *synonym;
+                    assert!(dynamic || group_key(key.name).is_some(), "{}", key.name);
                 }
             }
         }
+        for key in GROUP_KEYS {
+            let of_broker = key.synonyms.first().and_then(|(name, _)| broker_key(name));
+            assert!(of_broker.is_none_or(|broker| (broker.default, broker.ty) == (key.default, key.ty)));
+        }
+    }
+
+    #[test]
+    fn every_key_has_a_sentence_and_every_sentence_a_key() {
+        let table = documentation::DOCUMENTATION;
+        assert!(
+            table.windows(2).all(|w| w[0].0 < w[1].0),
+            "sorted, each name once"
+        );
+        let tables = [BROKER_KEYS, TOPIC_KEYS, GROUP_KEYS, CLIENT_METRICS_KEYS];
+        let keys: Vec<&Key> = tables.into_iter().flatten().collect();
+        for key in &keys {
+            let told = key.documentation();
+            assert!(
+                told.ends_with('.') && told.len() > key.name.len() / 2,
+                "{}: {told}",
+                key.name
+            );
+            assert_eq!(
+                told.ends_with("does not go by it yet."),
+                !key.implemented,
+                "{}",
+                key.name
+            );
+        }
+        for (name, _) in table {
+            assert!(keys.iter().any(|key| key.name == *name), "{name} is no key");
+        }
+        assert!(!documentation::documentation("node.id").is_empty());
     }
 
     fn refusal(key: &str, value: &str) -> String {

@@ -24,6 +24,12 @@ pub enum Source {
     StaticBroker = 4,
     /// Nobody's.
     Default = 5,
+    /// A logger's level.
+    BrokerLogger = 6,
+    /// The client metrics subscription's own.
+    ClientMetrics = 7,
+    /// The group's own.
+    Group = 8,
 }
 
 impl Source {
@@ -72,7 +78,7 @@ impl Layers<'_> {
             Source::DynamicBroker => Some(self.broker?.get(name)?.as_str()),
             Source::DynamicDefaultBroker => Some(self.cluster?.get(name)?.as_str()),
             Source::StaticBroker => Some(self.file?.get(name)?.as_str()),
-            Source::DynamicTopic | Source::Default => None,
+            _ => None,
         }
     }
 
@@ -97,6 +103,11 @@ impl Layers<'_> {
 
     /// A topic key's value where the topic has `own`.
     pub fn topic_value(&self, key: &'static Key, own: Option<&Configs>) -> Resolved {
+        self.value_over(Source::DynamicTopic, key, own)
+    }
+
+    /// A key's value where a resource has `own`, set as `source` says: a topic, a group, a client metrics subscription.
+    pub fn value_over(&self, source: Source, key: &'static Key, own: Option<&Configs>) -> Resolved {
         if let Some(value) = own
             .and_then(|own| own.get(key.name))
             .and_then(|text| key.parse(text).ok())
@@ -104,7 +115,7 @@ impl Layers<'_> {
             return Resolved {
                 key,
                 value: Some(value),
-                source: Source::DynamicTopic,
+                source,
             };
         }
         for source in BELOW_TOPIC {
@@ -167,17 +178,22 @@ impl Layers<'_> {
         all.split_off(first)
     }
 
-    /// The values behind a topic key's where the topic has `own`, the strongest first.
-    pub fn topic_synonyms(&self, key: &'static Key, own: Option<&Configs>) -> Vec<Synonym> {
+    /// The values behind a key's where a resource has `own`, set as `source` says; the strongest first.
+    pub fn synonyms_over(&self, source: Source, key: &'static Key, own: Option<&Configs>) -> Vec<Synonym> {
         let mut all = Vec::new();
         if let Some(text) = own.and_then(|own| own.get(key.name)) {
             let text = key
                 .parse(text)
                 .map_or(text.to_string(), |value| value.to_string());
-            all.push(synonym(key, Some(text), Source::DynamicTopic));
+            all.push(synonym(key, Some(text), source));
         }
-        if let Some((name, _)) = key.synonyms.first() {
-            all.extend(self.broker_synonyms(name));
+        match key.synonyms.first() {
+            Some((name, _)) => all.extend(self.broker_synonyms(name)),
+            // Of these alone Kafka tells the default under the key's own name.
+            None if source == Source::Group => {
+                all.push(synonym(key, key.default.map(str::to_owned), Source::Default));
+            }
+            None => {}
         }
         all
     }
@@ -246,7 +262,7 @@ mod tests {
         assert_eq!(of(&layers, Some(&own)), (Some(7), Source::DynamicTopic));
         assert_eq!(of(&Layers::default(), None), (Some(604_800_000), Source::Default));
         let names: Vec<_> = layers
-            .topic_synonyms(retention, Some(&own))
+            .synonyms_over(Source::DynamicTopic, retention, Some(&own))
             .into_iter()
             .map(|s| (s.name, s.source as i8))
             .collect();
@@ -262,7 +278,7 @@ mod tests {
         );
         // Nobody set `log.roll.ms`, under which `segment.ms` is looked up.
         let segment = topic_key("segment.ms").expect("known");
-        assert_eq!(layers.topic_synonyms(segment, None), []);
+        assert_eq!(layers.synonyms_over(Source::DynamicTopic, segment, None), []);
         assert_eq!(
             layers.topic_value(segment, None).value,
             Some(Value::Integer(3_600_000))

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::group_keys::{INTERVAL_MS, MATCHED};
 use super::resolve::Layers;
-use super::{ConfigError, Key, Scale, Update, Value, broker_key, topic_key};
+use super::{ConfigError, Key, Scale, Update, Value, broker_key, client_metrics_key, group_key, topic_key};
 
 /// Judges all that a topic would have configured, over what it inherits from `layers`.
 pub fn validate_topic_values<'a>(
@@ -53,6 +54,98 @@ pub fn validate_broker_values<'a>(
     if !per_broker {
         let what = "Cannot update these configs at default cluster level, broker id must be specified";
         refuse_updates(&known, what, |update| update == Update::PerBroker)?;
+    }
+    Ok(())
+}
+
+/// Judges all that a group would have configured, within the bounds that the broker's keys of `layers` set.
+pub fn validate_group_values<'a>(
+    values: impl IntoIterator<Item = (&'a str, &'a str)>,
+    layers: &Layers<'_>,
+) -> Result<(), ConfigError> {
+    let mut parsed = BTreeMap::new();
+    for (name, text) in values {
+        let key = group_key(name).ok_or_else(|| ConfigError(format!("Unknown group config name: {name}")))?;
+        parsed.insert(key.name, key.parse(text)?);
+    }
+    for (name, value) in &parsed {
+        let (Some((kind, what)), Some(value)) = (name.split_once('.'), value.as_integer()) else {
+            continue;
+        };
+        for (bound, is_past, words) in [
+            ("min", i64::lt as fn(&i64, &i64) -> bool, "greater"),
+            ("max", i64::gt, "less"),
+        ] {
+            let bound = format!("group.{kind}.{bound}.{what}");
+            if broker_integer(layers, &bound).is_some_and(|bound| is_past(&value, &bound)) {
+                return Err(ConfigError(format!(
+                    "{name} must be {words} than or equal to {bound}"
+                )));
+            }
+        }
+    }
+    for kind in ["consumer", "share", "streams"] {
+        let (session, heartbeat) = (
+            format!("{kind}.session.timeout.ms"),
+            format!("{kind}.heartbeat.interval.ms"),
+        );
+        let long = |name: &str| match parsed.get(name) {
+            Some(value) => value.as_integer(),
+            None => broker_integer(layers, &format!("group.{name}")),
+        };
+        if long(&session) <= long(&heartbeat) {
+            return Err(ConfigError(format!("{session} must be greater than {heartbeat}")));
+        }
+    }
+    Ok(())
+}
+
+fn broker_integer(layers: &Layers<'_>, name: &str) -> Option<i64> {
+    layers.broker_value(broker_key(name)?).value?.as_integer()
+}
+
+/// Why a client metrics subscription can't be. Kafka has two codes for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ClientMetricsError {
+    /// INVALID_REQUEST: no such key, or a number out of its range.
+    Request(String),
+    /// INVALID_CONFIG.
+    Config(ConfigError),
+}
+
+impl From<ConfigError> for ClientMetricsError {
+    fn from(e: ConfigError) -> Self {
+        Self::Config(e)
+    }
+}
+
+/// Judges all that a client metrics subscription would have configured. Whether a pattern is one of Java's regular
+/// expressions is not looked at: nobody goes by it yet.
+pub fn validate_client_metrics<'a>(
+    values: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<(), ClientMetricsError> {
+    for (name, text) in values {
+        let unknown = || ClientMetricsError::Request(format!("Unknown client metrics configuration: {name}"));
+        let key = client_metrics_key(name).ok_or_else(unknown)?;
+        match key.parse(text)? {
+            Value::Integer(n) if !INTERVAL_MS.contains(&n) => {
+                let (min, max) = (INTERVAL_MS.start(), INTERVAL_MS.end());
+                return Err(ClientMetricsError::Request(format!(
+                    "Invalid value {n} for {name}, interval must be between {min} and {max} (1 hour)"
+                )));
+            }
+            Value::List(patterns) if key.name == "match" => {
+                let is_pattern = |p: &&String| {
+                    p.split_once('=').is_some_and(|(of, pattern)| {
+                        MATCHED.contains(&of.trim()) && !pattern.trim().is_empty()
+                    })
+                };
+                if let Some(bad) = patterns.iter().find(|p| !is_pattern(p)) {
+                    return Err(ConfigError(format!("Illegal client matching pattern: {bad}")).into());
+                }
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -128,5 +221,76 @@ mod tests {
             )
         );
         assert!(judge(&[("remote.storage.enable", "true")]).is_err());
+    }
+
+    #[test]
+    fn a_groups_values_lie_within_the_brokers_bounds() {
+        let file = BTreeMap::from([(
+            "group.consumer.max.session.timeout.ms".to_owned(),
+            "50000".to_owned(),
+        )]);
+        let layers = Layers {
+            file: Some(&file),
+            ..Layers::default()
+        };
+        let judge = |name, value| validate_group_values([(name, value)], &layers).map_err(|e| e.to_string());
+        assert_eq!(judge("consumer.session.timeout.ms", "50000"), Ok(()));
+        let past =
+            "consumer.session.timeout.ms must be less than or equal to group.consumer.max.session.timeout.ms";
+        assert_eq!(
+            judge("consumer.session.timeout.ms", "50001"),
+            Err(past.to_owned())
+        );
+        let below = "streams.heartbeat.interval.ms must be greater than or equal to \
+                     group.streams.min.heartbeat.interval.ms";
+        assert_eq!(
+            judge("streams.heartbeat.interval.ms", "4999"),
+            Err(below.to_owned())
+        );
+        assert_eq!(
+            judge("retention.ms", "1"),
+            Err("Unknown group config name: retention.ms".to_owned())
+        );
+        assert!(judge("share.delivery.count.limit", "1").is_err());
+        assert_eq!(judge("share.auto.offset.reset", "by_duration:P1D"), Ok(()));
+        assert!(judge("share.auto.offset.reset", "by_duration:1D").is_err());
+        let file = BTreeMap::from([("group.share.min.session.timeout.ms".to_owned(), "1".to_owned())]);
+        let layers = Layers {
+            file: Some(&file),
+            ..Layers::default()
+        };
+        let short = validate_group_values([("share.session.timeout.ms", "5000")], &layers);
+        let why = "share.session.timeout.ms must be greater than share.heartbeat.interval.ms";
+        assert_eq!(short, Err(ConfigError(why.to_owned())));
+    }
+
+    #[test]
+    fn a_subscription_names_what_it_matches() {
+        let judge = |name, value| validate_client_metrics([(name, value)]);
+        for (name, good) in [
+            ("interval.ms", "100"),
+            ("interval.ms", "3600000"),
+            ("metrics", "a,b"),
+            ("metrics", ""),
+            ("match", "client_id=x.*,client_source_port=1"),
+        ] {
+            assert_eq!(judge(name, good), Ok(()), "{name}={good}");
+        }
+        let request = |why: &str| Err(ClientMetricsError::Request(why.to_owned()));
+        let config = |why: &str| Err(ClientMetricsError::Config(ConfigError(why.to_owned())));
+        for n in ["99", "3600001"] {
+            let why = format!(
+                "Invalid value {n} for interval.ms, interval must be between 100 and 3600000 (1 hour)"
+            );
+            assert_eq!(judge("interval.ms", n), request(&why));
+        }
+        assert_eq!(
+            judge("interval", "1"),
+            request("Unknown client metrics configuration: interval")
+        );
+        for pattern in ["client_id", "client_id=", "=x", "client_idx=a"] {
+            let why = format!("Illegal client matching pattern: {pattern}");
+            assert_eq!(judge("match", pattern), config(&why));
+        }
     }
 }

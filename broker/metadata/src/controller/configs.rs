@@ -1,5 +1,7 @@
 //! Configurations of topics and brokers, changed.
 
+use std::collections::BTreeMap;
+
 use brokkr_wire::messages::alter_configs_response::AlterConfigsResourceResponse as Response;
 use brokkr_wire::messages::incremental_alter_configs_request::AlterableConfig;
 use brokkr_wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalResponse;
@@ -12,7 +14,8 @@ use brokkr_wire::{ErrorCode, Str};
 use super::{ApiError, Budget, Controller, Outcome, told};
 use crate::config::resolve::Configs;
 use crate::config::{
-    ConfigError, Key, Type, broker_key, topic_key, validate_broker_values, validate_topic_values,
+    ClientMetricsError, ConfigError, Key, Type, broker_key, topic_key, validate_broker_values,
+    validate_client_metrics, validate_group_values, validate_topic_values,
 };
 use crate::image::{ConfigResource, resource_type};
 use crate::topic_name;
@@ -33,11 +36,14 @@ impl ConfigResource {
         .into()
     }
 
-    fn key(&self, name: &str) -> Option<&'static Key> {
-        match self.kind {
+    /// A key that can be appended to. Kafka's controller knows the types of topics' and brokers' keys alone.
+    fn list_key(&self, name: &str) -> Option<&'static Key> {
+        let key = match self.kind {
             resource_type::TOPIC => topic_key(name),
-            _ => broker_key(name),
-        }
+            resource_type::BROKER => broker_key(name),
+            _ => None,
+        };
+        key.filter(|key| key.ty == Type::List)
     }
 }
 
@@ -58,50 +64,77 @@ fn has_duplicates<'a>(names: impl Iterator<Item = &'a Str>) -> bool {
     names.windows(2).any(|w| w[0] == w[1])
 }
 
+/// What became of a resource's change.
+struct Changed {
+    resource: ConfigResource,
+    code: i16,
+    message: Option<Str>,
+}
+
+/// Changes what each resource has configured, those that a request names once, as far as one batch goes; with
+/// `validate_only` nothing is written.
+fn change_each<A>(
+    validate_only: bool,
+    asked: Vec<(ConfigResource, A)>,
+    change: impl Fn(&ConfigResource, A) -> Outcome<Vec<MetadataRecord>>,
+) -> (Vec<MetadataRecord>, Vec<Changed>) {
+    let mut times: BTreeMap<ConfigResource, usize> = BTreeMap::new();
+    for (resource, _) in &asked {
+        *times.entry(resource.clone()).or_default() += 1;
+    }
+    let (mut records, mut all, mut budget) = (Vec::new(), Vec::new(), Budget::new());
+    for (resource, asked) in asked {
+        let outcome = match times[&resource] {
+            1 => change(&resource, asked),
+            _ => refuse(
+                ErrorCode::INVALID_REQUEST,
+                "Each resource must appear at most once.",
+            ),
+        };
+        let outcome = budget.spend(outcome, Vec::as_slice);
+        let (code, message) = told(&outcome);
+        records.extend(outcome.into_iter().flatten());
+        all.push(Changed {
+            resource,
+            code,
+            message,
+        });
+    }
+    if validate_only {
+        records.clear();
+    }
+    (records, all)
+}
+
 impl Controller {
     pub(super) fn alter_configs(
         &self,
         r: &AlterConfigsRequest,
     ) -> (Vec<MetadataRecord>, AlterConfigsResponse) {
-        let (mut records, mut responses, mut budget) = (Vec::new(), Vec::new(), Budget::new());
-        for asked in &r.resources {
-            let same = |other: &&_| {
-                let other: &brokkr_wire::messages::alter_configs_request::AlterConfigsResource = other;
-                (other.resource_type, &other.resource_name) == (asked.resource_type, &asked.resource_name)
-            };
+        let asked = r.resources.iter().map(|asked| {
             let resource = ConfigResource {
                 kind: asked.resource_type,
                 name: asked.resource_name.clone(),
             };
-            let outcome = if r.resources.iter().filter(same).count() > 1 {
-                refuse(
-                    ErrorCode::INVALID_REQUEST,
-                    "Each resource must appear at most once.",
-                )
-            } else {
-                let pairs: Vec<(Str, Option<Str>)> = asked
-                    .configs
-                    .iter()
-                    .map(|c| (c.name.clone(), c.value.clone()))
-                    .collect();
-                self.replace_configs(&resource, &pairs)
-            };
-            let outcome = budget.spend(outcome, Vec::as_slice);
-            let (error_code, error_message) = told(&outcome);
-            records.extend(outcome.into_iter().flatten());
-            responses.push(Response {
-                error_code,
-                error_message,
-                resource_type: resource.kind,
-                resource_name: resource.name,
-                ..Response::default()
-            });
-        }
-        if r.validate_only {
-            records.clear();
-        }
+            (resource, asked)
+        });
+        let (records, responses) = change_each(r.validate_only, asked.collect(), |resource, asked| {
+            let pairs: Vec<(Str, Option<Str>)> = asked
+                .configs
+                .iter()
+                .map(|c| (c.name.clone(), c.value.clone()))
+                .collect();
+            self.replace_configs(resource, &pairs)
+        });
+        let responses = responses.into_iter().map(|changed| Response {
+            error_code: changed.code,
+            error_message: changed.message,
+            resource_type: changed.resource.kind,
+            resource_name: changed.resource.name,
+            ..Response::default()
+        });
         let response = AlterConfigsResponse {
-            responses,
+            responses: responses.collect(),
             ..AlterConfigsResponse::default()
         };
         (records, response)
@@ -111,41 +144,25 @@ impl Controller {
         &self,
         r: &IncrementalAlterConfigsRequest,
     ) -> (Vec<MetadataRecord>, IncrementalAlterConfigsResponse) {
-        let (mut records, mut responses, mut budget) = (Vec::new(), Vec::new(), Budget::new());
-        for asked in &r.resources {
-            let same = |other: &&_| {
-                let other: &brokkr_wire::messages::incremental_alter_configs_request::AlterConfigsResource =
-                    other;
-                (other.resource_type, &other.resource_name) == (asked.resource_type, &asked.resource_name)
-            };
+        let asked = r.resources.iter().map(|asked| {
             let resource = ConfigResource {
                 kind: asked.resource_type,
                 name: asked.resource_name.clone(),
             };
-            let outcome = if r.resources.iter().filter(same).count() > 1 {
-                refuse(
-                    ErrorCode::INVALID_REQUEST,
-                    "Each resource must appear at most once.",
-                )
-            } else {
-                self.change_configs(&resource, &asked.configs)
-            };
-            let outcome = budget.spend(outcome, Vec::as_slice);
-            let (error_code, error_message) = told(&outcome);
-            records.extend(outcome.into_iter().flatten());
-            responses.push(IncrementalResponse {
-                error_code,
-                error_message,
-                resource_type: resource.kind,
-                resource_name: resource.name,
-                ..IncrementalResponse::default()
-            });
-        }
-        if r.validate_only {
-            records.clear();
-        }
+            (resource, asked)
+        });
+        let (records, responses) = change_each(r.validate_only, asked.collect(), |resource, asked| {
+            self.change_configs(resource, &asked.configs)
+        });
+        let responses = responses.into_iter().map(|changed| IncrementalResponse {
+            error_code: changed.code,
+            error_message: changed.message,
+            resource_type: changed.resource.kind,
+            resource_name: changed.resource.name,
+            ..IncrementalResponse::default()
+        });
         let response = IncrementalAlterConfigsResponse {
-            responses,
+            responses: responses.collect(),
             ..IncrementalAlterConfigsResponse::default()
         };
         (records, response)
@@ -191,7 +208,18 @@ impl Controller {
             .map(|op| op.name.as_str())
             .collect();
         refuse_nulls(&nulls)?;
-        self.check_resource(resource)?;
+        if resource.kind == resource_type::BROKER_LOGGER {
+            return self.set_levels(&resource.name, ops);
+        }
+        // As Kafka: of these alone the operations are looked at before the names.
+        let names_later = [
+            resource_type::TOPIC,
+            resource_type::CLIENT_METRICS,
+            resource_type::GROUP,
+        ];
+        if !names_later.contains(&resource.kind) {
+            self.check_resource(resource)?;
+        }
         let mut new = self.image().configs(resource).cloned().unwrap_or_default();
         for op in ops {
             let value = op.value.as_ref().map_or("", |v| v.as_str());
@@ -211,6 +239,7 @@ impl Controller {
                 }
             }
         }
+        self.check_resource(resource)?;
         self.check_values(resource, &new)?;
         self.check_exists(resource)?;
         Ok(self.difference(resource, &new, ops.iter().map(|op| &op.name)))
@@ -225,13 +254,8 @@ impl Controller {
         value: &str,
         append: bool,
     ) -> Outcome<String> {
-        let what = if append { "APPEND" } else { "SUBTRACT" };
-        let key = match resource.key(name) {
-            Some(key) if key.ty == Type::List => key,
-            _ => {
-                let message = format!("Can't {what} to key {name} because its type is not LIST.");
-                return refuse(ErrorCode::INVALID_CONFIG, message);
-            }
+        let Some(key) = resource.list_key(name) else {
+            return refuse(ErrorCode::INVALID_CONFIG, no_list(resource, name, append));
         };
         let current = configs
             .get(name.as_str())
@@ -298,6 +322,14 @@ impl Controller {
                     format!("Node id must be an integer, but it is: {name}"),
                 ),
             },
+            resource_type::CLIENT_METRICS if name.is_empty() => {
+                refuse(ErrorCode::INVALID_REQUEST, "Subscription name can't be empty")
+            }
+            resource_type::GROUP if name.is_empty() => refuse(
+                ErrorCode::INVALID_REQUEST,
+                "Default group resources are not allowed.",
+            ),
+            resource_type::CLIENT_METRICS | resource_type::GROUP => Ok(()),
             other => refuse(
                 ErrorCode::INVALID_REQUEST,
                 format!("Unknown resource type {other}"),
@@ -316,11 +348,16 @@ impl Controller {
         let values = configs
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
-        if resource.kind == resource_type::TOPIC {
-            return Ok(validate_topic_values(values, &self.layers())?);
+        match resource.kind {
+            resource_type::TOPIC => Ok(validate_topic_values(values, &self.layers())?),
+            resource_type::GROUP => Ok(validate_group_values(values, &self.layers())?),
+            resource_type::CLIENT_METRICS => validate_client_metrics(values).map_err(|e| match e {
+                ClientMetricsError::Request(why) => ApiError::new(ErrorCode::INVALID_REQUEST, why),
+                ClientMetricsError::Config(e) => e.into(),
+            }),
+            _ => validate_broker_values(values, !resource.name.is_empty())
+                .map_err(|e| ApiError::new(ErrorCode::INVALID_REQUEST, e.0)),
         }
-        let per_broker = !resource.name.is_empty();
-        validate_broker_values(values, per_broker).map_err(|e| ApiError::new(ErrorCode::INVALID_REQUEST, e.0))
     }
 
     fn check_exists(&self, resource: &ConfigResource) -> Outcome<()> {
@@ -329,6 +366,19 @@ impl Controller {
             return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message);
         }
         Ok(())
+    }
+}
+
+/// Why a key can't be appended to or subtracted from. A broker's keys Kafka knows by other words than a topic's.
+fn no_list(resource: &ConfigResource, name: &Str, append: bool) -> String {
+    if resource.kind != resource_type::BROKER {
+        let what = if append { "APPEND" } else { "SUBTRACT" };
+        return format!("Can't {what} to key {name} because its type is not LIST.");
+    }
+    let what = if append { "append" } else { "subtract" };
+    match broker_key(name) {
+        Some(_) => format!("Config value {what} is not allowed for config key: {name}"),
+        None => format!("Unknown config name: {name}"),
     }
 }
 
@@ -341,7 +391,7 @@ fn refuse_nulls(nulls: &[&str]) -> Outcome<()> {
 }
 
 /// IncrementalAlterConfigs' operations.
-mod operation {
+pub(super) mod operation {
     pub const SET: i8 = 0;
     pub const DELETE: i8 = 1;
     pub const APPEND: i8 = 2;

@@ -8,6 +8,7 @@
 
 mod brokers;
 mod configs;
+mod loggers;
 mod placement;
 mod topics;
 
@@ -28,6 +29,7 @@ use brokkr_wire::messages::{
 use brokkr_wire::{ErrorCode, Str};
 
 pub use brokers::{PRODUCER_ID_BLOCK_SIZE, Registration};
+pub use loggers::ROOT_LOGGER;
 
 use crate::bootstrap::bootstrap_records;
 use crate::config::resolve::Layers;

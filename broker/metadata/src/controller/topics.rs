@@ -1,6 +1,6 @@
 //! Topics: made, deleted, and given more partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_types::Uuid;
 use brokkr_wire::messages::create_partitions_request::CreatePartitionsTopic;
@@ -343,27 +343,34 @@ impl Controller {
         let named = request.topic_names.iter().map(|name| (Some(name), Uuid::ZERO));
         let both = request.topics.iter().map(|t| (t.name.as_ref(), t.topic_id));
         let asked: Vec<(Option<&Str>, Uuid)> = named.chain(both).collect();
-        let (mut ids, mut responses) = (Vec::new(), Vec::new());
-        for (i, (name, id)) in asked.iter().enumerate() {
-            if asked[..i].contains(&(*name, *id)) {
+        let mut times: BTreeMap<(Option<&Str>, Uuid), usize> = BTreeMap::new();
+        asked.iter().for_each(|one| *times.entry(*one).or_default() += 1);
+        let (mut ids, mut responses, mut told_of) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for one @ (name, id) in asked {
+            let says_nothing = name.is_none() && id.is_zero();
+            if !told_of.insert(one) && !says_nothing {
                 continue;
             }
-            let twice = asked[i + 1..].contains(&(*name, *id));
-            let outcome = self
-                .deletable(*name, *id, twice)
-                .and_then(|topic| match ids.contains(&topic.id) {
-                    false => Ok(topic),
-                    true => refuse(
-                        ErrorCode::INVALID_REQUEST,
-                        "The provided topic name maps to an ID that was already supplied.",
-                    ),
-                });
+            let found = self.deletable(name, id, times[&one] > 1);
+            let topic = found.as_ref().ok().copied();
+            let other_way = topic.and_then(|topic| match name {
+                Some(_) => times.get(&(None, topic.id)),
+                None => times.get(&(Some(&topic.name), Uuid::ZERO)),
+            });
+            // As Kafka: a topic that is given by its name and by its id stays, and is told of where its name is.
+            let outcome = match (name, other_way) {
+                (None, Some(1)) => continue,
+                (Some(_), Some(_)) => refuse(
+                    ErrorCode::INVALID_REQUEST,
+                    "The provided topic name maps to an ID that was already supplied.",
+                ),
+                _ => found,
+            };
             let (error_code, error_message) = told(&outcome);
-            let found = outcome.ok();
-            ids.extend(found.map(|topic| topic.id));
+            ids.extend(outcome.ok().map(|topic| topic.id));
             responses.push(DeletableTopicResult {
-                name: found.map(|topic| &topic.name).or(*name).cloned(),
-                topic_id: found.map_or(*id, |topic| topic.id),
+                name: topic.map(|topic| &topic.name).or(name).cloned(),
+                topic_id: topic.map_or(id, |topic| topic.id),
                 error_code,
                 error_message,
                 ..DeletableTopicResult::default()

@@ -1,5 +1,7 @@
 //! DeleteRecords: raises the start of a partition's log.
 
+use std::collections::BTreeMap;
+
 use brokkr_env::Env;
 use brokkr_types::Offset;
 use brokkr_wire::ErrorCode;
@@ -9,6 +11,7 @@ use brokkr_wire::messages::delete_records_response::{
 };
 use tokio::sync::oneshot;
 
+use super::described::each_topic_once;
 use crate::ctx::{Ctx, Peer};
 use crate::partition::{Message, Refused};
 use crate::partitions::{Hosted, Route};
@@ -21,11 +24,15 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DeleteRecordsResponse {
     let routes = ctx.routes.get().clone();
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let route = routes.by_name(&topic.name);
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for asked in &topic.partitions {
+    let asked = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
+    let mut topics = Vec::with_capacity(asked.len());
+    for (name, asked) in asked {
+        let route = routes.by_name(&name);
+        // As Kafka: of a partition that is listed more than once the last offset counts.
+        let asked: BTreeMap<i32, DeleteRecordsPartition> =
+            asked.into_iter().map(|p| (p.partition_index, p)).collect();
+        let mut partitions = Vec::with_capacity(asked.len());
+        for asked in asked.values() {
             let (error_code, low_watermark) = match delete(route.as_deref(), asked).await {
                 Ok(low) => (ErrorCode::NONE, low.0),
                 Err(refused) => (refused.code, -1),
@@ -38,7 +45,7 @@ pub async fn handle<E: Env>(
             });
         }
         topics.push(DeleteRecordsTopicResult {
-            name: topic.name,
+            name,
             partitions,
             ..Default::default()
         });

@@ -1,9 +1,14 @@
-//! DescribeConfigs: which values hold for a topic or a broker, and why.
+//! DescribeConfigs: which values hold for a topic, a broker, a group or a client metrics subscription, and why; and at which
+//! level a broker logs.
 
 use brokkr_env::Env;
 use brokkr_metadata::config::resolve::{Layers, Resolved, Source, Synonym};
-use brokkr_metadata::config::{BROKER_KEYS, TOPIC_KEYS, Update, broker_key};
-use brokkr_metadata::image::resource_type::{BROKER, TOPIC};
+use brokkr_metadata::config::{
+    BROKER_KEYS, CLIENT_METRICS_KEYS, GROUP_KEYS, Key, TOPIC_KEYS, Update, broker_key,
+};
+use brokkr_metadata::controller::ROOT_LOGGER;
+use brokkr_metadata::image::Configs;
+use brokkr_metadata::image::resource_type::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
 use brokkr_metadata::{ApiError, ConfigResource, Image, topic_name};
 use brokkr_wire::messages::describe_configs_request::DescribeConfigsResource;
 use brokkr_wire::messages::describe_configs_response::{
@@ -15,7 +20,7 @@ use brokkr_wire::{ErrorCode, Str};
 use crate::config::layers;
 use crate::ctx::{Ctx, Peer};
 
-/// Answers the request. Keys come in the order of their names. No key has a documentation here.
+/// Answers the request. Keys come in the order of their names.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeConfigsRequest,
@@ -28,6 +33,7 @@ pub async fn handle<E: Env>(
         layers: layers(&ctx.config, &image),
         node_id: ctx.identity.node_id,
         synonyms: request.include_synonyms,
+        documentation: request.include_documentation,
     };
     DescribeConfigsResponse {
         results: request.resources.iter().map(|r| describe.result(r)).collect(),
@@ -40,6 +46,7 @@ struct Describe<'a> {
     layers: Layers<'a>,
     node_id: i32,
     synonyms: bool,
+    documentation: bool,
 }
 
 impl Describe<'_> {
@@ -65,19 +72,39 @@ impl Describe<'_> {
     }
 
     fn resource(&self, kind: i8, name: &Str) -> Result<Vec<DescribeConfigsResourceResult>, ApiError> {
-        let refuse = |message: String| Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
+        let empty = |what: &str| refuse(format!("{what} must not be empty"));
         match kind {
             TOPIC => self.topic(name),
             BROKER if name.is_empty() => Ok(self.cluster()),
-            BROKER => match name.parse::<i32>() {
-                Ok(id) if id == self.node_id => Ok(self.broker()),
-                Ok(_) => refuse(format!(
-                    "Unexpected broker id, expected {} or empty string, but received {name}",
-                    self.node_id
-                )),
-                Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
-            },
+            BROKER => {
+                self.is_me(name, " or empty string,")?;
+                Ok(self.broker())
+            }
+            BROKER_LOGGER if name.is_empty() => empty("Broker id"),
+            BROKER_LOGGER => {
+                self.is_me(name, "")?;
+                Ok(vec![logger()])
+            }
+            CLIENT_METRICS if name.is_empty() => empty("Client metrics subscription name"),
+            CLIENT_METRICS => {
+                let own = self.own(kind, name);
+                Ok(self.over(Source::ClientMetrics, CLIENT_METRICS_KEYS, own))
+            }
+            GROUP if name.is_empty() => empty("Group name"),
+            GROUP => Ok(self.over(Source::Group, GROUP_KEYS, self.own(kind, name))),
             other => refuse(format!("Unsupported resource type: {other}")),
+        }
+    }
+
+    /// Whether a broker that is asked about is this one: each tells of itself alone.
+    fn is_me(&self, name: &Str, or: &str) -> Result<(), ApiError> {
+        match name.parse::<i32>() {
+            Ok(id) if id == self.node_id => Ok(()),
+            Ok(_) => refuse(format!(
+                "Unexpected broker id, expected {}{or} but received {name}",
+                self.node_id
+            )),
+            Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
         }
     }
 
@@ -89,11 +116,27 @@ impl Describe<'_> {
             return Err(ApiError::bare(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
         }
         let own = self.image.topic_configs(name);
+        Ok(self.over(Source::DynamicTopic, TOPIC_KEYS, own))
+    }
+
+    /// What is set for the resource itself.
+    fn own(&self, kind: i8, name: &Str) -> Option<&Configs> {
+        let name = name.clone();
+        self.image.configs(&ConfigResource { kind, name })
+    }
+
+    /// All of `keys`, for a resource that has `own`.
+    fn over(
+        &self,
+        source: Source,
+        keys: &'static [Key],
+        own: Option<&Configs>,
+    ) -> Vec<DescribeConfigsResourceResult> {
         let entry = |key| {
-            let synonyms = self.layers.topic_synonyms(key, own);
-            self.entry(self.layers.topic_value(key, own), false, synonyms)
+            let synonyms = self.layers.synonyms_over(source, key, own);
+            self.entry(self.layers.value_over(source, key, own), false, synonyms)
         };
-        Ok(TOPIC_KEYS.iter().map(entry).collect())
+        keys.iter().map(entry).collect()
     }
 
     fn broker(&self) -> Vec<DescribeConfigsResourceResult> {
@@ -131,11 +174,15 @@ impl Describe<'_> {
                 is_sensitive: sensitive,
                 synonyms: if self.synonyms { vec![synonym] } else { Vec::new() },
                 config_type: key.map_or(0, |key| key.ty.id()),
-                documentation: None,
+                documentation: key.and_then(|key| self.documentation(key)),
                 ..DescribeConfigsResourceResult::default()
             }
         };
         set.iter().map(entry).collect()
+    }
+
+    fn documentation(&self, key: &Key) -> Option<Str> {
+        self.documentation.then(|| Str::from(key.documentation()))
     }
 
     fn entry(
@@ -168,9 +215,26 @@ impl Describe<'_> {
                 Vec::new()
             },
             config_type: key.ty.id(),
-            documentation: None,
+            documentation: self.documentation(key),
             ..DescribeConfigsResourceResult::default()
         }
+    }
+}
+
+fn refuse<T>(message: String) -> Result<T, ApiError> {
+    Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
+}
+
+/// The one logger, and the most detailed level at which anything is logged.
+fn logger() -> DescribeConfigsResourceResult {
+    let level = tracing::level_filters::LevelFilter::current().to_string();
+    DescribeConfigsResourceResult {
+        name: Str::from_static(ROOT_LOGGER),
+        value: Some(Str::from(level.to_ascii_uppercase())),
+        config_source: Source::BrokerLogger.id(),
+        // As Kafka: neither type nor words.
+        documentation: Some(Str::default()),
+        ..DescribeConfigsResourceResult::default()
     }
 }
 

@@ -13,7 +13,7 @@ use brokkr_wire::messages::describe_topic_partitions_response::{
 };
 use brokkr_wire::{ErrorCode, Str};
 
-use super::described::{NO_OPERATIONS, TOPIC_OPERATIONS, offline};
+use super::described::{NO_OPERATIONS, TOPIC_OPERATIONS, leader_code, offline};
 use crate::ctx::{Ctx, Peer};
 
 /// Answers the request: partitions up to the limit, and where to go on.
@@ -57,20 +57,21 @@ pub async fn handle<E: Env>(
         } else {
             0
         };
-        let Some(topic) = image.topics.by_name(&name) else {
-            response.topics.push(unknown(name));
-            continue;
-        };
-        let left = topic.partitions().skip(first).count();
-        if room == 0 && left > 0 {
+        // As Kafka: what is full goes no further, not even to a topic that doesn't exist.
+        if room == 0 {
             let cursor = Cursor {
                 topic_name: name,
-                partition_index: first as i32,
+                partition_index: 0,
                 ..Default::default()
             };
             response.next_cursor = Some(cursor);
             break;
         }
+        let Some(topic) = image.topics.by_name(&name) else {
+            response.topics.push(unknown(name));
+            continue;
+        };
+        let left = topic.partitions().skip(first).count();
         response.topics.push(described(&image, topic, first, room));
         if left > room {
             let partition_index = (first + room) as i32;
@@ -123,24 +124,17 @@ fn described(
         .partitions()
         .skip(first)
         .take(most)
-        .map(|(partition_index, p)| {
-            let code = if p.leader < 0 {
-                ErrorCode::LEADER_NOT_AVAILABLE
-            } else {
-                ErrorCode::NONE
-            };
-            DescribeTopicPartitionsResponsePartition {
-                error_code: code.0,
-                partition_index,
-                leader_id: p.leader,
-                leader_epoch: p.leader_epoch,
-                replica_nodes: p.replicas.clone(),
-                isr_nodes: p.isr.clone(),
-                eligible_leader_replicas: Some(p.elr.clone()),
-                last_known_elr: Some(p.last_known_elr.clone()),
-                offline_replicas: offline(image, p),
-                ..Default::default()
-            }
+        .map(|(partition_index, p)| DescribeTopicPartitionsResponsePartition {
+            error_code: leader_code(p).0,
+            partition_index,
+            leader_id: p.leader,
+            leader_epoch: p.leader_epoch,
+            replica_nodes: p.replicas.clone(),
+            isr_nodes: p.isr.clone(),
+            eligible_leader_replicas: Some(p.elr.clone()),
+            last_known_elr: Some(p.last_known_elr.clone()),
+            offline_replicas: offline(image, p),
+            ..Default::default()
         });
     DescribeTopicPartitionsResponseTopic {
         name: Some(topic.name.clone()),

@@ -1,8 +1,10 @@
-//! What several answers say in the same way.
+//! What several answers say in the same way, and several requests are read in the same way.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use brokkr_metadata::{BrokerImage, Image, PartitionImage};
+use brokkr_wire::{ErrorCode, Str};
 
 /// What a client may do with a topic where nobody asks for permission: Kafka's bits for READ, WRITE, CREATE, DELETE, ALTER,
 /// DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS.
@@ -17,11 +19,11 @@ pub struct Seen {
     /// Its id.
     pub id: i32,
     /// Its host.
-    pub host: brokkr_wire::Str,
+    pub host: Str,
     /// Its port.
     pub port: i32,
     /// Its rack.
-    pub rack: Option<brokkr_wire::Str>,
+    pub rack: Option<Str>,
     /// Whether it is fenced.
     pub fenced: bool,
 }
@@ -53,4 +55,36 @@ pub fn offline(image: &Image, partition: &PartitionImage) -> Vec<i32> {
         .copied()
         .filter(|r| !image.is_active(*r))
         .collect()
+}
+
+/// Whether a partition has a leader, as answers say it.
+pub fn leader_code(partition: &PartitionImage) -> ErrorCode {
+    match partition.leader {
+        ..0 => ErrorCode::LEADER_NOT_AVAILABLE,
+        _ => ErrorCode::NONE,
+    }
+}
+
+/// The topics that a request lists, as Kafka reads it: each once, with the partitions of all the times it is listed, and not
+/// at all without partitions.
+pub fn each_topic_once<P>(listed: impl Iterator<Item = (Str, Vec<P>)>) -> Vec<(Str, Vec<P>)> {
+    let mut places = BTreeMap::new();
+    let mut topics: Vec<(Str, Vec<P>)> = Vec::new();
+    for (name, partitions) in listed.filter(|(_, partitions)| !partitions.is_empty()) {
+        let place = *places.entry(name.clone()).or_insert(topics.len());
+        match topics.get_mut(place) {
+            Some((_, before)) => before.extend(partitions),
+            None => topics.push((name, partitions)),
+        }
+    }
+    topics
+}
+
+/// `isolation_level`: what is read, all or (KIP-98) what is decided. Kafka stumbles over any other and answers that it
+/// doesn't know why; here the client is told.
+pub fn isolation_level(level: i8) -> Result<(), ErrorCode> {
+    match level {
+        0 | 1 => Ok(()),
+        _ => Err(ErrorCode::INVALID_REQUEST),
+    }
 }

@@ -18,6 +18,7 @@ use brokkr_wire::messages::fetch_response::{
 use brokkr_wire::{ErrorCode, Records};
 use bytes::Bytes;
 
+use super::described::isolation_level;
 use crate::ctx::Ctx;
 use crate::dispatch::{Asked as Request, Dispatched};
 use crate::fetch_session::{Asked, Key, Sessions, Told, Turn};
@@ -26,6 +27,8 @@ use crate::partitions::{Hosted, check_epoch};
 
 /// `isolation_level` of a consumer that reads only what is decided (KIP-98).
 const READ_COMMITTED: i8 = 1;
+/// The first version in which topics have ids and no names.
+const IDS_SINCE: i16 = 13;
 /// Who fetches without being a replica.
 const CONSUMER: i32 = -1;
 /// A read is tried again so often when retention or a truncation made its snapshot stale.
@@ -56,6 +59,10 @@ pub fn begin<E: Env>(
     request: FetchRequest,
     _header: &RequestHeader,
 ) -> Dispatched<E> {
+    if let Err(code) = check(&request) {
+        let response = refused_whole(&request, asked.version, code);
+        return Dispatched::Pending(Box::pin(async move { Some(asked.frame(&response, Vec::new())) }));
+    }
     let (ctx, sessions) = (ctx.clone(), sessions.clone());
     let turn = sessions.turn(&request);
     Dispatched::Pending(Box::pin(async move {
@@ -76,6 +83,41 @@ pub fn begin<E: Env>(
         }
         Some(asked.frame(&response, ranges))
     }))
+}
+
+/// Kafka stumbles over these and answers that it doesn't know why; here the client is told.
+fn check(request: &FetchRequest) -> Result<(), ErrorCode> {
+    isolation_level(request.isolation_level)?;
+    match request.max_bytes {
+        ..0 => Err(ErrorCode::INVALID_REQUEST),
+        _ => Ok(()),
+    }
+}
+
+/// The answer to a request that is refused as it stands. As in Kafka, partitions are told of while topics have names.
+fn refused_whole(request: &FetchRequest, version: i16, code: ErrorCode) -> FetchResponse {
+    let partition = |index| PartitionData {
+        partition_index: index,
+        error_code: code.0,
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+        aborted_transactions: Some(Vec::new()),
+        preferred_read_replica: -1,
+        records: Some(Records::Bytes(Bytes::new())),
+        ..Default::default()
+    };
+    let named = request.topics.iter().filter(|_| version < IDS_SINCE);
+    let responses = named.map(|t| FetchableTopicResponse {
+        topic: t.topic.clone(),
+        partitions: t.partitions.iter().map(|p| partition(p.partition)).collect(),
+        ..Default::default()
+    });
+    FetchResponse {
+        error_code: code.0,
+        responses: responses.collect(),
+        ..Default::default()
+    }
 }
 
 async fn fetch<E: Env>(mut ctx: Ctx<E>, version: i16, request: &FetchRequest, turn: &Turn) -> Pass<E> {
@@ -153,8 +195,11 @@ async fn partition<E: Env>(
     first: bool,
 ) -> Result<(Found<E>, Handle<E>), Refused> {
     if replica != CONSUMER && replica >= 0 {
-        // One broker has no followers.
-        return Err(Refused::of(ErrorCode::UNKNOWN_LEADER_EPOCH));
+        // One broker has no followers. Who tells an epoch may know of a later assignment, so Kafka.
+        return Err(Refused::of(match asked.fetch.current_leader_epoch {
+            ..0 => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            _ => ErrorCode::UNKNOWN_LEADER_EPOCH,
+        }));
     }
     let routes = ctx.routes.get();
     let (route, unknown) = if version >= 13 {
@@ -172,7 +217,11 @@ async fn partition<E: Env>(
         Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
     };
     let fetch = &asked.fetch;
-    let bytes_max = room.min(fetch.partition_max_bytes.max(0) as usize);
+    if fetch.partition_max_bytes < 0 {
+        // As with `max_bytes`.
+        return Err(Refused::of(ErrorCode::INVALID_REQUEST));
+    }
+    let bytes_max = room.min(fetch.partition_max_bytes as usize);
     for _ in 0..STALE_RETRIES_MAX {
         let view = handle.view();
         // Here, and nowhere else, Kafka takes every negative epoch for none.

@@ -23,7 +23,7 @@ pub async fn handle<E: Env>(
         Some(id) if id.is_empty() => return refused(ErrorCode::INVALID_REQUEST),
         Some(_) => return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
         // Kafka looks at these though only a transactional producer brings any.
-        None if (request.producer_id < 0) != (request.producer_epoch < 0) => {
+        None if (request.producer_id == -1) != (request.producer_epoch == -1) => {
             return refused(ErrorCode::INVALID_REQUEST);
         }
         None => {}

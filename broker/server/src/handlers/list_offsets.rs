@@ -11,6 +11,7 @@ use brokkr_wire::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 
+use super::described::{each_topic_once, isolation_level};
 use crate::ctx::{Ctx, Peer};
 use crate::partition::Refused;
 use crate::partitions::{Hosted, Route, check_epoch};
@@ -38,25 +39,28 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> ListOffsetsResponse {
     let routes = ctx.routes.get().clone();
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let route = routes.by_name(&topic.name);
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
+    let isolation = isolation_level(request.isolation_level);
+    let asked = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
+    let mut topics = Vec::with_capacity(asked.len());
+    for (name, asked) in asked {
+        let route = routes.by_name(&name);
+        let mut partitions = Vec::with_capacity(asked.len());
         let mut seen = BTreeSet::new();
-        let twice: BTreeSet<i32> = (topic.partitions.iter().map(|p| p.partition_index))
+        let twice: BTreeSet<i32> = (asked.iter().map(|p| p.partition_index))
             .filter(|index| !seen.insert(*index))
             .collect();
-        for asked in topic.partitions {
+        for asked in asked {
             // As Kafka: a partition that is asked for twice is answered once.
-            let found = match twice.contains(&asked.partition_index) {
-                true if !seen.remove(&asked.partition_index) => continue,
-                true => Err(Refused::of(ErrorCode::INVALID_REQUEST)),
-                false => look(route.as_deref(), &asked, version).await,
+            let found = match (twice.contains(&asked.partition_index), isolation) {
+                (true, _) if !seen.remove(&asked.partition_index) => continue,
+                (true, _) => Err(Refused::of(ErrorCode::INVALID_REQUEST)),
+                (false, Err(code)) => Err(Refused::of(code)),
+                (false, Ok(())) => look(route.as_deref(), &asked, version).await,
             };
             partitions.push(response(asked.partition_index, found, version));
         }
         topics.push(ListOffsetsTopicResponse {
-            name: topic.name,
+            name,
             partitions,
             ..Default::default()
         });

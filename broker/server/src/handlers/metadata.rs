@@ -12,7 +12,7 @@ use brokkr_wire::messages::metadata_response::{
 use brokkr_wire::{ErrorCode, Str};
 
 use super::create_topics;
-use super::described::{CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, brokers, offline};
+use super::described::{CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, brokers, leader_code, offline};
 use crate::ctx::{Ctx, Peer};
 
 /// The first version in which topics can be asked for by id.
@@ -156,13 +156,8 @@ impl Describe<'_> {
     }
 
     fn partition(&self, partition_index: i32, p: &PartitionImage) -> MetadataResponsePartition {
-        let code = if p.leader < 0 {
-            ErrorCode::LEADER_NOT_AVAILABLE
-        } else {
-            ErrorCode::NONE
-        };
         MetadataResponsePartition {
-            error_code: code.0,
+            error_code: leader_code(p).0,
             partition_index,
             leader_id: p.leader,
             leader_epoch: p.leader_epoch,

@@ -10,7 +10,7 @@ use brokkr_wire::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceResponse,
     TopicProduceResponse,
 };
-use brokkr_wire::records::{BatchError, NO_KEY, RecordError, Rules, validate};
+use brokkr_wire::records::{BatchError, BatchHeader, NO_KEY, RecordError, Rules, validate};
 use brokkr_wire::{ErrorCode, Records, Str};
 use tokio::sync::oneshot;
 
@@ -45,8 +45,12 @@ const ZSTD_FROM: i16 = 7;
 pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceRequest) -> Dispatched<E> {
     let mut topics = Vec::with_capacity(request.topic_data.len());
     let bad_acks = !matches!(request.acks, -1..=1);
+    let unnamed = request.transactional_id.is_none() && has_transactional(&request);
     let mut twice = listed_twice(&request);
     for topic in request.topic_data {
+        if topic.partition_data.is_empty() {
+            continue;
+        }
         let route = if asked.version >= 13 {
             ctx.routes.get().by_id(topic.topic_id)
         } else {
@@ -71,16 +75,12 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
             if again.is_some_and(|told| std::mem::replace(told, true)) {
                 continue;
             }
-            let part = if bad_acks {
-                Err(Refused::of(ErrorCode::INVALID_REQUIRED_ACKS).into())
-            } else if request.transactional_id.is_some() {
-                Err(no_transactions().into())
-            } else {
-                match &route {
-                    None => Err(Refused::of(unknown).into()),
-                    Some(_) if is_twice => Err(listed_again().into()),
-                    Some(route) => hand_on(ctx, route, data, request.acks == -1, asked.version).await,
-                }
+            let part = match &route {
+                _ if unnamed => Err(Refused::of(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED).into()),
+                None => Err(Refused::of(unknown).into()),
+                Some(_) if bad_acks => Err(Refused::of(ErrorCode::INVALID_REQUIRED_ACKS).into()),
+                Some(_) if is_twice => Err(listed_again().into()),
+                Some(route) => hand_on(ctx, route, data, request.acks == -1, asked.version).await,
             };
             parts.push(part.unwrap_or_else(|e| Part::Done(refused(&name, index, &e))));
         }
@@ -115,6 +115,18 @@ fn no_transactions() -> Refused {
         ErrorCode::INVALID_TXN_STATE,
         "this broker does not serve transactions yet",
     )
+}
+
+/// Whether a batch of the request says that it belongs to a transaction. As Kafka: only each partition's first is looked at,
+/// before anything else is; and what is no batch says nothing.
+fn has_transactional(request: &ProduceRequest) -> bool {
+    let mut all = request.topic_data.iter().flat_map(|t| &t.partition_data);
+    all.any(|data| match &data.records {
+        Some(Records::Bytes(bytes)) => {
+            BatchHeader::decode(bytes).is_ok_and(|header| header.attributes.is_transactional())
+        }
+        Some(Records::External { .. }) | None => false,
+    })
 }
 
 type Place = (Str, Uuid, i32);

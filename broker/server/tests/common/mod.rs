@@ -23,8 +23,8 @@ use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
 use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use brokkr_wire::messages::produce_response::PartitionProduceResponse;
 use brokkr_wire::messages::{
-    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, FetchRequest, MetadataRequest,
-    ProduceRequest,
+    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, FetchRequest, InitProducerIdRequest,
+    MetadataRequest, ProduceRequest,
 };
 use brokkr_wire::records::{BatchBuilder, DECOMPRESSED_MAX, batches};
 use brokkr_wire::{ErrorCode, Message, Part, Reader, Request, Str};
@@ -166,6 +166,26 @@ impl Drop for Running {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+/// A Fetch without a session from the start of one partition.
+pub fn fetch_of(topic: &str, partition: i32) -> FetchRequest {
+    let asked = FetchPartition {
+        partition,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let topic = FetchTopic {
+        topic: Str::copied(topic),
+        partitions: vec![asked],
+        ..Default::default()
+    };
+    FetchRequest {
+        max_bytes: 1 << 22,
+        topics: vec![topic],
+        session_epoch: -1,
+        ..Default::default()
     }
 }
 
@@ -338,23 +358,8 @@ impl Client {
     pub fn read(&mut self, topic: &str, partition: i32, from: i64) -> Result<(Vec<Held>, i64), ErrorCode> {
         let (mut all, mut at, mut log_start) = (Vec::new(), from, -1);
         loop {
-            let asked = FetchPartition {
-                partition,
-                fetch_offset: at,
-                partition_max_bytes: 1 << 20,
-                ..Default::default()
-            };
-            let topic = FetchTopic {
-                topic: Str::copied(topic),
-                partitions: vec![asked],
-                ..Default::default()
-            };
-            let request = FetchRequest {
-                max_bytes: 1 << 22,
-                topics: vec![topic],
-                session_epoch: -1,
-                ..Default::default()
-            };
+            let mut request = fetch_of(topic, partition);
+            request.topics[0].partitions[0].fetch_offset = at;
             let answer = self.ask(&request, 12).responses.remove(0).partitions.remove(0);
             if answer.error_code != 0 {
                 return Err(ErrorCode(answer.error_code));
@@ -380,6 +385,17 @@ impl Client {
                 at = batch.header.next_offset().0;
             }
         }
+    }
+
+    /// InitProducerId without a transactional id.
+    pub fn init_producer_id(&mut self, producer_id: i64, producer_epoch: i16) -> ErrorCode {
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            producer_id,
+            producer_epoch,
+            ..Default::default()
+        };
+        ErrorCode(self.ask(&request, 4).error_code)
     }
 
     pub fn delete_records(&mut self, topic: &str, partition: i32, before: i64) -> Result<i64, ErrorCode> {

@@ -7,8 +7,10 @@ use brokkr_wire::frame::decode_request_header;
 use brokkr_wire::messages::MetadataRecord;
 use brokkr_wire::{ApiKey, Reader};
 use bytes::Bytes;
+use proptest::prelude::RngExt;
+use proptest::test_runner::TestRng;
 
-use crate::support::{CASES, Case, Gen, Random};
+use crate::support::{CASES, Case, Gen, random};
 
 const FRAMES: usize = 1_000_000;
 /// How many bytes of memory a byte on the wire may become. An empty string or array of the compact encoding has one byte
@@ -78,24 +80,30 @@ const EXTREMES: [[u8; 5]; 6] = [
     [0x00, 0x00, 0x7f, 0xff, 0x00],
 ];
 
-fn mutate(frame: &[u8], random: &mut Random) -> Vec<u8> {
+fn mutate(frame: &[u8], random: &mut TestRng) -> Vec<u8> {
     let mut frame = frame.to_vec();
-    for _ in 0..=random.below(3) {
-        let at = random.below(frame.len());
-        match random.below(8) {
+    for _ in 0..=random.random_range(0..3) {
+        let at = random.random_range(0..frame.len().max(1));
+        match random.random_range(0..8) {
             0 => frame.truncate(at),
-            1 => frame.insert(at, random.next() as u8),
+            1 => frame.insert(at, random.random()),
             2 if !frame.is_empty() => drop(frame.remove(at)),
             3 | 4 => {
-                let extreme = EXTREMES[random.below(EXTREMES.len())];
-                for (to, from) in frame[at..].iter_mut().zip(&extreme[..1 + random.below(5)]) {
+                let extreme = EXTREMES[random.random_range(0..EXTREMES.len())];
+                for (to, from) in frame[at..]
+                    .iter_mut()
+                    .zip(&extreme[..1 + random.random_range(0..5)])
+                {
                     *to = *from;
                 }
             }
-            5 => frame.extend(std::iter::repeat_n(random.next() as u8, random.below(64))),
+            5 => frame.extend(std::iter::repeat_n(
+                random.random::<u8>(),
+                random.random_range(0..64),
+            )),
             _ => {
                 if let Some(byte) = frame.get_mut(at) {
-                    *byte ^= 1 << random.below(8);
+                    *byte ^= 1 << random.random_range(0..8);
                 }
             }
         }
@@ -104,12 +112,14 @@ fn mutate(frame: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 /// A message in a version, and an arbitrary value's bytes.
-fn originals(random: &mut Random) -> Vec<(&'static Case, i16, Bytes)> {
+fn originals(random: &mut TestRng) -> Vec<(&'static Case, i16, Bytes)> {
     let mut all = Vec::new();
     for case in CASES {
         for v in case.versions() {
             for len in [50, 600] {
-                all.push((case, v, (case.arbitrary)(&mut Gen::new(&random.bytes(len)), v)));
+                let mut seed = vec![0; len];
+                random.fill(&mut seed);
+                all.push((case, v, (case.arbitrary)(&mut Gen::new(&seed), v)));
             }
         }
     }
@@ -118,11 +128,11 @@ fn originals(random: &mut Random) -> Vec<(&'static Case, i16, Bytes)> {
 
 #[test]
 fn a_million_damaged_frames() {
-    let mut random = Random(0x6272_6f6b_6b72);
+    let mut random = random(1);
     let originals = originals(&mut random);
     let (mut decoded, mut refused) = (0, 0);
     for _ in 0..FRAMES {
-        let (case, v, bytes) = &originals[random.below(originals.len())];
+        let (case, v, bytes) = &originals[random.random_range(0..originals.len())];
         let frame = Bytes::from(mutate(bytes, &mut random));
         let len = frame.len();
         let mut outcome = Ok(());
@@ -158,7 +168,7 @@ fn a_million_damaged_frames() {
 
 #[test]
 fn damaged_headers_and_metadata_records() {
-    let mut random = Random(7);
+    let mut random = random(7);
     let header = [0, 18, 0, 3, 0, 0, 0, 7, 0, 2, b'm', b'e', 1, 0, 2, 1, 2];
     let record = MetadataRecord::from(brokkr_wire::messages::TopicRecord::default())
         .encode(0)

@@ -6,6 +6,7 @@ use brokkr_wire::{
     decode_exact, messages as m,
 };
 use bytes::Bytes;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 
 /// Makes values out of bytes. Where they have run out all is zero, empty, null.
 pub struct Gen<'a> {
@@ -125,26 +126,9 @@ impl<'a> Gen<'a> {
     }
 }
 
-/// Random bytes from a seed (SplitMix64): the same on every machine.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Less than `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
-        (0..n).map(|_| self.next() as u8).collect()
-    }
+/// Numbers from a seed, the same on every machine.
+pub fn random(seed: u8) -> TestRng {
+    TestRng::from_seed(RngAlgorithm::XorShift, &[seed; 16])
 }
 
 /// What the tests do with a message whose type they don't know.

@@ -102,10 +102,7 @@ impl<M: Model> Linear<M> {
     /// # Errors
     /// If it is none that this model knows under this name, or a process does two things at once.
     pub fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
-        match self.pairs.push(operation)? {
-            Some(pair) => self.add(&pair),
-            None => Ok(()),
-        }
+        self.pairs.push(operation)?.map_or(Ok(()), |pair| self.add(&pair))
     }
 
     fn add(&mut self, pair: &Pair) -> Result<(), Malformed> {

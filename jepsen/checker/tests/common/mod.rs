@@ -4,26 +4,14 @@
 use std::collections::BTreeMap;
 
 use brokkr_history::{Key, MicroOp, Op, Operation, Polls, Process, Type, Val};
+use proptest::prelude::RngExt;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 
-/// Numbers from a seed (SplitMix64).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    pub fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
+/// Numbers from a seed, the same on every machine.
+pub fn random(seed: u64) -> TestRng {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
 }
 
 /// A history as it is written down.
@@ -95,7 +83,7 @@ struct Client {
 
 /// Logs and clients.
 pub struct World {
-    pub random: Random,
+    pub random: TestRng,
     pub pen: Pen,
     pub logs: BTreeMap<Key, Vec<(i64, i64)>>,
     clients: Vec<Client>,
@@ -106,9 +94,9 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
-        let keys = 1 + random.below(3);
-        let clients = 1 + random.below(5);
+        let mut random = random(seed);
+        let keys = 1 + random.random_range(0..3);
+        let clients = 1 + random.random_range(0..5);
         let client = |process| Client {
             process,
             ..Client::default()
@@ -126,7 +114,7 @@ impl World {
     }
 
     fn key(&mut self) -> Key {
-        let at = self.random.below(self.logs.len() as u64) as usize;
+        let at = self.random.random_range(0..self.logs.len());
         self.logs.keys().nth(at).expect("a log").clone()
     }
 
@@ -142,14 +130,14 @@ impl World {
     /// A history of some steps, and then someone who reads everything.
     pub fn run(mut self, steps: usize) -> Self {
         for _ in 0..steps {
-            let at = self.random.below(self.clients.len() as u64) as usize;
+            let at = self.random.random_range(0..self.clients.len());
             let mut client = std::mem::take(&mut self.clients[at]);
             match client.doing.take() {
                 None => self.begin(&mut client),
                 Some(doing) => self.end(&mut client, doing),
             }
             self.clients[at] = client;
-            if self.random.one_in(4) && !self.late.is_empty() {
+            if self.random.random_ratio(1, 4) && !self.late.is_empty() {
                 let sends = self.late.remove(0);
                 self.append(&sends);
             }
@@ -159,11 +147,11 @@ impl World {
     }
 
     fn begin(&mut self, client: &mut Client) {
-        if self.random.one_in(8) {
+        if self.random.random_ratio(1, 8) {
             let keys: Vec<_> = self
                 .logs
                 .keys()
-                .filter(|_| self.random.one_in(2))
+                .filter(|_| self.random.random_ratio(1, 2))
                 .cloned()
                 .collect();
             self.pen
@@ -171,14 +159,14 @@ impl World {
             client.doing = Some(Doing::Assign(keys));
             return;
         }
-        let (sends, polls) = match self.random.below(3) {
+        let (sends, polls) = match self.random.random_range(0..3) {
             0 => (true, false),
             1 => (false, true),
             _ => (true, true),
         };
         let mut micro = Vec::new();
-        for _ in 0..1 + self.random.below(3) {
-            if sends && (!polls || self.random.one_in(2)) {
+        for _ in 0..1 + self.random.random_range(0..3) {
+            if sends && (!polls || self.random.random_ratio(1, 2)) {
                 let (key, value) = (self.key(), Val::Int(self.fresh()));
                 micro.push(MicroOp::Send {
                     key,
@@ -205,7 +193,7 @@ impl World {
             }
             Doing::Micro(micro) => micro,
         };
-        let type_ = match self.random.below(6) {
+        let type_ = match self.random.random_range(0..6) {
             0 => Type::Fail,
             1 => Type::Info,
             _ => Type::Ok,
@@ -217,8 +205,8 @@ impl World {
         }
         match type_ {
             Type::Ok => ended = self.append(&ended),
-            Type::Info if self.random.one_in(3) => ended = self.append(&ended),
-            Type::Info if self.random.one_in(2) => self.late.push(sends_of(&ended)),
+            Type::Info if self.random.random_ratio(1, 3) => ended = self.append(&ended),
+            Type::Info if self.random.random_ratio(1, 2) => self.late.push(sends_of(&ended)),
             _ => {}
         }
         self.pen.write(type_, client.process, op_of(ended));
@@ -240,8 +228,8 @@ impl World {
             let mut polls = Polls::new();
             for (key, at) in &mut client.positions {
                 let log = &self.logs[key];
-                let end = log.len().min(*at + self.random.below(4) as usize);
-                if end > *at || self.random.one_in(4) {
+                let end = log.len().min(*at + self.random.random_range(0..4));
+                if end > *at || self.random.random_ratio(1, 4) {
                     polls.insert(
                         key.clone(),
                         log[*at..end].iter().map(|(o, v)| (*o, Val::Int(*v))).collect(),
@@ -250,7 +238,7 @@ impl World {
                 *at = end;
             }
             ended.push(MicroOp::Poll(
-                (!polls.is_empty() || self.random.one_in(2)).then_some(polls),
+                (!polls.is_empty() || self.random.random_ratio(1, 2)).then_some(polls),
             ));
         }
         ended
@@ -269,10 +257,10 @@ impl World {
                 ended.push(m.clone());
                 continue;
             };
-            let gap = if self.random.one_in(3) { 1 } else { 0 };
+            let gap = if self.random.random_ratio(1, 3) { 1 } else { 0 };
             let offset = self.end_of(key.as_str()) + gap;
             self.logs.get_mut(key).expect("a log").push((offset, *value));
-            let told = !self.random.one_in(5);
+            let told = !self.random.random_ratio(1, 5);
             ended.push(send(key.as_str(), told.then_some(offset), *value));
         }
         ended

@@ -146,7 +146,9 @@ fn sequences_may_begin_late_and_wrap() {
         first_sequence: Sequence(i32::MAX),
         ..ProducerConfig::default()
     });
-    (0..3).for_each(|_| drop(s.push()));
+    for _ in 0..3 {
+        s.push();
+    }
     let sent = s.take_all();
     let all: Vec<_> = sent.iter().map(numbers).collect();
     assert_eq!(all, [(0, i32::MAX), (0, 0), (0, 1)]);

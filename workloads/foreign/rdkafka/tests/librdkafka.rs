@@ -22,11 +22,7 @@ fn config(broker: &Broker) -> ClientConfig {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
+    tokio::runtime::Runtime::new().expect("a runtime")
 }
 
 async fn create(broker: &Broker, topic: &str, partitions: i32) {

@@ -277,3 +277,136 @@ fn what_one_request_configures_has_its_limits() {
         .count();
     assert_eq!((records.len(), refused), (260, 40), "8 MiB of 32 KB each");
 }
+
+#[test]
+fn groups_and_client_metrics_keep_what_is_set() {
+    let mut c = Cluster::of_one();
+    let (metrics, group, set, delete, append) = (16, 32, 0, 1, 2);
+    assert_eq!(
+        c.alter(metrics, "m", &[(set, "interval.ms", Some("100"))]),
+        "NONE"
+    );
+    assert_eq!(c.alter(metrics, "m", &[(set, "metrics", Some("a,b"))]), "NONE");
+    assert_eq!(c.configured(metrics, "m"), "interval.ms=100 metrics=a,b");
+    assert_eq!(c.alter(metrics, "m", &[(delete, "metrics", None)]), "NONE");
+    assert_eq!(c.configured(metrics, "m"), "interval.ms=100");
+    assert_eq!(
+        c.replace(group, "g", &[("consumer.session.timeout.ms", Some("60000"))]),
+        "NONE"
+    );
+    assert_eq!(c.configured(group, "g"), "consumer.session.timeout.ms=60000");
+    let refusals = [
+        (
+            metrics,
+            "",
+            (set, "interval.ms", "100"),
+            "INVALID_REQUEST: Subscription name can't be empty",
+        ),
+        (
+            metrics,
+            "m",
+            (set, "nope", "1"),
+            "INVALID_REQUEST: Unknown client metrics configuration: nope",
+        ),
+        (
+            metrics,
+            "m",
+            (set, "interval.ms", "99"),
+            "INVALID_REQUEST: Invalid value 99 for interval.ms, interval must be between 100 and 3600000 (1 hour)",
+        ),
+        (
+            metrics,
+            "m",
+            (set, "match", "x=y"),
+            "INVALID_CONFIG: Illegal client matching pattern: x=y",
+        ),
+        (
+            metrics,
+            "",
+            (append, "metrics", "c"),
+            "INVALID_CONFIG: Can't APPEND to key metrics because its type is not LIST.",
+        ),
+        (
+            group,
+            "",
+            (set, "share.isolation.level", "read_committed"),
+            "INVALID_REQUEST: Default group resources are not allowed.",
+        ),
+        (
+            group,
+            "g",
+            (set, "retention.ms", "1"),
+            "INVALID_CONFIG: Unknown group config name: retention.ms",
+        ),
+        (
+            group,
+            "g",
+            (set, "consumer.session.timeout.ms", "60001"),
+            "INVALID_CONFIG: consumer.session.timeout.ms must be less than or equal to \
+             group.consumer.max.session.timeout.ms",
+        ),
+    ];
+    for (kind, name, (op, key, value), told) in refusals {
+        assert_eq!(c.alter(kind, name, &[(op, key, Some(value))]), told);
+    }
+    assert_eq!(c.configured(metrics, "m"), "interval.ms=100");
+    assert_eq!(c.configured(group, "g"), "consumer.session.timeout.ms=60000");
+}
+
+#[test]
+fn loggers_are_not_set() {
+    let mut c = Cluster::of_one();
+    let (logger, set, delete, append) = (8, 0, 1, 2);
+    let refusals = [
+        (
+            "x",
+            set,
+            "root",
+            "INVALID_REQUEST: Node id must be an integer, but it is: x",
+        ),
+        (
+            "",
+            set,
+            "root",
+            "INVALID_REQUEST: Node id must be an integer, but it is: ",
+        ),
+        (
+            "7",
+            set,
+            "root",
+            "INVALID_REQUEST: Unexpected node id. Expected 1, but received 7",
+        ),
+        ("1", set, "nope", "INVALID_CONFIG: Logger nope does not exist!"),
+        (
+            "1",
+            set,
+            "root",
+            "INVALID_REQUEST: This broker's log level can't be changed while it runs: it is started with --log",
+        ),
+        (
+            "1",
+            delete,
+            "root",
+            "INVALID_REQUEST: Removing the log level of the root logger is not allowed",
+        ),
+        (
+            "1",
+            append,
+            "nope",
+            "INVALID_REQUEST: APPEND operation is not allowed for the BROKER_LOGGER resource",
+        ),
+    ];
+    for (name, op, key, told) in refusals {
+        assert_eq!(c.alter(logger, name, &[(op, key, Some("INFO"))]), told);
+    }
+    assert_eq!(
+        c.alter(logger, "1", &[(set, "root", Some("LOUD"))]),
+        "INVALID_CONFIG: Cannot set the log level of root to LOUD as it is not a supported log level. Valid log \
+         levels are DEBUG, ERROR, FATAL, INFO, TRACE, WARN"
+    );
+    assert_eq!(
+        c.replace(logger, "1", &[("root", Some("INFO"))]),
+        "INVALID_REQUEST: Unknown resource type 8"
+    );
+    assert_eq!(c.configured(logger, "1"), "");
+}

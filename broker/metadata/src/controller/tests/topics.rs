@@ -192,7 +192,7 @@ fn topics_are_deleted_by_name_and_by_id() {
             .map(|t| t.id)
             .expect("there")
     };
-    let (b, e) = (id_of(&c, "b"), id_of(&c, "e"));
+    let (b, d, e) = (id_of(&c, "b"), id_of(&c, "d"), id_of(&c, "e"));
     let state = |name: Option<&'static str>, topic_id| DeleteTopicState {
         name: name.map(Str::from),
         topic_id,
@@ -207,6 +207,8 @@ fn topics_are_deleted_by_name_and_by_id() {
             state(None, id(99)),
             state(None, e),
             state(Some("e"), Uuid::ZERO),
+            state(None, Uuid::ZERO),
+            state(None, d),
         ],
         ..DeleteTopicsRequest::default()
     };
@@ -235,8 +237,9 @@ fn topics_are_deleted_by_name_and_by_id() {
             "- INVALID_REQUEST: Neither topic name nor id were specified.",
             "a INVALID_REQUEST: You may not specify both topic name and topic id.",
             "- UNKNOWN_TOPIC_ID: This server does not host this topic ID.",
-            "e NONE",
             "e INVALID_REQUEST: The provided topic name maps to an ID that was already supplied.",
+            "- INVALID_REQUEST: Neither topic name nor id were specified.",
+            "d NONE",
         ]
     );
     assert_eq!(records.len(), 3);
@@ -247,7 +250,7 @@ fn topics_are_deleted_by_name_and_by_id() {
         .iter()
         .map(|t| t.name.to_string())
         .collect();
-    assert_eq!(left, ["d"]);
+    assert_eq!(left, ["e"]);
     // A topic of the same name is another topic (M2).
     assert_eq!(c.create(topic("b", 1, 1)), "b: 1 x 1");
     assert_ne!(id_of(&c, "b"), b);

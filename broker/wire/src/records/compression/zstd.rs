@@ -1,15 +1,58 @@
 //! zstd, by the reference library.
+//!
+//! Its contexts are used again: making one asks the processor what it can do, which a virtual machine's host answers, slowly.
 
 use super::{CompressionType, DecompressError, grown};
-use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, get_error_name};
+use std::sync::Mutex;
+use zstd::zstd_safe::{CCtx, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name};
+
+/// Contexts that nobody uses just now. Which one serves makes no difference to what it does.
+struct Idle<T>(Mutex<Vec<T>>);
+
+/// No more than this many are kept, and none that is larger.
+const IDLE_MAX: usize = 4;
+const IDLE_BYTES_MAX: usize = 4 << 20;
+
+static COMPRESSING: Idle<CCtx<'static>> = Idle(Mutex::new(Vec::new()));
+static DECOMPRESSING: Idle<DCtx<'static>> = Idle(Mutex::new(Vec::new()));
+
+impl<T> Idle<T> {
+    fn take(&self) -> Option<T> {
+        self.0.lock().expect("nothing panics under it").pop()
+    }
+
+    fn give_back(&self, context: T, bytes: usize) {
+        let mut idle = self.0.lock().expect("nothing panics under it");
+        if idle.len() < IDLE_MAX && bytes <= IDLE_BYTES_MAX {
+            idle.push(context);
+        }
+    }
+}
 
 pub(super) fn compress(level: i32, data: &[u8]) -> Vec<u8> {
-    zstd::bulk::compress(data, level).expect("zstd compresses whatever fits into memory")
+    let mut context = COMPRESSING.take().unwrap_or_else(CCtx::create);
+    let mut out = Vec::with_capacity(compress_bound(data.len()));
+    let done = context.compress(&mut out, data, level);
+    done.map_err(get_error_name)
+        .expect("zstd compresses whatever fits into memory");
+    let bytes = context.sizeof();
+    COMPRESSING.give_back(context, bytes);
+    out
 }
 
 /// The window, which a frame may set to 128 MiB, is zstd's own buffer: set aside, but touched only as far as output goes.
 pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
-    let mut context = DCtx::create();
+    let mut context = DECOMPRESSING.take().unwrap_or_else(DCtx::create);
+    let out = decompress_in(&mut context, data, max);
+    // What is left of a frame that was cut off or refused is nothing for the next one.
+    if context.reset(ResetDirective::SessionAndParameters).is_ok() {
+        let bytes = context.sizeof();
+        DECOMPRESSING.give_back(context, bytes);
+    }
+    out
+}
+
+fn decompress_in(context: &mut DCtx<'_>, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
     let mut input = InBuffer::around(data);
     let mut out = Vec::new();
     loop {
@@ -46,6 +89,17 @@ fn corrupt(what: &'static str) -> DecompressError {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn what_was_refused_leaves_nothing_to_the_next() {
+        let good = compress(3, &[7; 100_000]);
+        for _ in 0..3 {
+            assert!(decompress(&good[..good.len() / 2], 1 << 20).is_err());
+            assert!(decompress(b"(\xb5/\xfd no frame", 1 << 20).is_err());
+            assert!(decompress(&good, 10).is_err());
+            assert_eq!(decompress(&good, 1 << 20).unwrap(), [7; 100_000]);
+        }
+    }
 
     #[test]
     fn frames_without_a_size_and_frames_in_a_row_are_read() {

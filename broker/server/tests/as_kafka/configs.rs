@@ -1,0 +1,228 @@
+//! Configurations.
+
+use super::*;
+use brokkr_wire::messages::describe_configs_request::DescribeConfigsResource;
+use brokkr_wire::messages::describe_configs_response::DescribeConfigsResult;
+use brokkr_wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use brokkr_wire::messages::{
+    DescribeConfigsRequest, IncrementalAlterConfigsRequest, ListConfigResourcesRequest,
+};
+use brokkr_wire::{ErrorCode, Str};
+
+const BROKER: i8 = 4;
+const LOGGER: i8 = 8;
+const METRICS: i8 = 16;
+const GROUP: i8 = 32;
+
+fn describe(client: &mut Client, kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResult {
+    let resource = DescribeConfigsResource {
+        resource_type: kind,
+        resource_name: Str::copied(name),
+        configuration_keys: keys.map(|keys| keys.iter().map(|key| Str::copied(key)).collect()),
+        ..Default::default()
+    };
+    let request = DescribeConfigsRequest {
+        resources: vec![resource],
+        include_synonyms: true,
+        include_documentation: true,
+        ..Default::default()
+    };
+    client.ask(&request, 4).results.remove(0)
+}
+
+fn alter(client: &mut Client, kind: i8, name: &str, key: &'static str, value: &'static str) -> ErrorCode {
+    let config = AlterableConfig {
+        name: key.into(),
+        value: Some(value.into()),
+        ..Default::default()
+    };
+    let resource = AlterConfigsResource {
+        resource_type: kind,
+        resource_name: Str::copied(name),
+        configs: vec![config],
+        ..Default::default()
+    };
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![resource],
+        ..Default::default()
+    };
+    ErrorCode(client.ask(&request, 1).responses[0].error_code)
+}
+
+#[test]
+fn each_key_is_told_with_its_type_its_synonyms_and_a_sentence() {
+    let (_broker, mut client) = with_topics("as-kafka-documentation");
+    let told = describe(&mut client, 2, "t", None).configs;
+    assert_eq!(told.len(), 33);
+    let told = told
+        .iter()
+        .chain(&describe(&mut client, BROKER, "1", None).configs)
+        .cloned()
+        .collect::<Vec<_>>();
+    assert!(told.len() > 300);
+    for config in &told {
+        let sentence = config.documentation.as_ref().expect("it was asked for");
+        assert!(
+            sentence.len() > 10 && sentence.ends_with('.'),
+            "{}: {sentence}",
+            config.name
+        );
+    }
+    let of = |name: &str| told.iter().find(|c| c.name == *name).expect("it is there");
+    let types = [
+        ("preallocate", 1),
+        ("compression.type", 2),
+        ("segment.bytes", 3),
+        ("offsets.topic.replication.factor", 4),
+        ("retention.ms", 5),
+        ("min.cleanable.dirty.ratio", 6),
+        ("cleanup.policy", 7),
+        ("sasl.login.class", 8),
+        ("ssl.key.password", 9),
+    ];
+    for (name, code) in types {
+        assert_eq!(of(name).config_type, code, "{name}");
+    }
+    let synonyms: Vec<_> = of("retention.ms")
+        .synonyms
+        .iter()
+        .map(|s| (s.name.as_str(), s.source))
+        .collect();
+    assert_eq!(synonyms, [("retention.ms", 1)], "nobody set log.retention.ms");
+    // Who doesn't ask is not told.
+    let request = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: "t".into(),
+            configuration_keys: None,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let quiet = client.ask(&request, 4).results.remove(0).configs;
+    assert!(
+        quiet
+            .iter()
+            .all(|c| c.documentation.is_none() && c.synonyms.is_empty())
+    );
+}
+
+#[test]
+fn groups_client_metrics_and_loggers_are_resources_too() {
+    let (broker, mut client) = with_topics("as-kafka-resources");
+    let told = |client: &mut Client, kind, name| {
+        let told = describe(client, kind, name, None);
+        (
+            ErrorCode(told.error_code),
+            told.error_message.unwrap_or_default().to_string(),
+            told.configs.len(),
+        )
+    };
+    let ok = |n| (ErrorCode::NONE, String::new(), n);
+    let refused = |why: &str| (ErrorCode::INVALID_REQUEST, why.to_owned(), 0);
+    assert_eq!(told(&mut client, METRICS, "any"), ok(3));
+    assert_eq!(
+        told(&mut client, METRICS, ""),
+        refused("Client metrics subscription name must not be empty")
+    );
+    assert_eq!(told(&mut client, GROUP, "any"), ok(17));
+    assert_eq!(
+        told(&mut client, GROUP, ""),
+        refused("Group name must not be empty")
+    );
+    assert_eq!(
+        told(&mut client, LOGGER, ""),
+        refused("Broker id must not be empty")
+    );
+    assert_eq!(
+        told(&mut client, LOGGER, "x"),
+        refused("Broker id must be an integer, but it is: x")
+    );
+    assert_eq!(
+        told(&mut client, LOGGER, "2"),
+        refused("Unexpected broker id, expected 1 but received 2")
+    );
+    // There is one logger, at the level that the broker was started with.
+    let root = describe(&mut client, LOGGER, "1", None).configs;
+    let shown: Vec<_> = root
+        .iter()
+        .map(|c| (c.name.as_str(), c.value.as_deref(), c.config_source))
+        .collect();
+    assert_eq!(shown, [("root", Some("WARN"), 6)]);
+    assert_eq!(
+        alter(&mut client, LOGGER, "1", "root", "DEBUG"),
+        ErrorCode::INVALID_REQUEST
+    );
+    assert_eq!(
+        alter(&mut client, LOGGER, "1", "nope", "DEBUG"),
+        ErrorCode::INVALID_CONFIG
+    );
+
+    let value = |client: &mut Client, kind, name, key| {
+        let told = describe(client, kind, name, Some(&[key])).configs.remove(0);
+        let synonyms: Vec<_> = told
+            .synonyms
+            .iter()
+            .map(|s| (s.name.to_string(), s.source))
+            .collect();
+        (
+            told.value.unwrap_or_default().to_string(),
+            told.config_source,
+            synonyms,
+        )
+    };
+    let key = "consumer.session.timeout.ms";
+    let default = ("group.consumer.session.timeout.ms".to_owned(), 5);
+    assert_eq!(
+        value(&mut client, GROUP, "g", key),
+        ("45000".to_owned(), 5, vec![default.clone()])
+    );
+    assert_eq!(
+        alter(&mut client, GROUP, "g", key, "60001"),
+        ErrorCode::INVALID_CONFIG
+    );
+    assert_eq!(alter(&mut client, GROUP, "g", key, "50000"), ErrorCode::NONE);
+    let expected = ("50000".to_owned(), 8, vec![(key.to_owned(), 8), default]);
+    assert_eq!(value(&mut client, GROUP, "g", key), expected);
+    assert_eq!(
+        alter(&mut client, METRICS, "m", "interval.ms", "99"),
+        ErrorCode::INVALID_REQUEST
+    );
+    assert_eq!(
+        alter(&mut client, METRICS, "m", "interval.ms", "100"),
+        ErrorCode::NONE
+    );
+    let expected = ("100".to_owned(), 7, vec![("interval.ms".to_owned(), 7)]);
+    assert_eq!(value(&mut client, METRICS, "m", "interval.ms"), expected);
+    assert_eq!(
+        value(&mut client, METRICS, "m", "metrics"),
+        (String::new(), 5, Vec::new())
+    );
+
+    let mut listed = |types: &[i8]| {
+        let request = ListConfigResourcesRequest {
+            resource_types: types.to_vec(),
+            ..Default::default()
+        };
+        let told = client.ask(&request, 1).config_resources.into_iter();
+        told.map(|r| (r.resource_type, r.resource_name.to_string()))
+            .collect::<Vec<_>>()
+    };
+    let is = |kind, name: &str| (kind, name.to_owned());
+    assert_eq!(listed(&[METRICS, GROUP]), [is(METRICS, "m"), is(GROUP, "g")]);
+    let all = [
+        is(2, "e"),
+        is(2, "t"),
+        is(BROKER, "1"),
+        is(LOGGER, "1"),
+        is(METRICS, "m"),
+        is(GROUP, "g"),
+    ];
+    assert_eq!(listed(&[]), all);
+    let without_effect = broker
+        .log()
+        .lines()
+        .filter(|l| l.contains("configuration without effect"))
+        .count();
+    assert_eq!(without_effect, 1, "one line for them all: {}", broker.log());
+}

@@ -1,0 +1,256 @@
+//! Topics, and what is told of them.
+
+use super::*;
+use brokkr_wire::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
+use brokkr_wire::messages::describe_log_dirs_request::DescribableLogDirTopic;
+use brokkr_wire::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use brokkr_wire::messages::{
+    CreateTopicsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
+    describe_producers_request,
+};
+use brokkr_wire::{ErrorCode, Str};
+
+#[test]
+fn log_dirs_are_described_for_whom_they_are_asked() {
+    let (_broker, mut client) = with_topics("as-kafka-log-dirs");
+    let mut told = |topics: Option<&[(&'static str, &[i32])]>| -> Vec<(String, Vec<i32>)> {
+        let topics = topics.map(|topics| {
+            let topics = topics.iter().map(|(topic, partitions)| DescribableLogDirTopic {
+                topic: (*topic).into(),
+                partitions: partitions.to_vec(),
+                ..Default::default()
+            });
+            topics.collect()
+        });
+        let request = DescribeLogDirsRequest {
+            topics,
+            ..Default::default()
+        };
+        let dirs = client.ask(&request, 4).results;
+        assert_eq!((dirs.len(), dirs[0].error_code), (1, 0));
+        let topics = dirs[0].topics.iter();
+        topics
+            .map(|t| {
+                (
+                    t.name.to_string(),
+                    t.partitions.iter().map(|p| p.partition_index).collect(),
+                )
+            })
+            .collect()
+    };
+    let is = |name: &str, partitions: &[i32]| (name.to_owned(), partitions.to_vec());
+    assert_eq!(told(None), [is("e", &[0]), is("t", &[0, 1])]);
+    assert_eq!(told(Some(&[])), []);
+    assert_eq!(told(Some(&[("t", &[])])), []);
+    assert_eq!(told(Some(&[("t", &[1, 9, -1])])), [is("t", &[1])]);
+    assert_eq!(told(Some(&[("nope", &[0]), ("e", &[0, 0])])), [is("e", &[0])]);
+}
+
+#[test]
+fn producers_of_what_is_not_there() {
+    let (_broker, mut client) = with_topics("as-kafka-producers");
+    let told = produce(&mut client, None, -1, &[("e", 0, batch(0, Some(7), MADE))]);
+    assert_eq!(told, [(ErrorCode::NONE, 0)]);
+    let long = "x".repeat(250);
+    let mut code = |name: &str, partition| {
+        let topic = describe_producers_request::TopicRequest {
+            name: Str::copied(name),
+            partition_indexes: vec![partition],
+            ..Default::default()
+        };
+        let request = DescribeProducersRequest {
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let told = client.ask(&request, 0).topics.remove(0).partitions.remove(0);
+        (ErrorCode(told.error_code), told.active_producers.len())
+    };
+    assert_eq!(code("e", 0), (ErrorCode::NONE, 1));
+    assert_eq!(code("t", 0), (ErrorCode::NONE, 0));
+    for (name, partition) in [("t", 9), ("t", -1), ("nope", 0)] {
+        assert_eq!(code(name, partition), (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, 0));
+    }
+    for name in ["", ".", "a b", &long] {
+        assert_eq!(code(name, 0), (ErrorCode::INVALID_TOPIC_EXCEPTION, 0), "{name}");
+    }
+}
+
+#[test]
+fn a_full_page_goes_no_further() {
+    let (_broker, mut client) = with_topics("as-kafka-pages");
+    let mut page = |names: &[&'static str], limit, cursor: Option<(&'static str, i32)>| {
+        let topics = names.iter().map(|name| TopicRequest {
+            name: (*name).into(),
+            ..Default::default()
+        });
+        let request = DescribeTopicPartitionsRequest {
+            topics: topics.collect(),
+            response_partition_limit: limit,
+            cursor: cursor.map(|(name, partition_index)| Cursor {
+                topic_name: name.into(),
+                partition_index,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let told = client.ask(&request, 0);
+        let topics = told
+            .topics
+            .iter()
+            .map(|t| (t.name.clone().unwrap_or_default().to_string(), t.partitions.len()));
+        let next = told
+            .next_cursor
+            .as_ref()
+            .map(|c| (c.topic_name.to_string(), c.partition_index));
+        (topics.collect::<Vec<_>>(), next)
+    };
+    let is = |name: &str, n| (name.to_owned(), n);
+    let at = |name: &str, index| Some((name.to_owned(), index));
+    assert_eq!(page(&[], 1, None), (vec![is("e", 1)], at("t", 0)));
+    for limit in [0, -1] {
+        assert_eq!(
+            page(&[], limit, None),
+            (vec![is("e", 1)], at("t", 0)),
+            "limit {limit}"
+        );
+    }
+    assert_eq!(page(&[], 2, None), (vec![is("e", 1), is("t", 1)], at("t", 1)));
+    assert_eq!(page(&[], 3, None), (vec![is("e", 1), is("t", 2)], None));
+    assert_eq!(
+        page(&["t", "e", "t"], 2, Some(("t", 1))),
+        (vec![is("t", 1)], None)
+    );
+    assert_eq!(page(&["t", "zzz"], 2, None), (vec![is("t", 2)], at("zzz", 0)));
+    assert_eq!(
+        page(&["t", "zzz"], 2, Some(("zzz", 0))),
+        (vec![is("zzz", 0)], None)
+    );
+    assert_eq!(page(&["t"], 2, Some(("t", 99))), (vec![is("t", 0)], None));
+}
+
+#[test]
+fn topics_that_cannot_be_created() {
+    let (_broker, mut client) = with_topics("as-kafka-create");
+    let mut create = |validate_only, change: &dyn Fn(&mut CreatableTopic)| {
+        let mut topic = CreatableTopic {
+            name: "new".into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        change(&mut topic);
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: 30_000,
+            validate_only,
+            ..Default::default()
+        };
+        ErrorCode(client.ask(&request, 7).topics[0].error_code)
+    };
+    let by_hand = |topic: &mut CreatableTopic, of: &[(i32, &[i32])]| {
+        (topic.num_partitions, topic.replication_factor) = (-1, -1);
+        let assignments = of
+            .iter()
+            .map(|(partition_index, broker_ids)| CreatableReplicaAssignment {
+                partition_index: *partition_index,
+                broker_ids: broker_ids.to_vec(),
+                ..Default::default()
+            });
+        topic.assignments = assignments.collect();
+    };
+    type Change<'a> = &'a dyn Fn(&mut CreatableTopic);
+    let cases: [(Change<'_>, ErrorCode); 18] = [
+        (&|t| t.num_partitions = 0, ErrorCode::INVALID_PARTITIONS),
+        (&|t| t.num_partitions = -2, ErrorCode::INVALID_PARTITIONS),
+        (&|t| t.num_partitions = 10_001, ErrorCode::POLICY_VIOLATION),
+        (
+            &|t| t.replication_factor = 0,
+            ErrorCode::INVALID_REPLICATION_FACTOR,
+        ),
+        (
+            &|t| t.replication_factor = 2,
+            ErrorCode::INVALID_REPLICATION_FACTOR,
+        ),
+        (
+            &|t| {
+                by_hand(t, &[(0, &[1])]);
+                t.num_partitions = 1;
+            },
+            ErrorCode::INVALID_REQUEST,
+        ),
+        (
+            &|t| {
+                by_hand(t, &[(0, &[1])]);
+                t.replication_factor = 1;
+            },
+            ErrorCode::INVALID_REQUEST,
+        ),
+        (
+            &|t| by_hand(t, &[(1, &[1])]),
+            ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        ),
+        (
+            &|t| by_hand(t, &[(0, &[])]),
+            ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        ),
+        (
+            &|t| by_hand(t, &[(0, &[2])]),
+            ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        ),
+        (
+            &|t| by_hand(t, &[(0, &[1, 1])]),
+            ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        ),
+        (
+            &|t| by_hand(t, &[(0, &[1]), (0, &[1])]),
+            ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        ),
+        (
+            &|t| {
+                t.configs = vec![CreatableTopicConfig {
+                    name: "retention.ms".into(),
+                    ..Default::default()
+                }];
+            },
+            ErrorCode::INVALID_CONFIG,
+        ),
+        (
+            &|t| t.name = "x".repeat(250).into(),
+            ErrorCode::INVALID_TOPIC_EXCEPTION,
+        ),
+        (&|t| t.name = "".into(), ErrorCode::INVALID_TOPIC_EXCEPTION),
+        (&|t| t.name = "a b".into(), ErrorCode::INVALID_TOPIC_EXCEPTION),
+        (&|t| t.name = "t".into(), ErrorCode::TOPIC_ALREADY_EXISTS),
+        (
+            &|t| t.name = "__cluster_metadata".into(),
+            ErrorCode::INVALID_REQUEST,
+        ),
+    ];
+    for (i, (change, code)) in cases.iter().enumerate() {
+        for validate_only in [true, false] {
+            assert_eq!(create(validate_only, change), *code, "case {i}");
+        }
+    }
+    let longest: Change<'_> = &|t| t.name = "x".repeat(249).into();
+    for (validate_only, code) in [
+        (true, ErrorCode::NONE),
+        (true, ErrorCode::NONE),
+        (false, ErrorCode::NONE),
+        (false, ErrorCode::TOPIC_ALREADY_EXISTS),
+    ] {
+        assert_eq!(create(validate_only, longest), code);
+    }
+}
+
+#[test]
+fn minus_2_is_an_id_as_any_other() {
+    let (_broker, mut client) = with_topics("as-kafka-producer-ids");
+    for (id, epoch) in [(5, -2), (-2, 0), (-2, -2)] {
+        assert_eq!(client.init_producer_id(id, epoch), ErrorCode::NONE);
+    }
+    for (id, epoch) in [(-2, -1), (-1, -2)] {
+        assert_eq!(client.init_producer_id(id, epoch), ErrorCode::INVALID_REQUEST);
+    }
+}

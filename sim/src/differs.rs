@@ -1,0 +1,76 @@
+//! When the same seed did something else: which event was the first to differ.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+use std::process::ExitCode;
+
+use brokkr_sim::report::{Report, Verdict, Violated};
+use brokkr_sim::trace::diff::{Difference, first_difference};
+
+use crate::refused;
+use crate::runner::child::{self, Surrounding, What};
+use crate::scratch::Scratch;
+use crate::tracing_to::Tracing;
+
+/// How often both runs are traced until they differ again.
+const TRIES: usize = 3;
+
+/// Of two reports of one thing the first, which says so if the second differs, and in which event.
+pub fn compare(exe: &Path, what: What<'_>, a: Report, b: &Report) -> Report {
+    if (&a.hash, a.events, &a.violations, &a.ops) == (&b.hash, b.events, &b.violations, &b.ops) {
+        return a;
+    }
+    let which = which(exe, what).unwrap_or_else(|why| why);
+    let what = format!(
+        "{} events, hash {}; then {} events, hash {}; {which}",
+        a.events, a.hash, b.events, b.hash
+    );
+    let mut report = a;
+    report.verdict = Verdict::Nondeterminism;
+    report.violations.push(Violated {
+        id: "nondeterminism".into(),
+        what,
+    });
+    report
+}
+
+/// Repeats both with traces. Says where they part, or why nobody knows.
+fn which(exe: &Path, what: What<'_>) -> Result<String, String> {
+    let scratch = Scratch::new().map_err(|e| format!("no room for traces: {e}"))?;
+    let surroundings = [("a", Surrounding::Plain), ("b", Surrounding::Other)];
+    for _ in 0..TRIES {
+        let traces = surroundings.map(|(name, surrounding)| {
+            let path = scratch.path(name);
+            child::traced(exe, what, surrounding, &Tracing::to_file(&path));
+            path
+        });
+        let compared = files(&traces[0], &traces[1]);
+        if let Some(difference) = compared.map_err(|e| format!("a trace can't be read: {e}"))? {
+            return Ok(difference.to_string());
+        }
+    }
+    Err(format!(
+        "repeated with traces, {TRIES} times, both did the same: it differs now and then"
+    ))
+}
+
+fn files(a: &Path, b: &Path) -> io::Result<Option<Difference>> {
+    let open = |path: &Path| File::open(path).map(BufReader::new);
+    first_difference(open(a)?, open(b)?)
+}
+
+/// Compares two traces that somebody has. Exit codes: 0 they are the same; 4 they differ; 2 they can't be read.
+pub fn main(a: &Path, b: &Path) -> ExitCode {
+    match files(a, b) {
+        Ok(None) => {
+            println!("no event differs");
+            ExitCode::SUCCESS
+        }
+        Ok(Some(difference)) => {
+            println!("{difference}");
+            ExitCode::from(Verdict::Nondeterminism.exit_code())
+        }
+        Err(error) => refused(&error.to_string()),
+    }
+}

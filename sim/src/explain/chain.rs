@@ -1,0 +1,114 @@
+//! Who woke whom.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::exec::Nanos;
+use crate::trace::{Event, What};
+
+/// Links that are told.
+const LINKS_MAX: usize = 24;
+
+struct Link {
+    by: u64,
+    t: Nanos,
+    node: u32,
+    task: Option<Cow<'static, str>>,
+    /// What a device did then.
+    note: Option<&'static str>,
+}
+
+/// What woke each run of a task, and what set each timer.
+#[derive(Default)]
+pub struct Causes(BTreeMap<u64, Link>);
+
+impl Causes {
+    /// Remembers an event, if it can be a cause.
+    pub fn take(&mut self, event: &Event) {
+        match event.what {
+            What::Run | What::Timer => {
+                let link = Link {
+                    by: event.by.unwrap_or(0),
+                    t: event.t,
+                    node: event.node,
+                    task: event.task.clone(),
+                    note: None,
+                };
+                self.0.insert(event.n, link);
+            }
+            What::Spawn { .. } => {
+                // Who was made runs for the first time because of who made it.
+                let by = event.by.unwrap_or(0);
+                if let Some(link) = self.0.get(&by) {
+                    let link = Link {
+                        by,
+                        t: event.t,
+                        node: event.node,
+                        task: link.task.clone(),
+                        note: Some("made the next one"),
+                    };
+                    self.0.insert(event.n, link);
+                }
+            }
+            What::Arrive { .. } => self.note(event, "bytes arrive"),
+            What::Wrote { .. } => self.note(event, "a write is in the page cache"),
+            What::Synced { error: None, .. } => self.note(event, "a sync has ended"),
+            What::Synced { .. } => self.note(event, "a sync has failed"),
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, event: &Event, note: &'static str) {
+        if let Some(link) = event.by.and_then(|by| self.0.get_mut(&by)) {
+            link.note = Some(note);
+        }
+    }
+
+    /// Tells the chain that led to `last`, from the run `begin` on if it goes back to that, with what was done on the way.
+    pub fn tell(&self, text: &mut String, begin: Option<u64>, last: &Event, events: &[Event]) {
+        let mut links = Vec::new();
+        let mut at = last.by.unwrap_or(0);
+        while let Some(link) = self.0.get(&at).filter(|_| links.len() < LINKS_MAX) {
+            links.push((at, link));
+            if Some(at) == begin {
+                break;
+            }
+            at = link.by;
+        }
+        for (n, link) in links.into_iter().rev() {
+            let who = match (&link.task, link.note) {
+                (Some(task), None) => task.to_string(),
+                (Some(task), Some(note)) => format!("{task} {note}"),
+                (None, note) => note.unwrap_or("a timer fires").to_owned(),
+            };
+            let _ = writeln!(text, "  {} node {:<3} {who}", seconds(link.t), link.node);
+            let done = events.iter().filter(|e| e.by == Some(n) && is_deed(&e.what));
+            for event in done {
+                let _ = writeln!(
+                    text,
+                    "  {:>13}          {}",
+                    "",
+                    super::lanes::cut(&event.what.to_string())
+                );
+            }
+        }
+    }
+}
+
+/// What is worth telling of what a task did on the way.
+fn is_deed(what: &What) -> bool {
+    matches!(
+        what,
+        What::Request { .. }
+            | What::Response { .. }
+            | What::Write { .. }
+            | What::Sync { .. }
+            | What::Panic { .. }
+    )
+}
+
+/// A moment, as a story shows it.
+pub fn seconds(t: Nanos) -> String {
+    format!("{:>4}.{:06}", t / 1_000_000_000, t % 1_000_000_000 / 1_000)
+}

@@ -1,0 +1,556 @@
+//! Which events a story needs, and how much.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::subject::{Subject, key_of, sends, shown};
+use crate::plan::LAST_READER;
+use crate::trace::{BatchSeen, Event, What};
+
+/// An event of a story.
+pub struct Picked<'a> {
+    /// It.
+    pub event: &'a Event,
+    /// As it is told.
+    pub text: String,
+    /// The node that it concerns besides its own.
+    pub to: Option<u32>,
+    /// How much the story needs it.
+    weight: u8,
+}
+
+/// A rare state that was reached more often in a run says nothing.
+const REACHED_OFTEN: usize = 5;
+/// Of what fails in no certain place: the last operations of each process.
+const LAST_OPS: usize = 3;
+
+/// The events that tell of the subject, in their order.
+pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<Picked<'a>> {
+    let mut picker = Picker {
+        subject,
+        violation,
+        asked: BTreeSet::new(),
+        answered: BTreeSet::new(),
+        bytes: BTreeMap::new(),
+        writes: BTreeSet::new(),
+        syncs: BTreeSet::new(),
+        first_shown: BTreeMap::new(),
+        around: around(subject, events),
+        reached: count_reached(events),
+        last_ops: if subject.places.is_empty() {
+            last_ops(events)
+        } else {
+            BTreeSet::new()
+        },
+    };
+    let mut picked: Vec<Picked<'a>> = Vec::new();
+    for event in events {
+        if let Some((weight, text, to)) = picker.look(event) {
+            picked.push(Picked {
+                event,
+                text,
+                to,
+                weight,
+            });
+        }
+    }
+    // What befell the nodes before it began is another story.
+    let begins = picked
+        .iter()
+        .find(|p| p.weight >= OWN && !is_of_world(&p.event.what))
+        .map_or(0, |p| p.event.t);
+    picked.retain(|p| p.event.t >= begins || p.weight > OWN);
+    picked
+}
+
+/// The weight of what tells of the subject itself.
+const OWN: u8 = 8;
+
+fn is_of_world(what: &What) -> bool {
+    use What::{Calm, Ended, Fault, Kill, Log, Pause, PowerLoss, Reached, Resume, Start, Started, Stop};
+    matches!(
+        what,
+        Calm | Ended { .. }
+            | Fault { .. }
+            | Kill { .. }
+            | Log { .. }
+            | Pause { .. }
+            | PowerLoss { .. }
+            | Reached { .. }
+            | Resume { .. }
+            | Start { .. }
+            | Started { .. }
+            | Stop { .. }
+    )
+}
+
+/// So many of them, those that say least left out.
+pub fn most_important(picked: Vec<Picked<'_>>, most: usize) -> Vec<Picked<'_>> {
+    let mut weights: Vec<u8> = picked.iter().map(|p| p.weight).collect();
+    weights.sort_unstable_by(|a, b| b.cmp(a));
+    let Some(least) = weights.get(most).copied() else {
+        return picked;
+    };
+    let mut room = weights.iter().take(most).filter(|w| **w == least).count();
+    picked
+        .into_iter()
+        .filter(|p| {
+            let stays = p.weight > least || p.weight == least && room > 0;
+            room -= usize::from(p.weight == least && stays);
+            stays
+        })
+        .collect()
+}
+
+struct Picker<'a> {
+    subject: &'a Subject,
+    violation: &'a str,
+    /// Requests that carried it, and have no answer yet: connection and correlation id.
+    asked: BTreeSet<(u64, i32)>,
+    /// Nodes that were sent it in answer to a fetch.
+    answered: BTreeSet<u32>,
+    /// Where its bytes are: file, from, to; and whether a sync has covered them.
+    bytes: BTreeMap<(String, u64), (u64, bool)>,
+    writes: BTreeSet<u64>,
+    syncs: BTreeSet<u64>,
+    first_shown: BTreeMap<(String, i64), Option<i64>>,
+    around: BTreeSet<u64>,
+    reached: BTreeMap<String, usize>,
+    last_ops: BTreeSet<u64>,
+}
+
+type Told = Option<(u8, String, Option<u32>)>;
+
+impl Picker<'_> {
+    fn look(&mut self, event: &Event) -> Told {
+        let told = |weight, text: String| Some((weight, text, None));
+        let what = &event.what;
+        match what {
+            What::Op { .. } => self.op(event),
+            What::Request { .. } | What::Response { .. } | What::Reset { .. } => self.net(event),
+            What::Write { .. }
+            | What::Wrote { .. }
+            | What::WriteDropped { .. }
+            | What::Sync { .. }
+            | What::Synced { .. }
+            | What::Truncate { .. }
+            | What::Name { .. }
+            | What::Lost { .. } => self.disk(event),
+            What::Panic { .. } => told(10, what.to_string()),
+            What::Violation { what: seen, .. } if seen == self.violation => told(10, what.to_string()),
+            What::Kill { of } | What::PowerLoss { of } => Some((9, what.to_string(), Some(*of))),
+            What::Start { of } | What::Started { of, .. } | What::Stop { of } | What::Ended { of } => {
+                Some((7, what.to_string(), Some(*of)))
+            }
+            What::Pause { of } | What::Resume { of } => Some((7, what.to_string(), Some(*of))),
+            What::Fault { fault } => told(7, format!("fault {}", plain(fault))),
+            What::Calm => told(5, what.to_string()),
+            What::Log { level, text, .. } => {
+                let is_loud = level == "WARN" || level == "ERROR";
+                let is_of_it = self.subject.keys.iter().any(|key| text.contains(key.as_str()));
+                (is_loud || is_of_it).then(|| (if is_loud { 6 } else { 4 }, what.to_string(), None))
+            }
+            What::Reached { name } if self.reached.get(name).is_some_and(|n| *n <= REACHED_OFTEN) => {
+                told(4, what.to_string())
+            }
+            _ => None,
+        }
+    }
+
+    fn op(&mut self, event: &Event) -> Told {
+        let What::Op {
+            process,
+            type_,
+            f,
+            value,
+        } = &event.what
+        else {
+            return None;
+        };
+        let told = |weight| Some((weight, op_text(event, self.subject), None));
+        let is_own = self.subject.is_in(value);
+        if f == "poll" && type_ == "ok" {
+            let mut weight = 0;
+            for (key, offset, value) in shown(event) {
+                let place = (key, offset);
+                if !self.subject.places.contains(&place)
+                    && !value.is_some_and(|v| self.subject.values.contains(&v))
+                {
+                    continue;
+                }
+                let first = *self.first_shown.entry(place).or_insert(value);
+                weight = weight.max(if first != value || *process == LAST_READER {
+                    10
+                } else {
+                    5
+                });
+            }
+            if weight == 0 && self.around.contains(&event.n) {
+                weight = 9;
+            }
+            if weight > 0 {
+                return told(weight);
+            }
+        }
+        let deletes = f == "delete_records"
+            && value["key"]
+                .as_str()
+                .is_some_and(|k| self.subject.keys.contains(k));
+        match (is_own, deletes, self.last_ops.contains(&event.n)) {
+            (true, ..) => told(10),
+            (_, true, _) => told(6),
+            (_, _, true) => told(if self.subject.processes.contains(process) {
+                8
+            } else {
+                3
+            }),
+            _ => None,
+        }
+    }
+
+    fn net(&mut self, event: &Event) -> Told {
+        let text = event.what.to_string();
+        match &event.what {
+            What::Request {
+                conn,
+                to,
+                api,
+                correlation,
+                batches,
+                ..
+            } => {
+                let own: Vec<&BatchSeen> = batches
+                    .iter()
+                    .filter(|b| self.subject.is_in_batch(None, b))
+                    .collect();
+                if own.is_empty() {
+                    return None;
+                }
+                self.asked.insert((*conn, *correlation));
+                let own: Vec<String> = own.iter().map(|b| in_request(b)).collect();
+                Some((8, format!("{api} #{correlation}: {}", own.join("; ")), Some(*to)))
+            }
+            What::Response {
+                conn,
+                to,
+                correlation,
+                answers,
+                ..
+            } => {
+                let is_asked = self.asked.remove(&(*conn, *correlation));
+                let has_it = answers
+                    .iter()
+                    .flat_map(|a| &a.batches)
+                    .any(|b| self.subject.is_in_batch(None, b));
+                let weight = if is_asked {
+                    8
+                } else if has_it && self.answered.insert(*to) {
+                    6
+                } else {
+                    return None;
+                };
+                let own = answers
+                    .iter()
+                    .filter(|a| is_asked || a.batches.iter().any(|b| self.subject.is_in_batch(None, b)));
+                let own: Vec<String> = own.map(ToString::to_string).collect();
+                let text = format!("answer #{correlation}: {}", own.join("; "));
+                Some((weight, text, Some(*to)))
+            }
+            What::Reset { conn } => {
+                let before = self.asked.len();
+                self.asked.retain(|(c, _)| c != conn);
+                (self.asked.len() < before).then_some((7, text, None))
+            }
+            _ => None,
+        }
+    }
+
+    fn disk(&mut self, event: &Event) -> Told {
+        let told = |weight| Some((weight, disk_text(&event.what, self.subject), None));
+        let named = |file: &String| self.subject.files.contains(file);
+        match &event.what {
+            What::Write {
+                write,
+                file,
+                at,
+                len,
+                batches,
+            } => {
+                let is_own = batches.iter().any(|b| self.subject.is_in_batch(key_of(file), b));
+                if !is_own && !named(file) {
+                    return None;
+                }
+                self.writes.insert(*write);
+                self.bytes.insert((file.clone(), *at), (at + len, false));
+                told(if is_own { 9 } else { 5 })
+            }
+            What::Wrote { write, error, .. } if self.writes.remove(write) => {
+                told(if error.is_some() { 10 } else { 6 })
+            }
+            What::WriteDropped { write } if self.writes.remove(write) => told(9),
+            What::Sync { file } if self.is_unsynced(file) => {
+                self.syncs.insert(event.n);
+                told(7)
+            }
+            What::Synced { file, begun, error } if self.syncs.remove(begun) => {
+                let synced = self
+                    .bytes
+                    .iter_mut()
+                    .filter(|((f, _), _)| f == file && error.is_none());
+                synced.for_each(|(_, (_, is_synced))| *is_synced = true);
+                told(if error.is_some() { 10 } else { 8 })
+            }
+            What::Truncate { file, to } => {
+                let before = self.bytes.len();
+                self.bytes.retain(|(f, _), (end, _)| f != file || *end <= *to);
+                (self.bytes.len() < before || named(file))
+                    .then(|| told(10))
+                    .flatten()
+            }
+            What::Lost { file, at, len, .. } => {
+                let hit = self
+                    .bytes
+                    .iter()
+                    .any(|((f, from), (end, _))| f == file && *from < at + len && end > at);
+                (hit || named(file)).then(|| told(10)).flatten()
+            }
+            What::Name {
+                op,
+                file,
+                to,
+                error: None,
+            } if op != "create_dir" => {
+                let is_of = |name: &String| {
+                    self.bytes
+                        .keys()
+                        .any(|(f, _)| f == name || f.starts_with(&format!("{name}/")))
+                };
+                (is_of(file) || to.as_ref().is_some_and(is_of))
+                    .then(|| told(8))
+                    .flatten()
+            }
+            _ => None,
+        }
+    }
+
+    fn is_unsynced(&self, file: &str) -> bool {
+        self.bytes
+            .iter()
+            .any(|((f, _), (_, is_synced))| f == file && !is_synced)
+    }
+}
+
+/// What the last reader found around an offset that it should have found: the events that showed what comes before and after.
+fn around(subject: &Subject, events: &[Event]) -> BTreeSet<u64> {
+    let mut all = BTreeSet::new();
+    for (key, offset) in &subject.places {
+        let (mut below, mut above) = (None::<(i64, u64)>, None::<(i64, u64)>);
+        let of_last = |e: &&Event| matches!(&e.what, What::Op { process, .. } if *process == LAST_READER);
+        for event in events.iter().filter(of_last) {
+            for (_, at, _) in shown(event).into_iter().filter(|(k, ..)| k == key) {
+                match at.cmp(offset) {
+                    std::cmp::Ordering::Less => below = below.max(Some((at, event.n))),
+                    std::cmp::Ordering::Greater if above.is_none_or(|(a, _)| at < a) => {
+                        above = Some((at, event.n))
+                    }
+                    _ => {}
+                }
+            }
+        }
+        all.extend([below, above].into_iter().flatten().map(|(_, n)| n));
+    }
+    all
+}
+
+fn count_reached(events: &[Event]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for event in events {
+        if let What::Reached { name } = &event.what {
+            *counts.entry(name.clone()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+fn last_ops(events: &[Event]) -> BTreeSet<u64> {
+    let mut of: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for event in events {
+        if let What::Op { process, .. } = &event.what {
+            of.entry(*process).or_default().push(event.n);
+        }
+    }
+    of.into_values()
+        .flat_map(|all| all.into_iter().rev().take(LAST_OPS))
+        .collect()
+}
+
+/// A batch, as it stands in a request.
+fn in_request(batch: &BatchSeen) -> String {
+    let whose = match batch.producer {
+        -1 => String::new(),
+        id => {
+            let last = i64::from(batch.sequence) + batch.last - batch.base;
+            format!("producer {id}:{} seq {}..={last}, ", batch.epoch, batch.sequence)
+        }
+    };
+    let values = match &batch.values[..] {
+        [] => String::new(),
+        [one] => format!("value {one}"),
+        [first, .., last] => format!("values {first} to {last}"),
+    };
+    format!("{whose}{values}")
+}
+
+/// A fault as it stands in the plan, without punctuation.
+fn plain(fault: &serde_json::Value) -> String {
+    let fields = fault
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !["kind", "at_ms", "id"].contains(&key.as_str()));
+    let fields: Vec<String> = fields.map(|(key, value)| format!("{key} {value}")).collect();
+    format!(
+        "{} {}",
+        fault["kind"].as_str().unwrap_or_default(),
+        fields.join(", ")
+    )
+}
+
+/// A file without the folders that all have.
+fn disk_text(what: &What, subject: &Subject) -> String {
+    let text = match what {
+        What::Write {
+            file,
+            at,
+            len,
+            batches,
+            ..
+        } => {
+            let own = batches.iter().filter(|b| subject.is_in_batch(key_of(file), b));
+            let own: Vec<String> = own.map(ToString::to_string).collect();
+            format!("writes {file} bytes {at}..{}: {}", at + len, own.join("; "))
+        }
+        What::Wrote {
+            file,
+            at,
+            len,
+            error: None,
+            ..
+        } => {
+            format!(
+                "{file} bytes {at}..{} are in the page cache, not durable",
+                at + len
+            )
+        }
+        What::Sync { file } => format!("begins to sync {file}"),
+        What::Synced {
+            file, error: None, ..
+        } => format!("{file}: what was written before the sync is durable"),
+        What::Lost {
+            file,
+            at,
+            len,
+            how,
+            batches,
+        } => {
+            let own = batches.iter().filter(|b| subject.is_in_batch(key_of(file), b));
+            let own: Vec<String> = own.map(ToString::to_string).collect();
+            format!("{file} bytes {at}..{} are {how}: {}", at + len, own.join("; "))
+        }
+        other => other.to_string(),
+    };
+    text.replace("data/", "")
+}
+
+/// An operation, as far as it is about the subject.
+pub fn op_text(event: &Event, subject: &Subject) -> String {
+    let What::Op {
+        process, type_, f, ..
+    } = &event.what
+    else {
+        return event.what.to_string();
+    };
+    let is_own = |key: &String, offset: Option<i64>, value: Option<i64>| {
+        value.is_some_and(|v| subject.values.contains(&v))
+            || offset.is_some_and(|o| subject.places.contains(&(key.clone(), o)))
+    };
+    if f == "send" {
+        let all = sends(event);
+        let own: Vec<String> = all
+            .iter()
+            .filter(|(key, offset, value)| is_own(key, *offset, Some(*value)))
+            .map(|(key, offset, value)| match offset {
+                Some(offset) => format!("{value} stands at {key} offset {offset}"),
+                None => format!("{value} to {key}"),
+            })
+            .collect();
+        let more = match all.len() - own.len() {
+            0 => String::new(),
+            n => format!(" (and {n} more)"),
+        };
+        let what = own.join(", ");
+        return match type_.as_str() {
+            "invoke" => format!("process {process} sends {what}{more}"),
+            "ok" => format!("process {process} is told: {what}{more}"),
+            "fail" => format!("process {process} is told that nothing was written: {what}{more}"),
+            _ => format!("process {process} never learns what became of {what}{more}"),
+        };
+    }
+    if f == "poll" && type_ == "ok" {
+        return poll_text(event, subject, *process, is_own);
+    }
+    event.what.to_string()
+}
+
+fn poll_text(
+    event: &Event,
+    subject: &Subject,
+    process: u64,
+    is_own: impl Fn(&String, Option<i64>, Option<i64>) -> bool,
+) -> String {
+    let all = shown(event);
+    let own = all
+        .iter()
+        .filter(|(key, offset, value)| is_own(key, Some(*offset), *value));
+    let mut told: Vec<String> = own
+        .map(|(key, offset, value)| {
+            format!(
+                "{} at {key} offset {offset}",
+                value.map_or("null".to_owned(), |v| v.to_string())
+            )
+        })
+        .collect();
+    // Of the partitions it is about, which offsets: a gap is seen by what is around it.
+    for key in &subject.keys {
+        let offsets: Vec<i64> = all
+            .iter()
+            .filter(|(k, ..)| k == key)
+            .map(|(_, offset, _)| *offset)
+            .collect();
+        if !offsets.is_empty() {
+            told.push(format!("of {key} the offsets {}", ranges(&offsets)));
+        }
+    }
+    if told.is_empty() {
+        told.push(format!("{} records of other partitions", all.len()));
+    }
+    format!("process {process} is shown {}", told.join("; "))
+}
+
+/// `0..=3, 5, 7..=9`
+fn ranges(offsets: &[i64]) -> String {
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for offset in offsets {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == *offset => *last = *offset,
+            _ => runs.push((*offset, *offset)),
+        }
+    }
+    let text = |(a, b): &(i64, i64)| {
+        if a == b {
+            a.to_string()
+        } else {
+            format!("{a}..={b}")
+        }
+    };
+    runs.iter().map(text).collect::<Vec<_>>().join(", ")
+}

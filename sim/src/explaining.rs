@@ -1,0 +1,55 @@
+//! `brokkr-sim explain`: repeats a failing plan with a trace, and tells its story.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use brokkr_sim::explain::{Trace, tell};
+use clap::Args;
+
+use crate::runner::child::{self, Surrounding, What};
+use crate::runner::this_binary;
+use crate::scratch::Scratch;
+use crate::tracing_to::Tracing;
+use crate::{read_plan, refused};
+
+/// What is explained.
+#[derive(Args)]
+pub struct Explain {
+    /// A plan that fails, or what a failing run left; best after `shrink`
+    file: PathBuf,
+    /// The invariant whose violation is told [default: the one nearest to the cause]
+    #[arg(long)]
+    id: Option<String>,
+    /// The simulator that runs the plan, as one with a bug in its broker [default: this one]
+    #[arg(long, value_name = "BINARY")]
+    exe: Option<PathBuf>,
+}
+
+/// Exit codes: those of `run`, or 2 if it can't be understood.
+pub fn main(explain: &Explain) -> ExitCode {
+    match all(explain) {
+        Ok(code) => code,
+        Err(why) => refused(&why),
+    }
+}
+
+fn all(args: &Explain) -> Result<ExitCode, String> {
+    let plan = read_plan(&args.file)?;
+    let scratch = Scratch::new().map_err(|e| format!("no room for a trace: {e}"))?;
+    let (path, what) = (
+        scratch.path("trace.jsonl"),
+        What::Plan {
+            path: &args.file,
+            seed: plan.seed,
+            secs: plan.secs,
+        },
+    );
+    let exe = args.exe.clone().unwrap_or_else(this_binary);
+    let report = child::traced(&exe, what, Surrounding::Plain, &Tracing::to_file(&path));
+    let read = File::open(&path).and_then(|file| Trace::read(BufReader::new(file)));
+    let trace = read.map_err(|e| format!("the trace of the run can't be read: {e}"))?;
+    print!("{}", tell(&plan, &report, &trace, args.id.as_deref()));
+    Ok(ExitCode::from(report.verdict.exit_code()))
+}

@@ -1,0 +1,236 @@
+//! Makes a failing plan small: takes away what it fails without, in every dimension, as long as it fails in the same way.
+//!
+//! Faults go by delta debugging (ddmin; Zeller and Hildebrandt, TSE 2002), everything else greedily, most ambitious first:
+//! time, clients, topics, the scheduler, the clock, the broker's configuration, features and rates of the workload, and what each fault has for
+//! parameters. All of it again, until nothing gets smaller. A choice of the seed is keyed (see `plan`), so what is taken out mostly leaves
+//! the rest as it was; where it doesn't, another order of tasks may fail still, and the plan keeps that order's seed.
+//!
+//! Whether a plan fails is asked of an [`Oracle`], who runs it: nothing here knows how.
+
+mod smaller;
+
+use std::fmt;
+
+use crate::plan::{Fault, Plan};
+
+pub use smaller::Smaller;
+
+/// A plan to try.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Candidate {
+    /// It.
+    pub plan: Plan,
+    /// In how many orders of tasks, its own included.
+    pub orders: u64,
+}
+
+/// Runs plans.
+pub trait Oracle {
+    /// Of these plans the first that still fails in the same way, maybe in another order of tasks. None: none does, or there is no
+    /// time left.
+    fn first_failing(&mut self, candidates: Vec<Candidate>) -> Option<Plan>;
+
+    /// Whether no time is left.
+    fn is_over(&self) -> bool;
+
+    /// A plan got smaller by this.
+    fn smaller(&mut self, by: &str, plan: &Plan);
+}
+
+/// How large a plan is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Size {
+    /// Faults.
+    pub faults: usize,
+    /// Producers, consumers and the admin.
+    pub clients: usize,
+    /// Virtual seconds.
+    pub secs: u64,
+    /// Partitions of all topics.
+    pub partitions: i32,
+    /// Settings of the broker.
+    pub settings: usize,
+}
+
+impl Size {
+    /// Of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        let w = &plan.workload;
+        Self {
+            faults: plan.faults.len(),
+            clients: w.producers.len() + w.consumers.len() + usize::from(w.admin.is_some()),
+            secs: plan.secs,
+            partitions: w.topics.iter().map(|t| t.partitions).sum(),
+            settings: plan.broker.len(),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} faults, {} clients, {} s, {} partitions, {} settings",
+            self.faults, self.clients, self.secs, self.partitions, self.settings
+        )
+    }
+}
+
+/// How hard it is tried, one after the other, each until nothing gets smaller: the first dimensions or all, and in how many orders of
+/// tasks.
+const EFFORTS: [(usize, u64); 5] = [
+    (smaller::ROUGH, 1),
+    (smaller::ROUGH, 4),
+    (smaller::DIMENSIONS.len(), 4),
+    (smaller::DIMENSIONS.len(), 16),
+    (smaller::DIMENSIONS.len(), 64),
+];
+/// The last efforts are for what so many orders did not get down to
+const ORDERS_FEW: u64 = 4;
+/// so few faults.
+const FAULTS_FEW: usize = 3;
+/// A plan of a fraction of the time costs that fraction: so many times as many orders of it are tried at most.
+const ORDERS_TIMES_MAX: u64 = 8;
+
+/// Makes a plan that fails as small as the oracle's time allows, with at most `orders_max` orders of tasks for a step.
+pub fn shrink(plan: Plan, oracle: &mut impl Oracle, orders_max: u64) -> Plan {
+    let mut shrinking = Shrinking {
+        begin: plan.clone(),
+        plan,
+        oracle,
+        orders: 1,
+    };
+    for (dimensions, orders) in EFFORTS {
+        if orders > ORDERS_FEW && shrinking.plan.faults.len() <= FAULTS_FEW {
+            break;
+        }
+        shrinking.orders = orders.min(orders_max);
+        if shrinking.orders > 1 && shrinking.plan.faults.len() > FAULTS_FEW {
+            shrinking.some_of_the_faults();
+        }
+        loop {
+            let before = shrinking.plan.clone();
+            for dimension in &smaller::DIMENSIONS[..dimensions] {
+                if shrinking.oracle.is_over() {
+                    return shrinking.plan;
+                }
+                shrinking.dimension(dimension);
+            }
+            if shrinking.plan == before {
+                break;
+            }
+        }
+    }
+    shrinking.plan
+}
+
+struct Shrinking<'a, O> {
+    begin: Plan,
+    plan: Plan,
+    oracle: &'a mut O,
+    orders: u64,
+}
+
+impl<O: Oracle> Shrinking<'_, O> {
+    fn dimension(&mut self, dimension: &Smaller) {
+        match dimension {
+            Smaller::Faults => self.ddmin(),
+            Smaller::Other(name, candidates) => while self.greedy(name, *candidates) {},
+            Smaller::Each(name, changes) => self.one_by_one(name, changes(&self.plan)),
+        }
+    }
+
+    /// Takes the first of the plans that fails. Whether one did.
+    fn takes(&mut self, name: &str, mut plans: Vec<Plan>) -> bool {
+        plans.retain(|p| *p != self.plan);
+        let candidate = |plan: Plan| {
+            let times = self.plan.secs / plan.secs.max(1);
+            let orders = match self.orders {
+                1 => 1,
+                n => n * times.clamp(1, ORDERS_TIMES_MAX),
+            };
+            Candidate { plan, orders }
+        };
+        let candidates: Vec<Candidate> = plans.into_iter().map(candidate).collect();
+        if candidates.is_empty() || self.oracle.is_over() {
+            return false;
+        }
+        let Some(smaller) = self.oracle.first_failing(candidates) else {
+            return false;
+        };
+        self.oracle.smaller(name, &smaller);
+        self.plan = smaller;
+        true
+    }
+
+    fn greedy(&mut self, name: &str, candidates: fn(&Plan) -> Vec<Plan>) -> bool {
+        let some = candidates(&self.plan);
+        self.takes(name, some)
+    }
+
+    /// Small changes that have nothing to do with each other: all of them at once, else by halves, down to single ones.
+    fn one_by_one(&mut self, name: &str, changes: Vec<smaller::Change>) {
+        let mut groups = vec![changes];
+        while let Some(group) = groups.pop() {
+            let mut some = self.plan.clone();
+            group.iter().for_each(|change| change(&mut some));
+            if some != self.plan && !self.takes(name, vec![some]) {
+                groups.extend(halves(group));
+            }
+        }
+    }
+
+    /// Where a failure takes luck, many faults or many operations only make it likelier: a few faults in a short run that is as busy
+    /// as the first may do, too, in some order.
+    fn some_of_the_faults(&mut self) {
+        let busy = Plan {
+            workload: self.begin.workload.clone(),
+            scheduler: self.begin.scheduler,
+            ..self.plan.clone()
+        };
+        let few = (1..=FAULTS_FEW).flat_map(|n| self.plan.faults.windows(n));
+        let plans = few.map(|faults| smaller::only(&busy, faults)).collect();
+        self.takes("some of the faults", plans);
+    }
+
+    /// ddmin over the faults, after asking whether it takes any.
+    fn ddmin(&mut self) {
+        let mut parts = 1;
+        while !self.plan.faults.is_empty() && !self.oracle.is_over() {
+            let (faults, len) = (self.plan.faults.clone(), self.plan.faults.len());
+            let bounds = (0..parts).map(|i| (i * len / parts, (i + 1) * len / parts));
+            let only = bounds.clone().map(|(a, b)| faults[a..b].to_vec());
+            let without = bounds.map(|(a, b)| [&faults[..a], &faults[b..]].concat());
+            let all: Vec<Vec<Fault>> = match parts {
+                // All of it, or none; and of two parts what is without the one is only the other.
+                1 => without.collect(),
+                2 => only.collect(),
+                _ => only.chain(without).collect(),
+            };
+            let with = |faults| Plan {
+                faults,
+                ..self.plan.clone()
+            };
+            let plans = all.into_iter().map(with).collect();
+            parts = match self.takes("fewer faults", plans) {
+                // Only one of the parts is left, or all but one.
+                true if self.plan.faults.len() * parts < len + parts => 2,
+                true => (parts - 1).max(2),
+                false if parts >= len => return,
+                false => parts * 2,
+            };
+            parts = parts.min(self.plan.faults.len());
+        }
+    }
+}
+
+fn halves<T>(mut all: Vec<T>) -> Vec<Vec<T>> {
+    if all.len() < 2 {
+        return Vec::new();
+    }
+    let rest = all.split_off(all.len() / 2);
+    vec![all, rest]
+}
+
+#[cfg(test)]
+mod tests;

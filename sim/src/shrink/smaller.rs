@@ -1,0 +1,347 @@
+//! What a plan can be made smaller in, and how.
+
+use brokkr_workloads::{ClientSpec, ConsumerSpec, ProducerSpec};
+
+use crate::exec::Strategy;
+use crate::plan::{BROKER_ALWAYS, Fault, Kind, Plan};
+
+/// A change that makes a plan smaller, or leaves it as it is.
+pub type Change = Box<dyn Fn(&mut Plan)>;
+
+/// A dimension, and how to get smaller in it.
+pub enum Smaller {
+    /// The faults, by delta debugging.
+    Faults,
+    /// Whole plans to try, most ambitious first, again and again.
+    Other(&'static str, fn(&Plan) -> Vec<Plan>),
+    /// Changes that have nothing to do with each other.
+    Each(&'static str, fn(&Plan) -> Vec<Change>),
+}
+
+/// So many of the first dimensions are large: the rest is for the reader.
+pub const ROUGH: usize = 5;
+
+/// In the order in which they pay: a shorter run makes every later step quicker.
+pub const DIMENSIONS: &[Smaller] = &[
+    Smaller::Other("less time", times),
+    Smaller::Faults,
+    Smaller::Other("fewer clients", clients),
+    Smaller::Other("fewer partitions", partitions),
+    Smaller::Other("fewer operations", operations),
+    Smaller::Each("a plain world", plain_world),
+    Smaller::Each("fewer settings", settings),
+    Smaller::Each("plain clients", plain_clients),
+    Smaller::Each("simpler faults", simpler_faults),
+    Smaller::Other("shorter faults", shorter_faults),
+    Smaller::Other("slower clients", rates),
+];
+
+fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
+    let mut plan = plan.clone();
+    change(&mut plan);
+    plan
+}
+
+/// What a shorter run makes of a plan: faults that would come after the calm are gone.
+fn shortened(plan: &Plan, secs: u64, at: impl Fn(u64) -> u64) -> Plan {
+    changed(plan, |p| {
+        p.secs = secs;
+        p.faults.iter_mut().for_each(|f| f.at_ms = at(f.at_ms));
+        p.faults.retain(|f| f.at_ms < secs * 750);
+    })
+}
+
+/// When the first fault comes at the earliest: the broker has to be up.
+const FIRST_FAULT_MS: u64 = 300;
+
+/// A run for these faults: they come at once, and it ends soon after.
+pub fn only(plan: &Plan, faults: &[Fault]) -> Plan {
+    let at = |f: Option<&Fault>| f.map_or(0, |f| f.at_ms);
+    let (first, last) = (at(faults.first()), at(faults.last()));
+    let ahead = first.saturating_sub(AFTER_START_MS);
+    let secs = ((last - ahead + AFTER_FAULTS_MS) / 750).clamp(1, plan.secs);
+    let of_them = Plan {
+        faults: faults.to_vec(),
+        ..plan.clone()
+    };
+    shortened(&of_them, secs, |at| at.saturating_sub(ahead))
+}
+
+/// When there is something to break, and how long it is worked on after that.
+const AFTER_START_MS: u64 = 1_000;
+const AFTER_FAULTS_MS: u64 = 1_500;
+
+fn times(plan: &Plan) -> Vec<Plan> {
+    let now = plan.secs;
+    let mut to: Vec<u64> = [
+        now / 12,
+        now / 6,
+        now / 3,
+        now / 2,
+        now * 3 / 4,
+        now.saturating_sub(1),
+    ]
+    .into();
+    to.retain(|secs| (1..now).contains(secs));
+    to.dedup();
+    let first = plan.faults.iter().map(|f| f.at_ms).min().unwrap_or(0);
+    let ahead = first.saturating_sub(FIRST_FAULT_MS);
+    let mut plans = Vec::new();
+    for secs in to {
+        plans.push(shortened(plan, secs, |at| at));
+        // The same faults, sooner; or closer to each other.
+        if ahead > 0 {
+            plans.push(shortened(plan, secs, |at| at - ahead));
+        }
+        if !plan.faults.is_empty() {
+            plans.push(shortened(plan, secs, |at| (at * secs / now).max(FIRST_FAULT_MS)));
+        }
+    }
+    plans
+}
+
+fn clients(plan: &Plan) -> Vec<Plan> {
+    let w = &plan.workload;
+    let mut plans = Vec::new();
+    if w.producers.len() > 1 || !w.consumers.is_empty() || w.admin.is_some() {
+        // One writer alone.
+        plans.extend((0..w.producers.len()).map(|i| {
+            changed(plan, |p| {
+                p.workload.producers = vec![w.producers[i].clone()];
+                p.workload.consumers.clear();
+                p.workload.admin = None;
+            })
+        }));
+    }
+    if w.admin.is_some() {
+        plans.push(changed(plan, |p| p.workload.admin = None));
+    }
+    // From the end on: then the others stay on their nodes.
+    plans.extend(
+        (0..w.consumers.len())
+            .rev()
+            .map(|i| changed(plan, |p| drop(p.workload.consumers.remove(i)))),
+    );
+    plans.extend(
+        (0..w.producers.len())
+            .rev()
+            .map(|i| changed(plan, |p| drop(p.workload.producers.remove(i)))),
+    );
+    plans
+}
+
+/// Takes a partition away from everybody.
+fn without(plan: &Plan, gone: impl Fn(&str, i32) -> bool) -> Option<Plan> {
+    let stays = |all: &mut Vec<(String, i32)>| all.retain(|(topic, i)| !gone(topic, *i));
+    let plan = changed(plan, |p| {
+        for topic in &mut p.workload.topics {
+            topic.partitions = (0..topic.partitions)
+                .take_while(|i| !gone(&topic.name, *i))
+                .count() as i32;
+        }
+        p.workload.topics.retain(|t| t.partitions > 0);
+        p.workload
+            .producers
+            .iter_mut()
+            .for_each(|c| stays(&mut c.partitions));
+        p.workload
+            .consumers
+            .iter_mut()
+            .for_each(|c| stays(&mut c.partitions));
+        p.workload.admin.iter_mut().for_each(|c| stays(&mut c.partitions));
+        p.workload.admin.take_if(|a| a.partitions.is_empty());
+    });
+    // Who has nothing to do is taken away as a client.
+    let w = &plan.workload;
+    let all_busy = w.producers.iter().all(|c| !c.partitions.is_empty())
+        && w.consumers.iter().all(|c| !c.partitions.is_empty());
+    (all_busy && !w.topics.is_empty()).then_some(plan)
+}
+
+fn partitions(plan: &Plan) -> Vec<Plan> {
+    let topics = &plan.workload.topics;
+    let mut plans: Vec<Plan> = Vec::new();
+    for only in topics {
+        plans.extend(without(plan, |t, i| t != only.name || i > 0));
+    }
+    for only in topics {
+        plans.extend(without(plan, |t, _| t != only.name));
+    }
+    for less in topics {
+        plans.extend(without(plan, |t, i| t == less.name && i == less.partitions - 1));
+    }
+    plans
+}
+
+fn operations(plan: &Plan) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for (i, producer) in plan.workload.producers.iter().enumerate() {
+        let most = producer.operations_max.unwrap_or(1 << 10);
+        let fewer = [1, most / 16, most / 4, most / 2]
+            .into_iter()
+            .filter(|n| *n > 0 && *n < most);
+        plans.extend(fewer.map(|n| changed(plan, |p| p.workload.producers[i].operations_max = Some(n))));
+    }
+    plans
+}
+
+fn rates(plan: &Plan) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for (i, producer) in plan.workload.producers.iter().enumerate() {
+        if producer.sends_max > 1 {
+            let to = |n| changed(plan, |p| p.workload.producers[i].sends_max = n);
+            plans.extend([to(1), to(producer.sends_max / 2)]);
+        }
+        // Fewer operations a second, down to one.
+        if producer.pause_max_ms < 1_000 {
+            plans.push(changed(plan, |p| {
+                p.workload.producers[i].pause_max_ms = producer.pause_max_ms * 4 + 10
+            }));
+        }
+    }
+    plans
+}
+
+fn plain_world(_: &Plan) -> Vec<Change> {
+    vec![
+        Box::new(|p| p.scheduler = Strategy::Random),
+        Box::new(|p| p.drift_ppm = 0),
+        Box::new(|p| p.wall_ahead_ms = 0),
+    ]
+}
+
+fn settings(plan: &Plan) -> Vec<Change> {
+    let all = plan
+        .broker
+        .keys()
+        .filter(|key| !BROKER_ALWAYS.contains(&key.as_str()));
+    all.map(|key| -> Change {
+        let key = key.clone();
+        Box::new(move |p| drop(p.broker.remove(&key)))
+    })
+    .collect()
+}
+
+fn plain_clients(plan: &Plan) -> Vec<Change> {
+    let mut changes: Vec<Change> = vec![
+        Box::new(|p| p.workload.client.versions_max.clear()),
+        Box::new(|p| {
+            let plain = ClientSpec::new("", 0);
+            let bootstrap = std::mem::take(&mut p.workload.client.bootstrap);
+            let versions_max = std::mem::take(&mut p.workload.client.versions_max);
+            p.workload.client = ClientSpec {
+                bootstrap,
+                versions_max,
+                ..plain
+            };
+        }),
+        Box::new(|p| p.workload.topics.iter_mut().for_each(|t| t.configs.clear())),
+    ];
+    for i in 0..plan.workload.producers.len() {
+        for change in PRODUCER {
+            changes.push(Box::new(move |p| {
+                p.workload.producers.get_mut(i).into_iter().for_each(change)
+            }));
+        }
+    }
+    for i in 0..plan.workload.consumers.len() {
+        for change in CONSUMER {
+            changes.push(Box::new(move |p| {
+                p.workload.consumers.get_mut(i).into_iter().for_each(change)
+            }));
+        }
+    }
+    changes
+}
+
+const PRODUCER: [fn(&mut ProducerSpec); 8] = [
+    |s| s.padding_bytes_max = 0,
+    |s| s.compression = 0,
+    |s| s.linger_ms = 0,
+    |s| s.batch_records_max = 1,
+    |s| s.in_flight_max = s.in_flight_max.min(1),
+    |s| s.delivery_timeout_ms = 10_000,
+    |s| s.retries_max = None,
+    |s| (s.idempotent, s.acks) = (true, -1),
+];
+
+const CONSUMER: [fn(&mut ConsumerSpec); 5] = [
+    |s| s.sessions = false,
+    |s| s.read_committed = false,
+    |s| s.rewind_after = None,
+    |s| s.min_bytes = 1,
+    |s| {
+        let plain = ConsumerSpec::tailing(0, Vec::new());
+        (s.max_bytes, s.partition_max_bytes) = (plain.max_bytes, plain.partition_max_bytes);
+    },
+];
+
+fn simpler_faults(plan: &Plan) -> Vec<Change> {
+    (0..plan.faults.len())
+        .map(|i| -> Change {
+            Box::new(move |p| {
+                p.faults
+                    .get_mut(i)
+                    .into_iter()
+                    .for_each(|f| f.kind = simpler(&f.kind))
+            })
+        })
+        .collect()
+}
+
+/// A fault of a kind that takes less to understand.
+fn simpler(kind: &Kind) -> Kind {
+    let mut kind = kind.clone();
+    match &mut kind {
+        Kind::Kill { down_ms } | Kind::PowerLoss { down_ms, .. } | Kind::CleanStop { down_ms } => {
+            *down_ms = 0
+        }
+        Kind::SyncFails { power, .. } | Kind::WriteFails { power, .. } => *power = false,
+        Kind::Cut {
+            client,
+            to_broker,
+            from_broker,
+            ..
+        } => (*client, *to_broker, *from_broker) = (None, true, true),
+        Kind::Reset { half_open, .. } => *half_open = false,
+        _ => {}
+    }
+    kind
+}
+
+fn shorter_faults(plan: &Plan) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for i in 0..plan.faults.len() {
+        for divided_by in [8, 2] {
+            plans.push(changed(plan, |p| {
+                if let Some(ms) = lasts(&mut p.faults[i].kind)
+                    && *ms >= LASTS_MIN_MS * divided_by
+                {
+                    *ms /= divided_by;
+                }
+            }));
+        }
+    }
+    plans
+}
+
+/// A fault that lasts less is hardly shorter.
+const LASTS_MIN_MS: u64 = 20;
+
+fn lasts(kind: &mut Kind) -> Option<&mut u64> {
+    match kind {
+        Kind::Pause { for_ms }
+        | Kind::NoSpace { for_ms, .. }
+        | Kind::SlowDisk { for_ms, .. }
+        | Kind::HangingDisk { for_ms }
+        | Kind::Cut { for_ms, .. }
+        | Kind::Delay { for_ms, .. }
+        | Kind::SyncFails {
+            restart_ms: for_ms, ..
+        }
+        | Kind::WriteFails {
+            restart_ms: for_ms, ..
+        } => Some(for_ms),
+        _ => None,
+    }
+}

@@ -1,0 +1,224 @@
+//! `brokkr-sim shrink`: makes a failing plan small. Each step is a run in a process of its own.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use brokkr_sim::failure::{Document, Failure, Way};
+use brokkr_sim::keyed::text;
+use brokkr_sim::plan::Plan;
+use brokkr_sim::report::Report;
+use brokkr_sim::shrink::{Candidate, Oracle, Size, shrink};
+use clap::Args;
+
+use crate::runner::child::{self, Surrounding, What};
+use crate::runner::{cores, this_binary};
+use crate::scratch::Scratch;
+use crate::{duration, read_document, refused};
+
+/// What is made small, and within what.
+#[derive(Args)]
+pub struct Shrink {
+    /// A plan that fails, or what a failing run left
+    file: PathBuf,
+    /// Where the small plan goes [default: FILE-small.json]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The invariant whose violation is kept [default: the one nearest to the cause]
+    #[arg(long)]
+    id: Option<String>,
+    /// The simulator that runs the plans, as one with a bug in its broker [default: this one]
+    #[arg(long, value_name = "BINARY")]
+    exe: Option<PathBuf>,
+    /// Runs at the same time [default: one for each core]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Other orders of tasks, and then other seeds, that are tried for each step at most: none at first, a few when nothing gets
+    /// smaller by that, and more while many faults are left
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
+    scheduler_seeds: u64,
+    /// Take no longer than that (90s, 10m, 2h)
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
+    r#for: Duration,
+}
+
+/// Exit codes: 0 the plan is as small as it got; 2 it can't be understood, or it doesn't fail.
+pub fn main(shrink: &Shrink) -> ExitCode {
+    match all(shrink) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => refused(&why),
+    }
+}
+
+fn all(args: &Shrink) -> Result<(), String> {
+    let document = read_document(&args.file)?;
+    let scratch = Scratch::new().map_err(|e| format!("no room for plans: {e}"))?;
+    let mut runs = Runs {
+        exe: args.exe.clone().unwrap_or_else(this_binary),
+        scratch,
+        jobs: args.jobs.unwrap_or_else(cores).max(1),
+        begun: Instant::now(),
+        time_max: args.r#for,
+        way: None,
+        ran: AtomicUsize::new(0),
+        held: BTreeSet::new(),
+    };
+    let known = match &document {
+        Document::Failure(failure) => Way::of(&failure.violations, args.id.as_deref()),
+        Document::Plan(_) => None,
+    };
+    let plan = document.into_plan();
+    let report = runs.run(&plan)?;
+    let way = known.or_else(|| Way::of(&report.violations, args.id.as_deref()));
+    let Some(way) = way.filter(|way| way.is_of(&report)) else {
+        let what = args.id.as_deref().unwrap_or("nothing");
+        let ids: Vec<&str> = report.violations.iter().map(|v| v.id.as_str()).collect();
+        return Err(format!(
+            "{}: {what} to make smaller: run again, what did not hold is {ids:?}",
+            args.file.display()
+        ));
+    };
+    let before = Size::of(&plan);
+    eprintln!("{}: {} does not hold; {before}", args.file.display(), way.id());
+    runs.way = Some(way.clone());
+    let small = shrink(plan, &mut runs, args.scheduler_seeds);
+    let (took, after) = (runs.begun.elapsed(), Size::of(&small));
+    let report = runs.run(&small)?;
+    if !way.is_of(&report) {
+        return Err(format!(
+            "the small plan failed once, and now it came to {:?}: nondeterminism",
+            report.violations
+        ));
+    }
+    let out = args.out.clone().unwrap_or_else(|| beside(&args.file));
+    let failure = Failure::new(small, &report, &out.display().to_string());
+    std::fs::write(&out, failure.to_json()).map_err(|e| format!("{}: {e}", out.display()))?;
+    println!("before: {before}");
+    println!("after:  {after}");
+    println!(
+        "        in {:.1} s, {} runs",
+        took.as_secs_f64(),
+        runs.ran.load(Ordering::Relaxed)
+    );
+    for v in report.violations.iter().filter(|v| v.id == way.id()).take(3) {
+        println!("    {}: {}", v.id, v.what);
+    }
+    println!("    repeat:  {}", failure.repeat);
+    println!("    explain: cargo sim explain {}", out.display());
+    Ok(())
+}
+
+/// `failure.json` becomes `failure-small.json`.
+fn beside(file: &Path) -> PathBuf {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!("{stem}-small.json"))
+}
+
+/// Runs plans, each in a process of its own, several at a time.
+struct Runs {
+    exe: PathBuf,
+    scratch: Scratch,
+    jobs: usize,
+    begun: Instant,
+    time_max: Duration,
+    way: Option<Way>,
+    ran: AtomicUsize,
+    /// Plans that did not fail, by the hash of their text.
+    held: BTreeSet<u64>,
+}
+
+/// So many orders of tasks are tried before anything else is drawn anew.
+const ORDERS_MIN: u64 = 4;
+
+fn hash(plan: &Plan) -> u64 {
+    text(&serde_json::to_string(plan).expect("a plan can be written"))
+}
+
+impl Runs {
+    fn run(&self, plan: &Plan) -> Result<Report, String> {
+        let n = self.ran.fetch_add(1, Ordering::Relaxed);
+        let path = self.scratch.path(format!("{n}.json"));
+        let why = |e| format!("{}: {e}", path.display());
+        std::fs::write(&path, serde_json::to_string(plan).expect("a plan can be written")).map_err(why)?;
+        let what = What::Plan {
+            path: &path,
+            seed: plan.seed,
+            secs: plan.secs,
+        };
+        let report = child::run(&self.exe, what, Surrounding::Plain);
+        std::fs::remove_file(&path).map_err(why)?;
+        Ok(report)
+    }
+
+    /// These plans in their own orders, and then in others, which are not known to hold.
+    fn variants(&self, candidates: Vec<Candidate>) -> Vec<Plan> {
+        let orders_max = candidates.iter().map(|c| c.orders).max().unwrap_or(0);
+        let in_order = |k: u64| {
+            let of_it = candidates.iter().filter(move |c| k < c.orders);
+            of_it.map(move |c| match (k, c.plan.clone()) {
+                (0, plan) => plan,
+                (1..ORDERS_MIN, plan) => Plan {
+                    scheduler_seed: Some(k),
+                    ..plan
+                },
+                // Where another order does nothing other latencies may, too, and all else that a plan leaves open.
+                (_, plan) => Plan {
+                    seed: plan.seed.wrapping_add(k),
+                    ..plan
+                },
+            })
+        };
+        let all = (0..orders_max).flat_map(in_order);
+        all.filter(|plan| !self.held.contains(&hash(plan))).collect()
+    }
+}
+
+impl Oracle for Runs {
+    fn first_failing(&mut self, candidates: Vec<Candidate>) -> Option<Plan> {
+        let all = self.variants(candidates);
+        let way = self.way.clone().expect("it is known how the plan fails");
+        let (next, first) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+        let held = Mutex::new(Vec::new());
+        let (this, all) = (&*self, &all);
+        std::thread::scope(|scope| {
+            for _ in 0..this.jobs {
+                scope.spawn(|| {
+                    loop {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        // Those before the first that fails run to their end: which it is doesn't depend on who is quicker.
+                        let Some(plan) = all
+                            .get(i)
+                            .filter(|_| i < first.load(Ordering::Relaxed) && !this.is_over())
+                        else {
+                            return;
+                        };
+                        match this.run(plan) {
+                            Ok(report) if way.is_of(&report) => drop(first.fetch_min(i, Ordering::Relaxed)),
+                            Ok(_) => held.lock().expect("no panic under this lock").push(hash(plan)),
+                            Err(why) => eprintln!("{why}"),
+                        }
+                    }
+                });
+            }
+        });
+        let failing = all.get(first.into_inner()).cloned();
+        self.held
+            .extend(held.into_inner().expect("no panic under this lock"));
+        failing
+    }
+
+    fn is_over(&self) -> bool {
+        self.begun.elapsed() >= self.time_max
+    }
+
+    fn smaller(&mut self, by: &str, plan: &Plan) {
+        let (took, ran) = (
+            self.begun.elapsed().as_secs_f64(),
+            self.ran.load(Ordering::Relaxed),
+        );
+        eprintln!("{took:>6.1} s {ran:>4} runs  {by}: {}", Size::of(plan));
+    }
+}

@@ -1,0 +1,198 @@
+//! Requests and responses, put together from what leaves on each connection.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use brokkr_wire::frame::{decode_request_header, decode_response_header};
+use brokkr_wire::messages::{FetchResponse, Message, ProduceRequest, ProduceResponse};
+use brokkr_wire::{ApiKey, ErrorCode, Reader, Records};
+use bytes::{Bytes, BytesMut};
+
+use super::{Answer, BatchSeen, What, batches_in};
+use crate::net::EndId;
+
+/// A frame that is longer is not Kafka's, and not followed.
+const FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// What is on its way in each direction of each connection, up to the next whole frame.
+#[derive(Default)]
+pub struct Frames {
+    /// By the end that sends. None: what it sends is not understood.
+    under_way: BTreeMap<EndId, Option<BytesMut>>,
+    /// What was asked on a connection and not answered yet.
+    asked: BTreeMap<(u64, i32), (ApiKey, i16)>,
+}
+
+/// The connection that an end is one of.
+pub fn conn_of(end: EndId) -> u64 {
+    end / 2
+}
+
+impl Frames {
+    /// Bytes leave from `end` for a node. Gives the frames that are whole with them.
+    pub fn sent(&mut self, end: EndId, to: u32, piece: &Bytes) -> Vec<What> {
+        let slot = self.under_way.entry(end).or_insert_with(|| Some(BytesMut::new()));
+        let Some(mut buffer) = slot.take() else {
+            return Vec::new();
+        };
+        buffer.extend_from_slice(piece);
+        let mut whole = Vec::new();
+        while let Some(len) = buffer.first_chunk().map(|b| i32::from_be_bytes(*b)) {
+            let len = usize::try_from(len).ok().filter(|l| *l <= FRAME_BYTES_MAX);
+            let Some(len) = len else { return whole };
+            if buffer.len() < 4 + len {
+                break;
+            }
+            let frame = buffer.split_to(4 + len).freeze().slice(4..);
+            // Who connected has the even end, and asks.
+            let understood = match end % 2 {
+                0 => self.request(conn_of(end), to, frame),
+                _ => self.response(conn_of(end), to, frame),
+            };
+            whole.extend(understood);
+        }
+        self.under_way.insert(end, Some(buffer));
+        whole
+    }
+
+    fn request(&mut self, conn: u64, to: u32, frame: Bytes) -> Option<What> {
+        let len = frame.len() as u64;
+        let mut r = Reader::new(frame);
+        let (api, header) = decode_request_header(&mut r).ok()?;
+        let (version, correlation) = (header.request_api_version, header.correlation_id);
+        self.asked.insert((conn, correlation), (api, version));
+        let batches = match api {
+            ApiKey::Produce => ProduceRequest::decode(&mut r, version).map_or_else(|_| Vec::new(), produced),
+            _ => Vec::new(),
+        };
+        Some(What::Request {
+            conn,
+            to,
+            api: Cow::Borrowed(api.name()),
+            version,
+            correlation,
+            len,
+            batches,
+        })
+    }
+
+    fn response(&mut self, conn: u64, to: u32, frame: Bytes) -> Option<What> {
+        let len = frame.len() as u64;
+        let correlation = frame.first_chunk().map(|b| i32::from_be_bytes(*b))?;
+        let (api, version) = self.asked.remove(&(conn, correlation))?;
+        let mut r = Reader::new(frame);
+        decode_response_header(&mut r, api, version).ok()?;
+        let answers = match api {
+            ApiKey::Produce => ProduceResponse::decode(&mut r, version).map_or_else(|_| Vec::new(), answered),
+            ApiKey::Fetch => FetchResponse::decode(&mut r, version).map_or_else(|_| Vec::new(), fetched),
+            _ => Vec::new(),
+        };
+        Some(What::Response {
+            conn,
+            to,
+            api: Cow::Borrowed(api.name()),
+            correlation,
+            len,
+            answers,
+        })
+    }
+}
+
+fn seen(records: Option<Records>) -> Vec<BatchSeen> {
+    match records {
+        Some(Records::Bytes(bytes)) => batches_in(bytes),
+        _ => Vec::new(),
+    }
+}
+
+fn produced(request: ProduceRequest) -> Vec<BatchSeen> {
+    let partitions = request.topic_data.into_iter().flat_map(|t| t.partition_data);
+    partitions.flat_map(|p| seen(p.records)).collect()
+}
+
+fn error(code: i16) -> Option<String> {
+    (code != 0).then(|| ErrorCode::from(code).to_string())
+}
+
+fn answered(response: ProduceResponse) -> Vec<Answer> {
+    let partitions = response.responses.into_iter().flat_map(|t| t.partition_responses);
+    let answer = |p: brokkr_wire::messages::produce_response::PartitionProduceResponse| Answer {
+        partition: p.index,
+        error: error(p.error_code),
+        base: Some(p.base_offset),
+        high_watermark: None,
+        batches: Vec::new(),
+    };
+    partitions.map(answer).collect()
+}
+
+fn fetched(response: FetchResponse) -> Vec<Answer> {
+    let partitions = response.responses.into_iter().flat_map(|t| t.partitions);
+    let answer = |p: brokkr_wire::messages::fetch_response::PartitionData| Answer {
+        partition: p.partition_index,
+        error: error(p.error_code),
+        base: None,
+        high_watermark: Some(p.high_watermark),
+        batches: seen(p.records),
+    };
+    partitions.map(answer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_wire::Part;
+    use brokkr_wire::frame::{encode_request, encode_response};
+    use brokkr_wire::messages::{MetadataRequest, MetadataResponse};
+
+    fn flat(parts: Vec<Part>) -> Bytes {
+        let mut all = BytesMut::new();
+        for part in parts {
+            if let Part::Bytes(bytes) = part {
+                all.extend_from_slice(&bytes);
+            }
+        }
+        all.freeze()
+    }
+
+    #[test]
+    fn pieces_become_frames_and_answers_know_their_question() {
+        let ask = |c| flat(encode_request(&MetadataRequest::default(), 12, c, None).expect("it is valid"));
+        let two = [ask(7), ask(8)].concat();
+        let mut frames = Frames::default();
+        let mut seen = Vec::new();
+        for piece in two.chunks(5) {
+            seen.extend(frames.sent(4, 1, &Bytes::copy_from_slice(piece)));
+        }
+        let told: Vec<_> = seen
+            .iter()
+            .map(|w| match w {
+                What::Request {
+                    conn,
+                    api,
+                    correlation,
+                    ..
+                } => (*conn, api.as_ref(), *correlation),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(told, [(2, "Metadata", 7), (2, "Metadata", 8)]);
+        let reply =
+            encode_response(&MetadataResponse::default(), ApiKey::Metadata, 12, 8).expect("it is valid");
+        let told = frames.sent(5, 10, &flat(reply));
+        assert!(
+            matches!(
+                &told[..],
+                [What::Response {
+                    conn: 2,
+                    correlation: 8,
+                    ..
+                }]
+            ),
+            "{told:?}"
+        );
+        // What is no frame ends the following of that direction only.
+        assert!(frames.sent(4, 1, &Bytes::from_static(&[0xff; 9])).is_empty());
+        assert!(frames.sent(4, 1, &ask(9)).is_empty());
+    }
+}

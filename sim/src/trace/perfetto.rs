@@ -1,0 +1,210 @@
+//! Traces in the trace-event format, which ui.perfetto.dev and chrome://tracing open.
+//!
+//! A process is a node, a thread a task (thread 0: the node's timers and devices); arrows lead from what woke a task to its run. What takes
+//! time (a life of a node, a client's operation, a write, a sync) is a span of its own. A task's run takes no time in the world; for
+//! the eye each takes a nanosecond, and what happens in one moment stands a nanosecond apart (`args.t` has the true time).
+//!
+//! Format: "Trace Event Format", the JSON that the Chromium project's catapult describes.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::{Event, Sink, What};
+
+/// Where an event is shown.
+#[derive(Clone, Copy)]
+struct Place {
+    ts: u64,
+    pid: u32,
+    tid: u64,
+}
+
+/// Writes one document.
+pub struct Perfetto<W> {
+    out: W,
+    begun: bool,
+    last_ts: u64,
+    /// Where the events that may be causes stand.
+    causes: BTreeMap<u64, Place>,
+    /// Spans that are open: by what, and whose.
+    writes: BTreeMap<u64, u32>,
+    nodes: BTreeMap<u32, String>,
+    named: BTreeMap<(u32, u64), ()>,
+}
+
+impl<W: Write + Send> Perfetto<W> {
+    /// Writes to `out`; `nodes` are the names of nodes.
+    pub fn new(out: W, nodes: BTreeMap<u32, String>) -> Self {
+        Self {
+            out,
+            begun: false,
+            last_ts: 0,
+            causes: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            nodes,
+            named: BTreeMap::new(),
+        }
+    }
+
+    fn put(&mut self, value: &Value) -> io::Result<()> {
+        self.out.write_all(if self.begun { b",\n" } else { b"[\n" })?;
+        self.begun = true;
+        serde_json::to_writer(&mut self.out, value)?;
+        Ok(())
+    }
+
+    /// Names a lane when it is first used.
+    fn name(&mut self, event: &Event, place: Place) -> io::Result<()> {
+        if self.named.insert((place.pid, place.tid), ()).is_some() {
+            return Ok(());
+        }
+        let (pid, tid) = (place.pid, place.tid);
+        let mut named: Vec<(&str, Value)> = Vec::new();
+        if self.named.insert((pid, u64::MAX), ()).is_none() {
+            let name = self
+                .nodes
+                .get(&pid)
+                .cloned()
+                .unwrap_or_else(|| format!("node {pid}"));
+            named.push(("process_name", json!({"name": name})));
+            named.push(("process_sort_index", json!({"sort_index": pid})));
+        }
+        let task = match &event.task {
+            None => "timers and devices".to_owned(),
+            Some(task) if event.life == 0 => task.to_string(),
+            Some(task) => format!("{task} (life {})", event.life),
+        };
+        named.push(("thread_name", json!({"name": task})));
+        named.push(("thread_sort_index", json!({"sort_index": tid})));
+        for (what, args) in named {
+            self.put(&json!({"ph": "M", "name": what, "pid": pid, "tid": tid, "args": args}))?;
+        }
+        Ok(())
+    }
+
+    /// The arrow from a cause to what it woke.
+    fn arrow(&mut self, event: &Event, place: Place) -> io::Result<()> {
+        let Some(from) = event.by.and_then(|by| self.causes.get(&by).copied()) else {
+            return Ok(());
+        };
+        for (ph, at) in [("s", from), ("f", place)] {
+            let mut arrow = json!({
+                "ph": ph, "id": event.n, "name": "wakes", "cat": "cause", "pid": at.pid, "tid": at.tid, "ts": micros(at.ts)
+            });
+            if ph == "f" {
+                arrow["bp"] = json!("e");
+            }
+            self.put(&arrow)?;
+        }
+        Ok(())
+    }
+
+    /// Begins or ends a span that lies on no task.
+    fn span(&mut self, ph: &str, cat: &str, id: &str, name: &str, pid: u32, event: &Event) -> io::Result<()> {
+        self.put(&json!({
+            "ph": ph, "cat": cat, "id": id, "name": name, "pid": pid, "tid": 0, "ts": micros(self.last_ts),
+            "args": {"n": event.n, "t": event.t}
+        }))
+    }
+
+    fn spans(&mut self, event: &Event) -> io::Result<()> {
+        let pid = event.node;
+        match &event.what {
+            What::Write {
+                write, file, at, len, ..
+            } => {
+                self.writes.insert(*write, pid);
+                let name = format!("write {file} {at}+{len}");
+                self.span("b", "disk", &format!("w{write}"), &name, pid, event)
+            }
+            What::Wrote {
+                write, file, at, len, ..
+            } => {
+                let pid = self.writes.remove(write).unwrap_or(pid);
+                let name = format!("write {file} {at}+{len}");
+                self.span("e", "disk", &format!("w{write}"), &name, pid, event)
+            }
+            What::Sync { file } => self.span(
+                "b",
+                "disk",
+                &format!("s{}", event.n),
+                &format!("sync {file}"),
+                pid,
+                event,
+            ),
+            What::Synced { file, begun, .. } => self.span(
+                "e",
+                "disk",
+                &format!("s{begun}"),
+                &format!("sync {file}"),
+                pid,
+                event,
+            ),
+            What::Op {
+                process, type_, f, ..
+            } => {
+                let ph = if type_ == "invoke" { "b" } else { "e" };
+                self.span(ph, "client", &format!("p{process}"), f, pid, event)
+            }
+            What::Start { of } => self.span("b", "life", &format!("l{of}"), "process", *of, event),
+            What::Kill { of } | What::PowerLoss { of } | What::Ended { of } => {
+                self.span("e", "life", &format!("l{of}"), "process", *of, event)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn micros(ts: u64) -> Value {
+    json!(ts as f64 / 1000.0)
+}
+
+impl<W: Write + Send> Sink for Perfetto<W> {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.last_ts = event.t.max(self.last_ts + 1);
+        let place = Place {
+            ts: self.last_ts,
+            pid: event.node,
+            tid: event.id.map_or(0, |id| id + 1),
+        };
+        self.name(event, place)?;
+        let name = match &event.what {
+            What::Run => event.task.as_deref().unwrap_or("run").to_owned(),
+            what => what.to_string(),
+        };
+        let args = json!({"n": event.n, "t": event.t, "by": event.by});
+        let mut told = json!({
+            "name": name, "pid": place.pid, "tid": place.tid, "ts": micros(place.ts), "args": args
+        });
+        match &event.what {
+            What::Run | What::Timer | What::Spawn { .. } => {
+                (told["ph"], told["dur"]) = (json!("X"), json!(0.001));
+                self.put(&told)?;
+                self.causes.insert(event.n, place);
+                if !matches!(event.what, What::Spawn { .. }) {
+                    self.arrow(event, place)?;
+                }
+            }
+            what => {
+                let everywhere = matches!(
+                    what,
+                    What::Violation { .. }
+                        | What::Fault { .. }
+                        | What::Calm
+                        | What::Kill { .. }
+                        | What::PowerLoss { .. }
+                );
+                (told["ph"], told["s"]) = (json!("i"), json!(if everywhere { "g" } else { "t" }));
+                self.put(&told)?;
+            }
+        }
+        self.spans(event)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.out.write_all(if self.begun { b"\n]\n" } else { b"[]\n" })?;
+        self.out.flush()
+    }
+}

@@ -1,0 +1,104 @@
+//! Where a world's events are taken off: shut in campaigns, and then as good as not there.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use bytes::Bytes;
+
+use super::{Tracer, What};
+use crate::exec::{Life, Nanos};
+use crate::net::EndId;
+
+/// See the module. One for each world.
+#[derive(Default)]
+pub struct Tap {
+    is_open: AtomicBool,
+    /// The event whose doing everything is that happens now; 0 while the tap is shut.
+    running: AtomicU64,
+    tracer: Mutex<Option<Tracer>>,
+}
+
+impl Tap {
+    fn tracer(&self) -> MutexGuard<'_, Option<Tracer>> {
+        self.tracer
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Opens it, at this time of the world.
+    pub fn open(&self, mut tracer: Tracer, now: Nanos) {
+        tracer.now = now;
+        *self.tracer() = Some(tracer);
+        self.is_open.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody listens.
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
+    }
+
+    /// Shuts it.
+    ///
+    /// # Errors
+    /// The first that the sink had.
+    pub fn shut(&self) -> io::Result<()> {
+        self.is_open.store(false, Ordering::Relaxed);
+        self.running.store(0, Ordering::Relaxed);
+        self.tracer().take().map_or(Ok(()), |mut tracer| tracer.end())
+    }
+
+    /// The cause of what happens now, for what it sets going.
+    pub(crate) fn running(&self) -> u64 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Tells what happens, if somebody listens. Gives the event's number, or 0.
+    pub fn tell(&self, what: impl FnOnce() -> What) -> u64 {
+        if !self.is_open() {
+            return 0;
+        }
+        // BEFORE the lock: making it may look at the world.
+        let what = what();
+        self.tracer().as_mut().map_or(0, |tracer| tracer.tell(what))
+    }
+
+    /// Asks `probe` after each task's run what clients have noted.
+    pub(crate) fn ask(&self, probe: impl FnMut() -> Vec<What> + Send + 'static) {
+        if let Some(tracer) = self.tracer().as_mut() {
+            tracer.ask(probe);
+        }
+    }
+
+    /// Bytes leave: tells of requests and responses that are whole with them.
+    pub(crate) fn sent(&self, end: EndId, to: u32, piece: &Bytes) {
+        if !self.is_open() {
+            return;
+        }
+        if let Some(tracer) = self.tracer().as_mut() {
+            for what in tracer.frames.sent(end, to, piece) {
+                tracer.tell(what);
+            }
+        }
+    }
+
+    pub(crate) fn begin(&self, now: Nanos, life: Life, task: Option<(u64, &'static str)>, by: u64) {
+        if !self.is_open() {
+            return;
+        }
+        if let Some(tracer) = self.tracer().as_mut() {
+            let n = tracer.begin(now, life, task, by);
+            self.running.store(n, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn pause(&self) {
+        if !self.is_open() {
+            return;
+        }
+        if let Some(tracer) = self.tracer().as_mut() {
+            tracer.pause();
+        }
+        self.running.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,149 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use brokkr_types::{LeaderEpoch, Offset};
+use brokkr_wire::records::BatchBuilder;
+
+use super::*;
+use perfetto::Perfetto;
+
+/// Keeps what is written, for who has a clone.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic under it").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Kept {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic under it").clone()).expect("text")
+    }
+}
+
+fn tell_some(tracer: &mut Tracer) {
+    let life = Life {
+        node: 1,
+        incarnation: 2,
+    };
+    let timer = tracer.begin(5, life, None, 0);
+    tracer.pause();
+    tracer.begin(5, life, Some((7, "partition")), timer);
+    tracer.tell(What::Write {
+        write: 3,
+        file: "data/t0-0/0.log".into(),
+        at: 10,
+        len: 20,
+        batches: Vec::new(),
+    });
+    tracer.pause();
+    tracer.begin(9, life, None, 2);
+    tracer.tell(What::Wrote {
+        write: 3,
+        file: "data/t0-0/0.log".into(),
+        at: 10,
+        len: 20,
+        error: None,
+    });
+    tracer.pause();
+}
+
+#[test]
+fn lines_say_who_did_what_and_why_and_are_read_back() {
+    let kept = Kept::default();
+    let mut tracer = Tracer::new(Box::new(JsonLines(kept.clone())));
+    tracer.ask(|| vec![What::Reached { name: "x".into() }]);
+    tell_some(&mut tracer);
+    tracer.end().expect("memory has room");
+    let text = kept.text();
+    let all: Vec<Event> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).expect("an event"))
+        .collect();
+    let told: Vec<_> = all.iter().map(|e| (e.n, e.t, e.id, e.by)).collect();
+    // The timer; the run that it woke, the write and what the probe told; the end of the write, by the run.
+    assert_eq!(
+        told,
+        [
+            (1, 5, None, None),
+            (2, 5, Some(7), Some(1)),
+            (3, 5, Some(7), Some(2)),
+            (4, 5, Some(7), Some(2)),
+            (5, 9, None, Some(2)),
+            (6, 9, None, Some(5)),
+        ]
+    );
+    assert!(matches!(&all[3].what, What::Reached { name } if name == "x"));
+    assert_eq!(
+        (all[2].node, all[2].life, all[2].task.as_deref()),
+        (1, 2, Some("partition"))
+    );
+    for (line, event) in text.lines().zip(&all) {
+        assert_eq!(serde_json::to_string(event).expect("it can be written"), line);
+    }
+}
+
+#[test]
+fn perfetto_s_document_has_lanes_spans_and_arrows() {
+    let kept = Kept::default();
+    let sink = Perfetto::new(kept.clone(), BTreeMap::from([(1, "broker".to_owned())]));
+    let mut tracer = Tracer::new(Box::new(sink));
+    tell_some(&mut tracer);
+    tracer.end().expect("memory has room");
+    let all: Vec<serde_json::Value> = serde_json::from_str(&kept.text()).expect("a document");
+    let of = |ph: &str| all.iter().filter(|e| e["ph"] == ph).collect::<Vec<_>>();
+    let named: Vec<_> = of("M").iter().map(|e| e["args"]["name"].clone()).collect();
+    assert!(
+        named.contains(&"broker".into()) && named.contains(&"partition (life 2)".into()),
+        "{named:?}"
+    );
+    let (starts, ends) = (of("s"), of("f"));
+    assert_eq!((starts.len(), ends.len()), (2, 2));
+    // From the timer's lane to the task's, and later.
+    assert_eq!((&starts[0]["tid"], &ends[0]["tid"]), (&0.into(), &8.into()));
+    assert!(ends[0]["ts"].as_f64() > starts[0]["ts"].as_f64());
+    let (begin, end) = (of("b"), of("e"));
+    assert_eq!((begin.len(), end.len(), &begin[0]["id"]), (1, 1, &end[0]["id"]));
+    assert!(begin[0]["ts"].as_f64() < end[0]["ts"].as_f64());
+    // Nothing stands at one place with something else.
+    let mut times: Vec<_> = of("X").iter().map(|e| e["ts"].to_string()).collect();
+    times.dedup();
+    assert_eq!(times.len(), 3);
+}
+
+#[test]
+fn a_sink_that_fails_is_told_at_the_end() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut tracer = Tracer::new(Box::new(JsonLines(Full)));
+    tell_some(&mut tracer);
+    assert!(tracer.end().is_err());
+}
+
+#[test]
+fn batches_are_seen_with_what_is_in_them() {
+    let mut builder = BatchBuilder::new().at(Offset(40), LeaderEpoch(0));
+    for value in ["4294967297...", "4294967298"] {
+        builder.push(brokkr_types::UnixMillis(0), None, Some(value.as_bytes()), &[]);
+    }
+    let mut bytes = builder.build().bytes.to_vec();
+    bytes.extend_from_slice(&[0; 100]);
+    let seen = batches_in(Bytes::from(bytes));
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].base, seen[0].last), (40, 41));
+    assert_eq!(seen[0].values, [4_294_967_297, 4_294_967_298]);
+}

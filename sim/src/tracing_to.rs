@@ -1,0 +1,147 @@
+//! Where a traced run's events go: `--trace FILE`, or `-` for stderr.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::process::Command;
+
+use brokkr_sim::plan::{BROKER, FIRST_CLIENT, Plan};
+use brokkr_sim::trace::perfetto::Perfetto;
+use brokkr_sim::trace::text::Text;
+use brokkr_sim::trace::{JsonLines, Sink, Tracer};
+use clap::{Args, ValueEnum};
+
+/// Stderr, instead of a file.
+pub const STDERR: &str = "-";
+/// How a file is called that Perfetto is to open.
+const PERFETTO: &str = ".perfetto.json";
+
+/// How a trace is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum TraceFormat {
+    /// Lines for people, without the scheduler's part
+    Text,
+    /// Every event, a line of JSON each
+    Json,
+    /// Every event, for ui.perfetto.dev
+    Perfetto,
+}
+
+/// Whether and how a run is traced.
+#[derive(Args, Clone, Default)]
+#[group(skip)]
+pub struct Tracing {
+    /// Write down all that happens in the run, to a file (or, as text, to stderr: -)
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = STDERR)]
+    pub trace: Option<String>,
+    /// How [default: perfetto for FILE.perfetto.json, text on stderr, else json]
+    #[arg(long, value_enum, requires = "trace")]
+    pub trace_format: Option<TraceFormat>,
+}
+
+impl Tracing {
+    /// Whether what the run's process writes to stderr is for the user.
+    pub fn is_to_stderr(&self) -> bool {
+        self.trace.as_deref() == Some(STDERR)
+    }
+
+    /// Lines of JSON to a file.
+    pub fn to_file(path: &Path) -> Self {
+        Self {
+            trace: Some(path.display().to_string()),
+            trace_format: Some(TraceFormat::Json),
+        }
+    }
+
+    /// Whether a file is written.
+    pub fn is_to_file(&self) -> bool {
+        self.trace.as_deref().is_some_and(|to| to != STDERR)
+    }
+
+    /// Tells the process of a run where to.
+    ///
+    /// # Panics
+    /// If this directory has no path.
+    pub fn tell(&self, command: &mut Command) {
+        let Some(to) = self.trace.as_deref() else { return };
+        command.arg("--trace");
+        match to {
+            STDERR => command.arg(to),
+            path => command.arg(std::path::absolute(path).expect("this directory has a path")),
+        };
+        let name = self.trace_format.and_then(|f| f.to_possible_value());
+        command.args(name.iter().flat_map(|name| ["--trace-format", name.get_name()]));
+    }
+
+    fn format(&self, to: &str) -> TraceFormat {
+        self.trace_format.unwrap_or(match to {
+            STDERR => TraceFormat::Text,
+            _ if to.ends_with(PERFETTO) => TraceFormat::Perfetto,
+            _ => TraceFormat::Json,
+        })
+    }
+
+    /// The tracer of a run of `plan`, if it is to be traced.
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub fn tracer(&self, plan: &Plan) -> Result<Option<Tracer>, String> {
+        let Some(to) = self.trace.as_deref() else {
+            return Ok(None);
+        };
+        let out: Box<dyn Write + Send> = match to {
+            STDERR => Box::new(io::stderr()),
+            path => Box::new(File::create(path).map_err(|e| format!("{path}: {e}"))?),
+        };
+        let out = BufWriter::with_capacity(1 << 18, out);
+        let sink: Box<dyn Sink> = match self.format(to) {
+            TraceFormat::Text => Box::new(Text(out)),
+            TraceFormat::Json => Box::new(JsonLines(out)),
+            TraceFormat::Perfetto => Box::new(Perfetto::new(out, names(plan))),
+        };
+        Ok(Some(Tracer::new(sink)))
+    }
+}
+
+/// What the nodes of a plan are.
+fn names(plan: &Plan) -> BTreeMap<u32, String> {
+    let mut names = BTreeMap::from([
+        (0, "world".to_owned()),
+        (BROKER, "broker".to_owned()),
+        (FIRST_CLIENT - 2, "last reader".to_owned()),
+        (FIRST_CLIENT - 1, "admin".to_owned()),
+    ]);
+    let producers = plan
+        .workload
+        .producers
+        .iter()
+        .map(|p| format!("producer {}", p.process));
+    let consumers = plan
+        .workload
+        .consumers
+        .iter()
+        .map(|c| format!("consumer {}", c.process));
+    names.extend((FIRST_CLIENT..).zip(producers.chain(consumers)));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_s_name_says_its_format() {
+        let of = |to: &str, format| {
+            let tracing = Tracing {
+                trace: Some(to.to_owned()),
+                trace_format: format,
+            };
+            tracing.format(to)
+        };
+        assert_eq!(of("-", None), TraceFormat::Text);
+        assert_eq!(of("a.jsonl", None), TraceFormat::Json);
+        assert_eq!(of("a.perfetto.json", None), TraceFormat::Perfetto);
+        assert_eq!(of("-", Some(TraceFormat::Json)), TraceFormat::Json);
+    }
+}
