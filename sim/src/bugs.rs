@@ -307,7 +307,9 @@ fn guarded(row: &Row<'_>) -> String {
     match &row.plan {
         None if row.wrong.is_empty() => "-".to_owned(),
         None => "NOT".to_owned(),
-        Some(Guards { seed_plus: 0, .. }) => "as it is".to_owned(),
-        Some(Guards { seed_plus, .. }) => format!("with its seed + {seed_plus}"),
+        Some(guards) => match guards.scheduler_seed {
+            None => "as it is".to_owned(),
+            Some(seed) => format!("with scheduler seed {seed}"),
+        },
     }
 }

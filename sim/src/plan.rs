@@ -7,16 +7,19 @@
 //! Swarm (Groce et al., ISSTA 2012): a whole family of faults is off in about a third of the seeds, so that what one of them
 //! hides is seen without it.
 
+mod swarm;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use brokkr::config::{BrokerConfig, StartupError};
-use brokkr_workloads::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, TopicSpec, Workload};
+use brokkr_workloads::Workload;
 use serde::{Deserialize, Serialize};
 
 use crate::exec::Strategy;
 use crate::keyed::Keyed;
-use crate::net::{BUFFER_BYTES, addr_of};
+use crate::net::BUFFER_BYTES;
+use swarm::{Draw, broker, kind, workload};
 
 /// The format of plans that this code reads and writes.
 pub const FORMAT: u32 = 1;
@@ -400,234 +403,6 @@ impl Plan {
             self.faults.push(Fault { id, at_ms, kind });
         }
     }
-}
-
-/// Choices by name.
-struct Draw(Keyed);
-
-impl Draw {
-    fn of(&mut self, kind: &'static str, n: u64) -> u64 {
-        self.0.below(kind, 0, n)
-    }
-
-    fn one(&mut self, kind: &'static str, entity: u64, n: u64) -> u64 {
-        self.0.below(kind, entity, n)
-    }
-}
-
-fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, clients: u64) -> Kind {
-    let down_ms = [0, 5, 100, 1500][draw.one("down for", id, 4) as usize];
-    let for_ms = 50 + draw.one("for", id, if unlimited { 15_000 } else { 4_000 });
-    let client = FIRST_CLIENT + draw.one("which client", id, clients) as u32;
-    let power = draw.one("by power", id, 2) == 0;
-    match family {
-        Family::Kill => Kind::Kill { down_ms },
-        Family::Power => Kind::PowerLoss {
-            down_ms,
-            unsynced: power,
-        },
-        Family::Stop => Kind::CleanStop { down_ms },
-        Family::Pause => Kind::Pause { for_ms },
-        Family::Sync => Kind::SyncFails {
-            restart_ms: for_ms,
-            power,
-        },
-        Family::Write => Kind::WriteFails {
-            restart_ms: for_ms,
-            power,
-        },
-        Family::Space => Kind::NoSpace {
-            free_bytes: draw.one("free", id, 20_000),
-            for_ms,
-        },
-        Family::Slow if draw.one("hangs", id, 4) == 0 => Kind::HangingDisk { for_ms },
-        Family::Slow => Kind::SlowDisk {
-            times: 2 + draw.one("slower", id, 40),
-            for_ms,
-        },
-        Family::Net => match draw.one("net", id, 6) {
-            0..2 => Kind::Reset {
-                client,
-                half_open: power,
-            },
-            2 => Kind::Delay {
-                by_ms: 1 + draw.one("delay", id, 500),
-                for_ms,
-            },
-            n => Kind::Cut {
-                client: (n > 3).then_some(client),
-                to_broker: n != 4,
-                from_broker: n != 5,
-                for_ms,
-            },
-        },
-        Family::Clock => {
-            let most = if unlimited { 1 << 32 } else { 30_000 };
-            Kind::ClockStep {
-                by_ms: draw.one("step", id, 2 * most) as i64 - most as i64,
-            }
-        }
-        Family::Sched => unreachable!("it is a strategy, not a fault"),
-    }
-}
-
-/// With `churn` segments are small, and go as soon as their records are deleted.
-fn broker(draw: &mut Draw, flushed: bool, churn: bool) -> BTreeMap<String, String> {
-    let listener = format!("PLAINTEXT://{}:{PORT}", addr_of(BROKER, PORT).ip());
-    let mut set = BTreeMap::from([
-        ("listeners".to_owned(), listener),
-        ("log.dir".to_owned(), ROOT.to_owned()),
-        ("log.retention.ms".to_owned(), "-1".to_owned()),
-    ]);
-    let mut put = |key: &str, value: u64| drop(set.insert(key.to_owned(), value.to_string()));
-    if !flushed {
-        put("log.flush.interval.messages", 2 + draw.of("flush every", 1 << 20));
-    }
-    if draw.of("small segments", 2) == 0 {
-        put("log.segment.bytes", 1 << 20);
-    }
-    match draw.of("index", 4) {
-        _ if churn => {
-            put("log.index.interval.bytes", 0);
-            put("log.index.size.max.bytes", 96);
-        }
-        0 => put("log.index.interval.bytes", draw.of("index interval", 200)),
-        1 => {
-            // Room for eight entries: segments end by their index.
-            put("log.index.interval.bytes", 0);
-            put("log.index.size.max.bytes", 96);
-        }
-        _ => {}
-    }
-    if draw.of("expiry", 3) == 0 {
-        // More than a delivery takes at most, so that nobody is forgotten who still asks.
-        put("producer.id.expiration.ms", 15_000);
-        put("log.retention.check.interval.ms", 2_000);
-    } else if churn || draw.of("retention", 3) == 0 {
-        // What DeleteRecords gave up goes soon, and another segment comes in its place.
-        put("log.retention.check.interval.ms", 500);
-    }
-    set
-}
-
-/// With `churn` records are deleted as fast as they come, under readers who begin again and again.
-fn workload(draw: &mut Draw, churn: bool) -> Workload {
-    let topic = |draw: &mut Draw, i| TopicSpec {
-        name: format!("t{i}"),
-        partitions: 1 + draw.one("partitions", i, 3) as i32,
-        replication_factor: 1,
-        configs: BTreeMap::new(),
-    };
-    let mut topics: Vec<_> = (0..=draw.of("topics", 2)).map(|i| topic(draw, i)).collect();
-    // Everything through one partition, in batches of one record: the whole window is in flight at once.
-    let narrow = draw.of("narrow", 4) == 0;
-    if narrow {
-        topics.truncate(1);
-        topics[0].partitions = 1;
-    }
-    let all: Vec<(String, i32)> = topics.iter().flat_map(TopicSpec::all).collect();
-    let producers = 1 + draw.of("producers", 3);
-    let consumers = 1 + draw.of("consumers", 2);
-    let mut client = ClientSpec::new(&addr_of(BROKER, PORT).ip().to_string(), PORT);
-    if draw.of("older client", 4) == 0 {
-        // Produce and Fetch with topics by their names, ListOffsets before leader epochs.
-        client.versions_max = [(0, 9), (1, 11), (2, 3)].into();
-    }
-    Workload {
-        client,
-        producers: (0..producers)
-            .map(|i| {
-                let spec = producer(draw, i, producers, &all);
-                match () {
-                    () if narrow => bursts(spec),
-                    () if churn => ProducerSpec {
-                        padding_bytes_max: 8_000,
-                        ..spec
-                    },
-                    () => spec,
-                }
-            })
-            .collect(),
-        consumers: (0..consumers)
-            .map(|i| {
-                let spec = consumer(draw, i, &all);
-                if churn { from_the_start(spec) } else { spec }
-            })
-            .collect(),
-        admin: (churn || draw.of("admin", 2) == 0).then(|| AdminSpec {
-            process: ADMIN,
-            process_stride: STRIDE,
-            partitions: all[..1].to_vec(),
-            pause_max_ms: match draw.of("admin's pause", 2) {
-                _ if churn => 500,
-                0 => 8_000,
-                _ => 2_000,
-            },
-        }),
-        topics,
-    }
-}
-
-fn producer(draw: &mut Draw, i: u64, of: u64, all: &[(String, i32)]) -> ProducerSpec {
-    let mut spec = ProducerSpec::idempotent(i, STRIDE, all.to_vec());
-    spec.sends_max = [1, 4, 12][draw.one("sends", i, 3) as usize];
-    spec.padding_bytes_max = [0, 40, 1_000, 8_000][draw.one("padding", i, 4) as usize];
-    // Records a second, of all producers.
-    let rate = [10, 25, 25, 100][draw.of("rate", 4) as usize];
-    spec.pause_max_ms = (spec.sends_max + 1) * 1_000 * of / rate;
-    spec.delivery_timeout_ms = [10_000, 10_000, 1_500][draw.one("delivery timeout", i, 3) as usize];
-    spec.batch_records_max = 1 + draw.one("batch records", i, 6) as usize;
-    spec.linger_ms = draw.one("linger", i, 3);
-    spec.compression = [0, 0, 0, 1, 2, 3, 4][draw.one("compression", i, 7) as usize];
-    if draw.one("not idempotent", i, 6) == 0 {
-        spec.idempotent = false;
-        spec.acks = [0, 1, -1][draw.one("acks", i, 3) as usize];
-        spec.in_flight_max = 1 + draw.one("in flight", i, 5) as usize;
-    }
-    if draw.one("ends early", i, 5) == 0 {
-        spec.operations_max = Some(1 + draw.one("operations", i, 200));
-    }
-    if draw.one("wraps", i, 4) == 0 {
-        // Sequences end at 2^31 - 1, after a while that a run does not have.
-        spec.first_sequence = i32::MAX - draw.one("sequences left", i, 60) as i32;
-    }
-    if draw.one("restarts", i, 4) == 0 {
-        spec.restarts_after = Some(3 + draw.one("restarts after", i, 40));
-    }
-    spec
-}
-
-fn bursts(spec: ProducerSpec) -> ProducerSpec {
-    ProducerSpec {
-        sends_max: 12,
-        batch_records_max: 1,
-        linger_ms: 0,
-        padding_bytes_max: spec.padding_bytes_max.min(1_000),
-        pause_max_ms: spec.pause_max_ms.max(200),
-        ..spec
-    }
-}
-
-fn from_the_start(spec: ConsumerSpec) -> ConsumerSpec {
-    ConsumerSpec {
-        rewind_after: Some(6),
-        max_bytes: 1 << 20,
-        partition_max_bytes: 1 << 20,
-        ..spec
-    }
-}
-
-fn consumer(draw: &mut Draw, i: u64, all: &[(String, i32)]) -> ConsumerSpec {
-    let mut spec = ConsumerSpec::tailing(FIRST_CONSUMER + i, all.to_vec());
-    spec.sessions = draw.one("sessions", i, 2) == 0;
-    spec.max_bytes = [1, 5_000, 1 << 20][draw.one("fetch bytes", i, 3) as usize];
-    spec.partition_max_bytes = [1, 700, 16 << 10, 1 << 20][draw.one("partition bytes", i, 4) as usize];
-    spec.min_bytes = [1, 1, 5_000][draw.one("min bytes", i, 3) as usize];
-    // Rarely: who reads a batch at a time and begins again does nothing else.
-    spec.rewind_after = (draw.one("rewinds", i, 3) == 0).then_some(1500);
-    // Who reads a batch at a time need not reach the end, as long as he moves.
-    spec.drain_timeout_ms = 6_000;
-    spec
 }
 
 #[cfg(test)]

@@ -13,14 +13,14 @@ use super::hunt::caught;
 use super::mutant::Mutant;
 use crate::runner::child::{self, Surrounding, What};
 
-/// How many other seeds of what the plan leaves open are tried where its own doesn't fail any more.
+/// How many other orders of tasks are tried where the plan's own doesn't fail any more.
 const SEEDS: u64 = 50;
 
 /// How a plan fails with its bug.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Guards {
-    /// Its seed is so much higher than the plan's.
-    pub seed_plus: u64,
+    /// Not as it is, but with this seed of the scheduler.
+    pub scheduler_seed: Option<u64>,
     pub by: BTreeSet<String>,
 }
 
@@ -29,7 +29,7 @@ pub fn path(top: &Path, mutant: &Mutant) -> PathBuf {
     top.join("sim/regress").join(format!("{}.json", mutant.name))
 }
 
-/// Whether the plan, or one of [`SEEDS`] other seeds on it, fails with the bug that `exe` has.
+/// Whether the plan, or one of [`SEEDS`] scheduler seeds on it, fails with the bug that `exe` has.
 ///
 /// # Errors
 /// It can't be read or written.
@@ -41,12 +41,12 @@ pub fn look(
     scratch: impl Fn(u64) -> PathBuf + Sync,
 ) -> Result<Option<Guards>, String> {
     let plan = crate::read_plan(plan)?;
-    let one = |seed_plus: u64| -> Result<Option<Guards>, String> {
+    let one = |scheduler_seed: Option<u64>| -> Result<Option<Guards>, String> {
         let plan = Plan {
-            seed: plan.seed.wrapping_add(seed_plus),
+            scheduler_seed: scheduler_seed.or(plan.scheduler_seed),
             ..plan.clone()
         };
-        let path = scratch(seed_plus);
+        let path = scratch(scheduler_seed.unwrap_or(0));
         let text = serde_json::to_string(&plan).map_err(|e| e.to_string())?;
         std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
         let what = What::Plan {
@@ -56,10 +56,10 @@ pub fn look(
         };
         let by = caught(&child::run(exe, what, Surrounding::Plain), &mutant.breaks);
         std::fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok((!by.is_empty()).then_some(Guards { seed_plus, by }))
+        Ok((!by.is_empty()).then_some(Guards { scheduler_seed, by }))
     };
     // The plan alone, as it mostly does.
-    if let Some(found) = one(0)? {
+    if let Some(found) = one(None)? {
         return Ok(Some(found));
     }
     let (next, found) = (AtomicU64::new(1), Mutex::new(Ok(None)));
@@ -67,12 +67,12 @@ pub fn look(
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 loop {
-                    let seed_plus = next.fetch_add(1, Ordering::Relaxed);
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
                     let is_open = matches!(*found.lock().expect("no panic under this lock"), Ok(None));
-                    if seed_plus > SEEDS || !is_open {
+                    if seed > SEEDS || !is_open {
                         return;
                     }
-                    let came = one(seed_plus);
+                    let came = one(Some(seed));
                     if !matches!(came, Ok(None)) {
                         *found.lock().expect("no panic under this lock") = came;
                     }
