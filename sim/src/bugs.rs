@@ -1,5 +1,5 @@
 //! `brokkr-sim bugs`: shows that the judges can fail. Each known bug of `sim/mutants` is put into a copy of the tree, built, and
-//! hunted; or, with `--regress`, the plan that guards against it is shown to fail with it.
+//! hunted; and the plan that guards against it, where there is one, is shown to fail with it still.
 
 mod hunt;
 mod mutant;
@@ -23,6 +23,9 @@ use mutant::Mutant;
 use regress::Guards;
 use tree::Trees;
 
+/// Goes for every invariant.
+const ANY: &str = "any";
+
 /// How the table is printed.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -45,7 +48,7 @@ pub struct Bugs {
     /// Runs at the same time [default: one for each core]
     #[arg(long)]
     jobs: Option<usize>,
-    /// Show that the plans of sim/regress still fail with their bugs, instead of hunting
+    /// Don't hunt: only show that the plans of sim/regress still fail with their bugs
     #[arg(long)]
     regress: bool,
     /// Only those whose crates differ from this commit, and --rotate others
@@ -68,17 +71,10 @@ struct Row<'a> {
     breaks: &'a [String],
     /// What is wrong with the bank: empty, if all is as it should be.
     wrong: Vec<String>,
-    #[serde(flatten)]
-    came: Came,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Came {
-    /// By starting point.
-    Hunted { starts: Vec<Option<Found>> },
-    /// By its plan.
-    Guarded { plan: Option<Guards> },
+    /// How the hunt from each starting point ended, if there was one.
+    starts: Vec<Option<Found>>,
+    /// How the plan that guards against it fails, if there is one.
+    plan: Option<Guards>,
 }
 
 /// Exit codes: 0 each is found; 1 one is not, or fails where it should not; 2 it can't be understood.
@@ -103,7 +99,11 @@ fn all(bugs: &Bugs) -> Result<bool, String> {
                 eprintln!("{}: built in {:.0} s", mutant.name, begun.elapsed().as_secs_f64());
                 bugs.look(&top, &trees, mutant, &exe)?
             }
-            Err(why) => bugs.row(mutant, vec![why], Came::Hunted { starts: Vec::new() }),
+            Err(why) => {
+                let mut row = Row::of(mutant);
+                row.wrong.push(why);
+                row
+            }
         };
         println!("{}", bugs.line(&row));
         for wrong in &row.wrong {
@@ -119,6 +119,7 @@ fn wanted(bugs: &Bugs, top: &Path) -> Result<Vec<Mutant>, String> {
     let mut mutants = mutant::all(&top.join("sim/mutants"))?;
     if bugs.regress {
         plans_have_mutants(top, &mutants)?;
+        mutants.retain(|m| regress::path(top, m).exists());
     }
     if let Some(base) = &bugs.changed_since {
         let changed = tree::git(top, &["diff", "--name-only", base])?;
@@ -134,6 +135,7 @@ fn wanted(bugs: &Bugs, top: &Path) -> Result<Vec<Mutant>, String> {
         return Ok(mutants);
     }
     match bugs.names.iter().find(|n| mutants.iter().all(|m| m.name != **n)) {
+        Some(name) if bugs.regress => Err(format!("sim/regress has no {name}.json")),
         Some(name) => Err(format!("sim/mutants has no {name}.patch")),
         None => Ok(mutants
             .into_iter()
@@ -155,93 +157,73 @@ fn plans_have_mutants(top: &Path, mutants: &[Mutant]) -> Result<(), String> {
     Ok(())
 }
 
-impl Bugs {
-    fn row<'a>(&self, mutant: &'a Mutant, wrong: Vec<String>, came: Came) -> Row<'a> {
-        Row {
+impl<'a> Row<'a> {
+    fn of(mutant: &'a Mutant) -> Self {
+        Self {
             mutant: &mutant.name,
             what: &mutant.what,
             source: &mutant.source,
             breaks: &mutant.breaks,
-            wrong,
-            came,
+            wrong: Vec::new(),
+            starts: Vec::new(),
+            plan: None,
         }
     }
+}
 
+impl Bugs {
     fn jobs(&self) -> usize {
         self.jobs.unwrap_or_else(runner::cores)
     }
 
     fn look<'a>(&self, top: &Path, trees: &Trees, mutant: &'a Mutant, exe: &Path) -> Result<Row<'a>, String> {
-        if self.regress {
-            return self.look_at_plan(top, trees, mutant, exe);
+        let mut row = Row::of(mutant);
+        if !self.regress {
+            self.hunt(mutant, exe, &mut row);
         }
-        let run = |faults| {
-            move |seed| {
-                let what = What::Seed {
-                    seed,
-                    secs: SECS,
-                    faults,
-                };
-                child::run(exe, what, Surrounding::Plain)
+        let path = regress::path(top, mutant);
+        if path.exists() {
+            let scratch = |seed| trees.scratch(&format!("plan-{seed}.json"));
+            row.plan = regress::look(&path, mutant, exe, self.jobs(), scratch)?;
+            if row.plan.is_none() {
+                let what = format!("{} does not fail with it: it is to be found anew", path.display());
+                row.wrong.push(what);
             }
-        };
-        let mut wrong = Vec::new();
-        // Without faults any violation counts, so the hunt ends with the first seed: it must find nothing.
-        let healthy = |seed| {
-            let mut report = run(&Faults::None)(seed);
-            report.violations.iter_mut().for_each(|v| v.id = "any".to_owned());
-            report
-        };
-        let sick = hunt(self.starts, 1, self.jobs(), &["any".to_owned()], healthy);
-        let sick: Vec<u64> = sick.into_iter().flatten().map(|f| f.from).collect();
-        match &mutant.fails_without_faults {
-            None if !sick.is_empty() => wrong.push(format!("fails without faults, with seeds {sick:?}")),
-            Some(why) if sick.is_empty() => wrong.push(format!("passes without faults, though {why}")),
-            _ => {}
         }
-        let starts = hunt(
-            self.starts,
-            self.seeds_max,
-            self.jobs(),
-            &mutant.breaks,
-            run(&Faults::Default),
-        );
-        for from in (0..)
-            .zip(&starts)
-            .filter(|(_, f)| f.is_none())
-            .map(|(i, _)| i * APART)
-        {
-            let (max, breaks) = (self.seeds_max, mutant.breaks.join(", "));
-            wrong.push(format!("survived {max} seeds from {from} (it breaks {breaks})"));
-        }
-        Ok(self.row(mutant, wrong, Came::Hunted { starts }))
+        Ok(row)
     }
 
-    fn look_at_plan<'a>(
-        &self,
-        top: &Path,
-        trees: &Trees,
-        mutant: &'a Mutant,
-        exe: &Path,
-    ) -> Result<Row<'a>, String> {
-        let path = regress::path(top, mutant);
-        if !path.exists() {
-            let wrong = vec![format!(
-                "no plan guards against it: {} is to be found",
-                path.display()
-            )];
-            return Ok(self.row(mutant, wrong, Came::Guarded { plan: None }));
-        }
-        let scratch = |seed| trees.scratch(&format!("plan-{seed}.json"));
-        let plan = regress::look(&path, mutant, exe, self.jobs(), scratch)?;
-        let wrong = match plan {
-            Some(_) => Vec::new(),
-            None => vec![format!(
-                "{} does not fail with it: it is to be found anew",
-                path.display()
-            )],
+    fn hunt(&self, mutant: &Mutant, exe: &Path, row: &mut Row<'_>) {
+        let run = |seed, faults| {
+            let what = What::Seed {
+                seed,
+                secs: SECS,
+                faults,
+            };
+            child::run(exe, what, Surrounding::Plain)
         };
-        Ok(self.row(mutant, wrong, Came::Guarded { plan }))
+        // Without faults any violation counts, and the first seed of each starting point is enough.
+        let healthy = |seed| {
+            let mut report = run(seed, &Faults::None);
+            report.violations.iter_mut().for_each(|v| v.id = ANY.to_owned());
+            report
+        };
+        let sick = hunt(self.starts, 1, self.jobs(), &[ANY.to_owned()], healthy);
+        let sick: Vec<u64> = sick.into_iter().flatten().map(|f| f.from).collect();
+        if mutant.fails_without_faults.is_none() && !sick.is_empty() {
+            row.wrong
+                .push(format!("fails without faults, with seeds {sick:?}"));
+        }
+        let faulty = |seed| run(seed, &Faults::Default);
+        row.starts = hunt(self.starts, self.seeds_max, self.jobs(), &mutant.breaks, faulty);
+        let survived = (0..).zip(&row.starts).filter(|(_, found)| found.is_none());
+        let survived: Vec<u64> = survived.map(|(i, _)| i * APART).collect();
+        if !survived.is_empty() {
+            let (max, breaks) = (self.seeds_max, mutant.breaks.join(", "));
+            row.wrong.push(format!(
+                "survived {max} seeds from {survived:?} (it breaks {breaks})"
+            ));
+        }
     }
 
     /// What stands above the table.
@@ -272,10 +254,11 @@ impl Bugs {
         if self.format == Format::Json {
             return serde_json::to_string(row).expect("a row can be written");
         }
-        let cells = match &row.came {
-            Came::Hunted { starts } => hunted(row, starts),
-            Came::Guarded { plan } => guarded(row, plan.as_ref()),
-        };
+        let mut cells = vec![row.mutant.to_owned()];
+        if !self.regress {
+            cells.extend(hunted(row));
+        }
+        cells.push(guarded(row));
         let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
         match self.format {
             Format::Markdown => format!("| {} |", cells.join(" | ")),
@@ -285,13 +268,13 @@ impl Bugs {
 
     fn columns(&self, cells: &[&str]) -> String {
         let widths: &[usize] = match self.regress {
-            true => &[32, 24, 0],
-            false => &[32, 0, 16, 14, 6, 16, 6],
+            true => &[36, 1],
+            false => &[36, 0, 16, 14, 20, 16, 6, 1],
         };
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(widths) {
             // The source is long, and stands in the patch.
-            if *width > 0 || self.regress {
+            if *width > 0 {
                 let _ = write!(line, "{cell:<width$} ");
             }
         }
@@ -299,38 +282,32 @@ impl Bugs {
     }
 }
 
-fn hunted(row: &Row<'_>, starts: &[Option<Found>]) -> Vec<String> {
-    let found: Vec<&Found> = starts.iter().flatten().collect();
+fn hunted(row: &Row<'_>) -> [String; 6] {
+    let found: Vec<&Found> = row.starts.iter().flatten().collect();
     let by: BTreeSet<&str> = found.iter().flat_map(|f| &f.by).map(String::as_str).collect();
     let by = by.into_iter().collect::<Vec<_>>().join(" ");
     let seeds = median_and_worst(found.iter().map(|f| f.seeds).collect(), Ord::cmp);
     let seconds = median_and_worst(found.iter().map(|f| f.seconds).collect(), f64::total_cmp);
-    let worst = |text: String| match starts.len() - found.len() {
-        0 if !starts.is_empty() => text,
-        0 => "not built".to_owned(),
-        n => format!("{n} of {} SURVIVED", starts.len()),
-    };
     let none = || "-".to_owned();
-    vec![
-        row.mutant.to_owned(),
+    let worst = match row.starts.len() - found.len() {
+        0 => seeds.map_or_else(none, |(_, worst)| worst.to_string()),
+        n => format!("{n} of {} SURVIVED", row.starts.len()),
+    };
+    [
         row.source.to_owned(),
         by,
-        seeds.map_or_else(none, |(m, _)| m.to_string()),
-        worst(seeds.map_or_else(none, |(_, w)| w.to_string())),
-        seconds.map_or_else(none, |(m, _)| format!("{m:.1}")),
-        seconds.map_or_else(none, |(_, w)| format!("{w:.1}")),
+        seeds.map_or_else(none, |(median, _)| median.to_string()),
+        worst,
+        seconds.map_or_else(none, |(median, _)| format!("{median:.1}")),
+        seconds.map_or_else(none, |(_, worst)| format!("{worst:.1}")),
     ]
 }
 
-fn guarded(row: &Row<'_>, plan: Option<&Guards>) -> Vec<String> {
-    let (how, by) = match plan {
-        None => ("NOT".to_owned(), String::new()),
-        Some(Guards { seed_plus: 0, by }) => ("as it is".to_owned(), joined(by)),
-        Some(Guards { seed_plus, by }) => (format!("with its seed + {seed_plus}"), joined(by)),
-    };
-    vec![row.mutant.to_owned(), how, by]
-}
-
-fn joined(ids: &BTreeSet<String>) -> String {
-    ids.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+fn guarded(row: &Row<'_>) -> String {
+    match &row.plan {
+        None if row.wrong.is_empty() => "-".to_owned(),
+        None => "NOT".to_owned(),
+        Some(Guards { seed_plus: 0, .. }) => "as it is".to_owned(),
+        Some(Guards { seed_plus, .. }) => format!("with its seed + {seed_plus}"),
+    }
 }

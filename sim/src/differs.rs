@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use brokkr_sim::report::{Report, Verdict, Violated};
@@ -61,7 +61,7 @@ fn files(a: &Path, b: &Path) -> io::Result<Option<Difference>> {
 }
 
 /// Compares two traces that somebody has. Exit codes: 0 they are the same; 4 they differ; 2 they can't be read.
-pub fn main(a: &PathBuf, b: &PathBuf) -> ExitCode {
+pub fn main(a: &Path, b: &Path) -> ExitCode {
     match files(a, b) {
         Ok(None) => {
             println!("no event differs");

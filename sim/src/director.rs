@@ -29,6 +29,10 @@ const MILLI: Nanos = 1_000_000;
 /// How long a supervisor waits after a start that failed.
 const AGAIN: Nanos = 500 * MILLI;
 
+/// How often a fault that waits for its moment looks whether it has come, and how long it waits at most.
+const LOOK_AGAIN: Nanos = MILLI / 20;
+const LOOK_MAX: Nanos = 1_000 * MILLI;
+
 /// What happens at some moment.
 #[derive(Clone, Copy)]
 enum Act {
@@ -63,6 +67,7 @@ pub(crate) struct Director {
     shared: Shared,
     env: SimEnv,
     config: BrokerConfig,
+    begin: Nanos,
     queue: BTreeMap<(Nanos, u64), Act>,
     acts: u64,
     process: Process,
@@ -80,6 +85,7 @@ impl Director {
         let mut director = Self {
             env: shared.world.env(WORLD),
             config,
+            begin: 0,
             queue: BTreeMap::new(),
             acts: 0,
             process: Process::Down,
@@ -88,6 +94,7 @@ impl Director {
             shared,
         };
         let begin = director.now();
+        director.begin = begin;
         director.at(begin, Act::Start);
         for i in 0..director.shared.plan.faults.len() {
             let at = begin + director.shared.plan.faults[i].at_ms * MILLI;
@@ -207,6 +214,9 @@ impl Director {
         match act {
             Act::Fault(i) => {
                 let fault = self.shared.plan.faults[i].clone();
+                if self.waits(&fault) {
+                    return self.at(self.now() + LOOK_AGAIN, Act::Fault(i));
+                }
                 self.befall(&fault).await;
             }
             Act::Start if matches!(self.process, Process::Down) => {
@@ -227,6 +237,14 @@ impl Director {
             }
             Act::Calm => self.heal(),
         }
+    }
+
+    /// Whether a fault waits for its moment.
+    fn waits(&self, fault: &Fault) -> bool {
+        let until = fault.at_ms * MILLI + self.begin + LOOK_MAX;
+        matches!(fault.kind, Kind::PowerLoss { unsynced: true, .. })
+            && self.now() < until
+            && !self.on_disk(|d| d.is_log_unsynced())
     }
 
     /// Nothing befalls anybody from here on.
@@ -265,7 +283,7 @@ impl Director {
         let until = |ms: u64| self.now() + ms * MILLI;
         match fault.kind {
             Kind::Kill { down_ms } => self.crash(fault.id, false, down_ms),
-            Kind::PowerLoss { down_ms } => self.crash(fault.id, true, down_ms),
+            Kind::PowerLoss { down_ms, .. } => self.crash(fault.id, true, down_ms),
             Kind::CleanStop { down_ms } => self.stop(down_ms),
             Kind::Pause { for_ms } => {
                 if !matches!(self.process, Process::Down) {

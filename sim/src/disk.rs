@@ -38,6 +38,10 @@ struct Inode {
     entries: BTreeMap<String, InodeId>,
     entries_durable: BTreeMap<String, InodeId>,
     is_dir: bool,
+    /// Whether it was made as a segment of a log: what is worth losing.
+    is_log: bool,
+    /// Open handles.
+    handles: u32,
 }
 
 enum Change {
@@ -158,6 +162,7 @@ impl Disk {
             inode,
             Inode {
                 is_dir,
+                is_log: name.ends_with(".log"),
                 ..Inode::default()
             },
         );
@@ -169,8 +174,21 @@ impl Disk {
         Ok(inode)
     }
 
-    /// Opens or makes a file: its inode and length.
+    /// Opens or makes a file: its inode and length. Who opened it tells when it is closed ([`Disk::close`]).
     pub fn open(&mut self, path: &str, create: bool) -> Result<(InodeId, u64)> {
+        let opened = self.find(path, create)?;
+        self.inode_mut(opened.0).handles += 1;
+        Ok(opened)
+    }
+
+    /// A handle of a file is gone.
+    pub fn close(&mut self, id: InodeId) {
+        let inode = self.inode_mut(id);
+        inode.handles = inode.handles.saturating_sub(1);
+        self.free_unless_used(id);
+    }
+
+    fn find(&mut self, path: &str, create: bool) -> Result<(InodeId, u64)> {
         match (self.walk(path), create) {
             (Some(_), true) => Err(Error::new(
                 ErrorKind::AlreadyExists,
@@ -264,10 +282,43 @@ impl Disk {
             .partition(|c| c.touches(dir));
         self.names = rest;
         let covered: Vec<NameChange> = covered;
+        let mut displaced = Vec::new();
         for change in covered {
+            let (NameChange::Set { dir, name, .. }
+            | NameChange::Unset { dir, name }
+            | NameChange::Move { to: (dir, name), .. }) = &change;
+            displaced.extend(self.inode(*dir).entries_durable.get(name).copied());
             apply_name(&mut self.inodes, &change, true);
         }
+        displaced.into_iter().for_each(|id| self.free_unless_used(id));
         Ok(())
+    }
+
+    /// Frees a file's bytes once it has no name, on the platter or off it, no handle, and none that a power loss could bring back.
+    fn free_unless_used(&mut self, id: InodeId) {
+        let is_it = |of: &NameChange| match of {
+            NameChange::Set { inode, .. } | NameChange::Move { inode, .. } => *inode == id,
+            NameChange::Unset { .. } => false,
+        };
+        let names = |of: &Inode| {
+            of.entries
+                .values()
+                .chain(of.entries_durable.values())
+                .any(|i| *i == id)
+        };
+        let inode = self.inode(id);
+        let freed = inode.data.len() as u64;
+        if inode.handles > 0
+            || inode.is_dir
+            || freed == 0 && inode.durable.is_empty()
+            || self.names.iter().any(is_it)
+            || self.inodes.values().any(names)
+        {
+            return;
+        }
+        let inode = self.inode_mut(id);
+        (inode.data, inode.durable, inode.pending) = (Vec::new(), Vec::new(), Vec::new());
+        self.used -= freed;
     }
 
     fn befalls(&mut self, what: &'static str) {
@@ -301,6 +352,11 @@ impl Disk {
     /// Free bytes, and bytes in all.
     pub fn space(&self) -> (u64, u64) {
         (self.capacity.saturating_sub(self.used), self.capacity)
+    }
+
+    /// Whether some log has bytes that no sync has covered yet.
+    pub fn is_log_unsynced(&self) -> bool {
+        self.inodes.values().any(|i| i.is_log && !i.pending.is_empty())
     }
 
     /// How long a file is.

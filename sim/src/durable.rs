@@ -1,8 +1,9 @@
-//! A check at every moment: what a client has just been told is durable on the broker's disk by then.
+//! Checks at every moment: what a client has just been told, and what the broker has just recorded, is durable on its disk.
 //!
 //! With flushing on, an acknowledged batch (L1) and a record that was shown (L5: the high watermark never passes what is
-//! durable) stand in whole batches on the platter, under names that are durable. So an ack before its sync is found the
-//! moment it arrives, not by the power loss that would take it.
+//! durable) stand in whole batches on the platter, under names that are durable; and the batch's leader epoch is on the
+//! platter, too, where replicas ask for it (L2). A recovery point speaks of bytes on the platter from the moment when it is
+//! recorded (D1). So an ack before its sync is found the moment it arrives, not by the power loss that would take it.
 
 use std::collections::BTreeMap;
 
@@ -19,12 +20,18 @@ struct Known {
     segment: Option<(i64, InodeId)>,
     position: usize,
     next_offset: i64,
+    /// The leader epoch of the last batch, and where it began in this segment.
+    epoch: Option<(i32, i64)>,
+    /// The latest epoch that was found on the platter, too.
+    epoch_durable: Option<i32>,
 }
 
 /// How far each log is known to be durable; looks further only when something newer was told.
 #[derive(Default)]
 pub struct DurableEnds {
     known: BTreeMap<String, Known>,
+    /// The file of recovery points that was looked at.
+    recorded: Option<InodeId>,
 }
 
 impl DurableEnds {
@@ -51,6 +58,7 @@ impl DurableEnds {
                             );
                             violations.push(Violation::new("L1", what));
                         }
+                        violations.extend(self.check_epoch(disk, root, key.as_str(), *offset));
                     }
                     MicroOp::Poll(Some(polls)) => {
                         for (key, messages) in polls {
@@ -74,22 +82,34 @@ impl DurableEnds {
         violations
     }
 
+    /// Looks at the recovery points, if they were recorded anew: what lies below them recovery takes for durable.
+    pub fn check_recorded(&mut self, disk: &Disk, root: &str) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let file = disk.file(&format!("{root}/brokkr-checkpoint"));
+        if file == self.recorded {
+            return violations;
+        }
+        self.recorded = file;
+        let points = file.and_then(|inode| recovery_points(disk.peek(inode)));
+        for (folder, point) in points.into_iter().flatten() {
+            let begins = |base: i64| base == point;
+            let there = segments(disk, root, &folder).into_keys().any(begins);
+            if point > 0 && !there && !self.covers(disk, root, &folder, point - 1) {
+                let what =
+                    format!("{folder}: recovery point {point} was recorded, when that was not durable");
+                violations.push(Violation::new("D1", what));
+            }
+        }
+        violations
+    }
+
     fn covers(&mut self, disk: &Disk, root: &str, partition: &str, offset: i64) -> bool {
         let known = self.known.entry(partition.to_owned()).or_default();
         if offset < known.next_offset {
             return true;
         }
-        let folder = format!("{root}/{partition}");
-        let segments: BTreeMap<i64, InodeId> = disk
-            .list(&folder)
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|e| {
-                let base = e.name.strip_suffix(".log")?.parse().ok()?;
-                Some((base, disk.file_durable(&format!("{folder}/{}", e.name))?))
-            })
-            .collect();
         // What stands in segments below that of the offset need not be walked.
+        let segments = segments(disk, root, partition);
         let Some((&base, &inode)) = segments.range(..=offset).next_back() else {
             return false;
         };
@@ -98,6 +118,7 @@ impl DurableEnds {
                 segment: Some((base, inode)),
                 position: 0,
                 next_offset: base,
+                ..*known
             };
         }
         let image = disk.peek_durable(inode);
@@ -105,9 +126,48 @@ impl DurableEnds {
             let Some(batch) = first_batch(rest) else { break };
             known.position += batch.bytes.len();
             known.next_offset = batch.header.next_offset().0;
+            let epoch = batch.header.partition_leader_epoch.0;
+            if known.epoch.is_none_or(|(last, _)| last != epoch) {
+                known.epoch = Some((epoch, batch.header.base_offset.0));
+            }
         }
         offset < known.next_offset
     }
+
+    /// Whether the latest leader epoch of a log is on the platter as well. It was noted there BEFORE anything was appended in it,
+    /// so a replica that asks where an epoch ends is never told of an older one (KIP-101).
+    fn check_epoch(&mut self, disk: &Disk, root: &str, partition: &str, acked: i64) -> Option<Violation> {
+        let known = self.known.get_mut(partition)?;
+        let (epoch, base) = known
+            .epoch
+            .filter(|(epoch, _)| known.epoch_durable != Some(*epoch))?;
+        known.epoch_durable = Some(epoch);
+        let path = format!("{root}/{partition}/leader-epoch-checkpoint");
+        let listed = disk.file_durable(&path).map(|inode| disk.peek_durable(inode));
+        let listed = listed
+            .and_then(|bytes| epochs(std::str::from_utf8(bytes).ok()?))
+            .unwrap_or_default();
+        // Below the log's start epochs are forgotten.
+        let forgotten = listed.first().is_some_and(|(_, start)| base < *start);
+        let there = listed.iter().any(|(e, start)| *e == epoch && *start <= base);
+        (!there && !forgotten).then(|| {
+            let what = format!(
+                "{partition} offset {acked} was acknowledged, when leader epoch {epoch} was not durable: {listed:?}"
+            );
+            Violation::new("L2", what)
+        })
+    }
+}
+
+/// The segments of a partition whose names are durable, by base.
+fn segments(disk: &Disk, root: &str, partition: &str) -> BTreeMap<i64, InodeId> {
+    let folder = format!("{root}/{partition}");
+    let entries = disk.list(&folder).unwrap_or_default().into_iter();
+    let durable = entries.filter_map(|e| {
+        let base = e.name.strip_suffix(".log")?.parse().ok()?;
+        Some((base, disk.file_durable(&format!("{folder}/{}", e.name))?))
+    });
+    durable.collect()
 }
 
 /// The whole batch at the front, if its checksum holds.
@@ -116,4 +176,125 @@ fn first_batch(rest: &[u8]) -> Option<Batch> {
     let end = usize::try_from(size).ok()?.checked_add(12)?;
     let batch = Batch::first(&Bytes::copy_from_slice(rest.get(..end)?)).ok()?;
     batch.check_crc().is_ok().then_some(batch)
+}
+
+/// What `brokkr-checkpoint` says: by folder, up to which offset recovery takes the log for durable.
+fn recovery_points(bytes: &[u8]) -> Option<Vec<(String, i64)>> {
+    let rest = bytes.strip_prefix(b"BKCP")?.get(2..)?;
+    let (count, mut rest) = rest.split_first_chunk::<4>()?;
+    let mut points = Vec::new();
+    for _ in 0..u32::from_be_bytes(*count) {
+        let (len, more) = rest.split_first_chunk::<2>()?;
+        let (folder, more) = more.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        let (point, more) = more.get(16..)?.split_first_chunk::<8>()?;
+        points.push((
+            String::from_utf8(folder.to_vec()).ok()?,
+            i64::from_be_bytes(*point),
+        ));
+        rest = more.get(16..)?;
+    }
+    Some(points)
+}
+
+/// What a `leader-epoch-checkpoint` says: epochs and where each begins. `None`: it is not one, whole.
+fn epochs(text: &str) -> Option<Vec<(i32, i64)>> {
+    let mut lines = text.lines();
+    if lines.next() != Some("0") {
+        return None;
+    }
+    let count: usize = lines.next()?.parse().ok()?;
+    let each = lines.map(|line| {
+        let (epoch, start) = line.split_once(' ')?;
+        Some((epoch.parse().ok()?, start.parse().ok()?))
+    });
+    let all: Vec<_> = each.collect::<Option<_>>()?;
+    (all.len() == count).then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyed::Keyed;
+    use brokkr_types::UnixMillis;
+    use brokkr_wire::records::BatchBuilder;
+
+    /// A disk with a log of one batch at offset 0, of leader epoch 0.
+    fn disk() -> (Disk, InodeId) {
+        let mut disk = Disk::new(1);
+        disk.create_dir("data/t-0").expect("a folder");
+        let log = file(&mut disk, "data/t-0/00000000000000000000.log", &batch());
+        for folder in ["", "data", "data/t-0"] {
+            disk.sync_dir(folder).expect("no fault");
+        }
+        (disk, log)
+    }
+
+    fn batch() -> Bytes {
+        let mut builder = BatchBuilder::new();
+        builder.push(UnixMillis(0), None, Some(b"1"), &[]);
+        let built = builder.build();
+        let placed = built.placed(brokkr_types::Offset(0), brokkr_types::LeaderEpoch(0));
+        placed.concat().into()
+    }
+
+    fn file(disk: &mut Disk, path: &str, bytes: &[u8]) -> InodeId {
+        let (inode, _) = disk.open(path, true).expect("a new file");
+        disk.write(inode, 0, &Bytes::copy_from_slice(bytes))
+            .expect("there is room");
+        inode
+    }
+
+    fn sync(disk: &mut Disk, inode: InodeId) {
+        disk.sync_end(inode, disk.sync_begin(), &mut Keyed::new(0))
+            .expect("no fault");
+    }
+
+    fn checkpoint(point: i64) -> Vec<u8> {
+        let mut bytes = b"BKCP\0\x01\0\0\0\x01\0\x03t-0".to_vec();
+        bytes.extend([7; 16]);
+        bytes.extend(point.to_be_bytes());
+        bytes.extend([0; 16]);
+        bytes
+    }
+
+    #[test]
+    fn a_recovery_point_is_not_recorded_before_what_it_speaks_of_is_durable() {
+        for (point, synced, ids) in [(0, false, 0), (1, false, 1), (1, true, 0), (2, true, 1)] {
+            let (mut disk, log) = disk();
+            if synced {
+                sync(&mut disk, log);
+            }
+            file(&mut disk, "data/brokkr-checkpoint", &checkpoint(point));
+            let mut ends = DurableEnds::default();
+            let found = ends.check_recorded(&disk, "data");
+            assert_eq!(found.len(), ids, "point {point}, synced: {synced}: {found:?}");
+            assert!(
+                ends.check_recorded(&disk, "data").is_empty(),
+                "it is looked at once"
+            );
+        }
+    }
+
+    #[test]
+    fn an_acknowledged_batch_s_epoch_is_durable() {
+        for (listed, ids) in [
+            ("0\n1\n0 0\n", 0),
+            ("0\n1\n3 0\n", 1),
+            ("0\n2\n0 0\n", 1),
+            ("", 1),
+            // The log was deleted up to there.
+            ("0\n1\n3 9\n", 0),
+        ] {
+            let (mut disk, log) = disk();
+            sync(&mut disk, log);
+            let path = "data/t-0/leader-epoch-checkpoint";
+            let epochs = file(&mut disk, path, listed.as_bytes());
+            sync(&mut disk, epochs);
+            disk.sync_dir("data/t-0").expect("no fault");
+            let mut ends = DurableEnds::default();
+            assert!(ends.covers(&disk, "data", "t-0", 0));
+            let found = ends.check_epoch(&disk, "data", "t-0", 0);
+            assert_eq!(found.iter().count(), ids, "{listed:?}: {found:?}");
+        }
+    }
 }

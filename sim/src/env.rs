@@ -16,7 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::disk::InodeId;
 use crate::exec::Life;
 use crate::keyed::text;
-use crate::net::{BUFFER_MAX, EndId, addr_of, node_at};
+use crate::net::{EndId, addr_of, node_at};
 use crate::trace::{Tap, What, batches_in, conn_of};
 use crate::world::{Clock, State, World};
 
@@ -209,6 +209,13 @@ pub struct SimFile {
 /// Why it failed, for a trace.
 fn error_of<T>(result: &Result<T>) -> Option<String> {
     result.as_ref().err().map(ToString::to_string)
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.env.world.lock();
+        disk(&mut state, self.env.life.node, |d| d.close(self.inode));
+    }
 }
 
 fn disk<T>(state: &mut State, node: u32, f: impl FnOnce(&mut crate::disk::Disk) -> T) -> T {
@@ -652,8 +659,8 @@ impl SimWriteHalf {
     async fn send_range(&mut self, range: &FileRange<SimEnv>) -> Result<()> {
         let (mut at, end) = (range.at(), range.at() + u64::from(range.len()));
         while at < end {
-            self.wait_for_room().await?;
-            let want = (end - at).min(u64::from(PIECE_MAX));
+            let room = self.wait_for_room().await?;
+            let want = (end - at).min(u64::from(PIECE_MAX)).min(room as u64);
             let file = range.raw();
             let piece = disk(&mut self.0.env.world.lock(), file.env.life.node, |d| {
                 d.read(file.inode, at, want)
@@ -686,9 +693,10 @@ impl SimWriteHalf {
                 Some(end) if !end.reset => end.peer,
                 _ => return Poll::Ready(Err(self.0.gone())),
             };
+            let most = state.net.buffer_bytes;
             match state.net.ends.get_mut(&peer) {
                 None => Poll::Ready(Err(self.0.gone())),
-                Some(p) if p.held < BUFFER_MAX => Poll::Ready(Ok(BUFFER_MAX - p.held)),
+                Some(p) if p.held < most => Poll::Ready(Ok(most - p.held)),
                 Some(p) => {
                     p.room = Some(cx.waker().clone());
                     Poll::Pending

@@ -4,14 +4,19 @@
 //! - L6: an offset never shows two records, and what was shown stands there at the end. Deleted records are excepted.
 //! - I1 and I4: what an idempotent producer sent stands at most once; what was refused for good, nowhere.
 //! - I3: what an idempotent producer was acknowledged stands in the order in which it was sent.
+//! - I2: nothing that was the next in its producer's sequence was refused as a gap (P3, P5); I4: no producer id is of two producers.
 //! - D2: nobody was shown bytes that nobody sent.
+//! - L4: the latest offset, as the broker tells it, never is below what was acknowledged or shown before. D1: the log's start
+//!   never goes back behind what was deleted.
 //!
 //! Producers that are not idempotent may repeat themselves, and of those with acks=0 nothing is known: the rules leave them out.
 
 use std::collections::BTreeMap;
 
 use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
-use brokkr_workloads::{ClientFault, Drained, Notes, OutOfOrder, ProducerSpec, Workload, value_parts};
+use brokkr_workloads::{
+    AckedBatch, ClientFault, Drained, Notes, OutOfOrder, ProducerSpec, Workload, value_parts,
+};
 
 use crate::check::Violation;
 use crate::report::Ops;
@@ -60,6 +65,9 @@ pub fn ops(history: &[Operation]) -> Ops {
 struct Judge<'a> {
     producers: BTreeMap<Process, &'a ProducerSpec>,
     deleted: BTreeMap<String, i64>,
+    /// What every later answer about a log's ends must be past, and what it was when the answer under way was asked for.
+    ends: BTreeMap<String, Ends>,
+    asked: BTreeMap<Process, Ends>,
     /// Each send, in the order of its producer: where to, and how it ended.
     sends: BTreeMap<i64, (Key, Outcome)>,
     /// What was ever shown at an offset, and to whom first.
@@ -69,11 +77,26 @@ struct Judge<'a> {
     violations: Vec<Violation>,
 }
 
-/// What doesn't hold. `last` is the process of the last reader.
-pub fn judge(workload: &Workload, history: &[Operation], notes: &Notes, last: Process) -> Vec<Violation> {
+/// The lowest that a log may start and end at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Ends {
+    earliest: i64,
+    latest: i64,
+}
+
+/// What doesn't hold. `last` is the process of the last reader; `forgets` whether the broker forgets producers.
+pub fn judge(
+    workload: &Workload,
+    history: &[Operation],
+    notes: &Notes,
+    last: Process,
+    forgets: bool,
+) -> Vec<Violation> {
     let mut judge = Judge {
         producers: workload.producers.iter().map(|p| (p.process, p)).collect(),
         deleted: deleted(history),
+        ends: BTreeMap::new(),
+        asked: BTreeMap::new(),
         sends: BTreeMap::new(),
         shown: BTreeMap::new(),
         last: BTreeMap::new(),
@@ -81,6 +104,7 @@ pub fn judge(workload: &Workload, history: &[Operation], notes: &Notes, last: Pr
     };
     for o in history {
         judge.take(o, last);
+        judge.ends(o);
     }
     notes.faults.iter().for_each(|f| judge.fault(f));
     notes.drained.iter().for_each(|d| judge.drained(d, history, last));
@@ -88,6 +112,10 @@ pub fn judge(workload: &Workload, history: &[Operation], notes: &Notes, last: Pr
     judge.sent();
     judge.refused(&notes.out_of_order);
     judge.in_order();
+    judge.one_producer_each(&notes.acked);
+    if !forgets {
+        judge.next_but_refused(&notes.acked);
+    }
     judge.violations
 }
 
@@ -113,6 +141,7 @@ impl<'a> Judge<'a> {
                         for (offset, value) in messages {
                             self.show(o.process, key, *offset, value);
                             if o.process == last {
+                                self.is_undeleted(key, *offset);
                                 self.last
                                     .entry(key.clone())
                                     .or_default()
@@ -140,6 +169,112 @@ impl<'a> Judge<'a> {
             let what =
                 format!("{key} offset {offset}: process {to} was shown {before}, then process {who} {value}");
             self.say("L6", what);
+        }
+    }
+
+    /// L4 and D1: what was once acknowledged or shown is below every later latest offset, what was deleted below every later
+    /// earliest one.
+    fn ends(&mut self, o: &Operation) {
+        if o.type_ == Type::Ok {
+            for micro in o.op.micro_ops() {
+                self.passed(micro);
+            }
+        }
+        let Op::Other(f, value) = &o.op else { return };
+        let Some(key) = value["key"].as_str() else { return };
+        let known = self.ends.entry(key.to_owned()).or_default();
+        match (f.as_str(), o.type_) {
+            ("delete_records", Type::Ok) => {
+                let low = value["low_watermark"].as_i64().unwrap_or(0);
+                known.earliest = known.earliest.max(low);
+            }
+            ("list_offsets", Type::Invoke) => drop(self.asked.insert(o.process, *known)),
+            ("list_offsets", Type::Ok) => {
+                let Some(then) = self.asked.remove(&o.process) else {
+                    return;
+                };
+                let end = |name: &str| value[name].as_i64().unwrap_or(i64::MAX);
+                let (key, ms) = (key.to_owned(), o.time / 1_000_000);
+                let (earliest, latest) = (end("earliest"), end("latest"));
+                if latest < then.latest {
+                    let before = then.latest;
+                    self.say(
+                        "L4",
+                        format!("{key}: the latest offset was {latest} at {ms} ms, and {before} before"),
+                    );
+                }
+                if earliest < then.earliest {
+                    let before = then.earliest;
+                    self.say(
+                        "D1",
+                        format!("{key} began at {earliest} at {ms} ms, though it was deleted up to {before}"),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a client was just told lies below the latest offset from now on.
+    fn passed(&mut self, micro: &MicroOp) {
+        let mut to = |key: &Key, offset: i64| {
+            let known = self.ends.entry(key.as_str().to_owned()).or_default();
+            known.latest = known.latest.max(offset + 1);
+        };
+        match micro {
+            MicroOp::Send {
+                key,
+                offset: Some(offset),
+                ..
+            } => to(key, *offset),
+            MicroOp::Poll(Some(polls)) => {
+                for (key, messages) in polls {
+                    messages.iter().for_each(|(offset, _)| to(key, *offset));
+                }
+            }
+            MicroOp::Send { .. } | MicroOp::Poll(None) => {}
+        }
+    }
+
+    /// D1: what was deleted doesn't come back.
+    fn is_undeleted(&mut self, key: &Key, offset: i64) {
+        let start = self.ends.get(key.as_str()).map_or(0, |e| e.earliest);
+        if offset < start {
+            self.say(
+                "D1",
+                format!("{key} offset {offset} was shown at the end, though it was deleted up to {start}"),
+            );
+        }
+    }
+
+    /// I4: a producer id is of one producer.
+    fn one_producer_each(&mut self, acked: &[AckedBatch]) {
+        let mut whose: BTreeMap<i64, Process> = BTreeMap::new();
+        let mut found = Vec::new();
+        for batch in acked.iter().filter(|b| b.producer_id >= 0) {
+            let Some((value, spec)) = batch.records.first().map(|(_, v)| (v, value_parts(*v).0)) else {
+                continue;
+            };
+            let first = *whose.entry(batch.producer_id).or_insert(spec);
+            if first != spec {
+                let id = batch.producer_id;
+                found.push(format!(
+                    "producer id {id} is of process {first}, and of process {spec}, which sent {value}"
+                ));
+            }
+        }
+        found.into_iter().for_each(|what| self.say("I4", what));
+    }
+
+    /// I2: what followed the last that was acknowledged was no gap (P3, P5).
+    fn next_but_refused(&mut self, acked: &[AckedBatch]) {
+        for batch in acked.iter().filter(|b| b.refused_as_gap) {
+            let (of, partition) = (&batch.topic, batch.partition);
+            let values: Vec<i64> = batch.records.iter().map(|(_, v)| *v).collect();
+            self.say(
+                "I2",
+                format!("{values:?} was the next to {of}-{partition}, and was refused as out of order"),
+            );
         }
     }
 
@@ -284,6 +419,7 @@ impl<'a> Judge<'a> {
 mod tests {
     use super::*;
     use brokkr_workloads::{ClientSpec, value_of};
+    use serde_json::json;
 
     const LAST: Process = 90;
 
@@ -314,7 +450,11 @@ mod tests {
     }
 
     fn ids(history: &[Operation]) -> Vec<&'static str> {
-        let found = judge(&workload(), history, &Notes::default(), LAST);
+        noted(history, Notes::default())
+    }
+
+    fn noted(history: &[Operation], notes: Notes) -> Vec<&'static str> {
+        let found = judge(&workload(), history, &notes, LAST, false);
         found.iter().map(|v| v.id).collect()
     }
 
@@ -345,6 +485,59 @@ mod tests {
         let (late, early) = (sent(Type::Ok, 0, Some(1)), sent(Type::Ok, 1, Some(0)));
         assert_eq!(ids(&[late, early, polled(LAST, &[(0, 1), (1, 0)])]), ["I3"]);
         assert_eq!(ids(&[open, polled(LAST, &[(0, 7)])]), ["D2"]);
+    }
+
+    #[test]
+    fn ends_never_go_back() {
+        let about = |f: &str, type_, value| op(7, type_, Op::Other(f.to_owned(), value));
+        let asked = || about("list_offsets", Type::Invoke, json!({"key": "t-0"}));
+        let told = |earliest: i64, latest: i64| {
+            let value = json!({"key": "t-0", "earliest": earliest, "latest": latest});
+            about("list_offsets", Type::Ok, value)
+        };
+        let (a, all) = (sent(Type::Ok, 0, Some(0)), polled(LAST, &[(0, 0)]));
+        assert_eq!(ids(&[a.clone(), asked(), told(0, 1), all.clone()]), [""; 0]);
+        assert_eq!(ids(&[a.clone(), asked(), told(0, 0), all.clone()]), ["L4"]);
+        // It was asked for before.
+        assert_eq!(ids(&[asked(), a.clone(), told(0, 0), all.clone()]), [""; 0]);
+        let deleted = json!({"key": "t-0", "before": 1, "low_watermark": 1});
+        let deleted = about("delete_records", Type::Ok, deleted);
+        let gone = polled(LAST, &[]);
+        assert_eq!(
+            ids(&[a.clone(), deleted.clone(), asked(), told(1, 1), gone.clone()]),
+            [""; 0]
+        );
+        assert_eq!(
+            ids(&[a.clone(), deleted.clone(), asked(), told(0, 1), gone]),
+            ["D1"]
+        );
+        assert_eq!(ids(&[a, deleted, all]), ["D1"]);
+    }
+
+    #[test]
+    fn what_producers_noted_is_judged() {
+        let batch = |process, refused_as_gap| AckedBatch {
+            time: 0,
+            process,
+            topic: "t".to_owned(),
+            partition: 0,
+            producer_id: 3,
+            producer_epoch: 0,
+            base_sequence: 0,
+            base_offset: Some(0),
+            records_count: 1,
+            acks: -1,
+            attempts: 1,
+            refused_as_gap,
+            records: vec![(Some(0), value_of(process, 0))],
+        };
+        let with = |acked| Notes {
+            acked,
+            ..Notes::default()
+        };
+        assert_eq!(noted(&[], with(vec![batch(0, false), batch(0, false)])), [""; 0]);
+        assert_eq!(noted(&[], with(vec![batch(0, false), batch(1, false)])), ["I4"]);
+        assert_eq!(noted(&[], with(vec![batch(0, true)])), ["I2"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod bugs;
 mod differs;
 mod explaining;
 mod failures;
+mod memory;
 mod runner;
 mod scratch;
 mod shrinking;
@@ -23,6 +24,9 @@ use brokkr_sim::plan::{Faults, Plan};
 use brokkr_sim::scenario;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_to::Tracing;
+
+#[global_allocator]
+static MEMORY: memory::Aligning = memory::Aligning;
 
 /// The seeded world: runs the production broker under faults, and judges what its clients saw.
 #[derive(Parser)]
@@ -268,7 +272,7 @@ fn understood(run: Run) -> Result<Run, String> {
 }
 
 fn one(plan: Plan, tracing: &Tracing) -> ExitCode {
-    keep_memory();
+    memory::keep();
     let (report, traced) = match tracing.tracer(&plan) {
         Err(why) => return refused(&why),
         Ok(None) => (scenario::run(plan), Ok(())),
@@ -279,21 +283,6 @@ fn one(plan: Plan, tracing: &Tracing) -> ExitCode {
     }
     print_json(&report, false);
     ExitCode::from(report.verdict.exit_code())
-}
-
-/// Lets the allocator keep what it has: a run is short, and giving pages back and forth is a fifth of its time.
-fn keep_memory() {
-    #[cfg(target_env = "gnu")]
-    for (what, value) in [
-        (libc::M_ARENA_MAX, 1),
-        (libc::M_TRIM_THRESHOLD, 1 << 30),
-        (libc::M_MMAP_THRESHOLD, 1 << 30),
-        (libc::M_TOP_PAD, 4 << 20),
-    ] {
-        // SAFETY: it changes numbers of the allocator, and no other thread runs yet.
-        let done = unsafe { libc::mallopt(what, value) };
-        debug_assert_eq!(done, 1, "glibc knows these");
-    }
 }
 
 fn print_json(what: &impl serde::Serialize, pretty: bool) {

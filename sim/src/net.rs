@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 use crate::exec::Nanos;
 
-/// Bytes that a direction of a connection holds, in flight and unread.
-pub const BUFFER_MAX: usize = 128 * 1024;
+/// Bytes that a direction of a connection holds, in flight and unread, where a plan doesn't say.
+pub const BUFFER_BYTES: usize = 128 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG_MAX: usize = 1024;
 
@@ -84,8 +84,9 @@ pub struct Link {
 }
 
 /// All connections of a world.
-#[derive(Default)]
 pub struct Net {
+    /// Bytes that a direction of a connection holds, in flight and unread.
+    pub buffer_bytes: usize,
     /// What ails each way.
     pub links: BTreeMap<(u32, u32), Link>,
     /// Their ends.
@@ -94,6 +95,19 @@ pub struct Net {
     pub ports: BTreeMap<(u32, u16), Port>,
     next_end: EndId,
     next_port: u16,
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self {
+            buffer_bytes: BUFFER_BYTES,
+            links: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            next_end: 0,
+            next_port: 0,
+        }
+    }
 }
 
 impl Net {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exec::Strategy;
 use crate::keyed::Keyed;
-use crate::net::addr_of;
+use crate::net::{BUFFER_BYTES, addr_of};
 
 /// The format of plans that this code reads and writes.
 pub const FORMAT: u32 = 1;
@@ -187,8 +187,13 @@ pub struct Fault {
 pub enum Kind {
     /// The broker's process dies; it is started again after `down_ms`.
     Kill { down_ms: u64 },
-    /// The power goes, and comes back after `down_ms`.
-    PowerLoss { down_ms: u64 },
+    /// The power goes, and comes back after `down_ms`. With `unsynced` as soon as there is something to lose: it waits a while
+    /// until some log was written and not synced yet.
+    PowerLoss {
+        down_ms: u64,
+        #[serde(default)]
+        unsynced: bool,
+    },
     /// The broker is told to stop, and started again `down_ms` after it has.
     CleanStop { down_ms: u64 },
     /// The broker's process stands still.
@@ -239,12 +244,19 @@ pub struct Plan {
     pub drift_ppm: i64,
     /// See `drift_ppm`.
     pub wall_ahead_ms: i64,
+    /// Bytes that a direction of a connection holds.
+    #[serde(default = "buffer_bytes_usual")]
+    pub buffer_bytes: usize,
     /// The broker's configuration.
     pub broker: BTreeMap<String, String>,
     /// What clients do.
     pub workload: Workload,
     /// What befalls them, by time.
     pub faults: Vec<Fault>,
+}
+
+fn buffer_bytes_usual() -> usize {
+    BUFFER_BYTES
 }
 
 /// Why a text is no plan.
@@ -302,7 +314,8 @@ impl Plan {
     pub fn of(seed: u64, secs: u64, faults: &Faults) -> Self {
         let mut draw = Draw(Keyed::new(seed));
         let flushed = faults == &Faults::None || draw.of("unflushed", 6) > 0;
-        let workload = workload(&mut draw);
+        let churn = draw.of("churn", 6) == 0;
+        let workload = workload(&mut draw, churn);
         let clients = (workload.producers.len() + workload.consumers.len()) as u64;
         let mut plan = Self {
             format: FORMAT,
@@ -313,7 +326,13 @@ impl Plan {
             scheduler_seed: None,
             drift_ppm: 0,
             wall_ahead_ms: 0,
-            broker: broker(&mut draw, flushed),
+            buffer_bytes: match draw.of("buffer", 4) {
+                _ if churn => 500,
+                0 => 500,
+                1 => 16 << 10,
+                _ => BUFFER_BYTES,
+            },
+            broker: broker(&mut draw, flushed, churn),
             workload,
             faults: Vec::new(),
         };
@@ -361,14 +380,17 @@ impl Plan {
             let at_ms = 300 + draw.one("at", id, span_ms.max(301) - 300);
             let kind = kind(draw, family, id, often > 1, clients);
             // Some deaths come in pairs: the second one while the first is being recovered from.
-            if let Kind::Kill { down_ms } | Kind::PowerLoss { down_ms } = kind
+            if let Kind::Kill { down_ms } | Kind::PowerLoss { down_ms, .. } = kind
                 && draw.one("again", id, 3) == 0
             {
                 let again = Fault {
                     id: id + 500,
                     at_ms: at_ms + down_ms + 1 + draw.one("dies after", id, 60),
                     kind: if draw.one("by power", id, 2) == 0 && family == Family::Power {
-                        Kind::PowerLoss { down_ms: 5 }
+                        Kind::PowerLoss {
+                            down_ms: 5,
+                            unsynced: false,
+                        }
                     } else {
                         Kind::Kill { down_ms: 5 }
                     },
@@ -400,7 +422,10 @@ fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, clients: u64)
     let power = draw.one("by power", id, 2) == 0;
     match family {
         Family::Kill => Kind::Kill { down_ms },
-        Family::Power => Kind::PowerLoss { down_ms },
+        Family::Power => Kind::PowerLoss {
+            down_ms,
+            unsynced: power,
+        },
         Family::Stop => Kind::CleanStop { down_ms },
         Family::Pause => Kind::Pause { for_ms },
         Family::Sync => Kind::SyncFails {
@@ -446,7 +471,8 @@ fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, clients: u64)
     }
 }
 
-fn broker(draw: &mut Draw, flushed: bool) -> BTreeMap<String, String> {
+/// With `churn` segments are small, and go as soon as their records are deleted.
+fn broker(draw: &mut Draw, flushed: bool, churn: bool) -> BTreeMap<String, String> {
     let listener = format!("PLAINTEXT://{}:{PORT}", addr_of(BROKER, PORT).ip());
     let mut set = BTreeMap::from([
         ("listeners".to_owned(), listener),
@@ -461,6 +487,10 @@ fn broker(draw: &mut Draw, flushed: bool) -> BTreeMap<String, String> {
         put("log.segment.bytes", 1 << 20);
     }
     match draw.of("index", 4) {
+        _ if churn => {
+            put("log.index.interval.bytes", 0);
+            put("log.index.size.max.bytes", 96);
+        }
         0 => put("log.index.interval.bytes", draw.of("index interval", 200)),
         1 => {
             // Room for eight entries: segments end by their index.
@@ -473,11 +503,15 @@ fn broker(draw: &mut Draw, flushed: bool) -> BTreeMap<String, String> {
         // More than a delivery takes at most, so that nobody is forgotten who still asks.
         put("producer.id.expiration.ms", 15_000);
         put("log.retention.check.interval.ms", 2_000);
+    } else if churn || draw.of("retention", 3) == 0 {
+        // What DeleteRecords gave up goes soon, and another segment comes in its place.
+        put("log.retention.check.interval.ms", 500);
     }
     set
 }
 
-fn workload(draw: &mut Draw) -> Workload {
+/// With `churn` records are deleted as fast as they come, under readers who begin again and again.
+fn workload(draw: &mut Draw, churn: bool) -> Workload {
     let topic = |draw: &mut Draw, i| TopicSpec {
         name: format!("t{i}"),
         partitions: 1 + draw.one("partitions", i, 3) as i32,
@@ -504,15 +538,31 @@ fn workload(draw: &mut Draw) -> Workload {
         producers: (0..producers)
             .map(|i| {
                 let spec = producer(draw, i, producers, &all);
-                if narrow { bursts(spec) } else { spec }
+                match () {
+                    () if narrow => bursts(spec),
+                    () if churn => ProducerSpec {
+                        padding_bytes_max: 8_000,
+                        ..spec
+                    },
+                    () => spec,
+                }
             })
             .collect(),
-        consumers: (0..consumers).map(|i| consumer(draw, i, &all)).collect(),
-        admin: (draw.of("admin", 3) == 0).then(|| AdminSpec {
+        consumers: (0..consumers)
+            .map(|i| {
+                let spec = consumer(draw, i, &all);
+                if churn { from_the_start(spec) } else { spec }
+            })
+            .collect(),
+        admin: (churn || draw.of("admin", 2) == 0).then(|| AdminSpec {
             process: ADMIN,
             process_stride: STRIDE,
             partitions: all[..1].to_vec(),
-            pause_max_ms: 8_000,
+            pause_max_ms: match draw.of("admin's pause", 2) {
+                _ if churn => 500,
+                0 => 8_000,
+                _ => 2_000,
+            },
         }),
         topics,
     }
@@ -537,6 +587,13 @@ fn producer(draw: &mut Draw, i: u64, of: u64, all: &[(String, i32)]) -> Producer
     if draw.one("ends early", i, 5) == 0 {
         spec.operations_max = Some(1 + draw.one("operations", i, 200));
     }
+    if draw.one("wraps", i, 4) == 0 {
+        // Sequences end at 2^31 - 1, after a while that a run does not have.
+        spec.first_sequence = i32::MAX - draw.one("sequences left", i, 60) as i32;
+    }
+    if draw.one("restarts", i, 4) == 0 {
+        spec.restarts_after = Some(3 + draw.one("restarts after", i, 40));
+    }
     spec
 }
 
@@ -551,11 +608,20 @@ fn bursts(spec: ProducerSpec) -> ProducerSpec {
     }
 }
 
+fn from_the_start(spec: ConsumerSpec) -> ConsumerSpec {
+    ConsumerSpec {
+        rewind_after: Some(6),
+        max_bytes: 1 << 20,
+        partition_max_bytes: 1 << 20,
+        ..spec
+    }
+}
+
 fn consumer(draw: &mut Draw, i: u64, all: &[(String, i32)]) -> ConsumerSpec {
     let mut spec = ConsumerSpec::tailing(FIRST_CONSUMER + i, all.to_vec());
     spec.sessions = draw.one("sessions", i, 2) == 0;
     spec.max_bytes = [1, 5_000, 1 << 20][draw.one("fetch bytes", i, 3) as usize];
-    spec.partition_max_bytes = [1, 700, 16 << 10][draw.one("partition bytes", i, 3) as usize];
+    spec.partition_max_bytes = [1, 700, 16 << 10, 1 << 20][draw.one("partition bytes", i, 4) as usize];
     spec.min_bytes = [1, 1, 5_000][draw.one("min bytes", i, 3) as usize];
     // Rarely: who reads a batch at a time and begins again does nothing else.
     spec.rewind_after = (draw.one("rewinds", i, 3) == 0).then_some(1500);

@@ -122,6 +122,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
         };
         {
             let mut state = world.lock();
+            state.net.buffer_bytes = shared.plan.buffer_bytes.max(1);
             state.disks.insert(BROKER, Disk::new(BROKER));
             state.clocks.insert(BROKER, clock);
             if clock != Clock::default() {
@@ -131,9 +132,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
                 *state.faults.entry("tasks held back").or_insert(0) += 1;
             }
         }
-        if shared.is_flushed() {
-            watch(&shared);
-        }
+        watch(&shared);
         let main = shared.clone();
         world.env(WORLD).spawn("world", async move { drive(main).await });
         Box::new(move |world, ended| {
@@ -156,19 +155,23 @@ fn listen_to_clients(shared: &Shared, tracer: Tracer) {
     });
 }
 
-/// Looks at the end of each moment whether what clients have just been told is durable.
+/// Looks at the end of each moment whether what clients have just been told, and what the broker has just recorded, is durable.
 fn watch(shared: &Shared) {
     let (shared2, mut seen) = (shared.clone(), 0);
+    let flushed = shared.is_flushed();
     shared.world.watch(move |state| {
+        let disk = state.disks.get(&BROKER).expect("the broker has a disk");
+        let mut ends = lock(&shared2.ends);
+        let recorded = ends.check_recorded(disk, ROOT);
+        recorded.into_iter().for_each(|v| shared2.violation(v));
         let history = shared2.recorder.history();
         let len = history.len();
-        if len == seen {
+        if len == seen || !flushed {
             return;
         }
         let told = history.since(seen);
         seen = len;
-        let disk = state.disks.get(&BROKER).expect("the broker has a disk");
-        let found = lock(&shared2.ends).check(&told, disk, ROOT);
+        let found = ends.check(&told, disk, ROOT);
         found.into_iter().for_each(|v| shared2.violation(v));
     });
 }
@@ -188,7 +191,15 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
     let history = shared.recorder.history().take();
     if *lock(&shared.finished) {
         let notes = shared.recorder.notes();
-        violations.extend(judge::judge(&plan.workload, &history, &notes, LAST_READER));
+        // One that lost what was not flushed may as well have forgotten a producer.
+        let forgets = plan.broker.contains_key("producer.id.expiration.ms") || !shared.is_flushed();
+        violations.extend(judge::judge(
+            &plan.workload,
+            &history,
+            &notes,
+            LAST_READER,
+            forgets,
+        ));
     } else if violations.is_empty() {
         let what = "the healed world did not come to rest in its time";
         violations.push(Violation::new("liveness", what));

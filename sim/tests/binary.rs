@@ -106,10 +106,85 @@ fn what_can_t_be_understood_is_2() {
         Some(2)
     );
     assert_eq!(sim(&["run", "--plan", "/nowhere/at/all"]).status.code(), Some(2));
+    assert_eq!(sim(&["run", "--shard", "3/2"]).status.code(), Some(2));
+    assert_eq!(sim(&["run", "--for", "10 parsecs"]).status.code(), Some(2));
+    assert_eq!(
+        sim(&["run", "--seed", "1", "--junit", "/nowhere/at/all"])
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(sim(&["bugs", "no-such-bug"]).status.code(), Some(2));
     let other = plan("other-format", |p| p["format"] = json!(77));
     assert_eq!(run(&other).0, Some(2));
     let odd = plan("odd-broker", |p| p["broker"]["log.dirr"] = json!("x"));
     assert_eq!(run(&odd).0, Some(2));
+}
+
+#[test]
+fn a_campaign_in_parts_is_the_campaign() {
+    let junit = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("junit.xml");
+    let mut seeds = Vec::new();
+    for shard in ["1/2", "2/2"] {
+        let to = junit.to_str().expect("a path");
+        let output = sim(&[
+            "run", "--seeds", "3..6", "--secs", "4", "--shard", shard, "--format", "json", "--junit", to,
+        ]);
+        let told = lines(&output);
+        let text = std::fs::read_to_string(&junit).expect("JUnit's XML is written");
+        assert_eq!(text.matches("<testcase ").count(), told.len(), "{text}");
+        assert!(
+            told.iter().all(|l| l["rss_max_bytes"].as_u64() > Some(1 << 20)),
+            "{told:?}"
+        );
+        seeds.extend(told.iter().filter_map(|l| l["seed"].as_u64()));
+    }
+    seeds.sort_unstable();
+    assert_eq!(seeds, [3, 4, 5]);
+}
+
+#[test]
+fn a_campaign_for_a_time_ends() {
+    let output = sim(&["run", "--for", "1s", "--secs", "2", "--format", "json"]);
+    assert!(lines(&output).len() > 1, "{output:?}");
+}
+
+#[test]
+fn actions_are_told_of_failures() {
+    let path = plan("annotated", |p| {
+        p["broker"]["log.flush.interval.messages"] = json!("1000000");
+        p["faults"] = json!([{"id": 1, "at_ms": 4000, "kind": "power_loss", "down_ms": 5}]);
+    });
+    let path = path.to_str().expect("a path");
+    let output = Command::new(env!("CARGO_BIN_EXE_brokkr-sim"))
+        .args(["run", "--plan", path])
+        .env("GITHUB_ACTIONS", "true")
+        .output()
+        .expect("the binary runs");
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        told.contains("::error title=seed 7::") && told.contains("%0A"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_power_loss_may_wait_until_there_is_something_to_lose() {
+    let lost = |name: &str, unsynced: bool| {
+        let path = plan(name, |p| {
+            let loss = |i: u64| json!({"id": i, "at_ms": 700 * i, "kind": "power_loss", "down_ms": 5, "unsynced": unsynced});
+            p["faults"] = (1..8).map(loss).collect();
+        });
+        let (code, line) = run(&path);
+        assert_eq!(code, Some(0), "{line}");
+        let count = |what: &str| line["faults"][what].as_u64().unwrap_or(0);
+        count("write lost") + count("write torn") + count("write zeroed")
+    };
+    let (waited, at_once) = (lost("waits", true), lost("at-once", false));
+    assert!(
+        waited > 2 && waited > at_once,
+        "{waited} writes lost, and {at_once} without waiting"
+    );
 }
 
 #[test]

@@ -12,9 +12,10 @@ use serde_json::json;
 use crate::spec::{self, AdminSpec, ClientSpec};
 use crate::{Recorder, Stop};
 
-/// Deletes records until stopped.
+/// Looks where logs begin and end, and deletes records, until stopped.
 ///
-/// In the history: `delete_records`, with `{"key", "before"}`, and `low_watermark` where it was answered.
+/// In the history: `list_offsets`, with `{"key"}`, and `earliest` and `latest` where they were answered; `delete_records`, with
+/// `{"key", "before"}`, and `low_watermark` where it was answered.
 pub async fn run_admin<E: Env>(
     env: &E,
     client: &ClientSpec,
@@ -35,7 +36,8 @@ pub async fn run_admin<E: Env>(
             () = env.sleep_until(env.now() + pause) => {}
         }
         let tp = &partitions[rng.below(partitions.len() as u64) as usize];
-        if let Some(before) = choose(&client, tp, &rng).await
+        if let Some((earliest, latest)) = look(env, &client, tp, recorder, process).await
+            && let Some(before) = choose(earliest, latest, &rng)
             && delete(env, &client, tp, before, recorder, process).await == Type::Info
         {
             process += spec.process_stride;
@@ -43,15 +45,36 @@ pub async fn run_admin<E: Env>(
     }
 }
 
-/// Somewhere in the older half of what is there.
-async fn choose<E: Env>(client: &Client<E>, tp: &TopicPartition, rng: &Rng) -> Option<Offset> {
+/// Where a log begins and ends.
+async fn look<E: Env>(
+    env: &E,
+    client: &Client<E>,
+    tp: &TopicPartition,
+    recorder: &Recorder,
+    process: Process,
+) -> Option<(Offset, Offset)> {
     let level = IsolationLevel::ReadUncommitted;
-    let mut ends = [Offset(0); 2];
-    for (end, spec) in ends.iter_mut().zip([OffsetSpec::Earliest, OffsetSpec::Latest]) {
-        *end = client.list_offsets(tp, spec, level).await.ok()?.offset?;
-    }
-    let there = u64::try_from(ends[1].0 - ends[0].0).ok()?;
-    (there > 1).then(|| ends[0].plus(rng.below(there / 2 + 1) as i64))
+    let op = |value| Op::Other("list_offsets".to_owned(), value);
+    let key = tp.to_string();
+    recorder.invoke(env.now(), process, op(json!({"key": key})));
+    let ask = async |spec| client.list_offsets(tp, spec, level).await.ok()?.offset;
+    let earliest = ask(OffsetSpec::Earliest).await;
+    let latest = match earliest {
+        Some(_) => ask(OffsetSpec::Latest).await,
+        None => None,
+    };
+    let (type_, value) = match (earliest, latest) {
+        (Some(e), Some(l)) => (Type::Ok, json!({"key": key, "earliest": e.0, "latest": l.0})),
+        _ => (Type::Fail, json!({"key": key})),
+    };
+    recorder.complete(env.now(), process, type_, op(value));
+    earliest.zip(latest)
+}
+
+/// Somewhere in the older half of what is there.
+fn choose(earliest: Offset, latest: Offset, rng: &Rng) -> Option<Offset> {
+    let there = u64::try_from(latest.0 - earliest.0).ok()?;
+    (there > 1).then(|| earliest.plus(rng.below(there / 2 + 1) as i64))
 }
 
 async fn delete<E: Env>(

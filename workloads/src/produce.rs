@@ -58,13 +58,16 @@ pub async fn run_producer<E: Env>(
     stop: &Stop,
 ) {
     let client = Client::new(env, client.config());
-    let producer = Producer::new(&client, spec.config());
+    let mut producer = Producer::new(&client, spec.config());
     let partitions = spec::partitions(&spec.partitions);
     assert!(!partitions.is_empty(), "a producer sends somewhere");
     let rng = env.rng("workload producer");
     let (mut process, mut counter, mut operations) = (spec.process, 0, 0);
     while !stop.is_stopped() && spec.operations_max.is_none_or(|max| operations < max) {
         operations += 1;
+        if spec.restarts_after.is_some_and(|n| operations % (n + 1) == n) {
+            producer = Producer::new(&client, spec.config());
+        }
         let sends = 1 + rng.below(spec.sends_max.max(1));
         let values: Vec<(TopicPartition, i64)> = (0..sends)
             .map(|i| {

@@ -34,6 +34,9 @@ pub struct AckedBatch {
     pub acks: i16,
     /// How often it was sent.
     pub attempts: u32,
+    /// Whether the broker once refused it as out of order, though it was the next behind what was acknowledged.
+    #[serde(default)]
+    pub refused_as_gap: bool,
     /// The values of this operation's records in it, in order, with their offsets.
     pub records: Vec<(Option<i64>, i64)>,
 }
@@ -165,6 +168,7 @@ impl Recorder {
                 records_count: b.records_count,
                 acks: b.acks.id(),
                 attempts: b.attempts,
+                refused_as_gap: b.refused_as_gap,
                 records: Vec::new(),
             });
             batch.records.push((ack.offset.map(|o| o.0), *value));

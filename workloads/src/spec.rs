@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use brokkr_client::{Acks, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig, TopicPartition};
+use brokkr_types::Sequence;
 use brokkr_wire::ApiKey;
 use brokkr_wire::records::CompressionType;
 use serde::{Deserialize, Serialize};
@@ -129,6 +130,12 @@ pub struct ProducerSpec {
     pub delivery_timeout_ms: u64,
     /// `compression.type`, by its number.
     pub compression: u8,
+    /// The sequence that its producer ids begin with; near `i32::MAX`, so that they wrap.
+    #[serde(default)]
+    pub first_sequence: i32,
+    /// It crashes and comes back, under another producer id, after so many operations.
+    #[serde(default)]
+    pub restarts_after: Option<u64>,
 }
 
 impl ProducerSpec {
@@ -150,6 +157,8 @@ impl ProducerSpec {
             retries_max: None,
             delivery_timeout_ms: 10_000,
             compression: 0,
+            first_sequence: 0,
+            restarts_after: None,
         }
     }
 
@@ -167,6 +176,7 @@ impl ProducerSpec {
             retries_max: self.retries_max.unwrap_or(u32::MAX),
             delivery_timeout: Duration::from_millis(self.delivery_timeout_ms),
             compression: CompressionType::from_id(self.compression).unwrap_or(CompressionType::None),
+            first_sequence: Sequence(self.first_sequence),
             ..ProducerConfig::default()
         }
     }

@@ -138,3 +138,38 @@ fn what_is_written_anew_after_a_failed_sync_is_durable_again() {
         assert_eq!(disk.read(id, 0, 1024), vec![7; 1024]);
     }
 }
+
+#[test]
+fn a_file_that_nobody_can_come_back_to_is_freed() {
+    let (mut disk, id) = with_file();
+    disk.write(id, 0, &Bytes::from(vec![7; 1000])).expect("room");
+    disk.remove("a/f", false).expect("it is there");
+    disk.sync_dir("a").expect("a sync");
+    // Somebody still reads it.
+    assert_eq!((disk.len(id), disk.used()), (1000, 1000));
+    disk.close(id);
+    assert_eq!((disk.len(id), disk.used()), (0, 0));
+
+    let (mut disk, id) = with_file();
+    disk.write(id, 0, &Bytes::from(vec![7; 1000])).expect("room");
+    disk.close(id);
+    disk.remove("a/f", false).expect("it is there");
+    // A power loss could bring the name back.
+    assert_eq!(disk.used(), 1000);
+    disk.sync_dir("a").expect("a sync");
+    assert_eq!(disk.used(), 0);
+}
+
+#[test]
+fn a_log_is_unsynced_from_its_first_byte_to_its_sync() {
+    let mut disk = Disk::new(1);
+    let (log, _) = disk.open("00000000000000000000.log", true).expect("a file");
+    let (index, _) = disk.open("00000000000000000000.index", true).expect("a file");
+    disk.write(index, 0, &Bytes::from_static(b"x")).expect("room");
+    assert!(!disk.is_log_unsynced(), "an index is never synced");
+    disk.write(log, 0, &Bytes::from_static(b"x")).expect("room");
+    assert!(disk.is_log_unsynced());
+    let mark = disk.sync_begin();
+    disk.sync_end(log, mark, &mut Keyed::new(1)).expect("a sync");
+    assert!(!disk.is_log_unsynced());
+}

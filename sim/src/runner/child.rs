@@ -22,8 +22,9 @@ const STDERR_LINES_MAX: usize = 40;
 const CAUSES: [&str; 2] = ["panicked at", "memory allocation of"];
 /// and what is kept from there on.
 const PANIC_LINES: usize = 8;
-/// Address space that a run may take. (Of memory it takes less: the report says how much.)
-const MEMORY_MAX_BYTES: u64 = 2 << 30;
+/// Memory that a run may take, but for the files that it maps: to print a panic's backtrace it maps its own, with all that
+/// debuggers want to know.
+const MEMORY_MAX_BYTES: u64 = 200 << 20;
 
 /// Another surrounding, in which the same seed must do the same.
 #[derive(Clone, Copy)]
@@ -240,7 +241,7 @@ fn limit_memory(command: &mut Command) {
             rlim_max: MEMORY_MAX_BYTES,
         };
         // SAFETY: the struct outlives the call, which only limits this process.
-        if unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) } != 0 {
+        if unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) } != 0 {
             return Err(std::io::Error::last_os_error());
         }
         Ok(())

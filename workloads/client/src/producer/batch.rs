@@ -46,6 +46,8 @@ pub(super) struct Batch {
     pub unclear: bool,
     /// What the broker last said of it, if it was that its sequence is not the next one.
     pub gap: Option<Error>,
+    /// Whether it said so though it is the next one.
+    pub refused_as_gap: bool,
     /// Whose it is, and its first record's sequence, once it was sent.
     pub sequenced: Option<(Identity, Sequence)>,
     builder: BatchBuilder,
@@ -62,6 +64,7 @@ impl Batch {
             attempts: 0,
             unclear: false,
             gap: None,
+            refused_as_gap: false,
             sequenced: None,
             builder: BatchBuilder::new().compression(codec, codec.default_level()),
             waiting: Vec::new(),
@@ -152,6 +155,7 @@ impl Batch {
             records_count: self.records_count(),
             acks,
             attempts: self.attempts,
+            refused_as_gap: self.refused_as_gap,
         };
         for (i, waiting) in self.waiting.drain(..).enumerate() {
             let ack = Ack {

@@ -82,6 +82,9 @@ pub struct ProducerConfig {
     pub buffer_bytes_max: usize,
     /// `compression.type`.
     pub compression: CompressionType,
+    /// The sequence that a new producer id begins with in each partition: 0, but where its wrap is to be reached in time. (Of a
+    /// producer that it doesn't know a broker takes any.)
+    pub first_sequence: Sequence,
 }
 
 impl Default for ProducerConfig {
@@ -98,6 +101,7 @@ impl Default for ProducerConfig {
             delivery_timeout: Duration::from_secs(120),
             buffer_bytes_max: 32 << 20,
             compression: CompressionType::None,
+            first_sequence: Sequence(0),
         }
     }
 }
@@ -154,6 +158,8 @@ pub struct AckedBatch {
     pub acks: Acks,
     /// How often it was sent.
     pub attempts: u32,
+    /// Whether the broker once refused it as out of order, though it was the next behind what was acknowledged.
+    pub refused_as_gap: bool,
 }
 
 /// A record was acknowledged.

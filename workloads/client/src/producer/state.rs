@@ -52,6 +52,7 @@ struct Queue {
     batches: VecDeque<Batch>,
     /// Whose sequences are given out.
     producer: Option<Identity>,
+    first_sequence: Sequence,
     next_sequence: Sequence,
     last_acked: Option<Sequence>,
     /// The last of the batches that were acknowledged. What is older would stand behind it, and is given up instead.
@@ -64,7 +65,7 @@ struct Queue {
 
 impl Queue {
     fn is_next(&self, base: Sequence) -> bool {
-        base == self.last_acked.map_or(Sequence(0), |last| last.plus(1))
+        base == self.last_acked.map_or(self.first_sequence, |last| last.plus(1))
     }
 
     /// Whether a younger batch was acknowledged. A broker that knows nothing of a producer takes any sequence, so the second
@@ -212,7 +213,12 @@ impl State {
             let identity = self.identity?;
             if queue.producer != Some(identity) {
                 queue.producer = Some(identity);
-                queue.next_sequence = Sequence(0);
+                queue.first_sequence = match identity.epoch {
+                    ProducerEpoch(0) => self.config.first_sequence,
+                    // A broker knows where a later epoch begins.
+                    _ => Sequence(0),
+                };
+                queue.next_sequence = queue.first_sequence;
                 queue.last_acked = None;
             }
             batch.sequence(Some((identity, queue.next_sequence)));
@@ -307,6 +313,7 @@ impl State {
             queue.rewrite = true;
         }
         queue.batches[index].gap = Some(cause.clone());
+        queue.batches[index].refused_as_gap |= next && queue.last_acked.is_some() && !queue.unresolved;
         let batch = &queue.batches[index];
         if batch.deadline <= now || batch.is_told() || queue.is_overtaken(batch) {
             queue.give_up(index, cause);
@@ -383,7 +390,7 @@ impl State {
         });
         queue.producer = None;
         queue.last_acked = None;
-        queue.next_sequence = Sequence(0);
+        (queue.first_sequence, queue.next_sequence) = (Sequence(0), Sequence(0));
         (queue.unresolved, queue.rewrite) = (false, false);
     }
 

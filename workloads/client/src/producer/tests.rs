@@ -141,6 +141,39 @@ fn at_most_five_are_unanswered() {
 }
 
 #[test]
+fn sequences_may_begin_late_and_wrap() {
+    let mut s = Script::new(ProducerConfig {
+        first_sequence: Sequence(i32::MAX),
+        ..ProducerConfig::default()
+    });
+    (0..3).for_each(|_| drop(s.push()));
+    let sent = s.take_all();
+    let all: Vec<_> = sent.iter().map(numbers).collect();
+    assert_eq!(all, [(0, i32::MAX), (0, 0), (0, 1)]);
+    s.acked(sent[0].batch, 10);
+    s.refused(sent[1].batch, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    s.refused(sent[2].batch, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    // It was the next, so the broker has lost the sequence: a new epoch begins at 0.
+    s.pass(BACKOFF);
+    let again = s.take_all();
+    assert_eq!(again.iter().map(numbers).collect::<Vec<_>>(), [(1, 0), (1, 1)]);
+    again
+        .iter()
+        .zip(11..)
+        .for_each(|(sending, at)| s.acked(sending.batch, at));
+    let as_gap = |told: &mut oneshot::Receiver<Told>| match told.try_recv() {
+        Ok(Ok(ack)) => ack.batch.refused_as_gap,
+        other => panic!("it was acknowledged: {other:?}"),
+    };
+    let as_gaps: Vec<_> = s.told.iter_mut().map(as_gap).collect();
+    assert_eq!(
+        as_gaps,
+        [false, true, false],
+        "what stands behind a gap is no surprise"
+    );
+}
+
+#[test]
 fn what_was_lost_is_sent_again_one_by_one_and_unchanged() {
     let mut s = Script::idempotent();
     for _ in 0..4 {
