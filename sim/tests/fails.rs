@@ -69,7 +69,7 @@ fn failing() -> Value {
             {"id": 1, "at_ms": 1000, "kind": "kill", "down_ms": 5},
             {"id": 2, "at_ms": 2000, "kind": "delay", "by_ms": 20, "for_ms": 300},
             {"id": 3, "at_ms": 3000, "kind": "slow_disk", "times": 3, "for_ms": 300},
-            {"id": 4, "at_ms": 4000, "kind": "power_loss", "down_ms": 100},
+            {"id": 4, "at_ms": 4000, "kind": "power_loss", "down_ms": 100, "unsynced": false},
             {"id": 5, "at_ms": 5000, "kind": "clock_step", "by_ms": 3000}
         ]);
     })

@@ -3,6 +3,7 @@
 use brokkr_workloads::{ClientSpec, ConsumerSpec, ProducerSpec};
 
 use crate::exec::Strategy;
+use crate::net::BUFFER_BYTES;
 use crate::plan::{BROKER_ALWAYS, Fault, Kind, Plan};
 
 /// A change that makes a plan smaller, or leaves it as it is.
@@ -207,6 +208,7 @@ fn plain_world(_: &Plan) -> Vec<Change> {
         Box::new(|p| p.scheduler = Strategy::Random),
         Box::new(|p| p.drift_ppm = 0),
         Box::new(|p| p.wall_ahead_ms = 0),
+        Box::new(|p| p.buffer_bytes = BUFFER_BYTES),
     ]
 }
 
@@ -254,7 +256,9 @@ fn plain_clients(plan: &Plan) -> Vec<Change> {
     changes
 }
 
-const PRODUCER: [fn(&mut ProducerSpec); 8] = [
+const PRODUCER: [fn(&mut ProducerSpec); 10] = [
+    |s| s.first_sequence = 0,
+    |s| s.restarts_after = None,
     |s| s.padding_bytes_max = 0,
     |s| s.compression = 0,
     |s| s.linger_ms = 0,
@@ -293,9 +297,8 @@ fn simpler_faults(plan: &Plan) -> Vec<Change> {
 fn simpler(kind: &Kind) -> Kind {
     let mut kind = kind.clone();
     match &mut kind {
-        Kind::Kill { down_ms } | Kind::PowerLoss { down_ms, .. } | Kind::CleanStop { down_ms } => {
-            *down_ms = 0
-        }
+        Kind::Kill { down_ms } | Kind::CleanStop { down_ms } => *down_ms = 0,
+        Kind::PowerLoss { down_ms, unsynced } => (*down_ms, *unsynced) = (0, false),
         Kind::SyncFails { power, .. } | Kind::WriteFails { power, .. } => *power = false,
         Kind::Cut {
             client,
