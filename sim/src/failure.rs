@@ -50,7 +50,7 @@ pub enum Document {
     /// A plan alone.
     Plan(Box<Plan>),
     /// A plan that is known to fail.
-    Failure(Failure),
+    Failure(Box<Failure>),
 }
 
 impl Document {
@@ -67,7 +67,7 @@ impl Document {
         Plan::check_format(&value["plan"])?;
         let failure: Failure = serde_json::from_str(text).map_err(PlanError::Json)?;
         failure.plan.check()?;
-        Ok(Self::Failure(failure))
+        Ok(Self::Failure(Box::new(failure)))
     }
 
     /// The plan in it.
@@ -161,7 +161,7 @@ mod tests {
         let failure = Failure::new(plan.clone(), &report, "x/failure.json");
         assert!(failure.repeat.contains("--plan x/failure.json"));
         let read = Document::parse(&failure.to_json()).expect("its own words");
-        assert_eq!(read, Document::Failure(failure.clone()));
+        assert_eq!(read, Document::Failure(Box::new(failure.clone())));
         assert_eq!(read.into_plan(), plan);
         let alone = serde_json::to_string(&plan).expect("a plan can be written");
         assert_eq!(

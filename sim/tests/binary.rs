@@ -158,6 +158,7 @@ fn actions_are_told_of_failures() {
     let path = path.to_str().expect("a path");
     let output = Command::new(env!("CARGO_BIN_EXE_brokkr-sim"))
         .args(["run", "--plan", path])
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .env("GITHUB_ACTIONS", "true")
         .output()
         .expect("the binary runs");
