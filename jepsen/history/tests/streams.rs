@@ -35,6 +35,19 @@ fn fault(text: &str) -> (u64, u64, String) {
 }
 
 #[test]
+fn a_text_of_edn_may_hold_control_characters() {
+    let line = "{:index 0, :type :invoke, :process 0, :f :txn, :value [[:send \"t\u{1}\t\n\" 1]]}\n";
+    let read: Result<Vec<Operation>, _> = Reader::with_syntax(line.as_bytes(), Syntax::Edn).collect();
+    let history = read.expect("it is a history");
+    let sent = MicroOp::Send {
+        key: "t\u{1}\t\n".into(),
+        offset: None,
+        value: Val::Int(1),
+    };
+    assert_eq!(history[0].op.micro_ops(), [sent]);
+}
+
+#[test]
 fn what_is_written_is_what_was_read() {
     let history = read(LINES).expect("it is a history");
     assert_eq!(written(&history, Syntax::Json), LINES);

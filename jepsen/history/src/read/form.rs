@@ -476,8 +476,9 @@ impl<R: Read> Parser<R> {
                 Some(b) if b < 0x20 && self.json() => {
                     return Err(Fault::new(self.at, "a control character in a text"));
                 }
-                Some(b'\n') => {
-                    bytes.push(b'\n');
+                // EDN's texts may hold them as they are.
+                Some(b) if b < 0x20 => {
+                    bytes.push(b);
                     self.bump()?;
                 }
                 Some(_) => self.run(&mut bytes, |b| b >= 0x20 && b != b'"' && b != b'\\')?,
