@@ -289,9 +289,12 @@ impl RawFile for SimFile {
             return;
         }
         let (node, inode) = (self.env.life.node, self.inode);
-        let mark = disk(&mut self.env.world.lock(), node, |d| d.sync_begin());
+        let (mark, len) = disk(&mut self.env.world.lock(), node, |d| {
+            (d.sync_begin(), d.len(inode))
+        });
         let begun = self.env.tap().tell(|| What::Sync {
             file: self.path.to_string(),
+            len: Some(len),
         });
         let (world, path) = (self.env.world.clone(), Arc::clone(&self.path));
         self.env.after(
@@ -433,7 +436,10 @@ impl RawDir for SimDir {
 
     fn sync_dir(&self, path: &str, done: Done<Result<()>>) {
         let (path, node) = (self.path(path), self.env.life.node);
-        let begun = self.env.tap().tell(|| What::Sync { file: path.clone() });
+        let begun = self.env.tap().tell(|| What::Sync {
+            file: path.clone(),
+            len: None,
+        });
         let world = self.env.world.clone();
         self.env.after(
             move |s| World::sync_latency(s, node),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, LineWriter, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -94,7 +94,11 @@ impl Tracing {
             STDERR => Box::new(io::stderr()),
             path => Box::new(File::create(path).map_err(|e| format!("{path}: {e}"))?),
         };
-        let out = BufWriter::with_capacity(1 << 18, out);
+        // What is read as it happens is written as it happens; a process that dies takes the end of a file's buffer with it.
+        let out: Box<dyn Write + Send> = match to {
+            STDERR => Box::new(LineWriter::new(out)),
+            _ => Box::new(BufWriter::with_capacity(1 << 16, out)),
+        };
         let sink: Box<dyn Sink> = match self.format(to) {
             TraceFormat::Text => Box::new(Text(out)),
             TraceFormat::Json => Box::new(JsonLines(out)),

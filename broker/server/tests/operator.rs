@@ -402,3 +402,36 @@ fn nobody_has_to_read_what_it_says() {
     let (status, _, log) = output(brokkr().args(["completions", "bash"]).env("RUST_BACKTRACE", "0"));
     assert_eq!((status, log.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn it_can_be_told_to_stop_while_it_starts() {
+    let dir = place("operator-starting");
+    // So that a start takes its time.
+    let broker = start(&dir, &[]);
+    assert_eq!(broker.client().create("t", 300, &[]).0, ErrorCode::NONE);
+    broker.kill();
+    let catches_term = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
+        let mask = u64::from_str_radix(mask.expect("it is there").trim(), 16).expect("a mask");
+        mask >> (Signal::TERM.as_raw() - 1) & 1 == 1
+    };
+    until("it was still starting", || {
+        let mut command = brokkr();
+        command.args(["--data-dir", text(&dir)]).args(SOMEWHERE);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.spawn().expect("it runs");
+        let pid = rustix::process::Pid::from_child(&child);
+        while !catches_term(child.id()) {
+            std::thread::yield_now();
+        }
+        kill_process(pid, Signal::TERM).expect("it lives");
+        let out = child.wait_with_output().expect("it ends");
+        assert!(out.status.success(), "{}", out.status);
+        out.stdout.is_empty() && String::from_utf8_lossy(&out.stderr).contains("told to stop while starting")
+    });
+    assert_eq!(start(&dir, &[]).client().partitions("t"), Ok(300));
+}

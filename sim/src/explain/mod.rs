@@ -38,20 +38,29 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Reads lines of JSON.
+    /// Reads lines of JSON. The last may have been cut short by the end of its process.
     ///
     /// # Errors
     /// Those of the reader; a line that is no event.
     pub fn read(from: impl BufRead) -> io::Result<Self> {
-        let mut trace = Self::default();
+        let (mut trace, mut cut) = (Self::default(), None);
         for line in from.lines() {
-            let event: Event = serde_json::from_str(&line?)?;
-            trace.causes.take(&event);
-            if !event.what.is_fine() {
-                trace.events.push(event);
+            if let Some(error) = cut {
+                return Err(error);
+            }
+            match serde_json::from_str::<Event>(&line?) {
+                Ok(event) => trace.take(event),
+                Err(error) => cut = Some(error.into()),
             }
         }
         Ok(trace)
+    }
+
+    fn take(&mut self, event: Event) {
+        self.causes.take(&event);
+        if !event.what.is_fine() {
+            self.events.push(event);
+        }
     }
 }
 

@@ -287,7 +287,7 @@ impl Picker<'_> {
                 told(if error.is_some() { 10 } else { 6 })
             }
             What::WriteDropped { write } if self.writes.remove(write) => told(9),
-            What::Sync { file } if self.is_unsynced(file) => {
+            What::Sync { file, .. } if self.is_unsynced(file) => {
                 self.syncs.insert(event.n);
                 told(7)
             }
@@ -441,7 +441,7 @@ fn disk_text(what: &What, subject: &Subject) -> String {
                 at + len
             )
         }
-        What::Sync { file } => format!("begins to sync {file}"),
+        What::Sync { file, len } => format!("begins to sync {file}, {} bytes", len.unwrap_or(0)),
         What::Synced {
             file, error: None, ..
         } => format!("{file}: what was written before the sync is durable"),

@@ -169,7 +169,10 @@ fn answered_too_soon() -> (String, i64) {
                     batches: Vec::new(),
                 }],
             },
-            What::Sync { file: file.clone() },
+            What::Sync {
+                file: file.clone(),
+                len: Some(170),
+            },
         ],
     );
     let heard = told.device(1003, 10, answered, What::Arrive { conn: 2, len: 54 });
@@ -334,7 +337,13 @@ fn a_panic_is_led_to() {
 
 #[test]
 fn what_is_no_trace_is_refused_and_what_holds_has_no_story() {
-    assert!(Trace::read(&b"{\"n\":1}\n"[..]).is_err());
+    assert!(Trace::read(&b"{\"n\":1}\n{}\n"[..]).is_err());
+    let (lines, _) = answered_too_soon();
+    let cut = &lines.as_bytes()[..lines.len() - 20];
+    assert!(
+        Trace::read(cut).is_ok(),
+        "a process that died ends in the middle of a line"
+    );
     let trace = Trace::read(&b""[..]).expect("nothing happened");
     assert!(tell(&plan(), &report(Vec::new()), &trace, None).contains("nothing to explain"));
 }

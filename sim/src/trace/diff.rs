@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     const A: &str = r#"{"n":1,"t":1000000000,"node":0,"life":0,"e":"timer"}
-{"n":2,"t":1000000005,"node":1,"life":2,"task":"partition","id":3,"by":1,"e":"sync","file":"data/t0-0/0.log"}
+{"n":2,"t":1000000005,"node":1,"life":2,"task":"partition","id":3,"by":1,"e":"sync","file":"data/t0-0/0.log","len":9}
 "#;
 
     fn compare(a: &str, b: &str) -> Option<Difference> {

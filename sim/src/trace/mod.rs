@@ -172,8 +172,12 @@ pub enum What {
         len: u64,
         resident: bool,
     },
-    /// A sync begins: it covers what was written before.
-    Sync { file: String },
+    /// A sync begins: it covers what was written before, in the first `len` bytes of a file; or the names in a directory.
+    Sync {
+        file: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        len: Option<u64>,
+    },
     /// It ended. `begun` is the event of its begin.
     Synced {
         file: String,

@@ -126,7 +126,7 @@ impl<W: Write + Send> Perfetto<W> {
                 let name = format!("write {file} {at}+{len}");
                 self.span("e", "disk", &format!("w{write}"), &name, pid, event)
             }
-            What::Sync { file } => self.span(
+            What::Sync { file, .. } => self.span(
                 "b",
                 "disk",
                 &format!("s{}", event.n),

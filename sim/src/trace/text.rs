@@ -168,7 +168,8 @@ impl What {
                 let from = if *resident { " from memory" } else { "" };
                 write!(f, "reads {file} at {at}, {len} bytes{from}")
             }
-            Self::Sync { file } => write!(f, "syncs {file}"),
+            Self::Sync { file, len: Some(len) } => write!(f, "syncs the {len} bytes of {file}"),
+            Self::Sync { file, .. } => write!(f, "syncs the names in {file}"),
             Self::Synced { file, error, .. } => {
                 write!(f, "synced {file}")?;
                 unless(f, error.as_ref())

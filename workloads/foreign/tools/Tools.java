@@ -40,7 +40,7 @@ public final class Tools {
         "ListConfigResources", "DescribeLogDirs", "DescribeProducers");
 
     /** Settings that are a machine's, or a deliberate other default. */
-    private static final String OWN_SETTINGS = "(log\\.flush\\.interval\\.messages|flush\\.messages|listeners"
+    private static final String OWN_SETTINGS = "(log\\.flush\\.interval\\.messages|flush\\.messages|socket\\.send\\.buffer\\.bytes|listeners"
         + "|advertised\\.listeners|log\\.dirs?|metadata\\.log\\.dir|node\\.id|broker\\.id|controller\\.quorum\\.bootstrap\\.servers"
         + "|controller\\.listener\\.names|listener\\.security\\.protocol\\.map|process\\.roles)";
 

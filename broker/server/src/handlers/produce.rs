@@ -41,6 +41,10 @@ struct Topic {
 /// The first version that allows zstd.
 const ZSTD_FROM: i16 = 7;
 
+/// What a client's timeout bounds is the wait for followers: with Kafka a leader's own write takes as long as it takes. Here no answer
+/// waits longer than this for a disk that hangs, if the client's timeout isn't longer.
+const OWN_DISK: Duration = Duration::from_secs(1);
+
 /// Hands every batch of the request on. Runs in the order of the connection's requests.
 pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceRequest) -> Dispatched<E> {
     let mut topics = Vec::with_capacity(request.topic_data.len());
@@ -275,7 +279,7 @@ fn unanswered<E: Env>(topics: Vec<Topic>) -> Dispatched<E> {
 fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: i32) -> Dispatched<E> {
     let (env, node_id) = (ctx.env.clone(), ctx.identity.node_id);
     Dispatched::Pending(Box::pin(async move {
-        let deadline = env.now() + Duration::from_millis(timeout_ms.max(0) as u64);
+        let deadline = env.now() + Duration::from_millis(timeout_ms.max(0) as u64).max(OWN_DISK);
         let mut timer = std::pin::pin!(env.sleep_until(deadline));
         let mut late = false;
         let mut response = ProduceResponse::default();

@@ -43,6 +43,16 @@ fn produce(
     acks: i16,
     to: &[(&'static str, i32, Bytes)],
 ) -> Vec<(ErrorCode, i64)> {
+    produce_within(30_000, client, transactional_id, acks, to)
+}
+
+fn produce_within(
+    timeout_ms: i32,
+    client: &mut Client,
+    transactional_id: Option<&'static str>,
+    acks: i16,
+    to: &[(&'static str, i32, Bytes)],
+) -> Vec<(ErrorCode, i64)> {
     let topics = to.iter().map(|(name, index, records)| TopicProduceData {
         name: (*name).into(),
         partition_data: vec![PartitionProduceData {
@@ -55,7 +65,7 @@ fn produce(
     let request = ProduceRequest {
         transactional_id: transactional_id.map(Into::into),
         acks,
-        timeout_ms: 30_000,
+        timeout_ms,
         topic_data: topics.collect(),
         ..Default::default()
     };

@@ -75,6 +75,21 @@ fn what_kafka_stumbles_over_in_a_batch_is_named() {
     }
 }
 
+#[test]
+fn a_timeout_does_not_bound_the_leaders_own_write() {
+    let (_broker, mut client) = with_topics("as-kafka-timeout");
+    for (written, timeout_ms) in [i32::MIN, -1, 0, 1].into_iter().enumerate() {
+        let told = produce_within(
+            timeout_ms,
+            &mut client,
+            None,
+            -1,
+            &[("e", 0, batch(0, None, MADE))],
+        );
+        assert_eq!(told, [(ErrorCode::NONE, written as i64)], "{timeout_ms} ms");
+    }
+}
+
 fn fetch(client: &mut Client, version: i16, change: impl FnOnce(&mut FetchRequest)) -> FetchResponse {
     let mut request = fetch_of("t", 0);
     change(&mut request);
