@@ -42,6 +42,8 @@ struct Inode {
     is_log: bool,
     /// Open handles.
     handles: u32,
+    /// Names, as the node sees them and as they survive.
+    links: u32,
 }
 
 enum Change {
@@ -79,8 +81,8 @@ impl NameChange {
 /// One node's disk. Survives its node's lives.
 pub struct Disk {
     node: u64,
-    inodes: BTreeMap<InodeId, Inode>,
-    next_inode: InodeId,
+    /// By their ids.
+    inodes: Vec<Inode>,
     next_change: u64,
     names: Vec<NameChange>,
     used: u64,
@@ -111,8 +113,7 @@ impl Disk {
         };
         Self {
             node: u64::from(node),
-            inodes: BTreeMap::from([(ROOT, root)]),
-            next_inode: 1,
+            inodes: vec![root],
             next_change: 0,
             names: Vec::new(),
             used: 0,
@@ -132,11 +133,13 @@ impl Disk {
     }
 
     fn inode(&self, id: InodeId) -> &Inode {
-        self.inodes.get(&id).expect("an inode that is named exists")
+        self.inodes.get(id as usize).expect("an inode that is named exists")
     }
 
     fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
-        self.inodes.get_mut(&id).expect("an inode that is named exists")
+        self.inodes
+            .get_mut(id as usize)
+            .expect("an inode that is named exists")
     }
 
     /// The directory that `path` is in, and its name there.
@@ -156,16 +159,12 @@ impl Disk {
 
     fn make(&mut self, path: &str, is_dir: bool) -> Result<InodeId> {
         let (dir, name) = self.place(path)?;
-        let inode = self.next_inode;
-        self.next_inode += 1;
-        self.inodes.insert(
-            inode,
-            Inode {
-                is_dir,
-                is_log: name.ends_with(".log"),
-                ..Inode::default()
-            },
-        );
+        let inode = self.inodes.len() as InodeId;
+        self.inodes.push(Inode {
+            is_dir,
+            is_log: name.ends_with(".log"),
+            ..Inode::default()
+        });
         self.name(NameChange::Set {
             dir,
             name: name.to_owned(),
@@ -300,19 +299,13 @@ impl Disk {
             NameChange::Set { inode, .. } | NameChange::Move { inode, .. } => *inode == id,
             NameChange::Unset { .. } => false,
         };
-        let names = |of: &Inode| {
-            of.entries
-                .values()
-                .chain(of.entries_durable.values())
-                .any(|i| *i == id)
-        };
         let inode = self.inode(id);
         let freed = inode.data.len() as u64;
         if inode.handles > 0
+            || inode.links > 0
             || inode.is_dir
             || freed == 0 && inode.durable.is_empty()
             || self.names.iter().any(is_it)
-            || self.inodes.values().any(names)
         {
             return;
         }
@@ -356,7 +349,7 @@ impl Disk {
 
     /// Whether some log has bytes that no sync has covered yet.
     pub fn is_log_unsynced(&self) -> bool {
-        self.inodes.values().any(|i| i.is_log && !i.pending.is_empty())
+        self.inodes.iter().any(|i| i.is_log && !i.pending.is_empty())
     }
 
     /// How long a file is.
@@ -450,12 +443,12 @@ impl Disk {
     pub fn power_loss(&mut self, choices: &mut Keyed) {
         self.lose_names(choices);
         let (node, befell) = (self.node, &mut self.befell);
-        for inode in self.inodes.values_mut() {
+        for inode in &mut self.inodes {
             let pending = std::mem::take(&mut inode.pending);
             settle(&mut inode.durable, &pending, node, choices, befell);
             inode.data.clone_from(&inode.durable);
         }
-        self.used = self.inodes.values().map(|i| i.data.len() as u64).sum();
+        self.used = self.inodes.iter().map(|i| i.data.len() as u64).sum();
     }
 
     fn lose_names(&mut self, choices: &mut Keyed) {
@@ -466,12 +459,28 @@ impl Disk {
                 self.befalls("name undone");
             }
         }
-        for inode in self.inodes.values_mut() {
+        for inode in &mut self.inodes {
             inode.entries = inode.entries_durable.clone();
+            inode.links = 0;
+        }
+        for dir in 0..self.inodes.len() {
+            let named: Vec<InodeId> = self.inodes[dir].entries.values().copied().collect();
+            named.into_iter().for_each(|id| self.inode_mut(id).links += 2);
         }
     }
 
-    /// All files below the root with what a crash now would leave for certain: path and durable length. For checks.
+    /// The last segment of a folder with a base of at most `offset` whose name is durable: its base, and its file. For checks.
+    pub fn segment_durable(&self, folder: &str, offset: i64) -> Option<(i64, InodeId)> {
+        let seen = &self.inode(self.walk(folder)?).entries;
+        let durable = &self.inode(self.file_durable(folder)?).entries_durable;
+        let below = seen.range(..=format!("{offset:020}.log"));
+        below.rev().find_map(|(name, _)| {
+            let base = name.strip_suffix(".log")?.parse().ok()?;
+            Some((base, *durable.get(name)?))
+        })
+    }
+
+    /// The file at a path, as the node sees it. For checks.
     pub fn file(&self, path: &str) -> Option<InodeId> {
         self.walk(path)
     }
@@ -507,33 +516,38 @@ impl Disk {
     }
 }
 
-fn apply_name(inodes: &mut BTreeMap<InodeId, Inode>, change: &NameChange, durable: bool) {
-    let mut entries = |dir: InodeId, f: &mut dyn FnMut(&mut BTreeMap<String, InodeId>)| {
-        if let Some(inode) = inodes.get_mut(&dir) {
-            f(if durable {
-                &mut inode.entries_durable
-            } else {
-                &mut inode.entries
-            });
-        }
+/// Gives a name to an inode, or to none, as the node sees it or as it survives.
+fn set_name(inodes: &mut [Inode], dir: InodeId, name: &str, to: Option<InodeId>, durable: bool) {
+    let dir = &mut inodes[dir as usize];
+    let entries = if durable {
+        &mut dir.entries_durable
+    } else {
+        &mut dir.entries
     };
+    let before = match to {
+        Some(inode) => entries.insert(name.to_owned(), inode),
+        None => entries.remove(name),
+    };
+    if let Some(inode) = to {
+        inodes[inode as usize].links += 1;
+    }
+    if let Some(inode) = before {
+        inodes[inode as usize].links -= 1;
+    }
+}
+
+fn apply_name(inodes: &mut [Inode], change: &NameChange, durable: bool) {
     match change {
-        NameChange::Set { dir, name, inode } => entries(*dir, &mut |e| {
-            e.insert(name.clone(), *inode);
-        }),
-        NameChange::Unset { dir, name } => entries(*dir, &mut |e| {
-            e.remove(name);
-        }),
+        NameChange::Set { dir, name, inode } => set_name(inodes, *dir, name, Some(*inode), durable),
+        NameChange::Unset { dir, name } => set_name(inodes, *dir, name, None, durable),
         NameChange::Move { from, to, inode } => {
             // In the durable view the source may be missing (its create was lost) or be another file by now.
-            entries(from.0, &mut |e| {
-                if e.get(&from.1) == Some(inode) {
-                    e.remove(&from.1);
-                }
-            });
-            entries(to.0, &mut |e| {
-                e.insert(to.1.clone(), *inode);
-            });
+            let dir = &inodes[from.0 as usize];
+            let entries = if durable { &dir.entries_durable } else { &dir.entries };
+            if entries.get(&from.1) == Some(inode) {
+                set_name(inodes, from.0, &from.1, None, durable);
+            }
+            set_name(inodes, to.0, &to.1, Some(*inode), durable);
         }
     }
 }

@@ -30,7 +30,8 @@ struct Known {
 #[derive(Default)]
 pub struct DurableEnds {
     known: BTreeMap<String, Known>,
-    /// The file of recovery points that was looked at.
+    /// Where recovery points are recorded, and the file that was looked at.
+    checkpoint: String,
     recorded: Option<InodeId>,
 }
 
@@ -85,15 +86,19 @@ impl DurableEnds {
     /// Looks at the recovery points, if they were recorded anew: what lies below them recovery takes for durable.
     pub fn check_recorded(&mut self, disk: &Disk, root: &str) -> Vec<Violation> {
         let mut violations = Vec::new();
-        let file = disk.file(&format!("{root}/brokkr-checkpoint"));
+        if self.checkpoint.is_empty() {
+            self.checkpoint = format!("{root}/brokkr-checkpoint");
+        }
+        let file = disk.file(&self.checkpoint);
         if file == self.recorded {
             return violations;
         }
         self.recorded = file;
         let points = file.and_then(|inode| recovery_points(disk.peek(inode)));
         for (folder, point) in points.into_iter().flatten() {
-            let begins = |base: i64| base == point;
-            let there = segments(disk, root, &folder).into_keys().any(begins);
+            let path = format!("{root}/{folder}");
+            let begins = |(base, _)| base == point;
+            let there = disk.segment_durable(&path, point).is_some_and(begins);
             if point > 0 && !there && !self.covers(disk, root, &folder, point - 1) {
                 let what =
                     format!("{folder}: recovery point {point} was recorded, when that was not durable");
@@ -104,13 +109,15 @@ impl DurableEnds {
     }
 
     fn covers(&mut self, disk: &Disk, root: &str, partition: &str, offset: i64) -> bool {
-        let known = self.known.entry(partition.to_owned()).or_default();
+        if !self.known.contains_key(partition) {
+            self.known.insert(partition.to_owned(), Known::default());
+        }
+        let known = self.known.get_mut(partition).expect("it was inserted");
         if offset < known.next_offset {
             return true;
         }
         // What stands in segments below that of the offset need not be walked.
-        let segments = segments(disk, root, partition);
-        let Some((&base, &inode)) = segments.range(..=offset).next_back() else {
+        let Some((base, inode)) = disk.segment_durable(&format!("{root}/{partition}"), offset) else {
             return false;
         };
         if known.segment != Some((base, inode)) {
@@ -157,17 +164,6 @@ impl DurableEnds {
             Violation::new("L2", what)
         })
     }
-}
-
-/// The segments of a partition whose names are durable, by base.
-fn segments(disk: &Disk, root: &str, partition: &str) -> BTreeMap<i64, InodeId> {
-    let folder = format!("{root}/{partition}");
-    let entries = disk.list(&folder).unwrap_or_default().into_iter();
-    let durable = entries.filter_map(|e| {
-        let base = e.name.strip_suffix(".log")?.parse().ok()?;
-        Some((base, disk.file_durable(&format!("{folder}/{}", e.name))?))
-    });
-    durable.collect()
 }
 
 /// The whole batch at the front, if its checksum holds.
