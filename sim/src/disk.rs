@@ -133,7 +133,9 @@ impl Disk {
     }
 
     fn inode(&self, id: InodeId) -> &Inode {
-        self.inodes.get(id as usize).expect("an inode that is named exists")
+        self.inodes
+            .get(id as usize)
+            .expect("an inode that is named exists")
     }
 
     fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
@@ -543,7 +545,11 @@ fn apply_name(inodes: &mut [Inode], change: &NameChange, durable: bool) {
         NameChange::Move { from, to, inode } => {
             // In the durable view the source may be missing (its create was lost) or be another file by now.
             let dir = &inodes[from.0 as usize];
-            let entries = if durable { &dir.entries_durable } else { &dir.entries };
+            let entries = if durable {
+                &dir.entries_durable
+            } else {
+                &dir.entries
+            };
             if entries.get(&from.1) == Some(inode) {
                 set_name(inodes, from.0, &from.1, None, durable);
             }
