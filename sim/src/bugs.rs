@@ -51,6 +51,9 @@ pub struct Bugs {
     /// Don't hunt: only show that the plans of sim/regress still fail with their bugs
     #[arg(long)]
     regress: bool,
+    /// Where a bug has no plan in sim/regress, or its plan fails no more, make one of a failure that is found
+    #[arg(long, conflicts_with = "regress")]
+    renew: bool,
     /// Only those whose crates differ from this commit, and --rotate others
     #[arg(long, value_name = "COMMIT", conflicts_with = "names")]
     changed_since: Option<String>,
@@ -182,9 +185,20 @@ impl Bugs {
             self.hunt(mutant, exe, &mut row);
         }
         let path = regress::path(top, mutant);
+        let scratch = |seed| trees.scratch(&format!("plan-{seed}.json"));
+        let look = || regress::look(&path, mutant, exe, self.jobs(), scratch);
         if path.exists() {
-            let scratch = |seed| trees.scratch(&format!("plan-{seed}.json"));
-            row.plan = regress::look(&path, mutant, exe, self.jobs(), scratch)?;
+            row.plan = look()?;
+        }
+        if self.renew && row.plan.is_none() {
+            let found = row.starts.iter().flatten();
+            let failing = found.map(|f| (f.from + f.seeds - 1, &f.by));
+            regress::renew(&path, failing, exe, self.jobs())?;
+        }
+        if path.exists() {
+            if row.plan.is_none() {
+                row.plan = look()?;
+            }
             if row.plan.is_none() {
                 let what = format!("{} does not fail with it: it is to be found anew", path.display());
                 row.wrong.push(what);

@@ -55,60 +55,110 @@ pub fn main(shrink: &Shrink) -> ExitCode {
 
 fn all(args: &Shrink) -> Result<(), String> {
     let document = read_document(&args.file)?;
-    let scratch = Scratch::new().map_err(|e| format!("no room for plans: {e}"))?;
-    let mut runs = Runs {
-        exe: args.exe.clone().unwrap_or_else(this_binary),
-        scratch,
-        jobs: args.jobs.unwrap_or_else(cores).max(1),
-        begun: Instant::now(),
-        time_max: args.r#for,
-        way: None,
-        ran: AtomicUsize::new(0),
-        held: BTreeSet::new(),
-    };
     let known = match &document {
         Document::Failure(failure) => Way::of(&failure.violations, args.id.as_deref()),
         Document::Plan(_) => None,
     };
-    let plan = document.into_plan();
-    let report = runs.run(&plan)?;
-    let way = known.or_else(|| Way::of(&report.violations, args.id.as_deref()));
-    let Some(way) = way.filter(|way| way.is_of(&report)) else {
-        let what = args.id.as_deref().unwrap_or("nothing");
-        let ids: Vec<&str> = report.violations.iter().map(|v| v.id.as_str()).collect();
-        return Err(format!(
-            "{}: {what} to make smaller: run again, what did not hold is {ids:?}",
-            args.file.display()
-        ));
+    let within = Within {
+        exe: args.exe.clone().unwrap_or_else(this_binary),
+        jobs: args.jobs.unwrap_or_else(cores),
+        time_max: args.r#for,
+        scheduler_seeds: args.scheduler_seeds,
     };
-    let before = Size::of(&plan);
-    eprintln!("{}: {} does not hold; {before}", args.file.display(), way.id());
-    runs.way = Some(way.clone());
-    let small = shrink(plan, &mut runs, args.scheduler_seeds);
-    let (took, after) = (runs.begun.elapsed(), Size::of(&small));
-    let report = runs.run(&small)?;
-    if !way.is_of(&report) {
-        return Err(format!(
-            "the small plan failed once, and now it came to {:?}: nondeterminism",
-            report.violations
-        ));
-    }
+    let name = args.file.display();
+    let small = within.small(document.into_plan(), known, args.id.as_deref(), &name.to_string())?;
     let out = args.out.clone().unwrap_or_else(|| beside(&args.file));
-    let failure = Failure::new(small, &report, &out.display().to_string());
+    let failure = Failure::new(small.plan, &small.report, &out.display().to_string());
     std::fs::write(&out, failure.to_json()).map_err(|e| format!("{}: {e}", out.display()))?;
-    println!("before: {before}");
-    println!("after:  {after}");
+    println!("before: {}", small.before);
+    println!("after:  {}", small.after);
     println!(
         "        in {:.1} s, {} runs",
-        took.as_secs_f64(),
-        runs.ran.load(Ordering::Relaxed)
+        small.took.as_secs_f64(),
+        small.runs
     );
-    for v in report.violations.iter().filter(|v| v.id == way.id()).take(3) {
+    let same = small.report.violations.iter().filter(|v| v.id == small.id);
+    for v in same.take(3) {
         println!("    {}: {}", v.id, v.what);
     }
     println!("    repeat:  {}", failure.repeat);
     println!("    explain: cargo sim explain {}", out.display());
     Ok(())
+}
+
+/// With what a plan is made small.
+pub struct Within {
+    pub exe: PathBuf,
+    pub jobs: usize,
+    pub time_max: Duration,
+    pub scheduler_seeds: u64,
+}
+
+/// What came of it.
+pub struct Small {
+    pub plan: Plan,
+    /// What the small plan comes to, and the invariant that it was made small for.
+    pub report: Report,
+    pub id: String,
+    pub before: Size,
+    pub after: Size,
+    pub took: Duration,
+    pub runs: usize,
+}
+
+impl Within {
+    /// Makes `plan` small, that fails in the `known` way, or else by the invariant `id`, or else in whatever way it does.
+    ///
+    /// # Errors
+    /// It doesn't fail, or not every time.
+    pub fn small(
+        &self,
+        plan: Plan,
+        known: Option<Way>,
+        id: Option<&str>,
+        name: &str,
+    ) -> Result<Small, String> {
+        let mut runs = Runs {
+            exe: self.exe.clone(),
+            scratch: Scratch::new().map_err(|e| format!("no room for plans: {e}"))?,
+            jobs: self.jobs.max(1),
+            begun: Instant::now(),
+            time_max: self.time_max,
+            way: None,
+            ran: AtomicUsize::new(0),
+            held: BTreeSet::new(),
+        };
+        let report = runs.run(&plan)?;
+        let way = known.or_else(|| Way::of(&report.violations, id));
+        let Some(way) = way.filter(|way| way.is_of(&report)) else {
+            let what = id.unwrap_or("nothing");
+            let ids: Vec<&str> = report.violations.iter().map(|v| v.id.as_str()).collect();
+            return Err(format!(
+                "{name}: {what} to make smaller: run again, what did not hold is {ids:?}"
+            ));
+        };
+        let before = Size::of(&plan);
+        eprintln!("{name}: {} does not hold; {before}", way.id());
+        runs.way = Some(way.clone());
+        let small = shrink(plan, &mut runs, self.scheduler_seeds);
+        let (took, after) = (runs.begun.elapsed(), Size::of(&small));
+        let report = runs.run(&small)?;
+        if !way.is_of(&report) {
+            return Err(format!(
+                "the small plan failed once, and now it came to {:?}: nondeterminism",
+                report.violations
+            ));
+        }
+        Ok(Small {
+            plan: small,
+            report,
+            id: way.id().to_owned(),
+            before,
+            after,
+            took,
+            runs: runs.ran.into_inner(),
+        })
+    }
 }
 
 /// `failure.json` becomes `failure-small.json`.

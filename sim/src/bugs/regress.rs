@@ -5,13 +5,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use brokkr_sim::plan::Plan;
+use brokkr_sim::plan::{Faults, Plan};
+use brokkr_sim::report::Verdict;
 use serde::Serialize;
 
 use super::hunt::caught;
 use super::mutant::Mutant;
+use crate::SECS;
 use crate::runner::child::{self, Surrounding, What};
+use crate::runner::this_binary;
+use crate::shrinking::{Small, Within};
 
 /// How many other orders of tasks are tried where the plan's own doesn't fail any more.
 const SEEDS: u64 = 50;
@@ -27,6 +32,80 @@ pub struct Guards {
 /// Where the plan of a bug is.
 pub fn path(top: &Path, mutant: &Mutant) -> PathBuf {
     top.join("sim/regress").join(format!("{}.json", mutant.name))
+}
+
+/// Faults that a plan may have, that is to be understood.
+const FAULTS_MAX: usize = 5;
+
+/// Failures that are made small, until one is small enough.
+const TRIES: usize = 3;
+
+/// Writes a plan that fails with the bug that `exe` has, and passes without it: the smallest that some of these failing seeds were
+/// made to.
+///
+/// # Errors
+/// A failure doesn't repeat; a plan can't be written.
+pub fn renew<'a>(
+    path: &Path,
+    failing: impl Iterator<Item = (u64, &'a BTreeSet<String>)>,
+    exe: &Path,
+    jobs: usize,
+) -> Result<(), String> {
+    let within = Within {
+        exe: exe.to_owned(),
+        jobs,
+        time_max: Duration::from_secs(60),
+        scheduler_seeds: 64,
+    };
+    let mut best: Option<Small> = None;
+    for (seed, by) in failing.take(TRIES) {
+        let plan = Plan::of(seed, SECS, &Faults::Default);
+        let small = within.small(
+            plan,
+            None,
+            by.first().map(String::as_str),
+            &format!("seed {seed}"),
+        )?;
+        let (took, runs) = (small.took.as_secs_f64(), small.runs);
+        eprintln!(
+            "seed {seed}: {} became {} in {took:.1} s, {runs} runs",
+            small.before, small.after
+        );
+        if best.as_ref().is_none_or(|b| small.after.faults < b.after.faults) && passes(&small.plan, path)? {
+            best = Some(small);
+        }
+        if best.as_ref().is_some_and(|b| b.after.faults <= FAULTS_MAX) {
+            break;
+        }
+    }
+    let Some(best) = best else { return Ok(()) };
+    write(path, &best.plan)
+}
+
+/// Whether a plan passes on the healthy tree.
+fn passes(plan: &Plan, beside: &Path) -> Result<bool, String> {
+    let path = beside.with_extension("tried");
+    write(&path, plan)?;
+    let what = What::Plan {
+        path: &path,
+        seed: plan.seed,
+        secs: plan.secs,
+    };
+    let report = child::run(&this_binary(), what, Surrounding::Plain);
+    std::fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    if report.verdict != Verdict::Pass {
+        eprintln!(
+            "without the bug it came to {:?}: {:?}",
+            report.verdict, report.violations
+        );
+    }
+    Ok(report.verdict == Verdict::Pass)
+}
+
+fn write(path: &Path, plan: &Plan) -> Result<(), String> {
+    let mut text = serde_json::to_string_pretty(plan).map_err(|e| e.to_string())?;
+    text.push('\n');
+    std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Whether the plan, or one of [`SEEDS`] scheduler seeds on it, fails with the bug that `exe` has.
