@@ -252,6 +252,7 @@ impl Bugs {
                 "worst",
                 "seconds: median",
                 "worst",
+                "its plan fails",
             ],
         };
         match self.format {

