@@ -19,7 +19,7 @@ use crate::env::SimEnv;
 use crate::exec::Nanos;
 use crate::judge;
 use crate::keyed::{Keyed, mix};
-use crate::net::Link;
+use crate::net::{Link, Shut};
 use crate::node::{self, Running, Started};
 use crate::plan::{BROKER, FIRST_CLIENT, Fault, Kind, ROOT};
 use crate::scenario::{START_PATIENCE, Shared, WORLD};
@@ -40,6 +40,11 @@ enum Act {
     Start,
     Resume,
     Room,
+    /// A client is cut off until then.
+    Clog {
+        client: u32,
+        until: Nanos,
+    },
     /// Somebody noticed that the disk had failed: ends the process, or the power.
     Operator {
         id: u64,
@@ -231,6 +236,7 @@ impl Director {
                 self.shared.world.exec().resume(BROKER);
             }
             Act::Room => self.on_disk(|d| d.capacity = u64::MAX),
+            Act::Clog { client, until } => self.clog(client, until),
             Act::Operator { id, power } => {
                 self.on_disk(|d| (d.failing_syncs, d.failing_writes) = (0, 0));
                 self.crash(id, power, 5);
@@ -255,7 +261,11 @@ impl Director {
             (d.failing_syncs, d.failing_writes, d.capacity) = (0, 0, u64::MAX);
             (d.slow, d.hangs_until) = ((0, 1), 0);
         });
-        self.shared.world.lock().net.links.clear();
+        {
+            let net = &mut self.shared.world.lock().net;
+            net.links.clear();
+            net.shut.clear();
+        }
         self.queue.retain(|_, act| matches!(act, Act::Start));
         if self.disk_failed {
             self.crash(0, false, 5);
@@ -319,7 +329,22 @@ impl Director {
                 let until = until(for_ms);
                 self.on_disk(|d| d.hangs_until = until);
             }
-            Kind::Cut { .. } | Kind::Delay { .. } => self.ail(&fault.kind),
+            Kind::Cut { .. } | Kind::Delay { .. } | Kind::Narrow { .. } => self.ail(&fault.kind),
+            Kind::Swizzle { for_ms } => self.swizzle(fault.id, for_ms * MILLI),
+            Kind::Shut { silent, for_ms } => {
+                self.count(if silent {
+                    "connects unanswered"
+                } else {
+                    "connects refused"
+                });
+                let until = until(for_ms);
+                self.shared
+                    .world
+                    .lock()
+                    .net
+                    .shut
+                    .insert(BROKER, Shut { until, silent });
+            }
             Kind::Reset { client, half_open } => {
                 let n = self.shared.world.reset_between(client, BROKER, half_open);
                 if n > 0 {
@@ -334,10 +359,34 @@ impl Director {
         }
     }
 
-    /// Cuts or slows the ways between the broker and one client, or all.
-    fn ail(&self, kind: &Kind) {
+    /// The clients' nodes, with those of the admin and of the last reader.
+    fn clients(&self) -> std::ops::Range<u32> {
         let clients = self.shared.plan.workload.producers.len() + self.shared.plan.workload.consumers.len();
-        let all = FIRST_CLIENT - 2..FIRST_CLIENT + clients as u32;
+        FIRST_CLIENT - 2..FIRST_CLIENT + clients as u32
+    }
+
+    /// Half of the time all clients are cut off, one after another; then they come back, in another order.
+    fn swizzle(&mut self, id: u64, span: Nanos) {
+        self.count("swizzle clog");
+        let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
+        let now = self.now();
+        for (after, client, until) in swizzled(self.clients(), span, &mut choices) {
+            let until = now + until;
+            self.at(now + after, Act::Clog { client, until });
+        }
+    }
+
+    fn clog(&mut self, client: u32, until: Nanos) {
+        let links = &mut self.shared.world.lock().net.links;
+        for way in [(client, BROKER), (BROKER, client)] {
+            let link = links.entry(way).or_default();
+            link.cut_until = link.cut_until.max(until);
+        }
+    }
+
+    /// Cuts, slows or narrows the ways between the broker and one client, or all.
+    fn ail(&self, kind: &Kind) {
+        let all = self.clients();
         let now = self.now();
         let mut state = self.shared.world.lock();
         let mut each = |client: u32, to: bool, from: bool, f: &dyn Fn(&mut Link)| {
@@ -369,6 +418,18 @@ impl Director {
                 let slow = |l: &mut Link| (l.slow_until, l.slower_by) = (now + for_ms * MILLI, by_ms * MILLI);
                 all.for_each(|c| each(c, true, true, &slow));
                 *state.faults.entry("delay").or_insert(0) += 1;
+            }
+            Kind::Narrow {
+                client,
+                bytes_per_s,
+                for_ms,
+            } => {
+                let narrow =
+                    |l: &mut Link| (l.narrow_until, l.bytes_per_s) = (now + for_ms * MILLI, bytes_per_s);
+                for c in all.filter(|c| client.is_none_or(|only| only == *c)) {
+                    each(c, true, true, &narrow);
+                }
+                *state.faults.entry("bandwidth").or_insert(0) += 1;
             }
             _ => unreachable!("only these ail a link"),
         }
@@ -420,5 +481,50 @@ impl Director {
         let deleted = judge::deleted(&self.shared.recorder.history().since(0));
         let found = self.on_disk(|d| before.check(d, ROOT, &deleted));
         found.into_iter().for_each(|v| self.shared.violation(v));
+    }
+}
+
+/// When each client is cut off, and until when: all are, in the middle of `span`.
+fn swizzled(clients: std::ops::Range<u32>, span: Nanos, choices: &mut Keyed) -> Vec<(Nanos, u32, Nanos)> {
+    let mut in_order = |kind| {
+        let mut all: Vec<_> = clients
+            .clone()
+            .map(|c| (choices.below(kind, u64::from(c), u64::MAX), c))
+            .collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, client)| client)
+    };
+    let (off, on) = (in_order("clog"), in_order("unclog"));
+    let each = span / (2 * clients.len() as u64);
+    let back: BTreeMap<u32, u64> = on.zip(0..).collect();
+    let clog = |(client, i)| (each * i, client, span / 2 + each * back[&client]);
+    off.zip(0..).map(clog).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_clogged_one_by_one_and_come_back_in_another_order() {
+        let mut others = 0;
+        for seed in 0..20 {
+            let clogs = swizzled(10..15, 1000, &mut Keyed::new(seed));
+            assert_eq!(
+                clogs.iter().map(|c| c.0).collect::<Vec<_>>(),
+                [0, 100, 200, 300, 400]
+            );
+            let mut back: Vec<_> = clogs.iter().map(|c| (c.2, c.1)).collect();
+            back.sort_unstable();
+            assert_eq!(
+                back.iter().map(|b| b.0).collect::<Vec<_>>(),
+                [500, 600, 700, 800, 900]
+            );
+            let mut clients: Vec<_> = back.iter().map(|b| b.1).collect();
+            others += u32::from(clients != clogs.iter().map(|c| c.1).collect::<Vec<_>>());
+            clients.sort_unstable();
+            assert_eq!(clients, [10, 11, 12, 13, 14]);
+        }
+        assert!(others > 15, "{others} of 20");
     }
 }

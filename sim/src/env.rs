@@ -165,18 +165,28 @@ impl Env for SimEnv {
             )
         };
         self.tap().tell(|| What::Connect { to: node, port });
-        let at = self.world.arrival(&mut self.world.lock(), self.life.node, node);
-        self.world.exec().sleep_until(self.life, at).await;
+        let mut at = self
+            .world
+            .arrival(&mut self.world.lock(), self.life.node, node, 0);
+        let shut = loop {
+            self.world.exec().sleep_until(self.life, at).await;
+            match self.world.lock().net.shut_to(node, at) {
+                Some(shut) if shut.silent => at = shut.until,
+                shut => break shut.is_some(),
+            }
+        };
         let (mine, theirs, offered) = {
             let mut state = self.world.lock();
             let (mine, theirs) = state.net.pair(self.life.node, node);
             let from = addr_of(self.life.node, state.net.free_port());
-            let offered = state.net.offer(node, port, theirs, from);
+            let offered = !shut && state.net.offer(node, port, theirs, from);
             (mine, theirs, offered)
         };
         let conn = offered.then_some(conn_of(mine));
         self.tap().tell(|| What::Connected { conn, to: node });
-        let back = self.world.arrival(&mut self.world.lock(), node, self.life.node);
+        let back = self
+            .world
+            .arrival(&mut self.world.lock(), node, self.life.node, 0);
         if !offered {
             let mut state = self.world.lock();
             state.net.ends.remove(&mine);
@@ -719,7 +729,7 @@ impl SimWriteHalf {
         let Some(to) = state.net.ends.get(&peer).map(|p| p.node) else {
             return Err(self.0.gone());
         };
-        let at = world.arrival(&mut state, self.0.env.life.node, to);
+        let at = world.arrival(&mut state, self.0.env.life.node, to, piece.len() as u64);
         let Some(p) = state.net.ends.get_mut(&peer) else {
             return Err(self.0.gone());
         };
@@ -767,7 +777,7 @@ fn send_eof(env: &SimEnv, end: EndId) {
     let Some(to) = state.net.ends.get(&peer).map(|p| p.node) else {
         return;
     };
-    let at = world.arrival(&mut state, env.life.node, to);
+    let at = world.arrival(&mut state, env.life.node, to, 0);
     let Some(p) = state.net.ends.get_mut(&peer) else {
         return;
     };

@@ -4,8 +4,9 @@
 //! waits while the peer's buffer is full. A node that dies resets its connections.
 //!
 //! A [`Link`] is one direction between two nodes: while it is cut nothing arrives, new connections included, and what was sent
-//! comes when it heals, as TCP would have it. Both directions cut are a partition, one alone is a one-way one. A reset may be
-//! heard at one end only: the other is half-open then, and what is written there goes nowhere.
+//! comes when it heals, as TCP would have it. Both directions cut are a partition, one alone is a one-way one. It may be narrow: all
+//! that goes that way shares its bytes a second. A reset may be heard at one end only: the other is half-open then, and what is
+//! written there goes nowhere. To a node that is shut nobody connects: it refuses, or nobody answers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,6 +20,7 @@ use crate::exec::Nanos;
 pub const BUFFER_BYTES: usize = 128 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG_MAX: usize = 1024;
+const SECOND: Nanos = 1_000_000_000;
 
 /// One end of a connection.
 pub type EndId = u64;
@@ -81,6 +83,21 @@ pub struct Link {
     pub slow_until: Nanos,
     /// See `slow_until`.
     pub slower_by: Nanos,
+    /// What leaves before this shares so many bytes a second with all that leaves on this way.
+    pub narrow_until: Nanos,
+    /// See `narrow_until`.
+    pub bytes_per_s: u64,
+    /// When the last byte of what shares it has left.
+    pub busy_until: Nanos,
+}
+
+/// Who wants to connect to a node comes in vain, until then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shut {
+    /// How long.
+    pub until: Nanos,
+    /// Nobody answers, instead of refusing: TCP tries again until somebody does, or the client's patience ends.
+    pub silent: bool,
 }
 
 /// All connections of a world.
@@ -89,6 +106,8 @@ pub struct Net {
     pub buffer_bytes: usize,
     /// What ails each way.
     pub links: BTreeMap<(u32, u32), Link>,
+    /// Nodes to which nobody connects.
+    pub shut: BTreeMap<u32, Shut>,
     /// Their ends.
     pub ends: BTreeMap<EndId, End>,
     /// Who listens where.
@@ -102,6 +121,7 @@ impl Default for Net {
         Self {
             buffer_bytes: BUFFER_BYTES,
             links: BTreeMap::new(),
+            shut: BTreeMap::new(),
             ends: BTreeMap::new(),
             ports: BTreeMap::new(),
             next_end: 0,
@@ -136,11 +156,25 @@ impl Net {
         (x, y)
     }
 
-    /// When something arrives that leaves now and takes `latency` on a good day.
-    pub fn arrival(&self, from: u32, to: u32, now: Nanos, latency: Nanos) -> Nanos {
-        let link = self.links.get(&(from, to)).copied().unwrap_or_default();
+    /// When `len` bytes arrive that leave now and take `latency` on a good day.
+    pub fn arrival(&mut self, from: u32, to: u32, now: Nanos, latency: Nanos, len: u64) -> Nanos {
+        let Some(link) = self.links.get_mut(&(from, to)) else {
+            return now + latency;
+        };
         let slower = if now < link.slow_until { link.slower_by } else { 0 };
-        now.max(link.cut_until) + latency + slower
+        let mut leaves = now.max(link.cut_until);
+        if now < link.narrow_until {
+            // What has not left by then leaves at once.
+            leaves = leaves.max(link.busy_until) + len * SECOND / link.bytes_per_s.max(1);
+            leaves = leaves.min(link.narrow_until.max(link.cut_until));
+            link.busy_until = leaves;
+        }
+        leaves + latency + slower
+    }
+
+    /// Whether nobody connects to a node now, and how it says so.
+    pub fn shut_to(&self, node: u32, now: Nanos) -> Option<Shut> {
+        self.shut.get(&node).copied().filter(|s| now < s.until)
     }
 
     /// A port nobody uses.

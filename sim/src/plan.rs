@@ -68,6 +68,8 @@ pub enum Family {
     Slow,
     /// Cuts, delays and resets.
     Net,
+    /// Narrow ways, clients that are clogged one after another, connections that are refused or never come to be.
+    Link,
     /// Clocks that drift, and steps of the wall clock.
     Clock,
     /// Tasks that run far behind others (PCT).
@@ -75,7 +77,7 @@ pub enum Family {
 }
 
 /// All families.
-pub const FAMILIES: [Family; 11] = [
+pub const FAMILIES: [Family; 12] = [
     Family::Kill,
     Family::Power,
     Family::Stop,
@@ -85,6 +87,7 @@ pub const FAMILIES: [Family; 11] = [
     Family::Space,
     Family::Slow,
     Family::Net,
+    Family::Link,
     Family::Clock,
     Family::Sched,
 ];
@@ -102,6 +105,7 @@ impl Family {
             Self::Space => "space",
             Self::Slow => "slow",
             Self::Net => "net",
+            Self::Link => "link",
             Self::Clock => "clock",
             Self::Sched => "sched",
         }
@@ -112,6 +116,7 @@ impl Family {
         match self {
             Self::Kill | Self::Power | Self::Slow => 3,
             Self::Net => 6,
+            Self::Link => 2,
             Self::Stop | Self::Pause | Self::Sync | Self::Write | Self::Space | Self::Clock => 1,
             Self::Sched => 0,
         }
@@ -220,6 +225,16 @@ pub enum Kind {
     },
     /// Everything takes longer between the broker and all clients.
     Delay { by_ms: u64, for_ms: u64 },
+    /// All that goes one way between the broker and a client (each of them, if none is named) shares so many bytes a second.
+    Narrow {
+        client: Option<u32>,
+        bytes_per_s: u64,
+        for_ms: u64,
+    },
+    /// Clients are cut off one after another, and come back in another order.
+    Swizzle { for_ms: u64 },
+    /// Nobody connects to the broker: it refuses, or nobody answers. Connections that are there stay.
+    Shut { silent: bool, for_ms: u64 },
     /// A client's connections are reset; with `half_open`, only the client learns of it.
     Reset { client: u32, half_open: bool },
     /// The broker's wall clock jumps.
@@ -350,7 +365,7 @@ impl Plan {
             };
             // What is not flushed may be lost with the power, and no rule would be left to judge.
             let loses = matches!(family, Family::Power | Family::Sync | Family::Write);
-            if !flushed && loses && *faults != Faults::Unlimited {
+            if !flushed && loses {
                 continue;
             }
             plan.befall(&mut draw, family, often, clients);

@@ -51,9 +51,12 @@ pub const HARDLY_EVER: &[&str] = &[
 
 /// What befalls some world in such a campaign: the families of faults and what they come to, as reports count them.
 pub const FAULTS: &[&str] = &[
+    "bandwidth",
     "clean stop",
     "clock off",
     "clock step",
+    "connects refused",
+    "connects unanswered",
     "delay",
     "disk full",
     "disk hangs",
@@ -68,6 +71,7 @@ pub const FAULTS: &[&str] = &[
     "pause",
     "power loss",
     "reset",
+    "swizzle clog",
     "sync failed",
     "tasks held back",
     "truncate undone",

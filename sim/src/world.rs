@@ -254,14 +254,14 @@ impl World {
         self.lock().clocks.get(&node).copied().unwrap_or_default()
     }
 
-    /// When something arrives that leaves one node for another now.
-    pub(crate) fn arrival(&self, state: &mut State, from: u32, to: u32) -> Nanos {
+    /// When `len` bytes arrive that leave one node for another now.
+    pub(crate) fn arrival(&self, state: &mut State, from: u32, to: u32, len: u64) -> Nanos {
         let (now, node) = (self.exec.now(), u64::from(from));
         let mut latency = 20 * MICRO + state.choices.below("net latency", node, 300 * MICRO);
         if state.choices.one_in("net slow", node, 200) {
             latency += state.choices.below("net slow by", node, 40 * MILLI);
         }
-        state.net.arrival(from, to, now, latency)
+        state.net.arrival(from, to, now, latency, len)
     }
 
     /// How long a disk takes for a write or a read of `len` bytes.

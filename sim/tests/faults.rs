@@ -8,7 +8,7 @@ use brokkr_env::{Conn, Env, Listener, Part, ReadHalf, WriteHalf};
 use brokkr_sim::disk::Disk;
 use brokkr_sim::env::SimEnv;
 use brokkr_sim::exec::{Ended, Nanos};
-use brokkr_sim::net::{Link, addr_of};
+use brokkr_sim::net::{Link, Shut, addr_of};
 use brokkr_sim::room;
 use brokkr_sim::world::{Clock, World};
 use bytes::{Bytes, BytesMut};
@@ -120,6 +120,77 @@ fn a_slow_link_is_slow_until_it_is_not() {
         (took[0], took[1])
     });
     assert!(slow >= SECOND / 2 && fast < SECOND / 4, "{slow} {fast}");
+}
+
+#[test]
+fn what_goes_a_narrow_way_shares_its_bytes_a_second() {
+    let (narrow, back, wide) = play(|world| async move {
+        let (client, server) = connected(&world).await;
+        let ((mut cr, mut cw), (mut sr, mut sw)) = (client.split(), server.split());
+        let begun = world.exec().now();
+        let link = Link {
+            narrow_until: begun + 5 * SECOND,
+            bytes_per_s: 10,
+            ..Link::default()
+        };
+        world.lock().net.links.insert((CLIENT, SERVER), link);
+        for _ in 0..3 {
+            assert!(write(&mut cw, "ten bytes.").await);
+        }
+        assert!(write(&mut sw, "back").await);
+        assert_eq!(read(&mut cr).await.as_deref(), Some("back"));
+        let back = world.exec().now() - begun;
+        let mut came = 0;
+        while came < 30 {
+            came += read(&mut sr).await.expect("it arrives").len();
+        }
+        let narrow = world.exec().now() - begun;
+        // What would take until after its end doesn't.
+        for _ in 0..10 {
+            assert!(write(&mut cw, "ten bytes.").await);
+        }
+        while came < 130 {
+            came += read(&mut sr).await.expect("it arrives").len();
+        }
+        (narrow, back, world.exec().now() - begun)
+    });
+    assert!(back < SECOND, "{back}");
+    assert!((3 * SECOND..4 * SECOND).contains(&narrow), "{narrow}");
+    assert!((5 * SECOND..6 * SECOND).contains(&wide), "{wide}");
+}
+
+#[test]
+fn nobody_connects_to_a_node_that_is_shut() {
+    for silent in [false, true] {
+        let (refused, took, alive, later) = play(move |world| async move {
+            let mut listener = world
+                .env(SERVER)
+                .listen(addr_of(SERVER, PORT))
+                .await
+                .expect("a free port");
+            let (host, env) = (addr_of(SERVER, PORT).ip().to_string(), world.env(CLIENT));
+            let client = env.connect(&host, PORT).await.expect("it is open");
+            let (server, _) = listener.accept().await.expect("the client");
+            let begun = world.exec().now();
+            let until = begun + 3 * SECOND;
+            world.lock().net.shut.insert(SERVER, Shut { until, silent });
+            let refused = env.connect(&host, PORT).await.is_err();
+            let took = world.exec().now() - begun;
+            // What is connected stays so.
+            let ((_cr, mut cw), (mut sr, _sw)) = (client.split(), server.split());
+            assert!(write(&mut cw, "x").await);
+            let alive = read(&mut sr).await.is_some();
+            env.sleep_until(env.now() + Duration::from_secs(3)).await;
+            (refused, took, alive, env.connect(&host, PORT).await.is_ok())
+        });
+        assert!(later);
+        assert!(alive);
+        assert_eq!(
+            (refused, took >= 3 * SECOND),
+            (!silent, silent),
+            "silent: {silent}"
+        );
+    }
 }
 
 #[test]

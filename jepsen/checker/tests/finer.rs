@@ -237,7 +237,8 @@ fn a_broker_does_not_go_back_to_a_topic_s_older_id() {
         pen.told(0, "delete-topic", t(), t());
         pen.told(0, "create-topic", t(), json!({"topic": "t", "id": "b"}));
         let shown = |broker: i64, id: &str| json!({"broker": broker, "topics": {"t": {"id": id}}});
-        for (broker, id) in [(1, "a"), (1, "b"), (broker, "a")] {
+        // It need not have shown the older one before.
+        for (broker, id) in [(1, "b"), (broker, "a")] {
             pen.told(9, "metadata", json!({"broker": broker}), shown(broker, id));
         }
         let verdict = metadata(&pen);

@@ -67,6 +67,18 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, cl
                 for_ms,
             },
         },
+        Family::Link => match draw.one("link", id, 4) {
+            0..2 => Kind::Narrow {
+                client: power.then_some(client),
+                bytes_per_s: [2_000, 10_000, 100_000][draw.one("bytes a second", id, 3) as usize],
+                for_ms,
+            },
+            2 => Kind::Swizzle { for_ms },
+            _ => Kind::Shut {
+                silent: power,
+                for_ms,
+            },
+        },
         Family::Clock => {
             let most = if unlimited { 1 << 32 } else { 30_000 };
             Kind::ClockStep {

@@ -306,6 +306,8 @@ fn simpler(kind: &Kind) -> Kind {
             from_broker,
             ..
         } => (*client, *to_broker, *from_broker) = (None, true, true),
+        Kind::Narrow { client, .. } => *client = None,
+        Kind::Shut { silent, .. } => *silent = false,
         Kind::Reset { half_open, .. } => *half_open = false,
         _ => {}
     }
@@ -339,6 +341,9 @@ fn lasts(kind: &mut Kind) -> Option<&mut u64> {
         | Kind::HangingDisk { for_ms }
         | Kind::Cut { for_ms, .. }
         | Kind::Delay { for_ms, .. }
+        | Kind::Narrow { for_ms, .. }
+        | Kind::Swizzle { for_ms }
+        | Kind::Shut { for_ms, .. }
         | Kind::SyncFails {
             restart_ms: for_ms, ..
         }
