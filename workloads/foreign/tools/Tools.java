@@ -272,6 +272,8 @@ public final class Tools {
             .replaceAll("\"broker\":" + broker.node + "\\b", "\"broker\":NODE")
             .replaceAll("\"timestamp\":\\d+", "\"timestamp\":TIME")
             .replaceAll("Call\\(callName=(\\w+).*", "Call($1)")
+            // The same, if its time was over between two tries.
+            .replaceAll("Timed out waiting for a node assignment\\. Call: (\\w+).*", "Call($1)")
             .replaceAll("\"avg_throughput\":[0-9.E]+", "\"avg_throughput\":SPEED")
             .replaceAll("\"size\":[1-9]\\d*", "\"size\":BYTES")
             .replaceAll("\"logDir\":\"[^\"]*\"", "\"logDir\":\"DIR\"")
