@@ -1,6 +1,7 @@
 //! What the disk does just now: the yardstick beside every flushed run.
 
 use crate::error::BenchError;
+use crate::produce;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -14,6 +15,8 @@ pub struct DiskSpeed {
     pub sequential_mb_per_s: f64,
     /// Appends of 4 KiB, each synced before the next.
     pub fdatasyncs_per_s: f64,
+    /// Of a hundred of those, what one takes longer than, with its append.
+    pub fdatasync_p99_ms: f64,
     /// Appends of 150 KB to six files at the same time, each synced before that file's next, in 10⁶ bytes a second: what
     /// `produce-64k`'s syncs would come to without a broker, a network or a load.
     pub grouped_mb_per_s: f64,
@@ -23,9 +26,10 @@ impl std::fmt::Display for DiskSpeed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{:.0} MB/s in sequence, {:.0} fdatasync/s, {:.0} MB/s in {GROUPS} files synced each {} KB",
+            "{:.0} MB/s in sequence, {:.0} fdatasync/s (p99 {:.2} ms), {:.0} MB/s in {GROUPS} files synced each {} KB",
             self.sequential_mb_per_s,
             self.fdatasyncs_per_s,
+            self.fdatasync_p99_ms,
             self.grouped_mb_per_s,
             GROUP_BYTES / 1000
         )
@@ -48,10 +52,9 @@ pub fn probe(dir: &Path) -> Result<DiskSpeed, BenchError> {
     let one = measure(&path).map_err(BenchError::io(format!("probing {}", dir.display())));
     fs::remove_file(&path).map_err(BenchError::io(format!("removing {}", path.display())))?;
     let grouped_mb_per_s = measure_groups(&path)?;
-    one.map(|(sequential_mb_per_s, fdatasyncs_per_s)| DiskSpeed {
-        sequential_mb_per_s,
-        fdatasyncs_per_s,
+    one.map(|speed| DiskSpeed {
         grouped_mb_per_s,
+        ..speed
     })
 }
 
@@ -86,8 +89,8 @@ fn measure_groups(path: &Path) -> Result<f64, BenchError> {
     Ok(written.iter().sum::<u64>() as f64 / 1e6 / took.as_secs_f64())
 }
 
-/// MB/s in sequence, and syncs a second.
-fn measure(path: &Path) -> std::io::Result<(f64, f64)> {
+/// All but what groups come to.
+fn measure(path: &Path) -> std::io::Result<DiskSpeed> {
     let mut file = File::create(path)?;
     let block: Vec<u8> = (0..BLOCK_BYTES).map(|i| (i * 31) as u8).collect();
     let (begin, mut written) = (Instant::now(), 0);
@@ -102,13 +105,18 @@ fn measure(path: &Path) -> std::io::Result<(f64, f64)> {
     file.sync_data()?;
     let sequential_mb_per_s = written as f64 / 1e6 / begin.elapsed().as_secs_f64();
 
-    let (begin, mut syncs) = (Instant::now(), 0_u32);
+    let (begin, mut times) = (Instant::now(), produce::histogram());
     while begin.elapsed() < SYNCS_TIME {
+        let one = Instant::now();
         file.write_all_at(&block[..APPEND_BYTES], written)?;
         file.sync_data()?;
+        produce::record(&mut times, one.elapsed());
         written += APPEND_BYTES as u64;
-        syncs += 1;
     }
-    let fdatasyncs_per_s = f64::from(syncs) / begin.elapsed().as_secs_f64();
-    Ok((sequential_mb_per_s, fdatasyncs_per_s))
+    Ok(DiskSpeed {
+        sequential_mb_per_s,
+        fdatasyncs_per_s: times.len() as f64 / begin.elapsed().as_secs_f64(),
+        fdatasync_p99_ms: times.value_at_quantile(0.99) as f64 / 1e6,
+        grouped_mb_per_s: 0.0,
+    })
 }

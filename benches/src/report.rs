@@ -97,6 +97,7 @@ impl Subject {
         Some(DiskSpeed {
             sequential_mb_per_s: median(|d| d.sequential_mb_per_s)?,
             fdatasyncs_per_s: median(|d| d.fdatasyncs_per_s)?,
+            fdatasync_p99_ms: median(|d| d.fdatasync_p99_ms)?,
             grouped_mb_per_s: median(|d| d.grouped_mb_per_s)?,
         })
     }
@@ -208,6 +209,7 @@ impl Table {
                 "disk": subject.disk.iter().map(|d| json!({
                     "sequential_mb_per_s": d.sequential_mb_per_s,
                     "fdatasyncs_per_s": d.fdatasyncs_per_s,
+                    "fdatasync_p99_ms": d.fdatasync_p99_ms,
                     "grouped_mb_per_s": d.grouped_mb_per_s,
                 })).collect::<Vec<_>>(),
                 "failure": subject.failure,
