@@ -41,8 +41,14 @@ impl DurableEnds {
         self.known.clear();
     }
 
-    /// Looks at what clients were just told.
-    pub fn check(&mut self, told: &[Operation], disk: &Disk, root: &str) -> Vec<Violation> {
+    /// Looks at what clients were just told. What lies below the offset up to which somebody asked to delete (`deleted`) may be gone.
+    pub fn check(
+        &mut self,
+        told: &[Operation],
+        disk: &Disk,
+        root: &str,
+        deleted: impl Fn(&str) -> i64,
+    ) -> Vec<Violation> {
         let mut violations = Vec::new();
         for o in told.iter().filter(|o| o.type_ != Type::Invoke) {
             for micro in o.op.micro_ops() {
@@ -52,7 +58,8 @@ impl DurableEnds {
                         offset: Some(offset),
                         value,
                     } => {
-                        if !self.covers(disk, root, key.as_str(), *offset) {
+                        let is_there = self.covers(disk, root, key.as_str(), *offset);
+                        if !is_there && *offset >= deleted(key.as_str()) {
                             let what = format!(
                                 "{value} was acknowledged at {key} offset {offset} at {} ms, when it was not durable",
                                 o.time / 1_000_000
@@ -66,7 +73,8 @@ impl DurableEnds {
                             let Some((offset, value)) = messages.last() else {
                                 continue;
                             };
-                            if !self.covers(disk, root, key.as_str(), *offset) {
+                            let is_there = self.covers(disk, root, key.as_str(), *offset);
+                            if !is_there && *offset >= deleted(key.as_str()) {
                                 let what = format!(
                                     "process {} was shown {value} at {key} offset {offset} at {} ms, when it was not durable",
                                     o.process,

@@ -376,13 +376,14 @@ impl<'a> Judge<'a> {
         found.into_iter().for_each(|(id, what)| self.say(id, what));
     }
 
-    /// I2: a batch that stands in the log is, sent again, a duplicate; never out of order, while it is in the window.
+    /// I2: a batch that stands in the log is, sent again, a duplicate; never out of order, while it is in the window. Where nobody
+    /// knows what became of the one before it, both may have come only after that, by a connection that was given up.
     fn refused(&mut self, out_of_order: &[OutOfOrder]) {
         for o in out_of_order {
             let key = format!("{}-{}", o.topic, o.partition);
             let log = self.last.get(key.as_str());
             let at = log.and_then(|log| log.iter().find(|(_, v)| **v == Val::Int(o.value)));
-            if let Some((offset, _)) = at {
+            if let Some((offset, _)) = at.filter(|_| !self.follows_unknown(&key, o.value)) {
                 let what = format!(
                     "{} stands at {key} offset {offset}, and was refused as out of order",
                     o.value
@@ -390,6 +391,15 @@ impl<'a> Judge<'a> {
                 self.say("I2", what);
             }
         }
+    }
+
+    /// Whether nobody knows what became of what this producer sent to this partition before `value`.
+    fn follows_unknown(&self, key: &str, value: i64) -> bool {
+        let producer = value_parts(value).0;
+        let before = self.sends.range(..value).rev();
+        let mut its = before.take_while(|(v, _)| value_parts(**v).0 == producer);
+        let last = its.find(|(_, (to, _))| to.as_str() == key);
+        last.is_some_and(|(_, (_, outcome))| matches!(outcome, Outcome::Unknown))
     }
 
     /// I3: what a producer sent to a partition and was acknowledged stands in the order in which it was sent.
@@ -538,6 +548,31 @@ mod tests {
         assert_eq!(noted(&[], with(vec![batch(0, false), batch(0, false)])), [""; 0]);
         assert_eq!(noted(&[], with(vec![batch(0, false), batch(1, false)])), ["I4"]);
         assert_eq!(noted(&[], with(vec![batch(0, true)])), ["I2"]);
+    }
+
+    #[test]
+    fn what_stands_was_not_out_of_order_unless_it_came_late() {
+        let refused = || Notes {
+            out_of_order: vec![OutOfOrder {
+                time: 0,
+                process: 0,
+                topic: "t".to_owned(),
+                partition: 0,
+                value: value_of(0, 1),
+            }],
+            ..Notes::default()
+        };
+        for (before, id) in [
+            (sent(Type::Ok, 0, Some(0)), Some("I2")),
+            (sent(Type::Info, 0, None), None),
+        ] {
+            let history = |log: &[(i64, u64)]| {
+                let ours = sent(Type::Info, 1, None);
+                noted(&[before.clone(), ours, polled(LAST, log)], refused())
+            };
+            assert_eq!(history(&[(0, 0), (1, 1)]), id.into_iter().collect::<Vec<_>>());
+            assert_eq!(history(&[(0, 0)]), [""; 0]);
+        }
     }
 
     #[test]

@@ -171,7 +171,12 @@ fn watch(shared: &Shared) {
         }
         let told = history.since(seen);
         seen = len;
-        let found = ends.check(&told, disk, ROOT);
+        // Asked for only where something is missing.
+        let deleted = |key: &str| {
+            let asked = judge::deleted(&history.since(0));
+            asked.get(key).copied().unwrap_or(0)
+        };
+        let found = ends.check(&told, disk, ROOT, deleted);
         found.into_iter().for_each(|v| shared2.violation(v));
     });
 }
