@@ -193,7 +193,7 @@ impl Bugs {
         if self.renew && row.plan.is_none() {
             let found = row.starts.iter().flatten();
             let failing = found.map(|f| (f.from + f.seeds - 1, &f.by));
-            regress::renew(&path, failing, exe, self.jobs())?;
+            regress::renew(&path, failing, exe, self.jobs(), &scratch(0))?;
         }
         if path.exists() {
             if row.plan.is_none() {

@@ -219,6 +219,7 @@ fn epochs(text: &str) -> Option<Vec<(i32, i64)>> {
 mod tests {
     use super::*;
     use crate::keyed::Keyed;
+    use brokkr_history::Op;
     use brokkr_types::UnixMillis;
     use brokkr_wire::records::BatchBuilder;
 
@@ -277,6 +278,25 @@ mod tests {
                 "it is looked at once"
             );
         }
+    }
+
+    #[test]
+    fn what_was_told_is_durable_unless_somebody_asked_to_delete_it() {
+        let sent = MicroOp::Send {
+            key: "t-0".into(),
+            offset: Some(0),
+            value: 1.into(),
+        };
+        let shown = MicroOp::Poll(Some([("t-0".into(), vec![(0, 1.into())])].into()));
+        let told = [Op::Send(vec![sent]), Op::Poll(vec![shown])];
+        let told = told.map(|op| Operation::new(0, 0, Type::Ok, 0, op));
+        let ids = |deleted: i64| {
+            let (disk, _) = disk();
+            let found = DurableEnds::default().check(&told, &disk, "data", |_| deleted);
+            found.iter().map(|v| v.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(0), ["L1", "L5"], "nothing was synced");
+        assert_eq!(ids(1), [""; 0]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use brokkr_sim::report::Report;
 use brokkr_sim::shrink::{Candidate, Oracle, Size, shrink};
 use clap::Args;
 
-use crate::runner::child::{self, Surrounding, What};
+use crate::runner::child;
 use crate::runner::{cores, this_binary};
 use crate::scratch::Scratch;
 use crate::{duration, read_document, refused};
@@ -191,16 +191,7 @@ impl Runs {
     fn run(&self, plan: &Plan) -> Result<Report, String> {
         let n = self.ran.fetch_add(1, Ordering::Relaxed);
         let path = self.scratch.path(format!("{n}.json"));
-        let why = |e| format!("{}: {e}", path.display());
-        std::fs::write(&path, serde_json::to_string(plan).expect("a plan can be written")).map_err(why)?;
-        let what = What::Plan {
-            path: &path,
-            seed: plan.seed,
-            secs: plan.secs,
-        };
-        let report = child::run(&self.exe, what, Surrounding::Plain);
-        std::fs::remove_file(&path).map_err(why)?;
-        Ok(report)
+        child::run_plan(&self.exe, plan, &path)
     }
 
     /// These plans in their own orders, and then in others, which are not known to hold.

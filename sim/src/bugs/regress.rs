@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::hunt::caught;
 use super::mutant::Mutant;
 use crate::SECS;
-use crate::runner::child::{self, Surrounding, What};
+use crate::runner::child;
 use crate::runner::this_binary;
 use crate::shrinking::{Small, Within};
 
@@ -50,6 +50,7 @@ pub fn renew<'a>(
     failing: impl Iterator<Item = (u64, &'a BTreeSet<String>)>,
     exe: &Path,
     jobs: usize,
+    scratch: &Path,
 ) -> Result<(), String> {
     let within = Within {
         exe: exe.to_owned(),
@@ -71,7 +72,8 @@ pub fn renew<'a>(
             "seed {seed}: {} became {} in {took:.1} s, {runs} runs",
             small.before, small.after
         );
-        if best.as_ref().is_none_or(|b| small.after.faults < b.after.faults) && passes(&small.plan, path)? {
+        if best.as_ref().is_none_or(|b| small.after.faults < b.after.faults) && passes(&small.plan, scratch)?
+        {
             best = Some(small);
         }
         if best.as_ref().is_some_and(|b| b.after.faults <= FAULTS_MAX) {
@@ -83,16 +85,8 @@ pub fn renew<'a>(
 }
 
 /// Whether a plan passes on the healthy tree.
-fn passes(plan: &Plan, beside: &Path) -> Result<bool, String> {
-    let path = beside.with_extension("tried");
-    write(&path, plan)?;
-    let what = What::Plan {
-        path: &path,
-        seed: plan.seed,
-        secs: plan.secs,
-    };
-    let report = child::run(&this_binary(), what, Surrounding::Plain);
-    std::fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+fn passes(plan: &Plan, scratch: &Path) -> Result<bool, String> {
+    let report = child::run_plan(&this_binary(), plan, scratch)?;
     // Where little happens, little is said; what matters is that nothing is wrong.
     let passes = report.violations.is_empty() && report.verdict != Verdict::Nondeterminism;
     if !passes {
@@ -125,15 +119,7 @@ pub fn look(
             ..plan.clone()
         };
         let path = scratch(scheduler_seed.unwrap_or(0));
-        let text = serde_json::to_string(&plan).map_err(|e| e.to_string())?;
-        std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
-        let what = What::Plan {
-            path: &path,
-            seed: plan.seed,
-            secs: plan.secs,
-        };
-        let by = caught(&child::run(exe, what, Surrounding::Plain), &mutant.breaks);
-        std::fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let by = caught(&child::run_plan(exe, &plan, &path)?, &mutant.breaks);
         Ok((!by.is_empty()).then_some(Guards { scheduler_seed, by }))
     };
     // The plan alone, as it mostly does.

@@ -96,6 +96,23 @@ pub fn run(exe: &Path, what: What<'_>, surrounding: Surrounding) -> Report {
     traced(exe, what, surrounding, &Tracing::default())
 }
 
+/// Runs a plan in a process of the simulator `exe`; it stands in `path` meanwhile.
+///
+/// # Errors
+/// It can't be written there.
+pub fn run_plan(exe: &Path, plan: &Plan, path: &Path) -> Result<Report, String> {
+    let why = |e| format!("{}: {e}", path.display());
+    std::fs::write(path, serde_json::to_string(plan).expect("a plan can be written")).map_err(why)?;
+    let what = What::Plan {
+        path,
+        seed: plan.seed,
+        secs: plan.secs,
+    };
+    let report = run(exe, what, Surrounding::Plain);
+    std::fs::remove_file(path).map_err(why)?;
+    Ok(report)
+}
+
 /// Runs it, and writes down all that happens.
 pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tracing) -> Report {
     let mut command = Command::new(exe);
