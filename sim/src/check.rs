@@ -92,11 +92,20 @@ impl AtCrash {
     }
 
     /// D1: what recovery left of each log is a prefix of what the node saw, and holds every whole batch that was durable.
-    /// What was deleted on purpose, below an offset of each partition, may be gone.
-    pub fn check(&self, disk: &Disk, root: &str, deleted: &BTreeMap<String, i64>) -> Vec<Violation> {
+    /// What was deleted on purpose, below an offset of each partition, may be gone; of what the disk `damaged` nothing is known.
+    pub fn check(
+        &self,
+        disk: &Disk,
+        root: &str,
+        deleted: &BTreeMap<String, i64>,
+        damaged: impl Fn(&str) -> bool,
+    ) -> Vec<Violation> {
         let now = segments(disk, root);
         let mut violations = Vec::new();
         for (path, (sure, seen)) in &self.files {
+            if damaged(path.rsplit('/').nth(1).unwrap_or_default()) {
+                continue;
+            }
             let Some(inode) = now.get(path) else {
                 // A segment that is gone was empty, or is below the log's start (retention is off in these runs).
                 let folder = path.rsplit('/').nth(1).unwrap_or_default();

@@ -15,9 +15,9 @@ use brokkr_env::{Env, Instant};
 use tokio::sync::oneshot;
 
 use crate::check::{AtCrash, Violation};
+use crate::disk::Damage;
 use crate::env::SimEnv;
 use crate::exec::Nanos;
-use crate::judge;
 use crate::keyed::{Keyed, mix};
 use crate::net::{Link, Shut};
 use crate::node::{self, Running, Started};
@@ -71,7 +71,8 @@ enum Heard {
 pub(crate) struct Director {
     shared: Shared,
     env: SimEnv,
-    config: BrokerConfig,
+    /// The broker's settings: a restart may change them.
+    settings: BTreeMap<String, String>,
     begin: Nanos,
     queue: BTreeMap<(Nanos, u64), Act>,
     acts: u64,
@@ -84,12 +85,9 @@ pub(crate) struct Director {
 
 impl Director {
     pub(crate) fn new(shared: Shared) -> Self {
-        let (config, _) = BrokerConfig::new(shared.plan.broker.clone()).unwrap_or_else(|e| {
-            panic!("the plan's configuration of the broker: {e}");
-        });
         let mut director = Self {
             env: shared.world.env(WORLD),
-            config,
+            settings: shared.plan.broker.clone(),
             begin: 0,
             queue: BTreeMap::new(),
             acts: 0,
@@ -206,7 +204,7 @@ impl Director {
         let Process::Stopping(_, _, down_ms) = std::mem::replace(&mut self.process, Process::Down) else {
             unreachable!("it was stopping");
         };
-        if clean != Some(true) && !self.disk_failed {
+        if clean != Some(true) && !self.disk_failed && !self.shared.is_any_damaged() {
             let what = format!("a clean stop came to {clean:?}");
             self.shared.violation(Violation::new("liveness", what));
         }
@@ -226,7 +224,10 @@ impl Director {
             }
             Act::Start if matches!(self.process, Process::Down) => {
                 self.tell(|| What::Start { of: BROKER });
-                let (running, told) = node::start(&self.shared.world, BROKER, self.config.clone());
+                let (config, _) = BrokerConfig::new(self.settings.clone()).unwrap_or_else(|e| {
+                    panic!("the plan's configuration of the broker: {e}");
+                });
+                let (running, told) = node::start(&self.shared.world, BROKER, config);
                 let patience = self.env.now() + START_PATIENCE;
                 self.process = Process::Starting(running, told, patience);
             }
@@ -351,11 +352,53 @@ impl Director {
                     self.count(if half_open { "half-open" } else { "reset" });
                 }
             }
-            Kind::ClockStep { by_ms } => {
+            Kind::ClockStep { by_ms, client } => {
                 self.count("clock step");
                 let mut state = self.shared.world.lock();
-                state.clocks.entry(BROKER).or_default().wall_ahead_ms += by_ms;
+                let clock = state.clocks.entry(client.unwrap_or(BROKER)).or_default();
+                clock.wall_ahead_ms = clock.wall_ahead_ms.saturating_add(by_ms);
             }
+            Kind::Damage {
+                ref topic,
+                partition,
+                how,
+            } => self.damage(fault.id, format!("{topic}-{partition}"), how),
+            Kind::Restart {
+                kill,
+                down_ms,
+                ref broker,
+            } => {
+                self.count("another configuration");
+                self.settings.extend(broker.clone());
+                if kill {
+                    self.crash(fault.id, false, down_ms);
+                } else {
+                    self.stop(down_ms);
+                }
+            }
+        }
+    }
+
+    /// Damages a segment of a partition, if some of it is durable.
+    fn damage(&self, id: u64, partition: String, how: Damage) {
+        let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
+        let damaged = self.on_disk(|d| {
+            let folder = format!("{ROOT}/{partition}");
+            let names = d.list(&folder).unwrap_or_default().into_iter().map(|e| e.name);
+            let mut logs: Vec<String> = names.filter(|n| n.ends_with(".log")).collect();
+            while !logs.is_empty() {
+                let which = choices.below("damaged segment", 0, logs.len() as u64);
+                let path = format!("{folder}/{}", logs.swap_remove(which as usize));
+                if d.file(&path)
+                    .is_some_and(|inode| d.damage(inode, how, &mut choices))
+                {
+                    return true;
+                }
+            }
+            false
+        });
+        if damaged {
+            self.shared.damage(partition);
         }
     }
 
@@ -478,8 +521,8 @@ impl Director {
     /// D1: what recovery left of each log, against what stood there when the broker died.
     fn check_recovery(&mut self) {
         let Some(before) = self.before.take() else { return };
-        let deleted = judge::deleted(&self.shared.recorder.history().since(0));
-        let found = self.on_disk(|d| before.check(d, ROOT, &deleted));
+        let deleted = self.shared.deleted(&self.shared.recorder.history().since(0));
+        let found = self.on_disk(|d| before.check(d, ROOT, &deleted, |p| self.shared.is_damaged(p)));
         found.into_iter().for_each(|v| self.shared.violation(v));
     }
 }

@@ -11,13 +11,18 @@
 //! al., ATC 2020). Only bytes that are written anew can become durable. The names in a directory whose sync failed stay
 //! on their way: a journal keeps those.
 
-use std::collections::BTreeMap;
+mod damage;
+mod platter;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_env::{Entry, EntryKind, Error, ErrorKind, Result};
 use bytes::Bytes;
 
 use crate::exec::Nanos;
 use crate::keyed::Keyed;
+pub use damage::Damage;
+use platter::{Change, apply, lay, settle};
 
 /// What the disk writes whole or not at all.
 const SECTOR: u64 = 512;
@@ -40,15 +45,14 @@ struct Inode {
     is_dir: bool,
     /// Whether it was made as a segment of a log: what is worth losing.
     is_log: bool,
+    /// What the disk will do to the next write, beside saying that all is well.
+    goes_astray: Option<Damage>,
+    /// Sectors that can't be read, by where they begin, until they are written again.
+    unreadable: BTreeSet<u64>,
     /// Open handles.
     handles: u32,
     /// Names, as the node sees them and as they survive.
     links: u32,
-}
-
-enum Change {
-    Write { at: u64, bytes: Bytes },
-    Truncate { to: u64 },
 }
 
 #[derive(Clone)]
@@ -360,11 +364,19 @@ impl Disk {
     }
 
     /// Bytes from `at` on, fewer at the end.
-    pub fn read(&self, inode: InodeId, at: u64, len: u64) -> Bytes {
-        let data = &self.inode(inode).data;
-        let from = (at as usize).min(data.len());
-        let to = ((at + len) as usize).min(data.len());
-        Bytes::copy_from_slice(&data[from..to])
+    ///
+    /// # Errors
+    /// EIO, if one of their sectors can't be read.
+    pub fn read(&mut self, id: InodeId, at: u64, len: u64) -> Result<Bytes> {
+        let inode = self.inode(id);
+        let from = (at as usize).min(inode.data.len());
+        let to = ((at + len) as usize).min(inode.data.len());
+        let bytes = Bytes::copy_from_slice(&inode.data[from..to]);
+        if inode.unreadable.is_empty() || !inode.is_unreadable(from as u64, to as u64) {
+            return Ok(bytes);
+        }
+        self.befalls("read failed");
+        Err(Error::new(ErrorKind::Io, "read: input/output error"))
     }
 
     /// Writes. When there is no room, what fits is written; the error tells whether the extent is known.
@@ -401,9 +413,17 @@ impl Disk {
         let inode = self.inode_mut(id);
         let len_before = inode.data.len() as u64;
         lay(&mut inode.data, at, &bytes);
+        inode.is_written(at, bytes.len() as u64);
         let grown = inode.data.len() as u64 - len_before;
-        inode.pending.push((number, Change::Write { at, bytes }));
+        let change = match inode.goes_astray.take() {
+            None => Change::Write { at, bytes },
+            Some(how) => {
+                self.befalls(how.name());
+                how.astray(at, bytes)
+            }
+        };
         self.used += grown;
+        self.inode_mut(id).pending.push((number, change));
     }
 
     /// Cuts a file.
@@ -506,16 +526,6 @@ impl Disk {
     pub fn peek_durable(&self, id: InodeId) -> &[u8] {
         &self.inode(id).durable
     }
-
-    /// Flips bits on the platter and in what the node sees, unseen by anyone: rot. For tests of detection.
-    pub fn rot(&mut self, id: InodeId, at: u64) {
-        let inode = self.inode_mut(id);
-        for image in [&mut inode.data, &mut inode.durable] {
-            if let Some(b) = image.get_mut(at as usize) {
-                *b ^= 0x40;
-            }
-        }
-    }
 }
 
 /// Gives a name to an inode, or to none, as the node sees it or as it survives.
@@ -555,69 +565,6 @@ fn apply_name(inodes: &mut [Inode], change: &NameChange, durable: bool) {
             }
             set_name(inodes, to.0, &to.1, Some(*inode), durable);
         }
-    }
-}
-
-fn lay(data: &mut Vec<u8>, at: u64, bytes: &[u8]) {
-    let (at, end) = (at as usize, at as usize + bytes.len());
-    if data.len() < end {
-        data.resize(end, 0);
-    }
-    data[at..end].copy_from_slice(bytes);
-}
-
-fn apply(image: &mut Vec<u8>, change: &Change) {
-    match change {
-        Change::Write { at, bytes } => lay(image, *at, bytes),
-        Change::Truncate { to } => image.truncate(*to as usize),
-    }
-}
-
-/// Lets each change reach the platter or not.
-fn settle(
-    durable: &mut Vec<u8>,
-    changes: &[(u64, Change)],
-    node: u64,
-    choices: &mut Keyed,
-    befell: &mut BTreeMap<&'static str, u64>,
-) {
-    let mut count = |what| *befell.entry(what).or_insert(0) += 1;
-    for (_, change) in changes {
-        match change {
-            Change::Truncate { .. } => {
-                if choices.one_in("truncate survives", node, 2) {
-                    apply(durable, change);
-                } else {
-                    count("truncate undone");
-                }
-            }
-            Change::Write { at, bytes } => match choices.below("write survives", node, 8) {
-                0..3 => apply(durable, change),
-                3..5 => count("write lost"),
-                5 => {
-                    count("write zeroed");
-                    let end = (*at as usize + bytes.len()).max(durable.len());
-                    durable.resize(end, 0);
-                }
-                _ => {
-                    count("write torn");
-                    tear(durable, *at, bytes, node, choices);
-                }
-            },
-        }
-    }
-}
-
-/// Some sectors of a write survive, others not.
-fn tear(data: &mut Vec<u8>, at: u64, bytes: &[u8], node: u64, choices: &mut Keyed) {
-    let end = at + bytes.len() as u64;
-    let mut from = at;
-    while from < end {
-        let to = ((from / SECTOR + 1) * SECTOR).min(end);
-        if choices.one_in("sector survives", node, 2) {
-            lay(data, from, &bytes[(from - at) as usize..(to - at) as usize]);
-        }
-        from = to;
     }
 }
 

@@ -557,11 +557,24 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.exec.now() >= self.at {
-            return Poll::Ready(());
-        }
-        if let Some(id) = self.timer.take() {
-            lock(&self.exec.state).timers.remove(&id);
+        {
+            let mut state = lock(&self.exec.state);
+            if state.now >= self.at {
+                return Poll::Ready(());
+            }
+            let set = self.timer.and_then(|id| state.timers.get_mut(&id));
+            if let Some(Timer {
+                fire: Fire::Wake(waker),
+                ..
+            }) = set
+            {
+                if !waker.will_wake(cx.waker()) {
+                    let before = std::mem::replace(waker, cx.waker().clone());
+                    drop(state);
+                    drop(before);
+                }
+                return Poll::Pending;
+            }
         }
         if self.at < Nanos::MAX {
             let (life, at) = (self.life, self.at);

@@ -11,7 +11,7 @@
 //!
 //! Producers that are not idempotent may repeat themselves, and of those with acks=0 nothing is known: the rules leave them out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
 use brokkr_workloads::{
@@ -65,6 +65,8 @@ pub fn ops(history: &[Operation]) -> Ops {
 struct Judge<'a> {
     producers: BTreeMap<Process, &'a ProducerSpec>,
     deleted: BTreeMap<String, i64>,
+    /// Partitions that the disk damaged, with no other copy: what they show must have been sent (D2), no more.
+    damaged: BTreeSet<String>,
     /// What every later answer about a log's ends must be past, and what it was when the answer under way was asked for.
     ends: BTreeMap<String, Ends>,
     asked: BTreeMap<Process, Ends>,
@@ -91,10 +93,12 @@ pub fn judge(
     notes: &Notes,
     last: Process,
     forgets: bool,
+    damaged: BTreeSet<String>,
 ) -> Vec<Violation> {
     let mut judge = Judge {
         producers: workload.producers.iter().map(|p| (p.process, p)).collect(),
         deleted: deleted(history),
+        damaged,
         ends: BTreeMap::new(),
         asked: BTreeMap::new(),
         sends: BTreeMap::new(),
@@ -164,7 +168,7 @@ impl<'a> Judge<'a> {
             .shown
             .entry((key.clone(), offset))
             .or_insert_with(|| (value.clone(), who));
-        if first.0 != *value {
+        if first.0 != *value && !self.damaged.contains(key.as_str()) {
             let (before, to) = first.clone();
             let what =
                 format!("{key} offset {offset}: process {to} was shown {before}, then process {who} {value}");
@@ -181,7 +185,9 @@ impl<'a> Judge<'a> {
             }
         }
         let Op::Other(f, value) = &o.op else { return };
-        let Some(key) = value["key"].as_str() else { return };
+        let Some(key) = value["key"].as_str().filter(|key| !self.damaged.contains(*key)) else {
+            return;
+        };
         let known = self.ends.entry(key.to_owned()).or_default();
         match (f.as_str(), o.type_) {
             ("delete_records", Type::Ok) => {
@@ -239,7 +245,7 @@ impl<'a> Judge<'a> {
     /// D1: what was deleted doesn't come back.
     fn is_undeleted(&mut self, key: &Key, offset: i64) {
         let start = self.ends.get(key.as_str()).map_or(0, |e| e.earliest);
-        if offset < start {
+        if offset < start && !self.damaged.contains(key.as_str()) {
             self.say(
                 "D1",
                 format!("{key} offset {offset} was shown at the end, though it was deleted up to {start}"),
@@ -270,6 +276,9 @@ impl<'a> Judge<'a> {
     fn next_but_refused(&mut self, acked: &[AckedBatch]) {
         for batch in acked.iter().filter(|b| b.refused_as_gap) {
             let (of, partition) = (&batch.topic, batch.partition);
+            if self.damaged.contains(&format!("{of}-{partition}")) {
+                continue;
+            }
             let values: Vec<i64> = batch.records.iter().map(|(_, v)| *v).collect();
             self.say(
                 "I2",
@@ -279,11 +288,15 @@ impl<'a> Judge<'a> {
     }
 
     fn is_deleted(&self, key: &str, offset: i64) -> bool {
-        self.deleted.get(key).is_some_and(|before| offset < *before)
+        let deleted = self.deleted.get(key).is_some_and(|before| offset < *before);
+        deleted || self.damaged.contains(key)
     }
 
     fn fault(&mut self, f: &ClientFault) {
         let key = format!("{}-{}", f.topic, f.partition);
+        if self.damaged.contains(&key) {
+            return;
+        }
         let id = match f.what.split('(').next().unwrap_or_default() {
             "Damaged" => "D2",
             // Who reads where records are deleted may be told so, and find himself further on.
@@ -300,6 +313,9 @@ impl<'a> Judge<'a> {
             return;
         }
         let key = format!("{}-{}", d.topic, d.partition);
+        if self.damaged.contains(&key) {
+            return;
+        }
         let of_it = |o: &&Operation| o.process == d.process && o.type_ == Type::Ok;
         let shows = |o: &&Operation| {
             o.op.micro_ops()
@@ -382,7 +398,9 @@ impl<'a> Judge<'a> {
         for o in out_of_order {
             let key = format!("{}-{}", o.topic, o.partition);
             let log = self.last.get(key.as_str());
-            let at = log.and_then(|log| log.iter().find(|(_, v)| **v == Val::Int(o.value)));
+            let at = log
+                .filter(|_| !self.damaged.contains(&key))
+                .and_then(|log| log.iter().find(|(_, v)| **v == Val::Int(o.value)));
             if let Some((offset, _)) = at.filter(|_| !self.follows_unknown(&key, o.value)) {
                 let what = format!(
                     "{} stands at {key} offset {offset}, and was refused as out of order",
@@ -410,7 +428,7 @@ impl<'a> Judge<'a> {
             let (Outcome::Acked(offset), Some(spec)) = (outcome, self.spec(*value)) else {
                 continue;
             };
-            if !spec.idempotent || spec.acks == 0 {
+            if !spec.idempotent || spec.acks == 0 || self.damaged.contains(key.as_str()) {
                 continue;
             }
             if let Some((before, at)) = last.insert((spec.process, key), (*value, *offset))
@@ -464,7 +482,7 @@ mod tests {
     }
 
     fn noted(history: &[Operation], notes: Notes) -> Vec<&'static str> {
-        let found = judge(&workload(), history, &notes, LAST, false);
+        let found = judge(&workload(), history, &notes, LAST, false, BTreeSet::new());
         found.iter().map(|v| v.id).collect()
     }
 

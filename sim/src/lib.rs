@@ -15,6 +15,7 @@ pub mod keyed;
 pub mod net;
 pub mod node;
 pub mod plan;
+pub mod prepared;
 pub mod reached;
 pub mod report;
 pub mod room;

@@ -13,13 +13,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use brokkr::config::{BrokerConfig, StartupError};
-use brokkr_workloads::Workload;
+use brokkr_workloads::{TopicSpec, Workload};
 use serde::{Deserialize, Serialize};
 
+use crate::disk::Damage;
 use crate::exec::Strategy;
 use crate::keyed::Keyed;
 use crate::net::BUFFER_BYTES;
-use swarm::{Draw, broker, kind, workload};
+use crate::prepared::PreparedLog;
+use swarm::{Draw, broker, kind, prepared, workload};
 
 /// The format of plans that this code reads and writes.
 pub const FORMAT: u32 = 1;
@@ -43,6 +45,14 @@ const FIRST_CONSUMER: u64 = 100;
 const ADMIN: u64 = 200;
 /// The settings that the broker of every plan has.
 pub const BROKER_ALWAYS: [&str; 3] = ["listeners", "log.dir", "log.retention.ms"];
+/// What the judges take from the configuration that the broker first has.
+const JUDGED_BY: [&str; 5] = [
+    "listeners",
+    "log.dir",
+    "log.retention.ms",
+    "log.flush.interval.messages",
+    "producer.id.expiration.ms",
+];
 /// The process that reads everything at the end.
 pub const LAST_READER: u64 = 300;
 
@@ -74,10 +84,14 @@ pub enum Family {
     Clock,
     /// Tasks that run far behind others (PCT).
     Sched,
+    /// Damage to what was safe: bits that flip, sectors that can't be read, writes that go astray.
+    Rot,
+    /// Restarts with another configuration.
+    Config,
 }
 
 /// All families.
-pub const FAMILIES: [Family; 12] = [
+pub const FAMILIES: [Family; 14] = [
     Family::Kill,
     Family::Power,
     Family::Stop,
@@ -90,6 +104,8 @@ pub const FAMILIES: [Family; 12] = [
     Family::Link,
     Family::Clock,
     Family::Sched,
+    Family::Rot,
+    Family::Config,
 ];
 
 impl Family {
@@ -108,6 +124,8 @@ impl Family {
             Self::Link => "link",
             Self::Clock => "clock",
             Self::Sched => "sched",
+            Self::Rot => "rot",
+            Self::Config => "config",
         }
     }
 
@@ -118,7 +136,16 @@ impl Family {
             Self::Net => 6,
             Self::Link => 2,
             Self::Stop | Self::Pause | Self::Sync | Self::Write | Self::Space | Self::Clock => 1,
+            Self::Rot | Self::Config => 1,
             Self::Sched => 0,
+        }
+    }
+
+    /// In how many seeds it is off: in each third, but for damage, after which little of a partition can be judged.
+    fn is_off(self, draw: &mut Draw) -> bool {
+        match self {
+            Self::Rot => draw.one("family off", self as u64, 6) > 0,
+            _ => draw.one("family off", self as u64, 3) == 0,
         }
     }
 }
@@ -237,8 +264,35 @@ pub enum Kind {
     Shut { silent: bool, for_ms: u64 },
     /// A client's connections are reset; with `half_open`, only the client learns of it.
     Reset { client: u32, half_open: bool },
-    /// The broker's wall clock jumps.
-    ClockStep { by_ms: i64 },
+    /// The wall clock of the broker, or of a client, jumps.
+    ClockStep {
+        by_ms: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<u32>,
+    },
+    /// The disk damages a segment of a partition's log, and says nothing. From then on only what it shows of the partition is
+    /// judged (D2): there is no other copy.
+    Damage {
+        topic: String,
+        partition: i32,
+        how: Damage,
+    },
+    /// The broker is told to stop, or killed, and started again with these settings beside its own, from here on.
+    Restart {
+        kill: bool,
+        down_ms: u64,
+        broker: BTreeMap<String, String>,
+    },
+}
+
+/// How a node's clocks differ from the world's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeClock {
+    /// The drift of its monotonic clock.
+    pub drift_ppm: i64,
+    /// By how much its wall clock is ahead.
+    pub wall_ahead_ms: i64,
 }
 
 /// A run, before it runs.
@@ -262,6 +316,9 @@ pub struct Plan {
     pub drift_ppm: i64,
     /// See `drift_ppm`.
     pub wall_ahead_ms: i64,
+    /// The clocks of clients, by node, where they are not the world's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clocks: BTreeMap<u32, NodeClock>,
     /// Bytes that a direction of a connection holds.
     #[serde(default = "buffer_bytes_usual")]
     pub buffer_bytes: usize,
@@ -269,6 +326,9 @@ pub struct Plan {
     pub broker: BTreeMap<String, String>,
     /// What clients do.
     pub workload: Workload,
+    /// Logs that are not empty when it begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prepared: Vec<PreparedLog>,
     /// What befalls them, by time.
     pub faults: Vec<Fault>,
 }
@@ -286,6 +346,10 @@ pub enum PlanError {
     Format(u64),
     /// Its broker can't be started.
     Broker(StartupError),
+    /// A log can't be prepared so.
+    Prepared(PreparedLog),
+    /// A restart changes a setting by which the whole run is judged.
+    Judged(String),
 }
 
 impl fmt::Display for PlanError {
@@ -293,6 +357,11 @@ impl fmt::Display for PlanError {
         match self {
             Self::Json(e) => write!(f, "not a plan: {e}"),
             Self::Broker(e) => write!(f, "the plan's broker: {e}"),
+            Self::Prepared(log) => write!(
+                f,
+                "{log:?}: not of the workload, or no offset that such a log can go on at"
+            ),
+            Self::Judged(key) => write!(f, "a restart can't change {key}: the whole run is judged by it"),
             Self::Format(n) => write!(f, "a plan of format {n}; this is a simulator for format {FORMAT}"),
         }
     }
@@ -319,12 +388,42 @@ impl Plan {
         }
     }
 
-    /// Whether its broker can be started.
+    /// Whether its broker can be started, and started again with each other configuration.
     ///
     /// # Errors
-    /// [`PlanError::Broker`].
+    /// [`PlanError::Broker`], [`PlanError::Judged`] and [`PlanError::Prepared`].
     pub fn check(&self) -> Result<(), PlanError> {
-        BrokerConfig::new(self.broker.clone()).map_err(PlanError::Broker)?;
+        for log in &self.prepared {
+            let is_it =
+                |(topic, partition): &(String, i32)| *topic == log.topic && *partition == log.partition;
+            let most = if log.compacted {
+                i64::from(i32::MAX)
+            } else {
+                i64::MAX >> 1
+            };
+            if !self
+                .workload
+                .topics
+                .iter()
+                .flat_map(TopicSpec::all)
+                .any(|p| is_it(&p))
+                || !(1..=most).contains(&log.next_offset)
+            {
+                return Err(PlanError::Prepared(log.clone()));
+            }
+        }
+        let mut settings = self.broker.clone();
+        BrokerConfig::new(settings.clone()).map_err(PlanError::Broker)?;
+        for fault in &self.faults {
+            let Kind::Restart { broker, .. } = &fault.kind else {
+                continue;
+            };
+            if let Some(key) = broker.keys().find(|key| JUDGED_BY.contains(&key.as_str())) {
+                return Err(PlanError::Judged(key.clone()));
+            }
+            settings.extend(broker.clone());
+            BrokerConfig::new(settings.clone()).map_err(PlanError::Broker)?;
+        }
         Ok(())
     }
 
@@ -344,6 +443,7 @@ impl Plan {
             scheduler_seed: None,
             drift_ppm: 0,
             wall_ahead_ms: 0,
+            clocks: BTreeMap::new(),
             buffer_bytes: match draw.of("buffer", 4) {
                 _ if churn => 500,
                 0 => 500,
@@ -351,13 +451,14 @@ impl Plan {
                 _ => BUFFER_BYTES,
             },
             broker: broker(&mut draw, flushed, churn),
+            prepared: prepared(&mut draw, &workload),
             workload,
             faults: Vec::new(),
         };
         for family in FAMILIES {
             let often = match faults {
                 Faults::None => continue,
-                Faults::Default if draw.one("family off", family as u64, 3) == 0 => continue,
+                Faults::Default if family.is_off(&mut draw) => continue,
                 Faults::Default => 1,
                 Faults::Only(list) if list.contains(&family) => 1,
                 Faults::Only(_) => continue,
@@ -381,6 +482,17 @@ impl Plan {
                 let most = if often > 1 { 200_000 } else { 300 };
                 self.drift_ppm = draw.of("drift", 2 * most + 1) as i64 - most as i64;
                 self.wall_ahead_ms = draw.of("wall ahead", 20_001) as i64 - 10_000;
+                for client in (FIRST_CLIENT..).take(clients as usize) {
+                    let drift_ppm =
+                        draw.one("client's drift", client.into(), 2 * most + 1) as i64 - most as i64;
+                    let wall_ahead_ms =
+                        draw.one("client's wall ahead", client.into(), 20_001) as i64 - 10_000;
+                    let clock = NodeClock {
+                        drift_ppm,
+                        wall_ahead_ms,
+                    };
+                    self.clocks.insert(client, clock);
+                }
             }
             _ => {}
         }
@@ -396,7 +508,7 @@ impl Plan {
         for i in 0..n {
             let id = key * 1000 + i;
             let at_ms = 300 + draw.one("at", id, span_ms.max(301) - 300);
-            let kind = kind(draw, family, id, often > 1, clients);
+            let kind = kind(draw, family, id, often > 1, &self.workload);
             // Some deaths come in pairs: the second one while the first is being recovered from.
             if let Kind::Kill { down_ms } | Kind::PowerLoss { down_ms, .. } = kind
                 && draw.one("again", id, 3) == 0

@@ -21,6 +21,7 @@ pub const NAMES: &[&str] = &[
     "a duplicate of what was committed was answered at once",
     "a failed write poisoned its directory",
     "a failed write was taken back",
+    "a fetch was refused what can't be read",
     "a gap in a producer's sequence was refused",
     "a log ended before its start",
     "a log opened without a scan",
@@ -42,6 +43,7 @@ pub const NAMES: &[&str] = &[
 
 /// What need not occur in a campaign.
 pub const HARDLY_EVER: &[&str] = &[
+    "a fetch was refused what can't be read",
     "an index was rebuilt",
     "a log ended before its start",
     "a log went offline when it was opened",
@@ -51,8 +53,11 @@ pub const HARDLY_EVER: &[&str] = &[
 
 /// What befalls some world in such a campaign: the families of faults and what they come to, as reports count them.
 pub const FAULTS: &[&str] = &[
+    "another configuration",
     "bandwidth",
+    "bit rot",
     "clean stop",
+    "client's clock off",
     "clock off",
     "clock step",
     "connects refused",
@@ -71,12 +76,15 @@ pub const FAULTS: &[&str] = &[
     "pause",
     "power loss",
     "reset",
+    "sector unreadable",
     "swizzle clog",
     "sync failed",
     "tasks held back",
     "truncate undone",
     "write failed",
     "write lost",
+    "write lost for good",
+    "write misdirected",
     "write torn",
     "write zeroed",
 ];

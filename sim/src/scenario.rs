@@ -6,12 +6,13 @@
 //!   what the plan says befalls them      checks over the disk and over what clients saw
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokkr_env::Env;
+use brokkr_history::Operation;
 use brokkr_workloads::{ConsumerSpec, Recorder, Stop, create_topics, run_admin, run_consumer, run_producer};
 use tokio::sync::oneshot;
 
@@ -24,6 +25,7 @@ use crate::exec::{Ended, Nanos, Strategy};
 use crate::judge;
 use crate::keyed::mix;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan, ROOT};
+use crate::prepared;
 use crate::reached;
 use crate::report::{Report, Verdict, Violated};
 use crate::room;
@@ -49,6 +51,8 @@ pub(crate) struct Shared {
     violations: Arc<Mutex<Vec<Violation>>>,
     /// Forgets what was durable before a crash.
     pub(crate) ends: Arc<Mutex<DurableEnds>>,
+    /// Partitions that the disk damaged: only what they show is judged.
+    damaged: Arc<Mutex<BTreeSet<String>>>,
     /// When faults end.
     pub(crate) calm_at: Nanos,
     /// Producers begin nothing new from here on.
@@ -71,6 +75,30 @@ impl Shared {
             invariant: v.id.to_owned(),
             what: v.what.clone(),
         });
+    }
+
+    pub(crate) fn is_damaged(&self, partition: &str) -> bool {
+        lock(&self.damaged).contains(partition)
+    }
+
+    /// Of each partition the offset below which records may be gone: somebody asked for it, or it was before the run.
+    pub(crate) fn deleted(&self, history: &[Operation]) -> BTreeMap<String, i64> {
+        let mut deleted = judge::deleted(history);
+        for log in &self.plan.prepared {
+            let start = deleted
+                .entry(format!("{}-{}", log.topic, log.partition))
+                .or_insert(0);
+            *start = log.next_offset.max(*start);
+        }
+        deleted
+    }
+
+    pub(crate) fn is_any_damaged(&self) -> bool {
+        !lock(&self.damaged).is_empty()
+    }
+
+    pub(crate) fn damage(&self, partition: String) {
+        lock(&self.damaged).insert(partition);
     }
 
     /// Whether what is acknowledged is durable, by the broker's configuration.
@@ -105,6 +133,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
             recorder: Recorder::new(),
             violations: Arc::default(),
             ends: Arc::default(),
+            damaged: Arc::default(),
             calm_at: BEGIN + span * 3 / 4,
             work_until: BEGIN + span,
             finished: Arc::default(),
@@ -127,6 +156,14 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
             state.clocks.insert(BROKER, clock);
             if clock != Clock::default() {
                 *state.faults.entry("clock off").or_insert(0) += 1;
+            }
+            for (node, clock) in &shared.plan.clocks {
+                let clock = Clock {
+                    drift_ppm: clock.drift_ppm,
+                    wall_ahead_ms: clock.wall_ahead_ms,
+                };
+                state.clocks.insert(*node, clock);
+                *state.faults.entry("client's clock off").or_insert(0) += 1;
             }
             if shared.plan.scheduler != Strategy::Random {
                 *state.faults.entry("tasks held back").or_insert(0) += 1;
@@ -162,7 +199,7 @@ fn watch(shared: &Shared) {
     shared.world.watch(move |state| {
         let disk = state.disks.get(&BROKER).expect("the broker has a disk");
         let mut ends = lock(&shared2.ends);
-        let recorded = ends.check_recorded(disk, ROOT);
+        let recorded = ends.check_recorded(disk, ROOT, |folder| shared2.is_damaged(folder));
         recorded.into_iter().for_each(|v| shared2.violation(v));
         let history = shared2.recorder.history();
         let len = history.len();
@@ -173,7 +210,10 @@ fn watch(shared: &Shared) {
         seen = len;
         // Asked for only where something is missing.
         let deleted = |key: &str| {
-            let asked = judge::deleted(&history.since(0));
+            if shared2.is_damaged(key) {
+                return i64::MAX;
+            }
+            let asked = shared2.deleted(&history.since(0));
             asked.get(key).copied().unwrap_or(0)
         };
         let found = ends.check(&told, disk, ROOT, deleted);
@@ -204,6 +244,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
             &notes,
             LAST_READER,
             forgets,
+            lock(&shared.damaged).clone(),
         ));
     } else if violations.is_empty() {
         let what = "the healed world did not come to rest in its time";
@@ -250,6 +291,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
 /// The world's own task: starts everything, breaks it, heals it, judges.
 async fn drive(shared: Shared) {
     let env = shared.world.env(WORLD);
+    prepared::prepare(&shared).await;
     let (told, mut worked) = oneshot::channel();
     let clients = shared.clone();
     env.spawn("clients", async move {
@@ -356,6 +398,9 @@ fn check_disk(shared: &Shared) {
     let mut found = Vec::new();
     for (topic, partition) in shared.plan.workload.topics.iter().flat_map(|t| t.all()) {
         let name = format!("{topic}-{partition}");
+        if shared.is_damaged(&name) {
+            continue;
+        }
         let (batches, damage) = read_partition(disk, ROOT, &name);
         found.extend(damage);
         found.extend(check_batches(&name, &batches, forgets));

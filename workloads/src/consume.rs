@@ -7,12 +7,16 @@ use brokkr_client::consumer::{ConsumerRecord, Fault};
 use brokkr_client::{Client, Consumer, Polled, StartAt, TopicPartition};
 use brokkr_env::Env;
 use brokkr_history::{MicroOp, Op, Polls, Type, Val};
+use brokkr_types::Offset;
 use brokkr_wire::ErrorCode;
 
 use crate::produce::parse_value;
 use crate::recorder::{Drained, key_of};
 use crate::spec::{self, ClientSpec, ConsumerSpec};
 use crate::{Recorder, Stop};
+
+/// How long one partition is asked where it ends, before another is.
+const DRAIN_ASK_MAX: Duration = Duration::from_secs(1);
 
 struct Reader<'a, E: Env> {
     env: &'a E,
@@ -48,7 +52,9 @@ pub async fn run_consumer<E: Env>(
         }
     }
     // A client of its own: the consumer's may be in the middle of connecting, which goes on only while it is polled.
-    reader.drain(&Client::new(env, client_spec.config())).await;
+    let mut asks = client_spec.config();
+    asks.api_timeout = asks.api_timeout.min(DRAIN_ASK_MAX);
+    reader.drain(&Client::new(env, asks)).await;
 }
 
 impl<E: Env> Reader<'_, E> {
@@ -82,21 +88,22 @@ impl<E: Env> Reader<'_, E> {
         }
     }
 
-    /// Reads until every partition's end, as it is now, is reached.
+    /// Reads until every partition's end, as it is now, is reached. One that nobody can tell the end of holds up no other.
     async fn drain(&mut self, client: &Client<E>) {
-        let until = self.env.now() + Duration::from_millis(self.spec.drain_timeout_ms);
-        let mut ends = Vec::new();
-        for tp in self.partitions.clone() {
-            let isolation = self.spec.config().isolation;
-            let mut end = None;
-            while end.is_none() && self.env.now() < until {
-                let listed = client.list_offsets(&tp, OffsetSpec::Latest, isolation).await;
-                end = listed.ok().and_then(|l| l.offset);
+        let patience = Duration::from_millis(self.spec.drain_timeout_ms);
+        let isolation = self.spec.config().isolation;
+        let mut ends: Vec<_> = self.partitions.iter().map(|tp| (tp.clone(), None)).collect();
+        let asked_until = self.env.now() + patience;
+        while ends.iter().any(|(_, end)| end.is_none()) && self.env.now() < asked_until {
+            for (tp, end) in ends.iter_mut().filter(|(_, end)| end.is_none()) {
+                let listed = client.list_offsets(tp, OffsetSpec::Latest, isolation).await;
+                *end = listed.ok().and_then(|l| l.offset);
             }
-            ends.push((tp, end));
         }
+        let until = self.env.now() + patience;
         let reached = |consumer: &Consumer<E>| {
-            let reached = |(tp, end): &(TopicPartition, _)| consumer.position(tp) >= *end;
+            let reached =
+                |(tp, end): &(TopicPartition, Option<Offset>)| end.is_none() || consumer.position(tp) >= *end;
             ends.iter().all(reached)
         };
         while !reached(&self.consumer) && self.env.now() < until {

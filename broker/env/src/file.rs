@@ -79,6 +79,8 @@ struct Inner<E: Env> {
     id: FileId,
     /// Whether the directory entry is known to survive a power loss.
     entry_durable: AtomicBool,
+    /// Whether bytes of it could not be read when they were to leave.
+    suspect: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -117,6 +119,7 @@ impl<E: Env> File<E> {
                 path: path.into(),
                 id,
                 entry_durable: AtomicBool::new(entry_durable),
+                suspect: AtomicBool::new(false),
                 state: Mutex::new(state),
             }),
         }
@@ -238,6 +241,17 @@ impl<E: Env> File<E> {
         let pin = state.lane.range_begins(end);
         drop(state);
         Some(FileRange::new(self.clone(), at, len, pin))
+    }
+
+    /// Bytes of a range could not be read when they were to leave, and the connection that had been promised them was lost. Whoever
+    /// promises more of this file from now on reads it first.
+    pub fn suspect(&self) {
+        self.inner.suspect.store(true, Ordering::Relaxed);
+    }
+
+    /// See [`File::suspect`].
+    pub fn is_suspect(&self) -> bool {
+        self.inner.suspect.load(Ordering::Relaxed)
     }
 
     /// Whether anybody but the holder of this handle has the file: a clone, a range, an operation that has not ended.

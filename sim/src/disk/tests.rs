@@ -21,7 +21,7 @@ fn what_a_sync_covers_survives_every_power_loss() {
         disk.sync_end(id, mark, &mut Keyed::new(1)).expect("a sync");
         disk.power_loss(&mut Keyed::new(seed));
         let id = disk.file("a/f").expect("its name was synced");
-        assert_eq!(disk.read(id, 0, 3000), vec![7; 3000]);
+        assert_eq!(disk.read(id, 0, 3000).expect("it can be read"), vec![7; 3000]);
     }
 }
 
@@ -38,7 +38,7 @@ fn what_no_sync_covers_is_kept_lost_torn_and_zeroed() {
             assert!(disk.file("a/f").is_some(), "an undone rename leaves the old name");
             continue;
         };
-        let left = disk.read(id, 0, 4096);
+        let left = disk.read(id, 0, 4096).expect("it can be read");
         let sevens = left.iter().filter(|b| **b == 7).count();
         match (left.len(), sevens) {
             (4096, 4096) => whole += 1,
@@ -108,12 +108,12 @@ fn what_a_failed_sync_was_to_cover_no_later_sync_covers() {
         let mark = disk.sync_begin();
         disk.sync_end(id, mark, &mut choices).expect_err("it was to fail");
         // The node sees its page, and a sync finds nothing left to do.
-        assert_eq!(disk.read(id, 0, 512), vec![7; 512]);
+        assert_eq!(disk.read(id, 0, 512).expect("it can be read"), vec![7; 512]);
         let mark = disk.sync_begin();
         disk.sync_end(id, mark, &mut choices)
             .expect("only one was to fail");
         disk.power_loss(&mut choices);
-        if disk.read(id, 0, 512) == vec![7; 512] {
+        if disk.read(id, 0, 512).expect("it can be read") == vec![7; 512] {
             kept += 1;
         } else {
             gone += 1;
@@ -135,7 +135,7 @@ fn what_is_written_anew_after_a_failed_sync_is_durable_again() {
         let mark = disk.sync_begin();
         disk.sync_end(id, mark, &mut choices).expect("a sync");
         disk.power_loss(&mut choices);
-        assert_eq!(disk.read(id, 0, 1024), vec![7; 1024]);
+        assert_eq!(disk.read(id, 0, 1024).expect("it can be read"), vec![7; 1024]);
     }
 }
 
@@ -172,4 +172,70 @@ fn a_log_is_unsynced_from_its_first_byte_to_its_sync() {
     let mark = disk.sync_begin();
     disk.sync_end(log, mark, &mut Keyed::new(1)).expect("a sync");
     assert!(!disk.is_log_unsynced());
+}
+
+/// A file of two sectors that are durable, and what is done to it.
+fn damaged(seed: u64, how: Damage) -> (Disk, InodeId) {
+    let (mut disk, id) = with_file();
+    disk.write(id, 0, &Bytes::from(vec![7; 1024])).expect("room");
+    let mark = disk.sync_begin();
+    disk.sync_end(id, mark, &mut Keyed::new(1)).expect("a sync");
+    assert!(disk.damage(id, how, &mut Keyed::new(seed)));
+    (disk, id)
+}
+
+#[test]
+fn what_is_not_durable_yet_is_not_damaged() {
+    let (mut disk, id) = with_file();
+    disk.write(id, 0, &Bytes::from(vec![7; 1024])).expect("room");
+    assert!(!disk.damage(id, Damage::BitRot, &mut Keyed::new(1)));
+    assert_eq!(disk.read(id, 0, 1024).expect("it can be read"), vec![7; 1024]);
+}
+
+#[test]
+fn a_bit_that_rots_is_another_one_from_then_on() {
+    for seed in 0..10 {
+        let (mut disk, id) = damaged(seed, Damage::BitRot);
+        for _ in 0..2 {
+            let bytes = disk.read(id, 0, 1024).expect("it can be read");
+            let flipped: u32 = bytes.iter().map(|b| (b ^ 7).count_ones()).sum();
+            assert_eq!(flipped, 1);
+            disk.power_loss(&mut Keyed::new(1));
+        }
+    }
+}
+
+#[test]
+fn a_sector_can_t_be_read_until_it_is_written_again() {
+    for seed in 0..10 {
+        let (mut disk, id) = damaged(seed, Damage::Unreadable);
+        disk.power_loss(&mut Keyed::new(1));
+        let fails = |disk: &mut Disk, at| disk.read(id, at, 512).is_err();
+        let bad = if fails(&mut disk, 0) { 0 } else { 512 };
+        assert!(fails(&mut disk, bad) && !fails(&mut disk, 512 - bad));
+        assert!(disk.read(id, 0, 1024).is_err(), "all or nothing");
+        disk.write(id, bad, &Bytes::from(vec![8; 100])).expect("room");
+        assert!(fails(&mut disk, bad), "not all of it was written");
+        disk.write(id, bad, &Bytes::from(vec![8; 512])).expect("room");
+        assert_eq!(disk.read(id, bad, 512).expect("it can be read"), vec![8; 512]);
+    }
+}
+
+#[test]
+fn a_write_that_goes_astray_looks_well_until_the_power_goes() {
+    for (how, first) in [(Damage::LostWrite, 7), (Damage::MisdirectedWrite, 9)] {
+        let (mut disk, id) = damaged(1, how);
+        disk.write(id, 1024, &Bytes::from(vec![9; 512])).expect("room");
+        disk.write(id, 1536, &Bytes::from(vec![9; 512])).expect("room");
+        let mark = disk.sync_begin();
+        disk.sync_end(id, mark, &mut Keyed::new(1)).expect("a sync");
+        assert_eq!(disk.read(id, 1024, 1024).expect("it can be read"), vec![9; 1024]);
+        disk.power_loss(&mut Keyed::new(1));
+        assert_eq!(disk.len(id), 2048);
+        assert_eq!(disk.read(id, 0, 512).expect("it can be read"), vec![first; 512]);
+        assert_eq!(disk.read(id, 512, 512).expect("it can be read"), vec![7; 512]);
+        assert_eq!(disk.read(id, 1024, 512).expect("it can be read"), vec![0; 512]);
+        assert_eq!(disk.read(id, 1536, 512).expect("it can be read"), vec![9; 512]);
+        assert_eq!(disk.befell.get(how.name()), Some(&1), "only the next one does");
+    }
 }

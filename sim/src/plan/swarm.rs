@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use brokkr_workloads::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, TopicSpec, Workload};
 
 use super::{ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, Family, Kind, PORT, ROOT, STRIDE};
+use crate::disk::Damage;
 use crate::keyed::Keyed;
 use crate::net::addr_of;
+use crate::prepared::PreparedLog;
 
 /// Choices by name.
 pub(super) struct Draw(pub(super) Keyed);
@@ -21,7 +23,8 @@ impl Draw {
     }
 }
 
-pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, clients: u64) -> Kind {
+pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, workload: &Workload) -> Kind {
+    let clients = (workload.producers.len() + workload.consumers.len()) as u64;
     let down_ms = [0, 5, 100, 1500][draw.one("down for", id, 4) as usize];
     let for_ms = 50 + draw.one("for", id, if unlimited { 15_000 } else { 4_000 });
     let client = FIRST_CLIENT + draw.one("which client", id, clients) as u32;
@@ -83,11 +86,81 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, cl
             let most = if unlimited { 1 << 32 } else { 30_000 };
             Kind::ClockStep {
                 by_ms: draw.one("step", id, 2 * most) as i64 - most as i64,
+                client: (draw.one("a client's step", id, 3) == 0).then_some(client),
             }
         }
+        Family::Rot => {
+            let all: Vec<_> = workload.topics.iter().flat_map(TopicSpec::all).collect();
+            // One partition in a run: the others are judged in full.
+            let which = if unlimited { id } else { 0 };
+            let (topic, partition) = all[draw.one("damaged", which, all.len() as u64) as usize].clone();
+            Kind::Damage {
+                topic,
+                partition,
+                how: [
+                    Damage::BitRot,
+                    Damage::Unreadable,
+                    Damage::LostWrite,
+                    Damage::MisdirectedWrite,
+                ][draw.one("damage", id, 4) as usize],
+            }
+        }
+        Family::Config => Kind::Restart {
+            kill: power,
+            down_ms,
+            broker: settings(draw, id),
+        },
         Family::Sched => unreachable!("it is a strategy, not a fault"),
     }
 }
+
+/// Some logs begin where offsets get long, or a segment is at the end of those that it can hold.
+pub(super) fn prepared(draw: &mut Draw, workload: &Workload) -> Vec<PreparedLog> {
+    if draw.of("prepared", 6) > 0 {
+        return Vec::new();
+    }
+    let all = workload.topics.iter().flat_map(TopicSpec::all).zip(0..);
+    let some = all.filter(|(_, i)| *i == 0 || draw.one("prepared too", *i, 2) == 0);
+    let some: Vec<_> = some.collect();
+    some.into_iter()
+        .map(|((topic, partition), i)| {
+            let compacted = draw.one("compacted", i, 2) == 0;
+            let end = if compacted || draw.one("end of", i, 2) == 0 {
+                1 << 31
+            } else {
+                1 << 32
+            };
+            PreparedLog {
+                topic,
+                partition,
+                next_offset: end - 1 - draw.one("before the end", i, 200) as i64,
+                compacted,
+            }
+        })
+        .collect()
+}
+
+/// What an operator changes between two starts.
+fn settings(draw: &mut Draw, id: u64) -> BTreeMap<String, String> {
+    let mut set = BTreeMap::new();
+    for (i, (key, values)) in SETTINGS.into_iter().enumerate() {
+        let which = id * SETTINGS.len() as u64 + i as u64;
+        if draw.one("set", which, 2) == 0 {
+            let value = values[draw.one("set to", which, values.len() as u64) as usize];
+            set.insert(key.to_owned(), value.to_string());
+        }
+    }
+    set
+}
+
+/// Settings that a restart may change, and to what.
+const SETTINGS: [(&str, &[u64]); 5] = [
+    ("log.segment.bytes", &[1 << 20, 2 << 20, 1 << 30]),
+    ("log.index.interval.bytes", &[0, 100, 4096]),
+    ("log.index.size.max.bytes", &[96, 10 << 20]),
+    ("log.retention.check.interval.ms", &[500, 2_000, 300_000]),
+    ("max.incremental.fetch.session.cache.slots", &[1, 1_000]),
+];
 
 /// With `churn` segments are small, and go as soon as their records are deleted.
 pub(super) fn broker(draw: &mut Draw, flushed: bool, churn: bool) -> BTreeMap<String, String> {

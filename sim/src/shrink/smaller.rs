@@ -141,6 +141,7 @@ fn without(plan: &Plan, gone: impl Fn(&str, i32) -> bool) -> Option<Plan> {
                 .count() as i32;
         }
         p.workload.topics.retain(|t| t.partitions > 0);
+        p.prepared.retain(|log| !gone(&log.topic, log.partition));
         p.workload
             .producers
             .iter_mut()
@@ -208,6 +209,8 @@ fn plain_world(_: &Plan) -> Vec<Change> {
         Box::new(|p| p.scheduler = Strategy::Random),
         Box::new(|p| p.drift_ppm = 0),
         Box::new(|p| p.wall_ahead_ms = 0),
+        Box::new(|p| p.clocks.clear()),
+        Box::new(|p| p.prepared.clear()),
         Box::new(|p| p.buffer_bytes = BUFFER_BYTES),
     ]
 }
@@ -297,7 +300,8 @@ fn simpler_faults(plan: &Plan) -> Vec<Change> {
 fn simpler(kind: &Kind) -> Kind {
     let mut kind = kind.clone();
     match &mut kind {
-        Kind::Kill { down_ms } | Kind::CleanStop { down_ms } => *down_ms = 0,
+        Kind::Restart { broker, .. } if !broker.is_empty() => drop(broker.pop_first()),
+        Kind::Kill { down_ms } | Kind::CleanStop { down_ms } | Kind::Restart { down_ms, .. } => *down_ms = 0,
         Kind::PowerLoss { down_ms, unsynced } => (*down_ms, *unsynced) = (0, false),
         Kind::SyncFails { power, .. } | Kind::WriteFails { power, .. } => *power = false,
         Kind::Cut {

@@ -154,6 +154,16 @@ impl TcpWriteHalf {
     }
 
     async fn write_range(&mut self, range: &FileRange<TokioEnv>) -> Result<()> {
+        let sent = self.send_range(range).await;
+        if let Err(error) = &sent
+            && error.kind() != ErrorKind::Disconnected
+        {
+            range.file().suspect();
+        }
+        sent
+    }
+
+    async fn send_range(&mut self, range: &FileRange<TokioEnv>) -> Result<()> {
         let (mut at, end) = (range.at(), range.at() + u64::from(range.len()));
         while at < end {
             let piece = (end - at).min(u64::from(RANGE_PIECE_MAX)) as u32;

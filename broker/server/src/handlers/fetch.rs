@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokkr_env::{Env, FileRange};
+use brokkr_env::{Env, Error, ErrorKind, FileRange};
 use brokkr_log::{ReadError, UpTo};
 use brokkr_types::Offset;
 use brokkr_wire::messages::RequestHeader;
@@ -250,11 +250,32 @@ async fn read<E: Env>(
         return Ok(None);
     }
     let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
-    let slice = view
-        .reader
-        .read(offset, UpTo::HighWatermark, bytes_max, first)
-        .await?;
-    Ok(slice.map(|s| s.range))
+    let reader = &view.reader;
+    let slice = reader.read(offset, UpTo::HighWatermark, bytes_max, first).await?;
+    let Some(range) = slice.map(|s| s.range) else {
+        return Ok(None);
+    };
+    if !range.file().is_suspect() || can_be_read(&range).await.is_ok() {
+        return Ok(Some(range));
+    }
+    // BEFORE anybody is promised what can't be read: the batch asked for alone may be well.
+    let slice = reader.read(offset, UpTo::HighWatermark, 0, true).await?;
+    let Some(range) = slice.map(|s| s.range) else {
+        return Ok(None);
+    };
+    let checked = can_be_read(&range).await;
+    checked.inspect_err(|_| brokkr_types::reached!("a fetch was refused what can't be read"))?;
+    Ok(Some(range).filter(|_| first))
+}
+
+async fn can_be_read<E: Env>(range: &FileRange<E>) -> Result<(), ReadError> {
+    let bytes = range.file().read_at(range.at(), range.len()).await?;
+    // The file may end before its time, too.
+    if bytes.len() as u32 == range.len() {
+        return Ok(());
+    }
+    let what = format!("{range:?}: the file ends before");
+    Err(ReadError::Io(Error::new(ErrorKind::UnexpectedEof, what)))
 }
 
 /// Where the fetcher's log leaves ours (KIP-595), if it says what it fetched last.

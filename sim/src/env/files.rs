@@ -1,0 +1,295 @@
+//! Files and directories on a node's disk.
+
+use std::sync::Arc;
+
+use brokkr_env::{Done, Entry, Error, ErrorKind, RawDir, RawFile, Result, WriteFailure};
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{SimEnv, disk};
+use crate::disk::InodeId;
+use crate::trace::{What, batches_in};
+use crate::world::{State, World};
+
+/// A file of a node's disk.
+pub struct SimFile {
+    pub(super) env: SimEnv,
+    pub(super) inode: InodeId,
+    /// Where it was when it was opened.
+    path: Arc<str>,
+}
+
+/// Why it failed, for a trace.
+fn error_of<T>(result: &Result<T>) -> Option<String> {
+    result.as_ref().err().map(ToString::to_string)
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.env.world.lock();
+        disk(&mut state, self.env.life.node, |d| d.close(self.inode));
+    }
+}
+
+impl RawFile for SimFile {
+    fn write_at(&self, at: u64, parts: Vec<Bytes>, done: Done<std::result::Result<(), WriteFailure>>) {
+        if self.env.dead() {
+            return;
+        }
+        let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+        parts.iter().for_each(|p| whole.put_slice(p));
+        let (life, inode, len, whole) = (self.env.life, self.inode, whole.len() as u64, whole.freeze());
+        let mut state = self.env.world.lock();
+        let id = World::write_begins(&mut state, life, inode, at, whole.clone());
+        drop(state);
+        self.env.tap().tell(|| What::Write {
+            write: id,
+            file: self.path.to_string(),
+            at,
+            len,
+            batches: if self.path.ends_with(".log") {
+                batches_in(whole)
+            } else {
+                Vec::new()
+            },
+        });
+        let (world, path) = (self.env.world.clone(), Arc::clone(&self.path));
+        self.env.after(
+            move |s| World::disk_latency(s, life.node, len),
+            done,
+            move |s| {
+                let (inode, at, bytes) = World::write_ends(s, id).expect("a write that is under way");
+                let failed = |(error, extent_known)| WriteFailure { error, extent_known };
+                let written = disk(s, life.node, |d| d.write(inode, at, &bytes)).map_err(failed);
+                world.exec().tap().tell(|| What::Wrote {
+                    write: id,
+                    file: path.to_string(),
+                    at,
+                    len,
+                    error: written.as_ref().err().map(|w| w.error.to_string()),
+                });
+                written
+            },
+        );
+    }
+
+    fn read_at(&self, at: u64, len: u32, done: Done<Result<Bytes>>) {
+        let (node, inode) = (self.env.life.node, self.inode);
+        let latency = move |s: &mut State| World::disk_latency(s, node, u64::from(len));
+        self.tell_read(at, len, false);
+        self.env.after(latency, done, move |s| {
+            disk(s, node, |d| d.read(inode, at, u64::from(len)))
+        });
+    }
+
+    fn read_resident(&self, at: u64, len: u32) -> Option<Bytes> {
+        let (node, inode) = (self.env.life.node, self.inode);
+        let mut state = self.env.world.lock();
+        // Now and then it isn't in memory, and the caller has to take the long way.
+        if state.choices.one_in("read not resident", u64::from(node), 8) {
+            return None;
+        }
+        self.tell_read(at, len, true);
+        disk(&mut state, node, |d| d.read(inode, at, u64::from(len))).ok()
+    }
+
+    fn sync(&self, done: Done<Result<()>>) {
+        if self.env.dead() {
+            return;
+        }
+        let (node, inode) = (self.env.life.node, self.inode);
+        let (mark, len) = disk(&mut self.env.world.lock(), node, |d| {
+            (d.sync_begin(), d.len(inode))
+        });
+        let begun = self.env.tap().tell(|| What::Sync {
+            file: self.path.to_string(),
+            len: Some(len),
+        });
+        let (world, path) = (self.env.world.clone(), Arc::clone(&self.path));
+        self.env.after(
+            move |s| World::sync_latency(s, node),
+            done,
+            move |s| {
+                let disk = s.disks.get_mut(&node).expect("a node that stores has a disk");
+                let synced = disk.sync_end(inode, mark, &mut s.choices);
+                world.exec().tap().tell(|| What::Synced {
+                    file: path.to_string(),
+                    begun,
+                    error: error_of(&synced),
+                });
+                synced
+            },
+        );
+    }
+
+    fn truncate(&self, len: u64, done: Done<Result<()>>) {
+        let (node, inode) = (self.env.life.node, self.inode);
+        let (world, path) = (self.env.world.clone(), Arc::clone(&self.path));
+        self.env.after(
+            move |s| World::disk_latency(s, node, 0),
+            done,
+            move |s| {
+                world.exec().tap().tell(|| What::Truncate {
+                    file: path.to_string(),
+                    to: len,
+                });
+                disk(s, node, |d| d.truncate(inode, len));
+                Ok(())
+            },
+        );
+    }
+}
+
+impl SimFile {
+    fn tell_read(&self, at: u64, len: u32, resident: bool) {
+        self.env.tap().tell(|| What::Read {
+            file: self.path.to_string(),
+            at,
+            len: u64::from(len),
+            resident,
+        });
+    }
+}
+
+/// A directory of a node's disk.
+pub struct SimDir {
+    pub(super) env: SimEnv,
+    pub(super) root: Arc<str>,
+}
+
+impl SimDir {
+    fn path(&self, path: &str) -> String {
+        format!("{}/{path}", self.root).trim_matches('/').to_owned()
+    }
+
+    fn call<T: Send + 'static>(
+        &self,
+        done: Done<Result<T>>,
+        f: impl FnOnce(&mut crate::disk::Disk) -> Result<T> + Send + 'static,
+    ) {
+        let node = self.env.life.node;
+        self.env.after(
+            move |s| World::disk_latency(s, node, 0),
+            done,
+            move |s| disk(s, node, f),
+        );
+    }
+
+    /// A change of names, told with how it went.
+    fn call_named(
+        &self,
+        op: &'static str,
+        (file, to): (String, Option<String>),
+        done: Done<Result<()>>,
+        f: impl FnOnce(&mut crate::disk::Disk) -> Result<()> + Send + 'static,
+    ) {
+        let world = self.env.world.clone();
+        self.call(done, move |d| {
+            let result = f(d);
+            world.exec().tap().tell(|| What::Name {
+                op: op.into(),
+                file,
+                to,
+                error: error_of(&result),
+            });
+            result
+        });
+    }
+}
+
+impl RawDir for SimDir {
+    type File = SimFile;
+
+    fn open(&self, path: &str, create: bool, done: Done<Result<(SimFile, u64)>>) {
+        let (path, env) = (self.path(path), self.env.clone());
+        self.call(done, move |d| {
+            let (inode, len) = d.open(&path, create)?;
+            env.tap().tell(|| What::Open {
+                file: path.clone(),
+                made: create,
+                len,
+            });
+            let path = path.into();
+            Ok((SimFile { env, inode, path }, len))
+        });
+    }
+
+    fn rename(&self, from: &str, to: &str, done: Done<Result<()>>) {
+        let (from, to) = (self.path(from), self.path(to));
+        let told = (from.clone(), Some(to.clone()));
+        self.call_named("rename", told, done, move |d| d.rename(&from, &to));
+    }
+
+    fn remove(&self, path: &str, done: Done<Result<()>>) {
+        let path = self.path(path);
+        let told = (path.clone(), None);
+        self.call_named("remove", told, done, move |d| d.remove(&path, false));
+    }
+
+    fn create_dir(&self, path: &str, done: Done<Result<()>>) {
+        let path = self.path(path);
+        let told = (path.clone(), None);
+        self.call_named("create_dir", told, done, move |d| d.create_dir(&path));
+    }
+
+    fn remove_dir(&self, path: &str, done: Done<Result<()>>) {
+        let path = self.path(path);
+        let told = (path.clone(), None);
+        self.call_named("remove_dir", told, done, move |d| d.remove(&path, true));
+    }
+
+    fn list(&self, path: &str, done: Done<Result<Vec<Entry>>>) {
+        let path = self.path(path);
+        self.call(done, move |d| d.list(&path));
+    }
+
+    fn sync_dir(&self, path: &str, done: Done<Result<()>>) {
+        let (path, node) = (self.path(path), self.env.life.node);
+        let begun = self.env.tap().tell(|| What::Sync {
+            file: path.clone(),
+            len: None,
+        });
+        let world = self.env.world.clone();
+        self.env.after(
+            move |s| World::sync_latency(s, node),
+            done,
+            move |s| {
+                let synced = disk(s, node, |d| d.sync_dir(&path));
+                world.exec().tap().tell(|| What::Synced {
+                    file: path,
+                    begun,
+                    error: error_of(&synced),
+                });
+                synced
+            },
+        );
+    }
+
+    fn space(&self, done: Done<Result<(u64, u64)>>) {
+        self.call(done, |d| Ok(d.space()));
+    }
+
+    fn lock(&self, done: Done<Result<()>>) {
+        let (life, root) = (self.env.life, self.root.to_string());
+        self.env.after(
+            move |s| World::disk_latency(s, life.node, 0),
+            done,
+            move |s| {
+                let holder = *s.locks.entry((life.node, root.clone())).or_insert(life);
+                if holder == life {
+                    // A second lock by the same process is refused too, as flock on another descriptor is.
+                    let twice = s
+                        .locks
+                        .insert((life.node, format!("{root}#taken")), life)
+                        .is_some();
+                    if !twice {
+                        return Ok(());
+                    }
+                }
+                Err(Error::new(
+                    ErrorKind::InUse,
+                    format!("{root}: locked by another process"),
+                ))
+            },
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! Disks that a run begins with: logs as years of work leave them, so that rare ends are near without a seam in the broker.
+
+use brokkr::config::BrokerConfig;
+use brokkr_env::{Env, UnixMillis};
+use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded};
+use brokkr_types::{LeaderEpoch, Offset};
+use brokkr_wire::records::{Batch, BatchBuilder, BatchHeader, HEADER_LEN};
+use brokkr_workloads::create_topics;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::env::SimEnv;
+use crate::node::{self, Started};
+use crate::plan::{BROKER, FIRST_CLIENT, ROOT};
+use crate::scenario::Shared;
+
+/// A log that is not empty when the run begins.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreparedLog {
+    /// Whose.
+    pub topic: String,
+    /// See `topic`.
+    pub partition: i32,
+    /// Where it starts and ends: all before was deleted.
+    pub next_offset: i64,
+    /// Whether what was deleted is in the segment that goes on, emptied by compaction: that segment's base is 0 then, and
+    /// its offsets end at 2^31 - 1.
+    #[serde(default)]
+    pub compacted: bool,
+}
+
+/// Makes the topics, ends the broker, and gives the logs their past.
+///
+/// # Panics
+/// If the disk can't be prepared so.
+pub(crate) async fn prepare(shared: &Shared) {
+    let (plan, world) = (&shared.plan, &shared.world);
+    if plan.prepared.is_empty() {
+        return;
+    }
+    let (config, _) = BrokerConfig::new(plan.broker.clone()).expect("a plan's broker was checked");
+    let (_running, started) = node::start(world, BROKER, config);
+    assert_eq!(started.await, Ok(Started::Ready), "a broker without faults");
+    let made = create_topics(&world.env(FIRST_CLIENT - 1), &plan.workload).await;
+    made.expect("a world without faults");
+    world.end_quietly(BROKER);
+    let env = world.env(BROKER);
+    let dir = env.open_dir(ROOT).await.expect("it is there");
+    let dir = LogDir::new(env.clone(), dir, 8);
+    for log in &plan.prepared {
+        let folder = format!("{}-{}", log.topic, log.partition);
+        if let Err(error) = age(&env, &dir, &folder, log).await {
+            panic!("{log:?} can't be prepared: {error}");
+        }
+    }
+    drop(dir);
+    world.end_quietly(BROKER);
+}
+
+async fn age(env: &SimEnv, dir: &LogDir<SimEnv>, folder: &str, to: &PreparedLog) -> Result<(), LogError> {
+    let (mut log, _) = Log::open(dir, folder, LogConfig::default(), &Recorded::default()).await?;
+    let next = Offset(to.next_offset);
+    if to.compacted {
+        let batch = emptied(next);
+        let appended = log.append_replicated(&batch, env.now(), env.wall());
+        appended.unwrap_or_else(|e| panic!("{to:?}: {e}"));
+        while log.durable_end() < next {
+            log.next_event().await;
+        }
+        log.set_high_watermark(next);
+        log.advance_log_start(next).await?;
+    } else {
+        log.truncate_fully_and_start_at(next).await?;
+    }
+    log.close().await.map(drop)
+}
+
+/// What compaction leaves of a batch at offset 0 none of whose records is the last of its key.
+fn emptied(next: Offset) -> Batch {
+    let mut builder = BatchBuilder::new().at(Offset(0), LeaderEpoch(0));
+    builder.push(UnixMillis(0), None, None, &[]);
+    let full: Bytes = builder.build().placed(Offset(0), LeaderEpoch(0)).concat().into();
+    let mut header = BatchHeader::decode(&full).expect("it was just built");
+    header.batch_length = (HEADER_LEN - brokkr_wire::records::LOG_OVERHEAD) as i32;
+    header.last_offset_delta = i32::try_from(next.0 - 1).expect("a segment holds 2^31 offsets");
+    header.records_count = 0;
+    header.crc = header.compute_crc(&[]);
+    let mut bytes = [0; HEADER_LEN];
+    header.encode(&mut bytes);
+    Batch::first(&Bytes::copy_from_slice(&bytes)).expect("a batch without records")
+}

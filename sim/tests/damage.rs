@@ -1,0 +1,97 @@
+//! Whole runs on disks that are damaged, and on disks that are old.
+
+use std::collections::BTreeMap;
+
+use brokkr_sim::plan::{Family, Faults, Kind, Plan, PlanError};
+use brokkr_sim::report::Verdict;
+use brokkr_sim::scenario;
+
+fn play(plan: Plan) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
+    let report = scenario::run(plan);
+    assert_eq!(report.verdict, Verdict::Pass, "{report:?}");
+    (report.faults, report.reached)
+}
+
+/// A plan of a few seconds whose seed damages something.
+fn damaging(seed: u64) -> Plan {
+    let families = vec![Family::Rot, Family::Power, Family::Kill];
+    Plan::of(seed, 8, &Faults::Only(families))
+}
+
+#[test]
+fn what_the_disk_damaged_is_found_and_nothing_else_suffers() {
+    let (mut faults, mut reached) = (BTreeMap::new(), BTreeMap::new());
+    for seed in 0..24 {
+        let (befell, saw) = play(damaging(seed));
+        for (all, one) in [(&mut faults, befell), (&mut reached, saw)] {
+            one.into_iter()
+                .for_each(|(name, n)| *all.entry(name).or_insert(0) += n);
+        }
+    }
+    for family in [
+        "bit rot",
+        "sector unreadable",
+        "write lost for good",
+        "write misdirected",
+    ] {
+        assert!(faults.contains_key(family), "no {family}: {faults:?}");
+    }
+    assert!(
+        reached.contains_key("a log went offline when it was opened"),
+        "{reached:?}"
+    );
+}
+
+/// The first plan from this seed on with a log that is prepared so.
+fn old(compacted: bool) -> Plan {
+    let is_old = |plan: &Plan| plan.prepared.iter().any(|log| log.compacted == compacted);
+    let mut plans = (0..).map(|seed| Plan::of(seed, 10, &Faults::None));
+    plans.find(is_old).expect("one in six or so")
+}
+
+#[test]
+fn a_run_may_begin_with_long_offsets_and_with_a_segment_at_its_end() {
+    for compacted in [false, true] {
+        let mut plan = old(compacted);
+        plan.prepared.retain(|log| log.compacted == compacted);
+        for log in &mut plan.prepared {
+            log.next_offset = (1 << 31) - 6;
+        }
+        let (_, reached) = play(plan);
+        let rolled = reached.contains_key("a segment rolled by size or time");
+        assert_eq!(
+            rolled, compacted,
+            "a segment whose base is 0 ends there: {reached:?}"
+        );
+    }
+}
+
+#[test]
+fn what_can_t_be_prepared_or_judged_is_refused() {
+    let text = |change: &dyn Fn(&mut Plan)| {
+        let mut plan = old(true);
+        change(&mut plan);
+        Plan::parse(&serde_json::to_string(&plan).expect("it is data"))
+    };
+    assert!(text(&|_| {}).is_ok());
+    let refused = text(&|p| p.prepared[0].next_offset = 1 << 31);
+    assert!(matches!(refused, Err(PlanError::Prepared(_))), "{refused:?}");
+    let refused = text(&|p| p.prepared[0].topic = "t9".to_owned());
+    assert!(matches!(refused, Err(PlanError::Prepared(_))), "{refused:?}");
+    let restart = |key: &str, value: &str| {
+        let families = Faults::Only(vec![Family::Config]);
+        let mut plan = Plan::of(1, 60, &families);
+        let set = plan.faults.iter_mut().find_map(|f| match &mut f.kind {
+            Kind::Restart { broker, .. } => Some(broker),
+            _ => None,
+        });
+        let set = set.expect("a restart");
+        set.insert(key.to_owned(), value.to_owned());
+        Plan::parse(&serde_json::to_string(&plan).expect("it is data"))
+    };
+    assert!(restart("log.segment.bytes", "2097152").is_ok());
+    let refused = restart("log.flush.interval.messages", "7");
+    assert!(matches!(refused, Err(PlanError::Judged(_))), "{refused:?}");
+    let refused = restart("log.segment.bytes", "many");
+    assert!(matches!(refused, Err(PlanError::Broker(_))), "{refused:?}");
+}
