@@ -379,16 +379,16 @@ impl Director {
         }
     }
 
-    /// Damages a segment of a partition, if some of it is durable.
+    /// Damages a file of a partition, if some of it is there to stay.
     fn damage(&self, id: u64, partition: String, how: Damage) {
         let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
         let damaged = self.on_disk(|d| {
             let folder = format!("{ROOT}/{partition}");
             let names = d.list(&folder).unwrap_or_default().into_iter().map(|e| e.name);
-            let mut logs: Vec<String> = names.filter(|n| n.ends_with(".log")).collect();
-            while !logs.is_empty() {
-                let which = choices.below("damaged segment", 0, logs.len() as u64);
-                let path = format!("{folder}/{}", logs.swap_remove(which as usize));
+            let mut files: Vec<String> = names.filter(|n| how.befalls(n)).collect();
+            while !files.is_empty() {
+                let which = choices.below("damaged file", 0, files.len() as u64);
+                let path = format!("{folder}/{}", files.swap_remove(which as usize));
                 if d.file(&path)
                     .is_some_and(|inode| d.damage(inode, how, &mut choices))
                 {
@@ -397,7 +397,7 @@ impl Director {
             }
             false
         });
-        if damaged {
+        if damaged && how != Damage::IndexRot {
             self.shared.damage(partition);
         }
     }

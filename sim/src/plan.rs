@@ -270,8 +270,8 @@ pub enum Kind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         client: Option<u32>,
     },
-    /// The disk damages a segment of a partition's log, and says nothing. From then on only what it shows of the partition is
-    /// judged (D2): there is no other copy.
+    /// The disk damages a file of a partition, and says nothing. If it is a segment of its log, only what the broker shows of the
+    /// partition is judged from then on (D2): there is no other copy.
     Damage {
         topic: String,
         partition: i32,

@@ -15,6 +15,8 @@ use crate::keyed::Keyed;
 pub enum Damage {
     /// A bit of what was durable is another one.
     BitRot,
+    /// The same in an index, which is derived: then nothing at all may suffer.
+    IndexRot,
     /// A sector of what was durable can't be read any more (EIO), until it is written again.
     Unreadable,
     /// The next write never reaches the platter.
@@ -24,10 +26,19 @@ pub enum Damage {
 }
 
 impl Damage {
+    /// Whether a file of this name can be damaged so.
+    pub fn befalls(self, name: &str) -> bool {
+        match self {
+            Self::IndexRot => name.ends_with(".index") || name.ends_with(".timeindex"),
+            _ => name.ends_with(".log"),
+        }
+    }
+
     /// As reports count it.
     pub fn name(self) -> &'static str {
         match self {
             Self::BitRot => "bit rot",
+            Self::IndexRot => "index rot",
             Self::Unreadable => "sector unreadable",
             Self::LostWrite => "write lost for good",
             Self::MisdirectedWrite => "write misdirected",
@@ -70,16 +81,23 @@ impl Disk {
     /// Does that to a file: to what is durable of it, or to what is written next. `false`: nothing of it is durable yet.
     pub fn damage(&mut self, id: InodeId, how: Damage, choices: &mut Keyed) -> bool {
         let (node, inode) = (self.node, self.inode_mut(id));
-        let safe = inode.durable.len().min(inode.data.len()) as u64;
+        let safe = match how {
+            // No index is ever synced.
+            Damage::IndexRot => inode.data.len(),
+            _ => inode.durable.len().min(inode.data.len()),
+        } as u64;
         if safe == 0 {
             return false;
         }
         let at = choices.below("damage at", node, safe);
         match how {
-            Damage::BitRot => {
+            Damage::BitRot | Damage::IndexRot => {
                 let bit = 1 << choices.below("damaged bit", node, 8);
                 for image in [&mut inode.data, &mut inode.durable] {
-                    image[at as usize] ^= bit;
+                    image
+                        .get_mut(at as usize)
+                        .into_iter()
+                        .for_each(|byte| *byte ^= bit);
                 }
                 self.befalls(how.name());
             }

@@ -102,7 +102,8 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, wo
                     Damage::Unreadable,
                     Damage::LostWrite,
                     Damage::MisdirectedWrite,
-                ][draw.one("damage", id, 4) as usize],
+                    Damage::IndexRot,
+                ][draw.one("damage", id, 5) as usize],
             }
         }
         Family::Config => Kind::Restart {
