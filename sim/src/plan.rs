@@ -132,20 +132,12 @@ impl Family {
     /// How many there are in 45 seconds, on average, where the family is on.
     fn usual(self) -> u64 {
         match self {
-            Self::Kill | Self::Power | Self::Slow => 3,
+            Self::Kill | Self::Power | Self::Slow | Self::Rot => 3,
             Self::Net => 6,
             Self::Link => 2,
             Self::Stop | Self::Pause | Self::Sync | Self::Write | Self::Space | Self::Clock => 1,
-            Self::Rot | Self::Config => 1,
+            Self::Config => 1,
             Self::Sched => 0,
-        }
-    }
-
-    /// In how many seeds it is off: in each third, but for damage, after which little of a partition can be judged.
-    fn is_off(self, draw: &mut Draw) -> bool {
-        match self {
-            Self::Rot => draw.one("family off", self as u64, 6) > 0,
-            _ => draw.one("family off", self as u64, 3) == 0,
         }
     }
 }
@@ -458,7 +450,7 @@ impl Plan {
         for family in FAMILIES {
             let often = match faults {
                 Faults::None => continue,
-                Faults::Default if family.is_off(&mut draw) => continue,
+                Faults::Default if draw.one("family off", family as u64, 3) == 0 => continue,
                 Faults::Default => 1,
                 Faults::Only(list) if list.contains(&family) => 1,
                 Faults::Only(_) => continue,

@@ -34,6 +34,7 @@ pub const NAMES: &[&str] = &[
     "a segment rolled by size or time",
     "a sync failed and poisoned its directory",
     "an append failed for want of space",
+    "an index that pointed elsewhere was not followed",
     "an index was rebuilt",
     "producers loaded from a snapshot",
     "recovery cut a torn tail",
@@ -43,6 +44,7 @@ pub const NAMES: &[&str] = &[
 
 /// What need not occur in a campaign.
 pub const HARDLY_EVER: &[&str] = &[
+    "an index that pointed elsewhere was not followed",
     "a fetch was refused what can't be read",
     "an index was rebuilt",
     "a log ended before its start",

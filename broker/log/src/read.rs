@@ -10,7 +10,7 @@ use brokkr_types::Offset;
 use brokkr_wire::records::BatchHeader;
 use bytes::Bytes;
 
-use crate::error::ReadError;
+use crate::error::{Damage, ReadError};
 use crate::index::relative;
 use crate::names;
 use crate::scan::{Headers, read};
@@ -33,6 +33,13 @@ pub(crate) struct OpenSegment<'a, E: Env> {
     pub(crate) file: File<E>,
     truncations: u64,
     is_active: bool,
+}
+
+/// Where to begin to look: a batch, and its last offset if an index tells.
+#[derive(Clone, Copy, Default)]
+struct Floor {
+    position: u64,
+    last_offset: Option<Offset>,
 }
 
 /// A batch that was found.
@@ -193,16 +200,20 @@ impl<E: Env> LogReader<E> {
         end: u64,
     ) -> Result<Option<Found>, ReadError> {
         let floor = self.floor(open, offset).await?;
-        let found = match walk_to(open, offset, floor.min(end), end).await {
+        let found = match walk_to(open, offset, floor, end).await {
             // The index is derived and nobody vouches for it: without it there is still the log.
-            Err(ReadError::Damaged(_)) if floor > 0 => walk_to(open, offset, 0, end).await,
+            Err(ReadError::Damaged(why)) if floor.position > 0 => {
+                tracing::warn!(%why, "an index points elsewhere; the segment is walked from its begin");
+                brokkr_types::reached!("an index that pointed elsewhere was not followed");
+                walk_to(open, offset, Floor::default(), end).await
+            }
             other => other,
         };
         found.map_err(|e| open.or_stale(e))
     }
 
-    /// The position of a batch that is not past `offset`: the closest that memory or the index knows.
-    async fn floor(&self, open: &OpenSegment<'_, E>, offset: Offset) -> Result<u64, ReadError> {
+    /// A batch that is not past `offset`: the closest that memory or the index knows.
+    async fn floor(&self, open: &OpenSegment<'_, E>, offset: Offset) -> Result<Floor, ReadError> {
         let recent = self
             .view
             .recent
@@ -210,11 +221,14 @@ impl<E: Env> LogReader<E> {
             .rev()
             .find(|b| open.is_active && b.offset <= offset);
         if let Some(boundary) = recent {
-            return Ok(boundary.position);
+            return Ok(Floor {
+                position: boundary.position,
+                last_offset: None,
+            });
         }
         let segment = open.segment;
         let Some(key) = relative(segment.head.base, offset) else {
-            return Ok(0);
+            return Ok(Floor::default());
         };
         let entry = match segment.offsets.floor_in_memory(key) {
             Ok(entry) => entry,
@@ -224,11 +238,20 @@ impl<E: Env> LogReader<E> {
                     .await
             }
         };
-        Ok(entry.map_or(0, |e| u64::from(e.position)))
+        let floor = entry.map(|e| Floor {
+            position: u64::from(e.position),
+            last_offset: Some(segment.head.base.plus(i64::from(e.relative))),
+        });
+        Ok(floor.unwrap_or_default())
     }
 
     /// The same for a time: an offset up to which no record is as young as `timestamp`.
-    pub(crate) async fn time_floor(&self, segment: &Segment, timestamp: i64) -> Offset {
+    pub(crate) async fn time_floor(
+        &self,
+        open: &OpenSegment<'_, E>,
+        timestamp: i64,
+    ) -> Result<Offset, ReadError> {
+        let segment = open.segment;
         let entry = match segment.times.floor_in_memory(timestamp) {
             Ok(entry) => entry,
             Err(()) => {
@@ -239,9 +262,22 @@ impl<E: Env> LogReader<E> {
                 .await
             }
         };
-        entry.map_or(segment.head.base, |e| {
-            segment.head.base.plus(i64::from(e.relative))
-        })
+        let Some(entry) = entry else {
+            return Ok(segment.head.base);
+        };
+        let offset = segment.head.base.plus(i64::from(entry.relative));
+        let found = self.locate(open, offset, segment.head.size).await?;
+        let is_it = |f: &Found| f.header.last_offset() == offset && f.header.max_timestamp == entry.timestamp;
+        if found.is_some_and(|f| is_it(&f)) {
+            return Ok(offset);
+        }
+        tracing::warn!(
+            file = open.file.path(),
+            ?entry,
+            "a time index points elsewhere; the segment is walked from its begin"
+        );
+        brokkr_types::reached!("an index that pointed elsewhere was not followed");
+        Ok(segment.head.base)
     }
 
     /// Looks something up in an index file. An index is derived: one that can't be read costs a longer walk, no more.
@@ -279,16 +315,32 @@ impl<E: Env> std::fmt::Debug for Slice<E> {
 async fn walk_to<E: Env>(
     open: &OpenSegment<'_, E>,
     offset: Offset,
-    from: u64,
+    floor: Floor,
     end: u64,
 ) -> Result<Option<Found>, ReadError> {
-    let mut headers = Headers::peek(&open.file, from, end);
+    let mut headers = Headers::peek(&open.file, floor.position, end);
+    let mut first = floor.last_offset;
     while let Some((position, header)) = headers.next(offset).await? {
+        if first.take().is_some_and(|last| last != header.last_offset()) {
+            return Err(elsewhere(open, position, header.base_offset));
+        }
         if header.last_offset() >= offset {
             return Ok(Some(Found { position, header }));
         }
     }
-    Ok(None)
+    match first {
+        Some(last) => Err(elsewhere(open, floor.position, last)),
+        None => Ok(None),
+    }
+}
+
+fn elsewhere<E: Env>(open: &OpenSegment<'_, E>, position: u64, offset: Offset) -> ReadError {
+    ReadError::Damaged(Damage {
+        file: open.file.path().to_owned(),
+        position,
+        offset,
+        what: "not the batch that the index has there".into(),
+    })
 }
 
 impl<E: Env> OpenSegment<'_, E> {

@@ -37,7 +37,7 @@ impl<E: Env> LogReader<E> {
                 continue;
             }
             let open = self.open(index).await?;
-            let from = self.time_floor(segment, target.0).await.max(start);
+            let from = self.time_floor(&open, target.0).await?.max(start);
             let matches = |timestamp: UnixMillis| timestamp >= target;
             let found = self.find_record(&open, from, start, matches).await?;
             if found.is_some() {

@@ -5,8 +5,8 @@ mod common;
 
 use brokkr_env::Env;
 use brokkr_env::tokio::TokioEnv;
-use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded};
-use brokkr_types::{LeaderEpoch, Offset};
+use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded, UpTo};
+use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
 use bytes::Bytes;
 use common::*;
 
@@ -63,11 +63,9 @@ async fn place(dir: &LogDir<TokioEnv>, offset: i64) -> (String, u64) {
     panic!("offset {offset} is nowhere");
 }
 
-async fn overwrite(dir: &LogDir<TokioEnv>, path: &str, at: u64, bytes: &'static [u8]) {
+async fn overwrite(dir: &LogDir<TokioEnv>, path: &str, at: u64, bytes: impl Into<Bytes>) {
     let file = dir.dir().open(path).await.expect("opened");
-    file.write_at(at, vec![Bytes::from_static(bytes)])
-        .await
-        .expect("written");
+    file.write_at(at, vec![bytes.into()]).await.expect("written");
 }
 
 async fn cut_file(dir: &LogDir<TokioEnv>, path: &str, len: u64) {
@@ -172,7 +170,7 @@ async fn damage_below_the_point_is_reported_and_nothing_is_cut() {
     let recorded = crashed(name, 29).await;
     let dir = again(name).await;
     let (path, at) = place(&dir, 84).await;
-    overwrite(&dir, &path, at + 8, &[0, 0, 0, 0]).await;
+    overwrite(&dir, &path, at + 8, vec![0, 0, 0, 0]).await;
     let before = dir.dir().open(&path).await.expect("opened").len();
     let found = damage(reopen(name, &recorded).await);
     assert_eq!(
@@ -221,6 +219,48 @@ async fn lost_indexes_are_built_anew() {
     let (mut log, recovery) = reopen(name, &recorded).await.expect("opened");
     assert!(recovery.indexes_rebuilt > 0);
     assert_eq!(contents(&log.reader()).await, identity(0..90));
+}
+
+/// What a reader finds: of each offset the batch that holds it, of each time the record.
+async fn found(log: &mut Log<TokioEnv>) -> Vec<(i64, Option<i64>)> {
+    let (reader, mut all) = (log.reader(), Vec::new());
+    for n in 0..90 {
+        let slice = reader.read(Offset(n), UpTo::LogEnd, 1, true).await;
+        let first = slice.expect("it can be read").expect("it is there").first;
+        let at = reader
+            .offset_for_timestamp(UnixMillis(1000 + n), UpTo::LogEnd)
+            .await;
+        all.push((first.0, at.expect("it can be read").map(|f| f.offset.0)));
+    }
+    all
+}
+
+#[tokio::test]
+async fn an_index_that_rots_misleads_nobody() {
+    let name = "recovery_index_rot";
+    let dir = fresh(name).await;
+    let mut log = create(&dir, config()).await;
+    for i in 0..30 {
+        stage(&mut log, &batch_of(1, i * 3, 3));
+    }
+    settle(&mut log).await;
+    let healthy = found(&mut log).await;
+    let recorded = log.close().await.expect("closed");
+    let all = again(name).await.dir().list(FOLDER).await.expect("listed");
+    let is_index = |name: &&str| name.ends_with(".index") || name.ends_with(".timeindex");
+    for file in all.iter().map(|e| e.name.as_str()).filter(is_index).take(4) {
+        let path = format!("{FOLDER}/{file}");
+        let bytes = again(name).await.dir().read(&path, 4096).await.expect("read");
+        for at in 0..bytes.len() {
+            let mut rotten = bytes.to_vec();
+            rotten[at] ^= 1 << (at % 8);
+            overwrite(&again(name).await, &path, 0, rotten).await;
+            let (mut log, recovery) = reopen(name, &recorded).await.expect("opened");
+            assert_eq!(found(&mut log).await, healthy, "{path} byte {at}, {recovery:?}");
+            drop(log);
+            overwrite(&again(name).await, &path, 0, bytes.clone()).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -301,7 +341,7 @@ async fn a_batch_of_an_earlier_epoch_never_follows_a_later_one() {
     let dir = again(name).await;
     // The last batch's epoch is 2 now; the CRC leaves it out.
     let (path, at) = place(&dir, 2).await;
-    overwrite(&dir, &path, at + 12, &[0, 0, 0, 2]).await;
+    overwrite(&dir, &path, at + 12, vec![0, 0, 0, 2]).await;
     let opened = Log::open(&dir, FOLDER, LogConfig::default(), &Recorded::default()).await;
     let (log, recovery) = opened.expect("opened");
     assert_eq!(

@@ -29,7 +29,8 @@ impl Damage {
     /// Whether a file of this name can be damaged so.
     pub fn befalls(self, name: &str) -> bool {
         match self {
-            Self::IndexRot => name.ends_with(".index") || name.ends_with(".timeindex"),
+            // Nobody asks for times here.
+            Self::IndexRot => name.ends_with(".index"),
             _ => name.ends_with(".log"),
         }
     }

@@ -94,16 +94,19 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, wo
             // One partition in a run: the others are judged in full.
             let which = if unlimited { id } else { 0 };
             let (topic, partition) = all[draw.one("damaged", which, all.len() as u64) as usize].clone();
+            // In most seeds only what must not hurt: little can be judged of a partition whose log is damaged.
+            let only_index = draw.of("log damaged", 4) > 0;
             Kind::Damage {
                 topic,
                 partition,
-                how: [
-                    Damage::BitRot,
-                    Damage::Unreadable,
-                    Damage::LostWrite,
-                    Damage::MisdirectedWrite,
-                    Damage::IndexRot,
-                ][draw.one("damage", id, 5) as usize],
+                how: match draw.one("damage", id, 5) {
+                    _ if only_index => Damage::IndexRot,
+                    0 => Damage::BitRot,
+                    1 => Damage::Unreadable,
+                    2 => Damage::LostWrite,
+                    3 => Damage::MisdirectedWrite,
+                    _ => Damage::IndexRot,
+                },
             }
         }
         Family::Config => Kind::Restart {
