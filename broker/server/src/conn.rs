@@ -1,20 +1,21 @@
 //! One connection: frames in, responses out, in the order of the requests.
 //!
 //! Two tasks. The reader cuts frames and dispatches each at once: what changes the log is submitted before the next frame
-//! is looked at, so that order is kept. What a request still waits for becomes a future, and the writer polls them all
-//! while it sends what is ready, oldest first (W7). Memory is bounded: the bytes of a request are taken from the
+//! is looked at, so that order is kept. What a request still waits for becomes a future; the writer drives the oldest and
+//! sends what is ready, in order (W7). Memory is bounded: the bytes of a request are taken from the
 //! broker's budget before they are read, and given back when its response has left; a connection has at most
 //! [`IN_FLIGHT_MAX`] requests under way, and a peer that neither reads nor writes is dropped.
 
-use std::future::Future;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use brokkr_env::{Conn, Env, Part, ReadHalf, WriteHalf};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::FutureExt;
-use futures_util::stream::{FuturesOrdered, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use crate::ctx::{Ctx, Peer};
@@ -204,24 +205,25 @@ impl<E: Env> Reader<E> {
     }
 }
 
-/// Sends responses in the order of their requests, and drives what they wait for.
+/// Sends responses in the order of their requests. What changes a log was submitted when its request was dispatched, so only the
+/// oldest is driven: what is behind it could not leave before it.
 async fn write_responses<E: Env>(
     ctx: Ctx<E>,
     mut write: <E::Conn as Conn<E>>::Write,
     mut rx: mpsc::Receiver<UnderWay<E>>,
     closed: Arc<Notify>,
 ) {
-    let mut under_way: FuturesOrdered<_> = FuturesOrdered::new();
+    let mut under_way = VecDeque::new();
     let mut open = true;
     'serve: while open || !under_way.is_empty() {
         tokio::select! {
             biased;
-            Some((first, held)) = under_way.next(), if !under_way.is_empty() => {
+            (first, held) = oldest(&mut under_way) => {
                 let Some(mut parts): Option<Response<E>> = first else { break 'serve };
-                let mut holding: Vec<Option<OwnedSemaphorePermit>> = vec![held];
+                let mut holding = vec![held];
                 let mut last = false;
                 while parts.iter().map(Part::len).sum::<usize>() < WRITE_BYTES_MAX
-                    && let Some(Some((next, held))) = under_way.next().now_or_never()
+                    && let Some((next, held)) = oldest(&mut under_way).now_or_never()
                 {
                     holding.push(held);
                     match next {
@@ -239,9 +241,9 @@ async fn write_responses<E: Env>(
             }
             next = rx.recv(), if open && under_way.len() < IN_FLIGHT_MAX => match next {
                 Some(u) => {
-                    under_way.push_back(track(u));
+                    under_way.push_back(u);
                     while under_way.len() < IN_FLIGHT_MAX && let Ok(u) = rx.try_recv() {
-                        under_way.push_back(track(u));
+                        under_way.push_back(u);
                     }
                 }
                 None => open = false,
@@ -252,9 +254,17 @@ async fn write_responses<E: Env>(
     drop(write.shutdown().await);
 }
 
-async fn track<E: Env>(u: UnderWay<E>) -> (Option<Response<E>>, Option<OwnedSemaphorePermit>) {
-    let UnderWay { pending, held } = u;
-    (pending.await, held)
+/// The oldest response, once it is there, with what its request holds. Never, if there is none. Cancel-safe.
+async fn oldest<E: Env>(
+    under_way: &mut VecDeque<UnderWay<E>>,
+) -> (Option<Response<E>>, Option<OwnedSemaphorePermit>) {
+    let response = poll_fn(|cx| match under_way.front_mut() {
+        Some(oldest) => oldest.pending.as_mut().poll(cx),
+        None => Poll::Pending,
+    })
+    .await;
+    let held = under_way.pop_front().and_then(|u| u.held);
+    (response, held)
 }
 
 /// Sends; `false` when the peer is gone, or took nothing for too long.

@@ -7,7 +7,7 @@
 //! Invariants: the view's high watermark never passes what is ackable (L4, L5); replies leave in offset order.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use brokkr_env::{Env, ErrorKind, Published, Reader};
 use brokkr_log::{AppendError, Event, Log, LogConfig, LogReader, Recorded};
@@ -69,8 +69,6 @@ pub enum Message {
         acks_all: bool,
         reply: oneshot::Sender<Answer>,
     },
-    /// Tell the waiter when the high watermark or the log start is no longer what it saw.
-    Wait { seen: Offset, waiter: Weak<Waiter> },
     /// Raise the log start (DeleteRecords); answered with the new one.
     DeleteRecords {
         before: Offset,
@@ -105,6 +103,25 @@ impl Waiter {
     }
 }
 
+/// Those who wait for one partition. No message to its owner: a parked fetch costs nobody a turn.
+#[derive(Default)]
+struct Waiters(Mutex<Vec<Weak<Waiter>>>);
+
+impl Waiters {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Waiter>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, waiter: &Arc<Waiter>) {
+        let mut all = self.lock();
+        // Who has gone is forgotten when the list would grow.
+        if all.len() == all.capacity() {
+            all.retain(|w| w.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(waiter));
+    }
+}
+
 /// What readers see of a partition.
 pub struct View<E: Env> {
     /// Reads the log as it was then.
@@ -134,6 +151,7 @@ impl<E: Env> View<E> {
 pub struct Handle<E: Env> {
     queue: mpsc::Sender<Message>,
     view: Reader<View<E>>,
+    waiters: Arc<Waiters>,
 }
 
 impl<E: Env> Clone for Handle<E> {
@@ -141,6 +159,7 @@ impl<E: Env> Clone for Handle<E> {
         Self {
             queue: self.queue.clone(),
             view: self.view.clone(),
+            waiters: Arc::clone(&self.waiters),
         }
     }
 }
@@ -149,6 +168,15 @@ impl<E: Env> Handle<E> {
     /// The latest view.
     pub fn view(&self) -> Arc<View<E>> {
         Arc::clone(self.view.clone().get())
+    }
+
+    /// Has the waiter told when the high watermark is no longer what it saw.
+    pub fn wait(&self, seen: Offset, waiter: &Arc<Waiter>) {
+        self.waiters.add(waiter);
+        // AFTER that: the owner publishes first and tells then, so one of both sees the other.
+        if self.view().high_watermark != seen {
+            waiter.notify.notify_one();
+        }
     }
 
     /// Asks the owner. `false` if there is none any more.
@@ -174,7 +202,9 @@ struct Owner<E: Env> {
     view: Published<View<E>>,
     queue: mpsc::Receiver<Message>,
     parked: VecDeque<Parked>,
-    waiters: Vec<(Offset, Weak<Waiter>)>,
+    waiters: Arc<Waiters>,
+    /// Those of them who are being told.
+    told: Vec<Weak<Waiter>>,
 }
 
 /// Starts a partition's owner over an opened log, as leader of `leader`'s epoch.
@@ -182,9 +212,11 @@ pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> 
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
     log.set_high_watermark(leader.high_watermark());
     let view = Published::new(view_of(&mut log, &leader));
+    let waiters = Arc::<Waiters>::default();
     let handle = Handle {
         queue: tx,
         view: view.reader(),
+        waiters: Arc::clone(&waiters),
     };
     let owner = Owner {
         env: env.clone(),
@@ -194,7 +226,8 @@ pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> 
         view,
         queue: rx,
         parked: VecDeque::new(),
-        waiters: Vec::new(),
+        waiters,
+        told: Vec::new(),
     };
     env.spawn("partition", owner.run());
     handle
@@ -243,7 +276,6 @@ impl<E: Env> Owner<E> {
                 acks_all,
                 reply,
             } => self.append(&batch, acks_all, reply),
-            Message::Wait { seen, waiter } => self.wait(seen, waiter),
             Message::DeleteRecords { before, reply } => {
                 let done = self.delete_records(before).await;
                 self.publish();
@@ -362,22 +394,9 @@ impl<E: Env> Owner<E> {
         self.log.producers().iter().map(state).collect()
     }
 
-    fn wait(&mut self, seen: Offset, waiter: Weak<Waiter>) {
-        if seen != self.leader.high_watermark() {
-            if let Some(w) = waiter.upgrade() {
-                w.notify.notify_one();
-            }
-            return;
-        }
-        // Who has gone is forgotten when the list would grow.
-        if self.waiters.len() == self.waiters.capacity() {
-            self.waiters.retain(|(_, w)| w.strong_count() > 0);
-        }
-        self.waiters.push((seen, waiter));
-    }
-
     fn tell(&mut self) {
-        for (_, waiter) in self.waiters.drain(..) {
+        std::mem::swap(&mut *self.waiters.lock(), &mut self.told);
+        for waiter in self.told.drain(..) {
             if let Some(w) = waiter.upgrade() {
                 w.notify.notify_one();
             }

@@ -22,7 +22,7 @@ use super::described::isolation_level;
 use crate::ctx::Ctx;
 use crate::dispatch::{Asked as Request, Dispatched};
 use crate::fetch_session::{Asked, Key, Sessions, Told, Turn};
-use crate::partition::{Handle, Message, Refused, View, Waiter};
+use crate::partition::{Handle, Refused, View, Waiter};
 use crate::partitions::{Hosted, check_epoch};
 
 /// `isolation_level` of a consumer that reads only what is decided (KIP-98).
@@ -132,12 +132,7 @@ async fn fetch<E: Env>(mut ctx: Ctx<E>, version: i16, request: &FetchRequest, tu
         }
         let waiter = Arc::new(Waiter::default());
         for (handle, seen) in &pass.handles {
-            handle
-                .send(Message::Wait {
-                    seen: *seen,
-                    waiter: Arc::downgrade(&waiter),
-                })
-                .await;
+            handle.wait(*seen, &waiter);
         }
         // BEFORE the wait: what was found so far pins files.
         drop(pass);
