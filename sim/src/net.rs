@@ -172,6 +172,32 @@ impl Net {
         leaves + latency + slower
     }
 
+    /// Cuts the way from each of `from` to each of `to` until then, or for as long as it is cut already.
+    pub fn cut(&mut self, from: &[u32], to: &[u32], until: Nanos) {
+        for a in from {
+            for b in to.iter().filter(|b| *b != a) {
+                let link = self.links.entry((*a, *b)).or_default();
+                link.cut_until = link.cut_until.max(until);
+            }
+        }
+    }
+
+    /// Cuts both ways between two sides. Who is on neither reaches both.
+    pub fn partition(&mut self, one: &[u32], other: &[u32], until: Nanos) {
+        self.cut(one, other, until);
+        self.cut(other, one, until);
+    }
+
+    /// Leaves to each node its two neighbours, in the order of `nodes`: everybody sees a majority of five, and no two the same.
+    pub fn ring(&mut self, nodes: &[u32], until: Nanos) {
+        for (i, a) in nodes.iter().enumerate() {
+            let is_far = |j: &usize| !matches!(i.abs_diff(*j), 0 | 1) && i.abs_diff(*j) + 1 != nodes.len();
+            for j in (0..nodes.len()).filter(is_far) {
+                self.cut(&[*a], &[nodes[j]], until);
+            }
+        }
+    }
+
     /// Whether nobody connects to a node now, and how it says so.
     pub fn shut_to(&self, node: u32, now: Nanos) -> Option<Shut> {
         self.shut.get(&node).copied().filter(|s| now < s.until)
