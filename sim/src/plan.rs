@@ -43,6 +43,8 @@ const FIRST_CONSUMER: u64 = 100;
 const ADMIN: u64 = 200;
 /// The settings that the broker of every plan has.
 pub const BROKER_ALWAYS: [&str; 3] = ["listeners", "log.dir", "log.retention.ms"];
+/// Under PCT a task loses its priority once in so many polls: one of these.
+pub const PCT_CHANGE_ONE_IN: [u64; 3] = [20, 100, 1000];
 /// The process that reads everything at the end.
 pub const LAST_READER: u64 = 300;
 
@@ -376,7 +378,7 @@ impl Plan {
 
     fn befall(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
         match family {
-            Family::Sched => self.scheduler = Strategy::Pct([20, 100, 1000][draw.of("pct", 3) as usize]),
+            Family::Sched => self.scheduler = Strategy::Pct(PCT_CHANGE_ONE_IN[draw.of("pct", 3) as usize]),
             Family::Clock => {
                 let most = if often > 1 { 200_000 } else { 300 };
                 self.drift_ppm = draw.of("drift", 2 * most + 1) as i64 - most as i64;
