@@ -419,6 +419,34 @@ impl Plan {
             }
             self.faults.push(Fault { id, at_ms, kind });
         }
+        if family == Family::Net {
+            self.unheard(draw);
+        }
+    }
+
+    /// Of some ends of the process nobody hears what was done just before, and asks for it again afterwards.
+    fn unheard(&mut self, draw: &mut Draw) {
+        let ends = self
+            .faults
+            .iter()
+            .filter(|f| matches!(f.kind, Kind::Kill { .. } | Kind::CleanStop { .. }));
+        let mut cuts = Vec::new();
+        for Fault { id, at_ms, .. } in ends {
+            if draw.one("unheard", *id, 3) == 0 {
+                let before = 1 + draw.one("unheard for", *id, 300);
+                cuts.push(Fault {
+                    id: id + 700,
+                    at_ms: at_ms.saturating_sub(before),
+                    kind: Kind::Cut {
+                        client: None,
+                        to_broker: false,
+                        from_broker: true,
+                        for_ms: before + 50,
+                    },
+                });
+            }
+        }
+        self.faults.extend(cuts);
     }
 }
 
