@@ -56,11 +56,14 @@ fn a_paused_process_does_nothing_and_hears_late_of_what_went_on() {
         env.spawn("echo", async move {
             while read(&mut sr).await.is_some() && write(&mut sw, "pong").await {}
         });
+        let patience = world.env(0);
+        patience
+            .sleep_until(patience.now() + Duration::from_millis(100))
+            .await;
         let writing = log.write_at(0, parts("x"));
         let begun = world.exec().now();
         world.exec().pause(SERVER);
         assert!(write(&mut cw, "ping").await);
-        let patience = world.env(0);
         tokio::select! {
             biased;
             _ = read(&mut cr) => panic!("it is paused"),
