@@ -3,6 +3,7 @@
 
 mod hunt;
 mod mutant;
+mod orders;
 mod regress;
 mod tree;
 
@@ -54,6 +55,9 @@ pub struct Bugs {
     /// Where a bug has no plan in sim/regress, or its plan fails no more, make one of a failure that is found
     #[arg(long, conflicts_with = "regress")]
     renew: bool,
+    /// Don't hunt: run each plan of sim/regress with so many orders of tasks, drawn at random and by priorities (PCT)
+    #[arg(long, value_name = "K", conflicts_with_all = ["regress", "renew"], value_parser = clap::value_parser!(u64).range(1..))]
+    orders: Option<u64>,
     /// Only those whose crates differ from this commit, and --rotate others
     #[arg(long, value_name = "COMMIT", conflicts_with = "names")]
     changed_since: Option<String>,
@@ -93,6 +97,9 @@ fn all(bugs: &Bugs) -> Result<bool, String> {
     let top = tree::top()?;
     let mutants = wanted(bugs, &top)?;
     let trees = Trees::new(top.clone())?;
+    if let Some(orders) = bugs.orders {
+        return orders::compare(&top, &trees, &mutants, orders, bugs.jobs(), bugs.format);
+    }
     print!("{}", bugs.header());
     let mut good = true;
     for mutant in &mutants {

@@ -205,12 +205,12 @@ pub fn read_partition(disk: &Disk, root: &str, partition: &str) -> (Vec<Batch>, 
     (all, violations)
 }
 
-/// L6, I1 and I2 over a partition's batches: offsets are contiguous, no (producer, epoch, sequence) stands twice, and, while
-/// no producer is forgotten, none stands behind a gap.
+/// L6, I1, I2 and I4 over a partition's batches: offsets are contiguous, no (producer, epoch, sequence) stands twice, and, while
+/// no producer is forgotten, none stands behind a gap, nor behind one of a later epoch.
 pub fn check_batches(partition: &str, all: &[Batch], forgets: bool) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut expected = all.first().map(|b| b.header.base_offset);
-    let (mut sequences, mut last) = (BTreeMap::new(), BTreeMap::new());
+    let (mut sequences, mut last, mut epochs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for batch in all {
         let h = &batch.header;
         if let Some(want) = expected
@@ -232,6 +232,15 @@ pub fn check_batches(partition: &str, all: &[Batch], forgets: bool) -> Vec<Viola
                 );
                 violations.push(Violation::new("I2", what));
             }
+            let latest = epochs.entry(h.producer_id).or_insert(h.producer_epoch);
+            if h.producer_epoch < *latest && !forgets {
+                let what = format!(
+                    "{partition}: producer {} epoch {latest} is followed by epoch {} at offset {}",
+                    h.producer_id, h.producer_epoch, h.base_offset
+                );
+                violations.push(Violation::new("I4", what));
+            }
+            *latest = h.producer_epoch.max(*latest);
             let key = (h.producer_id, h.producer_epoch, h.base_sequence);
             if let Some(first) = sequences.insert(key, h.base_offset) {
                 let what = format!(

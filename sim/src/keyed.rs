@@ -6,8 +6,12 @@ use std::collections::BTreeMap;
 /// The choices of one seed.
 pub struct Keyed {
     seed: u64,
-    /// What a choice of this kind and entity begins with, and how many there were.
-    counters: BTreeMap<(&'static str, u64), (u64, u64)>,
+    /// What a choice of some kind and entity begins with, and how many there were.
+    counters: Vec<(u64, u64)>,
+    /// Where that is, by kind and entity.
+    places: BTreeMap<(&'static str, u64), usize>,
+    /// The same by where the kind's text lies, which is quicker to compare. It may lie in several places.
+    known: BTreeMap<(usize, u64), usize>,
 }
 
 /// Mixes two words into one (the finaliser of SplitMix64 over their sum, rotated).
@@ -31,7 +35,9 @@ impl Keyed {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
-            counters: BTreeMap::new(),
+            counters: Vec::new(),
+            places: BTreeMap::new(),
+            known: BTreeMap::new(),
         }
     }
 
@@ -42,13 +48,26 @@ impl Keyed {
 
     /// 64 bits for the next choice of `kind` that concerns `entity`.
     pub fn next(&mut self, kind: &'static str, entity: u64) -> u64 {
-        let seed = self.seed;
-        let (begin, count) = self
-            .counters
-            .entry((kind, entity))
-            .or_insert_with(|| (mix(mix(seed, text(kind)), entity), 0));
+        let text_at = (kind.as_ptr() as usize, entity);
+        let place = match self.known.get(&text_at) {
+            Some(place) => *place,
+            None => {
+                let place = self.place(kind, entity);
+                self.known.insert(text_at, place);
+                place
+            }
+        };
+        let (begin, count) = &mut self.counters[place];
         *count += 1;
         mix(*begin, *count)
+    }
+
+    fn place(&mut self, kind: &'static str, entity: u64) -> usize {
+        let (seed, counters) = (self.seed, &mut self.counters);
+        *self.places.entry((kind, entity)).or_insert_with(|| {
+            counters.push((mix(mix(seed, text(kind)), entity), 0));
+            counters.len() - 1
+        })
     }
 
     /// A number below `n`, which is not 0.

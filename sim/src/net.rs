@@ -4,7 +4,7 @@
 //! waits while the peer's buffer is full. A node that dies resets its connections.
 //!
 //! A [`Link`] is one direction between two nodes: while it is cut nothing arrives, new connections included, and what was sent
-//! comes when it heals, as TCP would have it. Both directions cut are a partition, one alone is a one-way one. It may be narrow: all
+//! comes some time after it has healed, when TCP tries again: behind what a connection brings that was made then. Both directions cut are a partition, one alone is a one-way one. It may be narrow: all
 //! that goes that way shares its bytes a second. A reset may be heard at one end only: the other is half-open then, and what is
 //! written there goes nowhere. To a node that is shut nobody connects: it refuses, or nobody answers.
 
@@ -21,6 +21,8 @@ pub const BUFFER_BYTES: usize = 128 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG_MAX: usize = 1024;
 const SECOND: Nanos = 1_000_000_000;
+/// TCP sends again what nobody acknowledged after so long, then after twice as long, and so on.
+const RETRY_FIRST: Nanos = SECOND / 5;
 
 /// One end of a connection.
 pub type EndId = u64;
@@ -77,7 +79,7 @@ pub struct Port {
 /// What ails the way from one node to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Link {
-    /// What leaves before this arrives after it: the network is cut, and TCP sends again.
+    /// What leaves before this arrives after it, when TCP sends it again: the network is cut.
     pub cut_until: Nanos,
     /// What leaves before this takes `slower_by` longer.
     pub slow_until: Nanos,
@@ -98,6 +100,15 @@ pub struct Shut {
     pub until: Nanos,
     /// Nobody answers, instead of refusing: TCP tries again until somebody does, or the client's patience ends.
     pub silent: bool,
+}
+
+/// When TCP first tries, or tries again, from `now` on, and the way isn't cut any more.
+fn sent_again(now: Nanos, cut_until: Nanos) -> Nanos {
+    let (mut at, mut wait) = (now, RETRY_FIRST);
+    while at < cut_until {
+        (at, wait) = (at.saturating_add(wait), wait.saturating_mul(2));
+    }
+    at
 }
 
 /// All connections of a world.
@@ -162,14 +173,41 @@ impl Net {
             return now + latency;
         };
         let slower = if now < link.slow_until { link.slower_by } else { 0 };
-        let mut leaves = now.max(link.cut_until);
+        let gets_through = sent_again(now, link.cut_until);
+        let mut leaves = gets_through;
         if now < link.narrow_until {
             // What has not left by then leaves at once.
             leaves = leaves.max(link.busy_until) + len * SECOND / link.bytes_per_s.max(1);
-            leaves = leaves.min(link.narrow_until.max(link.cut_until));
+            leaves = leaves.min(link.narrow_until.max(gets_through));
             link.busy_until = leaves;
         }
         leaves + latency + slower
+    }
+
+    /// Cuts the way from each of `from` to each of `to` until then, or for as long as it is cut already.
+    pub fn cut(&mut self, from: &[u32], to: &[u32], until: Nanos) {
+        for a in from {
+            for b in to.iter().filter(|b| *b != a) {
+                let link = self.links.entry((*a, *b)).or_default();
+                link.cut_until = link.cut_until.max(until);
+            }
+        }
+    }
+
+    /// Cuts both ways between two sides. Who is on neither reaches both.
+    pub fn partition(&mut self, one: &[u32], other: &[u32], until: Nanos) {
+        self.cut(one, other, until);
+        self.cut(other, one, until);
+    }
+
+    /// Leaves to each node its two neighbours, in the order of `nodes`: everybody sees a majority of five, and no two the same.
+    pub fn ring(&mut self, nodes: &[u32], until: Nanos) {
+        for (i, a) in nodes.iter().enumerate() {
+            let is_far = |j: &usize| !matches!(i.abs_diff(*j), 0 | 1) && i.abs_diff(*j) + 1 != nodes.len();
+            for j in (0..nodes.len()).filter(is_far) {
+                self.cut(&[*a], &[nodes[j]], until);
+            }
+        }
     }
 
     /// Whether nobody connects to a node now, and how it says so.
@@ -215,5 +253,20 @@ impl Net {
             .filter(|(_, e)| e.node == node)
             .map(|(id, e)| (*id, e.peer))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_into_a_cut_is_tried_again_ever_later() {
+        let tenths = |now: u64, until: u64| sent_again(now * SECOND / 10, until * SECOND / 10) * 10 / SECOND;
+        for (until, at) in [(0, 0), (1, 2), (2, 2), (3, 6), (14, 14), (15, 30), (31, 62)] {
+            assert_eq!(tenths(0, until), at, "cut until {until}");
+        }
+        assert_eq!(tenths(5, 3), 5);
+        assert_eq!(sent_again(1, Nanos::MAX), Nanos::MAX);
     }
 }

@@ -53,6 +53,8 @@ const JUDGED_BY: [&str; 5] = [
     "log.flush.interval.messages",
     "producer.id.expiration.ms",
 ];
+/// Under PCT a task loses its priority once in so many polls: one of these.
+pub const PCT_CHANGE_ONE_IN: [u64; 3] = [20, 100, 1000];
 /// The process that reads everything at the end.
 pub const LAST_READER: u64 = 300;
 
@@ -469,7 +471,7 @@ impl Plan {
 
     fn befall(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
         match family {
-            Family::Sched => self.scheduler = Strategy::Pct([20, 100, 1000][draw.of("pct", 3) as usize]),
+            Family::Sched => self.scheduler = Strategy::Pct(PCT_CHANGE_ONE_IN[draw.of("pct", 3) as usize]),
             Family::Clock => {
                 let most = if often > 1 { 200_000 } else { 300 };
                 self.drift_ppm = draw.of("drift", 2 * most + 1) as i64 - most as i64;
@@ -521,6 +523,34 @@ impl Plan {
             }
             self.faults.push(Fault { id, at_ms, kind });
         }
+        if family == Family::Net {
+            self.unheard(draw);
+        }
+    }
+
+    /// Of some ends of the process nobody hears what was done just before, and asks for it again afterwards.
+    fn unheard(&mut self, draw: &mut Draw) {
+        let ends = self
+            .faults
+            .iter()
+            .filter(|f| matches!(f.kind, Kind::Kill { .. } | Kind::CleanStop { .. }));
+        let mut cuts = Vec::new();
+        for Fault { id, at_ms, .. } in ends {
+            if draw.one("unheard", *id, 3) == 0 {
+                let before = 1 + draw.one("unheard for", *id, 300);
+                cuts.push(Fault {
+                    id: id + 700,
+                    at_ms: at_ms.saturating_sub(before),
+                    kind: Kind::Cut {
+                        client: None,
+                        to_broker: false,
+                        from_broker: true,
+                        for_ms: before + 50,
+                    },
+                });
+            }
+        }
+        self.faults.extend(cuts);
     }
 }
 

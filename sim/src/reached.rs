@@ -53,6 +53,9 @@ pub const HARDLY_EVER: &[&str] = &[
     "recovery removed what retention had given up",
 ];
 
+/// What a client tells of, and a broker never gives it reason to.
+pub const PROTOCOL_BROKEN: &str = "a peer broke the protocol";
+
 /// What befalls some world in such a campaign: the families of faults and what they come to, as reports count them.
 pub const FAULTS: &[&str] = &[
     "another configuration",

@@ -233,6 +233,10 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
         Ended::Livelock => violations.push(Violation::new("livelock", "tasks run, but time does not pass")),
         Ended::Quiet | Ended::Stopped => {}
     }
+    if let Some(times) = reached.get(reached::PROTOCOL_BROKEN) {
+        let what = format!("clients were sent {times} times what nobody asked for, or not in its turn");
+        violations.push(Violation::new("protocol", what));
+    }
     let history = shared.recorder.history().take();
     if *lock(&shared.finished) {
         let notes = shared.recorder.notes();

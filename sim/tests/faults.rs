@@ -1,4 +1,9 @@
-//! Each fault of the network, the clock and the disk's speed, seen to happen by who lives with it.
+//! Each fault of the network, the clock, the disk's speed and the process, seen to happen by who lives with it.
+
+#[path = "faults/partitions.rs"]
+mod partitions;
+#[path = "faults/processes.rs"]
+mod processes;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -8,7 +13,7 @@ use brokkr_env::{Conn, Env, Listener, Part, ReadHalf, WriteHalf};
 use brokkr_sim::disk::Disk;
 use brokkr_sim::env::SimEnv;
 use brokkr_sim::exec::{Ended, Nanos};
-use brokkr_sim::net::{Link, Shut, addr_of};
+use brokkr_sim::net::{Link, Net, Shut, addr_of};
 use brokkr_sim::room;
 use brokkr_sim::world::{Clock, World};
 use bytes::{Bytes, BytesMut};

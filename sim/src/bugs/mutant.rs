@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What a report may say besides invariants of the design's table.
-const OTHERS: [&str; 3] = ["liveness", "livelock", "panic"];
+const OTHERS: [&str; 4] = ["liveness", "livelock", "panic", "protocol"];
 
 /// A known bug.
 #[derive(Clone, PartialEq, Eq, Debug)]

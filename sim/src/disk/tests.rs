@@ -98,6 +98,23 @@ fn a_full_disk_takes_what_fits() {
 }
 
 #[test]
+fn a_write_fails_in_the_middle_and_says_not_where() {
+    let (mut disk, id) = with_file();
+    disk.write(id, 0, &Bytes::from(vec![1; 1000])).expect("room");
+    disk.failing_writes = 1;
+    let (error, extent_known) = disk
+        .write(id, 1000, &Bytes::from(vec![2; 1000]))
+        .expect_err("it was to fail");
+    assert_eq!((error.kind(), extent_known), (ErrorKind::Io, false));
+    let left = disk.read(id, 1000, 1000).expect("it can be read");
+    assert!((1..1000).contains(&left.len()) && left.iter().all(|b| *b == 2));
+    assert_eq!(disk.befell.get("write failed"), Some(&1));
+    disk.write(id, 1000, &Bytes::from(vec![3; 1000]))
+        .expect("only one was to fail");
+    assert_eq!(disk.read(id, 1000, 1000).expect("it can be read"), vec![3; 1000]);
+}
+
+#[test]
 fn what_a_failed_sync_was_to_cover_no_later_sync_covers() {
     let (mut gone, mut kept) = (0, 0);
     for seed in 0..100 {

@@ -67,3 +67,30 @@ fn the_switches_say_what_there_is() {
     };
     assert!(most(Faults::Unlimited) > 2 * most(Faults::Default));
 }
+
+#[test]
+fn of_some_ends_nobody_hears_what_was_done_before() {
+    let (mut ends, mut unheard) = (0, 0);
+    for seed in 0..50 {
+        let plan = Plan::of(
+            seed,
+            60,
+            &Faults::Only(vec![Family::Kill, Family::Stop, Family::Net]),
+        );
+        let is_end = |f: &&Fault| matches!(f.kind, Kind::Kill { .. } | Kind::CleanStop { .. });
+        for end in plan.faults.iter().filter(is_end) {
+            ends += 1;
+            let hides = |f: &Fault| match f.kind {
+                Kind::Cut {
+                    client: None,
+                    to_broker: false,
+                    from_broker: true,
+                    for_ms,
+                } => f.at_ms < end.at_ms && end.at_ms < f.at_ms + for_ms,
+                _ => false,
+            };
+            unheard += u32::from(plan.faults.iter().any(hides));
+        }
+    }
+    assert!(unheard * 5 > ends && unheard * 2 < ends, "{unheard} of {ends}");
+}

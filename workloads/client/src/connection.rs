@@ -192,6 +192,13 @@ fn gone() -> Error {
     Error::Lost("the connection's task is gone".to_owned())
 }
 
+/// What the peer sent is not what it may send.
+fn broken(what: String) -> Error {
+    brokkr_types::reached!("a peer broke the protocol");
+    tracing::warn!(what, "the peer broke the protocol");
+    Error::Protocol(what)
+}
+
 fn answer(tell: Told, result: Result<Bytes>) {
     // Who asked may not want to know any more.
     drop(tell.send(result));
@@ -379,7 +386,7 @@ impl<E: Env> ResponseReader<E> {
                 .ok()
                 .filter(|n| (4..=self.response_bytes_max).contains(n));
             let Some(len) = len else {
-                return Err(Error::Protocol(format!("a response of {size} bytes")));
+                return Err(broken(format!("a response of {size} bytes")));
             };
             if self.buf.len() < 4 + len {
                 break;
@@ -396,7 +403,7 @@ impl<E: Env> ResponseReader<E> {
             match self.expected.try_recv() {
                 Ok(ToReader::Expect(pending)) => self.pending.push_back(pending),
                 Ok(ToReader::WriteFailed(e)) => return Err(Error::Lost(e.to_string())),
-                Err(_) => return Err(Error::Protocol("a response nobody asked for".to_owned())),
+                Err(_) => return Err(broken("a response nobody asked for".to_owned())),
             }
         }
         let id = frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id));
@@ -408,9 +415,9 @@ impl<E: Env> ResponseReader<E> {
             Some(pending) => {
                 let what = format!("a response to {id:?}, not to {}", pending.correlation_id);
                 self.pending.push_front(pending);
-                Err(Error::Protocol(what))
+                Err(broken(what))
             }
-            None => Err(Error::Protocol("a response nobody asked for".to_owned())),
+            None => Err(broken("a response nobody asked for".to_owned())),
         }
     }
 }

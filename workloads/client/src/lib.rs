@@ -13,6 +13,7 @@ pub mod client;
 pub mod connection;
 pub mod consumer;
 mod error;
+mod events;
 pub mod metadata;
 pub mod producer;
 mod retry;

@@ -21,11 +21,10 @@ use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::{FetchRequest, FetchResponse, fetch_response};
 use brokkr_wire::records::BatchError;
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 
 use crate::admin::{ListedOffset, OffsetSpec};
 use crate::client::{Link, Peer};
+use crate::events::Events;
 use crate::{Client, Error, Result, TopicPartition};
 use session::Session;
 
@@ -200,8 +199,6 @@ enum Event<E: Env> {
     Metadata(Result<()>),
 }
 
-type Events<E> = FuturesUnordered<Pin<Box<dyn Future<Output = Event<E>> + Send>>>;
-
 struct Node<E: Env> {
     link: Option<Link<E>>,
     busy: bool,
@@ -214,7 +211,7 @@ pub struct Consumer<E: Env> {
     config: ConsumerConfig,
     assigned: BTreeMap<TopicPartition, Assigned>,
     nodes: BTreeMap<i32, Node<E>>,
-    events: Events<E>,
+    events: Events<Event<E>>,
     refreshing: bool,
     metadata_wanted: bool,
     metadata_not_before: Instant,
@@ -230,7 +227,7 @@ impl<E: Env> Consumer<E> {
             config,
             assigned: BTreeMap::new(),
             nodes: BTreeMap::new(),
-            events: FuturesUnordered::new(),
+            events: Events::new(),
             refreshing: false,
             metadata_wanted: false,
             metadata_not_before: Instant::default(),
@@ -297,7 +294,7 @@ impl<E: Env> Consumer<E> {
             }
             tokio::select! {
                 biased;
-                Some(event) = self.events.next() => self.on_event(event),
+                event = self.events.next() => self.on_event(event),
                 () = env.sleep_until(wake.min(until)) => {}
             }
         }
@@ -336,9 +333,8 @@ impl<E: Env> Consumer<E> {
             if self.metadata_not_before <= now {
                 (self.metadata_wanted, self.refreshing) = (false, true);
                 let client = self.client.clone();
-                self.events.push(Box::pin(async move {
-                    Event::Metadata(client.refresh_metadata().await)
-                }));
+                self.events
+                    .push(async move { Event::Metadata(client.refresh_metadata().await) });
             } else {
                 wake = wake.min(self.metadata_not_before);
             }
@@ -360,10 +356,10 @@ impl<E: Env> Consumer<E> {
             };
             let (client, tp, generation) = (self.client.clone(), tp.clone(), a.generation);
             let isolation = self.config.isolation;
-            self.events.push(Box::pin(async move {
+            self.events.push(async move {
                 let told = client.list_offsets(&tp, spec, isolation).await;
                 Event::Resolved(tp, generation, told, start)
-            }));
+            });
         }
     }
 
@@ -382,9 +378,8 @@ impl<E: Env> Consumer<E> {
         node.busy = true;
         let Some(link) = &node.link else {
             let client = self.client.clone();
-            self.events.push(Box::pin(async move {
-                Event::Connected(id, client.link(Peer::Node(id)).await)
-            }));
+            self.events
+                .push(async move { Event::Connected(id, client.link(Peer::Node(id)).await) });
             return;
         };
         let epochs = self.client.with_metadata(|m| {
@@ -407,7 +402,7 @@ impl<E: Env> Consumer<E> {
             }
         };
         self.events
-            .push(Box::pin(async move { Event::Fetched(id, asked, told.await) }));
+            .push(async move { Event::Fetched(id, asked, told.await) });
     }
 
     fn backoff(&self, failures: u32) -> Instant {

@@ -10,14 +10,13 @@ use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceD
 use brokkr_wire::messages::produce_response::PartitionProduceResponse;
 use brokkr_wire::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse};
 use brokkr_wire::{ErrorCode, Str};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::{BatchId, Identity};
 use super::state::{Outcome, State};
 use super::{Acks, Command, ProducerConfig};
 use crate::client::{Link, Peer};
+use crate::events::Events;
 use crate::{Client, Error, Result, TopicPartition};
 
 /// The first version of Produce that names topics by their ids.
@@ -39,8 +38,6 @@ enum Event<E: Env> {
     Identified(Result<InitProducerIdResponse>),
 }
 
-type Events<E> = FuturesUnordered<Pin<Box<dyn Future<Output = Event<E>> + Send>>>;
-
 /// What is known of the way to a broker.
 struct Node<E: Env> {
     link: Option<Link<E>>,
@@ -53,7 +50,7 @@ pub(super) struct Sender<E: Env> {
     state: State,
     commands: mpsc::Receiver<Command>,
     open: bool,
-    events: Events<E>,
+    events: Events<Event<E>>,
     nodes: BTreeMap<i32, Node<E>>,
     flushes: VecDeque<(BatchId, oneshot::Sender<()>)>,
     metadata: Errand,
@@ -106,7 +103,7 @@ impl<E: Env> Sender<E> {
             state: State::new(config),
             commands,
             open: true,
-            events: FuturesUnordered::new(),
+            events: Events::new(),
             nodes: BTreeMap::new(),
             flushes: VecDeque::new(),
             metadata: Errand::new(),
@@ -122,7 +119,7 @@ impl<E: Env> Sender<E> {
             let env = self.client.env();
             tokio::select! {
                 biased;
-                Some(event) = self.events.next() => self.on_event(event),
+                event = self.events.next() => self.on_event(event),
                 command = self.commands.recv(), if self.open => self.on_commands(command),
                 () = env.sleep_until(wake) => {}
             }
@@ -171,9 +168,8 @@ impl<E: Env> Sender<E> {
         while self.send_some(now) {}
         if self.metadata.begin(now) {
             let client = self.client.clone();
-            self.events.push(Box::pin(async move {
-                Event::Metadata(client.refresh_metadata().await)
-            }));
+            self.events
+                .push(async move { Event::Metadata(client.refresh_metadata().await) });
         }
         while let Some((before, _)) = self.flushes.front()
             && self.state.is_told_before(*before)
@@ -194,9 +190,8 @@ impl<E: Env> Sender<E> {
             transaction_timeout_ms: i32::MAX,
             ..Default::default()
         };
-        self.events.push(Box::pin(async move {
-            Event::Identified(client.ask_any(request).await)
-        }));
+        self.events
+            .push(async move { Event::Identified(client.ask_any(request).await) });
     }
 
     /// One request to each broker for which there is something: whether any was sent.
@@ -253,9 +248,8 @@ impl<E: Env> Sender<E> {
         if !node.connecting {
             node.connecting = true;
             let client = self.client.clone();
-            self.events.push(Box::pin(async move {
-                Event::Connected(id, client.link(Peer::Node(id)).await)
-            }));
+            self.events
+                .push(async move { Event::Connected(id, client.link(Peer::Node(id)).await) });
         }
         false
     }
@@ -288,7 +282,7 @@ impl<E: Env> Sender<E> {
             }
         };
         self.events
-            .push(Box::pin(async move { Event::Produced(id, sent, told.await) }));
+            .push(async move { Event::Produced(id, sent, told.await) });
     }
 
     fn on_event(&mut self, event: Event<E>) {

@@ -1,0 +1,317 @@
+//! What other orders of tasks find: each bug's plan with many seeds of the scheduler, drawn anew at each step or by priorities
+//! (PCT), everything else equal.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use brokkr_sim::exec::Strategy;
+use brokkr_sim::plan::{PCT_CHANGE_ONE_IN, Plan};
+use serde::Serialize;
+
+use super::Format;
+use super::hunt::caught;
+use super::mutant::Mutant;
+use super::regress;
+use super::tree::Trees;
+use crate::runner::child;
+
+/// What the orders of one strategy came to.
+#[derive(Clone, Default, Serialize)]
+struct Tried {
+    /// `random`, or `pct` and how often a priority is lost.
+    strategy: String,
+    runs: u64,
+    /// Runs that failed by an invariant of the bug's head.
+    failed: u64,
+    /// Different runs among them, by their hashes: interleavings.
+    distinct: usize,
+    /// Wall seconds of one run at a time.
+    wall_s: f64,
+}
+
+#[derive(Serialize)]
+struct Row {
+    mutant: String,
+    tried: Vec<Tried>,
+    gain: f64,
+}
+
+/// How two rates differ.
+#[derive(PartialEq, Eq, Debug)]
+enum Against {
+    More,
+    Less,
+    Same,
+}
+
+fn strategies() -> impl Iterator<Item = Strategy> {
+    let by_priority = PCT_CHANGE_ONE_IN.into_iter().map(Strategy::Pct);
+    [Strategy::Random].into_iter().chain(by_priority)
+}
+
+fn name(strategy: Strategy) -> String {
+    match strategy {
+        Strategy::Random => "random".to_owned(),
+        Strategy::Pct(one_in) => format!("pct {one_in}"),
+    }
+}
+
+/// Prints a line for each bug that has a plan, and one for all. Whether each was built.
+///
+/// # Errors
+/// A plan can't be read, or written.
+pub fn compare(
+    top: &Path,
+    trees: &Trees,
+    mutants: &[Mutant],
+    orders: u64,
+    jobs: usize,
+    format: Format,
+) -> Result<bool, String> {
+    let (mut rows, mut good) = (Vec::new(), true);
+    print!("{}", header(format));
+    for mutant in mutants {
+        let path = regress::path(top, mutant);
+        if !path.exists() {
+            eprintln!("{} has no plan in sim/regress", mutant.name);
+            continue;
+        }
+        let exe = match trees.build(mutant) {
+            Ok(exe) => exe,
+            Err(why) => {
+                eprintln!("{}: {why}", mutant.name);
+                good = false;
+                continue;
+            }
+        };
+        let plan = crate::read_plan(&path)?;
+        let tried = strategies().map(|strategy| try_all(&exe, mutant, &plan, strategy, orders, jobs, trees));
+        let tried = tried.collect::<Result<Vec<_>, _>>()?;
+        let row = Row {
+            mutant: mutant.name.clone(),
+            gain: gain(&tried),
+            tried,
+        };
+        println!("{}", line(&row, format));
+        rows.push(row);
+    }
+    if !rows.is_empty() {
+        println!("{}", summary(&rows, format));
+    }
+    Ok(good)
+}
+
+fn try_all(
+    exe: &Path,
+    mutant: &Mutant,
+    plan: &Plan,
+    strategy: Strategy,
+    orders: u64,
+    jobs: usize,
+    trees: &Trees,
+) -> Result<Tried, String> {
+    let next = AtomicU64::new(1);
+    let reports = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > orders {
+                        return;
+                    }
+                    let plan = Plan {
+                        scheduler: strategy,
+                        scheduler_seed: Some(seed),
+                        ..plan.clone()
+                    };
+                    let path = trees.scratch(&format!("order-{seed}.json"));
+                    let report = child::run_plan(exe, &plan, &path);
+                    reports.lock().expect("no panic under this lock").push(report);
+                }
+            });
+        }
+    });
+    let mut tried = Tried {
+        strategy: name(strategy),
+        ..Tried::default()
+    };
+    let mut hashes = BTreeSet::new();
+    for report in reports.into_inner().expect("no panic under this lock") {
+        let report = report?;
+        tried.runs += 1;
+        tried.failed += u64::from(!caught(&report, &mutant.breaks).is_empty());
+        tried.wall_s += report.wall_s;
+        // A run that died has none.
+        if !report.hash.is_empty() {
+            hashes.insert(report.hash);
+        }
+    }
+    tried.distinct = hashes.len();
+    Ok(tried)
+}
+
+/// Random, and all others together: swarm draws one of them.
+fn both(tried: &[Tried]) -> (Tried, Tried) {
+    let (random, pct) = tried.split_first().expect("random comes first");
+    let together = pct.iter().fold(Tried::default(), |all, t| Tried {
+        strategy: "pct".to_owned(),
+        runs: all.runs + t.runs,
+        failed: all.failed + t.failed,
+        distinct: all.distinct + t.distinct,
+        wall_s: all.wall_s + t.wall_s,
+    });
+    (random.clone(), together)
+}
+
+/// How many times as often PCT fails. As if each had failed once and passed once besides: none of K is not never.
+fn gain(tried: &[Tried]) -> f64 {
+    let rate = |t: &Tried| (t.failed + 1) as f64 / (t.runs + 2) as f64;
+    let (random, pct) = both(tried);
+    rate(&pct) / rate(&random)
+}
+
+/// Whether PCT fails more or less often than random, beyond two standard errors.
+fn against(tried: &[Tried]) -> Against {
+    let (random, pct) = both(tried);
+    let share = |t: &Tried| t.failed as f64 / t.runs as f64;
+    let all = (random.failed + pct.failed) as f64 / (random.runs + pct.runs) as f64;
+    let error = (all * (1.0 - all) * (1.0 / random.runs as f64 + 1.0 / pct.runs as f64)).sqrt();
+    match share(&pct) - share(&random) {
+        more if more > 2.0 * error => Against::More,
+        less if less < -2.0 * error => Against::Less,
+        _ => Against::Same,
+    }
+}
+
+/// Whether the order decides at all: some orders fail, some don't.
+fn depends(row: &Row) -> bool {
+    let (random, pct) = both(&row.tried);
+    let failed = random.failed + pct.failed;
+    0 < failed && failed < random.runs + pct.runs
+}
+
+fn a_second(tried: &Tried) -> f64 {
+    tried.distinct as f64 / tried.wall_s.max(1e-9)
+}
+
+fn columns() -> Vec<String> {
+    let mut columns = vec!["mutant".to_owned()];
+    columns.extend(strategies().map(|s| format!("{} fails", name(s))));
+    columns.extend(["gain", "distinct runs", "random a second", "pct a second"].map(str::to_owned));
+    columns
+}
+
+fn header(format: Format) -> String {
+    let columns = columns();
+    match format {
+        Format::Json => String::new(),
+        Format::Markdown => {
+            let lines = vec!["---"; columns.len()].join(" | ");
+            format!("| {} |\n| {lines} |\n", columns.join(" | "))
+        }
+        Format::Text => format!("{}\n", spaced(&columns)),
+    }
+}
+
+fn line(row: &Row, format: Format) -> String {
+    let (random, pct) = both(&row.tried);
+    let mut cells = vec![row.mutant.clone()];
+    cells.extend(row.tried.iter().map(|t| format!("{} of {}", t.failed, t.runs)));
+    cells.extend([
+        format!("{:.2}", row.gain),
+        format!("{} of {}", random.distinct + pct.distinct, random.runs + pct.runs),
+        format!("{:.1}", a_second(&random)),
+        format!("{:.1}", a_second(&pct)),
+    ]);
+    match format {
+        Format::Json => serde_json::to_string(row).expect("a row can be written"),
+        Format::Markdown => format!("| {} |", cells.join(" | ")),
+        Format::Text => spaced(&cells),
+    }
+}
+
+fn spaced(cells: &[String]) -> String {
+    let (first, rest) = cells.split_first().expect("a bug has a name");
+    let rest: String = rest.iter().map(|c| format!(" {c:>16}")).collect();
+    format!("{first:<36}{rest}")
+}
+
+fn summary(rows: &[Row], format: Format) -> String {
+    let mean = |rows: &[&Row]| {
+        let logs: f64 = rows.iter().map(|r| r.gain.ln()).sum();
+        (logs / rows.len().max(1) as f64).exp()
+    };
+    let deciding: Vec<&Row> = rows.iter().filter(|r| depends(r)).collect();
+    let count = |what| rows.iter().filter(|r| against(&r.tried) == what).count();
+    let (more, less) = (count(Against::More), count(Against::Less));
+    let all = rows.iter().flat_map(|r| &r.tried);
+    let (distinct, wall_s) = all.fold((0, 0.0), |(d, w), t| (d + t.distinct, w + t.wall_s));
+    let (gain, rate) = (mean(&deciding), distinct as f64 / f64::max(wall_s, 1e-9));
+    if format == Format::Json {
+        let told = serde_json::json!({
+            "mutants": rows.len(), "order_decides": deciding.len(), "pct_more": more, "pct_less": less,
+            "gain": gain, "interleavings_a_second": rate,
+        });
+        return told.to_string();
+    }
+    let told = format!(
+        "Of {} bugs the order decides about {}. Of all PCT finds {more} more often than random and {less} less often (by more \
+         than two standard errors); where the order decides it fails {gain:.2} times as often (geometric mean). {rate:.1} \
+         interleavings a second, one run at a time.",
+        rows.len(),
+        deciding.len(),
+    );
+    match format {
+        Format::Markdown => format!("\n{told}"),
+        _ => told,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(failed: [u64; 4]) -> Vec<Tried> {
+        let one = |failed| Tried {
+            runs: 100,
+            failed,
+            distinct: 90,
+            wall_s: 10.0,
+            ..Tried::default()
+        };
+        failed.map(one).into()
+    }
+
+    #[test]
+    fn a_gain_is_told_from_chance() {
+        assert_eq!(against(&tried([50, 50, 50, 50])), Against::Same);
+        assert_eq!(against(&tried([50, 55, 50, 55])), Against::Same);
+        assert_eq!(against(&tried([20, 60, 40, 50])), Against::More);
+        assert_eq!(against(&tried([20, 1, 2, 3])), Against::Less);
+        for all in [[0; 4], [100; 4]] {
+            assert_eq!(against(&tried(all)), Against::Same);
+        }
+        let gain = gain(&tried([20, 60, 40, 50]));
+        assert!((2.0..2.6).contains(&gain), "{gain}");
+    }
+
+    #[test]
+    fn the_order_decides_where_some_fail_and_some_pass() {
+        let row = |failed| Row {
+            mutant: "m".to_owned(),
+            gain: 1.0,
+            tried: tried(failed),
+        };
+        assert!(depends(&row([0, 0, 0, 1])) && depends(&row([100, 100, 99, 100])));
+        assert!(!depends(&row([0; 4])) && !depends(&row([100; 4])));
+        let told = summary(&[row([0; 4]), row([50, 60, 70, 99])], Format::Text);
+        assert!(
+            told.contains("Of 2 bugs the order decides about 1. Of all PCT finds 1 more often"),
+            "{told}"
+        );
+        assert!(told.contains("9.0 interleavings a second"), "{told}");
+    }
+}
