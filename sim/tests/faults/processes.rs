@@ -22,7 +22,7 @@ fn on_disk<T>(world: &World, f: impl FnOnce(&mut Disk) -> T) -> T {
 
 fn bytes_in(world: &World, path: &str) -> Bytes {
     on_disk(world, |d| match d.file(path) {
-        Some(id) => d.read(id, 0, 1000),
+        Some(id) => d.read(id, 0, 1000).expect("it can be read"),
         None => Bytes::new(),
     })
 }
