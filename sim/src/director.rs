@@ -17,7 +17,6 @@ use tokio::sync::oneshot;
 use crate::check::{AtCrash, Violation};
 use crate::env::SimEnv;
 use crate::exec::Nanos;
-use crate::judge;
 use crate::keyed::{Keyed, mix};
 use crate::net::{Link, Shut};
 use crate::node::{self, Running, Started};
@@ -478,8 +477,7 @@ impl Director {
     /// D1: what recovery left of each log, against what stood there when the broker died.
     fn check_recovery(&mut self) {
         let Some(before) = self.before.take() else { return };
-        let deleted = judge::deleted(&self.shared.recorder.history().since(0));
-        let found = self.on_disk(|d| before.check(d, ROOT, &deleted));
+        let found = self.on_disk(|d| before.check(d, ROOT, &self.shared.deleted(d)));
         found.into_iter().for_each(|v| self.shared.violation(v));
     }
 }

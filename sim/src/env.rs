@@ -21,7 +21,7 @@ use crate::trace::{Tap, What, batches_in, conn_of};
 use crate::world::{Clock, State, World};
 
 /// Where the wall clock stands when a world begins: 2026-01-01.
-const WALL_START_MS: i64 = 1_767_225_600_000;
+pub(crate) const WALL_START_MS: i64 = 1_767_225_600_000;
 /// Bytes of a file range that are read, and leave, at a time.
 const PIECE_MAX: u32 = 16 * 1024;
 

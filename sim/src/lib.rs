@@ -17,6 +17,7 @@ pub mod node;
 pub mod plan;
 pub mod reached;
 pub mod report;
+pub mod retention;
 pub mod room;
 pub mod scenario;
 pub mod shrink;

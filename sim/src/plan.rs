@@ -41,6 +41,8 @@ const STRIDE: u64 = 1000;
 /// Process numbers of consumers and of the admin begin here.
 const FIRST_CONSUMER: u64 = 100;
 const ADMIN: u64 = 200;
+/// The process that deletes topics and creates them again.
+const RECREATOR: u64 = 250;
 /// The settings that the broker of every plan has.
 pub const BROKER_ALWAYS: [&str; 3] = ["listeners", "log.dir", "log.retention.ms"];
 /// The process that reads everything at the end.
@@ -350,7 +352,7 @@ impl Plan {
                 1 => 16 << 10,
                 _ => BUFFER_BYTES,
             },
-            broker: broker(&mut draw, flushed, churn),
+            broker: broker(&mut draw, flushed, churn, &workload),
             workload,
             faults: Vec::new(),
         };

@@ -12,20 +12,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokkr_env::Env;
-use brokkr_workloads::{ConsumerSpec, Recorder, Stop, create_topics, run_admin, run_consumer, run_producer};
+use brokkr_workloads::{
+    ConsumerSpec, Recorder, Stop, TopicSpec, Workload, create_topics, run_admin, run_consumer, run_producer,
+    run_recreator,
+};
 use tokio::sync::oneshot;
 
-use crate::check::{Violation, check_batches, read_partition};
+use crate::check::{Violation, check_batches, read_partition, topic_id};
 use crate::director::Director;
 use crate::disk::Disk;
 use crate::durable::DurableEnds;
-use crate::env::SimEnv;
+use crate::env::{SimEnv, WALL_START_MS};
 use crate::exec::{Ended, Nanos, Strategy};
-use crate::judge;
+use crate::judge::{self, Besides, Deleted};
 use crate::keyed::mix;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan, ROOT};
 use crate::reached;
 use crate::report::{Report, Verdict, Violated};
+use crate::retention::{self, Retention};
 use crate::room;
 use crate::trace::{Tracer, What};
 use crate::world::{Clock, World};
@@ -73,6 +77,25 @@ impl Shared {
         });
     }
 
+    /// What may be gone of the broker's logs by now: what clients asked to delete, and what retention took. (It is judged on that
+    /// when it does so.)
+    pub(crate) fn deleted(&self, disk: &Disk) -> Deleted {
+        let mut deleted = Deleted::asked(&self.recorder.history().since(0));
+        let retained = self
+            .plan
+            .workload
+            .topics
+            .iter()
+            .filter(|t| retention::is_retained(t));
+        for (topic, partition) in retained.flat_map(|t| t.all()) {
+            let name = format!("{topic}-{partition}");
+            if let Some(starts) = retention::starts(disk, &format!("{ROOT}/{name}")) {
+                deleted.raise(&name, starts.log_start);
+            }
+        }
+        deleted
+    }
+
     /// Whether what is acknowledged is durable, by the broker's configuration.
     pub(crate) fn is_flushed(&self) -> bool {
         self.plan
@@ -102,7 +125,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
         let names = reached::listen(world, tracer.is_some());
         let shared = Shared {
             world: world.clone(),
-            recorder: Recorder::new(),
+            recorder: Recorder::of(&plan.workload),
             violations: Arc::default(),
             ends: Arc::default(),
             calm_at: BEGIN + span * 3 / 4,
@@ -159,11 +182,22 @@ fn listen_to_clients(shared: &Shared, tracer: Tracer) {
 fn watch(shared: &Shared) {
     let (shared2, mut seen) = (shared.clone(), 0);
     let flushed = shared.is_flushed();
+    let mut retention = Retention::of(&shared.plan.workload, ROOT);
     shared.world.watch(move |state| {
         let disk = state.disks.get(&BROKER).expect("the broker has a disk");
         let mut ends = lock(&shared2.ends);
         let recorded = ends.check_recorded(disk, ROOT);
         recorded.into_iter().for_each(|v| shared2.violation(v));
+        // Asked for only where something is missing.
+        let deleted = |key: &str| shared2.deleted(disk).below(key);
+        if !retention.is_empty() {
+            let clock = state.clocks.get(&BROKER).copied().unwrap_or_default();
+            let shown_ms = clock.shows(shared2.world.exec().now()) / 1_000_000;
+            let wall_ms = WALL_START_MS + clock.wall_ahead_ms + shown_ms as i64;
+            let asked = |key: &str| Deleted::asked(&shared2.recorder.history().since(0)).below(key);
+            let found = retention.check(disk, wall_ms, asked);
+            found.into_iter().for_each(|v| shared2.violation(v));
+        }
         let history = shared2.recorder.history();
         let len = history.len();
         if len == seen || !flushed {
@@ -171,11 +205,6 @@ fn watch(shared: &Shared) {
         }
         let told = history.since(seen);
         seen = len;
-        // Asked for only where something is missing.
-        let deleted = |key: &str| {
-            let asked = judge::deleted(&history.since(0));
-            asked.get(key).copied().unwrap_or(0)
-        };
         let found = ends.check(&told, disk, ROOT, deleted);
         found.into_iter().for_each(|v| shared2.violation(v));
     });
@@ -193,18 +222,11 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
         Ended::Livelock => violations.push(Violation::new("livelock", "tasks run, but time does not pass")),
         Ended::Quiet | Ended::Stopped => {}
     }
+    let besides = besides(world, shared);
     let history = shared.recorder.history().take();
     if *lock(&shared.finished) {
         let notes = shared.recorder.notes();
-        // One that lost what was not flushed may as well have forgotten a producer.
-        let forgets = plan.broker.contains_key("producer.id.expiration.ms") || !shared.is_flushed();
-        violations.extend(judge::judge(
-            &plan.workload,
-            &history,
-            &notes,
-            LAST_READER,
-            forgets,
-        ));
+        violations.extend(judge::judge(&plan.workload, &history, &notes, &besides));
     } else if violations.is_empty() {
         let what = "the healed world did not come to rest in its time";
         violations.push(Violation::new("liveness", what));
@@ -244,6 +266,24 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
                 what: v.what,
             })
             .collect(),
+    }
+}
+
+/// What the judge is told of the broker and its disk.
+fn besides(world: &World, shared: &Shared) -> Besides {
+    let plan = &shared.plan;
+    let state = world.lock();
+    let disk = state.disks.get(&BROKER).expect("the broker has a disk");
+    let id = |topic: &TopicSpec| {
+        let id = topic_id(disk, &format!("{ROOT}/{}-0", topic.name))?;
+        Some((topic.name.clone(), id))
+    };
+    Besides {
+        last: LAST_READER,
+        // One that lost what was not flushed may as well have forgotten a producer.
+        forgets: plan.broker.contains_key("producer.id.expiration.ms") || !shared.is_flushed(),
+        deleted: shared.deleted(disk),
+        topics: plan.workload.topics.iter().filter_map(id).collect(),
     }
 }
 
@@ -308,6 +348,13 @@ async fn work(shared: &Shared) {
         let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
         writers.push(env.clone().spawn("admin", async move {
             run_admin(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = workload.recreator.clone() {
+        let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
+        writers.push(env.clone().spawn("recreator", async move {
+            let Workload { client, topics, .. } = &s.plan.workload;
+            run_recreator(&env, client, &spec, topics, &s.recorder, &stop).await;
         }));
     }
     admin
