@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokkr_env::Env;
+use brokkr_history::Operation;
 use brokkr_workloads::{
     ConsumerSpec, Recorder, Stop, TopicSpec, Workload, create_topics, run_admin, run_consumer, run_producer,
     run_recreator,
@@ -80,7 +81,12 @@ impl Shared {
     /// What may be gone of the broker's logs by now: what clients asked to delete, and what retention took. (It is judged on that
     /// when it does so.)
     pub(crate) fn deleted(&self, disk: &Disk) -> Deleted {
-        let mut deleted = Deleted::asked(&self.recorder.history().since(0));
+        self.deleted_by(&self.recorder.history().since(0), disk)
+    }
+
+    /// As [`Shared::deleted`], with the history at hand: a copy of it may be large.
+    fn deleted_by(&self, history: &[Operation], disk: &Disk) -> Deleted {
+        let mut deleted = Deleted::asked(history);
         let retained = self
             .plan
             .workload
@@ -222,8 +228,8 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
         Ended::Livelock => violations.push(Violation::new("livelock", "tasks run, but time does not pass")),
         Ended::Quiet | Ended::Stopped => {}
     }
-    let besides = besides(world, shared);
     let history = shared.recorder.history().take();
+    let besides = besides(world, shared, &history);
     if *lock(&shared.finished) {
         let notes = shared.recorder.notes();
         violations.extend(judge::judge(&plan.workload, &history, &notes, &besides));
@@ -270,7 +276,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
 }
 
 /// What the judge is told of the broker and its disk.
-fn besides(world: &World, shared: &Shared) -> Besides {
+fn besides(world: &World, shared: &Shared, history: &[Operation]) -> Besides {
     let plan = &shared.plan;
     let state = world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
@@ -282,7 +288,7 @@ fn besides(world: &World, shared: &Shared) -> Besides {
         last: LAST_READER,
         // One that lost what was not flushed may as well have forgotten a producer.
         forgets: plan.broker.contains_key("producer.id.expiration.ms") || !shared.is_flushed(),
-        deleted: shared.deleted(disk),
+        deleted: shared.deleted_by(history, disk),
         topics: plan.workload.topics.iter().filter_map(id).collect(),
     }
 }
