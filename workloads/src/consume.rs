@@ -84,13 +84,14 @@ impl<E: Env> Reader<'_, E> {
         if stuck {
             brokkr_types::reached!("a consumer stood still");
             self.client.config().connection.hold.until(until);
+            // To its end, whoever asks it to stop: who stands still doesn't hear that.
+            self.env.sleep_until(until).await;
         }
         tokio::select! {
             biased;
             () = stop.wait() => {}
             () = self.env.sleep_until(until) => {}
         }
-        self.client.config().connection.hold.until(self.env.now());
     }
 
     async fn poll(&mut self) {
