@@ -6,6 +6,7 @@ use brokkr_wire::records::{Batch, batches};
 use bytes::Bytes;
 
 use crate::disk::Disk;
+use crate::judge::Deleted;
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -32,6 +33,21 @@ pub struct AtCrash {
     /// Whether what is sure is so even without power.
     durable: bool,
     files: BTreeMap<String, (Vec<u8>, Vec<u8>)>,
+    /// By folder the id of the topic that was there.
+    topics: BTreeMap<String, String>,
+}
+
+/// The id of the topic whose log is in this folder, as the node sees it.
+pub fn topic_id(disk: &Disk, folder: &str) -> Option<String> {
+    let file = disk.file(&format!("{folder}/partition.metadata"))?;
+    let text = std::str::from_utf8(disk.peek(file)).ok()?;
+    let id = text.lines().find_map(|line| line.strip_prefix("topic_id: "))?;
+    Some(id.to_owned())
+}
+
+/// The folder of a segment.
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// A node's data partitions: path of each segment and its bytes. Those of the metadata log are among them.
@@ -66,9 +82,15 @@ impl AtCrash {
             };
             (path, (sure, seen))
         });
+        let files: BTreeMap<_, _> = files.collect();
+        let folder = |path: &String| {
+            let folder = folder_of(path);
+            Some((folder.to_owned(), topic_id(disk, folder)?))
+        };
         Self {
             durable: power_loss,
-            files: files.collect(),
+            topics: files.keys().filter_map(folder).collect(),
+            files,
         }
     }
 
@@ -80,6 +102,12 @@ impl AtCrash {
             return self;
         }
         for (path, (sure, seen)) in earlier.files {
+            let folder = folder_of(&path);
+            // Of another topic since: recovery deleted what a deleted topic had left.
+            let now = self.topics.get(folder);
+            if now.is_some() && now != earlier.topics.get(folder) {
+                continue;
+            }
             let now = self.files.entry(path).or_insert_with(|| (Vec::new(), Vec::new()));
             if now.0.len() < sure.len() {
                 now.0 = sure;
@@ -92,24 +120,22 @@ impl AtCrash {
     }
 
     /// D1: what recovery left of each log is a prefix of what the node saw, and holds every whole batch that was durable.
-    /// What was deleted on purpose, below an offset of each partition, may be gone; of what the disk `damaged` nothing is known.
-    pub fn check(
-        &self,
-        disk: &Disk,
-        root: &str,
-        deleted: &BTreeMap<String, i64>,
-        damaged: impl Fn(&str) -> bool,
-    ) -> Vec<Violation> {
+    /// What was deleted on purpose, below an offset of each partition, may be gone.
+    /// So may a log whose topic somebody asked to delete, with all that was in it. Of what the disk damaged nothing is known.
+    pub fn check(&self, disk: &Disk, root: &str, deleted: &Deleted) -> Vec<Violation> {
         let now = segments(disk, root);
         let mut violations = Vec::new();
         for (path, (sure, seen)) in &self.files {
-            if damaged(path.rsplit('/').nth(1).unwrap_or_default()) {
+            let folder = folder_of(path);
+            let was = self.topics.get(folder).filter(|id| deleted.has_topic(id));
+            if deleted.is_damaged(folder) || was.is_some_and(|id| topic_id(disk, folder).as_ref() != Some(id))
+            {
                 continue;
             }
             let Some(inode) = now.get(path) else {
-                // A segment that is gone was empty, or is below the log's start (retention is off in these runs).
-                let folder = path.rsplit('/').nth(1).unwrap_or_default();
-                let below = deleted.get(folder).copied().unwrap_or(0);
+                // A segment that is gone was empty, or is below the log's start.
+                let partition = path.rsplit('/').nth(1).unwrap_or_default();
+                let below = deleted.below(partition);
                 let end = last_batch(sure).map_or(0, |b| b.header.next_offset().0);
                 if whole_len(path, sure) > 0 && end > below {
                     violations.push(Violation::new(
@@ -252,4 +278,56 @@ pub fn check_batches(partition: &str, all: &[Batch], forgets: bool) -> Vec<Viola
         }
     }
     violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_history::{Op, Operation, Type};
+    use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
+    use brokkr_wire::records::BatchBuilder;
+
+    fn write(disk: &mut Disk, path: &str, bytes: &[u8]) {
+        let (inode, _) = disk.open(path, true).expect("a new file");
+        disk.write(inode, 0, &Bytes::copy_from_slice(bytes))
+            .expect("there is room");
+    }
+
+    /// A disk with a log of the topic of this id: one batch, if it has one.
+    fn disk(id: &str, has_batch: bool) -> Disk {
+        let mut disk = Disk::new(1);
+        disk.create_dir("data/r-0").expect("a folder");
+        let metadata = format!("version: 0\ntopic_id: {id}");
+        write(&mut disk, "data/r-0/partition.metadata", metadata.as_bytes());
+        let mut builder = BatchBuilder::new();
+        builder.push(UnixMillis(0), None, Some(b"1"), &[]);
+        let batch = builder.build().placed(Offset(0), LeaderEpoch(0)).concat();
+        let log = if has_batch { &batch[..] } else { &[] };
+        write(&mut disk, "data/r-0/00000000000000000000.log", log);
+        disk
+    }
+
+    #[test]
+    fn a_log_may_be_gone_for_another_s_if_somebody_asked_for_that() {
+        let asked = serde_json::json!({"topic": "r", "id": "A"});
+        let asked = Op::Other("delete_topic".to_owned(), asked);
+        let asked = Deleted::asked(&[Operation::new(0, 0, Type::Invoke, 0, asked)]);
+        let before = AtCrash::of(&disk("A", true), "data", false);
+        for (now, deleted, found) in [
+            (disk("A", true), Deleted::default(), 0),
+            (disk("A", false), Deleted::default(), 1),
+            (disk("B", false), Deleted::default(), 1),
+            (disk("B", false), asked.clone(), 0),
+            // It is still the same, and as it was.
+            (disk("A", false), asked.clone(), 1),
+            (Disk::new(1), asked, 0),
+            (Disk::new(1), Deleted::default(), 1),
+        ] {
+            let all = before.check(&now, "data", &deleted);
+            assert_eq!(all.len(), found, "{all:?} {deleted:?}");
+        }
+        // Between two crashes recovery deleted what a deleted topic had left.
+        let second = AtCrash::of(&disk("B", false), "data", false).with_sure_of(before);
+        assert_eq!(second.check(&disk("B", false), "data", &Deleted::default()), []);
+    }
 }

@@ -521,8 +521,7 @@ impl Director {
     /// D1: what recovery left of each log, against what stood there when the broker died.
     fn check_recovery(&mut self) {
         let Some(before) = self.before.take() else { return };
-        let deleted = self.shared.deleted(&self.shared.recorder.history().since(0));
-        let found = self.on_disk(|d| before.check(d, ROOT, &deleted, |p| self.shared.is_damaged(p)));
+        let found = self.on_disk(|d| before.check(d, ROOT, &self.shared.deleted(d)));
         found.into_iter().for_each(|v| self.shared.violation(v));
     }
 }

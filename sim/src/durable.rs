@@ -8,11 +8,15 @@
 use std::collections::BTreeMap;
 
 use brokkr_history::{MicroOp, Operation, Type};
+use brokkr_types::Uuid;
 use brokkr_wire::records::Batch;
+use brokkr_workloads::ID_MARK;
 use bytes::Bytes;
 
-use crate::check::Violation;
+use crate::check::{Violation, topic_id};
 use crate::disk::{Disk, InodeId};
+use crate::judge::Place;
+use crate::retention;
 
 /// How far a partition's log is known to be durable.
 #[derive(Default, Clone, Copy)]
@@ -58,7 +62,8 @@ impl DurableEnds {
                         offset: Some(offset),
                         value,
                     } => {
-                        let is_there = self.covers(disk, root, key.as_str(), *offset);
+                        let folder = folder(root, key.as_str());
+                        let is_there = self.covers(disk, &folder, key.as_str(), *offset);
                         if !is_there && *offset >= deleted(key.as_str()) {
                             let what = format!(
                                 "{value} was acknowledged at {key} offset {offset} at {} ms, when it was not durable",
@@ -66,14 +71,16 @@ impl DurableEnds {
                             );
                             violations.push(Violation::new("L1", what));
                         }
-                        violations.extend(self.check_epoch(disk, root, key.as_str(), *offset));
+                        let epoch = self.check_epoch(disk, &folder, key.as_str(), *offset);
+                        violations.extend(epoch.filter(|_| *offset >= deleted(key.as_str())));
                     }
                     MicroOp::Poll(Some(polls)) => {
                         for (key, messages) in polls {
                             let Some((offset, value)) = messages.last() else {
                                 continue;
                             };
-                            let is_there = self.covers(disk, root, key.as_str(), *offset);
+                            let folder = folder(root, key.as_str());
+                            let is_there = self.covers(disk, &folder, key.as_str(), *offset);
                             if !is_there && *offset >= deleted(key.as_str()) {
                                 let what = format!(
                                     "process {} was shown {value} at {key} offset {offset} at {} ms, when it was not durable",
@@ -109,11 +116,23 @@ impl DurableEnds {
         }
         self.recorded = file;
         let points = file.and_then(|inode| recovery_points(disk.peek(inode)));
-        for (folder, point) in points.into_iter().flatten() {
+        for (folder, id, point) in points.into_iter().flatten() {
             let path = format!("{root}/{folder}");
+            // It may speak of a topic that is gone by now, for another of its name.
+            if topic_id(disk, &path).is_none_or(|there| there != id) {
+                continue;
+            }
+            // Nothing below a log's start need be there.
+            let start = retention::starts(disk, &path).map_or(0, |s| s.log_start);
             let begins = |(base, _)| base == point;
             let there = disk.segment_durable(&path, point).is_some_and(begins);
-            if point > 0 && !there && !damaged(&folder) && !self.covers(disk, root, &folder, point - 1) {
+            let keyed = format_key(&folder, &id);
+            let key = if self.known.contains_key(&keyed) {
+                &keyed
+            } else {
+                &folder
+            };
+            if point > start && !there && !damaged(&folder) && !self.covers(disk, &path, key, point - 1) {
                 let what =
                     format!("{folder}: recovery point {point} was recorded, when that was not durable");
                 violations.push(Violation::new("D1", what));
@@ -122,16 +141,17 @@ impl DurableEnds {
         violations
     }
 
-    fn covers(&mut self, disk: &Disk, root: &str, partition: &str, offset: i64) -> bool {
-        if !self.known.contains_key(partition) {
-            self.known.insert(partition.to_owned(), Known::default());
+    /// Whether the log in this folder, known as `key`, is durable past `offset`.
+    fn covers(&mut self, disk: &Disk, folder: &str, key: &str, offset: i64) -> bool {
+        if !self.known.contains_key(key) {
+            self.known.insert(key.to_owned(), Known::default());
         }
-        let known = self.known.get_mut(partition).expect("it was inserted");
+        let known = self.known.get_mut(key).expect("it was inserted");
         if offset < known.next_offset {
             return true;
         }
         // What stands in segments below that of the offset need not be walked.
-        let Some((base, inode)) = disk.segment_durable(&format!("{root}/{partition}"), offset) else {
+        let Some((base, inode)) = disk.segment_durable(folder, offset) else {
             return false;
         };
         if known.segment != Some((base, inode)) {
@@ -157,13 +177,13 @@ impl DurableEnds {
 
     /// Whether the latest leader epoch of a log is on the platter as well. It was noted there BEFORE anything was appended in it,
     /// so a replica that asks where an epoch ends is never told of an older one (KIP-101).
-    fn check_epoch(&mut self, disk: &Disk, root: &str, partition: &str, acked: i64) -> Option<Violation> {
-        let known = self.known.get_mut(partition)?;
+    fn check_epoch(&mut self, disk: &Disk, folder: &str, key: &str, acked: i64) -> Option<Violation> {
+        let known = self.known.get_mut(key)?;
         let (epoch, base) = known
             .epoch
             .filter(|(epoch, _)| known.epoch_durable != Some(*epoch))?;
         known.epoch_durable = Some(epoch);
-        let path = format!("{root}/{partition}/leader-epoch-checkpoint");
+        let path = format!("{folder}/leader-epoch-checkpoint");
         let listed = disk.file_durable(&path).map(|inode| disk.peek_durable(inode));
         let listed = listed
             .and_then(|bytes| epochs(std::str::from_utf8(bytes).ok()?))
@@ -173,7 +193,7 @@ impl DurableEnds {
         let there = listed.iter().any(|(e, start)| *e == epoch && *start <= base);
         (!there && !forgotten).then(|| {
             let what = format!(
-                "{partition} offset {acked} was acknowledged, when leader epoch {epoch} was not durable: {listed:?}"
+                "{key} offset {acked} was acknowledged, when leader epoch {epoch} was not durable: {listed:?}"
             );
             Violation::new("L2", what)
         })
@@ -188,17 +208,31 @@ fn first_batch(rest: &[u8]) -> Option<Batch> {
     batch.check_crc().is_ok().then_some(batch)
 }
 
-/// What `brokkr-checkpoint` says: by folder, up to which offset recovery takes the log for durable.
-fn recovery_points(bytes: &[u8]) -> Option<Vec<(String, i64)>> {
+/// The folder of a history's key.
+fn folder(root: &str, key: &str) -> String {
+    let place = Place::of(key);
+    format!("{root}/{}-{}", place.topic, place.partition)
+}
+
+/// The key of a folder's log, where topics of that name come and go.
+fn format_key(folder: &str, id: &str) -> String {
+    let place = Place::of(folder);
+    format!("{}{ID_MARK}{id}-{}", place.topic, place.partition)
+}
+
+/// What `brokkr-checkpoint` says: by folder and topic, up to which offset recovery takes the log for durable.
+fn recovery_points(bytes: &[u8]) -> Option<Vec<(String, String, i64)>> {
     let rest = bytes.strip_prefix(b"BKCP")?.get(2..)?;
     let (count, mut rest) = rest.split_first_chunk::<4>()?;
     let mut points = Vec::new();
     for _ in 0..u32::from_be_bytes(*count) {
         let (len, more) = rest.split_first_chunk::<2>()?;
         let (folder, more) = more.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
-        let (point, more) = more.get(16..)?.split_first_chunk::<8>()?;
+        let (id, more) = more.split_first_chunk::<16>()?;
+        let (point, more) = more.split_first_chunk::<8>()?;
         points.push((
             String::from_utf8(folder.to_vec()).ok()?,
+            Uuid::from_bytes(*id).to_string(),
             i64::from_be_bytes(*point),
         ));
         rest = more.get(16..)?;
@@ -234,6 +268,9 @@ mod tests {
         let mut disk = Disk::new(1);
         disk.create_dir("data/t-0").expect("a folder");
         let log = file(&mut disk, "data/t-0/00000000000000000000.log", &batch());
+        let id = Uuid::from_bytes([7; 16]);
+        let named = format!("version: 0\ntopic_id: {id}");
+        file(&mut disk, "data/t-0/partition.metadata", named.as_bytes());
         for folder in ["", "data", "data/t-0"] {
             disk.sync_dir(folder).expect("no fault");
         }
@@ -322,8 +359,8 @@ mod tests {
             sync(&mut disk, epochs);
             disk.sync_dir("data/t-0").expect("no fault");
             let mut ends = DurableEnds::default();
-            assert!(ends.covers(&disk, "data", "t-0", 0));
-            let found = ends.check_epoch(&disk, "data", "t-0", 0);
+            assert!(ends.covers(&disk, "data/t-0", "t-0", 0));
+            let found = ends.check_epoch(&disk, "data/t-0", "t-0", 0);
             assert_eq!(found.iter().count(), ids, "{listed:?}: {found:?}");
         }
     }

@@ -18,7 +18,7 @@ pub use conns::{SimConn, SimListener, SimReadHalf, SimWriteHalf};
 pub use files::{SimDir, SimFile};
 
 /// Where the wall clock stands when a world begins: 2026-01-01.
-const WALL_START_MS: i64 = 1_767_225_600_000;
+pub(crate) const WALL_START_MS: i64 = 1_767_225_600_000;
 
 /// One life's environment.
 #[derive(Clone)]

@@ -6,10 +6,19 @@
 //! - I3: what an idempotent producer was acknowledged stands in the order in which it was sent.
 //! - I2: nothing that was the next in its producer's sequence was refused as a gap (P3, P5); I4: no producer id is of two producers.
 //! - D2: nobody was shown bytes that nobody sent.
+//! - M2: topics that come and go ([`topics`]). L6 and I3: what each reader was shown, in its order ([`views`]).
+//! - Much of that again, and cycles, by `jepsen/checker` ([`jepsen`]).
 //! - L4: the latest offset, as the broker tells it, never is below what was acknowledged or shown before. D1: the log's start
 //!   never goes back behind what was deleted.
 //!
-//! Producers that are not idempotent may repeat themselves, and of those with acks=0 nothing is known: the rules leave them out.
+//! Producers that are not idempotent may repeat themselves, and of those with acks=0 nothing is known: the rules leave them out. A
+//! topic that is deleted and created again knows nothing of the sequences of those who write on: where they are refused as out of
+//! order is no matter there.
+
+mod deleted;
+mod jepsen;
+mod topics;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +27,12 @@ use brokkr_workloads::{
     AckedBatch, ClientFault, Drained, Notes, OutOfOrder, ProducerSpec, Workload, value_parts,
 };
 
+pub use deleted::{Deleted, Place};
+
 use crate::check::Violation;
 use crate::report::Ops;
+use crate::retention::is_retained;
+use views::Views;
 
 /// Who reads nothing of a partition for so long, though there is more, is stuck.
 const STUCK_NANOS: i64 = 4_000_000_000;
@@ -32,19 +45,25 @@ enum Outcome {
     Unknown,
 }
 
-/// Who deleted what: of each partition the offset below which records may be gone.
-pub fn deleted(history: &[Operation]) -> BTreeMap<String, i64> {
-    let mut deleted = BTreeMap::new();
-    for o in history {
-        let Op::Other(f, value) = &o.op else { continue };
-        if let ("delete_records", Some(key), Some(before)) =
-            (f.as_str(), value["key"].as_str(), value["before"].as_i64())
-        {
-            let most = deleted.entry(key.to_owned()).or_insert(0);
-            *most = before.max(*most);
-        }
+/// What the judge is told besides what clients saw.
+#[derive(Clone, Debug, Default)]
+pub struct Besides {
+    /// The process of the last reader.
+    pub last: Process,
+    /// Whether the broker forgets producers.
+    pub forgets: bool,
+    /// What may be gone.
+    pub deleted: Deleted,
+    /// The ids of the topics at the end, by name.
+    pub topics: BTreeMap<String, String>,
+}
+
+/// What an operation that neither sends nor polls is about.
+fn about(o: &Operation) -> Option<(&str, &serde_json::Value)> {
+    match &o.op {
+        Op::Other(f, value) => Some((f, value)),
+        _ => None,
     }
-    deleted
 }
 
 /// Operations by how they ended; sends count one each.
@@ -64,9 +83,11 @@ pub fn ops(history: &[Operation]) -> Ops {
 
 struct Judge<'a> {
     producers: BTreeMap<Process, &'a ProducerSpec>,
-    deleted: BTreeMap<String, i64>,
-    /// Partitions that the disk damaged, with no other copy: what they show must have been sent (D2), no more.
-    damaged: BTreeSet<String>,
+    deleted: &'a Deleted,
+    /// Topics that come and go.
+    recreated: BTreeSet<String>,
+    /// Topics of which retention may take something.
+    retained: BTreeSet<String>,
     /// What every later answer about a log's ends must be past, and what it was when the answer under way was asked for.
     ends: BTreeMap<String, Ends>,
     asked: BTreeMap<Process, Ends>,
@@ -86,19 +107,37 @@ struct Ends {
     latest: i64,
 }
 
-/// What doesn't hold. `last` is the process of the last reader; `forgets` whether the broker forgets producers.
-pub fn judge(
-    workload: &Workload,
+/// What doesn't hold.
+pub fn judge(workload: &Workload, history: &[Operation], notes: &Notes, besides: &Besides) -> Vec<Violation> {
+    let mut judge = rules(workload, history, notes, besides);
+    let (producers, recreated) = (&judge.producers, &judge.recreated);
+    let jepsen = jepsen::judge(producers, history, &besides.deleted, recreated, besides.forgets);
+    judge.violations.extend(jepsen);
+    judge.violations
+}
+
+/// By all rules but those of the checker of histories.
+fn rules<'a>(
+    workload: &'a Workload,
     history: &[Operation],
     notes: &Notes,
-    last: Process,
-    forgets: bool,
-    damaged: BTreeSet<String>,
-) -> Vec<Violation> {
+    besides: &'a Besides,
+) -> Judge<'a> {
+    let (last, forgets) = (besides.last, besides.forgets);
     let mut judge = Judge {
         producers: workload.producers.iter().map(|p| (p.process, p)).collect(),
-        deleted: deleted(history),
-        damaged,
+        deleted: &besides.deleted,
+        recreated: workload
+            .recreator
+            .iter()
+            .flat_map(|r| r.topics.iter().cloned())
+            .collect(),
+        retained: workload
+            .topics
+            .iter()
+            .filter(|t| is_retained(t))
+            .map(|t| t.name.clone())
+            .collect(),
         ends: BTreeMap::new(),
         asked: BTreeMap::new(),
         sends: BTreeMap::new(),
@@ -120,7 +159,9 @@ pub fn judge(
     if !forgets {
         judge.next_but_refused(&notes.acked);
     }
-    judge.violations
+    judge.views(history, forgets);
+    judge.violations.extend(topics::judge(history, &besides.topics));
+    judge
 }
 
 impl<'a> Judge<'a> {
@@ -168,7 +209,7 @@ impl<'a> Judge<'a> {
             .shown
             .entry((key.clone(), offset))
             .or_insert_with(|| (value.clone(), who));
-        if first.0 != *value && !self.damaged.contains(key.as_str()) {
+        if first.0 != *value && !self.deleted.is_damaged(key.as_str()) {
             let (before, to) = first.clone();
             let what =
                 format!("{key} offset {offset}: process {to} was shown {before}, then process {who} {value}");
@@ -184,12 +225,12 @@ impl<'a> Judge<'a> {
                 self.passed(micro);
             }
         }
-        let Op::Other(f, value) = &o.op else { return };
-        let Some(key) = value["key"].as_str().filter(|key| !self.damaged.contains(*key)) else {
+        let Some((f, value)) = about(o) else { return };
+        let Some(key) = value["key"].as_str().filter(|key| !self.deleted.is_damaged(key)) else {
             return;
         };
         let known = self.ends.entry(key.to_owned()).or_default();
-        match (f.as_str(), o.type_) {
+        match (f, o.type_) {
             ("delete_records", Type::Ok) => {
                 let low = value["low_watermark"].as_i64().unwrap_or(0);
                 known.earliest = known.earliest.max(low);
@@ -245,7 +286,7 @@ impl<'a> Judge<'a> {
     /// D1: what was deleted doesn't come back.
     fn is_undeleted(&mut self, key: &Key, offset: i64) {
         let start = self.ends.get(key.as_str()).map_or(0, |e| e.earliest);
-        if offset < start && !self.damaged.contains(key.as_str()) {
+        if offset < start && !self.deleted.is_damaged(key.as_str()) {
             self.say(
                 "D1",
                 format!("{key} offset {offset} was shown at the end, though it was deleted up to {start}"),
@@ -274,9 +315,11 @@ impl<'a> Judge<'a> {
 
     /// I2: what followed the last that was acknowledged was no gap (P3, P5).
     fn next_but_refused(&mut self, acked: &[AckedBatch]) {
-        for batch in acked.iter().filter(|b| b.refused_as_gap) {
+        let refused = acked.iter().filter(|b| b.refused_as_gap);
+        let stays: Vec<_> = refused.filter(|b| !self.recreated.contains(&b.topic)).collect();
+        for batch in stays {
             let (of, partition) = (&batch.topic, batch.partition);
-            if self.damaged.contains(&format!("{of}-{partition}")) {
+            if self.deleted.is_damaged(&format!("{of}-{partition}")) {
                 continue;
             }
             let values: Vec<i64> = batch.records.iter().map(|(_, v)| *v).collect();
@@ -288,19 +331,18 @@ impl<'a> Judge<'a> {
     }
 
     fn is_deleted(&self, key: &str, offset: i64) -> bool {
-        let deleted = self.deleted.get(key).is_some_and(|before| offset < *before);
-        deleted || self.damaged.contains(key)
+        offset < self.deleted.below(key)
     }
 
     fn fault(&mut self, f: &ClientFault) {
         let key = format!("{}-{}", f.topic, f.partition);
-        if self.damaged.contains(&key) {
+        if self.deleted.is_damaged(&key) {
             return;
         }
         let id = match f.what.split('(').next().unwrap_or_default() {
             "Damaged" => "D2",
             // Who reads where records are deleted may be told so, and find himself further on.
-            "Refused" | "Backwards" | "Gap" if self.deleted.contains_key(&key) => return,
+            "Refused" | "Backwards" | "Gap" if self.deleted.has(&key) => return,
             "Refused" if !f.what.contains("OFFSET_OUT_OF_RANGE") => return,
             _ => "L6",
         };
@@ -312,20 +354,23 @@ impl<'a> Judge<'a> {
         if d.end.is_some() && d.position >= d.end {
             return;
         }
+        // Who reads a batch at a time may be outrun by retention, and begin again, until there is nothing left.
+        let is_outrun = self.retained.contains(&d.topic);
         let key = format!("{}-{}", d.topic, d.partition);
-        if self.damaged.contains(&key) {
+        if self.deleted.is_damaged(&key) {
             return;
         }
         let of_it = |o: &&Operation| o.process == d.process && o.type_ == Type::Ok;
+        let is_it = |k: &Key| Place::of(k.as_str()).is_called_as(Place::of(&key));
         let shows = |o: &&Operation| {
             o.op.micro_ops()
                 .iter()
-                .any(|m| matches!(m, MicroOp::Poll(Some(polls)) if polls.contains_key(key.as_str())))
+                .any(|m| matches!(m, MicroOp::Poll(Some(polls)) if polls.keys().any(is_it)))
         };
         let times = |o: &Operation| o.time;
         let ended = history.iter().rev().find(of_it).map_or(0, times);
         let moved = history.iter().rev().filter(of_it).find(shows).map_or(0, times);
-        if d.process == last || d.end.is_none() || ended - moved > STUCK_NANOS {
+        if d.process == last || d.end.is_none() || ended - moved > STUCK_NANOS && !is_outrun {
             self.say("liveness", format!("once all was calm: {d:?}"));
         }
     }
@@ -348,6 +393,20 @@ impl<'a> Judge<'a> {
         self.producers.get(&value_parts(value).0).copied()
     }
 
+    fn views(&mut self, history: &[Operation], forgets: bool) {
+        let acked = self
+            .sends
+            .iter()
+            .filter(|(_, (_, outcome))| matches!(outcome, Outcome::Acked(_)));
+        let views = Views {
+            producers: &self.producers,
+            acked: acked.map(|(value, _)| *value).collect(),
+            forgets,
+            deleted: self.deleted,
+        };
+        self.violations.extend(views.judge(history));
+    }
+
     /// L1, I1, I2, I4: each send against the places where it stands.
     fn sent(&mut self) {
         let mut places: BTreeMap<i64, Vec<(&Key, i64)>> = BTreeMap::new();
@@ -364,6 +423,14 @@ impl<'a> Judge<'a> {
             let at = places.get(value).map_or(&[][..], Vec::as_slice);
             if spec.idempotent && at.len() > 1 {
                 found.push(("I1", format!("{value} stands {} times: {at:?}", at.len())));
+            }
+            let sent_to = Place::of(key.as_str());
+            if let Some((other, offset)) = at
+                .iter()
+                .find(|(k, _)| !Place::of(k.as_str()).is_called_as(sent_to))
+            {
+                let what = format!("{value} was sent to {key}, and stands at {other} offset {offset}");
+                found.push(("D2", what));
             }
             match outcome {
                 Outcome::Acked(offset) if spec.acks != 0 => {
@@ -395,11 +462,12 @@ impl<'a> Judge<'a> {
     /// I2: a batch that stands in the log is, sent again, a duplicate; never out of order, while it is in the window. Where nobody
     /// knows what became of the one before it, both may have come only after that, by a connection that was given up.
     fn refused(&mut self, out_of_order: &[OutOfOrder]) {
-        for o in out_of_order {
+        let stays = |o: &&OutOfOrder| !self.recreated.contains(&o.topic);
+        for o in out_of_order.iter().filter(stays).collect::<Vec<_>>() {
             let key = format!("{}-{}", o.topic, o.partition);
             let log = self.last.get(key.as_str());
             let at = log
-                .filter(|_| !self.damaged.contains(&key))
+                .filter(|_| !self.deleted.is_damaged(&key))
                 .and_then(|log| log.iter().find(|(_, v)| **v == Val::Int(o.value)));
             if let Some((offset, _)) = at.filter(|_| !self.follows_unknown(&key, o.value)) {
                 let what = format!(
@@ -428,7 +496,7 @@ impl<'a> Judge<'a> {
             let (Outcome::Acked(offset), Some(spec)) = (outcome, self.spec(*value)) else {
                 continue;
             };
-            if !spec.idempotent || spec.acks == 0 || self.damaged.contains(key.as_str()) {
+            if !spec.idempotent || spec.acks == 0 || self.deleted.is_damaged(key.as_str()) {
                 continue;
             }
             if let Some((before, at)) = last.insert((spec.process, key), (*value, *offset))
@@ -444,164 +512,4 @@ impl<'a> Judge<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use brokkr_workloads::{ClientSpec, value_of};
-    use serde_json::json;
-
-    const LAST: Process = 90;
-
-    fn workload() -> Workload {
-        Workload {
-            client: ClientSpec::new("b", 1),
-            topics: Vec::new(),
-            producers: vec![ProducerSpec::idempotent(0, 100, Vec::new())],
-            consumers: Vec::new(),
-            admin: None,
-        }
-    }
-
-    fn op(process: Process, type_: Type, op: Op) -> Operation {
-        Operation::new(0, 0, type_, process, op)
-    }
-
-    fn sent(type_: Type, counter: u64, offset: Option<i64>) -> Operation {
-        let value = value_of(0, counter).into();
-        let key = "t-0".into();
-        op(0, type_, Op::Send(vec![MicroOp::Send { key, offset, value }]))
-    }
-
-    fn polled(process: Process, what: &[(i64, u64)]) -> Operation {
-        let messages = what.iter().map(|(o, c)| (*o, value_of(0, *c).into())).collect();
-        let polls = [("t-0".into(), messages)].into();
-        op(process, Type::Ok, Op::Poll(vec![MicroOp::Poll(Some(polls))]))
-    }
-
-    fn ids(history: &[Operation]) -> Vec<&'static str> {
-        noted(history, Notes::default())
-    }
-
-    fn noted(history: &[Operation], notes: Notes) -> Vec<&'static str> {
-        let found = judge(&workload(), history, &notes, LAST, false, BTreeSet::new());
-        found.iter().map(|v| v.id).collect()
-    }
-
-    #[test]
-    fn each_rule_can_fail() {
-        let (a, b) = (sent(Type::Ok, 0, Some(0)), sent(Type::Ok, 1, Some(1)));
-        let both = [(0, 0), (1, 1)];
-        assert_eq!(ids(&[a.clone(), b.clone(), polled(LAST, &both)]), [""; 0]);
-        assert_eq!(ids(&[a.clone(), b.clone(), polled(LAST, &both[..1])]), ["L1"]);
-        assert_eq!(
-            ids(&[a.clone(), b.clone(), polled(LAST, &[(0, 0), (2, 1)])]),
-            ["I2"]
-        );
-        assert_eq!(
-            ids(&[a.clone(), b, polled(LAST, &[(0, 0), (1, 1), (2, 1)])]),
-            ["I1"]
-        );
-        let refused = sent(Type::Fail, 1, None);
-        assert_eq!(ids(&[a.clone(), refused, polled(LAST, &both)]), ["I1"]);
-        let open = sent(Type::Info, 1, None);
-        let shown = polled(5, &both);
-        assert_eq!(
-            ids(&[a.clone(), open.clone(), shown, polled(LAST, &both[..1])]),
-            ["L6"]
-        );
-        let other = polled(5, &[(0, 1)]);
-        assert_eq!(ids(&[a, open.clone(), other, polled(LAST, &both)]), ["L6"]);
-        let (late, early) = (sent(Type::Ok, 0, Some(1)), sent(Type::Ok, 1, Some(0)));
-        assert_eq!(ids(&[late, early, polled(LAST, &[(0, 1), (1, 0)])]), ["I3"]);
-        assert_eq!(ids(&[open, polled(LAST, &[(0, 7)])]), ["D2"]);
-    }
-
-    #[test]
-    fn ends_never_go_back() {
-        let about = |f: &str, type_, value| op(7, type_, Op::Other(f.to_owned(), value));
-        let asked = || about("list_offsets", Type::Invoke, json!({"key": "t-0"}));
-        let told = |earliest: i64, latest: i64| {
-            let value = json!({"key": "t-0", "earliest": earliest, "latest": latest});
-            about("list_offsets", Type::Ok, value)
-        };
-        let (a, all) = (sent(Type::Ok, 0, Some(0)), polled(LAST, &[(0, 0)]));
-        assert_eq!(ids(&[a.clone(), asked(), told(0, 1), all.clone()]), [""; 0]);
-        assert_eq!(ids(&[a.clone(), asked(), told(0, 0), all.clone()]), ["L4"]);
-        // It was asked for before.
-        assert_eq!(ids(&[asked(), a.clone(), told(0, 0), all.clone()]), [""; 0]);
-        let deleted = json!({"key": "t-0", "before": 1, "low_watermark": 1});
-        let deleted = about("delete_records", Type::Ok, deleted);
-        let gone = polled(LAST, &[]);
-        assert_eq!(
-            ids(&[a.clone(), deleted.clone(), asked(), told(1, 1), gone.clone()]),
-            [""; 0]
-        );
-        assert_eq!(
-            ids(&[a.clone(), deleted.clone(), asked(), told(0, 1), gone]),
-            ["D1"]
-        );
-        assert_eq!(ids(&[a, deleted, all]), ["D1"]);
-    }
-
-    #[test]
-    fn what_producers_noted_is_judged() {
-        let batch = |process, refused_as_gap| AckedBatch {
-            time: 0,
-            process,
-            topic: "t".to_owned(),
-            partition: 0,
-            producer_id: 3,
-            producer_epoch: 0,
-            base_sequence: 0,
-            base_offset: Some(0),
-            records_count: 1,
-            acks: -1,
-            attempts: 1,
-            refused_as_gap,
-            records: vec![(Some(0), value_of(process, 0))],
-        };
-        let with = |acked| Notes {
-            acked,
-            ..Notes::default()
-        };
-        assert_eq!(noted(&[], with(vec![batch(0, false), batch(0, false)])), [""; 0]);
-        assert_eq!(noted(&[], with(vec![batch(0, false), batch(1, false)])), ["I4"]);
-        assert_eq!(noted(&[], with(vec![batch(0, true)])), ["I2"]);
-    }
-
-    #[test]
-    fn what_stands_was_not_out_of_order_unless_it_came_late() {
-        let refused = || Notes {
-            out_of_order: vec![OutOfOrder {
-                time: 0,
-                process: 0,
-                topic: "t".to_owned(),
-                partition: 0,
-                value: value_of(0, 1),
-            }],
-            ..Notes::default()
-        };
-        for (before, id) in [
-            (sent(Type::Ok, 0, Some(0)), Some("I2")),
-            (sent(Type::Info, 0, None), None),
-        ] {
-            let history = |log: &[(i64, u64)]| {
-                let ours = sent(Type::Info, 1, None);
-                noted(&[before.clone(), ours, polled(LAST, log)], refused())
-            };
-            assert_eq!(history(&[(0, 0), (1, 1)]), id.into_iter().collect::<Vec<_>>());
-            assert_eq!(history(&[(0, 0)]), [""; 0]);
-        }
-    }
-
-    #[test]
-    fn what_was_deleted_may_be_gone() {
-        let value = serde_json::json!({"key": "t-0", "before": 1});
-        let delete = op(7, Type::Info, Op::Other("delete_records".to_owned(), value));
-        let (a, b) = (sent(Type::Ok, 0, Some(0)), sent(Type::Ok, 1, Some(1)));
-        assert_eq!(
-            ids(&[a.clone(), b.clone(), delete.clone(), polled(LAST, &[(1, 1)])]),
-            [""; 0]
-        );
-        assert_eq!(ids(&[a, b, delete, polled(LAST, &[])]), ["L1"]);
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod prepared;
 pub mod reached;
 pub mod report;
+pub mod retention;
 pub mod room;
 pub mod scenario;
 pub mod shrink;

@@ -20,8 +20,8 @@ use crate::disk::Damage;
 use crate::exec::Strategy;
 use crate::keyed::Keyed;
 use crate::net::BUFFER_BYTES;
-use crate::prepared::PreparedLog;
-use swarm::{Draw, broker, kind, prepared, workload};
+use crate::prepared::{self, PreparedLog};
+use swarm::{Draw, broker, kind, workload};
 
 /// The format of plans that this code reads and writes.
 pub const FORMAT: u32 = 1;
@@ -43,6 +43,8 @@ const STRIDE: u64 = 1000;
 /// Process numbers of consumers and of the admin begin here.
 const FIRST_CONSUMER: u64 = 100;
 const ADMIN: u64 = 200;
+/// The process that deletes topics and creates them again.
+const RECREATOR: u64 = 250;
 /// The settings that the broker of every plan has.
 pub const BROKER_ALWAYS: [&str; 3] = ["listeners", "log.dir", "log.retention.ms"];
 /// What the judges take from the configuration that the broker first has.
@@ -353,7 +355,7 @@ impl fmt::Display for PlanError {
             Self::Broker(e) => write!(f, "the plan's broker: {e}"),
             Self::Prepared(log) => write!(
                 f,
-                "{log:?}: not of the workload, or no offset that such a log can go on at"
+                "{log:?}: no topic that stays and keeps all, or no offset that such a log can go on at"
             ),
             Self::Judged(key) => write!(f, "a restart can't change {key}: the whole run is judged by it"),
             Self::Format(n) => write!(f, "a plan of format {n}; this is a simulator for format {FORMAT}"),
@@ -388,21 +390,16 @@ impl Plan {
     /// [`PlanError::Broker`], [`PlanError::Judged`] and [`PlanError::Prepared`].
     pub fn check(&self) -> Result<(), PlanError> {
         for log in &self.prepared {
-            let is_it =
-                |(topic, partition): &(String, i32)| *topic == log.topic && *partition == log.partition;
             let most = if log.compacted {
                 i64::from(i32::MAX)
             } else {
                 i64::MAX >> 1
             };
-            if !self
-                .workload
-                .topics
-                .iter()
-                .flat_map(TopicSpec::all)
-                .any(|p| is_it(&p))
-                || !(1..=most).contains(&log.next_offset)
-            {
+            let topic = self.workload.topics.iter().find(|t| t.name == log.topic);
+            let is_there = |t: &TopicSpec| {
+                (0..t.partitions).contains(&log.partition) && prepared::can_be(t, &self.workload)
+            };
+            if !topic.is_some_and(is_there) || !(1..=most).contains(&log.next_offset) {
                 return Err(PlanError::Prepared(log.clone()));
             }
         }
@@ -444,8 +441,8 @@ impl Plan {
                 1 => 16 << 10,
                 _ => BUFFER_BYTES,
             },
-            broker: broker(&mut draw, flushed, churn),
-            prepared: prepared(&mut draw, &workload),
+            broker: broker(&mut draw, flushed, churn, &workload),
+            prepared: swarm::prepared(&mut draw, &workload),
             workload,
             faults: Vec::new(),
         };

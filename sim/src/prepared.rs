@@ -5,13 +5,14 @@ use brokkr_env::{Env, UnixMillis};
 use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded};
 use brokkr_types::{LeaderEpoch, Offset};
 use brokkr_wire::records::{Batch, BatchBuilder, BatchHeader, HEADER_LEN};
-use brokkr_workloads::create_topics;
+use brokkr_workloads::{TopicSpec, Workload, create_topics};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::env::SimEnv;
 use crate::node::{self, Started};
 use crate::plan::{BROKER, FIRST_CLIENT, ROOT};
+use crate::retention::is_retained;
 use crate::scenario::Shared;
 
 /// A log that is not empty when the run begins.
@@ -28,6 +29,12 @@ pub struct PreparedLog {
     /// its offsets end at 2^31 - 1.
     #[serde(default)]
     pub compacted: bool,
+}
+
+/// Whether the logs of a topic may begin so: not one that is deleted, or whose records somebody counts.
+pub(crate) fn can_be(topic: &TopicSpec, workload: &Workload) -> bool {
+    let recreated = workload.recreator.iter().flat_map(|r| &r.topics);
+    !is_retained(topic) && recreated.into_iter().all(|name| *name != topic.name)
 }
 
 /// Makes the topics, ends the broker, and gives the logs their past.

@@ -13,9 +13,11 @@ use tracing_subscriber::{Layer, Registry};
 use crate::trace::What;
 use crate::world::World;
 
-/// The rare states that the broker tells of. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults in which one never
+/// The rare states that the broker tells of, and its clients. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults in which one never
 /// occurred fails, but for those of [`HARDLY_EVER`]; so does one without one of the [`FAULTS`].
 pub const NAMES: &[&str] = &[
+    "a consumer found its topic created again",
+    "a consumer stood still",
     "a duplicate before its original was durable",
     "a duplicate in the producer's window",
     "a duplicate of what was committed was answered at once",
@@ -26,6 +28,7 @@ pub const NAMES: &[&str] = &[
     "a log ended before its start",
     "a log opened without a scan",
     "a log stopped writing for good",
+    "a log was read while its topic was deleted",
     "a log went offline when it was opened",
     "a parked fetch waited in vain",
     "a parked fetch was woken",
@@ -33,6 +36,7 @@ pub const NAMES: &[&str] = &[
     "a segment rolled by its index",
     "a segment rolled by size or time",
     "a sync failed and poisoned its directory",
+    "a topic was deleted and created again",
     "an append failed for want of space",
     "an index that pointed elsewhere was not followed",
     "an index was rebuilt",
@@ -40,15 +44,17 @@ pub const NAMES: &[&str] = &[
     "recovery cut a torn tail",
     "recovery removed a segment above the end",
     "recovery removed what retention had given up",
+    "retention took segments",
 ];
 
 /// What need not occur in a campaign.
 pub const HARDLY_EVER: &[&str] = &[
-    "an index that pointed elsewhere was not followed",
     "a fetch was refused what can't be read",
-    "an index was rebuilt",
+    "an index that pointed elsewhere was not followed",
     "a log ended before its start",
+    "a log was read while its topic was deleted",
     "a log went offline when it was opened",
+    "an index was rebuilt",
     "recovery removed a segment above the end",
     "recovery removed what retention had given up",
 ];
@@ -206,8 +212,10 @@ mod tests {
     )]
     fn the_list_is_what_the_broker_s_code_says() {
         let mut said = Vec::new();
-        for part in ["env", "log", "server", "replication", "metadata"] {
-            let mut folders = vec![format!("{}/../broker/{part}/src", env!("CARGO_MANIFEST_DIR"))];
+        let parts = ["env", "log", "server", "replication", "metadata"];
+        let parts = parts.map(|part| format!("broker/{part}"));
+        for part in parts.into_iter().chain(["workloads".to_owned()]) {
+            let mut folders = vec![format!("{}/../{part}/src", env!("CARGO_MANIFEST_DIR"))];
             while let Some(folder) = folders.pop() {
                 for entry in std::fs::read_dir(&folder).expect("the sources") {
                     let path = entry.expect("an entry").path();

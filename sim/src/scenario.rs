@@ -13,21 +13,25 @@ use std::time::Duration;
 
 use brokkr_env::Env;
 use brokkr_history::Operation;
-use brokkr_workloads::{ConsumerSpec, Recorder, Stop, create_topics, run_admin, run_consumer, run_producer};
+use brokkr_workloads::{
+    ConsumerSpec, Recorder, Stop, TopicSpec, Workload, create_topics, run_admin, run_consumer, run_producer,
+    run_recreator,
+};
 use tokio::sync::oneshot;
 
-use crate::check::{Violation, check_batches, read_partition};
+use crate::check::{Violation, check_batches, read_partition, topic_id};
 use crate::director::Director;
 use crate::disk::Disk;
 use crate::durable::DurableEnds;
-use crate::env::SimEnv;
+use crate::env::{SimEnv, WALL_START_MS};
 use crate::exec::{Ended, Nanos, Strategy};
-use crate::judge;
+use crate::judge::{self, Besides, Deleted};
 use crate::keyed::mix;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan, ROOT};
 use crate::prepared;
 use crate::reached;
 use crate::report::{Report, Verdict, Violated};
+use crate::retention::{self, Retention};
 use crate::room;
 use crate::trace::{Tracer, What};
 use crate::world::{Clock, World};
@@ -77,28 +81,47 @@ impl Shared {
         });
     }
 
-    pub(crate) fn is_damaged(&self, partition: &str) -> bool {
-        lock(&self.damaged).contains(partition)
+    /// Of this partition, whichever topic it is of, only what it shows is judged from now on.
+    pub(crate) fn damage(&self, partition: String) {
+        lock(&self.damaged).insert(partition);
     }
 
-    /// Of each partition the offset below which records may be gone: somebody asked for it, or it was before the run.
-    pub(crate) fn deleted(&self, history: &[Operation]) -> BTreeMap<String, i64> {
-        let mut deleted = judge::deleted(history);
-        for log in &self.plan.prepared {
-            let start = deleted
-                .entry(format!("{}-{}", log.topic, log.partition))
-                .or_insert(0);
-            *start = log.next_offset.max(*start);
-        }
-        deleted
+    pub(crate) fn is_damaged(&self, partition: &str) -> bool {
+        lock(&self.damaged).contains(partition)
     }
 
     pub(crate) fn is_any_damaged(&self) -> bool {
         !lock(&self.damaged).is_empty()
     }
 
-    pub(crate) fn damage(&self, partition: String) {
-        lock(&self.damaged).insert(partition);
+    /// What may be gone of the broker's logs by now: what clients asked to delete, and what retention took. (It is judged on that
+    /// when it does so.)
+    pub(crate) fn deleted(&self, disk: &Disk) -> Deleted {
+        self.deleted_by(&self.recorder.history().since(0), disk)
+    }
+
+    /// As [`Shared::deleted`], with the history at hand: a copy of it may be large.
+    fn deleted_by(&self, history: &[Operation], disk: &Disk) -> Deleted {
+        let mut deleted = Deleted::asked(history);
+        let retained = self
+            .plan
+            .workload
+            .topics
+            .iter()
+            .filter(|t| retention::is_retained(t));
+        for (topic, partition) in retained.flat_map(|t| t.all()) {
+            let name = format!("{topic}-{partition}");
+            if let Some(starts) = retention::starts(disk, &format!("{ROOT}/{name}")) {
+                deleted.raise(&name, starts.log_start);
+            }
+        }
+        for log in &self.plan.prepared {
+            deleted.raise(&format!("{}-{}", log.topic, log.partition), log.next_offset);
+        }
+        lock(&self.damaged)
+            .iter()
+            .for_each(|folder| deleted.damage(folder));
+        deleted
     }
 
     /// Whether what is acknowledged is durable, by the broker's configuration.
@@ -130,7 +153,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
         let names = reached::listen(world, tracer.is_some());
         let shared = Shared {
             world: world.clone(),
-            recorder: Recorder::new(),
+            recorder: Recorder::of(&plan.workload),
             violations: Arc::default(),
             ends: Arc::default(),
             damaged: Arc::default(),
@@ -196,11 +219,22 @@ fn listen_to_clients(shared: &Shared, tracer: Tracer) {
 fn watch(shared: &Shared) {
     let (shared2, mut seen) = (shared.clone(), 0);
     let flushed = shared.is_flushed();
+    let mut retention = Retention::of(&shared.plan.workload, ROOT);
     shared.world.watch(move |state| {
         let disk = state.disks.get(&BROKER).expect("the broker has a disk");
         let mut ends = lock(&shared2.ends);
         let recorded = ends.check_recorded(disk, ROOT, |folder| shared2.is_damaged(folder));
         recorded.into_iter().for_each(|v| shared2.violation(v));
+        // Asked for only where something is missing.
+        let deleted = |key: &str| shared2.deleted(disk).below(key);
+        if !retention.is_empty() {
+            let clock = state.clocks.get(&BROKER).copied().unwrap_or_default();
+            let shown_ms = clock.shows(shared2.world.exec().now()) / 1_000_000;
+            let wall_ms = WALL_START_MS + clock.wall_ahead_ms + shown_ms as i64;
+            let asked = |key: &str| Deleted::asked(&shared2.recorder.history().since(0)).below(key);
+            let found = retention.check(disk, wall_ms, asked);
+            found.into_iter().for_each(|v| shared2.violation(v));
+        }
         let history = shared2.recorder.history();
         let len = history.len();
         if len == seen || !flushed {
@@ -208,14 +242,6 @@ fn watch(shared: &Shared) {
         }
         let told = history.since(seen);
         seen = len;
-        // Asked for only where something is missing.
-        let deleted = |key: &str| {
-            if shared2.is_damaged(key) {
-                return i64::MAX;
-            }
-            let asked = shared2.deleted(&history.since(0));
-            asked.get(key).copied().unwrap_or(0)
-        };
         let found = ends.check(&told, disk, ROOT, deleted);
         found.into_iter().for_each(|v| shared2.violation(v));
     });
@@ -238,18 +264,10 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
         violations.push(Violation::new("protocol", what));
     }
     let history = shared.recorder.history().take();
+    let besides = besides(world, shared, &history);
     if *lock(&shared.finished) {
         let notes = shared.recorder.notes();
-        // One that lost what was not flushed may as well have forgotten a producer.
-        let forgets = plan.broker.contains_key("producer.id.expiration.ms") || !shared.is_flushed();
-        violations.extend(judge::judge(
-            &plan.workload,
-            &history,
-            &notes,
-            LAST_READER,
-            forgets,
-            lock(&shared.damaged).clone(),
-        ));
+        violations.extend(judge::judge(&plan.workload, &history, &notes, &besides));
     } else if violations.is_empty() {
         let what = "the healed world did not come to rest in its time";
         violations.push(Violation::new("liveness", what));
@@ -289,6 +307,24 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
                 what: v.what,
             })
             .collect(),
+    }
+}
+
+/// What the judge is told of the broker and its disk.
+fn besides(world: &World, shared: &Shared, history: &[Operation]) -> Besides {
+    let plan = &shared.plan;
+    let state = world.lock();
+    let disk = state.disks.get(&BROKER).expect("the broker has a disk");
+    let id = |topic: &TopicSpec| {
+        let id = topic_id(disk, &format!("{ROOT}/{}-0", topic.name))?;
+        Some((topic.name.clone(), id))
+    };
+    Besides {
+        last: LAST_READER,
+        // One that lost what was not flushed may as well have forgotten a producer.
+        forgets: plan.broker.contains_key("producer.id.expiration.ms") || !shared.is_flushed(),
+        deleted: shared.deleted_by(history, disk),
+        topics: plan.workload.topics.iter().filter_map(id).collect(),
     }
 }
 
@@ -354,6 +390,13 @@ async fn work(shared: &Shared) {
         let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
         writers.push(env.clone().spawn("admin", async move {
             run_admin(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = workload.recreator.clone() {
+        let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
+        writers.push(env.clone().spawn("recreator", async move {
+            let Workload { client, topics, .. } = &s.plan.workload;
+            run_recreator(&env, client, &spec, topics, &s.recorder, &stop).await;
         }));
     }
     admin

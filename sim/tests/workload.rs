@@ -16,7 +16,8 @@ use brokkr_sim::node::{self, Started};
 use brokkr_sim::room;
 use brokkr_sim::world::World;
 use brokkr_workloads::{
-    AdminSpec, ClientSpec, ConsumerSpec, Notes, ProducerSpec, Recorder, Stop, TopicSpec, Workload, run,
+    AdminSpec, ClientSpec, ConsumerSpec, Notes, ProducerSpec, Recorder, RecreatorSpec, Stop, TopicSpec,
+    Workload, keys, run,
 };
 
 const BROKER: u32 = 1;
@@ -63,6 +64,7 @@ fn workload() -> Workload {
         client: ClientSpec::new(&addr_of(BROKER, PORT).ip().to_string(), PORT),
         producers: vec![ProducerSpec::idempotent(0, STRIDE, all.clone()), packed],
         consumers: vec![ConsumerSpec::tailing(10, all.clone()), full, again],
+        recreator: None,
         admin: Some(AdminSpec {
             process: 20,
             process_stride: STRIDE,
@@ -91,9 +93,13 @@ async fn befall(world: &World, faults: u32) {
 }
 
 fn play(seed: u64, faults: u32) -> Played {
+    play_of(workload(), seed, faults)
+}
+
+fn play_of(workload: Workload, seed: u64, faults: u32) -> Played {
     room::run(seed, SECS * 1_000_000_000, move |world| {
         world.lock().disks.insert(BROKER, Disk::new(BROKER));
-        let (recorder, stop, ended) = (Recorder::new(), Stop::new(), Arc::new(Mutex::new(false)));
+        let (recorder, stop, ended) = (Recorder::of(&workload), Stop::new(), Arc::new(Mutex::new(false)));
         let env = world.env(CLIENTS);
         let (r, s, e, exec) = (
             recorder.clone(),
@@ -102,9 +108,7 @@ fn play(seed: u64, faults: u32) -> Played {
             world.exec().clone(),
         );
         env.clone().spawn("workload", async move {
-            run(&env, &workload(), &r, &s)
-                .await
-                .expect("topics can be created");
+            run(&env, &workload, &r, &s).await.expect("topics can be created");
             *e.lock().expect("nobody panicked") = true;
             exec.stop();
         });
@@ -215,4 +219,107 @@ fn the_judge_of_histories_finds_nothing() {
         let found: Vec<_> = found.filter(|name| !verdict.allowed.contains(name)).collect();
         assert_eq!(found, ["nonmonotonic-poll"], "seed {seed}");
     }
+}
+
+/// A topic that comes and goes beside one that stays, a bank of keys, and a consumer that is slow and stands still.
+fn restless() -> Workload {
+    let topic = |name: &str| TopicSpec {
+        name: name.to_owned(),
+        partitions: 2,
+        replication_factor: 1,
+        configs: BTreeMap::new(),
+    };
+    let topics = vec![topic("t"), topic("r")];
+    let all: Vec<_> = topics.iter().flat_map(TopicSpec::all).collect();
+    let mut keyed = ProducerSpec::idempotent(0, STRIDE, all.clone());
+    keyed.keys = 5;
+    let mut slow = ConsumerSpec::tailing(11, all.clone());
+    (slow.pause_max_ms, slow.stuck_after, slow.stuck_ms) = (50, Some(10), 400);
+    let recreator = RecreatorSpec {
+        process: 20,
+        process_stride: STRIDE,
+        topics: vec!["r".to_owned()],
+        stays_max_ms: 800,
+        gone_max_ms: 100,
+    };
+    Workload {
+        topics,
+        producers: vec![keyed, ProducerSpec::idempotent(1, STRIDE, all.clone())],
+        consumers: vec![ConsumerSpec::tailing(10, all), slow],
+        admin: None,
+        recreator: Some(recreator),
+        ..workload()
+    }
+}
+
+#[test]
+fn clients_go_on_with_topics_that_come_and_go() {
+    let played = play_of(restless(), 7, 4);
+    assert!(played.ended, "the workload ended");
+    let topic_ops = |name: &str| {
+        let is_it = |o: &&Operation| o.type_ == Type::Ok && matches!(&o.op, Op::Other(f, _) if f == name);
+        played.history.iter().filter(is_it).count()
+    };
+    assert!(topic_ops("create_topic") > 3 && topic_ops("delete_topic") > 3);
+    let (acked, read) = acknowledged_and_read(&played.history);
+    let ids = |log: &Log| {
+        let keys = log.keys().filter(|(key, _)| key.starts_with("r@"));
+        let ids = keys.filter_map(|(key, _)| key.get(2..24));
+        ids.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    // Both went on with one topic after another, and knew which it was.
+    assert!(ids(&acked).len() > 3, "{:?}", ids(&acked));
+    assert!(ids(&read).len() > 3, "{:?}", ids(&read));
+    for (place, value) in acked.iter().filter(|((key, _), _)| key.starts_with("t-")) {
+        assert_eq!(read.get(place), Some(value), "{place:?}");
+    }
+    assert_eq!(played.notes.faults, []);
+    let mut places: BTreeMap<(u64, bool), String> = BTreeMap::new();
+    for ((key, _), value) in &read {
+        let Val::Int(value) = value else { continue };
+        if value >> 32 == 0 {
+            let bank = keys::of(*value, 5).expect("it has a key");
+            let partition = key.rsplit('-').next().expect("it has one").to_owned();
+            let first = places
+                .entry((bank, key.starts_with("t-")))
+                .or_insert(partition.clone());
+            assert_eq!(*first, partition, "key {bank}");
+        }
+    }
+    let again = play_of(restless(), 7, 4);
+    assert!(again.history == played.history && again.hash == played.hash);
+}
+
+#[test]
+fn a_slow_consumer_pauses_and_stands_still() {
+    let played = play_of(restless(), 8, 2);
+    let polls = |process| {
+        let begins = |o: &&Operation| o.process == process && o.type_ == Type::Invoke && o.op.f() == "poll";
+        let times = played.history.iter().filter(begins).map(|o| o.time);
+        times.collect::<Vec<_>>()
+    };
+    let longest = |process| {
+        let mut ends: BTreeMap<i64, i64> = BTreeMap::new();
+        let of_it = played
+            .history
+            .iter()
+            .filter(|o| o.process == process && o.op.f() == "poll");
+        let of_it: Vec<_> = of_it.collect();
+        for pair in of_it.windows(2).filter(|p| p[1].type_ == Type::Invoke) {
+            ends.insert(pair[1].time - pair[0].time, pair[0].time);
+        }
+        ends.into_keys().next_back().unwrap_or(0)
+    };
+    assert!(
+        polls(10).len() > polls(11).len(),
+        "{} {}",
+        polls(10).len(),
+        polls(11).len()
+    );
+    assert!(
+        (400_000_000..450_000_000).contains(&longest(11)),
+        "{}",
+        longest(11)
+    );
+    assert!(longest(10) < 50_000_000, "{}", longest(10));
 }

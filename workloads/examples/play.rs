@@ -57,6 +57,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             with(3, |p| (p.acks, p.idempotent) = (0, false)),
         ],
         consumers: vec![incremental, full, committed],
+        recreator: None,
         admin: Some(AdminSpec {
             process: 20,
             process_stride: STRIDE,

@@ -5,13 +5,13 @@ use std::time::Duration;
 use brokkr_client::admin::OffsetSpec;
 use brokkr_client::consumer::{ConsumerRecord, Fault};
 use brokkr_client::{Client, Consumer, Polled, StartAt, TopicPartition};
-use brokkr_env::Env;
+use brokkr_env::{Env, Rng};
 use brokkr_history::{MicroOp, Op, Polls, Type, Val};
-use brokkr_types::Offset;
+use brokkr_types::{Offset, Uuid};
 use brokkr_wire::ErrorCode;
 
 use crate::produce::parse_value;
-use crate::recorder::{Drained, key_of};
+use crate::recorder::Drained;
 use crate::spec::{self, ClientSpec, ConsumerSpec};
 use crate::{Recorder, Stop};
 
@@ -25,6 +25,8 @@ struct Reader<'a, E: Env> {
     partitions: Vec<TopicPartition>,
     consumer: Consumer<E>,
     polls: u64,
+    client: Client<E>,
+    rng: Rng,
 }
 
 /// Reads from the beginning until stopped, then to the end as it is at that time.
@@ -43,6 +45,8 @@ pub async fn run_consumer<E: Env>(
         partitions: spec::partitions(&spec.partitions),
         consumer: Consumer::new(&client, spec.config()),
         polls: 0,
+        rng: env.rng("workload consumer"),
+        client,
     };
     reader.begin_at_the_beginning();
     while !stop.is_stopped() {
@@ -50,6 +54,7 @@ pub async fn run_consumer<E: Env>(
         if spec.rewind_after.is_some_and(|n| reader.polls.is_multiple_of(n)) {
             reader.begin_at_the_beginning();
         }
+        reader.rest(stop).await;
     }
     // A client of its own: the consumer's may be in the middle of connecting, which goes on only while it is polled.
     let mut asks = client_spec.config();
@@ -60,12 +65,38 @@ pub async fn run_consumer<E: Env>(
 impl<E: Env> Reader<'_, E> {
     /// A new assignment, for the history as well: what is read next need not follow what was read last.
     fn begin_at_the_beginning(&mut self) {
-        let keys: Vec<_> = self.partitions.iter().map(key_of).collect();
+        let key = |tp| self.recorder.key_of(tp, Uuid::ZERO);
+        let keys: Vec<_> = self.partitions.iter().map(key).collect();
         let (now, process) = (self.env.now(), self.spec.process);
         self.recorder.invoke(now, process, Op::Assign(keys.clone()));
         self.consumer.assign(&[], StartAt::Earliest);
         self.consumer.assign(&self.partitions, StartAt::Earliest);
         self.recorder.assigned_from_beginning(now, process, keys);
+    }
+
+    /// Does nothing for a while: what was fetched meanwhile waits in this process, or where it stands still before it.
+    async fn rest(&mut self, stop: &Stop) {
+        let stuck = self
+            .spec
+            .stuck_after
+            .is_some_and(|n| self.polls.is_multiple_of(n));
+        let pause = match stuck {
+            true => Duration::from_millis(self.spec.stuck_ms),
+            false if self.spec.pause_max_ms == 0 => return,
+            false => Duration::from_micros(self.rng.below(self.spec.pause_max_ms * 1000 + 1)),
+        };
+        let until = self.env.now() + pause;
+        if stuck {
+            brokkr_types::reached!("a consumer stood still");
+            self.client.config().connection.hold.until(until);
+            // To its end, whoever asks it to stop: who stands still doesn't hear that.
+            self.env.sleep_until(until).await;
+        }
+        tokio::select! {
+            biased;
+            () = stop.wait() => {}
+            () = self.env.sleep_until(until) => {}
+        }
     }
 
     async fn poll(&mut self) {
@@ -76,10 +107,15 @@ impl<E: Env> Reader<'_, E> {
         let timeout = Duration::from_millis(self.spec.poll_timeout_ms);
         let polled = self.consumer.poll(timeout).await;
         let now = self.env.now();
-        let completed = Op::Poll(vec![MicroOp::Poll(Some(polls(&polled)))]);
+        let completed = Op::Poll(vec![MicroOp::Poll(Some(polls(self.recorder, &polled)))]);
         self.recorder.complete(now, process, Type::Ok, completed);
         let mut lost = false;
         for (tp, fault) in polled.faults {
+            if fault == Fault::Recreated {
+                brokkr_types::reached!("a consumer found its topic created again");
+                self.consumer.seek(&tp, StartAt::Earliest);
+                continue;
+            }
             lost |= fault == Fault::Refused(ErrorCode::OFFSET_OUT_OF_RANGE);
             self.recorder.fault(now, process, &tp, format!("{fault:?}"));
         }
@@ -121,7 +157,7 @@ impl<E: Env> Reader<'_, E> {
     }
 }
 
-fn polls(polled: &Polled) -> Polls {
+fn polls(recorder: &Recorder, polled: &Polled) -> Polls {
     let message = |r: &ConsumerRecord| {
         let value = match &r.value {
             None => Val::Null,
@@ -132,8 +168,13 @@ fn polls(polled: &Polled) -> Polls {
         };
         (r.offset.0, value)
     };
-    let of = |(tp, records): (&TopicPartition, &Vec<ConsumerRecord>)| {
-        (key_of(tp), records.iter().map(message).collect())
-    };
-    polled.records.iter().map(of).collect()
+    let mut all = Polls::new();
+    for (tp, records) in &polled.records {
+        // Of a topic that was recreated meanwhile there may be records of both.
+        for same in records.chunk_by(|a, b| a.topic_id == b.topic_id) {
+            let key = recorder.key_of(tp, same[0].topic_id);
+            all.entry(key).or_default().extend(same.iter().map(message));
+        }
+    }
+    all
 }

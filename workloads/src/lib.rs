@@ -1,40 +1,36 @@
 //! Workloads as data: what clients do, and the record of what came of it. They never judge.
 //!
-//! A [`Workload`] is topics, producers, consumers and an admin, each with its numbers; [`run`] plays it over any
+//! A [`Workload`] is topics, producers, consumers, an admin and a recreator, each with its numbers; [`run`] plays it over any
 //! [`Env`], in the seeded world or against a real broker. What was invoked and what came back
 //! goes into a [`brokkr_history`], what a client learns besides (sequences, faults) into [`Notes`].
 
 mod admin;
 mod consume;
+pub mod keys;
 mod produce;
 mod recorder;
+mod recreate;
 mod spec;
 mod stop;
 
 use brokkr_client::{Client, Error, Result};
 use brokkr_env::Env;
+use brokkr_types::Uuid;
 use brokkr_wire::ErrorCode;
 
 pub use admin::run_admin;
 pub use consume::run_consumer;
 pub use produce::{run_producer, value_of, value_parts};
-pub use recorder::{AckedBatch, ClientFault, Drained, Notes, OutOfOrder, Recorder};
-pub use spec::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, TopicSpec, Workload};
+pub use recorder::{AckedBatch, ClientFault, Drained, ID_MARK, Notes, OutOfOrder, Recorder};
+pub use recreate::run_recreator;
+pub use spec::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload};
 pub use stop::Stop;
 
 /// Creates a workload's topics. A topic that is there already is fine.
 pub async fn create_topics<E: Env>(env: &E, workload: &Workload) -> Result<()> {
     let client = Client::new(env, workload.client.config());
     for topic in &workload.topics {
-        let configs: Vec<_> = topic
-            .configs
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
-        let created = client
-            .create_topic(&topic.name, topic.partitions, topic.replication_factor, &configs)
-            .await;
-        match created {
+        match create_topic(&client, topic).await {
             Ok(_) | Err(Error::Broker(ErrorCode::TOPIC_ALREADY_EXISTS, _)) => {}
             Err(e) => return Err(e),
         }
@@ -42,7 +38,17 @@ pub async fn create_topics<E: Env>(env: &E, workload: &Workload) -> Result<()> {
     Ok(())
 }
 
+async fn create_topic<E: Env>(client: &Client<E>, topic: &TopicSpec) -> Result<Uuid> {
+    let configs = topic.configs.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let configs: Vec<_> = configs.collect();
+    client
+        .create_topic(&topic.name, topic.partitions, topic.replication_factor, &configs)
+        .await
+}
+
 /// Plays a workload until [`Stop::stop`]: producers and the admin stop first, then the consumers read to the end.
+///
+/// With a recreator, `recorder` is one of [`Recorder::of`].
 ///
 /// # Errors
 /// When the topics can't be created. What goes wrong later is part of the record.
@@ -61,6 +67,13 @@ pub async fn run<E: Env>(env: &E, workload: &Workload, recorder: &Recorder, stop
         let (recorder, stop) = (recorder.clone(), stop.clone());
         writers.push(env.spawn("workload admin", async move {
             run_admin(&env2, &client, &spec, &recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = &workload.recreator {
+        let (env2, workload, spec) = (env.clone(), workload.clone(), spec.clone());
+        let (recorder, stop) = (recorder.clone(), stop.clone());
+        writers.push(env.spawn("workload recreator", async move {
+            run_recreator(&env2, &workload.client, &spec, &workload.topics, &recorder, &stop).await;
         }));
     }
     let (written, mut readers) = (Stop::new(), Vec::new());

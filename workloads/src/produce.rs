@@ -5,12 +5,12 @@ use std::time::Duration;
 use brokkr_client::{Ack, Client, Producer, ProducerRecord, SendError, TopicPartition};
 use brokkr_env::{Env, Rng};
 use brokkr_history::{MicroOp, Op, Process, Type};
+use brokkr_types::Uuid;
 use brokkr_wire::ErrorCode;
 use bytes::Bytes;
 
-use crate::recorder::key_of;
 use crate::spec::{self, ClientSpec, ProducerSpec};
-use crate::{Recorder, Stop};
+use crate::{Recorder, Stop, keys};
 
 /// Bits of a value that count what its process sent.
 const COUNTER_BITS: u32 = 32;
@@ -73,8 +73,10 @@ pub async fn run_producer<E: Env>(
         let sends = 1 + rng.below(spec.sends_max.max(1));
         let values: Vec<(TopicPartition, i64)> = (0..sends)
             .map(|i| {
-                let to = partitions[rng.below(partitions.len() as u64) as usize].clone();
-                (to, value_of(spec.process, counter + i))
+                let to = &partitions[rng.below(partitions.len() as u64) as usize];
+                let value = value_of(spec.process, counter + i);
+                let to = keys::of(value, spec.keys).map_or(to, |key| keys::place(key, to, &partitions));
+                (to.clone(), value)
             })
             .collect();
         counter += sends;
@@ -102,9 +104,9 @@ async fn send<E: Env>(
     rng: &Rng,
     values: Vec<(TopicPartition, i64)>,
 ) -> Type {
-    let micro = |tp: &TopicPartition, offset, value: i64| MicroOp::Send {
-        key: key_of(tp),
-        offset,
+    let micro = |tp: &TopicPartition, told: Option<&Ack>, value: i64| MicroOp::Send {
+        key: recorder.key_of(tp, told.map_or(Uuid::ZERO, |ack| ack.batch.topic_id)),
+        offset: told.and_then(|ack| ack.offset).map(|o| o.0),
         value: value.into(),
     };
     let invoked = values.iter().map(|(tp, value)| micro(tp, None, *value)).collect();
@@ -112,7 +114,10 @@ async fn send<E: Env>(
     let mut deliveries = Vec::with_capacity(values.len());
     for (tp, value) in &values {
         let padding = rng.below(spec.padding_bytes_max + 1);
-        let key = Bytes::from(spec.process.to_string());
+        let key = match keys::of(*value, spec.keys) {
+            Some(key) => keys::bytes(key),
+            None => Bytes::from(spec.process.to_string()),
+        };
         let record = ProducerRecord::new(tp.clone(), Some(key), Some(value_bytes(*value, padding)));
         deliveries.push(producer.enqueue(record).await);
     }
@@ -120,7 +125,6 @@ async fn send<E: Env>(
     for delivery in deliveries {
         told.push(delivery.await);
     }
-    let offset = |t: &Result<Ack, SendError>| t.as_ref().ok().and_then(|ack| ack.offset).map(|o| o.0);
     let both = || values.iter().zip(&told);
     let acks: Vec<_> = both()
         .filter_map(|((tp, value), t)| Some((tp.clone(), *t.as_ref().ok()?, *value)))
@@ -133,7 +137,7 @@ async fn send<E: Env>(
         Type::Info
     };
     let completed = both()
-        .map(|((tp, value), t)| micro(tp, offset(t), *value))
+        .map(|((tp, value), t)| micro(tp, t.as_ref().ok(), *value))
         .collect();
     recorder.acked(env.now(), process, &acks);
     let gap = Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);

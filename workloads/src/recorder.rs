@@ -1,13 +1,16 @@
 //! Where a workload's clients write down what happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use brokkr_client::TopicPartition;
 use brokkr_client::producer::Ack;
 use brokkr_env::Instant;
 use brokkr_history::{Key, Op, Process, Type};
+use brokkr_types::Uuid;
 use serde::{Deserialize, Serialize};
+
+use crate::Workload;
 
 /// A batch that was acknowledged, as its producer knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -18,6 +21,9 @@ pub struct AckedBatch {
     pub process: Process,
     /// Its topic.
     pub topic: String,
+    /// The topic's id, if it was sent by that.
+    #[serde(default)]
+    pub topic_id: Option<String>,
     /// Its partition.
     pub partition: i32,
     /// Whose it is, or -1.
@@ -105,12 +111,12 @@ pub struct Notes {
 pub struct Recorder {
     history: brokkr_history::Recorder,
     notes: Arc<Mutex<Notes>>,
+    /// Topics that are deleted and created again.
+    recreated: Arc<BTreeSet<String>>,
 }
 
-/// How a partition is called in a history.
-pub(crate) fn key_of(tp: &TopicPartition) -> Key {
-    tp.to_string().into()
-}
+/// What separates a topic's name from its id, in a key of a history. No topic has it in its name.
+pub const ID_MARK: char = '@';
 
 fn nanos(at: Instant) -> i64 {
     i64::try_from(at.as_nanos()).unwrap_or(i64::MAX)
@@ -120,6 +126,24 @@ impl Recorder {
     /// An empty one.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty one for a workload: it knows which topics come and go.
+    pub fn of(workload: &Workload) -> Self {
+        let topics = workload.recreator.iter().flat_map(|r| r.topics.iter().cloned());
+        Self {
+            recreated: Arc::new(topics.collect()),
+            ..Self::default()
+        }
+    }
+
+    /// How a partition is called in the history: `topic-partition`, and `topic@id-partition` where topics of that name come and
+    /// go and it is known which it was. Keys of the former kind then only say what was invoked, or is not known to have happened.
+    pub(crate) fn key_of(&self, tp: &TopicPartition, topic_id: Uuid) -> Key {
+        if topic_id.is_zero() || !self.recreated.contains(tp.topic.as_str()) {
+            return tp.to_string().into();
+        }
+        format!("{}{ID_MARK}{topic_id}-{}", tp.topic, tp.partition).into()
     }
 
     /// The history so far.
@@ -160,11 +184,13 @@ impl Recorder {
                 b.producer_epoch,
                 b.base_sequence,
                 b.base_offset,
+                b.topic_id,
             );
             let batch = batches.entry(key).or_insert_with(|| AckedBatch {
                 time: nanos(now),
                 process,
                 topic: tp.topic.to_string(),
+                topic_id: (!b.topic_id.is_zero()).then(|| b.topic_id.to_string()),
                 partition: tp.partition,
                 producer_id: b.producer_id.0,
                 producer_epoch: b.producer_epoch.0,

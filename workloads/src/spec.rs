@@ -22,6 +22,9 @@ pub struct Workload {
     pub consumers: Vec<ConsumerSpec>,
     /// Who changes things.
     pub admin: Option<AdminSpec>,
+    /// Who deletes topics and creates them again.
+    #[serde(default)]
+    pub recreator: Option<RecreatorSpec>,
 }
 
 /// How a client reaches the cluster.
@@ -136,6 +139,10 @@ pub struct ProducerSpec {
     /// It crashes and comes back, under another producer id, after so many operations.
     #[serde(default)]
     pub restarts_after: Option<u64>,
+    /// How many keys its records have, shared with all producers who have as many; each key's records of a topic go to one
+    /// partition. 0: it has a key of its own, and sends anywhere.
+    #[serde(default)]
+    pub keys: u64,
 }
 
 impl ProducerSpec {
@@ -159,6 +166,7 @@ impl ProducerSpec {
             compression: 0,
             first_sequence: 0,
             restarts_after: None,
+            keys: 0,
         }
     }
 
@@ -207,6 +215,15 @@ pub struct ConsumerSpec {
     pub rewind_after: Option<u64>,
     /// How long it may take to read to the end after everybody stopped writing.
     pub drain_timeout_ms: u64,
+    /// The longest pause between polls.
+    #[serde(default)]
+    pub pause_max_ms: u64,
+    /// It stands still after so many polls, and does not even read what has been sent to it.
+    #[serde(default)]
+    pub stuck_after: Option<u64>,
+    /// For how long.
+    #[serde(default)]
+    pub stuck_ms: u64,
 }
 
 impl ConsumerSpec {
@@ -224,6 +241,9 @@ impl ConsumerSpec {
             poll_timeout_ms: 500,
             rewind_after: None,
             drain_timeout_ms: 30_000,
+            pause_max_ms: 0,
+            stuck_after: None,
+            stuck_ms: 0,
         }
     }
 
@@ -255,4 +275,20 @@ pub struct AdminSpec {
     pub partitions: Vec<(String, i32)>,
     /// The longest pause between two deletions.
     pub pause_max_ms: u64,
+}
+
+/// A process that deletes topics of the workload and creates them again, over and over. It always deletes by id: what comes late
+/// then hits no other topic. When it is stopped it leaves all of them there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RecreatorSpec {
+    /// Its number.
+    pub process: u64,
+    /// As [`ProducerSpec::process_stride`].
+    pub process_stride: u64,
+    /// The names of its topics.
+    pub topics: Vec<String>,
+    /// The longest time that a topic stays.
+    pub stays_max_ms: u64,
+    /// The longest time that a topic is gone.
+    pub gone_max_ms: u64,
 }

@@ -51,6 +51,7 @@ impl<E: Env> Log<E> {
             let gone: Vec<Head> = self.sealed[..count].iter().map(|s| s.head).collect();
             let start = gone.last().expect("count is not 0").next.max(self.log_start);
             self.raise_log_start(start, count).await?;
+            brokkr_types::reached!("retention took segments");
             retired.segments = gone.len();
             retired.bytes = gone.iter().map(|h| h.size).sum();
             self.retire_files(&gone).await?;

@@ -106,6 +106,19 @@ impl<E: Env> Routes<E> {
         self.by_name(self.names.get(&id)?)
     }
 
+    /// The topics that are in the image as well, if that isn't all.
+    fn without_gone(&self, image: &Image) -> Option<Self> {
+        let mut left = Self::new();
+        for route in self
+            .iter()
+            .filter(|r| image.topics.by_id(r.id).is_some_and(|t| t.name == r.name))
+        {
+            left.names.insert(route.id, route.name.clone());
+            left.by_name.insert(route.name.clone(), Arc::clone(route));
+        }
+        (left.names.len() < self.names.len()).then_some(left)
+    }
+
     /// All topics, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route<E>>> {
         self.by_name.values()
@@ -165,6 +178,10 @@ async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut 
         let now = Arc::clone(reader.get());
         match ask {
             Ask::Follow(image, done) => {
+                // BEFORE logs go: nobody is sent to one that is being deleted, and told that its offset is out of range.
+                if let Some(left) = now.without_gone(&image) {
+                    routes.publish(left);
+                }
                 routes.publish(manager.follow(&now, &image).await);
                 let _ = done.send(());
             }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use brokkr_workloads::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, TopicSpec, Workload};
+use brokkr_workloads::{
+    AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload,
+};
 
-use super::{ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, Family, Kind, PORT, ROOT, STRIDE};
+use super::{ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, Family, Kind, PORT, RECREATOR, ROOT, STRIDE};
 use crate::disk::Damage;
 use crate::keyed::Keyed;
 use crate::net::addr_of;
-use crate::prepared::PreparedLog;
+use crate::prepared::{self, PreparedLog};
+use crate::retention::is_retained;
 
 /// Choices by name.
 pub(super) struct Draw(pub(super) Keyed);
@@ -123,7 +126,8 @@ pub(super) fn prepared(draw: &mut Draw, workload: &Workload) -> Vec<PreparedLog>
     if draw.of("prepared", 6) > 0 {
         return Vec::new();
     }
-    let all = workload.topics.iter().flat_map(TopicSpec::all).zip(0..);
+    let topics = workload.topics.iter().filter(|t| prepared::can_be(t, workload));
+    let all = topics.flat_map(TopicSpec::all).zip(0..);
     let some = all.filter(|(_, i)| *i == 0 || draw.one("prepared too", *i, 2) == 0);
     let some: Vec<_> = some.collect();
     some.into_iter()
@@ -167,7 +171,12 @@ const SETTINGS: [(&str, &[u64]); 5] = [
 ];
 
 /// With `churn` segments are small, and go as soon as their records are deleted.
-pub(super) fn broker(draw: &mut Draw, flushed: bool, churn: bool) -> BTreeMap<String, String> {
+pub(super) fn broker(
+    draw: &mut Draw,
+    flushed: bool,
+    churn: bool,
+    workload: &Workload,
+) -> BTreeMap<String, String> {
     let listener = format!("PLAINTEXT://{}:{PORT}", addr_of(BROKER, PORT).ip());
     let mut set = BTreeMap::from([
         ("listeners".to_owned(), listener),
@@ -202,6 +211,9 @@ pub(super) fn broker(draw: &mut Draw, flushed: bool, churn: bool) -> BTreeMap<St
         // What DeleteRecords gave up goes soon, and another segment comes in its place.
         put("log.retention.check.interval.ms", 500);
     }
+    if workload.topics.iter().any(is_retained) {
+        put("log.retention.check.interval.ms", 500);
+    }
     set
 }
 
@@ -220,11 +232,26 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
         topics.truncate(1);
         topics[0].partitions = 1;
     }
+    if draw.of("retained", 5) == 0
+        && let Some(topic) = topics.last_mut()
+    {
+        topic.configs = retained(draw);
+    }
+    let older = draw.of("older client", 4) == 0;
+    // Who names topics by their names can't tell which of them it was.
+    let recreator = (draw.of("recreated", 4) == 0 && !older && !narrow).then(|| recreator(draw));
+    topics.extend(recreator.iter().flat_map(|r| &r.topics).map(|name| TopicSpec {
+        name: name.clone(),
+        partitions: 1 + draw.of("recreated partitions", 2) as i32,
+        replication_factor: 1,
+        configs: BTreeMap::new(),
+    }));
+    let keys = [0, 0, 0, 0, 1 + draw.of("how many keys", 16)][draw.of("keys", 5) as usize];
     let all: Vec<(String, i32)> = topics.iter().flat_map(TopicSpec::all).collect();
     let producers = 1 + draw.of("producers", 3);
     let consumers = 1 + draw.of("consumers", 2);
     let mut client = ClientSpec::new(&addr_of(BROKER, PORT).ip().to_string(), PORT);
-    if draw.of("older client", 4) == 0 {
+    if older {
         // Produce and Fetch with topics by their names, ListOffsets before leader epochs.
         client.versions_max = [(0, 9), (1, 11), (2, 3)].into();
     }
@@ -232,7 +259,10 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
         client,
         producers: (0..producers)
             .map(|i| {
-                let spec = producer(draw, i, producers, &all);
+                let spec = ProducerSpec {
+                    keys,
+                    ..producer(draw, i, producers, &all)
+                };
                 match () {
                     () if narrow => bursts(spec),
                     () if churn => ProducerSpec {
@@ -259,7 +289,40 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
                 _ => 2_000,
             },
         }),
+        recreator,
         topics,
+    }
+}
+
+/// Segments end after a few batches, and go soon.
+fn retained(draw: &mut Draw) -> BTreeMap<String, String> {
+    let mut set = BTreeMap::new();
+    let mut put = |key: &str, value: u64| drop(set.insert(key.to_owned(), value.to_string()));
+    put("index.interval.bytes", 0);
+    put("segment.index.bytes", 96);
+    let how = draw.of("retained how", 3);
+    if how != 0 {
+        put(
+            "retention.bytes",
+            [1_000, 10_000, 100_000][draw.of("retained bytes", 3) as usize],
+        );
+    }
+    if how != 1 {
+        put(
+            "retention.ms",
+            [1_000, 5_000, 15_000][draw.of("retained ms", 3) as usize],
+        );
+    }
+    set
+}
+
+fn recreator(draw: &mut Draw) -> RecreatorSpec {
+    RecreatorSpec {
+        process: RECREATOR,
+        process_stride: STRIDE,
+        topics: vec!["r0".to_owned()],
+        stays_max_ms: [1_000, 10_000][draw.of("recreated stays", 2) as usize],
+        gone_max_ms: [0, 300, 3_000][draw.of("recreated gone", 3) as usize],
     }
 }
 
@@ -322,5 +385,12 @@ fn consumer(draw: &mut Draw, i: u64, all: &[(String, i32)]) -> ConsumerSpec {
     spec.rewind_after = (draw.one("rewinds", i, 3) == 0).then_some(1500);
     // Who reads a batch at a time need not reach the end, as long as he moves.
     spec.drain_timeout_ms = 6_000;
+    if draw.one("slow", i, 5) == 0 {
+        spec.pause_max_ms = [100, 1_500][draw.one("slow by", i, 2) as usize];
+    }
+    if draw.one("stands still", i, 5) == 0 {
+        spec.stuck_after = Some(5 + draw.one("stands still after", i, 60));
+        spec.stuck_ms = [800, 2_500, 6_000][draw.one("stands still for", i, 3) as usize];
+    }
     spec
 }

@@ -104,15 +104,19 @@ fn times(plan: &Plan) -> Vec<Plan> {
 fn clients(plan: &Plan) -> Vec<Plan> {
     let w = &plan.workload;
     let mut plans = Vec::new();
-    if w.producers.len() > 1 || !w.consumers.is_empty() || w.admin.is_some() {
+    if w.producers.len() > 1 || !w.consumers.is_empty() || w.admin.is_some() || w.recreator.is_some() {
         // One writer alone.
         plans.extend((0..w.producers.len()).map(|i| {
             changed(plan, |p| {
                 p.workload.producers = vec![w.producers[i].clone()];
                 p.workload.consumers.clear();
                 p.workload.admin = None;
+                p.workload.recreator = None;
             })
         }));
+    }
+    if w.recreator.is_some() {
+        plans.push(changed(plan, |p| p.workload.recreator = None));
     }
     if w.admin.is_some() {
         plans.push(changed(plan, |p| p.workload.admin = None));
@@ -152,6 +156,10 @@ fn without(plan: &Plan, gone: impl Fn(&str, i32) -> bool) -> Option<Plan> {
             .for_each(|c| stays(&mut c.partitions));
         p.workload.admin.iter_mut().for_each(|c| stays(&mut c.partitions));
         p.workload.admin.take_if(|a| a.partitions.is_empty());
+        let left: Vec<_> = p.workload.topics.iter().map(|t| t.name.clone()).collect();
+        let recreated = p.workload.recreator.iter_mut();
+        recreated.for_each(|r| r.topics.retain(|t| left.contains(t)));
+        p.workload.recreator.take_if(|r| r.topics.is_empty());
     });
     // Who has nothing to do is taken away as a client.
     let w = &plan.workload;
@@ -259,9 +267,10 @@ fn plain_clients(plan: &Plan) -> Vec<Change> {
     changes
 }
 
-const PRODUCER: [fn(&mut ProducerSpec); 10] = [
+const PRODUCER: [fn(&mut ProducerSpec); 11] = [
     |s| s.first_sequence = 0,
     |s| s.restarts_after = None,
+    |s| s.keys = 0,
     |s| s.padding_bytes_max = 0,
     |s| s.compression = 0,
     |s| s.linger_ms = 0,
@@ -272,10 +281,12 @@ const PRODUCER: [fn(&mut ProducerSpec); 10] = [
     |s| (s.idempotent, s.acks) = (true, -1),
 ];
 
-const CONSUMER: [fn(&mut ConsumerSpec); 5] = [
+const CONSUMER: [fn(&mut ConsumerSpec); 7] = [
     |s| s.sessions = false,
     |s| s.read_committed = false,
     |s| s.rewind_after = None,
+    |s| s.pause_max_ms = 0,
+    |s| s.stuck_after = None,
     |s| s.min_bytes = 1,
     |s| {
         let plain = ConsumerSpec::tailing(0, Vec::new());

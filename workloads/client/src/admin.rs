@@ -12,7 +12,7 @@ use brokkr_wire::messages::{
     delete_records_request, delete_topics_request, describe_configs_request, describe_producers_request,
     describe_producers_response, incremental_alter_configs_request, list_offsets_request,
 };
-use brokkr_wire::{Request, Str};
+use brokkr_wire::{ErrorCode, Request, Str};
 
 use crate::client::Peer;
 use crate::{Client, Error, IsolationLevel, Result, TopicPartition};
@@ -164,6 +164,28 @@ impl<E: Env> Client<E> {
         self.manage(request, |response| {
             let topic = one(response.responses)?;
             Error::check(topic.error_code, topic.error_message.as_deref())
+        })
+        .await
+    }
+
+    /// Deletes the topic of this id, and no later one of its name. `false`: there is none, or an earlier attempt deleted it.
+    pub async fn delete_topic_id(&self, topic_id: Uuid) -> Result<bool> {
+        let request = DeleteTopicsRequest {
+            topics: vec![delete_topics_request::DeleteTopicState {
+                name: None,
+                topic_id,
+                ..Default::default()
+            }],
+            timeout_ms: millis(self.config().request_timeout),
+            ..Default::default()
+        };
+        self.manage(request, |response| {
+            let topic = one(response.responses)?;
+            if ErrorCode(topic.error_code) == ErrorCode::UNKNOWN_TOPIC_ID {
+                return Ok(false);
+            }
+            Error::check(topic.error_code, topic.error_message.as_deref())?;
+            Ok(true)
         })
         .await
     }

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -40,6 +41,23 @@ pub struct ConnectionConfig {
     pub client_id: Option<Str>,
     /// The largest response taken; a peer that announces a larger one broke the protocol.
     pub response_bytes_max: usize,
+    /// Whether anything is read at all, to play a client that stands still.
+    pub hold: Hold,
+}
+
+/// Until when nothing is read: what the peer sends stays in the connection's buffers, and the peer feels it. Cloning shares it.
+#[derive(Clone, Default, Debug)]
+pub struct Hold(Arc<Mutex<Instant>>);
+
+impl Hold {
+    /// Nothing more is read before `at`. What is being read already may still come.
+    pub fn until(&self, at: Instant) {
+        *self.0.lock().expect("no panic under this lock") = at;
+    }
+
+    fn ends(&self) -> Instant {
+        *self.0.lock().expect("no panic under this lock")
+    }
 }
 
 impl Default for ConnectionConfig {
@@ -47,6 +65,7 @@ impl Default for ConnectionConfig {
         Self {
             client_id: Some(Str::from_static("brokkr")),
             response_bytes_max: 128 << 20,
+            hold: Hold::default(),
         }
     }
 }
@@ -118,6 +137,7 @@ impl<E: Env> Connection<E> {
             expected,
             pending: VecDeque::new(),
             response_bytes_max: config.response_bytes_max,
+            hold: config.hold,
         };
         env.spawn("client writer", writer.run(ended));
         env.spawn("client reader", reader.run(alive));
@@ -331,6 +351,7 @@ struct ResponseReader<E: Env> {
     expected: mpsc::Receiver<ToReader>,
     pending: VecDeque<Pending>,
     response_bytes_max: usize,
+    hold: Hold,
 }
 
 impl<E: Env> ResponseReader<E> {
@@ -354,6 +375,10 @@ impl<E: Env> ResponseReader<E> {
         loop {
             if writer_done && self.pending.is_empty() {
                 return Error::Lost("closed".to_owned());
+            }
+            let held = self.hold.ends();
+            if held > self.env.now() {
+                self.env.sleep_until(held).await;
             }
             if self.buf.capacity() - self.buf.len() < READ_PIECE / 4 {
                 self.buf.reserve(READ_PIECE);

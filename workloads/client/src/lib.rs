@@ -19,7 +19,7 @@ pub mod producer;
 mod retry;
 
 pub use client::{Client, ClientConfig};
-pub use connection::{Connection, ConnectionConfig};
+pub use connection::{Connection, ConnectionConfig, Hold};
 pub use consumer::{Consumer, ConsumerConfig, IsolationLevel, Polled, StartAt};
 pub use error::{Error, Result};
 pub use producer::{Ack, Acks, Delivery, Producer, ProducerConfig, ProducerRecord, SendError};

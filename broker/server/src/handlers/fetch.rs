@@ -206,6 +206,7 @@ async fn partition<E: Env>(
         )
     };
     let route = route.ok_or_else(|| Refused::of(unknown))?;
+    let id = route.id;
     let handle = match route.partition(asked.key.partition) {
         Hosted::Here(handle) => handle.clone(),
         Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),
@@ -227,6 +228,11 @@ async fn partition<E: Env>(
         match read(&view, fetch.fetch_offset, bytes_max, first).await {
             Ok(range) => return Ok((found(asked, &view, range, None), handle)),
             Err(ReadError::Stale) => {}
+            // Its files are gone because its topic is: that says nothing of the offset.
+            Err(_) if ctx.routes.get().by_id(id).is_none() => {
+                brokkr_types::reached!("a log was read while its topic was deleted");
+                return Err(Refused::of(unknown));
+            }
             Err(error) => return Err(Refused::because(ErrorCode(error.code()), &error)),
         }
     }

@@ -100,6 +100,8 @@ pub enum StartAt {
 /// A record that was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConsumerRecord {
+    /// The topic that was fetched; zero where that was asked for by name.
+    pub topic_id: Uuid,
     /// Its offset.
     pub offset: Offset,
     /// Its time.
@@ -132,6 +134,9 @@ pub enum Fault {
         /// What came: the batch's last offset.
         last: Offset,
     },
+    /// The topic was deleted and created again: where we are says nothing of the new one, of which nothing is fetched until
+    /// [`Consumer::seek`].
+    Recreated,
     /// Offsets are missing. Only compaction may do that.
     Gap {
         /// What was due.
@@ -173,10 +178,12 @@ struct Assigned {
     start: Option<StartAt>,
     resolving: bool,
     position: Offset,
+    /// Which topic the position is of, once something of it was fetched.
+    topic_id: Option<Uuid>,
     /// Nothing is fetched before this.
     not_before: Instant,
     failures: u32,
-    /// Out of range: nothing is fetched until a seek.
+    /// Out of range, or of a topic that is gone: nothing is fetched until a seek.
     lost: bool,
     /// Raised by each seek: an answer to an older question is of no use.
     generation: u64,
@@ -260,6 +267,7 @@ impl<E: Env> Consumer<E> {
             start,
             resolving: false,
             position,
+            topic_id: None,
             not_before: Instant::default(),
             failures: 0,
             lost: false,
@@ -306,7 +314,7 @@ impl<E: Env> Consumer<E> {
         let mut wake = Instant::FAR_FUTURE;
         self.resolve_positions(now);
         let mut fetches: BTreeMap<i32, Vec<Asked>> = BTreeMap::new();
-        for (tp, a) in &self.assigned {
+        for (tp, a) in &mut self.assigned {
             if a.not_before > now {
                 wake = wake.min(a.not_before);
                 continue;
@@ -318,6 +326,11 @@ impl<E: Env> Consumer<E> {
                 self.metadata_wanted = true;
                 continue;
             };
+            if *a.topic_id.get_or_insert(leader.topic_id) != leader.topic_id {
+                a.lost = true;
+                self.came.faults.push((tp.clone(), Fault::Recreated));
+                continue;
+            }
             fetches.entry(leader.node).or_default().push(Asked {
                 tp: tp.clone(),
                 topic_id: leader.topic_id,
@@ -363,7 +376,7 @@ impl<E: Env> Consumer<E> {
         }
     }
 
-    fn fetch(&mut self, id: i32, asked: Vec<Asked>) {
+    fn fetch(&mut self, id: i32, mut asked: Vec<Asked>) {
         let node = self.nodes.entry(id).or_insert_with(|| Node {
             link: None,
             busy: false,
@@ -398,6 +411,9 @@ impl<E: Env> Consumer<E> {
                     .request(&asked, &epochs, self.config.sessions, &self.config);
                 request.max_wait_ms = i32::try_from(self.config.max_wait.as_millis()).unwrap_or(i32::MAX);
                 request.isolation_level = self.config.isolation.id();
+                if version < FETCH_TOPIC_ID_VERSION {
+                    asked.iter_mut().for_each(|a| a.topic_id = Uuid::ZERO);
+                }
                 Box::pin(link.submit(request, version))
             }
         };
@@ -546,7 +562,7 @@ impl<E: Env> Consumer<E> {
             high_watermark: Offset(data.high_watermark),
             last_stable: Offset(data.last_stable_offset),
         });
-        let read = records::read(data, asked.position, &self.config);
+        let read = records::read(data, asked, &self.config);
         a.failures = if read.stuck { failures.saturating_add(1) } else { 0 };
         if read.stuck {
             a.not_before = later;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use brokkr_types::{Offset, ProducerId};
+use brokkr_types::{Offset, ProducerId, Uuid};
 use brokkr_wire::messages::fetch_response::{AbortedTransaction, PartitionData};
 use brokkr_wire::records::{Batch, BatchError, ControlType, Record, batches};
 use bytes::Bytes;
 
-use super::{ConsumerConfig, ConsumerRecord, Fault, IsolationLevel};
+use super::{Asked, ConsumerConfig, ConsumerRecord, Fault, IsolationLevel};
 
 /// What a partition's data gave.
 pub(super) struct Read {
@@ -19,8 +19,9 @@ pub(super) struct Read {
     pub stuck: bool,
 }
 
-/// Reads what was fetched at `position`, up to the first batch that can't be read.
-pub(super) fn read(data: PartitionData, position: Offset, config: &ConsumerConfig) -> Read {
+/// Reads what was fetched, up to the first batch that can't be read.
+pub(super) fn read(data: PartitionData, asked: &Asked, config: &ConsumerConfig) -> Read {
+    let position = asked.position;
     let mut read = Read {
         records: Vec::new(),
         faults: Vec::new(),
@@ -34,7 +35,7 @@ pub(super) fn read(data: PartitionData, position: Offset, config: &ConsumerConfi
         IsolationLevel::ReadUncommitted => Aborted::new(Vec::new()),
     };
     for batch in batches(bytes) {
-        let taken = batch.and_then(|batch| read.take(&batch, &mut aborted, config));
+        let taken = batch.and_then(|batch| read.take(&batch, &mut aborted, asked.topic_id, config));
         match taken {
             Ok(()) => {}
             // A batch may be cut off at the end, but not if it is the only one (KIP-74).
@@ -54,6 +55,7 @@ impl Read {
         &mut self,
         batch: &Batch,
         aborted: &mut Aborted,
+        topic_id: Uuid,
         config: &ConsumerConfig,
     ) -> Result<(), BatchError> {
         batch.check_crc()?;
@@ -80,7 +82,7 @@ impl Read {
             if header.attributes.is_control() {
                 aborted.marker(header.producer_id, &record)?;
             } else if !hidden && header.record_offset(record.offset_delta) >= self.position {
-                came.push(owned(batch, &record));
+                came.push(owned(batch, topic_id, &record));
             }
         }
         // AFTER the whole batch was read: one that can't be is fetched again as a whole.
@@ -90,10 +92,11 @@ impl Read {
     }
 }
 
-fn owned(batch: &Batch, record: &Record<'_>) -> ConsumerRecord {
+fn owned(batch: &Batch, topic_id: Uuid, record: &Record<'_>) -> ConsumerRecord {
     let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
     let headers = record.headers.iter();
     ConsumerRecord {
+        topic_id,
         offset: batch.header.record_offset(record.offset_delta),
         timestamp: batch.header.record_timestamp(record.timestamp_delta),
         key: copy(record.key),

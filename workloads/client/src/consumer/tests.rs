@@ -57,7 +57,13 @@ fn fetched(position: i64, batches: &[Bytes], aborted: &[(i64, i64)]) -> Read {
         isolation: IsolationLevel::ReadCommitted,
         ..ConsumerConfig::default()
     };
-    read(data, Offset(position), &config)
+    let asked = Asked {
+        tp: TopicPartition::new("t", 0),
+        topic_id: Uuid::ZERO,
+        generation: 0,
+        position: Offset(position),
+    };
+    read(data, &asked, &config)
 }
 
 fn offsets(read: &Read) -> Vec<i64> {

@@ -1,7 +1,7 @@
 //! Records that are sent together.
 
 use brokkr_env::Instant;
-use brokkr_types::{Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
+use brokkr_types::{Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::records::{BatchBuilder, CompressionType, Header};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -48,6 +48,8 @@ pub(super) struct Batch {
     pub gap: Option<Error>,
     /// Whether it said so though it is the next one.
     pub refused_as_gap: bool,
+    /// Which topic it was last sent to, zero if only by its name.
+    pub topic_id: Uuid,
     /// Whose it is, and its first record's sequence, once it was sent.
     pub sequenced: Option<(Identity, Sequence)>,
     builder: BatchBuilder,
@@ -65,6 +67,7 @@ impl Batch {
             unclear: false,
             gap: None,
             refused_as_gap: false,
+            topic_id: Uuid::ZERO,
             sequenced: None,
             builder: BatchBuilder::new().compression(codec, codec.default_level()),
             waiting: Vec::new(),
@@ -148,6 +151,7 @@ impl Batch {
             None => (None, Sequence::NONE),
         };
         let batch = AckedBatch {
+            topic_id: self.topic_id,
             producer_id: who.map_or(ProducerId::NONE, |w| w.id),
             producer_epoch: who.map_or(ProducerEpoch(-1), |w| w.epoch),
             base_sequence,

@@ -23,7 +23,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use brokkr_env::Env;
-use brokkr_types::{Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
+use brokkr_types::{Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::records::CompressionType;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -143,6 +143,8 @@ impl ProducerRecord {
 /// The batch in which a record was acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AckedBatch {
+    /// The topic of its last attempt; zero where that was sent by the topic's name, and may have gone to a later one.
+    pub topic_id: Uuid,
     /// Whose it is; [`ProducerId::NONE`] where the producer is plain.
     pub producer_id: ProducerId,
     /// Its epoch, or -1.

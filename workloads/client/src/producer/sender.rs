@@ -270,6 +270,11 @@ impl<E: Env> Sender<E> {
             Ok(v) if sent.iter().any(|s| s.topic_id.is_zero()) => Ok(v.min(PRODUCE_TOPIC_ID_VERSION - 1)),
             told => told,
         };
+        for s in &sent {
+            let by_id = matches!(version, Ok(v) if v >= PRODUCE_TOPIC_ID_VERSION);
+            let topic_id = if by_id { s.topic_id } else { Uuid::ZERO };
+            self.state.sent_to(&s.tp, s.batch, topic_id);
+        }
         let told: Pin<Box<dyn Future<Output = Result<Option<ProduceResponse>>> + Send>> = match version {
             Err(e) => Box::pin(async move { Err(e) }),
             Ok(v) if acks == Acks::None => {

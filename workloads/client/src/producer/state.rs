@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use brokkr_env::Instant;
-use brokkr_types::{Offset, ProducerEpoch, Sequence, UnixMillis};
+use brokkr_types::{Offset, ProducerEpoch, Sequence, UnixMillis, Uuid};
 use brokkr_wire::ErrorCode;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -231,6 +231,14 @@ impl State {
             batch: batch.id,
             bytes: batch.encode(),
         })
+    }
+
+    /// Remembers to which topic a batch that was taken is sent.
+    pub fn sent_to(&mut self, tp: &TopicPartition, id: BatchId, topic_id: Uuid) {
+        let batches = self.queues.get_mut(tp).map(|q| &mut q.batches);
+        if let Some(batch) = batches.into_iter().flatten().find(|b| b.id == id) {
+            batch.topic_id = topic_id;
+        }
     }
 
     /// Learns what became of a batch in flight. It is sent again at `retry_at`, if at all.

@@ -1,0 +1,124 @@
+//! What may be gone: what somebody asked to delete, and what retention took.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use brokkr_history::{Operation, Type};
+use brokkr_workloads::ID_MARK;
+
+use super::about;
+
+/// The parts of a history's key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Place<'a> {
+    /// The topic's name.
+    pub topic: &'a str,
+    /// Its id, where topics of that name come and go.
+    pub id: Option<&'a str>,
+    /// The partition's index.
+    pub partition: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// Takes a key apart.
+    pub fn of(key: &'a str) -> Self {
+        // An id may hold the sign that is before the partition.
+        let (name, partition) = key.rsplit_once('-').unwrap_or((key, ""));
+        let (topic, id) = match name.split_once(ID_MARK) {
+            Some((topic, id)) => (topic, Some(id)),
+            None => (name, None),
+        };
+        Self { topic, id, partition }
+    }
+
+    /// Where its log is, in the log directory.
+    pub fn folder(self) -> String {
+        format!("{}-{}", self.topic, self.partition)
+    }
+
+    /// Whether both are of one name, of whatever topics.
+    pub fn is_called_as(self, other: Self) -> bool {
+        (self.topic, self.partition) == (other.topic, other.partition)
+    }
+}
+
+/// What may be gone.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Deleted {
+    below: BTreeMap<String, i64>,
+    topics: BTreeSet<String>,
+    damaged: BTreeSet<String>,
+}
+
+impl Deleted {
+    /// What somebody asked to delete.
+    pub fn asked(history: &[Operation]) -> Self {
+        let mut deleted = Self::default();
+        for o in history {
+            let Some((f, value)) = about(o) else { continue };
+            match (f, value["key"].as_str(), value["before"].as_i64()) {
+                ("delete_records", Some(key), Some(before)) => deleted.raise(key, before),
+                ("delete_topic", ..) if o.type_ == Type::Invoke => {
+                    deleted.topics.extend(value["id"].as_str().map(str::to_owned));
+                }
+                _ => {}
+            }
+        }
+        deleted
+    }
+
+    /// Below this offset records of a partition may be gone, too.
+    pub fn raise(&mut self, key: &str, before: i64) {
+        let most = self.below.entry(key.to_owned()).or_insert(0);
+        *most = before.max(*most);
+    }
+
+    /// The disk damaged the log in this folder, and there is no other copy: what it shows must have been sent (D2), no more.
+    pub fn damage(&mut self, folder: &str) {
+        self.damaged.insert(folder.to_owned());
+    }
+
+    /// See [`Deleted::damage`].
+    pub fn is_damaged(&self, key: &str) -> bool {
+        !self.damaged.is_empty() && self.damaged.contains(&Place::of(key).folder())
+    }
+
+    /// The offset below which records may be gone: all of them, if the deletion of the topic was asked for.
+    pub fn below(&self, key: &str) -> i64 {
+        match Place::of(key).id {
+            _ if self.is_damaged(key) => i64::MAX,
+            Some(id) if self.has_topic(id) => i64::MAX,
+            _ => self.below.get(key).copied().unwrap_or(0),
+        }
+    }
+
+    /// Of each partition the offset below which records may be gone.
+    pub fn starts(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.below.iter().map(|(key, before)| (key.as_str(), *before))
+    }
+
+    /// Whether something of a partition may be gone.
+    pub fn has(&self, key: &str) -> bool {
+        self.below(key) > 0
+    }
+
+    /// Whether somebody asked to delete the topic of this id.
+    pub fn has_topic(&self, id: &str) -> bool {
+        self.topics.contains(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_its_parts() {
+        let id = "-_AAAAAAAAAAAAAAAAAA-A";
+        let key = format!("r0@{id}-2");
+        let place = Place::of(&key);
+        assert_eq!((place.topic, place.id, place.partition), ("r0", Some(id), "2"));
+        assert_eq!(place.folder(), "r0-2");
+        assert!(place.is_called_as(Place::of("r0-2")) && !place.is_called_as(Place::of("r0-1")));
+        assert_eq!(Place::of("t0-1").id, None);
+    }
+}

@@ -1,0 +1,241 @@
+//! The judgement of `jepsen/checker` over a run's history, as the ids of the design's table.
+//!
+//! What it is told besides what clients did: below which offset retention took records, as a `delete_records`. Of topics that come
+//! and go its keys are one for each id; a send of which nobody knows where it went is told where it was read.
+//!
+//! Left out: what producers repeat, reorder or lose that are not idempotent, or wait for no acknowledgement, and all order in
+//! partitions where such a one stands twice (the checker knows one place of a value); order within what a producer sent that
+//! crashes and comes back, or that the broker may have forgotten; and what was in topics whose deletion somebody asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use brokkr_checker::kafka::{Kafka, Options};
+use brokkr_checker::{Finding, Verdict};
+use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
+use brokkr_workloads::{ProducerSpec, value_parts};
+use serde_json::{Value, json};
+
+use super::{Deleted, Place};
+use crate::check::Violation;
+
+/// Findings of an anomaly that are told; one more says how many there are.
+const FINDINGS_MAX: usize = 5;
+/// What more messages than these were shown is not looked at: a run has 200 MB, and who begins again and again reads a million.
+const MESSAGES_MAX: usize = 200_000;
+/// Who tells of what retention took: no client has this number.
+const RETENTION: Process = 1 << 30;
+
+/// The invariant that an anomaly breaks.
+fn id_of(anomaly: &str) -> Option<&'static str> {
+    Some(match anomaly {
+        "lost-write" | "unseen" => "L1",
+        "inconsistent-offsets"
+        | "poll-skip"
+        | "int-poll-skip"
+        | "nonmonotonic-poll"
+        | "int-nonmonotonic-poll" => "L6",
+        // A record was read before anybody sent it.
+        "G1c" | "G1c-process" | "G1c-realtime" => "L6",
+        "duplicate" | "G1a" => "I1",
+        "nonmonotonic-send" | "int-nonmonotonic-send" => "I3",
+        "phantom" => "D2",
+        "precommitted-read" | "G1b" => "T2",
+        // Nothing was sent and read: that is no anomaly of ours.
+        _ => return None,
+    })
+}
+
+/// What the checker finds wrong with a history. `recreated` are the topics that come and go.
+pub fn judge(
+    producers: &BTreeMap<Process, &ProducerSpec>,
+    history: &[Operation],
+    deleted: &Deleted,
+    recreated: &BTreeSet<String>,
+    forgets: bool,
+) -> Vec<Violation> {
+    if messages(history) > MESSAGES_MAX {
+        return Vec::new();
+    }
+    let mut checker = Kafka::new(Options::default());
+    let mut malformed = Vec::new();
+    let read = read_under(history, recreated);
+    let own = |o: &Operation| told_where(o, recreated, &read);
+    let told = history.iter().map(own).chain(retained(history, deleted));
+    for operation in told {
+        malformed.extend(
+            checker
+                .push(operation)
+                .err()
+                .map(|e| Violation::new("history", e.to_string())),
+        );
+    }
+    let verdict = checker.finish().verdict();
+    let anomalies = verdict
+        .anomalies
+        .iter()
+        .filter(|(name, _)| !verdict.allowed.contains(*name));
+    let mut found = malformed;
+    let excused = Excused::of(&verdict, producers, deleted, forgets);
+    for (name, findings) in anomalies {
+        let Some(id) = id_of(name) else { continue };
+        let counts = |f: &&Finding| !excused.is_excused(name, f);
+        let mut counted: Vec<&Finding> = findings.iter().filter(counts).collect();
+        let more = counted.len().saturating_sub(FINDINGS_MAX);
+        counted.truncate(FINDINGS_MAX);
+        found.extend(
+            counted
+                .iter()
+                .map(|f| Violation::new(id, format!("{name}: {}", f.text))),
+        );
+        if more > 0 {
+            found.push(Violation::new(id, format!("{name}: {more} more")));
+        }
+    }
+    found
+}
+
+/// How many messages readers were shown.
+fn messages(history: &[Operation]) -> usize {
+    let micro = history.iter().flat_map(|o| o.op.micro_ops());
+    let shown = micro.filter_map(|m| match m {
+        MicroOp::Poll(polls) => polls.as_ref(),
+        MicroOp::Send { .. } => None,
+    });
+    shown.flat_map(|polls| polls.values()).map(Vec::len).sum()
+}
+
+/// What excuses findings.
+struct Excused<'a> {
+    producers: &'a BTreeMap<Process, &'a ProducerSpec>,
+    deleted: &'a Deleted,
+    forgets: bool,
+    /// Keys in which a value stands twice, and may.
+    doubled: BTreeSet<String>,
+}
+
+impl<'a> Excused<'a> {
+    fn of(
+        verdict: &Verdict,
+        producers: &'a BTreeMap<Process, &'a ProducerSpec>,
+        deleted: &'a Deleted,
+        forgets: bool,
+    ) -> Self {
+        let mut excused = Self {
+            producers,
+            deleted,
+            forgets,
+            doubled: BTreeSet::new(),
+        };
+        let findings = verdict.findings("duplicate").iter();
+        let may = findings.filter(|f| excused.is_excused("duplicate", f));
+        excused.doubled = may.filter_map(|f| Some(key(f)?.to_owned())).collect();
+        excused
+    }
+
+    /// Whether the invariant says nothing of the producers or the topic that a finding is about.
+    fn is_excused(&self, anomaly: &str, f: &Finding) -> bool {
+        let values = f.data["value"].as_i64().into_iter();
+        let more = f.data["values"].as_array().into_iter().flatten();
+        let values = values.chain(more.filter_map(Value::as_i64));
+        let mut specs = values.map(|v| self.producers.get(&value_parts(v).0).copied());
+        let idempotent = |s: Option<&ProducerSpec>| s.is_some_and(|s| s.idempotent);
+        let doubled = key(f).is_some_and(|key| self.doubled.contains(key));
+        match anomaly {
+            "duplicate" | "phantom" => {}
+            _ if key(f).is_some_and(|key| self.deleted.is_damaged(key)) => return true,
+            _ => {}
+        }
+        match anomaly {
+            "lost-write" | "unseen" => {
+                key(f).is_some_and(|key| self.deleted.below(key) == i64::MAX)
+                    || specs.all(|s| s.is_some_and(|s| s.acks == 0))
+            }
+            "duplicate" => !specs.all(idempotent),
+            "nonmonotonic-send" | "int-nonmonotonic-send" => {
+                let returns = |s: Option<&ProducerSpec>| s.is_none_or(|s| s.restarts_after.is_some());
+                doubled || self.forgets || specs.any(|s| !idempotent(s) || returns(s))
+            }
+            "poll-skip" | "int-poll-skip" | "nonmonotonic-poll" | "int-nonmonotonic-poll" => doubled,
+            _ => false,
+        }
+    }
+}
+
+/// Which partition a finding is about.
+fn key(f: &Finding) -> Option<&str> {
+    f.data["key"].as_str()
+}
+
+/// Of each value of a topic that comes and goes, the keys under which it was read.
+fn read_under<'a>(
+    history: &'a [Operation],
+    recreated: &BTreeSet<String>,
+) -> BTreeMap<i64, BTreeSet<&'a Key>> {
+    let mut read: BTreeMap<i64, BTreeSet<&Key>> = BTreeMap::new();
+    if recreated.is_empty() {
+        return read;
+    }
+    for micro in history.iter().flat_map(|o| o.op.micro_ops()) {
+        let MicroOp::Poll(Some(polls)) = micro else {
+            continue;
+        };
+        for (key, messages) in polls.iter().filter(|(k, _)| Place::of(k.as_str()).id.is_some()) {
+            for (_, value) in messages {
+                if let Val::Int(value) = value {
+                    read.entry(*value).or_default().insert(key);
+                }
+            }
+        }
+    }
+    read
+}
+
+/// The operation, with each send to a topic that comes and goes under all keys under which it was read.
+fn told_where(
+    o: &Operation,
+    recreated: &BTreeSet<String>,
+    read: &BTreeMap<i64, BTreeSet<&Key>>,
+) -> Operation {
+    let mut o = o.clone();
+    let Op::Send(micro) = &mut o.op else { return o };
+    if recreated.is_empty() {
+        return o;
+    }
+    let sends = std::mem::take(micro);
+    for send in sends {
+        let MicroOp::Send { key, offset, value } = &send else {
+            continue;
+        };
+        let (Val::Int(v), true) = (value, recreated.contains(Place::of(key.as_str()).topic)) else {
+            micro.push(send);
+            continue;
+        };
+        let keys = read.get(v).into_iter().flatten();
+        let elsewhere = keys.filter(|k| *k != &key).map(|k| MicroOp::Send {
+            key: (*k).clone(),
+            offset: None,
+            value: value.clone(),
+        });
+        let before = micro.len();
+        micro.extend(elsewhere);
+        if offset.is_some() || micro.len() == before {
+            micro.push(send);
+        }
+    }
+    o
+}
+
+/// What retention took, as if somebody had asked for it.
+fn retained(history: &[Operation], deleted: &Deleted) -> Vec<Operation> {
+    let end = history.last().map_or((0, 0), |o| (o.index, o.time));
+    let starts = deleted
+        .starts()
+        .map(|(key, before)| json!({"key": key, "before": before}));
+    let both = |(i, value): (usize, Value)| {
+        let (index, process) = (end.0 + 1 + 2 * i as u64, RETENTION + i as u64);
+        let op = Op::Other("delete_records".to_owned(), value);
+        [(index, Type::Invoke), (index + 1, Type::Ok)]
+            .map(|(index, type_)| Operation::new(index, end.1, type_, process, op.clone()))
+    };
+    starts.enumerate().flat_map(both).collect()
+}

@@ -1,0 +1,176 @@
+//! R11: topics that are deleted and created again, by their ids. M2 holds of them:
+//!
+//! - An id is of one topic, and is handed out once.
+//! - What was created and is not asked to be deleted is there at the end; what was deleted is not.
+//! - Once a deletion was answered nothing that is sent from then on is acknowledged to that id.
+//! - Nothing is shown under an id that was sent, and had ended, before a topic of that id can have been there; nor, under a later
+//!   id, what was acknowledged under an earlier one.
+//!
+//! Of an incarnation it is known how long it was there at least: deletions are by id, and one follows the other, so each was there
+//! until its deletion was asked for, and the next came after that.
+
+use std::collections::BTreeMap;
+
+use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
+
+use super::{Place, about};
+use crate::check::Violation;
+
+/// A topic of some id, as far as it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Life {
+    /// When its deletion was first asked for; never, for the last one of a name.
+    asked: Option<i64>,
+    /// When a deletion of it was answered.
+    deleted: Option<i64>,
+}
+
+#[derive(Default)]
+struct Topics<'a> {
+    /// By name and id.
+    lives: BTreeMap<&'a str, BTreeMap<&'a str, Life>>,
+    /// Ids that were answered to who created, in that order.
+    created: Vec<(&'a str, &'a str)>,
+    found: Vec<String>,
+}
+
+/// What doesn't hold of the topics that come and go. `at_end` are the ids of the topics that are there at the end, by name.
+pub fn judge(history: &[Operation], at_end: &BTreeMap<String, String>) -> Vec<Violation> {
+    let mut topics = Topics::default();
+    history.iter().for_each(|o| topics.live(o));
+    topics.one_topic_each();
+    topics.there_at_the_end(at_end);
+    topics.sent_and_shown(history);
+    let found = topics.found.into_iter();
+    found.map(|what| Violation::new("M2", what)).collect()
+}
+
+impl<'a> Topics<'a> {
+    fn live(&mut self, o: &'a Operation) {
+        let Some((f, value)) = about(o) else { return };
+        let (Some(topic), Some(id)) = (value["topic"].as_str(), value["id"].as_str()) else {
+            return;
+        };
+        let life = self.lives.entry(topic).or_default().entry(id).or_default();
+        match (f, o.type_) {
+            ("delete_topic", Type::Invoke) => drop(life.asked.get_or_insert(o.time)),
+            ("delete_topic", Type::Ok) => drop(life.deleted.get_or_insert(o.time)),
+            ("create_topic", Type::Ok) => self.created.push((topic, id)),
+            _ => {}
+        }
+    }
+
+    fn one_topic_each(&mut self) {
+        let mut whose: BTreeMap<&str, &str> = BTreeMap::new();
+        for (topic, id) in &self.created {
+            if let Some(before) = whose.insert(id, topic) {
+                let what = format!("topic {topic} was created with id {id}, which {before} was created with");
+                self.found.push(what);
+            }
+        }
+    }
+
+    fn there_at_the_end(&mut self, at_end: &BTreeMap<String, String>) {
+        for (topic, lives) in &self.lives {
+            let there = at_end.get(*topic).map(String::as_str);
+            let gone = there.and_then(|id| lives.get(id)).and_then(|l| l.deleted);
+            if let (Some(id), Some(at)) = (there, gone) {
+                let ms = at / 1_000_000;
+                let what =
+                    format!("topic {topic} of id {id} is there at the end, though it was deleted at {ms} ms");
+                self.found.push(what);
+            }
+            let stays = |(id, life): &(&&str, &Life)| life.asked.is_none() && Some(**id) != there;
+            if let Some((id, _)) = lives.iter().find(stays) {
+                self.found.push(format!(
+                    "topic {topic} was created with id {id}, and nobody deleted it; at the end there is {there:?}"
+                ));
+            }
+        }
+    }
+
+    fn life(&self, place: Place<'_>) -> Option<Life> {
+        self.lives.get(place.topic)?.get(place.id?).copied()
+    }
+
+    /// The earliest time at which a topic can have come to be: once the deletion of the last one before it was asked for.
+    fn begins(&self, place: Place<'_>) -> Option<i64> {
+        let asked = self.life(place).and_then(|l| l.asked).unwrap_or(i64::MAX);
+        let others = self.lives.get(place.topic)?.values().filter_map(|l| l.asked);
+        others.filter(|other| *other < asked).max()
+    }
+
+    fn sent_and_shown(&mut self, history: &'a [Operation]) {
+        // Of each value when its send ended, and where it was acknowledged.
+        let mut sent: BTreeMap<i64, (i64, Option<&Key>)> = BTreeMap::new();
+        let mut began: BTreeMap<Process, i64> = BTreeMap::new();
+        let mut told = BTreeMap::new();
+        for o in history.iter().filter(|o| matches!(o.op, Op::Send(_))) {
+            if o.type_ == Type::Invoke {
+                began.insert(o.process, o.time);
+                continue;
+            }
+            for micro in o.op.micro_ops() {
+                let MicroOp::Send {
+                    key,
+                    value: Val::Int(value),
+                    offset,
+                } = micro
+                else {
+                    continue;
+                };
+                // Who waits for no answer was acknowledged nothing.
+                let place = match offset {
+                    Some(_) => Place::of(key.as_str()),
+                    None => Place::default(),
+                };
+                sent.insert(*value, (o.time, place.id.map(|_| key)));
+                let deleted = self.life(place).and_then(|l| l.deleted);
+                if let (Some(at), Some(from)) = (deleted, began.get(&o.process))
+                    && at < *from
+                {
+                    let (from, at) = (from / 1_000_000, at / 1_000_000);
+                    self.found.push(format!(
+                        "{value} was sent at {from} ms and acknowledged at {key}, which was deleted at {at} ms"
+                    ));
+                }
+            }
+        }
+        let polled = history
+            .iter()
+            .filter(|o| o.type_ == Type::Ok)
+            .flat_map(|o| o.op.micro_ops());
+        for (key, messages) in polled
+            .filter_map(|m| match m {
+                MicroOp::Poll(Some(polls)) => Some(polls),
+                _ => None,
+            })
+            .flatten()
+        {
+            let place = Place::of(key.as_str());
+            let Some(begins) = place.id.and_then(|_| self.begins(place)) else {
+                continue;
+            };
+            for (offset, value) in messages {
+                let Val::Int(value) = value else { continue };
+                let Some((ended, acked)) = sent.get(value) else {
+                    continue;
+                };
+                let earlier = acked
+                    .filter(|k| *k != key)
+                    .is_some_and(|k| self.begins(Place::of(k.as_str())) < Some(begins));
+                if *ended < begins || earlier {
+                    told.entry((key, *value))
+                        .or_insert((*offset, *ended, *acked, begins));
+                }
+            }
+        }
+        for ((key, value), (offset, ended, acked, begins)) in told {
+            let (ended, begins) = (ended / 1_000_000, begins / 1_000_000);
+            let to = acked.map_or(String::new(), |k| format!(", and acknowledged at {k},"));
+            self.found.push(format!(
+                "{value}, whose send had ended at {ended} ms{to} was shown at {key} offset {offset}, which came after {begins} ms"
+            ));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What each reader was shown, in the order in which it was: from one `assign` to the next offsets only rise (L6), and what a
+//! producer sent to a partition, and with it all of a key, comes in the order in which it was sent (I3).
+//!
+//! Of producers that are not idempotent nothing is said. Where one crashes and comes back, or the broker forgets producers, what
+//! was not acknowledged may have come late: the order of what was acknowledged remains.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
+use brokkr_workloads::{ProducerSpec, keys, value_parts};
+
+use super::Deleted;
+use crate::check::Violation;
+
+/// What is looked at in the views.
+pub struct Views<'a> {
+    /// Who sends.
+    pub producers: &'a BTreeMap<Process, &'a ProducerSpec>,
+    /// What was acknowledged.
+    pub acked: BTreeSet<i64>,
+    /// Whether the broker may forget producers.
+    pub forgets: bool,
+    /// What may be gone, and what was damaged.
+    pub deleted: &'a Deleted,
+}
+
+/// Where a reader is in a partition.
+#[derive(Default)]
+struct At {
+    offset: Option<i64>,
+    /// The last value of each producer.
+    values: BTreeMap<Process, i64>,
+}
+
+impl Views<'_> {
+    /// What doesn't hold of anybody's view.
+    pub fn judge(&self, history: &[Operation]) -> Vec<Violation> {
+        let mut readers: BTreeMap<Process, BTreeMap<&Key, At>> = BTreeMap::new();
+        let mut found = Vec::new();
+        for o in history.iter().filter(|o| o.type_ == Type::Ok) {
+            if let Op::Assign(_) = o.op {
+                readers.remove(&o.process);
+            }
+            for micro in o.op.micro_ops() {
+                let MicroOp::Poll(Some(polls)) = micro else {
+                    continue;
+                };
+                let reader = readers.entry(o.process).or_default();
+                for (key, messages) in polls {
+                    if self.deleted.is_damaged(key.as_str()) {
+                        continue;
+                    }
+                    let at = reader.entry(key).or_default();
+                    for (offset, value) in messages {
+                        self.step(at, o.process, key, (*offset, value), &mut found);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    fn step(&self, at: &mut At, who: Process, key: &Key, message: (i64, &Val), found: &mut Vec<Violation>) {
+        let (offset, value) = message;
+        if let Some(before) = at.offset.replace(offset).filter(|before| *before >= offset) {
+            let what = format!("process {who} was shown {key} offset {before}, then {offset}");
+            found.push(Violation::new("L6", what));
+        }
+        let Val::Int(value) = value else { return };
+        let producer = value_parts(*value).0;
+        let spec = self
+            .producers
+            .get(&producer)
+            .filter(|s| s.idempotent && s.acks != 0);
+        let Some(spec) = spec else { return };
+        let sure = spec.restarts_after.is_none() && !self.forgets;
+        if !sure && !self.acked.contains(value) {
+            return;
+        }
+        if let Some(before) = at.values.insert(producer, *value).filter(|before| before > value) {
+            let of = |value| keys::of(value, spec.keys).map_or(String::new(), |k| format!(" of key {k}"));
+            let (first, second) = (of(before), of(*value));
+            found.push(Violation::new(
+                "I3",
+                format!("process {who} was shown {before}{first} and then, at {key} offset {offset}, {value}{second}, which was sent before it"),
+            ));
+        }
+    }
+}
