@@ -128,8 +128,8 @@ impl AtCrash {
         for (path, (sure, seen)) in &self.files {
             let folder = folder_of(path);
             let was = self.topics.get(folder).filter(|id| deleted.has_topic(id));
-            if deleted.is_damaged(folder) || was.is_some_and(|id| topic_id(disk, folder).as_ref() != Some(id))
-            {
+            let name = folder.rsplit('/').next().unwrap_or_default();
+            if deleted.is_damaged(name) || was.is_some_and(|id| topic_id(disk, folder).as_ref() != Some(id)) {
                 continue;
             }
             let Some(inode) = now.get(path) else {

@@ -421,7 +421,7 @@ impl<'a> Judge<'a> {
         for (value, (key, outcome)) in &self.sends {
             let Some(spec) = self.spec(*value) else { continue };
             let at = places.get(value).map_or(&[][..], Vec::as_slice);
-            if spec.idempotent && at.len() > 1 {
+            if spec.idempotent && at.len() > 1 && !self.deleted.is_damaged(key.as_str()) {
                 found.push(("I1", format!("{value} stands {} times: {at:?}", at.len())));
             }
             let sent_to = Place::of(key.as_str());

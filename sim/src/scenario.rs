@@ -153,7 +153,10 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
         let names = reached::listen(world, tracer.is_some());
         let shared = Shared {
             world: world.clone(),
-            recorder: Recorder::of(&plan.workload),
+            recorder: Recorder::of(&plan.workload).dated_by({
+                let exec = world.exec().clone();
+                move || brokkr_env::Instant::from_nanos(exec.now())
+            }),
             violations: Arc::default(),
             ends: Arc::default(),
             damaged: Arc::default(),

@@ -113,14 +113,14 @@ pub struct Recorder {
     notes: Arc<Mutex<Notes>>,
     /// Topics that are deleted and created again.
     recreated: Arc<BTreeSet<String>>,
+    clock: Option<Arc<Clock>>,
 }
+
+/// What all that is written down is dated by.
+type Clock = dyn Fn() -> Instant + Send + Sync;
 
 /// What separates a topic's name from its id, in a key of a history. No topic has it in its name.
 pub const ID_MARK: char = '@';
-
-fn nanos(at: Instant) -> i64 {
-    i64::try_from(at.as_nanos()).unwrap_or(i64::MAX)
-}
 
 impl Recorder {
     /// An empty one.
@@ -135,6 +135,20 @@ impl Recorder {
             recreated: Arc::new(topics.collect()),
             ..Self::default()
         }
+    }
+
+    /// Dates everything by this clock, and not by that of the client: where those drift, histories are in nobody's order.
+    #[must_use]
+    pub fn dated_by(self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        Self {
+            clock: Some(Arc::new(clock)),
+            ..self
+        }
+    }
+
+    fn nanos(&self, at: Instant) -> i64 {
+        let at = self.clock.as_ref().map_or(at, |clock| clock());
+        i64::try_from(at.as_nanos()).unwrap_or(i64::MAX)
     }
 
     /// How a partition is called in the history: `topic-partition`, and `topic@id-partition` where topics of that name come and
@@ -161,16 +175,16 @@ impl Recorder {
     }
 
     pub(crate) fn invoke(&self, now: Instant, process: Process, op: Op) {
-        self.history.invoke(nanos(now), process, op);
+        self.history.invoke(self.nanos(now), process, op);
     }
 
     pub(crate) fn complete(&self, now: Instant, process: Process, type_: Type, op: Op) {
-        self.history.complete(nanos(now), process, type_, op);
+        self.history.complete(self.nanos(now), process, type_, op);
     }
 
     /// An assignment ended, and its process reads from the beginning, wherever it was.
     pub(crate) fn assigned_from_beginning(&self, now: Instant, process: Process, keys: Vec<Key>) {
-        self.history.assigned_from_beginning(nanos(now), process, keys);
+        self.history.assigned_from_beginning(self.nanos(now), process, keys);
     }
 
     /// Writes down the batches of an operation's acknowledged sends.
@@ -187,7 +201,7 @@ impl Recorder {
                 b.topic_id,
             );
             let batch = batches.entry(key).or_insert_with(|| AckedBatch {
-                time: nanos(now),
+                time: self.nanos(now),
                 process,
                 topic: tp.topic.to_string(),
                 topic_id: (!b.topic_id.is_zero()).then(|| b.topic_id.to_string()),
@@ -209,7 +223,7 @@ impl Recorder {
 
     pub(crate) fn fault(&self, now: Instant, process: Process, tp: &TopicPartition, what: String) {
         self.lock().faults.push(ClientFault {
-            time: nanos(now),
+            time: self.nanos(now),
             process,
             topic: tp.topic.to_string(),
             partition: tp.partition,
@@ -219,7 +233,7 @@ impl Recorder {
 
     pub(crate) fn out_of_order(&self, now: Instant, process: Process, tp: &TopicPartition, value: i64) {
         self.lock().out_of_order.push(OutOfOrder {
-            time: nanos(now),
+            time: self.nanos(now),
             process,
             topic: tp.topic.to_string(),
             partition: tp.partition,

@@ -140,10 +140,8 @@ impl<'a> Excused<'a> {
         let mut specs = values.map(|v| self.producers.get(&value_parts(v).0).copied());
         let idempotent = |s: Option<&ProducerSpec>| s.is_some_and(|s| s.idempotent);
         let doubled = key(f).is_some_and(|key| self.doubled.contains(key));
-        match anomaly {
-            "duplicate" | "phantom" => {}
-            _ if key(f).is_some_and(|key| self.deleted.is_damaged(key)) => return true,
-            _ => {}
+        if anomaly != "phantom" && key(f).is_some_and(|key| self.deleted.is_damaged(key)) {
+            return true;
         }
         match anomaly {
             "lost-write" | "unseen" => {
