@@ -38,6 +38,7 @@ const LOOK_MAX: Nanos = 1_000 * MILLI;
 enum Act {
     Fault(usize),
     Start,
+    StartClient(u32),
     Resume,
     Room,
     /// A client is cut off until then.
@@ -232,6 +233,10 @@ impl Director {
                 self.process = Process::Starting(running, told, patience);
             }
             Act::Start => {}
+            Act::StartClient(client) => {
+                self.tell(|| What::Start { of: client });
+                self.shared.clients.start(&self.shared, client);
+            }
             Act::Resume => {
                 self.tell(|| What::Resume { of: BROKER });
                 self.shared.world.exec().resume(BROKER);
@@ -267,7 +272,8 @@ impl Director {
             net.links.clear();
             net.shut.clear();
         }
-        self.queue.retain(|_, act| matches!(act, Act::Start));
+        self.queue
+            .retain(|_, act| matches!(act, Act::Start | Act::StartClient(_)));
         if self.disk_failed {
             self.crash(0, false, 5);
         }
@@ -295,6 +301,12 @@ impl Director {
         match fault.kind {
             Kind::Kill { down_ms } => self.crash(fault.id, false, down_ms),
             Kind::PowerLoss { down_ms, .. } => self.crash(fault.id, true, down_ms),
+            Kind::KillClient { client, down_ms } => self.kill_clients(&[client], down_ms),
+            Kind::Blackout { down_ms } => {
+                self.count("all nodes at once");
+                self.crash(fault.id, true, down_ms);
+                self.kill_clients(&self.shared.clients.all(), down_ms);
+            }
             Kind::CleanStop { down_ms } => self.stop(down_ms),
             Kind::Pause { for_ms } => {
                 if !matches!(self.process, Process::Down) {
@@ -375,6 +387,16 @@ impl Director {
                 } else {
                     self.stop(down_ms);
                 }
+            }
+        }
+    }
+
+    /// Kills those of the clients that are at work; each is started again later.
+    fn kill_clients(&mut self, clients: &[u32], down_ms: u64) {
+        for client in clients {
+            if self.shared.clients.is_killed(*client) {
+                self.shared.world.kill(*client, "client killed");
+                self.after_ms(down_ms, Act::StartClient(*client));
             }
         }
     }
@@ -506,7 +528,7 @@ impl Director {
             let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
             self.shared.world.power_loss(BROKER, &mut choices);
         } else {
-            self.shared.world.kill(BROKER);
+            self.shared.world.kill(BROKER, "kill");
         }
         self.shared
             .ends

@@ -3,6 +3,7 @@
 //! See `sim/README.md` for use and DESIGN's section on the simulator for what is modelled.
 
 pub mod check;
+mod clients;
 mod director;
 pub mod disk;
 pub mod durable;

@@ -69,6 +69,9 @@ struct What {
     /// What befalls the world: none, default, unlimited, or a list of families
     #[arg(long, default_value_t = Faults::Default)]
     faults: Faults,
+    /// The scenario that speed is measured with, at so many operations a second, instead of what the seed draws
+    #[arg(long, value_name = "OPERATIONS_PER_S", conflicts_with_all = ["faults", "plan"])]
+    standard: Option<u64>,
     /// A plan instead of a seed
     #[arg(long, hide = true)]
     plan: Option<PathBuf>,
@@ -79,7 +82,11 @@ struct What {
 impl What {
     fn plan(&self) -> Result<Plan, String> {
         let Some(path) = &self.plan else {
-            return Ok(Plan::of(self.seed.unwrap_or(0), self.secs, &self.faults));
+            let seed = self.seed.unwrap_or(0);
+            return Ok(match self.standard {
+                Some(operations_per_s) => Plan::standard(seed, self.secs, operations_per_s),
+                None => Plan::of(seed, self.secs, &self.faults),
+            });
         };
         read_plan(path)
     }

@@ -92,10 +92,12 @@ pub enum Family {
     Rot,
     /// Restarts with another configuration.
     Config,
+    /// kill -9 of clients, and of all nodes at once.
+    Client,
 }
 
 /// All families.
-pub const FAMILIES: [Family; 14] = [
+pub const FAMILIES: [Family; 15] = [
     Family::Kill,
     Family::Power,
     Family::Stop,
@@ -110,6 +112,7 @@ pub const FAMILIES: [Family; 14] = [
     Family::Sched,
     Family::Rot,
     Family::Config,
+    Family::Client,
 ];
 
 impl Family {
@@ -130,6 +133,7 @@ impl Family {
             Self::Sched => "sched",
             Self::Rot => "rot",
             Self::Config => "config",
+            Self::Client => "client",
         }
     }
 
@@ -138,7 +142,7 @@ impl Family {
         match self {
             Self::Kill | Self::Power | Self::Slow | Self::Rot => 3,
             Self::Net => 6,
-            Self::Link => 2,
+            Self::Link | Self::Client => 2,
             Self::Stop | Self::Pause | Self::Sync | Self::Write | Self::Space | Self::Clock => 1,
             Self::Config => 1,
             Self::Sched => 0,
@@ -218,6 +222,10 @@ pub struct Fault {
 pub enum Kind {
     /// The broker's process dies; it is started again after `down_ms`.
     Kill { down_ms: u64 },
+    /// A client's process dies; it is started again after `down_ms`, and is somebody else then.
+    KillClient { client: u32, down_ms: u64 },
+    /// The broker loses its power, and all clients die at the same moment.
+    Blackout { down_ms: u64 },
     /// The power goes, and comes back after `down_ms`. With `unsynced` as soon as there is something to lose: it waits a while
     /// until some log was written and not synced yet.
     PowerLoss {
@@ -418,14 +426,57 @@ impl Plan {
         Ok(())
     }
 
+    /// The workload as judges have to take it: a producer that is killed comes back under another id, as one that restarts does.
+    pub(crate) fn judged(&self) -> Workload {
+        let mut workload = self.workload.clone();
+        for (spec, node) in workload.producers.iter_mut().zip(FIRST_CLIENT..) {
+            let is_killed = |f: &Fault| match f.kind {
+                Kind::KillClient { client, .. } => client == node,
+                Kind::Blackout { .. } => true,
+                _ => false,
+            };
+            if self.faults.iter().any(is_killed) {
+                spec.restarts_after.get_or_insert(u64::MAX);
+            }
+        }
+        workload
+    }
+
+    /// The scenario that speed is measured with: one broker as it comes, three producers and two consumers with about so many operations
+    /// a second in all (a record sent and a poll are one each), and every family of faults.
+    pub fn standard(seed: u64, secs: u64, operations_per_s: u64) -> Self {
+        let mut draw = Draw(Keyed::new(seed));
+        let workload = swarm::standard(operations_per_s);
+        let broker = swarm::plain();
+        let plan = Self::quiet(seed, secs, broker, workload);
+        plan.befallen(&mut draw, &Faults::Only(FAMILIES.to_vec()), true)
+    }
+
     /// What a seed makes of a run.
     pub fn of(seed: u64, secs: u64, faults: &Faults) -> Self {
         let mut draw = Draw(Keyed::new(seed));
         let flushed = faults == &Faults::None || draw.of("unflushed", 6) > 0;
         let churn = draw.of("churn", 6) == 0;
         let workload = workload(&mut draw, churn);
-        let clients = (workload.producers.len() + workload.consumers.len()) as u64;
-        let mut plan = Self {
+        let buffer_bytes = match draw.of("buffer", 4) {
+            _ if churn => 500,
+            0 => 500,
+            1 => 16 << 10,
+            _ => BUFFER_BYTES,
+        };
+        let broker = broker(&mut draw, flushed, churn, &workload);
+        let prepared = swarm::prepared(&mut draw, &workload);
+        let plan = Self {
+            buffer_bytes,
+            prepared,
+            ..Self::quiet(seed, secs, broker, workload)
+        };
+        plan.befallen(&mut draw, faults, flushed)
+    }
+
+    /// A world in which nothing befalls anybody.
+    fn quiet(seed: u64, secs: u64, broker: BTreeMap<String, String>, workload: Workload) -> Self {
+        Self {
             format: FORMAT,
             commit: COMMIT.to_owned(),
             seed,
@@ -435,17 +486,16 @@ impl Plan {
             drift_ppm: 0,
             wall_ahead_ms: 0,
             clocks: BTreeMap::new(),
-            buffer_bytes: match draw.of("buffer", 4) {
-                _ if churn => 500,
-                0 => 500,
-                1 => 16 << 10,
-                _ => BUFFER_BYTES,
-            },
-            broker: broker(&mut draw, flushed, churn, &workload),
-            prepared: swarm::prepared(&mut draw, &workload),
+            buffer_bytes: BUFFER_BYTES,
+            broker,
+            prepared: Vec::new(),
             workload,
             faults: Vec::new(),
-        };
+        }
+    }
+
+    fn befallen(mut self, draw: &mut Draw, faults: &Faults, flushed: bool) -> Self {
+        let clients = (self.workload.producers.len() + self.workload.consumers.len()) as u64;
         for family in FAMILIES {
             let often = match faults {
                 Faults::None => continue,
@@ -460,10 +510,10 @@ impl Plan {
             if !flushed && loses {
                 continue;
             }
-            plan.befall(&mut draw, family, often, clients);
+            self.befall(draw, family, often, clients);
         }
-        plan.faults.sort_by_key(|f| (f.at_ms, f.id));
-        plan
+        self.faults.sort_by_key(|f| (f.at_ms, f.id));
+        self
     }
 
     fn befall(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
@@ -499,7 +549,7 @@ impl Plan {
         for i in 0..n {
             let id = key * 1000 + i;
             let at_ms = 300 + draw.one("at", id, span_ms.max(301) - 300);
-            let kind = kind(draw, family, id, often > 1, &self.workload);
+            let kind = kind(draw, family, id, often > 1, self);
             // Some deaths come in pairs: the second one while the first is being recovered from.
             if let Kind::Kill { down_ms } | Kind::PowerLoss { down_ms, .. } = kind
                 && draw.one("again", id, 3) == 0

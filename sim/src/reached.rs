@@ -64,10 +64,12 @@ pub const PROTOCOL_BROKEN: &str = "a peer broke the protocol";
 
 /// What befalls some world in such a campaign: the families of faults and what they come to, as reports count them.
 pub const FAULTS: &[&str] = &[
+    "all nodes at once",
     "another configuration",
     "bandwidth",
     "bit rot",
     "clean stop",
+    "client killed",
     "client's clock off",
     "clock off",
     "clock step",
@@ -78,6 +80,7 @@ pub const FAULTS: &[&str] = &[
     "disk hangs",
     "disk slow",
     "half-open",
+    "index rot",
     "kill",
     "name undone",
     "no space",

@@ -13,13 +13,11 @@ use std::time::Duration;
 
 use brokkr_env::Env;
 use brokkr_history::Operation;
-use brokkr_workloads::{
-    ConsumerSpec, Recorder, Stop, TopicSpec, Workload, create_topics, run_admin, run_consumer, run_producer,
-    run_recreator,
-};
+use brokkr_workloads::{ConsumerSpec, Recorder, Stop, TopicSpec, run_consumer};
 use tokio::sync::oneshot;
 
 use crate::check::{Violation, check_batches, read_partition, topic_id};
+use crate::clients::{Clients, work};
 use crate::director::Director;
 use crate::disk::Disk;
 use crate::durable::DurableEnds;
@@ -52,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) world: World,
     pub(crate) plan: Arc<Plan>,
     pub(crate) recorder: Recorder,
+    pub(crate) clients: Arc<Clients>,
     violations: Arc<Mutex<Vec<Violation>>>,
     /// Forgets what was durable before a crash.
     pub(crate) ends: Arc<Mutex<DurableEnds>>,
@@ -64,7 +63,7 @@ pub(crate) struct Shared {
     finished: Arc<Mutex<bool>>,
 }
 
-fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -157,6 +156,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
                 let exec = world.exec().clone();
                 move || brokkr_env::Instant::from_nanos(exec.now())
             }),
+            clients: Arc::default(),
             violations: Arc::default(),
             ends: Arc::default(),
             damaged: Arc::default(),
@@ -270,7 +270,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
     let besides = besides(world, shared, &history);
     if *lock(&shared.finished) {
         let notes = shared.recorder.notes();
-        violations.extend(judge::judge(&plan.workload, &history, &notes, &besides));
+        violations.extend(judge::judge(&plan.judged(), &history, &notes, &besides));
     } else if violations.is_empty() {
         let what = "the healed world did not come to rest in its time";
         violations.push(Violation::new("liveness", what));
@@ -359,62 +359,6 @@ async fn drive(shared: Shared) {
         *lock(&shared.finished) = true;
     }
     shared.world.exec().stop();
-}
-
-/// Plays the workload, each client on a node of its own, to its end.
-async fn work(shared: &Shared) {
-    let (plan, stop, written) = (&shared.plan, Stop::new(), Stop::new());
-    let workload = &plan.workload;
-    let admin = shared.world.env(FIRST_CLIENT - 1);
-    while let Err(error) = create_topics(&admin, workload).await {
-        tracing::debug!(%error, "topics not created");
-        admin.sleep_until(admin.now() + Duration::from_millis(100)).await;
-    }
-    let (mut writers, mut readers) = (Vec::new(), Vec::new());
-    for (node, spec) in (FIRST_CLIENT..).zip(&workload.producers) {
-        let (s, stop, env, spec) = (shared.clone(), stop.clone(), shared.world.env(node), spec.clone());
-        writers.push(env.clone().spawn("producer", async move {
-            run_producer(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
-        }));
-    }
-    let first = FIRST_CLIENT + workload.producers.len() as u32;
-    for (node, spec) in (first..).zip(&workload.consumers) {
-        let (s, stop, env, spec) = (
-            shared.clone(),
-            written.clone(),
-            shared.world.env(node),
-            spec.clone(),
-        );
-        readers.push(env.clone().spawn("consumer", async move {
-            run_consumer(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
-        }));
-    }
-    if let Some(spec) = workload.admin.clone() {
-        let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
-        writers.push(env.clone().spawn("admin", async move {
-            run_admin(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
-        }));
-    }
-    if let Some(spec) = workload.recreator.clone() {
-        let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
-        writers.push(env.clone().spawn("recreator", async move {
-            let Workload { client, topics, .. } = &s.plan.workload;
-            run_recreator(&env, client, &spec, topics, &s.recorder, &stop).await;
-        }));
-    }
-    admin
-        .sleep_until(brokkr_env::Instant::from_nanos(shared.work_until))
-        .await;
-    stop.stop();
-    for (i, writer) in writers.into_iter().enumerate() {
-        writer.await;
-        tracing::debug!(i, "a writer has ended");
-    }
-    written.stop();
-    for (i, reader) in readers.into_iter().enumerate() {
-        reader.await;
-        tracing::debug!(i, "a reader has ended");
-    }
 }
 
 /// A last reader, from the beginning of every log to its end. Whether it ended.

@@ -158,8 +158,8 @@ impl World {
     }
 
     /// kill -9: no destructor's work survives. What was on its way to the page cache arrived there or not.
-    pub fn kill(&self, node: u32) {
-        self.count("kill");
+    pub fn kill(&self, node: u32, family: &'static str) {
+        self.count(family);
         self.exec.tap().tell(|| What::Kill { of: node });
         self.end_life(node);
     }

@@ -80,7 +80,7 @@ fn a_kill_releases_the_lock_and_silences_the_dead() {
                 drop(lock);
                 dir.lock().await.expect("it is free");
                 let file = dir.create("f").await.expect("a file");
-                w.kill(1);
+                w.kill(1, "kill");
                 let of_the_dead = file.write_at(0, vec![bytes::Bytes::from_static(b"x")]);
                 let env = w.env(1);
                 let dir = env.open_dir("data").await.expect("a directory");

@@ -78,7 +78,7 @@ fn run(seed: u64) -> (Ended, BTreeMap<&'static str, u64>) {
                 exec.sleep_until(exec.life(0), exec.now() + nanos).await;
                 if n < LIVES {
                     if draw.below(3) == 0 || unflushed(seed) {
-                        w.kill(NODE)
+                        w.kill(NODE, "kill")
                     } else {
                         w.power_loss(NODE, &mut Keyed::new(script))
                     }

@@ -85,7 +85,7 @@ async fn befall(world: &World, faults: u32) {
         env.sleep_until(env.now() + Duration::from_millis(1_000)).await;
         match fault {
             f if f == faults => break,
-            f if f % 2 == 0 => world.kill(BROKER),
+            f if f % 2 == 0 => world.kill(BROKER, "kill"),
             _ => world.power_loss(BROKER, &mut Keyed::new(u64::from(fault))),
         }
         env.sleep_until(env.now() + Duration::from_millis(50)).await;

@@ -15,6 +15,10 @@ use crate::{Recorder, Stop, keys};
 /// Bits of a value that count what its process sent.
 const COUNTER_BITS: u32 = 32;
 
+/// A life of a process ends after fewer records, and operations of unknown outcome.
+const LIFE_RECORDS: u64 = 1 << 22;
+const LIFE_STRIDES: u64 = 1 << 10;
+
 /// The value of the `counter`th record of `process`.
 pub fn value_of(process: Process, counter: u64) -> i64 {
     assert!(
@@ -64,7 +68,11 @@ pub async fn run_producer<E: Env>(
     let partitions = spec::partitions(&spec.partitions);
     assert!(!partitions.is_empty(), "a producer sends somewhere");
     let rng = env.rng("workload producer");
-    let (mut process, mut counter, mut operations) = (spec.process, 0, 0);
+    let (mut process, mut counter, mut operations) = (
+        spec.process + spec.process_stride * spec.lives_before * LIFE_STRIDES,
+        spec.lives_before * LIFE_RECORDS,
+        0,
+    );
     while !stop.is_stopped() && spec.operations_max.is_none_or(|max| operations < max) {
         operations += 1;
         if spec.restarts_after.is_some_and(|n| operations % (n + 1) == n) {

@@ -184,7 +184,8 @@ impl Recorder {
 
     /// An assignment ended, and its process reads from the beginning, wherever it was.
     pub(crate) fn assigned_from_beginning(&self, now: Instant, process: Process, keys: Vec<Key>) {
-        self.history.assigned_from_beginning(self.nanos(now), process, keys);
+        self.history
+            .assigned_from_beginning(self.nanos(now), process, keys);
     }
 
     /// Writes down the batches of an operation's acknowledged sends.

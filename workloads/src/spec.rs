@@ -136,6 +136,9 @@ pub struct ProducerSpec {
     /// The sequence that its producer ids begin with; near `i32::MAX`, so that they wrap.
     #[serde(default)]
     pub first_sequence: i32,
+    /// How often it was killed before: what it sends now is not what it sent then.
+    #[serde(default)]
+    pub lives_before: u64,
     /// It crashes and comes back, under another producer id, after so many operations.
     #[serde(default)]
     pub restarts_after: Option<u64>,
@@ -165,6 +168,7 @@ impl ProducerSpec {
             delivery_timeout_ms: 10_000,
             compression: 0,
             first_sequence: 0,
+            lives_before: 0,
             restarts_after: None,
             keys: 0,
         }

@@ -331,6 +331,20 @@ pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError
     Ok(listing)
 }
 
+impl<E: Env> LogDir<E> {
+    /// Whose log is in a folder, without opening it; zero, if nobody wrote it down.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub async fn topic_id(&self, folder: &str) -> Result<Uuid, LogError> {
+        let shared = Shared {
+            dir: self.clone(),
+            folder: folder.into(),
+        };
+        read_topic_id(&shared, &list(&shared).await?).await
+    }
+}
+
 async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Uuid, LogError> {
     if !listing.names.contains(names::PARTITION_METADATA) {
         return Ok(Uuid::ZERO);

@@ -11,6 +11,7 @@ use brokkr_env::{Dir, Env, ErrorKind};
 use brokkr_types::{Instant, Offset, UnixMillis};
 
 use crate::background::replace;
+use crate::dir::LogDir;
 use crate::error::LogError;
 use crate::log::Log;
 use crate::names;
@@ -172,17 +173,23 @@ impl<E: Env> Log<E> {
     /// Deletes the log: its folder is renamed at once, durably, and removed after `file.delete.delay.ms`.
     pub async fn delete(mut self) -> Result<(), LogError> {
         self.quiesce().await;
-        let dir = self.shared.dir.clone();
-        let unique = u128::from_be_bytes(dir.env.rng("log").bytes());
-        let mut doomed = self.folder().to_owned();
+        let after = Duration::from_millis(self.config.file_delete_delay_ms);
+        self.shared.dir.delete_log(self.folder(), after).await
+    }
+}
+
+impl<E: Env> LogDir<E> {
+    /// As [`Log::delete`], for a log that nobody has open: one that can't be opened, perhaps.
+    pub async fn delete_log(&self, folder: &str, after: Duration) -> Result<(), LogError> {
+        let unique = u128::from_be_bytes(self.env().rng("log").bytes());
+        let mut doomed = folder.to_owned();
         // As Kafka: 255 bytes are what a file system takes.
         doomed.truncate(255 - 1 - 32 - names::DELETE_FOLDER.len());
         let doomed = format!("{doomed}.{unique:032x}{}", names::DELETE_FOLDER);
-        dir.dir.rename(self.folder(), &doomed).await?;
-        dir.files.forget_folder(self.folder());
-        dir.dir.sync_dir("").await?;
-        let after = Duration::from_millis(self.config.file_delete_delay_ms);
-        dir.later("log-deleted", after, |dir| async move {
+        self.dir.rename(folder, &doomed).await?;
+        self.files.forget_folder(folder);
+        self.dir.sync_dir("").await?;
+        self.later("log-deleted", after, |dir| async move {
             if let Err(error) = remove_folder(&dir, &doomed).await {
                 tracing::warn!(doomed, %error, "not removed; tried again at the next start");
             }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use brokkr_env::{Env, Published};
 use brokkr_log::{Log, LogError, Recorded};
@@ -329,7 +330,16 @@ impl<E: Env> Manager<E> {
         config: brokkr_log::LogConfig,
     ) -> Result<Log<E>, LogError> {
         let (recorded, logs) = (self.log_dir.recorded(folder), &self.log_dir.logs);
-        if self.log_dir.folders.contains(folder) {
+        let left = match self.log_dir.folders.contains(folder) {
+            true => logs.topic_id(folder).await.ok(),
+            false => None,
+        };
+        if let Some(id) = left.filter(|id| !id.is_zero() && *id != topic.id) {
+            // R11: what a topic of the same name left behind is not this one's, whether it can be opened or not.
+            tracing::info!(log = folder, %id, "deleting what a deleted topic left");
+            logs.delete_log(folder, Duration::from_millis(config.file_delete_delay_ms))
+                .await?;
+        } else if self.log_dir.folders.contains(folder) {
             let recorded = recorded.cloned().unwrap_or_default();
             let (log, recovery) = logs.open_log(folder, &config, &recorded).await?;
             if recovery.clean {
@@ -340,8 +350,8 @@ impl<E: Env> Manager<E> {
             if log.topic_id() == topic.id {
                 return Ok(log);
             }
-            // R11: what a topic of the same name left behind is not this one's.
-            tracing::info!(log = folder, id = %log.topic_id(), "deleting what a deleted topic left");
+            // A crash came before it was written down whose it is: nothing was ever in it.
+            tracing::info!(log = folder, "deleting what was not made to its end");
             log.delete().await?;
         } else if let Some(lost) =
             recorded.filter(|r| r.topic_id == topic.id && r.recovery_point > Some(Offset(0)))
@@ -359,12 +369,23 @@ impl<E: Env> Manager<E> {
     }
 
     async fn delete(&self, route: &Route<E>) {
-        for (_, hosted) in route.partitions() {
-            if let Hosted::Here(handle) = hosted {
-                let (reply, deleted) = oneshot::channel();
-                if handle.send(Message::Delete { reply }).await {
-                    drop(deleted.await);
+        let after = Duration::from_millis(route.config.log.file_delete_delay_ms);
+        for (index, hosted) in route.partitions() {
+            match hosted {
+                Hosted::Here(handle) => {
+                    let (reply, deleted) = oneshot::channel();
+                    if handle.send(Message::Delete { reply }).await {
+                        drop(deleted.await);
+                    }
                 }
+                // Nobody has it open, but it stands where a topic of the same name would have its log.
+                Hosted::Offline => {
+                    let folder = folder(&route.name, index);
+                    if let Err(error) = self.log_dir.logs.delete_log(&folder, after).await {
+                        tracing::warn!(log = folder, %error, "not deleted; a start will");
+                    }
+                }
+                Hosted::Nowhere => {}
             }
         }
     }

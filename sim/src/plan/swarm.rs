@@ -6,12 +6,14 @@ use brokkr_workloads::{
     AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload,
 };
 
-use super::{ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, Family, Kind, PORT, RECREATOR, ROOT, STRIDE};
+use super::{ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, Family, Kind, PORT, Plan, RECREATOR, ROOT, STRIDE};
 use crate::disk::Damage;
 use crate::keyed::Keyed;
 use crate::net::addr_of;
 use crate::prepared::{self, PreparedLog};
 use crate::retention::is_retained;
+
+const FLUSH: &str = "log.flush.interval.messages";
 
 /// Choices by name.
 pub(super) struct Draw(pub(super) Keyed);
@@ -26,7 +28,8 @@ impl Draw {
     }
 }
 
-pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, workload: &Workload) -> Kind {
+pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, plan: &Plan) -> Kind {
+    let workload = &plan.workload;
     let clients = (workload.producers.len() + workload.consumers.len()) as u64;
     let down_ms = [0, 5, 100, 1500][draw.one("down for", id, 4) as usize];
     let for_ms = 50 + draw.one("for", id, if unlimited { 15_000 } else { 4_000 });
@@ -117,7 +120,51 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, wo
             down_ms,
             broker: settings(draw, id),
         },
+        // What is not flushed must not be lost with the power, and no rule be left to judge.
+        Family::Client if draw.one("all", id, 4) == 0 && !plan.broker.contains_key(FLUSH) => {
+            Kind::Blackout { down_ms }
+        }
+        Family::Client => Kind::KillClient { client, down_ms },
         Family::Sched => unreachable!("it is a strategy, not a fault"),
+    }
+}
+
+/// The settings that every broker has.
+pub(super) fn plain() -> BTreeMap<String, String> {
+    let listener = format!("PLAINTEXT://{}:{PORT}", addr_of(BROKER, PORT).ip());
+    BTreeMap::from([
+        ("listeners".to_owned(), listener),
+        ("log.dir".to_owned(), ROOT.to_owned()),
+        ("log.retention.ms".to_owned(), "-1".to_owned()),
+    ])
+}
+
+/// See [`Plan::standard`]: half of the operations are sends.
+pub(super) fn standard(operations_per_s: u64) -> Workload {
+    let topic = TopicSpec {
+        name: "t0".to_owned(),
+        partitions: 3,
+        replication_factor: 1,
+        configs: BTreeMap::new(),
+    };
+    let all = topic.all();
+    let (producers, sends_max) = (3, 12);
+    // A pause is half as long as the longest, on average; an operation sends half as much as the largest.
+    let pause_max_ms = (sends_max + 1) * 1_000 * producers * 2 / operations_per_s.max(1);
+    let producer = |i| ProducerSpec {
+        sends_max,
+        pause_max_ms,
+        ..ProducerSpec::idempotent(i, STRIDE, all.clone())
+    };
+    Workload {
+        client: ClientSpec::new(&addr_of(BROKER, PORT).ip().to_string(), PORT),
+        producers: (0..producers).map(producer).collect(),
+        consumers: (0..2)
+            .map(|i| ConsumerSpec::tailing(FIRST_CONSUMER + i, all.clone()))
+            .collect(),
+        admin: None,
+        recreator: None,
+        topics: vec![topic],
     }
 }
 
@@ -177,15 +224,10 @@ pub(super) fn broker(
     churn: bool,
     workload: &Workload,
 ) -> BTreeMap<String, String> {
-    let listener = format!("PLAINTEXT://{}:{PORT}", addr_of(BROKER, PORT).ip());
-    let mut set = BTreeMap::from([
-        ("listeners".to_owned(), listener),
-        ("log.dir".to_owned(), ROOT.to_owned()),
-        ("log.retention.ms".to_owned(), "-1".to_owned()),
-    ]);
+    let mut set = plain();
     let mut put = |key: &str, value: u64| drop(set.insert(key.to_owned(), value.to_string()));
     if !flushed {
-        put("log.flush.interval.messages", 2 + draw.of("flush every", 1 << 20));
+        put(FLUSH, 2 + draw.of("flush every", 1 << 20));
     }
     if draw.of("small segments", 2) == 0 {
         put("log.segment.bytes", 1 << 20);

@@ -312,7 +312,11 @@ fn simpler(kind: &Kind) -> Kind {
     let mut kind = kind.clone();
     match &mut kind {
         Kind::Restart { broker, .. } if !broker.is_empty() => drop(broker.pop_first()),
-        Kind::Kill { down_ms } | Kind::CleanStop { down_ms } | Kind::Restart { down_ms, .. } => *down_ms = 0,
+        Kind::Kill { down_ms }
+        | Kind::KillClient { down_ms, .. }
+        | Kind::Blackout { down_ms }
+        | Kind::CleanStop { down_ms }
+        | Kind::Restart { down_ms, .. } => *down_ms = 0,
         Kind::PowerLoss { down_ms, unsynced } => (*down_ms, *unsynced) = (0, false),
         Kind::SyncFails { power, .. } | Kind::WriteFails { power, .. } => *power = false,
         Kind::Cut {

@@ -123,7 +123,7 @@ fn no_destructor_s_work_survives_a_kill() {
             write(&mut sw, "still here").await;
         });
         assert_eq!(read(&mut cr).await.as_deref(), Some("hello"));
-        world.kill(SERVER);
+        world.kill(SERVER, "kill");
         assert_eq!(
             *said.lock().expect("one thread"),
             1,
@@ -150,7 +150,7 @@ fn a_write_in_flight_arrives_or_not_when_its_process_is_killed() {
             let name = format!("f{i}");
             let file = file(&world.env(SERVER), &name).await;
             let writing = file.write_at(0, parts("whole"));
-            world.kill(SERVER);
+            world.kill(SERVER, "kill");
             drop((writing, file));
             match &bytes_in(&world, &format!("data/{name}"))[..] {
                 b"whole" => arrived += 1,
@@ -214,7 +214,7 @@ fn a_clean_stop_is_one_to_the_next_start_and_a_kill_is_none() {
                 assert_eq!(running.stop().await, Ok(true));
                 world.end_quietly(SERVER);
             } else {
-                world.kill(SERVER);
+                world.kill(SERVER, "kill");
             }
             assert_eq!(marked(&world), clean);
             assert!(client.connect(&host, PORT).await.is_err(), "nobody is there");

@@ -125,7 +125,7 @@ impl Session {
                 ..Default::default()
             })
             .collect();
-        if !sessions {
+        if full {
             // As Kafka's client: who came first comes last the next time, so that a small limit starves nobody.
             let turn = self.turns;
             self.turns += 1;

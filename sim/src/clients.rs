@@ -1,0 +1,146 @@
+//! The workload's clients, each on a node of its own: started, killed and started again, until all have ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use brokkr_env::{Env, Instant};
+use brokkr_workloads::{Stop, Workload, create_topics, run_admin, run_consumer, run_producer, run_recreator};
+use tokio::sync::Notify;
+
+use crate::plan::FIRST_CLIENT;
+use crate::scenario::{Shared, lock};
+
+/// A later life of a consumer has this much higher a number: what it did last may still be under way.
+const CONSUMER_LIFE: u64 = 1 << 20;
+
+/// Starts a client on its node, for the life of this number.
+type Begin = Box<dyn Fn(&Shared, u64) + Send>;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Clients {
+    state: Mutex<State>,
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// By node, with how often it was started.
+    begin: BTreeMap<u32, (Begin, u64)>,
+    killed: BTreeSet<u32>,
+    ended: BTreeSet<u32>,
+}
+
+impl Clients {
+    fn add(&self, shared: &Shared, node: u32, begin: Begin) {
+        let mut state = lock(&self.state);
+        state.begin.insert(node, (begin, 0));
+        state.killed.insert(node);
+        drop(state);
+        self.start(shared, node);
+    }
+
+    /// Starts a client, for the first time or after it was killed.
+    pub(crate) fn start(&self, shared: &Shared, node: u32) {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        if let Some((begin, lives)) = state.begin.get_mut(&node)
+            && state.killed.remove(&node)
+        {
+            begin(shared, *lives);
+            *lives += 1;
+        }
+    }
+
+    /// Whether a client was started and has not ended: it is killed now.
+    pub(crate) fn is_killed(&self, node: u32) -> bool {
+        let mut state = lock(&self.state);
+        state.begin.contains_key(&node) && !state.ended.contains(&node) && state.killed.insert(node)
+    }
+
+    /// The nodes of all that were started.
+    pub(crate) fn all(&self) -> Vec<u32> {
+        lock(&self.state).begin.keys().copied().collect()
+    }
+
+    fn has_ended(&self, node: u32) {
+        lock(&self.state).ended.insert(node);
+        self.ended.notify_one();
+    }
+
+    async fn all_ended(&self, nodes: &[u32]) {
+        while !nodes.iter().all(|n| lock(&self.state).ended.contains(n)) {
+            self.ended.notified().await;
+        }
+    }
+}
+
+/// Plays the workload to its end.
+pub(crate) async fn work(shared: &Shared) {
+    let (stop, written) = (Stop::new(), Stop::new());
+    let workload = &shared.plan.workload;
+    let admin = shared.world.env(FIRST_CLIENT - 1);
+    while let Err(error) = create_topics(&admin, workload).await {
+        tracing::debug!(%error, "topics not created");
+        admin.sleep_until(admin.now() + Duration::from_millis(100)).await;
+    }
+    let (mut writers, mut readers) = (Vec::new(), Vec::new());
+    for (i, node) in (0..workload.producers.len()).zip(FIRST_CLIENT..) {
+        writers.push(node);
+        let stop = stop.clone();
+        shared.clients.add(
+            shared,
+            node,
+            Box::new(move |s, life| {
+                let mut spec = s.plan.workload.producers[i].clone();
+                spec.lives_before += life;
+                let (s, stop, env) = (s.clone(), stop.clone(), s.world.env(node));
+                env.clone().spawn("producer", async move {
+                    run_producer(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
+                    s.clients.has_ended(node);
+                });
+            }),
+        );
+    }
+    let first = FIRST_CLIENT + workload.producers.len() as u32;
+    for (i, node) in (0..workload.consumers.len()).zip(first..) {
+        readers.push(node);
+        let stop = written.clone();
+        shared.clients.add(
+            shared,
+            node,
+            Box::new(move |s, life| {
+                let mut spec = s.plan.workload.consumers[i].clone();
+                spec.process += life * CONSUMER_LIFE;
+                let (s, stop, env) = (s.clone(), stop.clone(), s.world.env(node));
+                env.clone().spawn("consumer", async move {
+                    run_consumer(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
+                    s.clients.has_ended(node);
+                });
+            }),
+        );
+    }
+    let mut others = Vec::new();
+    if let Some(spec) = workload.admin.clone() {
+        let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
+        others.push(env.clone().spawn("admin", async move {
+            run_admin(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = workload.recreator.clone() {
+        let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
+        others.push(env.clone().spawn("recreator", async move {
+            let Workload { client, topics, .. } = &s.plan.workload;
+            run_recreator(&env, client, &spec, topics, &s.recorder, &stop).await;
+        }));
+    }
+    admin.sleep_until(Instant::from_nanos(shared.work_until)).await;
+    stop.stop();
+    shared.clients.all_ended(&writers).await;
+    for other in others {
+        other.await;
+    }
+    written.stop();
+    shared.clients.all_ended(&readers).await;
+}
