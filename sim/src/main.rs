@@ -210,6 +210,11 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 }
 
 fn main() -> ExitCode {
+    // SAFETY: no handler is installed, and nothing else runs yet.
+    unsafe {
+        // Who reads only the head of what is printed ends it, and that is no panic.
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
     match Cli::parse().command {
         Some(Command::One(what)) => match what.plan() {
             Ok(plan) => one(plan, &what.tracing),

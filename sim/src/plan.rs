@@ -7,12 +7,13 @@
 //! Swarm (Groce et al., ISSTA 2012): a whole family of faults is off in about a third of the seeds, so that what one of them
 //! hides is seen without it.
 
+mod error;
 mod swarm;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use brokkr::config::{BrokerConfig, StartupError};
+use brokkr::config::BrokerConfig;
 use brokkr_workloads::{TopicSpec, Workload};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,7 @@ use crate::exec::Strategy;
 use crate::keyed::Keyed;
 use crate::net::BUFFER_BYTES;
 use crate::prepared::{self, PreparedLog};
+pub use error::PlanError;
 use swarm::{Draw, broker, kind, workload};
 
 /// The format of plans that this code reads and writes.
@@ -340,38 +342,6 @@ pub struct Plan {
 fn buffer_bytes_usual() -> usize {
     BUFFER_BYTES
 }
-
-/// Why a text is no plan.
-#[derive(Debug)]
-pub enum PlanError {
-    /// It can't be read.
-    Json(serde_json::Error),
-    /// It is of another format.
-    Format(u64),
-    /// Its broker can't be started.
-    Broker(StartupError),
-    /// A log can't be prepared so.
-    Prepared(PreparedLog),
-    /// A restart changes a setting by which the whole run is judged.
-    Judged(String),
-}
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Json(e) => write!(f, "not a plan: {e}"),
-            Self::Broker(e) => write!(f, "the plan's broker: {e}"),
-            Self::Prepared(log) => write!(
-                f,
-                "{log:?}: no topic that stays and keeps all, or no offset that such a log can go on at"
-            ),
-            Self::Judged(key) => write!(f, "a restart can't change {key}: the whole run is judged by it"),
-            Self::Format(n) => write!(f, "a plan of format {n}; this is a simulator for format {FORMAT}"),
-        }
-    }
-}
-
-impl std::error::Error for PlanError {}
 
 impl Plan {
     /// Reads a plan.
