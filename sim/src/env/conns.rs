@@ -192,7 +192,7 @@ impl Flight {
     fn split_to(&mut self, n: usize) -> Self {
         let mut first = Self::default();
         let mut rest = std::mem::take(&mut self.pieces).into_iter();
-        while let Some(mut piece) = rest.next() {
+        for mut piece in rest.by_ref() {
             if first.len + piece.len() > n {
                 first.push(piece.split_to(n - first.len));
                 self.pieces.push(piece);
