@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use brokkr_sim::disk::Damage;
 use brokkr_sim::plan::{Family, Faults, Kind, Plan, PlanError};
 use brokkr_sim::report::Verdict;
 use brokkr_sim::scenario;
@@ -12,17 +13,31 @@ fn play(plan: Plan) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
     (report.faults, report.reached)
 }
 
-/// A plan of a few seconds whose seed damages something.
-fn damaging(seed: u64) -> Plan {
+const ALL: [Damage; 5] = [
+    Damage::BitRot,
+    Damage::Unreadable,
+    Damage::LostWrite,
+    Damage::MisdirectedWrite,
+    Damage::IndexRot,
+];
+
+/// A plan of a few seconds in which something is damaged so.
+fn damaging(seed: u64, so: Damage) -> Plan {
     let families = vec![Family::Rot, Family::Power, Family::Kill];
-    Plan::of(seed, 8, &Faults::Only(families))
+    let mut plan = Plan::of(seed, 8, &Faults::Only(families));
+    for fault in &mut plan.faults {
+        if let Kind::Damage { how, .. } = &mut fault.kind {
+            *how = so;
+        }
+    }
+    plan
 }
 
 #[test]
 fn what_the_disk_damaged_is_found_and_nothing_else_suffers() {
     let (mut faults, mut reached) = (BTreeMap::new(), BTreeMap::new());
-    for seed in 0..24 {
-        let (befell, saw) = play(damaging(seed));
+    for (seed, how) in (0..25).zip(ALL.into_iter().cycle()) {
+        let (befell, saw) = play(damaging(seed, how));
         for (all, one) in [(&mut faults, befell), (&mut reached, saw)] {
             one.into_iter()
                 .for_each(|(name, n)| *all.entry(name).or_insert(0) += n);

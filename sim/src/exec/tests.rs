@@ -114,7 +114,7 @@ fn a_panic_s_message_is_kept() {
         panic!("it goes on");
     };
     assert!(
-        life.node == 4 && message.contains("it was cracked") && message.contains("exec.rs"),
+        life.node == 4 && message.contains("it was cracked") && message.contains("exec/tests.rs"),
         "{message}"
     );
 }
