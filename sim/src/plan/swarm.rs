@@ -139,7 +139,7 @@ pub(super) fn plain() -> BTreeMap<String, String> {
     ])
 }
 
-/// See [`Plan::standard`]: half of the operations are sends.
+/// See [`Plan::standard`]: of five operations four are sends, where what is sent at once is polled at once.
 pub(super) fn standard(operations_per_s: u64) -> Workload {
     let topic = TopicSpec {
         name: "t0".to_owned(),
@@ -150,10 +150,12 @@ pub(super) fn standard(operations_per_s: u64) -> Workload {
     let all = topic.all();
     let (producers, sends_max) = (3, 12);
     // A pause is half as long as the longest, on average; an operation sends half as much as the largest.
-    let pause_max_ms = (sends_max + 1) * 1_000 * producers * 2 / operations_per_s.max(1);
+    let pause_max_ms = (sends_max + 1) * 1_000 * producers * 5 / (4 * operations_per_s.max(1));
     let producer = |i| ProducerSpec {
         sends_max,
         pause_max_ms,
+        // As Kafka's clients: what waits goes as one batch.
+        batch_records_max: 100,
         ..ProducerSpec::idempotent(i, STRIDE, all.clone())
     };
     Workload {
