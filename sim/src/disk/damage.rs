@@ -15,7 +15,7 @@ use crate::keyed::Keyed;
 pub enum Damage {
     /// A bit of what was durable is another one.
     BitRot,
-    /// The same in an index, which is derived: then nothing at all may suffer.
+    /// The same, of up to 32 bits, in an index, which is derived: then nothing at all may suffer.
     IndexRot,
     /// A sector of what was durable can't be read any more (EIO), until it is written again.
     Unreadable,
@@ -90,19 +90,24 @@ impl Disk {
         if safe == 0 {
             return false;
         }
-        let at = choices.below("damage at", node, safe);
+        // An index that is wrong here and there misleads somebody at last.
+        let bits = match how {
+            Damage::IndexRot => 1 + choices.below("damaged bits", node, 32),
+            _ => 1,
+        };
         match how {
             Damage::BitRot | Damage::IndexRot => {
-                let bit = 1 << choices.below("damaged bit", node, 8);
-                for image in [&mut inode.data, &mut inode.durable] {
-                    image
-                        .get_mut(at as usize)
-                        .into_iter()
-                        .for_each(|byte| *byte ^= bit);
+                for _ in 0..bits {
+                    let at = choices.below("damage at", node, safe) as usize;
+                    let bit = 1 << choices.below("damaged bit", node, 8);
+                    for image in [&mut inode.data, &mut inode.durable] {
+                        image.get_mut(at).into_iter().for_each(|byte| *byte ^= bit);
+                    }
                 }
                 self.befalls(how.name());
             }
             Damage::Unreadable => {
+                let at = choices.below("damage at", node, safe);
                 inode.unreadable.insert(at / SECTOR * SECTOR);
                 self.befalls(how.name());
             }
