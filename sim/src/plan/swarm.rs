@@ -148,7 +148,8 @@ pub(super) fn standard(operations_per_s: u64) -> Workload {
         configs: BTreeMap::new(),
     };
     let all = topic.all();
-    let (producers, sends_max) = (3, 12);
+    // Who sends more sends more at once.
+    let (producers, sends_max) = (3, (operations_per_s / 50).clamp(12, 200));
     // A pause is half as long as the longest, on average; an operation sends half as much as the largest.
     let pause_max_ms = (sends_max + 1) * 1_000 * producers * 5 / (4 * operations_per_s.max(1));
     let producer = |i| ProducerSpec {
