@@ -284,7 +284,7 @@ pub fn check_batches(partition: &str, all: &[Batch], forgets: bool) -> Vec<Viola
 mod tests {
     use super::*;
     use brokkr_history::{Op, Operation, Type};
-    use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
+    use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
     use brokkr_wire::records::BatchBuilder;
 
     fn write(disk: &mut Disk, path: &str, bytes: &[u8]) {
@@ -305,6 +305,32 @@ mod tests {
         let log = if has_batch { &batch[..] } else { &[] };
         write(&mut disk, "data/r-0/00000000000000000000.log", log);
         disk
+    }
+
+    #[test]
+    fn each_rule_over_a_log_s_batches_can_fail() {
+        // (offset, epoch, sequence) of batches of one record each, of one producer.
+        let ids = |batches: &[(i64, i16, i32)], forgets| {
+            let batch = |(offset, epoch, sequence): &(i64, i16, i32)| {
+                let (epoch, sequence) = (ProducerEpoch(*epoch), Sequence(*sequence));
+                let mut builder = BatchBuilder::new().at(Offset(*offset), LeaderEpoch(0)).producer(
+                    ProducerId(7),
+                    epoch,
+                    sequence,
+                );
+                builder.push(UnixMillis(0), None, Some(b"1"), &[]);
+                builder.build()
+            };
+            let all: Vec<Batch> = batches.iter().map(batch).collect();
+            let found = check_batches("t-0", &all, forgets);
+            found.iter().map(|v| v.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&[(0, 0, 0), (1, 0, 1), (2, 1, 0)], false), [""; 0]);
+        assert_eq!(ids(&[(0, 0, 0), (2, 0, 1)], false), ["L6"]);
+        assert_eq!(ids(&[(0, 0, 0), (1, 0, 2)], false), ["I2"]);
+        assert_eq!(ids(&[(0, 0, 0), (1, 0, 0)], true), ["I1"]);
+        assert_eq!(ids(&[(0, 0, 0), (1, 1, 0), (2, 0, 1)], false), ["I4"]);
+        assert_eq!(ids(&[(0, 0, 0), (1, 1, 0), (2, 0, 1)], true), [""; 0]);
     }
 
     #[test]
