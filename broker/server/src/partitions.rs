@@ -330,29 +330,32 @@ impl<E: Env> Manager<E> {
         config: brokkr_log::LogConfig,
     ) -> Result<Log<E>, LogError> {
         let (recorded, logs) = (self.log_dir.recorded(folder), &self.log_dir.logs);
-        let left = match self.log_dir.folders.contains(folder) {
-            true => logs.topic_id(folder).await.ok(),
-            false => None,
-        };
-        if let Some(id) = left.filter(|id| !id.is_zero() && *id != topic.id) {
-            // R11: what a topic of the same name left behind is not this one's, whether it can be opened or not.
-            tracing::info!(log = folder, %id, "deleting what a deleted topic left");
-            logs.delete_log(folder, Duration::from_millis(config.file_delete_delay_ms))
-                .await?;
-        } else if self.log_dir.folders.contains(folder) {
+        if self.log_dir.folders.contains(folder) {
             let recorded = recorded.cloned().unwrap_or_default();
-            let (log, recovery) = logs.open_log(folder, &config, &recorded).await?;
-            if recovery.clean {
-                brokkr_types::reached!("a log opened without a scan");
-            } else {
-                tracing::info!(log = folder, ?recovery, "recovered");
+            match logs.open_log(folder, &config, &recorded).await {
+                Ok((log, recovery)) => {
+                    if recovery.clean {
+                        brokkr_types::reached!("a log opened without a scan");
+                    } else {
+                        tracing::info!(log = folder, ?recovery, "recovered");
+                    }
+                    if log.topic_id() == topic.id {
+                        return Ok(log);
+                    }
+                    // R11: what a topic of the same name left behind is not this one's.
+                    tracing::info!(log = folder, id = %log.topic_id(), "deleting what a deleted topic left");
+                    log.delete().await?;
+                }
+                // Nor is it, if it can't be opened.
+                Err(error) => match logs.topic_id(folder).await {
+                    Ok(id) if !id.is_zero() && id != topic.id => {
+                        tracing::info!(log = folder, %id, %error, "deleting what a deleted topic left");
+                        let after = Duration::from_millis(config.file_delete_delay_ms);
+                        logs.delete_log(folder, after).await?;
+                    }
+                    _ => return Err(error),
+                },
             }
-            if log.topic_id() == topic.id {
-                return Ok(log);
-            }
-            // A crash came before it was written down whose it is: nothing was ever in it.
-            tracing::info!(log = folder, "deleting what was not made to its end");
-            log.delete().await?;
         } else if let Some(lost) =
             recorded.filter(|r| r.topic_id == topic.id && r.recovery_point > Some(Offset(0)))
         {

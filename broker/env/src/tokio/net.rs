@@ -155,8 +155,9 @@ impl TcpWriteHalf {
 
     async fn write_range(&mut self, range: &FileRange<TokioEnv>) -> Result<()> {
         let sent = self.send_range(range).await;
+        // Not what befell the peer: a slow or lost one says nothing of the file.
         if let Err(error) = &sent
-            && error.kind() != ErrorKind::Disconnected
+            && matches!(error.kind(), ErrorKind::Io | ErrorKind::UnexpectedEof)
         {
             range.file().suspect();
         }

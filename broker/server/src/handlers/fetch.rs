@@ -33,6 +33,8 @@ const IDS_SINCE: i16 = 13;
 const CONSUMER: i32 = -1;
 /// A read is tried again so often when retention or a truncation made its snapshot stale.
 const STALE_RETRIES_MAX: usize = 3;
+/// How much of a file that could not be read is read at a time, before more of it is promised.
+const CHECKED_BYTES: u32 = 256 << 10;
 
 /// What was found for a partition.
 struct Found<E: Env> {
@@ -269,14 +271,20 @@ async fn read<E: Env>(
     Ok(Some(range).filter(|_| first))
 }
 
+/// A piece at a time: a fetch may ask for much.
 async fn can_be_read<E: Env>(range: &FileRange<E>) -> Result<(), ReadError> {
-    let bytes = range.file().read_at(range.at(), range.len()).await?;
-    // The file may end before its time, too.
-    if bytes.len() as u32 == range.len() {
-        return Ok(());
+    let (mut at, end) = (range.at(), range.at() + u64::from(range.len()));
+    while at < end {
+        let len = u64::from(CHECKED_BYTES).min(end - at) as u32;
+        let bytes = range.file().read_at(at, len).await?;
+        // The file may end before its time, too.
+        if bytes.len() as u32 != len {
+            let what = format!("{range:?}: the file ends before");
+            return Err(ReadError::Io(Error::new(ErrorKind::UnexpectedEof, what)));
+        }
+        at += u64::from(len);
     }
-    let what = format!("{range:?}: the file ends before");
-    Err(ReadError::Io(Error::new(ErrorKind::UnexpectedEof, what)))
+    Ok(())
 }
 
 /// Where the fetcher's log leaves ours (KIP-595), if it says what it fetched last.
