@@ -40,7 +40,8 @@ pub struct AtCrash {
 /// The id of the topic whose log is in this folder, as the node sees it.
 pub fn topic_id(disk: &Disk, folder: &str) -> Option<String> {
     let file = disk.file(&format!("{folder}/partition.metadata"))?;
-    let text = std::str::from_utf8(disk.peek(file)).ok()?;
+    let bytes = disk.peek(file);
+    let text = std::str::from_utf8(&bytes).ok()?;
     let id = text.lines().find_map(|line| line.strip_prefix("topic_id: "))?;
     Some(id.to_owned())
 }
@@ -157,7 +158,7 @@ impl AtCrash {
             let common = left.len().min(seen.len());
             if let Some(at) = (keep..common).find(|i| left[*i] != seen[*i]) {
                 // Appends since the recovery may stand where the tail was cut.
-                if cut_before(path, left, at) {
+                if cut_before(path, &left, at) {
                     continue;
                 }
                 violations.push(Violation::new(
@@ -210,7 +211,7 @@ pub fn read_partition(disk: &Disk, root: &str, partition: &str) -> (Vec<Batch>, 
         .into_iter()
         .filter(|(p, _)| p.starts_with(&prefix))
     {
-        for batch in batches(Bytes::copy_from_slice(disk.peek(inode))) {
+        for batch in batches(Bytes::copy_from_slice(&disk.peek(inode))) {
             match batch {
                 Ok(batch) if batch.check_crc().is_ok() => all.push(batch),
                 Ok(batch) => {

@@ -14,6 +14,7 @@
 mod damage;
 mod platter;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_env::{Entry, EntryKind, Error, ErrorKind, Result};
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use crate::exec::Nanos;
 use crate::keyed::Keyed;
 pub use damage::Damage;
-use platter::{Change, apply, lay, settle};
+use platter::{Change, Image, apply, settle};
 
 /// What the disk writes whole or not at all.
 const SECTOR: u64 = 512;
@@ -34,9 +35,9 @@ const ROOT: InodeId = 0;
 
 #[derive(Default)]
 struct Inode {
-    data: Vec<u8>,
+    data: Image,
     /// What is on the platter.
-    durable: Vec<u8>,
+    durable: Image,
     /// Changes that no sync has ended for, oldest first, each with its number.
     pending: Vec<(u64, Change)>,
     /// Of a directory: its entries as the node sees them, and as they survive.
@@ -89,6 +90,8 @@ pub struct Disk {
     inodes: Vec<Inode>,
     next_change: u64,
     names: Vec<NameChange>,
+    /// How often a name came to mean something else.
+    renamed: u64,
     used: u64,
     /// Bytes it can hold.
     pub capacity: u64,
@@ -120,6 +123,7 @@ impl Disk {
             inodes: vec![root],
             next_change: 0,
             names: Vec::new(),
+            renamed: 0,
             used: 0,
             capacity: u64::MAX,
             failing_syncs: 0,
@@ -159,6 +163,7 @@ impl Disk {
     }
 
     fn name(&mut self, change: NameChange) {
+        self.renamed += 1;
         apply_name(&mut self.inodes, &change, false);
         self.names.push(change);
     }
@@ -310,13 +315,13 @@ impl Disk {
         if inode.handles > 0
             || inode.links > 0
             || inode.is_dir
-            || freed == 0 && inode.durable.is_empty()
+            || freed == 0 && inode.durable.len() == 0
             || self.names.iter().any(is_it)
         {
             return;
         }
         let inode = self.inode_mut(id);
-        (inode.data, inode.durable, inode.pending) = (Vec::new(), Vec::new(), Vec::new());
+        (inode.data, inode.durable, inode.pending) = (Image::default(), Image::default(), Vec::new());
         self.used -= freed;
     }
 
@@ -371,7 +376,7 @@ impl Disk {
         let inode = self.inode(id);
         let from = (at as usize).min(inode.data.len());
         let to = ((at + len) as usize).min(inode.data.len());
-        let bytes = Bytes::copy_from_slice(&inode.data[from..to]);
+        let bytes = inode.data.read(from, to);
         if inode.unreadable.is_empty() || !inode.is_unreadable(from as u64, to as u64) {
             return Ok(bytes);
         }
@@ -412,7 +417,7 @@ impl Disk {
         self.next_change += 1;
         let inode = self.inode_mut(id);
         let len_before = inode.data.len() as u64;
-        lay(&mut inode.data, at, &bytes);
+        inode.data.lay(at, &bytes);
         inode.is_written(at, bytes.len() as u64);
         let grown = inode.data.len() as u64 - len_before;
         let change = match inode.goes_astray.take() {
@@ -468,12 +473,13 @@ impl Disk {
         for inode in &mut self.inodes {
             let pending = std::mem::take(&mut inode.pending);
             settle(&mut inode.durable, &pending, node, choices, befell);
-            inode.data.clone_from(&inode.durable);
+            inode.data.copy(&inode.durable);
         }
         self.used = self.inodes.iter().map(|i| i.data.len() as u64).sum();
     }
 
     fn lose_names(&mut self, choices: &mut Keyed) {
+        self.renamed += 1;
         for change in std::mem::take(&mut self.names) {
             if choices.one_in("name survives", self.node, 2) {
                 apply_name(&mut self.inodes, &change, true);
@@ -495,11 +501,16 @@ impl Disk {
     pub fn segment_durable(&self, folder: &str, offset: i64) -> Option<(i64, InodeId)> {
         let seen = &self.inode(self.walk(folder)?).entries;
         let durable = &self.inode(self.file_durable(folder)?).entries_durable;
-        let below = seen.range(..=format!("{offset:020}.log"));
-        below.rev().find_map(|(name, _)| {
+        // By name they are by base, too: it has 20 digits.
+        seen.keys().rev().find_map(|name| {
             let base = name.strip_suffix(".log")?.parse().ok()?;
-            Some((base, *durable.get(name)?))
+            Some((base, *durable.get(name)?)).filter(|_| base <= offset)
         })
+    }
+
+    /// As long as it is the same, every path leads where it led. For checks.
+    pub fn renamed(&self) -> u64 {
+        self.renamed
     }
 
     /// The file at a path, as the node sees it. For checks.
@@ -518,13 +529,13 @@ impl Disk {
     }
 
     /// A file's bytes as the node sees them. For checks.
-    pub fn peek(&self, id: InodeId) -> &[u8] {
-        &self.inode(id).data
+    pub fn peek(&self, id: InodeId) -> Cow<'_, [u8]> {
+        self.inode(id).data.whole()
     }
 
     /// A file's bytes on the platter: what a power loss now would leave if nothing on its way survived. For checks.
-    pub fn peek_durable(&self, id: InodeId) -> &[u8] {
-        &self.inode(id).durable
+    pub fn peek_durable(&self, id: InodeId) -> Cow<'_, [u8]> {
+        self.inode(id).durable.whole()
     }
 }
 

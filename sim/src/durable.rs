@@ -19,8 +19,9 @@ use crate::judge::Place;
 use crate::retention;
 
 /// How far a partition's log is known to be durable.
-#[derive(Default, Clone, Copy)]
+#[derive(Default)]
 struct Known {
+    folder: String,
     segment: Option<(i64, InodeId)>,
     position: usize,
     next_offset: i64,
@@ -37,6 +38,7 @@ pub struct DurableEnds {
     /// Where recovery points are recorded, and the file that was looked at.
     checkpoint: String,
     recorded: Option<InodeId>,
+    renamed: u64,
 }
 
 impl DurableEnds {
@@ -62,8 +64,7 @@ impl DurableEnds {
                         offset: Some(offset),
                         value,
                     } => {
-                        let folder = folder(root, key.as_str());
-                        let is_there = self.covers(disk, &folder, key.as_str(), *offset);
+                        let is_there = self.covers(disk, root, key.as_str(), *offset);
                         if !is_there && *offset >= deleted(key.as_str()) {
                             let what = format!(
                                 "{value} was acknowledged at {key} offset {offset} at {} ms, when it was not durable",
@@ -71,7 +72,7 @@ impl DurableEnds {
                             );
                             violations.push(Violation::new("L1", what));
                         }
-                        let epoch = self.check_epoch(disk, &folder, key.as_str(), *offset);
+                        let epoch = self.check_epoch(disk, key.as_str(), *offset);
                         violations.extend(epoch.filter(|_| *offset >= deleted(key.as_str())));
                     }
                     MicroOp::Poll(Some(polls)) => {
@@ -79,8 +80,7 @@ impl DurableEnds {
                             let Some((offset, value)) = messages.last() else {
                                 continue;
                             };
-                            let folder = folder(root, key.as_str());
-                            let is_there = self.covers(disk, &folder, key.as_str(), *offset);
+                            let is_there = self.covers(disk, root, key.as_str(), *offset);
                             if !is_there && *offset >= deleted(key.as_str()) {
                                 let what = format!(
                                     "process {} was shown {value} at {key} offset {offset} at {} ms, when it was not durable",
@@ -107,6 +107,9 @@ impl DurableEnds {
         damaged: impl Fn(&str) -> bool,
     ) -> Vec<Violation> {
         let mut violations = Vec::new();
+        if std::mem::replace(&mut self.renamed, disk.renamed()) == disk.renamed() {
+            return violations;
+        }
         if self.checkpoint.is_empty() {
             self.checkpoint = format!("{root}/brokkr-checkpoint");
         }
@@ -115,7 +118,7 @@ impl DurableEnds {
             return violations;
         }
         self.recorded = file;
-        let points = file.and_then(|inode| recovery_points(disk.peek(inode)));
+        let points = file.and_then(|inode| recovery_points(&disk.peek(inode)));
         for (folder, id, point) in points.into_iter().flatten() {
             let path = format!("{root}/{folder}");
             // It may speak of a topic that is gone by now, for another of its name.
@@ -132,7 +135,7 @@ impl DurableEnds {
             } else {
                 &folder
             };
-            if point > start && !there && !damaged(&folder) && !self.covers(disk, &path, key, point - 1) {
+            if point > start && !there && !damaged(&folder) && !self.covers(disk, root, key, point - 1) {
                 let what =
                     format!("{folder}: recovery point {point} was recorded, when that was not durable");
                 violations.push(Violation::new("D1", what));
@@ -141,26 +144,27 @@ impl DurableEnds {
         violations
     }
 
-    /// Whether the log in this folder, known as `key`, is durable past `offset`.
-    fn covers(&mut self, disk: &Disk, folder: &str, key: &str, offset: i64) -> bool {
+    /// Whether the log that is known as `key` is durable past `offset`.
+    fn covers(&mut self, disk: &Disk, root: &str, key: &str, offset: i64) -> bool {
         if !self.known.contains_key(key) {
-            self.known.insert(key.to_owned(), Known::default());
+            let folder = folder(root, key);
+            let known = Known {
+                folder,
+                ..Known::default()
+            };
+            self.known.insert(key.to_owned(), known);
         }
         let known = self.known.get_mut(key).expect("it was inserted");
         if offset < known.next_offset {
             return true;
         }
         // What stands in segments below that of the offset need not be walked.
-        let Some((base, inode)) = disk.segment_durable(folder, offset) else {
+        let Some((base, inode)) = disk.segment_durable(&known.folder, offset) else {
             return false;
         };
         if known.segment != Some((base, inode)) {
-            *known = Known {
-                segment: Some((base, inode)),
-                position: 0,
-                next_offset: base,
-                ..*known
-            };
+            known.segment = Some((base, inode));
+            (known.position, known.next_offset) = (0, base);
         }
         let image = disk.peek_durable(inode);
         while let Some(rest) = image.get(known.position..).filter(|r| !r.is_empty()) {
@@ -177,16 +181,16 @@ impl DurableEnds {
 
     /// Whether the latest leader epoch of a log is on the platter as well. It was noted there BEFORE anything was appended in it,
     /// so a replica that asks where an epoch ends is never told of an older one (KIP-101).
-    fn check_epoch(&mut self, disk: &Disk, folder: &str, key: &str, acked: i64) -> Option<Violation> {
+    fn check_epoch(&mut self, disk: &Disk, key: &str, acked: i64) -> Option<Violation> {
         let known = self.known.get_mut(key)?;
         let (epoch, base) = known
             .epoch
             .filter(|(epoch, _)| known.epoch_durable != Some(*epoch))?;
         known.epoch_durable = Some(epoch);
-        let path = format!("{folder}/leader-epoch-checkpoint");
+        let path = format!("{}/leader-epoch-checkpoint", known.folder);
         let listed = disk.file_durable(&path).map(|inode| disk.peek_durable(inode));
         let listed = listed
-            .and_then(|bytes| epochs(std::str::from_utf8(bytes).ok()?))
+            .and_then(|bytes| epochs(std::str::from_utf8(&bytes).ok()?))
             .unwrap_or_default();
         // Below the log's start epochs are forgotten.
         let forgotten = listed.first().is_some_and(|(_, start)| base < *start);
@@ -359,8 +363,8 @@ mod tests {
             sync(&mut disk, epochs);
             disk.sync_dir("data/t-0").expect("no fault");
             let mut ends = DurableEnds::default();
-            assert!(ends.covers(&disk, "data/t-0", "t-0", 0));
-            let found = ends.check_epoch(&disk, "data/t-0", "t-0", 0);
+            assert!(ends.covers(&disk, "data", "t-0", 0));
+            let found = ends.check_epoch(&disk, "t-0", 0);
             assert_eq!(found.iter().count(), ids, "{listed:?}: {found:?}");
         }
     }

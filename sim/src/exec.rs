@@ -82,11 +82,40 @@ struct Slot {
     future: Option<BoxFuture>,
 }
 
+/// The tasks that there are, by their ids, which are given out in order.
+#[derive(Default)]
+struct Tasks(Vec<Option<Box<Slot>>>);
+
+impl Tasks {
+    fn next_id(&self) -> TaskId {
+        self.0.len() as TaskId
+    }
+
+    fn get(&self, id: TaskId) -> Option<&Slot> {
+        self.0.get(id as usize)?.as_deref()
+    }
+
+    fn get_mut(&mut self, id: TaskId) -> Option<&mut Slot> {
+        self.0.get_mut(id as usize)?.as_deref_mut()
+    }
+
+    fn remove(&mut self, id: TaskId) -> Option<Box<Slot>> {
+        self.0.get_mut(id as usize)?.take()
+    }
+
+    /// Takes away those of a node.
+    fn remove_of(&mut self, node: u32) -> Vec<Box<Slot>> {
+        let is_its = |slot: &mut Box<Slot>| slot.life.node == node;
+        self.0
+            .iter_mut()
+            .filter_map(|slot| slot.take_if(is_its))
+            .collect()
+    }
+}
+
 #[derive(Default)]
 struct State {
-    now: Nanos,
-    tasks: BTreeMap<TaskId, Slot>,
-    next_task: TaskId,
+    tasks: Tasks,
     timers: BTreeMap<TimerId, Timer>,
     next_timer: u64,
     incarnations: BTreeMap<u32, u32>,
@@ -112,8 +141,12 @@ struct State {
 
 /// The executor of one world. Cloning shares it.
 #[derive(Clone)]
-pub struct Exec {
-    state: Arc<Mutex<State>>,
+pub struct Exec(Arc<Shared>);
+
+struct Shared {
+    /// Only the run itself moves it.
+    now: AtomicU64,
+    state: Mutex<State>,
     ready: Arc<Mutex<Vec<TaskId>>>,
     tap: Arc<Tap>,
 }
@@ -195,54 +228,54 @@ impl Exec {
     pub fn new(seed: u64) -> Self {
         keep_panics();
         let state = State {
-            now: 1_000_000_000,
             lowest: PRIORITY_DRAWN_MIN,
             order_seed: seed,
             ..State::default()
         };
-        Self {
-            state: Arc::new(Mutex::new(state)),
+        Self(Arc::new(Shared {
+            now: AtomicU64::new(1_000_000_000),
+            state: Mutex::new(state),
             ready: Arc::default(),
             tap: Arc::default(),
-        }
+        }))
     }
 
     /// Chooses by `strategy` from now on, and by another seed than the world's, if there is one.
     pub fn choose_by(&self, strategy: Strategy, seed: Option<u64>) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         state.strategy = strategy;
         state.order_seed = seed.unwrap_or(state.order_seed);
     }
 
     /// The world's clock.
     pub fn now(&self) -> Nanos {
-        lock(&self.state).now
+        self.0.now.load(Ordering::Relaxed)
     }
 
     /// Where its events are taken off.
     pub fn tap(&self) -> &Tap {
-        &self.tap
+        &self.0.tap
     }
 
     /// How many polls there were: the run's events.
     pub fn polls(&self) -> u64 {
-        lock(&self.state).polls
+        lock(&self.0.state).polls
     }
 
     /// The rolling hash of all that happened.
     pub fn hash(&self) -> u64 {
-        lock(&self.state).hash
+        lock(&self.0.state).hash
     }
 
     /// Feeds the rolling hash.
     pub fn note(&self, word: u64) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         state.hash = mix(state.hash, word);
     }
 
     /// The life that `node` has now.
     pub fn life(&self, node: u32) -> Life {
-        let incarnation = lock(&self.state).incarnations.get(&node).copied().unwrap_or(0);
+        let incarnation = lock(&self.0.state).incarnations.get(&node).copied().unwrap_or(0);
         Life { node, incarnation }
     }
 
@@ -256,19 +289,18 @@ impl Exec {
         if !self.alive(life) {
             return drop(future);
         }
-        let mut state = lock(&self.state);
-        let id = state.next_task;
-        state.next_task += 1;
+        let mut state = lock(&self.0.state);
+        let id = state.tasks.next_id();
         state.hash = mix(state.hash, id);
-        let made = self.tap.tell(|| What::Spawn {
+        let made = self.0.tap.tell(|| What::Spawn {
             spawned: id,
             name: name.into(),
         });
         let token = Arc::new(Token {
             id,
             queued: AtomicBool::new(true),
-            ready: Arc::clone(&self.ready),
-            tap: Arc::clone(&self.tap),
+            ready: Arc::clone(&self.0.ready),
+            tap: Arc::clone(&self.0.tap),
             woken_by: AtomicU64::new(made),
         });
         let slot = Slot {
@@ -279,8 +311,8 @@ impl Exec {
             priority: PRIORITY_DRAWN_MIN | mix(mix(state.order_seed, 0x9c7), id) >> 2,
             future: Some(future),
         };
-        state.tasks.insert(id, slot);
-        lock(&self.ready).push(id);
+        state.tasks.0.push(Some(Box::new(slot)));
+        lock(&self.0.ready).push(id);
     }
 
     /// Calls `f` at `at`, if that life goes on until then.
@@ -289,10 +321,10 @@ impl Exec {
     }
 
     fn timer(&self, life: Life, at: Nanos, fire: Fire) -> TimerId {
-        let mut state = lock(&self.state);
-        let id = (at.max(state.now), state.next_timer);
+        let mut state = lock(&self.0.state);
+        let id = (at.max(self.now()), state.next_timer);
         state.next_timer += 1;
-        let by = self.tap.running();
+        let by = self.0.tap.running();
         state.timers.insert(id, Timer { life, fire, by });
         id
     }
@@ -309,16 +341,10 @@ impl Exec {
 
     /// Ends a node's life: the incarnation goes up first, then its futures are dropped, before any other task runs.
     pub fn kill(&self, node: u32) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         *state.incarnations.entry(node).or_insert(0) += 1;
         let life = |l: &Life| l.node == node;
-        let dead: Vec<TaskId> = state
-            .tasks
-            .iter()
-            .filter(|(_, t)| life(&t.life))
-            .map(|(id, _)| *id)
-            .collect();
-        let tasks: Vec<Slot> = dead.iter().filter_map(|id| state.tasks.remove(id)).collect();
+        let tasks = state.tasks.remove_of(node);
         let late: Vec<TimerId> = state
             .timers
             .iter()
@@ -339,19 +365,19 @@ impl Exec {
 
     /// From now on a node's tasks do not run (SIGSTOP), while the world goes on.
     pub fn pause(&self, node: u32) {
-        lock(&self.state).paused.insert(node);
+        lock(&self.0.state).paused.insert(node);
     }
 
     /// A paused node's tasks run again, and find that it is late.
     pub fn resume(&self, node: u32) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         state.paused.remove(&node);
         let (late, rest) = std::mem::take(&mut state.stalled)
             .into_iter()
             .partition(|(n, _)| *n == node);
         state.stalled = rest;
         let late: Vec<(u32, TaskId)> = late;
-        lock(&self.ready).extend(late.into_iter().map(|(_, id)| id));
+        lock(&self.0.ready).extend(late.into_iter().map(|(_, id)| id));
         let (due, rest) = std::mem::take(&mut state.deferred)
             .into_iter()
             .partition(|(l, _)| l.node == node);
@@ -367,7 +393,7 @@ impl Exec {
 
     /// Calls `f` now, or when the node is resumed.
     pub fn call_awake(&self, life: Life, f: impl FnOnce() + Send + 'static) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         if state.paused.contains(&life.node) {
             return state.deferred.push((life, Box::new(f)));
         }
@@ -377,14 +403,14 @@ impl Exec {
 
     /// Ends the run after the task that runs now.
     pub fn stop(&self) {
-        lock(&self.state).stop = true;
+        lock(&self.0.state).stop = true;
     }
 
     /// Runs until stopped, quiet, or past `until`. `advanced` is told BEFORE time moves, and to when.
     pub fn run(&self, until: Nanos, mut advanced: impl FnMut(Nanos)) -> Ended {
         loop {
             {
-                let mut state = lock(&self.state);
+                let mut state = lock(&self.0.state);
                 if let Some((life, name, message)) = state.panic.take() {
                     return Ended::Panicked(life, name, message);
                 }
@@ -399,21 +425,21 @@ impl Exec {
                 self.poll(id);
                 continue;
             }
-            let mut state = lock(&self.state);
+            let mut state = lock(&self.0.state);
             let Some((&(at, _), _)) = state.timers.first_key_value() else {
                 return Ended::Quiet;
             };
             if at > until {
                 return Ended::Stopped;
             }
-            if at > state.now {
+            if at > self.now() {
+                state.polls_still = 0;
                 drop(state);
                 advanced(at);
-                state = lock(&self.state);
-                state.now = at;
-                state.polls_still = 0;
+                self.0.now.store(at, Ordering::Relaxed);
+            } else {
+                drop(state);
             }
-            drop(state);
             self.fire(at);
         }
     }
@@ -421,7 +447,7 @@ impl Exec {
     /// All timers of a moment, in the order in which they were set. What they wake runs after that, in any order.
     fn fire(&self, at: Nanos) {
         loop {
-            let mut state = lock(&self.state);
+            let mut state = lock(&self.0.state);
             let Some(first) = state.timers.first_entry().filter(|t| t.key().0 <= at) else {
                 return;
             };
@@ -432,34 +458,34 @@ impl Exec {
             if !alive {
                 continue;
             }
-            self.tap.begin(at, life, None, by);
+            self.0.tap.begin(at, life, None, by);
             match fire {
                 Fire::Wake(waker) => waker.wake(),
                 Fire::Call(f) => f(),
             }
-            self.tap.pause();
+            self.0.tap.pause();
         }
     }
 
     /// One of the ready tasks, by the seed.
     fn pick(&self) -> Option<TaskId> {
-        let mut state = lock(&self.state);
-        let mut ready = lock(&self.ready);
+        let mut state = lock(&self.0.state);
+        let mut ready = lock(&self.0.ready);
         if ready.is_empty() {
             return None;
         }
         let draw = mix(mix(state.order_seed, 0x5ced), state.polls);
         let i = match state.strategy {
             Strategy::Random => ((u128::from(draw) * ready.len() as u128) >> 64) as usize,
-            Strategy::Pct(one_in) => state.by_priority(&ready, draw, one_in)?,
+            Strategy::Pct(one_in) => state.by_priority(&ready, draw, one_in, self.now())?,
         };
         Some(ready.swap_remove(i))
     }
 
     fn poll(&self, id: TaskId) {
-        let mut guard = lock(&self.state);
+        let mut guard = lock(&self.0.state);
         let state = &mut *guard;
-        let Some(slot) = state.tasks.get_mut(&id) else {
+        let Some(slot) = state.tasks.get_mut(id) else {
             return;
         };
         let (life, name) = (slot.life, slot.name);
@@ -479,30 +505,30 @@ impl Exec {
             state.hash,
             id ^ (u64::from(life.incarnation) << 40) ^ (u64::from(life.node) << 52),
         );
-        let (now, by) = (state.now, slot.token.woken_by.load(Ordering::Relaxed));
+        let (now, by) = (self.now(), slot.token.woken_by.load(Ordering::Relaxed));
         drop(guard);
-        self.tap.begin(now, life, Some((id, name)), by);
+        self.0.tap.begin(now, life, Some((id, name)), by);
         let mut cx = Context::from_waker(&waker);
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
         if let Ok(Poll::Ready(())) = polled {
-            self.tap.tell(|| What::End);
+            self.0.tap.tell(|| What::End);
         }
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         match polled {
             Err(_) => {
                 let message = take_panic();
-                self.tap.tell(|| What::Panic {
+                self.0.tap.tell(|| What::Panic {
                     message: message.clone(),
                 });
                 state.panic = Some((life, name, message));
-                state.tasks.remove(&id);
+                state.tasks.remove(id);
             }
             Ok(Poll::Ready(())) => {
-                let slot = state.tasks.remove(&id);
+                let slot = state.tasks.remove(id);
                 drop(state);
                 drop(slot);
             }
-            Ok(Poll::Pending) => match state.tasks.get_mut(&id) {
+            Ok(Poll::Pending) => match state.tasks.get_mut(id) {
                 Some(slot) => slot.future = Some(future),
                 // It killed its own node.
                 None => {
@@ -511,18 +537,17 @@ impl Exec {
                 }
             },
         }
-        self.tap.pause();
+        self.0.tap.pause();
     }
 }
 
 impl State {
     /// The place in `ready` of the task with the highest priority; none while those that are ready had better wait.
-    fn by_priority(&mut self, ready: &[TaskId], draw: u64, change_one_in: u64) -> Option<usize> {
-        let priority = |id: &TaskId| self.tasks.get(id).map_or(u64::MAX, |t| t.priority);
+    fn by_priority(&mut self, ready: &[TaskId], draw: u64, change_one_in: u64, now: Nanos) -> Option<usize> {
+        let priority = |id: &TaskId| self.tasks.get(*id).map_or(u64::MAX, |t| t.priority);
         let all = ready.iter().enumerate().map(|(i, id)| (priority(id), *id, i));
         let (highest, id, i) = all.max().expect("somebody is ready");
         if highest < PRIORITY_LOW_MAX {
-            let now = self.now;
             let until = *self
                 .low_waits_until
                 .get_or_insert_with(|| now + mix(draw, id) % LOW_WAITS_MAX);
@@ -536,7 +561,7 @@ impl State {
             _ => (id, 1),
         };
         let change = draw.is_multiple_of(change_one_in.max(1)) || self.in_a_row.1 > POLLS_IN_A_ROW_MAX;
-        if change && let Some(task) = self.tasks.get_mut(&id) {
+        if change && let Some(task) = self.tasks.get_mut(id) {
             self.lowest -= 1;
             task.priority = self.lowest;
             self.in_a_row.1 = 0;
@@ -558,10 +583,10 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         {
-            let mut state = lock(&self.exec.state);
-            if state.now >= self.at {
+            if self.exec.now() >= self.at {
                 return Poll::Ready(());
             }
+            let mut state = lock(&self.exec.0.state);
             let set = self.timer.and_then(|id| state.timers.get_mut(&id));
             if let Some(Timer {
                 fire: Fire::Wake(waker),
@@ -587,7 +612,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(id) = self.timer.take() {
-            let timer = lock(&self.exec.state).timers.remove(&id);
+            let timer = lock(&self.exec.0.state).timers.remove(&id);
             drop(timer);
         }
     }

@@ -94,7 +94,7 @@ struct Judge<'a> {
     /// Each send, in the order of its producer: where to, and how it ended.
     sends: BTreeMap<i64, (Key, Outcome)>,
     /// What was ever shown at an offset, and to whom first.
-    shown: BTreeMap<(Key, i64), (Val, Process)>,
+    shown: BTreeMap<Key, BTreeMap<i64, (Val, Process)>>,
     /// The logs as the last reader found them.
     last: BTreeMap<Key, BTreeMap<i64, Val>>,
     violations: Vec<Violation>,
@@ -183,15 +183,9 @@ impl<'a> Judge<'a> {
                 }
                 MicroOp::Poll(Some(polls)) => {
                     for (key, messages) in polls {
-                        for (offset, value) in messages {
-                            self.show(o.process, key, *offset, value);
-                            if o.process == last {
-                                self.is_undeleted(key, *offset);
-                                self.last
-                                    .entry(key.clone())
-                                    .or_default()
-                                    .insert(*offset, value.clone());
-                            }
+                        self.show(o.process, key, messages);
+                        if o.process == last {
+                            self.show_last(key, messages);
                         }
                     }
                 }
@@ -200,21 +194,32 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn show(&mut self, who: Process, key: &Key, offset: i64, value: &Val) {
-        if !matches!(value, Val::Int(_)) {
-            let what = format!("process {who} was shown {value} at {key} offset {offset}, which nobody sent");
-            return self.say("D2", what);
+    fn show(&mut self, who: Process, key: &Key, messages: &[(i64, Val)]) {
+        let mut shown = self.shown.remove(key).unwrap_or_default();
+        for (offset, value) in messages {
+            if !matches!(value, Val::Int(_)) {
+                let what =
+                    format!("process {who} was shown {value} at {key} offset {offset}, which nobody sent");
+                self.say("D2", what);
+                continue;
+            }
+            let (first, to) = shown.entry(*offset).or_insert_with(|| (value.clone(), who));
+            if first != value && !self.deleted.is_damaged(key.as_str()) {
+                let what = format!(
+                    "{key} offset {offset}: process {to} was shown {first}, then process {who} {value}"
+                );
+                self.say("L6", what);
+            }
         }
-        let first = self
-            .shown
-            .entry((key.clone(), offset))
-            .or_insert_with(|| (value.clone(), who));
-        if first.0 != *value && !self.deleted.is_damaged(key.as_str()) {
-            let (before, to) = first.clone();
-            let what =
-                format!("{key} offset {offset}: process {to} was shown {before}, then process {who} {value}");
-            self.say("L6", what);
-        }
+        self.shown.insert(key.clone(), shown);
+    }
+
+    fn show_last(&mut self, key: &Key, messages: &[(i64, Val)]) {
+        messages
+            .iter()
+            .for_each(|(offset, _)| self.is_undeleted(key, *offset));
+        let log = self.last.entry(key.clone()).or_default();
+        log.extend(messages.iter().cloned());
     }
 
     /// L4 and D1: what was once acknowledged or shown is below every later latest offset, what was deleted below every later
@@ -265,8 +270,11 @@ impl<'a> Judge<'a> {
     /// What a client was just told lies below the latest offset from now on.
     fn passed(&mut self, micro: &MicroOp) {
         let mut to = |key: &Key, offset: i64| {
-            let known = self.ends.entry(key.as_str().to_owned()).or_default();
-            known.latest = known.latest.max(offset + 1);
+            let ends = match self.ends.get_mut(key.as_str()) {
+                Some(ends) => ends,
+                None => self.ends.entry(key.as_str().to_owned()).or_default(),
+            };
+            ends.latest = ends.latest.max(offset + 1);
         };
         match micro {
             MicroOp::Send {
@@ -276,7 +284,8 @@ impl<'a> Judge<'a> {
             } => to(key, *offset),
             MicroOp::Poll(Some(polls)) => {
                 for (key, messages) in polls {
-                    messages.iter().for_each(|(offset, _)| to(key, *offset));
+                    let last = messages.iter().map(|(offset, _)| *offset).max();
+                    last.into_iter().for_each(|offset| to(key, offset));
                 }
             }
             MicroOp::Send { .. } | MicroOp::Poll(None) => {}
@@ -378,13 +387,14 @@ impl<'a> Judge<'a> {
     /// L6: what was shown once stands there at the end.
     fn shown_and_lost(&mut self) {
         let mut lost = Vec::new();
-        for ((key, offset), (value, who)) in &self.shown {
-            let now = self.last.get(key).and_then(|log| log.get(offset));
-            if now.is_none() && !self.is_deleted(key.as_str(), *offset) {
-                lost.push(format!(
-                    "{key} offset {offset}: process {who} was shown {value}, which is not there at the end"
-                ));
-            }
+        for (key, shown) in &self.shown {
+            let log = self.last.get(key);
+            let gone = |offset: &i64| {
+                !log.is_some_and(|log| log.contains_key(offset)) && !self.is_deleted(key.as_str(), *offset)
+            };
+            lost.extend(shown.iter().filter(|(offset, _)| gone(offset)).map(|(offset, (value, who))| {
+                format!("{key} offset {offset}: process {who} was shown {value}, which is not there at the end")
+            }));
         }
         lost.into_iter().for_each(|what| self.say("L6", what));
     }

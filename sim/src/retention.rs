@@ -54,7 +54,7 @@ fn limit(topic: &TopicSpec, name: &str) -> Option<i64> {
 
 /// Where the log of a folder starts, as its manifest says.
 pub fn starts(disk: &Disk, folder: &str) -> Option<Starts> {
-    parse(disk.peek(disk.file(&format!("{folder}/brokkr-manifest"))?))
+    parse(&disk.peek(disk.file(&format!("{folder}/brokkr-manifest"))?))
 }
 
 /// The two of a manifest's fields that are looked at.
@@ -106,7 +106,7 @@ impl Retention {
             if log.seen.replace(manifest) == Some(manifest) {
                 continue;
             }
-            let Some(now) = parse(disk.peek(manifest)) else {
+            let Some(now) = parse(&disk.peek(manifest)) else {
                 continue;
             };
             if now.log_start > log.starts.log_start {
@@ -168,7 +168,7 @@ fn segments(disk: &Disk, folder: &str) -> Vec<(i64, InodeId)> {
 
 /// The latest timestamp of a segment's records.
 fn youngest(disk: &Disk, inode: InodeId) -> Option<i64> {
-    let all = batches(Bytes::copy_from_slice(disk.peek(inode))).map_while(Result::ok);
+    let all = batches(Bytes::copy_from_slice(&disk.peek(inode))).map_while(Result::ok);
     all.map(|b| b.header.max_timestamp.0).max()
 }
 

@@ -96,10 +96,11 @@ impl Shared {
     /// What may be gone of the broker's logs by now: what clients asked to delete, and what retention took. (It is judged on that
     /// when it does so.)
     pub(crate) fn deleted(&self, disk: &Disk) -> Deleted {
-        self.deleted_by(&self.recorder.history().since(0), disk)
+        let history = self.recorder.history();
+        history.look(|all| self.deleted_by(all, disk))
     }
 
-    /// As [`Shared::deleted`], with the history at hand: a copy of it may be large.
+    /// As [`Shared::deleted`], with the history at hand.
     fn deleted_by(&self, history: &[Operation], disk: &Disk) -> Deleted {
         let mut deleted = Deleted::asked(history);
         let retained = self
@@ -212,9 +213,11 @@ fn listen_to_clients(shared: &Shared, tracer: Tracer) {
     let (tap, now) = (exec.tap(), exec.now());
     tap.open(tracer, now);
     tap.ask(move || {
-        let told = recorder.history().since(seen);
-        seen += told.len();
-        told.iter().map(What::of_operation).collect()
+        recorder.history().look(|all| {
+            let told = all[seen..].iter().map(What::of_operation).collect();
+            seen = all.len();
+            told
+        })
     });
 }
 
@@ -228,24 +231,25 @@ fn watch(shared: &Shared) {
         let mut ends = lock(&shared2.ends);
         let recorded = ends.check_recorded(disk, ROOT, |folder| shared2.is_damaged(folder));
         recorded.into_iter().for_each(|v| shared2.violation(v));
-        // Asked for only where something is missing.
-        let deleted = |key: &str| shared2.deleted(disk).below(key);
         if !retention.is_empty() {
             let clock = state.clocks.get(&BROKER).copied().unwrap_or_default();
             let shown_ms = clock.shows(shared2.world.exec().now()) / 1_000_000;
             let wall_ms = WALL_START_MS + clock.wall_ahead_ms + shown_ms as i64;
-            let asked = |key: &str| Deleted::asked(&shared2.recorder.history().since(0)).below(key);
+            let history = shared2.recorder.history();
+            let asked = |key: &str| history.look(Deleted::asked).below(key);
             let found = retention.check(disk, wall_ms, asked);
             found.into_iter().for_each(|v| shared2.violation(v));
         }
-        let history = shared2.recorder.history();
-        let len = history.len();
-        if len == seen || !flushed {
+        if !flushed {
             return;
         }
-        let told = history.since(seen);
-        seen = len;
-        let found = ends.check(&told, disk, ROOT, deleted);
+        let found = shared2.recorder.history().look(|all| {
+            let told = &all[seen..];
+            seen = all.len();
+            // Asked for only where something is missing.
+            let deleted = |key: &str| shared2.deleted_by(all, disk).below(key);
+            ends.check(told, disk, ROOT, deleted)
+        });
         found.into_iter().for_each(|v| shared2.violation(v));
     });
 }

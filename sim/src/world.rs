@@ -18,9 +18,11 @@ const MILLI: Nanos = 1_000_000;
 
 /// A world. Cloning shares it.
 #[derive(Clone)]
-pub struct World {
+pub struct World(Arc<Shared>);
+
+struct Shared {
     exec: Exec,
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
 }
 
 /// What a world is made of, besides its tasks.
@@ -59,7 +61,17 @@ pub struct Clock {
 impl Clock {
     /// What the node's monotonic clock shows at a moment of the world.
     pub fn shows(self, at: Nanos) -> Nanos {
-        let by = i128::from(at) * i128::from(self.drift_ppm) / 1_000_000;
+        if self.drift_ppm == 0 {
+            return at;
+        }
+        // What fits into a word is much quicker to divide.
+        let product = i64::try_from(at)
+            .ok()
+            .and_then(|at| at.checked_mul(self.drift_ppm));
+        let by = match product {
+            Some(product) => i128::from(product / 1_000_000),
+            None => i128::from(at) * i128::from(self.drift_ppm) / 1_000_000,
+        };
         (i128::from(at) + by).clamp(0, i128::from(Nanos::MAX)) as Nanos
     }
 
@@ -68,8 +80,17 @@ impl Clock {
         if self.drift_ppm == 0 {
             return shown;
         }
-        let scaled = i128::from(shown) * 1_000_000 / i128::from(1_000_000 + self.drift_ppm);
-        let mut at = scaled.clamp(0, i128::from(Nanos::MAX)) as Nanos;
+        let scaled = match (
+            shown.checked_mul(1_000_000),
+            u64::try_from(1_000_000 + self.drift_ppm),
+        ) {
+            (Some(shown), Ok(rate)) if rate > 0 => shown / rate,
+            _ => {
+                let scaled = i128::from(shown) * 1_000_000 / i128::from(1_000_000 + self.drift_ppm);
+                scaled.clamp(0, i128::from(Nanos::MAX)) as Nanos
+            }
+        };
+        let mut at = scaled;
         while at > 0 && self.shows(at - 1) >= shown {
             at -= 1;
         }
@@ -95,27 +116,28 @@ impl World {
             clocks: BTreeMap::new(),
             watch: None,
         };
-        Self {
+        Self(Arc::new(Shared {
             exec: Exec::new(seed),
-            state: Arc::new(Mutex::new(state)),
-        }
+            state: Mutex::new(state),
+        }))
     }
 
     /// Its executor.
     pub fn exec(&self) -> &Exec {
-        &self.exec
+        &self.0.exec
     }
 
     /// Its state. Nobody holds this while calling anything that may wake or drop a future.
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
+        self.0
+            .state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The environment of a node's present life.
     pub fn env(&self, node: u32) -> SimEnv {
-        SimEnv::new(self.clone(), self.exec.life(node))
+        SimEnv::new(self.clone(), self.exec().life(node))
     }
 
     /// Lets `watch` look at the world at the end of each moment, before time moves on.
@@ -142,10 +164,10 @@ impl World {
             .filter(|(_, peer)| state.net.ends.get(peer).is_some_and(|p| p.node == b))
             .collect();
         for (end, peer) in &between {
-            self.exec.tap().tell(|| What::Reset { conn: conn_of(*end) });
+            self.exec().tap().tell(|| What::Reset { conn: conn_of(*end) });
             state.net.reset(*end);
             if !half_open {
-                let at = self.exec.now() + state.choices.below("reset latency", u64::from(a), MILLI);
+                let at = self.exec().now() + state.choices.below("reset latency", u64::from(a), MILLI);
                 self.reset_later(state, *peer, at);
             }
         }
@@ -160,22 +182,22 @@ impl World {
     /// kill -9: no destructor's work survives. What was on its way to the page cache arrived there or not.
     pub fn kill(&self, node: u32, family: &'static str) {
         self.count(family);
-        self.exec.tap().tell(|| What::Kill { of: node });
+        self.exec().tap().tell(|| What::Kill { of: node });
         self.end_life(node);
     }
 
     /// The power of one node goes: its processes and all that no sync covered, as far as `choices` says.
     pub fn power_loss(&self, node: u32, choices: &mut Keyed) {
         self.count("power loss");
-        self.exec.tap().tell(|| What::PowerLoss { of: node });
+        self.exec().tap().tell(|| What::PowerLoss { of: node });
         self.end_life(node);
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Some(disk) = state.disks.get_mut(&node) {
-            let before = self.exec.tap().is_open().then(|| Images::of(disk));
+            let before = self.exec().tap().is_open().then(|| Images::of(disk));
             disk.power_loss(choices);
             for what in before.iter().flat_map(|before| before.lost(disk)) {
-                self.exec.tap().tell(|| what);
+                self.exec().tap().tell(|| what);
             }
         }
     }
@@ -193,13 +215,13 @@ impl World {
 
     /// A process that has ended by itself: nothing of its life is left.
     pub fn end_quietly(&self, node: u32) {
-        self.exec.tap().tell(|| What::Ended { of: node });
+        self.exec().tap().tell(|| What::Ended { of: node });
         self.end_life(node);
     }
 
     fn end_life(&self, node: u32) {
         // BEFORE anything else: from here on every call of the old life does nothing.
-        self.exec.kill(node);
+        self.exec().kill(node);
         let mut guard = self.lock();
         let state = &mut *guard;
         let mine: Vec<u64> = state
@@ -217,7 +239,7 @@ impl World {
             {
                 drop(disk.write(inode, at, &bytes));
             } else {
-                self.exec.tap().tell(|| What::WriteDropped { write: id });
+                self.exec().tap().tell(|| What::WriteDropped { write: id });
             }
         }
         state.locks.retain(|(n, _), _| *n != node);
@@ -226,16 +248,16 @@ impl World {
         for (end, peer) in &ends {
             state.net.reset(*end);
             state.net.ends.remove(end);
-            let at = self.exec.now() + state.choices.below("reset latency", u64::from(node), MILLI);
+            let at = self.exec().now() + state.choices.below("reset latency", u64::from(node), MILLI);
             self.reset_later(state, *peer, at);
         }
     }
 
     fn reset_later(&self, state: &State, end: EndId, at: Nanos) {
         let Some(e) = state.net.ends.get(&end) else { return };
-        let (world, life) = (self.clone(), self.exec.life(e.node));
-        self.exec.call_at(life, at, move || {
-            world.exec.tap().tell(|| What::Reset { conn: conn_of(end) });
+        let (world, life) = (self.clone(), self.exec().life(e.node));
+        self.exec().call_at(life, at, move || {
+            world.exec().tap().tell(|| What::Reset { conn: conn_of(end) });
             world.lock().net.reset(end);
         });
     }
@@ -256,7 +278,7 @@ impl World {
 
     /// When `len` bytes arrive that leave one node for another now.
     pub(crate) fn arrival(&self, state: &mut State, from: u32, to: u32, len: u64) -> Nanos {
-        let (now, node) = (self.exec.now(), u64::from(from));
+        let (now, node) = (self.exec().now(), u64::from(from));
         let mut latency = 20 * MICRO + state.choices.below("net latency", node, 300 * MICRO);
         if state.choices.one_in("net slow", node, 200) {
             latency += state.choices.below("net slow by", node, 40 * MILLI);

@@ -22,6 +22,8 @@ use crate::recovery::{Recorded, Recovery};
 
 const PIECES: usize = 4;
 const PIECE_BYTES: usize = 1 << 20;
+/// What a piece is made of. It is never written to, so it costs neither room in the binary nor memory.
+static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
 /// Less free space than this is left to others.
 const FREE_BYTES_MIN: u64 = 4 * (PIECES * PIECE_BYTES) as u64;
 
@@ -60,8 +62,8 @@ impl<E: Env> LogDir<E> {
         };
         let (had, whole) = (file.len(), PIECE_BYTES as u64);
         if had < whole {
-            let zeros = Bytes::from(vec![0; (whole - had) as usize]);
-            file.write_at(had, vec![zeros]).await?;
+            let zeros = &ZEROS[..(whole - had) as usize];
+            file.write_at(had, vec![Bytes::from_static(zeros)]).await?;
         }
         Ok(())
     }

@@ -77,9 +77,9 @@ impl Recorder {
         self.lock().operations.clone()
     }
 
-    /// What came after the first `seen` lines.
-    pub fn since(&self, seen: usize) -> Vec<Operation> {
-        self.lock().operations.get(seen..).unwrap_or_default().to_vec()
+    /// Looks at the history so far. Nothing can be recorded meanwhile.
+    pub fn look<T>(&self, at: impl FnOnce(&[Operation]) -> T) -> T {
+        at(&self.lock().operations)
     }
 
     /// Takes the history away.

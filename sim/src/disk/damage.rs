@@ -101,7 +101,7 @@ impl Disk {
                     let at = choices.below("damage at", node, safe) as usize;
                     let bit = 1 << choices.below("damaged bit", node, 8);
                     for image in [&mut inode.data, &mut inode.durable] {
-                        image.get_mut(at).into_iter().for_each(|byte| *byte ^= bit);
+                        image.flip(at, bit);
                     }
                 }
                 self.befalls(how.name());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use brokkr_env::{Done, Entry, Error, ErrorKind, RawDir, RawFile, Result, WriteFailure};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{SimEnv, disk};
 use crate::disk::InodeId;
@@ -35,9 +35,11 @@ impl RawFile for SimFile {
         if self.env.dead() {
             return;
         }
-        let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-        parts.iter().for_each(|p| whole.put_slice(p));
-        let (life, inode, len, whole) = (self.env.life, self.inode, whole.len() as u64, whole.freeze());
+        let whole = match &*parts {
+            [one] => one.clone(),
+            several => several.concat().into(),
+        };
+        let (life, inode, len) = (self.env.life, self.inode, whole.len() as u64);
         let mut state = self.env.world.lock();
         let id = World::write_begins(&mut state, life, inode, at, whole.clone());
         drop(state);

@@ -20,7 +20,7 @@ impl Images {
                 let path = format!("{folder}/{}", entry.name).trim_matches('/').to_owned();
                 match (entry.kind, disk.file(&path)) {
                     (EntryKind::File, Some(inode)) => {
-                        drop(files.insert(path, Bytes::copy_from_slice(disk.peek(inode))))
+                        drop(files.insert(path, Bytes::copy_from_slice(&disk.peek(inode))))
                     }
                     _ => folders.push(path),
                 }

@@ -5,6 +5,7 @@
 //! known nothing is said.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use brokkr_history::{Process, Type};
 use serde_json::{Value, json};
@@ -21,8 +22,8 @@ struct Gap {
     key: u32,
     values: [u32; 2],
     delta: i64,
-    /// What is between them, but for what was deleted on request.
-    skipped: Vec<u32>,
+    /// The indexes between them, but for what was deleted on request.
+    between: Range<u32>,
 }
 
 impl Gap {
@@ -30,24 +31,16 @@ impl Gap {
         let (i, j) = (known.orders.index(a)?, known.orders.index(b)?);
         let delta = i64::from(j) - i64::from(i);
         let key = known.store.key_of(a);
-        let begin = (i + 1).max(known.orders.deleted(key));
-        let skipped = if begin < j {
-            let end = j.min(begin.saturating_add(SKIPPED_MAX));
-            known.orders.by_index(key)[begin as usize..end as usize].to_vec()
-        } else {
-            Vec::new()
-        };
-        let values = [a, b];
         Some(Self {
             key,
-            values,
+            values: [a, b],
             delta,
-            skipped,
+            between: (i + 1).max(known.orders.deleted(key))..j,
         })
     }
 
     fn is_skip(&self) -> bool {
-        self.delta > 1 && !self.skipped.is_empty()
+        self.delta > 1 && !self.between.is_empty()
     }
 
     fn is_back(&self) -> bool {
@@ -59,22 +52,29 @@ impl Gap {
         json!({"key": known.key(self.key), "values": values, "delta": self.delta})
     }
 
+    /// What was skipped.
+    fn values_between<'a>(&self, known: Known<'a>) -> &'a [u32] {
+        let (begin, end) = (self.between.start, self.between.end);
+        let end = end.min(begin.saturating_add(SKIPPED_MAX));
+        let all = known.orders.by_index(self.key);
+        all.get(begin as usize..end as usize).unwrap_or_default()
+    }
+
     fn skipped(&self, known: Known<'_>) -> Value {
-        self.skipped.iter().map(|v| known.json(*v)).collect()
+        let all = self.values_between(known).iter();
+        all.map(|v| known.json(*v)).collect()
     }
 
     /// What attests the first of what was skipped.
     fn witnesses(&self, known: Known<'_>) -> impl Iterator<Item = u64> {
-        self.skipped
-            .first()
-            .into_iter()
-            .flat_map(move |v| known.witnesses(*v))
+        let first = self.values_between(known).first();
+        first.into_iter().flat_map(move |v| known.witnesses(*v))
     }
 
     fn text(&self, known: Known<'_>, who: &str, did: &str) -> String {
         let [a, b] = self.values.map(|v| known.store.val(v));
         let key = known.key(self.key);
-        match (self.delta, self.skipped.first()) {
+        match (self.delta, self.values_between(known).first()) {
             (2.., Some(first)) => {
                 let (n, first) = (self.delta - 1, known.store.val(*first));
                 format!("{who} {did} {b} after {a} in {key}, over {n} between them, the first is {first}")
@@ -112,6 +112,9 @@ fn within<'a>(known: Known<'a>, rows: fn(Known<'a>, u32) -> &'a [Row], did: &str
             let Some(gap) = gap.and_then(|before| Gap::new(known, before, row.value)) else {
                 continue;
             };
+            if !gap.is_skip() && !gap.is_back() {
+                continue;
+            }
             let mut data = gap.json(known);
             data["op"] = json!(index);
             let text = gap.text(known, &format!("operation {index}"), did);
@@ -119,7 +122,7 @@ fn within<'a>(known: Known<'a>, rows: fn(Known<'a>, u32) -> &'a [Row], did: &str
                 data["skipped"] = gap.skipped(known);
                 let ops = gap.witnesses(known).chain([index]);
                 found.skips.push(Finding::new(data, ops, text));
-            } else if gap.is_back() {
+            } else {
                 found.backs.push(Finding::new(data, [index], text));
             }
         }
@@ -198,8 +201,7 @@ pub(super) fn polls_between(known: Known<'_>) -> Found {
                 && let Some(gap) = Gap::new(known, before, first)
             {
                 let ops = [known.store.index(before_op), u64::from(row.index)];
-                let who = format!("process {}", row.process);
-                let text = gap.text(known, &who, "read");
+                let text = || gap.text(known, &format!("process {}", row.process), "read");
                 if gap.is_skip() {
                     let data = json!({
                         "key": known.key(key), "delta": gap.delta,
@@ -207,11 +209,11 @@ pub(super) fn polls_between(known: Known<'_>) -> Found {
                     });
                     found
                         .skips
-                        .push(Finding::new(data, gap.witnesses(known).chain(ops), text));
+                        .push(Finding::new(data, gap.witnesses(known).chain(ops), text()));
                 } else if gap.is_back() {
                     let mut data = gap.json(known);
                     data["ops"] = json!(ops);
-                    found.backs.push(Finding::new(data, ops, text));
+                    found.backs.push(Finding::new(data, ops, text()));
                 }
             }
             if row.type_ == Type::Ok {
