@@ -8,20 +8,21 @@
 //! ```
 //! A start may fail while the disk does; then it is tried again. When all is calm everything heals, and the broker must serve.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use brokkr::config::BrokerConfig;
 use brokkr_env::{Env, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::check::{AtCrash, Violation};
-use crate::disk::Damage;
+use crate::disk::{Damage, SECTOR};
 use crate::env::SimEnv;
 use crate::exec::Nanos;
 use crate::keyed::{Keyed, mix};
 use crate::net::{Link, Shut};
 use crate::node::{self, Running, Started};
-use crate::plan::{BROKER, FIRST_CLIENT, Fault, Kind, ROOT};
+use crate::plan::{BROKER, FIRST_CLIENT, Kind, ROOT};
 use crate::scenario::{START_PATIENCE, Shared, WORLD};
 use crate::trace::What;
 
@@ -29,14 +30,18 @@ const MILLI: Nanos = 1_000_000;
 /// How long a supervisor waits after a start that failed.
 const AGAIN: Nanos = 500 * MILLI;
 
-/// How often a fault that waits for its moment looks whether it has come, and how long it waits at most.
-const LOOK_AGAIN: Nanos = MILLI / 20;
-const LOOK_MAX: Nanos = 1_000 * MILLI;
+/// How long a fault waits at most for its moment, and how much later it strikes.
+const WAIT_MAX: Nanos = 1_000 * MILLI;
+const STRIKES_AFTER_MAX: Nanos = MILLI / 2;
 
 /// What happens at some moment.
 #[derive(Clone, Copy)]
 enum Act {
     Fault(usize),
+    /// One that waited strikes, if it is still its moment.
+    Strike(usize),
+    /// One that waits has waited long enough.
+    Late(usize),
     Start,
     StartClient(u32),
     Resume,
@@ -64,6 +69,8 @@ enum Process {
 
 enum Heard {
     Due,
+    /// A log was written.
+    Written,
     Started(Option<Started>),
     Stopped(Option<bool>),
 }
@@ -76,6 +83,9 @@ pub(crate) struct Director {
     settings: BTreeMap<String, String>,
     begin: Nanos,
     queue: BTreeMap<(Nanos, u64), Act>,
+    /// Faults that wait for their moment.
+    waiting: BTreeSet<usize>,
+    log_written: Arc<Notify>,
     acts: u64,
     process: Process,
     /// What crashes left, until a start has looked at it.
@@ -91,6 +101,8 @@ impl Director {
             settings: shared.plan.broker.clone(),
             begin: 0,
             queue: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            log_written: Arc::default(),
             acts: 0,
             process: Process::Down,
             before: None,
@@ -99,6 +111,7 @@ impl Director {
         };
         let begin = director.now();
         director.begin = begin;
+        director.log_written = director.on_disk(|d| Arc::clone(&d.log_written));
         director.at(begin, Act::Start);
         for i in 0..director.shared.plan.faults.len() {
             let at = begin + director.shared.plan.faults[i].at_ms * MILLI;
@@ -139,6 +152,10 @@ impl Director {
                     }
                     None => true,
                 },
+                Heard::Written => {
+                    self.strike_soon();
+                    true
+                }
                 Heard::Started(started) => self.started(started),
                 Heard::Stopped(clean) => self.stopped(clean),
             };
@@ -150,24 +167,28 @@ impl Director {
 
     /// Waits until something is due, or the process has come to something.
     async fn hear(&mut self, next: Instant) -> Heard {
-        let env = &self.env;
+        let (env, waits) = (&self.env, !self.waiting.is_empty());
+        let due = async {
+            tokio::select! {
+                biased;
+                () = self.log_written.notified(), if waits => Heard::Written,
+                () = env.sleep_until(next) => Heard::Due,
+            }
+        };
         match &mut self.process {
             Process::Starting(_, told, deadline) => tokio::select! {
                 biased;
                 told = told => Heard::Started(told.ok()),
-                () = env.sleep_until(next) => Heard::Due,
+                heard = due => heard,
                 () = env.sleep_until(*deadline) => Heard::Started(None),
             },
             Process::Stopping(told, deadline, _) => tokio::select! {
                 biased;
                 told = told => Heard::Stopped(told.ok()),
-                () = env.sleep_until(next) => Heard::Due,
+                heard = due => heard,
                 () = env.sleep_until(*deadline) => Heard::Stopped(None),
             },
-            Process::Down | Process::Up(_) => {
-                env.sleep_until(next).await;
-                Heard::Due
-            }
+            Process::Down | Process::Up(_) => due.await,
         }
     }
 
@@ -217,11 +238,20 @@ impl Director {
     async fn act(&mut self, act: Act) {
         match act {
             Act::Fault(i) => {
-                let fault = self.shared.plan.faults[i].clone();
-                if self.waits(&fault) {
-                    return self.at(self.now() + LOOK_AGAIN, Act::Fault(i));
+                let late = self.now() + WAIT_MAX;
+                if self.waits(i) {
+                    self.at(late, Act::Late(i));
+                    self.waiting.insert(i);
+                } else {
+                    self.befall(i).await;
                 }
-                self.befall(&fault).await;
+            }
+            Act::Strike(i) if self.waits(i) => drop(self.waiting.insert(i)),
+            Act::Strike(i) => self.befall(i).await,
+            Act::Late(i) => {
+                if self.waiting.remove(&i) {
+                    self.befall(i).await;
+                }
             }
             Act::Start if matches!(self.process, Process::Down) => {
                 self.tell(|| What::Start { of: BROKER });
@@ -251,12 +281,29 @@ impl Director {
         }
     }
 
-    /// Whether a fault waits for its moment.
-    fn waits(&self, fault: &Fault) -> bool {
-        let until = fault.at_ms * MILLI + self.begin + LOOK_MAX;
+    /// Whether a fault waits for its moment: for a write to lose that is long enough to be torn, and later for any.
+    fn waits(&self, i: usize) -> bool {
+        let fault = &self.shared.plan.faults[i];
+        let waited = self.now().saturating_sub(fault.at_ms * MILLI + self.begin);
+        let least = if waited < WAIT_MAX / 2 { SECTOR + 1 } else { 1 };
         matches!(fault.kind, Kind::PowerLoss { unsynced: true, .. })
-            && self.now() < until
-            && !self.on_disk(|d| d.is_log_unsynced())
+            && waited < WAIT_MAX
+            && self.on_disk(|d| d.log_unsynced_bytes()) < least
+    }
+
+    /// Those strike whose moment has come: a little later, when what was written is on its way.
+    fn strike_soon(&mut self) {
+        for i in std::mem::take(&mut self.waiting) {
+            if self.waits(i) {
+                self.waiting.insert(i);
+                continue;
+            }
+            let choice = mix(
+                mix(self.shared.plan.seed, self.shared.plan.faults[i].id),
+                self.now(),
+            );
+            self.at(self.now() + choice % STRIKES_AFTER_MAX, Act::Strike(i));
+        }
     }
 
     /// Nothing befalls anybody from here on.
@@ -272,6 +319,7 @@ impl Director {
             net.links.clear();
             net.shut.clear();
         }
+        self.waiting.clear();
         self.queue
             .retain(|_, act| matches!(act, Act::Start | Act::StartClient(_)));
         if self.disk_failed {
@@ -293,7 +341,8 @@ impl Director {
         self.shared.world.count(family);
     }
 
-    async fn befall(&mut self, fault: &Fault) {
+    async fn befall(&mut self, i: usize) {
+        let fault = &self.shared.plan.faults[i].clone();
         self.tell(|| What::Fault {
             fault: serde_json::to_value(fault).expect("a fault can be written"),
         });

@@ -16,9 +16,11 @@ mod platter;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use brokkr_env::{Entry, EntryKind, Error, ErrorKind, Result};
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::exec::Nanos;
 use crate::keyed::Keyed;
@@ -26,7 +28,7 @@ pub use damage::Damage;
 use platter::{Change, Image, apply, settle};
 
 /// What the disk writes whole or not at all.
-const SECTOR: u64 = 512;
+pub const SECTOR: u64 = 512;
 
 /// A file or directory on the disk, whatever its name is.
 pub type InodeId = u64;
@@ -105,6 +107,8 @@ pub struct Disk {
     pub hangs_until: Nanos,
     /// What befell it, by family.
     pub befell: BTreeMap<&'static str, u64>,
+    /// Told of each write to a log.
+    pub log_written: Arc<Notify>,
 }
 
 fn not_found(path: &str) -> Error {
@@ -131,6 +135,7 @@ impl Disk {
             slow: (0, 1),
             hangs_until: 0,
             befell: BTreeMap::new(),
+            log_written: Arc::default(),
         }
     }
 
@@ -358,9 +363,15 @@ impl Disk {
         (self.capacity.saturating_sub(self.used), self.capacity)
     }
 
-    /// Whether some log has bytes that no sync has covered yet.
-    pub fn is_log_unsynced(&self) -> bool {
-        self.inodes.iter().any(|i| i.is_log && !i.pending.is_empty())
+    /// The longest write to a log that no sync has covered yet.
+    pub fn log_unsynced_bytes(&self) -> u64 {
+        let changes = self.inodes.iter().filter(|i| i.is_log).flat_map(|i| &i.pending);
+        let len = |(_, change): &(u64, Change)| match change {
+            Change::Write { bytes, .. } => bytes.len() as u64,
+            Change::Astray { len, .. } => *len,
+            Change::Truncate { .. } => 0,
+        };
+        changes.map(len).max().unwrap_or(0)
     }
 
     /// How long a file is.
@@ -428,7 +439,11 @@ impl Disk {
             }
         };
         self.used += grown;
-        self.inode_mut(id).pending.push((number, change));
+        let inode = self.inode_mut(id);
+        inode.pending.push((number, change));
+        if inode.is_log {
+            self.log_written.notify_one();
+        }
     }
 
     /// Cuts a file.

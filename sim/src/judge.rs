@@ -108,8 +108,13 @@ struct Ends {
 }
 
 /// What doesn't hold.
-pub fn judge(workload: &Workload, history: &[Operation], notes: &Notes, besides: &Besides) -> Vec<Violation> {
-    let mut judge = rules(workload, history, notes, besides);
+pub fn judge(
+    workload: &Workload,
+    history: Vec<Operation>,
+    notes: &Notes,
+    besides: &Besides,
+) -> Vec<Violation> {
+    let mut judge = rules(workload, &history, notes, besides);
     let (producers, recreated) = (&judge.producers, &judge.recreated);
     let jepsen = jepsen::judge(producers, history, &besides.deleted, recreated, besides.forgets);
     judge.violations.extend(jepsen);

@@ -229,7 +229,7 @@ pub enum Kind {
     /// The broker loses its power, and all clients die at the same moment.
     Blackout { down_ms: u64 },
     /// The power goes, and comes back after `down_ms`. With `unsynced` as soon as there is something to lose: it waits a while
-    /// until some log was written and not synced yet.
+    /// until some log was written and not synced yet, at first for a write that is long enough to be torn.
     PowerLoss {
         down_ms: u64,
         #[serde(default)]

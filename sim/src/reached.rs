@@ -149,17 +149,37 @@ pub fn listen(world: &World, trace: bool) -> Names {
     }
 }
 
+/// Counts what is reached.
+struct Count<'a>(&'a Mutex<BTreeMap<String, u64>>);
+
+impl Visit for Count<'_> {
+    fn record_str(&mut self, _: &Field, name: &str) {
+        let mut counts = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match counts.get_mut(name) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(name.to_owned(), 1)),
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+/// What an event says, for a trace.
 #[derive(Default)]
 struct Text {
-    name: Option<String>,
+    name: String,
     all: String,
 }
 
 impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+    fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "name" {
-            self.name = Some(format!("{value:?}").trim_matches('"').to_owned());
+            value.clone_into(&mut self.name);
         }
+        self.record_debug(field, &value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         let _ = write!(self.all, " {}={value:?}", field.name());
     }
 }
@@ -180,27 +200,24 @@ impl<S: Subscriber> Layer<S> for Listener {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let reached = event.metadata().target() == "reached";
+        if reached {
+            event.record(&mut Count(&self.counts));
+        }
+        if !self.trace {
+            return;
+        }
         let mut text = Text::default();
         event.record(&mut text);
-        let told = text.name.filter(|_| reached);
-        if let Some(name) = &told {
-            *self
-                .counts
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .entry(name.clone())
-                .or_insert(0) += 1;
-        }
-        if self.trace {
-            self.world.exec().tap().tell(|| match told {
-                Some(name) => What::Reached { name },
-                None => What::Log {
-                    level: event.metadata().level().as_str().into(),
-                    target: event.metadata().target().to_owned(),
-                    text: text.all,
-                },
-            });
-        }
+        self.world.exec().tap().tell(|| {
+            if reached {
+                return What::Reached { name: text.name };
+            }
+            What::Log {
+                level: event.metadata().level().as_str().into(),
+                target: event.metadata().target().to_owned(),
+                text: text.all,
+            }
+        });
     }
 }
 

@@ -272,9 +272,13 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
     }
     let history = shared.recorder.history().take();
     let besides = besides(world, shared, &history);
+    let ops = judge::ops(&history);
+    let hash = history.iter().fold(world.exec().hash(), |h, o| {
+        mix(mix(h, o.time as u64), o.process << 2 | o.type_ as u64)
+    });
     if *lock(&shared.finished) {
-        let notes = shared.recorder.notes();
-        violations.extend(judge::judge(&plan.judged(), &history, &notes, &besides));
+        let notes = shared.recorder.take_notes();
+        violations.extend(judge::judge(&plan.judged(), history, &notes, &besides));
     } else if violations.is_empty() {
         let what = "the healed world did not come to rest in its time";
         violations.push(Violation::new("liveness", what));
@@ -287,15 +291,11 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
             .filter(|v| !told.contains(v))
             .for_each(|v| shared.tell(v));
     }
-    let ops = judge::ops(&history);
     let verdict = match () {
         () if !violations.is_empty() => Verdict::Violation,
         () if ops.ok < OPS_MIN => Verdict::Inconclusive,
         () => Verdict::Pass,
     };
-    let hash = history.iter().fold(world.exec().hash(), |h, o| {
-        mix(mix(h, o.time as u64), o.process << 2 | o.type_ as u64)
-    });
     Report {
         seed: plan.seed,
         verdict,

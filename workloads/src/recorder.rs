@@ -113,6 +113,8 @@ pub struct Recorder {
     notes: Arc<Mutex<Notes>>,
     /// Topics that are deleted and created again.
     recreated: Arc<BTreeSet<String>>,
+    /// How partitions are called that were written of before.
+    keys: Arc<Mutex<BTreeMap<TopicPartition, Key>>>,
     clock: Option<Arc<Clock>>,
 }
 
@@ -155,7 +157,13 @@ impl Recorder {
     /// go and it is known which it was. Keys of the former kind then only say what was invoked, or is not known to have happened.
     pub(crate) fn key_of(&self, tp: &TopicPartition, topic_id: Uuid) -> Key {
         if topic_id.is_zero() || !self.recreated.contains(tp.topic.as_str()) {
-            return tp.to_string().into();
+            let mut keys = self.keys.lock().expect("no panic under this lock");
+            if let Some(key) = keys.get(tp) {
+                return key.clone();
+            }
+            let key = Key::from(tp.to_string());
+            keys.insert(tp.clone(), key.clone());
+            return key;
         }
         format!("{}{ID_MARK}{topic_id}-{}", tp.topic, tp.partition).into()
     }
@@ -168,6 +176,11 @@ impl Recorder {
     /// The notes so far.
     pub fn notes(&self) -> Notes {
         self.lock().clone()
+    }
+
+    /// Takes the notes away.
+    pub fn take_notes(&self) -> Notes {
+        std::mem::take(&mut *self.lock())
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {

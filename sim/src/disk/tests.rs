@@ -178,17 +178,19 @@ fn a_file_that_nobody_can_come_back_to_is_freed() {
 }
 
 #[test]
-fn a_log_is_unsynced_from_its_first_byte_to_its_sync() {
+fn a_log_s_writes_are_unsynced_until_its_sync() {
     let mut disk = Disk::new(1);
     let (log, _) = disk.open("00000000000000000000.log", true).expect("a file");
     let (index, _) = disk.open("00000000000000000000.index", true).expect("a file");
     disk.write(index, 0, &Bytes::from_static(b"x")).expect("room");
-    assert!(!disk.is_log_unsynced(), "an index is never synced");
-    disk.write(log, 0, &Bytes::from_static(b"x")).expect("room");
-    assert!(disk.is_log_unsynced());
+    assert_eq!(disk.log_unsynced_bytes(), 0, "an index is never synced");
+    for bytes in [&b"xy"[..], b"z"] {
+        disk.write(log, 0, &Bytes::from_static(bytes)).expect("room");
+        assert_eq!(disk.log_unsynced_bytes(), 2, "the longest counts");
+    }
     let mark = disk.sync_begin();
     disk.sync_end(log, mark, &mut Keyed::new(1)).expect("a sync");
-    assert!(!disk.is_log_unsynced());
+    assert_eq!(disk.log_unsynced_bytes(), 0);
 }
 
 /// A file of two sectors that are durable, and what is done to it.

@@ -48,20 +48,20 @@ fn id_of(anomaly: &str) -> Option<&'static str> {
 /// What the checker finds wrong with a history. `recreated` are the topics that come and go.
 pub fn judge(
     producers: &BTreeMap<Process, &ProducerSpec>,
-    history: &[Operation],
+    history: Vec<Operation>,
     deleted: &Deleted,
     recreated: &BTreeSet<String>,
     forgets: bool,
 ) -> Vec<Violation> {
-    if messages(history) > MESSAGES_MAX {
+    if messages(&history) > MESSAGES_MAX {
         return Vec::new();
     }
     let mut checker = Kafka::new(Options::default());
     let mut malformed = Vec::new();
-    let read = read_under(history, recreated);
-    let own = |o: &Operation| told_where(o, recreated, &read);
-    let told = history.iter().map(own).chain(retained(history, deleted));
-    for operation in told {
+    let read = read_under(&history, recreated);
+    let retained = retained(&history, deleted);
+    let own = |o: Operation| told_where(o, recreated, &read);
+    for operation in history.into_iter().map(own).chain(retained) {
         malformed.extend(
             checker
                 .push(operation)
@@ -69,7 +69,7 @@ pub fn judge(
                 .map(|e| Violation::new("history", e.to_string())),
         );
     }
-    let verdict = checker.finish().verdict();
+    let verdict = checker.finish().anomalies();
     let anomalies = verdict
         .anomalies
         .iter()
@@ -165,11 +165,8 @@ fn key(f: &Finding) -> Option<&str> {
 }
 
 /// Of each value of a topic that comes and goes, the keys under which it was read.
-fn read_under<'a>(
-    history: &'a [Operation],
-    recreated: &BTreeSet<String>,
-) -> BTreeMap<i64, BTreeSet<&'a Key>> {
-    let mut read: BTreeMap<i64, BTreeSet<&Key>> = BTreeMap::new();
+fn read_under(history: &[Operation], recreated: &BTreeSet<String>) -> BTreeMap<i64, BTreeSet<Key>> {
+    let mut read: BTreeMap<i64, BTreeSet<Key>> = BTreeMap::new();
     if recreated.is_empty() {
         return read;
     }
@@ -180,7 +177,7 @@ fn read_under<'a>(
         for (key, messages) in polls.iter().filter(|(k, _)| Place::of(k.as_str()).id.is_some()) {
             for (_, value) in messages {
                 if let Val::Int(value) = value {
-                    read.entry(*value).or_default().insert(key);
+                    read.entry(*value).or_default().insert(key.clone());
                 }
             }
         }
@@ -190,15 +187,14 @@ fn read_under<'a>(
 
 /// The operation, with each send to a topic that comes and goes under all keys under which it was read.
 fn told_where(
-    o: &Operation,
+    mut o: Operation,
     recreated: &BTreeSet<String>,
-    read: &BTreeMap<i64, BTreeSet<&Key>>,
+    read: &BTreeMap<i64, BTreeSet<Key>>,
 ) -> Operation {
-    let mut o = o.clone();
-    let Op::Send(micro) = &mut o.op else { return o };
     if recreated.is_empty() {
         return o;
     }
+    let Op::Send(micro) = &mut o.op else { return o };
     let sends = std::mem::take(micro);
     for send in sends {
         let MicroOp::Send { key, offset, value } = &send else {
@@ -209,8 +205,8 @@ fn told_where(
             continue;
         };
         let keys = read.get(v).into_iter().flatten();
-        let elsewhere = keys.filter(|k| *k != &key).map(|k| MicroOp::Send {
-            key: (*k).clone(),
+        let elsewhere = keys.filter(|k| *k != key).map(|k| MicroOp::Send {
+            key: k.clone(),
             offset: None,
             value: value.clone(),
         });

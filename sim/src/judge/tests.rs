@@ -243,7 +243,7 @@ fn recreated(history: &[&[Operation]], at_end: &str) -> Vec<&'static str> {
         deleted: Deleted::asked(&history),
         topics: [("r0".to_owned(), at_end.to_owned())].into(),
     };
-    let found = judge(&workload, &history, &Notes::default(), &besides);
+    let found = judge(&workload, history, &Notes::default(), &besides);
     let mut ids: Vec<_> = found.iter().map(|v| v.id).collect();
     ids.dedup();
     ids
@@ -346,7 +346,7 @@ fn the_checker_of_histories_is_asked_too() {
         let mut spec = ProducerSpec::idempotent(0, 100, Vec::new());
         (spec.acks, spec.idempotent) = (acks, idempotent);
         let (producers, none) = ([(0, &spec)].into(), BTreeSet::new());
-        let found = jepsen::judge(&producers, history, deleted, &none, false);
+        let found = jepsen::judge(&producers, history.to_vec(), deleted, &none, false);
         found.into_iter().map(|v| (v.id, v.what)).collect::<Vec<_>>()
     };
     let of = |history: Vec<Operation>| timed(history);

@@ -141,8 +141,17 @@ impl Analysis {
         Known { store, facts, orders }
     }
 
-    /// What is wrong with it.
+    /// What is wrong with it, with measures of how it went.
     pub fn verdict(&self) -> Verdict {
+        let mut verdict = self.anomalies();
+        if let Some(worst) = lag::worst(&self.store) {
+            verdict.notes.insert("worst_realtime_lag", worst.to_json());
+        }
+        verdict
+    }
+
+    /// What is wrong with it.
+    pub fn anomalies(&self) -> Verdict {
         let known = self.known();
         let mut verdict = Verdict::new();
         verdict.allowed = self.allowed();
@@ -172,9 +181,6 @@ impl Analysis {
         if cycles.empty {
             let text = "nothing relates any two operations: the history shows nothing";
             verdict.add("empty-transaction-graph", [Finding::new(json!({}), [], text)]);
-        }
-        if let Some(worst) = lag::worst(&self.store) {
-            verdict.notes.insert("worst_realtime_lag", worst.to_json());
         }
         verdict
     }
