@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_to::Tracing;
 
 #[global_allocator]
-static MEMORY: memory::Aligning = memory::Aligning;
+static MEMORY: memory::Allocator = memory::Allocator;
 
 /// The seeded world: runs the production broker under faults, and judges what its clients saw.
 #[derive(Parser)]

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use brokkr_sim::plan::{Faults, Plan};
@@ -136,17 +137,21 @@ pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tr
         .spawn()
         .expect("a process for the run");
     let mut out = child.stdout.take().expect("its output");
-    let reader = std::thread::spawn(move || {
+    let (tells, told_all) = mpsc::channel();
+    std::thread::spawn(move || {
         let mut text = String::new();
         drop(out.read_to_string(&mut text));
-        text
+        drop(tells.send(text));
     });
     let (err, trace) = (child.stderr.take().expect("its errors"), tracing.is_to_stderr());
     let told = std::thread::spawn(move || last_lines(err, trace));
     let patience = PATIENCE_MIN.max(PATIENCE_PER_SEC * u32::try_from(what.secs()).unwrap_or(u32::MAX));
-    let (status, rss_max_bytes) = wait(&mut child, begun + patience);
+    let until = begun + patience;
+    // What has told all is at its end.
+    let text = told_all.recv_timeout(patience).ok();
+    let (status, rss_max_bytes) = wait(&mut child, until);
     let wall_s = begun.elapsed().as_secs_f64();
-    let text = reader.join().unwrap_or_default();
+    let text = text.or_else(|| told_all.recv().ok()).unwrap_or_default();
     let told = told.join().unwrap_or_default();
     let report = match (serde_json::from_str::<Report>(text.trim()), status) {
         (Ok(report), Some(_)) => with_repeat(report, what),
@@ -171,7 +176,7 @@ fn wait(child: &mut Child, until: Instant) -> (Option<ExitStatus>, u64) {
             in_time = false;
             drop(child.kill());
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 
