@@ -104,12 +104,10 @@ impl Tasks {
     }
 
     /// Takes away those of a node.
-    fn remove_of(&mut self, node: u32) -> Vec<Box<Slot>> {
+    fn remove_of(&mut self, node: u32) -> Vec<Slot> {
         let is_its = |slot: &mut Box<Slot>| slot.life.node == node;
-        self.0
-            .iter_mut()
-            .filter_map(|slot| slot.take_if(is_its))
-            .collect()
+        let taken = self.0.iter_mut().filter_map(|slot| slot.take_if(is_its));
+        taken.map(|slot| *slot).collect()
     }
 }
 

@@ -3,7 +3,9 @@
 //! An open-addressed table of numbers beside the list of things. The hash has no random key: the same things in the same order
 //! give the same numbers in every process, and nothing is ever iterated in the table's order.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::FxHasher;
 
 const EMPTY: u32 = u32::MAX;
 
@@ -23,7 +25,7 @@ impl<T> Default for Table<T> {
 }
 
 fn hash_of<Q: Hash + ?Sized>(thing: &Q) -> usize {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = FxHasher::default();
     thing.hash(&mut hasher);
     // Only the low bits are used.
     #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash do")]
