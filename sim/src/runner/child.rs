@@ -23,9 +23,11 @@ const STDERR_LINES_MAX: usize = 40;
 const CAUSES: [&str; 2] = ["panicked at", "memory allocation of"];
 /// and what is kept from there on.
 const PANIC_LINES: usize = 8;
-/// Memory that a run may take, but for the files that it maps: to print a panic's backtrace it maps its own, with all that
-/// debuggers want to know.
+/// Memory that a run may take, in pages that are used.
 const MEMORY_MAX_BYTES: u64 = 200 << 20;
+/// What it may ask for, used or not: the room's stack and what the allocator keeps ready come to half of it. The files that it maps
+/// don't count: to print a panic's backtrace it maps its own, with all that debuggers want to know.
+const MEMORY_ASKED_MAX_BYTES: u64 = 2 * MEMORY_MAX_BYTES;
 
 /// Another surrounding, in which the same seed must do the same.
 #[derive(Clone, Copy)]
@@ -154,7 +156,7 @@ pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tr
     let text = text.or_else(|| told_all.recv().ok()).unwrap_or_default();
     let told = told.join().unwrap_or_default();
     let report = match (serde_json::from_str::<Report>(text.trim()), status) {
-        (Ok(report), Some(_)) => with_repeat(report, what),
+        (Ok(report), Some(_)) => with_repeat(within_memory(report, rss_max_bytes), what),
         (_, status) => died(what, status, &told),
     };
     Report {
@@ -195,6 +197,19 @@ fn reap(child: &Child) -> Option<(ExitStatus, u64)> {
     // SAFETY: zeros are numbers, and the call has filled them in.
     let kib = unsafe { usage.assume_init() }.ru_maxrss;
     Some((ExitStatus::from_raw(status), kib.unsigned_abs() * 1024))
+}
+
+/// A run that took more memory than it may did not pass.
+fn within_memory(mut report: Report, rss_max_bytes: u64) -> Report {
+    if report.violations.is_empty() && rss_max_bytes > MEMORY_MAX_BYTES {
+        let what = format!("the run took {rss_max_bytes} bytes of memory");
+        report.violations.push(Violated {
+            id: "panic".into(),
+            what,
+        });
+        report.verdict = Verdict::Violation;
+    }
+    report
 }
 
 /// A panic's violation says how to see it again.
@@ -259,8 +274,8 @@ fn died(what: What<'_>, status: Option<ExitStatus>, told: &str) -> Report {
 fn limit_memory(command: &mut Command) {
     let limit = || {
         let limit = libc::rlimit {
-            rlim_cur: MEMORY_MAX_BYTES,
-            rlim_max: MEMORY_MAX_BYTES,
+            rlim_cur: MEMORY_ASKED_MAX_BYTES,
+            rlim_max: MEMORY_ASKED_MAX_BYTES,
         };
         // SAFETY: the struct outlives the call, which only limits this process.
         if unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) } != 0 {
@@ -270,4 +285,30 @@ fn limit_memory(command: &mut Command) {
     };
     // SAFETY: between fork and exec only setrlimit is called, which may be.
     unsafe { command.pre_exec(limit) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_took_more_memory_than_it_may_did_not_pass() {
+        for (taken, verdict) in [
+            (MEMORY_MAX_BYTES, Verdict::Pass),
+            (MEMORY_MAX_BYTES + 1, Verdict::Violation),
+        ] {
+            let faults = Faults::Default;
+            let what = What::Seed {
+                seed: 1,
+                secs: 1,
+                faults: &faults,
+            };
+            let passed = Report {
+                verdict: Verdict::Pass,
+                violations: Vec::new(),
+                ..died(what, None, "")
+            };
+            assert_eq!(within_memory(passed, taken).verdict, verdict, "{taken}");
+        }
+    }
 }
