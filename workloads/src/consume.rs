@@ -63,14 +63,20 @@ pub async fn run_consumer<E: Env>(
 }
 
 impl<E: Env> Reader<'_, E> {
-    /// A new assignment, for the history as well: what is read next need not follow what was read last.
     fn begin_at_the_beginning(&mut self) {
+        self.assigned(|consumer, partitions| {
+            consumer.assign(&[], StartAt::Earliest);
+            consumer.assign(partitions, StartAt::Earliest);
+        });
+    }
+
+    /// A new assignment, for the history as well: what is read next need not follow what was read last.
+    fn assigned(&mut self, begin: impl FnOnce(&mut Consumer<E>, &[TopicPartition])) {
         let key = |tp| self.recorder.key_of(tp, Uuid::ZERO);
         let keys: Vec<_> = self.partitions.iter().map(key).collect();
         let (now, process) = (self.env.now(), self.spec.process);
         self.recorder.invoke(now, process, Op::Assign(keys.clone()));
-        self.consumer.assign(&[], StartAt::Earliest);
-        self.consumer.assign(&self.partitions, StartAt::Earliest);
+        begin(&mut self.consumer, &self.partitions);
         self.recorder.assigned_from_beginning(now, process, keys);
     }
 
@@ -109,18 +115,21 @@ impl<E: Env> Reader<'_, E> {
         let now = self.env.now();
         let completed = Op::Poll(vec![MicroOp::Poll(Some(polls(self.recorder, &polled)))]);
         self.recorder.complete(now, process, Type::Ok, completed);
-        let mut lost = false;
+        let mut lost = Vec::new();
         for (tp, fault) in polled.faults {
             if fault == Fault::Recreated {
                 brokkr_types::reached!("a consumer found its topic created again");
                 self.consumer.seek(&tp, StartAt::Earliest);
                 continue;
             }
-            lost |= fault == Fault::Refused(ErrorCode::OFFSET_OUT_OF_RANGE);
             self.recorder.fault(now, process, &tp, format!("{fault:?}"));
+            if fault == Fault::Refused(ErrorCode::OFFSET_OUT_OF_RANGE) {
+                lost.push(tp);
+            }
         }
-        if lost {
-            self.begin_at_the_beginning();
+        // Only there: who is outrun by retention again and again must come to the end of all else.
+        if !lost.is_empty() {
+            self.assigned(|consumer, _| lost.iter().for_each(|tp| consumer.seek(tp, StartAt::Earliest)));
         }
     }
 
