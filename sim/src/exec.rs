@@ -8,6 +8,8 @@
 //! Burckhardt et al., ASPLOS 2010): the first mixes everything with everything, the second lets one task run far ahead of
 //! another, which a bug that needs a few orderings in a row is found by. A paused node's tasks are ready, but do not run.
 
+mod sleep;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keyed::mix;
 use crate::trace::{Tap, What};
+pub use sleep::Sleep;
 
 /// Nanoseconds of the world's one clock.
 pub type Nanos = u64;
@@ -565,54 +568,6 @@ impl State {
             self.in_a_row.1 = 0;
         }
         Some(i)
-    }
-}
-
-/// See [`Exec::sleep_until`].
-pub struct Sleep {
-    exec: Exec,
-    life: Life,
-    at: Nanos,
-    timer: Option<TimerId>,
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        {
-            if self.exec.now() >= self.at {
-                return Poll::Ready(());
-            }
-            let mut state = lock(&self.exec.0.state);
-            let set = self.timer.and_then(|id| state.timers.get_mut(&id));
-            if let Some(Timer {
-                fire: Fire::Wake(waker),
-                ..
-            }) = set
-            {
-                if !waker.will_wake(cx.waker()) {
-                    let before = std::mem::replace(waker, cx.waker().clone());
-                    drop(state);
-                    drop(before);
-                }
-                return Poll::Pending;
-            }
-        }
-        if self.at < Nanos::MAX {
-            let (life, at) = (self.life, self.at);
-            self.timer = Some(self.exec.timer(life, at, Fire::Wake(cx.waker().clone())));
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        if let Some(id) = self.timer.take() {
-            let timer = lock(&self.exec.0.state).timers.remove(&id);
-            drop(timer);
-        }
     }
 }
 

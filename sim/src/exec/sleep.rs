@@ -1,0 +1,55 @@
+//! Waiting for a moment of the world.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::{Exec, Fire, Life, Nanos, Timer, TimerId, lock};
+
+/// See [`Exec::sleep_until`].
+pub struct Sleep {
+    pub(super) exec: Exec,
+    pub(super) life: Life,
+    pub(super) at: Nanos,
+    pub(super) timer: Option<TimerId>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        {
+            if self.exec.now() >= self.at {
+                return Poll::Ready(());
+            }
+            let mut state = lock(&self.exec.0.state);
+            let set = self.timer.and_then(|id| state.timers.get_mut(&id));
+            if let Some(Timer {
+                fire: Fire::Wake(waker),
+                ..
+            }) = set
+            {
+                if !waker.will_wake(cx.waker()) {
+                    let before = std::mem::replace(waker, cx.waker().clone());
+                    drop(state);
+                    drop(before);
+                }
+                return Poll::Pending;
+            }
+        }
+        if self.at < Nanos::MAX {
+            let (life, at) = (self.life, self.at);
+            self.timer = Some(self.exec.timer(life, at, Fire::Wake(cx.waker().clone())));
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(id) = self.timer.take() {
+            let timer = lock(&self.exec.0.state).timers.remove(&id);
+            drop(timer);
+        }
+    }
+}
