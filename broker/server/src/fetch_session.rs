@@ -62,6 +62,8 @@ pub struct Asked {
     pub fetch: FetchPartition,
     /// What the last response said, if any did.
     pub told: Option<Told>,
+    /// Whether it had records in it.
+    pub had_records: bool,
 }
 
 /// What a response said of a partition.
@@ -176,18 +178,26 @@ impl Sessions {
         id
     }
 
-    /// Remembers what a response of session `id` told. Partitions that had records go last next time, so that each gets
-    /// its turn when there is less room than there are records.
-    pub fn told(&self, id: i32, told: &BTreeMap<Key, (Told, bool)>) {
+    /// Remembers what a turn's response told of its partitions, each with whether it had records. Those that had go last next time,
+    /// so that each gets its turn when there is less room than there are records.
+    pub fn told(&self, turn: &Turn, told: &[(Told, bool)]) {
         let mut open = self.lock();
-        let Some(session) = open.get_mut(&id) else { return };
-        for asked in &mut session.partitions {
-            if let Some((t, _)) = told.get(&asked.key) {
-                asked.told = Some(*t);
+        let Some(session) = open.get_mut(&turn.session_id) else {
+            return;
+        };
+        for (i, asked) in session.partitions.iter_mut().enumerate() {
+            // They stand as they were asked, unless a later request has changed that meanwhile.
+            let is_it = |of: &Asked| of.key == asked.key;
+            let at = match turn.partitions.get(i).is_some_and(is_it) {
+                true => Some(i),
+                false => turn.partitions.iter().position(is_it),
+            };
+            asked.had_records = false;
+            if let Some((told, had_records)) = at.and_then(|at| told.get(at)) {
+                (asked.told, asked.had_records) = (Some(*told), *had_records);
             }
         }
-        let had_records = |a: &Asked| told.get(&a.key).is_some_and(|(_, had)| *had);
-        session.partitions.sort_by_key(had_records);
+        session.partitions.sort_by_key(|asked| asked.had_records);
     }
 }
 
@@ -202,6 +212,7 @@ fn named(topic: &brokkr_wire::messages::fetch_request::FetchTopic, fetch: &Fetch
         key,
         fetch: fetch.clone(),
         told: None,
+        had_records: false,
     }
 }
 
@@ -301,11 +312,27 @@ mod tests {
             last_stable_offset: 0,
             log_start_offset: 0,
         };
-        let key = first.partitions[0].key.clone();
-        sessions.told(7, &BTreeMap::from([(key, (told, true))]));
-        assert_eq!(
-            partitions(&sessions.turn(&request(7, 1, &[])).expect("its next epoch")),
-            [2, 3, 1]
-        );
+        sessions.told(&first, &[(told, true), (told, false), (told, false)]);
+        let next = sessions.turn(&request(7, 1, &[])).expect("its next epoch");
+        assert_eq!(partitions(&next), [2, 3, 1]);
+        // The answer to that comes when a later request has already brought another: it is of its own partitions.
+        let mut later = request(7, 2, &[4]);
+        later.forgotten_topics_data = vec![ForgottenTopic {
+            topic: Str::from("t"),
+            partitions: vec![2],
+            ..Default::default()
+        }];
+        let later = sessions.turn(&later).expect("its next epoch");
+        assert_eq!(partitions(&later), [3, 1, 4]);
+        sessions.told(&next, &[(told, true), (told, true), (told, false)]);
+        let last = sessions.turn(&request(7, 3, &[])).expect("its next epoch");
+        assert_eq!(partitions(&last), [1, 4, 3]);
+        let was_told = |turn: &Turn| {
+            turn.partitions
+                .iter()
+                .map(|p| p.told.is_some())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(was_told(&last), [true, false, true]);
     }
 }

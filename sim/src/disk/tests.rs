@@ -258,3 +258,37 @@ fn a_write_that_goes_astray_looks_well_until_the_power_goes() {
         assert_eq!(disk.befell.get(how.name()), Some(&1), "only the next one does");
     }
 }
+
+#[test]
+fn zeros_at_the_end_take_no_room_and_are_bytes_like_others() {
+    let mut disk = Disk::new(1);
+    let (file, _) = disk.open("00000000000000000000.log", true).expect("a file");
+    let write = |disk: &mut Disk, at: u64, bytes: &[u8]| {
+        disk.write(file, at, &Bytes::copy_from_slice(bytes))
+            .expect("room");
+        let mark = disk.sync_begin();
+        disk.sync_end(file, mark, &mut Keyed::new(1)).expect("a sync");
+    };
+    write(&mut disk, 0, b"ab");
+    write(&mut disk, 2, &[0; 5000]);
+    assert_eq!((disk.len(file), disk.used()), (5002, 5002));
+    let read = |disk: &mut Disk, at, len| disk.read(file, at, len).expect("it can be read").to_vec();
+    assert_eq!(read(&mut disk, 1, 3), b"b\0\0");
+    assert_eq!(read(&mut disk, 5000, 10), b"\0\0");
+    assert_eq!(disk.peek(file), disk.peek_durable(file));
+    assert_eq!(disk.peek(file).len(), 5002);
+    write(&mut disk, 4000, b"c");
+    assert_eq!(read(&mut disk, 3999, 3), b"\0c\0");
+    disk.truncate(file, 4500);
+    write(&mut disk, 4500, b"d");
+    assert_eq!(read(&mut disk, 4499, 9), b"\0d");
+    // A bit may flip in them as well.
+    write(&mut disk, 4501, &[0; 100_000]);
+    assert!(disk.damage(file, Damage::BitRot, &mut Keyed::new(3)));
+    let ones = |bytes: &[u8]| bytes.iter().map(|b| b.count_ones()).sum::<u32>();
+    let before = ones(b"abcd");
+    assert_eq!(ones(&disk.peek(file)).abs_diff(before), 1);
+    assert_eq!(disk.peek(file), disk.peek_durable(file));
+    disk.power_loss(&mut Keyed::new(1));
+    assert_eq!((disk.len(file), disk.used()), (104_501, 104_501));
+}

@@ -3,7 +3,6 @@
 //! Keeps L5 (nothing at or past the high watermark), W6 (the batch that holds the offset, whole, even where it is larger
 //! than every limit) and R19 (each partition is answered from one snapshot).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use bytes::Bytes;
 use super::described::isolation_level;
 use crate::ctx::Ctx;
 use crate::dispatch::{Asked as Request, Dispatched};
-use crate::fetch_session::{Asked, Key, Sessions, Told, Turn};
+use crate::fetch_session::{Asked, Sessions, Told, Turn};
 use crate::partition::{Handle, Refused, View, Waiter};
 use crate::partitions::{Hosted, check_epoch};
 
@@ -81,7 +80,7 @@ pub fn begin<E: Env>(
         let pass = fetch(ctx, asked.version, &request, &turn).await;
         let (response, ranges, told) = answer(&turn, pass);
         if turn.session_id != 0 {
-            sessions.told(turn.session_id, &told);
+            sessions.told(&turn, &told);
         }
         Some(asked.frame(&response, ranges))
     }))
@@ -360,25 +359,21 @@ fn partition_data(asked: &Asked, told: Told) -> PartitionData {
     }
 }
 
-type Answer<E> = (
-    FetchResponse,
-    Vec<Option<FileRange<E>>>,
-    BTreeMap<Key, (Told, bool)>,
-);
+type Answer<E> = (FetchResponse, Vec<Option<FileRange<E>>>, Vec<(Told, bool)>);
 
-/// The response, its ranges by token, and what a session has to remember of it.
+/// The response, its ranges by token, and what a session has to remember of each partition.
 fn answer<E: Env>(turn: &Turn, pass: Pass<E>) -> Answer<E> {
     let mut response = FetchResponse {
         session_id: turn.session_id,
         ..Default::default()
     };
-    let (mut ranges, mut told) = (Vec::new(), BTreeMap::new());
+    let (mut ranges, mut told) = (Vec::new(), Vec::with_capacity(turn.partitions.len()));
     for (asked, mut found) in turn.partitions.iter().zip(pass.found) {
         let news = found.range.is_some()
             || found.told.error_code != 0
             || asked.told != Some(found.told)
             || found.data.diverging_epoch.epoch >= 0;
-        told.insert(asked.key.clone(), (found.told, found.range.is_some()));
+        told.push((found.told, found.range.is_some()));
         if turn.incremental && !news {
             continue;
         }

@@ -195,6 +195,7 @@ struct Assigned {
 struct Asked {
     tp: TopicPartition,
     topic_id: Uuid,
+    leader_epoch: i32,
     generation: u64,
     position: Offset,
 }
@@ -331,9 +332,14 @@ impl<E: Env> Consumer<E> {
                 self.came.faults.push((tp.clone(), Fault::Recreated));
                 continue;
             }
+            // It is asked again once it has answered.
+            if self.nodes.get(&leader.node).is_some_and(|node| node.busy) {
+                continue;
+            }
             fetches.entry(leader.node).or_default().push(Asked {
                 tp: tp.clone(),
                 topic_id: leader.topic_id,
+                leader_epoch: leader.epoch,
                 generation: a.generation,
                 position: a.position,
             });
@@ -382,9 +388,6 @@ impl<E: Env> Consumer<E> {
             busy: false,
             session: Session::new(),
         });
-        if node.busy {
-            return;
-        }
         if node.link.as_ref().is_some_and(|l| l.connection().is_closed()) {
             node.link = None;
         }
@@ -395,10 +398,6 @@ impl<E: Env> Consumer<E> {
                 .push(async move { Event::Connected(id, client.link(Peer::Node(id)).await) });
             return;
         };
-        let epochs = self.client.with_metadata(|m| {
-            let epoch = |a: &Asked| m.leader(&a.tp).map_or(-1, |l| l.epoch);
-            asked.iter().map(epoch).collect::<Vec<_>>()
-        });
         let version = match self.client.version_of::<FetchRequest>(link) {
             Ok(v) if asked.iter().any(|a| a.topic_id.is_zero()) => Ok(v.min(FETCH_TOPIC_ID_VERSION - 1)),
             told => told,
@@ -406,9 +405,7 @@ impl<E: Env> Consumer<E> {
         let told: Pin<Box<dyn Future<Output = Result<FetchResponse>> + Send>> = match version {
             Err(e) => Box::pin(async move { Err(e) }),
             Ok(version) => {
-                let mut request = node
-                    .session
-                    .request(&asked, &epochs, self.config.sessions, &self.config);
+                let mut request = node.session.request(&asked, self.config.sessions, &self.config);
                 request.max_wait_ms = i32::try_from(self.config.max_wait.as_millis()).unwrap_or(i32::MAX);
                 request.isolation_level = self.config.isolation.id();
                 if version < FETCH_TOPIC_ID_VERSION {

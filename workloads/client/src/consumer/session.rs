@@ -59,21 +59,14 @@ impl Session {
     }
 
     /// The request that fetches what is asked, and nothing else.
-    pub fn request(
-        &mut self,
-        asked: &[Asked],
-        leader_epochs: &[i32],
-        sessions: bool,
-        config: &ConsumerConfig,
-    ) -> FetchRequest {
+    pub fn request(&mut self, asked: &[Asked], sessions: bool, config: &ConsumerConfig) -> FetchRequest {
         let now: BTreeMap<TopicPartition, Told> = asked
             .iter()
-            .zip(leader_epochs)
-            .map(|(a, epoch)| {
+            .map(|a| {
                 let told = Told {
                     topic_id: a.topic_id,
                     position: a.position.0,
-                    leader_epoch: *epoch,
+                    leader_epoch: a.leader_epoch,
                 };
                 (a.tp.clone(), told)
             })

@@ -60,6 +60,7 @@ fn fetched(position: i64, batches: &[Bytes], aborted: &[(i64, i64)]) -> Read {
     let asked = Asked {
         tp: TopicPartition::new("t", 0),
         topic_id: Uuid::ZERO,
+        leader_epoch: 1,
         generation: 0,
         position: Offset(position),
     };
@@ -157,6 +158,7 @@ fn asked(partition: i32, id: u8, position: i64) -> Asked {
     Asked {
         tp: TopicPartition::new("t", partition),
         topic_id: Uuid::from_bytes([id; 16]),
+        leader_epoch: 1,
         generation: 0,
         position: Offset(position),
     }
@@ -166,8 +168,7 @@ fn asked(partition: i32, id: u8, position: i64) -> Asked {
 type Told = (i32, i32, Vec<(i32, i64)>, Vec<(Uuid, i32)>);
 
 fn told(session: &mut Session, asked: &[Asked]) -> Told {
-    let epochs = vec![1; asked.len()];
-    let r = session.request(asked, &epochs, true, &ConsumerConfig::default());
+    let r = session.request(asked, true, &ConsumerConfig::default());
     let topics = r.topics.iter().flat_map(|t| &t.partitions);
     let forgotten = r.forgotten_topics_data.iter();
     let forgotten = forgotten.flat_map(|t| t.partitions.iter().map(|p| (t.topic_id, *p)));
