@@ -123,7 +123,9 @@ impl AtCrash {
     /// D1: what recovery left of each log is a prefix of what the node saw, and holds every whole batch that was durable.
     /// What was deleted on purpose, below an offset of each partition, may be gone.
     /// So may a log whose topic somebody asked to delete, with all that was in it. Of what the disk damaged nothing is known.
-    pub fn check(&self, disk: &Disk, root: &str, deleted: &Deleted) -> Vec<Violation> {
+    /// With `failing` the disk has failed since: a log that could not be opened still ends as the crash left it, and half of a write
+    /// may stand there.
+    pub fn check(&self, disk: &Disk, root: &str, deleted: &Deleted, failing: bool) -> Vec<Violation> {
         let now = segments(disk, root);
         let mut violations = Vec::new();
         for (path, (sure, seen)) in &self.files {
@@ -158,7 +160,7 @@ impl AtCrash {
             let common = left.len().min(seen.len());
             if let Some(at) = (keep..common).find(|i| left[*i] != seen[*i]) {
                 // Appends since the recovery may stand where the tail was cut.
-                if cut_before(path, &left, at) {
+                if failing || cut_before(path, &left, at) {
                     continue;
                 }
                 violations.push(Violation::new(
@@ -350,11 +352,14 @@ mod tests {
             (Disk::new(1), asked, 0),
             (Disk::new(1), Deleted::default(), 1),
         ] {
-            let all = before.check(&now, "data", &deleted);
+            let all = before.check(&now, "data", &deleted, false);
             assert_eq!(all.len(), found, "{all:?} {deleted:?}");
         }
         // Between two crashes recovery deleted what a deleted topic had left.
         let second = AtCrash::of(&disk("B", false), "data", false).with_sure_of(before);
-        assert_eq!(second.check(&disk("B", false), "data", &Deleted::default()), []);
+        assert_eq!(
+            second.check(&disk("B", false), "data", &Deleted::default(), false),
+            []
+        );
     }
 }

@@ -518,7 +518,8 @@ impl Director {
     /// D1: what recovery left of each log, against what stood there when the broker died.
     fn check_recovery(&mut self) {
         let Some(before) = self.before.take() else { return };
-        let found = self.on_disk(|d| before.check(d, ROOT, &self.shared.deleted(d)));
+        let failing = self.disk_failed;
+        let found = self.on_disk(|d| before.check(d, ROOT, &self.shared.deleted(d), failing));
         found.into_iter().for_each(|v| self.shared.violation(v));
     }
 }

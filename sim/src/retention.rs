@@ -95,8 +95,15 @@ impl Retention {
         self.logs.is_empty()
     }
 
-    /// Looks at the starts that were recorded anew. `deleted` is the offset of a partition up to which somebody asked to delete.
-    pub fn check(&mut self, disk: &Disk, wall_ms: i64, deleted: impl Fn(&str) -> i64) -> Vec<Violation> {
+    /// Looks at the starts that were recorded anew. `deleted` is the offset of a partition up to which somebody asked to delete. Of
+    /// one that the disk `damaged` nobody knows how old its records are.
+    pub fn check(
+        &mut self,
+        disk: &Disk,
+        wall_ms: i64,
+        deleted: impl Fn(&str) -> i64,
+        damaged: impl Fn(&str) -> bool,
+    ) -> Vec<Violation> {
         self.wall_ms = self.wall_ms.max(wall_ms);
         let mut found = Vec::new();
         for log in &mut self.logs {
@@ -109,7 +116,7 @@ impl Retention {
             let Some(now) = parse(&disk.peek(manifest)) else {
                 continue;
             };
-            if now.log_start > log.starts.log_start {
+            if now.log_start > log.starts.log_start && !damaged(&log.key) {
                 found.extend(log.raised(disk, now, self.wall_ms, deleted(&log.key)));
             }
             log.starts = now;
@@ -236,11 +243,11 @@ mod tests {
         }
         let mut retention = Retention::of(&workload, "data");
         record(&mut disk, 0, 0);
-        assert!(retention.check(&disk, 200, |_| deleted).is_empty());
+        assert!(retention.check(&disk, 200, |_| deleted, |_| false).is_empty());
         record(&mut disk, log_start, first_base);
-        let found = retention.check(&disk, 200, |_| deleted).len();
+        let found = retention.check(&disk, 200, |_| deleted, |_| false).len();
         assert!(
-            retention.check(&disk, 200, |_| deleted).is_empty(),
+            retention.check(&disk, 200, |_| deleted, |_| false).is_empty(),
             "it is looked at once"
         );
         found

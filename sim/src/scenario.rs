@@ -237,7 +237,8 @@ fn watch(shared: &Shared) {
             let wall_ms = WALL_START_MS + clock.wall_ahead_ms + shown_ms as i64;
             let history = shared2.recorder.history();
             let asked = |key: &str| history.look(Deleted::asked).below(key);
-            let found = retention.check(disk, wall_ms, asked);
+            let damaged = |folder: &str| shared2.is_damaged(folder);
+            let found = retention.check(disk, wall_ms, asked, damaged);
             found.into_iter().for_each(|v| shared2.violation(v));
         }
         if !flushed {
