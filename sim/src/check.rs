@@ -57,11 +57,10 @@ fn segments(disk: &Disk, root: &str) -> BTreeMap<String, u64> {
     let folders = disk.list(root).unwrap_or_default();
     for folder in folders.iter().filter(|f| !f.name.ends_with("-delete")) {
         let path = format!("{root}/{}", folder.name);
-        for file in disk.list(&path).unwrap_or_default() {
+        let files = disk.list(&path).unwrap_or_default();
+        for file in files.iter().filter(|f| f.name.ends_with(".log")) {
             let path = format!("{path}/{}", file.name);
-            if file.name.ends_with(".log")
-                && let Some(inode) = disk.file(&path)
-            {
+            if let Some(inode) = disk.file(&path) {
                 found.insert(path, inode);
             }
         }

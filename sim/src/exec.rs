@@ -9,13 +9,14 @@
 //! another, which a bug that needs a few orderings in a row is found by. A paused node's tasks are ready, but do not run.
 
 mod sleep;
+mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::ThreadId;
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::keyed::mix;
 use crate::trace::{Tap, What};
 pub use sleep::Sleep;
+use timers::{Timer, TimerId, Timers};
 
 /// Nanoseconds of the world's one clock.
 pub type Nanos = u64;
@@ -38,7 +40,6 @@ pub struct Life {
 }
 
 type TaskId = u64;
-type TimerId = (Nanos, u64);
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// How the next task is chosen.
@@ -68,21 +69,13 @@ enum Fire {
     Call(Box<dyn FnOnce() + Send>),
 }
 
-struct Timer {
-    life: Life,
-    fire: Fire,
-    /// The event that set it.
-    by: u64,
-}
-
 struct Slot {
     life: Life,
     name: &'static str,
-    waker: Waker,
     token: Arc<Token>,
     priority: u64,
-    /// Out while it is polled.
-    future: Option<BoxFuture>,
+    /// What is polled, and who is told when it is to be polled again. Out while it is polled.
+    work: Option<(BoxFuture, Waker)>,
 }
 
 /// The tasks that there are, by their ids, which are given out in order.
@@ -117,14 +110,15 @@ impl Tasks {
 #[derive(Default)]
 struct State {
     tasks: Tasks,
-    timers: BTreeMap<TimerId, Timer>,
-    next_timer: u64,
+    timers: Timers,
     incarnations: BTreeMap<u32, u32>,
     polls: u64,
     hash: u64,
     /// Polls since time last moved.
     polls_still: u64,
     panic: Option<(Life, &'static str, String)>,
+    /// Whose poll it is.
+    running: Option<(Life, &'static str)>,
     stop: bool,
     strategy: Strategy,
     /// Decides who is next.
@@ -197,7 +191,7 @@ static PANICS: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
     clippy::disallowed_methods,
     reason = "tells the worlds of one process apart; nothing in a world sees it"
 )]
-fn this_thread() -> ThreadId {
+pub(crate) fn this_thread() -> ThreadId {
     std::thread::current().id()
 }
 
@@ -213,13 +207,19 @@ fn keep_panics() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            lock(&PANICS).push((this_thread(), info.to_string()));
+            let message = info.to_string();
+            lock(&PANICS).push((this_thread(), message.clone()));
             before(info);
+            if cfg!(panic = "abort") {
+                crate::room::before_abort(&message);
+            }
         }));
     });
 }
 
-fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+type Guard<'s> = MutexGuard<'s, State>;
+
+pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic of a task is caught and told; what it held stays usable for the report.
     m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -256,6 +256,15 @@ impl Exec {
     /// Where its events are taken off.
     pub fn tap(&self) -> &Tap {
         &self.0.tap
+    }
+
+    /// How the run ends when the task that runs now has panicked; none if no task runs.
+    pub(crate) fn panicked(&self, message: &str) -> Option<Ended> {
+        let (life, name) = self.0.state.try_lock().ok()?.running?;
+        self.0.tap.tell(|| What::Panic {
+            message: message.to_owned(),
+        });
+        Some(Ended::Panicked(life, name, message.to_owned()))
     }
 
     /// How many polls there were: the run's events.
@@ -307,10 +316,9 @@ impl Exec {
         let slot = Slot {
             life,
             name,
-            waker: Waker::from(Arc::clone(&token)),
+            work: Some((future, Waker::from(Arc::clone(&token)))),
             token,
             priority: PRIORITY_DRAWN_MIN | mix(mix(state.order_seed, 0x9c7), id) >> 2,
-            future: Some(future),
         };
         state.tasks.0.push(Some(Box::new(slot)));
         lock(&self.0.ready).push(id);
@@ -322,12 +330,8 @@ impl Exec {
     }
 
     fn timer(&self, life: Life, at: Nanos, fire: Fire) -> TimerId {
-        let mut state = lock(&self.0.state);
-        let id = (at.max(self.now()), state.next_timer);
-        state.next_timer += 1;
-        let by = self.0.tap.running();
-        state.timers.insert(id, Timer { life, fire, by });
-        id
+        let (at, by) = (at.max(self.now()), self.0.tap.running());
+        lock(&self.0.state).timers.set(at, Timer { life, fire, by })
     }
 
     /// Waits until `at`. Dropping it takes the timer away.
@@ -344,15 +348,8 @@ impl Exec {
     pub fn kill(&self, node: u32) {
         let mut state = lock(&self.0.state);
         *state.incarnations.entry(node).or_insert(0) += 1;
-        let life = |l: &Life| l.node == node;
         let tasks = state.tasks.remove_of(node);
-        let late: Vec<TimerId> = state
-            .timers
-            .iter()
-            .filter(|(_, t)| life(&t.life))
-            .map(|(id, _)| *id)
-            .collect();
-        let timers: Vec<_> = late.iter().filter_map(|id| state.timers.remove(id)).collect();
+        let timers = state.timers.remove_of(node);
         state.paused.remove(&node);
         state.stalled.retain(|(n, _)| *n != node);
         let (deferred, rest): (Vec<_>, _) = std::mem::take(&mut state.deferred)
@@ -409,25 +406,22 @@ impl Exec {
 
     /// Runs until stopped, quiet, or past `until`. `advanced` is told BEFORE time moves, and to when.
     pub fn run(&self, until: Nanos, mut advanced: impl FnMut(Nanos)) -> Ended {
+        let mut state = lock(&self.0.state);
         loop {
-            {
-                let mut state = lock(&self.0.state);
-                if let Some((life, name, message)) = state.panic.take() {
-                    return Ended::Panicked(life, name, message);
-                }
-                if state.stop {
-                    return Ended::Stopped;
-                }
-                if state.polls_still > POLLS_STILL_MAX {
-                    return Ended::Livelock;
-                }
+            if let Some((life, name, message)) = state.panic.take() {
+                return Ended::Panicked(life, name, message);
             }
-            if let Some(id) = self.pick() {
-                self.poll(id);
+            if state.stop {
+                return Ended::Stopped;
+            }
+            if state.polls_still > POLLS_STILL_MAX {
+                return Ended::Livelock;
+            }
+            if let Some(id) = self.pick(&mut state) {
+                state = self.poll(id, state);
                 continue;
             }
-            let mut state = lock(&self.0.state);
-            let Some((&(at, _), _)) = state.timers.first_key_value() else {
+            let Some(at) = state.timers.first() else {
                 return Ended::Quiet;
             };
             if at > until {
@@ -438,39 +432,34 @@ impl Exec {
                 drop(state);
                 advanced(at);
                 self.0.now.store(at, Ordering::Relaxed);
-            } else {
-                drop(state);
+                state = lock(&self.0.state);
             }
-            self.fire(at);
+            state = self.fire(at, state);
         }
     }
 
     /// All timers of a moment, in the order in which they were set. What they wake runs after that, in any order.
-    fn fire(&self, at: Nanos) {
-        loop {
-            let mut state = lock(&self.0.state);
-            let Some(first) = state.timers.first_entry().filter(|t| t.key().0 <= at) else {
-                return;
-            };
-            let (id, Timer { life, fire, by }) = first.remove_entry();
+    fn fire<'s>(&'s self, at: Nanos, mut state: Guard<'s>) -> Guard<'s> {
+        while let Some(((at, set), Timer { life, fire, by })) = state.timers.take_due(at) {
             let alive = state.incarnations.get(&life.node).copied().unwrap_or(0) == life.incarnation;
-            state.hash = mix(state.hash, id.0 ^ id.1.rotate_left(40));
-            drop(state);
+            state.hash = mix(state.hash, at ^ set.rotate_left(40));
             if !alive {
                 continue;
             }
+            drop(state);
             self.0.tap.begin(at, life, None, by);
             match fire {
                 Fire::Wake(waker) => waker.wake(),
                 Fire::Call(f) => f(),
             }
             self.0.tap.pause();
+            state = lock(&self.0.state);
         }
+        state
     }
 
     /// One of the ready tasks, by the seed.
-    fn pick(&self) -> Option<TaskId> {
-        let mut state = lock(&self.0.state);
+    fn pick(&self, state: &mut State) -> Option<TaskId> {
         let mut ready = lock(&self.0.ready);
         if ready.is_empty() {
             return None;
@@ -483,23 +472,22 @@ impl Exec {
         Some(ready.swap_remove(i))
     }
 
-    fn poll(&self, id: TaskId) {
-        let mut guard = lock(&self.0.state);
+    fn poll<'s>(&'s self, id: TaskId, mut guard: Guard<'s>) -> Guard<'s> {
         let state = &mut *guard;
         let Some(slot) = state.tasks.get_mut(id) else {
-            return;
+            return guard;
         };
         let (life, name) = (slot.life, slot.name);
         if state.paused.contains(&life.node) {
             // It stays queued: whoever wakes it finds it waiting.
-            return state.stalled.push((life.node, id));
+            state.stalled.push((life.node, id));
+            return guard;
         }
         // BEFORE it runs: who wakes it from here on wakes it once more.
         slot.token.queued.store(false, Ordering::Relaxed);
-        let Some(mut future) = slot.future.take() else {
-            return;
+        let Some((mut future, waker)) = slot.work.take() else {
+            return guard;
         };
-        let waker = slot.waker.clone();
         state.polls += 1;
         state.polls_still += 1;
         state.hash = mix(
@@ -507,6 +495,7 @@ impl Exec {
             id ^ (u64::from(life.incarnation) << 40) ^ (u64::from(life.node) << 52),
         );
         let (now, by) = (self.now(), slot.token.woken_by.load(Ordering::Relaxed));
+        state.running = Some((life, name));
         drop(guard);
         self.0.tap.begin(now, life, Some((id, name)), by);
         let mut cx = Context::from_waker(&waker);
@@ -515,6 +504,7 @@ impl Exec {
             self.0.tap.tell(|| What::End);
         }
         let mut state = lock(&self.0.state);
+        state.running = None;
         match polled {
             Err(_) => {
                 let message = take_panic();
@@ -522,23 +512,23 @@ impl Exec {
                     message: message.clone(),
                 });
                 state.panic = Some((life, name, message));
-                state.tasks.remove(id);
             }
-            Ok(Poll::Ready(())) => {
-                let slot = state.tasks.remove(id);
-                drop(state);
-                drop(slot);
-            }
-            Ok(Poll::Pending) => match state.tasks.get_mut(id) {
-                Some(slot) => slot.future = Some(future),
-                // It killed its own node.
-                None => {
-                    drop(state);
-                    drop(future);
+            Ok(Poll::Ready(())) => {}
+            Ok(Poll::Pending) => {
+                // Unless it killed its own node.
+                if let Some(slot) = state.tasks.get_mut(id) {
+                    slot.work = Some((future, waker));
+                    self.0.tap.pause();
+                    return state;
                 }
-            },
+            }
         }
+        let slot = state.tasks.remove(id);
+        drop(state);
+        // Outside the lock: destructors may call.
+        drop((slot, future, waker));
         self.0.tap.pause();
+        lock(&self.0.state)
     }
 }
 
@@ -552,7 +542,7 @@ impl State {
             let until = *self
                 .low_waits_until
                 .get_or_insert_with(|| now + mix(draw, id) % LOW_WAITS_MAX);
-            if self.timers.first_key_value().is_some_and(|(t, _)| t.0 <= until) {
+            if self.timers.first().is_some_and(|at| at <= until) {
                 return None;
             }
         }

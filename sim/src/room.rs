@@ -1,9 +1,14 @@
 //! The sealed room: a thread of its own in which clocks, entropy and threads answer to madsim, not to the machine.
 
+mod leaving;
+
 use std::hash::BuildHasher;
+use std::sync::mpsc;
 
 use crate::exec::{Ended, Nanos};
 use crate::world::World;
+use leaving::Leaving;
+pub(crate) use leaving::before_abort;
 
 /// The room's own seed. Our choices are keyed by the run's seed; the room only has to be the same every time.
 const ROOM_SEED: u64 = 0x6272_6f6b_6b72;
@@ -28,6 +33,7 @@ pub fn run<T: Send + 'static>(
     until: Nanos,
     enter: impl FnOnce(&World) -> Box<dyn FnOnce(&World, Ended) -> T> + Send + 'static,
 ) -> T {
+    let (tell, told) = mpsc::channel();
     #[expect(
         clippy::disallowed_methods,
         reason = "the room's own thread, made outside of it"
@@ -46,18 +52,44 @@ pub fn run<T: Send + 'static>(
             );
             runtime.block_on(async move {
                 let world = World::new(seed);
-                let leave = enter(&world);
+                let ask = enter(&world);
                 let exec = world.exec().clone();
+                let of = world.clone();
+                let leaving = Leaving::by(move |end| {
+                    let (ended, stays) = match end {
+                        Ok(ended) => (ended, false),
+                        Err(message) => match of.panicked(message) {
+                            Some(ended) => (ended, true),
+                            None => return,
+                        },
+                    };
+                    let told = tell.send((ask(&of, ended), stays));
+                    told.expect("the thread that made the room waits");
+                    if stays {
+                        stand_still();
+                    }
+                });
                 let ended = world.exec().run(until, |to| {
                     world.moment_ends();
                     madsim::time::advance(std::time::Duration::from_nanos(to - exec.now()));
                 });
-                leave(&world, ended)
+                leaving.leave(ended);
             })
         });
-    match thread.expect("a thread for the room").join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
+    let thread = thread.expect("a thread for the room");
+    match told.recv() {
+        Ok((result, true)) => result,
+        told => match thread.join() {
+            Ok(()) => told.expect("a world is left at its end").0,
+            Err(panic) => std::panic::resume_unwind(panic),
+        },
+    }
+}
+
+/// The process ends with the thread that waits for what this one told.
+fn stand_still() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 

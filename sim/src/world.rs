@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::disk::{Disk, InodeId};
 use crate::env::SimEnv;
-use crate::exec::{Exec, Life, Nanos};
+use crate::exec::{Ended, Exec, Life, Nanos};
 use crate::keyed::{Keyed, text};
 use crate::net::{EndId, Net};
 use crate::trace::{Images, What, conn_of};
@@ -143,6 +143,12 @@ impl World {
     /// Lets `watch` look at the world at the end of each moment, before time moves on.
     pub fn watch(&self, watch: impl FnMut(&mut State) + Send + 'static) {
         self.lock().watch = Some(Box::new(watch));
+    }
+
+    /// How the world ends when the task that runs now has panicked; none if no task runs, or what panicked holds the world's locks.
+    pub(crate) fn panicked(&self, message: &str) -> Option<Ended> {
+        drop(self.0.state.try_lock().ok()?);
+        self.exec().panicked(message)
     }
 
     pub(crate) fn moment_ends(&self) {

@@ -160,7 +160,7 @@ pub struct SimDir {
 
 impl SimDir {
     fn path(&self, path: &str) -> String {
-        format!("{}/{path}", self.root).trim_matches('/').to_owned()
+        [&*self.root, path].join("/").trim_matches('/').to_owned()
     }
 
     fn call<T: Send + 'static>(

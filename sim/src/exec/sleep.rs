@@ -23,7 +23,7 @@ impl Future for Sleep {
                 return Poll::Ready(());
             }
             let mut state = lock(&self.exec.0.state);
-            let set = self.timer.and_then(|id| state.timers.get_mut(&id));
+            let set = self.timer.and_then(|id| state.timers.get_mut(id));
             if let Some(Timer {
                 fire: Fire::Wake(waker),
                 ..
@@ -48,7 +48,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(id) = self.timer.take() {
-            let timer = lock(&self.exec.0.state).timers.remove(&id);
+            let timer = lock(&self.exec.0.state).timers.remove(id);
             drop(timer);
         }
     }

@@ -11,9 +11,7 @@ use brokkr_log::{ReadError, UpTo};
 use brokkr_types::Offset;
 use brokkr_wire::messages::RequestHeader;
 use brokkr_wire::messages::fetch_request::FetchRequest;
-use brokkr_wire::messages::fetch_response::{
-    FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
-};
+use brokkr_wire::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
 use brokkr_wire::{ErrorCode, Records};
 use bytes::Bytes;
 
@@ -37,9 +35,10 @@ const CHECKED_BYTES: u32 = 256 << 10;
 
 /// What was found for a partition.
 struct Found<E: Env> {
-    data: PartitionData,
-    range: Option<FileRange<E>>,
     told: Told,
+    range: Option<FileRange<E>>,
+    /// Where the fetcher's log leaves ours: epoch and end offset.
+    diverging: Option<(i32, i64)>,
 }
 
 /// Everything found in one pass.
@@ -78,7 +77,8 @@ pub fn begin<E: Env>(
             }
         };
         let pass = fetch(ctx, asked.version, &request, &turn).await;
-        let (response, ranges, told) = answer(&turn, pass);
+        let read_committed = request.isolation_level == READ_COMMITTED;
+        let (response, ranges, told) = answer(&turn, pass, read_committed);
         if turn.session_id != 0 {
             sessions.told(&turn, &told);
         }
@@ -149,10 +149,10 @@ async fn fetch<E: Env>(mut ctx: Ctx<E>, version: i16, request: &FetchRequest, tu
 async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, turn: &Turn) -> Pass<E> {
     let bytes_max = request.max_bytes.clamp(0, ctx.config.fetch_max_bytes) as usize;
     let mut pass = Pass {
-        found: Vec::new(),
+        found: Vec::with_capacity(turn.partitions.len()),
         bytes: 0,
         urgent: false,
-        handles: Vec::new(),
+        handles: Vec::with_capacity(turn.partitions.len()),
     };
     let replica = if version >= 15 {
         request.replica_state.replica_id
@@ -162,18 +162,13 @@ async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, tu
     for asked in &turn.partitions {
         let room = bytes_max.saturating_sub(pass.bytes);
         let found = match partition(ctx, version, replica, asked, room, pass.bytes == 0).await {
-            Ok((mut found, handle)) => {
-                if request.isolation_level == READ_COMMITTED {
-                    // There are no transactions that could have been aborted.
-                    found.data.aborted_transactions = Some(Vec::new());
-                }
-                let seen = Offset(found.data.high_watermark);
-                pass.handles.push((handle, seen));
+            Ok((found, handle)) => {
+                pass.handles.push((handle, Offset(found.told.high_watermark)));
                 found
             }
             Err(refused) => {
                 pass.urgent = true;
-                failed(asked, &refused)
+                failed(&refused)
             }
         };
         pass.bytes += found.range.as_ref().map_or(0, |r| r.len() as usize);
@@ -224,10 +219,10 @@ async fn partition<E: Env>(
         // Here, and nowhere else, Kafka takes every negative epoch for none.
         check_epoch(fetch.current_leader_epoch.max(-1), view.leader_epoch)?;
         if let Some(diverging) = diverges(&view, fetch.last_fetched_epoch, fetch.fetch_offset)? {
-            return Ok((found(asked, &view, None, Some(diverging)), handle));
+            return Ok((found(&view, None, Some(diverging)), handle));
         }
         match read(&view, fetch.fetch_offset, bytes_max, first).await {
-            Ok(range) => return Ok((found(asked, &view, range, None), handle)),
+            Ok(range) => return Ok((found(&view, range, None), handle)),
             Err(ReadError::Stale) => {}
             // Its files are gone because its topic is: that says nothing of the offset.
             Err(_) if ctx.routes.get().by_id(id).is_none() => {
@@ -304,81 +299,84 @@ fn diverges<E: Env>(
     Ok(diverges.then_some((end.epoch.0, end.end.0)))
 }
 
-fn found<E: Env>(
-    asked: &Asked,
-    view: &View<E>,
-    range: Option<FileRange<E>>,
-    diverging: Option<(i32, i64)>,
-) -> Found<E> {
+fn found<E: Env>(view: &View<E>, range: Option<FileRange<E>>, diverging: Option<(i32, i64)>) -> Found<E> {
     let told = Told {
         error_code: 0,
         high_watermark: view.high_watermark.0,
         last_stable_offset: view.last_stable().0,
         log_start_offset: view.log_start.0,
     };
-    let mut data = partition_data(asked, told);
-    if let Some((epoch, end_offset)) = diverging {
-        data.diverging_epoch.epoch = epoch;
-        data.diverging_epoch.end_offset = end_offset;
+    Found {
+        told,
+        range,
+        diverging,
     }
-    Found { data, range, told }
 }
 
-fn failed<E: Env>(asked: &Asked, refused: &Refused) -> Found<E> {
+fn failed<E: Env>(refused: &Refused) -> Found<E> {
     let told = Told {
         error_code: refused.code.0,
         high_watermark: -1,
         last_stable_offset: -1,
         log_start_offset: -1,
     };
-    let mut data = partition_data(asked, told);
-    // As in Kafka an empty list, and not none, where no log was asked.
-    let nowhere = [ErrorCode::UNKNOWN_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION];
-    data.aborted_transactions = nowhere.contains(&refused.code).then(Vec::new);
-    if refused.code == ErrorCode::FENCED_LEADER_EPOCH || refused.code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
-        data.current_leader = LeaderIdAndEpoch::default();
-    }
     Found {
-        data,
-        range: None,
         told,
+        range: None,
+        diverging: None,
     }
 }
 
-fn partition_data(asked: &Asked, told: Told) -> PartitionData {
-    PartitionData {
+/// What is said of a partition, but for its records.
+fn partition_data<E: Env>(asked: &Asked, found: &Found<E>, read_committed: bool) -> PartitionData {
+    let told = &found.told;
+    // As in Kafka an empty list, and not none, where no log was asked; and there are no transactions that could have been
+    // aborted.
+    let empty = match told.error_code {
+        0 => read_committed,
+        code => {
+            [ErrorCode::UNKNOWN_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION].contains(&ErrorCode(code))
+        }
+    };
+    let mut data = PartitionData {
         partition_index: asked.key.partition,
         error_code: told.error_code,
         high_watermark: told.high_watermark,
         last_stable_offset: told.last_stable_offset,
         log_start_offset: told.log_start_offset,
-        aborted_transactions: None,
+        aborted_transactions: empty.then(Vec::new),
         preferred_read_replica: -1,
         records: Some(Records::Bytes(Bytes::new())),
         ..Default::default()
+    };
+    if let Some((epoch, end_offset)) = found.diverging {
+        data.diverging_epoch.epoch = epoch;
+        data.diverging_epoch.end_offset = end_offset;
     }
+    data
 }
 
 type Answer<E> = (FetchResponse, Vec<Option<FileRange<E>>>, Vec<(Told, bool)>);
 
 /// The response, its ranges by token, and what a session has to remember of each partition.
-fn answer<E: Env>(turn: &Turn, pass: Pass<E>) -> Answer<E> {
+fn answer<E: Env>(turn: &Turn, pass: Pass<E>, read_committed: bool) -> Answer<E> {
     let mut response = FetchResponse {
         session_id: turn.session_id,
         ..Default::default()
     };
     let (mut ranges, mut told) = (Vec::new(), Vec::with_capacity(turn.partitions.len()));
-    for (asked, mut found) in turn.partitions.iter().zip(pass.found) {
+    for (asked, found) in turn.partitions.iter().zip(pass.found) {
         let news = found.range.is_some()
             || found.told.error_code != 0
             || asked.told != Some(found.told)
-            || found.data.diverging_epoch.epoch >= 0;
+            || found.diverging.is_some_and(|(epoch, _)| epoch >= 0);
         told.push((found.told, found.range.is_some()));
         if turn.incremental && !news {
             continue;
         }
+        let mut data = partition_data(asked, &found, read_committed);
         if let Some(range) = found.range {
-            found.data.records = Some(Records::External {
+            data.records = Some(Records::External {
                 token: ranges.len() as u32,
                 len: range.len(),
             });
@@ -387,11 +385,11 @@ fn answer<E: Env>(turn: &Turn, pass: Pass<E>) -> Answer<E> {
         let same =
             |t: &FetchableTopicResponse| t.topic == asked.key.topic && t.topic_id == asked.key.topic_id;
         match response.responses.last_mut().filter(|t| same(t)) {
-            Some(topic) => topic.partitions.push(found.data),
+            Some(topic) => topic.partitions.push(data),
             None => response.responses.push(FetchableTopicResponse {
                 topic: asked.key.topic.clone(),
                 topic_id: asked.key.topic_id,
-                partitions: vec![found.data],
+                partitions: vec![data],
                 ..Default::default()
             }),
         }

@@ -1,0 +1,97 @@
+//! What is to happen at moments to come.
+
+use super::{Fire, Life, Nanos};
+
+/// What happens, and in whose life.
+pub(super) struct Timer {
+    pub life: Life,
+    pub fire: Fire,
+    /// The event that set it.
+    pub by: u64,
+}
+
+/// A timer's moment and number: those of one moment go off in the order in which they were set.
+type Key = (Nanos, u64);
+
+/// A timer that was set.
+#[derive(Clone, Copy)]
+pub(super) struct TimerId {
+    key: Key,
+    place: u32,
+}
+
+/// The timers that are set. There are few at a time, and most of them are near: they stand in a sorted row, the next one last.
+#[derive(Default)]
+pub(super) struct Timers {
+    row: Vec<TimerId>,
+    /// By their places, which are used again.
+    timers: Vec<Option<Timer>>,
+    free: Vec<u32>,
+    next: u64,
+}
+
+impl Timers {
+    /// Sets one.
+    pub fn set(&mut self, at: Nanos, timer: Timer) -> TimerId {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.timers.push(None);
+            self.timers.len() as u32 - 1
+        });
+        let id = TimerId {
+            key: (at, self.next),
+            place,
+        };
+        self.next += 1;
+        self.timers[place as usize] = Some(timer);
+        // It was set last: it comes after all of its moment.
+        let i = self.row.partition_point(|other| other.key.0 > at);
+        self.row.insert(i, id);
+        id
+    }
+
+    /// When the next one goes off.
+    pub fn first(&self) -> Option<Nanos> {
+        self.row.last().map(|id| id.key.0)
+    }
+
+    /// Takes the next one away, with its moment and number, if it is due.
+    pub fn take_due(&mut self, now: Nanos) -> Option<(Key, Timer)> {
+        let id = self.row.pop_if(|id| id.key.0 <= now)?;
+        Some((id.key, self.free_place(id.place)?))
+    }
+
+    /// Who is woken by it, while it is set.
+    pub fn get_mut(&mut self, id: TimerId) -> Option<&mut Timer> {
+        let i = self.find(id)?;
+        self.timers[self.row[i].place as usize].as_mut()
+    }
+
+    /// Takes it away, if it has not gone off.
+    pub fn remove(&mut self, id: TimerId) -> Option<Timer> {
+        let i = self.find(id)?;
+        self.row.remove(i);
+        self.free_place(id.place)
+    }
+
+    /// Takes away those of a node.
+    pub fn remove_of(&mut self, node: u32) -> Vec<Timer> {
+        let timers = &self.timers;
+        let is_its = |id: &mut TimerId| {
+            timers[id.place as usize]
+                .as_ref()
+                .is_some_and(|t| t.life.node == node)
+        };
+        let ids: Vec<TimerId> = self.row.extract_if(.., is_its).collect();
+        let taken = ids.iter().rev().filter_map(|id| self.free_place(id.place));
+        taken.collect()
+    }
+
+    fn find(&self, id: TimerId) -> Option<usize> {
+        self.row.binary_search_by(|other| id.key.cmp(&other.key)).ok()
+    }
+
+    fn free_place(&mut self, place: u32) -> Option<Timer> {
+        self.free.push(place);
+        self.timers[place as usize].take()
+    }
+}
