@@ -215,6 +215,7 @@ fn main() -> ExitCode {
         // Who reads only the head of what is printed ends it, and that is no panic.
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
+    memory::keep();
     match Cli::parse().command {
         Some(Command::One(what)) => match what.plan() {
             Ok(plan) => one(plan, &what.tracing),
@@ -284,7 +285,6 @@ fn understood(run: Run) -> Result<Run, String> {
 }
 
 fn one(plan: Plan, tracing: &Tracing) -> ExitCode {
-    memory::keep();
     let (report, traced) = match tracing.tracer(&plan) {
         Err(why) => return refused(&why),
         Ok(None) => (scenario::run(plan), Ok(())),

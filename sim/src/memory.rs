@@ -1,4 +1,4 @@
-//! How a run's process takes memory: a run is short, so the allocator keeps what it has.
+//! How a process takes memory: a run is short, and so is what watches it, so the allocator keeps what it has.
 
 use std::alloc::{GlobalAlloc, Layout};
 
