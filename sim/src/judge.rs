@@ -200,12 +200,16 @@ impl<'a> Judge<'a> {
     }
 
     fn show(&mut self, who: Process, key: &Key, messages: &[(i64, Val)]) {
-        let mut shown = self.shown.remove(key).unwrap_or_default();
+        let shown = match self.shown.get_mut(key) {
+            Some(shown) => shown,
+            None => self.shown.entry(key.clone()).or_default(),
+        };
+        let mut say = |id, what| self.violations.push(Violation::new(id, what));
         for (offset, value) in messages {
             if !matches!(value, Val::Int(_)) {
                 let what =
                     format!("process {who} was shown {value} at {key} offset {offset}, which nobody sent");
-                self.say("D2", what);
+                say("D2", what);
                 continue;
             }
             let (first, to) = shown.entry(*offset).or_insert_with(|| (value.clone(), who));
@@ -213,10 +217,9 @@ impl<'a> Judge<'a> {
                 let what = format!(
                     "{key} offset {offset}: process {to} was shown {first}, then process {who} {value}"
                 );
-                self.say("L6", what);
+                say("L6", what);
             }
         }
-        self.shown.insert(key.clone(), shown);
     }
 
     fn show_last(&mut self, key: &Key, messages: &[(i64, Val)]) {
@@ -439,11 +442,10 @@ impl<'a> Judge<'a> {
             if spec.idempotent && at.len() > 1 && !self.deleted.is_damaged(key.as_str()) {
                 found.push(("I1", format!("{value} stands {} times: {at:?}", at.len())));
             }
-            let sent_to = Place::of(key.as_str());
-            if let Some((other, offset)) = at
-                .iter()
-                .find(|(k, _)| !Place::of(k.as_str()).is_called_as(sent_to))
-            {
+            let elsewhere = |other: &Key| {
+                other != key && !Place::of(other.as_str()).is_called_as(Place::of(key.as_str()))
+            };
+            if let Some((other, offset)) = at.iter().find(|(other, _)| elsewhere(other)) {
                 let what = format!("{value} was sent to {key}, and stands at {other} offset {offset}");
                 found.push(("D2", what));
             }

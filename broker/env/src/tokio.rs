@@ -68,7 +68,7 @@ impl TokioEnv {
     }
 }
 
-/// Ends the process when a task unwinds: what its state was worth nobody can say any more.
+/// Ends the process when a task unwinds: what its state was worth nobody can say any more. (Where panics abort, it has ended by then.)
 struct EndsProcess(&'static str);
 
 impl Drop for EndsProcess {

@@ -58,9 +58,8 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
     let env = ctx.env.clone();
     let mut reader = Reader {
         read,
-        buf: BytesMut::new(),
+        buf: ReadBuffer::new(),
         budgeted: None,
-        want: READ_BUFFER_MIN,
         dispatch: Dispatch::new(ctx, peer),
     };
     let reading = async {
@@ -85,11 +84,9 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
 
 struct Reader<E: Env> {
     read: <E::Conn as Conn<E>>::Read,
-    buf: BytesMut,
+    buf: ReadBuffer,
     /// What the frame that is being read has taken from the budget.
     budgeted: Option<OwnedSemaphorePermit>,
-    /// How large the next buffer is to be.
-    want: usize,
     dispatch: Dispatch<E>,
 }
 
@@ -109,10 +106,10 @@ impl<E: Env> Reader<E> {
 
     /// The next frame, without its size.
     async fn frame(&mut self) -> Option<Bytes> {
-        while self.buf.len() < 4 {
+        while self.buf.bytes.len() < 4 {
             self.fill(4).await?;
         }
-        let size = i32::from_be_bytes([self.buf[0], self.buf[1], self.buf[2], self.buf[3]]);
+        let size = i32::from_be_bytes(*self.buf.bytes.first_chunk().expect("four bytes came"));
         let ctx = &self.dispatch.ctx;
         let Ok(size) = usize::try_from(size) else {
             ctx.noise.tell(
@@ -131,67 +128,78 @@ impl<E: Env> Reader<E> {
         if size > UNBUDGETED_MAX {
             self.budgeted = Some(ctx.memory.take(size).await);
         }
-        self.buf.advance(4);
-        while self.buf.len() < size {
+        self.buf.bytes.advance(4);
+        while self.buf.bytes.len() < size {
             self.fill(size).await?;
         }
-        Some(self.buf.split_to(size).freeze())
+        Some(self.buf.bytes.split_to(size).freeze())
     }
 
     /// Reads once more towards `need` bytes in the buffer. `None`: closed, or idle for too long.
     async fn fill(&mut self, need: usize) -> Option<()> {
-        let ctx = self.dispatch.ctx.clone();
+        let Dispatch { ctx, peer, .. } = &self.dispatch;
         let idle_max = Duration::from_millis(ctx.config.connections_max_idle_ms.max(0) as u64);
         let deadline = ctx.env.now() + idle_max;
         loop {
-            self.make_room(need);
-            let room = self.buf.capacity() - self.buf.len();
+            self.buf.make_room(need);
+            let buf = &mut self.buf.bytes;
+            let room = buf.capacity() - buf.len();
             let quiet = (ctx.env.now() + QUIET).min(deadline);
-            let keep = self.buf.capacity() <= READ_BUFFER_MIN || !self.buf.is_empty();
+            let keep = buf.capacity() <= READ_BUFFER_MIN || !buf.is_empty();
             let wake_at = if keep { deadline } else { quiet };
             tokio::select! {
                 biased;
-                n = self.read.read(&mut self.buf) => match n {
-                    Ok(0) => return self.ended(),
+                n = self.read.read(buf) => match n {
+                    Ok(0) => {
+                        if !buf.is_empty() {
+                            ctx.noise.tell("truncated frame", &peer.addr);
+                        }
+                        return None;
+                    }
                     Ok(n) => {
-                        self.came(n, room);
+                        self.buf.came(n, room);
                         return Some(());
                     }
                     Err(error) => {
-                        tracing::debug!(%error, peer = %self.dispatch.peer.addr, "connection lost");
+                        tracing::debug!(%error, peer = %peer.addr, "connection lost");
                         return None;
                     }
                 },
                 () = ctx.env.sleep_until(wake_at) => {
                     if ctx.env.now() >= deadline {
-                        ctx.noise.tell("idle connection closed", &self.dispatch.peer.addr);
+                        ctx.noise.tell("idle connection closed", &peer.addr);
                         return None;
                     }
-                    self.buf = BytesMut::new();
-                    self.want = READ_BUFFER_MIN;
+                    self.buf = ReadBuffer::new();
                 }
             }
         }
     }
+}
 
-    fn ended(&self) -> Option<()> {
-        if !self.buf.is_empty() {
-            self.dispatch
-                .ctx
-                .noise
-                .tell("truncated frame", &self.dispatch.peer.addr);
+/// What came and is not dispatched yet.
+struct ReadBuffer {
+    bytes: BytesMut,
+    /// How large the next buffer is to be.
+    want: usize,
+}
+
+impl ReadBuffer {
+    fn new() -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            want: READ_BUFFER_MIN,
         }
-        None
     }
 
     /// Room for what is missing of a frame whose bytes are budgeted, and for as much again as came lately: so most frames
     /// arrive in one piece and are never moved, and a peer that says little has a small buffer.
     fn make_room(&mut self, need: usize) {
-        let (len, room) = (self.buf.len(), self.buf.capacity() - self.buf.len());
+        let (len, room) = (self.bytes.len(), self.bytes.capacity() - self.bytes.len());
         // Past the largest buffer the frame grows by what has come, not by what its size says.
         let target = need.min(len.max(READ_BUFFER_MAX) * 2);
         if room < (target - len).max(self.want / 2) {
-            self.buf.reserve(self.want.max(target) - len);
+            self.bytes.reserve(self.want.max(target) - len);
         }
     }
 
