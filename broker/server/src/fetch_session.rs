@@ -14,6 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Sessions of one connection: a client has one, but may forget to close it before the next.
 const PER_CONNECTION_MAX: usize = 8;
+/// Up to so many partitions that a request names are looked for one by one.
+const FEW: usize = 8;
 /// The epoch that says "no session, and none wanted".
 const FINAL_EPOCH: i32 = -1;
 
@@ -218,11 +220,26 @@ fn named(topic: &brokkr_wire::messages::fetch_request::FetchTopic, fetch: &Fetch
 
 impl Session {
     fn update(&mut self, named: impl Iterator<Item = Asked>, request: &FetchRequest) {
+        let many = request.topics.iter().map(|t| t.partitions.len()).sum::<usize>() > FEW;
+        // To look for each among all of them would take the square of their number.
+        let all = self.partitions.iter().enumerate();
+        let mut places: BTreeMap<Key, usize> = match many {
+            true => all.map(|(at, p)| (p.key.clone(), at)).collect(),
+            false => BTreeMap::new(),
+        };
         for new in named {
-            match self.partitions.iter_mut().find(|p| p.key == new.key) {
-                Some(old) => old.fetch = new.fetch,
-                None => self.partitions.push(new),
+            let at = match many {
+                true => places.get(&new.key).copied(),
+                false => self.partitions.iter().position(|p| p.key == new.key),
+            };
+            if let Some(at) = at {
+                self.partitions[at].fetch = new.fetch;
+                continue;
             }
+            if many {
+                places.insert(new.key.clone(), self.partitions.len());
+            }
+            self.partitions.push(new);
         }
         for gone in &request.forgotten_topics_data {
             self.partitions.retain(|p| {
@@ -287,6 +304,34 @@ mod tests {
             sessions.turn(&request(8, 1, &[])).err(),
             Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)
         );
+    }
+
+    #[test]
+    fn many_partitions_at_once_are_taken_as_one_by_one() {
+        let named: Vec<i32> = (0..4 * FEW as i32).map(|i| i * 7 % 20).collect();
+        let (at_once, one_by_one) = (Sessions::new(Slots::new(1, 7)), Sessions::new(Slots::new(1, 7)));
+        for sessions in [&at_once, &one_by_one] {
+            sessions.turn(&request(0, 0, &[3, 1, 50])).expect("a session");
+        }
+        let offset = |i: usize, mut request: FetchRequest| {
+            for (k, p) in request.topics[0].partitions.iter_mut().enumerate() {
+                p.fetch_offset = (i + k) as i64;
+            }
+            request
+        };
+        let whole = at_once.turn(&offset(0, request(7, 1, &named)));
+        let mut last = None;
+        for (i, partition) in named.iter().enumerate() {
+            let request = offset(i, request(7, 1 + i as i32, &[*partition]));
+            last = Some(one_by_one.turn(&request).expect("its next epoch"));
+        }
+        let seen = |turn: &Turn| -> Vec<(i32, i64)> {
+            let seen = turn.partitions.iter();
+            seen.map(|p| (p.key.partition, p.fetch.fetch_offset)).collect()
+        };
+        let (whole, last) = (whole.expect("its next epoch"), last.expect("some are named"));
+        assert_eq!(seen(&whole), seen(&last));
+        assert_eq!(whole.partitions.len(), 21);
     }
 
     #[test]

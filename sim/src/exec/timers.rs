@@ -95,3 +95,66 @@ impl Timers {
         self.timers[place as usize].take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::keyed::Keyed;
+
+    fn timer(node: u32) -> Timer {
+        Timer {
+            life: Life { node, incarnation: 0 },
+            fire: Fire::Call(Box::new(|| {})),
+            by: 0,
+        }
+    }
+
+    #[test]
+    fn they_go_off_in_the_order_of_their_moments_and_then_as_they_were_set() {
+        for seed in 0..50 {
+            let (mut keyed, mut timers) = (Keyed::new(seed), Timers::default());
+            let mut model: BTreeMap<Key, (TimerId, u32)> = BTreeMap::new();
+            let mut gone: Vec<TimerId> = Vec::new();
+            let mut now = 0;
+            for _ in 0..500 {
+                match keyed.below("what", 0, 8) {
+                    0..4 => {
+                        let (at, node) = (now + keyed.below("at", 0, 20), keyed.below("node", 0, 3) as u32);
+                        let id = timers.set(at, timer(node));
+                        model.insert(id.key, (id, node));
+                    }
+                    4 => {
+                        let which = keyed.below("which", 0, model.len() as u64 + 1) as usize;
+                        let Some((id, _)) = model.values().nth(which).copied() else {
+                            continue;
+                        };
+                        assert!(timers.remove(id).is_some());
+                        model.remove(&id.key);
+                        gone.push(id);
+                    }
+                    5 if keyed.one_in("node dies", 0, 8) => {
+                        let node = keyed.below("node", 0, 3) as u32;
+                        let of_it = model.extract_if(.., |_, (_, n)| *n == node);
+                        let ids: Vec<TimerId> = of_it.map(|(_, (id, _))| id).collect();
+                        assert_eq!(timers.remove_of(node).len(), ids.len());
+                        gone.extend(ids);
+                    }
+                    _ => {
+                        now += keyed.below("passes", 0, 6);
+                        while let Some((key, Timer { life, .. })) = timers.take_due(now) {
+                            let (first, (id, node)) = model.pop_first().expect("one is due");
+                            assert_eq!((key, life.node), (first, node));
+                            gone.push(id);
+                        }
+                    }
+                }
+                assert_eq!(timers.first(), model.keys().next().map(|key| key.0));
+                assert!(timers.first().is_none_or(|at| at >= now));
+                let set = |id: &TimerId| timers.find(*id).is_some();
+                assert!(model.values().all(|(id, _)| set(id)) && !gone.iter().any(set));
+            }
+        }
+    }
+}
