@@ -103,7 +103,7 @@ impl Image {
 
 fn is_zero(bytes: &[u8]) -> bool {
     // A piece at a time without asking each byte is ten times as quick.
-    let mut pieces = bytes.chunks(4096);
+    let mut pieces = bytes.chunks(256);
     pieces.all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
