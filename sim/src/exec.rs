@@ -443,16 +443,18 @@ impl Exec {
         while let Some(((at, set), Timer { life, fire, by })) = state.timers.take_due(at) {
             let alive = state.incarnations.get(&life.node).copied().unwrap_or(0) == life.incarnation;
             state.hash = mix(state.hash, at ^ set.rotate_left(40));
-            if !alive {
-                continue;
-            }
             drop(state);
-            self.0.tap.begin(at, life, None, by);
-            match fire {
-                Fire::Wake(waker) => waker.wake(),
-                Fire::Call(f) => f(),
+            if alive {
+                self.0.tap.begin(at, life, None, by);
+                match fire {
+                    Fire::Wake(waker) => waker.wake(),
+                    Fire::Call(f) => f(),
+                }
+                self.0.tap.pause();
+            } else {
+                // Outside the lock: destructors may call.
+                drop(fire);
             }
-            self.0.tap.pause();
             state = lock(&self.0.state);
         }
         state
