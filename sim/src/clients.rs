@@ -8,8 +8,9 @@ use brokkr_env::{Env, Instant};
 use brokkr_workloads::{Stop, Workload, create_topics, run_admin, run_consumer, run_producer, run_recreator};
 use tokio::sync::Notify;
 
+use crate::exec::lock;
 use crate::plan::FIRST_CLIENT;
-use crate::scenario::{Shared, lock};
+use crate::scenario::Shared;
 
 /// A later life of a consumer has this much higher a number: what it did last may still be under way.
 const CONSUMER_LIFE: u64 = 1 << 20;

@@ -22,7 +22,7 @@ use crate::director::Director;
 use crate::disk::Disk;
 use crate::durable::DurableEnds;
 use crate::env::{SimEnv, WALL_START_MS};
-use crate::exec::{Ended, Nanos, Strategy};
+use crate::exec::{Ended, Nanos, Strategy, lock};
 use crate::judge::{self, Besides, Deleted};
 use crate::keyed::mix;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan, ROOT};
@@ -61,10 +61,6 @@ pub(crate) struct Shared {
     /// Producers begin nothing new from here on.
     pub(crate) work_until: Nanos,
     finished: Arc<Mutex<bool>>,
-}
-
-pub(crate) fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Shared {

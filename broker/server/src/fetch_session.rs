@@ -222,21 +222,20 @@ impl Session {
     fn update(&mut self, named: impl Iterator<Item = Asked>, request: &FetchRequest) {
         let many = request.topics.iter().map(|t| t.partitions.len()).sum::<usize>() > FEW;
         // To look for each among all of them would take the square of their number.
-        let all = self.partitions.iter().enumerate();
-        let mut places: BTreeMap<Key, usize> = match many {
-            true => all.map(|(at, p)| (p.key.clone(), at)).collect(),
-            false => BTreeMap::new(),
-        };
+        let mut places: Option<BTreeMap<Key, usize>> = many.then(|| {
+            let all = self.partitions.iter().enumerate();
+            all.map(|(at, p)| (p.key.clone(), at)).collect()
+        });
         for new in named {
-            let at = match many {
-                true => places.get(&new.key).copied(),
-                false => self.partitions.iter().position(|p| p.key == new.key),
+            let at = match &places {
+                Some(places) => places.get(&new.key).copied(),
+                None => self.partitions.iter().position(|p| p.key == new.key),
             };
             if let Some(at) = at {
                 self.partitions[at].fetch = new.fetch;
                 continue;
             }
-            if many {
+            if let Some(places) = &mut places {
                 places.insert(new.key.clone(), self.partitions.len());
             }
             self.partitions.push(new);
