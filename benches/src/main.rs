@@ -6,6 +6,7 @@
 //!
 //! - [`works`]: the works by name;
 //! - [`turns`]: who does them when; [`produce`], [`fetch`]: the load; [`clock`]: its time;
+//! - [`hostile`]: connections that do what no client should;
 //! - [`start`]: start and stop of a broker; [`disk`]: the yardstick beside what is flushed;
 //! - [`report`]: tables and JSON.
 #![expect(
@@ -20,6 +21,7 @@ mod disk;
 mod error;
 mod fetch;
 mod frames;
+mod hostile;
 mod page_cache;
 mod proc;
 mod produce;
@@ -54,6 +56,9 @@ enum Command {
     Load(Box<Load>),
     /// Starts and stops brokers in turns.
     Start(Start),
+    /// Sets hostile connections on a running broker, with one client beside them; fails where memory or latency are past
+    /// their limits.
+    Hostile(Hostile),
     /// Says what the disk does just now.
     Disk {
         /// A directory on it.
@@ -145,6 +150,66 @@ struct Start {
     output: Output,
 }
 
+#[derive(Args)]
+struct Hostile {
+    /// The broker. What is measured is its memory, so start it with a small `queued.max.request.bytes`.
+    #[arg(long, value_name = "HOST:PORT")]
+    target: SocketAddr,
+    /// Its process.
+    #[arg(long)]
+    pid: i32,
+    #[arg(long, default_value_t = 200)]
+    connections: usize,
+    #[arg(long, default_value_t = 60.0)]
+    secs: f64,
+    /// The client's requests a second.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// MB of memory above idle that are too many.
+    #[arg(long, default_value_t = 200.0)]
+    mb_max: f64,
+    /// Milliseconds of the client's 99th percentile that are too many.
+    #[arg(long, default_value_t = 100.0)]
+    p99_ms_max: f64,
+}
+
+impl Hostile {
+    fn run(self) -> Result<bool, BenchError> {
+        let outcome = hostile::run(&hostile::Plan {
+            addr: self.target,
+            pid: self.pid,
+            connections: self.connections,
+            time: Duration::from_secs_f64(self.secs),
+            rate: self.rate,
+        })?;
+        for (name, times) in &outcome.done {
+            println!("{name:<34}{times:>12}");
+        }
+        let mb = outcome.peak_bytes.saturating_sub(outcome.idle_bytes) as f64 / 1e6;
+        let of = |latency: &hdrhistogram::Histogram<u64>, q| latency.value_at_quantile(q) as f64 / 1e3;
+        let ms = |q| of(&outcome.latency, q);
+        println!(
+            "memory above idle (MB): {mb:.0}, of {:.0} idle",
+            outcome.idle_bytes as f64 / 1e6
+        );
+        println!(
+            "the client's {} requests (ms): median {:.1}, p99 {:.1}, p99.9 {:.1}, most {:.1}",
+            outcome.latency.len(),
+            ms(0.5),
+            ms(0.99),
+            ms(0.999),
+            ms(1.0)
+        );
+        println!(
+            "another client's {} produces of 1 MiB, on a new connection each (ms): median {:.0}, most {:.0}",
+            outcome.large.len(),
+            of(&outcome.large, 0.5),
+            of(&outcome.large, 1.0)
+        );
+        Ok(mb < self.mb_max && ms(0.99) < self.p99_ms_max)
+    }
+}
+
 fn named(arg: &str) -> Result<(String, String), String> {
     match arg.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => {
@@ -168,6 +233,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Load(load) => load.run(),
         Command::Start(start) => start.run(),
+        Command::Hostile(hostile) => hostile.run(),
         Command::Disk { dir } => disk::probe(&dir).map(|speed| {
             println!("{speed}");
             true

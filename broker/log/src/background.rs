@@ -61,7 +61,8 @@ impl<E: Env> Log<E> {
     }
 
     pub(crate) fn begin_background(&mut self) -> bool {
-        if self.background.job.is_some() || self.background.stalled {
+        // Nor while a segment rolls: what a job wrote of the active segment would be booked to the next one.
+        if self.background.job.is_some() || self.background.stalled || self.pipeline.is_rolling() {
             return false;
         }
         if self.background.seal.is_some() {
@@ -294,5 +295,57 @@ pub(crate) async fn remove_if_there<E: Env>(shared: &Shared<E>, path: &str) -> R
     match removed {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LogConfig, LogDir};
+    use brokkr_env::tokio::TokioEnv;
+    use brokkr_types::{LeaderEpoch, UnixMillis, Uuid};
+    use brokkr_wire::records::{BatchBuilder, Origin};
+
+    #[tokio::test]
+    async fn no_index_tail_is_written_while_a_segment_rolls() {
+        let env = TokioEnv::new(2);
+        let path = std::env::temp_dir().join(format!("brokkr-log-tails-{}", std::process::id()));
+        let dir = env
+            .open_dir(path.to_str().expect("UTF-8"))
+            .await
+            .expect("a directory");
+        let dir = LogDir::new(env.clone(), dir, 8);
+        let config = LogConfig {
+            segment_bytes: 20_000,
+            index_interval_bytes: 1,
+            flush_messages: u64::MAX,
+            ..LogConfig::default()
+        };
+        let id = Uuid::from_random([7; 16]);
+        let mut log = Log::create(&dir, "t-0", id, config).await.expect("created");
+        for n in 0..1000 {
+            let mut builder = BatchBuilder::new();
+            builder.push(UnixMillis(n), None, Some(b"value"), &[]);
+            let (now, wall) = (env.now(), env.wall());
+            let staged = log.append(&builder.build(), Origin::Client, LeaderEpoch(0), now, wall);
+            staged.expect("staged");
+        }
+        let mut rolled = 0;
+        while log.ackable().offset() < log.log_end() {
+            tokio::select! {
+                biased;
+                _ = log.next_event() => {}
+                () = tokio::task::yield_now() => {}
+            }
+            let rolling = log.pipeline.is_rolling();
+            rolled += usize::from(rolling);
+            let tails = matches!(log.background.job, Some((Job::IndexTails { .. }, _)));
+            assert!(
+                !(rolling && tails),
+                "the tail would be booked to the next segment"
+            );
+        }
+        assert!(rolled > 0 && log.segments() > 2);
+        log.delete().await.expect("deleted");
     }
 }

@@ -142,6 +142,11 @@ impl<E: Env> Pipeline<E> {
     fn is_quiet(&self) -> bool {
         self.groups.is_empty() && self.writing.is_none() && self.syncing.is_none() && self.rolling.is_none()
     }
+
+    /// Whether a segment is about to take over.
+    pub(crate) fn is_rolling(&self) -> bool {
+        self.rolling.is_some()
+    }
 }
 
 impl<E: Env> Log<E> {

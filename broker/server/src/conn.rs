@@ -243,7 +243,7 @@ impl<E: Env> Reader<E> {
                 deadline: ctx.env.now() + time,
                 transfer: ctx.memory.arriving(),
             };
-            begun.transfer.passed(self.buf.bytes.len());
+            begun.transfer.came(self.buf.bytes.len());
             while self.buf.bytes.len() < size {
                 self.fill(size, Some(&begun)).await?;
             }
@@ -291,7 +291,7 @@ impl<E: Env> Reader<E> {
                     }
                     Ok(n) => {
                         if let Some(begun) = begun {
-                            begun.transfer.passed(n);
+                            begun.transfer.came(n);
                         }
                         self.buf.came(n, room);
                         return Some(());
@@ -505,7 +505,8 @@ async fn send<E: Env>(
         return true;
     }
     let progress = write.progress();
-    let leaving = shares.iter().any(|s| s.bytes() > 0).then(|| ctx.memory.leaving());
+    let held: usize = shares.iter().map(Share::bytes).sum();
+    let leaving = (held > 0).then(|| ctx.memory.leaving(held));
     let evicted = async {
         match &leaving {
             Some(transfer) => transfer.evicted().await,

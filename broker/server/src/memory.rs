@@ -27,8 +27,8 @@ use crate::stop::Stop;
 const UNIT: usize = 1024;
 /// Up to this many bytes a piece is small: it may come from the reserve.
 pub const SMALL_MAX: usize = 16 * 1024;
-/// How often the slowest transfer is evicted while somebody waits for memory.
-const EVICT_EVERY: Duration = Duration::from_millis(250);
+/// How often the slowest transfers are evicted while somebody waits for memory.
+const EVICT_EVERY: Duration = Duration::from_millis(100);
 /// A younger transfer is not judged by its speed.
 const EVICT_AGE_MIN: Duration = Duration::from_secs(1);
 /// Who waited this long for memory is refused: what holds it (a disk that hangs, say) gives nothing back.
@@ -114,9 +114,11 @@ impl<E: Env> Memory<E> {
         self.requests.transfer(self.env.now())
     }
 
-    /// A response that begins to leave now.
-    pub fn leaving(&self) -> Arc<Transfer> {
-        self.responses.transfer(self.env.now())
+    /// A response that begins to leave now and holds so many bytes until it has left.
+    pub fn leaving(&self, held: usize) -> Arc<Transfer> {
+        let transfer = self.responses.transfer(self.env.now());
+        transfer.held.store(held as u64, Ordering::Relaxed);
+        transfer
     }
 }
 
@@ -167,6 +169,7 @@ pub struct Transfer {
     id: u64,
     begun: Instant,
     bytes: AtomicU64,
+    held: AtomicU64,
     evicted: Stop,
 }
 
@@ -179,9 +182,15 @@ impl Drop for Transfer {
 }
 
 impl Transfer {
-    /// So many more bytes passed.
+    /// So many more bytes came or left.
     pub fn passed(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// So many more bytes came, and are held.
+    pub fn came(&self, bytes: usize) {
+        self.passed(bytes);
+        self.held.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Waits until the transfer is evicted: its connection is to be closed. Cancel-safe.
@@ -244,7 +253,7 @@ impl Pool {
                     if env.now() >= deadline {
                         return Err(Overloaded);
                     }
-                    self.evict_slowest(env.now());
+                    self.evict_slowest(env.now(), bytes);
                 }
             }
         }
@@ -263,16 +272,18 @@ impl Pool {
             id,
             begun: now,
             bytes: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             evicted: Stop::default(),
         });
         transfers.all.insert(id, Arc::downgrade(&transfer));
         transfer
     }
 
-    /// Evicts the slowest transfer that is old enough to be judged; of equals the oldest.
-    fn evict_slowest(&self, now: Instant) {
+    /// Evicts the slowest transfers that are old enough to be judged, one at least, until they held `bytes`; of equals the
+    /// oldest first.
+    fn evict_slowest(&self, now: Instant, bytes: usize) {
         // Upgraded ones are dropped AFTER the lock: the last reference takes it.
-        let transfers: Vec<Arc<Transfer>> = {
+        let mut transfers: Vec<Arc<Transfer>> = {
             let mut transfers = self.lock();
             if now < transfers.evicted_at + EVICT_EVERY {
                 return;
@@ -284,13 +295,15 @@ impl Pool {
             let millis = now.saturating_since(t.begun).as_millis().max(1) as u64;
             t.bytes.load(Ordering::Relaxed).saturating_mul(1000) / millis
         };
-        let slowest = transfers
-            .iter()
-            .filter(|t| now >= t.begun + EVICT_AGE_MIN)
-            .min_by_key(|t| (bytes_per_second(t), t.id));
-        if let Some(slowest) = slowest {
+        transfers.sort_by_cached_key(|t| (bytes_per_second(t), t.id));
+        let mut held = 0;
+        for slow in transfers.iter().filter(|t| now >= t.begun + EVICT_AGE_MIN) {
             brokkr_types::reached!("a slow transfer was evicted, for others waited for memory");
-            slowest.evicted.tell();
+            slow.evicted.tell();
+            held += slow.held.load(Ordering::Relaxed);
+            if held >= bytes as u64 {
+                break;
+            }
         }
     }
 }
@@ -328,8 +341,8 @@ mod tests {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
         let held = memory.try_request(400 * KIB).expect("all of the pool");
         let (quick, slow) = (memory.arriving(), memory.arriving());
-        quick.passed(1 << 20);
-        slow.passed(10);
+        quick.came(1 << 20);
+        slow.came(100 * KIB);
         let evicted = async {
             slow.evicted().await;
             drop(held);
