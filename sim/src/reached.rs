@@ -16,6 +16,7 @@ use crate::world::World;
 /// The rare states that the broker tells of, and its clients. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults in which one never
 /// occurred fails, but for those of [`HARDLY_EVER`]; so does one without one of the [`FAULTS`].
 pub const NAMES: &[&str] = &[
+    "a batch waited for its turn to be checked",
     "a consumer found its topic created again",
     "a consumer stood still",
     "a duplicate before its original was durable",
@@ -30,11 +31,14 @@ pub const NAMES: &[&str] = &[
     "a log stopped writing for good",
     "a log was read while its topic was deleted",
     "a log went offline when it was opened",
+    "a parked fetch ended with its connection",
     "a parked fetch waited in vain",
     "a parked fetch was woken",
     "a producer's state expired",
+    "a response could not be encoded",
     "a segment rolled by its index",
     "a segment rolled by size or time",
+    "a slow transfer was evicted, for others waited for memory",
     "a sync failed and poisoned its directory",
     "a topic was deleted and created again",
     "an append failed for want of space",
@@ -49,6 +53,10 @@ pub const NAMES: &[&str] = &[
 
 /// What need not occur in a campaign.
 pub const HARDLY_EVER: &[&str] = &[
+    "a batch waited for its turn to be checked",
+    "a parked fetch ended with its connection",
+    "a response could not be encoded",
+    "a slow transfer was evicted, for others waited for memory",
     "a fetch was refused what can't be read",
     "an index that pointed elsewhere was not followed",
     "a log ended before its start",
