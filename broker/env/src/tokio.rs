@@ -162,7 +162,13 @@ fn entropy() -> [u8; 32] {
 /// The failure of a call about `what`.
 fn os_error(what: &str, e: &std::io::Error) -> Error {
     use std::io::ErrorKind as K;
+    let short = matches!(
+        e.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)
+    );
     let kind = match e.kind() {
+        _ if short => ErrorKind::Resources,
+        K::OutOfMemory | K::Interrupted => ErrorKind::Resources,
         K::NotFound => ErrorKind::NotFound,
         K::AlreadyExists => ErrorKind::AlreadyExists,
         K::PermissionDenied | K::ReadOnlyFilesystem => ErrorKind::PermissionDenied,

@@ -224,7 +224,7 @@ fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Recorded>> {
             recovery_point: Some(Offset(bytes.i64()?)),
             log_start: Offset(bytes.i64()?),
             truncations: bytes.u64()?,
-            clean: false,
+            ..Recorded::default()
         };
         logs.insert(String::from_utf8(folder.to_vec()).ok()?, recorded);
     }
@@ -242,7 +242,7 @@ mod tests {
             recovery_point: point.map(Offset),
             log_start: Offset(3),
             truncations: 2,
-            clean: false,
+            ..Recorded::default()
         };
         let mut logs = BTreeMap::from([
             ("a-0".to_owned(), recorded(Some(7))),

@@ -13,6 +13,8 @@ pub(crate) const WINDOW: &str = "window";
 pub(crate) const DELETED: &str = "deleted";
 /// What a compaction that was interrupted left.
 pub(crate) const CLEANED: &str = "cleaned";
+/// A compacted segment that is about to take its place (Apache Kafka's cleaner).
+pub(crate) const SWAP: &str = "swap";
 /// What a scratch file ends in: a leftover wherever it is found.
 pub(crate) const TMP: &str = "tmp";
 

@@ -102,6 +102,8 @@ impl<E: Env> Log<E> {
         }
         Arc::make_mut(&mut self.sealed).drain(..count);
         self.log_start = start;
+        // BEFORE files go: a reader of an older snapshot that misses one knows why.
+        self.shared.standing.started_at(start);
         self.view = None;
         self.epochs.truncate_from_start(start);
         self.set_high_watermark(self.high_watermark());
