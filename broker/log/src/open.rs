@@ -12,7 +12,7 @@ use crate::config::LogConfig;
 use crate::dir::LogDir;
 use crate::drive::Pipeline;
 use crate::epochs::LeaderEpochs;
-use crate::error::{LogError, ReadError};
+use crate::error::LogError;
 use crate::formats::{decode_epochs, decode_partition_metadata, encode_epochs, encode_partition_metadata};
 use crate::index::{Entry, OffsetEntry, TimeEntry, relative};
 use crate::log::{Log, draw_jitter};
@@ -21,7 +21,6 @@ use crate::names;
 use crate::producers::Producers;
 use crate::recovery::{Recorded, Recovered, Recovery};
 use crate::replay;
-use crate::scan::Headers;
 use crate::segment::{Head, Segment, Segments, Tip};
 use crate::snapshot;
 use crate::view::{Boundary, Mark, Shared};
@@ -446,7 +445,7 @@ async fn open_clean<E: Env>(
     if file.len() != info.head.size {
         return Ok(None);
     }
-    let Some(last_time) = indexes_agree(shared, &file, &info).await? else {
+    let Some(last_time) = indexes_agree(shared, &info).await? else {
         return Ok(None);
     };
     let jitter = draw_jitter(&shared.dir.env.rng("log"), config);
@@ -482,7 +481,6 @@ async fn sealed_are_whole<E: Env>(shared: &Shared<E>, manifest: &Manifest) -> Re
 /// index. What is wrong in their middle is noticed when it is followed, and the indexes are built again then.
 pub(crate) async fn indexes_agree<E: Env>(
     shared: &Shared<E>,
-    log: &File<E>,
     info: &SegmentInfo,
 ) -> Result<Option<UnixMillis>, LogError> {
     let path = |suffix| names::path(&shared.folder, info.head.base, suffix);
@@ -493,10 +491,15 @@ pub(crate) async fn indexes_agree<E: Env>(
     let (Some(offsets), Some(times)) = (open(names::INDEX).await?, open(names::TIME_INDEX).await?) else {
         return Ok(None);
     };
-    if !last_batch_is_there(log, &offsets, info).await? {
-        return Ok(None);
-    }
     let head = &info.head;
+    let end = relative(head.base, head.next).unwrap_or(u32::MAX);
+    // Whether its batch is there is noticed when it is followed: if it is not, the batch may be what is wrong.
+    match last_entry::<E, OffsetEntry>(&offsets, info.offset_entries).await? {
+        Some(Some(last)) if last.position == 0 || u64::from(last.position) >= head.size => return Ok(None),
+        Some(Some(last)) if last.relative >= end => return Ok(None),
+        None => return Ok(None),
+        Some(_) => {}
+    }
     match last_entry::<E, TimeEntry>(&times, info.time_entries).await? {
         None => Ok(None),
         Some(None) if head.max_timestamp.0 < 0 => Ok(Some(UnixMillis::NONE)),
@@ -506,25 +509,6 @@ pub(crate) async fn indexes_agree<E: Env>(
             Ok((expected == (last.timestamp, Some(last.relative))).then_some(last.timestamp))
         }
     }
-}
-
-/// Whether the last entry of an offset index names a batch.
-async fn last_batch_is_there<E: Env>(
-    log: &File<E>,
-    offsets: &File<E>,
-    info: &SegmentInfo,
-) -> Result<bool, LogError> {
-    let last = match last_entry::<E, OffsetEntry>(offsets, info.offset_entries).await? {
-        None => return Ok(false),
-        Some(None) => return Ok(true),
-        Some(Some(last)) => last,
-    };
-    let mut there = Headers::peek(log, u64::from(last.position), info.head.size);
-    let header = match there.next(info.head.base).await {
-        Err(ReadError::Io(e)) => return Err(e.into()),
-        other => other.ok().flatten(),
-    };
-    Ok(header.is_some_and(|(_, h)| relative(info.head.base, h.last_offset()) == Some(last.relative)))
 }
 
 /// The last of an index file's `count` entries, if it has just those; `None` if not.

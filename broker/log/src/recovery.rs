@@ -318,7 +318,7 @@ impl<E: Env> Recoverer<'_, E> {
         if file.len() < head.size {
             return Err(damage(file.len(), "the segment is shorter than it was"));
         }
-        if indexes_agree(self.shared, &file, info).await?.is_some() {
+        if indexes_agree(self.shared, info).await?.is_some() {
             return Ok(Segment::sealed(*info));
         }
         self.recovery.indexes_rebuilt += 1;
