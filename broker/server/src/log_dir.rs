@@ -181,11 +181,7 @@ impl<E: Env> Owned<E> {
 
     /// The end of a clean stop: `logs` is what each log came to when it was closed. `false` if it could not be recorded.
     pub async fn end(&self, logs: &BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
-        let ended = async {
-            checkpoint::write(&self.logs, logs).await?;
-            checkpoint::end(&self.logs, broker_epoch).await
-        };
-        match ended.await {
+        match checkpoint::end(&self.logs, logs, broker_epoch).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(%error, "not stopped cleanly");
