@@ -31,14 +31,12 @@ use bytes::Bytes;
 use crate::bytes_in::{BytesIn, checked, seal};
 use crate::dir::LogDir;
 use crate::error::LogError;
-use crate::formats::{
-    decode_clean_shutdown, decode_offsets, encode_clean_shutdown, encode_offsets, split_folder,
-};
+use crate::formats::{decode_clean_shutdown, decode_offsets, encode_clean_shutdown, encode_offsets};
 use crate::names::{DELETE_FOLDER, MANIFEST};
 use crate::recovery::Recorded;
 use crate::retention::remove_folder;
 
-pub use crate::formats::MetaProperties;
+pub use crate::formats::{MetaProperties, split_folder};
 
 const CHECKPOINT: &str = "brokkr-checkpoint";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";

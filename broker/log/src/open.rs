@@ -104,7 +104,8 @@ impl<E: Env> Log<E> {
             dir.dir.sync_dir(folder).await?;
         }
         let mut listing = list(&shared).await?;
-        let mut topic_id = read_topic_id(&shared, &listing).await?;
+        let written_id = read_topic_id(&shared, &listing).await?;
+        let mut topic_id = written_id;
         let manifest = match recorded.foreign {
             true => None,
             false => read_manifest(&shared, &listing).await?,
@@ -150,6 +151,11 @@ impl<E: Env> Log<E> {
         replay::load_producers(&mut log, &listing, &mut recovery).await?;
         if !recovery.clean {
             replace(&log.shared, names::MANIFEST, log.manifest().encode()).await?;
+        }
+        if topic_id != written_id {
+            tracing::warn!(log = folder, id = %topic_id, "partition.metadata written again, as brokkr-manifest says");
+            brokkr_types::reached!("a lost partition.metadata was written again");
+            log.set_topic_id(topic_id).await?;
         }
         Ok((log, recovery))
     }
@@ -384,23 +390,33 @@ pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError
 }
 
 impl<E: Env> LogDir<E> {
-    /// Whose log is in a folder, without opening it; zero, if nobody wrote it down.
+    /// Whose log is in a folder, without opening it: as `partition.metadata` says, or else the manifest. Zero, if neither does.
     ///
     /// # Errors
-    /// It can't be read.
+    /// The folder can't be read.
     pub async fn topic_id(&self, folder: &str) -> Result<Uuid, LogError> {
         let shared = Shared::new(self, folder);
-        read_topic_id(&shared, &list(&shared).await?).await
+        let listing = list(&shared).await?;
+        let id = read_topic_id(&shared, &listing).await?;
+        if !id.is_zero() {
+            return Ok(id);
+        }
+        let manifest = read_manifest(&shared, &listing).await?;
+        Ok(manifest.map_or(Uuid::ZERO, |m| m.topic_id))
     }
 }
 
+/// What `partition.metadata` says; zero where it is missing or can't be read.
 async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Uuid, LogError> {
+    let file = format!("{}/{}", shared.folder, names::PARTITION_METADATA);
     if !listing.names.contains(names::PARTITION_METADATA) {
         return Ok(Uuid::ZERO);
     }
-    let file = format!("{}/{}", shared.folder, names::PARTITION_METADATA);
     let text = shared.dir.dir.read(&file, METADATA_BYTES_MAX).await?;
-    decode_partition_metadata(&text).map_err(|what| LogError::Malformed { file, what })
+    Ok(decode_partition_metadata(&text).unwrap_or_else(|what| {
+        tracing::error!(file, what, "not readable");
+        Uuid::ZERO
+    }))
 }
 
 async fn read_manifest<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Option<Manifest>, LogError> {

@@ -97,6 +97,8 @@ struct Recoverer<'a, E: Env> {
     cut_to: Option<Offset>,
     /// Where the next batch may stand.
     chain: Chain,
+    /// Whether what is kept above the point is written anew. Not what another broker closed cleanly.
+    rewrites: bool,
     recovery: Recovery,
 }
 
@@ -138,6 +140,7 @@ pub(crate) async fn recover<E: Env>(
         point,
         cut_to: (manifest.cutting != Cutting::No).then_some(manifest.cut_to),
         chain: Chain::new(manifest.sealed.last().map_or(first_base, |s| s.head.next), gaps),
+        rewrites: !(recorded.foreign && recorded.clean),
         recovery: Recovery::default(),
     };
     if unlisted {
@@ -442,7 +445,7 @@ impl<E: Env> Recoverer<'_, E> {
                 break None;
             }
             // A point in a batch's middle, which only a truncation leaves, does not vouch for the batch.
-            if next > self.point {
+            if next > self.point && self.rewrites {
                 self.recovery.kept_batches += 1;
                 self.recovery.kept_bytes += batch.bytes.len() as u64;
                 anew.push(index.tip.head.size, &batch).await?;
