@@ -137,7 +137,13 @@ pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
             false => logs.clone(),
         },
     };
-    dir.dir().replace(CHECKPOINT, encode(&known)).await?;
+    // A full disk must not keep itself full: the directory's reserve is there for this.
+    while let Err(error) = dir.dir().replace(CHECKPOINT, encode(&known)).await {
+        let error = LogError::Io(error);
+        if !dir.makes_room_after(&error).await {
+            return Err(error);
+        }
+    }
     if marker.is_some() {
         dir.dir().remove(CLEAN_SHUTDOWN).await?;
         dir.dir().sync_dir("").await?;

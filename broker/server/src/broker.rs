@@ -79,8 +79,10 @@ impl<E: Env> Broker<E> {
         let log_dir = log_dir::open(&env, &config).await.map_err(StartError::LogDir)?;
         let identity = Arc::new(log_dir.identity.clone());
 
+        let noise = Arc::new(Noise::new(env.clone()));
         let (partitions, routes) = partitions::start(Manager {
             env: env.clone(),
+            noise: Arc::clone(&noise),
             node: NodeId(identity.node_id),
             log_dir: log_dir.clone(),
             config: Arc::clone(&config),
@@ -107,7 +109,7 @@ impl<E: Env> Broker<E> {
             checking: Arc::new(Semaphore::new(checking)),
             connections: Arc::default(),
             sessions: Slots::new(slots, env.rng("fetch-session").next_u64() as u32),
-            noise: Arc::new(Noise::new(env.clone())),
+            noise,
             config,
         };
         let stop = Stop::default();

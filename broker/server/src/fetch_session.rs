@@ -179,7 +179,7 @@ impl<E: Env> Sessions<E> {
                 let more = session.partitions.len() * PARTITION_BYTES;
                 match self
                     .memory
-                    .try_request(more.saturating_sub(session.share.bytes()))
+                    .try_session(more.saturating_sub(session.share.bytes()))
                 {
                     Some(share) => session.share.join(share),
                     None => {
@@ -205,7 +205,7 @@ impl<E: Env> Sessions<E> {
         let Ok(slot) = Arc::clone(&self.slots.free).try_acquire_owned() else {
             return 0;
         };
-        let Some(share) = self.memory.try_request(partitions.len() * PARTITION_BYTES) else {
+        let Some(share) = self.memory.try_session(partitions.len() * PARTITION_BYTES) else {
             return 0;
         };
         let id = self.slots.id();
@@ -449,9 +449,6 @@ mod tests {
         let grown = sessions.turn(&request(7, 1, &many));
         assert_eq!(grown.err(), Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND));
         assert!(sessions.lock().is_empty());
-        assert!(
-            memory.try_request(memory.request_bytes_max()).is_some(),
-            "all was given back"
-        );
+        assert!(memory.try_session(8 << 10).is_some(), "all was given back");
     }
 }

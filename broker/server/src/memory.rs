@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! queued.max.request.bytes = B
-//!   requests   5/8 B   read buffers, decoded requests, batches until they are on disk, decompression
-//!     small    1/8 B   of those, the pieces of up to SMALL_MAX, when the 5/8 are taken
+//!   requests   1/2 B   read buffers, decoded requests, batches until they are on disk, decompression
+//!     small    1/8 B   of those, the pieces of up to SMALL_MAX, when the half is taken
+//!   sessions   1/8 B   fetch sessions
 //!   responses  1/4 B   responses that are built until they are sent
 //! ```
 //!
-//! Two pools, so that no cycle of waits can form: a request that holds its share waits for room for its response, and
+//! Pools apart, so that no cycle of waits can form: a request that holds its share waits for room for its response, and
 //! whoever holds room for a response waits for nobody but its peer. A peer that is slow while a pool is short is evicted:
 //! each [`Transfer`] (a frame that arrives, a response that leaves) counts its bytes, and the slowest one ends with its
 //! connection. Small pieces have a reserve, so that a few large requests can't keep out many small ones.
@@ -42,6 +43,7 @@ pub struct Memory<E: Env> {
     env: E,
     requests: Arc<Pool>,
     small: Arc<Pool>,
+    sessions: Arc<Pool>,
     responses: Arc<Pool>,
 }
 
@@ -51,6 +53,7 @@ impl<E: Env> Clone for Memory<E> {
             env: self.env.clone(),
             requests: Arc::clone(&self.requests),
             small: Arc::clone(&self.small),
+            sessions: Arc::clone(&self.sessions),
             responses: Arc::clone(&self.responses),
         }
     }
@@ -59,13 +62,12 @@ impl<E: Env> Clone for Memory<E> {
 impl<E: Env> Memory<E> {
     /// A budget of `bytes`.
     pub fn new(env: E, bytes: usize) -> Self {
-        let small = bytes / 8;
-        let responses = bytes / 4;
         Self {
             env,
-            requests: Pool::new(bytes - small - responses),
-            small: Pool::new(small),
-            responses: Pool::new(responses),
+            requests: Pool::new(bytes / 2),
+            small: Pool::new(bytes / 8),
+            sessions: Pool::new(bytes / 8),
+            responses: Pool::new(bytes / 4),
         }
     }
 
@@ -91,6 +93,12 @@ impl<E: Env> Memory<E> {
     /// Takes `bytes` for a request if they are free.
     pub fn try_request(&self, bytes: usize) -> Option<Share> {
         self.requests.try_take(bytes)
+    }
+
+    /// Takes `bytes` for a fetch session, which may live for long, if there are so many.
+    pub fn try_session(&self, bytes: usize) -> Option<Share> {
+        let fits = bytes <= self.sessions.units_max as usize * UNIT;
+        if fits { self.sessions.try_take(bytes) } else { None }
     }
 
     /// Takes `bytes` for a response, waiting for them. Cancel-safe.
@@ -297,20 +305,20 @@ mod tests {
     #[tokio::test]
     async fn small_pieces_have_a_reserve_and_shares_give_back() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
-        assert_eq!(memory.request_bytes_max(), 500 * KIB);
+        assert_eq!(memory.request_bytes_max(), 400 * KIB);
         let mut all = memory.try_request(10_000 * KIB).expect("all of the pool");
-        assert_eq!(all.bytes(), 500 * KIB);
+        assert_eq!(all.bytes(), 400 * KIB);
         assert!(memory.try_request(KIB).is_none());
         let small = memory.request(SMALL_MAX).await.expect("from the reserve");
         assert_eq!(small.bytes(), SMALL_MAX);
         all.shrink(100 * KIB);
         assert_eq!(all.bytes(), 100 * KIB);
-        let mut more = memory.try_request(400 * KIB).expect("what was given back");
+        let mut more = memory.try_request(300 * KIB).expect("what was given back");
         more.join(small);
-        assert_eq!(more.bytes(), 400 * KIB + SMALL_MAX);
+        assert_eq!(more.bytes(), 300 * KIB + SMALL_MAX);
         more.shrink(KIB);
         drop((all, more));
-        assert!(memory.try_request(500 * KIB).is_some());
+        assert!(memory.try_request(400 * KIB).is_some());
         let response = memory.response(200 * KIB).await.expect("a pool of its own");
         assert_eq!(response.bytes(), 200 * KIB);
     }
@@ -318,7 +326,7 @@ mod tests {
     #[tokio::test]
     async fn the_slowest_transfer_is_evicted_while_others_wait() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
-        let held = memory.try_request(500 * KIB).expect("all of the pool");
+        let held = memory.try_request(400 * KIB).expect("all of the pool");
         let (quick, slow) = (memory.arriving(), memory.arriving());
         quick.passed(1 << 20);
         slow.passed(10);

@@ -20,6 +20,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::memory::Share;
+use crate::noise::Noise;
 
 /// Capacity of the owner's queue. Senders wait when it is full.
 const QUEUE_MAX: usize = 4096;
@@ -238,6 +239,7 @@ struct Parked {
 
 struct Owner<E: Env> {
     env: E,
+    noise: Arc<Noise>,
     node: NodeId,
     log: Log<E>,
     leader: Leader,
@@ -251,7 +253,13 @@ struct Owner<E: Env> {
 }
 
 /// Starts a partition's owner over an opened log, as leader of `leader`'s epoch.
-pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> Handle<E> {
+pub fn start<E: Env>(
+    env: &E,
+    noise: &Arc<Noise>,
+    node: NodeId,
+    mut log: Log<E>,
+    leader: Leader,
+) -> Handle<E> {
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
     let (control_tx, control_rx) = mpsc::channel(CONTROL_MAX);
     log.set_high_watermark(leader.high_watermark());
@@ -265,6 +273,7 @@ pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> 
     };
     let owner = Owner {
         env: env.clone(),
+        noise: Arc::clone(noise),
         node,
         log,
         leader,
@@ -341,7 +350,10 @@ impl<E: Env> Owner<E> {
                 match self.log.enforce_retention(self.env.now(), self.env.wall()).await {
                     Ok(retired) if retired.segments == 0 => {}
                     Ok(retired) => tracing::info!(log = self.log.folder(), ?retired, "retention"),
-                    Err(error) => tracing::warn!(log = self.log.folder(), %error, "retention failed"),
+                    Err(error) => {
+                        let what = format_args!("{}: {error}", self.log.folder());
+                        self.noise.tell("retention failed", &what);
+                    }
                 }
                 self.publish();
             }
@@ -410,7 +422,8 @@ impl<E: Env> Owner<E> {
                 if error.kind() == ErrorKind::NoSpace {
                     brokkr_types::reached!("an append failed for want of space");
                 }
-                tracing::warn!(log = self.log.folder(), %error, %from, "append failed; nothing of it is kept");
+                let what = format_args!("{} from offset {from} on: {error}", self.log.folder());
+                self.noise.tell("append failed; nothing of it is kept", &what);
                 while let Some(p) = self.parked.pop_back_if(|p| p.until > from) {
                     drop(
                         p.reply

@@ -21,6 +21,7 @@ pub use folders::{Known, is_left_alone};
 
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log_dir;
+use crate::noise::Noise;
 use crate::partition::{Handle, Message, Refused};
 
 /// Logs that are opened at the same time.
@@ -163,6 +164,8 @@ pub struct Manager<E: Env> {
     pub env: E,
     /// Who we are.
     pub node: NodeId,
+    /// Where repeated failures are logged.
+    pub noise: Arc<Noise>,
     /// The log directory.
     pub log_dir: log_dir::Owned<E>,
     /// The broker's configuration.

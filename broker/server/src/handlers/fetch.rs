@@ -50,6 +50,9 @@ struct Pass<E: Env> {
     /// Something that is answered at once, whatever there is to read: an error, or where the fetcher's log diverges. A
     /// partition that doesn't exist is no such thing: as with Kafka the others are waited for.
     urgent: bool,
+    /// A partition's log is offline. Answered when the time is up: a client that asks again at once must not be answered
+    /// at once, again and again.
+    offline: bool,
     /// Where to wait for more: the partition and the high watermark seen.
     handles: Vec<(Handle<E>, Offset)>,
 }
@@ -152,7 +155,8 @@ async fn fetch<E: Env>(ctx: &Ctx<E>, rc: &RequestContext, request: &FetchRequest
     let mut last = false;
     loop {
         let pass = look(&mut ctx, rc.version, request, turn).await;
-        let enough = pass.bytes >= min_bytes || pass.urgent || pass.handles.is_empty() || last;
+        let nothing_to_wait_for = pass.handles.is_empty() && !pass.offline;
+        let enough = pass.bytes >= min_bytes || pass.urgent || nothing_to_wait_for || last;
         if enough || ctx.env.now() >= deadline {
             return pass;
         }
@@ -182,6 +186,7 @@ async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, tu
         found: Vec::with_capacity(turn.partitions.len()),
         bytes: 0,
         urgent: false,
+        offline: false,
         handles: Vec::with_capacity(turn.partitions.len()),
     };
     let replica = if version >= 15 {
@@ -198,8 +203,11 @@ async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, tu
                 found
             }
             Err(refused) => {
-                let unknown = [ErrorCode::UNKNOWN_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION];
-                pass.urgent |= !unknown.contains(&refused.code);
+                match refused.code {
+                    ErrorCode::UNKNOWN_TOPIC_ID | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {}
+                    ErrorCode::KAFKA_STORAGE_ERROR => pass.offline = true,
+                    _ => pass.urgent = true,
+                }
                 failed(&refused)
             }
         };

@@ -163,7 +163,13 @@ impl<E: Env> Manager<E> {
             log.log_start(),
         );
         leader.on_ackable(self.node, end);
-        Ok(Hosted::Here(partition::start(&self.env, self.node, log, leader)))
+        Ok(Hosted::Here(partition::start(
+            &self.env,
+            &self.noise,
+            self.node,
+            log,
+            leader,
+        )))
     }
 
     async fn open(&self, topic: &TopicImage, folder: &str, config: LogConfig) -> Result<Log<E>, LogError> {
