@@ -22,6 +22,7 @@ use crate::exec::Strategy;
 use crate::keyed::Keyed;
 use crate::net::BUFFER_BYTES;
 use crate::prepared::{self, PreparedLog};
+use crate::rude::{self, RudeConnection};
 pub use error::PlanError;
 use swarm::{Draw, broker, kind, workload};
 
@@ -96,10 +97,12 @@ pub enum Family {
     Config,
     /// kill -9 of clients, and of all nodes at once.
     Client,
+    /// Clients that send extreme and malformed requests.
+    Rude,
 }
 
 /// All families.
-pub const FAMILIES: [Family; 15] = [
+pub const FAMILIES: [Family; 16] = [
     Family::Kill,
     Family::Power,
     Family::Stop,
@@ -115,6 +118,7 @@ pub const FAMILIES: [Family; 15] = [
     Family::Rot,
     Family::Config,
     Family::Client,
+    Family::Rude,
 ];
 
 impl Family {
@@ -136,6 +140,7 @@ impl Family {
             Self::Rot => "rot",
             Self::Config => "config",
             Self::Client => "client",
+            Self::Rude => "rude",
         }
     }
 
@@ -147,7 +152,7 @@ impl Family {
             Self::Link | Self::Client => 2,
             Self::Stop | Self::Pause | Self::Sync | Self::Write | Self::Space | Self::Clock => 1,
             Self::Config => 1,
-            Self::Sched => 0,
+            Self::Sched | Self::Rude => 0,
         }
     }
 }
@@ -164,6 +169,8 @@ pub enum Faults {
     Only(Vec<Family>),
     /// All families, in every seed, and more of each than any machine has: only safety must hold.
     Unlimited,
+    /// No faults, and a small workload beside rude clients with so many requests.
+    Requests(u64),
 }
 
 impl std::str::FromStr for Faults {
@@ -175,6 +182,9 @@ impl std::str::FromStr for Faults {
             "default" => return Ok(Self::Default),
             "unlimited" => return Ok(Self::Unlimited),
             _ => {}
+        }
+        if let Some(n) = text.strip_prefix("requests:") {
+            return n.parse().map(Self::Requests).map_err(|e| format!("{n:?}: {e}"));
         }
         let family = |name: &str| {
             FAMILIES.into_iter().find(|f| f.name() == name).ok_or_else(|| {
@@ -198,6 +208,7 @@ impl fmt::Display for Faults {
             Self::None => f.write_str("none"),
             Self::Default => f.write_str("default"),
             Self::Unlimited => f.write_str("unlimited"),
+            Self::Requests(n) => write!(f, "requests:{n}"),
             Self::Only(list) => {
                 let names: Vec<_> = list.iter().map(|l| l.name()).collect();
                 f.write_str(&names.join(","))
@@ -337,6 +348,9 @@ pub struct Plan {
     pub prepared: Vec<PreparedLog>,
     /// What befalls them, by time.
     pub faults: Vec<Fault>,
+    /// Connections of rude clients beside the workload's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rude: Vec<RudeConnection>,
 }
 
 fn buffer_bytes_usual() -> usize {
@@ -419,11 +433,15 @@ impl Plan {
         let workload = swarm::standard(operations_per_s);
         let broker = swarm::plain();
         let plan = Self::quiet(seed, secs, broker, workload);
-        plan.befallen(&mut draw, &Faults::Only(FAMILIES.to_vec()), true)
+        let families = FAMILIES.into_iter().filter(|f| *f != Family::Rude).collect();
+        plan.befallen(&mut draw, &Faults::Only(families), true)
     }
 
     /// What a seed makes of a run.
     pub fn of(seed: u64, secs: u64, faults: &Faults) -> Self {
+        if let Faults::Requests(n) = faults {
+            return Self::requests(seed, secs, *n);
+        }
         let mut draw = Draw(Keyed::new(seed));
         let flushed = faults == &Faults::None || draw.of("unflushed", 6) > 0;
         let churn = draw.of("churn", 6) == 0;
@@ -444,6 +462,15 @@ impl Plan {
         plan.befallen(&mut draw, faults, flushed)
     }
 
+    /// Rude clients with so many requests, and a small workload that must not suffer.
+    fn requests(seed: u64, secs: u64, requests: u64) -> Self {
+        let plan = Self::quiet(seed, secs, swarm::plain(), swarm::small());
+        Self {
+            rude: rude::fuzz(seed, requests, plan.secs * 750),
+            ..plan
+        }
+    }
+
     /// A world in which nothing befalls anybody.
     fn quiet(seed: u64, secs: u64, broker: BTreeMap<String, String>, workload: Workload) -> Self {
         Self {
@@ -461,6 +488,7 @@ impl Plan {
             prepared: Vec::new(),
             workload,
             faults: Vec::new(),
+            rude: Vec::new(),
         }
     }
 
@@ -468,13 +496,17 @@ impl Plan {
         let clients = (self.workload.producers.len() + self.workload.consumers.len()) as u64;
         for family in FAMILIES {
             let often = match faults {
-                Faults::None => continue,
+                Faults::None | Faults::Requests(_) => continue,
                 Faults::Default if draw.one("family off", family as u64, 3) == 0 => continue,
                 Faults::Default => 1,
                 Faults::Only(list) if list.contains(&family) => 1,
                 Faults::Only(_) => continue,
                 Faults::Unlimited => 3,
             };
+            // Most seeds do without: what strangers do hides little, and costs time.
+            if family == Family::Rude && faults == &Faults::Default && draw.of("rude", 3) > 0 {
+                continue;
+            }
             // What is not flushed may be lost with the power, and no rule would be left to judge.
             let loses = matches!(family, Family::Power | Family::Sync | Family::Write);
             if !flushed && loses {
@@ -488,6 +520,7 @@ impl Plan {
 
     fn befall(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
         match family {
+            Family::Rude => self.rude = rude::connections(self.seed, self.secs * 750),
             Family::Sched => self.scheduler = Strategy::Pct(PCT_CHANGE_ONE_IN[draw.of("pct", 3) as usize]),
             Family::Clock => {
                 let most = if often > 1 { 200_000 } else { 300 };

@@ -6,7 +6,7 @@
 //!   what the plan says befalls them      checks over the disk and over what clients saw
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,10 +27,11 @@ use crate::judge::{self, Besides, Deleted};
 use crate::keyed::mix;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan, ROOT};
 use crate::prepared;
-use crate::reached;
+use crate::reached::{self, Names};
 use crate::report::{Report, Verdict, Violated};
 use crate::retention::{self, Retention};
 use crate::room;
+use crate::rude;
 use crate::trace::{Tracer, What};
 use crate::world::{Clock, World};
 
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     /// Producers begin nothing new from here on.
     pub(crate) work_until: Nanos,
     finished: Arc<Mutex<bool>>,
+    /// What rude clients were answered.
+    pub(crate) rude: Arc<Mutex<rude::Tally>>,
 }
 
 impl Shared {
@@ -160,6 +163,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
             calm_at: BEGIN + span * 3 / 4,
             work_until: BEGIN + span,
             finished: Arc::default(),
+            rude: Arc::default(),
             plan: Arc::new(plan),
         };
         if let Some(tracer) = tracer {
@@ -193,10 +197,11 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
             }
         }
         watch(&shared);
+        rude::watch(&shared);
         let main = shared.clone();
         world.env(WORLD).spawn("world", async move { drive(main).await });
         Box::new(move |world, ended| {
-            let report = report(world, &shared, &ended, names.counts());
+            let report = report(world, &shared, &ended, &names);
             (report, world.exec().tap().shut())
         })
     })
@@ -251,8 +256,8 @@ fn watch(shared: &Shared) {
     });
 }
 
-fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<String, u64>) -> Report {
-    let plan = &shared.plan;
+fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Report {
+    let (plan, reached) = (&shared.plan, names.counts());
     let mut violations = lock(&shared.violations).clone();
     let judged_from = world.exec().tap().is_open().then(|| violations.clone());
     match ended {
@@ -268,6 +273,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
         violations.push(Violation::new("protocol", what));
     }
     let history = shared.recorder.history().take();
+    violations.extend(rude::judge(shared, &history, &names.lines()));
     let besides = besides(world, shared, &history);
     let ops = judge::ops(&history);
     let hash = history.iter().fold(world.exec().hash(), |h, o| {
@@ -304,6 +310,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
         faults: world.faults(),
         reached,
         ops,
+        requests: lock(&shared.rude).requests(),
         violations: violations
             .into_iter()
             .map(|v| Violated {
@@ -342,6 +349,7 @@ async fn drive(shared: Shared) {
         work(&clients).await;
         let _ = told.send(());
     });
+    rude::start(&shared);
     let mut director = Director::new(shared.clone());
     let deadline = shared.work_until + CALM_PATIENCE.as_nanos() as u64;
     let patience = env.sleep_until(brokkr_env::Instant::from_nanos(deadline));

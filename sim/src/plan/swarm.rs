@@ -125,7 +125,7 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, pl
             Kind::Blackout { down_ms }
         }
         Family::Client => Kind::KillClient { client, down_ms },
-        Family::Sched => unreachable!("it is a strategy, not a fault"),
+        Family::Sched | Family::Rude => unreachable!("they are no faults of a moment"),
     }
 }
 
@@ -169,6 +169,18 @@ pub(super) fn standard(operations_per_s: u64) -> Workload {
         recreator: None,
         topics: vec![topic],
     }
+}
+
+/// A workload that shows whether the broker still serves others: a writer and a reader.
+pub(super) fn small() -> Workload {
+    let mut workload = standard(50);
+    workload.topics[0].partitions = 1;
+    let all = workload.topics[0].all();
+    workload.producers.truncate(1);
+    workload.consumers.truncate(1);
+    workload.producers[0].partitions.clone_from(&all);
+    workload.consumers[0].partitions = all;
+    workload
 }
 
 /// Some logs begin where offsets get long, or a segment is at the end of those that it can hold.
