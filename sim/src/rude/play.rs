@@ -167,6 +167,8 @@ impl Rude {
             let cut = self.spec.cut.filter(|_| i == last);
             is_sound &= encoded.is_valid && cut.is_none() && of.is_served();
             self.is_sent(of, i as i32, is_sound, &encoded, cut.is_some());
+            // As Kafka, the broker closes the connection if it could not append what wants no answer.
+            is_sound &= !of.wants_no_answer();
             let mut frame = encoded.frame;
             frame.truncate(cut.map_or(usize::MAX, |n| n as usize));
             if !frame.is_empty() && write.write(vec![Part::Bytes(frame.into())]).await.is_err() {

@@ -84,10 +84,15 @@ impl RecordBatch {
             builder = builder.producer(ProducerId(id), ProducerEpoch(epoch), Sequence(sequence));
         }
         let value = vec![0; self.value_bytes as usize];
-        for _ in 0..self.records {
+        for _ in 0..self.records.max(1) {
             builder.push(UnixMillis(WALL_START_MS), None, Some(&value), &[]);
         }
         let mut bytes = builder.build().placed(Offset(0), LeaderEpoch(-1)).concat();
+        if self.records == 0 {
+            bytes.truncate(HEADER_LEN);
+            bytes[8..12].copy_from_slice(&((HEADER_LEN - 12) as i32).to_be_bytes());
+            bytes[57..61].fill(0);
+        }
         self.lie(&mut bytes);
         bytes
     }
