@@ -22,7 +22,7 @@ use crate::exec::Strategy;
 use crate::keyed::Keyed;
 use crate::net::BUFFER_BYTES;
 use crate::prepared::{self, PreparedLog};
-use crate::rude::{self, RudeConnection};
+use crate::rude;
 pub use error::PlanError;
 use swarm::{Draw, broker, kind, workload};
 
@@ -350,7 +350,7 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// Connections of rude clients beside the workload's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rude: Vec<RudeConnection>,
+    pub rude: Vec<rude::SharedConnection>,
 }
 
 fn buffer_bytes_usual() -> usize {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::value::{Special, Value};
-use super::{Reads, RecordBatch, Records, RudeConnection, RudeRequest, TOPICS};
+use super::{Reads, RecordBatch, Records, RudeConnection, RudeRequest, SharedConnection, TOPICS};
 use crate::keyed::{mix, text};
 use crate::schema::{Api, Field, Message, Struct, Type, api, apis};
 
@@ -68,20 +68,20 @@ const REQUEST_BYTES_MAX: u64 = 1 << 20;
 const CONNECTION_REQUESTS_MAX: u64 = 24;
 
 /// The connections of a run that asks for so many requests, until `span_ms`.
-pub(crate) fn fuzz(seed: u64, requests: u64, span_ms: u64) -> Vec<RudeConnection> {
+pub(crate) fn fuzz(seed: u64, requests: u64, span_ms: u64) -> Vec<SharedConnection> {
     let mut draw = Draw::new(mix(seed, text("requests")));
-    let mut all = vec![set_up()];
+    let mut all = vec![set_up().into()];
     let mut left = requests;
     while left > 0 {
         let connection = draw.connection(span_ms, left);
         left -= connection.requests.len() as u64;
-        all.push(connection);
+        all.push(connection.into());
     }
     all
 }
 
 /// The connections of a rude client beside an ordinary run.
-pub(crate) fn connections(seed: u64, span_ms: u64) -> Vec<RudeConnection> {
+pub(crate) fn connections(seed: u64, span_ms: u64) -> Vec<SharedConnection> {
     let requests = 20 + Dice(mix(seed, text("how rude"))).below(180);
     fuzz(mix(seed, text("rude")), requests, span_ms)
 }
@@ -187,15 +187,20 @@ impl Draw {
 
     fn connection(&mut self, span_ms: u64, left: u64) -> RudeConnection {
         let n = (1 + self.dice.below(CONNECTION_REQUESTS_MAX)).min(left);
-        let at_ms = 300 + self.dice.below(span_ms.max(301) - 300);
+        let mut requests: Vec<RudeRequest> = Vec::new();
+        // Behind one that ends the connection nothing is answered.
+        while (requests.len() as u64) < n && !requests.last().is_some_and(RudeRequest::may_end_it) {
+            requests.push(self.request());
+        }
+        let slowly = Reads::Slowly {
+            bytes: self.dice.of(&[1, 50, 5_000]),
+            pause_ms: self.dice.of(&[1, 20, 300]),
+        };
         RudeConnection {
-            at_ms,
+            at_ms: 300 + self.dice.below(span_ms.max(301) - 300),
             in_flight_max: self.dice.of(&[1, 1, 5, 1_000]),
             reads: match self.dice.below(14) {
-                0 => Reads::Slowly {
-                    bytes: self.dice.of(&[1, 50, 5_000]),
-                    pause_ms: self.dice.of(&[1, 20, 300]),
-                },
+                0 => slowly,
                 1 => Reads::Never,
                 _ => Reads::All,
             },
@@ -208,7 +213,7 @@ impl Draw {
             } else {
                 0
             },
-            requests: (0..n).map(|_| self.request()).collect(),
+            requests,
         }
     }
 

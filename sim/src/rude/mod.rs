@@ -13,7 +13,10 @@ mod records;
 mod response;
 mod value;
 
-use serde::{Deserialize, Serialize};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use draw::{connections, fuzz};
 pub(crate) use judge::{judge, watch};
@@ -43,6 +46,42 @@ pub struct RudeConnection {
     pub stays_ms: u64,
     /// What it sends.
     pub requests: Vec<RudeRequest>,
+}
+
+/// A connection that several plans share: a shrinker holds many plans which differ in one of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SharedConnection(Arc<RudeConnection>);
+
+impl Deref for SharedConnection {
+    type Target = RudeConnection;
+
+    fn deref(&self) -> &RudeConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for SharedConnection {
+    fn deref_mut(&mut self) -> &mut RudeConnection {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl From<RudeConnection> for SharedConnection {
+    fn from(connection: RudeConnection) -> Self {
+        Self(Arc::new(connection))
+    }
+}
+
+impl Serialize for SharedConnection {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        RudeConnection::serialize(self, s)
+    }
+}
+
+impl<'de> Deserialize<'de> for SharedConnection {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        RudeConnection::deserialize(d).map(Self::from)
+    }
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use super::draw::SERVED;
 use super::encode::{Encoded, request};
 use super::response::{check, correlation_id};
-use super::{Reads, RudeConnection, RudeRequest, Value};
+use super::{Reads, RudeRequest, SharedConnection, Value};
 use crate::check::{Violation, topic_id};
 use crate::env::{SimConn, SimEnv, SimReadHalf, SimWriteHalf};
 use crate::exec::{Nanos, lock};
@@ -87,7 +87,7 @@ struct Flow {
 struct Rude {
     shared: Shared,
     env: SimEnv,
-    spec: Arc<RudeConnection>,
+    spec: SharedConnection,
     flow: Arc<Mutex<Flow>>,
     changed: Arc<(Notify, Notify)>,
 }
@@ -99,7 +99,7 @@ pub(crate) fn start(shared: &Shared) {
         let rude = Rude {
             shared: shared.clone(),
             env: env.clone(),
-            spec: Arc::new(spec.clone()),
+            spec: spec.clone(),
             flow: Arc::default(),
             changed: Arc::default(),
         };
@@ -370,6 +370,11 @@ impl RudeRequest {
     fn is_served(&self) -> bool {
         let key = brokkr_wire::ApiKey::ALL.iter().find(|key| key.name() == self.api);
         SERVED.contains(&&*self.api) && key.is_some_and(|key| key.stable_versions().contains(&self.version))
+    }
+
+    /// Whether the broker may close the connection because of it.
+    pub(super) fn may_end_it(&self) -> bool {
+        self.announces.is_some() || self.body_cut.is_some() || !self.is_served() || self.wants_no_answer()
     }
 
     fn number(&self, field: &str) -> Option<i64> {
