@@ -3,6 +3,8 @@
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
@@ -38,8 +40,26 @@ pub trait ReadHalf: Send + 'static {
 pub trait WriteHalf<E: Env>: Send + 'static {
     /// Sends all parts, in order. NOT cancel-safe: who drops the future closes the connection.
     fn write(&mut self, parts: Vec<Part<E>>) -> impl Future<Output = Result<()>> + Send;
+    /// Counts what was handed to the network so far, also while [`WriteHalf::write`] is under way.
+    fn progress(&self) -> Progress;
     /// Tells the peer that nothing more comes.
     fn shutdown(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// A count of bytes that only grows. Cloning shares it.
+#[derive(Clone, Default, Debug)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// For worlds: so many more bytes were handed over.
+    pub fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// A piece of what is sent.

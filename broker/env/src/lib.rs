@@ -32,11 +32,11 @@ use std::task::{Context, Poll};
 
 pub use brokkr_types::{Instant, UnixMillis};
 
-pub use conn::{Conn, FileRange, Listener, Part, ReadHalf, WriteHalf};
+pub use conn::{Conn, FileRange, Listener, Part, Progress, ReadHalf, WriteHalf};
 pub use dir::{Dir, Entry, EntryKind};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{Durable, File, FileId};
-pub use published::{Published, Reader};
+pub use published::{Latest, Published, Reader};
 pub use raw::{Done, Poison, RawDir, RawFile, WriteFailure};
 pub use rng::Rng;
 pub use submitted::{Completer, Submitted, submitted};

@@ -26,11 +26,16 @@ struct Shared<T> {
     latest: Mutex<std::sync::Arc<T>>,
 }
 
-/// A reader's end, with the snapshot it saw last.
+/// A reader's end, with the snapshot it saw last: what one task looks at often.
 pub struct Reader<T> {
     shared: Arc<Shared<T>>,
     version: u64,
-    seen: std::sync::Arc<T>,
+    seen: Option<std::sync::Arc<T>>,
+}
+
+/// A reader's end that keeps no snapshot: for what lives long and must pin nothing that is old. Cloning shares it.
+pub struct Latest<T> {
+    shared: Arc<Shared<T>>,
 }
 
 impl<T> Published<T> {
@@ -61,7 +66,14 @@ impl<T> Published<T> {
         Reader {
             shared: Arc::clone(&self.shared),
             version,
-            seen: std::sync::Arc::clone(&latest),
+            seen: Some(std::sync::Arc::clone(&latest)),
+        }
+    }
+
+    /// A new reader that keeps nothing.
+    pub fn latest(&self) -> Latest<T> {
+        Latest {
+            shared: Arc::clone(&self.shared),
         }
     }
 }
@@ -70,11 +82,33 @@ impl<T> Reader<T> {
     /// The latest snapshot: one load where it hasn't changed.
     pub fn get(&mut self) -> &std::sync::Arc<T> {
         if self.shared.version.load(Ordering::Acquire) != self.version {
+            self.seen = None;
+        }
+        self.seen.get_or_insert_with(|| {
             let latest = self.shared.latest.lock().expect("no panic under this lock");
             self.version = self.shared.version.load(Ordering::Acquire);
-            self.seen = std::sync::Arc::clone(&latest);
+            std::sync::Arc::clone(&latest)
+        })
+    }
+
+    /// Lets go of the snapshot seen last, until the next [`Reader::get`].
+    pub fn release(&mut self) {
+        self.seen = None;
+    }
+}
+
+impl<T> Latest<T> {
+    /// The latest snapshot.
+    pub fn get(&self) -> std::sync::Arc<T> {
+        std::sync::Arc::clone(&self.shared.latest.lock().expect("no panic under this lock"))
+    }
+}
+
+impl<T> Clone for Latest<T> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
         }
-        &self.seen
     }
 }
 
@@ -83,7 +117,7 @@ impl<T> Clone for Reader<T> {
         Self {
             shared: Arc::clone(&self.shared),
             version: self.version,
-            seen: std::sync::Arc::clone(&self.seen),
+            seen: self.seen.clone(),
         }
     }
 }
@@ -100,6 +134,19 @@ mod tests {
         owner.publish(2);
         owner.publish(3);
         assert_eq!((*held, **reader.get(), **owner.reader().get()), (1, 3, 3));
+    }
+
+    #[test]
+    fn what_is_released_or_only_looked_up_is_pinned_by_nobody() {
+        let owner = Published::new(std::sync::Arc::new(()));
+        let first = std::sync::Arc::downgrade(owner.reader().get());
+        let (mut reader, latest) = (owner.reader(), owner.latest());
+        drop((std::sync::Arc::clone(reader.get()), latest.get(), latest.clone()));
+        owner.publish(std::sync::Arc::new(()));
+        assert!(first.upgrade().is_some(), "the reader keeps what it saw last");
+        reader.release();
+        assert!(first.upgrade().is_none());
+        assert!(std::sync::Arc::ptr_eq(reader.get(), &latest.get()));
     }
 }
 

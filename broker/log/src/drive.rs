@@ -400,7 +400,7 @@ impl<E: Env> Log<E> {
         let poisoned = self.shared.dir.dir.poisoned();
         let for_good = poisoned.is_some() || error.kind() == ErrorKind::Gone;
         let from = if for_good { self.ackable.offset() } else { from };
-        tracing::error!(log = self.folder(), %from, %error, for_good, "append failed; taken back");
+        // Not logged here: whoever gets the event does, and a full disk fails often.
         self.undo_from(from);
         let pipeline = &mut self.pipeline;
         pipeline.groups.clear();

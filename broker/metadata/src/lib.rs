@@ -15,5 +15,7 @@ pub mod records;
 pub mod snapshot;
 pub mod topic_name;
 
-pub use controller::{ApiError, Controller, CreateTopics, Registration, Reply, Request, Settings};
+pub use controller::{
+    ApiError, Controller, CreateTopics, Registration, Reply, Request, Settings, refuse_excessive,
+};
 pub use image::{BrokerImage, ConfigResource, Image, MetadataState, PartitionImage, ReplayError, TopicImage};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use brokkr_env::{Env, Error, Listener, Task};
 use brokkr_types::NodeId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::BrokerConfig;
 use crate::controller::{self, ControllerError};
@@ -15,12 +15,16 @@ use crate::ctx::Ctx;
 use crate::fetch_session::Slots;
 use crate::log_dir::{self, LogDirError};
 use crate::memory::Memory;
+use crate::noise::Noise;
 use crate::partitions::{self, Ask, Manager};
 use crate::producer_ids::ProducerIds;
 use crate::stop::Stop;
 
 /// The budget for requests where `queued.max.request.bytes` says "no limit": there is always one.
 const MEMORY_DEFAULT_BYTES: usize = 256 << 20;
+
+/// One turn for checking large batches for so many of `num.io.threads`: each takes a processor and up to 32 MiB.
+const IO_THREADS_PER_CHECK: usize = 4;
 
 /// Why a broker did not start. Nothing was changed, unless the log directory itself is at fault.
 #[derive(Debug)]
@@ -75,8 +79,10 @@ impl<E: Env> Broker<E> {
         let log_dir = log_dir::open(&env, &config).await.map_err(StartError::LogDir)?;
         let identity = Arc::new(log_dir.identity.clone());
 
+        let noise = Arc::new(Noise::new(env.clone()));
         let (partitions, routes) = partitions::start(Manager {
             env: env.clone(),
+            noise: Arc::clone(&noise),
             node: NodeId(identity.node_id),
             log_dir: log_dir.clone(),
             config: Arc::clone(&config),
@@ -88,6 +94,7 @@ impl<E: Env> Broker<E> {
             n if n > 0 => n as usize,
             _ => MEMORY_DEFAULT_BYTES,
         };
+        let checking = (config.num_io_threads.max(0) as usize / IO_THREADS_PER_CHECK).max(1);
         let slots = config.max_incremental_fetch_session_cache_slots.max(0) as usize;
         let ctx = Ctx {
             env: env.clone(),
@@ -97,10 +104,11 @@ impl<E: Env> Broker<E> {
             routes,
             producer_ids: ProducerIds::start(&env, controller.clone()),
             controller,
-            memory: Memory::new(memory),
+            memory: Memory::new(env.clone(), memory),
+            checking: Arc::new(Semaphore::new(checking)),
             connections: Arc::default(),
             sessions: Slots::new(slots, env.rng("fetch-session").next_u64() as u32),
-            noise: Arc::default(),
+            noise,
             config,
         };
         let stop = Stop::default();

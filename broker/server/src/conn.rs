@@ -2,81 +2,182 @@
 //!
 //! Two tasks. The reader cuts frames and dispatches each at once: what changes the log is submitted before the next frame
 //! is looked at, so that order is kept. What a request still waits for becomes a future; the writer drives the oldest and
-//! sends what is ready, in order (W7). Memory is bounded: the bytes of a request are taken from the
-//! broker's budget before they are read, and given back when its response has left; a connection has at most
-//! [`IN_FLIGHT_MAX`] requests under way, and a peer that neither reads nor writes is dropped.
+//! sends what is ready, in order (W7). Effects keep that order too: a Produce, which acts when it is dispatched, waits for
+//! the requests before it that change something ([`Changing`]).
+//!
+//! Memory is bounded. A read buffer's bytes are taken from the broker's budget before it is made, and it grows by what
+//! arrived, not by what a frame's size announces; every frame that was cut from a buffer holds its share until the last
+//! slice of it is gone. A connection has one small buffer that costs nothing. At most [`IN_FLIGHT_MAX`] requests are under
+//! way. A frame that has begun has a deadline, and a peer whose frame or response is the slowest is dropped when others
+//! wait for memory ([`crate::memory`]). A peer that neither reads nor writes for `connections.max.idle.ms` is dropped.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use brokkr_env::{Conn, Env, Part, ReadHalf, WriteHalf};
+use brokkr_env::{Conn, Env, Instant, Part, Progress, ReadHalf, WriteHalf};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::FutureExt;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc};
 
 use crate::ctx::{Ctx, Peer};
 use crate::dispatch::{Dispatch, Dispatched};
 use crate::listener::Slot;
+use crate::memory::{Memory, Overloaded, Share, Transfer};
 
 /// Requests of one connection under way.
 const IN_FLIGHT_MAX: usize = 1024;
+/// Of those, the ones that the writer has not taken yet.
+const QUEUE_MAX: usize = 64;
 /// Responses that leave in one call, in bytes; more wait for the next.
 const WRITE_BYTES_MAX: usize = 1 << 20;
-/// The buffer of a connection that says little.
+/// Of those, the bytes that are in memory and not in files.
+const WRITE_MEMORY_MAX: usize = 64 << 10;
+/// Minimum and maximum read buffer of a connection, as it is sized by how much arrives at once.
 const READ_BUFFER_MIN: usize = 1024;
-/// The buffer of one that says much.
 const READ_BUFFER_MAX: usize = 512 * 1024;
-/// A body longer than this is taken from the budget before it is read.
-const UNBUDGETED_MAX: usize = 4096;
-/// A buffer that nobody filled for so long is given back.
+/// The buffer that costs nothing. A connection has one.
+const FREE_BUFFER: usize = 4096;
+/// A buffer that stayed empty for so long is given back.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long a frame may take to arrive: this, and its size at [`FRAME_BYTES_PER_SECOND_MIN`].
+const FRAME_TIME: Duration = Duration::from_secs(60);
+const FRAME_BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 
 /// What is sent for one request: nothing, where the client wants no answer.
-pub type Response<E> = Vec<Part<E>>;
+pub struct Response<E: Env> {
+    /// The frame, in pieces.
+    pub parts: Vec<Part<E>>,
+    /// What it takes from the budget until it is sent.
+    pub share: Share,
+}
+
+impl<E: Env> Response<E> {
+    /// Bytes that are in memory.
+    fn memory(&self) -> usize {
+        let memory = |part: &Part<E>| match part {
+            Part::Bytes(bytes) => bytes.len(),
+            Part::Range(_) => 0,
+        };
+        self.parts.iter().map(memory).sum()
+    }
+}
+
 /// A request under way. `None`: the connection is to be closed.
 pub type Pending<E> = Pin<Box<dyn Future<Output = Option<Response<E>>> + Send>>;
 
 /// A request under way with the memory that it holds.
 struct UnderWay<E: Env> {
     pending: Pending<E>,
-    held: Option<OwnedSemaphorePermit>,
+    _held: (Arc<Share>, Share),
+}
+
+/// What the two tasks of a connection, and its requests under way, know of each other.
+#[derive(Default)]
+pub struct State {
+    /// The peer sends nothing more, or no more of its requests are taken for now.
+    hurried: AtomicBool,
+    hurry: Notify,
+    /// The connection is to be closed.
+    closed: Notify,
+    /// Requests under way that change what a later one finds.
+    changing: AtomicUsize,
+    changed: Notify,
+}
+
+/// A request that changes what later ones find (a topic that it creates), until it is carried out or given up.
+pub struct Changing(Arc<State>);
+
+impl Changing {
+    /// For a request that is dispatched now.
+    pub fn begin(state: &Arc<State>) -> Self {
+        state.changing.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        self.0.changing.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl State {
+    fn hurry(&self, hurried: bool) {
+        self.hurried.store(hurried, Ordering::Release);
+        if hurried {
+            self.hurry.notify_waiters();
+        }
+    }
+
+    /// Waits until all requests of this connection that change something are carried out. Cancel-safe.
+    pub async fn all_changed(&self) {
+        loop {
+            let heard = self.changed.notified();
+            if self.changing.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            heard.await;
+        }
+    }
+
+    /// Waits until what is parked had better be answered: the peer has closed its side, or has so many requests under way
+    /// that nothing more is read and its end could not be seen. Cancel-safe.
+    pub async fn hurried(&self) {
+        let heard = self.hurry.notified();
+        if !self.hurried.load(Ordering::Acquire) {
+            heard.await;
+        }
+    }
 }
 
 /// Serves a connection until either side closes it.
 pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
     let (read, write) = conn.split();
-    let (tx, rx) = mpsc::channel(IN_FLIGHT_MAX);
-    let closed = Arc::new(Notify::new());
+    let (tx, rx) = mpsc::channel(QUEUE_MAX);
+    let state = Arc::<State>::default();
+    let sent = write.progress();
     let writer = ctx.env.spawn(
         "conn-writer",
-        write_responses(ctx.clone(), write, rx, Arc::clone(&closed)),
+        write_responses(ctx.clone(), write, rx, Arc::clone(&state)),
     );
     let env = ctx.env.clone();
     let mut reader = Reader {
         read,
         buf: ReadBuffer::new(),
-        budgeted: None,
-        dispatch: Dispatch::new(ctx, peer),
+        sent,
+        dispatch: Dispatch::new(ctx, peer, Arc::clone(&state)),
     };
     let reading = async {
         // What was dispatched is still answered when the peer has closed its side.
         while let Some(under_way) = reader.next().await {
-            if tx.send(under_way).await.is_err() {
+            let full = match tx.try_send(under_way) {
+                Ok(()) => continue,
+                Err(TrySendError::Closed(_)) => break,
+                Err(TrySendError::Full(under_way)) => under_way,
+            };
+            state.hurry(true);
+            if tx.send(full).await.is_err() {
                 break;
             }
+            state.hurry(false);
         }
     };
     tokio::select! {
         biased;
-        () = closed.notified() => {}
+        () = state.closed.notified() => {}
         () = reading => {}
     }
     drop(tx);
     drop(reader);
+    // A fetch that waits for records ends with its connection.
+    state.hurry(true);
     writer.await;
     drop(env);
     drop(slot);
@@ -85,29 +186,39 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
 struct Reader<E: Env> {
     read: <E::Conn as Conn<E>>::Read,
     buf: ReadBuffer,
-    /// What the frame that is being read has taken from the budget.
-    budgeted: Option<OwnedSemaphorePermit>,
+    /// What the peer took of the responses: a sign of life, too.
+    sent: Progress,
     dispatch: Dispatch<E>,
+}
+
+/// A frame that has begun to arrive.
+struct Begun {
+    deadline: Instant,
+    transfer: Arc<Transfer>,
 }
 
 impl<E: Env> Reader<E> {
     /// The next request that is under way; `None` when there will be none.
     async fn next(&mut self) -> Option<UnderWay<E>> {
         loop {
-            let frame = self.frame().await?;
-            let held = self.budgeted.take();
-            match self.dispatch.request(frame).await {
-                Dispatched::Pending(pending) => return Some(UnderWay { pending, held }),
+            let (frame, buffer) = self.frame().await?;
+            match self.dispatch.request(frame, Arc::clone(&buffer)).await {
+                Dispatched::Pending(pending, share) => {
+                    return Some(UnderWay {
+                        pending,
+                        _held: (buffer, share),
+                    });
+                }
                 Dispatched::Silent => {}
                 Dispatched::Close => return None,
             }
         }
     }
 
-    /// The next frame, without its size.
-    async fn frame(&mut self) -> Option<Bytes> {
+    /// The next frame, without its size, and the share of the buffer that it is in.
+    async fn frame(&mut self) -> Option<(Bytes, Arc<Share>)> {
         while self.buf.bytes.len() < 4 {
-            self.fill(4).await?;
+            self.fill(4, None).await?;
         }
         let size = i32::from_be_bytes(*self.buf.bytes.first_chunk().expect("four bytes came"));
         let ctx = &self.dispatch.ctx;
@@ -125,28 +236,50 @@ impl<E: Env> Reader<E> {
             );
             return None;
         }
-        if size > UNBUDGETED_MAX {
-            self.budgeted = Some(ctx.memory.take(size).await);
-        }
         self.buf.bytes.advance(4);
-        while self.buf.bytes.len() < size {
-            self.fill(size).await?;
+        if self.buf.bytes.len() < size {
+            let time = FRAME_TIME + Duration::from_secs(size as u64 / FRAME_BYTES_PER_SECOND_MIN);
+            let begun = Begun {
+                deadline: ctx.env.now() + time,
+                transfer: ctx.memory.arriving(),
+            };
+            begun.transfer.passed(self.buf.bytes.len());
+            while self.buf.bytes.len() < size {
+                self.fill(size, Some(&begun)).await?;
+            }
         }
-        Some(self.buf.bytes.split_to(size).freeze())
+        Some((
+            self.buf.bytes.split_to(size).freeze(),
+            Arc::clone(&self.buf.share),
+        ))
     }
 
-    /// Reads once more towards `need` bytes in the buffer. `None`: closed, or idle for too long.
-    async fn fill(&mut self, need: usize) -> Option<()> {
+    /// Reads once more towards `need` bytes in the buffer, of the frame that has begun. `None`: the connection is to be
+    /// closed.
+    async fn fill(&mut self, need: usize, begun: Option<&Begun>) -> Option<()> {
         let Dispatch { ctx, peer, .. } = &self.dispatch;
-        let idle_max = Duration::from_millis(ctx.config.connections_max_idle_ms.max(0) as u64);
-        let deadline = ctx.env.now() + idle_max;
+        let idle_max = idle_max(ctx);
+        let (mut seen, mut idle_from) = (self.sent.bytes(), ctx.env.now());
         loop {
-            self.buf.make_room(need);
+            if let Err(Overloaded) = self.buf.make_room(need, &ctx.memory).await {
+                ctx.noise.tell("no memory for a request", &peer.addr);
+                return None;
+            }
             let buf = &mut self.buf.bytes;
             let room = buf.capacity() - buf.len();
+            let deadline = match begun {
+                Some(begun) => begun.deadline.min(idle_from + idle_max),
+                None => idle_from + idle_max,
+            };
+            let keep = self.buf.share.bytes() == 0 && buf.capacity() <= READ_BUFFER_MIN || !buf.is_empty();
             let quiet = (ctx.env.now() + QUIET).min(deadline);
-            let keep = buf.capacity() <= READ_BUFFER_MIN || !buf.is_empty();
             let wake_at = if keep { deadline } else { quiet };
+            let evicted = async {
+                match begun {
+                    Some(begun) => begun.transfer.evicted().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 n = self.read.read(buf) => match n {
@@ -157,6 +290,9 @@ impl<E: Env> Reader<E> {
                         return None;
                     }
                     Ok(n) => {
+                        if let Some(begun) = begun {
+                            begun.transfer.passed(n);
+                        }
                         self.buf.came(n, room);
                         return Some(());
                     }
@@ -165,21 +301,46 @@ impl<E: Env> Reader<E> {
                         return None;
                     }
                 },
+                () = evicted => {
+                    ctx.noise.tell("slow request dropped, for memory was short", &peer.addr);
+                    return None;
+                }
                 () = ctx.env.sleep_until(wake_at) => {
-                    if ctx.env.now() >= deadline {
+                    let now = ctx.env.now();
+                    if self.sent.bytes() != seen {
+                        (seen, idle_from) = (self.sent.bytes(), now);
+                    }
+                    if begun.is_some_and(|b| now >= b.deadline) {
+                        ctx.noise.tell("request that took too long to arrive", &peer.addr);
+                        return None;
+                    }
+                    if now >= idle_from + idle_max {
                         ctx.noise.tell("idle connection closed", &peer.addr);
                         return None;
                     }
-                    self.buf = ReadBuffer::new();
+                    if !keep {
+                        self.buf.give_back();
+                    }
                 }
             }
         }
     }
 }
 
+/// `connections.max.idle.ms`; negative is never, as with Kafka.
+fn idle_max<E: Env>(ctx: &Ctx<E>) -> Duration {
+    const NEVER: Duration = Duration::from_secs(u64::MAX >> 32);
+    u64::try_from(ctx.config.connections_max_idle_ms).map_or(NEVER, Duration::from_millis)
+}
+
 /// What came and is not dispatched yet.
 struct ReadBuffer {
     bytes: BytesMut,
+    /// What the buffer takes from the budget. Frames cut from it hold it too: as long as one of them lives, all of the
+    /// buffer does.
+    share: Arc<Share>,
+    /// The share of the buffer that costs nothing: in use while there is another reference.
+    free: Arc<Share>,
     /// How large the next buffer is to be.
     want: usize,
 }
@@ -188,19 +349,73 @@ impl ReadBuffer {
     fn new() -> Self {
         Self {
             bytes: BytesMut::new(),
+            share: Arc::default(),
+            free: Arc::default(),
             want: READ_BUFFER_MIN,
         }
     }
 
-    /// Room for what is missing of a frame whose bytes are budgeted, and for as much again as came lately: so most frames
-    /// arrive in one piece and are never moved, and a peer that says little has a small buffer.
-    fn make_room(&mut self, need: usize) {
+    /// Gives back a buffer that is empty.
+    fn give_back(&mut self) {
+        self.bytes = BytesMut::new();
+        self.share = Arc::default();
+        self.want = READ_BUFFER_MIN;
+    }
+
+    /// Makes room for what is missing of a frame, and for as much again as came lately: so most frames arrive in one piece
+    /// and are never moved, and a peer that says little has a small buffer. Waits for memory only where there is no room at
+    /// all.
+    async fn make_room<E: Env>(&mut self, need: usize, memory: &Memory<E>) -> Result<(), Overloaded> {
         let (len, room) = (self.bytes.len(), self.bytes.capacity() - self.bytes.len());
-        // Past the largest buffer the frame grows by what has come, not by what its size says.
-        let target = need.min(len.max(READ_BUFFER_MAX) * 2);
-        if room < (target - len).max(self.want / 2) {
-            self.bytes.reserve(self.want.max(target) - len);
+        // The buffer grows by what has come, not by what the frame's size says.
+        let target = need.min(len.max(self.want).max(FREE_BUFFER) * 2);
+        if room > 0 && room >= target.saturating_sub(len).max(self.want / 2) {
+            return Ok(());
         }
+        let target = self.want.max(target);
+        if self.bytes.try_reclaim(target - len) {
+            return Ok(());
+        }
+        let free_is_ours = usize::from(Arc::ptr_eq(&self.share, &self.free));
+        if target > FREE_BUFFER || Arc::strong_count(&self.free) > 1 + free_is_ours {
+            let (held, unique) = (self.share.bytes(), Arc::strong_count(&self.share) == 1);
+            // A buffer that no frame was cut from is replaced: only the difference is taken.
+            let more = if unique {
+                target.saturating_sub(held)
+            } else {
+                target
+            };
+            match memory.try_request(more) {
+                Some(share) => self.grow(target, share, unique),
+                None if room > 0 => {}
+                None => {
+                    let least = (len * 2).max(FREE_BUFFER).min(target);
+                    let more = if unique { least.saturating_sub(held) } else { least };
+                    let most = memory.request_bytes_max();
+                    let share = memory.request(more.min(most.saturating_sub(held))).await?;
+                    self.grow(least, share, unique);
+                }
+            }
+            return Ok(());
+        }
+        self.share = Arc::clone(&self.free);
+        self.replace(target);
+        Ok(())
+    }
+
+    /// Moves what is there to a buffer of `capacity`, which `more` was taken for.
+    fn grow(&mut self, capacity: usize, more: Share, unique: bool) {
+        match Arc::get_mut(&mut self.share) {
+            Some(share) if unique => share.join(more),
+            _ => self.share = Arc::new(more),
+        }
+        self.replace(capacity);
+    }
+
+    fn replace(&mut self, capacity: usize) {
+        let mut bytes = BytesMut::with_capacity(capacity);
+        bytes.extend_from_slice(&self.bytes);
+        self.bytes = bytes;
     }
 
     /// A read had room for `room` bytes and got `n`.
@@ -219,38 +434,40 @@ async fn write_responses<E: Env>(
     ctx: Ctx<E>,
     mut write: <E::Conn as Conn<E>>::Write,
     mut rx: mpsc::Receiver<UnderWay<E>>,
-    closed: Arc<Notify>,
+    state: Arc<State>,
 ) {
+    let taken_max = IN_FLIGHT_MAX - QUEUE_MAX;
     let mut under_way = VecDeque::new();
     let mut open = true;
     'serve: while open || !under_way.is_empty() {
         tokio::select! {
             biased;
-            (first, held) = oldest(&mut under_way) => {
-                let Some(mut parts): Option<Response<E>> = first else { break 'serve };
-                let mut holding = vec![held];
+            first = oldest(&mut under_way) => {
+                let Some(first) = first else { break 'serve };
+                let (mut bytes, mut memory) = (bytes_of(&first.parts), first.memory());
+                let (mut parts, mut shares) = (first.parts, vec![first.share]);
                 let mut last = false;
-                while parts.iter().map(Part::len).sum::<usize>() < WRITE_BYTES_MAX
-                    && let Some((next, held)) = oldest(&mut under_way).now_or_never()
+                while bytes < WRITE_BYTES_MAX
+                    && memory < WRITE_MEMORY_MAX
+                    && let Some(next) = oldest(&mut under_way).now_or_never()
                 {
-                    holding.push(held);
-                    match next {
-                        Some(more) => parts.extend(more),
-                        None => {
-                            last = true;
-                            break;
-                        }
-                    }
+                    let Some(next) = next else {
+                        last = true;
+                        break;
+                    };
+                    bytes += bytes_of(&next.parts);
+                    memory += next.memory();
+                    parts.extend(next.parts);
+                    shares.push(next.share);
                 }
-                if !send::<E>(&ctx, &mut write, parts).await || last {
+                if !send::<E>(&ctx, &mut write, parts, &shares).await || last {
                     break 'serve;
                 }
-                drop(holding);
             }
-            next = rx.recv(), if open && under_way.len() < IN_FLIGHT_MAX => match next {
+            next = rx.recv(), if open && under_way.len() < taken_max => match next {
                 Some(u) => {
                     under_way.push_back(u);
-                    while under_way.len() < IN_FLIGHT_MAX && let Ok(u) = rx.try_recv() {
+                    while under_way.len() < taken_max && let Ok(u) = rx.try_recv() {
                         under_way.push_back(u);
                     }
                 }
@@ -258,42 +475,77 @@ async fn write_responses<E: Env>(
             },
         }
     }
-    closed.notify_one();
+    state.closed.notify_one();
     drop(write.shutdown().await);
 }
 
-/// The oldest response, once it is there, with what its request holds. Never, if there is none. Cancel-safe.
-async fn oldest<E: Env>(
-    under_way: &mut VecDeque<UnderWay<E>>,
-) -> (Option<Response<E>>, Option<OwnedSemaphorePermit>) {
+fn bytes_of<E: Env>(parts: &[Part<E>]) -> usize {
+    parts.iter().map(Part::len).sum()
+}
+
+/// The oldest response, once it is there. What its request held is given back. Never, if there is none. Cancel-safe.
+async fn oldest<E: Env>(under_way: &mut VecDeque<UnderWay<E>>) -> Option<Response<E>> {
     let response = poll_fn(|cx| match under_way.front_mut() {
         Some(oldest) => oldest.pending.as_mut().poll(cx),
         None => Poll::Pending,
     })
     .await;
-    let held = under_way.pop_front().and_then(|u| u.held);
-    (response, held)
+    drop(under_way.pop_front());
+    response
 }
 
-/// Sends; `false` when the peer is gone, or took nothing for too long.
-async fn send<E: Env>(ctx: &Ctx<E>, write: &mut <E::Conn as Conn<E>>::Write, parts: Vec<Part<E>>) -> bool {
+/// Sends; `false` when the peer is gone, took nothing for too long, or was the slowest when others waited for the memory.
+async fn send<E: Env>(
+    ctx: &Ctx<E>,
+    write: &mut <E::Conn as Conn<E>>::Write,
+    parts: Vec<Part<E>>,
+    shares: &[Share],
+) -> bool {
     if parts.is_empty() {
         return true;
     }
-    let patience = Duration::from_millis(ctx.config.connections_max_idle_ms.max(1) as u64);
-    tokio::select! {
-        biased;
-        sent = write.write(parts) => match sent {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(%error, "connection lost");
-                false
+    let progress = write.progress();
+    let leaving = shares.iter().any(|s| s.bytes() > 0).then(|| ctx.memory.leaving());
+    let evicted = async {
+        match &leaving {
+            Some(transfer) => transfer.evicted().await,
+            None => std::future::pending().await,
+        }
+    };
+    let (mut writing, mut evicted) = (std::pin::pin!(write.write(parts)), std::pin::pin!(evicted));
+    let (mut seen, mut idle_from) = (progress.bytes(), ctx.env.now());
+    let (idle_max, look_every) = (
+        idle_max(ctx),
+        if leaving.is_some() { QUIET } else { Duration::MAX },
+    );
+    loop {
+        let wake_at = (idle_from + idle_max).min(ctx.env.now() + look_every);
+        tokio::select! {
+            biased;
+            sent = &mut writing => return match sent {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::debug!(%error, "connection lost");
+                    false
+                }
+            },
+            // The write is given up with the connection.
+            () = &mut evicted => {
+                ctx.noise.tell("slow reader dropped", &"others waited for the memory of its response");
+                return false;
             }
-        },
-        // The write is given up with the connection.
-        () = ctx.env.sleep_until(ctx.env.now() + patience) => {
-            ctx.noise.tell("slow reader dropped", &"it took nothing for connections.max.idle.ms");
-            false
+            () = ctx.env.sleep_until(wake_at) => {
+                let bytes = progress.bytes();
+                if bytes != seen {
+                    if let Some(transfer) = &leaving {
+                        transfer.passed((bytes - seen) as usize);
+                    }
+                    (seen, idle_from) = (bytes, ctx.env.now());
+                } else if ctx.env.now() >= idle_from + idle_max {
+                    ctx.noise.tell("slow reader dropped", &"it took nothing for connections.max.idle.ms");
+                    return false;
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use brokkr_env::{Dir, Env, Reader};
 use brokkr_metadata::Image;
 use brokkr_types::Uuid;
+use tokio::sync::Semaphore;
 
 use crate::config::BrokerConfig;
 use crate::controller::ControllerHandle;
@@ -55,13 +56,23 @@ pub struct Ctx<E: Env> {
     /// Who hands out producer ids.
     pub producer_ids: ProducerIds,
     /// The budget for requests.
-    pub memory: Memory,
+    pub memory: Memory<E>,
+    /// Turns for batches that take long to check: to decompress much, or to compress.
+    pub checking: Arc<Semaphore>,
     /// Who is connected.
     pub connections: Arc<Connections>,
     /// Fetch sessions that may still be opened.
     pub sessions: Slots,
     /// What strangers do wrong.
     pub noise: Arc<Noise>,
+}
+
+impl<E: Env> Ctx<E> {
+    /// Lets go of the snapshots seen last, which pin files: for whoever may not ask for long.
+    pub fn release(&mut self) {
+        self.images.release();
+        self.routes.release();
+    }
 }
 
 impl<E: Env> Clone for Ctx<E> {
@@ -76,6 +87,7 @@ impl<E: Env> Clone for Ctx<E> {
             controller: self.controller.clone(),
             producer_ids: self.producer_ids.clone(),
             memory: self.memory.clone(),
+            checking: Arc::clone(&self.checking),
             connections: Arc::clone(&self.connections),
             sessions: self.sessions.clone(),
             noise: Arc::clone(&self.noise),

@@ -3,21 +3,33 @@
 //! Runs on the connection's reader, one frame after the other: what must happen in the order of requests (appends)
 //! happens here; what may wait is returned as a future.
 
-use brokkr_env::{Env, FileRange, Part};
+use std::sync::Arc;
+
+use brokkr_env::{Env, FileRange, Instant, Part};
 use brokkr_wire::frame::{decode_request_header, encode_response, request_header_peek};
-use brokkr_wire::messages::{self as m, Message, Request, RequestHeader};
+use brokkr_wire::messages::{self as m, Message, Request};
 use brokkr_wire::{ApiKey, DecodeError, Reader};
 use bytes::Bytes;
 
-use crate::conn::{Pending, Response};
+use crate::conn::{Changing, Pending, Response, State};
 use crate::ctx::{Ctx, Peer};
 use crate::fetch_session::Sessions;
 use crate::handlers;
+use crate::memory::{Overloaded, SMALL_MAX, Share};
+
+/// What a request takes from the budget besides its frame: its future and what hangs from it.
+const REQUEST_BYTES: usize = 2048;
+/// What a request may decode to: this, and so many times its frame, but never more than this part of the budget.
+const DECODED_BYTES_MIN: usize = 128 << 10;
+const DECODED_PER_BYTE: usize = 16;
+const DECODED_PART_OF_BUDGET: usize = 4;
+/// For each byte of a decoded request its response has up to so many.
+const RESPONSE_PER_BYTE: usize = 3;
 
 /// What became of a frame.
 pub enum Dispatched<E: Env> {
-    /// It will be answered, or close the connection, in its turn.
-    Pending(Pending<E>),
+    /// It will be answered, or close the connection, in its turn. Until then it holds the share.
+    Pending(Pending<E>, Share),
     /// It wants no answer.
     Silent,
     /// The connection is to be closed now.
@@ -30,39 +42,47 @@ pub struct Dispatch<E: Env> {
     pub ctx: Ctx<E>,
     /// Who asks.
     pub peer: Peer,
-    sessions: Sessions,
+    state: Arc<State>,
+    sessions: Sessions<E>,
 }
 
-/// What answering needs to know of a request.
-#[derive(Clone, Copy)]
-pub struct Asked {
+/// What handling a request needs to know of it besides its body.
+#[derive(Clone)]
+pub struct RequestContext {
     /// Which request.
     pub api_key: ApiKey,
     /// In which version.
     pub version: i16,
-    /// What the answer repeats.
+    /// What the response repeats.
     pub correlation_id: i32,
+    /// When its frame was complete: timeouts run from then.
+    pub received_at: Instant,
+    /// What its frame takes from the budget. Whoever keeps a slice of the frame keeps this too.
+    pub buffer: Arc<Share>,
+    /// The connection it came by.
+    pub connection: Arc<State>,
 }
 
-impl Asked {
-    /// The frame of `response`, with `ranges` in the place of its external records.
-    ///
-    /// # Panics
-    /// If the response can't be encoded: a handler of ours put something into it that its version lacks.
-    pub fn frame<E: Env, M: Message>(
-        self,
+impl RequestContext {
+    /// The frame of `response`, with `ranges` in the place of its external records. `None`, which closes the connection,
+    /// if the response can't be encoded: it is made of what a peer sent, so a mistake of ours there must not end the
+    /// process.
+    pub fn response<E: Env, M: Message>(
+        &self,
+        ctx: &Ctx<E>,
         response: &M,
         mut ranges: Vec<Option<FileRange<E>>>,
-    ) -> Response<E> {
-        self.frame_as(self.version, response, &mut ranges)
+    ) -> Option<Response<E>> {
+        self.response_in(self.version, ctx, response, &mut ranges)
     }
 
-    fn frame_as<E: Env, M: Message>(
-        self,
+    fn response_in<E: Env, M: Message>(
+        &self,
         body_version: i16,
+        ctx: &Ctx<E>,
         response: &M,
         ranges: &mut [Option<FileRange<E>>],
-    ) -> Response<E> {
+    ) -> Option<Response<E>> {
         let parts = if body_version == self.version {
             encode_response(response, self.api_key, self.version, self.correlation_id)
         } else {
@@ -72,27 +92,25 @@ impl Asked {
             };
             brokkr_wire::frame::encode_frame(&header, 0, response, body_version)
         };
-        let parts = parts.unwrap_or_else(|e| panic!("a response of ours can be encoded: {e}"));
-        parts
-            .into_iter()
-            .map(|part| match part {
-                brokkr_wire::Part::Bytes(bytes) => Part::Bytes(bytes),
-                brokkr_wire::Part::External { token, .. } => {
-                    Part::Range(ranges[token as usize].take().expect("each range goes out once"))
-                }
-            })
-            .collect()
-    }
-}
-
-/// Decodes a request's body, or says why the connection is closed.
-fn body<R: Request, E: Env>(ctx: &Ctx<E>, peer: &Peer, mut r: Reader, version: i16) -> Option<R> {
-    match R::decode(&mut r, version) {
-        Ok(request) => Some(request),
-        Err(error) => {
-            malformed(ctx, peer, &error);
-            None
-        }
+        let parts = match parts {
+            Ok(parts) => parts,
+            Err(error) => {
+                let what = format_args!("{} version {}: {error}", self.api_key, self.version);
+                ctx.noise.tell("response that can't be encoded", &what);
+                brokkr_types::reached!("a response could not be encoded");
+                return None;
+            }
+        };
+        let part = |part| match part {
+            brokkr_wire::Part::Bytes(bytes) => Part::Bytes(bytes),
+            brokkr_wire::Part::External { token, .. } => {
+                Part::Range(ranges[token as usize].take().expect("each range goes out once"))
+            }
+        };
+        Some(Response {
+            parts: parts.into_iter().map(part).collect(),
+            share: Share::default(),
+        })
     }
 }
 
@@ -103,13 +121,18 @@ fn malformed<E: Env>(ctx: &Ctx<E>, peer: &Peer, error: &DecodeError) {
 
 impl<E: Env> Dispatch<E> {
     /// For a new connection.
-    pub fn new(ctx: Ctx<E>, peer: Peer) -> Self {
-        let sessions = Sessions::new(ctx.sessions.clone());
-        Self { ctx, peer, sessions }
+    pub fn new(ctx: Ctx<E>, peer: Peer, state: Arc<State>) -> Self {
+        let sessions = Sessions::new(ctx.sessions.clone(), ctx.memory.clone());
+        Self {
+            ctx,
+            peer,
+            state,
+            sessions,
+        }
     }
 
-    /// Takes a frame (without its size) and begins what it asks.
-    pub async fn request(&mut self, frame: Bytes) -> Dispatched<E> {
+    /// Takes a frame (without its size), of which `buffer` is the share, and begins what it asks.
+    pub async fn request(&mut self, frame: Bytes, buffer: Arc<Share>) -> Dispatched<E> {
         let peek = match request_header_peek(&frame) {
             Ok(peek) => peek,
             Err(error) => {
@@ -117,103 +140,197 @@ impl<E: Env> Dispatch<E> {
                 return Dispatched::Close;
             }
         };
-        let mut r = Reader::new(frame);
-        let (api_key, header) = match decode_request_header(&mut r) {
+        let decoded_max = (frame.len() * DECODED_PER_BYTE + DECODED_BYTES_MIN)
+            .min(self.ctx.memory.request_bytes_max() / DECODED_PART_OF_BUDGET)
+            .max(DECODED_BYTES_MIN);
+        let mut r = Reader::limited(frame, decoded_max);
+        let (api_key, _header) = match decode_request_header(&mut r) {
             Ok(decoded) => decoded,
             Err(error) => {
                 malformed(&self.ctx, &self.peer, &error);
                 return Dispatched::Close;
             }
         };
-        let asked = Asked {
+        let rc = RequestContext {
             api_key,
             version: peek.api_version,
             correlation_id: peek.correlation_id,
+            received_at: self.ctx.env.now(),
+            buffer,
+            connection: Arc::clone(&self.state),
         };
         if api_key == ApiKey::ApiVersions {
-            return self.api_versions(asked, r);
+            return self.api_versions(&rc, r).await;
         }
-        if !served(api_key, asked.version) {
-            let what = format_args!("{api_key} version {} from {}", asked.version, self.peer.addr);
+        if !served(api_key, rc.version) {
+            let what = format_args!("{api_key} version {} from {}", rc.version, self.peer.addr);
             self.ctx.noise.tell("request that isn't served", &what);
             return Dispatched::Close;
         }
-        self.begin(asked, &header, r).await
+        self.begin(rc, r).await.unwrap_or(Dispatched::Close)
+    }
+
+    /// Decodes a request's body and takes what that costs from the budget. `None`: the connection is closed.
+    async fn body<R: Request>(&self, r: Reader, version: i16) -> Option<(R, Share)> {
+        let decode = || {
+            let mut r = r.clone();
+            let request = R::decode(&mut r, version).inspect_err(|e| malformed(&self.ctx, &self.peer, e));
+            Some((request.ok()?, r.decoded_bytes()))
+        };
+        let (request, decoded) = decode()?;
+        let cost = REQUEST_BYTES + decoded * (1 + RESPONSE_PER_BYTE);
+        if let Some(share) = self.ctx.memory.try_request(cost) {
+            return Some((request, share));
+        }
+        // BEFORE the wait: a request that waits for memory must not take it up.
+        drop(request);
+        match self.ctx.memory.request(cost).await {
+            Ok(share) => Some((decode()?.0, share)),
+            Err(Overloaded) => {
+                self.ctx.noise.tell("no memory for a request", &self.peer.addr);
+                None
+            }
+        }
     }
 
     /// W2: whatever version is asked, the answer can be read by who asked.
-    fn api_versions(&mut self, asked: Asked, r: Reader) -> Dispatched<E> {
+    async fn api_versions(&mut self, rc: &RequestContext, r: Reader) -> Dispatched<E> {
         let mut ctx = self.ctx.clone();
         let image = ctx.images.get().clone();
-        let response = if ApiKey::ApiVersions.stable_versions().contains(&asked.version) {
-            let Some(request) = body::<m::ApiVersionsRequest, E>(&self.ctx, &self.peer, r, asked.version)
-            else {
+        let (response, share) = if ApiKey::ApiVersions.stable_versions().contains(&rc.version) {
+            let Some((request, share)) = self.body::<m::ApiVersionsRequest>(r, rc.version).await else {
                 return Dispatched::Close;
             };
-            let response = handlers::api_versions::handle(&request, asked.version, &image);
-            asked.frame(&response, Vec::new())
+            let response = handlers::api_versions::handle(&request, rc.version, &image);
+            (rc.response(&ctx, &response, Vec::new()), share)
         } else {
             let response = handlers::api_versions::unsupported();
-            asked.frame_as(0, &response, &mut [])
+            (rc.response_in(0, &ctx, &response, &mut []), Share::default())
         };
-        Dispatched::Pending(Box::pin(async move { Some(response) }))
+        Dispatched::Pending(Box::pin(std::future::ready(response)), share)
     }
 
-    async fn begin(&mut self, asked: Asked, header: &RequestHeader, r: Reader) -> Dispatched<E> {
+    async fn begin(&mut self, rc: RequestContext, r: Reader) -> Option<Dispatched<E>> {
         use handlers as h;
-        match asked.api_key {
+        match rc.api_key {
             ApiKey::Produce => {
-                let Some(request) = body(&self.ctx, &self.peer, r, asked.version) else {
-                    return Dispatched::Close;
-                };
-                h::produce::begin(&mut self.ctx, asked, request).await
+                self.state.all_changed().await;
+                let (request, share) = self.body(r, rc.version).await?;
+                Some(h::produce::begin(&mut self.ctx, rc, request, share).await)
             }
             ApiKey::Fetch => {
-                let Some(request) = body(&self.ctx, &self.peer, r, asked.version) else {
-                    return Dispatched::Close;
-                };
-                h::fetch::begin(&self.ctx, &self.sessions, asked, request, header)
+                let (request, share) = self.body(r, rc.version).await?;
+                h::fetch::begin(&self.ctx, &self.sessions, rc, request, &self.peer, share).await
             }
-            ApiKey::Metadata => self.later(asked, r, h::metadata::handle),
-            ApiKey::DescribeTopicPartitions => self.later(asked, r, h::describe_topic_partitions::handle),
-            ApiKey::DescribeCluster => self.later(asked, r, h::describe_cluster::handle),
-            ApiKey::ListOffsets => self.later(asked, r, h::list_offsets::handle),
-            ApiKey::OffsetForLeaderEpoch => self.later(asked, r, h::offset_for_leader_epoch::handle),
-            ApiKey::InitProducerId => self.later(asked, r, h::init_producer_id::handle),
-            ApiKey::CreateTopics => self.later(asked, r, h::create_topics::handle),
-            ApiKey::DeleteTopics => self.later(asked, r, h::delete_topics::handle),
-            ApiKey::CreatePartitions => self.later(asked, r, h::create_partitions::handle),
-            ApiKey::DeleteRecords => self.later(asked, r, h::delete_records::handle),
-            ApiKey::DescribeConfigs => self.later(asked, r, h::describe_configs::handle),
-            ApiKey::AlterConfigs => self.later(asked, r, h::alter_configs::handle),
-            ApiKey::IncrementalAlterConfigs => self.later(asked, r, h::incremental_alter_configs::handle),
-            ApiKey::ListConfigResources => self.later(asked, r, h::list_config_resources::handle),
-            ApiKey::DescribeLogDirs => self.later(asked, r, h::describe_log_dirs::handle),
-            ApiKey::DescribeProducers => self.later(asked, r, h::describe_producers::handle),
+            ApiKey::Metadata => self.later(rc, r, h::metadata::bytes, h::metadata::handle).await,
+            ApiKey::DescribeTopicPartitions => {
+                let bytes = h::describe_topic_partitions::bytes;
+                self.later(rc, r, bytes, h::describe_topic_partitions::handle)
+                    .await
+            }
+            ApiKey::DescribeCluster => self.later(rc, r, none, h::describe_cluster::handle).await,
+            ApiKey::ListOffsets => self.later(rc, r, none, h::list_offsets::handle).await,
+            ApiKey::OffsetForLeaderEpoch => self.later(rc, r, none, h::offset_for_leader_epoch::handle).await,
+            ApiKey::InitProducerId => self.later(rc, r, none, h::init_producer_id::handle).await,
+            ApiKey::CreateTopics => {
+                self.later(rc, r, h::create_topics::bytes, h::create_topics::handle)
+                    .await
+            }
+            ApiKey::DeleteTopics => self.later(rc, r, none, h::delete_topics::handle).await,
+            ApiKey::CreatePartitions => self.later(rc, r, none, h::create_partitions::handle).await,
+            ApiKey::DeleteRecords => self.later(rc, r, none, h::delete_records::handle).await,
+            ApiKey::DescribeConfigs => {
+                self.later(rc, r, h::describe_configs::bytes, h::describe_configs::handle)
+                    .await
+            }
+            ApiKey::AlterConfigs => self.later(rc, r, none, h::alter_configs::handle).await,
+            ApiKey::IncrementalAlterConfigs => {
+                self.later(rc, r, none, h::incremental_alter_configs::handle)
+                    .await
+            }
+            ApiKey::ListConfigResources => {
+                let bytes = h::list_config_resources::bytes;
+                self.later(rc, r, bytes, h::list_config_resources::handle).await
+            }
+            ApiKey::DescribeLogDirs => {
+                self.later(rc, r, h::describe_log_dirs::bytes, h::describe_log_dirs::handle)
+                    .await
+            }
+            ApiKey::DescribeProducers => {
+                let bytes = h::describe_producers::bytes;
+                self.later(rc, r, bytes, h::describe_producers::handle).await
+            }
             _ => unreachable!("only what is served gets here"),
         }
     }
 
-    /// A request whose work is all in its future.
-    fn later<R, F>(
+    /// A request whose work is all in its future. `bytes` is what its response takes up at most, besides what goes by the
+    /// request's own size.
+    async fn later<R, F>(
         &self,
-        asked: Asked,
+        rc: RequestContext,
         r: Reader,
+        bytes: impl FnOnce(&mut Ctx<E>, &R) -> usize + Send + 'static,
         handle: impl FnOnce(Ctx<E>, R, i16, Peer) -> F + Send + 'static,
-    ) -> Dispatched<E>
+    ) -> Option<Dispatched<E>>
     where
         R: Request + Send + 'static,
         F: Future<Output = R::Response> + Send + 'static,
     {
-        let Some(request) = body::<R, E>(&self.ctx, &self.peer, r, asked.version) else {
-            return Dispatched::Close;
-        };
-        let (ctx, peer) = (self.ctx.clone(), self.peer.clone());
-        Dispatched::Pending(Box::pin(async move {
-            let response = handle(ctx, request, asked.version, peer).await;
-            Some(asked.frame(&response, Vec::new()))
-        }))
+        let (request, share) = self.body::<R>(r, rc.version).await?;
+        let (mut ctx, peer) = (self.ctx.clone(), self.peer.clone());
+        let changing = self.changes(rc.api_key).then(|| Changing::begin(&self.state));
+        let pending = Box::pin(async move {
+            let expected = bytes(&mut ctx, &request);
+            let mut share = response_share(&ctx, &peer, expected, 0).await?;
+            let mut response = {
+                let body = handle(ctx.clone(), request, rc.version, peer.clone()).await;
+                rc.response(&ctx, &body, Vec::new())?
+            };
+            let len = response.parts.iter().map(Part::len).sum();
+            share.join(response_share(&ctx, &peer, len, share.bytes()).await?);
+            share.shrink(len);
+            response.share = share;
+            drop(changing);
+            Some(response)
+        });
+        Some(Dispatched::Pending(pending, share))
     }
+}
+
+impl<E: Env> Dispatch<E> {
+    /// Whether a request may change what a later Produce finds.
+    fn changes(&self, api_key: ApiKey) -> bool {
+        match api_key {
+            ApiKey::CreateTopics
+            | ApiKey::DeleteTopics
+            | ApiKey::CreatePartitions
+            | ApiKey::DeleteRecords
+            | ApiKey::AlterConfigs
+            | ApiKey::IncrementalAlterConfigs => true,
+            ApiKey::Metadata => self.ctx.config.auto_create_topics_enable,
+            _ => false,
+        }
+    }
+}
+
+/// What a response of `bytes` takes from the budget, besides what it `has`. `None`: the connection is closed.
+pub async fn response_share<E: Env>(ctx: &Ctx<E>, peer: &Peer, bytes: usize, has: usize) -> Option<Share> {
+    if bytes <= has.max(SMALL_MAX) {
+        return Some(Share::default());
+    }
+    match ctx.memory.response(bytes - has).await {
+        Ok(share) => Some(share),
+        Err(Overloaded) => {
+            ctx.noise.tell("no memory for a response", &peer.addr);
+            None
+        }
+    }
+}
+
+/// For responses that are about as long as their requests.
+fn none<E: Env, R>(_ctx: &mut Ctx<E>, _request: &R) -> usize {
+    0
 }
 
 /// What is served, all that ApiVersions advertises: the stable versions of these.

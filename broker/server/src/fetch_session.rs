@@ -2,20 +2,26 @@
 //!
 //! A session belongs to the connection it was opened on and ends with it: a client that comes by another one is told
 //! FETCH_SESSION_ID_NOT_FOUND and opens a new one, as it does when Kafka evicted it. How many there are over all
-//! connections is bounded (`max.incremental.fetch.session.cache.slots`); who gets none is served full fetches.
+//! connections is bounded (`max.incremental.fetch.session.cache.slots`), and so is their memory, which comes from the broker's
+//! budget; a client that gets none is served full fetches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use brokkr_env::Env;
 use brokkr_types::Uuid;
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchRequest};
 use brokkr_wire::{ErrorCode, Str};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::memory::{Memory, Share};
+
 /// Sessions of one connection: a client has one, but may forget to close it before the next.
 const PER_CONNECTION_MAX: usize = 8;
 /// Up to so many partitions that a request names are looked for one by one.
 const FEW: usize = 8;
+/// What a partition of a session takes from the budget, its topic's name included.
+pub const PARTITION_BYTES: usize = 384;
 /// The epoch that says "no session, and none wanted".
 const FINAL_EPOCH: i32 = -1;
 
@@ -84,14 +90,25 @@ pub struct Told {
 struct Session {
     epoch: i32,
     partitions: Vec<Asked>,
+    share: Share,
     _slot: OwnedSemaphorePermit,
 }
 
 /// One connection's sessions. Cloning shares them.
-#[derive(Clone)]
-pub struct Sessions {
+pub struct Sessions<E: Env> {
     slots: Slots,
+    memory: Memory<E>,
     open: Arc<Mutex<BTreeMap<i32, Session>>>,
+}
+
+impl<E: Env> Clone for Sessions<E> {
+    fn clone(&self) -> Self {
+        Self {
+            slots: self.slots.clone(),
+            memory: self.memory.clone(),
+            open: Arc::clone(&self.open),
+        }
+    }
 }
 
 /// How a fetch stands to sessions.
@@ -105,13 +122,21 @@ pub struct Turn {
     pub incremental: bool,
 }
 
-impl Sessions {
+impl<E: Env> Sessions<E> {
     /// For a new connection.
-    pub fn new(slots: Slots) -> Self {
+    pub fn new(slots: Slots, memory: Memory<E>) -> Self {
         Self {
             slots,
+            memory,
             open: Arc::default(),
         }
+    }
+
+    /// How many partitions the session of a request has so far.
+    pub fn partitions(&self, request: &FetchRequest) -> usize {
+        self.lock()
+            .get(&request.session_id)
+            .map_or(0, |s| s.partitions.len())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Session>> {
@@ -151,6 +176,18 @@ impl Sessions {
                 }
                 session.epoch = epoch.checked_add(1).unwrap_or(1);
                 session.update(named, request);
+                let more = session.partitions.len() * PARTITION_BYTES;
+                match self
+                    .memory
+                    .try_session(more.saturating_sub(session.share.bytes()))
+                {
+                    Some(share) => session.share.join(share),
+                    None => {
+                        // The client opens another, or gets full fetches.
+                        open.remove(&id);
+                        return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+                    }
+                }
                 Ok(Turn {
                     partitions: session.partitions.clone(),
                     session_id: id,
@@ -168,12 +205,16 @@ impl Sessions {
         let Ok(slot) = Arc::clone(&self.slots.free).try_acquire_owned() else {
             return 0;
         };
+        let Some(share) = self.memory.try_session(partitions.len() * PARTITION_BYTES) else {
+            return 0;
+        };
         let id = self.slots.id();
         open.insert(
             id,
             Session {
                 epoch: 1,
                 partitions: partitions.to_vec(),
+                share,
                 _slot: slot,
             },
         );
@@ -187,12 +228,18 @@ impl Sessions {
         let Some(session) = open.get_mut(&turn.session_id) else {
             return;
         };
+        let mut places: Option<BTreeMap<&Key, usize>> = None;
         for (i, asked) in session.partitions.iter_mut().enumerate() {
             // They stand as they were asked, unless a later request has changed that meanwhile.
-            let is_it = |of: &Asked| of.key == asked.key;
-            let at = match turn.partitions.get(i).is_some_and(is_it) {
+            let at = match turn.partitions.get(i).is_some_and(|of| of.key == asked.key) {
                 true => Some(i),
-                false => turn.partitions.iter().position(is_it),
+                false => {
+                    let all = || turn.partitions.iter().enumerate().map(|(at, p)| (&p.key, at));
+                    places
+                        .get_or_insert_with(|| all().collect())
+                        .get(&asked.key)
+                        .copied()
+                }
             };
             asked.had_records = false;
             if let Some((told, had_records)) = at.and_then(|at| told.get(at)) {
@@ -212,7 +259,10 @@ fn named(topic: &brokkr_wire::messages::fetch_request::FetchTopic, fetch: &Fetch
     };
     Asked {
         key,
-        fetch: fetch.clone(),
+        fetch: FetchPartition {
+            unknown_tagged_fields: Default::default(),
+            ..*fetch
+        },
         told: None,
         had_records: false,
     }
@@ -240,11 +290,13 @@ impl Session {
             }
             self.partitions.push(new);
         }
-        for gone in &request.forgotten_topics_data {
-            self.partitions.retain(|p| {
-                let same = p.key.topic == gone.topic && p.key.topic_id == gone.topic_id;
-                !(same && gone.partitions.contains(&p.key.partition))
-            });
+        let forgotten = request.forgotten_topics_data.iter();
+        let forgotten: BTreeSet<(&str, Uuid, i32)> = forgotten
+            .flat_map(|t| t.partitions.iter().map(|p| (t.topic.as_str(), t.topic_id, *p)))
+            .collect();
+        if !forgotten.is_empty() {
+            let gone = |p: &Key| forgotten.contains(&(p.topic.as_str(), p.topic_id, p.partition));
+            self.partitions.retain(|p| !gone(&p.key));
         }
     }
 }
@@ -252,7 +304,12 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use brokkr_env::tokio::TokioEnv;
     use brokkr_wire::messages::fetch_request::{FetchTopic, ForgottenTopic};
+
+    fn sessions(slots: Slots) -> Sessions<TokioEnv> {
+        Sessions::new(slots, Memory::new(TokioEnv::new(1), 1 << 20))
+    }
 
     fn request(session_id: i32, session_epoch: i32, partitions: &[i32]) -> FetchRequest {
         let fetch = |p: &i32| FetchPartition {
@@ -279,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_session_remembers_adds_and_forgets() {
-        let sessions = Sessions::new(Slots::new(10, 7));
+        let sessions = sessions(Slots::new(10, 7));
         let first = sessions.turn(&request(0, 0, &[1, 2])).expect("a session");
         assert_eq!((first.session_id, first.incremental), (7, false));
         let next = sessions.turn(&request(7, 1, &[3])).expect("its next epoch");
@@ -308,7 +365,7 @@ mod tests {
     #[test]
     fn many_partitions_at_once_are_taken_as_one_by_one() {
         let named: Vec<i32> = (0..4 * FEW as i32).map(|i| i * 7 % 20).collect();
-        let (at_once, one_by_one) = (Sessions::new(Slots::new(1, 7)), Sessions::new(Slots::new(1, 7)));
+        let (at_once, one_by_one) = (sessions(Slots::new(1, 7)), sessions(Slots::new(1, 7)));
         for sessions in [&at_once, &one_by_one] {
             sessions.turn(&request(0, 0, &[3, 1, 50])).expect("a session");
         }
@@ -336,7 +393,7 @@ mod tests {
     #[test]
     fn without_a_slot_a_fetch_is_full_and_a_closed_session_gives_its_slot_back() {
         let slots = Slots::new(1, 7);
-        let (a, b) = (Sessions::new(slots.clone()), Sessions::new(slots));
+        let (a, b) = (sessions(slots.clone()), sessions(slots));
         assert_eq!(a.turn(&request(0, 0, &[1])).expect("a session").session_id, 7);
         assert_eq!(b.turn(&request(0, 0, &[1])).expect("a full fetch").session_id, 0);
         assert_eq!(
@@ -348,7 +405,7 @@ mod tests {
 
     #[test]
     fn who_had_records_goes_last() {
-        let sessions = Sessions::new(Slots::new(10, 7));
+        let sessions = sessions(Slots::new(10, 7));
         let first = sessions.turn(&request(0, 0, &[1, 2, 3])).expect("a session");
         let told = Told {
             error_code: 0,
@@ -378,5 +435,20 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(was_told(&last), [true, false, true]);
+    }
+
+    #[test]
+    fn a_session_takes_memory_and_ends_where_there_is_none() {
+        let memory = Memory::new(TokioEnv::new(1), 64 << 10);
+        let sessions = Sessions::new(Slots::new(10, 7), memory.clone());
+        let many: Vec<i32> = (0..1000).collect();
+        let first = sessions.turn(&request(0, 0, &many)).expect("a full fetch");
+        assert_eq!((first.session_id, first.partitions.len()), (0, 1000));
+        let few = sessions.turn(&request(0, 0, &[1])).expect("a session");
+        assert_eq!(few.session_id, 7);
+        let grown = sessions.turn(&request(7, 1, &many));
+        assert_eq!(grown.err(), Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND));
+        assert!(sessions.lock().is_empty());
+        assert!(memory.try_session(8 << 10).is_some(), "all was given back");
     }
 }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 mod conn;
 pub mod controller;
+mod coop;
 pub mod ctx;
 mod dispatch;
 mod fetch_session;

@@ -1,34 +1,88 @@
-//! What strangers do wrong, told once: a line for each kind, however often it happens.
+//! Rate-limited log of what goes wrong again and again: errors of peers, a full disk.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
-/// A kind is told again when it has happened this many times more.
-const AGAIN_EVERY: u64 = 1_000_000;
+use brokkr_env::{Env, Instant};
 
-/// Counts by kind, and logs the first of each.
-#[derive(Default)]
+/// Of each kind at most one line is logged in this time.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Counts by kind, and logs the first of each kind; later ones as a count, now and then.
 pub struct Noise {
-    counts: Mutex<BTreeMap<&'static str, u64>>,
+    now: Box<dyn Fn() -> Instant + Send + Sync>,
+    kinds: Mutex<BTreeMap<&'static str, Kind>>,
+}
+
+#[derive(Clone, Copy)]
+struct Kind {
+    times: u64,
+    logged_times: u64,
+    logged_at: Instant,
 }
 
 impl Noise {
-    /// It happened: `kind`, this time as `detail` says.
-    pub fn tell(&self, kind: &'static str, detail: &dyn std::fmt::Display) {
-        let mut counts = self.counts.lock().expect("no panic under this lock");
-        let n = counts.entry(kind).or_insert(0);
-        *n += 1;
-        let n = *n;
-        drop(counts);
-        if n == 1 {
-            tracing::warn!(kind, %detail, "further ones of this kind are only counted");
-        } else if n.is_multiple_of(AGAIN_EVERY) {
-            tracing::warn!(kind, times = n, %detail, "again");
+    /// Nothing happened yet.
+    pub fn new<E: Env>(env: E) -> Self {
+        Self {
+            now: Box::new(move || env.now()),
+            kinds: Mutex::default(),
         }
+    }
+
+    /// It happened: `kind`, this time as `detail` says. At most one line for each kind in [`LINE_EVERY`], however often.
+    pub fn tell(&self, kind: &'static str, detail: &dyn std::fmt::Display) {
+        if let Some(times) = self.count(kind, (self.now)()) {
+            if times == 1 {
+                tracing::warn!(kind, %detail, "further ones of this kind are counted");
+            } else {
+                tracing::warn!(kind, times, %detail, "again");
+            }
+        }
+    }
+
+    /// Counts one; how many there were since the last line, if there is to be one.
+    fn count(&self, kind: &'static str, now: Instant) -> Option<u64> {
+        let mut kinds = self.kinds.lock().expect("no panic under this lock");
+        let first = !kinds.contains_key(kind);
+        let entry = kinds.entry(kind).or_insert(Kind {
+            times: 0,
+            logged_times: 0,
+            logged_at: now,
+        });
+        entry.times += 1;
+        if !first && now < entry.logged_at + LINE_EVERY {
+            return None;
+        }
+        let since = entry.times - entry.logged_times;
+        (entry.logged_times, entry.logged_at) = (entry.times, now);
+        Some(since)
     }
 
     /// How often each kind happened.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.counts.lock().expect("no panic under this lock").clone()
+        let kinds = self.kinds.lock().expect("no panic under this lock");
+        kinds.iter().map(|(kind, k)| (*kind, k.times)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_env::tokio::TokioEnv;
+
+    #[test]
+    fn a_line_for_each_kind_and_time() {
+        let noise = Noise::new(TokioEnv::new(1));
+        let at = |millis: u64| Instant::from_nanos(1) + Duration::from_millis(millis);
+        assert_eq!(noise.count("a", at(0)), Some(1));
+        assert_eq!(noise.count("b", at(1)), Some(1));
+        for i in 0..9999 {
+            assert_eq!(noise.count("a", at(i)), None);
+        }
+        assert_eq!(noise.count("a", at(10_000)), Some(10_000));
+        assert_eq!(noise.count("a", at(10_001)), None);
+        assert_eq!(noise.counts(), BTreeMap::from([("a", 10_002), ("b", 1)]));
     }
 }

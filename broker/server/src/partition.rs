@@ -9,17 +9,23 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use brokkr_env::{Env, ErrorKind, Published, Reader};
+use brokkr_env::{Env, ErrorKind, Latest, Published};
 use brokkr_log::{AppendError, Event, Log, LogConfig, LogReader, Recorded};
 use brokkr_replication::Leader;
 use brokkr_types::{LeaderEpoch, NodeId, Offset, UnixMillis};
-use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::describe_producers_response::ProducerState;
 use brokkr_wire::records::{Origin, Validated};
+use brokkr_wire::{ErrorCode, Str};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-/// Messages that wait for an owner; who has more waits himself.
+use crate::memory::Share;
+use crate::noise::Noise;
+
+/// Capacity of the owner's queue. Senders wait when it is full.
 const QUEUE_MAX: usize = 4096;
+/// Capacity of the owner's queue for control.
+const CONTROL_MAX: usize = 16;
 /// Messages taken from the queue in one go.
 const TAKE_MAX: usize = 512;
 
@@ -56,10 +62,24 @@ impl Refused {
             why: Some(why.to_string()),
         }
     }
+
+    /// The sentence, as responses have it: clipped.
+    pub fn message(&self) -> Option<Str> {
+        self.why.as_deref().map(Str::message)
+    }
 }
 
 /// The answer to an append.
 pub type Answer = Result<Placed, Refused>;
+
+/// What a batch takes from the memory budget until it is on disk, whether or not anybody waits for the answer.
+#[derive(Debug)]
+pub struct Held {
+    /// The buffer that its bytes are a slice of.
+    pub buffer: Arc<Share>,
+    /// Its own bytes, where its records were written anew.
+    pub rebuilt: Share,
+}
 
 /// What an owner is asked.
 pub enum Message {
@@ -67,6 +87,7 @@ pub enum Message {
     Append {
         batch: Validated,
         acks_all: bool,
+        held: Held,
         reply: oneshot::Sender<Answer>,
     },
     /// Raise the log start (DeleteRecords); answered with the new one.
@@ -88,6 +109,17 @@ pub enum Message {
     },
     /// The topic is gone: delete the log.
     Delete { reply: oneshot::Sender<()> },
+}
+
+impl Message {
+    /// Whether it goes by the queue for control.
+    fn controls(&self) -> bool {
+        match self {
+            Self::Configure { .. } | Self::Retention | Self::Close { .. } | Self::Delete { .. } => true,
+            // In the order of the appends that came before.
+            Self::Append { .. } | Self::DeleteRecords { .. } | Self::Producers { .. } => false,
+        }
+    }
 }
 
 /// Somebody who waits for a partition, or several, to have more.
@@ -136,6 +168,8 @@ pub struct View<E: Env> {
     pub recorded: Recorded,
     /// Bytes in its segments.
     pub size_bytes: u64,
+    /// Producers that it remembers.
+    pub producers: usize,
     /// The leader's epoch.
     pub leader_epoch: LeaderEpoch,
 }
@@ -150,7 +184,8 @@ impl<E: Env> View<E> {
 /// What others hold of a partition. Cloning shares the owner.
 pub struct Handle<E: Env> {
     queue: mpsc::Sender<Message>,
-    view: Reader<View<E>>,
+    control: mpsc::Sender<Message>,
+    view: Latest<View<E>>,
     waiters: Arc<Waiters>,
 }
 
@@ -158,6 +193,7 @@ impl<E: Env> Clone for Handle<E> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
+            control: self.control.clone(),
             view: self.view.clone(),
             waiters: Arc::clone(&self.waiters),
         }
@@ -167,7 +203,7 @@ impl<E: Env> Clone for Handle<E> {
 impl<E: Env> Handle<E> {
     /// The latest view.
     pub fn view(&self) -> Arc<View<E>> {
-        Arc::clone(self.view.clone().get())
+        self.view.get()
     }
 
     /// Has the waiter told when the high watermark is no longer what it saw.
@@ -179,9 +215,15 @@ impl<E: Env> Handle<E> {
         }
     }
 
-    /// Asks the owner. `false` if there is none any more.
+    /// Asks the owner, by a queue of its own what controls the partition: that never waits behind data. `false` if there is
+    /// no owner any more.
     pub async fn send(&self, message: Message) -> bool {
-        self.queue.send(message).await.is_ok()
+        match message {
+            // One that waits already is enough.
+            Message::Retention => !matches!(self.control.try_send(message), Err(TrySendError::Closed(_))),
+            message if message.controls() => self.control.send(message).await.is_ok(),
+            message => self.queue.send(message).await.is_ok(),
+        }
     }
 }
 
@@ -189,18 +231,21 @@ impl<E: Env> Handle<E> {
 struct Parked {
     /// Its answer leaves when the high watermark reaches this.
     until: Offset,
-    /// Whether it is itself at that place: if that write fails it fails. (A duplicate's original fails with it.)
+    /// Offsets to report to the producer; for a duplicate, those of the original batch.
     placed: Placed,
     reply: oneshot::Sender<Answer>,
+    _held: Held,
 }
 
 struct Owner<E: Env> {
     env: E,
+    noise: Arc<Noise>,
     node: NodeId,
     log: Log<E>,
     leader: Leader,
     view: Published<View<E>>,
     queue: mpsc::Receiver<Message>,
+    control: mpsc::Receiver<Message>,
     parked: VecDeque<Parked>,
     waiters: Arc<Waiters>,
     /// Those of them who are being told.
@@ -208,23 +253,33 @@ struct Owner<E: Env> {
 }
 
 /// Starts a partition's owner over an opened log, as leader of `leader`'s epoch.
-pub fn start<E: Env>(env: &E, node: NodeId, mut log: Log<E>, leader: Leader) -> Handle<E> {
+pub fn start<E: Env>(
+    env: &E,
+    noise: &Arc<Noise>,
+    node: NodeId,
+    mut log: Log<E>,
+    leader: Leader,
+) -> Handle<E> {
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
+    let (control_tx, control_rx) = mpsc::channel(CONTROL_MAX);
     log.set_high_watermark(leader.high_watermark());
     let view = Published::new(view_of(&mut log, &leader));
     let waiters = Arc::<Waiters>::default();
     let handle = Handle {
         queue: tx,
-        view: view.reader(),
+        control: control_tx,
+        view: view.latest(),
         waiters: Arc::clone(&waiters),
     };
     let owner = Owner {
         env: env.clone(),
+        noise: Arc::clone(noise),
         node,
         log,
         leader,
         view,
         queue: rx,
+        control: control_rx,
         parked: VecDeque::new(),
         waiters,
         told: Vec::new(),
@@ -241,6 +296,7 @@ fn view_of<E: Env>(log: &mut Log<E>, leader: &Leader) -> View<E> {
         log_end: log.log_end(),
         recorded: log.checkpoint(),
         size_bytes: log.size_bytes(),
+        producers: log.producers().len(),
         leader_epoch: leader.epoch(),
     }
 }
@@ -251,6 +307,13 @@ impl<E: Env> Owner<E> {
         loop {
             tokio::select! {
                 biased;
+                control = self.control.recv() => match control {
+                    // Nobody can ask any more: the broker is gone without closing.
+                    None => return,
+                    Some(Message::Close { reply }) => return self.close(reply).await,
+                    Some(Message::Delete { reply }) => return self.delete(reply).await,
+                    Some(other) => self.message(other).await,
+                },
                 event = self.log.next_event() => self.event(event),
                 n = self.queue.recv_many(&mut taken, TAKE_MAX), if self.log.can_stage() => {
                     if n == 0 {
@@ -258,11 +321,7 @@ impl<E: Env> Owner<E> {
                         return;
                     }
                     for message in taken.drain(..) {
-                        match message {
-                            Message::Close { reply } => return self.close(reply).await,
-                            Message::Delete { reply } => return self.delete(reply).await,
-                            other => self.message(other).await,
-                        }
+                        self.message(message).await;
                     }
                 }
             }
@@ -274,8 +333,9 @@ impl<E: Env> Owner<E> {
             Message::Append {
                 batch,
                 acks_all,
+                held,
                 reply,
-            } => self.append(&batch, acks_all, reply),
+            } => self.append(batch, acks_all, held, reply),
             Message::DeleteRecords { before, reply } => {
                 let done = self.delete_records(before).await;
                 self.publish();
@@ -290,7 +350,10 @@ impl<E: Env> Owner<E> {
                 match self.log.enforce_retention(self.env.now(), self.env.wall()).await {
                     Ok(retired) if retired.segments == 0 => {}
                     Ok(retired) => tracing::info!(log = self.log.folder(), ?retired, "retention"),
-                    Err(error) => tracing::warn!(log = self.log.folder(), %error, "retention failed"),
+                    Err(error) => {
+                        let what = format_args!("{}: {error}", self.log.folder());
+                        self.noise.tell("retention failed", &what);
+                    }
                 }
                 self.publish();
             }
@@ -298,12 +361,13 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    fn append(&mut self, batch: &Validated, acks_all: bool, reply: oneshot::Sender<Answer>) {
+    fn append(&mut self, batch: Validated, acks_all: bool, held: Held, reply: oneshot::Sender<Answer>) {
         if acks_all && !self.leader.enough_in_sync() {
             return drop(reply.send(Err(Refused::of(ErrorCode::NOT_ENOUGH_REPLICAS))));
         }
         let epoch = self.leader.epoch();
         let (now, wall) = (self.env.now(), self.env.wall());
+        let batch = batch.stamped(wall);
         let appended = self.log.append(&batch.batch, Origin::Client, epoch, now, wall);
         match appended {
             Ok(at) => {
@@ -320,6 +384,7 @@ impl<E: Env> Owner<E> {
                     until: at.last_offset.plus(1),
                     placed,
                     reply,
+                    _held: held,
                 });
             }
             Err(error) => drop(reply.send(Err(refusal(&error)))),
@@ -357,7 +422,8 @@ impl<E: Env> Owner<E> {
                 if error.kind() == ErrorKind::NoSpace {
                     brokkr_types::reached!("an append failed for want of space");
                 }
-                tracing::warn!(log = self.log.folder(), %error, %from, "append failed; nothing of it is kept");
+                let what = format_args!("{} from offset {from} on: {error}", self.log.folder());
+                self.noise.tell("append failed; nothing of it is kept", &what);
                 while let Some(p) = self.parked.pop_back_if(|p| p.until > from) {
                     drop(
                         p.reply
@@ -370,9 +436,18 @@ impl<E: Env> Owner<E> {
     }
 
     async fn delete_records(&mut self, before: Offset) -> Result<Offset, Refused> {
+        let all = before.0 == -1;
+        if all {
+            // As Kafka, whose high watermark has passed by now what this connection wrote before, also with acks=0.
+            let end = self.log.log_end();
+            while self.leader.high_watermark() < end.min(self.log.log_end()) {
+                let event = self.log.next_event().await;
+                self.event(event);
+            }
+        }
         let high_watermark = self.leader.high_watermark();
         // -1 is the high watermark, as in Kafka.
-        let before = if before.0 == -1 { high_watermark } else { before };
+        let before = if all { high_watermark } else { before };
         if before.0 < 0 || before > high_watermark {
             return Err(Refused::of(ErrorCode::OFFSET_OUT_OF_RANGE));
         }

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log_dir;
+use crate::noise::Noise;
 use crate::partition::{self, Handle, Message, Refused};
 
 /// Logs that are opened at the same time.
@@ -157,6 +158,8 @@ pub struct Manager<E: Env> {
     pub env: E,
     /// Who we are.
     pub node: NodeId,
+    /// Where repeated failures are logged.
+    pub noise: Arc<Noise>,
     /// The log directory.
     pub log_dir: log_dir::Owned<E>,
     /// The broker's configuration.
@@ -313,7 +316,7 @@ impl<E: Env> Manager<E> {
                     log.log_start(),
                 );
                 leader.on_ackable(self.node, end);
-                Hosted::Here(partition::start(&self.env, self.node, log, leader))
+                Hosted::Here(partition::start(&self.env, &self.noise, self.node, log, leader))
             }
             Err(error) => {
                 tracing::error!(log = folder, %error, "offline: its log can't be opened; nothing of it was changed");

@@ -217,7 +217,11 @@ fn emit_read(out: &mut String, message: &Message, s: &Struct) {
                 let _ = writeln!(body, "{tag} => {read},");
             }
         }
-        body.push_str("_ => r.unknown_tag(tag, &mut self.unknown_tagged_fields),\n}\n}\n}\n");
+        let _ = writeln!(
+            body,
+            "_ => r.unknown_tag(tag, &mut self.unknown_tagged_fields, \"{}\")?,\n}}\n}}\n}}",
+            s.name
+        );
     }
     body.push_str("Ok(())\n}\n");
     silence(out, &body, &["r", "v", "flex"]);

@@ -24,8 +24,8 @@ pub mod records;
 
 pub use api_key::{ApiKey, Listener};
 pub use codec::{
-    COPY_MAX, DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Part, RawTaggedField, Reader,
-    Records, Str, TaggedFields, Writer,
+    COPY_MAX, DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, MESSAGE_LEN_MAX, Part,
+    RawTaggedField, Reader, Records, Str, TaggedFields, Writer,
 };
 pub use error_code::ErrorCode;
 pub use messages::{Message, Request, TypedRecord, decode_exact, encode_to_bytes};

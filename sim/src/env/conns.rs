@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::Poll;
 
-use brokkr_env::{Conn, Error, ErrorKind, FileRange, Listener, Part, ReadHalf, Result, WriteHalf};
+use brokkr_env::{Conn, Error, ErrorKind, FileRange, Listener, Part, Progress, ReadHalf, Result, WriteHalf};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{SimEnv, disk};
@@ -108,7 +108,7 @@ impl SimConn {
         };
         Self {
             read: SimReadHalf(half()),
-            write: SimWriteHalf(half()),
+            write: SimWriteHalf(half(), Progress::default()),
         }
     }
 }
@@ -173,7 +173,7 @@ impl ReadHalf for SimReadHalf {
 }
 
 /// The direction to the peer.
-pub struct SimWriteHalf(Half);
+pub struct SimWriteHalf(Half, Progress);
 
 /// What leaves together.
 #[derive(Default)]
@@ -230,6 +230,10 @@ impl WriteHalf<SimEnv> for SimWriteHalf {
             }
         }
         self.send(flight)
+    }
+
+    fn progress(&self) -> Progress {
+        self.1.clone()
     }
 
     async fn shutdown(&mut self) -> Result<()> {
@@ -310,6 +314,7 @@ impl SimWriteHalf {
             return Err(self.0.gone());
         };
         p.held += flight.len;
+        self.1.add(flight.len);
         let at = p.last_arrival.max(at);
         p.last_arrival = at;
         let life = world.exec().life(p.node);

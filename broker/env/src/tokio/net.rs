@@ -9,7 +9,7 @@ use ::tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use bytes::{Buf, BytesMut};
 
 use super::{SocketBuffers, TokioEnv, os_error};
-use crate::conn::{Conn, FileRange, Listener, Part, ReadHalf, WriteHalf};
+use crate::conn::{Conn, FileRange, Listener, Part, Progress, ReadHalf, WriteHalf};
 use crate::{Error, ErrorKind, Result, submitted};
 
 /// Connections that wait to be accepted.
@@ -81,7 +81,13 @@ impl Conn<TokioEnv> for TcpConn {
 
     fn split(self) -> (TcpReadHalf, TcpWriteHalf) {
         let (read, write) = self.0.into_split();
-        (TcpReadHalf(read), TcpWriteHalf(write))
+        (
+            TcpReadHalf(read),
+            TcpWriteHalf {
+                half: write,
+                progress: Progress::default(),
+            },
+        )
     }
 }
 
@@ -99,7 +105,10 @@ impl ReadHalf for TcpReadHalf {
 }
 
 /// The direction to the peer.
-pub struct TcpWriteHalf(OwnedWriteHalf);
+pub struct TcpWriteHalf {
+    half: OwnedWriteHalf,
+    progress: Progress,
+}
 
 impl WriteHalf<TokioEnv> for TcpWriteHalf {
     async fn write(&mut self, parts: Vec<Part<TokioEnv>>) -> Result<()> {
@@ -117,14 +126,18 @@ impl WriteHalf<TokioEnv> for TcpWriteHalf {
     }
 
     async fn shutdown(&mut self) -> Result<()> {
-        self.0.shutdown().await.map_err(|e| os_error("close", &e))
+        self.half.shutdown().await.map_err(|e| os_error("close", &e))
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 }
 
 impl TcpWriteHalf {
     /// Sends and forgets `parts`. With `more`, the kernel may hold back a packet that isn't full: a file's bytes follow.
     async fn write_memory(&mut self, parts: &mut Vec<bytes::Bytes>, more: bool) -> Result<()> {
-        let stream = self.0.as_ref();
+        let stream = self.half.as_ref();
         let mut first = 0;
         while first < parts.len() {
             if parts[first].is_empty() {
@@ -140,6 +153,7 @@ impl TcpWriteHalf {
                 })
                 .await;
             let mut sent = sent.map_err(|e| os_error("write to peer", &e))?;
+            self.progress.add(sent);
             while sent > 0 {
                 let n = sent.min(parts[first].len());
                 parts[first].advance(n);
@@ -184,7 +198,7 @@ impl TcpWriteHalf {
     }
 
     async fn send_file(&mut self, range: &FileRange<TokioEnv>, at: u64, len: usize) -> Result<u64> {
-        let stream = self.0.as_ref();
+        let stream = self.half.as_ref();
         let sent = stream
             .async_io(Interest::WRITABLE, || {
                 let mut offset = at;
@@ -201,6 +215,7 @@ impl TcpWriteHalf {
             let what = format!("{}: ends before {}", range.file().path(), at + len as u64);
             return Err(Error::new(ErrorKind::UnexpectedEof, what));
         }
+        self.progress.add(sent);
         Ok(sent as u64)
     }
 }

@@ -1,6 +1,6 @@
 //! Configurations of topics and brokers, changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_wire::messages::alter_configs_response::AlterConfigsResourceResponse as Response;
 use brokkr_wire::messages::incremental_alter_configs_request::AlterableConfig;
@@ -263,12 +263,21 @@ impl Controller {
             .or(key.default)
             .unwrap_or_default();
         let mut list: Vec<&str> = current.split(',').filter(|element| !element.is_empty()).collect();
-        for element in value.split(',') {
-            match list.iter().position(|have| *have == element) {
-                Some(i) if !append => drop(list.remove(i)),
-                None if append => list.push(element),
-                _ => {}
+        if append {
+            let mut have: BTreeSet<&str> = list.iter().copied().collect();
+            list.extend(value.split(',').filter(|element| have.insert(element)));
+        } else {
+            let mut leaving: BTreeMap<&str, usize> = BTreeMap::new();
+            for element in value.split(',') {
+                *leaving.entry(element).or_default() += 1;
             }
+            list.retain(|element| match leaving.get_mut(element) {
+                None | Some(0) => true,
+                Some(times) => {
+                    *times -= 1;
+                    false
+                }
+            });
         }
         Ok(list.join(","))
     }
@@ -284,12 +293,13 @@ impl Controller {
         let old = self.image().configs(resource).cloned().unwrap_or_default();
         let again = resource.kind == resource_type::BROKER;
         let mut records = Vec::new();
-        let mut names: Vec<&Str> = told.collect();
-        let mentioned = names.clone();
-        names.extend(old.keys().filter(|name| !mentioned.contains(name)));
-        for name in names {
+        let mut names: Vec<(&Str, bool)> = told.map(|name| (name, true)).collect();
+        let mentioned: BTreeSet<&Str> = names.iter().map(|(name, _)| *name).collect();
+        let others = old.keys().filter(|name| !mentioned.contains(name));
+        names.extend(others.map(|name| (name, false)));
+        for (name, mentioned) in names {
             let (before, after) = (old.get(name.as_str()), new.get(name.as_str()));
-            if before != after || (again && mentioned.contains(&name)) {
+            if before != after || (again && mentioned) {
                 records.push(resource.record(name, after));
             }
         }

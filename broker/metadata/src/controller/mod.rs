@@ -30,6 +30,7 @@ use brokkr_wire::{ErrorCode, Str};
 
 pub use brokers::{PRODUCER_ID_BLOCK_SIZE, Registration};
 pub use loggers::ROOT_LOGGER;
+pub use topics::refuse_excessive;
 
 use crate::bootstrap::bootstrap_records;
 use crate::config::resolve::Layers;
@@ -131,9 +132,9 @@ impl ApiError {
         Self { code, message: None }
     }
 
-    /// The sentence, as responses have it.
+    /// The sentence, as responses have it: clipped.
     pub fn message_str(&self) -> Option<Str> {
-        self.message.clone().map(Str::from)
+        self.message.as_deref().map(Str::message)
     }
 }
 
@@ -165,6 +166,14 @@ fn told<T>(outcome: &Outcome<T>) -> (i16, Option<Str>) {
     }
 }
 
+/// Why a request that would write more than one batch holds is refused.
+fn too_large() -> ApiError {
+    ApiError::new(
+        ErrorCode::POLICY_VIOLATION,
+        "Unable to perform excessively large batch operation.",
+    )
+}
+
 /// How much one request may still write: it becomes one batch, and Kafka's limits for both are kept.
 struct Budget {
     records: usize,
@@ -186,10 +195,7 @@ impl Budget {
         let records = records(&value);
         let bytes: usize = records.iter().map(bytes_at_most).sum();
         if records.len() > self.records || bytes > self.bytes {
-            return Err(ApiError::new(
-                ErrorCode::POLICY_VIOLATION,
-                "Unable to perform excessively large batch operation.",
-            ));
+            return Err(too_large());
         }
         self.records -= records.len();
         self.bytes -= bytes;

@@ -9,13 +9,14 @@ use brokkr_wire::messages::create_topics_request::CreatableTopic;
 use brokkr_wire::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use brokkr_wire::messages::delete_topics_response::DeletableTopicResult;
 use brokkr_wire::messages::{
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse, MetadataRecord, PartitionRecord, RemoveTopicRecord, TopicRecord,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, MetadataRecord, PartitionRecord, RemoveTopicRecord,
+    TopicRecord,
 };
 use brokkr_wire::{ErrorCode, Str};
 
 use super::placement::Placed;
-use super::{ApiError, Budget, Controller, CreateTopics, Outcome, told};
+use super::{ApiError, Budget, Controller, CreateTopics, Outcome, told, too_large};
 use crate::config::resolve::Configs;
 use crate::image::{ConfigResource, TopicImage};
 use crate::records::RECORDS_PER_REQUEST_MAX;
@@ -34,23 +35,82 @@ fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Outcome<T> {
     Err(ApiError::new(code, message))
 }
 
+fn duplicate_name<T>() -> Outcome<T> {
+    refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
+}
+
+/// The names that a request lists, each with how often: a result for each name stands where it is listed first.
+struct Names<'a>(BTreeMap<&'a Str, usize>);
+
+impl<'a> Names<'a> {
+    fn of(names: impl Iterator<Item = &'a Str>) -> Self {
+        let mut times = BTreeMap::new();
+        names.for_each(|name| *times.entry(name).or_default() += 1);
+        Self(times)
+    }
+
+    /// Whether the name is listed once; `None` where it has been taken already.
+    fn first(&mut self, name: &Str) -> Option<bool> {
+        self.0.remove(name).map(|times| times == 1)
+    }
+}
+
+/// The response to a CreateTopics that asks for more partitions than one request may, `None` for any other. Handlers call
+/// it before they ask the controller, which serves all clients with one task.
+pub fn refuse_excessive(
+    request: &CreateTopicsRequest,
+    num_partitions_default: i32,
+) -> Option<CreateTopicsResponse> {
+    let asked = |topic: &CreatableTopic| match topic.num_partitions {
+        _ if !topic.assignments.is_empty() => topic.assignments.len(),
+        -1 => usize::try_from(num_partitions_default).unwrap_or_default(),
+        n => usize::try_from(n).unwrap_or_default(),
+    };
+    let partitions = request.topics.iter().map(asked).fold(0, usize::saturating_add);
+    if partitions.max(request.topics.len()) <= RECORDS_PER_REQUEST_MAX {
+        return None;
+    }
+    let mut names = Names::of(request.topics.iter().map(|t| &t.name));
+    let excessive = || {
+        refuse(
+            ErrorCode::POLICY_VIOLATION,
+            "Excessively large number of partitions per request.",
+        )
+    };
+    let results = request.topics.iter().filter_map(|topic| {
+        let outcome: Outcome<()> = match names.first(&topic.name)? {
+            true => excessive(),
+            false => duplicate_name(),
+        };
+        let (error_code, error_message) = told(&outcome);
+        Some(CreatableTopicResult {
+            name: topic.name.clone(),
+            error_code,
+            error_message,
+            configs: Some(Vec::new()),
+            ..CreatableTopicResult::default()
+        })
+    });
+    Some(CreateTopicsResponse {
+        topics: results.collect(),
+        ..CreateTopicsResponse::default()
+    })
+}
+
 impl Controller {
     pub(super) fn create_topics(&self, create: &CreateTopics) -> (Vec<MetadataRecord>, CreateTopicsResponse) {
         let topics = &create.request.topics;
-        let too_many = self.partitions_asked(topics) > RECORDS_PER_REQUEST_MAX;
+        if let Some(refused) = refuse_excessive(&create.request, self.settings.num_partitions) {
+            return (Vec::new(), refused);
+        }
         let (mut records, mut results, mut budget) = (Vec::new(), Vec::new(), Budget::new());
+        let mut names = Names::of(topics.iter().map(|t| &t.name));
         for (i, topic) in topics.iter().enumerate() {
-            if topics[..i].iter().any(|other| other.name == topic.name) {
-                // Told of already, where the name came first.
+            let Some(once) = names.first(&topic.name) else {
                 continue;
-            }
-            let outcome = if topics[i + 1..].iter().any(|other| other.name == topic.name) {
-                refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
-            } else if too_many {
-                refuse(
-                    ErrorCode::POLICY_VIOLATION,
-                    "Excessively large number of partitions per request.",
-                )
+            };
+            let outcome = if !once {
+                duplicate_name()
             } else {
                 self.check_new_name(&topic.name)
                     .and_then(|()| self.create_topic(topic, create.random.get(i)))
@@ -69,15 +129,6 @@ impl Controller {
             ..CreateTopicsResponse::default()
         };
         (records, response)
-    }
-
-    fn partitions_asked(&self, topics: &[CreatableTopic]) -> usize {
-        let asked = |topic: &CreatableTopic| match topic.num_partitions {
-            _ if !topic.assignments.is_empty() => topic.assignments.len(),
-            -1 => usize::try_from(self.settings.num_partitions).unwrap_or_default(),
-            n => usize::try_from(n).unwrap_or_default(),
-        };
-        topics.iter().map(asked).fold(0, usize::saturating_add)
     }
 
     fn check_new_name(&self, name: &Str) -> Outcome<()> {
@@ -417,15 +468,14 @@ impl Controller {
         request: &CreatePartitionsRequest,
     ) -> (Vec<MetadataRecord>, CreatePartitionsResponse) {
         let (mut records, mut results, mut budget) = (Vec::new(), Vec::new(), Budget::new());
-        for (i, topic) in request.topics.iter().enumerate() {
-            let same = |other: &CreatePartitionsTopic| other.name == topic.name;
-            if request.topics[..i].iter().any(same) {
+        let mut names = Names::of(request.topics.iter().map(|t| &t.name));
+        for topic in &request.topics {
+            let Some(once) = names.first(&topic.name) else {
                 continue;
-            }
-            let outcome = if request.topics[i + 1..].iter().any(same) {
-                refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
-            } else {
-                self.more_partitions(topic)
+            };
+            let outcome = match once {
+                true => self.more_partitions(topic, budget.records),
+                false => duplicate_name(),
             };
             let outcome = budget.spend(outcome, Vec::as_slice);
             let (error_code, error_message) = told(&outcome);
@@ -447,7 +497,12 @@ impl Controller {
         (records, response)
     }
 
-    fn more_partitions(&self, asked: &CreatePartitionsTopic) -> Outcome<Vec<MetadataRecord>> {
+    /// The records of a topic's new partitions, at most `records_max`.
+    fn more_partitions(
+        &self,
+        asked: &CreatePartitionsTopic,
+        records_max: usize,
+    ) -> Outcome<Vec<MetadataRecord>> {
         let Some(topic) = self.image().topics.by_name(&asked.name) else {
             return Err(ApiError::bare(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
         };
@@ -470,6 +525,10 @@ impl Controller {
                 ErrorCode::POLICY_VIOLATION,
                 "Excessively large number of partitions per request.",
             );
+        }
+        if more > records_max {
+            // BEFORE they are placed: many topics could ask for many partitions each.
+            return Err(too_large());
         }
         let factor = topic.partitions.first().map_or(1, |p| p.replicas.len());
         let placed = match &asked.assignments {

@@ -78,7 +78,7 @@ impl TopicConfig {
             compression: compression(&text("compression.type"), |codec| int(codec) as i32),
             origin: Origin::Client,
             zstd: true,
-            decompressed_max: DECOMPRESSED_MAX,
+            decompressed_max: decompressed_max(int("max.message.bytes")),
         };
         let min_insync_replicas = int("min.insync.replicas").max(1) as usize;
         Self {
@@ -89,6 +89,14 @@ impl TopicConfig {
             min_insync_replicas,
         }
     }
+}
+
+/// What the records of a batch may decompress to: 32 times the largest batch, and 32 MiB at least. More is a bomb: the
+/// producers' own limits are for what is not compressed.
+fn decompressed_max(max_message_bytes: i64) -> usize {
+    const MIN: usize = 32 << 20;
+    let bytes = usize::try_from(max_message_bytes).unwrap_or(0).saturating_mul(32);
+    bytes.clamp(MIN, DECOMPRESSED_MAX)
 }
 
 fn compression(name: &str, level: impl Fn(&'static str) -> i32) -> CompressionConfig {

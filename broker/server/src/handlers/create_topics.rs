@@ -2,7 +2,8 @@
 
 use brokkr_env::Env;
 use brokkr_metadata::image::resource_type::TOPIC;
-use brokkr_metadata::{CreateTopics, Reply, Request};
+use brokkr_metadata::records::RECORDS_PER_REQUEST_MAX;
+use brokkr_metadata::{CreateTopics, Reply, Request, refuse_excessive};
 use brokkr_wire::messages::create_topics_request::CreatableTopic;
 use brokkr_wire::messages::create_topics_response::CreatableTopicResult;
 use brokkr_wire::messages::{CreateTopicsRequest, CreateTopicsResponse};
@@ -13,6 +14,17 @@ use crate::ctx::{Ctx, Peer};
 
 /// Kafka's sign for the broker's default.
 const DEFAULT: i16 = -1;
+
+/// What the result of a topic that was made takes up at most, with its configuration.
+const CREATED_BYTES: usize = 10 << 10;
+
+/// What the response takes up at most.
+pub fn bytes<E: Env>(_ctx: &mut Ctx<E>, request: &CreateTopicsRequest) -> usize {
+    match request.topics.len() {
+        n if n > RECORDS_PER_REQUEST_MAX => 0,
+        n => n * CREATED_BYTES,
+    }
+}
 
 /// Answers the request once the topics are committed and their partitions are here. Not cancel-safe for the client: a
 /// request that was given up may have been carried out.
@@ -45,6 +57,10 @@ async fn create<E: Env>(
     ctx: &Ctx<E>,
     request: CreateTopicsRequest,
 ) -> Result<CreateTopicsResponse, ErrorCode> {
+    // Here, on the connection's task: the controller has one task for all clients.
+    if let Some(refused) = refuse_excessive(&request, ctx.config.num_partitions) {
+        return Ok(refused);
+    }
     let ids = ctx.env.rng("ids");
     let random = request.topics.iter().map(|_| ids.bytes()).collect();
     for config in request.topics.iter().flat_map(|t| &t.configs) {

@@ -31,7 +31,7 @@ pub async fn handle<E: Env>(
         };
         return DescribeClusterResponse {
             error_code: code.0,
-            error_message: Some(Str::from(why)),
+            error_message: Some(Str::message(&why)),
             endpoint_type: BROKERS,
             cluster_authorized_operations: NO_OPERATIONS,
             ..Default::default()

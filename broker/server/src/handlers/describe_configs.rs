@@ -1,6 +1,8 @@
 //! DescribeConfigs: which values hold for a topic, a broker, a group or a client metrics subscription, and why; and at which
 //! level a broker logs.
 
+use std::collections::BTreeSet;
+
 use brokkr_env::Env;
 use brokkr_metadata::config::resolve::{Layers, Resolved, Source, Synonym};
 use brokkr_metadata::config::{
@@ -20,6 +22,34 @@ use brokkr_wire::{ErrorCode, Str};
 use crate::config::layers;
 use crate::ctx::{Ctx, Peer};
 
+/// What a key takes up at most: its entry, with synonyms, and its documentation.
+const KEY_BYTES: usize = 400;
+const DOCUMENTATION_BYTES: usize = 600;
+
+/// What the response takes up at most.
+pub fn bytes<E: Env>(_ctx: &mut Ctx<E>, request: &DescribeConfigsRequest) -> usize {
+    let key_bytes = KEY_BYTES + usize::from(request.include_documentation) * DOCUMENTATION_BYTES;
+    let bytes = |kind| {
+        key_bytes
+            * if kind == BROKER {
+                BROKER_KEYS.len()
+            } else {
+                TOPIC_KEYS.len()
+            }
+    };
+    each_once(&request.resources)
+        .map(|r| bytes(r.resource_type))
+        .sum()
+}
+
+/// The resources, each where it is listed first; listed again it would multiply the response.
+fn each_once(listed: &[DescribeConfigsResource]) -> impl Iterator<Item = &DescribeConfigsResource> {
+    let mut seen = BTreeSet::new();
+    listed
+        .iter()
+        .filter(move |r| seen.insert((r.resource_type, &r.resource_name, &r.configuration_keys)))
+}
+
 /// Answers the request. Keys come in the order of their names.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
@@ -36,7 +66,9 @@ pub async fn handle<E: Env>(
         documentation: request.include_documentation,
     };
     DescribeConfigsResponse {
-        results: request.resources.iter().map(|r| describe.result(r)).collect(),
+        results: each_once(&request.resources)
+            .map(|r| describe.result(r))
+            .collect(),
         ..DescribeConfigsResponse::default()
     }
 }
@@ -59,8 +91,9 @@ impl Describe<'_> {
         // As Kafka: where there is nothing to say it says nothing, not null.
         let message = message.or(Some(Str::default()));
         let wanted = asked.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
+        let wanted: Option<BTreeSet<&Str>> = wanted.map(|keys| keys.iter().collect());
         let mut configs = outcome.unwrap_or_default();
-        configs.retain(|entry| wanted.is_none_or(|keys| keys.contains(&entry.name)));
+        configs.retain(|entry| wanted.as_ref().is_none_or(|keys| keys.contains(&entry.name)));
         DescribeConfigsResult {
             error_code: code.0,
             error_message: message,

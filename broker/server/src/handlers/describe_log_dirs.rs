@@ -1,5 +1,7 @@
 //! DescribeLogDirs: what is stored, and how much room is left.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use brokkr_env::Env;
 use brokkr_wire::messages::describe_log_dirs_request::DescribeLogDirsRequest;
 use brokkr_wire::messages::describe_log_dirs_response::{
@@ -10,6 +12,19 @@ use brokkr_wire::{ErrorCode, Str};
 use crate::ctx::{Ctx, Peer};
 use crate::partitions::{Hosted, Route};
 
+/// What a partition takes up at most.
+const PARTITION_BYTES: usize = 96;
+
+/// What the response takes up at most.
+pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &DescribeLogDirsRequest) -> usize {
+    let image = ctx.images.get();
+    image
+        .topics
+        .iter()
+        .map(|t| t.partitions.len() * PARTITION_BYTES)
+        .sum()
+}
+
 /// Answers the request.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
@@ -18,18 +33,24 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DescribeLogDirsResponse {
     let routes = ctx.routes.get().clone();
-    let wanted = |name: &Str, partition: i32| {
-        let asked = request.topics.as_ref();
-        asked.is_none_or(|topics| {
-            topics
-                .iter()
-                .any(|t| t.topic == *name && t.partitions.contains(&partition))
-        })
-    };
+    let asked: Option<BTreeMap<Str, BTreeSet<i32>>> = request.topics.map(|topics| {
+        let mut asked = BTreeMap::<Str, BTreeSet<i32>>::new();
+        for topic in topics {
+            asked.entry(topic.topic).or_default().extend(topic.partitions);
+        }
+        asked
+    });
     let mut topics = Vec::new();
     for route in routes.iter() {
+        let wanted = match &asked {
+            None => None,
+            Some(asked) => match asked.get(&route.name) {
+                None => continue,
+                some => some,
+            },
+        };
         let partitions: Vec<_> = described(route)
-            .filter(|p| wanted(&route.name, p.partition_index))
+            .filter(|p| wanted.is_none_or(|wanted| wanted.contains(&p.partition_index)))
             .collect();
         if !partitions.is_empty() {
             topics.push(DescribeLogDirsTopic {

@@ -1,19 +1,46 @@
 //! DescribeProducers: who writes to a partition idempotently.
 
+use std::collections::BTreeSet;
+
 use brokkr_env::Env;
 use brokkr_metadata::topic_name;
+use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::describe_producers_request::DescribeProducersRequest;
 use brokkr_wire::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
 };
-use brokkr_wire::{ErrorCode, Str};
 use tokio::sync::oneshot;
 
+use super::described::each_topic_once;
 use crate::ctx::{Ctx, Peer};
 use crate::partition::{Message, Refused};
 use crate::partitions::{Hosted, Route};
 
-/// Answers the request.
+/// What a producer takes up at most.
+const PRODUCER_BYTES: usize = 64;
+
+/// What the response takes up at most.
+pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeProducersRequest) -> usize {
+    let routes = ctx.routes.get();
+    let listed = request
+        .topics
+        .iter()
+        .map(|t| (t.name.clone(), t.partition_indexes.clone()));
+    let mut bytes = 0;
+    for (name, partitions) in each_topic_once(listed) {
+        let Some(route) = routes.by_name(&name) else {
+            continue;
+        };
+        for index in BTreeSet::from_iter(partitions) {
+            if let Hosted::Here(handle) = route.partition(index) {
+                bytes += handle.view().producers * PRODUCER_BYTES;
+            }
+        }
+    }
+    bytes
+}
+
+/// Answers the request: each partition once, however often it is listed.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeProducersRequest,
@@ -21,18 +48,20 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DescribeProducersResponse {
     let routes = ctx.routes.get().clone();
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let route = routes.by_name(&topic.name);
-        let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
-        for partition_index in topic.partition_indexes {
-            let asked = match topic_name::invalid(&topic.name) {
+    let listed = request.topics.into_iter().map(|t| (t.name, t.partition_indexes));
+    let mut topics = Vec::new();
+    for (name, listed) in each_topic_once(listed) {
+        let route = routes.by_name(&name);
+        let mut seen = BTreeSet::new();
+        let mut partitions = Vec::new();
+        for partition_index in listed.into_iter().filter(|index| seen.insert(*index)) {
+            let asked = match topic_name::invalid(&name) {
                 Some(why) => Err(Refused::because(ErrorCode::INVALID_TOPIC_EXCEPTION, why)),
                 None => ask(route.as_deref(), partition_index).await,
             };
             let (code, error_message, active_producers) = match asked {
                 Ok(producers) => (ErrorCode::NONE, None, producers),
-                Err(refused) => (refused.code, refused.why.map(Str::from), Vec::new()),
+                Err(refused) => (refused.code, refused.message(), Vec::new()),
             };
             partitions.push(PartitionResponse {
                 partition_index,
@@ -43,7 +72,7 @@ pub async fn handle<E: Env>(
             });
         }
         topics.push(TopicResponse {
-            name: topic.name,
+            name,
             partitions,
             ..Default::default()
         });

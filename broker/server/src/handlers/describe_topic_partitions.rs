@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use brokkr_env::Env;
-use brokkr_metadata::{Image, TopicImage, topic_name};
+use brokkr_metadata::{PartitionImage, TopicImage, topic_name};
 use brokkr_wire::messages::describe_topic_partitions_request::{
     DescribeTopicPartitionsRequest, TopicRequest,
 };
@@ -13,8 +13,19 @@ use brokkr_wire::messages::describe_topic_partitions_response::{
 };
 use brokkr_wire::{ErrorCode, Str};
 
-use super::described::{NO_OPERATIONS, TOPIC_OPERATIONS, leader_code, offline};
+use super::described::{Leadership, NO_OPERATIONS, TOPIC_OPERATIONS, leadership, offline_here};
 use crate::ctx::{Ctx, Peer};
+
+/// What a partition's and, once names were collected, a topic's part take up at most.
+const PARTITION_BYTES: usize = 320;
+const TOPIC_BYTES: usize = 64;
+
+/// What the response takes up at most.
+pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeTopicPartitionsRequest) -> usize {
+    let limit = ctx.config.max_request_partition_size_limit;
+    let partitions = limit.min(request.response_partition_limit).max(1) as usize;
+    partitions * PARTITION_BYTES + ctx.images.get().topics.len() * TOPIC_BYTES
+}
 
 /// Answers the request: partitions up to the limit, and where to go on.
 pub async fn handle<E: Env>(
@@ -72,7 +83,11 @@ pub async fn handle<E: Env>(
             continue;
         };
         let left = topic.partitions().skip(first).count();
-        response.topics.push(described(&image, topic, first, room));
+        let route = ctx.routes.get().by_id(topic.id);
+        let offline = |index| offline_here(route.as_deref(), index);
+        let node_id = ctx.identity.node_id;
+        let leadership = |index, p: &PartitionImage| leadership(&image, p, node_id, offline(index));
+        response.topics.push(described(topic, first, room, leadership));
         if left > room {
             let partition_index = (first + room) as i32;
             response.next_cursor = Some(Cursor {
@@ -115,26 +130,29 @@ fn unknown(name: Str) -> DescribeTopicPartitionsResponseTopic {
 }
 
 fn described(
-    image: &Image,
     topic: &TopicImage,
     first: usize,
     most: usize,
+    leadership: impl Fn(i32, &PartitionImage) -> Leadership,
 ) -> DescribeTopicPartitionsResponseTopic {
     let partitions = topic
         .partitions()
         .skip(first)
         .take(most)
-        .map(|(partition_index, p)| DescribeTopicPartitionsResponsePartition {
-            error_code: leader_code(p).0,
-            partition_index,
-            leader_id: p.leader,
-            leader_epoch: p.leader_epoch,
-            replica_nodes: p.replicas.clone(),
-            isr_nodes: p.isr.clone(),
-            eligible_leader_replicas: Some(p.elr.clone()),
-            last_known_elr: Some(p.last_known_elr.clone()),
-            offline_replicas: offline(image, p),
-            ..Default::default()
+        .map(|(partition_index, p)| {
+            let leadership = leadership(partition_index, p);
+            DescribeTopicPartitionsResponsePartition {
+                error_code: leadership.code.0,
+                partition_index,
+                leader_id: leadership.leader,
+                leader_epoch: p.leader_epoch,
+                replica_nodes: p.replicas.clone(),
+                isr_nodes: p.isr.clone(),
+                eligible_leader_replicas: Some(p.elr.clone()),
+                last_known_elr: Some(p.last_known_elr.clone()),
+                offline_replicas: leadership.offline_replicas,
+                ..Default::default()
+            }
         });
     DescribeTopicPartitionsResponseTopic {
         name: Some(topic.name.clone()),

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use brokkr_env::Env;
 use brokkr_metadata::{BrokerImage, Image, PartitionImage};
 use brokkr_wire::{ErrorCode, Str};
+
+use crate::partitions::{Hosted, Route};
 
 /// What a client may do with a topic where nobody asks for permission: Kafka's bits for READ, WRITE, CREATE, DELETE, ALTER,
 /// DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS.
@@ -47,22 +50,37 @@ pub fn brokers(image: &Image, listener: &str, fenced: bool) -> Vec<Seen> {
         .collect()
 }
 
-/// The replicas of a partition that are on brokers which are not there.
-pub fn offline(image: &Image, partition: &PartitionImage) -> Vec<i32> {
-    partition
-        .replicas
-        .iter()
-        .copied()
-        .filter(|r| !image.is_active(*r))
-        .collect()
+/// A partition's leader and replicas as responses give them.
+pub struct Leadership {
+    /// NONE, or LEADER_NOT_AVAILABLE.
+    pub code: ErrorCode,
+    /// The leader, -1 where there is none.
+    pub leader: i32,
+    /// Replicas that can't serve: their broker is not there, or its log of this partition is offline.
+    pub offline_replicas: Vec<i32>,
 }
 
-/// Whether a partition has a leader, as answers say it.
-pub fn leader_code(partition: &PartitionImage) -> ErrorCode {
-    match partition.leader {
-        ..0 => ErrorCode::LEADER_NOT_AVAILABLE,
-        _ => ErrorCode::NONE,
+/// Who leads a partition. `offline_here`: this broker, `node_id`, has the partition's log but can't serve it; then it does
+/// not lead, whatever the image says until a controller has moved the leadership, so that clients back off.
+pub fn leadership(image: &Image, partition: &PartitionImage, node_id: i32, offline_here: bool) -> Leadership {
+    let gone = |r: &i32| !image.is_active(*r) || (offline_here && *r == node_id);
+    let leader = match partition.leader {
+        leader if offline_here && leader == node_id => -1,
+        leader => leader,
+    };
+    Leadership {
+        code: match leader {
+            ..0 => ErrorCode::LEADER_NOT_AVAILABLE,
+            _ => ErrorCode::NONE,
+        },
+        leader,
+        offline_replicas: partition.replicas.iter().copied().filter(gone).collect(),
     }
+}
+
+/// Whether the log of a topic's partition is here, but offline.
+pub fn offline_here<E: Env>(route: Option<&Route<E>>, partition: i32) -> bool {
+    route.is_some_and(|route| matches!(route.partition(partition), Hosted::Offline))
 }
 
 /// The topics that a request lists, as Kafka reads it: each once, with the partitions of all the times it is listed, and not

@@ -9,16 +9,16 @@ use std::time::Duration;
 use brokkr_env::{Env, Error, ErrorKind, FileRange};
 use brokkr_log::{ReadError, UpTo};
 use brokkr_types::Offset;
-use brokkr_wire::messages::RequestHeader;
 use brokkr_wire::messages::fetch_request::FetchRequest;
 use brokkr_wire::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
 use brokkr_wire::{ErrorCode, Records};
 use bytes::Bytes;
 
 use super::described::isolation_level;
-use crate::ctx::Ctx;
-use crate::dispatch::{Asked as Request, Dispatched};
-use crate::fetch_session::{Asked, Sessions, Told, Turn};
+use crate::ctx::{Ctx, Peer};
+use crate::dispatch::{Dispatched, RequestContext, response_share};
+use crate::fetch_session::{Asked, PARTITION_BYTES, Sessions, Told, Turn};
+use crate::memory::{Overloaded, Share};
 use crate::partition::{Handle, Refused, View, Waiter};
 use crate::partitions::{Hosted, check_epoch};
 
@@ -30,6 +30,8 @@ const IDS_SINCE: i16 = 13;
 const CONSUMER: i32 = -1;
 /// A read is tried again so often when retention or a truncation made its snapshot stale.
 const STALE_RETRIES_MAX: usize = 3;
+/// What a partition's part of a response takes up at most, besides its records.
+const RESPONSE_PARTITION_BYTES: usize = 400;
 /// How much of a file that could not be read is read at a time, before more of it is promised.
 const CHECKED_BYTES: u32 = 256 << 10;
 
@@ -45,27 +47,45 @@ struct Found<E: Env> {
 struct Pass<E: Env> {
     found: Vec<Found<E>>,
     bytes: usize,
-    /// Something that is told at once, whatever there is to read: an error, or that too little is in sync.
+    /// Something that is answered at once, whatever there is to read: an error, or where the fetcher's log diverges. A
+    /// partition that doesn't exist is no such thing: as with Kafka the others are waited for.
     urgent: bool,
+    /// A partition's log is offline. Answered when the time is up: a client that asks again at once must not be answered
+    /// at once, again and again.
+    offline: bool,
     /// Where to wait for more: the partition and the high watermark seen.
     handles: Vec<(Handle<E>, Offset)>,
 }
 
-/// Begins a fetch. What it reads and waits for is in the future.
-pub fn begin<E: Env>(
+/// Begins a fetch. What it reads and waits for is in the future. `None`: the connection is to be closed.
+pub async fn begin<E: Env>(
     ctx: &Ctx<E>,
-    sessions: &Sessions,
-    asked: Request,
+    sessions: &Sessions<E>,
+    rc: RequestContext,
     request: FetchRequest,
-    _header: &RequestHeader,
-) -> Dispatched<E> {
+    peer: &Peer,
+    mut share: Share,
+) -> Option<Dispatched<E>> {
     if let Err(code) = check(&request) {
-        let response = refused_whole(&request, asked.version, code);
-        return Dispatched::Pending(Box::pin(async move { Some(asked.frame(&response, Vec::new())) }));
+        let response = refused_whole(&request, rc.version, code);
+        let response = rc.response(ctx, &response, Vec::new());
+        return Some(Dispatched::Pending(Box::pin(std::future::ready(response)), share));
     }
-    let (ctx, sessions) = (ctx.clone(), sessions.clone());
+    // BEFORE its partitions are copied.
+    match ctx
+        .memory
+        .request(sessions.partitions(&request) * PARTITION_BYTES)
+        .await
+    {
+        Ok(more) => share.join(more),
+        Err(Overloaded) => {
+            ctx.noise.tell("no memory for a request", &peer.addr);
+            return None;
+        }
+    }
+    let (ctx, sessions, peer) = (ctx.clone(), sessions.clone(), peer.clone());
     let turn = sessions.turn(&request);
-    Dispatched::Pending(Box::pin(async move {
+    let pending = Box::pin(async move {
         let turn = match turn {
             Ok(turn) => turn,
             Err(code) => {
@@ -73,17 +93,22 @@ pub fn begin<E: Env>(
                     error_code: code.0,
                     ..Default::default()
                 };
-                return Some(asked.frame(&response, Vec::new()));
+                return rc.response(&ctx, &response, Vec::new());
             }
         };
-        let pass = fetch(ctx, asked.version, &request, &turn).await;
+        let response_bytes = turn.partitions.len() * RESPONSE_PARTITION_BYTES;
+        let pass = fetch(&ctx, &rc, &request, &turn).await;
+        let response_share = response_share(&ctx, &peer, response_bytes, 0).await?;
         let read_committed = request.isolation_level == READ_COMMITTED;
         let (response, ranges, told) = answer(&turn, pass, read_committed);
         if turn.session_id != 0 {
             sessions.told(&turn, &told);
         }
-        Some(asked.frame(&response, ranges))
-    }))
+        let mut response = rc.response(&ctx, &response, ranges)?;
+        response.share = response_share;
+        Some(response)
+    });
+    Some(Dispatched::Pending(pending, share))
 }
 
 /// Kafka stumbles over these and answers that it doesn't know why; here the client is told.
@@ -121,13 +146,17 @@ fn refused_whole(request: &FetchRequest, version: i16, code: ErrorCode) -> Fetch
     }
 }
 
-async fn fetch<E: Env>(mut ctx: Ctx<E>, version: i16, request: &FetchRequest, turn: &Turn) -> Pass<E> {
+async fn fetch<E: Env>(ctx: &Ctx<E>, rc: &RequestContext, request: &FetchRequest, turn: &Turn) -> Pass<E> {
+    let mut ctx = ctx.clone();
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
-    let deadline = ctx.env.now() + wait;
+    let deadline = rc.received_at + wait;
     let min_bytes = request.min_bytes.max(0) as usize;
+    let mut hurried = std::pin::pin!(rc.connection.hurried());
+    let mut last = false;
     loop {
-        let pass = look(&mut ctx, version, request, turn).await;
-        let enough = pass.bytes >= min_bytes || pass.urgent || pass.handles.is_empty();
+        let pass = look(&mut ctx, rc.version, request, turn).await;
+        let nothing_to_wait_for = pass.handles.is_empty() && !pass.offline;
+        let enough = pass.bytes >= min_bytes || pass.urgent || nothing_to_wait_for || last;
         if enough || ctx.env.now() >= deadline {
             return pass;
         }
@@ -135,11 +164,16 @@ async fn fetch<E: Env>(mut ctx: Ctx<E>, version: i16, request: &FetchRequest, tu
         for (handle, seen) in &pass.handles {
             handle.wait(*seen, &waiter);
         }
-        // BEFORE the wait: what was found so far pins files.
+        // BEFORE the wait: what was found so far pins files, and so do the routes.
         drop(pass);
+        ctx.release();
         tokio::select! {
             biased;
             () = waiter.told() => brokkr_types::reached!("a parked fetch was woken"),
+            () = &mut hurried => {
+                brokkr_types::reached!("a parked fetch ended with its connection");
+                last = true;
+            }
             () = ctx.env.sleep_until(deadline) => brokkr_types::reached!("a parked fetch waited in vain"),
         }
     }
@@ -152,6 +186,7 @@ async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, tu
         found: Vec::with_capacity(turn.partitions.len()),
         bytes: 0,
         urgent: false,
+        offline: false,
         handles: Vec::with_capacity(turn.partitions.len()),
     };
     let replica = if version >= 15 {
@@ -163,11 +198,16 @@ async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, tu
         let room = bytes_max.saturating_sub(pass.bytes);
         let found = match partition(ctx, version, replica, asked, room, pass.bytes == 0).await {
             Ok((found, handle)) => {
+                pass.urgent |= found.diverging.is_some();
                 pass.handles.push((handle, Offset(found.told.high_watermark)));
                 found
             }
             Err(refused) => {
-                pass.urgent = true;
+                match refused.code {
+                    ErrorCode::UNKNOWN_TOPIC_ID | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {}
+                    ErrorCode::KAFKA_STORAGE_ERROR => pass.offline = true,
+                    _ => pass.urgent = true,
+                }
                 failed(&refused)
             }
         };
@@ -218,6 +258,10 @@ async fn partition<E: Env>(
         let view = handle.view();
         // Here, and nowhere else, Kafka takes every negative epoch for none.
         check_epoch(fetch.current_leader_epoch.max(-1), view.leader_epoch)?;
+        // As Kafka: a fetcher that is behind the log's start begins anew, whatever its log has.
+        if fetch.fetch_offset < view.log_start.0 {
+            return Err(Refused::of(ErrorCode::OFFSET_OUT_OF_RANGE));
+        }
         if let Some(diverging) = diverges(&view, fetch.last_fetched_epoch, fetch.fetch_offset)? {
             return Ok((found(&view, None, Some(diverging)), handle));
         }

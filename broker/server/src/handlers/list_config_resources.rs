@@ -16,6 +16,17 @@ const TYPES: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
 /// The first version that asks for types.
 const TYPES_SINCE: i16 = 1;
 
+/// What a resource takes up at most, besides its name.
+const RESOURCE_BYTES: usize = 64;
+
+/// What the response takes up at most.
+pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &ListConfigResourcesRequest) -> usize {
+    let image = ctx.images.get();
+    let topics = image.topics.iter().map(|t| t.name.len() + RESOURCE_BYTES);
+    let others = image.configured().map(|r| r.name.len() + RESOURCE_BYTES);
+    topics.chain(others).sum()
+}
+
 /// Answers the request.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,

@@ -1,6 +1,7 @@
 //! Metadata: brokers, topics, leaders.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use brokkr_env::Env;
 use brokkr_metadata::{Image, PartitionImage, TopicImage, topic_name};
@@ -12,11 +13,35 @@ use brokkr_wire::messages::metadata_response::{
 use brokkr_wire::{ErrorCode, Str};
 
 use super::create_topics;
-use super::described::{CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, brokers, leader_code, offline};
+use super::described::{
+    CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, brokers, leadership, offline_here,
+};
+use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
+use crate::partitions::Routes;
 
 /// The first version in which topics can be asked for by id.
 const BY_ID_SINCE: i16 = 12;
+
+/// What a topic's and a partition's part of a response take up at most, besides the topic's name.
+const TOPIC_BYTES: usize = 160;
+const PARTITION_BYTES: usize = 240;
+
+/// What the response takes up at most.
+pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &MetadataRequest) -> usize {
+    let image = ctx.images.get();
+    let bytes = |t: &TopicImage| t.name.len() + TOPIC_BYTES + t.partitions.len() * PARTITION_BYTES;
+    match &request.topics {
+        Some(asked) if !asked.is_empty() => {
+            let found = each_once(asked).filter_map(|t| match &t.name {
+                Some(name) => image.topics.by_name(name),
+                None => image.topics.by_id(t.topic_id),
+            });
+            found.map(|t| bytes(t)).sum()
+        }
+        _ => image.topics.iter().map(|t| bytes(t)).sum(),
+    }
+}
 
 /// Answers the request. Topics that don't exist are made first, where the request and the configuration allow it.
 pub async fn handle<E: Env>(
@@ -47,12 +72,25 @@ pub async fn handle<E: Env>(
     }
     let describe = Describe {
         image: &image,
+        routes: Arc::clone(ctx.routes.get()),
+        node_id: ctx.identity.node_id,
         operations: request.include_topic_authorized_operations,
     };
-    let topics = match &asked {
-        None => image.topics.iter().map(|t| describe.topic(t)).collect(),
-        Some(topics) => each_once(topics).map(|t| describe.asked(t)).collect(),
-    };
+    let (mut topics, mut steps) = (Vec::new(), Steps::default());
+    match &asked {
+        None => {
+            for topic in image.topics.iter() {
+                topics.push(describe.topic(topic));
+                steps.step().await;
+            }
+        }
+        Some(asked) => {
+            for asked in each_once(asked) {
+                topics.push(describe.asked(asked));
+                steps.step().await;
+            }
+        }
+    }
     let brokers = brokers(&image, &peer.listener, false)
         .into_iter()
         .map(|b| MetadataResponseBroker {
@@ -108,12 +146,14 @@ fn each_once(asked: &[MetadataRequestTopic]) -> impl Iterator<Item = &MetadataRe
     })
 }
 
-struct Describe<'a> {
+struct Describe<'a, E: Env> {
     image: &'a Image,
+    routes: Arc<Routes<E>>,
+    node_id: i32,
     operations: bool,
 }
 
-impl Describe<'_> {
+impl<E: Env> Describe<'_, E> {
     fn asked(&self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
         let by_id = asked.topic_id != Uuid::ZERO;
         let failed = |code: ErrorCode| MetadataResponseTopic {
@@ -138,13 +178,14 @@ impl Describe<'_> {
     }
 
     fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
+        let route = self.routes.by_id(topic.id);
         MetadataResponseTopic {
             name: Some(topic.name.clone()),
             topic_id: topic.id,
             is_internal: topic.is_internal(),
             partitions: topic
                 .partitions()
-                .map(|(index, p)| self.partition(index, p))
+                .map(|(index, p)| self.partition(index, p, offline_here(route.as_deref(), index)))
                 .collect(),
             topic_authorized_operations: if self.operations {
                 TOPIC_OPERATIONS
@@ -155,15 +196,21 @@ impl Describe<'_> {
         }
     }
 
-    fn partition(&self, partition_index: i32, p: &PartitionImage) -> MetadataResponsePartition {
+    fn partition(
+        &self,
+        partition_index: i32,
+        p: &PartitionImage,
+        offline_here: bool,
+    ) -> MetadataResponsePartition {
+        let leadership = leadership(self.image, p, self.node_id, offline_here);
         MetadataResponsePartition {
-            error_code: leader_code(p).0,
+            error_code: leadership.code.0,
             partition_index,
-            leader_id: p.leader,
+            leader_id: leadership.leader,
             leader_epoch: p.leader_epoch,
             replica_nodes: p.replicas.clone(),
             isr_nodes: p.isr.clone(),
-            offline_replicas: offline(self.image, p),
+            offline_replicas: leadership.offline_replicas,
             ..Default::default()
         }
     }

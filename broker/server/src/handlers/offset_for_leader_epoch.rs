@@ -69,6 +69,7 @@ fn look<E: Env>(
     let view = handle.view();
     check_epoch(asked.current_leader_epoch, view.leader_epoch)?;
     let end = view.reader.end_offset_for_epoch(LeaderEpoch(asked.leader_epoch));
-    // A consumer is shown no end past the high watermark (L5).
-    Ok(end.map(|e| (e.epoch.0, e.end.min(view.high_watermark).0)))
+    // As Kafka, and as a Fetch that looks for divergence: an epoch's end in the log, committed or not. A follower that was
+    // told the high watermark instead would cut what is committed elsewhere (R1).
+    Ok(end.map(|e| (e.epoch.0, e.end.0)))
 }

@@ -1,22 +1,28 @@
 //! Produce: validates, hands each batch to its partition's owner in order, and answers when all are committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use brokkr_env::Env;
 use brokkr_types::{Offset, UnixMillis, Uuid};
 use brokkr_wire::messages::produce_request::{PartitionProduceData, ProduceRequest};
 use brokkr_wire::messages::produce_response::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceResponse,
-    TopicProduceResponse,
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
-use brokkr_wire::records::{BatchError, BatchHeader, NO_KEY, RecordError, Rules, validate};
+use brokkr_wire::records::{
+    BatchError, BatchHeader, CompressionConfig, CompressionType, DecompressError, NO_KEY, RecordError, Rules,
+    Validated, check,
+};
 use brokkr_wire::{ErrorCode, Records, Str};
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::coop::Steps;
 use crate::ctx::Ctx;
-use crate::dispatch::{Asked, Dispatched};
-use crate::partition::{Answer, Message, Refused};
+use crate::dispatch::{Dispatched, RequestContext};
+use crate::memory::{Overloaded, Share};
+use crate::partition::{Answer, Held, Message, Refused};
 use crate::partitions::{Hosted, Route};
 
 /// A partition's part of the request.
@@ -25,7 +31,6 @@ enum Part {
     Waiting {
         index: i32,
         answer: oneshot::Receiver<Answer>,
-        leader_epoch: i32,
         log_start: Offset,
     },
     /// Answered already.
@@ -38,6 +43,10 @@ struct Topic {
     parts: Vec<Part>,
 }
 
+/// A batch up to this size that decompresses to no more than the other is checked where it arrives; any other that is or
+/// gets compressed waits for a turn.
+const QUICK_BYTES_MAX: usize = 64 << 10;
+const QUICK_DECOMPRESSED_MAX: usize = 256 << 10;
 /// The first version that allows zstd.
 const ZSTD_FROM: i16 = 7;
 
@@ -46,7 +55,13 @@ const ZSTD_FROM: i16 = 7;
 const OWN_DISK: Duration = Duration::from_secs(1);
 
 /// Hands every batch of the request on. Runs in the order of the connection's requests.
-pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceRequest) -> Dispatched<E> {
+pub async fn begin<E: Env>(
+    ctx: &mut Ctx<E>,
+    rc: RequestContext,
+    request: ProduceRequest,
+    share: Share,
+) -> Dispatched<E> {
+    let mut steps = Steps::default();
     let mut topics = Vec::with_capacity(request.topic_data.len());
     let bad_acks = !matches!(request.acks, -1..=1);
     let unnamed = request.transactional_id.is_none() && has_transactional(&request);
@@ -55,12 +70,12 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
         if topic.partition_data.is_empty() {
             continue;
         }
-        let route = if asked.version >= 13 {
+        let route = if rc.version >= 13 {
             ctx.routes.get().by_id(topic.topic_id)
         } else {
             ctx.routes.get().by_name(&topic.name)
         };
-        let unknown = if asked.version >= 13 {
+        let unknown = if rc.version >= 13 {
             ErrorCode::UNKNOWN_TOPIC_ID
         } else {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
@@ -70,6 +85,7 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
             .map_or_else(|| topic.name.clone(), |r| r.name.clone());
         let mut parts = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
+            steps.step().await;
             let index = data.index;
             let again = match twice.is_empty() {
                 true => None,
@@ -84,7 +100,7 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
                 None => Err(Refused::of(unknown).into()),
                 Some(_) if bad_acks => Err(Refused::of(ErrorCode::INVALID_REQUIRED_ACKS).into()),
                 Some(_) if is_twice => Err(listed_again().into()),
-                Some(route) => hand_on(ctx, route, data, request.acks == -1, asked.version).await,
+                Some(route) => hand_on(ctx, &rc, route, data, request.acks == -1).await,
             };
             parts.push(part.unwrap_or_else(|e| Part::Done(refused(&name, index, &e))));
         }
@@ -97,7 +113,7 @@ pub async fn begin<E: Env>(ctx: &mut Ctx<E>, asked: Asked, request: ProduceReque
     if request.acks == 0 {
         unanswered(topics)
     } else {
-        answered(ctx, asked, topics, request.timeout_ms)
+        answered(ctx, rc, topics, request.timeout_ms, share)
     }
 }
 
@@ -160,12 +176,54 @@ fn listed_again() -> Refused {
     )
 }
 
+/// Checks a batch by the rules of its topic, with the memory and in the turn that this takes.
+async fn checked<E: Env>(
+    ctx: &Ctx<E>,
+    records: Bytes,
+    rules: &Rules,
+    log_start: Offset,
+) -> Result<Validated, NotTaken> {
+    let now = ctx.env.wall();
+    let refused = |e| NotTaken::Records(e, log_start);
+    let source = BatchHeader::decode(&records)
+        .ok()
+        .and_then(|h| h.attributes.compression().ok());
+    let plain = matches!(source, None | Some(CompressionType::None));
+    let rebuilds =
+        matches!(rules.compression, CompressionConfig::Fixed { codec, .. } if Some(codec) != source);
+    if plain && (!rebuilds || records.len() <= QUICK_BYTES_MAX) {
+        return check(records, rules, now).map_err(refused);
+    }
+    if records.len() <= QUICK_BYTES_MAX {
+        let quick = Rules {
+            decompressed_max: QUICK_DECOMPRESSED_MAX.min(rules.decompressed_max),
+            ..*rules
+        };
+        match check(records.clone(), &quick, now) {
+            Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. }))) => {}
+            done => return done.map_err(refused),
+        }
+    }
+    brokkr_types::reached!("a batch waited for its turn to be checked");
+    let turn = ctx.checking.acquire().await;
+    let bytes = rules.decompressed_max * if rebuilds { 2 } else { 1 };
+    let share = ctx.memory.request(bytes).await.map_err(overloaded)?;
+    let checked = check(records, rules, now).map_err(refused);
+    drop((turn, share));
+    checked
+}
+
+fn overloaded(_: Overloaded) -> NotTaken {
+    let why = "the broker has no memory for this request now";
+    Refused::because(ErrorCode::REQUEST_TIMED_OUT, why).into()
+}
+
 async fn hand_on<E: Env>(
     ctx: &Ctx<E>,
+    rc: &RequestContext,
     route: &Route<E>,
     data: PartitionProduceData,
     acks_all: bool,
-    version: i16,
 ) -> Result<Part, NotTaken> {
     let handle = match route.partition(data.index) {
         Hosted::Here(handle) => handle,
@@ -173,7 +231,7 @@ async fn hand_on<E: Env>(
         Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).into()),
     };
     let rules = Rules {
-        zstd: version >= ZSTD_FROM,
+        zstd: rc.version >= ZSTD_FROM,
         ..route.rules
     };
     let records = match data.records {
@@ -182,18 +240,29 @@ async fn hand_on<E: Env>(
             return Err(NotTaken::Records(RecordError::NoBatch, Offset(-1)));
         }
     };
-    let view = handle.view();
-    let (leader_epoch, log_start) = (view.leader_epoch.0, view.log_start);
-    drop(view);
-    let batch = validate(records, &rules, ctx.env.wall()).map_err(|e| NotTaken::Records(e, log_start))?;
+    let log_start = handle.view().log_start;
+    let batch = checked(ctx, records, &rules, log_start).await?;
     if batch.batch.header.attributes.is_transactional() {
         return Err(no_transactions().into());
     }
+    let rebuilt = match batch.rebuilt {
+        true => ctx
+            .memory
+            .request(batch.batch.bytes.len())
+            .await
+            .map_err(overloaded)?,
+        false => Share::default(),
+    };
+    let held = Held {
+        buffer: Arc::clone(&rc.buffer),
+        rebuilt,
+    };
     let (reply, answer) = oneshot::channel();
     if !handle
         .send(Message::Append {
             batch,
             acks_all,
+            held,
             reply,
         })
         .await
@@ -203,7 +272,6 @@ async fn hand_on<E: Env>(
     Ok(Part::Waiting {
         index: data.index,
         answer,
-        leader_epoch,
         log_start,
     })
 }
@@ -219,13 +287,13 @@ fn refused(topic: &str, index: i32, why: &NotTaken) -> PartitionProduceResponse 
     match why {
         NotTaken::Refused(r) => PartitionProduceResponse {
             error_code: r.code.0,
-            error_message: r.why.clone().map(Str::from),
+            error_message: r.message(),
             ..base
         },
         NotTaken::Records(e, log_start) => PartitionProduceResponse {
             error_code: e.code(),
             log_start_offset: if judged_by_log(e) { log_start.0 } else { -1 },
-            error_message: Some(Str::from(e.to_string())),
+            error_message: Some(Str::message(&e.to_string())),
             record_errors: e
                 .record_errors()
                 .iter()
@@ -258,7 +326,7 @@ fn record_error(topic: &str, partition: i32, (index, why): &(i32, String)) -> Ba
     };
     BatchIndexAndErrorMessage {
         batch_index: *index,
-        batch_index_error_message: Some(Str::from(why)),
+        batch_index_error_message: Some(Str::message(&why)),
         ..Default::default()
     }
 }
@@ -276,11 +344,18 @@ fn unanswered<E: Env>(topics: Vec<Topic>) -> Dispatched<E> {
     }
 }
 
-fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: i32) -> Dispatched<E> {
-    let (env, node_id) = (ctx.env.clone(), ctx.identity.node_id);
-    Dispatched::Pending(Box::pin(async move {
-        let deadline = env.now() + Duration::from_millis(timeout_ms.max(0) as u64).max(OWN_DISK);
-        let mut timer = std::pin::pin!(env.sleep_until(deadline));
+fn answered<E: Env>(
+    ctx: &Ctx<E>,
+    rc: RequestContext,
+    topics: Vec<Topic>,
+    timeout_ms: i32,
+    share: Share,
+) -> Dispatched<E> {
+    let ctx = ctx.clone();
+    let pending = Box::pin(async move {
+        // From the request's arrival: the timeouts of pipelined ones don't add up.
+        let deadline = rc.received_at + Duration::from_millis(timeout_ms.max(0) as u64).max(OWN_DISK);
+        let mut timer = std::pin::pin!(ctx.env.sleep_until(deadline));
         let mut late = false;
         let mut response = ProduceResponse::default();
         for topic in topics {
@@ -291,7 +366,6 @@ fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: 
                     Part::Waiting {
                         index,
                         mut answer,
-                        leader_epoch,
                         log_start,
                     } => {
                         let answer = tokio::select! {
@@ -303,7 +377,7 @@ fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: 
                             }
                             () = std::future::ready(()), if late => None,
                         };
-                        outcome(index, answer, (node_id, leader_epoch), log_start)
+                        outcome(index, answer, log_start)
                     }
                 });
             }
@@ -314,14 +388,14 @@ fn answered<E: Env>(ctx: &Ctx<E>, asked: Asked, topics: Vec<Topic>, timeout_ms: 
                 ..Default::default()
             });
         }
-        Some(asked.frame(&response, Vec::new()))
-    }))
+        rc.response(&ctx, &response, Vec::new())
+    });
+    Dispatched::Pending(pending, share)
 }
 
 fn outcome(
     index: i32,
     answer: Option<Result<Answer, oneshot::error::RecvError>>,
-    (leader_id, leader_epoch): (i32, i32),
     log_start: Offset,
 ) -> PartitionProduceResponse {
     let refusal = match answer {
@@ -352,12 +426,7 @@ fn outcome(
         | ErrorCode::RECORD_LIST_TOO_LARGE => -1,
         _ => log_start.0,
     };
-    if response.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER.0 {
-        response.current_leader = LeaderIdAndEpoch {
-            leader_id,
-            leader_epoch,
-            ..Default::default()
-        };
-    }
+    // No hint of a leader (KIP-951): the partition was deleted here or the broker stops, and there is no other broker. (Before
+    // version 10 the field doesn't even exist.)
     response
 }

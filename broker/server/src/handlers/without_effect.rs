@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn what_does_nothing_is_told_once() {
-        let noise = Noise::default();
+        let noise = Noise::new(brokkr_env::tokio::TokioEnv::new(1));
         tell(&noise, TOPIC, "retention.ms", Some("5"));
         tell(&noise, BROKER, "log.retention.ms", Some("5"));
         tell(&noise, BROKER, "max.connections", None);

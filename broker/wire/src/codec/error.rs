@@ -30,6 +30,11 @@ pub enum DecodeErrorKind {
     NegativeLength(i32),
     /// An array longer than the bytes that are left could hold, or a string past Kafka's limit of 32,767 bytes.
     LengthTooLong(u32),
+    /// What is decoded takes up more memory than its reader may spend.
+    TooMuch {
+        /// In bytes.
+        max: usize,
+    },
     /// A string that isn't UTF-8.
     InvalidUtf8,
     /// Null where this version allows none.
@@ -110,6 +115,7 @@ impl fmt::Display for DecodeError {
             DecodeErrorKind::Truncated { needed, left } => write!(f, "needs {needed} bytes, {left} are left"),
             DecodeErrorKind::NegativeLength(n) => write!(f, "a length of {n}"),
             DecodeErrorKind::LengthTooLong(n) => write!(f, "a length of {n} is too long"),
+            DecodeErrorKind::TooMuch { max } => write!(f, "it decodes to more than {max} bytes"),
             DecodeErrorKind::InvalidUtf8 => f.write_str("not UTF-8"),
             DecodeErrorKind::NullNotAllowed => f.write_str("null is not allowed"),
             DecodeErrorKind::BadVarint => f.write_str("a variable-length integer past 32 bits"),

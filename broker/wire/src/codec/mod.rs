@@ -10,7 +10,7 @@ mod writer;
 pub use element::Element;
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
 pub use reader::Reader;
-pub use str::Str;
+pub use str::{MESSAGE_LEN_MAX, Str};
 pub use tagged::{RawTaggedField, TaggedFields};
 pub use writer::{COPY_MAX, Part, Records, Writer};
 

@@ -24,6 +24,9 @@ pub struct Reader {
     end: usize,
     /// What is being read, for errors.
     message: &'static str,
+    /// Memory that decoded arrays and unknown tags take up so far, and may.
+    decoded_bytes: usize,
+    decoded_bytes_max: usize,
 }
 
 /// Where the reader stands in a structure's tagged fields.
@@ -38,13 +41,38 @@ pub struct Tags {
 impl Reader {
     /// At the beginning of `frame`.
     pub fn new(frame: Bytes) -> Self {
+        Self::limited(frame, usize::MAX)
+    }
+
+    /// At the beginning of `frame`, from an untrusted peer: what is decoded may take up to `decoded_bytes_max` bytes of
+    /// memory besides the frame. (An empty string of one byte becomes a structure of many.)
+    pub fn limited(frame: Bytes, decoded_bytes_max: usize) -> Self {
         let end = frame.len();
         Self {
             buf: frame,
             pos: 0,
             end,
             message: "frame",
+            decoded_bytes: 0,
+            decoded_bytes_max,
         }
+    }
+
+    /// Memory that the arrays and unknown tags decoded so far take up, in bytes.
+    pub fn decoded_bytes(&self) -> usize {
+        self.decoded_bytes
+    }
+
+    /// Counts what is about to be decoded.
+    fn charge(&mut self, bytes: usize, field: &'static str) -> Result<(), DecodeError> {
+        self.decoded_bytes = self.decoded_bytes.saturating_add(bytes);
+        if self.decoded_bytes > self.decoded_bytes_max {
+            let kind = DecodeErrorKind::TooMuch {
+                max: self.decoded_bytes_max,
+            };
+            return Err(self.error(field, kind));
+        }
+        Ok(())
     }
 
     /// Bytes read so far.
@@ -360,6 +388,7 @@ impl Reader {
         field: &'static str,
     ) -> Result<(), DecodeError> {
         to.clear();
+        self.charge(len.saturating_mul(size_of::<T>()), field)?;
         to.reserve_exact(len.min(self.remaining() / size_of::<T>().max(1)));
         for _ in 0..len {
             to.push_mut(T::default()).fill(self, v, flex, field)?;
@@ -453,9 +482,16 @@ impl Reader {
 
     /// Keeps the tagged field that has just begun.
     #[cold]
-    pub(crate) fn unknown_tag(&mut self, tag: u32, unknown: &mut TaggedFields) {
+    pub(crate) fn unknown_tag(
+        &mut self,
+        tag: u32,
+        unknown: &mut TaggedFields,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        self.charge(size_of::<RawTaggedField>(), field)?;
         let data = self.rest();
         unknown.push(RawTaggedField { tag, data });
+        Ok(())
     }
 
     /// All of a structure's tagged fields, where it knows none.
@@ -468,7 +504,7 @@ impl Reader {
         while tags.left > 0
             && let Some(tag) = self.next_tag(&mut tags)?
         {
-            self.unknown_tag(tag, unknown);
+            self.unknown_tag(tag, unknown, field)?;
         }
         self.end = tags.outer_end;
         Ok(())

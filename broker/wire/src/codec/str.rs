@@ -7,6 +7,10 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
+/// The longest error message of a response, in bytes. Messages quote what peers sent, and a string of 32,767 bytes with a
+/// sentence around it can't be encoded.
+pub const MESSAGE_LEN_MAX: usize = 1024;
+
 /// An immutable UTF-8 string, cheap to clone. One that was decoded is a slice of its frame and keeps the whole frame
 /// alive: what is to outlive the request is taken with [`Str::detached`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -24,6 +28,17 @@ impl Str {
     /// A copy of `s`, in memory of its own.
     pub fn copied(s: &str) -> Self {
         Self(Bytes::copy_from_slice(s.as_bytes()))
+    }
+
+    /// An error message for a response: `text`, clipped to [`MESSAGE_LEN_MAX`] bytes at a character's boundary. Every
+    /// message that may quote a peer's text is made by this.
+    pub fn message(text: &str) -> Self {
+        const CLIPPED: &str = " [clipped]";
+        if text.len() <= MESSAGE_LEN_MAX {
+            return Self::copied(text);
+        }
+        let end = text.floor_char_boundary(MESSAGE_LEN_MAX - CLIPPED.len());
+        Self::from(format!("{}{CLIPPED}", &text[..end]))
     }
 
     /// The string that these bytes are, without a copy; the bytes back if they aren't UTF-8.
@@ -138,5 +153,23 @@ impl fmt::Display for Str {
 impl fmt::Debug for Str {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_clipped_between_characters() {
+        assert_eq!(Str::message("short"), "short");
+        let exact = "x".repeat(MESSAGE_LEN_MAX);
+        assert_eq!(Str::message(&exact), exact.as_str());
+        for lead in 0..4 {
+            let long = format!("{}{}", "x".repeat(lead), "\u{1f980}".repeat(9000));
+            let clipped = Str::message(&long);
+            assert!(clipped.len() <= MESSAGE_LEN_MAX && clipped.len() > MESSAGE_LEN_MAX - 4);
+            assert!(clipped.ends_with("\u{1f980} [clipped]"));
+        }
     }
 }

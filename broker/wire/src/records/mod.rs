@@ -43,5 +43,5 @@ pub use record::{Header, Headers, HeadersIter, Record, RecordFault, Records, Rec
 pub use validate::{
     CORRUPT_MESSAGE, CompressionConfig, DECOMPRESSED_MAX, INVALID_RECORD, INVALID_TIMESTAMP,
     MESSAGE_TOO_LARGE, NO_KEY, Origin, RECORD_ERRORS_MAX, RecordError, Rules, UNSUPPORTED_COMPRESSION_TYPE,
-    Validated, validate,
+    Validated, check, validate,
 };

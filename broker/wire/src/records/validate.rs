@@ -288,15 +288,41 @@ impl From<DecompressError> for RecordError {
     }
 }
 
-/// Judges what is to be appended at `now`: one batch, as a Produce request brings it for a partition (or, from a leader,
-/// one of those that [`batches`] splits a Fetch response into). One pass over the records, without allocating unless they
-/// are compressed or at fault.
+/// Judges what is to be appended at `now`: [`check`], and then [`Validated::stamped`] with `now`.
+///
+/// # Errors
+/// [`RecordError`].
+pub fn validate(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Validated, RecordError> {
+    check(records, rules, now).map(|validated| validated.stamped(now))
+}
+
+impl Validated {
+    /// The batch as it is appended at `now`: where the topic's records have the time of their append, this is it.
+    /// Whoever appends calls it, in the order of the offsets, so that timestamps rise with them as far as the clock does.
+    #[must_use]
+    pub fn stamped(self, now: UnixMillis) -> Self {
+        if self.log_append_time == UnixMillis::NONE {
+            return self;
+        }
+        Self {
+            batch: self.batch.stamped(TimestampType::LogAppendTime, now),
+            max_timestamp: now,
+            log_append_time: now,
+            ..self
+        }
+    }
+}
+
+/// Judges what is to be appended at about `now`: one batch, as a Produce request brings it for a partition (or, from a
+/// leader, one of those that [`batches`] splits a Fetch response into). One pass over the records, without allocating
+/// unless they are compressed or at fault. Where the topic's records have the time of their append, `log_append_time` is
+/// set and the batch still has to be [`Validated::stamped`].
 ///
 /// Sequences and epochs against what the producer wrote before are the log's to judge, not this function's.
 ///
 /// # Errors
 /// [`RecordError`].
-pub fn validate(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Validated, RecordError> {
+pub fn check(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Validated, RecordError> {
     let batch = single(records)?;
     if rules.origin == Origin::Replica {
         return replicated(batch);
@@ -325,7 +351,10 @@ pub fn validate(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Valida
         check_size(&batch, rules)?;
         batch
     } else {
-        batch.stamped(rules.timestamp_type, max_timestamp)
+        match rules.timestamp_type {
+            TimestampType::CreateTime => batch.stamped(TimestampType::CreateTime, max_timestamp),
+            TimestampType::LogAppendTime => batch,
+        }
     };
     Ok(Validated {
         batch,

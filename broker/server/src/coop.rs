@@ -1,0 +1,35 @@
+//! Long loops give way: what a peer makes long must not keep a worker from everybody else.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+/// Steps of a loop between two breaks: at a microsecond each, a quarter of a millisecond.
+const STEPS_MAX: usize = 256;
+
+/// Counts the steps of a loop, and gives way now and then.
+#[derive(Default)]
+pub struct Steps(usize);
+
+impl Steps {
+    /// One more step. Cancel-safe.
+    pub async fn step(&mut self) {
+        self.0 += 1;
+        if self.0.is_multiple_of(STEPS_MAX) {
+            yield_now().await;
+        }
+    }
+}
+
+/// Lets other tasks run first.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
