@@ -493,6 +493,7 @@ impl Director {
             return;
         }
         let seen = self.on_disk(|d| AtCrash::of(d, ROOT, power));
+        let seen = seen.only(|folder| self.shared.is_judged(folder));
         // What the first crash left sure stays so: recovery may only have cut the rest.
         self.before = Some(match self.before.take() {
             Some(before) => seen.with_sure_of(before),

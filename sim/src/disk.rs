@@ -523,6 +523,15 @@ impl Disk {
         })
     }
 
+    /// How long the files are that are open and have no name, neither for the node nor on the platter. For checks.
+    pub fn open_without_name(&self) -> Vec<u64> {
+        let nameless = self
+            .inodes
+            .iter()
+            .filter(|i| i.handles > 0 && i.links == 0 && !i.is_dir);
+        nameless.map(|i| i.data.len() as u64).collect()
+    }
+
     /// As long as it is the same, every path leads where it led. For checks.
     pub fn renamed(&self) -> u64 {
         self.renamed

@@ -464,7 +464,9 @@ impl Plan {
 
     /// Rude clients with so many requests, and a small workload that must not suffer.
     fn requests(seed: u64, secs: u64, requests: u64) -> Self {
-        let plan = Self::quiet(seed, secs, swarm::plain(), swarm::small());
+        let mut broker = swarm::plain();
+        swarm::tight(&mut broker);
+        let plan = Self::quiet(seed, secs, broker, swarm::small());
         Self {
             rude: rude::fuzz(seed, requests, plan.secs * 750),
             ..plan
@@ -520,7 +522,10 @@ impl Plan {
 
     fn befall(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
         match family {
-            Family::Rude => self.rude = rude::connections(self.seed, self.secs * 750),
+            Family::Rude => {
+                self.rude = rude::connections(self.seed, self.secs * 750);
+                swarm::tight(&mut self.broker);
+            }
             Family::Sched => self.scheduler = Strategy::Pct(PCT_CHANGE_ONE_IN[draw.of("pct", 3) as usize]),
             Family::Clock => {
                 let most = if often > 1 { 200_000 } else { 300 };

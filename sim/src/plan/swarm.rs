@@ -171,6 +171,16 @@ pub(super) fn standard(operations_per_s: u64) -> Workload {
     }
 }
 
+/// Settings under which limits are met: the metadata have snapshots soon.
+pub(super) fn tight(broker: &mut BTreeMap<String, String>) {
+    for (key, value) in [
+        ("metadata.log.max.record.bytes.between.snapshots", 20_000),
+        ("metadata.log.segment.bytes", 8 << 20),
+    ] {
+        broker.insert(key.to_owned(), value.to_string());
+    }
+}
+
 /// A workload that shows whether the broker still serves others: a writer and a reader.
 pub(super) fn small() -> Workload {
     let mut workload = standard(50);

@@ -100,6 +100,7 @@ fn set_up() -> RudeConnection {
         api: api.to_owned(),
         version,
         client_id: None,
+        times: 1,
         announces: None,
         body_cut: None,
         body,
@@ -240,6 +241,7 @@ impl Draw {
                 1 => Some(self.long_text()),
                 _ => Some("rude".into()),
             },
+            times: 1,
             announces: (self.announces && self.dice.one_in(80)).then(|| {
                 self.dice
                     .of(&[i32::MIN, -1, 0, 1, 7, 1 << 20, 100 << 20, i32::MAX])

@@ -12,7 +12,13 @@ pub(super) struct Encoded {
     pub(super) frame: Vec<u8>,
     /// Whether Kafka's schema allows it: then it must be answered.
     pub(super) is_valid: bool,
+    /// It takes many times as much memory as its bytes: the broker may close the connection instead.
+    pub(super) is_dense: bool,
 }
+
+/// An array of so many structures that are shorter than this, on average, is dense.
+const DENSE_LEN: u64 = 1_000;
+const DENSE_BYTES: u64 = 16;
 
 /// Writes a request. `id_of` gives the present id of a topic.
 pub(super) fn request(of: &RudeRequest, correlation_id: i32, id_of: &dyn Fn(&str) -> [u8; 16]) -> Encoded {
@@ -36,6 +42,7 @@ struct Writer<'a> {
     version: i16,
     flexible: bool,
     is_valid: bool,
+    is_dense: bool,
     /// The numbers of the elements around, the innermost last.
     numbers: Vec<u64>,
     id_of: &'a dyn Fn(&str) -> [u8; 16],
@@ -48,6 +55,7 @@ impl<'a> Writer<'a> {
             version,
             flexible: false,
             is_valid: true,
+            is_dense: false,
             numbers: Vec::new(),
             id_of,
         }
@@ -84,6 +92,7 @@ impl<'a> Writer<'a> {
         self.out[..4].copy_from_slice(&size.to_be_bytes());
         Encoded {
             is_valid: self.is_valid && of.announces.is_none(),
+            is_dense: self.is_dense,
             frame: self.out,
         }
     }
@@ -285,6 +294,7 @@ impl<'a> Writer<'a> {
             _ => (Some(0), None),
         };
         self.length(claims.map_or(len.map(|n| n as i64), Some), 4);
+        let begin = self.out.len();
         match (value, same) {
             (Value::List(all), _) => all.iter().for_each(|v| self.value(message, of, v, false)),
             (_, Some((each, false))) => {
@@ -300,6 +310,8 @@ impl<'a> Writer<'a> {
             }
             _ => {}
         }
+        let n = len.unwrap_or(0);
+        self.is_dense |= n >= DENSE_LEN && ((self.out.len() - begin) as u64) < n * DENSE_BYTES;
     }
 
     /// A length that is another than what there is.
@@ -353,6 +365,7 @@ mod tests {
             api: api.to_owned(),
             version,
             client_id: None,
+            times: 1,
             announces: None,
             body_cut: None,
             body,

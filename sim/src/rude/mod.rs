@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use draw::{connections, fuzz};
 pub(crate) use judge::{judge, watch};
-pub(crate) use play::{Tally, start};
+pub(crate) use play::{FIRST_RUDE, Tally, start};
 pub use records::{RecordBatch, Records};
 pub use value::{Special, Value};
 
@@ -84,6 +84,14 @@ impl<'de> Deserialize<'de> for SharedConnection {
     }
 }
 
+fn once() -> u64 {
+    1
+}
+
+fn is_once(n: &u64) -> bool {
+    *n == 1
+}
+
 fn is_zero(n: &u64) -> bool {
     *n == 0
 }
@@ -123,6 +131,9 @@ pub struct RudeRequest {
     /// The client's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<Value>,
+    /// How often it is sent, one after the other.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub times: u64,
     /// The size that the frame announces, where that is not its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announces: Option<i32>,

@@ -159,16 +159,17 @@ impl Rude {
 
     /// The writer: sends all, and leaves its half open.
     async fn write(&self, mut write: SimWriteHalf) {
-        let last = self.spec.requests.len().saturating_sub(1);
+        let all = self.spec.requests.iter();
+        let all: Vec<&RudeRequest> = all.flat_map(|r| (0..r.times).map(move |_| r)).collect();
         let mut is_sound = true;
-        for (i, of) in self.spec.requests.iter().enumerate() {
+        for (i, of) in all.iter().enumerate() {
             self.wait_for_turn().await;
             let encoded = request(of, i as i32, &|topic| self.id_of(topic));
-            let cut = self.spec.cut.filter(|_| i == last);
+            let cut = self.spec.cut.filter(|_| i + 1 == all.len());
             is_sound &= encoded.is_valid && cut.is_none() && of.is_served();
             self.is_sent(of, i as i32, is_sound, &encoded, cut.is_some());
             // As Kafka, the broker closes the connection if it could not append what wants no answer.
-            is_sound &= !of.wants_no_answer();
+            is_sound &= !of.wants_no_answer() && !encoded.is_dense;
             let mut frame = encoded.frame;
             frame.truncate(cut.map_or(usize::MAX, |n| n as usize));
             if !frame.is_empty() && write.write(vec![Part::Bytes(frame.into())]).await.is_err() {
@@ -203,7 +204,7 @@ impl Rude {
             flow.unanswered.push_back(Sent {
                 of: of.clone(),
                 correlation_id,
-                must_be_answered: must && of.wait_ms() <= WAIT_MAX_MS,
+                must_be_answered: must && !encoded.is_dense && of.wait_ms() <= WAIT_MAX_MS,
                 since: self.now(),
             });
         }
