@@ -12,6 +12,7 @@
 //! on their way: a journal keeps those.
 
 mod damage;
+mod files;
 mod platter;
 
 use std::borrow::Cow;
@@ -25,6 +26,7 @@ use tokio::sync::Notify;
 use crate::exec::Nanos;
 use crate::keyed::Keyed;
 pub use damage::Damage;
+pub use files::FileDamage;
 use platter::{Change, Image, apply, settle};
 
 /// What the disk writes whole or not at all.

@@ -17,7 +17,7 @@ use brokkr::config::BrokerConfig;
 use brokkr_workloads::{TopicSpec, Workload};
 use serde::{Deserialize, Serialize};
 
-use crate::disk::Damage;
+use crate::disk::{Damage, FileDamage};
 use crate::exec::Strategy;
 use crate::keyed::Keyed;
 use crate::net::BUFFER_BYTES;
@@ -99,10 +99,12 @@ pub enum Family {
     Client,
     /// Clients that send extreme and malformed requests.
     Rude,
+    /// Files that are gone, empty, older, another's when the broker starts.
+    File,
 }
 
 /// All families.
-pub const FAMILIES: [Family; 16] = [
+pub const FAMILIES: [Family; 17] = [
     Family::Kill,
     Family::Power,
     Family::Stop,
@@ -119,6 +121,7 @@ pub const FAMILIES: [Family; 16] = [
     Family::Config,
     Family::Client,
     Family::Rude,
+    Family::File,
 ];
 
 impl Family {
@@ -141,6 +144,7 @@ impl Family {
             Self::Config => "config",
             Self::Client => "client",
             Self::Rude => "rude",
+            Self::File => "file",
         }
     }
 
@@ -152,7 +156,7 @@ impl Family {
             Self::Link | Self::Client => 2,
             Self::Stop | Self::Pause | Self::Sync | Self::Write | Self::Space | Self::Clock => 1,
             Self::Config => 1,
-            Self::Sched | Self::Rude => 0,
+            Self::Sched | Self::Rude | Self::File => 0,
         }
     }
 }
@@ -294,6 +298,14 @@ pub enum Kind {
         partition: i32,
         how: Damage,
     },
+    /// The broker is told to stop, or killed, and while it is down something happens to one of the files that `file` names: a path
+    /// in its directory, with one `*` in its last part. Either everything is served afterwards, or the log names the file.
+    DamageFile {
+        file: String,
+        how: FileDamage,
+        kill: bool,
+        down_ms: u64,
+    },
     /// The broker is told to stop, or killed, and started again with these settings beside its own, from here on.
     Restart {
         kill: bool,
@@ -433,7 +445,8 @@ impl Plan {
         let workload = swarm::standard(operations_per_s);
         let broker = swarm::plain();
         let plan = Self::quiet(seed, secs, broker, workload);
-        let families = FAMILIES.into_iter().filter(|f| *f != Family::Rude).collect();
+        let is_usual = |f: &Family| !matches!(f, Family::Rude | Family::File);
+        let families = FAMILIES.into_iter().filter(is_usual).collect();
         plan.befallen(&mut draw, &Faults::Only(families), true)
     }
 
@@ -505,8 +518,9 @@ impl Plan {
                 Faults::Only(_) => continue,
                 Faults::Unlimited => 3,
             };
-            // Most seeds do without: what strangers do hides little, and costs time.
-            if family == Family::Rude && faults == &Faults::Default && draw.of("rude", 3) > 0 {
+            // Most seeds do without these: they cost time, or leave less to judge.
+            let is_rare = matches!(family, Family::Rude | Family::File);
+            if is_rare && faults == &Faults::Default && draw.one("rare family", family as u64, 3) > 0 {
                 continue;
             }
             // What is not flushed may be lost with the power, and no rule would be left to judge.
@@ -525,6 +539,10 @@ impl Plan {
             Family::Rude => {
                 self.rude = rude::connections(self.seed, self.secs * 750);
                 swarm::tight(&mut self.broker);
+            }
+            Family::File => {
+                let fault = swarm::damaged_file(draw, self);
+                self.faults.push(fault);
             }
             Family::Sched => self.scheduler = Strategy::Pct(PCT_CHANGE_ONE_IN[draw.of("pct", 3) as usize]),
             Family::Clock => {

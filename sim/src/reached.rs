@@ -131,10 +131,15 @@ impl Names {
             .clone()
     }
 
+    /// The warnings, to look at while the world goes on.
+    pub fn warnings(&self) -> Arc<Mutex<Warnings>> {
+        Arc::clone(&self.warnings)
+    }
+
     /// The warnings so far.
     pub fn lines(&self) -> Lines {
         let all = lock(&self.warnings);
-        all.0.iter().map(|(kind, n)| (kind.clone(), n.most)).collect()
+        all.kinds.iter().map(|(kind, n)| (kind.clone(), n.most)).collect()
     }
 }
 
@@ -152,7 +157,11 @@ fn is_warning(metadata: &Metadata<'_>) -> bool {
 
 /// Counts warnings and errors, by where they are logged and their `kind`, where they have one.
 #[derive(Default)]
-struct Warnings(BTreeMap<String, InASecond>);
+pub struct Warnings {
+    kinds: BTreeMap<String, InASecond>,
+    /// The first of them, as they were said.
+    said: Vec<String>,
+}
 
 #[derive(Default)]
 struct InASecond {
@@ -161,9 +170,17 @@ struct InASecond {
     most: u64,
 }
 
+/// So many warnings are kept.
+const SAID_MAX: usize = 5_000;
+
 impl Warnings {
+    /// Whether one of them has this text in it.
+    pub fn names(&self, text: &str) -> bool {
+        self.said.iter().any(|line| line.contains(text))
+    }
+
     fn add(&mut self, kind: String, second: u64) {
-        let one = self.0.entry(kind).or_default();
+        let one = self.kinds.entry(kind).or_default();
         one.n = if one.second == second { one.n + 1 } else { 1 };
         one.second = second;
         one.most = one.most.max(one.n);
@@ -268,7 +285,13 @@ impl<S: Subscriber> Layer<S> for Listener {
         } else if is_warning(event.metadata()) {
             let mut kind = Kind(event.metadata().file().unwrap_or_default().to_owned());
             event.record(&mut kind);
-            lock(&self.warnings).add(kind.0, self.world.exec().now() / 1_000_000_000);
+            let mut text = Text::default();
+            event.record(&mut text);
+            let mut warnings = lock(&self.warnings);
+            warnings.add(kind.0, self.world.exec().now() / 1_000_000_000);
+            if warnings.said.len() < SAID_MAX {
+                warnings.said.push(text.all);
+            }
         }
         if !self.trace {
             return;

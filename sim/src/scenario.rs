@@ -28,7 +28,7 @@ use crate::keyed::mix;
 use crate::leftovers;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan, ROOT};
 use crate::prepared;
-use crate::reached::{self, Names};
+use crate::reached::{self, Names, Warnings};
 use crate::report::{Report, Verdict, Violated};
 use crate::retention::{self, Retention};
 use crate::room;
@@ -58,6 +58,10 @@ pub(crate) struct Shared {
     pub(crate) ends: Arc<Mutex<DurableEnds>>,
     /// Partitions that the disk damaged: only what they show is judged.
     damaged: Arc<Mutex<BTreeSet<String>>>,
+    /// Partitions with a file that was damaged while the broker was down: judged in full at the end, unless the log names them.
+    suspect: Arc<Mutex<BTreeSet<String>>>,
+    /// What the broker warned of.
+    warnings: Arc<Mutex<Warnings>>,
     /// When faults end.
     pub(crate) calm_at: Nanos,
     /// Producers begin nothing new from here on.
@@ -85,6 +89,26 @@ impl Shared {
     /// Of this partition, whichever topic it is of, only what it shows is judged from now on.
     pub(crate) fn damage(&self, partition: String) {
         lock(&self.damaged).insert(partition);
+    }
+
+    /// As [`Shared::damage`], as long as the run goes on; at the end only if the log names the partition (D2).
+    pub(crate) fn suspect(&self, partition: String) {
+        self.damage(partition.clone());
+        lock(&self.suspect).insert(partition);
+    }
+
+    /// Whether the broker warned of something with this text.
+    pub(crate) fn is_named(&self, text: &str) -> bool {
+        lock(&self.warnings).names(text)
+    }
+
+    /// What is lost of a partition that the log doesn't name is lost silently: it is judged.
+    fn acquit(&self) {
+        for partition in std::mem::take(&mut *lock(&self.suspect)) {
+            if !self.is_named(&partition) {
+                lock(&self.damaged).remove(&partition);
+            }
+        }
     }
 
     pub(crate) fn is_damaged(&self, partition: &str) -> bool {
@@ -170,6 +194,8 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
             violations: Arc::default(),
             ends: Arc::default(),
             damaged: Arc::default(),
+            suspect: Arc::default(),
+            warnings: names.warnings(),
             calm_at: BEGIN + span * 3 / 4,
             work_until: BEGIN + span,
             finished: Arc::default(),
@@ -376,6 +402,7 @@ async fn drive(shared: Shared) {
         }
     };
     if ended && read_everything(&shared, &env).await {
+        shared.acquit();
         check_disk(&shared);
         *lock(&shared.finished) = true;
         *lock(&shared.rested) = Some((shared.world.exec().hash(), shared.world.exec().polls()));
