@@ -381,11 +381,10 @@ async fn a_directory_remembers_a_clean_stop_once() {
 
     let recorded = log.close().await.expect("closed");
     let logs = BTreeMap::from([(FOLDER.to_owned(), recorded.clone())]);
-    checkpoint::write(&dir, &logs).await.expect("written");
     checkpoint::write_high_watermarks(&dir, &BTreeMap::from([(FOLDER.to_owned(), Offset(77))]))
         .await
         .expect("written");
-    checkpoint::end(&dir, 42).await.expect("written");
+    checkpoint::end(&dir, &logs, 42).await.expect("written");
 
     let first = checkpoint::begin(&dir).await.expect("read");
     assert_eq!(first.clean.map(|c| c.broker_epoch), Some(Some(42)));

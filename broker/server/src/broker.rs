@@ -86,6 +86,7 @@ impl<E: Env> Broker<E> {
             node: NodeId(identity.node_id),
             log_dir: log_dir.clone(),
             config: Arc::clone(&config),
+            known: partitions::Known::default(),
         });
         let (controller, images) = controller::start(&env, &config, &log_dir, &addrs, partitions.clone())
             .await
@@ -168,7 +169,7 @@ impl<E: Env> Broker<E> {
         match (logs, metadata) {
             (Some(mut logs), Some((folder, recorded, broker_epoch))) => {
                 logs.insert(folder, recorded);
-                log_dir.end(&logs, broker_epoch).await
+                log_dir.end(logs, broker_epoch).await
             }
             _ => false,
         }

@@ -14,7 +14,7 @@ use brokkr_types::{NodeId, Offset, Uuid};
 
 use crate::config::BrokerConfig;
 use crate::ctx::{Ctx, Identity};
-use crate::partitions::{Hosted, Routes, folder};
+use crate::partitions::{self, Hosted, Routes, folder};
 use crate::stop::Stop;
 
 /// Files that stay open though nobody appends to them or reads them.
@@ -175,17 +175,29 @@ impl<E: Env> Owned<E> {
                 }
             }
         }
+        logs.extend(self.left_alone(&self.remembered.logs));
         logs.extend([metadata]);
         logs
     }
 
-    /// The end of a clean stop: `logs` is what each log came to when it was closed. `false` if it could not be recorded.
-    pub async fn end(&self, logs: &BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
-        let ended = async {
-            checkpoint::write(&self.logs, logs).await?;
-            checkpoint::end(&self.logs, broker_epoch).await
+    /// What is remembered of logs that are left as they are.
+    fn left_alone<'a, T: Clone>(
+        &'a self,
+        of: &'a BTreeMap<String, T>,
+    ) -> impl Iterator<Item = (String, T)> + 'a {
+        let alone = |folder: &str| {
+            checkpoint::split_folder(folder).is_some_and(|(t, _)| partitions::is_left_alone(t))
         };
-        match ended.await {
+        of.iter()
+            .filter(move |(folder, _)| alone(folder))
+            .map(|(folder, known)| (folder.clone(), known.clone()))
+    }
+
+    /// The end of a clean stop: `logs` is what each log came to when it was closed. `false` if it could not be recorded.
+    pub async fn end(&self, mut logs: BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
+        logs.extend(self.left_alone(&self.remembered.logs));
+        let logs = &logs;
+        match checkpoint::end(&self.logs, logs, broker_epoch).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(%error, "not stopped cleanly");
@@ -220,6 +232,7 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, owned: Owned<E>, stop: Stop) {
             let high: BTreeMap<_, _> = routes
                 .handles()
                 .map(|(folder, handle)| (folder, handle.view().high_watermark))
+                .chain(owned.left_alone(&owned.remembered.high_watermarks))
                 .collect();
             if high != last_high {
                 match checkpoint::write_high_watermarks(&owned.logs, &high).await {

@@ -3,24 +3,26 @@
 //! One task follows the metadata: it opens, makes and deletes logs as each image says, and publishes [`Routes`]. The
 //! controller answers a change when that is done, so that who was told of a topic finds it.
 
+mod folders;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use brokkr_env::{Env, Published};
-use brokkr_log::{Log, LogError, Recorded};
-use brokkr_metadata::{Image, PartitionImage, TopicImage};
-use brokkr_replication::Leader;
-use brokkr_types::{LeaderEpoch, NodeId, Offset, Uuid};
+use brokkr_log::Recorded;
+use brokkr_metadata::{Image, TopicImage};
+use brokkr_types::{LeaderEpoch, NodeId, Uuid};
 use brokkr_wire::records::Rules;
 use brokkr_wire::{ErrorCode, Str};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
+pub use folders::{Known, is_left_alone};
+
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log_dir;
 use crate::noise::Noise;
-use crate::partition::{self, Handle, Message, Refused};
+use crate::partition::{Handle, Message, Refused};
 
 /// Logs that are opened at the same time.
 const OPENING_MAX: usize = 8;
@@ -29,6 +31,10 @@ const OPENING_MAX: usize = 8;
 pub enum Ask {
     /// Follow this image; told when its partitions are here and published.
     Follow(Box<Image>, oneshot::Sender<()>),
+    /// These topics were deleted, by committed records: what they left may go. BEFORE the first image.
+    Deleted(Vec<Uuid>),
+    /// Try again what failed for want of something that the machine may have by now.
+    Retry,
     /// Delete what retention says, everywhere.
     Retention,
     /// Stop all. What is to be recorded of each log; `None` if not every log was closed cleanly.
@@ -164,6 +170,8 @@ pub struct Manager<E: Env> {
     pub log_dir: log_dir::Owned<E>,
     /// The broker's configuration.
     pub config: Arc<BrokerConfig>,
+    /// What it knows besides.
+    pub known: Known,
 }
 
 /// Starts the task.
@@ -178,15 +186,30 @@ pub fn start<E: Env>(manager: Manager<E>) -> (mpsc::Sender<Ask>, brokkr_env::Rea
 
 async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut asks: mpsc::Receiver<Ask>) {
     let mut reader = routes.reader();
-    while let Some(ask) = asks.recv().await {
+    loop {
+        let ask = tokio::select! {
+            biased;
+            ask = asks.recv() => ask,
+            () = manager.retry_due() => Some(Ask::Retry),
+        };
+        let Some(ask) = ask else { return };
         let now = Arc::clone(reader.get());
         match ask {
+            Ask::Deleted(topics) => manager.known.deleted.extend(topics),
+            Ask::Retry => {
+                if let Some(image) = manager.known.image.take() {
+                    routes.publish(manager.follow(&now, &image).await);
+                    manager.known.image = Some(image);
+                }
+            }
             Ask::Follow(image, done) => {
                 // BEFORE logs go: nobody is sent to one that is being deleted, and told that its offset is out of range.
                 if let Some(left) = now.without_gone(&image) {
                     routes.publish(left);
                 }
+                manager.sweep(&image).await;
                 routes.publish(manager.follow(&now, &image).await);
+                manager.known.image = Some(image);
                 let _ = done.send(());
             }
             Ask::Retention => {
@@ -229,7 +252,8 @@ async fn close_all<E: Env>(routes: &Routes<E>) -> Option<BTreeMap<String, Record
 impl<E: Env> Manager<E> {
     async fn follow(&mut self, now: &Routes<E>, image: &Image) -> Routes<E> {
         let mut next = Routes::new();
-        for topic in image.topics.iter() {
+        self.known.retry_at = None;
+        for topic in image.topics.iter().filter(|t| !folders::is_left_alone(&t.name)) {
             let before = now.by_name(&topic.name).filter(|r| r.id == topic.id);
             let config = TopicConfig::resolve(&self.config, image, &topic.name);
             let route = self.topic(before.as_deref(), topic, config).await;
@@ -266,18 +290,27 @@ impl<E: Env> Manager<E> {
             }
         }
         let me = &*self;
-        let opening = topic.partitions().skip(known).map(|(index, image)| {
+        let again = |index: i32| me.known.failed.contains_key(&(topic.id, index));
+        let to_open = topic
+            .partitions()
+            .filter(|(index, _)| *index as usize >= known || again(*index));
+        let opening = to_open.map(|(index, image)| {
             let log_config = log_config.clone();
             let min_insync = config.min_insync_replicas;
-            async move { me.host(topic, index, image, log_config, min_insync).await }
+            async move { (index, me.host(topic, index, image, log_config, min_insync).await) }
         });
         let mut opening = stream::iter(opening.collect::<Vec<_>>()).buffered(OPENING_MAX);
-        while let Some(hosted) = opening.next().await {
-            partitions.push(hosted);
+        let mut opened = Vec::new();
+        while let Some(each) = opening.next().await {
+            opened.push(each);
         }
         drop(opening);
-        for index in known..partitions.len() {
-            self.log_dir.folders.remove(&folder(&topic.name, index as i32));
+        for (index, hosted) in opened {
+            let hosted = self.note((topic.id, index), &folder(&topic.name, index), hosted);
+            match partitions.get_mut(index as usize) {
+                Some(place) => *place = hosted,
+                None => partitions.push(hosted),
+            }
         }
         let rules = config.rules;
         Route {
@@ -287,112 +320,6 @@ impl<E: Env> Manager<E> {
             rules,
             partitions,
             nowhere: Hosted::Nowhere,
-        }
-    }
-
-    async fn host(
-        &self,
-        topic: &TopicImage,
-        index: i32,
-        image: &PartitionImage,
-        config: brokkr_log::LogConfig,
-        min_insync: usize,
-    ) -> Hosted<E> {
-        let folder = folder(&topic.name, index);
-        match self.open(topic, &folder, config).await {
-            Ok(mut log) => {
-                let epoch = LeaderEpoch(image.leader_epoch);
-                if let Err(error) = self.log_dir.logs.assign_epoch(&mut log, epoch).await {
-                    tracing::error!(log = folder, %error, "offline: can't become leader");
-                    return Hosted::Offline;
-                }
-                let end = log.ackable().offset();
-                let nodes = |ids: &[i32]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
-                let mut leader = Leader::new(
-                    epoch,
-                    nodes(&image.replicas),
-                    nodes(&image.isr),
-                    min_insync,
-                    log.log_start(),
-                );
-                leader.on_ackable(self.node, end);
-                Hosted::Here(partition::start(&self.env, &self.noise, self.node, log, leader))
-            }
-            Err(error) => {
-                tracing::error!(log = folder, %error, "offline: its log can't be opened; nothing of it was changed");
-                brokkr_types::reached!("a log went offline when it was opened");
-                Hosted::Offline
-            }
-        }
-    }
-
-    async fn open(
-        &self,
-        topic: &TopicImage,
-        folder: &str,
-        config: brokkr_log::LogConfig,
-    ) -> Result<Log<E>, LogError> {
-        let (recorded, logs) = (self.log_dir.recorded(folder), &self.log_dir.logs);
-        if self.log_dir.folders.contains(folder) {
-            let recorded = recorded.cloned().unwrap_or_default();
-            match logs.open_log(folder, &config, &recorded).await {
-                Ok((log, recovery)) => {
-                    if recovery.clean {
-                        brokkr_types::reached!("a log opened without a scan");
-                    } else {
-                        tracing::info!(log = folder, ?recovery, "recovered");
-                    }
-                    if log.topic_id() == topic.id {
-                        return Ok(log);
-                    }
-                    // R11: what a topic of the same name left behind is not this one's.
-                    tracing::info!(log = folder, id = %log.topic_id(), "deleting what a deleted topic left");
-                    log.delete().await?;
-                }
-                // Nor is it, if it can't be opened.
-                Err(error) => match logs.topic_id(folder).await {
-                    Ok(id) if !id.is_zero() && id != topic.id => {
-                        tracing::info!(log = folder, %id, %error, "deleting what a deleted topic left");
-                        let after = Duration::from_millis(config.file_delete_delay_ms);
-                        logs.delete_log(folder, after).await?;
-                    }
-                    _ => return Err(error),
-                },
-            }
-        } else if let Some(lost) =
-            recorded.filter(|r| r.topic_id == topic.id && r.recovery_point > Some(Offset(0)))
-        {
-            let what = format!(
-                "the folder is missing, though {:?} records were durable in it",
-                lost.recovery_point
-            );
-            return Err(LogError::Malformed {
-                file: folder.to_owned(),
-                what,
-            });
-        }
-        Log::create(logs, folder, topic.id, config).await
-    }
-
-    async fn delete(&self, route: &Route<E>) {
-        let after = Duration::from_millis(route.config.log.file_delete_delay_ms);
-        for (index, hosted) in route.partitions() {
-            match hosted {
-                Hosted::Here(handle) => {
-                    let (reply, deleted) = oneshot::channel();
-                    if handle.send(Message::Delete { reply }).await {
-                        drop(deleted.await);
-                    }
-                }
-                // Nobody has it open, but it stands where a topic of the same name would have its log.
-                Hosted::Offline => {
-                    let folder = folder(&route.name, index);
-                    if let Err(error) = self.log_dir.logs.delete_log(&folder, after).await {
-                        tracing::warn!(log = folder, %error, "not deleted; a start will");
-                    }
-                }
-                Hosted::Nowhere => {}
-            }
         }
     }
 }

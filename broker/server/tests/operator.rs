@@ -245,7 +245,7 @@ fn a_directory_whose_papers_are_not_in_order_is_left_alone() {
         );
     }
     std::fs::remove_file(&meta).expect("removed");
-    let said = "it has cluster metadata, but no meta.properties";
+    let said = "it has logs (__cluster_metadata-0), but no meta.properties: put that back from a backup";
     assert_eq!(
         not_started_in(&dir),
         (1, format!("brokkr: log directory {at}: {said}"))
@@ -263,6 +263,7 @@ fn as_kafkas(dir: &Path) {
             std::fs::remove_file(&path).expect("removed");
         }
     }
+    std::fs::remove_file(dir.join("__cluster_metadata-0/brokkr-manifest")).expect("removed");
     std::fs::write(dir.join("bootstrap.checkpoint"), "").expect("written");
 }
 

@@ -202,12 +202,10 @@ impl TcpWriteHalf {
         let sent = stream
             .async_io(Interest::WRITABLE, || {
                 let mut offset = at;
-                Ok(rustix::fs::sendfile(
-                    stream.as_fd(),
-                    range.raw().fd(),
-                    Some(&mut offset),
-                    len,
-                )?)
+                let sent = rustix::io::retry_on_intr(|| {
+                    rustix::fs::sendfile(stream.as_fd(), range.raw().fd(), Some(&mut offset), len)
+                });
+                Ok(sent?)
             })
             .await
             .map_err(|e| os_error("write to peer", &e))?;
