@@ -16,7 +16,7 @@ use brokkr_wire::messages::MetadataRequest;
 use crate::check::{Violation, topic_id};
 use crate::disk::Disk;
 use crate::net::addr_of;
-use crate::plan::{BROKER, FIRST_CLIENT, PORT, ROOT};
+use crate::plan::{BROKER, FIRST_CLIENT, Kind, PORT, ROOT};
 use crate::retention;
 use crate::rude::FIRST_RUDE;
 use crate::scenario::Shared;
@@ -106,6 +106,8 @@ fn look(shared: &Shared, live: &Live) -> Vec<String> {
     let state = shared.world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
     let mut found = on_disk(disk, ROOT, live);
+    // What an operator's mistake left is an operator's to clear up, if the log says so.
+    found.retain(|what| !is_of_damage(shared, what));
     // Retention looks so seldom that a run ends before.
     if shared
         .plan
@@ -131,6 +133,20 @@ fn look(shared: &Shared, live: &Live) -> Vec<String> {
         ));
     }
     found
+}
+
+/// Whether something is left because a file was damaged while the broker was down.
+fn is_of_damage(shared: &Shared, what: &str) -> bool {
+    shared.plan.faults.iter().any(|f| match &f.kind {
+        Kind::DamageFile { file, .. } => {
+            let folder = file.split_once('/').map_or("", |(folder, _)| folder);
+            let is_stray = what.contains(&format!("folder {folder}.")) && what.contains("-stray");
+            let is_in_it =
+                what.contains(&format!("{ROOT}/{folder}/")) || what.contains(&format!("folder {folder}:"));
+            !folder.is_empty() && shared.is_named(folder) && (is_stray || is_in_it)
+        }
+        _ => false,
+    })
 }
 
 /// What is on a disk that belongs to nothing.
