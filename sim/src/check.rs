@@ -94,6 +94,15 @@ impl AtCrash {
         }
     }
 
+    /// Only of those folders: what is in the others, anybody may have deleted.
+    #[must_use]
+    pub fn only(mut self, is_judged: impl Fn(&str) -> bool) -> Self {
+        let name = |folder: &str| is_judged(folder.rsplit('/').next().unwrap_or_default());
+        self.files.retain(|path, _| name(folder_of(path)));
+        self.topics.retain(|folder, _| name(folder));
+        self
+    }
+
     /// This crash, but of what an earlier one already left for sure, nothing may be gone either.
     #[must_use]
     pub fn with_sure_of(mut self, earlier: Self) -> Self {
@@ -354,6 +363,11 @@ mod tests {
             let all = before.check(&now, "data", &deleted, false);
             assert_eq!(all.len(), found, "{all:?} {deleted:?}");
         }
+        let nothing = AtCrash::of(&disk("A", true), "data", false).only(|folder| folder != "r-0");
+        assert_eq!(
+            nothing.check(&Disk::new(1), "data", &Deleted::default(), false),
+            []
+        );
         // Between two crashes recovery deleted what a deleted topic had left.
         let second = AtCrash::of(&disk("B", false), "data", false).with_sure_of(before);
         assert_eq!(

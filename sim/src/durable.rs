@@ -226,7 +226,9 @@ fn format_key(folder: &str, id: &str) -> String {
 
 /// What `brokkr-checkpoint` says: by folder and topic, up to which offset recovery takes the log for durable.
 fn recovery_points(bytes: &[u8]) -> Option<Vec<(String, String, i64)>> {
-    let rest = bytes.strip_prefix(b"BKCP")?.get(2..)?;
+    let (version, rest) = bytes.strip_prefix(b"BKCP")?.split_first_chunk()?;
+    // From version 2 on: whether it is of a clean stop, and of which broker epoch.
+    let rest = rest.get(if u16::from_be_bytes(*version) < 2 { 0 } else { 9 }..)?;
     let (count, mut rest) = rest.split_first_chunk::<4>()?;
     let mut points = Vec::new();
     for _ in 0..u32::from_be_bytes(*count) {
