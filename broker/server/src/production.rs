@@ -156,6 +156,8 @@ struct Signals {
     term: Signal,
     int: Signal,
     hangup: Option<Signal>,
+    /// Whether SIGTERM or SIGINT came, and not SIGHUP alone.
+    asked: bool,
     _file_size: Signal,
 }
 
@@ -169,6 +171,7 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hangup,
+            asked: false,
             _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
@@ -183,18 +186,24 @@ impl Signals {
         };
         tokio::select! {
             biased;
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+            _ = self.term.recv() => self.asked = true,
+            _ = self.int.recv() => self.asked = true,
             () = hangup => {}
         }
     }
 
-    /// Until somebody says it again, and not only that the terminal is gone, which may come along. Cancel-safe.
+    /// Waits for a second SIGTERM or SIGINT. SIGHUP does not count: terminals send it along with the first, and it may be
+    /// seen before that. Cancel-safe.
     async fn insist(&mut self) {
-        tokio::select! {
-            biased;
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.term.recv() => {}
+                _ = self.int.recv() => {}
+            }
+            if std::mem::replace(&mut self.asked, true) {
+                return;
+            }
         }
     }
 }
