@@ -49,7 +49,7 @@ impl Director {
             let other = self.other(&path, how);
             let before = self.on_disk(|d| d.file(&path).map(|id| d.peek(id).into_owned()));
             if self.on_disk(|d| d.damage_file(&path, how, other.as_deref(), &mut choices)) {
-                self.suspect(&path);
+                self.suspect(&path, how);
                 let before = before.unwrap_or_default();
                 self.broken = Some(Broken { path, before });
             }
@@ -58,7 +58,7 @@ impl Director {
 
     /// Of a partition with an essential file that is damaged, not everything need be served. (Of the metadata, and of what is derived,
     /// all is judged.)
-    fn suspect(&self, path: &str) {
+    fn suspect(&self, path: &str, how: FileDamage) {
         let mut parts = path.rsplit('/');
         let (name, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let is_derived = [".index", ".timeindex", ".snapshot", ".window"]
@@ -66,7 +66,11 @@ impl Director {
             .any(|end| name.ends_with(end));
         let is_judged = self.shared.plan.workload.topics.iter().flat_map(|t| t.all());
         if !is_derived && is_judged.into_iter().any(|(t, p)| format!("{t}-{p}") == folder) {
-            self.shared.suspect(folder.to_owned());
+            // A batch whose CRC fails tells whoever reads it; nobody has to look for it before.
+            match how {
+                FileDamage::FlippedBit if name.ends_with(".log") => self.shared.damage(folder.to_owned()),
+                _ => self.shared.suspect(folder.to_owned()),
+            }
         }
     }
 

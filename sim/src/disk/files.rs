@@ -172,6 +172,9 @@ mod tests {
         disk.write(id, 0, &Bytes::from_static(b"0123456789"))
             .expect("there is room");
         disk.close(id);
+        for folder in ["", "data", "data/t-0"] {
+            disk.sync_dir(folder).expect("a sync");
+        }
         disk
     }
 
@@ -215,8 +218,6 @@ mod tests {
     #[test]
     fn what_is_put_back_is_there_after_a_power_loss() {
         let (mut disk, mut choices) = (disk(), Keyed::new(5));
-        disk.sync_dir("").expect("a sync");
-        disk.sync_dir("data").expect("a sync");
         assert!(disk.damage_file(PATH, FileDamage::Missing, None, &mut choices));
         disk.restore_file(PATH, b"0123456789".to_vec());
         disk.power_loss(&mut choices);

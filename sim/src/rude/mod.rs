@@ -84,6 +84,10 @@ impl<'de> Deserialize<'de> for SharedConnection {
     }
 }
 
+fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(d).map(Some)
+}
+
 fn once() -> u64 {
     1
 }
@@ -128,8 +132,8 @@ pub struct RudeRequest {
     pub api: String,
     /// In which version.
     pub version: i16,
-    /// The client's id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The client's id. (Null is one that is sent.)
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub client_id: Option<Value>,
     /// How often it is sent, one after the other.
     #[serde(default = "once", skip_serializing_if = "is_once")]
