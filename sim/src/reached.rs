@@ -65,6 +65,7 @@ pub const HARDLY_EVER: &[&str] = &[
     "a log ended before its start",
     "a log was read while its topic was deleted",
     "a log went offline when it was opened",
+    "a parked fetch ended with its connection",
     "a response could not be encoded",
     "a slow transfer was evicted, for others waited for memory",
     "a sync waited for a descriptor",
