@@ -368,7 +368,7 @@ mod tests {
     #[tokio::test]
     async fn no_index_tail_is_written_while_a_segment_rolls() {
         let env = TokioEnv::new(2);
-        let path = std::env::temp_dir().join(format!("brokkr-log-tails-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("brokkr-log-tails-{}", env.rng("name").next_u64()));
         let dir = env
             .open_dir(path.to_str().expect("UTF-8"))
             .await
