@@ -106,14 +106,7 @@ fn look(shared: &Shared, live: &Live) -> Vec<String> {
     let mut found = on_disk(disk, ROOT, live);
     // What an operator's mistake left is an operator's to clear up, if the log says so.
     found.retain(|what| !is_of_damage(shared, what));
-    // Retention looks so seldom that a run ends before.
-    if shared
-        .plan
-        .broker
-        .get(RETENTION_EVERY)
-        .and_then(|ms| ms.parse().ok())
-        .is_none_or(|ms: u64| ms > 10_000)
-    {
+    if looks_seldom(shared) {
         found.retain(|what| what.contains(METADATA) || !what.contains(BELOW));
     }
     let open = disk.open_without_name();
@@ -134,6 +127,21 @@ fn look(shared: &Shared, live: &Live) -> Vec<String> {
         ));
     }
     found
+}
+
+/// Whether retention looks so seldom that a run ends before, in one of the configurations that the broker had.
+fn looks_seldom(shared: &Shared) -> bool {
+    let seldom = |config: &BTreeMap<String, String>, unless_said: bool| {
+        config
+            .get(RETENTION_EVERY)
+            .and_then(|ms| ms.parse().ok())
+            .map_or(unless_said, |ms: u64| ms > 10_000)
+    };
+    let others = shared.plan.faults.iter().filter_map(|f| match &f.kind {
+        Kind::Restart { broker, .. } => Some(broker),
+        _ => None,
+    });
+    seldom(&shared.plan.broker, true) || others.into_iter().any(|config| seldom(config, false))
 }
 
 /// Whether something is left because a file was damaged while the broker was down.

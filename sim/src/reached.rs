@@ -49,6 +49,7 @@ pub const NAMES: &[&str] = &[
     "an empty control batch",
     "an index that pointed elsewhere was not followed",
     "an index was rebuilt",
+    "an index without its segment was removed",
     "producers loaded from a snapshot",
     "recovery cut a torn tail",
     "recovery removed a segment above the end",
@@ -72,6 +73,7 @@ pub const HARDLY_EVER: &[&str] = &[
     "an empty control batch",
     "an index that pointed elsewhere was not followed",
     "an index was rebuilt",
+    "an index without its segment was removed",
     "recovery removed a segment above the end",
     "recovery removed what retention had given up",
 ];

@@ -142,6 +142,7 @@ impl<E: Env> Log<E> {
             return false;
         };
         manifest.sealed.push(plan.segment.info());
+        manifest.rest = plan.next_base;
         let sealing = seal(
             Arc::clone(&self.shared),
             Sealing {
@@ -170,6 +171,10 @@ impl<E: Env> Log<E> {
             cutting: Cutting::No,
             log_start: self.log_start,
             first_base: self.sealed.first().map_or(self.active.head.base, |s| s.head.base),
+            rest: self
+                .sealed
+                .get(listed)
+                .map_or(self.active.head.base, |s| s.head.base),
             sealed: self.sealed[..listed].iter().map(|s| s.info()).collect(),
             active: None,
             epochs_crc: 0,

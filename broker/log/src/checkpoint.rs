@@ -32,7 +32,7 @@ use crate::bytes_in::{BytesIn, checked, seal};
 use crate::dir::LogDir;
 use crate::error::LogError;
 use crate::formats::{decode_clean_shutdown, decode_offsets, encode_clean_shutdown, encode_offsets};
-use crate::names::{DELETE_FOLDER, MANIFEST};
+use crate::names::{DELETE_FOLDER, MANIFEST, TMP};
 use crate::recovery::Recorded;
 use crate::retention::remove_folder;
 
@@ -148,12 +148,32 @@ pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
         dir.dir().remove(CLEAN_SHUTDOWN).await?;
         dir.dir().sync_dir("").await?;
     }
+    remove_scratch(dir).await?;
     Ok(Remembered {
         logs,
         high_watermarks,
         clean,
         foreign,
     })
+}
+
+/// Removes files that a crash kept from taking their names.
+async fn remove_scratch<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
+    let ours = [
+        CHECKPOINT,
+        RECOVERY_POINTS,
+        LOG_STARTS,
+        HIGH_WATERMARKS,
+        CLEAN_SHUTDOWN,
+        META_PROPERTIES,
+    ];
+    for entry in dir.dir().list("").await? {
+        let name = entry.name.strip_suffix(TMP).and_then(|n| n.strip_suffix('.'));
+        if name.is_some_and(|name| ours.contains(&name)) {
+            dir.dir().remove(&entry.name).await?;
+        }
+    }
+    Ok(())
 }
 
 fn damaged_checkpoint() -> LogError {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! "BKMF" │ version u16 = 2 │ topic_id 16 bytes │ partition i32 │ truncations u64 │ cut_to i64 │ cutting u8 (0 no, 1 the tail, 2 all) │ log_start i64 │ first_base i64
-//! │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment ) │ epochs_crc u32 │ crc32 u32
+//! │ rest i64 │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment ) │ epochs_crc u32 │ crc32 u32
 //! segment = base i64 │ next i64 │ size u64 │ first_timestamp i64 │ max_timestamp i64 │ max_timestamp_offset i64
 //!           │ created i64 │ offset entries u32 │ time entries u32
 //! ```
@@ -13,7 +13,8 @@
 //! - a start after a clean stop reads this file and no other.
 //!
 //! It is replaced atomically: after a segment was sealed and synced; BEFORE files are removed or cut. A log without one
-//! (written by Kafka) is scanned. `active` is what a clean stop left, and holds only with the clean-shutdown marker.
+//! (written by Kafka) is scanned. `active` is what a clean stop left: all of it holds with
+//! the clean-shutdown marker, and that its bytes were durable without it too.
 
 use brokkr_env::Env;
 use brokkr_types::{Offset, UnixMillis, Uuid};
@@ -64,6 +65,8 @@ pub(crate) struct Manifest {
     pub(crate) log_start: Offset,
     /// The base of the oldest segment; files of older ones are leftovers.
     pub(crate) first_base: Offset,
+    /// Where the first segment that is not listed begins. Behind a compacted one that is not where its batches end.
+    pub(crate) rest: Offset,
     pub(crate) sealed: Vec<SegmentInfo>,
     pub(crate) active: Option<SegmentInfo>,
     /// With `active`: the CRC-32 of `leader-epoch-checkpoint`.
@@ -124,6 +127,7 @@ impl Manifest {
         out.push(self.cutting as u8);
         out.extend_from_slice(&self.log_start.0.to_be_bytes());
         out.extend_from_slice(&self.first_base.0.to_be_bytes());
+        out.extend_from_slice(&self.rest.0.to_be_bytes());
         out.extend_from_slice(&(self.sealed.len() as u32).to_be_bytes());
         self.sealed.iter().for_each(|s| put_segment(&mut out, s));
         out.push(u8::from(self.active.is_some()));
@@ -150,6 +154,7 @@ impl Manifest {
                 .copied()?,
             log_start: Offset(bytes.i64()?),
             first_base: Offset(bytes.i64()?),
+            rest: Offset(bytes.i64()?),
             ..Self::default()
         };
         for _ in 0..bytes.u32()? {
@@ -220,6 +225,7 @@ mod tests {
             cutting: Cutting::Tail,
             log_start: Offset(3),
             first_base: Offset(0),
+            rest: Offset(21),
             sealed: vec![segment(0), segment(10)],
             active: Some(segment(20)),
             epochs_crc: 77,

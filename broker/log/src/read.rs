@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorKind, File, FileRange};
 use brokkr_types::Offset;
-use brokkr_wire::records::BatchHeader;
+use brokkr_wire::records::{BatchError, BatchHeader};
 use bytes::Bytes;
 
 use crate::error::{Damage, ReadError};
@@ -87,7 +87,8 @@ impl<E: Env> LogReader<E> {
         }
     }
 
-    /// As [`LogReader::read`] with `at_least_one`, but the bytes themselves, cut to whole batches: for replay.
+    /// As [`LogReader::read`] with `at_least_one`, but the bytes themselves, cut to whole batches, the CRC of each checked: for
+    /// replay.
     pub async fn read_bytes(
         &self,
         offset: Offset,
@@ -99,8 +100,24 @@ impl<E: Env> LogReader<E> {
         };
         let bytes = read(slice.range.file(), slice.range.at(), slice.range.len()).await?;
         let mut batches = brokkr_wire::records::batches(bytes.clone());
-        while let Some(Ok(_)) = batches.next() {}
-        Ok(Some(bytes.slice(..batches.position())))
+        let mut end = 0;
+        let wrong = loop {
+            match batches.next() {
+                Some(Ok(batch)) => match batch.check_crc() {
+                    Ok(()) => end = batches.position(),
+                    Err(e) => break e,
+                },
+                Some(Err(e @ BatchError::Partial { .. })) if end == 0 => break e,
+                None | Some(Err(BatchError::Partial { .. })) => return Ok(Some(bytes.slice(..end))),
+                Some(Err(e)) => break e,
+            }
+        };
+        Err(ReadError::Damaged(Damage {
+            file: slice.range.file().path().to_owned(),
+            position: slice.range.at() + end as u64,
+            offset,
+            what: wrong.to_string(),
+        }))
     }
 
     pub(crate) fn check_range(&self, offset: Offset) -> Result<(), ReadError> {

@@ -120,6 +120,10 @@ pub(crate) async fn recover<E: Env>(
     listing: &mut Listing,
 ) -> Result<Recovered<E>, LogError> {
     let unlisted = manifest.is_none();
+    // Closing it proved that, though the stop was not a clean one.
+    let closed_at = manifest
+        .filter(|m| m.cutting == Cutting::No)
+        .and_then(|m| Some(m.active?.head.next));
     let manifest = &match manifest {
         Some(manifest) => manifest.clone(),
         None => unlisted_manifest(shared, recorded, listing)?,
@@ -129,10 +133,12 @@ pub(crate) async fn recover<E: Env>(
     if recorded.truncations < manifest.truncations {
         point = point.min(manifest.cut_to.max(first_base));
     }
+    let point = closed_at.map_or(point, |at| at.max(point));
     // Without a manifest a gap in a log of ours may be a lost segment; in one of Kafka's nobody can tell.
-    let gaps = match unlisted && recorded.recovery_point.is_some() && !recorded.foreign {
-        true => Gaps::Refused,
-        false => Gaps::Legal,
+    let gaps = match unlisted {
+        false => Gaps::InSegments,
+        true if recorded.recovery_point.is_some() && !recorded.foreign => Gaps::Refused,
+        true => Gaps::Legal,
     };
     let mut recoverer = Recoverer {
         shared,
@@ -152,6 +158,8 @@ pub(crate) async fn recover<E: Env>(
         sealed.push(Arc::new(recoverer.check_sealed(info, listing).await?));
     }
     let scanned_from = recoverer.chain.next;
+    // A compacted segment's batches may end before that.
+    recoverer.chain.next = recoverer.chain.next.max(manifest.rest);
     let mut parts = recoverer.scan_rest(&mut sealed, listing).await?;
     // It only rises between truncations; the manifest is older than what was recorded where an older file came back.
     let log_start = match recorded.truncations < manifest.truncations {
@@ -176,6 +184,7 @@ pub(crate) async fn recover<E: Env>(
     for snapshot in listing.snapshots.split_off(&keep.plus(1)) {
         remove_snapshot(shared, snapshot).await?;
     }
+    recoverer.remove_orphans(&parts, listing).await?;
     shared.dir.dir.sync_dir(&shared.folder).await?;
     Ok(Recovered {
         parts,
@@ -202,6 +211,7 @@ fn unlisted_manifest<E: Env>(
         first_base,
         cut_to: first_base,
         log_start: first_base,
+        rest: first_base,
         ..Manifest::default()
     })
 }
@@ -266,6 +276,33 @@ impl<E: Env> Recoverer<'_, E> {
         }
     }
 
+    /// Removes what is left of segments that are gone: a crash takes names back one by one.
+    async fn remove_orphans(&self, parts: &Parts<E>, listing: &mut Listing) -> Result<(), LogError> {
+        let active = parts.active.head.base;
+        let has_log = |base: Offset| base == active || parts.sealed.iter().any(|s| s.head.base == base);
+        for name in &listing.names {
+            let Some((base, names::INDEX | names::TIME_INDEX | names::TXN_INDEX)) = names::parse(name) else {
+                continue;
+            };
+            if !has_log(base) {
+                brokkr_types::reached!("an index without its segment was removed");
+                remove_if_there(self.shared, &format!("{}/{name}", self.shared.folder)).await?;
+            }
+        }
+        // The latest is read, wherever it is.
+        let first = parts.sealed.first().map_or(active, |s| s.head.base);
+        let mut kept = listing.snapshots.split_off(&first);
+        let mut old = std::mem::take(&mut listing.snapshots);
+        if kept.is_empty() {
+            kept.extend(old.pop_last());
+        }
+        listing.snapshots = kept;
+        for snapshot in old {
+            remove_snapshot(self.shared, snapshot).await?;
+        }
+        Ok(())
+    }
+
     async fn remove_segment(&self, base: Offset) -> Result<(), LogError> {
         for suffix in [names::LOG, names::INDEX, names::TIME_INDEX, names::TXN_INDEX] {
             remove_if_there(self.shared, &names::path(&self.shared.folder, base, suffix)).await?;
@@ -287,6 +324,7 @@ impl<E: Env> Recoverer<'_, E> {
             cutting: Cutting::All,
             cut_to: log_start,
             first_base: log_start,
+            rest: log_start,
             log_start,
             sealed: Vec::new(),
             ..manifest.clone()

@@ -103,6 +103,8 @@ impl<'a, E: Env> Headers<'a, E> {
 pub(crate) enum Gaps {
     /// Compaction may have taken batches away.
     Legal,
+    /// Within a segment only: this broker begins one where the one before ends, and what is missing there was lost.
+    InSegments,
     /// A gap can't be told from a lost segment: there is no manifest that names them.
     Refused,
 }
@@ -136,7 +138,7 @@ impl Chain {
 
     /// Goes on in the segment at `base`, if it can be the next one.
     pub(crate) fn enter(&mut self, base: Offset) -> bool {
-        if base < self.next || base != self.next && self.gaps == Gaps::Refused {
+        if base < self.next || base != self.next && self.gaps != Gaps::Legal {
             return false;
         }
         (self.segment, self.next) = (base, base);

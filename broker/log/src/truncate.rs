@@ -161,6 +161,7 @@ impl<E: Env> Log<E> {
         let cutting = Manifest {
             cutting: Cutting::Tail,
             first_base,
+            rest: head.base,
             ..self.manifest()
         };
         replace(&self.shared, names::MANIFEST, cutting.encode()).await?;
@@ -190,6 +191,7 @@ impl<E: Env> Log<E> {
         let cutting = Manifest {
             cutting: Cutting::All,
             first_base: offset,
+            rest: offset,
             ..self.manifest()
         };
         replace(&self.shared, names::MANIFEST, cutting.encode()).await?;

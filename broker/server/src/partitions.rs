@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use brokkr_env::{Env, Published};
-use brokkr_log::Recorded;
+use brokkr_log::{LogError, Recorded};
 use brokkr_metadata::{Image, TopicImage};
 use brokkr_types::{LeaderEpoch, NodeId, Uuid};
 use brokkr_wire::records::Rules;
 use brokkr_wire::{ErrorCode, Str};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, FuturesOrdered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
 pub use folders::{Known, is_left_alone};
@@ -25,7 +25,7 @@ use crate::noise::Noise;
 use crate::partition::{Handle, Message, Refused};
 
 /// Logs that are opened at the same time.
-const OPENING_MAX: usize = 8;
+const OPENING_MAX: usize = 16;
 
 /// What the task is asked.
 pub enum Ask {
@@ -251,14 +251,35 @@ async fn close_all<E: Env>(routes: &Routes<E>) -> Option<BTreeMap<String, Record
 
 impl<E: Env> Manager<E> {
     async fn follow(&mut self, now: &Routes<E>, image: &Image) -> Routes<E> {
-        let mut next = Routes::new();
         self.known.retry_at = None;
+        let mut coming = Vec::new();
         for topic in image.topics.iter().filter(|t| !folders::is_left_alone(&t.name)) {
             let before = now.by_name(&topic.name).filter(|r| r.id == topic.id);
             let config = TopicConfig::resolve(&self.config, image, &topic.name);
-            let route = self.topic(before.as_deref(), topic, config).await;
-            next.names.insert(topic.id, topic.name.clone());
-            next.by_name.insert(topic.name.clone(), Arc::new(route));
+            let partitions = before.as_ref().map_or(Vec::new(), |r| r.partitions.clone());
+            if before.is_some_and(|r| r.config != config) {
+                configure(&partitions, &config).await;
+            }
+            coming.push(Coming {
+                topic,
+                config,
+                partitions,
+            });
+        }
+        for (place, index, hosted) in self.open_all(&coming).await {
+            let coming: &mut Coming<'_, E> = &mut coming[place];
+            let topic = coming.topic;
+            let hosted = self.note((topic.id, index), &folder(&topic.name, index), hosted);
+            match coming.partitions.get_mut(index as usize) {
+                Some(place) => *place = hosted,
+                None => coming.partitions.push(hosted),
+            }
+        }
+        let mut next = Routes::new();
+        for coming in coming {
+            let route = coming.route();
+            next.names.insert(route.id, route.name.clone());
+            next.by_name.insert(route.name.clone(), Arc::new(route));
         }
         for old in now.iter().filter(|r| next.names.get(&r.id) != Some(&r.name)) {
             self.delete(old).await;
@@ -266,59 +287,66 @@ impl<E: Env> Manager<E> {
         next
     }
 
-    /// A topic's route: partitions that are here stay, new ones are opened or made.
-    async fn topic(
-        &mut self,
-        before: Option<&Route<E>>,
-        topic: &TopicImage,
-        config: TopicConfig,
-    ) -> Route<E> {
-        let log_config = config.log.clone();
-        let known = before.map_or(0, |r| r.partitions.len());
-        let mut partitions: Vec<Hosted<E>> = before.map_or(Vec::new(), |r| r.partitions.clone());
-        if before.is_some_and(|r| r.config != config) {
-            for hosted in &partitions {
-                if let Hosted::Here(handle) = hosted {
-                    let min_insync = config.min_insync_replicas;
-                    handle
-                        .send(Message::Configure {
-                            log: log_config.clone(),
-                            min_insync,
-                        })
-                        .await;
-                }
-            }
-        }
-        let me = &*self;
-        let again = |index: i32| me.known.failed.contains_key(&(topic.id, index));
-        let to_open = topic
-            .partitions()
-            .filter(|(index, _)| *index as usize >= known || again(*index));
-        let opening = to_open.map(|(index, image)| {
-            let log_config = log_config.clone();
-            let min_insync = config.min_insync_replicas;
-            async move { (index, me.host(topic, index, image, log_config, min_insync).await) }
+    /// Opens or makes the logs of all partitions that are new or failed before: some at a time, over all topics.
+    async fn open_all(&self, coming: &[Coming<'_, E>]) -> Vec<(usize, i32, Result<Hosted<E>, LogError>)> {
+        let to_open = coming.iter().enumerate().flat_map(|(place, coming)| {
+            let known = coming.partitions.len();
+            let again = |index: i32| self.known.failed.contains_key(&(coming.topic.id, index));
+            coming
+                .topic
+                .partitions()
+                .filter(move |(index, _)| *index as usize >= known || again(*index))
+                .map(move |(index, image)| (place, index, image))
         });
-        let mut opening = stream::iter(opening.collect::<Vec<_>>()).buffered(OPENING_MAX);
+        let mut to_open = to_open.collect::<Vec<_>>().into_iter();
+        // Made one by one: each is as large as all that opening a log may need.
+        let mut opening = FuturesOrdered::new();
         let mut opened = Vec::new();
-        while let Some(each) = opening.next().await {
-            opened.push(each);
-        }
-        drop(opening);
-        for (index, hosted) in opened {
-            let hosted = self.note((topic.id, index), &folder(&topic.name, index), hosted);
-            match partitions.get_mut(index as usize) {
-                Some(place) => *place = hosted,
-                None => partitions.push(hosted),
+        loop {
+            while opening.len() < OPENING_MAX
+                && let Some((place, index, image)) = to_open.next()
+            {
+                let Coming { topic, config, .. } = &coming[place];
+                opening.push_back(async move {
+                    let min_insync = config.min_insync_replicas;
+                    let hosted = self.host(topic, index, image, config.log.clone(), min_insync).await;
+                    (place, index, hosted)
+                });
+            }
+            match opening.next().await {
+                Some(each) => opened.push(each),
+                None => return opened,
             }
         }
-        let rules = config.rules;
+    }
+}
+
+/// Tells the owners of partitions of their topic's configuration.
+async fn configure<E: Env>(partitions: &[Hosted<E>], config: &TopicConfig) {
+    for hosted in partitions {
+        if let Hosted::Here(handle) = hosted {
+            let min_insync = config.min_insync_replicas;
+            let log = config.log.clone();
+            handle.send(Message::Configure { log, min_insync }).await;
+        }
+    }
+}
+
+/// A topic whose route is being made: partitions that are here stay, new ones are opened or made.
+struct Coming<'a, E: Env> {
+    topic: &'a TopicImage,
+    config: TopicConfig,
+    partitions: Vec<Hosted<E>>,
+}
+
+impl<E: Env> Coming<'_, E> {
+    fn route(self) -> Route<E> {
         Route {
-            name: topic.name.clone(),
-            id: topic.id,
-            config,
-            rules,
-            partitions,
+            name: self.topic.name.clone(),
+            id: self.topic.id,
+            rules: self.config.rules,
+            config: self.config,
+            partitions: self.partitions,
             nowhere: Hosted::Nowhere,
         }
     }

@@ -6,8 +6,11 @@
 use super::{AGAIN, Act, Director};
 use crate::check::Violation;
 use crate::disk::FileDamage;
+use crate::durable::{end_of, recovery_points};
 use crate::keyed::{Keyed, mix};
 use crate::plan::{BROKER, Kind, ROOT};
+
+const METADATA: &str = "__cluster_metadata-0";
 
 /// A file as it was before it was damaged.
 pub(super) struct Broken {
@@ -46,6 +49,9 @@ impl Director {
                 continue;
             }
             let path = all[choices.below("damaged file", 0, all.len() as u64) as usize].clone();
+            if !self.is_vouched_for(&path) {
+                continue;
+            }
             let other = self.other(&path, how);
             let before = self.on_disk(|d| d.file(&path).map(|id| d.peek(id).into_owned()));
             if self.on_disk(|d| d.damage_file(&path, how, other.as_deref(), &mut choices)) {
@@ -54,6 +60,23 @@ impl Director {
                 self.broken = Some(Broken { path, before });
             }
         }
+    }
+
+    /// Whether it is on record how far the metadata in a file was durable. What is behind that nobody can tell from what was never
+    /// synced.
+    fn is_vouched_for(&self, path: &str) -> bool {
+        let is_metadata = path.starts_with(&format!("{ROOT}/{METADATA}/"));
+        if !is_metadata || !path.ends_with(".log") {
+            return true;
+        }
+        let (end, recorded) = self.on_disk(|d| {
+            let read = |path: &str| d.file(path).map(|id| d.peek(id).into_owned()).unwrap_or_default();
+            let recorded = recovery_points(&read(&format!("{ROOT}/brokkr-checkpoint")));
+            (end_of(&read(path)), recorded.unwrap_or_default())
+        });
+        recorded
+            .iter()
+            .any(|(folder, _, point)| folder == METADATA && Some(*point) >= end)
     }
 
     /// Of a partition with an essential file that is damaged, not everything need be served. (Of the metadata, and of what is derived,
@@ -105,6 +128,11 @@ impl Director {
         };
         let name = path.rsplit('/').next().unwrap_or_default();
         if !why.contains(name) && !self.shared.is_named(name) {
+            if self.disk_failed {
+                // That may be why, and the file was not looked at.
+                self.broken = Some(Broken { path, before });
+                return false;
+            }
             let what = format!("{path} was damaged, and the start that failed does not name it: {why}");
             self.shared.violation(Violation::new("D2", what));
         }

@@ -296,7 +296,6 @@ async fn replay<E: Env>(
         bytes += piece.len() as u64;
         for batch in batches(piece) {
             let batch = batch.map_err(|e| content(FOLDER, e))?;
-            batch.check_crc().map_err(|e| content(FOLDER, e))?;
             last_epoch = batch.header.partition_leader_epoch.0;
             replay_batch(&batch, identity, &mut controller, &mut quorum, &mut deleted)?;
             offset = batch.header.next_offset();
