@@ -113,9 +113,11 @@ impl AtCrash {
         for (path, (sure, seen)) in earlier.files {
             let folder = folder_of(&path);
             // Of another topic since: recovery deleted what a deleted topic had left.
-            let now = self.topics.get(folder);
-            if now.is_some() && now != earlier.topics.get(folder) {
-                continue;
+            let was = earlier.topics.get(folder);
+            match (self.topics.get(folder), was) {
+                (Some(now), _) if Some(now) != was => continue,
+                (None, Some(was)) => drop(self.topics.insert(folder.to_owned(), was.clone())),
+                _ => {}
             }
             let now = self.files.entry(path).or_insert_with(|| (Vec::new(), Vec::new()));
             if now.0.len() < sure.len() {

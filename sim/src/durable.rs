@@ -169,6 +169,10 @@ impl DurableEnds {
         let image = disk.peek_durable(inode);
         while let Some(rest) = image.get(known.position..).filter(|r| !r.is_empty()) {
             let Some(batch) = first_batch(rest) else { break };
+            // A torn write may leave a batch without its offset, which no checksum covers.
+            if batch.header.base_offset.0 < known.next_offset {
+                break;
+            }
             known.position += batch.bytes.len();
             known.next_offset = batch.header.next_offset().0;
             let epoch = batch.header.partition_leader_epoch.0;

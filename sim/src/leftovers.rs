@@ -150,8 +150,9 @@ fn is_of_damage(shared: &Shared, what: &str) -> bool {
         Kind::DamageFile { file, .. } => {
             let folder = file.split_once('/').map_or("", |(folder, _)| folder);
             let is_stray = what.contains(&format!("folder {folder}.")) && what.contains("-stray");
-            let is_in_it =
-                what.contains(&format!("{ROOT}/{folder}/")) || what.contains(&format!("folder {folder}:"));
+            let is_in_it = what.contains(&format!("{ROOT}/{folder}/"))
+                || what.contains(&format!("{ROOT}/{folder}:"))
+                || what.contains(&format!("folder {folder}:"));
             !folder.is_empty() && shared.is_named(folder) && (is_stray || is_in_it)
         }
         _ => false,

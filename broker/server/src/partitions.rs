@@ -309,7 +309,9 @@ impl<E: Env> Manager<E> {
                 let Coming { topic, config, .. } = &coming[place];
                 opening.push_back(async move {
                     let min_insync = config.min_insync_replicas;
-                    let hosted = self.host(topic, index, image, config.log.clone(), min_insync).await;
+                    let hosted = self
+                        .host(topic, index, image, config.log.clone(), min_insync)
+                        .await;
                     (place, index, hosted)
                 });
             }

@@ -166,6 +166,8 @@ struct Draw {
     version: i16,
     /// May change what it names.
     changes: bool,
+    /// Whether it makes what it names, if that isn't there.
+    creates: bool,
     /// Names settings that don't exist: then it may name the broker.
     junk: bool,
 }
@@ -181,6 +183,7 @@ impl Draw {
             mode: Mode::Plausible,
             version: 0,
             changes: false,
+            creates: false,
             junk: false,
             dice,
         }
@@ -227,6 +230,7 @@ impl Draw {
         };
         self.version = version.clamp(api.versions.lo, api.versions.hi);
         self.changes = CHANGES.contains(&&*api.name);
+        self.creates = self.changes || api.name == "Metadata";
         self.junk = self.dice.one_in(3);
         let body = self.structure(&api.request, &api.request.structs[0], 0);
         RudeRequest {
@@ -346,7 +350,7 @@ impl Draw {
             return Special::Same { of, times }.into();
         }
         // Each topic that is made has folders: not too many of those.
-        let times = if self.changes { times.min(300) } else { times };
+        let times = if self.creates { times.min(300) } else { times };
         Special::Numbered {
             of: numbered(of),
             times,
