@@ -190,7 +190,9 @@ impl<E: Env> Log<E> {
                 brokkr_types::reached!("a segment rolled by size or time");
             }
             // BEFORE the producers change: the new segment's snapshot is their state at its begin.
-            self.stage_roll(header.base_offset, wall);
+            // Where the log ends, also before a gap: so recovery knows that no segment is missing between the two.
+            let nearest = header.last_offset().plus(-i64::from(i32::MAX));
+            self.stage_roll(self.log_end().max(nearest), wall);
         }
         undo.producer = match marking {
             Marking::Data => Some(self.producers.apply(&header, None, now)),

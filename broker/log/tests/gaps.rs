@@ -208,3 +208,66 @@ async fn an_old_message_format_is_refused_and_nothing_is_touched() {
     assert_eq!(names(&after), names(&before));
     assert!(after == before, "something was changed");
 }
+
+/// A file that lost its last batch, size and all, must not look like one that was compacted.
+#[tokio::test]
+async fn a_segment_without_its_last_batch_is_no_compacted_one() {
+    for known in [true, false] {
+        let name = format!("gaps_lost_{known}");
+        let dir = fresh(&name).await;
+        // Without the roll's manifest: as after a power loss that took it back.
+        let mut log = create(&dir, config()).await;
+        let manifest = dir.dir().read("t-0/brokkr-manifest", 1 << 20).await.expect("readable");
+        for i in 0..30 {
+            append(&mut log, &batch(i * 2, 2)).expect("staged");
+            settle(&mut log).await;
+        }
+        let recorded = log.checkpoint();
+        let (all, second) = (contents(&log.reader()).await, segments_of(&dir).await[1]);
+        drop(log);
+        let dir = again(&name).await;
+        dir.dir()
+            .replace("t-0/brokkr-manifest", manifest)
+            .await
+            .expect("replaced");
+        let first = dir
+            .dir()
+            .open("t-0/00000000000000000000.log")
+            .await
+            .expect("there");
+        let bytes = first.read_at(0, first.len() as u32).await.expect("readable");
+        let (mut kept, mut at) = (0, 0);
+        while let Ok(batch) = Batch::first(&bytes.slice(at..)) {
+            (kept, at) = (at, at + batch.bytes.len());
+        }
+        first.truncate(kept as u64).await.expect("cut");
+        drop(first);
+        if known {
+            let opened = Log::open(&dir, "t-0", config(), &recorded).await;
+            assert!(matches!(opened, Err(LogError::Damaged(_))), "below the point");
+            continue;
+        }
+        let nothing = Recorded {
+            recovery_point: Some(Offset(0)),
+            ..recorded
+        };
+        let (mut log, recovery) = open(&dir, config(), &nothing).await;
+        assert!(recovery.cut_segments > 0, "{recovery:?}");
+        let left = contents(&log.reader()).await;
+        assert!(left.last().is_some_and(|(offset, _)| *offset < second));
+        assert_eq!(left[..], all[..left.len()], "a prefix");
+    }
+}
+
+async fn segments_of(dir: &brokkr_log::LogDir<TokioEnv>) -> Vec<i64> {
+    let mut bases: Vec<i64> = dir
+        .dir()
+        .list("t-0")
+        .await
+        .expect("listed")
+        .iter()
+        .filter_map(|e| e.name.strip_suffix(".log")?.parse().ok())
+        .collect();
+    bases.sort_unstable();
+    bases
+}
