@@ -28,7 +28,7 @@ use crate::node::{self, Running, Started};
 use crate::plan::{BROKER, Kind, ROOT};
 use crate::scenario::{START_PATIENCE, Shared, WORLD};
 use crate::trace::What;
-use files::Broken;
+use files::{Broken, METADATA};
 
 const MILLI: Nanos = 1_000_000;
 /// How long a supervisor waits after a start that failed.
@@ -222,6 +222,7 @@ impl Director {
             Some(Started::Ready) => {
                 self.process = Process::Up(running);
                 self.broken = None;
+                self.shared.mend(METADATA);
                 self.check_recovery();
                 true
             }

@@ -91,6 +91,11 @@ impl Shared {
         lock(&self.damaged).insert(partition);
     }
 
+    /// It is as it was: all of it is judged again.
+    pub(crate) fn mend(&self, partition: &str) {
+        lock(&self.damaged).remove(partition);
+    }
+
     /// As [`Shared::damage`], as long as the run goes on; at the end only if the log names the partition (D2).
     pub(crate) fn suspect(&self, partition: String) {
         self.damage(partition.clone());

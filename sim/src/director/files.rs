@@ -10,7 +10,7 @@ use crate::durable::{end_of, recovery_points};
 use crate::keyed::{Keyed, mix};
 use crate::plan::{BROKER, Kind, ROOT};
 
-const METADATA: &str = "__cluster_metadata-0";
+pub(super) const METADATA: &str = "__cluster_metadata-0";
 
 /// A file as it was before it was damaged.
 pub(super) struct Broken {
@@ -57,6 +57,10 @@ impl Director {
             if self.on_disk(|d| d.damage_file(&path, how, other.as_deref(), &mut choices)) {
                 self.suspect(&path, how);
                 let before = before.unwrap_or_default();
+                if path.starts_with(&format!("{ROOT}/{METADATA}/")) {
+                    // Until it is put back: what is on record of it must not change meanwhile.
+                    self.shared.damage(METADATA.to_owned());
+                }
                 self.broken = Some(Broken { path, before });
             }
         }
@@ -139,6 +143,7 @@ impl Director {
         self.shared.world.count("refused for a file");
         self.shared.world.end_quietly(BROKER);
         self.on_disk(|d| d.restore_file(&path, before));
+        self.shared.mend(METADATA);
         self.at(self.now() + AGAIN, Act::Start);
         true
     }
