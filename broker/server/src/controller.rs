@@ -5,7 +5,7 @@
 //! only then the answer leaves (M2). A failed append takes the state back.
 //!
 //! ```text
-//!   request ─ decide ─ replay ─ append ─ durable ─ image published ─ partitions follow ─ reply
+//!   request ─ decide ─ replay ─ append ─ durable ─ partitions follow, image and routes published ─ reply
 //! ```
 //!
 //! A start ([`load`]) replays the latest snapshot and the log behind it, begins a new quorum epoch (`quorum-state` is durable BEFORE
@@ -17,12 +17,13 @@ mod snapshots;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorKind, Published, Reader};
 use brokkr_log::{Event, Log, LogDir, LogError, Recorded};
 use brokkr_metadata::records::{Control, encode_control, encode_records};
 use brokkr_metadata::snapshot::QuorumState;
-use brokkr_metadata::{Controller, Image, Registration, Reply, Request, Settings};
+use brokkr_metadata::{Controller, Registration, Reply, Request, Settings};
 use brokkr_types::{Instant, LeaderEpoch, Offset, Uuid};
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::leader_change_message::{LeaderChangeMessage, Voter};
@@ -141,7 +142,6 @@ struct Host<E: Env> {
     quorum: QuorumState,
     epoch: LeaderEpoch,
     broker_epoch: i64,
-    images: Published<Image>,
     recorded: Published<Recorded>,
     partitions: mpsc::Sender<Ask>,
     bytes_since_snapshot: u64,
@@ -158,7 +158,7 @@ pub async fn start<E: Env>(
     log_dir: &Owned<E>,
     addrs: &[SocketAddr],
     partitions: mpsc::Sender<Ask>,
-) -> Result<(ControllerHandle, Reader<Image>), ControllerError> {
+) -> Result<ControllerHandle, ControllerError> {
     let identity = &log_dir.identity;
     let Replayed {
         mut log,
@@ -179,7 +179,6 @@ pub async fn start<E: Env>(
     log_dir.logs.assign_epoch(&mut log, epoch).await?;
     let mut host = Host {
         env: env.clone(),
-        images: Published::new(controller.image().clone()),
         recorded: Published::new(log.checkpoint()),
         log,
         logs: log_dir.logs.clone(),
@@ -197,14 +196,13 @@ pub async fn start<E: Env>(
     let _ = host.partitions.send(Ask::Deleted(deleted)).await;
     host.lead(identity, &bootstrap).await?;
     host.register(config, identity, log_dir, addrs).await?;
-    let images = host.images.reader();
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
     let handle = ControllerHandle {
         queue: tx,
         recorded: host.recorded.reader(),
     };
     env.spawn("controller", host.run(rx));
-    Ok((handle, images))
+    Ok(handle)
 }
 
 /// What topics get where nobody says.
@@ -340,17 +338,11 @@ impl<E: Env> Host<E> {
                 tracing::warn!(%error, "metadata not changed");
                 ErrorCode::KAFKA_STORAGE_ERROR
             })?;
-            let image = self.controller.image().clone();
+            let image = Arc::new(self.controller.image().clone());
             let (done, followed) = oneshot::channel();
-            if self
-                .partitions
-                .send(Ask::Follow(Box::new(image.clone()), done))
-                .await
-                .is_ok()
-            {
+            if self.partitions.send(Ask::Follow(image, done)).await.is_ok() {
                 drop(followed.await);
             }
-            self.images.publish(image);
         }
         Ok(reply)
     }

@@ -57,7 +57,7 @@ pub async fn handle<E: Env>(
     _version: i16,
     _peer: Peer,
 ) -> DescribeConfigsResponse {
-    let image = ctx.images.get().clone();
+    let image = ctx.image().clone();
     let describe = Describe {
         image: &image,
         layers: layers(&ctx.config, &image),
