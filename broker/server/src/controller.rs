@@ -21,9 +21,10 @@ use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorKind, Published, Reader};
 use brokkr_log::{Event, Log, LogDir, LogError, Recorded};
+use brokkr_metadata::config::is_applied;
 use brokkr_metadata::records::{Control, encode_control, encode_records};
 use brokkr_metadata::snapshot::QuorumState;
-use brokkr_metadata::{Controller, Registration, Reply, Request, Settings};
+use brokkr_metadata::{ConfigResource, Controller, Registration, Reply, Request, Settings};
 use brokkr_types::{Instant, LeaderEpoch, Offset, Uuid};
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::leader_change_message::{LeaderChangeMessage, Voter};
@@ -196,6 +197,7 @@ pub async fn start<E: Env>(
     let _ = host.partitions.send(Ask::Deleted(deleted)).await;
     host.lead(identity, &bootstrap).await?;
     host.register(config, identity, log_dir, addrs).await?;
+    host.warn_of_unapplied(identity.node_id);
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
     let handle = ControllerHandle {
         queue: tx,
@@ -283,7 +285,7 @@ impl<E: Env> Host<E> {
         let endpoints = config.advertised_listeners.iter().map(|l| {
             // Port 0 was taken as a free one; a wildcard can't be connected to.
             let port = if l.port == 0 { bound(&l.name) } else { l.port };
-            let host = if l.host == "0.0.0.0" {
+            let host = if l.is_everywhere() {
                 "localhost"
             } else {
                 l.host.as_str()
@@ -304,6 +306,20 @@ impl<E: Env> Host<E> {
             Err(code) => return Err(content("registration", code)),
         }
         Ok(())
+    }
+
+    /// Logs what an earlier or another broker left configured that has no effect here. It stays until somebody deletes it.
+    fn warn_of_unapplied(&self, node_id: i32) {
+        let image = self.controller.image();
+        let me = ConfigResource::broker(node_id);
+        let set = [&me, &ConfigResource::cluster()].map(|resource| image.configs(resource));
+        for name in set.into_iter().flatten().flat_map(|configs| configs.keys()) {
+            if !is_applied(name) {
+                tracing::warn!(
+                    "{name} is configured in the cluster metadata, and has no effect: it is not applied while the broker runs yet"
+                );
+            }
+        }
     }
 
     async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
