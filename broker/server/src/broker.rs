@@ -80,7 +80,7 @@ impl<E: Env> Broker<E> {
         let identity = Arc::new(log_dir.identity.clone());
 
         let noise = Arc::new(Noise::new(env.clone()));
-        let (partitions, routes) = partitions::start(Manager {
+        let (partitions, cluster) = partitions::start(Manager {
             env: env.clone(),
             noise: Arc::clone(&noise),
             node: NodeId(identity.node_id),
@@ -88,7 +88,7 @@ impl<E: Env> Broker<E> {
             config: Arc::clone(&config),
             known: partitions::Known::default(),
         });
-        let (controller, images) = controller::start(&env, &config, &log_dir, &addrs, partitions.clone())
+        let controller = controller::start(&env, &config, &log_dir, &addrs, partitions.clone())
             .await
             .map_err(StartError::Controller)?;
         let memory = match config.queued_max_request_bytes {
@@ -101,8 +101,7 @@ impl<E: Env> Broker<E> {
             env: env.clone(),
             identity,
             dir: log_dir.logs.dir().clone(),
-            images,
-            routes,
+            cluster,
             producer_ids: ProducerIds::start(&env, controller.clone()),
             controller,
             memory: Memory::new(env.clone(), memory),

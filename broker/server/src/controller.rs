@@ -5,7 +5,7 @@
 //! only then the answer leaves (M2). A failed append takes the state back.
 //!
 //! ```text
-//!   request ─ decide ─ replay ─ append ─ durable ─ image published ─ partitions follow ─ reply
+//!   request ─ decide ─ replay ─ append ─ durable ─ partitions follow, image and routes published ─ reply
 //! ```
 //!
 //! A start ([`load`]) replays the latest snapshot and the log behind it, begins a new quorum epoch (`quorum-state` is durable BEFORE
@@ -17,12 +17,14 @@ mod snapshots;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorKind, Published, Reader};
 use brokkr_log::{Event, Log, LogDir, LogError, Recorded};
+use brokkr_metadata::config::is_applied;
 use brokkr_metadata::records::{Control, encode_control, encode_records};
 use brokkr_metadata::snapshot::QuorumState;
-use brokkr_metadata::{Controller, Image, Registration, Reply, Request, Settings};
+use brokkr_metadata::{ConfigResource, Controller, Registration, Reply, Request, Settings};
 use brokkr_types::{Instant, LeaderEpoch, Offset, Uuid};
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::leader_change_message::{LeaderChangeMessage, Voter};
@@ -141,7 +143,6 @@ struct Host<E: Env> {
     quorum: QuorumState,
     epoch: LeaderEpoch,
     broker_epoch: i64,
-    images: Published<Image>,
     recorded: Published<Recorded>,
     partitions: mpsc::Sender<Ask>,
     bytes_since_snapshot: u64,
@@ -158,7 +159,7 @@ pub async fn start<E: Env>(
     log_dir: &Owned<E>,
     addrs: &[SocketAddr],
     partitions: mpsc::Sender<Ask>,
-) -> Result<(ControllerHandle, Reader<Image>), ControllerError> {
+) -> Result<ControllerHandle, ControllerError> {
     let identity = &log_dir.identity;
     let Replayed {
         mut log,
@@ -179,7 +180,6 @@ pub async fn start<E: Env>(
     log_dir.logs.assign_epoch(&mut log, epoch).await?;
     let mut host = Host {
         env: env.clone(),
-        images: Published::new(controller.image().clone()),
         recorded: Published::new(log.checkpoint()),
         log,
         logs: log_dir.logs.clone(),
@@ -197,14 +197,14 @@ pub async fn start<E: Env>(
     let _ = host.partitions.send(Ask::Deleted(deleted)).await;
     host.lead(identity, &bootstrap).await?;
     host.register(config, identity, log_dir, addrs).await?;
-    let images = host.images.reader();
+    host.warn_of_unapplied(identity.node_id);
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
     let handle = ControllerHandle {
         queue: tx,
         recorded: host.recorded.reader(),
     };
     env.spawn("controller", host.run(rx));
-    Ok((handle, images))
+    Ok(handle)
 }
 
 /// What topics get where nobody says.
@@ -285,7 +285,7 @@ impl<E: Env> Host<E> {
         let endpoints = config.advertised_listeners.iter().map(|l| {
             // Port 0 was taken as a free one; a wildcard can't be connected to.
             let port = if l.port == 0 { bound(&l.name) } else { l.port };
-            let host = if l.host == "0.0.0.0" {
+            let host = if l.is_everywhere() {
                 "localhost"
             } else {
                 l.host.as_str()
@@ -306,6 +306,20 @@ impl<E: Env> Host<E> {
             Err(code) => return Err(content("registration", code)),
         }
         Ok(())
+    }
+
+    /// Logs what an earlier or another broker left configured that has no effect here. It stays until somebody deletes it.
+    fn warn_of_unapplied(&self, node_id: i32) {
+        let image = self.controller.image();
+        let me = ConfigResource::broker(node_id);
+        let set = [&me, &ConfigResource::cluster()].map(|resource| image.configs(resource));
+        for name in set.into_iter().flatten().flat_map(|configs| configs.keys()) {
+            if !is_applied(name) {
+                tracing::warn!(
+                    "{name} is configured in the cluster metadata, and has no effect: it is not applied while the broker runs yet"
+                );
+            }
+        }
     }
 
     async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
@@ -340,17 +354,11 @@ impl<E: Env> Host<E> {
                 tracing::warn!(%error, "metadata not changed");
                 ErrorCode::KAFKA_STORAGE_ERROR
             })?;
-            let image = self.controller.image().clone();
+            let image = Arc::new(self.controller.image().clone());
             let (done, followed) = oneshot::channel();
-            if self
-                .partitions
-                .send(Ask::Follow(Box::new(image.clone()), done))
-                .await
-                .is_ok()
-            {
+            if self.partitions.send(Ask::Follow(image, done)).await.is_ok() {
                 drop(followed.await);
             }
-            self.images.publish(image);
         }
         Ok(reply)
     }

@@ -14,7 +14,7 @@ use crate::fetch_session::Slots;
 use crate::listener::Connections;
 use crate::memory::Memory;
 use crate::noise::Noise;
-use crate::partitions::Routes;
+use crate::partitions::{ClusterView, Routes};
 use crate::producer_ids::ProducerIds;
 
 /// Who asks.
@@ -47,10 +47,8 @@ pub struct Ctx<E: Env> {
     pub identity: Arc<Identity>,
     /// The log directory.
     pub dir: Dir<E>,
-    /// The cluster's metadata, as far as the partitions here have followed it.
-    pub images: Reader<Image>,
-    /// The partitions here.
-    pub routes: Reader<Routes<E>>,
+    /// The cluster's metadata and the partitions here that follow it.
+    pub cluster: Reader<ClusterView<E>>,
     /// Who changes metadata.
     pub controller: ControllerHandle,
     /// Who hands out producer ids.
@@ -70,8 +68,17 @@ pub struct Ctx<E: Env> {
 impl<E: Env> Ctx<E> {
     /// Lets go of the snapshots seen last, which pin files: for whoever may not ask for long.
     pub fn release(&mut self) {
-        self.images.release();
-        self.routes.release();
+        self.cluster.release();
+    }
+
+    /// The cluster's metadata. Whoever needs the routes as well takes both from one [`ClusterView`].
+    pub fn image(&mut self) -> &Arc<Image> {
+        &self.cluster.get().image
+    }
+
+    /// The partitions here.
+    pub fn routes(&mut self) -> &Arc<Routes<E>> {
+        &self.cluster.get().routes
     }
 }
 
@@ -82,8 +89,7 @@ impl<E: Env> Clone for Ctx<E> {
             config: Arc::clone(&self.config),
             identity: Arc::clone(&self.identity),
             dir: self.dir.clone(),
-            images: self.images.clone(),
-            routes: self.routes.clone(),
+            cluster: self.cluster.clone(),
             controller: self.controller.clone(),
             producer_ids: self.producer_ids.clone(),
             memory: self.memory.clone(),

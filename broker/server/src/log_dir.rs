@@ -220,7 +220,7 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, owned: Owned<E>, stop: Stop) {
         if let Err(error) = owned.logs.keep_reserve().await {
             ctx.noise.tell("no reserve on the disk", &error);
         }
-        let routes = Arc::clone(ctx.routes.get());
+        let routes = Arc::clone(ctx.routes());
         let logs = owned.logs_now(&routes, ctx.controller.recorded());
         if logs != last {
             match checkpoint::write(&owned.logs, &logs).await {

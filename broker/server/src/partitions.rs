@@ -1,7 +1,10 @@
 //! The partitions of this broker, and the way to them.
 //!
-//! One task follows the metadata: it opens, makes and deletes logs as each image says, and publishes [`Routes`]. The
-//! controller answers a change when that is done, so that who was told of a topic finds it.
+//! One task follows the metadata: it opens, makes and deletes logs as each image says, and publishes the image and its
+//! [`Routes`] as one [`ClusterView`]. The controller answers a change when that is done, so that who was told of a topic finds it.
+//!
+//! A deleted topic leaves Metadata and the routes at the same moment, BEFORE its logs go. A client that is refused its data and
+//! then asks Metadata never sees the old topic there.
 
 mod folders;
 
@@ -30,7 +33,7 @@ const OPENING_MAX: usize = 16;
 /// What the task is asked.
 pub enum Ask {
     /// Follow this image; told when its partitions are here and published.
-    Follow(Box<Image>, oneshot::Sender<()>),
+    Follow(Arc<Image>, oneshot::Sender<()>),
     /// These topics were deleted, by committed records: what they left may go. BEFORE the first image.
     Deleted(Vec<Uuid>),
     /// Try again what failed for want of something that the machine may have by now.
@@ -143,6 +146,29 @@ impl<E: Env> Routes<E> {
     }
 }
 
+/// What clients see of the cluster at one moment: metadata, and the partitions here that serve it. Never published apart.
+pub struct ClusterView<E: Env> {
+    /// The cluster's metadata, as far as the partitions here have followed it.
+    pub image: Arc<Image>,
+    /// The partitions here.
+    pub routes: Arc<Routes<E>>,
+}
+
+impl<E: Env> ClusterView<E> {
+    fn new(image: Arc<Image>, routes: Routes<E>) -> Self {
+        let routes = Arc::new(routes);
+        Self { image, routes }
+    }
+
+    /// The view without the topics that `next` has no more, if there are any. What `next` has besides is not in it yet.
+    fn without_gone(&self, next: &Image) -> Option<Self> {
+        let routes = self.routes.without_gone(next)?;
+        let gone = self.image.topics.iter().map(|t| t.id);
+        let gone = gone.filter(|id| next.topics.by_id(*id).is_none());
+        Some(Self::new(Arc::new(self.image.without_topics(gone)), routes))
+    }
+}
+
 /// The folder of a partition in the log directory.
 pub fn folder(topic: &str, partition: i32) -> String {
     format!("{topic}-{partition}")
@@ -175,17 +201,22 @@ pub struct Manager<E: Env> {
 }
 
 /// Starts the task.
-pub fn start<E: Env>(manager: Manager<E>) -> (mpsc::Sender<Ask>, brokkr_env::Reader<Routes<E>>) {
+pub fn start<E: Env>(manager: Manager<E>) -> (mpsc::Sender<Ask>, brokkr_env::Reader<ClusterView<E>>) {
     let (tx, rx) = mpsc::channel(16);
-    let routes = Published::new(Routes::new());
-    let reader = routes.reader();
+    let nothing = Arc::new(Image::empty(&manager.log_dir.identity.cluster_id));
+    let views = Published::new(ClusterView::new(nothing, Routes::new()));
+    let reader = views.reader();
     let env = manager.env.clone();
-    env.spawn("partitions", run(manager, routes, rx));
+    env.spawn("partitions", run(manager, views, rx));
     (tx, reader)
 }
 
-async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut asks: mpsc::Receiver<Ask>) {
-    let mut reader = routes.reader();
+async fn run<E: Env>(
+    mut manager: Manager<E>,
+    views: Published<ClusterView<E>>,
+    mut asks: mpsc::Receiver<Ask>,
+) {
+    let mut reader = views.reader();
     loop {
         let ask = tokio::select! {
             biased;
@@ -197,29 +228,27 @@ async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut 
         match ask {
             Ask::Deleted(topics) => manager.known.deleted.extend(topics),
             Ask::Retry => {
-                if let Some(image) = manager.known.image.take() {
-                    routes.publish(manager.follow(&now, &image).await);
-                    manager.known.image = Some(image);
-                }
+                let routes = manager.follow(&now.routes, &now.image).await;
+                views.publish(ClusterView::new(Arc::clone(&now.image), routes));
             }
             Ask::Follow(image, done) => {
                 // BEFORE logs go: nobody is sent to one that is being deleted, and told that its offset is out of range.
                 if let Some(left) = now.without_gone(&image) {
-                    routes.publish(left);
+                    views.publish(left);
                 }
                 manager.sweep(&image).await;
-                routes.publish(manager.follow(&now, &image).await);
-                manager.known.image = Some(image);
+                let routes = manager.follow(&now.routes, &image).await;
+                views.publish(ClusterView::new(image, routes));
                 let _ = done.send(());
             }
             Ask::Retention => {
-                for (_, handle) in now.handles() {
+                for (_, handle) in now.routes.handles() {
                     handle.send(Message::Retention).await;
                 }
             }
             Ask::Close(done) => {
-                let clean = close_all(&now).await;
-                routes.publish(Routes::new());
+                let clean = close_all(&now.routes).await;
+                views.publish(ClusterView::new(Arc::clone(&now.image), Routes::new()));
                 drop(done.send(clean));
                 return;
             }

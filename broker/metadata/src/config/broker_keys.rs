@@ -50,7 +50,7 @@ pub static BROKER_KEYS: &[Key] = &[
     key("broker.session.timeout.ms", Int, Some("9000"), Medium, Any, ReadOnly, NO),
     key("client.quota.callback.class", Class, None, Low, Any, ReadOnly, NO),
     key("compression.gzip.level", Int, Some("-1"), Medium, GzipLevel, ClusterWide, YES),
-    key("compression.lz4.level", Int, Some("9"), Medium, Between(1, 17), ClusterWide, YES),
+    key("compression.lz4.level", Int, Some("9"), Medium, Between(1, 17), ClusterWide, NO),
     key("compression.type", String, Some("producer"), High, OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), ClusterWide, YES),
     key("compression.zstd.level", Int, Some("3"), Medium, Between(-131072, 22), ClusterWide, YES),
     key("config.providers", List, Some(""), Low, Valid::List { empty: true, null: false, of: &[] }, ClusterWide, NO),

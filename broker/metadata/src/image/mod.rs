@@ -196,6 +196,17 @@ impl Image {
         }
     }
 
+    /// This image without some of its topics and what is configured for them.
+    pub fn without_topics(&self, topics: impl IntoIterator<Item = Uuid>) -> Self {
+        let mut image = self.clone();
+        for id in topics {
+            if let Ok(name) = image.topics.remove(id) {
+                image.configs.remove(&ConfigResource::topic(&name));
+            }
+        }
+        image
+    }
+
     /// A broker, fenced or not.
     pub fn broker(&self, id: i32) -> Option<&Arc<BrokerImage>> {
         self.brokers.get(&id)

@@ -17,7 +17,7 @@ const PARTITION_BYTES: usize = 96;
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &DescribeLogDirsRequest) -> usize {
-    let image = ctx.images.get();
+    let image = ctx.image();
     image
         .topics
         .iter()
@@ -32,7 +32,7 @@ pub async fn handle<E: Env>(
     _version: i16,
     _peer: Peer,
 ) -> DescribeLogDirsResponse {
-    let routes = ctx.routes.get().clone();
+    let routes = ctx.routes().clone();
     let asked: Option<BTreeMap<Str, BTreeSet<i32>>> = request.topics.map(|topics| {
         let mut asked = BTreeMap::<Str, BTreeSet<i32>>::new();
         for topic in topics {

@@ -38,7 +38,7 @@ pub async fn handle<E: Env>(
     version: i16,
     _peer: Peer,
 ) -> ListOffsetsResponse {
-    let routes = ctx.routes.get().clone();
+    let routes = ctx.routes().clone();
     let isolation = isolation_level(request.isolation_level);
     let asked = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
     let mut topics = Vec::with_capacity(asked.len());

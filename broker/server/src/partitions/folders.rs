@@ -33,8 +33,6 @@ pub struct Known {
     pub failed: BTreeMap<(Uuid, i32), u32>,
     /// When they are tried again.
     pub retry_at: Option<Instant>,
-    /// The image that was followed last.
-    pub image: Option<Box<Image>>,
     /// Folders of which what the directory remembers holds no more: their logs were opened, or went.
     used: BTreeSet<String>,
     /// Whether the folders that a start found were looked through.
