@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use folders::{Known, is_left_alone};
 
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::log_dir;
+use crate::log_dir::{LogDirs, Owned};
 use crate::noise::Noise;
 use crate::partition::{Handle, Message, Refused};
 
@@ -37,15 +37,18 @@ pub enum Ask {
     Retry,
     /// Delete what retention says, everywhere.
     Retention,
-    /// Stop all. What is to be recorded of each log; `None` if not every log was closed cleanly.
-    Close(oneshot::Sender<Option<BTreeMap<String, Recorded>>>),
+    /// A log directory failed: its partitions go offline.
+    DirectoryFailed(Uuid),
+    /// Stop all. What is to be recorded of each log, for each directory (by its id) whose logs were all closed cleanly.
+    Close(oneshot::Sender<BTreeMap<Uuid, BTreeMap<String, Recorded>>>),
 }
 
 /// Where a partition is.
 pub enum Hosted<E: Env> {
     /// Here, with an owner.
     Here(Handle<E>),
-    /// Here, but its log is damaged or can't be read: nothing is served from it until an operator has looked.
+    /// Here, but its log is damaged or can't be read, or its log directory failed: nothing is served from it until an operator
+    /// has looked.
     Offline,
     /// There is none of that number.
     Nowhere,
@@ -72,6 +75,8 @@ pub struct Route<E: Env> {
     /// What it asks of batches.
     pub rules: Rules,
     partitions: Vec<Hosted<E>>,
+    /// Of each partition the log directory, where it has one that works or did.
+    directories: Vec<Option<Uuid>>,
     nowhere: Hosted<E>,
 }
 
@@ -82,6 +87,12 @@ impl<E: Env> Route<E> {
             .ok()
             .and_then(|i| self.partitions.get(i))
             .unwrap_or(&self.nowhere)
+    }
+
+    /// The log directory of a partition, where it has one that works or did.
+    pub fn directory(&self, index: i32) -> Option<Uuid> {
+        let index = usize::try_from(index).ok()?;
+        self.directories.get(index).copied().flatten()
     }
 
     /// All partitions.
@@ -127,16 +138,42 @@ impl<E: Env> Routes<E> {
         (left.names.len() < self.names.len()).then_some(left)
     }
 
+    /// The same without the partitions of a log directory: those are offline.
+    fn without(&self, directory: Uuid) -> Self {
+        let mut left = Self::new();
+        for route in self.iter() {
+            let hosted = |(index, hosted): (i32, &Hosted<E>)| match hosted {
+                Hosted::Here(_) if route.directory(index) == Some(directory) => Hosted::Offline,
+                other => other.clone(),
+            };
+            let offline = Route {
+                name: route.name.clone(),
+                id: route.id,
+                config: route.config.clone(),
+                rules: route.rules,
+                partitions: route.partitions().map(hosted).collect(),
+                directories: route.directories.clone(),
+                nowhere: Hosted::Nowhere,
+            };
+            left.names.insert(route.id, route.name.clone());
+            left.by_name.insert(route.name.clone(), Arc::new(offline));
+        }
+        left
+    }
+
     /// All topics, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route<E>>> {
         self.by_name.values()
     }
 
-    /// All partitions that have owners, with the names of their folders.
-    pub fn handles(&self) -> impl Iterator<Item = (String, &Handle<E>)> {
+    /// All partitions that have owners, with their log directories and the names of their folders.
+    pub fn handles(&self) -> impl Iterator<Item = (Uuid, String, &Handle<E>)> {
         self.iter().flat_map(|route| {
             route.partitions().filter_map(|(index, hosted)| match hosted {
-                Hosted::Here(handle) => Some((folder(&route.name, index), handle)),
+                Hosted::Here(handle) => {
+                    let directory = route.directory(index).expect("an owner's log is in a directory");
+                    Some((directory, folder(&route.name, index), handle))
+                }
                 Hosted::Offline | Hosted::Nowhere => None,
             })
         })
@@ -166,8 +203,8 @@ pub struct Manager<E: Env> {
     pub node: NodeId,
     /// Where repeated failures are logged.
     pub noise: Arc<Noise>,
-    /// The log directory.
-    pub log_dir: log_dir::Owned<E>,
+    /// The log directories.
+    pub log_dirs: LogDirs<E>,
     /// The broker's configuration.
     pub config: Arc<BrokerConfig>,
     /// What it knows besides.
@@ -213,12 +250,17 @@ async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut 
                 let _ = done.send(());
             }
             Ask::Retention => {
-                for (_, handle) in now.handles() {
+                for (.., handle) in now.handles() {
                     handle.send(Message::Retention).await;
                 }
             }
+            Ask::DirectoryFailed(id) => {
+                // BEFORE the owners end: whoever they wake finds the partition offline.
+                routes.publish(now.without(id));
+                manager.abandon(id, &now).await;
+            }
             Ask::Close(done) => {
-                let clean = close_all(&now).await;
+                let clean = close_all(&now, &manager.log_dirs).await;
                 routes.publish(Routes::new());
                 drop(done.send(clean));
                 return;
@@ -227,26 +269,39 @@ async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut 
     }
 }
 
-async fn close_all<E: Env>(routes: &Routes<E>) -> Option<BTreeMap<String, Recorded>> {
-    let closing = routes.handles().map(|(folder, handle)| async move {
+/// Closes all logs. Of each directory whose logs were all closed cleanly, what is to be recorded of them.
+async fn close_all<E: Env>(
+    routes: &Routes<E>,
+    log_dirs: &LogDirs<E>,
+) -> BTreeMap<Uuid, BTreeMap<String, Recorded>> {
+    let closing = routes.handles().map(|(directory, folder, handle)| async move {
         let (reply, closed) = oneshot::channel();
         let asked = handle.send(Message::Close { reply }).await;
         let closed = if asked { closed.await.ok().flatten() } else { None };
-        Some((folder, closed?))
+        (directory, folder, closed)
     });
     let mut closing = stream::iter(closing.collect::<Vec<_>>()).buffered(OPENING_MAX);
-    // A damaged partition is not closed, and looked at again at the next start.
-    let mut clean = !routes
+    let mut logs: BTreeMap<_, _> = log_dirs
+        .online
         .iter()
-        .any(|r| r.partitions().any(|(_, h)| matches!(h, Hosted::Offline)));
-    let mut logs = BTreeMap::new();
-    while let Some(closed) = closing.next().await {
-        match closed {
-            Some((folder, recorded)) => drop(logs.insert(folder, recorded)),
-            None => clean = false,
+        .map(|dir| (dir.id(), BTreeMap::new()))
+        .collect();
+    for route in routes.iter() {
+        for (index, hosted) in route.partitions() {
+            // A damaged partition is not closed, and looked at again at the next start.
+            if let (Hosted::Offline, Some(directory)) = (hosted, route.directory(index)) {
+                logs.remove(&directory);
+            }
         }
     }
-    clean.then_some(logs)
+    while let Some((directory, folder, closed)) = closing.next().await {
+        match (closed, logs.get_mut(&directory)) {
+            (Some(recorded), Some(logs)) => drop(logs.insert(folder, recorded)),
+            (None, Some(_)) => drop(logs.remove(&directory)),
+            (_, None) => {}
+        }
+    }
+    logs
 }
 
 impl<E: Env> Manager<E> {
@@ -276,6 +331,7 @@ impl<E: Env> Manager<E> {
         let log_config = config.log.clone();
         let known = before.map_or(0, |r| r.partitions.len());
         let mut partitions: Vec<Hosted<E>> = before.map_or(Vec::new(), |r| r.partitions.clone());
+        let mut directories = before.map_or(Vec::new(), |r| r.directories.clone());
         if before.is_some_and(|r| r.config != config) {
             for hosted in &partitions {
                 if let Hosted::Here(handle) = hosted {
@@ -289,15 +345,25 @@ impl<E: Env> Manager<E> {
                 }
             }
         }
-        let me = &*self;
-        let again = |index: i32| me.known.failed.contains_key(&(topic.id, index));
-        let to_open = topic
+        let again = |index: i32| self.known.failed.contains_key(&(topic.id, index));
+        let to_open: Vec<_> = topic
             .partitions()
-            .filter(|(index, _)| *index as usize >= known || again(*index));
-        let opening = to_open.map(|(index, image)| {
+            .filter(|(index, _)| *index as usize >= known || again(*index))
+            .collect();
+        let mut places = Vec::with_capacity(to_open.len());
+        for (index, image) in &to_open {
+            places.push(self.place(image, &folder(&topic.name, *index)));
+        }
+        let me = &*self;
+        let opening = to_open.iter().zip(&places).map(|(&(index, image), place)| {
             let log_config = log_config.clone();
             let min_insync = config.min_insync_replicas;
-            async move { (index, me.host(topic, index, image, log_config, min_insync).await) }
+            async move {
+                match *place {
+                    Some(at) => Some(me.host(at, topic, index, image, log_config, min_insync).await),
+                    None => None,
+                }
+            }
         });
         let mut opening = stream::iter(opening.collect::<Vec<_>>()).buffered(OPENING_MAX);
         let mut opened = Vec::new();
@@ -305,11 +371,19 @@ impl<E: Env> Manager<E> {
             opened.push(each);
         }
         drop(opening);
-        for (index, hosted) in opened {
-            let hosted = self.note((topic.id, index), &folder(&topic.name, index), hosted);
+        for ((&(index, image), place), hosted) in to_open.iter().zip(places).zip(opened) {
+            let folder = folder(&topic.name, index);
+            let hosted = match place.zip(hosted) {
+                Some((at, hosted)) => self.note(at, (topic.id, index), &folder, hosted),
+                None => self.without_directory(image, &folder),
+            };
+            let directory = place.and_then(|at| self.log_dirs.online.get(at)).map(Owned::id);
             match partitions.get_mut(index as usize) {
                 Some(place) => *place = hosted,
-                None => partitions.push(hosted),
+                None => {
+                    partitions.push(hosted);
+                    directories.push(directory);
+                }
             }
         }
         let rules = config.rules;
@@ -319,6 +393,7 @@ impl<E: Env> Manager<E> {
             config,
             rules,
             partitions,
+            directories,
             nowhere: Hosted::Nowhere,
         }
     }
