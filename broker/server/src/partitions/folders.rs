@@ -92,7 +92,6 @@ impl<E: Env> Manager<E> {
     /// A partition whose log directory is not there. It is never made anew in another one.
     pub(super) fn without_directory(&self, image: &PartitionImage, folder: &str) -> Hosted<E> {
         let directory = image.directory(self.node.0).unwrap_or_default();
-        brokkr_types::reached!("a partition's log directory was not there");
         tracing::error!(
             log = folder,
             %directory,
@@ -108,7 +107,6 @@ impl<E: Env> Manager<E> {
             let (reply, _) = oneshot::channel();
             handle.send(Message::Close { reply }).await;
         }
-        brokkr_types::reached!("a log directory failed while the broker ran");
     }
 
     /// Takes up what became of a partition's log: one that failed and may not the next time is tried again.
