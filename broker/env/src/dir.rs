@@ -60,6 +60,11 @@ impl<E: Env> Dir<E> {
         self.poison.get()
     }
 
+    /// Waits until the directory may not be written any more. Cancel-safe.
+    pub async fn until_poisoned(&self) -> Error {
+        self.poison.wait().await
+    }
+
     /// Opens a file that exists.
     ///
     /// Whether its directory entry survives a power loss is not known: its first sync makes it so.

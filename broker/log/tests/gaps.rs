@@ -217,7 +217,11 @@ async fn a_segment_without_its_last_batch_is_no_compacted_one() {
         let dir = fresh(&name).await;
         // Without the roll's manifest: as after a power loss that took it back.
         let mut log = create(&dir, config()).await;
-        let manifest = dir.dir().read("t-0/brokkr-manifest", 1 << 20).await.expect("readable");
+        let manifest = dir
+            .dir()
+            .read("t-0/brokkr-manifest", 1 << 20)
+            .await
+            .expect("readable");
         for i in 0..30 {
             append(&mut log, &batch(i * 2, 2)).expect("staged");
             settle(&mut log).await;

@@ -14,6 +14,7 @@
 mod load;
 mod snapshots;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -34,8 +35,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::BrokerConfig;
 use crate::ctx::Identity;
-use crate::log_dir::Owned;
-use crate::partitions::Ask;
+use crate::log_dir::{LogDirs, Owned};
+use crate::partitions::{self, Ask};
 
 use load::Replayed;
 pub use load::voters_in;
@@ -156,10 +157,11 @@ struct Host<E: Env> {
 pub async fn start<E: Env>(
     env: &E,
     config: &BrokerConfig,
-    log_dir: &Owned<E>,
+    log_dirs: &LogDirs<E>,
     addrs: &[SocketAddr],
     partitions: mpsc::Sender<Ask>,
 ) -> Result<ControllerHandle, ControllerError> {
+    let log_dir = &log_dirs.metadata;
     let identity = &log_dir.identity;
     let Replayed {
         mut log,
@@ -196,7 +198,7 @@ pub async fn start<E: Env>(
     // What a crash left of them may go. The partitions end with the broker; nobody hears of it then.
     let _ = host.partitions.send(Ask::Deleted(deleted)).await;
     host.lead(identity, &bootstrap).await?;
-    host.register(config, identity, log_dir, addrs).await?;
+    host.register(config, identity, log_dirs, addrs).await?;
     host.warn_of_unapplied(identity.node_id);
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
     let handle = ControllerHandle {
@@ -272,7 +274,7 @@ impl<E: Env> Host<E> {
         &mut self,
         config: &BrokerConfig,
         identity: &Identity,
-        log_dir: &Owned<E>,
+        log_dirs: &LogDirs<E>,
         addrs: &[SocketAddr],
     ) -> Result<(), ControllerError> {
         let listeners = config.listeners.iter().zip(addrs);
@@ -297,8 +299,9 @@ impl<E: Env> Host<E> {
             incarnation_id: Uuid::from_random(self.env.rng("incarnation").bytes()),
             endpoints: endpoints.collect(),
             rack: config.broker_rack.clone(),
-            directories: vec![identity.directory_id],
-            previous_broker_epoch: log_dir.clean().and_then(|c| c.broker_epoch).unwrap_or(-1),
+            directories: log_dirs.online.iter().map(Owned::id).collect(),
+            moved: self.moved(log_dirs, identity.node_id).await,
+            previous_broker_epoch: log_dirs.last_broker_epoch().unwrap_or(-1),
         };
         match self.carry_out(Request::RegisterBroker(registration)).await {
             Ok(Reply::Registered(Ok(epoch))) => self.broker_epoch = epoch,
@@ -320,6 +323,44 @@ impl<E: Env> Host<E> {
                 );
             }
         }
+    }
+
+    /// The partitions here whose logs were found in another directory than the metadata has, or nowhere while it has none.
+    async fn moved(&self, log_dirs: &LogDirs<E>, node_id: i32) -> Vec<(Uuid, i32, Uuid)> {
+        let online = &log_dirs.online;
+        let mut moved = Vec::new();
+        let mut counts: BTreeMap<Uuid, usize> = BTreeMap::new();
+        for topic in self.controller.image().topics.iter() {
+            for (index, partition) in topic.partitions() {
+                if !partition.replicas.contains(&node_id) || partitions::is_left_alone(&topic.name) {
+                    continue;
+                }
+                let folder = partitions::folder(&topic.name, index);
+                let has = |dir: &&Owned<E>| dir.folders.contains(&folder);
+                let assigned = partition.directory(node_id);
+                let mut found = assigned.filter(|id| online.iter().filter(has).any(|dir| dir.id() == *id));
+                for dir in online.iter().filter(has) {
+                    if found.is_some() {
+                        break;
+                    }
+                    let id = dir.logs.topic_id(&folder).await.unwrap_or_default();
+                    let is_its = id == topic.id || (id.is_zero() && assigned.is_none());
+                    found = is_its.then(|| dir.id());
+                }
+                if found.is_none() && assigned.is_none() && log_dirs.failed.is_empty() {
+                    let has = |dir: &&Owned<E>| counts.get(&dir.id()).copied().unwrap_or_default();
+                    found = online.iter().min_by_key(has).map(Owned::id);
+                }
+                if let Some(to) = found {
+                    *counts.entry(to).or_insert(0) += 1;
+                    if assigned != found {
+                        tracing::warn!(log = folder, directory = %to, "noted to be in this log directory");
+                        moved.push((topic.id, index, to));
+                    }
+                }
+            }
+        }
+        moved
     }
 
     async fn run(mut self, mut queue: mpsc::Receiver<Message>) {

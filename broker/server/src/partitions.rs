@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use brokkr_env::{Env, Published};
 use brokkr_log::{LogError, Recorded};
-use brokkr_metadata::{Image, TopicImage};
+use brokkr_metadata::{Image, PartitionImage, TopicImage};
 use brokkr_types::{LeaderEpoch, NodeId, Uuid};
 use brokkr_wire::records::Rules;
 use brokkr_wire::{ErrorCode, Str};
@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use folders::{Known, is_left_alone};
 
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::log_dir;
+use crate::log_dir::LogDirs;
 use crate::noise::Noise;
 use crate::partition::{Handle, Message, Refused};
 
@@ -40,15 +40,18 @@ pub enum Ask {
     Retry,
     /// Delete what retention says, everywhere.
     Retention,
-    /// Stop all. What is to be recorded of each log; `None` if not every log was closed cleanly.
-    Close(oneshot::Sender<Option<BTreeMap<String, Recorded>>>),
+    /// A log directory failed: its partitions go offline.
+    DirectoryFailed(Uuid),
+    /// Stop all. What is to be recorded of each log, for each directory (by its id) whose logs were all closed cleanly.
+    Close(oneshot::Sender<BTreeMap<Uuid, BTreeMap<String, Recorded>>>),
 }
 
 /// Where a partition is.
 pub enum Hosted<E: Env> {
     /// Here, with an owner.
     Here(Handle<E>),
-    /// Here, but its log is damaged or can't be read: nothing is served from it until an operator has looked.
+    /// Here, but its log is damaged or can't be read, or its log directory failed: nothing is served from it until an operator
+    /// has looked.
     Offline,
     /// There is none of that number.
     Nowhere,
@@ -75,6 +78,8 @@ pub struct Route<E: Env> {
     /// What it asks of batches.
     pub rules: Rules,
     partitions: Vec<Hosted<E>>,
+    /// Of each partition the log directory, where it has one that works or did.
+    directories: Vec<Option<Uuid>>,
     nowhere: Hosted<E>,
 }
 
@@ -85,6 +90,12 @@ impl<E: Env> Route<E> {
             .ok()
             .and_then(|i| self.partitions.get(i))
             .unwrap_or(&self.nowhere)
+    }
+
+    /// The log directory of a partition, where it has one that works or did.
+    pub fn directory(&self, index: i32) -> Option<Uuid> {
+        let index = usize::try_from(index).ok()?;
+        self.directories.get(index).copied().flatten()
     }
 
     /// All partitions.
@@ -130,16 +141,42 @@ impl<E: Env> Routes<E> {
         (left.names.len() < self.names.len()).then_some(left)
     }
 
+    /// The same without the partitions of a log directory: those are offline.
+    fn without(&self, directory: Uuid) -> Self {
+        let mut left = Self::new();
+        for route in self.iter() {
+            let hosted = |(index, hosted): (i32, &Hosted<E>)| match hosted {
+                Hosted::Here(_) if route.directory(index) == Some(directory) => Hosted::Offline,
+                other => other.clone(),
+            };
+            let offline = Route {
+                name: route.name.clone(),
+                id: route.id,
+                config: route.config.clone(),
+                rules: route.rules,
+                partitions: route.partitions().map(hosted).collect(),
+                directories: route.directories.clone(),
+                nowhere: Hosted::Nowhere,
+            };
+            left.names.insert(route.id, route.name.clone());
+            left.by_name.insert(route.name.clone(), Arc::new(offline));
+        }
+        left
+    }
+
     /// All topics, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route<E>>> {
         self.by_name.values()
     }
 
-    /// All partitions that have owners, with the names of their folders.
-    pub fn handles(&self) -> impl Iterator<Item = (String, &Handle<E>)> {
+    /// All partitions that have owners, with their log directories and the names of their folders.
+    pub fn handles(&self) -> impl Iterator<Item = (Uuid, String, &Handle<E>)> {
         self.iter().flat_map(|route| {
             route.partitions().filter_map(|(index, hosted)| match hosted {
-                Hosted::Here(handle) => Some((folder(&route.name, index), handle)),
+                Hosted::Here(handle) => {
+                    let directory = route.directory(index).expect("an owner's log is in a directory");
+                    Some((directory, folder(&route.name, index), handle))
+                }
                 Hosted::Offline | Hosted::Nowhere => None,
             })
         })
@@ -192,8 +229,8 @@ pub struct Manager<E: Env> {
     pub node: NodeId,
     /// Where repeated failures are logged.
     pub noise: Arc<Noise>,
-    /// The log directory.
-    pub log_dir: log_dir::Owned<E>,
+    /// The log directories.
+    pub log_dirs: LogDirs<E>,
     /// The broker's configuration.
     pub config: Arc<BrokerConfig>,
     /// What it knows besides.
@@ -203,7 +240,7 @@ pub struct Manager<E: Env> {
 /// Starts the task.
 pub fn start<E: Env>(manager: Manager<E>) -> (mpsc::Sender<Ask>, brokkr_env::Reader<ClusterView<E>>) {
     let (tx, rx) = mpsc::channel(16);
-    let nothing = Arc::new(Image::empty(&manager.log_dir.identity.cluster_id));
+    let nothing = Arc::new(Image::empty(&manager.log_dirs.metadata.identity.cluster_id));
     let views = Published::new(ClusterView::new(nothing, Routes::new()));
     let reader = views.reader();
     let env = manager.env.clone();
@@ -242,12 +279,18 @@ async fn run<E: Env>(
                 let _ = done.send(());
             }
             Ask::Retention => {
-                for (_, handle) in now.routes.handles() {
+                for (.., handle) in now.routes.handles() {
                     handle.send(Message::Retention).await;
                 }
             }
+            Ask::DirectoryFailed(id) => {
+                // BEFORE the owners end: whoever they wake finds the partition offline.
+                let left = ClusterView::new(Arc::clone(&now.image), now.routes.without(id));
+                views.publish(left);
+                manager.abandon(id, &now.routes).await;
+            }
             Ask::Close(done) => {
-                let clean = close_all(&now.routes).await;
+                let clean = close_all(&now.routes, &manager.log_dirs).await;
                 views.publish(ClusterView::new(Arc::clone(&now.image), Routes::new()));
                 drop(done.send(clean));
                 return;
@@ -256,26 +299,39 @@ async fn run<E: Env>(
     }
 }
 
-async fn close_all<E: Env>(routes: &Routes<E>) -> Option<BTreeMap<String, Recorded>> {
-    let closing = routes.handles().map(|(folder, handle)| async move {
+/// Closes all logs. Of each directory whose logs were all closed cleanly, what is to be recorded of them.
+async fn close_all<E: Env>(
+    routes: &Routes<E>,
+    log_dirs: &LogDirs<E>,
+) -> BTreeMap<Uuid, BTreeMap<String, Recorded>> {
+    let closing = routes.handles().map(|(directory, folder, handle)| async move {
         let (reply, closed) = oneshot::channel();
         let asked = handle.send(Message::Close { reply }).await;
         let closed = if asked { closed.await.ok().flatten() } else { None };
-        Some((folder, closed?))
+        (directory, folder, closed)
     });
     let mut closing = stream::iter(closing.collect::<Vec<_>>()).buffered(OPENING_MAX);
-    // A damaged partition is not closed, and looked at again at the next start.
-    let mut clean = !routes
+    let mut logs: BTreeMap<_, _> = log_dirs
+        .online
         .iter()
-        .any(|r| r.partitions().any(|(_, h)| matches!(h, Hosted::Offline)));
-    let mut logs = BTreeMap::new();
-    while let Some(closed) = closing.next().await {
-        match closed {
-            Some((folder, recorded)) => drop(logs.insert(folder, recorded)),
-            None => clean = false,
+        .map(|dir| (dir.id(), BTreeMap::new()))
+        .collect();
+    for route in routes.iter() {
+        for (index, hosted) in route.partitions() {
+            // A damaged partition is not closed, and looked at again at the next start.
+            if let (Hosted::Offline, Some(directory)) = (hosted, route.directory(index)) {
+                logs.remove(&directory);
+            }
         }
     }
-    clean.then_some(logs)
+    while let Some((directory, folder, closed)) = closing.next().await {
+        match (closed, logs.get_mut(&directory)) {
+            (Some(recorded), Some(logs)) => drop(logs.insert(folder, recorded)),
+            (None, Some(_)) => drop(logs.remove(&directory)),
+            (_, None) => {}
+        }
+    }
+    logs
 }
 
 impl<E: Env> Manager<E> {
@@ -285,7 +341,10 @@ impl<E: Env> Manager<E> {
         for topic in image.topics.iter().filter(|t| !folders::is_left_alone(&t.name)) {
             let before = now.by_name(&topic.name).filter(|r| r.id == topic.id);
             let config = TopicConfig::resolve(&self.config, image, &topic.name);
-            let partitions = before.as_ref().map_or(Vec::new(), |r| r.partitions.clone());
+            let (partitions, directories) = match &before {
+                Some(route) => (route.partitions.clone(), route.directories.clone()),
+                None => (Vec::new(), Vec::new()),
+            };
             if before.is_some_and(|r| r.config != config) {
                 configure(&partitions, &config).await;
             }
@@ -293,15 +352,26 @@ impl<E: Env> Manager<E> {
                 topic,
                 config,
                 partitions,
+                directories,
             });
         }
-        for (place, index, hosted) in self.open_all(&coming).await {
-            let coming: &mut Coming<'_, E> = &mut coming[place];
-            let topic = coming.topic;
-            let hosted = self.note((topic.id, index), &folder(&topic.name, index), hosted);
+        for opened in self.open_all(&coming).await {
+            let coming: &mut Coming<'_, E> = &mut coming[opened.topic];
+            let (topic, index) = (coming.topic, opened.index);
+            let folder = folder(&topic.name, index);
+            let (hosted, directory) = match opened.hosted {
+                Some((at, hosted)) => (
+                    self.note(at, (topic.id, index), &folder, hosted),
+                    Some(self.log_dirs.online[at].id()),
+                ),
+                None => (self.without_directory(opened.image, &folder), None),
+            };
             match coming.partitions.get_mut(index as usize) {
                 Some(place) => *place = hosted,
-                None => coming.partitions.push(hosted),
+                None => {
+                    coming.partitions.push(hosted);
+                    coming.directories.push(directory);
+                }
             }
         }
         let mut next = Routes::new();
@@ -317,31 +387,42 @@ impl<E: Env> Manager<E> {
     }
 
     /// Opens or makes the logs of all partitions that are new or failed before: some at a time, over all topics.
-    async fn open_all(&self, coming: &[Coming<'_, E>]) -> Vec<(usize, i32, Result<Hosted<E>, LogError>)> {
-        let to_open = coming.iter().enumerate().flat_map(|(place, coming)| {
-            let known = coming.partitions.len();
-            let again = |index: i32| self.known.failed.contains_key(&(coming.topic.id, index));
-            coming
-                .topic
-                .partitions()
-                .filter(move |(index, _)| *index as usize >= known || again(*index))
-                .map(move |(index, image)| (place, index, image))
-        });
-        let mut to_open = to_open.collect::<Vec<_>>().into_iter();
+    async fn open_all<'a>(&mut self, coming: &[Coming<'a, E>]) -> Vec<Opened<'a, E>> {
+        let mut to_open = Vec::new();
+        for (place, coming) in coming.iter().enumerate() {
+            let topic = coming.topic;
+            for (index, image) in topic.partitions() {
+                let is_new = index as usize >= coming.partitions.len();
+                if is_new || self.known.failed.contains_key(&(topic.id, index)) {
+                    let at = self.place(image, &folder(&topic.name, index));
+                    to_open.push((place, index, image, at));
+                }
+            }
+        }
+        let me = &*self;
+        let mut to_open = to_open.into_iter();
         // Made one by one: each is as large as all that opening a log may need.
         let mut opening = FuturesOrdered::new();
         let mut opened = Vec::new();
         loop {
             while opening.len() < OPENING_MAX
-                && let Some((place, index, image)) = to_open.next()
+                && let Some((place, index, image, at)) = to_open.next()
             {
                 let Coming { topic, config, .. } = &coming[place];
                 opening.push_back(async move {
-                    let min_insync = config.min_insync_replicas;
-                    let hosted = self
-                        .host(topic, index, image, config.log.clone(), min_insync)
-                        .await;
-                    (place, index, hosted)
+                    let hosted = match at {
+                        Some(at) => {
+                            let (log, min_insync) = (config.log.clone(), config.min_insync_replicas);
+                            Some((at, me.host(at, topic, index, image, log, min_insync).await))
+                        }
+                        None => None,
+                    };
+                    Opened {
+                        topic: place,
+                        index,
+                        image,
+                        hosted,
+                    }
                 });
             }
             match opening.next().await {
@@ -350,6 +431,14 @@ impl<E: Env> Manager<E> {
             }
         }
     }
+}
+
+/// What became of a partition's log: in which directory, if there is one for it.
+struct Opened<'a, E: Env> {
+    topic: usize,
+    index: i32,
+    image: &'a PartitionImage,
+    hosted: Option<(usize, Result<Hosted<E>, LogError>)>,
 }
 
 /// Tells the owners of partitions of their topic's configuration.
@@ -368,6 +457,7 @@ struct Coming<'a, E: Env> {
     topic: &'a TopicImage,
     config: TopicConfig,
     partitions: Vec<Hosted<E>>,
+    directories: Vec<Option<Uuid>>,
 }
 
 impl<E: Env> Coming<'_, E> {
@@ -378,6 +468,7 @@ impl<E: Env> Coming<'_, E> {
             rules: self.config.rules,
             config: self.config,
             partitions: self.partitions,
+            directories: self.directories,
             nowhere: Hosted::Nowhere,
         }
     }

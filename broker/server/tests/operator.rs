@@ -107,12 +107,20 @@ fn what_can_t_be_read_is_said_in_one_line() {
         assert_eq!(refused(&all), (2, format!("brokkr: {said}")));
         assert!(!dir.exists(), "{args:?}");
     }
-    for dirs in ["--set log.dirs=a,b", "--data-dir a,b"] {
-        let (status, why) = refused(&dirs.split(' ').collect::<Vec<_>>());
-        assert!(
-            status == 2 && why.ends_with("only one log directory is served yet"),
-            "{why}"
-        );
+    let dirs = [
+        ("--set log.dirs=a,./a", "log.dirs has ./a twice"),
+        (
+            "--data-dir a,,b",
+            "Configuration 'log.dir' values must not be empty.",
+        ),
+        (
+            "--data-dir a/b,a",
+            "log directory a/b is inside of log directory a: each must be by itself",
+        ),
+    ];
+    for (dirs, said) in dirs {
+        let refused = refused(&dirs.split(' ').collect::<Vec<_>>());
+        assert_eq!(refused, (2, format!("brokkr: {said}")));
     }
     std::fs::remove_file(&file).expect("removed");
 }

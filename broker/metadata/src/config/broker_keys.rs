@@ -196,7 +196,7 @@ pub static BROKER_KEYS: &[Key] = &[
     key("max.incremental.fetch.session.cache.slots", Int, Some("1000"), Medium, AtLeast(0), ReadOnly, YES),
     key("max.request.partition.size.limit", Int, Some("2000"), Medium, AtLeast(1), ReadOnly, YES),
     key("message.max.bytes", Int, Some("1048588"), High, AtLeast(0), ClusterWide, YES),
-    key("metadata.log.dir", String, None, High, Any, ReadOnly, NO),
+    key("metadata.log.dir", String, None, High, Any, ReadOnly, YES),
     key("metadata.log.max.record.bytes.between.snapshots", Long, Some("20971520"), High, AtLeast(1), ReadOnly, YES),
     key("metadata.log.max.snapshot.interval.ms", Long, Some("3600000"), High, AtLeast(0), ReadOnly, NO),
     key("metadata.log.segment.bytes", Int, Some("1073741824"), High, AtLeast(8388608), ReadOnly, YES),

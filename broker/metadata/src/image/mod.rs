@@ -25,7 +25,9 @@ use imbl::OrdMap;
 
 pub use crate::config::resolve::Configs;
 pub use replay::{MetadataState, ReplayError};
-pub use topics::{NO_LEADER, NO_LEADER_CHANGE, PartitionImage, TopicImage, TopicsImage};
+pub use topics::{
+    DIRECTORY_UNASSIGNED, NO_LEADER, NO_LEADER_CHANGE, PartitionImage, TopicImage, TopicsImage,
+};
 pub use write::record_version;
 
 /// The name of the feature whose level says which records and requests there are.

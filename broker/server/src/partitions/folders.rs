@@ -16,7 +16,7 @@ use brokkr_replication::Leader;
 use brokkr_types::{Instant, LeaderEpoch, NodeId, Offset, Uuid};
 use tokio::sync::oneshot;
 
-use super::{Hosted, Manager, Route, folder};
+use super::{Hosted, Manager, Route, Routes, folder};
 use crate::controller;
 use crate::partition::{self, Message};
 
@@ -37,6 +37,8 @@ pub struct Known {
     used: BTreeSet<String>,
     /// Whether the folders that a start found were looked through.
     swept: bool,
+    /// The directory (by its place in [`crate::log_dir::LogDirs::online`]) of each folder that was placed in one.
+    placed: BTreeMap<String, usize>,
 }
 
 /// Whether the logs of a topic are left as they are: those of Kafka's coordinators, which this broker doesn't have.
@@ -61,14 +63,62 @@ impl<E: Env> Manager<E> {
         }
     }
 
+    /// The directory that a partition has its log in: that of its record, found or not. Of a partition whose record has none it
+    /// is where its folder is, or else the one with the fewest; but a partition that may be in a directory that failed at the
+    /// start is nowhere.
+    pub(super) fn place(&mut self, image: &PartitionImage, folder: &str) -> Option<usize> {
+        let at = self.find(image, folder).or_else(|| {
+            let free = image.directory(self.node.0).is_none() && self.log_dirs.failed.is_empty();
+            if self.log_dirs.online.len() == 1 {
+                return free.then_some(0);
+            }
+            let has = |at: &usize| self.known.placed.values().filter(|p| *p == at).count();
+            (0..self.log_dirs.online.len()).filter(|_| free).min_by_key(has)
+        })?;
+        self.known.placed.insert(folder.to_owned(), at);
+        Some(at)
+    }
+
+    fn find(&self, image: &PartitionImage, folder: &str) -> Option<usize> {
+        let online = &self.log_dirs.online;
+        match image.directory(self.node.0) {
+            Some(id) => online.iter().position(|dir| dir.id() == id),
+            None => {
+                let placed = self.known.placed.get(folder).copied();
+                placed.or_else(|| online.iter().position(|dir| dir.folders.contains(folder)))
+            }
+        }
+    }
+
+    /// A partition whose log directory is not there. It is never made anew in another one.
+    pub(super) fn without_directory(&self, image: &PartitionImage, folder: &str) -> Hosted<E> {
+        let directory = image.directory(self.node.0).unwrap_or_default();
+        tracing::error!(
+            log = folder,
+            %directory,
+            "offline: its log directory is none of those that could be opened. Bring it back and start again, or delete the topic"
+        );
+        Hosted::Offline
+    }
+
+    /// Ends the owners of the partitions of a log directory that failed: what waits for them is answered.
+    pub(super) async fn abandon(&self, directory: Uuid, routes: &Routes<E>) {
+        for (_, folder, handle) in routes.handles().filter(|(of, ..)| *of == directory) {
+            tracing::error!(log = folder, %directory, "offline: its log directory failed");
+            let (reply, _) = oneshot::channel();
+            handle.send(Message::Close { reply }).await;
+        }
+    }
+
     /// Takes up what became of a partition's log: one that failed and may not the next time is tried again.
     pub(super) fn note(
         &mut self,
+        at: usize,
         partition: (Uuid, i32),
         folder: &str,
         hosted: Result<Hosted<E>, LogError>,
     ) -> Hosted<E> {
-        self.log_dir.folders.remove(folder);
+        self.log_dirs.online[at].folders.remove(folder);
         let error = match hosted {
             Ok(hosted) => {
                 self.known.failed.remove(&partition);
@@ -78,7 +128,7 @@ impl<E: Env> Manager<E> {
             Err(error) => error,
         };
         // It may be there by now, in part.
-        self.log_dir.folders.insert(folder.to_owned());
+        self.log_dirs.online[at].folders.insert(folder.to_owned());
         brokkr_types::reached!("a log went offline when it was opened");
         if may_pass(&error) {
             let times = self.known.failed.entry(partition).or_insert(0);
@@ -100,29 +150,44 @@ impl<E: Env> Manager<E> {
         if std::mem::replace(&mut self.known.swept, true) {
             return;
         }
-        let is_known = |name: &str| {
+        let is_known = |name: &str, at: usize| {
             image.topics.iter().any(|topic| {
                 let rest = name.strip_prefix(&*topic.name).and_then(|r| r.strip_prefix('-'));
                 rest.and_then(|r| r.parse::<i32>().ok())
-                    .is_some_and(|index| topic.partition(index).is_some())
+                    .and_then(|index| topic.partition(index))
+                    .is_some_and(|p| is_left_alone(&topic.name) || self.find(p, name) == Some(at))
             })
         };
-        let unknown = |name: &&String| **name != controller::FOLDER && !is_known(name);
-        for name in self.log_dir.folders.clone().iter().filter(unknown) {
-            let gone = match self.log_dir.logs.topic_id(name).await {
-                Ok(id) => self.remove_or_set_aside(name, id, Duration::ZERO).await,
+        let mut unknown = Vec::new();
+        for (at, dir) in self.log_dirs.online.iter().enumerate() {
+            let names = dir.folders.iter().filter(|name| *name != controller::FOLDER);
+            unknown.extend(
+                names
+                    .filter(|name| !is_known(name, at))
+                    .map(|name| (at, name.clone())),
+            );
+        }
+        for (at, name) in &unknown {
+            let gone = match self.log_dirs.online[*at].logs.topic_id(name).await {
+                Ok(id) => self.remove_or_set_aside(*at, name, id, Duration::ZERO).await,
                 Err(error) => Err(error),
             };
             match gone {
-                Ok(()) => drop(self.log_dir.folders.remove(name)),
+                Ok(()) => drop(self.log_dirs.online[*at].folders.remove(name)),
                 Err(error) => tracing::warn!(folder = name, %error, "of no partition, and left where it is"),
             }
         }
     }
 
     /// A folder whose log is of the topic `id` (zero: nobody knows) and of no partition here.
-    async fn remove_or_set_aside(&self, folder: &str, id: Uuid, delay: Duration) -> Result<(), LogError> {
-        let logs = &self.log_dir.logs;
+    async fn remove_or_set_aside(
+        &self,
+        at: usize,
+        folder: &str,
+        id: Uuid,
+        delay: Duration,
+    ) -> Result<(), LogError> {
+        let logs = &self.log_dirs.online[at].logs;
         if self.known.deleted.contains(&id) {
             tracing::info!(folder, %id, "deleting what a deleted topic left");
             brokkr_types::reached!("what a deleted topic left was deleted");
@@ -142,15 +207,17 @@ impl<E: Env> Manager<E> {
 
     pub(super) async fn host(
         &self,
+        at: usize,
         topic: &TopicImage,
         index: i32,
         image: &PartitionImage,
         config: LogConfig,
         min_insync: usize,
     ) -> Result<Hosted<E>, LogError> {
-        let mut log = self.open(topic, &folder(&topic.name, index), config).await?;
+        let mut log = self.open(at, topic, &folder(&topic.name, index), config).await?;
         let epoch = LeaderEpoch(image.leader_epoch);
-        self.log_dir.logs.assign_epoch(&mut log, epoch).await?;
+        let logs = &self.log_dirs.online[at].logs;
+        logs.assign_epoch(&mut log, epoch).await?;
         let end = log.ackable().offset();
         let nodes = |ids: &[i32]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
         let mut leader = Leader::new(
@@ -170,12 +237,19 @@ impl<E: Env> Manager<E> {
         )))
     }
 
-    async fn open(&self, topic: &TopicImage, folder: &str, config: LogConfig) -> Result<Log<E>, LogError> {
-        let logs = &self.log_dir.logs;
-        let recorded = self.log_dir.recorded(folder);
+    async fn open(
+        &self,
+        at: usize,
+        topic: &TopicImage,
+        folder: &str,
+        config: LogConfig,
+    ) -> Result<Log<E>, LogError> {
+        let dir = &self.log_dirs.online[at];
+        let logs = &dir.logs;
+        let recorded = dir.recorded(folder);
         let recorded = recorded.filter(|_| !self.known.used.contains(folder));
-        let exists = self.log_dir.folders.contains(folder)
-            && logs.dir().list("").await?.iter().any(|e| e.name == folder);
+        let exists =
+            dir.folders.contains(folder) && logs.dir().list("").await?.iter().any(|e| e.name == folder);
         if !exists {
             not_lost(topic, folder, recorded)?;
             return Log::create(logs, folder, topic.id, config).await;
@@ -189,7 +263,7 @@ impl<E: Env> Manager<E> {
         let delay = Duration::from_millis(config.file_delete_delay_ms);
         if !id.is_zero() && id != topic.id {
             // R11: what a topic of the same name left behind is not this one's.
-            self.remove_or_set_aside(folder, id, delay).await?;
+            self.remove_or_set_aside(at, folder, id, delay).await?;
             return Log::create(logs, folder, topic.id, config).await;
         }
         let (mut log, recovery) = logs.open_log(folder, &config, &recorded).await?;
@@ -209,7 +283,7 @@ impl<E: Env> Manager<E> {
             return Ok(log);
         }
         drop(log);
-        self.remove_or_set_aside(folder, Uuid::ZERO, delay).await?;
+        self.remove_or_set_aside(at, folder, Uuid::ZERO, delay).await?;
         Log::create(logs, folder, topic.id, config).await
     }
 
@@ -219,8 +293,12 @@ impl<E: Env> Manager<E> {
         let after = Duration::from_millis(route.config.log.file_delete_delay_ms);
         for (index, hosted) in route.partitions() {
             let folder = folder(&route.name, index);
+            let Some(at) = self.known.placed.remove(&folder) else {
+                // It is in a directory that is not there: set aside when that comes back.
+                continue;
+            };
             // Found again by a topic of the same name if the deletion fails, and by the next start.
-            self.log_dir.folders.insert(folder.clone());
+            self.log_dirs.online[at].folders.insert(folder.clone());
             self.known.used.insert(folder.clone());
             match hosted {
                 Hosted::Here(handle) => {
@@ -230,7 +308,7 @@ impl<E: Env> Manager<E> {
                     }
                 }
                 // Nobody has it open, but it stands where a topic of the same name would have its log.
-                Hosted::Offline => match self.log_dir.logs.delete_log(&folder, after).await {
+                Hosted::Offline => match self.log_dirs.online[at].logs.delete_log(&folder, after).await {
                     Err(error) if !is_gone(&error) => {
                         tracing::warn!(log = folder, %error, "not deleted; a start will");
                     }
