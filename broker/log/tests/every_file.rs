@@ -225,7 +225,7 @@ async fn start(dir: &LogDir<TokioEnv>, what: &str) -> (Outcome, String) {
     let reader = log.reader();
     for n in (0..RECORDS).step_by(7) {
         let found = reader
-            .offset_for_timestamp(UnixMillis(1000 + n), UpTo::LogEnd)
+            .offset_for_timestamp(UnixMillis(1000 + n), UpTo::LogEnd, 1 << 20)
             .await;
         match found {
             Ok(found) => assert!(

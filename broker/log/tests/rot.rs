@@ -152,7 +152,7 @@ async fn all_is_found(log: &mut Log<TokioEnv>, what: &str) {
     let reader = log.reader();
     for n in 0..BATCHES * 3 {
         let found = reader
-            .offset_for_timestamp(UnixMillis(1000 + n), UpTo::LogEnd)
+            .offset_for_timestamp(UnixMillis(1000 + n), UpTo::LogEnd, 1 << 20)
             .await;
         let found = found.expect("readable").map(|f| f.offset);
         assert_eq!(found, Some(Offset(n)), "{what}: by time");

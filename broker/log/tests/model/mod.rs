@@ -497,7 +497,7 @@ async fn read_times<E: Env>(log: &mut Log<E>, model: &Model, draw: &mut Draw) {
     let reader = log.reader();
     let target = draw.below(time_of(model.lock().next_value) as u64 + 20) as i64;
     let found = reader
-        .offset_for_timestamp(UnixMillis(target), UpTo::LogEnd)
+        .offset_for_timestamp(UnixMillis(target), UpTo::LogEnd, 1 << 20)
         .await
         .expect("readable");
     let state = model.lock();
