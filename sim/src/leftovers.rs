@@ -144,18 +144,19 @@ fn looks_seldom(shared: &Shared) -> bool {
     seldom(&shared.plan.broker, true) || others.into_iter().any(|config| seldom(config, false))
 }
 
-/// Whether something is left because a file was damaged while the broker was down.
+/// Whether something is left because a file was damaged: what of it is offline stays as it is.
 fn is_of_damage(shared: &Shared, what: &str) -> bool {
-    shared.plan.faults.iter().any(|f| match &f.kind {
-        Kind::DamageFile { file, .. } => {
-            let folder = file.split_once('/').map_or("", |(folder, _)| folder);
-            let is_stray = what.contains(&format!("folder {folder}.")) && what.contains("-stray");
-            let is_in_it = what.contains(&format!("{ROOT}/{folder}/"))
-                || what.contains(&format!("{ROOT}/{folder}:"))
-                || what.contains(&format!("folder {folder}:"));
-            !folder.is_empty() && shared.is_named(folder) && (is_stray || is_in_it)
-        }
-        _ => false,
+    shared.plan.faults.iter().any(|f| {
+        let folder = match &f.kind {
+            Kind::DamageFile { file, .. } => file.split_once('/').map_or("", |(folder, _)| folder).to_owned(),
+            Kind::Damage { topic, partition, .. } => format!("{topic}-{partition}"),
+            _ => return false,
+        };
+        let is_stray = what.contains(&format!("folder {folder}.")) && what.contains("-stray");
+        let is_in_it = what.contains(&format!("{ROOT}/{folder}/"))
+            || what.contains(&format!("{ROOT}/{folder}:"))
+            || what.contains(&format!("folder {folder}:"));
+        !folder.is_empty() && shared.is_named(&folder) && (is_stray || is_in_it)
     })
 }
 
