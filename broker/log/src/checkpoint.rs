@@ -266,11 +266,12 @@ async fn write_as<E: Env>(
         stopped,
         logs: logs_now,
     };
-    dir.dir().replace(CHECKPOINT, encode(&now)).await?;
+    // BEFORE ours: one of a stop beside other points means that Kafka was here since.
     dir.dir().replace(RECOVERY_POINTS, encode_points(logs)).await?;
     // As Kafka: a log that starts at 0 is left out.
     let starts = encode_each(logs, |r| Some(r.log_start).filter(|start| start.0 > 0));
-    Ok(dir.dir().replace(LOG_STARTS, starts).await?)
+    dir.dir().replace(LOG_STARTS, starts).await?;
+    Ok(dir.dir().replace(CHECKPOINT, encode(&now)).await?)
 }
 
 fn encode_points(logs: &BTreeMap<String, Recorded>) -> Bytes {

@@ -402,7 +402,7 @@ impl Draw {
 
     fn partitions(&mut self) -> i64 {
         self.dice
-            .of(&[i64::MIN, -2, -1, 0, 1, 2, 3, 3, 20, 10_001, 1_000_000, i64::MAX])
+            .of(&[i64::MIN, -2, -1, 0, 1, 2, 3, 3, 20, 10_100, 1_000_000, i64::MAX])
     }
 
     fn topic(&mut self) -> String {
