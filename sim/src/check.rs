@@ -94,6 +94,15 @@ impl AtCrash {
         }
     }
 
+    /// Only of those folders: what is in the others, anybody may have deleted.
+    #[must_use]
+    pub fn only(mut self, is_judged: impl Fn(&str) -> bool) -> Self {
+        let name = |folder: &str| is_judged(folder.rsplit('/').next().unwrap_or_default());
+        self.files.retain(|path, _| name(folder_of(path)));
+        self.topics.retain(|folder, _| name(folder));
+        self
+    }
+
     /// This crash, but of what an earlier one already left for sure, nothing may be gone either.
     #[must_use]
     pub fn with_sure_of(mut self, earlier: Self) -> Self {
@@ -104,9 +113,11 @@ impl AtCrash {
         for (path, (sure, seen)) in earlier.files {
             let folder = folder_of(&path);
             // Of another topic since: recovery deleted what a deleted topic had left.
-            let now = self.topics.get(folder);
-            if now.is_some() && now != earlier.topics.get(folder) {
-                continue;
+            let was = earlier.topics.get(folder);
+            match (self.topics.get(folder), was) {
+                (Some(now), _) if Some(now) != was => continue,
+                (None, Some(was)) => drop(self.topics.insert(folder.to_owned(), was.clone())),
+                _ => {}
             }
             let now = self.files.entry(path).or_insert_with(|| (Vec::new(), Vec::new()));
             if now.0.len() < sure.len() {
@@ -354,6 +365,11 @@ mod tests {
             let all = before.check(&now, "data", &deleted, false);
             assert_eq!(all.len(), found, "{all:?} {deleted:?}");
         }
+        let nothing = AtCrash::of(&disk("A", true), "data", false).only(|folder| folder != "r-0");
+        assert_eq!(
+            nothing.check(&Disk::new(1), "data", &Deleted::default(), false),
+            []
+        );
         // Between two crashes recovery deleted what a deleted topic had left.
         let second = AtCrash::of(&disk("B", false), "data", false).with_sure_of(before);
         assert_eq!(

@@ -8,6 +8,7 @@
 //! ```
 //! A start may fail while the disk does; then it is tried again. When all is calm everything heals, and the broker must serve.
 
+mod files;
 mod links;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use crate::node::{self, Running, Started};
 use crate::plan::{BROKER, Kind, ROOT};
 use crate::scenario::{START_PATIENCE, Shared, WORLD};
 use crate::trace::What;
+use files::{Broken, METADATA};
 
 const MILLI: Nanos = 1_000_000;
 /// How long a supervisor waits after a start that failed.
@@ -44,6 +46,8 @@ enum Act {
     Strike(usize),
     /// One that waits has waited long enough.
     Late(usize),
+    /// Keeps what files are now.
+    Remember(usize),
     Start,
     StartClient(u32),
     Resume,
@@ -94,6 +98,12 @@ pub(crate) struct Director {
     before: Option<AtCrash>,
     /// Whether the disk failed since the broker was last started: it may not stop cleanly, or not start.
     disk_failed: bool,
+    /// Faults that damage a file as soon as the broker is down.
+    doomed: Vec<usize>,
+    /// What files were earlier, by path.
+    remembered: BTreeMap<String, Vec<u8>>,
+    /// What was damaged BEFORE the last start.
+    broken: Option<Broken>,
 }
 
 impl Director {
@@ -109,6 +119,9 @@ impl Director {
             process: Process::Down,
             before: None,
             disk_failed: false,
+            doomed: Vec::new(),
+            remembered: BTreeMap::new(),
+            broken: None,
             shared,
         };
         let begin = director.now();
@@ -117,6 +130,9 @@ impl Director {
         director.at(begin, Act::Start);
         for i in 0..director.shared.plan.faults.len() {
             let at = begin + director.shared.plan.faults[i].at_ms * MILLI;
+            if let Kind::DamageFile { .. } = director.shared.plan.faults[i].kind {
+                director.at(begin + (at - begin) / 2, Act::Remember(i));
+            }
             director.at(at, Act::Fault(i));
         }
         let calm_at = director.shared.calm_at;
@@ -205,9 +221,12 @@ impl Director {
         match started {
             Some(Started::Ready) => {
                 self.process = Process::Up(running);
+                self.broken = None;
+                self.shared.mend(METADATA);
                 self.check_recovery();
                 true
             }
+            Some(Started::Failed(why)) if self.put_back(&why) => true,
             Some(Started::Failed(why)) if self.disk_failed => {
                 tracing::info!(why, "the start failed, as the disk did");
                 self.shared.world.count("start failed");
@@ -255,7 +274,9 @@ impl Director {
                     self.befall(i).await;
                 }
             }
+            Act::Remember(i) => self.remember(i),
             Act::Start if matches!(self.process, Process::Down) => {
+                self.damage_files();
                 self.tell(|| What::Start { of: BROKER });
                 let (config, _) = BrokerConfig::new(self.settings.clone()).unwrap_or_else(|e| {
                     panic!("the plan's configuration of the broker: {e}");
@@ -426,6 +447,14 @@ impl Director {
                 partition,
                 how,
             } => self.damage(fault.id, format!("{topic}-{partition}"), how),
+            Kind::DamageFile { kill, down_ms, .. } => {
+                self.doomed.push(i);
+                if kill {
+                    self.crash(fault.id, false, down_ms);
+                } else {
+                    self.stop(down_ms);
+                }
+            }
             Kind::Restart {
                 kill,
                 down_ms,
@@ -493,6 +522,7 @@ impl Director {
             return;
         }
         let seen = self.on_disk(|d| AtCrash::of(d, ROOT, power));
+        let seen = seen.only(|folder| self.shared.is_judged(folder));
         // What the first crash left sure stays so: recovery may only have cut the rest.
         self.before = Some(match self.before.take() {
             Some(before) => seen.with_sure_of(before),

@@ -12,6 +12,7 @@
 //! on their way: a journal keeps those.
 
 mod damage;
+mod files;
 mod platter;
 
 use std::borrow::Cow;
@@ -25,6 +26,7 @@ use tokio::sync::Notify;
 use crate::exec::Nanos;
 use crate::keyed::Keyed;
 pub use damage::Damage;
+pub use files::FileDamage;
 use platter::{Change, Image, apply, settle};
 
 /// What the disk writes whole or not at all.
@@ -521,6 +523,15 @@ impl Disk {
             let base = name.strip_suffix(".log")?.parse().ok()?;
             Some((base, *durable.get(name)?)).filter(|_| base <= offset)
         })
+    }
+
+    /// How long the files are that are open and have no name, neither for the node nor on the platter. For checks.
+    pub fn open_without_name(&self) -> Vec<u64> {
+        let nameless = self
+            .inodes
+            .iter()
+            .filter(|i| i.handles > 0 && i.links == 0 && !i.is_dir);
+        nameless.map(|i| i.data.len() as u64).collect()
     }
 
     /// As long as it is the same, every path leads where it led. For checks.

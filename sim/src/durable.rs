@@ -169,6 +169,10 @@ impl DurableEnds {
         let image = disk.peek_durable(inode);
         while let Some(rest) = image.get(known.position..).filter(|r| !r.is_empty()) {
             let Some(batch) = first_batch(rest) else { break };
+            // A torn write may leave a batch without its offset, which no checksum covers.
+            if batch.header.base_offset.0 < known.next_offset {
+                break;
+            }
             known.position += batch.bytes.len();
             known.next_offset = batch.header.next_offset().0;
             let epoch = batch.header.partition_leader_epoch.0;
@@ -212,6 +216,16 @@ fn first_batch(rest: &[u8]) -> Option<Batch> {
     batch.check_crc().is_ok().then_some(batch)
 }
 
+/// The offset past the last batch of a segment's bytes, if there is one.
+pub(crate) fn end_of(mut bytes: &[u8]) -> Option<i64> {
+    let mut end = None;
+    while let Some(batch) = first_batch(bytes) {
+        end = Some(batch.header.next_offset().0);
+        bytes = &bytes[batch.bytes.len()..];
+    }
+    end
+}
+
 /// The folder of a history's key.
 fn folder(root: &str, key: &str) -> String {
     let place = Place::of(key);
@@ -225,8 +239,10 @@ fn format_key(folder: &str, id: &str) -> String {
 }
 
 /// What `brokkr-checkpoint` says: by folder and topic, up to which offset recovery takes the log for durable.
-fn recovery_points(bytes: &[u8]) -> Option<Vec<(String, String, i64)>> {
-    let rest = bytes.strip_prefix(b"BKCP")?.get(2..)?;
+pub(crate) fn recovery_points(bytes: &[u8]) -> Option<Vec<(String, String, i64)>> {
+    let (version, rest) = bytes.strip_prefix(b"BKCP")?.split_first_chunk()?;
+    // From version 2 on: whether it is of a clean stop, and of which broker epoch.
+    let rest = rest.get(if u16::from_be_bytes(*version) < 2 { 0 } else { 9 }..)?;
     let (count, mut rest) = rest.split_first_chunk::<4>()?;
     let mut points = Vec::new();
     for _ in 0..u32::from_be_bytes(*count) {

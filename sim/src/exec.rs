@@ -8,6 +8,7 @@
 //! Burckhardt et al., ASPLOS 2010): the first mixes everything with everything, the second lets one task run far ahead of
 //! another, which a bug that needs a few orderings in a row is found by. A paused node's tasks are ready, but do not run.
 
+mod cpu;
 mod sleep;
 mod timers;
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keyed::mix;
 use crate::trace::{Tap, What};
+use cpu::Cpu;
 pub use sleep::Sleep;
 use timers::{Timer, TimerId, Timers};
 
@@ -132,6 +134,7 @@ struct State {
     /// Of paused nodes: tasks that are ready, and what is to be called.
     stalled: Vec<(u32, TaskId)>,
     deferred: Vec<(Life, Box<dyn FnOnce() + Send>)>,
+    cpu: Cpu,
 }
 
 /// The executor of one world. Cloning shares it.
@@ -498,6 +501,7 @@ impl Exec {
         );
         let (now, by) = (self.now(), slot.token.woken_by.load(Ordering::Relaxed));
         state.running = Some((life, name));
+        let begun = state.cpu.begin();
         drop(guard);
         self.0.tap.begin(now, life, Some((id, name)), by);
         let mut cx = Context::from_waker(&waker);
@@ -507,6 +511,7 @@ impl Exec {
         }
         let mut state = lock(&self.0.state);
         state.running = None;
+        state.cpu.end(begun, life, name);
         match polled {
             Err(_) => {
                 let message = take_panic();

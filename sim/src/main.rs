@@ -40,6 +40,8 @@ struct Cli {
 enum Command {
     /// Run one seed, or a range of them
     Run(Run),
+    /// Send extreme, malformed and well-formed requests to a broker that serves others meanwhile
+    Requests(Requests),
     /// Run each seed twice, in two processes of different surroundings, and compare
     Determinism(Run),
     /// Put each known bug of sim/mutants into a copy of the tree, and hunt it
@@ -105,6 +107,33 @@ fn read_plan(path: &Path) -> Result<Plan, String> {
 const SECS: u64 = 60;
 /// What the first command of the README runs.
 const DEMO_SEEDS: Range<u64> = 0..24;
+
+#[derive(Args, Clone)]
+#[group(skip)]
+struct Requests {
+    /// Requests of each run
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    requests: u64,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// Virtual seconds of a run of requests, where nothing else is asked for.
+const REQUESTS_SECS: u64 = 12;
+
+impl Requests {
+    fn run(self) -> Run {
+        Run {
+            faults: Faults::Requests(self.requests),
+            secs: if self.run.secs == SECS {
+                REQUESTS_SECS
+            } else {
+                self.run.secs
+            },
+            ..self.run
+        }
+    }
+}
 
 /// How results are printed.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -229,6 +258,9 @@ fn main() -> ExitCode {
             Err(why) => refused(&why),
         },
         Some(Command::Run(run)) => understood(run).map_or_else(|why| refused(&why), |run| runner::run(&run)),
+        Some(Command::Requests(requests)) => {
+            understood(requests.run()).map_or_else(|why| refused(&why), |run| runner::run(&run))
+        }
         Some(Command::Determinism(run)) => {
             let run = match run.tracing.is_to_file() {
                 true => Err(

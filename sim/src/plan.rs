@@ -17,11 +17,12 @@ use brokkr::config::BrokerConfig;
 use brokkr_workloads::{TopicSpec, Workload};
 use serde::{Deserialize, Serialize};
 
-use crate::disk::Damage;
+use crate::disk::{Damage, FileDamage};
 use crate::exec::Strategy;
 use crate::keyed::Keyed;
 use crate::net::BUFFER_BYTES;
 use crate::prepared::{self, PreparedLog};
+use crate::rude;
 pub use error::PlanError;
 use swarm::{Draw, broker, kind, workload};
 
@@ -96,10 +97,14 @@ pub enum Family {
     Config,
     /// kill -9 of clients, and of all nodes at once.
     Client,
+    /// Clients that send extreme and malformed requests.
+    Rude,
+    /// Files that are gone, empty, older, another's when the broker starts.
+    File,
 }
 
 /// All families.
-pub const FAMILIES: [Family; 15] = [
+pub const FAMILIES: [Family; 17] = [
     Family::Kill,
     Family::Power,
     Family::Stop,
@@ -115,6 +120,8 @@ pub const FAMILIES: [Family; 15] = [
     Family::Rot,
     Family::Config,
     Family::Client,
+    Family::Rude,
+    Family::File,
 ];
 
 impl Family {
@@ -136,6 +143,8 @@ impl Family {
             Self::Rot => "rot",
             Self::Config => "config",
             Self::Client => "client",
+            Self::Rude => "rude",
+            Self::File => "file",
         }
     }
 
@@ -147,7 +156,7 @@ impl Family {
             Self::Link | Self::Client => 2,
             Self::Stop | Self::Pause | Self::Sync | Self::Write | Self::Space | Self::Clock => 1,
             Self::Config => 1,
-            Self::Sched => 0,
+            Self::Sched | Self::Rude | Self::File => 0,
         }
     }
 }
@@ -164,6 +173,8 @@ pub enum Faults {
     Only(Vec<Family>),
     /// All families, in every seed, and more of each than any machine has: only safety must hold.
     Unlimited,
+    /// No faults, and a small workload beside rude clients with so many requests.
+    Requests(u64),
 }
 
 impl std::str::FromStr for Faults {
@@ -175,6 +186,9 @@ impl std::str::FromStr for Faults {
             "default" => return Ok(Self::Default),
             "unlimited" => return Ok(Self::Unlimited),
             _ => {}
+        }
+        if let Some(n) = text.strip_prefix("requests:") {
+            return n.parse().map(Self::Requests).map_err(|e| format!("{n:?}: {e}"));
         }
         let family = |name: &str| {
             FAMILIES.into_iter().find(|f| f.name() == name).ok_or_else(|| {
@@ -198,6 +212,7 @@ impl fmt::Display for Faults {
             Self::None => f.write_str("none"),
             Self::Default => f.write_str("default"),
             Self::Unlimited => f.write_str("unlimited"),
+            Self::Requests(n) => write!(f, "requests:{n}"),
             Self::Only(list) => {
                 let names: Vec<_> = list.iter().map(|l| l.name()).collect();
                 f.write_str(&names.join(","))
@@ -283,6 +298,14 @@ pub enum Kind {
         partition: i32,
         how: Damage,
     },
+    /// The broker is told to stop, or killed, and while it is down something happens to one of the files that `file` names: a path
+    /// in its directory, with one `*` in its last part. Either everything is served afterwards, or the log names the file.
+    DamageFile {
+        file: String,
+        how: FileDamage,
+        kill: bool,
+        down_ms: u64,
+    },
     /// The broker is told to stop, or killed, and started again with these settings beside its own, from here on.
     Restart {
         kill: bool,
@@ -337,6 +360,9 @@ pub struct Plan {
     pub prepared: Vec<PreparedLog>,
     /// What befalls them, by time.
     pub faults: Vec<Fault>,
+    /// Connections of rude clients beside the workload's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rude: Vec<rude::SharedConnection>,
 }
 
 fn buffer_bytes_usual() -> usize {
@@ -419,11 +445,16 @@ impl Plan {
         let workload = swarm::standard(operations_per_s);
         let broker = swarm::plain();
         let plan = Self::quiet(seed, secs, broker, workload);
-        plan.befallen(&mut draw, &Faults::Only(FAMILIES.to_vec()), true)
+        let is_usual = |f: &Family| !matches!(f, Family::Rude | Family::File);
+        let families = FAMILIES.into_iter().filter(is_usual).collect();
+        plan.befallen(&mut draw, &Faults::Only(families), true)
     }
 
     /// What a seed makes of a run.
     pub fn of(seed: u64, secs: u64, faults: &Faults) -> Self {
+        if let Faults::Requests(n) = faults {
+            return Self::requests(seed, secs, *n);
+        }
         let mut draw = Draw(Keyed::new(seed));
         let flushed = faults == &Faults::None || draw.of("unflushed", 6) > 0;
         let churn = draw.of("churn", 6) == 0;
@@ -444,6 +475,17 @@ impl Plan {
         plan.befallen(&mut draw, faults, flushed)
     }
 
+    /// Rude clients with so many requests, and a small workload that must not suffer.
+    fn requests(seed: u64, secs: u64, requests: u64) -> Self {
+        let mut broker = swarm::plain();
+        swarm::tight(&mut broker);
+        let plan = Self::quiet(seed, secs, broker, swarm::small());
+        Self {
+            rude: rude::fuzz(seed, requests, plan.secs * 750),
+            ..plan
+        }
+    }
+
     /// A world in which nothing befalls anybody.
     fn quiet(seed: u64, secs: u64, broker: BTreeMap<String, String>, workload: Workload) -> Self {
         Self {
@@ -461,6 +503,7 @@ impl Plan {
             prepared: Vec::new(),
             workload,
             faults: Vec::new(),
+            rude: Vec::new(),
         }
     }
 
@@ -468,13 +511,18 @@ impl Plan {
         let clients = (self.workload.producers.len() + self.workload.consumers.len()) as u64;
         for family in FAMILIES {
             let often = match faults {
-                Faults::None => continue,
+                Faults::None | Faults::Requests(_) => continue,
                 Faults::Default if draw.one("family off", family as u64, 3) == 0 => continue,
                 Faults::Default => 1,
                 Faults::Only(list) if list.contains(&family) => 1,
                 Faults::Only(_) => continue,
                 Faults::Unlimited => 3,
             };
+            // Most seeds do without these: they cost time, or leave less to judge.
+            let is_rare = matches!(family, Family::Rude | Family::File);
+            if is_rare && faults == &Faults::Default && draw.one("rare family", family as u64, 3) > 0 {
+                continue;
+            }
             // What is not flushed may be lost with the power, and no rule would be left to judge.
             let loses = matches!(family, Family::Power | Family::Sync | Family::Write);
             if !flushed && loses {
@@ -488,6 +536,14 @@ impl Plan {
 
     fn befall(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
         match family {
+            Family::Rude => {
+                self.rude = rude::connections(self.seed, self.secs * 750);
+                swarm::tight(&mut self.broker);
+            }
+            Family::File => {
+                let fault = swarm::damaged_file(draw, self);
+                self.faults.push(fault);
+            }
             Family::Sched => self.scheduler = Strategy::Pct(PCT_CHANGE_ONE_IN[draw.of("pct", 3) as usize]),
             Family::Clock => {
                 let most = if often > 1 { 200_000 } else { 300 };

@@ -10,6 +10,7 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
+use crate::exec::lock;
 use crate::trace::What;
 use crate::world::World;
 
@@ -25,12 +26,14 @@ pub const NAMES: &[&str] = &[
     "a failed write poisoned its directory",
     "a failed write was taken back",
     "a fetch was refused what can't be read",
+    "a folder of no partition was set aside",
     "a gap in a producer's sequence was refused",
     "a log ended before its start",
     "a log opened without a scan",
     "a log stopped writing for good",
     "a log was read while its topic was deleted",
     "a log went offline when it was opened",
+    "a lost partition.metadata was written again",
     "a parked fetch ended with its connection",
     "a parked fetch waited in vain",
     "a parked fetch was woken",
@@ -40,29 +43,37 @@ pub const NAMES: &[&str] = &[
     "a segment rolled by size or time",
     "a slow transfer was evicted, for others waited for memory",
     "a sync failed and poisoned its directory",
+    "a sync waited for a descriptor",
     "a topic was deleted and created again",
     "an append failed for want of space",
+    "an empty control batch",
     "an index that pointed elsewhere was not followed",
     "an index was rebuilt",
+    "an index without its segment was removed",
     "producers loaded from a snapshot",
     "recovery cut a torn tail",
     "recovery removed a segment above the end",
     "recovery removed what retention had given up",
     "retention took segments",
+    "what a deleted topic left was deleted",
 ];
 
 /// What need not occur in a campaign.
 pub const HARDLY_EVER: &[&str] = &[
     "a batch waited for its turn to be checked",
-    "a parked fetch ended with its connection",
-    "a response could not be encoded",
-    "a slow transfer was evicted, for others waited for memory",
     "a fetch was refused what can't be read",
-    "an index that pointed elsewhere was not followed",
+    "a folder of no partition was set aside",
     "a log ended before its start",
     "a log was read while its topic was deleted",
     "a log went offline when it was opened",
+    "a parked fetch ended with its connection",
+    "a response could not be encoded",
+    "a slow transfer was evicted, for others waited for memory",
+    "a sync waited for a descriptor",
+    "an empty control batch",
+    "an index that pointed elsewhere was not followed",
     "an index was rebuilt",
+    "an index without its segment was removed",
     "recovery removed a segment above the end",
     "recovery removed what retention had given up",
 ];
@@ -88,8 +99,10 @@ pub const FAULTS: &[&str] = &[
     "disk hangs",
     "disk slow",
     "half-open",
+    "half a request",
     "index rot",
     "kill",
+    "malformed request",
     "name undone",
     "no space",
     "one-way partition",
@@ -97,7 +110,10 @@ pub const FAULTS: &[&str] = &[
     "partition",
     "pause",
     "power loss",
+    "reads nothing",
+    "request of another size",
     "reset",
+    "rude request",
     "sector unreadable",
     "swizzle clog",
     "sync failed",
@@ -114,9 +130,13 @@ pub const FAULTS: &[&str] = &[
 /// So many seeds reach everything.
 pub const SEEDS_ENOUGH: u64 = 200;
 
+/// Lines of log by kind: the most of it in one second of the world.
+pub type Lines = BTreeMap<String, u64>;
+
 /// The names reached so far. Listening ends when it is dropped.
 pub struct Names {
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
+    warnings: Arc<Mutex<Warnings>>,
     _guard: DefaultGuard,
 }
 
@@ -128,31 +148,101 @@ impl Names {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
     }
+
+    /// The warnings, to look at while the world goes on.
+    pub fn warnings(&self) -> Arc<Mutex<Warnings>> {
+        Arc::clone(&self.warnings)
+    }
+
+    /// The warnings so far.
+    pub fn lines(&self) -> Lines {
+        let all = lock(&self.warnings);
+        all.kinds.iter().map(|(kind, n)| (kind.clone(), n.most)).collect()
+    }
 }
 
 impl Listener {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "reached" || self.trace && *metadata.level() <= tracing::Level::DEBUG
+        metadata.target() == "reached"
+            || is_warning(metadata)
+            || self.trace && *metadata.level() <= tracing::Level::DEBUG
+    }
+}
+
+fn is_warning(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= tracing::Level::WARN
+}
+
+/// Counts warnings and errors, by where they are logged and their `kind`, where they have one.
+#[derive(Default)]
+pub struct Warnings {
+    kinds: BTreeMap<String, InASecond>,
+    /// The first of them, as they were said.
+    said: Vec<String>,
+}
+
+#[derive(Default)]
+struct InASecond {
+    second: u64,
+    n: u64,
+    most: u64,
+}
+
+/// So many warnings are kept.
+const SAID_MAX: usize = 5_000;
+
+impl Warnings {
+    /// Whether one of them has this text in it.
+    pub fn names(&self, text: &str) -> bool {
+        self.said.iter().any(|line| line.contains(text))
+    }
+
+    fn add(&mut self, kind: String, second: u64) {
+        let one = self.kinds.entry(kind).or_default();
+        one.n = if one.second == second { one.n + 1 } else { 1 };
+        one.second = second;
+        one.most = one.most.max(one.n);
+    }
+}
+
+/// The kind of a warning: the place that logs it, and its field `kind`.
+struct Kind(String);
+
+impl Visit for Kind {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "kind" {
+            let _ = write!(self.0, " {value:?}");
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.0, " {value:?}");
+        }
     }
 }
 
 struct Listener {
     world: World,
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
+    warnings: Arc<Mutex<Warnings>>,
     trace: bool,
 }
 
 /// Listens on this thread. With `trace`, what is logged is told to the world's tap as well.
 pub fn listen(world: &World, trace: bool) -> Names {
     let counts: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
+    let warnings: Arc<Mutex<Warnings>> = Arc::default();
     let listener = Listener {
         world: world.clone(),
         counts: Arc::clone(&counts),
+        warnings: Arc::clone(&warnings),
         trace,
     };
     let guard = tracing::subscriber::set_default(Registry::default().with(listener));
     Names {
         counts,
+        warnings,
         _guard: guard,
     }
 }
@@ -210,6 +300,16 @@ impl<S: Subscriber> Layer<S> for Listener {
         let reached = event.metadata().target() == "reached";
         if reached {
             event.record(&mut Count(&self.counts));
+        } else if is_warning(event.metadata()) {
+            let mut kind = Kind(event.metadata().file().unwrap_or_default().to_owned());
+            event.record(&mut kind);
+            let mut text = Text::default();
+            event.record(&mut text);
+            let mut warnings = lock(&self.warnings);
+            warnings.add(kind.0, self.world.exec().now() / 1_000_000_000);
+            if warnings.said.len() < SAID_MAX {
+                warnings.said.push(text.all);
+            }
         }
         if !self.trace {
             return;

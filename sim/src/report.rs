@@ -74,6 +74,9 @@ pub struct Report {
     pub reached: BTreeMap<String, u64>,
     /// Operations of clients.
     pub ops: Ops,
+    /// Of rude clients' requests: how many were answered, by API and version. Those that are served and were not are there with 0.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, u64>,
     /// What did not hold.
     pub violations: Vec<Violated>,
 }

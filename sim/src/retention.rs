@@ -59,7 +59,10 @@ pub fn starts(disk: &Disk, folder: &str) -> Option<Starts> {
 
 /// The two of a manifest's fields that are looked at.
 fn parse(bytes: &[u8]) -> Option<Starts> {
-    let (log_start, rest) = bytes.strip_prefix(b"BKMF")?.get(19..)?.split_first_chunk()?;
+    let (version, _) = bytes.strip_prefix(b"BKMF")?.split_first_chunk()?;
+    // From version 2 on the topic's id and the partition come first.
+    let before = 4 + if u16::from_be_bytes(*version) < 2 { 19 } else { 39 };
+    let (log_start, rest) = bytes.get(before..)?.split_first_chunk()?;
     Some(Starts {
         log_start: i64::from_be_bytes(*log_start),
         first_base: i64::from_be_bytes(*rest.first_chunk()?),

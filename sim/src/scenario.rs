@@ -6,7 +6,7 @@
 //!   what the plan says befalls them      checks over the disk and over what clients saw
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,12 +25,14 @@ use crate::env::{SimEnv, WALL_START_MS};
 use crate::exec::{Ended, Nanos, Strategy, lock};
 use crate::judge::{self, Besides, Deleted};
 use crate::keyed::mix;
+use crate::leftovers;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan, ROOT};
 use crate::prepared;
-use crate::reached;
+use crate::reached::{self, Names, Warnings};
 use crate::report::{Report, Verdict, Violated};
 use crate::retention::{self, Retention};
 use crate::room;
+use crate::rude;
 use crate::trace::{Tracer, What};
 use crate::world::{Clock, World};
 
@@ -56,11 +58,19 @@ pub(crate) struct Shared {
     pub(crate) ends: Arc<Mutex<DurableEnds>>,
     /// Partitions that the disk damaged: only what they show is judged.
     damaged: Arc<Mutex<BTreeSet<String>>>,
+    /// Partitions with a file that was damaged while the broker was down: judged in full at the end, unless the log names them.
+    suspect: Arc<Mutex<BTreeSet<String>>>,
+    /// What the broker warned of.
+    warnings: Arc<Mutex<Warnings>>,
     /// When faults end.
     pub(crate) calm_at: Nanos,
     /// Producers begin nothing new from here on.
     pub(crate) work_until: Nanos,
     finished: Arc<Mutex<bool>>,
+    /// The hash of all that happened until the world came to rest, and how many events there were.
+    rested: Arc<Mutex<Option<(u64, u64)>>>,
+    /// What rude clients were answered.
+    pub(crate) rude: Arc<Mutex<rude::Tally>>,
 }
 
 impl Shared {
@@ -81,12 +91,44 @@ impl Shared {
         lock(&self.damaged).insert(partition);
     }
 
+    /// It is as it was: all of it is judged again.
+    pub(crate) fn mend(&self, partition: &str) {
+        lock(&self.damaged).remove(partition);
+    }
+
+    /// As [`Shared::damage`], as long as the run goes on; at the end only if the log names the partition (D2).
+    pub(crate) fn suspect(&self, partition: String) {
+        self.damage(partition.clone());
+        lock(&self.suspect).insert(partition);
+    }
+
+    /// Whether the broker warned of something with this text.
+    pub(crate) fn is_named(&self, text: &str) -> bool {
+        lock(&self.warnings).names(text)
+    }
+
+    /// What is lost of a partition that the log doesn't name is lost silently: it is judged.
+    fn acquit(&self) {
+        for partition in std::mem::take(&mut *lock(&self.suspect)) {
+            if !self.is_named(&partition) {
+                lock(&self.damaged).remove(&partition);
+            }
+        }
+    }
+
     pub(crate) fn is_damaged(&self, partition: &str) -> bool {
         lock(&self.damaged).contains(partition)
     }
 
     pub(crate) fn is_any_damaged(&self) -> bool {
         !lock(&self.damaged).is_empty()
+    }
+
+    /// Whether the judges know what happens to the log of this folder. What rude clients do to others' is not in the history.
+    pub(crate) fn is_judged(&self, folder: &str) -> bool {
+        let topic = folder.rsplit_once('-').map_or(folder, |(topic, _)| topic);
+        let mut topics = self.plan.workload.topics.iter();
+        self.plan.rude.is_empty() || topic == "__cluster_metadata" || topics.any(|t| t.name == topic)
     }
 
     /// What may be gone of the broker's logs by now: what clients asked to delete, and what retention took. (It is judged on that
@@ -157,9 +199,13 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
             violations: Arc::default(),
             ends: Arc::default(),
             damaged: Arc::default(),
+            suspect: Arc::default(),
+            warnings: names.warnings(),
             calm_at: BEGIN + span * 3 / 4,
             work_until: BEGIN + span,
             finished: Arc::default(),
+            rested: Arc::default(),
+            rude: Arc::default(),
             plan: Arc::new(plan),
         };
         if let Some(tracer) = tracer {
@@ -193,10 +239,11 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
             }
         }
         watch(&shared);
+        rude::watch(&shared);
         let main = shared.clone();
         world.env(WORLD).spawn("world", async move { drive(main).await });
         Box::new(move |world, ended| {
-            let report = report(world, &shared, &ended, names.counts());
+            let report = report(world, &shared, &ended, &names);
             (report, world.exec().tap().shut())
         })
     })
@@ -251,8 +298,8 @@ fn watch(shared: &Shared) {
     });
 }
 
-fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<String, u64>) -> Report {
-    let plan = &shared.plan;
+fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Report {
+    let (plan, reached) = (&shared.plan, names.counts());
     let mut violations = lock(&shared.violations).clone();
     let judged_from = world.exec().tap().is_open().then(|| violations.clone());
     match ended {
@@ -268,9 +315,11 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
         violations.push(Violation::new("protocol", what));
     }
     let history = shared.recorder.history().take();
+    violations.extend(rude::judge(shared, &history, &names.lines()));
     let besides = besides(world, shared, &history);
     let ops = judge::ops(&history);
-    let hash = history.iter().fold(world.exec().hash(), |h, o| {
+    let (hash, events) = lock(&shared.rested).unwrap_or((world.exec().hash(), world.exec().polls()));
+    let hash = history.iter().fold(hash, |h, o| {
         mix(mix(h, o.time as u64), o.process << 2 | o.type_ as u64)
     });
     if *lock(&shared.finished) {
@@ -297,13 +346,14 @@ fn report(world: &World, shared: &Shared, ended: &Ended, reached: BTreeMap<Strin
         seed: plan.seed,
         verdict,
         hash: format!("{hash:016x}"),
-        events: world.exec().polls(),
+        events,
         virtual_s: (world.exec().now() - BEGIN) as f64 / 1e9,
         wall_s: 0.0,
         rss_max_bytes: 0,
         faults: world.faults(),
         reached,
         ops,
+        requests: lock(&shared.rude).requests(),
         violations: violations
             .into_iter()
             .map(|v| Violated {
@@ -342,6 +392,7 @@ async fn drive(shared: Shared) {
         work(&clients).await;
         let _ = told.send(());
     });
+    rude::start(&shared);
     let mut director = Director::new(shared.clone());
     let deadline = shared.work_until + CALM_PATIENCE.as_nanos() as u64;
     let patience = env.sleep_until(brokkr_env::Instant::from_nanos(deadline));
@@ -356,8 +407,11 @@ async fn drive(shared: Shared) {
         }
     };
     if ended && read_everything(&shared, &env).await {
+        shared.acquit();
         check_disk(&shared);
         *lock(&shared.finished) = true;
+        *lock(&shared.rested) = Some((shared.world.exec().hash(), shared.world.exec().polls()));
+        leftovers::check(&shared).await;
     }
     shared.world.exec().stop();
 }

@@ -108,11 +108,9 @@ fn a_trace_is_complete_and_changes_nothing() {
 
     let events = lines_of(&dir.join("t.jsonl"));
     let of = |e: &str| events.iter().filter(|x| x["e"] == e).collect::<Vec<_>>();
-    // Each run of a task is there, and of each is known what woke it: an event before it.
-    assert_eq!(
-        of("run").len() as u64,
-        plain["events"].as_u64().expect("a number")
-    );
+    // Each run of a task is there, and of each is known what woke it: an event before it. Those of the look for leftovers are not
+    // counted: it comes after the verdict.
+    assert!(of("run").len() as u64 >= plain["events"].as_u64().expect("a number"));
     let is_before = |e: &&Value| {
         e["by"]
             .as_u64()

@@ -60,6 +60,11 @@ impl<E: Env> Dir<E> {
         self.poison.get()
     }
 
+    /// Waits until the directory may not be written any more. Cancel-safe.
+    pub async fn until_poisoned(&self) -> Error {
+        self.poison.wait().await
+    }
+
     /// Opens a file that exists.
     ///
     /// Whether its directory entry survives a power loss is not known: its first sync makes it so.
@@ -84,6 +89,10 @@ impl<E: Env> Dir<E> {
     }
 
     fn file(&self, raw: E::RawFile, len: u64, path: &str) -> File<E> {
+        self.file_with(raw, len, path, false)
+    }
+
+    fn file_with(&self, raw: E::RawFile, len: u64, path: &str, entry_durable: bool) -> File<E> {
         let id = FileId(self.next_file.fetch_add(1, Ordering::Relaxed));
         File::new(
             raw,
@@ -92,7 +101,7 @@ impl<E: Env> Dir<E> {
             Arc::clone(&self.poison),
             path,
             id,
-            false,
+            entry_durable,
         )
     }
 
@@ -117,7 +126,10 @@ impl<E: Env> Dir<E> {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let file = self.create(&scratch).await?;
+        self.poison.check()?;
+        let (raw, len) = self.call(|d, done| d.open(&scratch, true, done)).await?;
+        // The name under which it is written need not survive: the directory is synced once, after the rename.
+        let file = self.file_with(raw, len, &scratch, true);
         let written = file.write_at(0, vec![bytes]);
         let synced = file.sync();
         written.await?;
@@ -155,12 +167,13 @@ impl<E: Env> Dir<E> {
         self.call(|d, done| d.list(path, done)).await
     }
 
-    /// Makes what was created, renamed and removed in a directory durable. Its failure poisons.
+    /// Makes what was created, renamed and removed in a directory durable. Its failure poisons; that the directory could not be
+    /// opened for it ([`ErrorKind::Resources`]) does not.
     pub async fn sync_dir(&self, path: &str) -> Result<()> {
         self.poison.check()?;
         let result = self.call(|d, done| d.sync_dir(path, done)).await;
         if let Err(e) = &result
-            && e.kind() != ErrorKind::NotFound
+            && !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Resources)
         {
             self.poison.set(e);
         }

@@ -18,6 +18,9 @@ pub enum ErrorKind {
     InUse,
     /// No room: the disk or a quota is full. What was written of it was cut off again.
     NoSpace,
+    /// The machine is short of something else for now: descriptors, memory, threads; or the call was interrupted. What met it
+    /// failed and nothing is in doubt: it may be tried again.
+    Resources,
     /// An operation submitted before this one on the same file failed; this one was not begun.
     Preceding,
     /// The directory was poisoned by a failed sync or a write of unknown extent: no writing until restart.

@@ -192,7 +192,8 @@ impl<E: Env> File<E> {
     }
 
     /// Makes everything submitted before this call durable: bytes, truncations, and the file's directory entry. Later
-    /// writes may run beside it, and are not covered. Its failure poisons the directory; it is never retried.
+    /// writes may run beside it, and are not covered. Its failure poisons the directory; it is never retried. But for
+    /// [`ErrorKind::Resources`]: then the bytes are synced and the directory entry is not, and it may be asked again.
     pub fn sync(&self) -> Submitted<Durable> {
         let (completer, handle) = submitted();
         if let Err(e) = self.inner.poison.check() {
@@ -437,6 +438,8 @@ impl<E: Env> Inner<E> {
                     me.entry_durable.store(true, Ordering::Release);
                     me.mint(proof, completer);
                 }
+                // The file is synced; that its directory could not be opened puts nothing in doubt, and the next sync tries again.
+                Err(e) if e.kind() == ErrorKind::Resources => completer.complete(Err(e)),
                 Err(e) => {
                     me.poison.set(&e);
                     completer.complete(Err(e));

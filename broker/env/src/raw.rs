@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use ::tokio::sync::Notify;
 use bytes::Bytes;
 
 use crate::dir::Entry;
@@ -66,23 +67,41 @@ pub trait RawDir: Send + Sync + 'static {
 
 /// Whether a directory may still be written. Shared by all that hangs from one [`crate::Dir`].
 #[derive(Default)]
-pub struct Poison(Mutex<Option<Error>>);
+pub struct Poison {
+    why: Mutex<Option<Error>>,
+    set: Notify,
+}
 
 impl Poison {
     /// Why it may not be written, if so.
     pub fn get(&self) -> Option<Error> {
-        self.0.lock().expect("no panic under this lock").clone()
+        self.why.lock().expect("no panic under this lock").clone()
     }
 
     /// Forbids writing from now on. The first reason stays.
     pub(crate) fn set(&self, why: &Error) {
-        let mut reason = self.0.lock().expect("no panic under this lock");
+        let mut reason = self.why.lock().expect("no panic under this lock");
         if reason.is_none() {
             tracing::error!(%why, "log directory poisoned: no writing until restart");
             *reason = Some(Error::new(
                 ErrorKind::Poisoned,
                 format!("not written since: {why}"),
             ));
+            drop(reason);
+            self.set.notify_waiters();
+        }
+    }
+
+    /// Waits until it may not be written. Cancel-safe.
+    pub(crate) async fn wait(&self) -> Error {
+        loop {
+            let mut set = std::pin::pin!(self.set.notified());
+            // BEFORE it is looked at.
+            set.as_mut().enable();
+            match self.get() {
+                Some(why) => return why,
+                None => set.await,
+            }
         }
     }
 

@@ -160,9 +160,27 @@ fn entropy() -> [u8; 32] {
 }
 
 /// The failure of a call about `what`.
+/// Whether the machine lacks something that it may have again soon, or the call was interrupted.
+fn is_short(e: &std::io::Error) -> bool {
+    let codes = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::EINTR,
+    ];
+    e.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
 fn os_error(what: &str, e: &std::io::Error) -> Error {
     use std::io::ErrorKind as K;
+    let short = matches!(
+        e.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)
+    );
     let kind = match e.kind() {
+        _ if short => ErrorKind::Resources,
+        K::OutOfMemory | K::Interrupted => ErrorKind::Resources,
         K::NotFound => ErrorKind::NotFound,
         K::AlreadyExists => ErrorKind::AlreadyExists,
         K::PermissionDenied | K::ReadOnlyFilesystem => ErrorKind::PermissionDenied,

@@ -11,8 +11,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use brokkr_env::Env;
 use brokkr_env::tokio::TokioEnv;
+use brokkr_env::{Env, ErrorKind};
 
 /// A directory of its own for a test.
 fn scratch(name: &str) -> String {
@@ -155,4 +155,18 @@ fn kill_releases_the_lock() {
         holder.wait().expect("it is dead");
         dir.lock().await.expect("its death released it");
     });
+}
+
+/// Apache Kafka takes a Java `FileLock`, which is a POSIX record lock.
+#[tokio::test]
+async fn the_lock_conflicts_with_a_record_lock() {
+    let env = TokioEnv::new(2);
+    let path = format!("{}/record-lock", env!("CARGO_TARGET_TMPDIR"));
+    let dir = env.open_dir(&path).await.expect("opened");
+    let file = std::fs::File::create(format!("{path}/.lock")).expect("made");
+    rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .expect("nobody has it");
+    assert_eq!(dir.lock().await.map_err(|e| e.kind()), Err(ErrorKind::InUse));
+    drop(file);
+    dir.lock().await.expect("nobody has it any more");
 }

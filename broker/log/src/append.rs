@@ -111,7 +111,7 @@ impl<E: Env> Log<E> {
         self.stage(batch, header, trust, now, wall)
     }
 
-    /// Stages a batch that a leader has given its offset and epoch, as a follower.
+    /// Stages a batch that a leader has given its offset and epoch, as a follower. Offsets may be missing before it.
     ///
     /// # Errors
     /// Nothing changed then.
@@ -122,7 +122,8 @@ impl<E: Env> Log<E> {
         wall: UnixMillis,
     ) -> Result<Appended, AppendError> {
         let (base_offset, log_end) = (batch.header.base_offset, self.log_end());
-        if base_offset != log_end || batch.header.last_offset_delta < 0 {
+        // A gap is legal: the leader's log may be compacted.
+        if base_offset < log_end || batch.header.last_offset_delta < 0 {
             return Err(AppendError::UnexpectedOffset { base_offset, log_end });
         }
         self.stage(batch, batch.header, Trust::Log, now, wall)
@@ -143,14 +144,16 @@ impl<E: Env> Log<E> {
         if size_bytes as u64 > u64::from(max) && trust != Trust::Log {
             return Err(AppendError::BatchTooLarge { size_bytes, max });
         }
-        let marker = if header.has_producer_id() {
-            marker_of(batch)?
-        } else {
-            None
+        let marking = match header.has_producer_id() {
+            true => marking_of(batch)?,
+            false => Marking::Nothing,
         };
-        if header.has_producer_id()
-            && let Some(first) = self.producers.check(&header, marker, trust)?
-        {
+        let repeated = match marking {
+            Marking::Data => self.producers.check(&header, None, trust)?,
+            Marking::End(marker) => self.producers.check(&header, Some(marker), trust)?,
+            Marking::Nothing => None,
+        };
+        if let Some(first) = repeated {
             brokkr_types::reached!("a duplicate in the producer's window");
             if first.last_offset >= self.ackable().offset() {
                 brokkr_types::reached!("a duplicate before its original was durable");
@@ -163,7 +166,7 @@ impl<E: Env> Log<E> {
                 log_start: self.log_start,
             });
         }
-        self.put(batch, header, marker, now, wall);
+        self.put(batch, header, marking, now, wall);
         Ok(Appended {
             base_offset: header.base_offset,
             last_offset: header.last_offset(),
@@ -173,14 +176,7 @@ impl<E: Env> Log<E> {
         })
     }
 
-    fn put(
-        &mut self,
-        batch: &Batch,
-        header: BatchHeader,
-        marker: Option<Marker>,
-        now: Instant,
-        wall: UnixMillis,
-    ) {
+    fn put(&mut self, batch: &Batch, header: BatchHeader, marking: Marking, now: Instant, wall: UnixMillis) {
         let mut undo = Undo {
             base: header.base_offset,
             tip: self.tip,
@@ -194,11 +190,15 @@ impl<E: Env> Log<E> {
                 brokkr_types::reached!("a segment rolled by size or time");
             }
             // BEFORE the producers change: the new segment's snapshot is their state at its begin.
-            self.stage_roll(header.base_offset, wall);
+            // Where the log ends, also before a gap: so recovery knows that no segment is missing between the two.
+            let nearest = header.last_offset().plus(-i64::from(i32::MAX));
+            self.stage_roll(self.log_end().max(nearest), wall);
         }
-        if header.has_producer_id() {
-            undo.producer = Some(self.producers.apply(&header, marker, now));
-        }
+        undo.producer = match marking {
+            Marking::Data => Some(self.producers.apply(&header, None, now)),
+            Marking::End(marker) => Some(self.producers.apply(&header, Some(marker), now)),
+            Marking::Nothing => None,
+        };
         if self
             .epochs
             .needs(header.partition_leader_epoch, header.base_offset)
@@ -272,20 +272,32 @@ impl<E: Env> Log<E> {
     }
 }
 
-/// The end-of-transaction marker in a control batch of a producer.
-pub(crate) fn marker_of(batch: &Batch) -> Result<Option<Marker>, AppendError> {
+/// What a batch of a producer means for its state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Marking {
+    /// It holds records.
+    Data,
+    /// It ends a transaction.
+    End(Marker),
+    /// A control batch that compaction emptied, or of a type that says nothing about producers: the state stays as it is.
+    Nothing,
+}
+
+/// What a batch of a producer is.
+pub(crate) fn marking_of(batch: &Batch) -> Result<Marking, AppendError> {
     if !batch.header.attributes.is_control() {
-        return Ok(None);
+        return Ok(Marking::Data);
     }
     let broken = |e: &dyn std::fmt::Display| AppendError::Control(e.to_string());
     let records = batch.records(MARKER_BYTES_MAX).map_err(|e| broken(&e))?;
     let Some(record) = records.iter().next() else {
-        return Ok(None);
+        brokkr_types::reached!("an empty control batch");
+        return Ok(Marking::Nothing);
     };
     let record = record.map_err(|e| broken(&e))?;
     match ControlType::from_key(record.key).map_err(|e| broken(&e))? {
         ControlType::Abort | ControlType::Commit => {}
-        _ => return Ok(None),
+        _ => return Ok(Marking::Nothing),
     }
     // EndTxnMarker: version i16, coordinator epoch i32.
     let epoch = record
@@ -293,7 +305,7 @@ pub(crate) fn marker_of(batch: &Batch) -> Result<Option<Marker>, AppendError> {
         .and_then(|v| v.get(2..6))
         .and_then(|b| b.first_chunk());
     let epoch = epoch.ok_or_else(|| broken(&"an end-of-transaction marker without a coordinator epoch"))?;
-    Ok(Some(Marker {
+    Ok(Marking::End(Marker {
         coordinator_epoch: i32::from_be_bytes(*epoch),
     }))
 }

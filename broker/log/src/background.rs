@@ -10,10 +10,12 @@ use bytes::Bytes;
 
 use crate::drive::InFlight;
 use crate::epochs::LeaderEpochs;
+use crate::error::LogError;
 use crate::index::{Entry, IndexView, encode};
 use crate::log::Log;
 use crate::manifest::{Cutting, Manifest};
 use crate::names;
+use crate::recovery::rebuild_indexes;
 use crate::roll::SealPlan;
 use crate::segment::Segment;
 use crate::snapshot::SnapshotFiles;
@@ -24,6 +26,8 @@ const INDEX_TAIL_MAX: usize = 128;
 
 pub(crate) struct Background {
     job: Option<(Job, InFlight<Result<()>>)>,
+    /// Indexes that are built again.
+    rebuilding: Option<InFlight<(Offset, std::result::Result<Segment, LogError>)>>,
     /// The segment that was sealed last, while the manifest doesn't list it.
     pub(crate) seal: Option<SealPlan>,
     /// What `leader-epoch-checkpoint` says.
@@ -42,6 +46,7 @@ impl Background {
     pub(crate) fn new(persisted_epochs: LeaderEpochs) -> Self {
         Self {
             job: None,
+            rebuilding: None,
             seal: None,
             persisted_epochs,
             stalled: false,
@@ -49,7 +54,7 @@ impl Background {
     }
 
     pub(crate) fn is_busy(&self) -> bool {
-        self.job.is_some()
+        self.job.is_some() || self.rebuilding.is_some()
     }
 }
 
@@ -62,7 +67,7 @@ impl<E: Env> Log<E> {
 
     pub(crate) fn begin_background(&mut self) -> bool {
         // Nor while a segment rolls: what a job wrote of the active segment would be booked to the next one.
-        if self.background.job.is_some() || self.background.stalled || self.pipeline.is_rolling() {
+        if self.background.is_busy() || self.background.stalled || self.pipeline.is_rolling() {
             return false;
         }
         if self.background.seal.is_some() {
@@ -74,6 +79,9 @@ impl<E: Env> Log<E> {
             self.background.job = Some((Job::Epochs(epochs), InFlight::new(writing)));
             return true;
         }
+        if self.begin_rebuild() {
+            return true;
+        }
         let (offsets, times) = (self.active.offsets.tail.len(), self.active.times.tail.len());
         if offsets < INDEX_TAIL_MAX && times < INDEX_TAIL_MAX {
             return false;
@@ -83,12 +91,58 @@ impl<E: Env> Log<E> {
         true
     }
 
+    /// Builds the indexes of a sealed segment again that a reader found wrong. Those of the active one wait until it is sealed,
+    /// and are walked around until then.
+    fn begin_rebuild(&mut self) -> bool {
+        let Some(base) = self.shared.standing.take_doubt() else {
+            return false;
+        };
+        let Some(segment) = self.sealed.iter().find(|s| s.head.base == base) else {
+            return false;
+        };
+        let (shared, info) = (Arc::clone(&self.shared), segment.info());
+        let interval = self.config.index_interval_bytes;
+        self.background.rebuilding = Some(InFlight::new(async move {
+            let path = names::path(&shared.folder, base, names::LOG);
+            let rebuilt = match shared.dir.files.open(&path).await {
+                Ok(file) => rebuild_indexes(&shared, &file, &info, interval).await,
+                Err(e) => Err(e.into()),
+            };
+            (base, rebuilt)
+        }));
+        true
+    }
+
+    fn poll_rebuild(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(Poll::Ready((base, rebuilt))) = self.background.rebuilding.as_mut().map(|r| r.poll(cx))
+        else {
+            return false;
+        };
+        self.background.rebuilding = None;
+        match rebuilt {
+            Ok(rebuilt) => {
+                let sealed = Arc::make_mut(&mut self.sealed);
+                if let Some(segment) = sealed.iter_mut().find(|s| s.head.base == base) {
+                    *segment = Arc::new(rebuilt);
+                }
+                self.shared.standing.trust(base);
+                self.view = None;
+            }
+            // Not tried again before a restart: readers walk around it.
+            Err(error) => {
+                tracing::warn!(log = self.folder(), %base, %error, "the indexes of a segment can't be built again");
+            }
+        }
+        true
+    }
+
     pub(crate) fn begin_seal_again(&mut self) -> bool {
         let mut manifest = self.manifest();
         let Some(plan) = &self.background.seal else {
             return false;
         };
         manifest.sealed.push(plan.segment.info());
+        manifest.rest = plan.next_base;
         let sealing = seal(
             Arc::clone(&self.shared),
             Sealing {
@@ -110,17 +164,27 @@ impl<E: Env> Log<E> {
     pub(crate) fn manifest(&self) -> Manifest {
         let listed = self.sealed.len() - usize::from(self.background.seal.is_some());
         Manifest {
+            topic_id: self.topic_id,
+            partition: self.shared.partition(),
             truncations: self.truncations,
             cut_to: self.cut_to,
             cutting: Cutting::No,
             log_start: self.log_start,
             first_base: self.sealed.first().map_or(self.active.head.base, |s| s.head.base),
+            rest: self
+                .sealed
+                .get(listed)
+                .map_or(self.active.head.base, |s| s.head.base),
             sealed: self.sealed[..listed].iter().map(|s| s.info()).collect(),
             active: None,
+            epochs_crc: 0,
         }
     }
 
     pub(crate) fn poll_background(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.poll_rebuild(cx) {
+            return true;
+        }
         let Some((_, running)) = &mut self.background.job else {
             return false;
         };

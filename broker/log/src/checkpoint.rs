@@ -1,36 +1,42 @@
 //! What a log directory remembers of its logs as a whole: recovery points, high watermarks, and whether it was stopped cleanly.
 //!
 //! ```text
-//! brokkr-checkpoint   "BKCP" │ version u16 = 1 │ count u32 │ count × ( folder length u16 │ folder
+//! brokkr-checkpoint   "BKCP" │ version u16 = 2 │ stopped u8 (0 or 1) │ broker_epoch i64 │ count u32 │ count × ( folder length u16 │ folder
 //!                       │ topic_id 16 bytes │ recovery_point i64 │ log_start i64 │ truncations u64 ) │ crc32 u32
 //! ```
 //! Kafka's own checkpoints have no checksum, and a recovery point that rotted upwards would turn a torn tail into damage, one that
 //! rotted downwards damage into a tail. So ours is what recovery goes by; Kafka's are written for Kafka's tools.
 //!
 //! The life of a directory, every step durable before the next:
-//! 1. [`begin`] reads everything, then removes the clean-shutdown marker, BEFORE anything else is written: from here on a
-//!    crash, also one in the middle of loading, is a crash (P13, KAFKA-10471);
+//! 1. [`begin`] reads everything, notes that a broker runs (an empty checkpoint at the first start, so that a missing one is
+//!    damage later), then removes the clean-shutdown marker, BEFORE anything else is written: from here on a crash, also one
+//!    in the middle of loading, is a crash (P13, KAFKA-10471);
 //! 2. logs are opened with what was recorded; [`write`] records their [`Log::checkpoint`](crate::Log::checkpoint) now and
 //!    then. What is recorded is durable by then, never the other way round (KAFKA-10101);
-//! 3. all logs are closed, [`write`] records what that returned, and only if all of it went well [`end`] writes the marker.
+//! 3. all logs are closed, and only if all of it went well [`end`] records what that returned, as of a clean stop, and writes
+//!    the marker.
+//!
+//! Apache Kafka may have the directory in between. It removes and writes the same marker, with the broker epoch of its own last
+//! life, and doesn't know our checkpoint. So a checkpoint of a clean stop beside another marker, or beside none and other
+//! recovery points, says that what this broker noted of the logs is out of date ([`Recorded::foreign`]); Kafka's recovery
+//! points hold then. Not noticed is a Kafka that was killed in its first minute, or on a directory that this broker had not
+//! stopped cleanly either.
 
 use std::collections::BTreeMap;
 
-use brokkr_env::{Env, ErrorKind};
+use brokkr_env::{EntryKind, Env, ErrorKind};
 use brokkr_types::{Offset, Uuid};
 use bytes::Bytes;
 
 use crate::bytes_in::{BytesIn, checked, seal};
 use crate::dir::LogDir;
 use crate::error::LogError;
-use crate::formats::{
-    decode_clean_shutdown, decode_offsets, encode_clean_shutdown, encode_offsets, split_folder,
-};
-use crate::names::DELETE_FOLDER;
+use crate::formats::{decode_clean_shutdown, decode_offsets, encode_clean_shutdown, encode_offsets};
+use crate::names::{DELETE_FOLDER, MANIFEST, TMP};
 use crate::recovery::Recorded;
 use crate::retention::remove_folder;
 
-pub use crate::formats::MetaProperties;
+pub use crate::formats::{MetaProperties, split_folder};
 
 const CHECKPOINT: &str = "brokkr-checkpoint";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
@@ -40,7 +46,7 @@ const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const META_PROPERTIES: &str = "meta.properties";
 
 const MAGIC: &[u8; 4] = b"BKCP";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const FILE_BYTES_MAX: u32 = 256 << 20;
 
 /// What a directory remembers.
@@ -52,6 +58,8 @@ pub struct Remembered {
     pub high_watermarks: BTreeMap<String, Offset>,
     /// Whether the last stop was clean, and the broker epoch it had then.
     pub clean: Option<CleanShutdown>,
+    /// Whether another broker had the directory last, or made it.
+    pub foreign: bool,
 }
 
 /// What the clean-shutdown marker says.
@@ -61,23 +69,48 @@ pub struct CleanShutdown {
     pub broker_epoch: Option<i64>,
 }
 
+/// What `brokkr-checkpoint` holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Checkpoint {
+    /// The broker epoch of the life that stopped cleanly, if one did.
+    stopped: Option<i64>,
+    logs: BTreeMap<String, Recorded>,
+}
+
 /// Reads what the directory remembers, and makes every stop an unclean one until [`end`].
 ///
 /// # Errors
-/// [`LogError::Malformed`] if the checksummed checkpoint is damaged: what was durable can't be told then. Nothing was changed.
+/// [`LogError::Malformed`] if the checksummed checkpoint is damaged, or missing beside logs of ours: what was durable can't be
+/// told then. Nothing was changed.
 pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
     // What is read must not be another file after a power loss.
     dir.dir().sync_dir("").await?;
     let marker = read(dir, CLEAN_SHUTDOWN).await?;
-    let clean = marker.as_deref().map(|text| CleanShutdown {
+    let marked = marker.as_deref().map(|text| CleanShutdown {
         broker_epoch: decode_clean_shutdown(text),
     });
-    let mut logs = match read(dir, CHECKPOINT).await? {
-        Some(bytes) => decode(&bytes).ok_or_else(|| LogError::Malformed {
-            file: CHECKPOINT.to_owned(),
-            what: "damaged: nobody can tell which records must be there".to_owned(),
-        })?,
-        None => BTreeMap::new(),
+    let found = match read(dir, CHECKPOINT).await? {
+        Some(bytes) => Some(decode(&bytes).ok_or_else(damaged_checkpoint)?),
+        None => {
+            no_log_of_ours(dir).await?;
+            None
+        }
+    };
+    let epoch = marked.and_then(|m| m.broker_epoch);
+    let foreign = match &found {
+        None => true,
+        Some(found) if marker.is_some() => found.stopped != epoch,
+        Some(found) if found.stopped.is_some() => {
+            // Removed by a start of Kafka's, which records recovery points soon; or a crash just before it was written.
+            let points = read(dir, RECOVERY_POINTS).await?;
+            points.is_some_and(|points| points != encode_points(&found.logs))
+        }
+        Some(_) => false,
+    };
+    let clean = marked.filter(|_| foreign || found.as_ref().is_some_and(|f| f.stopped.is_some()));
+    let mut logs = match foreign {
+        true => foreign_logs(dir).await?,
+        false => found.unwrap_or_default().logs,
     };
     logs.values_mut()
         .for_each(|recorded| recorded.clean = clean.is_some());
@@ -97,48 +130,159 @@ pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
         }
         None => BTreeMap::new(),
     };
+    let known = Checkpoint {
+        stopped: None,
+        logs: match foreign {
+            true => BTreeMap::new(),
+            false => logs.clone(),
+        },
+    };
+    // A full disk must not keep itself full: the directory's reserve is there for this.
+    while let Err(error) = dir.dir().replace(CHECKPOINT, encode(&known)).await {
+        let error = LogError::Io(error);
+        if !dir.makes_room_after(&error).await {
+            return Err(error);
+        }
+    }
     if marker.is_some() {
         dir.dir().remove(CLEAN_SHUTDOWN).await?;
         dir.dir().sync_dir("").await?;
     }
+    remove_scratch(dir).await?;
     Ok(Remembered {
         logs,
         high_watermarks,
         clean,
+        foreign,
     })
+}
+
+/// Removes files that a crash kept from taking their names.
+async fn remove_scratch<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
+    let ours = [
+        CHECKPOINT,
+        RECOVERY_POINTS,
+        LOG_STARTS,
+        HIGH_WATERMARKS,
+        CLEAN_SHUTDOWN,
+        META_PROPERTIES,
+    ];
+    for entry in dir.dir().list("").await? {
+        let name = entry.name.strip_suffix(TMP).and_then(|n| n.strip_suffix('.'));
+        if name.is_some_and(|name| ours.contains(&name)) {
+            dir.dir().remove(&entry.name).await?;
+        }
+    }
+    Ok(())
+}
+
+fn damaged_checkpoint() -> LogError {
+    LogError::Malformed {
+        file: CHECKPOINT.to_owned(),
+        what: "damaged: nobody can tell which records must be there; put it back from a backup. Or, to have what is there, \
+               remove it with every brokkr-manifest: then the logs are read as Apache Kafka's would be"
+            .to_owned(),
+    }
+}
+
+/// A first start finds no log of ours.
+async fn no_log_of_ours<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
+    for entry in dir.dir().list("").await? {
+        if entry.kind != EntryKind::Dir || split_folder(&entry.name).is_none() {
+            continue;
+        }
+        let files = dir.dir().list(&entry.name).await?;
+        if files.iter().any(|f| f.name == MANIFEST) {
+            let what = format!(
+                "missing, though {} has a {MANIFEST}: nobody can tell which records must be there; put it back from a backup. Or, \
+                 to have what is there, remove every {MANIFEST}: then the logs are read as Apache Kafka's would be",
+                entry.name
+            );
+            return Err(LogError::Malformed {
+                file: CHECKPOINT.to_owned(),
+                what,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What Apache Kafka recorded of its logs: where each starts, and up to where it was synced.
+async fn foreign_logs<E: Env>(dir: &LogDir<E>) -> Result<BTreeMap<String, Recorded>, LogError> {
+    let offsets = async |file: &str| match read(dir, file).await?.map(|text| decode_offsets(&text)) {
+        Some(Ok(offsets)) => Ok(offsets),
+        None => Ok(BTreeMap::new()),
+        Some(Err(what)) => {
+            // Without it the logs are recovered from further back.
+            tracing::warn!(file, what, "not readable; the logs are scanned from their begin");
+            Ok::<_, LogError>(BTreeMap::new())
+        }
+    };
+    let (points, starts) = (offsets(RECOVERY_POINTS).await?, offsets(LOG_STARTS).await?);
+    let folders = partitions_of(dir).await?;
+    let recorded = |folder: String| {
+        let recorded = Recorded {
+            recovery_point: points.get(&folder).copied(),
+            log_start: starts.get(&folder).copied().unwrap_or_default(),
+            foreign: true,
+            ..Recorded::default()
+        };
+        (folder, recorded)
+    };
+    Ok(folders.into_iter().map(recorded).collect())
+}
+
+async fn partitions_of<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError> {
+    let entries = dir.dir().list("").await?;
+    let folders = entries.into_iter().filter(|e| e.kind == EntryKind::Dir);
+    Ok(folders
+        .map(|e| e.name)
+        .filter(|name| split_folder(name).is_some())
+        .collect())
 }
 
 /// The folders of partitions, sorted. Those of deleted ones are removed.
 pub async fn partitions<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError> {
-    let mut folders = Vec::new();
     for entry in dir.dir().list("").await? {
-        if entry.kind != brokkr_env::EntryKind::Dir {
-            continue;
-        }
-        if entry.name.ends_with(DELETE_FOLDER) {
+        if entry.kind == EntryKind::Dir && entry.name.ends_with(DELETE_FOLDER) {
             remove_folder(dir.dir(), &entry.name).await?;
-        } else if split_folder(&entry.name).is_some() {
-            folders.push(entry.name);
         }
     }
-    Ok(folders)
+    partitions_of(dir).await
 }
 
 /// Records how far each log is durable: ours first, which recovery goes by, then Kafka's.
 pub async fn write<E: Env>(dir: &LogDir<E>, logs: &BTreeMap<String, Recorded>) -> Result<(), LogError> {
-    dir.dir().replace(CHECKPOINT, encode(logs)).await?;
-    let offsets = |of: fn(&Recorded) -> Option<Offset>| {
-        let each = logs
-            .iter()
-            .filter_map(|(folder, r)| Some((folder.clone(), of(r)?)));
-        Bytes::from(encode_offsets(&each.collect()))
+    write_as(dir, logs, None).await
+}
+
+async fn write_as<E: Env>(
+    dir: &LogDir<E>,
+    logs: &BTreeMap<String, Recorded>,
+    stopped: Option<i64>,
+) -> Result<(), LogError> {
+    let logs_now = logs.clone();
+    let now = Checkpoint {
+        stopped,
+        logs: logs_now,
     };
-    dir.dir()
-        .replace(RECOVERY_POINTS, offsets(|r| r.recovery_point))
-        .await?;
+    // BEFORE ours: one of a stop beside other points means that Kafka was here since.
+    dir.dir().replace(RECOVERY_POINTS, encode_points(logs)).await?;
     // As Kafka: a log that starts at 0 is left out.
-    let starts = offsets(|r| Some(r.log_start).filter(|start| start.0 > 0));
-    Ok(dir.dir().replace(LOG_STARTS, starts).await?)
+    let starts = encode_each(logs, |r| Some(r.log_start).filter(|start| start.0 > 0));
+    dir.dir().replace(LOG_STARTS, starts).await?;
+    Ok(dir.dir().replace(CHECKPOINT, encode(&now)).await?)
+}
+
+fn encode_points(logs: &BTreeMap<String, Recorded>) -> Bytes {
+    encode_each(logs, |r| r.recovery_point)
+}
+
+fn encode_each(logs: &BTreeMap<String, Recorded>, of: fn(&Recorded) -> Option<Offset>) -> Bytes {
+    let each = logs
+        .iter()
+        .filter_map(|(folder, r)| Some((folder.clone(), of(r)?)));
+    encode_offsets(&each.collect()).into()
 }
 
 /// Records the high watermarks, by folder.
@@ -152,8 +296,14 @@ pub async fn write_high_watermarks<E: Env>(
         .await?)
 }
 
-/// Writes the clean-shutdown marker. Only after every log of the directory was closed, and that recorded.
-pub async fn end<E: Env>(dir: &LogDir<E>, broker_epoch: i64) -> Result<(), LogError> {
+/// Records a clean stop and writes the clean-shutdown marker. Only after every log of the directory was closed; `logs` is what
+/// that returned.
+pub async fn end<E: Env>(
+    dir: &LogDir<E>,
+    logs: &BTreeMap<String, Recorded>,
+    broker_epoch: i64,
+) -> Result<(), LogError> {
+    write_as(dir, logs, Some(broker_epoch)).await?;
     Ok(dir
         .dir()
         .replace(CLEAN_SHUTDOWN, encode_clean_shutdown(broker_epoch).into())
@@ -187,10 +337,13 @@ async fn read<E: Env>(dir: &LogDir<E>, path: &str) -> Result<Option<Bytes>, LogE
     }
 }
 
-fn encode(logs: &BTreeMap<String, Recorded>) -> Bytes {
+fn encode(checkpoint: &Checkpoint) -> Bytes {
+    let logs = &checkpoint.logs;
     let mut out = Vec::with_capacity(16 + logs.len() * 64);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_be_bytes());
+    out.push(u8::from(checkpoint.stopped.is_some()));
+    out.extend_from_slice(&checkpoint.stopped.unwrap_or(-1).to_be_bytes());
     let known = || {
         logs.iter()
             .filter_map(|(folder, r)| Some((folder, r.recovery_point?, r)))
@@ -208,11 +361,12 @@ fn encode(logs: &BTreeMap<String, Recorded>) -> Bytes {
     seal(out)
 }
 
-fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Recorded>> {
+fn decode(bytes: &[u8]) -> Option<Checkpoint> {
     let mut bytes = BytesIn(checked(bytes)?.strip_prefix(MAGIC)?);
     if bytes.u16()? != VERSION {
         return None;
     }
+    let (stopped, broker_epoch) = (bytes.u8()? != 0, bytes.i64()?);
     let mut logs = BTreeMap::new();
     for _ in 0..bytes.u32()? {
         let len = usize::from(bytes.u16()?);
@@ -224,11 +378,14 @@ fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Recorded>> {
             recovery_point: Some(Offset(bytes.i64()?)),
             log_start: Offset(bytes.i64()?),
             truncations: bytes.u64()?,
-            clean: false,
+            ..Recorded::default()
         };
         logs.insert(String::from_utf8(folder.to_vec()).ok()?, recorded);
     }
-    bytes.0.is_empty().then_some(logs)
+    bytes.0.is_empty().then_some(Checkpoint {
+        stopped: stopped.then_some(broker_epoch),
+        logs,
+    })
 }
 
 #[cfg(test)]
@@ -242,16 +399,20 @@ mod tests {
             recovery_point: point.map(Offset),
             log_start: Offset(3),
             truncations: 2,
-            clean: false,
+            ..Recorded::default()
         };
         let mut logs = BTreeMap::from([
             ("a-0".to_owned(), recorded(Some(7))),
             ("b-1".to_owned(), recorded(Some(9))),
         ]);
-        let bytes = encode(&logs);
-        assert_eq!(decode(&bytes), Some(logs.clone()));
+        let of = |logs: &BTreeMap<String, Recorded>| Checkpoint {
+            stopped: Some(17),
+            logs: logs.clone(),
+        };
+        let bytes = encode(&of(&logs));
+        assert_eq!(decode(&bytes), Some(of(&logs)));
         logs.insert("unknown-0".to_owned(), recorded(None));
-        assert_eq!(encode(&logs), bytes);
+        assert_eq!(encode(&of(&logs)), bytes);
         for at in 0..bytes.len() {
             let mut damaged = bytes.to_vec();
             damaged[at] ^= 0x10;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use brokkr_env::{Dir, Env, File, Result};
+use brokkr_env::{Dir, Env, ErrorKind, File, Result};
 
 use crate::reserve::Reserve;
 
@@ -113,7 +113,10 @@ impl<E: Env> Files<E> {
                 Ok(file) => return Ok(file),
                 Err(forgotten) => forgotten,
             };
-            let file = self.dir.open(path).await?;
+            let file = match self.dir.open(path).await {
+                Err(e) if e.kind() == ErrorKind::Resources && self.let_go() => continue,
+                other => other?,
+            };
             if let Some(file) = self.put(path, file, forgotten) {
                 return Ok(file);
             }
@@ -123,12 +126,20 @@ impl<E: Env> Files<E> {
     /// The file of this name, made if it doesn't exist.
     pub(crate) async fn open_or_create(&self, path: &str) -> Result<File<E>> {
         match self.open(path).await {
-            Err(e) if e.kind() == brokkr_env::ErrorKind::NotFound => {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
                 drop(self.dir.create(path).await?);
                 self.open(path).await
             }
             other => other,
         }
+    }
+
+    /// Closes the files that nobody reads: the machine has no descriptor left. Whether there were any.
+    fn let_go(&self) -> bool {
+        let mut state = self.lock();
+        let before = state.open.len();
+        state.open.retain(|_, (_, file)| file.is_shared());
+        state.open.len() < before
     }
 
     /// Takes over a file that was open elsewhere.

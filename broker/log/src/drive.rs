@@ -33,6 +33,9 @@ use crate::segment::Head;
 /// all the same.
 const WRITE_BESIDE_SYNC_MIN: usize = 64 << 10;
 
+/// How long a sync waits that the machine had no descriptor for.
+const SYNC_PAUSE: Duration = Duration::from_millis(100);
+
 /// What an owner waits for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -79,6 +82,8 @@ pub(crate) struct Pipeline<E: Env> {
     unsynced_records: u64,
     flush_timer: Option<InFlight<()>>,
     flush_due: bool,
+    /// The machine was short of something when a sync was to make a directory entry durable: none begins before this ends.
+    sync_pause: Option<InFlight<()>>,
     events: VecDeque<Event>,
     /// Why nothing is appended any more.
     pub(crate) broken: Option<Error>,
@@ -107,6 +112,7 @@ impl<E: Env> Pipeline<E> {
             unsynced_records: 0,
             flush_timer: None,
             flush_due: false,
+            sync_pause: None,
             events: VecDeque::new(),
             broken: None,
         }
@@ -140,7 +146,11 @@ impl<E: Env> Pipeline<E> {
     }
 
     fn is_quiet(&self) -> bool {
-        self.groups.is_empty() && self.writing.is_none() && self.syncing.is_none() && self.rolling.is_none()
+        self.groups.is_empty()
+            && self.writing.is_none()
+            && self.syncing.is_none()
+            && self.rolling.is_none()
+            && self.sync_pause.is_none()
     }
 
     /// Whether a segment is about to take over.
@@ -243,6 +253,7 @@ impl<E: Env> Log<E> {
     fn begin_sync(&mut self) -> bool {
         let pipeline = &mut self.pipeline;
         if pipeline.syncing.is_some()
+            || pipeline.sync_pause.is_some()
             || pipeline.rolling.is_some()
             || pipeline.submitted.0 <= self.durable_end
         {
@@ -271,7 +282,12 @@ impl<E: Env> Log<E> {
         // The write first: a sync covers it.
         let wrote = self.poll_write(cx);
         let synced = self.poll_sync(cx);
-        wrote | synced | self.poll_roll(cx) | self.poll_flush_timer(cx) | self.poll_background(cx)
+        wrote
+            | synced
+            | self.poll_roll(cx)
+            | self.poll_flush_timer(cx)
+            | self.poll_sync_pause(cx)
+            | self.poll_background(cx)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
@@ -333,8 +349,26 @@ impl<E: Env> Log<E> {
         let result = syncing.ended.take().expect("it has ended");
         match result {
             Ok(proof) => self.proven(&proof, syncing.end, syncing.position),
+            // What was written is written, and so it stays.
+            Err(error) if error.kind() == ErrorKind::Resources => self.pause_syncs(&error),
             Err(error) => self.fail(self.ackable.offset(), error),
         }
+        true
+    }
+
+    fn pause_syncs(&mut self, error: &Error) {
+        brokkr_types::reached!("a sync waited for a descriptor");
+        tracing::warn!(log = self.folder(), %error, "not synced yet; tried again");
+        let env = &self.shared.dir.env;
+        let pause = env.sleep_until(env.now() + SYNC_PAUSE);
+        self.pipeline.sync_pause = Some(InFlight::new(pause));
+    }
+
+    fn poll_sync_pause(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(Poll::Ready(())) = self.pipeline.sync_pause.as_mut().map(|p| p.poll(cx)) else {
+            return false;
+        };
+        self.pipeline.sync_pause = None;
         true
     }
 
@@ -414,7 +448,7 @@ impl<E: Env> Log<E> {
         pipeline.submitted = (self.active.head.next, self.active.head.size);
         if for_good {
             brokkr_types::reached!("a log stopped writing for good");
-            (pipeline.syncing, pipeline.flush_timer) = (None, None);
+            (pipeline.syncing, pipeline.flush_timer, pipeline.sync_pause) = (None, None, None);
             pipeline.broken = Some(poisoned.unwrap_or_else(|| error.clone()));
         } else {
             brokkr_types::reached!("a failed write was taken back");

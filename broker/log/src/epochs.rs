@@ -66,6 +66,10 @@ impl LeaderEpochs {
     /// known from there on is forgotten. (A write that failed is taken back, but a crash may bring its bytes back, under an
     /// epoch that was begun meanwhile.)
     pub(crate) fn observe(&mut self, epoch: LeaderEpoch, base: Offset, last: Offset) {
+        if epoch.0 < 0 {
+            // Written before there were leader epochs.
+            return;
+        }
         if self.epoch_for(base) != Some(epoch) || self.epoch_for(last) != Some(epoch) {
             Arc::make_mut(&mut self.0).retain(|e| e.start < base);
             self.assign(epoch, base);

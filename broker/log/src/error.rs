@@ -127,7 +127,8 @@ impl From<ReadError> for LogError {
                 log_start,
                 end,
             },
-            ReadError::Stale => unreachable!("the owner's own snapshot is never stale"),
+            // The owner's own snapshot is never stale, but bytes of a disk make no broken invariant.
+            ReadError::Stale => Self::Io(env::Error::new(env::ErrorKind::Io, e.to_string())),
         }
     }
 }

@@ -15,7 +15,7 @@ use brokkr_env::{Env, File};
 use brokkr_types::{Offset, UnixMillis};
 use bytes::Bytes;
 
-use crate::error::ReadError;
+use crate::error::{Damage, ReadError};
 use crate::scan::read;
 
 /// How much of an index is read at a time.
@@ -28,6 +28,8 @@ pub(crate) trait Entry: Copy + PartialEq + std::fmt::Debug + Send + Sync + 'stat
     /// Bytes it takes.
     const LEN: usize;
     fn key(&self) -> Self::Key;
+    /// Whether it can come behind `before`.
+    fn follows(&self, before: &Self) -> bool;
     fn put(&self, out: &mut Vec<u8>);
     /// Reads one off exactly [`Entry::LEN`] bytes.
     fn get(bytes: &[u8]) -> Self;
@@ -59,6 +61,10 @@ impl Entry for OffsetEntry {
         self.relative
     }
 
+    fn follows(&self, before: &Self) -> bool {
+        self.relative > before.relative && self.position > before.position
+    }
+
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.relative.to_be_bytes());
         out.extend_from_slice(&self.position.to_be_bytes());
@@ -78,6 +84,10 @@ impl Entry for TimeEntry {
 
     fn key(&self) -> i64 {
         self.timestamp.0
+    }
+
+    fn follows(&self, before: &Self) -> bool {
+        self.timestamp > before.timestamp && self.relative > before.relative
     }
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -172,6 +182,14 @@ impl<T: Entry> IndexView<T> {
             let mid = lo + (hi - lo) / 2;
             let count = per_page.min(self.in_file as usize - mid * per_page);
             let bytes = read(file, (mid * per_page * T::LEN) as u64, (count * T::LEN) as u32).await?;
+            if !rises::<T>(&bytes) {
+                return Err(ReadError::Damaged(Damage {
+                    file: file.path().to_owned(),
+                    position: (mid * per_page * T::LEN) as u64,
+                    offset: Offset(0),
+                    what: "entries do not rise".to_owned(),
+                }));
+            }
             let found = floor_in_page::<T>(&bytes, key);
             match found {
                 None => hi = mid,
@@ -186,6 +204,12 @@ impl<T: Entry> IndexView<T> {
         }
         Ok(best)
     }
+}
+
+/// Whether the entries of a page rise in every column.
+fn rises<T: Entry>(bytes: &[u8]) -> bool {
+    let entries = || bytes.chunks_exact(T::LEN).map(T::get);
+    entries().zip(entries().skip(1)).all(|(a, b)| b.follows(&a))
 }
 
 /// The floor in a page, and whether it is the page's last entry.

@@ -52,6 +52,7 @@ mod snapshot;
 mod timestamps;
 mod truncate;
 mod view;
+mod walk;
 
 pub use ackable::{AckableOffset, DurableEnd, WrittenEnd};
 pub use append::{Appended, STAGED_BATCHES_MAX, STAGED_BYTES_MAX};

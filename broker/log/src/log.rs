@@ -166,6 +166,7 @@ impl<E: Env> Log<E> {
                 active: self.active.clone(),
                 file: self.file.clone(),
                 truncations: self.file.truncations(),
+                log_truncations: self.truncations,
                 log_start: self.log_start,
                 high_watermark: self.high_watermark,
                 recent: self.recent.iter().copied().collect(),

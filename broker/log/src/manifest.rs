@@ -1,8 +1,8 @@
 //! What a log is made of, checksummed: a file of ours in the partition's folder, `brokkr-manifest`.
 //!
 //! ```text
-//! "BKMF" │ version u16 = 1 │ truncations u64 │ cut_to i64 │ cutting u8 (0 no, 1 the tail, 2 all) │ log_start i64 │ first_base i64
-//! │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment )  │ crc32 u32
+//! "BKMF" │ version u16 = 2 │ topic_id 16 bytes │ partition i32 │ truncations u64 │ cut_to i64 │ cutting u8 (0 no, 1 the tail, 2 all) │ log_start i64 │ first_base i64
+//! │ rest i64 │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment ) │ epochs_crc u32 │ crc32 u32
 //! segment = base i64 │ next i64 │ size u64 │ first_timestamp i64 │ max_timestamp i64 │ max_timestamp_offset i64
 //!           │ created i64 │ offset entries u32 │ time entries u32
 //! ```
@@ -13,16 +13,22 @@
 //! - a start after a clean stop reads this file and no other.
 //!
 //! It is replaced atomically: after a segment was sealed and synced; BEFORE files are removed or cut. A log without one
-//! (written by Kafka) is scanned. `active` is what a clean stop left, and holds only with the clean-shutdown marker.
+//! (written by Kafka) is scanned. `active` is what a clean stop left: all of it holds with
+//! the clean-shutdown marker, and that its bytes were durable without it too.
 
-use brokkr_types::{Offset, UnixMillis};
+use brokkr_env::Env;
+use brokkr_types::{Offset, UnixMillis, Uuid};
 use bytes::Bytes;
 
 use crate::bytes_in::{BytesIn, checked, seal};
+use crate::error::LogError;
+use crate::names;
+use crate::recovery::Recorded;
 use crate::segment::Head;
+use crate::view::Shared;
 
 const MAGIC: &[u8; 4] = b"BKMF";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// A segment that is written no more: everything about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +52,10 @@ pub(crate) enum Cutting {
 /// The manifest.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Manifest {
+    /// Whose log it is of.
+    pub(crate) topic_id: Uuid,
+    /// And of which partition; -1 in a folder that isn't named by one.
+    pub(crate) partition: i32,
     /// Truncations so far. A recovery point recorded under fewer speaks of a log that was cut since.
     pub(crate) truncations: u64,
     /// Where the last one cut.
@@ -55,24 +65,74 @@ pub(crate) struct Manifest {
     pub(crate) log_start: Offset,
     /// The base of the oldest segment; files of older ones are leftovers.
     pub(crate) first_base: Offset,
+    /// Where the first segment that is not listed begins. Behind a compacted one that is not where its batches end.
+    pub(crate) rest: Offset,
     pub(crate) sealed: Vec<SegmentInfo>,
     pub(crate) active: Option<SegmentInfo>,
+    /// With `active`: the CRC-32 of `leader-epoch-checkpoint`.
+    pub(crate) epochs_crc: u32,
 }
 
 impl Manifest {
+    /// The id of the log's topic, of which `partition.metadata` says `topic_id` (zero: nothing).
+    ///
+    /// # Errors
+    /// It is another log's manifest.
+    pub(crate) fn belongs_to<E: Env>(&self, shared: &Shared<E>, topic_id: Uuid) -> Result<Uuid, LogError> {
+        let known = |id: Uuid| !id.is_zero();
+        let other_topic = known(topic_id) && known(self.topic_id) && topic_id != self.topic_id;
+        if other_topic || self.partition != shared.partition() {
+            let what = format!(
+                "it is of partition {} of topic id {}, but the folder is of partition {} and {} says {topic_id}: \
+                 put back the file that belongs here",
+                self.partition,
+                self.topic_id,
+                shared.partition(),
+                names::PARTITION_METADATA
+            );
+            return Err(LogError::Malformed {
+                file: format!("{}/{}", shared.folder, names::MANIFEST),
+                what,
+            });
+        }
+        Ok(if known(topic_id) { topic_id } else { self.topic_id })
+    }
+
+    /// Whether it is at least as new as what was `recorded`, which is always written after it.
+    ///
+    /// # Errors
+    /// It is an older version of itself.
+    pub(crate) fn is_current<E: Env>(&self, shared: &Shared<E>, recorded: &Recorded) -> Result<(), LogError> {
+        if self.truncations >= recorded.truncations {
+            return Ok(());
+        }
+        let what = format!(
+            "it is an older version of itself: it knows of {} truncations, and {} had been recorded",
+            self.truncations, recorded.truncations
+        );
+        Err(LogError::Malformed {
+            file: format!("{}/{}", shared.folder, names::MANIFEST),
+            what,
+        })
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(64 + (self.sealed.len() + 1) * 64);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(self.topic_id.as_bytes());
+        out.extend_from_slice(&self.partition.to_be_bytes());
         out.extend_from_slice(&self.truncations.to_be_bytes());
         out.extend_from_slice(&self.cut_to.0.to_be_bytes());
         out.push(self.cutting as u8);
         out.extend_from_slice(&self.log_start.0.to_be_bytes());
         out.extend_from_slice(&self.first_base.0.to_be_bytes());
+        out.extend_from_slice(&self.rest.0.to_be_bytes());
         out.extend_from_slice(&(self.sealed.len() as u32).to_be_bytes());
         self.sealed.iter().for_each(|s| put_segment(&mut out, s));
         out.push(u8::from(self.active.is_some()));
         self.active.iter().for_each(|s| put_segment(&mut out, s));
+        out.extend_from_slice(&self.epochs_crc.to_be_bytes());
         seal(out)
     }
 
@@ -82,7 +142,11 @@ impl Manifest {
         if bytes.u16()? != VERSION {
             return None;
         }
+        let (id, rest) = bytes.0.split_first_chunk()?;
+        bytes.0 = rest;
         let mut manifest = Self {
+            topic_id: Uuid::from_bytes(*id),
+            partition: bytes.i32()?,
             truncations: bytes.u64()?,
             cut_to: Offset(bytes.i64()?),
             cutting: [Cutting::No, Cutting::Tail, Cutting::All]
@@ -90,6 +154,7 @@ impl Manifest {
                 .copied()?,
             log_start: Offset(bytes.i64()?),
             first_base: Offset(bytes.i64()?),
+            rest: Offset(bytes.i64()?),
             ..Self::default()
         };
         for _ in 0..bytes.u32()? {
@@ -98,6 +163,7 @@ impl Manifest {
         if bytes.u8()? != 0 {
             manifest.active = Some(take_segment(&mut bytes)?);
         }
+        manifest.epochs_crc = bytes.u32()?;
         bytes.0.is_empty().then_some(manifest)
     }
 }
@@ -152,13 +218,17 @@ mod tests {
             time_entries: 2,
         };
         let manifest = Manifest {
+            topic_id: Uuid::METADATA_TOPIC,
+            partition: 7,
             truncations: 4,
             cut_to: Offset(12),
             cutting: Cutting::Tail,
             log_start: Offset(3),
             first_base: Offset(0),
+            rest: Offset(21),
             sealed: vec![segment(0), segment(10)],
             active: Some(segment(20)),
+            epochs_crc: 77,
         };
         let bytes = manifest.encode();
         assert_eq!(Manifest::decode(&bytes), Some(manifest));

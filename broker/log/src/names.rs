@@ -13,11 +13,30 @@ pub(crate) const WINDOW: &str = "window";
 pub(crate) const DELETED: &str = "deleted";
 /// What a compaction that was interrupted left.
 pub(crate) const CLEANED: &str = "cleaned";
+/// A compacted segment that is about to take its place (Apache Kafka's cleaner).
+pub(crate) const SWAP: &str = "swap";
 /// What a scratch file ends in: a leftover wherever it is found.
 pub(crate) const TMP: &str = "tmp";
 
 /// What the folder of a deleted partition ends in.
 pub(crate) const DELETE_FOLDER: &str = "-delete";
+
+/// What the folder of a log that belongs to no partition ends in.
+pub(crate) const STRAY_FOLDER: &str = "-stray";
+/// The longest name that a file system takes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// The name that a partition's folder gets with a suffix of Kafka's: `TOPIC-N.UNIQUEID-suffix`, the topic clipped.
+pub(crate) fn folder_with_suffix(folder: &str, unique: u128, suffix: &str) -> String {
+    let (topic, partition) = match folder.rsplit_once('-') {
+        Some((topic, partition)) => (topic, format!("-{partition}")),
+        None => (folder, String::new()),
+    };
+    let end = format!("{partition}.{unique:032x}{suffix}");
+    let mut topic = topic.to_owned();
+    topic.truncate(topic.floor_char_boundary(NAME_BYTES_MAX.saturating_sub(end.len())));
+    topic + &end
+}
 
 pub(crate) const EPOCHS: &str = "leader-epoch-checkpoint";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
@@ -41,6 +60,17 @@ pub(crate) fn parse(name: &str) -> Option<(Offset, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suffix_clips_the_topic_and_nothing_else() {
+        assert_eq!(
+            folder_with_suffix("a-b-12", 0xf, STRAY_FOLDER),
+            "a-b-12.0000000000000000000000000000000f-stray"
+        );
+        let long = folder_with_suffix(&format!("{}-7", "t".repeat(249)), 1, DELETE_FOLDER);
+        assert_eq!(long.len(), NAME_BYTES_MAX);
+        assert!(long.ends_with("t-7.00000000000000000000000000000001-delete"));
+    }
 
     #[test]
     fn names_are_kafkas() {

@@ -13,8 +13,8 @@ use crate::dir::LogDir;
 use crate::drive::Pipeline;
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
-use crate::formats::{decode_epochs, decode_partition_metadata, encode_partition_metadata};
-use crate::index::{Entry, TimeEntry};
+use crate::formats::{decode_epochs, decode_partition_metadata, encode_epochs, encode_partition_metadata};
+use crate::index::{Entry, OffsetEntry, TimeEntry, relative};
 use crate::log::{Log, draw_jitter};
 use crate::manifest::{Cutting, Manifest, SegmentInfo};
 use crate::names;
@@ -55,23 +55,22 @@ impl<E: Env> Log<E> {
     /// Makes the log of a partition that was never here, at offset 0. Durable when this returns.
     ///
     /// # Errors
-    /// [`LogError::Malformed`] if there is a log already.
+    /// [`LogError::Malformed`] if there is anything in the folder already: nothing was changed then.
     pub async fn create(
         dir: &LogDir<E>,
         folder: &str,
         topic_id: Uuid,
         config: LogConfig,
     ) -> Result<Self, LogError> {
-        let shared = Arc::new(Shared {
-            dir: dir.clone(),
-            folder: folder.into(),
-        });
+        let shared = Arc::new(Shared::new(dir, folder));
         dir.dir.create_dir(folder).await?;
         dir.dir.sync_dir("").await?;
-        if !list(&shared).await?.logs.is_empty() {
+        if let Some(name) = list(&shared).await?.names.first() {
             return Err(LogError::Malformed {
                 file: folder.into(),
-                what: "there is a log already".into(),
+                what: format!(
+                    "there is something already: {name}; move the folder away, or open what is in it"
+                ),
             });
         }
         replace(
@@ -97,10 +96,7 @@ impl<E: Env> Log<E> {
         config: LogConfig,
         recorded: &Recorded,
     ) -> Result<(Self, Recovery), LogError> {
-        let shared = Arc::new(Shared {
-            dir: dir.clone(),
-            folder: folder.into(),
-        });
+        let shared = Arc::new(Shared::new(dir, folder));
         if !recorded.clean {
             // BEFORE anything is done about what is read here: a life that was killed may have left names that the next power
             // loss takes back, the folder's own among them. A manifest that is acted upon must not become an older one.
@@ -108,11 +104,23 @@ impl<E: Env> Log<E> {
             dir.dir.sync_dir(folder).await?;
         }
         let mut listing = list(&shared).await?;
-        let topic_id = read_topic_id(&shared, &listing).await?;
+        let written_id = read_topic_id(&shared, &listing).await?;
+        let mut topic_id = written_id;
+        let manifest = match recorded.foreign {
+            true => None,
+            false => read_manifest(&shared, &listing).await?,
+        };
+        if let Some(manifest) = &manifest {
+            topic_id = manifest.belongs_to(&shared, topic_id)?;
+        }
         let recorded = &recorded.of(topic_id);
-        let manifest = read_manifest(&shared, &listing).await?;
+        if let Some(manifest) = &manifest {
+            manifest.is_current(&shared, recorded)?;
+        }
         let clean = match &manifest {
-            Some(manifest) if recorded.clean => open_clean(&shared, &config, manifest, &listing).await?,
+            Some(manifest) if recorded.clean => {
+                open_clean(&shared, &config, recorded, manifest, &listing).await?
+            }
             _ => None,
         };
         let (parts, mut recovery) = match clean {
@@ -137,12 +145,17 @@ impl<E: Env> Log<E> {
             log.truncations = log.truncations.max(manifest.truncations);
             log.cut_to = manifest.cut_to;
         }
-        // A log that a crash kept from beginning anew: the epochs are those of what was cut.
-        let stale_epochs = manifest.is_some_and(|m| m.cutting == Cutting::All);
-        log.load_epochs(&listing, scanned_from, stale_epochs).await?;
+        log.shared.standing.truncated(log.truncations);
+        log.shared.standing.started_at(log.log_start);
+        log.load_epochs(&listing, scanned_from, manifest.as_ref()).await?;
         replay::load_producers(&mut log, &listing, &mut recovery).await?;
         if !recovery.clean {
             replace(&log.shared, names::MANIFEST, log.manifest().encode()).await?;
+        }
+        if topic_id != written_id {
+            tracing::warn!(log = folder, id = %topic_id, "partition.metadata written again, as brokkr-manifest says");
+            brokkr_types::reached!("a lost partition.metadata was written again");
+            log.set_topic_id(topic_id).await?;
         }
         Ok((log, recovery))
     }
@@ -199,15 +212,26 @@ impl<E: Env> Log<E> {
         &mut self,
         listing: &Listing,
         scanned_from: Offset,
-        stale: bool,
+        manifest: Option<&Manifest>,
     ) -> Result<(), LogError> {
         let mut epochs = LeaderEpochs::default();
         let mut lost = true;
+        // A log that a crash kept from beginning anew: the epochs are those of what was cut.
+        let stale = manifest.is_some_and(|m| m.cutting == Cutting::All);
         if listing.names.contains(names::EPOCHS) {
             let path = format!("{}/{}", self.folder(), names::EPOCHS);
             let text = self.shared.dir.dir.read(&path, SMALL_FILE_BYTES_MAX).await?;
             match decode_epochs(&text) {
-                Ok(read) => (epochs, lost) = (read, false),
+                Ok(read) => {
+                    let crc = crc32fast::hash(&text);
+                    let vouched = manifest.is_some_and(|m| m.active.is_some() && m.epochs_crc == crc);
+                    lost = !vouched && !self.epochs_agree(&read, scanned_from).await?;
+                    if lost {
+                        tracing::error!(path, "disagrees with the log; read from the log itself");
+                    } else {
+                        epochs = read;
+                    }
+                }
                 Err(what) => tracing::error!(path, what, "not readable; read from the log itself"),
             }
         }
@@ -228,8 +252,28 @@ impl<E: Env> Log<E> {
         Ok(())
     }
 
-    /// Writes `partition.metadata`, for a log whose was lost ([`Log::topic_id`] is zero): a crash in the middle of
-    /// [`Log::create`]. Durable when this returns.
+    /// Whether each epoch begins where the checkpoint, which has no checksum, says, as far as `end`.
+    async fn epochs_agree(&mut self, epochs: &LeaderEpochs, end: Offset) -> Result<bool, LogError> {
+        let reader = self.reader();
+        let starts = epochs.entries().iter().map(|e| e.start);
+        for start in starts.filter(|start| *start < end && *start >= reader.log_start()) {
+            for offset in [start.plus(-1), start] {
+                if offset < reader.log_start() {
+                    continue;
+                }
+                let Some(header) = reader.batch_at(offset).await? else {
+                    continue;
+                };
+                let known = epochs.epoch_for(header.base_offset);
+                if header.partition_leader_epoch.0 >= 0 && known != Some(header.partition_leader_epoch) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Rewrites a missing `partition.metadata`. Durable when this returns.
     pub async fn set_topic_id(&mut self, topic_id: Uuid) -> Result<(), LogError> {
         replace(
             &self.shared,
@@ -238,7 +282,7 @@ impl<E: Env> Log<E> {
         )
         .await?;
         self.topic_id = topic_id;
-        Ok(())
+        Ok(replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?)
     }
 
     /// What to record of it, checksummed, so that recovery trusts it: see [`crate::checkpoint`].
@@ -248,7 +292,7 @@ impl<E: Env> Log<E> {
             recovery_point: Some(self.recovery_point()),
             log_start: self.log_start,
             truncations: self.truncations,
-            clean: false,
+            ..Recorded::default()
         }
     }
 
@@ -275,6 +319,7 @@ impl<E: Env> Log<E> {
         }
         let manifest = Manifest {
             active: Some(self.active.info()),
+            epochs_crc: crc32fast::hash(encode_epochs(&self.epochs).as_bytes()),
             ..self.manifest()
         };
         replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
@@ -284,6 +329,7 @@ impl<E: Env> Log<E> {
             log_start: self.log_start,
             truncations: self.truncations,
             clean: true,
+            foreign: false,
         })
     }
 }
@@ -313,13 +359,21 @@ pub(crate) async fn begin_at<E: Env>(
 
 /// Lists the folder, and removes what is only left over: scratch files and those marked as deleted.
 pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError> {
-    let mut listing = Listing::default();
+    let (mut listing, mut leftovers) = (Listing::default(), Vec::new());
     for entry in shared.dir.dir.list(&shared.folder).await? {
         let name = entry.name;
         let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
         if matches!(suffix, names::TMP | names::DELETED | names::CLEANED) {
-            remove_if_there(shared, &format!("{}/{name}", shared.folder)).await?;
+            leftovers.push(format!("{}/{name}", shared.folder));
             continue;
+        }
+        if suffix == names::SWAP {
+            let what = "Apache Kafka was killed while it put a compacted segment in place: start Kafka on the directory and stop it \
+                cleanly, it finishes that";
+            return Err(LogError::Malformed {
+                file: format!("{}/{name}", shared.folder),
+                what: what.to_owned(),
+            });
         }
         match names::parse(&name) {
             Some((base, names::LOG)) => drop(listing.logs.insert(base)),
@@ -328,30 +382,41 @@ pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError
         }
         listing.names.insert(name);
     }
+    // AFTER all names were seen: what is replaced by a segment that is not in place yet must stay.
+    for path in leftovers {
+        remove_if_there(shared, &path).await?;
+    }
     Ok(listing)
 }
 
 impl<E: Env> LogDir<E> {
-    /// Whose log is in a folder, without opening it; zero, if nobody wrote it down.
+    /// Whose log is in a folder, without opening it: as `partition.metadata` says, or else the manifest. Zero, if neither does.
     ///
     /// # Errors
-    /// It can't be read.
+    /// The folder can't be read.
     pub async fn topic_id(&self, folder: &str) -> Result<Uuid, LogError> {
-        let shared = Shared {
-            dir: self.clone(),
-            folder: folder.into(),
-        };
-        read_topic_id(&shared, &list(&shared).await?).await
+        let shared = Shared::new(self, folder);
+        let listing = list(&shared).await?;
+        let id = read_topic_id(&shared, &listing).await?;
+        if !id.is_zero() {
+            return Ok(id);
+        }
+        let manifest = read_manifest(&shared, &listing).await?;
+        Ok(manifest.map_or(Uuid::ZERO, |m| m.topic_id))
     }
 }
 
+/// What `partition.metadata` says; zero where it is missing or can't be read.
 async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Uuid, LogError> {
+    let file = format!("{}/{}", shared.folder, names::PARTITION_METADATA);
     if !listing.names.contains(names::PARTITION_METADATA) {
         return Ok(Uuid::ZERO);
     }
-    let file = format!("{}/{}", shared.folder, names::PARTITION_METADATA);
     let text = shared.dir.dir.read(&file, METADATA_BYTES_MAX).await?;
-    decode_partition_metadata(&text).map_err(|what| LogError::Malformed { file, what })
+    Ok(decode_partition_metadata(&text).unwrap_or_else(|what| {
+        tracing::error!(file, what, "not readable");
+        Uuid::ZERO
+    }))
 }
 
 async fn read_manifest<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Option<Manifest>, LogError> {
@@ -371,15 +436,21 @@ async fn read_manifest<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<
 async fn open_clean<E: Env>(
     shared: &Arc<Shared<E>>,
     config: &LogConfig,
+    recorded: &Recorded,
     manifest: &Manifest,
     listing: &Listing,
 ) -> Result<Option<Parts<E>>, LogError> {
     let Some(info) = manifest.active.filter(|_| manifest.cutting == Cutting::No) else {
         return Ok(None);
     };
+    // What was recorded of that stop says the same, or one of both files is of another time.
+    let said = (recorded.recovery_point, recorded.log_start, recorded.truncations);
+    if said != (Some(info.head.next), manifest.log_start, manifest.truncations) {
+        return Ok(None);
+    }
     let mut expected: BTreeSet<Offset> = manifest.sealed.iter().map(|s| s.head.base).collect();
     expected.insert(info.head.base);
-    if expected != listing.logs {
+    if expected != listing.logs || !sealed_are_whole(shared, manifest).await? {
         return Ok(None);
     }
     let file = shared
@@ -387,12 +458,12 @@ async fn open_clean<E: Env>(
         .dir
         .open(&names::path(&shared.folder, info.head.base, names::LOG))
         .await?;
-    let Some(last_time) = indexes_agree(shared, &info).await? else {
-        return Ok(None);
-    };
     if file.len() != info.head.size {
         return Ok(None);
     }
+    let Some(last_time) = indexes_agree(shared, &info).await? else {
+        return Ok(None);
+    };
     let jitter = draw_jitter(&shared.dir.env.rng("log"), config);
     Ok(Some(Parts {
         sealed: Arc::new(
@@ -411,7 +482,19 @@ async fn open_clean<E: Env>(
     }))
 }
 
-/// Whether a segment's index files are as long as they should be; the last timestamp of the time index.
+/// Whether every sealed segment is as long as it was.
+async fn sealed_are_whole<E: Env>(shared: &Shared<E>, manifest: &Manifest) -> Result<bool, LogError> {
+    for SegmentInfo { head, .. } in &manifest.sealed {
+        let path = names::path(&shared.folder, head.base, names::LOG);
+        if shared.dir.files.open(&path).await?.len() != head.size {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a segment's index files are as long as they should be, and end with what they should: the last timestamp of the time
+/// index. What is wrong in their middle is noticed when it is followed, and the indexes are built again then.
 pub(crate) async fn indexes_agree<E: Env>(
     shared: &Shared<E>,
     info: &SegmentInfo,
@@ -424,15 +507,35 @@ pub(crate) async fn indexes_agree<E: Env>(
     let (Some(offsets), Some(times)) = (open(names::INDEX).await?, open(names::TIME_INDEX).await?) else {
         return Ok(None);
     };
-    let times_len = u64::from(info.time_entries) * TimeEntry::LEN as u64;
-    if offsets.len() != u64::from(info.offset_entries) * 8 || times.len() != times_len {
+    let head = &info.head;
+    let end = relative(head.base, head.next).unwrap_or(u32::MAX);
+    // Whether its batch is there is noticed when it is followed: if it is not, the batch may be what is wrong.
+    match last_entry::<E, OffsetEntry>(&offsets, info.offset_entries).await? {
+        Some(Some(last)) if last.position == 0 || u64::from(last.position) >= head.size => return Ok(None),
+        Some(Some(last)) if last.relative >= end => return Ok(None),
+        None => return Ok(None),
+        Some(_) => {}
+    }
+    match last_entry::<E, TimeEntry>(&times, info.time_entries).await? {
+        None => Ok(None),
+        Some(None) if head.max_timestamp.0 < 0 => Ok(Some(UnixMillis::NONE)),
+        Some(None) => Ok(None),
+        Some(Some(last)) => {
+            let expected = (head.max_timestamp, relative(head.base, head.max_timestamp_offset));
+            Ok((expected == (last.timestamp, Some(last.relative))).then_some(last.timestamp))
+        }
+    }
+}
+
+/// The last of an index file's `count` entries, if it has just those; `None` if not.
+async fn last_entry<E: Env, T: Entry>(file: &File<E>, count: u32) -> Result<Option<Option<T>>, LogError> {
+    let len = u64::from(count) * T::LEN as u64;
+    if file.len() != len {
         return Ok(None);
     }
-    if times_len == 0 {
-        return Ok(Some(UnixMillis::NONE));
+    if len == 0 {
+        return Ok(Some(None));
     }
-    let last = times
-        .read_at(times_len - TimeEntry::LEN as u64, TimeEntry::LEN as u32)
-        .await?;
-    Ok(Some(TimeEntry::get(&last).timestamp))
+    let last = file.read_at(len - T::LEN as u64, T::LEN as u32).await?;
+    Ok(Some(Some(T::get(&last))))
 }

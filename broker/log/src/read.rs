@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorKind, File, FileRange};
 use brokkr_types::Offset;
-use brokkr_wire::records::BatchHeader;
+use brokkr_wire::records::{BatchError, BatchHeader};
 use bytes::Bytes;
 
 use crate::error::{Damage, ReadError};
 use crate::index::relative;
 use crate::names;
-use crate::scan::{Headers, read};
+use crate::scan::read;
 use crate::segment::{Segment, covering};
 use crate::view::{LogReader, Mark, UpTo};
+use crate::walk::{Floor, Walk};
 
 /// What a read found.
 pub struct Slice<E: Env> {
@@ -31,15 +32,8 @@ pub struct Slice<E: Env> {
 pub(crate) struct OpenSegment<'a, E: Env> {
     pub(crate) segment: &'a Segment,
     pub(crate) file: File<E>,
-    truncations: u64,
+    pub(crate) truncations: u64,
     is_active: bool,
-}
-
-/// Where to begin to look: a batch, and its last offset if an index tells.
-#[derive(Clone, Copy, Default)]
-struct Floor {
-    position: u64,
-    last_offset: Option<Offset>,
 }
 
 /// A batch that was found.
@@ -93,7 +87,8 @@ impl<E: Env> LogReader<E> {
         }
     }
 
-    /// As [`LogReader::read`] with `at_least_one`, but the bytes themselves, cut to whole batches: for replay.
+    /// As [`LogReader::read`] with `at_least_one`, but the bytes themselves, cut to whole batches, the CRC of each checked: for
+    /// replay.
     pub async fn read_bytes(
         &self,
         offset: Offset,
@@ -105,8 +100,24 @@ impl<E: Env> LogReader<E> {
         };
         let bytes = read(slice.range.file(), slice.range.at(), slice.range.len()).await?;
         let mut batches = brokkr_wire::records::batches(bytes.clone());
-        while let Some(Ok(_)) = batches.next() {}
-        Ok(Some(bytes.slice(..batches.position())))
+        let mut end = 0;
+        let wrong = loop {
+            match batches.next() {
+                Some(Ok(batch)) => match batch.check_crc() {
+                    Ok(()) => end = batches.position(),
+                    Err(e) => break e,
+                },
+                Some(Err(e @ BatchError::Partial { .. })) if end == 0 => break e,
+                None | Some(Err(BatchError::Partial { .. })) => return Ok(Some(bytes.slice(..end))),
+                Some(Err(e)) => break e,
+            }
+        };
+        Err(ReadError::Damaged(Damage {
+            file: slice.range.file().path().to_owned(),
+            position: slice.range.at() + end as u64,
+            offset,
+            what: wrong.to_string(),
+        }))
     }
 
     pub(crate) fn check_range(&self, offset: Offset) -> Result<(), ReadError> {
@@ -141,10 +152,10 @@ impl<E: Env> LogReader<E> {
             });
         };
         let path = names::path(&view.shared.folder, segment.head.base, names::LOG);
-        let file = self.open_file(&path, segment.head.base).await?;
+        let file = self.open_file(&path, segment).await?;
         let truncations = file.truncations();
         if file.len() < segment.head.size {
-            return Err(ReadError::Stale);
+            return Err(self.missing(&path, file.len(), segment, "the segment is shorter than it was"));
         }
         Ok(OpenSegment {
             segment,
@@ -154,22 +165,35 @@ impl<E: Env> LogReader<E> {
         })
     }
 
-    /// Opens a file of a segment. One that is gone was removed by retention: what it held is below the log's start.
-    async fn open_file(&self, path: &str, offset: Offset) -> Result<File<E>, ReadError> {
-        self.view
-            .shared
-            .dir
-            .files
-            .open(path)
-            .await
-            .map_err(|e| match e.kind() {
-                ErrorKind::NotFound => ReadError::OutOfRange {
-                    offset,
-                    log_start: self.log_start(),
-                    end: self.log_end(),
-                },
-                _ => ReadError::Io(e),
-            })
+    /// Opens the file of a segment.
+    async fn open_file(&self, path: &str, segment: &Segment) -> Result<File<E>, ReadError> {
+        let opened = self.view.shared.dir.files.open(path).await;
+        opened.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => self.missing(path, 0, segment, "the segment is missing"),
+            _ => ReadError::Io(e),
+        })
+    }
+
+    /// Why bytes of a segment are not there: retention took them since, a truncation did, or nobody: then it is damage.
+    fn missing(&self, path: &str, position: u64, segment: &Segment, what: &str) -> ReadError {
+        let standing = &self.view.shared.standing;
+        if standing.truncations() != self.view.log_truncations {
+            return ReadError::Stale;
+        }
+        let log_start = standing.log_start();
+        if segment.head.next <= log_start {
+            return ReadError::OutOfRange {
+                offset: segment.head.base,
+                log_start,
+                end: self.log_end(),
+            };
+        }
+        ReadError::Damaged(Damage {
+            file: path.to_owned(),
+            position,
+            offset: segment.head.base,
+            what: what.to_owned(),
+        })
     }
 
     /// Where a batch begins at `offset`, if memory knows.
@@ -200,16 +224,47 @@ impl<E: Env> LogReader<E> {
         end: u64,
     ) -> Result<Option<Found>, ReadError> {
         let floor = self.floor(open, offset).await?;
-        let found = match walk_to(open, offset, floor, end).await {
+        let mut walk = Walk::new(open, &self.view.epochs, floor);
+        if let Floor::Entry(..) = floor
+            && let Err(why) = walk.check_entry().await
+        {
             // The index is derived and nobody vouches for it: without it there is still the log.
-            Err(ReadError::Damaged(why)) if floor.position > 0 => {
-                tracing::warn!(%why, "an index points elsewhere; the segment is walked from its begin");
-                brokkr_types::reached!("an index that pointed elsewhere was not followed");
-                walk_to(open, offset, Floor::default(), end).await
+            let why = open.or_stale(why);
+            if why == ReadError::Stale {
+                return Err(why);
             }
-            other => other,
-        };
-        found.map_err(|e| open.or_stale(e))
+            self.doubt(open.segment, &why);
+            walk = Walk::new(open, &self.view.epochs, self.begin_of(open.segment));
+        }
+        walk_to(open, walk, offset, end)
+            .await
+            .map_err(|e| open.or_stale(e))
+    }
+
+    /// The header of the batch that holds `offset`, or of the first one past it.
+    pub(crate) async fn batch_at(&self, offset: Offset) -> Result<Option<BatchHeader>, ReadError> {
+        let mut index = self.segment_of(offset);
+        loop {
+            let open = self.open(index).await?;
+            let found = self.locate(&open, offset, open.segment.head.size).await?;
+            if found.is_some() || open.is_active {
+                return Ok(found.map(|f| f.header));
+            }
+            index += 1;
+        }
+    }
+
+    fn begin_of(&self, segment: &Segment) -> Floor {
+        Floor::Known(0, segment.head.base)
+    }
+
+    /// Notes that the indexes of a segment point elsewhere: it is walked from its begin until its owner has built them again.
+    fn doubt(&self, segment: &Segment, why: &dyn std::fmt::Display) {
+        brokkr_types::reached!("an index that pointed elsewhere was not followed");
+        if self.view.shared.standing.doubt(segment.head.base) {
+            let (folder, base) = (&*self.view.shared.folder, segment.head.base);
+            tracing::warn!(folder, %base, %why, "an index of the segment is wrong; it is walked from its begin until that is built again");
+        }
     }
 
     /// A batch that is not past `offset`: the closest that memory or the index knows.
@@ -221,28 +276,26 @@ impl<E: Env> LogReader<E> {
             .rev()
             .find(|b| open.is_active && b.offset <= offset);
         if let Some(boundary) = recent {
-            return Ok(Floor {
-                position: boundary.position,
-                last_offset: None,
-            });
+            return Ok(Floor::Known(boundary.position, boundary.offset));
         }
         let segment = open.segment;
         let Some(key) = relative(segment.head.base, offset) else {
-            return Ok(Floor::default());
+            return Ok(self.begin_of(segment));
         };
         let entry = match segment.offsets.floor_in_memory(key) {
             Ok(entry) => entry,
             Err(()) => {
-                let path = names::path(&self.view.shared.folder, segment.head.base, names::INDEX);
-                self.in_index(&path, async |file| segment.offsets.floor_in_file(file, key).await)
-                    .await
+                self.in_index(segment, names::INDEX, async |file| {
+                    segment.offsets.floor_in_file(file, key).await
+                })
+                .await
             }
         };
-        let floor = entry.map(|e| Floor {
-            position: u64::from(e.position),
-            last_offset: Some(segment.head.base.plus(i64::from(e.relative))),
+        let floor = entry.map(|e| {
+            let last = segment.head.base.plus(i64::from(e.relative));
+            Floor::Entry(u64::from(e.position), last)
         });
-        Ok(floor.unwrap_or_default())
+        Ok(floor.unwrap_or(self.begin_of(segment)))
     }
 
     /// The same for a time: an offset up to which no record is as young as `timestamp`.
@@ -255,8 +308,7 @@ impl<E: Env> LogReader<E> {
         let entry = match segment.times.floor_in_memory(timestamp) {
             Ok(entry) => entry,
             Err(()) => {
-                let path = names::path(&self.view.shared.folder, segment.head.base, names::TIME_INDEX);
-                self.in_index(&path, async |file| {
+                self.in_index(segment, names::TIME_INDEX, async |file| {
                     segment.times.floor_in_file(file, timestamp).await
                 })
                 .await
@@ -271,29 +323,31 @@ impl<E: Env> LogReader<E> {
         if found.is_some_and(|f| is_it(&f)) {
             return Ok(offset);
         }
-        tracing::warn!(
-            file = open.file.path(),
-            ?entry,
-            "a time index points elsewhere; the segment is walked from its begin"
-        );
-        brokkr_types::reached!("an index that pointed elsewhere was not followed");
+        self.doubt(segment, &format_args!("{entry:?} is of no batch"));
         Ok(segment.head.base)
     }
 
     /// Looks something up in an index file. An index is derived: one that can't be read costs a longer walk, no more.
     async fn in_index<T>(
         &self,
-        path: &str,
+        segment: &Segment,
+        suffix: &str,
         look: impl AsyncFnOnce(&File<E>) -> Result<Option<T>, ReadError>,
     ) -> Option<T> {
-        let found = match self.view.shared.dir.files.open(path).await {
+        let path = names::path(&self.view.shared.folder, segment.head.base, suffix);
+        let found = match self.view.shared.dir.files.open(&path).await {
             Ok(file) => look(&file).await,
             Err(e) => Err(e.into()),
         };
-        found.unwrap_or_else(|why| {
-            tracing::warn!(path, %why, "index not readable; the segment is walked from its begin");
-            None
-        })
+        match found {
+            Ok(found) => found,
+            // Of a machine without descriptors the index knows nothing.
+            Err(ReadError::Io(e)) if e.kind() == ErrorKind::Resources => None,
+            Err(why) => {
+                self.doubt(segment, &why);
+                None
+            }
+        }
     }
 
     /// All segments, oldest first.
@@ -312,34 +366,33 @@ impl<E: Env> std::fmt::Debug for Slice<E> {
     }
 }
 
+/// The first batch of the walk that begins before `end` and holds `offset` or begins past it.
 async fn walk_to<E: Env>(
     open: &OpenSegment<'_, E>,
+    mut walk: Walk<'_, E>,
     offset: Offset,
-    floor: Floor,
     end: u64,
 ) -> Result<Option<Found>, ReadError> {
-    let mut headers = Headers::peek(&open.file, floor.position, end);
-    let mut first = floor.last_offset;
-    while let Some((position, header)) = headers.next(offset).await? {
-        if first.take().is_some_and(|last| last != header.last_offset()) {
-            return Err(elsewhere(open, position, header.base_offset));
+    while walk.at < end {
+        let Some(step) = walk.step().await? else { break };
+        if step.next <= offset {
+            continue;
         }
-        if header.last_offset() >= offset {
-            return Ok(Some(Found { position, header }));
-        }
+        let position = step.position;
+        return match (step.header, step.fault) {
+            (Some(header), None) => Ok(Some(Found { position, header })),
+            (_, what) => Err(damaged(open, position, step.from, what.unwrap_or_default())),
+        };
     }
-    match first {
-        Some(last) => Err(elsewhere(open, floor.position, last)),
-        None => Ok(None),
-    }
+    Ok(None)
 }
 
-fn elsewhere<E: Env>(open: &OpenSegment<'_, E>, position: u64, offset: Offset) -> ReadError {
+fn damaged<E: Env>(open: &OpenSegment<'_, E>, position: u64, offset: Offset, what: String) -> ReadError {
     ReadError::Damaged(Damage {
         file: open.file.path().to_owned(),
         position,
         offset,
-        what: "not the batch that the index has there".into(),
+        what,
     })
 }
 

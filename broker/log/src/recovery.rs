@@ -19,19 +19,18 @@
 use std::sync::Arc;
 
 use brokkr_env::{Durable, Env, File};
-use brokkr_types::{LeaderEpoch, Offset, Uuid};
-use brokkr_wire::records::{Batch, BatchError, BatchHeader};
+use brokkr_types::{Offset, Uuid};
+use brokkr_wire::records::Batch;
 use bytes::Bytes;
 
-use crate::background::{remove_if_there, remove_snapshot, replace, write_tails};
+use crate::background::{remove_if_there, remove_snapshot, replace};
 use crate::config::LogConfig;
 use crate::error::{Damage, LogError};
-use crate::index::{OffsetEntry, TimeEntry, relative};
 use crate::log::draw_jitter;
 use crate::manifest::{Cutting, Manifest, SegmentInfo};
 use crate::names;
 use crate::open::{Listing, Parts, begin_at, indexes_agree};
-use crate::scan::{Headers, SCAN_BYTES};
+use crate::scan::{Chain, Gaps, SCAN_BYTES, Scan, ScanError, SegmentScan};
 use crate::segment::{Segment, Tip};
 use crate::view::Shared;
 
@@ -48,6 +47,8 @@ pub struct Recorded {
     pub truncations: u64,
     /// Whether the clean-shutdown marker was there, and this checkpoint is the one of that stop.
     pub clean: bool,
+    /// Whether another broker (Apache Kafka) wrote the log since: what this one noted beside it is out of date.
+    pub foreign: bool,
 }
 
 /// What opening a log came to.
@@ -94,17 +95,16 @@ struct Recoverer<'a, E: Env> {
     point: Offset,
     /// Where a truncation that was interrupted has to end.
     cut_to: Option<Offset>,
-    /// The offset that must come next.
-    expected: Offset,
-    last_epoch: LeaderEpoch,
+    /// Where the next batch may stand.
+    chain: Chain,
+    /// Whether what is kept above the point is written anew. Not what another broker closed cleanly.
+    rewrites: bool,
     recovery: Recovery,
 }
 
 /// A segment that was scanned.
 struct Scanned<E: Env> {
-    tip: Tip,
-    offsets: Vec<OffsetEntry>,
-    times: Vec<TimeEntry>,
+    index: SegmentScan,
     file: File<E>,
     proof: Durable,
     /// Whether the log goes on behind it.
@@ -119,64 +119,57 @@ pub(crate) async fn recover<E: Env>(
     manifest: Option<&Manifest>,
     listing: &mut Listing,
 ) -> Result<Recovered<E>, LogError> {
-    let first_base = match manifest {
-        Some(manifest) => manifest.first_base,
-        None => listing.logs.first().copied().unwrap_or(recorded.log_start),
-    };
     let unlisted = manifest.is_none();
-    let none = Manifest {
-        first_base,
-        cut_to: first_base,
-        ..Manifest::default()
+    // Closing it proved that, though the stop was not a clean one.
+    let closed_at = manifest
+        .filter(|m| m.cutting == Cutting::No)
+        .and_then(|m| Some(m.active?.head.next));
+    let manifest = &match manifest {
+        Some(manifest) => manifest.clone(),
+        None => unlisted_manifest(shared, recorded, listing)?,
     };
-    let manifest = manifest.unwrap_or(&none);
+    let first_base = manifest.first_base;
     let mut point = recorded.recovery_point.unwrap_or(first_base).max(first_base);
     if recorded.truncations < manifest.truncations {
         point = point.min(manifest.cut_to.max(first_base));
     }
+    let point = closed_at.map_or(point, |at| at.max(point));
+    // Without a manifest a gap in a log of ours may be a lost segment; in one of Kafka's nobody can tell.
+    let gaps = match unlisted {
+        false => Gaps::InSegments,
+        true if recorded.recovery_point.is_some() && !recorded.foreign => Gaps::Refused,
+        true => Gaps::Legal,
+    };
     let mut recoverer = Recoverer {
         shared,
         config,
         point,
         cut_to: (manifest.cutting != Cutting::No).then_some(manifest.cut_to),
-        expected: manifest.sealed.last().map_or(first_base, |s| s.head.next),
-        last_epoch: LeaderEpoch::NONE,
+        chain: Chain::new(manifest.sealed.last().map_or(first_base, |s| s.head.next), gaps),
+        rewrites: !(recorded.foreign && recorded.clean),
         recovery: Recovery::default(),
     };
+    if unlisted {
+        recoverer.refuse_old_formats(listing).await?;
+    }
     recoverer.remove_leftovers(manifest, listing).await?;
     let mut sealed = Vec::new();
     for info in &manifest.sealed {
         sealed.push(Arc::new(recoverer.check_sealed(info, listing).await?));
     }
-    let scanned_from = recoverer.expected;
+    let scanned_from = recoverer.chain.next;
+    // A compacted segment's batches may end before that.
+    recoverer.chain.next = recoverer.chain.next.max(manifest.rest);
     let mut parts = recoverer.scan_rest(&mut sealed, listing).await?;
-    // The manifest knows better than what was recorded before it, or after it.
-    let log_start = if unlisted {
-        recorded.log_start.max(first_base)
-    } else {
-        manifest.log_start
+    // It only rises between truncations; the manifest is older than what was recorded where an older file came back.
+    let log_start = match recorded.truncations < manifest.truncations {
+        true => manifest.log_start,
+        false => recorded.log_start.max(manifest.log_start),
     };
     if log_start > parts.active.head.next {
-        // What was deleted was not even durable. Its offsets were shown, and are never given out again (L6).
-        tracing::warn!(folder = &*shared.folder, %log_start, "the log ends before its start; begun anew there");
-        brokkr_types::reached!("a log ended before its start");
-        let anew = Manifest {
-            cutting: Cutting::All,
-            cut_to: log_start,
-            first_base: log_start,
-            log_start,
-            sealed: Vec::new(),
-            ..manifest.clone()
-        };
-        replace(shared, names::MANIFEST, anew.encode()).await?;
-        let all = sealed
-            .drain(..)
-            .map(|s| s.head.base)
-            .chain([parts.active.head.base]);
-        for base in all.collect::<Vec<_>>() {
-            recoverer.remove_segment(base).await?;
-        }
-        parts = begin_at(shared, config, log_start).await?;
+        parts = recoverer
+            .begin_anew(manifest, &mut sealed, &parts, log_start)
+            .await?;
     }
     let end = parts.active.head.next;
     parts.sealed = Arc::new(sealed);
@@ -191,6 +184,7 @@ pub(crate) async fn recover<E: Env>(
     for snapshot in listing.snapshots.split_off(&keep.plus(1)) {
         remove_snapshot(shared, snapshot).await?;
     }
+    recoverer.remove_orphans(&parts, listing).await?;
     shared.dir.dir.sync_dir(&shared.folder).await?;
     Ok(Recovered {
         parts,
@@ -198,22 +192,113 @@ pub(crate) async fn recover<E: Env>(
     })
 }
 
+/// What stands for the manifest of a log that has none: its first file is its first segment, and all of it is scanned.
+fn unlisted_manifest<E: Env>(
+    shared: &Shared<E>,
+    recorded: &Recorded,
+    listing: &Listing,
+) -> Result<Manifest, LogError> {
+    let first_base = listing.logs.first().copied().unwrap_or(recorded.log_start);
+    if recorded.recovery_point.is_some() && first_base > recorded.log_start {
+        return Err(LogError::Damaged(Damage {
+            file: names::path(&shared.folder, recorded.log_start, names::LOG),
+            position: 0,
+            offset: recorded.log_start,
+            what: "the segment that the log starts in is missing, and brokkr-manifest too".to_owned(),
+        }));
+    }
+    Ok(Manifest {
+        first_base,
+        cut_to: first_base,
+        log_start: first_base,
+        rest: first_base,
+        ..Manifest::default()
+    })
+}
+
 impl<E: Env> Recoverer<'_, E> {
+    fn log_path(&self, base: Offset) -> String {
+        names::path(&self.shared.folder, base, names::LOG)
+    }
+
+    /// Looks through a log that another broker may have written, BEFORE anything of it is changed: messages of format 0 and
+    /// 1 can't be served.
+    async fn refuse_old_formats(&self, listing: &Listing) -> Result<(), LogError> {
+        for base in &listing.logs {
+            let file = self.shared.dir.dir.open(&self.log_path(*base)).await?;
+            let mut batches = Scan::new(&file, 0, file.len());
+            let mut chain = Chain::of_segment(*base);
+            loop {
+                match batches.next(&mut chain).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(ScanError::Fault(_)) => break,
+                    Err(ScanError::Io(e)) => return Err(e.into()),
+                    Err(ScanError::OldFormat(Damage {
+                        file, position, what, ..
+                    })) => {
+                        let what = format!(
+                            "at byte {position}: {what}; convert the topic with Apache Kafka 3 first (a mirror, or a copy by a client)"
+                        );
+                        return Err(LogError::Malformed { file, what });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Removes segments that retention or a truncation had given up already.
     async fn remove_leftovers(&mut self, manifest: &Manifest, listing: &mut Listing) -> Result<(), LogError> {
-        let listed_end = self.expected;
-        let leftover = |base: &Offset| {
-            let listed = manifest.sealed.iter().any(|s| s.head.base == *base);
-            let cut = self
-                .cut_to
-                .is_some_and(|to| *base >= to && *base > manifest.first_base);
-            cut || !listed && *base < listed_end
+        let cut = |base: &Offset| {
+            self.cut_to
+                .is_some_and(|to| *base >= to && *base > manifest.first_base)
         };
-        for base in listing.logs.iter().copied().filter(leftover).collect::<Vec<_>>() {
+        let leftover = |base: &&Offset| cut(base) || **base < manifest.first_base;
+        for base in listing.logs.clone().iter().filter(leftover) {
             tracing::info!(folder = &*self.shared.folder, %base, "segment left over; removed");
             brokkr_types::reached!("recovery removed what retention had given up");
-            listing.logs.remove(&base);
-            self.remove_segment(base).await?;
+            listing.logs.remove(base);
+            self.remove_segment(*base).await?;
+        }
+        let listed = |base: &Offset| manifest.sealed.iter().any(|s| s.head.base == *base);
+        let unknown = listing
+            .logs
+            .iter()
+            .find(|base| **base < self.chain.next && !listed(base));
+        match unknown {
+            None => Ok(()),
+            Some(base) => Err(LogError::Damaged(self.damage(
+                *base,
+                0,
+                *base,
+                "brokkr-manifest lists the segments around this one and not this one: one of both is another log's".to_owned(),
+            ))),
+        }
+    }
+
+    /// Removes what is left of segments that are gone: a crash takes names back one by one.
+    async fn remove_orphans(&self, parts: &Parts<E>, listing: &mut Listing) -> Result<(), LogError> {
+        let active = parts.active.head.base;
+        let has_log = |base: Offset| base == active || parts.sealed.iter().any(|s| s.head.base == base);
+        for name in &listing.names {
+            let Some((base, names::INDEX | names::TIME_INDEX | names::TXN_INDEX)) = names::parse(name) else {
+                continue;
+            };
+            if !has_log(base) {
+                brokkr_types::reached!("an index without its segment was removed");
+                remove_if_there(self.shared, &format!("{}/{name}", self.shared.folder)).await?;
+            }
+        }
+        // The latest is read, wherever it is.
+        let first = parts.sealed.first().map_or(active, |s| s.head.base);
+        let mut kept = listing.snapshots.split_off(&first);
+        let mut old = std::mem::take(&mut listing.snapshots);
+        if kept.is_empty() {
+            kept.extend(old.pop_last());
+        }
+        listing.snapshots = kept;
+        for snapshot in old {
+            remove_snapshot(self.shared, snapshot).await?;
         }
         Ok(())
     }
@@ -225,9 +310,36 @@ impl<E: Env> Recoverer<'_, E> {
         Ok(())
     }
 
+    /// What was deleted was not even durable. Its offsets were shown, and are never given out again (L6).
+    async fn begin_anew(
+        &self,
+        manifest: &Manifest,
+        sealed: &mut Vec<Arc<Segment>>,
+        parts: &Parts<E>,
+        log_start: Offset,
+    ) -> Result<Parts<E>, LogError> {
+        tracing::warn!(folder = &*self.shared.folder, %log_start, "the log ends before its start; begun anew there");
+        brokkr_types::reached!("a log ended before its start");
+        let anew = Manifest {
+            cutting: Cutting::All,
+            cut_to: log_start,
+            first_base: log_start,
+            rest: log_start,
+            log_start,
+            sealed: Vec::new(),
+            ..manifest.clone()
+        };
+        replace(self.shared, names::MANIFEST, anew.encode()).await?;
+        let active = parts.active.head.base;
+        for base in sealed.drain(..).map(|s| s.head.base).chain([active]) {
+            self.remove_segment(base).await?;
+        }
+        begin_at(self.shared, self.config, log_start).await
+    }
+
     fn damage(&self, base: Offset, position: u64, offset: Offset, what: String) -> Damage {
         Damage {
-            file: names::path(&self.shared.folder, base, names::LOG),
+            file: self.log_path(base),
             position,
             offset,
             what,
@@ -243,8 +355,7 @@ impl<E: Env> Recoverer<'_, E> {
         if !listing.logs.contains(&head.base) {
             return Err(damage(0, "the segment is missing"));
         }
-        let path = names::path(&self.shared.folder, head.base, names::LOG);
-        let file = self.shared.dir.files.open(&path).await?;
+        let file = self.shared.dir.files.open(&self.log_path(head.base)).await?;
         if file.len() < head.size {
             return Err(damage(file.len(), "the segment is shorter than it was"));
         }
@@ -252,23 +363,7 @@ impl<E: Env> Recoverer<'_, E> {
             return Ok(Segment::sealed(*info));
         }
         self.recovery.indexes_rebuilt += 1;
-        brokkr_types::reached!("an index was rebuilt");
-        let mut scanned = Index::new(Tip::new(head.base, head.created, 0));
-        let mut headers = Headers::all(&file, 0, head.size);
-        while let Some((_, header)) = headers.next(scanned.tip.head.next).await? {
-            scanned.add(&header, self.config.index_interval_bytes);
-        }
-        self.write_indexes(scanned, true).await
-    }
-
-    async fn write_indexes(&self, mut index: Index, sealed: bool) -> Result<Segment, LogError> {
-        if sealed {
-            index.times.extend(index.tip.time_entry());
-        }
-        let mut segment = Segment::new(index.tip.head);
-        segment.extend(index.tip.head, &index.offsets, &index.times);
-        write_tails(Arc::clone(self.shared), segment.clone(), true).await?;
-        Ok(Segment::sealed(segment.info()))
+        rebuild_indexes(self.shared, &file, info, self.config.index_interval_bytes).await
     }
 
     /// Scans the segments that the manifest doesn't list; the last one becomes the active one.
@@ -277,65 +372,58 @@ impl<E: Env> Recoverer<'_, E> {
         sealed: &mut Vec<Arc<Segment>>,
         listing: &mut Listing,
     ) -> Result<Parts<E>, LogError> {
-        let mut rest = listing.logs.split_off(&self.expected);
+        let mut rest = listing.logs.split_off(&self.chain.next);
         let mut last: Option<Scanned<E>> = None;
         while let Some(base) = rest.first().copied() {
-            if base != self.expected || last.as_ref().is_some_and(|l| !l.whole) {
+            if last.as_ref().is_some_and(|l| !l.whole) || !self.chain.enter(base) {
                 break;
             }
             rest.pop_first();
             let scanned = self.scan(base).await?;
-            if let Some(before) = last.replace(scanned) {
-                let index = Index {
-                    tip: before.tip,
-                    offsets: before.offsets,
-                    times: before.times,
-                };
+            if let Some(mut before) = last.replace(scanned) {
                 self.shared.dir.files.insert(before.file);
-                sealed.push(Arc::new(self.write_indexes(index, true).await?));
+                before.index.seal();
+                sealed.push(Arc::new(before.index.write_indexes(self.shared).await?));
             }
         }
-        if self.expected < self.point {
-            let what = format!("the log ends here; it was durable up to offset {}", self.point);
-            let base = last.as_ref().map_or(self.expected, |l| l.tip.head.base);
-            let position = last.as_ref().map_or(0, |l| l.tip.head.size);
-            return Err(LogError::Damaged(self.damage(
-                base,
-                position,
-                self.expected,
-                what,
-            )));
-        }
+        self.reaches_point(last.as_ref())?;
         for base in rest {
             self.cut_segment(base).await?;
         }
         let Some(last) = last else {
-            return begin_at(self.shared, self.config, self.expected).await;
+            return begin_at(self.shared, self.config, self.chain.next).await;
         };
-        let index = Index {
-            tip: last.tip,
-            offsets: last.offsets,
-            times: last.times,
-        };
-        let active = self.write_indexes(index, false).await?;
-        let (file, tip, proof) = (last.file, last.tip, Some(last.proof));
         let start = Offset(0);
         Ok(Parts {
             sealed: Arc::default(),
-            active,
-            file,
-            tip,
+            active: last.index.write_indexes(self.shared).await?,
+            file: last.file,
+            tip: last.index.tip,
             log_start: start,
-            proof,
+            proof: Some(last.proof),
             scanned_from: start,
         })
     }
 
+    /// A log that ends before its recovery point has lost what was durable.
+    fn reaches_point(&self, last: Option<&Scanned<E>>) -> Result<(), LogError> {
+        let end = self.chain.next;
+        if end >= self.point {
+            return Ok(());
+        }
+        let what = format!("the log ends here; it was durable up to offset {}", self.point);
+        let (base, position) = last.map_or((end, 0), |l| {
+            let head = &l.index.tip.head;
+            (head.base, head.size)
+        });
+        Err(LogError::Damaged(self.damage(base, position, end, what)))
+    }
+
     async fn cut_segment(&mut self, base: Offset) -> Result<(), LogError> {
-        let path = names::path(&self.shared.folder, base, names::LOG);
+        let path = self.log_path(base);
         let bytes = self.shared.dir.dir.open(&path).await?.len();
         if self.recovery.cut.is_none() {
-            let what = format!("nothing leads here from offset {}", self.expected);
+            let what = format!("nothing leads here from offset {}", self.chain.next);
             self.recovery.cut = Some(self.damage(base, 0, base, what));
         }
         tracing::warn!(path, bytes, "segment above the end of the log; removed");
@@ -345,20 +433,17 @@ impl<E: Env> Recoverer<'_, E> {
         self.remove_segment(base).await
     }
 
-    /// Scans one segment: headers up to the recovery point, everything above it. Cuts what is not the log, writes anew and
-    /// syncs what is.
+    /// Scans one segment. What is wrong below the recovery point is damage. Above it the first fault ends the log: cuts what
+    /// is not the log, writes anew and syncs what is.
     async fn scan(&mut self, base: Offset) -> Result<Scanned<E>, LogError> {
-        let path = names::path(&self.shared.folder, base, names::LOG);
-        let file = self.shared.dir.dir.open(&path).await?;
+        let file = self.shared.dir.dir.open(&self.log_path(base)).await?;
         let jitter = draw_jitter(&self.shared.dir.env.rng("log"), self.config);
-        let mut index = Index::new(Tip::new(base, self.shared.dir.env.wall(), jitter));
-        self.walk_below_point(&file, &mut index).await?;
-        let cut = self.scan_above_point(&file, &mut index).await?;
+        let mut index = SegmentScan::new(Tip::new(base, self.shared.dir.env.wall(), jitter));
+        let cut = self.take_up(&file, &mut index).await?;
         let end = index.tip.head.size;
         let whole = file.len() == end;
-        if let Some(what) = cut {
+        if let Some(damage) = cut {
             self.recovery.cut_bytes += file.len() - end;
-            let damage = self.damage(base, end, self.expected, what);
             tracing::warn!(%damage, bytes = file.len() - end, "tail cut");
             brokkr_types::reached!("recovery cut a torn tail");
             self.recovery.cut = Some(damage);
@@ -367,156 +452,118 @@ impl<E: Env> Recoverer<'_, E> {
             file.truncate(end).await?;
         }
         let proof = file.sync().await?;
-        let Index { tip, offsets, times } = index;
         Ok(Scanned {
-            tip,
-            offsets,
-            times,
+            index,
             file,
             proof,
             whole,
         })
     }
 
-    async fn walk_below_point(&mut self, file: &File<E>, index: &mut Index) -> Result<(), LogError> {
-        let mut headers = Headers::all(file, 0, file.len());
-        while self.expected < self.point {
-            let Some((position, header)) = headers.next(self.expected).await? else {
-                break;
+    /// Takes up batches until the file or the log ends. The fault, if the log ends first and not by a truncation.
+    async fn take_up(&mut self, file: &File<E>, index: &mut SegmentScan) -> Result<Option<Damage>, LogError> {
+        let mut batches = Scan::new(file, 0, file.len());
+        let mut anew = Anew::new(file);
+        let cut = loop {
+            let before = self.chain;
+            let batch = match batches.next(&mut self.chain).await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break None,
+                Err(ScanError::Io(e)) => return Err(e.into()),
+                Err(ScanError::Fault(damage) | ScanError::OldFormat(damage)) => {
+                    if self.chain.next < self.point {
+                        return Err(LogError::Damaged(damage));
+                    }
+                    break Some(damage);
+                }
             };
-            if header.next_offset() > self.point {
-                // Only a truncation into the middle of a batch makes such a point: the scan judges the batch.
-                break;
+            let next = batch.header.next_offset();
+            if self.cut_to.is_some_and(|to| next > to) {
+                self.chain = before;
+                break None;
             }
-            if let Some(what) = self.misplaced(&index.tip, &header) {
-                let damage = self.damage(index.tip.head.base, position, self.expected, what);
-                return Err(LogError::Damaged(damage));
+            // A point in a batch's middle, which only a truncation leaves, does not vouch for the batch.
+            if next > self.point && self.rewrites {
+                self.recovery.kept_batches += 1;
+                self.recovery.kept_bytes += batch.bytes.len() as u64;
+                anew.push(index.tip.head.size, &batch).await?;
             }
-            self.accept(&header, index);
+            index.add(&batch.header, self.config.index_interval_bytes);
+        };
+        anew.flush().await?;
+        Ok(cut)
+    }
+}
+
+/// Batches that are written again, the same bytes in the same place, BEFORE the sync that vouches for them: pages that look
+/// clean may not be on the disk.
+struct Anew<'a, E: Env> {
+    file: &'a File<E>,
+    at: u64,
+    parts: Vec<Bytes>,
+    bytes: u64,
+}
+
+impl<'a, E: Env> Anew<'a, E> {
+    fn new(file: &'a File<E>) -> Self {
+        Self {
+            file,
+            at: 0,
+            parts: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    async fn push(&mut self, position: u64, batch: &Batch) -> Result<(), LogError> {
+        if self.parts.is_empty() {
+            self.at = position;
+        }
+        self.bytes += batch.bytes.len() as u64;
+        self.parts.push(batch.bytes.clone());
+        if self.bytes >= u64::from(SCAN_BYTES) {
+            self.flush().await?;
         }
         Ok(())
     }
 
-    /// Why a batch can't stand where the next one must.
-    fn misplaced(&self, tip: &Tip, header: &BatchHeader) -> Option<String> {
-        if header.base_offset != self.expected {
-            return Some(format!("a batch of offset {}", header.base_offset));
+    async fn flush(&mut self) -> Result<(), LogError> {
+        if !self.parts.is_empty() {
+            self.file
+                .write_at(self.at, std::mem::take(&mut self.parts))
+                .await?;
+            self.bytes = 0;
         }
-        if header.last_offset_delta < 0 || relative(tip.head.base, header.last_offset()).is_none() {
-            return Some(format!(
-                "a batch of {} offsets",
-                i64::from(header.last_offset_delta) + 1
-            ));
-        }
-        if header.partition_leader_epoch < self.last_epoch {
-            let (epoch, last) = (header.partition_leader_epoch, self.last_epoch);
-            return Some(format!("a batch of leader epoch {epoch} behind one of {last}"));
-        }
-        None
-    }
-
-    fn accept(&mut self, header: &BatchHeader, index: &mut Index) {
-        self.expected = header.next_offset();
-        self.last_epoch = header.partition_leader_epoch;
-        index.add(header, self.config.index_interval_bytes);
-    }
-
-    /// Takes up batches until the file or the log ends. Why, if the log ends first and not by a truncation.
-    async fn scan_above_point(
-        &mut self,
-        file: &File<E>,
-        index: &mut Index,
-    ) -> Result<Option<String>, LogError> {
-        let file_end = file.len();
-        let mut wanted = u64::from(SCAN_BYTES);
-        loop {
-            let at = index.tip.head.size;
-            if at == file_end {
-                return Ok(None);
-            }
-            let len = wanted.min(file_end - at);
-            let chunk = file.read_at(at, len as u32).await?;
-            let ended = self.take_chunk(&chunk, index);
-            let kept = (index.tip.head.size - at) as usize;
-            if kept > 0 {
-                // BEFORE the sync vouches for it: pages that look clean may not be on the disk.
-                file.write_at(at, vec![chunk.slice(..kept)]).await?;
-                self.recovery.kept_bytes += kept as u64;
-            }
-            match ended {
-                ChunkEnd::More { needed } if at + kept as u64 + needed <= file_end => {
-                    wanted = needed.max(u64::from(SCAN_BYTES));
-                }
-                ChunkEnd::More { needed } => {
-                    let left = file_end - at - kept as u64;
-                    return Ok(Some(format!("a torn batch: {left} of {needed} bytes")));
-                }
-                ChunkEnd::Fault(what) => return Ok(Some(what)),
-                ChunkEnd::Truncation => return Ok(None),
-            }
-        }
-    }
-
-    /// Takes up the batches at the front of `chunk`.
-    fn take_chunk(&mut self, chunk: &Bytes, index: &mut Index) -> ChunkEnd {
-        let mut rest = chunk.clone();
-        loop {
-            if rest.is_empty() {
-                return ChunkEnd::More { needed: 0 };
-            }
-            let batch = match Batch::first(&rest) {
-                Ok(batch) => batch,
-                Err(BatchError::Partial { needed, .. }) => {
-                    return ChunkEnd::More {
-                        needed: needed as u64,
-                    };
-                }
-                Err(e) => return ChunkEnd::Fault(e.to_string()),
-            };
-            if let Err(e) = batch.check_crc() {
-                return ChunkEnd::Fault(e.to_string());
-            }
-            if let Some(what) = self.misplaced(&index.tip, &batch.header) {
-                return ChunkEnd::Fault(what);
-            }
-            if self.cut_to.is_some_and(|to| batch.header.next_offset() > to) {
-                return ChunkEnd::Truncation;
-            }
-            self.accept(&batch.header, index);
-            self.recovery.kept_batches += 1;
-            rest = rest.slice(batch.bytes.len()..);
-        }
+        Ok(())
     }
 }
 
-enum ChunkEnd {
-    /// The chunk is used up; the batch that begins at its end needs so many bytes, as far as can be told.
-    More { needed: u64 },
-    /// What follows is not the log.
-    Fault(String),
-    /// What follows was to be cut anyway.
-    Truncation,
-}
-
-/// The indexes of a segment while it is walked.
-struct Index {
-    tip: Tip,
-    offsets: Vec<OffsetEntry>,
-    times: Vec<TimeEntry>,
-}
-
-impl Index {
-    fn new(tip: Tip) -> Self {
-        Self {
-            tip,
-            offsets: Vec::new(),
-            times: Vec::new(),
-        }
+/// Builds the indexes of a sealed segment again from its batches, which must come to what the manifest says.
+pub(crate) async fn rebuild_indexes<E: Env>(
+    shared: &Shared<E>,
+    file: &File<E>,
+    info: &SegmentInfo,
+    index_interval_bytes: u32,
+) -> Result<Segment, LogError> {
+    let head = &info.head;
+    tracing::warn!(file = file.path(), "its indexes disagree with it; built anew");
+    brokkr_types::reached!("an index was rebuilt");
+    let mut scanned = SegmentScan::new(Tip::new(head.base, head.created, 0));
+    let mut batches = Scan::new(file, 0, head.size);
+    let mut chain = Chain::of_segment(head.base);
+    while let Some(batch) = batches.next(&mut chain).await? {
+        scanned.add(&batch.header, index_interval_bytes);
     }
-
-    fn add(&mut self, header: &BatchHeader, index_interval_bytes: u32) {
-        let new = self.tip.add(header, index_interval_bytes);
-        self.offsets.extend(new.offset);
-        self.times.extend(new.time);
+    if scanned.tip.head != *head {
+        return Err(LogError::Damaged(Damage {
+            file: file.path().to_owned(),
+            position: 0,
+            offset: head.base,
+            what: format!(
+                "its batches come to {:?}, and brokkr-manifest says {head:?}",
+                scanned.tip.head
+            ),
+        }));
     }
+    scanned.seal();
+    Ok(scanned.write_indexes(shared).await?)
 }

@@ -6,7 +6,7 @@ use brokkr_env::{Env, File};
 use brokkr_types::Offset;
 use brokkr_wire::records::{Batch, BatchHeader};
 
-use crate::append::marker_of;
+use crate::append::{Marking, marking_of};
 use crate::background::{remove_snapshot, write_snapshot};
 use crate::epochs::LeaderEpochs;
 use crate::error::{Damage, LogError};
@@ -15,7 +15,7 @@ use crate::names;
 use crate::open::Listing;
 use crate::producers::Producers;
 use crate::recovery::Recovery;
-use crate::scan::{Headers, read};
+use crate::scan::{Chain, Scan};
 use crate::segment::{Head, covering};
 use crate::snapshot::{self, Loaded};
 
@@ -99,42 +99,32 @@ pub(crate) async fn replay_producers<E: Env>(
             write_snapshot(&log.shared, &snapshot::encode(head.base, &log.producers)).await?;
         }
         let file = file_of(log, &head).await?;
-        let mut headers = Headers::all(&file, 0, head.size);
-        let mut expected = head.base;
-        while let Some((position, header)) = headers.next(expected).await? {
-            expected = header.next_offset();
+        let mut batches = Scan::new(&file, 0, head.size);
+        let mut chain = Chain::of_segment(head.base);
+        while let Some(batch) = batches.next(&mut chain).await? {
+            let header = &batch.header;
             if header.base_offset < from || !header.has_producer_id() {
                 continue;
             }
             recovery.replayed_batches += 1;
-            let marker = match header.attributes.is_control() {
-                true => read_marker(&file, position, &header).await?,
-                false => None,
-            };
-            log.producers.apply(&header, marker, now);
+            let position = batches.position() - batch.bytes.len() as u64;
+            match marking_of(&batch).map_err(|e| damaged(&file, position, header, e.to_string()))? {
+                Marking::Data => drop(log.producers.apply(header, None, now)),
+                Marking::End(marker) => drop(log.producers.apply(header, Some(marker), now)),
+                Marking::Nothing => {}
+            }
         }
     }
     Ok(())
 }
 
-async fn read_marker<E: Env>(
-    file: &File<E>,
-    position: u64,
-    header: &BatchHeader,
-) -> Result<Option<crate::producers::Marker>, LogError> {
-    let damaged = |what: String| {
-        let file = file.path().to_owned();
-        LogError::Damaged(Damage {
-            file,
-            position,
-            offset: header.base_offset,
-            what,
-        })
-    };
-    let bytes = read(file, position, header.size_bytes() as u32).await?;
-    let batch = Batch::first(&bytes).map_err(|e| damaged(e.to_string()))?;
-    batch.check_crc().map_err(|e| damaged(e.to_string()))?;
-    marker_of(&batch).map_err(|e| damaged(e.to_string()))
+fn damaged<E: Env>(file: &File<E>, position: u64, header: &BatchHeader, what: String) -> LogError {
+    LogError::Damaged(Damage {
+        file: file.path().to_owned(),
+        position,
+        offset: header.base_offset,
+        what,
+    })
 }
 
 /// Adds the epochs of the batches from `from` on.
@@ -145,10 +135,9 @@ pub(crate) async fn add_epochs<E: Env>(
 ) -> Result<(), LogError> {
     for head in heads_from(log, from) {
         let file = file_of(log, &head).await?;
-        let mut headers = Headers::all(&file, 0, head.size);
-        let mut expected = head.base;
-        while let Some((_, header)) = headers.next(expected).await? {
-            expected = header.next_offset();
+        let mut batches = Scan::new(&file, 0, head.size);
+        let mut chain = Chain::of_segment(head.base);
+        while let Some(Batch { header, .. }) = batches.next(&mut chain).await? {
             if header.next_offset() > from {
                 let base = header.base_offset.max(log.log_start);
                 epochs.observe(header.partition_leader_epoch, base, header.last_offset());

@@ -102,6 +102,8 @@ impl<E: Env> Log<E> {
         }
         Arc::make_mut(&mut self.sealed).drain(..count);
         self.log_start = start;
+        // BEFORE files go: a reader of an older snapshot that misses one knows why.
+        self.shared.standing.started_at(start);
         self.view = None;
         self.epochs.truncate_from_start(start);
         self.set_high_watermark(self.high_watermark());
@@ -181,20 +183,28 @@ impl<E: Env> Log<E> {
 impl<E: Env> LogDir<E> {
     /// As [`Log::delete`], for a log that nobody has open: one that can't be opened, perhaps.
     pub async fn delete_log(&self, folder: &str, after: Duration) -> Result<(), LogError> {
-        let unique = u128::from_be_bytes(self.env().rng("log").bytes());
-        let mut doomed = folder.to_owned();
-        // As Kafka: 255 bytes are what a file system takes.
-        doomed.truncate(255 - 1 - 32 - names::DELETE_FOLDER.len());
-        let doomed = format!("{doomed}.{unique:032x}{}", names::DELETE_FOLDER);
-        self.dir.rename(folder, &doomed).await?;
-        self.files.forget_folder(folder);
-        self.dir.sync_dir("").await?;
+        let doomed = self.rename_log(folder, names::DELETE_FOLDER).await?;
         self.later("log-deleted", after, |dir| async move {
             if let Err(error) = remove_folder(&dir, &doomed).await {
                 tracing::warn!(doomed, %error, "not removed; tried again at the next start");
             }
         });
         Ok(())
+    }
+
+    /// Sets a folder aside under Kafka's name for one that belongs to no partition, `TOPIC-N.UNIQUEID-stray`, and gives that
+    /// name. Nothing in it is changed, and nobody removes it. Durable when this returns.
+    pub async fn set_aside(&self, folder: &str) -> Result<String, LogError> {
+        self.rename_log(folder, names::STRAY_FOLDER).await
+    }
+
+    async fn rename_log(&self, folder: &str, suffix: &str) -> Result<String, LogError> {
+        let unique = u128::from_be_bytes(self.env().rng("log").bytes());
+        let to = names::folder_with_suffix(folder, unique, suffix);
+        self.dir.rename(folder, &to).await?;
+        self.files.forget_folder(folder);
+        self.dir.sync_dir("").await?;
+        Ok(to)
     }
 }
 

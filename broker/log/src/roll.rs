@@ -107,11 +107,18 @@ pub(crate) async fn roll<E: Env>(shared: Arc<Shared<E>>, old: File<E>, base: Off
     Ok(Rolled { old, file: created? })
 }
 
-/// Makes a file in place of what an earlier, failed attempt may have left.
+/// Makes a file in place of what an earlier, failed attempt may have left: an empty one. Bytes that stand there are nobody's
+/// to remove.
 pub(crate) async fn create_fresh<E: Env>(shared: &Shared<E>, path: &str) -> Result<File<E>> {
     let dir = &shared.dir.dir;
     match dir.create(path).await {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            let len = dir.open(path).await?.len();
+            if len > 0 {
+                let what =
+                    format!("{path}: {len} bytes stand where a new segment begins; move the file away");
+                return Err(brokkr_env::Error::new(ErrorKind::AlreadyExists, what));
+            }
             dir.remove(path).await?;
             shared.dir.files.forget(path);
             dir.create(path).await

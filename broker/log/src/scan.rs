@@ -1,11 +1,17 @@
-//! Walking over the batches of a file by their headers, without reading the records.
+//! Walking over the batches of a segment: [`Scan`] for everything that state is built from (CRC first), [`Headers`] for
+//! reads that only look for a place.
 
-use brokkr_env::{Env, File};
-use brokkr_types::Offset;
-use brokkr_wire::records::{BatchHeader, HEADER_LEN};
+use brokkr_env::{Env, Error, File};
+use brokkr_types::{LeaderEpoch, Offset};
+use brokkr_wire::records::{Batch, BatchError, BatchHeader, HEADER_LEN, LOG_OVERHEAD};
 use bytes::Bytes;
 
-use crate::error::{Damage, ReadError};
+use crate::error::{Damage, LogError, ReadError};
+use crate::index::{OffsetEntry, TimeEntry, encode, relative};
+use crate::manifest::SegmentInfo;
+use crate::names;
+use crate::segment::{Segment, Tip};
+use crate::view::Shared;
 
 /// How much is read at a time where only the next few headers are wanted.
 pub(crate) const PEEK_BYTES: u32 = 4096;
@@ -25,8 +31,6 @@ pub(crate) struct Headers<'a, E: Env> {
     file: &'a File<E>,
     at: u64,
     end: u64,
-    read_max: u32,
-    last_size: u64,
     buf: Bytes,
     buf_at: u64,
 }
@@ -38,19 +42,33 @@ impl<'a, E: Env> Headers<'a, E> {
             file,
             at: from,
             end,
-            read_max: PEEK_BYTES,
-            last_size: 0,
             buf: Bytes::new(),
             buf_at: from,
         }
     }
 
-    /// For all of them: reads ahead, but for batches so large that only their headers are worth reading.
-    pub(crate) fn all(file: &'a File<E>, from: u64, end: u64) -> Self {
-        Self {
-            read_max: SCAN_BYTES,
-            ..Self::peek(file, from, end)
-        }
+    pub(crate) fn damage(&self, position: u64, offset: Offset, what: String) -> ReadError {
+        Self::damage_of(self.file, position, offset, what)
+    }
+
+    fn damage_of(file: &File<E>, position: u64, offset: Offset, what: String) -> ReadError {
+        ReadError::Damaged(Damage {
+            file: file.path().to_owned(),
+            position,
+            offset,
+            what,
+        })
+    }
+
+    /// Bytes of the file, as they stand.
+    pub(crate) async fn bytes(&self, at: u64, len: usize) -> Result<Bytes, ReadError> {
+        let len = (self.end.saturating_sub(at)).min(len as u64);
+        Ok(read(self.file, at, len as u32).await?)
+    }
+
+    /// Goes on at another place.
+    pub(crate) fn go_to(&mut self, at: u64) {
+        (self.at, self.buf, self.buf_at) = (at, Bytes::new(), at);
     }
 
     /// The next header and where it stands; `None` at the end. What is not a batch is damage: `expected` is the offset
@@ -60,21 +78,13 @@ impl<'a, E: Env> Headers<'a, E> {
             return Ok(None);
         }
         let at = self.at;
-        let damage = |what: String| {
-            ReadError::Damaged(Damage {
-                file: self.file.path().to_owned(),
-                position: at,
-                offset: expected,
-                what,
-            })
-        };
+        let damage = |what: String| Self::damage_of(self.file, at, expected, what);
         let left = self.end - at;
         if left < HEADER_LEN as u64 {
             return Err(damage(format!("{left} bytes where a batch should be")));
         }
         if self.buf.len() as u64 + self.buf_at < at + HEADER_LEN as u64 {
-            let sparse = self.last_size > u64::from(4 * PEEK_BYTES);
-            let len = u64::from(if sparse { PEEK_BYTES } else { self.read_max }).min(left);
+            let len = u64::from(PEEK_BYTES).min(left);
             (self.buf, self.buf_at) = (read(self.file, at, len as u32).await?, at);
         }
         let in_buf = (at - self.buf_at) as usize;
@@ -83,7 +93,250 @@ impl<'a, E: Env> Headers<'a, E> {
         if size > left {
             return Err(damage(format!("a batch of {size} bytes where {left} are left")));
         }
-        (self.at, self.last_size) = (at + size, size);
+        self.at = at + size;
         Ok(Some((at, header)))
+    }
+}
+
+/// Whether offsets may be missing between one batch and the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gaps {
+    /// Compaction may have taken batches away.
+    Legal,
+    /// Within a segment only: this broker begins one where the one before ends, and what is missing there was lost.
+    InSegments,
+    /// A gap can't be told from a lost segment: there is no manifest that names them.
+    Refused,
+}
+
+/// Where the next batch of a log may stand: offsets rise and leader epochs never fall.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain {
+    /// The base of the segment.
+    segment: Offset,
+    /// The offset past the last batch.
+    pub(crate) next: Offset,
+    epoch: LeaderEpoch,
+    gaps: Gaps,
+}
+
+impl Chain {
+    /// The chain of a segment by itself.
+    pub(crate) fn of_segment(base: Offset) -> Self {
+        Self::new(base, Gaps::Legal)
+    }
+
+    /// The chain of a log from the segment at `base` on.
+    pub(crate) fn new(base: Offset, gaps: Gaps) -> Self {
+        Self {
+            segment: base,
+            next: base,
+            epoch: LeaderEpoch::NONE,
+            gaps,
+        }
+    }
+
+    /// Goes on in the segment at `base`, if it can be the next one.
+    pub(crate) fn enter(&mut self, base: Offset) -> bool {
+        if base < self.next || base != self.next && self.gaps != Gaps::Legal {
+            return false;
+        }
+        (self.segment, self.next) = (base, base);
+        true
+    }
+
+    /// Why a batch can't stand here.
+    pub(crate) fn misplaced(&self, header: &BatchHeader) -> Option<String> {
+        let base = header.base_offset;
+        if base < self.next {
+            return Some(format!(
+                "a batch of offset {base}, {} or later must follow",
+                self.next
+            ));
+        }
+        if base != self.next && self.gaps == Gaps::Refused {
+            return Some(format!(
+                "a batch of offset {base}, {} must follow: without brokkr-manifest a gap can't be told from a lost segment",
+                self.next
+            ));
+        }
+        if header.last_offset_delta < 0 || relative(self.segment, header.last_offset()).is_none() {
+            let count = i64::from(header.last_offset_delta) + 1;
+            return Some(format!("a batch of {count} offsets at offset {base}"));
+        }
+        let (epoch, last) = (header.partition_leader_epoch, self.epoch);
+        (epoch < last).then(|| format!("a batch of leader epoch {epoch} behind one of {last}"))
+    }
+
+    /// Takes up a batch that stands here.
+    pub(crate) fn accept(&mut self, header: &BatchHeader) {
+        (self.next, self.epoch) = (header.next_offset(), header.partition_leader_epoch);
+    }
+}
+
+/// Why a scan ended before the file did.
+#[derive(Debug)]
+pub(crate) enum ScanError {
+    /// The file can't be read.
+    Io(Error),
+    /// No batch that belongs here stands at this place.
+    Fault(Damage),
+    /// A message of format 0 or 1, undamaged.
+    OldFormat(Damage),
+}
+
+impl From<ScanError> for LogError {
+    fn from(e: ScanError) -> Self {
+        match e {
+            ScanError::Io(e) => Self::Io(e),
+            ScanError::Fault(damage) | ScanError::OldFormat(damage) => Self::Damaged(damage),
+        }
+    }
+}
+
+/// Reads the batches of a segment one by one: whole, with the right CRC, each behind the one before. All state that is
+/// built from a log is built from what this yields.
+pub(crate) struct Scan<'a, E: Env> {
+    file: &'a File<E>,
+    at: u64,
+    end: u64,
+    /// The bytes from `at` on that were read.
+    chunk: Bytes,
+}
+
+impl<'a, E: Env> Scan<'a, E> {
+    /// The batches between two positions, the first of which is a batch's begin.
+    pub(crate) fn new(file: &'a File<E>, from: u64, end: u64) -> Self {
+        Self {
+            file,
+            at: from,
+            end,
+            chunk: Bytes::new(),
+        }
+    }
+
+    /// Where the next batch begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// The next batch, which `chain` then has accepted; `None` at the end.
+    pub(crate) async fn next(&mut self, chain: &mut Chain) -> Result<Option<Batch>, ScanError> {
+        let mut wanted = u64::from(SCAN_BYTES);
+        let batch = loop {
+            let left = self.end - self.at;
+            if left == 0 {
+                return Ok(None);
+            }
+            match Batch::first(&self.chunk) {
+                Ok(batch) => break batch,
+                Err(BatchError::Partial { needed, .. }) if needed as u64 > left => {
+                    return Err(self.fault(chain, format!("a torn batch: {left} of {needed} bytes")));
+                }
+                Err(BatchError::Partial { needed, .. }) => {
+                    wanted = wanted.max(needed as u64).min(left);
+                    self.chunk = self.read(wanted as u32).await?;
+                }
+                Err(BatchError::OldFormat(magic)) => return Err(self.old_format(chain, magic).await?),
+                Err(e) => return Err(self.fault(chain, e.to_string())),
+            }
+        };
+        if let Err(e) = batch.check_crc() {
+            return Err(self.fault(chain, e.to_string()));
+        }
+        if let Some(what) = chain.misplaced(&batch.header) {
+            return Err(self.fault(chain, what));
+        }
+        chain.accept(&batch.header);
+        self.at += batch.bytes.len() as u64;
+        self.chunk = self.chunk.slice(batch.bytes.len()..);
+        Ok(Some(batch))
+    }
+
+    async fn read(&self, len: u32) -> Result<Bytes, ScanError> {
+        self.file.read_at(self.at, len).await.map_err(ScanError::Io)
+    }
+
+    fn damage(&self, chain: &Chain, what: String) -> Damage {
+        Damage {
+            file: self.file.path().to_owned(),
+            position: self.at,
+            offset: chain.next,
+            what,
+        }
+    }
+
+    fn fault(&self, chain: &Chain, what: String) -> ScanError {
+        ScanError::Fault(self.damage(chain, what))
+    }
+
+    /// A message of format 0 or 1 is one only if its own checksum (CRC-32 from the magic on) says so: rot of one bit makes a
+    /// 0 of the magic.
+    async fn old_format(&self, chain: &Chain, magic: i8) -> Result<ScanError, ScanError> {
+        let damage = self.damage(chain, BatchError::OldFormat(magic).to_string());
+        let size = self
+            .chunk
+            .get(8..12)
+            .and_then(|b| b.first_chunk())
+            .map(|b| i32::from_be_bytes(*b));
+        let len = u64::try_from(size.unwrap_or(0)).unwrap_or(0) + LOG_OVERHEAD as u64;
+        if len <= self.end - self.at {
+            let message = self.read(len as u32).await?;
+            let crc = message
+                .get(12..16)
+                .and_then(|b| b.first_chunk())
+                .map(|b| u32::from_be_bytes(*b));
+            let body = message.get(16..).unwrap_or_default();
+            if crc == Some(crc32fast::hash(body)) {
+                return Ok(ScanError::OldFormat(damage));
+            }
+        }
+        Ok(ScanError::Fault(damage))
+    }
+}
+
+/// What a segment's batches come to while they are scanned: its summary and its indexes.
+pub(crate) struct SegmentScan {
+    pub(crate) tip: Tip,
+    pub(crate) offsets: Vec<OffsetEntry>,
+    pub(crate) times: Vec<TimeEntry>,
+}
+
+impl SegmentScan {
+    pub(crate) fn new(tip: Tip) -> Self {
+        Self {
+            tip,
+            offsets: Vec::new(),
+            times: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, header: &BatchHeader, index_interval_bytes: u32) {
+        let new = self.tip.add(header, index_interval_bytes);
+        self.offsets.extend(new.offset);
+        self.times.extend(new.time);
+    }
+
+    /// Adds the entry that a sealed segment's time index ends with.
+    pub(crate) fn seal(&mut self) {
+        self.times.extend(self.tip.time_entry());
+    }
+
+    /// Puts the index files in place, whole and durable, and gives the segment that has them.
+    pub(crate) async fn write_indexes<E: Env>(&self, shared: &Shared<E>) -> brokkr_env::Result<Segment> {
+        let base = self.tip.head.base;
+        for (suffix, bytes) in [
+            (names::INDEX, encode(&self.offsets)),
+            (names::TIME_INDEX, encode(&self.times)),
+        ] {
+            let path = names::path(&shared.folder, base, suffix);
+            shared.dir.dir.replace(&path, bytes).await?;
+            shared.dir.files.forget(&path);
+        }
+        Ok(Segment::sealed(SegmentInfo {
+            head: self.tip.head,
+            offset_entries: self.offsets.len() as u32,
+            time_entries: self.times.len() as u32,
+        }))
     }
 }

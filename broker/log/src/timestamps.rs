@@ -2,15 +2,12 @@
 
 use brokkr_env::Env;
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
-use brokkr_wire::records::{Batch, BatchHeader};
+use brokkr_wire::records::{Batch, BatchError, BatchHeader, DecompressError};
 
 use crate::error::{Damage, ReadError};
 use crate::read::OpenSegment;
 use crate::scan::{Headers, read};
 use crate::view::{LogReader, UpTo};
-
-/// How large a batch may get when it is decompressed to look for a time.
-const DECOMPRESSED_BYTES_MAX: usize = 1 << 30;
 
 /// A record, and the leader epoch of its batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,14 +18,19 @@ pub struct TimestampOffset {
     pub offset: Offset,
     /// The leader epoch it was appended in.
     pub epoch: LeaderEpoch,
+    /// Whether it is that record. If not, its batch would have taken more memory than was allowed, and this is the batch's first
+    /// offset, with its largest timestamp: nobody who begins there misses the record.
+    pub exact: bool,
 }
 
 impl<E: Env> LogReader<E> {
-    /// The first record that is as young as `target`, below `up_to`.
+    /// The first record that is as young as `target`, below `up_to`. One batch is decompressed at a time, to at most
+    /// `decompressed_max` bytes.
     pub async fn offset_for_timestamp(
         &self,
         target: UnixMillis,
         up_to: UpTo,
+        decompressed_max: usize,
     ) -> Result<Option<TimestampOffset>, ReadError> {
         let (start, limit) = (self.log_start(), self.limit(up_to).offset);
         for (index, segment) in self.segments().enumerate() {
@@ -39,7 +41,9 @@ impl<E: Env> LogReader<E> {
             let open = self.open(index).await?;
             let from = self.time_floor(&open, target.0).await?.max(start);
             let matches = |timestamp: UnixMillis| timestamp >= target;
-            let found = self.find_record(&open, from, start, matches).await?;
+            let found = self
+                .find_record(&open, (from, start), decompressed_max, matches)
+                .await?;
             if found.is_some() {
                 return Ok(found.filter(|f| f.offset < limit));
             }
@@ -48,7 +52,11 @@ impl<E: Env> LogReader<E> {
     }
 
     /// The youngest record below `up_to`, the first of those (KIP-734). Like Kafka, nothing if it is not below.
-    pub async fn offset_of_max_timestamp(&self, up_to: UpTo) -> Result<Option<TimestampOffset>, ReadError> {
+    pub async fn offset_of_max_timestamp(
+        &self,
+        up_to: UpTo,
+        decompressed_max: usize,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
         let limit = self.limit(up_to).offset;
         let mut youngest: Option<(usize, UnixMillis, Offset)> = None;
         for (index, segment) in self.segments().enumerate() {
@@ -62,7 +70,9 @@ impl<E: Env> LogReader<E> {
         };
         let open = self.open(index).await?;
         let found = self
-            .find_record(&open, last_offset, Offset(0), |t| t == timestamp)
+            .find_record(&open, (last_offset, Offset(0)), decompressed_max, |t| {
+                t == timestamp
+            })
             .await?;
         Ok(found.filter(|f| f.offset < limit && f.offset >= self.log_start()))
     }
@@ -77,8 +87,8 @@ impl<E: Env> LogReader<E> {
     async fn find_record(
         &self,
         open: &OpenSegment<'_, E>,
-        from: Offset,
-        start: Offset,
+        (from, start): (Offset, Offset),
+        decompressed_max: usize,
         matches: impl Fn(UnixMillis) -> bool,
     ) -> Result<Option<TimestampOffset>, ReadError> {
         let end = open.segment.head.size;
@@ -95,9 +105,18 @@ impl<E: Env> LogReader<E> {
                 .await
                 .map_err(|e| open.or_stale(e))?;
             let damaged = |what: String| damaged(open, position, &header, what);
-            let records = batch
-                .records(DECOMPRESSED_BYTES_MAX)
-                .map_err(|e| damaged(e.to_string()))?;
+            let records = match batch.records(decompressed_max) {
+                Ok(records) => records,
+                Err(BatchError::Decompress(DecompressError::TooLarge { .. })) => {
+                    return Ok(Some(TimestampOffset {
+                        timestamp: header.max_timestamp,
+                        offset: header.base_offset.max(start),
+                        epoch: header.partition_leader_epoch,
+                        exact: false,
+                    }));
+                }
+                Err(e) => return Err(damaged(e.to_string())),
+            };
             for record in &records {
                 let record = record.map_err(|e| damaged(e.to_string()))?;
                 let timestamp = header.record_timestamp(record.timestamp_delta);
@@ -108,6 +127,7 @@ impl<E: Env> LogReader<E> {
                         timestamp,
                         offset,
                         epoch,
+                        exact: true,
                     }));
                 }
             }

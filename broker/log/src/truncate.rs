@@ -15,7 +15,7 @@ use brokkr_env::{Env, File};
 use brokkr_types::{LeaderEpoch, Offset};
 
 use crate::ackable::AckableOffset;
-use crate::background::{self, remove_if_there, remove_snapshot, replace, write_tails};
+use crate::background::{self, remove_if_there, remove_snapshot, replace};
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
 use crate::log::Log;
@@ -25,19 +25,18 @@ use crate::open::{begin_at, list};
 use crate::producers::Producers;
 use crate::recovery::Recovery;
 use crate::replay;
-use crate::scan::Headers;
+use crate::scan::{Chain, Scan, SegmentScan};
 use crate::segment::{Segment, Tip};
 use crate::view::{Boundary, Mark};
 
 /// Where a cut falls.
-struct Cut {
+struct Cut<E: Env> {
     /// How many sealed segments stay as they are.
     sealed: usize,
-    /// The base of the segment that is cut.
-    base: Offset,
-    position: u64,
-    /// The log's end then.
-    end: Offset,
+    /// The segment that is cut.
+    file: File<E>,
+    /// What is left of it: the log then ends where this does.
+    left: SegmentScan,
 }
 
 impl<E: Env> Log<E> {
@@ -74,7 +73,7 @@ impl<E: Env> Log<E> {
             return self.truncate_fully_and_start_at(offset).await;
         }
         let cut = self.find_cut(offset).await?;
-        if cut.end < self.log_start && offset >= self.log_start {
+        if cut.left.tip.head.next < self.log_start && offset >= self.log_start {
             // The log's start is in the middle of a batch. What of it was shown is not given out again (L6).
             return self.truncate_fully_and_start_at(offset).await;
         }
@@ -132,61 +131,55 @@ impl<E: Env> Log<E> {
         result
     }
 
-    async fn find_cut(&mut self, offset: Offset) -> Result<Cut, LogError> {
+    /// Scans the segment that `offset` falls into up to there: what is left of it is what the log ends with.
+    async fn find_cut(&mut self, offset: Offset) -> Result<Cut<E>, LogError> {
         let reader = self.reader();
         let sealed = reader.segment_of(offset);
         let open = reader.open(sealed).await?;
-        let head = open.segment.head;
-        let found = reader.locate(&open, offset, head.size).await?;
-        let (position, end) = found.map_or((head.size, head.next), |f| (f.position, f.header.base_offset));
-        Ok(Cut {
-            sealed,
-            base: head.base,
-            position,
-            end,
-        })
+        let (head, file) = (open.segment.head, open.file);
+        let created = self.shared.dir.env.wall();
+        let mut left = SegmentScan::new(Tip::new(head.base, created, self.jitter_ms()));
+        let mut batches = Scan::new(&file, 0, head.size);
+        let mut chain = Chain::of_segment(head.base);
+        while let Some(batch) = batches.next(&mut chain).await? {
+            if batch.header.last_offset() >= offset {
+                break;
+            }
+            left.add(&batch.header, self.config.index_interval_bytes);
+        }
+        Ok(Cut { sealed, file, left })
     }
 
-    async fn cut(&mut self, cut: Cut) -> Result<(), LogError> {
-        let gone: Vec<Offset> = self.bases().filter(|base| *base > cut.base).collect();
-        let file = match cut.base == self.active.head.base {
-            true => self.file.clone(),
-            false => {
-                self.shared
-                    .dir
-                    .files
-                    .open(&names::path(self.folder(), cut.base, names::LOG))
-                    .await?
-            }
-        };
-        Arc::make_mut(&mut self.sealed).truncate(cut.sealed);
-        self.log_start = self.log_start.min(cut.end);
-        (self.truncations, self.cut_to) = (self.truncations + 1, cut.end);
-        let first_base = self.sealed.first().map_or(cut.base, |s| s.head.base);
+    async fn cut(&mut self, cut: Cut<E>) -> Result<(), LogError> {
+        let Cut { sealed, file, left } = cut;
+        let head = left.tip.head;
+        let gone: Vec<Offset> = self.bases().filter(|base| *base > head.base).collect();
+        Arc::make_mut(&mut self.sealed).truncate(sealed);
+        self.log_start = self.log_start.min(head.next);
+        self.counts_truncation(head.next);
+        let first_base = self.sealed.first().map_or(head.base, |s| s.head.base);
         let cutting = Manifest {
             cutting: Cutting::Tail,
             first_base,
+            rest: head.base,
             ..self.manifest()
         };
         replace(&self.shared, names::MANIFEST, cutting.encode()).await?;
 
         self.remove_segments(&gone).await?;
-        self.remove_snapshots_past(cut.end).await?;
-        file.truncate(cut.position).await?;
+        self.remove_snapshots_past(head.next).await?;
+        file.truncate(head.size).await?;
         let proof = file.sync().await?;
-        let (segment, tip) = self.index_anew(&file, cut.base).await?;
-        let (head, ackable) = (
-            segment.head,
-            AckableOffset::proven(&proof, &file, cut.position, cut.end),
-        );
-        self.settle_at(segment, tip, file, ackable).await?;
-        replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?;
-        assert_eq!(
-            (head.next, head.size),
-            (cut.end, cut.position),
-            "the log ends where it was cut"
-        );
-        Ok(())
+        let segment = left.write_indexes(&self.shared).await?;
+        let ackable = AckableOffset::proven(&proof, &file, head.size, head.next);
+        self.settle_at(segment, left.tip, file, ackable).await?;
+        Ok(replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?)
+    }
+
+    /// Counts a truncation to `end`, BEFORE it is on the disk: readers of older snapshots then know why bytes are missing.
+    fn counts_truncation(&mut self, end: Offset) {
+        (self.truncations, self.cut_to) = (self.truncations + 1, end);
+        self.shared.standing.truncated(self.truncations);
     }
 
     async fn begin_anew(&mut self, offset: Offset) -> Result<(), LogError> {
@@ -194,10 +187,11 @@ impl<E: Env> Log<E> {
         self.sealed = Arc::default();
         self.background.seal = None;
         self.log_start = offset;
-        (self.truncations, self.cut_to) = (self.truncations + 1, offset);
+        self.counts_truncation(offset);
         let cutting = Manifest {
             cutting: Cutting::All,
             first_base: offset,
+            rest: offset,
             ..self.manifest()
         };
         replace(&self.shared, names::MANIFEST, cutting.encode()).await?;
@@ -210,8 +204,7 @@ impl<E: Env> Log<E> {
         let ackable = AckableOffset::proven(&proof, &parts.file, 0, offset);
         self.settle_at(parts.active, parts.tip, parts.file, ackable)
             .await?;
-        replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?;
-        Ok(())
+        Ok(replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?)
     }
 
     /// Takes up what is left as the log.
@@ -270,19 +263,5 @@ impl<E: Env> Log<E> {
         }
         self.loose_snapshot = self.loose_snapshot.filter(|s| *s <= end);
         Ok(self.shared.dir.dir.sync_dir(self.folder()).await?)
-    }
-
-    /// Builds the indexes of a segment anew from its headers.
-    async fn index_anew(&self, file: &File<E>, base: Offset) -> Result<(Segment, Tip), LogError> {
-        let created = self.shared.dir.env.wall();
-        let mut tip = Tip::new(base, created, self.jitter_ms());
-        let mut segment = Segment::new(tip.head);
-        let mut headers = Headers::all(file, 0, file.len());
-        while let Some((_, header)) = headers.next(tip.head.next).await? {
-            let new = tip.add(&header, self.config.index_interval_bytes);
-            segment.extend(tip.head, new.offset.as_slice(), new.time.as_slice());
-        }
-        write_tails(Arc::clone(&self.shared), segment.clone(), true).await?;
-        Ok((Segment::sealed(segment.info()), tip))
     }
 }

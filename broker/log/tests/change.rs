@@ -309,6 +309,44 @@ async fn deleting_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_time_in_a_batch_that_grows_too_large_is_answered_with_its_begin() {
+    let dir = fresh("change_large_times").await;
+    let config = LogConfig {
+        segment_bytes: 2000,
+        ..config()
+    };
+    let mut log = create(&dir, config).await;
+    let large = vec![0; 1000];
+    for i in 0..3i64 {
+        let mut builder = BatchBuilder::new().compression(CompressionType::Zstd, 3);
+        for n in i * 100..i * 100 + 100 {
+            builder.push(UnixMillis(n), None, Some(&large), &[]);
+        }
+        stage(&mut log, &builder.build());
+    }
+    settle(&mut log).await;
+    let reader = log.reader();
+    let found = async |max| {
+        let target = UnixMillis(150);
+        let by_time = reader.offset_for_timestamp(target, UpTo::LogEnd, max).await;
+        let youngest = reader.offset_of_max_timestamp(UpTo::LogEnd, max).await;
+        [by_time, youngest].map(|found| {
+            found
+                .expect("readable")
+                .map(|f| (f.offset.0, f.timestamp.0, f.exact))
+        })
+    };
+    assert_eq!(
+        found(1 << 20).await,
+        [Some((150, 150, true)), Some((299, 299, true))]
+    );
+    assert_eq!(
+        found(50_000).await,
+        [Some((100, 199, false)), Some((200, 299, false))]
+    );
+}
+
+#[tokio::test]
 async fn times_are_found_as_kafka_finds_them() {
     let dir = fresh("change_times").await;
     let mut log = create(&dir, config()).await;
@@ -340,13 +378,16 @@ async fn times_are_found_as_kafka_finds_them() {
                     timestamp: UnixMillis(times[n]),
                     offset: Offset(n as i64),
                     epoch: LeaderEpoch(3),
+                    exact: true,
                 });
-            let found = reader.offset_for_timestamp(UnixMillis(target), up_to).await;
+            let found = reader
+                .offset_for_timestamp(UnixMillis(target), up_to, 1 << 20)
+                .await;
             assert_eq!(found, Ok(model), "{target} {up_to:?}");
         }
     }
     let youngest = reader
-        .offset_of_max_timestamp(UpTo::LogEnd)
+        .offset_of_max_timestamp(UpTo::LogEnd, 1 << 20)
         .await
         .expect("read")
         .expect("there");
@@ -355,13 +396,13 @@ async fn times_are_found_as_kafka_finds_them() {
         (UnixMillis(1190), Offset(118))
     );
     assert_eq!(
-        reader.offset_of_max_timestamp(UpTo::HighWatermark).await,
+        reader.offset_of_max_timestamp(UpTo::HighWatermark, 1 << 20).await,
         Ok(None)
     );
     log.advance_log_start(Offset(50)).await.expect("raised");
     let first = log
         .reader()
-        .offset_for_timestamp(UnixMillis(0), UpTo::LogEnd)
+        .offset_for_timestamp(UnixMillis(0), UpTo::LogEnd, 1 << 20)
         .await
         .expect("read");
     assert_eq!(first.map(|f| f.offset), Some(Offset(50)));
@@ -381,11 +422,10 @@ async fn a_directory_remembers_a_clean_stop_once() {
 
     let recorded = log.close().await.expect("closed");
     let logs = BTreeMap::from([(FOLDER.to_owned(), recorded.clone())]);
-    checkpoint::write(&dir, &logs).await.expect("written");
     checkpoint::write_high_watermarks(&dir, &BTreeMap::from([(FOLDER.to_owned(), Offset(77))]))
         .await
         .expect("written");
-    checkpoint::end(&dir, 42).await.expect("written");
+    checkpoint::end(&dir, &logs, 42).await.expect("written");
 
     let first = checkpoint::begin(&dir).await.expect("read");
     assert_eq!(first.clean.map(|c| c.broker_epoch), Some(Some(42)));

@@ -228,7 +228,7 @@ async fn found(log: &mut Log<TokioEnv>) -> Vec<(i64, Option<i64>)> {
         let slice = reader.read(Offset(n), UpTo::LogEnd, 1, true).await;
         let first = slice.expect("it can be read").expect("it is there").first;
         let at = reader
-            .offset_for_timestamp(UnixMillis(1000 + n), UpTo::LogEnd)
+            .offset_for_timestamp(UnixMillis(1000 + n), UpTo::LogEnd, 1 << 20)
             .await;
         all.push((first.0, at.expect("it can be read").map(|f| f.offset.0)));
     }

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokkr_env::{Env, Error, Listener, Task};
-use brokkr_types::NodeId;
+use brokkr_env::{Dir, Env, Error, Listener, Task};
+use brokkr_metadata::Request;
+use brokkr_types::{NodeId, Uuid};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::BrokerConfig;
 use crate::controller::{self, ControllerError};
 use crate::ctx::Ctx;
 use crate::fetch_session::Slots;
-use crate::log_dir::{self, LogDirError};
+use crate::log_dir::{self, LogDirError, LogDirs};
 use crate::memory::Memory;
 use crate::noise::Noise;
 use crate::partitions::{self, Ask, Manager};
@@ -33,7 +34,7 @@ pub enum StartError {
     Listen(Error),
     /// The address to listen at can't be found.
     Resolve(Error),
-    /// Its log directory can't be used.
+    /// Its log directories can't be used.
     LogDir(LogDirError),
     /// Its metadata can't be read or written.
     Controller(ControllerError),
@@ -59,7 +60,7 @@ pub struct Broker<E: Env> {
     addrs: Vec<SocketAddr>,
     partitions: mpsc::Sender<Ask>,
     drivers: Vec<Task>,
-    log_dir: log_dir::Owned<E>,
+    log_dirs: LogDirs<E>,
 }
 
 impl<E: Env> Broker<E> {
@@ -76,18 +77,19 @@ impl<E: Env> Broker<E> {
             listeners.push((Arc::<str>::from(listener.name.as_str()), socket));
         }
         let addrs: Vec<SocketAddr> = listeners.iter().map(|(_, l)| l.local_addr()).collect();
-        let log_dir = log_dir::open(&env, &config).await.map_err(StartError::LogDir)?;
-        let identity = Arc::new(log_dir.identity.clone());
+        let log_dirs = log_dir::open(&env, &config).await.map_err(StartError::LogDir)?;
+        let identity = Arc::new(log_dirs.metadata.identity.clone());
 
         let noise = Arc::new(Noise::new(env.clone()));
-        let (partitions, routes) = partitions::start(Manager {
+        let (partitions, cluster) = partitions::start(Manager {
             env: env.clone(),
             noise: Arc::clone(&noise),
             node: NodeId(identity.node_id),
-            log_dir: log_dir.clone(),
+            log_dirs: log_dirs.clone(),
             config: Arc::clone(&config),
+            known: partitions::Known::default(),
         });
-        let (controller, images) = controller::start(&env, &config, &log_dir, &addrs, partitions.clone())
+        let controller = controller::start(&env, &config, &log_dirs, &addrs, partitions.clone())
             .await
             .map_err(StartError::Controller)?;
         let memory = match config.queued_max_request_bytes {
@@ -99,9 +101,8 @@ impl<E: Env> Broker<E> {
         let ctx = Ctx {
             env: env.clone(),
             identity,
-            dir: log_dir.logs.dir().clone(),
-            images,
-            routes,
+            log_dirs: log_dirs.places(&config).into(),
+            cluster,
             producer_ids: ProducerIds::start(&env, controller.clone()),
             controller,
             memory: Memory::new(env.clone(), memory),
@@ -115,13 +116,20 @@ impl<E: Env> Broker<E> {
         let mut drivers = vec![
             env.spawn(
                 "checkpoints",
-                log_dir::checkpoints(ctx.clone(), log_dir.clone(), stop.clone()),
+                log_dir::checkpoints(ctx.clone(), log_dirs.clone(), stop.clone()),
             ),
             env.spawn(
                 "retention",
                 retention(ctx.clone(), partitions.clone(), stop.clone()),
             ),
         ];
+        if log_dirs.are_several() {
+            for dir in &log_dirs.online {
+                let (id, dir) = (dir.id(), dir.logs.dir().clone());
+                let failure = directory_failure(ctx.clone(), id, dir, partitions.clone(), stop.clone());
+                drivers.push(env.spawn("log-dir", failure));
+            }
+        }
         for (name, socket) in listeners {
             let accept = crate::listener::accept(ctx.clone(), name, socket, stop.clone());
             drivers.push(env.spawn("accept", accept));
@@ -132,7 +140,7 @@ impl<E: Env> Broker<E> {
             addrs,
             partitions,
             drivers,
-            log_dir,
+            log_dirs,
         })
     }
 
@@ -154,7 +162,7 @@ impl<E: Env> Broker<E> {
             stop,
             partitions,
             drivers,
-            log_dir,
+            log_dirs,
             ..
         } = self;
         stop.tell();
@@ -163,15 +171,35 @@ impl<E: Env> Broker<E> {
         }
         let (done, closed) = oneshot::channel();
         let asked = partitions.send(Ask::Close(done)).await.is_ok();
-        let logs = if asked { closed.await.ok().flatten() } else { None };
+        let logs = if asked { closed.await.ok() } else { None };
         let metadata = ctx.controller.close().await;
         match (logs, metadata) {
-            (Some(mut logs), Some((folder, recorded, broker_epoch))) => {
-                logs.insert(folder, recorded);
-                log_dir.end(&logs, broker_epoch).await
+            (Some(logs), Some((folder, recorded, broker_epoch))) => {
+                log_dirs.end(logs, (folder, recorded), broker_epoch).await
             }
             _ => false,
         }
+    }
+}
+
+/// Once a log directory has failed its partitions are offline, and it gets no new ones. Where it is the only one it goes on
+/// being read: there is no other that could serve, and no metadata is written any more.
+async fn directory_failure<E: Env>(
+    ctx: Ctx<E>,
+    id: Uuid,
+    dir: Dir<E>,
+    partitions: mpsc::Sender<Ask>,
+    stop: Stop,
+) {
+    let why = tokio::select! {
+        biased;
+        () = stop.wait() => return,
+        why = dir.until_poisoned() => why,
+    };
+    tracing::error!(%id, %why, "a log directory failed: its partitions are offline until the next start");
+    drop(partitions.send(Ask::DirectoryFailed(id)).await);
+    if let Err(code) = ctx.controller.ask(Request::DirectoriesOffline(vec![id])).await {
+        tracing::error!(%id, %code, "the failure of a log directory could not be noted in the metadata");
     }
 }
 

@@ -95,8 +95,8 @@ mod tests {
             .configuration(Some("num.partitions=2\nlog.dirs=/x\n"))
             .expect("valid");
         assert_eq!(
-            (config.num_partitions, config.node_id, config.log_dir()),
-            (3, 5, "/d")
+            (config.num_partitions, config.node_id, config.log_dirs()),
+            (3, 5, &["/d".to_owned()][..])
         );
         assert_eq!(config.listeners[0].port, 0);
     }

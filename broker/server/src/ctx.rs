@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use brokkr_env::{Dir, Env, Reader};
+use brokkr_env::{Env, Reader};
 use brokkr_metadata::Image;
 use brokkr_types::Uuid;
 use tokio::sync::Semaphore;
@@ -12,9 +12,10 @@ use crate::config::BrokerConfig;
 use crate::controller::ControllerHandle;
 use crate::fetch_session::Slots;
 use crate::listener::Connections;
+use crate::log_dir::Place;
 use crate::memory::Memory;
 use crate::noise::Noise;
-use crate::partitions::Routes;
+use crate::partitions::{ClusterView, Routes};
 use crate::producer_ids::ProducerIds;
 
 /// Who asks.
@@ -33,7 +34,7 @@ pub struct Identity {
     pub node_id: i32,
     /// `cluster.id` of `meta.properties`.
     pub cluster_id: Arc<str>,
-    /// `directory.id` of `meta.properties`.
+    /// `directory.id` of `meta.properties`: where it is a broker's, that of the metadata log.
     pub directory_id: Uuid,
 }
 
@@ -45,12 +46,10 @@ pub struct Ctx<E: Env> {
     pub config: Arc<BrokerConfig>,
     /// Who it is.
     pub identity: Arc<Identity>,
-    /// The log directory.
-    pub dir: Dir<E>,
-    /// The cluster's metadata, as far as the partitions here have followed it.
-    pub images: Reader<Image>,
-    /// The partitions here.
-    pub routes: Reader<Routes<E>>,
+    /// The log directories of partitions, in the order of `log.dirs`.
+    pub log_dirs: Arc<[Place<E>]>,
+    /// The cluster's metadata and the partitions here that follow it.
+    pub cluster: Reader<ClusterView<E>>,
     /// Who changes metadata.
     pub controller: ControllerHandle,
     /// Who hands out producer ids.
@@ -70,8 +69,17 @@ pub struct Ctx<E: Env> {
 impl<E: Env> Ctx<E> {
     /// Lets go of the snapshots seen last, which pin files: for whoever may not ask for long.
     pub fn release(&mut self) {
-        self.images.release();
-        self.routes.release();
+        self.cluster.release();
+    }
+
+    /// The cluster's metadata. Whoever needs the routes as well takes both from one [`ClusterView`].
+    pub fn image(&mut self) -> &Arc<Image> {
+        &self.cluster.get().image
+    }
+
+    /// The partitions here.
+    pub fn routes(&mut self) -> &Arc<Routes<E>> {
+        &self.cluster.get().routes
     }
 }
 
@@ -81,9 +89,8 @@ impl<E: Env> Clone for Ctx<E> {
             env: self.env.clone(),
             config: Arc::clone(&self.config),
             identity: Arc::clone(&self.identity),
-            dir: self.dir.clone(),
-            images: self.images.clone(),
-            routes: self.routes.clone(),
+            log_dirs: Arc::clone(&self.log_dirs),
+            cluster: self.cluster.clone(),
             controller: self.controller.clone(),
             producer_ids: self.producer_ids.clone(),
             memory: self.memory.clone(),

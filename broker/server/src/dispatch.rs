@@ -196,7 +196,7 @@ impl<E: Env> Dispatch<E> {
     /// W2: whatever version is asked, the answer can be read by who asked.
     async fn api_versions(&mut self, rc: &RequestContext, r: Reader) -> Dispatched<E> {
         let mut ctx = self.ctx.clone();
-        let image = ctx.images.get().clone();
+        let image = ctx.image().clone();
         let (response, share) = if ApiKey::ApiVersions.stable_versions().contains(&rc.version) {
             let Some((request, share)) = self.body::<m::ApiVersionsRequest>(r, rc.version).await else {
                 return Dispatched::Close;

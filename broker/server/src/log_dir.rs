@@ -1,24 +1,29 @@
-//! The log directory: taken at the start, remembered while the broker runs, given back at the end.
+//! The log directories: taken at the start, remembered while the broker runs, given back at the end.
+//!
+//! Each has files of its own: `meta.properties`, the lock, the checkpoints, the clean-shutdown marker, the reserve. A directory
+//! that fails takes its own partitions offline, at a start or while the broker runs, and no other's; the metadata log's must work
+//! at a start. The metadata knows each by its directory id and where each partition is (KIP-858).
 
 mod found;
+mod open;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokkr_env::{Env, Error, ErrorKind};
-use brokkr_log::checkpoint::{self, CleanShutdown, MetaProperties, Remembered};
+use brokkr_env::{Dir, Env, Error};
+use brokkr_log::checkpoint::{self, CleanShutdown, Remembered};
 use brokkr_log::{LogDir, LogError, Recorded};
-use brokkr_types::{NodeId, Offset, Uuid};
+use brokkr_types::{Offset, Uuid};
 
 use crate::config::BrokerConfig;
 use crate::ctx::{Ctx, Identity};
-use crate::partitions::{Hosted, Routes, folder};
+use crate::partitions::{self, Hosted, Routes, folder};
 use crate::stop::Stop;
 
-/// Files that stay open though nobody appends to them or reads them.
-const OPEN_FILES_MAX: usize = 1024;
+pub use open::open;
+
 /// How often the durable points are recorded, if they moved: what a crash may leave to be scanned is what was written
 /// in that time.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -36,6 +41,8 @@ pub enum LogDirError {
     Log(String, LogError),
     /// It is another node's.
     OtherNode { path: String, node_id: i32, ours: i32 },
+    /// They can't be those of one broker: why.
+    Together(String),
     /// Something in it is not for this broker: what.
     Found(String, String),
 }
@@ -47,6 +54,7 @@ impl fmt::Display for LogDirError {
             Self::Io(path, e) => write!(f, "log directory {path}: {e}"),
             Self::Log(path, e) => write!(f, "log directory {path}: {e}"),
             Self::Found(path, what) => write!(f, "log directory {path}: {what}"),
+            Self::Together(why) => write!(f, "log directories: {why}"),
             Self::OtherNode { path, node_id, ours } => {
                 write!(
                     f,
@@ -59,6 +67,8 @@ impl fmt::Display for LogDirError {
 
 /// A log directory that is ours until the process ends.
 pub struct Owned<E: Env> {
+    /// Where it is, as it was configured.
+    pub path: String,
     /// Its logs.
     pub logs: LogDir<E>,
     /// Whose it is.
@@ -72,6 +82,7 @@ pub struct Owned<E: Env> {
 impl<E: Env> Clone for Owned<E> {
     fn clone(&self) -> Self {
         Self {
+            path: self.path.clone(),
             logs: self.logs.clone(),
             identity: self.identity.clone(),
             remembered: Arc::clone(&self.remembered),
@@ -80,77 +91,102 @@ impl<E: Env> Clone for Owned<E> {
     }
 }
 
-/// Takes the directory: locks it, learns or makes its identity, reads what it remembers.
-pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<Owned<E>, LogDirError> {
-    let path = config.log_dir().to_owned();
-    let io = |e: Error| LogDirError::Io(path.clone(), e);
-    let log = |e: LogError| LogDirError::Log(path.clone(), e);
-    let dir = env.open_dir(&path).await.map_err(|e| match e.kind() {
-        ErrorKind::AlreadyExists => LogDirError::Found(path.clone(), "it is no directory".to_owned()),
-        _ => io(e),
-    })?;
-    dir.lock().await.map_err(|e| match e.kind() {
-        ErrorKind::InUse => LogDirError::InUse(path.clone()),
-        _ => io(e),
-    })?;
-    let logs = LogDir::new(env.clone(), dir, OPEN_FILES_MAX);
-    let identity = identity(env, &logs, config, &path).await?;
-    let folders = checkpoint::partitions(&logs)
-        .await
-        .map_err(log)?
-        .into_iter()
-        .collect();
-    // LAST: from here on every stop but a clean one is a crash.
-    let remembered = Arc::new(checkpoint::begin(&logs).await.map_err(log)?);
-    Ok(Owned {
-        logs,
-        identity,
-        remembered,
-        folders,
-    })
+/// All log directories.
+pub struct LogDirs<E: Env> {
+    /// That of the metadata log: one of [`LogDirs::online`], or one of its own.
+    pub metadata: Owned<E>,
+    /// Those of partitions that could be opened, in the order of `log.dirs`.
+    pub online: Vec<Owned<E>>,
+    /// Those of partitions that could not: their partitions are offline until the next start.
+    pub failed: Vec<String>,
 }
 
-async fn identity<E: Env>(
-    env: &E,
-    logs: &LogDir<E>,
-    config: &BrokerConfig,
-    path: &str,
-) -> Result<Identity, LogDirError> {
-    let ids = env.rng("ids");
-    let new_id = || Uuid::from_random(ids.bytes());
-    let log = |e: LogError| LogDirError::Log(path.to_owned(), e);
-    let found = checkpoint::read_meta(logs).await.map_err(log)?;
-    let known = found.clone().unwrap_or_else(|| MetaProperties {
-        cluster_id: new_id().to_string(),
-        node_id: NodeId(config.node_id),
-        directory_id: None,
-    });
-    if known.node_id.0 != config.node_id {
-        let (node_id, ours) = (known.node_id.0, config.node_id);
-        return Err(LogDirError::OtherNode {
-            path: path.to_owned(),
-            node_id,
-            ours,
-        });
+impl<E: Env> Clone for LogDirs<E> {
+    fn clone(&self) -> Self {
+        Self {
+            metadata: self.metadata.clone(),
+            online: self.online.clone(),
+            failed: self.failed.clone(),
+        }
     }
-    // BEFORE anything is written.
-    found::check(logs, found.as_ref(), path).await?;
-    let directory_id = known.directory_id.unwrap_or_else(new_id);
-    let meta = MetaProperties {
-        directory_id: Some(directory_id),
-        ..known
-    };
-    if found.as_ref() != Some(&meta) {
-        checkpoint::write_meta(logs, &meta).await.map_err(log)?;
+}
+
+/// A directory of partitions, for who describes it.
+pub struct Place<E: Env> {
+    /// Where it is, as it was configured.
+    pub path: String,
+    /// Its directory id, and the directory; none where it could not be opened.
+    pub dir: Option<(Uuid, Dir<E>)>,
+}
+
+impl<E: Env> LogDirs<E> {
+    /// Whether what one of them can't do another may.
+    pub fn are_several(&self) -> bool {
+        self.online.len() + self.failed.len() + usize::from(self.metadata_is_apart()) > 1
     }
-    Ok(Identity {
-        node_id: config.node_id,
-        cluster_id: meta.cluster_id.into(),
-        directory_id,
-    })
+
+    fn metadata_is_apart(&self) -> bool {
+        self.online.iter().all(|dir| dir.path != self.metadata.path)
+    }
+
+    /// All that could be opened.
+    fn all(&self) -> impl Iterator<Item = &Owned<E>> {
+        let apart = self.metadata_is_apart().then_some(&self.metadata);
+        self.online.iter().chain(apart)
+    }
+
+    /// Those of partitions, in the order of `log.dirs`.
+    pub fn places(&self, config: &BrokerConfig) -> Vec<Place<E>> {
+        let place = |path: &String| Place {
+            path: path.clone(),
+            dir: self
+                .online
+                .iter()
+                .find(|dir| dir.path == *path)
+                .map(|dir| (dir.id(), dir.logs.dir().clone())),
+        };
+        config.log_dirs().iter().map(place).collect()
+    }
+
+    /// The broker epoch of the last life, if it stopped cleanly: as in Kafka, if every directory says so.
+    pub fn last_broker_epoch(&self) -> Option<i64> {
+        let epoch = |dir: &Owned<E>| dir.clean().and_then(|clean| clean.broker_epoch);
+        let first = epoch(&self.metadata)?;
+        (self.failed.is_empty() && self.all().all(|dir| epoch(dir) == Some(first))).then_some(first)
+    }
+
+    /// The end of a clean stop: `logs` is what each log came to when it was closed, of each directory (by its id) whose logs
+    /// all were. `false` if a directory was not stopped cleanly.
+    pub async fn end(
+        &self,
+        mut logs: BTreeMap<Uuid, BTreeMap<String, Recorded>>,
+        metadata: (String, Recorded),
+        broker_epoch: i64,
+    ) -> bool {
+        if self.metadata_is_apart() {
+            logs.insert(self.metadata.id(), BTreeMap::new());
+        }
+        let (mut clean, mut metadata) = (true, Some(metadata));
+        for dir in self.all() {
+            let Some(mut of_dir) = logs.remove(&dir.id()) else {
+                clean = false;
+                continue;
+            };
+            if dir.path == self.metadata.path {
+                of_dir.extend(metadata.take());
+            }
+            clean &= dir.end(of_dir, broker_epoch).await;
+        }
+        clean
+    }
 }
 
 impl<E: Env> Owned<E> {
+    /// Its directory id.
+    pub fn id(&self) -> Uuid {
+        self.identity.directory_id
+    }
+
     /// Whether the last stop was clean, and the broker epoch it had.
     pub fn clean(&self) -> Option<CleanShutdown> {
         self.remembered.clean
@@ -162,10 +198,15 @@ impl<E: Env> Owned<E> {
     }
 
     /// What is to be recorded: of logs with owners what those say, of those offline what was known before.
-    fn logs_now(&self, routes: &Routes<E>, metadata: (String, Recorded)) -> BTreeMap<String, Recorded> {
+    fn logs_now(
+        &self,
+        routes: &Routes<E>,
+        metadata: Option<(String, Recorded)>,
+    ) -> BTreeMap<String, Recorded> {
         let mut logs: BTreeMap<_, _> = routes
             .handles()
-            .map(|(folder, handle)| (folder, handle.view().recorded.clone()))
+            .filter(|(directory, ..)| *directory == self.id())
+            .map(|(_, folder, handle)| (folder, handle.view().recorded.clone()))
             .collect();
         for route in routes.iter() {
             for (index, hosted) in route.partitions() {
@@ -175,55 +216,91 @@ impl<E: Env> Owned<E> {
                 }
             }
         }
-        logs.extend([metadata]);
+        logs.extend(self.left_alone(&self.remembered.logs));
+        logs.extend(metadata);
         logs
     }
 
-    /// The end of a clean stop: `logs` is what each log came to when it was closed. `false` if it could not be recorded.
-    pub async fn end(&self, logs: &BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
-        let ended = async {
-            checkpoint::write(&self.logs, logs).await?;
-            checkpoint::end(&self.logs, broker_epoch).await
+    /// What is remembered of logs that are left as they are.
+    fn left_alone<'a, T: Clone>(
+        &'a self,
+        of: &'a BTreeMap<String, T>,
+    ) -> impl Iterator<Item = (String, T)> + 'a {
+        let alone = |folder: &str| {
+            checkpoint::split_folder(folder).is_some_and(|(t, _)| partitions::is_left_alone(t))
         };
-        match ended.await {
+        of.iter()
+            .filter(move |(folder, _)| alone(folder))
+            .map(|(folder, known)| (folder.clone(), known.clone()))
+    }
+
+    async fn end(&self, mut logs: BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
+        logs.extend(self.left_alone(&self.remembered.logs));
+        let logs = &logs;
+        match checkpoint::end(&self.logs, logs, broker_epoch).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%error, "not stopped cleanly");
+                tracing::warn!(dir = self.path, %error, "not stopped cleanly");
                 false
             }
         }
     }
 }
 
+/// What was recorded last of a directory.
+#[derive(Clone, Default)]
+struct Last {
+    logs: BTreeMap<String, Recorded>,
+    high_watermarks: BTreeMap<String, Offset>,
+}
+
 /// Records how far the logs are durable, until told to stop.
-pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, owned: Owned<E>, stop: Stop) {
-    let mut last = BTreeMap::new();
-    let mut last_high: BTreeMap<String, Offset> = BTreeMap::new();
+pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: Stop) {
+    let mut last = vec![Last::default(); log_dirs.all().count()];
     for round in 0u64.. {
         tokio::select! {
             biased;
             () = stop.wait() => return,
             () = ctx.env.sleep_until(ctx.env.now() + CHECKPOINT_EVERY) => {}
         }
-        if let Err(error) = owned.logs.keep_reserve().await {
+        let routes = Arc::clone(ctx.routes());
+        for (dir, last) in log_dirs.all().zip(&mut last) {
+            let metadata = (dir.path == log_dirs.metadata.path).then(|| ctx.controller.recorded());
+            let high_watermarks = round % HIGH_WATERMARKS_EVERY == 0;
+            dir.record(&ctx, &routes, metadata, last, high_watermarks).await;
+        }
+    }
+}
+
+impl<E: Env> Owned<E> {
+    async fn record(
+        &self,
+        ctx: &Ctx<E>,
+        routes: &Routes<E>,
+        metadata: Option<(String, Recorded)>,
+        last: &mut Last,
+        high_watermarks: bool,
+    ) {
+        if let Err(error) = self.logs.keep_reserve().await {
             ctx.noise.tell("no reserve on the disk", &error);
         }
-        let routes = Arc::clone(ctx.routes.get());
-        let logs = owned.logs_now(&routes, ctx.controller.recorded());
-        if logs != last {
-            match checkpoint::write(&owned.logs, &logs).await {
-                Ok(()) => last = logs,
+        let logs = self.logs_now(routes, metadata);
+        if logs != last.logs {
+            match checkpoint::write(&self.logs, &logs).await {
+                Ok(()) => last.logs = logs,
                 Err(error) => ctx.noise.tell("checkpoint failed", &error),
             }
         }
-        if round % HIGH_WATERMARKS_EVERY == 0 {
+        if high_watermarks {
             let high: BTreeMap<_, _> = routes
                 .handles()
-                .map(|(folder, handle)| (folder, handle.view().high_watermark))
+                .filter(|(directory, ..)| *directory == self.id())
+                .map(|(_, folder, handle)| (folder, handle.view().high_watermark))
+                .chain(self.left_alone(&self.remembered.high_watermarks))
                 .collect();
-            if high != last_high {
-                match checkpoint::write_high_watermarks(&owned.logs, &high).await {
-                    Ok(()) => last_high = high,
+            if high != last.high_watermarks {
+                match checkpoint::write_high_watermarks(&self.logs, &high).await {
+                    Ok(()) => last.high_watermarks = high,
                     Err(error) => ctx.noise.tell("checkpoint failed", &error),
                 }
             }

@@ -1,45 +1,57 @@
 //! The partitions of this broker, and the way to them.
 //!
-//! One task follows the metadata: it opens, makes and deletes logs as each image says, and publishes [`Routes`]. The
-//! controller answers a change when that is done, so that who was told of a topic finds it.
+//! One task follows the metadata: it opens, makes and deletes logs as each image says, and publishes the image and its
+//! [`Routes`] as one [`ClusterView`]. The controller answers a change when that is done, so that who was told of a topic finds it.
+//!
+//! A deleted topic leaves Metadata and the routes at the same moment, BEFORE its logs go. A client that is refused its data and
+//! then asks Metadata never sees the old topic there.
+
+mod folders;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use brokkr_env::{Env, Published};
-use brokkr_log::{Log, LogError, Recorded};
+use brokkr_log::{LogError, Recorded};
 use brokkr_metadata::{Image, PartitionImage, TopicImage};
-use brokkr_replication::Leader;
-use brokkr_types::{LeaderEpoch, NodeId, Offset, Uuid};
+use brokkr_types::{LeaderEpoch, NodeId, Uuid};
 use brokkr_wire::records::Rules;
 use brokkr_wire::{ErrorCode, Str};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, FuturesOrdered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
+pub use folders::{Known, is_left_alone};
+
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::log_dir;
+use crate::log_dir::LogDirs;
 use crate::noise::Noise;
-use crate::partition::{self, Handle, Message, Refused};
+use crate::partition::{Handle, Message, Refused};
 
 /// Logs that are opened at the same time.
-const OPENING_MAX: usize = 8;
+const OPENING_MAX: usize = 16;
 
 /// What the task is asked.
 pub enum Ask {
     /// Follow this image; told when its partitions are here and published.
-    Follow(Box<Image>, oneshot::Sender<()>),
+    Follow(Arc<Image>, oneshot::Sender<()>),
+    /// These topics were deleted, by committed records: what they left may go. BEFORE the first image.
+    Deleted(Vec<Uuid>),
+    /// Try again what failed for want of something that the machine may have by now.
+    Retry,
     /// Delete what retention says, everywhere.
     Retention,
-    /// Stop all. What is to be recorded of each log; `None` if not every log was closed cleanly.
-    Close(oneshot::Sender<Option<BTreeMap<String, Recorded>>>),
+    /// A log directory failed: its partitions go offline.
+    DirectoryFailed(Uuid),
+    /// Stop all. What is to be recorded of each log, for each directory (by its id) whose logs were all closed cleanly.
+    Close(oneshot::Sender<BTreeMap<Uuid, BTreeMap<String, Recorded>>>),
 }
 
 /// Where a partition is.
 pub enum Hosted<E: Env> {
     /// Here, with an owner.
     Here(Handle<E>),
-    /// Here, but its log is damaged or can't be read: nothing is served from it until an operator has looked.
+    /// Here, but its log is damaged or can't be read, or its log directory failed: nothing is served from it until an operator
+    /// has looked.
     Offline,
     /// There is none of that number.
     Nowhere,
@@ -66,6 +78,8 @@ pub struct Route<E: Env> {
     /// What it asks of batches.
     pub rules: Rules,
     partitions: Vec<Hosted<E>>,
+    /// Of each partition the log directory, where it has one that works or did.
+    directories: Vec<Option<Uuid>>,
     nowhere: Hosted<E>,
 }
 
@@ -76,6 +90,12 @@ impl<E: Env> Route<E> {
             .ok()
             .and_then(|i| self.partitions.get(i))
             .unwrap_or(&self.nowhere)
+    }
+
+    /// The log directory of a partition, where it has one that works or did.
+    pub fn directory(&self, index: i32) -> Option<Uuid> {
+        let index = usize::try_from(index).ok()?;
+        self.directories.get(index).copied().flatten()
     }
 
     /// All partitions.
@@ -121,19 +141,68 @@ impl<E: Env> Routes<E> {
         (left.names.len() < self.names.len()).then_some(left)
     }
 
+    /// The same without the partitions of a log directory: those are offline.
+    fn without(&self, directory: Uuid) -> Self {
+        let mut left = Self::new();
+        for route in self.iter() {
+            let hosted = |(index, hosted): (i32, &Hosted<E>)| match hosted {
+                Hosted::Here(_) if route.directory(index) == Some(directory) => Hosted::Offline,
+                other => other.clone(),
+            };
+            let offline = Route {
+                name: route.name.clone(),
+                id: route.id,
+                config: route.config.clone(),
+                rules: route.rules,
+                partitions: route.partitions().map(hosted).collect(),
+                directories: route.directories.clone(),
+                nowhere: Hosted::Nowhere,
+            };
+            left.names.insert(route.id, route.name.clone());
+            left.by_name.insert(route.name.clone(), Arc::new(offline));
+        }
+        left
+    }
+
     /// All topics, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route<E>>> {
         self.by_name.values()
     }
 
-    /// All partitions that have owners, with the names of their folders.
-    pub fn handles(&self) -> impl Iterator<Item = (String, &Handle<E>)> {
+    /// All partitions that have owners, with their log directories and the names of their folders.
+    pub fn handles(&self) -> impl Iterator<Item = (Uuid, String, &Handle<E>)> {
         self.iter().flat_map(|route| {
             route.partitions().filter_map(|(index, hosted)| match hosted {
-                Hosted::Here(handle) => Some((folder(&route.name, index), handle)),
+                Hosted::Here(handle) => {
+                    let directory = route.directory(index).expect("an owner's log is in a directory");
+                    Some((directory, folder(&route.name, index), handle))
+                }
                 Hosted::Offline | Hosted::Nowhere => None,
             })
         })
+    }
+}
+
+/// What clients see of the cluster at one moment: metadata, and the partitions here that serve it. Never published apart.
+pub struct ClusterView<E: Env> {
+    /// The cluster's metadata, as far as the partitions here have followed it.
+    pub image: Arc<Image>,
+    /// The partitions here.
+    pub routes: Arc<Routes<E>>,
+}
+
+impl<E: Env> ClusterView<E> {
+    fn new(image: Arc<Image>, routes: Routes<E>) -> Self {
+        let routes = Arc::new(routes);
+        Self { image, routes }
+    }
+
+    /// The view without the topics that `next` has no more, if there are any. What `next` has besides is not in it yet.
+    fn without_gone(&self, next: &Image) -> Option<Self> {
+        let routes = self.routes.without_gone(next)?;
+        let gone = self.image.topics.iter().map(|t| t.id);
+        let gone = gone.filter(|id| next.topics.by_id(*id).is_none());
+        Some(Self::new(Arc::new(self.image.without_topics(gone)), routes))
     }
 }
 
@@ -160,43 +229,69 @@ pub struct Manager<E: Env> {
     pub node: NodeId,
     /// Where repeated failures are logged.
     pub noise: Arc<Noise>,
-    /// The log directory.
-    pub log_dir: log_dir::Owned<E>,
+    /// The log directories.
+    pub log_dirs: LogDirs<E>,
     /// The broker's configuration.
     pub config: Arc<BrokerConfig>,
+    /// What it knows besides.
+    pub known: Known,
 }
 
 /// Starts the task.
-pub fn start<E: Env>(manager: Manager<E>) -> (mpsc::Sender<Ask>, brokkr_env::Reader<Routes<E>>) {
+pub fn start<E: Env>(manager: Manager<E>) -> (mpsc::Sender<Ask>, brokkr_env::Reader<ClusterView<E>>) {
     let (tx, rx) = mpsc::channel(16);
-    let routes = Published::new(Routes::new());
-    let reader = routes.reader();
+    let nothing = Arc::new(Image::empty(&manager.log_dirs.metadata.identity.cluster_id));
+    let views = Published::new(ClusterView::new(nothing, Routes::new()));
+    let reader = views.reader();
     let env = manager.env.clone();
-    env.spawn("partitions", run(manager, routes, rx));
+    env.spawn("partitions", run(manager, views, rx));
     (tx, reader)
 }
 
-async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut asks: mpsc::Receiver<Ask>) {
-    let mut reader = routes.reader();
-    while let Some(ask) = asks.recv().await {
+async fn run<E: Env>(
+    mut manager: Manager<E>,
+    views: Published<ClusterView<E>>,
+    mut asks: mpsc::Receiver<Ask>,
+) {
+    let mut reader = views.reader();
+    loop {
+        let ask = tokio::select! {
+            biased;
+            ask = asks.recv() => ask,
+            () = manager.retry_due() => Some(Ask::Retry),
+        };
+        let Some(ask) = ask else { return };
         let now = Arc::clone(reader.get());
         match ask {
+            Ask::Deleted(topics) => manager.known.deleted.extend(topics),
+            Ask::Retry => {
+                let routes = manager.follow(&now.routes, &now.image).await;
+                views.publish(ClusterView::new(Arc::clone(&now.image), routes));
+            }
             Ask::Follow(image, done) => {
                 // BEFORE logs go: nobody is sent to one that is being deleted, and told that its offset is out of range.
                 if let Some(left) = now.without_gone(&image) {
-                    routes.publish(left);
+                    views.publish(left);
                 }
-                routes.publish(manager.follow(&now, &image).await);
+                manager.sweep(&image).await;
+                let routes = manager.follow(&now.routes, &image).await;
+                views.publish(ClusterView::new(image, routes));
                 let _ = done.send(());
             }
             Ask::Retention => {
-                for (_, handle) in now.handles() {
+                for (.., handle) in now.routes.handles() {
                     handle.send(Message::Retention).await;
                 }
             }
+            Ask::DirectoryFailed(id) => {
+                // BEFORE the owners end: whoever they wake finds the partition offline.
+                let left = ClusterView::new(Arc::clone(&now.image), now.routes.without(id));
+                views.publish(left);
+                manager.abandon(id, &now.routes).await;
+            }
             Ask::Close(done) => {
-                let clean = close_all(&now).await;
-                routes.publish(Routes::new());
+                let clean = close_all(&now.routes, &manager.log_dirs).await;
+                views.publish(ClusterView::new(Arc::clone(&now.image), Routes::new()));
                 drop(done.send(clean));
                 return;
             }
@@ -204,37 +299,86 @@ async fn run<E: Env>(mut manager: Manager<E>, routes: Published<Routes<E>>, mut 
     }
 }
 
-async fn close_all<E: Env>(routes: &Routes<E>) -> Option<BTreeMap<String, Recorded>> {
-    let closing = routes.handles().map(|(folder, handle)| async move {
+/// Closes all logs. Of each directory whose logs were all closed cleanly, what is to be recorded of them.
+async fn close_all<E: Env>(
+    routes: &Routes<E>,
+    log_dirs: &LogDirs<E>,
+) -> BTreeMap<Uuid, BTreeMap<String, Recorded>> {
+    let closing = routes.handles().map(|(directory, folder, handle)| async move {
         let (reply, closed) = oneshot::channel();
         let asked = handle.send(Message::Close { reply }).await;
         let closed = if asked { closed.await.ok().flatten() } else { None };
-        Some((folder, closed?))
+        (directory, folder, closed)
     });
     let mut closing = stream::iter(closing.collect::<Vec<_>>()).buffered(OPENING_MAX);
-    // A damaged partition is not closed, and looked at again at the next start.
-    let mut clean = !routes
+    let mut logs: BTreeMap<_, _> = log_dirs
+        .online
         .iter()
-        .any(|r| r.partitions().any(|(_, h)| matches!(h, Hosted::Offline)));
-    let mut logs = BTreeMap::new();
-    while let Some(closed) = closing.next().await {
-        match closed {
-            Some((folder, recorded)) => drop(logs.insert(folder, recorded)),
-            None => clean = false,
+        .map(|dir| (dir.id(), BTreeMap::new()))
+        .collect();
+    for route in routes.iter() {
+        for (index, hosted) in route.partitions() {
+            // A damaged partition is not closed, and looked at again at the next start.
+            if let (Hosted::Offline, Some(directory)) = (hosted, route.directory(index)) {
+                logs.remove(&directory);
+            }
         }
     }
-    clean.then_some(logs)
+    while let Some((directory, folder, closed)) = closing.next().await {
+        match (closed, logs.get_mut(&directory)) {
+            (Some(recorded), Some(logs)) => drop(logs.insert(folder, recorded)),
+            (None, Some(_)) => drop(logs.remove(&directory)),
+            (_, None) => {}
+        }
+    }
+    logs
 }
 
 impl<E: Env> Manager<E> {
     async fn follow(&mut self, now: &Routes<E>, image: &Image) -> Routes<E> {
-        let mut next = Routes::new();
-        for topic in image.topics.iter() {
+        self.known.retry_at = None;
+        let mut coming = Vec::new();
+        for topic in image.topics.iter().filter(|t| !folders::is_left_alone(&t.name)) {
             let before = now.by_name(&topic.name).filter(|r| r.id == topic.id);
             let config = TopicConfig::resolve(&self.config, image, &topic.name);
-            let route = self.topic(before.as_deref(), topic, config).await;
-            next.names.insert(topic.id, topic.name.clone());
-            next.by_name.insert(topic.name.clone(), Arc::new(route));
+            let (partitions, directories) = match &before {
+                Some(route) => (route.partitions.clone(), route.directories.clone()),
+                None => (Vec::new(), Vec::new()),
+            };
+            if before.is_some_and(|r| r.config != config) {
+                configure(&partitions, &config).await;
+            }
+            coming.push(Coming {
+                topic,
+                config,
+                partitions,
+                directories,
+            });
+        }
+        for opened in self.open_all(&coming).await {
+            let coming: &mut Coming<'_, E> = &mut coming[opened.topic];
+            let (topic, index) = (coming.topic, opened.index);
+            let folder = folder(&topic.name, index);
+            let (hosted, directory) = match opened.hosted {
+                Some((at, hosted)) => (
+                    self.note(at, (topic.id, index), &folder, hosted),
+                    Some(self.log_dirs.online[at].id()),
+                ),
+                None => (self.without_directory(opened.image, &folder), None),
+            };
+            match coming.partitions.get_mut(index as usize) {
+                Some(place) => *place = hosted,
+                None => {
+                    coming.partitions.push(hosted);
+                    coming.directories.push(directory);
+                }
+            }
+        }
+        let mut next = Routes::new();
+        for coming in coming {
+            let route = coming.route();
+            next.names.insert(route.id, route.name.clone());
+            next.by_name.insert(route.name.clone(), Arc::new(route));
         }
         for old in now.iter().filter(|r| next.names.get(&r.id) != Some(&r.name)) {
             self.delete(old).await;
@@ -242,157 +386,90 @@ impl<E: Env> Manager<E> {
         next
     }
 
-    /// A topic's route: partitions that are here stay, new ones are opened or made.
-    async fn topic(
-        &mut self,
-        before: Option<&Route<E>>,
-        topic: &TopicImage,
-        config: TopicConfig,
-    ) -> Route<E> {
-        let log_config = config.log.clone();
-        let known = before.map_or(0, |r| r.partitions.len());
-        let mut partitions: Vec<Hosted<E>> = before.map_or(Vec::new(), |r| r.partitions.clone());
-        if before.is_some_and(|r| r.config != config) {
-            for hosted in &partitions {
-                if let Hosted::Here(handle) = hosted {
-                    let min_insync = config.min_insync_replicas;
-                    handle
-                        .send(Message::Configure {
-                            log: log_config.clone(),
-                            min_insync,
-                        })
-                        .await;
+    /// Opens or makes the logs of all partitions that are new or failed before: some at a time, over all topics.
+    async fn open_all<'a>(&mut self, coming: &[Coming<'a, E>]) -> Vec<Opened<'a, E>> {
+        let mut to_open = Vec::new();
+        for (place, coming) in coming.iter().enumerate() {
+            let topic = coming.topic;
+            for (index, image) in topic.partitions() {
+                let is_new = index as usize >= coming.partitions.len();
+                if is_new || self.known.failed.contains_key(&(topic.id, index)) {
+                    let at = self.place(image, &folder(&topic.name, index));
+                    to_open.push((place, index, image, at));
                 }
             }
         }
         let me = &*self;
-        let opening = topic.partitions().skip(known).map(|(index, image)| {
-            let log_config = log_config.clone();
+        let mut to_open = to_open.into_iter();
+        // Made one by one: each is as large as all that opening a log may need.
+        let mut opening = FuturesOrdered::new();
+        let mut opened = Vec::new();
+        loop {
+            while opening.len() < OPENING_MAX
+                && let Some((place, index, image, at)) = to_open.next()
+            {
+                let Coming { topic, config, .. } = &coming[place];
+                opening.push_back(async move {
+                    let hosted = match at {
+                        Some(at) => {
+                            let (log, min_insync) = (config.log.clone(), config.min_insync_replicas);
+                            Some((at, me.host(at, topic, index, image, log, min_insync).await))
+                        }
+                        None => None,
+                    };
+                    Opened {
+                        topic: place,
+                        index,
+                        image,
+                        hosted,
+                    }
+                });
+            }
+            match opening.next().await {
+                Some(each) => opened.push(each),
+                None => return opened,
+            }
+        }
+    }
+}
+
+/// What became of a partition's log: in which directory, if there is one for it.
+struct Opened<'a, E: Env> {
+    topic: usize,
+    index: i32,
+    image: &'a PartitionImage,
+    hosted: Option<(usize, Result<Hosted<E>, LogError>)>,
+}
+
+/// Tells the owners of partitions of their topic's configuration.
+async fn configure<E: Env>(partitions: &[Hosted<E>], config: &TopicConfig) {
+    for hosted in partitions {
+        if let Hosted::Here(handle) = hosted {
             let min_insync = config.min_insync_replicas;
-            async move { me.host(topic, index, image, log_config, min_insync).await }
-        });
-        let mut opening = stream::iter(opening.collect::<Vec<_>>()).buffered(OPENING_MAX);
-        while let Some(hosted) = opening.next().await {
-            partitions.push(hosted);
+            let log = config.log.clone();
+            handle.send(Message::Configure { log, min_insync }).await;
         }
-        drop(opening);
-        for index in known..partitions.len() {
-            self.log_dir.folders.remove(&folder(&topic.name, index as i32));
-        }
-        let rules = config.rules;
+    }
+}
+
+/// A topic whose route is being made: partitions that are here stay, new ones are opened or made.
+struct Coming<'a, E: Env> {
+    topic: &'a TopicImage,
+    config: TopicConfig,
+    partitions: Vec<Hosted<E>>,
+    directories: Vec<Option<Uuid>>,
+}
+
+impl<E: Env> Coming<'_, E> {
+    fn route(self) -> Route<E> {
         Route {
-            name: topic.name.clone(),
-            id: topic.id,
-            config,
-            rules,
-            partitions,
+            name: self.topic.name.clone(),
+            id: self.topic.id,
+            rules: self.config.rules,
+            config: self.config,
+            partitions: self.partitions,
+            directories: self.directories,
             nowhere: Hosted::Nowhere,
-        }
-    }
-
-    async fn host(
-        &self,
-        topic: &TopicImage,
-        index: i32,
-        image: &PartitionImage,
-        config: brokkr_log::LogConfig,
-        min_insync: usize,
-    ) -> Hosted<E> {
-        let folder = folder(&topic.name, index);
-        match self.open(topic, &folder, config).await {
-            Ok(mut log) => {
-                let epoch = LeaderEpoch(image.leader_epoch);
-                if let Err(error) = self.log_dir.logs.assign_epoch(&mut log, epoch).await {
-                    tracing::error!(log = folder, %error, "offline: can't become leader");
-                    return Hosted::Offline;
-                }
-                let end = log.ackable().offset();
-                let nodes = |ids: &[i32]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
-                let mut leader = Leader::new(
-                    epoch,
-                    nodes(&image.replicas),
-                    nodes(&image.isr),
-                    min_insync,
-                    log.log_start(),
-                );
-                leader.on_ackable(self.node, end);
-                Hosted::Here(partition::start(&self.env, &self.noise, self.node, log, leader))
-            }
-            Err(error) => {
-                tracing::error!(log = folder, %error, "offline: its log can't be opened; nothing of it was changed");
-                brokkr_types::reached!("a log went offline when it was opened");
-                Hosted::Offline
-            }
-        }
-    }
-
-    async fn open(
-        &self,
-        topic: &TopicImage,
-        folder: &str,
-        config: brokkr_log::LogConfig,
-    ) -> Result<Log<E>, LogError> {
-        let (recorded, logs) = (self.log_dir.recorded(folder), &self.log_dir.logs);
-        if self.log_dir.folders.contains(folder) {
-            let recorded = recorded.cloned().unwrap_or_default();
-            match logs.open_log(folder, &config, &recorded).await {
-                Ok((log, recovery)) => {
-                    if recovery.clean {
-                        brokkr_types::reached!("a log opened without a scan");
-                    } else {
-                        tracing::info!(log = folder, ?recovery, "recovered");
-                    }
-                    if log.topic_id() == topic.id {
-                        return Ok(log);
-                    }
-                    // R11: what a topic of the same name left behind is not this one's.
-                    tracing::info!(log = folder, id = %log.topic_id(), "deleting what a deleted topic left");
-                    log.delete().await?;
-                }
-                // Nor is it, if it can't be opened.
-                Err(error) => match logs.topic_id(folder).await {
-                    Ok(id) if !id.is_zero() && id != topic.id => {
-                        tracing::info!(log = folder, %id, %error, "deleting what a deleted topic left");
-                        let after = Duration::from_millis(config.file_delete_delay_ms);
-                        logs.delete_log(folder, after).await?;
-                    }
-                    _ => return Err(error),
-                },
-            }
-        } else if let Some(lost) =
-            recorded.filter(|r| r.topic_id == topic.id && r.recovery_point > Some(Offset(0)))
-        {
-            let what = format!(
-                "the folder is missing, though {:?} records were durable in it",
-                lost.recovery_point
-            );
-            return Err(LogError::Malformed {
-                file: folder.to_owned(),
-                what,
-            });
-        }
-        Log::create(logs, folder, topic.id, config).await
-    }
-
-    async fn delete(&self, route: &Route<E>) {
-        let after = Duration::from_millis(route.config.log.file_delete_delay_ms);
-        for (index, hosted) in route.partitions() {
-            match hosted {
-                Hosted::Here(handle) => {
-                    let (reply, deleted) = oneshot::channel();
-                    if handle.send(Message::Delete { reply }).await {
-                        drop(deleted.await);
-                    }
-                }
-                // Nobody has it open, but it stands where a topic of the same name would have its log.
-                Hosted::Offline => {
-                    let folder = folder(&route.name, index);
-                    if let Err(error) = self.log_dir.logs.delete_log(&folder, after).await {
-                        tracing::warn!(log = folder, %error, "not deleted; a start will");
-                    }
-                }
-                Hosted::Nowhere => {}
-            }
         }
     }
 }

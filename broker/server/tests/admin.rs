@@ -524,3 +524,44 @@ fn what_waits_to_be_removed_does_not_outlive_its_broker() {
         a.stop().await;
     });
 }
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test of the real world: one client deletes while another asks"
+)]
+fn a_deleted_topic_leaves_metadata_and_its_data_at_once() {
+    // So many that deleting their logs takes longer than the questions below.
+    const PARTITIONS: i32 = 200;
+    runtime().block_on(async {
+        let mut running = fresh("admin-gone-at-once", &[]).await;
+        let addr = running.broker.local_addrs()[0].to_string();
+        assert_eq!(running.client.create("t", PARTITIONS, &[]).0, ErrorCode::NONE);
+        assert_eq!(running.client.produce("t", 0, b"old").error_code, 0);
+        let again = std::thread::spawn(move || {
+            let mut client = Client::to(&addr);
+            let deleted = client.delete_topic("t");
+            (deleted, client.create("t", 1, &[]).0)
+        });
+        let (mut refused, mut renewed) = (0, false);
+        while !renewed {
+            // First the data, then Metadata: what is refused must not be shown any more.
+            if running.client.read("t", 0, 0).is_err() {
+                refused += 1;
+                let shown = running.client.partitions("t");
+                assert_ne!(shown, Ok(PARTITIONS as usize), "refused {refused} times");
+            }
+            // First Metadata, then the data: what is shown anew must not be served of the old.
+            if running.client.partitions("t") == Ok(1) {
+                assert_eq!(running.client.read("t", 0, 0), Ok((Vec::new(), 0)));
+                renewed = true;
+            }
+        }
+        assert!(refused > 0, "the deletion was seen while it was under way");
+        assert_eq!(
+            again.join().expect("no panic"),
+            (ErrorCode::NONE, ErrorCode::NONE)
+        );
+        running.stop().await;
+    });
+}

@@ -86,7 +86,7 @@ fn what_can_t_be_read_is_said_in_one_line() {
             "Configuration 'listeners' must not be empty. Valid values include: any non-empty value".into(),
         ),
         (
-            &["--set", "advertised.listeners=PLAINTEXT://:9092"],
+            &["--set", "advertised.listeners=PLAINTEXT://0.0.0.0:9092"],
             "advertised.listeners: 0.0.0.0 is no address that clients can connect to".into(),
         ),
         (
@@ -107,12 +107,20 @@ fn what_can_t_be_read_is_said_in_one_line() {
         assert_eq!(refused(&all), (2, format!("brokkr: {said}")));
         assert!(!dir.exists(), "{args:?}");
     }
-    for dirs in ["--set log.dirs=a,b", "--data-dir a,b"] {
-        let (status, why) = refused(&dirs.split(' ').collect::<Vec<_>>());
-        assert!(
-            status == 2 && why.ends_with("only one log directory is served yet"),
-            "{why}"
-        );
+    let dirs = [
+        ("--set log.dirs=a,./a", "log.dirs has ./a twice"),
+        (
+            "--data-dir a,,b",
+            "Configuration 'log.dir' values must not be empty.",
+        ),
+        (
+            "--data-dir a/b,a",
+            "log directory a/b is inside of log directory a: each must be by itself",
+        ),
+    ];
+    for (dirs, said) in dirs {
+        let refused = refused(&dirs.split(' ').collect::<Vec<_>>());
+        assert_eq!(refused, (2, format!("brokkr: {said}")));
     }
     std::fs::remove_file(&file).expect("removed");
 }
@@ -245,7 +253,7 @@ fn a_directory_whose_papers_are_not_in_order_is_left_alone() {
         );
     }
     std::fs::remove_file(&meta).expect("removed");
-    let said = "it has cluster metadata, but no meta.properties";
+    let said = "it has logs (__cluster_metadata-0), but no meta.properties: put that back from a backup";
     assert_eq!(
         not_started_in(&dir),
         (1, format!("brokkr: log directory {at}: {said}"))
@@ -263,6 +271,7 @@ fn as_kafkas(dir: &Path) {
             std::fs::remove_file(&path).expect("removed");
         }
     }
+    std::fs::remove_file(dir.join("__cluster_metadata-0/brokkr-manifest")).expect("removed");
     std::fs::write(dir.join("bootstrap.checkpoint"), "").expect("written");
 }
 
@@ -443,4 +452,30 @@ fn it_can_be_told_to_stop_while_it_starts() {
         out.stdout.is_empty() && String::from_utf8_lossy(&out.stderr).contains("told to stop while starting")
     });
     assert_eq!(start(&dir, &[]).client().partitions("t"), Ok(300));
+}
+
+#[test]
+fn a_wildcard_listener_takes_both_families_and_advertises_a_host() {
+    let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    for (name, host) in [
+        ("empty", ""),
+        ("v4", "0.0.0.0"),
+        ("v6", "[::]"),
+        ("long", "[0::0]"),
+    ] {
+        let dir = place(&format!("operator-wildcard-{name}"));
+        let listeners = format!("listeners=PLAINTEXT://{host}:0");
+        let broker = running(
+            brokkr().arg("--data-dir").arg(&dir).args(["--set", &listeners]),
+            &dir,
+        );
+        let (_, port) = broker.addr.rsplit_once(':').expect("an address");
+        for loopback in ["127.0.0.1", "[::1]"].iter().take(1 + usize::from(has_ipv6)) {
+            let mut client = Client::to(&format!("{loopback}:{port}"));
+            let told = client.ask(&MetadataRequest::default(), 12).brokers.remove(0);
+            assert_eq!(told.port.to_string(), port, "{host}");
+            let is_address = told.host.parse::<std::net::IpAddr>().is_ok();
+            assert!(!is_address && !told.host.is_empty(), "{host}: {}", told.host);
+        }
+    }
 }

@@ -123,6 +123,7 @@ mod tests {
             faults: BTreeMap::new(),
             reached: BTreeMap::new(),
             ops: Ops::default(),
+            requests: BTreeMap::new(),
             violations: violations.collect(),
         }
     }

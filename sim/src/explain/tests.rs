@@ -232,6 +232,7 @@ fn report(violations: Vec<(&str, String)>) -> Report {
         faults: BTreeMap::new(),
         reached: BTreeMap::new(),
         ops: Ops::default(),
+        requests: BTreeMap::new(),
         violations: violations.into_iter().map(violated).collect(),
     }
 }

@@ -6,8 +6,10 @@ use brokkr_workloads::{
     AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload,
 };
 
-use super::{ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, Family, Kind, PORT, Plan, RECREATOR, ROOT, STRIDE};
-use crate::disk::Damage;
+use super::{
+    ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, Family, Fault, Kind, PORT, Plan, RECREATOR, ROOT, STRIDE,
+};
+use crate::disk::{Damage, FileDamage};
 use crate::keyed::Keyed;
 use crate::net::addr_of;
 use crate::prepared::{self, PreparedLog};
@@ -125,7 +127,7 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, pl
             Kind::Blackout { down_ms }
         }
         Family::Client => Kind::KillClient { client, down_ms },
-        Family::Sched => unreachable!("it is a strategy, not a fault"),
+        Family::Sched | Family::Rude | Family::File => unreachable!("they are no faults of a moment"),
     }
 }
 
@@ -169,6 +171,81 @@ pub(super) fn standard(operations_per_s: u64) -> Workload {
         recreator: None,
         topics: vec![topic],
     }
+}
+
+/// Files of a partition's folder that are derived: whatever happens to one of them, everything is served.
+const DERIVED: [&str; 4] = ["*.index", "*.timeindex", "*.snapshot", "*.window"];
+/// Files of a partition's folder that are not.
+const ESSENTIAL: [&str; 4] = [
+    "*.log",
+    "partition.metadata",
+    "brokkr-manifest",
+    "leader-epoch-checkpoint",
+];
+/// Files of the directory, and of the metadata.
+const OF_THE_DIRECTORY: [&str; 9] = [
+    "meta.properties",
+    "brokkr-checkpoint",
+    "recovery-point-offset-checkpoint",
+    "log-start-offset-checkpoint",
+    "replication-offset-checkpoint",
+    "__cluster_metadata-0/*.log",
+    "__cluster_metadata-0/*.checkpoint",
+    "__cluster_metadata-0/brokkr-manifest",
+    "__cluster_metadata-0/quorum-state",
+];
+
+/// One file in a run, of any kind.
+pub(super) fn damaged_file(draw: &mut Draw, plan: &Plan) -> Fault {
+    let id = Family::File as u64 * 1000;
+    let all: Vec<_> = plan.workload.topics.iter().flat_map(TopicSpec::all).collect();
+    let (topic, partition) = &all[draw.one("file of", id, all.len() as u64) as usize];
+    let names = match draw.one("file", id, 3) {
+        0 => &DERIVED[..],
+        1 => &ESSENTIAL[..],
+        _ => &OF_THE_DIRECTORY[..],
+    };
+    let name = names[draw.one("which file", id, names.len() as u64) as usize];
+    let file = match names == &OF_THE_DIRECTORY[..] {
+        true => name.to_owned(),
+        false => format!("{topic}-{partition}/{name}"),
+    };
+    let how = FileDamage::ALL[draw.one("how", id, FileDamage::ALL.len() as u64) as usize];
+    // Only after a clean stop the broker knows where each log ends: a shorter one is then known to be damaged.
+    let kill = names == &DERIVED[..] && draw.one("killed", id, 2) == 0;
+    let span_ms = plan.secs * 750;
+    Fault {
+        id,
+        at_ms: span_ms / 3 + draw.one("at", id, span_ms / 2 + 1),
+        kind: Kind::DamageFile {
+            file,
+            how,
+            kill,
+            down_ms: 5,
+        },
+    }
+}
+
+/// Settings under which limits are met: the metadata have snapshots soon.
+pub(super) fn tight(broker: &mut BTreeMap<String, String>) {
+    for (key, value) in [
+        ("metadata.log.max.record.bytes.between.snapshots", 20_000),
+        ("metadata.log.segment.bytes", 8 << 20),
+    ] {
+        broker.insert(key.to_owned(), value.to_string());
+    }
+}
+
+/// A workload that shows whether the broker still serves others: a writer and a reader.
+pub(super) fn small() -> Workload {
+    let mut workload = standard(50);
+    workload.topics[0].partitions = 1;
+    let all = workload.topics[0].all();
+    workload.producers.truncate(1);
+    workload.consumers.truncate(1);
+    workload.producers[0].partitions.clone_from(&all);
+    workload.consumers[0].partitions = all;
+    workload
 }
 
 /// Some logs begin where offsets get long, or a segment is at the end of those that it can hold.

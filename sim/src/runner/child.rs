@@ -267,6 +267,7 @@ fn died(what: What<'_>, status: Option<ExitStatus>, told: &str) -> Report {
         faults: BTreeMap::new(),
         reached: BTreeMap::new(),
         ops: Ops::default(),
+        requests: BTreeMap::new(),
         violations: vec![violated],
     }
 }

@@ -12,6 +12,8 @@ use crate::Run;
 
 /// How many of the slowest seeds are told.
 const SLOWEST: usize = 5;
+/// So many requests reach every version of every API that is served.
+const REQUESTS_ENOUGH: u64 = 20_000;
 
 /// The sums, and the extremes.
 #[derive(Default)]
@@ -29,6 +31,8 @@ pub struct Tally {
     /// The slowest first.
     slowest: Vec<(f64, u64)>,
     largest: (u64, u64),
+    /// Requests of rude clients that were answered, by API and version.
+    requests: BTreeMap<String, u64>,
 }
 
 impl Tally {
@@ -46,6 +50,9 @@ impl Tally {
             let (times, seeds) = self.reached.entry(name.clone()).or_insert((0, 0));
             (*times, *seeds) = (*times + n, *seeds + 1);
         }
+        for (which, n) in &r.requests {
+            *self.requests.entry(which.clone()).or_insert(0) += n;
+        }
         self.ops.ok += r.ops.ok;
         self.ops.fail += r.ops.fail;
         self.ops.info += r.ops.info;
@@ -56,7 +63,13 @@ impl Tally {
     }
 
     /// What a campaign of so many seeds should have come by, and did not: fault families, and rare states.
-    pub fn never_occurred(&self, run: &Run) -> Vec<&'static str> {
+    pub fn never_occurred(&self, run: &Run) -> Vec<&str> {
+        if let Faults::Requests(n) = run.faults
+            && self.seeds * n >= REQUESTS_ENOUGH
+        {
+            let never = self.requests.iter().filter(|(_, n)| **n == 0);
+            return never.map(|(which, _)| &**which).collect();
+        }
         if self.seeds < reached::SEEDS_ENOUGH || run.faults != Faults::Default || run.secs < crate::SECS {
             return Vec::new();
         }
@@ -104,12 +117,34 @@ impl Tally {
         row("slowest", slowest.join(", "));
         let (bytes, seed) = self.largest;
         row("memory", format!("at most {} MiB, in seed {seed}", bytes >> 20));
+        if !self.requests.is_empty() {
+            row("requests", requests(&self.requests, took));
+        }
         row("reached", format!("{:>9} {:>9}", "times", "in seeds"));
         for (name, (times, seeds)) in &self.reached {
             row("", format!("{times:>9} {seeds:>9}  {name}"));
         }
         text
     }
+}
+
+/// How many were answered, by API: version and times.
+fn requests(all: &BTreeMap<String, u64>, took: Duration) -> String {
+    let n: u64 = all.values().sum();
+    let mut text = format!(
+        "{n} answered ({:.0} a second)",
+        n as f64 / took.as_secs_f64().max(0.001)
+    );
+    let mut last = "";
+    for (which, n) in all {
+        let (api, version) = which.rsplit_once(' ').unwrap_or((which, ""));
+        if api != last {
+            let _ = write!(text, "\n{:14}{api}:", "");
+        }
+        last = api;
+        let _ = write!(text, " v{version} {n}");
+    }
+    text
 }
 
 fn counts(all: &BTreeMap<String, u64>) -> String {

@@ -7,6 +7,7 @@
 //!
 //! Whether a plan fails is asked of an [`Oracle`], who runs it: nothing here knows how.
 
+mod rude;
 mod smaller;
 
 use std::fmt;

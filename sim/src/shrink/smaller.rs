@@ -2,6 +2,7 @@
 
 use brokkr_workloads::{ClientSpec, ConsumerSpec, ProducerSpec};
 
+use super::rude;
 use crate::exec::Strategy;
 use crate::net::BUFFER_BYTES;
 use crate::plan::{BROKER_ALWAYS, Fault, Kind, Plan};
@@ -20,12 +21,14 @@ pub enum Smaller {
 }
 
 /// So many of the first dimensions are large: the rest is for the reader.
-pub const ROUGH: usize = 5;
+pub const ROUGH: usize = 7;
 
 /// In the order in which they pay: a shorter run makes every later step quicker.
 pub const DIMENSIONS: &[Smaller] = &[
     Smaller::Other("less time", times),
     Smaller::Faults,
+    Smaller::Other("fewer rude clients", rude::connections),
+    Smaller::Other("fewer rude requests", rude::requests),
     Smaller::Other("fewer clients", clients),
     Smaller::Other("fewer partitions", partitions),
     Smaller::Other("fewer operations", operations),
@@ -35,9 +38,10 @@ pub const DIMENSIONS: &[Smaller] = &[
     Smaller::Each("simpler faults", simpler_faults),
     Smaller::Other("shorter faults", shorter_faults),
     Smaller::Other("slower clients", rates),
+    Smaller::Other("simpler requests", rude::values),
 ];
 
-fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
+pub(super) fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
     let mut plan = plan.clone();
     change(&mut plan);
     plan
@@ -49,6 +53,7 @@ fn shortened(plan: &Plan, secs: u64, at: impl Fn(u64) -> u64) -> Plan {
         p.secs = secs;
         p.faults.iter_mut().for_each(|f| f.at_ms = at(f.at_ms));
         p.faults.retain(|f| f.at_ms < secs * 750);
+        p.rude.iter_mut().for_each(|c| c.at_ms = c.at_ms.min(secs * 700));
     })
 }
 

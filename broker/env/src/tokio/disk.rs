@@ -80,7 +80,8 @@ impl FileShared {
     fn write_failure(&self, e: &io::Error) -> WriteFailure {
         let error = self.error("write", e);
         WriteFailure {
-            extent_known: error.kind() == ErrorKind::NoSpace,
+            // The kernel reports these only where the call wrote nothing at all.
+            extent_known: matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::Resources),
             error,
         }
     }
@@ -211,8 +212,65 @@ pub struct OsDir {
 
 struct DirShared {
     root: PathBuf,
+    /// A descriptor that is given up for the sync of a directory when there is no other.
+    spare: Mutex<Option<fs::File>>,
     /// Held open with the lock on it; the process's death closes it.
     lock: Mutex<Option<fs::File>>,
+}
+
+impl DirShared {
+    /// Syncs a directory. What keeps it from being opened is not the sync's failure and puts nothing in doubt, so it is told
+    /// apart: [`ErrorKind::Resources`]. What the sync itself says is an IO error, whatever it is.
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        let what = path.display().to_string();
+        let dir = self.open_with_spare(path).map_err(|e| os_error(&what, &e))?;
+        let synced = dir.sync_all();
+        drop(dir);
+        self.keep_spare();
+        synced.map_err(|e| Error::new(ErrorKind::Io, format!("sync {what}: {e}")))
+    }
+
+    fn open_with_spare(&self, path: &Path) -> io::Result<fs::File> {
+        match fs::File::open(path) {
+            Err(e) if super::is_short(&e) => {
+                drop(self.spare().take());
+                fs::File::open(path)
+            }
+            other => other,
+        }
+    }
+
+    fn keep_spare(&self) {
+        let mut spare = self.spare();
+        if spare.is_none() {
+            *spare = fs::File::open(&self.root).ok();
+        }
+    }
+
+    fn spare(&self) -> std::sync::MutexGuard<'_, Option<fs::File>> {
+        self.spare.lock().expect("no panic under this lock")
+    }
+}
+
+/// A record lock over the whole file, of the open file description. It conflicts with Java's `FileLock`, which Kafka takes, and
+/// which doesn't see a `flock`.
+fn record_lock(file: &fs::File) -> io::Result<()> {
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let fd = std::os::fd::AsRawFd::as_raw_fd(file);
+    // SAFETY: the descriptor is open and the struct outlives the call, which only reads it.
+    match unsafe { libc::fcntl(fd, libc::F_OFD_SETLK, &raw const lock) } {
+        -1 => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::EACCES) => Err(io::ErrorKind::WouldBlock.into()),
+            e => Err(e),
+        },
+        _ => Ok(()),
+    }
 }
 
 impl OsDir {
@@ -220,6 +278,7 @@ impl OsDir {
         let root = PathBuf::from(path);
         create_durably(&root).map_err(|e| os_error(path, &e))?;
         let shared = DirShared {
+            spare: Mutex::new(fs::File::open(&root).ok()),
             root,
             lock: Mutex::default(),
         };
@@ -307,7 +366,9 @@ impl RawDir for OsDir {
     }
 
     fn sync_dir(&self, path: &str, done: Done<Result<()>>) {
-        self.run(path, done, |_, path| fs::File::open(path)?.sync_all());
+        let shared = Arc::clone(&self.shared);
+        let path = shared.root.join(path);
+        self.pool.run(Box::new(move || done(shared.sync_dir(&path))));
     }
 
     fn space(&self, done: Done<Result<(u64, u64)>>) {
@@ -326,6 +387,7 @@ impl RawDir for OsDir {
                 .truncate(false)
                 .open(path)?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            record_lock(&file)?;
             *shared.lock.lock().expect("no panic under this lock") = Some(file);
             Ok(())
         });

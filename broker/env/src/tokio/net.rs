@@ -1,7 +1,7 @@
 //! TCP.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use ::tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -26,8 +26,9 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
+    /// Listens. A wildcard of either family takes both, as with Kafka (Java); on a machine without IPv6 it takes IPv4.
     pub(super) fn bind(addr: SocketAddr, buffers: SocketBuffers) -> Result<Self> {
-        let bind = || -> io::Result<Self> {
+        let bind = |addr: SocketAddr| -> io::Result<Self> {
             use socket2::{Domain, Protocol, Socket, Type};
             let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
@@ -39,19 +40,38 @@ impl TcpListener {
             if let Some(bytes) = buffers.receive {
                 socket.set_recv_buffer_size(bytes)?;
             }
+            if addr.is_ipv6() {
+                socket.set_only_v6(false)?;
+            }
             socket.bind(&addr.into())?;
             socket.listen(BACKLOG)?;
             let listener = ::tokio::net::TcpListener::from_std(socket.into())?;
             let addr = listener.local_addr()?;
             Ok(Self { listener, addr })
         };
-        bind().map_err(|e| os_error(&format!("listen on {addr}"), &e))
+        let bound = match addr.ip().is_unspecified() {
+            true => match bind((Ipv6Addr::UNSPECIFIED, addr.port()).into()) {
+                Err(e) if is_without_ipv6(&e) => bind((Ipv4Addr::UNSPECIFIED, addr.port()).into()),
+                bound => bound,
+            },
+            false => bind(addr),
+        };
+        bound.map_err(|e| os_error(&format!("listen on {addr}"), &e))
     }
+}
+
+fn is_without_ipv6(e: &io::Error) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT)
+    )
 }
 
 impl Listener<TokioEnv> for TcpListener {
     async fn accept(&mut self) -> Result<(TcpConn, SocketAddr)> {
         let (stream, peer) = self.listener.accept().await.map_err(|e| os_error("accept", &e))?;
+        // A wildcard socket names IPv4 peers by IPv6 addresses.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Ok((TcpConn::new(stream)?, peer))
     }
 
@@ -202,12 +222,10 @@ impl TcpWriteHalf {
         let sent = stream
             .async_io(Interest::WRITABLE, || {
                 let mut offset = at;
-                Ok(rustix::fs::sendfile(
-                    stream.as_fd(),
-                    range.raw().fd(),
-                    Some(&mut offset),
-                    len,
-                )?)
+                let sent = rustix::io::retry_on_intr(|| {
+                    rustix::fs::sendfile(stream.as_fd(), range.raw().fd(), Some(&mut offset), len)
+                });
+                Ok(sent?)
             })
             .await
             .map_err(|e| os_error("write to peer", &e))?;

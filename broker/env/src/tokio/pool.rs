@@ -58,13 +58,31 @@ impl Pool {
             state.threads += 1;
             drop(state);
             let shared = Arc::clone(&self.shared);
-            std::thread::Builder::new()
+            let started = std::thread::Builder::new()
                 .name("brokkr-io".into())
-                .spawn(move || work(&shared))
-                .expect("the operating system has threads");
+                .spawn(move || work(&shared));
+            if started.is_err() {
+                self.without_thread();
+            }
         } else {
             drop(state);
             self.shared.wake.notify_one();
+        }
+    }
+}
+
+impl Pool {
+    /// The operating system has no thread for now. Those there are take the job; without any the caller does it.
+    fn without_thread(&self) {
+        let mut state = self.shared.state.lock().expect("no panic under this lock");
+        state.threads -= 1;
+        if state.threads > 0 {
+            return;
+        }
+        while let Some(job) = state.jobs.pop_front() {
+            drop(state);
+            job();
+            state = self.shared.state.lock().expect("no panic under this lock");
         }
     }
 }

@@ -140,3 +140,14 @@ pub async fn contents(reader: &LogReader<TokioEnv>) -> Vec<(i64, i64)> {
 pub fn identity(range: std::ops::Range<i64>) -> Vec<(i64, i64)> {
     range.map(|n| (n, n)).collect()
 }
+
+/// Every file of the log's folder, with its bytes.
+pub async fn everything(dir: &LogDir<TokioEnv>) -> Vec<(String, bytes::Bytes)> {
+    let mut all = Vec::new();
+    for entry in dir.dir().list(FOLDER).await.expect("listed") {
+        let path = format!("{FOLDER}/{}", entry.name);
+        let bytes = dir.dir().read(&path, 1 << 24).await.expect("read");
+        all.push((entry.name, bytes));
+    }
+    all
+}

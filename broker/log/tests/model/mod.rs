@@ -497,7 +497,7 @@ async fn read_times<E: Env>(log: &mut Log<E>, model: &Model, draw: &mut Draw) {
     let reader = log.reader();
     let target = draw.below(time_of(model.lock().next_value) as u64 + 20) as i64;
     let found = reader
-        .offset_for_timestamp(UnixMillis(target), UpTo::LogEnd)
+        .offset_for_timestamp(UnixMillis(target), UpTo::LogEnd, 1 << 20)
         .await
         .expect("readable");
     let state = model.lock();
@@ -655,10 +655,8 @@ async fn stop_and_start<E: Env>(dir: &LogDir<E>, mut log: Log<E>, model: &Model,
         return None;
     }
     let recorded = log.close().await.expect("a clean stop");
-    checkpoint::write(dir, &BTreeMap::from([(FOLDER.to_owned(), recorded)]))
-        .await
-        .expect("written");
-    checkpoint::end(dir, 1).await.expect("written");
+    let logs = BTreeMap::from([(FOLDER.to_owned(), recorded)]);
+    checkpoint::end(dir, &logs, 1).await.expect("written");
     model.reach("clean stop");
     let mut log = start(dir, model).await;
     judge(&mut log, model).await;

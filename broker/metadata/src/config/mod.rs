@@ -16,8 +16,8 @@ pub use broker_keys::BROKER_KEYS;
 pub use group_keys::{CLIENT_METRICS_KEYS, GROUP_KEYS};
 pub use topic_keys::TOPIC_KEYS;
 pub use validate::{
-    ClientMetricsError, validate_broker_values, validate_client_metrics, validate_group_values,
-    validate_topic_values,
+    ClientMetricsError, is_applied, validate_applied, validate_broker_values, validate_client_metrics,
+    validate_group_values, validate_topic_values,
 };
 
 /// What a value is, as DescribeConfigs tells it.

@@ -35,7 +35,7 @@ const fn topic(
 pub static TOPIC_KEYS: &[Key] = &[
     topic("cleanup.policy", List, Some("delete"), Valid::List { empty: true, null: false, of: &["compact", "delete"] }, YES, &[("log.cleanup.policy", ONE)]),
     topic("compression.gzip.level", Int, Some("-1"), GzipLevel, YES, &[("compression.gzip.level", ONE)]),
-    topic("compression.lz4.level", Int, Some("9"), Between(1, 17), YES, &[("compression.lz4.level", ONE)]),
+    topic("compression.lz4.level", Int, Some("9"), Between(1, 17), NO, &[("compression.lz4.level", ONE)]),
     topic("compression.type", String, Some("producer"), OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), YES, &[("compression.type", ONE)]),
     topic("compression.zstd.level", Int, Some("3"), Between(-131072, 22), YES, &[("compression.zstd.level", ONE)]),
     topic("delete.retention.ms", Long, Some("86400000"), AtLeast(0), NO, &[("log.cleaner.delete.retention.ms", ONE)]),

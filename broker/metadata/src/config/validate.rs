@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::group_keys::{INTERVAL_MS, MATCHED};
 use super::resolve::Layers;
-use super::{ConfigError, Key, Scale, Update, Value, broker_key, client_metrics_key, group_key, topic_key};
+use super::{
+    ConfigError, Key, Scale, TOPIC_KEYS, Update, Value, broker_key, client_metrics_key, group_key, topic_key,
+};
 
 /// Judges all that a topic would have configured, over what it inherits from `layers`.
 pub fn validate_topic_values<'a>(
@@ -35,27 +37,99 @@ pub fn validate_topic_values<'a>(
     Ok(())
 }
 
-/// Judges all that a broker (or with `per_broker` false, the cluster) would have configured dynamically.
+/// Kafka's reconfigurable keys of TLS: it takes them while it runs for one listener alone, under the listener's prefix.
+const PER_LISTENER: [&str; 10] = [
+    "ssl.key.password",
+    "ssl.keystore.certificate.chain",
+    "ssl.keystore.key",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+    "ssl.keystore.type",
+    "ssl.truststore.certificates",
+    "ssl.truststore.location",
+    "ssl.truststore.password",
+    "ssl.truststore.type",
+];
+
+/// A name in a broker's dynamic configuration, and the key that it is for, where there is one.
+struct BrokerValue<'a> {
+    name: &'a str,
+    text: &'a str,
+    key: Option<&'static Key>,
+    /// Whether the name is the key's with the prefix of a listener.
+    prefixed: bool,
+}
+
+impl<'a> BrokerValue<'a> {
+    fn new((name, text): (&'a str, &'a str)) -> Self {
+        let of_listener = name
+            .strip_prefix("listener.name.")
+            .and_then(|rest| rest.split_once('.'));
+        let key = match of_listener {
+            // A SASL mechanism may stand before the key.
+            Some((_, base)) => {
+                broker_key(base).or_else(|| base.split_once('.').and_then(|(_, base)| broker_key(base)))
+            }
+            None => broker_key(name),
+        };
+        let prefixed = of_listener.is_some();
+        Self {
+            name,
+            text,
+            key,
+            prefixed,
+        }
+    }
+
+    fn updates(&self, update: Update) -> bool {
+        self.key.is_some_and(|key| key.update == update)
+    }
+}
+
+/// Judges all that a broker (or with `per_broker` false, the cluster) would have configured dynamically, in Kafka's order.
+/// Names that Kafka doesn't know it lets through: a plugin's, perhaps.
 pub fn validate_broker_values<'a>(
     values: impl IntoIterator<Item = (&'a str, &'a str)>,
     per_broker: bool,
 ) -> Result<(), ConfigError> {
-    let known: Vec<(&'static Key, &str)> = values
-        .into_iter()
-        // Kafka lets names through that it doesn't know: a plugin's, perhaps.
-        .filter_map(|(name, text)| Some((broker_key(name)?, text)))
-        .collect();
-    refuse_updates(&known, "Cannot update these configs dynamically", |update| {
-        update == Update::ReadOnly
+    let values: Vec<_> = values.into_iter().map(BrokerValue::new).collect();
+    refuse_names(&values, "Cannot update these configs dynamically", |v| {
+        !v.prefixed && v.updates(Update::ReadOnly)
     })?;
-    for (key, text) in &known {
-        key.parse(text)?;
+    let what =
+        "These security configs can be dynamically updated only per-listener using the listener prefix";
+    refuse_names(&values, what, |v| PER_LISTENER.contains(&v.name))?;
+    for value in values.iter().filter(|v| !v.prefixed) {
+        value.key.map_or(Ok(()), |key| key.parse(value.text).map(drop))?;
     }
     if !per_broker {
         let what = "Cannot update these configs at default cluster level, broker id must be specified";
-        refuse_updates(&known, what, |update| update == Update::PerBroker)?;
+        refuse_names(&values, what, |v| v.updates(Update::PerBroker))?;
     }
     Ok(())
+}
+
+/// Refuses what Kafka applies while it runs and this broker applies at a start alone, or not at all.
+pub fn validate_applied<'a>(
+    changed: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<(), ConfigError> {
+    let values: Vec<_> = changed.into_iter().map(BrokerValue::new).collect();
+    refuse_names(
+        &values,
+        "This broker does not apply these configs while it runs yet",
+        |v| !is_applied(v.name),
+    )
+}
+
+/// Whether a dynamic value under this name has an effect, as far as Kafka would give it one: those of a broker do that are
+/// a topic's defaults.
+pub fn is_applied(name: &str) -> bool {
+    let value = BrokerValue::new((name, ""));
+    value.key.is_none()
+        || value.prefixed && value.updates(Update::ReadOnly)
+        || TOPIC_KEYS
+            .iter()
+            .any(|topic| topic.implemented && topic.synonyms.iter().any(|(synonym, _)| *synonym == name))
 }
 
 /// Judges all that a group would have configured, within the bounds that the broker's keys of `layers` set.
@@ -150,16 +224,12 @@ pub fn validate_client_metrics<'a>(
     Ok(())
 }
 
-fn refuse_updates(
-    known: &[(&'static Key, &str)],
+fn refuse_names(
+    values: &[BrokerValue<'_>],
     what: &str,
-    refused: impl Fn(Update) -> bool,
+    refused: impl Fn(&BrokerValue<'_>) -> bool,
 ) -> Result<(), ConfigError> {
-    let names: Vec<&str> = known
-        .iter()
-        .filter(|(key, _)| refused(key.update))
-        .map(|(key, _)| key.name)
-        .collect();
+    let names: Vec<&str> = values.iter().filter(|v| refused(v)).map(|v| v.name).collect();
     if names.is_empty() {
         return Ok(());
     }
@@ -197,9 +267,46 @@ mod tests {
             )
         );
         assert_eq!(refusal("listeners", "PLAINTEXT://:1", true), Ok(()));
+        let tls =
+            "These security configs can be dynamically updated only per-listener using the listener prefix";
+        for name in PER_LISTENER {
+            for per_broker in [true, false] {
+                assert_eq!(refusal(name, "x", per_broker), Err(format!("{tls}: [{name}]")));
+            }
+            let prefixed = format!("listener.name.external.{name}");
+            let judge = |per_broker| validate_broker_values([(prefixed.as_str(), "x")], per_broker);
+            assert!(judge(true).is_ok() && judge(false).is_err());
+        }
         assert_eq!(refusal("log.retention.ms", "60000", false), Ok(()));
         assert!(refusal("log.retention.ms", "soon", false).is_err());
         assert_eq!(refusal("my.plugin.setting", "1", false), Ok(()));
+    }
+
+    #[test]
+    fn what_has_no_effect_while_running_is_refused() {
+        let refused = |name| validate_applied([(name, "1")]).is_err();
+        for name in [
+            "listeners",
+            "background.threads",
+            "max.connections",
+            "num.io.threads",
+            "leader.replication.throttled.rate",
+            "listener.name.plaintext.max.connections",
+            "listener.name.external.ssl.keystore.location",
+            "listener.name.external.plain.sasl.jaas.config",
+        ] {
+            assert!(refused(name), "{name}");
+        }
+        for name in ["log.retention.ms", "compression.type", "my.plugin.setting"] {
+            assert!(!refused(name), "{name}");
+        }
+        assert_eq!(
+            validate_applied([("listeners", "x"), ("max.connections", "1")]).map_err(|e| e.0),
+            Err(
+                "This broker does not apply these configs while it runs yet: [listeners, max.connections]"
+                    .to_owned()
+            )
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Brokers: their registration, and the producer ids they are given.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use brokkr_types::Uuid;
@@ -31,8 +32,10 @@ pub struct Registration {
     pub endpoints: Vec<(String, String, u16)>,
     /// Where it stands.
     pub rack: Option<String>,
-    /// Its log directories.
+    /// Its log directories that work.
     pub directories: Vec<Uuid>,
+    /// Topic, partition and directory of each log that isn't where the metadata has it.
+    pub moved: Vec<(Uuid, i32, Uuid)>,
     /// The epoch of its last life, if that ended cleanly (KIP-966); else -1.
     pub previous_broker_epoch: i64,
 }
@@ -64,7 +67,7 @@ impl Controller {
         );
         if same_life.is_none() {
             let clean = existing.is_some_and(|b| b.epoch == r.previous_broker_epoch);
-            self.begin_life(r.broker_id, clean, &mut records);
+            self.begin_life(r, clean, &mut records);
         }
         Ok((records, epoch))
     }
@@ -89,10 +92,17 @@ impl Controller {
         Ok(())
     }
 
-    fn begin_life(&self, broker: i32, clean: bool, records: &mut Vec<MetadataRecord>) {
+    fn begin_life(&self, r: &Registration, clean: bool, records: &mut Vec<MetadataRecord>) {
+        let moved = r.moved.iter().map(|(topic, index, to)| ((*topic, *index), *to));
+        let moved: BTreeMap<(Uuid, i32), Uuid> = moved.collect();
         for topic in self.image().topics.iter() {
             for (index, partition) in topic.partitions() {
-                if let Some(change) = self.partition_at_begin(partition, broker, clean) {
+                let mut change = self.partition_at_begin(partition, r.broker_id, clean);
+                if let Some(to) = moved.get(&(topic.id, index)) {
+                    let directories = partition.with_directory(r.broker_id, *to);
+                    change.get_or_insert_default().directories = Some(directories);
+                }
+                if let Some(change) = change {
                     records.push(
                         PartitionChangeRecord {
                             partition_id: index,
@@ -142,6 +152,26 @@ impl Controller {
             return None;
         }
         Some(change)
+    }
+
+    /// A broker's log directories failed: the others are those that new partitions are put into (KIP-858). The failed ones stay
+    /// its partitions' own. The last one stays in any case: a registration without directories says nothing.
+    pub(super) fn directories_offline(&self, broker_id: i32, failed: &[Uuid]) -> Vec<MetadataRecord> {
+        let Some(broker) = self.image().broker(broker_id) else {
+            return Vec::new();
+        };
+        let left = broker.directories.iter().filter(|d| !failed.contains(d));
+        let left: Vec<Uuid> = left.copied().collect();
+        if left.is_empty() || left == broker.directories {
+            return Vec::new();
+        }
+        let change = BrokerRegistrationChangeRecord {
+            broker_id,
+            broker_epoch: broker.epoch,
+            log_dirs: left,
+            ..BrokerRegistrationChangeRecord::default()
+        };
+        vec![change.into()]
     }
 
     /// The next block of producer ids. Its end is in the log before anybody has one of them (P11).

@@ -14,8 +14,8 @@ use brokkr_wire::{ErrorCode, Str};
 use super::{ApiError, Budget, Controller, Outcome, told};
 use crate::config::resolve::Configs;
 use crate::config::{
-    ClientMetricsError, ConfigError, Key, Type, broker_key, topic_key, validate_broker_values,
-    validate_client_metrics, validate_group_values, validate_topic_values,
+    ClientMetricsError, ConfigError, Key, Type, broker_key, topic_key, validate_applied,
+    validate_broker_values, validate_client_metrics, validate_group_values, validate_topic_values,
 };
 use crate::image::{ConfigResource, resource_type};
 use crate::topic_name;
@@ -365,8 +365,16 @@ impl Controller {
                 ClientMetricsError::Request(why) => ApiError::new(ErrorCode::INVALID_REQUEST, why),
                 ClientMetricsError::Config(e) => e.into(),
             }),
-            _ => validate_broker_values(values, !resource.name.is_empty())
-                .map_err(|e| ApiError::new(ErrorCode::INVALID_REQUEST, e.0)),
+            _ => {
+                // What is configured already, by another broker's software, stands until it is changed.
+                let old = self.image().configs(resource);
+                let changed = values
+                    .clone()
+                    .filter(|(name, text)| old.and_then(|old| old.get(*name)).is_none_or(|v| v != text));
+                validate_broker_values(values, !resource.name.is_empty())
+                    .and_then(|()| validate_applied(changed))
+                    .map_err(|e| ApiError::new(ErrorCode::INVALID_REQUEST, e.0))
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use brokkr_types::Instant;
+use brokkr_types::{Instant, Uuid};
 use brokkr_wire::messages::{
     AbortTransactionRecord, AlterConfigsRequest, AlterConfigsResponse, CreatePartitionsRequest,
     CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
@@ -76,6 +76,8 @@ pub struct CreateTopics {
 pub enum Request {
     /// A broker begins a life.
     RegisterBroker(Registration),
+    /// Log directories of this node failed.
+    DirectoriesOffline(Vec<Uuid>),
     /// Producer ids that nobody had before, for this node.
     AllocateProducerIds,
     /// New topics.
@@ -95,6 +97,8 @@ pub enum Request {
 pub enum Reply {
     /// The broker epoch.
     Registered(Result<i64, ApiError>),
+    /// Noted.
+    DirectoriesOffline,
     /// The ids.
     ProducerIds(Result<Range<i64>, ErrorCode>),
     /// A result for each topic, in the request's order.
@@ -283,6 +287,10 @@ impl Controller {
             Request::RegisterBroker(registration) => {
                 let (records, outcome) = split(self.register_broker(&registration, next_offset));
                 (records, Reply::Registered(outcome))
+            }
+            Request::DirectoriesOffline(failed) => {
+                let records = self.directories_offline(self.settings.node_id, &failed);
+                (records, Reply::DirectoriesOffline)
             }
             Request::AllocateProducerIds => {
                 let (records, outcome) = split(self.allocate_producer_ids());

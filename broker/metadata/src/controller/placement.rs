@@ -3,15 +3,21 @@
 //! Replicas are striped over the racks and over the brokers of a rack, as Kafka's placer does, so that each broker leads
 //! and follows about as much as any other, and a rack loses as few replicas of a partition as can be. Where the stripes begin
 //! comes from the topic's id, which is random.
+//!
+//! Of a broker's log directories a replica gets the one with the fewest partitions, as in Kafka, where the broker chooses; here
+//! the partition's record names it BEFORE there is a folder, so that a partition whose directory fails is never made anew in
+//! another one.
+
+use std::collections::BTreeMap;
 
 use brokkr_types::Uuid;
 use brokkr_wire::ErrorCode;
 
 use super::{ApiError, Controller, Outcome};
-use crate::image::BrokerImage;
+use crate::image::{BrokerImage, DIRECTORY_UNASSIGNED};
 
-/// Kafka's directory id for "the broker may choose".
-const DIRECTORY_UNASSIGNED: Uuid = Uuid::METADATA_TOPIC;
+/// How many partitions each log directory has, those that a request is about to make included.
+pub(super) struct Spread(BTreeMap<Uuid, usize>);
 
 /// A partition's replicas, the leader first, and their directories.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,8 +27,28 @@ pub(super) struct Placed {
 }
 
 impl Controller {
+    /// How partitions are spread over the log directories now: counted where a broker has a choice.
+    pub(super) fn spread(&self) -> Spread {
+        let mut counts = BTreeMap::new();
+        if self.image().brokers().any(|b| b.directories.len() > 1) {
+            let topics = self.image().topics.iter();
+            let partitions = topics.flat_map(|topic| &topic.partitions);
+            for directory in partitions.flat_map(|p| &p.directories) {
+                *counts.entry(*directory).or_insert(0) += 1;
+            }
+        }
+        Spread(counts)
+    }
+
     /// Where to put partitions `from..from + count` of a topic.
-    pub(super) fn place(&self, topic: Uuid, from: usize, count: usize, factor: i16) -> Outcome<Vec<Placed>> {
+    pub(super) fn place(
+        &self,
+        topic: Uuid,
+        from: usize,
+        count: usize,
+        factor: i16,
+        spread: &mut Spread,
+    ) -> Outcome<Vec<Placed>> {
         let wanted = usize::try_from(factor).unwrap_or_default();
         let usable: Vec<&BrokerImage> = self
             .image()
@@ -50,19 +76,31 @@ impl Controller {
             ));
         }
         let start = u64::from_be_bytes(topic.as_bytes()[8..].try_into().expect("eight bytes")) >> 16;
-        let place = |i: usize| self.placed(stripe(&racks, start as usize + i, wanted));
+        let place = |i: usize| self.placed(stripe(&racks, start as usize + i, wanted), spread);
         Ok((from..from + count).map(place).collect())
     }
 
-    /// The replicas with their directories: a broker's own where it has one, else it may choose.
-    pub(super) fn placed(&self, replicas: Vec<i32>) -> Placed {
-        let directory = |id: &i32| match self.image().broker(*id).map(|b| b.directories.as_slice()) {
-            Some([only]) => *only,
-            Some(_) => DIRECTORY_UNASSIGNED,
-            None => Uuid::ZERO,
+    /// The replicas with their directories: of each broker's the one with the fewest partitions, the first of several.
+    pub(super) fn placed(&self, replicas: Vec<i32>, spread: &mut Spread) -> Placed {
+        let mut directory = |id: &i32| {
+            let Some(broker) = self.image().broker(*id) else {
+                return Uuid::ZERO;
+            };
+            let cordoned = broker.cordoned_directories.as_deref().unwrap_or_default();
+            let count = |d: &&Uuid| {
+                (
+                    cordoned.contains(d),
+                    spread.0.get(*d).copied().unwrap_or_default(),
+                )
+            };
+            let Some(chosen) = broker.directories.iter().min_by_key(count).copied() else {
+                return DIRECTORY_UNASSIGNED;
+            };
+            *spread.0.entry(chosen).or_insert(0) += 1;
+            chosen
         };
         Placed {
-            directories: replicas.iter().map(directory).collect(),
+            directories: replicas.iter().map(&mut directory).collect(),
             replicas,
         }
     }

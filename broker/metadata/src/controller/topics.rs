@@ -15,7 +15,7 @@ use brokkr_wire::messages::{
 };
 use brokkr_wire::{ErrorCode, Str};
 
-use super::placement::Placed;
+use super::placement::{Placed, Spread};
 use super::{ApiError, Budget, Controller, CreateTopics, Outcome, told, too_large};
 use crate::config::resolve::Configs;
 use crate::image::{ConfigResource, TopicImage};
@@ -105,6 +105,7 @@ impl Controller {
         }
         let (mut records, mut results, mut budget) = (Vec::new(), Vec::new(), Budget::new());
         let mut names = Names::of(topics.iter().map(|t| &t.name));
+        let mut spread = self.spread();
         for (i, topic) in topics.iter().enumerate() {
             let Some(once) = names.first(&topic.name) else {
                 continue;
@@ -113,7 +114,7 @@ impl Controller {
                 duplicate_name()
             } else {
                 self.check_new_name(&topic.name)
-                    .and_then(|()| self.create_topic(topic, create.random.get(i)))
+                    .and_then(|()| self.create_topic(topic, create.random.get(i), &mut spread))
             };
             let outcome = budget.spend(outcome, |created| &created.records);
             if let Ok(created) = &outcome {
@@ -151,7 +152,12 @@ impl Controller {
         Ok(())
     }
 
-    fn create_topic(&self, topic: &CreatableTopic, random: Option<&[u8; 16]>) -> Outcome<Created> {
+    fn create_topic(
+        &self,
+        topic: &CreatableTopic,
+        random: Option<&[u8; 16]>,
+        spread: &mut Spread,
+    ) -> Outcome<Created> {
         let nulls: Vec<&str> = topic
             .configs
             .iter()
@@ -185,9 +191,9 @@ impl Controller {
             return refuse(ErrorCode::UNKNOWN_SERVER_ERROR, "A topic of this id exists.");
         }
         let placed = if topic.assignments.is_empty() {
-            self.place_by_number(topic, id)?
+            self.place_by_number(topic, id, spread)?
         } else {
-            self.place_by_hand(topic)?
+            self.place_by_hand(topic, spread)?
         };
         let mut records: Vec<MetadataRecord> = vec![
             TopicRecord {
@@ -217,7 +223,7 @@ impl Controller {
         })
     }
 
-    fn place_by_number(&self, topic: &CreatableTopic, id: Uuid) -> Outcome<Vec<Placed>> {
+    fn place_by_number(&self, topic: &CreatableTopic, id: Uuid, spread: &mut Spread) -> Outcome<Vec<Placed>> {
         let factor = topic.replication_factor;
         if factor < -1 || factor == 0 {
             return refuse(
@@ -238,10 +244,11 @@ impl Controller {
         } else {
             factor
         };
-        self.place(id, 0, usize::try_from(partitions).unwrap_or_default(), factor)
+        let partitions = usize::try_from(partitions).unwrap_or_default();
+        self.place(id, 0, partitions, factor, spread)
     }
 
-    fn place_by_hand(&self, topic: &CreatableTopic) -> Outcome<Vec<Placed>> {
+    fn place_by_hand(&self, topic: &CreatableTopic, spread: &mut Spread) -> Outcome<Vec<Placed>> {
         if topic.replication_factor != -1 {
             return refuse(
                 ErrorCode::INVALID_REQUEST,
@@ -265,7 +272,7 @@ impl Controller {
             self.check_by_hand(&assignment.broker_ids, factor)?;
             factor = Some(assignment.broker_ids.len());
             self.check_active(&assignment.broker_ids, index)?;
-            by_index.insert(index, self.placed(assignment.broker_ids.clone()));
+            by_index.insert(index, self.placed(assignment.broker_ids.clone(), spread));
         }
         if by_index.keys().copied().ne(0..by_index.len() as i32) {
             return refuse(
@@ -469,12 +476,13 @@ impl Controller {
     ) -> (Vec<MetadataRecord>, CreatePartitionsResponse) {
         let (mut records, mut results, mut budget) = (Vec::new(), Vec::new(), Budget::new());
         let mut names = Names::of(request.topics.iter().map(|t| &t.name));
+        let mut spread = self.spread();
         for topic in &request.topics {
             let Some(once) = names.first(&topic.name) else {
                 continue;
             };
             let outcome = match once {
-                true => self.more_partitions(topic, budget.records),
+                true => self.more_partitions(topic, budget.records, &mut spread),
                 false => duplicate_name(),
             };
             let outcome = budget.spend(outcome, Vec::as_slice);
@@ -502,6 +510,7 @@ impl Controller {
         &self,
         asked: &CreatePartitionsTopic,
         records_max: usize,
+        spread: &mut Spread,
     ) -> Outcome<Vec<MetadataRecord>> {
         let Some(topic) = self.image().topics.by_name(&asked.name) else {
             return Err(ApiError::bare(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
@@ -534,7 +543,7 @@ impl Controller {
         let placed = match &asked.assignments {
             None => {
                 let factor = i16::try_from(factor).unwrap_or(i16::MAX);
-                self.place(topic.id, have, more, factor)?
+                self.place(topic.id, have, more, factor, spread)?
             }
             Some(by_hand) if by_hand.len() != more => {
                 let message = format!(
@@ -548,7 +557,7 @@ impl Controller {
                 for (i, assignment) in by_hand.iter().enumerate() {
                     self.check_by_hand(&assignment.broker_ids, Some(factor))?;
                     self.check_active(&assignment.broker_ids, (have + i) as i32)?;
-                    placed.push(self.placed(assignment.broker_ids.clone()));
+                    placed.push(self.placed(assignment.broker_ids.clone(), spread));
                 }
                 placed
             }

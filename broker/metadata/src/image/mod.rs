@@ -25,7 +25,9 @@ use imbl::OrdMap;
 
 pub use crate::config::resolve::Configs;
 pub use replay::{MetadataState, ReplayError};
-pub use topics::{NO_LEADER, NO_LEADER_CHANGE, PartitionImage, TopicImage, TopicsImage};
+pub use topics::{
+    DIRECTORY_UNASSIGNED, NO_LEADER, NO_LEADER_CHANGE, PartitionImage, TopicImage, TopicsImage,
+};
 pub use write::record_version;
 
 /// The name of the feature whose level says which records and requests there are.
@@ -194,6 +196,17 @@ impl Image {
             scram: OrdMap::new(),
             tokens: OrdMap::new(),
         }
+    }
+
+    /// This image without some of its topics and what is configured for them.
+    pub fn without_topics(&self, topics: impl IntoIterator<Item = Uuid>) -> Self {
+        let mut image = self.clone();
+        for id in topics {
+            if let Ok(name) = image.topics.remove(id) {
+                image.configs.remove(&ConfigResource::topic(&name));
+            }
+        }
+        image
     }
 
     /// A broker, fenced or not.

@@ -43,8 +43,11 @@ pub struct PartitionImage {
     pub last_known_elr: Vec<i32>,
 }
 
-/// Kafka's directory id for a replica whose directory isn't known yet.
+/// Kafka's directory id for a replica that has a directory, which isn't known yet.
 const DIRECTORY_MIGRATING: Uuid = Uuid::ZERO;
+
+/// Kafka's directory id for a replica that its broker may put into any directory.
+pub const DIRECTORY_UNASSIGNED: Uuid = Uuid::METADATA_TOPIC;
 
 fn directories_of(directories: &[Uuid], replicas: usize) -> Result<Vec<Uuid>, ReplayError> {
     match directories.len() {
@@ -72,6 +75,20 @@ impl PartitionImage {
             elr: r.eligible_leader_replicas.clone().unwrap_or_default(),
             last_known_elr: r.last_known_elr.clone().unwrap_or_default(),
         })
+    }
+
+    /// The log directory that a broker has the partition in, if that is known.
+    pub fn directory(&self, broker: i32) -> Option<Uuid> {
+        let at = self.replicas.iter().position(|id| *id == broker)?;
+        let known = |id: &Uuid| ![DIRECTORY_MIGRATING, DIRECTORY_UNASSIGNED].contains(id);
+        self.directories.get(at).copied().filter(known)
+    }
+
+    /// The directories of its replicas, with another one for a broker's.
+    pub(crate) fn with_directory(&self, broker: i32, directory: Uuid) -> Vec<Uuid> {
+        let replicas = self.replicas.iter().zip(&self.directories);
+        let each = replicas.map(|(id, old)| if *id == broker { directory } else { *old });
+        each.collect()
     }
 
     /// What `change` makes of it: the partition epoch goes up by one, the leader epoch with each leader told, also the same.

@@ -1,6 +1,7 @@
 //! Where a broker listens, and where clients are told to find it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use brokkr_metadata::config::resolve::Layers;
 
@@ -54,16 +55,26 @@ impl ListenerConfig {
         match parsed {
             Ok((host, port)) => Ok(Self {
                 name: name.to_ascii_uppercase(),
-                host: if host.is_empty() { EVERY_ADDRESS } else { host }.to_owned(),
+                host: host.to_owned(),
                 port,
             }),
             Err(why) => wrong(format!("{key}: {text:?}: {why}")),
         }
     }
 
+    /// With [`EVERY_ADDRESS`] for no host. As in Kafka what is advertised may have none too, and gets this machine's name.
+    fn with_host(mut self) -> Self {
+        if self.host.is_empty() {
+            EVERY_ADDRESS.clone_into(&mut self.host);
+        }
+        self
+    }
+
     /// Whether it is on all addresses of this machine, and none that others could connect to.
     pub fn is_everywhere(&self) -> bool {
-        matches!(self.host.as_str(), EVERY_ADDRESS | "::")
+        self.host
+            .parse::<IpAddr>()
+            .is_ok_and(|addr| addr.to_canonical().is_unspecified())
     }
 }
 
@@ -110,8 +121,10 @@ pub(super) fn listeners(
             .find(|t| t.name == l.name)
             .cloned()
             .unwrap_or_else(|| l.clone())
+            .with_host()
     });
     let advertised = advertised.collect();
+    let listeners = listeners.into_iter().map(ListenerConfig::with_host).collect();
     Ok((listeners, advertised))
 }
 
@@ -198,6 +211,13 @@ mod tests {
             ),
             (
                 vec![
+                    ("listeners", "PLAINTEXT://[::]:1"),
+                    ("advertised.listeners", "PLAINTEXT://:7"),
+                ],
+                "PLAINTEXT=::|1 -> PLAINTEXT=0.0.0.0|7",
+            ),
+            (
+                vec![
                     ("listeners", "IN://a:1,OUT://b:2"),
                     ("listener.security.protocol.map", "IN:PLAINTEXT, OUT:PLAINTEXT"),
                     ("advertised.listeners", "OUT://c:3"),
@@ -244,6 +264,10 @@ mod tests {
             (
                 ("advertised.listeners", "PLAINTEXT://0.0.0.0:1"),
                 "advertised.listeners: 0.0.0.0 is no address that clients can connect to",
+            ),
+            (
+                ("advertised.listeners", "PLAINTEXT://[0:0::0]:1"),
+                "advertised.listeners: 0:0::0 is no address that clients can connect to",
             ),
             (
                 ("listener.security.protocol.map", "PLAINTEXT"),

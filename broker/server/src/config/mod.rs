@@ -1,6 +1,7 @@
 //! What a broker was started with, and what that makes of a topic.
 
 mod listeners;
+mod log_dirs;
 pub mod properties;
 mod topic;
 
@@ -65,8 +66,10 @@ macro_rules! fields {
             pub node_id: i32,
             /// `broker.rack`.
             pub broker_rack: Option<String>,
-            /// `log.dir`, or the first of `log.dirs`.
-            log_dir: String,
+            /// `log.dirs`, or `log.dir`.
+            log_dirs: Vec<String>,
+            /// `metadata.log.dir`, or the first of `log_dirs`.
+            metadata_log_dir: String,
             /// What was set, by key.
             pub set: BTreeMap<String, String>,
         }
@@ -81,8 +84,17 @@ macro_rules! fields {
                 let (listeners, advertised_listeners) = listeners::listeners(&layers)?;
                 let node_id = node_id(&set, &layers)?;
                 let broker_rack = text(&layers, "broker.rack");
-                let log_dir = log_dir(&set, &layers);
-                Ok(Self { $($field,)* listeners, advertised_listeners, node_id, broker_rack, log_dir, set })
+                let (log_dirs, metadata_log_dir) = log_dirs::log_dirs(&set, &layers)?;
+                Ok(Self {
+                    $($field,)*
+                    listeners,
+                    advertised_listeners,
+                    node_id,
+                    broker_rack,
+                    log_dirs,
+                    metadata_log_dir,
+                    set,
+                })
             }
         }
     };
@@ -179,18 +191,6 @@ fn node_id(set: &BTreeMap<String, String>, layers: &Layers<'_>) -> Result<i32, S
     Ok(id)
 }
 
-fn log_dir(set: &BTreeMap<String, String>, layers: &Layers<'_>) -> String {
-    let name = if set.contains_key("log.dirs") {
-        "log.dirs"
-    } else {
-        "log.dir"
-    };
-    list(layers, name)
-        .into_iter()
-        .next()
-        .unwrap_or_else(|| panic!("{name} is not empty"))
-}
-
 impl BrokerConfig {
     /// The configuration that `set` makes, and warnings: of keys that Kafka has and this broker doesn't do.
     pub fn new(mut set: BTreeMap<String, String>) -> Result<(Self, Vec<String>), StartupError> {
@@ -207,13 +207,6 @@ impl BrokerConfig {
             if !broker_key(name).is_some_and(|key| key.implemented) {
                 warnings.push(format!("{name} has no effect: it is not implemented yet"));
             }
-        }
-        if ["log.dirs", "log.dir"]
-            .iter()
-            .any(|key| set.get(*key).is_some_and(|dirs| dirs.contains(',')))
-        {
-            let why = "Invalid value for configuration log.dirs: only one log directory is served yet";
-            return Err(StartupError::Value(ConfigError(why.to_owned())));
         }
         check_roles(&set)?;
         // As Kafka shows them: one id under both names.
@@ -232,9 +225,14 @@ impl BrokerConfig {
         }
     }
 
-    /// The log directory.
-    pub fn log_dir(&self) -> &str {
-        &self.log_dir
+    /// The directories of the partitions' logs, in their order: one at least.
+    pub fn log_dirs(&self) -> &[String] {
+        &self.log_dirs
+    }
+
+    /// The directory of the metadata log: one of [`BrokerConfig::log_dirs`], or one of its own.
+    pub fn metadata_log_dir(&self) -> &str {
+        &self.metadata_log_dir
     }
 }
 
@@ -365,6 +363,7 @@ mod tests {
             "advertised.listeners",
             "log.dir",
             "log.dirs",
+            "metadata.log.dir",
             "node.id",
             "process.roles",
         ];
@@ -391,7 +390,10 @@ mod tests {
             log.dirs=/somewhere\nunstable.api.versions.enable=true\nlistener.name.internal.ssl.key.password=x\n";
         let (config, warnings) =
             BrokerConfig::new(properties::parse(file).expect("well formed")).expect("valid");
-        assert_eq!((config.log_dir(), config.listeners.len()), ("/somewhere", 1));
+        assert_eq!(
+            (config.log_dirs(), config.listeners.len()),
+            (&["/somewhere".to_owned()][..], 1)
+        );
         let warned = [
             "controller.quorum.bootstrap.servers",
             "inter.broker.listener.name",

@@ -119,3 +119,29 @@ pub fn layers<'a>(config: &'a BrokerConfig, image: &'a Image) -> Layers<'a> {
         file: Some(&config.set),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use brokkr_wire::records::compression::compress;
+
+    use super::*;
+
+    #[test]
+    fn a_compression_level_has_an_effect_or_is_not_claimed() {
+        let words = (0..20_000u32).map(|i| format!("{} ", i.wrapping_mul(2_654_435_761) % 5000));
+        let data = words.collect::<String>().into_bytes();
+        for (codec, low, high) in [
+            (CompressionType::Gzip, 1, 9),
+            (CompressionType::Lz4, 1, 17),
+            (CompressionType::Zstd, 1, 19),
+        ] {
+            let name = format!("compression.{}.level", codec.name());
+            let key = topic_key(&name).unwrap_or_else(|| panic!("{name} is in the table"));
+            let [low, high] = [low, high].map(|level| {
+                key.parse(&level.to_string()).expect("Kafka takes it");
+                compress(codec, level, &data)
+            });
+            assert_eq!(low != high, key.implemented, "{name}");
+        }
+    }
+}

@@ -23,7 +23,7 @@ pub async fn handle<E: Env>(
     _version: i16,
     _peer: Peer,
 ) -> DeleteRecordsResponse {
-    let routes = ctx.routes.get().clone();
+    let routes = ctx.routes().clone();
     let asked = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
     let mut topics = Vec::with_capacity(asked.len());
     for (name, asked) in asked {

@@ -37,7 +37,7 @@ pub async fn handle<E: Env>(
             ..Default::default()
         };
     }
-    let image = ctx.images.get().clone();
+    let image = ctx.image().clone();
     let seen = brokers(&image, &peer.listener, request.include_fenced_brokers).into_iter();
     let brokers = seen.map(|b| DescribeClusterBroker {
         broker_id: b.id,

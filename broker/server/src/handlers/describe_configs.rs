@@ -1,7 +1,7 @@
 //! DescribeConfigs: which values hold for a topic, a broker, a group or a client metrics subscription, and why; and at which
 //! level a broker logs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_env::Env;
 use brokkr_metadata::config::resolve::{Layers, Resolved, Source, Synonym};
@@ -27,7 +27,13 @@ const KEY_BYTES: usize = 400;
 const DOCUMENTATION_BYTES: usize = 600;
 
 /// What the response takes up at most.
-pub fn bytes<E: Env>(_ctx: &mut Ctx<E>, request: &DescribeConfigsRequest) -> usize {
+pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeConfigsRequest) -> usize {
+    // Of a broker all names are shown that were set, also those that nobody knows.
+    let image = ctx.image().clone();
+    let layers = layers(&ctx.config, &image);
+    let set = [layers.broker, layers.cluster].into_iter().flatten();
+    let names = set.flat_map(|configs| configs.keys());
+    let set_bytes: usize = names.map(|name| KEY_BYTES + 3 * name.len()).sum();
     let key_bytes = KEY_BYTES + usize::from(request.include_documentation) * DOCUMENTATION_BYTES;
     let bytes = |kind| {
         key_bytes
@@ -36,6 +42,7 @@ pub fn bytes<E: Env>(_ctx: &mut Ctx<E>, request: &DescribeConfigsRequest) -> usi
             } else {
                 TOPIC_KEYS.len()
             }
+            + if kind == BROKER { set_bytes } else { 0 }
     };
     each_once(&request.resources)
         .map(|r| bytes(r.resource_type))
@@ -57,7 +64,7 @@ pub async fn handle<E: Env>(
     _version: i16,
     _peer: Peer,
 ) -> DescribeConfigsResponse {
-    let image = ctx.images.get().clone();
+    let image = ctx.image().clone();
     let describe = Describe {
         image: &image,
         layers: layers(&ctx.config, &image),
@@ -174,14 +181,51 @@ impl Describe<'_> {
 
     fn broker(&self) -> Vec<DescribeConfigsResourceResult> {
         let values = BROKER_KEYS.iter().map(|key| self.layers.broker_value(key));
-        values
+        let known = values
             .filter(|resolved| is_static(resolved.key.name) || resolved.source != Source::Default)
             .map(|resolved| {
                 let synonyms = self.layers.broker_synonyms(resolved.key.name);
                 let read_only = resolved.key.update == Update::ReadOnly;
                 self.entry(resolved, read_only, synonyms)
-            })
-            .collect()
+            });
+        let mut all: Vec<_> = known.chain(self.unknown()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// What is set for this broker or for all under names that nobody knows: as Kafka, secrets.
+    fn unknown(&self) -> impl Iterator<Item = DescribeConfigsResourceResult> {
+        let mut sources: BTreeMap<&Str, Vec<Source>> = BTreeMap::new();
+        for (configs, source) in [
+            (self.layers.broker, Source::DynamicBroker),
+            (self.layers.cluster, Source::DynamicDefaultBroker),
+        ] {
+            let names = configs.into_iter().flat_map(|configs| configs.keys());
+            for name in names.filter(|name| broker_key(name).is_none()) {
+                sources.entry(name).or_default().push(source);
+            }
+        }
+        sources.into_iter().map(|(name, sources)| {
+            let synonyms = sources.iter().map(|source| DescribeConfigsSynonym {
+                name: name.clone(),
+                value: None,
+                source: source.id(),
+                ..DescribeConfigsSynonym::default()
+            });
+            DescribeConfigsResourceResult {
+                name: name.clone(),
+                value: None,
+                read_only: true,
+                config_source: sources[0].id(),
+                is_sensitive: true,
+                synonyms: if self.synonyms {
+                    synonyms.collect()
+                } else {
+                    Vec::new()
+                },
+                ..DescribeConfigsResourceResult::default()
+            }
+        })
     }
 
     /// What is set for all brokers, and nothing else.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_env::Env;
+use brokkr_types::Uuid;
 use brokkr_wire::messages::describe_log_dirs_request::DescribeLogDirsRequest;
 use brokkr_wire::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
@@ -10,14 +11,14 @@ use brokkr_wire::messages::describe_log_dirs_response::{
 use brokkr_wire::{ErrorCode, Str};
 
 use crate::ctx::{Ctx, Peer};
-use crate::partitions::{Hosted, Route};
+use crate::partitions::{Hosted, Route, Routes};
 
 /// What a partition takes up at most.
 const PARTITION_BYTES: usize = 96;
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &DescribeLogDirsRequest) -> usize {
-    let image = ctx.images.get();
+    let image = ctx.image();
     image
         .topics
         .iter()
@@ -32,7 +33,7 @@ pub async fn handle<E: Env>(
     _version: i16,
     _peer: Peer,
 ) -> DescribeLogDirsResponse {
-    let routes = ctx.routes.get().clone();
+    let routes = ctx.routes().clone();
     let asked: Option<BTreeMap<Str, BTreeSet<i32>>> = request.topics.map(|topics| {
         let mut asked = BTreeMap::<Str, BTreeSet<i32>>::new();
         for topic in topics {
@@ -40,16 +41,52 @@ pub async fn handle<E: Env>(
         }
         asked
     });
+    let mut results = Vec::with_capacity(ctx.log_dirs.len());
+    for place in ctx.log_dirs.iter() {
+        let space = match &place.dir {
+            Some((id, dir)) if dir.poisoned().is_none() => dir.space().await.ok().map(|space| (*id, space)),
+            _ => None,
+        };
+        let log_dir = Str::from(place.path.clone());
+        results.push(match space {
+            Some((id, (usable, total))) => DescribeLogDirsResult {
+                log_dir,
+                topics: topics(&routes, asked.as_ref(), id),
+                total_bytes: total as i64,
+                usable_bytes: usable as i64,
+                ..Default::default()
+            },
+            None => DescribeLogDirsResult {
+                error_code: ErrorCode::KAFKA_STORAGE_ERROR.0,
+                log_dir,
+                total_bytes: -1,
+                usable_bytes: -1,
+                ..Default::default()
+            },
+        });
+    }
+    DescribeLogDirsResponse {
+        results,
+        ..Default::default()
+    }
+}
+
+/// The partitions in a log directory that are served, of those asked for.
+fn topics<E: Env>(
+    routes: &Routes<E>,
+    asked: Option<&BTreeMap<Str, BTreeSet<i32>>>,
+    directory: Uuid,
+) -> Vec<DescribeLogDirsTopic> {
     let mut topics = Vec::new();
     for route in routes.iter() {
-        let wanted = match &asked {
+        let wanted = match asked {
             None => None,
             Some(asked) => match asked.get(&route.name) {
                 None => continue,
                 some => some,
             },
         };
-        let partitions: Vec<_> = described(route)
+        let partitions: Vec<_> = described(route, directory)
             .filter(|p| wanted.is_none_or(|wanted| wanted.contains(&p.partition_index)))
             .collect();
         if !partitions.is_empty() {
@@ -60,34 +97,23 @@ pub async fn handle<E: Env>(
             });
         }
     }
-    let (error_code, (usable, total)) = match (ctx.dir.poisoned(), ctx.dir.space().await) {
-        (None, Ok((usable, total))) => (ErrorCode::NONE, (usable as i64, total as i64)),
-        _ => (ErrorCode::KAFKA_STORAGE_ERROR, (-1, -1)),
-    };
-    let result = DescribeLogDirsResult {
-        error_code: error_code.0,
-        log_dir: Str::from(ctx.config.log_dir().to_owned()),
-        topics: if error_code.is_error() { Vec::new() } else { topics },
-        total_bytes: total,
-        usable_bytes: usable,
-        ..Default::default()
-    };
-    DescribeLogDirsResponse {
-        results: vec![result],
-        ..Default::default()
-    }
+    topics
 }
 
-fn described<E: Env>(route: &Route<E>) -> impl Iterator<Item = DescribeLogDirsPartition> + '_ {
-    route
+fn described<E: Env>(
+    route: &Route<E>,
+    directory: Uuid,
+) -> impl Iterator<Item = DescribeLogDirsPartition> + '_ {
+    let there = route
         .partitions()
-        .filter_map(|(partition_index, hosted)| match hosted {
-            Hosted::Here(handle) => Some(DescribeLogDirsPartition {
-                partition_index,
-                partition_size: handle.view().size_bytes as i64,
-                offset_lag: 0,
-                ..Default::default()
-            }),
-            Hosted::Offline | Hosted::Nowhere => None,
-        })
+        .filter(move |(index, _)| route.directory(*index) == Some(directory));
+    there.filter_map(|(partition_index, hosted)| match hosted {
+        Hosted::Here(handle) => Some(DescribeLogDirsPartition {
+            partition_index,
+            partition_size: handle.view().size_bytes as i64,
+            offset_lag: 0,
+            ..Default::default()
+        }),
+        Hosted::Offline | Hosted::Nowhere => None,
+    })
 }

@@ -21,7 +21,7 @@ const PRODUCER_BYTES: usize = 64;
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeProducersRequest) -> usize {
-    let routes = ctx.routes.get();
+    let routes = ctx.routes();
     let listed = request
         .topics
         .iter()
@@ -47,7 +47,7 @@ pub async fn handle<E: Env>(
     _version: i16,
     _peer: Peer,
 ) -> DescribeProducersResponse {
-    let routes = ctx.routes.get().clone();
+    let routes = ctx.routes().clone();
     let listed = request.topics.into_iter().map(|t| (t.name, t.partition_indexes));
     let mut topics = Vec::new();
     for (name, listed) in each_topic_once(listed) {

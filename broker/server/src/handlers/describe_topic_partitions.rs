@@ -1,6 +1,7 @@
 //! DescribeTopicPartitions: topics page by page (KIP-966).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use brokkr_env::Env;
 use brokkr_metadata::{PartitionImage, TopicImage, topic_name};
@@ -24,7 +25,7 @@ const TOPIC_BYTES: usize = 64;
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeTopicPartitionsRequest) -> usize {
     let limit = ctx.config.max_request_partition_size_limit;
     let partitions = limit.min(request.response_partition_limit).max(1) as usize;
-    partitions * PARTITION_BYTES + ctx.images.get().topics.len() * TOPIC_BYTES
+    partitions * PARTITION_BYTES + ctx.image().topics.len() * TOPIC_BYTES
 }
 
 /// Answers the request: partitions up to the limit, and where to go on.
@@ -40,7 +41,8 @@ pub async fn handle<E: Env>(
             return refused(request.topics);
         }
     }
-    let image = ctx.images.get().clone();
+    let cluster = Arc::clone(ctx.cluster.get());
+    let image = &cluster.image;
     let names: Vec<Str> = if request.topics.is_empty() {
         image.topics.iter().map(|t| t.name.clone()).collect()
     } else {
@@ -83,10 +85,10 @@ pub async fn handle<E: Env>(
             continue;
         };
         let left = topic.partitions().skip(first).count();
-        let route = ctx.routes.get().by_id(topic.id);
+        let route = cluster.routes.by_id(topic.id);
         let offline = |index| offline_here(route.as_deref(), index);
         let node_id = ctx.identity.node_id;
-        let leadership = |index, p: &PartitionImage| leadership(&image, p, node_id, offline(index));
+        let leadership = |index, p: &PartitionImage| leadership(image, p, node_id, offline(index));
         response.topics.push(described(topic, first, room, leadership));
         if left > room {
             let partition_index = (first + room) as i32;

@@ -232,7 +232,7 @@ async fn partition<E: Env>(
             _ => ErrorCode::UNKNOWN_LEADER_EPOCH,
         }));
     }
-    let routes = ctx.routes.get();
+    let routes = ctx.routes();
     let (route, unknown) = if version >= 13 {
         (routes.by_id(asked.key.topic_id), ErrorCode::UNKNOWN_TOPIC_ID)
     } else {
@@ -269,7 +269,7 @@ async fn partition<E: Env>(
             Ok(range) => return Ok((found(&view, range, None), handle)),
             Err(ReadError::Stale) => {}
             // Its files are gone because its topic is: that says nothing of the offset.
-            Err(_) if ctx.routes.get().by_id(id).is_none() => {
+            Err(_) if ctx.routes().by_id(id).is_none() => {
                 brokkr_types::reached!("a log was read while its topic was deleted");
                 return Err(Refused::of(unknown));
             }

@@ -21,7 +21,7 @@ const RESOURCE_BYTES: usize = 64;
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &ListConfigResourcesRequest) -> usize {
-    let image = ctx.images.get();
+    let image = ctx.image();
     let topics = image.topics.iter().map(|t| t.name.len() + RESOURCE_BYTES);
     let others = image.configured().map(|r| r.name.len() + RESOURCE_BYTES);
     topics.chain(others).sum()
@@ -47,7 +47,7 @@ pub async fn handle<E: Env>(
             ..ListConfigResourcesResponse::default()
         };
     }
-    let image = ctx.images.get();
+    let image = ctx.image();
     let mut config_resources = Vec::new();
     for resource_type in types {
         let names = names(image, resource_type, &peer.listener).into_iter();

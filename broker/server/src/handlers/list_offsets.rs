@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use brokkr_env::Env;
-use brokkr_log::UpTo;
+use brokkr_log::{LogReader, UpTo};
 use brokkr_types::UnixMillis;
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
@@ -13,6 +13,7 @@ use brokkr_wire::messages::list_offsets_response::{
 
 use super::described::{each_topic_once, isolation_level};
 use crate::ctx::{Ctx, Peer};
+use crate::memory::Overloaded;
 use crate::partition::Refused;
 use crate::partitions::{Hosted, Route, check_epoch};
 
@@ -23,6 +24,9 @@ const MAX_TIMESTAMP: (i64, i16) = (-3, 7);
 const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
 const LATEST_TIERED: (i64, i16) = (-5, 9);
 const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
+
+/// A batch that gets no larger is decompressed at once.
+const QUICK_DECOMPRESSED_MAX: usize = 256 << 10;
 
 /// The first version that tells the leader epoch.
 const EPOCH_SINCE: i16 = 4;
@@ -38,7 +42,7 @@ pub async fn handle<E: Env>(
     version: i16,
     _peer: Peer,
 ) -> ListOffsetsResponse {
-    let routes = ctx.routes.get().clone();
+    let routes = ctx.routes().clone();
     let isolation = isolation_level(request.isolation_level);
     let asked = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
     let mut topics = Vec::with_capacity(asked.len());
@@ -55,7 +59,7 @@ pub async fn handle<E: Env>(
                 (true, _) if !seen.remove(&asked.partition_index) => continue,
                 (true, _) => Err(Refused::of(ErrorCode::INVALID_REQUEST)),
                 (false, Err(code)) => Err(Refused::of(code)),
-                (false, Ok(())) => look(route.as_deref(), &asked, version).await,
+                (false, Ok(())) => look(&ctx, route.as_deref(), &asked, version).await,
             };
             partitions.push(response(asked.partition_index, found, version));
         }
@@ -91,6 +95,7 @@ fn response(
 }
 
 async fn look<E: Env>(
+    ctx: &Ctx<E>,
     route: Option<&Route<E>>,
     asked: &ListOffsetsPartition,
     version: i16,
@@ -104,31 +109,58 @@ async fn look<E: Env>(
     let view = handle.view();
     check_epoch(asked.current_leader_epoch, view.leader_epoch)?;
     let earliest_epoch = || view.reader.earliest_epoch().map_or(-1, |e| e.0);
-    let storage = |e: brokkr_log::ReadError| Refused::because(ErrorCode(e.code()), &e);
     match asked.timestamp {
         t if t == LATEST.0 => Ok((-1, view.last_stable().0, view.leader_epoch.0)),
         t if t == EARLIEST.0 || t == EARLIEST_LOCAL.0 && version >= EARLIEST_LOCAL.1 => {
             Ok((-1, view.log_start.0, earliest_epoch()))
         }
         t if t == MAX_TIMESTAMP.0 && version >= MAX_TIMESTAMP.1 => {
-            let found = view
-                .reader
-                .offset_of_max_timestamp(UpTo::HighWatermark)
-                .await
-                .map_err(storage)?;
-            Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
+            by_time(ctx, &view.reader, None, route.rules.decompressed_max).await
         }
         // Nothing is tiered, nothing waits to be.
         t if t == LATEST_TIERED.0 && version >= LATEST_TIERED.1 => Ok(NOTHING),
         t if t == EARLIEST_PENDING_UPLOAD.0 && version >= EARLIEST_PENDING_UPLOAD.1 => Ok(NOTHING),
         t if t < 0 => Err(Refused::of(ErrorCode::UNSUPPORTED_VERSION)),
         t => {
-            let found = view
-                .reader
-                .offset_for_timestamp(UnixMillis(t), UpTo::HighWatermark)
-                .await
-                .map_err(storage)?;
-            Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
+            by_time(
+                ctx,
+                &view.reader,
+                Some(UnixMillis(t)),
+                route.rules.decompressed_max,
+            )
+            .await
         }
     }
+}
+
+/// The first record as young as `target`, or without one the youngest. Its batch is decompressed to a little first; then, with the
+/// memory and in the turn that this takes, to as much as the topic takes of a producer.
+async fn by_time<E: Env>(
+    ctx: &Ctx<E>,
+    reader: &LogReader<E>,
+    target: Option<UnixMillis>,
+    decompressed_max: usize,
+) -> Result<Found, Refused> {
+    let find = async |max| {
+        let found = match target {
+            Some(target) => {
+                reader
+                    .offset_for_timestamp(target, UpTo::HighWatermark, max)
+                    .await
+            }
+            None => reader.offset_of_max_timestamp(UpTo::HighWatermark, max).await,
+        };
+        found.map_err(|e| Refused::because(ErrorCode(e.code()), &e))
+    };
+    let mut found = find(QUICK_DECOMPRESSED_MAX).await?;
+    if found.is_some_and(|f| !f.exact) {
+        let turn = ctx.checking.acquire().await;
+        let share = ctx.memory.request(decompressed_max).await.map_err(|Overloaded| {
+            let why = "the broker has no memory for this request now";
+            Refused::because(ErrorCode::REQUEST_TIMED_OUT, why)
+        })?;
+        found = find(decompressed_max).await?;
+        drop((turn, share));
+    }
+    Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
 }

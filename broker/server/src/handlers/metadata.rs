@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use brokkr_env::Env;
-use brokkr_metadata::{Image, PartitionImage, TopicImage, topic_name};
+use brokkr_metadata::{PartitionImage, TopicImage, topic_name};
 use brokkr_types::Uuid;
 use brokkr_wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use brokkr_wire::messages::metadata_response::{
@@ -18,7 +18,7 @@ use super::described::{
 };
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
-use crate::partitions::Routes;
+use crate::partitions::ClusterView;
 
 /// The first version in which topics can be asked for by id.
 const BY_ID_SINCE: i16 = 12;
@@ -29,7 +29,7 @@ const PARTITION_BYTES: usize = 240;
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &MetadataRequest) -> usize {
-    let image = ctx.images.get();
+    let image = ctx.image();
     let bytes = |t: &TopicImage| t.name.len() + TOPIC_BYTES + t.partitions.len() * PARTITION_BYTES;
     match &request.topics {
         Some(asked) if !asked.is_empty() => {
@@ -50,7 +50,7 @@ pub async fn handle<E: Env>(
     version: i16,
     peer: Peer,
 ) -> MetadataResponse {
-    let mut image = ctx.images.get().clone();
+    let mut cluster = Arc::clone(ctx.cluster.get());
     // In version 0 no topics meant all.
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     if let Some(refused) = refuse(asked.as_deref().unwrap_or_default(), version) {
@@ -63,23 +63,24 @@ pub async fn handle<E: Env>(
         let missing: Vec<Str> = topics
             .iter()
             .filter_map(|t| t.name.clone())
-            .filter(|name| image.topics.by_name(name).is_none() && topic_name::invalid(name).is_none())
+            .filter(|name| {
+                cluster.image.topics.by_name(name).is_none() && topic_name::invalid(name).is_none()
+            })
             .collect();
         if !missing.is_empty() {
             create_topics::auto_create(&ctx, missing).await;
-            image = ctx.images.get().clone();
+            cluster = Arc::clone(ctx.cluster.get());
         }
     }
     let describe = Describe {
-        image: &image,
-        routes: Arc::clone(ctx.routes.get()),
+        cluster: &cluster,
         node_id: ctx.identity.node_id,
         operations: request.include_topic_authorized_operations,
     };
     let (mut topics, mut steps) = (Vec::new(), Steps::default());
     match &asked {
         None => {
-            for topic in image.topics.iter() {
+            for topic in cluster.image.topics.iter() {
                 topics.push(describe.topic(topic));
                 steps.step().await;
             }
@@ -91,7 +92,7 @@ pub async fn handle<E: Env>(
             }
         }
     }
-    let brokers = brokers(&image, &peer.listener, false)
+    let brokers = brokers(&cluster.image, &peer.listener, false)
         .into_iter()
         .map(|b| MetadataResponseBroker {
             node_id: b.id,
@@ -147,8 +148,7 @@ fn each_once(asked: &[MetadataRequestTopic]) -> impl Iterator<Item = &MetadataRe
 }
 
 struct Describe<'a, E: Env> {
-    image: &'a Image,
-    routes: Arc<Routes<E>>,
+    cluster: &'a ClusterView<E>,
     node_id: i32,
     operations: bool,
 }
@@ -164,12 +164,12 @@ impl<E: Env> Describe<'_, E> {
             ..Default::default()
         };
         match &asked.name {
-            Some(name) if !by_id => match self.image.topics.by_name(name) {
+            Some(name) if !by_id => match self.cluster.image.topics.by_name(name) {
                 Some(topic) => self.topic(topic),
                 None if topic_name::invalid(name).is_some() => failed(ErrorCode::INVALID_TOPIC_EXCEPTION),
                 None => failed(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             },
-            _ if by_id => match self.image.topics.by_id(asked.topic_id) {
+            _ if by_id => match self.cluster.image.topics.by_id(asked.topic_id) {
                 Some(topic) => self.topic(topic),
                 None => failed(ErrorCode::UNKNOWN_TOPIC_ID),
             },
@@ -178,7 +178,7 @@ impl<E: Env> Describe<'_, E> {
     }
 
     fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
-        let route = self.routes.by_id(topic.id);
+        let route = self.cluster.routes.by_id(topic.id);
         MetadataResponseTopic {
             name: Some(topic.name.clone()),
             topic_id: topic.id,
@@ -202,7 +202,7 @@ impl<E: Env> Describe<'_, E> {
         p: &PartitionImage,
         offline_here: bool,
     ) -> MetadataResponsePartition {
-        let leadership = leadership(self.image, p, self.node_id, offline_here);
+        let leadership = leadership(&self.cluster.image, p, self.node_id, offline_here);
         MetadataResponsePartition {
             error_code: leadership.code.0,
             partition_index,

@@ -21,7 +21,7 @@ pub async fn handle<E: Env>(
     _version: i16,
     _peer: Peer,
 ) -> OffsetForLeaderEpochResponse {
-    let routes = ctx.routes.get().clone();
+    let routes = ctx.routes().clone();
     let topics = request.topics.into_iter().map(|topic| {
         let route = routes.by_name(&topic.topic);
         let partitions = topic

@@ -71,9 +71,9 @@ pub async fn begin<E: Env>(
             continue;
         }
         let route = if rc.version >= 13 {
-            ctx.routes.get().by_id(topic.topic_id)
+            ctx.routes().by_id(topic.topic_id)
         } else {
-            ctx.routes.get().by_name(&topic.name)
+            ctx.routes().by_name(&topic.name)
         };
         let unknown = if rc.version >= 13 {
             ErrorCode::UNKNOWN_TOPIC_ID

@@ -3,9 +3,9 @@
 //! A directory that Kafka 4 made for one node is taken over: its topics, configurations and records are served as they are.
 //! What can't be served right is refused before anything is written.
 
-use brokkr_env::Env;
+use brokkr_env::{EntryKind, Env};
 use brokkr_log::LogDir;
-use brokkr_log::checkpoint::MetaProperties;
+use brokkr_log::checkpoint::{MetaProperties, split_folder};
 
 use super::LogDirError;
 use crate::controller;
@@ -33,13 +33,19 @@ pub async fn check<E: Env>(
     let has = |what: &str| entries.iter().any(|e| e.name.starts_with(what));
     let refuse = |what: String| Err(LogDirError::Found(path.to_owned(), what));
     let Some(meta) = meta else {
-        return match has(controller::FOLDER) {
-            true => refuse("it has cluster metadata, but no meta.properties".to_owned()),
-            false => Ok(()),
+        let log = entries
+            .iter()
+            .find(|e| e.kind == EntryKind::Dir && split_folder(&e.name).is_some());
+        return match log {
+            Some(log) => refuse(format!(
+                "it has logs ({}), but no meta.properties: put that back from a backup",
+                log.name
+            )),
+            None => Ok(()),
         };
     };
     let was_kafkas = has(KAFKAS) && !has(OURS);
-    if was_kafkas && has(TRANSACTIONS) {
+    if has(TRANSACTIONS) {
         let what = "Apache Kafka kept transactions in it, which are not served yet";
         return refuse(what.to_owned());
     }
@@ -59,11 +65,12 @@ pub async fn check<E: Env>(
         }
     }
     if was_kafkas {
-        let groups = match has(GROUPS) {
-            true => "; the consumer groups in it are not served yet",
-            false => "",
-        };
-        tracing::warn!("log directory {path} was made by Apache Kafka and is taken over{groups}");
+        tracing::warn!("log directory {path} was made by Apache Kafka and is taken over");
+    }
+    if has(GROUPS) {
+        tracing::warn!(
+            "log directory {path} has consumer groups of Apache Kafka: they are not served yet, and stay as they are"
+        );
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Configurations.
 
 use super::*;
+use brokkr_wire::messages::alter_configs_request;
 use brokkr_wire::messages::describe_configs_request::DescribeConfigsResource;
 use brokkr_wire::messages::describe_configs_response::DescribeConfigsResult;
 use brokkr_wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use brokkr_wire::messages::{
-    DescribeConfigsRequest, IncrementalAlterConfigsRequest, ListConfigResourcesRequest,
+    AlterConfigsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, ListConfigResourcesRequest,
 };
 use brokkr_wire::{ErrorCode, Str};
 
@@ -225,4 +226,132 @@ fn groups_client_metrics_and_loggers_are_resources_too() {
         .filter(|l| l.contains("configuration without effect"))
         .count();
     assert_eq!(without_effect, 1, "one line for them all: {}", broker.log());
+}
+
+/// What a broker (with an empty name: all of them) may have set while it runs: both requests' answers.
+fn set_while_running(
+    client: &mut Client,
+    name: &str,
+    key: &str,
+    validate_only: bool,
+) -> [(ErrorCode, String); 2] {
+    let config = alter_configs_request::AlterableConfig {
+        name: Str::copied(key),
+        value: Some("7".into()),
+        ..Default::default()
+    };
+    let resource = alter_configs_request::AlterConfigsResource {
+        resource_type: BROKER,
+        resource_name: Str::copied(name),
+        configs: vec![config],
+        ..Default::default()
+    };
+    let request = AlterConfigsRequest {
+        resources: vec![resource],
+        validate_only,
+        ..Default::default()
+    };
+    let replaced = client.ask(&request, 2).responses.remove(0);
+    let config = AlterableConfig {
+        name: Str::copied(key),
+        value: Some("7".into()),
+        ..Default::default()
+    };
+    let resource = AlterConfigsResource {
+        resource_type: BROKER,
+        resource_name: Str::copied(name),
+        configs: vec![config],
+        ..Default::default()
+    };
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![resource],
+        validate_only,
+        ..Default::default()
+    };
+    let changed = client.ask(&request, 1).responses.remove(0);
+    [
+        (replaced.error_code, replaced.error_message),
+        (changed.error_code, changed.error_message),
+    ]
+    .map(|(code, message)| {
+        (
+            ErrorCode(code),
+            message.map(|m| m.as_str().to_owned()).unwrap_or_default(),
+        )
+    })
+}
+
+#[test]
+fn what_a_broker_cannot_take_while_it_runs_is_refused() {
+    let (_broker, mut client) = with_topics("as-kafka-dynamic-keys");
+    const FIXED: &str = "Cannot update these configs dynamically";
+    const PREFIX: &str =
+        "These security configs can be dynamically updated only per-listener using the listener prefix";
+    const ONE: &str = "Cannot update these configs at default cluster level, broker id must be specified";
+    // These Kafka applies: Brokkr says that it doesn't.
+    const YET: &str = "This broker does not apply these configs while it runs yet";
+    for (name, key, why) in [
+        ("1", "advertised.listeners", FIXED),
+        ("1", "node.id", FIXED),
+        ("", "node.id", FIXED),
+        ("1", "ssl.truststore.location", PREFIX),
+        ("1", "ssl.truststore.type", PREFIX),
+        ("1", "ssl.keystore.location", PREFIX),
+        ("1", "ssl.keystore.password", PREFIX),
+        ("", "ssl.truststore.location", PREFIX),
+        ("", "ssl.cipher.suites", ONE),
+        ("", "listeners", ONE),
+        ("", "listener.security.protocol.map", ONE),
+        ("", "sasl.jaas.config", ONE),
+        ("", "listener.name.plaintext.ssl.keystore.location", ONE),
+        ("1", "listeners", YET),
+        ("1", "ssl.cipher.suites", YET),
+        ("1", "listener.name.plaintext.ssl.keystore.location", YET),
+        ("1", "max.connections", YET),
+        ("", "num.io.threads", YET),
+        ("", "background.threads", YET),
+    ] {
+        for validate_only in [true, false] {
+            for told in set_while_running(&mut client, name, key, validate_only) {
+                assert_eq!(
+                    told,
+                    (ErrorCode::INVALID_REQUEST, format!("{why}: [{key}]")),
+                    "{name:?}"
+                );
+            }
+        }
+        let shown = describe(&mut client, BROKER, name, Some(&[key])).configs;
+        assert!(
+            shown.iter().all(|c| c.config_source > 3),
+            "{name:?} {key}: {shown:?}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_nobody_knows_is_shown_as_a_secret() {
+    let (_broker, mut client) = with_topics("as-kafka-unknown-keys");
+    for (name, key) in [("1", "my.key"), ("", "your.key"), ("", "my.key")] {
+        assert_eq!(alter(&mut client, BROKER, name, key, "7"), ErrorCode::NONE);
+    }
+    let shown = |client: &mut Client, name: &str| {
+        let told = describe(client, BROKER, name, Some(&["my.key", "your.key"])).configs;
+        let one = |c: &brokkr_wire::messages::describe_configs_response::DescribeConfigsResourceResult| {
+            assert!(c.is_sensitive && c.read_only && c.value.is_none() && c.config_type == 0);
+            assert!(c.synonyms.iter().all(|s| s.value.is_none() && s.name == c.name));
+            let synonyms: Vec<i8> = c.synonyms.iter().map(|s| s.source).collect();
+            (c.name.as_str().to_owned(), c.config_source, synonyms)
+        };
+        told.iter().map(one).collect::<Vec<_>>()
+    };
+    let expected = [
+        ("my.key".to_owned(), 2, vec![2, 3]),
+        ("your.key".to_owned(), 3, vec![3]),
+    ];
+    assert_eq!(shown(&mut client, "1"), expected);
+    let expected = [
+        ("my.key".to_owned(), 3, vec![3]),
+        ("your.key".to_owned(), 3, vec![3]),
+    ];
+    assert_eq!(shown(&mut client, ""), expected);
 }

@@ -55,6 +55,7 @@ fn a_directory_is_one_brokers() {
         endpoints: Vec::new(),
         rack: None,
         directories,
+        moved: Vec::new(),
         previous_broker_epoch: -1,
     };
     let refusal = |r| match c
@@ -80,6 +81,59 @@ fn a_directory_is_one_brokers() {
             id(201)
         )
     );
+}
+
+#[test]
+fn partitions_are_spread_over_directories() {
+    let mut c = Cluster::new();
+    let (a, b) = (id(201), id(202));
+    let registration = |incarnation, moved| Registration {
+        broker_id: 1,
+        incarnation_id: id(incarnation),
+        endpoints: Vec::new(),
+        rack: None,
+        directories: vec![a, b],
+        moved,
+        previous_broker_epoch: -1,
+    };
+    c.ask(Request::RegisterBroker(registration(1, Vec::new())));
+    let directories = |c: &Cluster, name: &str| {
+        let topic = c.controller.image().topics.by_name(name).expect("there").clone();
+        let each = topic.partitions().map(|(_, p)| p.directory(1).expect("known"));
+        each.collect::<Vec<_>>()
+    };
+    let more = |c: &mut Cluster, name: &str, count: i32| {
+        let topic = CreatableTopic {
+            name: Str::copied(name),
+            num_partitions: count,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            ..CreateTopicsRequest::default()
+        };
+        c.random += 1;
+        let random = vec![c.random.to_be_bytes()];
+        c.ask(Request::CreateTopics(CreateTopics { request, random }));
+        directories(c, name)
+    };
+    // The one with the fewest, and of two with as many the first.
+    assert_eq!(more(&mut c, "three", 3), [a, b, a]);
+    assert_eq!(more(&mut c, "one", 1), [b]);
+    assert_eq!(more(&mut c, "two", 2), [a, b]);
+    // A failed one gets no more; what it has stays its own.
+    c.ask(Request::DirectoriesOffline(vec![b]));
+    assert_eq!(more(&mut c, "left", 2), [a, a]);
+    assert_eq!(directories(&c, "three"), [a, b, a]);
+    let (records, _) = c.ask(Request::DirectoriesOffline(vec![a]));
+    assert_eq!(records, [], "a broker has one directory at least");
+    // A new life has what was found.
+    let three = c.controller.image().topics.by_name("three").expect("there").id;
+    c.ask(Request::RegisterBroker(registration(2, vec![(three, 0, b)])));
+    assert_eq!(directories(&c, "three"), [b, b, a]);
+    // a: three-2, two-0 and both of left; b: three-0, three-1, one-0 and two-1.
+    assert_eq!(more(&mut c, "again", 2), [a, b]);
 }
 
 #[test]

@@ -100,6 +100,7 @@ impl Cluster {
             endpoints: vec![("PLAINTEXT".into(), "localhost".into(), 9092)],
             rack: rack.map(str::to_owned),
             directories: vec![id(200 + broker_id as u8)],
+            moved: Vec::new(),
             previous_broker_epoch,
         };
         match self.ask(Request::RegisterBroker(registration)).1 {

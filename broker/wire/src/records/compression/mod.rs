@@ -111,7 +111,7 @@ impl fmt::Display for DecompressError {
 impl std::error::Error for DecompressError {}
 
 /// Compresses `data`. `level` is Kafka's `compression.<codec>.level`: gzip takes 1 to 9 and -1 for its default, zstd
-/// -131072 to 22; lz4 accepts Kafka's 1 to 17 and always writes what Kafka writes at its default, 9; the others have none.
+/// -131072 to 22; lz4 accepts Kafka's 1 to 17 and always writes what Kafka writes at its default, 9 (so its key says that it is not implemented); the others have none.
 ///
 /// # Panics
 /// If the codec runs out of memory.

@@ -1,0 +1,216 @@
+//! Walking over the headers of a segment while a reader looks for a place, and telling which of them can't be right.
+//!
+//! The CRC of a batch leaves its first 17 bytes out: base offset, length, leader epoch, magic. So a batch can be undamaged by
+//! its CRC and say that its records stand at other offsets. Here each header is held against what is known around it:
+//!
+//! - its base offset is the offset past the batch before, or a gap lies between and the batch behind it begins past it; by an
+//!   index entry it is exact, since that names its last offset and the delta is in the CRC;
+//! - its length leads to another batch, or to the segment's end, or else its CRC is right over that length;
+//! - its leader epoch is the one that `leader-epoch-checkpoint` has for its offset;
+//! - its magic is 2.
+//!
+//! A batch that is wrong stands for the offsets between its neighbours, and a read of those is told of the damage. Others are
+//! served. What stays unnoticed: a base offset that moves within a gap around its batch, and any of it in batches of a range
+//! that nobody walks over (a range is walked to its first batch).
+
+use brokkr_env::Env;
+use brokkr_types::Offset;
+use brokkr_wire::records::{Batch, BatchHeader, LOG_OVERHEAD};
+
+use crate::epochs::LeaderEpochs;
+use crate::error::{Damage, ReadError};
+use crate::read::OpenSegment;
+use crate::scan::Headers;
+use crate::segment::Head;
+
+/// Where to begin to look.
+#[derive(Clone, Copy)]
+pub(crate) enum Floor {
+    /// The begin of a batch that memory knows, and the offset that it has at least.
+    Known(u64, Offset),
+    /// An entry of the index: a batch, and its last offset.
+    Entry(u64, Offset),
+}
+
+/// A batch that was walked over.
+pub(crate) struct Step {
+    pub(crate) position: u64,
+    /// Its header, if that can be read.
+    pub(crate) header: Option<BatchHeader>,
+    /// The offsets that it stands for, by its neighbours: from here ..
+    pub(crate) from: Offset,
+    /// .. to before here.
+    pub(crate) next: Offset,
+    /// Why its header can't be right.
+    pub(crate) fault: Option<String>,
+}
+
+pub(crate) struct Walk<'a, E: Env> {
+    headers: Headers<'a, E>,
+    head: Head,
+    epochs: &'a LeaderEpochs,
+    /// Where the next batch begins.
+    pub(crate) at: u64,
+    /// The offset that it has at least.
+    expected: Offset,
+    /// By an index entry: the last offset of the first batch.
+    last_offset: Option<Offset>,
+    /// The header behind the last one, where it was looked at already.
+    ahead: Option<(u64, BatchHeader)>,
+}
+
+impl<'a, E: Env> Walk<'a, E> {
+    pub(crate) fn new(open: &'a OpenSegment<'_, E>, epochs: &'a LeaderEpochs, floor: Floor) -> Self {
+        let head = open.segment.head;
+        let (at, expected, last_offset) = match floor {
+            Floor::Known(at, offset) => (at, offset, None),
+            Floor::Entry(at, last) => (at, head.base, Some(last)),
+        };
+        Self {
+            headers: Headers::peek(&open.file, at, head.size),
+            head,
+            epochs,
+            at,
+            expected,
+            last_offset,
+            ahead: None,
+        }
+    }
+
+    /// Whether the batch that an index entry names stands where it says.
+    pub(crate) async fn check_entry(&mut self) -> Result<(), ReadError> {
+        let (at, last) = (self.at, self.last_offset.unwrap_or(self.expected));
+        self.ahead = self.headers.next(last).await?;
+        match self.ahead {
+            Some((_, header)) if header.last_offset() == last => Ok(()),
+            _ => {
+                let what = format!("not the batch of last offset {last} that the index has there");
+                Err(self.headers.damage(at, last, what))
+            }
+        }
+    }
+
+    /// The next batch; `None` at the segment's end.
+    pub(crate) async fn step(&mut self) -> Result<Option<Step>, ReadError> {
+        let (position, expected) = (self.at, self.expected);
+        let taken = match self.ahead.take() {
+            Some(ahead) => Ok(Some(ahead)),
+            None => self.headers.next(expected).await,
+        };
+        let header = match taken {
+            Ok(None) => return Ok(None),
+            Ok(Some((_, header))) => header,
+            Err(ReadError::Damaged(damage)) => return self.step_over(position, damage).await.map(Some),
+            Err(e) => return Err(e),
+        };
+        // Of the first one an index entry tells where it ends, and so where it begins.
+        let from = match self.last_offset.take() {
+            Some(_) => header.base_offset.max(self.head.base),
+            None => expected,
+        };
+        self.at = position + header.size_bytes() as u64;
+        let fault = match self.fault(&header, from) {
+            Some(fault) => Some(fault),
+            None => self.fault_by_what_follows(position, &header, from).await?,
+        };
+        let next = match fault {
+            Some(_) => self.end_of_faulty(from).await?,
+            None => header.next_offset(),
+        };
+        self.expected = next;
+        Ok(Some(Step {
+            position,
+            header: Some(header),
+            from,
+            next,
+            fault,
+        }))
+    }
+
+    /// Goes on behind a batch that can't be read, if its length leads to another one.
+    async fn step_over(&mut self, position: u64, damage: Damage) -> Result<Step, ReadError> {
+        let from = self.expected;
+        let front = self.headers.bytes(position, LOG_OVERHEAD).await?;
+        let length = front.last_chunk().map_or(0, |b| i32::from_be_bytes(*b));
+        let end = position + u64::try_from(length).unwrap_or(0) + LOG_OVERHEAD as u64;
+        if length < 0 || end > self.head.size {
+            return Err(ReadError::Damaged(damage));
+        }
+        self.at = end;
+        self.headers.go_to(end);
+        let next = self.end_of_faulty(from).await?;
+        if next == self.head.next && end != self.head.size {
+            return Err(ReadError::Damaged(damage));
+        }
+        self.expected = next;
+        Ok(Step {
+            position,
+            header: None,
+            from,
+            next,
+            fault: Some(damage.what),
+        })
+    }
+
+    fn fault(&self, header: &BatchHeader, from: Offset) -> Option<String> {
+        let (base, next) = (header.base_offset, header.next_offset());
+        if base < from || header.last_offset_delta < 0 || next > self.head.next {
+            let end = self.head.next;
+            return Some(format!(
+                "it says offsets {base}..{next}, and {from}..{end} are left for it"
+            ));
+        }
+        let (epoch, known) = (header.partition_leader_epoch, self.epochs.epoch_for(base));
+        let wrong = known.filter(|known| *known != epoch)?;
+        Some(format!(
+            "it says leader epoch {epoch}, and offset {base} is of {wrong}"
+        ))
+    }
+
+    /// Why a batch can't be right that is right by itself: by the batch behind it, or the segment's end.
+    async fn fault_by_what_follows(
+        &mut self,
+        position: u64,
+        header: &BatchHeader,
+        from: Offset,
+    ) -> Result<Option<String>, ReadError> {
+        let next = header.next_offset();
+        // Right behind the batch before, or where the index has it, a batch is right and what follows it is not.
+        let in_gap = header.base_offset > from;
+        match self.behind().await? {
+            Some(behind) if in_gap && behind < next || self.at == self.head.size && behind != next => {
+                Ok(Some(format!(
+                    "its offsets end at {next}, and what is behind begins at {behind}"
+                )))
+            }
+            Some(_) => Ok(None),
+            // No batch is there: the length may be wrong, or what follows is. The CRC knows.
+            None => {
+                let bytes = self.headers.bytes(position, header.size_bytes()).await?;
+                let whole = Batch::first(&bytes).is_ok_and(|b| b.check_crc().is_ok());
+                Ok((!whole).then(|| format!("its length of {} leads to no batch", header.size_bytes())))
+            }
+        }
+    }
+
+    /// Where the offsets end that a batch with a wrong header stands for.
+    async fn end_of_faulty(&mut self, from: Offset) -> Result<Offset, ReadError> {
+        let end = self.head.next;
+        let behind = self.behind().await?;
+        Ok(behind.filter(|b| *b > from && *b <= end).unwrap_or(end))
+    }
+
+    /// The offset that what is behind the batch begins with: at the segment's end, where that ends. `None`: no batch is there.
+    async fn behind(&mut self) -> Result<Option<Offset>, ReadError> {
+        if self.at == self.head.size {
+            return Ok(Some(self.head.next));
+        }
+        if self.ahead.is_none() {
+            self.ahead = match self.headers.next(self.expected).await {
+                Err(ReadError::Damaged(_)) => None,
+                other => other?,
+            };
+        }
+        Ok(self.ahead.map(|(_, header)| header.base_offset))
+    }
+}

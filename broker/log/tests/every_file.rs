@@ -1,0 +1,338 @@
+//! Every file of a log directory in turn, in every way that it can be wrong, after a clean stop and after a kill.
+//!
+//! The table ([`outcome`]) says what comes of it: the log opens with every record, or it is refused with a sentence that names the
+//! file and nothing of it is lost, or records are told as damaged one by one. Nothing panics, nothing is lost without a word.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use brokkr_env::tokio::TokioEnv;
+use brokkr_env::{EntryKind, Env};
+use brokkr_log::{Log, LogConfig, LogDir, LogError, ReadError, UpTo, checkpoint};
+use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
+use brokkr_wire::records::{Batch, Origin};
+use bytes::Bytes;
+use common::*;
+
+const WAYS: [&str; 7] = [
+    "missing",
+    "empty",
+    "shortened",
+    "zeroed",
+    "another's",
+    "older",
+    "a bit",
+];
+
+fn config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 1000,
+        index_interval_bytes: 150,
+        ..LogConfig::default()
+    }
+}
+
+type Files = BTreeMap<String, Bytes>;
+
+/// All files of a directory, two levels deep.
+async fn files(dir: &LogDir<TokioEnv>) -> Files {
+    let mut all = Files::new();
+    for entry in dir.dir().list("").await.expect("listed") {
+        if entry.kind == EntryKind::File {
+            let bytes = dir.dir().read(&entry.name, 1 << 24).await.expect("read");
+            all.insert(entry.name, bytes);
+            continue;
+        }
+        for file in dir.dir().list(&entry.name).await.expect("listed") {
+            let path = format!("{}/{}", entry.name, file.name);
+            let bytes = dir.dir().read(&path, 1 << 24).await.expect("read");
+            all.insert(path, bytes);
+        }
+    }
+    all
+}
+
+async fn put(name: &str, files: &Files) -> LogDir<TokioEnv> {
+    let dir = fresh(name).await;
+    for (path, bytes) in files {
+        if let Some((folder, _)) = path.rsplit_once('/') {
+            dir.dir().create_dir(folder).await.expect("made");
+        }
+        let file = dir.dir().create(path).await.expect("made");
+        file.write_at(0, vec![bytes.clone()]).await.expect("written");
+    }
+    dir
+}
+
+/// What is written: batches of two producers and of none, over two leader epochs, and a truncation.
+async fn fill(log: &mut Log<TokioEnv>, from: i64, to: i64) {
+    let env = TokioEnv::new(1);
+    for i in from..to {
+        let batch = match i % 3 {
+            0 => batch(i * 3, 3),
+            producer => batch_of(producer, i * 3, 3),
+        };
+        log.append(
+            &batch,
+            Origin::Coordinator,
+            LeaderEpoch(3 + i as i32 / 20),
+            env.now(),
+            env.wall(),
+        )
+        .expect("staged");
+        settle(log).await;
+    }
+}
+
+const RECORDS: i64 = 40 * 3;
+
+/// A directory as it was at some time, as it was later and stopped cleanly, and as it was when it was killed just before that.
+struct Directory {
+    older: Files,
+    clean: Files,
+    killed: Files,
+    another: Files,
+}
+
+async fn make(name: &str, folder: &str, id: brokkr_types::Uuid) -> (Files, Files, Files) {
+    let dir = fresh(name).await;
+    checkpoint::begin(&dir).await.expect("begun");
+    let mut log = Log::create(&dir, folder, id, config()).await.expect("created");
+    fill(&mut log, 0, 25).await;
+    log.truncate_to(Offset(60)).await.expect("cut");
+    fill(&mut log, 20, 25).await;
+    let record = |log: &Log<TokioEnv>| BTreeMap::from([(folder.to_owned(), log.checkpoint())]);
+    checkpoint::write(&dir, &record(&log)).await.expect("written");
+    let high = BTreeMap::from([(folder.to_owned(), Offset(10))]);
+    checkpoint::write_high_watermarks(&dir, &high)
+        .await
+        .expect("written");
+    let older = files(&dir).await;
+    fill(&mut log, 25, 40).await;
+    assert!(log.segments() > 4, "{log:?}");
+    checkpoint::write(&dir, &record(&log)).await.expect("written");
+    log.assign_epoch(LeaderEpoch(9)).await.expect("written");
+    let killed = files(&dir).await;
+    let recorded = log.close().await.expect("closed");
+    checkpoint::end(&dir, &BTreeMap::from([(folder.to_owned(), recorded)]), 7)
+        .await
+        .expect("ended");
+    (older, files(&dir).await, killed)
+}
+
+async fn directory(test: &str) -> Directory {
+    let (older, clean, killed) = make(&format!("{test}_made"), FOLDER, id()).await;
+    let (_, another, _) = make(
+        &format!("{test}_other"),
+        "t-1",
+        brokkr_types::Uuid::from_random([8; 16]),
+    )
+    .await;
+    Directory {
+        older,
+        clean,
+        killed,
+        another,
+    }
+}
+
+/// The file in the way it is wrong; `None` where there is no such way.
+fn wrong(path: &str, files: &Files, made: &Directory, way: &str) -> Option<Option<Bytes>> {
+    let bytes = &files[path];
+    let changed = match way {
+        "missing" => return Some(None),
+        "empty" => Bytes::new(),
+        "shortened" => bytes.slice(..bytes.len() * 2 / 3),
+        "zeroed" => vec![0; bytes.len()].into(),
+        "another's" => made.another.get(&path.replace("t-0/", "t-1/"))?.clone(),
+        "older" => made.older.get(path)?.clone(),
+        _ => {
+            let mut bytes = bytes.to_vec();
+            let at = bytes.len() / 2;
+            *bytes.get_mut(at)? ^= 0x04;
+            bytes.into()
+        }
+    };
+    (changed != *bytes).then_some(Some(changed))
+}
+
+/// What may come of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    /// Every record is served. What is derived is built again.
+    Whole,
+    /// The directory, or the log, is refused with a sentence that names this.
+    Refused(&'static str),
+    /// The log opens, and records that can't be read are told. All others are served.
+    Told,
+}
+
+/// The table. What a file may come to, by its kind, its way and the stop before.
+fn outcome(path: &str, way: &str, clean: bool) -> &'static [Outcome] {
+    use Outcome::{Refused, Told, Whole};
+    let file = path.rsplit_once('/').map_or(path, |(_, file)| file);
+    let suffix = file.rsplit_once('.').map_or(file, |(_, suffix)| suffix);
+    match (file, suffix, way) {
+        ("brokkr-checkpoint", _, "missing" | "empty" | "shortened" | "zeroed" | "a bit") => {
+            &[Refused("brokkr-checkpoint")]
+        }
+        // Of another log it knows nothing of this one; an older one is no promise that is broken.
+        ("brokkr-checkpoint", ..) => &[Whole],
+        (".kafka_cleanshutdown", ..) => &[Whole],
+        // Written for Kafka.
+        (
+            _,
+            "recovery-point-offset-checkpoint"
+            | "log-start-offset-checkpoint"
+            | "replication-offset-checkpoint",
+            _,
+        ) => &[Whole],
+        // Without it the log is read from its begin, and refused if a gap might be a lost segment.
+        ("brokkr-manifest", _, "missing" | "empty" | "shortened" | "zeroed" | "a bit") => &[Whole],
+        ("brokkr-manifest", _, "another's") => &[Refused("brokkr-manifest")],
+        ("brokkr-manifest", ..) => &[Whole],
+        ("partition.metadata", _, "another's") => &[Refused("partition.metadata")],
+        // A bit of it may make another id.
+        ("partition.metadata", _, "a bit") => &[Whole, Refused("partition.metadata")],
+        ("partition.metadata", ..) => &[Whole],
+        ("leader-epoch-checkpoint", ..) => &[Whole],
+        (_, "index" | "timeindex" | "snapshot" | "window", _) => &[Whole],
+        (_, "log", "missing" | "empty" | "shortened") => &[Refused(".log")],
+        (_, "log", "another's") => &[Whole, Refused(".log"), Told],
+        // Sealed: found when it is read. Active after a kill: found by recovery.
+        (_, "log", "zeroed" | "a bit") if clean => &[Told],
+        (_, "log", "zeroed" | "a bit") => &[Told, Refused(".log")],
+        (_, "log", _) => &[Refused(".log")],
+        other => panic!("no outcome is known of {other:?}"),
+    }
+}
+
+/// Starts on it, and says what came of it. A record that is neither served nor told of fails the test.
+async fn start(dir: &LogDir<TokioEnv>, what: &str) -> (Outcome, String) {
+    let remembered = match checkpoint::begin(dir).await {
+        Ok(remembered) => remembered,
+        Err(error) => return refused(&error),
+    };
+    let recorded = remembered.logs.get(FOLDER).cloned().unwrap_or_default();
+    let mut log = match Log::open(dir, FOLDER, config(), &recorded).await {
+        Ok((log, _)) => log,
+        Err(error) => return refused(&error),
+    };
+    assert_eq!(log.topic_id(), id(), "{what}");
+    let told = served(&mut log, what).await;
+    // By time, too: the time index is one of them.
+    let reader = log.reader();
+    for n in (0..RECORDS).step_by(7) {
+        let found = reader
+            .offset_for_timestamp(UnixMillis(1000 + n), UpTo::LogEnd, 1 << 20)
+            .await;
+        match found {
+            Ok(found) => assert!(
+                told > 0 || found.map(|f| f.offset) == Some(Offset(n)),
+                "{what}: time of {n}: {found:?}"
+            ),
+            Err(error) => assert!(told > 0, "{what}: {error}"),
+        }
+    }
+    // The producers' windows came through: their last batches are duplicates.
+    if told == 0 {
+        for i in 35..40 {
+            if i % 3 != 0 {
+                let again = append(&mut log, &batch_of(i % 3, i * 3, 3));
+                assert!(
+                    again.is_ok_and(|a| a.duplicate && a.base_offset == Offset(i * 3)),
+                    "{what}: batch {i}"
+                );
+            }
+        }
+    }
+    match told {
+        0 => (Outcome::Whole, String::new()),
+        _ => (Outcome::Told, String::new()),
+    }
+}
+
+fn refused(error: &LogError) -> (Outcome, String) {
+    (Outcome::Refused(""), error.to_string())
+}
+
+/// How many batches are told to be damaged; all others are served as they were written.
+async fn served(log: &mut Log<TokioEnv>, what: &str) -> usize {
+    let (reader, mut told) = (log.reader(), 0);
+    assert_eq!(log.log_end(), Offset(RECORDS), "{what}");
+    for base in (0..RECORDS).step_by(3) {
+        match reader.read_bytes(Offset(base), UpTo::LogEnd, 1).await {
+            Err(ReadError::Damaged(_)) => told += 1,
+            Err(error) => panic!("{what}: offset {base}: {error}"),
+            Ok(None) => panic!("{what}: nothing at offset {base}"),
+            Ok(Some(bytes)) => match Batch::first(&bytes) {
+                // Every client checks it.
+                Ok(batch) if batch.check_crc().is_err() => told += 1,
+                Err(_) => told += 1,
+                Ok(batch) => {
+                    let records = batch.records(1 << 20).expect("records");
+                    let first = records.iter().next().expect("one").expect("sound");
+                    assert_eq!(batch.header.base_offset, Offset(base), "{what}");
+                    assert_eq!(first.value, Some(&base.to_be_bytes()[..]), "{what}");
+                }
+            },
+        }
+    }
+    told
+}
+
+#[tokio::test]
+async fn every_file_may_be_wrong_in_every_way() {
+    let made = directory("every_file").await;
+    let mut cases = 0;
+    let mut wrongs = Vec::new();
+    for (clean, files) in [(true, &made.clean), (false, &made.killed)] {
+        for path in files.keys() {
+            for way in WAYS {
+                let Some(changed) = wrong(path, files, &made, way) else {
+                    continue;
+                };
+                let what = format!("{path} {way}, {}", if clean { "stopped" } else { "killed" });
+                let mut these = files.clone();
+                match changed {
+                    None => drop(these.remove(path)),
+                    Some(bytes) => drop(these.insert(path.clone(), bytes)),
+                }
+                let dir = put("every_file", &these).await;
+                let (came, said) = start(&dir, &what).await;
+                let fits = |o: &Outcome| match (o, came) {
+                    (Outcome::Refused(name), Outcome::Refused(_)) => said.contains(name),
+                    (o, came) => *o == came,
+                };
+                if !outcome(path, way, clean).iter().any(fits) {
+                    wrongs.push(format!("{what}: {came:?} {said}"));
+                }
+                cases += 1;
+            }
+        }
+    }
+    assert!(wrongs.is_empty(), "of {cases}:\n{}", wrongs.join("\n"));
+    assert!(cases > 300, "{cases}");
+}
+
+#[tokio::test]
+async fn a_refused_log_is_what_it_was_once_the_file_is_back() {
+    let made = directory("every_file_back").await;
+    for (clean, files) in [(true, &made.clean), (false, &made.killed)] {
+        for path in files.keys() {
+            let mut these = files.clone();
+            these.remove(path);
+            let dir = put("every_file_back", &these).await;
+            let what = format!("{path} clean {clean}");
+            if let (Outcome::Refused(_), _) = start(&dir, &what).await {
+                let file = dir.dir().create(path).await.expect("made");
+                file.write_at(0, vec![files[path].clone()])
+                    .await
+                    .expect("written");
+                let (came, said) = start(&LogDir::new(TokioEnv::new(2), dir.dir().clone(), 8), &what).await;
+                assert_eq!(came, Outcome::Whole, "{what}: {said}");
+            }
+        }
+    }
+}

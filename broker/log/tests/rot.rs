@@ -1,0 +1,315 @@
+//! Rot where no CRC looks, wrong indexes, and files that are short or gone while a log is open: what can be read is served, what
+//! can't is told, and nothing is served at another offset.
+
+mod common;
+
+use brokkr_env::tokio::TokioEnv;
+use brokkr_log::{Log, LogConfig, LogDir, LogError, ReadError, Recorded, UpTo};
+use brokkr_types::{Instant, Offset, UnixMillis};
+use brokkr_wire::records::Batch;
+use common::*;
+
+const BATCHES: i64 = 30;
+
+fn config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 1000,
+        index_interval_bytes: 150,
+        ..LogConfig::default()
+    }
+}
+
+/// A log of batches of three records, with its value equal to its offset, closed cleanly.
+async fn closed(name: &str) -> Recorded {
+    let dir = fresh(name).await;
+    let mut log = create(&dir, config()).await;
+    for i in 0..BATCHES {
+        stage(&mut log, &batch(i * 3, 3));
+        settle(&mut log).await;
+    }
+    assert!(log.segments() > 3);
+    log.close().await.expect("closed")
+}
+
+async fn flip(dir: &LogDir<TokioEnv>, path: &str, at: u64, bit: u8) {
+    let file = dir.dir().open(path).await.expect("opened");
+    let byte = file.read_at(at, 1).await.expect("read")[0];
+    file.write_at(at, vec![vec![byte ^ bit].into()])
+        .await
+        .expect("written");
+}
+
+async fn names(dir: &LogDir<TokioEnv>, suffix: &str) -> Vec<String> {
+    let all = dir.dir().list(FOLDER).await.expect("listed");
+    let all = all.into_iter().map(|e| format!("{FOLDER}/{}", e.name));
+    all.filter(|n| n.ends_with(suffix)).collect()
+}
+
+/// What a read of each batch's first offset gives: `Ok(true)` where it is the batch that was written there.
+async fn served(log: &mut Log<TokioEnv>) -> Vec<Result<bool, ReadError>> {
+    let (reader, mut all) = (log.reader(), Vec::new());
+    for i in 0..BATCHES {
+        let read = reader.read_bytes(Offset(i * 3 + 1), UpTo::LogEnd, 1).await;
+        all.push(read.map(|bytes| {
+            let batch = bytes.and_then(|b| Batch::first(&b).ok());
+            batch.is_some_and(|b| {
+                let records = b.records(1 << 20).expect("records");
+                let first = records.iter().next().expect("one").expect("sound");
+                b.check_crc().is_ok()
+                    && b.header.base_offset == Offset(i * 3)
+                    && first.value == Some(&(i * 3).to_be_bytes()[..])
+            })
+        }));
+    }
+    all
+}
+
+#[tokio::test]
+async fn rot_outside_the_crc_is_told_where_it_is_and_nowhere_else() {
+    let name = "rot_header";
+    let recorded = closed(name).await;
+    let dir = again(name).await;
+    let (mut told, mut magic_or_length) = (0, 0);
+    for path in names(&dir, ".log").await {
+        let bytes = dir.dir().read(&path, 1 << 20).await.expect("read");
+        let mut position = 0;
+        for each in brokkr_wire::records::batches(bytes.clone()) {
+            let each = each.expect("whole");
+            let index = (each.header.base_offset.0 / 3) as usize;
+            for at in 0..17u64 {
+                let bit = 1 << ((at + index as u64) % 8);
+                flip(&again(name).await, &path, position + at, bit).await;
+                let (mut log, _) = open(&again(name).await, config(), &recorded).await;
+                let served = served(&mut log).await;
+                assert!(
+                    !served.contains(&Ok(false)),
+                    "{path} batch {index} byte {at}: other records: {served:?}"
+                );
+                assert!(
+                    matches!(served[index], Err(ReadError::Damaged(_))),
+                    "{path} batch {index} byte {at} is not told: {:?}",
+                    served[index]
+                );
+                told += 1;
+                let lost = served.iter().filter(|s| s.is_err()).count();
+                // Where a length or a magic rots, nothing says where the next batch begins before the index does.
+                match at {
+                    8..12 => magic_or_length += lost - 1,
+                    _ => assert_eq!(lost, 1, "{path} batch {index} byte {at}: {served:?}"),
+                }
+                flip(&again(name).await, &path, position + at, bit).await;
+            }
+            position += each.bytes.len() as u64;
+        }
+    }
+    assert_eq!(told, BATCHES * 17);
+    assert!(magic_or_length < BATCHES as usize * 4 * 2, "{magic_or_length}");
+}
+
+/// Every way an index file can be wrong.
+fn wrong(bytes: &[u8], other: &[u8], way: &str) -> Option<Vec<u8>> {
+    Some(match way {
+        "missing" => return None,
+        "empty" => Vec::new(),
+        "short" => bytes[..bytes.len() / 2].to_vec(),
+        "zeroed" => vec![0; bytes.len()],
+        "ones" => vec![0xff; bytes.len()],
+        "another segment's" => other.to_vec(),
+        "long" => [bytes, bytes].concat(),
+        "backwards" => bytes.chunks(4).rev().flatten().copied().collect(),
+        "random" => bytes
+            .iter()
+            .enumerate()
+            .map(|(i, b)| b ^ (i as u8).wrapping_mul(151))
+            .collect(),
+        other => unreachable!("{other}"),
+    })
+}
+
+const WAYS: [&str; 9] = [
+    "missing",
+    "empty",
+    "short",
+    "zeroed",
+    "ones",
+    "another segment's",
+    "long",
+    "backwards",
+    "random",
+];
+
+async fn put(name: &str, path: &str, bytes: Option<Vec<u8>>) {
+    let dir = again(name).await;
+    match bytes {
+        None => drop(dir.dir().remove(path).await),
+        Some(bytes) => dir.dir().replace(path, bytes.into()).await.expect("replaced"),
+    }
+}
+
+async fn all_is_found(log: &mut Log<TokioEnv>, what: &str) {
+    let served = served(log).await;
+    assert!(served.iter().all(|s| *s == Ok(true)), "{what}: {served:?}");
+    let reader = log.reader();
+    for n in 0..BATCHES * 3 {
+        let found = reader
+            .offset_for_timestamp(UnixMillis(1000 + n), UpTo::LogEnd, 1 << 20)
+            .await;
+        let found = found.expect("readable").map(|f| f.offset);
+        assert_eq!(found, Some(Offset(n)), "{what}: by time");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_index_hides_nothing_and_is_built_again() {
+    let name = "rot_index";
+    let recorded = closed(name).await;
+    let dir = again(name).await;
+    for suffix in [".index", ".timeindex"] {
+        let all = names(&dir, suffix).await;
+        let mut bytes = Vec::new();
+        for path in &all {
+            bytes.push(dir.dir().read(path, 1 << 20).await.expect("read"));
+        }
+        for (i, path) in all.iter().enumerate() {
+            for way in WAYS {
+                let other = &bytes[(i + 1) % all.len()];
+                put(name, path, wrong(&bytes[i], other, way)).await;
+                for recorded in [
+                    recorded.clone(),
+                    Recorded {
+                        clean: false,
+                        ..recorded.clone()
+                    },
+                ] {
+                    let what = format!("{path} {way} clean {}", recorded.clean);
+                    let (mut log, _) = open(&again(name).await, config(), &recorded).await;
+                    all_is_found(&mut log, &what).await;
+                    // The owner gets to it when it is polled.
+                    for _ in 0..20 {
+                        tokio::select! { biased; _ = log.next_event() => {}, () = tokio::task::yield_now() => {} }
+                    }
+                    all_is_found(&mut log, &what).await;
+                    drop(log);
+                    put(name, path, wrong(&bytes[i], other, way)).await;
+                }
+                let (mut log, _) = open(&again(name).await, config(), &recorded).await;
+                all_is_found(&mut log, way).await;
+                log.close().await.expect("closed");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_zeroed_index_of_a_sealed_segment_is_right_again_soon() {
+    let name = "rot_zeroed";
+    let recorded = closed(name).await;
+    let dir = again(name).await;
+    let path = names(&dir, ".index").await.remove(0);
+    let right = dir.dir().read(&path, 1 << 20).await.expect("read");
+    put(name, &path, Some(vec![0; right.len()])).await;
+    let (mut log, _) = open(&dir, config(), &recorded).await;
+    all_is_found(&mut log, "zeroed").await;
+    let mut now = bytes::Bytes::new();
+    for _ in 0..2000 {
+        tokio::select! { biased; _ = log.next_event() => {}, () = tokio::task::yield_now() => {} }
+        now = again(name)
+            .await
+            .dir()
+            .read(&path, 1 << 20)
+            .await
+            .unwrap_or_default();
+        if now == right {
+            break;
+        }
+    }
+    assert_eq!(now, right);
+}
+
+#[tokio::test]
+async fn a_sealed_segment_that_shrinks_is_damage_at_a_clean_start() {
+    let name = "rot_short_sealed";
+    let recorded = closed(name).await;
+    let dir = again(name).await;
+    let path = names(&dir, ".log").await.remove(1);
+    let file = dir.dir().open(&path).await.expect("opened");
+    file.truncate(file.len() - 10).await.expect("cut");
+    let opened = Log::open(&again(name).await, FOLDER, config(), &recorded).await;
+    assert!(
+        matches!(&opened, Err(LogError::Damaged(d)) if d.file == path),
+        "{opened:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_sealed_segment_that_shrinks_or_goes_while_it_is_open_is_damage() {
+    for how in ["short", "gone"] {
+        let name = format!("rot_while_open_{how}");
+        let recorded = closed(&name).await;
+        let dir = again(&name).await;
+        let (mut log, _) = open(&dir, config(), &recorded).await;
+        let path = names(&dir, ".log").await.remove(1);
+        // Another process: this one's files are as they were.
+        let other = again(&name).await;
+        match how {
+            "gone" => other.dir().remove(&path).await.expect("removed"),
+            _ => {
+                let file = other.dir().open(&path).await.expect("opened");
+                file.truncate(file.len() - 10).await.expect("cut");
+            }
+        }
+        let log_dir = LogDir::new(TokioEnv::new(2), dir.dir().clone(), 1);
+        drop(log);
+        let (mut second, _) = match Log::open(&log_dir, FOLDER, config(), &recorded).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                assert!(
+                    matches!(&error, LogError::Damaged(d) if d.file == path),
+                    "{error:?}"
+                );
+                continue;
+            }
+        };
+        let served = served(&mut second).await;
+        assert!(
+            served
+                .iter()
+                .all(|s| matches!(s, Ok(true) | Err(ReadError::Damaged(_)))),
+            "{served:?}"
+        );
+        log = second;
+        drop(log);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_segment_is_out_of_range_only_below_the_log_start() {
+    let name = "rot_missing";
+    let recorded = closed(name).await;
+    // One file stays open, so that a sealed one is opened anew for each read.
+    let env = TokioEnv::new(2);
+    let dir = LogDir::new(env.clone(), again(name).await.dir().clone(), 1);
+    let (mut log, _) = open(&dir, config(), &recorded).await;
+    let before = log.reader();
+    let paths = names(&dir, ".log").await;
+    let gone = format!("{}.moved", paths[1]);
+    dir.dir().rename(&paths[1], &gone).await.expect("renamed");
+    let end = log.log_end();
+    let second = Offset(paths[1][FOLDER.len() + 1..][..20].parse().expect("a number"));
+    let read = before.read_bytes(second, UpTo::LogEnd, 1).await;
+    assert!(
+        matches!(&read, Err(ReadError::Damaged(d)) if d.file == paths[1]),
+        "{read:?}"
+    );
+    dir.dir().rename(&gone, &paths[1]).await.expect("renamed");
+    log.set_high_watermark(end);
+    log.advance_log_start(Offset(end.0 - 3)).await.expect("raised");
+    log.enforce_retention(Instant::default(), UnixMillis(0))
+        .await
+        .expect("retired");
+    let read = before.read_bytes(second, UpTo::LogEnd, 1).await;
+    assert!(
+        matches!(read, Err(ReadError::OutOfRange { log_start, .. }) if log_start == Offset(end.0 - 3)),
+        "{read:?}"
+    );
+}

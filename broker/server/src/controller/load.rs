@@ -1,0 +1,437 @@
+//! What a start reads of the metadata: the latest snapshot that is whole, and the log behind it.
+//!
+//! | found | |
+//! | --- | --- |
+//! | nothing | a new cluster: a bootstrap snapshot with this node as the voter (KIP-853), then an empty log |
+//! | a log from offset 0 and no snapshot | Apache Kafka with `controller.quorum.voters`: the log alone |
+//! | `bootstrap.checkpoint` and an empty log | formatted by Apache Kafka and never started: its records come first |
+//! | snapshots and a log that doesn't reach back to one of them, or to where it was durable | refused |
+//! | nothing, beside folders of partitions | refused: the metadata that knows them is missing |
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use brokkr_env::{Env, ErrorKind};
+use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded, UpTo};
+use brokkr_metadata::records::{Control, Entry, decode_batch};
+use brokkr_metadata::snapshot::{self, QuorumState, Snapshot, SnapshotId};
+use brokkr_metadata::{Controller, Image};
+use brokkr_types::{LeaderEpoch, Offset, Uuid};
+use brokkr_wire::Str;
+use brokkr_wire::messages::MetadataRecord;
+use brokkr_wire::messages::voters_record::{
+    Endpoint, KRaftVersionFeature, Voter as VoterEntry, VotersRecord,
+};
+use brokkr_wire::records::{Batch, batches};
+use bytes::Bytes;
+
+use super::{ControllerError, FOLDER, content};
+use crate::config::BrokerConfig;
+use crate::ctx::Identity;
+use crate::log_dir::Owned;
+
+const QUORUM_STATE: &str = "__cluster_metadata-0/quorum-state";
+/// What Apache Kafka's format command leaves for the first start.
+const BOOTSTRAP: &str = "bootstrap.checkpoint";
+/// Bytes that a replay reads at once.
+const REPLAY_BYTES: u32 = 1 << 20;
+const SNAPSHOT_BYTES_MAX: u32 = 1 << 30;
+
+/// The metadata as a start found it.
+pub(super) struct Replayed<E: Env> {
+    pub(super) log: Log<E>,
+    pub(super) controller: Controller,
+    pub(super) quorum: QuorumState,
+    pub(super) last_epoch: i32,
+    /// Bytes of the log behind the snapshot.
+    pub(super) bytes: u64,
+    /// Topics that were deleted since the snapshot.
+    pub(super) deleted: Vec<Uuid>,
+    /// What an empty log begins with, if somebody left that.
+    pub(super) bootstrap: Vec<MetadataRecord>,
+}
+
+/// Opens the metadata log, making it in a new directory, and replays it.
+pub(super) async fn load<E: Env>(
+    env: &E,
+    log_dir: &Owned<E>,
+    config: &BrokerConfig,
+    addrs: &[SocketAddr],
+) -> Result<Replayed<E>, ControllerError> {
+    let identity = &log_dir.identity;
+    let log = open_log(env, log_dir, config, addrs).await?;
+    let mut replayed = replay(&log_dir.logs, log, identity).await?;
+    if replayed.controller.image().metadata_version().is_none() {
+        replayed.bootstrap = bootstrap_records(&log_dir.logs).await?;
+    }
+    Ok(replayed)
+}
+
+async fn open_log<E: Env>(
+    env: &E,
+    log_dir: &Owned<E>,
+    config: &BrokerConfig,
+    addrs: &[SocketAddr],
+) -> Result<Log<E>, ControllerError> {
+    let log_config = LogConfig {
+        segment_bytes: config.metadata_log_segment_bytes.unsigned_abs(),
+        cleanup_delete: false,
+        retention_ms: -1,
+        ..LogConfig::default()
+    };
+    let logs = &log_dir.logs;
+    let recorded = log_dir.recorded(FOLDER).cloned().unwrap_or_default();
+    let bytes = log_bytes(logs).await?;
+    let begun = !snapshots(logs).await?.is_empty() || bytes > 0;
+    if begun {
+        let (log, recovery) = logs.open_log(FOLDER, &log_config, &recorded).await?;
+        if !recovery.clean {
+            tracing::info!(?recovery, "cluster metadata recovered");
+        }
+        return Ok(log);
+    }
+    is_new(log_dir, &recorded)?;
+    let log = match log_dir.folders.contains(FOLDER) {
+        // A first start that was interrupted: there is no record in it.
+        true => {
+            let (mut log, _) = logs.open_log(FOLDER, &log_config, &Recorded::default()).await?;
+            log.set_topic_id(Uuid::METADATA_TOPIC).await?;
+            log
+        }
+        false => Log::create(logs, FOLDER, Uuid::METADATA_TOPIC, log_config).await?,
+    };
+    // LAST: without it what is there was never used.
+    if !has_file(logs, BOOTSTRAP).await? {
+        let first = format!("{FOLDER}/{}", SnapshotId::BOOTSTRAP.file_name());
+        let voters = voters(&log_dir.identity, config, addrs);
+        let bootstrap = snapshot::bootstrap(&voters, env.wall()).map_err(|e| content(&first, e))?;
+        logs.dir().replace(&first, bootstrap).await?;
+    }
+    Ok(log)
+}
+
+/// A directory without metadata is a new one: not one that lost it.
+fn is_new<E: Env>(log_dir: &Owned<E>, recorded: &Recorded) -> Result<(), ControllerError> {
+    let remedy = "put it back from a backup; or move the folders of partitions and brokkr-checkpoint away to begin with nothing";
+    if recorded.recovery_point.is_some_and(|p| p.0 > 0) {
+        return Err(content(
+            FOLDER,
+            format_args!("the metadata of the cluster is missing: {remedy}"),
+        ));
+    }
+    match log_dir.folders.iter().find(|name| *name != FOLDER) {
+        None => Ok(()),
+        Some(name) => Err(content(
+            FOLDER,
+            format_args!(
+                "the metadata of the cluster, which knows of {name} and others here, is missing: {remedy}"
+            ),
+        )),
+    }
+}
+
+/// Bytes in the segments of the metadata log, whoever wrote them.
+async fn log_bytes<E: Env>(logs: &LogDir<E>) -> Result<u64, ControllerError> {
+    let mut bytes = 0;
+    for name in names(logs).await? {
+        if name.ends_with(".log") {
+            bytes += logs.dir().open(&format!("{FOLDER}/{name}")).await?.len();
+        }
+    }
+    Ok(bytes)
+}
+
+async fn names<E: Env>(logs: &LogDir<E>) -> Result<Vec<String>, ControllerError> {
+    match logs.dir().list(FOLDER).await {
+        Ok(entries) => Ok(entries.into_iter().map(|e| e.name).collect()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+async fn has_file<E: Env>(logs: &LogDir<E>, name: &str) -> Result<bool, ControllerError> {
+    Ok(logs.dir().list("").await?.iter().any(|e| e.name == name))
+}
+
+/// The snapshots, oldest first.
+pub(super) async fn snapshots<E: Env>(logs: &LogDir<E>) -> Result<Vec<SnapshotId>, ControllerError> {
+    let names = names(logs).await?;
+    let mut ids: Vec<_> = names
+        .iter()
+        .filter_map(|n| SnapshotId::from_file_name(n))
+        .collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// The one voter: this node, at its listener for controllers; without one, where its clients find it.
+fn voters(identity: &Identity, config: &BrokerConfig, addrs: &[SocketAddr]) -> VotersRecord {
+    let name = config
+        .set
+        .get("controller.listener.names")
+        .and_then(|names| names.split(',').next());
+    let name = name
+        .map(str::trim)
+        .filter(|n| !n.is_empty())
+        .unwrap_or("CONTROLLER");
+    let (host, port) = controller_listener(config, name).unwrap_or_else(|| {
+        let host = config
+            .advertised_listeners
+            .first()
+            .map_or("", |l| l.host.as_str());
+        let host = if matches!(host, "" | "0.0.0.0" | "::") {
+            "localhost"
+        } else {
+            host
+        };
+        (host.to_owned(), addrs.first().map_or(0, SocketAddr::port))
+    });
+    let endpoint = Endpoint {
+        name: Str::from(name.to_owned()),
+        host: Str::from(host),
+        port,
+        ..Default::default()
+    };
+    let voter = VoterEntry {
+        voter_id: identity.node_id,
+        voter_directory_id: identity.directory_id,
+        endpoints: vec![endpoint],
+        kraft_version_feature: KRaftVersionFeature {
+            min_supported_version: 0,
+            max_supported_version: 1,
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    VotersRecord {
+        version: 0,
+        voters: vec![voter],
+        ..Default::default()
+    }
+}
+
+/// Where the configuration has the listener of this name, which this broker doesn't open yet.
+fn controller_listener(config: &BrokerConfig, name: &str) -> Option<(String, u16)> {
+    let listed = ["advertised.listeners", "listeners"]
+        .iter()
+        .filter_map(|key| config.set.get(*key));
+    listed.flat_map(|all| all.split(',')).find_map(|each| {
+        let (listener, address) = each.trim().split_once("://")?;
+        let (host, port) = address.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        let host = if host.is_empty() { "localhost" } else { host };
+        listener
+            .eq_ignore_ascii_case(name)
+            .then(|| (host.to_owned(), port))
+    })
+}
+
+/// The records that Apache Kafka's format command left.
+async fn bootstrap_records<E: Env>(logs: &LogDir<E>) -> Result<Vec<MetadataRecord>, ControllerError> {
+    if !has_file(logs, BOOTSTRAP).await? {
+        return Ok(Vec::new());
+    }
+    let bytes = logs.dir().read(BOOTSTRAP, SNAPSHOT_BYTES_MAX).await?;
+    let mut records = Vec::new();
+    for batch in batches(bytes) {
+        let batch = batch.map_err(|e| content(BOOTSTRAP, e))?;
+        batch.check_crc().map_err(|e| content(BOOTSTRAP, e))?;
+        for (_, entry) in decode_batch(&batch).map_err(|e| content(BOOTSTRAP, e))? {
+            if let Entry::Metadata(record) = entry {
+                records.push(record);
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// The state that the latest snapshot and the log behind it make.
+async fn replay<E: Env>(
+    logs: &LogDir<E>,
+    mut log: Log<E>,
+    identity: &Identity,
+) -> Result<Replayed<E>, ControllerError> {
+    let (id, snapshot) = match latest_snapshot(logs, &identity.cluster_id).await? {
+        Some(latest) => latest,
+        None if log.log_start() == Offset(0) => (SnapshotId::BOOTSTRAP, nothing(&identity.cluster_id)),
+        None => {
+            let start = log.log_start();
+            return Err(content(
+                FOLDER,
+                format_args!(
+                    "no snapshot can be read, and the log starts at offset {start}: put one back from a backup"
+                ),
+            ));
+        }
+    };
+    let mut controller = Controller::new(snapshot.image);
+    let mut quorum = snapshot.quorum;
+    let (mut offset, mut last_epoch, mut bytes) = (Offset(id.end_offset), id.epoch, 0);
+    let (start, end) = (log.log_start(), log.log_end());
+    if end < offset && log.size_bytes() == 0 {
+        // A follower that had fetched the snapshot and no more.
+        log.truncate_fully_and_start_at(offset).await?;
+    } else if end < offset || start > offset {
+        let name = id.file_name();
+        return Err(content(
+            FOLDER,
+            format_args!(
+                "the log has offsets {start} to {end}, and the latest snapshot that can be read is {name}"
+            ),
+        ));
+    }
+    let mut deleted = Vec::new();
+    let reader = log.reader();
+    while offset < reader.log_end() {
+        let piece = reader
+            .read_bytes(offset, UpTo::LogEnd, REPLAY_BYTES)
+            .await
+            .map_err(LogError::from)?;
+        let Some(piece) = piece.filter(|p| !p.is_empty()) else {
+            return Err(content(
+                FOLDER,
+                format_args!("nothing can be read at offset {offset}"),
+            ));
+        };
+        bytes += piece.len() as u64;
+        for batch in batches(piece) {
+            let batch = batch.map_err(|e| content(FOLDER, e))?;
+            last_epoch = batch.header.partition_leader_epoch.0;
+            replay_batch(&batch, identity, &mut controller, &mut quorum, &mut deleted)?;
+            offset = batch.header.next_offset();
+        }
+    }
+    Ok(Replayed {
+        log,
+        controller,
+        quorum,
+        last_epoch,
+        bytes,
+        deleted,
+        bootstrap: Vec::new(),
+    })
+}
+
+/// What a log from its first offset on is replayed over.
+fn nothing(cluster_id: &str) -> Snapshot {
+    Snapshot {
+        image: Image::empty(cluster_id),
+        quorum: QuorumState::default(),
+        last_timestamp: brokkr_types::UnixMillis::NONE,
+    }
+}
+
+fn replay_batch(
+    batch: &Batch,
+    identity: &Identity,
+    controller: &mut Controller,
+    quorum: &mut QuorumState,
+    deleted: &mut Vec<Uuid>,
+) -> Result<(), ControllerError> {
+    let epoch = batch.header.partition_leader_epoch.0;
+    for (offset, entry) in decode_batch(batch).map_err(|e| content(FOLDER, e))? {
+        if offset <= controller.image().provenance.offset {
+            continue;
+        }
+        let at = |e: &dyn fmt::Display| content(FOLDER, format_args!("offset {offset}: {e}"));
+        match entry {
+            Entry::Metadata(record) => {
+                if let MetadataRecord::RemoveTopic(removed) = &record {
+                    deleted.push(removed.topic_id);
+                }
+                controller.replay(offset, epoch, &record).map_err(|e| at(&e))?;
+            }
+            Entry::Control(control) => {
+                only_voter(&control, identity).map_err(|e| at(&e))?;
+                quorum.replay(&control).map_err(|e| at(&e))?;
+                controller.advance(offset, epoch);
+            }
+            Entry::UnknownControl(_) => controller.advance(offset, epoch),
+        }
+    }
+    Ok(())
+}
+
+/// Static voters (`controller.quorum.voters`) stand nowhere but in what a leader writes.
+fn only_voter(control: &Control, identity: &Identity) -> Result<(), String> {
+    let Control::LeaderChange(change) = control else {
+        return Ok(());
+    };
+    match change.voters.iter().find(|v| v.voter_id != identity.node_id) {
+        None => Ok(()),
+        Some(other) => Err(format!(
+            "the cluster has other controllers (node {}); only a cluster of one node is served yet",
+            other.voter_id
+        )),
+    }
+}
+
+/// The latest snapshot that is whole; `None` if there is none at all.
+async fn latest_snapshot<E: Env>(
+    logs: &LogDir<E>,
+    cluster_id: &str,
+) -> Result<Option<(SnapshotId, Snapshot)>, ControllerError> {
+    let mut last = None;
+    for id in snapshots(logs).await?.into_iter().rev() {
+        let path = format!("{FOLDER}/{}", id.file_name());
+        let read = match logs.dir().read(&path, SNAPSHOT_BYTES_MAX).await {
+            Ok(bytes) => snapshot::read(&bytes, id, cluster_id).map_err(|e| e.to_string()),
+            Err(e) if e.kind() == ErrorKind::Resources => return Err(e.into()),
+            Err(e) => Err(e.to_string()),
+        };
+        match read {
+            Ok(snapshot) => return Ok(Some((id, snapshot))),
+            Err(error) => {
+                tracing::error!(path, error, "damaged snapshot; trying an older one");
+                last = Some(content(path, error));
+            }
+        }
+    }
+    if let Some(error) = last {
+        // With a log from the first offset on they are not needed.
+        tracing::error!(%error, "no snapshot of the metadata can be read");
+    }
+    Ok(None)
+}
+
+/// The voters that a directory's latest snapshot names, each with its directory; `None` where it names none, or can't be
+/// read: then a start says why.
+pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<Vec<(i32, Uuid)>> {
+    let entries = logs.dir().list(FOLDER).await.ok()?;
+    let ids = entries.iter().filter_map(|e| SnapshotId::from_file_name(&e.name));
+    let id = ids.max()?;
+    let path = format!("{FOLDER}/{}", id.file_name());
+    let bytes = logs.dir().read(&path, SNAPSHOT_BYTES_MAX).await.ok()?;
+    let voters = snapshot::read(&bytes, id, "")
+        .ok()?
+        .quorum
+        .voters?
+        .voters
+        .into_iter();
+    Some(voters.map(|v| (v.voter_id, v.voter_directory_id)).collect())
+}
+
+/// The last quorum epoch that this voter knew of.
+pub(super) async fn quorum_state<E: Env>(logs: &LogDir<E>) -> Result<i32, ControllerError> {
+    match logs.dir().read(QUORUM_STATE, 1 << 16).await {
+        Ok(text) => serde_json::from_slice::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|v| v.get("leaderEpoch")?.as_i64()?.try_into().ok())
+            .ok_or_else(|| content(QUORUM_STATE, "no leaderEpoch in it")),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(0),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Notes, durably, that this voter leads `epoch`: as Kafka's QuorumStateData, version 1.
+pub(super) async fn write_quorum_state<E: Env>(
+    logs: &LogDir<E>,
+    node_id: i32,
+    epoch: LeaderEpoch,
+) -> Result<(), LogError> {
+    let none = Uuid::ZERO;
+    let text = format!(
+        r#"{{"leaderId":{node_id},"leaderEpoch":{epoch},"votedId":-1,"votedDirectoryId":"{none}","data_version":1}}"#
+    );
+    Ok(logs.dir().replace(QUORUM_STATE, Bytes::from(text)).await?)
+}

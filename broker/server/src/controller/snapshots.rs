@@ -1,0 +1,67 @@
+//! Snapshots of the metadata, and what they let go of.
+//!
+//! The order: the snapshot is whole and durable, then older ones than the spare go, then the log up to the spare's end. So the
+//! spare, with the log behind it, makes the same state: it is of use when the latest turns out damaged.
+
+use std::time::Duration;
+
+use brokkr_env::Env;
+use brokkr_metadata::snapshot::{self, Snapshot, SnapshotId};
+use brokkr_types::{Offset, UnixMillis};
+
+use super::{ControllerError, FOLDER, Host, content};
+
+/// Snapshots that are kept: the latest, and a spare.
+const SNAPSHOTS_KEPT: usize = 2;
+/// How long a snapshot that failed waits before it is tried again: at first, and at most.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+impl<E: Env> Host<E> {
+    pub(super) async fn snapshot_if_due(&mut self) {
+        if self.bytes_since_snapshot < self.snapshot_every_bytes || self.env.now() < self.snapshot_not_before
+        {
+            return;
+        }
+        match self.snapshot().await {
+            Ok(()) => (self.bytes_since_snapshot, self.snapshot_failures) = (0, 0),
+            Err(error) => {
+                let after = (RETRY_AFTER * 2u32.saturating_pow(self.snapshot_failures)).min(RETRY_AFTER_MAX);
+                self.snapshot_failures += 1;
+                self.snapshot_not_before = self.env.now() + after;
+                tracing::warn!(%error, ?after, "no snapshot of the metadata; the log is kept, and it is tried again");
+            }
+        }
+    }
+
+    /// Writes a snapshot of all that is committed, then lets go of what the spare makes superfluous.
+    async fn snapshot(&mut self) -> Result<(), ControllerError> {
+        let id = SnapshotId {
+            end_offset: self.log.log_end().0,
+            epoch: self.epoch.0,
+        };
+        let whole = Snapshot {
+            image: self.controller.image().clone(),
+            quorum: self.quorum.clone(),
+            last_timestamp: self.env.wall(),
+        };
+        let path = format!("{FOLDER}/{}", id.file_name());
+        let bytes =
+            snapshot::write(&whole, id, UnixMillis(self.env.wall().0)).map_err(|e| content(&path, e))?;
+        self.logs.dir().replace(&path, bytes).await?;
+        let mut ids = super::load::snapshots(&self.logs).await?;
+        let kept = ids.split_off(ids.len().saturating_sub(SNAPSHOTS_KEPT));
+        for id in ids {
+            let old = format!("{FOLDER}/{}", id.file_name());
+            self.logs.dir().remove(&old).await?;
+        }
+        if let [spare, _] = kept[..] {
+            self.log.advance_log_start(Offset(spare.end_offset)).await?;
+            self.log
+                .enforce_retention(self.env.now(), self.env.wall())
+                .await?;
+            self.recorded.publish(self.log.checkpoint());
+        }
+        Ok(())
+    }
+}

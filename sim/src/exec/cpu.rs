@@ -1,0 +1,66 @@
+//! How much processor time a poll takes: the only thing of a run that is of the machine, and not of the seed. It never decides
+//! anything in the world; a poll that takes too long is reported at the end.
+
+use super::{Exec, Life, lock};
+
+/// A poll that took too long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlowPoll {
+    pub(crate) life: Life,
+    pub(crate) task: &'static str,
+    pub(crate) cpu_ns: u64,
+}
+
+/// What is measured, and what was found.
+#[derive(Default)]
+pub(super) struct Cpu {
+    most_ns: Option<u64>,
+    slowest: Option<SlowPoll>,
+}
+
+impl Cpu {
+    /// The clock at the begin of a poll, if polls are measured.
+    pub(super) fn begin(&self) -> Option<u64> {
+        self.most_ns.map(|_| thread_ns())
+    }
+
+    pub(super) fn end(&mut self, begun: Option<u64>, life: Life, task: &'static str) {
+        let (Some(begun), Some(most)) = (begun, self.most_ns) else {
+            return;
+        };
+        let cpu_ns = thread_ns().saturating_sub(begun);
+        if cpu_ns > most && self.slowest.is_none_or(|s| s.cpu_ns < cpu_ns) {
+            self.slowest = Some(SlowPoll { life, task, cpu_ns });
+        }
+    }
+}
+
+impl Exec {
+    /// Measures each poll from now on.
+    pub(crate) fn measure_polls(&self, most_ns: u64) {
+        lock(&self.0.state).cpu.most_ns = Some(most_ns);
+    }
+
+    /// The slowest poll of those that took longer than they may.
+    pub(crate) fn slowest_poll(&self) -> Option<SlowPoll> {
+        lock(&self.0.state).cpu.slowest
+    }
+}
+
+/// This thread's processor time. By a system call: what libc is asked in the room, the world answers.
+fn thread_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the structure outlives the call, which only writes it.
+    let failed = unsafe {
+        libc::syscall(
+            libc::SYS_clock_gettime,
+            libc::CLOCK_THREAD_CPUTIME_ID,
+            &raw mut time,
+        )
+    };
+    assert_eq!(failed, 0, "every thread has a clock of its processor time");
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

@@ -1,0 +1,346 @@
+//! S1: what is on the broker's disk, and open, at the end of a run belongs to something that is alive.
+//!
+//! Once all is calm and the clients have left, every folder is a live partition's, every file has a place in its folder, no file is open
+//! that has no name, no segment lies below its log's start, and no connection of a client that left is still there. What is deleted
+//! may stay for its delay: so the check looks again until nothing is left, at most for [`PATIENCE`]. It comes AFTER the run's hash is
+//! taken: a run that leaves nothing behind costs one look.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use brokkr_client::{Client, ClientConfig};
+use brokkr_env::{EntryKind, Env};
+use brokkr_types::Uuid;
+use brokkr_wire::messages::MetadataRequest;
+
+use crate::check::{Violation, topic_id};
+use crate::disk::Disk;
+use crate::net::addr_of;
+use crate::plan::{BROKER, FIRST_CLIENT, Kind, PORT, ROOT};
+use crate::retention;
+use crate::rude::FIRST_RUDE;
+use crate::scenario::Shared;
+
+/// The node that asks which topics there are.
+const ASKS: u32 = FIRST_CLIENT - 3;
+/// `file.delete.delay.ms` (a minute), the time until the next look of who deletes, and some more.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// How long it waits between two looks.
+const AGAIN: Duration = Duration::from_secs(4);
+/// Leftovers that are named in a report.
+const NAMED_MAX: usize = 5;
+/// Snapshots of the metadata that are kept, and one that is being written.
+const SNAPSHOTS_MAX: usize = 3;
+/// Files that keep room on the disk begin with this.
+const RESERVE: &str = "brokkr-reserve-";
+const METADATA: &str = "__cluster_metadata-0";
+
+const BELOW: &str = "segments below the log's start";
+const RETENTION_EVERY: &str = "log.retention.check.interval.ms";
+
+/// Files of the directory itself: Kafka's, and ours.
+const OF_THE_DIRECTORY: [&str; 9] = [
+    "meta.properties",
+    ".lock",
+    ".kafka_cleanshutdown",
+    "recovery-point-offset-checkpoint",
+    "log-start-offset-checkpoint",
+    "replication-offset-checkpoint",
+    "cleaner-offset-checkpoint",
+    "bootstrap.checkpoint",
+    "brokkr-checkpoint",
+];
+/// Files of a partition that are not a segment's.
+const OF_A_PARTITION: [&str; 3] = ["leader-epoch-checkpoint", "partition.metadata", "brokkr-manifest"];
+/// What a segment's files end in.
+const OF_A_SEGMENT: [&str; 4] = ["log", "index", "timeindex", "txnindex"];
+/// Producers' state at an offset: not only where a segment begins.
+const OF_AN_OFFSET: [&str; 2] = ["snapshot", "window"];
+
+/// The topics that there are: their ids, and how many partitions they have.
+type Live = BTreeMap<String, (Uuid, usize)>;
+
+/// Looks until nothing is left behind, or for too long.
+pub(crate) async fn check(shared: &Shared) {
+    let env = shared.world.env(ASKS);
+    for node in (FIRST_RUDE..).take(shared.plan.rude.len()) {
+        shared.world.end_quietly(node);
+    }
+    let until = env.now() + PATIENCE;
+    loop {
+        // Each time anew: what clients asked for last may still be under way.
+        let Some(live) = live_topics(&env).await else {
+            let what = "the broker does not say which topics there are";
+            return shared.violation(Violation::new("S1", what));
+        };
+        let found = look(shared, &live);
+        if found.is_empty() {
+            return;
+        }
+        if env.now() >= until {
+            let what = |what| shared.violation(Violation::new("S1", what));
+            return found.into_iter().take(NAMED_MAX).for_each(what);
+        }
+        env.sleep_until(env.now() + AGAIN).await;
+    }
+}
+
+async fn live_topics(env: &impl Env) -> Option<Live> {
+    let host = addr_of(BROKER, PORT).ip().to_string();
+    let client = Client::new(env, ClientConfig::new(&host, PORT));
+    let request = MetadataRequest {
+        topics: None,
+        ..MetadataRequest::default()
+    };
+    let response = client.ask_any(request).await.ok()?;
+    let topics = response.topics.into_iter().filter_map(|t| {
+        let name = t.name?.as_str().to_owned();
+        Some((name, (t.topic_id, t.partitions.len())))
+    });
+    Some(topics.collect())
+}
+
+fn look(shared: &Shared, live: &Live) -> Vec<String> {
+    let state = shared.world.lock();
+    let disk = state.disks.get(&BROKER).expect("the broker has a disk");
+    let mut found = on_disk(disk, ROOT, live);
+    // What an operator's mistake left is an operator's to clear up, if the log says so.
+    found.retain(|what| !is_of_damage(shared, what));
+    if looks_seldom(shared) {
+        found.retain(|what| what.contains(METADATA) || !what.contains(BELOW));
+    }
+    let open = disk.open_without_name();
+    if !open.is_empty() {
+        let bytes: u64 = open.iter().sum();
+        found.push(format!(
+            "{} files of {bytes} bytes are open and have no name",
+            open.len()
+        ));
+    }
+    // The one that asked may not have closed yet.
+    let asks = |peer| state.net.ends.get(&peer).is_some_and(|end| end.node == ASKS);
+    let all = state.net.ends_of(BROKER).into_iter();
+    let connections = all.filter(|(_, peer)| !asks(*peer)).count();
+    if connections > 0 {
+        found.push(format!(
+            "{connections} connections are open, and all clients have left"
+        ));
+    }
+    found
+}
+
+/// Whether retention looks so seldom that a run ends before, in one of the configurations that the broker had.
+fn looks_seldom(shared: &Shared) -> bool {
+    let seldom = |config: &BTreeMap<String, String>, unless_said: bool| {
+        config
+            .get(RETENTION_EVERY)
+            .and_then(|ms| ms.parse().ok())
+            .map_or(unless_said, |ms: u64| ms > 10_000)
+    };
+    let others = shared.plan.faults.iter().filter_map(|f| match &f.kind {
+        Kind::Restart { broker, .. } => Some(broker),
+        _ => None,
+    });
+    seldom(&shared.plan.broker, true) || others.into_iter().any(|config| seldom(config, false))
+}
+
+/// Whether something is left because a file was damaged: what of it is offline stays as it is.
+fn is_of_damage(shared: &Shared, what: &str) -> bool {
+    shared.plan.faults.iter().any(|f| {
+        let folder = match &f.kind {
+            Kind::DamageFile { file, .. } => file.split_once('/').map_or("", |(folder, _)| folder).to_owned(),
+            Kind::Damage { topic, partition, .. } => format!("{topic}-{partition}"),
+            _ => return false,
+        };
+        let is_stray = what.contains(&format!("folder {folder}.")) && what.contains("-stray");
+        let is_in_it = what.contains(&format!("{ROOT}/{folder}/"))
+            || what.contains(&format!("{ROOT}/{folder}:"))
+            || what.contains(&format!("folder {folder}:"));
+        !folder.is_empty() && shared.is_named(&folder) && (is_stray || is_in_it)
+    })
+}
+
+/// What is on a disk that belongs to nothing.
+pub(crate) fn on_disk(disk: &Disk, root: &str, live: &Live) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in disk.list(root).unwrap_or_default() {
+        let path = format!("{root}/{}", entry.name);
+        match entry.kind {
+            EntryKind::Dir if entry.name == METADATA => found.extend(of_folder(disk, &path)),
+            EntryKind::Dir => match orphan(disk, &path, &entry.name, live) {
+                Some(why) => found.push(format!("folder {}: {why}", entry.name)),
+                None => found.extend(of_folder(disk, &path)),
+            },
+            EntryKind::File if OF_THE_DIRECTORY.contains(&&*entry.name) => {}
+            // Bytes that are kept for a full disk.
+            EntryKind::File if entry.name.starts_with(RESERVE) => {}
+            EntryKind::File => found.push(format!("file {}: nobody's", entry.name)),
+        }
+    }
+    found
+}
+
+/// Why a folder is no live partition's.
+fn orphan(disk: &Disk, path: &str, name: &str, live: &Live) -> Option<String> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    let Ok(partition) = partition.parse::<usize>() else {
+        return Some("of no partition".to_owned());
+    };
+    let Some((id, partitions)) = live.get(topic) else {
+        return Some("its topic is gone".to_owned());
+    };
+    if partition >= *partitions {
+        return Some(format!("its topic has {partitions} partitions"));
+    }
+    match topic_id(disk, path) {
+        Some(said) if said.parse() != Ok(*id) => {
+            Some(format!("it is of topic id {said}, and the topic's is {id}"))
+        }
+        _ => None,
+    }
+}
+
+/// Files of a partition's folder that have no place in it.
+fn of_folder(disk: &Disk, path: &str) -> Vec<String> {
+    let files = disk.list(path).unwrap_or_default();
+    let offset = |name: &str| {
+        name.split_once('.')
+            .and_then(|(n, end)| Some((n.parse::<i64>().ok()?, end.to_owned())))
+    };
+    let bases: Vec<i64> = files
+        .iter()
+        .filter_map(|f| offset(&f.name))
+        .filter(|(_, end)| end == "log")
+        .map(|(base, _)| base)
+        .collect();
+    let is_metadata = path.ends_with(METADATA);
+    let has_place = |name: &str| match offset(name) {
+        Some((base, end)) if OF_A_SEGMENT.contains(&&*end) => bases.contains(&base),
+        Some((_, end)) => OF_AN_OFFSET.contains(&&*end),
+        None => {
+            OF_A_PARTITION.contains(&name)
+                || is_metadata && (name == "quorum-state" || name.ends_with(".checkpoint"))
+        }
+    };
+    let mut found: Vec<String> = files
+        .iter()
+        .filter(|f| !has_place(&f.name))
+        .map(|f| format!("file {path}/{}: nobody's", f.name))
+        .collect();
+    let snapshots = files.iter().filter(|f| f.name.ends_with(".checkpoint")).count();
+    if is_metadata && snapshots > SNAPSHOTS_MAX {
+        found.push(format!("{path}: {snapshots} snapshots of the metadata"));
+    }
+    found.extend(below_start(disk, path, &bases));
+    found
+}
+
+/// A segment all of whose records were deleted.
+fn below_start(disk: &Disk, path: &str, bases: &[i64]) -> Option<String> {
+    let start = retention::starts(disk, path)?.log_start;
+    let below = bases.windows(2).filter(|two| two[1] <= start).count();
+    (below > 0).then(|| format!("{path}: {below} {BELOW}, {start}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    const ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
+
+    fn with(files: &[&str]) -> Disk {
+        let mut disk = Disk::new(1);
+        disk.create_dir("data").expect("a folder");
+        for path in files {
+            let (folder, _) = path.rsplit_once('/').expect("a file in a folder");
+            disk.create_dir(folder).expect("a folder");
+            let (inode, _) = disk.open(path, true).expect("a new file");
+            let text = match path.ends_with("partition.metadata") {
+                true => format!("version: 0\ntopic_id: {ID}"),
+                false => "x".to_owned(),
+            };
+            disk.write(inode, 0, &Bytes::from(text.into_bytes()))
+                .expect("there is room");
+            disk.close(inode);
+        }
+        disk
+    }
+
+    fn found(files: &[&str]) -> Vec<String> {
+        let id: Uuid = ID.parse().expect("an id");
+        on_disk(&with(files), "data", &[("t".to_owned(), (id, 2))].into())
+    }
+
+    #[test]
+    fn what_has_its_place_is_no_leftover() {
+        let base = "data/t-1/00000000000000000007";
+        let files = ["log", "index", "timeindex", "snapshot", "window"].map(|end| format!("{base}.{end}"));
+        let mut all: Vec<&str> = files.iter().map(|f| &**f).collect();
+        all.extend([
+            "data/meta.properties",
+            "data/t-0/partition.metadata",
+            "data/t-0/leader-epoch-checkpoint",
+            "data/__cluster_metadata-0/00000000000000000000-0000000000.checkpoint",
+            "data/__cluster_metadata-0/quorum-state",
+        ]);
+        assert_eq!(found(&all), [""; 0]);
+    }
+
+    #[test]
+    fn each_leftover_is_found() {
+        for left in [
+            "data/what",
+            "data/t-2/00000000000000000000.log",
+            "data/u-0/00000000000000000000.log",
+            "data/t-0.0123-delete/00000000000000000000.log",
+            "data/t-0/00000000000000000000.index",
+            "data/t-0/00000000000000000000.log.deleted",
+            "data/t-0/brokkr-manifest.tmp",
+        ] {
+            assert_eq!(found(&[left]).len(), 1, "{left}");
+        }
+        let snapshots =
+            [0, 1, 2, 3].map(|n| format!("data/__cluster_metadata-0/{n:020}-0000000001.checkpoint"));
+        let snapshots: Vec<&str> = snapshots.iter().map(|s| &**s).collect();
+        assert_eq!(found(&snapshots).len(), 1);
+    }
+
+    #[test]
+    fn a_folder_of_another_topic_s_id_and_segments_below_the_start_are_found() {
+        let disk = with(&["data/t-0/partition.metadata"]);
+        let other = Uuid::from_bytes([7; 16]);
+        assert_eq!(
+            on_disk(&disk, "data", &[("t".to_owned(), (other, 1))].into()).len(),
+            1
+        );
+
+        let mut disk = with(&[
+            "data/t-0/00000000000000000000.log",
+            "data/t-0/00000000000000000005.log",
+        ]);
+        let manifest = |start: i64| [&b"BKMF"[..], &[0; 19], &start.to_be_bytes(), &[0; 8]].concat();
+        let (inode, _) = disk.open("data/t-0/brokkr-manifest", true).expect("a new file");
+        for (start, n) in [(4, 0), (5, 1)] {
+            disk.write(inode, 0, &manifest(start).into())
+                .expect("there is room");
+            assert_eq!(
+                below_start(&disk, "data/t-0", &[0, 5]).iter().count(),
+                n,
+                "{start}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_open_file_without_a_name_is_found() {
+        let mut disk = with(&["data/t-0/00000000000000000000.log"]);
+        let path = "data/t-0/00000000000000000000.log";
+        let (inode, _) = disk.open(path, false).expect("it is there");
+        disk.remove(path, false).expect("a file");
+        disk.sync_dir("data/t-0").expect("a folder");
+        assert_eq!(disk.open_without_name(), [1]);
+        disk.close(inode);
+        assert_eq!(disk.open_without_name(), [0; 0]);
+    }
+}
