@@ -179,12 +179,12 @@ impl<E: Env> Dispatch<E> {
         };
         let (request, decoded) = decode()?;
         let cost = REQUEST_BYTES + decoded * (1 + RESPONSE_PER_BYTE);
-        if let Some(share) = self.ctx.memory.try_request(cost) {
+        if let Some(share) = self.ctx.memory.try_decoded(cost) {
             return Some((request, share));
         }
         // BEFORE the wait: a request that waits for memory must not take it up.
         drop(request);
-        match self.ctx.memory.request(cost).await {
+        match self.ctx.memory.decoded(cost).await {
             Ok(share) => Some((decode()?.0, share)),
             Err(Overloaded) => {
                 self.ctx.noise.tell("no memory for a request", &self.peer.addr);

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! queued.max.request.bytes = B
-//!   requests   1/2 B   read buffers, decoded requests, batches until they are on disk, decompression
+//!   requests   1/2 B   read buffers, batches until they are on disk
 //!     small    1/8 B   of those, the pieces of up to SMALL_MAX, when the half is taken
 //!   sessions   1/8 B   fetch sessions
 //!   responses  1/4 B   responses that are built until they are sent
+//!   decoded    1/8 B   beyond B: decoded requests
+//!   checks     1/8 B   beyond B: decompression; one that takes more is alone
 //! ```
 //!
-//! Pools apart, so that no cycle of waits can form: a request that holds its share waits for room for its response, and
-//! whoever holds room for a response waits for nobody but its peer. A peer that is slow while a pool is short is evicted:
+//! Pools apart, so that no cycle of waits can form: a request that holds its share waits for room to be decoded, then to
+//! be checked, then for its response, in this order, and whoever holds room for a response waits for nobody but its peer. A peer that is slow while a pool is short is evicted:
 //! each [`Transfer`] (a frame that arrives, a response that leaves) counts its bytes, and the slowest one ends with its
 //! connection. Small pieces have a reserve, so that a few large requests can't keep out many small ones.
 
@@ -45,6 +47,8 @@ pub struct Memory<E: Env> {
     small: Arc<Pool>,
     sessions: Arc<Pool>,
     responses: Arc<Pool>,
+    decoded: Arc<Pool>,
+    checks: Arc<Pool>,
 }
 
 impl<E: Env> Clone for Memory<E> {
@@ -55,6 +59,8 @@ impl<E: Env> Clone for Memory<E> {
             small: Arc::clone(&self.small),
             sessions: Arc::clone(&self.sessions),
             responses: Arc::clone(&self.responses),
+            decoded: Arc::clone(&self.decoded),
+            checks: Arc::clone(&self.checks),
         }
     }
 }
@@ -68,6 +74,8 @@ impl<E: Env> Memory<E> {
             small: Pool::new(bytes / 8),
             sessions: Pool::new(bytes / 8),
             responses: Pool::new(bytes / 4),
+            decoded: Pool::new(bytes / 8),
+            checks: Pool::new(bytes / 8),
         }
     }
 
@@ -93,6 +101,27 @@ impl<E: Env> Memory<E> {
     /// Takes `bytes` for a request if they are free.
     pub fn try_request(&self, bytes: usize) -> Option<Share> {
         self.requests.try_take(bytes)
+    }
+
+    /// Takes `bytes` for a request that is decoded, if they are free.
+    pub fn try_decoded(&self, bytes: usize) -> Option<Share> {
+        self.decoded.try_take(bytes)
+    }
+
+    /// As [`Memory::request`], for a request that is decoded: whoever asks may hold a share of what arrived.
+    pub async fn decoded(&self, bytes: usize) -> Result<Share, Overloaded> {
+        match self.decoded.try_take(bytes) {
+            Some(share) => Ok(share),
+            None => self.decoded.take(&self.env, bytes).await,
+        }
+    }
+
+    /// As [`Memory::decoded`], for records that are decompressed: whoever asks may hold shares of both others.
+    pub async fn check(&self, bytes: usize) -> Result<Share, Overloaded> {
+        match self.checks.try_take(bytes) {
+            Some(share) => Ok(share),
+            None => self.checks.take(&self.env, bytes).await,
+        }
     }
 
     /// Takes `bytes` for a fetch session, which may live for long, if there are so many.

@@ -207,7 +207,7 @@ async fn checked<E: Env>(
     brokkr_types::reached!("a batch waited for its turn to be checked");
     let turn = ctx.checking.acquire().await;
     let bytes = rules.decompressed_max * if rebuilds { 2 } else { 1 };
-    let share = ctx.memory.request(bytes).await.map_err(overloaded)?;
+    let share = ctx.memory.check(bytes).await.map_err(overloaded)?;
     let checked = check(records, rules, now).map_err(refused);
     drop((turn, share));
     checked
