@@ -50,8 +50,9 @@ pub struct Outcome {
     pub peak_bytes: u64,
     /// Latencies of the client's small requests, from the moment each was due, in microseconds.
     pub latency: Histogram<u64>,
-    /// Latencies of another client's produces of 1 MiB, one at a time.
+    /// Latencies of another client's produces of 1 MiB, one at a time, and how many were refused.
     pub large: Histogram<u64>,
+    pub large_refused: u64,
     /// Of each kind of hostility: its name, and how often it was done.
     pub done: Vec<(&'static str, u64)>,
 }
@@ -413,14 +414,15 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         });
         let large = scope.spawn(|| large_victim(plan));
         let latency = victim(plan);
-        let large = large.join().expect("the client doesn't panic");
+        let (large, large_refused) = large.join().expect("the client doesn't panic")?;
         stop.store(true, Ordering::Relaxed);
         let peak_bytes = sampler.join().expect("the sampler doesn't panic")?;
         Ok(Outcome {
             idle_bytes,
             peak_bytes,
             latency: latency?,
-            large: large?,
+            large,
+            large_refused,
             done: KINDS
                 .iter()
                 .zip(&done)
@@ -452,12 +454,19 @@ fn hostile(addr: SocketAddr, kind: &Kind, i: usize, frames: &Frames, stop: &Atom
     }
 }
 
+/// An answer that takes this long doesn't come.
+fn give_up_reading(socket: &TcpStream) -> Result<(), BenchError> {
+    let set = socket.set_read_timeout(Some(Duration::from_secs(60)));
+    set.map_err(BenchError::io("a socket"))
+}
+
 /// The client: small produces at a fixed rate, each timed from when it was due.
 fn victim(plan: &Plan) -> Result<Histogram<u64>, BenchError> {
     let frame = produce(OURS, -1, batch(&[7; 100], 1, CompressionType::None))?;
     let socket = connect(plan.addr)?;
     let mut writing = socket.try_clone().map_err(BenchError::io("a socket"))?;
     let mut reading = socket;
+    give_up_reading(&reading)?;
     let every = Duration::from_secs(1) / plan.rate;
     let count = (plan.time.as_secs_f64() * f64::from(plan.rate)) as u32;
     let begun = Instant::now() + Duration::from_secs(1);
@@ -471,7 +480,7 @@ fn victim(plan: &Plan) -> Result<Histogram<u64>, BenchError> {
                 }
             }
         });
-        let mut latency = Histogram::new(3).expect("three digits are possible");
+        let mut latency = Histogram::new_with_max(600_000_000, 3).expect("three digits are possible");
         for i in 0..count {
             let mut size = [0; 4];
             reading
@@ -488,23 +497,27 @@ fn victim(plan: &Plan) -> Result<Histogram<u64>, BenchError> {
     })
 }
 
-/// A client that produces 1 MiB at a time, twice a second, on a connection each.
-fn large_victim(plan: &Plan) -> Result<Histogram<u64>, BenchError> {
+/// A client that produces 1 MiB at a time, twice a second, on a connection each: its latencies, and how many got no answer.
+fn large_victim(plan: &Plan) -> Result<(Histogram<u64>, u64), BenchError> {
     let noise: Vec<u8> = (0..MIB as u32 - 1000)
         .map(|i| i.wrapping_mul(2_654_435_761) as u8)
         .collect();
     let frame = produce(OURS, -1, batch(&noise, 1, CompressionType::None))?;
-    let mut latency = Histogram::new(3).expect("three digits are possible");
-    let begun = Instant::now();
+    let mut latency = Histogram::new_with_max(600_000_000, 3).expect("three digits are possible");
+    let (begun, mut refused) = (Instant::now(), 0);
     while begun.elapsed() < plan.time {
         let asked = Instant::now();
         let mut socket = connect(plan.addr)?;
-        let failed = || BenchError::io("the client of large requests");
-        socket.write_all(&frame).map_err(failed())?;
+        give_up_reading(&socket)?;
         let mut size = [0; 4];
-        socket.read_exact(&mut size).map_err(failed())?;
-        latency.saturating_record(asked.elapsed().as_micros() as u64);
+        match socket
+            .write_all(&frame)
+            .and_then(|()| socket.read_exact(&mut size))
+        {
+            Ok(()) => latency.saturating_record(asked.elapsed().as_micros() as u64),
+            Err(_) => refused += 1,
+        }
         std::thread::sleep(Duration::from_millis(500));
     }
-    Ok(latency)
+    Ok((latency, refused))
 }

@@ -201,10 +201,11 @@ impl Hostile {
             ms(1.0)
         );
         println!(
-            "another client's {} produces of 1 MiB, on a new connection each (ms): median {:.0}, most {:.0}",
+            "another client's {} produces of 1 MiB, on a new connection each (ms): median {:.0}, most {:.0}; refused: {}",
             outcome.large.len(),
             of(&outcome.large, 0.5),
-            of(&outcome.large, 1.0)
+            of(&outcome.large, 1.0),
+            outcome.large_refused
         );
         Ok(mb < self.mb_max && ms(0.99) < self.p99_ms_max)
     }

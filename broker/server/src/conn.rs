@@ -28,7 +28,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::ctx::{Ctx, Peer};
 use crate::dispatch::{Dispatch, Dispatched};
 use crate::listener::Slot;
-use crate::memory::{Memory, Overloaded, Share, Transfer};
+use crate::memory::{Holds, Memory, Overloaded, Share, Watched};
 
 /// Requests of one connection under way.
 const IN_FLIGHT_MAX: usize = 1024;
@@ -41,6 +41,11 @@ const WRITE_MEMORY_MAX: usize = 64 << 10;
 /// Minimum and maximum read buffer of a connection, as it is sized by how much arrives at once.
 const READ_BUFFER_MIN: usize = 1024;
 const READ_BUFFER_MAX: usize = 512 * 1024;
+/// What the requests under way of a connection may hold before it is read no further: decoded, and this part of all that may arrive.
+const DECODED_BYTES_MAX: usize = 512 * 1024;
+const BUFFERS_PART_MAX: usize = 6;
+/// With more requests than this behind it nobody lets a fetch wait.
+const BEHIND_PARKED_MAX: usize = 16;
 /// The buffer that costs nothing. A connection has one.
 const FREE_BUFFER: usize = 4096;
 /// A buffer that stayed empty for so long is given back.
@@ -74,7 +79,9 @@ pub type Pending<E> = Pin<Box<dyn Future<Output = Option<Response<E>>> + Send>>;
 /// A request under way with the memory that it holds.
 struct UnderWay<E: Env> {
     pending: Pending<E>,
-    _held: (Arc<Share>, Share),
+    frame_bytes: usize,
+    decoded: Share,
+    _buffer: Arc<Share>,
 }
 
 /// What the two tasks of a connection, and its requests under way, know of each other.
@@ -83,6 +90,12 @@ pub struct State {
     /// The peer sends nothing more, or no more of its requests are taken for now.
     hurried: AtomicBool,
     hurry: Notify,
+    /// Requests under way, the bytes of their frames, and what they decoded to.
+    requests: AtomicUsize,
+    frame_bytes: AtomicUsize,
+    decoded_bytes: AtomicUsize,
+    /// Some of them were answered.
+    fewer: Notify,
     /// The connection is to be closed.
     closed: Notify,
     /// Requests under way that change what a later one finds.
@@ -116,6 +129,47 @@ impl State {
         }
     }
 
+    fn begun<E: Env>(&self, request: &UnderWay<E>) {
+        self.frame_bytes.fetch_add(request.frame_bytes, Ordering::Relaxed);
+        self.decoded_bytes
+            .fetch_add(request.decoded.bytes(), Ordering::Relaxed);
+        if self.requests.fetch_add(1, Ordering::AcqRel) == BEHIND_PARKED_MAX {
+            self.hurry.notify_waiters();
+        }
+    }
+
+    fn ended<E: Env>(&self, request: &UnderWay<E>) {
+        self.frame_bytes.fetch_sub(request.frame_bytes, Ordering::Relaxed);
+        self.decoded_bytes
+            .fetch_sub(request.decoded.bytes(), Ordering::Relaxed);
+        self.requests.fetch_sub(1, Ordering::AcqRel);
+        self.fewer.notify_waiters();
+    }
+
+    fn holds_much(&self, frame_bytes_max: usize) -> bool {
+        self.decoded_bytes.load(Ordering::Relaxed) > DECODED_BYTES_MAX
+            || self.frame_bytes.load(Ordering::Relaxed) > frame_bytes_max
+    }
+
+    /// Waits until the requests under way hold little enough for another one. Cancel-safe.
+    async fn room(&self, frame_bytes_max: usize) {
+        loop {
+            let heard = self.fewer.notified();
+            if !self.holds_much(frame_bytes_max) {
+                return;
+            }
+            heard.await;
+        }
+    }
+
+    fn holds(&self, responses: usize) -> Holds {
+        Holds {
+            buffers: self.frame_bytes.load(Ordering::Relaxed),
+            decoded: self.decoded_bytes.load(Ordering::Relaxed),
+            responses,
+        }
+    }
+
     /// Waits until all requests of this connection that change something are carried out. Cancel-safe.
     pub async fn all_changed(&self) {
         loop {
@@ -130,8 +184,12 @@ impl State {
     /// Waits until what is parked had better be answered: the peer has closed its side, or has so many requests under way
     /// that nothing more is read and its end could not be seen. Cancel-safe.
     pub async fn hurried(&self) {
-        let heard = self.hurry.notified();
-        if !self.hurried.load(Ordering::Acquire) {
+        loop {
+            let heard = self.hurry.notified();
+            let behind = self.requests.load(Ordering::Acquire) > BEHIND_PARKED_MAX;
+            if behind || self.hurried.load(Ordering::Acquire) {
+                return;
+            }
             heard.await;
         }
     }
@@ -148,6 +206,7 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
         write_responses(ctx.clone(), write, rx, Arc::clone(&state)),
     );
     let env = ctx.env.clone();
+    let frame_bytes_max = ctx.memory.buffer_bytes_max() / BUFFERS_PART_MAX;
     let mut reader = Reader {
         read,
         buf: ReadBuffer::new(),
@@ -157,15 +216,20 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
     let reading = async {
         // What was dispatched is still answered when the peer has closed its side.
         while let Some(under_way) = reader.next().await {
+            state.begun(&under_way);
             let full = match tx.try_send(under_way) {
-                Ok(()) => continue,
+                Ok(()) if !state.holds_much(frame_bytes_max) => continue,
+                Ok(()) => None,
                 Err(TrySendError::Closed(_)) => break,
-                Err(TrySendError::Full(under_way)) => under_way,
+                Err(TrySendError::Full(under_way)) => Some(under_way),
             };
             state.hurry(true);
-            if tx.send(full).await.is_err() {
+            if let Some(under_way) = full
+                && tx.send(under_way).await.is_err()
+            {
                 break;
             }
+            state.room(frame_bytes_max).await;
             state.hurry(false);
         }
     };
@@ -194,7 +258,15 @@ struct Reader<E: Env> {
 /// A frame that has begun to arrive.
 struct Begun {
     deadline: Instant,
-    transfer: Arc<Transfer>,
+    watched: Arc<Watched>,
+}
+
+/// Waits until a frame that has begun has to give way, if one has.
+async fn evicted(begun: Option<&Begun>) {
+    match begun {
+        Some(begun) => begun.watched.evicted().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl<E: Env> Reader<E> {
@@ -202,11 +274,14 @@ impl<E: Env> Reader<E> {
     async fn next(&mut self) -> Option<UnderWay<E>> {
         loop {
             let (frame, buffer) = self.frame().await?;
+            let frame_bytes = frame.len();
             match self.dispatch.request(frame, Arc::clone(&buffer)).await {
-                Dispatched::Pending(pending, share) => {
+                Dispatched::Pending(pending, decoded) => {
                     return Some(UnderWay {
                         pending,
-                        _held: (buffer, share),
+                        frame_bytes,
+                        decoded,
+                        _buffer: buffer,
                     });
                 }
                 Dispatched::Silent => {}
@@ -241,9 +316,9 @@ impl<E: Env> Reader<E> {
             let time = FRAME_TIME + Duration::from_secs(size as u64 / FRAME_BYTES_PER_SECOND_MIN);
             let begun = Begun {
                 deadline: ctx.env.now() + time,
-                transfer: ctx.memory.arriving(),
+                watched: ctx.memory.arriving(),
             };
-            begun.transfer.came(self.buf.bytes.len());
+            begun.watched.came(self.buf.bytes.len());
             while self.buf.bytes.len() < size {
                 self.fill(size, Some(&begun)).await?;
             }
@@ -261,9 +336,23 @@ impl<E: Env> Reader<E> {
         let idle_max = idle_max(ctx);
         let (mut seen, mut idle_from) = (self.sent.bytes(), ctx.env.now());
         loop {
-            if let Err(Overloaded) = self.buf.make_room(need, &ctx.memory).await {
-                ctx.noise.tell("no memory for a request", &peer.addr);
-                return None;
+            let room = async {
+                let room = self.buf.make_room(need, &ctx.memory);
+                match begun {
+                    Some(begun) => begun.watched.waiting(&ctx.env, room).await,
+                    None => room.await,
+                }
+            };
+            tokio::select! {
+                biased;
+                made = room => if let Err(Overloaded) = made {
+                    ctx.noise.tell("no memory for a request", &peer.addr);
+                    return None;
+                },
+                () = evicted(begun) => {
+                    ctx.noise.tell("slow request dropped, for memory was short", &peer.addr);
+                    return None;
+                }
             }
             let buf = &mut self.buf.bytes;
             let room = buf.capacity() - buf.len();
@@ -274,12 +363,6 @@ impl<E: Env> Reader<E> {
             let keep = self.buf.share.bytes() == 0 && buf.capacity() <= READ_BUFFER_MIN || !buf.is_empty();
             let quiet = (ctx.env.now() + QUIET).min(deadline);
             let wake_at = if keep { deadline } else { quiet };
-            let evicted = async {
-                match begun {
-                    Some(begun) => begun.transfer.evicted().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 n = self.read.read(buf) => match n {
@@ -291,7 +374,7 @@ impl<E: Env> Reader<E> {
                     }
                     Ok(n) => {
                         if let Some(begun) = begun {
-                            begun.transfer.came(n);
+                            begun.watched.came(n);
                         }
                         self.buf.came(n, room);
                         return Some(());
@@ -301,7 +384,7 @@ impl<E: Env> Reader<E> {
                         return None;
                     }
                 },
-                () = evicted => {
+                () = evicted(begun) => {
                     ctx.noise.tell("slow request dropped, for memory was short", &peer.addr);
                     return None;
                 }
@@ -385,14 +468,14 @@ impl ReadBuffer {
             } else {
                 target
             };
-            match memory.try_request(more) {
+            match memory.try_buffer(more) {
                 Some(share) => self.grow(target, share, unique),
                 None if room > 0 => {}
                 None => {
                     let least = (len * 2).max(FREE_BUFFER).min(target);
                     let more = if unique { least.saturating_sub(held) } else { least };
-                    let most = memory.request_bytes_max();
-                    let share = memory.request(more.min(most.saturating_sub(held))).await?;
+                    let most = memory.buffer_bytes_max();
+                    let share = memory.buffer(more.min(most.saturating_sub(held))).await?;
                     self.grow(least, share, unique);
                 }
             }
@@ -442,14 +525,14 @@ async fn write_responses<E: Env>(
     'serve: while open || !under_way.is_empty() {
         tokio::select! {
             biased;
-            first = oldest(&mut under_way) => {
+            first = oldest(&mut under_way, &state) => {
                 let Some(first) = first else { break 'serve };
                 let (mut bytes, mut memory) = (bytes_of(&first.parts), first.memory());
                 let (mut parts, mut shares) = (first.parts, vec![first.share]);
                 let mut last = false;
                 while bytes < WRITE_BYTES_MAX
                     && memory < WRITE_MEMORY_MAX
-                    && let Some(next) = oldest(&mut under_way).now_or_never()
+                    && let Some(next) = oldest(&mut under_way, &state).now_or_never()
                 {
                     let Some(next) = next else {
                         last = true;
@@ -460,7 +543,7 @@ async fn write_responses<E: Env>(
                     parts.extend(next.parts);
                     shares.push(next.share);
                 }
-                if !send::<E>(&ctx, &mut write, parts, &shares).await || last {
+                if !send::<E>(&ctx, &mut write, parts, &shares, &state).await || last {
                     break 'serve;
                 }
             }
@@ -484,13 +567,15 @@ fn bytes_of<E: Env>(parts: &[Part<E>]) -> usize {
 }
 
 /// The oldest response, once it is there. What its request held is given back. Never, if there is none. Cancel-safe.
-async fn oldest<E: Env>(under_way: &mut VecDeque<UnderWay<E>>) -> Option<Response<E>> {
+async fn oldest<E: Env>(under_way: &mut VecDeque<UnderWay<E>>, state: &State) -> Option<Response<E>> {
     let response = poll_fn(|cx| match under_way.front_mut() {
         Some(oldest) => oldest.pending.as_mut().poll(cx),
         None => Poll::Pending,
     })
     .await;
-    drop(under_way.pop_front());
+    if let Some(answered) = under_way.pop_front() {
+        state.ended(&answered);
+    }
     response
 }
 
@@ -500,27 +585,25 @@ async fn send<E: Env>(
     write: &mut <E::Conn as Conn<E>>::Write,
     parts: Vec<Part<E>>,
     shares: &[Share],
+    state: &State,
 ) -> bool {
     if parts.is_empty() {
         return true;
     }
     let progress = write.progress();
-    let held: usize = shares.iter().map(Share::bytes).sum();
-    let leaving = (held > 0).then(|| ctx.memory.leaving(held));
-    let evicted = async {
-        match &leaving {
-            Some(transfer) => transfer.evicted().await,
-            None => std::future::pending().await,
-        }
-    };
-    let (mut writing, mut evicted) = (std::pin::pin!(write.write(parts)), std::pin::pin!(evicted));
-    let (mut seen, mut idle_from) = (progress.bytes(), ctx.env.now());
-    let (idle_max, look_every) = (
-        idle_max(ctx),
-        if leaving.is_some() { QUIET } else { Duration::MAX },
-    );
+    let mut writing = std::pin::pin!(write.write(parts));
+    let (begun, idle_max) = (ctx.env.now(), idle_max(ctx));
+    let (from, mut seen, mut idle_from) = (progress.bytes(), progress.bytes(), begun);
+    // What takes no second is not watched.
+    let mut leaving: Option<Arc<Watched>> = None;
     loop {
-        let wake_at = (idle_from + idle_max).min(ctx.env.now() + look_every);
+        let wake_at = (idle_from + idle_max).min(ctx.env.now() + QUIET);
+        let evicted = async {
+            match &leaving {
+                Some(watched) => watched.evicted().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             sent = &mut writing => return match sent {
@@ -531,16 +614,18 @@ async fn send<E: Env>(
                 }
             },
             // The write is given up with the connection.
-            () = &mut evicted => {
+            () = evicted => {
                 ctx.noise.tell("slow reader dropped", &"others waited for the memory of its response");
                 return false;
             }
             () = ctx.env.sleep_until(wake_at) => {
                 let bytes = progress.bytes();
+                let held = shares.iter().map(Share::bytes).sum();
+                // Anew each time: what waits behind it changes.
+                let watched = ctx.memory.leaving(begun, state.holds(held));
+                watched.left((bytes - from) as usize);
+                leaving = Some(watched);
                 if bytes != seen {
-                    if let Some(transfer) = &leaving {
-                        transfer.passed((bytes - seen) as usize);
-                    }
                     (seen, idle_from) = (bytes, ctx.env.now());
                 } else if ctx.env.now() >= idle_from + idle_max {
                     ctx.noise.tell("slow reader dropped", &"it took nothing for connections.max.idle.ms");

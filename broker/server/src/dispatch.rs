@@ -13,16 +13,16 @@ use bytes::Bytes;
 
 use crate::conn::{Changing, Pending, Response, State};
 use crate::ctx::{Ctx, Peer};
-use crate::fetch_session::Sessions;
+use crate::fetch_session::{PARTITION_BYTES, Sessions};
 use crate::handlers;
 use crate::memory::{Overloaded, SMALL_MAX, Share};
 
 /// What a request takes from the budget besides its frame: its future and what hangs from it.
 const REQUEST_BYTES: usize = 2048;
-/// What a request may decode to: this, and so many times its frame, but never more than this part of the budget.
+/// What a request may decode to: this, and so many times its frame, but never more than this part of its pool.
 const DECODED_BYTES_MIN: usize = 128 << 10;
 const DECODED_PER_BYTE: usize = 16;
-const DECODED_PART_OF_BUDGET: usize = 4;
+const DECODED_PART_OF_POOL: usize = 2;
 /// For each byte of a decoded request its response has up to so many.
 const RESPONSE_PER_BYTE: usize = 3;
 
@@ -141,7 +141,7 @@ impl<E: Env> Dispatch<E> {
             }
         };
         let decoded_max = (frame.len() * DECODED_PER_BYTE + DECODED_BYTES_MIN)
-            .min(self.ctx.memory.request_bytes_max() / DECODED_PART_OF_BUDGET)
+            .min(self.ctx.memory.decoded_bytes_max() / DECODED_PART_OF_POOL)
             .max(DECODED_BYTES_MIN);
         let mut r = Reader::limited(frame, decoded_max);
         let (api_key, _header) = match decode_request_header(&mut r) {
@@ -170,21 +170,30 @@ impl<E: Env> Dispatch<E> {
         self.begin(rc, r).await.unwrap_or(Dispatched::Close)
     }
 
-    /// Decodes a request's body and takes what that costs from the budget. `None`: the connection is closed.
     async fn body<R: Request>(&self, r: Reader, version: i16) -> Option<(R, Share)> {
+        self.body_and(r, version, |_| 0).await
+    }
+
+    /// Decodes a request's body and takes from the budget what that costs, and `more`. `None`: the connection is closed.
+    async fn body_and<R: Request>(
+        &self,
+        r: Reader,
+        version: i16,
+        more: impl Fn(&R) -> usize,
+    ) -> Option<(R, Share)> {
         let decode = || {
             let mut r = r.clone();
             let request = R::decode(&mut r, version).inspect_err(|e| malformed(&self.ctx, &self.peer, e));
             Some((request.ok()?, r.decoded_bytes()))
         };
         let (request, decoded) = decode()?;
-        let cost = REQUEST_BYTES + decoded * (1 + RESPONSE_PER_BYTE);
-        if let Some(share) = self.ctx.memory.try_request(cost) {
+        let cost = REQUEST_BYTES + decoded * (1 + RESPONSE_PER_BYTE) + more(&request);
+        if let Some(share) = self.ctx.memory.try_decoded(cost) {
             return Some((request, share));
         }
         // BEFORE the wait: a request that waits for memory must not take it up.
         drop(request);
-        match self.ctx.memory.request(cost).await {
+        match self.ctx.memory.decoded(cost).await {
             Ok(share) => Some((decode()?.0, share)),
             Err(Overloaded) => {
                 self.ctx.noise.tell("no memory for a request", &self.peer.addr);
@@ -219,8 +228,17 @@ impl<E: Env> Dispatch<E> {
                 Some(h::produce::begin(&mut self.ctx, rc, request, share).await)
             }
             ApiKey::Fetch => {
-                let (request, share) = self.body(r, rc.version).await?;
-                h::fetch::begin(&self.ctx, &self.sessions, rc, request, &self.peer, share).await
+                // The partitions of its session are copied.
+                let copied = |request: &_| self.sessions.partitions(request) * PARTITION_BYTES;
+                let (request, share) = self.body_and(r, rc.version, copied).await?;
+                Some(h::fetch::begin(
+                    &self.ctx,
+                    &self.sessions,
+                    rc,
+                    request,
+                    &self.peer,
+                    share,
+                ))
             }
             ApiKey::Metadata => self.later(rc, r, h::metadata::bytes, h::metadata::handle).await,
             ApiKey::DescribeTopicPartitions => {
@@ -282,13 +300,17 @@ impl<E: Env> Dispatch<E> {
         let changing = self.changes(rc.api_key).then(|| Changing::begin(&self.state));
         let pending = Box::pin(async move {
             let expected = bytes(&mut ctx, &request);
-            let mut share = response_share(&ctx, &peer, expected, 0).await?;
+            let mut share = response_share(&ctx, &peer, expected).await?;
             let mut response = {
                 let body = handle(ctx.clone(), request, rc.version, peer.clone()).await;
                 rc.response(&ctx, &body, Vec::new())?
             };
             let len = response.parts.iter().map(Part::len).sum();
-            share.join(response_share(&ctx, &peer, len, share.bytes()).await?);
+            if share.bytes() < len {
+                // BEFORE it waits: who holds a part of a pool must not wait for more of it.
+                drop(share);
+                share = response_share(&ctx, &peer, len).await?;
+            }
             share.shrink(len);
             response.share = share;
             drop(changing);
@@ -314,12 +336,12 @@ impl<E: Env> Dispatch<E> {
     }
 }
 
-/// What a response of `bytes` takes from the budget, besides what it `has`. `None`: the connection is closed.
-pub async fn response_share<E: Env>(ctx: &Ctx<E>, peer: &Peer, bytes: usize, has: usize) -> Option<Share> {
-    if bytes <= has.max(SMALL_MAX) {
+/// What a response of `bytes` takes from the budget. `None`: the connection is closed.
+pub async fn response_share<E: Env>(ctx: &Ctx<E>, peer: &Peer, bytes: usize) -> Option<Share> {
+    if bytes <= SMALL_MAX {
         return Some(Share::default());
     }
-    match ctx.memory.response(bytes - has).await {
+    match ctx.memory.response(bytes).await {
         Ok(share) => Some(share),
         Err(Overloaded) => {
             ctx.noise.tell("no memory for a response", &peer.addr);

@@ -2,19 +2,23 @@
 //!
 //! ```text
 //! queued.max.request.bytes = B
-//!   requests   1/2 B   read buffers, decoded requests, batches until they are on disk, decompression
-//!     small    1/8 B   of those, the pieces of up to SMALL_MAX, when the half is taken
+//!   buffers    1/4 B   what arrives: read buffers, and batches in them until they are on disk
+//!   decoded    1/8 B   decoded requests until they are answered
+//!   small      1/8 B   pieces of up to SMALL_MAX of those two, when their own pool is taken
+//!   checks     1/4 B   decompression, and batches that were written anew until they are on disk
+//!   responses  1/8 B   responses that are built until they are sent
 //!   sessions   1/8 B   fetch sessions
-//!   responses  1/4 B   responses that are built until they are sent
 //! ```
 //!
-//! Pools apart, so that no cycle of waits can form: a request that holds its share waits for room for its response, and
-//! whoever holds room for a response waits for nobody but its peer. A peer that is slow while a pool is short is evicted:
-//! each [`Transfer`] (a frame that arrives, a response that leaves) counts its bytes, and the slowest one ends with its
-//! connection. Small pieces have a reserve, so that a few large requests can't keep out many small ones.
+//! No cycle of waits can form: whoever waits for a pool holds shares of pools above it in this order at most (buffers, decoded,
+//! checks, responses), never of that pool itself, or it can be evicted. Three kinds of [`Watched`] hold memory for as long
+//! as a peer likes, so while somebody waits they have to give way: a fetch that is parked is answered early, then the slowest
+//! [`Watched`] that arrives or leaves ends with its connection. Frames that wait for memory themselves are not slow; but where
+//! they hold most of a pool among them, the one that holds most ends. Small pieces have a reserve, so that a few large requests
+//! can't keep out many small ones.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -29,6 +33,8 @@ const UNIT: usize = 1024;
 pub const SMALL_MAX: usize = 16 * 1024;
 /// How often the slowest transfers are evicted while somebody waits for memory.
 const EVICT_EVERY: Duration = Duration::from_millis(100);
+/// How often parked fetches are answered early at most, for those who come to wait.
+const UNPARK_EVERY: Duration = Duration::from_millis(5);
 /// A younger transfer is not judged by its speed.
 const EVICT_AGE_MIN: Duration = Duration::from_secs(1);
 /// Who waited this long for memory is refused: what holds it (a disk that hangs, say) gives nothing back.
@@ -41,84 +47,185 @@ pub struct Overloaded;
 /// The budget (`queued.max.request.bytes`). Cloning shares it.
 pub struct Memory<E: Env> {
     env: E,
-    requests: Arc<Pool>,
-    small: Arc<Pool>,
-    sessions: Arc<Pool>,
-    responses: Arc<Pool>,
+    pools: Arc<Pools>,
 }
 
 impl<E: Env> Clone for Memory<E> {
     fn clone(&self) -> Self {
         Self {
             env: self.env.clone(),
-            requests: Arc::clone(&self.requests),
-            small: Arc::clone(&self.small),
-            sessions: Arc::clone(&self.sessions),
-            responses: Arc::clone(&self.responses),
+            pools: Arc::clone(&self.pools),
         }
     }
+}
+
+struct Pools {
+    buffers: Pool,
+    decoded: Pool,
+    small: Pool,
+    sessions: Pool,
+    responses: Pool,
+    checks: Pool,
+    watched: Mutex<AllWatched>,
+}
+
+/// Whose bytes a pool that is short gets back by evicting.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Buffers,
+    Decoded,
+    Small,
+    Responses,
+    /// What nobody can be evicted for.
+    Own,
+}
+
+/// Bytes that something holds for as long as its peer likes.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Holds {
+    /// Of what arrived.
+    pub buffers: usize,
+    /// As decoded requests.
+    pub decoded: usize,
+    /// As responses.
+    pub responses: usize,
 }
 
 impl<E: Env> Memory<E> {
     /// A budget of `bytes`.
     pub fn new(env: E, bytes: usize) -> Self {
+        let pools = Pools {
+            buffers: Pool::new(Kind::Buffers, bytes / 4),
+            decoded: Pool::new(Kind::Decoded, bytes / 8),
+            small: Pool::new(Kind::Small, bytes / 8),
+            sessions: Pool::new(Kind::Own, bytes / 8),
+            responses: Pool::new(Kind::Responses, bytes / 8),
+            checks: Pool::new(Kind::Own, bytes / 4),
+            watched: Mutex::default(),
+        };
         Self {
             env,
-            requests: Pool::new(bytes / 2),
-            small: Pool::new(bytes / 8),
-            sessions: Pool::new(bytes / 8),
-            responses: Pool::new(bytes / 4),
+            pools: Arc::new(pools),
         }
     }
 
-    /// The most that one request can hold at a time.
-    pub fn request_bytes_max(&self) -> usize {
-        self.requests.units_max as usize * UNIT
+    /// The most that one frame can hold at a time.
+    pub fn buffer_bytes_max(&self) -> usize {
+        self.pools.buffers.bytes_max()
     }
 
-    /// Takes `bytes` for a request, waiting for them in the order of those who ask. More than all of the pool is all of
+    /// The most that one decoded request can hold.
+    pub fn decoded_bytes_max(&self) -> usize {
+        self.pools.decoded.bytes_max()
+    }
+
+    /// Takes `bytes` for what arrives, waiting for them in the order of those who ask. More than all of the pool is all of
     /// it. Cancel-safe.
-    pub async fn request(&self, bytes: usize) -> Result<Share, Overloaded> {
-        if let Some(share) = self.try_request(bytes) {
-            return Ok(share);
-        }
-        let pool = if bytes <= SMALL_MAX {
-            &self.small
-        } else {
-            &self.requests
-        };
-        pool.take(&self.env, bytes).await
+    pub async fn buffer(&self, bytes: usize) -> Result<Share, Overloaded> {
+        self.piece(&self.pools.buffers, bytes).await
     }
 
-    /// Takes `bytes` for a request if they are free.
-    pub fn try_request(&self, bytes: usize) -> Option<Share> {
-        self.requests.try_take(bytes)
+    /// Takes `bytes` for what arrives if they are free.
+    pub fn try_buffer(&self, bytes: usize) -> Option<Share> {
+        self.pools.buffers.try_take(bytes)
+    }
+
+    /// As [`Memory::buffer`], for a decoded request: who asks may hold a buffer.
+    pub async fn decoded(&self, bytes: usize) -> Result<Share, Overloaded> {
+        self.piece(&self.pools.decoded, bytes).await
+    }
+
+    /// Takes `bytes` for a decoded request if they are free.
+    pub fn try_decoded(&self, bytes: usize) -> Option<Share> {
+        self.pools.decoded.try_take(bytes)
+    }
+
+    async fn piece(&self, pool: &Pool, bytes: usize) -> Result<Share, Overloaded> {
+        match pool.try_take(bytes) {
+            Some(share) => Ok(share),
+            None if bytes <= SMALL_MAX => self.take(&self.pools.small, bytes).await,
+            None => self.take(pool, bytes).await,
+        }
+    }
+
+    /// As [`Memory::buffer`], for records that are decompressed or written anew: who asks may hold a buffer and a decoded request.
+    pub async fn check(&self, bytes: usize) -> Result<Share, Overloaded> {
+        self.take(&self.pools.checks, bytes).await
     }
 
     /// Takes `bytes` for a fetch session, which may live for long, if there are so many.
     pub fn try_session(&self, bytes: usize) -> Option<Share> {
-        let fits = bytes <= self.sessions.units_max as usize * UNIT;
-        if fits { self.sessions.try_take(bytes) } else { None }
+        let fits = bytes <= self.pools.sessions.bytes_max();
+        if fits {
+            self.pools.sessions.try_take(bytes)
+        } else {
+            None
+        }
     }
 
-    /// Takes `bytes` for a response, waiting for them. Cancel-safe.
+    /// As [`Memory::buffer`], for a response: who asks may hold all others.
     pub async fn response(&self, bytes: usize) -> Result<Share, Overloaded> {
-        match self.responses.try_take(bytes) {
-            Some(share) => Ok(share),
-            None => self.responses.take(&self.env, bytes).await,
+        self.take(&self.pools.responses, bytes).await
+    }
+
+    async fn take(&self, pool: &Pool, bytes: usize) -> Result<Share, Overloaded> {
+        if let Some(share) = pool.try_take(bytes) {
+            return Ok(share);
+        }
+        let acquire = Arc::clone(&pool.units).acquire_many_owned(pool.units_of(bytes));
+        let mut acquire = std::pin::pin!(acquire);
+        let deadline = self.env.now() + WAIT_MAX;
+        self.pools.unpark(pool.kind, self.env.now(), bytes);
+        loop {
+            tokio::select! {
+                biased;
+                permit = &mut acquire => {
+                    return Ok(Share::of(permit.expect("the pool is never closed")));
+                }
+                () = self.env.sleep_until(self.env.now() + EVICT_EVERY) => {
+                    if self.env.now() >= deadline {
+                        return Err(Overloaded);
+                    }
+                    self.pools.evict(pool, self.env.now(), bytes);
+                }
+            }
         }
     }
 
     /// A frame that begins to arrive now.
-    pub fn arriving(&self) -> Arc<Transfer> {
-        self.requests.transfer(self.env.now())
+    pub fn arriving(&self) -> Arc<Watched> {
+        self.watch(self.env.now(), false, Holds::default())
     }
 
-    /// A response that begins to leave now and holds so many bytes until it has left.
-    pub fn leaving(&self, held: usize) -> Arc<Transfer> {
-        let transfer = self.responses.transfer(self.env.now());
-        transfer.held.store(held as u64, Ordering::Relaxed);
-        transfer
+    /// A response that began to leave then, and what is held until it has left.
+    pub fn leaving(&self, begun: Instant, holds: Holds) -> Arc<Watched> {
+        self.watch(begun, false, holds)
+    }
+
+    /// A fetch that parks now, and what it holds. To evict it is to answer it.
+    pub fn parked(&self, holds: Holds) -> Arc<Watched> {
+        self.watch(self.env.now(), true, holds)
+    }
+
+    fn watch(&self, begun: Instant, parked: bool, holds: Holds) -> Arc<Watched> {
+        let mut watched = self.pools.lock();
+        let id = watched.next;
+        watched.next += 1;
+        let new = Arc::new(Watched {
+            pools: Arc::downgrade(&self.pools),
+            id,
+            begun,
+            parked,
+            waits: AtomicBool::new(false),
+            waited_millis: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            buffers: AtomicU64::new(holds.buffers as u64),
+            decoded: holds.decoded as u64,
+            responses: holds.responses as u64,
+            evicted: Stop::default(),
+        });
+        watched.all.insert(id, Arc::downgrade(&new));
+        new
     }
 }
 
@@ -163,65 +270,114 @@ impl Share {
     }
 }
 
-/// Bytes on their way from or to a peer, watched for their speed.
-pub struct Transfer {
-    pool: Weak<Pool>,
+/// What holds memory for as long as its peer likes: bytes on their way from or to it, or a fetch that it let wait.
+pub struct Watched {
+    pools: Weak<Pools>,
     id: u64,
     begun: Instant,
+    parked: bool,
+    /// Waits for memory itself, and how long it did so far.
+    waits: AtomicBool,
+    waited_millis: AtomicU64,
+    /// Came or left so far.
     bytes: AtomicU64,
-    held: AtomicU64,
+    buffers: AtomicU64,
+    decoded: u64,
+    responses: u64,
     evicted: Stop,
 }
 
-impl Drop for Transfer {
+impl Drop for Watched {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.lock().all.remove(&self.id);
+        if let Some(pools) = self.pools.upgrade() {
+            pools.lock().all.remove(&self.id);
         }
     }
 }
 
-impl Transfer {
-    /// So many more bytes came or left.
-    pub fn passed(&self, bytes: usize) {
+impl Watched {
+    /// So many more bytes left.
+    pub fn left(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// So many more bytes came, and are held.
     pub fn came(&self, bytes: usize) {
-        self.passed(bytes);
-        self.held.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.left(bytes);
+        self.buffers.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Waits until the transfer is evicted: its connection is to be closed. Cancel-safe.
+    /// Waits for memory, with the clock of its peer stopped. Not cancel-safe: its clock stays stopped.
+    pub async fn waiting<E: Env, T>(&self, env: &E, memory: impl Future<Output = T>) -> T {
+        let from = env.now();
+        self.waits.store(true, Ordering::Relaxed);
+        let got = memory.await;
+        self.waits.store(false, Ordering::Relaxed);
+        let waited = env.now().saturating_since(from).as_millis() as u64;
+        self.waited_millis.fetch_add(waited, Ordering::Relaxed);
+        got
+    }
+
+    /// Waits until it has to give way. Cancel-safe.
     pub async fn evicted(&self) {
         self.evicted.wait().await;
+    }
+
+    fn holds(&self, kind: Kind) -> u64 {
+        let buffers = self.buffers.load(Ordering::Relaxed);
+        match kind {
+            Kind::Buffers => buffers,
+            Kind::Decoded => self.decoded,
+            Kind::Small => buffers + self.decoded,
+            Kind::Responses => self.responses,
+            Kind::Own => 0,
+        }
+    }
+
+    /// How long its peer took so far.
+    fn peer_millis(&self, now: Instant) -> u64 {
+        let age = now.saturating_since(self.begun).as_millis() as u64;
+        age.saturating_sub(self.waited_millis.load(Ordering::Relaxed))
+    }
+
+    fn bytes_per_second(&self, now: Instant) -> u64 {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        bytes.saturating_mul(1000) / self.peer_millis(now).max(1)
+    }
+
+    fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 }
 
 struct Pool {
+    kind: Kind,
     units: Arc<Semaphore>,
     units_max: u32,
-    transfers: Mutex<Transfers>,
 }
 
 #[derive(Default)]
-struct Transfers {
-    all: BTreeMap<u64, Weak<Transfer>>,
+struct AllWatched {
+    all: BTreeMap<u64, Weak<Watched>>,
     next: u64,
-    evicted_at: Instant,
+    evicted_at: Option<Instant>,
+    unparked_at: Option<Instant>,
 }
 
 impl Pool {
-    fn new(bytes: usize) -> Arc<Self> {
+    fn new(kind: Kind, bytes: usize) -> Self {
         let units_max = u32::try_from(bytes / UNIT)
             .unwrap_or(u32::MAX >> 3)
             .clamp(1, u32::MAX >> 3);
-        Arc::new(Self {
+        Self {
+            kind,
             units: Arc::new(Semaphore::new(units_max as usize)),
             units_max,
-            transfers: Mutex::default(),
-        })
+        }
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.units_max as usize * UNIT
     }
 
     fn units_of(&self, bytes: usize) -> u32 {
@@ -238,72 +394,68 @@ impl Pool {
         let permit = Arc::clone(&self.units).try_acquire_many_owned(units).ok()?;
         Some(Share::of(permit))
     }
+}
 
-    async fn take<E: Env>(&self, env: &E, bytes: usize) -> Result<Share, Overloaded> {
-        let acquire = Arc::clone(&self.units).acquire_many_owned(self.units_of(bytes));
-        let mut acquire = std::pin::pin!(acquire);
-        let deadline = env.now() + WAIT_MAX;
-        loop {
-            tokio::select! {
-                biased;
-                permit = &mut acquire => {
-                    return Ok(Share::of(permit.expect("the pool is never closed")));
-                }
-                () = env.sleep_until(env.now() + EVICT_EVERY) => {
-                    if env.now() >= deadline {
-                        return Err(Overloaded);
-                    }
-                    self.evict_slowest(env.now(), bytes);
-                }
-            }
-        }
+impl Pools {
+    fn lock(&self) -> MutexGuard<'_, AllWatched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Transfers> {
-        self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn transfer(self: &Arc<Self>, now: Instant) -> Arc<Transfer> {
-        let mut transfers = self.lock();
-        let id = transfers.next;
-        transfers.next += 1;
-        let transfer = Arc::new(Transfer {
-            pool: Arc::downgrade(self),
-            id,
-            begun: now,
-            bytes: AtomicU64::new(0),
-            held: AtomicU64::new(0),
-            evicted: Stop::default(),
-        });
-        transfers.all.insert(id, Arc::downgrade(&transfer));
-        transfer
-    }
-
-    /// Evicts the slowest transfers that are old enough to be judged, one at least, until they held `bytes`; of equals the
-    /// oldest first.
-    fn evict_slowest(&self, now: Instant, bytes: usize) {
-        // Upgraded ones are dropped AFTER the lock: the last reference takes it.
-        let mut transfers: Vec<Arc<Transfer>> = {
-            let mut transfers = self.lock();
-            if now < transfers.evicted_at + EVICT_EVERY {
+    /// Answers parked fetches, the oldest first, for somebody who comes to wait.
+    fn unpark(&self, kind: Kind, now: Instant, bytes: usize) {
+        let parked: Vec<Arc<Watched>> = {
+            let mut watched = self.lock();
+            if watched.unparked_at.is_some_and(|at| now < at + UNPARK_EVERY) {
                 return;
             }
-            transfers.evicted_at = now;
-            transfers.all.values().filter_map(Weak::upgrade).collect()
+            watched.unparked_at = Some(now);
+            let all = watched.all.values().filter_map(Weak::upgrade);
+            all.filter(|w| w.parked).collect()
         };
-        let bytes_per_second = |t: &Transfer| {
-            let millis = now.saturating_since(t.begun).as_millis().max(1) as u64;
-            t.bytes.load(Ordering::Relaxed).saturating_mul(1000) / millis
-        };
-        transfers.sort_by_cached_key(|t| (bytes_per_second(t), t.id));
-        let mut held = 0;
-        for slow in transfers.iter().filter(|t| now >= t.begun + EVICT_AGE_MIN) {
-            brokkr_types::reached!("a slow transfer was evicted, for others waited for memory");
-            slow.evicted.tell();
-            held += slow.held.load(Ordering::Relaxed);
-            if held >= bytes as u64 {
-                break;
+        tell(parked.iter(), kind, bytes);
+    }
+
+    /// Answers parked fetches, the oldest first, then evicts the slowest transfers that are old enough to be judged, until they
+    /// held `bytes`. If there are none, and those that wait for memory hold most of the pool among them, those that hold most.
+    fn evict(&self, pool: &Pool, now: Instant, bytes: usize) {
+        // Upgraded ones are dropped AFTER the lock: the last reference takes it.
+        let mut watched: Vec<Arc<Watched>> = {
+            let mut watched = self.lock();
+            if watched.evicted_at.is_some_and(|at| now < at + EVICT_EVERY) {
+                return;
             }
+            watched.evicted_at = Some(now);
+            watched.all.values().filter_map(Weak::upgrade).collect()
+        };
+        let kind = pool.kind;
+        watched.retain(|w| w.holds(kind) > 0);
+        let (mut waiting, mut slow): (Vec<_>, Vec<_>) = watched.into_iter().partition(|w| w.waits());
+        slow.retain(|w| w.parked || w.peer_millis(now) >= EVICT_AGE_MIN.as_millis() as u64);
+        if !slow.is_empty() {
+            slow.sort_by_cached_key(|w| (!w.parked, w.bytes_per_second(now), w.id));
+            return tell(slow.iter(), kind, bytes);
+        }
+        let held: u64 = waiting.iter().map(|w| w.holds(kind)).sum();
+        if waiting.len() > 1 && held > pool.bytes_max() as u64 / 2 {
+            waiting.sort_by_cached_key(|w| (u64::MAX - w.holds(kind), w.id));
+            tell(waiting.iter(), kind, bytes);
+        }
+    }
+}
+
+/// Tells one after the other to give way, until they held `bytes` for a pool of this kind.
+fn tell<'a>(watched: impl Iterator<Item = &'a Arc<Watched>>, kind: Kind, bytes: usize) {
+    let mut held = 0;
+    for w in watched.filter(|w| w.holds(kind) > 0 && !w.evicted.is_told()) {
+        if w.parked {
+            brokkr_types::reached!("a parked fetch was answered early, for others waited for memory");
+        } else {
+            brokkr_types::reached!("a slow transfer was evicted, for others waited for memory");
+        }
+        w.evicted.tell();
+        held += w.holds(kind);
+        if held >= bytes as u64 {
+            return;
         }
     }
 }
@@ -318,28 +470,32 @@ mod tests {
     #[tokio::test]
     async fn small_pieces_have_a_reserve_and_shares_give_back() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
-        assert_eq!(memory.request_bytes_max(), 400 * KIB);
-        let mut all = memory.try_request(10_000 * KIB).expect("all of the pool");
-        assert_eq!(all.bytes(), 400 * KIB);
-        assert!(memory.try_request(KIB).is_none());
-        let small = memory.request(SMALL_MAX).await.expect("from the reserve");
+        assert_eq!(memory.buffer_bytes_max(), 200 * KIB);
+        let mut all = memory.try_buffer(10_000 * KIB).expect("all of the pool");
+        assert_eq!(all.bytes(), 200 * KIB);
+        assert!(memory.try_buffer(KIB).is_none());
+        let small = memory.buffer(SMALL_MAX).await.expect("from the reserve");
         assert_eq!(small.bytes(), SMALL_MAX);
         all.shrink(100 * KIB);
         assert_eq!(all.bytes(), 100 * KIB);
-        let mut more = memory.try_request(300 * KIB).expect("what was given back");
+        let mut more = memory.try_buffer(100 * KIB).expect("what was given back");
         more.join(small);
-        assert_eq!(more.bytes(), 300 * KIB + SMALL_MAX);
+        assert_eq!(more.bytes(), 100 * KIB + SMALL_MAX);
         more.shrink(KIB);
         drop((all, more));
-        assert!(memory.try_request(400 * KIB).is_some());
-        let response = memory.response(200 * KIB).await.expect("a pool of its own");
-        assert_eq!(response.bytes(), 200 * KIB);
+        assert!(memory.try_buffer(200 * KIB).is_some());
+        let response = memory.response(100 * KIB).await.expect("a pool of its own");
+        assert_eq!(response.bytes(), 100 * KIB);
+    }
+
+    fn is_evicted(watched: &Watched) -> bool {
+        watched.evicted.is_told()
     }
 
     #[tokio::test]
     async fn the_slowest_transfer_is_evicted_while_others_wait() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
-        let held = memory.try_request(400 * KIB).expect("all of the pool");
+        let held = memory.try_buffer(400 * KIB).expect("all of the pool");
         let (quick, slow) = (memory.arriving(), memory.arriving());
         quick.came(1 << 20);
         slow.came(100 * KIB);
@@ -347,15 +503,36 @@ mod tests {
             slow.evicted().await;
             drop(held);
         };
-        let waits = memory.request(100 * KIB);
+        let waits = memory.buffer(100 * KIB);
         let (share, ()) = tokio::join!(waits, evicted);
         assert_eq!(share.expect("what the slow one held").bytes(), 100 * KIB);
-        let quick_too = std::future::poll_fn(|cx| {
-            let evicted = std::pin::pin!(quick.evicted());
-            std::task::Poll::Ready(evicted.poll(cx).is_ready())
-        });
-        assert!(!quick_too.await);
+        assert!(!is_evicted(&quick));
         drop((quick, slow));
-        assert!(memory.requests.lock().all.is_empty());
+        assert!(memory.pools.lock().all.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_parked_fetch_is_answered_before_anybody_is_evicted() {
+        let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
+        let held = memory.try_decoded(100 * KIB).expect("all of the pool");
+        let decoded = |decoded| Holds {
+            decoded,
+            ..Holds::default()
+        };
+        let slow = memory.leaving(memory.env.now(), decoded(200 * KIB));
+        let of_others = memory.parked(Holds {
+            buffers: 200 * KIB,
+            ..Holds::default()
+        });
+        let parked = memory.parked(decoded(100 * KIB));
+        let (first, later) = (memory.env.now(), memory.parked(decoded(100 * KIB)));
+        let evicted = async {
+            parked.evicted().await;
+            drop(held);
+        };
+        let (share, ()) = tokio::join!(memory.decoded(100 * KIB), evicted);
+        assert_eq!(share.expect("what was parked").bytes(), 100 * KIB);
+        assert!(memory.env.now() < first + EVICT_EVERY, "at once");
+        assert!(![slow, of_others, later].iter().any(|w| is_evicted(w)));
     }
 }

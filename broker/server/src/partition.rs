@@ -17,13 +17,14 @@ use brokkr_wire::messages::describe_producers_response::ProducerState;
 use brokkr_wire::records::{Origin, Validated};
 use brokkr_wire::{ErrorCode, Str};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::memory::Share;
 use crate::noise::Noise;
 
-/// Capacity of the owner's queue. Senders wait when it is full.
+/// Capacity of the owner's queue, in messages and in KiB of batches. Senders wait when it is full.
 const QUEUE_MAX: usize = 4096;
+const QUEUE_KIB_MAX: u32 = 8 * 1024;
 /// Capacity of the owner's queue for control.
 const CONTROL_MAX: usize = 16;
 /// Messages taken from the queue in one go.
@@ -81,6 +82,10 @@ pub struct Held {
     pub rebuilt: Share,
 }
 
+/// A batch's place in the owner's queue.
+#[derive(Debug)]
+pub struct Room(#[expect(dead_code, reason = "it gives back by its end")] OwnedSemaphorePermit);
+
 /// What an owner is asked.
 pub enum Message {
     /// Append a batch. Answered when it is committed.
@@ -88,6 +93,8 @@ pub enum Message {
         batch: Validated,
         acks_all: bool,
         held: Held,
+        /// Its place in the queue.
+        room: Room,
         reply: oneshot::Sender<Answer>,
     },
     /// Raise the log start (DeleteRecords); answered with the new one.
@@ -184,6 +191,7 @@ impl<E: Env> View<E> {
 /// What others hold of a partition. Cloning shares the owner.
 pub struct Handle<E: Env> {
     queue: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
     control: mpsc::Sender<Message>,
     view: Latest<View<E>>,
     waiters: Arc<Waiters>,
@@ -193,6 +201,7 @@ impl<E: Env> Clone for Handle<E> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
+            room: Arc::clone(&self.room),
             control: self.control.clone(),
             view: self.view.clone(),
             waiters: Arc::clone(&self.waiters),
@@ -213,6 +222,13 @@ impl<E: Env> Handle<E> {
         if self.view().high_watermark != seen {
             waiter.notify.notify_one();
         }
+    }
+
+    /// Waits for room in the queue for a batch of `bytes`. Cancel-safe.
+    pub async fn room(&self, bytes: usize) -> Room {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib.min(QUEUE_KIB_MAX));
+        Room(room.await.expect("it is never closed"))
     }
 
     /// Asks the owner, by a queue of its own what controls the partition: that never waits behind data. `false` if there is
@@ -267,6 +283,7 @@ pub fn start<E: Env>(
     let waiters = Arc::<Waiters>::default();
     let handle = Handle {
         queue: tx,
+        room: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
         control: control_tx,
         view: view.latest(),
         waiters: Arc::clone(&waiters),
@@ -334,8 +351,12 @@ impl<E: Env> Owner<E> {
                 batch,
                 acks_all,
                 held,
+                room,
                 reply,
-            } => self.append(batch, acks_all, held, reply),
+            } => {
+                drop(room);
+                self.append(batch, acks_all, held, reply);
+            }
             Message::DeleteRecords { before, reply } => {
                 let done = self.delete_records(before).await;
                 self.publish();

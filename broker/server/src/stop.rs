@@ -24,11 +24,16 @@ impl Stop {
         self.inner.notify.notify_waiters();
     }
 
+    /// Whether it was told.
+    pub fn is_told(&self) -> bool {
+        self.inner.told.load(Ordering::Acquire)
+    }
+
     /// Waits until it is told. Cancel-safe.
     pub async fn wait(&self) {
         // BEFORE the flag is read: what is told in between is heard.
         let heard = self.inner.notify.notified();
-        if !self.inner.told.load(Ordering::Acquire) {
+        if !self.is_told() {
             heard.await;
         }
     }

@@ -117,6 +117,28 @@ fn large_requests_share_a_budget_and_small_ones_need_none() {
     });
 }
 
+/// Each holds a part of what the others wait for: one at a time has to give way, and comes again.
+#[test]
+fn frames_that_wait_for_each_other_all_arrive() {
+    let broker = with("limits-frames", &["queued.max.request.bytes=1000000"]);
+    assert!(broker.client().create("t", 1, &[]).0 == brokkr_wire::ErrorCode::NONE);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let begun = Instant::now();
+                let mut client = broker.client();
+                for _ in 0..3 {
+                    while client.try_produce("t", 0, &[1; 200_000]).is_none() {
+                        assert!(begun.elapsed() < common::PATIENCE, "nothing arrives");
+                        client = broker.client();
+                    }
+                }
+            });
+        }
+    });
+    is_served(&mut broker.client());
+}
+
 #[test]
 fn a_frame_past_the_limit_is_not_begun() {
     let broker = with("limits-frame", &["socket.request.max.bytes=10000"]);

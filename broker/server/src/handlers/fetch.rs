@@ -17,8 +17,8 @@ use bytes::Bytes;
 use super::described::isolation_level;
 use crate::ctx::{Ctx, Peer};
 use crate::dispatch::{Dispatched, RequestContext, response_share};
-use crate::fetch_session::{Asked, PARTITION_BYTES, Sessions, Told, Turn};
-use crate::memory::{Overloaded, Share};
+use crate::fetch_session::{Asked, Sessions, Told, Turn};
+use crate::memory::{Holds, Share};
 use crate::partition::{Handle, Refused, View, Waiter};
 use crate::partitions::{Hosted, check_epoch};
 
@@ -57,32 +57,25 @@ struct Pass<E: Env> {
     handles: Vec<(Handle<E>, Offset)>,
 }
 
-/// Begins a fetch. What it reads and waits for is in the future. `None`: the connection is to be closed.
-pub async fn begin<E: Env>(
+/// Begins a fetch. What it reads and waits for is in the future.
+pub fn begin<E: Env>(
     ctx: &Ctx<E>,
     sessions: &Sessions<E>,
     rc: RequestContext,
     request: FetchRequest,
     peer: &Peer,
-    mut share: Share,
-) -> Option<Dispatched<E>> {
+    share: Share,
+) -> Dispatched<E> {
     if let Err(code) = check(&request) {
         let response = refused_whole(&request, rc.version, code);
         let response = rc.response(ctx, &response, Vec::new());
-        return Some(Dispatched::Pending(Box::pin(std::future::ready(response)), share));
+        return Dispatched::Pending(Box::pin(std::future::ready(response)), share);
     }
-    // BEFORE its partitions are copied.
-    match ctx
-        .memory
-        .request(sessions.partitions(&request) * PARTITION_BYTES)
-        .await
-    {
-        Ok(more) => share.join(more),
-        Err(Overloaded) => {
-            ctx.noise.tell("no memory for a request", &peer.addr);
-            return None;
-        }
-    }
+    let holds = Holds {
+        buffers: rc.buffer.bytes(),
+        decoded: share.bytes(),
+        responses: 0,
+    };
     let (ctx, sessions, peer) = (ctx.clone(), sessions.clone(), peer.clone());
     let turn = sessions.turn(&request);
     let pending = Box::pin(async move {
@@ -97,8 +90,8 @@ pub async fn begin<E: Env>(
             }
         };
         let response_bytes = turn.partitions.len() * RESPONSE_PARTITION_BYTES;
-        let pass = fetch(&ctx, &rc, &request, &turn).await;
-        let response_share = response_share(&ctx, &peer, response_bytes, 0).await?;
+        let pass = fetch(&ctx, &rc, &request, &turn, holds).await;
+        let response_share = response_share(&ctx, &peer, response_bytes).await?;
         let read_committed = request.isolation_level == READ_COMMITTED;
         let (response, ranges, told) = answer(&turn, pass, read_committed);
         if turn.session_id != 0 {
@@ -108,7 +101,7 @@ pub async fn begin<E: Env>(
         response.share = response_share;
         Some(response)
     });
-    Some(Dispatched::Pending(pending, share))
+    Dispatched::Pending(pending, share)
 }
 
 /// Kafka stumbles over these and answers that it doesn't know why; here the client is told.
@@ -146,7 +139,13 @@ fn refused_whole(request: &FetchRequest, version: i16, code: ErrorCode) -> Fetch
     }
 }
 
-async fn fetch<E: Env>(ctx: &Ctx<E>, rc: &RequestContext, request: &FetchRequest, turn: &Turn) -> Pass<E> {
+async fn fetch<E: Env>(
+    ctx: &Ctx<E>,
+    rc: &RequestContext,
+    request: &FetchRequest,
+    turn: &Turn,
+    holds: Holds,
+) -> Pass<E> {
     let mut ctx = ctx.clone();
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
     let deadline = rc.received_at + wait;
@@ -167,6 +166,7 @@ async fn fetch<E: Env>(ctx: &Ctx<E>, rc: &RequestContext, request: &FetchRequest
         // BEFORE the wait: what was found so far pins files, and so do the routes.
         drop(pass);
         ctx.release();
+        let parked = ctx.memory.parked(holds);
         tokio::select! {
             biased;
             () = waiter.told() => brokkr_types::reached!("a parked fetch was woken"),
@@ -174,6 +174,7 @@ async fn fetch<E: Env>(ctx: &Ctx<E>, rc: &RequestContext, request: &FetchRequest
                 brokkr_types::reached!("a parked fetch ended with its connection");
                 last = true;
             }
+            () = parked.evicted() => last = true,
             () = ctx.env.sleep_until(deadline) => brokkr_types::reached!("a parked fetch waited in vain"),
         }
     }

@@ -155,7 +155,7 @@ async fn by_time<E: Env>(
     let mut found = find(QUICK_DECOMPRESSED_MAX).await?;
     if found.is_some_and(|f| !f.exact) {
         let turn = ctx.checking.acquire().await;
-        let share = ctx.memory.request(decompressed_max).await.map_err(|Overloaded| {
+        let share = ctx.memory.check(decompressed_max).await.map_err(|Overloaded| {
             let why = "the broker has no memory for this request now";
             Refused::because(ErrorCode::REQUEST_TIMED_OUT, why)
         })?;

@@ -182,9 +182,14 @@ async fn checked<E: Env>(
     records: Bytes,
     rules: &Rules,
     log_start: Offset,
-) -> Result<Validated, NotTaken> {
+) -> Result<(Validated, Share), NotTaken> {
     let now = ctx.env.wall();
     let refused = |e| NotTaken::Records(e, log_start);
+    let with_share = async |batch: Validated| {
+        let bytes = if batch.rebuilt { batch.batch.bytes.len() } else { 0 };
+        let share = ctx.memory.check(bytes).await.map_err(overloaded)?;
+        Ok((batch, share))
+    };
     let source = BatchHeader::decode(&records)
         .ok()
         .and_then(|h| h.attributes.compression().ok());
@@ -192,7 +197,7 @@ async fn checked<E: Env>(
     let rebuilds =
         matches!(rules.compression, CompressionConfig::Fixed { codec, .. } if Some(codec) != source);
     if plain && (!rebuilds || records.len() <= QUICK_BYTES_MAX) {
-        return check(records, rules, now).map_err(refused);
+        return with_share(check(records, rules, now).map_err(refused)?).await;
     }
     if records.len() <= QUICK_BYTES_MAX {
         let quick = Rules {
@@ -201,16 +206,17 @@ async fn checked<E: Env>(
         };
         match check(records.clone(), &quick, now) {
             Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. }))) => {}
-            done => return done.map_err(refused),
+            done => return with_share(done.map_err(refused)?).await,
         }
     }
     brokkr_types::reached!("a batch waited for its turn to be checked");
     let turn = ctx.checking.acquire().await;
     let bytes = rules.decompressed_max * if rebuilds { 2 } else { 1 };
-    let share = ctx.memory.request(bytes).await.map_err(overloaded)?;
-    let checked = check(records, rules, now).map_err(refused);
-    drop((turn, share));
-    checked
+    let mut share = ctx.memory.check(bytes).await.map_err(overloaded)?;
+    let batch = check(records, rules, now).map_err(refused)?;
+    drop(turn);
+    share.shrink(if batch.rebuilt { batch.batch.bytes.len() } else { 0 });
+    Ok((batch, share))
 }
 
 fn overloaded(_: Overloaded) -> NotTaken {
@@ -241,28 +247,22 @@ async fn hand_on<E: Env>(
         }
     };
     let log_start = handle.view().log_start;
-    let batch = checked(ctx, records, &rules, log_start).await?;
+    let (batch, rebuilt) = checked(ctx, records, &rules, log_start).await?;
     if batch.batch.header.attributes.is_transactional() {
         return Err(no_transactions().into());
     }
-    let rebuilt = match batch.rebuilt {
-        true => ctx
-            .memory
-            .request(batch.batch.bytes.len())
-            .await
-            .map_err(overloaded)?,
-        false => Share::default(),
-    };
     let held = Held {
         buffer: Arc::clone(&rc.buffer),
         rebuilt,
     };
     let (reply, answer) = oneshot::channel();
+    let room = handle.room(batch.batch.bytes.len()).await;
     if !handle
         .send(Message::Append {
             batch,
             acks_all,
             held,
+            room,
             reply,
         })
         .await

@@ -276,14 +276,21 @@ impl Client {
 
     /// Asks, and waits for the answer.
     pub fn ask<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
-        assert!(self.try_send(request, version), "sent");
-        let frame = self.frame().expect("an answer, not the connection's end");
-        let mut r = Reader::new(frame);
+        self.try_ask(request, version)
+            .expect("an answer, not the connection's end")
+    }
+
+    /// Asks, and waits for the answer; `None` when the broker hangs up.
+    pub fn try_ask<R: Request>(&mut self, request: &R, version: i16) -> Option<R::Response> {
+        if !self.try_send(request, version) {
+            return None;
+        }
+        let mut r = Reader::new(self.frame()?);
         let header = decode_response_header(&mut r, R::API_KEY, version).expect("a header");
         assert_eq!(header.correlation_id, self.correlation_id);
         let response = R::Response::decode(&mut r, version).expect("a body");
         r.expect_end().expect("nothing behind it");
-        response
+        Some(response)
     }
 
     /// The next frame; `None` when the broker has hung up.
@@ -367,6 +374,17 @@ impl Client {
 
     /// One batch of one record, acks=all.
     pub fn produce(&mut self, topic: &str, partition: i32, value: &[u8]) -> PartitionProduceResponse {
+        self.try_produce(topic, partition, value)
+            .expect("an answer, not the connection's end")
+    }
+
+    /// The same; `None` when the broker hangs up.
+    pub fn try_produce(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        value: &[u8],
+    ) -> Option<PartitionProduceResponse> {
         let mut builder = BatchBuilder::new();
         builder.push(UnixMillis(1_700_000_000_000), None, Some(value), &[]);
         let data = PartitionProduceData {
@@ -385,11 +403,8 @@ impl Client {
             topic_data: vec![topic],
             ..Default::default()
         };
-        self.ask(&request, 11)
-            .responses
-            .remove(0)
-            .partition_responses
-            .remove(0)
+        let mut response = self.try_ask(&request, 11)?;
+        Some(response.responses.remove(0).partition_responses.remove(0))
     }
 
     /// All records of a partition from `from` on, and where its log starts.
