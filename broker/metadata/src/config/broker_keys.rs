@@ -376,5 +376,5 @@ pub static BROKER_KEYS: &[Key] = &[
     key("transaction.state.log.segment.bytes", Int, Some("104857600"), High, AtLeast(1), ReadOnly, NO),
     key("transaction.two.phase.commit.enable", Boolean, Some("false"), Low, Any, ReadOnly, NO),
     key("transactional.id.expiration.ms", Int, Some("604800000"), High, AtLeast(1), ReadOnly, NO),
-    key("unclean.leader.election.enable", Boolean, Some("false"), High, Any, ClusterWide, YES),
+    key("unclean.leader.election.enable", Boolean, Some("false"), High, Any, ClusterWide, NO),
 ];

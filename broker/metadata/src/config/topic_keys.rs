@@ -65,5 +65,5 @@ pub static TOPIC_KEYS: &[Key] = &[
     topic("segment.index.bytes", Int, Some("10485760"), AtLeast(4), YES, &[("log.index.size.max.bytes", ONE)]),
     topic("segment.jitter.ms", Long, Some("0"), AtLeast(0), YES, &[("log.roll.jitter.ms", ONE), ("log.roll.jitter.hours", HOURS)]),
     topic("segment.ms", Long, Some("604800000"), AtLeast(1), YES, &[("log.roll.ms", ONE), ("log.roll.hours", HOURS)]),
-    topic("unclean.leader.election.enable", Boolean, Some("false"), Any, YES, &[("unclean.leader.election.enable", ONE)]),
+    topic("unclean.leader.election.enable", Boolean, Some("false"), Any, NO, &[("unclean.leader.election.enable", ONE)]),
 ];
