@@ -1,14 +1,19 @@
 //! What memory records take: none to judge a plain batch, and a limit for bombs, small streams that decompress to a
 //! great deal.
 
+#![expect(
+    clippy::disallowed_macros,
+    reason = "an allocator knows its caller by its thread alone"
+)]
+
 use brokkr_types::UnixMillis;
 use brokkr_wire::records::{
     Batch, BatchBuilder, BatchError, CompressionConfig, CompressionType, DecompressError, HEADER_LEN, Header,
     MESSAGE_TOO_LARGE, Origin, Rules, TimestampType, compression, header, validate,
 };
 use bytes::Bytes;
-use counters::{LIVE, PEAK};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 
 const MIB: usize = 1 << 20;
 
@@ -27,18 +32,10 @@ const RULES: Rules = Rules {
 /// Counts what Rust allocates in the thread that asks. zstd's own window is C's and not in it.
 struct Counting;
 
-#[expect(
-    clippy::disallowed_macros,
-    reason = "an allocator knows its caller by nothing else"
-)]
-mod counters {
-    use std::cell::Cell;
-
-    thread_local! {
-        /// A test's own: what the harness and other tests allocate meanwhile doesn't count.
-        pub static LIVE: Cell<isize> = const { Cell::new(0) };
-        pub static PEAK: Cell<isize> = const { Cell::new(0) };
-    }
+thread_local! {
+    /// A test's own: what the harness and other tests allocate meanwhile doesn't count.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
 // SAFETY: hands everything on to the system's allocator.
