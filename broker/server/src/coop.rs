@@ -13,8 +13,14 @@ pub struct Steps(usize);
 impl Steps {
     /// One more step. Cancel-safe.
     pub async fn step(&mut self) {
-        self.0 += 1;
-        if self.0.is_multiple_of(STEPS_MAX) {
+        self.steps(1).await;
+    }
+
+    /// So many more steps at once. Cancel-safe.
+    pub async fn steps(&mut self, n: usize) {
+        self.0 += n;
+        if self.0 >= STEPS_MAX {
+            self.0 = 0;
             yield_now().await;
         }
     }

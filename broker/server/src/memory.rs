@@ -412,11 +412,11 @@ impl Pools {
             let all = watched.all.values().filter_map(Weak::upgrade);
             all.filter(|w| w.parked).collect()
         };
-        tell(parked.iter(), kind, bytes);
+        tell(parked.iter(), kind, bytes as u64);
     }
 
     /// Answers parked fetches, the oldest first, then evicts the slowest transfers that are old enough to be judged, until they
-    /// held `bytes`. If there are none, and those that wait for memory hold most of the pool among them, those that hold most.
+    /// held `bytes`. If they held less, and those that wait for memory hold most of the pool among them, those that hold most.
     fn evict(&self, pool: &Pool, now: Instant, bytes: usize) {
         // Upgraded ones are dropped AFTER the lock: the last reference takes it.
         let mut watched: Vec<Arc<Watched>> = {
@@ -431,22 +431,24 @@ impl Pools {
         watched.retain(|w| w.holds(kind) > 0);
         let (mut waiting, mut slow): (Vec<_>, Vec<_>) = watched.into_iter().partition(|w| w.waits());
         slow.retain(|w| w.parked || w.peer_millis(now) >= EVICT_AGE_MIN.as_millis() as u64);
-        if !slow.is_empty() {
-            slow.sort_by_cached_key(|w| (!w.parked, w.bytes_per_second(now), w.id));
-            return tell(slow.iter(), kind, bytes);
-        }
+        slow.sort_by_cached_key(|w| (!w.parked, w.bytes_per_second(now), w.id));
+        let given = tell(slow.iter(), kind, bytes as u64);
+        // Those that hold a part and wait for more: one of them has to give way, or none would ever go on.
         let held: u64 = waiting.iter().map(|w| w.holds(kind)).sum();
-        if waiting.len() > 1 && held > pool.bytes_max() as u64 / 2 {
+        if given < bytes as u64 && waiting.len() > 1 && held > pool.bytes_max() as u64 / 2 {
             waiting.sort_by_cached_key(|w| (u64::MAX - w.holds(kind), w.id));
-            tell(waiting.iter(), kind, bytes);
+            tell(waiting.iter(), kind, bytes as u64 - given);
         }
     }
 }
 
-/// Tells one after the other to give way, until they held `bytes` for a pool of this kind.
-fn tell<'a>(watched: impl Iterator<Item = &'a Arc<Watched>>, kind: Kind, bytes: usize) {
+/// Tells one after the other to give way, until they held `bytes` for a pool of this kind. What they held.
+fn tell<'a>(watched: impl Iterator<Item = &'a Arc<Watched>>, kind: Kind, bytes: u64) -> u64 {
     let mut held = 0;
     for w in watched.filter(|w| w.holds(kind) > 0 && !w.evicted.is_told()) {
+        if held >= bytes {
+            break;
+        }
         if w.parked {
             brokkr_types::reached!("a parked fetch was answered early, for others waited for memory");
         } else {
@@ -454,10 +456,8 @@ fn tell<'a>(watched: impl Iterator<Item = &'a Arc<Watched>>, kind: Kind, bytes: 
         }
         w.evicted.tell();
         held += w.holds(kind);
-        if held >= bytes as u64 {
-            return;
-        }
     }
+    held
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(super) struct Encoded {
     pub(super) is_dense: bool,
 }
 
-/// An array of so many structures that are shorter than this, on average, is dense.
+/// A request of so many elements that are shorter than this, on average, is dense.
 const DENSE_LEN: u64 = 1_000;
 const DENSE_BYTES: u64 = 16;
 
@@ -42,7 +42,8 @@ struct Writer<'a> {
     version: i16,
     flexible: bool,
     is_valid: bool,
-    is_dense: bool,
+    /// How many elements all arrays have so far.
+    elements: u64,
     /// The numbers of the elements around, the innermost last.
     numbers: Vec<u64>,
     id_of: &'a dyn Fn(&str) -> [u8; 16],
@@ -55,7 +56,7 @@ impl<'a> Writer<'a> {
             version,
             flexible: false,
             is_valid: true,
-            is_dense: false,
+            elements: 0,
             numbers: Vec::new(),
             id_of,
         }
@@ -92,7 +93,7 @@ impl<'a> Writer<'a> {
         self.out[..4].copy_from_slice(&size.to_be_bytes());
         Encoded {
             is_valid: self.is_valid && of.announces.is_none(),
-            is_dense: self.is_dense,
+            is_dense: self.elements >= DENSE_LEN && (self.out.len() as u64) < self.elements * DENSE_BYTES,
             frame: self.out,
         }
     }
@@ -294,12 +295,14 @@ impl<'a> Writer<'a> {
             _ => (Some(0), None),
         };
         self.length(claims.map_or(len.map(|n| n as i64), Some), 4);
-        let begin = self.out.len();
         match (value, same) {
             (Value::List(all), _) => all.iter().for_each(|v| self.value(message, of, v, false)),
             (_, Some((each, false))) => {
+                let before = self.elements;
                 let one = self.apart(|w| w.value(message, of, each, false));
-                (0..len.unwrap_or(0)).for_each(|_| self.out.extend(&one));
+                let n = len.unwrap_or(0);
+                self.elements = before + n * (self.elements - before);
+                (0..n).for_each(|_| self.out.extend(&one));
             }
             (_, Some((each, true))) => {
                 for i in 0..len.unwrap_or(0) {
@@ -310,8 +313,7 @@ impl<'a> Writer<'a> {
             }
             _ => {}
         }
-        let n = len.unwrap_or(0);
-        self.is_dense |= n >= DENSE_LEN && ((self.out.len() - begin) as u64) < n * DENSE_BYTES;
+        self.elements += len.unwrap_or(0);
     }
 
     /// A length that is another than what there is.

@@ -12,6 +12,7 @@ use brokkr_wire::messages::delete_records_response::{
 use tokio::sync::oneshot;
 
 use super::described::each_topic_once;
+use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::partition::{Message, Refused};
 use crate::partitions::{Hosted, Route};
@@ -25,7 +26,7 @@ pub async fn handle<E: Env>(
 ) -> DeleteRecordsResponse {
     let routes = ctx.routes().clone();
     let asked = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
-    let mut topics = Vec::with_capacity(asked.len());
+    let (mut topics, mut steps) = (Vec::with_capacity(asked.len()), Steps::default());
     for (name, asked) in asked {
         let route = routes.by_name(&name);
         // As Kafka: of a partition that is listed more than once the last offset counts.
@@ -33,6 +34,7 @@ pub async fn handle<E: Env>(
             asked.into_iter().map(|p| (p.partition_index, p)).collect();
         let mut partitions = Vec::with_capacity(asked.len());
         for asked in asked.values() {
+            steps.step().await;
             let (error_code, low_watermark) = match delete(route.as_deref(), asked).await {
                 Ok(low) => (ErrorCode::NONE, low.0),
                 Err(refused) => (refused.code, -1),

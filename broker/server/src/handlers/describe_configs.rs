@@ -20,6 +20,7 @@ use brokkr_wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use brokkr_wire::{ErrorCode, Str};
 
 use crate::config::layers;
+use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 
 /// What a key takes up at most: its entry, with synonyms, and its documentation.
@@ -72,10 +73,15 @@ pub async fn handle<E: Env>(
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
+    let (mut results, mut steps) = (Vec::new(), Steps::default());
+    for asked in each_once(&request.resources) {
+        let result = describe.result(asked);
+        // All keys of the resource are looked at, whichever are asked for.
+        steps.steps(BROKER_KEYS.len()).await;
+        results.push(result);
+    }
     DescribeConfigsResponse {
-        results: each_once(&request.resources)
-            .map(|r| describe.result(r))
-            .collect(),
+        results,
         ..DescribeConfigsResponse::default()
     }
 }

@@ -12,6 +12,7 @@ use brokkr_wire::messages::describe_producers_response::{
 use tokio::sync::oneshot;
 
 use super::described::each_topic_once;
+use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::partition::{Message, Refused};
 use crate::partitions::{Hosted, Route};
@@ -49,12 +50,13 @@ pub async fn handle<E: Env>(
 ) -> DescribeProducersResponse {
     let routes = ctx.routes().clone();
     let listed = request.topics.into_iter().map(|t| (t.name, t.partition_indexes));
-    let mut topics = Vec::new();
+    let (mut topics, mut steps) = (Vec::new(), Steps::default());
     for (name, listed) in each_topic_once(listed) {
         let route = routes.by_name(&name);
         let mut seen = BTreeSet::new();
         let mut partitions = Vec::new();
         for partition_index in listed.into_iter().filter(|index| seen.insert(*index)) {
+            steps.step().await;
             let asked = match topic_name::invalid(&name) {
                 Some(why) => Err(Refused::because(ErrorCode::INVALID_TOPIC_EXCEPTION, why)),
                 None => ask(route.as_deref(), partition_index).await,

@@ -15,6 +15,7 @@ use brokkr_wire::{ErrorCode, Records};
 use bytes::Bytes;
 
 use super::described::isolation_level;
+use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::dispatch::{Dispatched, RequestContext, response_share};
 use crate::fetch_session::{Asked, Sessions, Told, Turn};
@@ -195,7 +196,9 @@ async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, tu
     } else {
         request.replica_id
     };
+    let mut steps = Steps::default();
     for asked in &turn.partitions {
+        steps.step().await;
         let room = bytes_max.saturating_sub(pass.bytes);
         let found = match partition(ctx, version, replica, asked, room, pass.bytes == 0).await {
             Ok((found, handle)) => {

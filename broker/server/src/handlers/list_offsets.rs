@@ -12,6 +12,7 @@ use brokkr_wire::messages::list_offsets_response::{
 };
 
 use super::described::{each_topic_once, isolation_level};
+use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::memory::Overloaded;
 use crate::partition::Refused;
@@ -45,7 +46,7 @@ pub async fn handle<E: Env>(
     let routes = ctx.routes().clone();
     let isolation = isolation_level(request.isolation_level);
     let asked = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
-    let mut topics = Vec::with_capacity(asked.len());
+    let (mut topics, mut steps) = (Vec::with_capacity(asked.len()), Steps::default());
     for (name, asked) in asked {
         let route = routes.by_name(&name);
         let mut partitions = Vec::with_capacity(asked.len());
@@ -54,6 +55,7 @@ pub async fn handle<E: Env>(
             .filter(|index| !seen.insert(*index))
             .collect();
         for asked in asked {
+            steps.step().await;
             // As Kafka: a partition that is asked for twice is answered once.
             let found = match (twice.contains(&asked.partition_index), isolation) {
                 (true, _) if !seen.remove(&asked.partition_index) => continue,

@@ -10,6 +10,7 @@ use brokkr_wire::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
 };
 
+use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::partition::Refused;
 use crate::partitions::{Hosted, Route, check_epoch};
@@ -22,21 +23,22 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> OffsetForLeaderEpochResponse {
     let routes = ctx.routes().clone();
-    let topics = request.topics.into_iter().map(|topic| {
+    let (mut topics, mut steps) = (Vec::with_capacity(request.topics.len()), Steps::default());
+    for topic in request.topics {
         let route = routes.by_name(&topic.topic);
-        let partitions = topic
-            .partitions
-            .iter()
-            .map(|p| end_of(route.as_deref(), p))
-            .collect();
-        OffsetForLeaderTopicResult {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            steps.step().await;
+            partitions.push(end_of(route.as_deref(), asked));
+        }
+        topics.push(OffsetForLeaderTopicResult {
             topic: topic.topic,
             partitions,
             ..Default::default()
-        }
-    });
+        });
+    }
     OffsetForLeaderEpochResponse {
-        topics: topics.collect(),
+        topics,
         ..Default::default()
     }
 }
