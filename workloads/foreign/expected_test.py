@@ -44,6 +44,13 @@ class Expected(unittest.TestCase):
     def test_passes_and_is_listed(self):
         self.finds(["Groups.leave: passes, and is in the list: groups"], self.replaced(3, "PASS Groups.leave#1\t1 ms\t\n"))
 
+    def test_fails_sometimes(self):
+        expected = [line.replace("leave\t", "leave\tsometimes: ") for line in EXPECTED]
+        for outcome in ("PASS", "FAIL"):
+            results = self.replaced(3, f"{outcome} Groups.leave#1\t1 ms\t\n")
+            self.assertEqual(judge(results, expected)[0], [])
+        self.assertEqual(judge(self.replaced(3), expected)[0], ["Groups.leave: did not run, and is in the list: sometimes: groups"])
+
     def test_one_more_run_passes(self):
         results = self.replaced(3, RESULTS[3], "PASS Groups.leave#2\t1 ms\t\n")
         self.finds(["Groups: 3 runs passed, and the list says 2"], results)
