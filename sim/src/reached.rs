@@ -197,6 +197,11 @@ impl Warnings {
         self.said.iter().any(|line| line.contains(text))
     }
 
+    /// The first warnings, in order.
+    pub fn said(&self) -> &[String] {
+        &self.said
+    }
+
     fn add(&mut self, kind: String, second: u64) {
         let one = self.kinds.entry(kind).or_default();
         one.n = if one.second == second { one.n + 1 } else { 1 };

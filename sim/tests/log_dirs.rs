@@ -1,35 +1,21 @@
 //! A log directory that fails while the broker runs: its partitions go offline, those of the others are served and written.
 
+mod common;
+
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use brokkr::config::BrokerConfig;
-use brokkr_client::{Connection, ConnectionConfig};
-use brokkr_env::{Env, UnixMillis};
 use brokkr_sim::disk::Disk;
-use brokkr_sim::env::SimEnv;
-use brokkr_sim::exec::{Ended, Nanos};
-use brokkr_sim::net::addr_of;
+use brokkr_sim::exec::Ended;
 use brokkr_sim::node::{self, Started};
 use brokkr_sim::room;
 use brokkr_sim::world::World;
-use brokkr_wire::messages::create_topics_request::CreatableTopic;
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
-use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use brokkr_wire::messages::{
-    CreateTopicsRequest, DescribeLogDirsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest,
-    ProduceRequest,
-};
-use brokkr_wire::records::BatchBuilder;
-use brokkr_wire::{ErrorCode, Request, Str};
-
-const SERVER: u32 = 1;
-const CLIENT: u32 = 2;
-const PORT: u16 = 9092;
-const SECOND: Nanos = 1_000_000_000;
+use brokkr_wire::messages::{DescribeLogDirsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest};
+use brokkr_wire::{ErrorCode, Str};
+use common::*;
 
 /// Runs `script` beside a broker with the directories `a` and `b` and a topic `t` of four partitions: 0 and 2 are in `a`, with
 /// the metadata log, 1 and 3 in `b`. In each is a record.
@@ -46,12 +32,15 @@ where
             life,
             "script",
             Box::pin(async move {
-                let (_running, started) = node::start(&world, SERVER, config());
+                let (_running, started) = node::start(&world, SERVER, config("a,b", &[]));
                 assert_eq!(started.await, Ok(Started::Ready));
                 let client = Client::connected(&world).await;
                 assert_eq!(client.create("t", 4).await, ErrorCode::NONE);
                 for partition in 0..4 {
-                    assert_eq!(client.produce("t", partition).await, ErrorCode::NONE);
+                    assert_eq!(
+                        client.produce("t", partition, &["value"]).await.0,
+                        ErrorCode::NONE
+                    );
                 }
                 script(world.clone(), client).await;
                 *inside.lock().expect("one task") = true;
@@ -65,15 +54,6 @@ where
     });
     assert!(done, "the script ended");
 }
-
-fn config() -> BrokerConfig {
-    let listeners = format!("PLAINTEXT://{}:{PORT}", addr_of(SERVER, PORT).ip());
-    let set = [("log.dirs", "a,b"), ("listeners", &listeners)];
-    let set = set.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    BrokerConfig::new(set.into()).expect("valid").0
-}
-
-struct Client(Connection<SimEnv>);
 
 /// What a client learns of a partition.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,56 +83,6 @@ impl Answers {
 }
 
 impl Client {
-    async fn connected(world: &World) -> Self {
-        let host = addr_of(SERVER, PORT).ip().to_string();
-        let env = world.env(CLIENT);
-        let connection = Connection::open(&env, &host, PORT, ConnectionConfig::default()).await;
-        Self(connection.expect("it listens"))
-    }
-
-    async fn ask<R: Request + Send + 'static>(&self, request: R, version: i16) -> R::Response {
-        let patience = Duration::from_secs(20);
-        self.0.submit(request, version, patience).await.expect("answered")
-    }
-
-    async fn create(&self, name: &str, num_partitions: i32) -> ErrorCode {
-        let topic = CreatableTopic {
-            name: Str::copied(name),
-            num_partitions,
-            replication_factor: 1,
-            ..Default::default()
-        };
-        let request = CreateTopicsRequest {
-            topics: vec![topic],
-            timeout_ms: 30_000,
-            ..Default::default()
-        };
-        ErrorCode(self.ask(request, 7).await.topics[0].error_code)
-    }
-
-    async fn produce(&self, topic: &str, index: i32) -> ErrorCode {
-        let mut builder = BatchBuilder::new();
-        builder.push(UnixMillis(1_700_000_000_000), None, Some(b"value"), &[]);
-        let data = PartitionProduceData {
-            index,
-            records: Some(builder.build().bytes.into()),
-            ..Default::default()
-        };
-        let topic = TopicProduceData {
-            name: Str::copied(topic),
-            partition_data: vec![data],
-            ..Default::default()
-        };
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: 30_000,
-            topic_data: vec![topic],
-            ..Default::default()
-        };
-        let response = self.ask(request, 11).await;
-        ErrorCode(response.responses[0].partition_responses[0].error_code)
-    }
-
     async fn answers(&self, name: &str, index: i32) -> Answers {
         let topic = MetadataRequestTopic {
             name: Some(Str::copied(name)),
@@ -209,7 +139,7 @@ impl Client {
             leader: of_metadata.leader_id,
             isr: of_metadata.isr_nodes.clone(),
             offline: of_metadata.offline_replicas.clone(),
-            produce: self.produce(name, index).await,
+            produce: self.produce(name, index, &["value"]).await.0,
             fetch: ErrorCode(fetched.error_code),
             list_offsets: ErrorCode(listed.error_code),
         }
@@ -237,13 +167,11 @@ async fn fail(world: &World, client: &Client, index: i32) {
         .get_mut(&SERVER)
         .expect("its disk")
         .failing_syncs = 1;
-    assert_eq!(client.produce("t", index).await, ErrorCode::KAFKA_STORAGE_ERROR);
-    pause(world).await;
-}
-
-async fn pause(world: &World) {
-    let env = world.env(CLIENT);
-    env.sleep_until(env.now() + Duration::from_secs(2)).await;
+    assert_eq!(
+        client.produce("t", index, &["value"]).await.0,
+        ErrorCode::KAFKA_STORAGE_ERROR
+    );
+    pause(world, 2).await;
 }
 
 #[test]
@@ -265,7 +193,7 @@ fn a_directory_that_fails_takes_its_own_partitions_offline_and_no_others() {
         assert_eq!(client.directories().await, [works(5), failed]);
         // The next start finds it well.
         world.end_quietly(SERVER);
-        let (_running, started) = node::start(&world, SERVER, config());
+        let (_running, started) = node::start(&world, SERVER, config("a,b", &[]));
         assert_eq!(started.await, Ok(Started::Ready));
         let client = Client::connected(&world).await;
         for partition in 0..4 {
