@@ -1,14 +1,18 @@
-//! A log directory that fails while the broker runs: its partitions go offline, those of the others are served and written.
+//! A log directory that fails while the broker runs: its partitions go offline, those of the others are served and written. Whole
+//! runs on two of them.
 
 mod common;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
-use brokkr_sim::disk::Disk;
+use brokkr_sim::disk::{Disk, FileDamage};
 use brokkr_sim::exec::Ended;
 use brokkr_sim::node::{self, Started};
+use brokkr_sim::plan::{Family, Fault, Faults, Kind, Plan};
+use brokkr_sim::report::{Report, Verdict};
 use brokkr_sim::room;
+use brokkr_sim::scenario;
 use brokkr_sim::world::World;
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -215,4 +219,72 @@ fn when_the_metadata_s_directory_fails_the_others_partitions_are_written_and_no_
         let works = ("b".to_owned(), ErrorCode::NONE, 2);
         assert_eq!(client.directories().await, [failed, works]);
     });
+}
+
+/// The first plans with two log directories in which only these faults happen.
+fn plans(n: usize, faults: &[Kind]) -> Vec<Plan> {
+    let plans = (0..).map(|seed| Plan::of(seed, 20, &Faults::Only(vec![Family::Sched])));
+    let two = plans.filter(|plan| plan.roots().len() == 2 && plan.workload.recreator.is_none());
+    let with = |mut plan: Plan| {
+        let faults = faults.iter().zip(1..);
+        let faults = faults.map(|(kind, id)| Fault {
+            id,
+            at_ms: 3_000 * id,
+            kind: kind.clone(),
+        });
+        plan.faults = faults.collect();
+        plan
+    };
+    two.take(n).map(with).collect()
+}
+
+fn passes(plan: Plan) -> Report {
+    let report = scenario::run(plan);
+    assert_eq!(report.verdict, Verdict::Pass, "{report:?}");
+    report
+}
+
+#[test]
+fn a_run_goes_on_while_one_of_its_directories_fails() {
+    for directory in [0, 1] {
+        let fails = Kind::DirectoryFails {
+            directory,
+            for_ms: 4_000,
+        };
+        for plan in plans(4, &[fails]) {
+            let report = passes(plan);
+            assert_eq!(report.faults.get("log directory failed"), Some(&1), "{report:?}");
+        }
+    }
+}
+
+#[test]
+fn a_start_leaves_out_a_directory_that_fails() {
+    let fails = Kind::DirectoryFails {
+        directory: 1,
+        for_ms: 8_000,
+    };
+    for plan in plans(4, &[fails, Kind::Kill { down_ms: 5 }]) {
+        passes(plan);
+    }
+}
+
+#[test]
+fn a_damaged_file_of_the_second_directory_costs_that_directory_alone() {
+    let damage = Kind::DamageFile {
+        file: "brokkr-checkpoint".to_owned(),
+        how: FileDamage::Zeroed,
+        kill: false,
+        down_ms: 5,
+    };
+    let (mut left_out, mut refused) = (0, 0);
+    for plan in plans(12, &[damage]) {
+        let faults = passes(plan).faults;
+        left_out += faults.get("directory left out for a file").copied().unwrap_or(0);
+        refused += faults.get("refused for a file").copied().unwrap_or(0);
+    }
+    assert!(
+        left_out > 1 && refused > 1,
+        "left out {left_out}, refused {refused}"
+    );
 }
