@@ -428,7 +428,8 @@ fn neighbour(path: &str) -> Option<String> {
     let other = |a: &str, b: &str| path.strip_prefix(a).map(|rest| format!("{b}{rest}"));
     let in_one = other("a/t-0/", "a/t-1/").or_else(|| other("a/t-0/", "a/u-0/"));
     let of_dir = || (path.matches('/').count() == 1).then(|| other("a/", "b/").or_else(|| other("b/", "a/")));
-    in_one.or_else(|| of_dir().flatten())
+    let of_metadata = || other("a/__cluster_metadata-0/", "a/t-0/");
+    in_one.or_else(of_metadata).or_else(|| of_dir().flatten())
 }
 
 /// Puts files onto an empty disk.
@@ -607,6 +608,7 @@ fn outcomes(case: &Case) -> &'static [Outcome] {
         (METADATA, "quorum-state", "a bit") => &[Whole, Refused],
         (METADATA, "quorum-state", _) => &[Refused],
         (METADATA, "partition.metadata", "a bit") => &[Whole, Refused],
+        (METADATA, "partition.metadata" | "brokkr-manifest", "another's") => &[Refused],
         (METADATA, ..) if suffix == "checkpoint" && foreign => &[Whole, Refused],
         (METADATA, ..) if suffix == "checkpoint" => &[Whole],
         // Below the latest snapshot nothing of it is read after a clean stop.

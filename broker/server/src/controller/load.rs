@@ -330,10 +330,15 @@ async fn replay<E: Env>(
         };
         bytes += piece.len() as u64;
         for batch in batches(piece) {
-            let batch = batch.map_err(|e| content(FOLDER, e))?;
-            last_epoch = batch.header.partition_leader_epoch.0;
-            replay_batch(&batch, identity, &mut controller, &mut quorum, &mut deleted)?;
-            offset = batch.header.next_offset();
+            let next = batch.map_err(|e| e.to_string()).and_then(|batch| {
+                last_epoch = batch.header.partition_leader_epoch.0;
+                replay_batch(&batch, identity, &mut controller, &mut quorum, &mut deleted)?;
+                Ok(batch.header.next_offset())
+            });
+            offset = match next {
+                Ok(next) => next,
+                Err(what) => return Err(content(segment_of(logs, offset).await?, what)),
+            };
         }
     }
     Ok(Replayed {
@@ -356,19 +361,32 @@ fn nothing(cluster_id: &str) -> Snapshot {
     }
 }
 
+/// The path of the segment that an offset is in.
+async fn segment_of<E: Env>(logs: &LogDir<E>, offset: Offset) -> Result<String, ControllerError> {
+    let base = |name: &String| {
+        name.strip_suffix(".log")
+            .and_then(|base| base.parse::<i64>().ok())
+    };
+    let names = names(logs).await?.into_iter();
+    let segment = names
+        .filter(|name| base(name).is_some_and(|base| base <= offset.0))
+        .max();
+    Ok(segment.map_or(FOLDER.to_owned(), |name| format!("{FOLDER}/{name}")))
+}
+
 fn replay_batch(
     batch: &Batch,
     identity: &Identity,
     controller: &mut Controller,
     quorum: &mut QuorumState,
     deleted: &mut Vec<Uuid>,
-) -> Result<(), ControllerError> {
+) -> Result<(), String> {
     let epoch = batch.header.partition_leader_epoch.0;
-    for (offset, entry) in decode_batch(batch).map_err(|e| content(FOLDER, e))? {
+    for (offset, entry) in decode_batch(batch).map_err(|e| e.to_string())? {
         if offset <= controller.image().provenance.offset {
             continue;
         }
-        let at = |e: &dyn fmt::Display| content(FOLDER, format_args!("offset {offset}: {e}"));
+        let at = |e: &dyn fmt::Display| format!("offset {offset}: {e}");
         match entry {
             Entry::Metadata(record) => {
                 if let MetadataRecord::RemoveTopic(removed) = &record {
