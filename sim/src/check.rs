@@ -46,17 +46,26 @@ pub fn topic_id(disk: &Disk, folder: &str) -> Option<String> {
     Some(id.to_owned())
 }
 
+/// The path of a partition's folder, in whichever log directory it is; in the first, if it is in none.
+pub fn folder_in(disk: &Disk, roots: &[String], name: &str) -> String {
+    let paths = roots.iter().map(|root| format!("{root}/{name}"));
+    let there = paths.clone().find(|path| disk.list(path).is_ok());
+    there.or_else(|| paths.clone().next()).unwrap_or_default()
+}
+
 /// The folder of a segment.
 fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// A node's data partitions: path of each segment and its bytes. Those of the metadata log are among them.
-fn segments(disk: &Disk, root: &str) -> BTreeMap<String, u64> {
+fn segments(disk: &Disk, roots: &[String]) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
-    let folders = disk.list(root).unwrap_or_default();
-    for folder in folders.iter().filter(|f| !f.name.ends_with("-delete")) {
-        let path = format!("{root}/{}", folder.name);
+    let folders = roots.iter().flat_map(|root| {
+        let entries = disk.list(root).unwrap_or_default().into_iter();
+        entries.map(move |f| format!("{root}/{}", f.name))
+    });
+    for path in folders.filter(|path| !path.ends_with("-delete")) {
         let files = disk.list(&path).unwrap_or_default();
         for file in files.iter().filter(|f| f.name.ends_with(".log")) {
             let path = format!("{path}/{}", file.name);
@@ -70,8 +79,8 @@ fn segments(disk: &Disk, root: &str) -> BTreeMap<String, u64> {
 
 impl AtCrash {
     /// Looks at a disk, BEFORE the power goes.
-    pub fn of(disk: &Disk, root: &str, power_loss: bool) -> Self {
-        let files = segments(disk, root).into_iter().map(|(path, inode)| {
+    pub fn of(disk: &Disk, roots: &[String], power_loss: bool) -> Self {
+        let files = segments(disk, roots).into_iter().map(|(path, inode)| {
             let seen = disk.peek(inode).to_vec();
             // Without a power loss the page cache stays: all that was written is as good as durable.
             let sure = match power_loss {
@@ -135,8 +144,8 @@ impl AtCrash {
     /// So may a log whose topic somebody asked to delete, with all that was in it. Of what the disk damaged nothing is known.
     /// With `failing` the disk has failed since: a log that could not be opened still ends as the crash left it, and half of a write
     /// may stand there.
-    pub fn check(&self, disk: &Disk, root: &str, deleted: &Deleted, failing: bool) -> Vec<Violation> {
-        let now = segments(disk, root);
+    pub fn check(&self, disk: &Disk, roots: &[String], deleted: &Deleted, failing: bool) -> Vec<Violation> {
+        let now = segments(disk, roots);
         let mut violations = Vec::new();
         for (path, (sure, seen)) in &self.files {
             let folder = folder_of(path);
@@ -216,10 +225,10 @@ fn base_of(path: &str) -> Option<i64> {
 }
 
 /// All batches of a partition as they stand on the disk, by segment.
-pub fn read_partition(disk: &Disk, root: &str, partition: &str) -> (Vec<Batch>, Vec<Violation>) {
+pub fn read_partition(disk: &Disk, roots: &[String], partition: &str) -> (Vec<Batch>, Vec<Violation>) {
     let (mut all, mut violations) = (Vec::new(), Vec::new());
-    let prefix = format!("{root}/{partition}/");
-    for (path, inode) in segments(disk, root)
+    let prefix = format!("{}/", folder_in(disk, roots, partition));
+    for (path, inode) in segments(disk, roots)
         .into_iter()
         .filter(|(p, _)| p.starts_with(&prefix))
     {
@@ -346,12 +355,17 @@ mod tests {
         assert_eq!(ids(&[(0, 0, 0), (1, 1, 0), (2, 0, 1)], true), [""; 0]);
     }
 
+    /// The log is in the second.
+    fn roots() -> [String; 2] {
+        ["other", "data"].map(str::to_owned)
+    }
+
     #[test]
     fn a_log_may_be_gone_for_another_s_if_somebody_asked_for_that() {
         let asked = serde_json::json!({"topic": "r", "id": "A"});
         let asked = Op::Other("delete_topic".to_owned(), asked);
         let asked = Deleted::asked(&[Operation::new(0, 0, Type::Invoke, 0, asked)]);
-        let before = AtCrash::of(&disk("A", true), "data", false);
+        let before = AtCrash::of(&disk("A", true), &roots(), false);
         for (now, deleted, found) in [
             (disk("A", true), Deleted::default(), 0),
             (disk("A", false), Deleted::default(), 1),
@@ -362,18 +376,18 @@ mod tests {
             (Disk::new(1), asked, 0),
             (Disk::new(1), Deleted::default(), 1),
         ] {
-            let all = before.check(&now, "data", &deleted, false);
+            let all = before.check(&now, &roots(), &deleted, false);
             assert_eq!(all.len(), found, "{all:?} {deleted:?}");
         }
-        let nothing = AtCrash::of(&disk("A", true), "data", false).only(|folder| folder != "r-0");
+        let nothing = AtCrash::of(&disk("A", true), &roots(), false).only(|folder| folder != "r-0");
         assert_eq!(
-            nothing.check(&Disk::new(1), "data", &Deleted::default(), false),
+            nothing.check(&Disk::new(1), &roots(), &Deleted::default(), false),
             []
         );
         // Between two crashes recovery deleted what a deleted topic had left.
-        let second = AtCrash::of(&disk("B", false), "data", false).with_sure_of(before);
+        let second = AtCrash::of(&disk("B", false), &roots(), false).with_sure_of(before);
         assert_eq!(
-            second.check(&disk("B", false), "data", &Deleted::default(), false),
+            second.check(&disk("B", false), &roots(), &Deleted::default(), false),
             []
         );
     }

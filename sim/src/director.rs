@@ -8,6 +8,7 @@
 //! ```
 //! A start may fail while the disk does; then it is tried again. When all is calm everything heals, and the broker must serve.
 
+mod directories;
 mod files;
 mod links;
 
@@ -18,6 +19,7 @@ use brokkr::config::BrokerConfig;
 use brokkr_env::{Env, Instant};
 use tokio::sync::{Notify, oneshot};
 
+use crate::check::folder_in;
 use crate::check::{AtCrash, Violation};
 use crate::disk::{Damage, SECTOR};
 use crate::env::SimEnv;
@@ -25,9 +27,10 @@ use crate::exec::Nanos;
 use crate::keyed::{Keyed, mix};
 use crate::net::Shut;
 use crate::node::{self, Running, Started};
-use crate::plan::{BROKER, Kind, ROOT};
+use crate::plan::{BROKER, Kind};
 use crate::scenario::{START_PATIENCE, Shared, WORLD};
 use crate::trace::What;
+use directories::PROBED_AFTER_MS;
 use files::{Broken, METADATA};
 
 const MILLI: Nanos = 1_000_000;
@@ -57,6 +60,10 @@ enum Act {
         client: u32,
         until: Nanos,
     },
+    /// A log directory that failed works again.
+    DirectoryIsBack(u64),
+    /// Asks for the partitions of the other log directories than this one, which fails.
+    Probe(usize),
     /// Somebody noticed that the disk had failed: ends the process, or the power.
     Operator {
         id: u64,
@@ -98,6 +105,10 @@ pub(crate) struct Director {
     before: Option<AtCrash>,
     /// Whether the disk failed since the broker was last started: it may not stop cleanly, or not start.
     disk_failed: bool,
+    /// The fault by which a log directory fails now.
+    directory_failed: Option<usize>,
+    /// When the broker was started while a log directory without the metadata failed, and nothing else did.
+    started_without: Option<Nanos>,
     /// Faults that damage a file as soon as the broker is down.
     doomed: Vec<usize>,
     /// What files were earlier, by path.
@@ -119,6 +130,8 @@ impl Director {
             process: Process::Down,
             before: None,
             disk_failed: false,
+            directory_failed: None,
+            started_without: None,
             doomed: Vec::new(),
             remembered: BTreeMap::new(),
             broken: None,
@@ -221,14 +234,21 @@ impl Director {
         match started {
             Some(Started::Ready) => {
                 self.process = Process::Up(running);
+                if self.left_out() {
+                    return true;
+                }
                 self.broken = None;
                 self.shared.mend(METADATA);
                 self.check_recovery();
+                if let Some(i) = self.directory_failed {
+                    self.probe(i);
+                }
                 true
             }
             Some(Started::Failed(why)) if self.put_back(&why) => true,
             Some(Started::Failed(why)) if self.disk_failed => {
                 tracing::info!(why, "the start failed, as the disk did");
+                self.check_refusal(&why);
                 self.shared.world.count("start failed");
                 self.shared.world.end_quietly(BROKER);
                 self.disk_failed = self.disk_fails();
@@ -284,6 +304,7 @@ impl Director {
                 let (running, told) = node::start(&self.shared.world, BROKER, config);
                 let patience = self.env.now() + START_PATIENCE;
                 self.process = Process::Starting(running, told, patience);
+                self.started_without = self.only_second_fails().then(|| self.now());
             }
             Act::Start => {}
             Act::StartClient(client) => {
@@ -300,6 +321,12 @@ impl Director {
                 self.on_disk(|d| (d.failing_syncs, d.failing_writes) = (0, 0));
                 self.crash(id, power, 5);
             }
+            Act::DirectoryIsBack(id) => {
+                self.on_disk(|d| d.failed_dir = None);
+                self.directory_failed = None;
+                self.crash(id, false, 5);
+            }
+            Act::Probe(i) => self.probe(i),
             Act::Calm => self.heal(),
         }
     }
@@ -335,7 +362,7 @@ impl Director {
         self.shared.world.exec().resume(BROKER);
         self.on_disk(|d| {
             (d.failing_syncs, d.failing_writes, d.capacity) = (0, 0, u64::MAX);
-            (d.slow, d.hangs_until) = ((0, 1), 0);
+            (d.slow, d.hangs_until, d.failed_dir) = ((0, 1), 0, None);
         });
         {
             let net = &mut self.shared.world.lock().net;
@@ -343,6 +370,7 @@ impl Director {
             net.shut.clear();
         }
         self.waiting.clear();
+        self.directory_failed = None;
         self.queue
             .retain(|_, act| matches!(act, Act::Start | Act::StartClient(_)));
         if self.disk_failed {
@@ -357,7 +385,9 @@ impl Director {
 
     /// Whether it is full, or something is to fail.
     fn disk_fails(&self) -> bool {
-        self.on_disk(|d| d.capacity < u64::MAX || d.failing_syncs + d.failing_writes > 0)
+        self.on_disk(|d| {
+            d.capacity < u64::MAX || d.failing_syncs + d.failing_writes > 0 || d.failed_dir.is_some()
+        })
     }
 
     fn count(&self, family: &'static str) {
@@ -413,6 +443,20 @@ impl Director {
                 self.count("disk hangs");
                 let until = until(for_ms);
                 self.on_disk(|d| d.hangs_until = until);
+            }
+            Kind::DirectoryFails { directory, for_ms } => {
+                let roots = Arc::clone(&self.shared.roots);
+                let Some(root) = roots.get(directory).filter(|_| roots.len() > 1) else {
+                    return;
+                };
+                self.count("log directory failed");
+                let was_well = !std::mem::replace(&mut self.disk_failed, true);
+                self.on_disk(|d| d.failed_dir = Some(root.clone()));
+                self.directory_failed = Some(i);
+                if was_well && for_ms > PROBED_AFTER_MS {
+                    self.after_ms(PROBED_AFTER_MS, Act::Probe(i));
+                }
+                self.after_ms(for_ms, Act::DirectoryIsBack(fault.id));
             }
             Kind::Cut { .. } | Kind::Delay { .. } | Kind::Narrow { .. } => self.ail(&fault.kind),
             Kind::Swizzle { for_ms } => self.swizzle(fault.id, for_ms * MILLI),
@@ -485,7 +529,7 @@ impl Director {
     fn damage(&self, id: u64, partition: String, how: Damage) {
         let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
         let damaged = self.on_disk(|d| {
-            let folder = format!("{ROOT}/{partition}");
+            let folder = folder_in(d, &self.shared.roots, &partition);
             let names = d.list(&folder).unwrap_or_default().into_iter().map(|e| e.name);
             let mut files: Vec<String> = names.filter(|n| how.befalls(n)).collect();
             while !files.is_empty() {
@@ -521,7 +565,7 @@ impl Director {
         if !was_up && !power {
             return;
         }
-        let seen = self.on_disk(|d| AtCrash::of(d, ROOT, power));
+        let seen = self.on_disk(|d| AtCrash::of(d, &self.shared.roots, power));
         let seen = seen.only(|folder| self.shared.is_judged(folder));
         // What the first crash left sure stays so: recovery may only have cut the rest.
         self.before = Some(match self.before.take() {
@@ -549,7 +593,7 @@ impl Director {
     fn check_recovery(&mut self) {
         let Some(before) = self.before.take() else { return };
         let failing = self.disk_failed;
-        let found = self.on_disk(|d| before.check(d, ROOT, &self.shared.deleted(d), failing));
+        let found = self.on_disk(|d| before.check(d, &self.shared.roots, &self.shared.deleted(d), failing));
         found.into_iter().for_each(|v| self.shared.violation(v));
     }
 }

@@ -103,6 +103,8 @@ pub struct Disk {
     pub failing_syncs: u64,
     /// Writes that fail from now on with an IO error of unknown extent.
     pub failing_writes: u64,
+    /// The path of a directory of which nothing can be read, written or synced.
+    pub failed_dir: Option<String>,
     /// Until then, everything takes this many times as long.
     pub slow: (Nanos, u64),
     /// Nothing ends before.
@@ -134,6 +136,7 @@ impl Disk {
             capacity: u64::MAX,
             failing_syncs: 0,
             failing_writes: 0,
+            failed_dir: None,
             slow: (0, 1),
             hangs_until: 0,
             befell: BTreeMap::new(),
@@ -346,6 +349,20 @@ impl Disk {
             ));
         }
         Ok(())
+    }
+
+    /// Whether it is a path in the directory that fails, or that directory.
+    pub fn has_failed(&self, path: &str) -> bool {
+        let rest = self.failed_dir.as_deref().and_then(|dir| path.strip_prefix(dir));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The error of an operation on a path, if it is in the directory that fails.
+    pub fn check_dir(&self, path: &str) -> Result<()> {
+        match self.has_failed(path) {
+            true => Err(Error::new(ErrorKind::Io, format!("{path}: input/output error"))),
+            false => Ok(()),
+        }
     }
 
     /// When something ends that begins now and takes `latency` on a good day.

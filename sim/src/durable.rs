@@ -13,7 +13,7 @@ use brokkr_wire::records::Batch;
 use brokkr_workloads::ID_MARK;
 use bytes::Bytes;
 
-use crate::check::{Violation, topic_id};
+use crate::check::{Violation, folder_in, topic_id};
 use crate::disk::{Disk, InodeId};
 use crate::judge::Place;
 use crate::retention;
@@ -35,9 +35,8 @@ struct Known {
 #[derive(Default)]
 pub struct DurableEnds {
     known: BTreeMap<String, Known>,
-    /// Where recovery points are recorded, and the file that was looked at.
-    checkpoint: String,
-    recorded: Option<InodeId>,
+    /// By log directory the file of recovery points that was looked at.
+    recorded: BTreeMap<String, InodeId>,
     renamed: u64,
 }
 
@@ -52,7 +51,7 @@ impl DurableEnds {
         &mut self,
         told: &[Operation],
         disk: &Disk,
-        root: &str,
+        roots: &[String],
         deleted: impl Fn(&str) -> i64,
     ) -> Vec<Violation> {
         let mut violations = Vec::new();
@@ -64,7 +63,7 @@ impl DurableEnds {
                         offset: Some(offset),
                         value,
                     } => {
-                        let is_there = self.covers(disk, root, key.as_str(), *offset);
+                        let is_there = self.covers(disk, roots, key.as_str(), *offset);
                         if !is_there && *offset >= deleted(key.as_str()) {
                             let what = format!(
                                 "{value} was acknowledged at {key} offset {offset} at {} ms, when it was not durable",
@@ -80,7 +79,7 @@ impl DurableEnds {
                             let Some((offset, value)) = messages.last() else {
                                 continue;
                             };
-                            let is_there = self.covers(disk, root, key.as_str(), *offset);
+                            let is_there = self.covers(disk, roots, key.as_str(), *offset);
                             if !is_there && *offset >= deleted(key.as_str()) {
                                 let what = format!(
                                     "process {} was shown {value} at {key} offset {offset} at {} ms, when it was not durable",
@@ -103,22 +102,31 @@ impl DurableEnds {
     pub fn check_recorded(
         &mut self,
         disk: &Disk,
-        root: &str,
+        roots: &[String],
         damaged: impl Fn(&str) -> bool,
     ) -> Vec<Violation> {
-        let mut violations = Vec::new();
         if std::mem::replace(&mut self.renamed, disk.renamed()) == disk.renamed() {
+            return Vec::new();
+        }
+        let of_root = |root: &String| self.check_recorded_in(disk, roots, root, &damaged);
+        roots.iter().flat_map(of_root).collect()
+    }
+
+    fn check_recorded_in(
+        &mut self,
+        disk: &Disk,
+        roots: &[String],
+        root: &str,
+        damaged: &impl Fn(&str) -> bool,
+    ) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let Some(file) = disk.file(&format!("{root}/brokkr-checkpoint")) else {
+            return violations;
+        };
+        if self.recorded.insert(root.to_owned(), file) == Some(file) {
             return violations;
         }
-        if self.checkpoint.is_empty() {
-            self.checkpoint = format!("{root}/brokkr-checkpoint");
-        }
-        let file = disk.file(&self.checkpoint);
-        if file == self.recorded {
-            return violations;
-        }
-        self.recorded = file;
-        let points = file.and_then(|inode| recovery_points(&disk.peek(inode)));
+        let points = recovery_points(&disk.peek(file));
         for (folder, id, point) in points.into_iter().flatten() {
             let path = format!("{root}/{folder}");
             // It may speak of a topic that is gone by now, for another of its name.
@@ -130,12 +138,12 @@ impl DurableEnds {
             let begins = |(base, _)| base == point;
             let there = disk.segment_durable(&path, point).is_some_and(begins);
             let keyed = format_key(&folder, &id);
-            let key = if self.known.contains_key(&keyed) {
+            let key = if self.known.contains_key(&keyed) || roots.len() > 1 {
                 &keyed
             } else {
                 &folder
             };
-            if point > start && !there && !damaged(&folder) && !self.covers(disk, root, key, point - 1) {
+            if point > start && !there && !damaged(&folder) && !self.covers(disk, roots, key, point - 1) {
                 let what =
                     format!("{folder}: recovery point {point} was recorded, when that was not durable");
                 violations.push(Violation::new("D1", what));
@@ -145,9 +153,9 @@ impl DurableEnds {
     }
 
     /// Whether the log that is known as `key` is durable past `offset`.
-    fn covers(&mut self, disk: &Disk, root: &str, key: &str, offset: i64) -> bool {
+    fn covers(&mut self, disk: &Disk, roots: &[String], key: &str, offset: i64) -> bool {
         if !self.known.contains_key(key) {
-            let folder = folder(root, key);
+            let folder = folder(disk, roots, key);
             let known = Known {
                 folder,
                 ..Known::default()
@@ -226,10 +234,14 @@ pub(crate) fn end_of(mut bytes: &[u8]) -> Option<i64> {
     end
 }
 
-/// The folder of a history's key.
-fn folder(root: &str, key: &str) -> String {
+/// The folder of a history's key. Where topics of a name come and go, each directory may have one of that name.
+fn folder(disk: &Disk, roots: &[String], key: &str) -> String {
     let place = Place::of(key);
-    format!("{root}/{}-{}", place.topic, place.partition)
+    let name = place.folder();
+    let is_its = |path: &String| topic_id(disk, path).as_deref() == place.id;
+    let mut paths = roots.iter().map(|root| format!("{root}/{name}"));
+    let of_its_id = place.id.and_then(|_| paths.find(is_its));
+    of_its_id.unwrap_or_else(|| folder_in(disk, roots, &name))
 }
 
 /// The key of a folder's log, where topics of that name come and go.
@@ -297,6 +309,11 @@ mod tests {
         (disk, log)
     }
 
+    /// The log is in the second.
+    fn roots() -> [String; 2] {
+        ["other", "data"].map(str::to_owned)
+    }
+
     fn batch() -> Bytes {
         let mut builder = BatchBuilder::new();
         builder.push(UnixMillis(0), None, Some(b"1"), &[]);
@@ -334,10 +351,10 @@ mod tests {
             }
             file(&mut disk, "data/brokkr-checkpoint", &checkpoint(point));
             let mut ends = DurableEnds::default();
-            let found = ends.check_recorded(&disk, "data", |_| false);
+            let found = ends.check_recorded(&disk, &roots(), |_| false);
             assert_eq!(found.len(), ids, "point {point}, synced: {synced}: {found:?}");
             assert!(
-                ends.check_recorded(&disk, "data", |_| false).is_empty(),
+                ends.check_recorded(&disk, &roots(), |_| false).is_empty(),
                 "it is looked at once"
             );
         }
@@ -355,7 +372,7 @@ mod tests {
         let told = told.map(|op| Operation::new(0, 0, Type::Ok, 0, op));
         let ids = |deleted: i64| {
             let (disk, _) = disk();
-            let found = DurableEnds::default().check(&told, &disk, "data", |_| deleted);
+            let found = DurableEnds::default().check(&told, &disk, &roots(), |_| deleted);
             found.iter().map(|v| v.id).collect::<Vec<_>>()
         };
         assert_eq!(ids(0), ["L1", "L5"], "nothing was synced");
@@ -379,7 +396,7 @@ mod tests {
             sync(&mut disk, epochs);
             disk.sync_dir("data/t-0").expect("no fault");
             let mut ends = DurableEnds::default();
-            assert!(ends.covers(&disk, "data", "t-0", 0));
+            assert!(ends.covers(&disk, &roots(), "t-0", 0));
             let found = ends.check_epoch(&disk, "t-0", 0);
             assert_eq!(found.iter().count(), ids, "{listed:?}: {found:?}");
         }

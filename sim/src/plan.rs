@@ -39,6 +39,8 @@ pub const BROKER: u32 = 1;
 pub const PORT: u16 = 9092;
 /// See [`BROKER`].
 pub const ROOT: &str = "data";
+/// The other log directory, where there are two. The metadata log is in the first.
+pub const SECOND_ROOT: &str = "data2";
 /// The node of the first client; the others follow.
 pub const FIRST_CLIENT: u32 = 10;
 /// After an operation of unknown outcome a process goes on under a number that is this much higher.
@@ -51,9 +53,10 @@ const RECREATOR: u64 = 250;
 /// The settings that the broker of every plan has.
 pub const BROKER_ALWAYS: [&str; 3] = ["listeners", "log.dir", "log.retention.ms"];
 /// What the judges take from the configuration that the broker first has.
-const JUDGED_BY: [&str; 5] = [
+const JUDGED_BY: [&str; 6] = [
     "listeners",
     "log.dir",
+    "log.dirs",
     "log.retention.ms",
     "log.flush.interval.messages",
     "producer.id.expiration.ms",
@@ -101,10 +104,12 @@ pub enum Family {
     Rude,
     /// Files that are gone, empty, older, another's when the broker starts.
     File,
+    /// A log directory, one of two, that fails for a while.
+    Directory,
 }
 
 /// All families.
-pub const FAMILIES: [Family; 17] = [
+pub const FAMILIES: [Family; 18] = [
     Family::Kill,
     Family::Power,
     Family::Stop,
@@ -122,6 +127,7 @@ pub const FAMILIES: [Family; 17] = [
     Family::Client,
     Family::Rude,
     Family::File,
+    Family::Directory,
 ];
 
 impl Family {
@@ -145,6 +151,7 @@ impl Family {
             Self::Client => "client",
             Self::Rude => "rude",
             Self::File => "file",
+            Self::Directory => "directory",
         }
     }
 
@@ -155,7 +162,7 @@ impl Family {
             Self::Net => 6,
             Self::Link | Self::Client => 2,
             Self::Stop | Self::Pause | Self::Sync | Self::Write | Self::Space | Self::Clock => 1,
-            Self::Config => 1,
+            Self::Config | Self::Directory => 1,
             Self::Sched | Self::Rude | Self::File => 0,
         }
     }
@@ -298,8 +305,11 @@ pub enum Kind {
         partition: i32,
         how: Damage,
     },
+    /// Nothing in one of the broker's log directories can be read, written or synced for a while; then somebody ends the process.
+    /// Where there is only one directory nothing happens.
+    DirectoryFails { directory: usize, for_ms: u64 },
     /// The broker is told to stop, or killed, and while it is down something happens to one of the files that `file` names: a path
-    /// in its directory, with one `*` in its last part. Either everything is served afterwards, or the log names the file.
+    /// in a log directory, with one `*` in its last part. Either everything is served afterwards, or the log names the file.
     DamageFile {
         file: String,
         how: FileDamage,
@@ -422,6 +432,15 @@ impl Plan {
         Ok(())
     }
 
+    /// The broker's log directories, that of the metadata first.
+    pub fn roots(&self) -> Vec<String> {
+        let dirs = self.broker.get("log.dirs").or_else(|| self.broker.get("log.dir"));
+        dirs.map_or(ROOT, String::as_str)
+            .split(',')
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// The workload as judges have to take it: a producer that is killed comes back under another id, as one that restarts does.
     pub(crate) fn judged(&self) -> Workload {
         let mut workload = self.workload.clone();
@@ -465,7 +484,10 @@ impl Plan {
             1 => 16 << 10,
             _ => BUFFER_BYTES,
         };
-        let broker = broker(&mut draw, flushed, churn, &workload);
+        let mut broker = broker(&mut draw, flushed, churn, &workload);
+        if draw.of("two log directories", 5) == 0 {
+            broker.insert("log.dirs".to_owned(), format!("{ROOT},{SECOND_ROOT}"));
+        }
         let prepared = swarm::prepared(&mut draw, &workload);
         let plan = Self {
             buffer_bytes,
@@ -524,8 +546,11 @@ impl Plan {
                 continue;
             }
             // What is not flushed may be lost with the power, and no rule would be left to judge.
-            let loses = matches!(family, Family::Power | Family::Sync | Family::Write);
-            if !flushed && loses {
+            let loses = matches!(
+                family,
+                Family::Power | Family::Sync | Family::Write | Family::Directory
+            );
+            if !flushed && loses || family == Family::Directory && self.roots().len() < 2 {
                 continue;
             }
             self.befall(draw, family, often, clients);

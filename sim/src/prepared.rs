@@ -9,9 +9,10 @@ use brokkr_workloads::{TopicSpec, Workload, create_topics};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::check::folder_in;
 use crate::env::SimEnv;
 use crate::node::{self, Started};
-use crate::plan::{BROKER, FIRST_CLIENT, ROOT};
+use crate::plan::{BROKER, FIRST_CLIENT};
 use crate::retention::is_retained;
 use crate::scenario::Shared;
 
@@ -53,15 +54,20 @@ pub(crate) async fn prepare(shared: &Shared) {
     made.expect("a world without faults");
     world.end_quietly(BROKER);
     let env = world.env(BROKER);
-    let dir = env.open_dir(ROOT).await.expect("it is there");
-    let dir = LogDir::new(env.clone(), dir, 8);
     for log in &plan.prepared {
         let folder = format!("{}-{}", log.topic, log.partition);
+        let path = {
+            let state = world.lock();
+            let disk = state.disks.get(&BROKER).expect("the broker has a disk");
+            folder_in(disk, &shared.roots, &folder)
+        };
+        let (root, _) = path.split_once('/').expect("a folder in a directory");
+        let dir = env.open_dir(root).await.expect("it is there");
+        let dir = LogDir::new(env.clone(), dir, 8);
         if let Err(error) = age(&env, &dir, &folder, log).await {
             panic!("{log:?} can't be prepared: {error}");
         }
     }
-    drop(dir);
     world.end_quietly(BROKER);
 }
 

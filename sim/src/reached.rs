@@ -104,6 +104,7 @@ pub const FAULTS: &[&str] = &[
     "half a request",
     "index rot",
     "kill",
+    "log directory failed",
     "malformed request",
     "name undone",
     "no space",
@@ -121,6 +122,7 @@ pub const FAULTS: &[&str] = &[
     "sync failed",
     "tasks held back",
     "truncate undone",
+    "two log directories",
     "write failed",
     "write lost",
     "write lost for good",
@@ -197,6 +199,11 @@ impl Warnings {
     /// Whether one of them has this text in it.
     pub fn names(&self, text: &str) -> bool {
         self.said.iter().any(|line| line.contains(text))
+    }
+
+    /// The first warnings, in order.
+    pub fn said(&self) -> &[String] {
+        &self.said
     }
 
     fn add(&mut self, kind: String, second: u64) {

@@ -70,10 +70,10 @@ fn parse(bytes: &[u8]) -> Option<Starts> {
 }
 
 impl Retention {
-    /// The logs of a workload's topics that have a limit.
-    pub fn of(workload: &Workload, root: &str) -> Self {
+    /// The logs of a workload's topics that have a limit, in whichever log directory they are.
+    pub fn of(workload: &Workload, roots: &[String]) -> Self {
         let retained = workload.topics.iter().filter(|t| is_retained(t));
-        let log = |topic: &TopicSpec, key: String| Watched {
+        let log = |topic: &TopicSpec, root: &str, key: String| Watched {
             folder: format!("{root}/{key}"),
             manifest: format!("{root}/{key}/brokkr-manifest"),
             key,
@@ -83,8 +83,8 @@ impl Retention {
             starts: Starts::default(),
         };
         let logs = retained.flat_map(|t| {
-            (0..t.partitions)
-                .map(|p| log(t, format!("{}-{p}", t.name)))
+            let all = (0..t.partitions).flat_map(|p| roots.iter().map(move |root| (root, p)));
+            all.map(|(root, p)| log(t, root, format!("{}-{p}", t.name)))
                 .collect::<Vec<_>>()
         });
         Self {
@@ -244,7 +244,7 @@ mod tests {
                 &segment(base, 100 + base),
             );
         }
-        let mut retention = Retention::of(&workload, "data");
+        let mut retention = Retention::of(&workload, &["other", "data"].map(str::to_owned));
         record(&mut disk, 0, 0);
         assert!(retention.check(&disk, 200, |_| deleted, |_| false).is_empty());
         record(&mut disk, log_start, first_base);

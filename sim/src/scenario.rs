@@ -16,7 +16,7 @@ use brokkr_history::Operation;
 use brokkr_workloads::{ConsumerSpec, Recorder, Stop, TopicSpec, run_consumer};
 use tokio::sync::oneshot;
 
-use crate::check::{Violation, check_batches, read_partition, topic_id};
+use crate::check::{Violation, check_batches, folder_in, read_partition, topic_id};
 use crate::clients::{Clients, work};
 use crate::director::Director;
 use crate::disk::Disk;
@@ -26,7 +26,7 @@ use crate::exec::{Ended, Nanos, Strategy, lock};
 use crate::judge::{self, Besides, Deleted};
 use crate::keyed::mix;
 use crate::leftovers;
-use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan, ROOT};
+use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan};
 use crate::prepared;
 use crate::reached::{self, Names, Warnings};
 use crate::report::{Report, Verdict, Violated};
@@ -51,6 +51,8 @@ const OPS_MIN: u64 = 20;
 pub(crate) struct Shared {
     pub(crate) world: World,
     pub(crate) plan: Arc<Plan>,
+    /// The broker's log directories.
+    pub(crate) roots: Arc<[String]>,
     pub(crate) recorder: Recorder,
     pub(crate) clients: Arc<Clients>,
     violations: Arc<Mutex<Vec<Violation>>>,
@@ -149,7 +151,7 @@ impl Shared {
             .filter(|t| retention::is_retained(t));
         for (topic, partition) in retained.flat_map(|t| t.all()) {
             let name = format!("{topic}-{partition}");
-            if let Some(starts) = retention::starts(disk, &format!("{ROOT}/{name}")) {
+            if let Some(starts) = retention::starts(disk, &folder_in(disk, &self.roots, &name)) {
                 deleted.raise(&name, starts.log_start);
             }
         }
@@ -206,6 +208,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
             finished: Arc::default(),
             rested: Arc::default(),
             rude: Arc::default(),
+            roots: plan.roots().into(),
             plan: Arc::new(plan),
         };
         if let Some(tracer) = tracer {
@@ -223,6 +226,9 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
             state.net.buffer_bytes = shared.plan.buffer_bytes.max(1);
             state.disks.insert(BROKER, Disk::new(BROKER));
             state.clocks.insert(BROKER, clock);
+            if shared.roots.len() > 1 {
+                *state.faults.entry("two log directories").or_insert(0) += 1;
+            }
             if clock != Clock::default() {
                 *state.faults.entry("clock off").or_insert(0) += 1;
             }
@@ -268,11 +274,11 @@ fn listen_to_clients(shared: &Shared, tracer: Tracer) {
 fn watch(shared: &Shared) {
     let (shared2, mut seen) = (shared.clone(), 0);
     let flushed = shared.is_flushed();
-    let mut retention = Retention::of(&shared.plan.workload, ROOT);
+    let mut retention = Retention::of(&shared.plan.workload, &shared.roots);
     shared.world.watch(move |state| {
         let disk = state.disks.get(&BROKER).expect("the broker has a disk");
         let mut ends = lock(&shared2.ends);
-        let recorded = ends.check_recorded(disk, ROOT, |folder| shared2.is_damaged(folder));
+        let recorded = ends.check_recorded(disk, &shared2.roots, |folder| shared2.is_damaged(folder));
         recorded.into_iter().for_each(|v| shared2.violation(v));
         if !retention.is_empty() {
             let clock = state.clocks.get(&BROKER).copied().unwrap_or_default();
@@ -292,7 +298,7 @@ fn watch(shared: &Shared) {
             seen = all.len();
             // Asked for only where something is missing.
             let deleted = |key: &str| shared2.deleted_by(all, disk).below(key);
-            ends.check(told, disk, ROOT, deleted)
+            ends.check(told, disk, &shared2.roots, deleted)
         });
         found.into_iter().for_each(|v| shared2.violation(v));
     });
@@ -370,7 +376,10 @@ fn besides(world: &World, shared: &Shared, history: &[Operation]) -> Besides {
     let state = world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
     let id = |topic: &TopicSpec| {
-        let id = topic_id(disk, &format!("{ROOT}/{}-0", topic.name))?;
+        let id = topic_id(
+            disk,
+            &folder_in(disk, &shared.roots, &format!("{}-0", topic.name)),
+        )?;
         Some((topic.name.clone(), id))
     };
     Besides {
@@ -450,7 +459,7 @@ fn check_disk(shared: &Shared) {
         if shared.is_damaged(&name) {
             continue;
         }
-        let (batches, damage) = read_partition(disk, ROOT, &name);
+        let (batches, damage) = read_partition(disk, &shared.roots, &name);
         found.extend(damage);
         found.extend(check_batches(&name, &batches, forgets));
     }

@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use brokkr::config::BrokerConfig;
 use brokkr_env::{Env, UnixMillis};
 use brokkr_metadata::config::{BROKER_KEYS, TOPIC_KEYS, topic_key};
 use brokkr_sim::disk::Disk;
-use brokkr_sim::exec::{Ended, Nanos};
+use brokkr_sim::exec::Ended;
 use brokkr_sim::net::addr_of;
 use brokkr_sim::node::{self, Running, Started};
 use brokkr_sim::room;
@@ -31,9 +30,8 @@ use brokkr_wire::messages::{
 };
 use brokkr_wire::records::BatchBuilder;
 use brokkr_wire::{ErrorCode, Str};
-use common::{Client, PORT, SERVER, batch, listener, pause};
+use common::{Client, PORT, SECOND, SERVER, batch, listener, pause};
 
-const SECOND: Nanos = 1_000_000_000;
 const HOUR_MS: i64 = 3_600_000;
 
 type Set = &'static [(&'static str, &'static str)];
@@ -77,7 +75,7 @@ impl Trial {
     }
 
     async fn pass(&self, secs: u64) {
-        pause(&self.world, Duration::from_secs(secs)).await;
+        pause(&self.world, secs).await;
     }
 
     fn on_disk<T>(&self, f: impl FnOnce(&mut Disk) -> T) -> T {
@@ -101,7 +99,9 @@ impl Trial {
     /// A record whose timestamp is so many hours from now.
     async fn produce_at(&self, hours: i64, value: &[u8]) -> ErrorCode {
         let at = UnixMillis(self.wall().0 + hours * HOUR_MS);
-        self.client.produce("t", 0, batch(at, Some(b"key"), value)).await
+        self.client
+            .produce_batch("t", 0, batch(at, Some(b"key"), value))
+            .await
     }
 
     async fn produce(&self, bytes: usize) -> ErrorCode {
@@ -122,7 +122,7 @@ impl Trial {
 
 async fn without_key(trial: Trial) -> i64 {
     let batch = batch(trial.wall(), None, b"value");
-    trial.client.produce("t", 0, batch).await.0.into()
+    trial.client.produce_batch("t", 0, batch).await.0.into()
 }
 
 async fn log_bytes(trial: Trial) -> i64 {
@@ -369,7 +369,7 @@ async fn producers_after_an_hour(trial: Trial) -> i64 {
     let mut builder = BatchBuilder::new().producer(ProducerId(7), ProducerEpoch(0), Sequence(0));
     builder.push(trial.wall(), None, Some(b"value"), &[]);
     let batch = builder.build().bytes;
-    assert_eq!(trial.client.produce("t", 0, batch).await, ErrorCode::NONE);
+    assert_eq!(trial.client.produce_batch("t", 0, batch).await, ErrorCode::NONE);
     trial.pass(3600).await;
     assert_eq!(trial.produce(10).await, ErrorCode::NONE);
     let topic = ProducersOf {

@@ -1,24 +1,22 @@
-//! A log directory that fails while the broker runs: its partitions go offline, those of the others are served and written.
+//! A log directory that fails while the broker runs: its partitions go offline, those of the others are served and written. Whole
+//! runs on two of them.
 
 mod common;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use brokkr::config::BrokerConfig;
-use brokkr_env::UnixMillis;
-use brokkr_sim::disk::Disk;
-use brokkr_sim::exec::{Ended, Nanos};
+use brokkr_sim::disk::{Disk, FileDamage};
+use brokkr_sim::exec::Ended;
 use brokkr_sim::node::{self, Started};
+use brokkr_sim::plan::{Family, Fault, Faults, Kind, Plan};
+use brokkr_sim::report::{Report, Verdict};
 use brokkr_sim::room;
+use brokkr_sim::scenario;
 use brokkr_sim::world::World;
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::DescribeLogDirsRequest;
-use bytes::Bytes;
-use common::{Client, SERVER, batch, listener, pause};
-
-const SECOND: Nanos = 1_000_000_000;
+use common::*;
 
 /// Runs `script` beside a broker with the directories `a` and `b` and a topic `t` of four partitions: 0 and 2 are in `a`, with
 /// the metadata log, 1 and 3 in `b`. In each is a record.
@@ -35,12 +33,15 @@ where
             life,
             "script",
             Box::pin(async move {
-                let (_running, started) = node::start(&world, SERVER, config());
+                let (_running, started) = node::start(&world, SERVER, config("a,b", &[]));
                 assert_eq!(started.await, Ok(Started::Ready));
                 let client = Client::connected(&world).await;
                 assert_eq!(client.create("t", 4).await, ErrorCode::NONE);
                 for partition in 0..4 {
-                    assert_eq!(client.produce("t", partition, record()).await, ErrorCode::NONE);
+                    assert_eq!(
+                        client.produce("t", partition, &["value"]).await.0,
+                        ErrorCode::NONE
+                    );
                 }
                 script(world.clone(), client).await;
                 *inside.lock().expect("one task") = true;
@@ -53,12 +54,6 @@ where
         })
     });
     assert!(done, "the script ended");
-}
-
-fn config() -> BrokerConfig {
-    let set = [("log.dirs", "a,b"), ("listeners", &listener())];
-    let set = set.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    BrokerConfig::new(set.into()).expect("valid").0
 }
 
 /// What a client learns of a partition.
@@ -88,36 +83,32 @@ impl Answers {
     }
 }
 
-impl Answers {
-    async fn from(client: &Client, name: &str, index: i32) -> Self {
-        let of_metadata = client.metadata(name).await.partitions.remove(index as usize);
-        Self {
+impl Client {
+    async fn answers(&self, name: &str, index: i32) -> Answers {
+        let of_metadata = self.metadata(name).await.partitions.remove(index as usize);
+        Answers {
             metadata: ErrorCode(of_metadata.error_code),
             leader: of_metadata.leader_id,
             isr: of_metadata.isr_nodes.clone(),
             offline: of_metadata.offline_replicas.clone(),
-            produce: client.produce(name, index, record()).await,
-            fetch: ErrorCode(client.fetch(name, index, -1).await.0.error_code),
-            list_offsets: ErrorCode(client.list_offsets(name, index, -1).await.error_code),
+            produce: self.produce(name, index, &["value"]).await.0,
+            fetch: ErrorCode(self.fetch(name, index, -1).await.0.error_code),
+            list_offsets: ErrorCode(self.list_offsets(name, index, -1).await.error_code),
         }
     }
-}
 
-fn record() -> Bytes {
-    batch(UnixMillis(1_700_000_000_000), None, b"value")
-}
-
-async fn directories(client: &Client) -> Vec<(String, ErrorCode, usize)> {
-    let request = DescribeLogDirsRequest {
-        topics: None,
-        ..Default::default()
-    };
-    let results = client.ask(request, 4).await.results;
-    let each = results.into_iter().map(|dir| {
-        let partitions = dir.topics.iter().map(|t| t.partitions.len()).sum();
-        (dir.log_dir.to_string(), ErrorCode(dir.error_code), partitions)
-    });
-    each.collect()
+    async fn directories(&self) -> Vec<(String, ErrorCode, usize)> {
+        let request = DescribeLogDirsRequest {
+            topics: None,
+            ..Default::default()
+        };
+        let results = self.ask(request, 4).await.results;
+        let each = results.into_iter().map(|dir| {
+            let partitions = dir.topics.iter().map(|t| t.partitions.len()).sum();
+            (dir.log_dir.to_string(), ErrorCode(dir.error_code), partitions)
+        });
+        each.collect()
+    }
 }
 
 /// The next sync of this partition's log fails, and with it the directory.
@@ -129,10 +120,10 @@ async fn fail(world: &World, client: &Client, index: i32) {
         .expect("its disk")
         .failing_syncs = 1;
     assert_eq!(
-        client.produce("t", index, record()).await,
+        client.produce("t", index, &["value"]).await.0,
         ErrorCode::KAFKA_STORAGE_ERROR
     );
-    pause(world, Duration::from_secs(2)).await;
+    pause(world, 2).await;
 }
 
 #[test]
@@ -140,25 +131,25 @@ fn a_directory_that_fails_takes_its_own_partitions_offline_and_no_others() {
     play(|world, client| async move {
         fail(&world, &client, 1).await;
         for partition in 0..4 {
-            let answers = Answers::from(&client, "t", partition).await;
+            let answers = client.answers("t", partition).await;
             assert_eq!(answers, Answers::of(partition % 2 == 0), "partition {partition}");
         }
         let failed = ("b".to_owned(), ErrorCode::KAFKA_STORAGE_ERROR, 0);
         let works = |n| ("a".to_owned(), ErrorCode::NONE, n);
-        assert_eq!(directories(&client).await, [works(2), failed.clone()]);
+        assert_eq!(client.directories().await, [works(2), failed.clone()]);
         // New partitions go where there is a disk.
         assert_eq!(client.create("u", 3).await, ErrorCode::NONE);
         for partition in 0..3 {
-            assert_eq!(Answers::from(&client, "u", partition).await, Answers::of(true));
+            assert_eq!(client.answers("u", partition).await, Answers::of(true));
         }
-        assert_eq!(directories(&client).await, [works(5), failed]);
+        assert_eq!(client.directories().await, [works(5), failed]);
         // The next start finds it well.
         world.end_quietly(SERVER);
-        let (_running, started) = node::start(&world, SERVER, config());
+        let (_running, started) = node::start(&world, SERVER, config("a,b", &[]));
         assert_eq!(started.await, Ok(Started::Ready));
         let client = Client::connected(&world).await;
         for partition in 0..4 {
-            assert_eq!(Answers::from(&client, "t", partition).await, Answers::of(true));
+            assert_eq!(client.answers("t", partition).await, Answers::of(true));
         }
     });
 }
@@ -168,12 +159,80 @@ fn when_the_metadata_s_directory_fails_the_others_partitions_are_written_and_no_
     play(|world, client| async move {
         fail(&world, &client, 0).await;
         for partition in 0..4 {
-            let answers = Answers::from(&client, "t", partition).await;
+            let answers = client.answers("t", partition).await;
             assert_eq!(answers, Answers::of(partition % 2 == 1), "partition {partition}");
         }
         assert_eq!(client.create("u", 1).await, ErrorCode::KAFKA_STORAGE_ERROR);
         let failed = ("a".to_owned(), ErrorCode::KAFKA_STORAGE_ERROR, 0);
         let works = ("b".to_owned(), ErrorCode::NONE, 2);
-        assert_eq!(directories(&client).await, [failed, works]);
+        assert_eq!(client.directories().await, [failed, works]);
     });
+}
+
+/// The first plans with two log directories in which only these faults happen.
+fn plans(n: usize, faults: &[Kind]) -> Vec<Plan> {
+    let plans = (0..).map(|seed| Plan::of(seed, 20, &Faults::Only(vec![Family::Sched])));
+    let two = plans.filter(|plan| plan.roots().len() == 2 && plan.workload.recreator.is_none());
+    let with = |mut plan: Plan| {
+        let faults = faults.iter().zip(1..);
+        let faults = faults.map(|(kind, id)| Fault {
+            id,
+            at_ms: 3_000 * id,
+            kind: kind.clone(),
+        });
+        plan.faults = faults.collect();
+        plan
+    };
+    two.take(n).map(with).collect()
+}
+
+fn passes(plan: Plan) -> Report {
+    let report = scenario::run(plan);
+    assert_eq!(report.verdict, Verdict::Pass, "{report:?}");
+    report
+}
+
+#[test]
+fn a_run_goes_on_while_one_of_its_directories_fails() {
+    for directory in [0, 1] {
+        let fails = Kind::DirectoryFails {
+            directory,
+            for_ms: 4_000,
+        };
+        for plan in plans(4, &[fails]) {
+            let report = passes(plan);
+            assert_eq!(report.faults.get("log directory failed"), Some(&1), "{report:?}");
+        }
+    }
+}
+
+#[test]
+fn a_start_leaves_out_a_directory_that_fails() {
+    let fails = Kind::DirectoryFails {
+        directory: 1,
+        for_ms: 8_000,
+    };
+    for plan in plans(4, &[fails, Kind::Kill { down_ms: 5 }]) {
+        passes(plan);
+    }
+}
+
+#[test]
+fn a_damaged_file_of_the_second_directory_costs_that_directory_alone() {
+    let damage = Kind::DamageFile {
+        file: "brokkr-checkpoint".to_owned(),
+        how: FileDamage::Zeroed,
+        kill: false,
+        down_ms: 5,
+    };
+    let (mut left_out, mut refused) = (0, 0);
+    for plan in plans(12, &[damage]) {
+        let faults = passes(plan).faults;
+        left_out += faults.get("directory left out for a file").copied().unwrap_or(0);
+        refused += faults.get("refused for a file").copied().unwrap_or(0);
+    }
+    assert!(
+        left_out > 1 && refused > 1,
+        "left out {left_out}, refused {refused}"
+    );
 }

@@ -252,22 +252,24 @@ impl<E: Env> Log<E> {
         Ok(())
     }
 
-    /// Whether each epoch begins where the checkpoint, which has no checksum, says, as far as `end`.
+    /// Whether each epoch begins where the checkpoint, which has no checksum, says, as far as `end`. Epochs never decrease in a
+    /// log, so all is right if it is on both sides of each begin, and at both ends of the log.
     async fn epochs_agree(&mut self, epochs: &LeaderEpochs, end: Offset) -> Result<bool, LogError> {
         let reader = self.reader();
         let starts = epochs.entries().iter().map(|e| e.start);
-        for start in starts.filter(|start| *start < end && *start >= reader.log_start()) {
-            for offset in [start.plus(-1), start] {
-                if offset < reader.log_start() {
-                    continue;
-                }
-                let Some(header) = reader.batch_at(offset).await? else {
-                    continue;
-                };
-                let known = epochs.epoch_for(header.base_offset);
-                if header.partition_leader_epoch.0 >= 0 && known != Some(header.partition_leader_epoch) {
-                    return Ok(false);
-                }
+        let mut offsets: BTreeSet<Offset> = starts.flat_map(|start| [start.plus(-1), start]).collect();
+        offsets.extend([reader.log_start(), end.plus(-1)]);
+        for offset in offsets
+            .range(reader.log_start()..)
+            .filter(|offset| **offset < end)
+        {
+            let Some(header) = reader.batch_at(*offset).await? else {
+                continue;
+            };
+            // The log may start within a batch.
+            let known = epochs.epoch_for(header.base_offset.max(reader.log_start()));
+            if header.partition_leader_epoch.0 >= 0 && known != Some(header.partition_leader_epoch) {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -401,6 +403,16 @@ impl<E: Env> LogDir<E> {
         if !id.is_zero() {
             return Ok(id);
         }
+        self.topic_id_by_manifest(folder).await
+    }
+
+    /// Whose log is in a folder by its manifest, which has a checksum. Zero, if there is none that can be read.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub async fn topic_id_by_manifest(&self, folder: &str) -> Result<Uuid, LogError> {
+        let shared = Shared::new(self, folder);
+        let listing = list(&shared).await?;
         let manifest = read_manifest(&shared, &listing).await?;
         Ok(manifest.map_or(Uuid::ZERO, |m| m.topic_id))
     }

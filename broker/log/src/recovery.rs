@@ -93,6 +93,8 @@ struct Recoverer<'a, E: Env> {
     config: &'a LogConfig,
     /// Below it nothing is cut.
     point: Offset,
+    /// Whether a batch ended at the point when that was recorded, and no offset before it was missing for another one.
+    point_is_exact: bool,
     /// Where a truncation that was interrupted has to end.
     cut_to: Option<Offset>,
     /// Where the next batch may stand.
@@ -144,6 +146,7 @@ pub(crate) async fn recover<E: Env>(
         shared,
         config,
         point,
+        point_is_exact: !unlisted && !recorded.foreign && recorded.truncations == manifest.truncations,
         cut_to: (manifest.cutting != Cutting::No).then_some(manifest.cut_to),
         chain: Chain::new(manifest.sealed.last().map_or(first_base, |s| s.head.next), gaps),
         rewrites: !(recorded.foreign && recorded.clean),
@@ -464,6 +467,8 @@ impl<E: Env> Recoverer<'_, E> {
     async fn take_up(&mut self, file: &File<E>, index: &mut SegmentScan) -> Result<Option<Damage>, LogError> {
         let mut batches = Scan::new(file, 0, file.len());
         let mut anew = Anew::new(file);
+        // Where the gap before the last batch begins.
+        let mut gap = None;
         let cut = loop {
             let before = self.chain;
             let batch = match batches.next(&mut self.chain).await {
@@ -471,13 +476,29 @@ impl<E: Env> Recoverer<'_, E> {
                 Ok(None) => break None,
                 Err(ScanError::Io(e)) => return Err(e.into()),
                 Err(ScanError::Fault(damage) | ScanError::OldFormat(damage)) => {
-                    if self.chain.next < self.point {
+                    // Behind a batch that is not where the one before ended this is no torn tail: the batch's base offset may be wrong,
+                    // which no checksum covers.
+                    let in_gap = gap.is_some_and(|from| self.point_is_exact && from < self.point);
+                    if self.chain.next < self.point || in_gap {
                         return Err(LogError::Damaged(damage));
                     }
                     break Some(damage);
                 }
             };
-            let next = batch.header.next_offset();
+            let (first, next) = (batch.header.base_offset, batch.header.next_offset());
+            if self.point_is_exact && before.next < self.point && next > self.point {
+                let (position, point) = (batches.position() - batch.bytes.len() as u64, self.point);
+                let what = format!(
+                    "it says offsets {first}..{next}, and a batch that was durable ends at offset {point}"
+                );
+                return Err(LogError::Damaged(Damage {
+                    file: file.path().to_owned(),
+                    position,
+                    offset: before.next,
+                    what,
+                }));
+            }
+            gap = (first > before.next).then_some(before.next);
             if self.cut_to.is_some_and(|to| next > to) {
                 self.chain = before;
                 break None;

@@ -58,7 +58,7 @@ impl fmt::Display for LogDirError {
             Self::OtherNode { path, node_id, ours } => {
                 write!(
                     f,
-                    "log directory {path}: belongs to node.id {node_id}, but this is node.id {ours}"
+                    "log directory {path}: meta.properties belongs to node.id {node_id}, but this is node.id {ours}"
                 )
             }
         }

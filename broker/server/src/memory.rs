@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! queued.max.request.bytes = B
-//!   buffers    1/4 B   what arrives: read buffers, and batches in them until they are on disk
-//!   decoded    1/8 B   decoded requests until they are answered
-//!   small      1/8 B   pieces of up to SMALL_MAX of those two, when their own pool is taken
-//!   checks     1/4 B   decompression, and batches that were written anew until they are on disk
-//!   responses  1/8 B   responses that are built until they are sent
-//!   sessions   1/8 B   fetch sessions
+//!   buffers    3/16 B  what arrives: read buffers, and batches in them until they are on disk
+//!   decoded    1/8 B    decoded requests until they are answered
+//!   small      1/8 B    pieces of up to SMALL_MAX of those two, when their own pool is taken
+//!   checks     1/4 B    decompression, and batches that were written anew until they are on disk
+//!   responses  1/8 B    responses that are built until they are sent
+//!   sessions   1/8 B    fetch sessions
 //! ```
 //!
 //! No cycle of waits can form: whoever waits for a pool holds shares of pools above it in this order at most (buffers, decoded,
@@ -95,7 +95,7 @@ impl<E: Env> Memory<E> {
     /// A budget of `bytes`.
     pub fn new(env: E, bytes: usize) -> Self {
         let pools = Pools {
-            buffers: Pool::new(Kind::Buffers, bytes / 4),
+            buffers: Pool::new(Kind::Buffers, bytes / 16 * 3),
             decoded: Pool::new(Kind::Decoded, bytes / 8),
             small: Pool::new(Kind::Small, bytes / 8),
             sessions: Pool::new(Kind::Own, bytes / 8),
@@ -433,11 +433,13 @@ impl Pools {
         slow.retain(|w| w.parked || w.peer_millis(now) >= EVICT_AGE_MIN.as_millis() as u64);
         slow.sort_by_cached_key(|w| (!w.parked, w.bytes_per_second(now), w.id));
         let given = tell(slow.iter(), kind, bytes as u64);
-        // Those that hold a part and wait for more: one of them has to give way, or none would ever go on.
+        // Those that hold a part and wait for more: some of them have to give way, or none would ever go on. A quarter at once:
+        // new ones come all the time.
         let held: u64 = waiting.iter().map(|w| w.holds(kind)).sum();
-        if given < bytes as u64 && waiting.len() > 1 && held > pool.bytes_max() as u64 / 2 {
+        let bytes_max = pool.bytes_max() as u64;
+        if given < bytes as u64 && waiting.len() > 1 && held > bytes_max / 2 {
             waiting.sort_by_cached_key(|w| (u64::MAX - w.holds(kind), w.id));
-            tell(waiting.iter(), kind, bytes as u64 - given);
+            tell(waiting.iter(), kind, (bytes as u64 - given).max(bytes_max / 4));
         }
     }
 }
@@ -470,20 +472,20 @@ mod tests {
     #[tokio::test]
     async fn small_pieces_have_a_reserve_and_shares_give_back() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
-        assert_eq!(memory.buffer_bytes_max(), 200 * KIB);
+        assert_eq!(memory.buffer_bytes_max(), 150 * KIB);
         let mut all = memory.try_buffer(10_000 * KIB).expect("all of the pool");
-        assert_eq!(all.bytes(), 200 * KIB);
+        assert_eq!(all.bytes(), 150 * KIB);
         assert!(memory.try_buffer(KIB).is_none());
         let small = memory.buffer(SMALL_MAX).await.expect("from the reserve");
         assert_eq!(small.bytes(), SMALL_MAX);
         all.shrink(100 * KIB);
         assert_eq!(all.bytes(), 100 * KIB);
-        let mut more = memory.try_buffer(100 * KIB).expect("what was given back");
+        let mut more = memory.try_buffer(50 * KIB).expect("what was given back");
         more.join(small);
-        assert_eq!(more.bytes(), 100 * KIB + SMALL_MAX);
+        assert_eq!(more.bytes(), 50 * KIB + SMALL_MAX);
         more.shrink(KIB);
         drop((all, more));
-        assert!(memory.try_buffer(200 * KIB).is_some());
+        assert!(memory.try_buffer(150 * KIB).is_some());
         let response = memory.response(100 * KIB).await.expect("a pool of its own");
         assert_eq!(response.bytes(), 100 * KIB);
     }
@@ -519,9 +521,9 @@ mod tests {
             decoded,
             ..Holds::default()
         };
-        let slow = memory.leaving(memory.env.now(), decoded(200 * KIB));
+        let slow = memory.leaving(memory.env.now(), decoded(150 * KIB));
         let of_others = memory.parked(Holds {
-            buffers: 200 * KIB,
+            buffers: 150 * KIB,
             ..Holds::default()
         });
         let parked = memory.parked(decoded(100 * KIB));

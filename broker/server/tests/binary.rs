@@ -91,6 +91,29 @@ fn a_directory_serves_one_process() {
 }
 
 #[test]
+fn the_lock_file_may_be_gone_or_hold_anything() {
+    let dir = place("binary-lock-file");
+    let first = start(&dir, &[]);
+    first.client().create("t", 1, &[]);
+    assert!(first.terminate().0.success());
+    let lock = dir.join(".lock");
+    for content in [None, Some(&b""[..]), Some(&[0; 600]), Some(b"4711\n")] {
+        match content {
+            Some(content) => std::fs::write(&lock, content).expect("written"),
+            None => std::fs::remove_file(&lock).expect("removed"),
+        }
+        let broker = start(&dir, &[]);
+        assert_eq!(broker.client().partitions("t"), Ok(1), "{content:?}");
+        assert_eq!(
+            refused(&["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]).0,
+            1,
+            "{content:?}"
+        );
+        broker.kill();
+    }
+}
+
+#[test]
 fn a_directory_of_another_node_is_left_alone() {
     let dir = place("binary-node");
     let (status, _, _) = start(&dir, &["--set", "node.id=3"]).terminate();
@@ -98,7 +121,7 @@ fn a_directory_of_another_node_is_left_alone() {
     let before = everything(&dir);
     let why = refused(&["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]);
     let said = format!(
-        "brokkr: log directory {}: belongs to node.id 3, but this is node.id 1",
+        "brokkr: log directory {}: meta.properties belongs to node.id 3, but this is node.id 1",
         text(&dir)
     );
     assert_eq!(why, (1, said));

@@ -230,18 +230,26 @@ fn a_directory_whose_papers_are_not_in_order_is_left_alone() {
             "meta.properties: no cluster.id".to_owned(),
         ),
         (
+            good.replace(&line("directory.id="), ""),
+            format!(
+                "meta.properties has no directory.id, but the cluster metadata beside it is of directory {ours} \
+                 (00000000000000000000-0000000000.checkpoint)"
+            ),
+        ),
+        (
             good.replace("version=1", "version=0"),
             "meta.properties: version 0, 1 expected: format the directory for KRaft".to_owned(),
         ),
         (
             good.replace("node.id=1", "node.id=2"),
-            "belongs to node.id 2, but this is node.id 1".to_owned(),
+            "meta.properties belongs to node.id 2, but this is node.id 1".to_owned(),
         ),
         (
             // As it stands in another cluster's directory.
             good.replace(&ours, &other.to_string()),
             format!(
-                "meta.properties is of directory {other}, but the cluster metadata beside it is of directory {ours}"
+                "meta.properties is of directory {other}, but the cluster metadata beside it is of directory {ours} \
+                 (00000000000000000000-0000000000.checkpoint)"
             ),
         ),
     ];

@@ -5,10 +5,11 @@
 
 use super::{AGAIN, Act, Director};
 use crate::check::Violation;
+use crate::disk::Disk;
 use crate::disk::FileDamage;
 use crate::durable::{end_of, recovery_points};
 use crate::keyed::{Keyed, mix};
-use crate::plan::{BROKER, Kind, ROOT};
+use crate::plan::{BROKER, Kind};
 
 pub(super) const METADATA: &str = "__cluster_metadata-0";
 
@@ -24,10 +25,9 @@ impl Director {
         let Kind::DamageFile { file, .. } = &self.shared.plan.faults[i].kind else {
             return;
         };
-        let pattern = format!("{ROOT}/{file}");
         let found = self.on_disk(|d| {
             let read = |path: String| d.file(&path).map(|id| (path, d.peek(id).into_owned()));
-            d.matching(&pattern)
+            self.matching(d, file)
                 .into_iter()
                 .filter_map(read)
                 .collect::<Vec<_>>()
@@ -43,8 +43,7 @@ impl Director {
                 continue;
             };
             let mut choices = Keyed::new(mix(self.shared.plan.seed, fault.id));
-            let pattern = format!("{ROOT}/{file}");
-            let all = self.on_disk(|d| d.matching(&pattern));
+            let all = self.on_disk(|d| self.matching(d, &file));
             if all.is_empty() {
                 continue;
             }
@@ -57,7 +56,7 @@ impl Director {
             if self.on_disk(|d| d.damage_file(&path, how, other.as_deref(), &mut choices)) {
                 self.suspect(&path, how);
                 let before = before.unwrap_or_default();
-                if path.starts_with(&format!("{ROOT}/{METADATA}/")) {
+                if self.is_of_metadata(&path) {
                     // Until it is put back: what is on record of it must not change meanwhile.
                     self.shared.damage(METADATA.to_owned());
                 }
@@ -69,13 +68,12 @@ impl Director {
     /// Whether it is on record how far the metadata in a file was durable. What is behind that nobody can tell from what was never
     /// synced.
     fn is_vouched_for(&self, path: &str) -> bool {
-        let is_metadata = path.starts_with(&format!("{ROOT}/{METADATA}/"));
-        if !is_metadata || !path.ends_with(".log") {
+        if !self.is_of_metadata(path) || !path.ends_with(".log") {
             return true;
         }
         let (end, recorded) = self.on_disk(|d| {
             let read = |path: &str| d.file(path).map(|id| d.peek(id).into_owned()).unwrap_or_default();
-            let recorded = recovery_points(&read(&format!("{ROOT}/brokkr-checkpoint")));
+            let recorded = recovery_points(&read(&format!("{}/brokkr-checkpoint", self.shared.roots[0])));
             (end_of(&read(path)), recorded.unwrap_or_default())
         });
         recorded
@@ -111,18 +109,57 @@ impl Director {
             Some((_, end)) => format!("*.{end}"),
             None => name.to_owned(),
         };
+        let roots = &self.shared.roots;
         self.on_disk(|d| {
-            let folders = d
-                .list(ROOT)
-                .unwrap_or_default()
-                .into_iter()
-                .map(|e| format!("{ROOT}/{}", e.name));
-            let others = folders.filter(|f| f != folder);
+            let of_root = |root: &String| {
+                let entries = d.list(root).unwrap_or_default().into_iter();
+                let folders: Vec<_> = entries.map(|e| format!("{root}/{}", e.name)).collect();
+                folders
+            };
+            let all: Vec<String> = match roots.iter().any(|root| root == folder) {
+                true => roots.to_vec(),
+                false => roots.iter().flat_map(of_root).collect(),
+            };
+            let others = all.into_iter().filter(|f| f != folder);
             let found = others
                 .flat_map(|f| d.matching(&format!("{f}/{pattern}")))
                 .next()?;
             Some(d.peek(d.file(&found)?).into_owned())
         })
+    }
+
+    /// The paths of the files that a fault names, in all log directories.
+    fn matching(&self, disk: &Disk, file: &str) -> Vec<String> {
+        let roots = self.shared.roots.iter();
+        roots
+            .flat_map(|root| disk.matching(&format!("{root}/{file}")))
+            .collect()
+    }
+
+    fn is_of_metadata(&self, path: &str) -> bool {
+        path.starts_with(&format!("{}/{METADATA}/", self.shared.roots[0]))
+    }
+
+    /// A broker that serves, but left out the directory in which a file of its own was damaged, and named both: the file is put back,
+    /// and everything must be there after the next start. Whether that is so.
+    pub(super) fn left_out(&mut self) -> bool {
+        let Some(Broken { path, .. }) = &self.broken else {
+            return false;
+        };
+        let (root, name) = path.rsplit_once('/').unwrap_or_default();
+        let is_left_out = self.shared.roots[1..].iter().any(|of| of == root)
+            && self.shared.is_named(&format!("log directory {root}: {name}"));
+        if !is_left_out {
+            return false;
+        }
+        let Some(Broken { path, before }) = self.broken.take() else {
+            return false;
+        };
+        self.shared.world.count("directory left out for a file");
+        // What is offline in it is as the last life left it: nothing of that is recovered yet.
+        self.crash(0, false, 5);
+        self.on_disk(|d| d.restore_file(&path, before));
+        true
     }
 
     /// The start failed: it has to say because of which file, and then the operator puts it back. Whether that was the reason.

@@ -61,7 +61,11 @@ impl RawFile for SimFile {
             move |s| {
                 let (inode, at, bytes) = World::write_ends(s, id).expect("a write that is under way");
                 let failed = |(error, extent_known)| WriteFailure { error, extent_known };
-                let written = disk(s, life.node, |d| d.write(inode, at, &bytes)).map_err(failed);
+                let written = disk(s, life.node, |d| {
+                    d.check_dir(&path).map_err(|error| (error, false))?;
+                    d.write(inode, at, &bytes)
+                });
+                let written = written.map_err(failed);
                 world.exec().tap().tell(|| What::Wrote {
                     write: id,
                     file: path.to_string(),
@@ -78,8 +82,12 @@ impl RawFile for SimFile {
         let (node, inode) = (self.env.life.node, self.inode);
         let latency = move |s: &mut State| World::disk_latency(s, node, u64::from(len));
         self.tell_read(at, len, false);
+        let path = Arc::clone(&self.path);
         self.env.after(latency, done, move |s| {
-            disk(s, node, |d| d.read(inode, at, u64::from(len)))
+            disk(s, node, |d| {
+                d.check_dir(&path)?;
+                d.read(inode, at, u64::from(len))
+            })
         });
     }
 
@@ -112,6 +120,7 @@ impl RawFile for SimFile {
             done,
             move |s| {
                 let disk = s.disks.get_mut(&node).expect("a node that stores has a disk");
+                disk.failing_syncs += u64::from(disk.has_failed(&path));
                 let synced = disk.sync_end(inode, mark, &mut s.choices);
                 world.exec().tap().tell(|| What::Synced {
                     file: path.to_string(),
@@ -134,8 +143,11 @@ impl RawFile for SimFile {
                     file: path.to_string(),
                     to: len,
                 });
-                disk(s, node, |d| d.truncate(inode, len));
-                Ok(())
+                disk(s, node, |d| {
+                    d.check_dir(&path)?;
+                    d.truncate(inode, len);
+                    Ok(())
+                })
             },
         );
     }
@@ -168,11 +180,16 @@ impl SimDir {
         done: Done<Result<T>>,
         f: impl FnOnce(&mut crate::disk::Disk) -> Result<T> + Send + 'static,
     ) {
-        let node = self.env.life.node;
+        let (node, root) = (self.env.life.node, Arc::clone(&self.root));
         self.env.after(
             move |s| World::disk_latency(s, node, 0),
             done,
-            move |s| disk(s, node, f),
+            move |s| {
+                disk(s, node, |d| {
+                    d.check_dir(&root)?;
+                    f(d)
+                })
+            },
         );
     }
 
@@ -255,7 +272,10 @@ impl RawDir for SimDir {
             move |s| World::sync_latency(s, node),
             done,
             move |s| {
-                let synced = disk(s, node, |d| d.sync_dir(&path));
+                let synced = disk(s, node, |d| {
+                    d.check_dir(&path)?;
+                    d.sync_dir(&path)
+                });
                 world.exec().tap().tell(|| What::Synced {
                     file: path,
                     begun,

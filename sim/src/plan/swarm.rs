@@ -117,6 +117,10 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, pl
                 },
             }
         }
+        Family::Directory => Kind::DirectoryFails {
+            directory: draw.one("which directory", id, 3).min(1) as usize,
+            for_ms: 3_000 + draw.one("directory for", id, 9_000),
+        },
         Family::Config => Kind::Restart {
             kill: power,
             down_ms,

@@ -94,3 +94,31 @@ fn of_some_ends_nobody_hears_what_was_done_before() {
     }
     assert!(unheard * 5 > ends && unheard * 2 < ends, "{unheard} of {ends}");
 }
+
+#[test]
+fn some_plans_have_two_log_directories_one_of_which_may_fail() {
+    let families = Faults::Only(vec![Family::Directory]);
+    let (mut two, mut first_fails, mut second_fails) = (0, 0, 0);
+    for seed in 0..200 {
+        let plan = Plan::of(seed, 60, &families);
+        let roots = plan.roots();
+        assert_eq!(roots[0], ROOT);
+        let config = BrokerConfig::new(plan.broker.clone()).expect("valid").0;
+        assert_eq!(config.log_dirs(), roots);
+        assert_eq!(config.metadata_log_dir(), ROOT);
+        two += u32::from(roots == [ROOT, SECOND_ROOT]);
+        for fault in &plan.faults {
+            match fault.kind {
+                Kind::DirectoryFails { directory: 0, .. } => first_fails += 1,
+                Kind::DirectoryFails { .. } => second_fails += 1,
+                ref other => panic!("{other:?}"),
+            }
+            assert_eq!(roots.len(), 2, "seed {seed}");
+        }
+    }
+    assert!((20..80).contains(&two), "{two}");
+    assert!(
+        first_fails > 5 && second_fails > first_fails,
+        "{first_fails} {second_fails}"
+    );
+}

@@ -24,10 +24,10 @@ use super::draw::SERVED;
 use super::encode::{Encoded, request};
 use super::response::{check, correlation_id};
 use super::{Reads, RudeRequest, SharedConnection, Value};
-use crate::check::{Violation, topic_id};
+use crate::check::{Violation, folder_in, topic_id};
 use crate::env::{SimConn, SimEnv, SimReadHalf, SimWriteHalf};
 use crate::exec::{Nanos, lock};
-use crate::plan::{BROKER, PORT, ROOT};
+use crate::plan::{BROKER, PORT};
 use crate::scenario::Shared;
 use crate::schema::{api, apis};
 
@@ -215,7 +215,7 @@ impl Rude {
     fn id_of(&self, topic: &str) -> [u8; 16] {
         let state = self.shared.world.lock();
         let disk = state.disks.get(&BROKER).expect("the broker has a disk");
-        let id = topic_id(disk, &format!("{ROOT}/{topic}-0"));
+        let id = topic_id(disk, &folder_in(disk, &self.shared.roots, &format!("{topic}-0")));
         let id = id.and_then(|text| Uuid::from_str(&text).ok());
         id.map_or([0; 16], |id| *id.as_bytes())
     }

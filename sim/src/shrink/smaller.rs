@@ -368,6 +368,7 @@ fn lasts(kind: &mut Kind) -> Option<&mut u64> {
         | Kind::Narrow { for_ms, .. }
         | Kind::Swizzle { for_ms }
         | Kind::Shut { for_ms, .. }
+        | Kind::DirectoryFails { for_ms, .. }
         | Kind::SyncFails {
             restart_ms: for_ms, ..
         }

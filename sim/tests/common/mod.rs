@@ -1,12 +1,14 @@
-//! A client of a simulated broker that sees every code as it comes.
+//! A client that sends one request at a time to the one broker of a seeded world.
 
-#![allow(dead_code, reason = "no test needs all of it")]
+#![allow(dead_code, reason = "each test file takes what it needs")]
 
 use std::time::Duration;
 
+use brokkr::config::BrokerConfig;
 use brokkr_client::{Connection, ConnectionConfig};
 use brokkr_env::{Env, UnixMillis};
 use brokkr_sim::env::SimEnv;
+use brokkr_sim::exec::Nanos;
 use brokkr_sim::net::addr_of;
 use brokkr_sim::world::World;
 use brokkr_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -25,22 +27,35 @@ use brokkr_wire::records::BatchBuilder;
 use brokkr_wire::{ErrorCode, Request, Str};
 use bytes::Bytes;
 
+/// The broker's node.
 pub const SERVER: u32 = 1;
+/// The client's node.
 pub const CLIENT: u32 = 2;
+/// Where the broker listens.
 pub const PORT: u16 = 9092;
+/// Nanoseconds.
+pub const SECOND: Nanos = 1_000_000_000;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The server's listener.
+/// The broker's listener.
 pub fn listener() -> String {
     format!("PLAINTEXT://{}:{PORT}", addr_of(SERVER, PORT).ip())
 }
 
-/// Lets that much time pass.
-pub async fn pause(world: &World, time: Duration) {
+/// A broker's configuration: its log directories, and what is set besides.
+pub fn config(log_dirs: &str, more: &[(&str, &str)]) -> BrokerConfig {
+    let own = [("log.dirs", log_dirs), ("listeners", &listener())];
+    let set = own.iter().chain(more);
+    let set = set.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    BrokerConfig::new(set.collect()).expect("valid").0
+}
+
+/// Lets so many seconds of the world pass.
+pub async fn pause(world: &World, secs: u64) {
     let env = world.env(CLIENT);
-    env.sleep_until(env.now() + time).await;
+    env.sleep_until(env.now() + Duration::from_secs(secs)).await;
 }
 
 /// A batch of one record.
@@ -50,6 +65,7 @@ pub fn batch(timestamp: UnixMillis, key: Option<&[u8]>, value: &[u8]) -> Bytes {
     builder.build().bytes
 }
 
+/// A connection to the broker.
 pub struct Client(Connection<SimEnv>);
 
 impl Client {
@@ -134,9 +150,20 @@ impl Client {
         Some(response.responses.remove(0).partition_responses.remove(0))
     }
 
-    pub async fn produce(&self, topic: &str, index: i32, batch: Bytes) -> ErrorCode {
+    pub async fn produce_batch(&self, topic: &str, index: i32, batch: Bytes) -> ErrorCode {
         let response = self.try_produce(topic, index, batch).await;
         ErrorCode(response.expect("answered").error_code)
+    }
+
+    /// Sends one batch, a record a value: the error, and the first record's offset.
+    pub async fn produce(&self, topic: &str, index: i32, values: &[&str]) -> (ErrorCode, i64) {
+        let mut builder = BatchBuilder::new();
+        for value in values {
+            builder.push(UnixMillis(1_700_000_000_000), None, Some(value.as_bytes()), &[]);
+        }
+        let batch = builder.build().bytes;
+        let answer = self.try_produce(topic, index, batch).await.expect("answered");
+        (ErrorCode(answer.error_code), answer.base_offset)
     }
 
     pub async fn metadata(&self, name: &str) -> MetadataResponseTopic {

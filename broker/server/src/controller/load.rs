@@ -36,6 +36,8 @@ const BOOTSTRAP: &str = "bootstrap.checkpoint";
 /// Bytes that a replay reads at once.
 const REPLAY_BYTES: u32 = 1 << 20;
 const SNAPSHOT_BYTES_MAX: u32 = 1 << 30;
+/// The first batch of a log, which names the voters, is smaller.
+const FIRST_BATCH_BYTES: u32 = 16 << 10;
 
 /// The metadata as a start found it.
 pub(super) struct Replayed<E: Env> {
@@ -84,6 +86,7 @@ async fn open_log<E: Env>(
     let bytes = log_bytes(logs).await?;
     let begun = !snapshots(logs).await?.is_empty() || bytes > 0;
     if begun {
+        is_ours(logs, &log_dir.identity).await?;
         let (log, recovery) = logs.open_log(FOLDER, &log_config, &recorded).await?;
         if !recovery.clean {
             tracing::info!(?recovery, "cluster metadata recovered");
@@ -128,6 +131,38 @@ fn is_new<E: Env>(log_dir: &Owned<E>, recorded: &Recorded) -> Result<(), Control
             ),
         )),
     }
+}
+
+/// Whether the log, if its first batch is still there and names voters, is of this directory.
+async fn is_ours<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
+    let segments = names(logs).await?.into_iter().filter(|n| n.ends_with(".log"));
+    let Some(first) = segments.min() else {
+        return Ok(());
+    };
+    let path = format!("{FOLDER}/{first}");
+    let file = logs.dir().open(&path).await?;
+    let bytes = file.read_at(0, FIRST_BATCH_BYTES.min(file.len() as u32)).await?;
+    // What can't be read here the log reports when it is opened.
+    let batch = Batch::first(&bytes)
+        .ok()
+        .filter(|batch| batch.check_crc().is_ok());
+    let entries = batch.and_then(|batch| decode_batch(&batch).ok());
+    for (_, entry) in entries.into_iter().flatten() {
+        let Entry::Control(Control::Voters(voters)) = entry else {
+            continue;
+        };
+        let me = voters.voters.iter().find(|v| v.voter_id == identity.node_id);
+        if let Some(me) = me.filter(|me| me.voter_directory_id != identity.directory_id) {
+            return Err(content(
+                path,
+                format_args!(
+                    "it is of directory {}, and this is directory {}: put back the file that belongs here",
+                    me.voter_directory_id, identity.directory_id
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Bytes in the segments of the metadata log, whoever wrote them.
@@ -295,10 +330,15 @@ async fn replay<E: Env>(
         };
         bytes += piece.len() as u64;
         for batch in batches(piece) {
-            let batch = batch.map_err(|e| content(FOLDER, e))?;
-            last_epoch = batch.header.partition_leader_epoch.0;
-            replay_batch(&batch, identity, &mut controller, &mut quorum, &mut deleted)?;
-            offset = batch.header.next_offset();
+            let next = batch.map_err(|e| e.to_string()).and_then(|batch| {
+                last_epoch = batch.header.partition_leader_epoch.0;
+                replay_batch(&batch, identity, &mut controller, &mut quorum, &mut deleted)?;
+                Ok(batch.header.next_offset())
+            });
+            offset = match next {
+                Ok(next) => next,
+                Err(what) => return Err(content(segment_of(logs, offset).await?, what)),
+            };
         }
     }
     Ok(Replayed {
@@ -321,19 +361,32 @@ fn nothing(cluster_id: &str) -> Snapshot {
     }
 }
 
+/// The path of the segment that an offset is in.
+async fn segment_of<E: Env>(logs: &LogDir<E>, offset: Offset) -> Result<String, ControllerError> {
+    let base = |name: &String| {
+        name.strip_suffix(".log")
+            .and_then(|base| base.parse::<i64>().ok())
+    };
+    let names = names(logs).await?.into_iter();
+    let segment = names
+        .filter(|name| base(name).is_some_and(|base| base <= offset.0))
+        .max();
+    Ok(segment.map_or(FOLDER.to_owned(), |name| format!("{FOLDER}/{name}")))
+}
+
 fn replay_batch(
     batch: &Batch,
     identity: &Identity,
     controller: &mut Controller,
     quorum: &mut QuorumState,
     deleted: &mut Vec<Uuid>,
-) -> Result<(), ControllerError> {
+) -> Result<(), String> {
     let epoch = batch.header.partition_leader_epoch.0;
-    for (offset, entry) in decode_batch(batch).map_err(|e| content(FOLDER, e))? {
+    for (offset, entry) in decode_batch(batch).map_err(|e| e.to_string())? {
         if offset <= controller.image().provenance.offset {
             continue;
         }
-        let at = |e: &dyn fmt::Display| content(FOLDER, format_args!("offset {offset}: {e}"));
+        let at = |e: &dyn fmt::Display| format!("offset {offset}: {e}");
         match entry {
             Entry::Metadata(record) => {
                 if let MetadataRecord::RemoveTopic(removed) = &record {
@@ -394,9 +447,9 @@ async fn latest_snapshot<E: Env>(
     Ok(None)
 }
 
-/// The voters that a directory's latest snapshot names, each with its directory; `None` where it names none, or can't be
-/// read: then a start says why.
-pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<Vec<(i32, Uuid)>> {
+/// The name of a directory's latest snapshot and the voters in it, each with its directory; `None` where it names none, or can't
+/// be read: then a start says why.
+pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<(String, Vec<(i32, Uuid)>)> {
     let entries = logs.dir().list(FOLDER).await.ok()?;
     let ids = entries.iter().filter_map(|e| SnapshotId::from_file_name(&e.name));
     let id = ids.max()?;
@@ -408,7 +461,8 @@ pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<Vec<(i32, Uuid)>> {
         .voters?
         .voters
         .into_iter();
-    Some(voters.map(|v| (v.voter_id, v.voter_directory_id)).collect())
+    let voters = voters.map(|v| (v.voter_id, v.voter_directory_id));
+    Some((id.file_name(), voters.collect()))
 }
 
 /// The last quorum epoch that this voter knew of.

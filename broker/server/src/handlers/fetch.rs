@@ -277,7 +277,13 @@ async fn partition<E: Env>(
                 brokkr_types::reached!("a log was read while its topic was deleted");
                 return Err(Refused::of(unknown));
             }
-            Err(error) => return Err(Refused::because(ErrorCode(error.code()), &error)),
+            Err(error) => {
+                if matches!(error, ReadError::Damaged(_) | ReadError::Io(_)) {
+                    let log = crate::partitions::folder(&route.name, asked.key.partition);
+                    ctx.noise.tell("a read failed", &format_args!("{log}: {error}"));
+                }
+                return Err(Refused::because(ErrorCode(error.code()), &error));
+            }
         }
     }
     Err(Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER))

@@ -49,7 +49,7 @@ pub async fn check<E: Env>(
         let what = "Apache Kafka kept transactions in it, which are not served yet";
         return refuse(what.to_owned());
     }
-    if let (Some(voters), Some(ours)) = (controller::voters_in(logs).await, meta.directory_id) {
+    if let Some((snapshot, voters)) = controller::voters_in(logs).await {
         let others = voters.iter().filter(|(id, _)| *id != meta.node_id.0);
         let others: Vec<String> = others.map(|(id, _)| id.to_string()).collect();
         if !others.is_empty() {
@@ -58,9 +58,13 @@ pub async fn check<E: Env>(
                 "its cluster has other controllers (node {who}); only a cluster of one node is served yet"
             ));
         }
-        if let Some((_, theirs)) = voters.iter().find(|(_, id)| *id != ours) {
+        if let Some((_, theirs)) = voters.iter().find(|(_, id)| Some(*id) != meta.directory_id) {
+            let ours = match meta.directory_id {
+                Some(ours) => format!("is of directory {ours}"),
+                None => "has no directory.id".to_owned(),
+            };
             return refuse(format!(
-                "meta.properties is of directory {ours}, but the cluster metadata beside it is of directory {theirs}"
+                "meta.properties {ours}, but the cluster metadata beside it is of directory {theirs} ({snapshot})"
             ));
         }
     }

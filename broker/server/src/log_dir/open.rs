@@ -154,8 +154,8 @@ async fn identities<E: Env>(
     let known = taken.iter().find(|dir| dir.meta.is_some());
     if let (None, Some(known)) = (cluster, known) {
         return together(format!(
-            "{metadata}, the directory of the metadata log, is new, but {} belongs to a cluster: set metadata.log.dir to the \
-             directory that has __cluster_metadata-0",
+            "{metadata}, the directory of the metadata log, is new, but {} belongs to a cluster: put its meta.properties back, or \
+             set metadata.log.dir to the directory that has __cluster_metadata-0",
             known.path
         ));
     }
@@ -169,7 +169,7 @@ async fn identities<E: Env>(
         let meta = dir.meta.as_ref();
         if let Some(other) = meta.map(|m| &m.cluster_id).filter(|id| **id != *cluster) {
             return together(format!(
-                "{} belongs to cluster {other}, but {metadata} to cluster {cluster}",
+                "{} belongs to cluster {other}, but {metadata} to cluster {cluster} (meta.properties)",
                 dir.path
             ));
         }
@@ -177,7 +177,7 @@ async fn identities<E: Env>(
         if let Some(first) = by_id.insert(directory_id, &dir.path) {
             let second = &dir.path;
             return together(format!(
-                "{first} and {second} have the same directory.id {directory_id}"
+                "{first} and {second} have the same directory.id {directory_id} in meta.properties"
             ));
         }
         identities.push(Identity {

@@ -2,8 +2,8 @@
 //!
 //! Nothing unknown is deleted. A folder is removed only if a committed record says that its topic was deleted: one that this
 //! life saw, or that the start found in the metadata log (whose snapshots are written AFTER what they leave out is gone from
-//! the disk). Every other folder that belongs to no partition is set aside as Kafka does, `TOPIC-N.UNIQUEID-stray`, and stays
-//! until an operator removes it. A log is made only where there is nothing.
+//! the disk, but for log directories that are away). Every other folder that belongs to no partition is set aside as Kafka does,
+//! `TOPIC-N.UNIQUEID-stray`, and stays until an operator removes it. A log is made only where there is nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -262,6 +262,16 @@ impl<E: Env> Manager<E> {
         }
         let delay = Duration::from_millis(config.file_delete_delay_ms);
         if !id.is_zero() && id != topic.id {
+            // What has a checksum says that the log is this topic's: `partition.metadata`, which has none, is wrong.
+            if recorded.topic_id == topic.id || logs.topic_id_by_manifest(folder).await? == topic.id {
+                return Err(LogError::Malformed {
+                    file: format!("{folder}/partition.metadata"),
+                    what: format!(
+                        "it says topic id {id}, but this is the log of topic id {}: put the right file back, or remove it",
+                        topic.id
+                    ),
+                });
+            }
             // R11: what a topic of the same name left behind is not this one's.
             self.remove_or_set_aside(at, folder, id, delay).await?;
             return Log::create(logs, folder, topic.id, config).await;

@@ -1,0 +1,172 @@
+//! A log directory that fails takes its own partitions offline, and no others; a start without it serves the others.
+//!
+//! While one of two fails, a client asks for the ends of the logs in the other. The broker may be killed, paused or cut off meanwhile;
+//! but what it answers, as long as that life lasts, is in the end that it serves them (V1).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use brokkr_client::{Client, ClientConfig};
+use brokkr_env::{Env, Instant};
+use brokkr_wire::messages::ListOffsetsRequest;
+use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use brokkr_wire::{ErrorCode, Str};
+
+use super::{Director, MILLI, Process};
+use crate::check::Violation;
+use crate::exec::Nanos;
+use crate::net::addr_of;
+use crate::plan::{BROKER, Kind, PORT};
+use crate::scenario::{Shared, WORLD};
+
+/// How long a broker has to notice that a directory failed.
+pub(super) const PROBED_AFTER_MS: u64 = 1_500;
+const AGAIN: Duration = Duration::from_millis(300);
+
+impl Director {
+    /// Begins to ask, if nothing else happens to the disk until the directory of the fault `i` is back.
+    pub(super) fn probe(&self, i: usize) {
+        let fault = &self.shared.plan.faults[i];
+        let Kind::DirectoryFails { directory, for_ms } = fault.kind else {
+            return;
+        };
+        let from = self.begin + fault.at_ms.saturating_sub(5_000) * MILLI;
+        let until = self.begin + (fault.at_ms + for_ms) * MILLI;
+        if self.disk_fails_between(from, until, fault.id) || !matches!(self.process, Process::Up(_)) {
+            return;
+        }
+        let partitions = self.in_others(directory);
+        if !partitions.is_empty() {
+            self.env
+                .spawn("probe", probe(self.shared.clone(), partitions, until));
+        }
+    }
+
+    /// Whether another fault than this one makes the disk fail in that time.
+    fn disk_fails_between(&self, from: Nanos, until: Nanos, but: u64) -> bool {
+        let fails = |kind: &Kind| {
+            matches!(
+                kind,
+                Kind::SyncFails { .. }
+                    | Kind::WriteFails { .. }
+                    | Kind::NoSpace { .. }
+                    | Kind::DirectoryFails { .. }
+            )
+        };
+        let is_then = |at_ms: u64| (from..=until).contains(&(self.begin + at_ms * MILLI));
+        let mut others = self.shared.plan.faults.iter().filter(|f| f.id != but);
+        others.any(|f| fails(&f.kind) && is_then(f.at_ms))
+    }
+
+    /// Whether a directory fails that the metadata is not in, and nothing else of the disk.
+    pub(super) fn only_second_fails(&self) -> bool {
+        let first = &self.shared.roots[0];
+        self.on_disk(|d| {
+            let is_second = d.failed_dir.as_ref().is_some_and(|dir| dir != first);
+            is_second && d.capacity == u64::MAX && d.failing_syncs + d.failing_writes == 0
+        })
+    }
+
+    /// A start that failed, though there was no more reason to than a directory without the metadata.
+    pub(super) fn check_refusal(&self, why: &str) {
+        let Some(since) = self.started_without.filter(|_| self.only_second_fails()) else {
+            return;
+        };
+        if !self.disk_fails_between(since, self.now(), u64::MAX) {
+            let what = format!("a start failed for a log directory that it could leave out: {why}");
+            self.shared.violation(Violation::new("liveness", what));
+        }
+    }
+
+    /// The partitions of topics that stay, whose logs are in other directories than this one.
+    fn in_others(&self, directory: usize) -> BTreeSet<(String, i32)> {
+        let workload = &self.shared.plan.workload;
+        let comes_and_goes = |name: &String| workload.recreator.iter().any(|r| r.topics.contains(name));
+        let topics = workload.topics.iter().filter(|t| !comes_and_goes(&t.name));
+        let others = self
+            .shared
+            .roots
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| *i != directory);
+        let roots: Vec<&String> = others.map(|(_, root)| root).collect();
+        self.on_disk(|d| {
+            let is_there = |(topic, partition): &(String, i32)| {
+                let name = format!("{topic}-{partition}");
+                let is_in = |root: &&String| d.list(&format!("{root}/{name}")).is_ok();
+                !self.shared.is_damaged(&name) && roots.iter().any(is_in)
+            };
+            topics.flat_map(|t| t.all()).filter(is_there).collect()
+        })
+    }
+}
+
+async fn probe(shared: Shared, mut partitions: BTreeSet<(String, i32)>, until: Nanos) {
+    let env = shared.world.env(WORLD);
+    let life = shared.world.exec().life(BROKER);
+    let host = addr_of(BROKER, PORT).ip().to_string();
+    let client = Client::new(&env, ClientConfig::new(&host, PORT));
+    let until = Instant::from_nanos(until - AGAIN.as_nanos() as Nanos);
+    let mut refused = BTreeMap::new();
+    loop {
+        tokio::select! {
+            biased;
+            answers = ask(&client, &partitions) => {
+                for (partition, code) in answers {
+                    match code {
+                        ErrorCode::NONE => drop(partitions.remove(&partition)),
+                        code => drop(refused.insert(partition, code)),
+                    }
+                }
+            }
+            () = env.sleep_until(until) => {}
+        }
+        let is_alive = shared.world.exec().life(BROKER) == life;
+        if partitions.is_empty() || !is_alive {
+            return;
+        }
+        if env.now() >= until {
+            break;
+        }
+        env.sleep_until(env.now() + AGAIN).await;
+    }
+    for ((topic, partition), code) in refused {
+        if partitions.contains(&(topic.clone(), partition)) {
+            let what = format!(
+                "{topic}-{partition} is not served ({code}), and it is the other log directory that failed"
+            );
+            shared.violation(Violation::new("V1", what));
+        }
+    }
+}
+
+/// What the broker answers of each partition; nothing, if it doesn't.
+async fn ask<E: Env>(
+    client: &Client<E>,
+    partitions: &BTreeSet<(String, i32)>,
+) -> Vec<((String, i32), ErrorCode)> {
+    let topic = |(name, index): &(String, i32)| ListOffsetsTopic {
+        name: Str::copied(name),
+        partitions: vec![ListOffsetsPartition {
+            partition_index: *index,
+            current_leader_epoch: -1,
+            timestamp: -1,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: partitions.iter().map(topic).collect(),
+        ..Default::default()
+    };
+    let Ok(response) = client.ask_any(request).await else {
+        return Vec::new();
+    };
+    let answers = response.topics.into_iter().filter_map(|t| {
+        let answer = t.partitions.first()?;
+        let partition = (t.name.as_str().to_owned(), answer.partition_index);
+        Some((partition, ErrorCode(answer.error_code)))
+    });
+    answers.collect()
+}
