@@ -475,7 +475,8 @@ impl ReadBuffer {
                     let least = (len * 2).max(FREE_BUFFER).min(target);
                     let more = if unique { least.saturating_sub(held) } else { least };
                     let most = memory.buffer_bytes_max();
-                    let share = memory.buffer(more.min(most.saturating_sub(held))).await?;
+                    let more = more.min(most.saturating_sub(held));
+                    let share = memory.buffer(more, need).await?;
                     self.grow(least, share, unique);
                 }
             }

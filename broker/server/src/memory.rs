@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! queued.max.request.bytes = B
-//!   buffers    3/16 B  what arrives: read buffers, and batches in them until they are on disk
+//!   buffers    3/16 B   what arrives: read buffers, and batches in them until they are on disk
 //!   decoded    1/8 B    decoded requests until they are answered
-//!   small      1/8 B    pieces of up to SMALL_MAX of those two, when their own pool is taken
+//!   small      1/8 B    frames and decoded requests of up to SMALL_MAX, when their own pool is taken
 //!   checks     1/4 B    decompression, and batches that were written anew until they are on disk
 //!   responses  1/8 B    responses that are built until they are sent
 //!   sessions   1/8 B    fetch sessions
@@ -119,10 +119,14 @@ impl<E: Env> Memory<E> {
         self.pools.decoded.bytes_max()
     }
 
-    /// Takes `bytes` for what arrives, waiting for them in the order of those who ask. More than all of the pool is all of
-    /// it. Cancel-safe.
-    pub async fn buffer(&self, bytes: usize) -> Result<Share, Overloaded> {
-        self.piece(&self.pools.buffers, bytes).await
+    /// Takes `bytes` for a frame of `frame_bytes` that arrives, waiting for them in the order of those who ask. More than all of
+    /// the pool is all of it. The reserve is for frames that are small, not for the first pieces of others. Cancel-safe.
+    pub async fn buffer(&self, bytes: usize, frame_bytes: usize) -> Result<Share, Overloaded> {
+        let pool = &self.pools.buffers;
+        match frame_bytes <= SMALL_MAX {
+            true => self.piece(pool, bytes).await,
+            false => self.take(pool, bytes).await,
+        }
     }
 
     /// Takes `bytes` for what arrives if they are free.
@@ -476,7 +480,10 @@ mod tests {
         let mut all = memory.try_buffer(10_000 * KIB).expect("all of the pool");
         assert_eq!(all.bytes(), 150 * KIB);
         assert!(memory.try_buffer(KIB).is_none());
-        let small = memory.buffer(SMALL_MAX).await.expect("from the reserve");
+        let small = memory
+            .buffer(SMALL_MAX, SMALL_MAX)
+            .await
+            .expect("from the reserve");
         assert_eq!(small.bytes(), SMALL_MAX);
         all.shrink(100 * KIB);
         assert_eq!(all.bytes(), 100 * KIB);
@@ -505,7 +512,7 @@ mod tests {
             slow.evicted().await;
             drop(held);
         };
-        let waits = memory.buffer(100 * KIB);
+        let waits = memory.buffer(100 * KIB, 100 * KIB);
         let (share, ()) = tokio::join!(waits, evicted);
         assert_eq!(share.expect("what the slow one held").bytes(), 100 * KIB);
         assert!(!is_evicted(&quick));
