@@ -116,7 +116,7 @@ fn frames_that_wait_for_each_other_all_arrive() {
                 let begun = Instant::now();
                 let mut client = broker.client();
                 for _ in 0..3 {
-                    while client.try_produce("t", 0, &[1; 200_000]).is_none() {
+                    while client.try_produce("t", 0, &[1; 100_000]).is_none() {
                         assert!(begun.elapsed() < common::PATIENCE, "nothing arrives");
                         client = broker.client();
                     }
