@@ -181,8 +181,8 @@ impl State {
         }
     }
 
-    /// Waits until what is parked had better be answered: the peer has closed its side, or has so many requests under way
-    /// that nothing more is read and its end could not be seen. Cancel-safe.
+    /// Waits until what is parked had better be answered: the peer has closed its side, or so many requests wait behind this one
+    /// that soon nothing more would be read, and its end could not be seen. Cancel-safe.
     pub async fn hurried(&self) {
         loop {
             let heard = self.hurry.notified();

@@ -364,7 +364,14 @@ impl<E: Env> Host<E> {
     }
 
     async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
-        while let Some(message) = queue.recv().await {
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = queue.recv() => message,
+                // What the log does beside appending goes on; to all else, somebody listens who waits for it.
+                _ = self.log.next_event() => continue,
+            };
+            let Some(message) = message else { return };
             match message {
                 Message::Ask(request, reply) => {
                     let answer = self.carry_out(request).await;

@@ -14,8 +14,8 @@
 //! checks, responses), never of that pool itself, or it can be evicted. Three kinds of [`Watched`] hold memory for as long
 //! as a peer likes, so while somebody waits they have to give way: a fetch that is parked is answered early, then the slowest
 //! [`Watched`] that arrives or leaves ends with its connection. Frames that wait for memory themselves are not slow; but where
-//! they hold most of a pool among them, the one that holds most ends. Small pieces have a reserve, so that a few large requests
-//! can't keep out many small ones.
+//! they hold most of a pool among them, those that hold most end, but for the oldest. Small pieces have a reserve, so that a
+//! few large requests can't keep out many small ones.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -420,7 +420,8 @@ impl Pools {
     }
 
     /// Answers parked fetches, the oldest first, then evicts the slowest transfers that are old enough to be judged, until they
-    /// held `bytes`. If they held less, and those that wait for memory hold most of the pool among them, those that hold most.
+    /// held `bytes`. If they held less, and those that wait for memory hold most of the pool among them, those that hold most,
+    /// but for the oldest.
     fn evict(&self, pool: &Pool, now: Instant, bytes: usize) {
         // Upgraded ones are dropped AFTER the lock: the last reference takes it.
         let mut watched: Vec<Arc<Watched>> = {
@@ -438,12 +439,16 @@ impl Pools {
         slow.sort_by_cached_key(|w| (!w.parked, w.bytes_per_second(now), w.id));
         let given = tell(slow.iter(), kind, bytes as u64);
         // Those that hold a part and wait for more: some of them have to give way, or none would ever go on. A quarter at once:
-        // new ones come all the time.
+        // new ones come all the time. The oldest never, so that one goes on however often the others come again.
         let held: u64 = waiting.iter().map(|w| w.holds(kind)).sum();
         let bytes_max = pool.bytes_max() as u64;
         if given < bytes as u64 && waiting.len() > 1 && held > bytes_max / 2 {
-            waiting.sort_by_cached_key(|w| (u64::MAX - w.holds(kind), w.id));
-            tell(waiting.iter(), kind, (bytes as u64 - given).max(bytes_max / 4));
+            waiting[1..].sort_by_cached_key(|w| (u64::MAX - w.holds(kind), w.id));
+            tell(
+                waiting[1..].iter(),
+                kind,
+                (bytes as u64 - given).max(bytes_max / 4),
+            );
         }
     }
 }
@@ -543,5 +548,41 @@ mod tests {
         assert_eq!(share.expect("what was parked").bytes(), 100 * KIB);
         assert!(memory.env.now() < first + EVICT_EVERY, "at once");
         assert!(![slow, of_others, later].iter().any(|w| is_evicted(w)));
+    }
+
+    #[tokio::test]
+    async fn of_frames_that_wait_for_each_other_the_oldest_goes_on() {
+        let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
+        let held = |bytes| memory.try_buffer(bytes).expect("of the pool");
+        let frame = |bytes| {
+            let frame = memory.arriving();
+            frame.came(bytes);
+            (frame, held(bytes))
+        };
+        let (oldest, _first) = frame(60 * KIB);
+        let (large, of_large) = frame(50 * KIB);
+        let (small, _third) = frame(40 * KIB);
+        let more = |frame: Arc<Watched>| {
+            let memory = memory.clone();
+            async move {
+                let more = memory.buffer(50 * KIB, 200 * KIB);
+                frame.waiting(&memory.env, more).await
+            }
+        };
+        let evicted = async {
+            large.evicted().await;
+            drop(of_large);
+        };
+        let waits = async {
+            tokio::select! {
+                biased;
+                more = more(Arc::clone(&oldest)) => more,
+                _ = more(Arc::clone(&large)) => panic!("it gave way"),
+                _ = more(Arc::clone(&small)) => panic!("it came later"),
+            }
+        };
+        let (share, ()) = tokio::join!(waits, evicted);
+        assert_eq!(share.expect("what the large one held").bytes(), 50 * KIB);
+        assert!(is_evicted(&large) && !is_evicted(&oldest) && !is_evicted(&small));
     }
 }

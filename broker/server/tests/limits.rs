@@ -108,7 +108,18 @@ fn who_holds_the_budget_and_brings_nothing_gives_way_and_small_requests_need_non
 /// Each holds a part of what the others wait for: one at a time has to give way, and comes again.
 #[test]
 fn frames_that_wait_for_each_other_all_arrive() {
-    let broker = with("limits-frames", &["queued.max.request.bytes=1000000"]);
+    all_arrive("limits-frames", 100_000);
+}
+
+/// None of them can arrive while another holds a part.
+#[test]
+fn frames_larger_than_their_pool_all_arrive() {
+    all_arrive("limits-large-frames", 400_000);
+}
+
+/// The pool of what arrives is 187,500 bytes.
+fn all_arrive(name: &str, bytes: usize) {
+    let broker = with(name, &["queued.max.request.bytes=1000000"]);
     assert!(broker.client().create("t", 1, &[]).0 == brokkr_wire::ErrorCode::NONE);
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -116,7 +127,7 @@ fn frames_that_wait_for_each_other_all_arrive() {
                 let begun = Instant::now();
                 let mut client = broker.client();
                 for _ in 0..3 {
-                    while client.try_produce("t", 0, &[1; 100_000]).is_none() {
+                    while client.try_produce("t", 0, &vec![1; bytes]).is_none() {
                         assert!(begun.elapsed() < common::PATIENCE, "nothing arrives");
                         client = broker.client();
                     }

@@ -25,6 +25,9 @@ const CAUSES: [&str; 2] = ["panicked at", "memory allocation of"];
 const PANIC_LINES: usize = 8;
 /// Memory that a run may take, in pages that are used.
 const MEMORY_MAX_BYTES: u64 = 200 << 20;
+/// What requests without sense may make it take beside: half of the broker's budget (`queued.max.request.bytes`, 256 MiB), whose
+/// blocks are of all sizes, and the allocator keeps pages for each.
+const REQUESTS_MAX_BYTES: u64 = 128 << 20;
 /// What it may ask for, used or not: the room's stack and what the allocator keeps ready come to half of it. The files that it maps
 /// don't count: to print a panic's backtrace it maps its own, with all that debuggers want to know.
 const MEMORY_ASKED_MAX_BYTES: u64 = 2 * MEMORY_MAX_BYTES;
@@ -201,7 +204,12 @@ fn reap(child: &Child) -> Option<(ExitStatus, u64)> {
 
 /// A run that took more memory than it may did not pass.
 fn within_memory(mut report: Report, rss_max_bytes: u64) -> Report {
-    if report.violations.is_empty() && rss_max_bytes > MEMORY_MAX_BYTES {
+    let of_requests = if report.requests.is_empty() {
+        0
+    } else {
+        REQUESTS_MAX_BYTES
+    };
+    if report.violations.is_empty() && rss_max_bytes > MEMORY_MAX_BYTES + of_requests {
         let what = format!("the run took {rss_max_bytes} bytes of memory");
         report.violations.push(Violated {
             id: "panic".into(),
@@ -294,9 +302,16 @@ mod tests {
 
     #[test]
     fn a_run_that_took_more_memory_than_it_may_did_not_pass() {
-        for (taken, verdict) in [
-            (MEMORY_MAX_BYTES, Verdict::Pass),
-            (MEMORY_MAX_BYTES + 1, Verdict::Violation),
+        let asked = || BTreeMap::from([("Metadata v1".to_owned(), 1)]);
+        for (requests, taken, verdict) in [
+            (BTreeMap::new(), MEMORY_MAX_BYTES, Verdict::Pass),
+            (BTreeMap::new(), MEMORY_MAX_BYTES + 1, Verdict::Violation),
+            (asked(), MEMORY_MAX_BYTES + REQUESTS_MAX_BYTES, Verdict::Pass),
+            (
+                asked(),
+                MEMORY_MAX_BYTES + REQUESTS_MAX_BYTES + 1,
+                Verdict::Violation,
+            ),
         ] {
             let faults = Faults::Default;
             let what = What::Seed {
@@ -307,6 +322,7 @@ mod tests {
             let passed = Report {
                 verdict: Verdict::Pass,
                 violations: Vec::new(),
+                requests,
                 ..died(what, None, "")
             };
             assert_eq!(within_memory(passed, taken).verdict, verdict, "{taken}");
