@@ -542,13 +542,20 @@ impl Disk {
         })
     }
 
-    /// How long the files are that are open and have no name, neither for the node nor on the platter. For checks.
+    /// How long the files are that are open and have no name that the node sees. For checks.
     pub fn open_without_name(&self) -> Vec<u64> {
-        let nameless = self
+        let named: BTreeSet<InodeId> = self
             .inodes
             .iter()
-            .filter(|i| i.handles > 0 && i.links == 0 && !i.is_dir);
-        nameless.map(|i| i.data.len() as u64).collect()
+            .flat_map(|i| i.entries.values().copied())
+            .collect();
+        let open = self
+            .inodes
+            .iter()
+            .enumerate()
+            .filter(|(_, i)| i.handles > 0 && !i.is_dir);
+        let nameless = open.filter(|(id, _)| !named.contains(&(*id as InodeId)));
+        nameless.map(|(_, i)| i.data.len() as u64).collect()
     }
 
     /// As long as it is the same, every path leads where it led. For checks.

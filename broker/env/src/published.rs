@@ -26,7 +26,7 @@ struct Shared<T> {
     latest: Mutex<std::sync::Arc<T>>,
 }
 
-/// A reader's end, with the snapshot it saw last: what one task looks at often.
+/// A reader's end, with the snapshot it saw last: what one task looks at often. A clone has seen none yet.
 pub struct Reader<T> {
     shared: Arc<Shared<T>>,
     version: u64,
@@ -61,12 +61,10 @@ impl<T> Published<T> {
 
     /// A new reader.
     pub fn reader(&self) -> Reader<T> {
-        let latest = self.shared.latest.lock().expect("no panic under this lock");
-        let version = self.shared.version.load(Ordering::Acquire);
         Reader {
             shared: Arc::clone(&self.shared),
-            version,
-            seen: Some(std::sync::Arc::clone(&latest)),
+            version: 0,
+            seen: None,
         }
     }
 
@@ -117,7 +115,7 @@ impl<T> Clone for Reader<T> {
         Self {
             shared: Arc::clone(&self.shared),
             version: self.version,
-            seen: self.seen.clone(),
+            seen: None,
         }
     }
 }

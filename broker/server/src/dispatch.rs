@@ -225,7 +225,10 @@ impl<E: Env> Dispatch<E> {
             ApiKey::Produce => {
                 self.state.all_changed().await;
                 let (request, share) = self.body(r, rc.version).await?;
-                Some(h::produce::begin(&mut self.ctx, rc, request, share).await)
+                let begun = h::produce::begin(&mut self.ctx, rc, request, share).await;
+                // The peer may not ask again for long.
+                self.ctx.release();
+                Some(begun)
             }
             ApiKey::Fetch => {
                 // The partitions of its session are copied.

@@ -264,6 +264,7 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: St
             () = ctx.env.sleep_until(ctx.env.now() + CHECKPOINT_EVERY) => {}
         }
         let routes = Arc::clone(ctx.routes());
+        ctx.release();
         for (dir, last) in log_dirs.all().zip(&mut last) {
             let metadata = (dir.path == log_dirs.metadata.path).then(|| ctx.controller.recorded());
             let high_watermarks = round % HIGH_WATERMARKS_EVERY == 0;

@@ -253,7 +253,8 @@ async fn run<E: Env>(
     views: Published<ClusterView<E>>,
     mut asks: mpsc::Receiver<Ask>,
 ) {
-    let mut reader = views.reader();
+    // Not a reader: between two changes it would pin what was deleted.
+    let latest = views.latest();
     loop {
         let ask = tokio::select! {
             biased;
@@ -261,7 +262,7 @@ async fn run<E: Env>(
             () = manager.retry_due() => Some(Ask::Retry),
         };
         let Some(ask) = ask else { return };
-        let now = Arc::clone(reader.get());
+        let now = latest.get();
         match ask {
             Ask::Deleted(topics) => manager.known.deleted.extend(topics),
             Ask::Retry => {

@@ -146,3 +146,40 @@ fn a_frame_past_the_limit_is_not_begun() {
     assert_eq!(peer.frame(), None);
     is_served(&mut broker.client());
 }
+
+/// Files of this process that are open and have no name any more.
+fn open_without_name(broker: &Running) -> Vec<String> {
+    let open = format!("/proc/{}/fd", broker.pid().as_raw_nonzero());
+    let open = std::fs::read_dir(open).expect("it lives").flatten();
+    let paths =
+        open.filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_string_lossy().into_owned()));
+    paths.filter(|path| path.ends_with("(deleted)")).collect()
+}
+
+#[test]
+fn what_was_deleted_is_closed_whoever_stays_connected() {
+    let path = place("limits-deleted");
+    let broker = start(&path, &["--set", "log.segment.delete.delay.ms=1"]);
+    let mut client = broker.client();
+    for name in ["kept", "gone"] {
+        assert_eq!(client.create(name, 2, &[]).0, brokkr_wire::ErrorCode::NONE);
+    }
+    let mut idle: Vec<_> = (0..4).map(|_| broker.client()).collect();
+    for (at, client) in idle.iter_mut().enumerate() {
+        for name in ["kept", "gone"].iter().take(1 + at % 2) {
+            assert_eq!(client.produce(name, 0, b"v").error_code, 0);
+            client.ask(&common::fetch_of(name, 0), 11);
+        }
+    }
+    assert_eq!(client.delete_topic("gone"), brokkr_wire::ErrorCode::NONE);
+    let is_of_it = |name: std::ffi::OsString| name.to_string_lossy().starts_with("gone-");
+    let has_it = || {
+        std::fs::read_dir(&path)
+            .expect("the directory")
+            .flatten()
+            .any(|e| is_of_it(e.file_name()))
+    };
+    until("it is deleted", || !has_it());
+    until("all of it is closed", || open_without_name(&broker).is_empty());
+    idle.iter_mut().for_each(is_served);
+}
