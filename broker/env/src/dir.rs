@@ -1,4 +1,7 @@
 //! A log directory: its files, its lock, its poison.
+//!
+//! Where a directory is mounted on another, or was removed, its path leads elsewhere while files of it stay open. So what makes,
+//! renames and removes names looks first whether the directory still is the one that was locked ([`ErrorKind::Lost`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -192,7 +195,16 @@ impl<E: Env> Dir<E> {
 
     fn call<T: Send + 'static>(&self, f: impl FnOnce(&E::RawDir, Done<Result<T>>)) -> Submitted<T> {
         let (completer, handle) = submitted();
-        f(&self.raw, Box::new(move |r| completer.complete(r)));
+        let poison = Arc::clone(&self.poison);
+        let done = move |result: Result<T>| {
+            if let Err(e) = &result
+                && e.kind() == ErrorKind::Lost
+            {
+                poison.set(e);
+            }
+            completer.complete(result);
+        };
+        f(&self.raw, Box::new(done));
         handle
     }
 }

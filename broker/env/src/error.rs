@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Preceding,
     /// The directory was poisoned by a failed sync or a write of unknown extent: no writing until restart.
     Poisoned,
+    /// The directory is not the one that was locked any more: it was unmounted, removed or replaced. Poisons.
+    Lost,
     /// A read past the end of the file, or an open one that is shorter than it should be.
     UnexpectedEof,
     /// The connection is gone.

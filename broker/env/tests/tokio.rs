@@ -170,3 +170,31 @@ async fn the_lock_conflicts_with_a_record_lock() {
     drop(file);
     dir.lock().await.expect("nobody has it any more");
 }
+
+/// A mount that goes away leaves an empty directory at its path.
+#[tokio::test]
+async fn a_directory_that_is_another_than_was_locked_is_not_written() {
+    let env = TokioEnv::new(2);
+    let path = format!("{}/another-directory", env!("CARGO_TARGET_TMPDIR"));
+    let away = format!("{path}-away");
+    for old in [&path, &away] {
+        drop(std::fs::remove_dir_all(old));
+    }
+    let dir = env.open_dir(&path).await.expect("opened");
+    dir.lock().await.expect("nobody has it");
+    dir.create_dir("t-0").await.expect("made");
+    std::fs::rename(&path, &away).expect("renamed");
+    let gone = dir.create_dir("t-1").await.map_err(|e| e.kind());
+    assert_eq!(gone, Err(ErrorKind::Lost));
+    assert!(dir.poisoned().is_some());
+    std::fs::create_dir(&path).expect("made");
+    let dir = env.open_dir(&away).await.expect("opened");
+    std::fs::remove_file(format!("{away}/.lock")).expect("there");
+    dir.create_dir("t-1").await.expect("not locked by this one");
+    dir.lock().await.expect("its lock file is a new one");
+    std::fs::rename(&away, format!("{path}/inside")).expect("renamed");
+    std::fs::create_dir(&away).expect("made");
+    let gone = dir.replace("c", bytes::Bytes::from_static(b"v")).await;
+    assert_eq!(gone.map_err(|e| e.kind()), Err(ErrorKind::Lost));
+    assert_eq!(std::fs::read_dir(&away).expect("there").count(), 0);
+}

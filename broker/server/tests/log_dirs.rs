@@ -13,7 +13,7 @@ use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
 use brokkr_wire::messages::metadata_response::MetadataResponsePartition;
 use brokkr_wire::messages::{DescribeLogDirsRequest, MetadataRequest};
 use brokkr_wire::{ErrorCode, Str};
-use common::{Client, Running, brokkr, place, refused, running, text};
+use common::{Client, Running, brokkr, place, refused, running, text, until};
 
 /// Two directories in one of this name.
 struct Dirs {
@@ -221,6 +221,49 @@ fn a_directory_that_is_missing_takes_its_partitions_alone_and_they_are_not_made_
             holds(client, "t", partition, expected);
             assert_eq!(client.produce("t", partition, b"third").error_code, 0);
         }
+    }
+}
+
+/// As when a file system is unmounted under it: the path leads to an empty directory, or to none.
+#[test]
+fn a_directory_that_goes_away_while_it_is_served_is_not_made_anew() {
+    for replaced_by in ["nothing", "an empty one"] {
+        let dirs = Dirs::new("dirs-unmounted");
+        let broker = dirs.start();
+        filled(&broker);
+        let away = dirs.root.join("away");
+        std::fs::rename(&dirs.b, &away).expect("moved");
+        if replaced_by != "nothing" {
+            std::fs::create_dir(&dirs.b).expect("made");
+        }
+        let client = &mut broker.client();
+        // Where the new partitions are: on the directory that is there, or refused; never said to be written and lost.
+        assert_eq!(client.create("u", 4, &[]).0, ErrorCode::NONE);
+        let acknowledged: Vec<i32> = (0..4)
+            .filter(|p| client.produce("u", *p, b"first").error_code == 0)
+            .collect();
+        until("its partitions are offline", || {
+            client.produce("t", 1, b"lost").error_code == ErrorCode::KAFKA_STORAGE_ERROR.0
+        });
+        assert_eq!(client.produce("t", 0, b"second").error_code, 0, "{replaced_by}");
+        assert!(
+            broker.log().contains("unmounted, removed or replaced"),
+            "{}",
+            broker.log()
+        );
+        broker.kill();
+        if dirs.b.exists() {
+            let left: Vec<_> = std::fs::read_dir(&dirs.b).expect("listed").flatten().collect();
+            assert!(left.is_empty(), "{left:?}");
+            std::fs::remove_dir(&dirs.b).expect("removed");
+        }
+        std::fs::rename(&away, &dirs.b).expect("moved back");
+        let broker = dirs.start();
+        let client = &mut broker.client();
+        acknowledged.iter().for_each(|p| holds(client, "u", *p, 1));
+        holds(client, "t", 0, 2);
+        holds(client, "t", 3, 1);
+        assert_eq!(client.produce("t", 1, b"third").error_code, 0, "{replaced_by}");
     }
 }
 

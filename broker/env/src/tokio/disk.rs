@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +17,7 @@ use crate::dir::{Entry, EntryKind};
 use crate::raw::{Done, RawDir, RawFile, WriteFailure};
 use crate::{Error, ErrorKind, Result};
 
+const LOCK: &str = ".lock";
 /// Parts in one call, at most what the kernel takes.
 const PARTS_MAX: usize = 1024;
 
@@ -215,10 +216,37 @@ struct DirShared {
     /// A descriptor that is given up for the sync of a directory when there is no other.
     spare: Mutex<Option<fs::File>>,
     /// Held open with the lock on it; the process's death closes it.
-    lock: Mutex<Option<fs::File>>,
+    lock: Mutex<Option<Locked>>,
+}
+
+/// The lock file, and which it is.
+struct Locked {
+    _file: fs::File,
+    device: u64,
+    inode: u64,
 }
 
 impl DirShared {
+    /// Whether the path still leads to what was locked, if it was.
+    fn is_here(&self) -> Result<()> {
+        let (device, inode) = match &*self.lock.lock().expect("no panic under this lock") {
+            None => return Ok(()),
+            Some(locked) => (locked.device, locked.inode),
+        };
+        let path = self.root.join(LOCK);
+        let why = match fs::metadata(&path) {
+            Ok(found) if (found.dev(), found.ino()) == (device, inode) => return Ok(()),
+            Ok(_) => "another file than the one that was locked".to_owned(),
+            Err(e) if super::is_short(&e) => return Err(os_error(&path.display().to_string(), &e)),
+            Err(e) => e.to_string(),
+        };
+        let what = format!(
+            "{}: {why}; the directory was unmounted, removed or replaced",
+            path.display()
+        );
+        Err(Error::new(ErrorKind::Lost, what))
+    }
+
     /// Syncs a directory. What keeps it from being opened is not the sync's failure and puts nothing in doubt, so it is told
     /// apart: [`ErrorKind::Resources`]. What the sync itself says is an IO error, whatever it is.
     fn sync_dir(&self, path: &Path) -> Result<()> {
@@ -288,6 +316,22 @@ impl OsDir {
         })
     }
 
+    /// Changes names, in the directory that was locked.
+    fn change<T: Send + 'static>(
+        &self,
+        path: &str,
+        done: Done<Result<T>>,
+        f: impl FnOnce(&DirShared, &Path) -> io::Result<T> + Send + 'static,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let path = shared.root.join(path);
+        let change = move || {
+            shared.is_here()?;
+            f(&shared, &path).map_err(|e| os_error(&path.display().to_string(), &e))
+        };
+        self.pool.run(Box::new(move || done(change())));
+    }
+
     fn run<T: Send + 'static>(
         &self,
         path: &str,
@@ -307,7 +351,7 @@ impl RawDir for OsDir {
 
     fn open(&self, path: &str, create: bool, done: Done<Result<(OsFile, u64)>>) {
         let pool = Arc::clone(&self.pool);
-        self.run(path, done, move |_, path| {
+        let open = move |_: &DirShared, path: &Path| {
             let file = fs::OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -325,24 +369,32 @@ impl RawDir for OsDir {
                 },
                 len,
             ))
-        });
+        };
+        if create {
+            self.change(path, done, open);
+        } else {
+            self.run(path, done, open);
+        }
     }
 
     fn rename(&self, from: &str, to: &str, done: Done<Result<()>>) {
         let to = self.shared.root.join(to);
-        self.run(from, done, move |_, from| fs::rename(from, to));
+        self.change(from, done, move |_, from| fs::rename(from, to));
     }
 
     fn remove(&self, path: &str, done: Done<Result<()>>) {
-        self.run(path, done, |_, path| fs::remove_file(path));
+        self.change(path, done, |_, path| fs::remove_file(path));
     }
 
     fn create_dir(&self, path: &str, done: Done<Result<()>>) {
-        self.run(path, done, |_, path| fs::create_dir_all(path));
+        self.change(path, done, |_, path| match fs::create_dir(path) {
+            Err(_) if path.is_dir() => Ok(()),
+            made => made,
+        });
     }
 
     fn remove_dir(&self, path: &str, done: Done<Result<()>>) {
-        self.run(path, done, |_, path| fs::remove_dir(path));
+        self.change(path, done, |_, path| fs::remove_dir(path));
     }
 
     fn list(&self, path: &str, done: Done<Result<Vec<Entry>>>) {
@@ -379,7 +431,7 @@ impl RawDir for OsDir {
     }
 
     fn lock(&self, done: Done<Result<()>>) {
-        self.run(".lock", done, |shared, path| {
+        self.run(LOCK, done, |shared, path| {
             let file = fs::OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -388,7 +440,12 @@ impl RawDir for OsDir {
                 .open(path)?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             record_lock(&file)?;
-            *shared.lock.lock().expect("no panic under this lock") = Some(file);
+            let found = file.metadata()?;
+            *shared.lock.lock().expect("no panic under this lock") = Some(Locked {
+                device: found.dev(),
+                inode: found.ino(),
+                _file: file,
+            });
             Ok(())
         });
     }
