@@ -267,7 +267,8 @@ pub(crate) fn recovery_points(bytes: &[u8]) -> Option<Vec<(String, String, i64)>
             Uuid::from_bytes(*id).to_string(),
             i64::from_be_bytes(*point),
         ));
-        rest = more.get(16..)?;
+        // What follows: where the log starts, its truncations and, from version 3 on, its active segment.
+        rest = more.get(if u16::from_be_bytes(*version) < 3 { 16 } else { 28 }..)?;
     }
     Some(points)
 }

@@ -53,7 +53,7 @@ pub const NAMES: &[&str] = &[
     "an index without its segment was removed",
     "producers loaded from a snapshot",
     "recovery cut a torn tail",
-    "recovery removed a segment above the end",
+    "recovery set a segment above the end aside",
     "recovery removed what retention had given up",
     "retention took segments",
     "what a deleted topic left was deleted",
@@ -76,7 +76,7 @@ pub const HARDLY_EVER: &[&str] = &[
     "an index that pointed elsewhere was not followed",
     "an index was rebuilt",
     "an index without its segment was removed",
-    "recovery removed a segment above the end",
+    "recovery set a segment above the end aside",
     "recovery removed what retention had given up",
 ];
 

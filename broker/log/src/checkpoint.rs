@@ -1,9 +1,12 @@
 //! What a log directory remembers of its logs as a whole: recovery points, high watermarks, and whether it was stopped cleanly.
 //!
 //! ```text
-//! brokkr-checkpoint   "BKCP" │ version u16 = 2 │ stopped u8 (0 or 1) │ broker_epoch i64 │ count u32 │ count × ( folder length u16 │ folder
-//!                       │ topic_id 16 bytes │ recovery_point i64 │ log_start i64 │ truncations u64 ) │ crc32 u32
+//! brokkr-checkpoint   "BKCP" │ version u16 = 3 │ stopped u8 (0 or 1) │ broker_epoch i64 │ count u32 │ count × ( folder length u16 │ folder
+//!                       │ topic_id 16 bytes │ recovery_point i64 │ log_start i64 │ truncations u64 │ active_base i64 │ first_crc u32 ) │ crc32 u32
 //! ```
+//! `active_base` and `first_crc`, which version 2 doesn't have: the segment that was written then and the CRC of its first batch (0: no
+//! batch of it was durable), which tell it from another log's after a crash.
+//!
 //! Kafka's own checkpoints have no checksum, and a recovery point that rotted upwards would turn a torn tail into damage, one that
 //! rotted downwards damage into a tail. So ours is what recovery goes by; Kafka's are written for Kafka's tools.
 //!
@@ -32,7 +35,7 @@ use crate::bytes_in::{BytesIn, checked, seal};
 use crate::dir::LogDir;
 use crate::error::LogError;
 use crate::formats::{decode_clean_shutdown, decode_offsets, encode_clean_shutdown, encode_offsets};
-use crate::names::{DELETE_FOLDER, MANIFEST, TMP};
+use crate::names::{MANIFEST, TMP, is_deleted_folder};
 use crate::recovery::Recorded;
 use crate::retention::remove_folder;
 
@@ -42,11 +45,15 @@ const CHECKPOINT: &str = "brokkr-checkpoint";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+/// Up to where Kafka's cleaner has compacted each log that it has.
+const CLEANED_UP_TO: &str = "cleaner-offset-checkpoint";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const META_PROPERTIES: &str = "meta.properties";
 
 const MAGIC: &[u8; 4] = b"BKCP";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
+/// The oldest that is read.
+const VERSION_MIN: u16 = 2;
 const FILE_BYTES_MAX: u32 = 256 << 20;
 
 /// What a directory remembers.
@@ -107,6 +114,12 @@ pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
         }
         Some(_) => false,
     };
+    if foreign && found.is_some() {
+        tracing::warn!(
+            "{CLEAN_SHUTDOWN} and {CHECKPOINT} are not of the same stop: the logs are read as another broker's that had the directory \
+             since; what contradicts a {MANIFEST} is refused"
+        );
+    }
     let clean = marked.filter(|_| foreign || found.as_ref().is_some_and(|f| f.stopped.is_some()));
     let mut logs = match foreign {
         true => foreign_logs(dir).await?,
@@ -219,12 +232,14 @@ async fn foreign_logs<E: Env>(dir: &LogDir<E>) -> Result<BTreeMap<String, Record
         }
     };
     let (points, starts) = (offsets(RECOVERY_POINTS).await?, offsets(LOG_STARTS).await?);
+    let cleaned = offsets(CLEANED_UP_TO).await?;
     let folders = partitions_of(dir).await?;
     let recorded = |folder: String| {
         let recorded = Recorded {
             recovery_point: points.get(&folder).copied(),
             log_start: starts.get(&folder).copied().unwrap_or_default(),
             foreign: true,
+            compacted: cleaned.contains_key(&folder),
             ..Recorded::default()
         };
         (folder, recorded)
@@ -244,7 +259,7 @@ async fn partitions_of<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError>
 /// The folders of partitions, sorted. Those of deleted ones are removed.
 pub async fn partitions<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError> {
     for entry in dir.dir().list("").await? {
-        if entry.kind == EntryKind::Dir && entry.name.ends_with(DELETE_FOLDER) {
+        if entry.kind == EntryKind::Dir && is_deleted_folder(&entry.name) {
             remove_folder(dir.dir(), &entry.name).await?;
         }
     }
@@ -357,13 +372,17 @@ fn encode(checkpoint: &Checkpoint) -> Bytes {
         out.extend_from_slice(&point.0.to_be_bytes());
         out.extend_from_slice(&recorded.log_start.0.to_be_bytes());
         out.extend_from_slice(&recorded.truncations.to_be_bytes());
+        let (base, crc) = recorded.active.unwrap_or_default();
+        out.extend_from_slice(&base.0.to_be_bytes());
+        out.extend_from_slice(&crc.to_be_bytes());
     }
     seal(out)
 }
 
 fn decode(bytes: &[u8]) -> Option<Checkpoint> {
     let mut bytes = BytesIn(checked(bytes)?.strip_prefix(MAGIC)?);
-    if bytes.u16()? != VERSION {
+    let version = bytes.u16()?;
+    if !(VERSION_MIN..=VERSION).contains(&version) {
         return None;
     }
     let (stopped, broker_epoch) = (bytes.u8()? != 0, bytes.i64()?);
@@ -378,6 +397,10 @@ fn decode(bytes: &[u8]) -> Option<Checkpoint> {
             recovery_point: Some(Offset(bytes.i64()?)),
             log_start: Offset(bytes.i64()?),
             truncations: bytes.u64()?,
+            active: match version {
+                2 => None,
+                _ => Some((Offset(bytes.i64()?), bytes.u32()?)).filter(|(_, crc)| *crc != 0),
+            },
             ..Recorded::default()
         };
         logs.insert(String::from_utf8(folder.to_vec()).ok()?, recorded);
@@ -399,6 +422,7 @@ mod tests {
             recovery_point: point.map(Offset),
             log_start: Offset(3),
             truncations: 2,
+            active: point.map(|at| (Offset(at - 1), 0xc1c2_c3c4)),
             ..Recorded::default()
         };
         let mut logs = BTreeMap::from([

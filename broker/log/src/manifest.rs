@@ -1,13 +1,15 @@
 //! What a log is made of, checksummed: a file of ours in the partition's folder, `brokkr-manifest`.
 //!
 //! ```text
-//! "BKMF" │ version u16 = 2 │ topic_id 16 bytes │ partition i32 │ truncations u64 │ cut_to i64 │ cutting u8 (0 no, 1 the tail, 2 all) │ log_start i64 │ first_base i64
+//! "BKMF" │ version u16 = 3 │ topic_id 16 bytes │ partition i32 │ truncations u64 │ cut_to i64 │ cutting u8 (0 no, 1 the tail, 2 all) │ log_start i64 │ first_base i64
 //! │ rest i64 │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment ) │ epochs_crc u32 │ crc32 u32
 //! segment = base i64 │ next i64 │ size u64 │ first_timestamp i64 │ max_timestamp i64 │ max_timestamp_offset i64
-//!           │ created i64 │ offset entries u32 │ time entries u32
+//!           │ created i64 │ first_crc u32 │ offset entries u32 │ time entries u32
 //! ```
+//! In version 2 a segment has no `first_crc`.
+//!
 //! It makes three things possible that Kafka's files alone don't:
-//! - a sealed segment that is missing or shorter is damage, not the end of the log (D2);
+//! - a sealed segment that is missing or shorter, or another log's, is damage, not the end of the log (D2);
 //! - a truncation below the recorded recovery point is told from a loss: `truncations` counts them, and one that a crash
 //!   interrupted (`cutting`) is finished at the next start, so that old bytes never return behind new ones;
 //! - a start after a clean stop reads this file and no other.
@@ -28,7 +30,9 @@ use crate::segment::Head;
 use crate::view::Shared;
 
 const MAGIC: &[u8; 4] = b"BKMF";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
+/// The oldest that is read.
+const VERSION_MIN: u16 = 2;
 
 /// A segment that is written no more: everything about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,7 +143,8 @@ impl Manifest {
     /// `None`: damaged, or of a later version.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut bytes = BytesIn(checked(bytes)?.strip_prefix(MAGIC)?);
-        if bytes.u16()? != VERSION {
+        let version = bytes.u16()?;
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return None;
         }
         let (id, rest) = bytes.0.split_first_chunk()?;
@@ -158,10 +163,10 @@ impl Manifest {
             ..Self::default()
         };
         for _ in 0..bytes.u32()? {
-            manifest.sealed.push(take_segment(&mut bytes)?);
+            manifest.sealed.push(take_segment(&mut bytes, version)?);
         }
         if bytes.u8()? != 0 {
-            manifest.active = Some(take_segment(&mut bytes)?);
+            manifest.active = Some(take_segment(&mut bytes, version)?);
         }
         manifest.epochs_crc = bytes.u32()?;
         bytes.0.is_empty().then_some(manifest)
@@ -178,11 +183,12 @@ fn put_segment(out: &mut Vec<u8>, segment: &SegmentInfo) {
     }
     out.extend_from_slice(&head.max_timestamp_offset.0.to_be_bytes());
     out.extend_from_slice(&head.created.0.to_be_bytes());
+    out.extend_from_slice(&head.first_crc.to_be_bytes());
     out.extend_from_slice(&segment.offset_entries.to_be_bytes());
     out.extend_from_slice(&segment.time_entries.to_be_bytes());
 }
 
-fn take_segment(bytes: &mut BytesIn<'_>) -> Option<SegmentInfo> {
+fn take_segment(bytes: &mut BytesIn<'_>, version: u16) -> Option<SegmentInfo> {
     let head = Head {
         base: Offset(bytes.i64()?),
         next: Offset(bytes.i64()?),
@@ -191,6 +197,7 @@ fn take_segment(bytes: &mut BytesIn<'_>) -> Option<SegmentInfo> {
         max_timestamp: UnixMillis(bytes.i64()?),
         max_timestamp_offset: Offset(bytes.i64()?),
         created: UnixMillis(bytes.i64()?),
+        first_crc: if version < 3 { 0 } else { bytes.u32()? },
     };
     Some(SegmentInfo {
         head,
@@ -212,6 +219,7 @@ mod tests {
                 first_timestamp: UnixMillis(5),
                 max_timestamp: UnixMillis(6),
                 max_timestamp_offset: Offset(base + 7),
+                first_crc: 0xc1c2_c3c4,
                 ..Head::new(Offset(base), UnixMillis(99))
             },
             offset_entries: 3,

@@ -15,7 +15,7 @@ pub(crate) const DELETED: &str = "deleted";
 pub(crate) const CLEANED: &str = "cleaned";
 /// A compacted segment that is about to take its place (Apache Kafka's cleaner).
 pub(crate) const SWAP: &str = "swap";
-/// What a scratch file ends in: a leftover wherever it is found.
+/// What a scratch file ends in.
 pub(crate) const TMP: &str = "tmp";
 
 /// What the folder of a deleted partition ends in.
@@ -57,6 +57,38 @@ pub(crate) fn parse(name: &str) -> Option<(Offset, &str)> {
     Some((Offset(digits.parse().ok()?), suffix))
 }
 
+/// Whether it is a file that we or Kafka left over: written under another name, marked as deleted, or of a compaction that was
+/// interrupted. What somebody else put there is not ours to remove.
+pub(crate) fn is_leftover(name: &str) -> bool {
+    const OF_A_SEGMENT: [&str; 6] = [LOG, INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT, WINDOW];
+    const WHOLE: [&str; 4] = [EPOCHS, PARTITION_METADATA, MANIFEST, "quorum-state"];
+    let Some((rest, suffix)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let of_a_segment = parse(rest).is_some_and(|(_, suffix)| OF_A_SEGMENT.contains(&suffix));
+    // OFFSET-EPOCH.checkpoint
+    let of_metadata = rest.split_once('-').is_some_and(|(offset, rest)| {
+        let epoch = rest.strip_suffix(".checkpoint").unwrap_or("");
+        let digits = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+        digits(offset, 20) && digits(epoch, 10)
+    });
+    match suffix {
+        // A segment's log is never written under another name.
+        TMP => WHOLE.contains(&rest) || of_metadata || of_a_segment && !rest.ends_with(".log"),
+        DELETED => of_a_segment || of_metadata,
+        CLEANED => of_a_segment,
+        _ => false,
+    }
+}
+
+/// Whether a folder waits to be removed: named so by [`folder_with_suffix`], or by Kafka.
+pub(crate) fn is_deleted_folder(name: &str) -> bool {
+    let unique = name
+        .strip_suffix(DELETE_FOLDER)
+        .and_then(|rest| rest.rsplit_once('.'));
+    unique.is_some_and(|(_, unique)| unique.len() == 32 && unique.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +102,34 @@ mod tests {
         let long = folder_with_suffix(&format!("{}-7", "t".repeat(249)), 1, DELETE_FOLDER);
         assert_eq!(long.len(), NAME_BYTES_MAX);
         assert!(long.ends_with("t-7.00000000000000000000000000000001-delete"));
+    }
+
+    #[test]
+    fn only_names_that_we_or_kafka_give_are_left_over() {
+        for ours in [
+            "leader-epoch-checkpoint.tmp",
+            "00000000000000000007.index.tmp",
+            "00000000000000000007.log.deleted",
+            "00000000000000000007.timeindex.cleaned",
+            "00000000000000000007-0000000001.checkpoint.deleted",
+            "quorum-state.tmp",
+        ] {
+            assert!(is_leftover(ours), "{ours}");
+        }
+        for other in [
+            "notes.tmp",
+            "backup.deleted",
+            "00000000000000000007.log.tmp",
+            "00000000000000000007.log",
+            "tmp",
+            ".tmp",
+        ] {
+            assert!(!is_leftover(other), "{other}");
+        }
+        assert!(is_deleted_folder("t-0.0123456789abcdef0123456789ABCDEF-delete"));
+        for other in ["t-0.deadbeef-delete", "t-0-delete", "delete"] {
+            assert!(!is_deleted_folder(other), "{other}");
+        }
     }
 
     #[test]

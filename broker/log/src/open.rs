@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use brokkr_env::{Durable, Env, ErrorKind, File};
+use brokkr_env::{Durable, EntryKind, Env, ErrorKind, File};
 use brokkr_types::{Offset, UnixMillis, Uuid};
+use brokkr_wire::records::{BatchHeader, HEADER_LEN};
 
 use crate::ackable::AckableOffset;
 use crate::background::{self, Background, make_indexes, remove_if_there, replace, write_tails};
@@ -12,7 +13,7 @@ use crate::config::LogConfig;
 use crate::dir::LogDir;
 use crate::drive::Pipeline;
 use crate::epochs::LeaderEpochs;
-use crate::error::LogError;
+use crate::error::{Damage, LogError};
 use crate::formats::{decode_epochs, decode_partition_metadata, encode_epochs, encode_partition_metadata};
 use crate::index::{Entry, OffsetEntry, TimeEntry, relative};
 use crate::log::{Log, draw_jitter};
@@ -21,6 +22,7 @@ use crate::names;
 use crate::producers::Producers;
 use crate::recovery::{Recorded, Recovered, Recovery};
 use crate::replay;
+use crate::scan::{Chain, Scan, ScanError};
 use crate::segment::{Head, Segment, Segments, Tip};
 use crate::snapshot;
 use crate::view::{Boundary, Mark, Shared};
@@ -113,7 +115,12 @@ impl<E: Env> Log<E> {
         if let Some(manifest) = &manifest {
             topic_id = manifest.belongs_to(&shared, topic_id)?;
         }
-        let recorded = &recorded.of(topic_id);
+        let mut recorded = recorded.of(topic_id);
+        if recorded.foreign && !recorded.compacted {
+            let sealed_to = sealed_before(&shared, &listing, topic_id).await?;
+            recorded.recovery_point = recorded.recovery_point.max(sealed_to);
+        }
+        let recorded = &recorded;
         if let Some(manifest) = &manifest {
             manifest.is_current(&shared, recorded)?;
         }
@@ -289,7 +296,10 @@ impl<E: Env> Log<E> {
 
     /// What to record of it, checksummed, so that recovery trusts it: see [`crate::checkpoint`].
     pub fn checkpoint(&self) -> Recorded {
+        let head = &self.active.head;
+        let is_durable = head.first_crc != 0 && self.durable_end > head.base;
         Recorded {
+            active: is_durable.then_some((head.base, head.first_crc)),
             topic_id: self.topic_id,
             recovery_point: Some(self.recovery_point()),
             log_start: self.log_start,
@@ -331,7 +341,7 @@ impl<E: Env> Log<E> {
             log_start: self.log_start,
             truncations: self.truncations,
             clean: true,
-            foreign: false,
+            ..Recorded::default()
         })
     }
 }
@@ -359,13 +369,22 @@ pub(crate) async fn begin_at<E: Env>(
     })
 }
 
-/// Lists the folder, and removes what is only left over: scratch files and those marked as deleted.
+/// Lists the folder, and removes what is only left over: scratch files and those marked as deleted, of names that we or Kafka give.
 pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError> {
     let (mut listing, mut leftovers) = (Listing::default(), Vec::new());
     for entry in shared.dir.dir.list(&shared.folder).await? {
         let name = entry.name;
+        if entry.kind == EntryKind::Dir {
+            // None of ours; what should be a file of that name is missing.
+            tracing::warn!(
+                folder = &*shared.folder,
+                name,
+                "a directory where only files are; left alone"
+            );
+            continue;
+        }
         let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
-        if matches!(suffix, names::TMP | names::DELETED | names::CLEANED) {
+        if names::is_leftover(&name) {
             leftovers.push(format!("{}/{name}", shared.folder));
             continue;
         }
@@ -473,6 +492,7 @@ async fn open_clean<E: Env>(
     if file.len() != info.head.size {
         return Ok(None);
     }
+    is_of_this_log(&file, &info.head).await?;
     let Some(last_time) = indexes_agree(shared, &info).await? else {
         return Ok(None);
     };
@@ -494,15 +514,90 @@ async fn open_clean<E: Env>(
     }))
 }
 
+/// Another broker had the log since its manifest was written, so that is out of date. But unless it has compacted the log, it took
+/// sealed segments away from the log's begin on, and shortened none: up to where they reach, which this returns, all is durable.
+///
+/// # Errors
+/// One is missing behind the first, shorter, or another log's.
+async fn sealed_before<E: Env>(
+    shared: &Shared<E>,
+    listing: &Listing,
+    topic_id: Uuid,
+) -> Result<Option<Offset>, LogError> {
+    let Some(manifest) = read_manifest(shared, listing).await? else {
+        return Ok(None);
+    };
+    let is_of_it = manifest.topic_id == topic_id && manifest.partition == shared.partition();
+    let (Some(first), true) = (listing.logs.first(), is_of_it && manifest.cutting == Cutting::No) else {
+        return Ok(None);
+    };
+    let all = manifest.sealed.iter().chain(&manifest.active);
+    for SegmentInfo { head, .. } in all.filter(|s| s.head.base >= *first) {
+        let path = names::path(&shared.folder, head.base, names::LOG);
+        let damage = |position, what: &str| {
+            let what = format!(
+                "{what} than brokkr-manifest says, which is of a time before another broker had the directory"
+            );
+            LogError::Damaged(Damage {
+                file: path.clone(),
+                position,
+                offset: head.base,
+                what,
+            })
+        };
+        if !listing.logs.contains(&head.base) {
+            return Err(damage(0, "it is missing: fewer segments are there"));
+        }
+        let file = shared.dir.files.open(&path).await?;
+        if file.len() < head.size {
+            return Err(damage(file.len(), "it is shorter"));
+        }
+        is_of_this_log(&file, head).await?;
+    }
+    Ok(Some(
+        manifest.active.map_or(manifest.rest, |active| active.head.next),
+    ))
+}
+
 /// Whether every sealed segment is as long as it was.
+///
+/// # Errors
+/// One is another log's.
 async fn sealed_are_whole<E: Env>(shared: &Shared<E>, manifest: &Manifest) -> Result<bool, LogError> {
     for SegmentInfo { head, .. } in &manifest.sealed {
         let path = names::path(&shared.folder, head.base, names::LOG);
-        if shared.dir.files.open(&path).await?.len() != head.size {
+        let file = shared.dir.files.open(&path).await?;
+        if file.len() != head.size {
             return Ok(false);
         }
+        is_of_this_log(&file, head).await?;
     }
     Ok(true)
+}
+
+/// Looks whether a segment begins with the batch that it began with. One that is rotten is left to who reads it; one that is sound is
+/// of another log.
+pub(crate) async fn is_of_this_log<E: Env>(file: &File<E>, head: &Head) -> Result<(), LogError> {
+    let end = head.size.min(file.len());
+    if head.first_crc == 0 || end < HEADER_LEN as u64 {
+        return Ok(());
+    }
+    let first = file.read_at(0, HEADER_LEN as u32).await?;
+    let is_it = |header: &BatchHeader| header.crc == head.first_crc;
+    if BatchHeader::decode(&first).is_ok_and(|header| is_it(&header)) {
+        return Ok(());
+    }
+    let mut chain = Chain::of_segment(head.base);
+    match Scan::new(file, 0, end).next(&mut chain).await {
+        Ok(Some(batch)) if !is_it(&batch.header) => Err(LogError::Damaged(Damage {
+            file: file.path().to_owned(),
+            position: 0,
+            offset: head.base,
+            what: "it begins with another batch than the one that was written there: it is another log's segment".to_owned(),
+        })),
+        Err(ScanError::Io(e)) => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a segment's index files are as long as they should be, and end with what they should: the last timestamp of the time

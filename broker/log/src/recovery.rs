@@ -16,10 +16,11 @@
 //!   crash interrupted is finished first.
 //! - Indexes of what was scanned are built anew; they were never synced.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use brokkr_env::{Durable, Env, File};
-use brokkr_types::{Offset, Uuid};
+use brokkr_types::{Offset, UnixMillis, Uuid};
 use brokkr_wire::records::Batch;
 use bytes::Bytes;
 
@@ -29,9 +30,9 @@ use crate::error::{Damage, LogError};
 use crate::log::draw_jitter;
 use crate::manifest::{Cutting, Manifest, SegmentInfo};
 use crate::names;
-use crate::open::{Listing, Parts, begin_at, indexes_agree};
+use crate::open::{Listing, Parts, begin_at, indexes_agree, is_of_this_log};
 use crate::scan::{Chain, Gaps, SCAN_BYTES, Scan, ScanError, SegmentScan};
-use crate::segment::{Segment, Tip};
+use crate::segment::{Head, Segment, Tip};
 use crate::view::Shared;
 
 /// What was recorded of a log, checksummed, when it was last known to be durable: [`crate::Log::checkpoint`].
@@ -45,10 +46,14 @@ pub struct Recorded {
     pub log_start: Offset,
     /// How often it had been truncated.
     pub truncations: u64,
+    /// The segment that was written then, if a batch in it was durable: its base, and the CRC of its first batch.
+    pub active: Option<(Offset, u32)>,
     /// Whether the clean-shutdown marker was there, and this checkpoint is the one of that stop.
     pub clean: bool,
     /// Whether another broker (Apache Kafka) wrote the log since: what this one noted beside it is out of date.
     pub foreign: bool,
+    /// Whether that one has compacted it: batches may be missing anywhere.
+    pub compacted: bool,
 }
 
 /// What opening a log came to.
@@ -62,7 +67,7 @@ pub struct Recovery {
     pub kept_batches: u64,
     /// Bytes of the tail that were cut.
     pub cut_bytes: u64,
-    /// Segments above the cut that were removed.
+    /// Segments above the cut that were set aside.
     pub cut_segments: u64,
     /// Where the log was cut and why: file, position, reason.
     pub cut: Option<Damage>,
@@ -99,8 +104,10 @@ struct Recoverer<'a, E: Env> {
     cut_to: Option<Offset>,
     /// Where the next batch may stand.
     chain: Chain,
-    /// Whether what is kept above the point is written anew. Not what another broker closed cleanly.
-    rewrites: bool,
+    /// Another broker closed the log cleanly: nothing of it is written anew or cut, what is wrong is damage.
+    closed: bool,
+    /// Offsets that are missing where no compaction took them, and where the first of them is.
+    missing: Option<(i64, Offset)>,
     recovery: Recovery,
 }
 
@@ -149,13 +156,17 @@ pub(crate) async fn recover<E: Env>(
         point_is_exact: !unlisted && !recorded.foreign && recorded.truncations == manifest.truncations,
         cut_to: (manifest.cutting != Cutting::No).then_some(manifest.cut_to),
         chain: Chain::new(manifest.sealed.last().map_or(first_base, |s| s.head.next), gaps),
-        rewrites: !(recorded.foreign && recorded.clean),
+        closed: recorded.foreign && recorded.clean,
+        missing: None,
         recovery: Recovery::default(),
     };
     if unlisted {
         recoverer.refuse_old_formats(listing).await?;
     }
     recoverer.remove_leftovers(manifest, listing).await?;
+    if recorded.truncations == manifest.truncations {
+        recoverer.check_active(recorded, listing).await?;
+    }
     let mut sealed = Vec::new();
     for info in &manifest.sealed {
         sealed.push(Arc::new(recoverer.check_sealed(info, listing).await?));
@@ -173,6 +184,15 @@ pub(crate) async fn recover<E: Env>(
         parts = recoverer
             .begin_anew(manifest, &mut sealed, &parts, log_start)
             .await?;
+    }
+    if let Some((count, first)) = recoverer
+        .missing
+        .filter(|_| recorded.foreign && !recorded.compacted)
+    {
+        tracing::warn!(
+            folder = &*shared.folder, count, %first,
+            "offsets are missing that no compaction is known to have taken"
+        );
     }
     let end = parts.active.head.next;
     parts.sealed = Arc::new(sealed);
@@ -202,7 +222,8 @@ fn unlisted_manifest<E: Env>(
     listing: &Listing,
 ) -> Result<Manifest, LogError> {
     let first_base = listing.logs.first().copied().unwrap_or(recorded.log_start);
-    if recorded.recovery_point.is_some() && first_base > recorded.log_start {
+    // Kafka notes a start only where it is not that of the first segment.
+    if recorded.recovery_point.is_some() && !recorded.foreign && first_base > recorded.log_start {
         return Err(LogError::Damaged(Damage {
             file: names::path(&shared.folder, recorded.log_start, names::LOG),
             position: 0,
@@ -362,11 +383,26 @@ impl<E: Env> Recoverer<'_, E> {
         if file.len() < head.size {
             return Err(damage(file.len(), "the segment is shorter than it was"));
         }
+        is_of_this_log(&file, head).await?;
         if indexes_agree(self.shared, info).await?.is_some() {
             return Ok(Segment::sealed(*info));
         }
         self.recovery.indexes_rebuilt += 1;
         rebuild_indexes(self.shared, &file, info, self.config.index_interval_bytes).await
+    }
+
+    /// The segment that was the active one is not another log's.
+    async fn check_active(&self, recorded: &Recorded, listing: &Listing) -> Result<(), LogError> {
+        let Some((base, first_crc)) = recorded.active.filter(|(base, _)| listing.logs.contains(base)) else {
+            return Ok(());
+        };
+        let file = self.shared.dir.files.open(&self.log_path(base)).await?;
+        let head = Head {
+            size: file.len(),
+            first_crc,
+            ..Head::new(base, UnixMillis::NONE)
+        };
+        is_of_this_log(&file, &head).await
     }
 
     /// Scans the segments that the manifest doesn't list; the last one becomes the active one.
@@ -378,8 +414,12 @@ impl<E: Env> Recoverer<'_, E> {
         let mut rest = listing.logs.split_off(&self.chain.next);
         let mut last: Option<Scanned<E>> = None;
         while let Some(base) = rest.first().copied() {
+            let from = self.chain.next;
             if last.as_ref().is_some_and(|l| !l.whole) || !self.chain.enter(base) {
                 break;
+            }
+            if last.is_some() {
+                self.misses(from, base);
             }
             rest.pop_first();
             let scanned = self.scan(base).await?;
@@ -391,7 +431,7 @@ impl<E: Env> Recoverer<'_, E> {
         }
         self.reaches_point(last.as_ref())?;
         for base in rest {
-            self.cut_segment(base).await?;
+            self.set_aside(base, &mut listing.names).await?;
         }
         let Some(last) = last else {
             return begin_at(self.shared, self.config, self.chain.next).await;
@@ -408,6 +448,14 @@ impl<E: Env> Recoverer<'_, E> {
         })
     }
 
+    /// Offsets from here to there are missing.
+    fn misses(&mut self, from: Offset, to: Offset) {
+        if to > from {
+            let (so_far, first) = self.missing.unwrap_or((0, from));
+            self.missing = Some((so_far + (to.0 - from.0), first));
+        }
+    }
+
     /// A log that ends before its recovery point has lost what was durable.
     fn reaches_point(&self, last: Option<&Scanned<E>>) -> Result<(), LogError> {
         let end = self.chain.next;
@@ -422,17 +470,35 @@ impl<E: Env> Recoverer<'_, E> {
         Err(LogError::Damaged(self.damage(base, position, end, what)))
     }
 
-    async fn cut_segment(&mut self, base: Offset) -> Result<(), LogError> {
+    /// A segment that nothing leads to. A crash of this broker leaves none: it begins one once all before it is on the disk. So its
+    /// records are set aside for whoever knows where it comes from.
+    async fn set_aside(&mut self, base: Offset, names: &mut BTreeSet<String>) -> Result<(), LogError> {
         let path = self.log_path(base);
+        if self.closed {
+            let what = format!(
+                "nothing leads here from offset {}, and the log was closed cleanly",
+                self.chain.next
+            );
+            return Err(LogError::Damaged(self.damage(base, 0, base, what)));
+        }
         let bytes = self.shared.dir.dir.open(&path).await?.len();
         if self.recovery.cut.is_none() {
             let what = format!("nothing leads here from offset {}", self.chain.next);
             self.recovery.cut = Some(self.damage(base, 0, base, what));
         }
-        tracing::warn!(path, bytes, "segment above the end of the log; removed");
-        brokkr_types::reached!("recovery removed a segment above the end");
         self.recovery.cut_bytes += bytes;
         self.recovery.cut_segments += 1;
+        if bytes > 0 {
+            let aside = (0..)
+                .map(|n| format!("{:020}.{}.aside{n}", base.0, names::LOG))
+                .find(|name| !names.contains(name))
+                .expect("one of so many");
+            tracing::warn!(path, bytes, aside, "segment above the end of the log; set aside");
+            brokkr_types::reached!("recovery set a segment above the end aside");
+            let to = format!("{}/{aside}", self.shared.folder);
+            self.shared.dir.dir.rename(&path, &to).await?;
+            names.insert(aside);
+        }
         self.remove_segment(base).await
     }
 
@@ -479,7 +545,7 @@ impl<E: Env> Recoverer<'_, E> {
                     // Behind a batch that is not where the one before ended this is no torn tail: the batch's base offset may be wrong,
                     // which no checksum covers.
                     let in_gap = gap.is_some_and(|from| self.point_is_exact && from < self.point);
-                    if self.chain.next < self.point || in_gap {
+                    if self.closed || self.chain.next < self.point || in_gap {
                         return Err(LogError::Damaged(damage));
                     }
                     break Some(damage);
@@ -499,12 +565,13 @@ impl<E: Env> Recoverer<'_, E> {
                 }));
             }
             gap = (first > before.next).then_some(before.next);
+            self.misses(before.next, first);
             if self.cut_to.is_some_and(|to| next > to) {
                 self.chain = before;
                 break None;
             }
             // A point in a batch's middle, which only a truncation leaves, does not vouch for the batch.
-            if next > self.point && self.rewrites {
+            if next > self.point && !self.closed {
                 self.recovery.kept_batches += 1;
                 self.recovery.kept_bytes += batch.bytes.len() as u64;
                 anew.push(index.tip.head.size, &batch).await?;
@@ -573,6 +640,10 @@ pub(crate) async fn rebuild_indexes<E: Env>(
     let mut chain = Chain::of_segment(head.base);
     while let Some(batch) = batches.next(&mut chain).await? {
         scanned.add(&batch.header, index_interval_bytes);
+    }
+    // Not known in an older manifest.
+    if head.first_crc == 0 {
+        scanned.tip.head.first_crc = 0;
     }
     if scanned.tip.head != *head {
         return Err(LogError::Damaged(Damage {

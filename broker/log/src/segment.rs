@@ -26,6 +26,8 @@ pub(crate) struct Head {
     pub(crate) max_timestamp_offset: Offset,
     /// When it was begun, by the wall clock: its age where batches have no timestamps.
     pub(crate) created: UnixMillis,
+    /// The CRC of its first batch, which tells it from a segment of another log; 0 while there is none, or where it is not known.
+    pub(crate) first_crc: u32,
 }
 
 impl Head {
@@ -39,6 +41,7 @@ impl Head {
             max_timestamp: UnixMillis::NONE,
             max_timestamp_offset: base,
             created,
+            first_crc: 0,
         }
     }
 
@@ -54,6 +57,7 @@ impl Head {
     fn add(&mut self, header: &BatchHeader) {
         if self.size == 0 {
             self.first_timestamp = header.max_timestamp;
+            self.first_crc = header.crc;
         }
         if header.max_timestamp > self.max_timestamp {
             self.max_timestamp = header.max_timestamp;
