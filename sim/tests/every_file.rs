@@ -588,6 +588,8 @@ fn outcomes(case: &Case) -> &'static [Outcome] {
     match (folder, file, way) {
         // Of another directory it knows nothing of these logs; an older one is no promise that is broken.
         ("", "brokkr-checkpoint", "older" | "of the first life") => &[Whole],
+        // After a kill it says how a metadata log of this very id went on that isn't there.
+        ("", "brokkr-checkpoint", _) if foreign && dir == "a" => &[Whole, Refused],
         ("", "brokkr-checkpoint", _) if foreign => &[Whole],
         ("", "brokkr-checkpoint", _) if dir == "a" => &[Refused],
         ("", "brokkr-checkpoint", _) => &[LeftOut],

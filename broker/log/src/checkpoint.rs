@@ -41,7 +41,7 @@ use crate::retention::remove_folder;
 
 pub use crate::formats::{MetaProperties, split_folder};
 
-const CHECKPOINT: &str = "brokkr-checkpoint";
+pub(crate) const CHECKPOINT: &str = "brokkr-checkpoint";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";

@@ -492,7 +492,7 @@ async fn open_clean<E: Env>(
     if file.len() != info.head.size {
         return Ok(None);
     }
-    is_of_this_log(&file, &info.head).await?;
+    is_of_this_log(&file, &info.head, names::MANIFEST).await?;
     let Some(last_time) = indexes_agree(shared, &info).await? else {
         return Ok(None);
     };
@@ -552,7 +552,7 @@ async fn sealed_before<E: Env>(
         if file.len() < head.size {
             return Err(damage(file.len(), "it is shorter"));
         }
-        is_of_this_log(&file, head).await?;
+        is_of_this_log(&file, head, names::MANIFEST).await?;
     }
     Ok(Some(
         manifest.active.map_or(manifest.rest, |active| active.head.next),
@@ -570,14 +570,18 @@ async fn sealed_are_whole<E: Env>(shared: &Shared<E>, manifest: &Manifest) -> Re
         if file.len() != head.size {
             return Ok(false);
         }
-        is_of_this_log(&file, head).await?;
+        is_of_this_log(&file, head, names::MANIFEST).await?;
     }
     Ok(true)
 }
 
 /// Looks whether a segment begins with the batch that it began with. One that is rotten is left to who reads it; one that is sound is
 /// of another log.
-pub(crate) async fn is_of_this_log<E: Env>(file: &File<E>, head: &Head) -> Result<(), LogError> {
+pub(crate) async fn is_of_this_log<E: Env>(
+    file: &File<E>,
+    head: &Head,
+    said_by: &str,
+) -> Result<(), LogError> {
     let end = head.size.min(file.len());
     if head.first_crc == 0 || end < HEADER_LEN as u64 {
         return Ok(());
@@ -593,7 +597,7 @@ pub(crate) async fn is_of_this_log<E: Env>(file: &File<E>, head: &Head) -> Resul
             file: file.path().to_owned(),
             position: 0,
             offset: head.base,
-            what: "it begins with another batch than the one that was written there: it is another log's segment".to_owned(),
+            what: format!("it begins with another batch than {said_by} says: one of both is another log's"),
         })),
         Err(ScanError::Io(e)) => Err(e.into()),
         _ => Ok(()),

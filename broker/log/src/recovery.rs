@@ -25,6 +25,7 @@ use brokkr_wire::records::Batch;
 use bytes::Bytes;
 
 use crate::background::{remove_if_there, remove_snapshot, replace};
+use crate::checkpoint::CHECKPOINT;
 use crate::config::LogConfig;
 use crate::error::{Damage, LogError};
 use crate::log::draw_jitter;
@@ -383,7 +384,7 @@ impl<E: Env> Recoverer<'_, E> {
         if file.len() < head.size {
             return Err(damage(file.len(), "the segment is shorter than it was"));
         }
-        is_of_this_log(&file, head).await?;
+        is_of_this_log(&file, head, names::MANIFEST).await?;
         if indexes_agree(self.shared, info).await?.is_some() {
             return Ok(Segment::sealed(*info));
         }
@@ -402,7 +403,7 @@ impl<E: Env> Recoverer<'_, E> {
             first_crc,
             ..Head::new(base, UnixMillis::NONE)
         };
-        is_of_this_log(&file, &head).await
+        is_of_this_log(&file, &head, CHECKPOINT).await
     }
 
     /// Scans the segments that the manifest doesn't list; the last one becomes the active one.

@@ -301,8 +301,14 @@ async fn deleting_leaves_nothing() {
         tokio::task::yield_now().await;
     }
     // What a crash kept of it goes at the next start.
-    dir.dir().create_dir("t-0.0123-delete").await.expect("made");
-    dir.dir().create("t-0.0123-delete/x").await.expect("made");
+    dir.dir()
+        .create_dir("t-0.0123456789abcdef0123456789abcdef-delete")
+        .await
+        .expect("made");
+    dir.dir()
+        .create("t-0.0123456789abcdef0123456789abcdef-delete/x")
+        .await
+        .expect("made");
     dir.dir().create_dir("u-7").await.expect("made");
     assert_eq!(checkpoint::partitions(&dir).await, Ok(vec!["u-7".to_owned()]));
     assert_eq!(dir.dir().list("").await.expect("listed").len(), 1);
