@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use brokkr_env::tokio::TokioEnv;
-use brokkr_env::{Env, ErrorKind};
+use brokkr_env::{EntryKind, Env, ErrorKind};
 
 /// A directory of its own for a test.
 fn scratch(name: &str) -> String {
@@ -197,4 +197,32 @@ async fn a_directory_that_is_another_than_was_locked_is_not_written() {
     let gone = dir.replace("c", bytes::Bytes::from_static(b"v")).await;
     assert_eq!(gone.map_err(|e| e.kind()), Err(ErrorKind::Lost));
     assert_eq!(std::fs::read_dir(&away).expect("there").count(), 0);
+}
+
+#[tokio::test]
+async fn a_link_to_a_folder_is_a_folder() {
+    let env = TokioEnv::new(2);
+    let root = format!("{}/link", env!("CARGO_TARGET_TMPDIR"));
+    drop(std::fs::remove_dir_all(&root));
+    std::fs::create_dir_all(format!("{root}/elsewhere")).expect("made");
+    let dir = env.open_dir(&format!("{root}/data")).await.expect("opened");
+    std::os::unix::fs::symlink("../elsewhere", format!("{root}/data/t-0")).expect("made");
+    std::os::unix::fs::symlink("nowhere", format!("{root}/data/lost")).expect("made");
+    dir.replace("t-0/f", bytes::Bytes::from_static(b"v"))
+        .await
+        .expect("written");
+    let kinds = dir
+        .list("")
+        .await
+        .expect("listed")
+        .into_iter()
+        .map(|e| (e.name, e.kind));
+    let expected = [
+        ("lost".to_owned(), EntryKind::File),
+        ("t-0".to_owned(), EntryKind::Dir),
+    ];
+    assert_eq!(kinds.collect::<Vec<_>>(), expected);
+    dir.remove("t-0/f").await.expect("removed");
+    dir.remove_dir("t-0").await.expect("removed");
+    assert_eq!(dir.list("").await.expect("listed").len(), 1);
 }

@@ -394,7 +394,10 @@ impl RawDir for OsDir {
     }
 
     fn remove_dir(&self, path: &str, done: Done<Result<()>>) {
-        self.change(path, done, |_, path| fs::remove_dir(path));
+        self.change(path, done, |_, path| match path.is_symlink() {
+            true => fs::remove_file(path),
+            false => fs::remove_dir(path),
+        });
     }
 
     fn list(&self, path: &str, done: Done<Result<Vec<Entry>>>) {
@@ -402,7 +405,9 @@ impl RawDir for OsDir {
             let mut entries = Vec::new();
             for entry in fs::read_dir(path)? {
                 let entry = entry?;
-                let kind = if entry.file_type()?.is_dir() {
+                let found = entry.file_type()?;
+                // A folder may stand elsewhere: a link to it is as good.
+                let kind = if found.is_dir() || found.is_symlink() && entry.path().is_dir() {
                     EntryKind::Dir
                 } else {
                     EntryKind::File
