@@ -487,3 +487,26 @@ fn a_wildcard_listener_takes_both_families_and_advertises_a_host() {
         }
     }
 }
+
+#[test]
+fn many_damaged_logs_are_named_up_to_a_number_and_counted_from_there_on() {
+    let dir = place("operator-damaged");
+    let broker = start(&dir, &[]);
+    let client = &mut broker.client();
+    assert_eq!(client.create("t", 120, &[]).0, ErrorCode::NONE);
+    assert!(broker.terminate().0.success());
+    for partition in 0..120 {
+        let another_topic_s = "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABw\n";
+        std::fs::write(
+            dir.join(format!("t-{partition}/partition.metadata")),
+            another_topic_s,
+        )
+        .expect("written");
+    }
+    let broker = start(&dir, &[]);
+    assert_eq!(
+        broker.lines_with("its log can't be opened; nothing of it was changed"),
+        100
+    );
+    assert_eq!(broker.lines_with("still more logs can't be opened"), 1);
+}
