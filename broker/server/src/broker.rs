@@ -89,7 +89,7 @@ impl<E: Env> Broker<E> {
             config: Arc::clone(&config),
             known: partitions::Known::default(),
         });
-        let controller = controller::start(&env, &config, &log_dirs, &addrs, partitions.clone())
+        let controller = controller::start(&env, &noise, &config, &log_dirs, &addrs, partitions.clone())
             .await
             .map_err(StartError::Controller)?;
         let memory = match config.queued_max_request_bytes {

@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::BrokerConfig;
 use crate::ctx::Identity;
 use crate::log_dir::{LogDirs, Owned};
+use crate::noise::Noise;
 use crate::partitions::{self, Ask};
 
 use load::Replayed;
@@ -138,6 +139,7 @@ enum Room {
 
 struct Host<E: Env> {
     env: E,
+    noise: Arc<Noise>,
     log: Log<E>,
     logs: LogDir<E>,
     controller: Controller,
@@ -156,6 +158,7 @@ struct Host<E: Env> {
 /// Starts the host: replays, registers this broker, and lets the partitions follow. Everything is committed when it returns.
 pub async fn start<E: Env>(
     env: &E,
+    noise: &Arc<Noise>,
     config: &BrokerConfig,
     log_dirs: &LogDirs<E>,
     addrs: &[SocketAddr],
@@ -182,6 +185,7 @@ pub async fn start<E: Env>(
     log_dir.logs.assign_epoch(&mut log, epoch).await?;
     let mut host = Host {
         env: env.clone(),
+        noise: Arc::clone(noise),
         recorded: Published::new(log.checkpoint()),
         log,
         logs: log_dir.logs.clone(),
@@ -399,7 +403,7 @@ impl<E: Env> Host<E> {
             .decide(self.env.now(), self.log.log_end().0, request);
         if !records.is_empty() {
             self.commit(&records, room).await.map_err(|error| {
-                tracing::warn!(%error, "metadata not changed");
+                self.noise.tell("metadata not changed", &error);
                 ErrorCode::KAFKA_STORAGE_ERROR
             })?;
             let image = Arc::new(self.controller.image().clone());

@@ -535,7 +535,8 @@ impl<E: Env> Owner<E> {
         self.tell();
         let name = self.log.folder().to_owned();
         if let Err(error) = self.log.delete().await {
-            tracing::warn!(log = name, %error, "not deleted; a start will");
+            let what = format_args!("{name}: {error}");
+            self.noise.tell("log not deleted; a start will", &what);
         }
         let _ = reply.send(());
     }

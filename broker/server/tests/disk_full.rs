@@ -16,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use brokkr_wire::ErrorCode;
 use common::{Client, Running, place, running, start, until};
@@ -185,6 +186,40 @@ fn a_limit_on_the_size_of_files_is_met_and_lifted() {
     let broker = start(&dir, &[]);
     holds(&mut broker.client(), "t", 23);
     assert!(broker.terminate().0.success());
+}
+
+/// How often something is refused in a row.
+const REFUSALS: usize = 100;
+/// A kind of failure that goes on is logged no more often.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+#[test]
+fn however_often_a_full_disk_refuses_something_each_kind_of_refusal_is_one_line() {
+    let dir = place("full-log");
+    let broker = start(&dir, &[]);
+    let client = &mut broker.client();
+    // The metadata are larger than the limit, and the broker's own log has room for many lines below it.
+    assert_eq!(client.create("t", 200, &[]), (ErrorCode::NONE, None));
+    assert_eq!(client.produce("t", 0, &[7; 100_000]).error_code, 0);
+    let begun = Instant::now();
+    let limit = Rlimit {
+        current: Some(10 << 10),
+        maximum: None,
+    };
+    prlimit(Some(broker.pid()), Resource::Fsize, limit).expect("a process may limit its child");
+    for _ in 0..REFUSALS {
+        let failed = ErrorCode::KAFKA_STORAGE_ERROR;
+        assert_eq!(client.create("u", 1, &[]).0, failed);
+        assert_ne!(client.init_producer_id(-1, -1), ErrorCode::NONE);
+        assert_eq!(ErrorCode(client.produce("t", 0, &VALUE).error_code), failed);
+    }
+    let lines_max = 1 + (begun.elapsed().as_secs() / LINE_EVERY.as_secs()) as usize;
+    for kind in ["metadata not changed", "append failed"] {
+        let lines = broker.lines_with(kind);
+        assert!((1..=lines_max).contains(&lines), "{kind}: {lines} lines");
+    }
+    // Nothing else is told of each refusal.
+    assert!(broker.log().lines().count() < REFUSALS, "{}", broker.log());
 }
 
 #[test]

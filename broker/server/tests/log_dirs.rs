@@ -202,6 +202,10 @@ fn a_directory_that_is_missing_takes_its_partitions_alone_and_they_are_not_made_
             _ => ErrorCode::NONE,
         };
         assert_eq!((of_b.1, of_b.3), (code, vec![]), "{replaced_by}");
+        assert_eq!(
+            broker.lines_with("offline: its log directory is none of those"),
+            1
+        );
         // New topics are where there is room.
         assert_eq!(client.create("u", 2, &[]).0, ErrorCode::NONE);
         for partition in 0..2 {

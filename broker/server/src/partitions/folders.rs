@@ -23,6 +23,8 @@ use crate::partition::{self, Message};
 /// How long what failed for want of something waits before it is tried again: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// Logs that can't be opened are logged one by one up to this number; those behind it as repeated failures.
+const DAMAGED_LINES_MAX: usize = 100;
 
 /// What a manager knows of folders, between two images.
 #[derive(Default)]
@@ -33,6 +35,8 @@ pub struct Known {
     pub failed: BTreeMap<(Uuid, i32), u32>,
     /// When they are tried again.
     pub retry_at: Option<Instant>,
+    /// How many logs could not be opened, for a reason that stays.
+    damaged: usize,
     /// Folders of which what the directory remembers holds no more: their logs were opened, or went.
     used: BTreeSet<String>,
     /// Whether the folders that a start found were looked through.
@@ -93,10 +97,9 @@ impl<E: Env> Manager<E> {
     /// A partition whose log directory is not there. It is never made anew in another one.
     pub(super) fn without_directory(&self, image: &PartitionImage, folder: &str) -> Hosted<E> {
         let directory = image.directory(self.node.0).unwrap_or_default();
-        tracing::error!(
-            log = folder,
-            %directory,
-            "offline: its log directory is none of those that could be opened. Bring it back and start again, or delete the topic"
+        self.noise.tell(
+            "offline: its log directory is none of those that could be opened. Bring it back and start again, or delete the topic",
+            &format_args!("{folder} in {directory}"),
         );
         Hosted::Offline
     }
@@ -104,7 +107,10 @@ impl<E: Env> Manager<E> {
     /// Ends the owners of the partitions of a log directory that failed: what waits for them is answered.
     pub(super) async fn abandon(&self, directory: Uuid, routes: &Routes<E>) {
         for (_, folder, handle) in routes.handles().filter(|(of, ..)| *of == directory) {
-            tracing::error!(log = folder, %directory, "offline: its log directory failed");
+            self.noise.tell(
+                "offline: its log directory failed",
+                &format_args!("{folder} in {directory}"),
+            );
             let (reply, _) = oneshot::channel();
             handle.send(Message::Close { reply }).await;
         }
@@ -134,14 +140,27 @@ impl<E: Env> Manager<E> {
             let times = self.known.failed.entry(partition).or_insert(0);
             let after = (RETRY_AFTER * 2u32.saturating_pow(*times)).min(RETRY_AFTER_MAX);
             *times += 1;
-            tracing::error!(log = folder, %error, ?after, "offline: its log can't be opened now; tried again");
+            let what = format_args!("{folder}, again after {after:?}: {error}");
+            self.noise
+                .tell("offline: its log can't be opened now; tried again", &what);
             let at = self.env.now() + after;
             self.known.retry_at = Some(self.known.retry_at.map_or(at, |before| before.min(at)));
         } else {
             self.known.failed.remove(&partition);
-            tracing::error!(log = folder, %error, "offline: its log can't be opened; nothing of it was changed");
+            self.tell_damaged(folder, &error);
         }
         Hosted::Offline
+    }
+
+    /// An operator has to look at each of these logs, so each has a line of its own, up to a limit.
+    fn tell_damaged(&mut self, folder: &str, error: &LogError) {
+        self.known.damaged += 1;
+        if self.known.damaged <= DAMAGED_LINES_MAX {
+            tracing::error!(log = folder, %error, "offline: its log can't be opened; nothing of it was changed");
+        } else {
+            let what = format_args!("{folder}: {error}");
+            self.noise.tell("offline: still more logs can't be opened", &what);
+        }
     }
 
     /// Looks once through the folders that the start found: what no partition of the image has is deleted if its topic was, and
@@ -320,7 +339,8 @@ impl<E: Env> Manager<E> {
                 // Nobody has it open, but it stands where a topic of the same name would have its log.
                 Hosted::Offline => match self.log_dirs.online[at].logs.delete_log(&folder, after).await {
                     Err(error) if !is_gone(&error) => {
-                        tracing::warn!(log = folder, %error, "not deleted; a start will");
+                        let what = format_args!("{folder}: {error}");
+                        self.noise.tell("log not deleted; a start will", &what);
                     }
                     _ => {}
                 },

@@ -156,6 +156,11 @@ impl Running {
         std::fs::read_to_string(&self.stderr).expect("its log")
     }
 
+    /// How many lines it has logged that contain this.
+    pub fn lines_with(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed()).expect("a process has an id")
