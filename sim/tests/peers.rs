@@ -14,7 +14,7 @@ use brokkr_sim::net::addr_of;
 use brokkr_sim::node::{self, Started};
 use brokkr_sim::room;
 use brokkr_sim::world::World;
-use brokkr_types::UnixMillis;
+use brokkr_types::{UnixMillis, Uuid};
 use brokkr_wire::frame::encode_request;
 use brokkr_wire::messages::create_topics_request::CreatableTopic;
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -200,5 +200,81 @@ fn a_produce_that_waits_behind_a_parked_fetch_has_it_answered_early() {
         assert_eq!(connection.answers(1).await, [4]);
         let took = Duration::from_nanos(world.exec().now() - begun);
         assert!(took >= Duration::from_secs(3), "{took:?}");
+    });
+}
+
+/// A Fetch of a topic by its name and its id: each partition with the offset to begin at.
+fn fetch_from(id: Uuid, topics: &[(&str, &[(i32, i64)])]) -> FetchRequest {
+    let partition = |(partition, fetch_offset): &(i32, i64)| FetchPartition {
+        partition: *partition,
+        fetch_offset: *fetch_offset,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let topic = |(name, partitions): &(&str, &[(i32, i64)])| FetchTopic {
+        topic: Str::copied(name),
+        topic_id: id,
+        partitions: partitions.iter().map(partition).collect(),
+        ..Default::default()
+    };
+    FetchRequest {
+        max_bytes: i32::MAX,
+        topics: topics.iter().map(topic).collect(),
+        ..Default::default()
+    }
+}
+
+/// As Kafka, which reads the list into a map: the last entry counts, in the first one's place.
+#[test]
+fn a_partition_that_a_fetch_lists_again_is_answered_once() {
+    play(|_world, client| async move {
+        assert_eq!(client.create("t", 40).await, ErrorCode::NONE);
+        for partition in [0, 1] {
+            assert_eq!(
+                client.produce("t", partition, &["value"]).await.0,
+                ErrorCode::NONE
+            );
+        }
+        let id = client.metadata("t").await.topic_id;
+        let long: Vec<_> = (0..1000).map(|at| (at * 7 % 20, 0)).collect();
+        let in_order: Vec<_> = (0..20).map(|at| at * 7 % 20).collect();
+        let lists: [(&[(&str, &[(i32, i64)])], Vec<(i32, bool)>); 4] = [
+            (&[("t", &[(0, 0), (0, 1)])], vec![(0, false)]),
+            (&[("t", &[(1, 1), (0, 0), (1, 0)])], vec![(1, true), (0, true)]),
+            (
+                &[("t", &[(0, 0)]), ("t", &[(1, 0), (0, 1)])],
+                vec![(0, false), (1, true)],
+            ),
+            (
+                &[("t", &long)],
+                in_order.into_iter().map(|p| (p, p < 2)).collect(),
+            ),
+        ];
+        for (topics, expected) in lists {
+            // Without a session, and with a new one.
+            for (version, session_epoch) in [(4, -1), (12, -1), (12, 0), (13, -1), (17, 0)] {
+                let (id, mut request) = match version {
+                    13.. => (id, fetch_from(id, topics)),
+                    _ => (Uuid::ZERO, fetch_from(Uuid::ZERO, topics)),
+                };
+                request.session_epoch = session_epoch;
+                if version >= 13 {
+                    request.topics.iter_mut().for_each(|t| t.topic = Str::default());
+                } else if version < 7 {
+                    request.session_epoch = -1;
+                }
+                let response = client.ask(request, version).await;
+                assert_eq!(response.responses.len(), 1, "version {version}");
+                assert_eq!(response.responses[0].topic_id, id);
+                let partitions = response.responses[0].partitions.iter();
+                let answered: Vec<_> = partitions
+                    .map(|p| {
+                        let records = p.records.as_ref().expect("records, or none");
+                        (p.partition_index, !records.is_empty())
+                    })
+                    .collect();
+                assert_eq!(answered, expected, "version {version}");
+            }
+        }
     });
 }
