@@ -17,9 +17,10 @@ use brokkr_sim::world::World;
 use brokkr_types::{UnixMillis, Uuid};
 use brokkr_wire::frame::encode_request;
 use brokkr_wire::messages::create_topics_request::CreatableTopic;
+use brokkr_wire::messages::delete_topics_request::DeleteTopicState;
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use brokkr_wire::messages::{CreateTopicsRequest, FetchRequest, ProduceRequest};
+use brokkr_wire::messages::{CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ProduceRequest};
 use brokkr_wire::{ErrorCode, Request, Str};
 use bytes::BytesMut;
 use common::*;
@@ -276,5 +277,42 @@ fn a_partition_that_a_fetch_lists_again_is_answered_once() {
                 assert_eq!(answered, expected, "version {version}");
             }
         }
+    });
+}
+
+/// As Kafka, which looks for a topic's id once, when the request comes.
+#[test]
+fn a_parked_fetch_by_id_whose_topic_is_deleted_says_that_the_partition_is_unknown() {
+    play(|world, client| async move {
+        let id = client.metadata("quiet").await.topic_id;
+        let (never, mut request) = (Uuid::from_random([7; 16]), fetch_from(id, &[("", &[(0, 0)])]));
+        let unknown = fetch_from(never, &[("", &[(0, 0)])]).topics;
+        request.topics.extend(unknown);
+        (request.max_wait_ms, request.min_bytes, request.session_epoch) = (10_000, 1, -1);
+        let other = Client::connected(&world).await;
+        let deletion = async {
+            pause(&world, 1).await;
+            let topic = DeleteTopicState {
+                name: Some(Str::from("quiet")),
+                ..Default::default()
+            };
+            let request = DeleteTopicsRequest {
+                topics: vec![topic],
+                timeout_ms: 1000,
+                ..Default::default()
+            };
+            let answer = other.ask(request, 6).await;
+            assert_eq!(answer.responses[0].error_code, 0);
+        };
+        let (fetched, ()) = tokio::join!(client.ask(request.clone(), 13), deletion);
+        let codes = |topics: &[brokkr_wire::messages::fetch_response::FetchableTopicResponse]| -> Vec<_> {
+            let partitions = topics.iter().flat_map(|t| &t.partitions);
+            partitions.map(|p| ErrorCode(p.error_code)).collect()
+        };
+        let gone = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        assert_eq!(codes(&fetched.responses), [gone, ErrorCode::UNKNOWN_TOPIC_ID]);
+        request.max_wait_ms = 0;
+        let fetched = client.ask(request, 13).await;
+        assert_eq!(codes(&fetched.responses), [ErrorCode::UNKNOWN_TOPIC_ID; 2]);
     });
 }
