@@ -5,6 +5,10 @@
 //! sends what is ready, in order (W7). Effects keep that order too: a Produce, which acts when it is dispatched, waits for
 //! the requests before it that change something ([`Changing`]).
 //!
+//! The end of a connection shows when the reader reads. Whenever it waits for anything else (memory, requests before, a full
+//! queue), the connection is hurried: a fetch that is parked is answered at once, so that what waits behind it goes on and the
+//! reader comes back.
+//!
 //! Memory is bounded. A read buffer's bytes are taken from the broker's budget before it is made, and it grows by what
 //! arrived, not by what a frame's size announces; every frame that was cut from a buffer holds its share until the last
 //! slice of it is gone. A connection has one small buffer that costs nothing. At most [`IN_FLIGHT_MAX`] requests are under
@@ -87,7 +91,7 @@ struct UnderWay<E: Env> {
 /// What the two tasks of a connection, and its requests under way, know of each other.
 #[derive(Default)]
 pub struct State {
-    /// The peer sends nothing more, or no more of its requests are taken for now.
+    /// The peer sends nothing more, or nothing more is read from it for now.
     hurried: AtomicBool,
     hurry: Notify,
     /// Requests under way, the bytes of their frames, and what they decoded to.
@@ -127,6 +131,19 @@ impl State {
         if hurried {
             self.hurry.notify_waiters();
         }
+    }
+
+    /// Runs what keeps the reader from reading: while it waits, what is parked is answered.
+    async fn not_reading<T>(&self, what: impl Future<Output = T>) -> T {
+        let mut what = std::pin::pin!(what);
+        // Most of the time it waits for nothing.
+        if let Some(done) = what.as_mut().now_or_never() {
+            return done;
+        }
+        self.hurry(true);
+        let done = what.await;
+        self.hurry(false);
+        done
     }
 
     fn begun<E: Env>(&self, request: &UnderWay<E>) {
@@ -212,6 +229,7 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
         buf: ReadBuffer::new(),
         sent,
         dispatch: Dispatch::new(ctx, peer, Arc::clone(&state)),
+        state: Arc::clone(&state),
     };
     let reading = async {
         // What was dispatched is still answered when the peer has closed its side.
@@ -223,14 +241,16 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
                 Err(TrySendError::Closed(_)) => break,
                 Err(TrySendError::Full(under_way)) => Some(under_way),
             };
-            state.hurry(true);
-            if let Some(under_way) = full
-                && tx.send(under_way).await.is_err()
-            {
+            let taken = state.not_reading(async {
+                if let Some(under_way) = full {
+                    tx.send(under_way).await.ok()?;
+                }
+                state.room(frame_bytes_max).await;
+                Some(())
+            });
+            if taken.await.is_none() {
                 break;
             }
-            state.room(frame_bytes_max).await;
-            state.hurry(false);
         }
     };
     tokio::select! {
@@ -253,6 +273,7 @@ struct Reader<E: Env> {
     /// What the peer took of the responses: a sign of life, too.
     sent: Progress,
     dispatch: Dispatch<E>,
+    state: Arc<State>,
 }
 
 /// A frame that has begun to arrive.
@@ -275,7 +296,8 @@ impl<E: Env> Reader<E> {
         loop {
             let (frame, buffer) = self.frame().await?;
             let frame_bytes = frame.len();
-            match self.dispatch.request(frame, Arc::clone(&buffer)).await {
+            let dispatched = self.dispatch.request(frame, Arc::clone(&buffer));
+            match self.state.not_reading(dispatched).await {
                 Dispatched::Pending(pending, decoded) => {
                     return Some(UnderWay {
                         pending,
@@ -337,7 +359,7 @@ impl<E: Env> Reader<E> {
         let (mut seen, mut idle_from) = (self.sent.bytes(), ctx.env.now());
         loop {
             let room = async {
-                let room = self.buf.make_room(need, &ctx.memory);
+                let room = self.state.not_reading(self.buf.make_room(need, &ctx.memory));
                 match begun {
                     Some(begun) => begun.watched.waiting(&ctx.env, room).await,
                     None => room.await,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use brokkr_env::Env;
 use brokkr_types::Uuid;
-use brokkr_wire::messages::fetch_request::{FetchPartition, FetchRequest};
+use brokkr_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use brokkr_wire::{ErrorCode, Str};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -145,22 +145,18 @@ impl<E: Env> Sessions<E> {
 
     /// Takes a request: what it fetches, once its session has been brought up to date.
     pub fn turn(&self, request: &FetchRequest) -> Result<Turn, ErrorCode> {
-        let named = request
-            .topics
-            .iter()
-            .flat_map(|t| t.partitions.iter().map(move |p| named(t, p)));
         match (request.session_id, request.session_epoch) {
             (id, FINAL_EPOCH) => {
                 self.lock().remove(&id);
                 Ok(Turn {
-                    partitions: named.collect(),
+                    partitions: each_once(request),
                     session_id: 0,
                     incremental: false,
                 })
             }
             (id, 0) => {
                 self.lock().remove(&id);
-                let partitions: Vec<Asked> = named.collect();
+                let partitions = each_once(request);
                 let session_id = self.open(&partitions);
                 Ok(Turn {
                     partitions,
@@ -175,7 +171,7 @@ impl<E: Env> Sessions<E> {
                     return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
                 }
                 session.epoch = epoch.checked_add(1).unwrap_or(1);
-                session.update(named, request);
+                session.update(request);
                 let more = session.partitions.len() * PARTITION_BYTES;
                 match self
                     .memory
@@ -250,7 +246,41 @@ impl<E: Env> Sessions<E> {
     }
 }
 
-fn named(topic: &brokkr_wire::messages::fetch_request::FetchTopic, fetch: &FetchPartition) -> Asked {
+/// Everything that a request names, in its order.
+fn listed(request: &FetchRequest) -> impl Iterator<Item = (&FetchTopic, &FetchPartition)> {
+    let topics = request.topics.iter();
+    topics.flat_map(|topic| topic.partitions.iter().map(move |fetch| (topic, fetch)))
+}
+
+/// Each partition that a request names, once. As with Kafka, which reads the list into a map, the last entry counts, in the
+/// first one's place.
+fn each_once(request: &FetchRequest) -> Vec<Asked> {
+    type Entry<'a> = (&'a FetchTopic, &'a FetchPartition);
+    fn key<'a>((topic, fetch): Entry<'a>) -> (&'a str, Uuid, i32) {
+        (topic.topic.as_str(), topic.topic_id, fetch.partition)
+    }
+    let asked = |(topic, fetch)| named(topic, fetch);
+    // Most lists are in order.
+    if listed(request).map(key).is_sorted_by(|a, b| a < b) {
+        return listed(request).map(asked).collect();
+    }
+    let mut once: Vec<Entry<'_>> = Vec::new();
+    let mut places = BTreeMap::new();
+    let few = listed(request).nth(FEW).is_none();
+    for entry in listed(request) {
+        let at = match few {
+            true => once.iter().position(|before| key(*before) == key(entry)),
+            false => Some(*places.entry(key(entry)).or_insert(once.len())),
+        };
+        match at.and_then(|at| once.get_mut(at)) {
+            Some(before) => *before = entry,
+            None => once.push(entry),
+        }
+    }
+    once.into_iter().map(asked).collect()
+}
+
+fn named(topic: &FetchTopic, fetch: &FetchPartition) -> Asked {
     // Detached: a session must not hold on to the frame it came in.
     let key = Key {
         topic: topic.topic.detached(),
@@ -269,14 +299,15 @@ fn named(topic: &brokkr_wire::messages::fetch_request::FetchTopic, fetch: &Fetch
 }
 
 impl Session {
-    fn update(&mut self, named: impl Iterator<Item = Asked>, request: &FetchRequest) {
-        let many = request.topics.iter().map(|t| t.partitions.len()).sum::<usize>() > FEW;
+    fn update(&mut self, request: &FetchRequest) {
+        let many = listed(request).nth(FEW).is_some();
         // To look for each among all of them would take the square of their number.
         let mut places: Option<BTreeMap<Key, usize>> = many.then(|| {
             let all = self.partitions.iter().enumerate();
             all.map(|(at, p)| (p.key.clone(), at)).collect()
         });
-        for new in named {
+        for (topic, fetch) in listed(request) {
+            let new = named(topic, fetch);
             let at = match &places {
                 Some(places) => places.get(&new.key).copied(),
                 None => self.partitions.iter().position(|p| p.key == new.key),
@@ -305,7 +336,7 @@ impl Session {
 mod tests {
     use super::*;
     use brokkr_env::tokio::TokioEnv;
-    use brokkr_wire::messages::fetch_request::{FetchTopic, ForgottenTopic};
+    use brokkr_wire::messages::fetch_request::ForgottenTopic;
 
     fn sessions(slots: Slots) -> Sessions<TokioEnv> {
         Sessions::new(slots, Memory::new(TokioEnv::new(1), 1 << 20))
@@ -360,6 +391,32 @@ mod tests {
             sessions.turn(&request(8, 1, &[])).err(),
             Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)
         );
+    }
+
+    #[test]
+    fn a_partition_that_is_listed_again_has_its_first_place_and_its_last_entry() {
+        let sessions = sessions(Slots::new(10, 7));
+        let many: Vec<i32> = (0..4 * FEW as i32).map(|i| i * 7 % 20).collect();
+        for named in [&[1, 0, 1, 2, 0][..], &[0, 0], &many] {
+            let mut request = request(0, FINAL_EPOCH, named);
+            for (at, p) in request.topics[0].partitions.iter_mut().enumerate() {
+                p.fetch_offset = at as i64;
+            }
+            let turn = sessions.turn(&request).expect("a full fetch");
+            let seen: Vec<(i32, i64)> = turn
+                .partitions
+                .iter()
+                .map(|p| (p.key.partition, p.fetch.fetch_offset))
+                .collect();
+            let mut expected: Vec<(i32, i64)> = Vec::new();
+            for (at, partition) in (0..).zip(named) {
+                match expected.iter_mut().find(|(p, _)| p == partition) {
+                    Some(before) => before.1 = at,
+                    None => expected.push((*partition, at)),
+                }
+            }
+            assert_eq!(seen, expected);
+        }
     }
 
     #[test]

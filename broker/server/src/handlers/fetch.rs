@@ -153,13 +153,19 @@ async fn fetch<E: Env>(
     let min_bytes = request.min_bytes.max(0) as usize;
     let mut hurried = std::pin::pin!(rc.connection.hurried());
     let mut last = false;
+    let mut unknown: Option<Vec<usize>> = None;
     loop {
-        let pass = look(&mut ctx, rc.version, request, turn).await;
+        let pass = look(&mut ctx, rc.version, request, turn, unknown.as_deref()).await;
         let nothing_to_wait_for = pass.handles.is_empty() && !pass.offline;
         let enough = pass.bytes >= min_bytes || pass.urgent || nothing_to_wait_for || last;
         if enough || ctx.env.now() >= deadline {
             return pass;
         }
+        unknown.get_or_insert_with(|| {
+            let places = pass.found.iter().enumerate();
+            let unknown = places.filter(|(_, found)| is_unknown(ErrorCode(found.told.error_code)));
+            unknown.map(|(at, _)| at).collect()
+        });
         let waiter = Arc::new(Waiter::default());
         for (handle, seen) in &pass.handles {
             handle.wait(*seen, &waiter);
@@ -181,8 +187,21 @@ async fn fetch<E: Env>(
     }
 }
 
-/// Looks once at every partition.
-async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, turn: &Turn) -> Pass<E> {
+/// Whether there is no such topic, or partition.
+fn is_unknown(code: ErrorCode) -> bool {
+    [ErrorCode::UNKNOWN_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION].contains(&code)
+}
+
+/// Looks once at every partition. `unknown`: when it looks again, the places of those that were unknown at first. As with Kafka,
+/// which finds the topics of a request once, one that is unknown since then is a partition that is gone, and is answered at
+/// once.
+async fn look<E: Env>(
+    ctx: &mut Ctx<E>,
+    version: i16,
+    request: &FetchRequest,
+    turn: &Turn,
+    unknown: Option<&[usize]>,
+) -> Pass<E> {
     let bytes_max = request.max_bytes.clamp(0, ctx.config.fetch_max_bytes) as usize;
     let mut pass = Pass {
         found: Vec::with_capacity(turn.partitions.len()),
@@ -197,7 +216,7 @@ async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, tu
         request.replica_id
     };
     let mut steps = Steps::default();
-    for asked in &turn.partitions {
+    for (at, asked) in turn.partitions.iter().enumerate() {
         steps.step().await;
         let room = bytes_max.saturating_sub(pass.bytes);
         let found = match partition(ctx, version, replica, asked, room, pass.bytes == 0).await {
@@ -206,9 +225,14 @@ async fn look<E: Env>(ctx: &mut Ctx<E>, version: i16, request: &FetchRequest, tu
                 pass.handles.push((handle, Offset(found.told.high_watermark)));
                 found
             }
-            Err(refused) => {
+            Err(mut refused) => {
+                let was_known = unknown.is_some_and(|unknown| unknown.binary_search(&at).is_err());
                 match refused.code {
-                    ErrorCode::UNKNOWN_TOPIC_ID | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {}
+                    code if is_unknown(code) && was_known => {
+                        refused.code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+                        pass.urgent = true;
+                    }
+                    code if is_unknown(code) => {}
                     ErrorCode::KAFKA_STORAGE_ERROR => pass.offline = true,
                     _ => pass.urgent = true,
                 }
@@ -275,7 +299,7 @@ async fn partition<E: Env>(
             // Its files are gone because its topic is: that says nothing of the offset.
             Err(_) if ctx.routes().by_id(id).is_none() => {
                 brokkr_types::reached!("a log was read while its topic was deleted");
-                return Err(Refused::of(unknown));
+                return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
             }
             Err(error) => {
                 if matches!(error, ReadError::Damaged(_) | ReadError::Io(_)) {
@@ -388,9 +412,7 @@ fn partition_data<E: Env>(asked: &Asked, found: &Found<E>, read_committed: bool)
     // aborted.
     let empty = match told.error_code {
         0 => read_committed,
-        code => {
-            [ErrorCode::UNKNOWN_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION].contains(&ErrorCode(code))
-        }
+        code => is_unknown(ErrorCode(code)),
     };
     let mut data = PartitionData {
         partition_index: asked.key.partition,

@@ -1,0 +1,318 @@
+//! What peers do with their connections, in virtual time: pipeline, park, and go.
+
+mod common;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use brokkr_env::{Conn, Env, Part, ReadHalf, WriteHalf};
+use brokkr_sim::disk::Disk;
+use brokkr_sim::env::SimEnv;
+use brokkr_sim::exec::Ended;
+use brokkr_sim::net::addr_of;
+use brokkr_sim::node::{self, Started};
+use brokkr_sim::room;
+use brokkr_sim::world::World;
+use brokkr_types::{UnixMillis, Uuid};
+use brokkr_wire::frame::encode_request;
+use brokkr_wire::messages::create_topics_request::CreatableTopic;
+use brokkr_wire::messages::delete_topics_request::DeleteTopicState;
+use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use brokkr_wire::messages::{CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ProduceRequest};
+use brokkr_wire::{ErrorCode, Request, Str};
+use bytes::BytesMut;
+use common::*;
+
+/// The longest time that a fetch can ask for: 24.8 days.
+const LONGEST: i32 = i32::MAX;
+
+/// Runs `script` beside a broker that has a topic `quiet` of one partition.
+fn play<F>(script: impl FnOnce(World, Client) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let done = room::run(5, 120 * SECOND, move |world| {
+        world.lock().disks.insert(SERVER, Disk::new(SERVER));
+        let (done, exec) = (Arc::new(Mutex::new(false)), world.exec().clone());
+        let (inside, world) = (Arc::clone(&done), world.clone());
+        let life = exec.life(0);
+        exec.clone().spawn(
+            life,
+            "script",
+            Box::pin(async move {
+                let (_running, started) = node::start(&world, SERVER, config("data", &[]));
+                assert_eq!(started.await, Ok(Started::Ready));
+                let client = Client::connected(&world).await;
+                assert_eq!(client.create("quiet", 1).await, ErrorCode::NONE);
+                script(world.clone(), client).await;
+                *inside.lock().expect("one task") = true;
+                exec.stop();
+            }),
+        );
+        Box::new(move |_, ended| {
+            assert_eq!(ended, Ended::Stopped);
+            *done.lock().expect("the task is gone")
+        })
+    });
+    assert!(done, "the script ended");
+}
+
+/// A connection that sends without waiting for answers. Dropping it closes it.
+struct Pipeline {
+    read: <<SimEnv as Env>::Conn as Conn<SimEnv>>::Read,
+    write: <<SimEnv as Env>::Conn as Conn<SimEnv>>::Write,
+    sent: i32,
+}
+
+impl Pipeline {
+    async fn connected(world: &World) -> Self {
+        let host = addr_of(SERVER, PORT).ip().to_string();
+        let connected = world.env(CLIENT).connect(&host, PORT).await;
+        let (read, write) = connected.expect("it listens").split();
+        Self { read, write, sent: 0 }
+    }
+
+    async fn send<R: Request>(&mut self, request: &R, version: i16) {
+        self.sent += 1;
+        let parts = encode_request(request, version, self.sent, None).expect("encodable");
+        let bytes = |part| match part {
+            brokkr_wire::Part::Bytes(bytes) => Part::Bytes(bytes),
+            brokkr_wire::Part::External { .. } => panic!("no file goes out here"),
+        };
+        let sent = self.write.write(parts.into_iter().map(bytes).collect()).await;
+        sent.expect("the broker is there");
+    }
+
+    /// Waits for so many answers: their correlation ids.
+    async fn answers(&mut self, n: usize) -> Vec<i32> {
+        let (mut buf, mut ids) = (BytesMut::new(), Vec::new());
+        while ids.len() < n {
+            buf.reserve(4096);
+            let came = self.read.read(&mut buf).await.expect("the broker is there");
+            assert!(came > 0, "the broker hung up");
+            while let Some(size) = buf.first_chunk().map(|size| u32::from_be_bytes(*size) as usize)
+                && buf.len() >= 4 + size
+            {
+                let frame = buf.split_to(4 + size);
+                ids.push(i32::from_be_bytes(frame[4..8].try_into().expect("four bytes")));
+            }
+        }
+        ids
+    }
+}
+
+/// A Fetch without a session: each partition from its start.
+fn fetch_of(topic: &str, partitions: &[i32], max_wait_ms: i32) -> FetchRequest {
+    let partition = |partition: &i32| FetchPartition {
+        partition: *partition,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let topic = FetchTopic {
+        topic: Str::copied(topic),
+        partitions: partitions.iter().map(partition).collect(),
+        ..Default::default()
+    };
+    FetchRequest {
+        max_wait_ms,
+        min_bytes: i32::MAX,
+        max_bytes: i32::MAX,
+        topics: vec![topic],
+        session_epoch: -1,
+        ..Default::default()
+    }
+}
+
+/// A CreateTopics that creates nothing.
+fn validation() -> CreateTopicsRequest {
+    let topic = CreatableTopic {
+        name: Str::from("n"),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    CreateTopicsRequest {
+        topics: vec![topic],
+        timeout_ms: 1000,
+        validate_only: true,
+        ..Default::default()
+    }
+}
+
+fn produce_to(topic: &str) -> ProduceRequest {
+    let data = PartitionProduceData {
+        index: 0,
+        records: Some(batch(UnixMillis(1_700_000_000_000), None, b"value").into()),
+        ..Default::default()
+    };
+    let topic = TopicProduceData {
+        name: Str::copied(topic),
+        partition_data: vec![data],
+        ..Default::default()
+    };
+    ProduceRequest {
+        acks: 1,
+        timeout_ms: 1000,
+        topic_data: vec![topic],
+        ..Default::default()
+    }
+}
+
+fn connections(world: &World) -> usize {
+    world.lock().net.ends_of(SERVER).len()
+}
+
+/// The Produce waits for the CreateTopics, which waits behind the fetch.
+async fn park_and_wait(connection: &mut Pipeline) {
+    connection.send(&fetch_of("quiet", &[0], LONGEST), 12).await;
+    connection.send(&validation(), 5).await;
+    connection.send(&produce_to("quiet"), 9).await;
+}
+
+#[test]
+fn a_connection_that_closes_behind_a_parked_fetch_and_a_waiting_produce_ends() {
+    play(|world, client| async move {
+        let before = connections(&world);
+        for _ in 0..5 {
+            park_and_wait(&mut Pipeline::connected(&world).await).await;
+        }
+        pause(&world, 5).await;
+        assert_eq!(connections(&world), before);
+        drop(client);
+    });
+}
+
+#[test]
+fn a_produce_that_waits_behind_a_parked_fetch_has_it_answered_early() {
+    play(|world, _client| async move {
+        let mut connection = Pipeline::connected(&world).await;
+        let begun = world.exec().now();
+        park_and_wait(&mut connection).await;
+        assert_eq!(connection.answers(3).await, [1, 2, 3]);
+        assert!(
+            world.exec().now() < begun + SECOND,
+            "not only when its time is up"
+        );
+        // The fetches that come next are parked again.
+        let begun = world.exec().now();
+        connection.send(&fetch_of("quiet", &[0], 3000), 12).await;
+        assert_eq!(connection.answers(1).await, [4]);
+        let took = Duration::from_nanos(world.exec().now() - begun);
+        assert!(took >= Duration::from_secs(3), "{took:?}");
+    });
+}
+
+/// A Fetch of a topic by its name and its id: each partition with the offset to begin at.
+fn fetch_from(id: Uuid, topics: &[(&str, &[(i32, i64)])]) -> FetchRequest {
+    let partition = |(partition, fetch_offset): &(i32, i64)| FetchPartition {
+        partition: *partition,
+        fetch_offset: *fetch_offset,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let topic = |(name, partitions): &(&str, &[(i32, i64)])| FetchTopic {
+        topic: Str::copied(name),
+        topic_id: id,
+        partitions: partitions.iter().map(partition).collect(),
+        ..Default::default()
+    };
+    FetchRequest {
+        max_bytes: i32::MAX,
+        topics: topics.iter().map(topic).collect(),
+        ..Default::default()
+    }
+}
+
+/// As Kafka, which reads the list into a map: the last entry counts, in the first one's place.
+#[test]
+fn a_partition_that_a_fetch_lists_again_is_answered_once() {
+    play(|_world, client| async move {
+        assert_eq!(client.create("t", 40).await, ErrorCode::NONE);
+        for partition in [0, 1] {
+            assert_eq!(
+                client.produce("t", partition, &["value"]).await.0,
+                ErrorCode::NONE
+            );
+        }
+        let id = client.metadata("t").await.topic_id;
+        let long: Vec<_> = (0..1000).map(|at| (at * 7 % 20, 0)).collect();
+        let in_order: Vec<_> = (0..20).map(|at| at * 7 % 20).collect();
+        let lists: [(&[(&str, &[(i32, i64)])], Vec<(i32, bool)>); 4] = [
+            (&[("t", &[(0, 0), (0, 1)])], vec![(0, false)]),
+            (&[("t", &[(1, 1), (0, 0), (1, 0)])], vec![(1, true), (0, true)]),
+            (
+                &[("t", &[(0, 0)]), ("t", &[(1, 0), (0, 1)])],
+                vec![(0, false), (1, true)],
+            ),
+            (
+                &[("t", &long)],
+                in_order.into_iter().map(|p| (p, p < 2)).collect(),
+            ),
+        ];
+        for (topics, expected) in lists {
+            // Without a session, and with a new one.
+            for (version, session_epoch) in [(4, -1), (12, -1), (12, 0), (13, -1), (17, 0)] {
+                let (id, mut request) = match version {
+                    13.. => (id, fetch_from(id, topics)),
+                    _ => (Uuid::ZERO, fetch_from(Uuid::ZERO, topics)),
+                };
+                request.session_epoch = session_epoch;
+                if version >= 13 {
+                    request.topics.iter_mut().for_each(|t| t.topic = Str::default());
+                } else if version < 7 {
+                    request.session_epoch = -1;
+                }
+                let response = client.ask(request, version).await;
+                assert_eq!(response.responses.len(), 1, "version {version}");
+                assert_eq!(response.responses[0].topic_id, id);
+                let partitions = response.responses[0].partitions.iter();
+                let answered: Vec<_> = partitions
+                    .map(|p| {
+                        let records = p.records.as_ref().expect("records, or none");
+                        (p.partition_index, !records.is_empty())
+                    })
+                    .collect();
+                assert_eq!(answered, expected, "version {version}");
+            }
+        }
+    });
+}
+
+/// As Kafka, which looks for a topic's id once, when the request comes.
+#[test]
+fn a_parked_fetch_by_id_whose_topic_is_deleted_says_that_the_partition_is_unknown() {
+    play(|world, client| async move {
+        let id = client.metadata("quiet").await.topic_id;
+        let (never, mut request) = (Uuid::from_random([7; 16]), fetch_from(id, &[("", &[(0, 0)])]));
+        let unknown = fetch_from(never, &[("", &[(0, 0)])]).topics;
+        request.topics.extend(unknown);
+        (request.max_wait_ms, request.min_bytes, request.session_epoch) = (10_000, 1, -1);
+        let other = Client::connected(&world).await;
+        let deletion = async {
+            pause(&world, 1).await;
+            let topic = DeleteTopicState {
+                name: Some(Str::from("quiet")),
+                ..Default::default()
+            };
+            let request = DeleteTopicsRequest {
+                topics: vec![topic],
+                timeout_ms: 1000,
+                ..Default::default()
+            };
+            let answer = other.ask(request, 6).await;
+            assert_eq!(answer.responses[0].error_code, 0);
+        };
+        let (fetched, ()) = tokio::join!(client.ask(request.clone(), 13), deletion);
+        let codes = |topics: &[brokkr_wire::messages::fetch_response::FetchableTopicResponse]| -> Vec<_> {
+            let partitions = topics.iter().flat_map(|t| &t.partitions);
+            partitions.map(|p| ErrorCode(p.error_code)).collect()
+        };
+        let gone = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        assert_eq!(codes(&fetched.responses), [gone, ErrorCode::UNKNOWN_TOPIC_ID]);
+        request.max_wait_ms = 0;
+        let fetched = client.ask(request, 13).await;
+        assert_eq!(codes(&fetched.responses), [ErrorCode::UNKNOWN_TOPIC_ID; 2]);
+    });
+}
