@@ -199,6 +199,7 @@ impl<E: Env> Log<E> {
             Marking::End(marker) => Some(self.producers.apply(&header, Some(marker), now)),
             Marking::Nothing => None,
         };
+        self.keep_producers_in_room();
         if self
             .epochs
             .needs(header.partition_leader_epoch, header.base_offset)
@@ -222,6 +223,15 @@ impl<E: Env> Log<E> {
         group.times.extend(new.time);
         self.pipeline.staged_bytes += header.size_bytes();
         self.pipeline.staged_batches += 1;
+    }
+
+    /// Forgets some, where there are too many.
+    pub(crate) fn keep_producers_in_room(&mut self) {
+        let above = self.producer_room.set(self.producers.len());
+        if above > 0 {
+            self.producers.forget(above);
+            self.producer_room.set(self.producers.len());
+        }
     }
 
     /// Takes back what is staged at `from` and past it, the last first.

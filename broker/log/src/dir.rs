@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use brokkr_env::{Dir, Env, ErrorKind, File, Result};
 
+use crate::producers::ProducerRoom;
 use crate::reserve::Reserve;
 
 /// A log directory, shared by the logs in it. Cheap to clone.
@@ -13,6 +14,7 @@ pub struct LogDir<E: Env> {
     pub(crate) env: E,
     pub(crate) dir: Dir<E>,
     pub(crate) files: Arc<Files<E>>,
+    pub(crate) producer_room: ProducerRoom,
 }
 
 impl<E: Env> Clone for LogDir<E> {
@@ -21,6 +23,7 @@ impl<E: Env> Clone for LogDir<E> {
             env: self.env.clone(),
             dir: self.dir.clone(),
             files: Arc::clone(&self.files),
+            producer_room: self.producer_room.clone(),
         }
     }
 }
@@ -35,7 +38,20 @@ impl<E: Env> LogDir<E> {
             state: Mutex::default(),
             reserve: Reserve::default(),
         });
-        Self { env, dir, files }
+        Self {
+            env,
+            dir,
+            files,
+            producer_room: ProducerRoom::new(usize::MAX),
+        }
+    }
+
+    /// With room for producers that its logs share with others.
+    pub fn with_producer_room(self, producer_room: ProducerRoom) -> Self {
+        Self {
+            producer_room,
+            ..self
+        }
     }
 
     /// The directory.

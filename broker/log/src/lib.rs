@@ -62,7 +62,7 @@ pub use drive::Event;
 pub use epochs::{EpochEnd, EpochStart, LeaderEpochs};
 pub use error::{AppendError, Damage, LogError, ReadError, SequenceError, codes};
 pub use log::Log;
-pub use producers::{BatchMeta, Producer, Producers, WINDOW_BATCHES, Window};
+pub use producers::{BatchMeta, Producer, ProducerRoom, Producers, WINDOW_BATCHES, Window};
 pub use read::Slice;
 pub use recovery::{Recorded, Recovery};
 pub use retention::Retired;

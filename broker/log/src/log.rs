@@ -12,7 +12,7 @@ use crate::background::Background;
 use crate::config::LogConfig;
 use crate::drive::Pipeline;
 use crate::epochs::{EpochEnd, LeaderEpochs};
-use crate::producers::Producers;
+use crate::producers::{Producers, Taken};
 use crate::segment::{Segment, Segments, Tip};
 use crate::view::{Boundary, LogReader, Mark, Shared, View};
 
@@ -42,6 +42,8 @@ pub struct Log<E: Env> {
     // As staged: what the next batch is judged by.
     pub(crate) tip: Tip,
     pub(crate) producers: Producers,
+    /// What they take of the room that all logs share.
+    pub(crate) producer_room: Taken,
     pub(crate) epochs: LeaderEpochs,
     /// What takes back the batches that can't be acknowledged yet, oldest first.
     pub(crate) undo: VecDeque<Undo>,

@@ -156,6 +156,7 @@ impl<E: Env> Log<E> {
         log.shared.standing.started_at(log.log_start);
         log.load_epochs(&listing, scanned_from, manifest.as_ref()).await?;
         replay::load_producers(&mut log, &listing, &mut recovery).await?;
+        log.keep_producers_in_room();
         if !recovery.clean {
             replace(&log.shared, names::MANIFEST, log.manifest().encode()).await?;
         }
@@ -184,6 +185,7 @@ impl<E: Env> Log<E> {
         };
         Self {
             rng: shared.dir.env.rng("log"),
+            producer_room: shared.dir.producer_room.taken(),
             shared,
             topic_id,
             config,

@@ -10,6 +10,8 @@
 //! node's monotonic clock. Kafka compares the records' own timestamps with the wall clock, so that who writes old records, or
 //! a clock that is set, ends the protection early (P6, P10).
 
+mod room;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,6 +19,9 @@ use brokkr_types::{Instant, Offset, ProducerEpoch, ProducerId, Sequence, UnixMil
 use brokkr_wire::records::BatchHeader;
 
 use crate::error::SequenceError;
+
+pub use room::ProducerRoom;
+pub(crate) use room::Taken;
 
 /// Batches that a client may have in flight, and so may send again (P1).
 pub const WINDOW_BATCHES: usize = 5;
@@ -243,6 +248,20 @@ impl Producers {
         if self.by_id.len() < before {
             brokkr_types::reached!("a producer's state expired");
         }
+    }
+
+    /// Forgets `count` of those without an open transaction that appended longest ago.
+    pub(crate) fn forget(&mut self, count: usize) {
+        let idle = self.by_id.iter().filter(|(_, p)| p.transaction_start.is_none());
+        let mut idle: Vec<_> = idle.map(|(id, p)| (p.last_seen, *id)).collect();
+        if count < idle.len() {
+            idle.select_nth_unstable(count);
+            idle.truncate(count);
+        }
+        for (_, id) in idle {
+            self.by_id.remove(&id);
+        }
+        brokkr_types::reached!("producers were forgotten to make room");
     }
 
     /// Adds what a snapshot knows, unless the producer is known already.

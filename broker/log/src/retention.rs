@@ -37,6 +37,7 @@ impl<E: Env> Log<E> {
     pub async fn enforce_retention(&mut self, now: Instant, wall: UnixMillis) -> Result<Retired, LogError> {
         let expiration_ms = u64::try_from(self.config.producer_id_expiration_ms).unwrap_or(0);
         self.producers.expire(now, Duration::from_millis(expiration_ms));
+        self.keep_producers_in_room();
         if self.due(wall) == (0, false) {
             return Ok(Retired::default());
         }

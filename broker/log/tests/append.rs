@@ -3,7 +3,9 @@
 mod common;
 
 use brokkr_env::ErrorKind;
-use brokkr_log::{AckableOffset, Event, LogConfig, ReadError, Recorded, SequenceError, UpTo};
+use brokkr_log::{
+    AckableOffset, Event, Log, LogConfig, ProducerRoom, ReadError, Recorded, SequenceError, UpTo,
+};
 use brokkr_types::{LeaderEpoch, Offset};
 use common::*;
 
@@ -244,4 +246,31 @@ async fn a_log_is_made_once() {
     assert_eq!(none.err().map(|e| e.kind()), Some(ErrorKind::NotFound));
     let (log, recovery) = open(&dir, LogConfig::default(), &Recorded::default()).await;
     assert_eq!((log.log_end(), recovery.cut_bytes), (Offset(0), 0));
+}
+
+/// Whoever asks for a new id for each batch is not remembered without bound, and another log loses nobody by it.
+#[tokio::test]
+async fn producers_have_room_and_who_appended_longest_ago_gives_way() {
+    let room = ProducerRoom::new(100);
+    let dir = fresh("append_room").await.with_producer_room(room.clone());
+    let mut other = Log::create(&dir, "t-1", id(), LogConfig::default())
+        .await
+        .expect("created");
+    for producer in 0..5 {
+        append(&mut other, &batch_of(producer, 0, 1)).expect("staged");
+    }
+    let mut log = create(&dir, LogConfig::default()).await;
+    for producer in 0..1000 {
+        append(&mut log, &batch_of(producer, 0, 1)).expect("staged");
+        settle(&mut log).await;
+        // One that goes on is not among those.
+        let again = append(&mut log, &batch_of(5000, producer, 1)).expect("staged");
+        assert!(!again.duplicate);
+        settle(&mut log).await;
+        assert!(room.held() <= 100, "{}", room.held());
+    }
+    assert!(append(&mut log, &batch_of(999, 0, 1)).expect("known").duplicate);
+    assert_eq!(other.producers().len(), 5);
+    drop((log, other));
+    assert_eq!(room.held(), 0);
 }

@@ -21,9 +21,6 @@ use crate::partitions::{self, Ask, Manager};
 use crate::producer_ids::ProducerIds;
 use crate::stop::Stop;
 
-/// The budget for requests where `queued.max.request.bytes` says "no limit": there is always one.
-const MEMORY_DEFAULT_BYTES: usize = 256 << 20;
-
 /// One turn for checking large batches for so many of `num.io.threads`: each takes a processor and up to 32 MiB.
 const IO_THREADS_PER_CHECK: usize = 4;
 
@@ -92,10 +89,7 @@ impl<E: Env> Broker<E> {
         let controller = controller::start(&env, &noise, &config, &log_dirs, &addrs, partitions.clone())
             .await
             .map_err(StartError::Controller)?;
-        let memory = match config.queued_max_request_bytes {
-            n if n > 0 => n as usize,
-            _ => MEMORY_DEFAULT_BYTES,
-        };
+        let memory = config.memory_bytes();
         let checking = (config.num_io_threads.max(0) as usize / IO_THREADS_PER_CHECK).max(1);
         let slots = config.max_incremental_fetch_session_cache_slots.max(0) as usize;
         let ctx = Ctx {

@@ -14,6 +14,9 @@ use brokkr_metadata::config::{BROKER_KEYS, ConfigError, Value, broker_key};
 pub use listeners::{EVERY_ADDRESS, ListenerConfig, host_port};
 pub use topic::{TopicConfig, layers};
 
+/// The budget for requests where `queued.max.request.bytes` says "no limit": there is always one.
+pub const MEMORY_DEFAULT_BYTES: usize = 256 << 20;
+
 /// What can't be started with. The operator's fault; one line says what to change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StartupError {
@@ -222,6 +225,14 @@ impl BrokerConfig {
     pub fn advertise_host(&mut self, host: &str) {
         for listener in self.advertised_listeners.iter_mut().filter(|l| l.is_everywhere()) {
             host.clone_into(&mut listener.host);
+        }
+    }
+
+    /// The budget of what peers make the broker hold: `queued.max.request.bytes`, or [`MEMORY_DEFAULT_BYTES`].
+    pub fn memory_bytes(&self) -> usize {
+        match usize::try_from(self.queued_max_request_bytes) {
+            Ok(0) | Err(_) => MEMORY_DEFAULT_BYTES,
+            Ok(bytes) => bytes,
         }
     }
 

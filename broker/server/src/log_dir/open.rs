@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use brokkr_env::{EntryKind, Env, Error, ErrorKind};
 use brokkr_log::checkpoint::{self, MetaProperties, split_folder};
-use brokkr_log::{LogDir, LogError};
+use brokkr_log::{LogDir, LogError, ProducerRoom};
 use brokkr_types::{NodeId, Uuid};
 
 use super::{LogDirError, LogDirs, Owned, found};
@@ -18,6 +18,8 @@ use crate::ctx::Identity;
 
 /// Files that stay open though nobody appends to them or reads them, of all directories.
 const OPEN_FILES_MAX: usize = 1024;
+/// What a producer takes up that a log remembers.
+const PRODUCER_BYTES: usize = 384;
 
 /// A directory that is locked, as it was found.
 struct Taken<E: Env> {
@@ -58,10 +60,15 @@ pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<LogDirs<E>, 
         metadata,
         failed: Vec::new(),
     };
+    let producers = ProducerRoom::new(config.memory_bytes() / 2 / PRODUCER_BYTES);
     let mut taken = Vec::new();
     for path in &paths {
         let took = take(env, path, OPEN_FILES_MAX / paths.len()).await;
-        taken.extend(start.keep(path, took)?);
+        let with_room = took.map(|took| Taken {
+            logs: took.logs.with_producer_room(producers.clone()),
+            ..took
+        });
+        taken.extend(start.keep(path, with_room)?);
     }
     let identities = identities(env, &taken, config, &start.metadata).await?;
     // BEFORE anything is written.

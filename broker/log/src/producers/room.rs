@@ -1,0 +1,105 @@
+//! How many producers the logs of a broker remember among them: whoever asks for an id and appends once is remembered for a day.
+//!
+//! While there is room, all are. Then a log that has more than its share forgets those that appended longest ago, an eighth of its own
+//! at a time; one that has less goes on. So at most twice the room is taken, and nobody makes another log forget. Those with an open
+//! transaction stay.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Room for producers, which logs share. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct ProducerRoom(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    max: usize,
+    held: AtomicUsize,
+    /// Logs that have a producer.
+    logs: AtomicUsize,
+}
+
+impl ProducerRoom {
+    /// Room for `max` of them.
+    pub fn new(max: usize) -> Self {
+        Self(Arc::new(Shared {
+            max,
+            held: AtomicUsize::new(0),
+            logs: AtomicUsize::new(0),
+        }))
+    }
+
+    /// How many are remembered.
+    pub fn held(&self) -> usize {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// What a log takes of it.
+    pub(crate) fn taken(&self) -> Taken {
+        Taken {
+            room: self.clone(),
+            count: 0,
+        }
+    }
+}
+
+/// What one log takes.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    room: ProducerRoom,
+    count: usize,
+}
+
+impl Taken {
+    /// The log has so many now. How many it is to forget.
+    pub(crate) fn set(&mut self, count: usize) -> usize {
+        if count == self.count {
+            return 0;
+        }
+        let shared = &self.room.0;
+        match (self.count, count) {
+            (0, _) => drop(shared.logs.fetch_add(1, Ordering::Relaxed)),
+            (_, 0) => drop(shared.logs.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        let grew = count > self.count;
+        if grew {
+            shared.held.fetch_add(count - self.count, Ordering::Relaxed);
+        } else {
+            shared.held.fetch_sub(self.count - count, Ordering::Relaxed);
+        }
+        self.count = count;
+        let share = shared.max / shared.logs.load(Ordering::Relaxed).max(1);
+        if grew && self.room.held() > shared.max && count > share {
+            (count / 8).max(1)
+        } else {
+            0
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_more_than_its_share_gives_way() {
+        let room = ProducerRoom::new(100);
+        let (mut many, mut few) = (room.taken(), room.taken());
+        assert_eq!((many.set(96), few.set(4), room.held()), (0, 0, 100));
+        assert_eq!(few.set(5), 0, "below its share");
+        assert_eq!(many.set(97), 12);
+        assert_eq!((many.set(85), many.set(86), room.held()), (0, 0, 91));
+        drop(many);
+        assert_eq!(room.held(), 5);
+        assert_eq!((few.set(100), few.set(101)), (0, 12), "alone it has all");
+        drop(few);
+        assert_eq!(room.held(), 0);
+    }
+}
