@@ -155,6 +155,35 @@ fn a_directory_that_fails_takes_its_own_partitions_offline_and_no_others() {
 }
 
 #[test]
+fn a_consumer_that_asks_for_an_offline_partition_again_and_again_is_kept_waiting() {
+    play(|world, client| async move {
+        fail(&world, &client, 1).await;
+        let alone = || fetch_of("t", 1, 0, 500);
+        let beside_a_quiet_one = || {
+            let mut request = alone();
+            let quiet = fetch_of("t", 0, 1, 500).topics.remove(0).partitions.remove(0);
+            request.topics[0].partitions.push(quiet);
+            request
+        };
+        for (request, partitions) in [(alone(), 1), (beside_a_quiet_one(), 2)] {
+            let (mut fetches, until) = (0, world.exec().now() + 10 * SECOND);
+            while world.exec().now() < until {
+                let found = client
+                    .ask(request.clone(), 12)
+                    .await
+                    .responses
+                    .remove(0)
+                    .partitions;
+                assert_eq!(found.len(), partitions);
+                assert_eq!(ErrorCode(found[0].error_code), ErrorCode::KAFKA_STORAGE_ERROR);
+                fetches += 1;
+            }
+            assert!((15..=20).contains(&fetches), "{fetches} fetches in 10 s");
+        }
+    });
+}
+
+#[test]
 fn when_the_metadata_s_directory_fails_the_others_partitions_are_written_and_no_metadata_is() {
     play(|world, client| async move {
         fail(&world, &client, 0).await;

@@ -12,12 +12,12 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use brokkr_metadata::snapshot;
+use brokkr_metadata::snapshot::{self, SnapshotId};
 use brokkr_types::{UnixMillis, Uuid};
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::MetadataRequest;
 use brokkr_wire::messages::voters_record::{Voter, VotersRecord};
-use common::{Client, brokkr, everything, output, place, refused, running, start, text, until};
+use common::{Client, Running, brokkr, everything, output, place, refused, running, start, text, until};
 use rustix::process::{Signal, kill_process};
 
 const SOMEWHERE: [&str; 2] = ["--listen", "127.0.0.1:0"];
@@ -509,4 +509,53 @@ fn many_damaged_logs_are_named_up_to_a_number_and_counted_from_there_on() {
         100
     );
     assert_eq!(broker.lines_with("still more logs can't be opened"), 1);
+}
+
+/// Where the bootstrap records of a new directory have the voter: the listener's name, host and port.
+fn voter_of(name: &str, sets: &[&str]) -> (Running, (String, String, u16)) {
+    let dir = place(name);
+    let mut command = brokkr();
+    command.args(["--data-dir", text(&dir)]);
+    command.args(sets.iter().flat_map(|set| ["--set", *set]));
+    let broker = running(&mut command, &dir);
+    let first = dir
+        .join("__cluster_metadata-0")
+        .join(SnapshotId::BOOTSTRAP.file_name());
+    let bytes = std::fs::read(first).expect("it is there").into();
+    let bootstrap = snapshot::read(&bytes, SnapshotId::BOOTSTRAP, "").expect("whole");
+    let mut voters = bootstrap.quorum.voters.expect("it has voters").voters;
+    assert_eq!(voters.len(), 1);
+    let mut endpoints = voters.remove(0).endpoints;
+    assert_eq!(endpoints.len(), 1);
+    let endpoint = endpoints.remove(0);
+    (
+        broker,
+        (
+            endpoint.name.to_string(),
+            endpoint.host.to_string(),
+            endpoint.port,
+        ),
+    )
+}
+
+#[test]
+fn the_bootstrap_records_have_the_voter_where_it_is_configured_or_listens() {
+    let at = |name: &str, host: &str, port| (name.to_owned(), host.to_owned(), port);
+    // Without a listener for controllers, where its clients find it, on the port that was taken.
+    let (broker, voter) = voter_of("operator-voter", &["listeners=PLAINTEXT://127.0.0.1:0"]);
+    let (_, port) = broker.addr.rsplit_once(':').expect("an address");
+    assert_eq!(
+        voter,
+        at("CONTROLLER", "127.0.0.1", port.parse().expect("a port"))
+    );
+    let own = [
+        "listeners=PLAINTEXT://127.0.0.1:0,QUORUM://127.0.0.2:7093",
+        "controller.listener.names=QUORUM",
+        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,QUORUM:PLAINTEXT",
+    ];
+    let (_broker, voter) = voter_of("operator-voter-own", &own);
+    assert_eq!(voter, at("QUORUM", "127.0.0.2", 7093));
+    let advertised = "advertised.listeners=PLAINTEXT://127.0.0.1:9092,QUORUM://quorum.example:8093";
+    let (_broker, voter) = voter_of("operator-voter-advertised", &[&own[..], &[advertised]].concat());
+    assert_eq!(voter, at("QUORUM", "quorum.example", 8093));
 }

@@ -2,16 +2,24 @@
 
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
+use std::future::Future;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokkr::config::BrokerConfig;
+use brokkr_client::connection::Reply;
 use brokkr_client::{Connection, ConnectionConfig};
 use brokkr_env::{Env, UnixMillis};
+use brokkr_sim::disk::Disk;
 use brokkr_sim::env::SimEnv;
-use brokkr_sim::exec::Nanos;
+use brokkr_sim::exec::{Ended, Nanos};
 use brokkr_sim::net::addr_of;
+use brokkr_sim::node::{self, Started};
+use brokkr_sim::room;
 use brokkr_sim::world::World;
 use brokkr_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use brokkr_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use brokkr_wire::messages::delete_topics_request::DeleteTopicState;
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use brokkr_wire::messages::fetch_response::PartitionData;
 use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -21,7 +29,8 @@ use brokkr_wire::messages::metadata_response::MetadataResponseTopic;
 use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use brokkr_wire::messages::produce_response::PartitionProduceResponse;
 use brokkr_wire::messages::{
-    CreateTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest, ProduceResponse,
 };
 use brokkr_wire::records::BatchBuilder;
 use brokkr_wire::{ErrorCode, Request, Str};
@@ -54,8 +63,154 @@ pub fn config(log_dirs: &str, more: &[(&str, &str)]) -> BrokerConfig {
 
 /// Lets so many seconds of the world pass.
 pub async fn pause(world: &World, secs: u64) {
+    pause_ms(world, secs * 1000).await;
+}
+
+/// Lets so many milliseconds of the world pass.
+pub async fn pause_ms(world: &World, ms: u64) {
     let env = world.env(CLIENT);
-    env.sleep_until(env.now() + Duration::from_secs(secs)).await;
+    env.sleep_until(env.now() + Duration::from_millis(ms)).await;
+}
+
+/// Runs `script` for at most so many seconds of the world, beside a broker whose log directory is `data`, and which is configured
+/// so besides.
+pub fn beside_a_broker<F>(
+    secs: u64,
+    more: &'static [(&'static str, &'static str)],
+    script: impl FnOnce(World, Client) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let done = room::run(5, secs * SECOND, move |world| {
+        world.lock().disks.insert(SERVER, Disk::new(SERVER));
+        let (done, exec) = (Arc::new(Mutex::new(false)), world.exec().clone());
+        let (inside, world) = (Arc::clone(&done), world.clone());
+        let life = exec.life(0);
+        exec.clone().spawn(
+            life,
+            "script",
+            Box::pin(async move {
+                let (_running, started) = node::start(&world, SERVER, config("data", more));
+                assert_eq!(started.await, Ok(Started::Ready));
+                let client = Client::connected(&world).await;
+                script(world.clone(), client).await;
+                *inside.lock().expect("one task") = true;
+                exec.stop();
+            }),
+        );
+        Box::new(move |_, ended| {
+            assert_eq!(ended, Ended::Stopped);
+            *done.lock().expect("the task is gone")
+        })
+    });
+    assert!(done, "the script ended");
+}
+
+/// A Fetch without a session of one partition from an offset on, which waits so long for a byte.
+pub fn fetch_of(topic: &str, partition: i32, fetch_offset: i64, max_wait_ms: i32) -> FetchRequest {
+    let partition = FetchPartition {
+        partition,
+        fetch_offset,
+        partition_max_bytes: i32::MAX,
+        ..Default::default()
+    };
+    let topic = FetchTopic {
+        topic: Str::copied(topic),
+        partitions: vec![partition],
+        ..Default::default()
+    };
+    FetchRequest {
+        max_wait_ms,
+        min_bytes: 1,
+        max_bytes: i32::MAX,
+        topics: vec![topic],
+        session_epoch: -1,
+        ..Default::default()
+    }
+}
+
+/// A Produce of one batch with acks=all.
+pub fn produce_of(topic: &str, index: i32, batch: Bytes, timeout_ms: i32) -> ProduceRequest {
+    let data = PartitionProduceData {
+        index,
+        records: Some(batch.into()),
+        ..Default::default()
+    };
+    let topic = TopicProduceData {
+        name: Str::copied(topic),
+        partition_data: vec![data],
+        ..Default::default()
+    };
+    ProduceRequest {
+        acks: -1,
+        timeout_ms,
+        topic_data: vec![topic],
+        ..Default::default()
+    }
+}
+
+/// What a Produce of one batch is answered.
+pub fn produced(response: ProduceResponse) -> PartitionProduceResponse {
+    let mut topics = response.responses;
+    topics.remove(0).partition_responses.remove(0)
+}
+
+/// A CreateTopics of one topic.
+pub fn create_of(
+    name: &str,
+    num_partitions: i32,
+    replication_factor: i16,
+    configs: &[(&str, &str)],
+) -> CreateTopicsRequest {
+    let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+        name: Str::copied(name),
+        value: Some(Str::copied(value)),
+        ..Default::default()
+    };
+    let topic = CreatableTopic {
+        name: Str::copied(name),
+        num_partitions,
+        replication_factor,
+        configs: configs.iter().map(config).collect(),
+        ..Default::default()
+    };
+    CreateTopicsRequest {
+        topics: vec![topic],
+        timeout_ms: 30_000,
+        ..Default::default()
+    }
+}
+
+/// A DeleteTopics of one topic.
+pub fn delete_of(name: &str) -> DeleteTopicsRequest {
+    let topic = DeleteTopicState {
+        name: Some(Str::copied(name)),
+        ..Default::default()
+    };
+    DeleteTopicsRequest {
+        topics: vec![topic],
+        timeout_ms: 30_000,
+        ..Default::default()
+    }
+}
+
+/// A DeleteRecords of one partition.
+pub fn delete_records_of(topic: &str, partition_index: i32, offset: i64) -> DeleteRecordsRequest {
+    let partition = DeleteRecordsPartition {
+        partition_index,
+        offset,
+        ..Default::default()
+    };
+    let topic = DeleteRecordsTopic {
+        name: Str::copied(topic),
+        partitions: vec![partition],
+        ..Default::default()
+    };
+    DeleteRecordsRequest {
+        topics: vec![topic],
+        timeout_ms: 30_000,
+        ..Default::default()
+    }
 }
 
 /// A batch of one record.
@@ -92,6 +247,11 @@ impl Client {
         self.0.submit(request, version, PATIENCE).await.ok()
     }
 
+    /// Puts a request in line behind those before, without waiting for their answers.
+    pub fn submit<R: Request + Send + 'static>(&self, request: R, version: i16) -> Reply<R> {
+        self.0.submit(request, version, PATIENCE)
+    }
+
     pub async fn create(&self, name: &str, num_partitions: i32) -> ErrorCode {
         self.create_with(name, num_partitions, 1, &[]).await
     }
@@ -103,23 +263,7 @@ impl Client {
         replication_factor: i16,
         configs: &[(&str, &str)],
     ) -> ErrorCode {
-        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
-            name: Str::copied(name),
-            value: Some(Str::copied(value)),
-            ..Default::default()
-        };
-        let topic = CreatableTopic {
-            name: Str::copied(name),
-            num_partitions,
-            replication_factor,
-            configs: configs.iter().map(config).collect(),
-            ..Default::default()
-        };
-        let request = CreateTopicsRequest {
-            topics: vec![topic],
-            timeout_ms: 30_000,
-            ..Default::default()
-        };
+        let request = create_of(name, num_partitions, replication_factor, configs);
         ErrorCode(self.ask(request, 7).await.topics[0].error_code)
     }
 
@@ -130,24 +274,8 @@ impl Client {
         index: i32,
         batch: Bytes,
     ) -> Option<PartitionProduceResponse> {
-        let data = PartitionProduceData {
-            index,
-            records: Some(batch.into()),
-            ..Default::default()
-        };
-        let topic = TopicProduceData {
-            name: Str::copied(topic),
-            partition_data: vec![data],
-            ..Default::default()
-        };
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: 30_000,
-            topic_data: vec![topic],
-            ..Default::default()
-        };
-        let mut response = self.try_ask(request, 11).await?;
-        Some(response.responses.remove(0).partition_responses.remove(0))
+        let request = produce_of(topic, index, batch, 30_000);
+        self.try_ask(request, 11).await.map(produced)
     }
 
     pub async fn produce_batch(&self, topic: &str, index: i32, batch: Bytes) -> ErrorCode {
@@ -181,21 +309,10 @@ impl Client {
 
     /// Fetches from the log's start; with the id of the session that it opens.
     pub async fn fetch(&self, name: &str, index: i32, session_epoch: i32) -> (PartitionData, i32) {
-        let partition = FetchPartition {
-            partition: index,
-            partition_max_bytes: i32::MAX,
-            ..Default::default()
-        };
-        let topic = FetchTopic {
-            topic: Str::copied(name),
-            partitions: vec![partition],
-            ..Default::default()
-        };
         let request = FetchRequest {
-            max_bytes: i32::MAX,
-            topics: vec![topic],
+            min_bytes: 0,
             session_epoch,
-            ..Default::default()
+            ..fetch_of(name, index, 0, 0)
         };
         let mut response = self.ask(request, 12).await;
         let partition = response.responses.remove(0).partitions.remove(0);
