@@ -16,6 +16,7 @@ use crate::ctx::{Ctx, Peer};
 use crate::fetch_session::{PARTITION_BYTES, Sessions};
 use crate::handlers;
 use crate::memory::{Overloaded, SMALL_MAX, Share};
+use crate::noise::Noise;
 
 /// What a request takes from the budget besides its frame: its future and what hangs from it.
 const REQUEST_BYTES: usize = 2048;
@@ -73,13 +74,13 @@ impl RequestContext {
         response: &M,
         mut ranges: Vec<Option<FileRange<E>>>,
     ) -> Option<Response<E>> {
-        self.response_in(self.version, ctx, response, &mut ranges)
+        self.response_in(self.version, &ctx.noise, response, &mut ranges)
     }
 
     fn response_in<E: Env, M: Message>(
         &self,
         body_version: i16,
-        ctx: &Ctx<E>,
+        noise: &Noise,
         response: &M,
         ranges: &mut [Option<FileRange<E>>],
     ) -> Option<Response<E>> {
@@ -96,7 +97,7 @@ impl RequestContext {
             Ok(parts) => parts,
             Err(error) => {
                 let what = format_args!("{} version {}: {error}", self.api_key, self.version);
-                ctx.noise.tell("response that can't be encoded", &what);
+                noise.tell("response that can't be encoded", &what);
                 brokkr_types::reached!("a response could not be encoded");
                 return None;
             }
@@ -214,7 +215,10 @@ impl<E: Env> Dispatch<E> {
             (rc.response(&ctx, &response, Vec::new()), share)
         } else {
             let response = handlers::api_versions::unsupported();
-            (rc.response_in(0, &ctx, &response, &mut []), Share::default())
+            (
+                rc.response_in(0, &ctx.noise, &response, &mut []),
+                Share::default(),
+            )
         };
         Dispatched::Pending(Box::pin(std::future::ready(response)), share)
     }
@@ -380,4 +384,40 @@ pub const SERVED: &[ApiKey] = &[
 
 fn served(api_key: ApiKey, version: i16) -> bool {
     SERVED.contains(&api_key) && api_key.stable_versions().contains(&version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_env::tokio::TokioEnv;
+    use brokkr_wire::Str;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_response_that_can_t_be_encoded_is_logged_and_there_is_none() {
+        let noise = Noise::new(TokioEnv::new(1));
+        let rc = RequestContext {
+            api_key: ApiKey::Metadata,
+            version: 2,
+            correlation_id: 7,
+            received_at: Instant::from_nanos(1),
+            buffer: Arc::default(),
+            connection: Arc::default(),
+        };
+        let respond = |cluster_id_bytes| {
+            let response = m::MetadataResponse {
+                cluster_id: Some(Str::from("c".repeat(cluster_id_bytes))),
+                ..Default::default()
+            };
+            rc.response_in::<TokioEnv, _>(rc.version, &noise, &response, &mut [])
+        };
+        // In this version a text has 16 bits for its length.
+        assert!(respond(32_767).is_some_and(|response| !response.parts.is_empty()));
+        assert!(noise.counts().is_empty());
+        assert!(respond(32_768).is_none());
+        assert_eq!(
+            noise.counts(),
+            BTreeMap::from([("response that can't be encoded", 1)])
+        );
+    }
 }
