@@ -10,7 +10,7 @@ use brokkr_sim::exec::Nanos;
 use brokkr_sim::net::{BUFFER_BYTES, addr_of};
 use brokkr_sim::world::World;
 use brokkr_wire::frame::{decode_response_header, encode_request};
-use brokkr_wire::messages::ProduceResponse;
+use brokkr_wire::messages::{DescribeLogDirsRequest, ProduceResponse};
 use brokkr_wire::{ApiKey, ErrorCode, Message, Part, Reader, Request};
 use bytes::{Bytes, BytesMut};
 use common::*;
@@ -150,5 +150,29 @@ fn a_produce_whose_topic_is_deleted_meanwhile_is_answered_in_every_version() {
             slow(1);
             assert_eq!(deleted.await.expect("answered").responses[0].error_code, 0);
         }
+    });
+}
+
+#[test]
+fn many_partitions_are_described_in_several_polls() {
+    beside_a_broker(600, &[], |world, client| async move {
+        const ASKS: u64 = 40;
+        let polls_of_asks = async || {
+            let before = world.exec().polls();
+            for _ in 0..ASKS {
+                let request = DescribeLogDirsRequest {
+                    topics: None,
+                    ..Default::default()
+                };
+                assert_eq!(client.ask(request, 4).await.results[0].error_code, 0);
+            }
+            world.exec().polls() - before
+        };
+        assert_eq!(client.create("few", 10).await, ErrorCode::NONE);
+        let few = polls_of_asks().await;
+        assert_eq!(client.create("many", 1200).await, ErrorCode::NONE);
+        let many = polls_of_asks().await;
+        // Four breaks in 1,200 steps; by chance a few polls more or less.
+        assert!(many > few + 3 * ASKS, "{few}, then {many} polls");
     });
 }

@@ -10,8 +10,9 @@ use brokkr_wire::messages::describe_log_dirs_response::{
 };
 use brokkr_wire::{ErrorCode, Str};
 
+use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
-use crate::partitions::{Hosted, Route, Routes};
+use crate::partitions::{Hosted, Routes};
 
 /// What a partition takes up at most.
 const PARTITION_BYTES: usize = 96;
@@ -51,7 +52,7 @@ pub async fn handle<E: Env>(
         results.push(match space {
             Some((id, (usable, total))) => DescribeLogDirsResult {
                 log_dir,
-                topics: topics(&routes, asked.as_ref(), id),
+                topics: topics(&routes, asked.as_ref(), id).await,
                 total_bytes: total as i64,
                 usable_bytes: usable as i64,
                 ..Default::default()
@@ -72,13 +73,14 @@ pub async fn handle<E: Env>(
 }
 
 /// The partitions in a log directory that are served, of those asked for.
-fn topics<E: Env>(
+async fn topics<E: Env>(
     routes: &Routes<E>,
     asked: Option<&BTreeMap<Str, BTreeSet<i32>>>,
     directory: Uuid,
 ) -> Vec<DescribeLogDirsTopic> {
-    let mut topics = Vec::new();
+    let (mut topics, mut steps) = (Vec::new(), Steps::default());
     for route in routes.iter() {
+        steps.step().await;
         let wanted = match asked {
             None => None,
             Some(asked) => match asked.get(&route.name) {
@@ -86,9 +88,14 @@ fn topics<E: Env>(
                 some => some,
             },
         };
-        let partitions: Vec<_> = described(route, directory)
-            .filter(|p| wanted.is_none_or(|wanted| wanted.contains(&p.partition_index)))
-            .collect();
+        let mut partitions = Vec::new();
+        for (index, hosted) in route.partitions() {
+            steps.step().await;
+            let is_wanted = wanted.is_none_or(|wanted| wanted.contains(&index));
+            if is_wanted && route.directory(index) == Some(directory) {
+                partitions.extend(described(index, hosted));
+            }
+        }
         if !partitions.is_empty() {
             topics.push(DescribeLogDirsTopic {
                 name: route.name.clone(),
@@ -100,14 +107,8 @@ fn topics<E: Env>(
     topics
 }
 
-fn described<E: Env>(
-    route: &Route<E>,
-    directory: Uuid,
-) -> impl Iterator<Item = DescribeLogDirsPartition> + '_ {
-    let there = route
-        .partitions()
-        .filter(move |(index, _)| route.directory(*index) == Some(directory));
-    there.filter_map(|(partition_index, hosted)| match hosted {
+fn described<E: Env>(partition_index: i32, hosted: &Hosted<E>) -> Option<DescribeLogDirsPartition> {
+    match hosted {
         Hosted::Here(handle) => Some(DescribeLogDirsPartition {
             partition_index,
             partition_size: handle.view().size_bytes as i64,
@@ -115,5 +116,5 @@ fn described<E: Env>(
             ..Default::default()
         }),
         Hosted::Offline | Hosted::Nowhere => None,
-    })
+    }
 }

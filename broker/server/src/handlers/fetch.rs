@@ -94,7 +94,7 @@ pub fn begin<E: Env>(
         let pass = fetch(&ctx, &rc, &request, &turn, holds).await;
         let response_share = response_share(&ctx, &peer, response_bytes).await?;
         let read_committed = request.isolation_level == READ_COMMITTED;
-        let (response, ranges, told) = answer(&turn, pass, read_committed);
+        let (response, ranges, told) = answer(&turn, pass, read_committed).await;
         if turn.session_id != 0 {
             sessions.told(&turn, &told);
         }
@@ -413,13 +413,15 @@ fn partition_data<E: Env>(asked: &Asked, found: &Found<E>, read_committed: bool)
 type Answer<E> = (FetchResponse, Vec<Option<FileRange<E>>>, Vec<(Told, bool)>);
 
 /// The response, its ranges by token, and what a session has to remember of each partition.
-fn answer<E: Env>(turn: &Turn, pass: Pass<E>, read_committed: bool) -> Answer<E> {
+async fn answer<E: Env>(turn: &Turn, pass: Pass<E>, read_committed: bool) -> Answer<E> {
     let mut response = FetchResponse {
         session_id: turn.session_id,
         ..Default::default()
     };
     let (mut ranges, mut told) = (Vec::new(), Vec::with_capacity(turn.partitions.len()));
+    let mut steps = Steps::default();
     for (asked, found) in turn.partitions.iter().zip(pass.found) {
+        steps.step().await;
         let news = found.range.is_some()
             || found.told.error_code != 0
             || asked.told != Some(found.told)
@@ -449,4 +451,52 @@ fn answer<E: Env>(turn: &Turn, pass: Pass<E>, read_committed: bool) -> Answer<E>
         }
     }
     (response, ranges, told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch_session::Key;
+    use brokkr_env::tokio::TokioEnv;
+    use brokkr_types::Uuid;
+    use brokkr_wire::Str;
+    use futures_util::FutureExt;
+
+    fn asked(partition: i32) -> Asked {
+        Asked {
+            key: Key {
+                topic: Str::from_static("t"),
+                topic_id: Uuid::ZERO,
+                partition,
+            },
+            fetch: Default::default(),
+            told: None,
+            had_records: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_of_many_partitions_is_made_in_several_polls() {
+        let turn = |partitions| Turn {
+            partitions: (0..partitions).map(asked).collect(),
+            session_id: 0,
+            incremental: false,
+        };
+        let pass = |partitions: i32| Pass::<TokioEnv> {
+            found: (0..partitions)
+                .map(|_| failed(&Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)))
+                .collect(),
+            bytes: 0,
+            urgent: false,
+            offline: false,
+            handles: Vec::new(),
+        };
+        let few = turn(100);
+        let (response, ..) = answer(&few, pass(100), false).now_or_never().expect("at once");
+        assert_eq!(response.responses[0].partitions.len(), 100);
+        let many = turn(1000);
+        assert!(answer(&many, pass(1000), false).now_or_never().is_none());
+        let (response, ..) = answer(&many, pass(1000), false).await;
+        assert_eq!(response.responses[0].partitions.len(), 1000);
+    }
 }
