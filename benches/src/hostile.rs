@@ -7,7 +7,6 @@ use crate::client::{Client, connect, request_bytes};
 use crate::error::BenchError;
 use crate::proc;
 use brokkr_types::UnixMillis;
-use brokkr_wire::Request;
 use brokkr_wire::Str;
 use brokkr_wire::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use brokkr_wire::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
@@ -28,6 +27,8 @@ const VERSION: i16 = 9;
 const THEIRS: &str = "hostile";
 const OURS: &str = "victim";
 const MIB: usize = 1 << 20;
+/// What a request may decode to under the budget that these peers are set on (128 MiB): a sixteenth of it.
+const DECODED_BYTES_MAX: usize = 8 * MIB;
 
 /// What to do.
 pub struct Plan {
@@ -89,7 +90,7 @@ const KINDS: &[Kind] = &[
         act: small_bomb,
     },
     Kind {
-        name: "duplicates by the million",
+        name: "names as often as a request may have them",
         act: duplicates,
     },
     Kind {
@@ -284,10 +285,15 @@ fn produce(topic: &str, acks: i16, records: Bytes) -> Result<Vec<u8>, BenchError
     request_bytes(&request, VERSION, 0)
 }
 
+/// Elements of an array, as many as a request may have: one that decodes to more is refused before anything is done with it.
+fn as_many<T>() -> usize {
+    DECODED_BYTES_MAX / 10 * 9 / size_of::<T>()
+}
+
 /// Requests that name one thing very often.
 fn duplicate_frames() -> Result<Vec<Vec<u8>>, BenchError> {
     let name = || Str::from_static("d");
-    let topics = (0..300_000).map(|_| CreatableTopic {
+    let topics = (0..as_many::<CreatableTopic>()).map(|_| CreatableTopic {
         name: name(),
         num_partitions: 1,
         replication_factor: 1,
@@ -298,7 +304,7 @@ fn duplicate_frames() -> Result<Vec<Vec<u8>>, BenchError> {
         validate_only: true,
         ..CreateTopicsRequest::default()
     };
-    let resources = (0..300_000).map(|_| DescribeConfigsResource {
+    let resources = (0..as_many::<DescribeConfigsResource>()).map(|_| DescribeConfigsResource {
         resource_type: 4,
         resource_name: Str::from_static("1"),
         ..DescribeConfigsResource::default()
@@ -308,7 +314,7 @@ fn duplicate_frames() -> Result<Vec<Vec<u8>>, BenchError> {
         include_synonyms: true,
         ..DescribeConfigsRequest::default()
     };
-    let topics = (0..1_000_000).map(|_| MetadataRequestTopic {
+    let topics = (0..as_many::<MetadataRequestTopic>()).map(|_| MetadataRequestTopic {
         name: Some(Str::from_static(THEIRS)),
         ..MetadataRequestTopic::default()
     });
@@ -316,9 +322,10 @@ fn duplicate_frames() -> Result<Vec<Vec<u8>>, BenchError> {
         topics: Some(topics.collect()),
         ..MetadataRequest::default()
     };
-    let forgotten = (0..200_000).map(|i| ForgottenTopic {
+    // Each has an array of its own.
+    let forgotten = (0..as_many::<(ForgottenTopic, i32)>()).map(|i| ForgottenTopic {
         topic: Str::from_static(THEIRS),
-        partitions: vec![i],
+        partitions: vec![i as i32],
         ..ForgottenTopic::default()
     });
     let fetch = FetchRequest {
@@ -326,14 +333,11 @@ fn duplicate_frames() -> Result<Vec<Vec<u8>>, BenchError> {
         session_epoch: -1,
         ..FetchRequest::default()
     };
-    fn bytes<R: Request>(request: &R, version: i16) -> Result<Vec<u8>, BenchError> {
-        request_bytes(request, version, 0)
-    }
     Ok(vec![
-        bytes(&create, 5)?,
-        bytes(&describe, 2)?,
-        bytes(&metadata, 8)?,
-        bytes(&fetch, 11)?,
+        request_bytes(&create, 5, 0)?,
+        request_bytes(&describe, 2, 0)?,
+        request_bytes(&metadata, 8, 0)?,
+        request_bytes(&fetch, 11, 0)?,
     ])
 }
 
@@ -520,4 +524,28 @@ fn large_victim(plan: &Plan) -> Result<(Histogram<u64>, u64), BenchError> {
         std::thread::sleep(Duration::from_millis(500));
     }
     Ok((latency, refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_wire::frame::decode_request_header;
+    use brokkr_wire::{Reader, Request};
+
+    /// Whether a broker decodes it: into no more than 16 times the frame, either.
+    fn is_decoded<R: Request>(frame: &[u8], version: i16) -> bool {
+        let frame = Bytes::copy_from_slice(&frame[4..]);
+        let max = (frame.len() * 16 + (128 << 10)).min(DECODED_BYTES_MAX);
+        let mut r = Reader::limited(frame, max);
+        decode_request_header(&mut r).is_ok() && R::decode(&mut r, version).is_ok()
+    }
+
+    #[test]
+    fn names_that_come_often_get_past_the_limit_of_what_is_decoded() {
+        let frames = duplicate_frames().expect("encodable");
+        assert!(is_decoded::<CreateTopicsRequest>(&frames[0], 5));
+        assert!(is_decoded::<DescribeConfigsRequest>(&frames[1], 2));
+        assert!(is_decoded::<MetadataRequest>(&frames[2], 8));
+        assert!(is_decoded::<FetchRequest>(&frames[3], 11));
+    }
 }

@@ -204,7 +204,12 @@ fn a_fetch_of_a_quiet_partition_waits_though_another_partition_is_unknown() {
             ErrorCode(found[0].error_code),
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         );
-        assert!(found[1].records.as_ref().is_some_and(|records| records.len() > 0));
+        assert!(
+            found[1]
+                .records
+                .as_ref()
+                .is_some_and(|records| !records.is_empty())
+        );
     });
 }
 

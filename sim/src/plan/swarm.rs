@@ -364,7 +364,8 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
         topic.configs = retained(draw);
     }
     let older = draw.of("older client", 4) == 0;
-    // Who names topics by their names can't tell which of them it was.
+    // A client that names topics by their names can't tell which of them it was, so nothing could be judged. What it is answered while
+    // its topic is deleted is in tests/peers.rs.
     let recreator = (draw.of("recreated", 4) == 0 && !older && !narrow).then(|| recreator(draw));
     topics.extend(recreator.iter().flat_map(|r| &r.topics).map(|name| TopicSpec {
         name: name.clone(),
