@@ -172,6 +172,11 @@ impl<E: Env> Memory<E> {
         self.take(&self.pools.responses, bytes).await
     }
 
+    /// Takes `bytes` for a response if they are free.
+    pub fn try_response(&self, bytes: usize) -> Option<Share> {
+        self.pools.responses.try_take(bytes)
+    }
+
     async fn take(&self, pool: &Pool, bytes: usize) -> Result<Share, Overloaded> {
         if let Some(share) = pool.try_take(bytes) {
             return Ok(share);
