@@ -9,9 +9,10 @@ mod common;
 
 use brokkr_types::{ProducerEpoch, ProducerId, Sequence, UnixMillis};
 use brokkr_wire::messages::describe_producers_request::TopicRequest;
+use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use brokkr_wire::messages::{DescribeProducersRequest, ProduceRequest};
-use brokkr_wire::records::BatchBuilder;
+use brokkr_wire::messages::{DescribeProducersRequest, ListOffsetsRequest, ProduceRequest};
+use brokkr_wire::records::{BatchBuilder, CompressionType};
 use brokkr_wire::{ErrorCode, Str};
 use bytes::Bytes;
 use common::{Client, Running, place, start};
@@ -105,4 +106,73 @@ fn responses_larger_than_their_pool_are_built_one_at_a_time() {
     });
     let more = peak_mib(&broker) - before;
     assert!(more < 20, "{more} MiB more than one response of 1.4 MiB took");
+}
+
+fn compressed(codec: CompressionType, values: &[usize]) -> Bytes {
+    let mut builder = BatchBuilder::new().compression(codec, codec.default_level());
+    for (at, bytes) in (1_700_000_000_000..).zip(values) {
+        builder.push(UnixMillis(at), None, Some(&vec![0; *bytes]), &[]);
+    }
+    builder.build().bytes
+}
+
+#[test]
+fn a_batch_that_decompresses_to_more_than_the_budget_holds_is_refused_with_the_limit() {
+    // A quarter of it is for decompression.
+    let broker = with_budget("peers-bombs", 32 * MIB);
+    let mut client = broker.client();
+    assert_eq!(
+        client.create("t", 1, &[("retention.ms", "-1")]).0,
+        ErrorCode::NONE
+    );
+    for (codec, most) in [(CompressionType::Gzip, 8 * MIB), (CompressionType::Zstd, 4 * MIB)] {
+        let fits = produce(&mut client, vec![(0, compressed(codec, &[most - 1000]))]);
+        assert_eq!(fits[0].0, ErrorCode::NONE, "{codec}");
+        let refused = produce(&mut client, vec![(0, compressed(codec, &[most]))]);
+        let why = format!("the records decompress to more than {most} bytes");
+        assert_eq!(refused[0], (ErrorCode::MESSAGE_TOO_LARGE, why), "{codec}");
+    }
+}
+
+#[test]
+fn a_time_in_a_batch_larger_than_the_budget_holds_is_answered_with_the_batch() {
+    let path = place("peers-time");
+    let first_offset = |bytes: usize, produces: bool| {
+        let broker = start(&path, &["--set", &budget(bytes)]);
+        let mut client = broker.client();
+        if produces {
+            assert_eq!(
+                client.create("t", 1, &[("retention.ms", "-1")]).0,
+                ErrorCode::NONE
+            );
+            let batch = compressed(CompressionType::Zstd, &[5 * MIB, 5 * MIB]);
+            assert_eq!(produce(&mut client, vec![(0, batch)])[0].0, ErrorCode::NONE);
+        }
+        let partition = ListOffsetsPartition {
+            timestamp: 1_700_000_000_001,
+            current_leader_epoch: -1,
+            ..Default::default()
+        };
+        let topic = ListOffsetsTopic {
+            name: Str::from("t"),
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let mut answer = client.ask(&request, 7).topics.remove(0);
+        let found = answer.partitions.remove(0);
+        assert_eq!(found.error_code, 0);
+        broker.terminate();
+        found.offset
+    };
+    assert_eq!(first_offset(256 * MIB, true), 1, "the record itself");
+    assert_eq!(
+        first_offset(16 * MIB, false),
+        0,
+        "who begins there misses nothing"
+    );
 }
