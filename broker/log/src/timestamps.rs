@@ -24,8 +24,8 @@ pub struct TimestampOffset {
 }
 
 impl<E: Env> LogReader<E> {
-    /// The first record that is as young as `target`, below `up_to`. One batch is decompressed at a time, to at most
-    /// `decompressed_max` bytes.
+    /// The first record that is as young as `target`, below `up_to`. One batch at a time is read, of at most
+    /// `decompressed_max` bytes, and decompressed, to at most as many.
     pub async fn offset_for_timestamp(
         &self,
         target: UnixMillis,
@@ -100,6 +100,16 @@ impl<E: Env> LogReader<E> {
             if header.last_offset() < start || !matches(header.max_timestamp) {
                 continue;
             }
+            let of_batch = TimestampOffset {
+                timestamp: header.max_timestamp,
+                offset: header.base_offset.max(start),
+                epoch: header.partition_leader_epoch,
+                exact: false,
+            };
+            // BEFORE it is read.
+            if header.size_bytes() > decompressed_max {
+                return Ok(Some(of_batch));
+            }
             let batch = self
                 .read_batch(open, position, &header)
                 .await
@@ -107,14 +117,7 @@ impl<E: Env> LogReader<E> {
             let damaged = |what: String| damaged(open, position, &header, what);
             let records = match batch.records(decompressed_max) {
                 Ok(records) => records,
-                Err(BatchError::Decompress(DecompressError::TooLarge { .. })) => {
-                    return Ok(Some(TimestampOffset {
-                        timestamp: header.max_timestamp,
-                        offset: header.base_offset.max(start),
-                        epoch: header.partition_leader_epoch,
-                        exact: false,
-                    }));
-                }
+                Err(BatchError::Decompress(DecompressError::TooLarge { .. })) => return Ok(Some(of_batch)),
                 Err(e) => return Err(damaged(e.to_string())),
             };
             for record in &records {

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use brokkr_env::{Env, FileRange, Instant, Part};
-use brokkr_wire::frame::{decode_request_header, encode_response, request_header_peek};
+use brokkr_wire::frame::{decode_request_header, encode_frame_within, request_header_peek};
 use brokkr_wire::messages::{self as m, Message, Request};
 use brokkr_wire::{ApiKey, DecodeError, Reader};
 use bytes::Bytes;
 
 use crate::conn::{Changing, Pending, Response, State};
 use crate::ctx::{Ctx, Peer};
-use crate::fetch_session::{PARTITION_BYTES, Sessions};
+use crate::fetch_session::Sessions;
 use crate::handlers;
 use crate::memory::{Overloaded, SMALL_MAX, Share};
 use crate::noise::Noise;
@@ -26,6 +26,10 @@ const DECODED_PER_BYTE: usize = 16;
 const DECODED_PART_OF_POOL: usize = 2;
 /// For each byte of a decoded request its response has up to so many.
 const RESPONSE_PER_BYTE: usize = 3;
+/// Room for a response that is small, as most are.
+const RESPONSE_BYTES: usize = 128;
+/// Room that is made for a response at once, at most.
+const RESPONSE_CAPACITY_MAX: usize = 64 << 20;
 
 /// What became of a frame.
 pub enum Dispatched<E: Env> {
@@ -58,6 +62,8 @@ pub struct RequestContext {
     pub correlation_id: i32,
     /// When its frame was complete: timeouts run from then.
     pub received_at: Instant,
+    /// The length of its frame.
+    pub frame_bytes: usize,
     /// What its frame takes from the budget. Whoever keeps a slice of the frame keeps this too.
     pub buffer: Arc<Share>,
     /// The connection it came by.
@@ -74,7 +80,15 @@ impl RequestContext {
         response: &M,
         mut ranges: Vec<Option<FileRange<E>>>,
     ) -> Option<Response<E>> {
-        self.response_in(self.version, &ctx.noise, response, &mut ranges)
+        self.response_in(self.version, &ctx.noise, response, &mut ranges, RESPONSE_BYTES)
+    }
+
+    /// What a response takes up at most for repeating names of its request.
+    pub fn repeated_bytes(&self) -> usize {
+        match self.frame_bytes {
+            ..=SMALL_MAX => 0,
+            large => large,
+        }
     }
 
     fn response_in<E: Env, M: Message>(
@@ -83,16 +97,17 @@ impl RequestContext {
         noise: &Noise,
         response: &M,
         ranges: &mut [Option<FileRange<E>>],
+        capacity: usize,
     ) -> Option<Response<E>> {
-        let parts = if body_version == self.version {
-            encode_response(response, self.api_key, self.version, self.correlation_id)
-        } else {
-            let header = m::ResponseHeader {
-                correlation_id: self.correlation_id,
-                ..Default::default()
-            };
-            brokkr_wire::frame::encode_frame(&header, 0, response, body_version)
+        let header = m::ResponseHeader {
+            correlation_id: self.correlation_id,
+            ..Default::default()
         };
+        let header_version = match body_version == self.version {
+            true => self.api_key.response_header_version(self.version),
+            false => 0,
+        };
+        let parts = encode_frame_within(capacity, &header, header_version, response, body_version);
         let parts = match parts {
             Ok(parts) => parts,
             Err(error) => {
@@ -144,6 +159,7 @@ impl<E: Env> Dispatch<E> {
         let decoded_max = (frame.len() * DECODED_PER_BYTE + DECODED_BYTES_MIN)
             .min(self.ctx.memory.decoded_bytes_max() / DECODED_PART_OF_POOL)
             .max(DECODED_BYTES_MIN);
+        let frame_bytes = frame.len();
         let mut r = Reader::limited(frame, decoded_max);
         let (api_key, _header) = match decode_request_header(&mut r) {
             Ok(decoded) => decoded,
@@ -157,6 +173,7 @@ impl<E: Env> Dispatch<E> {
             version: peek.api_version,
             correlation_id: peek.correlation_id,
             received_at: self.ctx.env.now(),
+            frame_bytes,
             buffer,
             connection: Arc::clone(&self.state),
         };
@@ -215,10 +232,8 @@ impl<E: Env> Dispatch<E> {
             (rc.response(&ctx, &response, Vec::new()), share)
         } else {
             let response = handlers::api_versions::unsupported();
-            (
-                rc.response_in(0, &ctx.noise, &response, &mut []),
-                Share::default(),
-            )
+            let response = rc.response_in(0, &ctx.noise, &response, &mut [], RESPONSE_BYTES);
+            (response, Share::default())
         };
         Dispatched::Pending(Box::pin(std::future::ready(response)), share)
     }
@@ -236,7 +251,7 @@ impl<E: Env> Dispatch<E> {
             }
             ApiKey::Fetch => {
                 // The partitions of its session are copied.
-                let copied = |request: &_| self.sessions.partitions(request) * PARTITION_BYTES;
+                let copied = |request: &_| self.sessions.bytes(request);
                 let (request, share) = self.body_and(r, rc.version, copied).await?;
                 Some(h::fetch::begin(
                     &self.ctx,
@@ -289,8 +304,11 @@ impl<E: Env> Dispatch<E> {
         }
     }
 
-    /// A request whose work is all in its future. `bytes` is what its response takes up at most, besides what goes by the
-    /// request's own size.
+    /// A request whose work is all in its future. `bytes` is what its response takes up at most, as it is built and encoded,
+    /// besides what goes by the request's own size.
+    ///
+    /// What is built is charged until it is sent. A response that may be larger than all of its pool takes all of it, BEFORE it is
+    /// built, so there is one of these at a time.
     async fn later<R, F>(
         &self,
         rc: RequestContext,
@@ -306,19 +324,24 @@ impl<E: Env> Dispatch<E> {
         let (mut ctx, peer) = (self.ctx.clone(), self.peer.clone());
         let changing = self.changes(rc.api_key).then(|| Changing::begin(&self.state));
         let pending = Box::pin(async move {
-            let expected = bytes(&mut ctx, &request);
+            let expected = bytes(&mut ctx, &request) + rc.repeated_bytes();
             let mut share = response_share(&ctx, &peer, expected).await?;
             let mut response = {
                 let body = handle(ctx.clone(), request, rc.version, peer.clone()).await;
-                rc.response(&ctx, &body, Vec::new())?
+                let capacity = match expected {
+                    ..=SMALL_MAX => RESPONSE_BYTES,
+                    large => large.min(RESPONSE_CAPACITY_MAX),
+                };
+                rc.response_in(rc.version, &ctx.noise, &body, &mut [], capacity)?
             };
             let len = response.parts.iter().map(Part::len).sum();
-            if share.bytes() < len {
-                // BEFORE it waits: who holds a part of a pool must not wait for more of it.
-                drop(share);
-                share = response_share(&ctx, &peer, len).await?;
+            match share.bytes() {
+                // What its request holds pays for it meanwhile.
+                0 => share = response_share(&ctx, &peer, len).await?,
+                // It grew while it was built. Who holds a part of a pool must not wait for more of it.
+                held if held < len => share.join(ctx.memory.try_response(len - held).unwrap_or_default()),
+                _ => share.shrink(len),
             }
-            share.shrink(len);
             response.share = share;
             drop(changing);
             Some(response)
@@ -404,6 +427,7 @@ mod tests {
             version: 2,
             correlation_id: 7,
             received_at: Instant::from_nanos(1),
+            frame_bytes: 0,
             buffer: Arc::default(),
             connection: Arc::default(),
         };
@@ -412,7 +436,7 @@ mod tests {
                 cluster_id: Some(Str::from("c".repeat(cluster_id_bytes))),
                 ..Default::default()
             };
-            rc.response_in::<TokioEnv, _>(rc.version, &noise, &response, &mut [])
+            rc.response_in::<TokioEnv, _>(rc.version, &noise, &response, &mut [], RESPONSE_BYTES)
         };
         // In this version a text has 16 bits for its length.
         assert!(respond(32_767).is_some_and(|response| !response.parts.is_empty()));

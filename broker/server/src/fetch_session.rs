@@ -20,8 +20,8 @@ use crate::memory::{Memory, Share};
 const PER_CONNECTION_MAX: usize = 8;
 /// Up to so many partitions that a request names are looked for one by one.
 const FEW: usize = 8;
-/// What a partition of a session takes from the budget, its topic's name included.
-pub const PARTITION_BYTES: usize = 384;
+/// What a partition of a session takes from the budget, besides its topic's name.
+const PARTITION_BYTES: usize = 256;
 /// The epoch that says "no session, and none wanted".
 const FINAL_EPOCH: i32 = -1;
 
@@ -132,11 +132,11 @@ impl<E: Env> Sessions<E> {
         }
     }
 
-    /// How many partitions the session of a request has so far.
-    pub fn partitions(&self, request: &FetchRequest) -> usize {
+    /// What a copy of the partitions takes that the session of a request has so far: their names are shared.
+    pub fn bytes(&self, request: &FetchRequest) -> usize {
         self.lock()
             .get(&request.session_id)
-            .map_or(0, |s| s.partitions.len())
+            .map_or(0, |s| s.partitions.len() * PARTITION_BYTES)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Session>> {
@@ -149,14 +149,15 @@ impl<E: Env> Sessions<E> {
             (id, FINAL_EPOCH) => {
                 self.lock().remove(&id);
                 Ok(Turn {
-                    partitions: each_once(request),
+                    // They end with the request, and share its frame.
+                    partitions: each_once(request, Str::clone),
                     session_id: 0,
                     incremental: false,
                 })
             }
             (id, 0) => {
                 self.lock().remove(&id);
-                let partitions = each_once(request);
+                let partitions = each_once(request, Str::detached);
                 let session_id = self.open(&partitions);
                 Ok(Turn {
                     partitions,
@@ -172,7 +173,7 @@ impl<E: Env> Sessions<E> {
                 }
                 session.epoch = epoch.checked_add(1).unwrap_or(1);
                 session.update(request);
-                let more = session.partitions.len() * PARTITION_BYTES;
+                let more = bytes(&session.partitions);
                 match self
                     .memory
                     .try_session(more.saturating_sub(session.share.bytes()))
@@ -201,7 +202,7 @@ impl<E: Env> Sessions<E> {
         let Ok(slot) = Arc::clone(&self.slots.free).try_acquire_owned() else {
             return 0;
         };
-        let Some(share) = self.memory.try_session(partitions.len() * PARTITION_BYTES) else {
+        let Some(share) = self.memory.try_session(bytes(partitions)) else {
             return 0;
         };
         let id = self.slots.id();
@@ -254,12 +255,13 @@ fn listed(request: &FetchRequest) -> impl Iterator<Item = (&FetchTopic, &FetchPa
 
 /// Each partition that a request names, once. As with Kafka, which reads the list into a map, the last entry counts, in the
 /// first one's place.
-fn each_once(request: &FetchRequest) -> Vec<Asked> {
+fn each_once<'r>(request: &'r FetchRequest, keep: impl Fn(&Str) -> Str) -> Vec<Asked> {
     type Entry<'a> = (&'a FetchTopic, &'a FetchPartition);
     fn key<'a>((topic, fetch): Entry<'a>) -> (&'a str, Uuid, i32) {
         (topic.topic.as_str(), topic.topic_id, fetch.partition)
     }
-    let asked = |(topic, fetch)| named(topic, fetch);
+    let mut name = None;
+    let asked = |(topic, fetch): Entry<'r>| named(topic, kept(&mut name, &topic.topic, &keep), fetch);
     // Most lists are in order.
     if listed(request).map(key).is_sorted_by(|a, b| a < b) {
         return listed(request).map(asked).collect();
@@ -280,10 +282,25 @@ fn each_once(request: &FetchRequest) -> Vec<Asked> {
     once.into_iter().map(asked).collect()
 }
 
-fn named(topic: &FetchTopic, fetch: &FetchPartition) -> Asked {
-    // Detached: a session must not hold on to the frame it came in.
+/// A topic's name as it is kept: once for all partitions that follow each other.
+fn kept<'a>(before: &mut Option<(&'a Str, Str)>, name: &'a Str, keep: impl Fn(&Str) -> Str) -> Str {
+    match before {
+        Some((of, kept)) if std::ptr::eq(*of, name) => kept.clone(),
+        before => before.insert((name, keep(name))).1.clone(),
+    }
+}
+
+/// What a session of these takes from the budget. Nothing says that a name is a topic's, or how long it is.
+fn bytes(partitions: &[Asked]) -> usize {
+    partitions
+        .iter()
+        .map(|p| PARTITION_BYTES + p.key.topic.as_str().len())
+        .sum()
+}
+
+fn named(topic: &FetchTopic, name: Str, fetch: &FetchPartition) -> Asked {
     let key = Key {
-        topic: topic.topic.detached(),
+        topic: name,
         topic_id: topic.topic_id,
         partition: fetch.partition,
     };
@@ -306,8 +323,10 @@ impl Session {
             let all = self.partitions.iter().enumerate();
             all.map(|(at, p)| (p.key.clone(), at)).collect()
         });
+        // Detached: a session must not hold on to the frame it came in.
+        let mut name = None;
         for (topic, fetch) in listed(request) {
-            let new = named(topic, fetch);
+            let new = named(topic, kept(&mut name, &topic.topic, Str::detached), fetch);
             let at = match &places {
                 Some(places) => places.get(&new.key).copied(),
                 None => self.partitions.iter().position(|p| p.key == new.key),
@@ -417,6 +436,18 @@ mod tests {
             }
             assert_eq!(seen, expected);
         }
+    }
+
+    #[test]
+    fn a_session_is_charged_for_the_names_in_it() {
+        let memory = Memory::new(TokioEnv::new(1), 800 << 10);
+        let sessions = Sessions::new(Slots::new(10, 7), memory.clone());
+        let mut named = request(0, 0, &[1, 2, 3]);
+        named.topics[0].topic = Str::from("n".repeat(30_000));
+        assert_eq!(sessions.turn(&named).expect("a session").session_id, 7);
+        assert!(memory.try_session(20 << 10).is_none(), "of 100 KiB");
+        // What was not opened, for want of memory, is a full fetch.
+        assert_eq!(sessions.turn(&named).expect("a full fetch").session_id, 0);
     }
 
     #[test]

@@ -152,6 +152,11 @@ impl<E: Env> Memory<E> {
         }
     }
 
+    /// The most that the check of one batch can hold.
+    pub fn check_bytes_max(&self) -> usize {
+        self.pools.checks.bytes_max()
+    }
+
     /// As [`Memory::buffer`], for records that are decompressed or written anew: who asks may hold a buffer and a decoded request.
     pub async fn check(&self, bytes: usize) -> Result<Share, Overloaded> {
         self.take(&self.pools.checks, bytes).await
@@ -170,6 +175,11 @@ impl<E: Env> Memory<E> {
     /// As [`Memory::buffer`], for a response: who asks may hold all others.
     pub async fn response(&self, bytes: usize) -> Result<Share, Overloaded> {
         self.take(&self.pools.responses, bytes).await
+    }
+
+    /// Takes `bytes` for a response if they are free.
+    pub fn try_response(&self, bytes: usize) -> Option<Share> {
+        self.pools.responses.try_take(bytes)
     }
 
     async fn take(&self, pool: &Pool, bytes: usize) -> Result<Share, Overloaded> {

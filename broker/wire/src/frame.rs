@@ -112,7 +112,18 @@ pub fn encode_frame<H: Message, M: Message>(
     body: &M,
     body_version: i16,
 ) -> Result<Vec<Part>, EncodeError> {
-    let mut w = Writer::with_capacity(128);
+    encode_frame_within(128, header, header_version, body, body_version)
+}
+
+/// As [`encode_frame`], for a frame of about `capacity` bytes: a large one that doesn't grow is never there twice.
+pub fn encode_frame_within<H: Message, M: Message>(
+    capacity: usize,
+    header: &H,
+    header_version: i16,
+    body: &M,
+    body_version: i16,
+) -> Result<Vec<Part>, EncodeError> {
+    let mut w = Writer::with_capacity(capacity);
     w.i32(0);
     header.encode(&mut w, header_version)?;
     body.encode(&mut w, body_version)?;

@@ -33,8 +33,14 @@ pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeConfigsRequest) -> usiz
     let image = ctx.image().clone();
     let layers = layers(&ctx.config, &image);
     let set = [layers.broker, layers.cluster].into_iter().flatten();
-    let names = set.flat_map(|configs| configs.keys());
-    let set_bytes: usize = names.map(|name| KEY_BYTES + 3 * name.len()).sum();
+    let shown = |(name, value): (&Str, &Str)| 3 * (name.len() + value.len());
+    let set_bytes: usize = set.flatten().map(|entry| KEY_BYTES + shown(entry)).sum();
+    // A value is as long as somebody made it, and shown twice.
+    let own_bytes = |r: &DescribeConfigsResource| {
+        let (kind, name) = (r.resource_type, r.resource_name.clone());
+        let own = image.configs(&ConfigResource { kind, name });
+        own.map_or(0, |own| own.iter().map(shown).sum())
+    };
     let key_bytes = KEY_BYTES + usize::from(request.include_documentation) * DOCUMENTATION_BYTES;
     let bytes = |kind| {
         key_bytes
@@ -46,7 +52,7 @@ pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeConfigsRequest) -> usiz
             + if kind == BROKER { set_bytes } else { 0 }
     };
     each_once(&request.resources)
-        .map(|r| bytes(r.resource_type))
+        .map(|r| bytes(r.resource_type) + own_bytes(r))
         .sum()
 }
 

@@ -16,14 +16,16 @@ use crate::partitions::{Hosted, Routes};
 
 /// What a partition takes up at most.
 const PARTITION_BYTES: usize = 96;
+/// And a topic, besides its name.
+const TOPIC_BYTES: usize = 128;
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &DescribeLogDirsRequest) -> usize {
-    let image = ctx.image();
-    image
-        .topics
-        .iter()
-        .map(|t| t.partitions.len() * PARTITION_BYTES)
+    // A topic may be in each of the directories.
+    let dirs = ctx.log_dirs.len();
+    let topics = ctx.image().topics.iter();
+    topics
+        .map(|t| t.partitions.len() * PARTITION_BYTES + dirs * (t.name.len() + TOPIC_BYTES))
         .sum()
 }
 

@@ -17,8 +17,9 @@ use crate::ctx::{Ctx, Peer};
 use crate::partition::{Message, Refused};
 use crate::partitions::{Hosted, Route};
 
-/// What a producer takes up at most.
-const PRODUCER_BYTES: usize = 64;
+/// What a producer takes up, as it is built and encoded, and what a partition without any does, with the sentence why.
+const PRODUCER_BYTES: usize = size_of::<ProducerState>() + 40;
+const PARTITION_BYTES: usize = size_of::<PartitionResponse>() + 256;
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeProducersRequest) -> usize {
@@ -29,11 +30,10 @@ pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeProducersRequest) -> us
         .map(|t| (t.name.clone(), t.partition_indexes.clone()));
     let mut bytes = 0;
     for (name, partitions) in each_topic_once(listed) {
-        let Some(route) = routes.by_name(&name) else {
-            continue;
-        };
+        let route = routes.by_name(&name);
         for index in BTreeSet::from_iter(partitions) {
-            if let Hosted::Here(handle) = route.partition(index) {
+            bytes += PARTITION_BYTES;
+            if let Some(Hosted::Here(handle)) = route.as_ref().map(|route| route.partition(index)) {
                 bytes += handle.view().producers * PRODUCER_BYTES;
             }
         }

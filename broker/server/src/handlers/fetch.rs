@@ -90,7 +90,7 @@ pub fn begin<E: Env>(
                 return rc.response(&ctx, &response, Vec::new());
             }
         };
-        let response_bytes = turn.partitions.len() * RESPONSE_PARTITION_BYTES;
+        let response_bytes = turn.partitions.len() * RESPONSE_PARTITION_BYTES + rc.repeated_bytes();
         let pass = fetch(&ctx, &rc, &request, &turn, holds).await;
         let response_share = response_share(&ctx, &peer, response_bytes).await?;
         let read_committed = request.isolation_level == READ_COMMITTED;

@@ -10,8 +10,10 @@ use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffs
 use brokkr_wire::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
+use brokkr_wire::records::{CompressionType, Rules};
 
 use super::described::{each_topic_once, isolation_level};
+use super::produce::{MOST_DECOMPRESSED_MAX, QUICK_DECOMPRESSED_MAX, copies, decompressed_max};
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::memory::Overloaded;
@@ -25,9 +27,6 @@ const MAX_TIMESTAMP: (i64, i16) = (-3, 7);
 const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
 const LATEST_TIERED: (i64, i16) = (-5, 9);
 const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
-
-/// A batch that gets no larger is decompressed at once.
-const QUICK_DECOMPRESSED_MAX: usize = 256 << 10;
 
 /// The first version that tells the leader epoch.
 const EPOCH_SINCE: i16 = 4;
@@ -117,31 +116,24 @@ async fn look<E: Env>(
             Ok((-1, view.log_start.0, earliest_epoch()))
         }
         t if t == MAX_TIMESTAMP.0 && version >= MAX_TIMESTAMP.1 => {
-            by_time(ctx, &view.reader, None, route.rules.decompressed_max).await
+            by_time(ctx, &view.reader, None, &route.rules).await
         }
         // Nothing is tiered, nothing waits to be.
         t if t == LATEST_TIERED.0 && version >= LATEST_TIERED.1 => Ok(NOTHING),
         t if t == EARLIEST_PENDING_UPLOAD.0 && version >= EARLIEST_PENDING_UPLOAD.1 => Ok(NOTHING),
         t if t < 0 => Err(Refused::of(ErrorCode::UNSUPPORTED_VERSION)),
-        t => {
-            by_time(
-                ctx,
-                &view.reader,
-                Some(UnixMillis(t)),
-                route.rules.decompressed_max,
-            )
-            .await
-        }
+        t => by_time(ctx, &view.reader, Some(UnixMillis(t)), &route.rules).await,
     }
 }
 
-/// The first record as young as `target`, or without one the youngest. Its batch is decompressed to a little first; then, with the
-/// memory and in the turn that this takes, to as much as the topic takes of a producer.
+/// The first record as young as `target`, or without one the youngest. Its batch may take a little memory first; then, in a turn and
+/// with what that takes from the budget, as much as the topic takes of a producer. Where that is not enough, the batch is found and
+/// not the record.
 async fn by_time<E: Env>(
     ctx: &Ctx<E>,
     reader: &LogReader<E>,
     target: Option<UnixMillis>,
-    decompressed_max: usize,
+    rules: &Rules,
 ) -> Result<Found, Refused> {
     let find = async |max| {
         let found = match target {
@@ -157,12 +149,21 @@ async fn by_time<E: Env>(
     let mut found = find(QUICK_DECOMPRESSED_MAX).await?;
     if found.is_some_and(|f| !f.exact) {
         let turn = ctx.checking.acquire().await;
-        let share = ctx.memory.check(decompressed_max).await.map_err(|Overloaded| {
-            let why = "the broker has no memory for this request now";
-            Refused::because(ErrorCode::REQUEST_TIMED_OUT, why)
-        })?;
-        found = find(decompressed_max).await?;
-        drop((turn, share));
+        // Whatever it is compressed with, and itself.
+        let copies = 1 + copies(Some(CompressionType::Zstd), false);
+        let most = decompressed_max(ctx, rules, copies);
+        for max in [MOST_DECOMPRESSED_MAX.min(most), most] {
+            let share = ctx.memory.check(max * copies).await.map_err(|Overloaded| {
+                let why = "the broker has no memory for this request now";
+                Refused::because(ErrorCode::REQUEST_TIMED_OUT, why)
+            })?;
+            found = find(max).await?;
+            drop(share);
+            if found.is_none_or(|f| f.exact) {
+                break;
+            }
+        }
+        drop(turn);
     }
     Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
 }

@@ -29,15 +29,19 @@ const PARTITION_BYTES: usize = 240;
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &MetadataRequest) -> usize {
-    let image = ctx.image();
+    let (config, image) = (Arc::clone(&ctx.config), ctx.image());
     let bytes = |t: &TopicImage| t.name.len() + TOPIC_BYTES + t.partitions.len() * PARTITION_BYTES;
     match &request.topics {
         Some(asked) if !asked.is_empty() => {
-            let found = each_once(asked).filter_map(|t| match &t.name {
-                Some(name) => image.topics.by_name(name),
-                None => image.topics.by_id(t.topic_id),
+            let created = match request.allow_auto_topic_creation && config.auto_create_topics_enable {
+                true => TOPIC_BYTES + config.num_partitions.max(1) as usize * PARTITION_BYTES,
+                false => 0,
+            };
+            let found = each_once(asked).map(|t| match &t.name {
+                Some(name) => image.topics.by_name(name).map_or(created, |t| bytes(t)),
+                None => image.topics.by_id(t.topic_id).map_or(0, |t| bytes(t)),
             });
-            found.map(|t| bytes(t)).sum()
+            found.sum()
         }
         _ => image.topics.iter().map(|t| bytes(t)).sum(),
     }

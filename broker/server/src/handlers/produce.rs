@@ -46,7 +46,9 @@ struct Topic {
 /// A batch up to this size that decompresses to no more than the other is checked where it arrives; any other that is or
 /// gets compressed waits for a turn.
 const QUICK_BYTES_MAX: usize = 64 << 10;
-const QUICK_DECOMPRESSED_MAX: usize = 256 << 10;
+pub(super) const QUICK_DECOMPRESSED_MAX: usize = 256 << 10;
+/// What most batches decompress to at most. Memory for more is only taken for those that do.
+pub(super) const MOST_DECOMPRESSED_MAX: usize = 8 << 20;
 /// The first version that allows zstd.
 const ZSTD_FROM: i16 = 7;
 
@@ -194,8 +196,11 @@ async fn checked<E: Env>(
         .ok()
         .and_then(|h| h.attributes.compression().ok());
     let plain = matches!(source, None | Some(CompressionType::None));
-    let rebuilds =
-        matches!(rules.compression, CompressionConfig::Fixed { codec, .. } if Some(codec) != source);
+    let rebuilds = match rules.compression {
+        CompressionConfig::Fixed { codec, .. } => Some(codec) != source,
+        CompressionConfig::Uncompressed => !plain,
+        CompressionConfig::Producer => false,
+    };
     if plain && (!rebuilds || records.len() <= QUICK_BYTES_MAX) {
         return with_share(check(records, rules, now).map_err(refused)?).await;
     }
@@ -211,12 +216,49 @@ async fn checked<E: Env>(
     }
     brokkr_types::reached!("a batch waited for its turn to be checked");
     let turn = ctx.checking.acquire().await;
-    let bytes = rules.decompressed_max * if rebuilds { 2 } else { 1 };
-    let mut share = ctx.memory.check(bytes).await.map_err(overloaded)?;
-    let batch = check(records, rules, now).map_err(refused)?;
-    drop(turn);
-    share.shrink(if batch.rebuilt { batch.batch.bytes.len() } else { 0 });
-    Ok((batch, share))
+    let copies = copies(source, rebuilds);
+    let most = decompressed_max(ctx, rules, copies);
+    let mut decompressed_max = MOST_DECOMPRESSED_MAX.min(most);
+    loop {
+        let each = if plain { records.len() } else { decompressed_max };
+        let mut share = ctx.memory.check(each * copies).await.map_err(overloaded)?;
+        let rules = Rules {
+            decompressed_max,
+            ..*rules
+        };
+        match check(records.clone(), &rules, now) {
+            // Again, with the memory that this takes. BEFORE it waits for that it gives back what it has.
+            Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. })))
+                if decompressed_max < most =>
+            {
+                decompressed_max = most;
+            }
+            done => {
+                let batch = done.map_err(refused)?;
+                drop(turn);
+                share.shrink(if batch.rebuilt { batch.batch.bytes.len() } else { 0 });
+                return Ok((batch, share));
+            }
+        }
+    }
+}
+
+/// How often the records of a batch are in memory while it is checked.
+pub(super) fn copies(source: Option<CompressionType>, rebuilds: bool) -> usize {
+    let decompressed = match source {
+        None | Some(CompressionType::None) => 0,
+        // What it looks back at, which may be all, is a buffer of its own.
+        Some(CompressionType::Zstd) => 2,
+        Some(CompressionType::Gzip | CompressionType::Snappy | CompressionType::Lz4) => 1,
+    };
+    // Written anew, then compressed.
+    decompressed + if rebuilds { 2 } else { 0 }
+}
+
+/// What the records of a batch may decompress to: as the topic says, if there can be memory for that.
+pub(super) fn decompressed_max<E: Env>(ctx: &Ctx<E>, rules: &Rules, copies: usize) -> usize {
+    let held = ctx.memory.check_bytes_max() / copies.max(1);
+    rules.decompressed_max.min(held.max(QUICK_DECOMPRESSED_MAX))
 }
 
 fn overloaded(_: Overloaded) -> NotTaken {

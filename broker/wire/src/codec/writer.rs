@@ -9,6 +9,9 @@ use super::{Element, EncodeError, EncodeErrorKind, Str, TaggedFields};
 /// entry in its vector and the frame a reference, a copy of this size about as much.
 pub const COPY_MAX: usize = 512;
 
+/// A frame that was expected to be longer, by this and twice what it became, gives back what it doesn't need.
+const SPARE_MAX: usize = 4096;
+
 /// Record batches, opaque to the codec.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Records {
@@ -148,9 +151,12 @@ impl Writer {
     }
 
     /// The parts of the frame, none of them empty; or the first error.
-    pub fn into_parts(self) -> Result<Vec<Part>, EncodeError> {
+    pub fn into_parts(mut self) -> Result<Vec<Part>, EncodeError> {
         if let Some(error) = self.error {
             return Err(error);
+        }
+        if self.buf.capacity() > SPARE_MAX + 2 * self.buf.len() {
+            self.buf.shrink_to_fit();
         }
         let buf = Bytes::from(self.buf);
         let mut parts = Vec::with_capacity(2 * self.cuts.len() + 1);

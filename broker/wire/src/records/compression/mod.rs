@@ -5,9 +5,9 @@
 //!
 //! | codec | written | read |
 //! | --- | --- | --- |
-//! | gzip | one member | any number of members |
+//! | gzip | one member | any number of members, and what follows them |
 //! | snappy | Xerial's frame (snappy-java), 32 KiB blocks | that, or one raw block, which librdkafka sends |
-//! | lz4 | a frame of independent 64 KiB blocks, no checksum but the header's | any frame of independent blocks |
+//! | lz4 | a frame of independent 64 KiB blocks, no checksum but the header's | any frame of independent blocks, and what follows it |
 //! | zstd | one frame with its size | any number of frames, windows up to 128 MiB as zstd's own default |
 
 mod gzip;

@@ -45,7 +45,10 @@ pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressE
         rest = match rest.strip_prefix(&MAGIC) {
             Some(versions) => header(versions)?,
             None => {
-                let (length, rest) = rest.split_first_chunk().ok_or_else(|| corrupt("cut off"))?;
+                // As snappy-java: too little for a length is ignored.
+                let Some((length, rest)) = rest.split_first_chunk() else {
+                    break;
+                };
                 let length = usize::try_from(i32::from_be_bytes(*length))
                     .map_err(|_| corrupt("negative length of a block"))?;
                 let (raw, rest) = rest.split_at_checked(length).ok_or_else(|| corrupt("cut off"))?;
@@ -102,6 +105,14 @@ mod tests {
 
         let twice = [compress(&data), compress(&data)].concat();
         assert_eq!(decompress(&twice, 10_000).unwrap(), data.repeat(2));
+    }
+
+    #[test]
+    fn what_is_too_little_for_a_block_is_ignored() {
+        for junk in [&b"z"[..], b"zzz"] {
+            let packed = [&compress(b"x"), junk].concat();
+            assert_eq!(decompress(&packed, 10), Ok(b"x".to_vec()));
+        }
     }
 
     #[test]

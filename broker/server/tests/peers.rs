@@ -1,0 +1,178 @@
+//! What peers can make the broker hold: never more than its budget says.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests of the real world wait in threads"
+)]
+
+mod common;
+
+use brokkr_types::{ProducerEpoch, ProducerId, Sequence, UnixMillis};
+use brokkr_wire::messages::describe_producers_request::TopicRequest;
+use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use brokkr_wire::messages::{DescribeProducersRequest, ListOffsetsRequest, ProduceRequest};
+use brokkr_wire::records::{BatchBuilder, CompressionType};
+use brokkr_wire::{ErrorCode, Str};
+use bytes::Bytes;
+use common::{Client, Running, place, start};
+
+const MIB: usize = 1 << 20;
+
+fn with_budget(name: &str, bytes: usize) -> Running {
+    start(&place(name), &["--set", &budget(bytes)])
+}
+
+fn budget(bytes: usize) -> String {
+    format!("queued.max.request.bytes={bytes}")
+}
+
+/// The most memory that a broker had in use so far.
+fn peak_mib(broker: &Running) -> u64 {
+    let status = format!("/proc/{}/status", broker.pid().as_raw_nonzero());
+    let status = std::fs::read_to_string(status).expect("it lives");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.expect("it has memory").trim().trim_end_matches(" kB");
+    kib.parse::<u64>().expect("a number") / 1024
+}
+
+/// Produces a batch to each of these partitions of `t`: what each answers.
+fn produce(client: &mut Client, batches: Vec<(i32, Bytes)>) -> Vec<(ErrorCode, String)> {
+    let data = |(index, records): (i32, Bytes)| PartitionProduceData {
+        index,
+        records: Some(records.into()),
+        ..Default::default()
+    };
+    let topic = TopicProduceData {
+        name: Str::from("t"),
+        partition_data: batches.into_iter().map(data).collect(),
+        ..Default::default()
+    };
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 60_000,
+        topic_data: vec![topic],
+        ..Default::default()
+    };
+    let answer = client.ask(&request, 9).responses.remove(0).partition_responses;
+    let said = |message: Option<Str>| message.map(|m| m.as_str().to_owned()).unwrap_or_default();
+    answer
+        .into_iter()
+        .map(|p| (ErrorCode(p.error_code), said(p.error_message)))
+        .collect()
+}
+
+/// Each would answer more than all responses together may hold, and they ask at once.
+#[test]
+fn responses_larger_than_their_pool_are_built_one_at_a_time() {
+    const PARTITIONS: i32 = 40;
+    let broker = with_budget("peers-responses", 4 * MIB);
+    let mut client = broker.client();
+    assert_eq!(
+        client.create("t", PARTITIONS, &[("retention.ms", "-1")]).0,
+        ErrorCode::NONE
+    );
+    let batch = |id| {
+        let mut builder = BatchBuilder::new().producer(ProducerId(id), ProducerEpoch(0), Sequence(0));
+        builder.push(UnixMillis(1_700_000_000_000), None, Some(b"v"), &[]);
+        builder.build().bytes
+    };
+    for round in 0..1000 {
+        let id = |index: i32| i64::from(round * PARTITIONS + index);
+        let answers = produce(&mut client, (0..PARTITIONS).map(|i| (i, batch(id(i)))).collect());
+        assert!(answers.iter().all(|(code, _)| *code == ErrorCode::NONE));
+    }
+    let topic = TopicRequest {
+        name: Str::from("t"),
+        partition_indexes: (0..PARTITIONS).collect(),
+        ..Default::default()
+    };
+    let request = DescribeProducersRequest {
+        topics: vec![topic],
+        ..Default::default()
+    };
+    let answer = |client: &mut Client| client.frame().expect("an answer").len();
+    assert!(client.try_send(&request, 0));
+    assert!(answer(&mut client) > MIB);
+    let before = peak_mib(&broker);
+    let mut clients: Vec<_> = (0..40).map(|_| broker.client()).collect();
+    assert!(clients.iter_mut().all(|client| client.try_send(&request, 0)));
+    std::thread::scope(|scope| {
+        let answers = clients.iter_mut().map(|client| scope.spawn(|| answer(client)));
+        let answers: Vec<_> = answers.collect();
+        // On a machine that is very busy some are dropped as slow readers.
+        let answered = answers.into_iter().filter_map(|a| a.join().ok());
+        assert!(answered.filter(|len| *len > MIB).count() > 0);
+    });
+    let more = peak_mib(&broker) - before;
+    assert!(more < 20, "{more} MiB more than one response of 1.4 MiB took");
+}
+
+fn compressed(codec: CompressionType, values: &[usize]) -> Bytes {
+    let mut builder = BatchBuilder::new().compression(codec, codec.default_level());
+    for (at, bytes) in (1_700_000_000_000..).zip(values) {
+        builder.push(UnixMillis(at), None, Some(&vec![0; *bytes]), &[]);
+    }
+    builder.build().bytes
+}
+
+#[test]
+fn a_batch_that_decompresses_to_more_than_the_budget_holds_is_refused_with_the_limit() {
+    // A quarter of it is for decompression.
+    let broker = with_budget("peers-bombs", 32 * MIB);
+    let mut client = broker.client();
+    assert_eq!(
+        client.create("t", 1, &[("retention.ms", "-1")]).0,
+        ErrorCode::NONE
+    );
+    for (codec, most) in [(CompressionType::Gzip, 8 * MIB), (CompressionType::Zstd, 4 * MIB)] {
+        let fits = produce(&mut client, vec![(0, compressed(codec, &[most - 1000]))]);
+        assert_eq!(fits[0].0, ErrorCode::NONE, "{codec}");
+        let refused = produce(&mut client, vec![(0, compressed(codec, &[most]))]);
+        let why = format!("the records decompress to more than {most} bytes");
+        assert_eq!(refused[0], (ErrorCode::MESSAGE_TOO_LARGE, why), "{codec}");
+    }
+}
+
+#[test]
+fn a_time_in_a_batch_larger_than_the_budget_holds_is_answered_with_the_batch() {
+    let path = place("peers-time");
+    let first_offset = |bytes: usize, produces: bool| {
+        let broker = start(&path, &["--set", &budget(bytes)]);
+        let mut client = broker.client();
+        if produces {
+            assert_eq!(
+                client.create("t", 1, &[("retention.ms", "-1")]).0,
+                ErrorCode::NONE
+            );
+            let batch = compressed(CompressionType::Zstd, &[5 * MIB, 5 * MIB]);
+            assert_eq!(produce(&mut client, vec![(0, batch)])[0].0, ErrorCode::NONE);
+        }
+        let partition = ListOffsetsPartition {
+            timestamp: 1_700_000_000_001,
+            current_leader_epoch: -1,
+            ..Default::default()
+        };
+        let topic = ListOffsetsTopic {
+            name: Str::from("t"),
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let mut answer = client.ask(&request, 7).topics.remove(0);
+        let found = answer.partitions.remove(0);
+        assert_eq!(found.error_code, 0);
+        broker.terminate();
+        found.offset
+    };
+    assert_eq!(first_offset(256 * MIB, true), 1, "the record itself");
+    assert_eq!(
+        first_offset(16 * MIB, false),
+        0,
+        "who begins there misses nothing"
+    );
+}
