@@ -319,3 +319,54 @@ fn a_parked_fetch_by_id_whose_topic_is_deleted_says_that_the_partition_is_unknow
         assert_eq!(codes(&fetched.responses), [ErrorCode::UNKNOWN_TOPIC_ID; 2]);
     });
 }
+
+/// It looks again only at those that changed, so what it counts is what is there.
+#[test]
+fn a_parked_fetch_of_many_partitions_is_answered_when_they_have_enough_together() {
+    play(|world, client| async move {
+        assert_eq!(client.create("many", 20).await, ErrorCode::NONE);
+        let all: Vec<i32> = (0..20).collect();
+        let other = Client::connected(&world).await;
+        let mut request = fetch_of("many", &all, 30_000);
+        // A batch of one value is 73 bytes.
+        request.min_bytes = 3 * 73;
+        let begun = world.exec().now();
+        let produced = async {
+            for partition in [3, 7, 3] {
+                pause(&world, 1).await;
+                assert_eq!(
+                    other.produce("many", partition, &["value"]).await.0,
+                    ErrorCode::NONE
+                );
+            }
+        };
+        let (fetched, ()) = tokio::join!(client.ask(request, 12), produced);
+        let took = world.exec().now() - begun;
+        assert!((3 * SECOND..4 * SECOND).contains(&took), "{took} ns");
+        let lens = fetched.responses[0].partitions.iter();
+        let lens: Vec<_> = lens.map(|p| p.records.as_ref().map_or(0, |r| r.len())).collect();
+        let expected = (0..20).map(|p| [0, 73, 146][usize::from(p == 7) + 2 * usize::from(p == 3)]);
+        assert_eq!(lens, expected.collect::<Vec<usize>>());
+        // And when they end.
+        let request = fetch_of("many", &all, 15_000);
+        let begun = world.exec().now();
+        let deleted = async {
+            pause(&world, 1).await;
+            let topic = DeleteTopicState {
+                name: Some(Str::from("many")),
+                ..Default::default()
+            };
+            let request = DeleteTopicsRequest {
+                topics: vec![topic],
+                timeout_ms: 1000,
+                ..Default::default()
+            };
+            assert_eq!(other.ask(request, 6).await.responses[0].error_code, 0);
+        };
+        let (fetched, ()) = tokio::join!(client.ask(request, 12), deleted);
+        assert!(world.exec().now() < begun + 2 * SECOND);
+        let partitions = fetched.responses[0].partitions.iter();
+        let gone = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0;
+        assert!(partitions.clone().all(|p| p.error_code == gone));
+    });
+}
