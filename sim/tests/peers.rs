@@ -207,6 +207,9 @@ fn a_produce_that_waits_behind_a_parked_fetch_has_it_answered_early() {
 /// A topic's name with some of its partitions, each with an offset.
 type Listed<'a> = (&'a str, &'a [(i32, i64)]);
 
+/// Partitions that were answered, each with whether it had records.
+type Answered = Vec<(i32, bool)>;
+
 /// A Fetch of a topic by its name and its id: each partition with the offset to begin at.
 fn fetch_from(id: Uuid, topics: &[Listed<'_>]) -> FetchRequest {
     let partition = |(partition, fetch_offset): &(i32, i64)| FetchPartition {
@@ -242,7 +245,7 @@ fn a_partition_that_a_fetch_lists_again_is_answered_once() {
         let id = client.metadata("t").await.topic_id;
         let long: Vec<_> = (0..1000).map(|at| (at * 7 % 20, 0)).collect();
         let in_order: Vec<_> = (0..20).map(|at| at * 7 % 20).collect();
-        let lists: [(&[Listed<'_>], Vec<(i32, bool)>); 4] = [
+        let lists: [(&[Listed<'_>], Answered); 4] = [
             (&[("t", &[(0, 0), (0, 1)])], vec![(0, false)]),
             (&[("t", &[(1, 1), (0, 0), (1, 0)])], vec![(1, true), (0, true)]),
             (
