@@ -204,15 +204,21 @@ fn a_produce_that_waits_behind_a_parked_fetch_has_it_answered_early() {
     });
 }
 
+/// A topic's name with some of its partitions, each with an offset.
+type Listed<'a> = (&'a str, &'a [(i32, i64)]);
+
+/// Partitions that were answered, each with whether it had records.
+type Answered = Vec<(i32, bool)>;
+
 /// A Fetch of a topic by its name and its id: each partition with the offset to begin at.
-fn fetch_from(id: Uuid, topics: &[(&str, &[(i32, i64)])]) -> FetchRequest {
+fn fetch_from(id: Uuid, topics: &[Listed<'_>]) -> FetchRequest {
     let partition = |(partition, fetch_offset): &(i32, i64)| FetchPartition {
         partition: *partition,
         fetch_offset: *fetch_offset,
         partition_max_bytes: 1 << 20,
         ..Default::default()
     };
-    let topic = |(name, partitions): &(&str, &[(i32, i64)])| FetchTopic {
+    let topic = |(name, partitions): &Listed<'_>| FetchTopic {
         topic: Str::copied(name),
         topic_id: id,
         partitions: partitions.iter().map(partition).collect(),
@@ -239,7 +245,7 @@ fn a_partition_that_a_fetch_lists_again_is_answered_once() {
         let id = client.metadata("t").await.topic_id;
         let long: Vec<_> = (0..1000).map(|at| (at * 7 % 20, 0)).collect();
         let in_order: Vec<_> = (0..20).map(|at| at * 7 % 20).collect();
-        let lists: [(&[(&str, &[(i32, i64)])], Vec<(i32, bool)>); 4] = [
+        let lists: [(&[Listed<'_>], Answered); 4] = [
             (&[("t", &[(0, 0), (0, 1)])], vec![(0, false)]),
             (&[("t", &[(1, 1), (0, 0), (1, 0)])], vec![(1, true), (0, true)]),
             (
@@ -314,5 +320,56 @@ fn a_parked_fetch_by_id_whose_topic_is_deleted_says_that_the_partition_is_unknow
         request.max_wait_ms = 0;
         let fetched = client.ask(request, 13).await;
         assert_eq!(codes(&fetched.responses), [ErrorCode::UNKNOWN_TOPIC_ID; 2]);
+    });
+}
+
+/// It looks again only at those that changed, so what it counts is what is there.
+#[test]
+fn a_parked_fetch_of_many_partitions_is_answered_when_they_have_enough_together() {
+    play(|world, client| async move {
+        assert_eq!(client.create("many", 20).await, ErrorCode::NONE);
+        let all: Vec<i32> = (0..20).collect();
+        let other = Client::connected(&world).await;
+        let mut request = fetch_of("many", &all, 30_000);
+        // A batch of one value is 73 bytes.
+        request.min_bytes = 3 * 73;
+        let begun = world.exec().now();
+        let produced = async {
+            for partition in [3, 7, 3] {
+                pause(&world, 1).await;
+                assert_eq!(
+                    other.produce("many", partition, &["value"]).await.0,
+                    ErrorCode::NONE
+                );
+            }
+        };
+        let (fetched, ()) = tokio::join!(client.ask(request, 12), produced);
+        let took = world.exec().now() - begun;
+        assert!((3 * SECOND..4 * SECOND).contains(&took), "{took} ns");
+        let lens = fetched.responses[0].partitions.iter();
+        let lens: Vec<_> = lens.map(|p| p.records.as_ref().map_or(0, |r| r.len())).collect();
+        let expected = (0..20).map(|p| [0, 73, 146][usize::from(p == 7) + 2 * usize::from(p == 3)]);
+        assert_eq!(lens, expected.collect::<Vec<usize>>());
+        // And when they end.
+        let request = fetch_of("many", &all, 15_000);
+        let begun = world.exec().now();
+        let deleted = async {
+            pause(&world, 1).await;
+            let topic = DeleteTopicState {
+                name: Some(Str::from("many")),
+                ..Default::default()
+            };
+            let request = DeleteTopicsRequest {
+                topics: vec![topic],
+                timeout_ms: 1000,
+                ..Default::default()
+            };
+            assert_eq!(other.ask(request, 6).await.responses[0].error_code, 0);
+        };
+        let (fetched, ()) = tokio::join!(client.ask(request, 12), deleted);
+        assert!(world.exec().now() < begun + 2 * SECOND);
+        let partitions = fetched.responses[0].partitions.iter();
+        let gone = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0;
+        assert!(partitions.clone().all(|p| p.error_code == gone));
     });
 }

@@ -133,31 +133,67 @@ impl Message {
 #[derive(Default)]
 pub struct Waiter {
     notify: Notify,
+    /// Which of the partitions have more, for whoever wants to know it.
+    more: Option<Mutex<More>>,
+}
+
+/// Which of the partitions that somebody waits for have more.
+#[derive(Default)]
+pub struct More {
+    /// By the places that were given for them.
+    pub places: Vec<usize>,
+    /// One of them has ended.
+    pub ended: bool,
 }
 
 impl Waiter {
+    /// One who wants to know which partitions have more.
+    pub fn of_each() -> Self {
+        Self {
+            notify: Notify::default(),
+            more: Some(Mutex::default()),
+        }
+    }
+
     /// Waits until some partition has told. Cancel-safe.
     pub async fn told(&self) {
         self.notify.notified().await;
     }
+
+    /// What was told since it was last asked.
+    pub fn more(&self) -> More {
+        let more = self.more.as_ref();
+        more.map(|more| std::mem::take(&mut *more.lock().unwrap_or_else(PoisonError::into_inner)))
+            .unwrap_or_default()
+    }
+
+    fn tell(&self, place: usize, ended: bool) {
+        if let Some(more) = &self.more {
+            let mut more = more.lock().unwrap_or_else(PoisonError::into_inner);
+            more.places.push(place);
+            more.ended |= ended;
+        }
+        self.notify.notify_one();
+    }
 }
 
-/// Those who wait for one partition. No message to its owner: a parked fetch costs nobody a turn.
+/// Those who wait for one partition, each with the place that it gave it. No message to its owner: a parked fetch costs nobody a
+/// turn.
 #[derive(Default)]
-struct Waiters(Mutex<Vec<Weak<Waiter>>>);
+struct Waiters(Mutex<Vec<(Weak<Waiter>, usize)>>);
 
 impl Waiters {
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Waiter>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Weak<Waiter>, usize)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, waiter: &Arc<Waiter>) {
+    fn add(&self, waiter: &Arc<Waiter>, place: usize) {
         let mut all = self.lock();
         // Who has gone is forgotten when the list would grow.
         if all.len() == all.capacity() {
-            all.retain(|w| w.strong_count() > 0);
+            all.retain(|(w, _)| w.strong_count() > 0);
         }
-        all.push(Arc::downgrade(waiter));
+        all.push((Arc::downgrade(waiter), place));
     }
 }
 
@@ -215,12 +251,12 @@ impl<E: Env> Handle<E> {
         self.view.get()
     }
 
-    /// Has the waiter told when the high watermark is no longer what it saw.
-    pub fn wait(&self, seen: Offset, waiter: &Arc<Waiter>) {
-        self.waiters.add(waiter);
+    /// Has the waiter told, with this place, when the high watermark is no longer what it saw.
+    pub fn wait(&self, seen: Offset, waiter: &Arc<Waiter>, place: usize) {
+        self.waiters.add(waiter, place);
         // AFTER that: the owner publishes first and tells then, so one of both sees the other.
         if self.view().high_watermark != seen {
-            waiter.notify.notify_one();
+            waiter.tell(place, false);
         }
     }
 
@@ -265,7 +301,7 @@ struct Owner<E: Env> {
     parked: VecDeque<Parked>,
     waiters: Arc<Waiters>,
     /// Those of them who are being told.
-    told: Vec<Weak<Waiter>>,
+    told: Vec<(Weak<Waiter>, usize)>,
 }
 
 /// Starts a partition's owner over an opened log, as leader of `leader`'s epoch.
@@ -436,7 +472,7 @@ impl<E: Env> Owner<E> {
                     while let Some(p) = self.parked.pop_front_if(|p| p.until <= high_watermark) {
                         drop(p.reply.send(Ok(p.placed)));
                     }
-                    self.tell();
+                    self.tell(false);
                 }
             }
             Event::Failed { from, error } => {
@@ -490,11 +526,12 @@ impl<E: Env> Owner<E> {
         self.log.producers().iter().map(state).collect()
     }
 
-    fn tell(&mut self) {
+    /// Tells those who wait that there is more, or that there will be no more.
+    fn tell(&mut self, ended: bool) {
         std::mem::swap(&mut *self.waiters.lock(), &mut self.told);
-        for waiter in self.told.drain(..) {
+        for (waiter, place) in self.told.drain(..) {
             if let Some(w) = waiter.upgrade() {
-                w.notify.notify_one();
+                w.tell(place, ended);
             }
         }
     }
@@ -522,7 +559,7 @@ impl<E: Env> Owner<E> {
         for p in self.parked.drain(..) {
             drop(p.reply.send(Err(Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER))));
         }
-        self.tell();
+        self.tell(true);
     }
 
     async fn delete(mut self, reply: oneshot::Sender<()>) {
@@ -532,7 +569,7 @@ impl<E: Env> Owner<E> {
                     .send(Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))),
             );
         }
-        self.tell();
+        self.tell(true);
         let name = self.log.folder().to_owned();
         if let Err(error) = self.log.delete().await {
             let what = format_args!("{name}: {error}");

@@ -29,6 +29,8 @@ const READ_COMMITTED: i8 = 1;
 const IDS_SINCE: i16 = 13;
 /// Who fetches without being a replica.
 const CONSUMER: i32 = -1;
+/// A fetch of more partitions than this, that waits for many bytes, looks again only at those that changed.
+const FEW: usize = 8;
 /// A read is tried again so often when retention or a truncation made its snapshot stale.
 const STALE_RETRIES_MAX: usize = 3;
 /// What a partition's part of a response takes up at most, besides its records.
@@ -54,8 +56,8 @@ struct Pass<E: Env> {
     /// A partition's log is offline. Answered when the time is up: a client that asks again at once must not be answered
     /// at once, again and again.
     offline: bool,
-    /// Where to wait for more: the partition and the high watermark seen.
-    handles: Vec<(Handle<E>, Offset)>,
+    /// Where to wait for more: the partition, the high watermark seen, and its place among those that are fetched.
+    handles: Vec<(Handle<E>, Offset, usize)>,
 }
 
 /// Begins a fetch. What it reads and waits for is in the future.
@@ -166,24 +168,104 @@ async fn fetch<E: Env>(
             let unknown = places.filter(|(_, found)| is_unknown(ErrorCode(found.told.error_code)));
             unknown.map(|(at, _)| at).collect()
         });
-        let waiter = Arc::new(Waiter::default());
-        for (handle, seen) in &pass.handles {
-            handle.wait(*seen, &waiter);
+        // To look again at a few, or where the first byte is enough, costs no more than to know what changed.
+        let mut sums = match turn.partitions.len() > FEW && min_bytes > 1 {
+            true => Some(Sums::of(&pass)),
+            false => None,
+        };
+        let waiter = Arc::new(match sums {
+            Some(_) => Waiter::of_each(),
+            None => Waiter::default(),
+        });
+        for (handle, seen, at) in &pass.handles {
+            handle.wait(*seen, &waiter, *at);
         }
         // BEFORE the wait: what was found so far pins files, and so do the routes.
         drop(pass);
         ctx.release();
         let parked = ctx.memory.parked(holds);
-        tokio::select! {
-            biased;
-            () = waiter.told() => brokkr_types::reached!("a parked fetch was woken"),
-            () = &mut hurried => {
-                brokkr_types::reached!("a parked fetch ended with its connection");
-                last = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut hurried => {
+                    brokkr_types::reached!("a parked fetch ended with its connection");
+                    last = true;
+                    break;
+                }
+                () = parked.evicted() => {
+                    last = true;
+                    break;
+                }
+                // AFTER those: it may be told all the time.
+                () = waiter.told() => {
+                    brokkr_types::reached!("a parked fetch was woken");
+                    let Some(sums) = &mut sums else { break };
+                    let enough = sums.update(&mut ctx, rc.version, request, turn, &waiter, min_bytes).await;
+                    ctx.release();
+                    if enough || ctx.env.now() >= deadline {
+                        break;
+                    }
+                }
+                () = ctx.env.sleep_until(deadline) => {
+                    brokkr_types::reached!("a parked fetch waited in vain");
+                    break;
+                }
             }
-            () = parked.evicted() => last = true,
-            () = ctx.env.sleep_until(deadline) => brokkr_types::reached!("a parked fetch waited in vain"),
         }
+    }
+}
+
+/// What a parked fetch of many partitions has found of each, in bytes, so that it need only look again at what changed. What it
+/// would find may be less (each partition is counted as if it were the first), never more.
+struct Sums {
+    bytes: Vec<usize>,
+    sum: usize,
+}
+
+impl Sums {
+    fn of<E: Env>(pass: &Pass<E>) -> Self {
+        let bytes = pass
+            .found
+            .iter()
+            .map(|f| f.range.as_ref().map_or(0, |r| r.len() as usize));
+        Self {
+            bytes: bytes.collect(),
+            sum: pass.bytes,
+        }
+    }
+
+    /// Looks again at the partitions that have more. Whether to look at all: there may be enough, or something is to be answered.
+    async fn update<E: Env>(
+        &mut self,
+        ctx: &mut Ctx<E>,
+        version: i16,
+        request: &FetchRequest,
+        turn: &Turn,
+        waiter: &Arc<Waiter>,
+        min_bytes: usize,
+    ) -> bool {
+        let more = waiter.more();
+        if more.ended {
+            return true;
+        }
+        let bytes_max = request.max_bytes.clamp(0, ctx.config.fetch_max_bytes) as usize;
+        let mut steps = Steps::default();
+        for at in more.places {
+            steps.step().await;
+            let asked = &turn.partitions[at];
+            let replica = replica(version, request);
+            let Ok((found, handle)) = partition(ctx, version, replica, asked, bytes_max, true).await else {
+                return true;
+            };
+            if found.diverging.is_some() {
+                return true;
+            }
+            let bytes = found.range.as_ref().map_or(0, |r| r.len() as usize);
+            self.sum = self.sum - self.bytes[at] + bytes;
+            self.bytes[at] = bytes;
+            handle.wait(Offset(found.told.high_watermark), waiter, at);
+        }
+        self.sum >= min_bytes
     }
 }
 
@@ -210,11 +292,7 @@ async fn look<E: Env>(
         offline: false,
         handles: Vec::with_capacity(turn.partitions.len()),
     };
-    let replica = if version >= 15 {
-        request.replica_state.replica_id
-    } else {
-        request.replica_id
-    };
+    let replica = replica(version, request);
     let mut steps = Steps::default();
     for (at, asked) in turn.partitions.iter().enumerate() {
         steps.step().await;
@@ -222,7 +300,8 @@ async fn look<E: Env>(
         let found = match partition(ctx, version, replica, asked, room, pass.bytes == 0).await {
             Ok((found, handle)) => {
                 pass.urgent |= found.diverging.is_some();
-                pass.handles.push((handle, Offset(found.told.high_watermark)));
+                let seen = Offset(found.told.high_watermark);
+                pass.handles.push((handle, seen, at));
                 found
             }
             Err(mut refused) => {
@@ -243,6 +322,14 @@ async fn look<E: Env>(
         pass.found.push(found);
     }
     pass
+}
+
+/// Who fetches.
+fn replica(version: i16, request: &FetchRequest) -> i32 {
+    match version {
+        15.. => request.replica_state.replica_id,
+        _ => request.replica_id,
+    }
 }
 
 async fn partition<E: Env>(
