@@ -52,9 +52,10 @@ pub const NAMES: &[&str] = &[
     "an index was rebuilt",
     "an index without its segment was removed",
     "producers loaded from a snapshot",
+    "producers were forgotten to make room",
     "recovery cut a torn tail",
-    "recovery set a segment above the end aside",
     "recovery removed what retention had given up",
+    "recovery set a segment above the end aside",
     "retention took segments",
     "what a deleted topic left was deleted",
 ];
@@ -76,8 +77,9 @@ pub const HARDLY_EVER: &[&str] = &[
     "an index that pointed elsewhere was not followed",
     "an index was rebuilt",
     "an index without its segment was removed",
-    "recovery set a segment above the end aside",
+    "producers were forgotten to make room",
     "recovery removed what retention had given up",
+    "recovery set a segment above the end aside",
 ];
 
 /// What a client tells of, and a broker never gives it reason to.

@@ -1,7 +1,7 @@
 //! How many producers the logs of a broker remember among them: whoever asks for an id and appends once is remembered for a day.
 //!
-//! While there is room, all are. Then a log that has more than its share forgets those that appended longest ago, an eighth of its own
-//! at a time; one that has less goes on. So at most twice the room is taken, and nobody makes another log forget. Those with an open
+//! While there is room, all are. Then a log that grows and has more than its share forgets those that appended longest ago: what it has
+//! above that, an eighth of its own at least; one that has less goes on. So at most twice the room is taken, and nobody makes another log forget. Those with an open
 //! transaction stay.
 
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Taken {
         self.count = count;
         let share = shared.max / shared.logs.load(Ordering::Relaxed).max(1);
         if grew && self.room.held() > shared.max && count > share {
-            (count / 8).max(1)
+            (count / 8).max(count - share)
         } else {
             0
         }
@@ -94,8 +94,8 @@ mod tests {
         let (mut many, mut few) = (room.taken(), room.taken());
         assert_eq!((many.set(96), few.set(4), room.held()), (0, 0, 100));
         assert_eq!(few.set(5), 0, "below its share");
-        assert_eq!(many.set(97), 12);
-        assert_eq!((many.set(85), many.set(86), room.held()), (0, 0, 91));
+        assert_eq!(many.set(97), 47);
+        assert_eq!((many.set(50), many.set(51), room.held()), (0, 0, 56));
         drop(many);
         assert_eq!(room.held(), 5);
         assert_eq!((few.set(100), few.set(101)), (0, 12), "alone it has all");
