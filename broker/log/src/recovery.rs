@@ -165,8 +165,13 @@ pub(crate) async fn recover<E: Env>(
         recoverer.refuse_old_formats(listing).await?;
     }
     recoverer.remove_leftovers(manifest, listing).await?;
+    // Closed, though the stop was not a clean one.
+    let closed = manifest.active.map(|s| (s.head.base, s.head.first_crc));
+    recoverer.check_active(closed, names::MANIFEST, listing).await?;
     if recorded.truncations == manifest.truncations {
-        recoverer.check_active(recorded, listing).await?;
+        recoverer
+            .check_active(recorded.active, CHECKPOINT, listing)
+            .await?;
     }
     let mut sealed = Vec::new();
     for info in &manifest.sealed {
@@ -392,9 +397,14 @@ impl<E: Env> Recoverer<'_, E> {
         rebuild_indexes(self.shared, &file, info, self.config.index_interval_bytes).await
     }
 
-    /// The segment that was the active one is not another log's.
-    async fn check_active(&self, recorded: &Recorded, listing: &Listing) -> Result<(), LogError> {
-        let Some((base, first_crc)) = recorded.active.filter(|(base, _)| listing.logs.contains(base)) else {
+    /// The segment that was the active one, its base and the CRC of its first batch, is not another log's.
+    async fn check_active(
+        &self,
+        active: Option<(Offset, u32)>,
+        said_by: &str,
+        listing: &Listing,
+    ) -> Result<(), LogError> {
+        let Some((base, first_crc)) = active.filter(|(base, _)| listing.logs.contains(base)) else {
             return Ok(());
         };
         let file = self.shared.dir.files.open(&self.log_path(base)).await?;
@@ -403,7 +413,7 @@ impl<E: Env> Recoverer<'_, E> {
             first_crc,
             ..Head::new(base, UnixMillis::NONE)
         };
-        is_of_this_log(&file, &head, CHECKPOINT).await
+        is_of_this_log(&file, &head, said_by).await
     }
 
     /// Scans the segments that the manifest doesn't list; the last one becomes the active one.
