@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use brokkr_env::{Env, Instant};
 
+/// What a line says of one occurrence.
+const DETAIL_CHARS_MAX: usize = 512;
 /// Of each kind at most one line is logged in this time.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -31,9 +33,10 @@ impl Noise {
         }
     }
 
-    /// It happened: `kind`, this time as `detail` says. At most one line for each kind in [`LINE_EVERY`], however often.
+    /// It happened: `kind`, this time as `detail` says, of which a peer may have chosen a part. At most one line for each kind in [`LINE_EVERY`], however often.
     pub fn tell(&self, kind: &'static str, detail: &dyn std::fmt::Display) {
         if let Some(times) = self.count(kind, (self.now)()) {
+            let detail = one_line(&detail.to_string());
             if times == 1 {
                 tracing::warn!(kind, %detail, "further ones of this kind are counted");
             } else {
@@ -67,6 +70,19 @@ impl Noise {
     }
 }
 
+/// A text as a part of a line: its first [`DETAIL_CHARS_MAX`] characters, and nothing that a terminal takes for a command.
+fn one_line(text: &str) -> String {
+    let mut line: String = text
+        .chars()
+        .take(DETAIL_CHARS_MAX)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if text.chars().nth(DETAIL_CHARS_MAX).is_some() {
+        line += " [clipped]";
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +100,12 @@ mod tests {
         assert_eq!(noise.count("a", at(10_000)), Some(10_000));
         assert_eq!(noise.count("a", at(10_001)), None);
         assert_eq!(noise.counts(), BTreeMap::from([("a", 10_002), ("b", 1)]));
+    }
+
+    #[test]
+    fn what_a_peer_says_makes_one_line_of_bounded_length() {
+        assert_eq!(one_line("a\nb\u{1b}[2J"), "a\u{fffd}b\u{fffd}[2J");
+        assert_eq!(one_line(&"é".repeat(600)), "é".repeat(512) + " [clipped]");
+        assert_eq!(one_line(&"x".repeat(512)), "x".repeat(512));
     }
 }
