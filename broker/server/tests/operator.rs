@@ -559,3 +559,32 @@ fn the_bootstrap_records_have_the_voter_where_it_is_configured_or_listens() {
     let (_broker, voter) = voter_of("operator-voter-advertised", &[&own[..], &[advertised]].concat());
     assert_eq!(voter, at("QUORUM", "quorum.example", 8093));
 }
+
+/// Without it the broker would be a new cluster, and the first topic of an old name would take the old one's place.
+#[test]
+fn a_directory_that_lost_its_metadata_is_left_alone_and_whole_once_it_is_back() {
+    for killed in [false, true] {
+        let dir = place("operator-no-metadata");
+        let broker = start(&dir, &[]);
+        let client = &mut broker.client();
+        assert_eq!(client.create("t", 1, &[]).0, ErrorCode::NONE);
+        assert_eq!(client.produce("t", 0, b"first").error_code, 0);
+        match killed {
+            true => broker.kill(),
+            false => assert!(broker.terminate().0.success()),
+        }
+        let (metadata, away) = (dir.join("__cluster_metadata-0"), dir.with_extension("away"));
+        drop(std::fs::remove_dir_all(&away));
+        std::fs::rename(&metadata, &away).expect("moved");
+        let before = everything(&dir.join("t-0"));
+        let (code, why) = refused(&[&["--data-dir", text(&dir)], &SOMEWHERE[..]].concat());
+        assert!(code == 1 && why.contains("__cluster_metadata-0"), "{why}");
+        assert_eq!(before, everything(&dir.join("t-0")), "{why}");
+        assert!(!metadata.exists());
+        std::fs::rename(&away, &metadata).expect("moved back");
+        let broker = start(&dir, &[]);
+        let client = &mut broker.client();
+        assert_eq!(client.read("t", 0, 0).expect("served").0.len(), 1);
+        assert_eq!(client.produce("t", 0, b"second").base_offset, 1);
+    }
+}
