@@ -3,16 +3,11 @@
 mod common;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokkr_env::{Conn, Env, Part, ReadHalf, WriteHalf};
-use brokkr_sim::disk::Disk;
 use brokkr_sim::env::SimEnv;
-use brokkr_sim::exec::Ended;
 use brokkr_sim::net::addr_of;
-use brokkr_sim::node::{self, Started};
-use brokkr_sim::room;
 use brokkr_sim::world::World;
 use brokkr_types::{UnixMillis, Uuid};
 use brokkr_wire::frame::encode_request;
@@ -33,30 +28,10 @@ fn play<F>(script: impl FnOnce(World, Client) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let done = room::run(5, 120 * SECOND, move |world| {
-        world.lock().disks.insert(SERVER, Disk::new(SERVER));
-        let (done, exec) = (Arc::new(Mutex::new(false)), world.exec().clone());
-        let (inside, world) = (Arc::clone(&done), world.clone());
-        let life = exec.life(0);
-        exec.clone().spawn(
-            life,
-            "script",
-            Box::pin(async move {
-                let (_running, started) = node::start(&world, SERVER, config("data", &[]));
-                assert_eq!(started.await, Ok(Started::Ready));
-                let client = Client::connected(&world).await;
-                assert_eq!(client.create("quiet", 1).await, ErrorCode::NONE);
-                script(world.clone(), client).await;
-                *inside.lock().expect("one task") = true;
-                exec.stop();
-            }),
-        );
-        Box::new(move |_, ended| {
-            assert_eq!(ended, Ended::Stopped);
-            *done.lock().expect("the task is gone")
-        })
+    beside_a_broker(120, &[], |world, client| async move {
+        assert_eq!(client.create("quiet", 1).await, ErrorCode::NONE);
+        script(world, client).await;
     });
-    assert!(done, "the script ended");
 }
 
 /// A connection that sends without waiting for answers. Dropping it closes it.

@@ -4,14 +4,11 @@
 mod common;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
 
-use brokkr_sim::disk::{Disk, FileDamage};
-use brokkr_sim::exec::Ended;
+use brokkr_sim::disk::FileDamage;
 use brokkr_sim::node::{self, Started};
 use brokkr_sim::plan::{Family, Fault, Faults, Kind, Plan};
 use brokkr_sim::report::{Report, Verdict};
-use brokkr_sim::room;
 use brokkr_sim::scenario;
 use brokkr_sim::world::World;
 use brokkr_wire::ErrorCode;
@@ -24,36 +21,16 @@ fn play<F>(script: impl FnOnce(World, Client) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let done = room::run(5, 60 * SECOND, move |world| {
-        world.lock().disks.insert(SERVER, Disk::new(SERVER));
-        let (done, exec) = (Arc::new(Mutex::new(false)), world.exec().clone());
-        let (inside, world) = (Arc::clone(&done), world.clone());
-        let life = exec.life(0);
-        exec.clone().spawn(
-            life,
-            "script",
-            Box::pin(async move {
-                let (_running, started) = node::start(&world, SERVER, config("a,b", &[]));
-                assert_eq!(started.await, Ok(Started::Ready));
-                let client = Client::connected(&world).await;
-                assert_eq!(client.create("t", 4).await, ErrorCode::NONE);
-                for partition in 0..4 {
-                    assert_eq!(
-                        client.produce("t", partition, &["value"]).await.0,
-                        ErrorCode::NONE
-                    );
-                }
-                script(world.clone(), client).await;
-                *inside.lock().expect("one task") = true;
-                exec.stop();
-            }),
-        );
-        Box::new(move |_, ended| {
-            assert_eq!(ended, Ended::Stopped);
-            *done.lock().expect("the task is gone")
-        })
+    beside_a_broker_of("a,b", 60, &[], |world, client| async move {
+        assert_eq!(client.create("t", 4).await, ErrorCode::NONE);
+        for partition in 0..4 {
+            assert_eq!(
+                client.produce("t", partition, &["value"]).await.0,
+                ErrorCode::NONE
+            );
+        }
+        script(world, client).await;
     });
-    assert!(done, "the script ended");
 }
 
 /// What a client learns of a partition.

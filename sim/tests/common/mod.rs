@@ -81,6 +81,18 @@ pub fn beside_a_broker<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    beside_a_broker_of("data", secs, more, script);
+}
+
+/// The same, with these log directories.
+pub fn beside_a_broker_of<F>(
+    log_dirs: &'static str,
+    secs: u64,
+    more: &'static [(&'static str, &'static str)],
+    script: impl FnOnce(World, Client) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let done = room::run(5, secs * SECOND, move |world| {
         world.lock().disks.insert(SERVER, Disk::new(SERVER));
         let (done, exec) = (Arc::new(Mutex::new(false)), world.exec().clone());
@@ -90,7 +102,7 @@ pub fn beside_a_broker<F>(
             life,
             "script",
             Box::pin(async move {
-                let (_running, started) = node::start(&world, SERVER, config("data", more));
+                let (_running, started) = node::start(&world, SERVER, config(log_dirs, more));
                 assert_eq!(started.await, Ok(Started::Ready));
                 let client = Client::connected(&world).await;
                 script(world.clone(), client).await;
