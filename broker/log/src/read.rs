@@ -16,7 +16,7 @@ use crate::names;
 use crate::scan::read;
 use crate::segment::{Segment, covering};
 use crate::view::{LogReader, Mark, UpTo};
-use crate::walk::{Floor, Walk};
+use crate::walk::{Floor, Step, Walk, sound_to};
 
 /// What a read found.
 pub struct Slice<E: Env> {
@@ -77,6 +77,9 @@ impl<E: Env> LogReader<E> {
                     return Ok(None);
                 }
                 let to = end.min(found.position + len);
+                let to = sound_to(&open, &self.view.epochs, &found, to)
+                    .await
+                    .map_err(|e| open.or_stale(e))?;
                 return open.slice(found.position, to, found.header.base_offset).map(Some);
             }
             if open.is_active || open.segment.head.next >= limit.offset {
@@ -379,24 +382,25 @@ async fn walk_to<E: Env>(
             continue;
         }
         let position = step.position;
-        return match (step.header, step.fault) {
+        return match (step.header, &step.fault) {
             (Some(header), None) => Ok(Some(Found { position, header })),
-            (_, what) => Err(damaged(open, position, step.from, what.unwrap_or_default())),
+            _ => Err(open.damaged(&step)),
         };
     }
     Ok(None)
 }
 
-fn damaged<E: Env>(open: &OpenSegment<'_, E>, position: u64, offset: Offset, what: String) -> ReadError {
-    ReadError::Damaged(Damage {
-        file: open.file.path().to_owned(),
-        position,
-        offset,
-        what,
-    })
-}
-
 impl<E: Env> OpenSegment<'_, E> {
+    /// A batch whose header can't be right.
+    pub(crate) fn damaged(&self, step: &Step) -> ReadError {
+        ReadError::Damaged(Damage {
+            file: self.file.path().to_owned(),
+            position: step.position,
+            offset: step.from,
+            what: step.fault.clone().unwrap_or_default(),
+        })
+    }
+
     /// What went wrong, unless it is that the file was cut since.
     pub(crate) fn or_stale(&self, error: ReadError) -> ReadError {
         if self.file.truncations() == self.truncations {

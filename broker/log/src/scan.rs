@@ -15,6 +15,8 @@ use crate::view::Shared;
 
 /// How much is read at a time where only the next few headers are wanted.
 pub(crate) const PEEK_BYTES: u32 = 4096;
+/// How much is read at a time where all headers of a range are.
+const WALK_BYTES: u32 = 64 << 10;
 /// How much is read at a time where everything is.
 pub(crate) const SCAN_BYTES: u32 = 1 << 20;
 
@@ -31,6 +33,10 @@ pub(crate) struct Headers<'a, E: Env> {
     file: &'a File<E>,
     at: u64,
     end: u64,
+    /// How much is read at a time.
+    chunk: u32,
+    /// How much came from memory since somebody else had a turn.
+    in_turn: u32,
     buf: Bytes,
     buf_at: u64,
 }
@@ -42,6 +48,8 @@ impl<'a, E: Env> Headers<'a, E> {
             file,
             at: from,
             end,
+            chunk: PEEK_BYTES,
+            in_turn: 0,
             buf: Bytes::new(),
             buf_at: from,
         }
@@ -60,10 +68,36 @@ impl<'a, E: Env> Headers<'a, E> {
         })
     }
 
-    /// Bytes of the file, as they stand.
-    pub(crate) async fn bytes(&self, at: u64, len: usize) -> Result<Bytes, ReadError> {
-        let len = (self.end.saturating_sub(at)).min(len as u64);
-        Ok(read(self.file, at, len as u32).await?)
+    /// Bytes of the file, as they stand. Now and then the file is asked although they are in memory: others get a turn.
+    pub(crate) async fn bytes(&mut self, at: u64, len: u32) -> Result<Bytes, ReadError> {
+        let len = (self.end.saturating_sub(at)).min(len.into()) as u32;
+        self.in_turn += len;
+        if self.in_turn <= SCAN_BYTES {
+            return Ok(read(self.file, at, len).await?);
+        }
+        self.in_turn = 0;
+        Ok(self.file.read_at(at, len).await?)
+    }
+
+    /// Whether a batch that stands there is what its CRC says. It is read in pieces, however large it is.
+    pub(crate) async fn is_whole(&mut self, position: u64, header: &BatchHeader) -> Result<bool, ReadError> {
+        let end = position + header.size_bytes() as u64;
+        let (mut at, mut crc) = (position + HEADER_LEN as u64, header.compute_crc(&[]));
+        while at < end {
+            let bytes = self.bytes(at, (end - at).min(WALK_BYTES.into()) as u32).await?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            crc = crc32c::crc32c_append(crc, &bytes);
+            at += bytes.len() as u64;
+        }
+        Ok(crc == header.crc)
+    }
+
+    /// For all headers of so many bytes.
+    pub(crate) fn chunk(self, stretch: u64) -> Self {
+        let chunk = stretch.clamp(PEEK_BYTES.into(), WALK_BYTES.into()) as u32;
+        Self { chunk, ..self }
     }
 
     /// Goes on at another place.
@@ -84,8 +118,7 @@ impl<'a, E: Env> Headers<'a, E> {
             return Err(damage(format!("{left} bytes where a batch should be")));
         }
         if self.buf.len() as u64 + self.buf_at < at + HEADER_LEN as u64 {
-            let len = u64::from(PEEK_BYTES).min(left);
-            (self.buf, self.buf_at) = (read(self.file, at, len as u32).await?, at);
+            (self.buf, self.buf_at) = (self.bytes(at, self.chunk).await?, at);
         }
         let in_buf = (at - self.buf_at) as usize;
         let header = BatchHeader::decode(&self.buf[in_buf..]).map_err(|e| damage(e.to_string()))?;

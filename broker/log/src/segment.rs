@@ -8,6 +8,7 @@ use brokkr_wire::records::BatchHeader;
 use crate::config::LogConfig;
 use crate::index::{IndexView, OffsetEntry, TimeEntry, relative};
 use crate::manifest::SegmentInfo;
+use crate::walk::Walked;
 
 /// The summary of a segment's batches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,6 +179,8 @@ pub(crate) struct Segment {
     pub(crate) head: Head,
     pub(crate) offsets: IndexView<OffsetEntry>,
     pub(crate) times: IndexView<TimeEntry>,
+    /// What reads have checked of it.
+    pub(crate) walked: Arc<Walked>,
 }
 
 impl Segment {
@@ -186,6 +189,7 @@ impl Segment {
             head,
             offsets: IndexView::default(),
             times: IndexView::default(),
+            walked: Arc::default(),
         }
     }
 

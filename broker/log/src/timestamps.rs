@@ -6,8 +6,9 @@ use brokkr_wire::records::{Batch, BatchError, BatchHeader, DecompressError};
 
 use crate::error::{Damage, ReadError};
 use crate::read::OpenSegment;
-use crate::scan::{Headers, read};
+use crate::scan::read;
 use crate::view::{LogReader, UpTo};
+use crate::walk::{Floor, Walk};
 
 /// A record, and the leader epoch of its batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,9 +96,25 @@ impl<E: Env> LogReader<E> {
         let Some(first) = self.locate(open, from, end).await? else {
             return Ok(None);
         };
-        let mut headers = Headers::peek(&open.file, first.position, end);
-        while let Some((position, header)) = headers.next(from).await? {
-            if header.last_offset() < start || !matches(header.max_timestamp) {
+        let begin = Floor::Known(first.position, first.header.base_offset);
+        let mut walk = Walk::new(open, &self.view.epochs, begin);
+        while let Some(step) = walk.step().await.map_err(|e| open.or_stale(e))? {
+            let (position, Some(header), None) = (step.position, step.header, &step.fault) else {
+                return Err(open.or_stale(open.damaged(&step)));
+            };
+            if header.last_offset() < start {
+                continue;
+            }
+            if !matches(header.max_timestamp) {
+                // BEFORE the batch is passed over: what it says of its timestamps has to be true.
+                if !walk.is_whole(&step).await.map_err(|e| open.or_stale(e))? {
+                    return Err(open.or_stale(damaged(
+                        open,
+                        position,
+                        &header,
+                        "its CRC is not right".to_owned(),
+                    )));
+                }
                 continue;
             }
             let of_batch = TimestampOffset {

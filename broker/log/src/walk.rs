@@ -10,16 +10,20 @@
 //! - its magic is 2.
 //!
 //! A batch that is wrong stands for the offsets between its neighbours, and a read of those is told of the damage. Others are
-//! served. What stays unnoticed: a base offset that moves within a gap around its batch, and any of it in batches of a range
-//! that nobody walks over (a range is walked to its first batch).
+//! served. What stays unnoticed: a base offset that moves within a gap around its batch.
+//!
+//! A range that is served is walked over once ([`Walked`]): it ends before a batch that is wrong, and who reads on there is told.
+//! What rots in it later is unnoticed until it is the first batch of a range, or the broker has been restarted.
+
+use std::sync::Mutex;
 
 use brokkr_env::Env;
 use brokkr_types::Offset;
-use brokkr_wire::records::{Batch, BatchHeader, LOG_OVERHEAD};
+use brokkr_wire::records::{BatchHeader, LOG_OVERHEAD};
 
 use crate::epochs::LeaderEpochs;
 use crate::error::{Damage, ReadError};
-use crate::read::OpenSegment;
+use crate::read::{Found, OpenSegment};
 use crate::scan::Headers;
 use crate::segment::Head;
 
@@ -30,6 +34,81 @@ pub(crate) enum Floor {
     Known(u64, Offset),
     /// An entry of the index: a batch, and its last offset.
     Entry(u64, Offset),
+}
+
+/// Which bytes of a segment were walked over since it was opened. Most readers go on where they ended, each with a stretch of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Walked(Mutex<Vec<Stretch>>);
+
+/// More readers than these at places of their own walk over the same bytes again.
+const STRETCHES_MAX: usize = 4;
+
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    from: u64,
+    to: u64,
+    /// The offset that what is at `to` has at least.
+    next: Offset,
+}
+
+impl Walked {
+    /// How far was walked from the begin of a batch on, and the offset that what is there has at least.
+    fn from(&self, at: u64, offset: Offset) -> (u64, Offset) {
+        let stretches = self.0.lock().expect("not poisoned");
+        let covers = |s: &&Stretch| s.from <= at && at < s.to;
+        stretches
+            .iter()
+            .find(covers)
+            .map_or((at, offset), |s| (s.to, s.next))
+    }
+
+    /// Notes a stretch. It prolongs the one that it begins in, or takes the place of the oldest.
+    fn add(&self, new: Stretch) {
+        let mut stretches = self.0.lock().expect("not poisoned");
+        match stretches
+            .iter_mut()
+            .find(|s| s.from <= new.from && new.from <= s.to)
+        {
+            Some(known) if new.to > known.to => (known.to, known.next) = (new.to, new.next),
+            Some(_) => {}
+            None => {
+                stretches.truncate(STRETCHES_MAX - 1);
+                stretches.insert(0, new);
+            }
+        }
+    }
+}
+
+/// Where a range ends that begins with the batch `first` and is at most up to `to`: before the first batch whose header can't be
+/// right.
+pub(crate) async fn sound_to<E: Env>(
+    open: &OpenSegment<'_, E>,
+    epochs: &LeaderEpochs,
+    first: &Found,
+    to: u64,
+) -> Result<u64, ReadError> {
+    let walked = &open.segment.walked;
+    let (from, next) = walked.from(first.position, first.header.base_offset);
+    if from >= to {
+        return Ok(to);
+    }
+    let mut walk = Walk::new(open, epochs, Floor::Known(from, next)).over(to - from);
+    let mut sound = Stretch { from, to: from, next };
+    let end = loop {
+        if walk.at >= to {
+            break to;
+        }
+        match walk.step().await {
+            Ok(None) => break to,
+            Ok(Some(Step { fault: None, .. })) => (sound.to, sound.next) = (walk.at, walk.expected),
+            // Who reads on there is told.
+            _ if sound.to > first.position => break sound.to,
+            Ok(Some(step)) => return Err(open.damaged(&step)),
+            Err(why) => return Err(why),
+        }
+    };
+    walked.add(sound);
+    Ok(end)
 }
 
 /// A batch that was walked over.
@@ -60,6 +139,7 @@ pub(crate) struct Walk<'a, E: Env> {
 }
 
 impl<'a, E: Env> Walk<'a, E> {
+    /// Looks for a place, a few headers from `floor`.
     pub(crate) fn new(open: &'a OpenSegment<'_, E>, epochs: &'a LeaderEpochs, floor: Floor) -> Self {
         let head = open.segment.head;
         let (at, expected, last_offset) = match floor {
@@ -77,6 +157,12 @@ impl<'a, E: Env> Walk<'a, E> {
         }
     }
 
+    /// Goes over all of the next `stretch` bytes.
+    pub(crate) fn over(self, stretch: u64) -> Self {
+        let headers = self.headers.chunk(stretch);
+        Self { headers, ..self }
+    }
+
     /// Whether the batch that an index entry names stands where it says.
     pub(crate) async fn check_entry(&mut self) -> Result<(), ReadError> {
         let (at, last) = (self.at, self.last_offset.unwrap_or(self.expected));
@@ -87,6 +173,14 @@ impl<'a, E: Env> Walk<'a, E> {
                 let what = format!("not the batch of last offset {last} that the index has there");
                 Err(self.headers.damage(at, last, what))
             }
+        }
+    }
+
+    /// Whether a batch that was walked over is what its CRC says.
+    pub(crate) async fn is_whole(&mut self, step: &Step) -> Result<bool, ReadError> {
+        match &step.header {
+            Some(header) => self.headers.is_whole(step.position, header).await,
+            None => Ok(false),
         }
     }
 
@@ -130,7 +224,7 @@ impl<'a, E: Env> Walk<'a, E> {
     /// Goes on behind a batch that can't be read, if its length leads to another one.
     async fn step_over(&mut self, position: u64, damage: Damage) -> Result<Step, ReadError> {
         let from = self.expected;
-        let front = self.headers.bytes(position, LOG_OVERHEAD).await?;
+        let front = self.headers.bytes(position, LOG_OVERHEAD as u32).await?;
         let length = front.last_chunk().map_or(0, |b| i32::from_be_bytes(*b));
         let end = position + u64::try_from(length).unwrap_or(0) + LOG_OVERHEAD as u64;
         if length < 0 || end > self.head.size {
@@ -186,8 +280,7 @@ impl<'a, E: Env> Walk<'a, E> {
             Some(_) => Ok(None),
             // No batch is there: the length may be wrong, or what follows is. The CRC knows.
             None => {
-                let bytes = self.headers.bytes(position, header.size_bytes()).await?;
-                let whole = Batch::first(&bytes).is_ok_and(|b| b.check_crc().is_ok());
+                let whole = self.headers.is_whole(position, header).await?;
                 Ok((!whole).then(|| format!("its length of {} leads to no batch", header.size_bytes())))
             }
         }
@@ -212,5 +305,39 @@ impl<'a, E: Env> Walk<'a, E> {
             };
         }
         Ok(self.ahead.map(|(_, header)| header.base_offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stretch(from: u64, to: u64) -> Stretch {
+        Stretch {
+            from,
+            to,
+            next: Offset(to as i64),
+        }
+    }
+
+    #[test]
+    fn readers_at_places_of_their_own_each_prolong_their_stretch() {
+        let walked = Walked::default();
+        let known = |at| walked.from(at, Offset(-1));
+        assert_eq!(known(0), (0, Offset(-1)));
+        for reader in [0, 1000, 2000, 3000] {
+            walked.add(stretch(reader, reader + 10));
+        }
+        for reader in [0, 1000, 2000, 3000] {
+            walked.add(stretch(reader + 10, reader + 20));
+            assert_eq!(known(reader + 5), (reader + 20, Offset(reader as i64 + 20)));
+            assert_eq!(known(reader + 20), (reader + 20, Offset(-1)), "nothing behind it");
+        }
+        // A part of what is known takes nothing away; a fifth one takes the oldest's place.
+        walked.add(stretch(3005, 3010));
+        assert_eq!(known(3005).0, 3020);
+        walked.add(stretch(4000, 4010));
+        assert_eq!(known(0), (0, Offset(-1)));
+        assert_eq!(known(1000).0, 1020);
     }
 }

@@ -52,14 +52,37 @@ async fn served(log: &mut Log<TokioEnv>) -> Vec<Result<bool, ReadError>> {
         let read = reader.read_bytes(Offset(i * 3 + 1), UpTo::LogEnd, 1).await;
         all.push(read.map(|bytes| {
             let batch = bytes.and_then(|b| Batch::first(&b).ok());
-            batch.is_some_and(|b| {
-                let records = b.records(1 << 20).expect("records");
-                let first = records.iter().next().expect("one").expect("sound");
-                b.check_crc().is_ok()
-                    && b.header.base_offset == Offset(i * 3)
-                    && first.value == Some(&(i * 3).to_be_bytes()[..])
-            })
+            batch.is_some_and(|b| is_batch(i, &b))
         }));
+    }
+    all
+}
+
+/// Whether it is the batch that was written at a place.
+fn is_batch(i: i64, batch: &Batch) -> bool {
+    let records = batch.records(1 << 20).expect("records");
+    let first = records.iter().next().expect("one").expect("sound");
+    batch.check_crc().is_ok()
+        && batch.header.base_offset == Offset(i * 3)
+        && first.value == Some(&(i * 3).to_be_bytes()[..])
+}
+
+/// The same, read as a consumer does: all that there is at a time, and on from behind it.
+async fn served_in_ranges(log: &mut Log<TokioEnv>) -> Vec<Result<bool, ReadError>> {
+    let (reader, mut all) = (log.reader(), Vec::new());
+    while (all.len() as i64) < BATCHES {
+        let offset = Offset(all.len() as i64 * 3);
+        let range = match reader.read(offset, UpTo::LogEnd, 1 << 20, true).await {
+            Err(why) => {
+                all.push(Err(why));
+                continue;
+            }
+            Ok(slice) => slice.expect("batches").range,
+        };
+        let bytes = range.file().read_at(range.at(), range.len()).await.expect("read");
+        for batch in brokkr_wire::records::batches(bytes) {
+            all.push(Ok(batch.is_ok_and(|b| is_batch(all.len() as i64, &b))));
+        }
     }
     all
 }
@@ -80,7 +103,14 @@ async fn rot_outside_the_crc_is_told_where_it_is_and_nowhere_else() {
                 let bit = 1 << ((at + index as u64) % 8);
                 flip(&again(name).await, &path, position + at, bit).await;
                 let (mut log, _) = open(&again(name).await, config(), &recorded).await;
+                let ranges = served_in_ranges(&mut log).await;
+                let once_more = served_in_ranges(&mut log).await;
                 let served = served(&mut log).await;
+                assert_eq!(
+                    once_more, ranges,
+                    "{path} batch {index} byte {at}: read once more"
+                );
+                assert_eq!(served, ranges, "{path} batch {index} byte {at}: read in ranges");
                 assert!(
                     !served.contains(&Ok(false)),
                     "{path} batch {index} byte {at}: other records: {served:?}"
@@ -104,6 +134,54 @@ async fn rot_outside_the_crc_is_told_where_it_is_and_nowhere_else() {
     }
     assert_eq!(told, BATCHES * 17);
     assert!(magic_or_length < BATCHES as usize * 4 * 2, "{magic_or_length}");
+}
+
+/// A search by time passes over batches by what their headers say of time: rot there must not hide a record.
+#[tokio::test]
+async fn a_search_by_time_passes_over_no_batch_whose_timestamps_rotted() {
+    let name = "rot_times";
+    let config = LogConfig {
+        index_interval_bytes: 1 << 20,
+        ..config()
+    };
+    let dir = fresh(name).await;
+    let mut log = create(&dir, config.clone()).await;
+    for i in 0..BATCHES {
+        stage(&mut log, &batch(i * 3, 3));
+        settle(&mut log).await;
+    }
+    let recorded = log.close().await.expect("closed");
+    let (path, mut told) = (names(&dir, ".log").await.remove(0), 0);
+    let bytes = dir.dir().read(&path, 1 << 20).await.expect("read");
+    let mut position = 0;
+    for each in brokkr_wire::records::batches(bytes.clone()) {
+        let each = each.expect("whole");
+        // The base timestamp and the largest one.
+        for at in 27..43 {
+            flip(&again(name).await, &path, position + at, 1 << (at % 8)).await;
+            let (mut log, _) = open(&again(name).await, config.clone(), &recorded).await;
+            let reader = log.reader();
+            for n in 0..BATCHES * 3 {
+                let target = UnixMillis(1000 + n);
+                match reader.offset_for_timestamp(target, UpTo::LogEnd, 1 << 20).await {
+                    Ok(found) => {
+                        let found = found.map(|f| (f.offset, f.timestamp));
+                        assert_eq!(
+                            found,
+                            Some((Offset(n), target)),
+                            "batch {}, byte {at}",
+                            each.header.base_offset
+                        );
+                    }
+                    Err(ReadError::Damaged(_)) => told += 1,
+                    Err(e) => panic!("{e:?}"),
+                }
+            }
+            flip(&again(name).await, &path, position + at, 1 << (at % 8)).await;
+        }
+        position += each.bytes.len() as u64;
+    }
+    assert!(told > 0);
 }
 
 /// As above, found by recovery: a batch whose base offset rots must not pass for one behind a gap, with what follows for a torn tail.
