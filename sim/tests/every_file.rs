@@ -4,6 +4,7 @@
 //! The table ([`outcomes`]) says what may come of each: every record is served; or the start, a directory or a partition is refused
 //! with a sentence that names the file, and all is served once the file is back; or a reader is told which records are damaged. In
 //! every case the topics are complete, and what was served is served after a kill as well. A file without a row fails the test.
+//! A log that no partition has, all of it or one file of it, is set aside as it is, and stays so.
 //! (`broker/log/tests/every_file.rs` is the same for one partition's log, with its producers and times.)
 
 mod common;
@@ -41,6 +42,8 @@ const SETTINGS: [(&str, &str); 5] = [
     ("metadata.log.max.record.bytes.between.snapshots", "700"),
 ];
 const METADATA: &str = "__cluster_metadata-0";
+/// A folder of a partition that there is not.
+const STRAY: &str = "gone-0";
 /// So many bits of a small file are flipped, each by itself.
 const BITS: usize = 8;
 const SMALL_BYTES: usize = 1000;
@@ -94,7 +97,7 @@ enum Seen {
 }
 
 /// What may come of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Outcome {
     /// Every record is served.
     Whole,
@@ -106,6 +109,8 @@ enum Outcome {
     Offline,
     /// Reads of some records of the file's partition fail, and the log names the file; or their batches are not what their CRC says.
     Damaged,
+    /// Every record is served; the folder that no partition has is set aside, unchanged, and the log names it.
+    SetAside,
 }
 
 impl Client {
@@ -366,6 +371,18 @@ struct Case {
     /// What it is; none where it is gone.
     is: Option<Bytes>,
     was: Bytes,
+    /// What there is besides, in [`STRAY`].
+    stray: Files,
+}
+
+impl Case {
+    /// What the log has to name.
+    fn name(&self) -> &str {
+        match self.stray.is_empty() {
+            true => self.path.rsplit('/').next().unwrap_or_default(),
+            false => STRAY,
+        }
+    }
 }
 
 impl std::fmt::Display for Case {
@@ -419,8 +436,22 @@ fn cases(dirs: &'static str, made: &Made, path: &str, clean: bool) -> Vec<Case> 
         clean,
         is,
         was: was.clone(),
+        stray: Files::new(),
     };
-    ways.into_iter().map(case).collect()
+    let mut cases: Vec<Case> = ways.into_iter().map(case).collect();
+    // One file of a log, or all of it, in a folder that no partition has.
+    let files = if clean { &made.clean } else { &made.killed };
+    let strays = [("alone", path), ("with all of its log", "a/t-0/")];
+    for (way, begin) in strays.into_iter().filter(|_| path.starts_with("a/t-0/")) {
+        let of_it = files.iter().filter(|(path, _)| path.starts_with(begin));
+        let moved = of_it.map(|(path, bytes)| (path.replace("/t-0/", &format!("/{STRAY}/")), bytes.clone()));
+        let stray = Case {
+            stray: moved.collect(),
+            ..case((format!("{way} in {STRAY} too"), Some(was.clone())))
+        };
+        cases.push(stray);
+    }
+    cases
 }
 
 /// The file of this name of another directory, or of another partition.
@@ -478,6 +509,7 @@ fn run(case: Case, these: Files, content: Content) -> (Outcome, String) {
     play(7, move |world| async move {
         let names = reached::listen(&world, false);
         put(&world, &these);
+        put(&world, &case.stray);
         on_disk(&world, |disk| match &case.is {
             Some(bytes) => disk.restore_file(&case.path, bytes.to_vec()),
             None => {
@@ -489,6 +521,12 @@ fn run(case: Case, these: Files, content: Content) -> (Outcome, String) {
         let first = start(&world, &case, &content).await;
         let (came, said) = judge(&case, first, &content);
         let said = format!("{said}\n{}", warnings(&names));
+        if came == Outcome::Whole && !case.stray.is_empty() {
+            let aside = set_aside(&world, &case);
+            goes_on(&world, &case, &names, content).await;
+            assert_eq!(set_aside(&world, &case), aside, "{case}: after another start");
+            return (Outcome::SetAside, said);
+        }
         if came == Outcome::Whole {
             goes_on(&world, &case, &names, content).await;
         } else {
@@ -525,6 +563,23 @@ fn judge(case: &Case, first: Start, content: &Content) -> (Outcome, String) {
     (Outcome::LeftOut, said)
 }
 
+/// Where the folder that no partition has is now, with all that is in it.
+fn set_aside(world: &World, case: &Case) -> String {
+    on_disk(world, |disk| {
+        let folders = disk.list("a").expect("a directory").into_iter().map(|e| e.name);
+        let its: Vec<_> = folders.filter(|name| name.starts_with(STRAY)).collect();
+        let [aside] = &its[..] else {
+            panic!("{case}: {its:?}")
+        };
+        let is_kafkas = aside.starts_with(&format!("{STRAY}.")) && aside.ends_with("-stray");
+        assert!(is_kafkas, "{case}: {aside}");
+        let back = |(path, bytes): (String, Bytes)| (path.replacen(aside, STRAY, 1), bytes);
+        let now: Files = files(disk, &format!("a/{aside}")).into_iter().map(back).collect();
+        assert!(now == case.stray, "{case}: {:?}", now.keys());
+        aside.clone()
+    })
+}
+
 /// A broker that serves everything writes, dies, and serves that too. If recovery finds what is wrong only then, it names the file.
 async fn goes_on(world: &World, case: &Case, names: &Names, mut content: Content) {
     let client = Client::connected(world).await;
@@ -543,9 +598,8 @@ async fn goes_on(world: &World, case: &Case, names: &Names, mut content: Content
     }
     let (came, said) = judge(case, again, &content);
     let said = format!("{said}\n{}", warnings(names));
-    let name = case.path.rsplit('/').next().unwrap_or_default();
     assert!(
-        said.contains(name),
+        said.contains(case.name()),
         "{case}: {came:?} after a kill, and nothing names the file: {said}"
     );
     assert!(
@@ -575,7 +629,10 @@ fn warnings(names: &Names) -> String {
 
 /// The table: what a file may come to, by its kind and its way.
 fn outcomes(case: &Case) -> &'static [Outcome] {
-    use Outcome::{Damaged, LeftOut, Offline, Refused, Whole};
+    use Outcome::{Damaged, LeftOut, Offline, Refused, SetAside, Whole};
+    if !case.stray.is_empty() {
+        return &[SetAside];
+    }
     let (dir, rest) = case.path.split_once('/').expect("a file in a directory");
     let (folder, file) = rest.rsplit_once('/').unwrap_or(("", rest));
     let suffix = file.rsplit_once('.').map_or(file, |(_, suffix)| suffix);
@@ -638,13 +695,13 @@ fn every_file(dirs: &'static str, clean: bool) {
     };
     let files = if clean { &made.clean } else { &made.killed };
     let (mut wrongs, mut n) = (Vec::new(), 0);
+    let mut seen = BTreeSet::new();
     // What is in the folders of the first directory is the same with one as with two.
     let is_same = |path: &&String| dirs != "a" && path.starts_with("a/") && path.matches('/').count() > 1;
     for path in files.keys().filter(|path| !is_same(path)) {
         for case in cases(dirs, &made, path, clean) {
             n += 1;
-            let name = path.rsplit('/').next().unwrap_or_default();
-            let (may, what) = (outcomes(&case), case.to_string());
+            let (may, what, name) = (outcomes(&case), case.to_string(), case.name().to_owned());
             let (files, content) = (files.clone(), made.content.clone());
             let played = panic::catch_unwind(AssertUnwindSafe(|| run(case, files, content)));
             let Ok((came, said)) = played else {
@@ -657,15 +714,17 @@ fn every_file(dirs: &'static str, clean: bool) {
                 Outcome::Damaged => !said.contains("errors: 0"),
                 _ => true,
             };
+            seen.insert(came);
             if !may.contains(&came) {
                 wrongs.push(format!("{what}: {came:?} {said}"));
-            } else if must_be_named && !said.contains(name) {
+            } else if must_be_named && !said.contains(&name) {
                 wrongs.push(format!("{what}: {came:?}, and nothing names the file: {said}"));
             }
         }
     }
     assert!(wrongs.is_empty(), "of {n}:\n{}", wrongs.join("\n"));
     assert!(n > 100, "{n}");
+    assert_eq!(seen.contains(&Outcome::SetAside), dirs == "a", "{seen:?}");
 }
 
 #[test]

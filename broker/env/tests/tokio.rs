@@ -171,32 +171,46 @@ async fn the_lock_conflicts_with_a_record_lock() {
     dir.lock().await.expect("nobody has it any more");
 }
 
-/// A mount that goes away leaves an empty directory at its path.
+/// A mount that goes away leaves an empty directory at its path, or another broker's.
 #[tokio::test]
 async fn a_directory_that_is_another_than_was_locked_is_not_written() {
     let env = TokioEnv::new(2);
     let path = format!("{}/another-directory", env!("CARGO_TARGET_TMPDIR"));
     let away = format!("{path}-away");
-    for old in [&path, &away] {
-        drop(std::fs::remove_dir_all(old));
+    for replaced_by in ["nothing", "an empty one", "one with a lock"] {
+        for old in [&path, &away] {
+            drop(std::fs::remove_dir_all(old));
+        }
+        let dir = env.open_dir(&path).await.expect("opened");
+        dir.create_dir("t-0").await.expect("not locked yet");
+        dir.lock().await.expect("nobody has it");
+        dir.create_dir("t-1")
+            .await
+            .expect("it is the one that was locked");
+        std::fs::rename(&path, &away).expect("renamed");
+        let left: &[&str] = match replaced_by {
+            "one with a lock" => &[".lock"],
+            _ => &[],
+        };
+        if replaced_by != "nothing" {
+            std::fs::create_dir(&path).expect("made");
+        }
+        for file in left {
+            std::fs::write(format!("{path}/{file}"), "").expect("written");
+        }
+        // Whichever comes first is refused.
+        let gone = match replaced_by {
+            "nothing" => dir.create_dir("t-2").await,
+            _ => dir.replace("c", bytes::Bytes::from_static(b"v")).await,
+        };
+        assert_eq!(gone.map_err(|e| e.kind()), Err(ErrorKind::Lost), "{replaced_by}");
+        assert!(dir.poisoned().is_some(), "{replaced_by}");
+        if replaced_by != "nothing" {
+            let names = std::fs::read_dir(&path).expect("there");
+            let names: Vec<_> = names.map(|e| e.expect("an entry").file_name()).collect();
+            assert_eq!(names, left, "{replaced_by}");
+        }
     }
-    let dir = env.open_dir(&path).await.expect("opened");
-    dir.lock().await.expect("nobody has it");
-    dir.create_dir("t-0").await.expect("made");
-    std::fs::rename(&path, &away).expect("renamed");
-    let gone = dir.create_dir("t-1").await.map_err(|e| e.kind());
-    assert_eq!(gone, Err(ErrorKind::Lost));
-    assert!(dir.poisoned().is_some());
-    std::fs::create_dir(&path).expect("made");
-    let dir = env.open_dir(&away).await.expect("opened");
-    std::fs::remove_file(format!("{away}/.lock")).expect("there");
-    dir.create_dir("t-1").await.expect("not locked by this one");
-    dir.lock().await.expect("its lock file is a new one");
-    std::fs::rename(&away, format!("{path}/inside")).expect("renamed");
-    std::fs::create_dir(&away).expect("made");
-    let gone = dir.replace("c", bytes::Bytes::from_static(b"v")).await;
-    assert_eq!(gone.map_err(|e| e.kind()), Err(ErrorKind::Lost));
-    assert_eq!(std::fs::read_dir(&away).expect("there").count(), 0);
 }
 
 #[tokio::test]

@@ -130,7 +130,9 @@ impl<E: Env> Log<E> {
             }
             // Not tried again before a restart: readers walk around it.
             Err(error) => {
-                tracing::warn!(log = self.folder(), %base, %error, "the indexes of a segment can't be built again");
+                let what = format_args!("{} {base}: {error}", self.folder());
+                let noise = &self.shared.dir.noise;
+                noise.tell("the indexes of a segment can't be built again", &what);
             }
         }
         true
@@ -223,12 +225,13 @@ impl<E: Env> Log<E> {
 
     /// Nothing was lost: all of it is still in memory. If a roll waits for it, that fails.
     fn background_failed(&mut self, job: &Job, error: Error) {
-        let what = match job {
-            Job::Seal(_) => "listing a sealed segment",
-            Job::Epochs(_) => "persisting leader epochs",
-            Job::IndexTails { .. } => "writing an index",
+        let kind = match job {
+            Job::Seal(_) => "a sealed segment not listed; tried again after the next write",
+            Job::Epochs(_) => "leader epochs not persisted; tried again after the next write",
+            Job::IndexTails { .. } => "an index not written; tried again after the next write",
         };
-        tracing::warn!(log = self.folder(), %error, what, "failed; tried again after the next write");
+        let what = format_args!("{}: {error}", self.folder());
+        self.shared.dir.noise.tell(kind, &what);
         self.background.stalled = true;
         if self.shared.dir.dir.poisoned().is_some() {
             self.fail(self.ackable.offset(), error);

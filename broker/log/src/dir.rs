@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use brokkr_env::{Dir, Env, ErrorKind, File, Result};
+use brokkr_env::{Dir, Env, ErrorKind, File, Noise, Result};
 
 use crate::producers::ProducerRoom;
 use crate::reserve::Reserve;
@@ -15,6 +15,8 @@ pub struct LogDir<E: Env> {
     pub(crate) dir: Dir<E>,
     pub(crate) files: Arc<Files<E>>,
     pub(crate) producer_room: ProducerRoom,
+    /// What a failing disk repeats, once for every log, file or write.
+    pub(crate) noise: Arc<Noise>,
 }
 
 impl<E: Env> Clone for LogDir<E> {
@@ -24,6 +26,7 @@ impl<E: Env> Clone for LogDir<E> {
             dir: self.dir.clone(),
             files: Arc::clone(&self.files),
             producer_room: self.producer_room.clone(),
+            noise: Arc::clone(&self.noise),
         }
     }
 }
@@ -39,6 +42,7 @@ impl<E: Env> LogDir<E> {
             reserve: Reserve::default(),
         });
         Self {
+            noise: Arc::new(Noise::new(env.clone())),
             env,
             dir,
             files,

@@ -358,8 +358,10 @@ impl<E: Env> Log<E> {
 
     fn pause_syncs(&mut self, error: &Error) {
         brokkr_types::reached!("a sync waited for a descriptor");
-        tracing::warn!(log = self.folder(), %error, "not synced yet; tried again");
-        let env = &self.shared.dir.env;
+        let dir = &self.shared.dir;
+        let what = format_args!("{}: {error}", self.folder());
+        dir.noise.tell("a log not synced yet; tried again", &what);
+        let env = &dir.env;
         let pause = env.sleep_until(env.now() + SYNC_PAUSE);
         self.pipeline.sync_pause = Some(InFlight::new(pause));
     }

@@ -265,8 +265,13 @@ impl<E: Env> LogReader<E> {
     fn doubt(&self, segment: &Segment, why: &dyn std::fmt::Display) {
         brokkr_types::reached!("an index that pointed elsewhere was not followed");
         if self.view.shared.standing.doubt(segment.head.base) {
-            let (folder, base) = (&*self.view.shared.folder, segment.head.base);
-            tracing::warn!(folder, %base, %why, "an index of the segment is wrong; it is walked from its begin until that is built again");
+            let shared = &self.view.shared;
+            let what = format_args!("{} {}: {why}", shared.folder, segment.head.base);
+            let noise = &shared.dir.noise;
+            noise.tell(
+                "an index of a segment is wrong; it is walked from its begin until that is built again",
+                &what,
+            );
         }
     }
 

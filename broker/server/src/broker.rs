@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokkr_env::{Dir, Env, Error, Listener, Task};
+use brokkr_env::{Dir, Env, Error, Listener, Noise, Task};
 use brokkr_metadata::Request;
 use brokkr_types::{NodeId, Uuid};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -16,7 +16,6 @@ use crate::ctx::Ctx;
 use crate::fetch_session::Slots;
 use crate::log_dir::{self, LogDirError, LogDirs};
 use crate::memory::Memory;
-use crate::noise::Noise;
 use crate::partitions::{self, Ask, Manager};
 use crate::producer_ids::ProducerIds;
 use crate::stop::Stop;

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use brokkr_env::{Env, ErrorKind, Published, Reader};
+use brokkr_env::{Env, ErrorKind, Noise, Published, Reader};
 use brokkr_log::{Event, Log, LogDir, LogError, Recorded};
 use brokkr_metadata::config::is_applied;
 use brokkr_metadata::records::{Control, encode_control, encode_records};
@@ -36,7 +36,6 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::BrokerConfig;
 use crate::ctx::Identity;
 use crate::log_dir::{LogDirs, Owned};
-use crate::noise::Noise;
 use crate::partitions::{self, Ask};
 
 use load::Replayed;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use brokkr_env::{Env, Reader};
+use brokkr_env::{Env, Noise, Reader};
 use brokkr_metadata::Image;
 use brokkr_types::Uuid;
 use tokio::sync::Semaphore;
@@ -14,7 +14,6 @@ use crate::fetch_session::Slots;
 use crate::listener::Connections;
 use crate::log_dir::Place;
 use crate::memory::Memory;
-use crate::noise::Noise;
 use crate::partitions::{ClusterView, Routes};
 use crate::producer_ids::ProducerIds;
 

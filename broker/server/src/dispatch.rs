@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use brokkr_env::{Env, FileRange, Instant, Part};
+use brokkr_env::{Env, FileRange, Instant, Noise, Part};
 use brokkr_wire::frame::{decode_request_header, encode_frame_within, request_header_peek};
 use brokkr_wire::messages::{self as m, Message, Request};
 use brokkr_wire::{ApiKey, DecodeError, Reader};
@@ -16,7 +16,6 @@ use crate::ctx::{Ctx, Peer};
 use crate::fetch_session::Sessions;
 use crate::handlers;
 use crate::memory::{Overloaded, SMALL_MAX, Share};
-use crate::noise::Noise;
 
 /// What a request takes from the budget besides its frame: its future and what hangs from it.
 const REQUEST_BYTES: usize = 2048;

@@ -15,7 +15,6 @@ mod handlers;
 mod listener;
 mod log_dir;
 mod memory;
-mod noise;
 mod partition;
 mod partitions;
 mod producer_ids;

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use brokkr_env::{Env, ErrorKind, Latest, Published};
+use brokkr_env::{Env, ErrorKind, Latest, Noise, Published};
 use brokkr_log::{AppendError, Event, Log, LogConfig, LogReader, Recorded};
 use brokkr_replication::Leader;
 use brokkr_types::{LeaderEpoch, NodeId, Offset, UnixMillis};
@@ -20,7 +20,6 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::memory::Share;
-use crate::noise::Noise;
 
 /// Capacity of the owner's queue, in messages and in KiB of batches. Senders wait when it is full.
 const QUEUE_MAX: usize = 4096;

@@ -11,7 +11,7 @@ mod folders;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use brokkr_env::{Env, Published};
+use brokkr_env::{Env, Noise, Published};
 use brokkr_log::{LogError, Recorded};
 use brokkr_metadata::{Image, PartitionImage, TopicImage};
 use brokkr_types::{LeaderEpoch, NodeId, Uuid};
@@ -24,7 +24,6 @@ pub use folders::{Known, is_left_alone};
 
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log_dir::LogDirs;
-use crate::noise::Noise;
 use crate::partition::{Handle, Message, Refused};
 
 /// Logs that are opened at the same time.

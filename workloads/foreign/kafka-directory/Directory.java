@@ -25,14 +25,16 @@ public final class Directory {
 
     public static void main(String[] args) throws Exception {
         if (args.length != 2) {
-            System.err.println("usage: fill|write|read|group HOST:PORT");
+            System.err.println("usage: fill|write|transact|read|committed|group HOST:PORT");
             System.exit(2);
         }
         String bootstrap = args[1];
         switch (args[0]) {
             case "fill" -> fill(bootstrap);
             case "write" -> write(bootstrap, 200_000, 300, 40);
-            case "read" -> read(bootstrap).forEach(System.out::println);
+            case "transact" -> transact(bootstrap);
+            case "read" -> read(bootstrap, "read_uncommitted").forEach(System.out::println);
+            case "committed" -> read(bootstrap, "read_committed").forEach(System.out::println);
             case "group" -> group(bootstrap);
             default -> throw new IllegalArgumentException(args[0]);
         }
@@ -50,7 +52,7 @@ public final class Directory {
         }
         write(bootstrap, 0, 3000, 1000);
         long end = System.nanoTime() + Duration.ofSeconds(120).toNanos();
-        while (!haveGaps(read(bootstrap))) {
+        while (!haveGaps(read(bootstrap, "read_uncommitted"))) {
             if (System.nanoTime() > end) {
                 throw new IllegalStateException("the cleaner has not run");
             }
@@ -99,6 +101,30 @@ public final class Directory {
         }
     }
 
+    /** Two transactions: one that commits records and a group's offset, and one that is aborted. */
+    private static void transact(String bootstrap) {
+        Map<String, Object> config = Map.of("bootstrap.servers", bootstrap, "transactional.id", "mover");
+        try (var producer = new KafkaProducer<>(config, new StringSerializer(), new StringSerializer());
+             var reader = consumer(bootstrap, Map.of("group.id", GROUP))) {
+            producer.initTransactions();
+            for (String end : List.of("committed", "aborted")) {
+                producer.beginTransaction();
+                for (int i = 0; i < 10; i++) {
+                    producer.send(new ProducerRecord<>("plain", i % PARTITIONS, end + "-" + i, end));
+                }
+                // An abort would drop what is not sent yet.
+                producer.flush();
+                if (end.equals("committed")) {
+                    var offsets = Map.of(new TopicPartition("plain", 1), new OffsetAndMetadata(11));
+                    producer.sendOffsetsToTransaction(offsets, reader.groupMetadata());
+                    producer.commitTransaction();
+                } else {
+                    producer.abortTransaction();
+                }
+            }
+        }
+    }
+
     private static KafkaConsumer<String, String> consumer(String bootstrap, Map<String, Object> more) {
         var config = new java.util.HashMap<String, Object>(more);
         config.put("bootstrap.servers", bootstrap);
@@ -107,9 +133,9 @@ public final class Directory {
     }
 
     /** Every record: topic, partition, offset, timestamp, key, checksum of the value; and where each partition ends. */
-    private static List<String> read(String bootstrap) {
+    private static List<String> read(String bootstrap, String isolation) {
         List<String> lines = new ArrayList<>();
-        try (KafkaConsumer<String, String> consumer = consumer(bootstrap, Map.of())) {
+        try (KafkaConsumer<String, String> consumer = consumer(bootstrap, Map.of("isolation.level", isolation))) {
             for (String topic : TOPICS) {
                 for (int partition = 0; partition < PARTITIONS; partition++) {
                     TopicPartition tp = new TopicPartition(topic, partition);

@@ -1,9 +1,8 @@
 //! Says, once, that something was configured that does nothing here yet: Kafka's clients are told that it was accepted.
 
+use brokkr_env::Noise;
 use brokkr_metadata::config::{TOPIC_KEYS, topic_key};
 use brokkr_metadata::image::resource_type::TOPIC;
-
-use crate::noise::Noise;
 
 /// Looks at a key that is to be set for a resource of this type.
 pub fn tell(noise: &Noise, resource_type: i8, key: &str, value: Option<&str>) {

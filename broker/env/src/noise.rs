@@ -1,10 +1,10 @@
-//! Rate-limited log of what goes wrong again and again: errors of peers, a full disk.
+//! Rate-limited log of what goes wrong again and again: errors of peers, a full disk, a file that can't be removed.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use brokkr_env::{Env, Instant};
+use crate::{Env, Instant};
 
 /// What a line says of one occurrence.
 const DETAIL_CHARS_MAX: usize = 512;
@@ -86,7 +86,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use brokkr_env::tokio::TokioEnv;
+    use crate::tokio::TokioEnv;
 
     #[test]
     fn a_line_for_each_kind_and_time() {
