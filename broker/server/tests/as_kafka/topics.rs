@@ -7,8 +7,8 @@ use brokkr_wire::messages::create_topics_request::{
 use brokkr_wire::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use brokkr_wire::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use brokkr_wire::messages::{
-    CreateTopicsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
-    describe_producers_request,
+    CreateTopicsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, describe_producers_request,
 };
 use brokkr_wire::{ErrorCode, Str};
 
@@ -252,5 +252,54 @@ fn minus_2_is_an_id_as_any_other() {
     }
     for (id, epoch) in [(-2, -1), (-1, -2)] {
         assert_eq!(client.init_producer_id(id, epoch), ErrorCode::INVALID_REQUEST);
+    }
+}
+
+#[test]
+fn a_created_topic_is_told_with_its_values_as_they_were_given() {
+    let (_broker, mut client) = with_topics("as-kafka-values-given");
+    let given = [
+        ("retention.ms", " 1000 "),
+        ("cleanup.policy", " compact , delete "),
+        ("compression.type", " gzip"),
+        ("preallocate", " TRUE "),
+        ("unclean.leader.election.enable", "False"),
+        ("min.cleanable.dirty.ratio", "0.50"),
+        ("segment.bytes", "+2000000"),
+        ("max.message.bytes", "007"),
+        ("message.timestamp.type", "CreateTime "),
+    ];
+    let configs = given.iter().map(|(name, value)| CreatableTopicConfig {
+        name: (*name).into(),
+        value: Some((*value).into()),
+        ..Default::default()
+    });
+    let topic = CreatableTopic {
+        name: "new".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: configs.collect(),
+        ..Default::default()
+    };
+    for validate_only in [true, false] {
+        let request = CreateTopicsRequest {
+            topics: vec![topic.clone()],
+            timeout_ms: 30_000,
+            validate_only,
+            ..Default::default()
+        };
+        let told = client.ask(&request, 7).topics.remove(0);
+        assert_eq!(told.error_code, 0);
+        let told = told.configs.unwrap_or_default();
+        assert_eq!(told.len(), 33);
+        for (name, value) in given {
+            let told = told.iter().find(|config| config.name == name).expect("told");
+            assert_eq!(told.value.as_deref(), Some(value), "{name}");
+        }
+        let segment_ms = told.iter().find(|config| config.name == "segment.ms");
+        assert_eq!(
+            segment_ms.and_then(|config| config.value.as_deref()),
+            Some("604800000")
+        );
     }
 }
