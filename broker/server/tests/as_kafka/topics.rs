@@ -1,14 +1,16 @@
 //! Topics, and what is told of them.
 
 use super::*;
+use brokkr_types::Uuid;
 use brokkr_wire::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
 use brokkr_wire::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use brokkr_wire::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
 use brokkr_wire::messages::{
     CreateTopicsRequest, DescribeLogDirsRequest,
-    DescribeProducersRequest, DescribeTopicPartitionsRequest, describe_producers_request,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, MetadataRequest, describe_producers_request,
 };
 use brokkr_wire::{ErrorCode, Str};
 
@@ -252,6 +254,63 @@ fn minus_2_is_an_id_as_any_other() {
     }
     for (id, epoch) in [(-2, -1), (-1, -2)] {
         assert_eq!(client.init_producer_id(id, epoch), ErrorCode::INVALID_REQUEST);
+    }
+}
+
+#[test]
+fn operations_are_told_of_topics_that_are_not_there() {
+    let (_broker, mut client) = with_topics("as-kafka-operations");
+    const ALL: i32 = 0xdf8;
+    const NOT_ASKED: i32 = i32::MIN;
+    let long = "x".repeat(250);
+    let mut metadata = |name: Option<&str>, include_topic_authorized_operations| {
+        let topic = MetadataRequestTopic {
+            name: name.map(Str::copied),
+            topic_id: match name {
+                Some(_) => Uuid::ZERO,
+                None => Uuid::from_random([7; 16]),
+            },
+            ..Default::default()
+        };
+        let request = MetadataRequest {
+            topics: Some(vec![topic]),
+            include_topic_authorized_operations,
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
+        let told = client.ask(&request, 12).topics.remove(0);
+        (ErrorCode(told.error_code), told.topic_authorized_operations)
+    };
+    let cases = [
+        ("t", ErrorCode::NONE),
+        ("nope", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        ("", ErrorCode::INVALID_TOPIC_EXCEPTION),
+        (".", ErrorCode::INVALID_TOPIC_EXCEPTION),
+        ("a b", ErrorCode::INVALID_TOPIC_EXCEPTION),
+        (&long, ErrorCode::INVALID_TOPIC_EXCEPTION),
+    ];
+    for (name, code) in cases {
+        assert_eq!(metadata(Some(name), false), (code, NOT_ASKED), "{name}");
+        assert_eq!(metadata(Some(name), true), (code, ALL), "{name}");
+    }
+    // There is no name to tell it by.
+    for asked in [false, true] {
+        assert_eq!(metadata(None, asked), (ErrorCode::UNKNOWN_TOPIC_ID, NOT_ASKED));
+    }
+    // The empty name Kafka stumbles over here (UNKNOWN_SERVER_ERROR, and nothing of operations).
+    for (name, code) in cases {
+        let topic = TopicRequest {
+            name: Str::copied(name),
+            ..Default::default()
+        };
+        let request = DescribeTopicPartitionsRequest {
+            topics: vec![topic],
+            response_partition_limit: 10,
+            ..Default::default()
+        };
+        let told = client.ask(&request, 0).topics.remove(0);
+        let told = (ErrorCode(told.error_code), told.topic_authorized_operations);
+        assert_eq!(told, (code, ALL), "{name}");
     }
 }
 
