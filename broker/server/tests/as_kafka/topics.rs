@@ -9,8 +9,8 @@ use brokkr_wire::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use brokkr_wire::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
 use brokkr_wire::messages::{
-    CreateTopicsRequest, DescribeLogDirsRequest,
-    DescribeProducersRequest, DescribeTopicPartitionsRequest, MetadataRequest, describe_producers_request,
+    CreateTopicsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
+    MetadataRequest, describe_producers_request,
 };
 use brokkr_wire::{ErrorCode, Str};
 
@@ -312,6 +312,54 @@ fn operations_are_told_of_topics_that_are_not_there() {
         let told = (ErrorCode(told.error_code), told.topic_authorized_operations);
         assert_eq!(told, (code, ALL), "{name}");
     }
+}
+
+#[test]
+fn producers_of_what_is_listed_twice() {
+    let (_broker, mut client) = with_topics("as-kafka-producers-twice");
+    let mut told = |topics: &[(&'static str, &[i32])]| -> Vec<(String, Vec<(i32, ErrorCode)>)> {
+        let topics = topics
+            .iter()
+            .map(|(name, partitions)| describe_producers_request::TopicRequest {
+                name: (*name).into(),
+                partition_indexes: partitions.to_vec(),
+                ..Default::default()
+            });
+        let request = DescribeProducersRequest {
+            topics: topics.collect(),
+            ..Default::default()
+        };
+        let topics = client.ask(&request, 0).topics.into_iter();
+        let topics = topics.map(|t| {
+            let partitions = t.partitions.iter();
+            let partitions = partitions.map(|p| (p.partition_index, ErrorCode(p.error_code)));
+            (t.name.to_string(), partitions.collect())
+        });
+        topics.collect()
+    };
+    let is = |name: &str, indexes: &[i32], code| {
+        let partitions = indexes.iter().map(|index| (*index, code));
+        (name.to_owned(), partitions.collect::<Vec<_>>())
+    };
+    const NONE: ErrorCode = ErrorCode::NONE;
+    const UNKNOWN: ErrorCode = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    assert_eq!(told(&[("t", &[0, 0, 1, 0])]), [is("t", &[0, 0, 1, 0], NONE)]);
+    assert_eq!(
+        told(&[("t", &[0]), ("e", &[0]), ("t", &[0, 1])]),
+        [is("t", &[0], NONE), is("e", &[0], NONE), is("t", &[0, 1], NONE)]
+    );
+    assert_eq!(
+        told(&[("t", &[]), ("t", &[]), ("nope", &[3, 3])]),
+        [
+            is("t", &[], NONE),
+            is("t", &[], NONE),
+            is("nope", &[3, 3], UNKNOWN)
+        ]
+    );
+    // Kafka repeats it however often: 100,000 partitions here, of which a MiB is repeated.
+    let told = told(&[("t", &[0; 100_000]), ("e", &[0])]);
+    assert!((1000..20_000).contains(&told[0].1.len()), "{}", told[0].1.len());
+    assert_eq!(told[1], is("e", &[0], NONE));
 }
 
 #[test]
