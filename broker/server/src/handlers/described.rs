@@ -131,6 +131,18 @@ impl<T: Ord> Listed<T> {
     }
 }
 
+/// Whether a request to change topics comes too late to be carried out. As Kafka's controller, which looks at a request's deadline when
+/// its turn comes: a timeout of 0 or less has passed by then, and nothing changes. Names that are listed more than once are refused
+/// before that, so `valid` are all that might be carried out, as often as they are listed. A timeout above 0 bounds nothing here.
+pub fn is_late<T: Ord>(timeout_ms: i32, valid: impl Iterator<Item = T>) -> bool {
+    if timeout_ms > 0 {
+        return false;
+    }
+    let mut times = BTreeMap::<T, usize>::new();
+    valid.for_each(|one| *times.entry(one).or_default() += 1);
+    times.values().any(|times| *times == 1)
+}
+
 /// `isolation_level`: what is read, all or (KIP-98) what is decided. Kafka stumbles over any other and answers that it
 /// doesn't know why; here the client is told.
 pub fn isolation_level(level: i8) -> Result<(), ErrorCode> {

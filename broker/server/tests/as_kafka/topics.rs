@@ -2,15 +2,17 @@
 
 use super::*;
 use brokkr_types::Uuid;
+use brokkr_wire::messages::create_partitions_request::CreatePartitionsTopic;
 use brokkr_wire::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use brokkr_wire::messages::delete_topics_request::DeleteTopicState;
 use brokkr_wire::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use brokkr_wire::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
 use brokkr_wire::messages::{
-    CreateTopicsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
-    MetadataRequest, describe_producers_request,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, MetadataRequest, describe_producers_request,
 };
 use brokkr_wire::{ErrorCode, Str};
 
@@ -255,6 +257,119 @@ fn minus_2_is_an_id_as_any_other() {
     for (id, epoch) in [(-2, -1), (-1, -2)] {
         assert_eq!(client.init_producer_id(id, epoch), ErrorCode::INVALID_REQUEST);
     }
+}
+
+/// What a request to change topics is answered with, for each: its name, the code, and the sentence.
+type Told = Vec<(String, ErrorCode, Option<String>)>;
+
+fn told(of: impl Iterator<Item = (Option<Str>, i16, Option<Str>)>) -> Told {
+    let text = |text: Option<Str>| text.map(|t| t.to_string());
+    of.map(|(name, code, why)| (text(name).unwrap_or_default(), ErrorCode(code), text(why)))
+        .collect()
+}
+
+fn create_within(timeout_ms: i32, client: &mut Client, names: &[&'static str], validate_only: bool) -> Told {
+    let topics = names.iter().map(|name| CreatableTopic {
+        name: (*name).into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    });
+    let request = CreateTopicsRequest {
+        topics: topics.collect(),
+        timeout_ms,
+        validate_only,
+        ..Default::default()
+    };
+    let topics = client.ask(&request, 7).topics.into_iter();
+    told(topics.map(|t| (Some(t.name), t.error_code, t.error_message)))
+}
+
+fn delete_within(timeout_ms: i32, client: &mut Client, names: &[&'static str]) -> Told {
+    let topics = names.iter().map(|name| DeleteTopicState {
+        name: Some((*name).into()),
+        ..Default::default()
+    });
+    let request = DeleteTopicsRequest {
+        topics: topics.collect(),
+        timeout_ms,
+        ..Default::default()
+    };
+    let responses = client.ask(&request, 6).responses.into_iter();
+    told(responses.map(|t| (t.name, t.error_code, t.error_message)))
+}
+
+fn extend_within(timeout_ms: i32, client: &mut Client, names: &[&'static str]) -> Told {
+    let topics = names.iter().map(|name| CreatePartitionsTopic {
+        name: (*name).into(),
+        count: 3,
+        ..Default::default()
+    });
+    let request = CreatePartitionsRequest {
+        topics: topics.collect(),
+        timeout_ms,
+        ..Default::default()
+    };
+    let results = client.ask(&request, 3).results.into_iter();
+    told(results.map(|t| (Some(t.name), t.error_code, t.error_message)))
+}
+
+#[test]
+fn topics_do_not_change_where_there_is_no_time_for_it() {
+    let (_broker, mut client) = with_topics("as-kafka-no-time");
+    let all = |names: &[&str], code: ErrorCode, why: Option<&str>| -> Told {
+        let one = |name: &&str| ((*name).to_owned(), code, why.map(str::to_owned));
+        names.iter().map(one).collect()
+    };
+    let twice = || {
+        all(
+            &["new"],
+            ErrorCode::INVALID_REQUEST,
+            Some("Duplicate topic name."),
+        )
+    };
+    let prohibited = "Creation of internal topic __cluster_metadata is prohibited.";
+    for timeout_ms in [0, -1, i32::MIN] {
+        for names in [
+            &["new"][..],
+            &["t"],
+            &["."],
+            &["new", "t"],
+            &["new", "new", "t"],
+            &["t", "__cluster_metadata"],
+        ] {
+            let late = all(names, ErrorCode::REQUEST_TIMED_OUT, None);
+            assert_eq!(create_within(timeout_ms, &mut client, names, true), late);
+            assert_eq!(create_within(timeout_ms, &mut client, names, false), late);
+            assert_eq!(delete_within(timeout_ms, &mut client, names), late);
+            assert_eq!(extend_within(timeout_ms, &mut client, names), late);
+        }
+        // What is refused before it comes to the controller needs no time.
+        assert_eq!(create_within(timeout_ms, &mut client, &[], false), []);
+        assert_eq!(delete_within(timeout_ms, &mut client, &[]), []);
+        assert_eq!(extend_within(timeout_ms, &mut client, &[]), []);
+        let names = &["new", "new"];
+        assert_eq!(create_within(timeout_ms, &mut client, names, false), twice());
+        assert_eq!(delete_within(timeout_ms, &mut client, names), twice());
+        assert_eq!(extend_within(timeout_ms, &mut client, names), twice());
+        let names = &["new", "new", "__cluster_metadata"];
+        let refused = [
+            twice(),
+            all(&names[2..], ErrorCode::INVALID_REQUEST, Some(prohibited)),
+        ];
+        assert_eq!(
+            create_within(timeout_ms, &mut client, names, false),
+            refused.concat()
+        );
+        let late = all(names, ErrorCode::REQUEST_TIMED_OUT, None);
+        assert_eq!(delete_within(timeout_ms, &mut client, names), late);
+        assert_eq!(extend_within(timeout_ms, &mut client, names), late);
+    }
+    assert_eq!(client.partitions("t"), Ok(2));
+    assert_eq!(
+        client.partitions("new"),
+        Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    );
 }
 
 #[test]
