@@ -107,7 +107,8 @@ impl LeaderEpochs {
     /// What OffsetForLeaderEpoch answers: the largest epoch up to `epoch` and where it ends, in a log that ends at
     /// `log_end`. `None` where `epoch` is unknown and no later one is known either.
     pub fn end_offset_for(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<EpochEnd> {
-        if epoch.0 < 0 {
+        // No epoch. Any other that is negative is one before the first, as in Kafka.
+        if epoch.0 == -1 {
             return None;
         }
         if self.latest().is_some_and(|last| last.epoch == epoch) {

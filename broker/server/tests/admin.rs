@@ -191,6 +191,7 @@ fn a_deleted_topic_stays_deleted_and_another_of_its_name_is_another() {
         };
         let request = DeleteTopicsRequest {
             topics: vec![by_id],
+            timeout_ms: 30_000,
             ..Default::default()
         };
         assert_eq!(first.client.ask(&request, 6).responses[0].error_code, 0);
@@ -280,7 +281,10 @@ fn every_version_of_every_admin_request_is_answered() {
             assert_eq!(codes, [0, ErrorCode::TOPIC_ALREADY_EXISTS.0], "CreateTopics {v}");
         }
         for v in ApiKey::DeleteTopics.stable_versions() {
-            let mut request = DeleteTopicsRequest::default();
+            let mut request = DeleteTopicsRequest {
+                timeout_ms: 30_000,
+                ..Default::default()
+            };
             for name in [format!("v{}", 1 + v), "none".to_owned()] {
                 if v >= 6 {
                     let topic = DeleteTopicState {
@@ -314,6 +318,7 @@ fn every_version_of_every_admin_request_is_answered() {
             let topics = vec![more("a", 2 + i32::from(v)), more("none", 3)];
             let request = CreatePartitionsRequest {
                 topics,
+                timeout_ms: 30_000,
                 ..Default::default()
             };
             let codes: Vec<i16> = c.ask(&request, v).results.iter().map(|t| t.error_code).collect();
@@ -488,6 +493,7 @@ fn topics_can_be_kept_from_being_deleted() {
         assert_eq!(on.client.create("a", 1, &[]).0, ErrorCode::NONE);
         let request = DeleteTopicsRequest {
             topic_names: vec!["a".into()],
+            timeout_ms: 30_000,
             ..Default::default()
         };
         for (version, code) in [
@@ -515,6 +521,7 @@ fn what_waits_to_be_removed_does_not_outlive_its_broker() {
         };
         let request = DeleteTopicsRequest {
             topics: vec![gone],
+            timeout_ms: 30_000,
             ..Default::default()
         };
         assert_eq!(a.client.ask(&request, 6).responses[0].error_code, 0);

@@ -379,9 +379,13 @@ impl Controller {
             return result;
         };
         let values = self.layers().topic_values(Some(&created.configs));
+        // As Kafka: what the request gave as it gave it, blanks and all. DescribeConfigs shows what that came to.
         let shown = values.into_iter().map(|resolved| CreatableTopicConfigs {
             name: Str::from_static(resolved.key.name),
-            value: resolved.value.map(|value| Str::from(value.to_string())),
+            value: match created.configs.get(resolved.key.name) {
+                Some(given) => Some(given.clone()),
+                None => resolved.value.map(|value| Str::from(value.to_string())),
+            },
             read_only: false,
             config_source: resolved.source.id(),
             is_sensitive: resolved.key.is_sensitive(),

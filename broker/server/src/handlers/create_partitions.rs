@@ -2,9 +2,11 @@
 
 use brokkr_env::Env;
 use brokkr_metadata::{Reply, Request};
+use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
 use brokkr_wire::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 
+use super::described::is_late;
 use crate::ctx::{Ctx, Peer};
 
 /// Answers the request once the partitions are committed and here.
@@ -15,13 +17,18 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> CreatePartitionsResponse {
     let names: Vec<_> = request.topics.iter().map(|t| t.name.clone()).collect();
-    match ctx.controller.ask(Request::CreatePartitions(request)).await {
+    let reply = match is_late(request.timeout_ms, names.iter()) {
+        true => Err(ErrorCode::REQUEST_TIMED_OUT),
+        false => ctx.controller.ask(Request::CreatePartitions(request)).await,
+    };
+    match reply {
         Ok(Reply::CreatePartitions(response)) => response,
         Ok(other) => unreachable!("partitions were to be created: {other:?}"),
         Err(code) => {
             let results = names.into_iter().map(|name| CreatePartitionsTopicResult {
                 name,
                 error_code: code.0,
+                error_message: None,
                 ..CreatePartitionsTopicResult::default()
             });
             CreatePartitionsResponse {

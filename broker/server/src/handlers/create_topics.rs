@@ -3,12 +3,14 @@
 use brokkr_env::Env;
 use brokkr_metadata::image::resource_type::TOPIC;
 use brokkr_metadata::records::RECORDS_PER_REQUEST_MAX;
+use brokkr_metadata::topic_name::CLUSTER_METADATA_TOPIC;
 use brokkr_metadata::{CreateTopics, Reply, Request, refuse_excessive};
 use brokkr_wire::messages::create_topics_request::CreatableTopic;
 use brokkr_wire::messages::create_topics_response::CreatableTopicResult;
 use brokkr_wire::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use brokkr_wire::{ErrorCode, Str};
 
+use super::described::is_late;
 use super::without_effect;
 use crate::ctx::{Ctx, Peer};
 
@@ -48,6 +50,7 @@ fn failed(name: Str, code: ErrorCode) -> CreatableTopicResult {
     CreatableTopicResult {
         name,
         error_code: code.0,
+        error_message: None,
         configs: Some(Vec::new()),
         ..CreatableTopicResult::default()
     }
@@ -57,6 +60,13 @@ async fn create<E: Env>(
     ctx: &Ctx<E>,
     request: CreateTopicsRequest,
 ) -> Result<CreateTopicsResponse, ErrorCode> {
+    let names = request.topics.iter().map(|t| t.name.as_str());
+    if is_late(
+        request.timeout_ms,
+        names.filter(|name| *name != CLUSTER_METADATA_TOPIC),
+    ) {
+        return Err(ErrorCode::REQUEST_TIMED_OUT);
+    }
     // Here, on the connection's task: the controller has one task for all clients.
     if let Some(refused) = refuse_excessive(&request, ctx.config.num_partitions) {
         return Ok(refused);

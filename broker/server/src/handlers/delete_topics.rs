@@ -7,6 +7,7 @@ use brokkr_wire::messages::delete_topics_response::DeletableTopicResult;
 use brokkr_wire::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use brokkr_wire::{ErrorCode, Str};
 
+use super::described::is_late;
 use crate::ctx::{Ctx, Peer};
 
 /// The first version that has TOPIC_DELETION_DISABLED.
@@ -34,6 +35,12 @@ pub async fn handle<E: Env>(
             ),
             _ => failed(asked, ErrorCode::TOPIC_DELETION_DISABLED, None),
         };
+    }
+    let named_one_way = asked
+        .iter()
+        .filter(|(name, id)| name.is_some() == (*id == Uuid::ZERO));
+    if is_late(request.timeout_ms, named_one_way) {
+        return failed(asked, ErrorCode::REQUEST_TIMED_OUT, None);
     }
     match ctx.controller.ask(Request::DeleteTopics(request)).await {
         Ok(Reply::DeleteTopics(response)) => response,

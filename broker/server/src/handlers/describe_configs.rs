@@ -19,7 +19,8 @@ use brokkr_wire::messages::describe_configs_response::{
 use brokkr_wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use brokkr_wire::{ErrorCode, Str};
 
-use crate::config::layers;
+use super::described::Listed;
+use crate::config::{BrokerConfig, layers};
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 
@@ -29,20 +30,35 @@ const DOCUMENTATION_BYTES: usize = 600;
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeConfigsRequest) -> usize {
-    // Of a broker all names are shown that were set, also those that nobody knows.
     let image = ctx.image().clone();
-    let layers = layers(&ctx.config, &image);
+    let resource_bytes = resource_bytes(&ctx.config, &image, request);
+    let mut listed = Listed::new();
+    let answered = request.resources.iter().filter_map(|r| {
+        let bytes = resource_bytes(r);
+        listed.is_answered(identity(r), bytes).then_some(bytes)
+    });
+    answered.sum()
+}
+
+/// What each resource of the request takes up at most.
+fn resource_bytes<'a>(
+    config: &BrokerConfig,
+    image: &'a Image,
+    request: &DescribeConfigsRequest,
+) -> impl Fn(&DescribeConfigsResource) -> usize + use<'a> {
+    // Of a broker all names are shown that were set, also those that nobody knows.
+    let layers = layers(config, image);
     let set = [layers.broker, layers.cluster].into_iter().flatten();
     let shown = |(name, value): (&Str, &Str)| 3 * (name.len() + value.len());
     let set_bytes: usize = set.flatten().map(|entry| KEY_BYTES + shown(entry)).sum();
     // A value is as long as somebody made it, and shown twice.
-    let own_bytes = |r: &DescribeConfigsResource| {
+    let own_bytes = move |r: &DescribeConfigsResource| {
         let (kind, name) = (r.resource_type, r.resource_name.clone());
         let own = image.configs(&ConfigResource { kind, name });
         own.map_or(0, |own| own.iter().map(shown).sum())
     };
     let key_bytes = KEY_BYTES + usize::from(request.include_documentation) * DOCUMENTATION_BYTES;
-    let bytes = |kind| {
+    let bytes = move |kind| {
         key_bytes
             * if kind == BROKER {
                 BROKER_KEYS.len()
@@ -51,20 +67,15 @@ pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeConfigsRequest) -> usiz
             }
             + if kind == BROKER { set_bytes } else { 0 }
     };
-    each_once(&request.resources)
-        .map(|r| bytes(r.resource_type) + own_bytes(r))
-        .sum()
+    move |r| bytes(r.resource_type) + own_bytes(r)
 }
 
-/// The resources, each where it is listed first; listed again it would multiply the response.
-fn each_once(listed: &[DescribeConfigsResource]) -> impl Iterator<Item = &DescribeConfigsResource> {
-    let mut seen = BTreeSet::new();
-    listed
-        .iter()
-        .filter(move |r| seen.insert((r.resource_type, &r.resource_name, &r.configuration_keys)))
+/// What makes the answers to two resources of a request the same.
+fn identity(r: &DescribeConfigsResource) -> (i8, &Str, &Option<Vec<Str>>) {
+    (r.resource_type, &r.resource_name, &r.configuration_keys)
 }
 
-/// Answers the request. Keys come in the order of their names.
+/// Answers the request: resources as they are listed. Keys come in the order of their names.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeConfigsRequest,
@@ -79,8 +90,13 @@ pub async fn handle<E: Env>(
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
-    let (mut results, mut steps) = (Vec::new(), Steps::default());
-    for asked in each_once(&request.resources) {
+    let resource_bytes = resource_bytes(&ctx.config, &image, &request);
+    let (mut results, mut steps, mut listed) = (Vec::new(), Steps::default(), Listed::new());
+    for asked in &request.resources {
+        if !listed.is_answered(identity(asked), resource_bytes(asked)) {
+            steps.step().await;
+            continue;
+        }
         let result = describe.result(asked);
         // All keys of the resource are looked at, whichever are asked for.
         steps.steps(BROKER_KEYS.len()).await;

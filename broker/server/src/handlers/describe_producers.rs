@@ -1,7 +1,5 @@
 //! DescribeProducers: who writes to a partition idempotently.
 
-use std::collections::BTreeSet;
-
 use brokkr_env::Env;
 use brokkr_metadata::topic_name;
 use brokkr_wire::ErrorCode;
@@ -11,7 +9,7 @@ use brokkr_wire::messages::describe_producers_response::{
 };
 use tokio::sync::oneshot;
 
-use super::described::each_topic_once;
+use super::described::Listed;
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::partition::{Message, Refused};
@@ -24,24 +22,29 @@ const PARTITION_BYTES: usize = size_of::<PartitionResponse>() + 256;
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeProducersRequest) -> usize {
     let routes = ctx.routes();
-    let listed = request
-        .topics
-        .iter()
-        .map(|t| (t.name.clone(), t.partition_indexes.clone()));
-    let mut bytes = 0;
-    for (name, partitions) in each_topic_once(listed) {
-        let route = routes.by_name(&name);
-        for index in BTreeSet::from_iter(partitions) {
-            bytes += PARTITION_BYTES;
-            if let Some(Hosted::Here(handle)) = route.as_ref().map(|route| route.partition(index)) {
-                bytes += handle.view().producers * PRODUCER_BYTES;
+    let (mut bytes, mut partitions) = (0, Listed::new());
+    for topic in &request.topics {
+        let route = routes.by_name(&topic.name);
+        for index in &topic.partition_indexes {
+            let more = partition_bytes(route.as_deref(), *index);
+            if partitions.is_answered((&topic.name, *index), more) {
+                bytes += more;
             }
         }
     }
     bytes
 }
 
-/// Answers the request: each partition once, however often it is listed.
+/// What a partition takes up at most.
+fn partition_bytes<E: Env>(route: Option<&Route<E>>, index: i32) -> usize {
+    let producers = match route.map(|route| route.partition(index)) {
+        Some(Hosted::Here(handle)) => handle.view().producers,
+        Some(Hosted::Offline | Hosted::Nowhere) | None => 0,
+    };
+    PARTITION_BYTES + producers * PRODUCER_BYTES
+}
+
+/// Answers the request: topics and partitions as they are listed.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeProducersRequest,
@@ -49,14 +52,18 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DescribeProducersResponse {
     let routes = ctx.routes().clone();
-    let listed = request.topics.into_iter().map(|t| (t.name, t.partition_indexes));
-    let (mut topics, mut steps) = (Vec::new(), Steps::default());
-    for (name, listed) in each_topic_once(listed) {
+    let (mut topics, mut steps, mut listed) = (Vec::new(), Steps::default(), Listed::new());
+    for topic in request.topics {
+        steps.step().await;
+        let name = topic.name;
         let route = routes.by_name(&name);
-        let mut seen = BTreeSet::new();
         let mut partitions = Vec::new();
-        for partition_index in listed.into_iter().filter(|index| seen.insert(*index)) {
+        for partition_index in topic.partition_indexes {
             steps.step().await;
+            let bytes = partition_bytes(route.as_deref(), partition_index);
+            if !listed.is_answered((name.clone(), partition_index), bytes) {
+                continue;
+            }
             let asked = match topic_name::invalid(&name) {
                 Some(why) => Err(Refused::because(ErrorCode::INVALID_TOPIC_EXCEPTION, why)),
                 None => ask(route.as_deref(), partition_index).await,

@@ -1,6 +1,6 @@
 //! What several answers say in the same way, and several requests are read in the same way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use brokkr_env::Env;
@@ -96,6 +96,51 @@ pub fn each_topic_once<P>(listed: impl Iterator<Item = (Str, Vec<P>)>) -> Vec<(S
         }
     }
     topics
+}
+
+/// What a response may grow by for what its request lists again.
+const REPEATED_BYTES_MAX: usize = 1 << 20;
+
+/// What a request lists. As Kafka, each is answered as often as it is listed; but a short request must not make a response of
+/// any length, so what is listed again is left out once the answers to such would take up more than [`REPEATED_BYTES_MAX`].
+pub struct Listed<T> {
+    seen: BTreeSet<T>,
+    repeated_bytes: usize,
+}
+
+impl<T: Ord> Listed<T> {
+    /// Nothing so far.
+    pub fn new() -> Self {
+        Self {
+            seen: BTreeSet::new(),
+            repeated_bytes: 0,
+        }
+    }
+
+    /// Whether the next one is answered, where that takes up so many bytes.
+    pub fn is_answered(&mut self, next: T, bytes: usize) -> bool {
+        if self.seen.insert(next) {
+            return true;
+        }
+        let repeated_bytes = self.repeated_bytes.saturating_add(bytes);
+        let fits = repeated_bytes <= REPEATED_BYTES_MAX;
+        if fits {
+            self.repeated_bytes = repeated_bytes;
+        }
+        fits
+    }
+}
+
+/// Whether a request to change topics comes too late to be carried out. As Kafka's controller, which looks at a request's deadline when
+/// its turn comes: a timeout of 0 or less has passed by then, and nothing changes. Names that are listed more than once are refused
+/// before that, so `valid` are all that might be carried out, as often as they are listed. A timeout above 0 bounds nothing here.
+pub fn is_late<T: Ord>(timeout_ms: i32, valid: impl Iterator<Item = T>) -> bool {
+    if timeout_ms > 0 {
+        return false;
+    }
+    let mut times = BTreeMap::<T, usize>::new();
+    valid.for_each(|one| *times.entry(one).or_default() += 1);
+    times.values().any(|times| *times == 1)
 }
 
 /// `isolation_level`: what is read, all or (KIP-98) what is decided. Kafka stumbles over any other and answers that it

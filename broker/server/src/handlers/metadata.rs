@@ -160,11 +160,12 @@ struct Describe<'a, E: Env> {
 impl<E: Env> Describe<'_, E> {
     fn asked(&self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
         let by_id = asked.topic_id != Uuid::ZERO;
+        // As Kafka: what may be done with a topic is told by its name, whether or not there is or could be one.
         let failed = |code: ErrorCode| MetadataResponseTopic {
             error_code: code.0,
             name: asked.name.clone().filter(|_| !by_id),
             topic_id: asked.topic_id,
-            topic_authorized_operations: NO_OPERATIONS,
+            topic_authorized_operations: if by_id { NO_OPERATIONS } else { self.operations() },
             ..Default::default()
         };
         match &asked.name {
@@ -191,12 +192,15 @@ impl<E: Env> Describe<'_, E> {
                 .partitions()
                 .map(|(index, p)| self.partition(index, p, offline_here(route.as_deref(), index)))
                 .collect(),
-            topic_authorized_operations: if self.operations {
-                TOPIC_OPERATIONS
-            } else {
-                NO_OPERATIONS
-            },
+            topic_authorized_operations: self.operations(),
             ..Default::default()
+        }
+    }
+
+    fn operations(&self) -> i32 {
+        match self.operations {
+            true => TOPIC_OPERATIONS,
+            false => NO_OPERATIONS,
         }
     }
 

@@ -355,3 +355,61 @@ fn a_key_that_nobody_knows_is_shown_as_a_secret() {
     ];
     assert_eq!(shown(&mut client, ""), expected);
 }
+
+#[test]
+fn what_is_listed_twice_is_told_twice() {
+    let (_broker, mut client) = with_topics("as-kafka-configs-twice");
+    type Listed = (i8, &'static str, Option<&'static [&'static str]>);
+    let mut told = |resources: &[Listed]| -> Vec<(String, ErrorCode, usize)> {
+        let resources = resources
+            .iter()
+            .map(|(kind, name, keys)| DescribeConfigsResource {
+                resource_type: *kind,
+                resource_name: (*name).into(),
+                configuration_keys: keys.map(|keys| keys.iter().map(|key| (*key).into()).collect()),
+                ..Default::default()
+            });
+        let request = DescribeConfigsRequest {
+            resources: resources.collect(),
+            ..Default::default()
+        };
+        let results = client.ask(&request, 4).results.into_iter();
+        results
+            .map(|r| {
+                (
+                    r.resource_name.to_string(),
+                    ErrorCode(r.error_code),
+                    r.configs.len(),
+                )
+            })
+            .collect()
+    };
+    let is = |name: &str, code, configs| (name.to_owned(), code, configs);
+    const NONE: ErrorCode = ErrorCode::NONE;
+    const ONE: Option<&[&str]> = Some(&["retention.ms"]);
+    const TWO: Option<&[&str]> = Some(&["cleanup.policy", "retention.ms"]);
+    const SAME: Option<&[&str]> = Some(&["retention.ms", "retention.ms"]);
+    let unknown = is("nope", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, 0);
+    assert_eq!(
+        told(&[(2, "t", ONE), (2, "t", ONE), (2, "e", ONE), (2, "t", TWO)]),
+        [
+            is("t", NONE, 1),
+            is("t", NONE, 1),
+            is("e", NONE, 1),
+            is("t", NONE, 2)
+        ]
+    );
+    assert_eq!(
+        told(&[(2, "nope", ONE), (2, "nope", ONE)]),
+        [unknown.clone(), unknown]
+    );
+    assert_eq!(told(&[(2, "t", SAME)]), [is("t", NONE, 1)]);
+    let broker = told(&[(BROKER, "1", None), (BROKER, "1", None)]);
+    assert!(broker.len() == 2 && broker[0] == broker[1] && broker[0].2 > 200);
+    // Kafka repeats it however often: 10,000 times here, of which a MiB is repeated.
+    let mut often = vec![(2, "t", None); 10_000];
+    often.push((2, "e", None));
+    let often = told(&often);
+    assert!((10..1000).contains(&often.len()), "{}", often.len());
+    assert_eq!(often.last(), Some(&is("e", NONE, 33)));
+}

@@ -348,6 +348,11 @@ fn where_an_epoch_ends() {
             );
         }
     }
+    for before in [-2, i32::MIN] {
+        assert_eq!(end("t", 0, -1, before), (ErrorCode::NONE, before, 0));
+        assert_eq!(end("e", 0, -1, before), (ErrorCode::NONE, before, 0));
+    }
+    assert_eq!(end("e", 0, -1, 0), (ErrorCode::NONE, 0, 0));
     assert_eq!(end("t", 0, 1, 0), refused(ErrorCode::UNKNOWN_LEADER_EPOCH));
     assert_eq!(end("t", 0, -2, 0), refused(ErrorCode::FENCED_LEADER_EPOCH));
     assert_eq!(end("t", 9, -1, 0), refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));

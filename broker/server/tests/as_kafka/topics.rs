@@ -1,14 +1,18 @@
 //! Topics, and what is told of them.
 
 use super::*;
+use brokkr_types::Uuid;
+use brokkr_wire::messages::create_partitions_request::CreatePartitionsTopic;
 use brokkr_wire::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use brokkr_wire::messages::delete_topics_request::DeleteTopicState;
 use brokkr_wire::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use brokkr_wire::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
 use brokkr_wire::messages::{
-    CreateTopicsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
-    describe_producers_request,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, MetadataRequest, describe_producers_request,
 };
 use brokkr_wire::{ErrorCode, Str};
 
@@ -252,5 +256,272 @@ fn minus_2_is_an_id_as_any_other() {
     }
     for (id, epoch) in [(-2, -1), (-1, -2)] {
         assert_eq!(client.init_producer_id(id, epoch), ErrorCode::INVALID_REQUEST);
+    }
+}
+
+/// What a request to change topics is answered with, for each: its name, the code, and the sentence.
+type Told = Vec<(String, ErrorCode, Option<String>)>;
+
+fn told(of: impl Iterator<Item = (Option<Str>, i16, Option<Str>)>) -> Told {
+    let text = |text: Option<Str>| text.map(|t| t.to_string());
+    of.map(|(name, code, why)| (text(name).unwrap_or_default(), ErrorCode(code), text(why)))
+        .collect()
+}
+
+fn create_within(timeout_ms: i32, client: &mut Client, names: &[&'static str], validate_only: bool) -> Told {
+    let topics = names.iter().map(|name| CreatableTopic {
+        name: (*name).into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    });
+    let request = CreateTopicsRequest {
+        topics: topics.collect(),
+        timeout_ms,
+        validate_only,
+        ..Default::default()
+    };
+    let topics = client.ask(&request, 7).topics.into_iter();
+    told(topics.map(|t| (Some(t.name), t.error_code, t.error_message)))
+}
+
+fn delete_within(timeout_ms: i32, client: &mut Client, names: &[&'static str]) -> Told {
+    let topics = names.iter().map(|name| DeleteTopicState {
+        name: Some((*name).into()),
+        ..Default::default()
+    });
+    let request = DeleteTopicsRequest {
+        topics: topics.collect(),
+        timeout_ms,
+        ..Default::default()
+    };
+    let responses = client.ask(&request, 6).responses.into_iter();
+    told(responses.map(|t| (t.name, t.error_code, t.error_message)))
+}
+
+fn extend_within(timeout_ms: i32, client: &mut Client, names: &[&'static str]) -> Told {
+    let topics = names.iter().map(|name| CreatePartitionsTopic {
+        name: (*name).into(),
+        count: 3,
+        ..Default::default()
+    });
+    let request = CreatePartitionsRequest {
+        topics: topics.collect(),
+        timeout_ms,
+        ..Default::default()
+    };
+    let results = client.ask(&request, 3).results.into_iter();
+    told(results.map(|t| (Some(t.name), t.error_code, t.error_message)))
+}
+
+#[test]
+fn topics_do_not_change_where_there_is_no_time_for_it() {
+    let (_broker, mut client) = with_topics("as-kafka-no-time");
+    let all = |names: &[&str], code: ErrorCode, why: Option<&str>| -> Told {
+        let one = |name: &&str| ((*name).to_owned(), code, why.map(str::to_owned));
+        names.iter().map(one).collect()
+    };
+    let twice = || {
+        all(
+            &["new"],
+            ErrorCode::INVALID_REQUEST,
+            Some("Duplicate topic name."),
+        )
+    };
+    let prohibited = "Creation of internal topic __cluster_metadata is prohibited.";
+    for timeout_ms in [0, -1, i32::MIN] {
+        for names in [
+            &["new"][..],
+            &["t"],
+            &["."],
+            &["new", "t"],
+            &["new", "new", "t"],
+            &["t", "__cluster_metadata"],
+        ] {
+            let late = all(names, ErrorCode::REQUEST_TIMED_OUT, None);
+            assert_eq!(create_within(timeout_ms, &mut client, names, true), late);
+            assert_eq!(create_within(timeout_ms, &mut client, names, false), late);
+            assert_eq!(delete_within(timeout_ms, &mut client, names), late);
+            assert_eq!(extend_within(timeout_ms, &mut client, names), late);
+        }
+        // What is refused before it comes to the controller needs no time.
+        assert_eq!(create_within(timeout_ms, &mut client, &[], false), []);
+        assert_eq!(delete_within(timeout_ms, &mut client, &[]), []);
+        assert_eq!(extend_within(timeout_ms, &mut client, &[]), []);
+        let names = &["new", "new"];
+        assert_eq!(create_within(timeout_ms, &mut client, names, false), twice());
+        assert_eq!(delete_within(timeout_ms, &mut client, names), twice());
+        assert_eq!(extend_within(timeout_ms, &mut client, names), twice());
+        let names = &["new", "new", "__cluster_metadata"];
+        let refused = [
+            twice(),
+            all(&names[2..], ErrorCode::INVALID_REQUEST, Some(prohibited)),
+        ];
+        assert_eq!(
+            create_within(timeout_ms, &mut client, names, false),
+            refused.concat()
+        );
+        let late = all(names, ErrorCode::REQUEST_TIMED_OUT, None);
+        assert_eq!(delete_within(timeout_ms, &mut client, names), late);
+        assert_eq!(extend_within(timeout_ms, &mut client, names), late);
+    }
+    assert_eq!(client.partitions("t"), Ok(2));
+    assert_eq!(
+        client.partitions("new"),
+        Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    );
+}
+
+#[test]
+fn operations_are_told_of_topics_that_are_not_there() {
+    let (_broker, mut client) = with_topics("as-kafka-operations");
+    const ALL: i32 = 0xdf8;
+    const NOT_ASKED: i32 = i32::MIN;
+    let long = "x".repeat(250);
+    let mut metadata = |name: Option<&str>, include_topic_authorized_operations| {
+        let topic = MetadataRequestTopic {
+            name: name.map(Str::copied),
+            topic_id: match name {
+                Some(_) => Uuid::ZERO,
+                None => Uuid::from_random([7; 16]),
+            },
+            ..Default::default()
+        };
+        let request = MetadataRequest {
+            topics: Some(vec![topic]),
+            include_topic_authorized_operations,
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
+        let told = client.ask(&request, 12).topics.remove(0);
+        (ErrorCode(told.error_code), told.topic_authorized_operations)
+    };
+    let cases = [
+        ("t", ErrorCode::NONE),
+        ("nope", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        ("", ErrorCode::INVALID_TOPIC_EXCEPTION),
+        (".", ErrorCode::INVALID_TOPIC_EXCEPTION),
+        ("a b", ErrorCode::INVALID_TOPIC_EXCEPTION),
+        (&long, ErrorCode::INVALID_TOPIC_EXCEPTION),
+    ];
+    for (name, code) in cases {
+        assert_eq!(metadata(Some(name), false), (code, NOT_ASKED), "{name}");
+        assert_eq!(metadata(Some(name), true), (code, ALL), "{name}");
+    }
+    // There is no name to tell it by.
+    for asked in [false, true] {
+        assert_eq!(metadata(None, asked), (ErrorCode::UNKNOWN_TOPIC_ID, NOT_ASKED));
+    }
+    // The empty name Kafka stumbles over here (UNKNOWN_SERVER_ERROR, and nothing of operations).
+    for (name, code) in cases {
+        let topic = TopicRequest {
+            name: Str::copied(name),
+            ..Default::default()
+        };
+        let request = DescribeTopicPartitionsRequest {
+            topics: vec![topic],
+            response_partition_limit: 10,
+            ..Default::default()
+        };
+        let told = client.ask(&request, 0).topics.remove(0);
+        let told = (ErrorCode(told.error_code), told.topic_authorized_operations);
+        assert_eq!(told, (code, ALL), "{name}");
+    }
+}
+
+#[test]
+fn producers_of_what_is_listed_twice() {
+    let (_broker, mut client) = with_topics("as-kafka-producers-twice");
+    let mut told = |topics: &[(&'static str, &[i32])]| -> Vec<(String, Vec<(i32, ErrorCode)>)> {
+        let topics = topics
+            .iter()
+            .map(|(name, partitions)| describe_producers_request::TopicRequest {
+                name: (*name).into(),
+                partition_indexes: partitions.to_vec(),
+                ..Default::default()
+            });
+        let request = DescribeProducersRequest {
+            topics: topics.collect(),
+            ..Default::default()
+        };
+        let topics = client.ask(&request, 0).topics.into_iter();
+        let topics = topics.map(|t| {
+            let partitions = t.partitions.iter();
+            let partitions = partitions.map(|p| (p.partition_index, ErrorCode(p.error_code)));
+            (t.name.to_string(), partitions.collect())
+        });
+        topics.collect()
+    };
+    let is = |name: &str, indexes: &[i32], code| {
+        let partitions = indexes.iter().map(|index| (*index, code));
+        (name.to_owned(), partitions.collect::<Vec<_>>())
+    };
+    const NONE: ErrorCode = ErrorCode::NONE;
+    const UNKNOWN: ErrorCode = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    assert_eq!(told(&[("t", &[0, 0, 1, 0])]), [is("t", &[0, 0, 1, 0], NONE)]);
+    assert_eq!(
+        told(&[("t", &[0]), ("e", &[0]), ("t", &[0, 1])]),
+        [is("t", &[0], NONE), is("e", &[0], NONE), is("t", &[0, 1], NONE)]
+    );
+    assert_eq!(
+        told(&[("t", &[]), ("t", &[]), ("nope", &[3, 3])]),
+        [
+            is("t", &[], NONE),
+            is("t", &[], NONE),
+            is("nope", &[3, 3], UNKNOWN)
+        ]
+    );
+    // Kafka repeats it however often: 100,000 partitions here, of which a MiB is repeated.
+    let told = told(&[("t", &[0; 100_000]), ("e", &[0])]);
+    assert!((1000..20_000).contains(&told[0].1.len()), "{}", told[0].1.len());
+    assert_eq!(told[1], is("e", &[0], NONE));
+}
+
+#[test]
+fn a_created_topic_is_told_with_its_values_as_they_were_given() {
+    let (_broker, mut client) = with_topics("as-kafka-values-given");
+    let given = [
+        ("retention.ms", " 1000 "),
+        ("cleanup.policy", " compact , delete "),
+        ("compression.type", " gzip"),
+        ("preallocate", " TRUE "),
+        ("unclean.leader.election.enable", "False"),
+        ("min.cleanable.dirty.ratio", "0.50"),
+        ("segment.bytes", "+2000000"),
+        ("max.message.bytes", "007"),
+        ("message.timestamp.type", "CreateTime "),
+    ];
+    let configs = given.iter().map(|(name, value)| CreatableTopicConfig {
+        name: (*name).into(),
+        value: Some((*value).into()),
+        ..Default::default()
+    });
+    let topic = CreatableTopic {
+        name: "new".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: configs.collect(),
+        ..Default::default()
+    };
+    for validate_only in [true, false] {
+        let request = CreateTopicsRequest {
+            topics: vec![topic.clone()],
+            timeout_ms: 30_000,
+            validate_only,
+            ..Default::default()
+        };
+        let told = client.ask(&request, 7).topics.remove(0);
+        assert_eq!(told.error_code, 0);
+        let told = told.configs.unwrap_or_default();
+        assert_eq!(told.len(), 33);
+        for (name, value) in given {
+            let told = told.iter().find(|config| config.name == name).expect("told");
+            assert_eq!(told.value.as_deref(), Some(value), "{name}");
+        }
+        let segment_ms = told.iter().find(|config| config.name == "segment.ms");
+        assert_eq!(
+            segment_ms.and_then(|config| config.value.as_deref()),
+            Some("604800000")
+        );
     }
 }
