@@ -236,13 +236,14 @@ impl Bugs {
                 .push(format!("fails without faults, with seeds {sick:?}"));
         }
         let faulty = |seed| run(seed, &Faults::Default);
-        row.starts = hunt(self.starts, self.seeds_max, self.jobs(), &mutant.breaks, faulty);
+        let seeds_max = self.seeds_max.max(mutant.seeds.unwrap_or(0));
+        row.starts = hunt(self.starts, seeds_max, self.jobs(), &mutant.breaks, faulty);
         let survived = (0..).zip(&row.starts).filter(|(_, found)| found.is_none());
         let survived: Vec<u64> = survived.map(|(i, _)| i * APART).collect();
         if !survived.is_empty() {
-            let (max, breaks) = (self.seeds_max, mutant.breaks.join(", "));
+            let breaks = mutant.breaks.join(", ");
             row.wrong.push(format!(
-                "survived {max} seeds from {survived:?} (it breaks {breaks})"
+                "survived {seeds_max} seeds from {survived:?} (it breaks {breaks})"
             ));
         }
     }

@@ -5,6 +5,7 @@
 //! source: fsyncgate (PostgreSQL 2018)                                                where it was met
 //! breaks: L1 L5                                                                      the invariants that catch it
 //! without faults: fails, as every poll is of a batch                                 only where it doesn't pass so
+//! seeds: 600, as one wrong bit hardly ever misleads anybody                          only where it takes more than others
 //!
 //! diff --git …
 //! ```
@@ -27,6 +28,8 @@ pub struct Mutant {
     pub breaks: Vec<String>,
     /// Why it does not pass `--faults none`, if it doesn't.
     pub fails_without_faults: Option<String>,
+    /// How many seeds from one starting point it takes, if those of others are too few.
+    pub seeds: Option<u64>,
     /// The files it changes, and the patch itself: by their paths from the top.
     pub files: BTreeSet<String>,
 }
@@ -66,6 +69,7 @@ impl Mutant {
             source: String::new(),
             breaks: Vec::new(),
             fails_without_faults: None,
+            seeds: None,
             files: BTreeSet::from([format!("sim/mutants/{name}.patch")]),
         };
         for line in lines {
@@ -77,6 +81,10 @@ impl Mutant {
                         .strip_prefix("fails, as ")
                         .ok_or("`without faults` says: fails, as …")?;
                     mutant.fails_without_faults = Some(why.to_owned());
+                }
+                Some(("seeds", how)) => {
+                    let seeds = how.split_once(", as ").and_then(|(n, _)| n.parse().ok());
+                    mutant.seeds = Some(seeds.ok_or("`seeds` says: a number, as …")?);
                 }
                 _ => return Err(format!("its head has the line {line:?}")),
             }
@@ -161,12 +169,20 @@ mod tests {
             excused.expect("sound").fails_without_faults.as_deref(),
             Some("it must")
         );
+        assert_eq!(
+            parse(&format!("{HEAD}seeds: 600, as it is rare\n"))
+                .expect("sound")
+                .seeds,
+            Some(600)
+        );
         for bad in [
             "What it is.\nbreaks: L1\n",
             "What it is.\nsource: x\n",
             "What it is.\nsource: x\nbreaks: Q1\n",
             "What it is.\nsource: x\nbreaks: L\n",
             "What it is.\nsource: x\nbreaks: L1\nwithout faults: passes\n",
+            "What it is.\nsource: x\nbreaks: L1\nseeds: 600\n",
+            "What it is.\nsource: x\nbreaks: L1\nseeds: many, as it is rare\n",
             "What it is.\nsource: x\nbreaks: L1\nand more\n",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
