@@ -2,13 +2,16 @@
 
 use brokkr_env::Env;
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
-use brokkr_wire::records::{Batch, BatchError, BatchHeader, DecompressError};
+use brokkr_wire::records::{Batch, BatchError, BatchHeader, DecompressError, Pace};
 
 use crate::error::{Damage, ReadError};
 use crate::read::OpenSegment;
 use crate::scan::read;
 use crate::view::{LogReader, UpTo};
 use crate::walk::{Floor, Walk};
+
+/// What a record that is looked at counts for among the bytes after which others have a turn.
+const RECORD_BYTES: usize = 16;
 
 /// A record, and the leader epoch of its batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,13 +135,15 @@ impl<E: Env> LogReader<E> {
                 .await
                 .map_err(|e| open.or_stale(e))?;
             let damaged = |what: String| damaged(open, position, &header, what);
-            let records = match batch.records(decompressed_max) {
+            let mut pace = Pace::gives_way();
+            let records = match batch.records_at(&mut pace, decompressed_max).await {
                 Ok(records) => records,
                 Err(BatchError::Decompress(DecompressError::TooLarge { .. })) => return Ok(Some(of_batch)),
                 Err(e) => return Err(damaged(e.to_string())),
             };
             for record in &records {
                 let record = record.map_err(|e| damaged(e.to_string()))?;
+                pace.bytes(RECORD_BYTES).await;
                 let timestamp = header.record_timestamp(record.timestamp_delta);
                 let offset = header.record_offset(record.offset_delta);
                 if offset >= start && matches(timestamp) {

@@ -11,8 +11,8 @@ use brokkr_wire::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use brokkr_wire::records::{
-    BatchError, BatchHeader, CompressionConfig, CompressionType, DecompressError, NO_KEY, RecordError, Rules,
-    Validated, check,
+    BatchError, BatchHeader, CompressionConfig, CompressionType, DecompressError, NO_KEY, Pace, RecordError,
+    Rules, Validated, check, check_at,
 };
 use brokkr_wire::{ErrorCode, Records, Str};
 use bytes::Bytes;
@@ -226,7 +226,7 @@ async fn checked<E: Env>(
             decompressed_max,
             ..*rules
         };
-        match check(records.clone(), &rules, now) {
+        match check_at(&mut Pace::gives_way(), records.clone(), &rules, now).await {
             // Again, with the memory that this takes. BEFORE it waits for that it gives back what it has.
             Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. })))
                 if decompressed_max < most =>

@@ -1,6 +1,7 @@
 //! A batch as opaque bytes: found, checked, placed in a log, never copied.
 
 use super::header::{self, ATTRIBUTES_AT, HEADER_LEN, MAGIC_AT, PARTITION_LEADER_EPOCH_AT};
+use super::pace::{self, Pace};
 use super::{BatchHeader, DecompressError, RecordFault, Records, TimestampType, compression};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -141,8 +142,16 @@ impl Batch {
     /// # Errors
     /// [`BatchError::CompressionType`], [`BatchError::Decompress`], [`BatchError::RecordsCount`].
     pub fn records(&self, decompressed_max: usize) -> Result<Records, BatchError> {
+        pace::done(self.records_at(&mut Pace::at_once(), decompressed_max))
+    }
+
+    /// As [`Batch::records`], at this pace. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Batch::records`].
+    pub async fn records_at(&self, pace: &mut Pace, decompressed_max: usize) -> Result<Records, BatchError> {
         let codec = self.header.attributes.compression()?;
-        let body = compression::decompress_bytes(codec, self.records_bytes(), decompressed_max)?;
+        let body = compression::decompress_bytes(pace, codec, self.records_bytes(), decompressed_max).await?;
         Records::new(self.header, body)
     }
 

@@ -30,6 +30,7 @@ mod builder;
 pub mod compression;
 mod control;
 pub mod header;
+mod pace;
 mod record;
 mod validate;
 mod varint;
@@ -39,9 +40,10 @@ pub use builder::BatchBuilder;
 pub use compression::{CompressionType, DecompressError};
 pub use control::ControlType;
 pub use header::{Attributes, BatchHeader, HEADER_LEN, LOG_OVERHEAD, TimestampType};
+pub use pace::Pace;
 pub use record::{Header, Headers, HeadersIter, Record, RecordFault, Records, RecordsIter};
 pub use validate::{
     CORRUPT_MESSAGE, CompressionConfig, DECOMPRESSED_MAX, INVALID_RECORD, INVALID_TIMESTAMP,
     MESSAGE_TOO_LARGE, NO_KEY, Origin, RECORD_ERRORS_MAX, RecordError, Rules, UNSUPPORTED_COMPRESSION_TYPE,
-    Validated, check, validate,
+    Validated, check, check_at, validate,
 };

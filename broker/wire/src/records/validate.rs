@@ -15,6 +15,7 @@
 //! - decompressed records have a limit, past which the answer is MESSAGE_TOO_LARGE;
 //! - record errors are listed up to [`RECORD_ERRORS_MAX`].
 
+use super::pace::{self, Pace};
 use super::record::RecordsIter;
 use super::{
     Batch, BatchBuilder, BatchError, BatchHeader, CompressionType, DecompressError, Record, TimestampType,
@@ -23,6 +24,7 @@ use super::{
 use brokkr_types::{LeaderEpoch, Offset, ProducerId, UnixMillis};
 use bytes::Bytes;
 use std::fmt;
+use std::ops::Range;
 
 /// `CORRUPT_MESSAGE`.
 pub const CORRUPT_MESSAGE: i16 = 2;
@@ -40,6 +42,9 @@ pub const NO_KEY: &str = "Compacted topic cannot accept message without key";
 
 /// How many of a batch's bad records are named in the answer.
 pub const RECORD_ERRORS_MAX: usize = 1024;
+
+/// Records that are looked at between two looks at the pace.
+const SCANNED_MAX: i32 = 8192;
 
 /// Bytes that a batch's records may decompress to where nothing else is said; Kafka has no such limit.
 pub const DECOMPRESSED_MAX: usize = 128 << 20;
@@ -323,6 +328,19 @@ impl Validated {
 /// # Errors
 /// [`RecordError`].
 pub fn check(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Validated, RecordError> {
+    pace::done(check_at(&mut Pace::at_once(), records, rules, now))
+}
+
+/// As [`check`], at this pace; but records that are written anew are compressed in one go. Cancel-safe.
+///
+/// # Errors
+/// [`RecordError`].
+pub async fn check_at(
+    pace: &mut Pace,
+    records: Bytes,
+    rules: &Rules,
+    now: UnixMillis,
+) -> Result<Validated, RecordError> {
     let batch = single(records)?;
     if rules.origin == Origin::Replica {
         return replicated(batch);
@@ -331,8 +349,9 @@ pub fn check(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Validated
 
     let header = &batch.header;
     let source = header.attributes.compression()?;
-    let body = compression::decompress_bytes(source, batch.records_bytes(), rules.decompressed_max)?;
-    let scan = Scan::over(header, &body, rules, now)?;
+    let body =
+        compression::decompress_bytes(pace, source, batch.records_bytes(), rules.decompressed_max).await?;
+    let scan = Scan::over(pace, header, &body, rules, now).await?;
 
     // Kafka leaves control records uncompressed where they came so, and so must whoever reads them.
     let target = match rules.compression {
@@ -454,16 +473,42 @@ struct Scan {
 }
 
 impl Scan {
-    fn over(header: &BatchHeader, body: &[u8], rules: &Rules, now: UnixMillis) -> Result<Self, RecordError> {
+    async fn over(
+        pace: &mut Pace,
+        header: &BatchHeader,
+        body: &[u8],
+        rules: &Rules,
+        now: UnixMillis,
+    ) -> Result<Self, RecordError> {
         let mut scan = Self {
             max_timestamp: UnixMillis::NONE,
             index_of_max_timestamp: 0,
         };
         let mut faults = Faults::default();
-        let mut rest = body;
+        let (mut rest, mut from) = (body, 0);
+        while from < header.records_count {
+            let to = header.records_count.min(from.saturating_add(SCANNED_MAX));
+            let before = rest.len();
+            scan.records(from..to, &mut rest, &mut faults, (header, rules, now))?;
+            pace.bytes(before - rest.len()).await;
+            from = to;
+        }
+        if !rest.is_empty() {
+            return Err(BatchError::TrailingBytes(rest.len()).into());
+        }
+        faults.into_result().map(|()| scan)
+    }
+
+    fn records(
+        &mut self,
+        indexes: Range<i32>,
+        rest: &mut &[u8],
+        faults: &mut Faults,
+        (header, rules, now): (&BatchHeader, &Rules, UnixMillis),
+    ) -> Result<(), RecordError> {
         // Not by the iterator: its items, results in options, cost as much again as all the rest of this.
-        for index in 0..header.records_count {
-            let record = Record::take(&mut rest).map_err(|fault| BatchError::Record { index, fault })?;
+        for index in indexes {
+            let record = Record::take(rest).map_err(|fault| BatchError::Record { index, fault })?;
             if record.offset_delta != index {
                 return Err(RecordError::OffsetDelta {
                     index,
@@ -474,14 +519,11 @@ impl Scan {
             if let Some(fault) = Fault::of(header, &record, timestamp, rules, now) {
                 faults.push(index, &fault);
             }
-            if timestamp > scan.max_timestamp {
-                (scan.max_timestamp, scan.index_of_max_timestamp) = (timestamp, index);
+            if timestamp > self.max_timestamp {
+                (self.max_timestamp, self.index_of_max_timestamp) = (timestamp, index);
             }
         }
-        if !rest.is_empty() {
-            return Err(BatchError::TrailingBytes(rest.len()).into());
-        }
-        faults.into_result().map(|()| scan)
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! gzip, by flate2 with zlib-rs.
 
 use super::{CompressionType, DecompressError, grown, lengthen};
+use crate::records::pace::{PIECE_MAX, Pace};
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use std::io::{ErrorKind, Read, Write};
@@ -20,14 +21,15 @@ pub(super) fn compress(level: i32, data: &[u8]) -> Vec<u8> {
 
 /// As Java's GZIPInputStream, which Kafka's brokers and clients read with: behind a member comes another, or something that is
 /// ignored.
-pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
+pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
     let (mut out, mut filled) = (Vec::new(), 0);
     let mut decoder = GzDecoder::new(data);
     loop {
         if filled == out.len() {
             lengthen(&mut out, grown(filled, data.len(), max), data.len(), max);
         }
-        match decoder.read(&mut out[filled..]) {
+        let end = out.len().min(filled + PIECE_MAX);
+        match decoder.read(&mut out[filled..end]) {
             Ok(0) => {
                 let rest = decoder.into_inner();
                 decoder = GzDecoder::new(rest);
@@ -35,7 +37,10 @@ pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressE
                     break;
                 }
             }
-            Ok(n) => filled += n,
+            Ok(n) => {
+                filled += n;
+                pace.bytes(n).await;
+            }
             Err(e) => return Err(corrupt(e.kind())),
         }
         if filled > max {
@@ -60,6 +65,11 @@ fn corrupt(kind: ErrorKind) -> DecompressError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::pace::done;
+
+    fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
+        done(super::decompress(&mut Pace::at_once(), data, max))
+    }
 
     #[test]
     fn what_follows_the_last_member_is_ignored() {

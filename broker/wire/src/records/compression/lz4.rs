@@ -8,6 +8,7 @@
 //! consumers could not read them back). Like it, this leaves a content checksum unchecked: the batch has a CRC.
 
 use super::{CompressionType, DecompressError, lengthen};
+use crate::records::pace::Pace;
 use lz4_flex::block;
 use twox_hash::XxHash32;
 
@@ -53,7 +54,7 @@ pub(super) fn compress(data: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
+pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
     let mut rest = data;
     let frame = Frame::take(&mut rest)?;
     let mut out = Output {
@@ -77,7 +78,9 @@ pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressE
         {
             return Err(corrupt("wrong checksum of a block"));
         }
+        let filled = out.filled;
         out.block(packed, word & STORED != 0, frame.block_len_max)?;
+        pace.bytes(out.filled - filled).await;
     }
     if frame.has(FLG_CONTENT_CHECKSUM) {
         take::<4>(&mut rest)?;
@@ -188,6 +191,7 @@ fn corrupt(what: &'static str) -> DecompressError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::pace::done;
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
     use std::io::Write;
 
@@ -199,6 +203,10 @@ mod tests {
 
     fn data() -> Vec<u8> {
         (0..300_000u32).map(|i| (i % 251 * (i / 5000)) as u8).collect()
+    }
+
+    fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
+        done(super::decompress(&mut Pace::at_once(), data, max))
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod lz4;
 mod snappy;
 mod zstd;
 
+use super::pace::{self, Pace};
 use bytes::Bytes;
 use std::fmt;
 
@@ -130,26 +131,38 @@ pub fn compress(codec: CompressionType, level: i32, data: &[u8]) -> Vec<u8> {
 /// # Errors
 /// [`DecompressError`].
 pub fn decompress(codec: CompressionType, data: &[u8], max: usize) -> Result<Bytes, DecompressError> {
+    pace::done(decompress_at(&mut Pace::at_once(), codec, data, max))
+}
+
+/// As [`decompress`], at this pace: between pieces, or blocks where the codec has them. (A bare block of snappy is one, however
+/// large.) Cancel-safe.
+async fn decompress_at(
+    pace: &mut Pace,
+    codec: CompressionType,
+    data: &[u8],
+    max: usize,
+) -> Result<Bytes, DecompressError> {
     let out = match codec {
         CompressionType::None if data.len() > max => return Err(DecompressError::TooLarge { max }),
         CompressionType::None => data.to_vec(),
-        CompressionType::Gzip => gzip::decompress(data, max)?,
-        CompressionType::Snappy => snappy::decompress(data, max)?,
-        CompressionType::Lz4 => lz4::decompress(data, max)?,
-        CompressionType::Zstd => zstd::decompress(data, max)?,
+        CompressionType::Gzip => gzip::decompress(pace, data, max).await?,
+        CompressionType::Snappy => snappy::decompress(pace, data, max).await?,
+        CompressionType::Lz4 => lz4::decompress(pace, data, max).await?,
+        CompressionType::Zstd => zstd::decompress(pace, data, max).await?,
     };
     Ok(Bytes::from(out))
 }
 
-/// As [`decompress`], but what is not compressed is handed back as it is, however large: it takes no memory.
-pub(super) fn decompress_bytes(
+/// As [`decompress_at`], but what is not compressed is handed back as it is, however large: it takes no memory.
+pub(super) async fn decompress_bytes(
+    pace: &mut Pace,
     codec: CompressionType,
     data: Bytes,
     max: usize,
 ) -> Result<Bytes, DecompressError> {
     match codec {
         CompressionType::None => Ok(data),
-        codec => decompress(codec, &data, max),
+        codec => decompress_at(pace, codec, &data, max).await,
     }
 }
 
@@ -173,6 +186,8 @@ fn lengthen(out: &mut Vec<u8>, len: usize, compressed_len: usize, max: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
 
     #[test]
     fn ids_are_kafkas() {
@@ -201,6 +216,34 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_decompresses_to_much_gives_way() {
+        let data: Vec<u8> = (0..4_000_000u32).map(|i| (i / 7 * 31) as u8).collect();
+        for codec in &CompressionType::ALL[1..] {
+            let packed = compress(*codec, codec.default_level(), &data);
+            let breaks = |mut pace: Pace| {
+                let mut work = pin!(decompress_at(&mut pace, *codec, &packed, data.len()));
+                let mut cx = Context::from_waker(Waker::noop());
+                let mut breaks = 0;
+                loop {
+                    match work.as_mut().poll(&mut cx) {
+                        Poll::Pending => breaks += 1,
+                        Poll::Ready(done) => {
+                            assert!(done.is_ok_and(|done| done == data), "{codec}");
+                            return breaks;
+                        }
+                    }
+                }
+            };
+            assert_eq!(breaks(Pace::at_once()), 0, "{codec}");
+            let breaks = breaks(Pace::gives_way());
+            assert!(
+                (data.len() / pace::PIECE_MAX / 2..).contains(&breaks),
+                "{codec}: {breaks}"
+            );
         }
     }
 

@@ -6,6 +6,7 @@
 //! Numbers are big-endian. Frames may follow each other. Without the magic the whole is one raw block.
 
 use super::{CompressionType, DecompressError, lengthen};
+use crate::records::pace::Pace;
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const HEADER_LEN: usize = 16;
@@ -34,7 +35,7 @@ pub(super) fn compress(data: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
+pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
     let mut out = Vec::new();
     if !data.starts_with(&MAGIC) {
         block(data, &mut out, max)?;
@@ -52,7 +53,9 @@ pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressE
                 let length = usize::try_from(i32::from_be_bytes(*length))
                     .map_err(|_| corrupt("negative length of a block"))?;
                 let (raw, rest) = rest.split_at_checked(length).ok_or_else(|| corrupt("cut off"))?;
+                let filled = out.len();
                 block(raw, &mut out, max)?;
+                pace.bytes(out.len() - filled).await;
                 rest
             }
         };
@@ -96,6 +99,11 @@ fn corrupt(what: &'static str) -> DecompressError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::pace::done;
+
+    fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
+        done(super::decompress(&mut Pace::at_once(), data, max))
+    }
 
     #[test]
     fn a_raw_block_and_frames_in_a_row_are_read() {

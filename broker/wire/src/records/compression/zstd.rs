@@ -3,6 +3,7 @@
 //! Its contexts are used again: making one asks the processor what it can do, which a virtual machine's host answers, slowly.
 
 use super::{CompressionType, DecompressError, grown};
+use crate::records::pace::{PIECE_MAX, Pace};
 use std::sync::Mutex;
 use zstd::zstd_safe::{CCtx, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name};
 
@@ -12,6 +13,10 @@ struct Idle<T>(Mutex<Vec<T>>);
 /// No more than this many are kept, and none that is larger.
 const IDLE_MAX: usize = 4;
 const IDLE_BYTES_MAX: usize = 4 << 20;
+
+/// What is decompressed beside the output at a time, where the output has more room than may be filled at once. It comes on top of
+/// what memory is taken for, so it is small.
+const COPIED_BYTES: usize = 64 << 10;
 
 static COMPRESSING: Idle<CCtx<'static>> = Idle(Mutex::new(Vec::new()));
 static DECOMPRESSING: Idle<DCtx<'static>> = Idle(Mutex::new(Vec::new()));
@@ -41,9 +46,10 @@ pub(super) fn compress(level: i32, data: &[u8]) -> Vec<u8> {
 }
 
 /// The window, which a frame may set to 128 MiB, is zstd's own buffer: set aside, but touched only as far as output goes.
-pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
+pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
     let mut context = DECOMPRESSING.take().unwrap_or_else(DCtx::create);
-    let out = decompress_in(&mut context, data, max);
+    // The context is this stream's alone until it is given back: no lock is held while others have a turn.
+    let out = decompress_in(&mut context, pace, data, max).await;
     // What is left of a frame that was cut off or refused is nothing for the next one.
     if context.reset(ResetDirective::SessionAndParameters).is_ok() {
         let bytes = context.sizeof();
@@ -52,26 +58,41 @@ pub(super) fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressE
     out
 }
 
-fn decompress_in(context: &mut DCtx<'_>, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
+async fn decompress_in(
+    context: &mut DCtx<'static>,
+    pace: &mut Pace,
+    data: &[u8],
+    max: usize,
+) -> Result<Vec<u8>, DecompressError> {
     let mut input = InBuffer::around(data);
-    let mut out = Vec::new();
+    let (mut out, mut piece) = (Vec::new(), Vec::new());
     loop {
         if out.len() == out.capacity() {
             out.reserve_exact(grown(out.len(), data.len(), max) - out.len());
         }
         let filled = out.len();
-        let mut output = OutBuffer::around_pos(&mut out, filled);
-        let wanted = context.decompress_stream(&mut output, &mut input);
+        let (wanted, full) = if out.capacity() - filled <= PIECE_MAX {
+            let wanted = context.decompress_stream(&mut OutBuffer::around_pos(&mut out, filled), &mut input);
+            (wanted, out.len() == out.capacity())
+        } else {
+            // One call fills all the room that it is given, which here would take long.
+            piece.clear();
+            piece.reserve_exact(COPIED_BYTES);
+            let wanted = context.decompress_stream(&mut OutBuffer::around(&mut piece), &mut input);
+            out.extend_from_slice(&piece);
+            (wanted, piece.len() == piece.capacity())
+        };
         let wanted = wanted.map_err(|code| corrupt(get_error_name(code)))?;
         if out.len() > max {
             return Err(DecompressError::TooLarge { max });
         }
+        pace.bytes(out.len() - filled).await;
         if input.pos() == data.len() {
             // 0: a frame ended exactly here. Otherwise only output that had no room can be outstanding.
             if wanted == 0 && !data.is_empty() {
                 return Ok(out);
             }
-            if out.len() < out.capacity() {
+            if !full {
                 return Err(corrupt("cut off"));
             }
         }
@@ -88,7 +109,12 @@ fn corrupt(what: &'static str) -> DecompressError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::pace::done;
     use std::io::Write;
+
+    fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
+        done(super::decompress(&mut Pace::at_once(), data, max))
+    }
 
     #[test]
     fn what_was_refused_leaves_nothing_to_the_next() {
