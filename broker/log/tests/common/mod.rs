@@ -91,8 +91,16 @@ pub fn stage(log: &mut Log<TokioEnv>, batch: &Batch) -> Appended {
 }
 
 pub fn append(log: &mut Log<TokioEnv>, batch: &Batch) -> Result<Appended, brokkr_log::AppendError> {
-    let env = TokioEnv::new(1);
-    log.append(batch, Origin::Client, LeaderEpoch(3), env.now(), env.wall())
+    append_at(&TokioEnv::new(1), log, batch)
+}
+
+/// By this clock: where it matters who appended longest ago, all appends go by one.
+pub fn append_at(
+    clock: &TokioEnv,
+    log: &mut Log<TokioEnv>,
+    batch: &Batch,
+) -> Result<Appended, brokkr_log::AppendError> {
+    log.append(batch, Origin::Client, LeaderEpoch(3), clock.now(), clock.wall())
 }
 
 /// Polls events until the log may be acknowledged up to `end`.
