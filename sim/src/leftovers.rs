@@ -21,6 +21,7 @@ use crate::plan::{BROKER, FIRST_CLIENT, Kind, PORT};
 use crate::retention;
 use crate::rude::FIRST_RUDE;
 use crate::scenario::Shared;
+use crate::world::World;
 
 /// The node that asks which topics there are.
 const ASKS: u32 = FIRST_CLIENT - 3;
@@ -59,7 +60,7 @@ const OF_A_SEGMENT: [&str; 4] = ["log", "index", "timeindex", "txnindex"];
 const OF_AN_OFFSET: [&str; 2] = ["snapshot", "window"];
 
 /// The topics that there are: their ids, and how many partitions they have.
-type Live = BTreeMap<String, (Uuid, usize)>;
+pub type Live = BTreeMap<String, (Uuid, usize)>;
 
 /// Looks until nothing is left behind, or for too long.
 pub(crate) async fn check(shared: &Shared) {
@@ -102,18 +103,24 @@ async fn live_topics(env: &impl Env) -> Option<Live> {
 }
 
 fn look(shared: &Shared, live: &Live) -> Vec<String> {
+    // The one that asked may not have closed yet.
+    let mut found = in_world(&shared.world, &shared.roots, live, &[ASKS]);
     let state = shared.world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
-    let mut found: Vec<String> = shared
-        .roots
-        .iter()
-        .flat_map(|root| on_disk(disk, root, live))
-        .collect();
     // What an operator's mistake left is an operator's to clear up, if the log says so.
     found.retain(|what| !is_of_damage(shared, what) && !was_away(shared, disk, what));
     if looks_seldom(shared) {
         found.retain(|what| what.contains(METADATA) || !what.contains(BELOW));
     }
+    found
+}
+
+/// What the broker has on its disk (in these log directories) and open, and that belongs to nothing: while these topics live, and only
+/// these nodes have not left.
+pub fn in_world(world: &World, roots: &[String], live: &Live, nodes: &[u32]) -> Vec<String> {
+    let state = world.lock();
+    let disk = state.disks.get(&BROKER).expect("the broker has a disk");
+    let mut found: Vec<String> = roots.iter().flat_map(|root| on_disk(disk, root, live)).collect();
     let open = disk.open_without_name();
     if !open.is_empty() {
         let bytes: u64 = open.iter().sum();
@@ -122,10 +129,15 @@ fn look(shared: &Shared, live: &Live) -> Vec<String> {
             open.len()
         ));
     }
-    // The one that asked may not have closed yet.
-    let asks = |peer| state.net.ends.get(&peer).is_some_and(|end| end.node == ASKS);
+    let is_theirs = |peer| {
+        state
+            .net
+            .ends
+            .get(&peer)
+            .is_some_and(|end| nodes.contains(&end.node))
+    };
     let all = state.net.ends_of(BROKER).into_iter();
-    let connections = all.filter(|(_, peer)| !asks(*peer)).count();
+    let connections = all.filter(|(_, peer)| !is_theirs(*peer)).count();
     if connections > 0 {
         found.push(format!(
             "{connections} connections are open, and all clients have left"

@@ -13,7 +13,7 @@ pub mod explain;
 pub mod failure;
 pub mod judge;
 pub mod keyed;
-mod leftovers;
+pub mod leftovers;
 pub mod net;
 pub mod node;
 pub mod plan;

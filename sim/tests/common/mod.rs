@@ -241,7 +241,12 @@ impl Client {
     }
 
     pub async fn connected_to(world: &World, port: u16) -> Option<Self> {
-        let (env, host) = (world.env(CLIENT), addr_of(SERVER, PORT).ip().to_string());
+        Self::connected_from(CLIENT, world, port).await
+    }
+
+    /// From another node.
+    pub async fn connected_from(node: u32, world: &World, port: u16) -> Option<Self> {
+        let (env, host) = (world.env(node), addr_of(SERVER, PORT).ip().to_string());
         let connection = Connection::open(&env, &host, port, ConnectionConfig::default()).await;
         connection.ok().map(Self)
     }

@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
 use brokkr_types::{Offset, UnixMillis};
@@ -63,9 +64,23 @@ pub fn until(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-/// A command that ends by itself: its status, stdout and stderr.
+/// A command that ends by itself: its status, stdout and stderr. One that does not is killed after [`PATIENCE`], and has no status.
 pub fn output(command: &mut Command) -> (Option<i32>, String, String) {
-    let out = command.stdin(Stdio::null()).output().expect("it runs");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().expect("it runs");
+    let pid = Pid::from_child(&child);
+    let (ended, watched) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if watched.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    });
+    let out = child.wait_with_output().expect("it ends");
+    drop(ended);
+    watch.join().expect("no panic in it");
     let text = |b: Vec<u8>| String::from_utf8(b).expect("UTF-8");
     (out.status.code(), text(out.stdout), text(out.stderr))
 }
