@@ -261,7 +261,7 @@ impl<E: Env> Recoverer<'_, E> {
             loop {
                 match batches.next(&mut chain).await {
                     Ok(Some(_)) => {}
-                    Ok(None) | Err(ScanError::Fault(_)) => break,
+                    Ok(None) | Err(ScanError::Fault(_) | ScanError::Misplaced(_)) => break,
                     Err(ScanError::Io(e)) => return Err(e.into()),
                     Err(ScanError::OldFormat(Damage {
                         file, position, what, ..
@@ -540,6 +540,11 @@ impl<E: Env> Recoverer<'_, E> {
         })
     }
 
+    /// Whether nothing but a torn write ends the log: it is this broker's own, and no truncation is to be finished.
+    fn is_own_tail(&self) -> bool {
+        self.chain.is_ours() && self.cut_to.is_none()
+    }
+
     /// Takes up batches until the file or the log ends. The fault, if the log ends first and not by a truncation.
     async fn take_up(&mut self, file: &File<E>, index: &mut SegmentScan) -> Result<Option<Damage>, LogError> {
         let mut batches = Scan::new(file, 0, file.len());
@@ -552,7 +557,17 @@ impl<E: Env> Recoverer<'_, E> {
                 Ok(Some(batch)) => batch,
                 Ok(None) => break None,
                 Err(ScanError::Io(e)) => return Err(e.into()),
-                Err(ScanError::Fault(damage) | ScanError::OldFormat(damage)) => {
+                // A write that a crash tore leaves no such thing.
+                Err(ScanError::Misplaced(damage)) if self.is_own_tail() => {
+                    return Err(LogError::Damaged(damage));
+                }
+                Err(
+                    ScanError::Fault(damage) | ScanError::Misplaced(damage) | ScanError::OldFormat(damage),
+                ) => {
+                    if self.is_own_tail() && batches.only_front_is_wrong().await? {
+                        let what = format!("{}; it is whole but for its first 17 bytes", damage.what);
+                        return Err(LogError::Damaged(Damage { what, ..damage }));
+                    }
                     // Behind a batch that is not where the one before ended this is no torn tail: the batch's base offset may be wrong,
                     // which no checksum covers.
                     let in_gap = gap.is_some_and(|from| self.point_is_exact && from < self.point);
@@ -573,6 +588,17 @@ impl<E: Env> Recoverer<'_, E> {
                     position,
                     offset: before.next,
                     what,
+                }));
+            }
+            if self.is_own_tail() && first > before.next && before.next >= self.point {
+                return Err(LogError::Damaged(Damage {
+                    file: file.path().to_owned(),
+                    position: batches.position() - batch.bytes.len() as u64,
+                    offset: before.next,
+                    what: format!(
+                        "it says offsets {first}..{next}, and offset {} must follow",
+                        before.next
+                    ),
                 }));
             }
             gap = (first > before.next).then_some(before.next);

@@ -3,6 +3,7 @@
 
 use brokkr_env::{Env, Error, File};
 use brokkr_types::{LeaderEpoch, Offset};
+use brokkr_wire::records::header::{ATTRIBUTES_AT, CRC_AT, LAST_OFFSET_DELTA_AT, RECORDS_COUNT_AT};
 use brokkr_wire::records::{Batch, BatchError, BatchHeader, HEADER_LEN, LOG_OVERHEAD};
 use bytes::Bytes;
 
@@ -17,6 +18,9 @@ use crate::view::Shared;
 pub(crate) const PEEK_BYTES: u32 = 4096;
 /// How much is read at a time where all headers of a range are.
 const WALK_BYTES: u32 = 64 << 10;
+/// How far a batch is looked for whose length is wrong, and how much is read of it at a time.
+const FRONT_BYTES_MAX: u64 = 16 << 20;
+const PIECE_BYTES: u64 = 256 << 10;
 /// How much is read at a time where everything is.
 pub(crate) const SCAN_BYTES: u32 = 1 << 20;
 
@@ -154,6 +158,11 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
+    /// Whether the log is this broker's own: it leaves no gaps above what it recorded.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.gaps != Gaps::Legal
+    }
+
     /// The chain of a segment by itself.
     pub(crate) fn of_segment(base: Offset) -> Self {
         Self::new(base, Gaps::Legal)
@@ -207,6 +216,36 @@ impl Chain {
     }
 }
 
+/// Looks for the length over which a batch's CRC is right, whatever its header says of it.
+struct FrontSearch {
+    stored: u32,
+    crc: u32,
+}
+
+impl FrontSearch {
+    /// With what follows the header. `None`: no header of a batch that this broker wrote stands there.
+    fn begin(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (header, rest) = bytes.split_at_checked(HEADER_LEN)?;
+        let int = |at: usize| Some(i32::from_be_bytes(*header.get(at..)?.first_chunk()?));
+        let (delta, count) = (int(LAST_OFFSET_DELTA_AT)?, int(RECORDS_COUNT_AT)?);
+        if delta < 0 || count != delta.wrapping_add(1) {
+            return None;
+        }
+        let search = Self {
+            stored: int(CRC_AT)? as u32,
+            crc: crc32c::crc32c(&header[ATTRIBUTES_AT..]),
+        };
+        Some((search, rest))
+    }
+
+    fn goes_on(&mut self, bytes: &[u8]) -> bool {
+        bytes.iter().any(|byte| {
+            self.crc = crc32c::crc32c_append(self.crc, std::slice::from_ref(byte));
+            self.crc == self.stored
+        })
+    }
+}
+
 /// Why a scan ended before the file did.
 #[derive(Debug)]
 pub(crate) enum ScanError {
@@ -214,6 +253,8 @@ pub(crate) enum ScanError {
     Io(Error),
     /// No batch that belongs here stands at this place.
     Fault(Damage),
+    /// A batch stands here that is right by its CRC, and can't be here.
+    Misplaced(Damage),
     /// A message of format 0 or 1, undamaged.
     OldFormat(Damage),
 }
@@ -222,7 +263,9 @@ impl From<ScanError> for LogError {
     fn from(e: ScanError) -> Self {
         match e {
             ScanError::Io(e) => Self::Io(e),
-            ScanError::Fault(damage) | ScanError::OldFormat(damage) => Self::Damaged(damage),
+            ScanError::Fault(damage) | ScanError::Misplaced(damage) | ScanError::OldFormat(damage) => {
+                Self::Damaged(damage)
+            }
         }
     }
 }
@@ -278,12 +321,38 @@ impl<'a, E: Env> Scan<'a, E> {
             return Err(self.fault(chain, e.to_string()));
         }
         if let Some(what) = chain.misplaced(&batch.header) {
-            return Err(self.fault(chain, what));
+            return Err(ScanError::Misplaced(self.damage(chain, what)));
         }
         chain.accept(&batch.header);
         self.at += batch.bytes.len() as u64;
         self.chunk = self.chunk.slice(batch.bytes.len()..);
         Ok(Some(batch))
+    }
+
+    /// Whether the batch that should stand here is right by its CRC over some other length: then its first 17 bytes are wrong,
+    /// which the CRC leaves out. No write that a crash tore leaves that.
+    pub(crate) async fn only_front_is_wrong(&self) -> Result<bool, ScanError> {
+        let end = self.end.min(self.at + FRONT_BYTES_MAX);
+        let mut search: Option<FrontSearch> = None;
+        let mut at = self.at;
+        while at < end {
+            let len = (end - at).min(PIECE_BYTES) as u32;
+            let bytes = self.file.read_at(at, len).await.map_err(ScanError::Io)?;
+            let found = match &mut search {
+                Some(search) => search.goes_on(&bytes),
+                None => {
+                    let Some((begun, rest)) = FrontSearch::begin(&bytes) else {
+                        return Ok(false);
+                    };
+                    search.insert(begun).goes_on(rest)
+                }
+            };
+            if found {
+                return Ok(true);
+            }
+            at += u64::from(len);
+        }
+        Ok(false)
     }
 
     async fn read(&self, len: u32) -> Result<Bytes, ScanError> {

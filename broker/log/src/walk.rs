@@ -278,6 +278,12 @@ impl<'a, E: Env> Walk<'a, E> {
                 )))
             }
             Some(_) => Ok(None),
+            None if in_gap => {
+                let base = header.base_offset;
+                Ok(Some(format!(
+                    "it says offset {base}, {from} may follow, and no batch is behind it that would tell"
+                )))
+            }
             // No batch is there: the length may be wrong, or what follows is. The CRC knows.
             None => {
                 let whole = self.headers.is_whole(position, header).await?;

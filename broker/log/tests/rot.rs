@@ -136,6 +136,42 @@ async fn rot_outside_the_crc_is_told_where_it_is_and_nowhere_else() {
     assert!(magic_or_length < BATCHES as usize * 4 * 2, "{magic_or_length}");
 }
 
+/// Where the batch behind can't be read either, nothing tells that a base offset is right.
+#[tokio::test]
+async fn a_base_offset_that_rotted_before_a_batch_that_is_gone_is_told() {
+    let name = "rot_two";
+    let recorded = closed(name).await;
+    let dir = again(name).await;
+    for path in names(&dir, ".log").await {
+        let bytes = dir.dir().read(&path, 1 << 20).await.expect("read");
+        let sizes: Vec<_> = brokkr_wire::records::batches(bytes.clone())
+            .map(|each| each.expect("whole").bytes.len() as u64)
+            .collect();
+        let mut position = 0;
+        for pair in sizes.windows(2) {
+            let file = dir.dir().open(&path).await.expect("opened");
+            // Up by 8, and all of the next one's front.
+            flip(&again(name).await, &path, position + 7, 8).await;
+            let behind = (position + pair[0]) as usize;
+            file.write_at(behind as u64, vec![vec![0xff; 17].into()])
+                .await
+                .expect("written");
+            let (mut log, _) = open(&again(name).await, config(), &recorded).await;
+            let served = served_in_ranges(&mut log).await;
+            assert!(!served.contains(&Ok(false)), "{path} at {position}: {served:?}");
+            assert!(
+                served.iter().filter(|s| s.is_err()).count() >= 2,
+                "{path} at {position}"
+            );
+            flip(&again(name).await, &path, position + 7, 8).await;
+            file.write_at(behind as u64, vec![bytes.slice(behind..behind + 17)])
+                .await
+                .expect("written");
+            position += pair[0];
+        }
+    }
+}
+
 /// A search by time passes over batches by what their headers say of time: rot there must not hide a record.
 #[tokio::test]
 async fn a_search_by_time_passes_over_no_batch_whose_timestamps_rotted() {
@@ -190,6 +226,7 @@ async fn rot_outside_the_crc_is_no_torn_tail() {
     let name = "rot_recovered";
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
+    let at_begin = log.checkpoint();
     for i in 0..BATCHES {
         // Of four records: one bit moves it to where the next one stands.
         stage(&mut log, &batch(i * 4, 4));
@@ -216,7 +253,9 @@ async fn rot_outside_the_crc_is_no_torn_tail() {
                 at % 8..at % 8 + 1
             }
         };
-        for (at, bit) in (0..17).flat_map(|at| bits_of(at).map(move |bit| (at, bit))) {
+        let rots = (0..17).flat_map(|at| bits_of(at).map(move |bit| (at, bit)));
+        // Below what was recorded as durable, and above it.
+        for ((at, bit), recorded) in rots.flat_map(|rot| [(rot, &recorded), (rot, &at_begin)]) {
             let dir = fresh(name).await;
             dir.dir().create_dir(FOLDER).await.expect("made");
             for (path, bytes) in &files {
@@ -224,8 +263,12 @@ async fn rot_outside_the_crc_is_no_torn_tail() {
                 file.write_at(0, vec![bytes.clone()]).await.expect("written");
             }
             flip(&dir, path, position + at, 1 << bit).await;
-            let what = format!("batch {}, byte {at}, bit {bit}", each.header.base_offset);
-            match Log::open(&again(name).await, FOLDER, config(), &recorded).await {
+            let point = recorded.recovery_point.unwrap_or_default();
+            let what = format!(
+                "batch {}, byte {at}, bit {bit}, durable to {point}",
+                each.header.base_offset
+            );
+            match Log::open(&again(name).await, FOLDER, config(), recorded).await {
                 Err(LogError::Damaged(damage)) => {
                     assert_eq!(&damage.file, path, "{what}");
                     refused += 1;
@@ -239,7 +282,7 @@ async fn rot_outside_the_crc_is_no_torn_tail() {
         }
         position += each.bytes.len() as u64;
     }
-    assert!(refused > 80, "{refused}");
+    assert!(refused > 160, "{refused}");
 }
 
 /// Every way an index file can be wrong.
