@@ -111,7 +111,8 @@ impl<E: Env> Log<E> {
         self.stage(batch, header, trust, now, wall)
     }
 
-    /// Stages a batch that a leader has given its offset and epoch, as a follower. Offsets may be missing before it.
+    /// Stages a batch that a leader has given its offset and epoch, as a follower. Offsets may be missing before it, if [`Log::allow_gaps`]
+    /// said so.
     ///
     /// # Errors
     /// Nothing changed then.
@@ -122,8 +123,8 @@ impl<E: Env> Log<E> {
         wall: UnixMillis,
     ) -> Result<Appended, AppendError> {
         let (base_offset, log_end) = (batch.header.base_offset, self.log_end());
-        // A gap is legal: the leader's log may be compacted.
-        if base_offset < log_end || batch.header.last_offset_delta < 0 {
+        let misses = base_offset > log_end && !self.gaps;
+        if base_offset < log_end || misses || batch.header.last_offset_delta < 0 {
             return Err(AppendError::UnexpectedOffset { base_offset, log_end });
         }
         self.stage(batch, batch.header, Trust::Log, now, wall)

@@ -171,6 +171,7 @@ impl<E: Env> Log<E> {
             truncations: self.truncations,
             cut_to: self.cut_to,
             cutting: Cutting::No,
+            gaps: self.gaps,
             log_start: self.log_start,
             first_base: self.sealed.first().map_or(self.active.head.base, |s| s.head.base),
             rest: self

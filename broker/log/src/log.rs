@@ -54,6 +54,8 @@ pub struct Log<E: Env> {
     // Of the manifest.
     pub(crate) truncations: u64,
     pub(crate) cut_to: Offset,
+    /// Whether offsets may be missing in it: see [`Log::allow_gaps`].
+    pub(crate) gaps: bool,
     /// A snapshot that is not at a segment's base: a clean stop's.
     pub(crate) loose_snapshot: Option<Offset>,
 
@@ -169,6 +171,7 @@ impl<E: Env> Log<E> {
                 file: self.file.clone(),
                 truncations: self.file.truncations(),
                 log_truncations: self.truncations,
+                gaps: self.gaps,
                 log_start: self.log_start,
                 high_watermark: self.high_watermark,
                 recent: self.recent.iter().copied().collect(),

@@ -1,12 +1,12 @@
 //! What a log is made of, checksummed: a file of ours in the partition's folder, `brokkr-manifest`.
 //!
 //! ```text
-//! "BKMF" │ version u16 = 3 │ topic_id 16 bytes │ partition i32 │ truncations u64 │ cut_to i64 │ cutting u8 (0 no, 1 the tail, 2 all) │ log_start i64 │ first_base i64
-//! │ rest i64 │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment ) │ epochs_crc u32 │ crc32 u32
+//! "BKMF" │ version u16 = 4 │ topic_id 16 bytes │ partition i32 │ truncations u64 │ cut_to i64 │ cutting u8 (0 no, 1 the tail, 2 all) │ log_start i64 │ first_base i64
+//! │ rest i64 │ gaps u8 │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment ) │ epochs_crc u32 │ crc32 u32
 //! segment = base i64 │ next i64 │ size u64 │ first_timestamp i64 │ max_timestamp i64 │ max_timestamp_offset i64
 //!           │ created i64 │ first_crc u32 │ offset entries u32 │ time entries u32
 //! ```
-//! In version 2 a segment has no `first_crc`.
+//! Before version 4 `gaps` is missing, and taken for 1; in version 2 a segment has no `first_crc`.
 //!
 //! It makes three things possible that Kafka's files alone don't:
 //! - a sealed segment that is missing or shorter, or another log's, is damage, not the end of the log (D2);
@@ -30,7 +30,7 @@ use crate::segment::Head;
 use crate::view::Shared;
 
 const MAGIC: &[u8; 4] = b"BKMF";
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 /// The oldest that is read.
 const VERSION_MIN: u16 = 2;
 
@@ -71,6 +71,9 @@ pub(crate) struct Manifest {
     pub(crate) first_base: Offset,
     /// Where the first segment that is not listed begins. Behind a compacted one that is not where its batches end.
     pub(crate) rest: Offset,
+    /// Whether offsets may be missing: the log was compacted, or copied from one that may have been. Without it a batch that does
+    /// not begin where the one before ends is damage.
+    pub(crate) gaps: bool,
     pub(crate) sealed: Vec<SegmentInfo>,
     pub(crate) active: Option<SegmentInfo>,
     /// With `active`: the CRC-32 of `leader-epoch-checkpoint`.
@@ -132,6 +135,7 @@ impl Manifest {
         out.extend_from_slice(&self.log_start.0.to_be_bytes());
         out.extend_from_slice(&self.first_base.0.to_be_bytes());
         out.extend_from_slice(&self.rest.0.to_be_bytes());
+        out.push(u8::from(self.gaps));
         out.extend_from_slice(&(self.sealed.len() as u32).to_be_bytes());
         self.sealed.iter().for_each(|s| put_segment(&mut out, s));
         out.push(u8::from(self.active.is_some()));
@@ -160,6 +164,7 @@ impl Manifest {
             log_start: Offset(bytes.i64()?),
             first_base: Offset(bytes.i64()?),
             rest: Offset(bytes.i64()?),
+            gaps: version < 4 || bytes.u8()? != 0,
             ..Self::default()
         };
         for _ in 0..bytes.u32()? {
@@ -234,6 +239,7 @@ mod tests {
             log_start: Offset(3),
             first_base: Offset(0),
             rest: Offset(21),
+            gaps: false,
             sealed: vec![segment(0), segment(10)],
             active: Some(segment(20)),
             epochs_crc: 77,

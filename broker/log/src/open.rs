@@ -148,6 +148,9 @@ impl<E: Env> Log<E> {
         let scanned_from = parts.scanned_from;
         let mut log = Self::assemble(shared, topic_id, config, parts);
         log.truncations = recorded.truncations;
+        // In a log of ours that lost its manifest recovery refuses gaps.
+        let is_ours = recorded.recovery_point.is_some() && !recorded.foreign;
+        log.gaps = manifest.as_ref().map_or(!is_ours, |m| m.gaps);
         if let Some(manifest) = &manifest {
             log.truncations = log.truncations.max(manifest.truncations);
             log.cut_to = manifest.cut_to;
@@ -210,6 +213,7 @@ impl<E: Env> Log<E> {
             background: Background::new(LeaderEpochs::default()),
             truncations: 0,
             cut_to: base,
+            gaps: false,
             loose_snapshot: None,
             view: None,
             active,

@@ -33,6 +33,8 @@ pub(crate) struct OpenSegment<'a, E: Env> {
     pub(crate) segment: &'a Segment,
     pub(crate) file: File<E>,
     pub(crate) truncations: u64,
+    /// Whether offsets may be missing in it.
+    pub(crate) gaps: bool,
     is_active: bool,
 }
 
@@ -151,6 +153,7 @@ impl<E: Env> LogReader<E> {
                 segment,
                 file,
                 truncations: view.truncations,
+                gaps: view.gaps,
                 is_active: true,
             });
         };
@@ -164,6 +167,7 @@ impl<E: Env> LogReader<E> {
             segment,
             file,
             truncations,
+            gaps: view.gaps,
             is_active: false,
         })
     }

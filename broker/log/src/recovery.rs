@@ -146,7 +146,8 @@ pub(crate) async fn recover<E: Env>(
     let point = closed_at.map_or(point, |at| at.max(point));
     // Without a manifest a gap in a log of ours may be a lost segment; in one of Kafka's nobody can tell.
     let gaps = match unlisted {
-        false => Gaps::InSegments,
+        false if manifest.gaps => Gaps::InSegments,
+        false => Gaps::None,
         true if recorded.recovery_point.is_some() && !recorded.foreign => Gaps::Refused,
         true => Gaps::Legal,
     };
@@ -588,17 +589,6 @@ impl<E: Env> Recoverer<'_, E> {
                     position,
                     offset: before.next,
                     what,
-                }));
-            }
-            if self.is_own_tail() && first > before.next && before.next >= self.point {
-                return Err(LogError::Damaged(Damage {
-                    file: file.path().to_owned(),
-                    position: batches.position() - batch.bytes.len() as u64,
-                    offset: before.next,
-                    what: format!(
-                        "it says offsets {first}..{next}, and offset {} must follow",
-                        before.next
-                    ),
                 }));
             }
             gap = (first > before.next).then_some(before.next);

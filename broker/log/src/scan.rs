@@ -142,6 +142,8 @@ pub(crate) enum Gaps {
     Legal,
     /// Within a segment only: this broker begins one where the one before ends, and what is missing there was lost.
     InSegments,
+    /// Nowhere: the log never had any.
+    None,
     /// A gap can't be told from a lost segment: there is no manifest that names them.
     Refused,
 }
@@ -158,7 +160,7 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Whether the log is this broker's own: it leaves no gaps above what it recorded.
+    /// Whether the log is this broker's own.
     pub(crate) fn is_ours(&self) -> bool {
         self.gaps != Gaps::Legal
     }
@@ -195,6 +197,9 @@ impl Chain {
                 "a batch of offset {base}, {} or later must follow",
                 self.next
             ));
+        }
+        if base != self.next && self.gaps == Gaps::None {
+            return Some(format!("a batch of offset {base}, {} must follow", self.next));
         }
         if base != self.next && self.gaps == Gaps::Refused {
             return Some(format!(

@@ -55,6 +55,23 @@ impl<E: Env> Log<E> {
         Ok(())
     }
 
+    /// Notes, durably, that offsets may be missing from now on: BEFORE batches are taken from a leader whose log may be compacted.
+    pub async fn allow_gaps(&mut self) -> Result<(), LogError> {
+        if self.gaps {
+            return Ok(());
+        }
+        self.settled().await?;
+        self.sealed_up().await?;
+        let manifest = Manifest {
+            gaps: true,
+            ..self.manifest()
+        };
+        replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
+        self.gaps = true;
+        self.view = None;
+        Ok(())
+    }
+
     /// Cuts everything at `offset` and past it; a batch that holds it goes whole. Durable when this returns. Nothing if the log
     /// ends before. The producers' state is that of the log that is left.
     ///

@@ -129,6 +129,8 @@ pub(crate) struct View<E: Env> {
     pub(crate) truncations: u64,
     /// Of the log.
     pub(crate) log_truncations: u64,
+    /// Whether offsets may be missing.
+    pub(crate) gaps: bool,
     pub(crate) log_start: Offset,
     pub(crate) high_watermark: Mark,
     /// Where the last writes began and where the last one ended: where followers and consumers at the tail stand.

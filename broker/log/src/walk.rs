@@ -3,7 +3,8 @@
 //! The CRC of a batch leaves its first 17 bytes out: base offset, length, leader epoch, magic. So a batch can be undamaged by
 //! its CRC and say that its records stand at other offsets. Here each header is held against what is known around it:
 //!
-//! - its base offset is the offset past the batch before, or a gap lies between and the batch behind it begins past it; by an
+//! - its base offset is the offset past the batch before, or, in a log where offsets may be missing, a gap lies between and the
+//!   batch behind it begins past it; by an
 //!   index entry it is exact, since that names its last offset and the delta is in the CRC;
 //! - its length leads to another batch, or to the segment's end, or else its CRC is right over that length;
 //! - its leader epoch is the one that `leader-epoch-checkpoint` has for its offset;
@@ -127,6 +128,7 @@ pub(crate) struct Step {
 pub(crate) struct Walk<'a, E: Env> {
     headers: Headers<'a, E>,
     head: Head,
+    gaps: bool,
     epochs: &'a LeaderEpochs,
     /// Where the next batch begins.
     pub(crate) at: u64,
@@ -149,6 +151,7 @@ impl<'a, E: Env> Walk<'a, E> {
         Self {
             headers: Headers::peek(&open.file, at, head.size),
             head,
+            gaps: open.gaps,
             epochs,
             at,
             expected,
@@ -208,6 +211,10 @@ impl<'a, E: Env> Walk<'a, E> {
             None => self.fault_by_what_follows(position, &header, from).await?,
         };
         let next = match fault {
+            // Where none are missing, it stands for as many offsets as it says, if it is whole otherwise.
+            Some(_) if !self.gaps && self.headers.is_whole(position, &header).await? => from
+                .plus(i64::from(header.last_offset_delta) + 1)
+                .min(self.head.next),
             Some(_) => self.end_of_faulty(from).await?,
             None => header.next_offset(),
         };
@@ -253,6 +260,9 @@ impl<'a, E: Env> Walk<'a, E> {
             return Some(format!(
                 "it says offsets {base}..{next}, and {from}..{end} are left for it"
             ));
+        }
+        if base != from && !self.gaps {
+            return Some(format!("it says offset {base}, and {from} must follow"));
         }
         let (epoch, known) = (header.partition_leader_epoch, self.epochs.epoch_for(base));
         let wrong = known.filter(|known| *known != epoch)?;

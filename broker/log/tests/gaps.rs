@@ -43,6 +43,7 @@ fn replicate(log: &mut Log<TokioEnv>, batch: &Batch) -> Result<(), AppendError> 
 async fn sparse(name: &str) -> Recorded {
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
+    log.allow_gaps().await.expect("noted");
     for base in bases() {
         replicate(&mut log, &at(base)).expect("staged");
         settle(&mut log).await;
@@ -68,6 +69,20 @@ async fn a_follower_takes_batches_with_gaps_and_none_that_overlap() {
     replicate(&mut log, &at(end.0 + 100)).expect("a gap");
     settle(&mut log).await;
     assert_eq!(log.log_end(), Offset(end.0 + 102));
+}
+
+#[tokio::test]
+async fn a_log_that_was_not_told_of_gaps_takes_none() {
+    let dir = fresh("gaps_untold").await;
+    let mut log = create(&dir, config()).await;
+    replicate(&mut log, &at(0)).expect("it follows");
+    let refused = replicate(&mut log, &at(5));
+    assert!(
+        matches!(refused, Err(AppendError::UnexpectedOffset { .. })),
+        "{refused:?}"
+    );
+    log.allow_gaps().await.expect("noted");
+    replicate(&mut log, &at(5)).expect("a gap");
 }
 
 #[tokio::test]
@@ -151,6 +166,7 @@ async fn an_empty_control_batch_changes_nothing() {
     let name = "gaps_empty_control";
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
+    log.allow_gaps().await.expect("noted");
     stage(&mut log, &batch_of(7, 0, 3));
     let before = log.producers().clone();
     let mut header = build(BatchBuilder::new(), 3, 1)
@@ -217,6 +233,7 @@ async fn a_segment_without_its_last_batch_is_no_compacted_one() {
         let dir = fresh(&name).await;
         // Without the roll's manifest: as after a power loss that took it back.
         let mut log = create(&dir, config()).await;
+        log.allow_gaps().await.expect("noted");
         let manifest = dir
             .dir()
             .read("t-0/brokkr-manifest", 1 << 20)
