@@ -1,6 +1,6 @@
 //! Rate-limited log of what goes wrong again and again: errors of peers, a full disk, a file that can't be removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use crate::{Env, Instant};
 const DETAIL_CHARS_MAX: usize = 512;
 /// Of each kind at most one line is logged in this time.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// So many files, logs or folders have a line of their own for each kind.
+const SUBJECTS_MAX: usize = 100;
 
 /// Counts by kind, and logs the first of each kind; later ones as a count, now and then.
 pub struct Noise {
@@ -17,11 +19,12 @@ pub struct Noise {
     kinds: Mutex<BTreeMap<&'static str, Kind>>,
 }
 
-#[derive(Clone, Copy)]
 struct Kind {
     times: u64,
     logged_times: u64,
     logged_at: Instant,
+    /// Those that had a line of their own.
+    subjects: BTreeSet<String>,
 }
 
 impl Noise {
@@ -45,6 +48,28 @@ impl Noise {
         }
     }
 
+    /// Whether the caller writes a line of its own of what happened to a file, log or folder, which an operator has to look at: once
+    /// for each, up to [`SUBJECTS_MAX`] of a kind. What is behind those, or happens to one again, is counted as by [`Noise::tell`].
+    pub fn has_own_line(&self, kind: &'static str, subject: &str) -> bool {
+        let is_new = {
+            let mut kinds = self.kinds.lock().expect("no panic under this lock");
+            let kind = kinds.entry(kind).or_insert(Kind {
+                times: 0,
+                logged_times: 0,
+                logged_at: (self.now)(),
+                subjects: BTreeSet::new(),
+            });
+            let is_new = kind.subjects.len() < SUBJECTS_MAX && kind.subjects.insert(subject.to_owned());
+            kind.times += u64::from(is_new);
+            kind.logged_times += u64::from(is_new);
+            is_new
+        };
+        if !is_new {
+            self.tell(kind, &subject);
+        }
+        is_new
+    }
+
     /// Counts one; how many there were since the last line, if there is to be one.
     fn count(&self, kind: &'static str, now: Instant) -> Option<u64> {
         let mut kinds = self.kinds.lock().expect("no panic under this lock");
@@ -53,6 +78,7 @@ impl Noise {
             times: 0,
             logged_times: 0,
             logged_at: now,
+            subjects: BTreeSet::new(),
         });
         entry.times += 1;
         if !first && now < entry.logged_at + LINE_EVERY {
@@ -100,6 +126,20 @@ mod tests {
         assert_eq!(noise.count("a", at(10_000)), Some(10_000));
         assert_eq!(noise.count("a", at(10_001)), None);
         assert_eq!(noise.counts(), BTreeMap::from([("a", 10_002), ("b", 1)]));
+    }
+
+    #[test]
+    fn each_file_has_a_line_of_its_own_once() {
+        let noise = Noise::new(TokioEnv::new(1));
+        let files: Vec<String> = (0..150).map(|n| n.to_string()).collect();
+        let lines = || {
+            files
+                .iter()
+                .filter(|file| noise.has_own_line("damaged", file))
+                .count()
+        };
+        assert_eq!((lines(), lines()), (SUBJECTS_MAX, 0));
+        assert_eq!(noise.counts(), BTreeMap::from([("damaged", 300)]));
     }
 
     #[test]

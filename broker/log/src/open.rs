@@ -164,9 +164,11 @@ impl<E: Env> Log<E> {
             replace(&log.shared, names::MANIFEST, log.manifest().encode()).await?;
         }
         if topic_id != written_id {
-            tracing::warn!(log = folder, id = %topic_id, "partition.metadata written again, as brokkr-manifest says");
-            brokkr_types::reached!("a lost partition.metadata was written again");
             log.set_topic_id(topic_id).await?;
+            brokkr_types::reached!("a lost partition.metadata was written again");
+            if dir.noise.has_own_line("partition.metadata written again", folder) {
+                tracing::warn!(log = folder, id = %topic_id, "partition.metadata written again, as brokkr-manifest says");
+            }
         }
         Ok((log, recovery))
     }
@@ -239,13 +241,27 @@ impl<E: Env> Log<E> {
                     let crc = crc32fast::hash(&text);
                     let vouched = manifest.is_some_and(|m| m.active.is_some() && m.epochs_crc == crc);
                     lost = !vouched && !self.epochs_agree(&read, scanned_from).await?;
-                    if lost {
-                        tracing::error!(path, "disagrees with the log; read from the log itself");
-                    } else {
+                    if !lost {
                         epochs = read;
+                    } else if self
+                        .shared
+                        .dir
+                        .noise
+                        .has_own_line("leader epochs that disagree", &path)
+                    {
+                        tracing::error!(path, "disagrees with the log; read from the log itself");
                     }
                 }
-                Err(what) => tracing::error!(path, what, "not readable; read from the log itself"),
+                Err(what) => {
+                    if self
+                        .shared
+                        .dir
+                        .noise
+                        .has_own_line("leader epochs not readable", &path)
+                    {
+                        tracing::error!(path, what, "not readable; read from the log itself");
+                    }
+                }
             }
         }
         self.background.persisted_epochs = epochs.clone();
@@ -382,11 +398,11 @@ pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError
         let name = entry.name;
         if entry.kind == EntryKind::Dir {
             // None of ours; what should be a file of that name is missing.
-            tracing::warn!(
-                folder = &*shared.folder,
-                name,
-                "a directory where only files are; left alone"
-            );
+            let folder = &*shared.folder;
+            let noise = &shared.dir.noise;
+            if noise.has_own_line("a directory where only files are", &format!("{folder}/{name}")) {
+                tracing::warn!(folder, name, "a directory where only files are; left alone");
+            }
             continue;
         }
         let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
@@ -451,7 +467,13 @@ async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<
     }
     let text = shared.dir.dir.read(&file, METADATA_BYTES_MAX).await?;
     Ok(decode_partition_metadata(&text).unwrap_or_else(|what| {
-        tracing::error!(file, what, "not readable");
+        if shared
+            .dir
+            .noise
+            .has_own_line("partition.metadata not readable", &file)
+        {
+            tracing::error!(file, what, "not readable");
+        }
         Uuid::ZERO
     }))
 }
@@ -463,7 +485,7 @@ async fn read_manifest<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<
     let path = format!("{}/{}", shared.folder, names::MANIFEST);
     let bytes = shared.dir.dir.read(&path, SMALL_FILE_BYTES_MAX).await?;
     let manifest = Manifest::decode(&bytes);
-    if manifest.is_none() {
+    if manifest.is_none() && shared.dir.noise.has_own_line("manifest damaged", &path) {
         tracing::error!(path, "damaged; the whole log is scanned");
     }
     Ok(manifest)

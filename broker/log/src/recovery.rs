@@ -196,10 +196,10 @@ pub(crate) async fn recover<E: Env>(
         .missing
         .filter(|_| recorded.foreign && !recorded.compacted)
     {
-        tracing::warn!(
-            folder = &*shared.folder, count, %first,
-            "offsets are missing that no compaction is known to have taken"
-        );
+        let folder = &*shared.folder;
+        if shared.dir.noise.has_own_line("offsets are missing", folder) {
+            tracing::warn!(folder, count, %first, "offsets are missing that no compaction is known to have taken");
+        }
     }
     let end = parts.active.head.next;
     parts.sealed = Arc::new(sealed);
@@ -660,7 +660,13 @@ pub(crate) async fn rebuild_indexes<E: Env>(
     index_interval_bytes: u32,
 ) -> Result<Segment, LogError> {
     let head = &info.head;
-    tracing::warn!(file = file.path(), "its indexes disagree with it; built anew");
+    if shared
+        .dir
+        .noise
+        .has_own_line("indexes that disagree", file.path())
+    {
+        tracing::warn!(file = file.path(), "its indexes disagree with it; built anew");
+    }
     brokkr_types::reached!("an index was rebuilt");
     let mut scanned = SegmentScan::new(Tip::new(head.base, head.created, 0));
     let mut batches = Scan::new(file, 0, head.size);

@@ -181,6 +181,8 @@ pub(crate) struct Segment {
     pub(crate) times: IndexView<TimeEntry>,
     /// What reads have checked of it.
     pub(crate) walked: Arc<Walked>,
+    /// And what searches by time have: whole batches.
+    pub(crate) timed: Arc<Walked>,
 }
 
 impl Segment {
@@ -190,6 +192,7 @@ impl Segment {
             offsets: IndexView::default(),
             times: IndexView::default(),
             walked: Arc::default(),
+            timed: Arc::default(),
         }
     }
 

@@ -109,14 +109,13 @@ impl<E: Env> LogReader<E> {
                 continue;
             }
             if !matches(header.max_timestamp) {
-                // BEFORE the batch is passed over: what it says of its timestamps has to be true.
-                if !walk.is_whole(&step).await.map_err(|e| open.or_stale(e))? {
-                    return Err(open.or_stale(damaged(
-                        open,
-                        position,
-                        &header,
-                        "its CRC is not right".to_owned(),
-                    )));
+                // BEFORE the batch is passed over: what it says of its timestamps has to be true. It is looked at once.
+                if !open.segment.timed.has(&step) {
+                    if !walk.is_whole(&step).await.map_err(|e| open.or_stale(e))? {
+                        let what = "its CRC is not right".to_owned();
+                        return Err(open.or_stale(damaged(open, position, &header, what)));
+                    }
+                    open.segment.timed.note(&step, walk.at);
                 }
                 continue;
             }

@@ -63,6 +63,20 @@ impl Walked {
             .map_or((at, offset), |s| (s.to, s.next))
     }
 
+    /// Whether all was walked over from the begin of a batch to its end.
+    pub(crate) fn has(&self, batch: &Step) -> bool {
+        self.from(batch.position, batch.from).0 > batch.position
+    }
+
+    /// Notes that a batch was walked over.
+    pub(crate) fn note(&self, batch: &Step, to: u64) {
+        self.add(Stretch {
+            from: batch.position,
+            to,
+            next: batch.next,
+        });
+    }
+
     /// Notes a stretch. It prolongs the one that it begins in, or takes the place of the oldest.
     fn add(&self, new: Stretch) {
         let mut stretches = self.0.lock().expect("not poisoned");

@@ -543,7 +543,9 @@ impl<E: Env> Owner<E> {
         let name = self.log.folder().to_owned();
         self.settle().await;
         let closed = self.log.close().await;
-        if let Err(error) = &closed {
+        if let Err(error) = &closed
+            && self.noise.has_own_line("not closed cleanly", &name)
+        {
             tracing::warn!(log = name, %error, "not closed cleanly");
         }
         drop(reply.send(closed.ok()));

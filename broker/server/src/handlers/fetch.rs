@@ -391,7 +391,9 @@ async fn partition<E: Env>(
             Err(error) => {
                 if matches!(error, ReadError::Damaged(_) | ReadError::Io(_)) {
                     let log = crate::partitions::folder(&route.name, asked.key.partition);
-                    ctx.noise.tell("a read failed", &format_args!("{log}: {error}"));
+                    if ctx.noise.has_own_line("a read failed", &log) {
+                        tracing::warn!(log, %error, "a read failed; further ones of this log are counted");
+                    }
                 }
                 return Err(Refused::because(ErrorCode(error.code()), &error));
             }

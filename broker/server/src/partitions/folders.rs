@@ -214,13 +214,19 @@ impl<E: Env> Manager<E> {
         }
         let stray = logs.set_aside(folder).await?;
         brokkr_types::reached!("a folder of no partition was set aside");
-        tracing::error!(
-            folder,
-            %id,
-            stray,
-            "no partition of the cluster has this log, and no record says that its topic was deleted: set aside. To have its \
-             records back, restore the cluster metadata that knows the topic, stop, and give the folder its old name; else remove it"
-        );
+        if self
+            .noise
+            .has_own_line("a log that no partition has: set aside", folder)
+        {
+            tracing::error!(
+                folder,
+                %id,
+                stray,
+                "no partition of the cluster has this log, and no record says that its topic was deleted: set aside. To have its \
+                 records back, restore the cluster metadata that knows the topic, stop, and give the folder its old name; else \
+                 remove it"
+            );
+        }
         Ok(())
     }
 
@@ -306,9 +312,14 @@ impl<E: Env> Manager<E> {
         }
         if id == topic.id || log.log_end() == Offset(0) {
             // The checkpoint knows it for this topic's; or there is nothing in it: a creation that a crash interrupted.
-            tracing::warn!(log = folder, id = %topic.id, "partition.metadata written again");
-            brokkr_types::reached!("a lost partition.metadata was written again");
             log.set_topic_id(topic.id).await?;
+            brokkr_types::reached!("a lost partition.metadata was written again");
+            if self
+                .noise
+                .has_own_line("partition.metadata written again", folder)
+            {
+                tracing::warn!(log = folder, id = %topic.id, "partition.metadata written again");
+            }
             return Ok(log);
         }
         drop(log);
