@@ -87,9 +87,19 @@ struct Checkpoint {
 /// Reads what the directory remembers, and makes every stop an unclean one until [`end`].
 ///
 /// # Errors
-/// [`LogError::Malformed`] if the checksummed checkpoint is damaged, or missing beside logs of ours: what was durable can't be
-/// told then. Nothing was changed.
+/// As [`remember`]; or it can't be written.
 pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
+    let remembered = remember(dir).await?;
+    begin_with(dir, &remembered).await?;
+    Ok(remembered)
+}
+
+/// Reads what the directory remembers. Nothing is changed.
+///
+/// # Errors
+/// [`LogError::Malformed`] if the checksummed checkpoint is damaged, or missing beside logs of ours: what was durable can't be
+/// told then.
+pub async fn remember<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
     // What is read must not be another file after a power loss.
     dir.dir().sync_dir("").await?;
     let marker = read(dir, CLEAN_SHUTDOWN).await?;
@@ -143,11 +153,21 @@ pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
         }
         None => BTreeMap::new(),
     };
+    Ok(Remembered {
+        logs,
+        high_watermarks,
+        clean,
+        foreign,
+    })
+}
+
+/// Makes every stop an unclean one until [`end`].
+pub async fn begin_with<E: Env>(dir: &LogDir<E>, remembered: &Remembered) -> Result<(), LogError> {
     let known = Checkpoint {
         stopped: None,
-        logs: match foreign {
+        logs: match remembered.foreign {
             true => BTreeMap::new(),
-            false => logs.clone(),
+            false => remembered.logs.clone(),
         },
     };
     // A full disk must not keep itself full: the directory's reserve is there for this.
@@ -157,17 +177,11 @@ pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
             return Err(error);
         }
     }
-    if marker.is_some() {
+    if read(dir, CLEAN_SHUTDOWN).await?.is_some() {
         dir.dir().remove(CLEAN_SHUTDOWN).await?;
         dir.dir().sync_dir("").await?;
     }
-    remove_scratch(dir).await?;
-    Ok(Remembered {
-        logs,
-        high_watermarks,
-        clean,
-        foreign,
-    })
+    remove_scratch(dir).await
 }
 
 /// Removes files that a crash kept from taking their names.

@@ -39,7 +39,7 @@ use crate::log_dir::{LogDirs, Owned};
 use crate::partitions::{self, Ask};
 
 use load::Replayed;
-pub use load::voters_in;
+pub use load::{may_start, voters_in};
 
 /// The folder of the metadata log.
 pub const FOLDER: &str = "__cluster_metadata-0";

@@ -18,6 +18,7 @@ use brokkr_log::{LogDir, LogError, Recorded};
 use brokkr_types::{Offset, Uuid};
 
 use crate::config::BrokerConfig;
+use crate::controller::ControllerError;
 use crate::ctx::{Ctx, Identity};
 use crate::partitions::{self, Hosted, Routes, folder};
 use crate::stop::Stop;
@@ -45,6 +46,8 @@ pub enum LogDirError {
     Together(String),
     /// Something in it is not for this broker: what.
     Found(String, String),
+    /// The metadata of the cluster is not such as this broker can begin with.
+    Metadata(ControllerError),
 }
 
 impl fmt::Display for LogDirError {
@@ -54,6 +57,7 @@ impl fmt::Display for LogDirError {
             Self::Io(path, e) => write!(f, "log directory {path}: {e}"),
             Self::Log(path, e) => write!(f, "log directory {path}: {e}"),
             Self::Found(path, what) => write!(f, "log directory {path}: {what}"),
+            Self::Metadata(e) => e.fmt(f),
             Self::Together(why) => write!(f, "log directories: {why}"),
             Self::OtherNode { path, node_id, ours } => {
                 write!(

@@ -576,10 +576,10 @@ fn a_directory_that_lost_its_metadata_is_left_alone_and_whole_once_it_is_back() 
         let (metadata, away) = (dir.join("__cluster_metadata-0"), dir.with_extension("away"));
         drop(std::fs::remove_dir_all(&away));
         std::fs::rename(&metadata, &away).expect("moved");
-        let before = everything(&dir.join("t-0"));
+        let before = everything(&dir);
         let (code, why) = refused(&[&["--data-dir", text(&dir)], &SOMEWHERE[..]].concat());
         assert!(code == 1 && why.contains("__cluster_metadata-0"), "{why}");
-        assert_eq!(before, everything(&dir.join("t-0")), "{why}");
+        assert_eq!(before, everything(&dir), "{why}");
         assert!(!metadata.exists());
         std::fs::rename(&away, &metadata).expect("moved back");
         let broker = start(&dir, &[]);

@@ -22,7 +22,7 @@ use brokkr_wire::messages::MetadataRecord;
 use brokkr_wire::messages::voters_record::{
     Endpoint, KRaftVersionFeature, Voter as VoterEntry, VotersRecord,
 };
-use brokkr_wire::records::{Batch, batches};
+use brokkr_wire::records::{Batch, BatchError, batches};
 use bytes::Bytes;
 
 use super::{ControllerError, FOLDER, content};
@@ -51,6 +51,70 @@ pub(super) struct Replayed<E: Env> {
     pub(super) deleted: Vec<Uuid>,
     /// What an empty log begins with, if somebody left that.
     pub(super) bootstrap: Vec<MetadataRecord>,
+}
+
+/// Looks whether this broker can begin with the metadata that is there, BEFORE anything is written.
+pub async fn may_start<E: Env>(log_dir: &Owned<E>) -> Result<(), ControllerError> {
+    let logs = &log_dir.logs;
+    let recorded = log_dir.recorded(FOLDER).cloned().unwrap_or_default();
+    if snapshots(logs).await?.is_empty() && log_bytes(logs).await? == 0 {
+        return is_new(log_dir, &recorded);
+    }
+    is_ours(logs, &log_dir.identity).await?;
+    if log_dir.remembered.foreign {
+        no_other_voters(logs, &log_dir.identity).await?;
+    }
+    Ok(())
+}
+
+/// Looks for other controllers in all of a log that another broker wrote.
+async fn no_other_voters<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
+    let mut segments: Vec<_> = names(logs)
+        .await?
+        .into_iter()
+        .filter(|n| n.ends_with(".log"))
+        .collect();
+    segments.sort();
+    for name in segments {
+        let path = format!("{FOLDER}/{name}");
+        let file = logs.dir().open(&path).await?;
+        let (mut at, mut wanted) = (0, u64::from(REPLAY_BYTES));
+        while at < file.len() {
+            let bytes = file.read_at(at, wanted.min(file.len() - at) as u32).await?;
+            let begun_at = at;
+            let mut ends = None;
+            for batch in batches(bytes) {
+                match batch {
+                    Ok(batch) => {
+                        at += batch.bytes.len() as u64;
+                        let entries = match batch.header.attributes.is_control() && batch.check_crc().is_ok()
+                        {
+                            true => decode_batch(&batch).unwrap_or_default(),
+                            false => Vec::new(),
+                        };
+                        for (offset, entry) in entries {
+                            if let Entry::Control(control) = entry {
+                                only_voter(&control, identity)
+                                    .map_err(|e| content(&path, format_args!("offset {offset}: {e}")))?;
+                            }
+                        }
+                    }
+                    Err(error) => ends = Some(error),
+                }
+            }
+            wanted = match ends {
+                _ if at > begun_at => u64::from(REPLAY_BYTES),
+                Some(BatchError::Partial { needed, .. })
+                    if (needed as u64) <= file.len() - at && needed as u64 > wanted =>
+                {
+                    needed as u64
+                }
+                // What can't be read the log reports when it is opened.
+                _ => break,
+            };
+        }
+    }
+    Ok(())
 }
 
 /// Opens the metadata log, making it in a new directory, and replays it.

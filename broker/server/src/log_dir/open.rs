@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use brokkr_env::{EntryKind, Env, Error, ErrorKind};
-use brokkr_log::checkpoint::{self, MetaProperties, split_folder};
+use brokkr_log::checkpoint::{self, MetaProperties, Remembered, split_folder};
 use brokkr_log::{LogDir, LogError, ProducerRoom};
 use brokkr_types::{NodeId, Uuid};
 
@@ -76,27 +76,30 @@ pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<LogDirs<E>, 
         found::check(&dir.logs, dir.meta.as_ref(), &dir.path).await?;
     }
     metadata_is_in_its_place(&taken, &start.metadata).await?;
-    let mut dirs: Vec<(Taken<E>, Identity, Vec<String>)> = Vec::new();
+    let mut dirs: Vec<(Owned<E>, Option<MetaProperties>)> = Vec::new();
     for (dir, identity) in taken.into_iter().zip(identities) {
-        let result = write_identity(&dir, &identity).await;
-        if let Some(folders) = start.keep(&dir.path, result)? {
-            dirs.push((dir, identity, folders));
-        }
-    }
-    no_log_is_twice(&dirs).await?;
-    let mut all = Vec::new();
-    for (dir, identity, folders) in dirs {
-        // LAST: from here on every stop but a clean one is a crash.
-        let begun = checkpoint::begin(&dir.logs).await;
-        let begun = begun.map_err(|e| LogDirError::Log(dir.path.clone(), e));
-        if let Some(remembered) = start.keep(&dir.path, begun)? {
-            all.push(Owned {
+        let looked = look(&dir).await;
+        if let Some((folders, remembered)) = start.keep(&dir.path, looked)? {
+            let owned = Owned {
                 path: dir.path,
                 logs: dir.logs,
                 identity,
                 remembered: Arc::new(remembered),
                 folders: folders.into_iter().collect(),
-            });
+            };
+            dirs.push((owned, dir.meta));
+        }
+    }
+    no_log_is_twice(dirs.iter().map(|(dir, _)| dir)).await?;
+    if let Some((dir, _)) = dirs.iter().find(|(dir, _)| dir.path == start.metadata) {
+        let may_start = controller::may_start(dir).await;
+        may_start.map_err(LogDirError::Metadata)?;
+    }
+    let mut all = Vec::new();
+    for (dir, meta) in dirs {
+        let begun = begin(&dir, meta.as_ref()).await;
+        if start.keep(&dir.path, begun)?.is_some() {
+            all.push(dir);
         }
     }
     let of_metadata = all.iter().find(|dir| dir.path == start.metadata);
@@ -226,26 +229,37 @@ async fn metadata_is_in_its_place<E: Env>(taken: &[Taken<E>], metadata: &str) ->
     }
 }
 
-/// Writes `meta.properties` if it is new. The folders of partitions.
-async fn write_identity<E: Env>(dir: &Taken<E>, identity: &Identity) -> Result<Vec<String>, LogDirError> {
+/// The folders of partitions, and what is remembered of their logs.
+async fn look<E: Env>(dir: &Taken<E>) -> Result<(Vec<String>, Remembered), LogDirError> {
     let log = |e: LogError| LogDirError::Log(dir.path.clone(), e);
+    let folders = checkpoint::partitions(&dir.logs).await.map_err(log)?;
+    let remembered = checkpoint::remember(&dir.logs).await.map_err(log)?;
+    Ok((folders, remembered))
+}
+
+/// The first writes of a start: `meta.properties`, if it is new; then every stop but a clean one is a crash.
+async fn begin<E: Env>(dir: &Owned<E>, known: Option<&MetaProperties>) -> Result<(), LogDirError> {
+    let log = |e: LogError| LogDirError::Log(dir.path.clone(), e);
+    let identity = &dir.identity;
     let meta = MetaProperties {
         cluster_id: identity.cluster_id.to_string(),
         node_id: NodeId(identity.node_id),
         directory_id: Some(identity.directory_id),
     };
-    if dir.meta.as_ref() != Some(&meta) {
+    if known != Some(&meta) {
         checkpoint::write_meta(&dir.logs, &meta).await.map_err(log)?;
     }
-    checkpoint::partitions(&dir.logs).await.map_err(log)
+    checkpoint::begin_with(&dir.logs, &dir.remembered)
+        .await
+        .map_err(log)
 }
 
 /// As in Kafka: which of two logs of one partition holds what was acknowledged, nobody can tell. (Two of the same name may be
 /// of different topics: one was deleted while its directory was away.)
-async fn no_log_is_twice<E: Env>(dirs: &[(Taken<E>, Identity, Vec<String>)]) -> Result<(), LogDirError> {
-    let mut places: BTreeMap<&str, Vec<&Taken<E>>> = BTreeMap::new();
-    for (dir, _, folders) in dirs {
-        for folder in folders {
+async fn no_log_is_twice<'a, E: Env>(dirs: impl Iterator<Item = &'a Owned<E>>) -> Result<(), LogDirError> {
+    let mut places: BTreeMap<&str, Vec<&Owned<E>>> = BTreeMap::new();
+    for dir in dirs {
+        for folder in &dir.folders {
             places.entry(folder).or_default().push(dir);
         }
     }
