@@ -1,41 +1,47 @@
 //! Long work gives way: what decompresses to much must not keep a thread from everybody else.
+//!
+//! Work is counted, not timed, so that what happens is the same each time. A unit of it takes about a nanosecond where a peer has made
+//! it as slow as it can be. So the weights below are those of the worst input; ordinary input gives way more often than it needs to.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-/// Bytes of output between two breaks: at 1 GB/s a quarter of a millisecond.
+/// Work between two breaks, in units: a quarter of a millisecond.
+pub(super) const BREAK_UNITS: usize = 256 << 10;
+
+/// Bytes of output that are made in one go, at a unit each.
 pub(super) const PIECE_MAX: usize = 256 << 10;
 
 /// Counts what long work has done, and gives way now and then. Takes no executor: whoever polls decides who comes next.
 #[derive(Debug)]
 pub struct Pace {
     /// `None`: it never gives way.
-    since_break_bytes: Option<usize>,
+    since_break_units: Option<usize>,
 }
 
 impl Pace {
-    /// Lets other tasks run after every [`PIECE_MAX`] bytes.
+    /// Lets other tasks run after every [`BREAK_UNITS`] of work.
     pub fn gives_way() -> Self {
         Self {
-            since_break_bytes: Some(0),
+            since_break_units: Some(0),
         }
     }
 
     /// For little work, and for callers that are no tasks.
     pub fn at_once() -> Self {
         Self {
-            since_break_bytes: None,
+            since_break_units: None,
         }
     }
 
-    /// So many bytes more are done. Cancel-safe.
-    pub async fn bytes(&mut self, n: usize) {
-        let Some(done) = &mut self.since_break_bytes else {
+    /// So much more is done. One that gives way is [`Poll::Pending`] once, having woken its task. Cancel-safe.
+    pub async fn work(&mut self, units: usize) {
+        let Some(done) = &mut self.since_break_units else {
             return;
         };
-        *done += n;
-        if *done >= PIECE_MAX {
+        *done = done.saturating_add(units);
+        if *done >= BREAK_UNITS {
             *done = 0;
             let mut yielded = false;
             poll_fn(|cx| {

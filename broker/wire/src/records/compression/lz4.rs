@@ -25,6 +25,9 @@ const BD_RESERVED: u8 = 0b1000_1111;
 const BLOCK_LEN: usize = 64 * 1024;
 /// Set in a block's length if the block is stored as it is.
 const STORED: u32 = 1 << 31;
+/// What a block counts for, and each byte of it, besides its output.
+const BLOCK_UNITS: usize = 256;
+const UNITS_PER_BYTE: usize = 4;
 /// A byte of a block's input makes at most this many bytes of output: a length goes on in bytes that add up to 255 each.
 const EXPANSION_MAX: usize = 255;
 
@@ -80,7 +83,8 @@ pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Resu
         }
         let filled = out.filled;
         out.block(packed, word & STORED != 0, frame.block_len_max)?;
-        pace.bytes(out.filled - filled).await;
+        pace.work(BLOCK_UNITS + UNITS_PER_BYTE * packed.len() + out.filled - filled)
+            .await;
     }
     if frame.has(FLG_CONTENT_CHECKSUM) {
         take::<4>(&mut rest)?;

@@ -134,8 +134,7 @@ pub fn decompress(codec: CompressionType, data: &[u8], max: usize) -> Result<Byt
     pace::done(decompress_at(&mut Pace::at_once(), codec, data, max))
 }
 
-/// As [`decompress`], at this pace: between pieces, or blocks where the codec has them. (A bare block of snappy is one, however
-/// large.) Cancel-safe.
+/// As [`decompress`], at this pace: between pieces, or blocks where the codec has them. Cancel-safe.
 async fn decompress_at(
     pace: &mut Pace,
     codec: CompressionType,

@@ -18,6 +18,13 @@ const IDLE_BYTES_MAX: usize = 4 << 20;
 /// what memory is taken for, so it is small.
 const COPIED_BYTES: usize = 64 << 10;
 
+/// What is handed to the library in one go, and what a byte of it counts for besides its output: a block of twenty bytes can have tables
+/// that take microseconds to build, and make next to no output.
+const INPUT_MAX: usize = 8 << 10;
+const UNITS_PER_BYTE: usize = 16;
+/// What a call counts for. A frame without output is one, too.
+const CALL_UNITS: usize = 1024;
+
 static COMPRESSING: Idle<CCtx<'static>> = Idle(Mutex::new(Vec::new()));
 static DECOMPRESSING: Idle<DCtx<'static>> = Idle(Mutex::new(Vec::new()));
 
@@ -64,13 +71,14 @@ async fn decompress_in(
     data: &[u8],
     max: usize,
 ) -> Result<Vec<u8>, DecompressError> {
-    let mut input = InBuffer::around(data);
+    let mut rest = data;
     let (mut out, mut piece) = (Vec::new(), Vec::new());
     loop {
         if out.len() == out.capacity() {
             out.reserve_exact(grown(out.len(), data.len(), max) - out.len());
         }
         let filled = out.len();
+        let mut input = InBuffer::around(&rest[..rest.len().min(INPUT_MAX)]);
         let (wanted, full) = if out.capacity() - filled <= PIECE_MAX {
             let wanted = context.decompress_stream(&mut OutBuffer::around_pos(&mut out, filled), &mut input);
             (wanted, out.len() == out.capacity())
@@ -86,8 +94,11 @@ async fn decompress_in(
         if out.len() > max {
             return Err(DecompressError::TooLarge { max });
         }
-        pace.bytes(out.len() - filled).await;
-        if input.pos() == data.len() {
+        let read = input.pos();
+        rest = &rest[read..];
+        pace.work(CALL_UNITS + UNITS_PER_BYTE * read + out.len() - filled)
+            .await;
+        if rest.is_empty() {
             // 0: a frame ended exactly here. Otherwise only output that had no room can be outstanding.
             if wanted == 0 && !data.is_empty() {
                 return Ok(out);
