@@ -12,7 +12,7 @@ use brokkr_wire::messages::produce_response::{
 };
 use brokkr_wire::records::{
     BatchError, BatchHeader, CompressionConfig, CompressionType, DecompressError, NO_KEY, Pace, RecordError,
-    Rules, Validated, check, check_at,
+    Rules, Validated, check, check_at, compression,
 };
 use brokkr_wire::{ErrorCode, Records, Str};
 use bytes::Bytes;
@@ -221,7 +221,13 @@ async fn checked<E: Env>(
     let mut decompressed_max = MOST_DECOMPRESSED_MAX.min(most);
     loop {
         let each = if plain { records.len() } else { decompressed_max };
-        let mut share = ctx.memory.check(each * copies).await.map_err(overloaded)?;
+        let context = if rebuilds {
+            context_bytes(rules.compression, each)
+        } else {
+            0
+        };
+        let bytes = each * copies + context;
+        let mut share = ctx.memory.check(bytes).await.map_err(overloaded)?;
         let rules = Rules {
             decompressed_max,
             ..*rules
@@ -253,6 +259,14 @@ pub(super) fn copies(source: Option<CompressionType>, rebuilds: bool) -> usize {
     };
     // Written anew, then compressed.
     decompressed + if rebuilds { 2 } else { 0 }
+}
+
+/// What compressing so many bytes anew takes besides them.
+fn context_bytes(compression: CompressionConfig, bytes: usize) -> usize {
+    match compression {
+        CompressionConfig::Fixed { codec, .. } => compression::context_bytes_max(codec, bytes),
+        CompressionConfig::Uncompressed | CompressionConfig::Producer => 0,
+    }
 }
 
 /// What the records of a batch may decompress to: as the topic says, if there can be memory for that.

@@ -126,6 +126,16 @@ pub fn compress(codec: CompressionType, level: i32, data: &[u8]) -> Vec<u8> {
     }
 }
 
+/// What compressing `len` bytes takes at most, besides these and what comes of them.
+pub fn context_bytes_max(codec: CompressionType, len: usize) -> usize {
+    match codec {
+        CompressionType::None => 0,
+        CompressionType::Gzip => 512 << 10,
+        CompressionType::Snappy | CompressionType::Lz4 => 256 << 10,
+        CompressionType::Zstd => zstd::context_bytes_max(len),
+    }
+}
+
 /// Decompresses to at most `max` bytes; with [`CompressionType::None`] it copies.
 ///
 /// # Errors

@@ -5,7 +5,9 @@
 use super::{CompressionType, DecompressError, grown};
 use crate::records::pace::{PIECE_MAX, Pace};
 use std::sync::Mutex;
-use zstd::zstd_safe::{CCtx, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name};
+use zstd::zstd_safe::{
+    CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name,
+};
 
 /// Contexts that nobody uses just now. Which one serves makes no difference to what it does.
 struct Idle<T>(Mutex<Vec<T>>);
@@ -17,6 +19,15 @@ const IDLE_BYTES_MAX: usize = 4 << 20;
 /// What is decompressed beside the output at a time, where the output has more room than may be filled at once. It comes on top of
 /// what memory is taken for, so it is small.
 const COPIED_BYTES: usize = 64 << 10;
+
+/// The levels from which on tables are bounded, and searches, and their bounds.
+const CAPPED_FROM: i32 = 9;
+const WINDOW_LOG_MAX: u32 = 21;
+const TABLE_LOG_MAX: u32 = 20;
+const SEARCH_CAPPED_FROM: i32 = 22;
+const SEARCH_LOG_MAX: u32 = 7;
+/// For a source of up to so many bytes the tables are smaller than that at every level.
+const SMALL_TABLES_MAX: usize = 256 << 10;
 
 /// What is handed to the library in one go, and what a byte of it counts for besides its output: a block of twenty bytes can have tables
 /// that take microseconds to build, and make next to no output.
@@ -41,15 +52,49 @@ impl<T> Idle<T> {
     }
 }
 
+/// Sets the level, and bounds what its tables take: those of level 22 would have over 700 MiB. Below these sizes no level changes, nor
+/// do sources up to 256 KiB, for which zstd's tables are small.
+fn configure(context: &mut CCtx<'static>, level: i32, len: usize) {
+    let mut set = |parameter| {
+        let done = context.set_parameter(parameter);
+        done.map_err(get_error_name).expect("zstd has the parameter");
+    };
+    set(CParameter::CompressionLevel(level));
+    if level >= CAPPED_FROM && len > SMALL_TABLES_MAX {
+        set(CParameter::WindowLog(WINDOW_LOG_MAX));
+        set(CParameter::ChainLog(TABLE_LOG_MAX));
+        set(CParameter::HashLog(TABLE_LOG_MAX));
+    }
+    if level >= SEARCH_CAPPED_FROM {
+        set(CParameter::SearchLog(SEARCH_LOG_MAX));
+    }
+}
+
+/// What a context that compresses `len` bytes takes at most.
+pub(super) fn context_bytes_max(len: usize) -> usize {
+    match len {
+        ..=SMALL_TABLES_MAX => 6 << 20,
+        _ => 12 << 20,
+    }
+}
+
 pub(super) fn compress(level: i32, data: &[u8]) -> Vec<u8> {
     let mut context = COMPRESSING.take().unwrap_or_else(CCtx::create);
+    configure(&mut context, level, data.len());
     let mut out = Vec::with_capacity(compress_bound(data.len()));
-    let done = context.compress(&mut out, data, level);
+    let done = context.compress2(&mut out, data);
     done.map_err(get_error_name)
         .expect("zstd compresses whatever fits into memory");
-    let bytes = context.sizeof();
-    COMPRESSING.give_back(context, bytes);
+    give_back(context);
     out
+}
+
+/// For the next one, with nothing of this one's left in it.
+fn give_back(mut context: CCtx<'static>) {
+    if context.reset(ResetDirective::SessionAndParameters).is_ok() {
+        let bytes = context.sizeof();
+        COMPRESSING.give_back(context, bytes);
+    }
 }
 
 /// The window, which a frame may set to 128 MiB, is zstd's own buffer: set aside, but touched only as far as output goes.
@@ -125,6 +170,24 @@ mod tests {
 
     fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
         done(super::decompress(&mut Pace::at_once(), data, max))
+    }
+
+    #[test]
+    fn a_context_takes_no_more_than_is_said() {
+        let data: Vec<u8> = (0..5_000_000u32).map(|i| (i / 7 * 31) as u8).collect();
+        for len in [1000, SMALL_TABLES_MAX, SMALL_TABLES_MAX + 1, 600_000, data.len()] {
+            for level in [-131_072, -1].into_iter().chain(1..=22) {
+                let mut context = CCtx::create();
+                configure(&mut context, level, len);
+                let pledged = context.set_pledged_src_size(Some(len as u64));
+                pledged.map_err(get_error_name).unwrap();
+                let (mut out, mut input) = (Vec::with_capacity(100), InBuffer::around(&data[..1000]));
+                let begun = context.compress_stream(&mut OutBuffer::around(&mut out), &mut input);
+                begun.map_err(get_error_name).unwrap();
+                let (bytes, most) = (context.sizeof(), context_bytes_max(len));
+                assert!(bytes <= most, "{bytes} bytes for {len} at level {level}");
+            }
+        }
     }
 
     #[test]
