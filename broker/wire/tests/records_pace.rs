@@ -2,8 +2,8 @@
 
 use brokkr_types::UnixMillis;
 use brokkr_wire::records::{
-    BatchBuilder, CompressionConfig, CompressionType, HEADER_LEN, Pace, RecordError, Rules, Validated,
-    check_at, compression, header,
+    Batch, BatchBuilder, CompressionConfig, CompressionType, HEADER_LEN, MESSAGE_TOO_LARGE, Pace,
+    RecordError, Rules, Validated, check_at, compression, header,
 };
 use bytes::Bytes;
 use std::pin::pin;
@@ -233,6 +233,83 @@ fn records_with_many_headers_give_way() {
             .unwrap_err()
             .to_string();
         assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn records_that_are_compressed_anew_give_way() {
+    let many_in_one = record(0, 3_000_000);
+    let stream = compression::compress(CompressionType::Gzip, 1, &many_in_one);
+    let batch = batch(CompressionType::Gzip, 1, &stream);
+    let (as_it_is, _) = breaks(&batch, &RULES);
+    for codec in [
+        CompressionType::None,
+        CompressionType::Snappy,
+        CompressionType::Lz4,
+        CompressionType::Zstd,
+    ] {
+        let compression = match codec {
+            CompressionType::None => CompressionConfig::Uncompressed,
+            codec => CompressionConfig::Fixed {
+                codec,
+                level: codec.default_level(),
+            },
+        };
+        let rules = Rules { compression, ..RULES };
+        let (anew, result) = breaks(&batch, &rules);
+        assert!(result.unwrap().rebuilt);
+        assert!(
+            anew >= as_it_is + many_in_one.len() / (512 << 10),
+            "{codec}: {anew} breaks, not {as_it_is}"
+        );
+    }
+}
+
+#[test]
+fn compressing_gives_way_often_and_ends_once_the_batch_is_too_large() {
+    // Letters a and b: what level 9 takes longest for.
+    let mut state = 1u32;
+    let data: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b'a' + (state >> 31) as u8
+    })
+    .take(400_000)
+    .collect();
+    let mut builder = BatchBuilder::new();
+    builder.push(UnixMillis(1), None, Some(&data), &[]);
+    let batch = builder.build().bytes;
+    for (codec, level, apart_max) in [
+        (CompressionType::Gzip, 9, 512),
+        (CompressionType::Gzip, 6, 2 << 10),
+        (CompressionType::Zstd, 19, 8 << 10),
+        (CompressionType::Zstd, 3, 32 << 10),
+    ] {
+        let rules = Rules {
+            compression: CompressionConfig::Fixed { codec, level },
+            ..RULES
+        };
+        let (breaks, result) = breaks(&batch, &rules);
+        assert!(result.unwrap().rebuilt);
+        assert!(
+            breaks >= data.len() / apart_max,
+            "{codec} at level {level}: {breaks} breaks"
+        );
+    }
+    // One that grows, by the limit that its producer's compression just met.
+    let records = Batch::first(&batch).unwrap().records_bytes();
+    let packed = compression::compress(CompressionType::Gzip, 9, &records);
+    let batch = self::batch(CompressionType::Gzip, 1, &packed);
+    for (codec, level) in [(CompressionType::Lz4, 9), (CompressionType::Zstd, -50)] {
+        let to = |max_message_bytes| Rules {
+            compression: CompressionConfig::Fixed { codec, level },
+            max_message_bytes,
+            ..RULES
+        };
+        let (whole, result) = breaks(&batch, &to(RULES.max_message_bytes));
+        assert!(result.unwrap().batch.bytes.len() > 2 * batch.len(), "{codec}");
+        let (early, result) = breaks(&batch, &to(i32::try_from(batch.len()).unwrap()));
+        assert_eq!(result.unwrap_err().code(), MESSAGE_TOO_LARGE);
+        assert!(early < whole, "{codec}: {early} of {whole} breaks");
     }
 }
 

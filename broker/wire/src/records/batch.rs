@@ -199,10 +199,10 @@ impl Batch {
             max_timestamp,
             ..self.header
         };
-        let mut bytes = BytesMut::with_capacity(self.bytes.len());
-        bytes.put_bytes(0, HEADER_LEN);
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        bytes.resize(HEADER_LEN, 0);
         for piece in self.bytes[HEADER_LEN..].chunks(PIECE_MAX) {
-            bytes.put_slice(piece);
+            bytes.extend_from_slice(piece);
             pace.work(piece.len() / BYTES_PER_UNIT).await;
         }
         Self::completed(pace, header, bytes).await
@@ -213,9 +213,9 @@ impl Batch {
     /// # Panics
     /// If the batch would be larger than 2 GiB.
     pub(super) fn assemble(header: BatchHeader, records: &[u8]) -> Self {
-        let mut bytes = BytesMut::with_capacity(HEADER_LEN + records.len());
-        bytes.put_bytes(0, HEADER_LEN);
-        bytes.put_slice(records);
+        let mut bytes = Vec::with_capacity(HEADER_LEN + records.len());
+        bytes.resize(HEADER_LEN, 0);
+        bytes.extend_from_slice(records);
         pace::done(Self::completed(&mut Pace::at_once(), header, bytes))
     }
 
@@ -223,7 +223,7 @@ impl Batch {
     ///
     /// # Panics
     /// If the batch would be larger than 2 GiB.
-    pub(super) async fn completed(pace: &mut Pace, mut header: BatchHeader, mut bytes: BytesMut) -> Self {
+    pub(super) async fn completed(pace: &mut Pace, mut header: BatchHeader, mut bytes: Vec<u8>) -> Self {
         header.batch_length =
             i32::try_from(bytes.len() - header::LOG_OVERHEAD).expect("a batch is below 2 GiB");
         let (front, records) = bytes
@@ -233,7 +233,7 @@ impl Batch {
         header.encode(front);
         Self {
             header,
-            bytes: bytes.freeze(),
+            bytes: Bytes::from(bytes),
         }
     }
 }

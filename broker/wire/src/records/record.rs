@@ -306,14 +306,6 @@ pub struct RecordsIter<'a> {
 }
 
 impl<'a> RecordsIter<'a> {
-    pub(super) fn over(body: &'a [u8], count: i32) -> Self {
-        Self {
-            rest: body,
-            index: 0,
-            count,
-        }
-    }
-
     /// The next record, at this pace. Cancel-safe only in that nothing is lost but the iterator.
     pub async fn next_at(&mut self, pace: &mut Pace) -> Option<Result<Record<'a>, BatchError>> {
         if self.index >= self.count {

@@ -16,12 +16,12 @@
 //! - record errors are listed up to [`RECORD_ERRORS_MAX`].
 
 use super::pace::{self, Pace};
-use super::record::RecordsIter;
+use super::rebuild::Rebuild;
 use super::{
-    Batch, BatchBuilder, BatchError, BatchHeader, CompressionType, DecompressError, Record, TimestampType,
-    batches, compression,
+    Batch, BatchError, BatchHeader, CompressionType, DecompressError, Record, TimestampType, batches,
+    compression,
 };
-use brokkr_types::{LeaderEpoch, Offset, ProducerId, UnixMillis};
+use brokkr_types::{Offset, ProducerId, UnixMillis};
 use bytes::Bytes;
 use std::fmt;
 
@@ -334,7 +334,7 @@ pub fn check(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Validated
     pace::done(check_at(&mut Pace::at_once(), records, rules, now))
 }
 
-/// As [`check`], at this pace; but records that are written anew are compressed in one go. Cancel-safe.
+/// As [`check`], at this pace. Cancel-safe.
 ///
 /// # Errors
 /// [`RecordError`].
@@ -369,9 +369,15 @@ pub async fn check_at(
     let rebuilt = target.0 != source;
     let records_count = header.records_count;
     let batch = if rebuilt {
-        let batch = rebuild(header, &body, target, rules.timestamp_type, now)?;
-        check_size(&batch, rules)?;
-        batch
+        let rebuild = Rebuild {
+            header,
+            body: &body,
+            max_timestamp: scan.max_timestamp,
+            target,
+            log_append_time: (rules.timestamp_type == TimestampType::LogAppendTime).then_some(now),
+            max_message_bytes: rules.max_message_bytes,
+        };
+        rebuild.build(pace).await?
     } else {
         match rules.timestamp_type {
             TimestampType::CreateTime => {
@@ -655,33 +661,4 @@ impl Faults {
             }),
         }
     }
-}
-
-/// The batch with the same records in another compression.
-fn rebuild(
-    header: &BatchHeader,
-    body: &[u8],
-    (codec, level): (CompressionType, i32),
-    timestamp_type: TimestampType,
-    now: UnixMillis,
-) -> Result<Batch, RecordError> {
-    let mut builder = BatchBuilder::new()
-        .compression(codec, level)
-        .at(header.base_offset, LeaderEpoch::NONE)
-        .producer(header.producer_id, header.producer_epoch, header.base_sequence);
-    if header.attributes.is_transactional() {
-        builder = builder.transactional();
-    }
-    if header.attributes.is_control() {
-        builder = builder.control();
-    }
-    if timestamp_type == TimestampType::LogAppendTime {
-        builder = builder.log_append_time(now);
-    }
-    for (index, record) in (0..).zip(RecordsIter::over(body, header.records_count)) {
-        let record = record?;
-        let timestamp = header.record_timestamp(record.timestamp_delta);
-        builder.push_encoded(index, timestamp, record.key, record.value, record.headers);
-    }
-    Ok(builder.build())
 }

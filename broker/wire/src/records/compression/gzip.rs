@@ -31,13 +31,27 @@ const CALL_UNITS: usize = 128;
 const MEMBER_UNITS: usize = 4096;
 
 pub(super) fn compress(level: i32, data: &[u8]) -> Vec<u8> {
+    let mut encoder = encoder(level, Vec::with_capacity(data.len() / 2 + 64));
+    encoder.write_all(data).expect("a Vec takes every write");
+    encoder.finish().expect("a Vec takes every write")
+}
+
+pub(super) fn encoder(level: i32, out: Vec<u8>) -> GzEncoder<Vec<u8>> {
     let level = match u32::try_from(level) {
         Ok(level) => flate2::Compression::new(level.min(9)),
         Err(_) => flate2::Compression::default(),
     };
-    let mut encoder = GzEncoder::new(Vec::with_capacity(data.len() / 2 + 64), level);
-    encoder.write_all(data).expect("a Vec takes every write");
-    encoder.finish().expect("a Vec takes every write")
+    GzEncoder::new(out, level)
+}
+
+/// What is compressed in one go: for text of two letters level 9 takes over two microseconds a byte, 7 a tenth of that.
+pub(super) fn step_bytes(level: i32) -> usize {
+    match level {
+        ..=0 => 2 << 10,
+        1..=3 => 8 << 10,
+        4..=7 => 2 << 10,
+        8.. => 512,
+    }
 }
 
 /// As Java's GZIPInputStream, which Kafka's brokers and clients read with: behind a member comes another, or something that is

@@ -10,10 +10,13 @@
 //! | lz4 | a frame of independent 64 KiB blocks, no checksum but the header's | any frame of independent blocks, and what follows it |
 //! | zstd | one frame with its size | any number of frames, windows up to 128 MiB as zstd's own default |
 
+mod compressor;
 mod gzip;
 mod lz4;
 mod snappy;
 mod zstd;
+
+pub(super) use compressor::{Compressor, TooMany};
 
 use super::pace::{self, Pace};
 use bytes::Bytes;

@@ -12,7 +12,7 @@ const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const HEADER_LEN: usize = 16;
 const VERSION: i32 = 1;
 /// snappy-java's default; what it decompresses to is held in memory by readers.
-const BLOCK_LEN: usize = 32 * 1024;
+pub(super) const BLOCK_LEN: usize = 32 * 1024;
 /// A block's densest element copies 64 bytes and takes up 3. What claims to expand by more is lying.
 const EXPANSION_MAX: usize = 64 / 3 + 1;
 
@@ -24,21 +24,30 @@ const LARGE_PIECE: usize = 32 << 10;
 
 pub(super) fn compress(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_LEN + data.len() / 2 + 64);
+    begin(&mut out);
+    let mut encoder = snap::raw::Encoder::new();
+    for block in data.chunks(BLOCK_LEN) {
+        put_block(&mut encoder, block, &mut out);
+    }
+    out
+}
+
+pub(super) fn begin(out: &mut Vec<u8>) {
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_be_bytes());
     out.extend_from_slice(&VERSION.to_be_bytes());
-    let mut encoder = snap::raw::Encoder::new();
-    for block in data.chunks(BLOCK_LEN) {
-        let length_at = out.len();
-        let block_at = length_at + 4;
-        out.resize(block_at + snap::raw::max_compress_len(block.len()), 0);
-        let len = encoder
-            .compress(block, &mut out[block_at..])
-            .expect("the buffer is as large as asked for");
-        out.truncate(block_at + len);
-        out[length_at..block_at].copy_from_slice(&(len as u32).to_be_bytes());
-    }
-    out
+}
+
+/// A block of up to [`BLOCK_LEN`] bytes.
+pub(super) fn put_block(encoder: &mut snap::raw::Encoder, block: &[u8], out: &mut Vec<u8>) {
+    let length_at = out.len();
+    let block_at = length_at + 4;
+    out.resize(block_at + snap::raw::max_compress_len(block.len()), 0);
+    let len = encoder
+        .compress(block, &mut out[block_at..])
+        .expect("the buffer is as large as asked for");
+    out.truncate(block_at + len);
+    out[length_at..block_at].copy_from_slice(&(len as u32).to_be_bytes());
 }
 
 pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {

@@ -5,6 +5,7 @@
 use super::{CompressionType, DecompressError, grown};
 use crate::records::pace::{PIECE_MAX, Pace};
 use std::sync::Mutex;
+use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
 use zstd::zstd_safe::{
     CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name,
 };
@@ -28,6 +29,11 @@ const SEARCH_CAPPED_FROM: i32 = 22;
 const SEARCH_LOG_MAX: u32 = 7;
 /// For a source of up to so many bytes the tables are smaller than that at every level.
 const SMALL_TABLES_MAX: usize = 256 << 10;
+
+/// From this level on a block has 8 KiB where a stream is compressed in pieces.
+const BLOCKS_SHORTER_FROM: i32 = 13;
+/// Room for output that is made at a time.
+const OUTPUT_MIN: usize = 4 << 10;
 
 /// What is handed to the library in one go, and what a byte of it counts for besides its output: a block of twenty bytes can have tables
 /// that take microseconds to build, and make next to no output.
@@ -87,6 +93,71 @@ pub(super) fn compress(level: i32, data: &[u8]) -> Vec<u8> {
         .expect("zstd compresses whatever fits into memory");
     give_back(context);
     out
+}
+
+/// What is compressed in one go. What a level takes for a byte at worst goes from 5 ns (3) over 60 (12) to 700 (19).
+pub(super) fn step_bytes(level: i32) -> usize {
+    match level {
+        ..=4 => 32 << 10,
+        5..BLOCKS_SHORTER_FROM => 16 << 10,
+        BLOCKS_SHORTER_FROM.. => 8 << 10,
+    }
+}
+
+/// Compresses a stream in pieces.
+pub(super) struct Encoder {
+    /// Until it is dropped.
+    context: Option<CCtx<'static>>,
+    /// Whether a step is a block: zstd collects 128 KiB for one, which takes too long at these levels.
+    step_is_block: bool,
+}
+
+impl Encoder {
+    /// For a stream of `len` bytes.
+    pub(super) fn new(level: i32, len: usize) -> Self {
+        let mut context = COMPRESSING.take().unwrap_or_else(CCtx::create);
+        configure(&mut context, level, len);
+        let pledged = context.set_pledged_src_size(Some(len as u64));
+        pledged
+            .map_err(get_error_name)
+            .expect("nothing has been compressed yet");
+        Self {
+            context: Some(context),
+            step_is_block: level > 4,
+        }
+    }
+
+    /// Appends what becomes of `piece` to `out`; all of it, if it is the last.
+    ///
+    /// # Panics
+    /// If there are not as many bytes as was said.
+    pub(super) fn write(&mut self, piece: &[u8], out: &mut Vec<u8>, last: bool) {
+        let context = self.context.as_mut().expect("it is there until it is dropped");
+        let end = match (last, self.step_is_block) {
+            (true, _) => ZSTD_EndDirective::ZSTD_e_end,
+            (false, true) => ZSTD_EndDirective::ZSTD_e_flush,
+            (false, false) => ZSTD_EndDirective::ZSTD_e_continue,
+        };
+        let mut input = InBuffer::around(piece);
+        loop {
+            out.reserve(compress_bound(piece.len()).min(OUTPUT_MIN));
+            let filled = out.len();
+            let left = context.compress_stream2(&mut OutBuffer::around_pos(out, filled), &mut input, end);
+            let left = left.map_err(get_error_name);
+            let left = left.expect("zstd compresses what it was told would come");
+            if input.pos() == piece.len() && (left == 0 || end == ZSTD_EndDirective::ZSTD_e_continue) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        if let Some(context) = self.context.take() {
+            give_back(context);
+        }
+    }
 }
 
 /// For the next one, with nothing of this one's left in it.
