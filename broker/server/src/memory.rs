@@ -6,12 +6,13 @@
 //!   decoded    1/8 B    decoded requests until they are answered
 //!   small      1/8 B    frames and decoded requests of up to SMALL_MAX, when their own pool is taken
 //!   checks     1/4 B    decompression, and batches that were written anew until they are on disk
+//!   rebuilds   1/8 B    of those: larger batches while they are written anew, which may take long
 //!   responses  1/8 B    responses that are built until they are sent
 //!   sessions   1/8 B    fetch sessions
 //! ```
 //!
 //! No cycle of waits can form: whoever waits for a pool holds shares of pools above it in this order at most (buffers, decoded,
-//! checks, responses), never of that pool itself, or it can be evicted. Three kinds of [`Watched`] hold memory for as long
+//! rebuilds, checks, responses), never of that pool itself, or it can be evicted. Three kinds of [`Watched`] hold memory for as long
 //! as a peer likes, so while somebody waits they have to give way: a fetch that is parked is answered early, then the slowest
 //! [`Watched`] that arrives or leaves ends with its connection. Frames that wait for memory themselves are not slow; but where
 //! they hold most of a pool among them, those that hold most end, but for the oldest. Small pieces have a reserve, so that a
@@ -66,6 +67,7 @@ struct Pools {
     sessions: Pool,
     responses: Pool,
     checks: Pool,
+    rebuilds: Pool,
     watched: Mutex<AllWatched>,
 }
 
@@ -101,6 +103,7 @@ impl<E: Env> Memory<E> {
             sessions: Pool::new(Kind::Own, bytes / 8),
             responses: Pool::new(Kind::Responses, bytes / 8),
             checks: Pool::new(Kind::Own, bytes / 4),
+            rebuilds: Pool::new(Kind::Own, bytes / 8),
             watched: Mutex::default(),
         };
         Self {
@@ -160,6 +163,12 @@ impl<E: Env> Memory<E> {
     /// As [`Memory::buffer`], for records that are decompressed or written anew: who asks may hold a buffer and a decoded request.
     pub async fn check(&self, bytes: usize) -> Result<Share, Overloaded> {
         self.take(&self.pools.checks, bytes).await
+    }
+
+    /// Takes `bytes` of what may be used to write larger batches anew, BEFORE [`Memory::check`] for the same: so that those, which may
+    /// hold it for long, leave something to others.
+    pub async fn rebuild(&self, bytes: usize) -> Result<Share, Overloaded> {
+        self.take(&self.pools.rebuilds, bytes).await
     }
 
     /// Takes `bytes` for a fetch session, which may live for long, if there are so many.

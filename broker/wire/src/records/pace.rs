@@ -16,33 +16,36 @@ pub(super) const PIECE_MAX: usize = 256 << 10;
 /// Counts what long work has done, and gives way now and then. Takes no executor: whoever polls decides who comes next.
 #[derive(Debug)]
 pub struct Pace {
-    /// `None`: it never gives way.
-    since_break_units: Option<usize>,
+    /// Work until the next break. `None`: it never gives way.
+    left_units: Option<usize>,
 }
 
 impl Pace {
     /// Lets other tasks run after every [`BREAK_UNITS`] of work.
     pub fn gives_way() -> Self {
+        Self::gives_way_first_after(BREAK_UNITS)
+    }
+
+    /// As [`Pace::gives_way`], but the first break comes after so much work: for whoever tries whether there is no more.
+    pub fn gives_way_first_after(units: usize) -> Self {
         Self {
-            since_break_units: Some(0),
+            left_units: Some(units),
         }
     }
 
     /// For little work, and for callers that are no tasks.
     pub fn at_once() -> Self {
-        Self {
-            since_break_units: None,
-        }
+        Self { left_units: None }
     }
 
     /// So much more is done. One that gives way is [`Poll::Pending`] once, having woken its task. Cancel-safe.
     pub async fn work(&mut self, units: usize) {
-        let Some(done) = &mut self.since_break_units else {
+        let Some(left) = &mut self.left_units else {
             return;
         };
-        *done = done.saturating_add(units);
-        if *done >= BREAK_UNITS {
-            *done = 0;
+        *left = left.saturating_sub(units);
+        if *left == 0 {
+            *left = BREAK_UNITS;
             let mut yielded = false;
             poll_fn(|cx| {
                 if std::mem::replace(&mut yielded, true) {
