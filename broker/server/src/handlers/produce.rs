@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use crate::conn::State;
-use crate::coop::Steps;
+use crate::coop::{self, Steps};
 use crate::ctx::Ctx;
 use crate::dispatch::{Dispatched, RequestContext};
 use crate::memory::{Overloaded, Share};
@@ -211,7 +211,7 @@ async fn checked<E: Env>(
     if plain && !rebuilds {
         let done = match records.len() {
             ..=QUICK_BYTES_MAX => check(records, rules, now),
-            _ => Box::pin(check_at(&mut Pace::gives_way(), records, rules, now)).await,
+            _ => Box::pin(check_at(&mut coop::pace(), records, rules, now)).await,
         };
         return with_share(done.map_err(refused)?).await;
     }
@@ -274,7 +274,7 @@ async fn checked_in_turns<E: Env>(
             decompressed_max,
             ..*rules
         };
-        let mut pace = Pace::gives_way();
+        let mut pace = coop::pace();
         let work = check_at(&mut pace, records.clone(), &rules, now);
         let done = ctx.checking.run(deadline, &is_given_up, work).await?;
         drop(rebuilding);

@@ -18,27 +18,41 @@ pub(super) const PIECE_MAX: usize = 256 << 10;
 pub struct Pace {
     /// Work until the next break. `None`: it never gives way.
     left_units: Option<usize>,
+    /// Has the task polled again, after others.
+    wake: fn(&mut Context<'_>),
 }
 
 impl Pace {
     /// Lets other tasks run after every [`BREAK_UNITS`] of work.
     pub fn gives_way() -> Self {
-        Self::gives_way_first_after(BREAK_UNITS)
+        Self::gives_way_by(|cx| cx.waker().wake_by_ref())
+    }
+
+    /// As [`Pace::gives_way`], where an executor knows a better way to be polled again after others.
+    pub fn gives_way_by(wake: fn(&mut Context<'_>)) -> Self {
+        Self {
+            left_units: Some(BREAK_UNITS),
+            wake,
+        }
     }
 
     /// As [`Pace::gives_way`], but the first break comes after so much work: for whoever tries whether there is no more.
     pub fn gives_way_first_after(units: usize) -> Self {
         Self {
             left_units: Some(units),
+            ..Self::gives_way()
         }
     }
 
     /// For little work, and for callers that are no tasks.
     pub fn at_once() -> Self {
-        Self { left_units: None }
+        Self {
+            left_units: None,
+            wake: |_| {},
+        }
     }
 
-    /// So much more is done. One that gives way is [`Poll::Pending`] once, having woken its task. Cancel-safe.
+    /// So much more is done. At a break it is [`Poll::Pending`] once, and its task is polled again. Cancel-safe.
     pub async fn work(&mut self, units: usize) {
         let Some(left) = &mut self.left_units else {
             return;
@@ -46,12 +60,12 @@ impl Pace {
         *left = left.saturating_sub(units);
         if *left == 0 {
             *left = BREAK_UNITS;
-            let mut yielded = false;
+            let (mut yielded, wake) = (false, self.wake);
             poll_fn(|cx| {
                 if std::mem::replace(&mut yielded, true) {
                     return Poll::Ready(());
                 }
-                cx.waker().wake_by_ref();
+                wake(cx);
                 Poll::Pending
             })
             .await;
