@@ -157,10 +157,14 @@ async fn by_time<E: Env>(
         let copies = 1 + copies(Some(CompressionType::Zstd), false);
         let most = decompressed_max(ctx, rules, copies);
         for max in [MOST_DECOMPRESSED_MAX.min(most), most] {
-            let share = ctx.memory.check(max * copies).await.map_err(overloaded)?;
+            let shares = ctx
+                .memory
+                .check_in_turns(max * copies, false)
+                .await
+                .map_err(overloaded)?;
             let finding = ctx.checking.run(deadline, |_| false, find(max));
             found = finding.await.map_err(overloaded)??;
-            drop(share);
+            drop(shares);
             if found.is_none_or(|f| f.exact) {
                 break;
             }

@@ -265,11 +265,8 @@ async fn checked_in_turns<E: Env>(
     loop {
         let bytes = bytes_of_check(source, rebuilds, (records.len(), decompressed_max), rules);
         // BEFORE a turn is taken.
-        let rebuilding = match rebuilds && decompressed_max.max(records.len()) > QUICK_DECOMPRESSED_MAX {
-            true => ctx.memory.rebuild(bytes).await?,
-            false => Share::default(),
-        };
-        let mut share = ctx.memory.check(bytes).await?;
+        let takes_long = rebuilds && decompressed_max.max(records.len()) > QUICK_DECOMPRESSED_MAX;
+        let [mut share, long] = ctx.memory.check_in_turns(bytes, takes_long).await?;
         let rules = Rules {
             decompressed_max,
             ..*rules
@@ -277,7 +274,7 @@ async fn checked_in_turns<E: Env>(
         let mut pace = coop::pace();
         let work = check_at(&mut pace, records.clone(), &rules, now);
         let done = ctx.checking.run(deadline, &is_given_up, work).await?;
-        drop(rebuilding);
+        drop(long);
         match done {
             // Again, with the memory that this takes. BEFORE it waits for that it gives back what it has.
             Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. })))
@@ -329,7 +326,7 @@ pub(super) fn copies(source: Option<CompressionType>, rebuilds: bool) -> usize {
         Some(CompressionType::Zstd) => 2,
         Some(CompressionType::Gzip | CompressionType::Snappy | CompressionType::Lz4) => 1,
     };
-    // A batch that is written anew may take long to compress: it may be half as large.
+    // A batch that is written anew may take long to compress: it may not be as large.
     decompressed + if rebuilds { 2 } else { 0 }
 }
 
