@@ -10,9 +10,6 @@ use crate::scan::read;
 use crate::view::{LogReader, UpTo};
 use crate::walk::{Floor, Walk};
 
-/// What a record that is looked at counts for among the bytes after which others have a turn.
-const RECORD_BYTES: usize = 16;
-
 /// A record, and the leader epoch of its batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TimestampOffset {
@@ -140,9 +137,9 @@ impl<E: Env> LogReader<E> {
                 Err(BatchError::Decompress(DecompressError::TooLarge { .. })) => return Ok(Some(of_batch)),
                 Err(e) => return Err(damaged(e.to_string())),
             };
-            for record in &records {
+            let mut records = records.iter();
+            while let Some(record) = records.next_at(&mut pace).await {
                 let record = record.map_err(|e| damaged(e.to_string()))?;
-                pace.bytes(RECORD_BYTES).await;
                 let timestamp = header.record_timestamp(record.timestamp_delta);
                 let offset = header.record_offset(record.offset_delta);
                 if offset >= start && matches(timestamp) {

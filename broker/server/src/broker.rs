@@ -8,7 +8,7 @@ use std::time::Duration;
 use brokkr_env::{Dir, Env, Error, Listener, Noise, Task};
 use brokkr_metadata::Request;
 use brokkr_types::{NodeId, Uuid};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::BrokerConfig;
 use crate::controller::{self, ControllerError};
@@ -19,6 +19,7 @@ use crate::memory::Memory;
 use crate::partitions::{self, Ask, Manager};
 use crate::producer_ids::ProducerIds;
 use crate::stop::Stop;
+use crate::turns::Turns;
 
 /// One turn for checking large batches for so many of `num.io.threads`: each takes a processor and up to 32 MiB.
 const IO_THREADS_PER_CHECK: usize = 4;
@@ -99,7 +100,7 @@ impl<E: Env> Broker<E> {
             producer_ids: ProducerIds::start(&env, controller.clone()),
             controller,
             memory: Memory::new(env.clone(), memory),
-            checking: Arc::new(Semaphore::new(checking)),
+            checking: Turns::new(env.clone(), checking),
             connections: Arc::default(),
             sessions: Slots::new(slots, env.rng("fetch-session").next_u64() as u32),
             noise,

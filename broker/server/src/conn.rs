@@ -5,7 +5,8 @@
 //! sends what is ready, in order (W7). Effects keep that order too: a Produce, which acts when it is dispatched, waits for
 //! the requests before it that change something ([`Changing`]).
 //!
-//! The end of a connection shows when the reader reads. Whenever it waits for anything else (memory, requests before, a full
+//! The end of a connection shows when the reader reads, as it does a little while the check of a batch takes long, which then ends.
+//! Whenever it waits for anything else (memory, requests before, a full
 //! queue), the connection is hurried: a fetch that is parked is answered at once, so that what waits behind it goes on and the
 //! reader comes back.
 //!
@@ -102,6 +103,9 @@ pub struct State {
     fewer: Notify,
     /// The connection is to be closed.
     closed: Notify,
+    /// What is dispatched takes long, so that meanwhile the peer's end has to be looked for; and the peer has closed its side.
+    long_work: Notify,
+    peer_closed: AtomicBool,
     /// Requests under way that change what a later one finds.
     changing: AtomicUsize,
     changed: Notify,
@@ -185,6 +189,16 @@ impl State {
             decoded: self.decoded_bytes.load(Ordering::Relaxed),
             responses,
         }
+    }
+
+    /// What is dispatched now takes long.
+    pub fn works_for_long(&self) {
+        self.long_work.notify_one();
+    }
+
+    /// Whether the peer is known to have closed its side, while a request was dispatched.
+    pub fn is_peer_closed(&self) -> bool {
+        self.peer_closed.load(Ordering::Acquire)
     }
 
     /// Waits until all requests of this connection that change something are carried out. Cancel-safe.
@@ -276,6 +290,37 @@ struct Reader<E: Env> {
     state: Arc<State>,
 }
 
+/// Drives what is dispatched. Once it takes long, it is told if the peer closes its side: for that a little more is read.
+async fn until_done<E: Env, T>(
+    dispatched: impl Future<Output = T>,
+    state: &State,
+    (read, buf): (&mut <E::Conn as Conn<E>>::Read, &mut BytesMut),
+) -> T {
+    let mut dispatched = std::pin::pin!(dispatched);
+    tokio::select! {
+        biased;
+        done = &mut dispatched => return done,
+        () = state.long_work.notified() => {}
+    }
+    if buf.capacity() == buf.len() {
+        buf.reserve(READ_BUFFER_MIN);
+    }
+    let mut open = true;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut dispatched => return done,
+            n = read.read(buf), if open && buf.capacity() > buf.len() => match n {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => {
+                    state.peer_closed.store(true, Ordering::Release);
+                    open = false;
+                }
+            },
+        }
+    }
+}
+
 /// A frame that has begun to arrive.
 struct Begun {
     deadline: Instant,
@@ -297,6 +342,8 @@ impl<E: Env> Reader<E> {
             let (frame, buffer) = self.frame().await?;
             let frame_bytes = frame.len();
             let dispatched = self.dispatch.request(frame, Arc::clone(&buffer));
+            let dispatched =
+                until_done::<E, _>(dispatched, &self.state, (&mut self.read, &mut self.buf.bytes));
             match self.state.not_reading(dispatched).await {
                 Dispatched::Pending(pending, decoded) => {
                     return Some(UnderWay {

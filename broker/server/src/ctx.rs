@@ -6,7 +6,6 @@ use std::sync::Arc;
 use brokkr_env::{Env, Noise, Reader};
 use brokkr_metadata::Image;
 use brokkr_types::Uuid;
-use tokio::sync::Semaphore;
 
 use crate::config::BrokerConfig;
 use crate::controller::ControllerHandle;
@@ -16,6 +15,7 @@ use crate::log_dir::Place;
 use crate::memory::Memory;
 use crate::partitions::{ClusterView, Routes};
 use crate::producer_ids::ProducerIds;
+use crate::turns::Turns;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -55,8 +55,8 @@ pub struct Ctx<E: Env> {
     pub producer_ids: ProducerIds,
     /// The budget for requests.
     pub memory: Memory<E>,
-    /// Turns for batches that take long to check: to decompress much, or to compress.
-    pub checking: Arc<Semaphore>,
+    /// Turns for batches that take long to check.
+    pub checking: Turns<E>,
     /// Who is connected.
     pub connections: Arc<Connections>,
     /// Fetch sessions that may still be opened.
@@ -93,7 +93,7 @@ impl<E: Env> Clone for Ctx<E> {
             controller: self.controller.clone(),
             producer_ids: self.producer_ids.clone(),
             memory: self.memory.clone(),
-            checking: Arc::clone(&self.checking),
+            checking: self.checking.clone(),
             connections: Arc::clone(&self.connections),
             sessions: self.sessions.clone(),
             noise: Arc::clone(&self.noise),

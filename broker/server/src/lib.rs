@@ -20,5 +20,6 @@ mod partitions;
 mod producer_ids;
 pub mod production;
 mod stop;
+mod turns;
 
 pub use broker::{Broker, StartError};

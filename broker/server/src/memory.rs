@@ -6,12 +6,13 @@
 //!   decoded    1/8 B    decoded requests until they are answered
 //!   small      1/8 B    frames and decoded requests of up to SMALL_MAX, when their own pool is taken
 //!   checks     1/4 B    decompression, and batches that were written anew until they are on disk
+//!   long       1/8 B    of those: what may take long (larger batches while they are written anew) or is a large part of them
 //!   responses  1/8 B    responses that are built until they are sent
 //!   sessions   1/8 B    fetch sessions
 //! ```
 //!
 //! No cycle of waits can form: whoever waits for a pool holds shares of pools above it in this order at most (buffers, decoded,
-//! checks, responses), never of that pool itself, or it can be evicted. Three kinds of [`Watched`] hold memory for as long
+//! long, checks, responses), never of that pool itself, or it can be evicted. Three kinds of [`Watched`] hold memory for as long
 //! as a peer likes, so while somebody waits they have to give way: a fetch that is parked is answered early, then the slowest
 //! [`Watched`] that arrives or leaves ends with its connection. Frames that wait for memory themselves are not slow; but where
 //! they hold most of a pool among them, those that hold most end, but for the oldest. Small pieces have a reserve, so that a
@@ -40,6 +41,9 @@ const EVICT_AGE_MIN: Duration = Duration::from_secs(1);
 /// Who waited this long for memory is refused: what holds it (a disk that hangs, say) gives nothing back.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// A check that takes more sixteenths of its pool than that takes much: what may take long leaves about as many.
+const CHECK_MUCH_16THS: usize = 7;
+
 /// No memory within [`WAIT_MAX`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Overloaded;
@@ -66,6 +70,7 @@ struct Pools {
     sessions: Pool,
     responses: Pool,
     checks: Pool,
+    long: Pool,
     watched: Mutex<AllWatched>,
 }
 
@@ -101,6 +106,7 @@ impl<E: Env> Memory<E> {
             sessions: Pool::new(Kind::Own, bytes / 8),
             responses: Pool::new(Kind::Responses, bytes / 8),
             checks: Pool::new(Kind::Own, bytes / 4),
+            long: Pool::new(Kind::Own, bytes / 8),
             watched: Mutex::default(),
         };
         Self {
@@ -160,6 +166,17 @@ impl<E: Env> Memory<E> {
     /// As [`Memory::buffer`], for records that are decompressed or written anew: who asks may hold a buffer and a decoded request.
     pub async fn check(&self, bytes: usize) -> Result<Share, Overloaded> {
         self.take(&self.pools.checks, bytes).await
+    }
+
+    /// As [`Memory::check`], for work that may hold them for long. That, and what takes so much that it would have to wait for it, waits in a
+    /// queue of its own first: so some of the pool is left to others, and nobody who needs little waits behind one who needs much.
+    pub async fn check_in_turns(&self, bytes: usize, takes_long: bool) -> Result<[Share; 2], Overloaded> {
+        let much = self.check_bytes_max() / 16 * CHECK_MUCH_16THS;
+        let long = match takes_long || bytes > much {
+            true => self.take(&self.pools.long, bytes).await?,
+            false => Share::default(),
+        };
+        Ok([self.check(bytes).await?, long])
     }
 
     /// Takes `bytes` for a fetch session, which may live for long, if there are so many.
@@ -511,6 +528,24 @@ mod tests {
         assert!(memory.try_buffer(150 * KIB).is_some());
         let response = memory.response(100 * KIB).await.expect("a pool of its own");
         assert_eq!(response.bytes(), 100 * KIB);
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_or_much_leaves_some_of_the_checks_to_others() {
+        let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
+        let half = memory.check_bytes_max() / 2;
+        let held = memory.check_in_turns(half + KIB, true).await;
+        let [held, _] = held.as_ref().expect("all is free");
+        assert_eq!(held.bytes(), half + KIB);
+        let mut long = std::pin::pin!(memory.check_in_turns(KIB, true));
+        let mut much = std::pin::pin!(memory.check_in_turns(2 * half, false));
+        assert!(long.as_mut().now_or_never().is_none());
+        assert!(much.as_mut().now_or_never().is_none());
+        // Not behind those.
+        for bytes in [KIB, half * 7 / 8] {
+            let others = memory.check_in_turns(bytes, false).now_or_never();
+            assert!(others.is_some_and(|shares| shares.is_ok()), "{bytes}");
+        }
     }
 
     fn is_evicted(watched: &Watched) -> bool {

@@ -16,6 +16,7 @@ use brokkr_wire::records::{BatchBuilder, CompressionType};
 use brokkr_wire::{ErrorCode, Str};
 use bytes::Bytes;
 use common::{Client, Running, place, start};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const MIB: usize = 1 << 20;
 
@@ -38,28 +39,31 @@ fn peak_mib(broker: &Running) -> u64 {
 
 /// Produces a batch to each of these partitions of `t`: what each answers.
 fn produce(client: &mut Client, batches: Vec<(i32, Bytes)>) -> Vec<(ErrorCode, String)> {
+    let answer = client.ask(&produce_request("t", batches), 9);
+    let said = |message: Option<Str>| message.map(|m| m.as_str().to_owned()).unwrap_or_default();
+    let partitions = answer.responses.into_iter().flat_map(|t| t.partition_responses);
+    partitions
+        .map(|p| (ErrorCode(p.error_code), said(p.error_message)))
+        .collect()
+}
+
+fn produce_request(topic: &str, batches: Vec<(i32, Bytes)>) -> ProduceRequest {
     let data = |(index, records): (i32, Bytes)| PartitionProduceData {
         index,
         records: Some(records.into()),
         ..Default::default()
     };
     let topic = TopicProduceData {
-        name: Str::from("t"),
+        name: Str::copied(topic),
         partition_data: batches.into_iter().map(data).collect(),
         ..Default::default()
     };
-    let request = ProduceRequest {
+    ProduceRequest {
         acks: -1,
         timeout_ms: 60_000,
         topic_data: vec![topic],
         ..Default::default()
-    };
-    let answer = client.ask(&request, 9).responses.remove(0).partition_responses;
-    let said = |message: Option<Str>| message.map(|m| m.as_str().to_owned()).unwrap_or_default();
-    answer
-        .into_iter()
-        .map(|p| (ErrorCode(p.error_code), said(p.error_message)))
-        .collect()
+    }
 }
 
 /// Each would answer more than all responses together may hold, and they ask at once.
@@ -126,6 +130,28 @@ fn a_batch_that_decompresses_to_more_than_the_budget_holds_is_refused_with_the_l
     }
 }
 
+fn offset_by_time(client: &mut Client, timestamp: i64) -> i64 {
+    let partition = ListOffsetsPartition {
+        timestamp,
+        current_leader_epoch: -1,
+        ..Default::default()
+    };
+    let topic = ListOffsetsTopic {
+        name: Str::from("t"),
+        partitions: vec![partition],
+        ..Default::default()
+    };
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![topic],
+        ..Default::default()
+    };
+    let mut answer = client.ask(&request, 7).topics.remove(0);
+    let found = answer.partitions.remove(0);
+    assert_eq!(found.error_code, 0);
+    found.offset
+}
+
 #[test]
 fn a_time_in_a_batch_larger_than_the_budget_holds_is_answered_with_the_batch() {
     let path = place("peers-time");
@@ -140,26 +166,9 @@ fn a_time_in_a_batch_larger_than_the_budget_holds_is_answered_with_the_batch() {
             let batch = compressed(CompressionType::Zstd, &[5 * MIB, 5 * MIB]);
             assert_eq!(produce(&mut client, vec![(0, batch)])[0].0, ErrorCode::NONE);
         }
-        let partition = ListOffsetsPartition {
-            timestamp: 1_700_000_000_001,
-            current_leader_epoch: -1,
-            ..Default::default()
-        };
-        let topic = ListOffsetsTopic {
-            name: Str::from("t"),
-            partitions: vec![partition],
-            ..Default::default()
-        };
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: vec![topic],
-            ..Default::default()
-        };
-        let mut answer = client.ask(&request, 7).topics.remove(0);
-        let found = answer.partitions.remove(0);
-        assert_eq!(found.error_code, 0);
+        let offset = offset_by_time(&mut client, 1_700_000_000_001);
         broker.terminate();
-        found.offset
+        offset
     };
     assert_eq!(first_offset(256 * MIB, true), 1, "the record itself");
     assert_eq!(
@@ -167,4 +176,59 @@ fn a_time_in_a_batch_larger_than_the_budget_holds_is_answered_with_the_batch() {
         0,
         "who begins there misses nothing"
     );
+}
+
+/// What gzip's level 9 takes longest for: the letters a and b, in a pattern that repeats beyond its window. It decompresses to so many bytes.
+fn two_letters(bytes: usize) -> Bytes {
+    let mut state = 1u32;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b'a' + (state >> 31) as u8
+    });
+    let pattern: Vec<u8> = letters.take(45_000).collect();
+    let value: Vec<u8> = pattern.iter().copied().cycle().take(bytes).collect();
+    let mut builder = BatchBuilder::new().compression(CompressionType::Zstd, 19);
+    builder.push(UnixMillis(1_700_000_000_000), None, Some(&value), &[]);
+    let batch = builder.build().bytes;
+    assert!(batch.len() < bytes / 20, "{} bytes", batch.len());
+    batch
+}
+
+#[test]
+fn batches_that_take_long_to_compress_keep_nobody_from_theirs_and_do_not_hold_up_the_end() {
+    // One turn for all.
+    let broker = start(&place("peers-turns"), &["--set", "num.io.threads=4"]);
+    let mut client = broker.client();
+    let slow = [
+        ("compression.type", "gzip"),
+        ("compression.gzip.level", "9"),
+        ("retention.ms", "-1"),
+    ];
+    assert_eq!(client.create("slow", 1, &slow).0, ErrorCode::NONE);
+    assert_eq!(
+        client.create("t", 1, &[("retention.ms", "-1")]).0,
+        ErrorCode::NONE
+    );
+    let request = produce_request("slow", vec![(0, two_letters(15_000_000))]);
+    let mut hostile: Vec<_> = (0..2).map(|_| broker.client()).collect();
+    assert!(hostile.iter_mut().all(|client| client.try_send(&request, 9)));
+    let answered = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for client in &mut hostile {
+            scope.spawn(|| {
+                if client.frame().is_some() {
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..3 {
+            let batch = compressed(CompressionType::Zstd, &[MIB, MIB]);
+            assert_eq!(produce(&mut client, vec![(0, batch)])[0].0, ErrorCode::NONE);
+        }
+        assert_eq!(offset_by_time(&mut client, 1_700_000_000_001), 1);
+        assert_eq!(answered.load(Ordering::Relaxed), 0, "they waited for the others");
+        let (status, _, stderr) = broker.terminate();
+        assert!(status.success(), "{stderr}");
+    });
+    assert_eq!(answered.into_inner(), 0, "the end waited for them");
 }

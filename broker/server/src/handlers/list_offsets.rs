@@ -126,7 +126,7 @@ async fn look<E: Env>(
     }
 }
 
-/// The first record as young as `target`, or without one the youngest. Its batch may take a little memory first; then, in a turn and
+/// The first record as young as `target`, or without one the youngest. Its batch may take a little memory first; then, in turns and
 /// with what that takes from the budget, as much as the topic takes of a producer. Where that is not enough, the batch is found and
 /// not the record.
 async fn by_time<E: Env>(
@@ -148,22 +148,27 @@ async fn by_time<E: Env>(
     };
     let mut found = find(QUICK_DECOMPRESSED_MAX).await?;
     if found.is_some_and(|f| !f.exact) {
-        let turn = ctx.checking.acquire().await;
+        let overloaded = |Overloaded| {
+            let why = "the broker is too busy for this request now";
+            Refused::because(ErrorCode::REQUEST_TIMED_OUT, why)
+        };
+        let deadline = ctx.checking.deadline();
         // Whatever it is compressed with, and itself.
         let copies = 1 + copies(Some(CompressionType::Zstd), false);
         let most = decompressed_max(ctx, rules, copies);
         for max in [MOST_DECOMPRESSED_MAX.min(most), most] {
-            let share = ctx.memory.check(max * copies).await.map_err(|Overloaded| {
-                let why = "the broker has no memory for this request now";
-                Refused::because(ErrorCode::REQUEST_TIMED_OUT, why)
-            })?;
-            found = find(max).await?;
-            drop(share);
+            let shares = ctx
+                .memory
+                .check_in_turns(max * copies, false)
+                .await
+                .map_err(overloaded)?;
+            let finding = ctx.checking.run(deadline, |_| false, find(max));
+            found = finding.await.map_err(overloaded)??;
+            drop(shares);
             if found.is_none_or(|f| f.exact) {
                 break;
             }
         }
-        drop(turn);
     }
     Ok(found.map_or(NOTHING, |f| (f.timestamp.0, f.offset.0, f.epoch.0)))
 }

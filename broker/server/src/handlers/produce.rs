@@ -12,13 +12,15 @@ use brokkr_wire::messages::produce_response::{
 };
 use brokkr_wire::records::{
     BatchError, BatchHeader, CompressionConfig, CompressionType, DecompressError, NO_KEY, Pace, RecordError,
-    Rules, Validated, check, check_at,
+    Rules, Validated, check, check_at, compression,
 };
 use brokkr_wire::{ErrorCode, Records, Str};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use crate::coop::Steps;
+use crate::conn::State;
+use crate::coop::{self, Steps};
 use crate::ctx::Ctx;
 use crate::dispatch::{Dispatched, RequestContext};
 use crate::memory::{Overloaded, Share};
@@ -49,6 +51,10 @@ const QUICK_BYTES_MAX: usize = 64 << 10;
 pub(super) const QUICK_DECOMPRESSED_MAX: usize = 256 << 10;
 /// What most batches decompress to at most. Memory for more is only taken for those that do.
 pub(super) const MOST_DECOMPRESSED_MAX: usize = 8 << 20;
+/// How much work the check of such a batch may be: some milliseconds. What pretends to be small waits for turns.
+const QUICK_UNITS_MAX: usize = 3 << 20;
+/// After so many slices of work the check of a batch ends whose producer has closed its side: it can't be waiting for long.
+const SLICES_FOR_NOBODY_MAX: usize = 64;
 /// The first version that allows zstd.
 const ZSTD_FROM: i16 = 7;
 
@@ -178,9 +184,10 @@ fn listed_again() -> Refused {
     )
 }
 
-/// Checks a batch by the rules of its topic, with the memory and in the turn that this takes.
+/// Checks a batch by the rules of its topic, with the memory and in the turns that this takes.
 async fn checked<E: Env>(
     ctx: &Ctx<E>,
+    connection: &State,
     records: Bytes,
     rules: &Rules,
     log_start: Offset,
@@ -201,46 +208,114 @@ async fn checked<E: Env>(
         CompressionConfig::Uncompressed => !plain,
         CompressionConfig::Producer => false,
     };
-    if plain && (!rebuilds || records.len() <= QUICK_BYTES_MAX) {
-        return with_share(check(records, rules, now).map_err(refused)?).await;
-    }
-    if records.len() <= QUICK_BYTES_MAX {
-        let quick = Rules {
-            decompressed_max: QUICK_DECOMPRESSED_MAX.min(rules.decompressed_max),
-            ..*rules
+    if plain && !rebuilds {
+        let done = match records.len() {
+            ..=QUICK_BYTES_MAX => check(records, rules, now),
+            _ => Box::pin(check_at(&mut coop::pace(), records, rules, now)).await,
         };
-        match check(records.clone(), &quick, now) {
-            Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. }))) => {}
-            done => return with_share(done.map_err(refused)?).await,
-        }
+        return with_share(done.map_err(refused)?).await;
+    }
+    if records.len() <= QUICK_BYTES_MAX
+        && let Some(done) = checked_quickly(records.clone(), rules, now)
+    {
+        return with_share(done.map_err(refused)?).await;
     }
     brokkr_types::reached!("a batch waited for its turn to be checked");
-    let turn = ctx.checking.acquire().await;
-    let copies = copies(source, rebuilds);
-    let most = decompressed_max(ctx, rules, copies);
-    let mut decompressed_max = MOST_DECOMPRESSED_MAX.min(most);
+    let checked = Box::pin(checked_in_turns(
+        ctx,
+        connection,
+        (source, rebuilds),
+        records,
+        rules,
+    ));
+    let done = checked.await.map_err(overloaded)?;
+    done.map_err(refused)
+}
+
+/// Checks a batch in one go, if that takes no more than a moment and little memory.
+fn checked_quickly(records: Bytes, rules: &Rules, now: UnixMillis) -> Option<Result<Validated, RecordError>> {
+    let quick = Rules {
+        decompressed_max: QUICK_DECOMPRESSED_MAX.min(rules.decompressed_max),
+        ..*rules
+    };
+    let mut pace = Pace::gives_way_first_after(QUICK_UNITS_MAX);
+    match check_at(&mut pace, records, &quick, now).now_or_never()? {
+        Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. }))) => None,
+        done => Some(done),
+    }
+}
+
+/// Checks a batch in turns, with the memory that this takes.
+async fn checked_in_turns<E: Env>(
+    ctx: &Ctx<E>,
+    connection: &State,
+    (source, rebuilds): (Option<CompressionType>, bool),
+    records: Bytes,
+    rules: &Rules,
+) -> Result<Result<(Validated, Share), RecordError>, Overloaded> {
+    let deadline = ctx.checking.deadline();
+    let now = ctx.env.wall();
+    let most = decompressed_max(ctx, rules, copies(source, rebuilds));
+    let mut decompressed_max = match records.len() {
+        ..=QUICK_BYTES_MAX => QUICK_DECOMPRESSED_MAX.min(most),
+        _ => MOST_DECOMPRESSED_MAX.min(most),
+    };
+    connection.works_for_long();
+    let is_given_up = |slices| slices >= SLICES_FOR_NOBODY_MAX && connection.is_peer_closed();
     loop {
-        let each = if plain { records.len() } else { decompressed_max };
-        let mut share = ctx.memory.check(each * copies).await.map_err(overloaded)?;
+        let bytes = bytes_of_check(source, rebuilds, (records.len(), decompressed_max), rules);
+        // BEFORE a turn is taken.
+        let takes_long = rebuilds && decompressed_max.max(records.len()) > QUICK_DECOMPRESSED_MAX;
+        let [mut share, long] = ctx.memory.check_in_turns(bytes, takes_long).await?;
         let rules = Rules {
             decompressed_max,
             ..*rules
         };
-        match check_at(&mut Pace::gives_way(), records.clone(), &rules, now).await {
+        let mut pace = coop::pace();
+        let work = check_at(&mut pace, records.clone(), &rules, now);
+        let done = ctx.checking.run(deadline, &is_given_up, work).await?;
+        drop(long);
+        match done {
             // Again, with the memory that this takes. BEFORE it waits for that it gives back what it has.
             Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. })))
                 if decompressed_max < most =>
             {
-                decompressed_max = most;
+                decompressed_max = match decompressed_max < MOST_DECOMPRESSED_MAX {
+                    true => MOST_DECOMPRESSED_MAX.min(most),
+                    false => most,
+                };
             }
-            done => {
-                let batch = done.map_err(refused)?;
-                drop(turn);
+            Err(error) => return Ok(Err(error)),
+            Ok(batch) => {
                 share.shrink(if batch.rebuilt { batch.batch.bytes.len() } else { 0 });
-                return Ok((batch, share));
+                return Ok(Ok((batch, share)));
             }
         }
     }
+}
+
+/// What the check of a batch takes at most that has so many bytes, and decompresses to so many.
+fn bytes_of_check(
+    source: Option<CompressionType>,
+    rebuilds: bool,
+    (bytes, decompressed_max): (usize, usize),
+    rules: &Rules,
+) -> usize {
+    let copies = copies(source, false);
+    let records = if copies == 0 { bytes } else { decompressed_max };
+    let anew = match (rebuilds, rules.compression) {
+        (false, _) | (true, CompressionConfig::Producer) => 0,
+        (true, compression) => {
+            // While it grows it may be there twice.
+            let most = usize::try_from(rules.max_message_bytes).unwrap_or(0);
+            let context = match compression {
+                CompressionConfig::Fixed { codec, .. } => compression::context_bytes_max(codec, records),
+                CompressionConfig::Uncompressed | CompressionConfig::Producer => 0,
+            };
+            2 * most.min(records) + context
+        }
+    };
+    copies * decompressed_max + anew
 }
 
 /// How often the records of a batch are in memory while it is checked.
@@ -251,7 +326,7 @@ pub(super) fn copies(source: Option<CompressionType>, rebuilds: bool) -> usize {
         Some(CompressionType::Zstd) => 2,
         Some(CompressionType::Gzip | CompressionType::Snappy | CompressionType::Lz4) => 1,
     };
-    // Written anew, then compressed.
+    // A batch that is written anew may take long to compress: it may not be as large.
     decompressed + if rebuilds { 2 } else { 0 }
 }
 
@@ -262,7 +337,7 @@ pub(super) fn decompressed_max<E: Env>(ctx: &Ctx<E>, rules: &Rules, copies: usiz
 }
 
 fn overloaded(_: Overloaded) -> NotTaken {
-    let why = "the broker has no memory for this request now";
+    let why = "the broker is too busy for this request now";
     Refused::because(ErrorCode::REQUEST_TIMED_OUT, why).into()
 }
 
@@ -289,7 +364,7 @@ async fn hand_on<E: Env>(
         }
     };
     let log_start = handle.view().log_start;
-    let (batch, rebuilt) = checked(ctx, records, &rules, log_start).await?;
+    let (batch, rebuilt) = checked(ctx, &rc.connection, records, &rules, log_start).await?;
     if batch.batch.header.attributes.is_transactional() {
         return Err(no_transactions().into());
     }

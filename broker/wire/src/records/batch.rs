@@ -1,11 +1,14 @@
 //! A batch as opaque bytes: found, checked, placed in a log, never copied.
 
 use super::header::{self, ATTRIBUTES_AT, HEADER_LEN, MAGIC_AT, PARTITION_LEADER_EPOCH_AT};
-use super::pace::{self, Pace};
+use super::pace::{self, PIECE_MAX, Pace};
 use super::{BatchHeader, DecompressError, RecordFault, Records, TimestampType, compression};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
+
+/// Bytes that are copied or that a CRC passes over count for a unit of work.
+const BYTES_PER_UNIT: usize = 4;
 
 /// What is wrong with bytes that should be a batch. Whoever wrote them is to blame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,7 +123,15 @@ impl Batch {
     /// # Errors
     /// [`BatchError::Crc`].
     pub fn check_crc(&self) -> Result<(), BatchError> {
-        let computed = crc32c::crc32c(&self.bytes[ATTRIBUTES_AT..]);
+        pace::done(self.check_crc_at(&mut Pace::at_once()))
+    }
+
+    /// As [`Batch::check_crc`], at this pace. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`BatchError::Crc`].
+    pub async fn check_crc_at(&self, pace: &mut Pace) -> Result<(), BatchError> {
+        let computed = crc_at(pace, 0, &self.bytes[ATTRIBUTES_AT..]).await;
         if computed == self.header.crc {
             Ok(())
         } else {
@@ -169,38 +180,72 @@ impl Batch {
     /// else a copy: the CRC has to pass over every byte anyway.
     #[must_use]
     pub fn stamped(self, timestamp_type: TimestampType, max_timestamp: UnixMillis) -> Self {
+        pace::done(self.stamped_at(&mut Pace::at_once(), timestamp_type, max_timestamp))
+    }
+
+    /// As [`Batch::stamped`], at this pace.
+    pub(super) async fn stamped_at(
+        self,
+        pace: &mut Pace,
+        timestamp_type: TimestampType,
+        max_timestamp: UnixMillis,
+    ) -> Self {
         let attributes = self.header.attributes.with_timestamp_type(timestamp_type);
         if attributes == self.header.attributes && max_timestamp == self.header.max_timestamp {
             return self;
         }
-        Self::assemble(
-            BatchHeader {
-                attributes,
-                max_timestamp,
-                ..self.header
-            },
-            &self.bytes[HEADER_LEN..],
-        )
+        let header = BatchHeader {
+            attributes,
+            max_timestamp,
+            ..self.header
+        };
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        bytes.resize(HEADER_LEN, 0);
+        for piece in self.bytes[HEADER_LEN..].chunks(PIECE_MAX) {
+            bytes.extend_from_slice(piece);
+            pace.work(piece.len() / BYTES_PER_UNIT).await;
+        }
+        Self::completed(pace, header, bytes).await
     }
 
     /// A batch of this header and these records, with `batch_length` and `crc` set to what they must be.
     ///
     /// # Panics
     /// If the batch would be larger than 2 GiB.
-    pub(super) fn assemble(mut header: BatchHeader, records: &[u8]) -> Self {
-        let size = HEADER_LEN + records.len();
-        header.batch_length = i32::try_from(size - header::LOG_OVERHEAD).expect("a batch is below 2 GiB");
-        header.crc = header.compute_crc(records);
-        let mut front = [0; HEADER_LEN];
-        header.encode(&mut front);
-        let mut bytes = BytesMut::with_capacity(size);
-        bytes.put_slice(&front);
-        bytes.put_slice(records);
+    pub(super) fn assemble(header: BatchHeader, records: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER_LEN + records.len());
+        bytes.resize(HEADER_LEN, 0);
+        bytes.extend_from_slice(records);
+        pace::done(Self::completed(&mut Pace::at_once(), header, bytes))
+    }
+
+    /// As [`Batch::assemble`], of records that have room for the header before them.
+    ///
+    /// # Panics
+    /// If the batch would be larger than 2 GiB.
+    pub(super) async fn completed(pace: &mut Pace, mut header: BatchHeader, mut bytes: Vec<u8>) -> Self {
+        header.batch_length =
+            i32::try_from(bytes.len() - header::LOG_OVERHEAD).expect("a batch is below 2 GiB");
+        let (front, records) = bytes
+            .split_first_chunk_mut::<HEADER_LEN>()
+            .expect("there is room for a header");
+        header.crc = crc_at(pace, header.compute_crc(&[]), records).await;
+        header.encode(front);
         Self {
             header,
-            bytes: bytes.freeze(),
+            bytes: Bytes::from(bytes),
         }
     }
+}
+
+/// The CRC of what `crc` is of and these bytes.
+async fn crc_at(pace: &mut Pace, crc: u32, bytes: &[u8]) -> u32 {
+    let mut crc = crc;
+    for piece in bytes.chunks(PIECE_MAX) {
+        crc = crc32c::crc32c_append(crc, piece);
+        pace.work(piece.len() / BYTES_PER_UNIT).await;
+    }
+    crc
 }
 
 /// Splits a records field or a piece of a log into its batches, copying nothing and checking no CRC.

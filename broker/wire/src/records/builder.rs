@@ -177,14 +177,8 @@ impl BatchBuilder {
             self.header.base_timestamp = timestamp;
         }
         let timestamp_delta = timestamp.0.wrapping_sub(self.header.base_timestamp.0);
-        let len = 1
-            + varlong_len(timestamp_delta)
-            + varint_len(offset_delta)
-            + nullable_len(key)
-            + nullable_len(value)
-            + varint_len(headers.count)
-            + headers.bytes.len();
         let out = &mut self.records;
+        let len = record_len((timestamp_delta, offset_delta), key, value, headers);
         put_varint(out, i32::try_from(len).expect("a record is below 2 GiB"));
         out.push(0);
         put_varlong(out, timestamp_delta);
@@ -242,6 +236,21 @@ impl BatchBuilder {
     }
 }
 
+/// What follows the length of a record, in bytes.
+pub(super) fn record_len(
+    (timestamp_delta, offset_delta): (i64, i32),
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: Headers<'_>,
+) -> usize {
+    1 + varlong_len(timestamp_delta)
+        + varint_len(offset_delta)
+        + nullable_len(key)
+        + nullable_len(value)
+        + varint_len(headers.count)
+        + headers.bytes.len()
+}
+
 fn nullable_len(field: Option<&[u8]>) -> usize {
     match field {
         None => 1,
@@ -249,7 +258,7 @@ fn nullable_len(field: Option<&[u8]>) -> usize {
     }
 }
 
-fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
+pub(super) fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
     match field {
         None => put_varint(out, -1),
         Some(bytes) => {

@@ -31,6 +31,7 @@ pub mod compression;
 mod control;
 pub mod header;
 mod pace;
+mod rebuild;
 mod record;
 mod validate;
 mod varint;

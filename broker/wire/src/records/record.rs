@@ -7,10 +7,17 @@
 //! ```
 //! `length` counts what follows it. A negative length of a key or value means null; a header's key is never null.
 
+use super::pace::Pace;
 use super::varint::{get_varint, get_varlong};
 use super::{BatchError, BatchHeader};
 use bytes::Bytes;
 use std::fmt;
+
+/// Headers that are looked at in one go, and what each counts for.
+const HEADERS_AT_ONCE: i32 = 4096;
+const UNITS_PER_HEADER: usize = 4;
+/// What a record counts for besides its headers.
+const RECORD_UNITS: usize = 16;
 
 /// What is wrong with a record's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,13 +65,66 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Takes a record off the front of `bytes`, with all its headers looked at.
-    // A call that hands a record back through memory costs more than reading it does.
     #[inline(always)]
     pub(super) fn take(bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
+        Self::take_with(bytes, Headers::take_some)
+    }
+
+    /// As [`Record::take`], unless it has so many headers that [`Record::take_at`] has to take it: then `None`, and `bytes` are anywhere.
+    #[inline(always)]
+    pub(super) fn take_short(bytes: &mut &'a [u8]) -> Result<Option<Self>, RecordFault> {
+        let taken = Self::take_with(bytes, |body, count| match count {
+            ..=HEADERS_AT_ONCE => Headers::take_some(body, count).map_err(Some),
+            _ => Err(None),
+        });
+        match taken {
+            Ok(record) => Ok(Some(record)),
+            Err(None) => Ok(None),
+            Err(Some(fault)) => Err(fault),
+        }
+    }
+
+    /// As [`Record::take`], at this pace.
+    pub(super) async fn take_at(pace: &mut Pace, bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
+        let record = Self::take_seen(bytes)?;
+        let (mut left, mut rest) = (record.headers.count, record.headers.bytes);
+        pace.work(RECORD_UNITS).await;
+        while left > 0 {
+            let count = left.min(HEADERS_AT_ONCE);
+            for _ in 0..count {
+                Header::take(&mut rest)?;
+            }
+            left -= count;
+            pace.work(UNITS_PER_HEADER * count as usize).await;
+        }
+        match rest.is_empty() {
+            true => Ok(record),
+            false => Err(RecordFault::Length),
+        }
+    }
+
+    /// As [`Record::take`] of what was taken before: its headers are not looked at again.
+    #[inline]
+    pub(super) fn take_seen(bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
+        Self::take_with(bytes, |body, count| {
+            Headers::check_count(body, count)?;
+            Ok(Headers {
+                count,
+                bytes: std::mem::take(body),
+            })
+        })
+    }
+
+    // A call that hands a record back through memory costs more than reading it does.
+    #[inline(always)]
+    fn take_with<F: From<RecordFault>>(
+        bytes: &mut &'a [u8],
+        some_headers: impl FnOnce(&mut &'a [u8], i32) -> Result<Headers<'a>, F>,
+    ) -> Result<Self, F> {
         let length = get_varint(bytes).ok_or(RecordFault::Varint)?;
         let length = usize::try_from(length).map_err(|_| RecordFault::CutOff)?;
         let Some((mut body, rest)) = bytes.split_at_checked(length) else {
-            return Err(RecordFault::CutOff);
+            return Err(RecordFault::CutOff.into());
         };
         *bytes = rest;
         let (&attributes, fields) = body.split_first().ok_or(RecordFault::Field)?;
@@ -75,12 +135,15 @@ impl<'a> Record<'a> {
             offset_delta: get_varint(&mut body).ok_or(RecordFault::Varint)?,
             key: take_nullable(&mut body)?,
             value: take_nullable(&mut body)?,
-            headers: Headers::take(&mut body)?,
+            headers: match get_varint(&mut body).ok_or(RecordFault::Varint)? {
+                0 => Headers::default(),
+                count => some_headers(&mut body, count)?,
+            },
         };
         if body.is_empty() {
             Ok(record)
         } else {
-            Err(RecordFault::Length)
+            Err(RecordFault::Length.into())
         }
     }
 }
@@ -104,20 +167,17 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    #[inline]
-    fn take(bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
-        match get_varint(bytes).ok_or(RecordFault::Varint)? {
-            0 => Ok(Self::default()),
-            count => Self::take_some(bytes, count),
+    /// Each takes up two bytes or more, so a count past the bytes that are left is a lie.
+    fn check_count(bytes: &[u8], count: i32) -> Result<(), RecordFault> {
+        match usize::try_from(count) {
+            Ok(count) if count <= bytes.len() => Ok(()),
+            _ => Err(RecordFault::Headers),
         }
     }
 
     #[inline(never)]
     fn take_some(bytes: &mut &'a [u8], count: i32) -> Result<Self, RecordFault> {
-        // Each takes up two bytes or more, so a count past the bytes that are left is a lie.
-        if usize::try_from(count).map_err(|_| RecordFault::Headers)? > bytes.len() {
-            return Err(RecordFault::Headers);
-        }
+        Self::check_count(bytes, count)?;
         let all = *bytes;
         for _ in 0..count {
             Header::take(bytes)?;
@@ -246,11 +306,31 @@ pub struct RecordsIter<'a> {
 }
 
 impl<'a> RecordsIter<'a> {
-    pub(super) fn over(body: &'a [u8], count: i32) -> Self {
-        Self {
-            rest: body,
-            index: 0,
-            count,
+    /// The next record, at this pace. Cancel-safe only in that nothing is lost but the iterator.
+    pub async fn next_at(&mut self, pace: &mut Pace) -> Option<Result<Record<'a>, BatchError>> {
+        if self.index >= self.count {
+            return self.end();
+        }
+        let taken = Record::take_at(pace, &mut self.rest).await;
+        Some(self.took(taken))
+    }
+
+    #[inline]
+    fn took(&mut self, taken: Result<Record<'a>, RecordFault>) -> Result<Record<'a>, BatchError> {
+        match taken {
+            Ok(record) => {
+                self.index += 1;
+                Ok(record)
+            }
+            Err(fault) => {
+                let index = self.index;
+                *self = Self {
+                    rest: &[],
+                    index: 0,
+                    count: 0,
+                };
+                Err(BatchError::Record { index, fault })
+            }
         }
     }
 
@@ -268,21 +348,8 @@ impl<'a> Iterator for RecordsIter<'a> {
         if self.index >= self.count {
             return self.end();
         }
-        match Record::take(&mut self.rest) {
-            Ok(record) => {
-                self.index += 1;
-                Some(Ok(record))
-            }
-            Err(fault) => {
-                let index = self.index;
-                *self = Self {
-                    rest: &[],
-                    index: 0,
-                    count: 0,
-                };
-                Some(Err(BatchError::Record { index, fault }))
-            }
-        }
+        let taken = Record::take(&mut self.rest);
+        Some(self.took(taken))
     }
 }
 

@@ -16,15 +16,14 @@
 //! - record errors are listed up to [`RECORD_ERRORS_MAX`].
 
 use super::pace::{self, Pace};
-use super::record::RecordsIter;
+use super::rebuild::Rebuild;
 use super::{
-    Batch, BatchBuilder, BatchError, BatchHeader, CompressionType, DecompressError, Record, TimestampType,
-    batches, compression,
+    Batch, BatchError, BatchHeader, CompressionType, DecompressError, Record, TimestampType, batches,
+    compression,
 };
-use brokkr_types::{LeaderEpoch, Offset, ProducerId, UnixMillis};
+use brokkr_types::{Offset, ProducerId, UnixMillis};
 use bytes::Bytes;
 use std::fmt;
-use std::ops::Range;
 
 /// `CORRUPT_MESSAGE`.
 pub const CORRUPT_MESSAGE: i16 = 2;
@@ -43,8 +42,12 @@ pub const NO_KEY: &str = "Compacted topic cannot accept message without key";
 /// How many of a batch's bad records are named in the answer.
 pub const RECORD_ERRORS_MAX: usize = 1024;
 
-/// Records that are looked at between two looks at the pace.
-const SCANNED_MAX: i32 = 8192;
+/// Records that are looked at between two looks at the pace, and their bytes, but for those of the last.
+const SCANNED_MAX: usize = 8192;
+const SCANNED_BYTES_MAX: usize = 64 << 10;
+/// What a record counts for, and each of its bytes: two of them may be a header.
+const RECORD_UNITS: usize = 16;
+const UNITS_PER_BYTE: usize = 2;
 
 /// Bytes that a batch's records may decompress to where nothing else is said; Kafka has no such limit.
 pub const DECOMPRESSED_MAX: usize = 128 << 20;
@@ -331,7 +334,7 @@ pub fn check(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Validated
     pace::done(check_at(&mut Pace::at_once(), records, rules, now))
 }
 
-/// As [`check`], at this pace; but records that are written anew are compressed in one go. Cancel-safe.
+/// As [`check`], at this pace. Cancel-safe.
 ///
 /// # Errors
 /// [`RecordError`].
@@ -343,9 +346,9 @@ pub async fn check_at(
 ) -> Result<Validated, RecordError> {
     let batch = single(records)?;
     if rules.origin == Origin::Replica {
-        return replicated(batch);
+        return replicated(pace, batch).await;
     }
-    check_header(&batch, rules)?;
+    check_header(pace, &batch, rules).await?;
 
     let header = &batch.header;
     let source = header.attributes.compression()?;
@@ -366,12 +369,22 @@ pub async fn check_at(
     let rebuilt = target.0 != source;
     let records_count = header.records_count;
     let batch = if rebuilt {
-        let batch = rebuild(header, &body, target, rules.timestamp_type, now)?;
-        check_size(&batch, rules)?;
-        batch
+        let rebuild = Rebuild {
+            header,
+            body: &body,
+            max_timestamp: scan.max_timestamp,
+            target,
+            log_append_time: (rules.timestamp_type == TimestampType::LogAppendTime).then_some(now),
+            max_message_bytes: rules.max_message_bytes,
+        };
+        rebuild.build(pace).await?
     } else {
         match rules.timestamp_type {
-            TimestampType::CreateTime => batch.stamped(TimestampType::CreateTime, max_timestamp),
+            TimestampType::CreateTime => {
+                batch
+                    .stamped_at(pace, TimestampType::CreateTime, max_timestamp)
+                    .await
+            }
             TimestampType::LogAppendTime => batch,
         }
     };
@@ -404,8 +417,8 @@ fn single(records: Bytes) -> Result<Batch, RecordError> {
     }
 }
 
-fn replicated(batch: Batch) -> Result<Validated, RecordError> {
-    batch.check_crc()?;
+async fn replicated(pace: &mut Pace, batch: Batch) -> Result<Validated, RecordError> {
+    batch.check_crc_at(pace).await?;
     let header = &batch.header;
     if header.records_count < 0 || header.last_offset_delta < 0 {
         return Err(count_error(header));
@@ -420,7 +433,7 @@ fn replicated(batch: Batch) -> Result<Validated, RecordError> {
     })
 }
 
-fn check_header(batch: &Batch, rules: &Rules) -> Result<(), RecordError> {
+async fn check_header(pace: &mut Pace, batch: &Batch, rules: &Rules) -> Result<(), RecordError> {
     let header = &batch.header;
     let client = rules.origin == Origin::Client;
     if !rules.zstd && header.attributes.compression() == Ok(CompressionType::Zstd) {
@@ -430,7 +443,7 @@ fn check_header(batch: &Batch, rules: &Rules) -> Result<(), RecordError> {
         return Err(RecordError::BaseOffset(header.base_offset));
     }
     check_size(batch, rules)?;
-    batch.check_crc()?;
+    batch.check_crc_at(pace).await?;
     if header.records_count <= 0 || header.last_offset_delta != header.records_count - 1 {
         return Err(count_error(header));
     }
@@ -485,13 +498,19 @@ impl Scan {
             index_of_max_timestamp: 0,
         };
         let mut faults = Faults::default();
-        let (mut rest, mut from) = (body, 0);
-        while from < header.records_count {
-            let to = header.records_count.min(from.saturating_add(SCANNED_MAX));
-            let before = rest.len();
-            scan.records(from..to, &mut rest, &mut faults, (header, rules, now))?;
-            pace.bytes(before - rest.len()).await;
-            from = to;
+        let (mut rest, mut index) = (body, 0);
+        while index < header.records_count {
+            let (before, first) = (rest.len(), index);
+            let ended = scan.records(&mut index, &mut rest, &mut faults, (header, rules, now))?;
+            let scanned = (before - rest.len(), (index - first) as usize);
+            pace.work(UNITS_PER_BYTE * scanned.0 + RECORD_UNITS * scanned.1)
+                .await;
+            if ended == ScanEnd::ManyHeaders {
+                let record = Record::take_at(pace, &mut rest).await;
+                let record = record.map_err(|fault| BatchError::Record { index, fault })?;
+                scan.record(index, &record, &mut faults, (header, rules, now))?;
+                index += 1;
+            }
         }
         if !rest.is_empty() {
             return Err(BatchError::TrailingBytes(rest.len()).into());
@@ -499,32 +518,64 @@ impl Scan {
         faults.into_result().map(|()| scan)
     }
 
+    /// Looks at records from `index` on, one at least, as many as can be in one go.
     fn records(
         &mut self,
-        indexes: Range<i32>,
+        index: &mut i32,
         rest: &mut &[u8],
+        faults: &mut Faults,
+        of: (&BatchHeader, &Rules, UnixMillis),
+    ) -> Result<ScanEnd, RecordError> {
+        let rest_min = rest.len().saturating_sub(SCANNED_BYTES_MAX);
+        // Not by the iterator: its items, results in options, cost as much again as all the rest of this.
+        for _ in 0..SCANNED_MAX {
+            let before = *rest;
+            let fault = |fault| BatchError::Record { index: *index, fault };
+            let Some(record) = Record::take_short(rest).map_err(fault)? else {
+                *rest = before;
+                return Ok(ScanEnd::ManyHeaders);
+            };
+            self.record(*index, &record, faults, of)?;
+            *index += 1;
+            if *index >= of.0.records_count || rest.len() < rest_min {
+                break;
+            }
+        }
+        Ok(ScanEnd::InOneGo)
+    }
+
+    #[inline(always)]
+    fn record(
+        &mut self,
+        index: i32,
+        record: &Record<'_>,
         faults: &mut Faults,
         (header, rules, now): (&BatchHeader, &Rules, UnixMillis),
     ) -> Result<(), RecordError> {
-        // Not by the iterator: its items, results in options, cost as much again as all the rest of this.
-        for index in indexes {
-            let record = Record::take(rest).map_err(|fault| BatchError::Record { index, fault })?;
-            if record.offset_delta != index {
-                return Err(RecordError::OffsetDelta {
-                    index,
-                    offset_delta: record.offset_delta,
-                });
-            }
-            let timestamp = header.record_timestamp(record.timestamp_delta);
-            if let Some(fault) = Fault::of(header, &record, timestamp, rules, now) {
-                faults.push(index, &fault);
-            }
-            if timestamp > self.max_timestamp {
-                (self.max_timestamp, self.index_of_max_timestamp) = (timestamp, index);
-            }
+        if record.offset_delta != index {
+            return Err(RecordError::OffsetDelta {
+                index,
+                offset_delta: record.offset_delta,
+            });
+        }
+        let timestamp = header.record_timestamp(record.timestamp_delta);
+        if let Some(fault) = Fault::of(header, record, timestamp, rules, now) {
+            faults.push(index, &fault);
+        }
+        if timestamp > self.max_timestamp {
+            (self.max_timestamp, self.index_of_max_timestamp) = (timestamp, index);
         }
         Ok(())
     }
+}
+
+/// Why a scan stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ScanEnd {
+    /// No more can be done in one go, or there are no more records.
+    InOneGo,
+    /// The next record has too many headers.
+    ManyHeaders,
 }
 
 /// What is wrong with one record.
@@ -610,33 +661,4 @@ impl Faults {
             }),
         }
     }
-}
-
-/// The batch with the same records in another compression.
-fn rebuild(
-    header: &BatchHeader,
-    body: &[u8],
-    (codec, level): (CompressionType, i32),
-    timestamp_type: TimestampType,
-    now: UnixMillis,
-) -> Result<Batch, RecordError> {
-    let mut builder = BatchBuilder::new()
-        .compression(codec, level)
-        .at(header.base_offset, LeaderEpoch::NONE)
-        .producer(header.producer_id, header.producer_epoch, header.base_sequence);
-    if header.attributes.is_transactional() {
-        builder = builder.transactional();
-    }
-    if header.attributes.is_control() {
-        builder = builder.control();
-    }
-    if timestamp_type == TimestampType::LogAppendTime {
-        builder = builder.log_append_time(now);
-    }
-    for (index, record) in (0..).zip(RecordsIter::over(body, header.records_count)) {
-        let record = record?;
-        let timestamp = header.record_timestamp(record.timestamp_delta);
-        builder.push_encoded(index, timestamp, record.key, record.value, record.headers);
-    }
-    Ok(builder.build())
 }

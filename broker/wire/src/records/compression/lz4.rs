@@ -22,36 +22,51 @@ const FLG_CONTENT_CHECKSUM: u8 = 0b0000_0100;
 const FLG_RESERVED: u8 = 0b0000_0011;
 const BD_64_KIB: u8 = 4 << 4;
 const BD_RESERVED: u8 = 0b1000_1111;
-const BLOCK_LEN: usize = 64 * 1024;
+pub(super) const BLOCK_LEN: usize = 64 * 1024;
 /// Set in a block's length if the block is stored as it is.
 const STORED: u32 = 1 << 31;
+/// What a block counts for, and each byte of it, besides its output.
+const BLOCK_UNITS: usize = 256;
+const UNITS_PER_BYTE: usize = 4;
 /// A byte of a block's input makes at most this many bytes of output: a length goes on in bytes that add up to 255 each.
 const EXPANSION_MAX: usize = 255;
 
 pub(super) fn compress(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() / 2 + 64);
+    begin(&mut out);
+    for chunk in data.chunks(BLOCK_LEN) {
+        put_block(chunk, &mut out);
+    }
+    end(&mut out);
+    out
+}
+
+pub(super) fn begin(out: &mut Vec<u8>) {
     out.extend_from_slice(&MAGIC);
     let descriptor = [FLG_VERSION | FLG_INDEPENDENT, BD_64_KIB];
     out.extend_from_slice(&descriptor);
     out.push(header_checksum(&descriptor));
-    for chunk in data.chunks(BLOCK_LEN) {
-        let length_at = out.len();
-        let block_at = length_at + 4;
-        out.resize(block_at + block::get_maximum_output_size(chunk.len()), 0);
-        let len =
-            block::compress_into(chunk, &mut out[block_at..]).expect("the buffer is as large as asked for");
-        let length = if len < chunk.len() {
-            out.truncate(block_at + len);
-            len as u32
-        } else {
-            out.truncate(block_at);
-            out.extend_from_slice(chunk);
-            chunk.len() as u32 | STORED
-        };
-        out[length_at..block_at].copy_from_slice(&length.to_le_bytes());
-    }
+}
+
+/// A block of up to [`BLOCK_LEN`] bytes.
+pub(super) fn put_block(chunk: &[u8], out: &mut Vec<u8>) {
+    let length_at = out.len();
+    let block_at = length_at + 4;
+    out.resize(block_at + block::get_maximum_output_size(chunk.len()), 0);
+    let len = block::compress_into(chunk, &mut out[block_at..]).expect("the buffer is as large as asked for");
+    let length = if len < chunk.len() {
+        out.truncate(block_at + len);
+        len as u32
+    } else {
+        out.truncate(block_at);
+        out.extend_from_slice(chunk);
+        chunk.len() as u32 | STORED
+    };
+    out[length_at..block_at].copy_from_slice(&length.to_le_bytes());
+}
+
+pub(super) fn end(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; 4]);
-    out
 }
 
 pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
@@ -80,7 +95,8 @@ pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Resu
         }
         let filled = out.filled;
         out.block(packed, word & STORED != 0, frame.block_len_max)?;
-        pace.bytes(out.filled - filled).await;
+        pace.work(BLOCK_UNITS + UNITS_PER_BYTE * packed.len() + out.filled - filled)
+            .await;
     }
     if frame.has(FLG_CONTENT_CHECKSUM) {
         take::<4>(&mut rest)?;

@@ -10,10 +10,13 @@
 //! | lz4 | a frame of independent 64 KiB blocks, no checksum but the header's | any frame of independent blocks, and what follows it |
 //! | zstd | one frame with its size | any number of frames, windows up to 128 MiB as zstd's own default |
 
+mod compressor;
 mod gzip;
 mod lz4;
 mod snappy;
 mod zstd;
+
+pub(super) use compressor::{Compressor, TooMany};
 
 use super::pace::{self, Pace};
 use bytes::Bytes;
@@ -126,6 +129,16 @@ pub fn compress(codec: CompressionType, level: i32, data: &[u8]) -> Vec<u8> {
     }
 }
 
+/// What compressing `len` bytes takes at most, besides these and what comes of them.
+pub fn context_bytes_max(codec: CompressionType, len: usize) -> usize {
+    match codec {
+        CompressionType::None => 0,
+        CompressionType::Gzip => 512 << 10,
+        CompressionType::Snappy | CompressionType::Lz4 => 256 << 10,
+        CompressionType::Zstd => zstd::context_bytes_max(len),
+    }
+}
+
 /// Decompresses to at most `max` bytes; with [`CompressionType::None`] it copies.
 ///
 /// # Errors
@@ -134,8 +147,7 @@ pub fn decompress(codec: CompressionType, data: &[u8], max: usize) -> Result<Byt
     pace::done(decompress_at(&mut Pace::at_once(), codec, data, max))
 }
 
-/// As [`decompress`], at this pace: between pieces, or blocks where the codec has them. (A bare block of snappy is one, however
-/// large.) Cancel-safe.
+/// As [`decompress`], at this pace: between pieces, or blocks where the codec has them. Cancel-safe.
 async fn decompress_at(
     pace: &mut Pace,
     codec: CompressionType,

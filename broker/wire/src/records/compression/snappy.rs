@@ -6,45 +6,63 @@
 //! Numbers are big-endian. Frames may follow each other. Without the magic the whole is one raw block.
 
 use super::{CompressionType, DecompressError, lengthen};
-use crate::records::pace::Pace;
+use crate::records::pace::{PIECE_MAX, Pace};
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const HEADER_LEN: usize = 16;
 const VERSION: i32 = 1;
 /// snappy-java's default; what it decompresses to is held in memory by readers.
-const BLOCK_LEN: usize = 32 * 1024;
+pub(super) const BLOCK_LEN: usize = 32 * 1024;
 /// A block's densest element copies 64 bytes and takes up 3. What claims to expand by more is lying.
 const EXPANSION_MAX: usize = 64 / 3 + 1;
 
+/// What a block or a header counts for, and each byte of it, besides its output.
+const BLOCK_UNITS: usize = 256;
+const UNITS_PER_BYTE: usize = 4;
+/// What is decompressed in one go of a block that is larger than [`PIECE_MAX`].
+const LARGE_PIECE: usize = 32 << 10;
+
 pub(super) fn compress(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_LEN + data.len() / 2 + 64);
+    begin(&mut out);
+    let mut encoder = snap::raw::Encoder::new();
+    for block in data.chunks(BLOCK_LEN) {
+        put_block(&mut encoder, block, &mut out);
+    }
+    out
+}
+
+pub(super) fn begin(out: &mut Vec<u8>) {
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_be_bytes());
     out.extend_from_slice(&VERSION.to_be_bytes());
-    let mut encoder = snap::raw::Encoder::new();
-    for block in data.chunks(BLOCK_LEN) {
-        let length_at = out.len();
-        let block_at = length_at + 4;
-        out.resize(block_at + snap::raw::max_compress_len(block.len()), 0);
-        let len = encoder
-            .compress(block, &mut out[block_at..])
-            .expect("the buffer is as large as asked for");
-        out.truncate(block_at + len);
-        out[length_at..block_at].copy_from_slice(&(len as u32).to_be_bytes());
-    }
-    out
+}
+
+/// A block of up to [`BLOCK_LEN`] bytes.
+pub(super) fn put_block(encoder: &mut snap::raw::Encoder, block: &[u8], out: &mut Vec<u8>) {
+    let length_at = out.len();
+    let block_at = length_at + 4;
+    out.resize(block_at + snap::raw::max_compress_len(block.len()), 0);
+    let len = encoder
+        .compress(block, &mut out[block_at..])
+        .expect("the buffer is as large as asked for");
+    out.truncate(block_at + len);
+    out[length_at..block_at].copy_from_slice(&(len as u32).to_be_bytes());
 }
 
 pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
     let mut out = Vec::new();
     if !data.starts_with(&MAGIC) {
-        block(data, &mut out, max)?;
+        block(pace, data, &mut out, max).await?;
         return Ok(out);
     }
     let mut rest = data;
     while !rest.is_empty() {
         rest = match rest.strip_prefix(&MAGIC) {
-            Some(versions) => header(versions)?,
+            Some(versions) => {
+                pace.work(BLOCK_UNITS).await;
+                header(versions)?
+            }
             None => {
                 // As snappy-java: too little for a length is ignored.
                 let Some((length, rest)) = rest.split_first_chunk() else {
@@ -53,9 +71,7 @@ pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Resu
                 let length = usize::try_from(i32::from_be_bytes(*length))
                     .map_err(|_| corrupt("negative length of a block"))?;
                 let (raw, rest) = rest.split_at_checked(length).ok_or_else(|| corrupt("cut off"))?;
-                let filled = out.len();
-                block(raw, &mut out, max)?;
-                pace.bytes(out.len() - filled).await;
+                block(pace, raw, &mut out, max).await?;
                 rest
             }
         };
@@ -73,7 +89,7 @@ fn header(versions: &[u8]) -> Result<&[u8], DecompressError> {
     Ok(rest)
 }
 
-fn block(raw: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), DecompressError> {
+async fn block(pace: &mut Pace, raw: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), DecompressError> {
     let len = snap::raw::decompress_len(raw).map_err(|_| corrupt("no length in a block"))?;
     if raw.is_empty() || len > raw.len().saturating_mul(EXPANSION_MAX) {
         return Err(corrupt("impossible length of a block"));
@@ -82,11 +98,94 @@ fn block(raw: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), DecompressErro
     if len > max - filled {
         return Err(DecompressError::TooLarge { max });
     }
+    if len.max(raw.len()) > PIECE_MAX {
+        return large_block(pace, raw, len, out).await;
+    }
+    pace.work(BLOCK_UNITS + UNITS_PER_BYTE * raw.len() + len).await;
     lengthen(out, filled + len, raw.len(), max);
     match snap::raw::Decoder::new().decompress(raw, &mut out[filled..]) {
         Ok(n) if n == len => Ok(()),
         _ => Err(corrupt("malformed block")),
     }
+}
+
+/// A block of `len` bytes in pieces, which the library can't decompress. Without Xerial's frame a block is all there is.
+async fn large_block(
+    pace: &mut Pace,
+    raw: &[u8],
+    len: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), DecompressError> {
+    let malformed = || corrupt("malformed block");
+    let start = out.len();
+    out.reserve_exact(len);
+    let mut rest = raw;
+    // The length is known, and has been read.
+    while take::<1>(&mut rest).ok_or_else(malformed)?[0] >= 0x80 {}
+    while !rest.is_empty() {
+        let (before, from) = (rest.len(), out.len());
+        while !rest.is_empty() && out.len() - from < LARGE_PIECE {
+            element(&mut rest, start, start + len, out).ok_or_else(malformed)?;
+        }
+        pace.work(UNITS_PER_BYTE * (before - rest.len()) + out.len() - from)
+            .await;
+    }
+    match out.len() - start == len {
+        true => Ok(()),
+        false => Err(malformed()),
+    }
+}
+
+/// Takes one element of a block, a literal or a copy of what the block has written since `start`. `None` if there can't be such a one.
+fn element(rest: &mut &[u8], start: usize, end: usize, out: &mut Vec<u8>) -> Option<()> {
+    let [tag] = *take(rest)?;
+    let bits = usize::from(tag >> 2);
+    let (len, offset) = match tag & 3 {
+        0 => {
+            let len = match bits {
+                60 => usize::from(take::<1>(rest)?[0]),
+                61 => usize::from(u16::from_le_bytes(*take(rest)?)),
+                62 => {
+                    let [a, b, c] = *take(rest)?;
+                    u32::from_le_bytes([a, b, c, 0]) as usize
+                }
+                63 => u32::from_le_bytes(*take(rest)?) as usize,
+                len => len,
+            };
+            let (literal, after) = rest.split_at_checked(len.checked_add(1)?)?;
+            *rest = after;
+            if literal.len() > end - out.len() {
+                return None;
+            }
+            out.extend_from_slice(literal);
+            return Some(());
+        }
+        1 => (
+            4 + (bits & 7),
+            usize::from(tag >> 5) << 8 | usize::from(take::<1>(rest)?[0]),
+        ),
+        2 => (bits + 1, usize::from(u16::from_le_bytes(*take(rest)?))),
+        _ => (bits + 1, u32::from_le_bytes(*take(rest)?) as usize),
+    };
+    if offset == 0 || offset > out.len() - start || len > end - out.len() {
+        return None;
+    }
+    let from = out.len() - offset;
+    if offset >= len {
+        out.extend_from_within(from..from + len);
+    } else {
+        // It copies what it writes.
+        for at in from..from + len {
+            out.push(out[at]);
+        }
+    }
+    Some(())
+}
+
+fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+    let (taken, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(taken)
 }
 
 fn corrupt(what: &'static str) -> DecompressError {

@@ -5,7 +5,10 @@
 use super::{CompressionType, DecompressError, grown};
 use crate::records::pace::{PIECE_MAX, Pace};
 use std::sync::Mutex;
-use zstd::zstd_safe::{CCtx, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name};
+use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
+use zstd::zstd_safe::{
+    CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name,
+};
 
 /// Contexts that nobody uses just now. Which one serves makes no difference to what it does.
 struct Idle<T>(Mutex<Vec<T>>);
@@ -17,6 +20,27 @@ const IDLE_BYTES_MAX: usize = 4 << 20;
 /// What is decompressed beside the output at a time, where the output has more room than may be filled at once. It comes on top of
 /// what memory is taken for, so it is small.
 const COPIED_BYTES: usize = 64 << 10;
+
+/// The levels from which on tables are bounded, and searches, and their bounds.
+const CAPPED_FROM: i32 = 9;
+const WINDOW_LOG_MAX: u32 = 21;
+const TABLE_LOG_MAX: u32 = 20;
+const SEARCH_CAPPED_FROM: i32 = 22;
+const SEARCH_LOG_MAX: u32 = 7;
+/// For a source of up to so many bytes the tables are smaller than that at every level.
+const SMALL_TABLES_MAX: usize = 256 << 10;
+
+/// From this level on a block has 8 KiB where a stream is compressed in pieces.
+const BLOCKS_SHORTER_FROM: i32 = 13;
+/// Room for output that is made at a time.
+const OUTPUT_MIN: usize = 4 << 10;
+
+/// What is handed to the library in one go, and what a byte of it counts for besides its output: a block of twenty bytes can have tables
+/// that take microseconds to build, and make next to no output.
+const INPUT_MAX: usize = 8 << 10;
+const UNITS_PER_BYTE: usize = 16;
+/// What a call counts for. A frame without output is one, too.
+const CALL_UNITS: usize = 1024;
 
 static COMPRESSING: Idle<CCtx<'static>> = Idle(Mutex::new(Vec::new()));
 static DECOMPRESSING: Idle<DCtx<'static>> = Idle(Mutex::new(Vec::new()));
@@ -34,15 +58,114 @@ impl<T> Idle<T> {
     }
 }
 
+/// Sets the level, and bounds what its tables take: those of level 22 would have over 700 MiB. Below these sizes no level changes, nor
+/// do sources up to 256 KiB, for which zstd's tables are small.
+fn configure(context: &mut CCtx<'static>, level: i32, len: usize) {
+    let mut set = |parameter| {
+        let done = context.set_parameter(parameter);
+        done.map_err(get_error_name).expect("zstd has the parameter");
+    };
+    set(CParameter::CompressionLevel(level));
+    if level >= CAPPED_FROM && len > SMALL_TABLES_MAX {
+        set(CParameter::WindowLog(WINDOW_LOG_MAX));
+        set(CParameter::ChainLog(TABLE_LOG_MAX));
+        set(CParameter::HashLog(TABLE_LOG_MAX));
+    }
+    if level >= SEARCH_CAPPED_FROM {
+        set(CParameter::SearchLog(SEARCH_LOG_MAX));
+    }
+}
+
+/// What a context that compresses `len` bytes takes at most.
+pub(super) fn context_bytes_max(len: usize) -> usize {
+    match len {
+        ..=SMALL_TABLES_MAX => 6 << 20,
+        _ => 12 << 20,
+    }
+}
+
 pub(super) fn compress(level: i32, data: &[u8]) -> Vec<u8> {
     let mut context = COMPRESSING.take().unwrap_or_else(CCtx::create);
+    configure(&mut context, level, data.len());
     let mut out = Vec::with_capacity(compress_bound(data.len()));
-    let done = context.compress(&mut out, data, level);
+    let done = context.compress2(&mut out, data);
     done.map_err(get_error_name)
         .expect("zstd compresses whatever fits into memory");
-    let bytes = context.sizeof();
-    COMPRESSING.give_back(context, bytes);
+    give_back(context);
     out
+}
+
+/// What is compressed in one go. What a level takes for a byte at worst goes from 5 ns (3) over 60 (12) to 700 (19).
+pub(super) fn step_bytes(level: i32) -> usize {
+    match level {
+        ..=4 => 32 << 10,
+        5..BLOCKS_SHORTER_FROM => 16 << 10,
+        BLOCKS_SHORTER_FROM.. => 8 << 10,
+    }
+}
+
+/// Compresses a stream in pieces.
+pub(super) struct Encoder {
+    /// Until it is dropped.
+    context: Option<CCtx<'static>>,
+    /// Whether a step is a block: zstd collects 128 KiB for one, which takes too long at these levels.
+    step_is_block: bool,
+}
+
+impl Encoder {
+    /// For a stream of `len` bytes.
+    pub(super) fn new(level: i32, len: usize) -> Self {
+        let mut context = COMPRESSING.take().unwrap_or_else(CCtx::create);
+        configure(&mut context, level, len);
+        let pledged = context.set_pledged_src_size(Some(len as u64));
+        pledged
+            .map_err(get_error_name)
+            .expect("nothing has been compressed yet");
+        Self {
+            context: Some(context),
+            step_is_block: level > 4,
+        }
+    }
+
+    /// Appends what becomes of `piece` to `out`; all of it, if it is the last.
+    ///
+    /// # Panics
+    /// If there are not as many bytes as was said.
+    pub(super) fn write(&mut self, piece: &[u8], out: &mut Vec<u8>, last: bool) {
+        let context = self.context.as_mut().expect("it is there until it is dropped");
+        let end = match (last, self.step_is_block) {
+            (true, _) => ZSTD_EndDirective::ZSTD_e_end,
+            (false, true) => ZSTD_EndDirective::ZSTD_e_flush,
+            (false, false) => ZSTD_EndDirective::ZSTD_e_continue,
+        };
+        let mut input = InBuffer::around(piece);
+        loop {
+            out.reserve(compress_bound(piece.len()).min(OUTPUT_MIN));
+            let filled = out.len();
+            let left = context.compress_stream2(&mut OutBuffer::around_pos(out, filled), &mut input, end);
+            let left = left.map_err(get_error_name);
+            let left = left.expect("zstd compresses what it was told would come");
+            if input.pos() == piece.len() && (left == 0 || end == ZSTD_EndDirective::ZSTD_e_continue) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        if let Some(context) = self.context.take() {
+            give_back(context);
+        }
+    }
+}
+
+/// For the next one, with nothing of this one's left in it.
+fn give_back(mut context: CCtx<'static>) {
+    if context.reset(ResetDirective::SessionAndParameters).is_ok() {
+        let bytes = context.sizeof();
+        COMPRESSING.give_back(context, bytes);
+    }
 }
 
 /// The window, which a frame may set to 128 MiB, is zstd's own buffer: set aside, but touched only as far as output goes.
@@ -64,13 +187,14 @@ async fn decompress_in(
     data: &[u8],
     max: usize,
 ) -> Result<Vec<u8>, DecompressError> {
-    let mut input = InBuffer::around(data);
+    let mut rest = data;
     let (mut out, mut piece) = (Vec::new(), Vec::new());
     loop {
         if out.len() == out.capacity() {
             out.reserve_exact(grown(out.len(), data.len(), max) - out.len());
         }
         let filled = out.len();
+        let mut input = InBuffer::around(&rest[..rest.len().min(INPUT_MAX)]);
         let (wanted, full) = if out.capacity() - filled <= PIECE_MAX {
             let wanted = context.decompress_stream(&mut OutBuffer::around_pos(&mut out, filled), &mut input);
             (wanted, out.len() == out.capacity())
@@ -86,8 +210,11 @@ async fn decompress_in(
         if out.len() > max {
             return Err(DecompressError::TooLarge { max });
         }
-        pace.bytes(out.len() - filled).await;
-        if input.pos() == data.len() {
+        let read = input.pos();
+        rest = &rest[read..];
+        pace.work(CALL_UNITS + UNITS_PER_BYTE * read + out.len() - filled)
+            .await;
+        if rest.is_empty() {
             // 0: a frame ended exactly here. Otherwise only output that had no room can be outstanding.
             if wanted == 0 && !data.is_empty() {
                 return Ok(out);
@@ -114,6 +241,24 @@ mod tests {
 
     fn decompress(data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
         done(super::decompress(&mut Pace::at_once(), data, max))
+    }
+
+    #[test]
+    fn a_context_takes_no_more_than_is_said() {
+        let data: Vec<u8> = (0..5_000_000u32).map(|i| (i / 7 * 31) as u8).collect();
+        for len in [1000, SMALL_TABLES_MAX, SMALL_TABLES_MAX + 1, 600_000, data.len()] {
+            for level in [-131_072, -1].into_iter().chain(1..=22) {
+                let mut context = CCtx::create();
+                configure(&mut context, level, len);
+                let pledged = context.set_pledged_src_size(Some(len as u64));
+                pledged.map_err(get_error_name).unwrap();
+                let (mut out, mut input) = (Vec::with_capacity(100), InBuffer::around(&data[..1000]));
+                let begun = context.compress_stream(&mut OutBuffer::around(&mut out), &mut input);
+                begun.map_err(get_error_name).unwrap();
+                let (bytes, most) = (context.sizeof(), context_bytes_max(len));
+                assert!(bytes <= most, "{bytes} bytes for {len} at level {level}");
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,164 @@
+//! Turns for work on batches that takes long: to decompress much, or to compress. Each takes a processor, so there are few.
+//!
+//! A turn is a slice of work, not all of it: where others wait, they get theirs in the order in which they came. Slices are counted in
+//! breaks of the work ([`brokkr_wire::records::Pace`]), not timed.
+//!
+//! Whoever waits for memory must not hold a turn: those who hold the memory may wait for turns.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use brokkr_env::{Env, Instant};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::memory::Overloaded;
+
+/// Breaks in a slice: some 15 ms of ordinary work, and up to 100 ms of what takes longest.
+const SLICE_BREAKS: usize = 64;
+/// Work that has not ended so long after it came, what it waited included, is given up.
+const WORK_MAX: Duration = Duration::from_secs(30);
+
+/// The turns. Cloning shares them.
+pub struct Turns<E: Env> {
+    env: E,
+    turns: Arc<Semaphore>,
+}
+
+impl<E: Env> Clone for Turns<E> {
+    fn clone(&self) -> Self {
+        Self {
+            env: self.env.clone(),
+            turns: Arc::clone(&self.turns),
+        }
+    }
+}
+
+impl<E: Env> Turns<E> {
+    /// So many at a time.
+    pub fn new(env: E, turns: usize) -> Self {
+        Self {
+            env,
+            turns: Arc::new(Semaphore::new(turns)),
+        }
+    }
+
+    /// When work that comes now has to have ended.
+    pub fn deadline(&self) -> Instant {
+        self.env.now() + WORK_MAX
+    }
+
+    /// Does the work in turns. `is_given_up` is asked after each slice, with how many there were. Cancel-safe if the work is.
+    ///
+    /// # Errors
+    /// [`Overloaded`] if it is given up, or can't end by the deadline.
+    pub async fn run<T>(
+        &self,
+        deadline: Instant,
+        is_given_up: impl Fn(usize) -> bool,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Overloaded> {
+        let mut work = pin!(work);
+        for slices in 0.. {
+            if slices > 0 && (is_given_up(slices) || self.env.now() >= deadline) {
+                return Err(Overloaded);
+            }
+            let turn = self.turn(deadline).await?;
+            if let Some(done) = slice(work.as_mut()).await {
+                return Ok(done);
+            }
+            // The next in line has it.
+            drop(turn);
+        }
+        unreachable!("the slices of 30 seconds can be counted")
+    }
+
+    async fn turn(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Overloaded> {
+        if let Ok(turn) = self.turns.try_acquire() {
+            return Ok(turn);
+        }
+        tokio::select! {
+            biased;
+            turn = self.turns.acquire() => Ok(turn.expect("the semaphore is never closed")),
+            () = self.env.sleep_until(deadline) => Err(Overloaded),
+        }
+    }
+}
+
+/// Polls the work until it is done, or has given way as often as a slice has breaks.
+async fn slice<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let mut breaks = 0;
+    poll_fn(|cx| {
+        // AFTER others were let run: the last break is one, too.
+        if breaks == SLICE_BREAKS {
+            return Poll::Ready(None);
+        }
+        let polled = work.as_mut().poll(cx);
+        breaks += 1;
+        polled.map(Some)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_env::tokio::TokioEnv;
+    use brokkr_wire::records::Pace;
+    use futures_util::FutureExt;
+    use std::cell::Cell;
+
+    /// A break of work.
+    const MUCH: usize = 1 << 20;
+
+    #[tokio::test]
+    async fn who_comes_later_does_not_wait_for_all_of_the_work_before() {
+        let turns = Turns::new(TokioEnv::new(1), 1);
+        let (done, slices) = (Cell::new(0), Cell::new(0));
+        let count = |n| {
+            slices.set(n);
+            false
+        };
+        let long = turns.run(turns.deadline(), count, async {
+            let mut pace = Pace::gives_way();
+            for _ in 0..10 * SLICE_BREAKS {
+                pace.work(MUCH).await;
+                done.set(done.get() + 1);
+            }
+        });
+        let mut long = pin!(long);
+        assert!(long.as_mut().now_or_never().is_none());
+        let short = turns.run(turns.deadline(), |_| false, async { done.get() });
+        let (long, found) = tokio::join!(long, short);
+        assert_eq!((long, slices.get()), (Ok(()), 10));
+        let found = found.expect("its turn came");
+        assert!((1..=SLICE_BREAKS).contains(&found), "{found} were done before");
+        assert_eq!(turns.turns.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn work_is_given_up_between_slices_and_at_its_deadline() {
+        let turns = Turns::new(TokioEnv::new(1), 1);
+        let endless = || async {
+            let mut pace = Pace::gives_way();
+            loop {
+                pace.work(MUCH).await;
+            }
+        };
+        let is_given_up = |slices| slices == 3;
+        let given_up: Result<(), _> = turns.run(turns.deadline(), is_given_up, endless()).await;
+        assert_eq!(given_up, Err(Overloaded));
+        let soon = turns.env.now() + Duration::from_millis(1);
+        let late: Result<(), _> = turns.run(soon, |_| false, endless()).await;
+        assert_eq!(late, Err(Overloaded));
+        // Who waits for a turn that nobody gives back.
+        let held = turns.turn(turns.deadline()).await;
+        let soon = turns.env.now() + Duration::from_millis(1);
+        let waits: Result<(), _> = turns.run(soon, |_| false, async {}).await;
+        assert_eq!(waits, Err(Overloaded));
+        drop(held);
+        assert_eq!(turns.run(turns.deadline(), |_| false, async {}).await, Ok(()));
+    }
+}
