@@ -1,6 +1,6 @@
 //! Reading by time: what ListOffsets asks, as Kafka answers it.
 
-use brokkr_env::Env;
+use brokkr_env::{Env, poll_later};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
 use brokkr_wire::records::{Batch, BatchError, BatchHeader, DecompressError, Pace};
 
@@ -131,7 +131,7 @@ impl<E: Env> LogReader<E> {
                 .await
                 .map_err(|e| open.or_stale(e))?;
             let damaged = |what: String| damaged(open, position, &header, what);
-            let mut pace = Pace::gives_way();
+            let mut pace = Pace::gives_way_by(poll_later);
             let records = match batch.records_at(&mut pace, decompressed_max).await {
                 Ok(records) => records,
                 Err(BatchError::Decompress(DecompressError::TooLarge { .. })) => return Ok(Some(of_batch)),

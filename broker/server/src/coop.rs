@@ -1,9 +1,9 @@
 //! Long loops give way: what a peer makes long must not keep a worker from everybody else.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::future::poll_fn;
+use std::task::Poll;
 
+use brokkr_env::poll_later;
 use brokkr_wire::records::Pace;
 
 /// Steps of a loop between two breaks: at a microsecond each, a quarter of a millisecond.
@@ -46,12 +46,4 @@ async fn yield_now() {
 /// The pace of work on a batch.
 pub fn pace() -> Pace {
     Pace::gives_way_by(poll_later)
-}
-
-/// Has the task polled again once nobody else is ready, and whoever waits for IO was looked after. A task that just wakes itself goes behind
-/// those that are ready, but tokio looks for IO only after each 61 that it polls: with a millisecond of work in each the others would
-/// wait long. In a world without tokio's runtime the task is woken at once.
-fn poll_later(cx: &mut Context<'_>) {
-    let deferred = pin!(tokio::task::yield_now()).poll(cx);
-    debug_assert!(deferred.is_pending(), "it is polled for the first time");
 }
