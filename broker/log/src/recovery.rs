@@ -558,14 +558,15 @@ impl<E: Env> Recoverer<'_, E> {
                 Ok(Some(batch)) => batch,
                 Ok(None) => break None,
                 Err(ScanError::Io(e)) => return Err(e.into()),
-                // A write that a crash tore leaves no such thing.
-                Err(ScanError::Misplaced(damage)) if self.is_own_tail() => {
+                // A torn write leaves no batch that is right by its CRC.
+                Err(ScanError::Misplaced(damage)) if self.is_own_tail() && !batches.front_may_be_torn() => {
                     return Err(LogError::Damaged(damage));
                 }
                 Err(
                     ScanError::Fault(damage) | ScanError::Misplaced(damage) | ScanError::OldFormat(damage),
                 ) => {
-                    if self.is_own_tail() && batches.only_front_is_wrong().await? {
+                    let may_be_torn = !self.is_own_tail() || batches.front_may_be_torn();
+                    if !may_be_torn && batches.only_front_is_wrong().await? {
                         let what = format!("{}; it is whole but for its first 17 bytes", damage.what);
                         return Err(LogError::Damaged(Damage { what, ..damage }));
                     }

@@ -18,6 +18,8 @@ use crate::view::Shared;
 pub(crate) const PEEK_BYTES: u32 = 4096;
 /// How much is read at a time where all headers of a range are.
 const WALK_BYTES: u32 = 64 << 10;
+/// What a disk writes as a whole, at least.
+const SECTOR_BYTES: u64 = 512;
 /// How far a batch is looked for whose length is wrong, and how much is read of it at a time.
 const FRONT_BYTES_MAX: u64 = 16 << 20;
 const PIECE_BYTES: u64 = 256 << 10;
@@ -334,8 +336,13 @@ impl<'a, E: Env> Scan<'a, E> {
         Ok(Some(batch))
     }
 
+    /// Whether a torn write can have lost a part of the first 17 bytes and kept the rest: a sector begins between them.
+    pub(crate) fn front_may_be_torn(&self) -> bool {
+        self.at % SECTOR_BYTES + CRC_AT as u64 > SECTOR_BYTES
+    }
+
     /// Whether the batch that should stand here is right by its CRC over some other length: then its first 17 bytes are wrong,
-    /// which the CRC leaves out. No write that a crash tore leaves that.
+    /// which the CRC leaves out. A torn write leaves that only where [`Scan::front_may_be_torn`].
     pub(crate) async fn only_front_is_wrong(&self) -> Result<bool, ScanError> {
         let end = self.end.min(self.at + FRONT_BYTES_MAX);
         let mut search: Option<FrontSearch> = None;
