@@ -174,6 +174,34 @@ async fn a_batch_above_the_point_with_another_offset_is_damage() {
     assert_eq!(dir.dir().open(&path).await.expect("opened").len(), before);
 }
 
+/// A power loss that loses one sector and keeps the next can take a part of a batch's first 17 bytes, and nothing else of it.
+#[tokio::test]
+async fn a_front_that_a_sector_divides_is_a_torn_write() {
+    let (name, mut tried) = ("recovery_divided_front", 0);
+    for count in 1..200 {
+        let dir = fresh(name).await;
+        let mut log = create(&dir, LogConfig::default()).await;
+        let at_begin = log.checkpoint();
+        stage(&mut log, &batch(0, count));
+        stage(&mut log, &batch(count, 3));
+        settle(&mut log).await;
+        drop(log);
+        let dir = again(name).await;
+        let (path, position) = place(&dir, count).await;
+        let left = 512 - position % 512;
+        if !(1..17).contains(&left) {
+            continue;
+        }
+        tried += 1;
+        overwrite(&dir, &path, position, vec![0; left as usize]).await;
+        let (log, recovery) = reopen(name, &at_begin).await.expect("opened");
+        // Zeros in place of zeros lose nothing.
+        let end = if recovery.cut_bytes == 0 { count + 3 } else { count };
+        assert_eq!(log.log_end(), Offset(end), "{left} bytes");
+    }
+    assert!(tried > 2, "{tried}");
+}
+
 #[tokio::test]
 async fn damage_below_the_point_is_reported_and_nothing_is_cut() {
     // In the segment that the point is in: headers are walked up to it.
