@@ -27,17 +27,75 @@ use crate::ctx::{Ctx, Peer};
 /// What a key takes up at most: its entry, with synonyms, and its documentation.
 const KEY_BYTES: usize = 400;
 const DOCUMENTATION_BYTES: usize = 600;
+/// What a refused resource takes up at most, but for its name, which is the request's.
+const REFUSED_BYTES: usize = 200;
+/// What the defaults of groups and client metrics subscriptions may take up in one response. Any name stands for one, and those that
+/// nobody configured are as many as a request has room for.
+const OF_ANY_NAME_BYTES_MAX: usize = 16 << 20;
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeConfigsRequest) -> usize {
     let image = ctx.image().clone();
     let resource_bytes = resource_bytes(&ctx.config, &image, request);
-    let mut listed = Listed::new();
-    let answered = request.resources.iter().filter_map(|r| {
+    let mut room = Room::new(&image);
+    let bytes = request.resources.iter().map(|r| {
         let bytes = resource_bytes(r);
-        listed.is_answered(identity(r), bytes).then_some(bytes)
+        match room.answer(r, bytes) {
+            Answer::Configs => bytes,
+            Answer::Refusal => REFUSED_BYTES,
+            Answer::None => 0,
+        }
     });
-    answered.sum()
+    bytes.sum()
+}
+
+/// How a resource of the request is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    Configs,
+    Refusal,
+    None,
+}
+
+/// What one response has room for: a short request must not make one of any length.
+struct Room<'a> {
+    image: &'a Image,
+    listed: Listed<(i8, &'a Str, &'a Option<Vec<Str>>)>,
+    of_any_name_bytes: usize,
+}
+
+impl<'a> Room<'a> {
+    fn new(image: &'a Image) -> Self {
+        Self {
+            image,
+            listed: Listed::new(),
+            of_any_name_bytes: 0,
+        }
+    }
+
+    /// How the next resource is answered, where its configuration takes up so many bytes.
+    fn answer(&mut self, r: &'a DescribeConfigsResource, bytes: usize) -> Answer {
+        // What makes the answers to two resources of a request the same.
+        let identity = (r.resource_type, &r.resource_name, &r.configuration_keys);
+        if !self.listed.is_answered(identity, bytes) {
+            return Answer::None;
+        }
+        if !matches!(r.resource_type, GROUP | CLIENT_METRICS) || own(self.image, r).is_some() {
+            return Answer::Configs;
+        }
+        let with = self.of_any_name_bytes.saturating_add(bytes);
+        if with > OF_ANY_NAME_BYTES_MAX {
+            return Answer::Refusal;
+        }
+        self.of_any_name_bytes = with;
+        Answer::Configs
+    }
+}
+
+/// What is set for a resource itself.
+fn own<'a>(image: &'a Image, r: &DescribeConfigsResource) -> Option<&'a Configs> {
+    let (kind, name) = (r.resource_type, r.resource_name.clone());
+    image.configs(&ConfigResource { kind, name })
 }
 
 /// What each resource of the request takes up at most.
@@ -52,27 +110,18 @@ fn resource_bytes<'a>(
     let shown = |(name, value): (&Str, &Str)| 3 * (name.len() + value.len());
     let set_bytes: usize = set.flatten().map(|entry| KEY_BYTES + shown(entry)).sum();
     // A value is as long as somebody made it, and shown twice.
-    let own_bytes = move |r: &DescribeConfigsResource| {
-        let (kind, name) = (r.resource_type, r.resource_name.clone());
-        let own = image.configs(&ConfigResource { kind, name });
-        own.map_or(0, |own| own.iter().map(shown).sum())
+    let own_bytes = move |r: &DescribeConfigsResource| -> usize {
+        own(image, r).map_or(0, |own| own.iter().map(shown).sum())
     };
     let key_bytes = KEY_BYTES + usize::from(request.include_documentation) * DOCUMENTATION_BYTES;
-    let bytes = move |kind| {
-        key_bytes
-            * if kind == BROKER {
-                BROKER_KEYS.len()
-            } else {
-                TOPIC_KEYS.len()
-            }
-            + if kind == BROKER { set_bytes } else { 0 }
+    let bytes = move |kind| match kind {
+        BROKER => key_bytes * BROKER_KEYS.len() + set_bytes,
+        TOPIC => key_bytes * TOPIC_KEYS.len(),
+        GROUP => key_bytes * GROUP_KEYS.len(),
+        CLIENT_METRICS => key_bytes * CLIENT_METRICS_KEYS.len(),
+        _ => key_bytes,
     };
     move |r| bytes(r.resource_type) + own_bytes(r)
-}
-
-/// What makes the answers to two resources of a request the same.
-fn identity(r: &DescribeConfigsResource) -> (i8, &Str, &Option<Vec<Str>>) {
-    (r.resource_type, &r.resource_name, &r.configuration_keys)
 }
 
 /// Answers the request: resources as they are listed. Keys come in the order of their names.
@@ -91,20 +140,36 @@ pub async fn handle<E: Env>(
         documentation: request.include_documentation,
     };
     let resource_bytes = resource_bytes(&ctx.config, &image, &request);
-    let (mut results, mut steps, mut listed) = (Vec::new(), Steps::default(), Listed::new());
+    let (mut results, mut steps, mut room) = (Vec::new(), Steps::default(), Room::new(&image));
     for asked in &request.resources {
-        if !listed.is_answered(identity(asked), resource_bytes(asked)) {
-            steps.step().await;
-            continue;
+        match room.answer(asked, resource_bytes(asked)) {
+            Answer::Configs => {
+                results.push(describe.result(asked));
+                // All keys of the resource are looked at, whichever are asked for.
+                steps.steps(BROKER_KEYS.len()).await;
+            }
+            Answer::Refusal => {
+                results.push(too_many(asked));
+                steps.step().await;
+            }
+            Answer::None => steps.step().await,
         }
-        let result = describe.result(asked);
-        // All keys of the resource are looked at, whichever are asked for.
-        steps.steps(BROKER_KEYS.len()).await;
-        results.push(result);
     }
     DescribeConfigsResponse {
         results,
         ..DescribeConfigsResponse::default()
+    }
+}
+
+fn too_many(asked: &DescribeConfigsResource) -> DescribeConfigsResult {
+    DescribeConfigsResult {
+        error_code: ErrorCode::INVALID_REQUEST.0,
+        error_message: Some(Str::from_static(
+            "too many groups or subscriptions for one response",
+        )),
+        resource_type: asked.resource_type,
+        resource_name: asked.resource_name.clone(),
+        ..DescribeConfigsResult::default()
     }
 }
 

@@ -413,3 +413,31 @@ fn what_is_listed_twice_is_told_twice() {
     assert!((10..1000).contains(&often.len()), "{}", often.len());
     assert_eq!(often.last(), Some(&is("e", NONE, 33)));
 }
+
+#[test]
+fn groups_that_nobody_configured_make_no_response_of_any_length() {
+    let (_broker, mut client) = with_topics("as-kafka-configs-groups");
+    let resources = (0..40_000).map(|i| DescribeConfigsResource {
+        resource_type: GROUP,
+        resource_name: format!("{i}").into(),
+        ..Default::default()
+    });
+    let request = DescribeConfigsRequest {
+        resources: resources.collect(),
+        ..Default::default()
+    };
+    let results = client.ask(&request, 4).results;
+    // Kafka answers each with all its keys.
+    let refused = |code| ErrorCode(code) == ErrorCode::INVALID_REQUEST;
+    let told = results
+        .iter()
+        .take_while(|r| r.error_code == 0 && !r.configs.is_empty());
+    let told = told.count();
+    assert!((1_000..10_000).contains(&told), "{told}");
+    assert_eq!(results.len(), 40_000);
+    assert!(
+        results[told..]
+            .iter()
+            .all(|r| refused(r.error_code) && r.configs.is_empty())
+    );
+}
