@@ -521,7 +521,8 @@ impl ReadBuffer {
         let (len, room) = (self.bytes.len(), self.bytes.capacity() - self.bytes.len());
         // The buffer grows by what has come, not by what the frame's size says.
         let target = need.min(len.max(self.want).max(FREE_BUFFER) * 2);
-        if room > 0 && room >= target.saturating_sub(len).max(self.want / 2) {
+        // Half of it will do for now: a frame that comes in small pieces must not be moved for each of them.
+        if room > 0 && room >= (target.saturating_sub(len) / 2).max(self.want / 2) {
             return Ok(());
         }
         let target = self.want.max(target);
@@ -702,6 +703,33 @@ async fn send<E: Env>(
                     return false;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_env::tokio::TokioEnv;
+    use bytes::BufMut;
+
+    #[test]
+    fn a_frame_in_small_pieces_is_moved_a_few_times() {
+        const FRAME: usize = 1 << 20;
+        let memory = Memory::new(TokioEnv::new(1), 64 << 20);
+        for piece in [1, 100, 1460] {
+            let (mut buffer, mut moved) = (ReadBuffer::new(), 0);
+            while buffer.bytes.len() < FRAME {
+                let before = buffer.bytes.capacity();
+                let made = buffer.make_room(FRAME, &memory).now_or_never();
+                made.expect("memory is free").expect("memory is free");
+                moved += usize::from(buffer.bytes.capacity() != before);
+                let room = buffer.bytes.capacity() - buffer.bytes.len();
+                let n = piece.min(room);
+                buffer.bytes.put_bytes(0, n);
+                buffer.came(n, room);
+            }
+            assert!(moved < 40, "{moved} times in pieces of {piece}");
         }
     }
 }

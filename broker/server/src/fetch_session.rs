@@ -15,6 +15,7 @@ use brokkr_wire::{ErrorCode, Str};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::memory::{Memory, Share};
+use crate::numbers::TopicNumbers;
 
 /// Sessions of one connection: a client has one, but may forget to close it before the next.
 const PER_CONNECTION_MAX: usize = 8;
@@ -225,17 +226,15 @@ impl<E: Env> Sessions<E> {
         let Some(session) = open.get_mut(&turn.session_id) else {
             return;
         };
-        let mut places: Option<BTreeMap<&Key, usize>> = None;
+        let mut numbers = TopicNumbers::default();
+        let mut places: Option<BTreeMap<(usize, i32), usize>> = None;
         for (i, asked) in session.partitions.iter_mut().enumerate() {
             // They stand as they were asked, unless a later request has changed that meanwhile.
             let at = match turn.partitions.get(i).is_some_and(|of| of.key == asked.key) {
                 true => Some(i),
                 false => {
-                    let all = || turn.partitions.iter().enumerate().map(|(at, p)| (&p.key, at));
-                    places
-                        .get_or_insert_with(|| all().collect())
-                        .get(&asked.key)
-                        .copied()
+                    let places = places.get_or_insert_with(|| places_of(&turn.partitions, &mut numbers));
+                    places.get(&asked.key.numbered(&mut numbers)).copied()
                 }
             };
             asked.had_records = false;
@@ -245,6 +244,19 @@ impl<E: Env> Sessions<E> {
         }
         session.partitions.sort_by_key(|asked| asked.had_records);
     }
+}
+
+impl Key {
+    /// The same with a number in the topic's place.
+    fn numbered(&self, numbers: &mut TopicNumbers) -> (usize, i32) {
+        (numbers.of(&self.topic, self.topic_id), self.partition)
+    }
+}
+
+/// Where each partition stands.
+fn places_of(partitions: &[Asked], numbers: &mut TopicNumbers) -> BTreeMap<(usize, i32), usize> {
+    let all = partitions.iter().enumerate();
+    all.map(|(at, p)| (p.key.numbered(numbers), at)).collect()
 }
 
 /// Everything that a request names, in its order.
@@ -263,16 +275,24 @@ fn each_once<'r>(request: &'r FetchRequest, keep: impl Fn(&Str) -> Str) -> Vec<A
     let mut name = None;
     let asked = |(topic, fetch): Entry<'r>| named(topic, kept(&mut name, &topic.topic, &keep), fetch);
     // Most lists are in order.
-    if listed(request).map(key).is_sorted_by(|a, b| a < b) {
+    let topics = || request.topics.iter();
+    let partitions_in_order = |t: &FetchTopic| t.partitions.is_sorted_by(|a, b| a.partition < b.partition);
+    if topics().is_sorted_by(|a, b| (&a.topic, a.topic_id) < (&b.topic, b.topic_id))
+        && topics().all(partitions_in_order)
+    {
         return listed(request).map(asked).collect();
     }
     let mut once: Vec<Entry<'_>> = Vec::new();
-    let mut places = BTreeMap::new();
+    let (mut places, mut numbers) = (BTreeMap::new(), TopicNumbers::default());
     let few = listed(request).nth(FEW).is_none();
     for entry in listed(request) {
         let at = match few {
             true => once.iter().position(|before| key(*before) == key(entry)),
-            false => Some(*places.entry(key(entry)).or_insert(once.len())),
+            false => {
+                let (topic, fetch) = entry;
+                let place = (numbers.of(&topic.topic, topic.topic_id), fetch.partition);
+                Some(*places.entry(place).or_insert(once.len()))
+            }
         };
         match at.and_then(|at| once.get_mut(at)) {
             Some(before) => *before = entry,
@@ -319,16 +339,14 @@ impl Session {
     fn update(&mut self, request: &FetchRequest) {
         let many = listed(request).nth(FEW).is_some();
         // To look for each among all of them would take the square of their number.
-        let mut places: Option<BTreeMap<Key, usize>> = many.then(|| {
-            let all = self.partitions.iter().enumerate();
-            all.map(|(at, p)| (p.key.clone(), at)).collect()
-        });
+        let mut numbers = TopicNumbers::default();
+        let mut places = many.then(|| places_of(&self.partitions, &mut numbers));
         // Detached: a session must not hold on to the frame it came in.
         let mut name = None;
         for (topic, fetch) in listed(request) {
             let new = named(topic, kept(&mut name, &topic.topic, Str::detached), fetch);
             let at = match &places {
-                Some(places) => places.get(&new.key).copied(),
+                Some(places) => places.get(&new.key.numbered(&mut numbers)).copied(),
                 None => self.partitions.iter().position(|p| p.key == new.key),
             };
             if let Some(at) = at {
@@ -336,17 +354,18 @@ impl Session {
                 continue;
             }
             if let Some(places) = &mut places {
-                places.insert(new.key.clone(), self.partitions.len());
+                places.insert(new.key.numbered(&mut numbers), self.partitions.len());
             }
             self.partitions.push(new);
         }
-        let forgotten = request.forgotten_topics_data.iter();
-        let forgotten: BTreeSet<(&str, Uuid, i32)> = forgotten
-            .flat_map(|t| t.partitions.iter().map(|p| (t.topic.as_str(), t.topic_id, *p)))
-            .collect();
+        let mut forgotten = BTreeSet::new();
+        for topic in &request.forgotten_topics_data {
+            let number = numbers.of(&topic.topic, topic.topic_id);
+            forgotten.extend(topic.partitions.iter().map(|p| (number, *p)));
+        }
         if !forgotten.is_empty() {
-            let gone = |p: &Key| forgotten.contains(&(p.topic.as_str(), p.topic_id, p.partition));
-            self.partitions.retain(|p| !gone(&p.key));
+            self.partitions
+                .retain(|p| !forgotten.contains(&p.key.numbered(&mut numbers)));
         }
     }
 }

@@ -15,6 +15,7 @@ mod handlers;
 mod listener;
 mod log_dir;
 mod memory;
+mod numbers;
 mod partition;
 mod partitions;
 mod producer_ids;

@@ -2,33 +2,67 @@
 
 use brokkr_env::Env;
 use brokkr_metadata::topic_name;
-use brokkr_wire::ErrorCode;
+use brokkr_types::Uuid;
 use brokkr_wire::messages::describe_producers_request::DescribeProducersRequest;
 use brokkr_wire::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
 };
+use brokkr_wire::{ErrorCode, Str};
 use tokio::sync::oneshot;
 
 use super::described::Listed;
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
+use crate::numbers::TopicNumbers;
 use crate::partition::{Message, Refused};
 use crate::partitions::{Hosted, Route};
 
 /// What a producer takes up, as it is built and encoded, and what a partition without any does, with the sentence why.
 const PRODUCER_BYTES: usize = size_of::<ProducerState>() + 40;
-const PARTITION_BYTES: usize = size_of::<PartitionResponse>() + 256;
+const PARTITION_BYTES: usize = size_of::<PartitionResponse>() + SENTENCE_BYTES_MAX;
+const SENTENCE_BYTES_MAX: usize = 256;
+/// What partitions may take up in one response that are not there: a request has four bytes for each.
+const NOT_THERE_BYTES_MAX: usize = 16 << 20;
+
+/// What one response has room for.
+struct Room {
+    listed: Listed<(usize, i32)>,
+    not_there_bytes: usize,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self {
+            listed: Listed::new(),
+            not_there_bytes: 0,
+        }
+    }
+
+    /// Whether the next partition, with its topic's number, is answered; else it is left out.
+    fn is_answered<E: Env>(&mut self, route: Option<&Route<E>>, number: usize, index: i32) -> bool {
+        let is_there = route.is_some_and(|route| !matches!(route.partition(index), Hosted::Nowhere));
+        if !is_there {
+            if self.not_there_bytes > NOT_THERE_BYTES_MAX {
+                return false;
+            }
+            self.not_there_bytes += PARTITION_BYTES;
+        }
+        self.listed
+            .is_answered((number, index), partition_bytes(route, index))
+    }
+}
 
 /// What the response takes up at most.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeProducersRequest) -> usize {
     let routes = ctx.routes();
-    let (mut bytes, mut partitions) = (0, Listed::new());
+    let (mut bytes, mut room) = (0, Room::new());
+    let mut numbers = TopicNumbers::default();
     for topic in &request.topics {
         let route = routes.by_name(&topic.name);
+        let number = numbers.of(&topic.name, Uuid::ZERO);
         for index in &topic.partition_indexes {
-            let more = partition_bytes(route.as_deref(), *index);
-            if partitions.is_answered((&topic.name, *index), more) {
-                bytes += more;
+            if room.is_answered(route.as_deref(), number, *index) {
+                bytes += partition_bytes(route.as_deref(), *index);
             }
         }
     }
@@ -52,19 +86,22 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DescribeProducersResponse {
     let routes = ctx.routes().clone();
-    let (mut topics, mut steps, mut listed) = (Vec::new(), Steps::default(), Listed::new());
+    let (mut topics, mut steps, mut room) = (Vec::new(), Steps::default(), Room::new());
+    let mut numbers = TopicNumbers::default();
     for topic in request.topics {
         steps.step().await;
         let name = topic.name;
+        let number = numbers.of(&name, Uuid::ZERO);
         let route = routes.by_name(&name);
+        // Clipped: it quotes the name, and stands before each partition.
+        let invalid = topic_name::invalid(&name).map(|why| Str::clipped(&why, SENTENCE_BYTES_MAX));
         let mut partitions = Vec::new();
         for partition_index in topic.partition_indexes {
             steps.step().await;
-            let bytes = partition_bytes(route.as_deref(), partition_index);
-            if !listed.is_answered((name.clone(), partition_index), bytes) {
+            if !room.is_answered(route.as_deref(), number, partition_index) {
                 continue;
             }
-            let asked = match topic_name::invalid(&name) {
+            let asked = match &invalid {
                 Some(why) => Err(Refused::because(ErrorCode::INVALID_TOPIC_EXCEPTION, why)),
                 None => ask(route.as_deref(), partition_index).await,
             };

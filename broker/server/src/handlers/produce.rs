@@ -24,6 +24,7 @@ use crate::coop::{self, Steps};
 use crate::ctx::Ctx;
 use crate::dispatch::{Dispatched, RequestContext};
 use crate::memory::{Overloaded, Share};
+use crate::numbers::TopicNumbers;
 use crate::partition::{Answer, Held, Message, Refused};
 use crate::partitions::{Hosted, Route};
 
@@ -73,11 +74,13 @@ pub async fn begin<E: Env>(
     let mut topics = Vec::with_capacity(request.topic_data.len());
     let bad_acks = !matches!(request.acks, -1..=1);
     let unnamed = request.transactional_id.is_none() && has_transactional(&request);
-    let mut twice = listed_twice(&request);
+    let mut twice = listed_twice(&request, &mut steps).await;
+    let mut numbers = TopicNumbers::default();
     for topic in request.topic_data {
         if topic.partition_data.is_empty() {
             continue;
         }
+        let number = numbers.of(&topic.name, topic.topic_id);
         let route = if rc.version >= 13 {
             ctx.routes().by_id(topic.topic_id)
         } else {
@@ -97,7 +100,7 @@ pub async fn begin<E: Env>(
             let index = data.index;
             let again = match twice.is_empty() {
                 true => None,
-                false => twice.get_mut(&(topic.name.clone(), topic.topic_id, index)),
+                false => twice.get_mut(&(number, index)),
             };
             let is_twice = again.is_some();
             if again.is_some_and(|told| std::mem::replace(told, true)) {
@@ -157,17 +160,21 @@ fn has_transactional(request: &ProduceRequest) -> bool {
     })
 }
 
-type Place = (Str, Uuid, i32);
+/// A topic's number in the request, and a partition.
+type Place = (usize, i32);
 
 /// The partitions that a request lists more than once, and whether that has been answered: no, so far.
-fn listed_twice(request: &ProduceRequest) -> BTreeMap<Place, bool> {
+async fn listed_twice(request: &ProduceRequest, steps: &mut Steps) -> BTreeMap<Place, bool> {
     let (mut seen, mut twice) = (BTreeSet::new(), BTreeMap::new());
     let topics = &request.topic_data;
     if topics.len() > 1 || topics.iter().any(|t| t.partition_data.len() > 1) {
-        for topic in topics {
+        let mut numbers = TopicNumbers::default();
+        for topic in topics.iter().filter(|topic| !topic.partition_data.is_empty()) {
+            let number = numbers.of(&topic.name, topic.topic_id);
             for data in &topic.partition_data {
-                let place = (topic.name.clone(), topic.topic_id, data.index);
-                if !seen.insert(place.clone()) {
+                steps.step().await;
+                let place = (number, data.index);
+                if !seen.insert(place) {
                     twice.insert(place, false);
                 }
             }

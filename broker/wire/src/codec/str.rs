@@ -1,6 +1,7 @@
 //! A string that shares the bytes it was read from.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -13,7 +14,7 @@ pub const MESSAGE_LEN_MAX: usize = 1024;
 
 /// An immutable UTF-8 string, cheap to clone. One that was decoded is a slice of its frame and keeps the whole frame
 /// alive: what is to outlive the request is taken with [`Str::detached`].
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, Default)]
 pub struct Str(Bytes);
 
 impl Str {
@@ -33,11 +34,16 @@ impl Str {
     /// An error message for a response: `text`, clipped to [`MESSAGE_LEN_MAX`] bytes at a character's boundary. Every
     /// message that may quote a peer's text is made by this.
     pub fn message(text: &str) -> Self {
+        Self::clipped(text, MESSAGE_LEN_MAX)
+    }
+
+    /// The same, clipped to `len_max` bytes, which are more than ten: a message that stands before many partitions.
+    pub fn clipped(text: &str, len_max: usize) -> Self {
         const CLIPPED: &str = " [clipped]";
-        if text.len() <= MESSAGE_LEN_MAX {
+        if text.len() <= len_max {
             return Self::copied(text);
         }
-        let end = text.floor_char_boundary(MESSAGE_LEN_MAX - CLIPPED.len());
+        let end = text.floor_char_boundary(len_max.saturating_sub(CLIPPED.len()));
         Self::from(format!("{}{CLIPPED}", &text[..end]))
     }
 
@@ -55,6 +61,11 @@ impl Str {
         Self::copied(self)
     }
 
+    /// Whether both are the same bytes in memory.
+    pub fn shares(&self, other: &Self) -> bool {
+        std::ptr::eq(&raw const *self.0, &raw const *other.0)
+    }
+
     /// The text.
     #[inline]
     pub fn as_str(&self) -> &str {
@@ -65,6 +76,30 @@ impl Str {
     /// The bytes of the text, shared.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
+    }
+}
+
+// By its bytes, as a `str`. Whatever shares them is told without a look: a peer's name may be long, and stand before many partitions.
+impl PartialEq for Str {
+    fn eq(&self, other: &Self) -> bool {
+        self.shares(other) || self.0 == other.0
+    }
+}
+
+impl Eq for Str {}
+
+impl Ord for Str {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match self.shares(other) {
+            true => Ordering::Equal,
+            false => self.0.cmp(&other.0),
+        }
+    }
+}
+
+impl PartialOrd for Str {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
