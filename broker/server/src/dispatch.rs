@@ -3,6 +3,7 @@
 //! Runs on the connection's reader, one frame after the other: what must happen in the order of requests (appends)
 //! happens here; what may wait is returned as a future.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use brokkr_env::{Env, FileRange, Instant, Noise, Part};
@@ -10,6 +11,7 @@ use brokkr_wire::frame::{decode_request_header, encode_frame_within, request_hea
 use brokkr_wire::messages::{self as m, Message, Request};
 use brokkr_wire::{ApiKey, DecodeError, Reader};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use crate::conn::{Changing, Pending, Response, State};
 use crate::ctx::{Ctx, Peer};
@@ -234,7 +236,7 @@ impl<E: Env> Dispatch<E> {
             let response = rc.response_in(0, &ctx.noise, &response, &mut [], RESPONSE_BYTES);
             (response, Share::default())
         };
-        Dispatched::Pending(Box::pin(std::future::ready(response)), share)
+        Dispatched::Pending(Box::pin(ready(response)), share)
     }
 
     async fn begin(&mut self, rc: RequestContext, r: Reader) -> Option<Dispatched<E>> {
@@ -261,9 +263,12 @@ impl<E: Env> Dispatch<E> {
                     share,
                 ))
             }
-            ApiKey::Metadata => self.later(rc, r, h::metadata::bytes, h::metadata::handle).await,
+            ApiKey::Metadata => {
+                self.later(rc, r, at_once(h::metadata::bytes), h::metadata::handle)
+                    .await
+            }
             ApiKey::DescribeTopicPartitions => {
-                let bytes = h::describe_topic_partitions::bytes;
+                let bytes = at_once(h::describe_topic_partitions::bytes);
                 self.later(rc, r, bytes, h::describe_topic_partitions::handle)
                     .await
             }
@@ -272,7 +277,7 @@ impl<E: Env> Dispatch<E> {
             ApiKey::OffsetForLeaderEpoch => self.later(rc, r, none, h::offset_for_leader_epoch::handle).await,
             ApiKey::InitProducerId => self.later(rc, r, none, h::init_producer_id::handle).await,
             ApiKey::CreateTopics => {
-                self.later(rc, r, h::create_topics::bytes, h::create_topics::handle)
+                self.later(rc, r, at_once(h::create_topics::bytes), h::create_topics::handle)
                     .await
             }
             ApiKey::DeleteTopics => self.later(rc, r, none, h::delete_topics::handle).await,
@@ -288,12 +293,17 @@ impl<E: Env> Dispatch<E> {
                     .await
             }
             ApiKey::ListConfigResources => {
-                let bytes = h::list_config_resources::bytes;
+                let bytes = at_once(h::list_config_resources::bytes);
                 self.later(rc, r, bytes, h::list_config_resources::handle).await
             }
             ApiKey::DescribeLogDirs => {
-                self.later(rc, r, h::describe_log_dirs::bytes, h::describe_log_dirs::handle)
-                    .await
+                self.later(
+                    rc,
+                    r,
+                    at_once(h::describe_log_dirs::bytes),
+                    h::describe_log_dirs::handle,
+                )
+                .await
             }
             ApiKey::DescribeProducers => {
                 let bytes = h::describe_producers::bytes;
@@ -312,18 +322,18 @@ impl<E: Env> Dispatch<E> {
         &self,
         rc: RequestContext,
         r: Reader,
-        bytes: impl FnOnce(&mut Ctx<E>, &R) -> usize + Send + 'static,
+        bytes: impl for<'a> FnOnce(&'a mut Ctx<E>, &'a R) -> BoxFuture<'a, usize> + Send + 'static,
         handle: impl FnOnce(Ctx<E>, R, i16, Peer) -> F + Send + 'static,
     ) -> Option<Dispatched<E>>
     where
-        R: Request + Send + 'static,
+        R: Request + Send + Sync + 'static,
         F: Future<Output = R::Response> + Send + 'static,
     {
         let (request, share) = self.body::<R>(r, rc.version).await?;
         let (mut ctx, peer) = (self.ctx.clone(), self.peer.clone());
         let changing = self.changes(rc.api_key).then(|| Changing::begin(&self.state));
         let pending = Box::pin(async move {
-            let expected = bytes(&mut ctx, &request) + rc.repeated_bytes();
+            let expected = bytes(&mut ctx, &request).await + rc.repeated_bytes();
             let mut share = response_share(&ctx, &peer, expected).await?;
             let mut response = {
                 let body = handle(ctx.clone(), request, rc.version, peer.clone()).await;
@@ -380,8 +390,15 @@ pub async fn response_share<E: Env>(ctx: &Ctx<E>, peer: &Peer, bytes: usize) -> 
 }
 
 /// For responses that are about as long as their requests.
-fn none<E: Env, R>(_ctx: &mut Ctx<E>, _request: &R) -> usize {
-    0
+fn none<'a, E: Env, R>(_ctx: &'a mut Ctx<E>, _request: &'a R) -> BoxFuture<'a, usize> {
+    Box::pin(ready(0))
+}
+
+/// What a response takes up, where that is quickly counted.
+fn at_once<E: Env, R>(
+    bytes: fn(&mut Ctx<E>, &R) -> usize,
+) -> impl for<'a> FnOnce(&'a mut Ctx<E>, &'a R) -> BoxFuture<'a, usize> {
+    move |ctx, request| Box::pin(ready(bytes(ctx, request)))
 }
 
 /// What is served, all that ApiVersions advertises: the stable versions of these.

@@ -18,8 +18,9 @@ use brokkr_wire::messages::describe_configs_response::{
 };
 use brokkr_wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use brokkr_wire::{ErrorCode, Str};
+use futures_util::future::BoxFuture;
 
-use super::described::Listed;
+use super::described::{Listed, Place};
 use crate::config::{BrokerConfig, layers};
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
@@ -29,67 +30,40 @@ const KEY_BYTES: usize = 400;
 const DOCUMENTATION_BYTES: usize = 600;
 /// What a refused resource takes up at most, but for its name, which is the request's.
 const REFUSED_BYTES: usize = 200;
-/// What the defaults of groups and client metrics subscriptions may take up in one response. Any name stands for one, and those that
-/// nobody configured are as many as a request has room for.
-const OF_ANY_NAME_BYTES_MAX: usize = 16 << 20;
 
 /// What the response takes up at most.
-pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeConfigsRequest) -> usize {
-    let image = ctx.image().clone();
-    let resource_bytes = resource_bytes(&ctx.config, &image, request);
-    let mut room = Room::new(&image);
-    let bytes = request.resources.iter().map(|r| {
-        let bytes = resource_bytes(r);
-        match room.answer(r, bytes) {
-            Answer::Configs => bytes,
-            Answer::Refusal => REFUSED_BYTES,
-            Answer::None => 0,
+pub fn bytes<'a, E: Env>(ctx: &'a mut Ctx<E>, request: &'a DescribeConfigsRequest) -> BoxFuture<'a, usize> {
+    Box::pin(async {
+        let image = ctx.image().clone();
+        let resource_bytes = resource_bytes(&ctx.config, &image, request);
+        let (mut bytes, mut steps, mut listed) = (0, Steps::default(), Listed::new());
+        for r in &request.resources {
+            steps.step().await;
+            let answer_bytes = resource_bytes(r);
+            bytes += match place(&image, &mut listed, r, answer_bytes) {
+                Place::Answered => answer_bytes,
+                Place::OfAnyName => REFUSED_BYTES,
+                Place::Repeated => 0,
+            };
         }
-    });
-    bytes.sum()
+        bytes
+    })
 }
 
-/// How a resource of the request is answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Answer {
-    Configs,
-    Refusal,
-    None,
-}
+/// What makes the answers to two resources of a request the same.
+type Identity<'a> = (i8, &'a Str, &'a Option<Vec<Str>>);
 
-/// What one response has room for: a short request must not make one of any length.
-struct Room<'a> {
-    image: &'a Image,
-    listed: Listed<(i8, &'a Str, &'a Option<Vec<Str>>)>,
-    of_any_name_bytes: usize,
-}
-
-impl<'a> Room<'a> {
-    fn new(image: &'a Image) -> Self {
-        Self {
-            image,
-            listed: Listed::new(),
-            of_any_name_bytes: 0,
-        }
-    }
-
-    /// How the next resource is answered, where its configuration takes up so many bytes.
-    fn answer(&mut self, r: &'a DescribeConfigsResource, bytes: usize) -> Answer {
-        // What makes the answers to two resources of a request the same.
-        let identity = (r.resource_type, &r.resource_name, &r.configuration_keys);
-        if !self.listed.is_answered(identity, bytes) {
-            return Answer::None;
-        }
-        if !matches!(r.resource_type, GROUP | CLIENT_METRICS) || own(self.image, r).is_some() {
-            return Answer::Configs;
-        }
-        let with = self.of_any_name_bytes.saturating_add(bytes);
-        if with > OF_ANY_NAME_BYTES_MAX {
-            return Answer::Refusal;
-        }
-        self.of_any_name_bytes = with;
-        Answer::Configs
-    }
+/// How the next resource is answered, where its configuration takes up so many bytes. Any name stands for a group and for a client
+/// metrics subscription: what nobody configured has the defaults.
+fn place<'a>(
+    image: &Image,
+    listed: &mut Listed<Identity<'a>>,
+    r: &'a DescribeConfigsResource,
+    bytes: usize,
+) -> Place {
+    let identity = (r.resource_type, &r.resource_name, &r.configuration_keys);
+    let exists = !matches!(r.resource_type, GROUP | CLIENT_METRICS) || own(image, r).is_some();
+    listed.place(identity, exists, bytes)
 }
 
 /// What is set for a resource itself.
@@ -140,19 +114,19 @@ pub async fn handle<E: Env>(
         documentation: request.include_documentation,
     };
     let resource_bytes = resource_bytes(&ctx.config, &image, &request);
-    let (mut results, mut steps, mut room) = (Vec::new(), Steps::default(), Room::new(&image));
+    let (mut results, mut steps, mut listed) = (Vec::new(), Steps::default(), Listed::new());
     for asked in &request.resources {
-        match room.answer(asked, resource_bytes(asked)) {
-            Answer::Configs => {
+        match place(&image, &mut listed, asked, resource_bytes(asked)) {
+            Place::Answered => {
                 results.push(describe.result(asked));
                 // All keys of the resource are looked at, whichever are asked for.
                 steps.steps(BROKER_KEYS.len()).await;
             }
-            Answer::Refusal => {
+            Place::OfAnyName => {
                 results.push(too_many(asked));
                 steps.step().await;
             }
-            Answer::None => steps.step().await,
+            Place::Repeated => steps.step().await,
         }
     }
     DescribeConfigsResponse {

@@ -8,9 +8,10 @@ use brokkr_wire::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
 };
 use brokkr_wire::{ErrorCode, Str};
+use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use super::described::Listed;
+use super::described::{Listed, Place};
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::numbers::TopicNumbers;
@@ -21,52 +22,36 @@ use crate::partitions::{Hosted, Route};
 const PRODUCER_BYTES: usize = size_of::<ProducerState>() + 40;
 const PARTITION_BYTES: usize = size_of::<PartitionResponse>() + SENTENCE_BYTES_MAX;
 const SENTENCE_BYTES_MAX: usize = 256;
-/// What partitions may take up in one response that are not there: a request has four bytes for each.
-const NOT_THERE_BYTES_MAX: usize = 16 << 20;
-
-/// What one response has room for.
-struct Room {
-    listed: Listed<(usize, i32)>,
-    not_there_bytes: usize,
-}
-
-impl Room {
-    fn new() -> Self {
-        Self {
-            listed: Listed::new(),
-            not_there_bytes: 0,
-        }
-    }
-
-    /// Whether the next partition, with its topic's number, is answered; else it is left out.
-    fn is_answered<E: Env>(&mut self, route: Option<&Route<E>>, number: usize, index: i32) -> bool {
-        let is_there = route.is_some_and(|route| !matches!(route.partition(index), Hosted::Nowhere));
-        if !is_there {
-            if self.not_there_bytes > NOT_THERE_BYTES_MAX {
-                return false;
-            }
-            self.not_there_bytes += PARTITION_BYTES;
-        }
-        self.listed
-            .is_answered((number, index), partition_bytes(route, index))
-    }
-}
 
 /// What the response takes up at most.
-pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeProducersRequest) -> usize {
-    let routes = ctx.routes();
-    let (mut bytes, mut room) = (0, Room::new());
-    let mut numbers = TopicNumbers::default();
-    for topic in &request.topics {
-        let route = routes.by_name(&topic.name);
-        let number = numbers.of(&topic.name, Uuid::ZERO);
-        for index in &topic.partition_indexes {
-            if room.is_answered(route.as_deref(), number, *index) {
-                bytes += partition_bytes(route.as_deref(), *index);
+pub fn bytes<'a, E: Env>(ctx: &'a mut Ctx<E>, request: &'a DescribeProducersRequest) -> BoxFuture<'a, usize> {
+    Box::pin(async {
+        let routes = ctx.routes();
+        let (mut bytes, mut steps, mut listed) = (0, Steps::default(), Listed::new());
+        let mut numbers = TopicNumbers::default();
+        for topic in &request.topics {
+            steps.step().await;
+            let route = routes.by_name(&topic.name);
+            let number = numbers.of(&topic.name, Uuid::ZERO);
+            for index in &topic.partition_indexes {
+                steps.step().await;
+                if is_answered(&mut listed, route.as_deref(), (number, *index)) {
+                    bytes += partition_bytes(route.as_deref(), *index);
+                }
             }
         }
-    }
-    bytes
+        bytes
+    })
+}
+
+/// Whether the next partition, by its topic's number, is answered; else it is left out.
+fn is_answered<E: Env>(
+    listed: &mut Listed<(usize, i32)>,
+    route: Option<&Route<E>>,
+    (number, index): (usize, i32),
+) -> bool {
+    let exists = route.is_some_and(|route| !matches!(route.partition(index), Hosted::Nowhere));
+    listed.place((number, index), exists, partition_bytes(route, index)) == Place::Answered
 }
 
 /// What a partition takes up at most.
@@ -86,7 +71,7 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DescribeProducersResponse {
     let routes = ctx.routes().clone();
-    let (mut topics, mut steps, mut room) = (Vec::new(), Steps::default(), Room::new());
+    let (mut topics, mut steps, mut listed) = (Vec::new(), Steps::default(), Listed::new());
     let mut numbers = TopicNumbers::default();
     for topic in request.topics {
         steps.step().await;
@@ -98,7 +83,7 @@ pub async fn handle<E: Env>(
         let mut partitions = Vec::new();
         for partition_index in topic.partition_indexes {
             steps.step().await;
-            if !room.is_answered(route.as_deref(), number, partition_index) {
+            if !is_answered(&mut listed, route.as_deref(), (number, partition_index)) {
                 continue;
             }
             let asked = match &invalid {

@@ -101,11 +101,27 @@ pub fn each_topic_once<P>(listed: impl Iterator<Item = (Str, Vec<P>)>) -> Vec<(S
 /// What a response may grow by for what its request lists again.
 const REPEATED_BYTES_MAX: usize = 1 << 20;
 
+/// What the answers to things that do not exist, but are answered for being named, may take up in one response. Those are as many as a
+/// request has room for: a partition is four bytes of it.
+const OF_ANY_NAME_BYTES_MAX: usize = 16 << 20;
+
 /// What a request lists. As Kafka, each is answered as often as it is listed; but a short request must not make a response of
-/// any length, so what is listed again is left out once the answers to such would take up more than [`REPEATED_BYTES_MAX`].
+/// any length, so the answers to what is listed again, and to what does not exist, have room of their own.
 pub struct Listed<T> {
     seen: BTreeSet<T>,
     repeated_bytes: usize,
+    of_any_name_bytes: usize,
+}
+
+/// How something that is listed is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// In full.
+    Answered,
+    /// Not at all: it is listed again, and the room for such is taken.
+    Repeated,
+    /// It does not exist, and the room for such is taken.
+    OfAnyName,
 }
 
 impl<T: Ord> Listed<T> {
@@ -114,20 +130,27 @@ impl<T: Ord> Listed<T> {
         Self {
             seen: BTreeSet::new(),
             repeated_bytes: 0,
+            of_any_name_bytes: 0,
         }
     }
 
-    /// Whether the next one is answered, where that takes up so many bytes.
-    pub fn is_answered(&mut self, next: T, bytes: usize) -> bool {
-        if self.seen.insert(next) {
-            return true;
+    /// How the next one is answered, where that takes up so many bytes.
+    pub fn place(&mut self, next: T, exists: bool, bytes: usize) -> Place {
+        let takes = |taken: &mut usize, max| {
+            let with = taken.saturating_add(bytes);
+            let fits = with <= max;
+            if fits {
+                *taken = with;
+            }
+            fits
+        };
+        if !self.seen.insert(next) && !takes(&mut self.repeated_bytes, REPEATED_BYTES_MAX) {
+            return Place::Repeated;
         }
-        let repeated_bytes = self.repeated_bytes.saturating_add(bytes);
-        let fits = repeated_bytes <= REPEATED_BYTES_MAX;
-        if fits {
-            self.repeated_bytes = repeated_bytes;
+        if !exists && !takes(&mut self.of_any_name_bytes, OF_ANY_NAME_BYTES_MAX) {
+            return Place::OfAnyName;
         }
-        fits
+        Place::Answered
     }
 }
 
@@ -149,5 +172,23 @@ pub fn isolation_level(level: i8) -> Result<(), ErrorCode> {
     match level {
         0 | 1 => Ok(()),
         _ => Err(ErrorCode::INVALID_REQUEST),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_short_request_makes_long_has_room_of_its_own() {
+        let (half, mut listed) = (OF_ANY_NAME_BYTES_MAX / 2, Listed::new());
+        assert_eq!(listed.place("gone", false, half), Place::Answered);
+        assert_eq!(listed.place("gone too", false, half), Place::Answered);
+        assert_eq!(listed.place("one more", false, 1), Place::OfAnyName);
+        // What exists is answered, however long its answer is; again only within its room.
+        assert_eq!(listed.place("here", true, 2 * half), Place::Answered);
+        assert_eq!(listed.place("here", true, REPEATED_BYTES_MAX), Place::Answered);
+        assert_eq!(listed.place("here", true, 1), Place::Repeated);
+        assert_eq!(listed.place("gone", false, 1), Place::Repeated);
     }
 }

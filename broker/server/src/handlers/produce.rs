@@ -73,14 +73,17 @@ pub async fn begin<E: Env>(
     let mut steps = Steps::default();
     let mut topics = Vec::with_capacity(request.topic_data.len());
     let bad_acks = !matches!(request.acks, -1..=1);
-    let unnamed = request.transactional_id.is_none() && has_transactional(&request);
+    let unnamed = request.transactional_id.is_none() && has_transactional(&request, &mut steps).await;
     let mut twice = listed_twice(&request, &mut steps).await;
     let mut numbers = TopicNumbers::default();
     for topic in request.topic_data {
         if topic.partition_data.is_empty() {
             continue;
         }
-        let number = numbers.of(&topic.name, topic.topic_id);
+        let number = match twice.is_empty() {
+            true => 0,
+            false => numbers.of(&topic.name, topic.topic_id),
+        };
         let route = if rc.version >= 13 {
             ctx.routes().by_id(topic.topic_id)
         } else {
@@ -98,10 +101,7 @@ pub async fn begin<E: Env>(
         for data in topic.partition_data {
             steps.step().await;
             let index = data.index;
-            let again = match twice.is_empty() {
-                true => None,
-                false => twice.get_mut(&(number, index)),
-            };
+            let again = twice.get_mut(&(number, index));
             let is_twice = again.is_some();
             if again.is_some_and(|told| std::mem::replace(told, true)) {
                 continue;
@@ -150,14 +150,16 @@ fn no_transactions() -> Refused {
 
 /// Whether a batch of the request says that it belongs to a transaction. As Kafka: only each partition's first is looked at,
 /// before anything else is; and what is no batch says nothing.
-fn has_transactional(request: &ProduceRequest) -> bool {
-    let mut all = request.topic_data.iter().flat_map(|t| &t.partition_data);
-    all.any(|data| match &data.records {
-        Some(Records::Bytes(bytes)) => {
-            BatchHeader::decode(bytes).is_ok_and(|header| header.attributes.is_transactional())
+async fn has_transactional(request: &ProduceRequest, steps: &mut Steps) -> bool {
+    for data in request.topic_data.iter().flat_map(|t| &t.partition_data) {
+        steps.step().await;
+        if let Some(Records::Bytes(bytes)) = &data.records
+            && BatchHeader::decode(bytes).is_ok_and(|header| header.attributes.is_transactional())
+        {
+            return true;
         }
-        Some(Records::External { .. }) | None => false,
-    })
+    }
+    false
 }
 
 /// A topic's number in the request, and a partition.

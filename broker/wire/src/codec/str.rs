@@ -79,7 +79,8 @@ impl Str {
     }
 }
 
-// By its bytes, as a `str`. Whatever shares them is told without a look: a peer's name may be long, and stand before many partitions.
+// Two texts are equal where their bytes are, as with a `str`. Where they share them, nobody looks: a peer may send a long name before
+// many partitions.
 impl PartialEq for Str {
     fn eq(&self, other: &Self) -> bool {
         self.shares(other) || self.0 == other.0
