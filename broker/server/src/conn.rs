@@ -30,6 +30,7 @@ use futures_util::future::FutureExt;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
+use crate::coop::{STEPS_MAX, yield_now};
 use crate::ctx::{Ctx, Peer};
 use crate::dispatch::{Dispatch, Dispatched};
 use crate::listener::Slot;
@@ -106,6 +107,8 @@ pub struct State {
     /// What is dispatched takes long, so that meanwhile the peer's end has to be looked for; and the peer has closed its side.
     long_work: Notify,
     peer_closed: AtomicBool,
+    /// Steps of work since other tasks had a turn.
+    steps: AtomicUsize,
     /// Requests under way that change what a later one finds.
     changing: AtomicUsize,
     changed: Notify,
@@ -130,6 +133,16 @@ impl Drop for Changing {
 }
 
 impl State {
+    /// So many steps more are done for the connection's requests, or will be at once. Each request's long loops give way by themselves;
+    /// but many requests that are short follow each other in one task. Cancel-safe.
+    pub async fn worked(&self, steps: usize) {
+        let done = self.steps.fetch_add(steps, Ordering::Relaxed) + steps;
+        if done >= STEPS_MAX {
+            self.steps.store(0, Ordering::Relaxed);
+            yield_now().await;
+        }
+    }
+
     fn hurry(&self, hurried: bool) {
         self.hurried.store(hurried, Ordering::Release);
         if hurried {
@@ -712,6 +725,14 @@ mod tests {
     use super::*;
     use brokkr_env::tokio::TokioEnv;
     use bytes::BufMut;
+
+    #[test]
+    fn many_requests_that_are_short_give_way() {
+        let state = State::default();
+        let short = || state.worked(STEPS_MAX / 4).now_or_never().is_some();
+        let at_once: Vec<bool> = (0..8).map(|_| short()).collect();
+        assert_eq!(at_once, [true, true, true, false, true, true, true, false]);
+    }
 
     #[test]
     fn a_frame_in_small_pieces_is_moved_a_few_times() {

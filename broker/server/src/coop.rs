@@ -7,7 +7,7 @@ use brokkr_env::poll_later;
 use brokkr_wire::records::Pace;
 
 /// Steps of a loop between two breaks: at a microsecond each, a quarter of a millisecond.
-const STEPS_MAX: usize = 256;
+pub const STEPS_MAX: usize = 256;
 
 /// Counts the steps of a loop, and gives way now and then.
 #[derive(Default)]
@@ -29,8 +29,13 @@ impl Steps {
     }
 }
 
+/// The steps that so much work is worth, in the units of [`Pace`].
+pub fn steps_of(units: usize) -> usize {
+    units.div_ceil(1 << 10)
+}
+
 /// Lets other tasks run first.
-async fn yield_now() {
+pub async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
         if yielded {

@@ -25,6 +25,8 @@ const REQUEST_BYTES: usize = 2048;
 const DECODED_BYTES_MIN: usize = 128 << 10;
 const DECODED_PER_BYTE: usize = 16;
 const DECODED_PART_OF_POOL: usize = 2;
+/// So many bytes of a request's frame are a step of work, about: what is listed in it takes that much.
+const FRAME_BYTES_PER_STEP: usize = 16;
 /// For each byte of a decoded request its response has up to so many.
 const RESPONSE_PER_BYTE: usize = 3;
 /// Room for a response that is small, as most are.
@@ -333,6 +335,7 @@ impl<E: Env> Dispatch<E> {
         let (mut ctx, peer) = (self.ctx.clone(), self.peer.clone());
         let changing = self.changes(rc.api_key).then(|| Changing::begin(&self.state));
         let pending = Box::pin(async move {
+            rc.connection.worked(rc.frame_bytes / FRAME_BYTES_PER_STEP).await;
             let expected = bytes(&mut ctx, &request).await + rc.repeated_bytes();
             let mut share = response_share(&ctx, &peer, expected).await?;
             let mut response = {

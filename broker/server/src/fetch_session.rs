@@ -23,6 +23,8 @@ const PER_CONNECTION_MAX: usize = 8;
 const FEW: usize = 8;
 /// What a partition of a session takes from the budget, besides its topic's name.
 const PARTITION_BYTES: usize = 256;
+/// The first version of Fetch whose topics are ids.
+const IDS_SINCE: i16 = 13;
 /// The epoch that says "no session, and none wanted".
 const FINAL_EPOCH: i32 = -1;
 
@@ -90,6 +92,8 @@ pub struct Told {
 
 struct Session {
     epoch: i32,
+    /// Whether its topics are named by ids.
+    by_ids: bool,
     partitions: Vec<Asked>,
     share: Share,
     _slot: OwnedSemaphorePermit,
@@ -145,7 +149,8 @@ impl<E: Env> Sessions<E> {
     }
 
     /// Takes a request: what it fetches, once its session has been brought up to date.
-    pub fn turn(&self, request: &FetchRequest) -> Result<Turn, ErrorCode> {
+    pub fn turn(&self, request: &FetchRequest, version: i16) -> Result<Turn, ErrorCode> {
+        let by_ids = version >= IDS_SINCE;
         match (request.session_id, request.session_epoch) {
             (id, FINAL_EPOCH) => {
                 self.lock().remove(&id);
@@ -159,7 +164,7 @@ impl<E: Env> Sessions<E> {
             (id, 0) => {
                 self.lock().remove(&id);
                 let partitions = each_once(request, Str::detached);
-                let session_id = self.open(&partitions);
+                let session_id = self.open(&partitions, by_ids);
                 Ok(Turn {
                     partitions,
                     session_id,
@@ -172,8 +177,20 @@ impl<E: Env> Sessions<E> {
                 if session.epoch != epoch {
                     return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
                 }
+                if session.by_ids != by_ids {
+                    return Err(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
+                }
                 session.epoch = epoch.checked_add(1).unwrap_or(1);
                 session.update(request);
+                if session.partitions.is_empty() {
+                    // As Kafka: there is nothing left to tell by it.
+                    open.remove(&id);
+                    return Ok(Turn {
+                        partitions: Vec::new(),
+                        session_id: 0,
+                        incremental: false,
+                    });
+                }
                 let more = bytes(&session.partitions);
                 match self
                     .memory
@@ -195,7 +212,7 @@ impl<E: Env> Sessions<E> {
         }
     }
 
-    fn open(&self, partitions: &[Asked]) -> i32 {
+    fn open(&self, partitions: &[Asked], by_ids: bool) -> i32 {
         let mut open = self.lock();
         if partitions.is_empty() || open.len() >= PER_CONNECTION_MAX {
             return 0;
@@ -211,6 +228,7 @@ impl<E: Env> Sessions<E> {
             id,
             Session {
                 epoch: 1,
+                by_ids,
                 partitions: partitions.to_vec(),
                 share,
                 _slot: slot,
@@ -399,6 +417,40 @@ mod tests {
         }
     }
 
+    /// As [`Sessions::turn`], with names.
+    fn turn(sessions: &Sessions<TokioEnv>, request: &FetchRequest) -> Result<Turn, ErrorCode> {
+        sessions.turn(request, IDS_SINCE - 1)
+    }
+
+    #[test]
+    fn a_session_by_names_takes_no_ids_and_one_without_partitions_ends() {
+        let sessions = sessions(Slots::new(1, 7));
+        turn(&sessions, &request(0, 0, &[1])).expect("a session");
+        let by_ids = sessions.turn(&request(7, 1, &[]), IDS_SINCE);
+        assert_eq!(by_ids.err(), Some(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR));
+        let mut forget = request(7, 1, &[]);
+        forget.forgotten_topics_data = vec![ForgottenTopic {
+            topic: Str::from("t"),
+            partitions: vec![1],
+            ..Default::default()
+        }];
+        let last = turn(&sessions, &forget).expect("its next epoch");
+        assert_eq!(
+            (last.session_id, last.incremental, last.partitions.len()),
+            (0, false, 0)
+        );
+        assert_eq!(
+            turn(&sessions, &request(7, 2, &[])).err(),
+            Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)
+        );
+        assert_eq!(
+            turn(&sessions, &request(0, 0, &[1]))
+                .expect("the slot is free")
+                .session_id,
+            8
+        );
+    }
+
     fn partitions(turn: &Turn) -> Vec<i32> {
         turn.partitions.iter().map(|p| p.key.partition).collect()
     }
@@ -406,9 +458,9 @@ mod tests {
     #[test]
     fn a_session_remembers_adds_and_forgets() {
         let sessions = sessions(Slots::new(10, 7));
-        let first = sessions.turn(&request(0, 0, &[1, 2])).expect("a session");
+        let first = turn(&sessions, &request(0, 0, &[1, 2])).expect("a session");
         assert_eq!((first.session_id, first.incremental), (7, false));
-        let next = sessions.turn(&request(7, 1, &[3])).expect("its next epoch");
+        let next = turn(&sessions, &request(7, 1, &[3])).expect("its next epoch");
         assert_eq!((partitions(&next), next.incremental), (vec![1, 2, 3], true));
         let mut forget = request(7, 2, &[]);
         let gone = ForgottenTopic {
@@ -418,15 +470,15 @@ mod tests {
         };
         forget.forgotten_topics_data = vec![gone];
         assert_eq!(
-            partitions(&sessions.turn(&forget).expect("its next epoch")),
+            partitions(&turn(&sessions, &forget).expect("its next epoch")),
             [2, 3]
         );
         assert_eq!(
-            sessions.turn(&request(7, 2, &[])).err(),
+            turn(&sessions, &request(7, 2, &[])).err(),
             Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH)
         );
         assert_eq!(
-            sessions.turn(&request(8, 1, &[])).err(),
+            turn(&sessions, &request(8, 1, &[])).err(),
             Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)
         );
     }
@@ -440,7 +492,7 @@ mod tests {
             for (at, p) in request.topics[0].partitions.iter_mut().enumerate() {
                 p.fetch_offset = at as i64;
             }
-            let turn = sessions.turn(&request).expect("a full fetch");
+            let turn = turn(&sessions, &request).expect("a full fetch");
             let seen: Vec<(i32, i64)> = turn
                 .partitions
                 .iter()
@@ -463,10 +515,10 @@ mod tests {
         let sessions = Sessions::new(Slots::new(10, 7), memory.clone());
         let mut named = request(0, 0, &[1, 2, 3]);
         named.topics[0].topic = Str::from("n".repeat(30_000));
-        assert_eq!(sessions.turn(&named).expect("a session").session_id, 7);
+        assert_eq!(turn(&sessions, &named).expect("a session").session_id, 7);
         assert!(memory.try_session(20 << 10).is_none(), "of 100 KiB");
         // What was not opened, for want of memory, is a full fetch.
-        assert_eq!(sessions.turn(&named).expect("a full fetch").session_id, 0);
+        assert_eq!(turn(&sessions, &named).expect("a full fetch").session_id, 0);
     }
 
     #[test]
@@ -474,7 +526,7 @@ mod tests {
         let named: Vec<i32> = (0..4 * FEW as i32).map(|i| i * 7 % 20).collect();
         let (at_once, one_by_one) = (sessions(Slots::new(1, 7)), sessions(Slots::new(1, 7)));
         for sessions in [&at_once, &one_by_one] {
-            sessions.turn(&request(0, 0, &[3, 1, 50])).expect("a session");
+            turn(&sessions, &request(0, 0, &[3, 1, 50])).expect("a session");
         }
         let offset = |i: usize, mut request: FetchRequest| {
             for (k, p) in request.topics[0].partitions.iter_mut().enumerate() {
@@ -482,11 +534,11 @@ mod tests {
             }
             request
         };
-        let whole = at_once.turn(&offset(0, request(7, 1, &named)));
+        let whole = turn(&at_once, &offset(0, request(7, 1, &named)));
         let mut last = None;
         for (i, partition) in named.iter().enumerate() {
             let request = offset(i, request(7, 1 + i as i32, &[*partition]));
-            last = Some(one_by_one.turn(&request).expect("its next epoch"));
+            last = Some(turn(&one_by_one, &request).expect("its next epoch"));
         }
         let seen = |turn: &Turn| -> Vec<(i32, i64)> {
             let seen = turn.partitions.iter();
@@ -501,19 +553,24 @@ mod tests {
     fn without_a_slot_a_fetch_is_full_and_a_closed_session_gives_its_slot_back() {
         let slots = Slots::new(1, 7);
         let (a, b) = (sessions(slots.clone()), sessions(slots));
-        assert_eq!(a.turn(&request(0, 0, &[1])).expect("a session").session_id, 7);
-        assert_eq!(b.turn(&request(0, 0, &[1])).expect("a full fetch").session_id, 0);
+        assert_eq!(turn(&a, &request(0, 0, &[1])).expect("a session").session_id, 7);
         assert_eq!(
-            a.turn(&request(7, FINAL_EPOCH, &[])).expect("closed").session_id,
+            turn(&b, &request(0, 0, &[1])).expect("a full fetch").session_id,
             0
         );
-        assert_ne!(b.turn(&request(0, 0, &[1])).expect("a session").session_id, 0);
+        assert_eq!(
+            turn(&a, &request(7, FINAL_EPOCH, &[]))
+                .expect("closed")
+                .session_id,
+            0
+        );
+        assert_ne!(turn(&b, &request(0, 0, &[1])).expect("a session").session_id, 0);
     }
 
     #[test]
     fn who_had_records_goes_last() {
         let sessions = sessions(Slots::new(10, 7));
-        let first = sessions.turn(&request(0, 0, &[1, 2, 3])).expect("a session");
+        let first = turn(&sessions, &request(0, 0, &[1, 2, 3])).expect("a session");
         let told = Told {
             error_code: 0,
             high_watermark: 0,
@@ -521,7 +578,7 @@ mod tests {
             log_start_offset: 0,
         };
         sessions.told(&first, &[(told, true), (told, false), (told, false)]);
-        let next = sessions.turn(&request(7, 1, &[])).expect("its next epoch");
+        let next = turn(&sessions, &request(7, 1, &[])).expect("its next epoch");
         assert_eq!(partitions(&next), [2, 3, 1]);
         // The answer to that comes when a later request has already brought another: it is of its own partitions.
         let mut later = request(7, 2, &[4]);
@@ -530,10 +587,10 @@ mod tests {
             partitions: vec![2],
             ..Default::default()
         }];
-        let later = sessions.turn(&later).expect("its next epoch");
+        let later = turn(&sessions, &later).expect("its next epoch");
         assert_eq!(partitions(&later), [3, 1, 4]);
         sessions.told(&next, &[(told, true), (told, true), (told, false)]);
-        let last = sessions.turn(&request(7, 3, &[])).expect("its next epoch");
+        let last = turn(&sessions, &request(7, 3, &[])).expect("its next epoch");
         assert_eq!(partitions(&last), [1, 4, 3]);
         let was_told = |turn: &Turn| {
             turn.partitions
@@ -549,11 +606,11 @@ mod tests {
         let memory = Memory::new(TokioEnv::new(1), 64 << 10);
         let sessions = Sessions::new(Slots::new(10, 7), memory.clone());
         let many: Vec<i32> = (0..1000).collect();
-        let first = sessions.turn(&request(0, 0, &many)).expect("a full fetch");
+        let first = turn(&sessions, &request(0, 0, &many)).expect("a full fetch");
         assert_eq!((first.session_id, first.partitions.len()), (0, 1000));
-        let few = sessions.turn(&request(0, 0, &[1])).expect("a session");
+        let few = turn(&sessions, &request(0, 0, &[1])).expect("a session");
         assert_eq!(few.session_id, 7);
-        let grown = sessions.turn(&request(7, 1, &many));
+        let grown = turn(&sessions, &request(7, 1, &many));
         assert_eq!(grown.err(), Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND));
         assert!(sessions.lock().is_empty());
         assert!(memory.try_session(8 << 10).is_some(), "all was given back");

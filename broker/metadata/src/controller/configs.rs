@@ -20,6 +20,8 @@ use crate::config::{
 use crate::image::{ConfigResource, resource_type};
 use crate::topic_name;
 
+/// What the configurations of groups and client metrics subscriptions may take up in memory: some ten thousand of them.
+pub(super) const OF_ANY_NAME_BYTES_MAX: usize = 32 << 20;
 /// Longer values don't fit a record.
 const VALUE_LEN_MAX: usize = i16::MAX as usize;
 
@@ -190,6 +192,7 @@ impl Controller {
             .collect();
         self.check_values(resource, &new)?;
         self.check_exists(resource)?;
+        self.check_room(resource, &new)?;
         Ok(self.difference(resource, &new, new.keys()))
     }
 
@@ -242,6 +245,7 @@ impl Controller {
         self.check_resource(resource)?;
         self.check_values(resource, &new)?;
         self.check_exists(resource)?;
+        self.check_room(resource, &new)?;
         Ok(self.difference(resource, &new, ops.iter().map(|op| &op.name)))
     }
 
@@ -304,6 +308,20 @@ impl Controller {
             }
         }
         records
+    }
+
+    /// Whether there is room for a configuration of something that exists by being named. What makes it smaller always has.
+    fn check_room(&self, resource: &ConfigResource, new: &Configs) -> Outcome<()> {
+        let image = self.image();
+        let old_bytes = image.configs(resource).map_or(0, |old| resource.bytes(old));
+        let grows = !new.is_empty() && resource.bytes(new) > old_bytes;
+        if grows && resource.is_of_any_name() && image.of_any_name_bytes() >= OF_ANY_NAME_BYTES_MAX {
+            return refuse(
+                ErrorCode::POLICY_VIOLATION,
+                "Too many groups and client metrics subscriptions are configured.",
+            );
+        }
+        Ok(())
     }
 
     fn check_resource(&self, resource: &ConfigResource) -> Outcome<()> {

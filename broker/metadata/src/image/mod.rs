@@ -80,7 +80,24 @@ impl ConfigResource {
             name: Str::EMPTY,
         }
     }
+
+    /// Whether it exists by being named: whoever configures it makes it.
+    pub fn is_of_any_name(&self) -> bool {
+        matches!(self.kind, resource_type::GROUP | resource_type::CLIENT_METRICS)
+    }
+
+    /// What its configuration takes up in memory, about.
+    pub fn bytes(&self, configs: &Configs) -> usize {
+        let entries = configs
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + CONFIG_BYTES);
+        CONFIGURED_BYTES + self.name.len() + entries.sum::<usize>()
+    }
 }
+
+/// What a resource takes up that has a configuration, and each entry of that, besides texts.
+const CONFIGURED_BYTES: usize = 3 << 10;
+const CONFIG_BYTES: usize = 128;
 
 /// Where a broker listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -167,6 +184,7 @@ pub struct Image {
     brokers: OrdMap<i32, Arc<BrokerImage>>,
     controllers: OrdMap<i32, Arc<RegisterControllerRecord>>,
     configs: OrdMap<ConfigResource, Configs>,
+    of_any_name_bytes: usize,
     features: OrdMap<Str, i16>,
     producer_ids: Option<ProducerIdsRecord>,
     // Kept for what comes later, and so that a snapshot loses nothing.
@@ -189,6 +207,7 @@ impl Image {
             brokers: OrdMap::new(),
             controllers: OrdMap::new(),
             configs: OrdMap::new(),
+            of_any_name_bytes: 0,
             features: OrdMap::new(),
             producer_ids: None,
             acls: OrdMap::new(),
@@ -227,6 +246,12 @@ impl Image {
     /// What is configured for a resource; `None` is nothing.
     pub fn configs(&self, resource: &ConfigResource) -> Option<&Configs> {
         self.configs.get(resource)
+    }
+
+    /// What the configurations of groups and client metrics subscriptions take up, about: any name stands for one, so as many can be
+    /// configured as somebody likes.
+    pub fn of_any_name_bytes(&self) -> usize {
+        self.of_any_name_bytes
     }
 
     /// What is configured for a topic.

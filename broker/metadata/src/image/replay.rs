@@ -347,10 +347,16 @@ impl Image {
             kind: r.resource_type,
             name: r.resource_name.detached(),
         };
+        let of_any_name = resource.is_of_any_name();
+        let bytes = |image: &Self| match image.configs(&resource) {
+            Some(configs) if of_any_name => resource.bytes(configs),
+            _ => 0,
+        };
+        self.of_any_name_bytes -= bytes(self);
         match &r.value {
             Some(value) => {
                 self.configs
-                    .entry(resource)
+                    .entry(resource.clone())
                     .or_default()
                     .insert(r.name.detached(), value.detached());
             }
@@ -363,6 +369,7 @@ impl Image {
                 }
             }
         }
+        self.of_any_name_bytes += bytes(self);
     }
 
     fn set_feature(&mut self, r: &FeatureLevelRecord) -> Result<(), ReplayError> {

@@ -80,7 +80,7 @@ pub fn begin<E: Env>(
         responses: 0,
     };
     let (ctx, sessions, peer) = (ctx.clone(), sessions.clone(), peer.clone());
-    let turn = sessions.turn(&request);
+    let turn = sessions.turn(&request, rc.version);
     let pending = Box::pin(async move {
         let turn = match turn {
             Ok(turn) => turn,
@@ -92,6 +92,7 @@ pub fn begin<E: Env>(
                 return rc.response(&ctx, &response, Vec::new());
             }
         };
+        rc.connection.worked(turn.partitions.len()).await;
         let response_bytes = turn.partitions.len() * RESPONSE_PARTITION_BYTES + rc.repeated_bytes();
         let pass = fetch(&ctx, &rc, &request, &turn, holds).await;
         let response_share = response_share(&ctx, &peer, response_bytes).await?;

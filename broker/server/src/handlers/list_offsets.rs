@@ -14,7 +14,7 @@ use brokkr_wire::records::{CompressionType, Rules};
 
 use super::described::{each_topic_once, isolation_level};
 use super::produce::{MOST_DECOMPRESSED_MAX, QUICK_DECOMPRESSED_MAX, copies, decompressed_max};
-use crate::coop::Steps;
+use crate::coop::{STEPS_MAX, Steps};
 use crate::ctx::{Ctx, Peer};
 use crate::memory::Overloaded;
 use crate::partition::Refused;
@@ -62,6 +62,10 @@ pub async fn handle<E: Env>(
                 (false, Err(code)) => Err(Refused::of(code)),
                 (false, Ok(())) => look(&ctx, route.as_deref(), &asked, version).await,
             };
+            // Of those a batch is decompressed: as much work as there is between two breaks.
+            if asked.timestamp >= 0 || asked.timestamp == MAX_TIMESTAMP.0 {
+                steps.steps(STEPS_MAX).await;
+            }
             partitions.push(response(asked.partition_index, found, version));
         }
         topics.push(ListOffsetsTopicResponse {

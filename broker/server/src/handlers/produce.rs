@@ -219,14 +219,18 @@ async fn checked<E: Env>(
     };
     if plain && !rebuilds {
         let done = match records.len() {
-            ..=QUICK_BYTES_MAX => check(records, rules, now),
+            ..=QUICK_BYTES_MAX => {
+                connection.worked(coop::steps_of(records.len())).await;
+                check(records, rules, now)
+            }
             _ => Box::pin(check_at(&mut coop::pace(), records, rules, now)).await,
         };
         return with_share(done.map_err(refused)?).await;
     }
     if records.len() <= QUICK_BYTES_MAX
-        && let Some(done) = checked_quickly(records.clone(), rules, now)
+        && let (Some(done), units) = checked_quickly(records.clone(), rules, now)
     {
+        connection.worked(coop::steps_of(units)).await;
         return with_share(done.map_err(refused)?).await;
     }
     brokkr_types::reached!("a batch waited for its turn to be checked");
@@ -241,17 +245,22 @@ async fn checked<E: Env>(
     done.map_err(refused)
 }
 
-/// Checks a batch in one go, if that takes no more than a moment and little memory.
-fn checked_quickly(records: Bytes, rules: &Rules, now: UnixMillis) -> Option<Result<Validated, RecordError>> {
+/// Checks a batch in one go, if that takes no more than a moment and little memory; and the work that this was, in units.
+fn checked_quickly(
+    records: Bytes,
+    rules: &Rules,
+    now: UnixMillis,
+) -> (Option<Result<Validated, RecordError>>, usize) {
     let quick = Rules {
         decompressed_max: QUICK_DECOMPRESSED_MAX.min(rules.decompressed_max),
         ..*rules
     };
     let mut pace = Pace::gives_way_first_after(QUICK_UNITS_MAX);
-    match check_at(&mut pace, records, &quick, now).now_or_never()? {
-        Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. }))) => None,
-        done => Some(done),
-    }
+    let done = match check_at(&mut pace, records, &quick, now).now_or_never() {
+        Some(Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. })))) => None,
+        done => done,
+    };
+    (done, QUICK_UNITS_MAX.saturating_sub(pace.left_units()))
 }
 
 /// Checks a batch in turns, with the memory that this takes.

@@ -52,6 +52,11 @@ impl Pace {
         }
     }
 
+    /// Work until the next break: without end, where it never gives way.
+    pub fn left_units(&self) -> usize {
+        self.left_units.unwrap_or(usize::MAX)
+    }
+
     /// So much more is done. At a break it is [`Poll::Pending`] once, and its task is polled again. Cancel-safe.
     pub async fn work(&mut self, units: usize) {
         let Some(left) = &mut self.left_units else {

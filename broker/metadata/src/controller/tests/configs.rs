@@ -279,6 +279,28 @@ fn what_one_request_configures_has_its_limits() {
 }
 
 #[test]
+fn what_exists_by_being_named_has_room_for_some_thousands() {
+    let mut c = Cluster::of_one();
+    let (metrics, set, delete) = (16, 0, 1);
+    let names = ["m"; 15_000].join(",");
+    let mut added = 0;
+    let refused = loop {
+        let told = c.alter(metrics, &format!("m{added}"), &[(set, "metrics", Some(&names))]);
+        if told != "NONE" {
+            break told;
+        }
+        added += 1;
+        assert!(added < 2_000, "30 KB each");
+    };
+    assert!(refused.starts_with("POLICY_VIOLATION"), "{refused}");
+    assert!((900..1_100).contains(&added), "{added}");
+    // What takes up less is taken, and makes room.
+    assert_eq!(c.alter(metrics, "m0", &[(set, "metrics", Some("m"))]), "NONE");
+    assert_eq!(c.alter(metrics, "m1", &[(delete, "metrics", None)]), "NONE");
+    assert_eq!(c.alter(metrics, "new", &[(set, "metrics", Some("m"))]), "NONE");
+}
+
+#[test]
 fn groups_and_client_metrics_keep_what_is_set() {
     let mut c = Cluster::of_one();
     let (metrics, group, set, delete, append) = (16, 32, 0, 1, 2);
