@@ -526,7 +526,7 @@ mod tests {
         let named: Vec<i32> = (0..4 * FEW as i32).map(|i| i * 7 % 20).collect();
         let (at_once, one_by_one) = (sessions(Slots::new(1, 7)), sessions(Slots::new(1, 7)));
         for sessions in [&at_once, &one_by_one] {
-            turn(&sessions, &request(0, 0, &[3, 1, 50])).expect("a session");
+            turn(sessions, &request(0, 0, &[3, 1, 50])).expect("a session");
         }
         let offset = |i: usize, mut request: FetchRequest| {
             for (k, p) in request.topics[0].partitions.iter_mut().enumerate() {
