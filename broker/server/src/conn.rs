@@ -107,8 +107,10 @@ pub struct State {
     /// What is dispatched takes long, so that meanwhile the peer's end has to be looked for; and the peer has closed its side.
     long_work: Notify,
     peer_closed: AtomicBool,
-    /// Steps of work since other tasks had a turn.
-    steps: AtomicUsize,
+    /// What the reader does since it last waited for its peer: appends.
+    pub reading: Worked,
+    /// What the writer does: all other requests.
+    pub answering: Worked,
     /// Requests under way that change what a later one finds.
     changing: AtomicUsize,
     changed: Notify,
@@ -132,17 +134,28 @@ impl Drop for Changing {
     }
 }
 
-impl State {
-    /// So many steps more are done for the connection's requests, or will be at once. Each request's long loops give way by themselves;
-    /// but many requests that are short follow each other in one task. Cancel-safe.
-    pub async fn worked(&self, steps: usize) {
-        let done = self.steps.fetch_add(steps, Ordering::Relaxed) + steps;
+/// Steps that a task has done for its connection's requests since others had a turn. Each request's long loops give way by themselves;
+/// but many requests that are short follow each other in one task.
+#[derive(Default)]
+pub struct Worked(AtomicUsize);
+
+impl Worked {
+    /// So many more are done, or will be at once. Cancel-safe.
+    pub async fn steps(&self, steps: usize) {
+        let done = self.0.fetch_add(steps, Ordering::Relaxed) + steps;
         if done >= STEPS_MAX {
-            self.steps.store(0, Ordering::Relaxed);
+            self.rest();
             yield_now().await;
         }
     }
 
+    /// The task waits for its peer: so others have a turn.
+    pub fn rest(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+impl State {
     fn hurry(&self, hurried: bool) {
         self.hurried.store(hurried, Ordering::Release);
         if hurried {
@@ -443,6 +456,7 @@ impl<E: Env> Reader<E> {
                 None => idle_from + idle_max,
             };
             let keep = self.buf.share.bytes() == 0 && buf.capacity() <= READ_BUFFER_MIN || !buf.is_empty();
+            self.state.reading.rest();
             let quiet = (ctx.env.now() + QUIET).min(deadline);
             let wake_at = if keep { deadline } else { quiet };
             tokio::select! {
@@ -729,7 +743,7 @@ mod tests {
     #[test]
     fn many_requests_that_are_short_give_way() {
         let state = State::default();
-        let short = || state.worked(STEPS_MAX / 4).now_or_never().is_some();
+        let short = || state.reading.steps(STEPS_MAX / 4).now_or_never().is_some();
         let at_once: Vec<bool> = (0..8).map(|_| short()).collect();
         assert_eq!(at_once, [true, true, true, false, true, true, true, false]);
     }

@@ -335,7 +335,10 @@ impl<E: Env> Dispatch<E> {
         let (mut ctx, peer) = (self.ctx.clone(), self.peer.clone());
         let changing = self.changes(rc.api_key).then(|| Changing::begin(&self.state));
         let pending = Box::pin(async move {
-            rc.connection.worked(rc.frame_bytes / FRAME_BYTES_PER_STEP).await;
+            rc.connection
+                .answering
+                .steps(rc.frame_bytes / FRAME_BYTES_PER_STEP)
+                .await;
             let expected = bytes(&mut ctx, &request).await + rc.repeated_bytes();
             let mut share = response_share(&ctx, &peer, expected).await?;
             let mut response = {

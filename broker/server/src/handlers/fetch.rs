@@ -92,7 +92,7 @@ pub fn begin<E: Env>(
                 return rc.response(&ctx, &response, Vec::new());
             }
         };
-        rc.connection.worked(turn.partitions.len()).await;
+        rc.connection.answering.steps(turn.partitions.len()).await;
         let response_bytes = turn.partitions.len() * RESPONSE_PARTITION_BYTES + rc.repeated_bytes();
         let pass = fetch(&ctx, &rc, &request, &turn, holds).await;
         let response_share = response_share(&ctx, &peer, response_bytes).await?;

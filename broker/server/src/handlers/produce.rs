@@ -220,7 +220,7 @@ async fn checked<E: Env>(
     if plain && !rebuilds {
         let done = match records.len() {
             ..=QUICK_BYTES_MAX => {
-                connection.worked(coop::steps_of(records.len())).await;
+                connection.reading.steps(coop::steps_of(records.len())).await;
                 check(records, rules, now)
             }
             _ => Box::pin(check_at(&mut coop::pace(), records, rules, now)).await,
@@ -230,7 +230,7 @@ async fn checked<E: Env>(
     if records.len() <= QUICK_BYTES_MAX
         && let (Some(done), units) = checked_quickly(records.clone(), rules, now)
     {
-        connection.worked(coop::steps_of(units)).await;
+        connection.reading.steps(coop::steps_of(units)).await;
         return with_share(done.map_err(refused)?).await;
     }
     brokkr_types::reached!("a batch waited for its turn to be checked");
