@@ -7,7 +7,7 @@
 //! - [`works`]: the works by name;
 //! - [`turns`]: who does them when; [`produce`], [`fetch`]: the load; [`clock`]: its time;
 //! - [`hostile`]: connections that do what no client should;
-//! - [`start`]: start and stop of a broker; [`disk`]: the yardstick beside what is flushed;
+//! - [`start`]: start and stop of a broker; [`topics`]: many topics; [`disk`]: the yardstick beside what is flushed;
 //! - [`report`]: tables and JSON.
 #![expect(
     clippy::disallowed_methods,
@@ -27,6 +27,7 @@ mod proc;
 mod produce;
 mod report;
 mod start;
+mod topics;
 mod turns;
 mod verify;
 mod works;
@@ -56,6 +57,8 @@ enum Command {
     Load(Box<Load>),
     /// Starts and stops brokers in turns.
     Start(Start),
+    /// Makes many topics on each broker, whose directory must be new; restarts it cleanly and after kill -9.
+    Topics(Topics),
     /// Sets hostile connections on a running broker, with one client beside them; fails where memory or latency are past
     /// their limits.
     Hostile(Hostile),
@@ -151,6 +154,63 @@ struct Start {
 }
 
 #[derive(Args)]
+struct Topics {
+    /// A shell command that becomes a broker which prints a line that begins with `ready HOST:PORT`.
+    #[arg(long = "broker", value_name = "NAME=COMMAND", required = true, value_parser = named)]
+    brokers: Vec<(String, String)>,
+    #[arg(long, default_value_t = 10_000)]
+    topics: u32,
+    /// Partitions of each topic.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: i32,
+    /// Topics of one request.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// Seconds for which idle CPU time is measured.
+    #[arg(long, default_value_t = 10.0)]
+    idle_secs: f64,
+    /// The broker that the others are compared with.
+    #[arg(long, value_name = "NAME")]
+    reference: Option<String>,
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+impl Topics {
+    /// Whether all was measured and right.
+    fn run(&self) -> Result<bool, BenchError> {
+        let output = Output {
+            reference: self.reference.clone(),
+            rounds: 1,
+            format: self.format,
+        };
+        let brokers = startables(&self.brokers);
+        let names: Vec<&str> = brokers.iter().map(|b| b.name.as_str()).collect();
+        let plan = topics::Plan {
+            topics: self.topics,
+            partitions: self.partitions,
+            batch: self.batch,
+            idle: seconds(self.idle_secs)?,
+        };
+        let table = topics::run(&brokers, output.reference(&names)?, plan, &say);
+        output.print(&table);
+        Ok(table.is_whole())
+    }
+}
+
+fn startables(brokers: &[(String, String)]) -> Vec<Startable> {
+    let startable = |(name, command): &(String, String)| Startable {
+        name: name.clone(),
+        command: command.clone(),
+    };
+    brokers.iter().map(startable).collect()
+}
+
+fn seconds(secs: f64) -> Result<Duration, BenchError> {
+    Duration::try_from_secs_f64(secs).map_err(|_| BenchError::Usage(format!("{secs} seconds are no time")))
+}
+
+#[derive(Args)]
 struct Hostile {
     /// The broker. What is measured is its memory, so start it with a small `queued.max.request.bytes`.
     #[arg(long, value_name = "HOST:PORT")]
@@ -234,6 +294,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Load(load) => load.run(),
         Command::Start(start) => start.run(),
+        Command::Topics(topics) => topics.run(),
         Command::Hostile(hostile) => hostile.run(),
         Command::Disk { dir } => disk::probe(&dir).map(|speed| {
             println!("{speed}");
@@ -326,10 +387,6 @@ impl Load {
         {
             return Err(BenchError::Usage(format!("{name} is no target")));
         }
-        let secs = |secs: f64| {
-            Duration::try_from_secs_f64(secs)
-                .map_err(|_| BenchError::Usage(format!("{secs} seconds are no time")))
-        };
         Ok(Plan {
             targets: self
                 .targets
@@ -339,10 +396,10 @@ impl Load {
             reference: self.output.reference(&names)?,
             flushes: self.flushes.clone(),
             rounds: self.output.rounds,
-            window: secs(self.secs)?,
-            lead_in: secs(self.lead_in_secs)?,
-            warm_up: secs(self.warm_up_secs)?,
-            settle: secs(self.settle_secs)?,
+            window: seconds(self.secs)?,
+            lead_in: seconds(self.lead_in_secs)?,
+            warm_up: seconds(self.warm_up_secs)?,
+            settle: seconds(self.settle_secs)?,
             idempotent: self.idempotent,
             probe_dir: self.disk.clone(),
         })
@@ -375,15 +432,10 @@ fn resolve(addr: &str) -> Result<SocketAddr, BenchError> {
 impl Start {
     /// Whether all started and stopped.
     fn run(&self) -> Result<bool, BenchError> {
-        let startable = |(name, command): &(String, String)| Startable {
-            name: name.clone(),
-            command: command.clone(),
-        };
-        let brokers: Vec<Startable> = self.brokers.iter().map(startable).collect();
+        let brokers = startables(&self.brokers);
         let names: Vec<&str> = brokers.iter().map(|b| b.name.as_str()).collect();
         let reference = self.output.reference(&names)?;
-        let idle = Duration::try_from_secs_f64(self.idle_secs)
-            .map_err(|_| BenchError::Usage(format!("{} seconds are no time", self.idle_secs)))?;
+        let idle = seconds(self.idle_secs)?;
         let table = start::run(&brokers, reference, self.output.rounds, idle, &say);
         self.output.print(&table);
         Ok(table.is_whole())

@@ -1,5 +1,6 @@
 //! How long a broker takes to start, what it holds when idle, and how long it takes to stop.
 
+use crate::client::Client;
 use crate::error::BenchError;
 use crate::proc;
 use crate::report::{Figure, Subject, Table};
@@ -57,45 +58,106 @@ pub fn run(
     }
 }
 
-fn once(broker: &Startable, idle: Duration) -> Result<Vec<Figure>, BenchError> {
-    let begin = Instant::now();
-    let mut child = Command::new("sh")
-        .args(["-c", &format!("exec {}", broker.command)])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(BenchError::io(format!("starting {}", broker.name)))?;
-    let figures = lifetime(broker, &mut child, begin, idle);
-    if figures.is_err() {
-        // It must not outlive the measurement, and may have ended by itself.
-        let _ended_already = child.kill();
-        let _ended_already = child.wait();
-    }
-    figures
+/// A broker that was started. Dropped, it is killed.
+pub struct Running {
+    name: String,
+    child: Child,
+    begun: Instant,
+    ready: Duration,
+    addr: String,
 }
 
-fn lifetime(
-    broker: &Startable,
-    child: &mut Child,
-    begin: Instant,
-    idle: Duration,
-) -> Result<Vec<Figure>, BenchError> {
-    let ready = ready(child, begin).map_err(BenchError::io(broker.name.clone()))?;
-    std::thread::sleep(idle);
-    let pid = i32::try_from(child.id()).expect("a process id is positive and an i32");
-    let usage = proc::usage(pid)?;
-    let asked = Instant::now();
-    // SAFETY: the child is not waited for yet, so that the id is still its own.
-    if unsafe { libc::kill(pid, libc::SIGTERM) } != 0 {
-        return Err(BenchError::io("SIGTERM")(std::io::Error::last_os_error()));
+impl Running {
+    /// Starts a broker and waits until it is ready.
+    pub fn start(broker: &Startable) -> Result<Self, BenchError> {
+        let begun = Instant::now();
+        let child = Command::new("sh")
+            .args(["-c", &format!("exec {}", broker.command)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(BenchError::io(format!("starting {}", broker.name)))?;
+        let mut running = Self {
+            name: broker.name.clone(),
+            child,
+            begun,
+            ready: Duration::ZERO,
+            addr: String::new(),
+        };
+        let ready = ready(&mut running.child, begun).map_err(BenchError::io(broker.name.clone()))?;
+        (running.ready, running.addr) = ready;
+        Ok(running)
     }
-    let waiting = || format!("waiting for {}", broker.name);
-    while child.try_wait().map_err(BenchError::io(waiting()))?.is_none() {
-        if asked.elapsed() > STOP_MAX {
-            return Err(BenchError::Check(format!("{} does not stop", broker.name)));
+
+    /// How long it took until the ready line.
+    pub fn ready(&self) -> Duration {
+        self.ready
+    }
+
+    /// How long ago it was started.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a process id is positive and an i32")
+    }
+
+    /// A connection to the address in its ready line.
+    pub fn client(&self) -> Result<Client, BenchError> {
+        let addr = self.addr.parse();
+        let addr =
+            addr.map_err(|_| BenchError::Usage(format!("{}: no address in its ready line", self.name)))?;
+        Client::connect(addr)
+    }
+
+    /// Sends SIGTERM. How long it took to end.
+    pub fn stop(mut self) -> Result<Duration, BenchError> {
+        let asked = Instant::now();
+        // SAFETY: the child is not waited for yet, so that the id is still its own.
+        if unsafe { libc::kill(self.pid(), libc::SIGTERM) } != 0 {
+            return Err(BenchError::io("SIGTERM")(std::io::Error::last_os_error()));
         }
-        std::thread::sleep(STOP_POLL);
+        while !self.has_ended()? {
+            if asked.elapsed() > STOP_MAX {
+                return Err(BenchError::Check(format!("{} does not stop", self.name)));
+            }
+            std::thread::sleep(STOP_POLL);
+        }
+        Ok(asked.elapsed())
     }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(mut self) -> Result<(), BenchError> {
+        self.child.kill().map_err(BenchError::io("SIGKILL"))?;
+        while !self.has_ended()? {
+            std::thread::sleep(STOP_POLL);
+        }
+        Ok(())
+    }
+
+    fn has_ended(&mut self) -> Result<bool, BenchError> {
+        let ended = self.child.try_wait();
+        let ended = ended.map_err(BenchError::io(format!("waiting for {}", self.name)))?;
+        Ok(ended.is_some())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It must not outlive the measurement, and may have ended by itself.
+        let _ended_already = self.child.kill();
+        let _ended_already = self.child.wait();
+    }
+}
+
+fn once(broker: &Startable, idle: Duration) -> Result<Vec<Figure>, BenchError> {
+    let running = Running::start(broker)?;
+    let ready = running.ready();
+    std::thread::sleep(idle);
+    let usage = proc::usage(running.pid())?;
+    let stopped = running.stop()?;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     Ok(vec![
         Figure {
@@ -112,19 +174,21 @@ fn lifetime(
         },
         Figure {
             name: "stop ms",
-            value: ms(asked.elapsed()),
+            value: ms(stopped),
         },
     ])
 }
 
-fn ready(child: &mut Child, begin: Instant) -> std::io::Result<Duration> {
+/// When the ready line came, and the address in it.
+fn ready(child: &mut Child, begin: Instant) -> std::io::Result<(Duration, String)> {
     let stdout = child.stdout.take().expect("its output is piped");
     let (say, hear) = mpsc::channel();
     // Lives until the broker closes its output, which must be read to its end.
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if line.starts_with("ready") {
-                let _too_late = say.send(begin.elapsed());
+            if let Some(rest) = line.strip_prefix("ready") {
+                let addr = rest.split_whitespace().next().unwrap_or_default();
+                let _too_late = say.send((begin.elapsed(), addr.to_owned()));
             }
         }
     });

@@ -73,7 +73,7 @@ impl<E: Env> Log<E> {
         if self.background.seal.is_some() {
             return self.begin_seal_again();
         }
-        if self.epochs != self.background.persisted_epochs {
+        if self.epochs != self.background.persisted_epochs && !self.latest_epoch_is_empty() {
             let epochs = self.epochs.clone();
             let writing = write_epochs(Arc::clone(&self.shared), epochs.clone());
             self.background.job = Some((Job::Epochs(epochs), InFlight::new(writing)));

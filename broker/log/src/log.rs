@@ -56,6 +56,9 @@ pub struct Log<E: Env> {
     pub(crate) cut_to: Offset,
     /// Whether offsets may be missing in it: see [`Log::allow_gaps`].
     pub(crate) gaps: bool,
+    /// After a clean stop, the CRC-32s of `leader-epoch-checkpoint` and of the manifest that it left: as long as the manifest would
+    /// be the same again, nothing has to be written to close.
+    pub(crate) opened_as: Option<(u32, u32)>,
     /// A snapshot that is not at a segment's base: a clean stop's.
     pub(crate) loose_snapshot: Option<Offset>,
 
@@ -168,7 +171,7 @@ impl<E: Env> Log<E> {
                 shared: Arc::clone(&self.shared),
                 sealed: Arc::clone(&self.sealed),
                 active: self.active.clone(),
-                file: self.file.clone(),
+                file: Some(self.file.clone()),
                 truncations: self.file.truncations(),
                 log_truncations: self.truncations,
                 gaps: self.gaps,

@@ -152,6 +152,9 @@ impl<E: Env> Log<E> {
         let is_ours = recorded.recovery_point.is_some() && !recorded.foreign;
         log.gaps = manifest.as_ref().map_or(!is_ours, |m| m.gaps);
         if let Some(manifest) = &manifest {
+            if recovery.clean {
+                log.opened_as = Some((manifest.epochs_crc, crc32fast::hash(&manifest.encode())));
+            }
             log.truncations = log.truncations.max(manifest.truncations);
             log.cut_to = manifest.cut_to;
         }
@@ -173,7 +176,12 @@ impl<E: Env> Log<E> {
         Ok((log, recovery))
     }
 
-    fn assemble(shared: Arc<Shared<E>>, topic_id: Uuid, config: LogConfig, parts: Parts<E>) -> Self {
+    pub(crate) fn assemble(
+        shared: Arc<Shared<E>>,
+        topic_id: Uuid,
+        config: LogConfig,
+        parts: Parts<E>,
+    ) -> Self {
         let Parts {
             sealed,
             active,
@@ -216,6 +224,7 @@ impl<E: Env> Log<E> {
             truncations: 0,
             cut_to: base,
             gaps: false,
+            opened_as: None,
             loose_snapshot: None,
             view: None,
             active,
@@ -274,9 +283,13 @@ impl<E: Env> Log<E> {
         let from = if lost { self.log_start } else { scanned_from };
         replay::add_epochs(self, &mut epochs, from).await?;
         self.epochs = epochs;
-        if self.epochs != self.background.persisted_epochs {
+        // One that began where the log ends may stay in the file: the next start passes over it again.
+        let mut known = self.background.persisted_epochs.clone();
+        known.truncate_from_end(self.written_end());
+        if self.epochs != known {
             background::write_epochs(Arc::clone(&self.shared), self.epochs.clone()).await?;
             self.background.persisted_epochs = self.epochs.clone();
+            self.opened_as = None;
         }
         Ok(())
     }
@@ -339,8 +352,22 @@ impl<E: Env> Log<E> {
     pub async fn close(mut self) -> Result<Recorded, LogError> {
         self.settled().await?;
         self.sealed_up().await?;
-        let proof = self.file.sync().await?;
         let head = self.active.head;
+        let closed = Recorded {
+            topic_id: self.topic_id,
+            recovery_point: Some(head.next),
+            log_start: self.log_start,
+            truncations: self.truncations,
+            clean: true,
+            ..Recorded::default()
+        };
+        if let Some((epochs_crc, manifest_crc)) = self.opened_as
+            && manifest_crc == crc32fast::hash(&self.closing_manifest(epochs_crc).encode())
+        {
+            brokkr_types::reached!("a log was closed as it was opened");
+            return Ok(closed);
+        }
+        let proof = self.file.sync().await?;
         self.proven(&proof, head.next, head.size);
         let last_time = self.tip.time_entry();
         self.active.extend(head, &[], last_time.as_slice());
@@ -351,20 +378,19 @@ impl<E: Env> Log<E> {
         if let Some(loose) = self.loose_snapshot.filter(|loose| *loose != head.next) {
             background::remove_snapshot(&self.shared, loose).await?;
         }
-        let manifest = Manifest {
-            active: Some(self.active.info()),
-            epochs_crc: crc32fast::hash(encode_epochs(&self.epochs).as_bytes()),
-            ..self.manifest()
-        };
+        let epochs_crc = crc32fast::hash(encode_epochs(&self.epochs).as_bytes());
+        let manifest = self.closing_manifest(epochs_crc);
         replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
-        Ok(Recorded {
-            topic_id: self.topic_id,
-            recovery_point: Some(head.next),
-            log_start: self.log_start,
-            truncations: self.truncations,
-            clean: true,
-            ..Recorded::default()
-        })
+        Ok(closed)
+    }
+
+    /// The manifest of a clean stop.
+    fn closing_manifest(&self, epochs_crc: u32) -> Manifest {
+        Manifest {
+            active: Some(self.active.info()),
+            epochs_crc,
+            ..self.manifest()
+        }
     }
 }
 
@@ -460,12 +486,16 @@ impl<E: Env> LogDir<E> {
 }
 
 /// What `partition.metadata` says; zero where it is missing or can't be read.
-async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Uuid, LogError> {
+pub(crate) async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Uuid, LogError> {
     let file = format!("{}/{}", shared.folder, names::PARTITION_METADATA);
     if !listing.names.contains(names::PARTITION_METADATA) {
         return Ok(Uuid::ZERO);
     }
     let text = shared.dir.dir.read(&file, METADATA_BYTES_MAX).await?;
+    if text.is_empty() {
+        // A fresh log's, which a power loss took.
+        return Ok(Uuid::ZERO);
+    }
     Ok(decode_partition_metadata(&text).unwrap_or_else(|what| {
         if shared
             .dir

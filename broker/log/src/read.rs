@@ -148,7 +148,9 @@ impl<E: Env> LogReader<E> {
     pub(crate) async fn open(&self, index: usize) -> Result<OpenSegment<'_, E>, ReadError> {
         let view = &self.view;
         let Some(segment) = view.sealed.get(index) else {
-            let (segment, file) = (&view.active, view.file.clone());
+            let segment = &view.active;
+            // A later view of a fresh log has one.
+            let file = view.file.clone().ok_or(ReadError::Stale)?;
             return Ok(OpenSegment {
                 segment,
                 file,

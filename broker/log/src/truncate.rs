@@ -45,14 +45,38 @@ impl<E: Env> Log<E> {
     pub async fn assign_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), LogError> {
         self.settled().await?;
         let mut epochs = self.epochs.clone();
-        if !epochs.assign(epoch, self.log_end()) {
-            return Ok(());
+        if epochs.assign(epoch, self.log_end()) || epochs != self.background.persisted_epochs {
+            background::write_epochs(Arc::clone(&self.shared), epochs.clone()).await?;
+            self.background.persisted_epochs = epochs.clone();
+            self.opened_as = None;
+            self.epochs = epochs;
+            self.view = None;
         }
-        background::write_epochs(Arc::clone(&self.shared), epochs.clone()).await?;
-        self.background.persisted_epochs = epochs.clone();
-        self.epochs = epochs;
-        self.view = None;
         Ok(())
+    }
+
+    /// On becoming leader of `epoch`: notes that it begins at the log's end, in memory alone. [`Log::assign_epoch`] makes it durable,
+    /// which the caller owes BEFORE the first append. An epoch in which nothing was appended leaves nothing behind when a crash takes
+    /// it: the next leader's begins at the same offset.
+    ///
+    /// # Panics
+    /// If something is staged.
+    pub fn begin_epoch(&mut self, epoch: LeaderEpoch) {
+        assert_eq!(self.log_end(), self.written_end(), "nothing is staged");
+        if self.epochs.assign(epoch, self.log_end()) {
+            self.view = None;
+        }
+    }
+
+    /// Whether the latest epoch is not durable yet, and nothing was appended in it.
+    pub fn owes_epoch(&self) -> bool {
+        self.epochs != self.background.persisted_epochs && self.latest_epoch_is_empty()
+    }
+
+    pub(crate) fn latest_epoch_is_empty(&self) -> bool {
+        self.epochs
+            .latest()
+            .is_some_and(|last| last.start >= self.log_end())
     }
 
     /// Notes, durably, that offsets may be missing from now on: BEFORE batches are taken from a leader whose log may be compacted.

@@ -124,7 +124,8 @@ pub(crate) struct View<E: Env> {
     pub(crate) shared: Arc<Shared<E>>,
     pub(crate) sealed: Segments,
     pub(crate) active: Segment,
-    pub(crate) file: File<E>,
+    /// None in a fresh log.
+    pub(crate) file: Option<File<E>>,
     /// Of the active file; with another count this snapshot is stale.
     pub(crate) truncations: u64,
     /// Of the log.

@@ -18,4 +18,6 @@ pub mod topic_name;
 pub use controller::{
     ApiError, Controller, CreateTopics, Registration, Reply, Request, Settings, refuse_excessive,
 };
-pub use image::{BrokerImage, ConfigResource, Image, MetadataState, PartitionImage, ReplayError, TopicImage};
+pub use image::{
+    BrokerImage, ConfigResource, Image, ImageDelta, MetadataState, PartitionImage, ReplayError, TopicImage,
+};

@@ -10,6 +10,7 @@ use brokkr_metadata::Request;
 use brokkr_types::{NodeId, Uuid};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::changes::Changes;
 use crate::config::BrokerConfig;
 use crate::controller::{self, ControllerError};
 use crate::ctx::Ctx;
@@ -78,9 +79,11 @@ impl<E: Env> Broker<E> {
         let identity = Arc::new(log_dirs.metadata.identity.clone());
 
         let noise = Arc::new(Noise::new(env.clone()));
+        let changes = Changes::default();
         let (partitions, cluster) = partitions::start(Manager {
             env: env.clone(),
             noise: Arc::clone(&noise),
+            changes: changes.clone(),
             node: NodeId(identity.node_id),
             log_dirs: log_dirs.clone(),
             config: Arc::clone(&config),
@@ -97,6 +100,7 @@ impl<E: Env> Broker<E> {
             identity,
             log_dirs: log_dirs.places(&config).into(),
             cluster,
+            changes,
             producer_ids: ProducerIds::start(&env, controller.clone()),
             controller,
             memory: Memory::new(env.clone(), memory),

@@ -25,7 +25,7 @@ use brokkr_log::{Event, Log, LogDir, LogError, Recorded};
 use brokkr_metadata::config::is_applied;
 use brokkr_metadata::records::{Control, encode_control, encode_records};
 use brokkr_metadata::snapshot::QuorumState;
-use brokkr_metadata::{ConfigResource, Controller, Registration, Reply, Request, Settings};
+use brokkr_metadata::{ConfigResource, Controller, ImageDelta, Registration, Reply, Request, Settings};
 use brokkr_types::{Instant, LeaderEpoch, Offset, Uuid};
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::leader_change_message::{LeaderChangeMessage, Voter};
@@ -147,6 +147,8 @@ struct Host<E: Env> {
     broker_epoch: i64,
     recorded: Published<Recorded>,
     partitions: mpsc::Sender<Ask>,
+    /// Whether they have followed a first image.
+    is_followed: bool,
     bytes_since_snapshot: u64,
     snapshot_every_bytes: u64,
     /// Snapshots that failed since the last one that didn't, and when the next may be tried.
@@ -193,6 +195,7 @@ pub async fn start<E: Env>(
         epoch,
         broker_epoch: -1,
         partitions,
+        is_followed: false,
         bytes_since_snapshot: bytes,
         snapshot_every_bytes: config.metadata_log_max_record_bytes_between_snapshots.max(1) as u64,
         snapshot_failures: 0,
@@ -405,13 +408,28 @@ impl<E: Env> Host<E> {
                 self.noise.tell("metadata not changed", &error);
                 ErrorCode::KAFKA_STORAGE_ERROR
             })?;
-            let image = Arc::new(self.controller.image().clone());
-            let (done, followed) = oneshot::channel();
-            if self.partitions.send(Ask::Follow(image, done)).await.is_ok() {
-                drop(followed.await);
-            }
+            self.follow(ImageDelta::of(&records)).await;
         }
         Ok(reply)
+    }
+
+    /// Lets the partitions here follow what was committed. BEFORE the answer leaves: what a client was told of it finds.
+    async fn follow(&mut self, changed: ImageDelta) {
+        // The first image is all new to them.
+        let delta = match std::mem::replace(&mut self.is_followed, true) {
+            true => changed,
+            false => ImageDelta::Everything,
+        };
+        let image = Arc::new(self.controller.image().clone());
+        let (done, followed) = oneshot::channel();
+        if self
+            .partitions
+            .send(Ask::Follow(image, delta, done))
+            .await
+            .is_ok()
+        {
+            drop(followed.await);
+        }
     }
 
     /// Appends records as one batch, and waits until they are durable: committed. On failure the state is as before.

@@ -7,6 +7,7 @@ use brokkr_env::{Env, Noise, Reader};
 use brokkr_metadata::Image;
 use brokkr_types::Uuid;
 
+use crate::changes::Changes;
 use crate::config::BrokerConfig;
 use crate::controller::ControllerHandle;
 use crate::fetch_session::Slots;
@@ -49,6 +50,8 @@ pub struct Ctx<E: Env> {
     pub log_dirs: Arc<[Place<E>]>,
     /// The cluster's metadata and the partitions here that follow it.
     pub cluster: Reader<ClusterView<E>>,
+    /// Counts what the partitions publish.
+    pub changes: Changes,
     /// Who changes metadata.
     pub controller: ControllerHandle,
     /// Who hands out producer ids.
@@ -90,6 +93,7 @@ impl<E: Env> Clone for Ctx<E> {
             identity: Arc::clone(&self.identity),
             log_dirs: Arc::clone(&self.log_dirs),
             cluster: self.cluster.clone(),
+            changes: self.changes.clone(),
             controller: self.controller.clone(),
             producer_ids: self.producer_ids.clone(),
             memory: self.memory.clone(),

@@ -3,6 +3,7 @@
 //! Generic over [`brokkr_env::Env`]; the real world instantiates it once, in [`production`], the seeded one in `sim`.
 
 pub mod broker;
+mod changes;
 pub mod cli;
 pub mod config;
 mod conn;

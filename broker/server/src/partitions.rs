@@ -1,7 +1,8 @@
 //! The partitions of this broker, and the way to them.
 //!
-//! One task follows the metadata: it opens, makes and deletes logs as each image says, and publishes the image and its
-//! [`Routes`] as one [`ClusterView`]. The controller answers a change when that is done, so that who was told of a topic finds it.
+//! One task follows the metadata: of each committed change it starts and ends the owners of the partitions that it touches, and
+//! publishes the image and its [`Routes`] as one [`ClusterView`]. It waits for no log to be opened: owners do that, and requests wait
+//! for them. The controller answers a change when the view is published, so a client that was told of a topic finds it.
 //!
 //! A deleted topic leaves Metadata and the routes at the same moment, BEFORE its logs go. A client that is refused its data and
 //! then asks Metadata never sees the old topic there.
@@ -10,33 +11,37 @@ mod folders;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use brokkr_env::{Env, Noise, Published};
-use brokkr_log::{LogError, Recorded};
-use brokkr_metadata::{Image, PartitionImage, TopicImage};
-use brokkr_types::{LeaderEpoch, NodeId, Uuid};
+use brokkr_log::Recorded;
+use brokkr_metadata::{Image, ImageDelta, TopicImage};
+use brokkr_types::{Instant, LeaderEpoch, NodeId, Uuid};
 use brokkr_wire::records::Rules;
 use brokkr_wire::{ErrorCode, Str};
-use futures_util::stream::{self, FuturesOrdered, StreamExt};
+use futures_util::stream::{self, StreamExt};
+use imbl::{OrdMap, Vector};
 use tokio::sync::{mpsc, oneshot};
 
 pub use folders::{Known, is_left_alone};
 
+use crate::changes::Changes;
 use crate::config::{BrokerConfig, TopicConfig};
+use crate::coop::Steps;
 use crate::log_dir::LogDirs;
-use crate::partition::{Handle, Message, Refused};
+use crate::partition::{Closed, Control, Handle, Refused, ViewRef};
 
-/// Logs that are opened at the same time.
-const OPENING_MAX: usize = 16;
+/// Logs that are closed, or deleted, at the same time.
+const CLOSING_MAX: usize = 16;
+/// How long a request that says no time of its own waits for a log that is being opened.
+const OPENING_WAIT: Duration = Duration::from_secs(10);
 
 /// What the task is asked.
 pub enum Ask {
-    /// Follow this image; told when its partitions are here and published.
-    Follow(Arc<Image>, oneshot::Sender<()>),
+    /// Follow this image, in which the delta changed; told when that is published.
+    Follow(Arc<Image>, ImageDelta, oneshot::Sender<()>),
     /// These topics were deleted, by committed records: what they left may go. BEFORE the first image.
     Deleted(Vec<Uuid>),
-    /// Try again what failed for want of something that the machine may have by now.
-    Retry,
     /// Delete what retention says, everywhere.
     Retention,
     /// A log directory failed: its partitions go offline.
@@ -45,23 +50,19 @@ pub enum Ask {
     Close(oneshot::Sender<BTreeMap<Uuid, BTreeMap<String, Recorded>>>),
 }
 
-/// Where a partition is.
-pub enum Hosted<E: Env> {
-    /// Here, with an owner.
-    Here(Handle<E>),
-    /// Here, but its log is damaged or can't be read, or its log directory failed: nothing is served from it until an operator
-    /// has looked.
-    Offline,
-    /// There is none of that number.
-    Nowhere,
+/// A partition here: its owner, and its log directory, where that is one that could be opened.
+pub struct Hosted<E: Env> {
+    /// The way to its owner.
+    pub handle: Handle<E>,
+    /// Its log directory.
+    pub directory: Option<Uuid>,
 }
 
 impl<E: Env> Clone for Hosted<E> {
     fn clone(&self) -> Self {
-        match self {
-            Self::Here(h) => Self::Here(h.clone()),
-            Self::Offline => Self::Offline,
-            Self::Nowhere => Self::Nowhere,
+        Self {
+            handle: self.handle.clone(),
+            directory: self.directory,
         }
     }
 }
@@ -73,28 +74,49 @@ pub struct Route<E: Env> {
     /// Its id.
     pub id: Uuid,
     /// Its configuration, resolved.
-    pub config: TopicConfig,
-    /// What it asks of batches.
-    pub rules: Rules,
-    partitions: Vec<Hosted<E>>,
-    /// Of each partition the log directory, where it has one that works or did.
-    directories: Vec<Option<Uuid>>,
-    nowhere: Hosted<E>,
+    pub config: Arc<TopicConfig>,
+    partitions: Vector<Hosted<E>>,
 }
 
 impl<E: Env> Route<E> {
-    /// Where a partition is.
-    pub fn partition(&self, index: i32) -> &Hosted<E> {
-        usize::try_from(index)
-            .ok()
-            .and_then(|i| self.partitions.get(i))
-            .unwrap_or(&self.nowhere)
+    /// What it asks of batches.
+    pub fn rules(&self) -> &Rules {
+        &self.config.rules
+    }
+
+    /// A partition.
+    pub fn partition(&self, index: i32) -> Option<&Handle<E>> {
+        let index = usize::try_from(index).ok()?;
+        self.partitions.get(index).map(|hosted| &hosted.handle)
+    }
+
+    /// A partition, or the refusal where there is none of that number.
+    pub fn known(&self, index: i32) -> Result<&Handle<E>, Refused> {
+        self.partition(index)
+            .ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
+    }
+
+    /// A partition and what readers see of it, once its log is open.
+    pub async fn opened(&self, env: &E, index: i32) -> Result<(&Handle<E>, ViewRef<E>), Refused> {
+        self.opened_until(env, index, env.now() + OPENING_WAIT).await
+    }
+
+    /// [`Route::opened`] with a time until which it waits.
+    pub async fn opened_until(
+        &self,
+        env: &E,
+        index: i32,
+        until: Instant,
+    ) -> Result<(&Handle<E>, ViewRef<E>), Refused> {
+        let handle = self.known(index)?;
+        let view = handle.opened(env, until).await?;
+        Ok((handle, view))
     }
 
     /// The log directory of a partition, where it has one that works or did.
     pub fn directory(&self, index: i32) -> Option<Uuid> {
         let index = usize::try_from(index).ok()?;
-        self.directories.get(index).copied().flatten()
+        self.partitions.get(index)?.directory
     }
 
     /// All partitions.
@@ -103,17 +125,26 @@ impl<E: Env> Route<E> {
     }
 }
 
-/// All topics. Immutable; a change publishes another.
+/// All topics. Immutable; a change publishes another, which shares with this one what did not change.
 pub struct Routes<E: Env> {
-    by_name: BTreeMap<Str, Arc<Route<E>>>,
-    names: BTreeMap<Uuid, Str>,
+    by_name: OrdMap<Str, Arc<Route<E>>>,
+    names: OrdMap<Uuid, Str>,
+}
+
+impl<E: Env> Clone for Routes<E> {
+    fn clone(&self) -> Self {
+        Self {
+            by_name: self.by_name.clone(),
+            names: self.names.clone(),
+        }
+    }
 }
 
 impl<E: Env> Routes<E> {
     fn new() -> Self {
         Self {
-            by_name: BTreeMap::new(),
-            names: BTreeMap::new(),
+            by_name: OrdMap::new(),
+            names: OrdMap::new(),
         }
     }
 
@@ -127,40 +158,14 @@ impl<E: Env> Routes<E> {
         self.by_name(self.names.get(&id)?)
     }
 
-    /// The topics that are in the image as well, if that isn't all.
-    fn without_gone(&self, image: &Image) -> Option<Self> {
-        let mut left = Self::new();
-        for route in self
-            .iter()
-            .filter(|r| image.topics.by_id(r.id).is_some_and(|t| t.name == r.name))
-        {
-            left.names.insert(route.id, route.name.clone());
-            left.by_name.insert(route.name.clone(), Arc::clone(route));
-        }
-        (left.names.len() < self.names.len()).then_some(left)
+    fn put(&mut self, route: Route<E>) {
+        self.names.insert(route.id, route.name.clone());
+        self.by_name.insert(route.name.clone(), Arc::new(route));
     }
 
-    /// The same without the partitions of a log directory: those are offline.
-    fn without(&self, directory: Uuid) -> Self {
-        let mut left = Self::new();
-        for route in self.iter() {
-            let hosted = |(index, hosted): (i32, &Hosted<E>)| match hosted {
-                Hosted::Here(_) if route.directory(index) == Some(directory) => Hosted::Offline,
-                other => other.clone(),
-            };
-            let offline = Route {
-                name: route.name.clone(),
-                id: route.id,
-                config: route.config.clone(),
-                rules: route.rules,
-                partitions: route.partitions().map(hosted).collect(),
-                directories: route.directories.clone(),
-                nowhere: Hosted::Nowhere,
-            };
-            left.names.insert(route.id, route.name.clone());
-            left.by_name.insert(route.name.clone(), Arc::new(offline));
-        }
-        left
+    fn remove(&mut self, id: Uuid) -> Option<Arc<Route<E>>> {
+        let name = self.names.remove(&id)?;
+        self.by_name.remove(&name)
     }
 
     /// All topics, by name.
@@ -168,15 +173,12 @@ impl<E: Env> Routes<E> {
         self.by_name.values()
     }
 
-    /// All partitions that have owners, with their log directories and the names of their folders.
+    /// All partitions that have a log directory, with that and the names of their folders.
     pub fn handles(&self) -> impl Iterator<Item = (Uuid, String, &Handle<E>)> {
         self.iter().flat_map(|route| {
-            route.partitions().filter_map(|(index, hosted)| match hosted {
-                Hosted::Here(handle) => {
-                    let directory = route.directory(index).expect("an owner's log is in a directory");
-                    Some((directory, folder(&route.name, index), handle))
-                }
-                Hosted::Offline | Hosted::Nowhere => None,
+            route.partitions().filter_map(|(index, hosted)| {
+                let directory = hosted.directory?;
+                Some((directory, folder(&route.name, index), &hosted.handle))
             })
         })
     }
@@ -194,14 +196,6 @@ impl<E: Env> ClusterView<E> {
     fn new(image: Arc<Image>, routes: Routes<E>) -> Self {
         let routes = Arc::new(routes);
         Self { image, routes }
-    }
-
-    /// The view without the topics that `next` has no more, if there are any. What `next` has besides is not in it yet.
-    fn without_gone(&self, next: &Image) -> Option<Self> {
-        let routes = self.routes.without_gone(next)?;
-        let gone = self.image.topics.iter().map(|t| t.id);
-        let gone = gone.filter(|id| next.topics.by_id(*id).is_none());
-        Some(Self::new(Arc::new(self.image.without_topics(gone)), routes))
     }
 }
 
@@ -228,6 +222,8 @@ pub struct Manager<E: Env> {
     pub node: NodeId,
     /// Where repeated failures are logged.
     pub noise: Arc<Noise>,
+    /// Counts what the partitions publish.
+    pub changes: Changes,
     /// The log directories.
     pub log_dirs: LogDirs<E>,
     /// The broker's configuration.
@@ -254,40 +250,38 @@ async fn run<E: Env>(
 ) {
     // Not a reader: between two changes it would pin what was deleted.
     let latest = views.latest();
-    loop {
-        let ask = tokio::select! {
-            biased;
-            ask = asks.recv() => ask,
-            () = manager.retry_due() => Some(Ask::Retry),
-        };
-        let Some(ask) = ask else { return };
+    while let Some(ask) = asks.recv().await {
         let now = latest.get();
         match ask {
             Ask::Deleted(topics) => manager.known.deleted.extend(topics),
-            Ask::Retry => {
-                let routes = manager.follow(&now.routes, &now.image).await;
-                views.publish(ClusterView::new(Arc::clone(&now.image), routes));
-            }
-            Ask::Follow(image, done) => {
-                // BEFORE logs go: nobody is sent to one that is being deleted, and told that its offset is out of range.
-                if let Some(left) = now.without_gone(&image) {
-                    views.publish(left);
+            Ask::Follow(image, delta, done) => {
+                let mut routes = Routes::clone(&now.routes);
+                let gone = manager.gone(&mut routes, &image, &delta);
+                if !gone.is_empty() {
+                    // BEFORE logs go: nobody is sent to one that is being deleted, and told that its offset is out of range.
+                    let before = now.image.without_topics(gone.iter().map(|route| route.id));
+                    views.publish(ClusterView::new(Arc::new(before), routes.clone()));
+                    manager.delete(&gone).await;
                 }
                 manager.sweep(&image).await;
-                let routes = manager.follow(&now.routes, &image).await;
+                manager.follow(&mut routes, &image, &delta).await;
                 views.publish(ClusterView::new(image, routes));
+                // What is to be recorded of topics that are gone.
+                manager.changes.note();
                 let _ = done.send(());
             }
             Ask::Retention => {
                 for (.., handle) in now.routes.handles() {
-                    handle.send(Message::Retention).await;
+                    // A log that nothing was ever appended to has nothing to delete, and is left asleep.
+                    if handle.view_if_open().is_some_and(|view| view.recorded.is_some()) {
+                        handle.control(Control::Retention).await;
+                    }
                 }
             }
             Ask::DirectoryFailed(id) => {
-                // BEFORE the owners end: whoever they wake finds the partition offline.
-                let left = ClusterView::new(Arc::clone(&now.image), now.routes.without(id));
-                views.publish(left);
-                manager.abandon(id, &now.routes).await;
+                for (_, _, handle) in now.routes.handles().filter(|(of, ..)| *of == id) {
+                    handle.control(Control::Abandon).await;
+                }
             }
             Ask::Close(done) => {
                 let clean = close_all(&now.routes, &manager.log_dirs).await;
@@ -304,172 +298,124 @@ async fn close_all<E: Env>(
     routes: &Routes<E>,
     log_dirs: &LogDirs<E>,
 ) -> BTreeMap<Uuid, BTreeMap<String, Recorded>> {
-    let closing = routes.handles().map(|(directory, folder, handle)| async move {
+    let handles = routes
+        .handles()
+        .map(|(directory, folder, handle)| (directory, folder, handle.clone()));
+    let handles: Vec<_> = handles.collect();
+    let closing = stream::iter(handles).map(|(directory, folder, handle)| async move {
         let (reply, closed) = oneshot::channel();
-        let asked = handle.send(Message::Close { reply }).await;
-        let closed = if asked { closed.await.ok().flatten() } else { None };
-        (directory, folder, closed)
+        let asked = handle.control(Control::Close(reply)).await;
+        let closed = if asked { closed.await.ok() } else { None };
+        (directory, folder, closed.unwrap_or(Closed::Unclean))
     });
-    let mut closing = stream::iter(closing.collect::<Vec<_>>()).buffered(OPENING_MAX);
+    let mut closing = std::pin::pin!(closing.buffered(CLOSING_MAX));
     let mut logs: BTreeMap<_, _> = log_dirs
         .online
         .iter()
         .map(|dir| (dir.id(), BTreeMap::new()))
         .collect();
-    for route in routes.iter() {
-        for (index, hosted) in route.partitions() {
-            // A damaged partition is not closed, and looked at again at the next start.
-            if let (Hosted::Offline, Some(directory)) = (hosted, route.directory(index)) {
-                logs.remove(&directory);
-            }
-        }
-    }
     while let Some((directory, folder, closed)) = closing.next().await {
         match (closed, logs.get_mut(&directory)) {
-            (Some(recorded), Some(logs)) => drop(logs.insert(folder, recorded)),
-            (None, Some(_)) => drop(logs.remove(&directory)),
-            (_, None) => {}
+            (Closed::Clean(Some(recorded)), Some(logs)) => drop(logs.insert(folder, recorded)),
+            // One that is offline too: it is looked at again at the next start.
+            (Closed::Unclean, Some(_)) => drop(logs.remove(&directory)),
+            (Closed::Clean(_), _) | (Closed::Unclean, None) => {}
         }
     }
     logs
 }
 
 impl<E: Env> Manager<E> {
-    async fn follow(&mut self, now: &Routes<E>, image: &Image) -> Routes<E> {
-        self.known.retry_at = None;
-        let mut coming = Vec::new();
-        for topic in image.topics.iter().filter(|t| !folders::is_left_alone(&t.name)) {
-            let before = now.by_name(&topic.name).filter(|r| r.id == topic.id);
-            let config = TopicConfig::resolve(&self.config, image, &topic.name);
-            let (partitions, directories) = match &before {
-                Some(route) => (route.partitions.clone(), route.directories.clone()),
-                None => (Vec::new(), Vec::new()),
-            };
-            if before.is_some_and(|r| r.config != config) {
-                configure(&partitions, &config).await;
+    /// Takes the topics out of the routes that the image has no more.
+    fn gone(&self, routes: &mut Routes<E>, image: &Image, delta: &ImageDelta) -> Vec<Arc<Route<E>>> {
+        let is_gone = |id: &Uuid| image.topics.by_id(*id).is_none();
+        let gone: Vec<Uuid> = match delta {
+            ImageDelta::Everything => routes.names.keys().copied().filter(is_gone).collect(),
+            ImageDelta::Changed(changed) => changed.topics.iter().copied().filter(is_gone).collect(),
+        };
+        gone.into_iter().filter_map(|id| routes.remove(id)).collect()
+    }
+
+    /// Takes up what the delta changed of the topics that there are.
+    async fn follow(&mut self, routes: &mut Routes<E>, image: &Image, delta: &ImageDelta) {
+        let mut configs = Configs::default();
+        match delta.topics_touched(image) {
+            None => {
+                let mut steps = Steps::default();
+                for topic in image.topics.iter() {
+                    steps.step().await;
+                    self.follow_topic(routes, image, topic, &mut configs).await;
+                }
             }
-            coming.push(Coming {
-                topic,
+            Some(topics) => {
+                for topic in topics {
+                    self.follow_topic(routes, image, &topic, &mut configs).await;
+                }
+            }
+        }
+    }
+
+    async fn follow_topic(
+        &mut self,
+        routes: &mut Routes<E>,
+        image: &Image,
+        topic: &TopicImage,
+        configs: &mut Configs,
+    ) {
+        if is_left_alone(&topic.name) {
+            return;
+        }
+        let before = routes.by_id(topic.id);
+        let config = configs.resolve(&self.config, image, topic, before.as_deref());
+        let mut partitions = match &before {
+            Some(route) => route.partitions.clone(),
+            None => Vector::new(),
+        };
+        let is_configured = before.as_ref().is_some_and(|route| route.config != config);
+        if is_configured {
+            for hosted in &partitions {
+                let configure = Control::Configure(Arc::clone(&config));
+                hosted.handle.control(configure).await;
+            }
+        }
+        let known = partitions.len();
+        for (index, partition) in topic.partitions().skip(known) {
+            partitions.push_back(self.host(topic, index, partition, &config));
+        }
+        if before.is_none() || is_configured || partitions.len() > known {
+            routes.put(Route {
+                name: topic.name.clone(),
+                id: topic.id,
                 config,
                 partitions,
-                directories,
             });
         }
-        for opened in self.open_all(&coming).await {
-            let coming: &mut Coming<'_, E> = &mut coming[opened.topic];
-            let (topic, index) = (coming.topic, opened.index);
-            let folder = folder(&topic.name, index);
-            let (hosted, directory) = match opened.hosted {
-                Some((at, hosted)) => (
-                    self.note(at, (topic.id, index), &folder, hosted),
-                    Some(self.log_dirs.online[at].id()),
-                ),
-                None => (self.without_directory(opened.image, &folder), None),
-            };
-            match coming.partitions.get_mut(index as usize) {
-                Some(place) => *place = hosted,
-                None => {
-                    coming.partitions.push(hosted);
-                    coming.directories.push(directory);
-                }
-            }
-        }
-        let mut next = Routes::new();
-        for coming in coming {
-            let route = coming.route();
-            next.names.insert(route.id, route.name.clone());
-            next.by_name.insert(route.name.clone(), Arc::new(route));
-        }
-        for old in now.iter().filter(|r| next.names.get(&r.id) != Some(&r.name)) {
-            self.delete(old).await;
-        }
-        next
-    }
-
-    /// Opens or makes the logs of all partitions that are new or failed before: some at a time, over all topics.
-    async fn open_all<'a>(&mut self, coming: &[Coming<'a, E>]) -> Vec<Opened<'a, E>> {
-        let mut to_open = Vec::new();
-        for (place, coming) in coming.iter().enumerate() {
-            let topic = coming.topic;
-            for (index, image) in topic.partitions() {
-                let is_new = index as usize >= coming.partitions.len();
-                if is_new || self.known.failed.contains_key(&(topic.id, index)) {
-                    let at = self.place(image, &folder(&topic.name, index));
-                    to_open.push((place, index, image, at));
-                }
-            }
-        }
-        let me = &*self;
-        let mut to_open = to_open.into_iter();
-        // Made one by one: each is as large as all that opening a log may need.
-        let mut opening = FuturesOrdered::new();
-        let mut opened = Vec::new();
-        loop {
-            while opening.len() < OPENING_MAX
-                && let Some((place, index, image, at)) = to_open.next()
-            {
-                let Coming { topic, config, .. } = &coming[place];
-                opening.push_back(async move {
-                    let hosted = match at {
-                        Some(at) => {
-                            let (log, min_insync) = (config.log.clone(), config.min_insync_replicas);
-                            Some((at, me.host(at, topic, index, image, log, min_insync).await))
-                        }
-                        None => None,
-                    };
-                    Opened {
-                        topic: place,
-                        index,
-                        image,
-                        hosted,
-                    }
-                });
-            }
-            match opening.next().await {
-                Some(each) => opened.push(each),
-                None => return opened,
-            }
-        }
     }
 }
 
-/// What became of a partition's log: in which directory, if there is one for it.
-struct Opened<'a, E: Env> {
-    topic: usize,
-    index: i32,
-    image: &'a PartitionImage,
-    hosted: Option<(usize, Result<Hosted<E>, LogError>)>,
+/// Configurations of topics under one image. Topics for which nothing is configured share one.
+#[derive(Default)]
+struct Configs {
+    default: Option<Arc<TopicConfig>>,
 }
 
-/// Tells the owners of partitions of their topic's configuration.
-async fn configure<E: Env>(partitions: &[Hosted<E>], config: &TopicConfig) {
-    for hosted in partitions {
-        if let Hosted::Here(handle) = hosted {
-            let min_insync = config.min_insync_replicas;
-            let log = config.log.clone();
-            handle.send(Message::Configure { log, min_insync }).await;
-        }
-    }
-}
-
-/// A topic whose route is being made: partitions that are here stay, new ones are opened or made.
-struct Coming<'a, E: Env> {
-    topic: &'a TopicImage,
-    config: TopicConfig,
-    partitions: Vec<Hosted<E>>,
-    directories: Vec<Option<Uuid>>,
-}
-
-impl<E: Env> Coming<'_, E> {
-    fn route(self) -> Route<E> {
-        Route {
-            name: self.topic.name.clone(),
-            id: self.topic.id,
-            rules: self.config.rules,
-            config: self.config,
-            partitions: self.partitions,
-            directories: self.directories,
-            nowhere: Hosted::Nowhere,
+impl Configs {
+    fn resolve<E: Env>(
+        &mut self,
+        config: &BrokerConfig,
+        image: &Image,
+        topic: &TopicImage,
+        before: Option<&Route<E>>,
+    ) -> Arc<TopicConfig> {
+        let own = image.topic_configs(&topic.name).is_some();
+        let resolve = || TopicConfig::resolve(config, image, &topic.name);
+        let resolved = match own {
+            true => Arc::new(resolve()),
+            false => Arc::clone(self.default.get_or_insert_with(|| Arc::new(resolve()))),
+        };
+        match before {
+            Some(route) if *route.config == *resolved => Arc::clone(&route.config),
+            _ => resolved,
         }
     }
 }

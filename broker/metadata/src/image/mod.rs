@@ -7,6 +7,7 @@
 //! Kept here: a topic id names one topic for ever (M2); what is committed and can't be replayed is an error that takes the
 //! log offline, never a panic.
 
+mod delta;
 mod replay;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -24,6 +25,7 @@ use brokkr_wire::messages::{
 use imbl::OrdMap;
 
 pub use crate::config::resolve::Configs;
+pub use delta::{Changed, ImageDelta};
 pub use replay::{MetadataState, ReplayError};
 pub use topics::{
     DIRECTORY_UNASSIGNED, NO_LEADER, NO_LEADER_CHANGE, PartitionImage, TopicImage, TopicsImage,

@@ -15,7 +15,7 @@ use super::described::each_topic_once;
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::partition::{Message, Refused};
-use crate::partitions::{Hosted, Route};
+use crate::partitions::Route;
 
 /// Answers the request, once the new starts are durable.
 pub async fn handle<E: Env>(
@@ -35,7 +35,7 @@ pub async fn handle<E: Env>(
         let mut partitions = Vec::with_capacity(asked.len());
         for asked in asked.values() {
             steps.step().await;
-            let (error_code, low_watermark) = match delete(route.as_deref(), asked).await {
+            let (error_code, low_watermark) = match delete(&ctx, route.as_deref(), asked).await {
                 Ok(low) => (ErrorCode::NONE, low.0),
                 Err(refused) => (refused.code, -1),
             };
@@ -58,24 +58,21 @@ pub async fn handle<E: Env>(
     }
 }
 
-async fn delete<E: Env>(route: Option<&Route<E>>, asked: &DeleteRecordsPartition) -> Result<Offset, Refused> {
+async fn delete<E: Env>(
+    ctx: &Ctx<E>,
+    route: Option<&Route<E>>,
+    asked: &DeleteRecordsPartition,
+) -> Result<Offset, Refused> {
     let route = route.ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
     if !route.config.delete {
         let why = "only a topic whose cleanup.policy has delete can lose records so";
         return Err(Refused::because(ErrorCode::POLICY_VIOLATION, why));
     }
-    let handle = match route.partition(asked.partition_index) {
-        Hosted::Here(handle) => handle,
-        Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),
-        Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
-    };
+    let (handle, _) = route.opened(&ctx.env, asked.partition_index).await?;
     let (reply, answer) = oneshot::channel();
     let gone = || Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     if !handle
-        .send(Message::DeleteRecords {
-            before: Offset(asked.offset),
-            reply,
-        })
+        .send(Message::DeleteRecords(Offset(asked.offset), reply))
         .await
     {
         return Err(gone());

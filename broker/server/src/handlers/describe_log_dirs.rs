@@ -12,7 +12,8 @@ use brokkr_wire::{ErrorCode, Str};
 
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
-use crate::partitions::{Hosted, Routes};
+use crate::partition::Handle;
+use crate::partitions::Routes;
 
 /// What a partition takes up at most.
 const PARTITION_BYTES: usize = 96;
@@ -94,8 +95,8 @@ async fn topics<E: Env>(
         for (index, hosted) in route.partitions() {
             steps.step().await;
             let is_wanted = wanted.is_none_or(|wanted| wanted.contains(&index));
-            if is_wanted && route.directory(index) == Some(directory) {
-                partitions.extend(described(index, hosted));
+            if is_wanted && hosted.directory == Some(directory) {
+                partitions.extend(described(index, &hosted.handle));
             }
         }
         if !partitions.is_empty() {
@@ -109,14 +110,12 @@ async fn topics<E: Env>(
     topics
 }
 
-fn described<E: Env>(partition_index: i32, hosted: &Hosted<E>) -> Option<DescribeLogDirsPartition> {
-    match hosted {
-        Hosted::Here(handle) => Some(DescribeLogDirsPartition {
-            partition_index,
-            partition_size: handle.view().size_bytes as i64,
-            offset_lag: 0,
-            ..Default::default()
-        }),
-        Hosted::Offline | Hosted::Nowhere => None,
-    }
+fn described<E: Env>(partition_index: i32, handle: &Handle<E>) -> Option<DescribeLogDirsPartition> {
+    let view = handle.view_if_open()?;
+    Some(DescribeLogDirsPartition {
+        partition_index,
+        partition_size: view.size_bytes as i64,
+        offset_lag: 0,
+        ..Default::default()
+    })
 }

@@ -16,7 +16,7 @@ use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::numbers::TopicNumbers;
 use crate::partition::{Message, Refused};
-use crate::partitions::{Hosted, Route};
+use crate::partitions::Route;
 
 /// What a producer takes up, as it is built and encoded, and what a partition without any does, with the sentence why.
 const PRODUCER_BYTES: usize = size_of::<ProducerState>() + 40;
@@ -50,17 +50,15 @@ fn is_answered<E: Env>(
     route: Option<&Route<E>>,
     (number, index): (usize, i32),
 ) -> bool {
-    let exists = route.is_some_and(|route| !matches!(route.partition(index), Hosted::Nowhere));
+    let exists = route.is_some_and(|route| route.partition(index).is_some());
     listed.place((number, index), exists, partition_bytes(route, index)) == Place::Answered
 }
 
 /// What a partition takes up at most.
 fn partition_bytes<E: Env>(route: Option<&Route<E>>, index: i32) -> usize {
-    let producers = match route.map(|route| route.partition(index)) {
-        Some(Hosted::Here(handle)) => handle.view().producers,
-        Some(Hosted::Offline | Hosted::Nowhere) | None => 0,
-    };
-    PARTITION_BYTES + producers * PRODUCER_BYTES
+    let handle = route.and_then(|route| route.partition(index));
+    let view = handle.and_then(|handle| handle.view_if_open());
+    PARTITION_BYTES + view.map_or(0, |view| view.producers) * PRODUCER_BYTES
 }
 
 /// Answers the request: topics and partitions as they are listed.
@@ -88,7 +86,7 @@ pub async fn handle<E: Env>(
             }
             let asked = match &invalid {
                 Some(why) => Err(Refused::because(ErrorCode::INVALID_TOPIC_EXCEPTION, why)),
-                None => ask(route.as_deref(), partition_index).await,
+                None => ask(&ctx, route.as_deref(), partition_index).await,
             };
             let (code, error_message, active_producers) = match asked {
                 Ok(producers) => (ErrorCode::NONE, None, producers),
@@ -114,17 +112,17 @@ pub async fn handle<E: Env>(
     }
 }
 
-async fn ask<E: Env>(route: Option<&Route<E>>, partition: i32) -> Result<Vec<ProducerState>, Refused> {
+async fn ask<E: Env>(
+    ctx: &Ctx<E>,
+    route: Option<&Route<E>>,
+    partition: i32,
+) -> Result<Vec<ProducerState>, Refused> {
     let unknown = "This server does not host this topic-partition.";
     let route = route.ok_or_else(|| Refused::because(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, unknown))?;
-    let handle = match route.partition(partition) {
-        Hosted::Here(handle) => handle,
-        Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),
-        Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
-    };
+    let (handle, _) = route.opened(&ctx.env, partition).await?;
     let (reply, answer) = oneshot::channel();
     let gone = || Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER);
-    if !handle.send(Message::Producers { reply }).await {
+    if !handle.send(Message::Producers(reply)).await {
         return Err(gone());
     }
     answer.await.map_err(|_| gone())

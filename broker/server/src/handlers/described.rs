@@ -7,7 +7,7 @@ use brokkr_env::Env;
 use brokkr_metadata::{BrokerImage, Image, PartitionImage};
 use brokkr_wire::{ErrorCode, Str};
 
-use crate::partitions::{Hosted, Route};
+use crate::partitions::Route;
 
 /// What a client may do with a topic where nobody asks for permission: Kafka's bits for READ, WRITE, CREATE, DELETE, ALTER,
 /// DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS.
@@ -80,7 +80,8 @@ pub fn leadership(image: &Image, partition: &PartitionImage, node_id: i32, offli
 
 /// Whether the log of a topic's partition is here, but offline.
 pub fn offline_here<E: Env>(route: Option<&Route<E>>, partition: i32) -> bool {
-    route.is_some_and(|route| matches!(route.partition(partition), Hosted::Offline))
+    let handle = route.and_then(|route| route.partition(partition));
+    handle.is_some_and(|handle| handle.is_offline())
 }
 
 /// The topics that a request lists, as Kafka reads it: each once, with the partitions of all the times it is listed, and not

@@ -21,7 +21,7 @@ use crate::dispatch::{Dispatched, RequestContext, response_share};
 use crate::fetch_session::{Asked, Sessions, Told, Turn};
 use crate::memory::{Holds, Share};
 use crate::partition::{Handle, Refused, View, Waiter};
-use crate::partitions::{Hosted, check_epoch};
+use crate::partitions::check_epoch;
 
 /// `isolation_level` of a consumer that reads only what is decided (KIP-98).
 const READ_COMMITTED: i8 = 1;
@@ -57,7 +57,7 @@ struct Pass<E: Env> {
     /// at once, again and again.
     offline: bool,
     /// Where to wait for more: the partition, the high watermark seen, and its place among those that are fetched.
-    handles: Vec<(Handle<E>, Offset, usize)>,
+    handles: Vec<(Handle<E>, Option<Offset>, usize)>,
 }
 
 /// Begins a fetch. What it reads and waits for is in the future.
@@ -255,7 +255,8 @@ impl Sums {
             steps.step().await;
             let asked = &turn.partitions[at];
             let replica = replica(version, request);
-            let Ok((found, handle)) = partition(ctx, version, replica, asked, bytes_max, true).await else {
+            let looked = partition(ctx, version, replica, asked, bytes_max, true).await;
+            let Ok((found, handle, seen)) = looked else {
                 return true;
             };
             if found.diverging.is_some() {
@@ -264,7 +265,7 @@ impl Sums {
             let bytes = found.range.as_ref().map_or(0, |r| r.len() as usize);
             self.sum = self.sum - self.bytes[at] + bytes;
             self.bytes[at] = bytes;
-            handle.wait(Offset(found.told.high_watermark), waiter, at);
+            handle.wait(seen, waiter, at);
         }
         self.sum >= min_bytes
     }
@@ -299,9 +300,8 @@ async fn look<E: Env>(
         steps.step().await;
         let room = bytes_max.saturating_sub(pass.bytes);
         let found = match partition(ctx, version, replica, asked, room, pass.bytes == 0).await {
-            Ok((found, handle)) => {
+            Ok((found, handle, seen)) => {
                 pass.urgent |= found.diverging.is_some();
-                let seen = Offset(found.told.high_watermark);
                 pass.handles.push((handle, seen, at));
                 found
             }
@@ -333,6 +333,8 @@ fn replica(version: i16, request: &FetchRequest) -> i32 {
     }
 }
 
+/// Looks at one partition: what is found, whom to wait for, and the high watermark that was seen. A partition whose log is being
+/// opened has none: it is waited for, and refused when the wait ends.
 async fn partition<E: Env>(
     ctx: &mut Ctx<E>,
     version: i16,
@@ -340,7 +342,7 @@ async fn partition<E: Env>(
     asked: &Asked,
     room: usize,
     first: bool,
-) -> Result<(Found<E>, Handle<E>), Refused> {
+) -> Result<(Found<E>, Handle<E>, Option<Offset>), Refused> {
     if replica != CONSUMER && replica >= 0 {
         // One broker has no followers. Who tells an epoch may know of a later assignment, so Kafka.
         return Err(Refused::of(match asked.fetch.current_leader_epoch {
@@ -359,11 +361,7 @@ async fn partition<E: Env>(
     };
     let route = route.ok_or_else(|| Refused::of(unknown))?;
     let id = route.id;
-    let handle = match route.partition(asked.key.partition) {
-        Hosted::Here(handle) => handle.clone(),
-        Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),
-        Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
-    };
+    let handle = route.known(asked.key.partition)?.clone();
     let fetch = &asked.fetch;
     if fetch.partition_max_bytes < 0 {
         // As with `max_bytes`.
@@ -371,7 +369,11 @@ async fn partition<E: Env>(
     }
     let bytes_max = room.min(fetch.partition_max_bytes as usize);
     for _ in 0..STALE_RETRIES_MAX {
-        let view = handle.view();
+        let Some(view) = handle.view()? else {
+            let opening = Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+            return Ok((failed(&opening), handle, None));
+        };
+        let seen = Some(view.high_watermark);
         // Here, and nowhere else, Kafka takes every negative epoch for none.
         check_epoch(fetch.current_leader_epoch.max(-1), view.leader_epoch)?;
         // As Kafka: a fetcher that is behind the log's start begins anew, whatever its log has.
@@ -379,10 +381,10 @@ async fn partition<E: Env>(
             return Err(Refused::of(ErrorCode::OFFSET_OUT_OF_RANGE));
         }
         if let Some(diverging) = diverges(&view, fetch.last_fetched_epoch, fetch.fetch_offset)? {
-            return Ok((found(&view, None, Some(diverging)), handle));
+            return Ok((found(&view, None, Some(diverging)), handle, seen));
         }
         match read(&view, fetch.fetch_offset, bytes_max, first).await {
-            Ok(range) => return Ok((found(&view, range, None), handle)),
+            Ok(range) => return Ok((found(&view, range, None), handle, seen)),
             Err(ReadError::Stale) => {}
             // Its files are gone because its topic is: that says nothing of the offset.
             Err(_) if ctx.routes().by_id(id).is_none() => {

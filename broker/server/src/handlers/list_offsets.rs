@@ -18,7 +18,7 @@ use crate::coop::{STEPS_MAX, Steps};
 use crate::ctx::{Ctx, Peer};
 use crate::memory::Overloaded;
 use crate::partition::Refused;
-use crate::partitions::{Hosted, Route, check_epoch};
+use crate::partitions::{Route, check_epoch};
 
 /// The special timestamps, and the first version that knows each.
 const LATEST: (i64, i16) = (-1, 1);
@@ -106,12 +106,7 @@ async fn look<E: Env>(
     version: i16,
 ) -> Result<Found, Refused> {
     let route = route.ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
-    let handle = match route.partition(asked.partition_index) {
-        Hosted::Here(handle) => handle,
-        Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),
-        Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
-    };
-    let view = handle.view();
+    let (_, view) = route.opened(&ctx.env, asked.partition_index).await?;
     check_epoch(asked.current_leader_epoch, view.leader_epoch)?;
     let earliest_epoch = || view.reader.earliest_epoch().map_or(-1, |e| e.0);
     match asked.timestamp {
@@ -120,13 +115,13 @@ async fn look<E: Env>(
             Ok((-1, view.log_start.0, earliest_epoch()))
         }
         t if t == MAX_TIMESTAMP.0 && version >= MAX_TIMESTAMP.1 => {
-            by_time(ctx, &view.reader, None, &route.rules).await
+            by_time(ctx, &view.reader, None, route.rules()).await
         }
         // Nothing is tiered, nothing waits to be.
         t if t == LATEST_TIERED.0 && version >= LATEST_TIERED.1 => Ok(NOTHING),
         t if t == EARLIEST_PENDING_UPLOAD.0 && version >= EARLIEST_PENDING_UPLOAD.1 => Ok(NOTHING),
         t if t < 0 => Err(Refused::of(ErrorCode::UNSUPPORTED_VERSION)),
-        t => by_time(ctx, &view.reader, Some(UnixMillis(t)), &route.rules).await,
+        t => by_time(ctx, &view.reader, Some(UnixMillis(t)), route.rules()).await,
     }
 }
 

@@ -13,7 +13,7 @@ use brokkr_wire::messages::offset_for_leader_epoch_response::{
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::partition::Refused;
-use crate::partitions::{Hosted, Route, check_epoch};
+use crate::partitions::{Route, check_epoch};
 
 /// Answers the request.
 pub async fn handle<E: Env>(
@@ -29,7 +29,7 @@ pub async fn handle<E: Env>(
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
             steps.step().await;
-            partitions.push(end_of(route.as_deref(), asked));
+            partitions.push(end_of(&ctx, route.as_deref(), asked).await);
         }
         topics.push(OffsetForLeaderTopicResult {
             topic: topic.topic,
@@ -43,8 +43,12 @@ pub async fn handle<E: Env>(
     }
 }
 
-fn end_of<E: Env>(route: Option<&Route<E>>, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
-    let (error_code, leader_epoch, end_offset) = match look(route, asked) {
+async fn end_of<E: Env>(
+    ctx: &Ctx<E>,
+    route: Option<&Route<E>>,
+    asked: &OffsetForLeaderPartition,
+) -> EpochEndOffset {
+    let (error_code, leader_epoch, end_offset) = match look(ctx, route, asked).await {
         Ok(Some((epoch, end))) => (ErrorCode::NONE, epoch, end),
         Ok(None) => (ErrorCode::NONE, -1, -1),
         Err(refused) => (refused.code, -1, -1),
@@ -58,17 +62,13 @@ fn end_of<E: Env>(route: Option<&Route<E>>, asked: &OffsetForLeaderPartition) ->
     }
 }
 
-fn look<E: Env>(
+async fn look<E: Env>(
+    ctx: &Ctx<E>,
     route: Option<&Route<E>>,
     asked: &OffsetForLeaderPartition,
 ) -> Result<Option<(i32, i64)>, Refused> {
     let route = route.ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
-    let handle = match route.partition(asked.partition) {
-        Hosted::Here(handle) => handle,
-        Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),
-        Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)),
-    };
-    let view = handle.view();
+    let (_, view) = route.opened(&ctx.env, asked.partition).await?;
     check_epoch(asked.current_leader_epoch, view.leader_epoch)?;
     let end = view.reader.end_offset_for_epoch(LeaderEpoch(asked.leader_epoch));
     // As Kafka, and as a Fetch that looks for divergence: an epoch's end in the log, committed or not. A follower that was

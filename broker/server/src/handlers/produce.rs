@@ -25,8 +25,8 @@ use crate::ctx::Ctx;
 use crate::dispatch::{Dispatched, RequestContext};
 use crate::memory::{Overloaded, Share};
 use crate::numbers::TopicNumbers;
-use crate::partition::{Answer, Held, Message, Refused};
-use crate::partitions::{Hosted, Route};
+use crate::partition::{Answer, Append, Held, Message, Refused};
+use crate::partitions::Route;
 
 /// A partition's part of the request.
 enum Part {
@@ -366,14 +366,12 @@ async fn hand_on<E: Env>(
     data: PartitionProduceData,
     acks_all: bool,
 ) -> Result<Part, NotTaken> {
-    let handle = match route.partition(data.index) {
-        Hosted::Here(handle) => handle,
-        Hosted::Offline => return Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR).into()),
-        Hosted::Nowhere => return Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).into()),
-    };
+    let handle = route.known(data.index)?;
+    // While the log is being opened the batch waits in the owner's queue.
+    let log_start = handle.view()?.map_or(Offset(0), |view| view.log_start);
     let rules = Rules {
         zstd: rc.version >= ZSTD_FROM,
-        ..route.rules
+        ..*route.rules()
     };
     let records = match data.records {
         Some(Records::Bytes(bytes)) => bytes,
@@ -381,7 +379,6 @@ async fn hand_on<E: Env>(
             return Err(NotTaken::Records(RecordError::NoBatch, Offset(-1)));
         }
     };
-    let log_start = handle.view().log_start;
     let (batch, rebuilt) = checked(ctx, &rc.connection, records, &rules, log_start).await?;
     if batch.batch.header.attributes.is_transactional() {
         return Err(no_transactions().into());
@@ -393,13 +390,13 @@ async fn hand_on<E: Env>(
     let (reply, answer) = oneshot::channel();
     let room = handle.room(batch.batch.bytes.len()).await;
     if !handle
-        .send(Message::Append {
+        .send(Message::Append(Box::new(Append {
             batch,
             acks_all,
             held,
             room,
             reply,
-        })
+        })))
         .await
     {
         return Err(Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER).into());

@@ -1,0 +1,253 @@
+//! Many topics: how long they take to make, to serve and to start with, and what they cost while nothing happens.
+//!
+//! One broker at a time, on a directory that is new: make the topics in batches, wait, produce one record to each, stop cleanly and
+//! start, kill -9 and start. After each start every topic is asked for its end, which must be 1.
+
+use crate::client::{Client, PRODUCE_VERSION};
+use crate::error::BenchError;
+use crate::proc;
+use crate::report::{Figure, Subject, Table};
+use crate::start::{Running, Startable};
+use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
+use brokkr_wire::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use brokkr_wire::messages::list_offsets_request::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+use brokkr_wire::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use brokkr_wire::records::BatchBuilder;
+use brokkr_wire::{ErrorCode, Records, Str};
+use std::time::{Duration, Instant};
+
+const CREATE_TOPICS_VERSION: i16 = 5;
+const LIST_OFFSETS_VERSION: i16 = 7;
+const TIMEOUT_MS: i32 = 60_000;
+/// Topics of one Produce or ListOffsets.
+const TOPICS_PER_REQUEST: u32 = 50;
+/// How long a topic may take to serve.
+const SERVING_MAX: Duration = Duration::from_secs(300);
+const SERVING_POLL: Duration = Duration::from_millis(50);
+
+/// What is made, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Topics.
+    pub topics: u32,
+    /// Partitions of each.
+    pub partitions: i32,
+    /// Topics of one CreateTopics.
+    pub batch: u32,
+    /// How long CPU time is measured while nothing happens.
+    pub idle: Duration,
+}
+
+/// Measures each broker on its own. Its command must find no data the first time.
+pub fn run(brokers: &[Startable], reference: Option<String>, plan: Plan, say: &dyn Fn(&str)) -> Table {
+    let measure = |broker: &Startable| {
+        let mut subject = Subject::new(&broker.name, None);
+        match once(broker, plan, say) {
+            Ok(figures) => subject.rounds.push(figures),
+            Err(e) => subject.failure = Some(e.to_string()),
+        }
+        subject
+    };
+    Table {
+        work: "topics".to_owned(),
+        about: format!(
+            "{} topics of {} partitions, made in {}s",
+            plan.topics, plan.partitions, plan.batch
+        ),
+        subjects: brokers.iter().map(measure).collect(),
+        reference,
+    }
+}
+
+fn once(broker: &Startable, plan: Plan, say: &dyn Fn(&str)) -> Result<Vec<Figure>, BenchError> {
+    let partitions = f64::from(plan.topics) * f64::from(plan.partitions);
+    let mut figures = Vec::new();
+    let mut note = |name: &'static str, value: f64| {
+        say(&format!("{}: {name} {value:.2}", broker.name));
+        figures.push(Figure { name, value });
+    };
+    let mut running = Running::start(broker)?;
+    std::thread::sleep(plan.idle.min(Duration::from_secs(3)));
+    let empty = proc::usage(running.pid())?.resident_bytes;
+    let kb = |resident: u64| resident.saturating_sub(empty) as f64 / 1e3 / partitions;
+
+    let begun = Instant::now();
+    create(&mut running.client()?, plan)?;
+    note("create s", begun.elapsed().as_secs_f64());
+    let end_of = |client: &mut Client, end| ends_are(client, plan, end);
+    end_of(&mut running.client()?, 0)?;
+    note("all serving s", begun.elapsed().as_secs_f64());
+    let (cpu, resident) = idle(&running, plan)?;
+    note("idle CPU %", cpu);
+    note("unused, KB a partition", kb(resident));
+
+    let begun = Instant::now();
+    produce(&mut running.client()?, plan)?;
+    note("a record to each s", begun.elapsed().as_secs_f64());
+    let (_, resident) = idle(&running, plan)?;
+    note("used, KB a partition", kb(resident));
+
+    note("clean stop s", running.stop()?.as_secs_f64());
+    let mut running = Running::start(broker)?;
+    note("ready after a clean stop s", running.ready().as_secs_f64());
+    end_of(&mut running.client()?, 1)?;
+    note("serving after a clean stop s", running.age().as_secs_f64());
+    let (cpu, resident) = idle(&running, plan)?;
+    note("idle CPU after a clean stop %", cpu);
+    note("after a clean stop, KB a partition", kb(resident));
+
+    running.kill()?;
+    let mut running = Running::start(broker)?;
+    note("ready after kill -9 s", running.ready().as_secs_f64());
+    end_of(&mut running.client()?, 1)?;
+    note("serving after kill -9 s", running.age().as_secs_f64());
+    let (cpu, resident) = idle(&running, plan)?;
+    note("idle CPU after kill -9 %", cpu);
+    note("after kill -9, KB a partition", kb(resident));
+    running.kill()?;
+    Ok(figures)
+}
+
+/// Waits. The share of a core that the broker took, and what it holds then.
+fn idle(running: &Running, plan: Plan) -> Result<(f64, u64), BenchError> {
+    // What was begun ends first.
+    std::thread::sleep(Duration::from_secs(3));
+    let before = proc::usage(running.pid())?;
+    std::thread::sleep(plan.idle);
+    let after = proc::usage(running.pid())?;
+    let cpu = (after.cpu_s - before.cpu_s) / plan.idle.as_secs_f64() * 100.0;
+    Ok((cpu, after.resident_bytes))
+}
+
+fn name(topic: u32) -> Str {
+    Str::from(format!("topic-{topic:06}"))
+}
+
+/// The numbers of all topics, some at a time.
+fn groups(plan: Plan, size: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
+    let size = size.max(1);
+    (0..plan.topics.div_ceil(size)).map(move |i| i * size..((i + 1) * size).min(plan.topics))
+}
+
+fn create(client: &mut Client, plan: Plan) -> Result<(), BenchError> {
+    for group in groups(plan, plan.batch) {
+        let topic = |topic| CreatableTopic {
+            name: name(topic),
+            num_partitions: plan.partitions,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: group.map(topic).collect(),
+            timeout_ms: TIMEOUT_MS,
+            ..CreateTopicsRequest::default()
+        };
+        for topic in client.call(&request, CREATE_TOPICS_VERSION)?.topics {
+            BenchError::check(topic.error_code, || format!("creating {}", topic.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Repeats a request until no topic in it is refused for a reason that passes.
+fn until_served(
+    mut ask: impl FnMut() -> Result<ErrorCode, BenchError>,
+    what: &str,
+) -> Result<(), BenchError> {
+    let deadline = Instant::now() + SERVING_MAX;
+    loop {
+        match ask()? {
+            ErrorCode::NONE => return Ok(()),
+            code if code.is_retriable() && Instant::now() < deadline => std::thread::sleep(SERVING_POLL),
+            code => {
+                return Err(BenchError::Broker {
+                    what: what.to_owned(),
+                    code,
+                });
+            }
+        }
+    }
+}
+
+/// Waits until every partition serves, and checks where each ends.
+fn ends_are(client: &mut Client, plan: Plan, end: i64) -> Result<(), BenchError> {
+    for group in groups(plan, TOPICS_PER_REQUEST) {
+        let partition = |partition_index| ListOffsetsPartition {
+            partition_index,
+            timestamp: -1,
+            ..ListOffsetsPartition::default()
+        };
+        let topic = |topic| ListOffsetsTopic {
+            name: name(topic),
+            partitions: (0..plan.partitions).map(partition).collect(),
+            ..ListOffsetsTopic::default()
+        };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: group.map(topic).collect(),
+            ..ListOffsetsRequest::default()
+        };
+        let ask = || {
+            let response = client.call(&request, LIST_OFFSETS_VERSION)?;
+            let mut refused = ErrorCode::NONE;
+            for partition in response.topics.iter().flat_map(|t| &t.partitions) {
+                if partition.error_code != 0 {
+                    refused = ErrorCode(partition.error_code);
+                } else if partition.offset != end {
+                    let what = format!("a partition ends at {} instead of {end}", partition.offset);
+                    return Err(BenchError::Check(what));
+                }
+            }
+            Ok(refused)
+        };
+        until_served(ask, "ListOffsets")?;
+    }
+    Ok(())
+}
+
+/// One record to each partition. What was appended in a request that was refused in part is not sent again.
+fn produce(client: &mut Client, plan: Plan) -> Result<(), BenchError> {
+    let mut builder = BatchBuilder::new().at(Offset(0), LeaderEpoch(-1));
+    builder.push(UnixMillis(0), None, Some(&[7; 100]), &[]);
+    let batch = builder.build().bytes;
+    for group in groups(plan, TOPICS_PER_REQUEST) {
+        let mut left: Vec<(u32, i32)> = group
+            .flat_map(|topic| (0..plan.partitions).map(move |partition| (topic, partition)))
+            .collect();
+        until_served(
+            || {
+                let topic = |(topic, index): &(u32, i32)| TopicProduceData {
+                    name: name(*topic),
+                    partition_data: vec![PartitionProduceData {
+                        index: *index,
+                        records: Some(Records::Bytes(batch.clone())),
+                        ..PartitionProduceData::default()
+                    }],
+                    ..TopicProduceData::default()
+                };
+                let request = ProduceRequest {
+                    acks: -1,
+                    timeout_ms: TIMEOUT_MS,
+                    topic_data: left.iter().map(topic).collect(),
+                    ..ProduceRequest::default()
+                };
+                let response = client.call(&request, PRODUCE_VERSION)?;
+                let mut refused = ErrorCode::NONE;
+                for topic in &response.responses {
+                    for partition in &topic.partition_responses {
+                        let at = (topic.name.clone(), partition.index);
+                        match ErrorCode(partition.error_code) {
+                            ErrorCode::NONE => left.retain(|(t, p)| (name(*t), *p) != at),
+                            code => refused = code,
+                        }
+                    }
+                }
+                Ok(refused)
+            },
+            "Produce",
+        )?;
+    }
+    Ok(())
+}

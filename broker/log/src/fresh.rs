@@ -1,0 +1,195 @@
+//! A log that nothing was ever appended to.
+//!
+//! A partition is made by a committed metadata record; its empty log can be made again from that record at any time. So nothing of
+//! it has to be durable, and it holds no file open: a folder and `partition.metadata`, written but not synced. The first append
+//! makes the rest ([`FreshLog::begin`]) and makes all of it durable BEFORE anything is written.
+//!
+//! After a crash any subset of that may be there. [`LogDir::fresh`] recognizes it: no manifest, and at most an empty first segment.
+
+use std::sync::Arc;
+
+use brokkr_env::{EntryKind, Env, ErrorKind};
+use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
+
+use crate::background::replace;
+use crate::config::LogConfig;
+use crate::dir::LogDir;
+use crate::epochs::{EpochStart, LeaderEpochs};
+use crate::error::LogError;
+use crate::formats::encode_partition_metadata;
+use crate::log::Log;
+use crate::names;
+use crate::open::{Listing, begin_at, list, read_topic_id};
+use crate::recovery::Recorded;
+use crate::segment::{Head, Segment, Segments};
+use crate::view::{LogReader, Mark, Shared, View};
+
+/// The log of a partition that nothing was ever appended to. See the module.
+pub struct FreshLog<E: Env> {
+    shared: Arc<Shared<E>>,
+    topic_id: Uuid,
+}
+
+impl<E: Env> FreshLog<E> {
+    /// Makes the folder of a partition that was never here. Not durable, and need not be.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`] if there is anything in the folder already: nothing was changed then.
+    pub async fn create(dir: &LogDir<E>, folder: &str, topic_id: Uuid) -> Result<Self, LogError> {
+        let fresh = Self {
+            shared: Arc::new(Shared::new(dir, folder)),
+            topic_id,
+        };
+        dir.dir.create_dir(folder).await?;
+        let listing = list(&fresh.shared).await?;
+        if let Some(name) = listing.names.iter().find(|name| !is_made_by_begin(name)) {
+            return Err(occupied(folder, name));
+        }
+        fresh.write_metadata(&listing).await?;
+        Ok(fresh)
+    }
+
+    /// Writes `partition.metadata`, without a sync: Apache Kafka sets a log without it aside.
+    async fn write_metadata(&self, listing: &Listing) -> Result<(), LogError> {
+        let (dir, path) = (&self.shared.dir.dir, self.metadata_path());
+        if listing.names.contains(names::PARTITION_METADATA) {
+            dir.remove(&path).await?;
+        }
+        let file = dir.create(&path).await?;
+        let text = encode_partition_metadata(self.topic_id);
+        Ok(file.write_at(0, vec![text.into()]).await?)
+    }
+
+    fn metadata_path(&self) -> String {
+        format!("{}/{}", self.shared.folder, names::PARTITION_METADATA)
+    }
+
+    /// The partition's folder in the log directory: `topic-3`.
+    pub fn folder(&self) -> &str {
+        &self.shared.folder
+    }
+
+    /// The topic's id.
+    pub fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
+    /// Makes the log that can be appended to, in which `epoch` begins. Durable when this returns. After a failure it may be tried
+    /// again.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`] if something else stands in the folder by now.
+    pub async fn begin(&self, config: LogConfig, epoch: LeaderEpoch) -> Result<Log<E>, LogError> {
+        let (dir, shared) = (&self.shared.dir.dir, &self.shared);
+        dir.create_dir(&shared.folder).await?;
+        dir.sync_dir("").await?;
+        let listing = list(shared).await?;
+        if let Some(name) = listing.names.iter().find(|name| !is_made_by_begin(name)) {
+            return Err(occupied(&shared.folder, name));
+        }
+        let metadata = encode_partition_metadata(self.topic_id);
+        replace(shared, names::PARTITION_METADATA, metadata.into()).await?;
+        let parts = begin_at(shared, &config, Offset(0)).await?;
+        let mut log = Log::assemble(Arc::clone(shared), self.topic_id, config, parts);
+        log.assign_epoch(epoch).await?;
+        replace(shared, names::MANIFEST, log.manifest().encode()).await?;
+        brokkr_types::reached!("a fresh log began");
+        Ok(log)
+    }
+
+    /// What readers see: nothing, from offset 0 to offset 0, led in `epoch`.
+    pub fn reader(&self, epoch: LeaderEpoch) -> LogReader<E> {
+        let start = Offset(0);
+        let begun = EpochStart { epoch, start };
+        LogReader {
+            view: Arc::new(View {
+                shared: Arc::clone(&self.shared),
+                sealed: Segments::default(),
+                active: Segment::new(Head::new(start, UnixMillis::NONE)),
+                file: None,
+                truncations: 0,
+                log_truncations: 0,
+                gaps: false,
+                log_start: start,
+                high_watermark: Mark {
+                    offset: start,
+                    place: None,
+                },
+                recent: Box::default(),
+                epochs: LeaderEpochs::new([begun]),
+            }),
+        }
+    }
+
+    /// Removes the folder. Not durable: what a power loss brings back is empty.
+    ///
+    /// # Errors
+    /// Something else stands in it.
+    pub async fn delete(self) -> Result<(), LogError> {
+        let dir = &self.shared.dir;
+        dir.files.forget_folder(&self.shared.folder);
+        for entry in dir.dir.list(&self.shared.folder).await? {
+            if entry.kind == EntryKind::File {
+                dir.dir
+                    .remove(&format!("{}/{}", self.shared.folder, entry.name))
+                    .await?;
+            }
+        }
+        Ok(dir.dir.remove_dir(&self.shared.folder).await?)
+    }
+}
+
+/// Whether [`FreshLog::begin`] makes a file of this name before the manifest, so that one that failed may have left it.
+fn is_made_by_begin(name: &str) -> bool {
+    match names::parse(name) {
+        Some((base, suffix)) => {
+            base == Offset(0) && [names::LOG, names::INDEX, names::TIME_INDEX].contains(&suffix)
+        }
+        None => [names::PARTITION_METADATA, names::EPOCHS].contains(&name),
+    }
+}
+
+fn occupied(folder: &str, name: &str) -> LogError {
+    LogError::Malformed {
+        file: folder.into(),
+        what: format!("there is something already: {name}; move the folder away, or open what is in it"),
+    }
+}
+
+impl<E: Env> LogDir<E> {
+    /// The fresh log of the topic `topic_id` in a folder, if that is what is there: of an older topic too, since there is nothing of
+    /// it. `None`: something was appended, or may have been.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub async fn fresh(
+        &self,
+        folder: &str,
+        topic_id: Uuid,
+        recorded: &Recorded,
+    ) -> Result<Option<FreshLog<E>>, LogError> {
+        let recorded = recorded.of(topic_id);
+        let was_durable = recorded.recovery_point.is_some_and(|point| point > Offset(0));
+        if recorded.foreign || was_durable || recorded.truncations > 0 {
+            return Ok(None);
+        }
+        let shared = Arc::new(Shared::new(self, folder));
+        let listing = list(&shared).await?;
+        if !listing.names.iter().all(|name| is_made_by_begin(name)) {
+            return Ok(None);
+        }
+        if listing.logs.contains(&Offset(0)) {
+            let path = names::path(folder, Offset(0), names::LOG);
+            match self.dir.open(&path).await {
+                Ok(file) if !file.is_empty() => return Ok(None),
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
+                _ => {}
+            }
+        }
+        let fresh = FreshLog { shared, topic_id };
+        if read_topic_id(&fresh.shared, &listing).await? != topic_id {
+            fresh.write_metadata(&listing).await?;
+        }
+        Ok(Some(fresh))
+    }
+}
