@@ -68,7 +68,7 @@ fn once(broker: &Startable, plan: Plan, say: &dyn Fn(&str)) -> Result<Vec<Figure
         say(&format!("{}: {name} {value:.2}", broker.name));
         figures.push(Figure { name, value });
     };
-    let mut running = Running::start(broker)?;
+    let running = Running::start(broker)?;
     std::thread::sleep(plan.idle.min(Duration::from_secs(3)));
     let empty = proc::usage(running.pid())?.resident_bytes;
     let kb = |resident: u64| resident.saturating_sub(empty) as f64 / 1e3 / partitions;
@@ -90,7 +90,7 @@ fn once(broker: &Startable, plan: Plan, say: &dyn Fn(&str)) -> Result<Vec<Figure
     note("used, KB a partition", kb(resident));
 
     note("clean stop s", running.stop()?.as_secs_f64());
-    let mut running = Running::start(broker)?;
+    let running = Running::start(broker)?;
     note("ready after a clean stop s", running.ready().as_secs_f64());
     end_of(&mut running.client()?, 1)?;
     note("serving after a clean stop s", running.age().as_secs_f64());
@@ -99,7 +99,7 @@ fn once(broker: &Startable, plan: Plan, say: &dyn Fn(&str)) -> Result<Vec<Figure
     note("after a clean stop, KB a partition", kb(resident));
 
     running.kill()?;
-    let mut running = Running::start(broker)?;
+    let running = Running::start(broker)?;
     note("ready after kill -9 s", running.ready().as_secs_f64());
     end_of(&mut running.client()?, 1)?;
     note("serving after kill -9 s", running.age().as_secs_f64());

@@ -48,10 +48,11 @@ pub(crate) async fn prepare(shared: &Shared) {
         return;
     }
     let (config, _) = BrokerConfig::new(plan.broker.clone()).expect("a plan's broker was checked");
-    let (_running, started) = node::start(world, BROKER, config);
+    let (running, started) = node::start(world, BROKER, config);
     assert_eq!(started.await, Ok(Started::Ready), "a broker without faults");
     let made = create_topics(&world.env(FIRST_CLIENT - 1), &plan.workload).await;
     made.expect("a world without faults");
+    running.opened().await.expect("a broker without faults");
     world.end_quietly(BROKER);
     let env = world.env(BROKER);
     for log in &plan.prepared {
@@ -72,7 +73,12 @@ pub(crate) async fn prepare(shared: &Shared) {
 }
 
 async fn age(env: &SimEnv, dir: &LogDir<SimEnv>, folder: &str, to: &PreparedLog) -> Result<(), LogError> {
-    let (mut log, _) = Log::open(dir, folder, LogConfig::default(), &Recorded::default()).await?;
+    let (config, recorded) = (LogConfig::default(), Recorded::default());
+    let topic_id = dir.topic_id(folder).await?;
+    let mut log = match dir.fresh(folder, topic_id, &recorded).await? {
+        Some(fresh) => fresh.begin(config, LeaderEpoch(0)).await?,
+        None => Log::open(dir, folder, config, &recorded).await?.0,
+    };
     let next = Offset(to.next_offset);
     if to.compacted {
         let batch = emptied(next);

@@ -124,21 +124,42 @@ impl<E: Env> Dir<E> {
     ///
     /// Written under another name and synced BEFORE it is renamed, and the directory after (SCENARIOS R5).
     pub async fn replace(&self, path: &str, bytes: Bytes) -> Result<()> {
-        let scratch = format!("{path}.tmp");
-        match self.remove(&scratch).await {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-            _ => {}
+        self.replace_all(parent(path), vec![(path.to_owned(), bytes)])
+            .await
+    }
+
+    /// [`Dir::replace`] for files of one directory, `folder`, whose syncs run beside each other. Each is there whole or not at all; after
+    /// a failure, or a crash, some may be there and others not.
+    pub async fn replace_all(&self, folder: &str, files: Vec<(String, Bytes)>) -> Result<()> {
+        let mut writing = Vec::with_capacity(files.len());
+        for (path, bytes) in files {
+            assert_eq!(parent(&path), folder, "one directory is synced");
+            let scratch = format!("{path}.tmp");
+            match self.remove(&scratch).await {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            self.poison.check()?;
+            let (raw, len) = self.call(|d, done| d.open(&scratch, true, done)).await?;
+            // The name under which it is written need not survive: the directory is synced once, after the renames.
+            let file = self.file_with(raw, len, &scratch, true);
+            let written = file.write_at(0, vec![bytes]);
+            writing.push((scratch, path, written, file.sync()));
         }
-        self.poison.check()?;
-        let (raw, len) = self.call(|d, done| d.open(&scratch, true, done)).await?;
-        // The name under which it is written need not survive: the directory is synced once, after the rename.
-        let file = self.file_with(raw, len, &scratch, true);
-        let written = file.write_at(0, vec![bytes]);
-        let synced = file.sync();
-        written.await?;
-        synced.await?;
-        self.rename(&scratch, path).await?;
-        self.sync_dir(parent(path)).await
+        // BEFORE a failure is returned: a failed sync is never left unseen.
+        let mut ended = Ok(());
+        let mut names = Vec::with_capacity(writing.len());
+        for (scratch, path, written, synced) in writing {
+            let written = written.await;
+            let synced = synced.await;
+            ended = ended.and(written).and(synced.map(drop));
+            names.push((scratch, path));
+        }
+        ended?;
+        for (scratch, path) in names {
+            self.rename(&scratch, &path).await?;
+        }
+        self.sync_dir(folder).await
     }
 
     /// Renames a file or directory, replacing a file of that name. Durable with [`Dir::sync_dir`] of both parents.

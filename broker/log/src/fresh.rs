@@ -10,17 +10,20 @@ use std::sync::Arc;
 
 use brokkr_env::{EntryKind, Env, ErrorKind};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
+use bytes::Bytes;
 
-use crate::background::replace;
+use crate::background::make_indexes;
 use crate::config::LogConfig;
 use crate::dir::LogDir;
 use crate::epochs::{EpochStart, LeaderEpochs};
 use crate::error::LogError;
-use crate::formats::encode_partition_metadata;
+use crate::formats::{encode_epochs, encode_partition_metadata};
 use crate::log::Log;
+use crate::manifest::Manifest;
 use crate::names;
-use crate::open::{Listing, begin_at, list, read_topic_id};
+use crate::open::{Listing, begun_at, list, read_topic_id};
 use crate::recovery::Recorded;
+use crate::roll::create_fresh;
 use crate::segment::{Head, Segment, Segments};
 use crate::view::{LogReader, Mark, Shared, View};
 
@@ -82,25 +85,52 @@ impl<E: Env> FreshLog<E> {
     pub async fn begin(&self, config: LogConfig, epoch: LeaderEpoch) -> Result<Log<E>, LogError> {
         let (dir, shared) = (&self.shared.dir.dir, &self.shared);
         dir.create_dir(&shared.folder).await?;
-        dir.sync_dir("").await?;
         let listing = list(shared).await?;
-        if let Some(name) = listing.names.iter().find(|name| !is_made_by_begin(name)) {
+        // The manifest too, if only the directory's sync failed.
+        let is_other = |name: &&String| !is_made_by_begin(name) && *name != names::MANIFEST;
+        if let Some(name) = listing.names.iter().find(is_other) {
             return Err(occupied(&shared.folder, name));
         }
-        let metadata = encode_partition_metadata(self.topic_id);
-        replace(shared, names::PARTITION_METADATA, metadata.into()).await?;
-        let parts = begin_at(shared, &config, Offset(0)).await?;
+        let path = names::path(&shared.folder, Offset(0), names::LOG);
+        let file = create_fresh(shared, &path).await?;
+        make_indexes(shared, Offset(0)).await?;
+        // These run beside each other, and beside the sync of the segment.
+        let proof = file.sync();
+        let files = self.files(epoch).into_iter();
+        let files = files.map(|(name, bytes)| (format!("{}/{name}", shared.folder), bytes));
+        let written = dir.replace_all(&shared.folder, files.collect()).await;
+        // BEFORE the other outcome is looked at: a failed sync is never left unseen.
+        let proof = proof.await?;
+        written?;
+        dir.sync_dir("").await?;
+        let parts = begun_at(shared, &config, Offset(0), file, proof);
         let mut log = Log::assemble(Arc::clone(shared), self.topic_id, config, parts);
-        log.assign_epoch(epoch).await?;
-        replace(shared, names::MANIFEST, log.manifest().encode()).await?;
+        log.epochs = epochs_from(epoch);
+        log.background.persisted_epochs = log.epochs.clone();
         brokkr_types::reached!("a fresh log began");
         Ok(log)
+    }
+
+    /// The small files of a log that begins in `epoch`.
+    fn files(&self, epoch: LeaderEpoch) -> [(&'static str, Bytes); 3] {
+        let manifest = Manifest {
+            topic_id: self.topic_id,
+            partition: self.shared.partition(),
+            ..Manifest::default()
+        };
+        [
+            (
+                names::PARTITION_METADATA,
+                encode_partition_metadata(self.topic_id).into(),
+            ),
+            (names::EPOCHS, encode_epochs(&epochs_from(epoch)).into()),
+            (names::MANIFEST, manifest.encode()),
+        ]
     }
 
     /// What readers see: nothing, from offset 0 to offset 0, led in `epoch`.
     pub fn reader(&self, epoch: LeaderEpoch) -> LogReader<E> {
         let start = Offset(0);
-        let begun = EpochStart { epoch, start };
         LogReader {
             view: Arc::new(View {
                 shared: Arc::clone(&self.shared),
@@ -116,7 +146,7 @@ impl<E: Env> FreshLog<E> {
                     place: None,
                 },
                 recent: Box::default(),
-                epochs: LeaderEpochs::new([begun]),
+                epochs: epochs_from(epoch),
             }),
         }
     }
@@ -126,17 +156,13 @@ impl<E: Env> FreshLog<E> {
     /// # Errors
     /// Something else stands in it.
     pub async fn delete(self) -> Result<(), LogError> {
-        let dir = &self.shared.dir;
-        dir.files.forget_folder(&self.shared.folder);
-        for entry in dir.dir.list(&self.shared.folder).await? {
-            if entry.kind == EntryKind::File {
-                dir.dir
-                    .remove(&format!("{}/{}", self.shared.folder, entry.name))
-                    .await?;
-            }
-        }
-        Ok(dir.dir.remove_dir(&self.shared.folder).await?)
+        self.shared.dir.remove_fresh(&self.shared.folder).await
     }
+}
+
+fn epochs_from(epoch: LeaderEpoch) -> LeaderEpochs {
+    let start = Offset(0);
+    LeaderEpochs::new([EpochStart { epoch, start }])
 }
 
 /// Whether [`FreshLog::begin`] makes a file of this name before the manifest, so that one that failed may have left it.
@@ -168,28 +194,58 @@ impl<E: Env> LogDir<E> {
         topic_id: Uuid,
         recorded: &Recorded,
     ) -> Result<Option<FreshLog<E>>, LogError> {
-        let recorded = recorded.of(topic_id);
-        let was_durable = recorded.recovery_point.is_some_and(|point| point > Offset(0));
-        if recorded.foreign || was_durable || recorded.truncations > 0 {
-            return Ok(None);
-        }
         let shared = Arc::new(Shared::new(self, folder));
-        let listing = list(&shared).await?;
-        if !listing.names.iter().all(|name| is_made_by_begin(name)) {
+        let Some(listing) = fresh_listing(&shared, &recorded.of(topic_id)).await? else {
             return Ok(None);
-        }
-        if listing.logs.contains(&Offset(0)) {
-            let path = names::path(folder, Offset(0), names::LOG);
-            match self.dir.open(&path).await {
-                Ok(file) if !file.is_empty() => return Ok(None),
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
-                _ => {}
-            }
-        }
+        };
         let fresh = FreshLog { shared, topic_id };
         if read_topic_id(&fresh.shared, &listing).await? != topic_id {
             fresh.write_metadata(&listing).await?;
         }
         Ok(Some(fresh))
     }
+
+    /// Whether a folder holds no more than a fresh log does, of whatever topic: nothing is lost with it.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub async fn is_fresh(&self, folder: &str, recorded: &Recorded) -> Result<bool, LogError> {
+        let shared = Shared::new(self, folder);
+        Ok(fresh_listing(&shared, recorded).await?.is_some())
+    }
+
+    /// Removes the folder of a fresh log, as [`FreshLog::delete`].
+    ///
+    /// # Errors
+    /// Something else stands in it.
+    pub async fn remove_fresh(&self, folder: &str) -> Result<(), LogError> {
+        self.files.forget_folder(folder);
+        for entry in self.dir.list(folder).await? {
+            if entry.kind == EntryKind::File {
+                self.dir.remove(&format!("{folder}/{}", entry.name)).await?;
+            }
+        }
+        Ok(self.dir.remove_dir(folder).await?)
+    }
+}
+
+/// What is in a folder, if that is no more than a fresh log has.
+async fn fresh_listing<E: Env>(shared: &Shared<E>, recorded: &Recorded) -> Result<Option<Listing>, LogError> {
+    let was_durable = recorded.recovery_point.is_some_and(|point| point > Offset(0));
+    if recorded.foreign || was_durable || recorded.truncations > 0 {
+        return Ok(None);
+    }
+    let listing = list(shared).await?;
+    if !listing.names.iter().all(|name| is_made_by_begin(name)) {
+        return Ok(None);
+    }
+    if listing.logs.contains(&Offset(0)) {
+        let path = names::path(&shared.folder, Offset(0), names::LOG);
+        match shared.dir.dir.open(&path).await {
+            Ok(file) if !file.is_empty() => return Ok(None),
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+    }
+    Ok(Some(listing))
 }

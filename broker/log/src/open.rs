@@ -404,9 +404,20 @@ pub(crate) async fn begin_at<E: Env>(
     let file = crate::roll::create_fresh(shared, &path).await?;
     let proof = file.sync().await?;
     make_indexes(shared, base).await?;
+    Ok(begun_at(shared, config, base, file, proof))
+}
+
+/// The parts of a log whose first, empty segment is `file`.
+pub(crate) fn begun_at<E: Env>(
+    shared: &Shared<E>,
+    config: &LogConfig,
+    base: Offset,
+    file: File<E>,
+    proof: Durable,
+) -> Parts<E> {
     let created = shared.dir.env.wall();
     let tip = Tip::new(base, created, draw_jitter(&shared.dir.env.rng("log"), config));
-    Ok(Parts {
+    Parts {
         sealed: Segments::default(),
         active: Segment::new(Head::new(base, created)),
         file,
@@ -414,7 +425,7 @@ pub(crate) async fn begin_at<E: Env>(
         log_start: base,
         proof: Some(proof),
         scanned_from: base,
-    })
+    }
 }
 
 /// Lists the folder, and removes what is only left over: scratch files and those marked as deleted, of names that we or Kafka give.

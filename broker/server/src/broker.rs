@@ -152,6 +152,16 @@ impl<E: Env> Broker<E> {
         &self.ctx
     }
 
+    /// Waits until the log of each partition that there is now was opened, or could not be. Cancel-safe.
+    pub async fn opened(&self) {
+        let mut ctx = self.ctx.clone();
+        let routes = Arc::clone(ctx.routes());
+        ctx.release();
+        for (.., handle) in routes.handles() {
+            handle.settled().await;
+        }
+    }
+
     /// Stops cleanly: no new connections, what is under way is given up, logs are flushed and closed. `true` if the next
     /// start need not scan anything.
     pub async fn stop(self) -> bool {

@@ -20,7 +20,7 @@ use brokkr_types::{Instant, LeaderEpoch, NodeId, Uuid};
 use brokkr_wire::records::Rules;
 use brokkr_wire::{ErrorCode, Str};
 use futures_util::stream::{self, StreamExt};
-use imbl::{OrdMap, Vector};
+use imbl::OrdMap;
 use tokio::sync::{mpsc, oneshot};
 
 pub use folders::{Known, is_left_alone};
@@ -41,7 +41,7 @@ pub enum Ask {
     /// Follow this image, in which the delta changed; told when that is published.
     Follow(Arc<Image>, ImageDelta, oneshot::Sender<()>),
     /// These topics were deleted, by committed records: what they left may go. BEFORE the first image.
-    Deleted(Vec<Uuid>),
+    Deleted(Vec<(Uuid, Str)>),
     /// Delete what retention says, everywhere.
     Retention,
     /// A log directory failed: its partitions go offline.
@@ -75,7 +75,8 @@ pub struct Route<E: Env> {
     pub id: Uuid,
     /// Its configuration, resolved.
     pub config: Arc<TopicConfig>,
-    partitions: Vector<Hosted<E>>,
+    /// Few as a rule, so copied where it grows.
+    partitions: Vec<Hosted<E>>,
 }
 
 impl<E: Env> Route<E> {
@@ -253,7 +254,7 @@ async fn run<E: Env>(
     while let Some(ask) = asks.recv().await {
         let now = latest.get();
         match ask {
-            Ask::Deleted(topics) => manager.known.deleted.extend(topics),
+            Ask::Deleted(topics) => manager.known.were_deleted(topics),
             Ask::Follow(image, delta, done) => {
                 let mut routes = Routes::clone(&now.routes);
                 let gone = manager.gone(&mut routes, &image, &delta);
@@ -369,7 +370,7 @@ impl<E: Env> Manager<E> {
         let config = configs.resolve(&self.config, image, topic, before.as_deref());
         let mut partitions = match &before {
             Some(route) => route.partitions.clone(),
-            None => Vector::new(),
+            None => Vec::new(),
         };
         let is_configured = before.as_ref().is_some_and(|route| route.config != config);
         if is_configured {
@@ -380,7 +381,7 @@ impl<E: Env> Manager<E> {
         }
         let known = partitions.len();
         for (index, partition) in topic.partitions().skip(known) {
-            partitions.push_back(self.host(topic, index, partition, &config));
+            partitions.push(self.host(topic, index, partition, &config));
         }
         if before.is_none() || is_configured || partitions.len() > known {
             routes.put(Route {

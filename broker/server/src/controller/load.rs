@@ -47,8 +47,8 @@ pub(super) struct Replayed<E: Env> {
     pub(super) last_epoch: i32,
     /// Bytes of the log behind the snapshot.
     pub(super) bytes: u64,
-    /// Topics that were deleted since the snapshot.
-    pub(super) deleted: Vec<Uuid>,
+    /// Topics that were deleted since the snapshot, with their names.
+    pub(super) deleted: Vec<(Uuid, Str)>,
     /// What an empty log begins with, if somebody left that.
     pub(super) bootstrap: Vec<MetadataRecord>,
 }
@@ -443,7 +443,7 @@ fn replay_batch(
     identity: &Identity,
     controller: &mut Controller,
     quorum: &mut QuorumState,
-    deleted: &mut Vec<Uuid>,
+    deleted: &mut Vec<(Uuid, Str)>,
 ) -> Result<(), String> {
     let epoch = batch.header.partition_leader_epoch.0;
     for (offset, entry) in decode_batch(batch).map_err(|e| e.to_string())? {
@@ -454,7 +454,8 @@ fn replay_batch(
         match entry {
             Entry::Metadata(record) => {
                 if let MetadataRecord::RemoveTopic(removed) = &record {
-                    deleted.push(removed.topic_id);
+                    let topic = controller.image().topics.by_id(removed.topic_id);
+                    deleted.extend(topic.map(|topic| (topic.id, topic.name.clone())));
                 }
                 controller.replay(offset, epoch, &record).map_err(|e| at(&e))?;
             }

@@ -253,24 +253,25 @@ impl<E: Env> Handle<E> {
         if let Some(view) = self.view()? {
             return Ok(view);
         }
-        let waits = async {
-            loop {
-                let mut opened = std::pin::pin!(self.shared.opened.notified());
-                // BEFORE it is looked at: what is published after that is heard.
-                opened.as_mut().enable();
-                if let Some(view) = self.view()? {
-                    return Ok(view);
-                }
-                opened.await;
-            }
-        };
         tokio::select! {
             biased;
-            opened = waits => {
-                brokkr_types::reached!("a request waited for a log to be opened");
-                opened
+            () = self.settled() => brokkr_types::reached!("a request waited for a log to be opened"),
+            () = env.sleep_until(until) => {}
+        }
+        self.view()?
+            .ok_or_else(|| Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER))
+    }
+
+    /// Waits until the log was opened, or could not be. Cancel-safe.
+    pub async fn settled(&self) {
+        loop {
+            let mut opened = std::pin::pin!(self.shared.opened.notified());
+            // BEFORE it is looked at: what is published after that is heard.
+            opened.as_mut().enable();
+            if !matches!(self.view(), Ok(None)) {
+                return;
             }
-            () = env.sleep_until(until) => Err(Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER)),
+            opened.await;
         }
     }
 

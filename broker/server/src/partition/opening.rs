@@ -79,8 +79,11 @@ impl<E: Env> Owner<E> {
             let opened = assignment.open(&self.noise).await;
             drop(turn);
             let error = match opened {
-                Ok(log) => {
+                Ok(mut log) => {
                     let leader = assignment.leader(self.node, &log);
+                    if let OwnedLog::Open(log) = &mut log {
+                        log.set_high_watermark(leader.high_watermark());
+                    }
                     return Some((log, leader));
                 }
                 Err(error) => error,

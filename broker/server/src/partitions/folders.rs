@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokkr_env::Env;
+use brokkr_log::LogError;
 use brokkr_log::checkpoint::split_folder;
 use brokkr_metadata::topic_name::INTERNAL_TOPICS;
 use brokkr_metadata::{Image, PartitionImage, TopicImage};
-use brokkr_types::{LeaderEpoch, NodeId};
+use brokkr_types::{LeaderEpoch, NodeId, Uuid};
+use brokkr_wire::Str;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -29,7 +31,9 @@ const OPENING_MAX: usize = 16;
 #[derive(Default)]
 pub struct Known {
     /// Topics that were deleted, by committed records.
-    pub deleted: DeletedTopics,
+    deleted: DeletedTopics,
+    /// The names of those that were deleted before this life, until the folders that the start found were looked through.
+    deleted_names: BTreeSet<Str>,
     /// Folders of which what the directory remembers holds no more: they were assigned in this life.
     used: BTreeSet<String>,
     /// Whether the folders that a start found were looked through.
@@ -40,6 +44,16 @@ pub struct Known {
     placed_counts: Vec<usize>,
     /// For each directory, permits for opening logs.
     openings: Vec<Arc<Semaphore>>,
+}
+
+impl Known {
+    /// These topics were deleted before this life.
+    pub(super) fn were_deleted(&mut self, topics: Vec<(Uuid, Str)>) {
+        for (id, name) in topics {
+            self.deleted.insert(id);
+            self.deleted_names.insert(name);
+        }
+    }
 }
 
 /// Whether the logs of a topic are left as they are: those of Kafka's coordinators, which this broker doesn't have.
@@ -149,19 +163,28 @@ impl<E: Env> Manager<E> {
             );
         }
         for (at, name) in &unknown {
-            let logs = &self.log_dirs.online[*at].logs;
-            let gone = match logs.topic_id(name).await {
-                Ok(id) => {
-                    let is_deleted = self.known.deleted.contains(&id);
-                    remove_or_set_aside(logs, &self.noise, name, id, is_deleted, Duration::ZERO).await
-                }
-                Err(error) => Err(error),
-            };
-            match gone {
+            match self.remove_unknown(*at, name).await {
                 Ok(()) => drop(self.log_dirs.online[*at].folders.remove(name)),
                 Err(error) => tracing::warn!(folder = name, %error, "of no partition, and left where it is"),
             }
         }
+        self.known.deleted_names.clear();
+    }
+
+    /// A folder of no partition.
+    async fn remove_unknown(&self, at: usize, name: &str) -> Result<(), LogError> {
+        let dir = &self.log_dirs.online[at];
+        let id = dir.logs.topic_id(name).await?;
+        let is_deleted = self.known.deleted.contains(&id);
+        let recorded = dir.recorded(name).cloned().unwrap_or_default();
+        let topic = split_folder(name).map(|(topic, _)| topic);
+        let was_named_so = topic.is_some_and(|topic| self.known.deleted_names.contains(topic));
+        if id.is_zero() && was_named_so && dir.logs.is_fresh(name, &recorded).await? {
+            // `partition.metadata` of a log that nothing was appended to need not be there any more.
+            brokkr_types::reached!("what a deleted topic left was deleted");
+            return dir.logs.remove_fresh(name).await;
+        }
+        remove_or_set_aside(&dir.logs, &self.noise, name, id, is_deleted, Duration::ZERO).await
     }
 
     /// Deletes the logs of topics that are gone, some at a time. Durable when this returns.
