@@ -15,6 +15,7 @@ mod handlers;
 mod listener;
 mod log_dir;
 mod memory;
+mod metrics;
 mod numbers;
 mod partition;
 mod partitions;

@@ -20,6 +20,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::memory::Share;
+use crate::metrics::TopicTraffic;
 
 /// Capacity of the owner's queue, in messages and in KiB of batches. Senders wait when it is full.
 const QUEUE_MAX: usize = 4096;
@@ -94,6 +95,8 @@ pub enum Message {
         held: Held,
         /// Its place in the queue.
         room: Room,
+        /// Where it is counted.
+        traffic: Arc<TopicTraffic>,
         reply: oneshot::Sender<Answer>,
     },
     /// Raise the log start (DeleteRecords); answered with the new one.
@@ -259,6 +262,11 @@ impl<E: Env> Handle<E> {
         }
     }
 
+    /// Messages in the owner's queue.
+    pub fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Waits for room in the queue for a batch of `bytes`. Cancel-safe.
     pub async fn room(&self, bytes: usize) -> Room {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
@@ -387,10 +395,11 @@ impl<E: Env> Owner<E> {
                 acks_all,
                 held,
                 room,
+                traffic,
                 reply,
             } => {
                 drop(room);
-                self.append(batch, acks_all, held, reply);
+                self.append(batch, acks_all, held, &traffic, reply);
             }
             Message::DeleteRecords { before, reply } => {
                 let done = self.delete_records(before).await;
@@ -417,7 +426,14 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    fn append(&mut self, batch: Validated, acks_all: bool, held: Held, reply: oneshot::Sender<Answer>) {
+    fn append(
+        &mut self,
+        batch: Validated,
+        acks_all: bool,
+        held: Held,
+        traffic: &TopicTraffic,
+        reply: oneshot::Sender<Answer>,
+    ) {
         if acks_all && !self.leader.enough_in_sync() {
             return drop(reply.send(Err(Refused::of(ErrorCode::NOT_ENOUGH_REPLICAS))));
         }
@@ -427,6 +443,7 @@ impl<E: Env> Owner<E> {
         let appended = self.log.append(&batch.batch, Origin::Client, epoch, now, wall);
         match appended {
             Ok(at) => {
+                traffic.appended(batch.batch.bytes.len(), batch.records_count);
                 let placed = Placed {
                     base_offset: at.base_offset,
                     // Kafka keeps a batch's largest timestamp and no more, so that is what a duplicate is told.

@@ -24,6 +24,7 @@ pub use folders::{Known, is_left_alone};
 
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log_dir::LogDirs;
+use crate::metrics::{TopicTraffic, Traffic};
 use crate::partition::{Handle, Message, Refused};
 
 /// Logs that are opened at the same time.
@@ -76,6 +77,8 @@ pub struct Route<E: Env> {
     pub config: TopicConfig,
     /// What it asks of batches.
     pub rules: Rules,
+    /// What went in and out.
+    pub traffic: Arc<TopicTraffic>,
     partitions: Vec<Hosted<E>>,
     /// Of each partition the log directory, where it has one that works or did.
     directories: Vec<Option<Uuid>>,
@@ -153,6 +156,7 @@ impl<E: Env> Routes<E> {
                 id: route.id,
                 config: route.config.clone(),
                 rules: route.rules,
+                traffic: Arc::clone(&route.traffic),
                 partitions: route.partitions().map(hosted).collect(),
                 directories: route.directories.clone(),
                 nowhere: Hosted::Nowhere,
@@ -234,6 +238,8 @@ pub struct Manager<E: Env> {
     pub config: Arc<BrokerConfig>,
     /// What it knows besides.
     pub known: Known,
+    /// What went in and out of all topics.
+    pub traffic: Arc<Traffic>,
 }
 
 /// Starts the task.
@@ -345,12 +351,14 @@ impl<E: Env> Manager<E> {
                 Some(route) => (route.partitions.clone(), route.directories.clone()),
                 None => (Vec::new(), Vec::new()),
             };
+            let traffic = before.as_ref().map(|route| Arc::clone(&route.traffic));
             if before.is_some_and(|r| r.config != config) {
                 configure(&partitions, &config).await;
             }
             coming.push(Coming {
                 topic,
                 config,
+                traffic: traffic.unwrap_or_else(|| TopicTraffic::new(&self.traffic)),
                 partitions,
                 directories,
             });
@@ -456,6 +464,7 @@ async fn configure<E: Env>(partitions: &[Hosted<E>], config: &TopicConfig) {
 struct Coming<'a, E: Env> {
     topic: &'a TopicImage,
     config: TopicConfig,
+    traffic: Arc<TopicTraffic>,
     partitions: Vec<Hosted<E>>,
     directories: Vec<Option<Uuid>>,
 }
@@ -467,6 +476,7 @@ impl<E: Env> Coming<'_, E> {
             id: self.topic.id,
             rules: self.config.rules,
             config: self.config,
+            traffic: self.traffic,
             partitions: self.partitions,
             directories: self.directories,
             nowhere: Hosted::Nowhere,

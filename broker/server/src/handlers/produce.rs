@@ -375,6 +375,7 @@ async fn hand_on<E: Env>(
         zstd: rc.version >= ZSTD_FROM,
         ..route.rules
     };
+    route.traffic.produced();
     let records = match data.records {
         Some(Records::Bytes(bytes)) => bytes,
         Some(Records::External { .. }) | None => {
@@ -398,6 +399,7 @@ async fn hand_on<E: Env>(
             acks_all,
             held,
             room,
+            traffic: Arc::clone(&route.traffic),
             reply,
         })
         .await
