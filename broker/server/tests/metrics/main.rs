@@ -6,16 +6,19 @@
     reason = "tests of the real world: processes, sockets, directories"
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod exposition;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use brokkr_wire::ErrorCode;
 use common::{PATIENCE, Running, brokkr, fetch_of, place, refused, running, start, text, until};
+use exposition::{Samples, parsed};
 
 /// A broker that serves metrics on a free port.
 fn with_metrics(dir: &Path, more: &[&str]) -> Running {
@@ -78,155 +81,6 @@ fn ask(addr: &str, method: &str, path: &str, headers: &str) -> Answer {
 fn get(addr: &str, path: &str) -> (u16, String) {
     let answer = ask(addr, "GET", path, "");
     (answer.status, answer.body)
-}
-
-/// Samples by name and labels as they are written.
-type Samples = BTreeMap<String, f64>;
-
-/// The labels in braces, with `le` apart.
-fn labels(text: &str) -> (BTreeMap<String, String>, Option<f64>) {
-    let (mut labels, mut le) = (BTreeMap::new(), None);
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (name, value) = rest
-            .split_once("=\"")
-            .unwrap_or_else(|| panic!("labels {text:?}"));
-        let is_name = |name: &str| {
-            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        };
-        assert!(is_name(name), "label {name:?}");
-        let mut end = None;
-        let mut escaped = false;
-        for (at, c) in value.char_indices() {
-            match c {
-                _ if escaped => {
-                    assert!(matches!(c, '\\' | '"' | 'n'), "escape in {text:?}");
-                    escaped = false;
-                }
-                '\\' => escaped = true,
-                '"' => {
-                    end = Some(at);
-                    break;
-                }
-                _ => {}
-            }
-        }
-        let end = end.unwrap_or_else(|| panic!("labels {text:?}"));
-        let (value, after) = value.split_at(end);
-        match name {
-            "le" => le = Some(number(value)),
-            _ => assert!(
-                labels.insert(name.to_owned(), value.to_owned()).is_none(),
-                "{text:?}"
-            ),
-        }
-        let after = &after[1..];
-        rest = after.strip_prefix(',').unwrap_or(after);
-        assert!(
-            after.is_empty() || after.starts_with(',') && !rest.is_empty(),
-            "{text:?}"
-        );
-    }
-    (labels, le)
-}
-
-fn number(text: &str) -> f64 {
-    match text {
-        "+Inf" => f64::INFINITY,
-        text => text.parse().unwrap_or_else(|_| panic!("number {text:?}")),
-    }
-}
-
-/// The buckets of a histogram while they are read: bounds ascend and counts don't fall.
-#[derive(Default)]
-struct Buckets {
-    bound: Option<f64>,
-    count: f64,
-}
-
-impl Buckets {
-    fn take(&mut self, bound: f64, count: f64) {
-        assert!(
-            self.bound.is_none_or(|b| b < bound) && self.count <= count,
-            "{bound} {count}"
-        );
-        (self.bound, self.count) = (Some(bound), count);
-    }
-}
-
-/// Reads an exposition and checks its form: a family is HELP, TYPE, samples; each family and each sample is there once; samples have
-/// the suffixes of their type; the last bucket of a histogram is that of all.
-fn parsed(exposition: &str, open_metrics: bool) -> Samples {
-    let mut samples = Samples::new();
-    let mut families = BTreeSet::new();
-    let mut histograms: BTreeMap<String, Buckets> = BTreeMap::new();
-    let (mut family, mut kind) = (String::new(), String::new());
-    let mut help = None;
-    let text = match open_metrics {
-        true => exposition.strip_suffix("# EOF\n").expect("its end is marked"),
-        false => exposition,
-    };
-    assert!(text.ends_with('\n'));
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, words) = rest.split_once(' ').expect("words of help");
-            assert!(help.is_none() && words.ends_with('.'), "{line}");
-            help = Some(name.to_owned());
-            continue;
-        }
-        if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, of) = rest.split_once(' ').expect("a type");
-            assert_eq!(help.take().as_deref(), Some(name), "{line}");
-            assert!(["counter", "gauge", "histogram"].contains(&of), "{line}");
-            assert!(families.insert(name.to_owned()), "{line}");
-            assert_eq!(
-                name.ends_with("_total"),
-                of == "counter" && !open_metrics,
-                "{line}"
-            );
-            (family, kind) = (name.to_owned(), of.to_owned());
-            continue;
-        }
-        assert!(!line.starts_with('#') && help.is_none(), "{line}");
-        let (sample, value) = line.rsplit_once(' ').expect("a value");
-        let value = number(value);
-        let (name, within) = match sample.split_once('{') {
-            Some((name, rest)) => (name, rest.strip_suffix('}').expect("closed")),
-            None => (sample, ""),
-        };
-        let (labels, le) = labels(within);
-        let suffix = name
-            .strip_prefix(&family)
-            .unwrap_or_else(|| panic!("{line} in {family}"));
-        let suffixes: &[&str] = match (kind.as_str(), open_metrics) {
-            ("counter", true) => &["_total"],
-            ("histogram", _) => &["_bucket", "_sum", "_count"],
-            _ => &[""],
-        };
-        assert!(suffixes.contains(&suffix), "{line} in a {kind}");
-        assert_eq!(le.is_some(), suffix == "_bucket", "{line}");
-        assert!(kind == "gauge" || value >= 0.0, "{line}");
-        if let Some(le) = le {
-            histograms
-                .entry(format!("{family}{labels:?}"))
-                .or_default()
-                .take(le, value);
-        }
-        if suffix == "_count" {
-            samples.insert(format!("count of {family}{labels:?}"), value);
-        }
-        assert!(samples.insert(sample.to_owned(), value).is_none(), "{line} twice");
-    }
-    for (of, buckets) in &histograms {
-        assert_eq!(buckets.bound, Some(f64::INFINITY), "{of}");
-        assert_eq!(
-            samples.remove(&format!("count of {of}")),
-            Some(buckets.count),
-            "{of}"
-        );
-    }
-    samples
 }
 
 /// A scrape as Prometheus makes it.
@@ -435,6 +289,43 @@ fn health_follows_the_broker_and_its_log_directories() {
     assert_eq!(value(&samples, "brokkr_ready"), 0.0);
     until("its partitions are offline", || {
         value(&scraped(&addr), "kafka_server_replicamanager_offlinereplicacount") >= 1.0
+    });
+}
+
+#[test]
+fn a_broker_that_starts_is_live_and_not_ready() {
+    let dir = place("metrics-starting");
+    // So that a start takes its time.
+    let broker = start(&dir, &[]);
+    assert_eq!(broker.client().create("t", 300, &[]).0, ErrorCode::NONE);
+    broker.kill();
+    until("it was still starting", || {
+        let mut command = brokkr();
+        command.args(["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]);
+        command.args(["--set", "metrics.listen=127.0.0.1:0"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it runs");
+        let mut line = String::new();
+        let mut stderr = BufReader::new(child.stderr.take().expect("its stderr"));
+        stderr.read_line(&mut line).expect("UTF-8");
+        let addr = line.trim_end().strip_prefix("metrics on ").expect("an address");
+        let (status, why) = get(addr, "/health/ready");
+        let samples = scraped(addr);
+        let live = get(addr, "/health/live").0;
+        until("it is ready", || get(addr, "/health/ready").0 == 200);
+        child.kill().expect("it lives");
+        child.wait().expect("it is dead");
+        assert_eq!(live, 200);
+        assert!(
+            status == 200 || why == "starting: logs are being opened and recovered\n",
+            "{why}"
+        );
+        let state = value(&samples, "kafka_server_kafkaserver_brokerstate");
+        assert!(state == 3.0 || value(&samples, "brokkr_ready") == 0.0);
+        status == 503 && state == 1.0
     });
 }
 
