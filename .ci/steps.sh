@@ -89,7 +89,7 @@ real_clients() { # quick|full
     local round=$1 dir=target/ci-brokers brokkr kafka
     rm -rf "$dir" && mkdir -p "$dir"
     workloads/foreign/install >"$dir/install.log" 2>&1 || { tail -20 "$dir/install.log"; return 1; }
-    target/release/brokkr --data-dir "$dir/brokkr" --listen 127.0.0.1:0 >"$dir/brokkr.out" 2>"$dir/brokkr.log" &
+    target/release/brokkr --set metrics.listen=none --data-dir "$dir/brokkr" --listen 127.0.0.1:0 >"$dir/brokkr.out" 2>"$dir/brokkr.log" &
     local pid=$!
     children+=("$pid")
     brokkr=$(wait_ready "$dir/brokkr.out") || return 1
@@ -98,7 +98,7 @@ real_clients() { # quick|full
     kill "$pid"; wait "$pid" || { echo "the broker did not stop cleanly"; return 1; }
     workloads/foreign/tools/dump "$dir/brokkr" >"$dir/dump.out" 2>&1 || { tail -20 "$dir/dump.out"; return 1; }
     # Kafka's tools compare two brokers that are new.
-    target/release/brokkr --config workloads/foreign/kafka/one-node.properties --data-dir "$dir/tools" --listen 127.0.0.1:0 >"$dir/tools.out" 2>"$dir/tools.log" &
+    target/release/brokkr --config workloads/foreign/kafka/one-node.properties --set metrics.listen=none --data-dir "$dir/tools" --listen 127.0.0.1:0 >"$dir/tools.out" 2>"$dir/tools.log" &
     children+=("$!")
     workloads/foreign/kafka/run-kafka.sh --dir "$dir/kafka" --port 19192 >"$dir/kafka.out" 2>&1 &
     children+=("$!")
@@ -111,7 +111,7 @@ kafka_directory() { workloads/foreign/kafka-directory/run --brokkr target/releas
 hostile() { # 200 hostile connections for a minute, and one client beside them: bounds the broker's memory and that client's latency
     local dir=target/hostile at pid
     rm -rf "$dir" && mkdir -p "$dir"
-    target/release/brokkr --set queued.max.request.bytes=134217728 --data-dir "$dir/data" --listen 127.0.0.1:0 >"$dir/out" 2>"$dir/log" &
+    target/release/brokkr --set queued.max.request.bytes=134217728 --set metrics.listen=none --data-dir "$dir/data" --listen 127.0.0.1:0 >"$dir/out" 2>"$dir/log" &
     pid=$!
     children+=("$pid")
     at=$(wait_ready "$dir/out") || return 1

@@ -502,6 +502,7 @@ const STARTS: &[(&str, [&str; 2], Set)] = &[
 
 /// Keys of which the real world shows the effect: `broker/server/tests/sockets.rs`.
 const OF_THE_REAL_WORLD: &[&str] = &[
+    "metrics.listen",
     "num.io.threads",
     "socket.receive.buffer.bytes",
     "socket.send.buffer.bytes",

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokkr_env::{Dir, Env, ErrorKind, File, Noise, Result};
+use brokkr_types::Histogram;
 
 use crate::producers::ProducerRoom;
 use crate::reserve::Reserve;
@@ -17,6 +18,7 @@ pub struct LogDir<E: Env> {
     pub(crate) producer_room: ProducerRoom,
     /// What a failing disk repeats, once for every log, file or write.
     pub(crate) noise: Arc<Noise>,
+    pub(crate) syncs: Arc<Histogram>,
 }
 
 impl<E: Env> Clone for LogDir<E> {
@@ -27,6 +29,7 @@ impl<E: Env> Clone for LogDir<E> {
             files: Arc::clone(&self.files),
             producer_room: self.producer_room.clone(),
             noise: Arc::clone(&self.noise),
+            syncs: Arc::clone(&self.syncs),
         }
     }
 }
@@ -47,6 +50,7 @@ impl<E: Env> LogDir<E> {
             dir,
             files,
             producer_room: ProducerRoom::new(usize::MAX),
+            syncs: Arc::default(),
         }
     }
 
@@ -61,6 +65,12 @@ impl<E: Env> LogDir<E> {
     /// The directory.
     pub fn dir(&self) -> &Dir<E> {
         &self.dir
+    }
+
+    /// The syncs behind appends that ended well, of all its logs, and how long each took from its submission: the end of the write before
+    /// it included.
+    pub fn syncs(&self) -> &Histogram {
+        &self.syncs
     }
 
     /// How many files are open that no log appends to.

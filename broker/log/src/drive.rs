@@ -21,7 +21,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use brokkr_env::{Durable, Env, Error, ErrorKind, Result, Submitted};
-use brokkr_types::Offset;
+use brokkr_types::{Instant, Offset};
 
 use crate::ackable::AckableOffset;
 use crate::append::Group;
@@ -95,6 +95,7 @@ struct Syncing {
     handle: Submitted<Durable>,
     /// What came of it, where the end of a write before it was not seen yet.
     ended: Option<Result<Durable>>,
+    submitted_at: Instant,
     end: Offset,
     position: u64,
 }
@@ -267,6 +268,7 @@ impl<E: Env> Log<E> {
         pipeline.syncing = Some(Syncing {
             handle: self.file.sync(),
             ended: None,
+            submitted_at: self.shared.dir.env.now(),
             end,
             position,
         });
@@ -348,7 +350,12 @@ impl<E: Env> Log<E> {
         let mut syncing = self.pipeline.syncing.take().expect("it was just polled");
         let result = syncing.ended.take().expect("it has ended");
         match result {
-            Ok(proof) => self.proven(&proof, syncing.end, syncing.position),
+            Ok(proof) => {
+                let now = self.shared.dir.env.now();
+                let took = now.saturating_since(syncing.submitted_at);
+                self.shared.dir.syncs.record(took);
+                self.proven(&proof, syncing.end, syncing.position);
+            }
             // What was written is written, and so it stays.
             Err(error) if error.kind() == ErrorKind::Resources => self.pause_syncs(&error),
             Err(error) => self.fail(self.ackable.offset(), error),

@@ -14,9 +14,11 @@ use crate::changes::Changes;
 use crate::config::BrokerConfig;
 use crate::controller::{self, ControllerError};
 use crate::ctx::Ctx;
+use crate::dispatch::SERVED;
 use crate::fetch_session::Slots;
 use crate::log_dir::{self, LogDirError, LogDirs};
 use crate::memory::Memory;
+use crate::metrics::Metrics;
 use crate::partitions::{self, Ask, Manager};
 use crate::producer_ids::ProducerIds;
 use crate::stop::Stop;
@@ -80,6 +82,7 @@ impl<E: Env> Broker<E> {
 
         let noise = Arc::new(Noise::new(env.clone()));
         let changes = Changes::default();
+        let metrics = Arc::new(Metrics::new(SERVED));
         let (partitions, cluster) = partitions::start(Manager {
             env: env.clone(),
             noise: Arc::clone(&noise),
@@ -88,6 +91,7 @@ impl<E: Env> Broker<E> {
             log_dirs: log_dirs.clone(),
             config: Arc::clone(&config),
             known: partitions::Known::default(),
+            traffic: Arc::clone(&metrics.traffic),
         });
         let controller = controller::start(&env, &noise, &config, &log_dirs, &addrs, partitions.clone())
             .await
@@ -108,6 +112,7 @@ impl<E: Env> Broker<E> {
             connections: Arc::default(),
             sessions: Slots::new(slots, env.rng("fetch-session").next_u64() as u32),
             noise,
+            metrics,
             config,
         };
         let stop = Stop::default();
@@ -145,6 +150,11 @@ impl<E: Env> Broker<E> {
     /// Where it listens, in the order of `listeners`.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addrs
+    }
+
+    /// Its log directories.
+    pub(crate) fn log_dirs(&self) -> &LogDirs<E> {
+        &self.log_dirs
     }
 
     /// What its handlers can reach.

@@ -25,6 +25,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use brokkr_env::{Conn, Env, Instant, Part, Progress, ReadHalf, WriteHalf};
+use brokkr_wire::ApiKey;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::FutureExt;
 use tokio::sync::mpsc::error::TrySendError;
@@ -66,9 +67,29 @@ pub struct Response<E: Env> {
     pub parts: Vec<Part<E>>,
     /// What it takes from the budget until it is sent.
     pub share: Share,
+    /// What it answers.
+    pub api_key: ApiKey,
+    /// When the request had arrived.
+    pub received_at: Instant,
+}
+
+/// What is known of a response while it leaves.
+struct Leaving {
+    share: Share,
+    api_key: ApiKey,
+    received_at: Instant,
 }
 
 impl<E: Env> Response<E> {
+    fn leave(self) -> (Vec<Part<E>>, Leaving) {
+        let leaving = Leaving {
+            share: self.share,
+            api_key: self.api_key,
+            received_at: self.received_at,
+        };
+        (self.parts, leaving)
+    }
+
     /// Bytes that are in memory.
     fn memory(&self) -> usize {
         let memory = |part: &Part<E>| match part {
@@ -626,7 +647,8 @@ async fn write_responses<E: Env>(
             first = oldest(&mut under_way, &state) => {
                 let Some(first) = first else { break 'serve };
                 let (mut bytes, mut memory) = (bytes_of(&first.parts), first.memory());
-                let (mut parts, mut shares) = (first.parts, vec![first.share]);
+                let (mut parts, first) = first.leave();
+                let mut responses = vec![first];
                 let mut last = false;
                 while bytes < WRITE_BYTES_MAX
                     && memory < WRITE_MEMORY_MAX
@@ -638,10 +660,11 @@ async fn write_responses<E: Env>(
                     };
                     bytes += bytes_of(&next.parts);
                     memory += next.memory();
-                    parts.extend(next.parts);
-                    shares.push(next.share);
+                    let (more, next) = next.leave();
+                    parts.extend(more);
+                    responses.push(next);
                 }
-                if !send::<E>(&ctx, &mut write, parts, &shares, &state).await || last {
+                if !send::<E>(&ctx, &mut write, parts, &responses, &state).await || last {
                     break 'serve;
                 }
             }
@@ -682,7 +705,7 @@ async fn send<E: Env>(
     ctx: &Ctx<E>,
     write: &mut <E::Conn as Conn<E>>::Write,
     parts: Vec<Part<E>>,
-    shares: &[Share],
+    responses: &[Leaving],
     state: &State,
 ) -> bool {
     if parts.is_empty() {
@@ -705,7 +728,10 @@ async fn send<E: Env>(
         tokio::select! {
             biased;
             sent = &mut writing => return match sent {
-                Ok(()) => true,
+                Ok(()) => {
+                    sent_all(ctx, responses);
+                    true
+                }
                 Err(error) => {
                     tracing::debug!(%error, "connection lost");
                     false
@@ -718,7 +744,7 @@ async fn send<E: Env>(
             }
             () = ctx.env.sleep_until(wake_at) => {
                 let bytes = progress.bytes();
-                let held = shares.iter().map(Share::bytes).sum();
+                let held = responses.iter().map(|r| r.share.bytes()).sum();
                 // Anew each time: what waits behind it changes.
                 let watched = ctx.memory.leaving(begun, state.holds(held));
                 watched.left((bytes - from) as usize);
@@ -730,6 +756,16 @@ async fn send<E: Env>(
                     return false;
                 }
             }
+        }
+    }
+}
+
+/// Counts the time that each took.
+fn sent_all<E: Env>(ctx: &Ctx<E>, responses: &[Leaving]) {
+    let now = ctx.env.now();
+    for response in responses {
+        if let Some(api) = ctx.metrics.api(response.api_key) {
+            api.total_time.record(now.saturating_since(response.received_at));
         }
     }
 }

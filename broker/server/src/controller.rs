@@ -106,6 +106,11 @@ impl ControllerHandle {
         rx.await.map_err(|_| gone)?
     }
 
+    /// Requests that wait for the host.
+    pub fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// A block of producer ids that nobody had before.
     pub async fn allocate_producer_ids(&self) -> Result<Range<i64>, ErrorCode> {
         match self.ask(Request::AllocateProducerIds).await? {

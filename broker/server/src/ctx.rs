@@ -14,6 +14,7 @@ use crate::fetch_session::Slots;
 use crate::listener::Connections;
 use crate::log_dir::Place;
 use crate::memory::Memory;
+use crate::metrics::Metrics;
 use crate::partitions::{ClusterView, Routes};
 use crate::producer_ids::ProducerIds;
 use crate::turns::Turns;
@@ -66,6 +67,8 @@ pub struct Ctx<E: Env> {
     pub sessions: Slots,
     /// What strangers do wrong.
     pub noise: Arc<Noise>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl<E: Env> Ctx<E> {
@@ -101,6 +104,7 @@ impl<E: Env> Clone for Ctx<E> {
             connections: Arc::clone(&self.connections),
             sessions: self.sessions.clone(),
             noise: Arc::clone(&self.noise),
+            metrics: Arc::clone(&self.metrics),
         }
     }
 }

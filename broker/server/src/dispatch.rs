@@ -83,7 +83,23 @@ impl RequestContext {
         response: &M,
         mut ranges: Vec<Option<FileRange<E>>>,
     ) -> Option<Response<E>> {
-        self.response_in(self.version, &ctx.noise, response, &mut ranges, RESPONSE_BYTES)
+        let complete = self.response_in(self.version, &ctx.noise, response, &mut ranges, RESPONSE_BYTES);
+        self.counted(ctx, response, complete)
+    }
+
+    /// Counts a response that is complete.
+    fn counted<E: Env, M: Message>(
+        &self,
+        ctx: &Ctx<E>,
+        body: &M,
+        response: Option<Response<E>>,
+    ) -> Option<Response<E>> {
+        let response = response?;
+        if let Some(api) = ctx.metrics.api(self.api_key) {
+            let time = ctx.env.now().saturating_since(self.received_at);
+            api.handled(body, response.parts.iter().map(Part::len).sum(), time);
+        }
+        Some(response)
     }
 
     /// What a response takes up at most for repeating names of its request.
@@ -129,6 +145,8 @@ impl RequestContext {
         Some(Response {
             parts: parts.into_iter().map(part).collect(),
             share: Share::default(),
+            api_key: self.api_key,
+            received_at: self.received_at,
         })
     }
 }
@@ -181,6 +199,7 @@ impl<E: Env> Dispatch<E> {
             connection: Arc::clone(&self.state),
         };
         if api_key == ApiKey::ApiVersions {
+            self.arrived(&rc);
             return self.api_versions(&rc, r).await;
         }
         if !served(api_key, rc.version) {
@@ -188,7 +207,14 @@ impl<E: Env> Dispatch<E> {
             self.ctx.noise.tell("request that isn't served", &what);
             return Dispatched::Close;
         }
+        self.arrived(&rc);
         self.begin(rc, r).await.unwrap_or(Dispatched::Close)
+    }
+
+    fn arrived(&self, rc: &RequestContext) {
+        if let Some(api) = self.ctx.metrics.api(rc.api_key) {
+            api.arrived(rc.version, rc.frame_bytes);
+        }
     }
 
     async fn body<R: Request>(&self, r: Reader, version: i16) -> Option<(R, Share)> {
@@ -235,8 +261,8 @@ impl<E: Env> Dispatch<E> {
             (rc.response(&ctx, &response, Vec::new()), share)
         } else {
             let response = handlers::api_versions::unsupported();
-            let response = rc.response_in(0, &ctx.noise, &response, &mut [], RESPONSE_BYTES);
-            (response, Share::default())
+            let complete = rc.response_in(0, &ctx.noise, &response, &mut [], RESPONSE_BYTES);
+            (rc.counted(&ctx, &response, complete), Share::default())
         };
         Dispatched::Pending(Box::pin(ready(response)), share)
     }
@@ -347,7 +373,8 @@ impl<E: Env> Dispatch<E> {
                     ..=SMALL_MAX => RESPONSE_BYTES,
                     large => large.min(RESPONSE_CAPACITY_MAX),
                 };
-                rc.response_in(rc.version, &ctx.noise, &body, &mut [], capacity)?
+                let complete = rc.response_in(rc.version, &ctx.noise, &body, &mut [], capacity);
+                rc.counted(&ctx, &body, complete)?
             };
             let len = response.parts.iter().map(Part::len).sum();
             match share.bytes() {

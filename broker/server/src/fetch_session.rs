@@ -45,6 +45,11 @@ impl Slots {
         }
     }
 
+    /// Places that are free.
+    pub fn free(&self) -> usize {
+        self.free.available_permits()
+    }
+
     fn id(&self) -> i32 {
         let mut next = self.next_id.lock().expect("no panic under this lock");
         let id = *next;

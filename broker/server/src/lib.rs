@@ -16,6 +16,7 @@ mod handlers;
 mod listener;
 mod log_dir;
 mod memory;
+mod metrics;
 mod numbers;
 mod partition;
 mod partitions;

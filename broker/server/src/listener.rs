@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use brokkr_env::{Env, Listener};
@@ -16,38 +16,77 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Who is connected, over all listeners.
 #[derive(Default)]
-pub struct Connections {
-    by_ip: Mutex<BTreeMap<IpAddr, usize>>,
+pub struct Connections(Mutex<Connected>);
+
+#[derive(Default)]
+struct Connected {
+    by_ip: BTreeMap<IpAddr, usize>,
+    by_listener: BTreeMap<Arc<str>, ConnectionCounts>,
+}
+
+/// Connections of a listener.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct ConnectionCounts {
+    /// Those that are open.
+    pub open: usize,
+    /// Those that were accepted so far and given a place.
+    pub accepted: u64,
+    /// Those that were closed at once for want of a place.
+    pub refused: u64,
 }
 
 /// A connection's place, given back when it is dropped.
 pub struct Slot {
     connections: Arc<Connections>,
     ip: IpAddr,
+    listener: Arc<str>,
 }
 
 impl Connections {
-    /// A place for a connection from `ip`, if there is one: `max` in all, `max_per_ip` from there.
-    pub fn enter(self: &Arc<Self>, ip: IpAddr, max: usize, max_per_ip: usize) -> Option<Slot> {
-        let mut by_ip = self.by_ip.lock().expect("no panic under this lock");
+    /// A place for a connection from `ip` by `listener`, if there is one: `max` in all, `max_per_ip` from there.
+    pub fn enter(
+        self: &Arc<Self>,
+        ip: IpAddr,
+        listener: &Arc<str>,
+        max: usize,
+        max_per_ip: usize,
+    ) -> Option<Slot> {
+        let Connected { by_ip, by_listener } = &mut *self.lock();
         let (all, here) = (
             by_ip.values().sum::<usize>(),
             by_ip.get(&ip).copied().unwrap_or(0),
         );
+        let counts = by_listener.entry(Arc::clone(listener)).or_default();
         if all >= max || here >= max_per_ip {
+            counts.refused += 1;
             return None;
         }
+        counts.open += 1;
+        counts.accepted += 1;
         *by_ip.entry(ip).or_insert(0) += 1;
         Some(Slot {
             connections: Arc::clone(self),
             ip,
+            listener: Arc::clone(listener),
         })
+    }
+
+    /// The connections of each listener that had any, by its name.
+    pub fn count(&self) -> BTreeMap<Arc<str>, ConnectionCounts> {
+        self.lock().by_listener.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connected> {
+        self.0.lock().expect("no panic under this lock")
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut by_ip = self.connections.by_ip.lock().expect("no panic under this lock");
+        let Connected { by_ip, by_listener } = &mut *self.connections.lock();
+        if let Some(counts) = by_listener.get_mut(&self.listener) {
+            counts.open -= 1;
+        }
         if let Some(n) = by_ip.get_mut(&self.ip) {
             *n -= 1;
             if *n == 0 {
@@ -80,7 +119,7 @@ fn start<E: Env>(ctx: &Ctx<E>, name: &Arc<str>, conn: E::Conn, addr: SocketAddr,
         limit(ctx.config.max_connections),
         limit(ctx.config.max_connections_per_ip),
     );
-    let Some(slot) = ctx.connections.enter(addr.ip(), max, max_per_ip) else {
+    let Some(slot) = ctx.connections.enter(addr.ip(), name, max, max_per_ip) else {
         ctx.noise.tell("too many connections", &addr);
         return;
     };
@@ -107,13 +146,30 @@ mod tests {
     fn places_are_counted_in_all_and_by_address_and_given_back() {
         let all = Arc::new(Connections::default());
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let first = all.enter(a, 3, 2);
-        let second = all.enter(a, 3, 2);
+        let name = Arc::<str>::from("PLAINTEXT");
+        let first = all.enter(a, &name, 3, 2);
+        let second = all.enter(a, &name, 3, 2);
         assert!(first.is_some() && second.is_some());
-        assert!(all.enter(a, 3, 2).is_none(), "two from one address");
-        let third = all.enter(b, 3, 2);
-        assert!(third.is_some() && all.enter(b, 3, 2).is_none(), "three in all");
+        assert!(all.enter(a, &name, 3, 2).is_none(), "two from one address");
+        let third = all.enter(b, &name, 3, 2);
+        assert!(
+            third.is_some() && all.enter(b, &name, 3, 2).is_none(),
+            "three in all"
+        );
+        let counts = |open, accepted, refused| ConnectionCounts {
+            open,
+            accepted,
+            refused,
+        };
+        assert_eq!(
+            all.count(),
+            BTreeMap::from([(Arc::clone(&name), counts(3, 3, 2))])
+        );
         drop(first);
-        assert!(all.enter(a, 3, 2).is_some());
+        assert_eq!(
+            all.count(),
+            BTreeMap::from([(Arc::clone(&name), counts(2, 3, 2))])
+        );
+        assert!(all.enter(a, &name, 3, 2).is_some());
     }
 }

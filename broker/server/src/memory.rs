@@ -19,7 +19,7 @@
 //! few large requests can't keep out many small ones.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -115,6 +115,20 @@ impl<E: Env> Memory<E> {
         }
     }
 
+    /// What is taken of each pool.
+    pub fn pools(&self) -> [PoolUse; 7] {
+        let pools = &*self.pools;
+        [
+            pools.buffers.in_use("buffers"),
+            pools.decoded.in_use("decoded"),
+            pools.small.in_use("small"),
+            pools.checks.in_use("checks"),
+            pools.long.in_use("long"),
+            pools.responses.in_use("responses"),
+            pools.sessions.in_use("sessions"),
+        ]
+    }
+
     /// The most that one frame can hold at a time.
     pub fn buffer_bytes_max(&self) -> usize {
         self.pools.buffers.bytes_max()
@@ -203,6 +217,7 @@ impl<E: Env> Memory<E> {
         if let Some(share) = pool.try_take(bytes) {
             return Ok(share);
         }
+        let _waiting = Waiting::begin(&pool.waiting);
         let acquire = Arc::clone(&pool.units).acquire_many_owned(pool.units_of(bytes));
         let mut acquire = std::pin::pin!(acquire);
         let deadline = self.env.now() + WAIT_MAX;
@@ -385,6 +400,37 @@ struct Pool {
     kind: Kind,
     units: Arc<Semaphore>,
     units_max: u32,
+    /// Those who wait for units.
+    waiting: AtomicUsize,
+}
+
+/// What is taken of a pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolUse {
+    /// The name of the pool.
+    pub name: &'static str,
+    /// Bytes in all.
+    pub capacity_bytes: usize,
+    /// Bytes that are taken.
+    pub used_bytes: usize,
+    /// Those who wait for bytes.
+    pub waiting: usize,
+}
+
+/// Somebody who waits for units of a pool.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -404,6 +450,17 @@ impl Pool {
             kind,
             units: Arc::new(Semaphore::new(units_max as usize)),
             units_max,
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    fn in_use(&self, name: &'static str) -> PoolUse {
+        let free = self.units.available_permits().min(self.units_max as usize);
+        PoolUse {
+            name,
+            capacity_bytes: self.bytes_max(),
+            used_bytes: self.bytes_max() - free * UNIT,
+            waiting: self.waiting.load(Ordering::Relaxed),
         }
     }
 

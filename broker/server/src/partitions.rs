@@ -29,6 +29,7 @@ use crate::changes::Changes;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::coop::Steps;
 use crate::log_dir::LogDirs;
+use crate::metrics::{TopicTraffic, Traffic};
 use crate::partition::{Closed, Control, Handle, Refused, ViewRef};
 
 /// Logs that are closed, or deleted, at the same time.
@@ -75,6 +76,8 @@ pub struct Route<E: Env> {
     pub id: Uuid,
     /// Its configuration, resolved.
     pub config: Arc<TopicConfig>,
+    /// What went in and out.
+    pub traffic: Arc<TopicTraffic>,
     /// Few as a rule, so copied where it grows.
     partitions: Vec<Hosted<E>>,
 }
@@ -231,6 +234,8 @@ pub struct Manager<E: Env> {
     pub config: Arc<BrokerConfig>,
     /// What it knows besides.
     pub known: Known,
+    /// What went in and out of all topics.
+    pub traffic: Arc<Traffic>,
 }
 
 /// Starts the task.
@@ -384,10 +389,12 @@ impl<E: Env> Manager<E> {
             partitions.push(self.host(topic, index, partition, &config));
         }
         if before.is_none() || is_configured || partitions.len() > known {
+            let traffic = before.as_ref().map(|route| Arc::clone(&route.traffic));
             routes.put(Route {
                 name: topic.name.clone(),
                 id: topic.id,
                 config,
+                traffic: traffic.unwrap_or_else(|| TopicTraffic::new(&self.traffic)),
                 partitions,
             });
         }

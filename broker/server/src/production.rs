@@ -1,5 +1,10 @@
 //! The broker in the real world: the one place where the generic shell meets it.
 
+mod exposition;
+mod families;
+mod http;
+mod process;
+
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::broker::{Broker, StartError};
 use crate::cli::{Cli, Command, Serve, completions};
 use crate::config::BrokerConfig;
+
+use http::Endpoint;
 
 /// What is said when the command line or the configuration can't be used.
 const USAGE: u8 = 2;
@@ -112,6 +119,10 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
         Ok(told) => told,
         Err(e) => return refuse(FAILED, &format!("signals: {e}")),
     };
+    let endpoint = match endpoint(&clock, &config).await {
+        Ok(endpoint) => endpoint,
+        Err(why) => return refuse(FAILED, &why),
+    };
     let started = tokio::select! {
         biased;
         () = told.wait() => None,
@@ -126,11 +137,17 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    if let Some(endpoint) = &endpoint {
+        endpoint.running(&broker);
+    }
     let took: Duration = clock.now() - begun;
     let addrs: Vec<String> = broker.local_addrs().iter().map(ToString::to_string).collect();
     print(format!("ready {} in {} ms\n", addrs.join(","), took.as_millis()).as_bytes());
     told.wait().await;
     tracing::info!("stopping");
+    if let Some(endpoint) = &endpoint {
+        endpoint.stopping();
+    }
     let clean = tokio::select! {
         biased;
         clean = broker.stop() => clean,
@@ -140,6 +157,27 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
         tracing::warn!("not stopped cleanly: the next start will scan what was written last");
     }
     ExitCode::SUCCESS
+}
+
+/// The endpoint for metrics and health, where there is to be one. BEFORE the broker starts: whoever asks learns that it does.
+async fn endpoint(env: &TokioEnv, config: &BrokerConfig) -> Result<Option<Endpoint>, String> {
+    let Some((host, port)) = &config.metrics_listen else {
+        return Ok(None);
+    };
+    let endpoint = Endpoint::start(env, (host, *port)).await;
+    let endpoint = endpoint.map_err(|e| {
+        let bracketed = format!("[{host}]");
+        let host = if host.contains(':') { &bracketed } else { host };
+        format!("can't listen on {host}:{port} (metrics.listen): {e}")
+    })?;
+    if *port == 0 {
+        drop(writeln!(
+            std::io::stderr(),
+            "metrics on {}",
+            endpoint.local_addr()
+        ));
+    }
+    Ok(Some(endpoint))
 }
 
 /// Onto stdout. Whether anybody reads it is not the broker's concern.

@@ -17,7 +17,9 @@ use brokkr_types::{UnixMillis, Uuid};
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::MetadataRequest;
 use brokkr_wire::messages::voters_record::{Voter, VotersRecord};
-use common::{Client, Running, brokkr, everything, output, place, refused, running, start, text, until};
+use common::{
+    Client, Running, brokkr, everything, output, place, refused, running, start, text, until, without_metrics,
+};
 use rustix::process::{Signal, kill_process};
 
 const SOMEWHERE: [&str; 2] = ["--listen", "127.0.0.1:0"];
@@ -408,7 +410,7 @@ fn nobody_has_to_read_what_it_says() {
     command
         .args(["--data-dir", text(&dir), "--listen", &addr])
         .stdin(Stdio::null());
-    let mut child = command
+    let mut child = without_metrics(&mut command)
         .stdout(closed())
         .stderr(closed())
         .spawn()
@@ -445,7 +447,7 @@ fn it_can_be_told_to_stop_while_it_starts() {
     until("it was still starting", || {
         let mut command = brokkr();
         command.args(["--data-dir", text(&dir)]).args(SOMEWHERE);
-        command
+        without_metrics(&mut command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -3,11 +3,13 @@
 //!
 //! Depends on nothing. The newtypes are here so that two integers can't be swapped where that would lose data.
 
+mod count;
 mod ids;
 mod replicated;
 mod time;
 mod uuid;
 
+pub use count::{BOUNDS_MICROS, Counter, Histogram, HistogramValues};
 pub use ids::{
     BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
 };

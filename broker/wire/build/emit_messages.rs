@@ -126,6 +126,54 @@ fn emit_struct(out: &mut String, message: &Message, s: &Struct, doc: &str) {
     let _ = writeln!(out, "impl Element for {name} {{");
     emit_read(out, message, s);
     emit_write(out, message, s);
+    if message.kind == Kind::Response && has_error_codes(message, s) {
+        emit_error_codes(out, message, s);
+    }
+    out.push_str("}\n");
+}
+
+/// Whether the field is the error code of what it stands in.
+fn is_error_code(f: &Field) -> bool {
+    matches!(
+        f.name.as_str(),
+        "error_code" | "acknowledge_error_code" | "partition_error_code"
+    )
+}
+
+/// The structure that a field holds, or an array of.
+fn struct_in<'a>(message: &'a Message, f: &Field) -> Option<&'a Struct> {
+    let name = match &f.ty {
+        Type::Struct(name) => name,
+        Type::Array(of) => match &**of {
+            Type::Struct(name) => name,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    message.structs.iter().find(|s| s.name == *name)
+}
+
+/// Whether there is an error code in the structure, or in one within it.
+fn has_error_codes(message: &Message, s: &Struct) -> bool {
+    let within = |f: &Field| struct_in(message, f).is_some_and(|s| has_error_codes(message, s));
+    s.fields.iter().any(|f| is_error_code(f) || within(f))
+}
+
+fn emit_error_codes(out: &mut String, message: &Message, s: &Struct) {
+    out.push_str("fn error_codes(&self, visit: &mut dyn FnMut(ErrorCode)) {\n");
+    for f in &s.fields {
+        let x = format!("self.{}", ident(&f.name));
+        if is_error_code(f) {
+            let _ = writeln!(out, "visit(ErrorCode({x}));");
+        } else if struct_in(message, f).is_some_and(|s| has_error_codes(message, s)) {
+            let is_array = matches!(f.ty, Type::Array(_));
+            let _ = match (is_array, f.nullable.is_some()) {
+                (false, false) => writeln!(out, "{x}.error_codes(visit);"),
+                (true, true) => writeln!(out, "for x in {x}.iter().flatten() {{ x.error_codes(visit); }}"),
+                _ => writeln!(out, "for x in &{x} {{ x.error_codes(visit); }}"),
+            };
+        }
+    }
     out.push_str("}\n");
 }
 

@@ -44,6 +44,9 @@ public final class Tools {
         + "|advertised\\.listeners|log\\.dirs?|metadata\\.log\\.dir|node\\.id|broker\\.id|controller\\.quorum\\.bootstrap\\.servers"
         + "|controller\\.listener\\.names|listener\\.security\\.protocol\\.map|process\\.roles)";
 
+    /** The setting that Kafka does not have, as it is printed. */
+    private static final String ADDED_SETTING = "  metrics.listen=";
+
     /** Thrown instead of an exit; tools that print whatever they catch show its name, on a line that is left out. */
     private static final class ExitCalled extends RuntimeException {
         static final String NAME = "ExitCalled";
@@ -254,6 +257,7 @@ public final class Tools {
     private static String normalised(Said said, Broker broker, boolean sorted, Set<String> missing) {
         Stream<String> lines = said.text.lines()
             .filter(l -> !l.startsWith("\tat ") && !l.isBlank() && !l.equals(ExitCalled.NAME))
+            .filter(l -> !l.startsWith(ADDED_SETTING))
             .filter(l -> missing.stream().noneMatch(m -> l.startsWith("  " + m + "=") || l.startsWith("\t" + m + "(")));
         if (said.text.contains("\"logDirs\"")) {
             lines = lines.flatMap(l -> Stream.of(l.split("(?<=[\\[,])(?=\\{)|(?=\\])")).map(p -> p.replaceAll(",$", "")).sorted());

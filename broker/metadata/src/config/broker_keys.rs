@@ -1,5 +1,5 @@
 //! Kafka 4.3.0's broker keys: type, default, importance, valid values, how they can be updated, and whether Brokkr does what
-//! they say. Internal keys are left out.
+//! they say. Internal keys are left out. One key is Brokkr's own: `metrics.listen`.
 //!
 //! Defaults of our own: `listeners` (loopback), `log.dir`, `log.flush.interval.messages` (1: acknowledged is durable), and
 //! what Kafka requires (`node.id`, `process.roles`, `controller.listener.names`).
@@ -205,6 +205,7 @@ pub static BROKER_KEYS: &[Key] = &[
     key("metadata.max.retention.bytes", Long, Some("104857600"), High, Any, ReadOnly, NO),
     key("metadata.max.retention.ms", Long, Some("604800000"), High, Any, ReadOnly, NO),
     key("metric.reporters", List, Some("org.apache.kafka.common.metrics.JmxReporter"), Low, Valid::List { empty: true, null: false, of: &[] }, ClusterWide, NO),
+    key("metrics.listen", String, Some("127.0.0.1:9644"), Medium, NonEmpty, ReadOnly, YES),
     key("metrics.num.samples", Int, Some("2"), Low, AtLeast(1), ReadOnly, NO),
     key("metrics.recording.level", String, Some("INFO"), Low, Any, ReadOnly, NO),
     key("metrics.sample.window.ms", Long, Some("30000"), Low, AtLeast(1), ReadOnly, NO),

@@ -196,6 +196,7 @@ pub(super) static DOCUMENTATION: &[(&str, &str)] = &[
     ("metadata.max.retention.ms", "Age at which old snapshots and segments of the metadata log are deleted, in milliseconds."),
     ("metric.reporters", "Classes that report metrics."),
     ("metrics", "Metrics that clients are asked for, by the beginnings of their names; a comma between two. *: all."),
+    ("metrics.listen", "Address of the HTTP endpoint for metrics and health, as HOST:PORT; port 0 takes a free one; none: there is no endpoint. A key of Brokkr's own."),
     ("metrics.num.samples", "Number of samples that a metric is computed from."),
     ("metrics.recording.level", "Level from which metrics are recorded: INFO, DEBUG or TRACE."),
     ("metrics.sample.window.ms", "Length of a metric's sample, in milliseconds."),

@@ -2,6 +2,7 @@
 
 mod listeners;
 mod log_dirs;
+mod metrics;
 pub mod properties;
 mod topic;
 
@@ -69,6 +70,8 @@ macro_rules! fields {
             pub node_id: i32,
             /// `broker.rack`.
             pub broker_rack: Option<String>,
+            /// `metrics.listen`: host and port, where it is not `none`.
+            pub metrics_listen: Option<(String, u16)>,
             /// `log.dirs`, or `log.dir`.
             log_dirs: Vec<String>,
             /// `metadata.log.dir`, or the first of `log_dirs`.
@@ -87,6 +90,7 @@ macro_rules! fields {
                 let (listeners, advertised_listeners) = listeners::listeners(&layers)?;
                 let node_id = node_id(&set, &layers)?;
                 let broker_rack = text(&layers, "broker.rack");
+                let metrics_listen = metrics::listen(&layers)?;
                 let (log_dirs, metadata_log_dir) = log_dirs::log_dirs(&set, &layers)?;
                 Ok(Self {
                     $($field,)*
@@ -94,6 +98,7 @@ macro_rules! fields {
                     advertised_listeners,
                     node_id,
                     broker_rack,
+                    metrics_listen,
                     log_dirs,
                     metadata_log_dir,
                     set,
@@ -375,6 +380,7 @@ mod tests {
             "log.dir",
             "log.dirs",
             "metadata.log.dir",
+            "metrics.listen",
             "node.id",
             "process.roles",
         ];

@@ -20,6 +20,7 @@ use crate::ctx::{Ctx, Peer};
 use crate::dispatch::{Dispatched, RequestContext, response_share};
 use crate::fetch_session::{Asked, Sessions, Told, Turn};
 use crate::memory::{Holds, Share};
+use crate::metrics::TopicTraffic;
 use crate::partition::{Handle, Refused, View, Waiter};
 use crate::partitions::check_epoch;
 
@@ -44,6 +45,8 @@ struct Found<E: Env> {
     range: Option<FileRange<E>>,
     /// Where the fetcher's log leaves ours: epoch and end offset.
     diverging: Option<(i32, i64)>,
+    /// Where it is counted, if there is such a topic.
+    traffic: Option<Arc<TopicTraffic>>,
 }
 
 /// Everything found in one pass.
@@ -381,10 +384,10 @@ async fn partition<E: Env>(
             return Err(Refused::of(ErrorCode::OFFSET_OUT_OF_RANGE));
         }
         if let Some(diverging) = diverges(&view, fetch.last_fetched_epoch, fetch.fetch_offset)? {
-            return Ok((found(&view, None, Some(diverging)), handle, seen));
+            return Ok((found(&view, None, Some(diverging), &route.traffic), handle, seen));
         }
         match read(&view, fetch.fetch_offset, bytes_max, first).await {
-            Ok(range) => return Ok((found(&view, range, None), handle, seen)),
+            Ok(range) => return Ok((found(&view, range, None, &route.traffic), handle, seen)),
             Err(ReadError::Stale) => {}
             // Its files are gone because its topic is: that says nothing of the offset.
             Err(_) if ctx.routes().by_id(id).is_none() => {
@@ -469,7 +472,12 @@ fn diverges<E: Env>(
     Ok(diverges.then_some((end.epoch.0, end.end.0)))
 }
 
-fn found<E: Env>(view: &View<E>, range: Option<FileRange<E>>, diverging: Option<(i32, i64)>) -> Found<E> {
+fn found<E: Env>(
+    view: &View<E>,
+    range: Option<FileRange<E>>,
+    diverging: Option<(i32, i64)>,
+    traffic: &Arc<TopicTraffic>,
+) -> Found<E> {
     let told = Told {
         error_code: 0,
         high_watermark: view.high_watermark.0,
@@ -480,6 +488,7 @@ fn found<E: Env>(view: &View<E>, range: Option<FileRange<E>>, diverging: Option<
         told,
         range,
         diverging,
+        traffic: Some(Arc::clone(traffic)),
     }
 }
 
@@ -494,6 +503,7 @@ fn failed<E: Env>(refused: &Refused) -> Found<E> {
         told,
         range: None,
         diverging: None,
+        traffic: None,
     }
 }
 
@@ -536,6 +546,9 @@ async fn answer<E: Env>(turn: &Turn, pass: Pass<E>, read_committed: bool) -> Ans
     let mut steps = Steps::default();
     for (asked, found) in turn.partitions.iter().zip(pass.found) {
         steps.step().await;
+        if let Some(traffic) = &found.traffic {
+            traffic.fetched(found.range.as_ref().map_or(0, |range| u64::from(range.len())));
+        }
         let news = found.range.is_some()
             || found.told.error_code != 0
             || asked.told != Some(found.told)

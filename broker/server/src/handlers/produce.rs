@@ -373,6 +373,7 @@ async fn hand_on<E: Env>(
         zstd: rc.version >= ZSTD_FROM,
         ..*route.rules()
     };
+    route.traffic.produced();
     let records = match data.records {
         Some(Records::Bytes(bytes)) => bytes,
         Some(Records::External { .. }) | None => {
@@ -395,6 +396,7 @@ async fn hand_on<E: Env>(
             acks_all,
             held,
             room,
+            traffic: Arc::clone(&route.traffic),
             reply,
         })))
         .await

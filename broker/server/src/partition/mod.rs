@@ -34,6 +34,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::changes::Changes;
 use crate::config::TopicConfig;
 use crate::memory::Share;
+use crate::metrics::TopicTraffic;
 
 pub use opening::{Assignment, DeletedTopics, Place, remove_or_set_aside};
 pub use waiters::Waiter;
@@ -111,6 +112,8 @@ pub struct Append {
     pub held: Held,
     /// Its place in the queue.
     pub room: Room,
+    /// Where it is counted.
+    pub traffic: Arc<TopicTraffic>,
     /// Answered when it is committed.
     pub reply: oneshot::Sender<Answer>,
 }

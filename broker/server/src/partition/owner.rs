@@ -9,7 +9,7 @@ use brokkr_replication::Leader;
 use brokkr_types::{NodeId, Offset};
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::describe_producers_response::ProducerState;
-use brokkr_wire::records::Origin;
+use brokkr_wire::records::{Origin, Validated};
 use tokio::sync::{mpsc, oneshot};
 
 use super::opening::Assignment;
@@ -17,6 +17,7 @@ use super::waiters::Waiter;
 use super::{Answer, Append, Closed, Control, Held, Message, PartitionState, Placed, Refused, Shared, View};
 use crate::changes::Changes;
 use crate::config::TopicConfig;
+use crate::metrics::TopicTraffic;
 
 /// Messages taken from the queue in one go.
 const TAKE_MAX: usize = 512;
@@ -198,6 +199,7 @@ impl<E: Env> Serving<E> {
                     acks_all,
                     held,
                     room,
+                    traffic,
                     reply,
                 } = *append;
                 drop(room);
@@ -212,7 +214,7 @@ impl<E: Env> Serving<E> {
                     let refused = Refused::because(ErrorCode::KAFKA_STORAGE_ERROR, &error);
                     return drop(reply.send(Err(refused)));
                 }
-                self.append(batch, held, reply);
+                self.append(batch, held, &traffic, reply);
             }
             Message::DeleteRecords(before, reply) => {
                 let done = Box::pin(self.delete_records(before)).await;
@@ -252,7 +254,13 @@ impl<E: Env> Serving<E> {
         }
     }
 
-    fn append(&mut self, batch: brokkr_wire::records::Validated, held: Held, reply: oneshot::Sender<Answer>) {
+    fn append(
+        &mut self,
+        batch: Validated,
+        held: Held,
+        traffic: &TopicTraffic,
+        reply: oneshot::Sender<Answer>,
+    ) {
         let epoch = self.leader.epoch();
         let (now, wall) = (self.owner.env.now(), self.owner.env.wall());
         let batch = batch.stamped(wall);
@@ -260,6 +268,7 @@ impl<E: Env> Serving<E> {
         let appended = log.append(&batch.batch, Origin::Client, epoch, now, wall);
         match appended {
             Ok(at) => {
+                traffic.appended(batch.batch.bytes.len(), batch.records_count);
                 let placed = Placed {
                     base_offset: at.base_offset,
                     // Kafka keeps a batch's largest timestamp and no more, so that is what a duplicate is told.

@@ -36,6 +36,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long anything may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Tests run beside each other, and the default port of the endpoint for metrics is one.
+const WITHOUT_METRICS: [&str; 2] = ["--set", "metrics.listen=none"];
+
 /// The command under test.
 pub fn brokkr() -> Command {
     Command::new(env!("CARGO_BIN_EXE_brokkr"))
@@ -101,13 +104,24 @@ pub fn everything(dir: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
 
 /// What isn't started: with which status, and in which one line why.
 pub fn refused(args: &[&str]) -> (i32, String) {
-    let (status, stdout, stderr) = output(brokkr().args(args));
+    let mut command = brokkr();
+    command.args(args);
+    let (status, stdout, stderr) = output(without_metrics(&mut command));
     assert_eq!(stdout, "", "{args:?}");
     assert!(
         stderr.ends_with('\n') && stderr.lines().count() == 1,
         "one line for {args:?}: {stderr}"
     );
     (status.expect("no signal"), stderr.trim_end().to_owned())
+}
+
+/// Adds [`WITHOUT_METRICS`], unless the command says where metrics are served.
+pub fn without_metrics(command: &mut Command) -> &mut Command {
+    let has = |arg: &std::ffi::OsStr| arg.to_string_lossy().starts_with("metrics.listen=");
+    match command.get_args().any(has) {
+        true => command,
+        false => command.args(WITHOUT_METRICS),
+    }
 }
 
 /// A path as it is given on a command line.
@@ -141,7 +155,7 @@ pub fn start(dir: &Path, more: &[&str]) -> Running {
 pub fn running(command: &mut Command, dir: &Path) -> Running {
     let stderr = dir.with_extension("stderr");
     let log = std::fs::File::create(&stderr).expect("a file for its log");
-    let mut child = command
+    let mut child = without_metrics(command)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

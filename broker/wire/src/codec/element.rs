@@ -3,6 +3,7 @@
 use brokkr_types::Uuid;
 
 use super::{DecodeError, Reader, Str, Writer};
+use crate::ErrorCode;
 
 /// A value that is read and written in some version of its message. Made by the tables only.
 ///
@@ -14,6 +15,12 @@ pub trait Element: Default {
 
     /// Writes it; errors stick to the writer.
     fn write(&self, w: &mut Writer, v: i16, flex: bool, field: &'static str);
+
+    /// Calls `visit` with each error code of a response, those that say that there is no error included, in the order of the fields.
+    /// Only responses and what is in them have any.
+    fn error_codes(&self, visit: &mut dyn FnMut(ErrorCode)) {
+        let _ = visit;
+    }
 }
 
 macro_rules! plain {

@@ -20,6 +20,7 @@ pub(crate) mod generated {
     pub use bytes::Bytes;
 
     pub use super::{DecodeError, Element, Reader, Records, Str, TaggedFields, Writer};
+    pub use crate::ErrorCode;
     pub use crate::api_key::ApiKey;
     pub use crate::messages::{Message, Request, TypedRecord};
 }

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod error_codes;
 mod golden;
 mod mutated;
 mod oracle;

@@ -50,7 +50,7 @@ impl Broker {
         let mut child = Command::new(binary())
             .arg("--data-dir")
             .arg(&dir)
-            .args(["--listen", listen])
+            .args(["--listen", listen, "--set", "metrics.listen=none"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary runs");

@@ -1,0 +1,200 @@
+//! The endpoint for metrics and health: HTTP/1.1 on a port of its own.
+//!
+//! It listens before the broker opens its log directories, so that it can be asked while logs are recovered. What a peer can make it hold
+//! is bounded: [`CONNECTIONS_MAX`] connections, further ones are closed at once; on each, one request with a head of at most
+//! [`HEAD_BYTES_MAX`], which has [`HEAD_TIME`] to arrive; and no connection lives longer than [`CONNECTION_TIME`]. At most [`SCRAPES_MAX`]
+//! of them have metrics made or sent at a time. The metrics are collected and encoded on a thread for blocking work, never on a worker
+//! of the runtime: with many partitions that takes milliseconds.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a server of the real world: no broker's decision depends on it"
+)]
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use brokkr_env::tokio::TokioEnv;
+use brokkr_env::{Env, Latest, Published};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::RealBroker;
+use super::exposition::{self, Condition, Format};
+
+/// Connections at a time.
+const CONNECTIONS_MAX: usize = 16;
+/// Of those, the ones that have asked for metrics.
+const SCRAPES_MAX: usize = 2;
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// How long a request's head may take to arrive.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// How long a connection may last.
+const CONNECTION_TIME: Duration = Duration::from_secs(30);
+/// How long to wait after an accept failed (no descriptor is free, say) before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The endpoint. It serves until the process ends.
+pub struct Endpoint {
+    local_addr: SocketAddr,
+    condition: Published<Condition>,
+}
+
+impl Endpoint {
+    /// Listens, and serves a broker that starts.
+    pub async fn start(env: &TokioEnv, (host, port): (&str, u16)) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((host, port)).await?;
+        let local_addr = listener.local_addr()?;
+        let condition = Published::new(Condition::Starting);
+        let server = Arc::new(Server {
+            env: env.clone(),
+            condition: condition.latest(),
+            scrapes: Arc::new(Semaphore::new(SCRAPES_MAX)),
+        });
+        env.spawn("metrics", accept(server, listener));
+        Ok(Self {
+            local_addr,
+            condition,
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The broker serves from now on.
+    pub fn running(&self, broker: &RealBroker) {
+        self.condition.publish(Condition::running(broker));
+    }
+
+    /// The broker stops from now on.
+    pub fn stopping(&self) {
+        self.condition.publish(Condition::Stopping);
+    }
+}
+
+struct Server {
+    env: TokioEnv,
+    condition: Latest<Condition>,
+    scrapes: Arc<Semaphore>,
+}
+
+async fn accept(server: Arc<Server>, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                    let env = server.env.clone();
+                    env.spawn("metrics-conn", serve(Arc::clone(&server), stream, place));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "accept failed on metrics.listen");
+                let env = &server.env;
+                env.sleep_until(env.now() + ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves one request.
+async fn serve(server: Arc<Server>, stream: TcpStream, place: OwnedSemaphorePermit) {
+    // A scrape's turn ends with its connection: until then its bytes are in memory.
+    let turn = Mutex::new(None);
+    let service = service_fn(|request| answer(&server, request, &turn));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let deadline = server.env.now() + CONNECTION_TIME;
+    tokio::select! {
+        biased;
+        served = connection => if let Err(error) = served {
+            tracing::debug!(%error, "a connection to metrics.listen ended early");
+        },
+        () = server.env.sleep_until(deadline) => tracing::debug!("a connection to metrics.listen took too long"),
+    }
+    drop(place);
+}
+
+async fn answer(
+    server: &Server,
+    request: Request<Incoming>,
+    turn: &Mutex<Option<OwnedSemaphorePermit>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path();
+    if !["/metrics", "/health/live", "/health/ready"].contains(&path) {
+        let paths = "not found: there are /metrics, /health/live and /health/ready";
+        return Ok(plain(StatusCode::NOT_FOUND, paths));
+    }
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Ok(response);
+    }
+    Ok(match path {
+        "/metrics" => {
+            let scrapes = Arc::clone(&server.scrapes);
+            let permit = scrapes.acquire_owned().await.expect("it is never closed");
+            *turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+            metrics(server, format_of(&request)).await
+        }
+        "/health/live" => plain(StatusCode::OK, "live"),
+        _ => match server.condition.get().ready() {
+            Ok(()) => plain(StatusCode::OK, "ready"),
+            Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, &why),
+        },
+    })
+}
+
+/// Prometheus names OpenMetrics among what it accepts; what doesn't gets the older format, which everything reads.
+fn format_of(request: &Request<Incoming>) -> Format {
+    let mut accepted = request.headers().get_all(ACCEPT).iter();
+    let open_metrics = |value: &HeaderValue| {
+        value
+            .to_str()
+            .is_ok_and(|value| value.contains("application/openmetrics-text"))
+    };
+    match accepted.any(open_metrics) {
+        true => Format::OpenMetrics,
+        false => Format::Prometheus,
+    }
+}
+
+async fn metrics(server: &Server, format: Format) -> Response<Full<Bytes>> {
+    let condition = server.condition.get();
+    match tokio::task::spawn_blocking(move || exposition::encode(condition, format)).await {
+        Ok(text) => with_type(StatusCode::OK, format.content_type(), text),
+        // The runtime ends.
+        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+fn plain(status: StatusCode, sentence: &str) -> Response<Full<Bytes>> {
+    with_type(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

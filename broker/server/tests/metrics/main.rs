@@ -1,0 +1,456 @@
+//! Metrics and health: the real binary, asked over HTTP.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests of the real world: processes, sockets, directories"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod exposition;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use brokkr_wire::ErrorCode;
+use common::{PATIENCE, Running, brokkr, fetch_of, place, refused, running, start, text, until};
+use exposition::{Samples, parsed};
+
+/// A broker that serves metrics on a free port.
+fn with_metrics(dir: &Path, more: &[&str]) -> Running {
+    start(dir, &[&["--set", "metrics.listen=127.0.0.1:0"], more].concat())
+}
+
+/// Where it said that it serves metrics.
+fn endpoint(broker: &Running) -> String {
+    let log = broker.log();
+    let addr = log.lines().find_map(|line| line.strip_prefix("metrics on "));
+    addr.unwrap_or_else(|| panic!("no address in {log:?}")).to_owned()
+}
+
+/// What an HTTP response said.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+fn connected(addr: &str) -> TcpStream {
+    let stream = TcpStream::connect(addr).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+}
+
+/// Everything until the other side closes, or breaks the connection.
+fn rest_of(stream: &mut TcpStream) -> Vec<u8> {
+    let (mut all, mut piece) = (Vec::new(), [0; 65536]);
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => return all,
+            Ok(n) => all.extend_from_slice(&piece[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("still open after {PATIENCE:?}"),
+            Err(_) => return all,
+        }
+    }
+}
+
+fn answer(stream: &mut TcpStream) -> Answer {
+    let all = String::from_utf8(rest_of(stream)).expect("UTF-8");
+    let (head, body) = all
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no head: {all:?}"));
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    Answer {
+        status: status.and_then(|s| s.parse().ok()).expect("a status"),
+        head: head.to_ascii_lowercase(),
+        body: body.to_owned(),
+    }
+}
+
+fn ask(addr: &str, method: &str, path: &str, headers: &str) -> Answer {
+    let mut stream = connected(addr);
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: here\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    answer(&mut stream)
+}
+
+fn get(addr: &str, path: &str) -> (u16, String) {
+    let answer = ask(addr, "GET", path, "");
+    (answer.status, answer.body)
+}
+
+/// A scrape as Prometheus makes it.
+fn scraped(addr: &str) -> Samples {
+    let accept =
+        "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3\r\n";
+    let answer = ask(addr, "GET", "/metrics", accept);
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .head
+            .contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{}",
+        answer.head
+    );
+    parsed(&answer.body, true)
+}
+
+fn value(samples: &Samples, sample: &str) -> f64 {
+    samples.get(sample).copied().unwrap_or_else(|| {
+        let family = sample.split('{').next().unwrap_or_default();
+        let alike: Vec<_> = samples.keys().filter(|k| k.starts_with(family)).collect();
+        panic!("no {sample}, but {alike:?}")
+    })
+}
+
+#[test]
+fn what_clients_do_shows() {
+    let broker = with_metrics(&place("metrics-values"), &[]);
+    let addr = endpoint(&broker);
+    let mut client = broker.client();
+    assert_eq!(client.create("t", 2, &[]).0, ErrorCode::NONE);
+    for i in 0..5 {
+        assert_eq!(client.produce("t", 1, &[i; 100]).error_code, 0);
+    }
+    assert_ne!(client.produce("none", 0, b"x").error_code, 0);
+    let (records, _) = client.read("t", 1, 0).expect("served");
+    assert_eq!(records.len(), 5);
+    let mut twice = fetch_of("t", 1);
+    twice.topics[0].partitions[0].fetch_offset = 77;
+    assert_eq!(client.ask(&twice, 12).responses[0].partitions[0].error_code, 1);
+
+    // The time of a response is counted after it was handed to the kernel, and so to the client.
+    let times = "kafka_network_requestmetrics_totaltimems_count{request=\"Fetch\"}";
+    until("the last response is counted", || {
+        scraped(&addr).get(times) == Some(&3.0)
+    });
+    let first = scraped(&addr);
+    let of = |sample: &str| value(&first, sample);
+    for (sample, expected) in [
+        (
+            "kafka_network_requestmetrics_requests_total{request=\"Produce\",version=\"11\"}",
+            6.0,
+        ),
+        (
+            "kafka_network_requestmetrics_requests_total{request=\"CreateTopics\",version=\"7\"}",
+            1.0,
+        ),
+        (
+            "kafka_network_requestmetrics_errors_total{request=\"Produce\",error=\"NONE\"}",
+            5.0,
+        ),
+        (
+            "kafka_network_requestmetrics_errors_total{request=\"Produce\",error=\"UNKNOWN_TOPIC_OR_PARTITION\"}",
+            1.0,
+        ),
+        (
+            "kafka_network_requestmetrics_errors_total{request=\"Fetch\",error=\"OFFSET_OUT_OF_RANGE\"}",
+            1.0,
+        ),
+        (
+            "kafka_network_requestmetrics_totaltimems_count{request=\"Produce\"}",
+            6.0,
+        ),
+        ("brokkr_request_handler_seconds_count{request=\"Produce\"}", 6.0),
+        ("kafka_server_brokertopicmetrics_messagesin_total", 5.0),
+        (
+            "kafka_server_brokertopicmetrics_messagesin_total{topic=\"t\"}",
+            5.0,
+        ),
+        (
+            "kafka_server_brokertopicmetrics_totalproducerequests_total{topic=\"t\"}",
+            5.0,
+        ),
+        ("kafka_log_log_logstartoffset{topic=\"t\",partition=\"1\"}", 0.0),
+        ("kafka_log_log_logendoffset{topic=\"t\",partition=\"1\"}", 5.0),
+        ("kafka_log_log_logendoffset{topic=\"t\",partition=\"0\"}", 0.0),
+        (
+            "brokkr_partition_high_watermark{topic=\"t\",partition=\"1\"}",
+            5.0,
+        ),
+        (
+            "kafka_server_socket_server_metrics_connection_count{listener=\"PLAINTEXT\"}",
+            1.0,
+        ),
+        (
+            "kafka_server_socket_server_metrics_connection_creation_total{listener=\"PLAINTEXT\"}",
+            1.0,
+        ),
+        ("kafka_server_replicamanager_partitioncount", 2.0),
+        ("kafka_server_replicamanager_offlinereplicacount", 0.0),
+        ("kafka_controller_kafkacontroller_globaltopiccount", 1.0),
+        ("kafka_log_logmanager_offlinelogdirectorycount", 0.0),
+        ("kafka_server_kafkaserver_brokerstate", 3.0),
+        ("brokkr_ready", 1.0),
+        ("brokkr_partition_queue_messages", 0.0),
+        ("brokkr_memory_pool_waiting{pool=\"buffers\"}", 0.0),
+    ] {
+        assert_eq!(of(sample), expected, "{sample}");
+    }
+    let bytes_in = of("kafka_server_brokertopicmetrics_bytesin_total{topic=\"t\"}");
+    assert!((500.0..2000.0).contains(&bytes_in), "{bytes_in}");
+    assert_eq!(
+        of("kafka_server_brokertopicmetrics_bytesout_total{topic=\"t\"}"),
+        bytes_in
+    );
+    assert_eq!(of("kafka_log_log_size{topic=\"t\",partition=\"1\"}"), bytes_in);
+    assert!(of("brokkr_request_bytes_total{request=\"Produce\"}") > bytes_in);
+    assert!(of("brokkr_response_bytes_total{request=\"Fetch\"}") > bytes_in);
+    let syncs = first
+        .iter()
+        .filter(|(k, _)| k.starts_with("kafka_log_logflushstats_logflushrateandtimems_count{"));
+    assert!(syncs.map(|(_, n)| *n).sum::<f64>() >= 5.0);
+    assert!(of("process_resident_memory_bytes") > 1e6 && of("process_open_fds") > 3.0);
+    assert!(of("process_start_time_seconds") > 1.6e9 && of("process_cpu_seconds_total") >= 0.0);
+
+    // Counters only grow; a closed connection and a deleted topic are gone, what was counted in all stays.
+    assert_eq!(client.delete_topic("t"), ErrorCode::NONE);
+    drop(client);
+    let open = "kafka_server_socket_server_metrics_connection_count{listener=\"PLAINTEXT\"}";
+    until("the connection has ended", || value(&scraped(&addr), open) == 0.0);
+    let second = scraped(&addr);
+    assert!(second.keys().all(|sample| !sample.contains("topic=\"t\"")));
+    for (sample, before) in &first {
+        let is_counter = ["_total", "_bucket", "_count"]
+            .iter()
+            .any(|s| sample.split('{').next().unwrap_or("").ends_with(s));
+        if is_counter && !sample.contains("topic=\"t\"") && !sample.contains("connection_count") {
+            assert!(value(&second, sample) >= *before, "{sample}");
+        }
+    }
+    assert_eq!(
+        value(&second, "kafka_server_brokertopicmetrics_messagesin_total"),
+        5.0
+    );
+}
+
+#[test]
+fn both_formats_have_the_same_samples() {
+    let broker = with_metrics(&place("metrics-formats"), &[]);
+    let addr = endpoint(&broker);
+    assert_eq!(broker.client().create("t", 3, &[]).0, ErrorCode::NONE);
+    let old = ask(&addr, "GET", "/metrics", "");
+    assert_eq!(old.status, 200);
+    assert!(
+        old.head
+            .contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
+        "{}",
+        old.head
+    );
+    let (old, new) = (parsed(&old.body, false), scraped(&addr));
+    assert_eq!(old.keys().collect::<Vec<_>>(), new.keys().collect::<Vec<_>>());
+    let head = ask(&addr, "HEAD", "/metrics", "");
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+#[test]
+fn health_follows_the_broker_and_its_log_directories() {
+    let root = place("metrics-health");
+    std::fs::create_dir_all(&root).expect("made");
+    let (a, b) = (root.join("a"), root.join("quoted \"b\""));
+    let setting = format!("log.dirs={},{}", text(&a), text(&b));
+    let mut command = brokkr();
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--set",
+        &setting,
+        "--set",
+        "metrics.listen=127.0.0.1:0",
+    ]);
+    let broker = running(&mut command, &root);
+    let addr = endpoint(&broker);
+    assert_eq!(get(&addr, "/health/live"), (200, "live\n".to_owned()));
+    assert_eq!(get(&addr, "/health/ready"), (200, "ready\n".to_owned()));
+    assert_eq!(broker.client().create("t", 2, &[]).0, ErrorCode::NONE);
+    let escaped = text(&b).replace('"', "\\\"");
+    let offline = format!("kafka_log_logmanager_logdirectoryoffline{{logDirectory=\"{escaped}\"}}");
+    assert_eq!(value(&scraped(&addr), &offline), 0.0);
+
+    // The broker finds that its directory is gone when it next makes or renames something there.
+    std::fs::rename(&b, root.join("away")).expect("moved");
+    broker.client().create("u", 2, &[]);
+    until("the directory has failed", || {
+        get(&addr, "/health/ready").0 == 503
+    });
+    let (_, why) = get(&addr, "/health/ready");
+    assert_eq!(why, format!("log directories that failed: {}\n", text(&b)));
+    assert_eq!(get(&addr, "/health/live").0, 200);
+    let samples = scraped(&addr);
+    assert_eq!(value(&samples, &offline), 1.0);
+    assert_eq!(
+        value(&samples, "kafka_log_logmanager_offlinelogdirectorycount"),
+        1.0
+    );
+    assert_eq!(value(&samples, "brokkr_ready"), 0.0);
+    until("its partitions are offline", || {
+        value(&scraped(&addr), "kafka_server_replicamanager_offlinereplicacount") >= 1.0
+    });
+}
+
+#[test]
+fn a_broker_that_starts_is_live_and_not_ready() {
+    let dir = place("metrics-starting");
+    // So that a start takes its time.
+    let broker = start(&dir, &[]);
+    assert_eq!(broker.client().create("t", 300, &[]).0, ErrorCode::NONE);
+    broker.kill();
+    until("it was still starting", || {
+        let mut command = brokkr();
+        command.args(["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]);
+        command.args(["--set", "metrics.listen=127.0.0.1:0"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it runs");
+        let mut line = String::new();
+        let mut stderr = BufReader::new(child.stderr.take().expect("its stderr"));
+        stderr.read_line(&mut line).expect("UTF-8");
+        let addr = line.trim_end().strip_prefix("metrics on ").expect("an address");
+        let (status, why) = get(addr, "/health/ready");
+        let samples = scraped(addr);
+        let live = get(addr, "/health/live").0;
+        until("it is ready", || get(addr, "/health/ready").0 == 200);
+        child.kill().expect("it lives");
+        child.wait().expect("it is dead");
+        assert_eq!(live, 200);
+        assert!(
+            status == 200 || why == "starting: logs are being opened and recovered\n",
+            "{why}"
+        );
+        let state = value(&samples, "kafka_server_kafkaserver_brokerstate");
+        assert!(state == 3.0 || value(&samples, "brokkr_ready") == 0.0);
+        status == 503 && state == 1.0
+    });
+}
+
+#[test]
+fn what_is_asked_wrongly_is_refused_and_the_broker_goes_on() {
+    let broker = with_metrics(&place("metrics-garbage"), &[]);
+    let addr = endpoint(&broker);
+    for path in [
+        "/",
+        "/metrics/",
+        "/metric",
+        "/health",
+        "/health/readyy",
+        "/metrics%00",
+    ] {
+        assert_eq!(get(&addr, path).0, 404, "{path}");
+    }
+    assert_eq!(get(&addr, "/metrics?name[]=x").0, 200, "a query says nothing");
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+        let answer = ask(&addr, method, "/metrics", "Content-Length: 0\r\n");
+        assert_eq!(answer.status, 405, "{method}");
+        assert!(answer.head.contains("allow: get, head"), "{}", answer.head);
+    }
+    let endless = vec![b'a'; 1 << 20];
+    let header = [b"GET /metrics HTTP/1.1\r\nX: ", &endless[..]].concat();
+    let path = [b"GET /", &endless[..]].concat();
+    let many = [b"GET /metrics HTTP/1.1\r\n".to_vec(), b"X: y\r\n".repeat(10_000)].concat();
+    let kafka = [0, 0, 0, 16, 0, 18, 0, 3, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0, 0, 0];
+    let tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    for garbage in [
+        &header[..],
+        &path,
+        &many,
+        &kafka,
+        &tls[..],
+        b"\r\n\r\n\r\n\r\nx\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+    ] {
+        let mut stream = connected(&addr);
+        // It may be refused before all of it is sent.
+        drop(stream.write_all(garbage));
+        drop(stream.shutdown(std::net::Shutdown::Write));
+        let answered = String::from_utf8_lossy(&rest_of(&mut stream)).into_owned();
+        assert!(!answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
+    // One connection serves one request, whatever follows it.
+    let mut stream = connected(&addr);
+    let request = b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n".repeat(1000);
+    drop(stream.write_all(&request));
+    let answered = String::from_utf8_lossy(&rest_of(&mut stream)).into_owned();
+    assert!(answered.matches("HTTP/1.1 200").count() <= 1, "{answered}");
+    assert_eq!(get(&addr, "/health/ready").0, 200);
+    assert_eq!(broker.client().create("t", 1, &[]).0, ErrorCode::NONE);
+}
+
+#[test]
+fn peers_that_are_slow_or_many_are_hung_up_on() {
+    let broker = with_metrics(&place("metrics-slow"), &[]);
+    let addr = endpoint(&broker);
+    let mut slow: Vec<TcpStream> = (0..64).map(|_| connected(&addr)).collect();
+    for stream in &mut slow {
+        drop(stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: "));
+    }
+    // Those above the limit are closed at once, the others when the time for a head is up.
+    let begun = std::time::Instant::now();
+    for stream in slow[16..].iter_mut() {
+        rest_of(stream);
+    }
+    let mut first = slow.swap_remove(0);
+    first.set_nonblocking(true).expect("a socket can");
+    let is_open = first
+        .read(&mut [0])
+        .is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(
+        is_open || begun.elapsed() > Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    first.set_nonblocking(false).expect("a socket can");
+    rest_of(&mut first);
+    slow.iter_mut().for_each(|stream| drop(rest_of(stream)));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(get(&addr, "/health/ready").0, 200);
+    let open_fds = value(&scraped(&addr), "process_open_fds");
+    assert!(open_fds < 64.0, "{open_fds}");
+}
+
+#[test]
+fn many_partitions_are_scraped_while_clients_are_served() {
+    let broker = with_metrics(&place("metrics-many"), &[]);
+    let addr = endpoint(&broker);
+    let mut client = broker.client();
+    assert_eq!(client.create("many", 500, &[]).0, ErrorCode::NONE);
+    let scraping = std::thread::spawn(move || (0..20).map(|_| scraped(&addr).len()).min().expect("some"));
+    while !scraping.is_finished() {
+        assert_eq!(client.produce("many", 7, b"x").error_code, 0);
+    }
+    assert!(scraping.join().expect("no panic in it") > 2000);
+}
+
+#[test]
+fn none_means_no_endpoint_and_a_port_that_is_taken_stops_the_start() {
+    let dir = place("metrics-none");
+    let broker = start(&dir, &["--set", "metrics.listen=none"]);
+    assert!(!broker.log().contains("metrics on"), "{}", broker.log());
+    let (status, _, log) = broker.terminate();
+    assert!(status.success() && log.is_empty(), "{log}");
+
+    let dir = place("metrics-taken");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let busy = taken.local_addr().expect("it has one").to_string();
+    let listen = format!("metrics.listen={busy}");
+    let why = refused(&[
+        "--data-dir",
+        text(&dir),
+        "--listen",
+        "127.0.0.1:0",
+        "--set",
+        &listen,
+    ]);
+    let said =
+        format!("brokkr: can't listen on {busy} (metrics.listen): Address already in use (os error 98)");
+    assert_eq!(why, (1, said));
+    assert!(!dir.exists(), "nothing was made");
+    let why = refused(&["--set", "metrics.listen=9644"]);
+    let said = "brokkr: metrics.listen: \"9644\": not of the form HOST:PORT, and not none";
+    assert_eq!(why, (2, said.to_owned()));
+}
