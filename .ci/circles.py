@@ -346,19 +346,23 @@ class Crate:
 
     def imports(self, module):
         declared = set()  # names that the module only hands on, unless its own code has them
+        modules = set()  # names of modules: what counts is what is reached through them
         for uses in module.uses.values():
             for use in uses:
                 found = self.resolve(module, use.path)
                 if not found:
                     continue
-                if use.public and found[0] is not module and found[0].inside(module):
+                if found[1] is None:
+                    modules.add(use.name)
+                elif use.public and found[0] is not module and found[0].inside(module):
                     declared.add(use.name)
                 else:
                     self.edge(module, use.line, *found)
         hidden = set(module.defined) | (set(module.uses) - declared)
+        begins = {"crate", "$crate", "self", "super", *module.children, *modules} | ({self.lib_name} if self.lib else set())
         for path, line in module.spots:
             first = path[0]
-            if first in ("crate", "$crate", "self", "super") or first in module.children or (first == self.lib_name and self.lib):
+            if first in begins:
                 if len(path) > 1:
                     found = self.resolve(module, path)
                     if found:

@@ -78,6 +78,10 @@ class Circles(unittest.TestCase):
         )
         self.assertEqual(self.edges(crate), {("a.rs", "b.rs"), ("a.rs", "c.rs"), ("b.rs", "c.rs")})
 
+    def test_through_a_module_that_is_imported_counts_what_is_reached(self):
+        crate = self.crate(lib="mod a; mod m;", a="use crate::m;\nfn f() { m::x::g() }\npub struct A;", m="pub mod x; use crate::a::A;", m__x="pub fn g() {}")
+        self.assertEqual(self.edges(crate), {("a.rs", "m/x.rs"), ("m.rs", "a.rs")})
+
     def test_what_is_no_code_is_no_import(self):
         text = '// crate::b::B\n/* use crate::b::B; /* */ crate::b::B */\nfn f<\'a>() { "crate::b::B"; r#"crate::b::B "x" "#; \'"\'; }\n'
         crate = self.crate(lib="mod a; mod b;", a=text + "//! [`crate::b::B`]", b="use crate::a::f; pub struct B;")
