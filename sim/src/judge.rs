@@ -6,8 +6,8 @@
 //! - I3: what an idempotent producer was acknowledged stands in the order in which it was sent.
 //! - I2: nothing that was the next in its producer's sequence was refused as a gap (P3, P5); I4: no producer id is of two producers.
 //! - D2: nobody was shown bytes that nobody sent.
-//! - M2: topics that come and go ([`topics`]). L6 and I3: what each reader was shown, in its order ([`views`]).
-//! - Much of that again, and cycles, by `jepsen/checker` ([`jepsen`]).
+//! - M2: topics that come and go (`topics`). L6 and I3: what each reader was shown, in its order (`views`).
+//! - Much of that again, and cycles, by `jepsen/checker` (`jepsen`).
 //! - L4: the latest offset, as the broker tells it, never is below what was acknowledged or shown before. D1: the log's start
 //!   never goes back behind what was deleted.
 //!

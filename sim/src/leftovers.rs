@@ -2,7 +2,7 @@
 //!
 //! Once all is calm and the clients have left, every folder is a live partition's, every file has a place in its folder, no file is open
 //! that has no name, no segment lies below its log's start, and no connection of a client that left is still there. What is deleted
-//! may stay for its delay: so the check looks again until nothing is left, at most for [`PATIENCE`]. It comes AFTER the run's hash is
+//! may stay for its delay: so the check looks again until nothing is left, at most for `PATIENCE`. It comes AFTER the run's hash is
 //! taken: a run that leaves nothing behind costs one look.
 
 use std::collections::BTreeMap;

@@ -36,7 +36,7 @@ impl Noise {
         }
     }
 
-    /// It happened: `kind`, this time as `detail` says, of which a peer may have chosen a part. At most one line for each kind in [`LINE_EVERY`], however often.
+    /// It happened: `kind`, this time as `detail` says, of which a peer may have chosen a part. At most one line for each kind in `LINE_EVERY`, however often.
     pub fn tell(&self, kind: &'static str, detail: &dyn std::fmt::Display) {
         if let Some(times) = self.count(kind, (self.now)()) {
             let detail = one_line(&detail.to_string());
@@ -49,7 +49,7 @@ impl Noise {
     }
 
     /// Whether the caller writes a line of its own of what happened to a file, log or folder, which an operator has to look at: once
-    /// for each, up to [`SUBJECTS_MAX`] of a kind. What is behind those, or happens to one again, is counted as by [`Noise::tell`].
+    /// for each, up to `SUBJECTS_MAX` of a kind. What is behind those, or happens to one again, is counted as by [`Noise::tell`].
     pub fn has_own_line(&self, kind: &'static str, subject: &str) -> bool {
         let is_new = {
             let mut kinds = self.kinds.lock().expect("no panic under this lock");

@@ -14,7 +14,7 @@
 //! 1. [`begin`] reads everything, notes that a broker runs (an empty checkpoint at the first start, so that a missing one is
 //!    damage later), then removes the clean-shutdown marker, BEFORE anything else is written: from here on a crash, also one
 //!    in the middle of loading, is a crash (P13, KAFKA-10471);
-//! 2. logs are opened with what was recorded; [`write`] records their [`Log::checkpoint`](crate::Log::checkpoint) now and
+//! 2. logs are opened with what was recorded; [`write()`] records their [`Log::checkpoint`](crate::Log::checkpoint) now and
 //!    then. What is recorded is durable by then, never the other way round (KAFKA-10101);
 //! 3. all logs are closed, and only if all of it went well [`end`] records what that returned, as of a clean stop, and writes
 //!    the marker.

@@ -8,7 +8,7 @@
 //!   request ─ decide ─ replay ─ append ─ durable ─ partitions follow, image and routes published ─ reply
 //! ```
 //!
-//! A start ([`load`]) replays the latest snapshot and the log behind it, begins a new quorum epoch (`quorum-state` is durable BEFORE
+//! A start (`load`) replays the latest snapshot and the log behind it, begins a new quorum epoch (`quorum-state` is durable BEFORE
 //! anything is written in it), and registers this broker: its new incarnation bumps the leader epochs of what it leads.
 
 mod load;

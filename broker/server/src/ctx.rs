@@ -77,7 +77,7 @@ impl<E: Env> Ctx<E> {
         self.cluster.release();
     }
 
-    /// The cluster's metadata. Whoever needs the routes as well takes both from one [`ClusterView`].
+    /// The cluster's metadata. Whoever needs the routes as well takes both from one `ClusterView`.
     pub fn image(&mut self) -> &Arc<Image> {
         &self.cluster.get().image
     }

@@ -1,9 +1,9 @@
 //! The story of a failure: of a run's trace the few events between cause and violation, in lanes.
 //!
-//! From what did not hold follows what it is about ([`subject`]: values, offsets, files, processes). Picked are the operations on those, the
+//! From what did not hold follows what it is about (`subject`: values, offsets, files, processes). Picked are the operations on those, the
 //! requests and answers that carried them, the writes and syncs of their bytes, what a power loss took of them, and everything that befell the nodes
-//! in between ([`pick`]). They are drawn with a lane for each node ([`lanes`]); behind them stands the chain of who woke whom that led to the answer
-//! which should not have been given ([`chain`]).
+//! in between (`pick`). They are drawn with a lane for each node (`lanes`); behind them stands the chain of who woke whom that led to the answer
+//! which should not have been given (`chain`).
 
 mod chain;
 mod lanes;

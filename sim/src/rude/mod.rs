@@ -2,7 +2,7 @@
 //!
 //! A [`RudeConnection`] sends requests that are valid by Kafka's schema but extreme, or that lie about their lengths; it stops in the
 //! middle of a frame, reads slowly or not at all, or says nothing. Its requests stand in the plan in full ([`Value`]), so that a finding
-//! does not depend on what draws them. The judge ([`play`]) asks that every valid request is answered, in its turn, with a
+//! does not depend on what draws them. The judge (`play`) asks that every valid request is answered, in its turn, with a
 //! response that can be read, within a bound; and that nothing of it hurts the other clients.
 
 mod draw;

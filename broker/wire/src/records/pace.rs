@@ -23,7 +23,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Lets other tasks run after every [`BREAK_UNITS`] of work.
+    /// Lets other tasks run after every `BREAK_UNITS` of work.
     pub fn gives_way() -> Self {
         Self::gives_way_by(|cx| cx.waker().wake_by_ref())
     }

@@ -46,7 +46,7 @@ use order::{Facts, Orders};
 use records::Known;
 use store::Store;
 
-/// What this checker may report, and what is accepted for Elle's sake though it never occurs here (see [`cycles`]).
+/// What this checker may report, and what is accepted for Elle's sake though it never occurs here (see `cycles`).
 pub const ANOMALIES: &[&str] = &[
     "inconsistent-offsets",
     "duplicate",

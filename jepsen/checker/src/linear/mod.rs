@@ -4,7 +4,7 @@
 //! The search is that of Wing and Gong with Lowe's memory of what was tried (Porcupine's algorithm): take any operation whose call
 //! precedes every return that is still due, see whether the object may answer so, go on, and step back where nothing fits. Three
 //! things keep it near linear where histories are near sequential:
-//! - objects are judged one by one ([`Model::object`]): a history is linearizable if and only if each object's part is;
+//! - objects are judged one by one (`Model::object`): a history is linearizable if and only if each object's part is;
 //! - what was tried is remembered as (how many operations from the start are all done, a window of bits after them, state), so that
 //!   memory grows with how much runs at once and not with the length of the history;
 //! - an operation whose outcome nobody knows may take effect at any later time or never. These are what makes searches long: they

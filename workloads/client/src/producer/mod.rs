@@ -5,7 +5,7 @@
 //! batches again under a new epoch although an earlier attempt may have been written, which duplicates them (SCENARIOS P5, I4).
 //! This one gives such batches up as [`SendError::Info`] and goes on under the new epoch with those that surely weren't written.
 //!
-//! [`state`] decides; [`sender`] is the task that carries it out.
+//! `state` decides; `sender` is the task that carries it out.
 
 mod batch;
 mod outcome;
