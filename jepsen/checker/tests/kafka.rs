@@ -1,11 +1,11 @@
-//! What a correct Kafka shows is always valid, and each anomaly that is planted in it is always found.
+//! Histories of a correct Kafka are always valid, and each planted anomaly is always found.
 
 mod common;
 
 use brokkr_checker::kafka::{Kafka, Options};
 use brokkr_checker::{Valid, Verdict};
 use brokkr_history::{MicroOp, Op, Operation, Type, Val};
-use common::{World, poll, send};
+use common::{KafkaModel, poll, send};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -26,25 +26,25 @@ fn with_ww() -> Options {
     }
 }
 
-/// The findings of an anomaly that a field of theirs fits.
-fn found(world: &World, anomaly: &str, field: &str, value: Value) -> usize {
-    let verdict = verdict(&world.pen.0, with_ww());
+/// The number of findings of an anomaly whose field has this value.
+fn found(world: &KafkaModel, anomaly: &str, field: &str, value: Value) -> usize {
+    let verdict = verdict(&world.writer.0, with_ww());
     let of = verdict.findings(anomaly).iter().filter(|f| {
         let here = &f.data[field];
         *here == value || here.as_array().is_some_and(|a| a.contains(&value))
     });
-    of.filter(|f| !f.text.is_empty() && f.ops.iter().all(|op| *op < world.pen.0.len() as u64))
+    of.filter(|f| !f.text.is_empty() && f.ops.iter().all(|op| *op < world.writer.0.len() as u64))
         .count()
 }
 
-/// A world whose first log has at least three records, all read.
-fn world(seed: u64, steps: usize) -> World {
-    let mut world = World::new(seed).run(steps);
+/// A model whose first log has at least three records, all of them read.
+fn world(seed: u64, steps: usize) -> KafkaModel {
+    let mut world = KafkaModel::new(seed).run(steps);
     for i in 0..3 {
         let (at, value) = (world.end_of("t-0"), 1_000_000 + i);
-        world.pen.send(5000, &[("t-0", Some(at), value)], Type::Ok);
+        world.writer.send(5000, &[("t-0", Some(at), value)], Type::Ok);
         world.logs.get_mut("t-0").expect("a log").push((at, value));
-        world.pen.poll(5001, "t-0", &[(at, value)]);
+        world.writer.poll(5001, "t-0", &[(at, value)]);
     }
     world
 }
@@ -53,14 +53,14 @@ const A: i64 = 2_000_001;
 const B: i64 = 2_000_002;
 
 /// The last three records of the first log.
-fn last_three(world: &World) -> [(i64, i64); 3] {
+fn last_three(world: &KafkaModel) -> [(i64, i64); 3] {
     let log = &world.logs["t-0"];
     log[log.len() - 3..].try_into().expect("three")
 }
 
-/// Takes a value out of all polls.
-fn hide(world: &mut World, value: i64) {
-    for o in &mut world.pen.0 {
+/// Removes a value from all polls.
+fn hide(world: &mut KafkaModel, value: i64) {
+    for o in &mut world.writer.0 {
         let (Op::Poll(micro) | Op::Txn(micro)) = &mut o.op else {
             continue;
         };
@@ -74,8 +74,8 @@ fn hide(world: &mut World, value: i64) {
     }
 }
 
-fn txn(world: &mut World, process: u64, micro: Vec<MicroOp>) -> u64 {
-    world.pen.both(
+fn txn(world: &mut KafkaModel, process: u64, micro: Vec<MicroOp>) -> u64 {
+    world.writer.both(
         process,
         Op::Txn(vec![MicroOp::Poll(None)]),
         Type::Ok,
@@ -88,10 +88,10 @@ proptest! {
 
     #[test]
     fn a_correct_kafka_is_valid(seed: u64, steps in 0usize..300) {
-        let world = World::new(seed).run(steps);
+        let world = KafkaModel::new(seed).run(steps);
         for options in [Options::default(), with_ww()] {
-            let mut verdict = verdict(&world.pen.0, options);
-            // Sends of one operation may stand apart; that is no fault.
+            let mut verdict = verdict(&world.writer.0, options);
+            // Records of one send may be apart, which is allowed.
             verdict.anomalies.remove("int-send-skip");
             prop_assert_eq!(&verdict.anomalies, &std::collections::BTreeMap::new());
             prop_assert_eq!(verdict.valid(), Valid::Yes);
@@ -108,25 +108,25 @@ proptest! {
         let (_, value) = last_three(&world)[1];
         hide(&mut world, value);
         prop_assert_eq!(found(&world, "lost-write", "value", json!(value)), 1);
-        prop_assert_eq!(verdict(&world.pen.0, Options::default()).valid(), Valid::No);
-        // Unless someone asked to delete it.
+        prop_assert_eq!(verdict(&world.writer.0, Options::default()).valid(), Valid::No);
+        // Except if a process requested the deletion.
         let before = last_three(&world)[2].0;
         let delete = Op::Other("delete_records".to_owned(), json!({"key": "t-0", "before": before}));
-        world.pen.both(77, delete.clone(), Type::Ok, delete);
+        world.writer.both(77, delete.clone(), Type::Ok, delete);
         prop_assert_eq!(found(&world, "lost-write", "value", json!(value)), 0);
         prop_assert_eq!(found(&world, "unseen", "values", json!(value)), 0);
     }
 
     #[test]
-    fn what_of_a_crashed_transaction_is_lost_is_found(seed: u64, steps in 0usize..200) {
+    fn lost_records_of_a_crashed_transaction_are_found(seed: u64, steps in 0usize..200) {
         let mut world = world(seed, steps);
         let at = world.end_of("t-0");
-        world.pen.send(70, &[("t-0", Some(at), A), ("other", None, B)], Type::Info);
-        world.pen.send(71, &[("t-0", Some(at + 1), 7_000_000)], Type::Ok);
-        world.pen.poll(72, "t-0", &[(at + 1, 7_000_000)]);
+        world.writer.send(70, &[("t-0", Some(at), A), ("other", None, B)], Type::Info);
+        world.writer.send(71, &[("t-0", Some(at + 1), 7_000_000)], Type::Ok);
+        world.writer.poll(72, "t-0", &[(at + 1, 7_000_000)]);
         prop_assert_eq!(found(&world, "lost-write", "value", json!(A)), 0);
-        // That someone read the one shows that the other happened as well.
-        world.pen.poll(73, "other", &[(0, B)]);
+        // A read of one record proves that the other was written as well.
+        world.writer.poll(73, "other", &[(0, B)]);
         prop_assert_eq!(found(&world, "lost-write", "value", json!(A)), 1);
     }
 
@@ -134,25 +134,25 @@ proptest! {
     fn unseen_and_duplicates_and_conflicts_are_found(seed: u64, steps in 0usize..200) {
         let mut world = world(seed, steps);
         let at = world.end_of("t-0");
-        world.pen.send(70, &[("t-0", Some(at), A)], Type::Ok);
+        world.writer.send(70, &[("t-0", Some(at), A)], Type::Ok);
         prop_assert_eq!(found(&world, "unseen", "values", json!(A)), 1);
         let [(_, first), (second, _), _] = last_three(&world);
-        world.pen.poll(71, "t-0", &[(at + 1, first)]);
+        world.writer.poll(71, "t-0", &[(at + 1, first)]);
         prop_assert_eq!(found(&world, "duplicate", "value", json!(first)), 1);
-        world.pen.poll(72, "t-0", &[(second, A)]);
+        world.writer.poll(72, "t-0", &[(second, A)]);
         prop_assert_eq!(found(&world, "inconsistent-offsets", "offset", json!(second)), 1);
     }
 
     #[test]
-    fn reads_of_what_should_not_be_read_are_found(seed: u64, steps in 0usize..200) {
+    fn aborted_precommitted_and_phantom_reads_are_found(seed: u64, steps in 0usize..200) {
         let mut world = world(seed, steps);
         let at = world.end_of("t-0");
-        world.pen.send(70, &[("t-0", None, A)], Type::Fail);
-        let reader = world.pen.poll(71, "t-0", &[(at, A)]);
+        world.writer.send(70, &[("t-0", None, A)], Type::Fail);
+        let reader = world.writer.poll(71, "t-0", &[(at, A)]);
         prop_assert_eq!(found(&world, "G1a", "reader", json!(reader)), 1);
         let own = txn(&mut world, 72, vec![send("t-0", Some(at + 1), B), poll("t-0", &[(at + 1, B)])]);
         prop_assert_eq!(found(&world, "precommitted-read", "op", json!(own)), 1);
-        let reader = world.pen.poll(73, "t-0", &[(at + 2, -5)]);
+        let reader = world.writer.poll(73, "t-0", &[(at + 2, -5)]);
         prop_assert_eq!(found(&world, "phantom", "reader", json!(reader)), 1);
     }
 
@@ -160,34 +160,34 @@ proptest! {
     fn skips_and_steps_back_of_polls_are_found(seed: u64, steps in 0usize..200) {
         let mut world = world(seed, steps);
         let [a, b, c] = last_three(&world);
-        world.pen.poll(70, "t-0", &[a]);
-        let over = world.pen.poll(70, "t-0", &[c]);
+        world.writer.poll(70, "t-0", &[a]);
+        let over = world.writer.poll(70, "t-0", &[c]);
         prop_assert_eq!(found(&world, "poll-skip", "ops", json!(over)), 1);
         prop_assert_eq!(found(&world, "poll-skip", "skipped", json!(b.1)), 1);
-        let back = world.pen.poll(70, "t-0", &[b]);
+        let back = world.writer.poll(70, "t-0", &[b]);
         prop_assert_eq!(found(&world, "nonmonotonic-poll", "ops", json!(back)), 1);
-        let over = world.pen.poll(71, "t-0", &[a, c]);
+        let over = world.writer.poll(71, "t-0", &[a, c]);
         prop_assert_eq!(found(&world, "int-poll-skip", "op", json!(over)), 1);
-        let back = world.pen.poll(72, "t-0", &[b, a]);
+        let back = world.writer.poll(72, "t-0", &[b, a]);
         prop_assert_eq!(found(&world, "int-nonmonotonic-poll", "op", json!(back)), 1);
         // An empty poll in between excuses nothing.
-        world.pen.poll(73, "t-0", &[b]);
-        world.pen.poll(73, "t-0", &[]);
-        let back = world.pen.poll(73, "t-0", &[a]);
+        world.writer.poll(73, "t-0", &[b]);
+        world.writer.poll(73, "t-0", &[]);
+        let back = world.writer.poll(73, "t-0", &[a]);
         prop_assert_eq!(found(&world, "nonmonotonic-poll", "ops", json!(back)), 1);
-        // Other partitions do, and so does beginning anew.
+        // A new assignment does, and so does a seek to the beginning.
         let assign = |keys: &[&str]| Op::Assign(keys.iter().map(|k| (*k).into()).collect());
-        world.pen.both(73, assign(&["x"]), Type::Ok, assign(&["x"]));
-        world.pen.both(73, assign(&["x", "t-0"]), Type::Ok, assign(&["x", "t-0"]));
-        let again = world.pen.poll(73, "t-0", &[a]);
+        world.writer.both(73, assign(&["x"]), Type::Ok, assign(&["x"]));
+        world.writer.both(73, assign(&["x", "t-0"]), Type::Ok, assign(&["x", "t-0"]));
+        let again = world.writer.poll(73, "t-0", &[a]);
         prop_assert_eq!(found(&world, "nonmonotonic-poll", "ops", json!(again)), 0);
-        world.pen.both(73, assign(&["t-0"]), Type::Ok, assign(&["t-0"]));
-        world.pen.0.last_mut().expect("written").seek_to_beginning = true;
-        let again = world.pen.poll(73, "t-0", &[a]);
+        world.writer.both(73, assign(&["t-0"]), Type::Ok, assign(&["t-0"]));
+        world.writer.0.last_mut().expect("written").seek_to_beginning = true;
+        let again = world.writer.poll(73, "t-0", &[a]);
         prop_assert_eq!(found(&world, "nonmonotonic-poll", "ops", json!(again)), 0);
         // And so does a rebalance within an operation.
-        let moved = world.pen.poll(74, "t-0", &[b, a]);
-        world.pen.0.last_mut().expect("written").rebalanced = vec!["t-0".into()];
+        let moved = world.writer.poll(74, "t-0", &[b, a]);
+        world.writer.0.last_mut().expect("written").rebalanced = vec!["t-0".into()];
         prop_assert_eq!(found(&world, "int-nonmonotonic-poll", "op", json!(moved)), 0);
     }
 
@@ -195,39 +195,39 @@ proptest! {
     fn disorder_of_sends_is_found(seed: u64, steps in 0usize..200) {
         let mut world = world(seed, steps);
         let at = world.end_of("t-0");
-        world.pen.send(70, &[("t-0", Some(at + 1), A)], Type::Ok);
-        let back = world.pen.send(70, &[("t-0", Some(at), B)], Type::Ok);
+        world.writer.send(70, &[("t-0", Some(at + 1), A)], Type::Ok);
+        let back = world.writer.send(70, &[("t-0", Some(at), B)], Type::Ok);
         prop_assert_eq!(found(&world, "nonmonotonic-send", "ops", json!(back)), 1);
-        // By time and offsets that is a cycle, too.
+        // With realtime and offsets it is a cycle, too.
         prop_assert_eq!(found(&world, "G0-realtime", "cycle", json!(back)), 1);
-        let back = world.pen.send(71, &[("t-0", Some(at + 5), 3_000_000), ("t-0", Some(at + 3), 3_000_001)], Type::Ok);
+        let back = world.writer.send(71, &[("t-0", Some(at + 5), 3_000_000), ("t-0", Some(at + 3), 3_000_001)], Type::Ok);
         prop_assert_eq!(found(&world, "int-nonmonotonic-send", "op", json!(back)), 1);
-        let over = world.pen.send(72, &[("t-0", Some(at + 6), 3_000_002), ("t-0", Some(at + 8), 3_000_003)], Type::Ok);
-        world.pen.send(73, &[("t-0", Some(at + 7), 3_000_004)], Type::Ok);
+        let over = world.writer.send(72, &[("t-0", Some(at + 6), 3_000_002), ("t-0", Some(at + 8), 3_000_003)], Type::Ok);
+        world.writer.send(73, &[("t-0", Some(at + 7), 3_000_004)], Type::Ok);
         prop_assert_eq!(found(&world, "int-send-skip", "op", json!(over)), 1);
     }
 
     #[test]
     fn cycles_are_found(seed: u64, steps in 0usize..200) {
         let mut world = world(seed, steps);
-        // Two transactions that read each other.
+        // Two transactions that read each other's records.
         let both = Op::Txn(vec![MicroOp::Poll(None)]);
-        world.pen.write(Type::Invoke, 70, both.clone());
-        world.pen.write(Type::Invoke, 71, both);
-        let one = world.pen.write(Type::Ok, 70, Op::Txn(vec![send("p", Some(0), A), poll("q", &[(0, B)])]));
-        world.pen.write(Type::Ok, 71, Op::Txn(vec![send("q", Some(0), B), poll("p", &[(0, A)])]));
+        world.writer.write(Type::Invoke, 70, both.clone());
+        world.writer.write(Type::Invoke, 71, both);
+        let one = world.writer.write(Type::Ok, 70, Op::Txn(vec![send("p", Some(0), A), poll("q", &[(0, B)])]));
+        world.writer.write(Type::Ok, 71, Op::Txn(vec![send("q", Some(0), B), poll("p", &[(0, A)])]));
         prop_assert_eq!(found(&world, "G1c", "cycle", json!(one)), 1);
-        prop_assert_eq!(verdict(&world.pen.0, Options::default()).valid(), Valid::No);
-        // A read of what is sent only later.
-        let early = world.pen.poll(72, "r", &[(0, A)]);
-        world.pen.send(73, &[("r", Some(0), A)], Type::Ok);
+        prop_assert_eq!(verdict(&world.writer.0, Options::default()).valid(), Valid::No);
+        // A read of a record that is sent later.
+        let early = world.writer.poll(72, "r", &[(0, A)]);
+        world.writer.send(73, &[("r", Some(0), A)], Type::Ok);
         prop_assert_eq!(found(&world, "G1c-realtime", "cycle", json!(early)), 1);
-        // Two operations whose sends stand crosswise.
+        // Two operations whose records are in opposite orders in two logs.
         let sends = |offsets: [i64; 2], v| Op::Send(vec![send("s", Some(offsets[0]), v), send("u", Some(offsets[1]), v)]);
-        world.pen.write(Type::Invoke, 74, sends([0, 1], A));
-        world.pen.write(Type::Invoke, 75, sends([1, 0], B));
-        let one = world.pen.write(Type::Ok, 74, sends([0, 1], A));
-        world.pen.write(Type::Ok, 75, sends([1, 0], B));
+        world.writer.write(Type::Invoke, 74, sends([0, 1], A));
+        world.writer.write(Type::Invoke, 75, sends([1, 0], B));
+        let one = world.writer.write(Type::Ok, 74, sends([0, 1], A));
+        world.writer.write(Type::Ok, 75, sends([1, 0], B));
         prop_assert_eq!(found(&world, "G0", "cycle", json!(one)), 1);
     }
 
@@ -235,21 +235,21 @@ proptest! {
     fn intermediate_reads_are_found_where_asked_for(seed: u64, steps in 0usize..200) {
         let mut world = world(seed, steps);
         let at = world.end_of("t-0");
-        world.pen.send(70, &[("t-0", Some(at), A), ("t-0", Some(at + 1), B)], Type::Ok);
-        let reader = world.pen.poll(71, "t-0", &[(at, A)]);
+        world.writer.send(70, &[("t-0", Some(at), A), ("t-0", Some(at + 1), B)], Type::Ok);
+        let reader = world.writer.poll(71, "t-0", &[(at, A)]);
         let options = Options { intermediate_reads: true, ..Options::default() };
-        let verdict = verdict(&world.pen.0, options);
+        let verdict = verdict(&world.writer.0, options);
         let ours = verdict.findings("G1b").iter().filter(|f| f.data["reader"] == json!(reader));
         prop_assert_eq!(ours.count(), 1);
     }
 }
 
 #[test]
-fn a_history_that_relates_nothing_shows_nothing() {
-    let mut pen = common::Pen::default();
-    pen.send(0, &[("x", Some(0), 1)], Type::Ok);
+fn a_history_without_related_operations_is_invalid() {
+    let mut writer = common::HistoryWriter::default();
+    writer.send(0, &[("x", Some(0), 1)], Type::Ok);
     let verdict = verdict(
-        &pen.0,
+        &writer.0,
         Options {
             allow: ["unseen"].into(),
             ..Options::default()
@@ -260,43 +260,43 @@ fn a_history_that_relates_nothing_shows_nothing() {
 }
 
 #[test]
-fn who_does_two_things_at_once_is_refused() {
-    let mut pen = common::Pen::default();
+fn a_process_that_does_two_things_at_once_is_refused() {
+    let mut writer = common::HistoryWriter::default();
     let op = Op::Poll(vec![MicroOp::Poll(None)]);
-    pen.write(Type::Invoke, 0, op.clone());
-    pen.write(Type::Invoke, 0, op);
+    writer.write(Type::Invoke, 0, op.clone());
+    writer.write(Type::Invoke, 0, op);
     let mut kafka = Kafka::new(Options::default());
-    kafka.push(pen.0[0].clone()).expect("one thing");
-    let refused = kafka.push(pen.0[1].clone()).expect_err("two things");
+    kafka.push(writer.0[0].clone()).expect("one thing");
+    let refused = kafka.push(writer.0[1].clone()).expect_err("two things");
     assert_eq!(
         (refused.index, refused.what.as_str()),
         (1, "process 0 has not ended operation 0 yet")
     );
 }
 
-/// A published history of lags: what a poll has not seen, and since when it could have.
+/// A published history of lags: the records that a poll has not returned, and since when it could have.
 #[test]
 fn lags_and_unseen_records_over_time() {
-    let mut pen = common::Pen::default();
+    let mut writer = common::HistoryWriter::default();
     let assign = |keys: &[&str]| Op::Assign(keys.iter().map(|k| (*k).into()).collect());
-    pen.both(0, assign(&["x"]), Type::Ok, assign(&["x"]));
-    pen.poll(0, "x", &[]);
-    pen.send(0, &[("x", Some(0), 1)], Type::Ok);
-    pen.poll(0, "x", &[]);
-    pen.send(1, &[("x", Some(2), 3), ("x", Some(3), 4)], Type::Ok);
-    pen.poll(0, "x", &[]);
-    pen.poll(0, "x", &[(0, 1), (1, 2)]);
-    pen.both(0, assign(&["x", "y"]), Type::Ok, assign(&["x", "y"]));
-    pen.poll(0, "x", &[]);
-    pen.both(0, assign(&["y"]), Type::Ok, assign(&["y"]));
-    pen.both(0, assign(&["x"]), Type::Ok, assign(&["x"]));
-    pen.poll(0, "x", &[]);
-    pen.poll(0, "x", &[(0, 1), (1, 2), (2, 3), (3, 4)]);
-    pen.send(1, &[("x", None, 2)], Type::Info);
+    writer.both(0, assign(&["x"]), Type::Ok, assign(&["x"]));
+    writer.poll(0, "x", &[]);
+    writer.send(0, &[("x", Some(0), 1)], Type::Ok);
+    writer.poll(0, "x", &[]);
+    writer.send(1, &[("x", Some(2), 3), ("x", Some(3), 4)], Type::Ok);
+    writer.poll(0, "x", &[]);
+    writer.poll(0, "x", &[(0, 1), (1, 2)]);
+    writer.both(0, assign(&["x", "y"]), Type::Ok, assign(&["x", "y"]));
+    writer.poll(0, "x", &[]);
+    writer.both(0, assign(&["y"]), Type::Ok, assign(&["y"]));
+    writer.both(0, assign(&["x"]), Type::Ok, assign(&["x"]));
+    writer.poll(0, "x", &[]);
+    writer.poll(0, "x", &[(0, 1), (1, 2), (2, 3), (3, 4)]);
+    writer.send(1, &[("x", None, 2)], Type::Info);
     let mut kafka = Kafka::new(Options::default());
-    for mut operation in pen.0 {
+    for mut operation in writer.0 {
         operation.time /= 10;
-        kafka.push(operation).expect("one thing at a time");
+        kafka.push(operation).expect("processes do one thing at a time");
     }
     let analysis = kafka.finish();
     let lags: Vec<_> = analysis
