@@ -68,7 +68,7 @@ pub fn request_bytes<R: Request>(
     for part in frame::encode_request(request, version, correlation_id, Some(&client_id))? {
         match part {
             Part::Bytes(part) => bytes.extend_from_slice(&part),
-            Part::External { .. } => return Err(BenchError::Wire("a request with records elsewhere".into())),
+            Part::External { .. } => return Err(BenchError::Wire("a request with external records".into())),
         }
     }
     Ok(bytes)
@@ -119,7 +119,7 @@ impl Client {
         let size = usize::try_from(i32::from_be_bytes(size)).unwrap_or(usize::MAX);
         if size > FRAME_BYTES_MAX {
             return Err(BenchError::Wire(format!(
-                "{}: an answer of {size} bytes",
+                "{}: a response of {size} bytes",
                 failed()
             )));
         }
@@ -135,7 +135,7 @@ impl Client {
         let header = frame::decode_response_header(&mut reader, R::API_KEY, version)?;
         if header.correlation_id != self.correlation_id {
             return Err(BenchError::Check(format!(
-                "{}: the answer to {} instead of {}",
+                "{}: a response to {} instead of {}",
                 failed(),
                 header.correlation_id,
                 self.correlation_id
@@ -181,7 +181,9 @@ impl Client {
         let deadline = Instant::now() + LEADERS_MAX;
         while !self.has_leaders(name, partitions)? {
             if Instant::now() > deadline {
-                return Err(BenchError::Check(format!("{name} gets no leaders")));
+                return Err(BenchError::Check(format!(
+                    "{name} has partitions without a leader"
+                )));
             }
             std::thread::sleep(LEADERS_POLL);
         }

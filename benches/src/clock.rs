@@ -65,8 +65,5 @@ pub fn sleep_until(at: Instant) {
 pub fn sleep_exactly() {
     // SAFETY: PR_SET_TIMERSLACK takes one integer and changes nothing but this thread's slack.
     let failed = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_u64) };
-    debug_assert_eq!(
-        failed, 0,
-        "PR_SET_TIMERSLACK is refused by no kernel since 2.6.28"
-    );
+    debug_assert_eq!(failed, 0, "Linux supports PR_SET_TIMERSLACK since 2.6.28");
 }

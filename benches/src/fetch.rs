@@ -62,7 +62,7 @@ fn fetch(
     let answered = response.responses.into_iter().flat_map(|t| t.partitions).next();
     let Some(answered) = answered.filter(|p| p.partition_index == partition) else {
         return Err(BenchError::Check(format!(
-            "a fetch of {}-{partition} without it",
+            "the response to a fetch of {}-{partition} lacks the partition",
             &**topic
         )));
     };
@@ -72,7 +72,7 @@ fn fetch(
     match answered.records {
         None => Ok(Bytes::new()),
         Some(Records::Bytes(bytes)) => Ok(bytes),
-        Some(Records::External { .. }) => Err(BenchError::Wire("records elsewhere".into())),
+        Some(Records::External { .. }) => Err(BenchError::Wire("external records".into())),
     }
 }
 
@@ -87,12 +87,12 @@ fn follow(records: Bytes, mut offset: i64, crc: bool) -> Result<(i64, usize), Be
         };
         if batch.header.base_offset.0 != offset {
             return Err(BenchError::Check(format!(
-                "offset {offset} was due, a batch begins at {}",
+                "expected a batch at offset {offset}, got one at {}",
                 batch.header.base_offset
             )));
         }
         if batch.header.records_count != batch.header.last_offset_delta + 1 {
-            return Err(BenchError::Check(format!("the batch at {offset} has holes")));
+            return Err(BenchError::Check(format!("the batch at {offset} has gaps")));
         }
         if crc {
             let crc = batch.check_crc();
@@ -151,7 +151,7 @@ impl Cursor {
         self.empty = if next == offset { self.empty + 1 } else { 0 };
         if next > end || self.empty > EMPTY_MAX {
             return Err(BenchError::Check(format!(
-                "{}-{index} ends at {end}, reading came to {next}",
+                "{}-{index} ends at {end}, but records were read up to {next}",
                 &*self.topic
             )));
         }

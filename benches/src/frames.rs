@@ -62,7 +62,7 @@ impl Frames {
                 .windows(HEADER_LEN)
                 .position(|window| window == &batch.bytes[..HEADER_LEN])
             else {
-                return Err(BenchError::Wire("the batch is not in its request".into()));
+                return Err(BenchError::Wire("the request does not contain its batch".into()));
             };
             heads.push(bytes[..at].to_vec());
             tail = bytes[at + batch.bytes.len()..].to_vec();
@@ -173,7 +173,9 @@ impl ResponseChecker {
         let (Some(index_at), Some(base_offset_at)) =
             (find(&INDEX.to_be_bytes()), find(&BASE_OFFSET.to_be_bytes()))
         else {
-            return Err(BenchError::Wire("no offset in a response".into()));
+            return Err(BenchError::Wire(
+                "the response does not contain its offset".into(),
+            ));
         };
         template[index_at..index_at + 4].fill(0);
         template[base_offset_at..base_offset_at + 8].fill(0);
@@ -193,7 +195,7 @@ impl ResponseChecker {
         let header = frame::decode_response_header(&mut reader, ProduceRequest::API_KEY, PRODUCE_VERSION)?;
         if header.correlation_id != correlation_id {
             return Err(BenchError::Check(format!(
-                "the answer to produce request {} came where {correlation_id} was due",
+                "got the response to produce request {} instead of {correlation_id}",
                 header.correlation_id
             )));
         }
@@ -201,7 +203,7 @@ impl ResponseChecker {
         let mut partitions = response.responses.iter().flat_map(|t| &t.partition_responses);
         let (Some(partition), None) = (partitions.next(), partitions.next()) else {
             return Err(BenchError::Check(
-                "produce to one partition, an answer about others".into(),
+                "the response to a produce to one partition is about others".into(),
             ));
         };
         BenchError::check(partition.error_code, || {
@@ -211,7 +213,10 @@ impl ResponseChecker {
             )
         })?;
         if partition.index != index {
-            let problem = format!("produce to partition {index}, answered for {}", partition.index);
+            let problem = format!(
+                "produce to partition {index}, response for partition {}",
+                partition.index
+            );
             return Err(BenchError::Check(problem));
         }
         Ok(partition.base_offset)

@@ -66,39 +66,39 @@ struct Attack {
 
 const ATTACKS: &[Attack] = &[
     Attack {
-        name: "frames that are begun and left",
+        name: "unfinished frames",
         act: idle_frame,
     },
     Attack {
-        name: "frames that trickle",
+        name: "slow frames",
         act: trickling_frame,
     },
     Attack {
-        name: "readers that are slow",
+        name: "slow readers",
         act: slow_reader,
     },
     Attack {
-        name: "fetches that are parked",
+        name: "parked fetches",
         act: parked_fetches,
     },
     Attack {
-        name: "large bombs",
+        name: "large decompression bombs",
         act: large_bomb,
     },
     Attack {
-        name: "small bombs",
+        name: "small decompression bombs",
         act: small_bomb,
     },
     Attack {
-        name: "names as often as a request may have them",
+        name: "names repeated up to the request limit",
         act: duplicates,
     },
     Attack {
-        name: "floods of acks=0",
+        name: "floods of acks=0 produces",
         act: flood,
     },
     Attack {
-        name: "floods of small acks=0",
+        name: "floods of small acks=0 produces",
         act: small_flood,
     },
     Attack {

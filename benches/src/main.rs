@@ -1,9 +1,9 @@
 //! Load generator for brokers that speak Kafka's protocol.
 //!
-//! One run alternates between several targets, because on a shared machine only ratios within one run mean something.
-//! Requests are encoded beforehand ([`frames`]), every response is checked, and after each measurement all records are read
-//! back and counted ([`verify`]): a broker that loses or duplicates records gets no figures. `benches/run` also starts the
-//! brokers.
+//! An invocation alternates between several targets, because on a shared machine only ratios within one invocation mean
+//! something. Requests are encoded beforehand ([`frames`]), every response is checked, and after each measurement all records
+//! are read back and counted ([`verify`]): a broker that loses or duplicates records gets no figures. `benches/run` also starts
+//! the brokers.
 //!
 //! - [`works`]: the works by name;
 //! - [`rounds`]: measures the targets in rounds; [`produce`], [`fetch`]: the load; [`clock`]: its time;
@@ -195,7 +195,7 @@ impl Topics {
         };
         let table = topics::run(&brokers, output.reference(&names)?, plan, &say);
         output.print(&table);
-        Ok(table.is_whole())
+        Ok(table.is_complete())
     }
 }
 
@@ -208,7 +208,8 @@ fn startables(brokers: &[(String, String)]) -> Vec<Startable> {
 }
 
 fn seconds(secs: f64) -> Result<Duration, BenchError> {
-    Duration::try_from_secs_f64(secs).map_err(|_| BenchError::Usage(format!("{secs} seconds are no time")))
+    Duration::try_from_secs_f64(secs)
+        .map_err(|_| BenchError::Usage(format!("{secs} is not a valid number of seconds")))
 }
 
 #[derive(Args)]
@@ -254,7 +255,7 @@ impl Hostile {
             outcome.idle_bytes as f64 / 1e6
         );
         println!(
-            "the client's {} requests (ms): median {:.1}, p99 {:.1}, p99.9 {:.1}, most {:.1}",
+            "the client's {} requests (ms): median {:.1}, p99 {:.1}, p99.9 {:.1}, max {:.1}",
             outcome.latency.len(),
             ms(0.5),
             ms(0.99),
@@ -262,7 +263,7 @@ impl Hostile {
             ms(1.0)
         );
         println!(
-            "another client's {} produces of 1 MiB, on a new connection each (ms): median {:.0}, most {:.0}; refused: {}",
+            "another client's {} produces of 1 MiB, on a new connection each (ms): median {:.0}, max {:.0}; refused: {}",
             outcome.large.len(),
             of(&outcome.large, 0.5),
             of(&outcome.large, 1.0),
@@ -323,7 +324,7 @@ impl Output {
     fn reference(&self, names: &[&str]) -> Result<Option<String>, BenchError> {
         match &self.reference {
             Some(name) if !names.contains(&name.as_str()) => {
-                Err(BenchError::Usage(format!("--reference {name} names no target")))
+                Err(BenchError::Usage(format!("--reference {name} is not a target")))
             }
             reference => Ok(reference.clone()),
         }
@@ -346,13 +347,13 @@ impl Load {
     fn run(&self) -> Result<bool, BenchError> {
         allow_many_files()?;
         let plan = self.plan()?;
-        let mut whole = true;
+        let mut complete = true;
         for work in self.works()? {
             let table = rounds::run(&work, &plan, &say);
             self.output.print(&table);
-            whole &= table.is_whole();
+            complete &= table.is_complete();
         }
-        Ok(whole)
+        Ok(complete)
     }
 
     fn works(&self) -> Result<Vec<Work>, BenchError> {
@@ -366,14 +367,16 @@ impl Load {
         for name in &self.works {
             let Some(found) = works::named(name) else {
                 return Err(BenchError::Usage(format!(
-                    "no work is called {name}; `works` lists them"
+                    "unknown work {name}; `works` lists all works"
                 )));
             };
             works.extend(found.into_iter().map(|work| work.with(over)));
         }
         let zero = [self.connections, self.in_flight].contains(&Some(0));
         if zero || self.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) || self.secs <= 0.0 {
-            return Err(BenchError::Usage("nothing can be measured with 0".into()));
+            return Err(BenchError::Usage(
+                "connections, requests in flight, rate and seconds must be positive".into(),
+            ));
         }
         Ok(works)
     }
@@ -386,7 +389,7 @@ impl Load {
             .chain(&self.data_dirs)
             .find(|(name, _)| !names.contains(&name.as_str()))
         {
-            return Err(BenchError::Usage(format!("{name} is no target")));
+            return Err(BenchError::Usage(format!("{name} is not a target")));
         }
         Ok(Plan {
             targets: self
@@ -410,7 +413,7 @@ impl Load {
         let value = |of: &[(String, String)]| of.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
         let pid = value(&self.pids).map(|pid| {
             pid.parse()
-                .map_err(|_| BenchError::Usage(format!("{pid} is no process id")))
+                .map_err(|_| BenchError::Usage(format!("{pid} is not a process id")))
         });
         Ok(Target {
             name: name.clone(),
@@ -439,7 +442,7 @@ impl Start {
         let idle = seconds(self.idle_secs)?;
         let table = start::run(&brokers, reference, self.output.rounds, idle, &say);
         self.output.print(&table);
-        Ok(table.is_whole())
+        Ok(table.is_complete())
     }
 }
 

@@ -34,7 +34,7 @@ pub fn evict(log_dir: &Path, topic: &str) -> Result<(), BenchError> {
     }
     if dropped == 0 {
         let problem = format!(
-            "{} holds nothing of {topic}: is it the log directory?",
+            "{} has no directory of {topic}: is it the log directory?",
             log_dir.display()
         );
         return Err(BenchError::Usage(problem));

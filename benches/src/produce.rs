@@ -148,7 +148,7 @@ impl RunningLoad<'_> {
                 Some(all) => all.add(tally),
             }
         }
-        all.ok_or_else(|| BenchError::Usage("a load needs a connection".into()))
+        all.ok_or_else(|| BenchError::Usage("a load needs at least one connection".into()))
     }
 }
 
@@ -452,7 +452,7 @@ impl Receiver {
             let count = self.complete_responses()?;
             let mut queue = shared.lock();
             if count > queue.sent.len() {
-                return Err(BenchError::Check("more answers than requests".into()));
+                return Err(BenchError::Check("more responses than requests".into()));
             }
             taken.clear();
             taken.extend(queue.sent.drain(..count));
@@ -530,7 +530,7 @@ fn response_bytes(buffer: &[u8]) -> Result<Option<usize>, BenchError> {
     match usize::try_from(i32::from_be_bytes(*size)) {
         Ok(size) if size <= RESPONSE_BYTES_MAX => Ok(Some(4 + size)),
         _ => Err(BenchError::Wire(
-            "an answer to produce of an impossible length".into(),
+            "a produce response with an invalid length".into(),
         )),
     }
 }

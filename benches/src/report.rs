@@ -125,7 +125,7 @@ impl Table {
     }
 
     /// Whether everything was measured and correct.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.subjects.iter().all(|subject| subject.failure.is_none())
     }
 

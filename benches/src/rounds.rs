@@ -251,7 +251,7 @@ impl<'a> Runner<'a> {
     fn delete_topic(&self, name: &str, say: &dyn Fn(&str)) {
         let deleted = Client::connect(self.target.addr).and_then(|mut client| client.delete_topic(name));
         if let Err(e) = deleted {
-            say(&format!("{}: {name} is not deleted: {e}", self.target.name));
+            say(&format!("{}: deleting {name}: {e}", self.target.name));
         }
         std::thread::sleep(self.plan.settle);
         page_cache::write_back();
@@ -374,7 +374,7 @@ impl<'a> Runner<'a> {
         say: &dyn Fn(&str),
     ) -> Result<Vec<Figure>, BenchError> {
         let Some(dir) = self.target.data_dir.clone() else {
-            let problem = format!("reading cold needs --data-dir {}=DIR", self.target.name);
+            let problem = format!("cold reads need --data-dir {}=DIR", self.target.name);
             return Err(BenchError::Usage(problem));
         };
         let (cold, ends) = self.filled(spec.partitions, bytes)?;

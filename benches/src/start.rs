@@ -36,7 +36,7 @@ pub fn run(
             if subject.failure.is_some() {
                 continue;
             }
-            match once(broker, idle) {
+            match measure_once(broker, idle) {
                 Ok(figures) => {
                     say(&format!(
                         "start {round}/{rounds}: {} {:.1} ms",
@@ -152,7 +152,7 @@ impl Drop for RunningBroker {
     }
 }
 
-fn once(broker: &Startable, idle: Duration) -> Result<Vec<Figure>, BenchError> {
+fn measure_once(broker: &Startable, idle: Duration) -> Result<Vec<Figure>, BenchError> {
     let running = RunningBroker::start(broker)?;
     let ready = running.ready();
     std::thread::sleep(idle);

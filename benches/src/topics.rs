@@ -44,7 +44,7 @@ pub struct TopicsPlan {
 pub fn run(brokers: &[Startable], reference: Option<String>, plan: TopicsPlan, say: &dyn Fn(&str)) -> Table {
     let measure = |broker: &Startable| {
         let mut subject = Subject::new(&broker.name, None);
-        match once(broker, plan, say) {
+        match measure_once(broker, plan, say) {
             Ok(figures) => subject.rounds.push(figures),
             Err(e) => subject.failure = Some(e.to_string()),
         }
@@ -53,7 +53,7 @@ pub fn run(brokers: &[Startable], reference: Option<String>, plan: TopicsPlan, s
     Table {
         work: "topics".to_owned(),
         about: format!(
-            "{} topics of {} partitions, made in {}s",
+            "{} topics of {} partitions, created in batches of {}",
             plan.topics, plan.partitions, plan.batch
         ),
         subjects: brokers.iter().map(measure).collect(),
@@ -61,7 +61,7 @@ pub fn run(brokers: &[Startable], reference: Option<String>, plan: TopicsPlan, s
     }
 }
 
-fn once(broker: &Startable, plan: TopicsPlan, say: &dyn Fn(&str)) -> Result<Vec<Figure>, BenchError> {
+fn measure_once(broker: &Startable, plan: TopicsPlan, say: &dyn Fn(&str)) -> Result<Vec<Figure>, BenchError> {
     let partitions = f64::from(plan.topics) * f64::from(plan.partitions);
     let mut figures = Vec::new();
     let mut note = |name: &'static str, value: f64| {

@@ -145,7 +145,7 @@ pub const WORKS: [Work; 12] = [
     },
     Work {
         name: "partitions-100",
-        about: "the same to 100 partitions in turns",
+        about: "the same to 100 partitions, round-robin",
         kind: Kind::Produce(ProduceSpec {
             partitions: 100,
             ..BATCH_16K
@@ -153,7 +153,7 @@ pub const WORKS: [Work; 12] = [
     },
     Work {
         name: "partitions-1000",
-        about: "the same to 1,000 partitions in turns",
+        about: "the same to 1,000 partitions, round-robin",
         kind: Kind::Produce(ProduceSpec {
             partitions: 1_000,
             ..BATCH_16K
