@@ -20,7 +20,11 @@ pub(crate) fn bytes(key: u64) -> Bytes {
 
 /// The partition of a key among the partitions in `all` of the topic of `some`. It equals that of Kafka's default partitioner
 /// if `all` contains every partition of the topic, in order.
-pub(crate) fn place<'a>(key: u64, some: &TopicPartition, all: &'a [TopicPartition]) -> &'a TopicPartition {
+pub(crate) fn partition_of<'a>(
+    key: u64,
+    some: &TopicPartition,
+    all: &'a [TopicPartition],
+) -> &'a TopicPartition {
     let of_it = || all.iter().filter(|tp| tp.topic == some.topic);
     let positive = murmur2(&bytes(key)) & (i32::MAX as u32);
     let at = positive as usize % of_it().count();
@@ -72,10 +76,10 @@ mod tests {
         let both: Vec<_> = all.iter().cloned().chain([other.clone()]).collect();
         let mut used = [0; 3];
         for key in 0..40 {
-            let place = |some| super::place(key, some, &both);
-            assert_eq!(place(&all[0]), place(&all[2]));
-            assert_eq!(place(&other), &other);
-            used[place(&all[0]).partition as usize] += 1;
+            let partition_of = |some| super::partition_of(key, some, &both);
+            assert_eq!(partition_of(&all[0]), partition_of(&all[2]));
+            assert_eq!(partition_of(&other), &other);
+            used[partition_of(&all[0]).partition as usize] += 1;
         }
         assert!(used.iter().all(|n| *n > 5), "{used:?}");
     }

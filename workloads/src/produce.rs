@@ -83,7 +83,8 @@ pub async fn run_producer<E: Env>(
             .map(|i| {
                 let to = &partitions[rng.below(partitions.len() as u64) as usize];
                 let value = value_of(spec.process, counter + i);
-                let to = keys::of(value, spec.keys).map_or(to, |key| keys::place(key, to, &partitions));
+                let to =
+                    keys::of(value, spec.keys).map_or(to, |key| keys::partition_of(key, to, &partitions));
                 (to.clone(), value)
             })
             .collect();

@@ -49,7 +49,7 @@ pub const ANOMALIES: &[&str] = &[
 
 /// Options of the checker.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ExactlyOnceOptions {
     /// Input keys or topics (a key belongs to a topic if it is the topic, `-` and a number).
     pub inputs: Vec<String>,
     /// Output keys or topics.
@@ -58,7 +58,7 @@ pub struct Options {
     pub allow: BTreeSet<&'static str>,
 }
 
-impl Default for Options {
+impl Default for ExactlyOnceOptions {
     fn default() -> Self {
         Self {
             inputs: vec!["in".to_owned()],
@@ -111,7 +111,7 @@ struct Progress {
 
 /// Judges a history incrementally.
 pub struct ExactlyOnce {
-    options: Options,
+    options: ExactlyOnceOptions,
     pairs: Pairs,
     effects: BTreeMap<Val, Effect>,
     progress: BTreeMap<Key, Progress>,
@@ -121,7 +121,7 @@ pub struct ExactlyOnce {
 
 impl ExactlyOnce {
     /// A checker with these options.
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: ExactlyOnceOptions) -> Self {
         Self {
             options,
             pairs: Pairs::default(),

@@ -201,7 +201,7 @@ impl Metadata {
                 let (leader, epoch) = (number("leader")?, number("epoch")?);
                 let partition = partition
                     .parse()
-                    .map_err(|_| format!("{partition:?} is no partition"))?;
+                    .map_err(|_| format!("{partition:?} is not a partition"))?;
                 let object = (id.clone().unwrap_or_default(), partition);
                 self.led.entry(object).or_default().push(LeaderView {
                     span,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use brokkr_checker::exactly_once::{ExactlyOnce, Options};
+use brokkr_checker::exactly_once::{ExactlyOnce, ExactlyOnceOptions};
 use brokkr_checker::{Valid, Verdict};
 use brokkr_history::{MicroOp, Op, Operation, Type};
 use common::{HistoryWriter, poll, random, send};
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn verdict(history: &[Operation]) -> Verdict {
-    let mut judge = ExactlyOnce::new(Options::default());
+    let mut judge = ExactlyOnce::new(ExactlyOnceOptions::default());
     for operation in history {
         judge
             .push(operation.clone())
@@ -81,7 +81,7 @@ impl Processed {
     }
 
     /// Reads the output and the committed offset.
-    fn look(mut self, offset: i64) -> Verdict {
+    fn judge_final(mut self, offset: i64) -> Verdict {
         for records in self.output.clone().chunks(4) {
             self.writer.poll(2, "out-0", records);
         }
@@ -112,7 +112,7 @@ proptest! {
         let all = Processed::new(seed, inputs);
         let committed = all.committed;
         let processed = all.writer.0.iter().any(|o| o.type_ == Type::Ok && matches!(o.op, Op::Txn(_)));
-        let verdict = all.look(committed);
+        let verdict = all.judge_final(committed);
         prop_assert_eq!(&verdict.anomalies, &std::collections::BTreeMap::new());
         prop_assert_eq!(verdict.valid(), if processed { Valid::Yes } else { Valid::Unknown });
     }
@@ -124,7 +124,7 @@ proptest! {
         let (_, value) = all.output[at];
         let next = all.output.len() as i64;
         all.output.push((next, value));
-        let doubled = all.look(committed);
+        let doubled = all.judge_final(committed);
         prop_assert_eq!(&doubled.findings("effect-duplicated")[0].data["value"], &json!(value));
 
         let mut all = Processed::new(seed, inputs);
@@ -135,7 +135,7 @@ proptest! {
         all.committed = offset + 1;
         all.process(1, Type::Ok, true);
         let committed = all.committed;
-        let missing = all.look(committed);
+        let missing = all.judge_final(committed);
         prop_assert_eq!(&missing.findings("effect-missing")[0].data["value"], &json!(777));
         prop_assert_eq!(missing.valid(), Valid::No);
     }
@@ -145,16 +145,16 @@ proptest! {
         let mut all = Processed::new(seed, inputs);
         let (before, _) = (all.committed, all.more(777));
         all.process(1, Type::Info, true);
-        prop_assert_eq!(first(&all.look(before), "effect-ahead", "value"), json!(777));
+        prop_assert_eq!(first(&all.judge_final(before), "effect-ahead", "value"), json!(777));
 
         let mut all = Processed::new(seed, inputs);
         let (before, offset) = (all.committed, all.more(777));
         all.process(1, Type::Ok, true);
-        prop_assert_eq!(first(&all.look(before), "offset-behind", "processed"), json!(offset + 1));
+        prop_assert_eq!(first(&all.judge_final(before), "offset-behind", "processed"), json!(offset + 1));
 
         let all = Processed::new(seed, inputs);
         let committed = all.committed;
-        prop_assert_eq!(all.look(committed + 3).findings("offset-ahead").len(), 1);
+        prop_assert_eq!(all.judge_final(committed + 3).findings("offset-ahead").len(), 1);
     }
 
     #[test]
@@ -162,13 +162,13 @@ proptest! {
         let mut all = Processed::new(seed, inputs);
         let (committed, next) = (all.committed, all.output.len() as i64);
         all.output.push((next, 999));
-        prop_assert_eq!(first(&all.look(committed), "effect-unknown", "value"), json!(999));
+        prop_assert_eq!(first(&all.judge_final(committed), "effect-unknown", "value"), json!(999));
 
         let mut all = Processed::new(seed, inputs);
         all.more(777);
         all.process(1, Type::Fail, true);
         let committed = all.committed;
-        prop_assert_eq!(first(&all.look(committed), "effect-aborted", "value"), json!(777));
+        prop_assert_eq!(first(&all.judge_final(committed), "effect-aborted", "value"), json!(777));
 
         let mut all = Processed::new(seed, inputs);
         let before = all.committed;
@@ -177,7 +177,7 @@ proptest! {
         all.committed = before;
         all.process(1, Type::Ok, true);
         let committed = all.committed;
-        let twice = all.look(committed);
+        let twice = all.judge_final(committed);
         prop_assert_eq!(&twice.findings("input-twice")[0].data["value"], &json!(777));
         prop_assert_eq!(&twice.findings("effect-duplicated")[0].data["value"], &json!(777));
     }

@@ -55,7 +55,7 @@ impl HistoryWriter {
 }
 
 /// Three records in `x`, sent one by one and all read.
-fn three() -> HistoryWriter {
+fn three_records_read() -> HistoryWriter {
     let mut writer = HistoryWriter::default();
     for offset in 0..3 {
         writer.send(0, &[("x", Some(offset), offset)], Type::Ok);
@@ -84,7 +84,7 @@ fn records_of_one_send_may_interleave_with_others() {
 #[test]
 fn a_subscriber_may_be_moved_to_another_position() {
     for (subscribes, valid) in [(true, Valid::Yes), (false, Valid::No)] {
-        let mut writer = three();
+        let mut writer = three_records_read();
         if subscribes {
             let keys = Op::Subscribe(vec![Key::from("x")]);
             writer.both(3, keys.clone(), Type::Ok, keys);
@@ -140,7 +140,7 @@ fn realtime_adds_nothing_to_a_cycle_of_data() {
 #[test]
 fn deleted_records_are_not_skipped() {
     for (before, skips) in [(2, 0), (1, 1), (0, 1)] {
-        let mut writer = three();
+        let mut writer = three_records_read();
         writer.poll(2, "x", &[(0, 0)]);
         let deleted = json!({"key": "x", "before": before});
         writer.answered(4, "delete_records", deleted.clone(), deleted);

@@ -84,7 +84,7 @@ fn judge(args: &Check, allow: BTreeSet<&'static str>) -> Box<dyn Judge> {
             intermediate_reads: args.intermediate_reads,
             allow,
         })),
-        Workload::ExactlyOnce => Box::new(ExactlyOnce::new(exactly_once::Options {
+        Workload::ExactlyOnce => Box::new(ExactlyOnce::new(exactly_once::ExactlyOnceOptions {
             inputs: args.input.clone(),
             outputs: args.output.clone(),
             allow,

@@ -44,7 +44,7 @@ impl Recorder {
     /// # Panics
     /// If it was doing nothing, or `type_` is [`Type::Invoke`].
     pub fn complete(&self, time: i64, process: Process, type_: Type, op: Op) {
-        assert_ne!(type_, Type::Invoke, "an end is not a beginning");
+        assert_ne!(type_, Type::Invoke, "a completion is not an invocation");
         let mut state = self.lock();
         let busy = state.busy.remove(&process);
         assert!(busy, "process {process} was doing nothing");

@@ -145,7 +145,7 @@ struct Shared<E: Env> {
     /// The topics whose metadata are refreshed.
     wanted: BTreeSet<Str>,
     slots: BTreeMap<Peer, Arc<tokio::sync::Mutex<Slot<E>>>>,
-    turn: usize,
+    rotation: usize,
 }
 
 struct Inner<E: Env> {
@@ -177,7 +177,7 @@ impl<E: Env> Client<E> {
             refreshed: None,
             wanted: BTreeSet::new(),
             slots: BTreeMap::new(),
-            turn: 0,
+            rotation: 0,
         };
         Self(Arc::new(Inner {
             env: env.clone(),
@@ -279,13 +279,13 @@ impl<E: Env> Client<E> {
     /// current cluster.
     fn peers(&self) -> Vec<Peer> {
         let mut shared = self.shared();
-        shared.turn += 1;
-        let turn = shared.turn;
+        shared.rotation += 1;
+        let rotation = shared.rotation;
         let mut nodes: Vec<Peer> = shared.metadata.brokers.keys().copied().map(Peer::Node).collect();
         let mut bootstrap: Vec<Peer> = (0..self.0.config.bootstrap.len()).map(Peer::Bootstrap).collect();
         for peers in [&mut nodes, &mut bootstrap] {
             let len = peers.len().max(1);
-            peers.rotate_left(turn % len);
+            peers.rotate_left(rotation % len);
         }
         nodes.extend(bootstrap);
         nodes

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use brokkr_env::{Conn, Env, Instant, Part as EnvPart, ReadHalf, WriteHalf};
+use brokkr_env::{Conn, Env, Instant, ReadHalf, WriteHalf};
 use brokkr_wire::messages::ApiVersionsResponse;
 use brokkr_wire::{ApiKey, EncodeError, ErrorCode, Message, Part, Reader, Request, Str, frame};
 use bytes::{Bytes, BytesMut};
@@ -340,9 +340,9 @@ impl<E: Env> Writer<E> {
     }
 }
 
-fn to_env<E: Env>(parts: Vec<Part>) -> Vec<EnvPart<E>> {
+fn to_env<E: Env>(parts: Vec<Part>) -> Vec<brokkr_env::Part<E>> {
     let part = |p| match p {
-        Part::Bytes(bytes) => EnvPart::Bytes(bytes),
+        Part::Bytes(bytes) => brokkr_env::Part::Bytes(bytes),
         Part::External { .. } => unreachable!("a client's requests are in memory"),
     };
     parts.into_iter().map(part).collect()

@@ -76,10 +76,10 @@ impl Gap {
         match (self.delta, self.values_between(view).first()) {
             (2.., Some(first)) => {
                 let (n, first) = (self.delta - 1, view.store.val(*first));
-                format!("{actor} {verb} {b} after {a} in {key}, over {n} between them, the first is {first}")
+                format!("{actor} {verb} {b} after {a} in {key} and skipped {n} records, the first is {first}")
             }
             (0, _) => format!("{actor} {verb} {a} twice in {key}"),
-            _ => format!("{actor} {verb} {b} after {a} in {key}, though it stands before it"),
+            _ => format!("{actor} {verb} {b} after {a} in {key}, although it is before it"),
         }
     }
 }

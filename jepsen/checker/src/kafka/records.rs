@@ -102,7 +102,7 @@ pub(super) fn duplicates(view: HistoryView<'_>) -> Vec<Finding> {
             let count = offsets.len();
             let data = json!({"key": key, "value": view.json(value), "count": count, "offsets": offsets});
             let text = format!(
-                "{} stands {count} times in {key}, at {offsets:?}",
+                "{} is in {key} {count} times, at {offsets:?}",
                 view.store.val(value)
             );
             findings.push(Finding::new(data, view.witnesses(value), text));

@@ -40,7 +40,7 @@ pub(super) enum Outcome<C, S> {
     GaveUp { steps: u64 },
 }
 
-/// The longest order that was found, and the operation that can't follow it.
+/// The order that reaches furthest in time, and the operation that can't follow it.
 pub(super) struct DeadEnd<C, S> {
     /// Number of its operations.
     pub(super) len: usize,
@@ -66,7 +66,7 @@ struct Configuration<S> {
 /// The configurations that were tried.
 struct ConfigurationCache<S> {
     configurations: Interner<Configuration<S>>,
-    /// For each configuration the sets of unknown operations that it was tried with, none a superset of another.
+    /// For each configuration the sets of unknown operations that it was tried with. A superset of a tried set is not tried.
     with: Vec<Vec<Box<[u64]>>>,
 }
 

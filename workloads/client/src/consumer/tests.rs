@@ -86,7 +86,7 @@ fn records_below_the_position_are_skipped() {
 }
 
 #[test]
-fn a_batch_cut_off_at_the_end_comes_again() {
+fn a_truncated_last_batch_is_fetched_again() {
     let (whole, cut) = (batch(0, 2, -1, false), batch(2, 2, -1, false).slice(..70));
     let read = fetched(0, &[whole, cut.clone()], &[]);
     assert_eq!(

@@ -172,7 +172,7 @@ fn sequences_wrap() {
     assert_eq!(
         as_gaps,
         [false, true, false],
-        "what stands behind a gap is no surprise"
+        "a batch behind a gap was not refused unexpectedly"
     );
 }
 
@@ -343,13 +343,13 @@ fn acks_zero_batches_that_may_have_been_sent_are_not_retried() {
 
 /// A partition's leader with Kafka's rules for sequences.
 #[derive(Default)]
-struct Broker {
+struct LeaderModel {
     log: Vec<usize>,
     /// By producer id: epoch, and the last five batches' sequences and offsets.
     producers: BTreeMap<i64, (i16, VecDeque<(i32, i64)>)>,
 }
 
-impl Broker {
+impl LeaderModel {
     fn judge(&self, batch: &Batch) -> Result<Option<i64>, ErrorCode> {
         let h = &batch.header;
         let Some((epoch, window)) = self.producers.get(&h.producer_id.0) else {
@@ -435,20 +435,20 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct World {
+struct ProducerModel {
     script: Script,
-    broker: Broker,
+    broker: LeaderModel,
     ids: i64,
     wire: VecDeque<BatchToSend>,
     answers: VecDeque<(BatchId, Outcome)>,
     late: VecDeque<Bytes>,
 }
 
-impl World {
+impl ProducerModel {
     fn new() -> Self {
         Self {
             script: Script::idempotent(),
-            broker: Broker::default(),
+            broker: LeaderModel::default(),
             ids: 7,
             wire: VecDeque::new(),
             answers: VecDeque::new(),
@@ -494,7 +494,7 @@ impl World {
         }
     }
 
-    fn serve(&mut self, with: impl FnOnce(&mut Broker, &Bytes) -> Outcome) {
+    fn serve(&mut self, with: impl FnOnce(&mut LeaderModel, &Bytes) -> Outcome) {
         if let Some(sending) = self.wire.pop_front() {
             let outcome = with(&mut self.broker, &sending.bytes);
             self.answers.push_back((sending.batch, outcome));
@@ -522,17 +522,17 @@ proptest! {
     fn records_are_in_the_log_at_most_once_in_order_and_never_after_fail(
         steps in prop::collection::vec(step(), 1..120)
     ) {
-        let mut world = World::new();
+        let mut model = ProducerModel::new();
         for step in steps {
-            world.step(step);
+            model.step(step);
         }
-        world.settle();
-        while !world.late.is_empty() {
-            world.step(Step::Late);
+        model.settle();
+        while !model.late.is_empty() {
+            model.step(Step::Late);
         }
-        let log = &world.broker.log;
+        let log = &model.broker.log;
         let mut acked = Vec::new();
-        for (value, outcomes) in world.script.outcomes.iter_mut().enumerate() {
+        for (value, outcomes) in model.script.outcomes.iter_mut().enumerate() {
             let positions: Vec<usize> = (0..log.len()).filter(|i| log[*i] == value).collect();
             prop_assert!(positions.len() <= 1, "{value} is at {positions:?}");
             match outcomes.try_recv().expect("everything has an outcome") {
