@@ -1,9 +1,9 @@
 //! One partition's log on real files: append, read, recovery.
 //!
-//! Files are under `target/tmp`; `RECOVERY_MIB` says how large the partition is that recovery finds (1,024 by default).
+//! Files are under `target/tmp`; `RECOVERY_MIB` is the size of the partition to recover (1,024 by default).
 #![expect(
     clippy::disallowed_methods,
-    reason = "benches of the real world: their clock is real, their size an environment variable"
+    reason = "benchmarks use the real clock, and read the size from an environment variable"
 )]
 
 use brokkr_env::Env;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 const FOLDER: &str = "t-0";
-/// A log that has grown past this is begun anew, outside of what is measured.
+/// A log larger than this is replaced by an empty one, outside of the measured time.
 const LOG_BYTES_MAX: u64 = 1 << 30;
 
 fn batch(records: i32, value_bytes: usize) -> Batch {
@@ -29,13 +29,13 @@ fn batch(records: i32, value_bytes: usize) -> Batch {
 }
 
 /// A runtime like the broker's, and an empty log directory.
-struct World {
+struct Fixture {
     runtime: Runtime,
     env: TokioEnv,
     dir: LogDir<TokioEnv>,
 }
 
-impl World {
+impl Fixture {
     fn new(name: &str) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let path = format!("{}/bench-{name}", env!("CARGO_TARGET_TMPDIR"));
@@ -56,12 +56,12 @@ impl World {
             .expect("a log")
     }
 
-    /// Appends as its owner does: as much as there is room for, then the disk's news.
+    /// Appends as the log's owner does: stages as much as fits, then applies completed disk operations.
     fn append(&self, log: &mut Log<TokioEnv>, batch: &Batch, count: u64) {
         self.runtime.block_on(async {
             for _ in 0..count {
                 while !log.can_stage() {
-                    hear(log).await;
+                    apply_event(log).await;
                 }
                 let (now, wall) = (self.env.now(), self.env.wall());
                 log.append(batch, Origin::Client, LeaderEpoch(0), now, wall)
@@ -69,13 +69,13 @@ impl World {
             }
             let end = log.log_end();
             while log.ackable().offset() < end {
-                hear(log).await;
+                apply_event(log).await;
             }
         });
     }
 }
 
-async fn hear(log: &mut Log<TokioEnv>) {
+async fn apply_event(log: &mut Log<TokioEnv>) {
     if let Event::Failed { error, .. } = log.next_event().await {
         panic!("the disk: {error}");
     }
@@ -98,18 +98,18 @@ fn append(c: &mut Criterion) {
         ("one-record batches, unflushed", 1, i64::MAX as u64),
         ("one-record batches, flushed", 1, 1),
     ] {
-        let world = World::new("append");
+        let fixture = Fixture::new("append");
         let batch = batch(records, 100);
-        let mut log = world.create(flush_messages);
+        let mut log = fixture.create(flush_messages);
         group.throughput(Throughput::Bytes(batch.bytes.len() as u64));
         group.bench_function(what, |b| {
             b.iter_custom(|count| {
                 if log.size_bytes() > LOG_BYTES_MAX {
-                    let fresh = || world.create(flush_messages);
-                    replace(&world, &mut log, fresh);
+                    let fresh = || fixture.create(flush_messages);
+                    replace(&fixture, &mut log, fresh);
                 }
                 let begin = Instant::now();
-                world.append(&mut log, &batch, count);
+                fixture.append(&mut log, &batch, count);
                 begin.elapsed()
             });
         });
@@ -118,25 +118,25 @@ fn append(c: &mut Criterion) {
 }
 
 /// Deletes a log and puts a new one in its place.
-fn replace(world: &World, log: &mut Log<TokioEnv>, fresh: impl FnOnce() -> Log<TokioEnv>) {
-    // A log has one owner: the old one stays in its place until the new one is there, under another name.
+fn replace(fixture: &Fixture, log: &mut Log<TokioEnv>, fresh: impl FnOnce() -> Log<TokioEnv>) {
+    // A log has one owner: a spare log under another name takes the old one's place until the new one exists.
     let spare = Uuid::from_random([8; 16]);
-    let spare = world
+    let spare = fixture
         .runtime
-        .block_on(Log::create(&world.dir, "spare-0", spare, config(1)))
+        .block_on(Log::create(&fixture.dir, "spare-0", spare, config(1)))
         .expect("a log");
     let old = std::mem::replace(log, spare);
-    world.runtime.block_on(old.delete()).expect("deleted");
+    fixture.runtime.block_on(old.delete()).expect("deleted");
     let spare = std::mem::replace(log, fresh());
-    world.runtime.block_on(spare.delete()).expect("deleted");
+    fixture.runtime.block_on(spare.delete()).expect("deleted");
 }
 
 fn read(c: &mut Criterion) {
     const BATCHES: u64 = 2_000;
-    let world = World::new("read");
-    let mut log = world.create(i64::MAX as u64);
+    let fixture = Fixture::new("read");
+    let mut log = fixture.create(i64::MAX as u64);
     let batch = batch(560, 100);
-    world.append(&mut log, &batch, BATCHES);
+    fixture.append(&mut log, &batch, BATCHES);
     let reader = log.reader();
     let mut group = c.benchmark_group("read");
     let places = [
@@ -148,7 +148,7 @@ fn read(c: &mut Criterion) {
         group.bench_function(format!("range, {what}"), |b| {
             b.iter(|| {
                 let read = reader.read(Offset(offset), UpTo::LogEnd, bytes_max, true);
-                world
+                fixture
                     .runtime
                     .block_on(read)
                     .expect("readable")
@@ -162,7 +162,7 @@ fn read(c: &mut Criterion) {
     group.bench_function("bytes, 1 MiB", |b| {
         b.iter(|| {
             let read = reader.read_bytes(Offset(560 * 1_000), UpTo::LogEnd, 1 << 20);
-            world
+            fixture
                 .runtime
                 .block_on(read)
                 .expect("readable")
@@ -176,13 +176,13 @@ fn read(c: &mut Criterion) {
 fn recovery(c: &mut Criterion) {
     let mib =
         std::env::var("RECOVERY_MIB").map_or(1_024, |mib| mib.parse().expect("RECOVERY_MIB is a number"));
-    let world = World::new("recovery");
-    let mut log = world.create(1);
+    let fixture = Fixture::new("recovery");
+    let mut log = fixture.create(1);
     let batch = batch(560, 100);
     let count = (mib << 20) / batch.bytes.len() as u64;
-    world.append(&mut log, &batch, count);
+    fixture.append(&mut log, &batch, count);
     let (checkpoint, end, size) = (log.checkpoint(), log.log_end(), log.size_bytes());
-    // Killed: nobody closes it.
+    // Dropped without a close, as after a kill.
     drop(log);
     let mut group = c.benchmark_group(format!("recovery of {mib} MiB"));
     group.sample_size(10).throughput(Throughput::Bytes(size));
@@ -193,8 +193,8 @@ fn recovery(c: &mut Criterion) {
     ] {
         group.bench_function(what, |b| {
             b.iter(|| {
-                let open = Log::open(&world.dir, FOLDER, config(1), &recorded);
-                let (log, _) = world.runtime.block_on(open).expect("recovered");
+                let open = Log::open(&fixture.dir, FOLDER, config(1), &recorded);
+                let (log, _) = fixture.runtime.block_on(open).expect("recovered");
                 assert_eq!(log.log_end(), end, "all of it was durable");
             });
         });

@@ -1,4 +1,4 @@
-//! The codec: what a produce and a fetch cost before and after the log.
+//! The codec: cost of a produce and of a fetch outside of the log.
 
 use brokkr_types::UnixMillis;
 use brokkr_wire::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
@@ -13,8 +13,7 @@ const VERSION: i16 = 12;
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 const DECOMPRESSED_MAX: usize = 1 << 20;
 
-/// 560 records of 100 bytes, as a producer with `batch.size=65536` sends them. The values are words, so that codecs have
-/// something to do.
+/// 560 records of 100 bytes, as a producer with `batch.size=65536` sends them. The values are words, so that they compress.
 fn batch(compression: CompressionType, level: i32) -> Bytes {
     let mut builder = BatchBuilder::new().compression(compression, level);
     for n in 0..560_u32 {

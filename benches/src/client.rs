@@ -1,4 +1,4 @@
-//! One request at a time: topics, offsets, producer ids, and reading back.
+//! A client with one request at a time: topics, offsets, producer ids, reading back.
 
 use crate::error::BenchError;
 use brokkr_wire::messages::api_versions_request::ApiVersionsRequest;
@@ -19,9 +19,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Topics are named in Produce up to this version; later ones have ids.
+/// The last version of Produce that names topics; later ones use ids.
 pub const PRODUCE_VERSION: i16 = 12;
-/// Topics are named in Fetch up to this version; later ones have ids.
+/// The last version of Fetch that names topics; later ones use ids.
 pub const FETCH_VERSION: i16 = 12;
 const METADATA_VERSION: i16 = 12;
 const LIST_OFFSETS_VERSION: i16 = 7;
@@ -38,20 +38,20 @@ const VERSIONS: [(ApiKey, i16); 7] = [
     (ApiKey::InitProducerId, INIT_PRODUCER_ID_VERSION),
 ];
 
-/// An answer takes no longer than this, or the measurement has failed.
-pub const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// Longest time to wait for a response; after it the measurement has failed.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const LEADERS_MAX: Duration = Duration::from_secs(120);
 const LEADERS_POLL: Duration = Duration::from_millis(100);
-/// A larger answer is a length gone wrong.
+/// Largest response; a larger size field is corrupt.
 const FRAME_BYTES_MAX: usize = 256 << 20;
 
-/// A socket to a broker, as all of this uses them.
+/// Opens a socket to a broker, with the options that all modules here need.
 pub fn connect(addr: SocketAddr) -> Result<TcpStream, BenchError> {
     let stream = TcpStream::connect(addr).map_err(BenchError::io(format!("connecting to {addr}")))?;
     let set_up = || {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_MAX))?;
-        stream.set_write_timeout(Some(ANSWER_MAX))
+        stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
+        stream.set_write_timeout(Some(RESPONSE_TIMEOUT))
     };
     set_up().map_err(BenchError::io(format!("a socket to {addr}")))?;
     Ok(stream)
@@ -68,7 +68,7 @@ pub fn request_bytes<R: Request>(
     for part in frame::encode_request(request, version, correlation_id, Some(&client_id))? {
         match part {
             Part::Bytes(part) => bytes.extend_from_slice(&part),
-            Part::External { .. } => return Err(BenchError::Wire("a request with records elsewhere".into())),
+            Part::External { .. } => return Err(BenchError::Wire("a request with external records".into())),
         }
     }
     Ok(bytes)
@@ -79,12 +79,12 @@ pub struct Client {
     addr: SocketAddr,
     stream: TcpStream,
     correlation_id: i32,
-    /// The last answer; its memory serves the next one once nobody shares it.
+    /// The last response; its memory is reused for the next one if it is not shared any more.
     answer: Bytes,
 }
 
 impl Client {
-    /// Connects and makes sure that the broker speaks the versions used here.
+    /// Connects and checks that the broker supports the versions used here.
     pub fn connect(addr: SocketAddr) -> Result<Self, BenchError> {
         let mut client = Self {
             addr,
@@ -106,7 +106,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Asks and waits for the answer. Dropping what it holds before the next call saves that one an allocation.
+    /// Sends a request and waits for the response. Drop the previous response first to save an allocation.
     pub fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, BenchError> {
         self.correlation_id += 1;
         let bytes = request_bytes(request, version, self.correlation_id)?;
@@ -119,7 +119,7 @@ impl Client {
         let size = usize::try_from(i32::from_be_bytes(size)).unwrap_or(usize::MAX);
         if size > FRAME_BYTES_MAX {
             return Err(BenchError::Wire(format!(
-                "{}: an answer of {size} bytes",
+                "{}: a response of {size} bytes",
                 failed()
             )));
         }
@@ -135,7 +135,7 @@ impl Client {
         let header = frame::decode_response_header(&mut reader, R::API_KEY, version)?;
         if header.correlation_id != self.correlation_id {
             return Err(BenchError::Check(format!(
-                "{}: the answer to {} instead of {}",
+                "{}: a response to {} instead of {}",
                 failed(),
                 header.correlation_id,
                 self.correlation_id
@@ -181,14 +181,16 @@ impl Client {
         let deadline = Instant::now() + LEADERS_MAX;
         while !self.has_leaders(name, partitions)? {
             if Instant::now() > deadline {
-                return Err(BenchError::Check(format!("{name} gets no leaders")));
+                return Err(BenchError::Check(format!(
+                    "{name} has partitions without a leader"
+                )));
             }
             std::thread::sleep(LEADERS_POLL);
         }
         Ok(())
     }
 
-    /// Whether every partition has a leader that knows it (Kafka tells of a leader before it has the log).
+    /// Whether every partition has a leader that serves it (Kafka reports a leader before that leader has the log).
     fn has_leaders(&mut self, name: &str, partitions: i32) -> Result<bool, BenchError> {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
@@ -200,12 +202,12 @@ impl Client {
         };
         let response = self.call(&request, METADATA_VERSION)?;
         let led = |p: &MetadataResponsePartition| p.error_code == 0 && p.leader_id >= 0;
-        let told = response.topics.iter().any(|topic| {
+        let reported = response.topics.iter().any(|topic| {
             topic.error_code == 0
                 && topic.partitions.len() == usize::try_from(partitions).unwrap_or(0)
                 && topic.partitions.iter().all(led)
         });
-        match told.then(|| self.end_offsets(name, partitions)) {
+        match reported.then(|| self.end_offsets(name, partitions)) {
             Some(Ok(_)) => Ok(true),
             Some(Err(BenchError::Broker { code, .. })) if code.is_retriable() => Ok(false),
             Some(Err(e)) => Err(e),
@@ -230,7 +232,7 @@ impl Client {
         Ok(())
     }
 
-    /// Where each partition ends: the offset after its last record.
+    /// The log end offset of each partition.
     pub fn end_offsets(&mut self, topic: &str, partitions: i32) -> Result<Vec<i64>, BenchError> {
         let request = ListOffsetsRequest {
             replica_id: -1,

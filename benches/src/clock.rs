@@ -1,30 +1,30 @@
-//! A measurement's time: lead-in, window, end.
+//! The time of a measurement: lead-in, window, end.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the threads of one measurement share.
+/// State shared by the threads of one measurement.
 pub struct Clock {
-    /// When load begins.
+    /// When the load begins.
     pub begin: Instant,
-    /// From when on it counts.
+    /// When the window begins.
     pub measure_from: Instant,
-    /// When nothing more is due; the end may come later where a number of bytes is asked for as well.
+    /// When the window ends; the load lasts longer if it also needs a number of bytes.
     pub until: Instant,
     stop: AtomicBool,
-    /// Requests answered so far, the lead-in's as well.
+    /// Requests answered so far, including the lead-in's.
     pub answered: AtomicU64,
-    /// Bytes of batches written or read so far, the lead-in's as well.
+    /// Bytes of batches written or read so far, including the lead-in's.
     pub bytes: AtomicU64,
 }
 
-/// Time for all threads to get to their start.
-const MUSTER: Duration = Duration::from_millis(50);
+/// Time for all threads to reach their start.
+const START_DELAY: Duration = Duration::from_millis(50);
 
 impl Clock {
-    /// Begins soon.
+    /// A clock that begins after [`START_DELAY`].
     pub fn new(lead_in: Duration, window: Duration) -> Self {
-        let begin = Instant::now() + MUSTER;
+        let begin = Instant::now() + START_DELAY;
         let measure_from = begin + lead_in;
         Self {
             begin,
@@ -36,7 +36,7 @@ impl Clock {
         }
     }
 
-    /// Whether load should end.
+    /// Whether the load should end.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -46,14 +46,14 @@ impl Clock {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Counts what was answered.
+    /// Counts responses and bytes.
     pub fn count(&self, answers: u64, bytes: u64) {
         self.answered.fetch_add(answers, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
-/// Waits until an instant, to some tens of microseconds.
+/// Sleeps until an instant, with a precision of some tens of microseconds.
 pub fn sleep_until(at: Instant) {
     let now = Instant::now();
     if at > now {
@@ -61,12 +61,9 @@ pub fn sleep_until(at: Instant) {
     }
 }
 
-/// Lets this thread's sleeps end on time; Linux adds up to 50 µs to save wake-ups.
+/// Lets this thread's sleeps end on time; by default Linux adds up to 50 µs to save wake-ups.
 pub fn sleep_exactly() {
     // SAFETY: PR_SET_TIMERSLACK takes one integer and changes nothing but this thread's slack.
     let failed = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_u64) };
-    debug_assert_eq!(
-        failed, 0,
-        "PR_SET_TIMERSLACK is refused by no kernel since 2.6.28"
-    );
+    debug_assert_eq!(failed, 0, "Linux supports PR_SET_TIMERSLACK since 2.6.28");
 }

@@ -1,4 +1,4 @@
-//! What the disk does just now: the yardstick beside every flushed run.
+//! Probe of the disk's current speed, to compare flushed runs with.
 
 use crate::error::BenchError;
 use crate::produce;
@@ -8,17 +8,17 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A disk's speed in this minute.
+/// The disk's current speed.
 #[derive(Clone, Copy, Debug)]
 pub struct DiskSpeed {
-    /// Written in one sequence, and synced at its end, in 10⁶ bytes a second.
+    /// Sequential writes with one sync at the end, in 10⁶ bytes a second.
     pub sequential_mb_per_s: f64,
-    /// Appends of 4 KiB, each synced before the next.
+    /// Appends of 4 KiB per second, each synced before the next.
     pub fdatasyncs_per_s: f64,
-    /// Of a hundred of those, what one takes longer than, with its append.
+    /// 99th percentile of one such append with its sync.
     pub fdatasync_p99_ms: f64,
-    /// Appends of 150 KB to six files at the same time, each synced before that file's next, in 10⁶ bytes a second: what
-    /// `produce-64k`'s syncs would come to without a broker, a network or a load.
+    /// Appends of 150 KB to six files at the same time, each synced before that file's next, in 10⁶ bytes a second: the upper
+    /// bound of `produce-64k`, without a broker, a network or a load.
     pub grouped_mb_per_s: f64,
 }
 
@@ -46,7 +46,7 @@ const GROUPS: usize = 6;
 const GROUP_BYTES: usize = 150_000;
 const GROUPS_TIME: Duration = Duration::from_secs(1);
 
-/// Takes about three seconds and up to 512 MiB for each of them, which are freed again.
+/// Takes about three seconds and up to 512 MiB of disk space in each of them, which it frees.
 pub fn probe(dir: &Path) -> Result<DiskSpeed, BenchError> {
     let path = dir.join(format!("brokkr-bench-disk.{}", std::process::id()));
     let one = measure(&path).map_err(BenchError::io(format!("probing {}", dir.display())));
@@ -78,7 +78,7 @@ fn measure_groups(path: &Path) -> Result<f64, BenchError> {
             .collect();
         let ended = writers
             .into_iter()
-            .map(|w| w.join().expect("a panic has ended the process' thread already"));
+            .map(|w| w.join().expect("the thread panicked"));
         ended.collect()
     });
     let took = begin.elapsed();
@@ -89,14 +89,14 @@ fn measure_groups(path: &Path) -> Result<f64, BenchError> {
     Ok(written.iter().sum::<u64>() as f64 / 1e6 / took.as_secs_f64())
 }
 
-/// All but what groups come to.
+/// Measures everything but the parallel files.
 fn measure(path: &Path) -> std::io::Result<DiskSpeed> {
     let mut file = File::create(path)?;
     let block: Vec<u8> = (0..BLOCK_BYTES).map(|i| (i * 31) as u8).collect();
     let (begin, mut written) = (Instant::now(), 0);
     while begin.elapsed() < SEQUENTIAL_TIME && written < SEQUENTIAL_BYTES_MAX {
         file.write_all(&block)?;
-        // Without this the page cache takes all of it, and the one sync at the end takes the measurement's time.
+        // Otherwise the page cache takes all writes, and the one sync at the end takes the measurement's time.
         if written % (64 << 20) == 0 {
             file.sync_data()?;
         }

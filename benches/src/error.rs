@@ -1,41 +1,41 @@
-//! What can end a measurement.
+//! Errors that end a measurement.
 
 use brokkr_wire::{DecodeError, EncodeError, ErrorCode};
 use std::{fmt, io};
 
-/// Why there is no result.
+/// Why a measurement has no result.
 #[derive(Debug)]
 pub enum BenchError {
-    /// The caller asked for what can't be done.
+    /// The caller asked for something impossible.
     Usage(String),
     /// A socket, file or process failed.
     Io {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
-        /// How it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// A request that can't be encoded, or an answer that is none.
+    /// A request can't be encoded, or a response can't be decoded.
     Wire(String),
-    /// The broker refused.
+    /// The broker answered with an error code.
     Broker {
-        /// What was asked.
+        /// The request.
         what: String,
-        /// Its answer.
+        /// The error code.
         code: ErrorCode,
     },
-    /// The broker's answers or its data are wrong: an offset, a count, a CRC.
+    /// The broker's response or its data is wrong: an offset, a count, a CRC.
     Check(String),
 }
 
 impl BenchError {
-    /// For `map_err` on IO.
+    /// Wraps an IO error, for `map_err`.
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
 
-    /// An error if `code` is one.
+    /// Fails if `code` is an error.
     pub fn check(code: i16, what: impl FnOnce() -> String) -> Result<(), Self> {
         let code = ErrorCode(code);
         if code.is_error() {
@@ -44,7 +44,7 @@ impl BenchError {
         Ok(())
     }
 
-    /// The exit code that goes with it.
+    /// The process's exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,

@@ -1,7 +1,7 @@
-//! Load by fetches, and reading back what was written.
+//! Fetch load, and reading back written records.
 //!
-//! Each connection reads partitions of its own from their first offset to their end and begins again. It hops from batch
-//! header to batch header and checks that offsets go on where the last batch ended.
+//! Each connection reads its own partitions from the first offset to the end and begins again. It reads batch headers only,
+//! and checks that each batch begins at the offset after the previous one.
 
 use crate::client::{Client, FETCH_VERSION};
 use crate::clock::{Clock, sleep_until};
@@ -15,24 +15,24 @@ use hdrhistogram::Histogram;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-/// What a load of fetches is.
+/// Parameters of a fetch load.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchSpec {
     /// Partitions of the topic.
     pub partitions: i32,
     /// Connections; partition p is read by connection p modulo this.
     pub connections: usize,
-    /// Bytes asked for in one fetch.
+    /// Maximum bytes of one fetch.
     pub fetch_bytes: i32,
 }
 
 const READ_BACK_BYTES: i32 = 8 << 20;
 const READ_BACK_CONNECTIONS: usize = 2;
 const WAIT_MS: i32 = 500;
-/// A fetch below the end that brings nothing is asked again this often.
+/// How often a fetch below the end that returns nothing is repeated.
 const EMPTY_MAX: u32 = 20;
 
-/// Batches from `offset` on, as they came.
+/// Fetches batches from `offset` on.
 fn fetch(
     client: &mut Client,
     topic: &Str,
@@ -62,7 +62,7 @@ fn fetch(
     let answered = response.responses.into_iter().flat_map(|t| t.partitions).next();
     let Some(answered) = answered.filter(|p| p.partition_index == partition) else {
         return Err(BenchError::Check(format!(
-            "a fetch of {}-{partition} without it",
+            "the response to a fetch of {}-{partition} lacks the partition",
             &**topic
         )));
     };
@@ -72,11 +72,11 @@ fn fetch(
     match answered.records {
         None => Ok(Bytes::new()),
         Some(Records::Bytes(bytes)) => Ok(bytes),
-        Some(Records::External { .. }) => Err(BenchError::Wire("records elsewhere".into())),
+        Some(Records::External { .. }) => Err(BenchError::Wire("external records".into())),
     }
 }
 
-/// Checks that batches go on at `offset`; gives where they end, and how many bytes they have.
+/// Checks that the batches begin at `offset` and are contiguous; returns the next offset and the bytes of whole batches.
 fn follow(records: Bytes, mut offset: i64, crc: bool) -> Result<(i64, usize), BenchError> {
     let mut found = batches(records);
     for batch in &mut found {
@@ -87,12 +87,12 @@ fn follow(records: Bytes, mut offset: i64, crc: bool) -> Result<(i64, usize), Be
         };
         if batch.header.base_offset.0 != offset {
             return Err(BenchError::Check(format!(
-                "offset {offset} was due, a batch begins at {}",
+                "expected a batch at offset {offset}, got one at {}",
                 batch.header.base_offset
             )));
         }
         if batch.header.records_count != batch.header.last_offset_delta + 1 {
-            return Err(BenchError::Check(format!("the batch at {offset} has holes")));
+            return Err(BenchError::Check(format!("the batch at {offset} has gaps")));
         }
         if crc {
             let crc = batch.check_crc();
@@ -103,13 +103,13 @@ fn follow(records: Bytes, mut offset: i64, crc: bool) -> Result<(i64, usize), Be
     Ok((offset, found.position()))
 }
 
-/// Where a connection stands in the partitions it reads.
+/// The position of a connection in its partitions.
 struct Cursor {
     client: Client,
     topic: Str,
     /// Partition, end, next offset.
     partitions: Vec<(i32, i64, i64)>,
-    turn: usize,
+    next: usize,
     fetch_bytes: i32,
     crc: bool,
     empty: u32,
@@ -129,18 +129,18 @@ impl Cursor {
             client: Client::connect(addr)?,
             topic: Str::copied(topic),
             partitions: mine.map(|(index, end)| (index, *end, 0)).collect(),
-            turn: 0,
+            next: 0,
             fetch_bytes,
             crc,
             empty: 0,
         })
     }
 
-    /// Fetches once; gives the bytes of whole batches. `None` where there is nothing left.
+    /// Fetches once; returns the bytes of whole batches, or `None` at the end of all partitions.
     fn step(&mut self) -> Result<Option<usize>, BenchError> {
         let count = self.partitions.len();
         let unread = (0..count)
-            .map(|i| (self.turn + i) % count)
+            .map(|i| (self.next + i) % count)
             .find(|i| self.partitions[*i].2 < self.partitions[*i].1);
         let Some(at) = unread else {
             return Ok(None);
@@ -151,12 +151,12 @@ impl Cursor {
         self.empty = if next == offset { self.empty + 1 } else { 0 };
         if next > end || self.empty > EMPTY_MAX {
             return Err(BenchError::Check(format!(
-                "{}-{index} ends at {end}, reading came to {next}",
+                "{}-{index} ends at {end}, but records were read up to {next}",
                 &*self.topic
             )));
         }
         self.partitions[at].2 = next;
-        self.turn = (at + 1) % count;
+        self.next = (at + 1) % count;
         Ok(Some(bytes))
     }
 
@@ -165,7 +165,7 @@ impl Cursor {
     }
 }
 
-/// Reads every partition from 0 to its end once, CRCs as well. Gives the bytes read.
+/// Reads every partition once from 0 to its end and checks all CRCs. Returns the bytes read.
 pub fn read_back(addr: SocketAddr, topic: &str, ends: &[i64]) -> Result<usize, BenchError> {
     let read = |number: usize| {
         let place = (number, READ_BACK_CONNECTIONS);
@@ -183,15 +183,13 @@ pub fn read_back(addr: SocketAddr, topic: &str, ends: &[i64]) -> Result<usize, B
             .collect();
         let mut all = 0;
         for reader in readers {
-            all += reader
-                .join()
-                .expect("a panic has ended the process' thread already")?;
+            all += reader.join().expect("the thread panicked")?;
         }
         Ok(all)
     })
 }
 
-/// Readers, until the clock stops. `again` runs before a connection begins anew. Gives the latency of single fetches.
+/// Runs readers until the clock stops. `again` runs before a connection starts over. Returns the latency of single fetches.
 pub fn run(
     addr: SocketAddr,
     topic: &str,
@@ -204,7 +202,7 @@ pub fn run(
         let mut latency = histogram();
         sleep_until(clock.begin);
         while !clock.stopped() {
-            let asked = Instant::now();
+            let sent_at = Instant::now();
             match cursor.step()? {
                 Some(bytes) => clock.count(1, bytes as u64),
                 None => {
@@ -213,8 +211,8 @@ pub fn run(
                     continue;
                 }
             }
-            if asked >= clock.measure_from {
-                record(&mut latency, asked.elapsed());
+            if sent_at >= clock.measure_from {
+                record(&mut latency, sent_at.elapsed());
             }
         }
         Ok::<_, BenchError>(latency)
@@ -238,9 +236,7 @@ pub fn run(
             .collect();
         let mut all = histogram();
         for reader in readers {
-            all += reader
-                .join()
-                .expect("a panic has ended the process' thread already")?;
+            all += reader.join().expect("the thread panicked")?;
         }
         Ok(all)
     })

@@ -1,12 +1,12 @@
-//! Produce requests made once, and what their answers must look like.
+//! Produce requests encoded once, and checks of their responses.
 //!
 //! ```text
 //!   head: size, header (correlation id at 8), topic, partition index, length of the records   one for each partition
 //!   batch                                                                                     the same for all
 //!   tail: tags
 //! ```
-//! A request costs the load four patched bytes; an idempotent one its sequence and CRC as well. The answers differ in
-//! correlation id, partition and base offset only, so that all others of their bytes are compared with a template.
+//! Sending a request patches four bytes; an idempotent one also its sequence and CRC. Responses differ only in correlation
+//! id, partition and base offset, so all their other bytes are compared with a template.
 
 use crate::client::{PRODUCE_VERSION, request_bytes};
 use crate::error::BenchError;
@@ -23,7 +23,7 @@ use std::time::SystemTime;
 
 const CORRELATION_ID_AT: usize = 8;
 
-/// What a produce request carries.
+/// Shape of a produce request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
     /// Records in a batch; a request has one batch.
@@ -42,7 +42,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// For all partitions of a topic; with a producer id the batches are idempotent.
+    /// Frames for all partitions of a topic; with a producer id the batches are idempotent.
     pub fn new(
         topic: &str,
         partitions: i32,
@@ -62,7 +62,7 @@ impl Frames {
                 .windows(HEADER_LEN)
                 .position(|window| window == &batch.bytes[..HEADER_LEN])
             else {
-                return Err(BenchError::Wire("the batch is not in its request".into()));
+                return Err(BenchError::Wire("the request does not contain its batch".into()));
             };
             heads.push(bytes[..at].to_vec());
             tail = bytes[at + batch.bytes.len()..].to_vec();
@@ -136,16 +136,16 @@ fn produce_request(topic: &str, index: i32, records: Bytes) -> ProduceRequest {
     }
 }
 
-/// Reads the answers to [`Frames`].
-pub struct Answers {
-    /// An answer without its size, with zeros in place of what differs.
+/// Checks the responses to [`Frames`].
+pub struct ResponseChecker {
+    /// An expected response without its size field, with zeros in the fields that vary.
     template: Vec<u8>,
     index_at: usize,
     base_offset_at: usize,
 }
 
-impl Answers {
-    /// For answers about a topic whose log starts at 0.
+impl ResponseChecker {
+    /// Expects responses about a topic whose log starts at 0.
     pub fn new(topic: &str) -> Result<Self, BenchError> {
         const INDEX: i32 = 0x5ca1_ab1e;
         const BASE_OFFSET: i64 = 0x0b5e_55ed_0ff5_e75a;
@@ -173,7 +173,9 @@ impl Answers {
         let (Some(index_at), Some(base_offset_at)) =
             (find(&INDEX.to_be_bytes()), find(&BASE_OFFSET.to_be_bytes()))
         else {
-            return Err(BenchError::Wire("no offset in a response".into()));
+            return Err(BenchError::Wire(
+                "the response does not contain its offset".into(),
+            ));
         };
         template[index_at..index_at + 4].fill(0);
         template[base_offset_at..base_offset_at + 8].fill(0);
@@ -184,7 +186,7 @@ impl Answers {
         })
     }
 
-    /// The base offset that an answer (without its size) tells, if it is the one that is due.
+    /// The base offset in a response (without its size field), if it answers this request.
     pub fn base_offset(&self, answer: &[u8], correlation_id: i32, index: i32) -> Result<i64, BenchError> {
         if let Some(offset) = self.base_offset_of_usual(answer, correlation_id, index) {
             return Ok(offset);
@@ -193,7 +195,7 @@ impl Answers {
         let header = frame::decode_response_header(&mut reader, ProduceRequest::API_KEY, PRODUCE_VERSION)?;
         if header.correlation_id != correlation_id {
             return Err(BenchError::Check(format!(
-                "the answer to produce request {} came where {correlation_id} was due",
+                "got the response to produce request {} instead of {correlation_id}",
                 header.correlation_id
             )));
         }
@@ -201,7 +203,7 @@ impl Answers {
         let mut partitions = response.responses.iter().flat_map(|t| &t.partition_responses);
         let (Some(partition), None) = (partitions.next(), partitions.next()) else {
             return Err(BenchError::Check(
-                "produce to one partition, an answer about others".into(),
+                "the response to a produce to one partition is about others".into(),
             ));
         };
         BenchError::check(partition.error_code, || {
@@ -211,7 +213,10 @@ impl Answers {
             )
         })?;
         if partition.index != index {
-            let problem = format!("produce to partition {index}, answered for {}", partition.index);
+            let problem = format!(
+                "produce to partition {index}, response for partition {}",
+                partition.index
+            );
             return Err(BenchError::Check(problem));
         }
         Ok(partition.base_offset)

@@ -1,7 +1,7 @@
-//! Hostile peers: many connections that do what no client should, and one client beside them that must not notice.
+//! Hostile peers: many connections that misbehave, and one well-behaved client beside them that must not notice.
 //!
-//! Two figures count: how much memory the broker takes above what it had idle, and how long the client's small produces
-//! take. What the hostile connections are answered, or whether they are, doesn't matter.
+//! Two figures count: the broker's memory above its idle memory, and the latency of the client's small produces. Responses to
+//! hostile connections don't matter.
 
 use crate::client::{Client, connect, request_bytes};
 use crate::error::BenchError;
@@ -21,94 +21,94 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The client's requests in flight: those that are due while an answer takes long are sent all the same.
+/// The version of the Produce requests.
 const VERSION: i16 = 9;
-/// The topic that hostile connections write to, and the client's.
+/// The topic of the hostile connections, and the client's.
 const THEIRS: &str = "hostile";
 const OURS: &str = "victim";
 const MIB: usize = 1 << 20;
-/// What a request may decode to under the budget that these peers are set on (128 MiB): a sixteenth of it.
+/// Limit of a decoded request under the memory budget that this command is meant for (128 MiB): a sixteenth of it.
 const DECODED_BYTES_MAX: usize = 8 * MIB;
 
-/// What to do.
-pub struct Plan {
+/// Parameters.
+pub struct HostilePlan {
     /// The broker.
     pub addr: SocketAddr,
     /// Its process.
     pub pid: i32,
-    /// Hostile connections.
+    /// Number of hostile connections.
     pub connections: usize,
-    /// For how long.
+    /// Duration.
     pub time: Duration,
-    /// The client's requests a second.
+    /// The client's requests per second.
     pub rate: u32,
 }
 
-/// What came of it.
+/// Results.
 pub struct Outcome {
-    /// The broker's resident memory before, and the most while the hostile connections were there.
+    /// The broker's resident memory before the hostile connections, and its peak while they were open.
     pub idle_bytes: u64,
     pub peak_bytes: u64,
-    /// Latencies of the client's small requests, from the moment each was due, in microseconds.
+    /// Latencies of the client's small requests, from the time each was due, in microseconds.
     pub latency: Histogram<u64>,
-    /// Latencies of another client's produces of 1 MiB, one at a time, and how many were refused.
+    /// Latencies of a second client's produces of 1 MiB, one at a time, and how many were refused.
     pub large: Histogram<u64>,
     pub large_refused: u64,
-    /// Of each kind of hostility: its name, and how often it was done.
+    /// Name of each attack, and how often it was carried out.
     pub done: Vec<(&'static str, u64)>,
 }
 
-/// A kind of hostility: what one connection does again and again until it is closed.
-struct Kind {
+/// An attack, which one connection repeats until it is closed.
+struct Attack {
     name: &'static str,
     act: fn(&mut Peer<'_>) -> std::io::Result<()>,
 }
 
-const KINDS: &[Kind] = &[
-    Kind {
-        name: "frames that are begun and left",
+const ATTACKS: &[Attack] = &[
+    Attack {
+        name: "unfinished frames",
         act: idle_frame,
     },
-    Kind {
-        name: "frames that trickle",
+    Attack {
+        name: "slow frames",
         act: trickling_frame,
     },
-    Kind {
-        name: "readers that are slow",
+    Attack {
+        name: "slow readers",
         act: slow_reader,
     },
-    Kind {
-        name: "fetches that are parked",
+    Attack {
+        name: "parked fetches",
         act: parked_fetches,
     },
-    Kind {
-        name: "large bombs",
+    Attack {
+        name: "large decompression bombs",
         act: large_bomb,
     },
-    Kind {
-        name: "small bombs",
+    Attack {
+        name: "small decompression bombs",
         act: small_bomb,
     },
-    Kind {
-        name: "names as often as a request may have them",
+    Attack {
+        name: "names repeated up to the request limit",
         act: duplicates,
     },
-    Kind {
-        name: "floods of acks=0",
+    Attack {
+        name: "floods of acks=0 produces",
         act: flood,
     },
-    Kind {
-        name: "floods of small acks=0",
+    Attack {
+        name: "floods of small acks=0 produces",
         act: small_flood,
     },
-    Kind {
+    Attack {
         name: "garbage",
         act: garbage,
     },
 ];
 
-/// Frames that are costly to make, made once.
-struct Frames {
+/// Frames that are expensive to encode, encoded once.
+struct AttackFrames {
     large_bombs: Vec<Vec<u8>>,
     small_bombs: Vec<Vec<u8>>,
     duplicates: Vec<Vec<u8>>,
@@ -120,8 +120,8 @@ struct Frames {
 
 struct Peer<'a> {
     socket: TcpStream,
-    frames: &'a Frames,
-    turn: usize,
+    frames: &'a AttackFrames,
+    round: usize,
     stop: &'a AtomicBool,
     done: &'a AtomicU64,
 }
@@ -132,7 +132,7 @@ impl Peer<'_> {
         self.socket.write_all(frame)
     }
 
-    /// Reads what there is, for at most this long.
+    /// Reads and drops what has arrived, for at most `time`.
     fn read(&mut self, time: Duration) -> std::io::Result<()> {
         self.socket.set_read_timeout(Some(time))?;
         let mut buf = [0; 64 << 10];
@@ -144,7 +144,7 @@ impl Peer<'_> {
         }
     }
 
-    /// Reads one answer.
+    /// Reads one response.
     fn answer(&mut self) -> std::io::Result<()> {
         self.socket.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut size = [0; 4];
@@ -169,9 +169,9 @@ impl Peer<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn turn<'f>(&mut self, of: &'f [Vec<u8>]) -> &'f [u8] {
-        self.turn += 1;
-        &of[self.turn % of.len()]
+    fn next_frame<'f>(&mut self, of: &'f [Vec<u8>]) -> &'f [u8] {
+        self.round += 1;
+        &of[self.round % of.len()]
     }
 }
 
@@ -219,21 +219,21 @@ fn parked_fetches(peer: &mut Peer<'_>) -> std::io::Result<()> {
 
 fn large_bomb(peer: &mut Peer<'_>) -> std::io::Result<()> {
     let frames = peer.frames;
-    let frame = peer.turn(&frames.large_bombs);
+    let frame = peer.next_frame(&frames.large_bombs);
     peer.send(frame)?;
     peer.answer()
 }
 
 fn small_bomb(peer: &mut Peer<'_>) -> std::io::Result<()> {
     let frames = peer.frames;
-    let frame = peer.turn(&frames.small_bombs);
+    let frame = peer.next_frame(&frames.small_bombs);
     peer.send(frame)?;
     peer.answer()
 }
 
 fn duplicates(peer: &mut Peer<'_>) -> std::io::Result<()> {
     let frames = peer.frames;
-    let frame = peer.turn(&frames.duplicates);
+    let frame = peer.next_frame(&frames.duplicates);
     peer.send(frame)?;
     peer.answer()
 }
@@ -249,9 +249,9 @@ fn small_flood(peer: &mut Peer<'_>) -> std::io::Result<()> {
 }
 
 fn garbage(peer: &mut Peer<'_>) -> std::io::Result<()> {
-    peer.turn += 1;
+    peer.round += 1;
     let noise: Vec<u8> = (0..5000u32)
-        .map(|i| (i.wrapping_mul(2_654_435_761).rotate_left(peer.turn as u32 % 31)) as u8)
+        .map(|i| (i.wrapping_mul(2_654_435_761).rotate_left(peer.round as u32 % 31)) as u8)
         .collect();
     peer.send(&(noise.len() as u32).to_be_bytes())?;
     peer.send(&noise)?;
@@ -285,12 +285,12 @@ fn produce(topic: &str, acks: i16, records: Bytes) -> Result<Vec<u8>, BenchError
     request_bytes(&request, VERSION, 0)
 }
 
-/// Elements of an array, as many as a request may have: one that decodes to more is refused before anything is done with it.
+/// How many elements of an array fit in a request; a request that decodes to more is refused before it is handled.
 fn as_many<T>() -> usize {
     DECODED_BYTES_MAX / 10 * 9 / size_of::<T>()
 }
 
-/// Requests that name one thing very often.
+/// Requests that repeat one name very often.
 fn duplicate_frames() -> Result<Vec<Vec<u8>>, BenchError> {
     let name = || Str::from_static("d");
     let topics = (0..as_many::<CreatableTopic>()).map(|_| CreatableTopic {
@@ -322,7 +322,7 @@ fn duplicate_frames() -> Result<Vec<Vec<u8>>, BenchError> {
         topics: Some(topics.collect()),
         ..MetadataRequest::default()
     };
-    // Each has an array of its own.
+    // Each element has its own array.
     let forgotten = (0..as_many::<(ForgottenTopic, i32)>()).map(|i| ForgottenTopic {
         topic: Str::from_static(THEIRS),
         partitions: vec![i as i32],
@@ -341,7 +341,7 @@ fn duplicate_frames() -> Result<Vec<Vec<u8>>, BenchError> {
     ])
 }
 
-impl Frames {
+impl AttackFrames {
     fn new() -> Result<Self, BenchError> {
         let codecs = &CompressionType::ALL[1..];
         let zeros = vec![0; 15 * MIB];
@@ -387,25 +387,29 @@ impl Frames {
     }
 }
 
-/// Runs it.
-pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
+/// Runs the attacks and the clients.
+pub fn run(plan: &HostilePlan) -> Result<Outcome, BenchError> {
     let mut admin = Client::connect(plan.addr)?;
     for topic in [THEIRS, OURS] {
         let configs = [("retention.bytes", "67108864"), ("segment.bytes", "16777216")];
         admin.create_topic(topic, 1, &configs)?;
     }
-    let frames = Frames::new()?;
+    let frames = AttackFrames::new()?;
     std::thread::sleep(Duration::from_secs(1));
     let idle_bytes = proc::usage(plan.pid)?.resident_bytes;
     let stop = AtomicBool::new(false);
-    let done: Vec<AtomicU64> = KINDS.iter().map(|_| AtomicU64::new(0)).collect();
+    let done: Vec<AtomicU64> = ATTACKS.iter().map(|_| AtomicU64::new(0)).collect();
     std::thread::scope(|scope| {
         for i in 0..plan.connections {
-            let (kind, done, frames, stop) =
-                (&KINDS[i % KINDS.len()], &done[i % KINDS.len()], &frames, &stop);
+            let (attack, done, frames, stop) = (
+                &ATTACKS[i % ATTACKS.len()],
+                &done[i % ATTACKS.len()],
+                &frames,
+                &stop,
+            );
             std::thread::Builder::new()
                 .stack_size(256 << 10)
-                .spawn_scoped(scope, move || hostile(plan.addr, kind, i, frames, stop, done))
+                .spawn_scoped(scope, move || hostile(plan.addr, attack, i, frames, stop, done))
                 .map_err(BenchError::io("a thread"))?;
         }
         let sampler = scope.spawn(|| {
@@ -427,7 +431,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
             latency: latency?,
             large,
             large_refused,
-            done: KINDS
+            done: ATTACKS
                 .iter()
                 .zip(&done)
                 .map(|(k, n)| (k.name, n.load(Ordering::Relaxed)))
@@ -436,9 +440,16 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
     })
 }
 
-/// One hostile connection, made again whenever it is closed.
-fn hostile(addr: SocketAddr, kind: &Kind, i: usize, frames: &Frames, stop: &AtomicBool, done: &AtomicU64) {
-    let mut turn = i;
+/// One hostile connection, reopened whenever it is closed.
+fn hostile(
+    addr: SocketAddr,
+    attack: &Attack,
+    i: usize,
+    frames: &AttackFrames,
+    stop: &AtomicBool,
+    done: &AtomicU64,
+) {
+    let mut round = i;
     while !stop.load(Ordering::Relaxed) {
         let Ok(socket) = connect(addr) else {
             std::thread::sleep(Duration::from_millis(100));
@@ -448,24 +459,24 @@ fn hostile(addr: SocketAddr, kind: &Kind, i: usize, frames: &Frames, stop: &Atom
         let mut peer = Peer {
             socket,
             frames,
-            turn,
+            round,
             stop,
             done,
         };
-        while !stop.load(Ordering::Relaxed) && (kind.act)(&mut peer).is_ok() {}
-        turn = peer.turn;
+        while !stop.load(Ordering::Relaxed) && (attack.act)(&mut peer).is_ok() {}
+        round = peer.round;
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// An answer that takes this long doesn't come.
+/// Sets the time after which a response is given up.
 fn give_up_reading(socket: &TcpStream) -> Result<(), BenchError> {
     let set = socket.set_read_timeout(Some(Duration::from_secs(60)));
     set.map_err(BenchError::io("a socket"))
 }
 
-/// The client: small produces at a fixed rate, each timed from when it was due.
-fn victim(plan: &Plan) -> Result<Histogram<u64>, BenchError> {
+/// The well-behaved client: small produces at a fixed rate, each timed from when it was due.
+fn victim(plan: &HostilePlan) -> Result<Histogram<u64>, BenchError> {
     let frame = produce(OURS, -1, batch(&[7; 100], 1, CompressionType::None))?;
     let socket = connect(plan.addr)?;
     let mut writing = socket.try_clone().map_err(BenchError::io("a socket"))?;
@@ -501,8 +512,8 @@ fn victim(plan: &Plan) -> Result<Histogram<u64>, BenchError> {
     })
 }
 
-/// A client that produces 1 MiB at a time, twice a second, on a connection each: its latencies, and how many got no answer.
-fn large_victim(plan: &Plan) -> Result<(Histogram<u64>, u64), BenchError> {
+/// A client that produces 1 MiB twice a second, each on a new connection: latencies, and how many got no response.
+fn large_victim(plan: &HostilePlan) -> Result<(Histogram<u64>, u64), BenchError> {
     let noise: Vec<u8> = (0..MIB as u32 - 1000)
         .map(|i| i.wrapping_mul(2_654_435_761) as u8)
         .collect();
@@ -510,7 +521,7 @@ fn large_victim(plan: &Plan) -> Result<(Histogram<u64>, u64), BenchError> {
     let mut latency = Histogram::new_with_max(600_000_000, 3).expect("three digits are possible");
     let (begun, mut refused) = (Instant::now(), 0);
     while begun.elapsed() < plan.time {
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let mut socket = connect(plan.addr)?;
         give_up_reading(&socket)?;
         let mut size = [0; 4];
@@ -518,7 +529,7 @@ fn large_victim(plan: &Plan) -> Result<(Histogram<u64>, u64), BenchError> {
             .write_all(&frame)
             .and_then(|()| socket.read_exact(&mut size))
         {
-            Ok(()) => latency.saturating_record(asked.elapsed().as_micros() as u64),
+            Ok(()) => latency.saturating_record(sent_at.elapsed().as_micros() as u64),
             Err(_) => refused += 1,
         }
         std::thread::sleep(Duration::from_millis(500));
@@ -532,7 +543,7 @@ mod tests {
     use brokkr_wire::frame::decode_request_header;
     use brokkr_wire::{Reader, Request};
 
-    /// Whether a broker decodes it: into no more than 16 times the frame, either.
+    /// Whether a broker decodes the frame: it limits the decoded size absolutely, and to 16 times the frame.
     fn is_decoded<R: Request>(frame: &[u8], version: i16) -> bool {
         let frame = Bytes::copy_from_slice(&frame[4..]);
         let max = (frame.len() * 16 + (128 << 10)).min(DECODED_BYTES_MAX);
@@ -541,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_come_often_get_past_the_limit_of_what_is_decoded() {
+    fn repeated_names_stay_below_the_decoded_size_limit() {
         let frames = duplicate_frames().expect("encodable");
         assert!(is_decoded::<CreateTopicsRequest>(&frames[0], 5));
         assert!(is_decoded::<DescribeConfigsRequest>(&frames[1], 2));

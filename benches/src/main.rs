@@ -1,18 +1,19 @@
-//! Load for brokers that speak Kafka's protocol, and what they make of it.
+//! Load generator for brokers that speak Kafka's protocol.
 //!
-//! Several targets do the same work in turns in one run, because on a shared machine only ratios of one run mean something.
-//! Requests are encoded beforehand ([`frames`]), every answer is checked, and after each turn all records are read back and
-//! counted ([`verify`]): a broker that loses or doubles something has no figures. `benches/run` starts the brokers as well.
+//! An invocation alternates between several targets, because on a shared machine only ratios within one invocation mean
+//! something. Requests are encoded beforehand ([`frames`]), every response is checked, and after each measurement all records
+//! are read back and counted ([`verify`]): a broker that loses or duplicates records gets no figures. `benches/run` also starts
+//! the brokers.
 //!
 //! - [`works`]: the works by name;
-//! - [`turns`]: who does them when; [`produce`], [`fetch`]: the load; [`clock`]: its time;
-//! - [`hostile`]: connections that do what no client should;
-//! - [`start`]: start and stop of a broker; [`topics`]: many topics; [`disk`]: the yardstick beside what is flushed;
+//! - [`rounds`]: measures the targets in rounds; [`produce`], [`fetch`]: the load; [`clock`]: its time;
+//! - [`hostile`]: connections that misbehave;
+//! - [`start`]: start and stop of a broker; [`topics`]: many topics; [`disk`]: the probe before flushed runs;
 //! - [`report`]: tables and JSON.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    reason = "a runner of the real world: it measures processes by the real clock over real sockets"
+    reason = "a benchmark measures real processes by the real clock over real sockets"
 )]
 
 mod client;
@@ -26,24 +27,24 @@ mod page_cache;
 mod proc;
 mod produce;
 mod report;
+mod rounds;
 mod start;
 mod topics;
-mod turns;
 mod verify;
 mod works;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use error::BenchError;
 use report::Table;
+use rounds::{Flush, Plan, Target};
 use start::Startable;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use turns::{Flush, Plan, Target};
 use works::{Overrides, WORKS, Work};
 
-/// Measures brokers that speak Kafka's protocol, several of them in turns.
+/// Measures brokers that speak Kafka's protocol, several of them in alternation.
 #[derive(Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
@@ -53,18 +54,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lets running brokers do works in turns.
+    /// Runs works on running brokers, round by round.
     Load(Box<Load>),
-    /// Starts and stops brokers in turns.
+    /// Starts and stops brokers, round by round.
     Start(Start),
-    /// Makes many topics on each broker, whose directory must be new; restarts it cleanly and after kill -9.
+    /// Creates many topics on each broker, whose directory must be new; restarts it cleanly and after kill -9.
     Topics(Topics),
-    /// Sets hostile connections on a running broker, with one client beside them; fails where memory or latency are past
-    /// their limits.
+    /// Opens hostile connections to a running broker, with one well-behaved client; fails if memory or latency exceeds its
+    /// limit.
     Hostile(Hostile),
-    /// Says what the disk does just now.
+    /// Measures the disk's current speed.
     Disk {
-        /// A directory on it.
+        /// A directory on that disk.
         dir: PathBuf,
     },
     /// Lists the works.
@@ -74,7 +75,7 @@ enum Command {
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
     Text,
-    /// One object a work and line.
+    /// One object for each work, one per line.
     Json,
 }
 
@@ -83,7 +84,7 @@ struct Output {
     /// The target that the others are compared with.
     #[arg(long, value_name = "NAME")]
     reference: Option<String>,
-    /// How often each target has its turn.
+    /// Number of rounds; each round runs every target once.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     #[arg(long, value_enum, default_value = "text")]
@@ -92,49 +93,49 @@ struct Output {
 
 #[derive(Args)]
 struct Load {
-    /// A broker, more than once for a comparison.
+    /// A broker; give it several times for a comparison.
     #[arg(long = "target", value_name = "NAME=HOST:PORT", required = true, value_parser = named)]
     targets: Vec<(String, String)>,
-    /// A target's process: its CPU time and memory are reported.
+    /// A target's process; its CPU time and memory are reported.
     #[arg(long = "pid", value_name = "NAME=PID", value_parser = named)]
     pids: Vec<(String, String)>,
     /// A target's log directory, for cold reads.
     #[arg(long = "data-dir", value_name = "NAME=DIR", value_parser = named)]
     data_dirs: Vec<(String, String)>,
-    /// What to do, see `works`; a family's name (`latency`) is all of it.
+    /// The work, see `works`; a family's name (`latency`) selects all its works.
     #[arg(long = "work", value_name = "WORK", default_value = "produce-64k")]
     works: Vec<String>,
-    /// `flush.messages` of the topics, `kafka` for Kafka's default (never); each is a turn of its own.
+    /// `flush.messages` of the topics, `kafka` for Kafka's default (never); each value is a run of its own.
     #[arg(long = "flush", value_name = "N|kafka", default_value = "kafka", value_parser = flush)]
     flushes: Vec<Flush>,
-    /// Seconds of a turn that count.
+    /// Seconds of a run that count.
     #[arg(long, default_value_t = 5.0)]
     secs: f64,
-    /// Seconds of load before they do.
+    /// Seconds of load before the ones that count.
     #[arg(long, default_value_t = 1.0)]
     lead_in_secs: f64,
-    /// Seconds of an unmeasured turn of each target before a work's first round.
+    /// Seconds of an unmeasured run on each target before a work's first round.
     #[arg(long, default_value_t = 5.0)]
     warm_up_secs: f64,
-    /// Seconds for cleaning up after a turn.
+    /// Seconds for cleaning up after a run.
     #[arg(long, default_value_t = 2.0)]
     settle_secs: f64,
-    /// Other than the work's own.
+    /// Connections, instead of the work's own number.
     #[arg(long)]
     connections: Option<usize>,
-    /// Requests in flight on each connection, other than the work's own.
+    /// Requests in flight on each connection, instead of the work's own number.
     #[arg(long)]
     in_flight: Option<usize>,
-    /// Requests a second of works that have a rate.
+    /// Requests per second of works that have a rate.
     #[arg(long)]
     rate: Option<f64>,
-    /// MiB to fill a topic with before it is read, and the least that `long` writes.
+    /// MiB to fill a topic with before it is read, and the minimum that `long` writes.
     #[arg(long)]
     mib: Option<u64>,
     /// Produce idempotently: at most 5 requests in flight for each partition and connection.
     #[arg(long)]
     idempotent: bool,
-    /// Probe this directory's disk before each flushed turn.
+    /// Probe this directory's disk before each flushed run.
     #[arg(long, value_name = "DIR")]
     disk: Option<PathBuf>,
     #[command(flatten)]
@@ -143,10 +144,10 @@ struct Load {
 
 #[derive(Args)]
 struct Start {
-    /// A shell command that becomes a broker which prints a line that begins with `ready`.
+    /// A shell command that becomes a broker, which prints a line that begins with `ready`.
     #[arg(long = "broker", value_name = "NAME=COMMAND", required = true, value_parser = named)]
     brokers: Vec<(String, String)>,
-    /// Seconds to wait before memory is read.
+    /// Seconds to wait before reading memory.
     #[arg(long, default_value_t = 2.0)]
     idle_secs: f64,
     #[command(flatten)]
@@ -155,7 +156,7 @@ struct Start {
 
 #[derive(Args)]
 struct Topics {
-    /// A shell command that becomes a broker which prints a line that begins with `ready HOST:PORT`.
+    /// A shell command that becomes a broker, which prints a line that begins with `ready HOST:PORT`.
     #[arg(long = "broker", value_name = "NAME=COMMAND", required = true, value_parser = named)]
     brokers: Vec<(String, String)>,
     #[arg(long, default_value_t = 10_000)]
@@ -163,10 +164,10 @@ struct Topics {
     /// Partitions of each topic.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
     partitions: i32,
-    /// Topics of one request.
+    /// Topics in one request.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
-    /// Seconds for which idle CPU time is measured.
+    /// Seconds over which idle CPU time is measured.
     #[arg(long, default_value_t = 10.0)]
     idle_secs: f64,
     /// The broker that the others are compared with.
@@ -177,7 +178,7 @@ struct Topics {
 }
 
 impl Topics {
-    /// Whether all was measured and right.
+    /// Returns whether everything was measured and correct.
     fn run(&self) -> Result<bool, BenchError> {
         let output = Output {
             reference: self.reference.clone(),
@@ -186,7 +187,7 @@ impl Topics {
         };
         let brokers = startables(&self.brokers);
         let names: Vec<&str> = brokers.iter().map(|b| b.name.as_str()).collect();
-        let plan = topics::Plan {
+        let plan = topics::TopicsPlan {
             topics: self.topics,
             partitions: self.partitions,
             batch: self.batch,
@@ -194,7 +195,7 @@ impl Topics {
         };
         let table = topics::run(&brokers, output.reference(&names)?, plan, &say);
         output.print(&table);
-        Ok(table.is_whole())
+        Ok(table.is_complete())
     }
 }
 
@@ -207,12 +208,13 @@ fn startables(brokers: &[(String, String)]) -> Vec<Startable> {
 }
 
 fn seconds(secs: f64) -> Result<Duration, BenchError> {
-    Duration::try_from_secs_f64(secs).map_err(|_| BenchError::Usage(format!("{secs} seconds are no time")))
+    Duration::try_from_secs_f64(secs)
+        .map_err(|_| BenchError::Usage(format!("{secs} is not a valid number of seconds")))
 }
 
 #[derive(Args)]
 struct Hostile {
-    /// The broker. What is measured is its memory, so start it with a small `queued.max.request.bytes`.
+    /// The broker. Its memory is measured, so start it with a small `queued.max.request.bytes`.
     #[arg(long, value_name = "HOST:PORT")]
     target: SocketAddr,
     /// Its process.
@@ -222,20 +224,20 @@ struct Hostile {
     connections: usize,
     #[arg(long, default_value_t = 60.0)]
     secs: f64,
-    /// The client's requests a second.
+    /// The client's requests per second.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
-    /// MB of memory above idle that are too many.
+    /// Limit of memory above idle, in MB.
     #[arg(long, default_value_t = 200.0)]
     mb_max: f64,
-    /// Milliseconds of the client's 99th percentile that are too many.
+    /// Limit of the client's 99th percentile, in milliseconds.
     #[arg(long, default_value_t = 100.0)]
     p99_ms_max: f64,
 }
 
 impl Hostile {
     fn run(self) -> Result<bool, BenchError> {
-        let outcome = hostile::run(&hostile::Plan {
+        let outcome = hostile::run(&hostile::HostilePlan {
             addr: self.target,
             pid: self.pid,
             connections: self.connections,
@@ -253,7 +255,7 @@ impl Hostile {
             outcome.idle_bytes as f64 / 1e6
         );
         println!(
-            "the client's {} requests (ms): median {:.1}, p99 {:.1}, p99.9 {:.1}, most {:.1}",
+            "the client's {} requests (ms): median {:.1}, p99 {:.1}, p99.9 {:.1}, max {:.1}",
             outcome.latency.len(),
             ms(0.5),
             ms(0.99),
@@ -261,7 +263,7 @@ impl Hostile {
             ms(1.0)
         );
         println!(
-            "another client's {} produces of 1 MiB, on a new connection each (ms): median {:.0}, most {:.0}; refused: {}",
+            "another client's {} produces of 1 MiB, on a new connection each (ms): median {:.0}, max {:.0}; refused: {}",
             outcome.large.len(),
             of(&outcome.large, 0.5),
             of(&outcome.large, 1.0),
@@ -318,11 +320,11 @@ fn main() -> ExitCode {
 }
 
 impl Output {
-    /// The reference's name, which must be one of these.
+    /// The reference's name, which must be one of `names`.
     fn reference(&self, names: &[&str]) -> Result<Option<String>, BenchError> {
         match &self.reference {
             Some(name) if !names.contains(&name.as_str()) => {
-                Err(BenchError::Usage(format!("--reference {name} names no target")))
+                Err(BenchError::Usage(format!("--reference {name} is not a target")))
             }
             reference => Ok(reference.clone()),
         }
@@ -341,17 +343,17 @@ fn say(line: &str) {
 }
 
 impl Load {
-    /// Whether all was measured and right.
+    /// Returns whether everything was measured and correct.
     fn run(&self) -> Result<bool, BenchError> {
         allow_many_files()?;
         let plan = self.plan()?;
-        let mut whole = true;
+        let mut complete = true;
         for work in self.works()? {
-            let table = turns::run(&work, &plan, &say);
+            let table = rounds::run(&work, &plan, &say);
             self.output.print(&table);
-            whole &= table.is_whole();
+            complete &= table.is_complete();
         }
-        Ok(whole)
+        Ok(complete)
     }
 
     fn works(&self) -> Result<Vec<Work>, BenchError> {
@@ -365,14 +367,16 @@ impl Load {
         for name in &self.works {
             let Some(found) = works::named(name) else {
                 return Err(BenchError::Usage(format!(
-                    "no work is called {name}; `works` lists them"
+                    "unknown work {name}; `works` lists all works"
                 )));
             };
             works.extend(found.into_iter().map(|work| work.with(over)));
         }
         let zero = [self.connections, self.in_flight].contains(&Some(0));
         if zero || self.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) || self.secs <= 0.0 {
-            return Err(BenchError::Usage("nothing can be measured with 0".into()));
+            return Err(BenchError::Usage(
+                "connections, requests in flight, rate and seconds must be positive".into(),
+            ));
         }
         Ok(works)
     }
@@ -385,7 +389,7 @@ impl Load {
             .chain(&self.data_dirs)
             .find(|(name, _)| !names.contains(&name.as_str()))
         {
-            return Err(BenchError::Usage(format!("{name} is no target")));
+            return Err(BenchError::Usage(format!("{name} is not a target")));
         }
         Ok(Plan {
             targets: self
@@ -409,7 +413,7 @@ impl Load {
         let value = |of: &[(String, String)]| of.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
         let pid = value(&self.pids).map(|pid| {
             pid.parse()
-                .map_err(|_| BenchError::Usage(format!("{pid} is no process id")))
+                .map_err(|_| BenchError::Usage(format!("{pid} is not a process id")))
         });
         Ok(Target {
             name: name.clone(),
@@ -430,7 +434,7 @@ fn resolve(addr: &str) -> Result<SocketAddr, BenchError> {
 }
 
 impl Start {
-    /// Whether all started and stopped.
+    /// Returns whether every broker started and stopped.
     fn run(&self) -> Result<bool, BenchError> {
         let brokers = startables(&self.brokers);
         let names: Vec<&str> = brokers.iter().map(|b| b.name.as_str()).collect();
@@ -438,11 +442,11 @@ impl Start {
         let idle = seconds(self.idle_secs)?;
         let table = start::run(&brokers, reference, self.output.rounds, idle, &say);
         self.output.print(&table);
-        Ok(table.is_whole())
+        Ok(table.is_complete())
     }
 }
 
-/// A thousand connections have two descriptors each.
+/// Raises the limit of open files: each of a thousand connections has two descriptors.
 fn allow_many_files() -> Result<(), BenchError> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

@@ -1,18 +1,18 @@
-//! What the kernel keeps of files.
+//! Control of the kernel's page cache.
 
 use crate::error::BenchError;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-/// Waits until all that was written is on the disk, so that one turn's writes are not done in the next one's time.
+/// Waits until all written data is on the disk, so that one run's writes don't slow down the next.
 pub fn write_back() {
     // SAFETY: sync takes nothing and cannot fail.
     unsafe { libc::sync() }
 }
 
-/// Drops a topic's segments from the page cache.
-pub fn forget(log_dir: &Path, topic: &str) -> Result<(), BenchError> {
+/// Evicts a topic's segments from the page cache.
+pub fn evict(log_dir: &Path, topic: &str) -> Result<(), BenchError> {
     let failed = || format!("dropping {topic} in {} from the page cache", log_dir.display());
     let mut dropped = 0;
     for dir in fs::read_dir(log_dir).map_err(BenchError::io(failed()))? {
@@ -27,14 +27,14 @@ pub fn forget(log_dir: &Path, topic: &str) -> Result<(), BenchError> {
         for file in fs::read_dir(dir.path()).map_err(BenchError::io(failed()))? {
             let path = file.map_err(BenchError::io(failed()))?.path();
             if path.extension().is_some_and(|e| e == "log") {
-                forget_file(&path).map_err(BenchError::io(failed()))?;
+                evict_file(&path).map_err(BenchError::io(failed()))?;
                 dropped += 1;
             }
         }
     }
     if dropped == 0 {
         let problem = format!(
-            "{} holds nothing of {topic}: is it the log directory?",
+            "{} has no directory of {topic}: is it the log directory?",
             log_dir.display()
         );
         return Err(BenchError::Usage(problem));
@@ -42,9 +42,9 @@ pub fn forget(log_dir: &Path, topic: &str) -> Result<(), BenchError> {
     Ok(())
 }
 
-fn forget_file(path: &Path) -> std::io::Result<()> {
+fn evict_file(path: &Path) -> std::io::Result<()> {
     let file = File::open(path)?;
-    // Pages that are not on the disk yet stay.
+    // The advice leaves dirty pages in the cache.
     file.sync_data()?;
     // SAFETY: the descriptor is open, and the advice changes no data.
     match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {

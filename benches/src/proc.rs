@@ -1,16 +1,16 @@
-//! What a process has used, from `/proc`.
+//! A process's resource usage, from `/proc`.
 
 use crate::error::BenchError;
 use std::fs;
 
-/// A process' use of the machine up to now.
+/// A process's resource usage so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
     /// User and system time.
     pub cpu_s: f64,
-    /// Resident now.
+    /// Resident memory now.
     pub resident_bytes: u64,
-    /// The most that was ever resident.
+    /// Peak of resident memory.
     pub resident_peak_bytes: u64,
 }
 
@@ -26,9 +26,9 @@ pub fn usage(pid: i32) -> Result<Usage, BenchError> {
     usage.ok_or_else(|| BenchError::Usage(format!("/proc/{pid}: fields are missing")))
 }
 
-/// This process' own.
+/// CPU time of this process.
 pub fn own_cpu_s() -> f64 {
-    // SAFETY: getrusage fills the structure it is given, and zeros are a value of it.
+    // SAFETY: getrusage fills the structure that it is given, and all zeros are a valid value of it.
     let used = unsafe {
         let mut used: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_SELF, &mut used);
@@ -39,7 +39,7 @@ pub fn own_cpu_s() -> f64 {
 }
 
 fn parse(stat: &str, status: &str, ticks_per_s: f64) -> Option<Usage> {
-    // The name in parentheses may hold anything, also spaces; utime and stime are fields 14 and 15.
+    // The name in parentheses may contain anything, including spaces; utime and stime are fields 14 and 15.
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_fields_are_no_zeros() {
+    fn missing_fields_are_an_error() {
         assert_eq!(parse("7 (x) S 1 2", "VmRSS: 1 kB\nVmHWM: 1 kB", 100.0), None);
     }
 }

@@ -1,14 +1,14 @@
-//! Load by produce requests over raw sockets.
+//! Produce load over raw sockets.
 //!
-//! A connection has a thread that writes and one that reads. At a rate the load is open: a request is due at its own
-//! time whatever became of the others, and its latency counts from when it was due, also when the socket was full or this
-//! process was late (coordinated omission). Without a rate a connection keeps a number of requests in flight and the
-//! latency counts from the write. Threads and blocking sockets, not a runtime: its timers tick in milliseconds.
+//! A connection has a writer thread and a reader thread. With a rate the load is open: each request is due at a fixed time,
+//! independent of the others, and its latency counts from the due time even if the socket was full or this process was late
+//! (coordinated omission). Without a rate a connection keeps a number of requests in flight and latency counts from the
+//! write. It uses threads and blocking sockets because the timers of an async runtime tick in milliseconds.
 
 use crate::client::connect;
 use crate::clock::{Clock, sleep_exactly, sleep_until};
 use crate::error::BenchError;
-use crate::frames::{Answers, Frames, Shape};
+use crate::frames::{Frames, ResponseChecker, Shape};
 use hdrhistogram::Histogram;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
@@ -17,39 +17,39 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-/// What a load of produce requests is.
+/// Parameters of a produce load.
 #[derive(Clone, Copy, Debug)]
 pub struct ProduceSpec {
-    /// Partitions of the topic, written in turns.
+    /// Partitions of the topic, written round-robin.
     pub partitions: i32,
     /// Connections, each of which writes to all partitions.
     pub connections: usize,
-    /// Requests in flight on each connection, where there is no rate.
+    /// Requests in flight on each connection, if there is no rate.
     pub in_flight: usize,
-    /// What is in a request.
+    /// Shape of a request.
     pub shape: Shape,
-    /// Requests a second over all connections.
+    /// Requests per second over all connections.
     pub rate: Option<f64>,
 }
 
-/// What a connection saw.
+/// Results of one connection, or of several added up.
 pub struct Tally {
-    /// Nanoseconds until the answer of each request that was due in the window.
+    /// Nanoseconds until the response, for each request that was due in the window.
     pub latency: Histogram<u64>,
-    /// The base offsets each partition gave.
+    /// The base offsets that each partition assigned.
     pub offsets: Vec<Vec<i64>>,
-    /// Requests due in the window that were never sent: the load was too much. Their latency so far is in `latency`.
+    /// Requests due in the window that were never sent because the load was too high. Their latency so far is in `latency`.
     pub unsent: u64,
 }
 
-/// Requests of this size are written by themselves, from where they are.
+/// Requests of at least this size are written on their own, without a copy.
 const COPY_BYTES_MAX: usize = 16 << 10;
-/// Small requests are collected up to this.
+/// Maximum size of a group of small requests.
 const WRITE_BYTES_MAX: usize = 256 << 10;
 const READ_BYTES: usize = 256 << 10;
-/// An answer to a produce request to one partition is small.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// What is due when the window ends may still be sent for this part of the window.
+/// Maximum size of a response to a produce request for one partition.
+const RESPONSE_BYTES_MAX: usize = 64 << 10;
+/// Requests due when the window ends may still be sent for this fraction of the window.
 const OVERTIME: f64 = 0.5;
 const STACK_BYTES: usize = 128 << 10;
 
@@ -65,14 +65,14 @@ struct Queue {
     failed: bool,
 }
 
-/// What the two threads of a connection share.
+/// The queue that the two threads of a connection share.
 #[derive(Default)]
-struct Lane {
+struct SharedQueue {
     queue: Mutex<Queue>,
     room: Condvar,
 }
 
-impl Lane {
+impl SharedQueue {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +88,7 @@ pub fn record(histogram: &mut Histogram<u64>, time: Duration) {
     histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1_000));
 }
 
-/// Connections that wait for their start.
+/// Connections that are open and wait for the start.
 pub struct Prepared {
     connections: Vec<Connection>,
 }
@@ -109,12 +109,12 @@ impl Prepared {
         Ok(Self { connections })
     }
 
-    /// Begins when the clock does.
+    /// Starts the threads, which begin when the clock does.
     pub fn start<'scope, 'env>(
         self,
         scope: &'scope Scope<'scope, 'env>,
         clock: &'env Clock,
-    ) -> Result<Load<'scope>, BenchError> {
+    ) -> Result<RunningLoad<'scope>, BenchError> {
         let start = |connection: Connection| {
             std::thread::Builder::new()
                 .stack_size(STACK_BYTES)
@@ -126,31 +126,29 @@ impl Prepared {
             .into_iter()
             .map(start)
             .collect::<Result<_, _>>()?;
-        Ok(Load { workers })
+        Ok(RunningLoad { workers })
     }
 }
 
 type Worker<'scope> = ScopedJoinHandle<'scope, Result<Tally, BenchError>>;
 
-/// A load under way.
-pub struct Load<'scope> {
+/// A running load.
+pub struct RunningLoad<'scope> {
     workers: Vec<Worker<'scope>>,
 }
 
-impl Load<'_> {
-    /// Waits until all that was sent is answered.
+impl RunningLoad<'_> {
+    /// Waits until all sent requests are answered.
     pub fn join(self) -> Result<Tally, BenchError> {
         let mut all: Option<Tally> = None;
         for worker in self.workers {
-            let tally = worker
-                .join()
-                .expect("a panic has ended the process' thread already")?;
+            let tally = worker.join().expect("the thread panicked")?;
             match &mut all {
                 None => all = Some(tally),
                 Some(all) => all.add(tally),
             }
         }
-        all.ok_or_else(|| BenchError::Usage("a load needs a connection".into()))
+        all.ok_or_else(|| BenchError::Usage("a load needs at least one connection".into()))
     }
 }
 
@@ -196,7 +194,7 @@ impl Connection {
                 stream: reading,
                 buffer: vec![0; READ_BYTES],
                 filled: 0,
-                answers: Answers::new(topic)?,
+                answers: ResponseChecker::new(topic)?,
                 correlation_id: 0,
                 batch_bytes: frames.batch_bytes() as u64,
                 tally: Tally::new(spec.partitions),
@@ -223,19 +221,19 @@ impl Connection {
         result.inspect_err(|_| clock.stop())
     }
 
-    /// One request at a time, on one thread.
+    /// Sends one request at a time, on one thread.
     fn lockstep(mut self, clock: &Clock) -> Result<Tally, BenchError> {
-        let mut turns = Turns::new(self.spec.partitions, self.number);
+        let mut round_robin = RoundRobin::new(self.spec.partitions, self.number);
         sleep_until(clock.begin);
         while !clock.stopped() {
             let sent = Sent {
                 due: Instant::now(),
-                partition: turns.next(),
+                partition: round_robin.next(),
             };
             self.sender
                 .send(std::slice::from_ref(&sent))
                 .map_err(BenchError::io("sending"))?;
-            while self.receiver.whole_answers()? == 0 {
+            while self.receiver.complete_responses()? == 0 {
                 if !self.receiver.read()? {
                     return Err(BenchError::Check("the broker closed the connection".into()));
                 }
@@ -252,27 +250,25 @@ impl Connection {
             mut sender,
             receiver,
         } = self;
-        let lane = Lane::default();
+        let shared = SharedQueue::default();
         std::thread::scope(|scope| {
             let reader = std::thread::Builder::new()
                 .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || receiver.run(&lane, clock))
+                .spawn_scoped(scope, || receiver.run(&shared, clock))
                 .map_err(BenchError::io("starting a thread"))?;
             sleep_until(clock.begin);
             let sent = match spec.rate {
-                Some(rate) => sender.at_rate(&lane, clock, spec, number, rate),
-                None => sender.in_flight(&lane, clock, spec, number),
+                Some(rate) => sender.at_rate(&shared, clock, spec, number, rate),
+                None => sender.in_flight(&shared, clock, spec, number),
             };
-            let mut queue = lane.lock();
+            let mut queue = shared.lock();
             queue.done = true;
-            // The reader may be waiting for an answer that nobody owes.
+            // The reader may be waiting for a response that the broker does not owe.
             if queue.sent.is_empty() || sent.is_err() {
                 let _already_closed = sender.stream.shutdown(Shutdown::Both);
             }
             drop(queue);
-            let mut tally = reader
-                .join()
-                .expect("a panic has ended the process' thread already")?;
+            let mut tally = reader.join().expect("the thread panicked")?;
             for late in sent.map_err(BenchError::io("sending"))? {
                 tally.unsent += 1;
                 record(&mut tally.latency, late);
@@ -282,13 +278,13 @@ impl Connection {
     }
 }
 
-/// The partitions in turns; connections begin at different ones.
-struct Turns {
+/// The partitions round-robin; connections begin at different ones.
+struct RoundRobin {
     partitions: u32,
     next: u32,
 }
 
-impl Turns {
+impl RoundRobin {
     fn new(partitions: i32, number: usize) -> Self {
         let partitions = u32::try_from(partitions).unwrap_or(0).max(1);
         let next = u32::try_from(number).unwrap_or(0) % partitions;
@@ -310,26 +306,26 @@ struct Sender {
 }
 
 impl Sender {
-    /// Keeps `in_flight` requests under way until the clock stops.
+    /// Keeps `in_flight` requests in flight until the clock stops.
     fn in_flight(
         &mut self,
-        lane: &Lane,
+        shared: &SharedQueue,
         clock: &Clock,
         spec: ProduceSpec,
         number: usize,
     ) -> io::Result<Vec<Duration>> {
-        // Small requests go out in groups, else each answer would wake the writer.
+        // Small requests are sent in groups, otherwise each response would wake the writer.
         let group = if self.frames.batch_bytes() > COPY_BYTES_MAX {
             1
         } else {
             spec.in_flight.div_ceil(4)
         };
-        let mut turns = Turns::new(spec.partitions, number);
+        let mut round_robin = RoundRobin::new(spec.partitions, number);
         let mut due = Vec::new();
         loop {
-            let mut queue = lane.lock();
+            let mut queue = shared.lock();
             while queue.sent.len() + group > spec.in_flight && !queue.failed && !clock.stopped() {
-                let wait = lane.room.wait_timeout(queue, Duration::from_millis(100));
+                let wait = shared.room.wait_timeout(queue, Duration::from_millis(100));
                 queue = wait.unwrap_or_else(PoisonError::into_inner).0;
             }
             if queue.failed || clock.stopped() {
@@ -338,7 +334,7 @@ impl Sender {
             due.clear();
             let now = Instant::now();
             for _ in queue.sent.len()..spec.in_flight {
-                let partition = turns.next();
+                let partition = round_robin.next();
                 due.push(Sent { due: now, partition });
                 queue.sent.push_back(Sent { due: now, partition });
             }
@@ -347,10 +343,10 @@ impl Sender {
         }
     }
 
-    /// Sends each request when it is due. Returns how late those are that it gave up on.
+    /// Sends each request when it is due. Returns how late the requests are that it gave up.
     fn at_rate(
         &mut self,
-        lane: &Lane,
+        shared: &SharedQueue,
         clock: &Clock,
         spec: ProduceSpec,
         number: usize,
@@ -359,7 +355,7 @@ impl Sender {
         let step = Duration::from_secs_f64(spec.connections as f64 / rate);
         let mut next = clock.begin + step.mul_f64(number as f64 / spec.connections as f64);
         let give_up = clock.until + (clock.until - clock.measure_from).mul_f64(OVERTIME);
-        let mut turns = Turns::new(spec.partitions, number);
+        let mut round_robin = RoundRobin::new(spec.partitions, number);
         let mut due = Vec::new();
         let most = (WRITE_BYTES_MAX / self.frames.batch_bytes()).max(1);
         while next < clock.until && !clock.stopped() {
@@ -369,12 +365,12 @@ impl Sender {
                 break;
             }
             due.clear();
-            let mut queue = lane.lock();
+            let mut queue = shared.lock();
             if queue.failed {
                 return Ok(Vec::new());
             }
             while next <= now && next < clock.until && due.len() < most {
-                let partition = turns.next();
+                let partition = round_robin.next();
                 due.push(Sent { due: next, partition });
                 queue.sent.push_back(Sent { due: next, partition });
                 next += step;
@@ -432,37 +428,37 @@ struct Receiver {
     stream: TcpStream,
     buffer: Vec<u8>,
     filled: usize,
-    answers: Answers,
+    answers: ResponseChecker,
     correlation_id: i32,
     batch_bytes: u64,
     tally: Tally,
 }
 
 impl Receiver {
-    fn run(mut self, lane: &Lane, clock: &Clock) -> Result<Tally, BenchError> {
-        let result = self.receive_all(lane, clock);
+    fn run(mut self, shared: &SharedQueue, clock: &Clock) -> Result<Tally, BenchError> {
+        let result = self.receive_all(shared, clock);
         if result.is_err() {
-            lane.lock().failed = true;
-            lane.room.notify_one();
+            shared.lock().failed = true;
+            shared.room.notify_one();
             let _already_closed = self.stream.shutdown(Shutdown::Both);
         }
         result.map(|()| self.tally)
     }
 
-    fn receive_all(&mut self, lane: &Lane, clock: &Clock) -> Result<(), BenchError> {
+    fn receive_all(&mut self, shared: &SharedQueue, clock: &Clock) -> Result<(), BenchError> {
         let mut taken = Vec::new();
         loop {
             let open = self.read()?;
-            let count = self.whole_answers()?;
-            let mut queue = lane.lock();
+            let count = self.complete_responses()?;
+            let mut queue = shared.lock();
             if count > queue.sent.len() {
-                return Err(BenchError::Check("more answers than requests".into()));
+                return Err(BenchError::Check("more responses than requests".into()));
             }
             taken.clear();
             taken.extend(queue.sent.drain(..count));
             let over = queue.done && queue.sent.is_empty();
             drop(queue);
-            lane.room.notify_one();
+            shared.room.notify_one();
             self.take(&taken, clock)?;
             if over {
                 return Ok(());
@@ -473,7 +469,7 @@ impl Receiver {
         }
     }
 
-    /// Reads what there is, at least something; false at the stream's end.
+    /// Reads at least one byte; false at the end of the stream.
     fn read(&mut self) -> Result<bool, BenchError> {
         loop {
             match self.stream.read(&mut self.buffer[self.filled..]) {
@@ -487,10 +483,10 @@ impl Receiver {
         }
     }
 
-    /// How many whole answers are there.
-    fn whole_answers(&self) -> Result<usize, BenchError> {
+    /// The number of complete responses in the buffer.
+    fn complete_responses(&self) -> Result<usize, BenchError> {
         let (mut at, mut count) = (0, 0);
-        while let Some(size) = answer_bytes(&self.buffer[at..self.filled])? {
+        while let Some(size) = response_bytes(&self.buffer[at..self.filled])? {
             at += size;
             if at > self.filled {
                 break;
@@ -500,12 +496,12 @@ impl Receiver {
         Ok(count)
     }
 
-    /// Checks and counts as many answers as requests are given.
+    /// Checks and counts one response for each of the given requests.
     fn take(&mut self, requests: &[Sent], clock: &Clock) -> Result<(), BenchError> {
         let now = Instant::now();
         let mut at = 0;
         for request in requests {
-            let size = answer_bytes(&self.buffer[at..self.filled])?.expect("counted by whole_answers");
+            let size = response_bytes(&self.buffer[at..self.filled])?.expect("counted by complete_responses");
             let index = i32::try_from(request.partition).expect("partitions were an i32");
             let answer = &self.buffer[at + 4..at + size];
             let offset = self.answers.base_offset(answer, self.correlation_id, index)?;
@@ -526,15 +522,15 @@ impl Receiver {
     }
 }
 
-/// The size of the frame at the front, with its length field, if that is there.
-fn answer_bytes(buffer: &[u8]) -> Result<Option<usize>, BenchError> {
+/// The size of the frame at the front including its length field, if that has arrived.
+fn response_bytes(buffer: &[u8]) -> Result<Option<usize>, BenchError> {
     let Some(size) = buffer.first_chunk() else {
         return Ok(None);
     };
     match usize::try_from(i32::from_be_bytes(*size)) {
-        Ok(size) if size <= ANSWER_BYTES_MAX => Ok(Some(4 + size)),
+        Ok(size) if size <= RESPONSE_BYTES_MAX => Ok(Some(4 + size)),
         _ => Err(BenchError::Wire(
-            "an answer to produce of an impossible length".into(),
+            "a produce response with an invalid length".into(),
         )),
     }
 }

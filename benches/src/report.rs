@@ -1,30 +1,30 @@
-//! Figures of all rounds as a table or as JSON.
+//! The figures of all rounds, as a table or as JSON.
 
 use crate::disk::DiskSpeed;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// One figure of one turn.
+/// One figure of one run.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Figure {
-    /// What it is, with its unit.
+    /// Its name, with the unit.
     pub name: &'static str,
-    /// How much.
+    /// Its value.
     pub value: f64,
 }
 
-/// A target in one of its configurations, and what it did in each round.
+/// A target in one configuration, and its results in each round.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// The target's name.
     pub target: String,
-    /// How it flushes, where that is part of the work.
+    /// How it flushes, if the work writes.
     pub flush: Option<String>,
     /// Each round's figures.
     pub rounds: Vec<Vec<Figure>>,
-    /// What the disk did just before each round.
+    /// The disk's speed before each round.
     pub disk: Vec<DiskSpeed>,
-    /// Why there are no more rounds.
+    /// Why there are no further rounds.
     pub failure: Option<String>,
 }
 
@@ -33,27 +33,27 @@ pub struct Subject {
 pub struct Table {
     /// The work's name.
     pub work: String,
-    /// What it does.
+    /// What the work does.
     pub about: String,
-    /// In the order of their turns.
+    /// In the order in which they run.
     pub subjects: Vec<Subject>,
     /// The target the others are compared with.
     pub reference: Option<String>,
 }
 
-/// A figure over all rounds.
+/// Summary of a figure over all rounds.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Summary {
     /// The smallest.
     pub min: f64,
-    /// The middle one, or the mean of the two in the middle.
+    /// The median; of an even number of values the mean of the middle two.
     pub median: f64,
     /// The largest.
     pub max: f64,
 }
 
 impl Summary {
-    /// Of at least one value.
+    /// The summary of the values; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -69,7 +69,7 @@ impl Summary {
 }
 
 impl Subject {
-    /// Nothing done yet.
+    /// A subject without rounds.
     pub fn new(target: &str, flush: Option<String>) -> Self {
         Self {
             target: target.to_owned(),
@@ -104,7 +104,7 @@ impl Subject {
 }
 
 impl Table {
-    /// The figures' names in the order in which they first came.
+    /// The figures' names in the order in which they first appear.
     fn names(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
         for figure in self.subjects.iter().flat_map(|s| &s.rounds).flatten() {
@@ -115,7 +115,7 @@ impl Table {
         names
     }
 
-    /// How a subject's median stands to the reference's, which flushes in the same way or in a given one.
+    /// Ratio of a subject's median to the reference's, with the same flush setting or the given one.
     fn ratio(&self, subject: &Subject, name: &str, flush: Option<&str>) -> Option<f64> {
         let reference = self.subjects.iter().find(|other| {
             Some(&other.target) == self.reference.as_ref() && other.flush.as_deref() == flush
@@ -124,12 +124,12 @@ impl Table {
         (theirs != 0.0).then(|| mine / theirs)
     }
 
-    /// Whether everything was measured and right.
-    pub fn is_whole(&self) -> bool {
+    /// Whether everything was measured and correct.
+    pub fn is_complete(&self) -> bool {
         self.subjects.iter().all(|subject| subject.failure.is_none())
     }
 
-    /// For people.
+    /// A table for people.
     pub fn to_text(&self) -> String {
         let mut text = format!("{}: {}\n", self.work, self.about);
         let header = [
@@ -183,7 +183,7 @@ impl Table {
         text
     }
 
-    /// For programs.
+    /// JSON for programs.
     pub fn to_json(&self) -> Value {
         let subject = |subject: &Subject| {
             let figures: serde_json::Map<String, Value> = self
@@ -224,7 +224,7 @@ impl Table {
     }
 }
 
-/// How tables call a broker that leaves flushing to the kernel.
+/// The flush label of a broker that leaves flushing to the kernel.
 pub const UNFLUSHED: &str = "kafka";
 
 fn figure(value: f64) -> String {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_in_the_middle_whatever_the_order() {
+    fn the_median_does_not_depend_on_the_order() {
         let of = |values: &[f64]| Summary::of(values).map(|s| (s.min, s.median, s.max));
         assert_eq!(of(&[3.0, 1.0, 2.0]), Some((1.0, 2.0, 3.0)));
         assert_eq!(of(&[4.0, 1.0, 2.0, 8.0]), Some((1.0, 3.0, 8.0)));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_to_the_reference_that_flushes_alike() {
+    fn ratios_are_to_the_reference_with_the_same_flush_setting() {
         let table = Table {
             work: "w".into(),
             about: String::new(),

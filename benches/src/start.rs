@@ -1,4 +1,4 @@
-//! How long a broker takes to start, what it holds when idle, and how long it takes to stop.
+//! A broker's start time, idle memory and stop time.
 
 use crate::client::Client;
 use crate::error::BenchError;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// A broker that can be started.
 #[derive(Clone, Debug)]
 pub struct Startable {
-    /// What the report calls it.
+    /// Its name in the report.
     pub name: String,
     /// A shell command that becomes the broker, which prints a line that begins with `ready`.
     pub command: String,
@@ -22,7 +22,7 @@ const READY_MAX: Duration = Duration::from_secs(120);
 const STOP_MAX: Duration = Duration::from_secs(60);
 const STOP_POLL: Duration = Duration::from_millis(1);
 
-/// Starts and stops everybody in turns; the first round, which may format a directory, doesn't count.
+/// Starts and stops each broker once per round; the first round does not count, since it may format a directory.
 pub fn run(
     brokers: &[Startable],
     reference: Option<String>,
@@ -36,7 +36,7 @@ pub fn run(
             if subject.failure.is_some() {
                 continue;
             }
-            match once(broker, idle) {
+            match measure_once(broker, idle) {
                 Ok(figures) => {
                     say(&format!(
                         "start {round}/{rounds}: {} {:.1} ms",
@@ -58,8 +58,8 @@ pub fn run(
     }
 }
 
-/// A broker that was started. Dropped, it is killed.
-pub struct Running {
+/// A running broker. Dropping it kills it.
+pub struct RunningBroker {
     name: String,
     child: Child,
     begun: Instant,
@@ -67,7 +67,7 @@ pub struct Running {
     addr: String,
 }
 
-impl Running {
+impl RunningBroker {
     /// Starts a broker and waits until it is ready.
     pub fn start(broker: &Startable) -> Result<Self, BenchError> {
         let begun = Instant::now();
@@ -89,17 +89,17 @@ impl Running {
         Ok(running)
     }
 
-    /// How long it took until the ready line.
+    /// The time from the start to the ready line.
     pub fn ready(&self) -> Duration {
         self.ready
     }
 
-    /// How long ago it was started.
+    /// The time since it was started.
     pub fn age(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a process id is positive and an i32")
     }
@@ -112,20 +112,20 @@ impl Running {
         Client::connect(addr)
     }
 
-    /// Sends SIGTERM. How long it took to end.
+    /// Sends SIGTERM. Returns how long the process took to end.
     pub fn stop(mut self) -> Result<Duration, BenchError> {
-        let asked = Instant::now();
-        // SAFETY: the child is not waited for yet, so that the id is still its own.
+        let sent_at = Instant::now();
+        // SAFETY: the child has not been waited for, so the process id is still its own.
         if unsafe { libc::kill(self.pid(), libc::SIGTERM) } != 0 {
             return Err(BenchError::io("SIGTERM")(std::io::Error::last_os_error()));
         }
         while !self.has_ended()? {
-            if asked.elapsed() > STOP_MAX {
+            if sent_at.elapsed() > STOP_MAX {
                 return Err(BenchError::Check(format!("{} does not stop", self.name)));
             }
             std::thread::sleep(STOP_POLL);
         }
-        Ok(asked.elapsed())
+        Ok(sent_at.elapsed())
     }
 
     /// Kills it with SIGKILL.
@@ -144,16 +144,16 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningBroker {
     fn drop(&mut self) {
-        // It must not outlive the measurement, and may have ended by itself.
+        // It must not outlive the measurement; it may already have ended.
         let _ended_already = self.child.kill();
         let _ended_already = self.child.wait();
     }
 }
 
-fn once(broker: &Startable, idle: Duration) -> Result<Vec<Figure>, BenchError> {
-    let running = Running::start(broker)?;
+fn measure_once(broker: &Startable, idle: Duration) -> Result<Vec<Figure>, BenchError> {
+    let running = RunningBroker::start(broker)?;
     let ready = running.ready();
     std::thread::sleep(idle);
     let usage = proc::usage(running.pid())?;
@@ -179,11 +179,11 @@ fn once(broker: &Startable, idle: Duration) -> Result<Vec<Figure>, BenchError> {
     ])
 }
 
-/// When the ready line came, and the address in it.
+/// When the ready line appeared, and the address in it.
 fn ready(child: &mut Child, begin: Instant) -> std::io::Result<(Duration, String)> {
     let stdout = child.stdout.take().expect("its output is piped");
     let (say, hear) = mpsc::channel();
-    // Lives until the broker closes its output, which must be read to its end.
+    // The thread ends when the broker closes its output, which must be read to the end.
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             if let Some(rest) = line.strip_prefix("ready") {

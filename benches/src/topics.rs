@@ -1,13 +1,13 @@
-//! Many topics: how long they take to make, to serve and to start with, and what they cost while nothing happens.
+//! Many topics: how long it takes to create them, to serve them and to start with them, and what they cost while idle.
 //!
-//! One broker at a time, on a directory that is new: make the topics in batches, wait, produce one record to each, stop cleanly and
-//! start, kill -9 and start. After each start every topic is asked for its end, which must be 1.
+//! One broker at a time, on a new directory: create the topics in batches, wait, produce one record to each, stop cleanly and
+//! start, kill -9 and start. After each start every topic's end offset is requested and must be 1.
 
 use crate::client::{Client, PRODUCE_VERSION};
 use crate::error::BenchError;
 use crate::proc;
 use crate::report::{Figure, Subject, Table};
-use crate::start::{Running, Startable};
+use crate::start::{RunningBroker, Startable};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
 use brokkr_wire::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use brokkr_wire::messages::list_offsets_request::{
@@ -21,30 +21,30 @@ use std::time::{Duration, Instant};
 const CREATE_TOPICS_VERSION: i16 = 5;
 const LIST_OFFSETS_VERSION: i16 = 7;
 const TIMEOUT_MS: i32 = 60_000;
-/// Topics of one Produce or ListOffsets.
+/// Topics in one Produce or ListOffsets.
 const TOPICS_PER_REQUEST: u32 = 50;
-/// How long a topic may take to serve.
+/// Longest time until a topic is served.
 const SERVING_MAX: Duration = Duration::from_secs(300);
 const SERVING_POLL: Duration = Duration::from_millis(50);
 
-/// What is made, and how.
+/// Parameters.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Topics.
+pub struct TopicsPlan {
+    /// Number of topics.
     pub topics: u32,
-    /// Partitions of each.
+    /// Partitions of each topic.
     pub partitions: i32,
-    /// Topics of one CreateTopics.
+    /// Topics in one CreateTopics.
     pub batch: u32,
-    /// How long CPU time is measured while nothing happens.
+    /// Time over which idle CPU time is measured.
     pub idle: Duration,
 }
 
-/// Measures each broker on its own. Its command must find no data the first time.
-pub fn run(brokers: &[Startable], reference: Option<String>, plan: Plan, say: &dyn Fn(&str)) -> Table {
+/// Measures each broker on its own. Its data directory must be empty at first.
+pub fn run(brokers: &[Startable], reference: Option<String>, plan: TopicsPlan, say: &dyn Fn(&str)) -> Table {
     let measure = |broker: &Startable| {
         let mut subject = Subject::new(&broker.name, None);
-        match once(broker, plan, say) {
+        match measure_once(broker, plan, say) {
             Ok(figures) => subject.rounds.push(figures),
             Err(e) => subject.failure = Some(e.to_string()),
         }
@@ -53,7 +53,7 @@ pub fn run(brokers: &[Startable], reference: Option<String>, plan: Plan, say: &d
     Table {
         work: "topics".to_owned(),
         about: format!(
-            "{} topics of {} partitions, made in {}s",
+            "{} topics of {} partitions, created in batches of {}",
             plan.topics, plan.partitions, plan.batch
         ),
         subjects: brokers.iter().map(measure).collect(),
@@ -61,14 +61,14 @@ pub fn run(brokers: &[Startable], reference: Option<String>, plan: Plan, say: &d
     }
 }
 
-fn once(broker: &Startable, plan: Plan, say: &dyn Fn(&str)) -> Result<Vec<Figure>, BenchError> {
+fn measure_once(broker: &Startable, plan: TopicsPlan, say: &dyn Fn(&str)) -> Result<Vec<Figure>, BenchError> {
     let partitions = f64::from(plan.topics) * f64::from(plan.partitions);
     let mut figures = Vec::new();
     let mut note = |name: &'static str, value: f64| {
         say(&format!("{}: {name} {value:.2}", broker.name));
         figures.push(Figure { name, value });
     };
-    let running = Running::start(broker)?;
+    let running = RunningBroker::start(broker)?;
     std::thread::sleep(plan.idle.min(Duration::from_secs(3)));
     let empty = proc::usage(running.pid())?.resident_bytes;
     let kb = |resident: u64| resident.saturating_sub(empty) as f64 / 1e3 / partitions;
@@ -90,7 +90,7 @@ fn once(broker: &Startable, plan: Plan, say: &dyn Fn(&str)) -> Result<Vec<Figure
     note("used, KB a partition", kb(resident));
 
     note("clean stop s", running.stop()?.as_secs_f64());
-    let running = Running::start(broker)?;
+    let running = RunningBroker::start(broker)?;
     note("ready after a clean stop s", running.ready().as_secs_f64());
     end_of(&mut running.client()?, 1)?;
     note("serving after a clean stop s", running.age().as_secs_f64());
@@ -99,7 +99,7 @@ fn once(broker: &Startable, plan: Plan, say: &dyn Fn(&str)) -> Result<Vec<Figure
     note("after a clean stop, KB a partition", kb(resident));
 
     running.kill()?;
-    let running = Running::start(broker)?;
+    let running = RunningBroker::start(broker)?;
     note("ready after kill -9 s", running.ready().as_secs_f64());
     end_of(&mut running.client()?, 1)?;
     note("serving after kill -9 s", running.age().as_secs_f64());
@@ -110,9 +110,9 @@ fn once(broker: &Startable, plan: Plan, say: &dyn Fn(&str)) -> Result<Vec<Figure
     Ok(figures)
 }
 
-/// Waits. The share of a core that the broker took, and what it holds then.
-fn idle(running: &Running, plan: Plan) -> Result<(f64, u64), BenchError> {
-    // What was begun ends first.
+/// Waits while nothing happens. Returns the broker's share of a core, and its memory afterwards.
+fn idle(running: &RunningBroker, plan: TopicsPlan) -> Result<(f64, u64), BenchError> {
+    // Background work ends first.
     std::thread::sleep(Duration::from_secs(3));
     let before = proc::usage(running.pid())?;
     std::thread::sleep(plan.idle);
@@ -125,13 +125,13 @@ fn name(topic: u32) -> Str {
     Str::from(format!("topic-{topic:06}"))
 }
 
-/// The numbers of all topics, some at a time.
-fn groups(plan: Plan, size: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
+/// The numbers of all topics, in groups of `size`.
+fn groups(plan: TopicsPlan, size: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
     let size = size.max(1);
     (0..plan.topics.div_ceil(size)).map(move |i| i * size..((i + 1) * size).min(plan.topics))
 }
 
-fn create(client: &mut Client, plan: Plan) -> Result<(), BenchError> {
+fn create(client: &mut Client, plan: TopicsPlan) -> Result<(), BenchError> {
     for group in groups(plan, plan.batch) {
         let topic = |topic| CreatableTopic {
             name: name(topic),
@@ -151,7 +151,7 @@ fn create(client: &mut Client, plan: Plan) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Repeats a request until no topic in it is refused for a reason that passes.
+/// Repeats a request until no topic in it fails with a retriable error.
 fn until_served(
     mut ask: impl FnMut() -> Result<ErrorCode, BenchError>,
     what: &str,
@@ -171,8 +171,8 @@ fn until_served(
     }
 }
 
-/// Waits until every partition serves, and checks where each ends.
-fn ends_are(client: &mut Client, plan: Plan, end: i64) -> Result<(), BenchError> {
+/// Waits until every partition is served, and checks its end offset.
+fn ends_are(client: &mut Client, plan: TopicsPlan, end: i64) -> Result<(), BenchError> {
     for group in groups(plan, TOPICS_PER_REQUEST) {
         let partition = |partition_index| ListOffsetsPartition {
             partition_index,
@@ -207,8 +207,8 @@ fn ends_are(client: &mut Client, plan: Plan, end: i64) -> Result<(), BenchError>
     Ok(())
 }
 
-/// One record to each partition. What was appended in a request that was refused in part is not sent again.
-fn produce(client: &mut Client, plan: Plan) -> Result<(), BenchError> {
+/// Produces one record to each partition. Records that a partly refused request appended are not sent again.
+fn produce(client: &mut Client, plan: TopicsPlan) -> Result<(), BenchError> {
     let mut builder = BatchBuilder::new().at(Offset(0), LeaderEpoch(-1));
     builder.push(UnixMillis(0), None, Some(&[7; 100]), &[]);
     let batch = builder.build().bytes;

@@ -1,12 +1,12 @@
-//! Nothing lost, nothing twice: what was acknowledged against what is there.
+//! Checks that acknowledged records are in the log exactly once.
 
 use crate::client::Client;
 use crate::error::BenchError;
 use crate::fetch::read_back;
 use std::net::SocketAddr;
 
-/// The acknowledged batches of each partition stand side by side from offset 0, nothing else is in the log, and all of it
-/// can be read, with good CRCs. Gives where the partitions end.
+/// Checks that the acknowledged batches of each partition are contiguous from offset 0, that the log contains nothing else,
+/// and that all of it can be read with valid CRCs. Returns the partitions' end offsets.
 pub fn produced(
     addr: SocketAddr,
     topic: &str,
@@ -31,16 +31,16 @@ pub fn produced(
     Ok(ends)
 }
 
-/// The end of batches of `records` records each that begin at these offsets, if they lie side by side from 0 on.
+/// The end offset of batches of `records` records each with these base offsets, if they are contiguous from 0.
 fn tiled(mut offsets: Vec<i64>, records: i32) -> Result<i64, String> {
     offsets.sort_unstable();
     let mut next = 0;
     for offset in offsets {
         if offset != next {
             let what = if offset < next {
-                "given twice"
+                "assigned twice"
             } else {
-                "given to nobody"
+                "assigned to no batch"
             };
             return Err(format!("offset {} was {what}", offset.min(next)));
         }
@@ -54,12 +54,12 @@ mod tests {
     use super::tiled;
 
     #[test]
-    fn offsets_are_given_once_each_in_any_order() {
+    fn each_offset_is_assigned_once_in_any_order() {
         assert_eq!(tiled(vec![4, 0, 2], 2), Ok(6));
         assert_eq!(tiled(vec![], 2), Ok(0));
-        assert!(tiled(vec![0, 2, 2], 2).is_err_and(|e| e.contains("2 was given twice")));
-        assert!(tiled(vec![0, 4], 2).is_err_and(|e| e.contains("2 was given to nobody")));
-        assert!(tiled(vec![2], 2).is_err_and(|e| e.contains("0 was given to nobody")));
+        assert!(tiled(vec![0, 2, 2], 2).is_err_and(|e| e.contains("2 was assigned twice")));
+        assert!(tiled(vec![0, 4], 2).is_err_and(|e| e.contains("2 was assigned to no batch")));
+        assert!(tiled(vec![2], 2).is_err_and(|e| e.contains("0 was assigned to no batch")));
         assert!(tiled(vec![-1], 2).is_err());
     }
 }

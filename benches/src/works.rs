@@ -1,4 +1,4 @@
-//! The works by name: what each of them asks of a broker.
+//! The works by name, with their parameters.
 
 use crate::fetch::FetchSpec;
 use crate::frames::Shape;
@@ -7,31 +7,31 @@ use crate::produce::ProduceSpec;
 /// A work with its parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
-    /// As the command line calls it.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// What it does, in a line.
+    /// What it does, in one line.
     pub about: &'static str,
-    /// What it does, in figures.
+    /// Its parameters.
     pub kind: Kind,
 }
 
 /// The kinds of work.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// Produce alone.
+    /// Only produce.
     Produce(ProduceSpec),
-    /// Produce for at least the window and at least these bytes, at most those.
+    /// Produce for at least the window and `bytes_min` bytes, and at most `bytes_max`.
     Long {
         /// The load.
         produce: ProduceSpec,
-        /// Shortest window.
+        /// Minimum window.
         secs: f64,
-        /// Bytes it lasts for in any case.
+        /// Minimum bytes.
         bytes_min: u64,
-        /// Bytes at which it ends in any case: disks are finite.
+        /// Maximum bytes, since disks are finite.
         bytes_max: u64,
     },
-    /// Fetch what lies in the page cache.
+    /// Fetch from the page cache.
     Fetch {
         /// The load.
         fetch: FetchSpec,
@@ -42,7 +42,7 @@ pub enum Kind {
     ColdRead {
         /// The readers.
         fetch: FetchSpec,
-        /// Bytes in the topic they read.
+        /// Bytes in the topic that they read.
         fill_bytes: u64,
         /// The writers.
         produce: ProduceSpec,
@@ -80,7 +80,7 @@ const FETCH: FetchSpec = FetchSpec {
     fetch_bytes: 1 << 20,
 };
 
-/// All works there are.
+/// All works.
 pub const WORKS: [Work; 12] = [
     Work {
         name: "produce-64k",
@@ -145,7 +145,7 @@ pub const WORKS: [Work; 12] = [
     },
     Work {
         name: "partitions-100",
-        about: "the same to 100 partitions in turns",
+        about: "the same to 100 partitions, round-robin",
         kind: Kind::Produce(ProduceSpec {
             partitions: 100,
             ..BATCH_16K
@@ -153,7 +153,7 @@ pub const WORKS: [Work; 12] = [
     },
     Work {
         name: "partitions-1000",
-        about: "the same to 1,000 partitions in turns",
+        about: "the same to 1,000 partitions, round-robin",
         kind: Kind::Produce(ProduceSpec {
             partitions: 1_000,
             ..BATCH_16K
@@ -195,7 +195,7 @@ pub const WORKS: [Work; 12] = [
     },
 ];
 
-/// The work of this name, or those of this family (`latency` is `latency-1k` and `latency-20k`).
+/// The work of this name, or the works of this family (`latency` is `latency-1k` and `latency-20k`).
 pub fn named(name: &str) -> Option<Vec<Work>> {
     let family = |work: &&Work| {
         work.name
@@ -210,21 +210,21 @@ pub fn named(name: &str) -> Option<Vec<Work>> {
     (!family.is_empty()).then_some(family)
 }
 
-/// What the command line may change in every work.
+/// Parameters that the command line overrides in every work.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Overrides {
     /// Connections.
     pub connections: Option<usize>,
     /// Requests in flight on each connection.
     pub in_flight: Option<usize>,
-    /// Requests a second, where the work has a rate.
+    /// Requests per second, if the work has a rate.
     pub rate: Option<f64>,
-    /// Bytes to fill a topic with, and the least that `long` writes.
+    /// Bytes to fill a topic with, and the minimum that `long` writes.
     pub bytes: Option<u64>,
 }
 
 impl Work {
-    /// The work with other figures.
+    /// The work with overridden parameters.
     #[must_use]
     pub fn with(mut self, over: Overrides) -> Self {
         let produce = |spec: &mut ProduceSpec| {
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_a_work_or_a_family_and_no_part_of_a_word() {
+    fn a_name_selects_a_work_or_a_family_but_not_a_prefix() {
         let names = |name: &str| named(name).map(|works| works.iter().map(|w| w.name).collect::<Vec<_>>());
         assert_eq!(names("fetch"), Some(vec!["fetch"]));
         assert_eq!(names("latency"), Some(vec!["latency-1k", "latency-20k"]));

@@ -1,6 +1,6 @@
-//! Plays a workload against a real broker: `cargo run -p brokkr-workloads --example play -- HOST:PORT SECONDS`.
+//! Runs a workload against a real broker: `cargo run -p brokkr-workloads --example play -- HOST:PORT SECONDS`.
 //!
-//! The history goes to standard output as JSON lines, what the clients learned besides to standard error as JSON.
+//! The history is written to standard output as JSON lines, the clients' notes to standard error as JSON.
 
 use std::io::{BufWriter, stderr, stdout};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use brokkr_workloads::{
     AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, Recorder, Stop, TopicSpec, Workload, run,
 };
 
-/// More than there are processes.
+/// More than the number of processes.
 const STRIDE: u64 = 100;
 
 #[tokio::main]

@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Bad input for a live broker, while a client that behaves must go on being served.
+"""Sends bad input to a live broker, which must keep serving a well-behaved client.
 
     bad-input.py --bootstrap HOST:PORT [--pid PID [--rss-max-mib N]] [--log FILE] [--phases a,b,..]
 
-Phases, each with its own kind of peer:
+Phases, each with its own kind of misbehaving peer:
 
     random     connections full of random bytes
     truncated  valid frames cut at every length, then closed or reset
-    lengths    frame lengths of 2^31-1, negative, zero, past socket.request.max.bytes: closed at once; and of what is just
-               allowed, begun and left: no memory for what never comes
+    lengths    frame lengths of 2^31-1, negative, zero, past socket.request.max.bytes: closed at once; and the longest
+               allowed length, begun and left: the broker allocates no memory for missing bytes
     unknown    unknown API keys and versions: closed, and ApiVersions answered with error 35 and its own range (KIP-511)
     garbage    good headers with a body of garbage, or with counts of 2^31-1, for every API key
-    mutated    golden requests of Kafka's own classes with bytes changed (APIs that change nothing but one topic)
+    mutated    golden requests of Kafka's own classes with changed bytes (APIs that write at most to one topic)
     idle       10,000 connections that do nothing, half of them after a first request
-    slow       frames sent byte by byte, and requests by the thousand from peers that don't read the answers
+    slow       frames sent byte by byte, and requests by the thousand from peers that don't read the responses
 
-Meanwhile a prober sends ApiVersions and Metadata every 200 ms, now on an old connection, now on a new one. Fails (exit status
-1) if a probe fails or takes longer than --latency-max-ms, a peer that must be dropped isn't, the process dies, its resident
+Meanwhile a prober sends ApiVersions and Metadata every 200 ms, alternating between an old and new connections. Fails (exit status
+1) if a probe fails or takes longer than --latency-max-ms, a peer that must be disconnected isn't, the process dies, its resident
 memory passes --rss-max-mib, or it logs more than --log-lines-max lines of one kind. Everything random comes from --seed.
 """
 
@@ -39,23 +39,24 @@ API_VERSIONS, METADATA = 18, 3
 REQUEST_BYTES_MAX = 104_857_600  # socket.request.max.bytes
 PROBE_INTERVAL_S = 0.2
 DROPPED_WITHIN_S = 10
-# Requests that leave the broker as it is, or write at most to a topic that isn't there: name, key, first flexible version.
+# Requests that change nothing in the broker, or write at most to a topic that doesn't exist: name, key, first flexible
+# version.
 MUTATED = [("Produce", 0, 9), ("Fetch", 1, 12), ("ListOffsets", 2, 6), ("ApiVersions", 18, 3), ("InitProducerId", 22, 2),
            ("OffsetForLeaderEpoch", 23, 4), ("DescribeConfigs", 32, 4), ("DescribeLogDirs", 35, 2), ("DescribeCluster", 60, 0),
            ("DescribeProducers", 61, 0), ("ListConfigResources", 74, 0), ("DescribeTopicPartitions", 75, 0)]
 
 
 def frame(key, version, body, correlation=1, flexible=False):
-    """A request, its length in front; header v1, or v2 with empty tagged fields."""
+    """A request with its length prefix; header v1, or v2 with empty tagged fields."""
     header = struct.pack(">hhih", key, version, correlation, 3) + b"bad" + (b"\0" if flexible else b"")
     return struct.pack(">i", len(header) + len(body)) + header + body
 
 
 API_VERSIONS_V0 = frame(API_VERSIONS, 0, b"")
-METADATA_V1 = frame(METADATA, 1, struct.pack(">i", 0), correlation=2)  # of no topic
+METADATA_V1 = frame(METADATA, 1, struct.pack(">i", 0), correlation=2)  # no topics
 
 
-# The prober, a process of its own.
+# The prober, which runs in its own process.
 
 def read_exactly(peer, count):
     data = b""
@@ -79,7 +80,7 @@ def probe_once(peer):
 
 
 def prober(address, timeout_s, samples):
-    """Sends (time, seconds, error or None) for each probe until it is ended."""
+    """Sends (time, seconds, error or None) for each probe until it is killed."""
     old, count = None, 0
     while True:
         begin = time.monotonic()
@@ -109,7 +110,7 @@ class Attack:
         self.problems = []
 
     async def connect(self, source=None):
-        """(reader, writer), patient while the broker's backlog is full."""
+        """(reader, writer); retries while the broker's backlog is full."""
         for attempt in range(5):
             try:
                 local = (source, 0) if source else None
@@ -120,7 +121,7 @@ class Attack:
         raise ConnectionError
 
     async def send(self, data, then="close", wait_s=0.0):
-        """Sends and closes or resets, reading meanwhile for wait_s; returns what came, and whether the broker closed."""
+        """Sends and closes or resets, after reading for wait_s; returns the bytes received, and whether the broker closed."""
         try:
             reader, writer = await self.connect()
         except ConnectionError:
@@ -220,7 +221,7 @@ class Attack:
         return bytes(self.random.choice((data, data, data[:cut], data + self.random.randbytes(9))))
 
     async def run_idle(self):
-        """Opened from a few loopback addresses, so that the ports of one suffice for other tests at the same time."""
+        """Connects from several loopback addresses, so that one address keeps enough ports for other tests at the same time."""
         async def one(i):
             try:
                 reader, writer = await self.connect(f"127.0.0.{2 + i % 4}")
@@ -290,7 +291,7 @@ async def watch_rss(pid, peak):
 
 
 def log_kinds(path, start):
-    """New lines since `start`, counted by what is left of them without times, numbers and names of peers."""
+    """New lines since `start`, counted by their text without times, numbers and peers."""
     with open(path, "rb") as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
@@ -351,7 +352,7 @@ def arguments():
     if set(args.phases) - set(PHASES):
         parser.error(f"unknown phases; there are {PHASES}")
     host, port = args.bootstrap.rsplit(":", 1)
-    # Nothing here is for a server of somebody else.
+    # Refuses to attack a server on another machine.
     if not socket.gethostbyname(host).startswith("127."):
         parser.error("only for a broker on loopback")
     return args, (socket.gethostbyname(host), int(port))

@@ -3,7 +3,7 @@
 
     check.py --rows FILE --records FILE [--order key|key+headers] [--timestamps FROM..TO]
 
-Holds when: each row is there once, with its key, value, timestamp and headers, and nothing else is; a key stands in one
+Passes if each row occurs exactly once, with its key, value, timestamp and headers, and no other record does; a key is in one
 partition, in the order of the rows (rows without a key have none); in each partition offsets start at 0 and have no gap.
 --order key+headers asks for order among equal headers only, --timestamps for times in a range instead of the rows' own: for
 clients that can't do better. Prints the first few problems, exit status 1 if there are any. rows.py describes the files.
@@ -17,7 +17,7 @@ PROBLEMS_MAX = 5
 
 
 class Verdict:
-    """What was found: `problems`, and a `digest` by which two clients' readings of one topic can be compared."""
+    """The result: `problems`, and a `digest` to compare two clients' reads of one topic."""
 
     def __init__(self):
         self.problems = []

@@ -1,4 +1,4 @@
-"""check.py finds what it is for. Run: python3 -m unittest discover -s workloads/foreign -p '*_test.py'"""
+"""Tests that check.py finds each kind of problem. Run: python3 -m unittest discover -s workloads/foreign -p '*_test.py'"""
 
 import tempfile
 import unittest
@@ -25,11 +25,11 @@ class Check(unittest.TestCase):
     def changed(self, at, old, new):
         return [line.replace(old, new) if i == at else line for i, line in enumerate(GOOD)]
 
-    def test_what_is_right_passes(self):
+    def test_correct_records_pass(self):
         self.assertEqual(self.judge(GOOD).problems, [])
         self.assertEqual(self.judge(GOOD).records, 5)
 
-    def test_partitions_may_come_in_any_order_with_the_same_digest(self):
+    def test_digest_does_not_depend_on_the_order_of_partitions(self):
         self.assertEqual(self.judge(GOOD).digest, self.judge(GOOD[2:] + GOOD[:2]).digest)
         self.assertNotEqual(self.judge(GOOD).digest, self.judge(self.changed(0, "\t10\t", "\t11\t")).digest)
 

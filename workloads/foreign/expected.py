@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Judges the results of a test suite that doesn't pass as a whole against a list of what is expected.
+"""Judges the results of a test suite with expected failures against a list.
 
     expected.py --results FILE --expected FILE [--classes REGEX]
 
 A result is a line `PASS|FAIL|SKIP CLASS.TEST[#N]<TAB>TIME<TAB>MESSAGE`: #N numbers the runs of one test with several parameters, in
-an order of its own each time, so a test fails here if any of its runs does. The list has a line `CLASS.TEST<TAB>REASON` for each test
-that fails, and a line `CLASS<TAB>N` for each class with N runs that pass. Holds when exactly these fail and so many pass: a test that
+an order that varies, so a test fails here if any of its runs does. The list has a line `CLASS.TEST<TAB>REASON` for each test
+that fails, and a line `CLASS<TAB>N` for each class with N runs that pass. Passes if exactly these fail and so many pass: a test that
 fails without being in the list, one of the list that passes, and one that didn't run are problems. A test whose REASON begins with
 `sometimes` may pass too, and doesn't count in N. --classes: only these classes ran. Prints the problems and the counts, exit status 1
 if there are problems.
@@ -18,7 +18,7 @@ from collections import Counter
 
 
 def judge(results, expected, classes=".*"):
-    """Takes the lines of both files; returns the problems, and the counts."""
+    """Takes the lines of both files; returns the problems and the counts."""
     reasons, passes = {}, {}
     for line in expected:
         name, value = line.rstrip("\n").split("\t")
@@ -62,7 +62,7 @@ def judge(results, expected, classes=".*"):
 
 
 def class_of(name):
-    """Of `CLASS.TEST`, or of `[class:PACKAGE.CLASS]`: that is how a class fails outside of its tests."""
+    """The class of `CLASS.TEST`, or of `[class:PACKAGE.CLASS]`, which is a failure of a class outside of its tests."""
     return name.strip("[]").rsplit(".", 1)[-1] if name.startswith("[class:") else name.split(".", 1)[0]
 
 

@@ -1,4 +1,4 @@
-"""expected.py finds each kind of difference. Run: python3 -m unittest discover -s workloads/foreign -p '*_test.py'"""
+"""Tests that expected.py finds each kind of difference. Run: python3 -m unittest discover -s workloads/foreign -p '*_test.py'"""
 
 import unittest
 

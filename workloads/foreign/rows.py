@@ -1,4 +1,4 @@
-"""What the Python clients share: the command line and the TSV of rows and records.
+"""Shared by the Python clients: the command line and the TSV format of rows and records.
 
 A row is `key value timestamp headers`, a record `partition offset timestamp key value headers`, separated by tabs; a null is
 \\N; backslash, tab, line feed and carriage return in a text are escaped; headers are `name=value`, separated by `;`.
@@ -33,7 +33,7 @@ def read(path):
 
 
 def text(data):
-    """One field: the bytes as text, escaped; not UTF-8 shows as replacement characters, which no row has."""
+    """One field: the bytes as text, escaped; invalid UTF-8 becomes replacement characters, which no row has."""
     return "\\N" if data is None else data.decode(errors="replace").translate(_ESCAPES)
 
 

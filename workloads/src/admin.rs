@@ -1,4 +1,4 @@
-//! A process that changes things.
+//! An admin process: lists offsets and deletes records.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::spec::{self, AdminSpec, ClientSpec};
 use crate::{Recorder, Stop};
 
-/// Looks where logs begin and end, and deletes records, until stopped.
+/// Lists log start and end offsets, and deletes records, until stopped.
 ///
-/// In the history: `list_offsets`, with `{"key"}`, and `earliest` and `latest` where they were answered; `delete_records`, with
-/// `{"key", "before"}`, and `low_watermark` where it was answered.
+/// In the history: `list_offsets`, with `{"key"}`, and with `earliest` and `latest` if they were returned; `delete_records`,
+/// with `{"key", "before"}`, and with `low_watermark` if it was returned.
 pub async fn run_admin<E: Env>(
     env: &E,
     client: &ClientSpec,
@@ -25,7 +25,7 @@ pub async fn run_admin<E: Env>(
 ) {
     let client = Client::new(env, client.config());
     let partitions = spec::partitions(&spec.partitions);
-    assert!(!partitions.is_empty(), "an admin has something to change");
+    assert!(!partitions.is_empty(), "an admin needs partitions");
     let rng = env.rng("workload admin");
     let mut process = spec.process;
     while !stop.is_stopped() {
@@ -36,17 +36,17 @@ pub async fn run_admin<E: Env>(
             () = env.sleep_until(env.now() + pause) => {}
         }
         let tp = &partitions[rng.below(partitions.len() as u64) as usize];
-        if let Some((earliest, latest)) = look(env, &client, tp, recorder, process).await
-            && let Some(before) = choose(earliest, latest, &rng)
-            && delete(env, &client, tp, before, recorder, process).await == Type::Info
+        if let Some((earliest, latest)) = list_offsets(env, &client, tp, recorder, process).await
+            && let Some(before) = choose_offset(earliest, latest, &rng)
+            && delete_records(env, &client, tp, before, recorder, process).await == Type::Info
         {
             process += spec.process_stride;
         }
     }
 }
 
-/// Where a log begins and ends.
-async fn look<E: Env>(
+/// Lists the log start and end offsets.
+async fn list_offsets<E: Env>(
     env: &E,
     client: &Client<E>,
     tp: &TopicPartition,
@@ -71,13 +71,13 @@ async fn look<E: Env>(
     earliest.zip(latest)
 }
 
-/// Somewhere in the older half of what is there.
-fn choose(earliest: Offset, latest: Offset, rng: &Rng) -> Option<Offset> {
+/// A random offset in the older half of the log.
+fn choose_offset(earliest: Offset, latest: Offset, rng: &Rng) -> Option<Offset> {
     let there = u64::try_from(latest.0 - earliest.0).ok()?;
     (there > 1).then(|| earliest.plus(rng.below(there / 2 + 1) as i64))
 }
 
-async fn delete<E: Env>(
+async fn delete_records<E: Env>(
     env: &E,
     client: &Client<E>,
     tp: &TopicPartition,
@@ -94,7 +94,7 @@ async fn delete<E: Env>(
             let value = json!({"key": key, "before": before.0, "low_watermark": low.0});
             (Type::Ok, value)
         }
-        // It may have been carried out in an earlier attempt.
+        // An earlier attempt may have been carried out.
         Err(_) => (Type::Info, invoked),
     };
     recorder.complete(env.now(), process, type_, op(value));

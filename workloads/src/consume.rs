@@ -1,4 +1,4 @@
-//! A process that reads.
+//! A consumer process.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::recorder::Drained;
 use crate::spec::{self, ClientSpec, ConsumerSpec};
 use crate::{Recorder, Stop};
 
-/// How long one partition is asked where it ends, before another is.
-const DRAIN_ASK_MAX: Duration = Duration::from_secs(1);
+/// Longest time to ask for one partition's end before the next partition is asked.
+const LIST_OFFSETS_TIMEOUT: Duration = Duration::from_secs(1);
 
-struct Reader<'a, E: Env> {
+struct ConsumerProcess<'a, E: Env> {
     env: &'a E,
     spec: &'a ConsumerSpec,
     recorder: &'a Recorder,
@@ -29,7 +29,7 @@ struct Reader<'a, E: Env> {
     rng: Rng,
 }
 
-/// Reads from the beginning until stopped, then to the end as it is at that time.
+/// Reads from the beginning until stopped, then to the end of each partition at that time.
 pub async fn run_consumer<E: Env>(
     env: &E,
     client_spec: &ClientSpec,
@@ -38,7 +38,7 @@ pub async fn run_consumer<E: Env>(
     stop: &Stop,
 ) {
     let client = Client::new(env, client_spec.config());
-    let mut reader = Reader {
+    let mut consumer_process = ConsumerProcess {
         env,
         spec,
         recorder,
@@ -48,30 +48,33 @@ pub async fn run_consumer<E: Env>(
         rng: env.rng("workload consumer"),
         client,
     };
-    reader.begin_at_the_beginning();
+    consumer_process.assign_from_beginning();
     while !stop.is_stopped() {
-        reader.poll().await;
-        if spec.rewind_after.is_some_and(|n| reader.polls.is_multiple_of(n)) {
-            reader.begin_at_the_beginning();
+        consumer_process.poll().await;
+        if spec
+            .rewind_after
+            .is_some_and(|n| consumer_process.polls.is_multiple_of(n))
+        {
+            consumer_process.assign_from_beginning();
         }
-        reader.rest(stop).await;
+        consumer_process.pause_between_polls(stop).await;
     }
-    // A client of its own: the consumer's may be in the middle of connecting, which goes on only while it is polled.
-    let mut asks = client_spec.config();
-    asks.api_timeout = asks.api_timeout.min(DRAIN_ASK_MAX);
-    reader.drain(&Client::new(env, asks)).await;
+    // A separate client: the consumer's may be in the middle of connecting, which proceeds only while it is polled.
+    let mut config = client_spec.config();
+    config.api_timeout = config.api_timeout.min(LIST_OFFSETS_TIMEOUT);
+    consumer_process.drain(&Client::new(env, config)).await;
 }
 
-impl<E: Env> Reader<'_, E> {
-    fn begin_at_the_beginning(&mut self) {
-        self.assigned(|consumer, partitions| {
+impl<E: Env> ConsumerProcess<'_, E> {
+    fn assign_from_beginning(&mut self) {
+        self.reassign(|consumer, partitions| {
             consumer.assign(&[], StartAt::Earliest);
             consumer.assign(partitions, StartAt::Earliest);
         });
     }
 
-    /// A new assignment, for the history as well: what is read next need not follow what was read last.
-    fn assigned(&mut self, begin: impl FnOnce(&mut Consumer<E>, &[TopicPartition])) {
+    /// Changes the assignment and records it in the history: the next reads need not continue the previous ones.
+    fn reassign(&mut self, begin: impl FnOnce(&mut Consumer<E>, &[TopicPartition])) {
         let key = |tp| self.recorder.key_of(tp, Uuid::ZERO);
         let keys: Vec<_> = self.partitions.iter().map(key).collect();
         let (now, process) = (self.env.now(), self.spec.process);
@@ -80,8 +83,8 @@ impl<E: Env> Reader<'_, E> {
         self.recorder.assigned_from_beginning(now, process, keys);
     }
 
-    /// Does nothing for a while: what was fetched meanwhile waits in this process, or where it stands still before it.
-    async fn rest(&mut self, stop: &Stop) {
+    /// Pauses. Fetched data stays in this process, or unread in the connection if the consumer stalls.
+    async fn pause_between_polls(&mut self, stop: &Stop) {
         let stuck = self
             .spec
             .stuck_after
@@ -95,7 +98,7 @@ impl<E: Env> Reader<'_, E> {
         if stuck {
             brokkr_types::reached!("a consumer stood still");
             self.client.config().connection.hold.until(until);
-            // To its end, whoever asks it to stop: who stands still doesn't hear that.
+            // It sleeps to the end even if it is stopped: a stalled consumer does not react.
             self.env.sleep_until(until).await;
         }
         tokio::select! {
@@ -127,25 +130,25 @@ impl<E: Env> Reader<'_, E> {
                 lost.push(tp);
             }
         }
-        // Only there: who is outrun by retention again and again must come to the end of all else.
+        // Only the lost partitions: a consumer that retention overtakes repeatedly must still reach the end of the others.
         if !lost.is_empty() {
-            self.assigned(|consumer, _| lost.iter().for_each(|tp| consumer.seek(tp, StartAt::Earliest)));
+            self.reassign(|consumer, _| lost.iter().for_each(|tp| consumer.seek(tp, StartAt::Earliest)));
         }
     }
 
-    /// Reads until every partition's end, as it is now, is reached. One that nobody can tell the end of holds up no other.
+    /// Reads to the current end of every partition. A partition whose end can't be determined does not delay the others.
     async fn drain(&mut self, client: &Client<E>) {
-        let patience = Duration::from_millis(self.spec.drain_timeout_ms);
+        let timeout = Duration::from_millis(self.spec.drain_timeout_ms);
         let isolation = self.spec.config().isolation;
         let mut ends: Vec<_> = self.partitions.iter().map(|tp| (tp.clone(), None)).collect();
-        let asked_until = self.env.now() + patience;
+        let asked_until = self.env.now() + timeout;
         while ends.iter().any(|(_, end)| end.is_none()) && self.env.now() < asked_until {
             for (tp, end) in ends.iter_mut().filter(|(_, end)| end.is_none()) {
                 let listed = client.list_offsets(tp, OffsetSpec::Latest, isolation).await;
                 *end = listed.ok().and_then(|l| l.offset);
             }
         }
-        let until = self.env.now() + patience;
+        let until = self.env.now() + timeout;
         let reached = |consumer: &Consumer<E>| {
             let reached =
                 |(tp, end): &(TopicPartition, Option<Offset>)| end.is_none() || consumer.position(tp) >= *end;
@@ -179,7 +182,7 @@ fn polls(recorder: &Recorder, polled: &Polled) -> Polls {
     };
     let mut all = Polls::new();
     for (tp, records) in &polled.records {
-        // Of a topic that was recreated meanwhile there may be records of both.
+        // If a topic was recreated meanwhile, there may be records of both.
         for same in records.chunk_by(|a, b| a.topic_id == b.topic_id) {
             let key = recorder.key_of(tp, same[0].topic_id);
             all.entry(key).or_default().extend(same.iter().map(message));

@@ -1,30 +1,34 @@
-//! A bank of keys: which key a value has, and to which partition a key goes.
+//! A set of keys: the key of a value, and the partition of a key.
 
 use brokkr_client::TopicPartition;
 use bytes::Bytes;
 
 use crate::value_parts;
 
-/// Which of `keys` keys the record of this value has; `None` if there are none.
+/// The key, out of `keys` keys, of the record with this value; `None` if there are no keys.
 pub fn of(value: i64, keys: u64) -> Option<u64> {
     let (process, counter) = value_parts(value);
-    // Consecutive records of a producer have keys that do not follow each other.
+    // Mixed, so that consecutive records of a producer have unrelated keys.
     let mixed = (process << 32 | counter).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
     (keys > 0).then(|| mixed % keys)
 }
 
-/// A key as it is sent.
+/// The bytes of a key.
 pub(crate) fn bytes(key: u64) -> Bytes {
     Bytes::from(format!("k{key}"))
 }
 
-/// Which of `all` has the key's records, among those of the topic of `some`: as Kafka's default partitioner, if `all` has each
-/// partition of the topic, in order.
-pub(crate) fn place<'a>(key: u64, some: &TopicPartition, all: &'a [TopicPartition]) -> &'a TopicPartition {
+/// The partition of a key among the partitions in `all` of the topic of `some`. It equals that of Kafka's default partitioner
+/// if `all` contains every partition of the topic, in order.
+pub(crate) fn partition_of<'a>(
+    key: u64,
+    some: &TopicPartition,
+    all: &'a [TopicPartition],
+) -> &'a TopicPartition {
     let of_it = || all.iter().filter(|tp| tp.topic == some.topic);
     let positive = murmur2(&bytes(key)) & (i32::MAX as u32);
     let at = positive as usize % of_it().count();
-    of_it().nth(at).expect("it is below their number")
+    of_it().nth(at).expect("the index is below the count")
 }
 
 /// Austin Appleby's MurmurHash2 with Kafka's seed (`Utils.murmur2`).
@@ -51,7 +55,7 @@ mod tests {
     use crate::value_of;
 
     #[test]
-    fn the_hash_is_kafkas() {
+    fn murmur2_equals_kafkas() {
         // `UtilsTest.testMurmur2`.
         for (text, hash) in [
             ("21", -973_932_308),
@@ -66,22 +70,22 @@ mod tests {
     }
 
     #[test]
-    fn a_key_s_records_of_a_topic_go_to_one_partition() {
+    fn records_of_a_key_go_to_one_partition_of_a_topic() {
         let all: Vec<_> = (0..3).map(|p| TopicPartition::new("t", p)).collect();
         let other = TopicPartition::new("u", 0);
         let both: Vec<_> = all.iter().cloned().chain([other.clone()]).collect();
         let mut used = [0; 3];
         for key in 0..40 {
-            let place = |some| super::place(key, some, &both);
-            assert_eq!(place(&all[0]), place(&all[2]));
-            assert_eq!(place(&other), &other);
-            used[place(&all[0]).partition as usize] += 1;
+            let partition_of = |some| super::partition_of(key, some, &both);
+            assert_eq!(partition_of(&all[0]), partition_of(&all[2]));
+            assert_eq!(partition_of(&other), &other);
+            used[partition_of(&all[0]).partition as usize] += 1;
         }
         assert!(used.iter().all(|n| *n > 5), "{used:?}");
     }
 
     #[test]
-    fn values_have_all_keys() {
+    fn values_use_all_keys() {
         assert_eq!(of(value_of(1, 1), 0), None);
         let mut used = [0; 5];
         for counter in 0..200 {

@@ -1,8 +1,8 @@
-//! Workloads as data: what clients do, and the record of what came of it. They never judge.
+//! Workloads as data: what clients do, and a record of the results. Workloads do not judge.
 //!
-//! A [`Workload`] is topics, producers, consumers, an admin and a recreator, each with its numbers; [`run`] plays it over any
-//! [`Env`], in the seeded world or against a real broker. What was invoked and what came back
-//! goes into a [`brokkr_history`], what a client learns besides (sequences, faults) into [`Notes`].
+//! A [`Workload`] consists of topics, producers, consumers, an admin and a recreator, each with its parameters; [`run`] runs
+//! it on any [`Env`], in the simulator or against a real broker. Invocations and completions are recorded in a
+//! [`brokkr_history`], everything else that a client learns (sequences, faults) in [`Notes`].
 
 mod admin;
 mod consume;
@@ -26,7 +26,7 @@ pub use recreate::run_recreator;
 pub use spec::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload};
 pub use stop::Stop;
 
-/// Creates a workload's topics. A topic that is there already is fine.
+/// Creates a workload's topics. Existing topics are accepted.
 pub async fn create_topics<E: Env>(env: &E, workload: &Workload) -> Result<()> {
     let client = Client::new(env, workload.client.config());
     for topic in &workload.topics {
@@ -46,12 +46,12 @@ async fn create_topic<E: Env>(client: &Client<E>, topic: &TopicSpec) -> Result<U
         .await
 }
 
-/// Plays a workload until [`Stop::stop`]: producers and the admin stop first, then the consumers read to the end.
+/// Runs a workload until [`Stop::stop`]: producers and the admin stop first, then the consumers read to the end.
 ///
-/// With a recreator, `recorder` is one of [`Recorder::of`].
+/// With a recreator, `recorder` must come from [`Recorder::of`].
 ///
 /// # Errors
-/// When the topics can't be created. What goes wrong later is part of the record.
+/// If the topics can't be created. Later failures are part of the record.
 pub async fn run<E: Env>(env: &E, workload: &Workload, recorder: &Recorder, stop: &Stop) -> Result<()> {
     create_topics(env, workload).await?;
     let mut writers = Vec::new();

@@ -1,4 +1,4 @@
-//! A process that sends.
+//! A producer process.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use bytes::Bytes;
 use crate::spec::{self, ClientSpec, ProducerSpec};
 use crate::{Recorder, Stop, keys};
 
-/// Bits of a value that count what its process sent.
+/// Bits of a value that hold its process's record counter.
 const COUNTER_BITS: u32 = 32;
 
-/// A life of a process ends after fewer records, and operations of unknown outcome.
+/// Limits of the records, and of the operations of unknown outcome, that a process produces between two kills.
 const LIFE_RECORDS: u64 = 1 << 22;
 const LIFE_STRIDES: u64 = 1 << 10;
 
@@ -29,7 +29,7 @@ pub fn value_of(process: Process, counter: u64) -> i64 {
     (process << COUNTER_BITS | counter) as i64
 }
 
-/// Whose record a value is of, and which of its process.
+/// The process that sent a value, and the record's counter.
 pub fn value_parts(value: i64) -> (Process, u64) {
     (
         (value as u64) >> COUNTER_BITS,
@@ -37,25 +37,25 @@ pub fn value_parts(value: i64) -> (Process, u64) {
     )
 }
 
-/// The bytes of a value: its decimal digits, and dots behind them.
+/// The bytes of a value: its decimal digits, followed by dots as padding.
 fn value_bytes(value: i64, padding: u64) -> Bytes {
     let mut text = value.to_string().into_bytes();
     text.resize(text.len() + padding as usize, b'.');
     Bytes::from(text)
 }
 
-/// The value that these bytes are.
+/// Parses the bytes of a value.
 pub(crate) fn parse_value(bytes: &[u8]) -> Option<i64> {
     let end = bytes.iter().position(|b| *b == b'.').unwrap_or(bytes.len());
     let (digits, padding) = bytes.split_at(end);
-    // Without a way out in the middle many bytes are compared at once.
+    // Without an early exit the compiler vectorizes the comparison.
     let dots = |part: &[u8]| part.iter().fold(true, |all, b| all & (*b == b'.'));
     let padded = padding.chunks(64).all(dots);
     let value = std::str::from_utf8(digits).ok()?.parse().ok()?;
     padded.then_some(value)
 }
 
-/// Sends until stopped. Ends once everything that it sent has an outcome.
+/// Sends until stopped. Returns when everything sent has an outcome.
 pub async fn run_producer<E: Env>(
     env: &E,
     client: &ClientSpec,
@@ -66,7 +66,7 @@ pub async fn run_producer<E: Env>(
     let client = Client::new(env, client.config());
     let mut producer = Producer::new(&client, spec.config());
     let partitions = spec::partitions(&spec.partitions);
-    assert!(!partitions.is_empty(), "a producer sends somewhere");
+    assert!(!partitions.is_empty(), "a producer needs partitions");
     let rng = env.rng("workload producer");
     let (mut process, mut counter, mut operations) = (
         spec.process + spec.process_stride * spec.lives_before * LIFE_STRIDES,
@@ -83,14 +83,15 @@ pub async fn run_producer<E: Env>(
             .map(|i| {
                 let to = &partitions[rng.below(partitions.len() as u64) as usize];
                 let value = value_of(spec.process, counter + i);
-                let to = keys::of(value, spec.keys).map_or(to, |key| keys::place(key, to, &partitions));
+                let to =
+                    keys::of(value, spec.keys).map_or(to, |key| keys::partition_of(key, to, &partitions));
                 (to.clone(), value)
             })
             .collect();
         counter += sends;
         let ended = send(env, &producer, spec, recorder, process, &rng, values).await;
         if ended == Type::Info {
-            // Nobody knows when that operation ends: it may still be under way, as its process's last.
+            // The operation has no known end and may still be in progress, so its process ends with it.
             process += spec.process_stride;
         }
         let pause = Duration::from_micros(rng.below(spec.pause_max_ms * 1000 + 1));
@@ -102,7 +103,7 @@ pub async fn run_producer<E: Env>(
     }
 }
 
-/// One operation: all its sends are under way at once.
+/// One operation: all its sends are in flight at once.
 async fn send<E: Env>(
     env: &E,
     producer: &Producer,
@@ -112,9 +113,9 @@ async fn send<E: Env>(
     rng: &Rng,
     values: Vec<(TopicPartition, i64)>,
 ) -> Type {
-    let micro = |tp: &TopicPartition, told: Option<&Ack>, value: i64| MicroOp::Send {
-        key: recorder.key_of(tp, told.map_or(Uuid::ZERO, |ack| ack.batch.topic_id)),
-        offset: told.and_then(|ack| ack.offset).map(|o| o.0),
+    let micro = |tp: &TopicPartition, results: Option<&Ack>, value: i64| MicroOp::Send {
+        key: recorder.key_of(tp, results.map_or(Uuid::ZERO, |ack| ack.batch.topic_id)),
+        offset: results.and_then(|ack| ack.offset).map(|o| o.0),
         value: value.into(),
     };
     let invoked = values.iter().map(|(tp, value)| micro(tp, None, *value)).collect();
@@ -129,17 +130,17 @@ async fn send<E: Env>(
         let record = ProducerRecord::new(tp.clone(), Some(key), Some(value_bytes(*value, padding)));
         deliveries.push(producer.enqueue(record).await);
     }
-    let mut told: Vec<Result<Ack, SendError>> = Vec::with_capacity(deliveries.len());
+    let mut results: Vec<Result<Ack, SendError>> = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
-        told.push(delivery.await);
+        results.push(delivery.await);
     }
-    let both = || values.iter().zip(&told);
+    let both = || values.iter().zip(&results);
     let acks: Vec<_> = both()
         .filter_map(|((tp, value), t)| Some((tp.clone(), *t.as_ref().ok()?, *value)))
         .collect();
-    let type_ = if acks.len() == told.len() {
+    let type_ = if acks.len() == results.len() {
         Type::Ok
-    } else if told.iter().all(|t| matches!(t, Err(SendError::Fail(_)))) {
+    } else if results.iter().all(|t| matches!(t, Err(SendError::Fail(_)))) {
         Type::Fail
     } else {
         Type::Info
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_names_its_record() {
+    fn a_value_identifies_its_record() {
         let value = value_of(17, 40_000);
         assert_eq!(value_parts(value), (17, 40_000));
         for padding in [0, 5] {

@@ -1,4 +1,4 @@
-//! Where a workload's clients write down what happened.
+//! Recorder of a workload's history and notes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,125 +12,125 @@ use serde::{Deserialize, Serialize};
 
 use crate::Workload;
 
-/// A batch that was acknowledged, as its producer knows it.
+/// An acknowledged batch, as its producer knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AckedBatch {
-    /// When the producer learned of it, in nanoseconds.
+    /// When the producer received the acknowledgement, in nanoseconds.
     pub time: i64,
-    /// The producer's process, as it is in the history.
+    /// The producer's process in the history.
     pub process: Process,
     /// Its topic.
     pub topic: String,
-    /// The topic's id, if it was sent by that.
+    /// The topic's id, if the batch was sent by id.
     #[serde(default)]
     pub topic_id: Option<String>,
     /// Its partition.
     pub partition: i32,
-    /// Whose it is, or -1.
+    /// The producer id, or -1.
     pub producer_id: i64,
-    /// In which epoch, or -1.
+    /// The producer epoch, or -1.
     pub producer_epoch: i16,
     /// Its first record's sequence, or -1.
     pub base_sequence: i32,
-    /// Its first record's offset, if the broker said so.
+    /// Its first record's offset, if the broker returned it.
     pub base_offset: Option<i64>,
-    /// How many records it has.
+    /// Number of records.
     pub records_count: i32,
     /// The acks it was sent with.
     pub acks: i16,
     /// How often it was sent.
     pub attempts: u32,
-    /// Whether the broker once refused it as out of order, though it was the next behind what was acknowledged.
+    /// Whether the broker once refused it as out of order, although it directly followed the acknowledged batches.
     #[serde(default)]
     pub refused_as_gap: bool,
-    /// The values of this operation's records in it, in order, with their offsets.
+    /// The values and offsets of this operation's records in the batch, in order.
     pub records: Vec<(Option<i64>, i64)>,
 }
 
-/// Something a consumer was shown that a healthy log wouldn't show it.
+/// A fault that a consumer reported and that a healthy log would not show.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ClientFault {
-    /// When, in nanoseconds.
+    /// The time in nanoseconds.
     pub time: i64,
-    /// Who.
+    /// The process.
     pub process: Process,
-    /// In which topic.
+    /// The topic.
     pub topic: String,
-    /// In which partition.
+    /// The partition.
     pub partition: i32,
-    /// What.
+    /// A description.
     pub what: String,
 }
 
-/// How far a consumer came after everybody stopped writing.
+/// A consumer's final position, after all producers stopped.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Drained {
-    /// Who.
+    /// The process.
     pub process: Process,
-    /// Which topic.
+    /// The topic.
     pub topic: String,
-    /// Which partition.
+    /// The partition.
     pub partition: i32,
-    /// The offset it would read next, if it knew one.
+    /// The next offset to read, if it is known.
     pub position: Option<i64>,
-    /// The end as the broker told it after the last write, if it did.
+    /// The end offset after the last write, if the broker returned it.
     pub end: Option<i64>,
 }
 
-/// A record whose last answer was that its sequence does not follow.
+/// A record that failed with OUT_OF_ORDER_SEQUENCE_NUMBER.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OutOfOrder {
     /// When the producer gave it up, in nanoseconds.
     pub time: i64,
-    /// Who.
+    /// The process.
     pub process: Process,
-    /// Where it was sent to.
+    /// The topic.
     pub topic: String,
-    /// See `topic`.
+    /// The partition.
     pub partition: i32,
     /// Its value.
     pub value: i64,
 }
 
-/// What clients learned besides the history.
+/// Observations of clients beside the history.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Notes {
-    /// Batches that were acknowledged.
+    /// Acknowledged batches.
     pub acked: Vec<AckedBatch>,
-    /// Records that were given up when the broker saw a gap before them.
+    /// Records that were given up after the broker reported a gap before them.
     #[serde(default)]
     pub out_of_order: Vec<OutOfOrder>,
-    /// Faults.
+    /// Faults that consumers reported.
     pub faults: Vec<ClientFault>,
-    /// How far the consumers came.
+    /// Final positions of consumers.
     pub drained: Vec<Drained>,
 }
 
-/// Where a workload's clients write down what happened. Cloning shares it.
+/// Recorder of a workload's history and notes. Clones share it.
 #[derive(Clone, Default)]
 pub struct Recorder {
     history: brokkr_history::Recorder,
     notes: Arc<Mutex<Notes>>,
     /// Topics that are deleted and created again.
     recreated: Arc<BTreeSet<String>>,
-    /// How partitions are called that were written of before.
+    /// Names of partitions, cached.
     keys: Arc<Mutex<BTreeMap<TopicPartition, Key>>>,
     clock: Option<Arc<Clock>>,
 }
 
-/// What all that is written down is dated by.
+/// The clock that dates all entries.
 type Clock = dyn Fn() -> Instant + Send + Sync;
 
-/// What separates a topic's name from its id, in a key of a history. No topic has it in its name.
+/// Separates a topic's name from its id in keys of a history. Topic names never contain it.
 pub const ID_MARK: char = '@';
 
 impl Recorder {
-    /// An empty one.
+    /// An empty recorder.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty one for a workload: it knows which topics come and go.
+    /// An empty recorder for a workload: it knows which topics are recreated.
     pub fn of(workload: &Workload) -> Self {
         let topics = workload.recreator.iter().flat_map(|r| r.topics.iter().cloned());
         Self {
@@ -139,7 +139,7 @@ impl Recorder {
         }
     }
 
-    /// Dates everything by this clock, and not by that of the client: where those drift, histories are in nobody's order.
+    /// Dates all entries by this clock instead of the clients' clocks: if those drift, the history has no consistent order.
     #[must_use]
     pub fn dated_by(self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self {
@@ -153,8 +153,9 @@ impl Recorder {
         i64::try_from(at.as_nanos()).unwrap_or(i64::MAX)
     }
 
-    /// How a partition is called in the history: `topic-partition`, and `topic@id-partition` where topics of that name come and
-    /// go and it is known which it was. Keys of the former kind then only say what was invoked, or is not known to have happened.
+    /// The key of a partition in the history: `topic-partition`, or `topic@id-partition` if topics of that name are recreated
+    /// and the id is known. For such topics, keys without an id occur only in invocations and in completions of unknown
+    /// outcome.
     pub(crate) fn key_of(&self, tp: &TopicPartition, topic_id: Uuid) -> Key {
         if topic_id.is_zero() || !self.recreated.contains(tp.topic.as_str()) {
             let mut keys = self.keys.lock().expect("no panic under this lock");
@@ -168,17 +169,17 @@ impl Recorder {
         format!("{}{ID_MARK}{topic_id}-{}", tp.topic, tp.partition).into()
     }
 
-    /// The history so far.
+    /// The history.
     pub fn history(&self) -> &brokkr_history::Recorder {
         &self.history
     }
 
-    /// The notes so far.
+    /// A copy of the notes.
     pub fn notes(&self) -> Notes {
         self.lock().clone()
     }
 
-    /// Takes the notes away.
+    /// Takes the notes, which are empty afterwards.
     pub fn take_notes(&self) -> Notes {
         std::mem::take(&mut *self.lock())
     }
@@ -195,13 +196,13 @@ impl Recorder {
         self.history.complete(self.nanos(now), process, type_, op);
     }
 
-    /// An assignment ended, and its process reads from the beginning, wherever it was.
+    /// An assignment ended, and its process reads from the beginning, whatever its position was.
     pub(crate) fn assigned_from_beginning(&self, now: Instant, process: Process, keys: Vec<Key>) {
         self.history
             .assigned_from_beginning(self.nanos(now), process, keys);
     }
 
-    /// Writes down the batches of an operation's acknowledged sends.
+    /// Records the batches of an operation's acknowledged sends.
     pub(crate) fn acked(&self, now: Instant, process: Process, acks: &[(TopicPartition, Ack, i64)]) {
         let mut batches: BTreeMap<_, AckedBatch> = BTreeMap::new();
         for (tp, ack, value) in acks {

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::spec::{ClientSpec, RecreatorSpec, TopicSpec};
 use crate::{Recorder, Stop, create_topic};
 
-/// The longest pause before something that was not answered is asked for again.
-const AGAIN_MS: u64 = 200;
+/// The longest pause before an unanswered request is repeated.
+const RETRY_PAUSE_MAX_MS: u64 = 200;
 
 struct Recreator<'a, E: Env> {
     env: &'a E,
@@ -24,10 +24,10 @@ struct Recreator<'a, E: Env> {
     process: Process,
 }
 
-/// Deletes and creates until stopped; ends when all its topics are there, and nothing that it asked for can change that any more.
+/// Deletes and creates topics until stopped; returns when all its topics exist and no earlier request of it can change that.
 ///
-/// In the history: `delete_topic`, with `{"topic", "id"}`, and `create_topic`, with `{"topic"}` and, where it was answered, `id`.
-/// What may have been done by an attempt that was not answered is `info`.
+/// In the history: `delete_topic`, with `{"topic", "id"}`, and `create_topic`, with `{"topic"}` and, if it was returned,
+/// `id`. If an unanswered attempt may have been carried out, the outcome is `info`.
 pub async fn run_recreator<E: Env>(
     env: &E,
     client: &ClientSpec,
@@ -47,23 +47,23 @@ pub async fn run_recreator<E: Env>(
     };
     while !topics.is_empty() && recreator.pause(spec.stays_max_ms, stop).await {
         let topic = topics[recreator.rng.below(topics.len() as u64) as usize];
-        let Some(id) = recreator.id_of(&topic.name).await else {
+        let Some(id) = recreator.topic_id_of(&topic.name).await else {
             continue;
         };
-        // It is gone for sure BEFORE another is made: so each deletion is of one topic, and the last one stays.
+        // It is certainly gone BEFORE the next one is created, so each deletion concerns one topic, and the last topic stays.
         while !recreator.delete(&topic.name, id).await {
-            recreator.pause(AGAIN_MS, &Stop::new()).await;
+            recreator.pause(RETRY_PAUSE_MAX_MS, &Stop::new()).await;
         }
         recreator.pause(spec.gone_max_ms, stop).await;
         brokkr_types::reached!("a topic was deleted and created again");
         while !recreator.create(topic).await {
-            recreator.pause(AGAIN_MS, &Stop::new()).await;
+            recreator.pause(RETRY_PAUSE_MAX_MS, &Stop::new()).await;
         }
     }
 }
 
 impl<E: Env> Recreator<'_, E> {
-    /// Whether it was not stopped meanwhile.
+    /// Pauses. Returns false if it was stopped meanwhile.
     async fn pause(&self, most_ms: u64, stop: &Stop) -> bool {
         let pause = Duration::from_micros(self.rng.below(most_ms * 1000 + 1));
         tokio::select! {
@@ -73,7 +73,7 @@ impl<E: Env> Recreator<'_, E> {
         }
     }
 
-    async fn id_of(&self, topic: &str) -> Option<Uuid> {
+    async fn topic_id_of(&self, topic: &str) -> Option<Uuid> {
         self.client.want_topic(topic);
         self.client.refresh_metadata().await.ok()?;
         let id = self.client.with_metadata(|m| m.topics.get(topic).map(|t| t.id));
@@ -93,20 +93,20 @@ impl<E: Env> Recreator<'_, E> {
         }
     }
 
-    /// Whether the topic of this id is gone.
+    /// Deletes the topic of this id. Returns whether it is certainly gone.
     async fn delete(&mut self, topic: &str, id: Uuid) -> bool {
         let value = json!({"topic": topic, "id": id.to_string()});
         self.begin("delete_topic", value.clone());
-        let told = self.client.delete_topic_id(id).await;
-        let type_ = match told {
+        let result = self.client.delete_topic_id(id).await;
+        let type_ = match result {
             Ok(true) => Type::Ok,
             _ => Type::Info,
         };
         self.end("delete_topic", type_, value);
-        told.is_ok()
+        result.is_ok()
     }
 
-    /// Whether there is a topic of this name.
+    /// Creates the topic. Returns whether it exists.
     async fn create(&mut self, topic: &TopicSpec) -> bool {
         let value = json!({"topic": topic.name});
         self.begin("create_topic", value.clone());

@@ -1,4 +1,4 @@
-//! What a workload is made of. All times in milliseconds; plain data, so that a plan can hold and change it.
+//! Parameters of a workload: plain data, so that a plan can store and change it. Times are in milliseconds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,28 +9,28 @@ use brokkr_wire::ApiKey;
 use brokkr_wire::records::CompressionType;
 use serde::{Deserialize, Serialize};
 
-/// Topics, and who does what with them.
+/// Topics, and the processes that use them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Workload {
-    /// How all its clients reach the cluster.
+    /// Configuration of all its clients.
     pub client: ClientSpec,
-    /// What is created first.
+    /// The topics, which are created first.
     pub topics: Vec<TopicSpec>,
-    /// Who writes.
+    /// The producer processes.
     pub producers: Vec<ProducerSpec>,
-    /// Who reads.
+    /// The consumer processes.
     pub consumers: Vec<ConsumerSpec>,
-    /// Who changes things.
+    /// The admin process.
     pub admin: Option<AdminSpec>,
-    /// Who deletes topics and creates them again.
+    /// The process that deletes topics and creates them again.
     #[serde(default)]
     pub recreator: Option<RecreatorSpec>,
 }
 
-/// How a client reaches the cluster.
+/// Configuration of a client.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ClientSpec {
-    /// Where to begin.
+    /// The bootstrap servers.
     pub bootstrap: Vec<(String, u16)>,
     /// `request.timeout.ms`.
     pub request_timeout_ms: u64,
@@ -40,15 +40,15 @@ pub struct ClientSpec {
     pub backoff_min_ms: u64,
     /// `retry.backoff.max.ms`.
     pub backoff_max_ms: u64,
-    /// How long an admin call may take with all its attempts.
+    /// Longest time of an admin call with all its attempts.
     pub api_timeout_ms: u64,
-    /// The latest version to speak, by API key, so that older clients can be played.
+    /// The latest version to use, by API key, to imitate older clients.
     #[serde(default)]
     pub versions_max: BTreeMap<i16, i16>,
 }
 
 impl ClientSpec {
-    /// The timeouts with which Jepsen finds bugs, at `host:port`.
+    /// Short timeouts as in Jepsen's tests, with the bootstrap server `host:port`.
     pub fn new(host: &str, port: u16) -> Self {
         Self {
             bootstrap: vec![(host.to_owned(), port)],
@@ -80,9 +80,9 @@ impl ClientSpec {
 pub struct TopicSpec {
     /// Its name.
     pub name: String,
-    /// How many partitions.
+    /// Number of partitions.
     pub partitions: i32,
-    /// How many replicas each; -1 for the broker's default.
+    /// Replication factor; -1 for the broker's default.
     pub replication_factor: i16,
     /// Its configurations, by name.
     #[serde(default)]
@@ -100,22 +100,22 @@ pub(crate) fn partitions(of: &[(String, i32)]) -> Vec<TopicPartition> {
     of.iter().map(|(t, p)| TopicPartition::new(t, *p)).collect()
 }
 
-/// A process that sends values of its own, a few in each operation.
+/// A process that sends unique values, a few in each operation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ProducerSpec {
-    /// Its number, which stands in all its values.
+    /// Its number, which is part of all its values.
     pub process: u64,
-    /// After an operation of unknown outcome it goes on under a number that is this much higher: more than there are processes.
+    /// After an operation of unknown outcome its number grows by this, which is more than the number of processes.
     pub process_stride: u64,
-    /// Where it sends to: each value somewhere by chance.
+    /// The partitions; each value goes to a random one.
     pub partitions: Vec<(String, i32)>,
-    /// Most sends in an operation; they are all under way at once.
+    /// Maximum sends in an operation; they are all in flight at once.
     pub sends_max: u64,
     /// The longest pause between operations.
     pub pause_max_ms: u64,
-    /// `None` until it is stopped.
+    /// Maximum number of operations; `None` for no limit.
     pub operations_max: Option<u64>,
-    /// The longest padding behind a value.
+    /// Maximum padding behind a value.
     pub padding_bytes_max: u64,
     /// `enable.idempotence`.
     pub idempotent: bool,
@@ -123,27 +123,27 @@ pub struct ProducerSpec {
     pub acks: i16,
     /// `linger.ms`.
     pub linger_ms: u64,
-    /// Records in a batch.
+    /// Maximum records in a batch.
     pub batch_records_max: usize,
     /// `max.in.flight.requests.per.connection`.
     pub in_flight_max: usize,
-    /// `retries`; `None` for Kafka's default, as many as fit.
+    /// `retries`; `None` for Kafka's default, the maximum.
     pub retries_max: Option<u32>,
     /// `delivery.timeout.ms`.
     pub delivery_timeout_ms: u64,
-    /// `compression.type`, by its number.
+    /// `compression.type`, as its id.
     pub compression: u8,
-    /// The sequence that its producer ids begin with; near `i32::MAX`, so that they wrap.
+    /// The first sequence of its producer ids; near `i32::MAX` to make them wrap.
     #[serde(default)]
     pub first_sequence: i32,
-    /// How often it was killed before: what it sends now is not what it sent then.
+    /// How often it was killed before, so that its values are new after each kill.
     #[serde(default)]
     pub lives_before: u64,
-    /// It crashes and comes back, under another producer id, after so many operations.
+    /// After this many operations it crashes and restarts with another producer id.
     #[serde(default)]
     pub restarts_after: Option<u64>,
-    /// How many keys its records have, shared with all producers who have as many; each key's records of a topic go to one
-    /// partition. 0: it has a key of its own, and sends anywhere.
+    /// Number of keys of its records, shared with all producers that have the same number; each key's records of a topic go
+    /// to one partition. 0: one key of its own, sent to any partition.
     #[serde(default)]
     pub keys: u64,
 }
@@ -194,16 +194,16 @@ impl ProducerSpec {
     }
 }
 
-/// A process that reads partitions from their beginning and stays at their end.
+/// A process that reads partitions from the beginning and then follows their ends.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConsumerSpec {
     /// Its number.
     pub process: u64,
-    /// What it reads.
+    /// The partitions.
     pub partitions: Vec<(String, i32)>,
-    /// `isolation.level`: read_committed.
+    /// Whether `isolation.level` is `read_committed`.
     pub read_committed: bool,
-    /// Whether fetches are incremental.
+    /// Whether fetches use incremental sessions.
     pub sessions: bool,
     /// `fetch.max.wait.ms`.
     pub max_wait_ms: u64,
@@ -213,19 +213,19 @@ pub struct ConsumerSpec {
     pub max_bytes: i32,
     /// `max.partition.fetch.bytes`.
     pub partition_max_bytes: i32,
-    /// How long a poll waits for something.
+    /// Longest time a poll waits.
     pub poll_timeout_ms: u64,
-    /// Begins again at the beginning after this many polls.
+    /// After this many polls it starts again from the beginning.
     pub rewind_after: Option<u64>,
-    /// How long it may take to read to the end after everybody stopped writing.
+    /// Longest time to read to the end after all producers stopped.
     pub drain_timeout_ms: u64,
     /// The longest pause between polls.
     #[serde(default)]
     pub pause_max_ms: u64,
-    /// It stands still after so many polls, and does not even read what has been sent to it.
+    /// After this many polls it stalls, and does not even read what has been sent to it.
     #[serde(default)]
     pub stuck_after: Option<u64>,
-    /// For how long.
+    /// Duration of a stall.
     #[serde(default)]
     pub stuck_ms: u64,
 }
@@ -268,21 +268,21 @@ impl ConsumerSpec {
     }
 }
 
-/// A process that deletes records now and then.
+/// A process that occasionally deletes records.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AdminSpec {
     /// Its number.
     pub process: u64,
     /// As [`ProducerSpec::process_stride`].
     pub process_stride: u64,
-    /// Whose records it deletes.
+    /// The partitions whose records it deletes.
     pub partitions: Vec<(String, i32)>,
     /// The longest pause between two deletions.
     pub pause_max_ms: u64,
 }
 
-/// A process that deletes topics of the workload and creates them again, over and over. It always deletes by id: what comes late
-/// then hits no other topic. When it is stopped it leaves all of them there.
+/// A process that repeatedly deletes topics of the workload and creates them again. It deletes by id, so that a late request
+/// does not affect a later topic. When it is stopped all its topics exist.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RecreatorSpec {
     /// Its number.
@@ -291,8 +291,8 @@ pub struct RecreatorSpec {
     pub process_stride: u64,
     /// The names of its topics.
     pub topics: Vec<String>,
-    /// The longest time that a topic stays.
+    /// The longest time that a topic exists.
     pub stays_max_ms: u64,
-    /// The longest time that a topic is gone.
+    /// The longest time that a topic does not exist.
     pub gone_max_ms: u64,
 }

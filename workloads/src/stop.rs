@@ -1,4 +1,4 @@
-//! A signal to come to an end.
+//! A stop signal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,32 +11,32 @@ struct Inner {
     notify: Notify,
 }
 
-/// Asks whoever holds a clone to come to an end. It stays asked.
+/// A stop signal, shared by clones. It is never reset.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<Inner>);
 
 impl Stop {
-    /// Not asked yet.
+    /// A signal that is not set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks.
+    /// Sets the signal.
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::Release);
         self.0.notify.notify_waiters();
     }
 
-    /// Whether it was asked.
+    /// Whether the signal is set.
     pub fn is_stopped(&self) -> bool {
         self.0.stopped.load(Ordering::Acquire)
     }
 
-    /// Waits until it is. Cancel-safe.
+    /// Waits until the signal is set. Cancel-safe.
     pub async fn wait(&self) {
         loop {
             let notified = self.0.notify.notified();
-            // AFTER the future was made: a call of `stop` from here on wakes it.
+            // AFTER the future was created: a call of `stop` from here on wakes it.
             if self.is_stopped() {
                 return;
             }

@@ -1,12 +1,12 @@
-//! What judging costs: histories of 10⁴ to 10⁷ micro-operations, one process for each size so that its peak memory is its own.
+//! Cost of judging: histories of 10⁴ to 10⁷ micro-operations, one process for each size so that its peak memory is its own.
 //!
 //! ```text
 //! cargo bench -p brokkr-checker                 all sizes
 //! cargo bench -p brokkr-checker -- 10000 1000000
 //! cargo bench -p brokkr-checker -- --emit 1000000 > history.jsonl
 //! ```
-//! Eight producers and sixteen consumers, each of eight partitions is read twice; everything is sent and polled one micro-operation at
-//! a time. `ww` also orders senders by offsets; in `faulty` one poll of a hundred skips a record.
+//! Eight producers and sixteen consumers; each of eight partitions is read twice; every operation has one micro-operation.
+//! `ww` also orders senders by offsets; in `faulty` one poll in a hundred skips a record.
 #![expect(
     clippy::disallowed_methods,
     reason = "a bench measures real time and starts itself anew for each size"
@@ -23,18 +23,18 @@ const PARTITIONS: u64 = 8;
 const SIZES: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 const KINDS: [&str; 3] = ["plain", "ww", "faulty"];
 
-/// A history of so many micro-operations, made as it is taken.
+/// A generated history with a given number of micro-operations.
 struct History {
     micro_ops: u64,
     faulty: bool,
     index: u64,
     made: u64,
-    /// How many records each partition has; all are read in the round after the one that sent them.
+    /// Records in each partition; all are read in the round after the one that sent them.
     records: u64,
     polls: u64,
-    /// The last round was begun.
+    /// Whether the last round has begun.
     over: bool,
-    /// The round that is being told, last operation first.
+    /// The operations of the current round that are left, last first.
     round: Vec<Operation>,
 }
 
@@ -58,8 +58,8 @@ impl History {
         self.round.push(operation);
     }
 
-    /// Each consumer polls what the round before sent, and each producer sends three records, one after the other; in the last round
-    /// there is only what was left to read.
+    /// Each consumer polls the records of the previous round, and each producer sends three records one after the other; the
+    /// last round only polls.
     fn begin_round(&mut self) {
         let sends = if self.made >= self.micro_ops { 0 } else { 3 };
         let key = |p: u64| brokkr_history::Key::from(format!("t-{}", p % PARTITIONS));
@@ -113,7 +113,7 @@ impl Iterator for History {
     }
 }
 
-/// The most memory that this process had, in MiB.
+/// This process's peak memory, in MiB.
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
@@ -133,7 +133,7 @@ fn one(micro_ops: u64, kind: &str) {
     };
     let mut kafka = Kafka::new(options);
     for operation in History::new(micro_ops, kind == "faulty") {
-        kafka.push(operation).expect("one thing at a time");
+        kafka.push(operation).expect("processes do one thing at a time");
     }
     let verdict = kafka.finish().verdict();
     let took = begun.elapsed().saturating_sub(generated);

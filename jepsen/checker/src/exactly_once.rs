@@ -1,8 +1,8 @@
-//! Input, output and committed offset as one unit: what consume–transform–produce promises (T1).
+//! Input, output and committed offset as one unit: the guarantee of consume–transform–produce (T1).
 //!
-//! Processors poll input partitions and send to output partitions in one operation (`txn`), which also commits how far they polled.
-//! Each input record has one effect: an output record of the *same value* (values of inputs are unique over all input keys).
-//! Whoever else polls output partitions shows what came of it, and `committed` what the group's offset is in the end.
+//! Processors poll input partitions and send to output partitions in one operation (`txn`), which also commits the polled
+//! offsets. Each input record has one effect: an output record of the *same value* (input values are unique over all input
+//! keys). Polls of output partitions by other processes show the effects, and `committed` shows the group's final offset.
 //!
 //! ```text
 //! f: "send",      value: [["send", "in-0", [4, 17]]]
@@ -11,20 +11,20 @@
 //! f: "committed", value: {"group": "g", "key": "in-0", "offset": 5}
 //! ```
 //!
-//! | anomaly | what it is |
+//! | anomaly | meaning |
 //! | --- | --- |
 //! | `input-twice` | two operations that happened polled the same input record |
-//! | `effect-duplicated` | an effect stands in the output more than once |
-//! | `effect-missing` | the input is below the committed offset, its effect is nowhere |
-//! | `effect-ahead` | the effect is there, the input is not below the committed offset |
-//! | `effect-aborted` | the effect is there, though whoever sent it failed |
+//! | `effect-duplicated` | an effect is in the output more than once |
+//! | `effect-missing` | the input is below the committed offset, but its effect is missing |
+//! | `effect-ahead` | the effect exists, but the input is not below the committed offset |
+//! | `effect-aborted` | the effect exists, although the operation that sent it failed |
 //! | `effect-unknown` | an output record that is no input's effect |
-//! | `offset-behind` | less is committed than an operation that had happened polled |
-//! | `offset-ahead` | more is committed than anybody polled |
+//! | `offset-behind` | the committed offset is below what a completed operation polled |
+//! | `offset-ahead` | the committed offset is above what any operation polled |
 //!
-//! Without an answer of `committed` after all processing, the offset is taken to be at least what operations that happened polled, and
-//! `effect-ahead` and `offset-ahead` are not judged. That nothing is missing presumes that the output was read to its end, as
-//! `unseen` does for any history: waive `effect-missing` where it was not.
+//! If no `committed` is answered after all processing, the offset is assumed to be at least what successful operations
+//! polled, and `effect-ahead` and `offset-ahead` are not judged. `effect-missing` assumes that the output was read to its
+//! end, as `unseen` does for any history: waive it if the output was not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ use crate::linear::{CommittedOffsets, Model, OffsetCall};
 use crate::pairs::{Pair, Pairs};
 use crate::{Finding, Malformed, Verdict};
 
-/// What this checker may report.
+/// The anomalies that this checker reports.
 pub const ANOMALIES: &[&str] = &[
     "input-twice",
     "effect-duplicated",
@@ -47,18 +47,18 @@ pub const ANOMALIES: &[&str] = &[
     "offset-ahead",
 ];
 
-/// How to judge.
+/// Options of the checker.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Keys, or topics (a key is a topic's if it is the topic, `-` and a number), that are input.
+pub struct ExactlyOnceOptions {
+    /// Input keys or topics (a key belongs to a topic if it is the topic, `-` and a number).
     pub inputs: Vec<String>,
-    /// Those that are output.
+    /// Output keys or topics.
     pub outputs: Vec<String>,
-    /// Anomalies that are no reason to reject.
+    /// Anomalies that do not make a history invalid.
     pub allow: BTreeSet<&'static str>,
 }
 
-impl Default for Options {
+impl Default for ExactlyOnceOptions {
     fn default() -> Self {
         Self {
             inputs: vec!["in".to_owned()],
@@ -80,38 +80,38 @@ fn is_of(key: &Key, names: &[String]) -> bool {
         .any(|n| n == key.as_str() || Some(n.as_str()) == topic)
 }
 
-/// A place in a log.
-type At = (Key, i64);
+/// A position in a log.
+type LogPosition = (Key, i64);
 
-/// What came of one value.
+/// Everything known of one value.
 #[derive(Default)]
 struct Effect {
-    /// Where it stands as input.
-    input: Option<At>,
-    /// The operations that happened and polled it as input; those of which nobody knows.
+    /// Its input position.
+    input: Option<LogPosition>,
+    /// The operations that polled it as input: those that succeeded, and those of unknown outcome.
     polled: Vec<u64>,
-    /// Where it stands as output, and who read or sent it there.
-    outputs: BTreeMap<At, u64>,
-    /// Who sent it as output, and how that ended.
+    /// Its output positions, and the operation that read or sent it there.
+    outputs: BTreeMap<LogPosition, u64>,
+    /// The operations that sent it as output, and their outcomes.
     sent: Vec<(u64, Type)>,
-    /// Who read it as output first.
+    /// The first operation that read it as output.
     read: Option<u64>,
 }
 
 /// How far one input key was processed.
 #[derive(Default)]
 struct Progress {
-    /// By operations that happened, by end: how far they polled.
+    /// How far successful operations polled, by the time they ended.
     done: Vec<(u64, i64)>,
-    /// How far anybody who may have happened polled.
+    /// How far any operation that may have happened polled.
     possible: i64,
-    /// Answers: when they began and ended, and the offset.
+    /// Answers of `committed`: when the operation began and ended, and the offset.
     answers: Vec<(u64, u64, i64)>,
 }
 
-/// Judges a history as it streams by.
+/// Judges a history incrementally.
 pub struct ExactlyOnce {
-    options: Options,
+    options: ExactlyOnceOptions,
     pairs: Pairs,
     effects: BTreeMap<Val, Effect>,
     progress: BTreeMap<Key, Progress>,
@@ -120,8 +120,8 @@ pub struct ExactlyOnce {
 }
 
 impl ExactlyOnce {
-    /// A judge with these options.
-    pub fn new(options: Options) -> Self {
+    /// A checker with these options.
+    pub fn new(options: ExactlyOnceOptions) -> Self {
         Self {
             options,
             pairs: Pairs::default(),
@@ -131,10 +131,10 @@ impl ExactlyOnce {
         }
     }
 
-    /// Takes the next operation.
+    /// Adds the next operation.
     ///
     /// # Errors
-    /// If a process does two things at once, or an answer is none.
+    /// If a process does two things at once, or an answer is malformed.
     pub fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
         self.pairs
             .push(operation)?
@@ -230,10 +230,10 @@ impl ExactlyOnce {
         }
     }
 
-    /// There are no more operations; the verdict.
+    /// Ends the history; returns the verdict.
     ///
     /// # Errors
-    /// If what never ended is no answer under its name.
+    /// If an unfinished operation is malformed.
     pub fn finish(mut self) -> Result<Verdict, Malformed> {
         for pair in self.pairs.unfinished() {
             self.add(&pair, true)?;
@@ -258,22 +258,22 @@ impl ExactlyOnce {
     }
 }
 
-/// What is known of a key's committed offset.
+/// Bounds of a key's committed offset.
 #[derive(Clone, Copy)]
-struct Committed {
-    /// It is at least this.
+struct CommittedBounds {
+    /// Lower bound.
     offset: i64,
-    /// It is just this.
+    /// Exact offset, if it is known.
     is_final: bool,
-    /// Who says so.
+    /// The operation that shows it.
     op: Option<u64>,
 }
 
 impl Progress {
-    fn committed(&self, processed: Option<u64>) -> Committed {
+    fn committed(&self, processed: Option<u64>) -> CommittedBounds {
         let last = self.answers.iter().max();
         match last.filter(|(began, ..)| processed.is_none_or(|p| p < *began)) {
-            Some((_, op, offset)) => Committed {
+            Some((_, op, offset)) => CommittedBounds {
                 offset: *offset,
                 is_final: true,
                 op: Some(*op),
@@ -281,7 +281,7 @@ impl Progress {
             None => {
                 let most = self.done.iter().max_by_key(|(_, next)| *next);
                 let (op, offset) = most.map_or((None, 0), |(op, next)| (Some(*op), *next));
-                Committed {
+                CommittedBounds {
                     offset,
                     is_final: false,
                     op,
@@ -303,7 +303,7 @@ impl Progress {
             };
             let data = json!({"key": key, "committed": offset, "processed": next, "ops": [by, op]});
             let text = format!(
-                "operation {by} processed {key} up to {next}, and operation {op} was told that {offset} is committed"
+                "operation {by} processed {key} up to {next}, and operation {op} returned {offset} as the committed offset"
             );
             verdict.add("offset-behind", [Finding::new(data, [by, op], text)]);
         }
@@ -315,7 +315,7 @@ impl Progress {
         {
             let data = json!({"key": key, "committed": offset, "processed": self.possible, "op": op});
             let text = format!(
-                "operation {op} was told that {offset} of {key} is committed; nobody processed more than {}",
+                "operation {op} returned {offset} as the committed offset of {key}; no operation processed more than {}",
                 self.possible
             );
             verdict.add("offset-ahead", [Finding::new(data, [*op], text)]);
@@ -323,11 +323,11 @@ impl Progress {
     }
 }
 
-fn places(outputs: &BTreeMap<At, u64>) -> Value {
+fn places(outputs: &BTreeMap<LogPosition, u64>) -> Value {
     outputs.keys().map(|(key, offset)| json!([key, offset])).collect()
 }
 
-fn judge(verdict: &mut Verdict, value: &Val, effect: &Effect, committed: &BTreeMap<&Key, Committed>) {
+fn judge(verdict: &mut Verdict, value: &Val, effect: &Effect, committed: &BTreeMap<&Key, CommittedBounds>) {
     let outputs = places(&effect.outputs);
     let ops = || {
         effect
@@ -347,7 +347,7 @@ fn judge(verdict: &mut Verdict, value: &Val, effect: &Effect, committed: &BTreeM
     if effect.outputs.len() > 1 {
         let data = json!({"value": value, "input": effect.input, "outputs": outputs});
         let text = format!(
-            "the effect of {value} stands in the output {} times: {outputs}",
+            "the effect of {value} is in the output {} times: {outputs}",
             effect.outputs.len()
         );
         verdict.add("effect-duplicated", [Finding::new(data, ops(), text)]);
@@ -355,7 +355,7 @@ fn judge(verdict: &mut Verdict, value: &Val, effect: &Effect, committed: &BTreeM
     let failed = !effect.sent.is_empty() && effect.sent.iter().all(|(_, type_)| *type_ == Type::Fail);
     if let Some(reader) = effect.read.filter(|_| failed) {
         let data = json!({"value": value, "outputs": outputs, "writer": effect.sent[0].0, "reader": reader});
-        let text = format!("operation {reader} read {value} in the output, whose send failed");
+        let text = format!("operation {reader} read {value} in the output, although its send failed");
         verdict.add(
             "effect-aborted",
             [Finding::new(data, ops().chain([reader]), text)],
@@ -364,7 +364,7 @@ fn judge(verdict: &mut Verdict, value: &Val, effect: &Effect, committed: &BTreeM
     let Some((key, offset)) = &effect.input else {
         if !effect.outputs.is_empty() {
             let data = json!({"value": value, "outputs": outputs});
-            let text = format!("{value} stands in the output, and in no input");
+            let text = format!("{value} is in the output, but in no input");
             verdict.add("effect-unknown", [Finding::new(data, ops(), text)]);
         }
         return;
@@ -373,7 +373,7 @@ fn judge(verdict: &mut Verdict, value: &Val, effect: &Effect, committed: &BTreeM
     let data = json!({"value": value, "input": [key, offset], "committed": done.offset, "outputs": outputs});
     if *offset < done.offset && effect.outputs.is_empty() {
         let text = format!(
-            "input {value} (offset {offset} of {key}) is below the committed {}, and its effect is nowhere",
+            "input {value} (offset {offset} of {key}) is below the committed {}, but its effect is missing",
             done.offset
         );
         let ops = effect.polled.iter().copied().chain(done.op);

@@ -1,8 +1,8 @@
-//! Who comes before whom: a graph over operations, its strongly connected components, and short cycles in them.
+//! A precedence graph over operations, its strongly connected components, and short cycles in them.
 //!
-//! Realtime order (this one ended before that one began) has too many edges to keep, so they are not kept: every ended operation
-//! leads to an instant, each instant leads to the next, and an instant leads to the operations that began after it and before
-//! the next one. `n` operations, at most `n` instants, and a path through instants alone is one realtime step.
+//! Realtime order (one operation ended before the other began) has too many edges to store. Instead every ended operation has
+//! an edge to an instant, each instant to the next one, and an instant to the operations that began after it and before the
+//! next one. `n` operations have at most `n` instants, and a path through instants alone is one realtime step.
 //!
 //! ```text
 //!  op a ──▶ (ended a) ──▶ (ended b) ──▶ op d
@@ -13,37 +13,37 @@ use std::collections::VecDeque;
 
 /// Kinds of edges, as bits.
 pub(crate) type Rel = u8;
-/// One wrote what follows what the other wrote.
+/// One wrote the record that follows the other's record.
 pub(crate) const WW: Rel = 1;
 /// One read what the other wrote.
 pub(crate) const WR: Rel = 2;
 /// One began after the other ended.
 pub(crate) const REALTIME: Rel = 4;
 
-/// How many edges one search for a cycle looks at before the shortest so far is good enough.
+/// After this many edges a search for a shorter cycle stops.
 const SEARCH_EDGES_MAX: u64 = 20_000_000;
-/// How many cycles one component is searched for, to keep the shortest.
+/// Maximum number of cycles searched in one component, of which the shortest is kept.
 const SEARCHES_MAX: usize = 64;
 
-/// When an operation began and ended, as places in the history.
+/// Positions in the history at which an operation began and ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
-    /// `None`: nobody saw it begin, so nothing is known to precede it.
+pub(crate) struct OpSpan {
+    /// `None`: the beginning was not recorded, so nothing is known to precede the operation.
     pub(crate) began: Option<u32>,
-    /// `None`: nobody knows that it ended, so it precedes nothing.
+    /// `None`: it is not known to have ended, so it precedes nothing.
     pub(crate) ended: Option<u32>,
 }
 
 /// A graph over operations `0..n`; nodes from `n` on are instants.
 pub(crate) struct Graph {
     ops: u32,
-    /// Data edges: of operation `o` those in `from[o]..from[o + 1]`.
+    /// Data edges; those of operation `o` are in `from[o]..from[o + 1]`.
     from: Vec<u32>,
     to: Vec<u32>,
     rel: Vec<Rel>,
-    /// Of each operation the instant at which it ended.
+    /// The instant at which each operation ended.
     instant: Vec<u32>,
-    /// Operations by when they began; of instant `i` those in `begun[i]..begun[i + 1]`.
+    /// Operations by beginning; those that began at instant `i` are in `begun[i]..begun[i + 1]`.
     begin_order: Vec<u32>,
     begun: Vec<u32>,
 }
@@ -55,8 +55,8 @@ fn size(n: usize) -> u32 {
 }
 
 impl Graph {
-    /// A graph of these operations, with these data edges.
-    pub(crate) fn new(spans: &[Span], edges: &[(u32, u32, Rel)]) -> Self {
+    /// Builds the graph of these operations and data edges.
+    pub(crate) fn new(spans: &[OpSpan], edges: &[(u32, u32, Rel)]) -> Self {
         let ops = spans.len();
         let mut from = vec![0u32; ops + 1];
         for (a, ..) in edges {
@@ -85,7 +85,7 @@ impl Graph {
         graph
     }
 
-    fn keep_time(&mut self, spans: &[Span]) {
+    fn keep_time(&mut self, spans: &[OpSpan]) {
         let mut ends: Vec<_> = (0u32..)
             .zip(spans)
             .filter_map(|(o, s)| s.ended.map(|e| (e, o)))
@@ -101,7 +101,7 @@ impl Graph {
             self.instant[*op as usize] = i;
         }
         let mut begins = begins.into_iter().peekable();
-        // What began before anything ended follows nothing.
+        // An operation that began before any ended follows nothing.
         let first = ends.first().map_or(u32::MAX, |e| e.0);
         while begins.next_if(|(b, _)| *b < first).is_some() {}
         for i in 0..ends.len() {
@@ -114,7 +114,7 @@ impl Graph {
         self.begun.push(size(self.begin_order.len()));
     }
 
-    /// Whether no operation is related to any other.
+    /// Whether no two operations are related.
     pub(crate) fn is_empty(&self) -> bool {
         self.to.is_empty() && self.begin_order.is_empty()
     }
@@ -127,7 +127,7 @@ impl Graph {
         node < self.ops
     }
 
-    /// The `i`-th edge out of a node.
+    /// The `i`-th edge of a node.
     fn edge(&self, node: u32, i: u32) -> Option<(u32, Rel)> {
         if node < self.ops {
             let op = node as usize;
@@ -147,7 +147,7 @@ impl Graph {
         (at == self.begun[instant + 1] && !last).then(|| (node + 1, REALTIME))
     }
 
-    /// The components of more than one operation over edges of these kinds, each sorted (Tarjan's algorithm, without recursion).
+    /// Components of at least two operations over edges of these kinds, each sorted (Tarjan's algorithm, without recursion).
     pub(crate) fn components(&self, kinds: Rel) -> Vec<Vec<u32>> {
         let nodes = self.nodes();
         let mut search = Tarjan {
@@ -172,7 +172,7 @@ impl Graph {
 struct Tarjan<'a> {
     graph: &'a Graph,
     kinds: Rel,
-    /// When a node was first seen, from 1.
+    /// When a node was first visited, from 1.
     seen: Vec<u32>,
     /// The earliest open node that it reaches; `NONE` once its component is closed.
     low: Vec<u32>,
@@ -224,7 +224,7 @@ impl Tarjan<'_> {
             .open
             .iter()
             .rposition(|n| *n == first)
-            .expect("an open node is open");
+            .expect("an open node is on the stack");
         for node in &self.open[at..] {
             self.low[*node as usize] = NONE;
         }
@@ -243,19 +243,19 @@ impl Tarjan<'_> {
     }
 }
 
-/// A step of a cycle: who, and how it leads to the next.
+/// A step of a cycle: the operation, and the kind of its edge to the next one.
 pub(crate) type Step = (u32, Rel);
 
-/// Finds short cycles; keeps what a search needs between searches.
+/// Finds short cycles; reuses its memory between searches.
 pub(crate) struct Cycles<'a> {
     graph: &'a Graph,
-    /// In which search a node was reached.
+    /// The search in which a node was last reached.
     round: Vec<u32>,
-    /// From where, and by which edge.
+    /// Predecessor and edge kind on the path.
     back: Vec<(u32, Rel)>,
     rounds: u32,
     edges: u64,
-    /// Which component an operation is in, for the component being searched.
+    /// The component of each operation, for the component being searched.
     component: Vec<u32>,
     components: u32,
 }
@@ -274,7 +274,7 @@ impl<'a> Cycles<'a> {
         }
     }
 
-    /// A short cycle in a component over edges of these `kinds`, that has an edge of `required`; none if there is no such edge.
+    /// A short cycle in a component over edges of these `kinds`, with an edge of `required`; `None` if there is no such edge.
     pub(crate) fn find(&mut self, component: &[u32], kinds: Rel, required: Rel) -> Option<Vec<Step>> {
         self.components += 1;
         for op in component {
@@ -308,7 +308,7 @@ impl<'a> Cycles<'a> {
         self.graph.is_op(op) && self.component[op as usize] == self.components
     }
 
-    /// The shortest way from `a` to `b` inside of the component, of fewer than `max - 1` steps; instants cost nothing.
+    /// The shortest path from `a` to `b` inside of the component, of fewer than `max - 1` steps; instants cost nothing.
     fn path(&mut self, a: u32, b: u32, kinds: Rel, max: usize) -> Option<Vec<Step>> {
         self.rounds += 1;
         self.round[a as usize] = self.rounds;
@@ -329,7 +329,7 @@ impl<'a> Cycles<'a> {
                 }
                 self.round[to as usize] = self.rounds;
                 self.back[to as usize] = (node, rel);
-                // Only a step onto an operation costs one.
+                // Only a step to an operation has a cost.
                 if instant {
                     due.push_front(to);
                 } else {
@@ -340,7 +340,7 @@ impl<'a> Cycles<'a> {
         None
     }
 
-    /// The steps of the way that was found, instants left out.
+    /// The steps of the path that was found, without instants.
     fn steps(&self, a: u32, b: u32) -> Vec<Step> {
         let (mut steps, mut at) = (Vec::new(), b);
         while at != a {
@@ -359,13 +359,13 @@ impl<'a> Cycles<'a> {
 mod tests {
     use super::*;
 
-    fn span(began: u32, ended: u32) -> Span {
+    fn span(began: u32, ended: u32) -> OpSpan {
         let (began, ended) = (Some(began), Some(ended));
-        Span { began, ended }
+        OpSpan { began, ended }
     }
 
     #[test]
-    fn realtime_is_who_ended_before_whom() {
+    fn realtime_edges_go_from_ended_to_later_begun() {
         // 0: 0-1, 1: 2-5, 2: 3-4, 3: 6-7
         let spans = [span(0, 1), span(2, 5), span(3, 4), span(6, 7)];
         let graph = Graph::new(&spans, &[]);
@@ -388,8 +388,8 @@ mod tests {
     }
 
     #[test]
-    fn cycles_are_short_and_have_what_is_required() {
-        let none = Span {
+    fn cycles_are_short_and_have_the_required_edge() {
+        let none = OpSpan {
             began: None,
             ended: None,
         };
@@ -417,7 +417,7 @@ mod tests {
 
     #[test]
     fn time_and_data_close_a_cycle() {
-        // What 0 read was sent by 1, which began after 0 had ended.
+        // Operation 0 read a record of operation 1, which began after 0 had ended.
         let graph = Graph::new(&[span(0, 1), span(2, 3)], &[(1, 0, WR)]);
         assert_eq!(graph.components(WR), Vec::<Vec<u32>>::new());
         assert_eq!(graph.components(WR | REALTIME), [vec![0, 1]]);

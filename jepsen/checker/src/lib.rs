@@ -1,10 +1,12 @@
-//! Judges of histories. Each is a pure function from what clients saw to a verdict: none knows a broker, a simulator or a workload,
-//! so that Apache Kafka can be judged by them as well.
+//! Checkers of histories. Each is a pure function from what clients saw to a verdict: none depends on a broker, a simulator
+//! or a workload, so they judge Apache Kafka as well.
 //!
 //! - [`kafka`]: sends and polls: every anomaly of Jepsen's Kafka workload, among them cycles.
 //! - [`exactly_once`]: input, output and committed offset as one unit (T1).
-//! - [`linear`]: linearizability, for any model of one object: registers, committed offsets (G2), a controller's answers (M2).
-//! - [`metadata`]: what several brokers answer, each in its own time: monotonic per broker, and never what was not true (L3, M2).
+//! - [`linear`]: linearizability, for any model of one object: registers, committed offsets (G2), a controller's answers
+//!   (M2).
+//! - [`metadata`]: answers of several brokers that may be out of date: monotonic per broker, and never a state that did not
+//!   exist (L3, M2).
 
 pub mod exactly_once;
 mod graph;

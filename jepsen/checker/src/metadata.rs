@@ -1,23 +1,24 @@
-//! What several brokers answer, where none promises to be up to date: Metadata, and committed offsets of coordinators that may have
-//! been deposed without knowing it yet.
+//! Answers of several brokers that need not be up to date: Metadata, and committed offsets of coordinators that may have been
+//! deposed without knowing it yet.
 //!
-//! Such answers aren't linearizable; a broker may be behind. What they still are: monotonic for each broker (an answer that began
-//! after another of the same broker had ended is no older), and never something that was not true.
+//! Such answers aren't linearizable, since a broker may lag. They are still monotonic for each broker (an answer that began
+//! after another of the same broker had ended is no older), and never show a state that did not exist.
 //!
 //! ```text
 //! f: "metadata",  value: {"broker": 1, "all": true, "topics": {"t": {"id": "…", "partitions": {"0": {"leader": 2, "epoch": 5}}}}}
 //! f: "committed", value: {"coordinator": 1, "group": "g", "key": "t-0", "offset": 7}
 //! ```
-//! and `create-topic`, `delete-topic`, `commit` as in [`crate::linear`]. A topic that is `null`, or is not among `all`, is not
-//! there for that broker. `incarnation` may tell a broker's lives apart: a new one owes nothing to the one before it.
+//! and `create-topic`, `delete-topic`, `commit` as in [`crate::linear`]. A topic that is `null`, or absent from a listing
+//! with `all`, does not exist for that broker. `incarnation` may distinguish a broker's restarts: a new one need not continue
+//! the previous one.
 //!
-//! | anomaly | what it is |
+//! | anomaly | meaning |
 //! | --- | --- |
-//! | `untrue-topic` | a topic shown that nobody had created by then |
+//! | `untrue-topic` | a topic was shown before any operation had created it |
 //! | `two-leaders` | two leaders of one partition in one epoch (L3) |
-//! | `nonmonotonic-metadata` | an older epoch, an older topic of that name, or one that was gone already (M2) |
-//! | `untrue-offset` | an offset that nobody had committed by then |
-//! | `nonmonotonic-offset` | an offset that had surely been replaced by one that this coordinator had answered already |
+//! | `nonmonotonic-metadata` | an older epoch, an older topic of that name, or a deleted topic (M2) |
+//! | `untrue-offset` | an offset was returned before any operation had committed it |
+//! | `nonmonotonic-offset` | an offset that had certainly been replaced by one that this coordinator had already returned |
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -29,7 +30,7 @@ use crate::linear::{Answer, CommittedOffsets, Model, OffsetCall, TopicCall, Topi
 use crate::pairs::{Pair, Pairs};
 use crate::{Finding, Malformed, Verdict};
 
-/// What this checker may report.
+/// The anomalies that this checker reports.
 pub const ANOMALIES: &[&str] = &[
     "untrue-topic",
     "two-leaders",
@@ -38,77 +39,77 @@ pub const ANOMALIES: &[&str] = &[
     "nonmonotonic-offset",
 ];
 
-/// Between its call and its return something was so; both are indexes.
+/// The time between an operation's call and return, as indexes of the history.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Span {
+struct Interval {
     began: u64,
     ended: u64,
 }
 
-/// Which broker answered, in which of its lives.
+/// A broker and its incarnation.
 type Broker = (i64, i64);
 
-/// What a broker said of a topic.
+/// A broker's answer about a topic.
 #[derive(Clone, Debug)]
-struct Shown {
-    span: Span,
+struct TopicView {
+    span: Interval,
     broker: Broker,
-    /// Its id; `None` if it is not there.
+    /// The topic's id; `None` if it does not exist.
     id: Option<String>,
 }
 
-/// What a broker said of a partition of a topic's id.
+/// A broker's answer about a partition of a topic id.
 #[derive(Clone, Copy, Debug)]
-struct Led {
-    span: Span,
+struct LeaderView {
+    span: Interval,
     broker: Broker,
     leader: i64,
     epoch: i64,
 }
 
-/// A topic's creation that may have happened.
+/// The creation of a topic, which may have happened.
 #[derive(Clone, Debug)]
-struct Created {
+struct TopicCreation {
     began: u64,
-    /// `None` if nobody knows whether it did.
+    /// `None` if the outcome is unknown.
     ended: Option<u64>,
     id: Option<String>,
 }
 
 /// A commit that may have happened.
 #[derive(Clone, Copy, Debug)]
-struct Committed {
+struct OffsetCommit {
     began: u64,
     ended: Option<u64>,
     offset: i64,
 }
 
-/// What a coordinator answered.
+/// A coordinator's answer.
 #[derive(Clone, Copy, Debug)]
-struct Answered {
-    span: Span,
+struct OffsetAnswer {
+    span: Interval,
     broker: Broker,
     offset: Option<i64>,
 }
 
-/// Judges a history as it streams by.
+/// Judges a history incrementally.
 #[derive(Default)]
 pub struct Metadata {
     pairs: Pairs,
-    created: BTreeMap<String, Vec<Created>>,
-    shown: BTreeMap<String, Vec<Shown>>,
-    led: BTreeMap<(String, i64), Vec<Led>>,
-    /// Listings of all topics: what is not in them is not there.
-    listings: Vec<(Span, Broker, BTreeSet<String>)>,
-    committed: BTreeMap<(String, String), Vec<Committed>>,
-    answered: BTreeMap<(String, String), Vec<Answered>>,
+    created: BTreeMap<String, Vec<TopicCreation>>,
+    shown: BTreeMap<String, Vec<TopicView>>,
+    led: BTreeMap<(String, i64), Vec<LeaderView>>,
+    /// Listings of all topics: topics absent from them do not exist.
+    listings: Vec<(Interval, Broker, BTreeSet<String>)>,
+    committed: BTreeMap<(String, String), Vec<OffsetCommit>>,
+    answered: BTreeMap<(String, String), Vec<OffsetAnswer>>,
 }
 
 impl Metadata {
-    /// Takes the next operation.
+    /// Adds the next operation.
     ///
     /// # Errors
-    /// If it is none of these under their names, or a process does two things at once.
+    /// If it is malformed, or a process does two things at once.
     pub fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
         self.pairs.push(operation)?.map_or(Ok(()), |pair| self.add(&pair))
     }
@@ -122,7 +123,7 @@ impl Metadata {
             what,
         };
         let began = pair.invoked.as_ref().map_or(ended.index, |o| o.index);
-        let span = Span {
+        let span = Interval {
             began,
             ended: ended.index,
         };
@@ -141,7 +142,7 @@ impl Metadata {
                     self.created
                         .entry(topic)
                         .or_default()
-                        .push(Created { began, ended, id });
+                        .push(TopicCreation { began, ended, id });
                 }
             }
             ("commit", _) => {
@@ -152,7 +153,7 @@ impl Metadata {
                     self.committed
                         .entry(object)
                         .or_default()
-                        .push(Committed { began, ended, offset });
+                        .push(OffsetCommit { began, ended, offset });
                 }
             }
             _ => {}
@@ -160,7 +161,7 @@ impl Metadata {
         Ok(())
     }
 
-    fn committed(&mut self, span: Span, o: &Operation, value: &Value) -> Result<(), String> {
+    fn committed(&mut self, span: Interval, o: &Operation, value: &Value) -> Result<(), String> {
         let Some(coordinator) = value["coordinator"].as_i64() else {
             return Err("a \"committed\" has no coordinator".to_owned());
         };
@@ -169,12 +170,12 @@ impl Metadata {
             self.answered
                 .entry(object)
                 .or_default()
-                .push(Answered { span, broker, offset });
+                .push(OffsetAnswer { span, broker, offset });
         }
         Ok(())
     }
 
-    fn metadata(&mut self, span: Span, value: &Value) -> Result<(), String> {
+    fn metadata(&mut self, span: Interval, value: &Value) -> Result<(), String> {
         let broker = value["broker"].as_i64().ok_or("a \"metadata\" has no broker")?;
         let broker = (broker, value["incarnation"].as_i64().unwrap_or_default());
         let topics = value["topics"]
@@ -200,9 +201,9 @@ impl Metadata {
                 let (leader, epoch) = (number("leader")?, number("epoch")?);
                 let partition = partition
                     .parse()
-                    .map_err(|_| format!("{partition:?} is no partition"))?;
+                    .map_err(|_| format!("{partition:?} is not a partition"))?;
                 let object = (id.clone().unwrap_or_default(), partition);
-                self.led.entry(object).or_default().push(Led {
+                self.led.entry(object).or_default().push(LeaderView {
                     span,
                     broker,
                     leader,
@@ -212,7 +213,7 @@ impl Metadata {
             self.shown
                 .entry(topic.clone())
                 .or_default()
-                .push(Shown { span, broker, id });
+                .push(TopicView { span, broker, id });
         }
         if value["all"] == json!(true) {
             self.listings
@@ -221,10 +222,10 @@ impl Metadata {
         Ok(())
     }
 
-    /// There are no more operations; the verdict.
+    /// Ends the history; returns the verdict.
     ///
     /// # Errors
-    /// If what never ended is none of these under their names.
+    /// If an unfinished operation is malformed.
     pub fn finish(mut self) -> Result<Verdict, Malformed> {
         for pair in self.pairs.unfinished() {
             self.add(&pair)?;
@@ -232,7 +233,7 @@ impl Metadata {
         for (span, broker, listed) in std::mem::take(&mut self.listings) {
             for (topic, shown) in &mut self.shown {
                 if !listed.contains(topic) {
-                    shown.push(Shown {
+                    shown.push(TopicView {
                         span,
                         broker,
                         id: None,
@@ -266,7 +267,7 @@ impl Metadata {
     }
 }
 
-/// The greatest of what had ended before something began; asked in the order of beginnings.
+/// The maximum over everything that had ended before something began; queried in the order of beginnings.
 struct Floor<T> {
     running: BinaryHeap<Reverse<(u64, T)>>,
     max: Option<T>,
@@ -294,33 +295,33 @@ impl<T: Ord + Copy> Floor<T> {
     }
 }
 
-/// A topic that the history creates was shown before its creation began. Topics that are only ever shown were there before.
-fn untrue_topics(topic: &str, shown: &[Shown], created: &[Created]) -> Vec<Finding> {
+/// A topic of the history was shown before its creation began. Topics without a creation in the history existed before.
+fn untrue_topics(topic: &str, shown: &[TopicView], created: &[TopicCreation]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for s in shown {
         let Some(id) = &s.id else { continue };
-        let fits = |c: &Created| c.began < s.span.ended && c.id.as_ref().is_none_or(|i| i == id);
+        let fits = |c: &TopicCreation| c.began < s.span.ended && c.id.as_ref().is_none_or(|i| i == id);
         if created.is_empty() || created.iter().any(fits) {
             continue;
         }
         let (op, broker) = (s.span.ended, s.broker.0);
         let data = json!({"topic": topic, "id": id, "broker": broker, "op": op});
         let text =
-            format!("broker {broker} showed topic {topic} with id {id}, which nobody had created by then");
+            format!("broker {broker} showed topic {topic} with id {id} before any operation had created it");
         findings.push(Finding::new(data, [op], text));
     }
     findings
 }
 
-/// What a broker has shown of a topic's ids.
+/// The ids of a topic that a broker has shown.
 #[derive(Default)]
-struct Ids {
-    /// Of each id when it had been shown first, and when something else had been shown after that.
+struct ShownIds {
+    /// For each id, when it had been shown first, and when another id had been shown after that.
     shown: BTreeMap<String, (u64, Option<u64>)>,
 }
 
-fn topics_back(topic: &str, shown: &[Shown], created: &[Created]) -> Vec<Finding> {
-    // When an id's creation surely was over, and when it began.
+fn topics_back(topic: &str, shown: &[TopicView], created: &[TopicCreation]) -> Vec<Finding> {
+    // When an id's creation was certainly over, and when it began.
     let order: BTreeMap<_, _> = created
         .iter()
         .filter_map(|c| Some((c.id.as_ref()?, (c.began, c.ended?))))
@@ -329,7 +330,7 @@ fn topics_back(topic: &str, shown: &[Shown], created: &[Created]) -> Vec<Finding
         (Some((_, ended)), Some((began, _))) => ended < began,
         _ => false,
     };
-    let mut brokers: BTreeMap<Broker, Ids> = BTreeMap::new();
+    let mut brokers: BTreeMap<Broker, ShownIds> = BTreeMap::new();
     let mut findings = Vec::new();
     for s in shown {
         let ids = brokers.entry(s.broker).or_default();
@@ -368,13 +369,13 @@ fn topics_back(topic: &str, shown: &[Shown], created: &[Created]) -> Vec<Finding
     findings
 }
 
-fn two_leaders(id: &str, partition: i64, led: &[Led]) -> Vec<Finding> {
-    let mut leaders: BTreeMap<i64, Led> = BTreeMap::new();
-    let mut told = BTreeSet::new();
+fn two_leaders(id: &str, partition: i64, led: &[LeaderView]) -> Vec<Finding> {
+    let mut leaders: BTreeMap<i64, LeaderView> = BTreeMap::new();
+    let mut reported = BTreeSet::new();
     let mut findings = Vec::new();
     for l in led {
         let first = leaders.entry(l.epoch).or_insert(*l);
-        if first.leader == l.leader || !told.insert((l.epoch, l.leader)) {
+        if first.leader == l.leader || !reported.insert((l.epoch, l.leader)) {
             continue;
         }
         let (ops, epoch) = ([first.span.ended, l.span.ended], l.epoch);
@@ -390,7 +391,7 @@ fn two_leaders(id: &str, partition: i64, led: &[Led]) -> Vec<Finding> {
     findings
 }
 
-fn epochs_back(id: &str, partition: i64, led: &[Led]) -> Vec<Finding> {
+fn epochs_back(id: &str, partition: i64, led: &[LeaderView]) -> Vec<Finding> {
     let mut floors: BTreeMap<Broker, Floor<(i64, u64)>> = BTreeMap::new();
     let mut findings = Vec::new();
     for l in led {
@@ -414,11 +415,11 @@ fn epochs_back(id: &str, partition: i64, led: &[Led]) -> Vec<Finding> {
 }
 
 /// When each offset may have been committed.
-struct Commits(BTreeMap<i64, Vec<Committed>>);
+struct Commits(BTreeMap<i64, Vec<OffsetCommit>>);
 
 impl Commits {
-    fn of(committed: &[Committed]) -> Self {
-        let mut by_offset: BTreeMap<i64, Vec<Committed>> = BTreeMap::new();
+    fn of(committed: &[OffsetCommit]) -> Self {
+        let mut by_offset: BTreeMap<i64, Vec<OffsetCommit>> = BTreeMap::new();
         for c in committed {
             by_offset.entry(c.offset).or_default().push(*c);
         }
@@ -429,7 +430,7 @@ impl Commits {
         self.0.get(&offset)?.iter().map(|c| c.began).min()
     }
 
-    /// By when every commit of it that began before `until` was over; none if that isn't sure.
+    /// By when every commit of it that began before `until` was over; `None` if that is not certain.
     fn over(&self, offset: Option<i64>, until: u64) -> Option<u64> {
         let Some(offset) = offset else { return Some(0) };
         let commits = self.0.get(&offset)?.iter().filter(|c| c.began < until);
@@ -439,26 +440,26 @@ impl Commits {
     }
 }
 
-fn untrue_offsets(object: &(String, String), answered: &[Answered], commits: &Commits) -> Vec<Finding> {
+fn untrue_offsets(object: &(String, String), answered: &[OffsetAnswer], commits: &Commits) -> Vec<Finding> {
     let (group, key) = object;
-    let untrue = |a: &&Answered| {
+    let untrue = |a: &&OffsetAnswer| {
         a.offset
             .is_some_and(|o| commits.began(o).is_none_or(|began| began > a.span.ended))
     };
-    let finding = |a: &Answered| {
+    let finding = |a: &OffsetAnswer| {
         let (op, coordinator, offset) = (a.span.ended, a.broker.0, a.offset);
         let data =
             json!({"group": group, "key": key, "offset": offset, "coordinator": coordinator, "op": op});
         let offset = offset.unwrap_or_default();
         let text = format!(
-            "coordinator {coordinator} answered {offset} for {key} of {group}, which nobody had committed by then"
+            "coordinator {coordinator} answered {offset} for {key} of {group} before any operation had committed it"
         );
         Finding::new(data, [op], text)
     };
     answered.iter().filter(untrue).map(finding).collect()
 }
 
-fn offsets_back(object: &(String, String), answered: &[Answered], commits: &Commits) -> Vec<Finding> {
+fn offsets_back(object: &(String, String), answered: &[OffsetAnswer], commits: &Commits) -> Vec<Finding> {
     let (group, key) = object;
     let mut floors: BTreeMap<Broker, Floor<(u64, u64, i64)>> = BTreeMap::new();
     let mut findings = Vec::new();

@@ -1,4 +1,4 @@
-//! Which invocation a completion belongs to.
+//! Matches completions with invocations.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use brokkr_history::{NEMESIS, Operation, Process, Type};
 
 use crate::Malformed;
 
-/// What an operation turned out to be.
+/// An invocation with its completion.
 pub(crate) struct Pair {
-    /// How it began, if that was recorded.
+    /// The invocation, if it was recorded.
     pub(crate) invoked: Option<Operation>,
-    /// How it ended. Of one that never ended, [`Pairs::unfinished`] makes the invocation this, as `info`.
+    /// The completion. For an unfinished operation [`Pairs::unfinished`] sets the invocation, as `info`.
     pub(crate) ended: Operation,
 }
 
-/// Pairs up a history as it streams by.
+/// Matches the operations of a history incrementally.
 #[derive(Default)]
 pub(crate) struct Pairs {
     running: BTreeMap<Process, Operation>,
 }
 
 impl Pairs {
-    /// Takes the next operation; a completion gives a pair. What breaks things is left out.
+    /// Adds the next operation; a completion returns a pair. Operations of the nemesis are ignored.
     pub(crate) fn push(&mut self, operation: Operation) -> Result<Option<Pair>, Malformed> {
         if operation.process == NEMESIS {
             return Ok(None);
@@ -49,7 +49,7 @@ impl Pairs {
         Ok(Some(Pair { invoked, ended }))
     }
 
-    /// What never ended: nobody knows whether it happened. By index.
+    /// The operations that never ended, of unknown outcome, by index.
     pub(crate) fn unfinished(&mut self) -> Vec<Pair> {
         let mut left: Vec<_> = std::mem::take(&mut self.running).into_values().collect();
         left.sort_by_key(|o| o.index);

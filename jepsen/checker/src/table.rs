@@ -1,7 +1,7 @@
-//! Numbers things: each distinct one gets the next number.
+//! An interner: each distinct item gets the next number.
 //!
-//! An open-addressed table of numbers beside the list of things. The hash has no random key: the same things in the same order
-//! give the same numbers in every process, and nothing is ever iterated in the table's order.
+//! It is an open-addressed table of numbers beside the list of items. The hash has no random key, so the same items in the
+//! same order get the same numbers in every process; the table's order is never iterated.
 
 use std::hash::{Hash, Hasher};
 
@@ -9,55 +9,55 @@ use rustc_hash::FxHasher;
 
 const EMPTY: u32 = u32::MAX;
 
-/// Distinct things by number, numbers by thing.
+/// Distinct items by number, numbers by item.
 #[derive(Clone, Debug)]
-pub(crate) struct Table<T> {
-    things: Vec<T>,
-    /// Numbers; as many slots as a power of two.
+pub(crate) struct Interner<T> {
+    items: Vec<T>,
+    /// Numbers in hash order; the number of slots is a power of two.
     slots: Vec<u32>,
 }
 
-impl<T> Default for Table<T> {
+impl<T> Default for Interner<T> {
     fn default() -> Self {
-        let (things, slots) = (Vec::new(), Vec::new());
-        Self { things, slots }
+        let (items, slots) = (Vec::new(), Vec::new());
+        Self { items, slots }
     }
 }
 
-fn hash_of<Q: Hash + ?Sized>(thing: &Q) -> usize {
+fn hash_of<Q: Hash + ?Sized>(item: &Q) -> usize {
     let mut hasher = FxHasher::default();
-    thing.hash(&mut hasher);
+    item.hash(&mut hasher);
     // Only the low bits are used.
     #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash do")]
     let low = hasher.finish() as usize;
     low
 }
 
-impl<T: Hash + Eq> Table<T> {
-    /// The thing's number, and whether it is new.
+impl<T: Hash + Eq> Interner<T> {
+    /// Returns the item's number, and whether it is new.
     ///
     /// # Panics
-    /// If there are 2³²−1 things.
-    pub(crate) fn number(&mut self, thing: T) -> (u32, bool) {
-        if (self.things.len() + 1) * 4 > self.slots.len() * 3 {
+    /// If there are 2³²−1 items.
+    pub(crate) fn number(&mut self, item: T) -> (u32, bool) {
+        if (self.items.len() + 1) * 4 > self.slots.len() * 3 {
             self.grow();
         }
-        let slot = self.slot(&thing);
+        let slot = self.slot(&item);
         if self.slots[slot] != EMPTY {
             return (self.slots[slot], false);
         }
-        let number = u32::try_from(self.things.len()).ok().filter(|n| *n != EMPTY);
+        let number = u32::try_from(self.items.len()).ok().filter(|n| *n != EMPTY);
         let number = number.expect("fewer than 2³²−1 things");
         self.slots[slot] = number;
-        self.things.push(thing);
+        self.items.push(item);
         (number, true)
     }
 
-    /// Where the thing is or would be.
-    fn slot(&self, thing: &T) -> usize {
+    /// The slot of the item, or the free slot for it.
+    fn slot(&self, item: &T) -> usize {
         let mask = self.slots.len() - 1;
-        let mut slot = hash_of(thing) & mask;
-        while self.slots[slot] != EMPTY && self.things[self.slots[slot] as usize] != *thing {
+        let mut slot = hash_of(item) & mask;
+        while self.slots[slot] != EMPTY && self.items[self.slots[slot] as usize] != *item {
             slot = (slot + 1) & mask;
         }
         slot
@@ -67,8 +67,8 @@ impl<T: Hash + Eq> Table<T> {
         let len = (self.slots.len() * 2).max(16);
         self.slots.clear();
         self.slots.resize(len, EMPTY);
-        for (number, thing) in (0u32..).zip(&self.things) {
-            let mut slot = hash_of(thing) & (len - 1);
+        for (number, item) in (0u32..).zip(&self.items) {
+            let mut slot = hash_of(item) & (len - 1);
             while self.slots[slot] != EMPTY {
                 slot = (slot + 1) & (len - 1);
             }
@@ -77,22 +77,22 @@ impl<T: Hash + Eq> Table<T> {
     }
 }
 
-impl<T> Table<T> {
-    /// How many things there are.
+impl<T> Interner<T> {
+    /// Number of items.
     pub(crate) fn len(&self) -> usize {
-        self.things.len()
+        self.items.len()
     }
 
-    /// All things, by number.
-    pub(crate) fn things(&self) -> &[T] {
-        &self.things
+    /// All items, by number.
+    pub(crate) fn items(&self) -> &[T] {
+        &self.items
     }
 }
 
-impl<T> std::ops::Index<u32> for Table<T> {
+impl<T> std::ops::Index<u32> for Interner<T> {
     type Output = T;
     fn index(&self, number: u32) -> &T {
-        &self.things[number as usize]
+        &self.items[number as usize]
     }
 }
 
@@ -101,8 +101,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_thing_has_one_number() {
-        let mut table = Table::default();
+    fn each_item_has_one_number() {
+        let mut table = Interner::default();
         for round in 0..2 {
             for i in 0..1000u32 {
                 assert_eq!(table.number(u64::from(i) * 7), (i, round == 0));

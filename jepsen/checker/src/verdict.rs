@@ -1,33 +1,33 @@
-//! What a checker says.
+//! Verdicts of the checkers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-/// Whether a history is as it should be.
+/// Whether a history is valid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Valid {
-    /// Nothing is wrong with it but what is allowed.
+    /// It contains only allowed anomalies.
     Yes,
-    /// Something is.
+    /// It contains an anomaly that is not allowed.
     No,
-    /// The search was given up.
+    /// The search gave up.
     Unknown,
 }
 
 /// One case of an anomaly.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Finding {
-    /// What was found, in the words of the anomaly.
+    /// The finding as data, with the fields of its anomaly.
     pub data: Value,
     /// The indexes of the operations that prove it.
     pub ops: Vec<u64>,
-    /// The same for people.
+    /// The finding as a sentence.
     pub text: String,
 }
 
 impl Finding {
-    /// A finding that `ops` prove.
+    /// A finding with the operations that prove it.
     pub fn new(data: Value, ops: impl IntoIterator<Item = u64>, text: impl Into<String>) -> Self {
         let mut ops: Vec<_> = ops.into_iter().collect();
         ops.sort_unstable();
@@ -37,21 +37,21 @@ impl Finding {
     }
 }
 
-/// What a checker says of a history.
+/// A checker's verdict on a history.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Verdict {
-    /// All that was found, also what is allowed, by anomaly.
+    /// All findings by anomaly, including allowed ones.
     pub anomalies: BTreeMap<&'static str, Vec<Finding>>,
-    /// The anomalies that don't make a history invalid.
+    /// The anomalies that do not make a history invalid.
     pub allowed: BTreeSet<&'static str>,
     /// What the checker gave up on, if it did.
     pub gave_up: Option<String>,
-    /// Other things worth knowing.
+    /// Additional measures.
     pub notes: BTreeMap<&'static str, Value>,
 }
 
 impl Verdict {
-    /// A verdict of nothing found.
+    /// A verdict without findings.
     pub fn new() -> Self {
         Self {
             anomalies: BTreeMap::new(),
@@ -69,7 +69,7 @@ impl Verdict {
         }
     }
 
-    /// Whether the history is as it should be.
+    /// Whether the history is valid.
     pub fn valid(&self) -> Valid {
         if self.anomalies.keys().any(|name| !self.allowed.contains(name)) {
             Valid::No
@@ -85,9 +85,9 @@ impl Verdict {
         self.anomalies.get(anomaly).map_or(&[], Vec::as_slice)
     }
 
-    /// `{"valid": true | false | "unknown", "anomalies": {name: [finding]}, …}`. Beside these two: `allowed`, the anomalies found
-    /// that are no reason to reject; `explanations` and `evidence`, for each anomaly a text and the indexes of the proving operations
-    /// for each finding; and the notes.
+    /// `{"valid": true | false | "unknown", "anomalies": {name: [finding]}, …}`. Also: `allowed`, the anomalies found that do
+    /// not make the history invalid; `explanations` and `evidence`, for each anomaly a sentence and the indexes of the
+    /// proving operations for each finding; and the notes.
     pub fn to_json(&self) -> Value {
         let valid = match self.valid() {
             Valid::Yes => json!(true),
@@ -130,12 +130,12 @@ impl Default for Verdict {
     }
 }
 
-/// What is no history, though each of its operations is one.
+/// A history that is malformed, although each of its operations is well-formed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Malformed {
-    /// The operation at which it shows.
+    /// The index of the operation at which it shows.
     pub index: u64,
-    /// What is wrong.
+    /// A description.
     pub what: String,
 }
 

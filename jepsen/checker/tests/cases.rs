@@ -1,4 +1,4 @@
-//! Published cases: small histories, and what a checker must and must not say about them (`cases/README.md`).
+//! Published cases: small histories, and the findings that a checker must and must not report (`cases/README.md`).
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ fn data(verdict: &Verdict, anomaly: &str) -> Vec<Value> {
     verdict.findings(anomaly).iter().map(|f| f.data.clone()).collect()
 }
 
-/// A cycle begins anywhere: its rotation that begins with the least operation.
+/// A cycle may begin anywhere: rotates it to begin with the lowest operation.
 fn rotated(mut finding: Value) -> Value {
     let Some(cycle) = finding["cycle"].as_array() else {
         return finding;
@@ -75,7 +75,7 @@ fn rotated(mut finding: Value) -> Value {
     finding
 }
 
-/// In an order of their own, since theirs is free.
+/// Sorts findings, since their order is not specified.
 fn sorted(findings: Vec<Value>) -> Vec<String> {
     let mut findings: Vec<_> = findings.into_iter().map(|f| rotated(f).to_string()).collect();
     findings.sort();
@@ -115,7 +115,7 @@ fn check_max_offsets(case: &Case) {
     assert_eq!(json!(max), case.expect["max_offsets"], "{}", case.name);
 }
 
-/// A log as polls, one for each value: what was seen at each offset.
+/// A log as polls, one for each value at each offset.
 fn history_of(log: &[Option<Vec<Val>>]) -> Vec<Operation> {
     let values = log
         .iter()
@@ -167,7 +167,7 @@ fn check_version_orders(case: &Case) {
         assert_eq!(json!(log), expected["log"], "{}", case.name);
         let expected = expected["by_index"].as_array().expect("a list");
         assert_eq!(orders[key].by_index.len(), expected.len(), "{}", case.name);
-        // Where several values stand at an index any of them will do.
+        // If an index has several values, any of them is accepted.
         for (ours, (theirs, values)) in orders[key]
             .by_index
             .iter()

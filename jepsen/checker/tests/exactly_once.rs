@@ -1,25 +1,27 @@
-//! Processing that is exactly once is valid; whatever breaks that is found.
+//! Exactly-once processing is valid; each violation is found.
 
 mod common;
 
-use brokkr_checker::exactly_once::{ExactlyOnce, Options};
+use brokkr_checker::exactly_once::{ExactlyOnce, ExactlyOnceOptions};
 use brokkr_checker::{Valid, Verdict};
 use brokkr_history::{MicroOp, Op, Operation, Type};
-use common::{Pen, poll, random, send};
+use common::{HistoryWriter, poll, random, send};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn verdict(history: &[Operation]) -> Verdict {
-    let mut judge = ExactlyOnce::new(Options::default());
+    let mut judge = ExactlyOnce::new(ExactlyOnceOptions::default());
     for operation in history {
-        judge.push(operation.clone()).expect("one thing at a time");
+        judge
+            .push(operation.clone())
+            .expect("processes do one thing at a time");
     }
-    judge.finish().expect("one thing at a time")
+    judge.finish().expect("processes do one thing at a time")
 }
 
-/// A processor that may crash at any time; what it did is in the log or is not.
+/// A processor that may crash at any time; its transaction is in the log completely or not at all.
 struct Processed {
-    pen: Pen,
+    writer: HistoryWriter,
     input: Vec<(i64, i64)>,
     output: Vec<(i64, i64)>,
     committed: i64,
@@ -28,15 +30,15 @@ struct Processed {
 
 impl Processed {
     fn new(seed: u64, inputs: i64) -> Self {
-        let (mut random, mut pen) = (random(seed), Pen::default());
+        let (mut random, mut writer) = (random(seed), HistoryWriter::default());
         let mut input = Vec::new();
         for value in 0..inputs {
             let offset = input.last().map_or(0, |(o, _)| o + 1) + random.random_range(0..2);
-            pen.send(1, &[("in-0", Some(offset), value)], Type::Ok);
+            writer.send(1, &[("in-0", Some(offset), value)], Type::Ok);
             input.push((offset, value));
         }
         let mut all = Self {
-            pen,
+            writer,
             input,
             output: Vec::new(),
             committed: 0,
@@ -75,24 +77,24 @@ impl Processed {
         }
         self.process += 1;
         let begun = Op::Txn(vec![MicroOp::Poll(None)]);
-        self.pen.both(self.process, begun, type_, Op::Txn(micro))
+        self.writer.both(self.process, begun, type_, Op::Txn(micro))
     }
 
-    /// Someone reads the output, and asks for the offset.
-    fn look(mut self, offset: i64) -> Verdict {
+    /// Reads the output and the committed offset.
+    fn judge_final(mut self, offset: i64) -> Verdict {
         for records in self.output.clone().chunks(4) {
-            self.pen.poll(2, "out-0", records);
+            self.writer.poll(2, "out-0", records);
         }
         let answer = json!({"group": "g", "key": "in-0", "offset": offset});
         let op = |value| Op::Other("committed".to_owned(), value);
-        self.pen
+        self.writer
             .both(3, op(json!({"group": "g", "key": "in-0"})), Type::Ok, op(answer));
-        verdict(&self.pen.0)
+        verdict(&self.writer.0)
     }
 
     fn more(&mut self, value: i64) -> i64 {
         let offset = self.input.last().map_or(0, |(o, _)| o + 1);
-        self.pen.send(1, &[("in-0", Some(offset), value)], Type::Ok);
+        self.writer.send(1, &[("in-0", Some(offset), value)], Type::Ok);
         self.input.push((offset, value));
         offset
     }
@@ -109,8 +111,8 @@ proptest! {
     fn exactly_once_is_valid(seed: u64, inputs in 0i64..60) {
         let all = Processed::new(seed, inputs);
         let committed = all.committed;
-        let processed = all.pen.0.iter().any(|o| o.type_ == Type::Ok && matches!(o.op, Op::Txn(_)));
-        let verdict = all.look(committed);
+        let processed = all.writer.0.iter().any(|o| o.type_ == Type::Ok && matches!(o.op, Op::Txn(_)));
+        let verdict = all.judge_final(committed);
         prop_assert_eq!(&verdict.anomalies, &std::collections::BTreeMap::new());
         prop_assert_eq!(verdict.valid(), if processed { Valid::Yes } else { Valid::Unknown });
     }
@@ -122,18 +124,18 @@ proptest! {
         let (_, value) = all.output[at];
         let next = all.output.len() as i64;
         all.output.push((next, value));
-        let doubled = all.look(committed);
+        let doubled = all.judge_final(committed);
         prop_assert_eq!(&doubled.findings("effect-duplicated")[0].data["value"], &json!(value));
 
         let mut all = Processed::new(seed, inputs);
-        // One that was acknowledged is known to be there; this one only its crashed sender knows of.
+        // This record is known only to its crashed sender; an acknowledged one would be known to exist.
         let offset = all.more(777);
         all.process(1, Type::Info, false);
         all.more(778);
         all.committed = offset + 1;
         all.process(1, Type::Ok, true);
         let committed = all.committed;
-        let missing = all.look(committed);
+        let missing = all.judge_final(committed);
         prop_assert_eq!(&missing.findings("effect-missing")[0].data["value"], &json!(777));
         prop_assert_eq!(missing.valid(), Valid::No);
     }
@@ -143,30 +145,30 @@ proptest! {
         let mut all = Processed::new(seed, inputs);
         let (before, _) = (all.committed, all.more(777));
         all.process(1, Type::Info, true);
-        prop_assert_eq!(first(&all.look(before), "effect-ahead", "value"), json!(777));
+        prop_assert_eq!(first(&all.judge_final(before), "effect-ahead", "value"), json!(777));
 
         let mut all = Processed::new(seed, inputs);
         let (before, offset) = (all.committed, all.more(777));
         all.process(1, Type::Ok, true);
-        prop_assert_eq!(first(&all.look(before), "offset-behind", "processed"), json!(offset + 1));
+        prop_assert_eq!(first(&all.judge_final(before), "offset-behind", "processed"), json!(offset + 1));
 
         let all = Processed::new(seed, inputs);
         let committed = all.committed;
-        prop_assert_eq!(all.look(committed + 3).findings("offset-ahead").len(), 1);
+        prop_assert_eq!(all.judge_final(committed + 3).findings("offset-ahead").len(), 1);
     }
 
     #[test]
-    fn what_comes_of_nothing_or_twice_or_of_failures_is_found(seed: u64, inputs in 1i64..40) {
+    fn unknown_aborted_and_repeated_effects_are_found(seed: u64, inputs in 1i64..40) {
         let mut all = Processed::new(seed, inputs);
         let (committed, next) = (all.committed, all.output.len() as i64);
         all.output.push((next, 999));
-        prop_assert_eq!(first(&all.look(committed), "effect-unknown", "value"), json!(999));
+        prop_assert_eq!(first(&all.judge_final(committed), "effect-unknown", "value"), json!(999));
 
         let mut all = Processed::new(seed, inputs);
         all.more(777);
         all.process(1, Type::Fail, true);
         let committed = all.committed;
-        prop_assert_eq!(first(&all.look(committed), "effect-aborted", "value"), json!(777));
+        prop_assert_eq!(first(&all.judge_final(committed), "effect-aborted", "value"), json!(777));
 
         let mut all = Processed::new(seed, inputs);
         let before = all.committed;
@@ -175,7 +177,7 @@ proptest! {
         all.committed = before;
         all.process(1, Type::Ok, true);
         let committed = all.committed;
-        let twice = all.look(committed);
+        let twice = all.judge_final(committed);
         prop_assert_eq!(&twice.findings("input-twice")[0].data["value"], &json!(777));
         prop_assert_eq!(&twice.findings("effect-duplicated")[0].data["value"], &json!(777));
     }

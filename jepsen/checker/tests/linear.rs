@@ -1,11 +1,11 @@
-//! Linearizability: against trying every order, and on histories that are or are not linearizable by how they were made.
+//! Linearizability: compared with brute force, and on histories that are or are not linearizable by construction.
 
 mod common;
 
 use brokkr_checker::linear::{CommittedOffsets, Limits, Linear, Model, Registers, Topics};
 use brokkr_checker::{Valid, Verdict};
 use brokkr_history::{Op, Operation, Type};
-use common::{Pen, random};
+use common::{HistoryWriter, random};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 use serde_json::{Value, json};
@@ -26,16 +26,16 @@ fn op(f: &str, value: Value) -> Op {
     Op::Other(f.to_owned(), value)
 }
 
-/// A register that several use at once; each operation happens at some time while it runs.
-fn register_history(random: &mut TestRng, clients: u64, steps: usize, keys: u64) -> Pen {
+/// A register with concurrent clients; each operation takes effect at some time while it runs.
+fn register_history(random: &mut TestRng, clients: u64, steps: usize, keys: u64) -> HistoryWriter {
     struct Running {
         f: &'static str,
         key: u64,
         args: Value,
-        /// What it is answered, once it happened.
+        /// Its answer, once it has taken effect.
         answer: Option<Option<Value>>,
     }
-    let (mut pen, mut state) = (Pen::default(), vec![Value::Null; keys as usize]);
+    let (mut writer, mut state) = (HistoryWriter::default(), vec![Value::Null; keys as usize]);
     let mut running: Vec<(u64, Option<Running>)> = (0..clients).map(|p| (p, None)).collect();
     let mut unknown = 0;
     for _ in 0..steps {
@@ -49,7 +49,7 @@ fn register_history(random: &mut TestRng, clients: u64, steps: usize, keys: u64)
                     1 => ("write", json!(n)),
                     _ => ("cas", json!([n, random.random_range(0..4)])),
                 };
-                pen.write(Type::Invoke, *process, op(f, json!([key, args])));
+                writer.write(Type::Invoke, *process, op(f, json!([key, args])));
                 *doing = Some(Running {
                     f,
                     key,
@@ -74,7 +74,7 @@ fn register_history(random: &mut TestRng, clients: u64, steps: usize, keys: u64)
             }
             Some(r) => {
                 let answer = r.answer.take().flatten();
-                // Each of which nobody knows may double the work of showing that no order will do.
+                // Each operation of unknown outcome may double the work of proving that no order exists.
                 let known = unknown == 3 || !random.random_ratio(1, 8);
                 let type_ = match &answer {
                     _ if !known => Type::Info,
@@ -86,7 +86,7 @@ fn register_history(random: &mut TestRng, clients: u64, steps: usize, keys: u64)
                 } else {
                     answer.unwrap_or(r.args.clone())
                 };
-                pen.write(type_, *process, op(r.f, json!([r.key, args])));
+                writer.write(type_, *process, op(r.f, json!([r.key, args])));
                 *doing = None;
                 if !known {
                     unknown += 1;
@@ -95,10 +95,10 @@ fn register_history(random: &mut TestRng, clients: u64, steps: usize, keys: u64)
             }
         }
     }
-    pen
+    writer
 }
 
-/// Whether some order explains a history of one register: by trying them all.
+/// Whether a history of one register is linearizable, by trying all orders.
 fn brute(history: &[Operation]) -> bool {
     struct Known {
         began: u64,
@@ -163,61 +163,61 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn what_a_register_does_is_linearizable(seed: u64, clients in 1u64..6, steps in 0usize..400, keys in 1u64..4) {
+    fn a_registers_history_is_linearizable(seed: u64, clients in 1u64..6, steps in 0usize..400, keys in 1u64..4) {
         let mut random = random(seed);
-        let mut pen = register_history(&mut random, clients, steps, keys);
-        prop_assert!(valid(Registers, &pen.0));
-        // Nobody ever wrote this.
-        pen.write(Type::Invoke, 99, op("read", json!([0, null])));
-        let read = pen.write(Type::Ok, 99, op("read", json!([0, "never"])));
-        let verdict = verdict(Registers, &pen.0, Limits::default());
+        let mut writer = register_history(&mut random, clients, steps, keys);
+        prop_assert!(valid(Registers, &writer.0));
+        // This value was never written.
+        writer.write(Type::Invoke, 99, op("read", json!([0, null])));
+        let read = writer.write(Type::Ok, 99, op("read", json!([0, "never"])));
+        let verdict = verdict(Registers, &writer.0, Limits::default());
         prop_assert_eq!(verdict.findings("nonlinearizable").len(), 1);
         prop_assert_eq!(&verdict.findings("nonlinearizable")[0].data["op"], &json!(read));
         prop_assert!(verdict.findings("nonlinearizable")[0].ops.contains(&read));
     }
 
     #[test]
-    fn it_says_what_trying_every_order_says(seed: u64, clients in 1u64..5, steps in 0usize..22, lies in 0u64..4) {
+    fn the_search_agrees_with_brute_force(seed: u64, clients in 1u64..5, steps in 0usize..22, lies in 0u64..4) {
         let mut random = random(seed);
-        let mut pen = register_history(&mut random, clients, steps, 1);
+        let mut writer = register_history(&mut random, clients, steps, 1);
         for _ in 0..lies {
             let n = random.random_range(0..4);
-            let len = pen.0.len();
+            let len = writer.0.len();
             if len == 0 { continue }
-            let o = &mut pen.0[random.random_range(0..len)];
+            let o = &mut writer.0[random.random_range(0..len)];
             if let (Type::Ok, Op::Other(f, value)) = (o.type_, &mut o.op) && f == "read" {
                 *value = json!([0, n]);
             }
         }
-        prop_assert_eq!(valid(Registers, &pen.0), brute(&pen.0));
+        prop_assert_eq!(valid(Registers, &writer.0), brute(&writer.0));
     }
 }
 
 #[test]
 fn a_stale_read_is_found_among_many_operations() {
-    let mut pen = Pen::default();
+    let mut writer = HistoryWriter::default();
     for n in 0..20_000 {
         let write = op("write", json!(["x", n]));
-        pen.both(n % 3, write.clone(), Type::Ok, write);
+        writer.both(n % 3, write.clone(), Type::Ok, write);
     }
-    assert!(valid(Registers, &pen.0));
+    assert!(valid(Registers, &writer.0));
     let read = |v: Value| op("read", json!(["x", v]));
-    pen.both(7, read(Value::Null), Type::Ok, read(json!(19_998)));
-    assert!(!valid(Registers, &pen.0));
+    writer.both(7, read(Value::Null), Type::Ok, read(json!(19_998)));
+    assert!(!valid(Registers, &writer.0));
 }
 
 #[test]
 fn a_search_that_takes_too_long_is_given_up() {
-    let mut pen = Pen::default();
+    let mut writer = HistoryWriter::default();
     for process in 0..24 {
-        pen.write(Type::Invoke, process, op("write", json!(["x", process])));
+        writer.write(Type::Invoke, process, op("write", json!(["x", process])));
     }
     for process in 0..24 {
-        pen.write(Type::Ok, process, op("write", json!(["x", process])));
+        writer.write(Type::Ok, process, op("write", json!(["x", process])));
     }
     let read = |v: Value| op("read", json!(["x", v]));
-    pen.both(99, read(Value::Null), Type::Ok, read(json!("never")));
-    let verdict = verdict(Registers, &pen.0, Limits { steps_max: 10_000 });
+    writer.both(99, read(Value::Null), Type::Ok, read(json!("never")));
+    let verdict = verdict(Registers, &writer.0, Limits { steps_max: 10_000 });
     assert_eq!(verdict.valid(), Valid::Unknown);
     assert_eq!(verdict.to_json()["valid"], json!("unknown"));
 }
@@ -225,17 +225,17 @@ fn a_search_that_takes_too_long_is_given_up() {
 #[test]
 fn committed_offsets() {
     let commit = |offset: i64| op("commit", json!({"group": "g", "key": "t-0", "offset": offset}));
-    let asked = op("committed", json!({"group": "g", "key": "t-0"}));
-    let told = |offset: Value| op("committed", json!({"group": "g", "key": "t-0", "offset": offset}));
-    let mut pen = Pen::default();
-    pen.both(0, asked.clone(), Type::Ok, told(Value::Null));
-    pen.both(0, commit(5), Type::Ok, commit(5));
-    pen.both(0, commit(7), Type::Info, commit(7));
-    pen.both(1, asked.clone(), Type::Ok, told(json!(5)));
-    pen.both(1, asked.clone(), Type::Ok, told(json!(7)));
-    assert!(valid(CommittedOffsets, &pen.0));
-    pen.both(1, asked, Type::Ok, told(json!(5)));
-    assert!(!valid(CommittedOffsets, &pen.0));
+    let request = op("committed", json!({"group": "g", "key": "t-0"}));
+    let answer = |offset: Value| op("committed", json!({"group": "g", "key": "t-0", "offset": offset}));
+    let mut writer = HistoryWriter::default();
+    writer.both(0, request.clone(), Type::Ok, answer(Value::Null));
+    writer.both(0, commit(5), Type::Ok, commit(5));
+    writer.both(0, commit(7), Type::Info, commit(7));
+    writer.both(1, request.clone(), Type::Ok, answer(json!(5)));
+    writer.both(1, request.clone(), Type::Ok, answer(json!(7)));
+    assert!(valid(CommittedOffsets, &writer.0));
+    writer.both(1, request, Type::Ok, answer(json!(5)));
+    assert!(!valid(CommittedOffsets, &writer.0));
     let mut linear = Linear::new(CommittedOffsets, Limits::default());
     let bad = Operation::new(
         0,
@@ -254,18 +254,18 @@ fn committed_offsets() {
 fn topics() {
     let create = |more: Value| op("create-topic", more);
     let t = || json!({"topic": "t"});
-    let mut pen = Pen::default();
-    pen.both(0, create(t()), Type::Ok, create(json!({"topic": "t", "id": "a"})));
-    pen.both(
+    let mut writer = HistoryWriter::default();
+    writer.both(0, create(t()), Type::Ok, create(json!({"topic": "t", "id": "a"})));
+    writer.both(
         1,
         create(t()),
         Type::Ok,
         create(json!({"topic": "t", "exists": true})),
     );
-    pen.both(2, op("delete-topic", t()), Type::Info, op("delete-topic", t()));
-    pen.both(1, create(t()), Type::Ok, create(json!({"topic": "t", "id": "b"})));
-    assert!(valid(Topics, &pen.0));
-    // Two that are there at once.
-    pen.both(1, create(t()), Type::Ok, create(json!({"topic": "t", "id": "c"})));
-    assert!(!valid(Topics, &pen.0));
+    writer.both(2, op("delete-topic", t()), Type::Info, op("delete-topic", t()));
+    writer.both(1, create(t()), Type::Ok, create(json!({"topic": "t", "id": "b"})));
+    assert!(valid(Topics, &writer.0));
+    // Both exist at once.
+    writer.both(1, create(t()), Type::Ok, create(json!({"topic": "t", "id": "c"})));
+    assert!(!valid(Topics, &writer.0));
 }

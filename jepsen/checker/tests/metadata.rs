@@ -1,11 +1,11 @@
-//! Brokers that answer out of date are valid; ones that go back, or tell what never was, are not.
+//! Brokers whose answers are out of date are valid; answers that go back, or show a state that never existed, are not.
 
 mod common;
 
 use brokkr_checker::metadata::Metadata;
 use brokkr_checker::{Valid, Verdict};
 use brokkr_history::{Op, Operation, Type};
-use common::{Pen, random};
+use common::{HistoryWriter, random};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn op(f: &str, value: Value) -> Op {
     Op::Other(f.to_owned(), value)
 }
 
-/// What is true at some time: of each topic its id, and its one partition's epoch (the leader follows from it).
+/// The state at some time: for each topic its id, and its one partition's epoch (which determines the leader).
 type Image = Vec<Option<(String, i64)>>;
 
 fn answer(broker: u64, image: &Image) -> Op {
@@ -37,10 +37,10 @@ fn answer(broker: u64, image: &Image) -> Op {
     )
 }
 
-/// A controller that changes things one after the other, and brokers that follow as they like.
-fn history(seed: u64, steps: usize) -> (Pen, Vec<Image>) {
+/// A controller that makes changes one after the other, and brokers that follow with any lag.
+fn history(seed: u64, steps: usize) -> (HistoryWriter, Vec<Image>) {
     let mut random = random(seed);
-    let (mut pen, mut images, mut at) = (Pen::default(), vec![vec![None; 3]], [0usize; 3]);
+    let (mut writer, mut images, mut at) = (HistoryWriter::default(), vec![vec![None; 3]], [0usize; 3]);
     let mut commits = vec![-1i64];
     let mut committed_at = [0usize; 3];
     for step in 0..steps as u64 {
@@ -49,7 +49,7 @@ fn history(seed: u64, steps: usize) -> (Pen, Vec<Image>) {
         match random.random_range(0..6) {
             0 => {
                 let (name, there) = (format!("t{t}"), image[t].is_some());
-                let (f, told) = if there {
+                let (f, answer) = if there {
                     ("delete-topic", Value::Null)
                 } else {
                     ("create-topic", json!(format!("id{step}")))
@@ -59,11 +59,11 @@ fn history(seed: u64, steps: usize) -> (Pen, Vec<Image>) {
                 } else {
                     Type::Ok
                 };
-                pen.both(
+                writer.both(
                     100 + step,
                     op(f, json!({"topic": name})),
                     type_,
-                    op(f, json!({"topic": name, "id": told})),
+                    op(f, json!({"topic": name, "id": answer})),
                 );
                 image[t] = (!there).then(|| (format!("id{step}"), 0));
                 images.push(image);
@@ -77,7 +77,7 @@ fn history(seed: u64, steps: usize) -> (Pen, Vec<Image>) {
             2 => {
                 let offset = step as i64;
                 let value = json!({"group": "g", "key": "k", "offset": offset});
-                pen.both(
+                writer.both(
                     100 + step,
                     op("commit", value.clone()),
                     Type::Ok,
@@ -90,23 +90,28 @@ fn history(seed: u64, steps: usize) -> (Pen, Vec<Image>) {
                 committed_at[b] += random.random_range(0..commits.len() - committed_at[b]);
                 let offset = commits[committed_at[b]];
                 let offset = if offset < 0 { Value::Null } else { json!(offset) };
-                let asked = json!({"group": "g", "key": "k", "coordinator": b});
-                let told = json!({"group": "g", "key": "k", "coordinator": b, "offset": offset});
-                pen.both(b as u64, op("committed", asked), Type::Ok, op("committed", told));
+                let request = json!({"group": "g", "key": "k", "coordinator": b});
+                let answer = json!({"group": "g", "key": "k", "coordinator": b, "offset": offset});
+                writer.both(
+                    b as u64,
+                    op("committed", request),
+                    Type::Ok,
+                    op("committed", answer),
+                );
             }
             _ => {
                 let b = random.random_range(0..3);
                 at[b] += random.random_range(0..images.len() - at[b]);
-                let asked = op("metadata", json!({"broker": b}));
-                pen.both(b as u64, asked, Type::Ok, answer(b as u64, &images[at[b]]));
+                let request = op("metadata", json!({"broker": b}));
+                writer.both(b as u64, request, Type::Ok, answer(b as u64, &images[at[b]]));
             }
         }
     }
-    (pen, images)
+    (writer, images)
 }
 
-fn plant(pen: &mut Pen, broker: u64, told: Op) -> u64 {
-    pen.both(50, op("metadata", json!({"broker": broker})), Type::Ok, told)
+fn plant(writer: &mut HistoryWriter, broker: u64, answer: Op) -> u64 {
+    writer.both(50, op("metadata", json!({"broker": broker})), Type::Ok, answer)
 }
 
 fn ops_of(verdict: &Verdict, anomaly: &str) -> Vec<u64> {
@@ -122,15 +127,15 @@ proptest! {
 
     #[test]
     fn brokers_that_are_behind_are_valid(seed: u64, steps in 0usize..200) {
-        let (pen, _) = history(seed, steps);
-        let verdict = verdict(&pen.0);
+        let (writer, _) = history(seed, steps);
+        let verdict = verdict(&writer.0);
         prop_assert_eq!(&verdict.anomalies, &std::collections::BTreeMap::new());
         prop_assert!(verdict.valid() != Valid::No);
     }
 
     #[test]
     fn each_anomaly_is_found(seed: u64, steps in 0usize..120) {
-        let (mut pen, images) = history(seed, steps);
+        let (mut writer, images) = history(seed, steps);
         let now = images.last().expect("one").clone();
         let with = |id: &str, epoch: i64| {
             let mut image = now.clone();
@@ -138,55 +143,55 @@ proptest! {
             image
         };
         let created = op("create-topic", json!({"topic": "t0"}));
-        pen.both(60, created, Type::Info, op("create-topic", json!({"topic": "t0"})));
-        let untrue = plant(&mut pen, 7, op("metadata", json!({"broker": 7, "topics": {"t9": {"id": "x"}}})));
-        pen.both(60, op("create-topic", json!({"topic": "t9"})), Type::Ok, op("create-topic", json!({"topic": "t9", "id": "x"})));
-        prop_assert!(ops_of(&verdict(&pen.0), "untrue-topic").contains(&untrue));
+        writer.both(60, created, Type::Info, op("create-topic", json!({"topic": "t0"})));
+        let untrue = plant(&mut writer, 7, op("metadata", json!({"broker": 7, "topics": {"t9": {"id": "x"}}})));
+        writer.both(60, op("create-topic", json!({"topic": "t9"})), Type::Ok, op("create-topic", json!({"topic": "t9", "id": "x"})));
+        prop_assert!(ops_of(&verdict(&writer.0), "untrue-topic").contains(&untrue));
 
-        plant(&mut pen, 8, answer(8, &with("new", 5)));
-        let back = plant(&mut pen, 8, answer(8, &with("new", 4)));
-        prop_assert!(ops_of(&verdict(&pen.0), "nonmonotonic-metadata").contains(&back));
+        plant(&mut writer, 8, answer(8, &with("new", 5)));
+        let back = plant(&mut writer, 8, answer(8, &with("new", 4)));
+        prop_assert!(ops_of(&verdict(&writer.0), "nonmonotonic-metadata").contains(&back));
 
-        plant(&mut pen, 8, answer(8, &with("newer", 1)));
-        let back = plant(&mut pen, 8, answer(8, &with("new", 5)));
-        prop_assert!(ops_of(&verdict(&pen.0), "nonmonotonic-metadata").contains(&back));
+        plant(&mut writer, 8, answer(8, &with("newer", 1)));
+        let back = plant(&mut writer, 8, answer(8, &with("new", 5)));
+        prop_assert!(ops_of(&verdict(&writer.0), "nonmonotonic-metadata").contains(&back));
 
-        let told = json!({"broker": 9, "topics": {"t0": {"id": "new", "partitions": {"0": {"leader": 77, "epoch": 5}}}}});
-        let two = plant(&mut pen, 9, op("metadata", told));
-        prop_assert!(ops_of(&verdict(&pen.0), "two-leaders").contains(&two));
+        let answer = json!({"broker": 9, "topics": {"t0": {"id": "new", "partitions": {"0": {"leader": 77, "epoch": 5}}}}});
+        let two = plant(&mut writer, 9, op("metadata", answer));
+        prop_assert!(ops_of(&verdict(&writer.0), "two-leaders").contains(&two));
     }
 
     #[test]
     fn each_anomaly_of_offsets_is_found(seed: u64, steps in 0usize..120) {
-        let (mut pen, _) = history(seed, steps);
+        let (mut writer, _) = history(seed, steps);
         let committed = |offset: i64| op("committed", json!({"group": "g", "key": "k", "coordinator": 5, "offset": offset}));
         let commit = |offset: i64| op("commit", json!({"group": "g", "key": "k", "offset": offset}));
-        let untrue = pen.both(50, committed(0), Type::Ok, committed(5000));
+        let untrue = writer.both(50, committed(0), Type::Ok, committed(5000));
         for offset in [5000, 6000] {
-            pen.both(51, commit(offset), Type::Ok, commit(offset));
+            writer.both(51, commit(offset), Type::Ok, commit(offset));
         }
-        prop_assert!(ops_of(&verdict(&pen.0), "untrue-offset").contains(&untrue));
-        pen.both(50, committed(0), Type::Ok, committed(6000));
-        let back = pen.both(50, committed(0), Type::Ok, committed(5000));
-        prop_assert!(ops_of(&verdict(&pen.0), "nonmonotonic-offset").contains(&back));
+        prop_assert!(ops_of(&verdict(&writer.0), "untrue-offset").contains(&untrue));
+        writer.both(50, committed(0), Type::Ok, committed(6000));
+        let back = writer.both(50, committed(0), Type::Ok, committed(5000));
+        prop_assert!(ops_of(&verdict(&writer.0), "nonmonotonic-offset").contains(&back));
     }
 }
 
 #[test]
 fn a_topic_that_is_gone_for_a_broker_stays_gone() {
-    let mut pen = Pen::default();
+    let mut writer = HistoryWriter::default();
     let there = json!({"broker": 1, "all": true, "topics": {"t": {"id": "a"}}});
     let gone = json!({"broker": 1, "all": true, "topics": {}});
-    for told in [&there, &gone] {
-        plant(&mut pen, 1, op("metadata", told.clone()));
+    for answer in [&there, &gone] {
+        plant(&mut writer, 1, op("metadata", answer.clone()));
     }
-    assert_eq!(verdict(&pen.0).valid(), Valid::Yes);
-    plant(&mut pen, 1, op("metadata", there.clone()));
-    assert_eq!(verdict(&pen.0).valid(), Valid::No);
-    // A new life owes the old one nothing.
-    pen.0.truncate(4);
+    assert_eq!(verdict(&writer.0).valid(), Valid::Yes);
+    plant(&mut writer, 1, op("metadata", there.clone()));
+    assert_eq!(verdict(&writer.0).valid(), Valid::No);
+    // A new incarnation need not continue the old one.
+    writer.0.truncate(4);
     let mut reborn = there;
     reborn["incarnation"] = json!(2);
-    plant(&mut pen, 1, op("metadata", reborn));
-    assert_eq!(verdict(&pen.0).valid(), Valid::Yes);
+    plant(&mut writer, 1, op("metadata", reborn));
+    assert_eq!(verdict(&writer.0).valid(), Valid::Yes);
 }

@@ -1,4 +1,4 @@
-//! `check`: reads a history and asks the judge of its workload.
+//! `check`: reads a history and runs the checker of its workload.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use brokkr_history::{Operation, ReadError, Reader};
 
 use crate::{Check, Failure, Format, Workload, open, report};
 
-/// The judge of some workload.
+/// A checker of some workload.
 trait Judge {
     fn push(&mut self, operation: Operation) -> Result<(), Malformed>;
     fn verdict(self: Box<Self>) -> Result<Verdict, Malformed>;
@@ -84,7 +84,7 @@ fn judge(args: &Check, allow: BTreeSet<&'static str>) -> Box<dyn Judge> {
             intermediate_reads: args.intermediate_reads,
             allow,
         })),
-        Workload::ExactlyOnce => Box::new(ExactlyOnce::new(exactly_once::Options {
+        Workload::ExactlyOnce => Box::new(ExactlyOnce::new(exactly_once::ExactlyOnceOptions {
             inputs: args.input.clone(),
             outputs: args.output.clone(),
             allow,
@@ -125,7 +125,7 @@ pub(crate) fn check(args: &Check) -> Result<ExitCode, Failure> {
             out.write_all(text.as_bytes()).map_err(Failure::Output)?;
         }
         Format::Text => {
-            let operations = told(args, &verdict)?;
+            let operations = shown(args, &verdict)?;
             report::write(&mut out, &verdict, &operations).map_err(Failure::Output)?;
         }
     }
@@ -137,8 +137,8 @@ pub(crate) fn check(args: &Check) -> Result<ExitCode, Failure> {
     }))
 }
 
-/// The operations that the report tells of, from the file once more; what was piped in is gone.
-fn told(args: &Check, verdict: &Verdict) -> Result<Vec<Operation>, Failure> {
+/// The operations that the report shows, read from the file a second time; empty if the history came from standard input.
+fn shown(args: &Check, verdict: &Verdict) -> Result<Vec<Operation>, Failure> {
     let indexes = report::indexes(verdict);
     let Some(last) = indexes.last().filter(|_| args.file != Path::new("-")) else {
         return Ok(Vec::new());

@@ -1,7 +1,7 @@
-//! The binary `brokkr-jepsen`: judges histories, wherever they come from.
+//! The binary `brokkr-jepsen`: judges histories from any source.
 #![expect(
     clippy::disallowed_methods,
-    reason = "a command line tool reads the files that it is given; nothing of it runs in the seeded world"
+    reason = "a command line tool reads files; it does not run in the simulator"
 )]
 
 mod check;
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use brokkr_history::{Place, Reader, Syntax, Writer};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Judges histories: what clients did, and what came of it.
+/// Judges histories of what clients did and which responses they got.
 #[derive(Parser)]
 #[command(name = "brokkr-jepsen", version)]
 struct Cli {
@@ -25,13 +25,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say whether a history is valid, and what is wrong with it
+    /// Decides whether a history is valid, and reports what is wrong with it
     #[command(after_help = "\
 Exit codes: 0 valid, 1 invalid, 2 no history or a wrong option, 3 inconclusive.
 
 A history is JSON lines (or a JSON array), or Jepsen's EDN.")]
     Check(Check),
-    /// Write a history in another notation
+    /// Writes a history in another notation
     Convert(Convert),
 }
 
@@ -39,19 +39,19 @@ A history is JSON lines (or a JSON array), or Jepsen's EDN.")]
 struct Check {
     /// The history; `-` is the standard input
     file: PathBuf,
-    /// What it is a history of
+    /// The workload that the history is of
     #[arg(long, value_enum, default_value_t = Workload::Kafka)]
     workload: Workload,
-    /// Let the offsets of records order their senders (kafka)
+    /// Whether offsets of records order their senders (kafka)
     #[arg(long)]
     ww_deps: bool,
     /// Report reads that end amid another operation's sends, G1b (kafka)
     #[arg(long)]
     intermediate_reads: bool,
-    /// How to say it
+    /// The report's format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// An anomaly that is no reason to reject; may be given several times
+    /// An anomaly that does not make the history invalid; may be given several times
     #[arg(long, value_name = "ANOMALY")]
     allow: Vec<String>,
     /// A key or topic that is input (exactly-once)
@@ -60,7 +60,7 @@ struct Check {
     /// A key or topic that is output (exactly-once)
     #[arg(long, default_value = "out")]
     output: Vec<String>,
-    /// After how many steps of a search to give an object up (registers, offsets, topics)
+    /// Maximum steps of the search for one object (registers, offsets, topics)
     #[arg(long, default_value_t = 10_000_000)]
     steps_max: u64,
 }
@@ -69,12 +69,12 @@ struct Check {
 struct Convert {
     /// The history; `-` is the standard input
     file: PathBuf,
-    /// What to write, to the standard output
+    /// The notation to write to standard output
     #[arg(long, value_enum)]
     to: Notation,
 }
 
-/// What a history is of.
+/// The workload of a history.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Workload {
     /// Sends and polls: Jepsen's Kafka workload
@@ -87,7 +87,7 @@ enum Workload {
     Offsets,
     /// Linearizable answers of a controller: create-topic, delete-topic
     Topics,
-    /// What brokers answer, each in its own time: metadata, committed
+    /// Answers of brokers that may be out of date: metadata, committed
     Metadata,
 }
 
@@ -107,9 +107,9 @@ enum Notation {
 enum Failure {
     /// The history can't be read.
     History(Option<Place>, String),
-    /// An option makes no sense.
+    /// An option is invalid.
     Usage(String),
-    /// What there is to say can't be written.
+    /// The output can't be written.
     Output(io::Error),
 }
 
@@ -148,25 +148,25 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|failure| {
         let code = match &failure {
-            // Who reads no further has read enough.
+            // A closed pipe is no error: its reader needed no more.
             Failure::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => 2,
-            Failure::Output(e) => say(&e.to_string()),
-            Failure::History(Some(at), what) => say(&format!("{at}: {what}")),
-            Failure::History(None, what) | Failure::Usage(what) => say(what),
+            Failure::Output(e) => print_error(&e.to_string()),
+            Failure::History(Some(at), what) => print_error(&format!("{at}: {what}")),
+            Failure::History(None, what) | Failure::Usage(what) => print_error(what),
         };
         ExitCode::from(code)
     })
 }
 
-/// Says what is wrong; the exit code for it.
-fn say(what: &str) -> u8 {
+/// Prints an error; returns the exit code.
+fn print_error(what: &str) -> u8 {
     let mut stderr = io::stderr().lock();
     let (red, plain) = if stderr.is_terminal() {
         ("\x1b[31m", "\x1b[0m")
     } else {
         ("", "")
     };
-    // Without a stderr there is nobody to tell.
+    // If stderr is closed the error can't be reported.
     let _ = writeln!(stderr, "{red}error{plain}: {what}");
     2
 }

@@ -1,4 +1,4 @@
-//! A verdict for people.
+//! A verdict as text.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -6,26 +6,26 @@ use std::io::{self, Write};
 use brokkr_checker::{Finding, Valid, Verdict};
 use brokkr_history::Operation;
 
-/// How many findings of an anomaly are told; all of them are in the JSON.
+/// Maximum number of findings shown for an anomaly; the JSON has all of them.
 const FINDINGS_MAX: usize = 8;
-/// How many operations of a finding are shown.
+/// Maximum number of operations shown for a finding.
 const OPS_MAX: usize = 16;
-/// How much of an operation is shown.
+/// Maximum characters shown of an operation.
 const OPERATION_CHARS_MAX: usize = 400;
 
-fn told(findings: &[Finding]) -> impl Iterator<Item = (&Finding, &[u64])> {
+fn shown(findings: &[Finding]) -> impl Iterator<Item = (&Finding, &[u64])> {
     findings
         .iter()
         .take(FINDINGS_MAX)
         .map(|f| (f, &f.ops[..f.ops.len().min(OPS_MAX)]))
 }
 
-/// The operations that are shown.
+/// The indexes of the operations that are shown.
 pub(crate) fn indexes(verdict: &Verdict) -> BTreeSet<u64> {
     verdict
         .anomalies
         .values()
-        .flat_map(|f| told(f))
+        .flat_map(|f| shown(f))
         .flat_map(|(_, ops)| ops)
         .copied()
         .collect()
@@ -40,7 +40,7 @@ pub(crate) fn write(out: &mut impl Write, verdict: &Verdict, operations: &[Opera
             ""
         };
         writeln!(out, "{name} ({}{allowed})", findings.len())?;
-        for (finding, ops) in told(findings) {
+        for (finding, ops) in shown(findings) {
             writeln!(out, "  - {}", finding.text)?;
             for op in ops {
                 if let Ok(at) = operations.binary_search_by_key(op, |o| o.index) {

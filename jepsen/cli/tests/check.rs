@@ -24,7 +24,7 @@ fn run(args: &[&str], input: &str) -> Output {
         .spawn()
         .expect("the binary starts");
     let mut stdin = child.stdin.take().expect("piped");
-    // A wrong option ends it before it reads.
+    // With a wrong option it ends before it reads.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     child.wait_with_output().expect("it ends")
@@ -76,7 +76,7 @@ fn exit_codes_and_json() {
 }
 
 #[test]
-fn garbage_is_told_with_its_place() {
+fn malformed_input_is_reported_with_its_place() {
     for (input, place) in [
         (format!("{VALID}nonsense"), "line 5, column 1: "),
         (
@@ -91,7 +91,7 @@ fn garbage_is_told_with_its_place() {
         let output = run(&["check", "-"], &input);
         let said = String::from_utf8_lossy(&output.stderr);
         if input.contains("process\":7") {
-            // An end without a beginning is a history all the same.
+            // A completion without an invocation is accepted.
             assert_eq!(code(&output), 0, "{said}");
         } else {
             assert_eq!(code(&output), 2, "{said}");
@@ -133,7 +133,7 @@ fn text_shows_the_operations() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(code(&output), 1);
     for part in [
-        "phantom (1)\n  - operation 3 read 2 from x, which nobody sent\n      {\"index\":3,",
+        "phantom (1)\n  - operation 3 read 2 from x, which no operation sent\n      {\"index\":3,",
         "\nINVALID\n",
     ] {
         assert!(said.contains(part), "{said}");

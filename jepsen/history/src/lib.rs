@@ -1,7 +1,7 @@
-//! What clients did and what came of it: operations, as JSON lines or EDN.
+//! Histories: what clients did and which responses they got, as JSON lines or EDN.
 //!
-//! A history says what was invoked and what came back, never what should have come back: that is the checker's. One operation
-//! a line, in order:
+//! A history records invocations and completions, and does not judge them: that is the checker's task. One operation a line,
+//! in order:
 //!
 //! ```text
 //! {"index":0,"time":1000,"type":"invoke","process":0,"f":"send","value":[["send","t-0",7]]}
@@ -9,18 +9,19 @@
 //! {"index":2,"time":2500,"type":"invoke","process":1,"f":"poll","value":[["poll"]]}
 //! {"index":3,"time":2600,"type":"ok","process":1,"f":"poll","value":[["poll",{"t-0":[[12,7]]}]]}
 //! ```
-//! `index` is dense, `time` in nanoseconds of one clock. Each process does one thing at a time; it is `invoke` first, then
-//! one of `ok` (it happened), `fail` (it did not), `info` (nobody knows; the process does nothing more under its number).
-//! `f` is `send`, `poll` or `txn` with micro-operations, `assign` or `subscribe` with a list of keys, or something else with
-//! any value. A key names a partition; JSON's integers and strings both do, and compare as strings. Values are unique per key.
+//! `index` is dense, `time` is in nanoseconds of one clock. Each process does one thing at a time: an `invoke`, then one of
+//! `ok` (it happened), `fail` (it did not happen), `info` (the outcome is unknown; the process does nothing more under its
+//! number). `f` is `send`, `poll` or `txn` with micro-operations, `assign` or `subscribe` with a list of keys, or another
+//! name with any value. A key names a partition; it may be a JSON integer or string, and is compared as a string. Values are
+//! unique per key.
 //!
 //! The encoding is that of Jepsen's Kafka workload (jepsen-io/jepsen, `tests/kafka.clj`), in JSON or in Jepsen's own EDN:
 //!
 //! ```text
 //! {:index 1, :time 2000, :type :ok, :process 0, :f :send, :value [[:send "t-0" [12 7]]]}
 //! ```
-//! Besides: `"rebalance-log": [{"keys": […]}]` names keys that were moved during an operation, `"seek-to-beginning?": true` says
-//! of an `assign` that it began anew, and process `"nemesis"` is who breaks things.
+//! Also: `"rebalance-log": [{"keys": […]}]` names keys that were moved during an operation, `"seek-to-beginning?": true` on
+//! an `assign` means that it began from the beginning, and process `"nemesis"` injects faults.
 
 mod micro;
 mod read;
@@ -35,10 +36,10 @@ pub use write::Writer;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Who does one thing at a time.
+/// A process, which does one thing at a time.
 pub type Process = u64;
 
-/// Who breaks things; it is no client, and may do several at once.
+/// The process that injects faults; it is not a client, and may do several things at once.
 pub const NEMESIS: Process = Process::MAX;
 
 /// Whether an operation begins or how it ended.
@@ -51,11 +52,11 @@ pub enum Type {
     Ok,
     /// It did not happen.
     Fail,
-    /// Nobody knows whether it happened.
+    /// The outcome is unknown.
     Info,
 }
 
-/// What an operation does, and to what.
+/// What an operation does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {
     /// Only sends.
@@ -99,22 +100,22 @@ impl Op {
 pub struct Operation {
     /// Its place in the history.
     pub index: u64,
-    /// Nanoseconds.
+    /// The time in nanoseconds.
     pub time: i64,
     /// Whether it begins or how it ended.
     pub type_: Type,
-    /// Who does it.
+    /// The process.
     pub process: Process,
-    /// What.
+    /// The operation.
     pub op: Op,
-    /// Keys whose partitions were given to others, or back, while it ran: order within it says nothing of them.
+    /// Keys whose partitions were moved away, or back, while it ran: the order within it proves nothing about them.
     pub rebalanced: Vec<Key>,
-    /// Of an `assign`: the process reads from the beginning of its partitions, wherever it was.
+    /// Of an `assign`: the process reads its partitions from the beginning, whatever its position was.
     pub seek_to_beginning: bool,
 }
 
 impl Operation {
-    /// An operation with nothing particular about it.
+    /// An operation without the optional fields.
     pub fn new(index: u64, time: i64, type_: Type, process: Process, op: Op) -> Self {
         Self {
             index,

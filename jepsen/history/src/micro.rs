@@ -9,7 +9,7 @@ use serde::de::{Error, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What names a partition. Cheap to clone; an integer is taken as its decimal text.
+/// The name of a partition. Cheap to clone; an integer is converted to its decimal text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 
@@ -66,10 +66,10 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// What was sent or read.
+/// The value of a record.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Val {
-    /// Not known, or nothing.
+    /// Unknown, or none.
     Null,
     /// A number.
     Int(i64),
@@ -111,8 +111,8 @@ impl Serialize for Val {
 
 impl<'de> Deserialize<'de> for Val {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
+        struct ValVisitor;
+        impl Visitor<'_> for ValVisitor {
             type Value = Val;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an integer, a text or null")
@@ -130,14 +130,14 @@ impl<'de> Deserialize<'de> for Val {
                 Ok(Val::Null)
             }
         }
-        d.deserialize_any(Any)
+        d.deserialize_any(ValVisitor)
     }
 }
 
-/// In place of an offset that a poll did not tell; JSON and EDN have nothing there.
+/// Stands for an offset that a poll did not return; JSON and EDN have null there.
 pub const UNKNOWN_OFFSET: i64 = -1;
 
-/// What a poll gave: for each partition offsets and values, in the order in which they came.
+/// The records of a poll: for each partition offsets and values, in the order in which they arrived.
 pub type Polls = BTreeMap<Key, Vec<(i64, Val)>>;
 
 /// A part of an operation.
@@ -145,14 +145,14 @@ pub type Polls = BTreeMap<Key, Vec<(i64, Val)>>;
 pub enum MicroOp {
     /// `["send", key, value]`, or once it is acknowledged `["send", key, [offset, value]]`.
     Send {
-        /// Where to.
+        /// The partition.
         key: Key,
-        /// Where it stands, if that was told.
+        /// The record's offset, if it was returned.
         offset: Option<i64>,
-        /// What.
+        /// The value.
         value: Val,
     },
-    /// `["poll"]`, or once something came `["poll", {key: [[offset, value], …]}]`.
+    /// `["poll"]`, or with its result `["poll", {key: [[offset, value], …]}]`.
     Poll(Option<Polls>),
 }
 
@@ -173,7 +173,7 @@ impl Serialize for MicroOp {
                 let mut seq = s.serialize_seq(Some(1 + usize::from(polls.is_some())))?;
                 seq.serialize_element("poll")?;
                 if let Some(polls) = polls {
-                    seq.serialize_element(&Came(polls))?;
+                    seq.serialize_element(&PollResult(polls))?;
                 }
                 seq.end()
             }
@@ -181,10 +181,10 @@ impl Serialize for MicroOp {
     }
 }
 
-/// [`Polls`] with nothing for [`UNKNOWN_OFFSET`].
-struct Came<'a>(&'a Polls);
+/// [`Polls`] with null for [`UNKNOWN_OFFSET`].
+struct PollResult<'a>(&'a Polls);
 
-impl Serialize for Came<'_> {
+impl Serialize for PollResult<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(Some(self.0.len()))?;
         for (key, records) in self.0 {

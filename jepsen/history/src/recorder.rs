@@ -8,11 +8,11 @@ use crate::{Key, Op, Operation, Process, Type};
 #[derive(Default)]
 struct State {
     operations: Vec<Operation>,
-    /// Who is doing something.
+    /// The processes that are doing something.
     busy: BTreeSet<Process>,
 }
 
-/// Collects a history. Cloning shares it. Times come from the caller: one clock for all.
+/// Collects a history. Clones share it. The caller passes times of one clock.
 #[derive(Clone, Default)]
 pub struct Recorder {
     state: Arc<Mutex<State>>,
@@ -28,10 +28,10 @@ impl Recorder {
         self.state.lock().expect("no panic under this lock")
     }
 
-    /// A process begins something.
+    /// A process begins an operation.
     ///
     /// # Panics
-    /// If it is doing something already.
+    /// If it is already doing something.
     pub fn invoke(&self, time: i64, process: Process, op: Op) {
         let mut state = self.lock();
         let idle = state.busy.insert(process);
@@ -39,19 +39,19 @@ impl Recorder {
         push(&mut state, time, Type::Invoke, process, op);
     }
 
-    /// What a process was doing came to an end.
+    /// A process ends its operation.
     ///
     /// # Panics
-    /// If it was doing nothing, or this is an [`Type::Invoke`].
+    /// If it was doing nothing, or `type_` is [`Type::Invoke`].
     pub fn complete(&self, time: i64, process: Process, type_: Type, op: Op) {
-        assert_ne!(type_, Type::Invoke, "an end is not a beginning");
+        assert_ne!(type_, Type::Invoke, "a completion is not an invocation");
         let mut state = self.lock();
         let busy = state.busy.remove(&process);
         assert!(busy, "process {process} was doing nothing");
         push(&mut state, time, type_, process, op);
     }
 
-    /// A process's assignment came to an end, and it reads from the beginning of all its partitions, also of those it had before.
+    /// A process ends its assignment, and reads all its partitions from the beginning, including those it had before.
     ///
     /// # Panics
     /// If it was doing nothing.
@@ -62,7 +62,7 @@ impl Recorder {
         last.expect("it was just recorded").seek_to_beginning = true;
     }
 
-    /// How many lines there are.
+    /// Number of operations.
     pub fn len(&self) -> usize {
         self.lock().operations.len()
     }
@@ -72,17 +72,17 @@ impl Recorder {
         self.len() == 0
     }
 
-    /// The history so far. What has not ended has no completion, which is as good as `info`.
+    /// The history so far. Unfinished operations have no completion, which is equivalent to `info`.
     pub fn history(&self) -> Vec<Operation> {
         self.lock().operations.clone()
     }
 
-    /// Looks at the history so far. Nothing can be recorded meanwhile.
+    /// Calls `at` with the history so far, which is locked meanwhile.
     pub fn look<T>(&self, at: impl FnOnce(&[Operation]) -> T) -> T {
         at(&self.lock().operations)
     }
 
-    /// Takes the history away.
+    /// Takes the history, which is empty afterwards.
     pub fn take(&self) -> Vec<Operation> {
         std::mem::take(&mut *self.lock()).operations
     }
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "one thing at a time")]
-    fn nobody_does_two_things_at_once() {
+    fn a_process_does_one_thing_at_a_time() {
         let r = Recorder::new();
         r.invoke(1, 0, Op::Assign(Vec::new()));
         r.invoke(2, 0, Op::Assign(Vec::new()));

@@ -1,4 +1,4 @@
-//! Histories out, an operation at a time, as JSON lines or EDN.
+//! Writes histories one operation at a time, as JSON lines or EDN.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -20,13 +20,13 @@ impl<W: Write> Writer<W> {
         Self::with_syntax(to, Syntax::Json)
     }
 
-    /// Writes `syntax` to `to`, which should be buffered; an operation a line in both.
+    /// Writes `syntax` to `to`, which should be buffered; one operation a line in both.
     pub fn with_syntax(to: W, syntax: Syntax) -> Self {
         let line = String::new();
         Self { to, syntax, line }
     }
 
-    /// Writes a line.
+    /// Writes an operation.
     pub fn write(&mut self, operation: &Operation) -> io::Result<()> {
         match self.syntax {
             Syntax::Json => serde_json::to_writer(&mut self.to, operation)?,
@@ -39,7 +39,7 @@ impl<W: Write> Writer<W> {
         self.to.write_all(b"\n")
     }
 
-    /// What it was written to, flushed.
+    /// Flushes and returns the writer.
     pub fn finish(mut self) -> io::Result<W> {
         self.to.flush()?;
         Ok(self.to)
@@ -47,7 +47,7 @@ impl<W: Write> Writer<W> {
 }
 
 fn push(out: &mut String, what: impl std::fmt::Display) {
-    write!(out, "{what}").expect("a String takes everything");
+    write!(out, "{what}").expect("writing to a String never fails");
 }
 
 fn edn(out: &mut String, o: &Operation) {
@@ -115,17 +115,17 @@ fn micro_op(out: &mut String, micro: &MicroOp) {
             out.push(']');
         }
         MicroOp::Poll(None) => out.push_str("[:poll]"),
-        MicroOp::Poll(Some(came)) => {
+        MicroOp::Poll(Some(polled)) => {
             out.push_str("[:poll ");
-            polls(out, came);
+            polls(out, polled);
             out.push(']');
         }
     }
 }
 
-fn polls(out: &mut String, came: &Polls) {
+fn polls(out: &mut String, polled: &Polls) {
     out.push('{');
-    for (i, (from, records)) in came.iter().enumerate() {
+    for (i, (from, records)) in polled.iter().enumerate() {
         if i > 0 {
             out.push_str(", ");
         }
@@ -147,7 +147,7 @@ fn pair(out: &mut String, (offset, value): &(i64, Val)) {
     out.push(']');
 }
 
-/// Jepsen's keys are integers: what reads as one is written as one.
+/// Jepsen's keys are integers: a key that parses as one is written as one.
 fn key(out: &mut String, key: &Key) {
     match key.as_str().parse::<i64>() {
         Ok(n) if n.to_string() == key.as_str() => push(out, n),
@@ -164,11 +164,11 @@ fn val(out: &mut String, value: &Val) {
 }
 
 fn text(out: &mut String, s: &str) {
-    // JSON's escapes are EDN's.
+    // JSON's escapes are also EDN's.
     push(out, Value::String(s.to_owned()));
 }
 
-/// A keyword, where the name can be one.
+/// A keyword, if the name is a valid one.
 fn name(out: &mut String, s: &str) {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_?!*+.<>=$&%/".contains(c);
     if s.starts_with(|c: char| c.is_ascii_alphabetic()) && s.chars().all(plain) {

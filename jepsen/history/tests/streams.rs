@@ -1,4 +1,4 @@
-//! Histories in and out: what is written is what was read, and what is wrong is said with its place.
+//! Histories survive writing and reading, and malformed input is reported with its place.
 
 use brokkr_history::{
     MicroOp, NEMESIS, Op, Operation, Polls, ReadError, Reader, Syntax, Type, UNKNOWN_OFFSET, Val, Writer,
@@ -21,12 +21,12 @@ fn read(text: &str) -> Result<Vec<Operation>, ReadError> {
 fn written(history: &[Operation], syntax: Syntax) -> String {
     let mut w = Writer::with_syntax(Vec::new(), syntax);
     for o in history {
-        w.write(o).expect("a Vec takes everything");
+        w.write(o).expect("writing to a Vec never fails");
     }
-    String::from_utf8(w.finish().expect("a Vec takes everything")).expect("it is text")
+    String::from_utf8(w.finish().expect("writing to a Vec never fails")).expect("it is text")
 }
 
-/// Where reading fails, and what is said.
+/// The place and message of the error.
 fn fault(text: &str) -> (u64, u64, String) {
     match read(text) {
         Err(ReadError::Garbage { at, what }) => (at.line, at.column, what),
@@ -48,7 +48,7 @@ fn a_text_of_edn_may_hold_control_characters() {
 }
 
 #[test]
-fn what_is_written_is_what_was_read() {
+fn written_histories_equal_the_ones_read() {
     let history = read(LINES).expect("it is a history");
     assert_eq!(written(&history, Syntax::Json), LINES);
     let sent = MicroOp::Send {
@@ -108,7 +108,7 @@ fn a_list_of_operations_is_a_history() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_place() {
+fn malformed_input_is_reported_with_its_place() {
     let first = LINES.lines().next().expect("a line");
     let line = |value: &str| {
         format!("{first}\n{{\"index\":1,\"type\":\"ok\",\"process\":0,\"f\":\"poll\",\"value\":{value}}}")

@@ -1,7 +1,7 @@
-//! Administrative calls. Each is attempted until `api_timeout` while the failure is one that may pass.
+//! Administrative calls. A retriable failure is retried until `api_timeout`.
 //!
-//! An attempt whose outcome is unknown is repeated as well: a topic that "exists already" may then be the one that an
-//! earlier attempt created. Who has to know asks [`Client::ask_controller`] once instead.
+//! An attempt whose outcome is unknown is retried as well: after TOPIC_ALREADY_EXISTS the topic may be the one that an
+//! earlier attempt created. Callers who must tell these cases apart call [`Client::ask_controller`] once.
 
 use brokkr_env::Env;
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
@@ -24,10 +24,10 @@ const OP_SET: i8 = 0;
 /// `AlterConfigOp.OpType.DELETE`.
 const OP_DELETE: i8 = 1;
 
-/// What ListOffsets is asked for.
+/// Which offset ListOffsets returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OffsetSpec {
-    /// The end: the high watermark, or the last stable offset for read_committed.
+    /// The log end: the high watermark, or the last stable offset for read_committed.
     Latest,
     /// The log start offset.
     Earliest,
@@ -48,14 +48,14 @@ impl OffsetSpec {
     }
 }
 
-/// What ListOffsets found.
+/// Result of ListOffsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListedOffset {
-    /// The offset; `None` where no record is that late.
+    /// The offset; `None` if no record is at or after the requested time.
     pub offset: Option<Offset>,
-    /// The record's timestamp, where one was asked for.
+    /// The record's timestamp, if the spec asks for one.
     pub timestamp: UnixMillis,
-    /// The epoch of that offset, or -1.
+    /// The leader epoch of that offset, or -1.
     pub leader_epoch: LeaderEpoch,
 }
 
@@ -74,7 +74,7 @@ fn millis(d: std::time::Duration) -> i32 {
 }
 
 impl<E: Env> Client<E> {
-    /// Asks the controller, and gives `pick` of the response, again and again.
+    /// Sends a request to the controller, with retries, and returns `pick` of the response.
     async fn manage<R: Request + Send + Sync + 'static, T>(
         &self,
         request: R,
@@ -86,14 +86,14 @@ impl<E: Env> Client<E> {
                 Ok(value) => return Ok(value),
                 Err(e) => {
                     retrying.wait(e).await?;
-                    // The controller may be another by now; without metadata anybody is asked.
+                    // The controller may have moved; without metadata any broker is asked.
                     drop(self.refresh_metadata().await);
                 }
             }
         }
     }
 
-    /// Asks the leader of a partition, and gives `pick` of the response, again and again.
+    /// Sends a request to a partition's leader, with retries, and returns `pick` of the response.
     async fn ask_leader<R: Request + Send + Sync + 'static, T>(
         &self,
         tp: &TopicPartition,
@@ -102,11 +102,11 @@ impl<E: Env> Client<E> {
     ) -> Result<T> {
         let mut retrying = self.retrying(self.config().api_timeout);
         loop {
-            let told = match self.leader_of(tp).await {
+            let leader = match self.leader_of(tp).await {
                 Ok(leader) => self.ask(Peer::Node(leader.node), request(leader)).await,
                 Err(e) => Err(e),
             };
-            match told.and_then(&pick) {
+            match leader.and_then(&pick) {
                 Ok(value) => return Ok(value),
                 Err(e) => {
                     retrying.wait(e).await?;
@@ -116,7 +116,7 @@ impl<E: Env> Client<E> {
         }
     }
 
-    /// Creates a topic: its id, zero where the broker doesn't tell.
+    /// Creates a topic. Returns its id, zero if the broker does not return ids.
     pub async fn create_topic(
         &self,
         name: &str,
@@ -168,7 +168,8 @@ impl<E: Env> Client<E> {
         .await
     }
 
-    /// Deletes the topic of this id, and no later one of its name. `false`: there is none, or an earlier attempt deleted it.
+    /// Deletes the topic of this id, and no later topic of its name. Returns `false` if it does not exist, or an earlier
+    /// attempt deleted it.
     pub async fn delete_topic_id(&self, topic_id: Uuid) -> Result<bool> {
         let request = DeleteTopicsRequest {
             topics: vec![delete_topics_request::DeleteTopicState {
@@ -190,7 +191,7 @@ impl<E: Env> Client<E> {
         .await
     }
 
-    /// Grows a topic to `count` partitions.
+    /// Increases a topic's partitions to `count`.
     pub async fn create_partitions(&self, topic: &str, count: i32) -> Result<()> {
         let topic = create_partitions_request::CreatePartitionsTopic {
             name: Str::copied(topic),
@@ -210,7 +211,7 @@ impl<E: Env> Client<E> {
         .await
     }
 
-    /// Sets (or, with `None`, takes back) configurations of a topic.
+    /// Sets configurations of a topic, or removes those with the value `None`.
     pub async fn alter_topic_configs(&self, topic: &str, changes: &[(&str, Option<&str>)]) -> Result<()> {
         let change =
             |(name, value): &(&str, Option<&str>)| incremental_alter_configs_request::AlterableConfig {
@@ -258,7 +259,7 @@ impl<E: Env> Client<E> {
         .await
     }
 
-    /// The cluster as the broker that is asked sees it.
+    /// The cluster as seen by the broker that answers.
     pub async fn describe_cluster(&self) -> Result<DescribeClusterResponse> {
         let request = DescribeClusterRequest::default();
         self.manage(request, |response| {
@@ -268,7 +269,7 @@ impl<E: Env> Client<E> {
         .await
     }
 
-    /// Deletes the records below `before` (`None`: below the high watermark): the new log start offset.
+    /// Deletes the records below `before` (`None`: below the high watermark). Returns the new log start offset.
     pub async fn delete_records(&self, tp: &TopicPartition, before: Option<Offset>) -> Result<Offset> {
         let partition = delete_records_request::DeleteRecordsPartition {
             partition_index: tp.partition,
@@ -296,7 +297,7 @@ impl<E: Env> Client<E> {
         .await
     }
 
-    /// An offset of a partition.
+    /// Looks up an offset of a partition.
     pub async fn list_offsets(
         &self,
         tp: &TopicPartition,
@@ -331,7 +332,7 @@ impl<E: Env> Client<E> {
         .await
     }
 
-    /// The producers that a partition remembers.
+    /// The active producers of a partition.
     pub async fn describe_producers(
         &self,
         tp: &TopicPartition,

@@ -1,7 +1,7 @@
-//! A cluster's client: connections to its brokers, the versions they speak, and what is known of its topics.
+//! A cluster's client: connections to the brokers, their API versions, and cached metadata.
 //!
-//! A request is tried once here; who asks decides about another attempt ([`Client::retrying`]), since only they know what
-//! a second one would mean.
+//! Each call sends its request once. The caller decides whether to retry ([`Client::retrying`]), since only the caller knows
+//! what a second attempt would mean.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,33 +16,33 @@ use crate::metadata::Metadata;
 use crate::retry::Backoff;
 use crate::{Error, Result, TopicPartition};
 
-/// How a client behaves. Names and meanings are those of Kafka's clients.
+/// Configuration of a client. Names and meanings are those of Kafka's clients.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// `bootstrap.servers`: where to begin, host and port.
+    /// `bootstrap.servers`: host and port of the first brokers to connect to.
     pub bootstrap: Vec<(String, u16)>,
-    /// Per connection.
+    /// Configuration of each connection.
     pub connection: ConnectionConfig,
-    /// `request.timeout.ms`: how long a response may take.
+    /// `request.timeout.ms`: longest time to wait for a response.
     pub request_timeout: Duration,
-    /// `socket.connection.setup.timeout.ms`: how long connecting and asking for versions may take.
+    /// `socket.connection.setup.timeout.ms`: longest time to connect and to receive ApiVersions.
     pub connect_timeout: Duration,
     /// `retry.backoff.ms` and, for connections, `reconnect.backoff.ms`.
     pub backoff_min: Duration,
     /// `retry.backoff.max.ms` and, for connections, `reconnect.backoff.max.ms`.
     pub backoff_max: Duration,
-    /// `default.api.timeout.ms`: how long an admin call may take with all its attempts.
+    /// `default.api.timeout.ms`: longest time of an admin call with all its attempts.
     pub api_timeout: Duration,
     /// `metadata.max.age.ms`.
     pub metadata_age_max: Duration,
     /// `allow.auto.create.topics`.
     pub allow_auto_topic_creation: bool,
-    /// Requests that are to be spoken in no later version than this, so that older clients can be played.
+    /// Upper limits of request versions, to imitate older clients.
     pub versions_max: BTreeMap<ApiKey, i16>,
 }
 
 impl ClientConfig {
-    /// Kafka's defaults, beginning at `host:port`.
+    /// Kafka's defaults, with the bootstrap server `host:port`.
     pub fn new(host: &str, port: u16) -> Self {
         Self {
             bootstrap: vec![(host.to_owned(), port)],
@@ -66,7 +66,7 @@ impl ClientConfig {
     }
 }
 
-/// Whom to ask.
+/// The broker that a request goes to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Peer {
     /// The bootstrap server of this index.
@@ -75,7 +75,7 @@ pub enum Peer {
     Node(i32),
 }
 
-/// An open connection and what the broker behind it speaks.
+/// An open connection and the API versions of its broker.
 pub struct Link<E: Env> {
     connection: Connection<E>,
     versions: Arc<BTreeMap<i16, (i16, i16)>>,
@@ -98,7 +98,7 @@ impl<E: Env> Link<E> {
         &self.connection
     }
 
-    /// The latest stable version of a request that both sides speak.
+    /// The latest stable version of a request that both sides support.
     ///
     /// # Errors
     /// [`Error::UnsupportedVersion`].
@@ -121,12 +121,12 @@ impl<E: Env> Link<E> {
         }
     }
 
-    /// Asks in a version; the call puts the request in line.
+    /// Queues a request in this version, in call order; the reply is a future.
     pub fn submit<R: Request + Send + 'static>(&self, request: R, version: i16) -> Reply<R> {
         self.connection.submit(request, version, self.request_timeout)
     }
 
-    /// Asks in the latest version and waits.
+    /// Sends a request in the latest version and waits for the response.
     pub async fn ask<R: Request + Send + 'static>(&self, request: R) -> Result<R::Response> {
         let version = self.version::<R>()?;
         self.submit(request, version).await
@@ -142,10 +142,10 @@ struct Slot<E: Env> {
 struct Shared<E: Env> {
     metadata: Metadata,
     refreshed: Option<Instant>,
-    /// The topics to keep up to date.
+    /// The topics whose metadata are refreshed.
     wanted: BTreeSet<Str>,
     slots: BTreeMap<Peer, Arc<tokio::sync::Mutex<Slot<E>>>>,
-    turn: usize,
+    rotation: usize,
 }
 
 struct Inner<E: Env> {
@@ -156,7 +156,7 @@ struct Inner<E: Env> {
     shared: Mutex<Shared<E>>,
 }
 
-/// A cluster's client. Cloning shares its connections and what it knows.
+/// A cluster's client. Clones share connections and metadata.
 pub struct Client<E: Env>(Arc<Inner<E>>);
 
 impl<E: Env> Clone for Client<E> {
@@ -166,18 +166,18 @@ impl<E: Env> Clone for Client<E> {
 }
 
 impl<E: Env> Client<E> {
-    /// A client that has asked nobody yet.
+    /// A client without connections.
     ///
     /// # Panics
-    /// Without a bootstrap server.
+    /// If there is no bootstrap server.
     pub fn new(env: &E, config: ClientConfig) -> Self {
-        assert!(!config.bootstrap.is_empty(), "a client begins somewhere");
+        assert!(!config.bootstrap.is_empty(), "a client needs a bootstrap server");
         let shared = Shared {
             metadata: Metadata::default(),
             refreshed: None,
             wanted: BTreeSet::new(),
             slots: BTreeMap::new(),
-            turn: 0,
+            rotation: 0,
         };
         Self(Arc::new(Inner {
             env: env.clone(),
@@ -205,12 +205,12 @@ impl<E: Env> Client<E> {
         self.0.shared.lock().expect("no panic under this lock")
     }
 
-    /// What is known of the cluster, without asking it.
+    /// The cached metadata.
     pub fn metadata(&self) -> Metadata {
         self.shared().metadata.clone()
     }
 
-    /// Looks at what is known of the cluster.
+    /// Calls `look` with the cached metadata.
     pub fn with_metadata<T>(&self, look: impl FnOnce(&Metadata) -> T) -> T {
         look(&self.shared().metadata)
     }
@@ -219,7 +219,7 @@ impl<E: Env> Client<E> {
         self.shared().metadata.hint(tp, leader, epoch)
     }
 
-    /// Whether the metadata are older than they should be, or lack a topic.
+    /// Whether the metadata are older than `metadata_age_max`, or lack a topic.
     pub(crate) fn metadata_is_stale(&self) -> bool {
         let now = self.0.env.now();
         let shared = self.shared();
@@ -229,7 +229,7 @@ impl<E: Env> Client<E> {
         !fresh
     }
 
-    /// Keeps `topic` up to date from now on.
+    /// Includes `topic` in the metadata from now on.
     pub fn want_topic(&self, topic: &str) {
         let mut shared = self.shared();
         if !shared.wanted.contains(topic) {
@@ -238,7 +238,7 @@ impl<E: Env> Client<E> {
         }
     }
 
-    /// Asks one broker after another for the metadata of all wanted topics, until one answers.
+    /// Requests the metadata of all wanted topics from one broker after another, until one answers.
     pub async fn refresh_metadata(&self) -> Result<()> {
         let mut failed = Error::NoLeader;
         for peer in self.peers() {
@@ -275,48 +275,49 @@ impl<E: Env> Client<E> {
         Ok(())
     }
 
-    /// Everybody we can ask, another one first each time. Brokers first: they are the present cluster.
+    /// All brokers that can be asked, rotated at each call. Known brokers come before bootstrap servers, since they are the
+    /// current cluster.
     fn peers(&self) -> Vec<Peer> {
         let mut shared = self.shared();
-        shared.turn += 1;
-        let turn = shared.turn;
+        shared.rotation += 1;
+        let rotation = shared.rotation;
         let mut nodes: Vec<Peer> = shared.metadata.brokers.keys().copied().map(Peer::Node).collect();
         let mut bootstrap: Vec<Peer> = (0..self.0.config.bootstrap.len()).map(Peer::Bootstrap).collect();
         for peers in [&mut nodes, &mut bootstrap] {
             let len = peers.len().max(1);
-            peers.rotate_left(turn % len);
+            peers.rotate_left(rotation % len);
         }
         nodes.extend(bootstrap);
         nodes
     }
 
-    /// The version to ask in: the latest that both speak and the configuration allows.
+    /// The version for a request: the latest that both sides support and the configuration allows.
     pub fn version_of<R: Request>(&self, link: &Link<E>) -> Result<i16> {
         let max = self.0.config.versions_max.get(&R::API_KEY);
         link.version_up_to::<R>(max.copied().unwrap_or(i16::MAX))
     }
 
-    /// Asks somebody, whoever is there.
+    /// Sends a request to any broker that can be reached.
     pub async fn ask_any<R: Request + Send + Sync + 'static>(&self, request: R) -> Result<R::Response> {
         let mut failed = Error::NoLeader;
         for peer in self.peers() {
-            // Another is asked only if this one surely wasn't.
+            // The next broker is asked only if the request was certainly not sent to this one.
             match self.ask(peer, request.clone()).await {
                 Err(e @ Error::NotSent(_)) => failed = e,
-                told => return told,
+                result => return result,
             }
         }
         Err(failed)
     }
 
-    /// Asks a peer.
+    /// Sends a request to a broker.
     pub async fn ask<R: Request + Send + 'static>(&self, peer: Peer, request: R) -> Result<R::Response> {
         let link = self.link(peer).await?;
         let version = self.version_of::<R>(&link)?;
         link.submit(request, version).await
     }
 
-    /// Asks the broker that takes administrative requests.
+    /// Sends a request to the controller.
     pub async fn ask_controller<R: Request + Send + Sync + 'static>(
         &self,
         request: R,
@@ -332,7 +333,7 @@ impl<E: Env> Client<E> {
         }
     }
 
-    /// The leader of a partition, from the metadata or by asking for them once.
+    /// The leader of a partition, from the cached metadata or after one refresh.
     pub async fn leader_of(&self, tp: &TopicPartition) -> Result<crate::metadata::Leader> {
         self.want_topic(&tp.topic);
         if let Some(leader) = self.with_metadata(|m| m.leader(tp)) {
@@ -348,10 +349,10 @@ impl<E: Env> Client<E> {
         })
     }
 
-    /// An open connection to a peer: the one there is, or a new one after the backoff.
+    /// An open connection to a broker: the existing one, or a new one after the backoff.
     ///
     /// # Errors
-    /// Always [`Error::NotSent`], or what became of the ApiVersions request: nothing of the caller's was sent.
+    /// Always [`Error::NotSent`], or the failure of the ApiVersions request: the caller's request was not sent.
     pub async fn link(&self, peer: Peer) -> Result<Link<E>> {
         let (host, port) = self.address(peer)?;
         let slot = Arc::clone(self.shared().slots.entry(peer).or_insert_with(|| {
@@ -373,7 +374,7 @@ impl<E: Env> Client<E> {
             Ok(link) => {
                 slot.failures = 0;
                 slot.open = Some((host, port, link.clone()));
-                // A connection that closes at once isn't opened again at once either.
+                // The backoff also applies after success, for connections that close at once.
                 slot.not_before = self.0.env.now() + self.0.config.backoff().after(1, &self.0.rng);
                 Ok(link)
             }
@@ -408,7 +409,7 @@ impl<E: Env> Client<E> {
         };
         let timeout = give_up.saturating_since(self.0.env.now());
         let versions = ask_versions(&opened, timeout).await;
-        // Whatever became of that request: the caller's own was not sent.
+        // Whatever happened to that request, the caller's own was not sent.
         let versions = versions.map_err(|e| Error::NotSent(format!("asking for versions: {e}")))?;
         Ok(Link {
             connection: opened,
@@ -417,7 +418,7 @@ impl<E: Env> Client<E> {
         })
     }
 
-    /// Attempts within `timeout`, with a growing wait between them.
+    /// Retries within `timeout`, with growing backoff between attempts.
     pub fn retrying(&self, timeout: Duration) -> Retrying<E> {
         Retrying {
             client: self.clone(),
@@ -440,8 +441,8 @@ async fn ask_versions<E: Env>(
     let mut response = connection.submit(request.clone(), newest, timeout).await?;
     if ErrorCode(response.error_code) == ErrorCode::UNSUPPORTED_VERSION {
         let key = ApiKey::ApiVersions as i16;
-        let told = response.api_keys.iter().find(|k| k.api_key == key);
-        let version = told.map_or(ApiVersionsResponse::MIN_VERSION, |k| k.max_version);
+        let supported = response.api_keys.iter().find(|k| k.api_key == key);
+        let version = supported.map_or(ApiVersionsResponse::MIN_VERSION, |k| k.max_version);
         let version = version.clamp(ApiVersionsResponse::MIN_VERSION, newest);
         response = connection.submit(request, version, timeout).await?;
     }
@@ -452,7 +453,7 @@ async fn ask_versions<E: Env>(
     Ok(response.api_keys.iter().map(range).collect())
 }
 
-/// The state of a call that is attempted more than once.
+/// State of a call that is retried.
 pub struct Retrying<E: Env> {
     client: Client<E>,
     until: Instant,
@@ -460,10 +461,10 @@ pub struct Retrying<E: Env> {
 }
 
 impl<E: Env> Retrying<E> {
-    /// After a failed attempt: waits, then says that another is due.
+    /// Waits after a failed attempt; returns when the next attempt is due.
     ///
     /// # Errors
-    /// The failure, if it can't be retried or the time is up.
+    /// The failure, if it is not retriable or the time is up.
     pub async fn wait(&mut self, failed: Error) -> Result<()> {
         self.failures += 1;
         let env = self.client.env();

@@ -4,12 +4,12 @@
 //!   submit ──► queue ──► writer ──► peer ──► reader ──► Reply
 //!                          └─ expect(correlation id, deadline) ─┘
 //! ```
-//! Two tasks: the writer numbers and writes frames in the order of [`Connection::submit`]'s calls, the reader matches
-//! responses to them in that order. A response out of order, a frame that can't be, or a response that doesn't come by its
-//! deadline ends the connection, and with it all that waits: like Kafka's own client, this one doesn't trust a connection that
-//! is late, since nothing behind a lost response would come either. Reconnecting is [`Client`](crate::Client)'s.
+//! Two tasks: the writer numbers and writes frames in the order of [`Connection::submit`]'s calls, and the reader matches
+//! responses to them in that order. A response out of order, an invalid frame, or a missed deadline closes the connection and
+//! fails all pending requests. Like Kafka's own client, this one closes a connection after a timeout, since responses behind
+//! a lost one would not arrive either. Reconnecting is left to [`Client`](crate::Client).
 //!
-//! What became of a request is never blurred: [`Error::NotSent`] means that no byte of it left.
+//! The outcome of a request is exact: [`Error::NotSent`] means that none of its bytes were sent.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use brokkr_env::{Conn, Env, Instant, Part as EnvPart, ReadHalf, WriteHalf};
+use brokkr_env::{Conn, Env, Instant, ReadHalf, WriteHalf};
 use brokkr_wire::messages::ApiVersionsResponse;
 use brokkr_wire::{ApiKey, EncodeError, ErrorCode, Message, Part, Reader, Request, Str, frame};
 use bytes::{Bytes, BytesMut};
@@ -27,30 +27,31 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{Error, Result};
 
-/// Requests that wait for the writer on one connection.
+/// Capacity of the queue to the writer of one connection.
 const QUEUED_MAX: usize = 1024;
-/// Requests that wait for their responses on one connection.
+/// Limit of requests that wait for responses on one connection.
 const PENDING_MAX: usize = 1024;
-/// Bytes asked for in one read, and grown by when a frame is larger.
+/// Bytes to read at once, and growth of the buffer if a frame is larger.
 const READ_PIECE: usize = 64 * 1024;
 
-/// How a connection behaves.
+/// Configuration of a connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionConfig {
-    /// What we call ourselves in each request.
+    /// The client id in each request.
     pub client_id: Option<Str>,
-    /// The largest response taken; a peer that announces a larger one broke the protocol.
+    /// The largest response; a peer that announces a larger one violates the protocol.
     pub response_bytes_max: usize,
-    /// Whether anything is read at all, to play a client that stands still.
+    /// Suspends reading, to imitate a client that stalls.
     pub hold: Hold,
 }
 
-/// Until when nothing is read: what the peer sends stays in the connection's buffers, and the peer feels it. Cloning shares it.
+/// Suspends reading until an instant: unread data stays in the connection's buffers, so the peer sees backpressure. Clones
+/// share the state.
 #[derive(Clone, Default, Debug)]
 pub struct Hold(Arc<Mutex<Instant>>);
 
 impl Hold {
-    /// Nothing more is read before `at`. What is being read already may still come.
+    /// Reads nothing before `at`. A read that is already in progress may still return.
     pub fn until(&self, at: Instant) {
         *self.0.lock().expect("no panic under this lock") = at;
     }
@@ -71,27 +72,27 @@ impl Default for ConnectionConfig {
 }
 
 type Encode = Box<dyn FnOnce(i32, Option<&Str>) -> std::result::Result<Vec<Part>, EncodeError> + Send>;
-type Told = oneshot::Sender<Result<Bytes>>;
+type ResponseSender = oneshot::Sender<Result<Bytes>>;
 
 struct Outgoing {
     encode: Encode,
     answered: bool,
     deadline: Instant,
-    tell: Told,
+    sender: ResponseSender,
 }
 
 struct Pending {
     correlation_id: i32,
     deadline: Instant,
-    tell: Told,
+    sender: ResponseSender,
 }
 
-enum ToReader {
+enum ReaderMessage {
     Expect(Pending),
     WriteFailed(brokkr_env::Error),
 }
 
-/// An open connection. Cloning shares it; it closes when the last clone is gone and everything asked was answered.
+/// An open connection. Clones share it; it closes when the last clone is dropped and all requests are answered.
 pub struct Connection<E: Env> {
     env: E,
     queue: mpsc::Sender<Outgoing>,
@@ -110,14 +111,14 @@ impl<E: Env> Connection<E> {
     /// Connects to `host:port`.
     ///
     /// # Errors
-    /// [`Error::NotSent`]. Waits as long as the environment's `connect` does: bound it from outside.
+    /// [`Error::NotSent`]. Waits as long as the environment's `connect`; callers set the time limit.
     pub async fn open(env: &E, host: &str, port: u16, config: ConnectionConfig) -> Result<Self> {
         let conn = env.connect(host, port).await;
         let conn = conn.map_err(|e| Error::NotSent(e.to_string()))?;
         Ok(Self::over(env, conn, config))
     }
 
-    /// Speaks over a stream that is connected already.
+    /// Wraps a stream that is already connected.
     pub fn over(env: &E, conn: E::Conn, config: ConnectionConfig) -> Self {
         let (read, write) = conn.split();
         let (queue, outgoing) = mpsc::channel(QUEUED_MAX);
@@ -147,87 +148,87 @@ impl<E: Env> Connection<E> {
         }
     }
 
-    /// Whether nothing can be asked on it any more.
+    /// Whether the connection accepts no more requests.
     pub fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 
-    /// Asks. The call itself puts the request in line, in call order; dropping the reply cancels nothing.
+    /// Queues a request at once, in call order. Dropping the reply cancels nothing.
     pub fn submit<R: Request + Send + 'static>(
         &self,
         request: R,
         version: i16,
         timeout: Duration,
     ) -> Reply<R> {
-        self.put_in_line(request, version, timeout, true)
+        self.enqueue(request, version, timeout, true)
     }
 
-    /// Sends what has no response (a Produce with `acks=0`). The call itself puts it in line;
-    /// the future ends when it is written.
+    /// Sends a request that has no response (a Produce with `acks=0`). The call queues it at once; the future completes when it is
+    /// written.
     pub fn submit_unanswered<R: Request + Send + 'static>(
         &self,
         request: R,
         version: i16,
         timeout: Duration,
     ) -> impl Future<Output = Result<()>> + Send + use<R, E> {
-        let reply = self.put_in_line(request, version, timeout, false);
+        let reply = self.enqueue(request, version, timeout, false);
         async move {
-            let told = reply.told.await;
-            told.unwrap_or_else(|_| Err(gone())).map(drop)
+            let response = reply.response.await;
+            response.unwrap_or_else(|_| Err(task_ended())).map(drop)
         }
     }
 
-    fn put_in_line<R: Request + Send + 'static>(
+    fn enqueue<R: Request + Send + 'static>(
         &self,
         request: R,
         version: i16,
         timeout: Duration,
         answered: bool,
     ) -> Reply<R> {
-        let (tell, told) = oneshot::channel();
+        let (sender, response) = oneshot::channel();
         let encode: Encode =
             Box::new(move |id, client: Option<&Str>| frame::encode_request(&request, version, id, client));
         let outgoing = Outgoing {
             encode,
             answered,
             deadline: self.env.now() + timeout,
-            tell,
+            sender,
         };
         if let Err(refused) = self.queue.try_send(outgoing) {
             let (why, outgoing) = match refused {
                 mpsc::error::TrySendError::Full(o) => ("too many requests wait on the connection", o),
                 mpsc::error::TrySendError::Closed(o) => ("the connection is closed", o),
             };
-            answer(outgoing.tell, Err(Error::NotSent(why.to_owned())));
+            respond(outgoing.sender, Err(Error::NotSent(why.to_owned())));
         }
         Reply {
-            told,
+            response,
             version,
             request: PhantomData,
         }
     }
 }
 
-fn gone() -> Error {
+fn task_ended() -> Error {
     Error::Lost("the connection's task is gone".to_owned())
 }
 
-/// What the peer sent is not what it may send.
-fn broken(what: String) -> Error {
+/// The error for a peer that violates the protocol.
+fn protocol_error(what: String) -> Error {
     brokkr_types::reached!("a peer broke the protocol");
     tracing::warn!(what, "the peer broke the protocol");
     Error::Protocol(what)
 }
 
-fn answer(tell: Told, result: Result<Bytes>) {
-    // Who asked may not want to know any more.
-    drop(tell.send(result));
+fn respond(sender: ResponseSender, result: Result<Bytes>) {
+    // The caller may have dropped the reply.
+    drop(sender.send(result));
 }
 
-/// A response to come.
+/// A future response.
 #[must_use = "the request goes on, but its outcome would go unseen"]
 pub struct Reply<R: Request> {
-    told: oneshot::Receiver<Result<Bytes>>,
+    response: oneshot::Receiver<Result<Bytes>>,
     version: i16,
     request: PhantomData<fn() -> R>,
 }
@@ -236,8 +237,8 @@ impl<R: Request> Future for Reply<R> {
     type Output = Result<R::Response>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let told = ready!(Pin::new(&mut self.told).poll(cx));
-        let frame = told.unwrap_or_else(|_| Err(gone()));
+        let response = ready!(Pin::new(&mut self.response).poll(cx));
+        let frame = response.unwrap_or_else(|_| Err(task_ended()));
         Poll::Ready(frame.and_then(|f| decode::<R>(f, self.version)))
     }
 }
@@ -247,7 +248,7 @@ fn decode<R: Request>(frame: Bytes, version: i16) -> Result<R::Response> {
     frame::decode_response_header(&mut r, R::API_KEY, version)?;
     let mut version = version;
     if R::API_KEY == ApiKey::ApiVersions {
-        // A broker that doesn't know our version answers in version 0 (KIP-511), whose first field tells.
+        // A broker that does not support our version answers in version 0 (KIP-511), whose first field is the error code.
         let mut ahead = r.clone();
         let refused = ahead.i16("ApiVersionsResponse.error_code")? == ErrorCode::UNSUPPORTED_VERSION.0;
         version = if refused {
@@ -263,7 +264,7 @@ struct Writer<E: Env> {
     env: E,
     write: <E::Conn as Conn<E>>::Write,
     outgoing: mpsc::Receiver<Outgoing>,
-    expect: mpsc::Sender<ToReader>,
+    expect: mpsc::Sender<ReaderMessage>,
     client_id: Option<Str>,
 }
 
@@ -277,7 +278,7 @@ impl<E: Env> Writer<E> {
                 next = self.outgoing.recv() => next,
             };
             let Some(outgoing) = next else {
-                // Everybody let go. The reader stays for what was asked.
+                // All handles were dropped. The reader stays for the pending requests.
                 drop(self.write.shutdown().await);
                 return;
             };
@@ -285,7 +286,7 @@ impl<E: Env> Writer<E> {
             let parts = match (outgoing.encode)(correlation_id, self.client_id.as_ref()) {
                 Ok(parts) => parts,
                 Err(e) => {
-                    answer(outgoing.tell, Err(e.into()));
+                    respond(outgoing.sender, Err(e.into()));
                     continue;
                 }
             };
@@ -294,35 +295,38 @@ impl<E: Env> Writer<E> {
                 let pending = Pending {
                     correlation_id,
                     deadline: outgoing.deadline,
-                    tell: outgoing.tell,
+                    sender: outgoing.sender,
                 };
-                // BEFORE the write: the reader knows of a request when its response comes.
-                if let Err(refused) = self.expect.send(ToReader::Expect(pending)).await {
-                    if let ToReader::Expect(p) = refused.0 {
-                        answer(p.tell, Err(Error::NotSent("the connection is closed".to_owned())));
+                // BEFORE the write, so that the reader knows of a request when its response arrives.
+                if let Err(refused) = self.expect.send(ReaderMessage::Expect(pending)).await {
+                    if let ReaderMessage::Expect(p) = refused.0 {
+                        respond(
+                            p.sender,
+                            Err(Error::NotSent("the connection is closed".to_owned())),
+                        );
                     }
                     break;
                 }
             } else {
-                unanswered = Some(outgoing.tell);
+                unanswered = Some(outgoing.sender);
             }
             let written = tokio::select! {
                 biased;
-                // Dropping a write closes the connection, which is meant: the reader gave it up, or it takes too long.
+                // Dropping a write closes the connection, which is intended: the reader failed, or the write takes too long.
                 _ = &mut reader_ended => None,
                 written = self.write.write(to_env(parts)) => Some(written),
                 () = self.env.sleep_until(outgoing.deadline) => None,
             };
             match (written, unanswered) {
-                (Some(Ok(())), Some(tell)) => answer(tell, Ok(Bytes::new())),
+                (Some(Ok(())), Some(sender)) => respond(sender, Ok(Bytes::new())),
                 (Some(Ok(())), None) => {}
-                (failed, tell) => {
-                    if let Some(tell) = tell {
-                        answer(tell, Err(Error::Lost("while writing".to_owned())));
+                (failed, sender) => {
+                    if let Some(sender) = sender {
+                        respond(sender, Err(Error::Lost("while writing".to_owned())));
                     }
                     if let Some(Err(e)) = failed {
-                        // That the reader is gone as well is fine.
-                        drop(self.expect.send(ToReader::WriteFailed(e)).await);
+                        // It doesn't matter if the reader has ended as well.
+                        drop(self.expect.send(ReaderMessage::WriteFailed(e)).await);
                     }
                     break;
                 }
@@ -331,14 +335,14 @@ impl<E: Env> Writer<E> {
         self.outgoing.close();
         while let Some(outgoing) = self.outgoing.recv().await {
             let why = "the connection ended before its turn".to_owned();
-            answer(outgoing.tell, Err(Error::NotSent(why)));
+            respond(outgoing.sender, Err(Error::NotSent(why)));
         }
     }
 }
 
-fn to_env<E: Env>(parts: Vec<Part>) -> Vec<EnvPart<E>> {
+fn to_env<E: Env>(parts: Vec<Part>) -> Vec<brokkr_env::Part<E>> {
     let part = |p| match p {
-        Part::Bytes(bytes) => EnvPart::Bytes(bytes),
+        Part::Bytes(bytes) => brokkr_env::Part::Bytes(bytes),
         Part::External { .. } => unreachable!("a client's requests are in memory"),
     };
     parts.into_iter().map(part).collect()
@@ -348,28 +352,28 @@ struct ResponseReader<E: Env> {
     env: E,
     read: <E::Conn as Conn<E>>::Read,
     buf: BytesMut,
-    expected: mpsc::Receiver<ToReader>,
+    expected: mpsc::Receiver<ReaderMessage>,
     pending: VecDeque<Pending>,
     response_bytes_max: usize,
     hold: Hold,
 }
 
 impl<E: Env> ResponseReader<E> {
-    /// `_alive` is dropped with this future: the writer then knows.
+    /// `_alive` is dropped with this future, which notifies the writer.
     async fn run(mut self, _alive: oneshot::Sender<()>) {
         let end = self.read_until_end().await;
         self.expected.close();
         while let Some(message) = self.expected.recv().await {
-            if let ToReader::Expect(pending) = message {
+            if let ReaderMessage::Expect(pending) = message {
                 self.pending.push_back(pending);
             }
         }
         for pending in self.pending {
-            answer(pending.tell, Err(end.clone()));
+            respond(pending.sender, Err(end.clone()));
         }
     }
 
-    /// Why it ended.
+    /// Returns the reason why the connection ended.
     async fn read_until_end(&mut self) -> Error {
         let mut writer_done = false;
         loop {
@@ -388,8 +392,8 @@ impl<E: Env> ResponseReader<E> {
             tokio::select! {
                 biased;
                 message = self.expected.recv(), if !writer_done => match message {
-                    Some(ToReader::Expect(pending)) => self.pending.push_back(pending),
-                    Some(ToReader::WriteFailed(e)) => return Error::Lost(e.to_string()),
+                    Some(ReaderMessage::Expect(pending)) => self.pending.push_back(pending),
+                    Some(ReaderMessage::WriteFailed(e)) => return Error::Lost(e.to_string()),
                     None => writer_done = true,
                 },
                 read = self.read.read(&mut self.buf) => match read {
@@ -411,7 +415,7 @@ impl<E: Env> ResponseReader<E> {
                 .ok()
                 .filter(|n| (4..=self.response_bytes_max).contains(n));
             let Some(len) = len else {
-                return Err(broken(format!("a response of {size} bytes")));
+                return Err(protocol_error(format!("a response of {size} bytes")));
             };
             if self.buf.len() < 4 + len {
                 break;
@@ -423,26 +427,26 @@ impl<E: Env> ResponseReader<E> {
     }
 
     fn take_response(&mut self, frame: Bytes) -> Result<()> {
-        // The writer announces a request before it writes it, but the message may still lie in the channel.
+        // The writer announces a request before it writes it, but the message may still be in the channel.
         while self.pending.is_empty() {
             match self.expected.try_recv() {
-                Ok(ToReader::Expect(pending)) => self.pending.push_back(pending),
-                Ok(ToReader::WriteFailed(e)) => return Err(Error::Lost(e.to_string())),
-                Err(_) => return Err(broken("a response nobody asked for".to_owned())),
+                Ok(ReaderMessage::Expect(pending)) => self.pending.push_back(pending),
+                Ok(ReaderMessage::WriteFailed(e)) => return Err(Error::Lost(e.to_string())),
+                Err(_) => return Err(protocol_error("a response nobody asked for".to_owned())),
             }
         }
         let id = frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id));
         match self.pending.pop_front() {
             Some(pending) if id == Some(pending.correlation_id) => {
-                answer(pending.tell, Ok(frame));
+                respond(pending.sender, Ok(frame));
                 Ok(())
             }
             Some(pending) => {
                 let what = format!("a response to {id:?}, not to {}", pending.correlation_id);
                 self.pending.push_front(pending);
-                Err(broken(what))
+                Err(protocol_error(what))
             }
-            None => Err(broken("a response nobody asked for".to_owned())),
+            None => Err(protocol_error("a response nobody asked for".to_owned())),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Why a request has no good answer, and whether it may have been carried out all the same.
+//! Errors of requests, and whether the request may have been carried out.
 
 use std::fmt;
 
@@ -7,30 +7,30 @@ use brokkr_wire::{ApiKey, DecodeError, EncodeError, ErrorCode};
 /// The result of a request.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A request without a good answer.
+/// Why a request failed.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Error {
-    /// Not a byte of it left: there is no connection, or it ended before the request's turn.
+    /// None of its bytes were sent: there is no connection, or it closed before the request was written.
     NotSent(String),
     /// The connection ended between the request and its response.
     Lost(String),
-    /// No response came in time. The connection was closed for it.
+    /// No response arrived in time. The connection was closed.
     TimedOut,
-    /// The peer broke the protocol. The connection was closed for it.
+    /// The peer violated the protocol. The connection was closed.
     Protocol(String),
-    /// The broker doesn't speak a version of this request that we do.
+    /// The broker supports no version of this request that this client supports.
     UnsupportedVersion(ApiKey),
-    /// We can't encode it.
+    /// The request can't be encoded.
     Encode(EncodeError),
-    /// The broker refused.
+    /// The broker answered with an error code.
     Broker(ErrorCode, Option<String>),
-    /// The metadata doesn't say who leads the partition, or don't know it.
+    /// The metadata has no leader of the partition.
     NoLeader,
 }
 
 impl Error {
-    /// Whether the request was surely not carried out as far as the connection goes. What a code of the broker's means
-    /// depends on the request.
+    /// Whether the request was certainly not carried out, as far as the connection knows. The meaning of a broker's error
+    /// code depends on the request.
     pub fn is_unsent(&self) -> bool {
         matches!(
             self,
@@ -47,7 +47,7 @@ impl Error {
         }
     }
 
-    /// The broker's code, if it was the broker that refused.
+    /// The error code, if the broker answered with one.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Broker(code, _) => Some(*code),
@@ -55,7 +55,7 @@ impl Error {
         }
     }
 
-    /// `Ok` for no error, else the broker's refusal.
+    /// `Ok` for no error, else [`Error::Broker`].
     pub(crate) fn check(code: i16, message: Option<&str>) -> Result<()> {
         match ErrorCode(code) {
             ErrorCode::NONE => Ok(()),

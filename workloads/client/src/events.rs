@@ -1,11 +1,11 @@
-//! What a client waits for: a few futures at a time.
+//! A small set of futures that a client waits for.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
-/// Futures, each of which ends in an event. All are polled at every turn: they are few, and who keeps track of which one was
-/// woken wakes its own task once more for each.
+/// Futures that each end in an event. All are polled at every wake-up: there are few of them, and tracking which one was
+/// woken would wake the task once more for each.
 pub(crate) struct Events<T>(Vec<Pin<Box<dyn Future<Output = T> + Send>>>);
 
 impl<T> Events<T> {
@@ -17,7 +17,7 @@ impl<T> Events<T> {
         self.0.push(Box::pin(future));
     }
 
-    /// The next event; never, while nothing is waited for. Cancel-safe.
+    /// The next event; never returns while the set is empty. Cancel-safe.
     pub(crate) async fn next(&mut self) -> T {
         poll_fn(|cx| {
             for i in 0..self.0.len() {

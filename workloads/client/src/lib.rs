@@ -1,12 +1,12 @@
-//! A Kafka client over `brokkr-env`: the same code talks to a broker on a real machine and in the seeded world.
+//! A Kafka client over `brokkr-env`: the same code runs against a broker on a real machine and in the simulator.
 //!
 //! - [`Connection`]: requests and responses on one stream, pipelined, each with a deadline.
 //! - [`Client`]: bootstrap, versions, metadata, admin calls.
-//! - [`Producer`]: idempotent or plain; exact about what is surely not written and what is unknown.
+//! - [`Producer`]: idempotent or plain; distinguishes records that were certainly not written from those of unknown outcome.
 //! - [`Consumer`]: assigned partitions, fetch sessions, isolation levels.
 //!
-//! It reports what happened and never judges: a broker that misbehaves is data here, as far as the client can go on, so that
-//! a checker sees it. No clock, thread or randomness but the environment's; each queue has a bound.
+//! The client reports what happened and does not judge it: it returns a broker's misbehavior as data, as far as it can
+//! continue, for a checker to judge. Clock, tasks and randomness come from the environment; each queue is bounded.
 
 pub mod admin;
 pub mod client;
@@ -24,7 +24,7 @@ pub use consumer::{Consumer, ConsumerConfig, IsolationLevel, Polled, StartAt};
 pub use error::{Error, Result};
 pub use producer::{Ack, Acks, Delivery, Producer, ProducerConfig, ProducerRecord, SendError};
 
-/// A partition, by its topic's name.
+/// A partition, identified by its topic's name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TopicPartition {
     /// The topic.

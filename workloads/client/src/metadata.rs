@@ -1,4 +1,4 @@
-//! What we know of the cluster: its brokers, and who leads which partition.
+//! Cached metadata of the cluster: its brokers, and the leader of each partition.
 
 use std::collections::BTreeMap;
 
@@ -9,40 +9,40 @@ use brokkr_wire::{ErrorCode, Str};
 
 use crate::TopicPartition;
 
-/// Where a broker listens.
+/// A broker's address.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Broker {
-    /// A name or an address.
+    /// A host name or an IP address.
     pub host: Str,
     /// The port.
     pub port: u16,
 }
 
-/// What we know of a topic.
+/// Metadata of a topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Topic {
-    /// Its id; zero where the broker doesn't tell.
+    /// Its id; zero if the broker does not report ids.
     pub id: Uuid,
-    /// Why nothing else is known.
+    /// The error that the broker reported instead of the rest.
     pub error: ErrorCode,
     /// Its partitions, by index.
     pub partitions: BTreeMap<i32, Partition>,
 }
 
-/// What we know of a partition.
+/// Metadata of a partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Partition {
     /// The leader's node id; -1 if there is none.
     pub leader: i32,
-    /// Its leader epoch; -1 where the broker doesn't tell.
+    /// Its leader epoch; -1 if the broker does not report it.
     pub leader_epoch: i32,
     /// The replicas' node ids.
     pub replicas: Vec<i32>,
-    /// Those in sync.
+    /// The in-sync replicas' node ids.
     pub isr: Vec<i32>,
 }
 
-/// Whom to ask about a partition.
+/// The leader of a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Leader {
     /// The leader's node id.
@@ -53,21 +53,21 @@ pub struct Leader {
     pub topic_id: Uuid,
 }
 
-/// A cluster as last heard of.
+/// The cluster's metadata as last reported.
 #[derive(Clone, Default, Debug)]
 pub struct Metadata {
     /// Its id.
     pub cluster_id: Option<Str>,
     /// Its brokers, by node id.
     pub brokers: BTreeMap<i32, Broker>,
-    /// Who takes administrative requests, -1 if nobody says so.
+    /// The broker that takes administrative requests, or -1.
     pub controller_id: i32,
-    /// The topics that were asked for.
+    /// The requested topics.
     pub topics: BTreeMap<Str, Topic>,
 }
 
 impl Metadata {
-    /// Who leads a partition, if that is known.
+    /// The leader of a partition, if it is known.
     pub fn leader(&self, tp: &TopicPartition) -> Option<Leader> {
         let topic = self.topics.get(&tp.topic)?;
         let partition = topic.partitions.get(&tp.partition)?;
@@ -79,7 +79,7 @@ impl Metadata {
         })
     }
 
-    /// The partitions of a topic, as far as it is known.
+    /// The partitions of a topic, empty if the topic is unknown.
     pub fn partitions_of(&self, topic: &str) -> Vec<TopicPartition> {
         let indexes = self.topics.get(topic).map(|t| t.partitions.keys().copied());
         let tp = |p| TopicPartition::new(topic, p);
@@ -105,20 +105,20 @@ impl Metadata {
         }
     }
 
-    fn update_topic(&mut self, name: Str, heard: MetadataResponseTopic) {
+    fn update_topic(&mut self, name: Str, reported: MetadataResponseTopic) {
         let mut old = match self.topics.remove(&name) {
-            Some(t) if t.id == heard.topic_id => t.partitions,
+            Some(t) if t.id == reported.topic_id => t.partitions,
             _ => BTreeMap::new(),
         };
         let mut partitions = BTreeMap::new();
-        for p in heard.partitions {
+        for p in reported.partitions {
             let new = Partition {
                 leader: p.leader_id,
                 leader_epoch: p.leader_epoch,
                 replicas: p.replica_nodes,
                 isr: p.isr_nodes,
             };
-            // A broker that lags tells of a leader that we know to be deposed.
+            // A broker that lags reports a leader of an older epoch.
             let kept = match old.remove(&p.partition_index) {
                 Some(old) if old.leader_epoch > new.leader_epoch => old,
                 _ => new,
@@ -126,14 +126,14 @@ impl Metadata {
             partitions.insert(p.partition_index, kept);
         }
         let topic = Topic {
-            id: heard.topic_id,
-            error: ErrorCode(heard.error_code),
+            id: reported.topic_id,
+            error: ErrorCode(reported.error_code),
             partitions,
         };
         self.topics.insert(name, topic);
     }
 
-    /// Takes a leader hint (KIP-951), if it tells something newer. Whether it did.
+    /// Applies a leader hint (KIP-951) if it is newer. Returns whether it was.
     pub(crate) fn hint(&mut self, tp: &TopicPartition, leader: i32, epoch: i32) -> bool {
         let topic = self.topics.get_mut(&tp.topic);
         match topic.and_then(|t| t.partitions.get_mut(&tp.partition)) {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use brokkr_wire::messages::metadata_response::{MetadataResponseBroker, MetadataResponsePartition};
 
-    fn told(id: u8, leader: i32, leader_epoch: i32) -> MetadataResponse {
+    fn response(id: u8, leader: i32, leader_epoch: i32) -> MetadataResponse {
         let partition = MetadataResponsePartition {
             leader_id: leader,
             leader_epoch,
@@ -177,18 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn an_older_epoch_deposes_nobody_but_another_topic_does() {
+    fn an_older_epoch_is_ignored_unless_the_topic_id_changed() {
         let mut m = Metadata::default();
         let tp = TopicPartition::new("t", 0);
         let leader = |m: &mut Metadata, r| {
             m.update(r);
             m.leader(&tp).map(|l| (l.node, l.epoch))
         };
-        assert_eq!(leader(&mut m, told(1, 1, 5)), Some((1, 5)));
-        assert_eq!(leader(&mut m, told(1, 2, 4)), Some((1, 5)));
-        assert_eq!(leader(&mut m, told(1, 2, 6)), Some((2, 6)));
-        assert_eq!(leader(&mut m, told(1, -1, 7)), None);
-        assert_eq!(leader(&mut m, told(2, 1, 0)), Some((1, 0)));
+        assert_eq!(leader(&mut m, response(1, 1, 5)), Some((1, 5)));
+        assert_eq!(leader(&mut m, response(1, 2, 4)), Some((1, 5)));
+        assert_eq!(leader(&mut m, response(1, 2, 6)), Some((2, 6)));
+        assert_eq!(leader(&mut m, response(1, -1, 7)), None);
+        assert_eq!(leader(&mut m, response(2, 1, 0)), Some((1, 0)));
         assert!(!m.hint(&tp, 2, 0) && m.hint(&tp, 2, 1));
     }
 }

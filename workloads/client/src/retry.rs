@@ -1,10 +1,10 @@
-//! How long to wait before the next attempt.
+//! Backoff before the next attempt.
 
 use std::time::Duration;
 
 use brokkr_env::Rng;
 
-/// Doubles from `min` to `max`, give or take a fifth, as Kafka's clients do (KIP-580).
+/// Doubles from `min` to `max`, plus or minus a fifth, as Kafka's clients do (KIP-580).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     pub min: Duration,
@@ -12,7 +12,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after `failures` of them in a row, which is not 0.
+    /// The wait after `failures` consecutive failures (at least one).
     pub fn after(&self, failures: u32, rng: &Rng) -> Duration {
         let doubled = self.min.saturating_mul(1 << failures.saturating_sub(1).min(16));
         let base = doubled.min(self.max).as_nanos() as u64;
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_doubles_to_its_bound() {
+    fn backoff_doubles_up_to_its_limit() {
         let rng = Rng::from_seed([7; 32]);
         let backoff = Backoff {
             min: Duration::from_millis(100),

@@ -1,4 +1,4 @@
-//! A connection and a client against a peer that follows a script, on loopback.
+//! Tests of a connection and a client against a scripted peer, on loopback.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use brokkr_wire::messages::{
 use brokkr_wire::{ApiKey, ErrorCode, frame};
 use bytes::{Bytes, BytesMut};
 
-/// Longer than anything takes that happens at all.
+/// Longer than any step of these tests takes.
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(30);
 
@@ -33,7 +33,7 @@ impl Script {
         }
     }
 
-    /// The next request: key, version, correlation id. `None` once the client closed.
+    /// The next request: key, version, correlation id. `None` after the client closed.
     async fn next(&mut self) -> Option<(ApiKey, i16, i32)> {
         loop {
             if let Some(size) = self.buf.first_chunk::<4>() {
@@ -60,7 +60,7 @@ impl Script {
     }
 }
 
-/// A DescribeCluster's answer that names the correlation id.
+/// A DescribeCluster response that contains the correlation id.
 fn answer(correlation_id: i32) -> Bytes {
     let response = DescribeClusterResponse {
         controller_id: correlation_id,
@@ -88,12 +88,12 @@ async fn listening(env: &TokioEnv) -> (TcpListener, u16) {
 async fn pair(env: &TokioEnv) -> (Connection<TokioEnv>, Script) {
     let (mut listener, port) = listening(env).await;
     let connection = Connection::open(env, "127.0.0.1", port, ConnectionConfig::default()).await;
-    let (conn, _) = listener.accept().await.expect("somebody connects");
-    (connection.expect("somebody listens"), Script::over(conn))
+    let (conn, _) = listener.accept().await.expect("the client connects");
+    (connection.expect("the listener accepts"), Script::over(conn))
 }
 
 #[tokio::test]
-async fn answers_find_their_requests_in_whatever_pieces_they_come() {
+async fn responses_match_their_requests_however_they_are_fragmented() {
     let env = TokioEnv::new(1);
     let (connection, mut peer) = pair(&env).await;
     let replies: Vec<_> = (0..3)
@@ -101,7 +101,7 @@ async fn answers_find_their_requests_in_whatever_pieces_they_come() {
         .collect();
     let mut all = BytesMut::new();
     for _ in 0..3 {
-        let (_, _, id) = peer.next().await.expect("three were asked");
+        let (_, _, id) = peer.next().await.expect("three requests were sent");
         all.extend_from_slice(&answer(id));
     }
     let env2 = env.clone();
@@ -121,13 +121,13 @@ async fn answers_find_their_requests_in_whatever_pieces_they_come() {
 }
 
 #[tokio::test]
-async fn an_answer_out_of_order_ends_it() {
+async fn a_response_out_of_order_closes_the_connection() {
     let env = TokioEnv::new(1);
     let (connection, mut peer) = pair(&env).await;
     let first = connection.submit(DescribeClusterRequest::default(), 0, LONG);
     let second = connection.submit(DescribeClusterRequest::default(), 0, LONG);
-    peer.next().await.expect("two were asked");
-    let (_, _, id) = peer.next().await.expect("two were asked");
+    peer.next().await.expect("two requests were sent");
+    let (_, _, id) = peer.next().await.expect("two requests were sent");
     peer.say(answer(id)).await;
     assert!(matches!(first.await, Err(Error::Protocol(_))));
     assert!(matches!(second.await, Err(Error::Protocol(_))));
@@ -135,12 +135,12 @@ async fn an_answer_out_of_order_ends_it() {
 }
 
 #[tokio::test]
-async fn what_is_late_ends_it_and_what_comes_after_was_never_sent() {
+async fn a_timeout_closes_the_connection_and_later_requests_are_not_sent() {
     let env = TokioEnv::new(1);
     let (connection, mut peer) = pair(&env).await;
     let reply = connection.submit(DescribeClusterRequest::default(), 0, SHORT);
     assert_eq!(reply.await.err(), Some(Error::TimedOut));
-    peer.next().await.expect("one was asked");
+    peer.next().await.expect("one request was sent");
     assert_eq!(peer.next().await, None);
     let after = connection
         .submit(DescribeClusterRequest::default(), 0, LONG)
@@ -149,30 +149,30 @@ async fn what_is_late_ends_it_and_what_comes_after_was_never_sent() {
 }
 
 #[tokio::test]
-async fn an_answer_that_can_not_be_ends_it() {
+async fn an_invalid_response_closes_the_connection() {
     for size in [-1, 3, i32::MAX] {
         let env = TokioEnv::new(1);
         let (connection, mut peer) = pair(&env).await;
         let reply = connection.submit(DescribeClusterRequest::default(), 0, LONG);
-        peer.next().await.expect("one was asked");
+        peer.next().await.expect("one request was sent");
         peer.say(Bytes::copy_from_slice(&i32::to_be_bytes(size))).await;
         assert!(matches!(reply.await, Err(Error::Protocol(_))), "{size}");
     }
 }
 
 #[tokio::test]
-async fn a_peer_that_goes_away_leaves_it_open_what_became_of_the_request() {
+async fn a_disconnect_leaves_the_outcome_unknown() {
     let env = TokioEnv::new(1);
     let (connection, mut peer) = pair(&env).await;
     let reply = connection.submit(DescribeClusterRequest::default(), 0, LONG);
-    peer.next().await.expect("one was asked");
+    peer.next().await.expect("one request was sent");
     drop(peer);
     assert!(matches!(reply.await, Err(Error::Lost(_))));
 }
 
-/// Answers ApiVersions as an older broker would, then one DescribeCluster at most, and goes.
+/// Answers ApiVersions as an older broker would, then at most one DescribeCluster, and disconnects.
 async fn old_broker(mut peer: Script) {
-    let (_, version, id) = peer.next().await.expect("versions are asked first");
+    let (_, version, id) = peer.next().await.expect("the client requests ApiVersions first");
     assert_eq!(version, ApiKey::ApiVersions.max_stable());
     let knows = |key: ApiKey, max_version| ApiVersion {
         api_key: key as i16,
@@ -194,12 +194,12 @@ async fn old_broker(mut peer: Script) {
         0,
     );
     peer.say(bytes_of(refused.expect("it can be encoded"))).await;
-    let (_, version, id) = peer.next().await.expect("and asked again");
+    let (_, version, id) = peer.next().await.expect("the client requests ApiVersions again");
     assert_eq!(version, 2);
     response.error_code = 0;
     response.api_keys.push(knows(ApiKey::DescribeCluster, 0));
-    let told = frame::encode_response(&response, ApiKey::ApiVersions, 2, id);
-    peer.say(bytes_of(told.expect("it can be encoded"))).await;
+    let encoded = frame::encode_response(&response, ApiKey::ApiVersions, 2, id);
+    peer.say(bytes_of(encoded.expect("it can be encoded"))).await;
     if let Some((key, version, id)) = peer.next().await {
         assert_eq!((key, version), (ApiKey::DescribeCluster, 0));
         peer.say(answer(id)).await;
@@ -207,31 +207,31 @@ async fn old_broker(mut peer: Script) {
 }
 
 #[tokio::test]
-async fn a_client_speaks_what_the_broker_knows_and_comes_back_when_it_went() {
+async fn a_client_uses_the_brokers_versions_and_reconnects() {
     let env = TokioEnv::new(1);
     let (mut listener, port) = listening(&env).await;
     env.spawn("peer", async move {
         loop {
-            let (conn, _) = listener.accept().await.expect("somebody connects");
+            let (conn, _) = listener.accept().await.expect("the client connects");
             old_broker(Script::over(conn)).await;
         }
     });
     let client = Client::new(&env, ClientConfig::new("127.0.0.1", port));
     let mut answers = 0;
     while answers < 3 {
-        let told = client
+        let result = client
             .ask(Peer::Bootstrap(0), DescribeClusterRequest::default())
             .await;
-        match told {
+        match result {
             Ok(_) => answers += 1,
-            // The peer went before the client saw it.
+            // The peer disconnected before the client noticed.
             Err(e) => assert!(e.is_retriable(), "{e}"),
         }
     }
-    let mut told = Ok(());
-    while told.as_ref().err().is_none_or(Error::is_retriable) {
-        let asked = client.ask(Peer::Bootstrap(0), ListGroupsRequest::default());
-        told = asked.await.map(drop);
+    let mut result = Ok(());
+    while result.as_ref().err().is_none_or(Error::is_retriable) {
+        let response = client.ask(Peer::Bootstrap(0), ListGroupsRequest::default());
+        result = response.await.map(drop);
     }
-    assert_eq!(told, Err(Error::UnsupportedVersion(ApiKey::ListGroups)));
+    assert_eq!(result, Err(Error::UnsupportedVersion(ApiKey::ListGroups)));
 }

@@ -40,7 +40,7 @@ public final class Directory {
         }
     }
 
-    /** Both topics; the compacted one until the cleaner has left gaps in every partition. */
+    /** Creates both topics; waits until the cleaner has left gaps in every partition of the compacted one. */
     private static void fill(String bootstrap) throws Exception {
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             NewTopic plain = new NewTopic("plain", Optional.of(PARTITIONS), Optional.empty());
@@ -89,7 +89,7 @@ public final class Directory {
         try (var producer = new KafkaProducer<>(config, new StringSerializer(), new StringSerializer())) {
             for (String topic : TOPICS) {
                 for (int i = from; i < from + count; i++) {
-                    // Some are never written again, and stay with gaps around them.
+                    // Some keys are written only once, so that their records remain with gaps around them.
                     String key = i % 41 < 2 ? "once-" + i : "key-" + i % KEYS;
                     producer.send(new ProducerRecord<>(topic, i % PARTITIONS, key, i + "." + "x".repeat(padding)));
                     if (i % 25 == 0) {
@@ -112,7 +112,7 @@ public final class Directory {
                 for (int i = 0; i < 10; i++) {
                     producer.send(new ProducerRecord<>("plain", i % PARTITIONS, end + "-" + i, end));
                 }
-                // An abort would drop what is not sent yet.
+                // An abort would drop records that are not sent yet.
                 producer.flush();
                 if (end.equals("committed")) {
                     var offsets = Map.of(new TopicPartition("plain", 1), new OffsetAndMetadata(11));
@@ -132,7 +132,7 @@ public final class Directory {
         return new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer());
     }
 
-    /** Every record: topic, partition, offset, timestamp, key, checksum of the value; and where each partition ends. */
+    /** Every record: topic, partition, offset, timestamp, key, checksum of the value; and each partition's end offset. */
     private static List<String> read(String bootstrap, String isolation) {
         List<String> lines = new ArrayList<>();
         try (KafkaConsumer<String, String> consumer = consumer(bootstrap, Map.of("isolation.level", isolation))) {

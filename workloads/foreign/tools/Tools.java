@@ -23,23 +23,23 @@ import org.apache.kafka.common.utils.Exit;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 /**
- * Runs Kafka's own tools, as commands.txt says, against a broker and a reference in turns, all in one JVM, and writes what each
- * of the two said, normalised, to a transcript of its own. Normalised is what may differ: ids, times, addresses, paths, byte
- * counts and speeds; and what a broker doesn't serve is left out of both, but counted by name (see {@link #notServed}).
+ * Runs Kafka's own tools, as listed in commands.txt, against a reference and a broker alternately, all in one JVM, and writes each
+ * one's normalised output to its own transcript. Normalisation removes what may differ: ids, times, addresses, paths, byte counts
+ * and speeds. APIs and settings that a broker doesn't serve are left out of both, but listed by name (see {@link #notServed}).
  *
- * <p>Usage: {@code Tools COMMANDS SCRATCH (BOOTSTRAP TRANSCRIPT){2}}, the reference first; or {@code Tools dump DIR}, which puts
+ * <p>Usage: {@code Tools COMMANDS SCRATCH (BOOTSTRAP TRANSCRIPT){2}}, the reference first; or {@code Tools dump DIR}, which runs
  * all files of a data directory through DumpLogSegments and exits with 1 if it complains.
  */
 public final class Tools {
     private static final long AGREE_MS_MAX = 5_000;
 
-    /** What must be advertised; anything else may be, and is compared where it is. */
+    /** APIs that must be advertised; any other API may be, and is then compared. */
     private static final Set<String> APIS_SERVED = Set.of("ApiVersions", "Metadata", "DescribeTopicPartitions",
         "DescribeCluster", "Produce", "Fetch", "ListOffsets", "OffsetForLeaderEpoch", "InitProducerId", "CreateTopics",
         "DeleteTopics", "CreatePartitions", "DeleteRecords", "DescribeConfigs", "AlterConfigs", "IncrementalAlterConfigs",
         "ListConfigResources", "DescribeLogDirs", "DescribeProducers");
 
-    /** Settings that are a machine's, or a deliberate other default. */
+    /** Settings that depend on the machine, or have a deliberately different default. */
     private static final String OWN_SETTINGS = "(log\\.flush\\.interval\\.messages|flush\\.messages|socket\\.send\\.buffer\\.bytes|listeners"
         + "|advertised\\.listeners|log\\.dirs?|metadata\\.log\\.dir|node\\.id|broker\\.id|controller\\.quorum\\.bootstrap\\.servers"
         + "|controller\\.listener\\.names|listener\\.security\\.protocol\\.map|process\\.roles)";
@@ -47,7 +47,7 @@ public final class Tools {
     /** The setting that Kafka does not have, as it is printed. */
     private static final String ADDED_SETTING = "  metrics.listen=";
 
-    /** Thrown instead of an exit; tools that print whatever they catch show its name, on a line that is left out. */
+    /** Thrown instead of exiting; tools that print every exception show its name, on a line that is filtered out. */
     private static final class ExitCalled extends RuntimeException {
         static final String NAME = "ExitCalled";
 
@@ -61,7 +61,7 @@ public final class Tools {
         }
     }
 
-    private record Said(String text, int status) { }
+    private record ToolOutput(String text, int status) { }
 
     private final Capture capture = new Capture();
     private final Map<String, Set<String>> notServed = new HashMap<>();
@@ -108,7 +108,7 @@ public final class Tools {
             failure.printStackTrace(Capture.REAL);
             code = 2;
         }
-        // Tools leave threads behind.
+        // Tools leave threads running.
         Runtime.getRuntime().halt(code);
     }
 
@@ -148,30 +148,30 @@ public final class Tools {
         throw new ExitCalled();
     }
 
-    /** One command against both; a reading one again until they agree or time is up. */
+    /** Runs one command against both brokers; repeats a reading one until they agree or the time is up. */
     private void both(String line, List<Broker> brokers) throws Exception {
         boolean reads = line.startsWith("?");
         boolean sorted = line.matches("\\??sorted .*");
         String command = line.replaceFirst("^\\??(sorted)? *", "");
         long until = System.nanoTime() + AGREE_MS_MAX * 1_000_000;
-        List<String> said;
+        List<String> output;
         do {
-            List<Said> raw = new ArrayList<>();
+            List<ToolOutput> raw = new ArrayList<>();
             for (Broker broker : brokers) {
                 raw.add(tool(broker.filled(command)));
             }
             Set<String> missing = missing(command, raw);
-            said = new ArrayList<>();
+            output = new ArrayList<>();
             for (int i = 0; i < brokers.size(); i++) {
-                said.add(normalised(raw.get(i), brokers.get(i), sorted, missing));
+                output.add(normalised(raw.get(i), brokers.get(i), sorted, missing));
             }
-        } while (reads && !said.get(0).equals(said.get(1)) && System.nanoTime() < until);
+        } while (reads && !output.get(0).equals(output.get(1)) && System.nanoTime() < until);
         for (int i = 0; i < brokers.size(); i++) {
-            brokers.get(i).transcript.append("$ ").append(command).append('\n').append(said.get(i)).append('\n');
+            brokers.get(i).transcript.append("$ ").append(command).append('\n').append(output.get(i)).append('\n');
         }
     }
 
-    private Said tool(String command) throws Exception {
+    private ToolOutput tool(String command) throws Exception {
         List<String> words = new ArrayList<>(Arrays.asList(command.split(" ")));
         String name = words.remove(0);
         if (name.equals("VerifiableProducer")) {
@@ -188,17 +188,17 @@ public final class Tools {
                 status = 1;
             }
         }
-        return new Said(capture.stop(), status == null ? 0 : status);
+        return new ToolOutput(capture.stop(), status == null ? 0 : status);
     }
 
-    /** A JVM of its own, for a tool that ends its work in a shutdown hook. */
-    private static Said process(String type, List<String> words) throws Exception {
+    /** Runs a tool in its own JVM, if it finishes its work in a shutdown hook. */
+    private static ToolOutput process(String type, List<String> words) throws Exception {
         List<String> command = new ArrayList<>(List.of("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", System.getProperty("java.class.path"), type));
         command.addAll(words);
         Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
         String text = new String(process.getInputStream().readAllBytes(), UTF_8);
-        return new Said(text, process.waitFor());
+        return new ToolOutput(text, process.waitFor());
     }
 
     private static Class<?> toolClass(String name) throws ClassNotFoundException {
@@ -209,7 +209,7 @@ public final class Tools {
         }
     }
 
-    /** Every file of every partition in a data directory through DumpLogSegments; counts records, returns the complaints. */
+    /** Runs every file of every partition in a data directory through DumpLogSegments; counts records, prints complaints. */
     private int dump(Path data) throws Exception {
         List<Path> files;
         try (Stream<Path> found = Files.walk(data, 2)) {
@@ -220,22 +220,22 @@ public final class Tools {
         long records = 0;
         for (Path file : files) {
             boolean metadata = file.getParent().getFileName().toString().equals("__cluster_metadata-0");
-            Said said = tool("DumpLogSegments --deep-iteration " + (metadata ? "--cluster-metadata-decoder" : "--print-data-log")
+            ToolOutput output = tool("DumpLogSegments --deep-iteration " + (metadata ? "--cluster-metadata-decoder" : "--print-data-log")
                 + " --files " + file);
-            records += said.text.lines().filter(l -> l.startsWith("| ")).count();
-            List<String> bad = said.text.lines()
+            records += output.text.lines().filter(l -> l.startsWith("| ")).count();
+            List<String> bad = output.text.lines()
                 .filter(l -> l.matches("(?i).*(mismatch|invalid|corrupt|could not|exception|isvalid: false|not found).*")).toList();
-            if (said.status != 0 || !bad.isEmpty()) {
+            if (output.status != 0 || !bad.isEmpty()) {
                 complaints++;
-                Capture.REAL.println(data.relativize(file) + ": exit " + said.status + " " + bad);
+                Capture.REAL.println(data.relativize(file) + ": exit " + output.status + " " + bad);
             }
         }
         Capture.REAL.println(files.size() + " files, " + records + " records, " + complaints + " files with complaints");
         return files.isEmpty() || complaints > 0 ? 1 : 0;
     }
 
-    /** What the second broker doesn't have of that which the first lists, where that is no fault. */
-    private Set<String> missing(String command, List<Said> raw) {
+    /** APIs or settings that the first broker lists and the second does not, where that is allowed. */
+    private Set<String> missing(String command, List<ToolOutput> raw) {
         Set<String> missing = new TreeSet<>();
         if (command.startsWith("BrokerApiVersionsCommand")) {
             missing.addAll(names("(?m)^\t(\\w+)\\(\\d+\\): (?!UNSUPPORTED)", raw.get(0)));
@@ -250,21 +250,21 @@ public final class Tools {
         return missing;
     }
 
-    private static Set<String> names(String pattern, Said said) {
-        return Pattern.compile(pattern).matcher(said.text).results().map(m -> m.group(1)).collect(Collectors.toSet());
+    private static Set<String> names(String pattern, ToolOutput output) {
+        return Pattern.compile(pattern).matcher(output.text).results().map(m -> m.group(1)).collect(Collectors.toSet());
     }
 
-    private static String normalised(Said said, Broker broker, boolean sorted, Set<String> missing) {
-        Stream<String> lines = said.text.lines()
+    private static String normalised(ToolOutput output, Broker broker, boolean sorted, Set<String> missing) {
+        Stream<String> lines = output.text.lines()
             .filter(l -> !l.startsWith("\tat ") && !l.isBlank() && !l.equals(ExitCalled.NAME))
             .filter(l -> !l.startsWith(ADDED_SETTING))
             .filter(l -> missing.stream().noneMatch(m -> l.startsWith("  " + m + "=") || l.startsWith("\t" + m + "(")));
-        if (said.text.contains("\"logDirs\"")) {
+        if (output.text.contains("\"logDirs\"")) {
             lines = lines.flatMap(l -> Stream.of(l.split("(?<=[\\[,])(?=\\{)|(?=\\])")).map(p -> p.replaceAll(",$", "")).sorted());
         }
         lines = lines.map(line -> normalisedLine(line, broker));
         String text = (sorted ? lines.sorted() : lines).collect(Collectors.joining("\n"));
-        return text + (text.isEmpty() ? "" : "\n") + "exit " + said.status + "\n";
+        return text + (text.isEmpty() ? "" : "\n") + "exit " + output.status + "\n";
     }
 
     private static String normalisedLine(String line, Broker broker) {
@@ -276,7 +276,7 @@ public final class Tools {
             .replaceAll("\"broker\":" + broker.node + "\\b", "\"broker\":NODE")
             .replaceAll("\"timestamp\":\\d+", "\"timestamp\":TIME")
             .replaceAll("Call\\(callName=(\\w+).*", "Call($1)")
-            // The same, if its time was over between two tries.
+            // The same call, if its time ran out between two attempts.
             .replaceAll("Timed out waiting for a node assignment\\. Call: (\\w+).*", "Call($1)")
             .replaceAll("\"avg_throughput\":[0-9.E]+", "\"avg_throughput\":SPEED")
             .replaceAll("\"size\":[1-9]\\d*", "\"size\":BYTES")
@@ -297,7 +297,7 @@ public final class Tools {
         return line.replaceAll("[ \t]{2,}", " "); // columns are as wide as what stands in them
     }
 
-    /** What is printed goes where it is wanted at the time: streams are kept by those who saw them first. */
+    /** Redirects output while capturing: tools keep the stream that they saw first. */
     private static final class Capture extends OutputStream {
         static final PrintStream REAL = System.err;
         private ByteArrayOutputStream into;

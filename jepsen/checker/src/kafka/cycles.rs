@@ -1,31 +1,32 @@
 //! Cycles among operations: write-write (G0), with write-read (G1c), and both with realtime.
 //!
-//! An operation precedes another if the other read what it sent (`wr`), if the other's record follows its record in a log (`ww`, only
-//! where asked for: records of Kafka's transactions interleave), or if it ended before the other began (`realtime`). A cycle is a
-//! contradiction. There are no anti-dependencies (`rw`): a poll that doesn't see a record proves nothing about it. Nor are there
-//! edges for a process's order, since each process does one thing at a time and realtime has them all.
+//! An operation precedes another if the other read its record (`wr`), if the other's record follows its record in a log
+//! (`ww`, only with the option, since records of Kafka's transactions interleave), or if it ended before the other began
+//! (`realtime`). A cycle is a contradiction. There are no anti-dependencies (`rw`): a poll that does not return a record
+//! proves nothing about it. There are no edges for process order either, since each process does one thing at a time and
+//! realtime contains them.
 //!
-//! Each component of the graph gives one cycle of each kind, a short one. Elle's `…-cycle-exists` and `cycle-search-timeout`, which
-//! say that a search was given up, do not occur: a component always yields its cycle in linear time.
+//! Each component of the graph yields one short cycle of each kind. Elle's `…-cycle-exists` and `cycle-search-timeout`, which
+//! report an abandoned search, do not occur: finding a cycle of a component takes linear time.
 
 use brokkr_history::Type;
 use serde_json::{Value, json};
 
-use super::records::Known;
-use super::store::{F, NONE, Row};
+use super::records::HistoryView;
+use super::store::{NONE, OpKind, Row};
 use crate::Finding;
-use crate::graph::{Cycles, Graph, REALTIME, Rel, Span, Step, WR, WW};
+use crate::graph::{Cycles, Graph, OpSpan, REALTIME, Rel, Step, WR, WW};
 
-/// What was found.
-pub(super) struct Found {
+/// Cycles found in a history.
+pub(super) struct FoundCycles {
     pub(super) cycles: Vec<(&'static str, Vec<Finding>)>,
-    /// Nothing relates any two operations.
+    /// Whether no two operations are related.
     pub(super) empty: bool,
 }
 
-/// Looks for cycles; with `ww_deps` also among writes.
-pub(super) fn find(known: Known<'_>, ww_deps: bool) -> Found {
-    let graph = graph(known, ww_deps);
+/// Searches for cycles; with `ww_deps` also among writes.
+pub(super) fn find(view: HistoryView<'_>, ww_deps: bool) -> FoundCycles {
+    let graph = graph(view, ww_deps);
     let empty = graph.is_empty();
     let mut cycles = Vec::new();
     if !graph.components(WW | WR | REALTIME).is_empty() {
@@ -50,22 +51,22 @@ pub(super) fn find(known: Known<'_>, ww_deps: bool) -> Found {
         ];
         for (name, rels, required, components, within) in kinds {
             let mut search = Cycles::new(&graph);
-            // Where data alone contradict each other time adds nothing.
+            // If data alone are contradictory, realtime adds nothing.
             let fresh = components
                 .iter()
                 .filter(|c| !within.iter().any(|w| c.binary_search(&w[0]).is_ok()));
             let found = fresh.filter_map(|c| search.find(c, rels, required));
-            cycles.push((name, found.map(|cycle| finding(known, &cycle)).collect()));
+            cycles.push((name, found.map(|cycle| finding(view, &cycle)).collect()));
         }
     }
-    Found { cycles, empty }
+    FoundCycles { cycles, empty }
 }
 
-fn graph(known: Known<'_>, ww_deps: bool) -> Graph {
-    let store = known.store;
+fn graph(view: HistoryView<'_>, ww_deps: bool) -> Graph {
+    let store = view.store;
     let span = |row: &super::store::OpRow| {
-        let of_graph = row.f == F::Micro;
-        Span {
+        let of_graph = row.f == OpKind::Micro;
+        OpSpan {
             began: Some(row.began).filter(|b| of_graph && *b != NONE),
             ended: Some(row.index).filter(|_| of_graph && row.type_ == Type::Ok),
         }
@@ -79,17 +80,17 @@ fn graph(known: Known<'_>, ww_deps: bool) -> Graph {
     };
     for (op, _) in store.rows() {
         for read in store.reads_of(op) {
-            link(known.facts.writer[read.value as usize], op, WR);
+            link(view.facts.writer[read.value as usize], op, WR);
         }
     }
     if ww_deps {
         for key in 0..super::store::number(store.keys.len()) {
-            for pair in known.orders.by_index(key).windows(2) {
-                // Of a value that stands in several places only one counts.
-                if known.orders.previous(key, pair[1]) == Some(pair[0]) {
+            for pair in view.orders.by_index(key).windows(2) {
+                // Of a value at several positions only one counts.
+                if view.orders.previous(key, pair[1]) == Some(pair[0]) {
                     link(
-                        known.facts.writer[pair[0] as usize],
-                        known.facts.writer[pair[1] as usize],
+                        view.facts.writer[pair[0] as usize],
+                        view.facts.writer[pair[1] as usize],
                         WW,
                     );
                 }
@@ -99,14 +100,14 @@ fn graph(known: Known<'_>, ww_deps: bool) -> Graph {
     Graph::new(&spans, &edges)
 }
 
-/// The first micro-operation of `rows` that has `value`.
+/// The first micro-operation of `rows` with `value`.
 fn micro(rows: &[Row], value: u32) -> Option<u32> {
     rows.iter().find(|r| r.value == value).map(|r| r.micro)
 }
 
-/// Why `a` precedes `b`: as data, and as a sentence.
-fn step(known: Known<'_>, a: u32, b: u32, rel: Rel) -> (Value, String) {
-    let store = known.store;
+/// The reason why `a` precedes `b`, as data and as a sentence.
+fn step(view: HistoryView<'_>, a: u32, b: u32, rel: Rel) -> (Value, String) {
+    let store = view.store;
     let (t1, t2) = (store.index(a), store.index(b));
     if rel == REALTIME {
         let (ended, began) = (&store.ops[a as usize], &store.ops[b as usize]);
@@ -123,11 +124,11 @@ fn step(known: Known<'_>, a: u32, b: u32, rel: Rel) -> (Value, String) {
         let value = reads
             .iter()
             .map(|r| r.value)
-            .find(|v| known.facts.writer[*v as usize] == a);
+            .find(|v| view.facts.writer[*v as usize] == a);
         let value = value.expect("an edge has a reason");
-        let key = known.key(store.key_of(value));
+        let key = view.key(store.key_of(value));
         let data = json!({
-            "type": "wr", "key": key, "value": known.json(value),
+            "type": "wr", "key": key, "value": view.json(value),
             "a_mop": micro(store.writes_of(a), value), "b_mop": micro(reads, value),
         });
         return (
@@ -139,14 +140,14 @@ fn step(known: Known<'_>, a: u32, b: u32, rel: Rel) -> (Value, String) {
         );
     }
     let writes = store.writes_of(b).iter().map(|w| w.value);
-    let pairs = writes.filter_map(|v| Some((known.orders.previous(store.key_of(v), v)?, v)));
+    let pairs = writes.filter_map(|v| Some((view.orders.previous(store.key_of(v), v)?, v)));
     let mut ours = pairs.filter(|(before, v)| {
-        known.facts.writer[*before as usize] == a && known.facts.writer[*v as usize] == b
+        view.facts.writer[*before as usize] == a && view.facts.writer[*v as usize] == b
     });
     let (before, value) = ours.next().expect("an edge has a reason");
-    let key = known.key(store.key_of(value));
+    let key = view.key(store.key_of(value));
     let data = json!({
-        "type": "ww", "key": key, "value": known.json(before), "value2": known.json(value),
+        "type": "ww", "key": key, "value": view.json(before), "value2": view.json(value),
         "a_mop": micro(store.writes_of(a), before), "b_mop": micro(store.writes_of(b), value),
     });
     let (before, value) = (store.val(before), store.val(value));
@@ -156,15 +157,15 @@ fn step(known: Known<'_>, a: u32, b: u32, rel: Rel) -> (Value, String) {
     )
 }
 
-fn finding(known: Known<'_>, cycle: &[Step]) -> Finding {
+fn finding(view: HistoryView<'_>, cycle: &[Step]) -> Finding {
     let next = |i: usize| cycle[(i + 1) % cycle.len()].0;
     let (mut steps, mut reasons) = (Vec::new(), Vec::new());
     for (i, (op, rel)) in cycle.iter().enumerate() {
-        let (data, why) = step(known, *op, next(i), *rel);
+        let (data, why) = step(view, *op, next(i), *rel);
         steps.push(data);
         reasons.push(why);
     }
-    let mut ops: Vec<_> = cycle.iter().map(|(op, _)| known.store.index(*op)).collect();
+    let mut ops: Vec<_> = cycle.iter().map(|(op, _)| view.store.index(*op)).collect();
     ops.push(ops[0]);
     let last = reasons.pop().expect("a cycle has steps");
     let text = format!("{}; yet {last}: a contradiction", reasons.join("; "));

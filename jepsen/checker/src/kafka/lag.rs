@@ -1,23 +1,23 @@
-//! How far readers were behind, and how much was unread, over time. Measures, not anomalies.
+//! How far consumers were behind, and how many records were unread, over time. These are measures, not anomalies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_history::{Process, Type, UNKNOWN_OFFSET};
 use serde_json::{Value, json};
 
-use super::records::Known;
-use super::store::{F, Store};
+use super::records::HistoryView;
+use super::store::{OpKind, Store};
 
-/// How far a poll was behind.
+/// The lag of a poll in one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lag {
     /// When the poll began, in nanoseconds.
     pub time: i64,
-    /// Who polled.
+    /// The process that polled.
     pub process: Process,
-    /// What.
+    /// The key.
     pub key: String,
-    /// For how long, at least, what it had read of the key by then had not been the newest, in nanoseconds.
+    /// For how long, at least, the process's last record of the key had not been the newest, in nanoseconds.
     pub lag: i64,
 }
 
@@ -27,10 +27,10 @@ impl Lag {
     }
 }
 
-/// When each key was first known to reach an offset: steps of (offset, time), both rising.
-struct Reached(Vec<Vec<(i64, i64)>>);
+/// When each key was first known to reach an offset: steps of (offset, time), both ascending.
+struct ReachTimes(Vec<Vec<(i64, i64)>>);
 
-impl Reached {
+impl ReachTimes {
     fn of(store: &Store) -> Self {
         let mut steps = vec![Vec::<(i64, i64)>::new(); store.keys.len()];
         for (op, row) in store
@@ -47,23 +47,23 @@ impl Reached {
         Self(steps)
     }
 
-    /// When what stands at `offset` was known to be no longer the newest; never is the far future.
+    /// When the record at `offset` was known not to be the newest any more; the far future if never.
     fn outdated(&self, key: u32, offset: i64) -> i64 {
         let steps = &self.0[key as usize];
-        let at = steps.partition_point(|(reached, _)| *reached <= offset);
+        let at = steps.partition_point(|(reach_times, _)| *reach_times <= offset);
         steps.get(at).map_or(i64::MAX, |(_, time)| *time)
     }
 }
 
-/// Where a process is: of each key the offset and since when that is outdated; and the same by that time.
+/// The position of a process: for each key the offset and the time since when it is outdated; and the same by that time.
 #[derive(Default)]
-struct Reader {
+struct ReadPosition {
     at: BTreeMap<u32, (i64, i64)>,
     oldest: BTreeSet<(i64, u32)>,
 }
 
-impl Reader {
-    fn reach(&mut self, reached: &Reached, key: u32, offset: i64) {
+impl ReadPosition {
+    fn reach(&mut self, reach_times: &ReachTimes, key: u32, offset: i64) {
         let before = self.at.get(&key).copied();
         if before.is_some_and(|(at, _)| at >= offset) {
             return;
@@ -71,7 +71,7 @@ impl Reader {
         if let Some((_, time)) = before {
             self.oldest.remove(&(time, key));
         }
-        let time = reached.outdated(key, offset);
+        let time = reach_times.outdated(key, offset);
         self.at.insert(key, (offset, time));
         self.oldest.insert((time, key));
     }
@@ -90,30 +90,30 @@ impl Reader {
     }
 }
 
-/// Walks over all polls; `each` gets the reader as it is after one.
-fn walk(store: &Store, mut each: impl FnMut(i64, Process, &Reader)) {
-    let reached = Reached::of(store);
-    let mut readers: BTreeMap<Process, Reader> = BTreeMap::new();
+/// Iterates over all polls; `each` receives the reader's state after a poll.
+fn for_each_poll(store: &Store, mut each: impl FnMut(i64, Process, &ReadPosition)) {
+    let reach_times = ReachTimes::of(store);
+    let mut readers: BTreeMap<Process, ReadPosition> = BTreeMap::new();
     for (op, row) in store.rows().filter(|(_, row)| row.type_ == Type::Ok) {
         let reader = readers.entry(row.process).or_default();
         match row.f {
-            F::Assign => {
+            OpKind::Assign => {
                 let keys = store.keys_assigned(op);
                 reader.keep(if row.seek { &[] } else { keys });
                 for key in keys {
-                    reader.reach(&reached, *key, UNKNOWN_OFFSET);
+                    reader.reach(&reach_times, *key, UNKNOWN_OFFSET);
                 }
             }
-            // Others may have got all of the topics' partitions.
-            F::Subscribe => *reader = Reader::default(),
-            F::Micro => {
+            // Other processes may have got all of the topics' partitions.
+            OpKind::Subscribe => *reader = ReadPosition::default(),
+            OpKind::Micro => {
                 let rows = store.writes_of(op).iter().chain(store.reads_of(op));
-                // What only sends says nothing about how far it reads.
+                // A process that only sends has no read position.
                 if !row.polls {
                     continue;
                 }
                 for row in rows {
-                    reader.reach(&reached, store.key_of(row.value), row.offset);
+                    reader.reach(&reach_times, store.key_of(row.value), row.offset);
                 }
                 each(row.began_time, row.process, reader);
             }
@@ -132,10 +132,10 @@ fn lag_of(store: &Store, time: i64, process: Process, key: u32, outdated: i64) -
     }
 }
 
-/// Of every poll that happened how far it was behind in each key that its process reads; in the order of the history.
+/// The lag of every successful poll in each key that its process reads, in the order of the history.
 pub(super) fn realtime_lags(store: &Store) -> Vec<Lag> {
     let mut lags = Vec::new();
-    walk(store, |time, process, reader| {
+    for_each_poll(store, |time, process, reader| {
         for (key, (_, outdated)) in &reader.at {
             lags.push(lag_of(store, time, process, *key, *outdated));
         }
@@ -143,10 +143,10 @@ pub(super) fn realtime_lags(store: &Store) -> Vec<Lag> {
     lags
 }
 
-/// The greatest of [`realtime_lags`], the first of equals.
+/// The largest of [`realtime_lags`], the first of equals.
 pub(super) fn worst(store: &Store) -> Option<Lag> {
     let mut worst: Option<(i64, i64, Process, u32, i64)> = None;
-    walk(store, |time, process, reader| {
+    for_each_poll(store, |time, process, reader| {
         if let Some((outdated, key)) = reader.oldest.first() {
             let lag = time.saturating_sub(*outdated).max(0);
             if worst.is_none_or(|w| lag > w.0) {
@@ -157,7 +157,7 @@ pub(super) fn worst(store: &Store) -> Option<Lag> {
     worst.map(|(_, time, process, key, outdated)| lag_of(store, time, process, key, outdated))
 }
 
-/// How many acknowledged records nobody had read yet, at some time.
+/// The number of acknowledged unread records at some time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unseen {
     /// When, in nanoseconds.
@@ -166,15 +166,15 @@ pub struct Unseen {
     pub unseen: BTreeMap<String, u64>,
 }
 
-/// What was unread after each operation that happened. Quadratic in keys and operations: for plots.
-pub(super) fn unseen_series(known: Known<'_>) -> Vec<Unseen> {
-    let store = known.store;
+/// The number of unread records after each successful operation. Quadratic in keys and operations; meant for plots.
+pub(super) fn unseen_series(view: HistoryView<'_>) -> Vec<Unseen> {
+    let store = view.store;
     let mut state = vec![0u8; store.values_len()];
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut series = Vec::new();
     for (op, row) in store
         .rows()
-        .filter(|(_, row)| row.f == F::Micro && row.type_ == Type::Ok)
+        .filter(|(_, row)| row.f == OpKind::Micro && row.type_ == Type::Ok)
     {
         let sent = store
             .writes_of(op)

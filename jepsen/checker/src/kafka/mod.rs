@@ -1,30 +1,31 @@
-//! Sends and polls, as Jepsen's Kafka workload judges them.
+//! Sends and polls, judged as by Jepsen's Kafka workload.
 //!
-//! The definitions are those of jepsen-io/jepsen (`tests/kafka.clj`) and, for cycles, jepsen-io/elle. In short, of one key's log:
+//! The definitions are those of jepsen-io/jepsen (`tests/kafka.clj`) and, for cycles, jepsen-io/elle. In short, for the log
+//! of a key:
 //!
-//! | anomaly | what it is |
+//! | anomaly | meaning |
 //! | --- | --- |
 //! | `inconsistent-offsets` | an offset with several values |
 //! | `duplicate` | a value at several offsets |
-//! | `lost-write` | sent for sure, never read, though something after it was |
+//! | `lost-write` | certainly sent and never read, although a later record was |
 //! | `unseen` | acknowledged and never read |
-//! | `G1a` | read, though its send failed |
+//! | `G1a` | read, although its send failed |
 //! | `precommitted-read` | read by the operation that sent it |
-//! | `phantom` | read, though nobody sent it (ours; Jepsen's checker stops there) |
-//! | `int-poll-skip`, `int-send-skip` | within an operation records were passed over |
-//! | `int-nonmonotonic-poll`, `int-nonmonotonic-send` | within an operation a step back, or none |
+//! | `phantom` | read, although no operation sent it (an addition; Jepsen's checker stops there) |
+//! | `int-poll-skip`, `int-send-skip` | records skipped within an operation |
+//! | `int-nonmonotonic-poll`, `int-nonmonotonic-send` | a step back, or none, within an operation |
 //! | `poll-skip`, `nonmonotonic-poll`, `nonmonotonic-send` | the same from one operation of a process to its next |
 //! | `G0`, `G1c`, and each with `-realtime` | cycles |
 //! | `G1b` | only with [`Options::intermediate_reads`]: a read that ends amid another operation's sends |
-//! | `empty-transaction-graph` | nothing in the history relates any two operations: it shows nothing |
+//! | `empty-transaction-graph` | no two operations are related, so the history shows nothing |
 //!
-//! G1b is off because Kafka's consumers read whatever is committed, batch by batch; a read may end anywhere.
+//! G1b is off by default because Kafka's consumers read committed records batch by batch, so a read may end anywhere.
 //!
 //! Waivers: `int-send-skip`, `G0` and `G0-realtime` are always allowed (Kafka doesn't isolate writes), `poll-skip` and
-//! `nonmonotonic-poll` where someone subscribes (partitions move between members), `G1c` and `G1c-realtime` with
-//! [`Options::ww_deps`]; and what [`Options::allow`] names. Records below the offset of a `delete_records` are no loss, an operation's
-//! `rebalance-log` excuses what it did within the keys named there, and an `assign` with `seek-to-beginning?` any step back. A poll
-//! that came back empty leaves its process where it was.
+//! `nonmonotonic-poll` if a process subscribes (partitions move between members), `G1c` and `G1c-realtime` with
+//! [`Options::ww_deps`], and the anomalies in [`Options::allow`]. Records below the offset of a `delete_records` are not
+//! lost, an operation's `rebalance-log` excuses its steps within the keys named there, and an `assign` with
+//! `seek-to-beginning?` excuses any step back. A poll that returned nothing leaves its process's position unchanged.
 
 mod cycles;
 mod lag;
@@ -43,10 +44,11 @@ pub use order::VersionOrder;
 
 use crate::{Finding, Malformed, Verdict};
 use order::{Facts, Orders};
-use records::Known;
+use records::HistoryView;
 use store::Store;
 
-/// What this checker may report, and what is accepted for Elle's sake though it never occurs here (see `cycles`).
+/// The anomalies that this checker reports, and those of Elle that are accepted as names but never occur here (see
+/// `cycles`).
 pub const ANOMALIES: &[&str] = &[
     "inconsistent-offsets",
     "duplicate",
@@ -77,18 +79,18 @@ pub const ANOMALIES: &[&str] = &[
     "cycle-search-timeout",
 ];
 
-/// How to judge.
+/// Options of the checker.
 #[derive(Clone, Default, Debug)]
 pub struct Options {
-    /// Whether a record that follows another in a log also orders their senders.
+    /// Whether the order of records in a log also orders their senders.
     pub ww_deps: bool,
     /// Whether to report G1b.
     pub intermediate_reads: bool,
-    /// Anomalies that are no reason to reject.
+    /// Anomalies that do not make a history invalid.
     pub allow: BTreeSet<&'static str>,
 }
 
-/// Judges a history as it streams by. It keeps sends and polled records as numbers, some fifty bytes each.
+/// Judges a history incrementally. It stores sends and polled records as numbers, some fifty bytes each.
 #[derive(Default)]
 pub struct Kafka {
     store: Store,
@@ -96,21 +98,21 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// A judge with these options.
+    /// A checker with these options.
     pub fn new(options: Options) -> Self {
         let store = Store::default();
         Self { store, options }
     }
 
-    /// Takes the next operation.
+    /// Adds the next operation.
     ///
     /// # Errors
-    /// If a process begins something before it ended something else, or ends what it did not begin.
+    /// If a process begins an operation before its last one ended, or ends one that it did not begin.
     pub fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
         self.store.push(operation)
     }
 
-    /// There are no more operations. What has not ended may or may not have happened.
+    /// Ends the history. Unfinished operations may or may not have happened.
     pub fn finish(mut self) -> Analysis {
         self.store.finish();
         let facts = Facts::of(&self.store);
@@ -125,7 +127,7 @@ impl Kafka {
     }
 }
 
-/// A history, taken apart.
+/// A history, indexed for the checks.
 pub struct Analysis {
     store: Store,
     options: Options,
@@ -134,14 +136,14 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    fn known(&self) -> Known<'_> {
+    fn view(&self) -> HistoryView<'_> {
         let Self {
             store, facts, orders, ..
         } = self;
-        Known { store, facts, orders }
+        HistoryView { store, facts, orders }
     }
 
-    /// What is wrong with it, with measures of how it went.
+    /// All anomalies, with measures.
     pub fn verdict(&self) -> Verdict {
         let mut verdict = self.anomalies();
         if let Some(worst) = lag::worst(&self.store) {
@@ -150,31 +152,31 @@ impl Analysis {
         verdict
     }
 
-    /// What is wrong with it.
+    /// All anomalies.
     pub fn anomalies(&self) -> Verdict {
-        let known = self.known();
+        let view = self.view();
         let mut verdict = Verdict::new();
         verdict.allowed = self.allowed();
-        verdict.add("inconsistent-offsets", records::inconsistent_offsets(known));
-        verdict.add("duplicate", records::duplicates(known));
-        verdict.add("lost-write", records::lost_writes(known));
-        verdict.add("unseen", records::unseen(known));
-        verdict.add("G1a", records::aborted_reads(known));
-        verdict.add("precommitted-read", records::precommitted_reads(known));
-        verdict.add("phantom", records::phantoms(known));
+        verdict.add("inconsistent-offsets", records::inconsistent_offsets(view));
+        verdict.add("duplicate", records::duplicates(view));
+        verdict.add("lost-write", records::lost_writes(view));
+        verdict.add("unseen", records::unseen(view));
+        verdict.add("G1a", records::aborted_reads(view));
+        verdict.add("precommitted-read", records::precommitted_reads(view));
+        verdict.add("phantom", records::phantoms(view));
         if self.options.intermediate_reads {
-            verdict.add("G1b", records::intermediate_reads(known));
+            verdict.add("G1b", records::intermediate_reads(view));
         }
-        let (polls, sends) = (positions::polls_within(known), positions::sends_within(known));
+        let (polls, sends) = (positions::polls_within(view), positions::sends_within(view));
         verdict.add("int-poll-skip", polls.skips);
         verdict.add("int-nonmonotonic-poll", polls.backs);
         verdict.add("int-send-skip", sends.skips);
         verdict.add("int-nonmonotonic-send", sends.backs);
-        let polls = positions::polls_between(known);
+        let polls = positions::polls_between(view);
         verdict.add("poll-skip", polls.skips);
         verdict.add("nonmonotonic-poll", polls.backs);
-        verdict.add("nonmonotonic-send", positions::sends_between(known));
-        let cycles = cycles::find(known, self.options.ww_deps);
+        verdict.add("nonmonotonic-send", positions::sends_between(view));
+        let cycles = cycles::find(view, self.options.ww_deps);
         for (name, findings) in cycles.cycles {
             verdict.add(name, findings);
         }
@@ -199,9 +201,9 @@ impl Analysis {
         allowed
     }
 
-    /// The log of each key of which something is known.
+    /// The log of each key, as far as it is known.
     pub fn version_orders(&self) -> BTreeMap<String, VersionOrder> {
-        let keys = (0u32..).zip(self.store.keys.things());
+        let keys = (0u32..).zip(self.store.keys.items());
         let order =
             |(key, name): (u32, &Key)| (name.to_string(), VersionOrder::of(&self.store, &self.orders, key));
         keys.map(order)
@@ -209,23 +211,23 @@ impl Analysis {
             .collect()
     }
 
-    /// How far behind each poll was, in the order of the history.
+    /// The lag of each poll, in the order of the history.
     pub fn realtime_lags(&self) -> Vec<Lag> {
         lag::realtime_lags(&self.store)
     }
 
-    /// How many acknowledged records were unread after each operation that happened.
+    /// The number of acknowledged unread records after each successful operation.
     pub fn unseen_series(&self) -> Vec<Unseen> {
-        lag::unseen_series(self.known())
+        lag::unseen_series(self.view())
     }
 }
 
-/// The highest offset of each key that an operation tells of.
+/// The highest offset of each key in an operation.
 pub fn max_offsets(operation: &Operation) -> BTreeMap<Key, i64> {
     let mut max = BTreeMap::new();
     let mut see = |key: &Key, offset: i64| {
-        let known = max.entry(key.clone()).or_insert(offset);
-        *known = offset.max(*known);
+        let view = max.entry(key.clone()).or_insert(offset);
+        *view = offset.max(*view);
     };
     for micro in operation.op.micro_ops() {
         match micro {

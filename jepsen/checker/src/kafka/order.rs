@@ -1,31 +1,31 @@
-//! What a history says of each value, and the order of each key's log.
+//! Facts about each value, and the order of each key's log.
 //!
-//! A log is made of what is known of it: the acknowledged offsets of sends that must have happened (they were `ok`, or `info` and
-//! something of them was read), and those of all polls, also of failed ones, since what Kafka shows a consumer is supposed to be
-//! committed whatever comes of the consumer's own transaction. Offsets have gaps (markers of transactions); with the gaps squeezed
-//! out they are *indexes*. At an index more than one value may stand, and a value at more than one index: both are anomalies, and
-//! what else is looked for must not be led astray by them.
+//! A log is reconstructed from the acknowledged offsets of sends that must have happened (they were `ok`, or `info` and one
+//! of their records was read), and the offsets of all polls. Failed polls count as well, since Kafka returns only committed
+//! records, whatever the outcome of the consumer's own transaction. Offsets have gaps (transaction markers); without the gaps
+//! they are *indexes*. An index may have several values, and a value several indexes: both are anomalies, and must not
+//! mislead the other checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_history::{Type, UNKNOWN_OFFSET, Val};
 
-use super::store::{F, NONE, Row, Store, number};
+use super::store::{NONE, OpKind, Row, Store, number};
 
-/// What the whole history says of each value.
+/// Facts of the whole history about each value.
 pub(super) struct Facts {
-    /// Who sent it: of several, who ended last.
+    /// The operation that sent it; of several, the one that ended last.
     pub(super) writer: Vec<u32>,
-    /// Who read it first with success, or else anyhow.
+    /// The first operation that read it, preferably a successful one.
     pub(super) reader: Vec<u32>,
     flags: Vec<u8>,
 }
 
-/// Some send of it happened.
+/// A send of it happened.
 pub(super) const SENT_OK: u8 = 1;
-/// Some send of it did not happen.
+/// A send of it did not happen.
 pub(super) const SENT_FAIL: u8 = 2;
-/// An operation that happened read it.
+/// A successful operation read it.
 pub(super) const READ_OK: u8 = 4;
 
 impl Facts {
@@ -36,7 +36,7 @@ impl Facts {
             reader: vec![NONE; n],
             flags: vec![0; n],
         };
-        for (op, row) in store.rows().filter(|(_, row)| row.f == F::Micro) {
+        for (op, row) in store.rows().filter(|(_, row)| row.f == OpKind::Micro) {
             for write in store.writes_of(op) {
                 let value = write.value as usize;
                 facts.writer[value] = op;
@@ -64,7 +64,7 @@ impl Facts {
         self.flags[value as usize] & flag != 0
     }
 
-    /// Whether an operation that sent something surely did: it says so, or someone read something of it.
+    /// Whether an operation that sent something certainly happened: it succeeded, or one of its records was read.
     pub(super) fn must_have_happened(&self, store: &Store, op: u32) -> bool {
         match store.ops[op as usize].type_ {
             Type::Ok => true,
@@ -79,7 +79,7 @@ impl Facts {
 
 /// A value at an offset.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Entry {
+pub(super) struct LogEntry {
     key: u32,
     pub(super) offset: i64,
     pub(super) value: u32,
@@ -88,18 +88,18 @@ pub(super) struct Entry {
 /// The logs of all keys.
 pub(super) struct Orders {
     /// By key, offset, value.
-    entries: Vec<Entry>,
-    /// Of each key where its entries begin; one more at the end.
+    entries: Vec<LogEntry>,
+    /// Where each key's entries begin, and one more element for the end.
     key_entries: Vec<u32>,
-    /// The value at each index, one key after the other; of several, any.
+    /// The value at each index, by key; if there are several, any of them.
     by_index: Vec<u32>,
     key_indexes: Vec<u32>,
-    /// Of each value the index that it is taken to stand at, if any.
+    /// The index chosen for each value, if any.
     index: Vec<u32>,
-    /// Of each value where it stands first and last.
+    /// The first and the last index of each value.
     first: Vec<u32>,
     last: Vec<u32>,
-    /// Of each key how many indexes are below what was deleted on request.
+    /// Number of indexes of each key that are below a requested deletion.
     deleted: Vec<u32>,
 }
 
@@ -133,9 +133,9 @@ impl Orders {
         orders
     }
 
-    /// Fills in first and last indexes.
+    /// Computes the first and last indexes.
     fn places(&mut self) {
-        let (mut index, mut before) = (0, None::<Entry>);
+        let (mut index, mut before) = (0, None::<LogEntry>);
         for entry in &self.entries {
             index = match before {
                 Some(b) if b.key != entry.key => 0,
@@ -158,7 +158,7 @@ impl Orders {
         while at < end {
             let offset = self.entries[at].offset;
             let here = self.entries[at..end].iter().take_while(|e| e.offset == offset);
-            // One that stands nowhere else, so that as many values as can be have an index.
+            // Prefer a value with no other index, so that as many values as possible have one.
             let alone = |v: u32| self.first[v as usize] == self.last[v as usize];
             let values: Vec<_> = here.map(|e| e.value).collect();
             let chosen = values.iter().copied().find(|v| alone(*v)).unwrap_or(values[0]);
@@ -173,7 +173,7 @@ impl Orders {
     }
 
     /// A key's entries, by offset.
-    pub(super) fn entries(&self, key: u32) -> &[Entry] {
+    pub(super) fn entries(&self, key: u32) -> &[LogEntry] {
         let key = key as usize;
         &self.entries[self.key_entries[key] as usize..self.key_entries[key + 1] as usize]
     }
@@ -184,39 +184,39 @@ impl Orders {
         &self.by_index[self.key_indexes[key] as usize..self.key_indexes[key + 1] as usize]
     }
 
-    fn known(indexes: &[u32], value: u32) -> Option<u32> {
+    fn some_index(indexes: &[u32], value: u32) -> Option<u32> {
         Some(indexes[value as usize]).filter(|i| *i != NONE)
     }
 
-    /// The index that a value is taken to stand at.
+    /// The index chosen for a value.
     pub(super) fn index(&self, value: u32) -> Option<u32> {
-        Self::known(&self.index, value)
+        Self::some_index(&self.index, value)
     }
 
-    /// The first index that a value stands at.
+    /// The first index of a value.
     pub(super) fn first(&self, value: u32) -> Option<u32> {
-        Self::known(&self.first, value)
+        Self::some_index(&self.first, value)
     }
 
-    /// The last index that a value stands at.
+    /// The last index of a value.
     pub(super) fn last(&self, value: u32) -> Option<u32> {
-        Self::known(&self.last, value)
+        Self::some_index(&self.last, value)
     }
 
-    /// How many indexes of a key are below what was deleted on request.
+    /// Number of indexes of a key that are below a requested deletion.
     pub(super) fn deleted(&self, key: u32) -> u32 {
         self.deleted[key as usize]
     }
 
-    /// What stands right before a value.
+    /// The value directly before a value.
     pub(super) fn previous(&self, key: u32, value: u32) -> Option<u32> {
         let before = self.index(value)?.checked_sub(1)?;
         Some(self.by_index(key)[before as usize])
     }
 }
 
-/// Every value at every offset that is known. A value's usual one place is kept once, not for each time it was seen.
-fn entries(store: &Store, facts: &Facts) -> Vec<Entry> {
+/// Every value at every known offset. A value's usual single position is stored once, not once per read.
+fn entries(store: &Store, facts: &Facts) -> Vec<LogEntry> {
     let mut home = vec![UNKNOWN_OFFSET; store.values_len()];
     let mut others = BTreeSet::new();
     let mut see = |row: &Row| {
@@ -230,14 +230,14 @@ fn entries(store: &Store, facts: &Facts) -> Vec<Entry> {
             others.insert((row.value, row.offset));
         }
     };
-    for (op, row) in store.rows().filter(|(_, row)| row.f == F::Micro) {
+    for (op, row) in store.rows().filter(|(_, row)| row.f == OpKind::Micro) {
         if row.type_ == Type::Ok || facts.must_have_happened(store, op) {
             store.writes_of(op).iter().for_each(&mut see);
         }
         store.reads_of(op).iter().for_each(&mut see);
     }
     let homes = (0u32..).zip(home).filter(|(_, offset)| *offset != UNKNOWN_OFFSET);
-    let entry = |(value, offset)| Entry {
+    let entry = |(value, offset)| LogEntry {
         key: store.key_of(value),
         offset,
         value,
@@ -247,16 +247,16 @@ fn entries(store: &Store, facts: &Facts) -> Vec<Entry> {
     entries
 }
 
-/// What a history says of one key's log.
+/// The order of one key's log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VersionOrder {
     /// Values by offset.
     pub log: BTreeMap<i64, BTreeSet<Val>>,
-    /// One value for each index; where several stand, any of them.
+    /// One value for each index; if there are several, any of them.
     pub by_index: Vec<Val>,
-    /// Of each value the first index that it stands at.
+    /// The first index of each value.
     pub value_to_first_index: BTreeMap<Val, usize>,
-    /// Of each index the values that stand at no later one.
+    /// For each index the values whose last index it is.
     pub last_index_to_values: Vec<BTreeSet<Val>>,
 }
 

@@ -1,6 +1,6 @@
-//! A history's sends and polls, compact: what a checker of ten million of them can keep.
+//! A history's sends and polls in compact form, so that the checker can hold ten million of them.
 //!
-//! Keys, and values under their key, are numbers; operations are rows, and their sends and polled records rows of their own:
+//! Keys, and values of a key, are numbers; operations are rows, and their sends and polled records have rows of their own:
 //!
 //! ```text
 //! ops:    … │ index, began, time, process, type, f │ reads ──┐ writes ─┐
@@ -16,45 +16,45 @@ use serde_json::Value;
 
 use crate::Malformed;
 use crate::pairs::{Pair, Pairs};
-use crate::table::Table;
+use crate::table::Interner;
 
-/// No such thing, among numbers.
+/// Marks an absent number.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// What an operation does.
+/// The kind of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum F {
+pub(super) enum OpKind {
     /// Sends, polls, or both.
     Micro,
     Assign,
     Subscribe,
 }
 
-/// An operation that ended, or never will.
+/// An operation that ended, or that never will.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpRow {
-    /// Where it stands in the history, or where it began if it never ended.
+    /// Its index in the history, or that of its invocation if it never ended.
     pub(super) index: u32,
-    /// Where it began, if that was seen.
+    /// The index of its invocation, if that was recorded.
     pub(super) began: u32,
     pub(super) began_time: i64,
     pub(super) time: i64,
     pub(super) process: Process,
     pub(super) type_: Type,
-    pub(super) f: F,
+    pub(super) f: OpKind,
     /// Whether it polls, rather than only sends.
     pub(super) polls: bool,
-    /// Never ended.
+    /// It never ended.
     pub(super) open: bool,
-    /// Of an `assign`: from the beginning.
+    /// Of an `assign`: the process reads from the beginning.
     pub(super) seek: bool,
-    /// Where its reads, writes and assigned keys end; they begin where those of the row before end.
+    /// The ends of its reads, writes and assigned keys; they begin at the ends of the previous row.
     reads_end: u32,
     writes_end: u32,
     keys_end: u32,
 }
 
-/// A record that was sent or polled, or a key that a poll had nothing of (with the value [`Val::Null`]).
+/// A record that was sent or polled, or a key for which a poll returned nothing (with the value [`Val::Null`]).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) value: u32,
@@ -62,19 +62,19 @@ pub(super) struct Row {
     pub(super) offset: i64,
 }
 
-/// All of a history that the checker keeps.
+/// The part of a history that the checker stores.
 #[derive(Default)]
 pub(super) struct Store {
     pairs: Pairs,
-    pub(super) keys: Table<Key>,
-    values: Table<(u32, Val)>,
+    pub(super) keys: Interner<Key>,
+    values: Interner<(u32, Val)>,
     pub(super) ops: Vec<OpRow>,
     pub(super) reads: Vec<Row>,
     pub(super) writes: Vec<Row>,
     assigned: Vec<u32>,
     /// Keys that were moved during an operation.
     pub(super) rebalanced: BTreeMap<u32, Vec<u32>>,
-    /// Below which offset records of a key may have been deleted on request.
+    /// The offset below which a key's records may have been deleted on request.
     pub(super) deleted_before: BTreeMap<u32, i64>,
     pub(super) subscribes: bool,
 }
@@ -95,7 +95,7 @@ impl Store {
         Ok(())
     }
 
-    /// Adds what never ended.
+    /// Adds the unfinished operations.
     pub(super) fn finish(&mut self) {
         for pair in self.pairs.unfinished() {
             self.add(&pair, true);
@@ -105,9 +105,9 @@ impl Store {
     fn add(&mut self, pair: &Pair, open: bool) {
         let ended = &pair.ended;
         let f = match &ended.op {
-            Op::Send(_) | Op::Poll(_) | Op::Txn(_) => F::Micro,
-            Op::Assign(_) => F::Assign,
-            Op::Subscribe(_) => F::Subscribe,
+            Op::Send(_) | Op::Poll(_) | Op::Txn(_) => OpKind::Micro,
+            Op::Assign(_) => OpKind::Assign,
+            Op::Subscribe(_) => OpKind::Subscribe,
             Op::Other(f, value) => {
                 if f == "delete_records" && ended.type_ != Type::Fail {
                     self.deleted(value);
@@ -115,7 +115,7 @@ impl Store {
                 return;
             }
         };
-        // What has no completion of its own to tell says nothing of its sends but what was invoked.
+        // An operation without a completion of its own has only its invocation's sends.
         let micro_ops = match (&pair.invoked, ended.op.micro_ops()) {
             (Some(invoked), []) if ended.type_ != Type::Ok => invoked.op.micro_ops(),
             (_, micro_ops) => micro_ops,
@@ -127,7 +127,7 @@ impl Store {
             let keys = keys.iter().map(|k| self.keys.number(k.clone()).0);
             self.assigned.extend(keys);
         }
-        self.subscribes |= f == F::Subscribe;
+        self.subscribes |= f == OpKind::Subscribe;
         if !ended.rebalanced.is_empty() {
             let keys = ended
                 .rebalanced
@@ -181,7 +181,7 @@ impl Store {
         self.values.number((key, value)).0
     }
 
-    /// Records that someone asked to delete are no loss: `{"key", "before"}`, where −1 means all there are.
+    /// Records that were deleted on request are not lost: `{"key", "before"}`, where −1 means all current records.
     fn deleted(&mut self, value: &Value) {
         let (Some(key), Some(before)) = (value["key"].as_str(), value["before"].as_i64()) else {
             return;
@@ -192,7 +192,7 @@ impl Store {
         *known = before.max(*known);
     }
 
-    /// How many distinct values there are.
+    /// Number of distinct values.
     pub(super) fn values_len(&self) -> usize {
         self.values.len()
     }
@@ -205,7 +205,7 @@ impl Store {
         &self.values[value].1
     }
 
-    /// Whether it is known what it is.
+    /// Whether the value is known.
     pub(super) fn is_known(&self, value: u32) -> bool {
         *self.val(value) != Val::Null
     }
@@ -253,7 +253,7 @@ fn index_of(o: &Operation) -> u32 {
     u32::try_from(o.index).expect("checked when it came")
 }
 
-/// Marks keys, and forgets all marks at once.
+/// Marks by key; all marks can be cleared at once.
 pub(super) struct Marks<T> {
     round: u32,
     marks: Vec<(u32, T)>,
@@ -269,7 +269,7 @@ impl<T: Copy + Default> Marks<T> {
         self.round += 1;
     }
 
-    /// Marks, and gives the mark it had.
+    /// Sets a mark, and returns the previous one.
     pub(super) fn set(&mut self, at: u32, mark: T) -> Option<T> {
         let before = self.get(at);
         self.marks[at as usize] = (self.round, mark);

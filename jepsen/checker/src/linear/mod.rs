@@ -1,16 +1,16 @@
-//! Linearizability: is there an order of all operations, each somewhere between its call and its return, in which a sequential object
-//! gives the very answers that were seen?
+//! Linearizability: is there an order of all operations, each at some point between its call and its return, in which a
+//! sequential object gives exactly the observed answers?
 //!
-//! The search is that of Wing and Gong with Lowe's memory of what was tried (Porcupine's algorithm): take any operation whose call
-//! precedes every return that is still due, see whether the object may answer so, go on, and step back where nothing fits. Three
-//! things keep it near linear where histories are near sequential:
+//! The search is that of Wing and Gong with Lowe's cache of configurations (as in Porcupine): take any operation whose call
+//! precedes every return that is still due, check whether the object may answer so, continue, and backtrack where nothing
+//! fits. Three measures keep it nearly linear for histories that are nearly sequential:
 //! - objects are judged one by one (`Model::object`): a history is linearizable if and only if each object's part is;
-//! - what was tried is remembered as (how many operations from the start are all done, a window of bits after them, state), so that
-//!   memory grows with how much runs at once and not with the length of the history;
-//! - an operation whose outcome nobody knows may take effect at any later time or never. These are what makes searches long: they
-//!   are tried last, equal ones in order, and never where fewer of them did not help.
+//! - a configuration is stored as (number of operations from the start that are all linearized, a window of bits after them,
+//!   state), so memory grows with concurrency and not with the length of the history;
+//! - an operation of unknown outcome may take effect at any later time or never. Such operations make searches long: they are
+//!   tried last, equal ones in order, and never where fewer of them did not help.
 //!
-//! The search counts its steps and gives up after a number of them; no clock is asked.
+//! The search counts its steps and gives up after a maximum; it uses no clock.
 
 mod models;
 mod search;
@@ -25,44 +25,44 @@ pub use models::{Answer, CommittedOffsets, OffsetCall, RegisterCall, Registers, 
 use search::{Call, Outcome};
 
 use crate::pairs::{Pair, Pairs};
-use crate::table::Table;
+use crate::table::Interner;
 use crate::{Finding, Malformed, Verdict};
 
-/// Which object an operation is of, and what it asks; none if it is nothing to the model.
-pub type Asked<M> = Option<(<M as Model>::Object, <M as Model>::Call)>;
+/// The object and call of an operation; `None` if the model does not cover it.
+pub type ObjectCall<M> = Option<(<M as Model>::Object, <M as Model>::Call)>;
 
-/// A sequential object, of which there may be many.
+/// A sequential object type.
 pub trait Model {
-    /// What names an object.
+    /// Identifies an object.
     type Object: Clone + Eq + Ord + Hash + Debug;
-    /// What an object holds.
+    /// State of an object.
     type State: Clone + Eq + Hash + Debug;
-    /// What is asked of an object, and what it answered if that is known.
+    /// A call of an object, with its answer if that is known.
     type Call: Clone + Eq + Hash + Debug;
 
-    /// How its operations are named in messages.
+    /// Name of the operations in messages.
     const NAME: &'static str;
 
-    /// Reads an operation; none if it is nothing to this model. `ended` of an operation whose outcome is unknown is its invocation.
+    /// Decodes an operation; `None` if this model does not cover it. If the outcome is unknown, `ended` is the invocation.
     ///
     /// # Errors
-    /// What is wrong with it.
-    fn call(&self, ended: &Operation) -> Result<Asked<Self>, String>;
+    /// A description of what is malformed.
+    fn call(&self, ended: &Operation) -> Result<ObjectCall<Self>, String>;
 
-    /// What an object holds at first.
+    /// The initial state of an object.
     fn initial(&self, object: &Self::Object) -> Self::State;
 
-    /// What an object holds after the call, if it may answer so; of a call with `answer_known` false any answer will do.
+    /// The state after the call, or `None` if the object may not answer so. With `answer_known` false any answer is accepted.
     fn step(&self, state: &Self::State, call: &Self::Call, answer_known: bool) -> Option<Self::State>;
 
-    /// Whether the call never changes anything.
+    /// Whether the call never changes the state.
     fn is_read(&self, call: &Self::Call) -> bool;
 }
 
-/// How far to search.
+/// Limits of the search.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How many steps one object's search may take; each that leads on is remembered, in some hundred bytes.
+    /// Maximum steps of one object's search; each new configuration is stored, in about a hundred bytes.
     pub steps_max: u64,
 }
 
@@ -73,34 +73,34 @@ impl Default for Limits {
     }
 }
 
-/// The one anomaly that this checker reports.
+/// The only anomaly of this checker.
 pub const ANOMALIES: &[&str] = &["nonlinearizable"];
 
-/// Judges a history as it streams by.
+/// Judges a history incrementally.
 pub struct Linear<M: Model> {
     model: M,
     limits: Limits,
     pairs: Pairs,
-    objects: Table<M::Object>,
+    objects: Interner<M::Object>,
     calls: Vec<Vec<Call<M::Call>>>,
 }
 
 impl<M: Model> Linear<M> {
-    /// A judge by this model.
+    /// A checker for this model.
     pub fn new(model: M, limits: Limits) -> Self {
         Self {
             model,
             limits,
             pairs: Pairs::default(),
-            objects: Table::default(),
+            objects: Interner::default(),
             calls: Vec::new(),
         }
     }
 
-    /// Takes the next operation.
+    /// Adds the next operation.
     ///
     /// # Errors
-    /// If it is none that this model knows under this name, or a process does two things at once.
+    /// If it is malformed for this model, or a process does two things at once.
     pub fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
         self.pairs.push(operation)?.map_or(Ok(()), |pair| self.add(&pair))
     }
@@ -108,7 +108,7 @@ impl<M: Model> Linear<M> {
     fn add(&mut self, pair: &Pair) -> Result<(), Malformed> {
         let ended = &pair.ended;
         if ended.type_ == Type::Fail {
-            // It did not happen; nothing is to be explained.
+            // It did not happen, so it needs no explanation.
             return Ok(());
         }
         let answer_known = ended.type_ == Type::Ok;
@@ -134,16 +134,16 @@ impl<M: Model> Linear<M> {
         Ok(())
     }
 
-    /// There are no more operations; the verdict.
+    /// Ends the history; returns the verdict.
     ///
     /// # Errors
-    /// If what never ended is none that this model knows.
+    /// If an unfinished operation is malformed for this model.
     pub fn finish(mut self) -> Result<Verdict, Malformed> {
         for pair in self.pairs.unfinished() {
             self.add(&pair)?;
         }
         let mut verdict = Verdict::new();
-        let mut objects: Vec<_> = self.objects.things().iter().cloned().zip(self.calls).collect();
+        let mut objects: Vec<_> = self.objects.items().iter().cloned().zip(self.calls).collect();
         objects.sort_by(|a, b| a.0.cmp(&b.0));
         for (object, calls) in objects {
             match search::search(&self.model, &object, calls, self.limits) {
@@ -162,7 +162,7 @@ impl<M: Model> Linear<M> {
     }
 }
 
-impl<C: Debug, S: Debug> search::Stuck<C, S> {
+impl<C: Debug, S: Debug> search::DeadEnd<C, S> {
     fn finding<M: Model>(self, object: &M::Object) -> Finding {
         let last = self.order.last().copied();
         let op = self.due.0;

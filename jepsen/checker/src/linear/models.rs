@@ -1,16 +1,16 @@
-//! Objects: registers, committed offsets, topics.
+//! Models: registers, committed offsets, topics.
 
 use brokkr_history::{Operation, Type};
 use serde_json::Value;
 
-use super::{Asked, Model};
+use super::{Model, ObjectCall};
 
-/// What is wrong with an operation.
+/// The error for an operation that lacks a field.
 fn lacks(o: &Operation, what: &str) -> String {
     format!("a {:?} lacks {what}", o.op.f())
 }
 
-/// The value of an operation that isn't one of sends and polls.
+/// The name and value of an operation that is not a send or a poll.
 fn other(o: &Operation) -> Option<(&str, &Value)> {
     match &o.op {
         brokkr_history::Op::Other(f, value) => Some((f.as_str(), value)),
@@ -18,24 +18,24 @@ fn other(o: &Operation) -> Option<(&str, &Value)> {
     }
 }
 
-/// Registers, one for each key: `read`, `write` and `cas` as Jepsen has them.
+/// Registers, one for each key: `read`, `write` and `cas` as in Jepsen.
 ///
 /// ```text
 /// f: "read",  value: [key, null]       then [key, what was read]
 /// f: "write", value: [key, value]
 /// f: "cas",   value: [key, [old, new]] fails if it did not hold old
 /// ```
-/// Any JSON value may be held; at first nothing (`null`).
+/// The value may be any JSON; initially it is `null`.
 pub struct Registers;
 
-/// What is asked of a register.
+/// A call of a register.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum RegisterCall {
-    /// What does it hold?
+    /// Returns the value.
     Read(Value),
-    /// Hold this.
+    /// Sets the value.
     Write(Value),
-    /// If it holds the first, hold the second.
+    /// If the value equals the first, sets it to the second.
     Cas(Value, Value),
 }
 
@@ -45,7 +45,7 @@ impl Model for Registers {
     type Call = RegisterCall;
     const NAME: &'static str = "register";
 
-    fn call(&self, o: &Operation) -> Result<Asked<Self>, String> {
+    fn call(&self, o: &Operation) -> Result<ObjectCall<Self>, String> {
         let Some((f @ ("read" | "write" | "cas"), value)) = other(o) else {
             return Ok(None);
         };
@@ -79,8 +79,8 @@ impl Model for Registers {
     }
 }
 
-/// Committed offsets, one for each group and partition (G2). Linearizable only while no coordinator is deposed; see
-/// [`crate::metadata`] for the weaker promise.
+/// Committed offsets, one for each group and partition (G2). They are linearizable only while no coordinator is deposed; see
+/// [`crate::metadata`] for the weaker guarantee.
 ///
 /// ```text
 /// f: "commit",    value: {"group": "g", "key": "t-0", "offset": 7}
@@ -88,12 +88,12 @@ impl Model for Registers {
 /// ```
 pub struct CommittedOffsets;
 
-/// What is asked of a committed offset.
+/// A call of a committed offset.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum OffsetCall {
-    /// Be this.
+    /// Sets the offset.
     Commit(i64),
-    /// What is it?
+    /// Returns the offset.
     Committed(Option<i64>),
 }
 
@@ -103,7 +103,7 @@ impl Model for CommittedOffsets {
     type Call = OffsetCall;
     const NAME: &'static str = "committed offset";
 
-    fn call(&self, o: &Operation) -> Result<Asked<Self>, String> {
+    fn call(&self, o: &Operation) -> Result<ObjectCall<Self>, String> {
         let Some((f @ ("commit" | "committed"), value)) = other(o) else {
             return Ok(None);
         };
@@ -138,34 +138,34 @@ impl Model for CommittedOffsets {
     }
 }
 
-/// Topics as the controller answers those who change them (M2).
+/// Topics as in the controller's answers to creations and deletions (M2).
 ///
 /// ```text
 /// f: "create-topic", value: {"topic": "t"}                then with "id", or with "exists": true
 /// f: "delete-topic", value: {"topic": "t"}                then as it was, or with "exists": false
 /// ```
-/// That a topic exists already, or doesn't, is an answer like others (`ok`), and must be true as well.
+/// "Exists already" and "does not exist" are answers like any other (`ok`), and must be true as well.
 pub struct Topics;
 
-/// What is asked about a topic.
+/// A call about a topic.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum TopicCall {
-    /// It shall be; its id as answered, or none if it is there already.
+    /// Creates it; answered with its id, or refused if it exists.
     Create(Answer),
-    /// It shall not be.
+    /// Deletes it.
     Delete(Answer),
 }
 
-/// What the controller said.
+/// The controller's answer.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Answer {
-    /// Done, with the topic's id where it was told.
+    /// Done, with the topic's id if the controller returned it.
     Done(Option<String>),
-    /// Not done: it is there already, or is not there.
+    /// Refused: it exists already, or does not exist.
     Refused,
 }
 
-/// A topic that is there, with its id where that is known.
+/// An existing topic, with its id if that is known.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Topic(pub Option<String>);
 
@@ -175,7 +175,7 @@ impl Model for Topics {
     type Call = TopicCall;
     const NAME: &'static str = "topic";
 
-    fn call(&self, o: &Operation) -> Result<Asked<Self>, String> {
+    fn call(&self, o: &Operation) -> Result<ObjectCall<Self>, String> {
         let Some((f @ ("create-topic" | "delete-topic"), value)) = other(o) else {
             return Ok(None);
         };

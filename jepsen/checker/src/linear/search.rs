@@ -1,34 +1,34 @@
-//! The search for an order of one object's operations.
+//! Searches an order of one object's operations.
 //!
-//! Calls and returns stand in a doubly linked list in the order of the history. Taking an operation lifts its two entries out;
-//! stepping back puts them in again.
+//! Calls and returns form a doubly linked list in the order of the history. Taking an operation removes its two entries;
+//! backtracking inserts them again.
 //!
 //! ```text
 //! (call a)-(call b)-(return b)-(return a)-(call c)-(return c)
 //!      take b ▶ (call a)-(return a)-(call c)-(return c)
 //! ```
-//! A read that may come now is taken at once, and nothing else is tried in its place: it can't be better later.
+//! A read that is possible now is taken at once without alternatives: it can't fit better later.
 //!
-//! Operations of which nobody knows whether they happened are kept apart, since none of them has to be taken, and are tried last:
-//! - one that would change nothing is not tried;
-//! - of two that ask the same the earlier comes first;
-//! - where the same operations that ended, and the same state, were tried with fewer of them, there is nothing more to find.
+//! Operations of unknown outcome are kept apart, since none of them must be taken, and are tried last:
+//! - an operation that would not change the state is not tried;
+//! - of two equal calls the earlier is tried first;
+//! - if a configuration with the same state was tried with fewer of them, there is nothing more to find.
 
 use std::hash::Hash;
 
 use super::{Limits, Model};
-use crate::table::Table;
+use crate::table::Interner;
 
-/// What was asked of an object, and when.
+/// A call of an object, and its times.
 pub(super) struct Call<C> {
     pub(super) call: C,
     pub(super) began: u64,
-    /// `None` if nobody knows whether it happened.
+    /// `None` if its outcome is unknown.
     pub(super) ended: Option<u64>,
 }
 
 impl<C> Call<C> {
-    /// How it is called in a finding.
+    /// Its index in a finding.
     fn index(&self) -> u64 {
         self.ended.unwrap_or(self.began)
     }
@@ -36,44 +36,44 @@ impl<C> Call<C> {
 
 pub(super) enum Outcome<C, S> {
     Linearizable,
-    Not(Box<Stuck<C, S>>),
+    Not(Box<DeadEnd<C, S>>),
     GaveUp { steps: u64 },
 }
 
-/// The order that came furthest in time, and what it can't be continued with.
-pub(super) struct Stuck<C, S> {
-    /// How many operations it has.
+/// The order that reaches furthest in time, and the operation that can't follow it.
+pub(super) struct DeadEnd<C, S> {
+    /// Number of its operations.
     pub(super) len: usize,
-    /// The last of them.
+    /// The last operations of the order.
     pub(super) order: Vec<u64>,
     pub(super) state: S,
-    /// The operation that has to come by now.
+    /// The operation that must come next.
     pub(super) due: (u64, C),
-    /// What ran at that time.
+    /// The operations that ran at that time.
     pub(super) running: Vec<u64>,
 }
 
-/// Which operations of those that ended are taken, and what the object held then.
+/// A configuration: which of the ended operations are linearized, and the object's state then.
 #[derive(PartialEq, Eq, Hash)]
-struct Reached<S> {
-    /// All before this one are.
+struct Configuration<S> {
+    /// All operations before this one are linearized.
     from: u32,
-    /// Bits of those after it; no zero word at the end.
+    /// Bits of the operations after it, without trailing zero words.
     taken: Box<[u64]>,
     state: S,
 }
 
-/// What was tried.
-struct Tried<S> {
-    reached: Table<Reached<S>>,
-    /// For each the sets of operations of which nobody knows that it was tried with, none of them within another.
+/// The configurations that were tried.
+struct ConfigurationCache<S> {
+    configurations: Interner<Configuration<S>>,
+    /// For each configuration the sets of unknown operations that it was tried with. A superset of a tried set is not tried.
     with: Vec<Vec<Box<[u64]>>>,
 }
 
-impl<S: Hash + Eq> Tried<S> {
-    /// Whether this is worth a try; then it counts as tried.
-    fn is_new(&mut self, reached: Reached<S>, unknown: &Bits) -> bool {
-        let (number, new) = self.reached.number(reached);
+impl<S: Hash + Eq> ConfigurationCache<S> {
+    /// Whether the configuration was not tried yet; records it.
+    fn is_new(&mut self, configurations: Configuration<S>, unknown: &BitSet) -> bool {
+        let (number, new) = self.configurations.number(configurations);
         if new {
             self.with.push(vec![unknown.words(0)]);
             return true;
@@ -89,9 +89,9 @@ impl<S: Hash + Eq> Tried<S> {
 
 /// A set of small numbers as bits.
 #[derive(Default)]
-struct Bits(Vec<u64>);
+struct BitSet(Vec<u64>);
 
-impl Bits {
+impl BitSet {
     fn set(&mut self, at: usize, on: bool) {
         let (word, bit) = (at / 64, 1 << (at % 64));
         if self.0.len() <= word {
@@ -108,13 +108,13 @@ impl Bits {
         self.0.get(at / 64).is_some_and(|w| w & (1 << (at % 64)) != 0)
     }
 
-    /// Whether all of these are in it.
+    /// Whether it contains all of these bits.
     fn contains(&self, words: &[u64]) -> bool {
         let at = |i: usize| self.0.get(i).copied().unwrap_or(0);
         words.iter().enumerate().all(|(i, w)| w & !at(i) == 0)
     }
 
-    /// The words from that of `from` on, without zeros at the end.
+    /// The words from that of `from` on, without trailing zeros.
     fn words(&self, from: usize) -> Box<[u64]> {
         let words = self.0.get(from / 64..).unwrap_or_default();
         let end = words.iter().rposition(|w| *w != 0).map_or(0, |at| at + 1);
@@ -122,25 +122,25 @@ impl Bits {
     }
 }
 
-/// How many operations a finding tells of: the end of a long order is what is of use.
-const TOLD_MAX: usize = 16;
+/// Maximum number of operations in a finding: the end of a long order is the useful part.
+const OPS_LISTED_MAX: usize = 16;
 
 const HEAD: usize = 0;
 
-/// An entry of the list: a call or a return of an operation.
+/// An entry of the list: the call or the return of an operation.
 #[derive(Clone, Copy)]
-struct Entry {
+struct ListEntry {
     op: usize,
-    /// Of a call where its return is.
+    /// For a call, the entry of its return.
     returns: Option<usize>,
     next: usize,
     before: usize,
 }
 
-struct List(Vec<Entry>);
+struct List(Vec<ListEntry>);
 
 impl List {
-    /// The list of those that ended.
+    /// The list of the operations that ended.
     fn new<C>(calls: &[Call<C>]) -> Self {
         // (when, call before return, which operation)
         let mut events: Vec<(u64, bool, usize)> = Vec::with_capacity(calls.len() * 2);
@@ -152,7 +152,7 @@ impl List {
         }
         events.sort_unstable();
         let end = events.len() + 1;
-        let none = Entry {
+        let none = ListEntry {
             op: usize::MAX,
             returns: None,
             next: 1,
@@ -168,14 +168,14 @@ impl List {
             } else {
                 call_of[*op] = at;
             }
-            entries.push(Entry {
+            entries.push(ListEntry {
                 op: *op,
                 returns: None,
                 next: at + 1,
                 before: at - 1,
             });
         }
-        entries.push(Entry {
+        entries.push(ListEntry {
             op: usize::MAX,
             returns: None,
             next: end,
@@ -188,7 +188,7 @@ impl List {
         self.0[HEAD].next
     }
 
-    /// The first return: whose it is has to come by then.
+    /// The first return in the list: its operation must be taken before it.
     fn due(&self) -> usize {
         let mut at = self.first();
         while self.0[at].returns.is_some() {
@@ -202,13 +202,13 @@ impl List {
     }
 
     fn unlink(&mut self, at: usize) {
-        let Entry { next, before, .. } = self.0[at];
+        let ListEntry { next, before, .. } = self.0[at];
         self.0[before].next = next;
         self.0[next].before = before;
     }
 
     fn link(&mut self, at: usize) {
-        let Entry { next, before, .. } = self.0[at];
+        let ListEntry { next, before, .. } = self.0[at];
         self.0[before].next = at;
         self.0[next].before = at;
     }
@@ -225,17 +225,17 @@ impl List {
     }
 }
 
-/// The operations taken so far.
-struct Taken {
-    /// Of each operation that ended its bit.
+/// The operations linearized so far.
+struct Linearized {
+    /// The bit of each ended operation.
     bit: Vec<usize>,
-    ended: Bits,
+    ended: BitSet,
     /// The first bit that is not set.
     from: usize,
-    unknown: Bits,
+    unknown: BitSet,
 }
 
-impl Taken {
+impl Linearized {
     fn new<C>(calls: &[Call<C>]) -> Self {
         let mut ended = 0;
         let bit = |c: &Call<C>| {
@@ -244,9 +244,9 @@ impl Taken {
         };
         Self {
             bit: calls.iter().map(bit).collect(),
-            ended: Bits::default(),
+            ended: BitSet::default(),
             from: 0,
-            unknown: Bits::default(),
+            unknown: BitSet::default(),
         }
     }
 
@@ -262,8 +262,8 @@ impl Taken {
         }
     }
 
-    fn with<S>(&self, state: S) -> Reached<S> {
-        Reached {
+    fn with<S>(&self, state: S) -> Configuration<S> {
+        Configuration {
             from: u32::try_from(self.from).expect("fewer than 2³² operations of an object"),
             taken: self.ended.words(self.from),
             state,
@@ -271,50 +271,50 @@ impl Taken {
     }
 }
 
-/// An operation of which nobody knows whether it happened.
+/// An operation of unknown outcome.
 struct Unknown {
     op: usize,
-    /// One before it that asks the same.
-    twin: Option<usize>,
+    /// An equal call before it.
+    equal_before: Option<usize>,
 }
 
-fn unknowns<C: Clone + Eq + Hash>(calls: &[Call<C>]) -> Vec<Unknown> {
-    let (mut kinds, mut last) = (Table::default(), Vec::new());
+fn unknown_calls<C: Clone + Eq + Hash>(calls: &[Call<C>]) -> Vec<Unknown> {
+    let (mut kinds, mut last) = (Interner::default(), Vec::new());
     let mut all = Vec::new();
     for (op, call) in calls.iter().enumerate().filter(|(_, c)| c.ended.is_none()) {
         let (kind, new) = kinds.number(call.call.clone());
         if new {
             last.push(None);
         }
-        let twin = last[kind as usize].replace(all.len());
-        all.push(Unknown { op, twin });
+        let equal_before = last[kind as usize].replace(all.len());
+        all.push(Unknown { op, equal_before });
     }
     all
 }
 
-/// What is to be tried next, or was taken: an entry of the list, or one of the unknown.
+/// A choice to try, or one that was taken: an entry of the list, or an unknown operation.
 #[derive(Clone, Copy)]
 enum Choice {
-    /// An entry of the list that reads. Nothing else need be tried in its place.
+    /// A list entry that reads, and has no alternatives.
     Free(usize),
     Listed(usize),
     Unknown(usize),
 }
 
-/// A search under way.
+/// State of a search.
 struct Search<'a, M: Model> {
     model: &'a M,
     calls: &'a [Call<M::Call>],
     unknown: Vec<Unknown>,
     list: List,
-    taken: Taken,
-    tried: Tried<M::State>,
+    taken: Linearized,
+    tried: ConfigurationCache<M::State>,
     state: M::State,
     path: Vec<(Choice, M::State)>,
 }
 
 impl<M: Model> Search<'_, M> {
-    /// Takes what is tried if the object may do it; else the next thing to try, if there is one.
+    /// Takes the choice if the object allows it; otherwise returns the next choice, if there is one.
     fn try_one(&mut self, choice: Choice) -> Option<Choice> {
         match choice {
             Choice::Free(at) => {
@@ -323,7 +323,7 @@ impl<M: Model> Search<'_, M> {
                     return Some(Choice::Listed(self.list.first()));
                 };
                 let call = &self.calls[entry.op].call;
-                // A write of what is held already is another thing: it may be needed later.
+                // A write of the current value is different: it may be needed later.
                 let read = self
                     .model
                     .is_read(call)
@@ -348,7 +348,9 @@ impl<M: Model> Search<'_, M> {
                 if call.began > self.calls[self.list.due()].index() {
                     return None;
                 }
-                let first = unknown.twin.is_none_or(|twin| self.taken.unknown.get(twin));
+                let first = unknown
+                    .equal_before
+                    .is_none_or(|equal_before| self.taken.unknown.get(equal_before));
                 if first && !self.taken.unknown.get(k) {
                     let next = self.model.step(&self.state, &call.call, false);
                     if let Some(next) = next.filter(|next| *next != self.state) {
@@ -357,7 +359,7 @@ impl<M: Model> Search<'_, M> {
                             .tried
                             .is_new(self.taken.with(next.clone()), &self.taken.unknown)
                         {
-                            return Some(self.go(choice, next));
+                            return Some(self.take(choice, next));
                         }
                         self.taken.unknown.set(k, false);
                     }
@@ -367,7 +369,7 @@ impl<M: Model> Search<'_, M> {
         }
     }
 
-    /// Takes the operation listed at `at`, which leads to `next`, unless nothing came of that before.
+    /// Takes the operation listed at `at`, which leads to the state `next`, unless that configuration was tried before.
     fn take_if_new(&mut self, choice: Choice, at: usize, returns: usize, next: M::State) -> Option<Choice> {
         let op = self.list.0[at].op;
         self.taken.set(op, true);
@@ -376,28 +378,28 @@ impl<M: Model> Search<'_, M> {
             .is_new(self.taken.with(next.clone()), &self.taken.unknown)
         {
             self.list.lift(at, returns);
-            return Some(self.go(choice, next));
+            return Some(self.take(choice, next));
         }
         self.taken.set(op, false);
         None
     }
 
-    fn go(&mut self, choice: Choice, next: M::State) -> Choice {
+    fn take(&mut self, choice: Choice, next: M::State) -> Choice {
         let before = std::mem::replace(&mut self.state, next);
         self.path.push((choice, before));
         Choice::Free(self.list.first())
     }
 
-    /// Undoes choices up to one in whose place something else may be tried; what that is.
-    fn back(&mut self) -> Option<Choice> {
+    /// Backtracks to a choice with an alternative; returns the alternative.
+    fn backtrack(&mut self) -> Option<Choice> {
         loop {
             let (choice, before) = self.path.pop()?;
             self.state = before;
             match choice {
                 Choice::Free(at) => {
-                    self.put_back(at);
+                    self.undo_listed(at);
                 }
-                Choice::Listed(at) => return Some(Choice::Listed(self.put_back(at))),
+                Choice::Listed(at) => return Some(Choice::Listed(self.undo_listed(at))),
                 Choice::Unknown(k) => {
                     self.taken.unknown.set(k, false);
                     return Some(Choice::Unknown(k + 1));
@@ -406,8 +408,8 @@ impl<M: Model> Search<'_, M> {
         }
     }
 
-    /// Undoes the taking of an entry; the one after it.
-    fn put_back(&mut self, at: usize) -> usize {
+    /// Undoes a list choice; returns the next entry.
+    fn undo_listed(&mut self, at: usize) -> usize {
         let entry = self.list.0[at];
         self.taken.set(entry.op, false);
         self.list.unlift(at, entry.returns.expect("a call was taken"));
@@ -422,12 +424,12 @@ impl<M: Model> Search<'_, M> {
         self.calls[op].index()
     }
 
-    fn stuck(&self) -> Stuck<M::Call, M::State> {
+    fn dead_end(&self) -> DeadEnd<M::Call, M::State> {
         let due = self.list.due();
         let ended = self.calls[due].index();
-        // What is still in the list and began before the return that is due.
+        // The operations that are still in the list and began before the return that is due.
         let (mut running, mut at) = (Vec::new(), self.list.first());
-        while !self.list.is_end(at) && running.len() < TOLD_MAX {
+        while !self.list.is_end(at) && running.len() < OPS_LISTED_MAX {
             let entry = self.list.0[at];
             if self.calls[entry.op].began > ended {
                 break;
@@ -437,8 +439,8 @@ impl<M: Model> Search<'_, M> {
             }
             at = entry.next;
         }
-        let tail = &self.path[self.path.len().saturating_sub(TOLD_MAX)..];
-        Stuck {
+        let tail = &self.path[self.path.len().saturating_sub(OPS_LISTED_MAX)..];
+        DeadEnd {
             len: self.path.len(),
             order: tail.iter().map(|(choice, _)| self.op(*choice)).collect(),
             state: self.state.clone(),
@@ -448,7 +450,7 @@ impl<M: Model> Search<'_, M> {
     }
 }
 
-/// Looks for an order.
+/// Searches an order.
 pub(super) fn search<M: Model>(
     model: &M,
     object: &M::Object,
@@ -458,18 +460,18 @@ pub(super) fn search<M: Model>(
     calls.sort_by_key(|c| c.began);
     let mut search = Search {
         model,
-        unknown: unknowns(&calls),
+        unknown: unknown_calls(&calls),
         list: List::new(&calls),
-        taken: Taken::new(&calls),
-        tried: Tried {
-            reached: Table::default(),
+        taken: Linearized::new(&calls),
+        tried: ConfigurationCache {
+            configurations: Interner::default(),
             with: Vec::new(),
         },
         state: model.initial(object),
         path: Vec::new(),
         calls: &calls,
     };
-    let mut furthest: Option<Stuck<M::Call, M::State>> = None;
+    let mut furthest: Option<DeadEnd<M::Call, M::State>> = None;
     let (mut choice, mut steps) = (Choice::Free(search.list.first()), 0u64);
     loop {
         if search.list.is_end(search.list.first()) {
@@ -486,9 +488,9 @@ pub(super) fn search<M: Model>(
         // Nothing fits before the return that is due.
         let due = search.calls[search.list.due()].index();
         if furthest.as_ref().is_none_or(|f| due > f.due.0) {
-            furthest = Some(search.stuck());
+            furthest = Some(search.dead_end());
         }
-        match search.back() {
+        match search.backtrack() {
             Some(next) => choice = next,
             None => return Outcome::Not(Box::new(furthest.expect("set right above, at the latest"))),
         }

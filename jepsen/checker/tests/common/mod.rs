@@ -1,4 +1,4 @@
-//! A correct Kafka of logs in memory, and clients who record what it does.
+//! A correct model of Kafka's logs in memory, and clients that record what it does.
 #![allow(dead_code, reason = "each test uses its part of it")]
 
 use std::collections::BTreeMap;
@@ -7,18 +7,18 @@ use brokkr_history::{Key, MicroOp, Op, Operation, Polls, Process, Type, Val};
 use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
-/// Numbers from a seed, the same on every machine.
+/// A generator of numbers from a seed, the same on every machine.
 pub fn random(seed: u64) -> TestRng {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
 }
 
-/// A history as it is written down.
+/// Writes a history.
 #[derive(Default)]
-pub struct Pen(pub Vec<Operation>);
+pub struct HistoryWriter(pub Vec<Operation>);
 
-impl Pen {
+impl HistoryWriter {
     pub fn write(&mut self, type_: Type, process: Process, op: Op) -> u64 {
         let index = self.0.len() as u64;
         self.0
@@ -26,7 +26,7 @@ impl Pen {
         index
     }
 
-    /// Begins and ends at once; the index of the end.
+    /// Writes an invocation and its completion; returns the completion's index.
     pub fn both(&mut self, process: Process, invoked: Op, type_: Type, ended: Op) -> u64 {
         self.write(Type::Invoke, process, invoked);
         self.write(type_, process, ended)
@@ -67,8 +67,8 @@ pub fn poll(key: &str, records: &[(i64, i64)]) -> MicroOp {
     MicroOp::Poll(Some(Polls::from([(key.into(), records)])))
 }
 
-/// What a process is doing.
-enum Doing {
+/// A pending invocation.
+enum PendingOp {
     Micro(Vec<MicroOp>),
     Assign(Vec<Key>),
 }
@@ -76,23 +76,23 @@ enum Doing {
 #[derive(Default)]
 struct Client {
     process: Process,
-    doing: Option<Doing>,
-    /// Of each key it reads, the next place in its log.
+    pending: Option<PendingOp>,
+    /// The next index to read, for each key.
     positions: BTreeMap<Key, usize>,
 }
 
 /// Logs and clients.
-pub struct World {
+pub struct KafkaModel {
     pub random: TestRng,
-    pub pen: Pen,
+    pub writer: HistoryWriter,
     pub logs: BTreeMap<Key, Vec<(i64, i64)>>,
     clients: Vec<Client>,
-    /// Sends whose client was told nothing, and that happen yet.
+    /// Sends that happen later, after their client's operation ended with an unknown outcome.
     late: Vec<Vec<MicroOp>>,
     value: i64,
 }
 
-impl World {
+impl KafkaModel {
     pub fn new(seed: u64) -> Self {
         let mut random = random(seed);
         let keys = 1 + random.random_range(0..3);
@@ -103,7 +103,7 @@ impl World {
         };
         Self {
             random,
-            pen: Pen::default(),
+            writer: HistoryWriter::default(),
             logs: (0..keys)
                 .map(|k| (Key::from(format!("t-{k}")), Vec::new()))
                 .collect(),
@@ -127,14 +127,14 @@ impl World {
         self.value
     }
 
-    /// A history of some steps, and then someone who reads everything.
+    /// Runs a number of steps, then reads everything.
     pub fn run(mut self, steps: usize) -> Self {
         for _ in 0..steps {
             let at = self.random.random_range(0..self.clients.len());
             let mut client = std::mem::take(&mut self.clients[at]);
-            match client.doing.take() {
+            match client.pending.take() {
                 None => self.begin(&mut client),
-                Some(doing) => self.end(&mut client, doing),
+                Some(pending) => self.end(&mut client, pending),
             }
             self.clients[at] = client;
             if self.random.random_ratio(1, 4) && !self.late.is_empty() {
@@ -154,9 +154,9 @@ impl World {
                 .filter(|_| self.random.random_ratio(1, 2))
                 .cloned()
                 .collect();
-            self.pen
+            self.writer
                 .write(Type::Invoke, client.process, Op::Assign(keys.clone()));
-            client.doing = Some(Doing::Assign(keys));
+            client.pending = Some(PendingOp::Assign(keys));
             return;
         }
         let (sends, polls) = match self.random.random_range(0..3) {
@@ -177,21 +177,22 @@ impl World {
                 micro.push(MicroOp::Poll(None));
             }
         }
-        self.pen.write(Type::Invoke, client.process, op_of(micro.clone()));
-        client.doing = Some(Doing::Micro(micro));
+        self.writer
+            .write(Type::Invoke, client.process, op_of(micro.clone()));
+        client.pending = Some(PendingOp::Micro(micro));
     }
 
-    fn end(&mut self, client: &mut Client, doing: Doing) {
-        let micro = match doing {
-            Doing::Assign(keys) => {
+    fn end(&mut self, client: &mut Client, pending: PendingOp) {
+        let micro = match pending {
+            PendingOp::Assign(keys) => {
                 client.positions.retain(|k, _| keys.contains(k));
                 for key in &keys {
                     client.positions.entry(key.clone()).or_insert(0);
                 }
-                self.pen.write(Type::Ok, client.process, Op::Assign(keys));
+                self.writer.write(Type::Ok, client.process, Op::Assign(keys));
                 return;
             }
-            Doing::Micro(micro) => micro,
+            PendingOp::Micro(micro) => micro,
         };
         let type_ = match self.random.random_range(0..6) {
             0 => Type::Fail,
@@ -209,15 +210,15 @@ impl World {
             Type::Info if self.random.random_ratio(1, 2) => self.late.push(sends_of(&ended)),
             _ => {}
         }
-        self.pen.write(type_, client.process, op_of(ended));
+        self.writer.write(type_, client.process, op_of(ended));
         if type_ == Type::Info {
-            // Nobody knows what it is still doing: another one takes its place.
+            // The outcome of its operation is unknown: another process takes its place.
             client.process += 100;
             client.positions.clear();
         }
     }
 
-    /// Fills polls in.
+    /// Fills in the results of polls.
     fn polled(&mut self, client: &mut Client, micro: &[MicroOp]) -> Vec<MicroOp> {
         let mut ended = Vec::new();
         for m in micro {
@@ -244,7 +245,7 @@ impl World {
         ended
     }
 
-    /// Sends happen, all at once; what they are answered.
+    /// Appends all sends at once; returns them with their offsets, some of which are lost.
     fn append(&mut self, micro: &[MicroOp]) -> Vec<MicroOp> {
         let mut ended = Vec::new();
         for m in micro {
@@ -260,16 +261,16 @@ impl World {
             let gap = if self.random.random_ratio(1, 3) { 1 } else { 0 };
             let offset = self.end_of(key.as_str()) + gap;
             self.logs.get_mut(key).expect("a log").push((offset, *value));
-            let told = !self.random.random_ratio(1, 5);
-            ended.push(send(key.as_str(), told.then_some(offset), *value));
+            let returned = !self.random.random_ratio(1, 5);
+            ended.push(send(key.as_str(), returned.then_some(offset), *value));
         }
         ended
     }
 
-    /// Someone reads everything from the beginning, some records at a time.
+    /// Reads everything from the beginning, some records at a time.
     pub fn read_all(&mut self, process: Process) {
         let keys: Vec<_> = self.logs.keys().cloned().collect();
-        self.pen.both(
+        self.writer.both(
             process,
             Op::Assign(keys.clone()),
             Type::Ok,
@@ -277,12 +278,12 @@ impl World {
         );
         for key in keys {
             for records in self.logs[&key].clone().chunks(3) {
-                self.pen.poll(process, key.as_str(), records);
+                self.writer.poll(process, key.as_str(), records);
             }
         }
-        // Even where there was nothing to read there was something to see.
+        // An empty poll is recorded as well.
         for _ in 0..2 {
-            self.pen.poll(process, "t-0", &[]);
+            self.writer.poll(process, "t-0", &[]);
         }
     }
 }

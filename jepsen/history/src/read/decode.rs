@@ -1,11 +1,11 @@
-//! Forms to operations.
+//! Decodes forms to operations.
 
 use serde_json::Value;
 
 use super::form::{Fault, Form, Kind};
 use crate::{Key, MicroOp, NEMESIS, Op, Operation, Polls, Process, Type, UNKNOWN_OFFSET, Val};
 
-/// The operation that a form is. One that doesn't say its index gets the one that is `due`.
+/// Decodes an operation. If it has no index, it gets `due`.
 pub(crate) fn operation(form: Form, due: u64) -> Result<Operation, Fault> {
     let at = form.at;
     let Kind::Map(entries) = form.kind else {
@@ -120,7 +120,7 @@ fn op_of(f: String, value: Form) -> Result<Op, Fault> {
     }
 }
 
-/// A list's forms; nothing is an empty list.
+/// A list's forms; null is an empty list.
 fn list(form: Form, what: &str) -> Result<Vec<Form>, Fault> {
     match form.kind {
         Kind::List(forms) => Ok(forms),
@@ -246,13 +246,13 @@ fn rebalanced_of(form: Form) -> Result<Vec<Key>, Fault> {
     Ok(all)
 }
 
-/// A value of which nothing is known, as JSON; EDN's names become texts.
+/// Any value as JSON; EDN's names become strings.
 fn json(form: Form) -> Value {
     match form.kind {
         Kind::Null => Value::Null,
         Kind::Bool(b) => Value::Bool(b),
         Kind::Int(n) => Value::from(n),
-        // A ratio is no number to JSON: it stays as it was written.
+        // JSON has no ratios: it stays as it was written.
         Kind::Number(n) => serde_json::from_str(&n).map_or(Value::String(n), Value::Number),
         Kind::Text(s) | Kind::Name(s) => Value::String(s),
         Kind::List(forms) => forms.into_iter().map(json).collect(),

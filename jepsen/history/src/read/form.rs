@@ -1,20 +1,20 @@
 //! One parser for JSON and EDN: bytes in, forms with their places out.
 //!
-//! Both are brackets, texts, numbers and words; EDN adds keywords, characters, sets, tags, comments and discards, and takes commas
-//! for blanks. Which of them a history is in is seen at its first map: JSON's begins with `"`.
+//! Both consist of brackets, strings, numbers and words; EDN adds keywords, characters, sets, tags, comments and discards,
+//! and treats commas as blanks. The syntax of a history is detected at its first map: in JSON it begins with `"`.
 
 use std::fmt;
 use std::io::{self, Read};
 
-/// How deep forms may nest: the parser recurses.
+/// Maximum nesting of forms, since the parser recurses.
 const DEPTH_MAX: u32 = 128;
-/// How many bytes one operation may have: what bounds the memory of reading whatever is given.
+/// Maximum bytes of one operation, which bounds the memory of the reader.
 const FORM_BYTES_MAX: u64 = 256 << 20;
 
-/// How many bytes are read at a time.
+/// Bytes to read at a time.
 const BUFFER_BYTES: usize = 1 << 16;
 
-/// A place in a text, from 1; columns are characters.
+/// A place in a text: line and column from 1; columns count characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place {
     /// The line.
@@ -29,12 +29,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// What a history is written in.
+/// The syntax of a history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Syntax {
     /// JSON: an operation a line, or an array of them.
     Json,
-    /// Clojure's notation, as Jepsen's `history.edn` has it.
+    /// Clojure's notation, as in Jepsen's `history.edn`.
     Edn,
 }
 
@@ -70,7 +70,7 @@ pub(crate) enum Kind {
     Null,
     Bool(bool),
     Int(i64),
-    /// A number that is no `i64`, as it was written.
+    /// A number that does not fit an `i64`, as it was written.
     Number(String),
     Text(String),
     /// A keyword without its colon, or a symbol.
@@ -80,7 +80,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What it is, for messages.
+    /// Name of the kind, for messages.
     pub(crate) fn what(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
@@ -98,7 +98,8 @@ impl Kind {
 /// Reads forms one by one.
 pub(crate) struct Parser<R> {
     from: R,
-    /// What was read and not looked at yet: `buffer[next..end]`. Its own, for `R` may be behind a pointer, and is asked seldom.
+    /// Bytes that were read but not parsed yet: `buffer[next..end]`. It has its own buffer because calls of `R` may be
+    /// dynamic.
     buffer: Box<[u8]>,
     next: usize,
     end: usize,
@@ -106,7 +107,7 @@ pub(crate) struct Parser<R> {
     /// Bytes of the outermost form so far.
     bytes: u64,
     syntax: Option<Syntax>,
-    /// The bracket that closes the list that all operations stand in, if they do.
+    /// The closing bracket of the list around all operations, if there is one.
     closing: Option<u8>,
     begun: bool,
 }
@@ -222,7 +223,7 @@ impl<R: Read> Parser<R> {
         Ok(())
     }
 
-    /// Takes what is plain in a row, as far as it was read.
+    /// Consumes plain bytes as far as they are buffered.
     fn run(&mut self, bytes: &mut Vec<u8>, is_plain: impl Fn(u8) -> bool) -> Result<(), Fault> {
         let rest = &self.buffer[self.next..self.end];
         let len = rest
@@ -236,7 +237,7 @@ impl<R: Read> Parser<R> {
         self.count(len)
     }
 
-    /// Skips blanks and comments; the byte that follows them.
+    /// Skips blanks and comments; returns the byte that follows.
     fn skip(&mut self) -> Result<Option<u8>, Fault> {
         loop {
             let next = self.peek()?;
@@ -298,7 +299,7 @@ impl<R: Read> Parser<R> {
         Ok(Kind::List(forms))
     }
 
-    /// After an element in JSON: whether another one is due.
+    /// After an element in JSON: whether another one must follow.
     fn comma(&mut self, close: u8) -> Result<bool, Fault> {
         match self.skip()? {
             Some(b',') => {
@@ -346,7 +347,7 @@ impl<R: Read> Parser<R> {
         Ok(Kind::Map(entries))
     }
 
-    /// What follows `#`: a set, a discard, a tag (which is dropped: its form says enough), a symbolic value.
+    /// Parses after `#`: a set, a discard, a tag (which is dropped), a symbolic value.
     fn dispatch(&mut self, depth: u32) -> Result<Form, Fault> {
         self.syntax = Some(Syntax::Edn);
         let at = self.at;
@@ -476,7 +477,7 @@ impl<R: Read> Parser<R> {
                 Some(b) if b < 0x20 && self.json() => {
                     return Err(Fault::new(self.at, "a control character in a text"));
                 }
-                // EDN's texts may hold them as they are.
+                // Strings of EDN may contain control characters.
                 Some(b) if b < 0x20 => {
                     bytes.push(b);
                     self.bump()?;

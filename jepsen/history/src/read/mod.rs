@@ -1,4 +1,4 @@
-//! Histories in, an operation at a time, as JSON or EDN.
+//! Reads histories one operation at a time, as JSON or EDN.
 
 mod decode;
 mod form;
@@ -11,16 +11,16 @@ pub use form::{Place, Syntax};
 
 use crate::Operation;
 
-/// Why a history can't be read on.
+/// Why reading a history failed.
 #[derive(Debug)]
 pub enum ReadError {
-    /// It can't be read at all.
+    /// IO failed.
     Io(io::Error),
-    /// What stands there is no history.
+    /// The text is not a history.
     Garbage {
-        /// Where.
+        /// The place.
         at: Place,
-        /// What is wrong with it.
+        /// A description.
         what: String,
     },
 }
@@ -47,7 +47,7 @@ impl From<Fault> for ReadError {
 
 /// Reads a history, holding one operation at a time. After an error there is no next item.
 ///
-/// Operations stand one after the other, or in one list. Indexes are dense; operations that have none get the one that is due.
+/// Operations follow one another, or are in one list. Indexes are dense; an operation without one gets the next index.
 ///
 /// ```
 /// use brokkr_history::Reader;
@@ -64,7 +64,7 @@ pub struct Reader<R: Read> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads from `from`, JSON or EDN: it sees which. It reads ahead, and keeps a buffer of its own.
+    /// Reads from `from`, and detects JSON or EDN. It reads ahead into its own buffer.
     pub fn new(from: R) -> Self {
         Self::of(from, None)
     }
@@ -83,7 +83,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Where the operation that was read last begins.
+    /// The place of the last operation that was read.
     pub fn place(&self) -> Place {
         self.at
     }

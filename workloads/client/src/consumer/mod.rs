@@ -1,8 +1,9 @@
 //! A consumer of assigned partitions.
 //!
-//! One fetch is under way at each leader; [`Consumer::poll`] gives what came since the last call. Records below the position are
-//! skipped, CRCs are checked, and what doesn't fit (a batch that is damaged, a batch before the last one, a gap) comes out as a
-//! [`Fault`] beside the records: a checker decides what it means. Positions live here and survive any connection.
+//! One fetch is in flight to each leader; [`Consumer::poll`] returns what arrived since the last call. The consumer skips
+//! records below the position, checks CRCs, and reports each irregularity (a damaged batch, a batch before the previous one,
+//! a gap) as a [`Fault`] beside the records, for a checker to judge. Positions are kept in the consumer and survive
+//! reconnects.
 
 mod records;
 mod session;
@@ -28,21 +29,21 @@ use crate::events::Events;
 use crate::{Client, Error, Result, TopicPartition};
 use session::Session;
 
-/// The first version of Fetch that names topics by their ids.
+/// The first version of Fetch that identifies topics by id.
 const FETCH_TOPIC_ID_VERSION: i16 = 13;
 
-/// What a consumer is shown of transactions.
+/// Which transactional records a consumer returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum IsolationLevel {
     /// `read_uncommitted`: everything below the high watermark.
     #[default]
     ReadUncommitted,
-    /// `read_committed`: what is decided and not aborted, below the last stable offset.
+    /// `read_committed`: only committed records, below the last stable offset.
     ReadCommitted,
 }
 
 impl IsolationLevel {
-    /// As on the wire.
+    /// The value on the wire.
     pub fn id(self) -> i8 {
         match self {
             Self::ReadUncommitted => 0,
@@ -51,7 +52,7 @@ impl IsolationLevel {
     }
 }
 
-/// How a consumer behaves. Names and meanings are those of Kafka's.
+/// Configuration of a consumer. Names and meanings are those of Kafka's consumer.
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
     /// `isolation.level`.
@@ -64,9 +65,9 @@ pub struct ConsumerConfig {
     pub max_bytes: i32,
     /// `max.partition.fetch.bytes`.
     pub partition_max_bytes: i32,
-    /// Whether fetches are incremental (KIP-227).
+    /// Whether fetches use incremental sessions (KIP-227).
     pub sessions: bool,
-    /// The most that a batch may decompress to.
+    /// Largest size of a decompressed batch.
     pub decompressed_max: usize,
 }
 
@@ -84,27 +85,27 @@ impl Default for ConsumerConfig {
     }
 }
 
-/// Where to read on.
+/// Where to start reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StartAt {
     /// The log start offset.
     Earliest,
-    /// The end.
+    /// The log end.
     Latest,
     /// This offset.
     Offset(Offset),
-    /// The first record at or after this time, or the end.
+    /// The first record at or after this time, or the log end.
     Time(UnixMillis),
 }
 
-/// A record that was read.
+/// A record as returned by the consumer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConsumerRecord {
-    /// The topic that was fetched; zero where that was asked for by name.
+    /// The id of the fetched topic; zero if it was fetched by name.
     pub topic_id: Uuid,
     /// Its offset.
     pub offset: Offset,
-    /// Its time.
+    /// Its timestamp.
     pub timestamp: UnixMillis,
     /// Its key.
     pub key: Option<Bytes>,
@@ -114,55 +115,55 @@ pub struct ConsumerRecord {
     pub headers: Vec<(Bytes, Option<Bytes>)>,
     /// The leader epoch of its batch.
     pub leader_epoch: LeaderEpoch,
-    /// Who wrote its batch, or -1.
+    /// The producer of its batch, or -1.
     pub producer_id: ProducerId,
-    /// The epoch of who wrote its batch, or -1.
+    /// The producer epoch of its batch, or -1.
     pub producer_epoch: ProducerEpoch,
 }
 
-/// Something that a healthy log wouldn't show, or a broker's refusal that doesn't pass by itself.
+/// An irregularity that a healthy log would not show, or an error of the broker that is not retriable.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Fault {
-    /// The broker's refusal. After OFFSET_OUT_OF_RANGE nothing is fetched until [`Consumer::seek`].
+    /// The broker refused the fetch. After OFFSET_OUT_OF_RANGE the partition is not fetched until [`Consumer::seek`].
     Refused(ErrorCode),
-    /// A batch is damaged; it is fetched again.
+    /// A batch is damaged; it will be fetched again.
     Damaged(BatchError),
-    /// A batch ends below the position that was fetched, or begins below the batch before it.
+    /// A batch ends below the fetch position, or begins below the end of the previous batch.
     Backwards {
-        /// What was due.
+        /// The expected offset.
         expected: Offset,
-        /// What came: the batch's last offset.
+        /// The batch's last offset.
         last: Offset,
     },
-    /// The topic was deleted and created again: where we are says nothing of the new one, of which nothing is fetched until
-    /// [`Consumer::seek`].
+    /// The topic was deleted and created again, so the position is meaningless in the new topic. The partition is not fetched
+    /// until [`Consumer::seek`].
     Recreated,
-    /// Offsets are missing. Only compaction may do that.
+    /// Offsets are missing. Only compaction may remove them.
     Gap {
-        /// What was due.
+        /// The expected offset.
         expected: Offset,
-        /// What came.
+        /// The offset of the record that arrived.
         got: Offset,
     },
 }
 
-/// What a call of [`Consumer::poll`] gives.
+/// Result of [`Consumer::poll`].
 #[derive(Clone, Default, Debug)]
 pub struct Polled {
     /// Records by partition, in offset order.
     pub records: BTreeMap<TopicPartition, Vec<ConsumerRecord>>,
-    /// What was wrong.
+    /// Irregularities and errors.
     pub faults: Vec<(TopicPartition, Fault)>,
 }
 
 impl Polled {
-    /// Whether there is nothing.
+    /// Whether it contains neither records nor faults.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.faults.is_empty()
     }
 }
 
-/// What a leader says about a partition's ends.
+/// A partition's offsets as last reported by its leader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ends {
     /// The log start offset.
@@ -174,25 +175,25 @@ pub struct Ends {
 }
 
 struct Assigned {
-    /// Where to begin, as long as that isn't known.
+    /// Where to start, until the position is resolved.
     start: Option<StartAt>,
     resolving: bool,
     position: Offset,
-    /// Which topic the position is of, once something of it was fetched.
+    /// The topic id of the position, once something was fetched.
     topic_id: Option<Uuid>,
-    /// Nothing is fetched before this.
+    /// No fetch before this instant.
     not_before: Instant,
     failures: u32,
-    /// Out of range, or of a topic that is gone: nothing is fetched until a seek.
+    /// Out of range, or of a deleted topic: no fetch until a seek.
     lost: bool,
-    /// Raised by each seek: an answer to an older question is of no use.
+    /// Incremented by each seek, so that responses to older requests are ignored.
     generation: u64,
     ends: Option<Ends>,
 }
 
-/// What was fetched of a partition.
+/// A partition in a fetch request.
 #[derive(Clone)]
-struct Asked {
+struct RequestedPartition {
     tp: TopicPartition,
     topic_id: Uuid,
     leader_epoch: i32,
@@ -200,35 +201,35 @@ struct Asked {
     position: Offset,
 }
 
-enum Event<E: Env> {
+enum ConsumerEvent<E: Env> {
     Connected(i32, Result<Link<E>>),
-    Fetched(i32, Vec<Asked>, Result<FetchResponse>),
+    Fetched(i32, Vec<RequestedPartition>, Result<FetchResponse>),
     Resolved(TopicPartition, u64, Result<ListedOffset>, StartAt),
     Metadata(Result<()>),
 }
 
-struct Node<E: Env> {
+struct ConsumerNode<E: Env> {
     link: Option<Link<E>>,
     busy: bool,
     session: Session,
 }
 
-/// A consumer. Belongs to one task.
+/// A consumer. It belongs to one task.
 pub struct Consumer<E: Env> {
     client: Client<E>,
     config: ConsumerConfig,
     assigned: BTreeMap<TopicPartition, Assigned>,
-    nodes: BTreeMap<i32, Node<E>>,
-    events: Events<Event<E>>,
+    nodes: BTreeMap<i32, ConsumerNode<E>>,
+    events: Events<ConsumerEvent<E>>,
     refreshing: bool,
     metadata_wanted: bool,
     metadata_not_before: Instant,
     generation: u64,
-    came: Polled,
+    arrived: Polled,
 }
 
 impl<E: Env> Consumer<E> {
-    /// A consumer that has nothing assigned.
+    /// A consumer without assigned partitions.
     pub fn new(client: &Client<E>, config: ConsumerConfig) -> Self {
         Self {
             client: client.clone(),
@@ -240,14 +241,14 @@ impl<E: Env> Consumer<E> {
             metadata_wanted: false,
             metadata_not_before: Instant::default(),
             generation: 0,
-            came: Polled::default(),
+            arrived: Polled::default(),
         }
     }
 
-    /// Replaces what is assigned. A partition that stays keeps its position; a new one begins at `start`.
+    /// Replaces the assignment. A partition that stays assigned keeps its position; a new one begins at `start`.
     pub fn assign(&mut self, partitions: &[TopicPartition], start: StartAt) {
         self.assigned.retain(|tp, _| partitions.contains(tp));
-        self.came.records.retain(|tp, _| partitions.contains(tp));
+        self.arrived.records.retain(|tp, _| partitions.contains(tp));
         for tp in partitions {
             self.client.want_topic(&tp.topic);
             if !self.assigned.contains_key(tp) {
@@ -256,10 +257,10 @@ impl<E: Env> Consumer<E> {
         }
     }
 
-    /// Reads on elsewhere; assigns the partition if it isn't.
+    /// Moves a partition's position; assigns the partition if it isn't assigned.
     pub fn seek(&mut self, tp: &TopicPartition, start: StartAt) {
         self.generation += 1;
-        self.came.records.remove(tp);
+        self.arrived.records.remove(tp);
         let (start, position) = match start {
             StartAt::Offset(offset) => (None, offset),
             start => (Some(start), Offset(0)),
@@ -278,24 +279,24 @@ impl<E: Env> Consumer<E> {
         self.assigned.insert(tp.clone(), assigned);
     }
 
-    /// The offset that comes next, if it is known by now.
+    /// The next offset to read, if it is known.
     pub fn position(&self, tp: &TopicPartition) -> Option<Offset> {
         let assigned = self.assigned.get(tp)?;
         assigned.start.is_none().then_some(assigned.position)
     }
 
-    /// What the leader said last about the partition's ends.
+    /// The partition's offsets as last reported by the leader.
     pub fn ends(&self, tp: &TopicPartition) -> Option<Ends> {
         self.assigned.get(tp)?.ends
     }
 
-    /// What came since the last call; waits up to `timeout` until there is something. Cancel-safe.
+    /// Returns what arrived since the last call; waits up to `timeout` if there is nothing. Cancel-safe.
     pub async fn poll(&mut self, timeout: Duration) -> Polled {
         let until = self.client.env().now() + timeout;
         loop {
             let wake = self.pump();
-            if !self.came.is_empty() {
-                return std::mem::take(&mut self.came);
+            if !self.arrived.is_empty() {
+                return std::mem::take(&mut self.arrived);
             }
             let env = self.client.env();
             if env.now() >= until {
@@ -309,12 +310,12 @@ impl<E: Env> Consumer<E> {
         }
     }
 
-    /// Begins all that can begin now. When to look again, if nothing happens before.
+    /// Starts all requests that can start now. Returns when to call it again if no event occurs before.
     fn pump(&mut self) -> Instant {
         let now = self.client.env().now();
         let mut wake = Instant::FAR_FUTURE;
         self.resolve_positions(now);
-        let mut fetches: BTreeMap<i32, Vec<Asked>> = BTreeMap::new();
+        let mut fetches: BTreeMap<i32, Vec<RequestedPartition>> = BTreeMap::new();
         for (tp, a) in &mut self.assigned {
             if a.not_before > now {
                 wake = wake.min(a.not_before);
@@ -329,14 +330,14 @@ impl<E: Env> Consumer<E> {
             };
             if *a.topic_id.get_or_insert(leader.topic_id) != leader.topic_id {
                 a.lost = true;
-                self.came.faults.push((tp.clone(), Fault::Recreated));
+                self.arrived.faults.push((tp.clone(), Fault::Recreated));
                 continue;
             }
-            // It is asked again once it has answered.
+            // The next fetch to this leader is sent after its response.
             if self.nodes.get(&leader.node).is_some_and(|node| node.busy) {
                 continue;
             }
-            fetches.entry(leader.node).or_default().push(Asked {
+            fetches.entry(leader.node).or_default().push(RequestedPartition {
                 tp: tp.clone(),
                 topic_id: leader.topic_id,
                 leader_epoch: leader.epoch,
@@ -344,8 +345,8 @@ impl<E: Env> Consumer<E> {
                 position: a.position,
             });
         }
-        for (node, asked) in fetches {
-            self.fetch(node, asked);
+        for (node, requested) in fetches {
+            self.fetch(node, requested);
         }
         self.metadata_wanted |= !self.assigned.is_empty() && self.client.metadata_is_stale();
         if self.metadata_wanted && !self.refreshing {
@@ -353,7 +354,7 @@ impl<E: Env> Consumer<E> {
                 (self.metadata_wanted, self.refreshing) = (false, true);
                 let client = self.client.clone();
                 self.events
-                    .push(async move { Event::Metadata(client.refresh_metadata().await) });
+                    .push(async move { ConsumerEvent::Metadata(client.refresh_metadata().await) });
             } else {
                 wake = wake.min(self.metadata_not_before);
             }
@@ -376,14 +377,14 @@ impl<E: Env> Consumer<E> {
             let (client, tp, generation) = (self.client.clone(), tp.clone(), a.generation);
             let isolation = self.config.isolation;
             self.events.push(async move {
-                let told = client.list_offsets(&tp, spec, isolation).await;
-                Event::Resolved(tp, generation, told, start)
+                let result = client.list_offsets(&tp, spec, isolation).await;
+                ConsumerEvent::Resolved(tp, generation, result, start)
             });
         }
     }
 
-    fn fetch(&mut self, id: i32, mut asked: Vec<Asked>) {
-        let node = self.nodes.entry(id).or_insert_with(|| Node {
+    fn fetch(&mut self, id: i32, mut requested: Vec<RequestedPartition>) {
+        let node = self.nodes.entry(id).or_insert_with(|| ConsumerNode {
             link: None,
             busy: false,
             session: Session::new(),
@@ -395,27 +396,29 @@ impl<E: Env> Consumer<E> {
         let Some(link) = &node.link else {
             let client = self.client.clone();
             self.events
-                .push(async move { Event::Connected(id, client.link(Peer::Node(id)).await) });
+                .push(async move { ConsumerEvent::Connected(id, client.link(Peer::Node(id)).await) });
             return;
         };
         let version = match self.client.version_of::<FetchRequest>(link) {
-            Ok(v) if asked.iter().any(|a| a.topic_id.is_zero()) => Ok(v.min(FETCH_TOPIC_ID_VERSION - 1)),
-            told => told,
+            Ok(v) if requested.iter().any(|a| a.topic_id.is_zero()) => Ok(v.min(FETCH_TOPIC_ID_VERSION - 1)),
+            result => result,
         };
-        let told: Pin<Box<dyn Future<Output = Result<FetchResponse>> + Send>> = match version {
+        let result: Pin<Box<dyn Future<Output = Result<FetchResponse>> + Send>> = match version {
             Err(e) => Box::pin(async move { Err(e) }),
             Ok(version) => {
-                let mut request = node.session.request(&asked, self.config.sessions, &self.config);
+                let mut request = node
+                    .session
+                    .request(&requested, self.config.sessions, &self.config);
                 request.max_wait_ms = i32::try_from(self.config.max_wait.as_millis()).unwrap_or(i32::MAX);
                 request.isolation_level = self.config.isolation.id();
                 if version < FETCH_TOPIC_ID_VERSION {
-                    asked.iter_mut().for_each(|a| a.topic_id = Uuid::ZERO);
+                    requested.iter_mut().for_each(|a| a.topic_id = Uuid::ZERO);
                 }
                 Box::pin(link.submit(request, version))
             }
         };
         self.events
-            .push(async move { Event::Fetched(id, asked, told.await) });
+            .push(async move { ConsumerEvent::Fetched(id, requested, result.await) });
     }
 
     fn backoff(&self, failures: u32) -> Instant {
@@ -423,14 +426,14 @@ impl<E: Env> Consumer<E> {
         self.client.env().now() + wait
     }
 
-    fn on_event(&mut self, event: Event<E>) {
+    fn on_event(&mut self, event: ConsumerEvent<E>) {
         match event {
-            Event::Connected(id, told) => {
+            ConsumerEvent::Connected(id, result) => {
                 let Some(node) = self.nodes.get_mut(&id) else {
                     return;
                 };
                 node.busy = false;
-                match told {
+                match result {
                     Ok(link) => node.link = Some(link),
                     Err(e) => {
                         tracing::debug!(node = id, error = %e, "no connection");
@@ -438,15 +441,17 @@ impl<E: Env> Consumer<E> {
                     }
                 }
             }
-            Event::Metadata(told) => {
-                if let Err(e) = told {
+            ConsumerEvent::Metadata(result) => {
+                if let Err(e) = result {
                     tracing::debug!(error = %e, "no metadata");
                 }
                 self.refreshing = false;
                 self.metadata_not_before = self.backoff(1);
             }
-            Event::Resolved(tp, generation, told, start) => self.on_resolved(&tp, generation, told, start),
-            Event::Fetched(id, asked, told) => self.on_fetched(id, &asked, told),
+            ConsumerEvent::Resolved(tp, generation, result, start) => {
+                self.on_resolved(&tp, generation, result, start)
+            }
+            ConsumerEvent::Fetched(id, requested, result) => self.on_fetched(id, &requested, result),
         }
     }
 
@@ -454,7 +459,7 @@ impl<E: Env> Consumer<E> {
         &mut self,
         tp: &TopicPartition,
         generation: u64,
-        told: Result<ListedOffset>,
+        result: Result<ListedOffset>,
         start: StartAt,
     ) {
         let later = self.backoff(1);
@@ -462,11 +467,11 @@ impl<E: Env> Consumer<E> {
             return;
         };
         a.resolving = false;
-        match told {
+        match result {
             Ok(ListedOffset {
                 offset: Some(offset), ..
             }) => (a.position, a.start) = (offset, None),
-            // No record is that late: the end it is.
+            // No record is at or after that time: start at the log end.
             Ok(_) => {
                 a.start = Some(match start {
                     StartAt::Time(_) => StartAt::Latest,
@@ -477,28 +482,28 @@ impl<E: Env> Consumer<E> {
             Err(e) => {
                 a.not_before = later;
                 if let Some(code) = e.code().filter(|c| !c.is_retriable()) {
-                    self.came.faults.push((tp.clone(), Fault::Refused(code)));
+                    self.arrived.faults.push((tp.clone(), Fault::Refused(code)));
                 }
             }
         }
     }
 
-    fn on_fetched(&mut self, id: i32, asked: &[Asked], told: Result<FetchResponse>) {
+    fn on_fetched(&mut self, id: i32, requested: &[RequestedPartition], result: Result<FetchResponse>) {
         let later = self.backoff(1);
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
         node.busy = false;
-        let told = told.and_then(|r| Error::check(r.error_code, None).map(|()| r));
-        let response = match told {
+        let result = result.and_then(|r| Error::check(r.error_code, None).map(|()| r));
+        let response = match result {
             Ok(response) => response,
             Err(e) => {
                 tracing::debug!(node = id, error = %e, "fetch failed");
                 node.session.failed(&e);
-                // An error of the session alone is repaired by the next, full request.
+                // The next, full request repairs an error of the session alone.
                 if !session::is_session_error(&e) {
                     self.metadata_wanted = true;
-                    for a in asked {
+                    for a in requested {
                         self.delay(a, later);
                     }
                 }
@@ -508,7 +513,7 @@ impl<E: Env> Consumer<E> {
         node.session.answered(response.session_id);
         for topic in response.responses {
             for data in topic.partitions {
-                let is_asked = |a: &&Asked| {
+                let is_requested = |a: &&RequestedPartition| {
                     let same = if topic.topic.is_empty() {
                         a.topic_id == topic.topic_id
                     } else {
@@ -516,29 +521,29 @@ impl<E: Env> Consumer<E> {
                     };
                     same && a.tp.partition == data.partition_index
                 };
-                // What nobody asked for in this request may still be in the session: it is forgotten with the next.
-                if let Some(asked) = asked.iter().find(is_asked) {
-                    self.on_partition(asked, data);
+                // A partition that was not requested may still be in the session; the next request removes it.
+                if let Some(requested) = requested.iter().find(is_requested) {
+                    self.on_partition(requested, data);
                 }
             }
         }
     }
 
-    fn delay(&mut self, asked: &Asked, until: Instant) {
-        if let Some(a) = self.assigned.get_mut(&asked.tp)
-            && a.generation == asked.generation
+    fn delay(&mut self, requested: &RequestedPartition, until: Instant) {
+        if let Some(a) = self.assigned.get_mut(&requested.tp)
+            && a.generation == requested.generation
         {
             a.not_before = until;
         }
     }
 
-    fn on_partition(&mut self, asked: &Asked, data: fetch_response::PartitionData) {
-        let failures = self.assigned.get(&asked.tp).map_or(0, |a| a.failures);
+    fn on_partition(&mut self, requested: &RequestedPartition, data: fetch_response::PartitionData) {
+        let failures = self.assigned.get(&requested.tp).map_or(0, |a| a.failures);
         let later = self.backoff(failures + 1);
-        let Some(a) = self.assigned.get_mut(&asked.tp) else {
+        let Some(a) = self.assigned.get_mut(&requested.tp) else {
             return;
         };
-        if a.generation != asked.generation {
+        if a.generation != requested.generation {
             return;
         }
         let code = ErrorCode(data.error_code);
@@ -547,10 +552,12 @@ impl<E: Env> Consumer<E> {
             a.not_before = later;
             a.lost = code == ErrorCode::OFFSET_OUT_OF_RANGE;
             let hint = &data.current_leader;
-            let hinted = self.client.hint(&asked.tp, hint.leader_id, hint.leader_epoch);
+            let hinted = self.client.hint(&requested.tp, hint.leader_id, hint.leader_epoch);
             self.metadata_wanted |= !hinted && !a.lost;
             if !code.is_retriable() || code == ErrorCode::CORRUPT_MESSAGE {
-                self.came.faults.push((asked.tp.clone(), Fault::Refused(code)));
+                self.arrived
+                    .faults
+                    .push((requested.tp.clone(), Fault::Refused(code)));
             }
             return;
         }
@@ -559,17 +566,17 @@ impl<E: Env> Consumer<E> {
             high_watermark: Offset(data.high_watermark),
             last_stable: Offset(data.last_stable_offset),
         });
-        let read = records::read(data, asked, &self.config);
+        let read = records::read(data, requested, &self.config);
         a.failures = if read.stuck { failures.saturating_add(1) } else { 0 };
         if read.stuck {
             a.not_before = later;
         }
         a.position = read.position;
         for fault in read.faults {
-            self.came.faults.push((asked.tp.clone(), fault));
+            self.arrived.faults.push((requested.tp.clone(), fault));
         }
         if !read.records.is_empty() {
-            let records = self.came.records.entry(asked.tp.clone()).or_default();
+            let records = self.arrived.records.entry(requested.tp.clone()).or_default();
             records.extend(read.records);
         }
     }

@@ -1,4 +1,4 @@
-//! From a fetched partition to records.
+//! Reads the records of a fetched partition.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +7,21 @@ use brokkr_wire::messages::fetch_response::{AbortedTransaction, PartitionData};
 use brokkr_wire::records::{Batch, BatchError, ControlType, Record, batches};
 use bytes::Bytes;
 
-use super::{Asked, ConsumerConfig, ConsumerRecord, Fault, IsolationLevel};
+use super::{ConsumerConfig, ConsumerRecord, Fault, IsolationLevel, RequestedPartition};
 
-/// What a partition's data gave.
+/// Result of reading a partition's data.
 pub(super) struct Read {
     pub records: Vec<ConsumerRecord>,
     pub faults: Vec<Fault>,
-    /// What comes next.
+    /// The next offset to fetch.
     pub position: Offset,
-    /// There was data and nothing of it was of use.
+    /// The data contained nothing usable.
     pub stuck: bool,
 }
 
-/// Reads what was fetched, up to the first batch that can't be read.
-pub(super) fn read(data: PartitionData, asked: &Asked, config: &ConsumerConfig) -> Read {
-    let position = asked.position;
+/// Reads the fetched data up to the first batch that can't be read.
+pub(super) fn read(data: PartitionData, requested: &RequestedPartition, config: &ConsumerConfig) -> Read {
+    let position = requested.position;
     let mut read = Read {
         records: Vec::new(),
         faults: Vec::new(),
@@ -35,10 +35,10 @@ pub(super) fn read(data: PartitionData, asked: &Asked, config: &ConsumerConfig) 
         IsolationLevel::ReadUncommitted => Aborted::new(Vec::new()),
     };
     for batch in batches(bytes) {
-        let taken = batch.and_then(|batch| read.take(&batch, &mut aborted, asked.topic_id, config));
+        let taken = batch.and_then(|batch| read.take(&batch, &mut aborted, requested.topic_id, config));
         match taken {
             Ok(()) => {}
-            // A batch may be cut off at the end, but not if it is the only one (KIP-74).
+            // The last batch may be truncated, but not the first one (KIP-74).
             Err(e) if e.is_partial() && read.position > position => break,
             Err(e) => {
                 read.faults.push(Fault::Damaged(e));
@@ -65,7 +65,7 @@ impl Read {
                 expected: self.position,
                 last: header.last_offset(),
             });
-            // Nothing of it is new.
+            // The whole batch is below the position.
             return Ok(());
         }
         if header.base_offset > self.position {
@@ -76,17 +76,17 @@ impl Read {
         }
         let records = batch.records(config.decompressed_max)?;
         let hidden = aborted.hides(batch);
-        let mut came = Vec::new();
+        let mut arrived = Vec::new();
         for record in &records {
             let record = record?;
             if header.attributes.is_control() {
                 aborted.marker(header.producer_id, &record)?;
             } else if !hidden && header.record_offset(record.offset_delta) >= self.position {
-                came.push(owned(batch, topic_id, &record));
+                arrived.push(owned(batch, topic_id, &record));
             }
         }
-        // AFTER the whole batch was read: one that can't be is fetched again as a whole.
-        self.records.extend(came);
+        // AFTER the whole batch was read: a batch that can't be read is fetched again as a whole.
+        self.records.extend(arrived);
         self.position = header.next_offset();
         Ok(())
     }
@@ -110,9 +110,9 @@ fn owned(batch: &Batch, topic_id: Uuid, record: &Record<'_>) -> ConsumerRecord {
     }
 }
 
-/// Which producers' transactions are aborted at the point that was reached.
+/// The producers whose transactions are aborted at the current offset.
 struct Aborted {
-    /// By first offset, the last one first.
+    /// Sorted by first offset, descending.
     ahead: Vec<AbortedTransaction>,
     open: BTreeSet<ProducerId>,
 }

@@ -1,7 +1,7 @@
-//! Incremental fetches (KIP-227): the broker remembers what we fetch, we tell what changed.
+//! Incremental fetches (KIP-227): the broker remembers the partitions, and each request lists only changes.
 //!
 //! ```text
-//!   epoch -1  no session        epoch 0  a new one, everything told        epoch 1 …  what changed since the last
+//!   epoch -1  no session        epoch 0  a new session, all partitions     epoch 1 …  changes since the last request
 //! ```
 
 use std::collections::BTreeMap;
@@ -11,17 +11,17 @@ use brokkr_wire::messages::FetchRequest;
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use brokkr_wire::{ErrorCode, Str};
 
-use super::{Asked, ConsumerConfig};
+use super::{ConsumerConfig, RequestedPartition};
 use crate::{Error, TopicPartition};
 
 /// No session.
 const EPOCH_FINAL: i32 = -1;
-/// Asks for a new one, and closes the old one of this id if there is one.
+/// Requests a new session, and closes the old one of this id if there is one.
 const EPOCH_INITIAL: i32 = 0;
 
-/// What the broker was told of a partition.
+/// A partition's state as the broker's session has it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Told {
+struct SessionPartition {
     topic_id: Uuid,
     position: i64,
     leader_epoch: i32,
@@ -31,12 +31,12 @@ struct Told {
 pub(super) struct Session {
     id: i32,
     epoch: i32,
-    told: BTreeMap<TopicPartition, Told>,
+    sent: BTreeMap<TopicPartition, SessionPartition>,
     /// Fetches without a session so far.
     turns: usize,
 }
 
-/// Whether only the session is broken.
+/// Whether the error concerns only the session.
 pub(super) fn is_session_error(e: &Error) -> bool {
     matches!(
         e.code(),
@@ -53,22 +53,27 @@ impl Session {
         Self {
             id: 0,
             epoch: EPOCH_INITIAL,
-            told: BTreeMap::new(),
+            sent: BTreeMap::new(),
             turns: 0,
         }
     }
 
-    /// The request that fetches what is asked, and nothing else.
-    pub fn request(&mut self, asked: &[Asked], sessions: bool, config: &ConsumerConfig) -> FetchRequest {
-        let now: BTreeMap<TopicPartition, Told> = asked
+    /// The request that fetches exactly the `requested` partitions.
+    pub fn request(
+        &mut self,
+        requested: &[RequestedPartition],
+        sessions: bool,
+        config: &ConsumerConfig,
+    ) -> FetchRequest {
+        let now: BTreeMap<TopicPartition, SessionPartition> = requested
             .iter()
             .map(|a| {
-                let told = Told {
+                let sent = SessionPartition {
                     topic_id: a.topic_id,
                     position: a.position.0,
                     leader_epoch: a.leader_epoch,
                 };
-                (a.tp.clone(), told)
+                (a.tp.clone(), sent)
             })
             .collect();
         let full = !sessions || self.epoch == EPOCH_INITIAL;
@@ -80,23 +85,23 @@ impl Session {
             ..Default::default()
         };
         let mut topics: BTreeMap<(Str, Uuid), Vec<FetchPartition>> = BTreeMap::new();
-        for (tp, told) in &now {
-            if full || self.told.get(tp) != Some(told) {
-                let key = (tp.topic.clone(), told.topic_id);
+        for (tp, sent) in &now {
+            if full || self.sent.get(tp) != Some(sent) {
+                let key = (tp.topic.clone(), sent.topic_id);
                 topics.entry(key).or_default().push(FetchPartition {
                     partition: tp.partition,
-                    current_leader_epoch: told.leader_epoch,
-                    fetch_offset: told.position,
+                    current_leader_epoch: sent.leader_epoch,
+                    fetch_offset: sent.position,
                     partition_max_bytes: config.partition_max_bytes,
                     ..Default::default()
                 });
             }
         }
         let mut forgotten: BTreeMap<(Str, Uuid), Vec<i32>> = BTreeMap::new();
-        for (tp, told) in &self.told {
-            // A topic that was deleted and created again is another: the old one is forgotten, the new one added.
-            if !full && now.get(tp).is_none_or(|n| n.topic_id != told.topic_id) {
-                let key = (tp.topic.clone(), told.topic_id);
+        for (tp, sent) in &self.sent {
+            // A topic that was deleted and created again is a different topic: the old one is removed, the new one added.
+            if !full && now.get(tp).is_none_or(|n| n.topic_id != sent.topic_id) {
+                let key = (tp.topic.clone(), sent.topic_id);
                 forgotten.entry(key).or_default().push(tp.partition);
             }
         }
@@ -119,7 +124,8 @@ impl Session {
             })
             .collect();
         if full {
-            // As Kafka's client: who came first comes last the next time, so that a small limit starves nobody.
+            // As in Kafka's client, the partitions that come first now come last the next time, so that a small limit starves
+            // none.
             let turn = self.turns;
             self.turns += 1;
             let count = request.topics.len().max(1);
@@ -129,11 +135,11 @@ impl Session {
                 t.partitions.rotate_left(turn / count % n);
             }
         }
-        self.told = now;
+        self.sent = now;
         request
     }
 
-    /// The broker answered, with the session's id: 0 if it keeps none.
+    /// The broker answered, with the session's id, or 0 if it keeps none.
     pub fn answered(&mut self, id: i32) {
         self.id = id;
         if id == 0 {
@@ -143,7 +149,7 @@ impl Session {
         }
     }
 
-    /// The fetch failed: what the broker has of the session is not known any more.
+    /// The fetch failed, so the state of the broker's session is unknown.
     pub fn failed(&mut self, e: &Error) {
         self.epoch = EPOCH_INITIAL;
         if e.code() == Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND) {

@@ -1,4 +1,4 @@
-//! What is made of fetched bytes, and what a session tells its broker.
+//! Tests of reading fetched bytes and of fetch sessions.
 
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::messages::fetch_response::{AbortedTransaction, PartitionData};
@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::records::{Read, read};
 use super::session::Session;
-use super::{Asked, ConsumerConfig, Fault, IsolationLevel};
+use super::{ConsumerConfig, Fault, IsolationLevel, RequestedPartition};
 use crate::{Error, TopicPartition};
 
 /// A batch at `base` whose values are their offsets.
@@ -57,14 +57,14 @@ fn fetched(position: i64, batches: &[Bytes], aborted: &[(i64, i64)]) -> Read {
         isolation: IsolationLevel::ReadCommitted,
         ..ConsumerConfig::default()
     };
-    let asked = Asked {
+    let requested = RequestedPartition {
         tp: TopicPartition::new("t", 0),
         topic_id: Uuid::ZERO,
         leader_epoch: 1,
         generation: 0,
         position: Offset(position),
     };
-    read(data, &asked, &config)
+    read(data, &requested, &config)
 }
 
 fn offsets(read: &Read) -> Vec<i64> {
@@ -86,7 +86,7 @@ fn records_below_the_position_are_skipped() {
 }
 
 #[test]
-fn a_batch_cut_off_at_the_end_comes_again() {
+fn a_truncated_last_batch_is_fetched_again() {
     let (whole, cut) = (batch(0, 2, -1, false), batch(2, 2, -1, false).slice(..70));
     let read = fetched(0, &[whole, cut.clone()], &[]);
     assert_eq!(
@@ -94,13 +94,14 @@ fn a_batch_cut_off_at_the_end_comes_again() {
         (vec![0, 1], Offset(2), false)
     );
     assert!(read.faults.is_empty());
-    // Alone it would be asked for in vain for ever: one batch larger than every limit is to come as a whole (W6).
+    // A single truncated batch would be fetched in vain forever: the broker must return one batch whole even above limits
+    // (W6).
     let read = fetched(2, &[cut], &[]);
     assert!(read.stuck && matches!(read.faults[..], [Fault::Damaged(_)]));
 }
 
 #[test]
-fn damage_is_told_and_not_read_past() {
+fn damage_is_reported_and_ends_the_read() {
     let mut bad = BytesMut::from(&batch(2, 2, -1, false)[..]);
     let last = bad.len() - 1;
     bad[last] ^= 1;
@@ -117,7 +118,7 @@ fn damage_is_told_and_not_read_past() {
 }
 
 #[test]
-fn what_is_missing_or_comes_again_is_told() {
+fn gaps_and_steps_back_are_reported() {
     let batches = [
         batch(2, 2, -1, false),
         batch(0, 2, -1, false),
@@ -137,7 +138,7 @@ fn what_is_missing_or_comes_again_is_told() {
 }
 
 #[test]
-fn aborted_transactions_are_hidden_and_only_they() {
+fn exactly_the_aborted_transactions_are_hidden() {
     let log = [
         batch(0, 2, 1, true),
         batch(2, 2, 2, true),
@@ -154,8 +155,8 @@ fn aborted_transactions_are_hidden_and_only_they() {
     assert!(read.faults.is_empty());
 }
 
-fn asked(partition: i32, id: u8, position: i64) -> Asked {
-    Asked {
+fn requested(partition: i32, id: u8, position: i64) -> RequestedPartition {
+    RequestedPartition {
         tp: TopicPartition::new("t", partition),
         topic_id: Uuid::from_bytes([id; 16]),
         leader_epoch: 1,
@@ -164,11 +165,11 @@ fn asked(partition: i32, id: u8, position: i64) -> Asked {
     }
 }
 
-/// Session id, epoch, what is asked for, what is forgotten.
-type Told = (i32, i32, Vec<(i32, i64)>, Vec<(Uuid, i32)>);
+/// Session id, epoch, partitions, forgotten partitions.
+type SessionRequest = (i32, i32, Vec<(i32, i64)>, Vec<(Uuid, i32)>);
 
-fn told(session: &mut Session, asked: &[Asked]) -> Told {
-    let r = session.request(asked, true, &ConsumerConfig::default());
+fn session_request(session: &mut Session, requested: &[RequestedPartition]) -> SessionRequest {
+    let r = session.request(requested, true, &ConsumerConfig::default());
     let topics = r.topics.iter().flat_map(|t| &t.partitions);
     let forgotten = r.forgotten_topics_data.iter();
     let forgotten = forgotten.flat_map(|t| t.partitions.iter().map(|p| (t.topic_id, *p)));
@@ -181,29 +182,44 @@ fn told(session: &mut Session, asked: &[Asked]) -> Told {
 }
 
 #[test]
-fn a_session_tells_what_changed() {
+fn a_session_sends_only_changes() {
     let mut s = Session::new();
     let one = Uuid::from_bytes([1; 16]);
-    let first = [asked(0, 1, 5), asked(1, 1, 6)];
-    assert_eq!(told(&mut s, &first), (0, 0, vec![(0, 5), (1, 6)], vec![]));
+    let first = [requested(0, 1, 5), requested(1, 1, 6)];
+    assert_eq!(
+        session_request(&mut s, &first),
+        (0, 0, vec![(0, 5), (1, 6)], vec![])
+    );
     s.answered(99);
     assert_eq!(
-        told(&mut s, &[asked(0, 1, 8), asked(1, 1, 6)]),
+        session_request(&mut s, &[requested(0, 1, 8), requested(1, 1, 6)]),
         (99, 1, vec![(0, 8)], vec![])
     );
     s.answered(99);
-    assert_eq!(told(&mut s, &[asked(0, 1, 8)]), (99, 2, vec![], vec![(one, 1)]));
-    s.answered(99);
-    // Another topic of the same name.
     assert_eq!(
-        told(&mut s, &[asked(0, 2, 8)]),
+        session_request(&mut s, &[requested(0, 1, 8)]),
+        (99, 2, vec![], vec![(one, 1)])
+    );
+    s.answered(99);
+    // A different topic of the same name.
+    assert_eq!(
+        session_request(&mut s, &[requested(0, 2, 8)]),
         (99, 3, vec![(0, 8)], vec![(one, 0)])
     );
-    // Without an answer nobody knows what the broker has: it begins anew, and the old one is closed.
+    // Without a response the broker's state is unknown: the session begins anew, and the old one is closed.
     s.failed(&Error::TimedOut);
-    assert_eq!(told(&mut s, &[asked(0, 2, 8)]), (99, 0, vec![(0, 8)], vec![]));
+    assert_eq!(
+        session_request(&mut s, &[requested(0, 2, 8)]),
+        (99, 0, vec![(0, 8)], vec![])
+    );
     s.failed(&Error::Broker(ErrorCode::FETCH_SESSION_ID_NOT_FOUND, None));
-    assert_eq!(told(&mut s, &[asked(0, 2, 8)]), (0, 0, vec![(0, 8)], vec![]));
+    assert_eq!(
+        session_request(&mut s, &[requested(0, 2, 8)]),
+        (0, 0, vec![(0, 8)], vec![])
+    );
     s.answered(0);
-    assert_eq!(told(&mut s, &[asked(0, 2, 9)]), (0, 0, vec![(0, 9)], vec![]));
+    assert_eq!(
+        session_request(&mut s, &[requested(0, 2, 9)]),
+        (0, 0, vec![(0, 9)], vec![])
+    );
 }

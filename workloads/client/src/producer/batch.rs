@@ -1,4 +1,4 @@
-//! Records that are sent together.
+//! A batch of records in the producer.
 
 use brokkr_env::Instant;
 use brokkr_types::{Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
@@ -6,54 +6,54 @@ use brokkr_wire::records::{BatchBuilder, CompressionType, Header};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Ack, AckedBatch, Acks, ProducerRecord, SendError, Told};
+use super::{Ack, AckedBatch, Acks, ProducerRecord, SendError, SendResult};
 use crate::Error;
 
-/// A batch, among those of its producer.
+/// Identifies a batch within its producer.
 pub(super) type BatchId = u64;
 
-/// Whose sequences a batch has.
+/// The producer id and epoch of a batch's sequences.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
     pub id: ProducerId,
     pub epoch: ProducerEpoch,
 }
 
-/// Where a batch stands.
+/// State of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Place {
-    /// Takes more records until it is full or this time has come, when it is due.
+pub(super) enum BatchState {
+    /// Accepts records until it is full or this instant, when it is due.
     Open(Instant),
-    /// To be sent, not before this.
+    /// Waits to be sent, not before this instant.
     Due(Instant),
-    /// Sent, unanswered.
+    /// Sent and not answered yet.
     InFlight,
 }
 
-struct Waiting {
-    tell: oneshot::Sender<Told>,
-    _buffered: OwnedSemaphorePermit,
+struct PendingRecord {
+    result_sender: oneshot::Sender<SendResult>,
+    _memory_permit: OwnedSemaphorePermit,
 }
 
 pub(super) struct Batch {
     pub id: BatchId,
-    pub place: Place,
+    pub state: BatchState,
     /// When it is given up.
     pub deadline: Instant,
     /// How often it was sent.
     pub attempts: u32,
     /// Whether one of these attempts may have written it.
-    pub unclear: bool,
-    /// What the broker last said of it, if it was that its sequence is not the next one.
+    pub maybe_written: bool,
+    /// The broker's last error, if it was that the sequence does not follow.
     pub gap: Option<Error>,
-    /// Whether it said so though it is the next one.
+    /// Whether the broker reported that although this batch was the next one.
     pub refused_as_gap: bool,
-    /// Which topic it was last sent to, zero if only by its name.
+    /// The id of the topic it was last sent to; zero if it was sent by name.
     pub topic_id: Uuid,
-    /// Whose it is, and its first record's sequence, once it was sent.
+    /// Its identity and first sequence, once it was sent.
     pub sequenced: Option<(Identity, Sequence)>,
     builder: BatchBuilder,
-    waiting: Vec<Waiting>,
+    pending: Vec<PendingRecord>,
     encoded: Option<Bytes>,
 }
 
@@ -61,32 +61,32 @@ impl Batch {
     pub fn new(id: BatchId, opened: Instant, deadline: Instant, codec: CompressionType) -> Self {
         Self {
             id,
-            place: Place::Open(opened),
+            state: BatchState::Open(opened),
             deadline,
             attempts: 0,
-            unclear: false,
+            maybe_written: false,
             gap: None,
             refused_as_gap: false,
             topic_id: Uuid::ZERO,
             sequenced: None,
             builder: BatchBuilder::new().compression(codec, codec.default_level()),
-            waiting: Vec::new(),
+            pending: Vec::new(),
             encoded: None,
         }
     }
 
-    /// Whether a record more keeps it within its limits. An empty batch takes any.
+    /// Whether the batch stays within its limits with this record. An empty batch accepts any record.
     pub fn has_room_for(&self, record: &ProducerRecord, bytes_max: usize, records_max: usize) -> bool {
-        let fits = self.waiting.is_empty() || self.size_bytes() + record.size_bytes() <= bytes_max;
-        matches!(self.place, Place::Open(_)) && self.waiting.len() < records_max && fits
+        let fits = self.pending.is_empty() || self.size_bytes() + record.size_bytes() <= bytes_max;
+        matches!(self.state, BatchState::Open(_)) && self.pending.len() < records_max && fits
     }
 
     pub fn push(
         &mut self,
         record: &ProducerRecord,
         timestamp: UnixMillis,
-        tell: oneshot::Sender<Told>,
-        buffered: OwnedSemaphorePermit,
+        result_sender: oneshot::Sender<SendResult>,
+        memory_permit: OwnedSemaphorePermit,
     ) {
         let headers = record.headers.iter().map(|(key, value)| Header {
             key,
@@ -99,9 +99,9 @@ impl Batch {
             record.value.as_deref(),
             &headers,
         );
-        self.waiting.push(Waiting {
-            tell,
-            _buffered: buffered,
+        self.pending.push(PendingRecord {
+            result_sender,
+            _memory_permit: memory_permit,
         });
     }
 
@@ -120,40 +120,40 @@ impl Batch {
     }
 
     pub fn is_in_flight(&self) -> bool {
-        self.place == Place::InFlight
+        self.state == BatchState::InFlight
     }
 
-    /// Whether everybody who waited for it was told. It may still be in flight.
-    pub fn is_told(&self) -> bool {
-        self.waiting.is_empty()
+    /// Whether all its records have an outcome. It may still be in flight.
+    pub fn has_outcome(&self) -> bool {
+        self.pending.is_empty()
     }
 
-    /// Gives it its sequence (or, for a plain producer, none).
+    /// Assigns its sequence, or none for a plain producer.
     pub fn sequence(&mut self, sequenced: Option<(Identity, Sequence)>) {
         let builder = std::mem::take(&mut self.builder);
         self.builder = match sequenced {
-            Some((who, base)) => builder.producer(who.id, who.epoch, base),
+            Some((identity, base)) => builder.producer(identity.id, identity.epoch, base),
             None => builder.producer(ProducerId::NONE, ProducerEpoch(-1), Sequence::NONE),
         };
         self.sequenced = sequenced;
         self.encoded = None;
     }
 
-    /// The batch as it is sent, the same bytes each time until it gets another sequence.
+    /// The encoded batch, the same bytes each time until it gets another sequence.
     pub fn encode(&mut self) -> Bytes {
         let builder = &self.builder;
         self.encoded.get_or_insert_with(|| builder.build().bytes).clone()
     }
 
     pub fn acknowledge(&mut self, base_offset: Option<Offset>, append_time: Option<UnixMillis>, acks: Acks) {
-        let (who, base_sequence) = match self.sequenced {
-            Some((who, base)) => (Some(who), base),
+        let (identity, base_sequence) = match self.sequenced {
+            Some((identity, base)) => (Some(identity), base),
             None => (None, Sequence::NONE),
         };
         let batch = AckedBatch {
             topic_id: self.topic_id,
-            producer_id: who.map_or(ProducerId::NONE, |w| w.id),
-            producer_epoch: who.map_or(ProducerEpoch(-1), |w| w.epoch),
+            producer_id: identity.map_or(ProducerId::NONE, |w| w.id),
+            producer_epoch: identity.map_or(ProducerEpoch(-1), |w| w.epoch),
             base_sequence,
             base_offset,
             records_count: self.records_count(),
@@ -161,27 +161,27 @@ impl Batch {
             attempts: self.attempts,
             refused_as_gap: self.refused_as_gap,
         };
-        for (i, waiting) in self.waiting.drain(..).enumerate() {
+        for (i, pending) in self.pending.drain(..).enumerate() {
             let ack = Ack {
                 offset: base_offset.map(|base| base.plus(i as i64)),
                 log_append_time: append_time,
                 batch,
             };
-            // Who sent it may not want to know any more.
-            drop(waiting.tell.send(Ok(ack)));
+            // The caller may have dropped the delivery.
+            drop(pending.result_sender.send(Ok(ack)));
         }
     }
 
-    /// Tells that it has failed: for sure if no attempt may have written it.
+    /// Fails its records: with [`SendError::Fail`] if no attempt may have written them.
     pub fn fail(&mut self, cause: &Error) {
-        let unclear = self.unclear || self.is_in_flight();
-        for waiting in self.waiting.drain(..) {
-            let e = if unclear {
+        let maybe_written = self.maybe_written || self.is_in_flight();
+        for pending in self.pending.drain(..) {
+            let e = if maybe_written {
                 SendError::Info(cause.clone())
             } else {
                 SendError::Fail(cause.clone())
             };
-            drop(waiting.tell.send(Err(e)));
+            drop(pending.result_sender.send(Err(e)));
         }
     }
 }

@@ -1,11 +1,12 @@
 //! A producer: idempotent (KIP-98, KIP-360) or plain.
 //!
-//! What a [`SendError`] says is exact: [`SendError::Fail`] means that the record stands in no log and never will through this
-//! producer, [`SendError::Info`] that nobody here can tell. Kafka's own client blurs that, and after a lost sequence state it sends
-//! batches again under a new epoch although an earlier attempt may have been written, which duplicates them (SCENARIOS P5, I4).
-//! This one gives such batches up as [`SendError::Info`] and goes on under the new epoch with those that surely weren't written.
+//! A [`SendError`] is exact: [`SendError::Fail`] means that the record is in no log and this producer will never write it,
+//! [`SendError::Info`] that the outcome is unknown. Kafka's own client blurs this: after it loses the sequence state it sends
+//! batches again under a new epoch although an earlier attempt may have written them, which duplicates them (SCENARIOS P5,
+//! I4). This producer fails such batches with [`SendError::Info`] and sends only those that were certainly not written under
+//! the new epoch.
 //!
-//! `state` decides; `sender` is the task that carries it out.
+//! `state` decides; the task in `sender` carries it out.
 
 mod batch;
 mod outcome;
@@ -32,13 +33,13 @@ pub use outcome::is_refusal;
 
 use crate::{Client, Error, TopicPartition};
 
-/// Commands that wait for the sender.
+/// Capacity of the queue to the sender.
 const COMMANDS_MAX: usize = 4096;
 
 /// How many replicas must have a record before it is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acks {
-    /// `acks=0`: nobody answers.
+    /// `acks=0`: the broker sends no response.
     None,
     /// `acks=1`: the leader.
     Leader,
@@ -47,7 +48,7 @@ pub enum Acks {
 }
 
 impl Acks {
-    /// As on the wire.
+    /// The value on the wire.
     pub fn id(self) -> i16 {
         match self {
             Self::None => 0,
@@ -57,7 +58,7 @@ impl Acks {
     }
 }
 
-/// How a producer behaves. Names and meanings are those of Kafka's.
+/// Configuration of a producer. Names and meanings are those of Kafka's producer.
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
     /// `acks`.
@@ -68,7 +69,7 @@ pub struct ProducerConfig {
     pub linger: Duration,
     /// `batch.size`, before compression.
     pub batch_bytes_max: usize,
-    /// Records in a batch, so that tests get many batches of few records.
+    /// Maximum records in a batch, so that tests get many small batches.
     pub batch_records_max: usize,
     /// `max.request.size`.
     pub request_bytes_max: usize,
@@ -82,8 +83,8 @@ pub struct ProducerConfig {
     pub buffer_bytes_max: usize,
     /// `compression.type`.
     pub compression: CompressionType,
-    /// The sequence that a new producer id begins with in each partition: 0, but where its wrap is to be reached in time. (Of a
-    /// producer that it doesn't know a broker takes any.)
+    /// The first sequence of a new producer id in each partition: 0, or near `i32::MAX` to test the wrap soon. (A broker
+    /// accepts any sequence from a producer that it doesn't know.)
     pub first_sequence: Sequence,
 }
 
@@ -106,10 +107,10 @@ impl Default for ProducerConfig {
     }
 }
 
-/// What is sent.
+/// A record to send.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProducerRecord {
-    /// Where to.
+    /// The partition.
     pub to: TopicPartition,
     /// Its key.
     pub key: Option<Bytes>,
@@ -117,12 +118,12 @@ pub struct ProducerRecord {
     pub value: Option<Bytes>,
     /// Its headers.
     pub headers: Vec<(Bytes, Option<Bytes>)>,
-    /// Its time; the environment's wall clock where there is none.
+    /// Its timestamp; the environment's wall clock if there is none.
     pub timestamp: Option<UnixMillis>,
 }
 
 impl ProducerRecord {
-    /// A record without headers, of the time when it is sent.
+    /// A record without headers, with the time at which it is sent.
     pub fn new(to: TopicPartition, key: Option<Bytes>, value: Option<Bytes>) -> Self {
         Self {
             to,
@@ -140,52 +141,52 @@ impl ProducerRecord {
     }
 }
 
-/// The batch in which a record was acknowledged.
+/// The batch of an acknowledged record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AckedBatch {
-    /// The topic of its last attempt; zero where that was sent by the topic's name, and may have gone to a later one.
+    /// The topic id of the last attempt; zero if it was sent by name, and may have reached a later topic of that name.
     pub topic_id: Uuid,
-    /// Whose it is; [`ProducerId::NONE`] where the producer is plain.
+    /// The producer id; [`ProducerId::NONE`] for a plain producer.
     pub producer_id: ProducerId,
-    /// Its epoch, or -1.
+    /// The producer epoch, or -1.
     pub producer_epoch: ProducerEpoch,
-    /// Its first record's sequence, or -1.
+    /// The first record's sequence, or -1.
     pub base_sequence: Sequence,
-    /// Its first record's offset. `None` where the broker didn't say: with `acks=0`, and for a duplicate that it knows to be
-    /// one but no longer where it stands.
+    /// The first record's offset. `None` if the broker did not return it: with `acks=0`, and for a duplicate whose offset the
+    /// broker no longer knows.
     pub base_offset: Option<Offset>,
-    /// How many records it has.
+    /// Number of records.
     pub records_count: i32,
-    /// With which acks it was sent.
+    /// The acks it was sent with.
     pub acks: Acks,
     /// How often it was sent.
     pub attempts: u32,
-    /// Whether the broker once refused it as out of order, though it was the next behind what was acknowledged.
+    /// Whether the broker once refused it as out of order, although it directly followed the acknowledged batches.
     pub refused_as_gap: bool,
 }
 
-/// A record was acknowledged.
+/// The acknowledgement of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ack {
-    /// Its offset, if the broker said so.
+    /// The record's offset, if the broker returned it.
     pub offset: Option<Offset>,
-    /// The leader's time, if the topic's timestamps are of the append.
+    /// The leader's append time, if the topic uses LogAppendTime.
     pub log_append_time: Option<UnixMillis>,
-    /// Its batch.
+    /// The record's batch.
     pub batch: AckedBatch,
 }
 
-/// A record was not acknowledged.
+/// Why a record was not acknowledged.
 #[derive(Clone, PartialEq, Debug)]
 pub enum SendError {
-    /// It was surely not written.
+    /// It was certainly not written.
     Fail(Error),
-    /// Nobody knows whether it was written.
+    /// It may or may not have been written.
     Info(Error),
 }
 
 impl SendError {
-    /// What happened last.
+    /// The last error.
     pub fn cause(&self) -> &Error {
         match self {
             Self::Fail(e) | Self::Info(e) => e,
@@ -204,19 +205,19 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-type Told = Result<Ack, SendError>;
+type SendResult = Result<Ack, SendError>;
 
-/// The outcome of a record to come. Dropping it cancels nothing.
+/// The future outcome of a record. Dropping it cancels nothing.
 #[must_use = "the record is sent, but its outcome would go unseen"]
-pub struct Delivery(oneshot::Receiver<Told>);
+pub struct Delivery(oneshot::Receiver<SendResult>);
 
 impl Future for Delivery {
-    type Output = Told;
+    type Output = SendResult;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Told> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<SendResult> {
         Pin::new(&mut self.0)
             .poll(cx)
-            .map(|told| told.unwrap_or_else(|_| Err(SendError::Info(producer_gone()))))
+            .map(|result| result.unwrap_or_else(|_| Err(SendError::Info(producer_gone()))))
     }
 }
 
@@ -227,13 +228,13 @@ fn producer_gone() -> Error {
 enum Command {
     Send {
         record: ProducerRecord,
-        tell: oneshot::Sender<Told>,
-        buffered: tokio::sync::OwnedSemaphorePermit,
+        result_sender: oneshot::Sender<SendResult>,
+        memory_permit: tokio::sync::OwnedSemaphorePermit,
     },
     Flush(oneshot::Sender<()>),
 }
 
-/// A producer. Dropping it lets what was sent go on until it is acknowledged or given up.
+/// A producer. After it is dropped, records that it accepted are still sent until they are acknowledged or given up.
 pub struct Producer {
     commands: mpsc::Sender<Command>,
     memory: Arc<Semaphore>,
@@ -241,13 +242,13 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Starts a producer of its own on a client's connections.
+    /// Starts a producer task on a client's connections.
     ///
     /// # Panics
-    /// If the configuration contradicts itself.
+    /// If the configuration is contradictory.
     pub fn new<E: Env>(client: &Client<E>, config: ProducerConfig) -> Self {
-        assert!(config.in_flight_max > 0, "something has to be in flight");
-        assert!(config.batch_records_max > 0, "a batch has records");
+        assert!(config.in_flight_max > 0, "at least one request must be in flight");
+        assert!(config.batch_records_max > 0, "a batch holds at least one record");
         if config.idempotent {
             assert!(config.acks == Acks::All, "an idempotent producer needs acks=all");
             assert!(
@@ -266,20 +267,20 @@ impl Producer {
         }
     }
 
-    /// Takes a record, once there is room in the buffer. Records of one partition are sent in the order of these calls.
-    /// Cancel-safe: a call that was dropped took nothing.
+    /// Accepts a record once there is room in the buffer. Records of one partition are sent in call order. Cancel-safe: a
+    /// cancelled call accepted nothing.
     pub async fn enqueue(&self, record: ProducerRecord) -> Delivery {
-        let (tell, told) = oneshot::channel();
-        let delivery = Delivery(told);
+        let (result_sender, result) = oneshot::channel();
+        let delivery = Delivery(result);
         let bytes = record.size_bytes().min(self.memory_bytes) as u32;
-        let buffered = Arc::clone(&self.memory).acquire_many_owned(bytes).await;
-        let buffered = buffered.expect("the semaphore is never closed");
-        // A producer whose task is gone was killed with its world; the delivery then tells.
+        let memory_permit = Arc::clone(&self.memory).acquire_many_owned(bytes).await;
+        let memory_permit = memory_permit.expect("the semaphore is never closed");
+        // If the producer's task was killed with its simulated node, the delivery reports it.
         if let Ok(place) = self.commands.reserve().await {
             place.send(Command::Send {
                 record,
-                tell,
-                buffered,
+                result_sender,
+                memory_permit,
             });
         }
         delivery
@@ -290,12 +291,12 @@ impl Producer {
         self.enqueue(record).await.await
     }
 
-    /// Waits until all that was taken before has an outcome, without lingering.
+    /// Waits until all accepted records have an outcome, without lingering.
     pub async fn flush(&self) {
-        let (tell, told) = oneshot::channel();
-        if self.commands.send(Command::Flush(tell)).await.is_ok() {
-            // Dropped untold: the producer's world ended.
-            drop(told.await);
+        let (result_sender, result) = oneshot::channel();
+        if self.commands.send(Command::Flush(result_sender)).await.is_ok() {
+            // Closed without a value: the producer's task was killed.
+            drop(result.await);
         }
     }
 }

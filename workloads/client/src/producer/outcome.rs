@@ -1,12 +1,12 @@
-//! What an answer to a Produce says about the batch.
+//! What an error code in a Produce response says about the batch.
 
 use brokkr_wire::ErrorCode;
 
-/// Whether a broker that answers a batch with this code has surely not written it, in this attempt.
+/// Whether a broker that answers with this code has certainly not written the batch in this attempt.
 ///
-/// All others leave it open. Among them are the codes with which Kafka answers a batch that it *has* appended and that waits
-/// for its replicas: NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION, KAFKA_STORAGE_ERROR, REQUEST_TIMED_OUT,
-/// NOT_ENOUGH_REPLICAS_AFTER_APPEND (SCENARIOS P8, KAFKA-13574), and those that nobody knows.
+/// After all other codes the outcome is unknown. Among them are the codes with which Kafka answers a batch that it *has*
+/// appended and that waits for its replicas: NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION, KAFKA_STORAGE_ERROR,
+/// REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND (SCENARIOS P8, KAFKA-13574), and unknown codes.
 pub fn is_refusal(code: ErrorCode) -> bool {
     const REFUSALS: &[ErrorCode] = &[
         ErrorCode::CORRUPT_MESSAGE,
@@ -35,7 +35,7 @@ pub fn is_refusal(code: ErrorCode) -> bool {
     REFUSALS.contains(&code)
 }
 
-/// Whether the code says that somebody else has our producer id, or nobody knows it.
+/// Whether the code says that another producer has our producer id, or that the broker does not know the id.
 pub(super) fn is_fenced(code: ErrorCode) -> bool {
     matches!(
         code,
@@ -45,7 +45,7 @@ pub(super) fn is_fenced(code: ErrorCode) -> bool {
     )
 }
 
-/// Whether the code says that the broker's sequence state is not what we took it for.
+/// Whether the code says that the broker's sequence state differs from ours.
 pub(super) fn is_sequence_loss(code: ErrorCode) -> bool {
     matches!(
         code,

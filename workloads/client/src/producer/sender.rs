@@ -1,4 +1,4 @@
-//! The producer's task: carries out what [`State`] decides.
+//! The producer's task: carries out the decisions of [`State`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -19,27 +19,27 @@ use crate::client::{Link, Peer};
 use crate::events::Events;
 use crate::{Client, Error, Result, TopicPartition};
 
-/// The first version of Produce that names topics by their ids.
+/// The first version of Produce that identifies topics by id.
 const PRODUCE_TOPIC_ID_VERSION: i16 = 13;
-/// Commands taken before the state is looked at.
+/// Maximum commands to take before the state is examined.
 const COMMANDS_AT_ONCE_MAX: usize = 1024;
 
-/// What was sent of one partition in a request.
+/// A batch in a request.
 struct Sent {
     tp: TopicPartition,
     topic_id: Uuid,
     batch: BatchId,
 }
 
-enum Event<E: Env> {
+enum SenderEvent<E: Env> {
     Connected(i32, Result<Link<E>>),
     Produced(i32, Vec<Sent>, Result<Option<ProduceResponse>>),
     Metadata(Result<()>),
     Identified(Result<InitProducerIdResponse>),
 }
 
-/// What is known of the way to a broker.
-struct Node<E: Env> {
+/// Connection state of a broker.
+struct ProducerNode<E: Env> {
     link: Option<Link<E>>,
     connecting: bool,
     requests: usize,
@@ -50,45 +50,45 @@ pub(super) struct Sender<E: Env> {
     state: State,
     commands: mpsc::Receiver<Command>,
     open: bool,
-    events: Events<Event<E>>,
-    nodes: BTreeMap<i32, Node<E>>,
+    events: Events<SenderEvent<E>>,
+    nodes: BTreeMap<i32, ProducerNode<E>>,
     flushes: VecDeque<(BatchId, oneshot::Sender<()>)>,
-    metadata: Errand,
-    identity: Errand,
+    metadata: RetriedRequest,
+    identity: RetriedRequest,
     failures: u32,
 }
 
-/// Something that is asked for once at a time, and again after a backoff.
-struct Errand {
-    under_way: bool,
+/// A request that is in flight at most once, and repeated after a backoff.
+struct RetriedRequest {
+    in_flight: bool,
     wanted: bool,
     not_before: Instant,
 }
 
-impl Errand {
+impl RetriedRequest {
     fn new() -> Self {
         Self {
-            under_way: false,
+            in_flight: false,
             wanted: false,
             not_before: Instant::default(),
         }
     }
 
-    /// Whether it begins now.
+    /// Starts the request if it is due. Returns whether it did.
     fn begin(&mut self, now: Instant) -> bool {
-        let begins = self.wanted && !self.under_way && self.not_before <= now;
-        self.under_way |= begins;
+        let begins = self.wanted && !self.in_flight && self.not_before <= now;
+        self.in_flight |= begins;
         self.wanted &= !begins;
         begins
     }
 
     fn end(&mut self, not_before: Instant) {
-        self.under_way = false;
+        self.in_flight = false;
         self.not_before = not_before;
     }
 
     fn next(&self) -> Instant {
-        if self.wanted && !self.under_way {
+        if self.wanted && !self.in_flight {
             self.not_before
         } else {
             Instant::FAR_FUTURE
@@ -106,13 +106,13 @@ impl<E: Env> Sender<E> {
             events: Events::new(),
             nodes: BTreeMap::new(),
             flushes: VecDeque::new(),
-            metadata: Errand::new(),
-            identity: Errand::new(),
+            metadata: RetriedRequest::new(),
+            identity: RetriedRequest::new(),
             failures: 0,
         }
     }
 
-    /// Until every handle is dropped and everything has its outcome.
+    /// Runs until every handle is dropped and every record has its outcome.
     pub async fn run(mut self) {
         while self.open || !self.state.is_idle() {
             let wake = self.pump();
@@ -132,29 +132,29 @@ impl<E: Env> Sender<E> {
         for _ in 0..COMMANDS_AT_ONCE_MAX {
             match next {
                 None => break,
-                Some(Command::Flush(tell)) => {
+                Some(Command::Flush(result_sender)) => {
                     let before = self.state.flush();
-                    self.flushes.push_back((before, tell));
+                    self.flushes.push_back((before, result_sender));
                 }
                 Some(Command::Send {
                     record,
-                    tell,
-                    buffered,
+                    result_sender,
+                    memory_permit,
                 }) => {
                     self.client.want_topic(&record.to.topic);
-                    self.state.push(now, wall, &record, tell, buffered);
+                    self.state.push(now, wall, &record, result_sender, memory_permit);
                 }
             }
             next = self.commands.try_recv().ok();
         }
         if self.commands.is_closed() && self.commands.is_empty() {
-            // Nobody waits for more: what is here need not linger.
+            // All handles were dropped, so no more records will come: don't linger.
             self.open = false;
             self.state.flush();
         }
     }
 
-    /// Does all that can be done now. When to look again, if nothing happens before.
+    /// Does everything that can be done now. Returns when to call it again if no event occurs before.
     fn pump(&mut self) -> Instant {
         let now = self.client.env().now();
         self.state.expire(now);
@@ -169,18 +169,18 @@ impl<E: Env> Sender<E> {
         if self.metadata.begin(now) {
             let client = self.client.clone();
             self.events
-                .push(async move { Event::Metadata(client.refresh_metadata().await) });
+                .push(async move { SenderEvent::Metadata(client.refresh_metadata().await) });
         }
         while let Some((before, _)) = self.flushes.front()
-            && self.state.is_told_before(*before)
-            && let Some((_, tell)) = self.flushes.pop_front()
+            && self.state.have_outcomes_before(*before)
+            && let Some((_, result_sender)) = self.flushes.pop_front()
         {
-            if tell.send(()).is_err() {
+            if result_sender.send(()).is_err() {
                 tracing::trace!("who flushed doesn't wait any more");
             }
         }
-        let errands = self.metadata.next().min(self.identity.next());
-        self.state.next_deadline(now).min(errands)
+        let requests = self.metadata.next().min(self.identity.next());
+        self.state.next_deadline(now).min(requests)
     }
 
     fn ask_for_identity(&mut self) {
@@ -191,10 +191,10 @@ impl<E: Env> Sender<E> {
             ..Default::default()
         };
         self.events
-            .push(async move { Event::Identified(client.ask_any(request).await) });
+            .push(async move { SenderEvent::Identified(client.ask_any(request).await) });
     }
 
-    /// One request to each broker for which there is something: whether any was sent.
+    /// Sends one request to each broker that has a due batch. Returns whether it sent any.
     fn send_some(&mut self, now: Instant) -> bool {
         let due = self.state.due(now);
         if !due.is_empty() && self.client.metadata_is_stale() {
@@ -232,9 +232,9 @@ impl<E: Env> Sender<E> {
         any
     }
 
-    /// Whether a request can go to a broker now; if not, something that will wake us is under way.
+    /// Whether a request can be sent to a broker now; if not, an event will wake this task.
     fn is_ready(&mut self, id: i32) -> bool {
-        let node = self.nodes.entry(id).or_insert(Node {
+        let node = self.nodes.entry(id).or_insert(ProducerNode {
             link: None,
             connecting: false,
             requests: 0,
@@ -249,7 +249,7 @@ impl<E: Env> Sender<E> {
             node.connecting = true;
             let client = self.client.clone();
             self.events
-                .push(async move { Event::Connected(id, client.link(Peer::Node(id)).await) });
+                .push(async move { SenderEvent::Connected(id, client.link(Peer::Node(id)).await) });
         }
         false
     }
@@ -265,17 +265,17 @@ impl<E: Env> Sender<E> {
         let timeout = self.client.config().request_timeout;
         let (sent, request) = produce_request(batches, acks, timeout.as_millis());
         node.requests += 1;
-        // The call puts the request in line: what is taken first is sent first.
+        // The call itself queues the request, so the order of calls is the order of sending.
         let version = match self.client.version_of::<ProduceRequest>(link) {
             Ok(v) if sent.iter().any(|s| s.topic_id.is_zero()) => Ok(v.min(PRODUCE_TOPIC_ID_VERSION - 1)),
-            told => told,
+            result => result,
         };
         for s in &sent {
             let by_id = matches!(version, Ok(v) if v >= PRODUCE_TOPIC_ID_VERSION);
             let topic_id = if by_id { s.topic_id } else { Uuid::ZERO };
             self.state.sent_to(&s.tp, s.batch, topic_id);
         }
-        let told: Pin<Box<dyn Future<Output = Result<Option<ProduceResponse>>> + Send>> = match version {
+        let result: Pin<Box<dyn Future<Output = Result<Option<ProduceResponse>>> + Send>> = match version {
             Err(e) => Box::pin(async move { Err(e) }),
             Ok(v) if acks == Acks::None => {
                 let written = link.connection().submit_unanswered(request, v, timeout);
@@ -287,18 +287,18 @@ impl<E: Env> Sender<E> {
             }
         };
         self.events
-            .push(async move { Event::Produced(id, sent, told.await) });
+            .push(async move { SenderEvent::Produced(id, sent, result.await) });
     }
 
-    fn on_event(&mut self, event: Event<E>) {
+    fn on_event(&mut self, event: SenderEvent<E>) {
         let now = self.client.env().now();
         match event {
-            Event::Connected(id, told) => {
+            SenderEvent::Connected(id, result) => {
                 let Some(node) = self.nodes.get_mut(&id) else {
                     return;
                 };
                 node.connecting = false;
-                match told {
+                match result {
                     Ok(link) => node.link = Some(link),
                     Err(e) => {
                         tracing::debug!(node = id, error = %e, "no connection");
@@ -306,19 +306,19 @@ impl<E: Env> Sender<E> {
                     }
                 }
             }
-            Event::Metadata(told) => {
-                if let Err(e) = told {
+            SenderEvent::Metadata(result) => {
+                if let Err(e) = result {
                     tracing::debug!(error = %e, "no metadata");
                 }
                 let wait = self.backoff(1);
                 self.metadata.end(now + wait);
             }
-            Event::Identified(told) => self.on_identified(told, now),
-            Event::Produced(id, sent, told) => {
+            SenderEvent::Identified(result) => self.on_identified(result, now),
+            SenderEvent::Produced(id, sent, result) => {
                 if let Some(node) = self.nodes.get_mut(&id) {
                     node.requests -= 1;
                 }
-                self.on_produced(sent, told, now);
+                self.on_produced(sent, result, now);
             }
         }
     }
@@ -327,12 +327,12 @@ impl<E: Env> Sender<E> {
         self.client.config().backoff().after(failures, self.client.rng())
     }
 
-    fn on_identified(&mut self, told: Result<InitProducerIdResponse>, now: Instant) {
+    fn on_identified(&mut self, result: Result<InitProducerIdResponse>, now: Instant) {
         let wait = self.backoff(1);
         self.identity.end(now + wait);
-        let told = told.and_then(|r| Error::check(r.error_code, None).map(|()| r));
-        match told {
-            Ok(r) => self.state.identify(Identity {
+        let result = result.and_then(|r| Error::check(r.error_code, None).map(|()| r));
+        match result {
+            Ok(r) => self.state.set_identity(Identity {
                 id: ProducerId(r.producer_id),
                 epoch: ProducerEpoch(r.producer_epoch),
             }),
@@ -341,38 +341,38 @@ impl<E: Env> Sender<E> {
         }
     }
 
-    fn on_produced(&mut self, sent: Vec<Sent>, told: Result<Option<ProduceResponse>>, now: Instant) {
-        self.failures = match &told {
+    fn on_produced(&mut self, sent: Vec<Sent>, result: Result<Option<ProduceResponse>>, now: Instant) {
+        self.failures = match &result {
             Ok(_) => 0,
             Err(_) => self.failures.saturating_add(1),
         };
         let retry_at = now + self.backoff(self.failures.max(1));
-        let mut answers = match told {
+        let mut responses = match result {
             Err(e) => {
                 self.metadata.wanted = true;
                 for s in sent {
                     let outcome = Outcome::Unanswered(e.clone());
-                    self.state.learn(&s.tp, s.batch, outcome, now, retry_at);
+                    self.state.on_outcome(&s.tp, s.batch, outcome, now, retry_at);
                 }
                 return;
             }
-            Ok(None) => Answers::none(),
-            Ok(Some(response)) => Answers::of(response),
+            Ok(None) => PartitionResponses::none(),
+            Ok(Some(response)) => PartitionResponses::of(response),
         };
         for s in sent {
-            let outcome = match answers.take(&s) {
-                _ if answers.unanswered => Outcome::Acknowledged {
+            let outcome = match responses.take(&s) {
+                _ if responses.unanswered => Outcome::Acknowledged {
                     base_offset: None,
                     append_time: None,
                 },
-                Some(p) => self.judge(&s.tp, p),
+                Some(p) => self.outcome_of(&s.tp, p),
                 None => Outcome::Unanswered(Error::Protocol(format!("no answer about {}", s.tp))),
             };
-            self.state.learn(&s.tp, s.batch, outcome, now, retry_at);
+            self.state.on_outcome(&s.tp, s.batch, outcome, now, retry_at);
         }
     }
 
-    fn judge(&mut self, tp: &TopicPartition, p: PartitionProduceResponse) -> Outcome {
+    fn outcome_of(&mut self, tp: &TopicPartition, p: PartitionProduceResponse) -> Outcome {
         let code = ErrorCode(p.error_code);
         if !code.is_error() {
             return Outcome::Acknowledged {
@@ -389,7 +389,7 @@ impl<E: Env> Sender<E> {
     }
 }
 
-/// The request of these batches, grouped by topic, and what it holds.
+/// The request with these batches, grouped by topic, and its contents.
 fn produce_request(
     batches: Vec<(Sent, bytes::Bytes)>,
     acks: Acks,
@@ -421,13 +421,13 @@ fn produce_request(
     (all, request)
 }
 
-/// A response's partitions, to be found by the topic's name or id.
-struct Answers {
+/// A response's partitions, indexed by the topic's name or id.
+struct PartitionResponses {
     unanswered: bool,
     partitions: Vec<(Str, Uuid, PartitionProduceResponse)>,
 }
 
-impl Answers {
+impl PartitionResponses {
     fn none() -> Self {
         Self {
             unanswered: true,

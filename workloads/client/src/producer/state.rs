@@ -1,15 +1,15 @@
-//! What a producer knows of its partitions, and decides: which batch goes next, and what an answer means. No IO, no clock.
+//! The producer's decisions: which batch is sent next, and what a response means. No IO, no clock.
 //!
 //! ```text
 //!   partition:  [ sequenced: in flight, or due for another attempt ][ not sequenced yet: due, open ]
 //!                 head ───────────────────────────────────────────► tail, in the order of the records
 //! ```
-//! - Another attempt has the same bytes, the same sequence, and waits until it is the head (so retries keep the order).
-//! - A new batch goes while everything before it is in flight, at most [`WINDOW`] of them.
-//! - A sequenced batch that is given up may leave a gap: no new batch until the others have their answer. If then the last
-//!   acknowledged sequence is the last that was given out, there is none; else the epoch is bumped (KIP-360).
-//! - A bump waits until nothing of the partition is in flight. What may have been written is given up as unknown; what
-//!   surely was not begins again at sequence 0. Other partitions take the new epoch once their old batches are answered.
+//! - A retry has the same bytes and sequence, and waits until the batch is the head (so retries keep the order).
+//! - A new batch is sent while all batches before it are in flight, at most [`WINDOW`] of them.
+//! - A sequenced batch that is given up may leave a gap: no new batch is sent until the others are answered. If the last
+//!   acknowledged sequence is then the last assigned one, there is no gap; otherwise the epoch is bumped (KIP-360).
+//! - A bump waits until nothing of the partition is in flight. Batches that may have been written fail with an unknown
+//!   outcome; the others begin again at sequence 0. Other partitions take the new epoch once their old batches are answered.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,57 +19,57 @@ use brokkr_wire::ErrorCode;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::batch::{Batch, BatchId, Identity, Place};
+use super::batch::{Batch, BatchId, BatchState, Identity};
 use super::outcome::{is_fenced, is_refusal, is_sequence_loss};
-use super::{ProducerConfig, ProducerRecord, Told};
+use super::{ProducerConfig, ProducerRecord, SendResult};
 use crate::{Error, TopicPartition};
 
-/// Batches of a producer that a broker remembers for each partition, and so the most that may be unanswered.
+/// Number of batches per producer and partition that a broker remembers, and so the limit of unanswered batches.
 pub(super) const WINDOW: usize = 5;
 
-/// What became of a batch that was in flight.
+/// Outcome of a batch that was in flight.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
-    /// It stands in the log.
+    /// It is in the log.
     Acknowledged {
         base_offset: Option<Offset>,
         append_time: Option<UnixMillis>,
     },
-    /// The broker answered with a code.
+    /// The broker answered with an error code.
     Refused(ErrorCode, Option<String>),
-    /// There is no answer.
+    /// No response arrived.
     Unanswered(Error),
 }
 
-/// What is sent of a partition.
-pub(super) struct Sending {
+/// A batch to send.
+pub(super) struct BatchToSend {
     pub batch: BatchId,
     pub bytes: Bytes,
 }
 
 #[derive(Default)]
-struct Queue {
+struct PartitionQueue {
     batches: VecDeque<Batch>,
-    /// Whose sequences are given out.
+    /// The identity whose sequences are assigned.
     producer: Option<Identity>,
     first_sequence: Sequence,
     next_sequence: Sequence,
     last_acked: Option<Sequence>,
-    /// The last of the batches that were acknowledged. What is older would stand behind it, and is given up instead.
+    /// The last acknowledged batch. An older batch would be appended behind it, and is given up instead.
     acked_batch: Option<BatchId>,
-    /// A sequenced batch was given up: there may be a gap.
+    /// A sequenced batch was given up, so there may be a gap.
     unresolved: bool,
-    /// Everything begins again under another identity, once nothing is in flight.
+    /// All batches begin again under another identity, once none is in flight.
     rewrite: bool,
 }
 
-impl Queue {
+impl PartitionQueue {
     fn is_next(&self, base: Sequence) -> bool {
         base == self.last_acked.map_or(self.first_sequence, |last| last.plus(1))
     }
 
-    /// Whether a younger batch was acknowledged. A broker that knows nothing of a producer takes any sequence, so the second
-    /// batch may stand where the first was refused.
+    /// Whether a later batch was acknowledged. A broker that does not know a producer accepts any sequence, so the second
+    /// batch may have been appended although the first was refused.
     fn is_overtaken(&self, batch: &Batch) -> bool {
         self.acked_batch.is_some_and(|acked| batch.id < acked)
     }
@@ -82,7 +82,7 @@ impl Queue {
         self.batches.iter().any(Batch::is_in_flight)
     }
 
-    /// Takes a batch away that failed.
+    /// Removes a failed batch.
     fn give_up(&mut self, index: usize, cause: &Error) {
         if let Some(mut batch) = self.batches.remove(index) {
             batch.fail(cause);
@@ -91,13 +91,13 @@ impl Queue {
     }
 }
 
-/// A producer's partitions.
+/// The producer's state, by partition.
 pub(super) struct State {
     config: ProducerConfig,
     identity: Option<Identity>,
-    queues: BTreeMap<TopicPartition, Queue>,
+    queues: BTreeMap<TopicPartition, PartitionQueue>,
     next_batch: BatchId,
-    /// Up to and without this batch nothing lingers.
+    /// Batches before this one don't linger.
     flushed: BatchId,
 }
 
@@ -116,80 +116,82 @@ impl State {
         &self.config
     }
 
-    /// Whether a producer id has to be asked for before anything goes on.
+    /// Whether a producer id must be requested before anything can be sent.
     pub fn needs_identity(&self) -> bool {
         self.config.idempotent && self.identity.is_none()
     }
 
-    pub fn identify(&mut self, identity: Identity) {
+    pub fn set_identity(&mut self, identity: Identity) {
         self.identity = Some(identity);
     }
 
-    /// Whether nothing waits for an outcome.
+    /// Whether no record waits for an outcome.
     pub fn is_idle(&self) -> bool {
         self.queues.values().all(|q| q.batches.is_empty())
     }
 
-    /// Takes a record.
+    /// Adds a record.
     pub fn push(
         &mut self,
         now: Instant,
         wall: UnixMillis,
         record: &ProducerRecord,
-        tell: oneshot::Sender<Told>,
-        buffered: OwnedSemaphorePermit,
+        result_sender: oneshot::Sender<SendResult>,
+        memory_permit: OwnedSemaphorePermit,
     ) {
         let (bytes_max, records_max) = (self.config.batch_bytes_max, self.config.batch_records_max);
         let queue = self.queues.entry(record.to.clone()).or_default();
         let room = |b: &&mut Batch| b.has_room_for(record, bytes_max, records_max);
         let timestamp = record.timestamp.unwrap_or(wall);
         if let Some(open) = queue.batches.back_mut().filter(room) {
-            return open.push(record, timestamp, tell, buffered);
+            return open.push(record, timestamp, result_sender, memory_permit);
         }
         if let Some(full) = queue.batches.back_mut()
-            && let Place::Open(_) = full.place
+            && let BatchState::Open(_) = full.state
         {
-            full.place = Place::Due(now);
+            full.state = BatchState::Due(now);
         }
         let (linger_end, deadline) = (now + self.config.linger, now + self.config.delivery_timeout);
         let mut batch = Batch::new(self.next_batch, linger_end, deadline, self.config.compression);
         self.next_batch += 1;
-        batch.push(record, timestamp, tell, buffered);
+        batch.push(record, timestamp, result_sender, memory_permit);
         queue.batches.push_back(batch);
     }
 
-    /// Lets nothing linger that is here now. All batches up to and without the returned one are concerned.
+    /// Stops the lingering of all current batches. They are the ones before the returned id.
     pub fn flush(&mut self) -> BatchId {
         self.flushed = self.next_batch;
         self.flushed
     }
 
-    /// Whether all batches up to and without this one have their outcome.
-    pub fn is_told_before(&self, batch: BatchId) -> bool {
+    /// Whether all batches before this one have their outcome.
+    pub fn have_outcomes_before(&self, batch: BatchId) -> bool {
         let batches = || self.queues.values().flat_map(|q| &q.batches);
-        !batches().any(|b| b.id < batch && !b.is_told())
+        !batches().any(|b| b.id < batch && !b.has_outcome())
     }
 
-    /// The partitions that have something to send now.
+    /// The partitions that have a batch to send now.
     pub fn due(&self, now: Instant) -> Vec<TopicPartition> {
-        let due = |(tp, q): (&TopicPartition, &Queue)| self.next_of(q, now).map(|_| tp.clone());
+        let due = |(tp, q): (&TopicPartition, &PartitionQueue)| self.next_of(q, now).map(|_| tp.clone());
         self.queues.iter().filter_map(due).collect()
     }
 
-    /// The bytes that [`State::take`] would give, about.
+    /// The approximate size of the batch that [`State::take`] would return.
     pub fn due_bytes(&self, tp: &TopicPartition, now: Instant) -> Option<usize> {
         let queue = self.queues.get(tp)?;
         let index = self.next_of(queue, now)?;
         queue.batches.get(index).map(Batch::size_bytes)
     }
 
-    fn next_of(&self, queue: &Queue, now: Instant) -> Option<usize> {
+    fn next_of(&self, queue: &PartitionQueue, now: Instant) -> Option<usize> {
         let index = queue.batches.iter().position(|b| !b.is_in_flight())?;
         let batch = &queue.batches[index];
-        let due = match batch.place {
-            Place::Open(until) => until <= now || batch.id < self.flushed || index + 1 < queue.batches.len(),
-            Place::Due(at) => at <= now,
-            Place::InFlight => false,
+        let due = match batch.state {
+            BatchState::Open(until) => {
+                until <= now || batch.id < self.flushed || index + 1 < queue.batches.len()
+            }
+            BatchState::Due(at) => at <= now,
+            BatchState::InFlight => false,
         };
         if !due || !self.config.idempotent {
             return due.then_some(index);
@@ -204,8 +206,8 @@ impl State {
         (allowed && !queue.rewrite).then_some(index)
     }
 
-    /// Takes the next batch of a partition; it is in flight then.
-    pub fn take(&mut self, tp: &TopicPartition, now: Instant) -> Option<Sending> {
+    /// Takes the next batch of a partition, which is then in flight.
+    pub fn take(&mut self, tp: &TopicPartition, now: Instant) -> Option<BatchToSend> {
         let index = self.next_of(self.queues.get(tp)?, now)?;
         let queue = self.queues.get_mut(tp)?;
         let batch = &mut queue.batches[index];
@@ -215,7 +217,7 @@ impl State {
                 queue.producer = Some(identity);
                 queue.first_sequence = match identity.epoch {
                     ProducerEpoch(0) => self.config.first_sequence,
-                    // A broker knows where a later epoch begins.
+                    // A new epoch begins at sequence 0, which the broker knows.
                     _ => Sequence(0),
                 };
                 queue.next_sequence = queue.first_sequence;
@@ -224,16 +226,16 @@ impl State {
             batch.sequence(Some((identity, queue.next_sequence)));
             queue.next_sequence = queue.next_sequence.plus(batch.records_count());
         }
-        batch.place = Place::InFlight;
+        batch.state = BatchState::InFlight;
         batch.attempts += 1;
         batch.gap = None;
-        Some(Sending {
+        Some(BatchToSend {
             batch: batch.id,
             bytes: batch.encode(),
         })
     }
 
-    /// Remembers to which topic a batch that was taken is sent.
+    /// Records the topic id that a taken batch is sent to.
     pub fn sent_to(&mut self, tp: &TopicPartition, id: BatchId, topic_id: Uuid) {
         let batches = self.queues.get_mut(tp).map(|q| &mut q.batches);
         if let Some(batch) = batches.into_iter().flatten().find(|b| b.id == id) {
@@ -241,8 +243,8 @@ impl State {
         }
     }
 
-    /// Learns what became of a batch in flight. It is sent again at `retry_at`, if at all.
-    pub fn learn(
+    /// Applies the outcome of a batch in flight. If it is retried, then at `retry_at`.
+    pub fn on_outcome(
         &mut self,
         tp: &TopicPartition,
         id: BatchId,
@@ -266,10 +268,10 @@ impl State {
                 return Self::acknowledge(queue, index, &self.config, None, None);
             }
             Outcome::Refused(code, message) => {
-                batch.place = Place::Due(retry_at);
-                batch.unclear |= !is_refusal(code);
+                batch.state = BatchState::Due(retry_at);
+                batch.maybe_written |= !is_refusal(code);
                 if self.config.idempotent && is_fenced(code) {
-                    if batch.sequenced.map(|(who, _)| who) == self.identity {
+                    if batch.sequenced.map(|(identity, _)| identity) == self.identity {
                         self.identity = None;
                     }
                     queue.rewrite = true;
@@ -279,30 +281,30 @@ impl State {
                 (Error::Broker(code, message), code.is_retriable())
             }
             Outcome::Unanswered(e) => {
-                batch.place = Place::Due(retry_at);
-                batch.unclear |= !e.is_unsent();
+                batch.state = BatchState::Due(retry_at);
+                batch.maybe_written |= !e.is_unsent();
                 let retriable = e.is_retriable() || matches!(e, Error::Protocol(_));
                 (e, retriable)
             }
         };
-        // With acks=0 nobody would answer the second attempt either: what may have left is not sent again.
-        let once = self.config.acks == super::Acks::None && batch.unclear;
-        let spent = batch.attempts > self.config.retries_max || batch.deadline <= now || batch.is_told();
+        // With acks=0 a retry would get no response either, so a batch that may have been sent is not sent again.
+        let once = self.config.acks == super::Acks::None && batch.maybe_written;
+        let spent = batch.attempts > self.config.retries_max || batch.deadline <= now || batch.has_outcome();
         if !retriable || spent || once {
             queue.give_up(index, &cause);
         }
     }
 
     fn acknowledge(
-        queue: &mut Queue,
+        queue: &mut PartitionQueue,
         index: usize,
         config: &ProducerConfig,
         base_offset: Option<Offset>,
         append_time: Option<UnixMillis>,
     ) {
         if let Some(mut batch) = queue.batches.remove(index) {
-            // Answers come in the order of the requests, and retries go one by one: a later one never comes first, but
-            // from two leaders at once. Then the sequence that counts is the later one.
+            // Responses arrive in the order of the requests, and retries go one at a time: a later batch is acknowledged
+            // first only by two leaders at once. Then the later sequence counts.
             let (last, old) = (batch.last_sequence(), queue.last_acked);
             let is_later = |l: Sequence| old.is_none_or(|o| l.0.wrapping_sub(o.0) & i32::MAX < 1 << 30);
             if let Some(last) = last.filter(|l| is_later(*l)) {
@@ -313,8 +315,14 @@ impl State {
         }
     }
 
-    /// The broker takes the batch for a gap. Behind a batch that is still unanswered that is no wonder.
-    fn sequence_lost(queue: &mut Queue, index: usize, now: Instant, retry_at: Instant, cause: &Error) {
+    /// The broker reports a gap before the batch. That is expected behind a batch that is still unanswered.
+    fn sequence_lost(
+        queue: &mut PartitionQueue,
+        index: usize,
+        now: Instant,
+        retry_at: Instant,
+        cause: &Error,
+    ) {
         let batch = &queue.batches[index];
         let next = batch.sequenced.is_some_and(|(_, base)| queue.is_next(base));
         if queue.unresolved || next {
@@ -323,14 +331,14 @@ impl State {
         queue.batches[index].gap = Some(cause.clone());
         queue.batches[index].refused_as_gap |= next && queue.last_acked.is_some() && !queue.unresolved;
         let batch = &queue.batches[index];
-        if batch.deadline <= now || batch.is_told() || queue.is_overtaken(batch) {
+        if batch.deadline <= now || batch.has_outcome() || queue.is_overtaken(batch) {
             queue.give_up(index, cause);
         } else {
-            queue.batches[index].place = Place::Due(retry_at);
+            queue.batches[index].state = BatchState::Due(retry_at);
         }
     }
 
-    /// Gives up what is too old. What is in flight stays where it is, since its answer still matters to the others.
+    /// Gives up batches past their deadline. Batches in flight stay, since their responses still matter to the others.
     pub fn expire(&mut self, now: Instant) {
         for queue in self.queues.values_mut() {
             let mut index = 0;
@@ -347,7 +355,7 @@ impl State {
         }
     }
 
-    /// Fails all that waits, because there will be no producer id.
+    /// Fails all records, because there will be no producer id.
     pub fn fail_all(&mut self, cause: &Error) {
         for queue in self.queues.values_mut() {
             for mut batch in queue.batches.drain(..) {
@@ -356,7 +364,7 @@ impl State {
         }
     }
 
-    /// Closes gaps where that is possible now, by a new epoch where it is needed.
+    /// Closes gaps if that is possible now, with a new epoch if necessary.
     pub fn resolve(&mut self) {
         let mut bump = false;
         let identity = self.identity;
@@ -367,28 +375,28 @@ impl State {
             }
             if queue.rewrite && !queue.is_in_flight() {
                 bump |= queue.producer == identity;
-                Self::begin_again(queue);
+                Self::restart_sequences(queue);
             }
         }
-        if let (true, Some(who)) = (bump, identity) {
-            // KIP-360: an idempotent producer bumps its epoch itself, and asks for another id after the last.
-            self.identity = who.epoch.0.checked_add(1).map(|epoch| Identity {
-                id: who.id,
+        if let (true, Some(last)) = (bump, identity) {
+            // KIP-360: an idempotent producer bumps its epoch itself, and requests another id after the last epoch.
+            self.identity = last.epoch.0.checked_add(1).map(|epoch| Identity {
+                id: last.id,
                 epoch: ProducerEpoch(epoch),
             });
         }
     }
 
-    fn begin_again(queue: &mut Queue) {
+    fn restart_sequences(queue: &mut PartitionQueue) {
         let acked = queue.acked_batch;
         queue.batches.retain_mut(|batch| {
             if batch.sequenced.is_none() {
                 return true;
             }
-            if batch.unclear || acked.is_some_and(|acked| batch.id < acked) {
+            if batch.maybe_written || acked.is_some_and(|acked| batch.id < acked) {
                 let why =
                     "its sequence was lost, and it can't be sent again without repeating or reordering it";
-                // What the broker said is the better reason.
+                // The broker's error is the better reason.
                 let why = batch.gap.take().unwrap_or_else(|| Error::Lost(why.to_owned()));
                 batch.fail(&why);
                 return false;
@@ -402,16 +410,16 @@ impl State {
         (queue.unresolved, queue.rewrite) = (false, false);
     }
 
-    /// When something changes by itself, after `now`.
+    /// The next instant after `now` at which the state changes by time.
     pub fn next_deadline(&self, now: Instant) -> Instant {
         let batches = self.queues.values().flat_map(|q| &q.batches);
         let times = batches.flat_map(|b| {
-            let place = match b.place {
-                Place::Open(until) => until,
-                Place::Due(at) => at,
-                Place::InFlight => Instant::FAR_FUTURE,
+            let next = match b.state {
+                BatchState::Open(until) => until,
+                BatchState::Due(at) => at,
+                BatchState::InFlight => Instant::FAR_FUTURE,
             };
-            [place, b.deadline]
+            [next, b.deadline]
         });
         times.filter(|t| *t > now).min().unwrap_or(Instant::FAR_FUTURE)
     }

@@ -1,4 +1,4 @@
-//! The state alone: scripts, and a model of a broker behind a network that loses, repeats and delays.
+//! Tests of the state alone: scripts, and a model of a broker behind a network that loses, duplicates and delays.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::batch::{BatchId, Identity};
-use super::state::{Outcome, Sending, State};
-use super::{Ack, ProducerConfig, ProducerRecord, SendError, Told};
+use super::state::{BatchToSend, Outcome, State};
+use super::{Ack, ProducerConfig, ProducerRecord, SendError, SendResult};
 use crate::{Error, TopicPartition};
 
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -23,7 +23,7 @@ struct Script {
     state: State,
     now: Instant,
     tp: TopicPartition,
-    told: Vec<oneshot::Receiver<Told>>,
+    outcomes: Vec<oneshot::Receiver<SendResult>>,
 }
 
 fn identity(id: i64) -> Identity {
@@ -43,13 +43,13 @@ impl Script {
             ..config
         });
         if state.needs_identity() {
-            state.identify(identity(7));
+            state.set_identity(identity(7));
         }
         Self {
             state,
             now: Instant::from_nanos(1_000_000_000),
             tp: TopicPartition::new("t", 0),
-            told: Vec::new(),
+            outcomes: Vec::new(),
         }
     }
 
@@ -57,30 +57,31 @@ impl Script {
         Self::new(ProducerConfig::default())
     }
 
-    /// Sends its number.
+    /// Pushes a record whose value is its number.
     fn push(&mut self) -> usize {
-        let number = self.told.len();
+        let number = self.outcomes.len();
         let record = ProducerRecord::new(self.tp.clone(), None, Some(Bytes::from(number.to_string())));
-        let (tell, told) = oneshot::channel();
+        let (result_sender, outcomes) = oneshot::channel();
         let none = Arc::new(Semaphore::new(0)).try_acquire_many_owned(0);
-        let none = none.expect("nothing is always there");
-        self.state.push(self.now, UnixMillis(0), &record, tell, none);
-        self.told.push(told);
+        let none = none.expect("zero permits are always available");
+        self.state
+            .push(self.now, UnixMillis(0), &record, result_sender, none);
+        self.outcomes.push(outcomes);
         number
     }
 
-    fn take(&mut self) -> Option<Sending> {
+    fn take(&mut self) -> Option<BatchToSend> {
         self.state.take(&self.tp.clone(), self.now)
     }
 
-    fn take_all(&mut self) -> Vec<Sending> {
+    fn take_all(&mut self) -> Vec<BatchToSend> {
         std::iter::from_fn(|| self.take()).collect()
     }
 
-    fn learn(&mut self, batch: BatchId, outcome: Outcome) {
+    fn on_outcome(&mut self, batch: BatchId, outcome: Outcome) {
         let retry_at = self.now + BACKOFF;
         self.state
-            .learn(&self.tp.clone(), batch, outcome, self.now, retry_at);
+            .on_outcome(&self.tp.clone(), batch, outcome, self.now, retry_at);
         self.state.resolve();
     }
 
@@ -89,15 +90,15 @@ impl Script {
             base_offset: Some(Offset(offset)),
             append_time: None,
         };
-        self.learn(batch, outcome);
+        self.on_outcome(batch, outcome);
     }
 
     fn refused(&mut self, batch: BatchId, code: ErrorCode) {
-        self.learn(batch, Outcome::Refused(code, None));
+        self.on_outcome(batch, Outcome::Refused(code, None));
     }
 
     fn lost(&mut self, batch: BatchId) {
-        self.learn(batch, Outcome::Unanswered(Error::Lost(String::new())));
+        self.on_outcome(batch, Outcome::Unanswered(Error::Lost(String::new())));
     }
 
     fn pass(&mut self, time: Duration) {
@@ -106,27 +107,27 @@ impl Script {
         self.state.resolve();
     }
 
-    /// `o`k, `f`ail, `i`nfo or `.` for each record.
-    fn told(&mut self) -> String {
-        let letter = |r: &mut oneshot::Receiver<Told>| match r.try_recv() {
+    /// One letter per record: `o`k, `f`ail, `i`nfo, or `.` without an outcome.
+    fn outcomes(&mut self) -> String {
+        let letter = |r: &mut oneshot::Receiver<SendResult>| match r.try_recv() {
             Ok(Ok(_)) => 'o',
             Ok(Err(SendError::Fail(_))) => 'f',
             Ok(Err(SendError::Info(_))) => 'i',
             Err(_) => '.',
         };
-        self.told.iter_mut().map(letter).collect()
+        self.outcomes.iter_mut().map(letter).collect()
     }
 }
 
 /// Epoch and sequence.
-fn numbers(sending: &Sending) -> (i16, i32) {
+fn numbers(sending: &BatchToSend) -> (i16, i32) {
     let batch = Batch::first(&sending.bytes).expect("it is a batch");
     batch.check_crc().expect("it is whole");
     (batch.header.producer_epoch.0, batch.header.base_sequence.0)
 }
 
 #[test]
-fn at_most_five_are_unanswered() {
+fn at_most_five_batches_are_in_flight() {
     let mut s = Script::idempotent();
     for _ in 0..7 {
         s.push();
@@ -141,7 +142,7 @@ fn at_most_five_are_unanswered() {
 }
 
 #[test]
-fn sequences_may_begin_late_and_wrap() {
+fn sequences_wrap() {
     let mut s = Script::new(ProducerConfig {
         first_sequence: Sequence(i32::MAX),
         ..ProducerConfig::default()
@@ -155,7 +156,7 @@ fn sequences_may_begin_late_and_wrap() {
     s.acked(sent[0].batch, 10);
     s.refused(sent[1].batch, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     s.refused(sent[2].batch, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
-    // It was the next, so the broker has lost the sequence: a new epoch begins at 0.
+    // This batch was the next one, so the broker has lost the sequence state: a new epoch begins at 0.
     s.pass(BACKOFF);
     let again = s.take_all();
     assert_eq!(again.iter().map(numbers).collect::<Vec<_>>(), [(1, 0), (1, 1)]);
@@ -163,20 +164,20 @@ fn sequences_may_begin_late_and_wrap() {
         .iter()
         .zip(11..)
         .for_each(|(sending, at)| s.acked(sending.batch, at));
-    let as_gap = |told: &mut oneshot::Receiver<Told>| match told.try_recv() {
+    let as_gap = |outcomes: &mut oneshot::Receiver<SendResult>| match outcomes.try_recv() {
         Ok(Ok(ack)) => ack.batch.refused_as_gap,
         other => panic!("it was acknowledged: {other:?}"),
     };
-    let as_gaps: Vec<_> = s.told.iter_mut().map(as_gap).collect();
+    let as_gaps: Vec<_> = s.outcomes.iter_mut().map(as_gap).collect();
     assert_eq!(
         as_gaps,
         [false, true, false],
-        "what stands behind a gap is no surprise"
+        "a batch behind a gap was not refused unexpectedly"
     );
 }
 
 #[test]
-fn what_was_lost_is_sent_again_one_by_one_and_unchanged() {
+fn lost_batches_are_retried_one_at_a_time_and_unchanged() {
     let mut s = Script::idempotent();
     for _ in 0..4 {
         s.push();
@@ -194,7 +195,7 @@ fn what_was_lost_is_sent_again_one_by_one_and_unchanged() {
         assert_eq!((again[0].batch, &again[0].bytes), (old.batch, &old.bytes));
         s.acked(old.batch, i as i64);
     }
-    assert_eq!(s.told(), "oooo");
+    assert_eq!(s.outcomes(), "oooo");
 }
 
 #[test]
@@ -203,12 +204,15 @@ fn a_duplicate_is_success_without_an_offset() {
     s.push();
     let sent = s.take_all();
     s.refused(sent[0].batch, ErrorCode::DUPLICATE_SEQUENCE_NUMBER);
-    let ack: Ack = s.told[0].try_recv().expect("it was told").expect("it stands");
+    let ack: Ack = s.outcomes[0]
+        .try_recv()
+        .expect("it has an outcome")
+        .expect("it was acknowledged");
     assert_eq!((ack.offset, ack.batch.base_sequence), (None, Sequence(0)));
 }
 
 #[test]
-fn what_surely_was_not_written_fails_and_the_rest_goes_on_under_a_new_epoch() {
+fn a_refused_batch_fails_and_the_others_are_sent_under_a_new_epoch() {
     let mut s = Script::idempotent();
     for _ in 0..3 {
         s.push();
@@ -225,11 +229,11 @@ fn what_surely_was_not_written_fails_and_the_rest_goes_on_under_a_new_epoch() {
     assert_eq!(again[0].batch, sent[2].batch);
     s.acked(again[0].batch, 1);
     s.acked(again[1].batch, 2);
-    assert_eq!((s.told().as_str(), new), ("ofoo", 3));
+    assert_eq!((s.outcomes().as_str(), new), ("ofoo", 3));
 }
 
 #[test]
-fn what_may_have_been_written_is_not_sent_again_under_a_new_epoch() {
+fn a_batch_of_unknown_outcome_is_not_sent_under_a_new_epoch() {
     let mut s = Script::idempotent();
     s.push();
     let sent = s.take_all();
@@ -241,11 +245,11 @@ fn what_may_have_been_written_is_not_sent_again_under_a_new_epoch() {
     s.push();
     let next = s.take_all();
     assert_eq!(next.iter().map(numbers).collect::<Vec<_>>(), [(1, 0)]);
-    assert_eq!(s.told(), "i.");
+    assert_eq!(s.outcomes(), "i.");
 }
 
 #[test]
-fn a_bump_waits_for_what_is_in_flight() {
+fn a_bump_waits_for_batches_in_flight() {
     let mut s = Script::idempotent();
     for _ in 0..3 {
         s.push();
@@ -259,25 +263,25 @@ fn a_bump_waits_for_what_is_in_flight() {
     s.pass(BACKOFF);
     let again = s.take_all();
     assert_eq!(again.iter().map(numbers).collect::<Vec<_>>(), [(1, 0), (1, 1)]);
-    assert_eq!(s.told(), "..i");
+    assert_eq!(s.outcomes(), "..i");
 }
 
 #[test]
-fn a_late_answer_to_what_was_given_up_closes_the_gap() {
+fn a_late_response_to_an_expired_batch_closes_the_gap() {
     let mut s = Script::idempotent();
     s.push();
     let sent = s.take_all();
     s.pass(Duration::from_secs(10));
     s.push();
-    assert_eq!(s.told(), "i.");
+    assert_eq!(s.outcomes(), "i.");
     s.acked(sent[0].batch, 0);
     let next = s.take_all();
     assert_eq!(next.iter().map(numbers).collect::<Vec<_>>(), [(0, 1)]);
 }
 
 #[test]
-fn time_running_out_is_a_failure_only_if_every_attempt_was_refused() {
-    for (code, told) in [
+fn an_expired_batch_fails_only_if_every_attempt_was_refused() {
+    for (code, outcomes) in [
         (ErrorCode::NOT_ENOUGH_REPLICAS, "f"),
         (ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND, "i"),
         (ErrorCode::NOT_LEADER_OR_FOLLOWER, "i"),
@@ -296,17 +300,17 @@ fn time_running_out_is_a_failure_only_if_every_attempt_was_refused() {
             let sent = s.take_all();
             s.refused(sent[0].batch, code);
             s.pass(Duration::from_secs(10));
-            assert_eq!(s.told(), told, "{code}");
+            assert_eq!(s.outcomes(), outcomes, "{code}");
         }
     }
     let mut s = Script::idempotent();
     s.push();
     s.pass(Duration::from_secs(10));
-    assert_eq!(s.told(), "f", "it never left");
+    assert_eq!(s.outcomes(), "f", "it was never sent");
 }
 
 #[test]
-fn who_lost_its_id_asks_for_another() {
+fn a_fenced_producer_requests_another_id() {
     let mut s = Script::idempotent();
     s.push();
     s.push();
@@ -315,14 +319,14 @@ fn who_lost_its_id_asks_for_another() {
     s.refused(sent[1].batch, ErrorCode::INVALID_PRODUCER_EPOCH);
     s.push();
     assert!(s.state.needs_identity() && s.take_all().is_empty());
-    s.state.identify(identity(8));
+    s.state.set_identity(identity(8));
     let next = s.take_all();
     assert_eq!(next.iter().map(numbers).collect::<Vec<_>>(), [(0, 0)]);
-    assert_eq!(s.told(), "ff.");
+    assert_eq!(s.outcomes(), "ff.");
 }
 
 #[test]
-fn acks_of_zero_are_never_tried_again_after_they_may_have_left() {
+fn acks_zero_batches_that_may_have_been_sent_are_not_retried() {
     let mut s = Script::new(ProducerConfig {
         idempotent: false,
         acks: super::Acks::None,
@@ -332,24 +336,24 @@ fn acks_of_zero_are_never_tried_again_after_they_may_have_left() {
     s.push();
     let sent = s.take_all();
     s.lost(sent[0].batch);
-    s.learn(sent[1].batch, Outcome::Unanswered(Error::NotSent(String::new())));
+    s.on_outcome(sent[1].batch, Outcome::Unanswered(Error::NotSent(String::new())));
     s.pass(BACKOFF);
-    assert_eq!((s.take_all().len(), s.told().as_str()), (1, "i."));
+    assert_eq!((s.take_all().len(), s.outcomes().as_str()), (1, "i."));
 }
 
-/// A partition's leader, with Kafka's rules for sequences.
+/// A partition's leader with Kafka's rules for sequences.
 #[derive(Default)]
-struct Broker {
+struct LeaderModel {
     log: Vec<usize>,
     /// By producer id: epoch, and the last five batches' sequences and offsets.
     producers: BTreeMap<i64, (i16, VecDeque<(i32, i64)>)>,
 }
 
-impl Broker {
+impl LeaderModel {
     fn judge(&self, batch: &Batch) -> Result<Option<i64>, ErrorCode> {
         let h = &batch.header;
         let Some((epoch, window)) = self.producers.get(&h.producer_id.0) else {
-            // Nothing is known of it: any sequence will do.
+            // The producer is unknown: any sequence is accepted.
             return Ok(None);
         };
         if h.producer_epoch.0 < *epoch {
@@ -404,13 +408,13 @@ impl Broker {
 enum Step {
     Push,
     Send,
-    /// The broker takes the next request of this connection, and may answer with something else than what it did.
+    /// The broker handles the next request of the current connection, and may answer with another outcome than the real one.
     Serve,
     ServeButSay(i16),
     RefuseWith(i16),
     Answer,
     Disconnect,
-    /// A request of an older connection arrives, or is lost.
+    /// A request of an older connection arrives at the broker, or is lost.
     Late,
     LateLost,
     Pass(u64),
@@ -431,20 +435,20 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct World {
+struct ProducerModel {
     script: Script,
-    broker: Broker,
+    broker: LeaderModel,
     ids: i64,
-    wire: VecDeque<Sending>,
+    wire: VecDeque<BatchToSend>,
     answers: VecDeque<(BatchId, Outcome)>,
     late: VecDeque<Bytes>,
 }
 
-impl World {
+impl ProducerModel {
     fn new() -> Self {
         Self {
             script: Script::idempotent(),
-            broker: Broker::default(),
+            broker: LeaderModel::default(),
             ids: 7,
             wire: VecDeque::new(),
             answers: VecDeque::new(),
@@ -464,12 +468,12 @@ impl World {
             Step::RefuseWith(code) => self.serve(|_, _| Outcome::Refused(ErrorCode(code), None)),
             Step::Answer => {
                 if let Some((batch, outcome)) = self.answers.pop_front() {
-                    self.script.learn(batch, outcome);
+                    self.script.on_outcome(batch, outcome);
                 }
             }
             Step::Disconnect => {
                 let answers = std::mem::take(&mut self.answers).into_iter().map(|(b, _)| b);
-                let wire: Vec<Sending> = self.wire.drain(..).collect();
+                let wire: Vec<BatchToSend> = self.wire.drain(..).collect();
                 let lost: Vec<BatchId> = answers.chain(wire.iter().map(|s| s.batch)).collect();
                 self.late.extend(wire.into_iter().map(|s| s.bytes));
                 for batch in lost {
@@ -486,18 +490,18 @@ impl World {
         }
         if self.script.state.needs_identity() {
             self.ids += 1;
-            self.script.state.identify(identity(self.ids));
+            self.script.state.set_identity(identity(self.ids));
         }
     }
 
-    fn serve(&mut self, with: impl FnOnce(&mut Broker, &Bytes) -> Outcome) {
+    fn serve(&mut self, with: impl FnOnce(&mut LeaderModel, &Bytes) -> Outcome) {
         if let Some(sending) = self.wire.pop_front() {
             let outcome = with(&mut self.broker, &sending.bytes);
             self.answers.push_back((sending.batch, outcome));
         }
     }
 
-    /// Lets everything come to its end without further faults.
+    /// Runs without further faults until all records have an outcome.
     fn settle(&mut self) {
         for _ in 0..10_000 {
             if self.script.state.is_idle() {
@@ -507,7 +511,7 @@ impl World {
                 self.step(step);
             }
         }
-        panic!("it never comes to an end");
+        panic!("records are left without an outcome");
     }
 }
 
@@ -515,29 +519,29 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn nothing_stands_twice_nothing_failed_stands_and_what_stands_is_in_order(
+    fn records_are_in_the_log_at_most_once_in_order_and_never_after_fail(
         steps in prop::collection::vec(step(), 1..120)
     ) {
-        let mut world = World::new();
+        let mut model = ProducerModel::new();
         for step in steps {
-            world.step(step);
+            model.step(step);
         }
-        world.settle();
-        while !world.late.is_empty() {
-            world.step(Step::Late);
+        model.settle();
+        while !model.late.is_empty() {
+            model.step(Step::Late);
         }
-        let log = &world.broker.log;
+        let log = &model.broker.log;
         let mut acked = Vec::new();
-        for (value, told) in world.script.told.iter_mut().enumerate() {
-            let stands: Vec<usize> = (0..log.len()).filter(|i| log[*i] == value).collect();
-            prop_assert!(stands.len() <= 1, "{value} stands at {stands:?}");
-            match told.try_recv().expect("everything has an outcome") {
+        for (value, outcomes) in model.script.outcomes.iter_mut().enumerate() {
+            let positions: Vec<usize> = (0..log.len()).filter(|i| log[*i] == value).collect();
+            prop_assert!(positions.len() <= 1, "{value} is at {positions:?}");
+            match outcomes.try_recv().expect("everything has an outcome") {
                 Ok(ack) => {
                     let offset = ack.offset.expect("the broker always says it").0 as usize;
-                    prop_assert_eq!(stands, vec![offset]);
+                    prop_assert_eq!(positions, vec![offset]);
                     acked.push(offset);
                 }
-                Err(SendError::Fail(e)) => prop_assert!(stands.is_empty(), "{} failed: {}", value, e),
+                Err(SendError::Fail(e)) => prop_assert!(positions.is_empty(), "{} failed: {}", value, e),
                 Err(SendError::Info(_)) => {}
             }
         }

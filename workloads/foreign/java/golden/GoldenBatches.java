@@ -107,7 +107,7 @@ public class GoldenBatches {
         return builder.build();
     }
 
-    /** More than one of every codec's blocks. */
+    /** More data than one block of any codec. */
     static MemoryRecords large(Compression compression) {
         MemoryRecordsBuilder builder = MemoryRecords.builder(ByteBuffer.allocate(1024), compression,
             TimestampType.CREATE_TIME, 0L);
@@ -144,7 +144,7 @@ public class GoldenBatches {
         show("kraft-voters", MemoryRecords.withVotersRecord(2L, TIME, 2, buffer(), voters));
     }
 
-    /** What a topic asks for, and who appends. */
+    /** Settings of a topic, and the origin of an append. */
     record Rules(boolean compaction, TimestampType type, long before, long after, CompressionType compression, AppendOrigin origin) {
         static final Rules PLAIN =
             new Rules(false, TimestampType.CREATE_TIME, Long.MAX_VALUE, 3_600_000, null, AppendOrigin.CLIENT);
@@ -247,7 +247,7 @@ public class GoldenBatches {
             TimestampType.CREATE_TIME, 0L);
         builder.append(TIME, bytes("a"), bytes("1"));
         builder.append(TIME, bytes("a"), bytes("2"));
-        // A sequence below 0 is not for the builder to write.
+        // The builder can't write a sequence below 0.
         builder.setProducerState(id, epoch, Math.max(sequence, 0), transactional);
         return patched(builder.build(), 53, sequence);
     }
@@ -299,7 +299,7 @@ public class GoldenBatches {
             + " compression=" + (rules.compression == null ? "producer" : rules.compression.name)
             + " client=" + (rules.origin == AppendOrigin.CLIENT));
         System.out.println("bytes " + hex(array(records.buffer().duplicate())));
-        // As the log does first.
+        // The log does this first.
         int valid = records.validBytes();
         records = MemoryRecords.readableRecords(records.buffer().slice(0, valid));
         Time time = proxy(Time.class);
@@ -322,7 +322,7 @@ public class GoldenBatches {
         System.out.println();
     }
 
-    /** Says TIME when asked for milliseconds, and does nothing else. */
+    /** Returns TIME for milliseconds, and otherwise does nothing. */
     static <T> T proxy(Class<T> type) {
         return type.cast(Proxy.newProxyInstance(type.getClassLoader(), new Class<?>[] {type}, (self, method, args) ->
             switch (method.getName()) {

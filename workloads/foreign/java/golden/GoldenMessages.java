@@ -54,7 +54,7 @@ import org.apache.kafka.common.record.internal.SimpleRecord;
 public final class GoldenMessages {
     private enum Variant { DEFAULTS, FILLED, NULLS }
 
-    /** A string longer than 127 bytes now and then: its compact length takes two bytes. */
+    /** Every so many strings one is longer than 127 bytes, so that its compact length takes two bytes. */
     private static final int LONG_STRING_EVERY = 23;
 
     private int counter;
@@ -141,7 +141,7 @@ public final class GoldenMessages {
         return HexFormat.of().formatHex(buffer.array());
     }
 
-    /** Sets every field that the schema of one version names, tagged ones too. */
+    /** Sets every field in the schema of one version, including tagged ones. */
     private void fill(Object struct, Schema schema, Variant variant) throws Exception {
         Map<String, Method> setters = setters(struct.getClass());
         for (BoundField bound : schema.fields()) {
@@ -209,7 +209,7 @@ public final class GoldenMessages {
         return collection;
     }
 
-    /** A value of its own for each n, never a default of Kafka's schemas, using all bytes of its type. */
+    /** A different value for each n, never a default of Kafka's schemas, using all bytes of its type. */
     private static Object primitive(Class<?> raw, org.apache.kafka.common.protocol.types.Type wire, String name, int n) {
         long wide = 0x0102030405060708L * n ^ (n % 2 == 0 ? Long.MIN_VALUE : 0);
         if (raw == byte.class || raw == Byte.class) {

@@ -1,9 +1,6 @@
-//! librdkafka against the real binary. A package of its own, so that only it waits for librdkafka's build; the tests are in
-//! `tests/`.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a runner of the real world: it starts processes"
-)]
+//! librdkafka against the real binary. It is a separate package so that no other package waits for librdkafka's build; the
+//! tests are in `tests/`.
+#![expect(clippy::disallowed_methods, reason = "a test runner starts real processes")]
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -12,12 +9,12 @@ use std::process::{Child, Command, Stdio};
 /// A running broker. Dropping it kills it.
 pub struct Broker {
     child: Child,
-    /// Where it listens.
+    /// Its address.
     pub addr: String,
     dir: PathBuf,
 }
 
-/// Builds the binary, which is another package's, and tells where it is.
+/// Builds the binary, which belongs to another package, and returns its path.
 fn binary() -> PathBuf {
     let built = Command::new(env!("CARGO"))
         .args(["build", "-q", "-p", "brokkr", "--message-format=json"])
@@ -35,7 +32,7 @@ fn binary() -> PathBuf {
 }
 
 impl Broker {
-    /// Starts a broker on a directory of its own.
+    /// Starts a broker on a new directory.
     pub fn start(name: &str) -> Self {
         let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join("../../../target/tmp")
@@ -60,11 +57,11 @@ impl Broker {
         Self { child, addr, dir }
     }
 
-    /// kill -9, and a start on the same directory and port.
+    /// Kills the broker with SIGKILL and starts it on the same directory and port.
     #[must_use]
     pub fn killed_and_restarted(mut self) -> Self {
-        self.child.kill().expect("it lives");
-        self.child.wait().expect("it is dead");
+        self.child.kill().expect("the broker runs");
+        self.child.wait().expect("the broker was killed");
         let (dir, addr) = (self.dir.clone(), self.addr.clone());
         std::mem::forget(self);
         Self::on(dir, &addr)

@@ -1,6 +1,9 @@
-//! What librdkafka writes it reads back: every compression, every acks, by offset and by time, and through kill -9.
+//! librdkafka reads back its own records: every compression, every acks, by offset and by time, and through kill -9.
 
-#![expect(clippy::disallowed_methods, reason = "a test of the real world waits in it")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test with a real broker waits in real time"
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -62,7 +65,7 @@ fn read(
                 all.push((m.offset(), at, text(m.key()), text(m.payload()), header));
             }
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => {
-                // Its end would wait for a group's coordinator, which nobody is yet.
+                // Closing it would wait for a group coordinator, which the broker doesn't have yet.
                 std::mem::forget(consumer);
                 return all;
             }
@@ -109,7 +112,7 @@ fn every_compression_and_acks_reads_back() {
                         .map_err(|(e, _)| e)
                         .expect("it is written");
                 }
-                // With acks=0 nobody says when it is written.
+                // With acks=0 there is no acknowledgement to wait for.
                 let deadline = std::time::Duration::from_millis(50);
                 let mut all = read(&broker, &topic, 0, Offset::Beginning);
                 for _ in 0..100 {
@@ -171,7 +174,7 @@ fn reads_from_the_end_and_from_a_time() {
 }
 
 #[test]
-fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
+fn acknowledged_records_survive_kill_9_exactly_once_and_in_order() {
     let mut broker = Broker::start("kill");
     let runtime = runtime();
     runtime.block_on(create(&broker, "t", 2));

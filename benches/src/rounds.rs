@@ -1,8 +1,8 @@
-//! The turns: every target does the work once in a round, one after the other, so that a machine that grows slower does so
-//! for all of them.
+//! Rounds: each round runs the work once on every target, one after the other, so that a machine that slows down does so for
+//! all of them.
 //!
-//! A turn has a topic of its own, deleted at its end, and begins when what the last one wrote is on the disk or gone. A
-//! work that reads keeps its filled topic over all rounds.
+//! A run creates its own topic and deletes it at the end. It begins when all data of the previous run is written back or
+//! deleted. A work that reads keeps its filled topic over all rounds.
 
 use crate::client::Client;
 use crate::clock::{Clock, sleep_until};
@@ -25,22 +25,22 @@ use std::time::{Duration, Instant};
 /// A broker to be measured.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// What the report calls it.
+    /// Its name in the report.
     pub name: String,
-    /// Where it listens.
+    /// Its address.
     pub addr: SocketAddr,
-    /// Its process, if it runs here.
+    /// Its process id, if it runs on this machine.
     pub pid: Option<i32>,
-    /// Its log directory, if it is here.
+    /// Its log directory, if it is on this machine.
     pub data_dir: Option<PathBuf>,
 }
 
 /// `flush.messages` of the topics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flush {
-    /// Kafka's default: never; the kernel writes when it likes.
+    /// Kafka's default: never; the kernel writes when it chooses to.
     Kafka,
-    /// After so many records.
+    /// After this many records.
     Messages(u64),
 }
 
@@ -60,34 +60,34 @@ impl Flush {
     }
 }
 
-/// How to measure, whatever the work.
+/// How to measure, the same for all works.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Who is measured, in the order of their turns.
+    /// The targets, in the order in which they run.
     pub targets: Vec<Target>,
-    /// Whom the others are compared with.
+    /// The target that the others are compared with.
     pub reference: Option<String>,
-    /// How topics flush; each is a turn of its own.
+    /// Flush settings of the topics; each is a run of its own.
     pub flushes: Vec<Flush>,
-    /// How often everybody has their turn.
+    /// Number of rounds.
     pub rounds: u32,
-    /// What counts of a turn.
+    /// The measured part of a run.
     pub window: Duration,
-    /// What comes before it in a turn.
+    /// The unmeasured part at the beginning of a run.
     pub lead_in: Duration,
-    /// The length of an unmeasured turn for each target at the beginning.
+    /// The length of an unmeasured run on each target before the first round.
     pub warm_up: Duration,
-    /// What a broker gets to clean up after a turn.
+    /// Time for a broker to clean up after a run.
     pub settle: Duration,
     /// Whether producers are idempotent.
     pub idempotent: bool,
-    /// Where the disk is probed before each flushed turn.
+    /// Where the disk is probed before each flushed run.
     pub probe_dir: Option<PathBuf>,
 }
 
-/// How often a window is looked at.
+/// How often a window's counters are read.
 const TICK: Duration = Duration::from_millis(20);
-/// Fills a topic.
+/// The load that fills a topic.
 const FILL: ProduceSpec = ProduceSpec {
     partitions: 6,
     connections: 3,
@@ -99,61 +99,61 @@ const FILL: ProduceSpec = ProduceSpec {
     rate: None,
 };
 
-/// Does a work in turns. `say` is told how it goes.
+/// Runs a work in rounds. Reports progress through `say`.
 pub fn run(work: &Work, plan: &Plan, say: &dyn Fn(&str)) -> Table {
-    // Reading does not flush: one variant is enough.
+    // Reads do not flush: one variant is enough.
     let flushes = match work.kind {
         Kind::Fetch { .. } => &plan.flushes[..plan.flushes.len().min(1)],
         _ => &plan.flushes[..],
     };
-    let mut players: Vec<Player<'_>> = Vec::new();
+    let mut runners: Vec<Runner<'_>> = Vec::new();
     for flush in flushes {
-        players.extend(
+        runners.extend(
             plan.targets
                 .iter()
-                .map(|target| Player::new(work, plan, target, *flush)),
+                .map(|target| Runner::new(work, plan, target, *flush)),
         );
     }
     if plan.warm_up > Duration::ZERO {
-        for player in &mut players[..plan.targets.len()] {
-            say(&format!("{}: {} warms up", work.name, player.target.name));
-            player.turn(plan.warm_up, false, say);
+        for runner in &mut runners[..plan.targets.len()] {
+            say(&format!("{}: {} warms up", work.name, runner.target.name));
+            runner.run_once(plan.warm_up, false, say);
         }
     }
     for round in 1..=plan.rounds {
-        for player in &mut players {
-            let result = player.turn(plan.window, true, say);
-            let flush = player.flush.label();
+        for runner in &mut runners {
+            let result = runner.run_once(plan.window, true, say);
+            let flush = runner.flush.label();
             say(&format!(
                 "{} {round}/{}: {} flush={flush}: {result}",
-                work.name, plan.rounds, player.target.name
+                work.name, plan.rounds, runner.target.name
             ));
         }
     }
-    for player in &mut players {
-        player.leave(say);
+    for runner in &mut runners {
+        runner.delete_filled(say);
     }
     Table {
         work: work.name.to_owned(),
         about: work.about.to_owned(),
-        subjects: players.into_iter().map(|player| player.subject).collect(),
+        subjects: runners.into_iter().map(|runner| runner.subject).collect(),
         reference: plan.reference.clone(),
     }
 }
 
-/// A target in one of its configurations, doing one work.
-struct Player<'a> {
+/// Runs one work on a target in one configuration.
+struct Runner<'a> {
     work: &'a Work,
     plan: &'a Plan,
     target: &'a Target,
     flush: Flush,
     subject: Subject,
-    /// The topic to read, and its partitions' ends.
+    /// The topic to read, and the end offsets of its partitions.
     filled: Option<(String, Vec<i64>)>,
     topics: u32,
 }
 
-impl<'a> Player<'a> {
+impl<'a> Runner<'a> {
     fn new(work: &'a Work, plan: &'a Plan, target: &'a Target, flush: Flush) -> Self {
         Self {
             work,
@@ -166,12 +166,12 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// One turn, into the subject's figures if it counts. Says in a few words how it went.
-    fn turn(&mut self, window: Duration, counts: bool, say: &dyn Fn(&str)) -> String {
+    /// Runs the work once; adds the figures to the subject if `counts`. Returns a short result for the log.
+    fn run_once(&mut self, window: Duration, counts: bool, say: &dyn Fn(&str)) -> String {
         if self.subject.failure.is_some() {
             return "failed before".to_owned();
         }
-        match self.measured(window, counts, say) {
+        match self.run_measured(window, counts, say) {
             Ok(figures) => {
                 let said: Vec<String> = figures
                     .iter()
@@ -190,7 +190,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    fn measured(
+    fn run_measured(
         &mut self,
         window: Duration,
         counts: bool,
@@ -247,17 +247,17 @@ impl<'a> Player<'a> {
         Ok(name)
     }
 
-    /// Deletes a topic and waits until no IO of its is under way.
+    /// Deletes a topic and waits until none of its IO is in progress.
     fn delete_topic(&self, name: &str, say: &dyn Fn(&str)) {
         let deleted = Client::connect(self.target.addr).and_then(|mut client| client.delete_topic(name));
         if let Err(e) = deleted {
-            say(&format!("{}: {name} is not deleted: {e}", self.target.name));
+            say(&format!("{}: deleting {name}: {e}", self.target.name));
         }
         std::thread::sleep(self.plan.settle);
         page_cache::write_back();
     }
 
-    fn leave(&mut self, say: &dyn Fn(&str)) {
+    fn delete_filled(&mut self, say: &dyn Fn(&str)) {
         if let Some((topic, _)) = self.filled.take() {
             self.delete_topic(&topic, say);
         }
@@ -291,7 +291,7 @@ impl<'a> Player<'a> {
         match spec.rate {
             Some(rate) => {
                 latency(&mut figures, &tally.latency);
-                // Up to the unlucky request in flight at either end.
+                // Except for up to one request in flight at either end of the window.
                 let held = 100.0 * watched.answers as f64 / (rate * watched.secs);
                 push(&mut figures, "rate held %", held.min(100.0));
                 push(&mut figures, "never sent", tally.unsent as f64);
@@ -334,7 +334,7 @@ impl<'a> Player<'a> {
             return Ok(filled.clone());
         }
         let topic = self.create_topic(partitions)?;
-        // Remembered before it is filled, so that it is deleted also if that fails.
+        // Stored before it is filled, so that it is deleted even if filling fails.
         self.filled = Some((topic.clone(), Vec::new()));
         let spec = ProduceSpec { partitions, ..FILL };
         let prepared = self.prepare(&topic, spec)?;
@@ -355,9 +355,7 @@ impl<'a> Player<'a> {
             let readers = scope.spawn(|| fetch::run(addr, &topic, &ends, spec, &clock, &|| Ok(())));
             let watched = watch(&clock, pid, None);
             clock.stop();
-            let times = readers
-                .join()
-                .expect("a panic has ended the process' thread already")?;
+            let times = readers.join().expect("the thread panicked")?;
             Ok::<_, BenchError>((watched?, times))
         })?;
         let mut figures = Vec::new();
@@ -376,31 +374,27 @@ impl<'a> Player<'a> {
         say: &dyn Fn(&str),
     ) -> Result<Vec<Figure>, BenchError> {
         let Some(dir) = self.target.data_dir.clone() else {
-            let problem = format!("reading cold needs --data-dir {}=DIR", self.target.name);
+            let problem = format!("cold reads need --data-dir {}=DIR", self.target.name);
             return Err(BenchError::Usage(problem));
         };
         let (cold, ends) = self.filled(spec.partitions, bytes)?;
-        page_cache::forget(&dir, &cold)?;
+        page_cache::evict(&dir, &cold)?;
         let topic = self.create_topic(produce.partitions)?;
         let prepared = self.prepare(&topic, produce)?;
         let (addr, pid) = (self.target.addr, self.target.pid);
-        // The readers' own count, so that MB/s are theirs alone; both clocks begin together.
+        // The readers have their own counters, so that MB/s excludes the writers; both clocks begin together.
         let (clock, reading) = (
             Clock::new(self.plan.lead_in, window),
             Clock::new(self.plan.lead_in, window),
         );
-        let again = || page_cache::forget(&dir, &cold);
+        let again = || page_cache::evict(&dir, &cold);
         let result = std::thread::scope(|scope| {
             let readers = scope.spawn(|| fetch::run(addr, &cold, &ends, spec, &reading, &again));
             let watcher = scope.spawn(|| watch(&reading, pid, None));
             let written = load(prepared, produce, &clock, None, None);
             reading.stop();
-            let watched = watcher
-                .join()
-                .expect("a panic has ended the process' thread already");
-            readers
-                .join()
-                .expect("a panic has ended the process' thread already")?;
+            let watched = watcher.join().expect("the thread panicked");
+            readers.join().expect("the thread panicked")?;
             Ok::<_, BenchError>((watched?, written?.1))
         });
         self.delete_topic(&topic, say);
@@ -418,7 +412,7 @@ impl<'a> Player<'a> {
     }
 }
 
-/// What happened in a window.
+/// Measurements of one window.
 struct Watched {
     secs: f64,
     answers: u64,
@@ -457,7 +451,7 @@ fn latency(figures: &mut Vec<Figure>, times: &Histogram<u64>) {
     }
 }
 
-/// Runs a load through its window. With `bytes` it lasts for at least the first of them, and at most the second.
+/// Runs a load through its window. With `bytes` it also lasts for at least the first and at most the second number of bytes.
 fn load(
     prepared: Prepared,
     spec: ProduceSpec,
@@ -468,19 +462,19 @@ fn load(
     std::thread::scope(|scope| {
         let load = prepared.start(scope, clock).inspect_err(|_| clock.stop())?;
         let watched = watch(clock, pid, bytes);
-        // An open load ends by itself, once it has sent all that was due.
+        // An open load ends by itself once it has sent all due requests.
         if spec.rate.is_none() || watched.is_err() {
             clock.stop();
         }
         let tally = load.join();
         clock.stop();
-        // First what the load has to say: the watch only sees that it ended.
+        // The load's error comes first: the watch only sees that the load ended.
         let tally = tally?;
         Ok((watched?, tally))
     })
 }
 
-/// Sees a window through, unless the load fails in it.
+/// Observes a window to its end, or until the load fails.
 fn watch(clock: &Clock, pid: Option<i32>, bytes: Option<(u64, u64)>) -> Result<Watched, BenchError> {
     let usage = || pid.map(proc::usage).transpose();
     sleep_until(clock.measure_from);
