@@ -4,6 +4,9 @@
 //! the batch may be acknowledged: a write that fails leaves no trace (P10), and its offsets, which nobody was shown, are
 //! given out again.
 
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
 use brokkr_env::Env;
 use brokkr_types::{Instant, LeaderEpoch, Offset, UnixMillis};
 use brokkr_wire::records::{Batch, BatchHeader, ControlType, Origin};
@@ -24,6 +27,9 @@ pub const STAGED_BATCHES_MAX: usize = 16 << 10;
 
 /// How much of a control batch is decompressed to read its one record.
 const MARKER_BYTES_MAX: usize = 64 << 10;
+/// Entries that an empty queue keeps room for. A queue with less, of a partition that is seldom written, or with more, keeps none: an
+/// idle partition is small.
+pub(crate) const ROOM_KEPT: RangeInclusive<usize> = 5..=64;
 
 /// What became of a batch. It may be acknowledged once [`crate::AckableOffset`] is past `last_offset`, also when it is a
 /// duplicate: the batch it repeats may itself be on its way (P9). If [`crate::Event::Failed`] comes first, it is gone.
@@ -276,9 +282,8 @@ impl<E: Env> Log<E> {
         while self.undo.front().is_some_and(|u| u.base < ackable) {
             self.undo.pop_front();
         }
-        if self.undo.is_empty() && self.undo.capacity() > 64 {
-            // An idle partition keeps no room.
-            self.undo.shrink_to(0);
+        if self.undo.is_empty() && !ROOM_KEPT.contains(&self.undo.capacity()) {
+            self.undo = VecDeque::new();
         }
     }
 }

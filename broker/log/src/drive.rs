@@ -24,7 +24,7 @@ use brokkr_env::{Durable, Env, Error, ErrorKind, Result, Submitted};
 use brokkr_types::{Instant, Offset};
 
 use crate::ackable::AckableOffset;
-use crate::append::Group;
+use crate::append::{Group, ROOM_KEPT};
 use crate::log::Log;
 use crate::roll::{self, RollPlan, Rolled};
 use crate::segment::Head;
@@ -222,6 +222,9 @@ impl<E: Env> Log<E> {
             return self.begin_roll();
         }
         let mut group = pipeline.groups.pop_front().expect("it is the front");
+        if pipeline.groups.is_empty() && !ROOM_KEPT.contains(&pipeline.groups.capacity()) {
+            pipeline.groups = VecDeque::new();
+        }
         if group.batches == 0 {
             return true;
         }

@@ -1,6 +1,7 @@
 //! The owner's loop: appends, answers, control.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Weak};
 
 use brokkr_env::{Env, ErrorKind, Noise, Published};
@@ -21,6 +22,9 @@ use crate::metrics::TopicTraffic;
 
 /// Messages taken from the queue in one go.
 const TAKE_MAX: usize = 512;
+
+/// Answers that an idle owner keeps room for: fewer, of a partition that is seldom written, or more are allocated anew.
+const ROOM_KEPT: RangeInclusive<usize> = 5..=64;
 
 /// A partition's log, as its owner has it.
 pub(super) enum OwnedLog<E: Env> {
@@ -162,8 +166,8 @@ impl<E: Env> Serving<E> {
                     for message in taken.drain(..) {
                         self.message(message).await;
                     }
-                    if taken.capacity() > 64 {
-                        taken.shrink_to(16);
+                    if !ROOM_KEPT.contains(&taken.capacity()) {
+                        taken = Vec::new();
                     }
                 }
             }
@@ -312,6 +316,9 @@ impl<E: Env> Serving<E> {
                     self.publish();
                     while let Some(p) = self.parked.pop_front_if(|p| p.until <= high_watermark) {
                         drop(p.reply.send(Ok(p.placed)));
+                    }
+                    if self.parked.is_empty() && !ROOM_KEPT.contains(&self.parked.capacity()) {
+                        self.parked = VecDeque::new();
                     }
                     self.owner.outlet.tell(false);
                 }
