@@ -35,7 +35,7 @@ use crate::partition::{Closed, Control, Handle, Refused, ViewRef};
 /// Logs that are closed, or deleted, at the same time.
 const CLOSING_MAX: usize = 16;
 /// How long a request that says no time of its own waits for a log that is being opened.
-const OPENING_WAIT: Duration = Duration::from_secs(10);
+pub const OPENING_WAIT: Duration = Duration::from_secs(10);
 
 /// What the task is asked.
 pub enum Ask {

@@ -11,7 +11,7 @@ mod common;
 use std::net::TcpListener;
 
 use brokkr_wire::ErrorCode;
-use common::{brokkr, everything, output, place, refused, running, start, text};
+use common::{brokkr, everything, output, place, refused, running, start, text, until};
 use rustix::process::{Signal, kill_process};
 
 #[test]
@@ -60,7 +60,9 @@ fn after_a_clean_stop_nothing_is_scanned_and_after_a_kill_it_is() {
 
     let third = start(&dir, &["--log", "info"]);
     let mut client = third.client();
-    assert!(third.log().contains("recovered log=\"t-1\""), "{}", third.log());
+    until("the log is recovered", || {
+        third.log().contains("recovered log=\"t-1\"")
+    });
     assert_eq!(values(&mut client, 1), [1, 3, 5, 7, 9, 10, 11, 12, 13]);
     assert_eq!(values(&mut client, 0), [0, 2, 4, 6, 8]);
 }

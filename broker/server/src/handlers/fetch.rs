@@ -22,7 +22,7 @@ use crate::fetch_session::{Asked, Sessions, Told, Turn};
 use crate::memory::{Holds, Share};
 use crate::metrics::TopicTraffic;
 use crate::partition::{Handle, Refused, View, Waiter};
-use crate::partitions::check_epoch;
+use crate::partitions::{OPENING_WAIT, check_epoch};
 
 /// `isolation_level` of a consumer that reads only what is decided (KIP-98).
 const READ_COMMITTED: i8 = 1;
@@ -163,7 +163,14 @@ async fn fetch<E: Env>(
     loop {
         let pass = look(&mut ctx, rc.version, request, turn, unknown.as_deref()).await;
         let nothing_to_wait_for = pass.handles.is_empty() && !pass.offline;
-        let enough = pass.bytes >= min_bytes || pass.urgent || nothing_to_wait_for || last;
+        // Logs that are being opened are waited for, whatever the request says, unless there is something else to answer.
+        let opens = pass.bytes == 0 && pass.handles.iter().any(|(_, seen, _)| seen.is_none());
+        let deadline = if opens {
+            deadline.max(rc.received_at + OPENING_WAIT)
+        } else {
+            deadline
+        };
+        let enough = (pass.bytes >= min_bytes && !opens) || pass.urgent || nothing_to_wait_for || last;
         if enough || ctx.env.now() >= deadline {
             return pass;
         }

@@ -96,13 +96,8 @@ impl<E: Env> Owner<E> {
                     .tell("offline: its log can't be opened now; tried again", &what);
                 self.env.now() + after
             });
-            if retry_at.is_none()
-                && self
-                    .noise
-                    .has_own_line("offline: its log can't be opened", &assignment.folder)
-            {
-                let log = &*assignment.folder;
-                tracing::error!(log, %error, "offline: its log can't be opened; nothing of it was changed");
+            if retry_at.is_none() {
+                self.log_damaged(&assignment.folder, &error);
             }
             attempts += 1;
             self.go_offline();
@@ -110,6 +105,19 @@ impl<E: Env> Owner<E> {
                 Next::TryAgain => {}
                 Next::End => return None,
             }
+        }
+    }
+
+    /// An operator has to look at each of these logs, so each has a line of its own, up to a limit.
+    fn log_damaged(&self, folder: &str, error: &LogError) {
+        if self
+            .noise
+            .has_own_line("offline: its log can't be opened", folder)
+        {
+            tracing::error!(log = folder, %error, "offline: its log can't be opened; nothing of it was changed");
+        } else {
+            let what = format_args!("{folder}: {error}");
+            self.noise.tell("offline: still more logs can't be opened", &what);
         }
     }
 

@@ -21,6 +21,9 @@ use brokkr_wire::messages::create_topics_request::{CreatableTopic, CreatableTopi
 use brokkr_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use brokkr_wire::messages::delete_topics_request::DeleteTopicState;
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use brokkr_wire::messages::list_offsets_request::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
 use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
 use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use brokkr_wire::messages::produce_response::PartitionProduceResponse;
@@ -369,6 +372,24 @@ impl Client {
             ..Default::default()
         };
         let result = self.ask(&request, 7).topics.remove(0);
+        // The answer comes before the logs are there; ListOffsets waits for them.
+        let partition = |partition_index| ListOffsetsPartition {
+            partition_index,
+            timestamp: -1,
+            ..Default::default()
+        };
+        let opened = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: Str::copied(name),
+                partitions: (0..result.num_partitions).map(partition).collect(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        if result.error_code == 0 {
+            drop(self.ask(&opened, 7));
+        }
         (
             ErrorCode(result.error_code),
             result.error_message.map(|m| m.as_str().to_owned()),
