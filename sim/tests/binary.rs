@@ -92,7 +92,7 @@ fn a_panic_is_1_and_says_what_and_how_to_see_it_again() {
         .expect("a panic is told");
     let what = violation["what"].as_str().expect("a text");
     assert!(
-        what.contains("a producer sends somewhere") && what.contains(".rs:"),
+        what.contains("a producer needs partitions") && what.contains(".rs:"),
         "{what}"
     );
     assert!(what.contains("repeat: cargo sim run --plan"), "{what}");

@@ -297,6 +297,8 @@ async fn has_a_session(trial: Trial) -> i64 {
 }
 
 async fn logs_in_a(trial: Trial) -> i64 {
+    // The first append makes the log.
+    assert_eq!(trial.produce(100).await, ErrorCode::NONE);
     trial.files("a/t-0/*.log")
 }
 
