@@ -1,5 +1,5 @@
-//! `brokkr-sim bugs`: shows that the judges can fail. Each known bug of `sim/mutants` is put into a copy of the tree, built, and
-//! hunted; and the plan that guards against it, where there is one, is shown to fail with it still.
+//! `brokkr-sim bugs`: shows that the judges can fail. Applies each known bug of `sim/mutants` to a copy of the tree, builds it, and
+//! runs seeds until one finds the bug; and shows that the plan that guards against it, if there is one, still fails with it.
 
 mod hunt;
 mod mutant;
@@ -24,7 +24,7 @@ use mutant::Mutant;
 use regress::Guards;
 use tree::Trees;
 
-/// Goes for every invariant.
+/// Stands for every invariant.
 const ANY: &str = "any";
 
 /// How the table is printed.
@@ -69,22 +69,22 @@ pub struct Bugs {
     format: Format,
 }
 
-/// What came of a bug.
+/// The result of a bug.
 #[derive(Serialize)]
 struct Row<'a> {
     mutant: &'a str,
     what: &'a str,
     source: &'a str,
     breaks: &'a [String],
-    /// What is wrong with the bank: empty, if all is as it should be.
+    /// What is wrong with the bank; empty if it is sound.
     wrong: Vec<String>,
     /// How the hunt from each starting point ended, if there was one.
     starts: Vec<Option<Found>>,
-    /// How the plan that guards against it fails, if there is one.
+    /// How the guarding plan fails, if there is one.
     plan: Option<Guards>,
 }
 
-/// Exit codes: 0 each is found; 1 one is not, or fails where it should not; 2 it can't be understood.
+/// Exit codes: 0 each bug is found; 1 one is not, or fails where it should not; 2 invalid arguments or plans.
 pub fn main(bugs: &Bugs) -> ExitCode {
     match all(bugs) {
         Ok(true) => ExitCode::SUCCESS,
@@ -124,7 +124,7 @@ fn all(bugs: &Bugs) -> Result<bool, String> {
     Ok(good)
 }
 
-/// Those that are asked for.
+/// The mutants that the arguments select.
 fn wanted(bugs: &Bugs, top: &Path) -> Result<Vec<Mutant>, String> {
     let mut mutants = mutant::all(&top.join("sim/mutants"))?;
     if bugs.regress {
@@ -154,7 +154,7 @@ fn wanted(bugs: &Bugs, top: &Path) -> Result<Vec<Mutant>, String> {
     }
 }
 
-/// Each plan is one of a bug: else nobody could show that it guards anything.
+/// Each plan must belong to a mutant: otherwise nothing shows that it guards against a bug.
 fn plans_have_mutants(top: &Path, mutants: &[Mutant]) -> Result<(), String> {
     let folder = top.join("sim/regress");
     let at = |e: std::io::Error| format!("{}: {e}", folder.display());
@@ -248,7 +248,7 @@ impl Bugs {
         }
     }
 
-    /// What stands above the table.
+    /// The lines above the table.
     fn header(&self) -> String {
         let columns: &[&str] = match self.regress {
             true => &["mutant", "its plan fails", "by"],
@@ -296,7 +296,7 @@ impl Bugs {
         };
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(widths) {
-            // The source is long, and stands in the patch.
+            // The source is long; the patch contains it.
             if *width > 0 {
                 let _ = write!(line, "{cell:<width$} ");
             }

@@ -1,4 +1,4 @@
-//! Makes a plan's faults happen, and starts the broker again after each: the machine, its operator and its supervisor in one.
+//! Injects a plan's faults and restarts the broker after each: acts as the machine, its operator and its supervisor.
 //!
 //! ```text
 //!            start            serves
@@ -6,7 +6,8 @@
 //!    ▲                   │             │               │
 //!    └── kill, power ────┴─────────────┴───────────────┘
 //! ```
-//! A start may fail while the disk does; then it is tried again. When all is calm everything heals, and the broker must serve.
+//! A start may fail while the disk fails; the director then retries it. At the calm time every fault heals, and the broker must
+//! serve.
 
 mod directories;
 mod files;
@@ -34,37 +35,37 @@ use directories::PROBED_AFTER_MS;
 use files::{Broken, METADATA};
 
 const MILLI: Nanos = 1_000_000;
-/// How long a supervisor waits after a start that failed.
+/// How long the supervisor waits after a failed start.
 const AGAIN: Nanos = 500 * MILLI;
 
-/// How long a fault waits at most for its moment, and how much later it strikes.
+/// Longest time that a fault waits for its trigger, and longest delay between the trigger and the fault.
 const WAIT_MAX: Nanos = 1_000 * MILLI;
 const STRIKES_AFTER_MAX: Nanos = MILLI / 2;
 
-/// What happens at some moment.
+/// An action that is scheduled for a time.
 #[derive(Clone, Copy)]
 enum Act {
     Fault(usize),
-    /// One that waited strikes, if it is still its moment.
+    /// A waiting fault strikes, if its trigger still holds.
     Strike(usize),
-    /// One that waits has waited long enough.
+    /// A waiting fault strikes now because its wait has timed out.
     Late(usize),
-    /// Keeps what files are now.
+    /// Saves the present contents of the files that a fault names.
     Remember(usize),
     Start,
     StartClient(u32),
     Resume,
     Room,
-    /// A client is cut off until then.
+    /// Cuts a client off until then.
     Clog {
         client: u32,
         until: Nanos,
     },
-    /// A log directory that failed works again.
+    /// A failed log directory works again.
     DirectoryIsBack(u64),
-    /// Asks for the partitions of the other log directories than this one, which fails.
+    /// Queries the partitions of the other log directories while this one fails.
     Probe(usize),
-    /// Somebody noticed that the disk had failed: ends the process, or the power.
+    /// The operator reacts to a failed disk: ends the process, or cuts the power.
     Operator {
         id: u64,
         power: bool,
@@ -72,7 +73,7 @@ enum Act {
     Calm,
 }
 
-/// What the broker's process does.
+/// State of the broker's process.
 enum Process {
     Down,
     Starting(Running, oneshot::Receiver<Started>, Instant),
@@ -82,7 +83,7 @@ enum Process {
 
 enum Heard {
     Due,
-    /// A log was written.
+    /// The broker wrote to a log.
     Written,
     Started(Option<Started>),
     Stopped(Option<bool>),
@@ -96,24 +97,24 @@ pub(crate) struct Director {
     settings: BTreeMap<String, String>,
     begin: Nanos,
     queue: BTreeMap<(Nanos, u64), Act>,
-    /// Faults that wait for their moment.
+    /// Faults that wait for their trigger.
     waiting: BTreeSet<usize>,
     log_written: Arc<Notify>,
     acts: u64,
     process: Process,
-    /// What crashes left, until a start has looked at it.
+    /// What the disk held at the last crashes, until recovery has been checked against it.
     before: Option<AtCrash>,
-    /// Whether the disk failed since the broker was last started: it may not stop cleanly, or not start.
+    /// Whether the disk failed since the last start. If it did, a clean stop or a start may fail.
     disk_failed: bool,
-    /// The fault by which a log directory fails now.
+    /// The fault by which a log directory fails at present.
     directory_failed: Option<usize>,
     /// When the broker was started while a log directory without the metadata failed, and nothing else did.
     started_without: Option<Nanos>,
     /// Faults that damage a file as soon as the broker is down.
     doomed: Vec<usize>,
-    /// What files were earlier, by path.
+    /// Earlier contents of files, by path.
     remembered: BTreeMap<String, Vec<u8>>,
-    /// What was damaged BEFORE the last start.
+    /// The file that was damaged before the last start.
     broken: Option<Broken>,
 }
 
@@ -171,7 +172,7 @@ impl Director {
         self.at(at, act);
     }
 
-    /// Ends only when something is so wrong that nothing more can be learned.
+    /// Returns only after a failure that makes the rest of the run meaningless.
     pub(crate) async fn direct(&mut self) {
         loop {
             let next = self.queue.first_key_value().map_or(Nanos::MAX, |(k, _)| k.0);
@@ -196,7 +197,7 @@ impl Director {
         }
     }
 
-    /// Waits until something is due, or the process has come to something.
+    /// Waits until an action is due, or the process changes state.
     async fn hear(&mut self, next: Instant) -> Heard {
         let (env, waits) = (&self.env, !self.waiting.is_empty());
         let due = async {
@@ -331,7 +332,8 @@ impl Director {
         }
     }
 
-    /// Whether a fault waits for its moment: for a write to lose that is long enough to be torn, and later for any.
+    /// Whether a fault still waits for its trigger: at first an unsynced write that is long enough to be torn, later any unsynced
+    /// write.
     fn waits(&self, i: usize) -> bool {
         let fault = &self.shared.plan.faults[i];
         let waited = self.now().saturating_sub(fault.at_ms * MILLI + self.begin);
@@ -341,7 +343,7 @@ impl Director {
             && self.on_disk(|d| d.log_unsynced_bytes()) < least
     }
 
-    /// Those strike whose moment has come: a little later, when what was written is on its way.
+    /// Schedules the waiting faults whose trigger holds: a little later, while the write is in flight.
     fn strike_soon(&mut self) {
         for i in std::mem::take(&mut self.waiting) {
             if self.waits(i) {
@@ -356,7 +358,7 @@ impl Director {
         }
     }
 
-    /// Nothing befalls anybody from here on.
+    /// Ends all faults.
     fn heal(&mut self) {
         self.tell(|| What::Calm);
         self.shared.world.exec().resume(BROKER);
@@ -383,7 +385,7 @@ impl Director {
         f(state.disks.get_mut(&BROKER).expect("the broker has a disk"))
     }
 
-    /// Whether it is full, or something is to fail.
+    /// Whether the disk is full, or some operation on it is about to fail.
     fn disk_fails(&self) -> bool {
         self.on_disk(|d| {
             d.capacity < u64::MAX || d.failing_syncs + d.failing_writes > 0 || d.failed_dir.is_some()
@@ -515,7 +517,7 @@ impl Director {
         }
     }
 
-    /// Kills those of the clients that are at work; each is started again later.
+    /// Kills those of the clients that are running, and schedules a restart of each.
     fn kill_clients(&mut self, clients: &[u32], down_ms: u64) {
         for client in clients {
             if self.shared.clients.is_killed(*client) {
@@ -525,7 +527,7 @@ impl Director {
         }
     }
 
-    /// Damages a file of a partition, if some of it is there to stay.
+    /// Damages a file of a partition, if part of it is durable.
     fn damage(&self, id: u64, partition: String, how: Damage) {
         let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
         let damaged = self.on_disk(|d| {
@@ -559,7 +561,7 @@ impl Director {
         self.process = Process::Stopping(running.stop(), patience, down_ms);
     }
 
-    /// The process dies, or the machine; whatever it did. It is started again later.
+    /// Kills the process or cuts the power, in whatever state the process is, and schedules a restart.
     fn crash(&mut self, id: u64, power: bool, down_ms: u64) {
         let was_up = !matches!(self.process, Process::Down);
         if !was_up && !power {
@@ -567,13 +569,13 @@ impl Director {
         }
         let seen = self.on_disk(|d| AtCrash::of(d, &self.shared.roots, power));
         let seen = seen.only(|folder| self.shared.is_judged(folder));
-        // What the first crash left sure stays so: recovery may only have cut the rest.
+        // What the first crash left durable stays durable: recovery may only have cut the rest.
         self.before = Some(match self.before.take() {
             Some(before) => seen.with_sure_of(before),
             None => seen,
         });
         if power {
-            // Its own choices: another power loss less leaves these as they are.
+            // Keyed by this fault: removing another power loss does not change these choices.
             let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
             self.shared.world.power_loss(BROKER, &mut choices);
         } else {
@@ -589,7 +591,7 @@ impl Director {
         self.after_ms(down_ms, Act::Start);
     }
 
-    /// D1: what recovery left of each log, against what stood there when the broker died.
+    /// D1: compares each log after recovery with its contents at the crash.
     fn check_recovery(&mut self) {
         let Some(before) = self.before.take() else { return };
         let failing = self.disk_failed;

@@ -1,6 +1,6 @@
 //! A node's view of the seeded world: [`brokkr_env::Env`] for one of its lives.
 //!
-//! Once the life is over every call does nothing: what it would answer never comes.
+//! Once the life is over every call does nothing: its future never completes.
 
 mod conns;
 mod files;
@@ -17,7 +17,7 @@ use crate::world::{Clock, State, World};
 pub use conns::{SimConn, SimListener, SimReadHalf, SimWriteHalf};
 pub use files::{SimDir, SimFile};
 
-/// Where the wall clock stands when a world begins: 2026-01-01.
+/// The wall clock at the start of a world: 2026-01-01.
 pub(crate) const WALL_START_MS: i64 = 1_767_225_600_000;
 
 /// One life's environment.
@@ -25,7 +25,7 @@ pub(crate) const WALL_START_MS: i64 = 1_767_225_600_000;
 pub struct SimEnv {
     world: World,
     life: Life,
-    /// The node's monotonic clock, which runs through a life as it did at its begin.
+    /// The node's monotonic clock, whose drift is fixed for a life.
     clock: Clock,
 }
 
@@ -35,12 +35,12 @@ impl SimEnv {
         Self { world, life, clock }
     }
 
-    /// Whose environment it is.
+    /// The life that it belongs to.
     pub fn life(&self) -> Life {
         self.life
     }
 
-    /// The world it is part of.
+    /// Its world.
     pub fn world(&self) -> &World {
         &self.world
     }
@@ -53,7 +53,7 @@ impl SimEnv {
         !self.world.exec().alive(self.life)
     }
 
-    /// Answers after `latency`, unless the life ends before.
+    /// Completes after `latency`, unless the life ends before.
     fn after<T: Send + 'static>(
         &self,
         latency: impl FnOnce(&mut State) -> u64,
@@ -71,7 +71,7 @@ impl SimEnv {
         let (world, life) = (self.world.clone(), self.life);
         self.world.exec().call_at(self.life, at, move || {
             let result = f(&mut world.lock());
-            // The disk works on while the process is paused; only the process doesn't hear of it.
+            // The disk goes on while the process is paused; the completion waits for the process.
             world.exec().call_awake(life, move || done(result));
         });
     }
@@ -116,7 +116,7 @@ impl Env for SimEnv {
         let root = path.trim_matches('/').to_owned();
         let made = disk(&mut self.world.lock(), self.life.node, |d| {
             d.create_dir(&root)?;
-            // Durable, as the contract says: each part of the path in the one above.
+            // Durable, as the contract says: syncs each part of the path in its parent.
             let parents = root.match_indices('/').map(|(i, _)| &root[..i]);
             [""].into_iter()
                 .chain(parents)
@@ -187,7 +187,7 @@ impl Env for SimEnv {
             state.net.ends.remove(&mine);
             state.net.ends.remove(&theirs);
         }
-        // From here on the connection is somebody's to close.
+        // From here on dropping the connection closes it.
         let conn = offered.then(|| SimConn::new(self.clone(), mine));
         self.world.exec().sleep_until(self.life, back).await;
         conn.ok_or_else(refused)

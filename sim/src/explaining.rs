@@ -1,4 +1,4 @@
-//! `brokkr-sim explain`: repeats a failing plan with a trace, and tells its story.
+//! `brokkr-sim explain`: repeats a failing plan with a trace, and explains the failure.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -14,20 +14,20 @@ use crate::scratch::Scratch;
 use crate::tracing_to::Tracing;
 use crate::{read_plan, refused};
 
-/// What is explained.
+/// Arguments of `explain`.
 #[derive(Args)]
 pub struct Explain {
-    /// A plan that fails, or what a failing run left; best after `shrink`
+    /// A plan that fails, or the file of a failing run; best after `shrink`
     file: PathBuf,
-    /// The invariant whose violation is told [default: the one nearest to the cause]
+    /// The invariant whose violation is explained [default: the one nearest to the cause]
     #[arg(long)]
     id: Option<String>,
-    /// The simulator that runs the plan, as one with a bug in its broker [default: this one]
+    /// The simulator that runs the plan, e.g. one with a bug in its broker [default: this one]
     #[arg(long, value_name = "BINARY")]
     exe: Option<PathBuf>,
 }
 
-/// Exit codes: those of `run`, or 2 if it can't be understood.
+/// Exit codes: those of `run`, or 2 for invalid arguments.
 pub fn main(explain: &Explain) -> ExitCode {
     match all(explain) {
         Ok(code) => code,

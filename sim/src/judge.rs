@@ -1,19 +1,19 @@
-//! Judges what clients invoked and were told, once a last reader has read every log from its start to its end.
+//! Judges the history of the clients, after a last reader has read every log from its start to its end.
 //!
-//! - L1: what was acknowledged stands there; I2: where it was said to, and nothing was refused as out of order that stands there.
-//! - L6: an offset never shows two records, and what was shown stands there at the end. Deleted records are excepted.
-//! - I1 and I4: what an idempotent producer sent stands at most once; what was refused for good, nowhere.
-//! - I3: what an idempotent producer was acknowledged stands in the order in which it was sent.
-//! - I2: nothing that was the next in its producer's sequence was refused as a gap (P3, P5); I4: no producer id is of two producers.
-//! - D2: nobody was shown bytes that nobody sent.
-//! - M2: topics that come and go ([`topics`]). L6 and I3: what each reader was shown, in its order ([`views`]).
-//! - Much of that again, and cycles, by `jepsen/checker` ([`jepsen`]).
-//! - L4: the latest offset, as the broker tells it, never is below what was acknowledged or shown before. D1: the log's start
-//!   never goes back behind what was deleted.
+//! - L1: every acknowledged record is in the log; I2: at the acknowledged offset, and no record in the log was refused as out of order.
+//! - L6: an offset never shows two records, and every shown record is there at the end. Deleted records are exempt.
+//! - I1 and I4: a record of an idempotent producer is in the log at most once; a record that was refused for good, never.
+//! - I3: the acknowledged records of an idempotent producer are in the order in which they were sent.
+//! - I2: no batch that was the next in its producer's sequence was refused as a gap (P3, P5); I4: no two producers share an id.
+//! - D2: every record shown was sent.
+//! - M2: topics that are deleted and created again ([`topics`]). L6 and I3: what each reader was shown, in order ([`views`]).
+//! - Most of that again, and cycles, by `jepsen/checker` ([`jepsen`]).
+//! - L4: the latest offset that the broker reports is never below what was acknowledged or shown before. D1: the log's start never
+//!   moves back below what was deleted.
 //!
-//! Producers that are not idempotent may repeat themselves, and of those with acks=0 nothing is known: the rules leave them out. A
-//! topic that is deleted and created again knows nothing of the sequences of those who write on: where they are refused as out of
-//! order is no matter there.
+//! Producers that are not idempotent may repeat records, and the outcome of sends with acks=0 is unknown: the rules exempt both. A
+//! topic that is deleted and created again has no sequences of the producers that go on writing: an out-of-order error there is no
+//! violation.
 
 mod deleted;
 mod jepsen;
@@ -34,7 +34,7 @@ use crate::report::Ops;
 use crate::retention::is_retained;
 use views::Views;
 
-/// Who reads nothing of a partition for so long, though there is more, is stuck.
+/// A reader that receives nothing of a partition for this long, although there are more records, is stuck.
 const STUCK_NANOS: i64 = 4_000_000_000;
 
 /// How a send ended.
@@ -45,20 +45,20 @@ enum Outcome {
     Unknown,
 }
 
-/// What the judge is told besides what clients saw.
+/// What the judge knows of a run besides the clients' history.
 #[derive(Clone, Debug, Default)]
 pub struct Besides {
     /// The process of the last reader.
     pub last: Process,
-    /// Whether the broker forgets producers.
+    /// Whether the broker expires producers.
     pub forgets: bool,
-    /// What may be gone.
+    /// Records that may be gone.
     pub deleted: Deleted,
     /// The ids of the topics at the end, by name.
     pub topics: BTreeMap<String, String>,
 }
 
-/// What an operation that neither sends nor polls is about.
+/// The name and value of an operation that neither sends nor polls.
 fn about(o: &Operation) -> Option<(&str, &serde_json::Value)> {
     match &o.op {
         Op::Other(f, value) => Some((f, value)),
@@ -66,7 +66,7 @@ fn about(o: &Operation) -> Option<(&str, &serde_json::Value)> {
     }
 }
 
-/// Operations by how they ended; sends count one each.
+/// Operations by outcome; each record of a send counts as one.
 pub fn ops(history: &[Operation]) -> Ops {
     let mut ops = Ops::default();
     for o in history {
@@ -84,30 +84,30 @@ pub fn ops(history: &[Operation]) -> Ops {
 struct Judge<'a> {
     producers: BTreeMap<Process, &'a ProducerSpec>,
     deleted: &'a Deleted,
-    /// Topics that come and go.
+    /// Topics that are deleted and created again.
     recreated: BTreeSet<String>,
-    /// Topics of which retention may take something.
+    /// Topics with a retention limit.
     retained: BTreeSet<String>,
-    /// What every later answer about a log's ends must be past, and what it was when the answer under way was asked for.
+    /// Lower bounds of the log ends for every later response, and the bounds when the pending request was sent.
     ends: BTreeMap<String, Ends>,
     asked: BTreeMap<Process, Ends>,
-    /// Each send, in the order of its producer: where to, and how it ended.
+    /// Each send, in the order of its producer: its key, and its outcome.
     sends: BTreeMap<i64, (Key, Outcome)>,
-    /// What was ever shown at an offset, and to whom first.
+    /// Every value that was shown at an offset, and the process that it was first shown to.
     shown: BTreeMap<Key, BTreeMap<i64, (Val, Process)>>,
-    /// The logs as the last reader found them.
+    /// The logs as the last reader read them.
     last: BTreeMap<Key, BTreeMap<i64, Val>>,
     violations: Vec<Violation>,
 }
 
-/// The lowest that a log may start and end at.
+/// Lower bounds of a log's earliest and latest offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Ends {
     earliest: i64,
     latest: i64,
 }
 
-/// What doesn't hold.
+/// Returns the violations.
 pub fn judge(
     workload: &Workload,
     history: Vec<Operation>,
@@ -121,7 +121,7 @@ pub fn judge(
     judge.violations
 }
 
-/// By all rules but those of the checker of histories.
+/// Applies all rules except those of the history checker.
 fn rules<'a>(
     workload: &'a Workload,
     history: &[Operation],
@@ -230,8 +230,8 @@ impl<'a> Judge<'a> {
         log.extend(messages.iter().cloned());
     }
 
-    /// L4 and D1: what was once acknowledged or shown is below every later latest offset, what was deleted below every later
-    /// earliest one.
+    /// L4 and D1: every later latest offset is above what was acknowledged or shown before; every later earliest offset is at or
+    /// above what was deleted.
     fn ends(&mut self, o: &Operation) {
         if o.type_ == Type::Ok {
             for micro in o.op.micro_ops() {
@@ -275,7 +275,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What a client was just told lies below the latest offset from now on.
+    /// Raises the lower bound of the latest offset above what a client was just acknowledged or shown.
     fn passed(&mut self, micro: &MicroOp) {
         let mut to = |key: &Key, offset: i64| {
             let ends = match self.ends.get_mut(key.as_str()) {
@@ -300,7 +300,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// D1: what was deleted doesn't come back.
+    /// D1: deleted records do not come back.
     fn is_undeleted(&mut self, key: &Key, offset: i64) {
         let start = self.ends.get(key.as_str()).map_or(0, |e| e.earliest);
         if offset < start && !self.deleted.is_damaged(key.as_str()) {
@@ -311,7 +311,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// I4: a producer id is of one producer.
+    /// I4: a producer id belongs to one producer.
     fn one_producer_each(&mut self, acked: &[AckedBatch]) {
         let mut whose: BTreeMap<i64, Process> = BTreeMap::new();
         let mut found = Vec::new();
@@ -330,7 +330,7 @@ impl<'a> Judge<'a> {
         found.into_iter().for_each(|what| self.say("I4", what));
     }
 
-    /// I2: what followed the last that was acknowledged was no gap (P3, P5).
+    /// I2: a batch that followed the last acknowledged one was not a gap (P3, P5).
     fn next_but_refused(&mut self, acked: &[AckedBatch]) {
         let refused = acked.iter().filter(|b| b.refused_as_gap);
         let stays: Vec<_> = refused.filter(|b| !self.recreated.contains(&b.topic)).collect();
@@ -358,7 +358,7 @@ impl<'a> Judge<'a> {
         }
         let id = match f.what.split('(').next().unwrap_or_default() {
             "Damaged" => "D2",
-            // Who reads where records are deleted may be told so, and find himself further on.
+            // A reader of a partition with deleted records may get this error and continue at a later offset.
             "Refused" | "Backwards" | "Gap" if self.deleted.has(&key) => return,
             "Refused" if !f.what.contains("OFFSET_OUT_OF_RANGE") => return,
             _ => "L6",
@@ -366,12 +366,12 @@ impl<'a> Judge<'a> {
         self.say(id, format!("process {} reads {key}: {}", f.process, f.what));
     }
 
-    /// Liveness once all is calm: the last reader reaches every end, the others at least move towards it (W6).
+    /// Liveness after all faults have ended: the last reader reaches every end, the other readers at least make progress (W6).
     fn drained(&mut self, d: &Drained, history: &[Operation], last: Process) {
         if d.end.is_some() && d.position >= d.end {
             return;
         }
-        // Who reads a batch at a time may be outrun by retention, and begin again, until there is nothing left.
+        // Retention may overtake a reader that reads one batch at a time; the reader restarts until nothing is left.
         let is_outrun = self.retained.contains(&d.topic);
         let key = format!("{}-{}", d.topic, d.partition);
         if self.deleted.is_damaged(&key) {
@@ -392,7 +392,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// L6: what was shown once stands there at the end.
+    /// L6: a record that was shown is there at the end.
     fn shown_and_lost(&mut self) {
         let mut lost = Vec::new();
         for (key, shown) in &self.shown {
@@ -425,7 +425,7 @@ impl<'a> Judge<'a> {
         self.violations.extend(views.judge(history));
     }
 
-    /// L1, I1, I2, I4: each send against the places where it stands.
+    /// L1, I1, I2, I4: compares each send with the offsets where its record is.
     fn sent(&mut self) {
         let mut places: BTreeMap<i64, Vec<(&Key, i64)>> = BTreeMap::new();
         for (key, log) in &self.last {
@@ -476,8 +476,9 @@ impl<'a> Judge<'a> {
         found.into_iter().for_each(|(id, what)| self.say(id, what));
     }
 
-    /// I2: a batch that stands in the log is, sent again, a duplicate; never out of order, while it is in the window. Where nobody
-    /// knows what became of the one before it, both may have come only after that, by a connection that was given up.
+    /// I2: a batch that is in the log and sent again is a duplicate, never out of order, while it is in the window. If the outcome
+    /// of the batch before it is unknown, both may have been appended only later, through a connection that the client had given
+    /// up.
     fn refused(&mut self, out_of_order: &[OutOfOrder]) {
         let stays = |o: &&OutOfOrder| !self.recreated.contains(&o.topic);
         for o in out_of_order.iter().filter(stays).collect::<Vec<_>>() {
@@ -496,7 +497,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether nobody knows what became of what this producer sent to this partition before `value`.
+    /// Whether an earlier send of this producer to this partition has an unknown outcome.
     fn follows_unknown(&self, key: &str, value: i64) -> bool {
         let producer = value_parts(value).0;
         let before = self.sends.range(..value).rev();
@@ -505,7 +506,7 @@ impl<'a> Judge<'a> {
         last.is_some_and(|(_, (_, outcome))| matches!(outcome, Outcome::Unknown))
     }
 
-    /// I3: what a producer sent to a partition and was acknowledged stands in the order in which it was sent.
+    /// I3: the acknowledged records of a producer in a partition are in the order in which they were sent.
     fn in_order(&mut self) {
         let mut last: BTreeMap<(Process, &Key), (i64, i64)> = BTreeMap::new();
         let mut found = Vec::new();

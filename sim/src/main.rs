@@ -1,4 +1,4 @@
-//! The binary `brokkr-sim`: runs seeds, each in a process of its own, and judges them.
+//! The binary `brokkr-sim`: runs seeds, each in its own process, and judges them.
 #![expect(
     clippy::disallowed_methods,
     reason = "the runner is outside of the room: it starts processes and measures real time"
@@ -59,7 +59,7 @@ enum Command {
     One(What),
 }
 
-/// One run.
+/// Arguments of a single run.
 #[derive(Args, Clone)]
 #[group(skip)]
 struct What {
@@ -68,10 +68,10 @@ struct What {
     /// Virtual seconds
     #[arg(long, default_value_t = SECS)]
     secs: u64,
-    /// What befalls the world: none, default, unlimited, or a list of families
+    /// Faults to inject: none, default, unlimited, or a list of families
     #[arg(long, default_value_t = Faults::Default)]
     faults: Faults,
-    /// The scenario that speed is measured with, at so many operations a second, instead of what the seed draws
+    /// The scenario of speed measurements, with this many operations a second, instead of the seed's workload
     #[arg(long, value_name = "OPERATIONS_PER_S", conflicts_with_all = ["faults", "plan"])]
     standard: Option<u64>,
     /// A plan instead of a seed
@@ -105,7 +105,7 @@ fn read_plan(path: &Path) -> Result<Plan, String> {
 
 /// Virtual seconds of a run.
 const SECS: u64 = 60;
-/// What the first command of the README runs.
+/// The seeds of the README's first command.
 const DEMO_SEEDS: Range<u64> = 0..24;
 
 #[derive(Args, Clone)]
@@ -118,7 +118,7 @@ struct Requests {
     run: Run,
 }
 
-/// Virtual seconds of a run of requests, where nothing else is asked for.
+/// Default virtual seconds of a run of requests.
 const REQUESTS_SECS: u64 = 12;
 
 impl Requests {
@@ -157,7 +157,7 @@ struct Run {
     /// Virtual seconds of each run
     #[arg(long, default_value_t = SECS)]
     secs: u64,
-    /// What befalls the world: none, default, unlimited, or a list of families
+    /// Faults to inject: none, default, unlimited, or a list of families
     #[arg(long, default_value_t = Faults::Default)]
     faults: Faults,
     /// Runs at the same time [default: one for each core]
@@ -168,7 +168,7 @@ struct Run {
     format: Format,
     #[command(flatten)]
     tracing: Tracing,
-    /// Where a run that fails leaves its plan and what it came to: failure.json, or failure-SEED.json of several seeds
+    /// Directory for the plan and the result of a failing run: failure.json, or failure-SEED.json if there are several seeds
     #[arg(long, value_name = "DIR", default_value = ".")]
     failures: PathBuf,
     /// Of n equal parts of the seeds only the i-th
@@ -241,7 +241,7 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 fn main() -> ExitCode {
     // SAFETY: no handler is installed, and nothing else runs yet.
     unsafe {
-        // Who reads only the head of what is printed ends it, and that is no panic.
+        // A reader that closes the pipe early (`head`) ends the process, instead of a panic.
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
     memory::keep();
@@ -299,7 +299,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A run with what stands in its plan. BEFORE a process is started for it: what can't be understood is no run.
+/// A run with the seed and the seconds of its plan. BEFORE a process is started: invalid arguments start no run.
 fn understood(run: Run) -> Result<Run, String> {
     let run = match run.plan.as_deref().map(read_plan).transpose()? {
         Some(plan) => Run {
@@ -338,7 +338,7 @@ fn print_json(what: &impl serde::Serialize, pretty: bool) {
     println!("{}", text.expect("it can be written"));
 }
 
-/// What was asked for can't be understood.
+/// The arguments are invalid.
 fn refused(why: &str) -> ExitCode {
     eprintln!("error: {why}");
     ExitCode::from(2)

@@ -1,4 +1,4 @@
-//! Listens to what the broker's code says of itself: rare states, counted; and its log, told when a run is traced.
+//! Collects the broker's `reached!` states and its log: counts the states, and records the log in a trace.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,8 +14,8 @@ use crate::exec::lock;
 use crate::trace::What;
 use crate::world::World;
 
-/// The rare states that the broker tells of, and its clients. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults in which one never
-/// occurred fails, but for those of [`HARDLY_EVER`]; so does one without one of the [`FAULTS`].
+/// The rare states that the broker and its clients report. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults fails if
+/// one of them never occurred, except those of [`HARDLY_EVER`]; or if one of the [`FAULTS`] never occurred.
 pub const NAMES: &[&str] = &[
     "a batch waited for its turn to be checked",
     "a consumer found its topic created again",
@@ -64,7 +64,7 @@ pub const NAMES: &[&str] = &[
     "what a deleted topic left was deleted",
 ];
 
-/// What need not occur in a campaign.
+/// States that need not occur in a campaign.
 pub const HARDLY_EVER: &[&str] = &[
     "a batch waited for its turn to be checked",
     "a fetch was refused what can't be read",
@@ -86,10 +86,10 @@ pub const HARDLY_EVER: &[&str] = &[
     "recovery set a segment above the end aside",
 ];
 
-/// What a client tells of, and a broker never gives it reason to.
+/// A state of the client that a correct broker never causes.
 pub const PROTOCOL_BROKEN: &str = "a peer broke the protocol";
 
-/// What befalls some world in such a campaign: the families of faults and what they come to, as reports count them.
+/// Fault families and their effects that must occur in such a campaign, as reports count them.
 pub const FAULTS: &[&str] = &[
     "all nodes at once",
     "another configuration",
@@ -137,13 +137,13 @@ pub const FAULTS: &[&str] = &[
     "write zeroed",
 ];
 
-/// So many seeds reach everything.
+/// This many seeds reach every state.
 pub const SEEDS_ENOUGH: u64 = 200;
 
-/// Lines of log by kind: the most of it in one second of the world.
+/// Log lines by kind: the maximum number in one second of the world.
 pub type Lines = BTreeMap<String, u64>;
 
-/// The names reached so far. Listening ends when it is dropped.
+/// The states reached so far. Dropping it ends the collection.
 pub struct Names {
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
     warnings: Arc<Mutex<Warnings>>,
@@ -151,7 +151,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// How often each was reached.
+    /// How many times each was reached.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.counts
             .lock()
@@ -159,7 +159,7 @@ impl Names {
             .clone()
     }
 
-    /// The warnings, to look at while the world goes on.
+    /// The warnings, for checks during the run.
     pub fn warnings(&self) -> Arc<Mutex<Warnings>> {
         Arc::clone(&self.warnings)
     }
@@ -183,11 +183,11 @@ fn is_warning(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= tracing::Level::WARN
 }
 
-/// Counts warnings and errors, by where they are logged and their `kind`, where they have one.
+/// Counts warnings and errors by their place in the code and their field `kind`, if they have one.
 #[derive(Default)]
 pub struct Warnings {
     kinds: BTreeMap<String, InASecond>,
-    /// The first of them, as they were said.
+    /// The first warnings, as text.
     said: Vec<String>,
 }
 
@@ -198,11 +198,11 @@ struct InASecond {
     most: u64,
 }
 
-/// So many warnings are kept.
+/// How many warnings are kept as text.
 const SAID_MAX: usize = 5_000;
 
 impl Warnings {
-    /// Whether one of them has this text in it.
+    /// Whether one of them contains this text.
     pub fn names(&self, text: &str) -> bool {
         self.said.iter().any(|line| line.contains(text))
     }
@@ -220,7 +220,7 @@ impl Warnings {
     }
 }
 
-/// The kind of a warning: the place that logs it, and its field `kind`.
+/// The kind of a warning: its place in the code, and its field `kind`.
 struct Kind(String);
 
 impl Visit for Kind {
@@ -244,7 +244,7 @@ struct Listener {
     trace: bool,
 }
 
-/// Listens on this thread. With `trace`, what is logged is told to the world's tap as well.
+/// Collects on this thread. With `trace`, log lines are also recorded in the world's trace.
 pub fn listen(world: &World, trace: bool) -> Names {
     let counts: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
     let warnings: Arc<Mutex<Warnings>> = Arc::default();
@@ -262,7 +262,7 @@ pub fn listen(world: &World, trace: bool) -> Names {
     }
 }
 
-/// Counts what is reached.
+/// Counts reached states.
 struct Count<'a>(&'a Mutex<BTreeMap<String, u64>>);
 
 impl Visit for Count<'_> {
@@ -277,7 +277,7 @@ impl Visit for Count<'_> {
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
-/// What an event says, for a trace.
+/// The text of a log event, for a trace.
 #[derive(Default)]
 struct Text {
     name: String,
@@ -299,7 +299,7 @@ impl Visit for Text {
 
 impl<S: Subscriber> Layer<S> for Listener {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // What nobody listens to costs a load.
+        // Disabled call sites cost one load.
         if self.wants(metadata) {
             Interest::always()
         } else {

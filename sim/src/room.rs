@@ -1,4 +1,4 @@
-//! The sealed room: a thread of its own in which clocks, entropy and threads answer to madsim, not to the machine.
+//! The sealed room: a separate thread in which madsim replaces the machine's clocks, entropy and threads.
 
 mod leaving;
 
@@ -10,12 +10,12 @@ use crate::world::World;
 use leaving::Leaving;
 pub(crate) use leaving::before_abort;
 
-/// The room's own seed. Our choices are keyed by the run's seed; the room only has to be the same every time.
+/// The room's own seed. The simulator's choices are keyed by the run's seed; the room only has to be the same every time.
 const ROOM_SEED: u64 = 0x6272_6f6b_6b72;
-/// What [`probe`] gives in a sealed room (Rust 1.95's hasher, with the room's keys).
+/// The result of [`probe`] in a sealed room (Rust 1.95's hasher, with the room's keys).
 const PROBE: u64 = 0x01a9_6600_d58b_5bf7;
 
-/// Hashes with std's keys, which the room must have set: madsim only logs when that failed.
+/// A hash with std's keys, which the room must have set: madsim only logs a failure.
 fn probe() -> u64 {
     #[expect(
         clippy::disallowed_types,
@@ -24,7 +24,7 @@ fn probe() -> u64 {
     std::collections::hash_map::RandomState::new().hash_one(0x0062_726f_6b6b_7272_u64)
 }
 
-/// Runs a world in a room of its own: `enter` fills it and gives what to ask at the end; it runs until `until`.
+/// Runs a world in a room of its own: `enter` fills it and returns the query for its end; it runs until `until`.
 ///
 /// # Panics
 /// If the room isn't sealed.
@@ -44,7 +44,7 @@ pub fn run<T: Send + 'static>(
         .spawn(move || {
             let runtime =
                 madsim::runtime::Runtime::with_seed_and_config(ROOM_SEED, madsim::Config::default());
-            // BEFORE anything else hashes: the probe is the thread's second use of the keys, always.
+            // BEFORE any other hashing: the probe is always the second use of the thread's keys.
             let probed = probe();
             assert_eq!(
                 probed, PROBE,
@@ -86,7 +86,7 @@ pub fn run<T: Send + 'static>(
     }
 }
 
-/// The process ends with the thread that waits for what this one told.
+/// Blocks until the thread that waits for this one's result ends the process.
 fn stand_still() -> ! {
     loop {
         std::thread::park();

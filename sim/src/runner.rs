@@ -1,4 +1,4 @@
-//! Campaigns: many seeds, several at a time, each in a process of its own.
+//! Campaigns: many seeds, several at a time, each in its own process.
 
 pub mod child;
 mod tally;
@@ -18,7 +18,7 @@ use child::{Surrounding, What};
 use tally::Tally;
 use told::Told;
 
-/// Runs seeds and prints what they came to.
+/// Runs seeds and prints their results.
 pub fn run(run: &Run) -> ExitCode {
     let exe = this_binary();
     campaign(run, |what| {
@@ -40,7 +40,7 @@ pub fn this_binary() -> PathBuf {
     std::env::current_exe().expect("a running binary has a path")
 }
 
-/// Runs at the same time, where nobody says how many.
+/// The default number of parallel runs.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
@@ -74,7 +74,7 @@ fn campaign(run: &Run, once: impl Fn(What<'_>) -> Report + Sync) -> ExitCode {
         eprintln!("never occurred in {} seeds: {}", tally.seeds, missing.join("; "));
     }
     match tally.worst {
-        // Too little happened to say that all holds.
+        // Too little happened to conclude that everything holds.
         Some(Verdict::Pass) if !missing.is_empty() => ExitCode::from(Verdict::Inconclusive.exit_code()),
         worst => ExitCode::from(worst.map_or(0, Verdict::exit_code)),
     }

@@ -1,4 +1,4 @@
-//! A plan, played: a broker, its clients, what befalls them, and the judgement.
+//! Executes a plan: a broker, its clients, the faults, and the judges.
 //!
 //! ```text
 //!   0 ──────────────── 75 % ─────────── 100 % ──────────────→
@@ -36,17 +36,17 @@ use crate::rude;
 use crate::trace::{Tracer, What};
 use crate::world::{Clock, World};
 
-/// The node of the faults and checks: it never dies.
+/// The node of the director and the checks: it never dies.
 pub(crate) const WORLD: u32 = 0;
-/// When a world begins.
+/// The start time of a world.
 const BEGIN: Nanos = 1_000_000_000;
-/// How long a healed broker may take to start, and what is under way to end.
+/// Time limits for the start of a healed broker, and for pending operations to end.
 pub(crate) const START_PATIENCE: Duration = Duration::from_secs(60);
 const CALM_PATIENCE: Duration = Duration::from_secs(120);
-/// Fewer operations than that say nothing.
+/// A run with fewer operations is inconclusive.
 const OPS_MIN: u64 = 20;
 
-/// What the run's tasks share.
+/// State that the run's tasks share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) world: World,
@@ -56,22 +56,23 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     pub(crate) clients: Arc<Clients>,
     violations: Arc<Mutex<Vec<Violation>>>,
-    /// Forgets what was durable before a crash.
+    /// The known durable ends of logs, which a crash resets.
     pub(crate) ends: Arc<Mutex<DurableEnds>>,
-    /// Partitions that the disk damaged: only what they show is judged.
+    /// Partitions that the disk damaged: only the records that they show are judged.
     damaged: Arc<Mutex<BTreeSet<String>>>,
-    /// Partitions with a file that was damaged while the broker was down: judged in full at the end, unless the log names them.
+    /// Partitions with a file that was damaged while the broker was down: judged in full at the end, unless the broker's log names
+    /// them.
     suspect: Arc<Mutex<BTreeSet<String>>>,
-    /// What the broker warned of.
+    /// The broker's warnings.
     warnings: Arc<Mutex<Warnings>>,
-    /// When faults end.
+    /// When all faults end.
     pub(crate) calm_at: Nanos,
-    /// Producers begin nothing new from here on.
+    /// When producers start no new sends.
     pub(crate) work_until: Nanos,
     finished: Arc<Mutex<bool>>,
-    /// The hash of all that happened until the world came to rest, and how many events there were.
+    /// The hash when the world came to rest, and the number of events until then.
     rested: Arc<Mutex<Option<(u64, u64)>>>,
-    /// What rude clients were answered.
+    /// The responses that rude clients received.
     pub(crate) rude: Arc<Mutex<rude::Tally>>,
 }
 
@@ -88,28 +89,28 @@ impl Shared {
         });
     }
 
-    /// Of this partition, whichever topic it is of, only what it shows is judged from now on.
+    /// From now on only the records that this partition shows are judged, whichever topic it belongs to.
     pub(crate) fn damage(&self, partition: String) {
         lock(&self.damaged).insert(partition);
     }
 
-    /// It is as it was: all of it is judged again.
+    /// The damage is undone: the partition is judged in full again.
     pub(crate) fn mend(&self, partition: &str) {
         lock(&self.damaged).remove(partition);
     }
 
-    /// As [`Shared::damage`], as long as the run goes on; at the end only if the log names the partition (D2).
+    /// As [`Shared::damage`] until the end of the run; then only if the broker's log names the partition (D2).
     pub(crate) fn suspect(&self, partition: String) {
         self.damage(partition.clone());
         lock(&self.suspect).insert(partition);
     }
 
-    /// Whether the broker warned of something with this text.
+    /// Whether one of the broker's warnings contains this text.
     pub(crate) fn is_named(&self, text: &str) -> bool {
         lock(&self.warnings).names(text)
     }
 
-    /// What is lost of a partition that the log doesn't name is lost silently: it is judged.
+    /// Ends the exemption of suspect partitions that the log does not name: their losses were silent, so they are violations.
     fn acquit(&self) {
         for partition in std::mem::take(&mut *lock(&self.suspect)) {
             if !self.is_named(&partition) {
@@ -126,21 +127,22 @@ impl Shared {
         !lock(&self.damaged).is_empty()
     }
 
-    /// Whether the judges know what happens to the log of this folder. What rude clients do to others' is not in the history.
+    /// Whether the judges know what happens to the log of this folder: rude clients' changes of their topics are not in the
+    /// history.
     pub(crate) fn is_judged(&self, folder: &str) -> bool {
         let topic = folder.rsplit_once('-').map_or(folder, |(topic, _)| topic);
         let mut topics = self.plan.workload.topics.iter();
         self.plan.rude.is_empty() || topic == "__cluster_metadata" || topics.any(|t| t.name == topic)
     }
 
-    /// What may be gone of the broker's logs by now: what clients asked to delete, and what retention took. (It is judged on that
-    /// when it does so.)
+    /// Records of the broker's logs that may be gone by now: those that clients asked to delete, and those that retention removed.
+    /// (Retention is judged at its removals.)
     pub(crate) fn deleted(&self, disk: &Disk) -> Deleted {
         let history = self.recorder.history();
         history.look(|all| self.deleted_by(all, disk))
     }
 
-    /// As [`Shared::deleted`], with the history at hand.
+    /// As [`Shared::deleted`], with a given history.
     fn deleted_by(&self, history: &[Operation], disk: &Disk) -> Deleted {
         let mut deleted = Deleted::asked(history);
         let retained = self
@@ -164,7 +166,7 @@ impl Shared {
         deleted
     }
 
-    /// Whether what is acknowledged is durable, by the broker's configuration.
+    /// Whether acknowledged records are durable, by the broker's configuration.
     pub(crate) fn is_flushed(&self) -> bool {
         self.plan
             .broker
@@ -178,10 +180,10 @@ pub fn run(plan: Plan) -> Report {
     play(plan, None).0
 }
 
-/// Runs a plan, and tells `tracer` all that happens.
+/// Runs a plan, and traces it with `tracer`.
 ///
 /// # Errors
-/// The first error of the tracer's sink, beside the report.
+/// The first error of the tracer's sink, besides the report.
 pub fn run_traced(plan: Plan, tracer: Tracer) -> (Report, io::Result<()>) {
     play(plan, Some(tracer))
 }
@@ -255,7 +257,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
     })
 }
 
-/// Opens the world's tap, and tells what clients do besides.
+/// Opens the world's tap, with a probe of the clients' operations.
 fn listen_to_clients(shared: &Shared, tracer: Tracer) {
     let (recorder, mut seen) = (shared.recorder.clone(), 0);
     let exec = shared.world.exec();
@@ -270,7 +272,8 @@ fn listen_to_clients(shared: &Shared, tracer: Tracer) {
     });
 }
 
-/// Looks at the end of each moment whether what clients have just been told, and what the broker has just recorded, is durable.
+/// Checks at the end of each moment that whatever clients were just acknowledged or shown, and whatever the broker has just
+/// recorded, is durable.
 fn watch(shared: &Shared) {
     let (shared2, mut seen) = (shared.clone(), 0);
     let flushed = shared.is_flushed();
@@ -296,7 +299,7 @@ fn watch(shared: &Shared) {
         let found = shared2.recorder.history().look(|all| {
             let told = &all[seen..];
             seen = all.len();
-            // Asked for only where something is missing.
+            // Computed only where a record is missing.
             let deleted = |key: &str| shared2.deleted_by(all, disk).below(key);
             ends.check(told, disk, &shared2.roots, deleted)
         });
@@ -370,7 +373,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Repor
     }
 }
 
-/// What the judge is told of the broker and its disk.
+/// What the judge knows of the broker and its disk.
 fn besides(world: &World, shared: &Shared, history: &[Operation]) -> Besides {
     let plan = &shared.plan;
     let state = world.lock();
@@ -384,14 +387,14 @@ fn besides(world: &World, shared: &Shared, history: &[Operation]) -> Besides {
     };
     Besides {
         last: LAST_READER,
-        // One that lost what was not flushed may as well have forgotten a producer.
+        // A broker that lost unflushed records may have lost a producer, too.
         forgets: plan.broker.contains_key("producer.id.expiration.ms") || !shared.is_flushed(),
         deleted: shared.deleted_by(history, disk),
         topics: plan.workload.topics.iter().filter_map(id).collect(),
     }
 }
 
-/// The world's own task: starts everything, breaks it, heals it, judges.
+/// The world's own task: starts everything, injects the faults, heals, checks.
 async fn drive(shared: Shared) {
     let env = shared.world.env(WORLD);
     prepared::prepare(&shared).await;
@@ -425,7 +428,7 @@ async fn drive(shared: Shared) {
     shared.world.exec().stop();
 }
 
-/// A last reader, from the beginning of every log to its end. Whether it ended.
+/// Runs a last reader from the start of every log to its end. Returns whether it finished.
 async fn read_everything(shared: &Shared, env: &SimEnv) -> bool {
     let workload = &shared.plan.workload;
     let all = workload.topics.iter().flat_map(|t| t.all()).collect();
@@ -448,7 +451,7 @@ async fn read_everything(shared: &Shared, env: &SimEnv) -> bool {
     }
 }
 
-/// The logs as they stand on the disk at the end.
+/// Checks the logs on the disk at the end.
 fn check_disk(shared: &Shared) {
     let state = shared.world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");

@@ -1,4 +1,4 @@
-//! `brokkr-sim shrink`: makes a failing plan small. Each step is a run in a process of its own.
+//! `brokkr-sim shrink`: makes a failing plan smaller. Each step is a run in a process of its own.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use crate::runner::{cores, this_binary};
 use crate::scratch::Scratch;
 use crate::{duration, read_document, refused};
 
-/// What is made small, and within what.
+/// Arguments of `shrink`.
 #[derive(Args)]
 pub struct Shrink {
-    /// A plan that fails, or what a failing run left
+    /// A plan that fails, or the file of a failing run
     file: PathBuf,
     /// Where the small plan goes [default: FILE-small.json]
     #[arg(long, value_name = "FILE")]
@@ -30,7 +30,7 @@ pub struct Shrink {
     /// The invariant whose violation is kept [default: the one nearest to the cause]
     #[arg(long)]
     id: Option<String>,
-    /// The simulator that runs the plans, as one with a bug in its broker [default: this one]
+    /// The simulator that runs the plans, e.g. one with a bug in its broker [default: this one]
     #[arg(long, value_name = "BINARY")]
     exe: Option<PathBuf>,
     /// Runs at the same time [default: one for each core]
@@ -45,7 +45,7 @@ pub struct Shrink {
     r#for: Duration,
 }
 
-/// Exit codes: 0 the plan is as small as it got; 2 it can't be understood, or it doesn't fail.
+/// Exit codes: 0 the plan is as small as it got; 2 invalid arguments, or the plan doesn't fail.
 pub fn main(shrink: &Shrink) -> ExitCode {
     match all(shrink) {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,7 +86,7 @@ fn all(args: &Shrink) -> Result<(), String> {
     Ok(())
 }
 
-/// With what a plan is made small.
+/// Limits and tools of a shrink.
 pub struct Within {
     pub exe: PathBuf,
     pub jobs: usize,
@@ -94,10 +94,10 @@ pub struct Within {
     pub scheduler_seeds: u64,
 }
 
-/// What came of it.
+/// The result of a shrink.
 pub struct Small {
     pub plan: Plan,
-    /// What the small plan comes to, and the invariant that it was made small for.
+    /// The small plan's report, and the invariant that was kept.
     pub report: Report,
     pub id: String,
     pub before: Size,
@@ -107,10 +107,10 @@ pub struct Small {
 }
 
 impl Within {
-    /// Makes `plan` small, that fails in the `known` way, or else by the invariant `id`, or else in whatever way it does.
+    /// Shrinks `plan`, which fails in the `known` way, or else by the invariant `id`, or else in whatever way it does.
     ///
     /// # Errors
-    /// It doesn't fail, or not every time.
+    /// The plan doesn't fail, or not every time.
     pub fn small(
         &self,
         plan: Plan,
@@ -167,7 +167,7 @@ fn beside(file: &Path) -> PathBuf {
     file.with_file_name(format!("{stem}-small.json"))
 }
 
-/// Runs plans, each in a process of its own, several at a time.
+/// Runs plans, each in its own process, several at a time.
 struct Runs {
     exe: PathBuf,
     scratch: Scratch,
@@ -180,7 +180,7 @@ struct Runs {
     held: BTreeSet<u64>,
 }
 
-/// So many orders of tasks are tried before anything else is drawn anew.
+/// This many task orders are tried before the seed changes.
 const ORDERS_MIN: u64 = 4;
 
 fn hash(plan: &Plan) -> u64 {
@@ -194,7 +194,7 @@ impl Runs {
         child::run_plan(&self.exe, plan, &path)
     }
 
-    /// These plans in their own orders, and then in others, which are not known to hold.
+    /// These plans in their own orders, and then in others, except those that are known to pass.
     fn variants(&self, candidates: Vec<Candidate>) -> Vec<Plan> {
         let orders_max = candidates.iter().map(|c| c.orders).max().unwrap_or(0);
         let in_order = |k: u64| {
@@ -205,7 +205,8 @@ impl Runs {
                     scheduler_seed: Some(k),
                     ..plan
                 },
-                // Where another order does nothing other latencies may, too, and all else that a plan leaves open.
+                // If another order does not help, another seed may: it changes latencies and all other choices that a plan leaves
+                // open.
                 (_, plan) => Plan {
                     seed: plan.seed.wrapping_add(k),
                     ..plan
@@ -229,7 +230,7 @@ impl Oracle for Runs {
                 scope.spawn(|| {
                     loop {
                         let i = next.fetch_add(1, Ordering::Relaxed);
-                        // Those before the first that fails run to their end: which it is doesn't depend on who is quicker.
+                        // Plans before the first failing one run to their end: the result doesn't depend on which run is faster.
                         let Some(plan) = all
                             .get(i)
                             .filter(|_| i < first.load(Ordering::Relaxed) && !this.is_over())

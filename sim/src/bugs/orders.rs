@@ -1,5 +1,5 @@
-//! What other orders of tasks find: each bug's plan with many seeds of the scheduler, drawn anew at each step or by priorities
-//! (PCT), everything else equal.
+//! Measures what other task orders find: runs each bug's plan with many scheduler seeds, at random or by priorities (PCT),
+//! everything else equal.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,17 +17,17 @@ use super::regress;
 use super::tree::Trees;
 use crate::runner::child;
 
-/// What the orders of one strategy came to.
+/// The results of one strategy's orders.
 #[derive(Clone, Default, Serialize)]
 struct Tried {
-    /// `random`, or `pct` and how often a priority is lost.
+    /// `random`, or `pct` with the frequency of priority changes.
     strategy: String,
     runs: u64,
     /// Runs that failed by an invariant of the bug's head.
     failed: u64,
-    /// Different runs among them, by their hashes: interleavings.
+    /// Distinct runs among them, by their hashes: interleavings.
     distinct: usize,
-    /// Wall seconds of one run at a time.
+    /// Wall seconds, with one run at a time.
     wall_s: f64,
 }
 
@@ -38,7 +38,7 @@ struct Row {
     gain: f64,
 }
 
-/// How two rates differ.
+/// The comparison of two rates.
 #[derive(PartialEq, Eq, Debug)]
 enum Against {
     More,
@@ -58,10 +58,10 @@ fn name(strategy: Strategy) -> String {
     }
 }
 
-/// Prints a line for each bug that has a plan, and one for all. Whether each was built.
+/// Prints a line for each bug that has a plan, and a summary. Returns whether each was built.
 ///
 /// # Errors
-/// A plan can't be read, or written.
+/// A plan can't be read or written.
 pub fn compare(
     top: &Path,
     trees: &Trees,
@@ -144,7 +144,7 @@ fn try_all(
         tried.runs += 1;
         tried.failed += u64::from(!caught(&report, &mutant.breaks).is_empty());
         tried.wall_s += report.wall_s;
-        // A run that died has none.
+        // A run that died has no hash.
         if !report.hash.is_empty() {
             hashes.insert(report.hash);
         }
@@ -153,7 +153,7 @@ fn try_all(
     Ok(tried)
 }
 
-/// Random, and all others together: swarm draws one of them.
+/// Random, and the sum of all others: swarm draws one of them.
 fn both(tried: &[Tried]) -> (Tried, Tried) {
     let (random, pct) = tried.split_first().expect("random comes first");
     let together = pct.iter().fold(Tried::default(), |all, t| Tried {
@@ -166,7 +166,7 @@ fn both(tried: &[Tried]) -> (Tried, Tried) {
     (random.clone(), together)
 }
 
-/// How many times as often PCT fails. As if each had failed once and passed once besides: none of K is not never.
+/// How many times as often PCT fails. One failure and one pass are added to each: none of K is not never.
 fn gain(tried: &[Tried]) -> f64 {
     let rate = |t: &Tried| (t.failed + 1) as f64 / (t.runs + 2) as f64;
     let (random, pct) = both(tried);
@@ -186,7 +186,7 @@ fn against(tried: &[Tried]) -> Against {
     }
 }
 
-/// Whether the order decides at all: some orders fail, some don't.
+/// Whether the order matters: some orders fail and some pass.
 fn depends(row: &Row) -> bool {
     let (random, pct) = both(&row.tried);
     let failed = random.failed + pct.failed;

@@ -1,7 +1,7 @@
-//! A log directory that fails takes its own partitions offline, and no others; a start without it serves the others.
+//! A failing log directory takes its own partitions offline and no others; a broker that starts without it serves the others.
 //!
-//! While one of two fails, a client asks for the ends of the logs in the other. The broker may be killed, paused or cut off meanwhile;
-//! but what it answers, as long as that life lasts, is in the end that it serves them (V1).
+//! While one of two directories fails, a client queries the log ends of the partitions in the other. The broker may be killed,
+//! paused or cut off meanwhile, but within that life it must serve these partitions in the end (V1).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::net::addr_of;
 use crate::plan::{BROKER, Kind, PORT};
 use crate::scenario::{Shared, WORLD};
 
-/// How long a broker has to notice that a directory failed.
+/// How long the broker may take to notice that a directory failed.
 pub(super) const PROBED_AFTER_MS: u64 = 1_500;
 const AGAIN: Duration = Duration::from_millis(300);
 
 impl Director {
-    /// Begins to ask, if nothing else happens to the disk until the directory of the fault `i` is back.
+    /// Starts the query, if nothing else happens to the disk until the directory of the fault `i` works again.
     pub(super) fn probe(&self, i: usize) {
         let fault = &self.shared.plan.faults[i];
         let Kind::DirectoryFails { directory, for_ms } = fault.kind else {
@@ -42,7 +42,7 @@ impl Director {
         }
     }
 
-    /// Whether another fault than this one makes the disk fail in that time.
+    /// Whether a fault other than `but` makes the disk fail between these times.
     fn disk_fails_between(&self, from: Nanos, until: Nanos, but: u64) -> bool {
         let fails = |kind: &Kind| {
             matches!(
@@ -58,7 +58,7 @@ impl Director {
         others.any(|f| fails(&f.kind) && is_then(f.at_ms))
     }
 
-    /// Whether a directory fails that the metadata is not in, and nothing else of the disk.
+    /// Whether the only fault of the disk is that a directory without the metadata fails.
     pub(super) fn only_second_fails(&self) -> bool {
         let first = &self.shared.roots[0];
         self.on_disk(|d| {
@@ -67,7 +67,7 @@ impl Director {
         })
     }
 
-    /// A start that failed, though there was no more reason to than a directory without the metadata.
+    /// Checks a failed start for which a failing directory without the metadata was the only reason.
     pub(super) fn check_refusal(&self, why: &str) {
         let Some(since) = self.started_without.filter(|_| self.only_second_fails()) else {
             return;
@@ -78,7 +78,7 @@ impl Director {
         }
     }
 
-    /// The partitions of topics that stay, whose logs are in other directories than this one.
+    /// The partitions of permanent topics whose logs are in other directories than this one.
     fn in_others(&self, directory: usize) -> BTreeSet<(String, i32)> {
         let workload = &self.shared.plan.workload;
         let comes_and_goes = |name: &String| workload.recreator.iter().any(|r| r.topics.contains(name));
@@ -140,7 +140,7 @@ async fn probe(shared: Shared, mut partitions: BTreeSet<(String, i32)>, until: N
     }
 }
 
-/// What the broker answers of each partition; nothing, if it doesn't.
+/// The broker's error code for each partition; empty if the broker does not respond.
 async fn ask<E: Env>(
     client: &Client<E>,
     partitions: &BTreeSet<(String, i32)>,

@@ -1,4 +1,4 @@
-//! What befalls the ways between the broker and its clients.
+//! Faults of the links between the broker and its clients.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use crate::net::Link;
 use crate::plan::{BROKER, FIRST_CLIENT, Kind};
 
 impl Director {
-    /// The clients' nodes, with those of the admin and of the last reader.
+    /// The clients' nodes, with the nodes of the admin and of the last reader.
     fn clients(&self) -> std::ops::Range<u32> {
         let clients = self.shared.plan.workload.producers.len() + self.shared.plan.workload.consumers.len();
         FIRST_CLIENT - 2..FIRST_CLIENT + clients as u32
     }
 
-    /// Half of the time all clients are cut off, one after another; then they come back, in another order.
+    /// Cuts off all clients one after another, each for half of the span on average; they reconnect in another order.
     pub(super) fn swizzle(&mut self, id: u64, span: Nanos) {
         self.count("swizzle clog");
         let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
@@ -34,7 +34,7 @@ impl Director {
         }
     }
 
-    /// Cuts, slows or narrows the ways between the broker and one client, or all.
+    /// Cuts, delays or throttles the links between the broker and one client, or all.
     pub(super) fn ail(&self, kind: &Kind) {
         let all = self.clients();
         let now = self.now();
@@ -86,7 +86,7 @@ impl Director {
     }
 }
 
-/// When each client is cut off, and until when: all are, in the middle of `span`.
+/// When each client is cut off, and until when: in the middle of `span` all are.
 fn swizzled(clients: std::ops::Range<u32>, span: Nanos, choices: &mut Keyed) -> Vec<(Nanos, u32, Nanos)> {
     let mut in_order = |kind| {
         let mut all: Vec<_> = clients

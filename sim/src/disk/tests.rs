@@ -1,4 +1,4 @@
-//! What the disk keeps, loses and makes up.
+//! The disk keeps, loses and invents bytes as its model says.
 
 use super::*;
 
@@ -124,7 +124,7 @@ fn what_a_failed_sync_was_to_cover_no_later_sync_covers() {
         disk.failing_syncs = 1;
         let mark = disk.sync_begin();
         disk.sync_end(id, mark, &mut choices).expect_err("it was to fail");
-        // The node sees its page, and a sync finds nothing left to do.
+        // The node sees its page, and a sync has nothing left to do.
         assert_eq!(disk.read(id, 0, 512).expect("it can be read"), vec![7; 512]);
         let mark = disk.sync_begin();
         disk.sync_end(id, mark, &mut choices)
@@ -162,7 +162,7 @@ fn a_file_that_nobody_can_come_back_to_is_freed() {
     disk.write(id, 0, &Bytes::from(vec![7; 1000])).expect("room");
     disk.remove("a/f", false).expect("it is there");
     disk.sync_dir("a").expect("a sync");
-    // Somebody still reads it.
+    // A handle still reads it.
     assert_eq!((disk.len(id), disk.used()), (1000, 1000));
     disk.close(id);
     assert_eq!((disk.len(id), disk.used()), (0, 0));
@@ -193,7 +193,7 @@ fn a_log_s_writes_are_unsynced_until_its_sync() {
     assert_eq!(disk.log_unsynced_bytes(), 0);
 }
 
-/// A file of two sectors that are durable, and what is done to it.
+/// A file of two durable sectors, damaged.
 fn damaged(seed: u64, how: Damage) -> (Disk, InodeId) {
     let (mut disk, id) = with_file();
     disk.write(id, 0, &Bytes::from(vec![7; 1024])).expect("room");
@@ -282,7 +282,7 @@ fn zeros_at_the_end_take_no_room_and_are_bytes_like_others() {
     disk.truncate(file, 4500);
     write(&mut disk, 4500, b"d");
     assert_eq!(read(&mut disk, 4499, 9), b"\0d");
-    // A bit may flip in them as well.
+    // A bit may flip in the zeros, too.
     write(&mut disk, 4501, &[0; 100_000]);
     assert!(disk.damage(file, Damage::BitRot, &mut Keyed::new(3)));
     let ones = |bytes: &[u8]| bytes.iter().map(|b| b.count_ones()).sum::<u32>();

@@ -60,7 +60,7 @@ impl Drop for SimListener {
     }
 }
 
-/// One end of a connection, while it is somebody's: dropping the last half closes it.
+/// One half of an end: dropping the last half closes the connection.
 struct Half {
     env: SimEnv,
     end: EndId,
@@ -175,7 +175,7 @@ impl ReadHalf for SimReadHalf {
 /// The direction to the peer.
 pub struct SimWriteHalf(Half, Progress);
 
-/// What leaves together.
+/// Bytes that are sent together.
 #[derive(Default)]
 struct Flight {
     pieces: Vec<Bytes>,
@@ -188,7 +188,7 @@ impl Flight {
         self.pieces.push(piece);
     }
 
-    /// Takes the first `n` bytes away.
+    /// Removes the first `n` bytes.
     fn split_to(&mut self, n: usize) -> Self {
         let mut first = Self::default();
         let mut rest = std::mem::take(&mut self.pieces).into_iter();
@@ -243,7 +243,7 @@ impl WriteHalf<SimEnv> for SimWriteHalf {
 }
 
 impl SimWriteHalf {
-    /// Bytes of a range as they leave, not before: what the file holds then is what the peer gets.
+    /// Reads a file range at the time of sending, not before: the peer gets the bytes that the file holds then.
     fn read(&self, range: &FileRange<SimEnv>, at: u64, len: u64) -> Result<Bytes> {
         let file = range.raw();
         let read = disk(&mut self.0.env.world.lock(), file.env.life.node, |d| {
@@ -284,7 +284,7 @@ impl SimWriteHalf {
         .await
     }
 
-    /// Sends what leaves together: now and then it arrives in two parts, cut anywhere.
+    /// Sends bytes together: sometimes they arrive in two parts, split anywhere.
     fn send(&mut self, mut flight: Flight) -> Result<()> {
         let node = u64::from(self.0.env.life.node);
         let cut = {
@@ -350,7 +350,7 @@ impl SimWriteHalf {
     }
 }
 
-/// Tells the peer of `end`, behind all that was sent, that nothing more comes.
+/// Sends the end of the stream to the peer of `end`, after all sent bytes.
 fn send_eof(env: &SimEnv, end: EndId) {
     let world = &env.world;
     let mut state = world.lock();

@@ -14,11 +14,11 @@ use crate::world::{State, World};
 pub struct SimFile {
     pub(super) env: SimEnv,
     pub(super) inode: InodeId,
-    /// Where it was when it was opened.
+    /// Its path when it was opened.
     path: Arc<str>,
 }
 
-/// Why it failed, for a trace.
+/// The error's text, for a trace.
 fn error_of<T>(result: &Result<T>) -> Option<String> {
     result.as_ref().err().map(ToString::to_string)
 }
@@ -94,7 +94,7 @@ impl RawFile for SimFile {
     fn read_resident(&self, at: u64, len: u32) -> Option<Bytes> {
         let (node, inode) = (self.env.life.node, self.inode);
         let mut state = self.env.world.lock();
-        // Now and then it isn't in memory, and the caller has to take the long way.
+        // Sometimes the bytes aren't resident, and the caller has to use `read_at`.
         if state.choices.one_in("read not resident", u64::from(node), 8) {
             return None;
         }
@@ -193,7 +193,7 @@ impl SimDir {
         );
     }
 
-    /// A change of names, told with how it went.
+    /// Changes names, and traces the change with its outcome.
     fn call_named(
         &self,
         op: &'static str,
@@ -298,7 +298,7 @@ impl RawDir for SimDir {
             move |s| {
                 let holder = *s.locks.entry((life.node, root.clone())).or_insert(life);
                 if holder == life {
-                    // A second lock by the same process is refused too, as flock on another descriptor is.
+                    // A second lock by the same process is refused too, like flock on another descriptor.
                     let twice = s
                         .locks
                         .insert((life.node, format!("{root}#taken")), life)

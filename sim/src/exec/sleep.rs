@@ -1,4 +1,4 @@
-//! Waiting for a moment of the world.
+//! Waits for a time of the world.
 
 use std::future::Future;
 use std::pin::Pin;

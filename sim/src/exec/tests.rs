@@ -1,4 +1,4 @@
-//! Who runs when, and what a kill leaves.
+//! Scheduling order, and the effects of a kill.
 
 use super::*;
 
@@ -59,7 +59,7 @@ fn priorities_let_some_run_far_ahead_until_they_change() {
     for seed in 0..20 {
         let (seen, hash) = order_by(seed, Strategy::Pct(u64::MAX));
         assert_eq!((seen.clone(), hash), order_by(seed, Strategy::Pct(u64::MAX)));
-        // The first is through with all its rounds before the last has begun.
+        // The first finishes all its rounds before the last has begun.
         ahead += usize::from(
             last(&seen)
                 < seen

@@ -1,4 +1,4 @@
-//! Who woke whom.
+//! The chain of wakeups that led to an event.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::exec::Nanos;
 use crate::trace::{Event, What};
 
-/// Links that are told.
+/// Links that are shown.
 const LINKS_MAX: usize = 24;
 
 struct Link {
@@ -15,16 +15,16 @@ struct Link {
     t: Nanos,
     node: u32,
     task: Option<Cow<'static, str>>,
-    /// What a device did then.
+    /// A note about a device's action at that time.
     note: Option<&'static str>,
 }
 
-/// What woke each run of a task, and what set each timer.
+/// The cause of each run of a task and of each timer.
 #[derive(Default)]
 pub struct Causes(BTreeMap<u64, Link>);
 
 impl Causes {
-    /// Remembers an event, if it can be a cause.
+    /// Records an event, if it can be a cause.
     pub fn take(&mut self, event: &Event) {
         match event.what {
             What::Run | What::Timer => {
@@ -38,7 +38,7 @@ impl Causes {
                 self.0.insert(event.n, link);
             }
             What::Spawn { .. } => {
-                // Who was made runs for the first time because of who made it.
+                // The first run of a new task is caused by the task that spawned it.
                 let by = event.by.unwrap_or(0);
                 if let Some(link) = self.0.get(&by) {
                     let link = Link {
@@ -65,7 +65,8 @@ impl Causes {
         }
     }
 
-    /// Tells the chain that led to `last`, from the run `begin` on if it goes back to that, with what was done on the way.
+    /// Prints the chain that led to `last`, starting at the run `begin` if the chain reaches it, with the tasks' actions on the
+    /// way.
     pub fn tell(&self, text: &mut String, begin: Option<u64>, last: &Event, events: &[Event]) {
         let mut links = Vec::new();
         let mut at = last.by.unwrap_or(0);
@@ -96,7 +97,7 @@ impl Causes {
     }
 }
 
-/// What is worth telling of what a task did on the way.
+/// Whether a task's action on the way is worth showing.
 fn is_deed(what: &What) -> bool {
     matches!(
         what,
@@ -108,7 +109,7 @@ fn is_deed(what: &What) -> bool {
     )
 }
 
-/// A moment, as a story shows it.
+/// A time, as an explanation shows it.
 pub fn seconds(t: Nanos) -> String {
     format!("{:>4}.{:06}", t / 1_000_000_000, t % 1_000_000_000 / 1_000)
 }

@@ -1,4 +1,4 @@
-//! Draws picked events, with a lane for each node.
+//! Draws picked events with one lane for each node.
 //!
 //! ```text
 //!        time s  W   B   P0
@@ -16,14 +16,14 @@ use crate::trace::What;
 use super::chain::seconds;
 use super::pick::Picked;
 
-/// A lane's width.
+/// Width of a lane.
 const WIDTH: usize = 7;
 /// A longer line is cut.
 const TEXT_CHARS_MAX: usize = 150;
-/// A longer time in which nothing is told is shown.
+/// Longer times without shown events are marked.
 const PAUSE_MIN_MS: u64 = 200;
 
-/// What a node is called above its lane.
+/// The label above a node's lane.
 fn label(plan: &Plan, node: u32) -> String {
     let w = &plan.workload;
     let index = node.checked_sub(FIRST_CLIENT).map(|i| i as usize);
@@ -104,7 +104,7 @@ fn row(lanes: &BTreeMap<u32, usize>, down: &BTreeSet<u32>, picked: Option<&Picke
     cells.into_iter().collect()
 }
 
-/// The first of a text's characters.
+/// The beginning of a long text.
 pub fn cut(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(TEXT_CHARS_MAX) {

@@ -1,4 +1,4 @@
-//! Which events a story needs, and how much.
+//! Selects the events of an explanation, with their weights.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,24 +6,24 @@ use super::subject::{Subject, key_of, sends, shown};
 use crate::plan::LAST_READER;
 use crate::trace::{BatchSeen, Event, What};
 
-/// An event of a story.
+/// An event of an explanation.
 pub struct Picked<'a> {
-    /// It.
+    /// The event.
     pub event: &'a Event,
-    /// As it is told.
+    /// Its text.
     pub text: String,
-    /// The node that it concerns besides its own.
+    /// Another node that it concerns.
     pub to: Option<u32>,
-    /// How much the story needs it.
+    /// How important it is for the explanation.
     weight: u8,
 }
 
-/// A rare state that was reached more often in a run says nothing.
+/// A rare state that was reached more often than this in a run is not shown.
 const REACHED_OFTEN: usize = 5;
-/// Of what fails in no certain place: the last operations of each process.
+/// For a violation without a specific subject: how many of the last operations of each process are shown.
 const LAST_OPS: usize = 3;
 
-/// The events that tell of the subject, in their order.
+/// Picks the events that concern the subject, in order.
 pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<Picked<'a>> {
     let mut picker = Picker {
         subject,
@@ -53,7 +53,7 @@ pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<
             });
         }
     }
-    // What befell the nodes before it began is another story.
+    // Faults of the nodes before the subject's first event are left out.
     let begins = picked
         .iter()
         .find(|p| p.weight >= OWN && !is_of_world(&p.event.what))
@@ -62,7 +62,7 @@ pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<
     picked
 }
 
-/// The weight of what tells of the subject itself.
+/// The weight of events about the subject itself.
 const OWN: u8 = 8;
 
 fn is_of_world(what: &What) -> bool {
@@ -83,7 +83,7 @@ fn is_of_world(what: &What) -> bool {
     )
 }
 
-/// So many of them, those that say least left out.
+/// Keeps this many events: drops those of the lowest weight.
 pub fn most_important(picked: Vec<Picked<'_>>, most: usize) -> Vec<Picked<'_>> {
     let mut weights: Vec<u8> = picked.iter().map(|p| p.weight).collect();
     weights.sort_unstable_by(|a, b| b.cmp(a));
@@ -104,9 +104,9 @@ pub fn most_important(picked: Vec<Picked<'_>>, most: usize) -> Vec<Picked<'_>> {
 struct Picker<'a> {
     subject: &'a Subject,
     violation: &'a str,
-    /// Requests that carried it, and have no answer yet: connection and correlation id.
+    /// Requests that carried the subject and have no response yet: connection and correlation id.
     asked: BTreeSet<(u64, i32)>,
-    /// Nodes that were sent it in answer to a fetch.
+    /// Nodes that received the subject in a fetch response.
     answered: BTreeSet<u32>,
     /// Where its bytes are: file, from, to; and whether a sync has covered them.
     bytes: BTreeMap<(String, u64), (u64, bool)>,
@@ -339,7 +339,7 @@ impl Picker<'_> {
     }
 }
 
-/// What the last reader found around an offset that it should have found: the events that showed what comes before and after.
+/// Around an offset that the last reader should have read and did not: the events that showed the records before and after it.
 fn around(subject: &Subject, events: &[Event]) -> BTreeSet<u64> {
     let mut all = BTreeSet::new();
     for (key, offset) in &subject.places {
@@ -383,7 +383,7 @@ fn last_ops(events: &[Event]) -> BTreeSet<u64> {
         .collect()
 }
 
-/// A batch, as it stands in a request.
+/// A batch in a request.
 fn in_request(batch: &BatchSeen) -> String {
     let whose = match batch.producer {
         -1 => String::new(),
@@ -400,7 +400,7 @@ fn in_request(batch: &BatchSeen) -> String {
     format!("{whose}{values}")
 }
 
-/// A fault as it stands in the plan, without punctuation.
+/// A fault of the plan, without punctuation.
 fn plain(fault: &serde_json::Value) -> String {
     let fields = fault
         .as_object()
@@ -415,7 +415,7 @@ fn plain(fault: &serde_json::Value) -> String {
     )
 }
 
-/// A file without the folders that all have.
+/// A file without the folders that all files share.
 fn disk_text(what: &What, subject: &Subject) -> String {
     let text = match what {
         What::Write {
@@ -461,7 +461,7 @@ fn disk_text(what: &What, subject: &Subject) -> String {
     text.replace("data/", "")
 }
 
-/// An operation, as far as it is about the subject.
+/// An operation, as far as it concerns the subject.
 pub fn op_text(event: &Event, subject: &Subject) -> String {
     let What::Op {
         process, type_, f, ..
@@ -519,7 +519,7 @@ fn poll_text(
             )
         })
         .collect();
-    // Of the partitions it is about, which offsets: a gap is seen by what is around it.
+    // Which offsets of the subject's partitions: a gap shows between its neighbours.
     for key in &subject.keys {
         let offsets: Vec<i64> = all
             .iter()

@@ -1,4 +1,4 @@
-//! What a violation is about: read out of its words, and completed from what happened.
+//! The subject of a violation: parsed from its text, and completed from the events.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ pub struct Subject {
     pub values: BTreeSet<i64>,
     /// Partitions and offsets.
     pub places: BTreeSet<(String, i64)>,
-    /// Partitions of which no offset is named.
+    /// Partitions without a named offset.
     pub keys: BTreeSet<String>,
     /// Paths.
     pub files: BTreeSet<String>,
@@ -22,11 +22,11 @@ pub struct Subject {
     pub processes: BTreeSet<u64>,
 }
 
-/// Words that stand before an offset.
+/// Words that precede an offset.
 const BEFORE_OFFSET: [&str; 3] = ["offset", "offsets", "and"];
 
 impl Subject {
-    /// What the words of a violation name, and what belongs to it.
+    /// The values, offsets and files that a violation's text names, and those that belong to them.
     pub fn of(what: &str, plan: &Plan, events: &[Event]) -> Self {
         let keys: BTreeSet<String> = plan
             .workload
@@ -80,7 +80,7 @@ impl Subject {
         found
     }
 
-    /// Values at the places, and places of the values.
+    /// Adds the values at the places, and the places of the values.
     fn complete(&mut self, events: &[Event]) {
         for event in events {
             for (key, offset, value) in sends(event) {
@@ -103,7 +103,7 @@ impl Subject {
         self.keys.extend(self.places.iter().map(|(key, _)| key.clone()));
     }
 
-    /// Whether a partition's batch holds some of it. In a request offsets are none.
+    /// Whether a partition's batch contains part of the subject. Batches in requests have no offsets yet.
     pub fn is_in_batch(&self, key: Option<&str>, batch: &BatchSeen) -> bool {
         let place = |(k, offset): &(String, i64)| {
             Some(k.as_str()) == key && (batch.base..=batch.last).contains(offset)
@@ -111,7 +111,7 @@ impl Subject {
         batch.values.iter().any(|v| self.values.contains(v)) || self.places.iter().any(place)
     }
 
-    /// Whether an operation's value has some of its values.
+    /// Whether an operation's value contains one of the subject's values.
     pub fn is_in(&self, value: &Value) -> bool {
         match value {
             Value::Number(n) => n.as_i64().is_some_and(|n| self.values.contains(&n)),
@@ -122,19 +122,19 @@ impl Subject {
     }
 }
 
-/// The value of the record at an offset, if the batch says so.
+/// The value of the record at an offset, if the batch has it.
 fn value_at(batch: &BatchSeen, offset: i64) -> Option<i64> {
     let is_whole = batch.values.len() as i64 == batch.last - batch.base + 1;
     let i = usize::try_from(offset - batch.base).ok().filter(|_| is_whole)?;
     batch.values.get(i).copied()
 }
 
-/// The partition whose file it is.
+/// The partition that a file belongs to.
 pub fn key_of(file: &str) -> Option<&str> {
     file.rsplit('/').nth(1)
 }
 
-/// Each send of an operation: where to, at which offset it stands if that is known, and what.
+/// Each send of an operation: partition, offset if known, and value.
 pub fn sends(event: &Event) -> Vec<(String, Option<i64>, i64)> {
     let What::Op {
         value: Value::Array(micros),
@@ -153,7 +153,7 @@ pub fn sends(event: &Event) -> Vec<(String, Option<i64>, i64)> {
     micros.iter().filter_map(send).collect()
 }
 
-/// What a poll showed: partition, offset, value.
+/// The records that a poll returned: partition, offset, value.
 pub fn shown(event: &Event) -> Vec<(String, i64, Option<i64>)> {
     let What::Op {
         value: Value::Array(micros),

@@ -10,7 +10,7 @@ use crate::trace::{Answer, BatchSeen};
 
 const LOG: &str = "data/t0-0/00000000000000000000.log";
 
-/// Writes a trace as a run would.
+/// Writes a trace like a run's.
 #[derive(Default)]
 struct Told {
     lines: String,
@@ -38,7 +38,7 @@ impl Told {
         self.n
     }
 
-    /// A task of a node runs and does something; gives its run.
+    /// A task of a node runs and performs these actions; returns the run's number.
     fn run(&mut self, ms: u64, node: u32, task: &'static str, by: u64, deeds: Vec<What>) -> u64 {
         let run = self.put(ms, node, Some(task), (by > 0).then_some(by), What::Run);
         for what in deeds {
@@ -74,7 +74,7 @@ fn batch(base: i64, values: &[i64]) -> BatchSeen {
     }
 }
 
-/// A broker that answers before it syncs, and loses its power; everything else that a run has besides.
+/// A broker that responds before it syncs, and loses power; with unrelated events of a run.
 fn answered_too_soon() -> (String, i64) {
     let (other, lost) = (value_of(1, 8), value_of(1, 9));
     let mut told = Told::default();
@@ -251,7 +251,7 @@ fn a_record_that_was_acknowledged_and_lost_is_followed_from_its_send_to_its_end(
     let what = format!("{lost} was acknowledged at t0-0 offset 12 and is lost");
     let report = report(vec![("I3", "something else".to_owned()), ("L1", what)]);
     let story = tell(&plan(), &report, &trace, None);
-    // In this order, and what has nothing to do with it is not there.
+    // In this order; unrelated events are left out.
     let expected = [
         "log.flush.interval.messages = 77",
         "L1 does not hold",
@@ -291,7 +291,7 @@ fn a_record_that_was_acknowledged_and_lost_is_followed_from_its_send_to_its_end(
         "{story}"
     );
     assert!(!story.contains("is durable"), "the sync never ended:\n{story}");
-    // While it is down a node has no lane.
+    // A node that is down has no lane.
     let lanes_of = |part| {
         let line = story.lines().find(|l| l.contains(part)).expect("it is there");
         line.chars().filter(|c| "│●◀▶✗".contains(*c)).count()
@@ -363,7 +363,7 @@ fn too_much_is_cut_by_what_says_least() {
         let kept: Vec<u64> = some.iter().map(|p| p.event.n).collect();
         assert!(kept.windows(2).all(|w| w[0] < w[1]) && kept.iter().all(|n| times.contains(n)));
     }
-    // The last to go: that it was sent, told, written, lost and not read.
+    // The most important: the send, its acknowledgement, the write, the loss and the read that missed it.
     let few = pick::most_important(all, 3);
     assert!(
         few.iter().any(|p| p.text.contains("sends")),

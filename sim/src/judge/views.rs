@@ -1,8 +1,8 @@
-//! What each reader was shown, in the order in which it was: from one `assign` to the next offsets only rise (L6), and what a
-//! producer sent to a partition, and with it all of a key, comes in the order in which it was sent (I3).
+//! Checks what each reader was shown, in order: between two `assign`s offsets only rise (L6), and the records of a producer in a
+//! partition (and so all records of a key) come in the order in which they were sent (I3).
 //!
-//! Of producers that are not idempotent nothing is said. Where one crashes and comes back, or the broker forgets producers, what
-//! was not acknowledged may have come late: the order of what was acknowledged remains.
+//! Producers that are not idempotent are exempt. Where a producer crashes and restarts, or the broker expires producers,
+//! unacknowledged records may be appended late: only the order of acknowledged records is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,19 +12,19 @@ use brokkr_workloads::{ProducerSpec, keys, value_parts};
 use super::Deleted;
 use crate::check::Violation;
 
-/// What is looked at in the views.
+/// Inputs of the check.
 pub struct Views<'a> {
-    /// Who sends.
+    /// The producers.
     pub producers: &'a BTreeMap<Process, &'a ProducerSpec>,
-    /// What was acknowledged.
+    /// Acknowledged values.
     pub acked: BTreeSet<i64>,
-    /// Whether the broker may forget producers.
+    /// Whether the broker may expire producers.
     pub forgets: bool,
-    /// What may be gone, and what was damaged.
+    /// Records that may be gone, and damaged partitions.
     pub deleted: &'a Deleted,
 }
 
-/// Where a reader is in a partition.
+/// A reader's position in a partition.
 #[derive(Default)]
 struct At {
     offset: Option<i64>,
@@ -33,7 +33,7 @@ struct At {
 }
 
 impl Views<'_> {
-    /// What doesn't hold of anybody's view.
+    /// Returns the violations of all readers' views.
     pub fn judge(&self, history: &[Operation]) -> Vec<Violation> {
         let mut readers: BTreeMap<Process, BTreeMap<&Key, At>> = BTreeMap::new();
         let mut found = Vec::new();

@@ -1,17 +1,17 @@
-//! What is done at the end of a thread's world, where its panic finds it, too.
+//! The hook that runs at the end of a thread's world, also after a panic.
 //!
-//! Where a panic ends the process (`panic = "abort"`) nothing unwinds to whoever runs the world. So before that the world of the
-//! task that panicked is asked what there is to ask at its end, and its thread stands still: the process is to tell of it.
+//! Where a panic ends the process (`panic = "abort"`) nothing unwinds to the code that runs the world. So before the abort the hook
+//! collects the results of the world whose task panicked, and the thread blocks: the process still has to report them.
 
 use std::sync::Mutex;
 use std::thread::ThreadId;
 
 use crate::exec::{Ended, lock, this_thread};
 
-/// Told how the world ended, or the message of a panic.
+/// Called with the end of the world, or with the message of a panic.
 type Leave = Box<dyn FnOnce(Result<Ended, &str>)>;
 
-/// What only the thread that made it has.
+/// A hook that only its own thread may call.
 struct Own(Leave);
 
 // SAFETY: `take` gives it to the thread that put it there, and to no other.
@@ -25,17 +25,17 @@ fn take() -> Option<Leave> {
     Some(worlds.swap_remove(mine).1.0)
 }
 
-/// This thread's world, until it is left. It goes when this is dropped.
+/// This thread's hook. Dropping it removes the hook.
 pub(super) struct Leaving(());
 
 impl Leaving {
-    /// What is to be done.
+    /// Sets this thread's hook.
     pub fn by(leave: impl FnOnce(Result<Ended, &str>) + 'static) -> Self {
         lock(&WORLDS).push((this_thread(), Own(Box::new(leave))));
         Self(())
     }
 
-    /// The world has ended.
+    /// Runs the hook: the world has ended.
     pub fn leave(self, ended: Ended) {
         if let Some(leave) = take() {
             leave(Ok(ended));
@@ -49,7 +49,7 @@ impl Drop for Leaving {
     }
 }
 
-/// Something on this thread panicked, and the process will end. Comes back where no world can be asked.
+/// Called after a panic on this thread, before the process aborts. Returns if this thread has no world.
 pub(crate) fn before_abort(message: &str) {
     if let Some(leave) = take() {
         leave(Err(message));

@@ -1,4 +1,4 @@
-//! One run in a process of its own: with a watchdog, a bound on its memory, and a report whatever becomes of it.
+//! One run in its own process: with a watchdog, a memory limit, and a report however it ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read};
@@ -14,41 +14,41 @@ use brokkr_sim::report::{Ops, Report, Verdict, Violated};
 
 use crate::tracing_to::Tracing;
 
-/// Wall time that a run may take for each virtual second, and at least.
+/// Wall time that a run may take for each virtual second, and the minimum limit.
 const PATIENCE_PER_SEC: Duration = Duration::from_millis(1000);
 const PATIENCE_MIN: Duration = Duration::from_secs(60);
-/// What is kept of a run's stderr: a panic's message and its backtrace, or what killed it.
+/// Lines that are kept of a run's stderr: a panic's message and its backtrace, or the reason why the process died.
 const STDERR_LINES_MAX: usize = 40;
-/// What the end of a run begins with,
+/// Beginnings of the message of a fatal error,
 const CAUSES: [&str; 2] = ["panicked at", "memory allocation of"];
-/// and what is kept from there on.
+/// and how many lines are kept from there on.
 const PANIC_LINES: usize = 8;
-/// Memory that a run may take, in pages that are used.
+/// Memory limit of a run, in resident pages.
 const MEMORY_MAX_BYTES: u64 = 200 << 20;
-/// What requests without sense may make it take beside: half of the broker's budget (`queued.max.request.bytes`, 256 MiB), whose
-/// blocks are of all sizes, and the allocator keeps pages for each.
+/// Additional limit for rude requests: half of the broker's budget (`queued.max.request.bytes`, 256 MiB), whose blocks are of all
+/// sizes, and the allocator keeps pages for each size.
 const REQUESTS_MAX_BYTES: u64 = 128 << 20;
-/// What it may ask for, used or not: the room's stack and what the allocator keeps ready come to half of it. The files that it maps
-/// don't count: to print a panic's backtrace it maps its own, with all that debuggers want to know.
+/// Limit of allocated memory, used or not: the room's stack and the allocator's reserve take half of it. Mapped files don't count:
+/// a panic's backtrace maps the binary with all its debug information.
 const MEMORY_ASKED_MAX_BYTES: u64 = 2 * MEMORY_MAX_BYTES;
 
-/// Another surrounding, in which the same seed must do the same.
+/// Different surroundings, in which the same seed must do the same.
 #[derive(Clone, Copy)]
 pub enum Surrounding {
     Plain,
     Other,
 }
 
-/// What is run.
+/// What to run.
 #[derive(Clone, Copy)]
 pub enum What<'a> {
-    /// What a seed makes of so many virtual seconds.
+    /// The plan of a seed, with this many virtual seconds.
     Seed {
         seed: u64,
         secs: u64,
         faults: &'a Faults,
     },
-    /// A plan in a file, with the seed and the seconds that stand in it.
+    /// A plan in a file, with its seed and its seconds.
     Plan { path: &'a Path, seed: u64, secs: u64 },
 }
 
@@ -63,10 +63,10 @@ impl What<'_> {
         *secs
     }
 
-    /// The plan of it.
+    /// Its plan.
     ///
     /// # Errors
-    /// It can't be read.
+    /// The plan can't be read.
     pub fn plan(&self) -> Result<Plan, String> {
         match self {
             Self::Seed { seed, secs, faults } => Ok(Plan::of(*seed, *secs, faults)),
@@ -97,15 +97,15 @@ impl What<'_> {
     }
 }
 
-/// Runs it in a process of the simulator `exe`. A run that dies, or does not end in time, is a violation named `panic`.
+/// Runs it in a process of the simulator `exe`. A run that dies, or does not end in time, has a violation with the id `panic`.
 pub fn run(exe: &Path, what: What<'_>, surrounding: Surrounding) -> Report {
     traced(exe, what, surrounding, &Tracing::default())
 }
 
-/// Runs a plan in a process of the simulator `exe`; it stands in `path` meanwhile.
+/// Runs a plan in a process of the simulator `exe`; `path` holds the plan meanwhile.
 ///
 /// # Errors
-/// It can't be written there.
+/// The plan can't be written there.
 pub fn run_plan(exe: &Path, plan: &Plan, path: &Path) -> Result<Report, String> {
     let why = |e| format!("{}: {e}", path.display());
     std::fs::write(path, serde_json::to_string(plan).expect("a plan can be written")).map_err(why)?;
@@ -119,7 +119,7 @@ pub fn run_plan(exe: &Path, plan: &Plan, path: &Path) -> Result<Report, String> 
     Ok(report)
 }
 
-/// Runs it, and writes down all that happens.
+/// Runs it, and records a trace.
 pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tracing) -> Report {
     let mut command = Command::new(exe);
     command.arg("one");
@@ -152,7 +152,7 @@ pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tr
     let told = std::thread::spawn(move || last_lines(err, trace));
     let patience = PATIENCE_MIN.max(PATIENCE_PER_SEC * u32::try_from(what.secs()).unwrap_or(u32::MAX));
     let until = begun + patience;
-    // What has told all is at its end.
+    // The process has printed its report, so it is about to end.
     let text = told_all.recv_timeout(patience).ok();
     let (status, rss_max_bytes) = wait(&mut child, until);
     let wall_s = begun.elapsed().as_secs_f64();
@@ -169,11 +169,11 @@ pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tr
     }
 }
 
-/// Waits until it has ended, or kills it then: how it ended by itself, and the most memory it ever had.
+/// Waits until the process ends, and kills it at the deadline: returns its status if it ended by itself, and its peak memory.
 fn wait(child: &mut Child, until: Instant) -> (Option<ExitStatus>, u64) {
     let mut in_time = true;
     loop {
-        // Not `try_wait`, which doesn't tell what the process used.
+        // Not `try_wait`, which doesn't report the process's resource usage.
         if let Some((status, rss)) = reap(child) {
             return (in_time.then_some(status), rss);
         }
@@ -202,7 +202,7 @@ fn reap(child: &Child) -> Option<(ExitStatus, u64)> {
     Some((ExitStatus::from_raw(status), kib.unsigned_abs() * 1024))
 }
 
-/// A run that took more memory than it may did not pass.
+/// A run that exceeded its memory limit fails.
 fn within_memory(mut report: Report, rss_max_bytes: u64) -> Report {
     let of_requests = if report.requests.is_empty() {
         0
@@ -220,7 +220,7 @@ fn within_memory(mut report: Report, rss_max_bytes: u64) -> Report {
     report
 }
 
-/// A panic's violation says how to see it again.
+/// Adds the command that repeats the run to a panic's violation.
 fn with_repeat(mut report: Report, what: What<'_>) -> Report {
     for v in report.violations.iter_mut().filter(|v| v.id == "panic") {
         v.what = format!("{}; repeat: {}", v.what, what.repeat());
@@ -228,14 +228,14 @@ fn with_repeat(mut report: Report, what: What<'_>) -> Report {
     report
 }
 
-/// The last lines of what a run wrote to stderr; with `trace` all of it is passed on as well.
+/// The last lines of a run's stderr; with `trace` all of it is forwarded, too.
 fn last_lines(err: impl Read, trace: bool) -> String {
     let (mut first, mut last) = (Vec::new(), VecDeque::new());
     for line in BufReader::new(err).lines().map_while(Result::ok) {
         if trace {
             eprintln!("{line}");
         }
-        // The first panic is the cause; what it pulls down tells more, and longer.
+        // The first panic is the cause; later panics print more.
         let is_cause = |line: &str| CAUSES.iter().any(|cause| line.contains(cause));
         if first.len() < PANIC_LINES && (!first.is_empty() || is_cause(&line)) {
             first.push(line);
@@ -250,7 +250,7 @@ fn last_lines(err: impl Read, trace: bool) -> String {
     first.join("\n")
 }
 
-/// A run that told nothing: killed by a signal, out of memory, or out of patience.
+/// The report of a run that printed none: killed by a signal, out of memory, or out of time.
 fn died(what: What<'_>, status: Option<ExitStatus>, told: &str) -> Report {
     let end = match status {
         None => "the run did not end in time and was killed".to_owned(),

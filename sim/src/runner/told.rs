@@ -1,4 +1,4 @@
-//! How a campaign tells of each seed: lines, a bar on a terminal, JUnit's XML, and annotations where GitHub runs it.
+//! Reports each seed of a campaign: as lines, a bar on a terminal, JUnit's XML, and annotations on GitHub.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -9,12 +9,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{Format, Run};
 
-/// Where seeds are told of.
+/// Where seeds are reported.
 pub struct Told {
     bar: ProgressBar,
     format: Format,
     junit: Option<(BufWriter<File>, Vec<Case>)>,
-    /// Whether GitHub Actions reads what is written, and makes annotations of it.
+    /// Whether to print annotations for GitHub Actions.
     annotates: bool,
     failed: u64,
 }
@@ -22,12 +22,12 @@ pub struct Told {
 struct Case {
     seed: u64,
     wall_s: f64,
-    /// What did not hold, and the command that repeats it.
+    /// The violations, and the command that repeats the run.
     failure: Option<String>,
 }
 
 impl Told {
-    /// `seeds` is how many there will be, where that is known.
+    /// `seeds` is the number of seeds, if known.
     ///
     /// # Errors
     /// The file for JUnit can't be written.
@@ -51,7 +51,7 @@ impl Told {
         })
     }
 
-    /// Tells of a seed; `repeat` is the command that repeats it.
+    /// Reports a seed; `repeat` is the command that repeats it.
     pub fn take(&mut self, r: &Report, repeat: &str) {
         let failed = r.verdict != Verdict::Pass;
         self.bar.suspend(|| {
@@ -77,7 +77,7 @@ impl Told {
         }
     }
 
-    /// Tells what a failing seed left, or why it could not be left.
+    /// Reports the file that a failing seed left, or why it could not be written.
     pub fn left(&mut self, left: Option<Result<PathBuf, String>>) {
         let Some(left) = left else { return };
         self.bar.suspend(|| match left {
@@ -89,7 +89,7 @@ impl Told {
         });
     }
 
-    /// Ends the bar, and writes what is written at the end.
+    /// Ends the bar, and writes the JUnit file.
     ///
     /// # Errors
     /// The file for JUnit can't be written.
@@ -179,7 +179,7 @@ fn junit(to: &mut impl Write, cases: &[Case]) -> io::Result<()> {
     writeln!(to, "</testsuite>")
 }
 
-/// Escaped, also for an attribute. What XML can't hold at all is left out.
+/// Escapes text for XML, attributes included. Characters that XML can't represent are left out.
 fn xml(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

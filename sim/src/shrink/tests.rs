@@ -2,7 +2,7 @@ use super::*;
 use crate::exec::Strategy;
 use crate::plan::{Faults, Kind};
 
-/// Fails as long as what it needs is there.
+/// An oracle: a plan fails as long as it satisfies the predicate.
 struct Needs<F> {
     needs: F,
     asked: usize,
@@ -82,7 +82,7 @@ fn what_it_needs_stays_and_nothing_else() {
             2.min(begin.workload.producers.len())
         );
         assert!(small.workload.consumers.is_empty() && small.workload.admin.is_none());
-        // Each step that was told made it smaller somewhere, none larger in faults.
+        // Each reported step made the plan smaller in some dimension, and none added faults.
         assert!(oracle.told.windows(2).all(|w| w[1].faults <= w[0].faults));
         assert!(oracle.asked < 500, "{} runs", oracle.asked);
     }
@@ -98,7 +98,7 @@ fn parameters_get_simpler_and_shorter() {
         from_broker: false,
         for_ms: 4_000,
     };
-    // It takes a cut towards the broker, of a tenth of a second.
+    // The failure needs a cut towards the broker, of a tenth of a second.
     let mut oracle = needs(|p: &Plan| {
         let mut cuts = p.faults.iter();
         cuts.any(|f| {
@@ -129,13 +129,13 @@ fn it_ends_when_there_is_no_time() {
     oracle.asked_max = 0;
     let begin = plan(2);
     let small = shrink(begin.clone(), &mut oracle, 4);
-    // The first dimension may have asked once.
+    // The first dimension may have tried once.
     assert_eq!(small.faults.len(), begin.faults.len());
 }
 
 #[test]
 fn where_it_takes_luck_one_fault_in_a_busy_run_does() {
-    // Many faults, or one and many operations: taking faults away one by one gets nowhere once operations are few.
+    // Many faults, or one and many operations: removing single faults gets nowhere once operations are few.
     let begin = plan(3);
     let ops = |p: &Plan| {
         p.workload
@@ -147,7 +147,7 @@ fn where_it_takes_luck_one_fault_in_a_busy_run_does() {
     let mut oracle = needs(|p: &Plan| p.faults.len() as u64 * ops(p).max(1) > 200 && !p.faults.is_empty());
     let small = shrink(begin.clone(), &mut oracle, 4);
     assert_eq!(small.faults.len(), 1, "{}", Size::of(&small));
-    // Nobody looks for another order: nothing is gained by it.
+    // No other order is tried: it would gain nothing.
     let mut oracle = needs(|p: &Plan| p.faults.len() > 5);
     assert_eq!(shrink(begin, &mut oracle, 1).faults.len(), 6);
 }

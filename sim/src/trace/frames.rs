@@ -1,4 +1,4 @@
-//! Requests and responses, put together from what leaves on each connection.
+//! Reassembles requests and responses from the bytes that leave on each connection.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,25 +11,25 @@ use bytes::{Bytes, BytesMut};
 use super::{Answer, BatchSeen, What, batches_in};
 use crate::net::EndId;
 
-/// A frame that is longer is not Kafka's, and not followed.
+/// A longer frame is not Kafka's; its direction is no longer followed.
 const FRAME_BYTES_MAX: usize = 64 << 20;
 
-/// What is on its way in each direction of each connection, up to the next whole frame.
+/// The bytes of each direction of each connection, up to the next complete frame.
 #[derive(Default)]
 pub struct Frames {
-    /// By the end that sends. None: what it sends is not understood.
+    /// By the sending end. None if its bytes can't be parsed.
     under_way: BTreeMap<EndId, Option<BytesMut>>,
-    /// What was asked on a connection and not answered yet.
+    /// Requests on a connection that have no response yet.
     asked: BTreeMap<(u64, i32), (ApiKey, i16)>,
 }
 
-/// The connection that an end is one of.
+/// The connection that an end belongs to.
 pub fn conn_of(end: EndId) -> u64 {
     end / 2
 }
 
 impl Frames {
-    /// Bytes leave from `end` for a node. Gives the frames that are whole with them.
+    /// Takes bytes that leave from `end` for a node. Returns the frames that they complete.
     pub fn sent(&mut self, end: EndId, to: u32, piece: &Bytes) -> Vec<What> {
         let slot = self.under_way.entry(end).or_insert_with(|| Some(BytesMut::new()));
         let Some(mut buffer) = slot.take() else {
@@ -44,7 +44,7 @@ impl Frames {
                 break;
             }
             let frame = buffer.split_to(4 + len).freeze().slice(4..);
-            // Who connected has the even end, and asks.
+            // The client's end is even.
             let understood = match end % 2 {
                 0 => self.request(conn_of(end), to, frame),
                 _ => self.response(conn_of(end), to, frame),
@@ -191,7 +191,7 @@ mod tests {
             ),
             "{told:?}"
         );
-        // What is no frame ends the following of that direction only.
+        // An invalid frame stops the parsing of that direction only.
         assert!(frames.sent(4, 1, &Bytes::from_static(&[0xff; 9])).is_empty());
         assert!(frames.sent(4, 1, &ask(9)).is_empty());
     }

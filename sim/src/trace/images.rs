@@ -1,4 +1,4 @@
-//! What a power loss did to a node's files, by comparing them.
+//! Finds what a power loss did to a node's files, by comparing their contents.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::disk::Disk;
 pub struct Images(BTreeMap<String, Bytes>);
 
 impl Images {
-    /// Looks at all files of a disk.
+    /// Reads all files of a disk.
     pub fn of(disk: &Disk) -> Self {
         let (mut files, mut folders) = (BTreeMap::new(), vec![String::new()]);
         while let Some(folder) = folders.pop() {
@@ -29,8 +29,8 @@ impl Images {
         Self(files)
     }
 
-    /// What differs now, by file: bytes that are gone or other, with the batches that had any of them, files that are gone, and
-    /// files that are there again.
+    /// The differences now, by file: bytes that are gone or changed, with the batches that contained them; files that are gone, and
+    /// files that reappeared.
     pub fn lost(&self, disk: &Disk) -> Vec<What> {
         let now = Self::of(disk);
         let mut all: Vec<What> = self
@@ -53,7 +53,7 @@ fn changes(file: &str, was: &Bytes, is: Option<&Bytes>) -> Vec<What> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(first) = (at..common).find(|i| was[*i] != is[*i]) {
-        // What differs with a few equal bytes in between is one change.
+        // Changes with a few equal bytes in between are one change.
         let mut last = first;
         for i in first..common {
             if was[i] != is[i] {
@@ -73,10 +73,10 @@ fn changes(file: &str, was: &Bytes, is: Option<&Bytes>) -> Vec<What> {
     found
 }
 
-/// Changes that lie closer together are told as one.
+/// Changes that are closer together than this are reported as one.
 const CLOSE_BYTES_MAX: usize = 512;
 
-/// `image` is what stood, or stands, there: its batches that have any of the bytes are told.
+/// `image` holds the old or new bytes: its batches that contain any of the range are reported.
 fn lost(file: &str, at: usize, len: usize, how: &'static str, image: &Bytes) -> What {
     let mut batches = Vec::new();
     if file.ends_with(".log") {
@@ -128,7 +128,7 @@ mod tests {
             let What::Lost { file, at, len, .. } = what else {
                 panic!("{what}")
             };
-            // What was synced is untouched.
+            // Synced bytes are unchanged.
             assert!(file == "d/gone" || *at >= 100 && *len > 0, "{what}");
         }
         let (was, is) = (&before.0["d/kept"], Images::of(&disk).0["d/kept"].clone());

@@ -1,8 +1,9 @@
 //! Traces in the trace-event format, which ui.perfetto.dev and chrome://tracing open.
 //!
-//! A process is a node, a thread a task (thread 0: the node's timers and devices); arrows lead from what woke a task to its run. What takes
-//! time (a life of a node, a client's operation, a write, a sync) is a span of its own. A task's run takes no time in the world; for
-//! the eye each takes a nanosecond, and what happens in one moment stands a nanosecond apart (`args.t` has the true time).
+//! A process is a node, a thread a task (thread 0: the node's timers and devices); arrows lead from the event that woke a task to
+//! the task's run. Operations with a duration (a life of a node, a client's operation, a write, a sync) are spans. A task's run
+//! takes no time in the world; it is drawn as one nanosecond, and the events of one moment are drawn a nanosecond apart (`args.t`
+//! has the true time).
 //!
 //! Format: "Trace Event Format", the JSON that the Chromium project's catapult describes.
 
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Event, Sink, What};
 
-/// Where an event is shown.
+/// The position of an event: process, thread and time.
 #[derive(Clone, Copy)]
 struct Place {
     ts: u64,
@@ -26,16 +27,16 @@ pub struct Perfetto<W> {
     out: W,
     begun: bool,
     last_ts: u64,
-    /// Where the events that may be causes stand.
+    /// Positions of events that may be causes.
     causes: BTreeMap<u64, Place>,
-    /// Spans that are open: by what, and whose.
+    /// Open spans: by operation, with their nodes.
     writes: BTreeMap<u64, u32>,
     nodes: BTreeMap<u32, String>,
     named: BTreeMap<(u32, u64), ()>,
 }
 
 impl<W: Write + Send> Perfetto<W> {
-    /// Writes to `out`; `nodes` are the names of nodes.
+    /// Writes to `out`; `nodes` are the nodes' names.
     pub fn new(out: W, nodes: BTreeMap<u32, String>) -> Self {
         Self {
             out,
@@ -55,7 +56,7 @@ impl<W: Write + Send> Perfetto<W> {
         Ok(())
     }
 
-    /// Names a lane when it is first used.
+    /// Names a thread at its first event.
     fn name(&mut self, event: &Event, place: Place) -> io::Result<()> {
         if self.named.insert((place.pid, place.tid), ()).is_some() {
             return Ok(());
@@ -84,7 +85,7 @@ impl<W: Write + Send> Perfetto<W> {
         Ok(())
     }
 
-    /// The arrow from a cause to what it woke.
+    /// Draws the arrow from a cause to the run that it woke.
     fn arrow(&mut self, event: &Event, place: Place) -> io::Result<()> {
         let Some(from) = event.by.and_then(|by| self.causes.get(&by).copied()) else {
             return Ok(());
@@ -101,7 +102,7 @@ impl<W: Write + Send> Perfetto<W> {
         Ok(())
     }
 
-    /// Begins or ends a span that lies on no task.
+    /// Begins or ends a span that belongs to no thread.
     fn span(&mut self, ph: &str, cat: &str, id: &str, name: &str, pid: u32, event: &Event) -> io::Result<()> {
         self.put(&json!({
             "ph": ph, "cat": cat, "id": id, "name": name, "pid": pid, "tid": 0, "ts": micros(self.last_ts),

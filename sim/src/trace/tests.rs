@@ -7,7 +7,7 @@ use brokkr_wire::records::BatchBuilder;
 use super::*;
 use perfetto::Perfetto;
 
-/// Keeps what is written, for who has a clone.
+/// A writer whose clones share its buffer.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<u8>>>);
 
@@ -68,7 +68,7 @@ fn lines_say_who_did_what_and_why_and_are_read_back() {
         .map(|l| serde_json::from_str(l).expect("an event"))
         .collect();
     let told: Vec<_> = all.iter().map(|e| (e.n, e.t, e.id, e.by)).collect();
-    // The timer; the run that it woke, the write and what the probe told; the end of the write, by the run.
+    // The timer; the run that it woke, the write and the probe's event; the end of the write, caused by the run.
     assert_eq!(
         told,
         [
@@ -112,7 +112,7 @@ fn perfetto_s_document_has_lanes_spans_and_arrows() {
     let (begin, end) = (of("b"), of("e"));
     assert_eq!((begin.len(), end.len(), &begin[0]["id"]), (1, 1, &end[0]["id"]));
     assert!(begin[0]["ts"].as_f64() < end[0]["ts"].as_f64());
-    // Nothing stands at one place with something else.
+    // No two events have the same position.
     let mut times: Vec<_> = of("X").iter().map(|e| e["ts"].to_string()).collect();
     times.dedup();
     assert_eq!(times.len(), 3);

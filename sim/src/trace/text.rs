@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::{Answer, BatchSeen, Event, Sink, What};
 
-/// Lines of text, without what is [fine](What::is_fine).
+/// Lines of text, without [fine-grained](EventKind::is_fine) events.
 pub struct Text<W>(pub W);
 
 impl<W: Write + std::marker::Send> Sink for Text<W> {
@@ -71,7 +71,7 @@ fn each<T: fmt::Display>(f: &mut fmt::Formatter<'_>, all: &[T]) -> fmt::Result {
     if all.is_empty() { Ok(()) } else { f.write_str("]") }
 }
 
-/// Whether it failed, and why.
+/// The error, if it failed.
 fn unless(f: &mut fmt::Formatter<'_>, error: Option<&String>) -> fmt::Result {
     match error {
         Some(error) => write!(f, " FAILED: {error}"),
