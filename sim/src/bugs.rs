@@ -17,11 +17,11 @@ use brokkr_sim::plan::Faults;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::runner::child::{self, Surrounding, What};
-use crate::{SECS, refused, runner};
-use hunt::{APART, Found, hunt, median_and_worst};
+use crate::runner::child::{self, RunSpec, Surroundings};
+use crate::{SECS, argument_error, runner};
+use hunt::{APART, HuntResult, hunt, median_and_worst};
 use mutant::Mutant;
-use regress::Guards;
+use regress::GuardResult;
 use tree::Trees;
 
 /// Stands for every invariant.
@@ -29,7 +29,7 @@ const ANY: &str = "any";
 
 /// How the table is printed.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum TableFormat {
     Text,
     Json,
     Markdown,
@@ -52,7 +52,7 @@ pub struct Bugs {
     /// Don't hunt: only show that the plans of sim/regress still fail with their bugs
     #[arg(long)]
     regress: bool,
-    /// Where a bug has no plan in sim/regress, or its plan fails no more, make one of a failure that is found
+    /// If a bug has no plan in sim/regress, or its plan no longer fails, make one from a failure of the hunt
     #[arg(long, conflicts_with = "regress")]
     renew: bool,
     /// Don't hunt: run each plan of sim/regress with so many orders of tasks, drawn at random and by priorities (PCT)
@@ -65,13 +65,13 @@ pub struct Bugs {
     #[arg(long, default_value_t = 3, requires = "changed_since")]
     rotate: usize,
     /// How to print the table
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = TableFormat::Text)]
+    format: TableFormat,
 }
 
 /// The result of a bug.
 #[derive(Serialize)]
-struct Row<'a> {
+struct BugRow<'a> {
     mutant: &'a str,
     what: &'a str,
     source: &'a str,
@@ -79,9 +79,9 @@ struct Row<'a> {
     /// What is wrong with the bank; empty if it is sound.
     wrong: Vec<String>,
     /// How the hunt from each starting point ended, if there was one.
-    starts: Vec<Option<Found>>,
+    starts: Vec<Option<HuntResult>>,
     /// How the guarding plan fails, if there is one.
-    plan: Option<Guards>,
+    plan: Option<GuardResult>,
 }
 
 /// Exit codes: 0 each bug is found; 1 one is not, or fails where it should not; 2 invalid arguments or plans.
@@ -89,7 +89,7 @@ pub fn main(bugs: &Bugs) -> ExitCode {
     match all(bugs) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        Err(why) => refused(&why),
+        Err(why) => argument_error(&why),
     }
 }
 
@@ -110,7 +110,7 @@ fn all(bugs: &Bugs) -> Result<bool, String> {
                 bugs.look(&top, &trees, mutant, &exe)?
             }
             Err(why) => {
-                let mut row = Row::of(mutant);
+                let mut row = BugRow::of(mutant);
                 row.wrong.push(why);
                 row
             }
@@ -161,13 +161,13 @@ fn plans_have_mutants(top: &Path, mutants: &[Mutant]) -> Result<(), String> {
     for entry in std::fs::read_dir(&folder).map_err(at)? {
         let path = entry.map_err(at)?.path();
         if mutants.iter().all(|m| regress::path(top, m) != path) {
-            return Err(format!("{} is no plan of a bug in sim/mutants", path.display()));
+            return Err(format!("{} belongs to no mutant of sim/mutants", path.display()));
         }
     }
     Ok(())
 }
 
-impl<'a> Row<'a> {
+impl<'a> BugRow<'a> {
     fn of(mutant: &'a Mutant) -> Self {
         Self {
             mutant: &mutant.name,
@@ -186,8 +186,14 @@ impl Bugs {
         self.jobs.unwrap_or_else(runner::cores)
     }
 
-    fn look<'a>(&self, top: &Path, trees: &Trees, mutant: &'a Mutant, exe: &Path) -> Result<Row<'a>, String> {
-        let mut row = Row::of(mutant);
+    fn look<'a>(
+        &self,
+        top: &Path,
+        trees: &Trees,
+        mutant: &'a Mutant,
+        exe: &Path,
+    ) -> Result<BugRow<'a>, String> {
+        let mut row = BugRow::of(mutant);
         if !self.regress {
             self.hunt(mutant, exe, &mut row);
         }
@@ -207,21 +213,21 @@ impl Bugs {
                 row.plan = look()?;
             }
             if row.plan.is_none() {
-                let what = format!("{} does not fail with it: it is to be found anew", path.display());
+                let what = format!("{} does not fail with it: it must be renewed", path.display());
                 row.wrong.push(what);
             }
         }
         Ok(row)
     }
 
-    fn hunt(&self, mutant: &Mutant, exe: &Path, row: &mut Row<'_>) {
+    fn hunt(&self, mutant: &Mutant, exe: &Path, row: &mut BugRow<'_>) {
         let run = |seed, faults| {
-            let what = What::Seed {
+            let what = RunSpec::Seed {
                 seed,
                 secs: SECS,
                 faults,
             };
-            child::run(exe, what, Surrounding::Plain)
+            child::run(exe, what, Surroundings::Plain)
         };
         // Without faults any violation counts, and the first seed of each starting point is enough.
         let healthy = |seed| {
@@ -264,17 +270,17 @@ impl Bugs {
             ],
         };
         match self.format {
-            Format::Json => String::new(),
-            Format::Markdown => {
+            TableFormat::Json => String::new(),
+            TableFormat::Markdown => {
                 let lines = columns.iter().map(|_| "---").collect::<Vec<_>>().join(" | ");
                 format!("| {} |\n| {lines} |\n", columns.join(" | "))
             }
-            Format::Text => format!("{}\n", self.columns(columns)),
+            TableFormat::Text => format!("{}\n", self.columns(columns)),
         }
     }
 
-    fn line(&self, row: &Row<'_>) -> String {
-        if self.format == Format::Json {
+    fn line(&self, row: &BugRow<'_>) -> String {
+        if self.format == TableFormat::Json {
             return serde_json::to_string(row).expect("a row can be written");
         }
         let mut cells = vec![row.mutant.to_owned()];
@@ -284,7 +290,7 @@ impl Bugs {
         cells.push(guarded(row));
         let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
         match self.format {
-            Format::Markdown => format!("| {} |", cells.join(" | ")),
+            TableFormat::Markdown => format!("| {} |", cells.join(" | ")),
             _ => self.columns(&cells),
         }
     }
@@ -305,8 +311,8 @@ impl Bugs {
     }
 }
 
-fn hunted(row: &Row<'_>) -> [String; 6] {
-    let found: Vec<&Found> = row.starts.iter().flatten().collect();
+fn hunted(row: &BugRow<'_>) -> [String; 6] {
+    let found: Vec<&HuntResult> = row.starts.iter().flatten().collect();
     let by: BTreeSet<&str> = found.iter().flat_map(|f| &f.by).map(String::as_str).collect();
     let by = by.into_iter().collect::<Vec<_>>().join(" ");
     let seeds = median_and_worst(found.iter().map(|f| f.seeds).collect(), Ord::cmp);
@@ -326,7 +332,7 @@ fn hunted(row: &Row<'_>) -> [String; 6] {
     ]
 }
 
-fn guarded(row: &Row<'_>) -> String {
+fn guarded(row: &BugRow<'_>) -> String {
     match &row.plan {
         None if row.wrong.is_empty() => "-".to_owned(),
         None => "NOT".to_owned(),

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_over_a_log_s_batches_can_fail() {
+    fn each_rule_over_batches_can_fail() {
         // (offset, epoch, sequence) of batches of one record each, of one producer.
         let ids = |batches: &[(i64, i16, i32)], forgets| {
             let batch = |(offset, epoch, sequence): &(i64, i16, i32)| {
@@ -360,10 +360,10 @@ mod tests {
     }
 
     #[test]
-    fn a_log_may_be_gone_for_another_s_if_somebody_asked_for_that() {
+    fn a_log_may_be_replaced_only_after_a_deletion_request() {
         let asked = serde_json::json!({"topic": "r", "id": "A"});
         let asked = Op::Other("delete_topic".to_owned(), asked);
-        let asked = Deleted::asked(&[Operation::new(0, 0, Type::Invoke, 0, asked)]);
+        let asked = Deleted::requested(&[Operation::new(0, 0, Type::Invoke, 0, asked)]);
         let before = AtCrash::of(&disk("A", true), &roots(), false);
         for (now, deleted, found) in [
             (disk("A", true), Deleted::default(), 0),

@@ -16,25 +16,25 @@ use crate::scenario::Shared;
 const CONSUMER_LIFE: u64 = 1 << 20;
 
 /// Starts a client on its node, for the life of this number.
-type Begin = Box<dyn Fn(&Shared, u64) + Send>;
+type StartClient = Box<dyn Fn(&Shared, u64) + Send>;
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Clients {
-    state: Mutex<State>,
+    state: Mutex<ClientsState>,
     ended: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct ClientsState {
     /// By node, with the number of starts.
-    begin: BTreeMap<u32, (Begin, u64)>,
+    begin: BTreeMap<u32, (StartClient, u64)>,
     killed: BTreeSet<u32>,
     ended: BTreeSet<u32>,
 }
 
 impl Clients {
-    fn add(&self, shared: &Shared, node: u32, begin: Begin) {
+    fn add(&self, shared: &Shared, node: u32, begin: StartClient) {
         let mut state = lock(&self.state);
         state.begin.insert(node, (begin, 0));
         state.killed.insert(node);
@@ -55,7 +55,7 @@ impl Clients {
     }
 
     /// Marks a client as killed. Returns whether it was running.
-    pub(crate) fn is_killed(&self, node: u32) -> bool {
+    pub(crate) fn kill(&self, node: u32) -> bool {
         let mut state = lock(&self.state);
         state.begin.contains_key(&node) && !state.ended.contains(&node) && state.killed.insert(node)
     }

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use brokkr_sim::report::{Report, Verdict, Violated};
 use brokkr_sim::trace::diff::{Difference, first_difference};
 
-use crate::refused;
-use crate::runner::child::{self, Surrounding, What};
+use crate::argument_error;
+use crate::runner::child::{self, RunSpec, Surroundings};
 use crate::scratch::Scratch;
 use crate::tracing_to::Tracing;
 
@@ -17,7 +17,7 @@ use crate::tracing_to::Tracing;
 const TRIES: usize = 3;
 
 /// Returns the first of two reports of one run; if the second differs, with the first event that does.
-pub fn compare(exe: &Path, what: What<'_>, a: Report, b: &Report) -> Report {
+pub fn compare(exe: &Path, what: RunSpec<'_>, a: Report, b: &Report) -> Report {
     if (&a.hash, a.events, &a.violations, &a.ops) == (&b.hash, b.events, &b.violations, &b.ops) {
         return a;
     }
@@ -36,9 +36,9 @@ pub fn compare(exe: &Path, what: What<'_>, a: Report, b: &Report) -> Report {
 }
 
 /// Repeats both runs with traces. Returns where they first differ, or why that could not be found.
-fn which(exe: &Path, what: What<'_>) -> Result<String, String> {
+fn which(exe: &Path, what: RunSpec<'_>) -> Result<String, String> {
     let scratch = Scratch::new().map_err(|e| format!("no room for traces: {e}"))?;
-    let surroundings = [("a", Surrounding::Plain), ("b", Surrounding::Other)];
+    let surroundings = [("a", Surroundings::Plain), ("b", Surroundings::Other)];
     for _ in 0..TRIES {
         let traces = surroundings.map(|(name, surrounding)| {
             let path = scratch.path(name);
@@ -71,6 +71,6 @@ pub fn main(a: &Path, b: &Path) -> ExitCode {
             println!("{difference}");
             ExitCode::from(Verdict::Nondeterminism.exit_code())
         }
-        Err(error) => refused(&error.to_string()),
+        Err(error) => argument_error(&error.to_string()),
     }
 }

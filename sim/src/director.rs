@@ -26,17 +26,17 @@ use crate::disk::{Damage, SECTOR};
 use crate::env::SimEnv;
 use crate::exec::Nanos;
 use crate::keyed::{Keyed, mix};
-use crate::net::Shut;
+use crate::net::ConnectBlock;
 use crate::node::{self, Running, Started};
 use crate::plan::{BROKER, Kind};
 use crate::scenario::{START_PATIENCE, Shared, WORLD};
-use crate::trace::What;
+use crate::trace::EventKind;
 use directories::PROBED_AFTER_MS;
-use files::{Broken, METADATA};
+use files::{DamagedFile, METADATA};
 
 const MILLI: Nanos = 1_000_000;
 /// How long the supervisor waits after a failed start.
-const AGAIN: Nanos = 500 * MILLI;
+const START_RETRY_DELAY: Nanos = 500 * MILLI;
 
 /// Longest time that a fault waits for its trigger, and longest delay between the trigger and the fault.
 const WAIT_MAX: Nanos = 1_000 * MILLI;
@@ -44,18 +44,18 @@ const STRIKES_AFTER_MAX: Nanos = MILLI / 2;
 
 /// An action that is scheduled for a time.
 #[derive(Clone, Copy)]
-enum Act {
+enum Action {
     Fault(usize),
     /// A waiting fault strikes, if its trigger still holds.
     Strike(usize),
     /// A waiting fault strikes now because its wait has timed out.
-    Late(usize),
+    Timeout(usize),
     /// Saves the present contents of the files that a fault names.
-    Remember(usize),
+    KeepContents(usize),
     Start,
     StartClient(u32),
     Resume,
-    Room,
+    FreeSpace,
     /// Cuts a client off until then.
     Clog {
         client: u32,
@@ -81,7 +81,7 @@ enum Process {
     Stopping(oneshot::Receiver<bool>, Instant, u64),
 }
 
-enum Heard {
+enum Wakeup {
     Due,
     /// The broker wrote to a log.
     Written,
@@ -96,7 +96,7 @@ pub(crate) struct Director {
     /// The broker's settings: a restart may change them.
     settings: BTreeMap<String, String>,
     begin: Nanos,
-    queue: BTreeMap<(Nanos, u64), Act>,
+    queue: BTreeMap<(Nanos, u64), Action>,
     /// Faults that wait for their trigger.
     waiting: BTreeSet<usize>,
     log_written: Arc<Notify>,
@@ -111,11 +111,11 @@ pub(crate) struct Director {
     /// When the broker was started while a log directory without the metadata failed, and nothing else did.
     started_without: Option<Nanos>,
     /// Faults that damage a file as soon as the broker is down.
-    doomed: Vec<usize>,
+    files_to_damage: Vec<usize>,
     /// Earlier contents of files, by path.
-    remembered: BTreeMap<String, Vec<u8>>,
+    kept_contents: BTreeMap<String, Vec<u8>>,
     /// The file that was damaged before the last start.
-    broken: Option<Broken>,
+    damaged_file: Option<DamagedFile>,
 }
 
 impl Director {
@@ -133,24 +133,24 @@ impl Director {
             disk_failed: false,
             directory_failed: None,
             started_without: None,
-            doomed: Vec::new(),
-            remembered: BTreeMap::new(),
-            broken: None,
+            files_to_damage: Vec::new(),
+            kept_contents: BTreeMap::new(),
+            damaged_file: None,
             shared,
         };
         let begin = director.now();
         director.begin = begin;
         director.log_written = director.on_disk(|d| Arc::clone(&d.log_written));
-        director.at(begin, Act::Start);
+        director.at(begin, Action::Start);
         for i in 0..director.shared.plan.faults.len() {
             let at = begin + director.shared.plan.faults[i].at_ms * MILLI;
             if let Kind::DamageFile { .. } = director.shared.plan.faults[i].kind {
-                director.at(begin + (at - begin) / 2, Act::Remember(i));
+                director.at(begin + (at - begin) / 2, Action::KeepContents(i));
             }
-            director.at(at, Act::Fault(i));
+            director.at(at, Action::Fault(i));
         }
         let calm_at = director.shared.calm_at;
-        director.at(calm_at, Act::Calm);
+        director.at(calm_at, Action::Calm);
         director
     }
 
@@ -158,16 +158,16 @@ impl Director {
         self.shared.world.exec().now()
     }
 
-    fn tell(&self, what: impl FnOnce() -> What) {
-        self.shared.world.exec().tap().tell(what);
+    fn trace(&self, what: impl FnOnce() -> EventKind) {
+        self.shared.world.exec().tap().record(what);
     }
 
-    fn at(&mut self, at: Nanos, act: Act) {
+    fn at(&mut self, at: Nanos, act: Action) {
         self.acts += 1;
         self.queue.insert((at, self.acts), act);
     }
 
-    fn after_ms(&mut self, ms: u64, act: Act) {
+    fn after_ms(&mut self, ms: u64, act: Action) {
         let at = self.now() + ms * MILLI;
         self.at(at, act);
     }
@@ -176,20 +176,20 @@ impl Director {
     pub(crate) async fn direct(&mut self) {
         loop {
             let next = self.queue.first_key_value().map_or(Nanos::MAX, |(k, _)| k.0);
-            let go_on = match self.hear(Instant::from_nanos(next)).await {
-                Heard::Due => match self.queue.pop_first() {
+            let go_on = match self.next_wakeup(Instant::from_nanos(next)).await {
+                Wakeup::Due => match self.queue.pop_first() {
                     Some((_, act)) => {
-                        self.act(act).await;
+                        self.perform(act).await;
                         true
                     }
                     None => true,
                 },
-                Heard::Written => {
-                    self.strike_soon();
+                Wakeup::Written => {
+                    self.schedule_strikes();
                     true
                 }
-                Heard::Started(started) => self.started(started),
-                Heard::Stopped(clean) => self.stopped(clean),
+                Wakeup::Started(started) => self.started(started),
+                Wakeup::Stopped(clean) => self.stopped(clean),
             };
             if !go_on {
                 return;
@@ -198,27 +198,27 @@ impl Director {
     }
 
     /// Waits until an action is due, or the process changes state.
-    async fn hear(&mut self, next: Instant) -> Heard {
-        let (env, waits) = (&self.env, !self.waiting.is_empty());
+    async fn next_wakeup(&mut self, next: Instant) -> Wakeup {
+        let (env, awaits_trigger) = (&self.env, !self.waiting.is_empty());
         let due = async {
             tokio::select! {
                 biased;
-                () = self.log_written.notified(), if waits => Heard::Written,
-                () = env.sleep_until(next) => Heard::Due,
+                () = self.log_written.notified(), if awaits_trigger => Wakeup::Written,
+                () = env.sleep_until(next) => Wakeup::Due,
             }
         };
         match &mut self.process {
-            Process::Starting(_, told, deadline) => tokio::select! {
+            Process::Starting(_, outcome, deadline) => tokio::select! {
                 biased;
-                told = told => Heard::Started(told.ok()),
-                heard = due => heard,
-                () = env.sleep_until(*deadline) => Heard::Started(None),
+                outcome = outcome => Wakeup::Started(outcome.ok()),
+                wakeup = due => wakeup,
+                () = env.sleep_until(*deadline) => Wakeup::Started(None),
             },
-            Process::Stopping(told, deadline, _) => tokio::select! {
+            Process::Stopping(outcome, deadline, _) => tokio::select! {
                 biased;
-                told = told => Heard::Stopped(told.ok()),
-                heard = due => heard,
-                () = env.sleep_until(*deadline) => Heard::Stopped(None),
+                outcome = outcome => Wakeup::Stopped(outcome.ok()),
+                wakeup = due => wakeup,
+                () = env.sleep_until(*deadline) => Wakeup::Stopped(None),
             },
             Process::Down | Process::Up(_) => due.await,
         }
@@ -228,17 +228,17 @@ impl Director {
         let Process::Starting(running, ..) = std::mem::replace(&mut self.process, Process::Down) else {
             unreachable!("it was starting");
         };
-        self.tell(|| What::Started {
+        self.trace(|| EventKind::Started {
             of: BROKER,
             how: format!("{started:?}"),
         });
         match started {
             Some(Started::Ready) => {
                 self.process = Process::Up(running);
-                if self.left_out() {
+                if self.handle_left_out_directory() {
                     return true;
                 }
-                self.broken = None;
+                self.damaged_file = None;
                 self.shared.mend(METADATA);
                 self.check_recovery();
                 if let Some(i) = self.directory_failed {
@@ -246,14 +246,14 @@ impl Director {
                 }
                 true
             }
-            Some(Started::Failed(why)) if self.put_back(&why) => true,
+            Some(Started::Failed(why)) if self.handle_refused_start(&why) => true,
             Some(Started::Failed(why)) if self.disk_failed => {
                 tracing::info!(why, "the start failed, as the disk did");
                 self.check_refusal(&why);
                 self.shared.world.count("start failed");
                 self.shared.world.end_quietly(BROKER);
                 self.disk_failed = self.disk_fails();
-                self.at(self.now() + AGAIN, Act::Start);
+                self.at(self.now() + START_RETRY_DELAY, Action::Start);
                 true
             }
             other => {
@@ -273,68 +273,68 @@ impl Director {
             self.shared.violation(Violation::new("liveness", what));
         }
         self.shared.world.end_quietly(BROKER);
-        self.after_ms(down_ms, Act::Start);
+        self.after_ms(down_ms, Action::Start);
         true
     }
 
-    async fn act(&mut self, act: Act) {
+    async fn perform(&mut self, act: Action) {
         match act {
-            Act::Fault(i) => {
+            Action::Fault(i) => {
                 let late = self.now() + WAIT_MAX;
-                if self.waits(i) {
-                    self.at(late, Act::Late(i));
+                if self.awaits_trigger(i) {
+                    self.at(late, Action::Timeout(i));
                     self.waiting.insert(i);
                 } else {
-                    self.befall(i).await;
+                    self.inject(i).await;
                 }
             }
-            Act::Strike(i) if self.waits(i) => drop(self.waiting.insert(i)),
-            Act::Strike(i) => self.befall(i).await,
-            Act::Late(i) => {
+            Action::Strike(i) if self.awaits_trigger(i) => drop(self.waiting.insert(i)),
+            Action::Strike(i) => self.inject(i).await,
+            Action::Timeout(i) => {
                 if self.waiting.remove(&i) {
-                    self.befall(i).await;
+                    self.inject(i).await;
                 }
             }
-            Act::Remember(i) => self.remember(i),
-            Act::Start if matches!(self.process, Process::Down) => {
+            Action::KeepContents(i) => self.keep_contents(i),
+            Action::Start if matches!(self.process, Process::Down) => {
                 self.damage_files();
-                self.tell(|| What::Start { of: BROKER });
+                self.trace(|| EventKind::Start { of: BROKER });
                 let (config, _) = BrokerConfig::new(self.settings.clone()).unwrap_or_else(|e| {
                     panic!("the plan's configuration of the broker: {e}");
                 });
-                let (running, told) = node::start(&self.shared.world, BROKER, config);
+                let (running, outcome) = node::start(&self.shared.world, BROKER, config);
                 let patience = self.env.now() + START_PATIENCE;
-                self.process = Process::Starting(running, told, patience);
+                self.process = Process::Starting(running, outcome, patience);
                 self.started_without = self.only_second_fails().then(|| self.now());
             }
-            Act::Start => {}
-            Act::StartClient(client) => {
-                self.tell(|| What::Start { of: client });
+            Action::Start => {}
+            Action::StartClient(client) => {
+                self.trace(|| EventKind::Start { of: client });
                 self.shared.clients.start(&self.shared, client);
             }
-            Act::Resume => {
-                self.tell(|| What::Resume { of: BROKER });
+            Action::Resume => {
+                self.trace(|| EventKind::Resume { of: BROKER });
                 self.shared.world.exec().resume(BROKER);
             }
-            Act::Room => self.on_disk(|d| d.capacity = u64::MAX),
-            Act::Clog { client, until } => self.clog(client, until),
-            Act::Operator { id, power } => {
+            Action::FreeSpace => self.on_disk(|d| d.capacity = u64::MAX),
+            Action::Clog { client, until } => self.clog(client, until),
+            Action::Operator { id, power } => {
                 self.on_disk(|d| (d.failing_syncs, d.failing_writes) = (0, 0));
                 self.crash(id, power, 5);
             }
-            Act::DirectoryIsBack(id) => {
+            Action::DirectoryIsBack(id) => {
                 self.on_disk(|d| d.failed_dir = None);
                 self.directory_failed = None;
                 self.crash(id, false, 5);
             }
-            Act::Probe(i) => self.probe(i),
-            Act::Calm => self.heal(),
+            Action::Probe(i) => self.probe(i),
+            Action::Calm => self.heal(),
         }
     }
 
     /// Whether a fault still waits for its trigger: at first an unsynced write that is long enough to be torn, later any unsynced
     /// write.
-    fn waits(&self, i: usize) -> bool {
+    fn awaits_trigger(&self, i: usize) -> bool {
         let fault = &self.shared.plan.faults[i];
         let waited = self.now().saturating_sub(fault.at_ms * MILLI + self.begin);
         let least = if waited < WAIT_MAX / 2 { SECTOR + 1 } else { 1 };
@@ -344,9 +344,9 @@ impl Director {
     }
 
     /// Schedules the waiting faults whose trigger holds: a little later, while the write is in flight.
-    fn strike_soon(&mut self) {
+    fn schedule_strikes(&mut self) {
         for i in std::mem::take(&mut self.waiting) {
-            if self.waits(i) {
+            if self.awaits_trigger(i) {
                 self.waiting.insert(i);
                 continue;
             }
@@ -354,13 +354,13 @@ impl Director {
                 mix(self.shared.plan.seed, self.shared.plan.faults[i].id),
                 self.now(),
             );
-            self.at(self.now() + choice % STRIKES_AFTER_MAX, Act::Strike(i));
+            self.at(self.now() + choice % STRIKES_AFTER_MAX, Action::Strike(i));
         }
     }
 
     /// Ends all faults.
     fn heal(&mut self) {
-        self.tell(|| What::Calm);
+        self.trace(|| EventKind::Calm);
         self.shared.world.exec().resume(BROKER);
         self.on_disk(|d| {
             (d.failing_syncs, d.failing_writes, d.capacity) = (0, 0, u64::MAX);
@@ -369,12 +369,12 @@ impl Director {
         {
             let net = &mut self.shared.world.lock().net;
             net.links.clear();
-            net.shut.clear();
+            net.connect_blocks.clear();
         }
         self.waiting.clear();
         self.directory_failed = None;
         self.queue
-            .retain(|_, act| matches!(act, Act::Start | Act::StartClient(_)));
+            .retain(|_, act| matches!(act, Action::Start | Action::StartClient(_)));
         if self.disk_failed {
             self.crash(0, false, 5);
         }
@@ -396,9 +396,9 @@ impl Director {
         self.shared.world.count(family);
     }
 
-    async fn befall(&mut self, i: usize) {
+    async fn inject(&mut self, i: usize) {
         let fault = &self.shared.plan.faults[i].clone();
-        self.tell(|| What::Fault {
+        self.trace(|| EventKind::Fault {
             fault: serde_json::to_value(fault).expect("a fault can be written"),
         });
         let until = |ms: u64| self.now() + ms * MILLI;
@@ -415,26 +415,26 @@ impl Director {
             Kind::Pause { for_ms } => {
                 if !matches!(self.process, Process::Down) {
                     self.count("pause");
-                    self.tell(|| What::Pause { of: BROKER });
+                    self.trace(|| EventKind::Pause { of: BROKER });
                     self.shared.world.exec().pause(BROKER);
-                    self.after_ms(for_ms, Act::Resume);
+                    self.after_ms(for_ms, Action::Resume);
                 }
             }
             Kind::SyncFails { restart_ms, power } => {
                 self.disk_failed = true;
                 self.on_disk(|d| d.failing_syncs = 1);
-                self.after_ms(restart_ms, Act::Operator { id: fault.id, power });
+                self.after_ms(restart_ms, Action::Operator { id: fault.id, power });
             }
             Kind::WriteFails { restart_ms, power } => {
                 self.disk_failed = true;
                 self.on_disk(|d| d.failing_writes = 1);
-                self.after_ms(restart_ms, Act::Operator { id: fault.id, power });
+                self.after_ms(restart_ms, Action::Operator { id: fault.id, power });
             }
             Kind::NoSpace { free_bytes, for_ms } => {
                 self.count("disk full");
                 self.disk_failed = true;
                 self.on_disk(|d| d.capacity = d.used() + free_bytes);
-                self.after_ms(for_ms, Act::Room);
+                self.after_ms(for_ms, Action::FreeSpace);
             }
             Kind::SlowDisk { times, for_ms } => {
                 self.count("disk slow");
@@ -456,11 +456,11 @@ impl Director {
                 self.on_disk(|d| d.failed_dir = Some(root.clone()));
                 self.directory_failed = Some(i);
                 if was_well && for_ms > PROBED_AFTER_MS {
-                    self.after_ms(PROBED_AFTER_MS, Act::Probe(i));
+                    self.after_ms(PROBED_AFTER_MS, Action::Probe(i));
                 }
-                self.after_ms(for_ms, Act::DirectoryIsBack(fault.id));
+                self.after_ms(for_ms, Action::DirectoryIsBack(fault.id));
             }
-            Kind::Cut { .. } | Kind::Delay { .. } | Kind::Narrow { .. } => self.ail(&fault.kind),
+            Kind::Cut { .. } | Kind::Delay { .. } | Kind::Narrow { .. } => self.degrade_links(&fault.kind),
             Kind::Swizzle { for_ms } => self.swizzle(fault.id, for_ms * MILLI),
             Kind::Shut { silent, for_ms } => {
                 self.count(if silent {
@@ -473,8 +473,8 @@ impl Director {
                     .world
                     .lock()
                     .net
-                    .shut
-                    .insert(BROKER, Shut { until, silent });
+                    .connect_blocks
+                    .insert(BROKER, ConnectBlock { until, silent });
             }
             Kind::Reset { client, half_open } => {
                 let n = self.shared.world.reset_between(client, BROKER, half_open);
@@ -494,7 +494,7 @@ impl Director {
                 how,
             } => self.damage(fault.id, format!("{topic}-{partition}"), how),
             Kind::DamageFile { kill, down_ms, .. } => {
-                self.doomed.push(i);
+                self.files_to_damage.push(i);
                 if kill {
                     self.crash(fault.id, false, down_ms);
                 } else {
@@ -520,9 +520,9 @@ impl Director {
     /// Kills those of the clients that are running, and schedules a restart of each.
     fn kill_clients(&mut self, clients: &[u32], down_ms: u64) {
         for client in clients {
-            if self.shared.clients.is_killed(*client) {
+            if self.shared.clients.kill(*client) {
                 self.shared.world.kill(*client, "client killed");
-                self.after_ms(down_ms, Act::StartClient(*client));
+                self.after_ms(down_ms, Action::StartClient(*client));
             }
         }
     }
@@ -533,7 +533,7 @@ impl Director {
         let damaged = self.on_disk(|d| {
             let folder = folder_in(d, &self.shared.roots, &partition);
             let names = d.list(&folder).unwrap_or_default().into_iter().map(|e| e.name);
-            let mut files: Vec<String> = names.filter(|n| how.befalls(n)).collect();
+            let mut files: Vec<String> = names.filter(|n| how.applies_to(n)).collect();
             while !files.is_empty() {
                 let which = choices.below("damaged file", 0, files.len() as u64);
                 let path = format!("{folder}/{}", files.swap_remove(which as usize));
@@ -556,7 +556,7 @@ impl Director {
             other => return self.process = other,
         };
         self.count("clean stop");
-        self.tell(|| What::Stop { of: BROKER });
+        self.trace(|| EventKind::Stop { of: BROKER });
         let patience = self.env.now() + START_PATIENCE;
         self.process = Process::Stopping(running.stop(), patience, down_ms);
     }
@@ -588,7 +588,7 @@ impl Director {
             .forget();
         self.process = Process::Down;
         self.disk_failed = self.disk_fails();
-        self.after_ms(down_ms, Act::Start);
+        self.after_ms(down_ms, Action::Start);
     }
 
     /// D1: compares each log after recovery with its contents at the crash.

@@ -110,7 +110,7 @@ pub struct Disk {
     /// No operation completes before.
     pub hangs_until: Nanos,
     /// Faults that occurred, by family.
-    pub befell: BTreeMap<&'static str, u64>,
+    pub fault_counts: BTreeMap<&'static str, u64>,
     /// Notified at each write to a log.
     pub log_written: Arc<Notify>,
 }
@@ -139,7 +139,7 @@ impl Disk {
             failed_dir: None,
             slow: (0, 1),
             hangs_until: 0,
-            befell: BTreeMap::new(),
+            fault_counts: BTreeMap::new(),
             log_written: Arc::default(),
         }
     }
@@ -335,14 +335,14 @@ impl Disk {
         self.used -= freed;
     }
 
-    fn befalls(&mut self, what: &'static str) {
-        *self.befell.entry(what).or_insert(0) += 1;
+    fn count_fault(&mut self, what: &'static str) {
+        *self.fault_counts.entry(what).or_insert(0) += 1;
     }
 
     fn check_sync(&mut self, what: &str) -> Result<()> {
         if self.failing_syncs > 0 {
             self.failing_syncs -= 1;
-            self.befalls("sync failed");
+            self.count_fault("sync failed");
             return Err(Error::new(
                 ErrorKind::Io,
                 format!("sync {what}: input/output error"),
@@ -410,7 +410,7 @@ impl Disk {
         if inode.unreadable.is_empty() || !inode.is_unreadable(from as u64, to as u64) {
             return Ok(bytes);
         }
-        self.befalls("read failed");
+        self.count_fault("read failed");
         Err(Error::new(ErrorKind::Io, "read: input/output error"))
     }
 
@@ -423,7 +423,7 @@ impl Disk {
     ) -> std::result::Result<(), (Error, bool)> {
         if self.failing_writes > 0 {
             self.failing_writes -= 1;
-            self.befalls("write failed");
+            self.count_fault("write failed");
             self.put(inode, at, bytes.slice(..bytes.len() / 2));
             return Err((Error::new(ErrorKind::Io, "write: input/output error"), false));
         }
@@ -431,7 +431,7 @@ impl Disk {
         let room = self.capacity.saturating_sub(self.used);
         if grows > room {
             let fits = bytes.len() as u64 - (grows - room);
-            self.befalls("no space");
+            self.count_fault("no space");
             self.put(inode, at, bytes.slice(..fits as usize));
             return Err((
                 Error::new(ErrorKind::NoSpace, "write: no space left on device"),
@@ -453,7 +453,7 @@ impl Disk {
         let change = match inode.goes_astray.take() {
             None => Change::Write { at, bytes },
             Some(how) => {
-                self.befalls(how.name());
+                self.count_fault(how.name());
                 how.astray(at, bytes)
             }
         };
@@ -490,10 +490,10 @@ impl Disk {
         match &result {
             Ok(()) => covered.iter().for_each(|(_, c)| apply(&mut inode.durable, c)),
             Err(_) => {
-                let mut befell = BTreeMap::new();
-                settle(&mut inode.durable, &covered, node, choices, &mut befell);
+                let mut fault_counts = BTreeMap::new();
+                settle(&mut inode.durable, &covered, node, choices, &mut fault_counts);
                 if !covered.is_empty() {
-                    self.befalls("pages gone");
+                    self.count_fault("pages gone");
                 }
             }
         }
@@ -503,10 +503,10 @@ impl Disk {
     /// Power loss: any part of the unsynced changes survives.
     pub fn power_loss(&mut self, choices: &mut Keyed) {
         self.lose_names(choices);
-        let (node, befell) = (self.node, &mut self.befell);
+        let (node, fault_counts) = (self.node, &mut self.fault_counts);
         for inode in &mut self.inodes {
             let pending = std::mem::take(&mut inode.pending);
-            settle(&mut inode.durable, &pending, node, choices, befell);
+            settle(&mut inode.durable, &pending, node, choices, fault_counts);
             inode.data.copy(&inode.durable);
         }
         self.used = self.inodes.iter().map(|i| i.data.len() as u64).sum();
@@ -518,7 +518,7 @@ impl Disk {
             if choices.one_in("name survives", self.node, 2) {
                 apply_name(&mut self.inodes, &change, true);
             } else {
-                self.befalls("name undone");
+                self.count_fault("name undone");
             }
         }
         for inode in &mut self.inodes {

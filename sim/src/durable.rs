@@ -21,7 +21,7 @@ use crate::retention;
 
 /// How far a partition's log is known to be durable.
 #[derive(Default)]
-struct Known {
+struct KnownEnd {
     folder: String,
     segment: Option<(i64, InodeId)>,
     position: usize,
@@ -35,7 +35,7 @@ struct Known {
 /// How far each log is known to be durable; reads the disk only for newer offsets.
 #[derive(Default)]
 pub struct DurableEnds {
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<String, KnownEnd>,
     /// The file of recovery points that was last read, by log directory.
     recorded: BTreeMap<String, InodeId>,
     renamed: u64,
@@ -51,13 +51,13 @@ impl DurableEnds {
     /// gone.
     pub fn check(
         &mut self,
-        told: &[Operation],
+        responses: &[Operation],
         disk: &Disk,
         roots: &[String],
         deleted: impl Fn(&str) -> i64,
     ) -> Vec<Violation> {
         let mut violations = Vec::new();
-        for o in told.iter().filter(|o| o.type_ != Type::Invoke) {
+        for o in responses.iter().filter(|o| o.type_ != Type::Invoke) {
             for micro in o.op.micro_ops() {
                 match micro {
                     MicroOp::Send {
@@ -158,9 +158,9 @@ impl DurableEnds {
     fn covers(&mut self, disk: &Disk, roots: &[String], key: &str, offset: i64) -> bool {
         if !self.known.contains_key(key) {
             let folder = folder(disk, roots, key);
-            let known = Known {
+            let known = KnownEnd {
                 folder,
-                ..Known::default()
+                ..KnownEnd::default()
             };
             self.known.insert(key.to_owned(), known);
         }
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_point_is_not_recorded_before_what_it_speaks_of_is_durable() {
+    fn a_recovery_point_covers_only_durable_bytes() {
         for (point, synced, ids) in [(0, false, 0), (1, false, 1), (1, true, 0), (2, true, 1)] {
             let (mut disk, log) = disk();
             if synced {
@@ -364,18 +364,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_is_durable_unless_somebody_asked_to_delete_it() {
+    fn acknowledged_and_shown_records_are_durable_unless_deleted() {
         let sent = MicroOp::Send {
             key: "t-0".into(),
             offset: Some(0),
             value: 1.into(),
         };
         let shown = MicroOp::Poll(Some([("t-0".into(), vec![(0, 1.into())])].into()));
-        let told = [Op::Send(vec![sent]), Op::Poll(vec![shown])];
-        let told = told.map(|op| Operation::new(0, 0, Type::Ok, 0, op));
+        let responses = [Op::Send(vec![sent]), Op::Poll(vec![shown])];
+        let responses = responses.map(|op| Operation::new(0, 0, Type::Ok, 0, op));
         let ids = |deleted: i64| {
             let (disk, _) = disk();
-            let found = DurableEnds::default().check(&told, &disk, &roots(), |_| deleted);
+            let found = DurableEnds::default().check(&responses, &disk, &roots(), |_| deleted);
             found.iter().map(|v| v.id).collect::<Vec<_>>()
         };
         assert_eq!(ids(0), ["L1", "L5"], "nothing was synced");
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledged_batch_s_epoch_is_durable() {
+    fn the_epoch_of_an_acknowledged_batch_is_durable() {
         for (listed, ids) in [
             ("0\n1\n0 0\n", 0),
             ("0\n1\n3 0\n", 1),

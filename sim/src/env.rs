@@ -12,7 +12,7 @@ use brokkr_env::{Dir, Done, Env, Error, ErrorKind, Instant, Result, Rng, Task, U
 
 use crate::exec::Life;
 use crate::net::{addr_of, node_at};
-use crate::trace::{Tap, What, conn_of};
+use crate::trace::{EventKind, Tap, conn_of};
 use crate::world::{Clock, State, World};
 pub use conns::{SimConn, SimListener, SimReadHalf, SimWriteHalf};
 pub use files::{SimDir, SimFile};
@@ -159,26 +159,26 @@ impl Env for SimEnv {
                 format!("connect to {addr}: connection refused"),
             )
         };
-        self.tap().tell(|| What::Connect { to: node, port });
+        self.tap().record(|| EventKind::Connect { to: node, port });
         let mut at = self
             .world
             .arrival(&mut self.world.lock(), self.life.node, node, 0);
-        let shut = loop {
+        let blocked = loop {
             self.world.exec().sleep_until(self.life, at).await;
-            match self.world.lock().net.shut_to(node, at) {
-                Some(shut) if shut.silent => at = shut.until,
-                shut => break shut.is_some(),
+            match self.world.lock().net.connect_block(node, at) {
+                Some(blocked) if blocked.silent => at = blocked.until,
+                blocked => break blocked.is_some(),
             }
         };
         let (mine, theirs, offered) = {
             let mut state = self.world.lock();
             let (mine, theirs) = state.net.pair(self.life.node, node);
             let from = addr_of(self.life.node, state.net.free_port());
-            let offered = !shut && state.net.offer(node, port, theirs, from);
+            let offered = !blocked && state.net.offer(node, port, theirs, from);
             (mine, theirs, offered)
         };
         let conn = offered.then_some(conn_of(mine));
-        self.tap().tell(|| What::Connected { conn, to: node });
+        self.tap().record(|| EventKind::Connected { conn, to: node });
         let back = self
             .world
             .arrival(&mut self.world.lock(), node, self.life.node, 0);

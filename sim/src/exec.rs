@@ -24,7 +24,7 @@ use std::thread::ThreadId;
 use serde::{Deserialize, Serialize};
 
 use crate::keyed::mix;
-use crate::trace::{Tap, What};
+use crate::trace::{EventKind, Tap};
 use cpu::Cpu;
 pub use sleep::Sleep;
 use timers::{Timer, TimerId, Timers};
@@ -66,7 +66,7 @@ const PRIORITY_LOW_MAX: u64 = PRIORITY_DRAWN_MIN + (1 << 60);
 const LOW_WAITS_MAX: Nanos = 1_000_000;
 
 /// What a timer does when it fires.
-enum Fire {
+enum TimerAction {
     Wake(Waker),
     Call(Box<dyn FnOnce() + Send>),
 }
@@ -74,7 +74,7 @@ enum Fire {
 struct Slot {
     life: Life,
     name: &'static str,
-    token: Arc<Token>,
+    token: Arc<TaskWaker>,
     priority: u64,
     /// The future and its waker. Taken out during a poll.
     work: Option<(BoxFuture, Waker)>,
@@ -110,7 +110,7 @@ impl Tasks {
 }
 
 #[derive(Default)]
-struct State {
+struct ExecState {
     tasks: Tasks,
     timers: Timers,
     incarnations: BTreeMap<u32, u32>,
@@ -139,12 +139,12 @@ struct State {
 
 /// The executor of one world. Cloning shares it.
 #[derive(Clone)]
-pub struct Exec(Arc<Shared>);
+pub struct Exec(Arc<ExecInner>);
 
-struct Shared {
+struct ExecInner {
     /// Only `run` advances it.
     now: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<ExecState>,
     ready: Arc<Mutex<Vec<TaskId>>>,
     tap: Arc<Tap>,
 }
@@ -165,7 +165,7 @@ pub enum Ended {
 /// Polls without passing time after which the run counts as a livelock.
 const POLLS_STILL_MAX: u64 = 5_000_000;
 
-struct Token {
+struct TaskWaker {
     id: TaskId,
     queued: AtomicBool,
     ready: Arc<Mutex<Vec<TaskId>>>,
@@ -174,7 +174,7 @@ struct Token {
     woken_by: AtomicU64,
 }
 
-impl Wake for Token {
+impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -220,7 +220,7 @@ fn keep_panics() {
     });
 }
 
-type Guard<'s> = MutexGuard<'s, State>;
+type Guard<'s> = MutexGuard<'s, ExecState>;
 
 pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     // A task's panic is caught and reported; the state under the lock stays usable for the report.
@@ -231,12 +231,12 @@ impl Exec {
     /// An empty world at time 1 s.
     pub fn new(seed: u64) -> Self {
         keep_panics();
-        let state = State {
+        let state = ExecState {
             lowest: PRIORITY_DRAWN_MIN,
             order_seed: seed,
-            ..State::default()
+            ..ExecState::default()
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(ExecInner {
             now: AtomicU64::new(1_000_000_000),
             state: Mutex::new(state),
             ready: Arc::default(),
@@ -264,7 +264,7 @@ impl Exec {
     /// The end of the run if the task that runs now has panicked; none if no task runs.
     pub(crate) fn panicked(&self, message: &str) -> Option<Ended> {
         let (life, name) = self.0.state.try_lock().ok()?.running?;
-        self.0.tap.tell(|| What::Panic {
+        self.0.tap.record(|| EventKind::Panic {
             message: message.to_owned(),
         });
         Some(Ended::Panicked(life, name, message.to_owned()))
@@ -305,11 +305,11 @@ impl Exec {
         let mut state = lock(&self.0.state);
         let id = state.tasks.next_id();
         state.hash = mix(state.hash, id);
-        let made = self.0.tap.tell(|| What::Spawn {
+        let made = self.0.tap.record(|| EventKind::Spawn {
             spawned: id,
             name: name.into(),
         });
-        let token = Arc::new(Token {
+        let token = Arc::new(TaskWaker {
             id,
             queued: AtomicBool::new(true),
             ready: Arc::clone(&self.0.ready),
@@ -329,10 +329,10 @@ impl Exec {
 
     /// Calls `f` at `at`, if that life lasts until then.
     pub fn call_at(&self, life: Life, at: Nanos, f: impl FnOnce() + Send + 'static) {
-        self.timer(life, at, Fire::Call(Box::new(f)));
+        self.timer(life, at, TimerAction::Call(Box::new(f)));
     }
 
-    fn timer(&self, life: Life, at: Nanos, fire: Fire) -> TimerId {
+    fn timer(&self, life: Life, at: Nanos, fire: TimerAction) -> TimerId {
         let (at, by) = (at.max(self.now()), self.0.tap.running());
         lock(&self.0.state).timers.set(at, Timer { life, fire, by })
     }
@@ -450,8 +450,8 @@ impl Exec {
             if alive {
                 self.0.tap.begin(at, life, None, by);
                 match fire {
-                    Fire::Wake(waker) => waker.wake(),
-                    Fire::Call(f) => f(),
+                    TimerAction::Wake(waker) => waker.wake(),
+                    TimerAction::Call(f) => f(),
                 }
                 self.0.tap.pause();
             } else {
@@ -464,7 +464,7 @@ impl Exec {
     }
 
     /// Picks one of the ready tasks, by the seed.
-    fn pick(&self, state: &mut State) -> Option<TaskId> {
+    fn pick(&self, state: &mut ExecState) -> Option<TaskId> {
         let mut ready = lock(&self.0.ready);
         if ready.is_empty() {
             return None;
@@ -507,7 +507,7 @@ impl Exec {
         let mut cx = Context::from_waker(&waker);
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
         if let Ok(Poll::Ready(())) = polled {
-            self.0.tap.tell(|| What::End);
+            self.0.tap.record(|| EventKind::End);
         }
         let mut state = lock(&self.0.state);
         state.running = None;
@@ -515,7 +515,7 @@ impl Exec {
         match polled {
             Err(_) => {
                 let message = take_panic();
-                self.0.tap.tell(|| What::Panic {
+                self.0.tap.record(|| EventKind::Panic {
                     message: message.clone(),
                 });
                 state.panic = Some((life, name, message));
@@ -539,12 +539,12 @@ impl Exec {
     }
 }
 
-impl State {
+impl ExecState {
     /// The index in `ready` of the task with the highest priority; none while only low priorities are ready and should wait.
     fn by_priority(&mut self, ready: &[TaskId], draw: u64, change_one_in: u64, now: Nanos) -> Option<usize> {
         let priority = |id: &TaskId| self.tasks.get(*id).map_or(u64::MAX, |t| t.priority);
         let all = ready.iter().enumerate().map(|(i, id)| (priority(id), *id, i));
-        let (highest, id, i) = all.max().expect("somebody is ready");
+        let (highest, id, i) = all.max().expect("a task is ready");
         if highest < PRIORITY_LOW_MAX {
             let until = *self
                 .low_waits_until

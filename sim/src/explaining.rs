@@ -5,14 +5,14 @@ use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use brokkr_sim::explain::{Trace, tell};
+use brokkr_sim::explain::{Trace, explain};
 use clap::Args;
 
-use crate::runner::child::{self, Surrounding, What};
+use crate::runner::child::{self, RunSpec, Surroundings};
 use crate::runner::this_binary;
 use crate::scratch::Scratch;
 use crate::tracing_to::Tracing;
-use crate::{read_plan, refused};
+use crate::{argument_error, read_plan};
 
 /// Arguments of `explain`.
 #[derive(Args)]
@@ -31,7 +31,7 @@ pub struct Explain {
 pub fn main(explain: &Explain) -> ExitCode {
     match all(explain) {
         Ok(code) => code,
-        Err(why) => refused(&why),
+        Err(why) => argument_error(&why),
     }
 }
 
@@ -40,16 +40,16 @@ fn all(args: &Explain) -> Result<ExitCode, String> {
     let scratch = Scratch::new().map_err(|e| format!("no room for a trace: {e}"))?;
     let (path, what) = (
         scratch.path("trace.jsonl"),
-        What::Plan {
+        RunSpec::Plan {
             path: &args.file,
             seed: plan.seed,
             secs: plan.secs,
         },
     );
     let exe = args.exe.clone().unwrap_or_else(this_binary);
-    let report = child::traced(&exe, what, Surrounding::Plain, &Tracing::to_file(&path));
+    let report = child::traced(&exe, what, Surroundings::Plain, &Tracing::to_file(&path));
     let read = File::open(&path).and_then(|file| Trace::read(BufReader::new(file)));
     let trace = read.map_err(|e| format!("the trace of the run can't be read: {e}"))?;
-    print!("{}", tell(&plan, &report, &trace, args.id.as_deref()));
+    print!("{}", explain(&plan, &report, &trace, args.id.as_deref()));
     Ok(ExitCode::from(report.verdict.exit_code()))
 }

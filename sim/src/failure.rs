@@ -90,12 +90,12 @@ fn place(what: &str) -> Option<&str> {
 
 /// How a run failed. Another run fails in the same way if it breaks the same invariant, or panics at the same location.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Way {
+pub struct FailureMode {
     id: String,
     place: Option<String>,
 }
 
-impl Way {
+impl FailureMode {
     /// The failure by `id`, or by the violation nearest to the cause. None if there is none.
     pub fn of(violations: &[Violated], id: Option<&str>) -> Option<Self> {
         let first = match id {
@@ -155,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_back_and_so_is_a_plan() {
+    fn failures_and_plans_parse_back() {
         let plan = Plan::of(3, 20, &Faults::Default);
         let report = report(&[violated("L1", "lost")]);
         let failure = Failure::new(plan.clone(), &report, "x/failure.json");
         assert!(failure.repeat.contains("--plan x/failure.json"));
-        let read = Document::parse(&failure.to_json()).expect("its own words");
+        let read = Document::parse(&failure.to_json()).expect("its own JSON");
         assert_eq!(read, Document::Failure(Box::new(failure.clone())));
         assert_eq!(read.into_plan(), plan);
         let alone = serde_json::to_string(&plan).expect("a plan can be written");
@@ -178,24 +178,24 @@ mod tests {
     fn the_same_way_is_the_same_invariant_or_the_same_panic() {
         let stuck = violated("liveness", "it hangs");
         let lost = violated("L1", "5 is lost");
-        let way = Way::of(&[stuck.clone(), lost.clone()], None).expect("it failed");
+        let way = FailureMode::of(&[stuck.clone(), lost.clone()], None).expect("it failed");
         assert_eq!(way.id(), "L1");
         assert!(way.is_of(&report(&[violated("L1", "7 is lost")])));
         assert!(!way.is_of(&report(std::slice::from_ref(&stuck))));
         assert_eq!(
-            Way::of(&[stuck.clone(), lost], Some("liveness"))
+            FailureMode::of(&[stuck.clone(), lost], Some("liveness"))
                 .expect("it failed")
                 .id(),
             "liveness"
         );
-        assert_eq!(Way::of(&[stuck], Some("L1")), None);
+        assert_eq!(FailureMode::of(&[stuck], Some("L1")), None);
         let at = |line| {
             violated(
                 "panic",
                 &format!("task \"x\" of node 1: panicked at a/b.rs:{line}:5:\nboom"),
             )
         };
-        let way = Way::of(&[at(7)], None).expect("it failed");
+        let way = FailureMode::of(&[at(7)], None).expect("it failed");
         assert!(way.is_of(&report(&[at(7)])) && !way.is_of(&report(&[at(8)])));
     }
 }

@@ -47,7 +47,7 @@ enum Outcome {
 
 /// What the judge knows of a run besides the clients' history.
 #[derive(Clone, Debug, Default)]
-pub struct Besides {
+pub struct RunFacts {
     /// The process of the last reader.
     pub last: Process,
     /// Whether the broker expires producers.
@@ -112,26 +112,21 @@ pub fn judge(
     workload: &Workload,
     history: Vec<Operation>,
     notes: &Notes,
-    besides: &Besides,
+    facts: &RunFacts,
 ) -> Vec<Violation> {
-    let mut judge = rules(workload, &history, notes, besides);
+    let mut judge = rules(workload, &history, notes, facts);
     let (producers, recreated) = (&judge.producers, &judge.recreated);
-    let jepsen = jepsen::judge(producers, history, &besides.deleted, recreated, besides.forgets);
+    let jepsen = jepsen::judge(producers, history, &facts.deleted, recreated, facts.forgets);
     judge.violations.extend(jepsen);
     judge.violations
 }
 
 /// Applies all rules except those of the history checker.
-fn rules<'a>(
-    workload: &'a Workload,
-    history: &[Operation],
-    notes: &Notes,
-    besides: &'a Besides,
-) -> Judge<'a> {
-    let (last, forgets) = (besides.last, besides.forgets);
+fn rules<'a>(workload: &'a Workload, history: &[Operation], notes: &Notes, facts: &'a RunFacts) -> Judge<'a> {
+    let (last, forgets) = (facts.last, facts.forgets);
     let mut judge = Judge {
         producers: workload.producers.iter().map(|p| (p.process, p)).collect(),
-        deleted: &besides.deleted,
+        deleted: &facts.deleted,
         recreated: workload
             .recreator
             .iter()
@@ -151,30 +146,33 @@ fn rules<'a>(
         violations: Vec::new(),
     };
     for o in history {
-        judge.take(o, last);
-        judge.ends(o);
+        judge.record(o, last);
+        judge.check_ends(o);
     }
-    notes.faults.iter().for_each(|f| judge.fault(f));
-    notes.drained.iter().for_each(|d| judge.drained(d, history, last));
-    judge.shown_and_lost();
-    judge.sent();
-    judge.refused(&notes.out_of_order);
-    judge.in_order();
-    judge.one_producer_each(&notes.acked);
+    notes.faults.iter().for_each(|f| judge.check_client_fault(f));
+    notes
+        .drained
+        .iter()
+        .for_each(|d| judge.check_drained(d, history, last));
+    judge.check_shown();
+    judge.check_sends();
+    judge.check_out_of_order(&notes.out_of_order);
+    judge.check_order();
+    judge.check_producer_ids(&notes.acked);
     if !forgets {
-        judge.next_but_refused(&notes.acked);
+        judge.check_gaps(&notes.acked);
     }
-    judge.views(history, forgets);
-    judge.violations.extend(topics::judge(history, &besides.topics));
+    judge.check_views(history, forgets);
+    judge.violations.extend(topics::judge(history, &facts.topics));
     judge
 }
 
 impl<'a> Judge<'a> {
-    fn say(&mut self, id: &'static str, what: String) {
+    fn add_violation(&mut self, id: &'static str, what: String) {
         self.violations.push(Violation::new(id, what));
     }
 
-    fn take(&mut self, o: &Operation, last: Process) {
+    fn record(&mut self, o: &Operation, last: Process) {
         for micro in o.op.micro_ops() {
             match micro {
                 MicroOp::Send { key, offset, value } => {
@@ -188,9 +186,9 @@ impl<'a> Judge<'a> {
                 }
                 MicroOp::Poll(Some(polls)) => {
                     for (key, messages) in polls {
-                        self.show(o.process, key, messages);
+                        self.record_shown(o.process, key, messages);
                         if o.process == last {
-                            self.show_last(key, messages);
+                            self.record_last(key, messages);
                         }
                     }
                 }
@@ -199,17 +197,17 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn show(&mut self, who: Process, key: &Key, messages: &[(i64, Val)]) {
+    fn record_shown(&mut self, who: Process, key: &Key, messages: &[(i64, Val)]) {
         let shown = match self.shown.get_mut(key) {
             Some(shown) => shown,
             None => self.shown.entry(key.clone()).or_default(),
         };
-        let mut say = |id, what| self.violations.push(Violation::new(id, what));
+        let mut add_violation = |id, what| self.violations.push(Violation::new(id, what));
         for (offset, value) in messages {
             if !matches!(value, Val::Int(_)) {
                 let what =
                     format!("process {who} was shown {value} at {key} offset {offset}, which nobody sent");
-                say("D2", what);
+                add_violation("D2", what);
                 continue;
             }
             let (first, to) = shown.entry(*offset).or_insert_with(|| (value.clone(), who));
@@ -217,25 +215,25 @@ impl<'a> Judge<'a> {
                 let what = format!(
                     "{key} offset {offset}: process {to} was shown {first}, then process {who} {value}"
                 );
-                say("L6", what);
+                add_violation("L6", what);
             }
         }
     }
 
-    fn show_last(&mut self, key: &Key, messages: &[(i64, Val)]) {
+    fn record_last(&mut self, key: &Key, messages: &[(i64, Val)]) {
         messages
             .iter()
-            .for_each(|(offset, _)| self.is_undeleted(key, *offset));
+            .for_each(|(offset, _)| self.check_undeleted(key, *offset));
         let log = self.last.entry(key.clone()).or_default();
         log.extend(messages.iter().cloned());
     }
 
     /// L4 and D1: every later latest offset is above what was acknowledged or shown before; every later earliest offset is at or
     /// above what was deleted.
-    fn ends(&mut self, o: &Operation) {
+    fn check_ends(&mut self, o: &Operation) {
         if o.type_ == Type::Ok {
             for micro in o.op.micro_ops() {
-                self.passed(micro);
+                self.raise_ends(micro);
             }
         }
         let Some((f, value)) = about(o) else { return };
@@ -258,14 +256,14 @@ impl<'a> Judge<'a> {
                 let (earliest, latest) = (end("earliest"), end("latest"));
                 if latest < then.latest {
                     let before = then.latest;
-                    self.say(
+                    self.add_violation(
                         "L4",
                         format!("{key}: the latest offset was {latest} at {ms} ms, and {before} before"),
                     );
                 }
                 if earliest < then.earliest {
                     let before = then.earliest;
-                    self.say(
+                    self.add_violation(
                         "D1",
                         format!("{key} began at {earliest} at {ms} ms, though it was deleted up to {before}"),
                     );
@@ -276,7 +274,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Raises the lower bound of the latest offset above what a client was just acknowledged or shown.
-    fn passed(&mut self, micro: &MicroOp) {
+    fn raise_ends(&mut self, micro: &MicroOp) {
         let mut to = |key: &Key, offset: i64| {
             let ends = match self.ends.get_mut(key.as_str()) {
                 Some(ends) => ends,
@@ -301,10 +299,10 @@ impl<'a> Judge<'a> {
     }
 
     /// D1: deleted records do not come back.
-    fn is_undeleted(&mut self, key: &Key, offset: i64) {
+    fn check_undeleted(&mut self, key: &Key, offset: i64) {
         let start = self.ends.get(key.as_str()).map_or(0, |e| e.earliest);
         if offset < start && !self.deleted.is_damaged(key.as_str()) {
-            self.say(
+            self.add_violation(
                 "D1",
                 format!("{key} offset {offset} was shown at the end, though it was deleted up to {start}"),
             );
@@ -312,7 +310,7 @@ impl<'a> Judge<'a> {
     }
 
     /// I4: a producer id belongs to one producer.
-    fn one_producer_each(&mut self, acked: &[AckedBatch]) {
+    fn check_producer_ids(&mut self, acked: &[AckedBatch]) {
         let mut whose: BTreeMap<i64, Process> = BTreeMap::new();
         let mut found = Vec::new();
         for batch in acked.iter().filter(|b| b.producer_id >= 0) {
@@ -327,11 +325,11 @@ impl<'a> Judge<'a> {
                 ));
             }
         }
-        found.into_iter().for_each(|what| self.say("I4", what));
+        found.into_iter().for_each(|what| self.add_violation("I4", what));
     }
 
     /// I2: a batch that followed the last acknowledged one was not a gap (P3, P5).
-    fn next_but_refused(&mut self, acked: &[AckedBatch]) {
+    fn check_gaps(&mut self, acked: &[AckedBatch]) {
         let refused = acked.iter().filter(|b| b.refused_as_gap);
         let stays: Vec<_> = refused.filter(|b| !self.recreated.contains(&b.topic)).collect();
         for batch in stays {
@@ -340,7 +338,7 @@ impl<'a> Judge<'a> {
                 continue;
             }
             let values: Vec<i64> = batch.records.iter().map(|(_, v)| *v).collect();
-            self.say(
+            self.add_violation(
                 "I2",
                 format!("{values:?} was the next to {of}-{partition}, and was refused as out of order"),
             );
@@ -351,7 +349,7 @@ impl<'a> Judge<'a> {
         offset < self.deleted.below(key)
     }
 
-    fn fault(&mut self, f: &ClientFault) {
+    fn check_client_fault(&mut self, f: &ClientFault) {
         let key = format!("{}-{}", f.topic, f.partition);
         if self.deleted.is_damaged(&key) {
             return;
@@ -363,11 +361,11 @@ impl<'a> Judge<'a> {
             "Refused" if !f.what.contains("OFFSET_OUT_OF_RANGE") => return,
             _ => "L6",
         };
-        self.say(id, format!("process {} reads {key}: {}", f.process, f.what));
+        self.add_violation(id, format!("process {} reads {key}: {}", f.process, f.what));
     }
 
     /// Liveness after all faults have ended: the last reader reaches every end, the other readers at least make progress (W6).
-    fn drained(&mut self, d: &Drained, history: &[Operation], last: Process) {
+    fn check_drained(&mut self, d: &Drained, history: &[Operation], last: Process) {
         if d.end.is_some() && d.position >= d.end {
             return;
         }
@@ -388,12 +386,12 @@ impl<'a> Judge<'a> {
         let ended = history.iter().rev().find(of_it).map_or(0, times);
         let moved = history.iter().rev().filter(of_it).find(shows).map_or(0, times);
         if d.process == last || d.end.is_none() || ended - moved > STUCK_NANOS && !is_outrun {
-            self.say("liveness", format!("once all was calm: {d:?}"));
+            self.add_violation("liveness", format!("once all was calm: {d:?}"));
         }
     }
 
     /// L6: a record that was shown is there at the end.
-    fn shown_and_lost(&mut self) {
+    fn check_shown(&mut self) {
         let mut lost = Vec::new();
         for (key, shown) in &self.shown {
             let log = self.last.get(key);
@@ -404,14 +402,14 @@ impl<'a> Judge<'a> {
                 format!("{key} offset {offset}: process {who} was shown {value}, which is not there at the end")
             }));
         }
-        lost.into_iter().for_each(|what| self.say("L6", what));
+        lost.into_iter().for_each(|what| self.add_violation("L6", what));
     }
 
     fn spec(&self, value: i64) -> Option<&'a ProducerSpec> {
         self.producers.get(&value_parts(value).0).copied()
     }
 
-    fn views(&mut self, history: &[Operation], forgets: bool) {
+    fn check_views(&mut self, history: &[Operation], forgets: bool) {
         let acked = self
             .sends
             .iter()
@@ -426,7 +424,7 @@ impl<'a> Judge<'a> {
     }
 
     /// L1, I1, I2, I4: compares each send with the offsets where its record is.
-    fn sent(&mut self) {
+    fn check_sends(&mut self) {
         let mut places: BTreeMap<i64, Vec<(&Key, i64)>> = BTreeMap::new();
         for (key, log) in &self.last {
             for (offset, value) in log {
@@ -473,13 +471,15 @@ impl<'a> Judge<'a> {
         if let Some((value, at)) = stranger {
             found.push(("D2", format!("{value} at {at:?} was never sent")));
         }
-        found.into_iter().for_each(|(id, what)| self.say(id, what));
+        found
+            .into_iter()
+            .for_each(|(id, what)| self.add_violation(id, what));
     }
 
     /// I2: a batch that is in the log and sent again is a duplicate, never out of order, while it is in the window. If the outcome
     /// of the batch before it is unknown, both may have been appended only later, through a connection that the client had given
     /// up.
-    fn refused(&mut self, out_of_order: &[OutOfOrder]) {
+    fn check_out_of_order(&mut self, out_of_order: &[OutOfOrder]) {
         let stays = |o: &&OutOfOrder| !self.recreated.contains(&o.topic);
         for o in out_of_order.iter().filter(stays).collect::<Vec<_>>() {
             let key = format!("{}-{}", o.topic, o.partition);
@@ -492,7 +492,7 @@ impl<'a> Judge<'a> {
                     "{} stands at {key} offset {offset}, and was refused as out of order",
                     o.value
                 );
-                self.say("I2", what);
+                self.add_violation("I2", what);
             }
         }
     }
@@ -507,7 +507,7 @@ impl<'a> Judge<'a> {
     }
 
     /// I3: the acknowledged records of a producer in a partition are in the order in which they were sent.
-    fn in_order(&mut self) {
+    fn check_order(&mut self) {
         let mut last: BTreeMap<(Process, &Key), (i64, i64)> = BTreeMap::new();
         let mut found = Vec::new();
         for (value, (key, outcome)) in &self.sends {
@@ -525,7 +525,7 @@ impl<'a> Judge<'a> {
                 ));
             }
         }
-        found.into_iter().for_each(|what| self.say("I3", what));
+        found.into_iter().for_each(|what| self.add_violation("I3", what));
     }
 }
 

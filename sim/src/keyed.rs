@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_entity_s_choices_do_not_depend_on_another_s() {
+    fn the_choices_of_entities_are_independent() {
         let (mut a, mut b) = (Keyed::new(7), Keyed::new(7));
         b.next("disk", 2);
         b.next("net", 1);

@@ -24,11 +24,11 @@ use crate::scenario::Shared;
 use crate::world::World;
 
 /// The node that queries the existing topics.
-const ASKS: u32 = FIRST_CLIENT - 3;
+const QUERY_NODE: u32 = FIRST_CLIENT - 3;
 /// `file.delete.delay.ms` (a minute), the interval of the deleting task, and a margin.
 const PATIENCE: Duration = Duration::from_secs(150);
 /// Interval between two checks.
-const AGAIN: Duration = Duration::from_secs(4);
+const CHECK_INTERVAL: Duration = Duration::from_secs(4);
 /// Leftovers that a report names.
 const NAMED_MAX: usize = 5;
 /// Snapshots of the metadata that are kept, plus one that is being written.
@@ -60,11 +60,11 @@ const OF_A_SEGMENT: [&str; 4] = ["log", "index", "timeindex", "txnindex"];
 const OF_AN_OFFSET: [&str; 2] = ["snapshot", "window"];
 
 /// The existing topics: their ids, and their numbers of partitions.
-pub type Live = BTreeMap<String, (Uuid, usize)>;
+pub type LiveTopics = BTreeMap<String, (Uuid, usize)>;
 
 /// Checks until nothing is left, or the patience ends.
 pub(crate) async fn check(shared: &Shared) {
-    let env = shared.world.env(ASKS);
+    let env = shared.world.env(QUERY_NODE);
     for node in (FIRST_RUDE..).take(shared.plan.rude.len()) {
         shared.world.end_quietly(node);
     }
@@ -83,11 +83,11 @@ pub(crate) async fn check(shared: &Shared) {
             let what = |what| shared.violation(Violation::new("S1", what));
             return found.into_iter().take(NAMED_MAX).for_each(what);
         }
-        env.sleep_until(env.now() + AGAIN).await;
+        env.sleep_until(env.now() + CHECK_INTERVAL).await;
     }
 }
 
-async fn live_topics(env: &impl Env) -> Option<Live> {
+async fn live_topics(env: &impl Env) -> Option<LiveTopics> {
     let host = addr_of(BROKER, PORT).ip().to_string();
     let client = Client::new(env, ClientConfig::new(&host, PORT));
     let request = MetadataRequest {
@@ -102,13 +102,13 @@ async fn live_topics(env: &impl Env) -> Option<Live> {
     Some(topics.collect())
 }
 
-fn look(shared: &Shared, live: &Live) -> Vec<String> {
+fn look(shared: &Shared, live: &LiveTopics) -> Vec<String> {
     // The connection of the query may not be closed yet.
-    let mut found = in_world(&shared.world, &shared.roots, live, &[ASKS]);
+    let mut found = in_world(&shared.world, &shared.roots, live, &[QUERY_NODE]);
     let state = shared.world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
     // Leftovers of an operator's mistake are the operator's to remove, if the log names them.
-    found.retain(|what| !is_of_damage(shared, what) && !was_away(shared, disk, what));
+    found.retain(|what| !is_of_damage(shared, what) && !was_offline_at_deletion(shared, disk, what));
     if looks_seldom(shared) {
         found.retain(|what| what.contains(METADATA) || !what.contains(BELOW));
     }
@@ -117,7 +117,7 @@ fn look(shared: &Shared, live: &Live) -> Vec<String> {
 
 /// Leftovers on the broker's disk (in these log directories) and among its open handles, given the existing topics and the nodes
 /// that have not left.
-pub fn in_world(world: &World, roots: &[String], live: &Live, nodes: &[u32]) -> Vec<String> {
+pub fn in_world(world: &World, roots: &[String], live: &LiveTopics, nodes: &[u32]) -> Vec<String> {
     let state = world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
     let mut found: Vec<String> = roots.iter().flat_map(|root| on_disk(disk, root, live)).collect();
@@ -180,18 +180,18 @@ fn is_of_damage(shared: &Shared, what: &str) -> bool {
 
 /// Whether it is the log of a topic that was deleted while its log directory, one of several, had failed. Once a metadata snapshot
 /// no longer contains the deletion, the broker can only set the log aside and log that.
-fn was_away(shared: &Shared, disk: &Disk, what: &str) -> bool {
+fn was_offline_at_deletion(shared: &Shared, disk: &Disk, what: &str) -> bool {
     let name = what.strip_prefix("folder ").and_then(|rest| rest.split_once(':'));
     let Some((name, _)) = name.filter(|(name, _)| shared.roots.len() > 1 && name.ends_with("-stray")) else {
         return false;
     };
     let id = topic_id(disk, &folder_in(disk, &shared.roots, name));
-    let deleted = shared.recorder.history().look(Deleted::asked);
+    let deleted = shared.recorder.history().look(Deleted::requested);
     id.is_some_and(|id| deleted.has_topic(&id)) && shared.is_named(name)
 }
 
 /// Leftovers on a disk.
-pub(crate) fn on_disk(disk: &Disk, root: &str, live: &Live) -> Vec<String> {
+pub(crate) fn on_disk(disk: &Disk, root: &str, live: &LiveTopics) -> Vec<String> {
     let mut found = Vec::new();
     for entry in disk.list(root).unwrap_or_default() {
         let path = format!("{root}/{}", entry.name);
@@ -204,14 +204,14 @@ pub(crate) fn on_disk(disk: &Disk, root: &str, live: &Live) -> Vec<String> {
             EntryKind::File if OF_THE_DIRECTORY.contains(&&*entry.name) => {}
             // Reserved disk space.
             EntryKind::File if entry.name.starts_with(RESERVE) => {}
-            EntryKind::File => found.push(format!("file {}: nobody's", entry.name)),
+            EntryKind::File => found.push(format!("file {}: unknown", entry.name)),
         }
     }
     found
 }
 
 /// Why a folder belongs to no existing partition.
-fn orphan(disk: &Disk, path: &str, name: &str, live: &Live) -> Option<String> {
+fn orphan(disk: &Disk, path: &str, name: &str, live: &LiveTopics) -> Option<String> {
     let (topic, partition) = name.rsplit_once('-')?;
     let Ok(partition) = partition.parse::<usize>() else {
         return Some("of no partition".to_owned());
@@ -255,7 +255,7 @@ fn of_folder(disk: &Disk, path: &str) -> Vec<String> {
     let mut found: Vec<String> = files
         .iter()
         .filter(|f| !has_place(&f.name))
-        .map(|f| format!("file {path}/{}: nobody's", f.name))
+        .map(|f| format!("file {path}/{}: unknown", f.name))
         .collect();
     let snapshots = files.iter().filter(|f| f.name.ends_with(".checkpoint")).count();
     if is_metadata && snapshots > SNAPSHOTS_MAX {
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_its_place_is_no_leftover() {
+    fn known_files_are_no_leftovers() {
         let base = "data/t-1/00000000000000000007";
         let files = ["log", "index", "timeindex", "snapshot", "window"].map(|end| format!("{base}.{end}"));
         let mut all: Vec<&str> = files.iter().map(|f| &**f).collect();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_another_topic_s_id_and_segments_below_the_start_are_found() {
+    fn folders_with_another_topic_id_and_segments_below_the_start_are_found() {
         let disk = with(&["data/t-0/partition.metadata"]);
         let other = Uuid::from_bytes([7; 16]);
         assert_eq!(

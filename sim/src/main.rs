@@ -53,16 +53,16 @@ enum Command {
     /// Name the first event in which two traces in lines of JSON differ
     Diff { a: PathBuf, b: PathBuf },
     /// Print what a seed makes of a run, as JSON that `run --plan` takes, also after a change
-    Plan(What),
+    Plan(RunArgs),
     /// Run one seed in this process and print its line (what `run` starts for each seed)
     #[command(hide = true)]
-    One(What),
+    One(RunArgs),
 }
 
 /// Arguments of a single run.
 #[derive(Args, Clone)]
 #[group(skip)]
-struct What {
+struct RunArgs {
     #[arg(long, required_unless_present = "plan")]
     seed: Option<u64>,
     /// Virtual seconds
@@ -81,7 +81,7 @@ struct What {
     tracing: Tracing,
 }
 
-impl What {
+impl RunArgs {
     fn plan(&self) -> Result<Plan, String> {
         let Some(path) = &self.plan else {
             let seed = self.seed.unwrap_or(0);
@@ -171,7 +171,7 @@ struct Run {
     /// Directory for the plan and the result of a failing run: failure.json, or failure-SEED.json if there are several seeds
     #[arg(long, value_name = "DIR", default_value = ".")]
     failures: PathBuf,
-    /// Of n equal parts of the seeds only the i-th
+    /// Run only the i-th of n equal parts of the seeds
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     shard: Shard,
     /// Begin no run after so long (90s, 10m, 2h); without --seeds, seeds from 0 on
@@ -220,7 +220,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" | "" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err(format!("{unit:?} is no unit: s, m or h")),
+        _ => return Err(format!("{unit:?} is not a unit: s, m or h")),
     };
     secs.checked_mul(times)
         .map(Duration::from_secs)
@@ -248,37 +248,36 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Command::One(what)) => match what.plan() {
             Ok(plan) => one(plan, &what.tracing),
-            Err(why) => refused(&why),
+            Err(why) => argument_error(&why),
         },
         Some(Command::Plan(what)) => match what.plan() {
             Ok(plan) => {
                 print_json(&plan, true);
                 ExitCode::SUCCESS
             }
-            Err(why) => refused(&why),
+            Err(why) => argument_error(&why),
         },
-        Some(Command::Run(run)) => understood(run).map_or_else(|why| refused(&why), |run| runner::run(&run)),
+        Some(Command::Run(run)) => {
+            validated(run).map_or_else(|why| argument_error(&why), |run| runner::run(&run))
+        }
         Some(Command::Requests(requests)) => {
-            understood(requests.run()).map_or_else(|why| refused(&why), |run| runner::run(&run))
+            validated(requests.run()).map_or_else(|why| argument_error(&why), |run| runner::run(&run))
         }
         Some(Command::Determinism(run)) => {
             let run = match run.tracing.is_to_file() {
-                true => Err(
-                    "each seed runs twice, and what differs is told: one file is no place for both"
-                        .to_owned(),
-                ),
-                false => understood(run),
+                true => Err("each seed runs twice, so one file can't hold the trace".to_owned()),
+                false => validated(run),
             };
-            run.map_or_else(|why| refused(&why), |run| runner::determinism(&run))
+            run.map_or_else(|why| argument_error(&why), |run| runner::determinism(&run))
         }
         Some(Command::Shrink(shrink)) => shrinking::main(&shrink),
         Some(Command::Explain(explain)) => explaining::main(&explain),
         Some(Command::Diff { a, b }) => differs::main(&a, &b),
         Some(Command::Bugs(bugs)) => bugs::main(&bugs),
         None => {
-            println!("A broker, its clients, and everything that can befall them: seeds {DEMO_SEEDS:?}.");
+            println!("A broker and its clients under faults: seeds {DEMO_SEEDS:?}.");
             println!(
-                "(`cargo sim run --help` for more; `cargo sim run --seed N --trace` tells one run's story.)\n"
+                "(`cargo sim run --help` for more; `cargo sim run --seed N --trace` prints the trace of one run.)\n"
             );
             let run = Run {
                 seed: None,
@@ -300,7 +299,7 @@ fn main() -> ExitCode {
 }
 
 /// A run with the seed and the seconds of its plan. BEFORE a process is started: invalid arguments start no run.
-fn understood(run: Run) -> Result<Run, String> {
+fn validated(run: Run) -> Result<Run, String> {
     let run = match run.plan.as_deref().map(read_plan).transpose()? {
         Some(plan) => Run {
             seed: Some(plan.seed),
@@ -318,12 +317,12 @@ fn understood(run: Run) -> Result<Run, String> {
 
 fn one(plan: Plan, tracing: &Tracing) -> ExitCode {
     let (report, traced) = match tracing.tracer(&plan) {
-        Err(why) => return refused(&why),
+        Err(why) => return argument_error(&why),
         Ok(None) => (scenario::run(plan), Ok(())),
         Ok(Some(tracer)) => scenario::run_traced(plan, tracer),
     };
     if let Err(error) = traced {
-        return refused(&format!("the trace could not be written: {error}"));
+        return argument_error(&format!("the trace could not be written: {error}"));
     }
     print_json(&report, false);
     ExitCode::from(report.verdict.exit_code())
@@ -339,7 +338,7 @@ fn print_json(what: &impl serde::Serialize, pretty: bool) {
 }
 
 /// The arguments are invalid.
-fn refused(why: &str) -> ExitCode {
+fn argument_error(why: &str) -> ExitCode {
     eprintln!("error: {why}");
     ExitCode::from(2)
 }

@@ -96,7 +96,7 @@ pub struct Link {
 
 /// New connections to a node fail until then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shut {
+pub struct ConnectBlock {
     /// When the block ends.
     pub until: Nanos,
     /// The node does not answer instead of refusing: TCP retries until it does, or the client times out.
@@ -119,7 +119,7 @@ pub struct Net {
     /// The faults of each link.
     pub links: BTreeMap<(u32, u32), Link>,
     /// Nodes whose new connections fail.
-    pub shut: BTreeMap<u32, Shut>,
+    pub connect_blocks: BTreeMap<u32, ConnectBlock>,
     /// The ends of all connections.
     pub ends: BTreeMap<EndId, End>,
     /// The listening ports, by node and port.
@@ -133,7 +133,7 @@ impl Default for Net {
         Self {
             buffer_bytes: BUFFER_BYTES,
             links: BTreeMap::new(),
-            shut: BTreeMap::new(),
+            connect_blocks: BTreeMap::new(),
             ends: BTreeMap::new(),
             ports: BTreeMap::new(),
             next_end: 0,
@@ -213,8 +213,8 @@ impl Net {
     }
 
     /// Whether new connections to a node fail now, and how.
-    pub fn shut_to(&self, node: u32, now: Nanos) -> Option<Shut> {
-        self.shut.get(&node).copied().filter(|s| now < s.until)
+    pub fn connect_block(&self, node: u32, now: Nanos) -> Option<ConnectBlock> {
+        self.connect_blocks.get(&node).copied().filter(|s| now < s.until)
     }
 
     /// An unused port.
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_into_a_cut_is_tried_again_ever_later() {
+    fn bytes_sent_into_a_cut_are_retransmitted_with_backoff() {
         let tenths = |now: u64, until: u64| sent_again(now * SECOND / 10, until * SECOND / 10) * 10 / SECOND;
         for (until, at) in [(0, 0), (1, 2), (2, 2), (3, 6), (14, 14), (15, 30), (31, 62)] {
             assert_eq!(tenths(0, until), at, "cut until {until}");

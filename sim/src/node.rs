@@ -22,11 +22,11 @@ pub enum Started {
 
 /// A handle of a broker on a node, for the node's present life.
 pub struct Running {
-    asks: mpsc::UnboundedSender<Ask>,
+    commands: mpsc::UnboundedSender<BrokerCommand>,
 }
 
 /// A command to a running broker.
-enum Ask {
+enum BrokerCommand {
     /// Respond when its logs are open.
     Opened(oneshot::Sender<()>),
     /// Stop cleanly.
@@ -35,8 +35,8 @@ enum Ask {
 
 /// Starts a broker in the node's present life. The receiver gets the outcome; nothing, if the broker is killed before.
 pub fn start(world: &World, node: u32, config: BrokerConfig) -> (Running, oneshot::Receiver<Started>) {
-    let (told, started) = oneshot::channel();
-    let (asks, mut asked) = mpsc::unbounded_channel();
+    let (outcome, started) = oneshot::channel();
+    let (commands, mut received) = mpsc::unbounded_channel();
     let env = world.env(node);
     let main = env.clone();
     env.spawn("main", async move {
@@ -44,14 +44,14 @@ pub fn start(world: &World, node: u32, config: BrokerConfig) -> (Running, onesho
             Ok(broker) => {
                 // The broker serves earlier; but recovery is judged once it has finished.
                 broker.opened().await;
-                drop(told.send(Started::Ready));
+                drop(outcome.send(Started::Ready));
                 loop {
-                    match asked.recv().await {
-                        Some(Ask::Opened(done)) => {
+                    match received.recv().await {
+                        Some(BrokerCommand::Opened(done)) => {
                             broker.opened().await;
                             let _ = done.send(());
                         }
-                        Some(Ask::Stop(done)) => {
+                        Some(BrokerCommand::Stop(done)) => {
                             let _ = done.send(broker.stop().await);
                             return;
                         }
@@ -59,10 +59,10 @@ pub fn start(world: &World, node: u32, config: BrokerConfig) -> (Running, onesho
                     }
                 }
             }
-            Err(error) => drop(told.send(Started::Failed(error.to_string()))),
+            Err(error) => drop(outcome.send(Started::Failed(error.to_string()))),
         }
     });
-    (Running { asks }, started)
+    (Running { commands }, started)
 }
 
 impl Running {
@@ -70,14 +70,14 @@ impl Running {
     /// killed before.
     pub fn stop(self) -> oneshot::Receiver<bool> {
         let (tx, rx) = oneshot::channel();
-        drop(self.asks.send(Ask::Stop(tx)));
+        drop(self.commands.send(BrokerCommand::Stop(tx)));
         rx
     }
 
     /// Resolves when the logs of all present partitions were opened, or could not be.
     pub fn opened(&self) -> oneshot::Receiver<()> {
         let (tx, rx) = oneshot::channel();
-        drop(self.asks.send(Ask::Opened(tx)));
+        drop(self.commands.send(BrokerCommand::Opened(tx)));
         rx
     }
 }

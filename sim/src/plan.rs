@@ -466,7 +466,7 @@ impl Plan {
         let plan = Self::quiet(seed, secs, broker, workload);
         let is_usual = |f: &Family| !matches!(f, Family::Rude | Family::File);
         let families = FAMILIES.into_iter().filter(is_usual).collect();
-        plan.befallen(&mut draw, &Faults::Only(families), true)
+        plan.with_faults(&mut draw, &Faults::Only(families), true)
     }
 
     /// The plan of a seed.
@@ -494,7 +494,7 @@ impl Plan {
             prepared,
             ..Self::quiet(seed, secs, broker, workload)
         };
-        plan.befallen(&mut draw, faults, flushed)
+        plan.with_faults(&mut draw, faults, flushed)
     }
 
     /// Rude clients with this many requests, and a small workload that must not suffer.
@@ -529,7 +529,7 @@ impl Plan {
         }
     }
 
-    fn befallen(mut self, draw: &mut Draw, faults: &Faults, flushed: bool) -> Self {
+    fn with_faults(mut self, draw: &mut Draw, faults: &Faults, flushed: bool) -> Self {
         let clients = (self.workload.producers.len() + self.workload.consumers.len()) as u64;
         for family in FAMILIES {
             let often = match faults {
@@ -553,13 +553,13 @@ impl Plan {
             if !flushed && loses || family == Family::Directory && self.roots().len() < 2 {
                 continue;
             }
-            self.befall(draw, family, often, clients);
+            self.add_faults(draw, family, often, clients);
         }
         self.faults.sort_by_key(|f| (f.at_ms, f.id));
         self
     }
 
-    fn befall(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
+    fn add_faults(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
         match family {
             Family::Rude => {
                 self.rude = rude::connections(self.seed, self.secs * 750);
@@ -622,12 +622,12 @@ impl Plan {
             self.faults.push(Fault { id, at_ms, kind });
         }
         if family == Family::Net {
-            self.unheard(draw);
+            self.cut_links_before_ends(draw);
         }
     }
 
     /// Before some ends of the process the broker's outgoing links are cut, so clients never receive the last responses and retry.
-    fn unheard(&mut self, draw: &mut Draw) {
+    fn cut_links_before_ends(&mut self, draw: &mut Draw) {
         let ends = self
             .faults
             .iter()

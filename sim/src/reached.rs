@@ -11,7 +11,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
 use crate::exec::lock;
-use crate::trace::What;
+use crate::trace::EventKind;
 use crate::world::World;
 
 /// The rare states that the broker and its clients report. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults fails if
@@ -141,16 +141,16 @@ pub const FAULTS: &[&str] = &[
 pub const SEEDS_ENOUGH: u64 = 200;
 
 /// Log lines by kind: the maximum number in one second of the world.
-pub type Lines = BTreeMap<String, u64>;
+pub type WarningRates = BTreeMap<String, u64>;
 
 /// The states reached so far. Dropping it ends the collection.
-pub struct Names {
+pub struct ReachedStates {
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
     warnings: Arc<Mutex<Warnings>>,
     _guard: DefaultGuard,
 }
 
-impl Names {
+impl ReachedStates {
     /// How many times each was reached.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.counts
@@ -165,13 +165,13 @@ impl Names {
     }
 
     /// The warnings so far.
-    pub fn lines(&self) -> Lines {
+    pub fn lines(&self) -> WarningRates {
         let all = lock(&self.warnings);
         all.kinds.iter().map(|(kind, n)| (kind.clone(), n.most)).collect()
     }
 }
 
-impl Listener {
+impl LogLayer {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "reached"
             || is_warning(metadata)
@@ -186,30 +186,30 @@ fn is_warning(metadata: &Metadata<'_>) -> bool {
 /// Counts warnings and errors by their place in the code and their field `kind`, if they have one.
 #[derive(Default)]
 pub struct Warnings {
-    kinds: BTreeMap<String, InASecond>,
+    kinds: BTreeMap<String, SecondCount>,
     /// The first warnings, as text.
-    said: Vec<String>,
+    texts: Vec<String>,
 }
 
 #[derive(Default)]
-struct InASecond {
+struct SecondCount {
     second: u64,
     n: u64,
     most: u64,
 }
 
 /// How many warnings are kept as text.
-const SAID_MAX: usize = 5_000;
+const WARNING_TEXTS_MAX: usize = 5_000;
 
 impl Warnings {
     /// Whether one of them contains this text.
     pub fn names(&self, text: &str) -> bool {
-        self.said.iter().any(|line| line.contains(text))
+        self.texts.iter().any(|line| line.contains(text))
     }
 
     /// The first warnings, in order.
-    pub fn said(&self) -> &[String] {
-        &self.said
+    pub fn texts(&self) -> &[String] {
+        &self.texts
     }
 
     fn add(&mut self, kind: String, second: u64) {
@@ -221,9 +221,9 @@ impl Warnings {
 }
 
 /// The kind of a warning: its place in the code, and its field `kind`.
-struct Kind(String);
+struct WarningKind(String);
 
-impl Visit for Kind {
+impl Visit for WarningKind {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "kind" {
             let _ = write!(self.0, " {value:?}");
@@ -237,7 +237,7 @@ impl Visit for Kind {
     }
 }
 
-struct Listener {
+struct LogLayer {
     world: World,
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
     warnings: Arc<Mutex<Warnings>>,
@@ -245,17 +245,17 @@ struct Listener {
 }
 
 /// Collects on this thread. With `trace`, log lines are also recorded in the world's trace.
-pub fn listen(world: &World, trace: bool) -> Names {
+pub fn listen(world: &World, trace: bool) -> ReachedStates {
     let counts: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
     let warnings: Arc<Mutex<Warnings>> = Arc::default();
-    let listener = Listener {
+    let listener = LogLayer {
         world: world.clone(),
         counts: Arc::clone(&counts),
         warnings: Arc::clone(&warnings),
         trace,
     };
     let guard = tracing::subscriber::set_default(Registry::default().with(listener));
-    Names {
+    ReachedStates {
         counts,
         warnings,
         _guard: guard,
@@ -263,9 +263,9 @@ pub fn listen(world: &World, trace: bool) -> Names {
 }
 
 /// Counts reached states.
-struct Count<'a>(&'a Mutex<BTreeMap<String, u64>>);
+struct ReachedCounter<'a>(&'a Mutex<BTreeMap<String, u64>>);
 
-impl Visit for Count<'_> {
+impl Visit for ReachedCounter<'_> {
     fn record_str(&mut self, _: &Field, name: &str) {
         let mut counts = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match counts.get_mut(name) {
@@ -279,12 +279,12 @@ impl Visit for Count<'_> {
 
 /// The text of a log event, for a trace.
 #[derive(Default)]
-struct Text {
+struct EventText {
     name: String,
     all: String,
 }
 
-impl Visit for Text {
+impl Visit for EventText {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "name" {
             value.clone_into(&mut self.name);
@@ -297,7 +297,7 @@ impl Visit for Text {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Listener {
+impl<S: Subscriber> Layer<S> for LogLayer {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         // Disabled call sites cost one load.
         if self.wants(metadata) {
@@ -314,28 +314,28 @@ impl<S: Subscriber> Layer<S> for Listener {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let reached = event.metadata().target() == "reached";
         if reached {
-            event.record(&mut Count(&self.counts));
+            event.record(&mut ReachedCounter(&self.counts));
         } else if is_warning(event.metadata()) {
-            let mut kind = Kind(event.metadata().file().unwrap_or_default().to_owned());
+            let mut kind = WarningKind(event.metadata().file().unwrap_or_default().to_owned());
             event.record(&mut kind);
-            let mut text = Text::default();
+            let mut text = EventText::default();
             event.record(&mut text);
             let mut warnings = lock(&self.warnings);
             warnings.add(kind.0, self.world.exec().now() / 1_000_000_000);
-            if warnings.said.len() < SAID_MAX {
-                warnings.said.push(text.all);
+            if warnings.texts.len() < WARNING_TEXTS_MAX {
+                warnings.texts.push(text.all);
             }
         }
         if !self.trace {
             return;
         }
-        let mut text = Text::default();
+        let mut text = EventText::default();
         event.record(&mut text);
-        self.world.exec().tap().tell(|| {
+        self.world.exec().tap().record(|| {
             if reached {
-                return What::Reached { name: text.name };
+                return EventKind::Reached { name: text.name };
             }
-            What::Log {
+            EventKind::Log {
                 level: event.metadata().level().as_str().into(),
                 target: event.metadata().target().to_owned(),
                 text: text.all,
@@ -353,8 +353,8 @@ mod tests {
         clippy::disallowed_methods,
         reason = "a test outside of the room reads the sources"
     )]
-    fn the_list_is_what_the_broker_s_code_says() {
-        let mut said = Vec::new();
+    fn the_list_matches_the_code_of_the_broker() {
+        let mut texts = Vec::new();
         let parts = ["env", "log", "server", "replication", "metadata"];
         let parts = parts.map(|part| format!("broker/{part}"));
         for part in parts.into_iter().chain(["workloads".to_owned()]) {
@@ -367,14 +367,14 @@ mod tests {
                     } else {
                         let text = std::fs::read_to_string(&path).expect("a source");
                         let names = text.split("reached!(\"").skip(1);
-                        said.extend(names.filter_map(|t| Some(t.split_once('"')?.0.to_owned())));
+                        texts.extend(names.filter_map(|t| Some(t.split_once('"')?.0.to_owned())));
                     }
                 }
             }
         }
-        said.sort();
-        said.dedup();
-        assert_eq!(said, NAMES);
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts, NAMES);
         assert!(HARDLY_EVER.iter().all(|n| NAMES.contains(n)));
     }
 }

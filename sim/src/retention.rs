@@ -13,7 +13,7 @@ use crate::check::Violation;
 use crate::disk::{Disk, InodeId};
 
 /// A log with a retention limit.
-struct Watched {
+struct WatchedLog {
     /// Its key in histories.
     key: String,
     folder: String,
@@ -21,12 +21,12 @@ struct Watched {
     bytes_max: Option<u64>,
     age_max_ms: Option<i64>,
     seen: Option<InodeId>,
-    starts: Starts,
+    starts: LogStart,
 }
 
 /// Where a log starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Starts {
+pub struct LogStart {
     /// Its first offset.
     pub log_start: i64,
     /// The base of its oldest segment.
@@ -36,7 +36,7 @@ pub struct Starts {
 /// All logs with a retention limit.
 #[derive(Default)]
 pub struct Retention {
-    logs: Vec<Watched>,
+    logs: Vec<WatchedLog>,
     /// The latest time that the node's wall clock has shown.
     wall_ms: i64,
 }
@@ -53,17 +53,17 @@ fn limit(topic: &TopicSpec, name: &str) -> Option<i64> {
 }
 
 /// The start of a folder's log, from its manifest.
-pub fn starts(disk: &Disk, folder: &str) -> Option<Starts> {
+pub fn starts(disk: &Disk, folder: &str) -> Option<LogStart> {
     parse(&disk.peek(disk.file(&format!("{folder}/brokkr-manifest"))?))
 }
 
 /// Decodes the two fields of a manifest that the check needs.
-fn parse(bytes: &[u8]) -> Option<Starts> {
+fn parse(bytes: &[u8]) -> Option<LogStart> {
     let (version, _) = bytes.strip_prefix(b"BKMF")?.split_first_chunk()?;
     // From version 2 on the topic id and the partition come first.
     let before = 4 + if u16::from_be_bytes(*version) < 2 { 19 } else { 39 };
     let (log_start, rest) = bytes.get(before..)?.split_first_chunk()?;
-    Some(Starts {
+    Some(LogStart {
         log_start: i64::from_be_bytes(*log_start),
         first_base: i64::from_be_bytes(*rest.first_chunk()?),
     })
@@ -73,14 +73,14 @@ impl Retention {
     /// The logs of a workload's topics with a limit, in all log directories.
     pub fn of(workload: &Workload, roots: &[String]) -> Self {
         let retained = workload.topics.iter().filter(|t| is_retained(t));
-        let log = |topic: &TopicSpec, root: &str, key: String| Watched {
+        let log = |topic: &TopicSpec, root: &str, key: String| WatchedLog {
             folder: format!("{root}/{key}"),
             manifest: format!("{root}/{key}/brokkr-manifest"),
             key,
             bytes_max: limit(topic, "retention.bytes").map(|n| n as u64),
             age_max_ms: limit(topic, "retention.ms"),
             seen: None,
-            starts: Starts::default(),
+            starts: LogStart::default(),
         };
         let logs = retained.flat_map(|t| {
             let all = (0..t.partitions).flat_map(|p| roots.iter().map(move |root| (root, p)));
@@ -128,9 +128,9 @@ impl Retention {
     }
 }
 
-impl Watched {
+impl WatchedLog {
     /// L1: retention removed too much, or too early.
-    fn raised(&self, disk: &Disk, now: Starts, wall_ms: i64, deleted: i64) -> Option<Violation> {
+    fn raised(&self, disk: &Disk, now: LogStart, wall_ms: i64, deleted: i64) -> Option<Violation> {
         let segments = segments(disk, &self.folder);
         let sizes: Vec<u64> = segments.iter().map(|(_, inode)| disk.len(*inode)).collect();
         let mut may = self.starts.log_start.max(deleted);
@@ -150,7 +150,7 @@ impl Watched {
             }
             may = may.max(*next);
         }
-        let Starts {
+        let LogStart {
             log_start,
             first_base,
         } = now;
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_what_is_too_old_or_too_much_and_nothing_else() {
+    fn retention_removes_only_old_or_excess_segments() {
         let size = segment(0, 100).len() as i64;
         for (bytes, goes) in [
             (4 * size, 0),

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use crate::exec::{Ended, Nanos};
 use crate::world::World;
-use leaving::Leaving;
+use leaving::EndHookGuard;
 pub(crate) use leaving::before_abort;
 
 /// The room's own seed. The simulator's choices are keyed by the run's seed; the room only has to be the same every time.
@@ -33,7 +33,7 @@ pub fn run<T: Send + 'static>(
     until: Nanos,
     enter: impl FnOnce(&World) -> Box<dyn FnOnce(&World, Ended) -> T> + Send + 'static,
 ) -> T {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     #[expect(
         clippy::disallowed_methods,
         reason = "the room's own thread, made outside of it"
@@ -55,7 +55,7 @@ pub fn run<T: Send + 'static>(
                 let ask = enter(&world);
                 let exec = world.exec().clone();
                 let of = world.clone();
-                let leaving = Leaving::by(move |end| {
+                let leaving = EndHookGuard::by(move |end| {
                     let (ended, stays) = match end {
                         Ok(ended) => (ended, false),
                         Err(message) => match of.panicked(message) {
@@ -63,10 +63,10 @@ pub fn run<T: Send + 'static>(
                             None => return,
                         },
                     };
-                    let told = tell.send((ask(&of, ended), stays));
-                    told.expect("the thread that made the room waits");
+                    let sent = sender.send((ask(&of, ended), stays));
+                    sent.expect("the thread that made the room waits");
                     if stays {
-                        stand_still();
+                        park_forever();
                     }
                 });
                 let ended = world.exec().run(until, |to| {
@@ -77,17 +77,17 @@ pub fn run<T: Send + 'static>(
             })
         });
     let thread = thread.expect("a thread for the room");
-    match told.recv() {
+    match receiver.recv() {
         Ok((result, true)) => result,
-        told => match thread.join() {
-            Ok(()) => told.expect("a world is left at its end").0,
+        received => match thread.join() {
+            Ok(()) => received.expect("the end hook ran").0,
             Err(panic) => std::panic::resume_unwind(panic),
         },
     }
 }
 
 /// Blocks until the thread that waits for this one's result ends the process.
-fn stand_still() -> ! {
+fn park_forever() -> ! {
     loop {
         std::thread::park();
     }
@@ -103,7 +103,7 @@ mod tests {
         clippy::disallowed_methods,
         reason = "shows that the room answers for the machine's clock"
     )]
-    fn the_machine_s_clock_follows_the_world_s() {
+    fn the_clock_of_the_machine_follows_the_world() {
         let passed = run(1, u64::MAX, |world| {
             let start = std::time::Instant::now();
             let passed = Arc::new(Mutex::new(None));

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   0 ──────────────── 75 % ─────────── 100 % ──────────────→
-//!   clients produce and consume          all heals, what is under way ends, a last reader reads everything
-//!   what the plan says befalls them      checks over the disk and over what clients saw
+//!   clients produce and consume          faults end, pending operations end, a last reader reads everything
+//!   the plan injects faults              checks over the disk and over what clients saw
 //! ```
 
 use std::collections::BTreeSet;
@@ -23,17 +23,17 @@ use crate::disk::Disk;
 use crate::durable::DurableEnds;
 use crate::env::{SimEnv, WALL_START_MS};
 use crate::exec::{Ended, Nanos, Strategy, lock};
-use crate::judge::{self, Besides, Deleted};
+use crate::judge::{self, Deleted, RunFacts};
 use crate::keyed::mix;
 use crate::leftovers;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan};
 use crate::prepared;
-use crate::reached::{self, Names, Warnings};
+use crate::reached::{self, ReachedStates, Warnings};
 use crate::report::{Report, Verdict, Violated};
 use crate::retention::{self, Retention};
 use crate::room;
 use crate::rude;
-use crate::trace::{Tracer, What};
+use crate::trace::{EventKind, Tracer};
 use crate::world::{Clock, World};
 
 /// The node of the director and the checks: it never dies.
@@ -73,17 +73,17 @@ pub(crate) struct Shared {
     /// The hash when the world came to rest, and the number of events until then.
     rested: Arc<Mutex<Option<(u64, u64)>>>,
     /// The responses that rude clients received.
-    pub(crate) rude: Arc<Mutex<rude::Tally>>,
+    pub(crate) rude: Arc<Mutex<rude::RudeTally>>,
 }
 
 impl Shared {
     pub(crate) fn violation(&self, v: Violation) {
-        self.tell(&v);
+        self.record(&v);
         lock(&self.violations).push(v);
     }
 
-    fn tell(&self, v: &Violation) {
-        self.world.exec().tap().tell(|| What::Violation {
+    fn record(&self, v: &Violation) {
+        self.world.exec().tap().record(|| EventKind::Violation {
             invariant: v.id.to_owned(),
             what: v.what.clone(),
         });
@@ -144,7 +144,7 @@ impl Shared {
 
     /// As [`Shared::deleted`], with a given history.
     fn deleted_by(&self, history: &[Operation], disk: &Disk) -> Deleted {
-        let mut deleted = Deleted::asked(history);
+        let mut deleted = Deleted::requested(history);
         let retained = self
             .plan
             .workload
@@ -252,7 +252,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
         world.env(WORLD).spawn("world", async move { drive(main).await });
         Box::new(move |world, ended| {
             let report = report(world, &shared, &ended, &names);
-            (report, world.exec().tap().shut())
+            (report, world.exec().tap().close())
         })
     })
 }
@@ -263,11 +263,11 @@ fn listen_to_clients(shared: &Shared, tracer: Tracer) {
     let exec = shared.world.exec();
     let (tap, now) = (exec.tap(), exec.now());
     tap.open(tracer, now);
-    tap.ask(move || {
+    tap.set_probe(move || {
         recorder.history().look(|all| {
-            let told = all[seen..].iter().map(What::of_operation).collect();
+            let recorded = all[seen..].iter().map(EventKind::of_operation).collect();
             seen = all.len();
-            told
+            recorded
         })
     });
 }
@@ -288,7 +288,7 @@ fn watch(shared: &Shared) {
             let shown_ms = clock.shows(shared2.world.exec().now()) / 1_000_000;
             let wall_ms = WALL_START_MS + clock.wall_ahead_ms + shown_ms as i64;
             let history = shared2.recorder.history();
-            let asked = |key: &str| history.look(Deleted::asked).below(key);
+            let asked = |key: &str| history.look(Deleted::requested).below(key);
             let damaged = |folder: &str| shared2.is_damaged(folder);
             let found = retention.check(disk, wall_ms, asked, damaged);
             found.into_iter().for_each(|v| shared2.violation(v));
@@ -297,17 +297,17 @@ fn watch(shared: &Shared) {
             return;
         }
         let found = shared2.recorder.history().look(|all| {
-            let told = &all[seen..];
+            let received = &all[seen..];
             seen = all.len();
             // Computed only where a record is missing.
             let deleted = |key: &str| shared2.deleted_by(all, disk).below(key);
-            ends.check(told, disk, &shared2.roots, deleted)
+            ends.check(received, disk, &shared2.roots, deleted)
         });
         found.into_iter().for_each(|v| shared2.violation(v));
     });
 }
 
-fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Report {
+fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) -> Report {
     let (plan, reached) = (&shared.plan, names.counts());
     let mut violations = lock(&shared.violations).clone();
     let judged_from = world.exec().tap().is_open().then(|| violations.clone());
@@ -325,7 +325,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Repor
     }
     let history = shared.recorder.history().take();
     violations.extend(rude::judge(shared, &history, &names.lines()));
-    let besides = besides(world, shared, &history);
+    let facts = facts(world, shared, &history);
     let ops = judge::ops(&history);
     let (hash, events) = lock(&shared.rested).unwrap_or((world.exec().hash(), world.exec().polls()));
     let hash = history.iter().fold(hash, |h, o| {
@@ -333,18 +333,18 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Repor
     });
     if *lock(&shared.finished) {
         let notes = shared.recorder.take_notes();
-        violations.extend(judge::judge(&plan.judged(), history, &notes, &besides));
+        violations.extend(judge::judge(&plan.judged(), history, &notes, &facts));
     } else if violations.is_empty() {
         let what = "the healed world did not come to rest in its time";
         violations.push(Violation::new("liveness", what));
     }
     violations.sort();
     violations.dedup();
-    if let Some(told) = judged_from {
+    if let Some(judged) = judged_from {
         violations
             .iter()
-            .filter(|v| !told.contains(v))
-            .for_each(|v| shared.tell(v));
+            .filter(|v| !judged.contains(v))
+            .for_each(|v| shared.record(v));
     }
     let verdict = match () {
         () if !violations.is_empty() => Verdict::Violation,
@@ -374,7 +374,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Repor
 }
 
 /// What the judge knows of the broker and its disk.
-fn besides(world: &World, shared: &Shared, history: &[Operation]) -> Besides {
+fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
     let plan = &shared.plan;
     let state = world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
@@ -385,7 +385,7 @@ fn besides(world: &World, shared: &Shared, history: &[Operation]) -> Besides {
         )?;
         Some((topic.name.clone(), id))
     };
-    Besides {
+    RunFacts {
         last: LAST_READER,
         // A broker that lost unflushed records may have lost a producer, too.
         forgets: plan.broker.contains_key("producer.id.expiration.ms") || !shared.is_flushed(),
@@ -398,11 +398,11 @@ fn besides(world: &World, shared: &Shared, history: &[Operation]) -> Besides {
 async fn drive(shared: Shared) {
     let env = shared.world.env(WORLD);
     prepared::prepare(&shared).await;
-    let (told, mut worked) = oneshot::channel();
+    let (done, mut worked) = oneshot::channel();
     let clients = shared.clone();
     env.spawn("clients", async move {
         work(&clients).await;
-        let _ = told.send(());
+        let _ = done.send(());
     });
     rude::start(&shared);
     let mut director = Director::new(shared.clone());
@@ -411,7 +411,7 @@ async fn drive(shared: Shared) {
     let ended = tokio::select! {
         biased;
         () = director.direct() => false,
-        told = &mut worked => told.is_ok(),
+        ended = &mut worked => ended.is_ok(),
         () = patience => {
             let what = "once all was calm, the broker or its clients did not come to an end";
             shared.violation(Violation::new("liveness", what));

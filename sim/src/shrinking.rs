@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use brokkr_sim::failure::{Document, Failure, Way};
+use brokkr_sim::failure::{Document, Failure, FailureMode};
 use brokkr_sim::keyed::text;
 use brokkr_sim::plan::Plan;
 use brokkr_sim::report::Report;
@@ -17,7 +17,7 @@ use clap::Args;
 use crate::runner::child;
 use crate::runner::{cores, this_binary};
 use crate::scratch::Scratch;
-use crate::{duration, read_document, refused};
+use crate::{argument_error, duration, read_document};
 
 /// Arguments of `shrink`.
 #[derive(Args)]
@@ -49,17 +49,17 @@ pub struct Shrink {
 pub fn main(shrink: &Shrink) -> ExitCode {
     match all(shrink) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => refused(&why),
+        Err(why) => argument_error(&why),
     }
 }
 
 fn all(args: &Shrink) -> Result<(), String> {
     let document = read_document(&args.file)?;
     let known = match &document {
-        Document::Failure(failure) => Way::of(&failure.violations, args.id.as_deref()),
+        Document::Failure(failure) => FailureMode::of(&failure.violations, args.id.as_deref()),
         Document::Plan(_) => None,
     };
-    let within = Within {
+    let within = ShrinkLimits {
         exe: args.exe.clone().unwrap_or_else(this_binary),
         jobs: args.jobs.unwrap_or_else(cores),
         time_max: args.r#for,
@@ -87,7 +87,7 @@ fn all(args: &Shrink) -> Result<(), String> {
 }
 
 /// Limits and tools of a shrink.
-pub struct Within {
+pub struct ShrinkLimits {
     pub exe: PathBuf,
     pub jobs: usize,
     pub time_max: Duration,
@@ -95,7 +95,7 @@ pub struct Within {
 }
 
 /// The result of a shrink.
-pub struct Small {
+pub struct ShrunkPlan {
     pub plan: Plan,
     /// The small plan's report, and the invariant that was kept.
     pub report: Report,
@@ -106,7 +106,7 @@ pub struct Small {
     pub runs: usize,
 }
 
-impl Within {
+impl ShrinkLimits {
     /// Shrinks `plan`, which fails in the `known` way, or else by the invariant `id`, or else in whatever way it does.
     ///
     /// # Errors
@@ -114,11 +114,11 @@ impl Within {
     pub fn small(
         &self,
         plan: Plan,
-        known: Option<Way>,
+        known: Option<FailureMode>,
         id: Option<&str>,
         name: &str,
-    ) -> Result<Small, String> {
-        let mut runs = Runs {
+    ) -> Result<ShrunkPlan, String> {
+        let mut runs = RunOracle {
             exe: self.exe.clone(),
             scratch: Scratch::new().map_err(|e| format!("no room for plans: {e}"))?,
             jobs: self.jobs.max(1),
@@ -129,7 +129,7 @@ impl Within {
             held: BTreeSet::new(),
         };
         let report = runs.run(&plan)?;
-        let way = known.or_else(|| Way::of(&report.violations, id));
+        let way = known.or_else(|| FailureMode::of(&report.violations, id));
         let Some(way) = way.filter(|way| way.is_of(&report)) else {
             let what = id.unwrap_or("nothing");
             let ids: Vec<&str> = report.violations.iter().map(|v| v.id.as_str()).collect();
@@ -145,11 +145,11 @@ impl Within {
         let report = runs.run(&small)?;
         if !way.is_of(&report) {
             return Err(format!(
-                "the small plan failed once, and now it came to {:?}: nondeterminism",
+                "the small plan failed once, and now its violations are {:?}: nondeterminism",
                 report.violations
             ));
         }
-        Ok(Small {
+        Ok(ShrunkPlan {
             plan: small,
             report,
             id: way.id().to_owned(),
@@ -168,13 +168,13 @@ fn beside(file: &Path) -> PathBuf {
 }
 
 /// Runs plans, each in its own process, several at a time.
-struct Runs {
+struct RunOracle {
     exe: PathBuf,
     scratch: Scratch,
     jobs: usize,
     begun: Instant,
     time_max: Duration,
-    way: Option<Way>,
+    way: Option<FailureMode>,
     ran: AtomicUsize,
     /// Plans that did not fail, by the hash of their text.
     held: BTreeSet<u64>,
@@ -187,7 +187,7 @@ fn hash(plan: &Plan) -> u64 {
     text(&serde_json::to_string(plan).expect("a plan can be written"))
 }
 
-impl Runs {
+impl RunOracle {
     fn run(&self, plan: &Plan) -> Result<Report, String> {
         let n = self.ran.fetch_add(1, Ordering::Relaxed);
         let path = self.scratch.path(format!("{n}.json"));
@@ -218,7 +218,7 @@ impl Runs {
     }
 }
 
-impl Oracle for Runs {
+impl Oracle for RunOracle {
     fn first_failing(&mut self, candidates: Vec<Candidate>) -> Option<Plan> {
         let all = self.variants(candidates);
         let way = self.way.clone().expect("it is known how the plan fails");

@@ -63,7 +63,7 @@ impl Tracing {
     ///
     /// # Panics
     /// If the current directory has no path.
-    pub fn tell(&self, command: &mut Command) {
+    pub fn add_args(&self, command: &mut Command) {
         let Some(to) = self.trace.as_deref() else { return };
         command.arg("--trace");
         match to {
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_s_name_says_its_format() {
+    fn the_format_follows_the_file_name() {
         let of = |to: &str, format| {
             let tracing = Tracing {
                 trace: Some(to.to_owned()),

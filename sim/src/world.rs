@@ -11,16 +11,16 @@ use crate::env::SimEnv;
 use crate::exec::{Ended, Exec, Life, Nanos};
 use crate::keyed::{Keyed, text};
 use crate::net::{EndId, Net};
-use crate::trace::{Images, What, conn_of};
+use crate::trace::{EventKind, Images, conn_of};
 
 const MICRO: Nanos = 1_000;
 const MILLI: Nanos = 1_000_000;
 
 /// A world. Cloning shares it.
 #[derive(Clone)]
-pub struct World(Arc<Shared>);
+pub struct World(Arc<WorldInner>);
 
-struct Shared {
+struct WorldInner {
     exec: Exec,
     state: Mutex<State>,
 }
@@ -116,7 +116,7 @@ impl World {
             clocks: BTreeMap::new(),
             watch: None,
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(WorldInner {
             exec: Exec::new(seed),
             state: Mutex::new(state),
         }))
@@ -171,7 +171,9 @@ impl World {
             .filter(|(_, peer)| state.net.ends.get(peer).is_some_and(|p| p.node == b))
             .collect();
         for (end, peer) in &between {
-            self.exec().tap().tell(|| What::Reset { conn: conn_of(*end) });
+            self.exec()
+                .tap()
+                .record(|| EventKind::Reset { conn: conn_of(*end) });
             state.net.reset(*end);
             if !half_open {
                 let at = self.exec().now() + state.choices.below("reset latency", u64::from(a), MILLI);
@@ -189,14 +191,14 @@ impl World {
     /// kill -9: no destructor has an effect. A write in flight reached the page cache or did not.
     pub fn kill(&self, node: u32, family: &'static str) {
         self.count(family);
-        self.exec().tap().tell(|| What::Kill { of: node });
+        self.exec().tap().record(|| EventKind::Kill { of: node });
         self.end_life(node);
     }
 
     /// Power loss of one node: kills its processes and loses unsynced changes as `choices` decide.
     pub fn power_loss(&self, node: u32, choices: &mut Keyed) {
         self.count("power loss");
-        self.exec().tap().tell(|| What::PowerLoss { of: node });
+        self.exec().tap().record(|| EventKind::PowerLoss { of: node });
         self.end_life(node);
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -204,7 +206,7 @@ impl World {
             let before = self.exec().tap().is_open().then(|| Images::of(disk));
             disk.power_loss(choices);
             for what in before.iter().flat_map(|before| before.lost(disk)) {
-                self.exec().tap().tell(|| what);
+                self.exec().tap().record(|| what);
             }
         }
     }
@@ -212,7 +214,7 @@ impl World {
     /// The faults that occurred in this world, by family.
     pub fn faults(&self) -> BTreeMap<String, u64> {
         let state = self.lock();
-        let of_disks = state.disks.values().flat_map(|d| &d.befell);
+        let of_disks = state.disks.values().flat_map(|d| &d.fault_counts);
         let mut all = BTreeMap::new();
         for (family, n) in state.faults.iter().chain(of_disks) {
             *all.entry((*family).to_owned()).or_insert(0) += n;
@@ -222,7 +224,7 @@ impl World {
 
     /// Cleans up after a process that has ended by itself.
     pub fn end_quietly(&self, node: u32) {
-        self.exec().tap().tell(|| What::Ended { of: node });
+        self.exec().tap().record(|| EventKind::Ended { of: node });
         self.end_life(node);
     }
 
@@ -246,7 +248,7 @@ impl World {
             {
                 drop(disk.write(inode, at, &bytes));
             } else {
-                self.exec().tap().tell(|| What::WriteDropped { write: id });
+                self.exec().tap().record(|| EventKind::WriteDropped { write: id });
             }
         }
         state.locks.retain(|(n, _), _| *n != node);
@@ -264,7 +266,10 @@ impl World {
         let Some(e) = state.net.ends.get(&end) else { return };
         let (world, life) = (self.clone(), self.exec().life(e.node));
         self.exec().call_at(life, at, move || {
-            world.exec().tap().tell(|| What::Reset { conn: conn_of(end) });
+            world
+                .exec()
+                .tap()
+                .record(|| EventKind::Reset { conn: conn_of(end) });
             world.lock().net.reset(end);
         });
     }
@@ -349,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_drifts_shows_a_time_first_at_its_moment() {
+    fn a_drifting_clock_first_shows_a_time_at_its_moment() {
         for drift_ppm in [-500_000, -700, 0, 1, 300, 1_000_000] {
             let clock = Clock {
                 drift_ppm,

@@ -11,7 +11,7 @@ pub const APART: u64 = 1000;
 
 /// How the hunt from one starting point ended.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Found {
+pub struct HuntResult {
     /// The starting point.
     pub from: u64,
     /// How many seeds it took, including the one that found it.
@@ -38,11 +38,11 @@ impl Point {
             .map(|(i, _)| *i)
     }
 
-    fn end(self, from: u64) -> Option<Found> {
+    fn end(self, from: u64) -> Option<HuntResult> {
         let last = self.found()?;
         let seconds = self.ran.range(..=last).map(|(_, (seconds, _))| seconds).sum();
         let by = self.ran[&last].1.clone();
-        Some(Found {
+        Some(HuntResult {
             from,
             seeds: last + 1,
             seconds,
@@ -65,7 +65,7 @@ pub fn hunt(
     jobs: usize,
     breaks: &[String],
     run: impl Fn(u64) -> Report + Sync,
-) -> Vec<Option<Found>> {
+) -> Vec<Option<HuntResult>> {
     let points: Mutex<Vec<Point>> = Mutex::new((0..starts).map(|_| Point::default()).collect());
     let lock = || points.lock().expect("no panic under this lock");
     std::thread::scope(|scope| {
@@ -139,7 +139,7 @@ mod tests {
         };
         for jobs in [1, 2, 7] {
             let found = hunt(3, 5, jobs, &["L1".to_owned()], run);
-            let first = Found {
+            let first = HuntResult {
                 from: 0,
                 seeds: 4,
                 seconds: 2.0,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_one_that_was() {
+    fn the_median_is_an_element() {
         let of = |all: &[u64]| median_and_worst(all.to_vec(), Ord::cmp);
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[7]), Some((7, 7)));

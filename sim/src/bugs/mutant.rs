@@ -93,10 +93,10 @@ impl Mutant {
         mutant.files.extend(changed.map(str::to_owned));
         match () {
             () if mutant.source.is_empty() => Err("its head names no source".to_owned()),
-            () if mutant.breaks.is_empty() => Err("its head says not what it breaks".to_owned()),
+            () if mutant.breaks.is_empty() => Err("its head does not name what it breaks".to_owned()),
             () if mutant.files.len() < 2 => Err("it changes nothing".to_owned()),
             () => match mutant.breaks.iter().find(|id| !is_id(id)) {
-                Some(id) => Err(format!("it breaks {id:?}, which is no invariant")),
+                Some(id) => Err(format!("it breaks {id:?}, which is not an invariant")),
                 None => Ok(mutant),
             },
         }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_says_all_that_is_needed() {
+    fn a_head_must_be_complete() {
         let mutant = parse(HEAD).expect("it is sound");
         assert_eq!((mutant.name.as_str(), mutant.breaks.len()), ("m", 2));
         let excused = parse(&format!("{HEAD}without faults: fails, as it must\n"));
@@ -191,12 +191,12 @@ mod tests {
 
     #[test]
     fn the_bank_is_sound() {
-        let all = all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("mutants")).expect("each head is");
+        let all = all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("mutants")).expect("each head is valid");
         assert!(all.len() >= 18, "{} mutants", all.len());
     }
 
     #[test]
-    fn a_crate_s_change_concerns_its_mutants() {
+    fn a_change_of_a_crate_concerns_its_mutants() {
         let mutant = parse(HEAD).expect("it is sound");
         let by = |path: &str| mutant.is_touched_by(&[path.to_owned()]);
         assert!(by("broker/log/src/other.rs") && by("sim/mutants/m.patch"));

@@ -16,14 +16,14 @@ use super::mutant::Mutant;
 use crate::SECS;
 use crate::runner::child;
 use crate::runner::this_binary;
-use crate::shrinking::{Small, Within};
+use crate::shrinking::{ShrinkLimits, ShrunkPlan};
 
 /// How many other task orders are tried if the plan's own no longer fails.
 const SEEDS: u64 = 50;
 
 /// How a plan fails with its bug.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Guards {
+pub struct GuardResult {
     /// It fails only with this scheduler seed instead of its own.
     pub scheduler_seed: Option<u64>,
     pub by: BTreeSet<String>,
@@ -52,13 +52,13 @@ pub fn renew<'a>(
     jobs: usize,
     scratch: &Path,
 ) -> Result<(), String> {
-    let within = Within {
+    let within = ShrinkLimits {
         exe: exe.to_owned(),
         jobs,
         time_max: Duration::from_secs(60),
         scheduler_seeds: 64,
     };
-    let mut best: Option<Small> = None;
+    let mut best: Option<ShrunkPlan> = None;
     for (seed, by) in failing.take(TRIES) {
         let plan = Plan::of(seed, SECS, &Faults::Default);
         let small = within.small(
@@ -90,7 +90,7 @@ fn passes(plan: &Plan, scratch: &Path) -> Result<bool, String> {
     // A short run may be inconclusive; only violations matter.
     let passes = report.violations.is_empty() && report.verdict != Verdict::Nondeterminism;
     if !passes {
-        eprintln!("without the bug it came to {:?}", report.violations);
+        eprintln!("without the bug the violations are {:?}", report.violations);
     }
     Ok(passes)
 }
@@ -111,16 +111,16 @@ pub fn look(
     exe: &Path,
     jobs: usize,
     scratch: impl Fn(u64) -> PathBuf + Sync,
-) -> Result<Option<Guards>, String> {
+) -> Result<Option<GuardResult>, String> {
     let plan = crate::read_plan(plan)?;
-    let one = |scheduler_seed: Option<u64>| -> Result<Option<Guards>, String> {
+    let one = |scheduler_seed: Option<u64>| -> Result<Option<GuardResult>, String> {
         let plan = Plan {
             scheduler_seed: scheduler_seed.or(plan.scheduler_seed),
             ..plan.clone()
         };
         let path = scratch(scheduler_seed.unwrap_or(0));
         let by = caught(&child::run_plan(exe, &plan, &path)?, &mutant.breaks);
-        Ok((!by.is_empty()).then_some(Guards { scheduler_seed, by }))
+        Ok((!by.is_empty()).then_some(GuardResult { scheduler_seed, by }))
     };
     // The plan with its own order first, which is usually enough.
     if let Some(found) = one(None)? {

@@ -33,13 +33,13 @@ pub fn top() -> Result<PathBuf, String> {
 /// # Errors
 /// Git failed, or is not installed.
 pub fn git(top: &Path, args: &[&str]) -> Result<String, String> {
-    let told = Command::new("git").arg("-C").arg(top).args(args).output();
-    let told = told.map_err(|e| format!("git: {e}"))?;
-    if !told.status.success() {
-        let why = String::from_utf8_lossy(&told.stderr);
+    let output = Command::new("git").arg("-C").arg(top).args(args).output();
+    let output = output.map_err(|e| format!("git: {e}"))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
         return Err(format!("git {}: {}", args.join(" "), why.trim()));
     }
-    Ok(String::from_utf8_lossy(&told.stdout).into_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 impl Trees {

@@ -21,7 +21,7 @@ use crate::scenario::{Shared, WORLD};
 
 /// How long the broker may take to notice that a directory failed.
 pub(super) const PROBED_AFTER_MS: u64 = 1_500;
-const AGAIN: Duration = Duration::from_millis(300);
+const QUERY_INTERVAL: Duration = Duration::from_millis(300);
 
 impl Director {
     /// Starts the query, if nothing else happens to the disk until the directory of the fault `i` works again.
@@ -35,7 +35,7 @@ impl Director {
         if self.disk_fails_between(from, until, fault.id) || !matches!(self.process, Process::Up(_)) {
             return;
         }
-        let partitions = self.in_others(directory);
+        let partitions = self.partitions_elsewhere(directory);
         if !partitions.is_empty() {
             self.env
                 .spawn("probe", probe(self.shared.clone(), partitions, until));
@@ -79,7 +79,7 @@ impl Director {
     }
 
     /// The partitions of permanent topics whose logs are in other directories than this one.
-    fn in_others(&self, directory: usize) -> BTreeSet<(String, i32)> {
+    fn partitions_elsewhere(&self, directory: usize) -> BTreeSet<(String, i32)> {
         let workload = &self.shared.plan.workload;
         let comes_and_goes = |name: &String| workload.recreator.iter().any(|r| r.topics.contains(name));
         let topics = workload.topics.iter().filter(|t| !comes_and_goes(&t.name));
@@ -106,12 +106,12 @@ async fn probe(shared: Shared, mut partitions: BTreeSet<(String, i32)>, until: N
     let life = shared.world.exec().life(BROKER);
     let host = addr_of(BROKER, PORT).ip().to_string();
     let client = Client::new(&env, ClientConfig::new(&host, PORT));
-    let until = Instant::from_nanos(until - AGAIN.as_nanos() as Nanos);
+    let until = Instant::from_nanos(until - QUERY_INTERVAL.as_nanos() as Nanos);
     let mut refused = BTreeMap::new();
     loop {
         tokio::select! {
             biased;
-            answers = ask(&client, &partitions) => {
+            answers = query(&client, &partitions) => {
                 for (partition, code) in answers {
                     match code {
                         ErrorCode::NONE => drop(partitions.remove(&partition)),
@@ -128,7 +128,7 @@ async fn probe(shared: Shared, mut partitions: BTreeSet<(String, i32)>, until: N
         if env.now() >= until {
             break;
         }
-        env.sleep_until(env.now() + AGAIN).await;
+        env.sleep_until(env.now() + QUERY_INTERVAL).await;
     }
     for ((topic, partition), code) in refused {
         if partitions.contains(&(topic.clone(), partition)) {
@@ -141,7 +141,7 @@ async fn probe(shared: Shared, mut partitions: BTreeSet<(String, i32)>, until: N
 }
 
 /// The broker's error code for each partition; empty if the broker does not respond.
-async fn ask<E: Env>(
+async fn query<E: Env>(
     client: &Client<E>,
     partitions: &BTreeSet<(String, i32)>,
 ) -> Vec<((String, i32), ErrorCode)> {

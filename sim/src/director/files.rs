@@ -4,7 +4,7 @@
 //! start must name the file. The director then restores the file, and the broker must serve everything: a refused start destroys
 //! nothing.
 
-use super::{AGAIN, Act, Director};
+use super::{Action, Director, START_RETRY_DELAY};
 use crate::check::Violation;
 use crate::disk::Disk;
 use crate::disk::FileDamage;
@@ -15,14 +15,14 @@ use crate::plan::{BROKER, Kind};
 pub(super) const METADATA: &str = "__cluster_metadata-0";
 
 /// The contents of a file before it was damaged.
-pub(super) struct Broken {
+pub(super) struct DamagedFile {
     path: String,
     before: Vec<u8>,
 }
 
 impl Director {
     /// Saves the contents of the files that a fault names: the fault may later replace a file by this older version.
-    pub(super) fn remember(&mut self, i: usize) {
+    pub(super) fn keep_contents(&mut self, i: usize) {
         let Kind::DamageFile { file, .. } = &self.shared.plan.faults[i].kind else {
             return;
         };
@@ -33,12 +33,12 @@ impl Director {
                 .filter_map(read)
                 .collect::<Vec<_>>()
         });
-        self.remembered.extend(found);
+        self.kept_contents.extend(found);
     }
 
     /// Damages the file, if it exists. Called BEFORE the broker starts again.
     pub(super) fn damage_files(&mut self) {
-        for i in std::mem::take(&mut self.doomed) {
+        for i in std::mem::take(&mut self.files_to_damage) {
             let fault = self.shared.plan.faults[i].clone();
             let Kind::DamageFile { file, how, .. } = fault.kind else {
                 continue;
@@ -49,26 +49,26 @@ impl Director {
                 continue;
             }
             let path = all[choices.below("damaged file", 0, all.len() as u64) as usize].clone();
-            if !self.is_vouched_for(&path) {
+            if !self.is_durability_recorded(&path) {
                 continue;
             }
-            let other = self.other(&path, how);
+            let replacement = self.replacement(&path, how);
             let before = self.on_disk(|d| d.file(&path).map(|id| d.peek(id).into_owned()));
-            if self.on_disk(|d| d.damage_file(&path, how, other.as_deref(), &mut choices)) {
+            if self.on_disk(|d| d.damage_file(&path, how, replacement.as_deref(), &mut choices)) {
                 self.suspect(&path, how);
                 let before = before.unwrap_or_default();
                 if self.is_of_metadata(&path) {
                     // Until the file is restored, the records about it must not change.
                     self.shared.damage(METADATA.to_owned());
                 }
-                self.broken = Some(Broken { path, before });
+                self.damaged_file = Some(DamagedFile { path, before });
             }
         }
     }
 
     /// Whether a checkpoint records how far this metadata file was durable. The broker can't tell damage behind that point from
     /// data that was never synced.
-    fn is_vouched_for(&self, path: &str) -> bool {
+    fn is_durability_recorded(&self, path: &str) -> bool {
         if !self.is_of_metadata(path) || !path.ends_with(".log") {
             return true;
         }
@@ -101,9 +101,9 @@ impl Director {
     }
 
     /// The contents that replace a file.
-    fn other(&self, path: &str, how: FileDamage) -> Option<Vec<u8>> {
+    fn replacement(&self, path: &str, how: FileDamage) -> Option<Vec<u8>> {
         if how == FileDamage::Older {
-            return self.remembered.get(path).cloned();
+            return self.kept_contents.get(path).cloned();
         }
         let (folder, name) = path.rsplit_once('/')?;
         let pattern = match name.rsplit_once('.') {
@@ -143,8 +143,8 @@ impl Director {
 
     /// Handles a broker that serves, but left out the log directory with the damaged file and named both in its log: restores the
     /// file, so that the next start must serve everything. Returns whether this was the case.
-    pub(super) fn left_out(&mut self) -> bool {
-        let Some(Broken { path, .. }) = &self.broken else {
+    pub(super) fn handle_left_out_directory(&mut self) -> bool {
+        let Some(DamagedFile { path, .. }) = &self.damaged_file else {
             return false;
         };
         let (root, name) = path.rsplit_once('/').unwrap_or_default();
@@ -153,7 +153,7 @@ impl Director {
         if !is_left_out {
             return false;
         }
-        let Some(Broken { path, before }) = self.broken.take() else {
+        let Some(DamagedFile { path, before }) = self.damaged_file.take() else {
             return false;
         };
         self.shared.world.count("directory left out for a file");
@@ -165,15 +165,15 @@ impl Director {
 
     /// Handles a failed start: the broker must name the damaged file, and the operator restores it. Returns whether the file was
     /// the reason.
-    pub(super) fn put_back(&mut self, why: &str) -> bool {
-        let Some(Broken { path, before }) = self.broken.take() else {
+    pub(super) fn handle_refused_start(&mut self, why: &str) -> bool {
+        let Some(DamagedFile { path, before }) = self.damaged_file.take() else {
             return false;
         };
         let name = path.rsplit('/').next().unwrap_or_default();
         if !why.contains(name) && !self.shared.is_named(name) {
             if self.disk_failed {
                 // The failing disk may be the reason, and the broker may not have read the file.
-                self.broken = Some(Broken { path, before });
+                self.damaged_file = Some(DamagedFile { path, before });
                 return false;
             }
             let what = format!("{path} was damaged, and the start that failed does not name it: {why}");
@@ -183,7 +183,7 @@ impl Director {
         self.shared.world.end_quietly(BROKER);
         self.on_disk(|d| d.restore_file(&path, before));
         self.shared.mend(METADATA);
-        self.at(self.now() + AGAIN, Act::Start);
+        self.at(self.now() + START_RETRY_DELAY, Action::Start);
         true
     }
 }

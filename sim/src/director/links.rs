@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Act, Director, MILLI};
+use super::{Action, Director, MILLI};
 use crate::exec::Nanos;
 use crate::keyed::{Keyed, mix};
 use crate::net::Link;
@@ -20,9 +20,9 @@ impl Director {
         self.count("swizzle clog");
         let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
         let now = self.now();
-        for (after, client, until) in swizzled(self.clients(), span, &mut choices) {
+        for (after, client, until) in swizzle_schedule(self.clients(), span, &mut choices) {
             let until = now + until;
-            self.at(now + after, Act::Clog { client, until });
+            self.at(now + after, Action::Clog { client, until });
         }
     }
 
@@ -35,7 +35,7 @@ impl Director {
     }
 
     /// Cuts, delays or throttles the links between the broker and one client, or all.
-    pub(super) fn ail(&self, kind: &Kind) {
+    pub(super) fn degrade_links(&self, kind: &Kind) {
         let all = self.clients();
         let now = self.now();
         let mut state = self.shared.world.lock();
@@ -87,7 +87,11 @@ impl Director {
 }
 
 /// When each client is cut off, and until when: in the middle of `span` all are.
-fn swizzled(clients: std::ops::Range<u32>, span: Nanos, choices: &mut Keyed) -> Vec<(Nanos, u32, Nanos)> {
+fn swizzle_schedule(
+    clients: std::ops::Range<u32>,
+    span: Nanos,
+    choices: &mut Keyed,
+) -> Vec<(Nanos, u32, Nanos)> {
     let mut in_order = |kind| {
         let mut all: Vec<_> = clients
             .clone()
@@ -111,7 +115,7 @@ mod tests {
     fn clients_are_clogged_one_by_one_and_come_back_in_another_order() {
         let mut others = 0;
         for seed in 0..20 {
-            let clogs = swizzled(10..15, 1000, &mut Keyed::new(seed));
+            let clogs = swizzle_schedule(10..15, 1000, &mut Keyed::new(seed));
             assert_eq!(
                 clogs.iter().map(|c| c.0).collect::<Vec<_>>(),
                 [0, 100, 200, 300, 400]

@@ -27,7 +27,7 @@ pub enum Damage {
 
 impl Damage {
     /// Whether this damage applies to a file of this name.
-    pub fn befalls(self, name: &str) -> bool {
+    pub fn applies_to(self, name: &str) -> bool {
         match self {
             // No reader uses the time index here.
             Self::IndexRot => name.ends_with(".index"),
@@ -104,12 +104,12 @@ impl Disk {
                         image.flip(at, bit);
                     }
                 }
-                self.befalls(how.name());
+                self.count_fault(how.name());
             }
             Damage::Unreadable => {
                 let at = choices.below("damage at", node, safe);
                 inode.unreadable.insert(at / SECTOR * SECTOR);
-                self.befalls(how.name());
+                self.count_fault(how.name());
             }
             // Counted when it takes effect.
             Damage::LostWrite | Damage::MisdirectedWrite => inode.goes_astray = Some(how),

@@ -111,7 +111,7 @@ impl Disk {
             Some(after) => self.overwrite(id, after),
             None => self.lose_name(path, id),
         }
-        self.befalls(how.name());
+        self.count_fault(how.name());
         true
     }
 
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn each_damage_is_what_it_says_and_lasts() {
+    fn each_damage_has_its_effect_and_lasts() {
         for how in FileDamage::ALL {
             let mut disk = disk();
             let mut choices = Keyed::new(5);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_back_is_there_after_a_power_loss() {
+    fn a_restored_file_survives_a_power_loss() {
         let (mut disk, mut choices) = (disk(), Keyed::new(5));
         assert!(disk.damage_file(PATH, FileDamage::Missing, None, &mut choices));
         disk.restore_file(PATH, b"0123456789".to_vec());
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_names_files_of_one_folder() {
+    fn a_pattern_matches_files_of_one_folder() {
         let disk = disk();
         assert_eq!(disk.matching("data/t-0/*.index"), [PATH]);
         assert_eq!(disk.matching("data/t-0/x.index"), [PATH]);

@@ -126,9 +126,9 @@ pub(super) fn settle(
     changes: &[(u64, Change)],
     node: u64,
     choices: &mut Keyed,
-    befell: &mut BTreeMap<&'static str, u64>,
+    fault_counts: &mut BTreeMap<&'static str, u64>,
 ) {
-    let mut count = |what| *befell.entry(what).or_insert(0) += 1;
+    let mut count = |what| *fault_counts.entry(what).or_insert(0) += 1;
     for (_, change) in changes {
         match change {
             Change::Truncate { .. } => {

@@ -1,11 +1,11 @@
 //! The timers of the executor.
 
-use super::{Fire, Life, Nanos};
+use super::{Life, Nanos, TimerAction};
 
 /// A timer's action, and the life that it belongs to.
 pub(super) struct Timer {
     pub life: Life,
-    pub fire: Fire,
+    pub fire: TimerAction,
     /// The event that set it.
     pub by: u64,
 }
@@ -106,13 +106,13 @@ mod tests {
     fn timer(node: u32) -> Timer {
         Timer {
             life: Life { node, incarnation: 0 },
-            fire: Fire::Call(Box::new(|| {})),
+            fire: TimerAction::Call(Box::new(|| {})),
             by: 0,
         }
     }
 
     #[test]
-    fn they_go_off_in_the_order_of_their_moments_and_then_as_they_were_set() {
+    fn timers_fire_by_time_and_then_by_the_order_of_setting() {
         for seed in 0..50 {
             let (mut keyed, mut timers) = (Keyed::new(seed), Timers::default());
             let mut model: BTreeMap<Key, (TimerId, u32)> = BTreeMap::new();

@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::plan::{BROKER, FIRST_CLIENT, Plan};
-use crate::trace::What;
+use crate::trace::EventKind;
 
 use super::chain::seconds;
-use super::pick::Picked;
+use super::pick::PickedEvent;
 
 /// Width of a lane.
 const WIDTH: usize = 7;
@@ -41,7 +41,7 @@ fn label(plan: &Plan, node: u32) -> String {
 }
 
 /// See the module.
-pub fn draw(text: &mut String, plan: &Plan, picked: &[Picked<'_>]) {
+pub fn draw(text: &mut String, plan: &Plan, picked: &[PickedEvent<'_>]) {
     let nodes: BTreeSet<u32> = picked
         .iter()
         .flat_map(|p| [Some(p.event.node), p.to])
@@ -64,8 +64,10 @@ pub fn draw(text: &mut String, plan: &Plan, picked: &[Picked<'_>]) {
         }
         before = Some(ms);
         match p.event.what {
-            What::Kill { of } | What::PowerLoss { of } | What::Ended { of } => drop(down.insert(of)),
-            What::Start { of } => drop(down.remove(&of)),
+            EventKind::Kill { of } | EventKind::PowerLoss { of } | EventKind::Ended { of } => {
+                down.insert(of);
+            }
+            EventKind::Start { of } => drop(down.remove(&of)),
             _ => {}
         }
         let row = row(&lanes, &down, Some(p));
@@ -73,7 +75,7 @@ pub fn draw(text: &mut String, plan: &Plan, picked: &[Picked<'_>]) {
     }
 }
 
-fn row(lanes: &BTreeMap<u32, usize>, down: &BTreeSet<u32>, picked: Option<&Picked<'_>>) -> String {
+fn row(lanes: &BTreeMap<u32, usize>, down: &BTreeSet<u32>, picked: Option<&PickedEvent<'_>>) -> String {
     let mut cells: Vec<char> = vec![' '; lanes.len() * WIDTH];
     for (node, lane) in lanes {
         cells[lane * WIDTH] = match (down.contains(node), picked) {
@@ -96,7 +98,7 @@ fn row(lanes: &BTreeMap<u32, usize>, down: &BTreeSet<u32>, picked: Option<&Picke
         cells[to] = if to > from { '▶' } else { '◀' };
     }
     cells[from] = '●';
-    if let What::Kill { of } | What::PowerLoss { of } = p.event.what
+    if let EventKind::Kill { of } | EventKind::PowerLoss { of } = p.event.what
         && let Some(lane) = lanes.get(&of)
     {
         cells[lane * WIDTH] = '✗';

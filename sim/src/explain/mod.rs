@@ -16,11 +16,11 @@ use std::io::{self, BufRead};
 
 use brokkr_workloads::value_parts;
 
-use crate::failure::Way;
+use crate::failure::FailureMode;
 use crate::plan::{BROKER_ALWAYS, Plan};
 use crate::report::Report;
 use crate::shrink::Size;
-use crate::trace::{Event, What};
+use crate::trace::{Event, EventKind};
 use chain::Causes;
 use subject::Subject;
 
@@ -58,14 +58,14 @@ impl Trace {
 
     fn take(&mut self, event: Event) {
         self.causes.take(&event);
-        if !event.what.is_fine() {
+        if !event.what.is_fine_grained() {
             self.events.push(event);
         }
     }
 }
 
 /// Explains a run of `plan` with the result `report`: the violation `id`, or else the one that shrinking would keep.
-pub fn tell(plan: &Plan, report: &Report, trace: &Trace, id: Option<&str>) -> String {
+pub fn explain(plan: &Plan, report: &Report, trace: &Trace, id: Option<&str>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "seed {}: {}", plan.seed, Size::of(plan));
     let settings = plan
@@ -75,12 +75,12 @@ pub fn tell(plan: &Plan, report: &Report, trace: &Trace, id: Option<&str>) -> St
     for (key, value) in settings {
         let _ = writeln!(text, "    {key} = {value}");
     }
-    let Some(way) = Way::of(&report.violations, id) else {
+    let Some(way) = FailureMode::of(&report.violations, id) else {
         let _ = writeln!(text, "everything held: there is nothing to explain");
         return text;
     };
     let mut broken = report.violations.iter().filter(|v| v.id == way.id());
-    let main = broken.next().expect("the way is of one");
+    let main = broken.next().expect("the failure mode is of a violation");
     let _ = writeln!(text, "{} does not hold: {}", main.id, main.what);
     let others: Vec<_> = report.violations.iter().filter(|v| *v != main).collect();
     for v in others.iter().take(OTHERS_MAX) {
@@ -139,17 +139,17 @@ fn about(text: &mut String, subject: &Subject) {
 /// Prints the chain of wakeups that led to the violation.
 fn chain(text: &mut String, subject: &Subject, trace: &Trace) {
     let is_it = |e: &&Event| match &e.what {
-        What::Panic { .. } => true,
-        What::Op { type_, value, .. } => type_ == "ok" && subject.is_in(value),
+        EventKind::Panic { .. } => true,
+        EventKind::Op { type_, value, .. } => type_ == "ok" && subject.is_in(value),
         _ => false,
     };
     let Some(last) = trace.events.iter().find(is_it) else {
         return;
     };
     let _ = writeln!(text, "\nwho woke whom, up to: {}", pick::op_text(last, subject));
-    let is_begin = |e: &&Event| matches!(&e.what, What::Op { type_, value, .. } if type_ == "invoke" && subject.is_in(value));
+    let is_begin = |e: &&Event| matches!(&e.what, EventKind::Op { type_, value, .. } if type_ == "invoke" && subject.is_in(value));
     let begin = trace.events.iter().find(is_begin).and_then(|e| e.by);
-    trace.causes.tell(text, begin, last, &trace.events);
+    trace.causes.write_chain(text, begin, last, &trace.events);
 }
 
 #[cfg(test)]

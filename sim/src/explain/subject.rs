@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::plan::Plan;
-use crate::trace::{BatchSeen, Event, What};
+use crate::trace::{Event, EventKind, ObservedBatch};
 
 /// See the module.
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -90,7 +90,7 @@ impl Subject {
                     self.places.insert((key, offset));
                 }
             }
-            if let What::Write { file, batches, .. } = &event.what {
+            if let EventKind::Write { file, batches, .. } = &event.what {
                 let key = key_of(file).unwrap_or_default();
                 let at = |(k, offset): &(String, i64)| (k == key).then_some(*offset);
                 let places: Vec<i64> = self.places.iter().filter_map(at).collect();
@@ -104,7 +104,7 @@ impl Subject {
     }
 
     /// Whether a partition's batch contains part of the subject. Batches in requests have no offsets yet.
-    pub fn is_in_batch(&self, key: Option<&str>, batch: &BatchSeen) -> bool {
+    pub fn is_in_batch(&self, key: Option<&str>, batch: &ObservedBatch) -> bool {
         let place = |(k, offset): &(String, i64)| {
             Some(k.as_str()) == key && (batch.base..=batch.last).contains(offset)
         };
@@ -123,7 +123,7 @@ impl Subject {
 }
 
 /// The value of the record at an offset, if the batch has it.
-fn value_at(batch: &BatchSeen, offset: i64) -> Option<i64> {
+fn value_at(batch: &ObservedBatch, offset: i64) -> Option<i64> {
     let is_whole = batch.values.len() as i64 == batch.last - batch.base + 1;
     let i = usize::try_from(offset - batch.base).ok().filter(|_| is_whole)?;
     batch.values.get(i).copied()
@@ -136,7 +136,7 @@ pub fn key_of(file: &str) -> Option<&str> {
 
 /// Each send of an operation: partition, offset if known, and value.
 pub fn sends(event: &Event) -> Vec<(String, Option<i64>, i64)> {
-    let What::Op {
+    let EventKind::Op {
         value: Value::Array(micros),
         ..
     } = &event.what
@@ -155,7 +155,7 @@ pub fn sends(event: &Event) -> Vec<(String, Option<i64>, i64)> {
 
 /// The records that a poll returned: partition, offset, value.
 pub fn shown(event: &Event) -> Vec<(String, i64, Option<i64>)> {
-    let What::Op {
+    let EventKind::Op {
         value: Value::Array(micros),
         ..
     } = &event.what
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn words_name_values_offsets_files_and_processes() {
+    fn a_text_names_values_offsets_files_and_processes() {
         let lost = named("4294967305 was acknowledged at t0-0 offset 12 at 4321 ms, when it was not durable");
         assert_eq!(lost.values, [4_294_967_305].into());
         assert_eq!(lost.places, [("t0-0".to_owned(), 12)].into());

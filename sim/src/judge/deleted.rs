@@ -51,7 +51,7 @@ pub struct Deleted {
 
 impl Deleted {
     /// The records that clients asked to delete.
-    pub fn asked(history: &[Operation]) -> Self {
+    pub fn requested(history: &[Operation]) -> Self {
         let mut deleted = Self::default();
         for o in history {
             let Some((f, value)) = about(o) else { continue };
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_its_parts() {
+    fn a_key_splits_into_its_parts() {
         let id = "-_AAAAAAAAAAAAAAAAAA-A";
         let key = format!("r0@{id}-2");
         let place = Place::of(&key);

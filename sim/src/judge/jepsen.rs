@@ -63,7 +63,7 @@ pub fn judge(
     let mut malformed = Vec::new();
     let read = read_under(&history, recreated);
     let retained = retained(&history, deleted);
-    let own = |o: Operation| told_where(o, recreated, &read);
+    let own = |o: Operation| with_read_keys(o, recreated, &read);
     for operation in history.into_iter().map(own).chain(retained) {
         malformed.extend(
             checker
@@ -78,10 +78,10 @@ pub fn judge(
         .iter()
         .filter(|(name, _)| !verdict.allowed.contains(*name));
     let mut found = malformed;
-    let excused = Excused::of(&verdict, producers, deleted, forgets);
+    let excused = Exemptions::of(&verdict, producers, deleted, forgets);
     for (name, findings) in anomalies {
         let Some(id) = id_of(name) else { continue };
-        let counts = |f: &&Finding| !excused.is_excused(name, f);
+        let counts = |f: &&Finding| !excused.is_exempt(name, f);
         let mut counted: Vec<&Finding> = findings.iter().filter(counts).collect();
         let more = counted.len().saturating_sub(FINDINGS_MAX);
         counted.truncate(FINDINGS_MAX);
@@ -108,7 +108,7 @@ fn messages(history: &[Operation]) -> usize {
 }
 
 /// Exemptions from findings.
-struct Excused<'a> {
+struct Exemptions<'a> {
     producers: &'a BTreeMap<Process, &'a ProducerSpec>,
     deleted: &'a Deleted,
     forgets: bool,
@@ -116,7 +116,7 @@ struct Excused<'a> {
     doubled: BTreeSet<String>,
 }
 
-impl<'a> Excused<'a> {
+impl<'a> Exemptions<'a> {
     fn of(
         verdict: &Verdict,
         producers: &'a BTreeMap<Process, &'a ProducerSpec>,
@@ -130,13 +130,13 @@ impl<'a> Excused<'a> {
             doubled: BTreeSet::new(),
         };
         let findings = verdict.findings("duplicate").iter();
-        let may = findings.filter(|f| excused.is_excused("duplicate", f));
+        let may = findings.filter(|f| excused.is_exempt("duplicate", f));
         excused.doubled = may.filter_map(|f| Some(key(f)?.to_owned())).collect();
         excused
     }
 
     /// Whether the invariant does not apply to the producers or the topic of a finding.
-    fn is_excused(&self, anomaly: &str, f: &Finding) -> bool {
+    fn is_exempt(&self, anomaly: &str, f: &Finding) -> bool {
         let values = f.data["value"].as_i64().into_iter();
         let more = f.data["values"].as_array().into_iter().flatten();
         let values = values.chain(more.filter_map(Value::as_i64));
@@ -189,7 +189,7 @@ fn read_under(history: &[Operation], recreated: &BTreeSet<String>) -> BTreeMap<i
 }
 
 /// The operation, with each send to a recreated topic under all keys under which its value was read.
-fn told_where(
+fn with_read_keys(
     mut o: Operation,
     recreated: &BTreeSet<String>,
     read: &BTreeMap<i64, BTreeSet<Key>>,

@@ -18,7 +18,7 @@ use crate::check::Violation;
 
 /// What the judge knows of the topic of one id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Life {
+struct TopicLife {
     /// When a client first asked to delete it; none for the last topic of a name.
     asked: Option<i64>,
     /// When the broker acknowledged a deletion of it.
@@ -28,7 +28,7 @@ struct Life {
 #[derive(Default)]
 struct Topics<'a> {
     /// By name and id.
-    lives: BTreeMap<&'a str, BTreeMap<&'a str, Life>>,
+    lives: BTreeMap<&'a str, BTreeMap<&'a str, TopicLife>>,
     /// Ids that creations were answered with, in order.
     created: Vec<(&'a str, &'a str)>,
     found: Vec<String>,
@@ -80,7 +80,7 @@ impl<'a> Topics<'a> {
                     format!("topic {topic} of id {id} is there at the end, though it was deleted at {ms} ms");
                 self.found.push(what);
             }
-            let stays = |(id, life): &(&&str, &Life)| life.asked.is_none() && Some(**id) != there;
+            let stays = |(id, life): &(&&str, &TopicLife)| life.asked.is_none() && Some(**id) != there;
             if let Some((id, _)) = lives.iter().find(stays) {
                 self.found.push(format!(
                     "topic {topic} was created with id {id}, and nobody deleted it; at the end there is {there:?}"
@@ -89,7 +89,7 @@ impl<'a> Topics<'a> {
         }
     }
 
-    fn life(&self, place: Place<'_>) -> Option<Life> {
+    fn life(&self, place: Place<'_>) -> Option<TopicLife> {
         self.lives.get(place.topic)?.get(place.id?).copied()
     }
 
@@ -104,7 +104,7 @@ impl<'a> Topics<'a> {
         // For each value, when its send ended, and under which key it was acknowledged.
         let mut sent: BTreeMap<i64, (i64, Option<&Key>)> = BTreeMap::new();
         let mut began: BTreeMap<Process, i64> = BTreeMap::new();
-        let mut told = BTreeMap::new();
+        let mut shown = BTreeMap::new();
         for o in history.iter().filter(|o| matches!(o.op, Op::Send(_))) {
             if o.type_ == Type::Invoke {
                 began.insert(o.process, o.time);
@@ -160,12 +160,13 @@ impl<'a> Topics<'a> {
                     .filter(|k| *k != key)
                     .is_some_and(|k| self.begins(Place::of(k.as_str())) < Some(begins));
                 if *ended < begins || earlier {
-                    told.entry((key, *value))
+                    shown
+                        .entry((key, *value))
                         .or_insert((*offset, *ended, *acked, begins));
                 }
             }
         }
-        for ((key, value), (offset, ended, acked, begins)) in told {
+        for ((key, value), (offset, ended, acked, begins)) in shown {
             let (ended, begins) = (ended / 1_000_000, begins / 1_000_000);
             let to = acked.map_or(String::new(), |k| format!(", and acknowledged at {k},"));
             self.found.push(format!(

@@ -26,7 +26,7 @@ pub struct Views<'a> {
 
 /// A reader's position in a partition.
 #[derive(Default)]
-struct At {
+struct ReaderPosition {
     offset: Option<i64>,
     /// The last value of each producer.
     values: BTreeMap<Process, i64>,
@@ -35,7 +35,7 @@ struct At {
 impl Views<'_> {
     /// Returns the violations of all readers' views.
     pub fn judge(&self, history: &[Operation]) -> Vec<Violation> {
-        let mut readers: BTreeMap<Process, BTreeMap<&Key, At>> = BTreeMap::new();
+        let mut readers: BTreeMap<Process, BTreeMap<&Key, ReaderPosition>> = BTreeMap::new();
         let mut found = Vec::new();
         for o in history.iter().filter(|o| o.type_ == Type::Ok) {
             if let Op::Assign(_) = o.op {
@@ -60,7 +60,14 @@ impl Views<'_> {
         found
     }
 
-    fn step(&self, at: &mut At, who: Process, key: &Key, message: (i64, &Val), found: &mut Vec<Violation>) {
+    fn step(
+        &self,
+        at: &mut ReaderPosition,
+        who: Process,
+        key: &Key,
+        message: (i64, &Val),
+        found: &mut Vec<Violation>,
+    ) {
         let (offset, value) = message;
         if let Some(before) = at.offset.replace(offset).filter(|before| *before >= offset) {
             let what = format!("process {who} was shown {key} offset {before}, then {offset}");

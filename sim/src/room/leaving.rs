@@ -9,29 +9,29 @@ use std::thread::ThreadId;
 use crate::exec::{Ended, lock, this_thread};
 
 /// Called with the end of the world, or with the message of a panic.
-type Leave = Box<dyn FnOnce(Result<Ended, &str>)>;
+type EndHook = Box<dyn FnOnce(Result<Ended, &str>)>;
 
 /// A hook that only its own thread may call.
-struct Own(Leave);
+struct ThreadBound(EndHook);
 
 // SAFETY: `take` gives it to the thread that put it there, and to no other.
-unsafe impl Send for Own {}
+unsafe impl Send for ThreadBound {}
 
-static WORLDS: Mutex<Vec<(ThreadId, Own)>> = Mutex::new(Vec::new());
+static WORLDS: Mutex<Vec<(ThreadId, ThreadBound)>> = Mutex::new(Vec::new());
 
-fn take() -> Option<Leave> {
+fn take() -> Option<EndHook> {
     let (mut worlds, me) = (lock(&WORLDS), this_thread());
     let mine = worlds.iter().position(|(thread, _)| *thread == me)?;
     Some(worlds.swap_remove(mine).1.0)
 }
 
 /// This thread's hook. Dropping it removes the hook.
-pub(super) struct Leaving(());
+pub(super) struct EndHookGuard(());
 
-impl Leaving {
+impl EndHookGuard {
     /// Sets this thread's hook.
     pub fn by(leave: impl FnOnce(Result<Ended, &str>) + 'static) -> Self {
-        lock(&WORLDS).push((this_thread(), Own(Box::new(leave))));
+        lock(&WORLDS).push((this_thread(), ThreadBound(Box::new(leave))));
         Self(())
     }
 
@@ -43,7 +43,7 @@ impl Leaving {
     }
 }
 
-impl Drop for Leaving {
+impl Drop for EndHookGuard {
     fn drop(&mut self) {
         drop(take());
     }

@@ -69,7 +69,7 @@ const CONNECTION_REQUESTS_MAX: u64 = 24;
 
 /// The connections of a run with this many requests, until `span_ms`.
 pub(crate) fn fuzz(seed: u64, requests: u64, span_ms: u64) -> Vec<SharedConnection> {
-    let mut draw = Draw::new(mix(seed, text("requests")));
+    let mut draw = RequestDraw::new(mix(seed, text("requests")));
     let mut all = vec![set_up().into()];
     let mut left = requests;
     while left > 0 {
@@ -155,7 +155,7 @@ enum Mode {
     Many,
 }
 
-struct Draw {
+struct RequestDraw {
     dice: Dice,
     /// Features of this seed: some seeds lack each, so that one does not hide another.
     lies: bool,
@@ -172,7 +172,7 @@ struct Draw {
     junk: bool,
 }
 
-impl Draw {
+impl RequestDraw {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         Self {
@@ -634,7 +634,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_draws_the_same_again_and_every_version_of_what_is_served() {
+    fn a_seed_draws_the_same_requests_and_every_served_version() {
         let all = fuzz(3, 3_000, 10_000);
         assert_eq!(all, fuzz(3, 3_000, 10_000));
         assert_eq!(all.iter().map(|c| c.requests.len()).sum::<usize>(), 3_002);
@@ -651,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn what_judges_look_at_is_not_changed() {
+    fn judged_topics_are_not_changed() {
         for seed in 0..5 {
             for r in fuzz(seed, 2_000, 1_000).iter().flat_map(|c| &c.requests) {
                 let text = serde_json::to_string(&r.body).expect("it can be written");

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_broker_s_codec_reads_what_stands_in_the_request() {
+    fn the_codec_of_the_broker_decodes_an_encoded_request() {
         let partition = Value::Struct(
             [
                 ("index".to_owned(), Value::Int(7)),
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_schema_does_not_allow_is_not_valid() {
+    fn a_request_that_violates_the_schema_is_not_valid() {
         let body = |name: &str, value| Value::Struct([(name.to_owned(), value)].into());
         let valid = |api, version, body| request(&plain(api, version, body), 0, &|_| [0; 16]).is_valid;
         assert!(valid("Metadata", 1, body("topics", Value::Null)));

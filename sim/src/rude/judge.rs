@@ -7,7 +7,7 @@ use brokkr_history::{Operation, Type};
 use crate::check::Violation;
 use crate::exec::Nanos;
 use crate::plan::BROKER;
-use crate::reached::Lines;
+use crate::reached::WarningRates;
 use crate::scenario::Shared;
 
 /// Processor time limit of one poll of a broker's task: longer work must yield.
@@ -25,7 +25,7 @@ pub(crate) fn watch(shared: &Shared) {
 }
 
 /// Returns the violations of a run with rude clients.
-pub(crate) fn judge(shared: &Shared, history: &[Operation], lines: &Lines) -> Vec<Violation> {
+pub(crate) fn judge(shared: &Shared, history: &[Operation], lines: &WarningRates) -> Vec<Violation> {
     let mut found = Vec::new();
     if shared.plan.rude.is_empty() {
         return found;
@@ -74,7 +74,7 @@ fn slow_operations(history: &[Operation]) -> Option<Violation> {
 }
 
 /// The broker logs each kind of peer error at most once a second.
-fn repeated_lines(lines: &Lines) -> Vec<Violation> {
+fn repeated_lines(lines: &WarningRates) -> Vec<Violation> {
     let many = lines.iter().filter(|(_, most)| **most > LINES_MAX);
     many.map(|(kind, most)| Violation::new("V1", format!("{most} lines of log in a second: {kind}")))
         .collect()
@@ -99,7 +99,7 @@ mod tests {
         let history = |ms: i64| [op(Type::Invoke, 5), op(Type::Ok, 5 + ms * 1_000_000)];
         assert_eq!(slow_operations(&history(10_000)), None);
         assert_eq!(slow_operations(&history(10_001)).expect("a violation").id, "V1");
-        let lines = |n| Lines::from([("a kind".to_owned(), n)]);
+        let lines = |n| WarningRates::from([("a kind".to_owned(), n)]);
         assert_eq!(repeated_lines(&lines(1)), []);
         assert_eq!(repeated_lines(&lines(2)).len(), 1);
     }

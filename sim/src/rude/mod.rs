@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use draw::{connections, fuzz};
 pub(crate) use judge::{judge, watch};
-pub(crate) use play::{FIRST_RUDE, Tally, start};
+pub(crate) use play::{FIRST_RUDE, RudeTally, start};
 pub use records::{RecordBatch, Records};
 pub use value::{Special, Value};
 

@@ -47,14 +47,14 @@ const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
 /// The responses that rude clients received in a run.
 #[derive(Default)]
-pub(crate) struct Tally {
+pub(crate) struct RudeTally {
     /// Responses by API and version.
     pub(crate) answered: BTreeMap<(&'static str, i16), u64>,
     /// The APIs and versions that ApiVersions advertises.
     pub(crate) served: Vec<(&'static str, i16)>,
 }
 
-impl Tally {
+impl RudeTally {
     /// As a report lists them.
     pub(crate) fn requests(&self) -> BTreeMap<String, u64> {
         let answered = self.answered.iter().map(|(which, n)| (*which, *n));
@@ -65,7 +65,7 @@ impl Tally {
 }
 
 /// A request that was sent.
-struct Sent {
+struct SentRequest {
     of: RudeRequest,
     correlation_id: i32,
     must_be_answered: bool,
@@ -74,8 +74,8 @@ struct Sent {
 }
 
 #[derive(Default)]
-struct Flow {
-    unanswered: VecDeque<Sent>,
+struct ConnectionState {
+    unanswered: VecDeque<SentRequest>,
     /// No more requests will be sent.
     is_all_sent: bool,
     /// The last frame was cut.
@@ -84,11 +84,11 @@ struct Flow {
 
 /// One active connection.
 #[derive(Clone)]
-struct Rude {
+struct RudeSession {
     shared: Shared,
     env: SimEnv,
     spec: SharedConnection,
-    flow: Arc<Mutex<Flow>>,
+    flow: Arc<Mutex<ConnectionState>>,
     changed: Arc<(Notify, Notify)>,
 }
 
@@ -96,7 +96,7 @@ struct Rude {
 pub(crate) fn start(shared: &Shared) {
     for (spec, node) in shared.plan.rude.iter().zip(FIRST_RUDE..) {
         let env = shared.world.env(node);
-        let rude = Rude {
+        let rude = RudeSession {
             shared: shared.clone(),
             env: env.clone(),
             spec: spec.clone(),
@@ -107,7 +107,7 @@ pub(crate) fn start(shared: &Shared) {
     }
 }
 
-impl Rude {
+impl RudeSession {
     async fn play(self) {
         self.env
             .sleep_until(self.env.now() + Duration::from_millis(self.spec.at_ms))
@@ -201,7 +201,7 @@ impl Rude {
         let mut flow = lock(&self.flow);
         flow.is_cut |= is_cut;
         if !of.wants_no_answer() {
-            flow.unanswered.push_back(Sent {
+            flow.unanswered.push_back(SentRequest {
                 of: of.clone(),
                 correlation_id,
                 must_be_answered: must && !encoded.is_dense && of.wait_ms() <= WAIT_MAX_MS,
@@ -268,7 +268,7 @@ impl Rude {
     fn outlook(&self) -> (bool, Nanos) {
         let flow = lock(&self.flow);
         let is_over = flow.is_all_sent && (flow.unanswered.is_empty() || flow.is_cut);
-        let wait = |s: &Sent| match (s.must_be_answered, self.spec.reads) {
+        let wait = |s: &SentRequest| match (s.must_be_answered, self.spec.reads) {
             (true, Reads::All) => PATIENCE + Duration::from_millis(s.of.wait_ms().max(0) as u64),
             (true, _) => PATIENCE * 10,
             (false, _) => QUIET,
@@ -281,7 +281,7 @@ impl Rude {
     fn closed(&self) {
         let flow = lock(&self.flow);
         // The broker may drop a slow reader while others wait for memory.
-        let must = |s: &&Sent| s.must_be_answered && self.spec.reads == Reads::All;
+        let must = |s: &&SentRequest| s.must_be_answered && self.spec.reads == Reads::All;
         if let Some(first) = flow.unanswered.front().filter(must) {
             let what = format!("closed, and not answered: {}", first.of.shown());
             drop(flow);

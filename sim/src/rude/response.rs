@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_response_of_that_version_is_read() {
+    fn only_a_complete_response_of_that_version_is_accepted() {
         let api = api("Metadata").expect("an API");
         for version in 0..=13 {
             let good = frame(version, 2);

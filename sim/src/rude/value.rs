@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_comes_back_as_it_was() {
+    fn a_value_survives_a_round_trip() {
         let id = Value::from(Special::IdOf("x0".into()));
         let same = Value::from(Special::Same {
             of: id,

@@ -34,14 +34,14 @@ const MEMORY_ASKED_MAX_BYTES: u64 = 2 * MEMORY_MAX_BYTES;
 
 /// Different surroundings, in which the same seed must do the same.
 #[derive(Clone, Copy)]
-pub enum Surrounding {
+pub enum Surroundings {
     Plain,
     Other,
 }
 
 /// What to run.
 #[derive(Clone, Copy)]
-pub enum What<'a> {
+pub enum RunSpec<'a> {
     /// The plan of a seed, with this many virtual seconds.
     Seed {
         seed: u64,
@@ -52,7 +52,7 @@ pub enum What<'a> {
     Plan { path: &'a Path, seed: u64, secs: u64 },
 }
 
-impl What<'_> {
+impl RunSpec<'_> {
     pub fn seed(&self) -> u64 {
         let (Self::Seed { seed, .. } | Self::Plan { seed, .. }) = self;
         *seed
@@ -83,7 +83,7 @@ impl What<'_> {
         format!("cargo sim run {what} --trace")
     }
 
-    fn tell(&self, command: &mut Command) {
+    fn add_args(&self, command: &mut Command) {
         match self {
             Self::Plan { path, .. } => {
                 let path = std::path::absolute(path).expect("this directory has a path");
@@ -98,7 +98,7 @@ impl What<'_> {
 }
 
 /// Runs it in a process of the simulator `exe`. A run that dies, or does not end in time, has a violation with the id `panic`.
-pub fn run(exe: &Path, what: What<'_>, surrounding: Surrounding) -> Report {
+pub fn run(exe: &Path, what: RunSpec<'_>, surrounding: Surroundings) -> Report {
     traced(exe, what, surrounding, &Tracing::default())
 }
 
@@ -109,23 +109,23 @@ pub fn run(exe: &Path, what: What<'_>, surrounding: Surrounding) -> Report {
 pub fn run_plan(exe: &Path, plan: &Plan, path: &Path) -> Result<Report, String> {
     let why = |e| format!("{}: {e}", path.display());
     std::fs::write(path, serde_json::to_string(plan).expect("a plan can be written")).map_err(why)?;
-    let what = What::Plan {
+    let what = RunSpec::Plan {
         path,
         seed: plan.seed,
         secs: plan.secs,
     };
-    let report = run(exe, what, Surrounding::Plain);
+    let report = run(exe, what, Surroundings::Plain);
     std::fs::remove_file(path).map_err(why)?;
     Ok(report)
 }
 
 /// Runs it, and records a trace.
-pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tracing) -> Report {
+pub fn traced(exe: &Path, what: RunSpec<'_>, surrounding: Surroundings, tracing: &Tracing) -> Report {
     let mut command = Command::new(exe);
     command.arg("one");
-    what.tell(&mut command);
-    tracing.tell(&mut command);
-    if let Surrounding::Other = surrounding {
+    what.add_args(&mut command);
+    tracing.add_args(&mut command);
+    if let Surroundings::Other = surrounding {
         command
             .env_clear()
             .env("LANG", "tr_TR.UTF-8")
@@ -149,7 +149,7 @@ pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tr
         drop(tells.send(text));
     });
     let (err, trace) = (child.stderr.take().expect("its errors"), tracing.is_to_stderr());
-    let told = std::thread::spawn(move || last_lines(err, trace));
+    let stderr = std::thread::spawn(move || last_lines(err, trace));
     let patience = PATIENCE_MIN.max(PATIENCE_PER_SEC * u32::try_from(what.secs()).unwrap_or(u32::MAX));
     let until = begun + patience;
     // The process has printed its report, so it is about to end.
@@ -157,10 +157,10 @@ pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tr
     let (status, rss_max_bytes) = wait(&mut child, until);
     let wall_s = begun.elapsed().as_secs_f64();
     let text = text.or_else(|| told_all.recv().ok()).unwrap_or_default();
-    let told = told.join().unwrap_or_default();
+    let stderr = stderr.join().unwrap_or_default();
     let report = match (serde_json::from_str::<Report>(text.trim()), status) {
         (Ok(report), Some(_)) => with_repeat(within_memory(report, rss_max_bytes), what),
-        (_, status) => died(what, status, &told),
+        (_, status) => died(what, status, &stderr),
     };
     Report {
         wall_s,
@@ -189,7 +189,7 @@ fn reap(child: &Child) -> Option<(ExitStatus, u64)> {
     let pid = libc::pid_t::try_from(child.id()).expect("a process's id is positive");
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: both outlive the call; the process is ours and nobody else waits for it.
+    // SAFETY: both outlive the call; the process is ours, and only this function waits for it.
     let ended = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
     if ended != pid {
         let error = std::io::Error::last_os_error();
@@ -221,7 +221,7 @@ fn within_memory(mut report: Report, rss_max_bytes: u64) -> Report {
 }
 
 /// Adds the command that repeats the run to a panic's violation.
-fn with_repeat(mut report: Report, what: What<'_>) -> Report {
+fn with_repeat(mut report: Report, what: RunSpec<'_>) -> Report {
     for v in report.violations.iter_mut().filter(|v| v.id == "panic") {
         v.what = format!("{}; repeat: {}", v.what, what.repeat());
     }
@@ -251,18 +251,18 @@ fn last_lines(err: impl Read, trace: bool) -> String {
 }
 
 /// The report of a run that printed none: killed by a signal, out of memory, or out of time.
-fn died(what: What<'_>, status: Option<ExitStatus>, told: &str) -> Report {
+fn died(what: RunSpec<'_>, status: Option<ExitStatus>, stderr: &str) -> Report {
     let end = match status {
         None => "the run did not end in time and was killed".to_owned(),
         Some(s) => match s.signal() {
             Some(signal) => format!("the process died of signal {signal}"),
-            None => format!("the process ended with {s} and told nothing"),
+            None => format!("the process ended with {s} without a report"),
         },
     };
     let repeat = what.repeat();
     let violated = Violated {
         id: "panic".into(),
-        what: format!("{end}; repeat: {repeat}; the end of its stderr:\n{told}"),
+        what: format!("{end}; repeat: {repeat}; the end of its stderr:\n{stderr}"),
     };
     Report {
         seed: what.seed(),
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_took_more_memory_than_it_may_did_not_pass() {
+    fn a_run_above_its_memory_limit_fails() {
         let asked = || BTreeMap::from([("Metadata v1".to_owned(), 1)]);
         for (requests, taken, verdict) in [
             (BTreeMap::new(), MEMORY_MAX_BYTES, Verdict::Pass),
@@ -314,7 +314,7 @@ mod tests {
             ),
         ] {
             let faults = Faults::Default;
-            let what = What::Seed {
+            let what = RunSpec::Seed {
                 seed: 1,
                 secs: 1,
                 faults: &faults,

@@ -15,7 +15,7 @@ use std::fmt;
 
 use crate::plan::{Fault, Plan};
 
-pub use smaller::Smaller;
+pub use smaller::Dimension;
 
 /// A plan to try.
 #[derive(Clone, PartialEq, Debug)]
@@ -134,11 +134,11 @@ struct Shrinking<'a, O> {
 }
 
 impl<O: Oracle> Shrinking<'_, O> {
-    fn dimension(&mut self, dimension: &Smaller) {
+    fn dimension(&mut self, dimension: &Dimension) {
         match dimension {
-            Smaller::Faults => self.ddmin(),
-            Smaller::Other(name, candidates) => while self.greedy(name, *candidates) {},
-            Smaller::Each(name, changes) => self.one_by_one(name, changes(&self.plan)),
+            Dimension::Faults => self.ddmin(),
+            Dimension::Other(name, candidates) => while self.greedy(name, *candidates) {},
+            Dimension::Each(name, changes) => self.one_by_one(name, changes(&self.plan)),
         }
     }
 
@@ -171,7 +171,7 @@ impl<O: Oracle> Shrinking<'_, O> {
     }
 
     /// Independent small changes: tries all at once, then halves, down to single ones.
-    fn one_by_one(&mut self, name: &str, changes: Vec<smaller::Change>) {
+    fn one_by_one(&mut self, name: &str, changes: Vec<smaller::PlanChange>) {
         let mut groups = vec![changes];
         while let Some(group) = groups.pop() {
             let mut some = self.plan.clone();

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_large_first_and_single_at_last() {
+    fn parts_go_from_large_to_single() {
         assert_eq!(without_parts(3), [(0, 3), (0, 1), (1, 2), (2, 3)]);
         assert_eq!(without_parts(0), []);
     }

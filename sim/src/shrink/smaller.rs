@@ -8,37 +8,37 @@ use crate::net::BUFFER_BYTES;
 use crate::plan::{BROKER_ALWAYS, Fault, Kind, Plan};
 
 /// A change that makes a plan smaller, or leaves it unchanged.
-pub type Change = Box<dyn Fn(&mut Plan)>;
+pub type PlanChange = Box<dyn Fn(&mut Plan)>;
 
 /// A dimension, with its steps.
-pub enum Smaller {
+pub enum Dimension {
     /// The faults, by delta debugging.
     Faults,
     /// Complete plans to try, the largest steps first, repeatedly.
     Other(&'static str, fn(&Plan) -> Vec<Plan>),
     /// Independent changes.
-    Each(&'static str, fn(&Plan) -> Vec<Change>),
+    Each(&'static str, fn(&Plan) -> Vec<PlanChange>),
 }
 
 /// This many of the first dimensions reduce a lot; the others only simplify the plan for its reader.
 pub const ROUGH: usize = 7;
 
 /// In order of benefit: a shorter run makes every later step faster.
-pub const DIMENSIONS: &[Smaller] = &[
-    Smaller::Other("less time", times),
-    Smaller::Faults,
-    Smaller::Other("fewer rude clients", rude::connections),
-    Smaller::Other("fewer rude requests", rude::requests),
-    Smaller::Other("fewer clients", clients),
-    Smaller::Other("fewer partitions", partitions),
-    Smaller::Other("fewer operations", operations),
-    Smaller::Each("a plain world", plain_world),
-    Smaller::Each("fewer settings", settings),
-    Smaller::Each("plain clients", plain_clients),
-    Smaller::Each("simpler faults", simpler_faults),
-    Smaller::Other("shorter faults", shorter_faults),
-    Smaller::Other("slower clients", rates),
-    Smaller::Other("simpler requests", rude::values),
+pub const DIMENSIONS: &[Dimension] = &[
+    Dimension::Other("less time", times),
+    Dimension::Faults,
+    Dimension::Other("fewer rude clients", rude::connections),
+    Dimension::Other("fewer rude requests", rude::requests),
+    Dimension::Other("fewer clients", clients),
+    Dimension::Other("fewer partitions", partitions),
+    Dimension::Other("fewer operations", operations),
+    Dimension::Each("a plain world", plain_world),
+    Dimension::Each("fewer settings", settings),
+    Dimension::Each("plain clients", plain_clients),
+    Dimension::Each("simpler faults", simpler_faults),
+    Dimension::Other("shorter faults", shorter_faults),
+    Dimension::Other("slower clients", rates),
+    Dimension::Other("simpler requests", rude::values),
 ];
 
 pub(super) fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
@@ -217,7 +217,7 @@ fn rates(plan: &Plan) -> Vec<Plan> {
     plans
 }
 
-fn plain_world(_: &Plan) -> Vec<Change> {
+fn plain_world(_: &Plan) -> Vec<PlanChange> {
     vec![
         Box::new(|p| p.scheduler = Strategy::Random),
         Box::new(|p| p.drift_ppm = 0),
@@ -228,20 +228,20 @@ fn plain_world(_: &Plan) -> Vec<Change> {
     ]
 }
 
-fn settings(plan: &Plan) -> Vec<Change> {
+fn settings(plan: &Plan) -> Vec<PlanChange> {
     let all = plan
         .broker
         .keys()
         .filter(|key| !BROKER_ALWAYS.contains(&key.as_str()));
-    all.map(|key| -> Change {
+    all.map(|key| -> PlanChange {
         let key = key.clone();
         Box::new(move |p| drop(p.broker.remove(&key)))
     })
     .collect()
 }
 
-fn plain_clients(plan: &Plan) -> Vec<Change> {
-    let mut changes: Vec<Change> = vec![
+fn plain_clients(plan: &Plan) -> Vec<PlanChange> {
+    let mut changes: Vec<PlanChange> = vec![
         Box::new(|p| p.workload.client.versions_max.clear()),
         Box::new(|p| {
             let plain = ClientSpec::new("", 0);
@@ -299,9 +299,9 @@ const CONSUMER: [fn(&mut ConsumerSpec); 7] = [
     },
 ];
 
-fn simpler_faults(plan: &Plan) -> Vec<Change> {
+fn simpler_faults(plan: &Plan) -> Vec<PlanChange> {
     (0..plan.faults.len())
-        .map(|i| -> Change {
+        .map(|i| -> PlanChange {
             Box::new(move |p| {
                 p.faults
                     .get_mut(i)

@@ -85,7 +85,7 @@ mod tests {
     fn the_first_event_that_differs_is_named() {
         assert_eq!(compare(A, A), None);
         let other = A.replace("t0-0", "t0-1");
-        let told = compare(A, &other).expect("they differ").to_string();
+        let text = compare(A, &other).expect("they differ").to_string();
         for part in [
             "number 2",
             "1.000000005 s",
@@ -95,12 +95,12 @@ mod tests {
             "t0-1",
             "event 1",
         ] {
-            assert!(told.contains(part), "{part}: {told}");
+            assert!(text.contains(part), "{part}: {text}");
         }
     }
 
     #[test]
-    fn one_that_ends_before_differs_there() {
+    fn a_shorter_trace_differs_at_its_end() {
         let short = A.lines().next().expect("a line");
         let d = compare(A, short).expect("they differ");
         assert_eq!((d.line, d.lines[1].is_none()), (2, true));

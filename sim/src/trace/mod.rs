@@ -57,12 +57,12 @@ pub struct Event {
     pub by: Option<u64>,
     /// What happened.
     #[serde(flatten)]
-    pub what: What,
+    pub what: EventKind,
 }
 
 /// A batch of records, as observed in bytes that were written or sent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct BatchSeen {
+pub struct ObservedBatch {
     /// Its first offset; in a request, the producer's own count.
     pub base: i64,
     /// Its last offset.
@@ -93,7 +93,7 @@ pub struct Answer {
     pub high_watermark: Option<i64>,
     /// Fetch: the batches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub batches: Vec<BatchSeen>,
+    pub batches: Vec<ObservedBatch>,
 }
 
 /// What happened.
@@ -103,7 +103,7 @@ pub struct Answer {
     missing_docs,
     reason = "fields are what they are called; lengths in bytes, times in nanoseconds"
 )]
-pub enum What {
+pub enum EventKind {
     /// A task was spawned.
     Spawn { spawned: u64, name: Cow<'static, str> },
     /// A task runs up to its next wait.
@@ -152,7 +152,7 @@ pub enum What {
         at: u64,
         len: u64,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        batches: Vec<BatchSeen>,
+        batches: Vec<ObservedBatch>,
     },
     /// The write is in the page cache, or it failed.
     Wrote {
@@ -194,7 +194,7 @@ pub enum What {
         len: u64,
         how: Cow<'static, str>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        batches: Vec<BatchSeen>,
+        batches: Vec<ObservedBatch>,
     },
     /// A node connects.
     Connect { to: u32, port: u16 },
@@ -222,7 +222,7 @@ pub enum What {
         correlation: i32,
         len: u64,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        batches: Vec<BatchSeen>,
+        batches: Vec<ObservedBatch>,
     },
     /// A response is complete with the last bytes sent.
     Response {
@@ -262,7 +262,7 @@ pub enum What {
     Violation { invariant: String, what: String },
 }
 
-impl What {
+impl EventKind {
     /// A line of a history.
     pub(crate) fn of_operation(o: &Operation) -> Self {
         let mut line = serde_json::to_value(o).expect("an operation can be written");
@@ -275,8 +275,8 @@ impl What {
     }
 
     /// Whether it concerns the scheduler or single pieces of a stream: left out of the text format.
-    pub fn is_fine(&self) -> bool {
-        use What::{Arrive, End, Read, Receive, Run, Send, Spawn, Timer};
+    pub fn is_fine_grained(&self) -> bool {
+        use EventKind::{Arrive, End, Read, Receive, Run, Send, Spawn, Timer};
         matches!(
             self,
             Spawn { .. } | Run | End | Timer | Read { .. } | Send { .. } | Arrive { .. } | Receive { .. }
@@ -315,7 +315,7 @@ struct Context {
 }
 
 /// Returns what clients have recorded since the last call.
-type Probe = Box<dyn FnMut() -> Vec<What> + std::marker::Send>;
+type Probe = Box<dyn FnMut() -> Vec<EventKind> + std::marker::Send>;
 
 /// Numbers events and passes them to the sink.
 pub struct Tracer {
@@ -344,7 +344,7 @@ impl Tracer {
     }
 
     /// Sets the probe: it is called after each task's run, and returns what clients have recorded.
-    pub(crate) fn ask(&mut self, probe: impl FnMut() -> Vec<What> + std::marker::Send + 'static) {
+    pub(crate) fn set_probe(&mut self, probe: impl FnMut() -> Vec<EventKind> + std::marker::Send + 'static) {
         self.probe = Some(Box::new(probe));
     }
 
@@ -358,7 +358,11 @@ impl Tracer {
     ) -> u64 {
         self.now = now;
         self.context = Context { life, task, by };
-        self.context.by = self.tell(if task.is_some() { What::Run } else { What::Timer });
+        self.context.by = self.record(if task.is_some() {
+            EventKind::Run
+        } else {
+            EventKind::Timer
+        });
         self.context.by
     }
 
@@ -368,7 +372,7 @@ impl Tracer {
             && let Some(mut probe) = self.probe.take()
         {
             for what in probe() {
-                self.tell(what);
+                self.record(what);
             }
             self.probe = Some(probe);
         }
@@ -376,7 +380,7 @@ impl Tracer {
     }
 
     /// Records an event. Returns its number.
-    pub fn tell(&mut self, what: What) -> u64 {
+    pub fn record(&mut self, what: EventKind) -> u64 {
         self.n += 1;
         let c = self.context;
         let event = Event {
@@ -415,14 +419,14 @@ const OUTSIDE: Context = Context {
 };
 
 /// The complete batches in a piece of a log, up to the first bytes that are not one.
-pub fn batches_in(bytes: Bytes) -> Vec<BatchSeen> {
+pub fn batches_in(bytes: Bytes) -> Vec<ObservedBatch> {
     batches(bytes)
         .map_while(Result::ok)
         .map(|batch| {
             let h = &batch.header;
             let records = batch.records(DECOMPRESSED_BYTES_MAX);
             let values = records.iter().flat_map(|all| all.iter());
-            BatchSeen {
+            ObservedBatch {
                 base: h.base_offset.0,
                 last: h.last_offset().0,
                 producer: h.producer_id.0,

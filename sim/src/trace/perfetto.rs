@@ -12,11 +12,11 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{Event, Sink, What};
+use super::{Event, EventKind, Sink};
 
 /// The position of an event: process, thread and time.
 #[derive(Clone, Copy)]
-struct Place {
+struct Position {
     ts: u64,
     pid: u32,
     tid: u64,
@@ -28,7 +28,7 @@ pub struct Perfetto<W> {
     begun: bool,
     last_ts: u64,
     /// Positions of events that may be causes.
-    causes: BTreeMap<u64, Place>,
+    causes: BTreeMap<u64, Position>,
     /// Open spans: by operation, with their nodes.
     writes: BTreeMap<u64, u32>,
     nodes: BTreeMap<u32, String>,
@@ -57,7 +57,7 @@ impl<W: Write + Send> Perfetto<W> {
     }
 
     /// Names a thread at its first event.
-    fn name(&mut self, event: &Event, place: Place) -> io::Result<()> {
+    fn name(&mut self, event: &Event, place: Position) -> io::Result<()> {
         if self.named.insert((place.pid, place.tid), ()).is_some() {
             return Ok(());
         }
@@ -86,7 +86,7 @@ impl<W: Write + Send> Perfetto<W> {
     }
 
     /// Draws the arrow from a cause to the run that it woke.
-    fn arrow(&mut self, event: &Event, place: Place) -> io::Result<()> {
+    fn arrow(&mut self, event: &Event, place: Position) -> io::Result<()> {
         let Some(from) = event.by.and_then(|by| self.causes.get(&by).copied()) else {
             return Ok(());
         };
@@ -113,21 +113,21 @@ impl<W: Write + Send> Perfetto<W> {
     fn spans(&mut self, event: &Event) -> io::Result<()> {
         let pid = event.node;
         match &event.what {
-            What::Write {
+            EventKind::Write {
                 write, file, at, len, ..
             } => {
                 self.writes.insert(*write, pid);
                 let name = format!("write {file} {at}+{len}");
                 self.span("b", "disk", &format!("w{write}"), &name, pid, event)
             }
-            What::Wrote {
+            EventKind::Wrote {
                 write, file, at, len, ..
             } => {
                 let pid = self.writes.remove(write).unwrap_or(pid);
                 let name = format!("write {file} {at}+{len}");
                 self.span("e", "disk", &format!("w{write}"), &name, pid, event)
             }
-            What::Sync { file, .. } => self.span(
+            EventKind::Sync { file, .. } => self.span(
                 "b",
                 "disk",
                 &format!("s{}", event.n),
@@ -135,7 +135,7 @@ impl<W: Write + Send> Perfetto<W> {
                 pid,
                 event,
             ),
-            What::Synced { file, begun, .. } => self.span(
+            EventKind::Synced { file, begun, .. } => self.span(
                 "e",
                 "disk",
                 &format!("s{begun}"),
@@ -143,14 +143,14 @@ impl<W: Write + Send> Perfetto<W> {
                 pid,
                 event,
             ),
-            What::Op {
+            EventKind::Op {
                 process, type_, f, ..
             } => {
                 let ph = if type_ == "invoke" { "b" } else { "e" };
                 self.span(ph, "client", &format!("p{process}"), f, pid, event)
             }
-            What::Start { of } => self.span("b", "life", &format!("l{of}"), "process", *of, event),
-            What::Kill { of } | What::PowerLoss { of } | What::Ended { of } => {
+            EventKind::Start { of } => self.span("b", "life", &format!("l{of}"), "process", *of, event),
+            EventKind::Kill { of } | EventKind::PowerLoss { of } | EventKind::Ended { of } => {
                 self.span("e", "life", &format!("l{of}"), "process", *of, event)
             }
             _ => Ok(()),
@@ -165,40 +165,40 @@ fn micros(ts: u64) -> Value {
 impl<W: Write + Send> Sink for Perfetto<W> {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.last_ts = event.t.max(self.last_ts + 1);
-        let place = Place {
+        let place = Position {
             ts: self.last_ts,
             pid: event.node,
             tid: event.id.map_or(0, |id| id + 1),
         };
         self.name(event, place)?;
         let name = match &event.what {
-            What::Run => event.task.as_deref().unwrap_or("run").to_owned(),
+            EventKind::Run => event.task.as_deref().unwrap_or("run").to_owned(),
             what => what.to_string(),
         };
         let args = json!({"n": event.n, "t": event.t, "by": event.by});
-        let mut told = json!({
+        let mut shown = json!({
             "name": name, "pid": place.pid, "tid": place.tid, "ts": micros(place.ts), "args": args
         });
         match &event.what {
-            What::Run | What::Timer | What::Spawn { .. } => {
-                (told["ph"], told["dur"]) = (json!("X"), json!(0.001));
-                self.put(&told)?;
+            EventKind::Run | EventKind::Timer | EventKind::Spawn { .. } => {
+                (shown["ph"], shown["dur"]) = (json!("X"), json!(0.001));
+                self.put(&shown)?;
                 self.causes.insert(event.n, place);
-                if !matches!(event.what, What::Spawn { .. }) {
+                if !matches!(event.what, EventKind::Spawn { .. }) {
                     self.arrow(event, place)?;
                 }
             }
             what => {
                 let everywhere = matches!(
                     what,
-                    What::Violation { .. }
-                        | What::Fault { .. }
-                        | What::Calm
-                        | What::Kill { .. }
-                        | What::PowerLoss { .. }
+                    EventKind::Violation { .. }
+                        | EventKind::Fault { .. }
+                        | EventKind::Calm
+                        | EventKind::Kill { .. }
+                        | EventKind::PowerLoss { .. }
                 );
-                (told["ph"], told["s"]) = (json!("i"), json!(if everywhere { "g" } else { "t" }));
-                self.put(&told)?;
+                (shown["ph"], shown["s"]) = (json!("i"), json!(if everywhere { "g" } else { "t" }));
+                self.put(&shown)?;
             }
         }
         self.spans(event)

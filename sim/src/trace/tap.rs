@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::{Tracer, What};
+use super::{EventKind, Tracer};
 use crate::exec::{Life, Nanos};
 use crate::net::EndId;
 
@@ -42,7 +42,7 @@ impl Tap {
     ///
     /// # Errors
     /// The first error of the sink.
-    pub fn shut(&self) -> io::Result<()> {
+    pub fn close(&self) -> io::Result<()> {
         self.is_open.store(false, Ordering::Relaxed);
         self.running.store(0, Ordering::Relaxed);
         self.tracer().take().map_or(Ok(()), |mut tracer| tracer.end())
@@ -54,19 +54,19 @@ impl Tap {
     }
 
     /// Records an event, if the tap is open. Returns its number, or 0.
-    pub fn tell(&self, what: impl FnOnce() -> What) -> u64 {
+    pub fn record(&self, what: impl FnOnce() -> EventKind) -> u64 {
         if !self.is_open() {
             return 0;
         }
         // BEFORE the lock: building the event may read the world.
         let what = what();
-        self.tracer().as_mut().map_or(0, |tracer| tracer.tell(what))
+        self.tracer().as_mut().map_or(0, |tracer| tracer.record(what))
     }
 
     /// Sets the probe: it is called after each task's run, and returns what clients have recorded.
-    pub(crate) fn ask(&self, probe: impl FnMut() -> Vec<What> + Send + 'static) {
+    pub(crate) fn set_probe(&self, probe: impl FnMut() -> Vec<EventKind> + Send + 'static) {
         if let Some(tracer) = self.tracer().as_mut() {
-            tracer.ask(probe);
+            tracer.set_probe(probe);
         }
     }
 
@@ -77,7 +77,7 @@ impl Tap {
         }
         if let Some(tracer) = self.tracer().as_mut() {
             for what in tracer.frames.sent(end, to, piece) {
-                tracer.tell(what);
+                tracer.record(what);
             }
         }
     }

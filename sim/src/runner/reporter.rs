@@ -10,23 +10,23 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::{Format, Run};
 
 /// Where seeds are reported.
-pub struct Told {
+pub struct Reporter {
     bar: ProgressBar,
     format: Format,
-    junit: Option<(BufWriter<File>, Vec<Case>)>,
+    junit: Option<(BufWriter<File>, Vec<TestCase>)>,
     /// Whether to print annotations for GitHub Actions.
     annotates: bool,
     failed: u64,
 }
 
-struct Case {
+struct TestCase {
     seed: u64,
     wall_s: f64,
     /// The violations, and the command that repeats the run.
     failure: Option<String>,
 }
 
-impl Told {
+impl Reporter {
     /// `seeds` is the number of seeds, if known.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Told {
         }
         self.bar.inc(1);
         if let Some((_, cases)) = &mut self.junit {
-            cases.push(Case {
+            cases.push(TestCase {
                 seed: r.seed,
                 wall_s: r.wall_s,
                 failure: failed.then(|| format!("{}\n{repeat}", what(r))),
@@ -85,7 +85,7 @@ impl Told {
                 "its plan, for `run --plan`, `shrink` and `explain`: {}",
                 path.display()
             ),
-            Err(why) => eprintln!("what failed could not be left: {why}"),
+            Err(why) => eprintln!("the failure file could not be written: {why}"),
         });
     }
 
@@ -147,8 +147,8 @@ fn annotation(r: &Report, repeat: &str) -> String {
 }
 
 /// One suite, one case for each seed, by seed.
-fn junit(to: &mut impl Write, cases: &[Case]) -> io::Result<()> {
-    let mut cases: Vec<&Case> = cases.iter().collect();
+fn junit(to: &mut impl Write, cases: &[TestCase]) -> io::Result<()> {
+    let mut cases: Vec<&TestCase> = cases.iter().collect();
     cases.sort_by_key(|c| c.seed);
     let failures = cases.iter().filter(|c| c.failure.is_some()).count();
     let time: f64 = cases.iter().map(|c| c.wall_s).sum();
@@ -158,7 +158,7 @@ fn junit(to: &mut impl Write, cases: &[Case]) -> io::Result<()> {
         to,
         r#"<testsuite name="brokkr-sim" tests="{n}" failures="{failures}" time="{time:.3}">"#
     )?;
-    for Case {
+    for TestCase {
         seed,
         wall_s,
         failure,
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_suite_has_a_case_for_each_seed() {
-        let case = |seed, failure: Option<&str>| Case {
+        let case = |seed, failure: Option<&str>| TestCase {
             seed,
             wall_s: 0.25,
             failure: failure.map(str::to_owned),
