@@ -1,5 +1,5 @@
-//! `brokkr-sim bugs`: shows that the judges can fail. Each known bug of `sim/mutants` is put into a copy of the tree, built, and
-//! hunted; and the plan that guards against it, where there is one, is shown to fail with it still.
+//! `brokkr-sim bugs`: shows that the judges can fail. Applies each known bug of `sim/mutants` to a copy of the tree, builds it, and
+//! runs seeds until one finds the bug; and shows that the plan that guards against it, if there is one, still fails with it.
 
 mod hunt;
 mod mutant;
@@ -17,19 +17,19 @@ use brokkr_sim::plan::Faults;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::runner::child::{self, Surrounding, What};
-use crate::{SECS, refused, runner};
-use hunt::{APART, Found, hunt, median_and_worst};
+use crate::runner::child::{self, RunSpec, Surroundings};
+use crate::{SECS, argument_error, runner};
+use hunt::{APART, HuntResult, hunt, median_and_worst};
 use mutant::Mutant;
-use regress::Guards;
+use regress::GuardResult;
 use tree::Trees;
 
-/// Goes for every invariant.
+/// Stands for every invariant.
 const ANY: &str = "any";
 
 /// How the table is printed.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum TableFormat {
     Text,
     Json,
     Markdown,
@@ -52,7 +52,7 @@ pub struct Bugs {
     /// Don't hunt: only show that the plans of sim/regress still fail with their bugs
     #[arg(long)]
     regress: bool,
-    /// Where a bug has no plan in sim/regress, or its plan fails no more, make one of a failure that is found
+    /// If a bug has no plan in sim/regress, or its plan no longer fails, make one from a failure of the hunt
     #[arg(long, conflicts_with = "regress")]
     renew: bool,
     /// Don't hunt: run each plan of sim/regress with so many orders of tasks, drawn at random and by priorities (PCT)
@@ -65,31 +65,31 @@ pub struct Bugs {
     #[arg(long, default_value_t = 3, requires = "changed_since")]
     rotate: usize,
     /// How to print the table
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = TableFormat::Text)]
+    format: TableFormat,
 }
 
-/// What came of a bug.
+/// The result of a bug.
 #[derive(Serialize)]
-struct Row<'a> {
+struct BugRow<'a> {
     mutant: &'a str,
     what: &'a str,
     source: &'a str,
     breaks: &'a [String],
-    /// What is wrong with the bank: empty, if all is as it should be.
+    /// What is wrong with the bank; empty if it is sound.
     wrong: Vec<String>,
     /// How the hunt from each starting point ended, if there was one.
-    starts: Vec<Option<Found>>,
-    /// How the plan that guards against it fails, if there is one.
-    plan: Option<Guards>,
+    starts: Vec<Option<HuntResult>>,
+    /// How the guarding plan fails, if there is one.
+    plan: Option<GuardResult>,
 }
 
-/// Exit codes: 0 each is found; 1 one is not, or fails where it should not; 2 it can't be understood.
+/// Exit codes: 0 each bug is found; 1 one is not, or fails where it should not; 2 invalid arguments or plans.
 pub fn main(bugs: &Bugs) -> ExitCode {
     match all(bugs) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        Err(why) => refused(&why),
+        Err(why) => argument_error(&why),
     }
 }
 
@@ -110,7 +110,7 @@ fn all(bugs: &Bugs) -> Result<bool, String> {
                 bugs.look(&top, &trees, mutant, &exe)?
             }
             Err(why) => {
-                let mut row = Row::of(mutant);
+                let mut row = BugRow::of(mutant);
                 row.wrong.push(why);
                 row
             }
@@ -124,7 +124,7 @@ fn all(bugs: &Bugs) -> Result<bool, String> {
     Ok(good)
 }
 
-/// Those that are asked for.
+/// The mutants that the arguments select.
 fn wanted(bugs: &Bugs, top: &Path) -> Result<Vec<Mutant>, String> {
     let mut mutants = mutant::all(&top.join("sim/mutants"))?;
     if bugs.regress {
@@ -154,20 +154,20 @@ fn wanted(bugs: &Bugs, top: &Path) -> Result<Vec<Mutant>, String> {
     }
 }
 
-/// Each plan is one of a bug: else nobody could show that it guards anything.
+/// Each plan must belong to a mutant: otherwise nothing shows that it guards against a bug.
 fn plans_have_mutants(top: &Path, mutants: &[Mutant]) -> Result<(), String> {
     let folder = top.join("sim/regress");
     let at = |e: std::io::Error| format!("{}: {e}", folder.display());
     for entry in std::fs::read_dir(&folder).map_err(at)? {
         let path = entry.map_err(at)?.path();
         if mutants.iter().all(|m| regress::path(top, m) != path) {
-            return Err(format!("{} is no plan of a bug in sim/mutants", path.display()));
+            return Err(format!("{} belongs to no mutant of sim/mutants", path.display()));
         }
     }
     Ok(())
 }
 
-impl<'a> Row<'a> {
+impl<'a> BugRow<'a> {
     fn of(mutant: &'a Mutant) -> Self {
         Self {
             mutant: &mutant.name,
@@ -186,8 +186,14 @@ impl Bugs {
         self.jobs.unwrap_or_else(runner::cores)
     }
 
-    fn look<'a>(&self, top: &Path, trees: &Trees, mutant: &'a Mutant, exe: &Path) -> Result<Row<'a>, String> {
-        let mut row = Row::of(mutant);
+    fn look<'a>(
+        &self,
+        top: &Path,
+        trees: &Trees,
+        mutant: &'a Mutant,
+        exe: &Path,
+    ) -> Result<BugRow<'a>, String> {
+        let mut row = BugRow::of(mutant);
         if !self.regress {
             self.hunt(mutant, exe, &mut row);
         }
@@ -207,21 +213,21 @@ impl Bugs {
                 row.plan = look()?;
             }
             if row.plan.is_none() {
-                let what = format!("{} does not fail with it: it is to be found anew", path.display());
+                let what = format!("{} does not fail with it: it must be renewed", path.display());
                 row.wrong.push(what);
             }
         }
         Ok(row)
     }
 
-    fn hunt(&self, mutant: &Mutant, exe: &Path, row: &mut Row<'_>) {
+    fn hunt(&self, mutant: &Mutant, exe: &Path, row: &mut BugRow<'_>) {
         let run = |seed, faults| {
-            let what = What::Seed {
+            let what = RunSpec::Seed {
                 seed,
                 secs: SECS,
                 faults,
             };
-            child::run(exe, what, Surrounding::Plain)
+            child::run(exe, what, Surroundings::Plain)
         };
         // Without faults any violation counts, and the first seed of each starting point is enough.
         let healthy = |seed| {
@@ -248,7 +254,7 @@ impl Bugs {
         }
     }
 
-    /// What stands above the table.
+    /// The lines above the table.
     fn header(&self) -> String {
         let columns: &[&str] = match self.regress {
             true => &["mutant", "its plan fails", "by"],
@@ -264,17 +270,17 @@ impl Bugs {
             ],
         };
         match self.format {
-            Format::Json => String::new(),
-            Format::Markdown => {
+            TableFormat::Json => String::new(),
+            TableFormat::Markdown => {
                 let lines = columns.iter().map(|_| "---").collect::<Vec<_>>().join(" | ");
                 format!("| {} |\n| {lines} |\n", columns.join(" | "))
             }
-            Format::Text => format!("{}\n", self.columns(columns)),
+            TableFormat::Text => format!("{}\n", self.columns(columns)),
         }
     }
 
-    fn line(&self, row: &Row<'_>) -> String {
-        if self.format == Format::Json {
+    fn line(&self, row: &BugRow<'_>) -> String {
+        if self.format == TableFormat::Json {
             return serde_json::to_string(row).expect("a row can be written");
         }
         let mut cells = vec![row.mutant.to_owned()];
@@ -284,7 +290,7 @@ impl Bugs {
         cells.push(guarded(row));
         let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
         match self.format {
-            Format::Markdown => format!("| {} |", cells.join(" | ")),
+            TableFormat::Markdown => format!("| {} |", cells.join(" | ")),
             _ => self.columns(&cells),
         }
     }
@@ -296,7 +302,7 @@ impl Bugs {
         };
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(widths) {
-            // The source is long, and stands in the patch.
+            // The source is long; the patch contains it.
             if *width > 0 {
                 let _ = write!(line, "{cell:<width$} ");
             }
@@ -305,8 +311,8 @@ impl Bugs {
     }
 }
 
-fn hunted(row: &Row<'_>) -> [String; 6] {
-    let found: Vec<&Found> = row.starts.iter().flatten().collect();
+fn hunted(row: &BugRow<'_>) -> [String; 6] {
+    let found: Vec<&HuntResult> = row.starts.iter().flatten().collect();
     let by: BTreeSet<&str> = found.iter().flat_map(|f| &f.by).map(String::as_str).collect();
     let by = by.into_iter().collect::<Vec<_>>().join(" ");
     let seeds = median_and_worst(found.iter().map(|f| f.seeds).collect(), Ord::cmp);
@@ -326,7 +332,7 @@ fn hunted(row: &Row<'_>) -> [String; 6] {
     ]
 }
 
-fn guarded(row: &Row<'_>) -> String {
+fn guarded(row: &BugRow<'_>) -> String {
     match &row.plan {
         None if row.wrong.is_empty() => "-".to_owned(),
         None => "NOT".to_owned(),

@@ -1,4 +1,4 @@
-//! Checks that see the disk: what a crash left against what was there before it, and the logs as they stand.
+//! Checks over a disk: what a crash left against the state before it, and the logs as they are on the disk.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::judge::Deleted;
 pub struct Violation {
     /// Its id, as in DESIGN's table.
     pub id: &'static str,
-    /// What was seen, in a sentence.
+    /// A description, in a sentence.
     pub what: String,
 }
 
@@ -27,13 +27,13 @@ impl Violation {
     }
 }
 
-/// The logs of a node when it crashed: of each file what was durable, and what the node saw.
+/// A node's logs at a crash: the durable bytes of each file, and the bytes that the node saw.
 #[derive(Default, Debug)]
 pub struct AtCrash {
-    /// Whether what is sure is so even without power.
+    /// Whether the durable bytes survive a power loss, too.
     durable: bool,
     files: BTreeMap<String, (Vec<u8>, Vec<u8>)>,
-    /// By folder the id of the topic that was there.
+    /// The topic id of each folder.
     topics: BTreeMap<String, String>,
 }
 
@@ -46,7 +46,7 @@ pub fn topic_id(disk: &Disk, folder: &str) -> Option<String> {
     Some(id.to_owned())
 }
 
-/// The path of a partition's folder, in whichever log directory it is; in the first, if it is in none.
+/// The path of a partition's folder, in any log directory; in the first, if it is in none.
 pub fn folder_in(disk: &Disk, roots: &[String], name: &str) -> String {
     let paths = roots.iter().map(|root| format!("{root}/{name}"));
     let there = paths.clone().find(|path| disk.list(path).is_ok());
@@ -58,7 +58,7 @@ fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// A node's data partitions: path of each segment and its bytes. Those of the metadata log are among them.
+/// A node's data partitions: each segment's path with its bytes. The metadata log is included.
 fn segments(disk: &Disk, roots: &[String]) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
     let folders = roots.iter().flat_map(|root| {
@@ -78,13 +78,13 @@ fn segments(disk: &Disk, roots: &[String]) -> BTreeMap<String, u64> {
 }
 
 impl AtCrash {
-    /// Looks at a disk, BEFORE the power goes.
+    /// Reads a disk, BEFORE the power loss.
     pub fn of(disk: &Disk, roots: &[String], power_loss: bool) -> Self {
         let files = segments(disk, roots).into_iter().map(|(path, inode)| {
             let seen = disk.peek(inode).to_vec();
-            // Without a power loss the page cache stays: all that was written is as good as durable.
+            // Without a power loss the page cache stays: everything written counts as durable.
             let sure = match power_loss {
-                // A file whose name no sync covered may vanish with all that it holds: so nothing of it was vouched for.
+                // A file whose name is unsynced may vanish with its contents, so none of it is durable.
                 true if disk.file_durable(&path) != Some(inode) => Vec::new(),
                 true => disk.peek_durable(inode).to_vec(),
                 false => seen.clone(),
@@ -103,7 +103,7 @@ impl AtCrash {
         }
     }
 
-    /// Only of those folders: what is in the others, anybody may have deleted.
+    /// Keeps only these folders: any client may have deleted records in the others.
     #[must_use]
     pub fn only(mut self, is_judged: impl Fn(&str) -> bool) -> Self {
         let name = |folder: &str| is_judged(folder.rsplit('/').next().unwrap_or_default());
@@ -112,16 +112,16 @@ impl AtCrash {
         self
     }
 
-    /// This crash, but of what an earlier one already left for sure, nothing may be gone either.
+    /// Adds the durable bytes of an earlier crash: they must survive this crash, too.
     #[must_use]
     pub fn with_sure_of(mut self, earlier: Self) -> Self {
         if self.durable && !earlier.durable {
-            // What was only in the page cache after the kill, this power loss may have taken.
+            // Bytes that were only in the page cache after the kill may be lost by this power loss.
             return self;
         }
         for (path, (sure, seen)) in earlier.files {
             let folder = folder_of(&path);
-            // Of another topic since: recovery deleted what a deleted topic had left.
+            // Another topic since: recovery deleted the log of a deleted topic.
             let was = earlier.topics.get(folder);
             match (self.topics.get(folder), was) {
                 (Some(now), _) if Some(now) != was => continue,
@@ -139,11 +139,10 @@ impl AtCrash {
         self
     }
 
-    /// D1: what recovery left of each log is a prefix of what the node saw, and holds every whole batch that was durable.
-    /// What was deleted on purpose, below an offset of each partition, may be gone.
-    /// So may a log whose topic somebody asked to delete, with all that was in it. Of what the disk damaged nothing is known.
-    /// With `failing` the disk has failed since: a log that could not be opened still ends as the crash left it, and half of a write
-    /// may stand there.
+    /// D1: each log after recovery is a prefix of what the node saw, and contains every complete batch that was durable. Records
+    /// deleted on purpose, below an offset of each partition, may be gone; so may the whole log of a topic that a client asked to
+    /// delete. Damaged partitions are exempt. With `failing` the disk has failed since: a log that could not be opened still ends
+    /// as the crash left it, possibly with a torn write.
     pub fn check(&self, disk: &Disk, roots: &[String], deleted: &Deleted, failing: bool) -> Vec<Violation> {
         let now = segments(disk, roots);
         let mut violations = Vec::new();
@@ -155,7 +154,7 @@ impl AtCrash {
                 continue;
             }
             let Some(inode) = now.get(path) else {
-                // A segment that is gone was empty, or is below the log's start.
+                // A missing segment was empty, or is below the log's start.
                 let partition = path.rsplit('/').nth(1).unwrap_or_default();
                 let below = deleted.below(partition);
                 let end = last_batch(sure).map_or(0, |b| b.header.next_offset().0);
@@ -175,10 +174,10 @@ impl AtCrash {
             } else if left[..keep] != sure[..keep] {
                 violations.push(Violation::new("D1", format!("{path}: durable bytes changed")));
             }
-            // Anything past what was seen was appended since; up to there it is what was written.
+            // Bytes past the seen ones were appended since; up to there they must be equal.
             let common = left.len().min(seen.len());
             if let Some(at) = (keep..common).find(|i| left[*i] != seen[*i]) {
-                // Appends since the recovery may stand where the tail was cut.
+                // Appends after the recovery may follow the cut.
                 if failing || cut_before(path, &left, at) {
                     continue;
                 }
@@ -192,19 +191,19 @@ impl AtCrash {
     }
 }
 
-/// Whether `at` is within whole batches whose CRC holds: appended anew behind a cut.
+/// Whether `at` is within complete batches with a valid CRC: appended after a cut.
 fn cut_before(path: &str, bytes: &[u8], at: usize) -> bool {
     whole_len(path, bytes) > at
 }
 
-/// The last of the whole batches from the start.
+/// The last of the complete batches from the start.
 fn last_batch(bytes: &[u8]) -> Option<Batch> {
     let good = batches(Bytes::copy_from_slice(bytes)).map_while(Result::ok);
     good.take_while(|b| b.check_crc().is_ok()).last()
 }
 
-/// How many bytes from the start of a segment are whole batches: with good checksums, and each where the one before ends. (The
-/// checksum does not cover the base offset, and a sector of zeros may hold just that.)
+/// How many bytes from the start of a segment are complete batches: with valid checksums, and each at the offset where the previous
+/// one ends. (The checksum does not cover the base offset, and a sector of zeros may hold just that field.)
 fn whole_len(path: &str, bytes: &[u8]) -> usize {
     let mut it = batches(Bytes::copy_from_slice(bytes));
     let mut end = 0;
@@ -224,7 +223,7 @@ fn base_of(path: &str) -> Option<i64> {
     path.rsplit('/').next()?.strip_suffix(".log")?.parse().ok()
 }
 
-/// All batches of a partition as they stand on the disk, by segment.
+/// Decodes all batches of a partition from the disk, segment by segment.
 pub fn read_partition(disk: &Disk, roots: &[String], partition: &str) -> (Vec<Batch>, Vec<Violation>) {
     let (mut all, mut violations) = (Vec::new(), Vec::new());
     let prefix = format!("{}/", folder_in(disk, roots, partition));
@@ -253,8 +252,8 @@ pub fn read_partition(disk: &Disk, roots: &[String], partition: &str) -> (Vec<Ba
     (all, violations)
 }
 
-/// L6, I1, I2 and I4 over a partition's batches: offsets are contiguous, no (producer, epoch, sequence) stands twice, and, while
-/// no producer is forgotten, none stands behind a gap, nor behind one of a later epoch.
+/// L6, I1, I2 and I4 over a partition's batches: offsets are contiguous, no (producer, epoch, sequence) is stored twice, and, while
+/// no producer is expired, none follows a gap or a batch of a later epoch.
 pub fn check_batches(partition: &str, all: &[Batch], forgets: bool) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut expected = all.first().map(|b| b.header.base_offset);
@@ -315,7 +314,7 @@ mod tests {
             .expect("there is room");
     }
 
-    /// A disk with a log of the topic of this id: one batch, if it has one.
+    /// A disk with a log of the topic of this id, optionally with one batch.
     fn disk(id: &str, has_batch: bool) -> Disk {
         let mut disk = Disk::new(1);
         disk.create_dir("data/r-0").expect("a folder");
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_over_a_log_s_batches_can_fail() {
+    fn each_rule_over_batches_can_fail() {
         // (offset, epoch, sequence) of batches of one record each, of one producer.
         let ids = |batches: &[(i64, i16, i32)], forgets| {
             let batch = |(offset, epoch, sequence): &(i64, i16, i32)| {
@@ -355,23 +354,23 @@ mod tests {
         assert_eq!(ids(&[(0, 0, 0), (1, 1, 0), (2, 0, 1)], true), [""; 0]);
     }
 
-    /// The log is in the second.
+    /// The log is in the second directory.
     fn roots() -> [String; 2] {
         ["other", "data"].map(str::to_owned)
     }
 
     #[test]
-    fn a_log_may_be_gone_for_another_s_if_somebody_asked_for_that() {
+    fn a_log_may_be_replaced_only_after_a_deletion_request() {
         let asked = serde_json::json!({"topic": "r", "id": "A"});
         let asked = Op::Other("delete_topic".to_owned(), asked);
-        let asked = Deleted::asked(&[Operation::new(0, 0, Type::Invoke, 0, asked)]);
+        let asked = Deleted::requested(&[Operation::new(0, 0, Type::Invoke, 0, asked)]);
         let before = AtCrash::of(&disk("A", true), &roots(), false);
         for (now, deleted, found) in [
             (disk("A", true), Deleted::default(), 0),
             (disk("A", false), Deleted::default(), 1),
             (disk("B", false), Deleted::default(), 1),
             (disk("B", false), asked.clone(), 0),
-            // It is still the same, and as it was.
+            // The log is unchanged.
             (disk("A", false), asked.clone(), 1),
             (Disk::new(1), asked, 0),
             (Disk::new(1), Deleted::default(), 1),
@@ -384,7 +383,7 @@ mod tests {
             nothing.check(&Disk::new(1), &roots(), &Deleted::default(), false),
             []
         );
-        // Between two crashes recovery deleted what a deleted topic had left.
+        // Between two crashes recovery deleted the log of a deleted topic.
         let second = AtCrash::of(&disk("B", false), &roots(), false).with_sure_of(before);
         assert_eq!(
             second.check(&disk("B", false), &roots(), &Deleted::default(), false),

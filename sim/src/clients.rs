@@ -1,4 +1,4 @@
-//! The workload's clients, each on a node of its own: started, killed and started again, until all have ended.
+//! The workload's clients, each on its own node: starts, kills and restarts them until all have ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -12,29 +12,29 @@ use crate::exec::lock;
 use crate::plan::FIRST_CLIENT;
 use crate::scenario::Shared;
 
-/// A later life of a consumer has this much higher a number: what it did last may still be under way.
+/// The process number of a consumer rises by this at each restart: its last operation may still be pending.
 const CONSUMER_LIFE: u64 = 1 << 20;
 
 /// Starts a client on its node, for the life of this number.
-type Begin = Box<dyn Fn(&Shared, u64) + Send>;
+type StartClient = Box<dyn Fn(&Shared, u64) + Send>;
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Clients {
-    state: Mutex<State>,
+    state: Mutex<ClientsState>,
     ended: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    /// By node, with how often it was started.
-    begin: BTreeMap<u32, (Begin, u64)>,
+struct ClientsState {
+    /// By node, with the number of starts.
+    begin: BTreeMap<u32, (StartClient, u64)>,
     killed: BTreeSet<u32>,
     ended: BTreeSet<u32>,
 }
 
 impl Clients {
-    fn add(&self, shared: &Shared, node: u32, begin: Begin) {
+    fn add(&self, shared: &Shared, node: u32, begin: StartClient) {
         let mut state = lock(&self.state);
         state.begin.insert(node, (begin, 0));
         state.killed.insert(node);
@@ -42,7 +42,7 @@ impl Clients {
         self.start(shared, node);
     }
 
-    /// Starts a client, for the first time or after it was killed.
+    /// Starts a client, at first or after a kill.
     pub(crate) fn start(&self, shared: &Shared, node: u32) {
         let mut state = lock(&self.state);
         let state = &mut *state;
@@ -54,13 +54,13 @@ impl Clients {
         }
     }
 
-    /// Whether a client was started and has not ended: it is killed now.
-    pub(crate) fn is_killed(&self, node: u32) -> bool {
+    /// Marks a client as killed. Returns whether it was running.
+    pub(crate) fn kill(&self, node: u32) -> bool {
         let mut state = lock(&self.state);
         state.begin.contains_key(&node) && !state.ended.contains(&node) && state.killed.insert(node)
     }
 
-    /// The nodes of all that were started.
+    /// The nodes of all started clients.
     pub(crate) fn all(&self) -> Vec<u32> {
         lock(&self.state).begin.keys().copied().collect()
     }
@@ -77,7 +77,7 @@ impl Clients {
     }
 }
 
-/// Plays the workload to its end.
+/// Runs the workload to its end.
 pub(crate) async fn work(shared: &Shared) {
     let (stop, written) = (Stop::new(), Stop::new());
     let workload = &shared.plan.workload;

@@ -1,4 +1,4 @@
-//! When the same seed did something else: which event was the first to differ.
+//! Finds the first event that differs between two runs of one seed.
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -8,16 +8,16 @@ use std::process::ExitCode;
 use brokkr_sim::report::{Report, Verdict, Violated};
 use brokkr_sim::trace::diff::{Difference, first_difference};
 
-use crate::refused;
-use crate::runner::child::{self, Surrounding, What};
+use crate::argument_error;
+use crate::runner::child::{self, RunSpec, Surroundings};
 use crate::scratch::Scratch;
 use crate::tracing_to::Tracing;
 
-/// How often both runs are traced until they differ again.
+/// How many times both runs are repeated with traces until they differ again.
 const TRIES: usize = 3;
 
-/// Of two reports of one thing the first, which says so if the second differs, and in which event.
-pub fn compare(exe: &Path, what: What<'_>, a: Report, b: &Report) -> Report {
+/// Returns the first of two reports of one run; if the second differs, with the first event that does.
+pub fn compare(exe: &Path, what: RunSpec<'_>, a: Report, b: &Report) -> Report {
     if (&a.hash, a.events, &a.violations, &a.ops) == (&b.hash, b.events, &b.violations, &b.ops) {
         return a;
     }
@@ -35,10 +35,10 @@ pub fn compare(exe: &Path, what: What<'_>, a: Report, b: &Report) -> Report {
     report
 }
 
-/// Repeats both with traces. Says where they part, or why nobody knows.
-fn which(exe: &Path, what: What<'_>) -> Result<String, String> {
+/// Repeats both runs with traces. Returns where they first differ, or why that could not be found.
+fn which(exe: &Path, what: RunSpec<'_>) -> Result<String, String> {
     let scratch = Scratch::new().map_err(|e| format!("no room for traces: {e}"))?;
-    let surroundings = [("a", Surrounding::Plain), ("b", Surrounding::Other)];
+    let surroundings = [("a", Surroundings::Plain), ("b", Surroundings::Other)];
     for _ in 0..TRIES {
         let traces = surroundings.map(|(name, surrounding)| {
             let path = scratch.path(name);
@@ -60,7 +60,7 @@ fn files(a: &Path, b: &Path) -> io::Result<Option<Difference>> {
     first_difference(open(a)?, open(b)?)
 }
 
-/// Compares two traces that somebody has. Exit codes: 0 they are the same; 4 they differ; 2 they can't be read.
+/// Compares two trace files. Exit codes: 0 they are equal; 4 they differ; 2 they can't be read.
 pub fn main(a: &Path, b: &Path) -> ExitCode {
     match files(a, b) {
         Ok(None) => {
@@ -71,6 +71,6 @@ pub fn main(a: &Path, b: &Path) -> ExitCode {
             println!("{difference}");
             ExitCode::from(Verdict::Nondeterminism.exit_code())
         }
-        Err(error) => refused(&error.to_string()),
+        Err(error) => argument_error(&error.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! Makes a plan's faults happen, and starts the broker again after each: the machine, its operator and its supervisor in one.
+//! Injects a plan's faults and restarts the broker after each: acts as the machine, its operator and its supervisor.
 //!
 //! ```text
 //!            start            serves
@@ -6,7 +6,8 @@
 //!    ▲                   │             │               │
 //!    └── kill, power ────┴─────────────┴───────────────┘
 //! ```
-//! A start may fail while the disk does; then it is tried again. When all is calm everything heals, and the broker must serve.
+//! A start may fail while the disk fails; the director then retries it. At the calm time every fault heals, and the broker must
+//! serve.
 
 mod directories;
 mod files;
@@ -25,46 +26,46 @@ use crate::disk::{Damage, SECTOR};
 use crate::env::SimEnv;
 use crate::exec::Nanos;
 use crate::keyed::{Keyed, mix};
-use crate::net::Shut;
+use crate::net::ConnectBlock;
 use crate::node::{self, Running, Started};
 use crate::plan::{BROKER, Kind};
 use crate::scenario::{START_PATIENCE, Shared, WORLD};
-use crate::trace::What;
+use crate::trace::EventKind;
 use directories::PROBED_AFTER_MS;
-use files::{Broken, METADATA};
+use files::{DamagedFile, METADATA};
 
 const MILLI: Nanos = 1_000_000;
-/// How long a supervisor waits after a start that failed.
-const AGAIN: Nanos = 500 * MILLI;
+/// How long the supervisor waits after a failed start.
+const START_RETRY_DELAY: Nanos = 500 * MILLI;
 
-/// How long a fault waits at most for its moment, and how much later it strikes.
+/// Longest time that a fault waits for its trigger, and longest delay between the trigger and the fault.
 const WAIT_MAX: Nanos = 1_000 * MILLI;
 const STRIKES_AFTER_MAX: Nanos = MILLI / 2;
 
-/// What happens at some moment.
+/// An action that is scheduled for a time.
 #[derive(Clone, Copy)]
-enum Act {
+enum Action {
     Fault(usize),
-    /// One that waited strikes, if it is still its moment.
+    /// A waiting fault strikes, if its trigger still holds.
     Strike(usize),
-    /// One that waits has waited long enough.
-    Late(usize),
-    /// Keeps what files are now.
-    Remember(usize),
+    /// A waiting fault strikes now because its wait has timed out.
+    Timeout(usize),
+    /// Saves the present contents of the files that a fault names.
+    KeepContents(usize),
     Start,
     StartClient(u32),
     Resume,
-    Room,
-    /// A client is cut off until then.
+    FreeSpace,
+    /// Cuts a client off until then.
     Clog {
         client: u32,
         until: Nanos,
     },
-    /// A log directory that failed works again.
+    /// A failed log directory works again.
     DirectoryIsBack(u64),
-    /// Asks for the partitions of the other log directories than this one, which fails.
+    /// Queries the partitions of the other log directories while this one fails.
     Probe(usize),
-    /// Somebody noticed that the disk had failed: ends the process, or the power.
+    /// The operator reacts to a failed disk: ends the process, or cuts the power.
     Operator {
         id: u64,
         power: bool,
@@ -72,7 +73,7 @@ enum Act {
     Calm,
 }
 
-/// What the broker's process does.
+/// State of the broker's process.
 enum Process {
     Down,
     Starting(Running, oneshot::Receiver<Started>, Instant),
@@ -80,9 +81,9 @@ enum Process {
     Stopping(oneshot::Receiver<bool>, Instant, u64),
 }
 
-enum Heard {
+enum Wakeup {
     Due,
-    /// A log was written.
+    /// The broker wrote to a log.
     Written,
     Started(Option<Started>),
     Stopped(Option<bool>),
@@ -95,26 +96,26 @@ pub(crate) struct Director {
     /// The broker's settings: a restart may change them.
     settings: BTreeMap<String, String>,
     begin: Nanos,
-    queue: BTreeMap<(Nanos, u64), Act>,
-    /// Faults that wait for their moment.
+    queue: BTreeMap<(Nanos, u64), Action>,
+    /// Faults that wait for their trigger.
     waiting: BTreeSet<usize>,
     log_written: Arc<Notify>,
     acts: u64,
     process: Process,
-    /// What crashes left, until a start has looked at it.
+    /// What the disk held at the last crashes, until recovery has been checked against it.
     before: Option<AtCrash>,
-    /// Whether the disk failed since the broker was last started: it may not stop cleanly, or not start.
+    /// Whether the disk failed since the last start. If it did, a clean stop or a start may fail.
     disk_failed: bool,
-    /// The fault by which a log directory fails now.
+    /// The fault by which a log directory fails at present.
     directory_failed: Option<usize>,
     /// When the broker was started while a log directory without the metadata failed, and nothing else did.
     started_without: Option<Nanos>,
     /// Faults that damage a file as soon as the broker is down.
-    doomed: Vec<usize>,
-    /// What files were earlier, by path.
-    remembered: BTreeMap<String, Vec<u8>>,
-    /// What was damaged BEFORE the last start.
-    broken: Option<Broken>,
+    files_to_damage: Vec<usize>,
+    /// Earlier contents of files, by path.
+    kept_contents: BTreeMap<String, Vec<u8>>,
+    /// The file that was damaged before the last start.
+    damaged_file: Option<DamagedFile>,
 }
 
 impl Director {
@@ -132,24 +133,24 @@ impl Director {
             disk_failed: false,
             directory_failed: None,
             started_without: None,
-            doomed: Vec::new(),
-            remembered: BTreeMap::new(),
-            broken: None,
+            files_to_damage: Vec::new(),
+            kept_contents: BTreeMap::new(),
+            damaged_file: None,
             shared,
         };
         let begin = director.now();
         director.begin = begin;
         director.log_written = director.on_disk(|d| Arc::clone(&d.log_written));
-        director.at(begin, Act::Start);
+        director.at(begin, Action::Start);
         for i in 0..director.shared.plan.faults.len() {
             let at = begin + director.shared.plan.faults[i].at_ms * MILLI;
             if let Kind::DamageFile { .. } = director.shared.plan.faults[i].kind {
-                director.at(begin + (at - begin) / 2, Act::Remember(i));
+                director.at(begin + (at - begin) / 2, Action::KeepContents(i));
             }
-            director.at(at, Act::Fault(i));
+            director.at(at, Action::Fault(i));
         }
         let calm_at = director.shared.calm_at;
-        director.at(calm_at, Act::Calm);
+        director.at(calm_at, Action::Calm);
         director
     }
 
@@ -157,38 +158,38 @@ impl Director {
         self.shared.world.exec().now()
     }
 
-    fn tell(&self, what: impl FnOnce() -> What) {
-        self.shared.world.exec().tap().tell(what);
+    fn trace(&self, what: impl FnOnce() -> EventKind) {
+        self.shared.world.exec().tap().record(what);
     }
 
-    fn at(&mut self, at: Nanos, act: Act) {
+    fn at(&mut self, at: Nanos, act: Action) {
         self.acts += 1;
         self.queue.insert((at, self.acts), act);
     }
 
-    fn after_ms(&mut self, ms: u64, act: Act) {
+    fn after_ms(&mut self, ms: u64, act: Action) {
         let at = self.now() + ms * MILLI;
         self.at(at, act);
     }
 
-    /// Ends only when something is so wrong that nothing more can be learned.
+    /// Returns only after a failure that makes the rest of the run meaningless.
     pub(crate) async fn direct(&mut self) {
         loop {
             let next = self.queue.first_key_value().map_or(Nanos::MAX, |(k, _)| k.0);
-            let go_on = match self.hear(Instant::from_nanos(next)).await {
-                Heard::Due => match self.queue.pop_first() {
+            let go_on = match self.next_wakeup(Instant::from_nanos(next)).await {
+                Wakeup::Due => match self.queue.pop_first() {
                     Some((_, act)) => {
-                        self.act(act).await;
+                        self.perform(act).await;
                         true
                     }
                     None => true,
                 },
-                Heard::Written => {
-                    self.strike_soon();
+                Wakeup::Written => {
+                    self.schedule_strikes();
                     true
                 }
-                Heard::Started(started) => self.started(started),
-                Heard::Stopped(clean) => self.stopped(clean),
+                Wakeup::Started(started) => self.started(started),
+                Wakeup::Stopped(clean) => self.stopped(clean),
             };
             if !go_on {
                 return;
@@ -196,28 +197,28 @@ impl Director {
         }
     }
 
-    /// Waits until something is due, or the process has come to something.
-    async fn hear(&mut self, next: Instant) -> Heard {
-        let (env, waits) = (&self.env, !self.waiting.is_empty());
+    /// Waits until an action is due, or the process changes state.
+    async fn next_wakeup(&mut self, next: Instant) -> Wakeup {
+        let (env, awaits_trigger) = (&self.env, !self.waiting.is_empty());
         let due = async {
             tokio::select! {
                 biased;
-                () = self.log_written.notified(), if waits => Heard::Written,
-                () = env.sleep_until(next) => Heard::Due,
+                () = self.log_written.notified(), if awaits_trigger => Wakeup::Written,
+                () = env.sleep_until(next) => Wakeup::Due,
             }
         };
         match &mut self.process {
-            Process::Starting(_, told, deadline) => tokio::select! {
+            Process::Starting(_, outcome, deadline) => tokio::select! {
                 biased;
-                told = told => Heard::Started(told.ok()),
-                heard = due => heard,
-                () = env.sleep_until(*deadline) => Heard::Started(None),
+                outcome = outcome => Wakeup::Started(outcome.ok()),
+                wakeup = due => wakeup,
+                () = env.sleep_until(*deadline) => Wakeup::Started(None),
             },
-            Process::Stopping(told, deadline, _) => tokio::select! {
+            Process::Stopping(outcome, deadline, _) => tokio::select! {
                 biased;
-                told = told => Heard::Stopped(told.ok()),
-                heard = due => heard,
-                () = env.sleep_until(*deadline) => Heard::Stopped(None),
+                outcome = outcome => Wakeup::Stopped(outcome.ok()),
+                wakeup = due => wakeup,
+                () = env.sleep_until(*deadline) => Wakeup::Stopped(None),
             },
             Process::Down | Process::Up(_) => due.await,
         }
@@ -227,17 +228,17 @@ impl Director {
         let Process::Starting(running, ..) = std::mem::replace(&mut self.process, Process::Down) else {
             unreachable!("it was starting");
         };
-        self.tell(|| What::Started {
+        self.trace(|| EventKind::Started {
             of: BROKER,
             how: format!("{started:?}"),
         });
         match started {
             Some(Started::Ready) => {
                 self.process = Process::Up(running);
-                if self.left_out() {
+                if self.handle_left_out_directory() {
                     return true;
                 }
-                self.broken = None;
+                self.damaged_file = None;
                 self.shared.mend(METADATA);
                 self.check_recovery();
                 if let Some(i) = self.directory_failed {
@@ -245,14 +246,14 @@ impl Director {
                 }
                 true
             }
-            Some(Started::Failed(why)) if self.put_back(&why) => true,
+            Some(Started::Failed(why)) if self.handle_refused_start(&why) => true,
             Some(Started::Failed(why)) if self.disk_failed => {
                 tracing::info!(why, "the start failed, as the disk did");
                 self.check_refusal(&why);
                 self.shared.world.count("start failed");
                 self.shared.world.end_quietly(BROKER);
                 self.disk_failed = self.disk_fails();
-                self.at(self.now() + AGAIN, Act::Start);
+                self.at(self.now() + START_RETRY_DELAY, Action::Start);
                 true
             }
             other => {
@@ -272,67 +273,68 @@ impl Director {
             self.shared.violation(Violation::new("liveness", what));
         }
         self.shared.world.end_quietly(BROKER);
-        self.after_ms(down_ms, Act::Start);
+        self.after_ms(down_ms, Action::Start);
         true
     }
 
-    async fn act(&mut self, act: Act) {
+    async fn perform(&mut self, act: Action) {
         match act {
-            Act::Fault(i) => {
+            Action::Fault(i) => {
                 let late = self.now() + WAIT_MAX;
-                if self.waits(i) {
-                    self.at(late, Act::Late(i));
+                if self.awaits_trigger(i) {
+                    self.at(late, Action::Timeout(i));
                     self.waiting.insert(i);
                 } else {
-                    self.befall(i).await;
+                    self.inject(i).await;
                 }
             }
-            Act::Strike(i) if self.waits(i) => drop(self.waiting.insert(i)),
-            Act::Strike(i) => self.befall(i).await,
-            Act::Late(i) => {
+            Action::Strike(i) if self.awaits_trigger(i) => drop(self.waiting.insert(i)),
+            Action::Strike(i) => self.inject(i).await,
+            Action::Timeout(i) => {
                 if self.waiting.remove(&i) {
-                    self.befall(i).await;
+                    self.inject(i).await;
                 }
             }
-            Act::Remember(i) => self.remember(i),
-            Act::Start if matches!(self.process, Process::Down) => {
+            Action::KeepContents(i) => self.keep_contents(i),
+            Action::Start if matches!(self.process, Process::Down) => {
                 self.damage_files();
-                self.tell(|| What::Start { of: BROKER });
+                self.trace(|| EventKind::Start { of: BROKER });
                 let (config, _) = BrokerConfig::new(self.settings.clone()).unwrap_or_else(|e| {
                     panic!("the plan's configuration of the broker: {e}");
                 });
-                let (running, told) = node::start(&self.shared.world, BROKER, config);
+                let (running, outcome) = node::start(&self.shared.world, BROKER, config);
                 let patience = self.env.now() + START_PATIENCE;
-                self.process = Process::Starting(running, told, patience);
+                self.process = Process::Starting(running, outcome, patience);
                 self.started_without = self.only_second_fails().then(|| self.now());
             }
-            Act::Start => {}
-            Act::StartClient(client) => {
-                self.tell(|| What::Start { of: client });
+            Action::Start => {}
+            Action::StartClient(client) => {
+                self.trace(|| EventKind::Start { of: client });
                 self.shared.clients.start(&self.shared, client);
             }
-            Act::Resume => {
-                self.tell(|| What::Resume { of: BROKER });
+            Action::Resume => {
+                self.trace(|| EventKind::Resume { of: BROKER });
                 self.shared.world.exec().resume(BROKER);
             }
-            Act::Room => self.on_disk(|d| d.capacity = u64::MAX),
-            Act::Clog { client, until } => self.clog(client, until),
-            Act::Operator { id, power } => {
+            Action::FreeSpace => self.on_disk(|d| d.capacity = u64::MAX),
+            Action::Clog { client, until } => self.clog(client, until),
+            Action::Operator { id, power } => {
                 self.on_disk(|d| (d.failing_syncs, d.failing_writes) = (0, 0));
                 self.crash(id, power, 5);
             }
-            Act::DirectoryIsBack(id) => {
+            Action::DirectoryIsBack(id) => {
                 self.on_disk(|d| d.failed_dir = None);
                 self.directory_failed = None;
                 self.crash(id, false, 5);
             }
-            Act::Probe(i) => self.probe(i),
-            Act::Calm => self.heal(),
+            Action::Probe(i) => self.probe(i),
+            Action::Calm => self.heal(),
         }
     }
 
-    /// Whether a fault waits for its moment: for a write to lose that is long enough to be torn, and later for any.
-    fn waits(&self, i: usize) -> bool {
+    /// Whether a fault still waits for its trigger: at first an unsynced write that is long enough to be torn, later any unsynced
+    /// write.
+    fn awaits_trigger(&self, i: usize) -> bool {
         let fault = &self.shared.plan.faults[i];
         let waited = self.now().saturating_sub(fault.at_ms * MILLI + self.begin);
         let least = if waited < WAIT_MAX / 2 { SECTOR + 1 } else { 1 };
@@ -341,10 +343,10 @@ impl Director {
             && self.on_disk(|d| d.log_unsynced_bytes()) < least
     }
 
-    /// Those strike whose moment has come: a little later, when what was written is on its way.
-    fn strike_soon(&mut self) {
+    /// Schedules the waiting faults whose trigger holds: a little later, while the write is in flight.
+    fn schedule_strikes(&mut self) {
         for i in std::mem::take(&mut self.waiting) {
-            if self.waits(i) {
+            if self.awaits_trigger(i) {
                 self.waiting.insert(i);
                 continue;
             }
@@ -352,13 +354,13 @@ impl Director {
                 mix(self.shared.plan.seed, self.shared.plan.faults[i].id),
                 self.now(),
             );
-            self.at(self.now() + choice % STRIKES_AFTER_MAX, Act::Strike(i));
+            self.at(self.now() + choice % STRIKES_AFTER_MAX, Action::Strike(i));
         }
     }
 
-    /// Nothing befalls anybody from here on.
+    /// Ends all faults.
     fn heal(&mut self) {
-        self.tell(|| What::Calm);
+        self.trace(|| EventKind::Calm);
         self.shared.world.exec().resume(BROKER);
         self.on_disk(|d| {
             (d.failing_syncs, d.failing_writes, d.capacity) = (0, 0, u64::MAX);
@@ -367,12 +369,12 @@ impl Director {
         {
             let net = &mut self.shared.world.lock().net;
             net.links.clear();
-            net.shut.clear();
+            net.connect_blocks.clear();
         }
         self.waiting.clear();
         self.directory_failed = None;
         self.queue
-            .retain(|_, act| matches!(act, Act::Start | Act::StartClient(_)));
+            .retain(|_, act| matches!(act, Action::Start | Action::StartClient(_)));
         if self.disk_failed {
             self.crash(0, false, 5);
         }
@@ -383,7 +385,7 @@ impl Director {
         f(state.disks.get_mut(&BROKER).expect("the broker has a disk"))
     }
 
-    /// Whether it is full, or something is to fail.
+    /// Whether the disk is full, or some operation on it is about to fail.
     fn disk_fails(&self) -> bool {
         self.on_disk(|d| {
             d.capacity < u64::MAX || d.failing_syncs + d.failing_writes > 0 || d.failed_dir.is_some()
@@ -394,9 +396,9 @@ impl Director {
         self.shared.world.count(family);
     }
 
-    async fn befall(&mut self, i: usize) {
+    async fn inject(&mut self, i: usize) {
         let fault = &self.shared.plan.faults[i].clone();
-        self.tell(|| What::Fault {
+        self.trace(|| EventKind::Fault {
             fault: serde_json::to_value(fault).expect("a fault can be written"),
         });
         let until = |ms: u64| self.now() + ms * MILLI;
@@ -413,26 +415,26 @@ impl Director {
             Kind::Pause { for_ms } => {
                 if !matches!(self.process, Process::Down) {
                     self.count("pause");
-                    self.tell(|| What::Pause { of: BROKER });
+                    self.trace(|| EventKind::Pause { of: BROKER });
                     self.shared.world.exec().pause(BROKER);
-                    self.after_ms(for_ms, Act::Resume);
+                    self.after_ms(for_ms, Action::Resume);
                 }
             }
             Kind::SyncFails { restart_ms, power } => {
                 self.disk_failed = true;
                 self.on_disk(|d| d.failing_syncs = 1);
-                self.after_ms(restart_ms, Act::Operator { id: fault.id, power });
+                self.after_ms(restart_ms, Action::Operator { id: fault.id, power });
             }
             Kind::WriteFails { restart_ms, power } => {
                 self.disk_failed = true;
                 self.on_disk(|d| d.failing_writes = 1);
-                self.after_ms(restart_ms, Act::Operator { id: fault.id, power });
+                self.after_ms(restart_ms, Action::Operator { id: fault.id, power });
             }
             Kind::NoSpace { free_bytes, for_ms } => {
                 self.count("disk full");
                 self.disk_failed = true;
                 self.on_disk(|d| d.capacity = d.used() + free_bytes);
-                self.after_ms(for_ms, Act::Room);
+                self.after_ms(for_ms, Action::FreeSpace);
             }
             Kind::SlowDisk { times, for_ms } => {
                 self.count("disk slow");
@@ -454,11 +456,11 @@ impl Director {
                 self.on_disk(|d| d.failed_dir = Some(root.clone()));
                 self.directory_failed = Some(i);
                 if was_well && for_ms > PROBED_AFTER_MS {
-                    self.after_ms(PROBED_AFTER_MS, Act::Probe(i));
+                    self.after_ms(PROBED_AFTER_MS, Action::Probe(i));
                 }
-                self.after_ms(for_ms, Act::DirectoryIsBack(fault.id));
+                self.after_ms(for_ms, Action::DirectoryIsBack(fault.id));
             }
-            Kind::Cut { .. } | Kind::Delay { .. } | Kind::Narrow { .. } => self.ail(&fault.kind),
+            Kind::Cut { .. } | Kind::Delay { .. } | Kind::Narrow { .. } => self.degrade_links(&fault.kind),
             Kind::Swizzle { for_ms } => self.swizzle(fault.id, for_ms * MILLI),
             Kind::Shut { silent, for_ms } => {
                 self.count(if silent {
@@ -471,8 +473,8 @@ impl Director {
                     .world
                     .lock()
                     .net
-                    .shut
-                    .insert(BROKER, Shut { until, silent });
+                    .connect_blocks
+                    .insert(BROKER, ConnectBlock { until, silent });
             }
             Kind::Reset { client, half_open } => {
                 let n = self.shared.world.reset_between(client, BROKER, half_open);
@@ -492,7 +494,7 @@ impl Director {
                 how,
             } => self.damage(fault.id, format!("{topic}-{partition}"), how),
             Kind::DamageFile { kill, down_ms, .. } => {
-                self.doomed.push(i);
+                self.files_to_damage.push(i);
                 if kill {
                     self.crash(fault.id, false, down_ms);
                 } else {
@@ -515,23 +517,23 @@ impl Director {
         }
     }
 
-    /// Kills those of the clients that are at work; each is started again later.
+    /// Kills those of the clients that are running, and schedules a restart of each.
     fn kill_clients(&mut self, clients: &[u32], down_ms: u64) {
         for client in clients {
-            if self.shared.clients.is_killed(*client) {
+            if self.shared.clients.kill(*client) {
                 self.shared.world.kill(*client, "client killed");
-                self.after_ms(down_ms, Act::StartClient(*client));
+                self.after_ms(down_ms, Action::StartClient(*client));
             }
         }
     }
 
-    /// Damages a file of a partition, if some of it is there to stay.
+    /// Damages a file of a partition, if part of it is durable.
     fn damage(&self, id: u64, partition: String, how: Damage) {
         let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
         let damaged = self.on_disk(|d| {
             let folder = folder_in(d, &self.shared.roots, &partition);
             let names = d.list(&folder).unwrap_or_default().into_iter().map(|e| e.name);
-            let mut files: Vec<String> = names.filter(|n| how.befalls(n)).collect();
+            let mut files: Vec<String> = names.filter(|n| how.applies_to(n)).collect();
             while !files.is_empty() {
                 let which = choices.below("damaged file", 0, files.len() as u64);
                 let path = format!("{folder}/{}", files.swap_remove(which as usize));
@@ -554,12 +556,12 @@ impl Director {
             other => return self.process = other,
         };
         self.count("clean stop");
-        self.tell(|| What::Stop { of: BROKER });
+        self.trace(|| EventKind::Stop { of: BROKER });
         let patience = self.env.now() + START_PATIENCE;
         self.process = Process::Stopping(running.stop(), patience, down_ms);
     }
 
-    /// The process dies, or the machine; whatever it did. It is started again later.
+    /// Kills the process or cuts the power, in whatever state the process is, and schedules a restart.
     fn crash(&mut self, id: u64, power: bool, down_ms: u64) {
         let was_up = !matches!(self.process, Process::Down);
         if !was_up && !power {
@@ -567,13 +569,13 @@ impl Director {
         }
         let seen = self.on_disk(|d| AtCrash::of(d, &self.shared.roots, power));
         let seen = seen.only(|folder| self.shared.is_judged(folder));
-        // What the first crash left sure stays so: recovery may only have cut the rest.
+        // What the first crash left durable stays durable: recovery may only have cut the rest.
         self.before = Some(match self.before.take() {
             Some(before) => seen.with_sure_of(before),
             None => seen,
         });
         if power {
-            // Its own choices: another power loss less leaves these as they are.
+            // Keyed by this fault: removing another power loss does not change these choices.
             let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
             self.shared.world.power_loss(BROKER, &mut choices);
         } else {
@@ -586,10 +588,10 @@ impl Director {
             .forget();
         self.process = Process::Down;
         self.disk_failed = self.disk_fails();
-        self.after_ms(down_ms, Act::Start);
+        self.after_ms(down_ms, Action::Start);
     }
 
-    /// D1: what recovery left of each log, against what stood there when the broker died.
+    /// D1: compares each log after recovery with its contents at the crash.
     fn check_recovery(&mut self) {
         let Some(before) = self.before.take() else { return };
         let failing = self.disk_failed;

@@ -1,15 +1,15 @@
-//! A node's disk: what is written is not durable.
+//! A node's disk: a written byte is not durable until it is synced.
 //!
-//! Of each file there are two images: what the node sees (the page cache over the platter) and what is durable. A change goes to
-//! the first at once, and to the second when a sync covers it. A power loss lets each change that is on its way survive or
-//! not, by itself: a write whole, torn at sectors, or as a longer length with zeros in place of data; a rename, create,
-//! remove or truncate that never happened. What survived is what the node sees from then on.
-//! (DESIGN section 4; the file system this models is the weakest that POSIX allows.)
+//! Each file has two images: what the node sees (the page cache over the platter) and what is durable. A change reaches the first
+//! image at once, and the second when a sync covers it. At a power loss each pending change survives or not, independently: a write
+//! whole, torn at sectors, or as a longer length with zeros in place of data; a rename, create, remove or truncate may never have
+//! happened. The surviving changes are what the node sees from then on. (DESIGN section 4; the model is the weakest file system
+//! that POSIX allows.)
 //!
-//! A *failed* sync settles what it was to cover there and then: each change reached the platter, in part or whole, or never
-//! will. The node goes on to see all of it, and no later sync covers it again: the pages count as clean (fsyncgate; Rebello et
-//! al., ATC 2020). Only bytes that are written anew can become durable. The names in a directory whose sync failed stay
-//! on their way: a journal keeps those.
+//! A *failed* sync settles the changes that it covers at once: each reached the platter, in part or whole, or never will. The node
+//! goes on seeing all of them, and no later sync covers them again: the pages count as clean (fsyncgate; Rebello et al., ATC 2020).
+//! Only bytes that are written again can become durable. Name changes of a directory whose sync failed stay pending: a journal
+//! keeps them.
 
 mod damage;
 mod files;
@@ -29,7 +29,7 @@ pub use damage::Damage;
 pub use files::FileDamage;
 use platter::{Change, Image, apply, settle};
 
-/// What the disk writes whole or not at all.
+/// The unit that the disk writes atomically.
 pub const SECTOR: u64 = 512;
 
 /// A file or directory on the disk, whatever its name is.
@@ -40,23 +40,23 @@ const ROOT: InodeId = 0;
 #[derive(Default)]
 struct Inode {
     data: Image,
-    /// What is on the platter.
+    /// The content on the platter.
     durable: Image,
-    /// Changes that no sync has ended for, oldest first, each with its number.
+    /// Changes that no completed sync covers, oldest first, each with its number.
     pending: Vec<(u64, Change)>,
-    /// Of a directory: its entries as the node sees them, and as they survive.
+    /// Entries of a directory, as the node sees them and as they are durable.
     entries: BTreeMap<String, InodeId>,
     entries_durable: BTreeMap<String, InodeId>,
     is_dir: bool,
-    /// Whether it was made as a segment of a log: what is worth losing.
+    /// Whether it was created as a segment of a log, the target of most faults.
     is_log: bool,
-    /// What the disk will do to the next write, beside saying that all is well.
+    /// What the disk does to the next write while it reports success.
     goes_astray: Option<Damage>,
-    /// Sectors that can't be read, by where they begin, until they are written again.
+    /// Unreadable sectors, by their start, until they are written again.
     unreadable: BTreeSet<u64>,
     /// Open handles.
     handles: u32,
-    /// Names, as the node sees them and as they survive.
+    /// Names that refer to it, as the node sees them and as they are durable.
     links: u32,
 }
 
@@ -87,31 +87,31 @@ impl NameChange {
     }
 }
 
-/// One node's disk. Survives its node's lives.
+/// One node's disk. It survives the node's lives.
 pub struct Disk {
     node: u64,
     /// By their ids.
     inodes: Vec<Inode>,
     next_change: u64,
     names: Vec<NameChange>,
-    /// How often a name came to mean something else.
+    /// How many times a path changed its target.
     renamed: u64,
     used: u64,
-    /// Bytes it can hold.
+    /// Capacity in bytes.
     pub capacity: u64,
-    /// Syncs that fail from now on.
+    /// How many of the next syncs fail.
     pub failing_syncs: u64,
-    /// Writes that fail from now on with an IO error of unknown extent.
+    /// How many of the next writes fail with an IO error of unknown extent.
     pub failing_writes: u64,
-    /// The path of a directory of which nothing can be read, written or synced.
+    /// The path of a failed directory: nothing in it can be read, written or synced.
     pub failed_dir: Option<String>,
-    /// Until then, everything takes this many times as long.
+    /// Until then, every operation takes this many times as long.
     pub slow: (Nanos, u64),
-    /// Nothing ends before.
+    /// No operation completes before.
     pub hangs_until: Nanos,
-    /// What befell it, by family.
-    pub befell: BTreeMap<&'static str, u64>,
-    /// Told of each write to a log.
+    /// Faults that occurred, by family.
+    pub fault_counts: BTreeMap<&'static str, u64>,
+    /// Notified at each write to a log.
     pub log_written: Arc<Notify>,
 }
 
@@ -139,7 +139,7 @@ impl Disk {
             failed_dir: None,
             slow: (0, 1),
             hangs_until: 0,
-            befell: BTreeMap::new(),
+            fault_counts: BTreeMap::new(),
             log_written: Arc::default(),
         }
     }
@@ -162,7 +162,7 @@ impl Disk {
             .expect("an inode that is named exists")
     }
 
-    /// The directory that `path` is in, and its name there.
+    /// The directory of `path`, and the name in it.
     fn place<'p>(&self, path: &'p str) -> Result<(InodeId, &'p str)> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let dir = self
@@ -194,14 +194,14 @@ impl Disk {
         Ok(inode)
     }
 
-    /// Opens or makes a file: its inode and length. Who opened it tells when it is closed ([`Disk::close`]).
+    /// Opens or creates a file: returns its inode and length. The caller must call [`Disk::close`] for each handle.
     pub fn open(&mut self, path: &str, create: bool) -> Result<(InodeId, u64)> {
         let opened = self.find(path, create)?;
         self.inode_mut(opened.0).handles += 1;
         Ok(opened)
     }
 
-    /// A handle of a file is gone.
+    /// Drops a handle of a file.
     pub fn close(&mut self, id: InodeId) {
         let inode = self.inode_mut(id);
         inode.handles = inode.handles.saturating_sub(1);
@@ -242,7 +242,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Renames, replacing a file that is there.
+    /// Renames, replacing an existing file.
     pub fn rename(&mut self, from: &str, to: &str) -> Result<()> {
         let inode = self.walk(from).ok_or_else(|| not_found(from))?;
         let (from_dir, from_name) = self.place(from)?;
@@ -273,7 +273,7 @@ impl Disk {
         Ok(())
     }
 
-    /// What is in a directory, sorted.
+    /// The entries of a directory, sorted.
     pub fn list(&self, path: &str) -> Result<Vec<Entry>> {
         let dir = self
             .walk(path)
@@ -314,7 +314,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Frees a file's bytes once it has no name, on the platter or off it, no handle, and none that a power loss could bring back.
+    /// Frees a file's bytes once it has no name, visible or durable, no handle, and no pending change that could restore a name.
     fn free_unless_used(&mut self, id: InodeId) {
         let is_it = |of: &NameChange| match of {
             NameChange::Set { inode, .. } | NameChange::Move { inode, .. } => *inode == id,
@@ -335,14 +335,14 @@ impl Disk {
         self.used -= freed;
     }
 
-    fn befalls(&mut self, what: &'static str) {
-        *self.befell.entry(what).or_insert(0) += 1;
+    fn count_fault(&mut self, what: &'static str) {
+        *self.fault_counts.entry(what).or_insert(0) += 1;
     }
 
     fn check_sync(&mut self, what: &str) -> Result<()> {
         if self.failing_syncs > 0 {
             self.failing_syncs -= 1;
-            self.befalls("sync failed");
+            self.count_fault("sync failed");
             return Err(Error::new(
                 ErrorKind::Io,
                 format!("sync {what}: input/output error"),
@@ -351,13 +351,13 @@ impl Disk {
         Ok(())
     }
 
-    /// Whether it is a path in the directory that fails, or that directory.
+    /// Whether `path` is the failed directory or inside it.
     pub fn has_failed(&self, path: &str) -> bool {
         let rest = self.failed_dir.as_deref().and_then(|dir| path.strip_prefix(dir));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// The error of an operation on a path, if it is in the directory that fails.
+    /// Returns the error of an operation on a path, if it is in the failed directory.
     pub fn check_dir(&self, path: &str) -> Result<()> {
         match self.has_failed(path) {
             true => Err(Error::new(ErrorKind::Io, format!("{path}: input/output error"))),
@@ -365,19 +365,19 @@ impl Disk {
         }
     }
 
-    /// When something ends that begins now and takes `latency` on a good day.
+    /// When an operation ends that begins now and normally takes `latency`.
     pub fn ends_at(&self, now: Nanos, latency: Nanos) -> Nanos {
         let (until, times) = self.slow;
         let latency = if now < until { latency * times } else { latency };
         (now + latency).max(self.hangs_until)
     }
 
-    /// Bytes that files hold.
+    /// Bytes that files occupy.
     pub fn used(&self) -> u64 {
         self.used
     }
 
-    /// Free bytes, and bytes in all.
+    /// Free bytes, and the capacity.
     pub fn space(&self) -> (u64, u64) {
         (self.capacity.saturating_sub(self.used), self.capacity)
     }
@@ -393,15 +393,15 @@ impl Disk {
         changes.map(len).max().unwrap_or(0)
     }
 
-    /// How long a file is.
+    /// The length of a file.
     pub fn len(&self, inode: InodeId) -> u64 {
         self.inode(inode).data.len() as u64
     }
 
-    /// Bytes from `at` on, fewer at the end.
+    /// Bytes from `at` on; fewer at the end of the file.
     ///
     /// # Errors
-    /// EIO, if one of their sectors can't be read.
+    /// EIO, if one of the sectors can't be read.
     pub fn read(&mut self, id: InodeId, at: u64, len: u64) -> Result<Bytes> {
         let inode = self.inode(id);
         let from = (at as usize).min(inode.data.len());
@@ -410,11 +410,11 @@ impl Disk {
         if inode.unreadable.is_empty() || !inode.is_unreadable(from as u64, to as u64) {
             return Ok(bytes);
         }
-        self.befalls("read failed");
+        self.count_fault("read failed");
         Err(Error::new(ErrorKind::Io, "read: input/output error"))
     }
 
-    /// Writes. When there is no room, what fits is written; the error tells whether the extent is known.
+    /// Writes. If the disk gets full, it writes the part that fits; the error tells whether the extent is known.
     pub fn write(
         &mut self,
         inode: InodeId,
@@ -423,7 +423,7 @@ impl Disk {
     ) -> std::result::Result<(), (Error, bool)> {
         if self.failing_writes > 0 {
             self.failing_writes -= 1;
-            self.befalls("write failed");
+            self.count_fault("write failed");
             self.put(inode, at, bytes.slice(..bytes.len() / 2));
             return Err((Error::new(ErrorKind::Io, "write: input/output error"), false));
         }
@@ -431,7 +431,7 @@ impl Disk {
         let room = self.capacity.saturating_sub(self.used);
         if grows > room {
             let fits = bytes.len() as u64 - (grows - room);
-            self.befalls("no space");
+            self.count_fault("no space");
             self.put(inode, at, bytes.slice(..fits as usize));
             return Err((
                 Error::new(ErrorKind::NoSpace, "write: no space left on device"),
@@ -453,7 +453,7 @@ impl Disk {
         let change = match inode.goes_astray.take() {
             None => Change::Write { at, bytes },
             Some(how) => {
-                self.befalls(how.name());
+                self.count_fault(how.name());
                 how.astray(at, bytes)
             }
         };
@@ -465,7 +465,7 @@ impl Disk {
         }
     }
 
-    /// Cuts a file.
+    /// Truncates a file.
     pub fn truncate(&mut self, id: InodeId, to: u64) {
         let number = self.next_change;
         self.next_change += 1;
@@ -476,12 +476,12 @@ impl Disk {
         self.used -= freed;
     }
 
-    /// Begins a sync: what it will cover.
+    /// Begins a sync: returns a mark of the changes that it covers.
     pub fn sync_begin(&self) -> u64 {
         self.next_change
     }
 
-    /// Ends a sync that began at `mark`. If it fails, what it was to cover is settled for good.
+    /// Ends a sync that began at `mark`. A failure settles the covered changes for good.
     pub fn sync_end(&mut self, id: InodeId, mark: u64, choices: &mut Keyed) -> Result<()> {
         let result = self.check_sync("file");
         let (node, inode) = (self.node, self.inode_mut(id));
@@ -490,23 +490,23 @@ impl Disk {
         match &result {
             Ok(()) => covered.iter().for_each(|(_, c)| apply(&mut inode.durable, c)),
             Err(_) => {
-                let mut befell = BTreeMap::new();
-                settle(&mut inode.durable, &covered, node, choices, &mut befell);
+                let mut fault_counts = BTreeMap::new();
+                settle(&mut inode.durable, &covered, node, choices, &mut fault_counts);
                 if !covered.is_empty() {
-                    self.befalls("pages gone");
+                    self.count_fault("pages gone");
                 }
             }
         }
         result
     }
 
-    /// The power goes: of what no sync covered, any part survives.
+    /// Power loss: any part of the unsynced changes survives.
     pub fn power_loss(&mut self, choices: &mut Keyed) {
         self.lose_names(choices);
-        let (node, befell) = (self.node, &mut self.befell);
+        let (node, fault_counts) = (self.node, &mut self.fault_counts);
         for inode in &mut self.inodes {
             let pending = std::mem::take(&mut inode.pending);
-            settle(&mut inode.durable, &pending, node, choices, befell);
+            settle(&mut inode.durable, &pending, node, choices, fault_counts);
             inode.data.copy(&inode.durable);
         }
         self.used = self.inodes.iter().map(|i| i.data.len() as u64).sum();
@@ -518,7 +518,7 @@ impl Disk {
             if choices.one_in("name survives", self.node, 2) {
                 apply_name(&mut self.inodes, &change, true);
             } else {
-                self.befalls("name undone");
+                self.count_fault("name undone");
             }
         }
         for inode in &mut self.inodes {
@@ -542,7 +542,7 @@ impl Disk {
         })
     }
 
-    /// How long the files are that are open and have no name that the node sees. For checks.
+    /// The lengths of open files that have no visible name. For checks.
     pub fn open_without_name(&self) -> Vec<u64> {
         let named: BTreeSet<InodeId> = self
             .inodes
@@ -558,7 +558,7 @@ impl Disk {
         nameless.map(|(_, i)| i.data.len() as u64).collect()
     }
 
-    /// As long as it is the same, every path leads where it led. For checks.
+    /// A counter that changes whenever a path changes its target. For checks.
     pub fn renamed(&self) -> u64 {
         self.renamed
     }
@@ -568,8 +568,8 @@ impl Disk {
         self.walk(path)
     }
 
-    /// The file that a power loss now would certainly leave at this path, if it undid every change of names that no sync
-    /// covers. For checks.
+    /// The file that a power loss now would certainly leave at this path, even if it undid every unsynced change of names. For
+    /// checks.
     pub fn file_durable(&self, path: &str) -> Option<InodeId> {
         path.split('/')
             .filter(|p| !p.is_empty())
@@ -583,13 +583,13 @@ impl Disk {
         self.inode(id).data.whole()
     }
 
-    /// A file's bytes on the platter: what a power loss now would leave if nothing on its way survived. For checks.
+    /// A file's bytes on the platter: what a power loss now would leave if no pending change survived. For checks.
     pub fn peek_durable(&self, id: InodeId) -> Cow<'_, [u8]> {
         self.inode(id).durable.whole()
     }
 }
 
-/// Gives a name to an inode, or to none, as the node sees it or as it survives.
+/// Makes a name refer to an inode, or to none, in the visible or in the durable view.
 fn set_name(inodes: &mut [Inode], dir: InodeId, name: &str, to: Option<InodeId>, durable: bool) {
     let dir = &mut inodes[dir as usize];
     let entries = if durable {
@@ -614,7 +614,7 @@ fn apply_name(inodes: &mut [Inode], change: &NameChange, durable: bool) {
         NameChange::Set { dir, name, inode } => set_name(inodes, *dir, name, Some(*inode), durable),
         NameChange::Unset { dir, name } => set_name(inodes, *dir, name, None, durable),
         NameChange::Move { from, to, inode } => {
-            // In the durable view the source may be missing (its create was lost) or be another file by now.
+            // In the durable view the source may be missing (its create was lost), or be another file by now.
             let dir = &inodes[from.0 as usize];
             let entries = if durable {
                 &dir.entries_durable

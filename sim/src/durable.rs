@@ -1,9 +1,10 @@
-//! Checks at every moment: what a client has just been told, and what the broker has just recorded, is durable on its disk.
+//! Checks at every moment that data is durable: whatever clients were just acknowledged or shown, and whatever the broker has just
+//! recorded.
 //!
-//! With flushing on, an acknowledged batch (L1) and a record that was shown (L5: the high watermark never passes what is
-//! durable) stand in whole batches on the platter, under names that are durable; and the batch's leader epoch is on the
-//! platter, too, where replicas ask for it (L2). A recovery point speaks of bytes on the platter from the moment when it is
-//! recorded (D1). So an ack before its sync is found the moment it arrives, not by the power loss that would take it.
+//! With flushing on, an acknowledged batch (L1) and a record that was shown (L5: the high watermark never passes the durable end)
+//! are in complete batches on the platter, under durable names; and the batch's leader epoch is on the platter, too, where replicas
+//! look for it (L2). A recovery point covers only bytes that are on the platter when it is recorded (D1). So a missing sync is
+//! found when the acknowledgement arrives, not at the power loss that would take the batch.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use crate::retention;
 
 /// How far a partition's log is known to be durable.
 #[derive(Default)]
-struct Known {
+struct KnownEnd {
     folder: String,
     segment: Option<(i64, InodeId)>,
     position: usize,
@@ -31,31 +32,32 @@ struct Known {
     epoch_durable: Option<i32>,
 }
 
-/// How far each log is known to be durable; looks further only when something newer was told.
+/// How far each log is known to be durable; reads the disk only for newer offsets.
 #[derive(Default)]
 pub struct DurableEnds {
-    known: BTreeMap<String, Known>,
-    /// By log directory the file of recovery points that was looked at.
+    known: BTreeMap<String, KnownEnd>,
+    /// The file of recovery points that was last read, by log directory.
     recorded: BTreeMap<String, InodeId>,
     renamed: u64,
 }
 
 impl DurableEnds {
-    /// Forgets what it knows: after a crash logs may be shorter and other.
+    /// Forgets all known ends: after a crash logs may be shorter and different.
     pub fn forget(&mut self) {
         self.known.clear();
     }
 
-    /// Looks at what clients were just told. What lies below the offset up to which somebody asked to delete (`deleted`) may be gone.
+    /// Checks the responses that clients just received. Records below the offset that a client asked to delete (`deleted`) may be
+    /// gone.
     pub fn check(
         &mut self,
-        told: &[Operation],
+        responses: &[Operation],
         disk: &Disk,
         roots: &[String],
         deleted: impl Fn(&str) -> i64,
     ) -> Vec<Violation> {
         let mut violations = Vec::new();
-        for o in told.iter().filter(|o| o.type_ != Type::Invoke) {
+        for o in responses.iter().filter(|o| o.type_ != Type::Invoke) {
             for micro in o.op.micro_ops() {
                 match micro {
                     MicroOp::Send {
@@ -97,8 +99,8 @@ impl DurableEnds {
         violations
     }
 
-    /// Looks at the recovery points, if they were recorded anew: what lies below them recovery takes for durable. Of a
-    /// partition that the disk `damaged` nobody knows.
+    /// Checks the recovery points, if they were written again: recovery assumes that everything below them is durable. Partitions
+    /// that the disk `damaged` are exempt.
     pub fn check_recorded(
         &mut self,
         disk: &Disk,
@@ -129,11 +131,11 @@ impl DurableEnds {
         let points = recovery_points(&disk.peek(file));
         for (folder, id, point) in points.into_iter().flatten() {
             let path = format!("{root}/{folder}");
-            // It may speak of a topic that is gone by now, for another of its name.
+            // The recovery point may be of a deleted topic of the same name.
             if topic_id(disk, &path).is_none_or(|there| there != id) {
                 continue;
             }
-            // Nothing below a log's start need be there.
+            // Records below the log's start need not exist.
             let start = retention::starts(disk, &path).map_or(0, |s| s.log_start);
             let begins = |(base, _)| base == point;
             let there = disk.segment_durable(&path, point).is_some_and(begins);
@@ -152,13 +154,13 @@ impl DurableEnds {
         violations
     }
 
-    /// Whether the log that is known as `key` is durable past `offset`.
+    /// Whether the log of `key` is durable past `offset`.
     fn covers(&mut self, disk: &Disk, roots: &[String], key: &str, offset: i64) -> bool {
         if !self.known.contains_key(key) {
             let folder = folder(disk, roots, key);
-            let known = Known {
+            let known = KnownEnd {
                 folder,
-                ..Known::default()
+                ..KnownEnd::default()
             };
             self.known.insert(key.to_owned(), known);
         }
@@ -166,7 +168,7 @@ impl DurableEnds {
         if offset < known.next_offset {
             return true;
         }
-        // What stands in segments below that of the offset need not be walked.
+        // Segments below the one of the offset need not be read.
         let Some((base, inode)) = disk.segment_durable(&known.folder, offset) else {
             return false;
         };
@@ -177,7 +179,7 @@ impl DurableEnds {
         let image = disk.peek_durable(inode);
         while let Some(rest) = image.get(known.position..).filter(|r| !r.is_empty()) {
             let Some(batch) = first_batch(rest) else { break };
-            // A torn write may leave a batch without its offset, which no checksum covers.
+            // A torn write may leave a batch without its base offset, which no checksum covers.
             if batch.header.base_offset.0 < known.next_offset {
                 break;
             }
@@ -191,8 +193,8 @@ impl DurableEnds {
         offset < known.next_offset
     }
 
-    /// Whether the latest leader epoch of a log is on the platter as well. It was noted there BEFORE anything was appended in it,
-    /// so a replica that asks where an epoch ends is never told of an older one (KIP-101).
+    /// Checks that the latest leader epoch of a log is on the platter as well. The broker records it there BEFORE any append of
+    /// that epoch, so a replica that asks for an epoch's end never gets an older one (KIP-101).
     fn check_epoch(&mut self, disk: &Disk, key: &str, acked: i64) -> Option<Violation> {
         let known = self.known.get_mut(key)?;
         let (epoch, base) = known
@@ -204,7 +206,7 @@ impl DurableEnds {
         let listed = listed
             .and_then(|bytes| epochs(std::str::from_utf8(&bytes).ok()?))
             .unwrap_or_default();
-        // Below the log's start epochs are forgotten.
+        // Epochs below the log's start are removed.
         let forgotten = listed.first().is_some_and(|(_, start)| base < *start);
         let there = listed.iter().any(|(e, start)| *e == epoch && *start <= base);
         (!there && !forgotten).then(|| {
@@ -216,7 +218,7 @@ impl DurableEnds {
     }
 }
 
-/// The whole batch at the front, if its checksum holds.
+/// The first batch, if it is complete and its checksum is valid.
 fn first_batch(rest: &[u8]) -> Option<Batch> {
     let size = rest.get(8..12)?.first_chunk().map(|b| i32::from_be_bytes(*b))?;
     let end = usize::try_from(size).ok()?.checked_add(12)?;
@@ -234,7 +236,7 @@ pub(crate) fn end_of(mut bytes: &[u8]) -> Option<i64> {
     end
 }
 
-/// The folder of a history's key. Where topics of a name come and go, each directory may have one of that name.
+/// The folder of a history's key. Where topic names are used again, each log directory may have a folder of that name.
 fn folder(disk: &Disk, roots: &[String], key: &str) -> String {
     let place = Place::of(key);
     let name = place.folder();
@@ -244,16 +246,16 @@ fn folder(disk: &Disk, roots: &[String], key: &str) -> String {
     of_its_id.unwrap_or_else(|| folder_in(disk, roots, &name))
 }
 
-/// The key of a folder's log, where topics of that name come and go.
+/// The key of a folder's log, for a topic name that is used again.
 fn format_key(folder: &str, id: &str) -> String {
     let place = Place::of(folder);
     format!("{}{ID_MARK}{id}-{}", place.topic, place.partition)
 }
 
-/// What `brokkr-checkpoint` says: by folder and topic, up to which offset recovery takes the log for durable.
+/// Decodes `brokkr-checkpoint`: for each folder and topic id, the offset up to which recovery assumes the log durable.
 pub(crate) fn recovery_points(bytes: &[u8]) -> Option<Vec<(String, String, i64)>> {
     let (version, rest) = bytes.strip_prefix(b"BKCP")?.split_first_chunk()?;
-    // From version 2 on: whether it is of a clean stop, and of which broker epoch.
+    // From version 2 on: whether it is of a clean stop, and the broker epoch.
     let rest = rest.get(if u16::from_be_bytes(*version) < 2 { 0 } else { 9 }..)?;
     let (count, mut rest) = rest.split_first_chunk::<4>()?;
     let mut points = Vec::new();
@@ -267,13 +269,13 @@ pub(crate) fn recovery_points(bytes: &[u8]) -> Option<Vec<(String, String, i64)>
             Uuid::from_bytes(*id).to_string(),
             i64::from_be_bytes(*point),
         ));
-        // What follows: where the log starts, its truncations and, from version 3 on, its active segment.
+        // The rest: the log's start, its truncations and, from version 3 on, its active segment.
         rest = more.get(if u16::from_be_bytes(*version) < 3 { 16 } else { 28 }..)?;
     }
     Some(points)
 }
 
-/// What a `leader-epoch-checkpoint` says: epochs and where each begins. `None`: it is not one, whole.
+/// Decodes a `leader-epoch-checkpoint`: epochs and their start offsets. `None` if it is incomplete or invalid.
 fn epochs(text: &str) -> Option<Vec<(i32, i64)>> {
     let mut lines = text.lines();
     if lines.next() != Some("0") {
@@ -310,7 +312,7 @@ mod tests {
         (disk, log)
     }
 
-    /// The log is in the second.
+    /// The log is in the second directory.
     fn roots() -> [String; 2] {
         ["other", "data"].map(str::to_owned)
     }
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_point_is_not_recorded_before_what_it_speaks_of_is_durable() {
+    fn a_recovery_point_covers_only_durable_bytes() {
         for (point, synced, ids) in [(0, false, 0), (1, false, 1), (1, true, 0), (2, true, 1)] {
             let (mut disk, log) = disk();
             if synced {
@@ -362,18 +364,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_is_durable_unless_somebody_asked_to_delete_it() {
+    fn acknowledged_and_shown_records_are_durable_unless_deleted() {
         let sent = MicroOp::Send {
             key: "t-0".into(),
             offset: Some(0),
             value: 1.into(),
         };
         let shown = MicroOp::Poll(Some([("t-0".into(), vec![(0, 1.into())])].into()));
-        let told = [Op::Send(vec![sent]), Op::Poll(vec![shown])];
-        let told = told.map(|op| Operation::new(0, 0, Type::Ok, 0, op));
+        let responses = [Op::Send(vec![sent]), Op::Poll(vec![shown])];
+        let responses = responses.map(|op| Operation::new(0, 0, Type::Ok, 0, op));
         let ids = |deleted: i64| {
             let (disk, _) = disk();
-            let found = DurableEnds::default().check(&told, &disk, &roots(), |_| deleted);
+            let found = DurableEnds::default().check(&responses, &disk, &roots(), |_| deleted);
             found.iter().map(|v| v.id).collect::<Vec<_>>()
         };
         assert_eq!(ids(0), ["L1", "L5"], "nothing was synced");
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledged_batch_s_epoch_is_durable() {
+    fn the_epoch_of_an_acknowledged_batch_is_durable() {
         for (listed, ids) in [
             ("0\n1\n0 0\n", 0),
             ("0\n1\n3 0\n", 1),

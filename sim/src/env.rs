@@ -1,6 +1,6 @@
 //! A node's view of the seeded world: [`brokkr_env::Env`] for one of its lives.
 //!
-//! Once the life is over every call does nothing: what it would answer never comes.
+//! Once the life is over every call does nothing: its future never completes.
 
 mod conns;
 mod files;
@@ -12,12 +12,12 @@ use brokkr_env::{Dir, Done, Env, Error, ErrorKind, Instant, Result, Rng, Task, U
 
 use crate::exec::Life;
 use crate::net::{addr_of, node_at};
-use crate::trace::{Tap, What, conn_of};
+use crate::trace::{EventKind, Tap, conn_of};
 use crate::world::{Clock, State, World};
 pub use conns::{SimConn, SimListener, SimReadHalf, SimWriteHalf};
 pub use files::{SimDir, SimFile};
 
-/// Where the wall clock stands when a world begins: 2026-01-01.
+/// The wall clock at the start of a world: 2026-01-01.
 pub(crate) const WALL_START_MS: i64 = 1_767_225_600_000;
 
 /// One life's environment.
@@ -25,7 +25,7 @@ pub(crate) const WALL_START_MS: i64 = 1_767_225_600_000;
 pub struct SimEnv {
     world: World,
     life: Life,
-    /// The node's monotonic clock, which runs through a life as it did at its begin.
+    /// The node's monotonic clock, whose drift is fixed for a life.
     clock: Clock,
 }
 
@@ -35,12 +35,12 @@ impl SimEnv {
         Self { world, life, clock }
     }
 
-    /// Whose environment it is.
+    /// The life that it belongs to.
     pub fn life(&self) -> Life {
         self.life
     }
 
-    /// The world it is part of.
+    /// Its world.
     pub fn world(&self) -> &World {
         &self.world
     }
@@ -53,7 +53,7 @@ impl SimEnv {
         !self.world.exec().alive(self.life)
     }
 
-    /// Answers after `latency`, unless the life ends before.
+    /// Completes after `latency`, unless the life ends before.
     fn after<T: Send + 'static>(
         &self,
         latency: impl FnOnce(&mut State) -> u64,
@@ -71,7 +71,7 @@ impl SimEnv {
         let (world, life) = (self.world.clone(), self.life);
         self.world.exec().call_at(self.life, at, move || {
             let result = f(&mut world.lock());
-            // The disk works on while the process is paused; only the process doesn't hear of it.
+            // The disk goes on while the process is paused; the completion waits for the process.
             world.exec().call_awake(life, move || done(result));
         });
     }
@@ -116,7 +116,7 @@ impl Env for SimEnv {
         let root = path.trim_matches('/').to_owned();
         let made = disk(&mut self.world.lock(), self.life.node, |d| {
             d.create_dir(&root)?;
-            // Durable, as the contract says: each part of the path in the one above.
+            // Durable, as the contract says: syncs each part of the path in its parent.
             let parents = root.match_indices('/').map(|(i, _)| &root[..i]);
             [""].into_iter()
                 .chain(parents)
@@ -159,26 +159,26 @@ impl Env for SimEnv {
                 format!("connect to {addr}: connection refused"),
             )
         };
-        self.tap().tell(|| What::Connect { to: node, port });
+        self.tap().record(|| EventKind::Connect { to: node, port });
         let mut at = self
             .world
             .arrival(&mut self.world.lock(), self.life.node, node, 0);
-        let shut = loop {
+        let blocked = loop {
             self.world.exec().sleep_until(self.life, at).await;
-            match self.world.lock().net.shut_to(node, at) {
-                Some(shut) if shut.silent => at = shut.until,
-                shut => break shut.is_some(),
+            match self.world.lock().net.connect_block(node, at) {
+                Some(blocked) if blocked.silent => at = blocked.until,
+                blocked => break blocked.is_some(),
             }
         };
         let (mine, theirs, offered) = {
             let mut state = self.world.lock();
             let (mine, theirs) = state.net.pair(self.life.node, node);
             let from = addr_of(self.life.node, state.net.free_port());
-            let offered = !shut && state.net.offer(node, port, theirs, from);
+            let offered = !blocked && state.net.offer(node, port, theirs, from);
             (mine, theirs, offered)
         };
         let conn = offered.then_some(conn_of(mine));
-        self.tap().tell(|| What::Connected { conn, to: node });
+        self.tap().record(|| EventKind::Connected { conn, to: node });
         let back = self
             .world
             .arrival(&mut self.world.lock(), node, self.life.node, 0);
@@ -187,7 +187,7 @@ impl Env for SimEnv {
             state.net.ends.remove(&mine);
             state.net.ends.remove(&theirs);
         }
-        // From here on the connection is somebody's to close.
+        // From here on dropping the connection closes it.
         let conn = offered.then(|| SimConn::new(self.clone(), mine));
         self.world.exec().sleep_until(self.life, back).await;
         conn.ok_or_else(refused)

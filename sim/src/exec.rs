@@ -1,12 +1,12 @@
-//! The executor: which ready task runs next is the seed's choice, and time passes only when nobody is ready.
+//! The executor: the seed chooses which ready task runs next, and time passes only when no task is ready.
 //!
 //! madsim's own can't be steered (no hook for the choice, no cancellable timers, killed futures that drop late), so
 //! this one runs inside its room as a single future. A task is known by (node, incarnation, name). A kill raises the
 //! node's incarnation and drops its futures before any other task runs; a timer of a dead incarnation never fires.
 //!
-//! Which ready task runs is drawn anew each time, or decided by priorities that change at rare, random points (PCT:
-//! Burckhardt et al., ASPLOS 2010): the first mixes everything with everything, the second lets one task run far ahead of
-//! another, which a bug that needs a few orderings in a row is found by. A paused node's tasks are ready, but do not run.
+//! The next task is either drawn at random each time, or chosen by priorities that change at rare, random points (PCT: Burckhardt
+//! et al., ASPLOS 2010). The first mixes all tasks evenly; the second lets one task run far ahead of another, which finds bugs that
+//! need a few particular orderings in a row. Tasks of a paused node may be ready, but do not run.
 
 mod cpu;
 mod sleep;
@@ -24,15 +24,15 @@ use std::thread::ThreadId;
 use serde::{Deserialize, Serialize};
 
 use crate::keyed::mix;
-use crate::trace::{Tap, What};
+use crate::trace::{EventKind, Tap};
 use cpu::Cpu;
 pub use sleep::Sleep;
 use timers::{Timer, TimerId, Timers};
 
-/// Nanoseconds of the world's one clock.
+/// Nanoseconds of the world's clock.
 pub type Nanos = u64;
 
-/// A life of a node. A node that was killed has a new one.
+/// One life of a node: a killed node starts a new one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Life {
     /// Which node.
@@ -51,22 +51,22 @@ pub enum Strategy {
     /// Each ready task is as likely.
     #[default]
     Random,
-    /// The ready task of the highest priority, which it loses once in so many polls. Those of low priority also come after
-    /// what happens in the next moments: a thread that gets no core.
+    /// The ready task of the highest priority runs; it loses that priority once in so many polls. Tasks of low priority also wait
+    /// for events of the next moments, like a thread that gets no core.
     Pct(u64),
 }
 
-/// Polls in a row after which a task loses its priority: who waits for another by asking again must not starve it.
+/// Polls in a row after which a task loses its priority: a task that polls for another's progress must not starve it.
 const POLLS_IN_A_ROW_MAX: u64 = 200;
-/// Priorities that were lost are below all that were drawn.
+/// Lost priorities are below all drawn ones.
 const PRIORITY_DRAWN_MIN: u64 = 1 << 62;
-/// A quarter of those that were drawn is low.
+/// A quarter of the drawn priorities is low.
 const PRIORITY_LOW_MAX: u64 = PRIORITY_DRAWN_MIN + (1 << 60);
-/// How long tasks of low priority wait at most for others to become ready.
+/// Longest time that tasks of low priority wait for others to become ready.
 const LOW_WAITS_MAX: Nanos = 1_000_000;
 
-/// What a timer does.
-enum Fire {
+/// What a timer does when it fires.
+enum TimerAction {
     Wake(Waker),
     Call(Box<dyn FnOnce() + Send>),
 }
@@ -74,13 +74,13 @@ enum Fire {
 struct Slot {
     life: Life,
     name: &'static str,
-    token: Arc<Token>,
+    token: Arc<TaskWaker>,
     priority: u64,
-    /// What is polled, and who is told when it is to be polled again. Out while it is polled.
+    /// The future and its waker. Taken out during a poll.
     work: Option<(BoxFuture, Waker)>,
 }
 
-/// The tasks that there are, by their ids, which are given out in order.
+/// The existing tasks by id. Ids are assigned in order.
 #[derive(Default)]
 struct Tasks(Vec<Option<Box<Slot>>>);
 
@@ -101,7 +101,7 @@ impl Tasks {
         self.0.get_mut(id as usize)?.take()
     }
 
-    /// Takes away those of a node.
+    /// Removes the tasks of a node.
     fn remove_of(&mut self, node: u32) -> Vec<Slot> {
         let is_its = |slot: &mut Box<Slot>| slot.life.node == node;
         let taken = self.0.iter_mut().filter_map(|slot| slot.take_if(is_its));
@@ -110,7 +110,7 @@ impl Tasks {
 }
 
 #[derive(Default)]
-struct State {
+struct ExecState {
     tasks: Tasks,
     timers: Timers,
     incarnations: BTreeMap<u32, u32>,
@@ -119,19 +119,19 @@ struct State {
     /// Polls since time last moved.
     polls_still: u64,
     panic: Option<(Life, &'static str, String)>,
-    /// Whose poll it is.
+    /// The task that is being polled.
     running: Option<(Life, &'static str)>,
     stop: bool,
     strategy: Strategy,
-    /// Decides who is next.
+    /// Seed of the scheduling choices.
     order_seed: u64,
-    /// The next priority to fall to, and who ran last, how often in a row.
+    /// The next priority to fall to, and the task that ran last, with how often in a row.
     lowest: u64,
     in_a_row: (TaskId, u64),
-    /// While nobody is ready but tasks of low priority: until when those wait.
+    /// While only tasks of low priority are ready: until when they wait.
     low_waits_until: Option<Nanos>,
     paused: BTreeSet<u32>,
-    /// Of paused nodes: tasks that are ready, and what is to be called.
+    /// Of paused nodes: ready tasks, and deferred calls.
     stalled: Vec<(u32, TaskId)>,
     deferred: Vec<(Life, Box<dyn FnOnce() + Send>)>,
     cpu: Cpu,
@@ -139,12 +139,12 @@ struct State {
 
 /// The executor of one world. Cloning shares it.
 #[derive(Clone)]
-pub struct Exec(Arc<Shared>);
+pub struct Exec(Arc<ExecInner>);
 
-struct Shared {
-    /// Only the run itself moves it.
+struct ExecInner {
+    /// Only `run` advances it.
     now: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<ExecState>,
     ready: Arc<Mutex<Vec<TaskId>>>,
     tap: Arc<Tap>,
 }
@@ -152,7 +152,7 @@ struct Shared {
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The world was told to stop, or its time was up.
+    /// The world was stopped, or its time was up.
     Stopped,
     /// Nothing was ready and no timer was left.
     Quiet,
@@ -162,10 +162,10 @@ pub enum Ended {
     Livelock,
 }
 
-/// Polls without any passing of time that are taken for a livelock.
+/// Polls without passing time after which the run counts as a livelock.
 const POLLS_STILL_MAX: u64 = 5_000_000;
 
-struct Token {
+struct TaskWaker {
     id: TaskId,
     queued: AtomicBool,
     ready: Arc<Mutex<Vec<TaskId>>>,
@@ -174,7 +174,7 @@ struct Token {
     woken_by: AtomicU64,
 }
 
-impl Wake for Token {
+impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -204,7 +204,7 @@ fn take_panic() -> String {
     mine.map(|i| all.remove(i).1).unwrap_or_default()
 }
 
-/// From now on the message of a thread's last panic is kept, with its place, and told as before.
+/// Installs a panic hook that keeps the message and location of each thread's last panic, and then calls the previous hook.
 fn keep_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -220,10 +220,10 @@ fn keep_panics() {
     });
 }
 
-type Guard<'s> = MutexGuard<'s, State>;
+type Guard<'s> = MutexGuard<'s, ExecState>;
 
 pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic of a task is caught and told; what it held stays usable for the report.
+    // A task's panic is caught and reported; the state under the lock stays usable for the report.
     m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -231,12 +231,12 @@ impl Exec {
     /// An empty world at time 1 s.
     pub fn new(seed: u64) -> Self {
         keep_panics();
-        let state = State {
+        let state = ExecState {
             lowest: PRIORITY_DRAWN_MIN,
             order_seed: seed,
-            ..State::default()
+            ..ExecState::default()
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(ExecInner {
             now: AtomicU64::new(1_000_000_000),
             state: Mutex::new(state),
             ready: Arc::default(),
@@ -244,7 +244,7 @@ impl Exec {
         }))
     }
 
-    /// Chooses by `strategy` from now on, and by another seed than the world's, if there is one.
+    /// Chooses tasks by `strategy` from now on, and by `seed` instead of the world's seed, if given.
     pub fn choose_by(&self, strategy: Strategy, seed: Option<u64>) {
         let mut state = lock(&self.0.state);
         state.strategy = strategy;
@@ -256,15 +256,15 @@ impl Exec {
         self.0.now.load(Ordering::Relaxed)
     }
 
-    /// Where its events are taken off.
+    /// The tap that records this world's events.
     pub fn tap(&self) -> &Tap {
         &self.0.tap
     }
 
-    /// How the run ends when the task that runs now has panicked; none if no task runs.
+    /// The end of the run if the task that runs now has panicked; none if no task runs.
     pub(crate) fn panicked(&self, message: &str) -> Option<Ended> {
         let (life, name) = self.0.state.try_lock().ok()?.running?;
-        self.0.tap.tell(|| What::Panic {
+        self.0.tap.record(|| EventKind::Panic {
             message: message.to_owned(),
         });
         Some(Ended::Panicked(life, name, message.to_owned()))
@@ -286,13 +286,13 @@ impl Exec {
         state.hash = mix(state.hash, word);
     }
 
-    /// The life that `node` has now.
+    /// The present life of `node`.
     pub fn life(&self, node: u32) -> Life {
         let incarnation = lock(&self.0.state).incarnations.get(&node).copied().unwrap_or(0);
         Life { node, incarnation }
     }
 
-    /// Whether that life goes on.
+    /// Whether that life is still going on.
     pub fn alive(&self, life: Life) -> bool {
         self.life(life.node) == life
     }
@@ -305,11 +305,11 @@ impl Exec {
         let mut state = lock(&self.0.state);
         let id = state.tasks.next_id();
         state.hash = mix(state.hash, id);
-        let made = self.0.tap.tell(|| What::Spawn {
+        let made = self.0.tap.record(|| EventKind::Spawn {
             spawned: id,
             name: name.into(),
         });
-        let token = Arc::new(Token {
+        let token = Arc::new(TaskWaker {
             id,
             queued: AtomicBool::new(true),
             ready: Arc::clone(&self.0.ready),
@@ -327,17 +327,17 @@ impl Exec {
         lock(&self.0.ready).push(id);
     }
 
-    /// Calls `f` at `at`, if that life goes on until then.
+    /// Calls `f` at `at`, if that life lasts until then.
     pub fn call_at(&self, life: Life, at: Nanos, f: impl FnOnce() + Send + 'static) {
-        self.timer(life, at, Fire::Call(Box::new(f)));
+        self.timer(life, at, TimerAction::Call(Box::new(f)));
     }
 
-    fn timer(&self, life: Life, at: Nanos, fire: Fire) -> TimerId {
+    fn timer(&self, life: Life, at: Nanos, fire: TimerAction) -> TimerId {
         let (at, by) = (at.max(self.now()), self.0.tap.running());
         lock(&self.0.state).timers.set(at, Timer { life, fire, by })
     }
 
-    /// Waits until `at`. Dropping it takes the timer away.
+    /// Waits until `at`. Dropping the future removes the timer.
     pub fn sleep_until(&self, life: Life, at: Nanos) -> Sleep {
         Sleep {
             exec: self.clone(),
@@ -347,7 +347,7 @@ impl Exec {
         }
     }
 
-    /// Ends a node's life: the incarnation goes up first, then its futures are dropped, before any other task runs.
+    /// Ends a node's life: raises the incarnation first, then drops its futures, before any other task runs.
     pub fn kill(&self, node: u32) {
         let mut state = lock(&self.0.state);
         *state.incarnations.entry(node).or_insert(0) += 1;
@@ -360,16 +360,16 @@ impl Exec {
             .partition(|(l, _)| l.node == node);
         state.deferred = rest;
         drop(state);
-        // Outside the lock: destructors may call, and find that they are dead.
+        // Dropped outside the lock: destructors may call the executor, and find their life over.
         drop((tasks, timers, deferred));
     }
 
-    /// From now on a node's tasks do not run (SIGSTOP), while the world goes on.
+    /// Stops running a node's tasks (SIGSTOP), while the world goes on.
     pub fn pause(&self, node: u32) {
         lock(&self.0.state).paused.insert(node);
     }
 
-    /// A paused node's tasks run again, and find that it is late.
+    /// Runs a paused node's tasks again (SIGCONT).
     pub fn resume(&self, node: u32) {
         let mut state = lock(&self.0.state);
         state.paused.remove(&node);
@@ -392,7 +392,7 @@ impl Exec {
         }
     }
 
-    /// Calls `f` now, or when the node is resumed.
+    /// Calls `f` now, or, if the node is paused, when it is resumed.
     pub fn call_awake(&self, life: Life, f: impl FnOnce() + Send + 'static) {
         let mut state = lock(&self.0.state);
         if state.paused.contains(&life.node) {
@@ -407,7 +407,7 @@ impl Exec {
         lock(&self.0.state).stop = true;
     }
 
-    /// Runs until stopped, quiet, or past `until`. `advanced` is told BEFORE time moves, and to when.
+    /// Runs until stopped, quiet, or past `until`. Calls `advanced` BEFORE time moves, with the new time.
     pub fn run(&self, until: Nanos, mut advanced: impl FnMut(Nanos)) -> Ended {
         let mut state = lock(&self.0.state);
         loop {
@@ -441,7 +441,7 @@ impl Exec {
         }
     }
 
-    /// All timers of a moment, in the order in which they were set. What they wake runs after that, in any order.
+    /// Fires all timers of a moment, in the order in which they were set. The tasks that they wake run after that, in any order.
     fn fire<'s>(&'s self, at: Nanos, mut state: Guard<'s>) -> Guard<'s> {
         while let Some(((at, set), Timer { life, fire, by })) = state.timers.take_due(at) {
             let alive = state.incarnations.get(&life.node).copied().unwrap_or(0) == life.incarnation;
@@ -450,12 +450,12 @@ impl Exec {
             if alive {
                 self.0.tap.begin(at, life, None, by);
                 match fire {
-                    Fire::Wake(waker) => waker.wake(),
-                    Fire::Call(f) => f(),
+                    TimerAction::Wake(waker) => waker.wake(),
+                    TimerAction::Call(f) => f(),
                 }
                 self.0.tap.pause();
             } else {
-                // Outside the lock: destructors may call.
+                // Dropped outside the lock: destructors may call the executor.
                 drop(fire);
             }
             state = lock(&self.0.state);
@@ -463,8 +463,8 @@ impl Exec {
         state
     }
 
-    /// One of the ready tasks, by the seed.
-    fn pick(&self, state: &mut State) -> Option<TaskId> {
+    /// Picks one of the ready tasks, by the seed.
+    fn pick(&self, state: &mut ExecState) -> Option<TaskId> {
         let mut ready = lock(&self.0.ready);
         if ready.is_empty() {
             return None;
@@ -484,11 +484,11 @@ impl Exec {
         };
         let (life, name) = (slot.life, slot.name);
         if state.paused.contains(&life.node) {
-            // It stays queued: whoever wakes it finds it waiting.
+            // The task stays queued, so a wake meanwhile changes nothing.
             state.stalled.push((life.node, id));
             return guard;
         }
-        // BEFORE it runs: who wakes it from here on wakes it once more.
+        // BEFORE the poll: a wake during the poll queues the task again.
         slot.token.queued.store(false, Ordering::Relaxed);
         let Some((mut future, waker)) = slot.work.take() else {
             return guard;
@@ -507,7 +507,7 @@ impl Exec {
         let mut cx = Context::from_waker(&waker);
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
         if let Ok(Poll::Ready(())) = polled {
-            self.0.tap.tell(|| What::End);
+            self.0.tap.record(|| EventKind::End);
         }
         let mut state = lock(&self.0.state);
         state.running = None;
@@ -515,14 +515,14 @@ impl Exec {
         match polled {
             Err(_) => {
                 let message = take_panic();
-                self.0.tap.tell(|| What::Panic {
+                self.0.tap.record(|| EventKind::Panic {
                     message: message.clone(),
                 });
                 state.panic = Some((life, name, message));
             }
             Ok(Poll::Ready(())) => {}
             Ok(Poll::Pending) => {
-                // Unless it killed its own node.
+                // The slot is gone if the task killed its own node.
                 if let Some(slot) = state.tasks.get_mut(id) {
                     slot.work = Some((future, waker));
                     self.0.tap.pause();
@@ -532,19 +532,19 @@ impl Exec {
         }
         let slot = state.tasks.remove(id);
         drop(state);
-        // Outside the lock: destructors may call.
+        // Dropped outside the lock: destructors may call the executor.
         drop((slot, future, waker));
         self.0.tap.pause();
         lock(&self.0.state)
     }
 }
 
-impl State {
-    /// The place in `ready` of the task with the highest priority; none while those that are ready had better wait.
+impl ExecState {
+    /// The index in `ready` of the task with the highest priority; none while only low priorities are ready and should wait.
     fn by_priority(&mut self, ready: &[TaskId], draw: u64, change_one_in: u64, now: Nanos) -> Option<usize> {
         let priority = |id: &TaskId| self.tasks.get(*id).map_or(u64::MAX, |t| t.priority);
         let all = ready.iter().enumerate().map(|(i, id)| (priority(id), *id, i));
-        let (highest, id, i) = all.max().expect("somebody is ready");
+        let (highest, id, i) = all.max().expect("a task is ready");
         if highest < PRIORITY_LOW_MAX {
             let until = *self
                 .low_waits_until

@@ -1,37 +1,37 @@
-//! `brokkr-sim explain`: repeats a failing plan with a trace, and tells its story.
+//! `brokkr-sim explain`: repeats a failing plan with a trace, and explains the failure.
 
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use brokkr_sim::explain::{Trace, tell};
+use brokkr_sim::explain::{Trace, explain};
 use clap::Args;
 
-use crate::runner::child::{self, Surrounding, What};
+use crate::runner::child::{self, RunSpec, Surroundings};
 use crate::runner::this_binary;
 use crate::scratch::Scratch;
 use crate::tracing_to::Tracing;
-use crate::{read_plan, refused};
+use crate::{argument_error, read_plan};
 
-/// What is explained.
+/// Arguments of `explain`.
 #[derive(Args)]
 pub struct Explain {
-    /// A plan that fails, or what a failing run left; best after `shrink`
+    /// A plan that fails, or the file of a failing run; best after `shrink`
     file: PathBuf,
-    /// The invariant whose violation is told [default: the one nearest to the cause]
+    /// The invariant whose violation is explained [default: the one nearest to the cause]
     #[arg(long)]
     id: Option<String>,
-    /// The simulator that runs the plan, as one with a bug in its broker [default: this one]
+    /// The simulator that runs the plan, e.g. one with a bug in its broker [default: this one]
     #[arg(long, value_name = "BINARY")]
     exe: Option<PathBuf>,
 }
 
-/// Exit codes: those of `run`, or 2 if it can't be understood.
+/// Exit codes: those of `run`, or 2 for invalid arguments.
 pub fn main(explain: &Explain) -> ExitCode {
     match all(explain) {
         Ok(code) => code,
-        Err(why) => refused(&why),
+        Err(why) => argument_error(&why),
     }
 }
 
@@ -40,16 +40,16 @@ fn all(args: &Explain) -> Result<ExitCode, String> {
     let scratch = Scratch::new().map_err(|e| format!("no room for a trace: {e}"))?;
     let (path, what) = (
         scratch.path("trace.jsonl"),
-        What::Plan {
+        RunSpec::Plan {
             path: &args.file,
             seed: plan.seed,
             secs: plan.secs,
         },
     );
     let exe = args.exe.clone().unwrap_or_else(this_binary);
-    let report = child::traced(&exe, what, Surrounding::Plain, &Tracing::to_file(&path));
+    let report = child::traced(&exe, what, Surroundings::Plain, &Tracing::to_file(&path));
     let read = File::open(&path).and_then(|file| Trace::read(BufReader::new(file)));
     let trace = read.map_err(|e| format!("the trace of the run can't be read: {e}"))?;
-    print!("{}", tell(&plan, &report, &trace, args.id.as_deref()));
+    print!("{}", explain(&plan, &report, &trace, args.id.as_deref()));
     Ok(ExitCode::from(report.verdict.exit_code()))
 }

@@ -1,4 +1,4 @@
-//! What a failing run leaves behind: its plan, how it was judged, and the command that repeats it, in one JSON document.
+//! The file of a failing run: its plan, its verdict, and the command that repeats it, in one JSON document.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,20 +11,20 @@ use crate::report::{Report, Verdict, Violated};
 pub struct Failure {
     /// The command that repeats it.
     pub repeat: String,
-    /// The commit that the simulator was built from, where that is known. The same hash is promised for the same binary only.
+    /// The commit that the simulator was built from, if known. Only the same binary is guaranteed to give the same hash.
     pub commit: String,
-    /// How it was judged.
+    /// The verdict.
     pub verdict: Verdict,
     /// The rolling hash over all events; empty if the process died.
     pub hash: String,
-    /// What did not hold.
+    /// The violations.
     pub violations: Vec<Violated>,
-    /// What was run.
+    /// The plan that was run.
     pub plan: Plan,
 }
 
 impl Failure {
-    /// What `report` says of a run of `plan`; `path` is where it will be.
+    /// The failure of a run of `plan` with this `report`; `path` is where it will be written.
     pub fn new(plan: Plan, report: &Report, path: &str) -> Self {
         Self {
             repeat: format!("cargo sim run --plan {path} --trace"),
@@ -36,7 +36,7 @@ impl Failure {
         }
     }
 
-    /// As it stands in its file.
+    /// The contents of its file.
     pub fn to_json(&self) -> String {
         let mut text = serde_json::to_string_pretty(self).expect("a failure can be written");
         text.push('\n');
@@ -44,7 +44,7 @@ impl Failure {
     }
 }
 
-/// What a run can be repeated from.
+/// A document that a run can be repeated from.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Document {
     /// A plan alone.
@@ -54,16 +54,16 @@ pub enum Document {
 }
 
 impl Document {
-    /// Reads a plan, or what a failing run left.
+    /// Parses a plan, or the file of a failing run.
     ///
     /// # Errors
-    /// It is neither, or its plan is none for this simulator.
+    /// It is neither, or this simulator can't run its plan.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(PlanError::Json)?;
         if value.get("plan").is_none() {
             return Plan::parse(text).map(|plan| Self::Plan(Box::new(plan)));
         }
-        // BEFORE the whole: of another format it is another document.
+        // BEFORE the rest is parsed: a document of another format may have other fields.
         Plan::check_format(&value["plan"])?;
         let failure: Failure = serde_json::from_str(text).map_err(PlanError::Json)?;
         failure.plan.check()?;
@@ -79,7 +79,7 @@ impl Document {
     }
 }
 
-/// Where a panic was, as far as its message says: panics at two places are two failures.
+/// The source location in a panic's message: panics at two locations are two failures.
 fn place(what: &str) -> Option<&str> {
     let at = what.find("panicked at ")? + "panicked at ".len();
     what[at..]
@@ -88,15 +88,15 @@ fn place(what: &str) -> Option<&str> {
         .map(|p| p.trim_end_matches(':'))
 }
 
-/// In which way a run failed: what another one has to do to fail in the same way.
+/// How a run failed. Another run fails in the same way if it breaks the same invariant, or panics at the same location.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Way {
+pub struct FailureMode {
     id: String,
     place: Option<String>,
 }
 
-impl Way {
-    /// Of what did not hold, `id`; without one, what is nearest to the cause. None: nothing.
+impl FailureMode {
+    /// The failure by `id`, or by the violation nearest to the cause. None if there is none.
     pub fn of(violations: &[Violated], id: Option<&str>) -> Option<Self> {
         let first = match id {
             Some(id) => violations.iter().find(|v| v.id == id),
@@ -113,7 +113,7 @@ impl Way {
         &self.id
     }
 
-    /// Whether this run failed in that way, too.
+    /// Whether this run failed in the same way.
     pub fn is_of(&self, report: &Report) -> bool {
         report
             .violations
@@ -122,7 +122,7 @@ impl Way {
     }
 }
 
-/// How far from the cause a violation is: a disk that lost something, an acknowledgement, an order, and then that it does not go on.
+/// How far a violation is from the cause: lost data first, then acknowledgements, then order, then liveness.
 fn rank(id: &str) -> usize {
     let first = ["panic", "D", "L", "I"];
     match id {
@@ -155,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_back_and_so_is_a_plan() {
+    fn failures_and_plans_parse_back() {
         let plan = Plan::of(3, 20, &Faults::Default);
         let report = report(&[violated("L1", "lost")]);
         let failure = Failure::new(plan.clone(), &report, "x/failure.json");
         assert!(failure.repeat.contains("--plan x/failure.json"));
-        let read = Document::parse(&failure.to_json()).expect("its own words");
+        let read = Document::parse(&failure.to_json()).expect("its own JSON");
         assert_eq!(read, Document::Failure(Box::new(failure.clone())));
         assert_eq!(read.into_plan(), plan);
         let alone = serde_json::to_string(&plan).expect("a plan can be written");
@@ -178,24 +178,24 @@ mod tests {
     fn the_same_way_is_the_same_invariant_or_the_same_panic() {
         let stuck = violated("liveness", "it hangs");
         let lost = violated("L1", "5 is lost");
-        let way = Way::of(&[stuck.clone(), lost.clone()], None).expect("it failed");
+        let way = FailureMode::of(&[stuck.clone(), lost.clone()], None).expect("it failed");
         assert_eq!(way.id(), "L1");
         assert!(way.is_of(&report(&[violated("L1", "7 is lost")])));
         assert!(!way.is_of(&report(std::slice::from_ref(&stuck))));
         assert_eq!(
-            Way::of(&[stuck.clone(), lost], Some("liveness"))
+            FailureMode::of(&[stuck.clone(), lost], Some("liveness"))
                 .expect("it failed")
                 .id(),
             "liveness"
         );
-        assert_eq!(Way::of(&[stuck], Some("L1")), None);
+        assert_eq!(FailureMode::of(&[stuck], Some("L1")), None);
         let at = |line| {
             violated(
                 "panic",
                 &format!("task \"x\" of node 1: panicked at a/b.rs:{line}:5:\nboom"),
             )
         };
-        let way = Way::of(&[at(7)], None).expect("it failed");
+        let way = FailureMode::of(&[at(7)], None).expect("it failed");
         assert!(way.is_of(&report(&[at(7)])) && !way.is_of(&report(&[at(8)])));
     }
 }

@@ -1,4 +1,4 @@
-//! What runs that fail leave behind.
+//! Writes the files of failing runs.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,11 @@ use brokkr_sim::failure::Failure;
 use brokkr_sim::report::{Report, Verdict};
 
 use crate::Run;
-use crate::runner::child::What;
+use crate::runner::child::RunSpec;
 
-/// Leaves the plan of a run that failed, and what it came to, in a file: where, or why it can't be written. None: it did not fail.
-pub fn leave(run: &Run, what: What<'_>, report: &Report) -> Option<Result<PathBuf, String>> {
+/// Writes the plan and the report of a failing run to a file: returns its path, or why it can't be written. None if the run did not
+/// fail.
+pub fn leave(run: &Run, what: RunSpec<'_>, report: &Report) -> Option<Result<PathBuf, String>> {
     let failed = matches!(report.verdict, Verdict::Violation | Verdict::Nondeterminism);
     failed.then(|| {
         let range = run.range();

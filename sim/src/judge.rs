@@ -1,19 +1,19 @@
-//! Judges what clients invoked and were told, once a last reader has read every log from its start to its end.
+//! Judges the history of the clients, after a last reader has read every log from its start to its end.
 //!
-//! - L1: what was acknowledged stands there; I2: where it was said to, and nothing was refused as out of order that stands there.
-//! - L6: an offset never shows two records, and what was shown stands there at the end. Deleted records are excepted.
-//! - I1 and I4: what an idempotent producer sent stands at most once; what was refused for good, nowhere.
-//! - I3: what an idempotent producer was acknowledged stands in the order in which it was sent.
-//! - I2: nothing that was the next in its producer's sequence was refused as a gap (P3, P5); I4: no producer id is of two producers.
-//! - D2: nobody was shown bytes that nobody sent.
-//! - M2: topics that come and go (`topics`). L6 and I3: what each reader was shown, in its order (`views`).
-//! - Much of that again, and cycles, by `jepsen/checker` (`jepsen`).
-//! - L4: the latest offset, as the broker tells it, never is below what was acknowledged or shown before. D1: the log's start
-//!   never goes back behind what was deleted.
+//! - L1: every acknowledged record is in the log; I2: at the acknowledged offset, and no record in the log was refused as out of order.
+//! - L6: an offset never shows two records, and every shown record is there at the end. Deleted records are exempt.
+//! - I1 and I4: a record of an idempotent producer is in the log at most once; a record that was refused for good, never.
+//! - I3: the acknowledged records of an idempotent producer are in the order in which they were sent.
+//! - I2: no batch that was the next in its producer's sequence was refused as a gap (P3, P5); I4: no two producers share an id.
+//! - D2: every record shown was sent.
+//! - M2: topics that are deleted and created again (`topics`). L6 and I3: what each reader was shown, in order (`views`).
+//! - Most of that again, and cycles, by `jepsen/checker` (`jepsen`).
+//! - L4: the latest offset that the broker reports is never below what was acknowledged or shown before. D1: the log's start never
+//!   moves back below what was deleted.
 //!
-//! Producers that are not idempotent may repeat themselves, and of those with acks=0 nothing is known: the rules leave them out. A
-//! topic that is deleted and created again knows nothing of the sequences of those who write on: where they are refused as out of
-//! order is no matter there.
+//! Producers that are not idempotent may repeat records, and the outcome of sends with acks=0 is unknown: the rules exempt both. A
+//! topic that is deleted and created again has no sequences of the producers that go on writing: an out-of-order error there is no
+//! violation.
 
 mod deleted;
 mod jepsen;
@@ -34,7 +34,7 @@ use crate::report::Ops;
 use crate::retention::is_retained;
 use views::Views;
 
-/// Who reads nothing of a partition for so long, though there is more, is stuck.
+/// A reader that receives nothing of a partition for this long, although there are more records, is stuck.
 const STUCK_NANOS: i64 = 4_000_000_000;
 
 /// How a send ended.
@@ -45,20 +45,20 @@ enum Outcome {
     Unknown,
 }
 
-/// What the judge is told besides what clients saw.
+/// What the judge knows of a run besides the clients' history.
 #[derive(Clone, Debug, Default)]
-pub struct Besides {
+pub struct RunFacts {
     /// The process of the last reader.
     pub last: Process,
-    /// Whether the broker forgets producers.
+    /// Whether the broker expires producers.
     pub forgets: bool,
-    /// What may be gone.
+    /// Records that may be gone.
     pub deleted: Deleted,
     /// The ids of the topics at the end, by name.
     pub topics: BTreeMap<String, String>,
 }
 
-/// What an operation that neither sends nor polls is about.
+/// The name and value of an operation that neither sends nor polls.
 fn about(o: &Operation) -> Option<(&str, &serde_json::Value)> {
     match &o.op {
         Op::Other(f, value) => Some((f, value)),
@@ -66,7 +66,7 @@ fn about(o: &Operation) -> Option<(&str, &serde_json::Value)> {
     }
 }
 
-/// Operations by how they ended; sends count one each.
+/// Operations by outcome; each record of a send counts as one.
 pub fn ops(history: &[Operation]) -> Ops {
     let mut ops = Ops::default();
     for o in history {
@@ -84,54 +84,49 @@ pub fn ops(history: &[Operation]) -> Ops {
 struct Judge<'a> {
     producers: BTreeMap<Process, &'a ProducerSpec>,
     deleted: &'a Deleted,
-    /// Topics that come and go.
+    /// Topics that are deleted and created again.
     recreated: BTreeSet<String>,
-    /// Topics of which retention may take something.
+    /// Topics with a retention limit.
     retained: BTreeSet<String>,
-    /// What every later answer about a log's ends must be past, and what it was when the answer under way was asked for.
+    /// Lower bounds of the log ends for every later response, and the bounds when the pending request was sent.
     ends: BTreeMap<String, Ends>,
     asked: BTreeMap<Process, Ends>,
-    /// Each send, in the order of its producer: where to, and how it ended.
+    /// Each send, in the order of its producer: its key, and its outcome.
     sends: BTreeMap<i64, (Key, Outcome)>,
-    /// What was ever shown at an offset, and to whom first.
+    /// Every value that was shown at an offset, and the process that it was first shown to.
     shown: BTreeMap<Key, BTreeMap<i64, (Val, Process)>>,
-    /// The logs as the last reader found them.
+    /// The logs as the last reader read them.
     last: BTreeMap<Key, BTreeMap<i64, Val>>,
     violations: Vec<Violation>,
 }
 
-/// The lowest that a log may start and end at.
+/// Lower bounds of a log's earliest and latest offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Ends {
     earliest: i64,
     latest: i64,
 }
 
-/// What doesn't hold.
+/// Returns the violations.
 pub fn judge(
     workload: &Workload,
     history: Vec<Operation>,
     notes: &Notes,
-    besides: &Besides,
+    facts: &RunFacts,
 ) -> Vec<Violation> {
-    let mut judge = rules(workload, &history, notes, besides);
+    let mut judge = rules(workload, &history, notes, facts);
     let (producers, recreated) = (&judge.producers, &judge.recreated);
-    let jepsen = jepsen::judge(producers, history, &besides.deleted, recreated, besides.forgets);
+    let jepsen = jepsen::judge(producers, history, &facts.deleted, recreated, facts.forgets);
     judge.violations.extend(jepsen);
     judge.violations
 }
 
-/// By all rules but those of the checker of histories.
-fn rules<'a>(
-    workload: &'a Workload,
-    history: &[Operation],
-    notes: &Notes,
-    besides: &'a Besides,
-) -> Judge<'a> {
-    let (last, forgets) = (besides.last, besides.forgets);
+/// Applies all rules except those of the history checker.
+fn rules<'a>(workload: &'a Workload, history: &[Operation], notes: &Notes, facts: &'a RunFacts) -> Judge<'a> {
+    let (last, forgets) = (facts.last, facts.forgets);
     let mut judge = Judge {
         producers: workload.producers.iter().map(|p| (p.process, p)).collect(),
-        deleted: &besides.deleted,
+        deleted: &facts.deleted,
         recreated: workload
             .recreator
             .iter()
@@ -151,30 +146,33 @@ fn rules<'a>(
         violations: Vec::new(),
     };
     for o in history {
-        judge.take(o, last);
-        judge.ends(o);
+        judge.record(o, last);
+        judge.check_ends(o);
     }
-    notes.faults.iter().for_each(|f| judge.fault(f));
-    notes.drained.iter().for_each(|d| judge.drained(d, history, last));
-    judge.shown_and_lost();
-    judge.sent();
-    judge.refused(&notes.out_of_order);
-    judge.in_order();
-    judge.one_producer_each(&notes.acked);
+    notes.faults.iter().for_each(|f| judge.check_client_fault(f));
+    notes
+        .drained
+        .iter()
+        .for_each(|d| judge.check_drained(d, history, last));
+    judge.check_shown();
+    judge.check_sends();
+    judge.check_out_of_order(&notes.out_of_order);
+    judge.check_order();
+    judge.check_producer_ids(&notes.acked);
     if !forgets {
-        judge.next_but_refused(&notes.acked);
+        judge.check_gaps(&notes.acked);
     }
-    judge.views(history, forgets);
-    judge.violations.extend(topics::judge(history, &besides.topics));
+    judge.check_views(history, forgets);
+    judge.violations.extend(topics::judge(history, &facts.topics));
     judge
 }
 
 impl<'a> Judge<'a> {
-    fn say(&mut self, id: &'static str, what: String) {
+    fn add_violation(&mut self, id: &'static str, what: String) {
         self.violations.push(Violation::new(id, what));
     }
 
-    fn take(&mut self, o: &Operation, last: Process) {
+    fn record(&mut self, o: &Operation, last: Process) {
         for micro in o.op.micro_ops() {
             match micro {
                 MicroOp::Send { key, offset, value } => {
@@ -188,9 +186,9 @@ impl<'a> Judge<'a> {
                 }
                 MicroOp::Poll(Some(polls)) => {
                     for (key, messages) in polls {
-                        self.show(o.process, key, messages);
+                        self.record_shown(o.process, key, messages);
                         if o.process == last {
-                            self.show_last(key, messages);
+                            self.record_last(key, messages);
                         }
                     }
                 }
@@ -199,17 +197,17 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn show(&mut self, who: Process, key: &Key, messages: &[(i64, Val)]) {
+    fn record_shown(&mut self, who: Process, key: &Key, messages: &[(i64, Val)]) {
         let shown = match self.shown.get_mut(key) {
             Some(shown) => shown,
             None => self.shown.entry(key.clone()).or_default(),
         };
-        let mut say = |id, what| self.violations.push(Violation::new(id, what));
+        let mut add_violation = |id, what| self.violations.push(Violation::new(id, what));
         for (offset, value) in messages {
             if !matches!(value, Val::Int(_)) {
                 let what =
                     format!("process {who} was shown {value} at {key} offset {offset}, which nobody sent");
-                say("D2", what);
+                add_violation("D2", what);
                 continue;
             }
             let (first, to) = shown.entry(*offset).or_insert_with(|| (value.clone(), who));
@@ -217,25 +215,25 @@ impl<'a> Judge<'a> {
                 let what = format!(
                     "{key} offset {offset}: process {to} was shown {first}, then process {who} {value}"
                 );
-                say("L6", what);
+                add_violation("L6", what);
             }
         }
     }
 
-    fn show_last(&mut self, key: &Key, messages: &[(i64, Val)]) {
+    fn record_last(&mut self, key: &Key, messages: &[(i64, Val)]) {
         messages
             .iter()
-            .for_each(|(offset, _)| self.is_undeleted(key, *offset));
+            .for_each(|(offset, _)| self.check_undeleted(key, *offset));
         let log = self.last.entry(key.clone()).or_default();
         log.extend(messages.iter().cloned());
     }
 
-    /// L4 and D1: what was once acknowledged or shown is below every later latest offset, what was deleted below every later
-    /// earliest one.
-    fn ends(&mut self, o: &Operation) {
+    /// L4 and D1: every later latest offset is above what was acknowledged or shown before; every later earliest offset is at or
+    /// above what was deleted.
+    fn check_ends(&mut self, o: &Operation) {
         if o.type_ == Type::Ok {
             for micro in o.op.micro_ops() {
-                self.passed(micro);
+                self.raise_ends(micro);
             }
         }
         let Some((f, value)) = about(o) else { return };
@@ -258,14 +256,14 @@ impl<'a> Judge<'a> {
                 let (earliest, latest) = (end("earliest"), end("latest"));
                 if latest < then.latest {
                     let before = then.latest;
-                    self.say(
+                    self.add_violation(
                         "L4",
                         format!("{key}: the latest offset was {latest} at {ms} ms, and {before} before"),
                     );
                 }
                 if earliest < then.earliest {
                     let before = then.earliest;
-                    self.say(
+                    self.add_violation(
                         "D1",
                         format!("{key} began at {earliest} at {ms} ms, though it was deleted up to {before}"),
                     );
@@ -275,8 +273,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What a client was just told lies below the latest offset from now on.
-    fn passed(&mut self, micro: &MicroOp) {
+    /// Raises the lower bound of the latest offset above what a client was just acknowledged or shown.
+    fn raise_ends(&mut self, micro: &MicroOp) {
         let mut to = |key: &Key, offset: i64| {
             let ends = match self.ends.get_mut(key.as_str()) {
                 Some(ends) => ends,
@@ -300,19 +298,19 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// D1: what was deleted doesn't come back.
-    fn is_undeleted(&mut self, key: &Key, offset: i64) {
+    /// D1: deleted records do not come back.
+    fn check_undeleted(&mut self, key: &Key, offset: i64) {
         let start = self.ends.get(key.as_str()).map_or(0, |e| e.earliest);
         if offset < start && !self.deleted.is_damaged(key.as_str()) {
-            self.say(
+            self.add_violation(
                 "D1",
                 format!("{key} offset {offset} was shown at the end, though it was deleted up to {start}"),
             );
         }
     }
 
-    /// I4: a producer id is of one producer.
-    fn one_producer_each(&mut self, acked: &[AckedBatch]) {
+    /// I4: a producer id belongs to one producer.
+    fn check_producer_ids(&mut self, acked: &[AckedBatch]) {
         let mut whose: BTreeMap<i64, Process> = BTreeMap::new();
         let mut found = Vec::new();
         for batch in acked.iter().filter(|b| b.producer_id >= 0) {
@@ -327,11 +325,11 @@ impl<'a> Judge<'a> {
                 ));
             }
         }
-        found.into_iter().for_each(|what| self.say("I4", what));
+        found.into_iter().for_each(|what| self.add_violation("I4", what));
     }
 
-    /// I2: what followed the last that was acknowledged was no gap (P3, P5).
-    fn next_but_refused(&mut self, acked: &[AckedBatch]) {
+    /// I2: a batch that followed the last acknowledged one was not a gap (P3, P5).
+    fn check_gaps(&mut self, acked: &[AckedBatch]) {
         let refused = acked.iter().filter(|b| b.refused_as_gap);
         let stays: Vec<_> = refused.filter(|b| !self.recreated.contains(&b.topic)).collect();
         for batch in stays {
@@ -340,7 +338,7 @@ impl<'a> Judge<'a> {
                 continue;
             }
             let values: Vec<i64> = batch.records.iter().map(|(_, v)| *v).collect();
-            self.say(
+            self.add_violation(
                 "I2",
                 format!("{values:?} was the next to {of}-{partition}, and was refused as out of order"),
             );
@@ -351,27 +349,27 @@ impl<'a> Judge<'a> {
         offset < self.deleted.below(key)
     }
 
-    fn fault(&mut self, f: &ClientFault) {
+    fn check_client_fault(&mut self, f: &ClientFault) {
         let key = format!("{}-{}", f.topic, f.partition);
         if self.deleted.is_damaged(&key) {
             return;
         }
         let id = match f.what.split('(').next().unwrap_or_default() {
             "Damaged" => "D2",
-            // Who reads where records are deleted may be told so, and find himself further on.
+            // A reader of a partition with deleted records may get this error and continue at a later offset.
             "Refused" | "Backwards" | "Gap" if self.deleted.has(&key) => return,
             "Refused" if !f.what.contains("OFFSET_OUT_OF_RANGE") => return,
             _ => "L6",
         };
-        self.say(id, format!("process {} reads {key}: {}", f.process, f.what));
+        self.add_violation(id, format!("process {} reads {key}: {}", f.process, f.what));
     }
 
-    /// Liveness once all is calm: the last reader reaches every end, the others at least move towards it (W6).
-    fn drained(&mut self, d: &Drained, history: &[Operation], last: Process) {
+    /// Liveness after all faults have ended: the last reader reaches every end, the other readers at least make progress (W6).
+    fn check_drained(&mut self, d: &Drained, history: &[Operation], last: Process) {
         if d.end.is_some() && d.position >= d.end {
             return;
         }
-        // Who reads a batch at a time may be outrun by retention, and begin again, until there is nothing left.
+        // Retention may overtake a reader that reads one batch at a time; the reader restarts until nothing is left.
         let is_outrun = self.retained.contains(&d.topic);
         let key = format!("{}-{}", d.topic, d.partition);
         if self.deleted.is_damaged(&key) {
@@ -388,12 +386,12 @@ impl<'a> Judge<'a> {
         let ended = history.iter().rev().find(of_it).map_or(0, times);
         let moved = history.iter().rev().filter(of_it).find(shows).map_or(0, times);
         if d.process == last || d.end.is_none() || ended - moved > STUCK_NANOS && !is_outrun {
-            self.say("liveness", format!("once all was calm: {d:?}"));
+            self.add_violation("liveness", format!("once all was calm: {d:?}"));
         }
     }
 
-    /// L6: what was shown once stands there at the end.
-    fn shown_and_lost(&mut self) {
+    /// L6: a record that was shown is there at the end.
+    fn check_shown(&mut self) {
         let mut lost = Vec::new();
         for (key, shown) in &self.shown {
             let log = self.last.get(key);
@@ -404,14 +402,14 @@ impl<'a> Judge<'a> {
                 format!("{key} offset {offset}: process {who} was shown {value}, which is not there at the end")
             }));
         }
-        lost.into_iter().for_each(|what| self.say("L6", what));
+        lost.into_iter().for_each(|what| self.add_violation("L6", what));
     }
 
     fn spec(&self, value: i64) -> Option<&'a ProducerSpec> {
         self.producers.get(&value_parts(value).0).copied()
     }
 
-    fn views(&mut self, history: &[Operation], forgets: bool) {
+    fn check_views(&mut self, history: &[Operation], forgets: bool) {
         let acked = self
             .sends
             .iter()
@@ -425,8 +423,8 @@ impl<'a> Judge<'a> {
         self.violations.extend(views.judge(history));
     }
 
-    /// L1, I1, I2, I4: each send against the places where it stands.
-    fn sent(&mut self) {
+    /// L1, I1, I2, I4: compares each send with the offsets where its record is.
+    fn check_sends(&mut self) {
         let mut places: BTreeMap<i64, Vec<(&Key, i64)>> = BTreeMap::new();
         for (key, log) in &self.last {
             for (offset, value) in log {
@@ -473,12 +471,15 @@ impl<'a> Judge<'a> {
         if let Some((value, at)) = stranger {
             found.push(("D2", format!("{value} at {at:?} was never sent")));
         }
-        found.into_iter().for_each(|(id, what)| self.say(id, what));
+        found
+            .into_iter()
+            .for_each(|(id, what)| self.add_violation(id, what));
     }
 
-    /// I2: a batch that stands in the log is, sent again, a duplicate; never out of order, while it is in the window. Where nobody
-    /// knows what became of the one before it, both may have come only after that, by a connection that was given up.
-    fn refused(&mut self, out_of_order: &[OutOfOrder]) {
+    /// I2: a batch that is in the log and sent again is a duplicate, never out of order, while it is in the window. If the outcome
+    /// of the batch before it is unknown, both may have been appended only later, through a connection that the client had given
+    /// up.
+    fn check_out_of_order(&mut self, out_of_order: &[OutOfOrder]) {
         let stays = |o: &&OutOfOrder| !self.recreated.contains(&o.topic);
         for o in out_of_order.iter().filter(stays).collect::<Vec<_>>() {
             let key = format!("{}-{}", o.topic, o.partition);
@@ -491,12 +492,12 @@ impl<'a> Judge<'a> {
                     "{} stands at {key} offset {offset}, and was refused as out of order",
                     o.value
                 );
-                self.say("I2", what);
+                self.add_violation("I2", what);
             }
         }
     }
 
-    /// Whether nobody knows what became of what this producer sent to this partition before `value`.
+    /// Whether an earlier send of this producer to this partition has an unknown outcome.
     fn follows_unknown(&self, key: &str, value: i64) -> bool {
         let producer = value_parts(value).0;
         let before = self.sends.range(..value).rev();
@@ -505,8 +506,8 @@ impl<'a> Judge<'a> {
         last.is_some_and(|(_, (_, outcome))| matches!(outcome, Outcome::Unknown))
     }
 
-    /// I3: what a producer sent to a partition and was acknowledged stands in the order in which it was sent.
-    fn in_order(&mut self) {
+    /// I3: the acknowledged records of a producer in a partition are in the order in which they were sent.
+    fn check_order(&mut self) {
         let mut last: BTreeMap<(Process, &Key), (i64, i64)> = BTreeMap::new();
         let mut found = Vec::new();
         for (value, (key, outcome)) in &self.sends {
@@ -524,7 +525,7 @@ impl<'a> Judge<'a> {
                 ));
             }
         }
-        found.into_iter().for_each(|what| self.say("I3", what));
+        found.into_iter().for_each(|what| self.add_violation("I3", what));
     }
 }
 

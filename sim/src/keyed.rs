@@ -1,16 +1,16 @@
-//! Randomness by key, not drawn in passing: each choice is a hash of (seed, kind, entity, its own counter), so that taking
-//! one fault away leaves all other choices as they were.
+//! Randomness by key instead of by a sequential generator: each choice is a hash of (seed, kind, entity, its own counter), so that
+//! removing one fault leaves all other choices unchanged.
 
 use std::collections::BTreeMap;
 
 /// The choices of one seed.
 pub struct Keyed {
     seed: u64,
-    /// What a choice of some kind and entity begins with, and how many there were.
+    /// The initial hash of each kind and entity, and the number of choices so far.
     counters: Vec<(u64, u64)>,
-    /// Where that is, by kind and entity.
+    /// The index in `counters`, by kind and entity.
     places: BTreeMap<(&'static str, u64), usize>,
-    /// The same by where the kind's text lies, which is quicker to compare. It may lie in several places.
+    /// The same by the address of the kind's text, which is faster to compare. Equal texts may have several addresses.
     known: BTreeMap<(usize, u64), usize>,
 }
 
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_entity_s_choices_do_not_depend_on_another_s() {
+    fn the_choices_of_entities_are_independent() {
         let (mut a, mut b) = (Keyed::new(7), Keyed::new(7));
         b.next("disk", 2);
         b.next("net", 1);

@@ -1,9 +1,9 @@
-//! S1: what is on the broker's disk, and open, at the end of a run belongs to something that is alive.
+//! S1: at the end of a run, everything on the broker's disk, and every open handle, belongs to something that exists.
 //!
-//! Once all is calm and the clients have left, every folder is a live partition's, every file has a place in its folder, no file is open
-//! that has no name, no segment lies below its log's start, and no connection of a client that left is still there. What is deleted
-//! may stay for its delay: so the check looks again until nothing is left, at most for `PATIENCE`. It comes AFTER the run's hash is
-//! taken: a run that leaves nothing behind costs one look.
+//! Once all faults and clients have ended, every folder belongs to an existing partition, every file has a place in its folder, no
+//! open file lacks a name, no segment lies below its log's start, and no connection of a client that left is still open. Deleted
+//! files may stay for their delay, so the check repeats until nothing is left, at most for `PATIENCE`. It runs AFTER the run's
+//! hash is taken: a run without leftovers costs one check.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,24 +23,24 @@ use crate::rude::FIRST_RUDE;
 use crate::scenario::Shared;
 use crate::world::World;
 
-/// The node that asks which topics there are.
-const ASKS: u32 = FIRST_CLIENT - 3;
-/// `file.delete.delay.ms` (a minute), the time until the next look of who deletes, and some more.
+/// The node that queries the existing topics.
+const QUERY_NODE: u32 = FIRST_CLIENT - 3;
+/// `file.delete.delay.ms` (a minute), the interval of the deleting task, and a margin.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// How long it waits between two looks.
-const AGAIN: Duration = Duration::from_secs(4);
-/// Leftovers that are named in a report.
+/// Interval between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(4);
+/// Leftovers that a report names.
 const NAMED_MAX: usize = 5;
-/// Snapshots of the metadata that are kept, and one that is being written.
+/// Snapshots of the metadata that are kept, plus one that is being written.
 const SNAPSHOTS_MAX: usize = 3;
-/// Files that keep room on the disk begin with this.
+/// Prefix of files that reserve disk space.
 const RESERVE: &str = "brokkr-reserve-";
 const METADATA: &str = "__cluster_metadata-0";
 
 const BELOW: &str = "segments below the log's start";
 const RETENTION_EVERY: &str = "log.retention.check.interval.ms";
 
-/// Files of the directory itself: Kafka's, and ours.
+/// Files of the log directory itself: Kafka's, and Brokkr's.
 const OF_THE_DIRECTORY: [&str; 9] = [
     "meta.properties",
     ".lock",
@@ -52,25 +52,25 @@ const OF_THE_DIRECTORY: [&str; 9] = [
     "bootstrap.checkpoint",
     "brokkr-checkpoint",
 ];
-/// Files of a partition that are not a segment's.
+/// Files of a partition that belong to no segment.
 const OF_A_PARTITION: [&str; 3] = ["leader-epoch-checkpoint", "partition.metadata", "brokkr-manifest"];
-/// What a segment's files end in.
+/// Suffixes of a segment's files.
 const OF_A_SEGMENT: [&str; 4] = ["log", "index", "timeindex", "txnindex"];
-/// Producers' state at an offset: not only where a segment begins.
+/// Producer state at an offset, which need not be a segment's base.
 const OF_AN_OFFSET: [&str; 2] = ["snapshot", "window"];
 
-/// The topics that there are: their ids, and how many partitions they have.
-pub type Live = BTreeMap<String, (Uuid, usize)>;
+/// The existing topics: their ids, and their numbers of partitions.
+pub type LiveTopics = BTreeMap<String, (Uuid, usize)>;
 
-/// Looks until nothing is left behind, or for too long.
+/// Checks until nothing is left, or the patience ends.
 pub(crate) async fn check(shared: &Shared) {
-    let env = shared.world.env(ASKS);
+    let env = shared.world.env(QUERY_NODE);
     for node in (FIRST_RUDE..).take(shared.plan.rude.len()) {
         shared.world.end_quietly(node);
     }
     let until = env.now() + PATIENCE;
     loop {
-        // Each time anew: what clients asked for last may still be under way.
+        // Queried each time: the clients' last requests may still be pending.
         let Some(live) = live_topics(&env).await else {
             let what = "the broker does not say which topics there are";
             return shared.violation(Violation::new("S1", what));
@@ -83,11 +83,11 @@ pub(crate) async fn check(shared: &Shared) {
             let what = |what| shared.violation(Violation::new("S1", what));
             return found.into_iter().take(NAMED_MAX).for_each(what);
         }
-        env.sleep_until(env.now() + AGAIN).await;
+        env.sleep_until(env.now() + CHECK_INTERVAL).await;
     }
 }
 
-async fn live_topics(env: &impl Env) -> Option<Live> {
+async fn live_topics(env: &impl Env) -> Option<LiveTopics> {
     let host = addr_of(BROKER, PORT).ip().to_string();
     let client = Client::new(env, ClientConfig::new(&host, PORT));
     let request = MetadataRequest {
@@ -102,22 +102,22 @@ async fn live_topics(env: &impl Env) -> Option<Live> {
     Some(topics.collect())
 }
 
-fn look(shared: &Shared, live: &Live) -> Vec<String> {
-    // The one that asked may not have closed yet.
-    let mut found = in_world(&shared.world, &shared.roots, live, &[ASKS]);
+fn look(shared: &Shared, live: &LiveTopics) -> Vec<String> {
+    // The connection of the query may not be closed yet.
+    let mut found = in_world(&shared.world, &shared.roots, live, &[QUERY_NODE]);
     let state = shared.world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
-    // What an operator's mistake left is an operator's to clear up, if the log says so.
-    found.retain(|what| !is_of_damage(shared, what) && !was_away(shared, disk, what));
+    // Leftovers of an operator's mistake are the operator's to remove, if the log names them.
+    found.retain(|what| !is_of_damage(shared, what) && !was_offline_at_deletion(shared, disk, what));
     if looks_seldom(shared) {
         found.retain(|what| what.contains(METADATA) || !what.contains(BELOW));
     }
     found
 }
 
-/// What the broker has on its disk (in these log directories) and open, and that belongs to nothing: while these topics live, and only
-/// these nodes have not left.
-pub fn in_world(world: &World, roots: &[String], live: &Live, nodes: &[u32]) -> Vec<String> {
+/// Leftovers on the broker's disk (in these log directories) and among its open handles, given the existing topics and the nodes
+/// that have not left.
+pub fn in_world(world: &World, roots: &[String], live: &LiveTopics, nodes: &[u32]) -> Vec<String> {
     let state = world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
     let mut found: Vec<String> = roots.iter().flat_map(|root| on_disk(disk, root, live)).collect();
@@ -146,7 +146,7 @@ pub fn in_world(world: &World, roots: &[String], live: &Live, nodes: &[u32]) -> 
     found
 }
 
-/// Whether retention looks so seldom that a run ends before, in one of the configurations that the broker had.
+/// Whether retention runs so rarely that the run ends before, in one of the broker's configurations.
 fn looks_seldom(shared: &Shared) -> bool {
     let seldom = |config: &BTreeMap<String, String>, unless_said: bool| {
         config
@@ -161,7 +161,7 @@ fn looks_seldom(shared: &Shared) -> bool {
     seldom(&shared.plan.broker, true) || others.into_iter().any(|config| seldom(config, false))
 }
 
-/// Whether something is left because a file was damaged: what of it is offline stays as it is.
+/// Whether a damaged file is the reason for a leftover: an offline partition stays as it is.
 fn is_of_damage(shared: &Shared, what: &str) -> bool {
     shared.plan.faults.iter().any(|f| {
         let folder = match &f.kind {
@@ -178,20 +178,20 @@ fn is_of_damage(shared: &Shared, what: &str) -> bool {
     })
 }
 
-/// Whether it is the log of a topic that was deleted while its directory, one of several, had failed. Once a snapshot of the metadata
-/// has left the deletion out, the broker can only set the log aside, and say so.
-fn was_away(shared: &Shared, disk: &Disk, what: &str) -> bool {
+/// Whether it is the log of a topic that was deleted while its log directory, one of several, had failed. Once a metadata snapshot
+/// no longer contains the deletion, the broker can only set the log aside and log that.
+fn was_offline_at_deletion(shared: &Shared, disk: &Disk, what: &str) -> bool {
     let name = what.strip_prefix("folder ").and_then(|rest| rest.split_once(':'));
     let Some((name, _)) = name.filter(|(name, _)| shared.roots.len() > 1 && name.ends_with("-stray")) else {
         return false;
     };
     let id = topic_id(disk, &folder_in(disk, &shared.roots, name));
-    let deleted = shared.recorder.history().look(Deleted::asked);
+    let deleted = shared.recorder.history().look(Deleted::requested);
     id.is_some_and(|id| deleted.has_topic(&id)) && shared.is_named(name)
 }
 
-/// What is on a disk that belongs to nothing.
-pub(crate) fn on_disk(disk: &Disk, root: &str, live: &Live) -> Vec<String> {
+/// Leftovers on a disk.
+pub(crate) fn on_disk(disk: &Disk, root: &str, live: &LiveTopics) -> Vec<String> {
     let mut found = Vec::new();
     for entry in disk.list(root).unwrap_or_default() {
         let path = format!("{root}/{}", entry.name);
@@ -202,16 +202,16 @@ pub(crate) fn on_disk(disk: &Disk, root: &str, live: &Live) -> Vec<String> {
                 None => found.extend(of_folder(disk, &path)),
             },
             EntryKind::File if OF_THE_DIRECTORY.contains(&&*entry.name) => {}
-            // Bytes that are kept for a full disk.
+            // Reserved disk space.
             EntryKind::File if entry.name.starts_with(RESERVE) => {}
-            EntryKind::File => found.push(format!("file {}: nobody's", entry.name)),
+            EntryKind::File => found.push(format!("file {}: unknown", entry.name)),
         }
     }
     found
 }
 
-/// Why a folder is no live partition's.
-fn orphan(disk: &Disk, path: &str, name: &str, live: &Live) -> Option<String> {
+/// Why a folder belongs to no existing partition.
+fn orphan(disk: &Disk, path: &str, name: &str, live: &LiveTopics) -> Option<String> {
     let (topic, partition) = name.rsplit_once('-')?;
     let Ok(partition) = partition.parse::<usize>() else {
         return Some("of no partition".to_owned());
@@ -255,7 +255,7 @@ fn of_folder(disk: &Disk, path: &str) -> Vec<String> {
     let mut found: Vec<String> = files
         .iter()
         .filter(|f| !has_place(&f.name))
-        .map(|f| format!("file {path}/{}: nobody's", f.name))
+        .map(|f| format!("file {path}/{}: unknown", f.name))
         .collect();
     let snapshots = files.iter().filter(|f| f.name.ends_with(".checkpoint")).count();
     if is_metadata && snapshots > SNAPSHOTS_MAX {
@@ -265,7 +265,7 @@ fn of_folder(disk: &Disk, path: &str) -> Vec<String> {
     found
 }
 
-/// A segment all of whose records were deleted.
+/// A segment whose records are all deleted.
 fn below_start(disk: &Disk, path: &str, bases: &[i64]) -> Option<String> {
     let start = retention::starts(disk, path)?.log_start;
     let below = bases.windows(2).filter(|two| two[1] <= start).count();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_its_place_is_no_leftover() {
+    fn known_files_are_no_leftovers() {
         let base = "data/t-1/00000000000000000007";
         let files = ["log", "index", "timeindex", "snapshot", "window"].map(|end| format!("{base}.{end}"));
         let mut all: Vec<&str> = files.iter().map(|f| &**f).collect();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_another_topic_s_id_and_segments_below_the_start_are_found() {
+    fn folders_with_another_topic_id_and_segments_below_the_start_are_found() {
         let disk = with(&["data/t-0/partition.metadata"]);
         let other = Uuid::from_bytes([7; 16]);
         assert_eq!(

@@ -1,6 +1,6 @@
-//! The seeded world in which the production broker lives, dies and is judged.
+//! The deterministic simulator: runs the production broker in a seeded world, injects faults and judges the run.
 //!
-//! See `sim/README.md` for use and DESIGN's section on the simulator for what is modelled.
+//! See `sim/README.md` for its use, and the section on the simulator in the design for the model.
 
 pub mod check;
 mod clients;

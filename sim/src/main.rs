@@ -1,4 +1,4 @@
-//! The binary `brokkr-sim`: runs seeds, each in a process of its own, and judges them.
+//! The binary `brokkr-sim`: runs seeds, each in its own process, and judges them.
 #![expect(
     clippy::disallowed_methods,
     reason = "the runner is outside of the room: it starts processes and measures real time"
@@ -53,25 +53,25 @@ enum Command {
     /// Name the first event in which two traces in lines of JSON differ
     Diff { a: PathBuf, b: PathBuf },
     /// Print what a seed makes of a run, as JSON that `run --plan` takes, also after a change
-    Plan(What),
+    Plan(RunArgs),
     /// Run one seed in this process and print its line (what `run` starts for each seed)
     #[command(hide = true)]
-    One(What),
+    One(RunArgs),
 }
 
-/// One run.
+/// Arguments of a single run.
 #[derive(Args, Clone)]
 #[group(skip)]
-struct What {
+struct RunArgs {
     #[arg(long, required_unless_present = "plan")]
     seed: Option<u64>,
     /// Virtual seconds
     #[arg(long, default_value_t = SECS)]
     secs: u64,
-    /// What befalls the world: none, default, unlimited, or a list of families
+    /// Faults to inject: none, default, unlimited, or a list of families
     #[arg(long, default_value_t = Faults::Default)]
     faults: Faults,
-    /// The scenario that speed is measured with, at so many operations a second, instead of what the seed draws
+    /// The scenario of speed measurements, with this many operations a second, instead of the seed's workload
     #[arg(long, value_name = "OPERATIONS_PER_S", conflicts_with_all = ["faults", "plan"])]
     standard: Option<u64>,
     /// A plan instead of a seed
@@ -81,7 +81,7 @@ struct What {
     tracing: Tracing,
 }
 
-impl What {
+impl RunArgs {
     fn plan(&self) -> Result<Plan, String> {
         let Some(path) = &self.plan else {
             let seed = self.seed.unwrap_or(0);
@@ -105,7 +105,7 @@ fn read_plan(path: &Path) -> Result<Plan, String> {
 
 /// Virtual seconds of a run.
 const SECS: u64 = 60;
-/// What the first command of the README runs.
+/// The seeds of the README's first command.
 const DEMO_SEEDS: Range<u64> = 0..24;
 
 #[derive(Args, Clone)]
@@ -118,7 +118,7 @@ struct Requests {
     run: Run,
 }
 
-/// Virtual seconds of a run of requests, where nothing else is asked for.
+/// Default virtual seconds of a run of requests.
 const REQUESTS_SECS: u64 = 12;
 
 impl Requests {
@@ -157,7 +157,7 @@ struct Run {
     /// Virtual seconds of each run
     #[arg(long, default_value_t = SECS)]
     secs: u64,
-    /// What befalls the world: none, default, unlimited, or a list of families
+    /// Faults to inject: none, default, unlimited, or a list of families
     #[arg(long, default_value_t = Faults::Default)]
     faults: Faults,
     /// Runs at the same time [default: one for each core]
@@ -168,10 +168,10 @@ struct Run {
     format: Format,
     #[command(flatten)]
     tracing: Tracing,
-    /// Where a run that fails leaves its plan and what it came to: failure.json, or failure-SEED.json of several seeds
+    /// Directory for the plan and the result of a failing run: failure.json, or failure-SEED.json if there are several seeds
     #[arg(long, value_name = "DIR", default_value = ".")]
     failures: PathBuf,
-    /// Of n equal parts of the seeds only the i-th
+    /// Run only the i-th of n equal parts of the seeds
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     shard: Shard,
     /// Begin no run after so long (90s, 10m, 2h); without --seeds, seeds from 0 on
@@ -220,7 +220,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" | "" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err(format!("{unit:?} is no unit: s, m or h")),
+        _ => return Err(format!("{unit:?} is not a unit: s, m or h")),
     };
     secs.checked_mul(times)
         .map(Duration::from_secs)
@@ -241,44 +241,43 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 fn main() -> ExitCode {
     // SAFETY: no handler is installed, and nothing else runs yet.
     unsafe {
-        // Who reads only the head of what is printed ends it, and that is no panic.
+        // A reader that closes the pipe early (`head`) ends the process, instead of a panic.
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
     memory::keep();
     match Cli::parse().command {
         Some(Command::One(what)) => match what.plan() {
             Ok(plan) => one(plan, &what.tracing),
-            Err(why) => refused(&why),
+            Err(why) => argument_error(&why),
         },
         Some(Command::Plan(what)) => match what.plan() {
             Ok(plan) => {
                 print_json(&plan, true);
                 ExitCode::SUCCESS
             }
-            Err(why) => refused(&why),
+            Err(why) => argument_error(&why),
         },
-        Some(Command::Run(run)) => understood(run).map_or_else(|why| refused(&why), |run| runner::run(&run)),
+        Some(Command::Run(run)) => {
+            validated(run).map_or_else(|why| argument_error(&why), |run| runner::run(&run))
+        }
         Some(Command::Requests(requests)) => {
-            understood(requests.run()).map_or_else(|why| refused(&why), |run| runner::run(&run))
+            validated(requests.run()).map_or_else(|why| argument_error(&why), |run| runner::run(&run))
         }
         Some(Command::Determinism(run)) => {
             let run = match run.tracing.is_to_file() {
-                true => Err(
-                    "each seed runs twice, and what differs is told: one file is no place for both"
-                        .to_owned(),
-                ),
-                false => understood(run),
+                true => Err("each seed runs twice, so one file can't hold the trace".to_owned()),
+                false => validated(run),
             };
-            run.map_or_else(|why| refused(&why), |run| runner::determinism(&run))
+            run.map_or_else(|why| argument_error(&why), |run| runner::determinism(&run))
         }
         Some(Command::Shrink(shrink)) => shrinking::main(&shrink),
         Some(Command::Explain(explain)) => explaining::main(&explain),
         Some(Command::Diff { a, b }) => differs::main(&a, &b),
         Some(Command::Bugs(bugs)) => bugs::main(&bugs),
         None => {
-            println!("A broker, its clients, and everything that can befall them: seeds {DEMO_SEEDS:?}.");
+            println!("A broker and its clients under faults: seeds {DEMO_SEEDS:?}.");
             println!(
-                "(`cargo sim run --help` for more; `cargo sim run --seed N --trace` tells one run's story.)\n"
+                "(`cargo sim run --help` for more; `cargo sim run --seed N --trace` prints the trace of one run.)\n"
             );
             let run = Run {
                 seed: None,
@@ -299,8 +298,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A run with what stands in its plan. BEFORE a process is started for it: what can't be understood is no run.
-fn understood(run: Run) -> Result<Run, String> {
+/// A run with the seed and the seconds of its plan. BEFORE a process is started: invalid arguments start no run.
+fn validated(run: Run) -> Result<Run, String> {
     let run = match run.plan.as_deref().map(read_plan).transpose()? {
         Some(plan) => Run {
             seed: Some(plan.seed),
@@ -318,12 +317,12 @@ fn understood(run: Run) -> Result<Run, String> {
 
 fn one(plan: Plan, tracing: &Tracing) -> ExitCode {
     let (report, traced) = match tracing.tracer(&plan) {
-        Err(why) => return refused(&why),
+        Err(why) => return argument_error(&why),
         Ok(None) => (scenario::run(plan), Ok(())),
         Ok(Some(tracer)) => scenario::run_traced(plan, tracer),
     };
     if let Err(error) = traced {
-        return refused(&format!("the trace could not be written: {error}"));
+        return argument_error(&format!("the trace could not be written: {error}"));
     }
     print_json(&report, false);
     ExitCode::from(report.verdict.exit_code())
@@ -338,8 +337,8 @@ fn print_json(what: &impl serde::Serialize, pretty: bool) {
     println!("{}", text.expect("it can be written"));
 }
 
-/// What was asked for can't be understood.
-fn refused(why: &str) -> ExitCode {
+/// The arguments are invalid.
+fn argument_error(why: &str) -> ExitCode {
     eprintln!("error: {why}");
     ExitCode::from(2)
 }

@@ -1,21 +1,21 @@
-//! How a process takes memory: a run is short, and so is what watches it, so the allocator keeps what it has.
+//! The simulator's allocator: runs and the processes around them are short, so it keeps freed memory.
 
 use std::alloc::{GlobalAlloc, Layout};
 
 use libmimalloc_sys as mi;
 
-/// mimalloc, asked in the quickest way: whoever names an alignment takes the long one.
+/// mimalloc, without an explicit alignment where possible: the aligned call is slower.
 pub struct Allocator;
 
-/// What every block of mimalloc is aligned to.
+/// The alignment of every block of mimalloc.
 const ALIGNED: usize = 8;
 
-// SAFETY: mimalloc keeps what an allocator promises, and its blocks are aligned to `ALIGNED` without being asked.
+// SAFETY: mimalloc fulfils the contract of `GlobalAlloc`, and its blocks are always aligned to `ALIGNED`.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let block = match layout.align() {
-            // SAFETY: any size may be asked for.
+            // SAFETY: any size is valid.
             ..=ALIGNED => unsafe { mi::mi_malloc(layout.size()) },
             // SAFETY: a layout's alignment is a power of two.
             align => unsafe { mi::mi_malloc_aligned(layout.size(), align) },
@@ -26,7 +26,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let block = match layout.align() {
-            // SAFETY: any size may be asked for.
+            // SAFETY: any size is valid.
             ..=ALIGNED => unsafe { mi::mi_zalloc(layout.size()) },
             // SAFETY: a layout's alignment is a power of two.
             align => unsafe { mi::mi_zalloc_aligned(layout.size(), align) },
@@ -36,14 +36,14 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
-        // SAFETY: the caller's: it is a block of this allocator, and nobody uses it any more.
+        // SAFETY: the caller guarantees that it is a block of this allocator and not used any more.
         unsafe { mi::mi_free(block.cast()) }
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let block = match layout.align() {
-            // SAFETY: the caller's, as with `dealloc`.
+            // SAFETY: the caller's guarantees, as for `dealloc`.
             ..=ALIGNED => unsafe { mi::mi_realloc(block.cast(), size) },
             // SAFETY: the same, and the alignment is the block's.
             align => unsafe { mi::mi_realloc_aligned(block.cast(), size, align) },
@@ -52,13 +52,13 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// `mi_option_purge_delay` of mimalloc's `mi_option_e`, which its crate has no name for.
+/// `mi_option_purge_delay` of mimalloc's `mi_option_e`, for which the bindings have no name.
 const PURGE_DELAY: mi::mi_option_t = 15;
 
-/// Lets the allocator keep what it has. Giving pages back costs time, and to know when it asks for the clock, which in the room is
-/// the world's.
+/// Makes the allocator keep freed memory. Returning pages costs time, and its timer reads the clock, which in the room is the
+/// world's.
 pub fn keep() {
-    // SAFETY: it changes a number of the allocator.
+    // SAFETY: it sets an option of the allocator.
     unsafe {
         mi::mi_option_set(PURGE_DELAY, -1);
         debug_assert_eq!(mi::mi_option_get(PURGE_DELAY), -1);

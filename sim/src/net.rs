@@ -1,12 +1,13 @@
 //! The network: byte streams with latency and bounded buffers between nodes.
 //!
-//! Node `n` has the address 10.0.0.n. What is written arrives in order, after the latency of its direction; a writer
-//! waits while the peer's buffer is full. A node that dies resets its connections.
+//! Node `n` has the address 10.0.0.n. Bytes arrive in order, after the latency of their direction; a writer waits while the peer's
+//! buffer is full. A node that dies resets its connections.
 //!
-//! A [`Link`] is one direction between two nodes: while it is cut nothing arrives, new connections included, and what was sent
-//! comes some time after it has healed, when TCP tries again: behind what a connection brings that was made then. Both directions cut are a partition, one alone is a one-way one. It may be narrow: all
-//! that goes that way shares its bytes a second. A reset may be heard at one end only: the other is half-open then, and what is
-//! written there goes nowhere. To a node that is shut nobody connects: it refuses, or nobody answers.
+//! A [`Link`] is one direction between two nodes. While it is cut nothing arrives, new connections included; bytes that were sent
+//! meanwhile arrive some time after it has healed, when TCP retransmits them: possibly after the bytes of a connection that was
+//! made then. Cutting both directions is a partition, cutting one is a one-way partition. A narrow link shares its bandwidth among
+//! all bytes in its direction. A reset may reach one end only: the other is half-open then, and bytes written there are lost. A
+//! node with blocked connects refuses connections, or does not answer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,12 +17,12 @@ use bytes::Bytes;
 
 use crate::exec::Nanos;
 
-/// Bytes that a direction of a connection holds, in flight and unread, where a plan doesn't say.
+/// Buffer bytes of each direction of a connection, in flight and unread, unless a plan sets them.
 pub const BUFFER_BYTES: usize = 128 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG_MAX: usize = 1024;
 const SECOND: Nanos = 1_000_000_000;
-/// TCP sends again what nobody acknowledged after so long, then after twice as long, and so on.
+/// TCP retransmits unacknowledged bytes after this time, then after twice that, and so on.
 const RETRY_FIRST: Nanos = SECOND / 5;
 
 /// One end of a connection.
@@ -40,7 +41,7 @@ pub fn node_at(addr: IpAddr) -> Option<u32> {
     }
 }
 
-/// One end: what has arrived and is unread.
+/// One end: its unread bytes.
 #[derive(Default)]
 pub struct End {
     /// The node it is on.
@@ -49,60 +50,60 @@ pub struct End {
     pub peer: EndId,
     /// Arrived and unread.
     pub inbox: VecDeque<Bytes>,
-    /// In flight to here or unread.
+    /// Bytes in flight to this end, or unread.
     pub held: usize,
-    /// The peer sends no more.
+    /// The peer has sent its last byte.
     pub eof: bool,
     /// The connection was reset.
     pub reset: bool,
-    /// Waits for bytes.
+    /// The reader that waits for bytes.
     pub reader: Option<Waker>,
-    /// The peer's writer waits for room here.
+    /// The peer's writer that waits for buffer space here.
     pub room: Option<Waker>,
-    /// When the last piece sent to here arrives: the next can't arrive before.
+    /// When the last piece sent to this end arrives: the next can't arrive before.
     pub last_arrival: u64,
-    /// Halves that are still held by somebody.
+    /// Halves that exist.
     pub halves: u8,
 }
 
 /// A listening port.
 #[derive(Default)]
 pub struct Port {
-    /// Which of its owner's lives listens.
+    /// The life of its owner that listens.
     pub incarnation: u32,
     /// Connections not accepted yet: our end, and the peer's address.
     pub backlog: VecDeque<(EndId, SocketAddr)>,
-    /// Waits for one.
+    /// The task that waits for a connection.
     pub acceptor: Option<Waker>,
 }
 
-/// What ails the way from one node to another.
+/// The faults of the link from one node to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Link {
-    /// What leaves before this arrives after it, when TCP sends it again: the network is cut.
+    /// Bytes sent before this arrive after it, when TCP retransmits them: the link is cut.
     pub cut_until: Nanos,
-    /// What leaves before this takes `slower_by` longer.
+    /// Bytes sent before this take `slower_by` longer.
     pub slow_until: Nanos,
     /// See `slow_until`.
     pub slower_by: Nanos,
-    /// What leaves before this shares so many bytes a second with all that leaves on this way.
+    /// Bytes sent before this share a bandwidth with all others on this link.
     pub narrow_until: Nanos,
     /// See `narrow_until`.
     pub bytes_per_s: u64,
-    /// When the last byte of what shares it has left.
+    /// When the last of those bytes leaves.
     pub busy_until: Nanos,
 }
 
-/// Who wants to connect to a node comes in vain, until then.
+/// New connections to a node fail until then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shut {
-    /// How long.
+pub struct ConnectBlock {
+    /// When the block ends.
     pub until: Nanos,
-    /// Nobody answers, instead of refusing: TCP tries again until somebody does, or the client's patience ends.
+    /// The node does not answer instead of refusing: TCP retries until it does, or the client times out.
     pub silent: bool,
 }
 
-/// When TCP first tries, or tries again, from `now` on, and the way isn't cut any more.
+/// When TCP first sends, or retransmits, from `now` on, while the link isn't cut.
 fn sent_again(now: Nanos, cut_until: Nanos) -> Nanos {
     let (mut at, mut wait) = (now, RETRY_FIRST);
     while at < cut_until {
@@ -113,15 +114,15 @@ fn sent_again(now: Nanos, cut_until: Nanos) -> Nanos {
 
 /// All connections of a world.
 pub struct Net {
-    /// Bytes that a direction of a connection holds, in flight and unread.
+    /// Buffer bytes of each direction of a connection, in flight and unread.
     pub buffer_bytes: usize,
-    /// What ails each way.
+    /// The faults of each link.
     pub links: BTreeMap<(u32, u32), Link>,
-    /// Nodes to which nobody connects.
-    pub shut: BTreeMap<u32, Shut>,
-    /// Their ends.
+    /// Nodes whose new connections fail.
+    pub connect_blocks: BTreeMap<u32, ConnectBlock>,
+    /// The ends of all connections.
     pub ends: BTreeMap<EndId, End>,
-    /// Who listens where.
+    /// The listening ports, by node and port.
     pub ports: BTreeMap<(u32, u16), Port>,
     next_end: EndId,
     next_port: u16,
@@ -132,7 +133,7 @@ impl Default for Net {
         Self {
             buffer_bytes: BUFFER_BYTES,
             links: BTreeMap::new(),
-            shut: BTreeMap::new(),
+            connect_blocks: BTreeMap::new(),
             ends: BTreeMap::new(),
             ports: BTreeMap::new(),
             next_end: 0,
@@ -142,7 +143,7 @@ impl Default for Net {
 }
 
 impl Net {
-    /// Makes a connection between two nodes: the ends at `a` and at `b`.
+    /// Creates a connection between two nodes: returns the ends at `a` and at `b`.
     pub fn pair(&mut self, a: u32, b: u32) -> (EndId, EndId) {
         let (x, y) = (self.next_end, self.next_end + 1);
         self.next_end += 2;
@@ -167,7 +168,7 @@ impl Net {
         (x, y)
     }
 
-    /// When `len` bytes arrive that leave now and take `latency` on a good day.
+    /// When `len` bytes arrive that are sent now and normally take `latency`.
     pub fn arrival(&mut self, from: u32, to: u32, now: Nanos, latency: Nanos, len: u64) -> Nanos {
         let Some(link) = self.links.get_mut(&(from, to)) else {
             return now + latency;
@@ -176,7 +177,7 @@ impl Net {
         let gets_through = sent_again(now, link.cut_until);
         let mut leaves = gets_through;
         if now < link.narrow_until {
-            // What has not left by then leaves at once.
+            // Bytes that are still queued when the limit ends are sent at once.
             leaves = leaves.max(link.busy_until) + len * SECOND / link.bytes_per_s.max(1);
             leaves = leaves.min(link.narrow_until.max(gets_through));
             link.busy_until = leaves;
@@ -184,7 +185,7 @@ impl Net {
         leaves + latency + slower
     }
 
-    /// Cuts the way from each of `from` to each of `to` until then, or for as long as it is cut already.
+    /// Cuts the link from each of `from` to each of `to` until then, or longer if it is cut longer already.
     pub fn cut(&mut self, from: &[u32], to: &[u32], until: Nanos) {
         for a in from {
             for b in to.iter().filter(|b| *b != a) {
@@ -194,13 +195,14 @@ impl Net {
         }
     }
 
-    /// Cuts both ways between two sides. Who is on neither reaches both.
+    /// Cuts both directions between two sides. Nodes on neither side reach both.
     pub fn partition(&mut self, one: &[u32], other: &[u32], until: Nanos) {
         self.cut(one, other, until);
         self.cut(other, one, until);
     }
 
-    /// Leaves to each node its two neighbours, in the order of `nodes`: everybody sees a majority of five, and no two the same.
+    /// Leaves each node connected to its two neighbours, in the order of `nodes`: of five nodes each sees a majority, and no two
+    /// the same.
     pub fn ring(&mut self, nodes: &[u32], until: Nanos) {
         for (i, a) in nodes.iter().enumerate() {
             let is_far = |j: &usize| !matches!(i.abs_diff(*j), 0 | 1) && i.abs_diff(*j) + 1 != nodes.len();
@@ -210,18 +212,18 @@ impl Net {
         }
     }
 
-    /// Whether nobody connects to a node now, and how it says so.
-    pub fn shut_to(&self, node: u32, now: Nanos) -> Option<Shut> {
-        self.shut.get(&node).copied().filter(|s| now < s.until)
+    /// Whether new connections to a node fail now, and how.
+    pub fn connect_block(&self, node: u32, now: Nanos) -> Option<ConnectBlock> {
+        self.connect_blocks.get(&node).copied().filter(|s| now < s.until)
     }
 
-    /// A port nobody uses.
+    /// An unused port.
     pub fn free_port(&mut self) -> u16 {
         self.next_port = self.next_port.wrapping_add(1);
         32768 + (self.next_port & 0x7fff)
     }
 
-    /// Puts a connection in the backlog of a port. `false`: nobody listens, or too many wait.
+    /// Adds a connection to the backlog of a port. `false` if nothing listens, or the backlog is full.
     pub fn offer(&mut self, node: u32, port: u16, end: EndId, from: SocketAddr) -> bool {
         match self.ports.get_mut(&(node, port)) {
             Some(p) if p.backlog.len() < BACKLOG_MAX => {
@@ -235,7 +237,7 @@ impl Net {
         }
     }
 
-    /// Resets an end: nothing more is read from or written to it.
+    /// Resets an end: reads and writes fail from now on.
     pub fn reset(&mut self, id: EndId) {
         if let Some(end) = self.ends.get_mut(&id) {
             end.reset = true;
@@ -261,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_into_a_cut_is_tried_again_ever_later() {
+    fn bytes_sent_into_a_cut_are_retransmitted_with_backoff() {
         let tenths = |now: u64, until: u64| sent_again(now * SECOND / 10, until * SECOND / 10) * 10 / SECOND;
         for (until, at) in [(0, 0), (1, 2), (2, 2), (3, 6), (14, 14), (15, 30), (31, 62)] {
             assert_eq!(tenths(0, until), at, "cut until {until}");

@@ -1,4 +1,4 @@
-//! Brokers in the seeded world: the production shell, started, killed and started again.
+//! Brokers in the seeded world: starts, stops and restarts the production shell.
 
 use brokkr::Broker;
 use brokkr::config::BrokerConfig;
@@ -8,50 +8,50 @@ use tokio::sync::{mpsc, oneshot};
 use crate::env::SimEnv;
 use crate::world::World;
 
-/// What a broker of the seeded world is. Instantiated here, once.
+/// The broker with the simulator's environment. Instantiated here, once.
 pub type SimBroker = Broker<SimEnv>;
 
-/// How a start went.
+/// The outcome of a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Started {
     /// It serves, and has opened its logs.
     Ready,
-    /// It said why it can't.
+    /// The start failed, with this reason.
     Failed(String),
 }
 
-/// A broker on a node, which lives as long as the node's present life.
+/// A handle of a broker on a node, for the node's present life.
 pub struct Running {
-    asks: mpsc::UnboundedSender<Ask>,
+    commands: mpsc::UnboundedSender<BrokerCommand>,
 }
 
-/// What a running broker is asked.
-enum Ask {
-    /// Wait until its logs are open.
+/// A command to a running broker.
+enum BrokerCommand {
+    /// Respond when its logs are open.
     Opened(oneshot::Sender<()>),
     /// Stop cleanly.
     Stop(oneshot::Sender<bool>),
 }
 
-/// Starts a broker in the node's present life. Tells when it serves, or why it can't; never, if it is killed before.
+/// Starts a broker in the node's present life. The receiver gets the outcome; nothing, if the broker is killed before.
 pub fn start(world: &World, node: u32, config: BrokerConfig) -> (Running, oneshot::Receiver<Started>) {
-    let (told, started) = oneshot::channel();
-    let (asks, mut asked) = mpsc::unbounded_channel();
+    let (outcome, started) = oneshot::channel();
+    let (commands, mut received) = mpsc::unbounded_channel();
     let env = world.env(node);
     let main = env.clone();
     env.spawn("main", async move {
         match SimBroker::start(main, config).await {
             Ok(broker) => {
-                // It serves before; but what recovery leaves is judged when it has ended.
+                // The broker serves earlier; but recovery is judged once it has finished.
                 broker.opened().await;
-                drop(told.send(Started::Ready));
+                drop(outcome.send(Started::Ready));
                 loop {
-                    match asked.recv().await {
-                        Some(Ask::Opened(done)) => {
+                    match received.recv().await {
+                        Some(BrokerCommand::Opened(done)) => {
                             broker.opened().await;
                             let _ = done.send(());
                         }
-                        Some(Ask::Stop(done)) => {
+                        Some(BrokerCommand::Stop(done)) => {
                             let _ = done.send(broker.stop().await);
                             return;
                         }
@@ -59,24 +59,25 @@ pub fn start(world: &World, node: u32, config: BrokerConfig) -> (Running, onesho
                     }
                 }
             }
-            Err(error) => drop(told.send(Started::Failed(error.to_string()))),
+            Err(error) => drop(outcome.send(Started::Failed(error.to_string()))),
         }
     });
-    (Running { asks }, started)
+    (Running { commands }, started)
 }
 
 impl Running {
-    /// Tells it to stop cleanly. It answers `true` if the next start need not scan; never, if it is killed before.
+    /// Stops the broker cleanly. The receiver gets `true` if the next start need not scan the logs; nothing, if the broker is
+    /// killed before.
     pub fn stop(self) -> oneshot::Receiver<bool> {
         let (tx, rx) = oneshot::channel();
-        drop(self.asks.send(Ask::Stop(tx)));
+        drop(self.commands.send(BrokerCommand::Stop(tx)));
         rx
     }
 
-    /// Answered when the logs of all partitions that there are now were opened, or could not be.
+    /// Resolves when the logs of all present partitions were opened, or could not be.
     pub fn opened(&self) -> oneshot::Receiver<()> {
         let (tx, rx) = oneshot::channel();
-        drop(self.asks.send(Ask::Opened(tx)));
+        drop(self.commands.send(BrokerCommand::Opened(tx)));
         rx
     }
 }

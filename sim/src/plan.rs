@@ -1,11 +1,11 @@
-//! A run as data: everything that a seed decides beforehand, in one JSON document that anyone may change and run again.
+//! A run as data: everything that a seed decides in advance, in one JSON document that can be edited and run again.
 //!
-//! A seed derives the broker's configuration, its clock, who does what, how tasks are chosen, and a list of faults with
-//! their times. What only the run itself can decide (which bytes a power loss takes, how long a packet takes) comes from the
-//! seed by key; a fault has its own key, its `id`, so that one that is taken out leaves what the others do as it was.
+//! A seed derives the broker's configuration, its clock, the clients' workload, the scheduling strategy, and a list of faults with
+//! their times. Choices that only the run can make (which bytes a power loss takes, how long a packet takes) are keyed by the seed;
+//! each fault has its own key, its `id`, so that removing one fault leaves the others' effects unchanged.
 //!
-//! Swarm (Groce et al., ISSTA 2012): a whole family of faults is off in about a third of the seeds, so that what one of them
-//! hides is seen without it.
+//! Swarm (Groce et al., ISSTA 2012): each family of faults is off in about a third of the seeds, so that one family does not hide
+//! bugs from another.
 
 mod error;
 mod swarm;
@@ -28,31 +28,31 @@ use swarm::{Draw, broker, kind, workload};
 
 /// The format of plans that this code reads and writes.
 pub const FORMAT: u32 = 1;
-/// The commit that this simulator was built from, where that is known.
+/// The commit that this simulator was built from, if known.
 pub const COMMIT: &str = match option_env!("BROKKR_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };
-/// The broker's node and port, and where its data are.
+/// The broker's node, port and log directory.
 pub const BROKER: u32 = 1;
 /// See [`BROKER`].
 pub const PORT: u16 = 9092;
 /// See [`BROKER`].
 pub const ROOT: &str = "data";
-/// The other log directory, where there are two. The metadata log is in the first.
+/// The second log directory, if there are two. The metadata log is in the first.
 pub const SECOND_ROOT: &str = "data2";
 /// The node of the first client; the others follow.
 pub const FIRST_CLIENT: u32 = 10;
-/// After an operation of unknown outcome a process goes on under a number that is this much higher.
+/// After an operation of unknown outcome a client continues under a process number that is higher by this.
 const STRIDE: u64 = 1000;
-/// Process numbers of consumers and of the admin begin here.
+/// First process numbers of consumers and of the admin.
 const FIRST_CONSUMER: u64 = 100;
 const ADMIN: u64 = 200;
 /// The process that deletes topics and creates them again.
 const RECREATOR: u64 = 250;
-/// The settings that the broker of every plan has.
+/// Settings that the broker of every plan has.
 pub const BROKER_ALWAYS: [&str; 3] = ["listeners", "log.dir", "log.retention.ms"];
-/// What the judges take from the configuration that the broker first has.
+/// Settings that the judges read from the broker's first configuration.
 const JUDGED_BY: [&str; 6] = [
     "listeners",
     "log.dir",
@@ -66,7 +66,7 @@ pub const PCT_CHANGE_ONE_IN: [u64; 3] = [20, 100, 1000];
 /// The process that reads everything at the end.
 pub const LAST_READER: u64 = 300;
 
-/// A family of faults, which can be switched on and off.
+/// A family of faults, which can be enabled and disabled.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
@@ -78,23 +78,23 @@ pub enum Family {
     Stop,
     /// SIGSTOP.
     Pause,
-    /// A sync that fails, and its pages.
+    /// A sync that fails and drops its pages.
     Sync,
     /// A write that fails with EIO.
     Write,
-    /// No space, for a while.
+    /// No space, temporarily.
     Space,
     /// A slow or hanging disk.
     Slow,
     /// Cuts, delays and resets.
     Net,
-    /// Narrow ways, clients that are clogged one after another, connections that are refused or never come to be.
+    /// Narrow links, clients that are clogged one after another, connections that are refused or get no answer.
     Link,
     /// Clocks that drift, and steps of the wall clock.
     Clock,
     /// Tasks that run far behind others (PCT).
     Sched,
-    /// Damage to what was safe: bits that flip, sectors that can't be read, writes that go astray.
+    /// Damage to durable data: flipped bits, unreadable sectors, misdirected writes.
     Rot,
     /// Restarts with another configuration.
     Config,
@@ -102,9 +102,9 @@ pub enum Family {
     Client,
     /// Clients that send extreme and malformed requests.
     Rude,
-    /// Files that are gone, empty, older, another's when the broker starts.
+    /// Files that are missing, empty, older or swapped when the broker starts.
     File,
-    /// A log directory, one of two, that fails for a while.
+    /// One of two log directories that fails for a while.
     Directory,
 }
 
@@ -131,7 +131,7 @@ pub const FAMILIES: [Family; 18] = [
 ];
 
 impl Family {
-    /// As it is called on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
@@ -155,7 +155,7 @@ impl Family {
         }
     }
 
-    /// How many there are in 45 seconds, on average, where the family is on.
+    /// How many faults there are in 45 seconds, on average, if the family is enabled.
     fn usual(self) -> u64 {
         match self {
             Self::Kill | Self::Power | Self::Slow | Self::Rot => 3,
@@ -168,19 +168,19 @@ impl Family {
     }
 }
 
-/// Which faults there are.
+/// Which faults a run has.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Faults {
-    /// None at all.
+    /// None.
     None,
-    /// What the seed says.
+    /// Those that the seed draws.
     #[default]
     Default,
     /// These families, in every seed.
     Only(Vec<Family>),
-    /// All families, in every seed, and more of each than any machine has: only safety must hold.
+    /// All families, in every seed, more often than on any real machine: only safety must hold.
     Unlimited,
-    /// No faults, and a small workload beside rude clients with so many requests.
+    /// No faults, and a small workload beside rude clients that send this many requests.
     Requests(u64),
 }
 
@@ -231,92 +231,92 @@ impl fmt::Display for Faults {
 /// One fault.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fault {
-    /// What its choices are keyed by.
+    /// The key of its choices.
     pub id: u64,
-    /// When, from the begin of the run.
+    /// When, from the start of the run.
     pub at_ms: u64,
-    /// What.
+    /// What happens.
     #[serde(flatten)]
     pub kind: Kind,
 }
 
-/// What befalls the world.
+/// A kind of fault, with its parameters.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Kind {
-    /// The broker's process dies; it is started again after `down_ms`.
+    /// Kills the broker's process; it is restarted after `down_ms`.
     Kill { down_ms: u64 },
-    /// A client's process dies; it is started again after `down_ms`, and is somebody else then.
+    /// Kills a client's process; it is restarted after `down_ms` under another identity.
     KillClient { client: u32, down_ms: u64 },
-    /// The broker loses its power, and all clients die at the same moment.
+    /// The broker loses power, and all clients die at the same moment.
     Blackout { down_ms: u64 },
-    /// The power goes, and comes back after `down_ms`. With `unsynced` as soon as there is something to lose: it waits a while
-    /// until some log was written and not synced yet, at first for a write that is long enough to be torn.
+    /// Power loss; the power comes back after `down_ms`. With `unsynced` it waits a while for data to lose: until a log has an
+    /// unsynced write, at first one that is long enough to be torn.
     PowerLoss {
         down_ms: u64,
         #[serde(default)]
         unsynced: bool,
     },
-    /// The broker is told to stop, and started again `down_ms` after it has.
+    /// Stops the broker cleanly, and restarts it `down_ms` after it has stopped.
     CleanStop { down_ms: u64 },
-    /// The broker's process stands still.
+    /// Pauses the broker's process.
     Pause { for_ms: u64 },
-    /// The next sync fails. Somebody notices and ends the process `restart_ms` later.
+    /// The next sync fails. The operator notices and ends the process `restart_ms` later.
     SyncFails { restart_ms: u64, power: bool },
-    /// The next write fails with EIO, in the middle. As above.
+    /// The next write fails with EIO, in the middle. Then as with `SyncFails`.
     WriteFails { restart_ms: u64, power: bool },
-    /// Only so many bytes are free, for a while.
+    /// Only this many bytes are free, for a while.
     NoSpace { free_bytes: u64, for_ms: u64 },
-    /// The disk takes so many times as long, for a while.
+    /// Disk operations take this many times as long, for a while.
     SlowDisk { times: u64, for_ms: u64 },
-    /// Nothing on the disk ends, for a while.
+    /// No disk operation completes, for a while.
     HangingDisk { for_ms: u64 },
-    /// Nothing gets through between the broker and a client (all of them, if none is named).
+    /// Cuts the link between the broker and a client (all clients, if none is named).
     Cut {
         client: Option<u32>,
         to_broker: bool,
         from_broker: bool,
         for_ms: u64,
     },
-    /// Everything takes longer between the broker and all clients.
+    /// Adds latency between the broker and all clients.
     Delay { by_ms: u64, for_ms: u64 },
-    /// All that goes one way between the broker and a client (each of them, if none is named) shares so many bytes a second.
+    /// Limits the bandwidth between the broker and a client (all clients, if none is named), in each direction.
     Narrow {
         client: Option<u32>,
         bytes_per_s: u64,
         for_ms: u64,
     },
-    /// Clients are cut off one after another, and come back in another order.
+    /// Cuts off clients one after another; they reconnect in another order.
     Swizzle { for_ms: u64 },
-    /// Nobody connects to the broker: it refuses, or nobody answers. Connections that are there stay.
+    /// The broker's node accepts no connections: it refuses, or does not answer. Existing connections stay.
     Shut { silent: bool, for_ms: u64 },
     /// A client's connections are reset; with `half_open`, only the client learns of it.
     Reset { client: u32, half_open: bool },
-    /// The wall clock of the broker, or of a client, jumps.
+    /// The wall clock of the broker, or of a client, steps.
     ClockStep {
         by_ms: i64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         client: Option<u32>,
     },
-    /// The disk damages a file of a partition, and says nothing. If it is a segment of its log, only what the broker shows of the
-    /// partition is judged from then on (D2): there is no other copy.
+    /// The disk silently damages a file of a partition. If it is a segment of its log, the judges check only what the broker shows
+    /// of the partition from then on (D2): there is no other copy.
     Damage {
         topic: String,
         partition: i32,
         how: Damage,
     },
-    /// Nothing in one of the broker's log directories can be read, written or synced for a while; then somebody ends the process.
-    /// Where there is only one directory nothing happens.
+    /// One of the broker's log directories can't be read, written or synced for a while; then the operator ends the process.
+    /// Without a second directory nothing happens.
     DirectoryFails { directory: usize, for_ms: u64 },
-    /// The broker is told to stop, or killed, and while it is down something happens to one of the files that `file` names: a path
-    /// in a log directory, with one `*` in its last part. Either everything is served afterwards, or the log names the file.
+    /// The broker is stopped or killed, and while it is down one of the files that `file` names is damaged: a path in a log
+    /// directory, with one `*` in its last part. Afterwards the broker either serves everything, or its log names the file.
     DamageFile {
         file: String,
         how: FileDamage,
         kill: bool,
         down_ms: u64,
     },
-    /// The broker is told to stop, or killed, and started again with these settings beside its own, from here on.
+    /// The broker is stopped or killed, and restarted with these settings besides its own, from here on.
     Restart {
         kill: bool,
         down_ms: u64,
@@ -334,43 +334,43 @@ pub struct NodeClock {
     pub wall_ahead_ms: i64,
 }
 
-/// A run, before it runs.
+/// A run, before it is executed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// [`FORMAT`].
     pub format: u32,
-    /// The commit it was made with, where that is known.
+    /// The commit that it was made with, if known.
     pub commit: String,
-    /// What decides everything that the plan doesn't.
+    /// The seed of all choices that the plan does not fix.
     pub seed: u64,
-    /// Virtual seconds; the last quarter is calm.
+    /// Virtual seconds; no faults occur in the last quarter.
     pub secs: u64,
-    /// How the next task is chosen.
+    /// The scheduling strategy.
     pub scheduler: Strategy,
-    /// What decides who runs next, where that is not the seed: a small plan that no longer fails may with another order.
+    /// The seed of the scheduling order, if it is not `seed`: a shrunk plan that no longer fails may fail with another order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler_seed: Option<u64>,
-    /// The drift of the broker's monotonic clock, and by how much its wall clock is ahead.
+    /// The drift of the broker's monotonic clock, and how far its wall clock is ahead.
     pub drift_ppm: i64,
     /// See `drift_ppm`.
     pub wall_ahead_ms: i64,
-    /// The clocks of clients, by node, where they are not the world's.
+    /// The clients' clocks that differ from the world's, by node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub clocks: BTreeMap<u32, NodeClock>,
-    /// Bytes that a direction of a connection holds.
+    /// Buffer bytes of each direction of a connection.
     #[serde(default = "buffer_bytes_usual")]
     pub buffer_bytes: usize,
     /// The broker's configuration.
     pub broker: BTreeMap<String, String>,
-    /// What clients do.
+    /// The clients' workload.
     pub workload: Workload,
-    /// Logs that are not empty when it begins.
+    /// Logs that are not empty when the run begins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prepared: Vec<PreparedLog>,
-    /// What befalls them, by time.
+    /// The faults, by time.
     pub faults: Vec<Fault>,
-    /// Connections of rude clients beside the workload's.
+    /// Connections of rude clients, besides the workload's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rude: Vec<rude::SharedConnection>,
 }
@@ -384,13 +384,13 @@ impl Plan {
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(PlanError::Json)?;
         Self::check_format(&value)?;
-        // From the text, not the value: errors then know their line.
+        // From the text, not the value: its errors know their line.
         let plan: Self = serde_json::from_str(text).map_err(PlanError::Json)?;
         plan.check()?;
         Ok(plan)
     }
 
-    /// Whether a document says that it is of the format of this code, or nothing of it.
+    /// Checks that a document has this code's format, or names none.
     pub(crate) fn check_format(value: &serde_json::Value) -> Result<(), PlanError> {
         match value["format"].as_u64() {
             Some(n) if n != u64::from(FORMAT) => Err(PlanError::Format(n)),
@@ -398,7 +398,7 @@ impl Plan {
         }
     }
 
-    /// Whether its broker can be started, and started again with each other configuration.
+    /// Checks that the plan's broker can start, also with each later configuration.
     ///
     /// # Errors
     /// [`PlanError::Broker`], [`PlanError::Judged`] and [`PlanError::Prepared`].
@@ -432,7 +432,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The broker's log directories, that of the metadata first.
+    /// The broker's log directories, the one with the metadata first.
     pub fn roots(&self) -> Vec<String> {
         let dirs = self.broker.get("log.dirs").or_else(|| self.broker.get("log.dir"));
         dirs.map_or(ROOT, String::as_str)
@@ -441,7 +441,7 @@ impl Plan {
             .collect()
     }
 
-    /// The workload as judges have to take it: a producer that is killed comes back under another id, as one that restarts does.
+    /// The workload as the judges must take it: a producer that is killed restarts under another id.
     pub(crate) fn judged(&self) -> Workload {
         let mut workload = self.workload.clone();
         for (spec, node) in workload.producers.iter_mut().zip(FIRST_CLIENT..) {
@@ -457,8 +457,8 @@ impl Plan {
         workload
     }
 
-    /// The scenario that speed is measured with: one broker as it comes, three producers and two consumers with about so many operations
-    /// a second in all (a record sent and a poll are one each), and every family of faults.
+    /// The scenario of speed measurements: one broker with default settings, three producers and two consumers with about this many
+    /// operations a second in total (a record sent and a poll count one each), and every family of faults.
     pub fn standard(seed: u64, secs: u64, operations_per_s: u64) -> Self {
         let mut draw = Draw(Keyed::new(seed));
         let workload = swarm::standard(operations_per_s);
@@ -466,10 +466,10 @@ impl Plan {
         let plan = Self::quiet(seed, secs, broker, workload);
         let is_usual = |f: &Family| !matches!(f, Family::Rude | Family::File);
         let families = FAMILIES.into_iter().filter(is_usual).collect();
-        plan.befallen(&mut draw, &Faults::Only(families), true)
+        plan.with_faults(&mut draw, &Faults::Only(families), true)
     }
 
-    /// What a seed makes of a run.
+    /// The plan of a seed.
     pub fn of(seed: u64, secs: u64, faults: &Faults) -> Self {
         if let Faults::Requests(n) = faults {
             return Self::requests(seed, secs, *n);
@@ -494,10 +494,10 @@ impl Plan {
             prepared,
             ..Self::quiet(seed, secs, broker, workload)
         };
-        plan.befallen(&mut draw, faults, flushed)
+        plan.with_faults(&mut draw, faults, flushed)
     }
 
-    /// Rude clients with so many requests, and a small workload that must not suffer.
+    /// Rude clients with this many requests, and a small workload that must not suffer.
     fn requests(seed: u64, secs: u64, requests: u64) -> Self {
         let mut broker = swarm::plain();
         swarm::tight(&mut broker);
@@ -508,7 +508,7 @@ impl Plan {
         }
     }
 
-    /// A world in which nothing befalls anybody.
+    /// A plan without faults.
     fn quiet(seed: u64, secs: u64, broker: BTreeMap<String, String>, workload: Workload) -> Self {
         Self {
             format: FORMAT,
@@ -529,7 +529,7 @@ impl Plan {
         }
     }
 
-    fn befallen(mut self, draw: &mut Draw, faults: &Faults, flushed: bool) -> Self {
+    fn with_faults(mut self, draw: &mut Draw, faults: &Faults, flushed: bool) -> Self {
         let clients = (self.workload.producers.len() + self.workload.consumers.len()) as u64;
         for family in FAMILIES {
             let often = match faults {
@@ -540,12 +540,12 @@ impl Plan {
                 Faults::Only(_) => continue,
                 Faults::Unlimited => 3,
             };
-            // Most seeds do without these: they cost time, or leave less to judge.
+            // Most seeds leave these out: they cost time, or leave less to judge.
             let is_rare = matches!(family, Family::Rude | Family::File);
             if is_rare && faults == &Faults::Default && draw.one("rare family", family as u64, 3) > 0 {
                 continue;
             }
-            // What is not flushed may be lost with the power, and no rule would be left to judge.
+            // A power loss may take unflushed records, and no rule would be left to judge.
             let loses = matches!(
                 family,
                 Family::Power | Family::Sync | Family::Write | Family::Directory
@@ -553,13 +553,13 @@ impl Plan {
             if !flushed && loses || family == Family::Directory && self.roots().len() < 2 {
                 continue;
             }
-            self.befall(draw, family, often, clients);
+            self.add_faults(draw, family, often, clients);
         }
         self.faults.sort_by_key(|f| (f.at_ms, f.id));
         self
     }
 
-    fn befall(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
+    fn add_faults(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
         match family {
             Family::Rude => {
                 self.rude = rude::connections(self.seed, self.secs * 750);
@@ -590,7 +590,7 @@ impl Plan {
         }
         let (span_ms, key) = (self.secs * 750, family as u64);
         let usual = family.usual() * often * span_ms;
-        // In short runs something, too.
+        // At least one fault in short runs.
         let most = (2 * usual / 45_000).max(u64::from(usual > 0));
         let n = if most == 0 {
             0
@@ -601,7 +601,7 @@ impl Plan {
             let id = key * 1000 + i;
             let at_ms = 300 + draw.one("at", id, span_ms.max(301) - 300);
             let kind = kind(draw, family, id, often > 1, self);
-            // Some deaths come in pairs: the second one while the first is being recovered from.
+            // Some deaths come in pairs: the second during recovery from the first.
             if let Kind::Kill { down_ms } | Kind::PowerLoss { down_ms, .. } = kind
                 && draw.one("again", id, 3) == 0
             {
@@ -622,12 +622,12 @@ impl Plan {
             self.faults.push(Fault { id, at_ms, kind });
         }
         if family == Family::Net {
-            self.unheard(draw);
+            self.cut_links_before_ends(draw);
         }
     }
 
-    /// Of some ends of the process nobody hears what was done just before, and asks for it again afterwards.
-    fn unheard(&mut self, draw: &mut Draw) {
+    /// Before some ends of the process the broker's outgoing links are cut, so clients never receive the last responses and retry.
+    fn cut_links_before_ends(&mut self, draw: &mut Draw) {
         let ends = self
             .faults
             .iter()

@@ -1,4 +1,4 @@
-//! Disks that a run begins with: logs as years of work leave them, so that rare ends are near without a seam in the broker.
+//! Prepared disks: logs as years of use leave them, so that limits are near without special code in the broker.
 
 use brokkr::config::BrokerConfig;
 use brokkr_env::{Env, UnixMillis};
@@ -20,28 +20,28 @@ use crate::scenario::Shared;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreparedLog {
-    /// Whose.
+    /// Its topic.
     pub topic: String,
-    /// See `topic`.
+    /// Its partition.
     pub partition: i32,
-    /// Where it starts and ends: all before was deleted.
+    /// Its start and end offset: all earlier records were deleted.
     pub next_offset: i64,
-    /// Whether what was deleted is in the segment that goes on, emptied by compaction: that segment's base is 0 then, and
-    /// its offsets end at 2^31 - 1.
+    /// Whether the deleted records are in the active segment, emptied by compaction: that segment's base is 0 then, and its offsets
+    /// end at 2^31 - 1.
     #[serde(default)]
     pub compacted: bool,
 }
 
-/// Whether the logs of a topic may begin so: not one that is deleted, or whose records somebody counts.
+/// Whether the logs of a topic may be prepared: not if it is deleted, or its records are counted.
 pub(crate) fn can_be(topic: &TopicSpec, workload: &Workload) -> bool {
     let recreated = workload.recreator.iter().flat_map(|r| &r.topics);
     !is_retained(topic) && recreated.into_iter().all(|name| *name != topic.name)
 }
 
-/// Makes the topics, ends the broker, and gives the logs their past.
+/// Creates the topics, stops the broker, and prepares the logs.
 ///
 /// # Panics
-/// If the disk can't be prepared so.
+/// The disk can't be prepared.
 pub(crate) async fn prepare(shared: &Shared) {
     let (plan, world) = (&shared.plan, &shared.world);
     if plan.prepared.is_empty() {
@@ -95,7 +95,7 @@ async fn age(env: &SimEnv, dir: &LogDir<SimEnv>, folder: &str, to: &PreparedLog)
     log.close().await.map(drop)
 }
 
-/// What compaction leaves of a batch at offset 0 none of whose records is the last of its key.
+/// A batch at offset 0 after compaction has removed all its records.
 fn emptied(next: Offset) -> Batch {
     let mut builder = BatchBuilder::new().at(Offset(0), LeaderEpoch(0));
     builder.push(UnixMillis(0), None, None, &[]);

@@ -1,4 +1,4 @@
-//! Listens to what the broker's code says of itself: rare states, counted; and its log, told when a run is traced.
+//! Collects the broker's `reached!` states and its log: counts the states, and records the log in a trace.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,11 +11,11 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
 use crate::exec::lock;
-use crate::trace::What;
+use crate::trace::EventKind;
 use crate::world::World;
 
-/// The rare states that the broker tells of, and its clients. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults in which one never
-/// occurred fails, but for those of [`HARDLY_EVER`]; so does one without one of the [`FAULTS`].
+/// The rare states that the broker and its clients report. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults fails if
+/// one of them never occurred, except those of [`HARDLY_EVER`]; or if one of the [`FAULTS`] never occurred.
 pub const NAMES: &[&str] = &[
     "a batch waited for its turn to be checked",
     "a consumer found its topic created again",
@@ -64,7 +64,7 @@ pub const NAMES: &[&str] = &[
     "what a deleted topic left was deleted",
 ];
 
-/// What need not occur in a campaign.
+/// States that need not occur in a campaign.
 pub const HARDLY_EVER: &[&str] = &[
     "a batch waited for its turn to be checked",
     "a fetch was refused what can't be read",
@@ -86,10 +86,10 @@ pub const HARDLY_EVER: &[&str] = &[
     "recovery set a segment above the end aside",
 ];
 
-/// What a client tells of, and a broker never gives it reason to.
+/// A state of the client that a correct broker never causes.
 pub const PROTOCOL_BROKEN: &str = "a peer broke the protocol";
 
-/// What befalls some world in such a campaign: the families of faults and what they come to, as reports count them.
+/// Fault families and their effects that must occur in such a campaign, as reports count them.
 pub const FAULTS: &[&str] = &[
     "all nodes at once",
     "another configuration",
@@ -137,21 +137,21 @@ pub const FAULTS: &[&str] = &[
     "write zeroed",
 ];
 
-/// So many seeds reach everything.
+/// This many seeds reach every state.
 pub const SEEDS_ENOUGH: u64 = 200;
 
-/// Lines of log by kind: the most of it in one second of the world.
-pub type Lines = BTreeMap<String, u64>;
+/// Log lines by kind: the maximum number in one second of the world.
+pub type WarningRates = BTreeMap<String, u64>;
 
-/// The names reached so far. Listening ends when it is dropped.
-pub struct Names {
+/// The states reached so far. Dropping it ends the collection.
+pub struct ReachedStates {
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
     warnings: Arc<Mutex<Warnings>>,
     _guard: DefaultGuard,
 }
 
-impl Names {
-    /// How often each was reached.
+impl ReachedStates {
+    /// How many times each was reached.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.counts
             .lock()
@@ -159,19 +159,19 @@ impl Names {
             .clone()
     }
 
-    /// The warnings, to look at while the world goes on.
+    /// The warnings, for checks during the run.
     pub fn warnings(&self) -> Arc<Mutex<Warnings>> {
         Arc::clone(&self.warnings)
     }
 
     /// The warnings so far.
-    pub fn lines(&self) -> Lines {
+    pub fn lines(&self) -> WarningRates {
         let all = lock(&self.warnings);
         all.kinds.iter().map(|(kind, n)| (kind.clone(), n.most)).collect()
     }
 }
 
-impl Listener {
+impl LogLayer {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "reached"
             || is_warning(metadata)
@@ -183,33 +183,33 @@ fn is_warning(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= tracing::Level::WARN
 }
 
-/// Counts warnings and errors, by where they are logged and their `kind`, where they have one.
+/// Counts warnings and errors by their place in the code and their field `kind`, if they have one.
 #[derive(Default)]
 pub struct Warnings {
-    kinds: BTreeMap<String, InASecond>,
-    /// The first of them, as they were said.
-    said: Vec<String>,
+    kinds: BTreeMap<String, SecondCount>,
+    /// The first warnings, as text.
+    texts: Vec<String>,
 }
 
 #[derive(Default)]
-struct InASecond {
+struct SecondCount {
     second: u64,
     n: u64,
     most: u64,
 }
 
-/// So many warnings are kept.
-const SAID_MAX: usize = 5_000;
+/// How many warnings are kept as text.
+const WARNING_TEXTS_MAX: usize = 5_000;
 
 impl Warnings {
-    /// Whether one of them has this text in it.
+    /// Whether one of them contains this text.
     pub fn names(&self, text: &str) -> bool {
-        self.said.iter().any(|line| line.contains(text))
+        self.texts.iter().any(|line| line.contains(text))
     }
 
     /// The first warnings, in order.
-    pub fn said(&self) -> &[String] {
-        &self.said
+    pub fn texts(&self) -> &[String] {
+        &self.texts
     }
 
     fn add(&mut self, kind: String, second: u64) {
@@ -220,10 +220,10 @@ impl Warnings {
     }
 }
 
-/// The kind of a warning: the place that logs it, and its field `kind`.
-struct Kind(String);
+/// The kind of a warning: its place in the code, and its field `kind`.
+struct WarningKind(String);
 
-impl Visit for Kind {
+impl Visit for WarningKind {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "kind" {
             let _ = write!(self.0, " {value:?}");
@@ -237,35 +237,35 @@ impl Visit for Kind {
     }
 }
 
-struct Listener {
+struct LogLayer {
     world: World,
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
     warnings: Arc<Mutex<Warnings>>,
     trace: bool,
 }
 
-/// Listens on this thread. With `trace`, what is logged is told to the world's tap as well.
-pub fn listen(world: &World, trace: bool) -> Names {
+/// Collects on this thread. With `trace`, log lines are also recorded in the world's trace.
+pub fn listen(world: &World, trace: bool) -> ReachedStates {
     let counts: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
     let warnings: Arc<Mutex<Warnings>> = Arc::default();
-    let listener = Listener {
+    let listener = LogLayer {
         world: world.clone(),
         counts: Arc::clone(&counts),
         warnings: Arc::clone(&warnings),
         trace,
     };
     let guard = tracing::subscriber::set_default(Registry::default().with(listener));
-    Names {
+    ReachedStates {
         counts,
         warnings,
         _guard: guard,
     }
 }
 
-/// Counts what is reached.
-struct Count<'a>(&'a Mutex<BTreeMap<String, u64>>);
+/// Counts reached states.
+struct ReachedCounter<'a>(&'a Mutex<BTreeMap<String, u64>>);
 
-impl Visit for Count<'_> {
+impl Visit for ReachedCounter<'_> {
     fn record_str(&mut self, _: &Field, name: &str) {
         let mut counts = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match counts.get_mut(name) {
@@ -277,14 +277,14 @@ impl Visit for Count<'_> {
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
-/// What an event says, for a trace.
+/// The text of a log event, for a trace.
 #[derive(Default)]
-struct Text {
+struct EventText {
     name: String,
     all: String,
 }
 
-impl Visit for Text {
+impl Visit for EventText {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "name" {
             value.clone_into(&mut self.name);
@@ -297,9 +297,9 @@ impl Visit for Text {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Listener {
+impl<S: Subscriber> Layer<S> for LogLayer {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // What nobody listens to costs a load.
+        // Disabled call sites cost one load.
         if self.wants(metadata) {
             Interest::always()
         } else {
@@ -314,28 +314,28 @@ impl<S: Subscriber> Layer<S> for Listener {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let reached = event.metadata().target() == "reached";
         if reached {
-            event.record(&mut Count(&self.counts));
+            event.record(&mut ReachedCounter(&self.counts));
         } else if is_warning(event.metadata()) {
-            let mut kind = Kind(event.metadata().file().unwrap_or_default().to_owned());
+            let mut kind = WarningKind(event.metadata().file().unwrap_or_default().to_owned());
             event.record(&mut kind);
-            let mut text = Text::default();
+            let mut text = EventText::default();
             event.record(&mut text);
             let mut warnings = lock(&self.warnings);
             warnings.add(kind.0, self.world.exec().now() / 1_000_000_000);
-            if warnings.said.len() < SAID_MAX {
-                warnings.said.push(text.all);
+            if warnings.texts.len() < WARNING_TEXTS_MAX {
+                warnings.texts.push(text.all);
             }
         }
         if !self.trace {
             return;
         }
-        let mut text = Text::default();
+        let mut text = EventText::default();
         event.record(&mut text);
-        self.world.exec().tap().tell(|| {
+        self.world.exec().tap().record(|| {
             if reached {
-                return What::Reached { name: text.name };
+                return EventKind::Reached { name: text.name };
             }
-            What::Log {
+            EventKind::Log {
                 level: event.metadata().level().as_str().into(),
                 target: event.metadata().target().to_owned(),
                 text: text.all,
@@ -353,8 +353,8 @@ mod tests {
         clippy::disallowed_methods,
         reason = "a test outside of the room reads the sources"
     )]
-    fn the_list_is_what_the_broker_s_code_says() {
-        let mut said = Vec::new();
+    fn the_list_matches_the_code_of_the_broker() {
+        let mut texts = Vec::new();
         let parts = ["env", "log", "server", "replication", "metadata"];
         let parts = parts.map(|part| format!("broker/{part}"));
         for part in parts.into_iter().chain(["workloads".to_owned()]) {
@@ -367,14 +367,14 @@ mod tests {
                     } else {
                         let text = std::fs::read_to_string(&path).expect("a source");
                         let names = text.split("reached!(\"").skip(1);
-                        said.extend(names.filter_map(|t| Some(t.split_once('"')?.0.to_owned())));
+                        texts.extend(names.filter_map(|t| Some(t.split_once('"')?.0.to_owned())));
                     }
                 }
             }
         }
-        said.sort();
-        said.dedup();
-        assert_eq!(said, NAMES);
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts, NAMES);
         assert!(HARDLY_EVER.iter().all(|n| NAMES.contains(n)));
     }
 }

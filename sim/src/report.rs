@@ -1,25 +1,25 @@
-//! What a run came to: one line of JSON a seed.
+//! The result of a run: one line of JSON for each seed.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How a run is judged.
+/// The verdict on a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Everything held.
     Pass,
-    /// Something did not.
+    /// A violation was found.
     Violation,
-    /// Too little happened to say.
+    /// Too little happened for a verdict.
     Inconclusive,
-    /// The same seed gave another run.
+    /// The same seed gave a different run.
     Nondeterminism,
 }
 
 impl Verdict {
-    /// The process's exit code for it.
+    /// The process's exit code for the verdict.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Pass => 0,
@@ -30,14 +30,14 @@ impl Verdict {
     }
 }
 
-/// Operations by how they ended.
+/// Operations by outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Ops {
     /// They happened.
     pub ok: u64,
-    /// They surely did not.
+    /// They certainly did not happen.
     pub fail: u64,
-    /// Nobody knows.
+    /// Their outcome is unknown.
     pub info: u64,
 }
 
@@ -46,11 +46,11 @@ pub struct Ops {
 pub struct Violated {
     /// Its id.
     pub id: String,
-    /// What was seen.
+    /// A description.
     pub what: String,
 }
 
-/// One seed's line.
+/// The report of one seed.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The seed.
@@ -59,24 +59,24 @@ pub struct Report {
     pub verdict: Verdict,
     /// The rolling hash over all events.
     pub hash: String,
-    /// How many events there were.
+    /// The number of events.
     pub events: u64,
-    /// How much time passed in the world.
+    /// Time that passed in the world.
     pub virtual_s: f64,
-    /// How much passed outside of it; the parent process sets it.
+    /// Wall time of the run; the parent process sets it.
     pub wall_s: f64,
-    /// The most memory the run's process ever had; the parent process sets it, too.
+    /// Peak memory of the run's process; the parent process sets it, too.
     #[serde(default)]
     pub rss_max_bytes: u64,
     /// Faults by family.
     pub faults: BTreeMap<String, u64>,
-    /// Rare states that were reached, and how often.
+    /// How many times each rare state was reached.
     pub reached: BTreeMap<String, u64>,
     /// Operations of clients.
     pub ops: Ops,
-    /// Of rude clients' requests: how many were answered, by API and version. Those that are served and were not are there with 0.
+    /// Rude clients' requests that were answered, by API and version. Served versions without an answer are listed with 0.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, u64>,
-    /// What did not hold.
+    /// The violations.
     pub violations: Vec<Violated>,
 }

@@ -1,9 +1,9 @@
-//! What retention takes, held against what it may: the moment a log's start is raised, which is on the disk BEFORE any file goes.
+//! Checks what retention removes, at the moment when a log's start is raised: the broker records that BEFORE it removes any file.
 //!
-//! Of the segments that go, oldest first, each has to be too old (`retention.ms`), or to leave at least `retention.bytes` behind,
-//! or to lie below what somebody asked to delete; and one always stays, the active one. Sizes are those of the files at that
-//! moment. Ages go by the latest that the node's wall clock has ever been: it jumps, and a clock that was ahead for a while may
-//! have let records go that are young by the present one. That it takes what it should is left out: it is in no hurry.
+//! Each removed segment, oldest first, must be too old (`retention.ms`), or leave at least `retention.bytes` behind, or lie below
+//! what a client asked to delete; and the active segment always stays. Sizes are the files' sizes at that moment. Ages are relative
+//! to the latest time that the node's wall clock has ever shown: the clock steps, and while it was ahead, retention may have
+//! removed records that are young by the present time. The check does not require retention to remove anything: it has no deadline.
 
 use brokkr_wire::records::batches;
 use brokkr_workloads::{TopicSpec, Workload};
@@ -12,36 +12,36 @@ use bytes::Bytes;
 use crate::check::Violation;
 use crate::disk::{Disk, InodeId};
 
-/// A log of which retention may take something.
-struct Watched {
-    /// As a history calls it.
+/// A log with a retention limit.
+struct WatchedLog {
+    /// Its key in histories.
     key: String,
     folder: String,
     manifest: String,
     bytes_max: Option<u64>,
     age_max_ms: Option<i64>,
     seen: Option<InodeId>,
-    starts: Starts,
+    starts: LogStart,
 }
 
 /// Where a log starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Starts {
+pub struct LogStart {
     /// Its first offset.
     pub log_start: i64,
     /// The base of its oldest segment.
     first_base: i64,
 }
 
-/// All logs with a retention.
+/// All logs with a retention limit.
 #[derive(Default)]
 pub struct Retention {
-    logs: Vec<Watched>,
-    /// The latest that the node's wall clock has been.
+    logs: Vec<WatchedLog>,
+    /// The latest time that the node's wall clock has shown.
     wall_ms: i64,
 }
 
-/// Whether retention may take something of a topic.
+/// Whether a topic has a retention limit.
 pub fn is_retained(topic: &TopicSpec) -> bool {
     limit(topic, "retention.bytes").is_some() || limit(topic, "retention.ms").is_some()
 }
@@ -52,35 +52,35 @@ fn limit(topic: &TopicSpec, name: &str) -> Option<i64> {
     Some(value).filter(|v| *v >= 0)
 }
 
-/// Where the log of a folder starts, as its manifest says.
-pub fn starts(disk: &Disk, folder: &str) -> Option<Starts> {
+/// The start of a folder's log, from its manifest.
+pub fn starts(disk: &Disk, folder: &str) -> Option<LogStart> {
     parse(&disk.peek(disk.file(&format!("{folder}/brokkr-manifest"))?))
 }
 
-/// The two of a manifest's fields that are looked at.
-fn parse(bytes: &[u8]) -> Option<Starts> {
+/// Decodes the two fields of a manifest that the check needs.
+fn parse(bytes: &[u8]) -> Option<LogStart> {
     let (version, _) = bytes.strip_prefix(b"BKMF")?.split_first_chunk()?;
-    // From version 2 on the topic's id and the partition come first.
+    // From version 2 on the topic id and the partition come first.
     let before = 4 + if u16::from_be_bytes(*version) < 2 { 19 } else { 39 };
     let (log_start, rest) = bytes.get(before..)?.split_first_chunk()?;
-    Some(Starts {
+    Some(LogStart {
         log_start: i64::from_be_bytes(*log_start),
         first_base: i64::from_be_bytes(*rest.first_chunk()?),
     })
 }
 
 impl Retention {
-    /// The logs of a workload's topics that have a limit, in whichever log directory they are.
+    /// The logs of a workload's topics with a limit, in all log directories.
     pub fn of(workload: &Workload, roots: &[String]) -> Self {
         let retained = workload.topics.iter().filter(|t| is_retained(t));
-        let log = |topic: &TopicSpec, root: &str, key: String| Watched {
+        let log = |topic: &TopicSpec, root: &str, key: String| WatchedLog {
             folder: format!("{root}/{key}"),
             manifest: format!("{root}/{key}/brokkr-manifest"),
             key,
             bytes_max: limit(topic, "retention.bytes").map(|n| n as u64),
             age_max_ms: limit(topic, "retention.ms"),
             seen: None,
-            starts: Starts::default(),
+            starts: LogStart::default(),
         };
         let logs = retained.flat_map(|t| {
             let all = (0..t.partitions).flat_map(|p| roots.iter().map(move |root| (root, p)));
@@ -98,8 +98,8 @@ impl Retention {
         self.logs.is_empty()
     }
 
-    /// Looks at the starts that were recorded anew. `deleted` is the offset of a partition up to which somebody asked to delete. Of
-    /// one that the disk `damaged` nobody knows how old its records are.
+    /// Checks the log starts that were recorded since the last call. `deleted` returns the offset of a partition up to which a
+    /// client asked to delete. Partitions that the disk `damaged` are exempt: their records' ages are unknown.
     pub fn check(
         &mut self,
         disk: &Disk,
@@ -128,14 +128,14 @@ impl Retention {
     }
 }
 
-impl Watched {
-    /// L1: what went was too much, or too old.
-    fn raised(&self, disk: &Disk, now: Starts, wall_ms: i64, deleted: i64) -> Option<Violation> {
+impl WatchedLog {
+    /// L1: retention removed too much, or too early.
+    fn raised(&self, disk: &Disk, now: LogStart, wall_ms: i64, deleted: i64) -> Option<Violation> {
         let segments = segments(disk, &self.folder);
         let sizes: Vec<u64> = segments.iter().map(|(_, inode)| disk.len(*inode)).collect();
         let mut may = self.starts.log_start.max(deleted);
         for (i, (base, inode)) in segments.iter().enumerate() {
-            // The last one is the active one.
+            // The last segment is the active one.
             let Some((next, _)) = segments.get(i + 1).filter(|_| *base < now.first_base) else {
                 break;
             };
@@ -150,7 +150,7 @@ impl Watched {
             }
             may = may.max(*next);
         }
-        let Starts {
+        let LogStart {
             log_start,
             first_base,
         } = now;
@@ -218,7 +218,7 @@ mod tests {
             .expect("it is there");
     }
 
-    /// What is found when a log of four segments, one record each, of times 100 to 103, starts elsewhere at time 200.
+    /// Violations when a log of four segments with one record each, at times 100 to 103, gets another start at time 200.
     fn raised(configs: &[(&str, i64)], log_start: i64, first_base: i64, deleted: i64) -> usize {
         let configs = configs.iter().map(|(k, v)| ((*k).to_owned(), v.to_string()));
         let topic = TopicSpec {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_what_is_too_old_or_too_much_and_nothing_else() {
+    fn retention_removes_only_old_or_excess_segments() {
         let size = segment(0, 100).len() as i64;
         for (bytes, goes) in [
             (4 * size, 0),
@@ -285,7 +285,7 @@ mod tests {
                 );
             }
         }
-        // Whole segments go, but for what was deleted on request.
+        // Whole segments are removed, except for records deleted on request.
         let one = [("retention.bytes", 3 * size)];
         assert_eq!(raised(&one, 2, 1, 0), 1);
         assert_eq!(raised(&one, 2, 1, 2), 0);

@@ -1,4 +1,4 @@
-//! The sealed room: a thread of its own in which clocks, entropy and threads answer to madsim, not to the machine.
+//! The sealed room: a separate thread in which madsim replaces the machine's clocks, entropy and threads.
 
 mod leaving;
 
@@ -7,15 +7,15 @@ use std::sync::mpsc;
 
 use crate::exec::{Ended, Nanos};
 use crate::world::World;
-use leaving::Leaving;
+use leaving::EndHookGuard;
 pub(crate) use leaving::before_abort;
 
-/// The room's own seed. Our choices are keyed by the run's seed; the room only has to be the same every time.
+/// The room's own seed. The simulator's choices are keyed by the run's seed; the room only has to be the same every time.
 const ROOM_SEED: u64 = 0x6272_6f6b_6b72;
-/// What [`probe`] gives in a sealed room (Rust 1.95's hasher, with the room's keys).
+/// The result of [`probe`] in a sealed room (Rust 1.95's hasher, with the room's keys).
 const PROBE: u64 = 0x01a9_6600_d58b_5bf7;
 
-/// Hashes with std's keys, which the room must have set: madsim only logs when that failed.
+/// A hash with std's keys, which the room must have set: madsim only logs a failure.
 fn probe() -> u64 {
     #[expect(
         clippy::disallowed_types,
@@ -24,7 +24,7 @@ fn probe() -> u64 {
     std::collections::hash_map::RandomState::new().hash_one(0x0062_726f_6b6b_7272_u64)
 }
 
-/// Runs a world in a room of its own: `enter` fills it and gives what to ask at the end; it runs until `until`.
+/// Runs a world in a room of its own: `enter` fills it and returns the query for its end; it runs until `until`.
 ///
 /// # Panics
 /// If the room isn't sealed.
@@ -33,7 +33,7 @@ pub fn run<T: Send + 'static>(
     until: Nanos,
     enter: impl FnOnce(&World) -> Box<dyn FnOnce(&World, Ended) -> T> + Send + 'static,
 ) -> T {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     #[expect(
         clippy::disallowed_methods,
         reason = "the room's own thread, made outside of it"
@@ -44,7 +44,7 @@ pub fn run<T: Send + 'static>(
         .spawn(move || {
             let runtime =
                 madsim::runtime::Runtime::with_seed_and_config(ROOM_SEED, madsim::Config::default());
-            // BEFORE anything else hashes: the probe is the thread's second use of the keys, always.
+            // BEFORE any other hashing: the probe is always the second use of the thread's keys.
             let probed = probe();
             assert_eq!(
                 probed, PROBE,
@@ -55,7 +55,7 @@ pub fn run<T: Send + 'static>(
                 let ask = enter(&world);
                 let exec = world.exec().clone();
                 let of = world.clone();
-                let leaving = Leaving::by(move |end| {
+                let leaving = EndHookGuard::by(move |end| {
                     let (ended, stays) = match end {
                         Ok(ended) => (ended, false),
                         Err(message) => match of.panicked(message) {
@@ -63,10 +63,10 @@ pub fn run<T: Send + 'static>(
                             None => return,
                         },
                     };
-                    let told = tell.send((ask(&of, ended), stays));
-                    told.expect("the thread that made the room waits");
+                    let sent = sender.send((ask(&of, ended), stays));
+                    sent.expect("the thread that made the room waits");
                     if stays {
-                        stand_still();
+                        park_forever();
                     }
                 });
                 let ended = world.exec().run(until, |to| {
@@ -77,17 +77,17 @@ pub fn run<T: Send + 'static>(
             })
         });
     let thread = thread.expect("a thread for the room");
-    match told.recv() {
+    match receiver.recv() {
         Ok((result, true)) => result,
-        told => match thread.join() {
-            Ok(()) => told.expect("a world is left at its end").0,
+        received => match thread.join() {
+            Ok(()) => received.expect("the end hook ran").0,
             Err(panic) => std::panic::resume_unwind(panic),
         },
     }
 }
 
-/// The process ends with the thread that waits for what this one told.
-fn stand_still() -> ! {
+/// Blocks until the thread that waits for this one's result ends the process.
+fn park_forever() -> ! {
     loop {
         std::thread::park();
     }
@@ -103,7 +103,7 @@ mod tests {
         clippy::disallowed_methods,
         reason = "shows that the room answers for the machine's clock"
     )]
-    fn the_machine_s_clock_follows_the_world_s() {
+    fn the_clock_of_the_machine_follows_the_world() {
         let passed = run(1, u64::MAX, |world| {
             let start = std::time::Instant::now();
             let passed = Arc::new(Mutex::new(None));

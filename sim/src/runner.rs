@@ -1,8 +1,8 @@
-//! Campaigns: many seeds, several at a time, each in a process of its own.
+//! Campaigns: many seeds, several at a time, each in its own process.
 
 pub mod child;
+mod reporter;
 mod tally;
-mod told;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -14,15 +14,15 @@ use std::time::Instant;
 use brokkr_sim::report::{Report, Verdict};
 
 use crate::{Format, Run, Shard, differs, failures};
-use child::{Surrounding, What};
+use child::{RunSpec, Surroundings};
+use reporter::Reporter;
 use tally::Tally;
-use told::Told;
 
-/// Runs seeds and prints what they came to.
+/// Runs seeds and prints their results.
 pub fn run(run: &Run) -> ExitCode {
     let exe = this_binary();
     campaign(run, |what| {
-        child::traced(&exe, what, Surrounding::Plain, &run.tracing)
+        child::traced(&exe, what, Surroundings::Plain, &run.tracing)
     })
 }
 
@@ -31,7 +31,7 @@ pub fn determinism(run: &Run) -> ExitCode {
     let exe = this_binary();
     campaign(run, |what| {
         let once = |surrounding| child::traced(&exe, what, surrounding, &run.tracing);
-        let (a, b) = (once(Surrounding::Plain), once(Surrounding::Other));
+        let (a, b) = (once(Surroundings::Plain), once(Surroundings::Other));
         differs::compare(&exe, what, a, &b)
     })
 }
@@ -40,31 +40,31 @@ pub fn this_binary() -> PathBuf {
     std::env::current_exe().expect("a running binary has a path")
 }
 
-/// Runs at the same time, where nobody says how many.
+/// The default number of parallel runs.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-fn campaign(run: &Run, once: impl Fn(What<'_>) -> Report + Sync) -> ExitCode {
+fn campaign(run: &Run, once: impl Fn(RunSpec<'_>) -> Report + Sync) -> ExitCode {
     let range = run.range();
     let known = run.r#for.is_none().then(|| seeds_of(&range, run.shard));
-    let told = match Told::new(run, known) {
-        Ok(told) => Mutex::new((Tally::default(), told)),
-        Err(error) => return crate::refused(&error.to_string()),
+    let reporter = match Reporter::new(run, known) {
+        Ok(reporter) => Mutex::new((Tally::default(), reporter)),
+        Err(error) => return crate::argument_error(&error.to_string()),
     };
     let begun = Instant::now();
     each(run, &range, begun, |seed| {
         let what = what(run, seed);
         let report = once(what);
         let left = failures::leave(run, what, &report);
-        let mut both = told.lock().expect("no panic under this lock");
+        let mut both = reporter.lock().expect("no panic under this lock");
         both.0.take(&report);
         both.1.take(&report, &what.repeat());
         both.1.left(left);
     });
-    let (tally, told) = told.into_inner().expect("no panic under this lock");
-    if let Err(error) = told.end() {
-        return crate::refused(&format!("what was to be written for JUnit is not: {error}"));
+    let (tally, reporter) = reporter.into_inner().expect("no panic under this lock");
+    if let Err(error) = reporter.end() {
+        return crate::argument_error(&format!("the JUnit file could not be written: {error}"));
     }
     if run.format == Format::Text {
         print!("{}", tally.table(begun.elapsed()));
@@ -74,20 +74,20 @@ fn campaign(run: &Run, once: impl Fn(What<'_>) -> Report + Sync) -> ExitCode {
         eprintln!("never occurred in {} seeds: {}", tally.seeds, missing.join("; "));
     }
     match tally.worst {
-        // Too little happened to say that all holds.
+        // Too little happened to conclude that everything holds.
         Some(Verdict::Pass) if !missing.is_empty() => ExitCode::from(Verdict::Inconclusive.exit_code()),
         worst => ExitCode::from(worst.map_or(0, Verdict::exit_code)),
     }
 }
 
-fn what(run: &Run, seed: u64) -> What<'_> {
+fn what(run: &Run, seed: u64) -> RunSpec<'_> {
     match &run.plan {
-        Some(path) => What::Plan {
+        Some(path) => RunSpec::Plan {
             path,
             seed,
             secs: run.secs,
         },
-        None => What::Seed {
+        None => RunSpec::Seed {
             seed,
             secs: run.secs,
             faults: &run.faults,
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_part_the_seeds() {
+    fn shards_partition_the_seeds() {
         for len in 0..20 {
             for n in 1..6 {
                 let of = |i| seeds_of(&(100..100 + len), Shard { i, n });

@@ -1,9 +1,9 @@
-//! A plan, played: a broker, its clients, what befalls them, and the judgement.
+//! Executes a plan: a broker, its clients, the faults, and the judges.
 //!
 //! ```text
 //!   0 ──────────────── 75 % ─────────── 100 % ──────────────→
-//!   clients produce and consume          all heals, what is under way ends, a last reader reads everything
-//!   what the plan says befalls them      checks over the disk and over what clients saw
+//!   clients produce and consume          faults end, pending operations end, a last reader reads everything
+//!   the plan injects faults              checks over the disk and over what clients saw
 //! ```
 
 use std::collections::BTreeSet;
@@ -23,30 +23,30 @@ use crate::disk::Disk;
 use crate::durable::DurableEnds;
 use crate::env::{SimEnv, WALL_START_MS};
 use crate::exec::{Ended, Nanos, Strategy, lock};
-use crate::judge::{self, Besides, Deleted};
+use crate::judge::{self, Deleted, RunFacts};
 use crate::keyed::mix;
 use crate::leftovers;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan};
 use crate::prepared;
-use crate::reached::{self, Names, Warnings};
+use crate::reached::{self, ReachedStates, Warnings};
 use crate::report::{Report, Verdict, Violated};
 use crate::retention::{self, Retention};
 use crate::room;
 use crate::rude;
-use crate::trace::{Tracer, What};
+use crate::trace::{EventKind, Tracer};
 use crate::world::{Clock, World};
 
-/// The node of the faults and checks: it never dies.
+/// The node of the director and the checks: it never dies.
 pub(crate) const WORLD: u32 = 0;
-/// When a world begins.
+/// The start time of a world.
 const BEGIN: Nanos = 1_000_000_000;
-/// How long a healed broker may take to start, and what is under way to end.
+/// Time limits for the start of a healed broker, and for pending operations to end.
 pub(crate) const START_PATIENCE: Duration = Duration::from_secs(60);
 const CALM_PATIENCE: Duration = Duration::from_secs(120);
-/// Fewer operations than that say nothing.
+/// A run with fewer operations is inconclusive.
 const OPS_MIN: u64 = 20;
 
-/// What the run's tasks share.
+/// State that the run's tasks share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) world: World,
@@ -56,60 +56,61 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     pub(crate) clients: Arc<Clients>,
     violations: Arc<Mutex<Vec<Violation>>>,
-    /// Forgets what was durable before a crash.
+    /// The known durable ends of logs, which a crash resets.
     pub(crate) ends: Arc<Mutex<DurableEnds>>,
-    /// Partitions that the disk damaged: only what they show is judged.
+    /// Partitions that the disk damaged: only the records that they show are judged.
     damaged: Arc<Mutex<BTreeSet<String>>>,
-    /// Partitions with a file that was damaged while the broker was down: judged in full at the end, unless the log names them.
+    /// Partitions with a file that was damaged while the broker was down: judged in full at the end, unless the broker's log names
+    /// them.
     suspect: Arc<Mutex<BTreeSet<String>>>,
-    /// What the broker warned of.
+    /// The broker's warnings.
     warnings: Arc<Mutex<Warnings>>,
-    /// When faults end.
+    /// When all faults end.
     pub(crate) calm_at: Nanos,
-    /// Producers begin nothing new from here on.
+    /// When producers start no new sends.
     pub(crate) work_until: Nanos,
     finished: Arc<Mutex<bool>>,
-    /// The hash of all that happened until the world came to rest, and how many events there were.
+    /// The hash when the world came to rest, and the number of events until then.
     rested: Arc<Mutex<Option<(u64, u64)>>>,
-    /// What rude clients were answered.
-    pub(crate) rude: Arc<Mutex<rude::Tally>>,
+    /// The responses that rude clients received.
+    pub(crate) rude: Arc<Mutex<rude::RudeTally>>,
 }
 
 impl Shared {
     pub(crate) fn violation(&self, v: Violation) {
-        self.tell(&v);
+        self.record(&v);
         lock(&self.violations).push(v);
     }
 
-    fn tell(&self, v: &Violation) {
-        self.world.exec().tap().tell(|| What::Violation {
+    fn record(&self, v: &Violation) {
+        self.world.exec().tap().record(|| EventKind::Violation {
             invariant: v.id.to_owned(),
             what: v.what.clone(),
         });
     }
 
-    /// Of this partition, whichever topic it is of, only what it shows is judged from now on.
+    /// From now on only the records that this partition shows are judged, whichever topic it belongs to.
     pub(crate) fn damage(&self, partition: String) {
         lock(&self.damaged).insert(partition);
     }
 
-    /// It is as it was: all of it is judged again.
+    /// The damage is undone: the partition is judged in full again.
     pub(crate) fn mend(&self, partition: &str) {
         lock(&self.damaged).remove(partition);
     }
 
-    /// As [`Shared::damage`], as long as the run goes on; at the end only if the log names the partition (D2).
+    /// As [`Shared::damage`] until the end of the run; then only if the broker's log names the partition (D2).
     pub(crate) fn suspect(&self, partition: String) {
         self.damage(partition.clone());
         lock(&self.suspect).insert(partition);
     }
 
-    /// Whether the broker warned of something with this text.
+    /// Whether one of the broker's warnings contains this text.
     pub(crate) fn is_named(&self, text: &str) -> bool {
         lock(&self.warnings).names(text)
     }
 
-    /// What is lost of a partition that the log doesn't name is lost silently: it is judged.
+    /// Ends the exemption of suspect partitions that the log does not name: their losses were silent, so they are violations.
     fn acquit(&self) {
         for partition in std::mem::take(&mut *lock(&self.suspect)) {
             if !self.is_named(&partition) {
@@ -126,23 +127,24 @@ impl Shared {
         !lock(&self.damaged).is_empty()
     }
 
-    /// Whether the judges know what happens to the log of this folder. What rude clients do to others' is not in the history.
+    /// Whether the judges know what happens to the log of this folder: rude clients' changes of their topics are not in the
+    /// history.
     pub(crate) fn is_judged(&self, folder: &str) -> bool {
         let topic = folder.rsplit_once('-').map_or(folder, |(topic, _)| topic);
         let mut topics = self.plan.workload.topics.iter();
         self.plan.rude.is_empty() || topic == "__cluster_metadata" || topics.any(|t| t.name == topic)
     }
 
-    /// What may be gone of the broker's logs by now: what clients asked to delete, and what retention took. (It is judged on that
-    /// when it does so.)
+    /// Records of the broker's logs that may be gone by now: those that clients asked to delete, and those that retention removed.
+    /// (Retention is judged at its removals.)
     pub(crate) fn deleted(&self, disk: &Disk) -> Deleted {
         let history = self.recorder.history();
         history.look(|all| self.deleted_by(all, disk))
     }
 
-    /// As [`Shared::deleted`], with the history at hand.
+    /// As [`Shared::deleted`], with a given history.
     fn deleted_by(&self, history: &[Operation], disk: &Disk) -> Deleted {
-        let mut deleted = Deleted::asked(history);
+        let mut deleted = Deleted::requested(history);
         let retained = self
             .plan
             .workload
@@ -164,7 +166,7 @@ impl Shared {
         deleted
     }
 
-    /// Whether what is acknowledged is durable, by the broker's configuration.
+    /// Whether acknowledged records are durable, by the broker's configuration.
     pub(crate) fn is_flushed(&self) -> bool {
         self.plan
             .broker
@@ -178,10 +180,10 @@ pub fn run(plan: Plan) -> Report {
     play(plan, None).0
 }
 
-/// Runs a plan, and tells `tracer` all that happens.
+/// Runs a plan, and traces it with `tracer`.
 ///
 /// # Errors
-/// The first error of the tracer's sink, beside the report.
+/// The first error of the tracer's sink, besides the report.
 pub fn run_traced(plan: Plan, tracer: Tracer) -> (Report, io::Result<()>) {
     play(plan, Some(tracer))
 }
@@ -250,27 +252,28 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
         world.env(WORLD).spawn("world", async move { drive(main).await });
         Box::new(move |world, ended| {
             let report = report(world, &shared, &ended, &names);
-            (report, world.exec().tap().shut())
+            (report, world.exec().tap().close())
         })
     })
 }
 
-/// Opens the world's tap, and tells what clients do besides.
+/// Opens the world's tap, with a probe of the clients' operations.
 fn listen_to_clients(shared: &Shared, tracer: Tracer) {
     let (recorder, mut seen) = (shared.recorder.clone(), 0);
     let exec = shared.world.exec();
     let (tap, now) = (exec.tap(), exec.now());
     tap.open(tracer, now);
-    tap.ask(move || {
+    tap.set_probe(move || {
         recorder.history().look(|all| {
-            let told = all[seen..].iter().map(What::of_operation).collect();
+            let recorded = all[seen..].iter().map(EventKind::of_operation).collect();
             seen = all.len();
-            told
+            recorded
         })
     });
 }
 
-/// Looks at the end of each moment whether what clients have just been told, and what the broker has just recorded, is durable.
+/// Checks at the end of each moment that whatever clients were just acknowledged or shown, and whatever the broker has just
+/// recorded, is durable.
 fn watch(shared: &Shared) {
     let (shared2, mut seen) = (shared.clone(), 0);
     let flushed = shared.is_flushed();
@@ -285,7 +288,7 @@ fn watch(shared: &Shared) {
             let shown_ms = clock.shows(shared2.world.exec().now()) / 1_000_000;
             let wall_ms = WALL_START_MS + clock.wall_ahead_ms + shown_ms as i64;
             let history = shared2.recorder.history();
-            let asked = |key: &str| history.look(Deleted::asked).below(key);
+            let asked = |key: &str| history.look(Deleted::requested).below(key);
             let damaged = |folder: &str| shared2.is_damaged(folder);
             let found = retention.check(disk, wall_ms, asked, damaged);
             found.into_iter().for_each(|v| shared2.violation(v));
@@ -294,17 +297,17 @@ fn watch(shared: &Shared) {
             return;
         }
         let found = shared2.recorder.history().look(|all| {
-            let told = &all[seen..];
+            let received = &all[seen..];
             seen = all.len();
-            // Asked for only where something is missing.
+            // Computed only where a record is missing.
             let deleted = |key: &str| shared2.deleted_by(all, disk).below(key);
-            ends.check(told, disk, &shared2.roots, deleted)
+            ends.check(received, disk, &shared2.roots, deleted)
         });
         found.into_iter().for_each(|v| shared2.violation(v));
     });
 }
 
-fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Report {
+fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) -> Report {
     let (plan, reached) = (&shared.plan, names.counts());
     let mut violations = lock(&shared.violations).clone();
     let judged_from = world.exec().tap().is_open().then(|| violations.clone());
@@ -322,7 +325,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Repor
     }
     let history = shared.recorder.history().take();
     violations.extend(rude::judge(shared, &history, &names.lines()));
-    let besides = besides(world, shared, &history);
+    let facts = facts(world, shared, &history);
     let ops = judge::ops(&history);
     let (hash, events) = lock(&shared.rested).unwrap_or((world.exec().hash(), world.exec().polls()));
     let hash = history.iter().fold(hash, |h, o| {
@@ -330,18 +333,18 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Repor
     });
     if *lock(&shared.finished) {
         let notes = shared.recorder.take_notes();
-        violations.extend(judge::judge(&plan.judged(), history, &notes, &besides));
+        violations.extend(judge::judge(&plan.judged(), history, &notes, &facts));
     } else if violations.is_empty() {
         let what = "the healed world did not come to rest in its time";
         violations.push(Violation::new("liveness", what));
     }
     violations.sort();
     violations.dedup();
-    if let Some(told) = judged_from {
+    if let Some(judged) = judged_from {
         violations
             .iter()
-            .filter(|v| !told.contains(v))
-            .for_each(|v| shared.tell(v));
+            .filter(|v| !judged.contains(v))
+            .for_each(|v| shared.record(v));
     }
     let verdict = match () {
         () if !violations.is_empty() => Verdict::Violation,
@@ -370,8 +373,8 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &Names) -> Repor
     }
 }
 
-/// What the judge is told of the broker and its disk.
-fn besides(world: &World, shared: &Shared, history: &[Operation]) -> Besides {
+/// What the judge knows of the broker and its disk.
+fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
     let plan = &shared.plan;
     let state = world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
@@ -382,24 +385,24 @@ fn besides(world: &World, shared: &Shared, history: &[Operation]) -> Besides {
         )?;
         Some((topic.name.clone(), id))
     };
-    Besides {
+    RunFacts {
         last: LAST_READER,
-        // One that lost what was not flushed may as well have forgotten a producer.
+        // A broker that lost unflushed records may have lost a producer, too.
         forgets: plan.broker.contains_key("producer.id.expiration.ms") || !shared.is_flushed(),
         deleted: shared.deleted_by(history, disk),
         topics: plan.workload.topics.iter().filter_map(id).collect(),
     }
 }
 
-/// The world's own task: starts everything, breaks it, heals it, judges.
+/// The world's own task: starts everything, injects the faults, heals, checks.
 async fn drive(shared: Shared) {
     let env = shared.world.env(WORLD);
     prepared::prepare(&shared).await;
-    let (told, mut worked) = oneshot::channel();
+    let (done, mut worked) = oneshot::channel();
     let clients = shared.clone();
     env.spawn("clients", async move {
         work(&clients).await;
-        let _ = told.send(());
+        let _ = done.send(());
     });
     rude::start(&shared);
     let mut director = Director::new(shared.clone());
@@ -408,7 +411,7 @@ async fn drive(shared: Shared) {
     let ended = tokio::select! {
         biased;
         () = director.direct() => false,
-        told = &mut worked => told.is_ok(),
+        ended = &mut worked => ended.is_ok(),
         () = patience => {
             let what = "once all was calm, the broker or its clients did not come to an end";
             shared.violation(Violation::new("liveness", what));
@@ -425,7 +428,7 @@ async fn drive(shared: Shared) {
     shared.world.exec().stop();
 }
 
-/// A last reader, from the beginning of every log to its end. Whether it ended.
+/// Runs a last reader from the start of every log to its end. Returns whether it finished.
 async fn read_everything(shared: &Shared, env: &SimEnv) -> bool {
     let workload = &shared.plan.workload;
     let all = workload.topics.iter().flat_map(|t| t.all()).collect();
@@ -448,7 +451,7 @@ async fn read_everything(shared: &Shared, env: &SimEnv) -> bool {
     }
 }
 
-/// The logs as they stand on the disk at the end.
+/// Checks the logs on the disk at the end.
 fn check_disk(shared: &Shared) {
     let state = shared.world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");

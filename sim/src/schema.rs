@@ -1,7 +1,7 @@
-//! Kafka's messages as data: the tables from which `brokkr-wire` is generated, read by the same parser.
+//! Kafka's messages as data: the tables from which `brokkr-wire` is generated, parsed by the same parser.
 //!
-//! The simulator writes hostile requests and checks responses by these tables, without the broker's codec: an error of that codec that
-//! is the same in both directions is seen here.
+//! The simulator encodes hostile requests and checks responses by these tables, without the broker's codec: so it finds errors of
+//! that codec that are symmetric in encoding and decoding.
 
 #[path = "../../broker/wire/build/parse.rs"]
 #[allow(
@@ -22,7 +22,7 @@ macro_rules! table {
     };
 }
 
-/// The tables that have requests.
+/// The tables of requests.
 const TABLES: &[(&str, &str)] = &[
     table!("connection"),
     table!("produce_fetch"),
@@ -35,17 +35,17 @@ const TABLES: &[(&str, &str)] = &[
     table!("quorum"),
 ];
 
-/// A kind of request, and what answers it.
+/// An API: its request and its response.
 pub(crate) struct Api {
     pub(crate) key: i16,
     pub(crate) name: String,
-    /// All versions that Kafka knows.
+    /// All versions in Kafka.
     pub(crate) versions: Range,
     pub(crate) request: Message,
     pub(crate) response: Message,
 }
 
-/// All of them, by key. They are data of the binary: no run can change them.
+/// All APIs, by key. They are constant data of the binary: no run can change them.
 #[expect(
     clippy::disallowed_types,
     reason = "what is read is the same in every run, and nobody waits for it but whoever reads it"

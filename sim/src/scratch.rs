@@ -1,4 +1,4 @@
-//! A directory for what only this process needs; it goes with it.
+//! A temporary directory of this process, removed when it is dropped.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A new one, empty.
+    /// Creates an empty one.
     ///
     /// # Errors
-    /// It can't be made.
+    /// It can't be created.
     pub fn new() -> io::Result<Self> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let (process, made) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
@@ -28,7 +28,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What can't be removed stays in the directory for such things.
+        // Leftovers stay in the system's temporary directory.
         drop(std::fs::remove_dir_all(&self.0));
     }
 }

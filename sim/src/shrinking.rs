@@ -1,4 +1,4 @@
-//! `brokkr-sim shrink`: makes a failing plan small. Each step is a run in a process of its own.
+//! `brokkr-sim shrink`: makes a failing plan smaller. Each step is a run in a process of its own.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use brokkr_sim::failure::{Document, Failure, Way};
+use brokkr_sim::failure::{Document, Failure, FailureMode};
 use brokkr_sim::keyed::text;
 use brokkr_sim::plan::Plan;
 use brokkr_sim::report::Report;
@@ -17,12 +17,12 @@ use clap::Args;
 use crate::runner::child;
 use crate::runner::{cores, this_binary};
 use crate::scratch::Scratch;
-use crate::{duration, read_document, refused};
+use crate::{argument_error, duration, read_document};
 
-/// What is made small, and within what.
+/// Arguments of `shrink`.
 #[derive(Args)]
 pub struct Shrink {
-    /// A plan that fails, or what a failing run left
+    /// A plan that fails, or the file of a failing run
     file: PathBuf,
     /// Where the small plan goes [default: FILE-small.json]
     #[arg(long, value_name = "FILE")]
@@ -30,7 +30,7 @@ pub struct Shrink {
     /// The invariant whose violation is kept [default: the one nearest to the cause]
     #[arg(long)]
     id: Option<String>,
-    /// The simulator that runs the plans, as one with a bug in its broker [default: this one]
+    /// The simulator that runs the plans, e.g. one with a bug in its broker [default: this one]
     #[arg(long, value_name = "BINARY")]
     exe: Option<PathBuf>,
     /// Runs at the same time [default: one for each core]
@@ -45,21 +45,21 @@ pub struct Shrink {
     r#for: Duration,
 }
 
-/// Exit codes: 0 the plan is as small as it got; 2 it can't be understood, or it doesn't fail.
+/// Exit codes: 0 the plan is as small as it got; 2 invalid arguments, or the plan doesn't fail.
 pub fn main(shrink: &Shrink) -> ExitCode {
     match all(shrink) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => refused(&why),
+        Err(why) => argument_error(&why),
     }
 }
 
 fn all(args: &Shrink) -> Result<(), String> {
     let document = read_document(&args.file)?;
     let known = match &document {
-        Document::Failure(failure) => Way::of(&failure.violations, args.id.as_deref()),
+        Document::Failure(failure) => FailureMode::of(&failure.violations, args.id.as_deref()),
         Document::Plan(_) => None,
     };
-    let within = Within {
+    let within = ShrinkLimits {
         exe: args.exe.clone().unwrap_or_else(this_binary),
         jobs: args.jobs.unwrap_or_else(cores),
         time_max: args.r#for,
@@ -86,18 +86,18 @@ fn all(args: &Shrink) -> Result<(), String> {
     Ok(())
 }
 
-/// With what a plan is made small.
-pub struct Within {
+/// Limits and tools of a shrink.
+pub struct ShrinkLimits {
     pub exe: PathBuf,
     pub jobs: usize,
     pub time_max: Duration,
     pub scheduler_seeds: u64,
 }
 
-/// What came of it.
-pub struct Small {
+/// The result of a shrink.
+pub struct ShrunkPlan {
     pub plan: Plan,
-    /// What the small plan comes to, and the invariant that it was made small for.
+    /// The small plan's report, and the invariant that was kept.
     pub report: Report,
     pub id: String,
     pub before: Size,
@@ -106,19 +106,19 @@ pub struct Small {
     pub runs: usize,
 }
 
-impl Within {
-    /// Makes `plan` small, that fails in the `known` way, or else by the invariant `id`, or else in whatever way it does.
+impl ShrinkLimits {
+    /// Shrinks `plan`, which fails in the `known` way, or else by the invariant `id`, or else in whatever way it does.
     ///
     /// # Errors
-    /// It doesn't fail, or not every time.
+    /// The plan doesn't fail, or not every time.
     pub fn small(
         &self,
         plan: Plan,
-        known: Option<Way>,
+        known: Option<FailureMode>,
         id: Option<&str>,
         name: &str,
-    ) -> Result<Small, String> {
-        let mut runs = Runs {
+    ) -> Result<ShrunkPlan, String> {
+        let mut runs = RunOracle {
             exe: self.exe.clone(),
             scratch: Scratch::new().map_err(|e| format!("no room for plans: {e}"))?,
             jobs: self.jobs.max(1),
@@ -129,7 +129,7 @@ impl Within {
             held: BTreeSet::new(),
         };
         let report = runs.run(&plan)?;
-        let way = known.or_else(|| Way::of(&report.violations, id));
+        let way = known.or_else(|| FailureMode::of(&report.violations, id));
         let Some(way) = way.filter(|way| way.is_of(&report)) else {
             let what = id.unwrap_or("nothing");
             let ids: Vec<&str> = report.violations.iter().map(|v| v.id.as_str()).collect();
@@ -145,11 +145,11 @@ impl Within {
         let report = runs.run(&small)?;
         if !way.is_of(&report) {
             return Err(format!(
-                "the small plan failed once, and now it came to {:?}: nondeterminism",
+                "the small plan failed once, and now its violations are {:?}: nondeterminism",
                 report.violations
             ));
         }
-        Ok(Small {
+        Ok(ShrunkPlan {
             plan: small,
             report,
             id: way.id().to_owned(),
@@ -167,34 +167,34 @@ fn beside(file: &Path) -> PathBuf {
     file.with_file_name(format!("{stem}-small.json"))
 }
 
-/// Runs plans, each in a process of its own, several at a time.
-struct Runs {
+/// Runs plans, each in its own process, several at a time.
+struct RunOracle {
     exe: PathBuf,
     scratch: Scratch,
     jobs: usize,
     begun: Instant,
     time_max: Duration,
-    way: Option<Way>,
+    way: Option<FailureMode>,
     ran: AtomicUsize,
     /// Plans that did not fail, by the hash of their text.
     held: BTreeSet<u64>,
 }
 
-/// So many orders of tasks are tried before anything else is drawn anew.
+/// This many task orders are tried before the seed changes.
 const ORDERS_MIN: u64 = 4;
 
 fn hash(plan: &Plan) -> u64 {
     text(&serde_json::to_string(plan).expect("a plan can be written"))
 }
 
-impl Runs {
+impl RunOracle {
     fn run(&self, plan: &Plan) -> Result<Report, String> {
         let n = self.ran.fetch_add(1, Ordering::Relaxed);
         let path = self.scratch.path(format!("{n}.json"));
         child::run_plan(&self.exe, plan, &path)
     }
 
-    /// These plans in their own orders, and then in others, which are not known to hold.
+    /// These plans in their own orders, and then in others, except those that are known to pass.
     fn variants(&self, candidates: Vec<Candidate>) -> Vec<Plan> {
         let orders_max = candidates.iter().map(|c| c.orders).max().unwrap_or(0);
         let in_order = |k: u64| {
@@ -205,7 +205,8 @@ impl Runs {
                     scheduler_seed: Some(k),
                     ..plan
                 },
-                // Where another order does nothing other latencies may, too, and all else that a plan leaves open.
+                // If another order does not help, another seed may: it changes latencies and all other choices that a plan leaves
+                // open.
                 (_, plan) => Plan {
                     seed: plan.seed.wrapping_add(k),
                     ..plan
@@ -217,7 +218,7 @@ impl Runs {
     }
 }
 
-impl Oracle for Runs {
+impl Oracle for RunOracle {
     fn first_failing(&mut self, candidates: Vec<Candidate>) -> Option<Plan> {
         let all = self.variants(candidates);
         let way = self.way.clone().expect("it is known how the plan fails");
@@ -229,7 +230,7 @@ impl Oracle for Runs {
                 scope.spawn(|| {
                     loop {
                         let i = next.fetch_add(1, Ordering::Relaxed);
-                        // Those before the first that fails run to their end: which it is doesn't depend on who is quicker.
+                        // Plans before the first failing one run to their end: the result doesn't depend on which run is faster.
                         let Some(plan) = all
                             .get(i)
                             .filter(|_| i < first.load(Ordering::Relaxed) && !this.is_over())

@@ -1,4 +1,4 @@
-//! Where a traced run's events go: `--trace FILE`, or `-` for stderr.
+//! The destination of a traced run's events: `--trace FILE`, or `-` for stderr.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,13 +14,13 @@ use clap::{Args, ValueEnum};
 
 /// Stderr, instead of a file.
 pub const STDERR: &str = "-";
-/// How a file is called that Perfetto is to open.
+/// Suffix of files for Perfetto.
 const PERFETTO: &str = ".perfetto.json";
 
 /// How a trace is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum TraceFormat {
-    /// Lines for people, without the scheduler's part
+    /// Lines of text, without the scheduler's events
     Text,
     /// Every event, a line of JSON each
     Json,
@@ -32,16 +32,16 @@ pub enum TraceFormat {
 #[derive(Args, Clone, Default)]
 #[group(skip)]
 pub struct Tracing {
-    /// Write down all that happens in the run, to a file (or, as text, to stderr: -)
+    /// Write a trace of the run to a file (or, as text, to stderr: -)
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = STDERR)]
     pub trace: Option<String>,
-    /// How [default: perfetto for FILE.perfetto.json, text on stderr, else json]
+    /// The format [default: perfetto for FILE.perfetto.json, text on stderr, else json]
     #[arg(long, value_enum, requires = "trace")]
     pub trace_format: Option<TraceFormat>,
 }
 
 impl Tracing {
-    /// Whether what the run's process writes to stderr is for the user.
+    /// Whether the stderr of the run's process is forwarded to the user.
     pub fn is_to_stderr(&self) -> bool {
         self.trace.as_deref() == Some(STDERR)
     }
@@ -59,11 +59,11 @@ impl Tracing {
         self.trace.as_deref().is_some_and(|to| to != STDERR)
     }
 
-    /// Tells the process of a run where to.
+    /// Passes the arguments to the process of a run.
     ///
     /// # Panics
-    /// If this directory has no path.
-    pub fn tell(&self, command: &mut Command) {
+    /// If the current directory has no path.
+    pub fn add_args(&self, command: &mut Command) {
         let Some(to) = self.trace.as_deref() else { return };
         command.arg("--trace");
         match to {
@@ -85,7 +85,7 @@ impl Tracing {
     /// The tracer of a run of `plan`, if it is to be traced.
     ///
     /// # Errors
-    /// The file can't be made.
+    /// The file can't be created.
     pub fn tracer(&self, plan: &Plan) -> Result<Option<Tracer>, String> {
         let Some(to) = self.trace.as_deref() else {
             return Ok(None);
@@ -94,7 +94,7 @@ impl Tracing {
             STDERR => Box::new(io::stderr()),
             path => Box::new(File::create(path).map_err(|e| format!("{path}: {e}"))?),
         };
-        // What is read as it happens is written as it happens; a process that dies takes the end of a file's buffer with it.
+        // Stderr is line-buffered, to be read as it happens; a process that dies loses the end of a file's buffer.
         let out: Box<dyn Write + Send> = match to {
             STDERR => Box::new(LineWriter::new(out)),
             _ => Box::new(BufWriter::with_capacity(1 << 16, out)),
@@ -108,7 +108,7 @@ impl Tracing {
     }
 }
 
-/// What the nodes of a plan are.
+/// The names of a plan's nodes.
 fn names(plan: &Plan) -> BTreeMap<u32, String> {
     let mut names = BTreeMap::from([
         (0, "world".to_owned()),
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_s_name_says_its_format() {
+    fn the_format_follows_the_file_name() {
         let of = |to: &str, format| {
             let tracing = Tracing {
                 trace: Some(to.to_owned()),

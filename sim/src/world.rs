@@ -11,21 +11,21 @@ use crate::env::SimEnv;
 use crate::exec::{Ended, Exec, Life, Nanos};
 use crate::keyed::{Keyed, text};
 use crate::net::{EndId, Net};
-use crate::trace::{Images, What, conn_of};
+use crate::trace::{EventKind, Images, conn_of};
 
 const MICRO: Nanos = 1_000;
 const MILLI: Nanos = 1_000_000;
 
 /// A world. Cloning shares it.
 #[derive(Clone)]
-pub struct World(Arc<Shared>);
+pub struct World(Arc<WorldInner>);
 
-struct Shared {
+struct WorldInner {
     exec: Exec,
     state: Mutex<State>,
 }
 
-/// What a world is made of, besides its tasks.
+/// The state of a world, besides its tasks.
 pub struct State {
     /// The seed's choices.
     pub choices: Keyed,
@@ -33,38 +33,38 @@ pub struct State {
     pub disks: BTreeMap<u32, Disk>,
     /// The network.
     pub net: Net,
-    /// Writes on their way to a disk.
+    /// Writes in flight to a disk.
     writes: BTreeMap<u64, (Life, InodeId, u64, Bytes)>,
     next_write: u64,
-    /// Who holds the lock of a directory: (node, path).
+    /// The life that holds the lock of a directory, by node and path.
     pub locks: BTreeMap<(u32, String), Life>,
     rngs: BTreeMap<(Life, &'static str), Rng>,
     /// Faults so far, by family.
     pub faults: BTreeMap<&'static str, u64>,
-    /// The nodes' clocks, where they are not the world's.
+    /// The nodes' clocks that differ from the world's.
     pub clocks: BTreeMap<u32, Clock>,
     watch: Option<Watch>,
 }
 
-/// Looks at the world at the end of each moment.
+/// Called at the end of each moment of the world.
 type Watch = Box<dyn FnMut(&mut State) + Send>;
 
 /// How a node's clocks differ from the world's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Clock {
-    /// Its monotonic clock runs faster by so many millionths.
+    /// Its monotonic clock runs faster by this many millionths.
     pub drift_ppm: i64,
-    /// Its wall clock is ahead by so many milliseconds.
+    /// Its wall clock is ahead by this many milliseconds.
     pub wall_ahead_ms: i64,
 }
 
 impl Clock {
-    /// What the node's monotonic clock shows at a moment of the world.
+    /// The reading of the node's monotonic clock at a time of the world.
     pub fn shows(self, at: Nanos) -> Nanos {
         if self.drift_ppm == 0 {
             return at;
         }
-        // What fits into a word is much quicker to divide.
+        // Dividing a word is much faster.
         let product = i64::try_from(at)
             .ok()
             .and_then(|at| at.checked_mul(self.drift_ppm));
@@ -75,7 +75,7 @@ impl Clock {
         (i128::from(at) + by).clamp(0, i128::from(Nanos::MAX)) as Nanos
     }
 
-    /// The first moment of the world at which the node's monotonic clock shows that.
+    /// The first time of the world at which the node's monotonic clock shows `shown`.
     pub fn moment(self, shown: Nanos) -> Nanos {
         if self.drift_ppm == 0 {
             return shown;
@@ -102,7 +102,7 @@ impl Clock {
 }
 
 impl World {
-    /// The world of a seed, empty.
+    /// An empty world with this seed.
     pub fn new(seed: u64) -> Self {
         let state = State {
             choices: Keyed::new(seed),
@@ -116,7 +116,7 @@ impl World {
             clocks: BTreeMap::new(),
             watch: None,
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(WorldInner {
             exec: Exec::new(seed),
             state: Mutex::new(state),
         }))
@@ -127,7 +127,7 @@ impl World {
         &self.0.exec
     }
 
-    /// Its state. Nobody holds this while calling anything that may wake or drop a future.
+    /// Its state. Don't hold the guard while calling code that may wake or drop a future.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.0
             .state
@@ -140,12 +140,13 @@ impl World {
         SimEnv::new(self.clone(), self.exec().life(node))
     }
 
-    /// Lets `watch` look at the world at the end of each moment, before time moves on.
+    /// Calls `watch` at the end of each moment, before time moves on.
     pub fn watch(&self, watch: impl FnMut(&mut State) + Send + 'static) {
         self.lock().watch = Some(Box::new(watch));
     }
 
-    /// How the world ends when the task that runs now has panicked; none if no task runs, or what panicked holds the world's locks.
+    /// How the world ends if the task that runs now has panicked; none if no task runs, or if the panicking code holds the world's
+    /// locks.
     pub(crate) fn panicked(&self, message: &str) -> Option<Ended> {
         drop(self.0.state.try_lock().ok()?);
         self.exec().panicked(message)
@@ -159,7 +160,7 @@ impl World {
         }
     }
 
-    /// Resets the connections between two nodes. With `half_open` only `a` learns of it; to `b` they look alive.
+    /// Resets the connections between two nodes. With `half_open` only `a` learns of it; to `b` they seem alive.
     pub fn reset_between(&self, a: u32, b: u32, half_open: bool) -> u64 {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -170,7 +171,9 @@ impl World {
             .filter(|(_, peer)| state.net.ends.get(peer).is_some_and(|p| p.node == b))
             .collect();
         for (end, peer) in &between {
-            self.exec().tap().tell(|| What::Reset { conn: conn_of(*end) });
+            self.exec()
+                .tap()
+                .record(|| EventKind::Reset { conn: conn_of(*end) });
             state.net.reset(*end);
             if !half_open {
                 let at = self.exec().now() + state.choices.below("reset latency", u64::from(a), MILLI);
@@ -185,17 +188,17 @@ impl World {
         *self.lock().faults.entry(family).or_insert(0) += 1;
     }
 
-    /// kill -9: no destructor's work survives. What was on its way to the page cache arrived there or not.
+    /// kill -9: no destructor has an effect. A write in flight reached the page cache or did not.
     pub fn kill(&self, node: u32, family: &'static str) {
         self.count(family);
-        self.exec().tap().tell(|| What::Kill { of: node });
+        self.exec().tap().record(|| EventKind::Kill { of: node });
         self.end_life(node);
     }
 
-    /// The power of one node goes: its processes and all that no sync covered, as far as `choices` says.
+    /// Power loss of one node: kills its processes and loses unsynced changes as `choices` decide.
     pub fn power_loss(&self, node: u32, choices: &mut Keyed) {
         self.count("power loss");
-        self.exec().tap().tell(|| What::PowerLoss { of: node });
+        self.exec().tap().record(|| EventKind::PowerLoss { of: node });
         self.end_life(node);
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -203,15 +206,15 @@ impl World {
             let before = self.exec().tap().is_open().then(|| Images::of(disk));
             disk.power_loss(choices);
             for what in before.iter().flat_map(|before| before.lost(disk)) {
-                self.exec().tap().tell(|| what);
+                self.exec().tap().record(|| what);
             }
         }
     }
 
-    /// What befell this world so far, by family.
+    /// The faults that occurred in this world, by family.
     pub fn faults(&self) -> BTreeMap<String, u64> {
         let state = self.lock();
-        let of_disks = state.disks.values().flat_map(|d| &d.befell);
+        let of_disks = state.disks.values().flat_map(|d| &d.fault_counts);
         let mut all = BTreeMap::new();
         for (family, n) in state.faults.iter().chain(of_disks) {
             *all.entry((*family).to_owned()).or_insert(0) += n;
@@ -219,9 +222,9 @@ impl World {
         all
     }
 
-    /// A process that has ended by itself: nothing of its life is left.
+    /// Cleans up after a process that has ended by itself.
     pub fn end_quietly(&self, node: u32) {
-        self.exec().tap().tell(|| What::Ended { of: node });
+        self.exec().tap().record(|| EventKind::Ended { of: node });
         self.end_life(node);
     }
 
@@ -245,7 +248,7 @@ impl World {
             {
                 drop(disk.write(inode, at, &bytes));
             } else {
-                self.exec().tap().tell(|| What::WriteDropped { write: id });
+                self.exec().tap().record(|| EventKind::WriteDropped { write: id });
             }
         }
         state.locks.retain(|(n, _), _| *n != node);
@@ -263,13 +266,16 @@ impl World {
         let Some(e) = state.net.ends.get(&end) else { return };
         let (world, life) = (self.clone(), self.exec().life(e.node));
         self.exec().call_at(life, at, move || {
-            world.exec().tap().tell(|| What::Reset { conn: conn_of(end) });
+            world
+                .exec()
+                .tap()
+                .record(|| EventKind::Reset { conn: conn_of(end) });
             world.lock().net.reset(end);
         });
     }
 
-    /// Takes an end away whose owner closed it. What it sent still arrives, and then the end of the stream; who writes
-    /// to it from now on is told that it is gone.
+    /// Closes an end. The bytes it sent still arrive, and then the end of the stream; a peer that writes to it afterwards gets an
+    /// error.
     pub(crate) fn close_end(&self, end: EndId) {
         let gone = self.lock().net.ends.remove(&end);
         if let Some(writer) = gone.and_then(|e| e.room) {
@@ -282,7 +288,7 @@ impl World {
         self.lock().clocks.get(&node).copied().unwrap_or_default()
     }
 
-    /// When `len` bytes arrive that leave one node for another now.
+    /// When `len` bytes that leave one node now arrive at another.
     pub(crate) fn arrival(&self, state: &mut State, from: u32, to: u32, len: u64) -> Nanos {
         let (now, node) = (self.exec().now(), u64::from(from));
         let mut latency = 20 * MICRO + state.choices.below("net latency", node, 300 * MICRO);
@@ -292,7 +298,7 @@ impl World {
         state.net.arrival(from, to, now, latency, len)
     }
 
-    /// How long a disk takes for a write or a read of `len` bytes.
+    /// How long a disk takes to write or read `len` bytes.
     pub(crate) fn disk_latency(state: &mut State, node: u32, len: u64) -> Nanos {
         let node = u64::from(node);
         5 * MICRO + state.choices.below("disk latency", node, 60 * MICRO) + len * 2
@@ -309,7 +315,7 @@ impl World {
         }
     }
 
-    /// Remembers a write that is on its way.
+    /// Registers a write in flight.
     pub(crate) fn write_begins(state: &mut State, life: Life, inode: InodeId, at: u64, bytes: Bytes) -> u64 {
         let id = state.next_write;
         state.next_write += 1;
@@ -317,7 +323,7 @@ impl World {
         id
     }
 
-    /// A write arrives.
+    /// Removes a write in flight.
     pub(crate) fn write_ends(state: &mut State, id: u64) -> Option<(InodeId, u64, Bytes)> {
         state
             .writes
@@ -325,7 +331,7 @@ impl World {
             .map(|(_, inode, at, bytes)| (inode, at, bytes))
     }
 
-    /// The stream of random numbers of this name in a life.
+    /// The random number stream of this name in a life.
     pub(crate) fn rng(&self, life: Life, stream: &'static str) -> Rng {
         let mut state = self.lock();
         let words = [
@@ -348,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_drifts_shows_a_time_first_at_its_moment() {
+    fn a_drifting_clock_first_shows_a_time_at_its_moment() {
         for drift_ppm in [-500_000, -700, 0, 1, 300, 1_000_000] {
             let clock = Clock {
                 drift_ppm,

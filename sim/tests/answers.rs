@@ -1,4 +1,4 @@
-//! When requests are answered, by the world's clock, and in which order those of one connection have their effects.
+//! When the broker responds, by the world's clock, and the order in which requests of one connection take effect.
 
 mod common;
 
@@ -20,19 +20,19 @@ fn env(world: &World) -> SimEnv {
     world.env(CLIENT)
 }
 
-/// A batch that was made now.
+/// A batch with the current timestamp.
 fn now(world: &World, bytes: usize) -> bytes::Bytes {
     batch(env(world).wall(), None, &vec![7; bytes])
 }
 
-/// Nothing of the broker's disk ends before so many seconds have passed.
+/// No disk operation of the broker completes for this many seconds.
 fn hang(world: &World, secs: u64) {
     let until = world.exec().now() + secs * SECOND;
     let mut state = world.lock();
     state.disks.get_mut(&SERVER).expect("its disk").hangs_until = until;
 }
 
-/// What a fetch finds in its first partition, and how long that took.
+/// The response to a fetch for its first partition, and how long it took.
 async fn fetched(world: &World, client: &Client, request: FetchRequest) -> (PartitionData, Nanos) {
     let begun = world.exec().now();
     let mut response = client.ask(request, 12).await;
@@ -40,14 +40,14 @@ async fn fetched(world: &World, client: &Client, request: FetchRequest) -> (Part
     (partition, world.exec().now() - begun)
 }
 
-/// As [`fetch_of`], by a fetcher whose log has this epoch last.
+/// Like [`fetch_of`], from a fetcher with this last epoch in its log.
 fn behind(fetch_offset: i64, last_fetched_epoch: i32) -> FetchRequest {
     let mut request = fetch_of("t", 0, fetch_offset, 10_000);
     request.topics[0].partitions[0].last_fetched_epoch = last_fetched_epoch;
     request
 }
 
-/// `t` with three records of leader epoch 0, of which two are deleted; its leader's epoch is 2, and epoch 1 has no records.
+/// Topic `t` with three records of leader epoch 0, two of them deleted; its leader's epoch is 2, and epoch 1 has no records.
 async fn with_epochs(world: &World, client: Client) -> Client {
     assert_eq!(client.create("t", 1).await, ErrorCode::NONE);
     for _ in 0..3 {
@@ -65,10 +65,10 @@ async fn with_epochs(world: &World, client: Client) -> Client {
 }
 
 #[test]
-fn a_fetch_that_diverges_is_answered_at_once() {
+fn a_diverging_fetch_is_answered_at_once() {
     beside_a_broker(60, &[], |world, client| async move {
         let client = with_epochs(&world, client).await;
-        // There is nothing to read, so without the divergence each of these would wait.
+        // There is nothing to read, so without the divergence each fetch would wait.
         for (offset, epoch, diverging) in [(3, 1, (0, 3)), (10, 2, (2, 3))] {
             let (found, took) = fetched(&world, &client, behind(offset, epoch)).await;
             let at = found.diverging_epoch;
@@ -85,7 +85,7 @@ fn a_fetch_that_diverges_is_answered_at_once() {
 }
 
 #[test]
-fn a_fetch_from_before_the_log_s_start_is_out_of_range_also_where_it_diverges() {
+fn a_fetch_before_the_log_start_is_out_of_range_even_if_it_diverges() {
     beside_a_broker(60, &[], |world, client| async move {
         let client = with_epochs(&world, client).await;
         let (found, _) = fetched(&world, &client, behind(2, 1)).await;
@@ -131,10 +131,10 @@ fn the_timeouts_of_pipelined_produces_do_not_add_up() {
 }
 
 #[test]
-fn pipelined_requests_have_their_effects_in_their_order() {
+fn pipelined_requests_take_effect_in_order() {
     beside_a_broker(60, &[], |world, client| async move {
         let produce = || client.submit(produce_of("t", 0, now(&world, 10), 30_000), 11);
-        // Nobody waits for an answer before the next request is sent.
+        // Each request is sent before the response to the previous one.
         let create = client.submit(create_of("t", 1, 1, &[]), 7);
         let first = produce();
         let delete_records = client.submit(delete_records_of("t", 0, -1), 2);
@@ -177,7 +177,7 @@ fn pipelined_requests_have_their_effects_in_their_order() {
 }
 
 #[test]
-fn a_fetch_of_a_quiet_partition_waits_though_another_partition_is_unknown() {
+fn a_fetch_of_a_quiet_partition_waits_although_another_is_unknown() {
     beside_a_broker(60, &[], |world, client| async move {
         assert_eq!(client.create("t", 1).await, ErrorCode::NONE);
         let both = |max_wait_ms| {
@@ -192,7 +192,7 @@ fn a_fetch_of_a_quiet_partition_waits_though_another_partition_is_unknown() {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         );
         assert!(took >= 5 * SECOND, "{took} ns");
-        // It waits for the quiet one, and not for the time alone.
+        // The fetch waits for data of the quiet partition, not only for the timeout.
         let begun = world.exec().now();
         let waits = client.submit(both(20_000), 12);
         pause(&world, 1).await;
@@ -213,7 +213,7 @@ fn a_fetch_of_a_quiet_partition_waits_though_another_partition_is_unknown() {
     });
 }
 
-/// More than a log stages, and than its owner's queue takes: what comes last waits for all of it.
+/// More than a log stages and its owner's queue holds: the last batch waits for all others.
 const BATCHES_OF_A_CLIENT: usize = 6;
 const BATCH_BYTES: usize = 1_000_000;
 
@@ -252,7 +252,7 @@ fn log_append_time_is_the_time_of_the_append_and_not_of_the_arrival() {
     });
 }
 
-/// Where OffsetForLeaderEpoch has the end of leader epoch 0.
+/// The end of leader epoch 0 in OffsetForLeaderEpoch.
 async fn end_of_epoch_0(client: &Client) -> i64 {
     let asked = OffsetForLeaderPartition {
         partition: 0,
@@ -275,7 +275,7 @@ async fn end_of_epoch_0(client: &Client) -> i64 {
 }
 
 #[test]
-fn offset_for_leader_epoch_and_a_fetch_that_diverges_agree_on_the_log_s_end_past_the_high_watermark() {
+fn offset_for_leader_epoch_and_a_diverging_fetch_agree_on_the_log_end_past_the_high_watermark() {
     beside_a_broker(600, &[], |world, client| async move {
         assert_eq!(client.create("t", 1).await, ErrorCode::NONE);
         let reader = Client::connected(&world).await;
@@ -283,7 +283,7 @@ fn offset_for_leader_epoch_and_a_fetch_that_diverges_agree_on_the_log_s_end_past
         world.lock().disks.get_mut(&SERVER).expect("its disk").slow = (until, 50);
         let mut past_the_high_watermark = 0;
         for _ in 0..30 {
-            // The second is large enough to be written while the first is being synced.
+            // The second batch is large enough that it is written while the first is synced.
             let first = client.submit(produce_of("t", 0, now(&world, 10), 30_000), 11);
             let second = client.submit(produce_of("t", 0, now(&world, 100_000), 30_000), 11);
             assert_eq!(produced(first.await.expect("answered")).error_code, 0);

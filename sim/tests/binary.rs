@@ -1,4 +1,4 @@
-//! The binary as its callers see it: exit codes, lines of JSON, plans.
+//! The binary as its callers see it: exit codes, JSON lines, plans.
 #![expect(
     clippy::disallowed_methods,
     reason = "these tests are outside of the room: they start processes and write files"
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 fn sim(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_brokkr-sim"))
         .args(args)
-        // Here it leaves what fails.
+        // Failing runs leave their files here.
         .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .output()
         .expect("the binary runs")
@@ -25,10 +25,10 @@ fn lines(output: &Output) -> Vec<Value> {
         .collect()
 }
 
-/// The plan of a seed without faults, changed, in a file.
+/// A file with the modified plan of a seed without faults.
 fn plan(name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
-    let told = sim(&["plan", "--seed", "7", "--secs", "8", "--faults", "none"]);
-    let mut plan: Value = serde_json::from_slice(&told.stdout).expect("a plan is JSON");
+    let output = sim(&["plan", "--seed", "7", "--secs", "8", "--faults", "none"]);
+    let mut plan: Value = serde_json::from_slice(&output.stdout).expect("a plan is JSON");
     change(&mut plan);
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, plan.to_string()).expect("a file");
@@ -43,7 +43,7 @@ fn run(path: &Path) -> (Option<i32>, Value) {
 }
 
 #[test]
-fn what_holds_is_0_and_a_line_a_seed() {
+fn a_passing_campaign_exits_with_0_and_one_line_for_each_seed() {
     let output = sim(&[
         "run", "--seeds", "3..6", "--secs", "8", "--jobs", "2", "--format", "json",
     ]);
@@ -62,8 +62,8 @@ fn what_holds_is_0_and_a_line_a_seed() {
 }
 
 #[test]
-fn what_does_not_hold_is_1() {
-    // Nothing is flushed and the power goes: what was acknowledged is lost.
+fn a_violation_exits_with_1() {
+    // Without flushing, a power loss takes acknowledged records.
     let path = plan("unflushed", |p| {
         p["broker"]["log.flush.interval.messages"] = json!("1000000");
         p["faults"] = json!([{"id": 1, "at_ms": 4000, "kind": "power_loss", "down_ms": 5}]);
@@ -80,7 +80,7 @@ fn what_does_not_hold_is_1() {
 }
 
 #[test]
-fn a_panic_is_1_and_says_what_and_how_to_see_it_again() {
+fn a_panic_exits_with_1_and_prints_how_to_repeat_it() {
     let path = plan("nowhere", |p| {
         p["workload"]["producers"][0]["partitions"] = json!([])
     });
@@ -89,7 +89,7 @@ fn a_panic_is_1_and_says_what_and_how_to_see_it_again() {
     let violation = line["violations"]
         .as_array()
         .and_then(|v| v.iter().find(|v| v["id"] == "panic"))
-        .expect("a panic is told");
+        .expect("a panic violation");
     let what = violation["what"].as_str().expect("a text");
     assert!(
         what.contains("a producer needs partitions") && what.contains(".rs:"),
@@ -99,7 +99,7 @@ fn a_panic_is_1_and_says_what_and_how_to_see_it_again() {
 }
 
 #[test]
-fn what_can_t_be_understood_is_2() {
+fn invalid_arguments_exit_with_2() {
     assert_eq!(sim(&["run", "--seeds", "5..5"]).status.code(), Some(2));
     assert_eq!(
         sim(&["run", "--seed", "1", "--faults", "dragons"]).status.code(),
@@ -122,7 +122,7 @@ fn what_can_t_be_understood_is_2() {
 }
 
 #[test]
-fn a_campaign_in_parts_is_the_campaign() {
+fn shards_together_run_the_whole_campaign() {
     let junit = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("junit.xml");
     let mut seeds = Vec::new();
     for shard in ["1/2", "2/2"] {
@@ -130,27 +130,27 @@ fn a_campaign_in_parts_is_the_campaign() {
         let output = sim(&[
             "run", "--seeds", "3..6", "--secs", "4", "--shard", shard, "--format", "json", "--junit", to,
         ]);
-        let told = lines(&output);
+        let output = lines(&output);
         let text = std::fs::read_to_string(&junit).expect("JUnit's XML is written");
-        assert_eq!(text.matches("<testcase ").count(), told.len(), "{text}");
+        assert_eq!(text.matches("<testcase ").count(), output.len(), "{text}");
         assert!(
-            told.iter().all(|l| l["rss_max_bytes"].as_u64() > Some(1 << 20)),
-            "{told:?}"
+            output.iter().all(|l| l["rss_max_bytes"].as_u64() > Some(1 << 20)),
+            "{output:?}"
         );
-        seeds.extend(told.iter().filter_map(|l| l["seed"].as_u64()));
+        seeds.extend(output.iter().filter_map(|l| l["seed"].as_u64()));
     }
     seeds.sort_unstable();
     assert_eq!(seeds, [3, 4, 5]);
 }
 
 #[test]
-fn a_campaign_for_a_time_ends() {
+fn a_campaign_with_a_time_limit_ends() {
     let output = sim(&["run", "--for", "1s", "--secs", "2", "--format", "json"]);
     assert!(lines(&output).len() > 1, "{output:?}");
 }
 
 #[test]
-fn actions_are_told_of_failures() {
+fn github_annotations_name_failures() {
     let path = plan("annotated", |p| {
         p["broker"]["log.flush.interval.messages"] = json!("1000000");
         p["faults"] = json!([{"id": 1, "at_ms": 4000, "kind": "power_loss", "down_ms": 5}]);
@@ -162,15 +162,15 @@ fn actions_are_told_of_failures() {
         .env("GITHUB_ACTIONS", "true")
         .output()
         .expect("the binary runs");
-    let told = String::from_utf8(output.stderr).expect("text");
+    let output = String::from_utf8(output.stderr).expect("text");
     assert!(
-        told.contains("::error title=seed 7::") && told.contains("%0A"),
-        "{told}"
+        output.contains("::error title=seed 7::") && output.contains("%0A"),
+        "{output}"
     );
 }
 
 #[test]
-fn a_power_loss_may_wait_until_there_is_something_to_lose() {
+fn a_power_loss_may_wait_for_unsynced_data() {
     let lost = |name: &str, unsynced: bool| {
         let path = plan(name, |p| {
             let loss = |i: u64| json!({"id": i, "at_ms": 700 * i, "kind": "power_loss", "down_ms": 5, "unsynced": unsynced});
@@ -189,7 +189,7 @@ fn a_power_loss_may_wait_until_there_is_something_to_lose() {
 }
 
 #[test]
-fn too_little_to_say_is_3() {
+fn an_inconclusive_run_exits_with_3() {
     let path = plan("idle", |p| {
         p["workload"]["producers"] = json!([]);
         p["workload"]["consumers"] = json!([]);
@@ -204,7 +204,7 @@ fn too_little_to_say_is_3() {
 }
 
 #[test]
-fn a_seed_is_a_run_in_any_surroundings() {
+fn a_seed_gives_the_same_run_in_any_surroundings() {
     let output = sim(&[
         "determinism",
         "--seeds",
@@ -215,7 +215,7 @@ fn a_seed_is_a_run_in_any_surroundings() {
         "json",
     ]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    // A plan is its seed's run.
+    // The plan of a seed gives the same run as the seed.
     let path = plan("same", |_| {});
     let alone = sim(&[
         "run", "--seed", "7", "--secs", "8", "--faults", "none", "--format", "json",

@@ -1,5 +1,5 @@
-//! Every configuration key that is said to be implemented has an effect: a broker is run with one value and with another, and
-//! what a client or the disk shows differs as the table says.
+//! Every configuration key that is listed as implemented has an effect: runs a broker with one value and with another, and checks
+//! that a client or the disk observes the difference that the table gives.
 
 mod common;
 
@@ -34,26 +34,26 @@ use common::{Client, PORT, SECOND, SERVER, batch, listener, pause};
 
 const HOUR_MS: i64 = 3_600_000;
 
-type Set = &'static [(&'static str, &'static str)];
-type Look = fn(Trial) -> Pin<Box<dyn Future<Output = i64> + Send>>;
+type Settings = &'static [(&'static str, &'static str)];
+type Observe = fn(Trial) -> Pin<Box<dyn Future<Output = i64> + Send>>;
 
-/// What a key's two values show.
+/// How the observations of a key's two values differ.
 #[derive(Clone, Copy)]
-enum Shows {
+enum Difference {
     Exactly(i64, i64),
     Less,
     More,
 }
-use Shows::{Exactly, Less, More};
+use Difference::{Exactly, Less, More};
 
-struct Row {
+struct KeyCase {
     key: &'static str,
     values: [&'static str; 2],
-    /// What else the broker, and the topic, are configured with.
-    broker: Set,
-    topic: Set,
-    look: Look,
-    shows: Shows,
+    /// Further settings of the broker, and of the topic.
+    broker: Settings,
+    topic: Settings,
+    observe: Observe,
+    difference: Difference,
 }
 
 /// A broker with a topic `t` of one partition.
@@ -63,7 +63,7 @@ struct Trial {
     client: Client,
 }
 
-macro_rules! look {
+macro_rules! observe {
     ($f:path) => {
         |trial| Box::pin($f(trial))
     };
@@ -96,7 +96,7 @@ impl Trial {
         })
     }
 
-    /// A record whose timestamp is so many hours from now.
+    /// Produces a record whose timestamp is this many hours from now.
     async fn produce_at(&self, hours: i64, value: &[u8]) -> ErrorCode {
         let at = UnixMillis(self.wall().0 + hours * HOUR_MS);
         self.client
@@ -108,7 +108,7 @@ impl Trial {
         self.produce_at(0, &vec![7; bytes]).await
     }
 
-    /// Two segments of a MiB and one that is begun, if segments are that small.
+    /// Fills two segments of a MiB and begins a third, if segments are that small.
     async fn fill(&self) {
         for _ in 0..3 {
             assert_eq!(self.produce_at(-2, &[7; 600_000]).await, ErrorCode::NONE);
@@ -139,7 +139,7 @@ async fn deleted_files(trial: Trial) -> i64 {
     trial.files("data/t-0/*.deleted")
 }
 
-/// What a power loss may take after some seconds.
+/// Unsynced bytes after some seconds.
 async fn unsynced_bytes(trial: Trial) -> i64 {
     assert_eq!(trial.produce(100).await, ErrorCode::NONE);
     trial.pass(5).await;
@@ -225,20 +225,20 @@ async fn metadata(trial: &Trial) -> brokkr_wire::messages::MetadataResponse {
     trial.client.ask(request, 12).await
 }
 
-async fn told_port(trial: Trial) -> i64 {
+async fn advertised_port(trial: Trial) -> i64 {
     metadata(&trial).await.brokers[0].port.into()
 }
 
-async fn told_id(trial: Trial) -> i64 {
+async fn advertised_id(trial: Trial) -> i64 {
     metadata(&trial).await.brokers[0].node_id.into()
 }
 
-async fn told_rack(trial: Trial) -> i64 {
+async fn advertised_rack(trial: Trial) -> i64 {
     let rack = metadata(&trial).await.brokers.remove(0).rack;
     rack.map_or(-1, |rack| rack.len() as i64)
 }
 
-async fn code_of_a_topic_nobody_made(trial: Trial) -> i64 {
+async fn code_of_a_missing_topic(trial: Trial) -> i64 {
     let told = trial.client.metadata("u").await.error_code;
     (told == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0).into()
 }
@@ -404,91 +404,97 @@ async fn are_1000_bytes_answered(trial: Trial) -> i64 {
     trial.client.try_produce("t", 0, batch).await.is_some().into()
 }
 
-const fn row(key: &'static str, values: [&'static str; 2], look: Look, shows: Shows) -> Row {
-    Row {
+const fn row(
+    key: &'static str,
+    values: [&'static str; 2],
+    observe: Observe,
+    difference: Difference,
+) -> KeyCase {
+    KeyCase {
         key,
         values,
         broker: &[],
         topic: &[],
-        look,
-        shows,
+        observe,
+        difference,
     }
 }
 
-impl Row {
-    const fn topic(self, topic: Set) -> Self {
+impl KeyCase {
+    const fn topic(self, topic: Settings) -> Self {
         Self { topic, ..self }
     }
 
-    const fn broker(self, broker: Set) -> Self {
+    const fn broker(self, broker: Settings) -> Self {
         Self { broker, ..self }
     }
 }
 
-const SMALL: Set = &[("segment.bytes", "1048576")];
-const SMALL_AND_FEW: Set = &[("segment.bytes", "1048576"), ("retention.bytes", "1")];
-const LOOKS_OFTEN: Set = &[("log.retention.check.interval.ms", "1000")];
+const SMALL: Settings = &[("segment.bytes", "1048576")];
+const SMALL_AND_FEW: Settings = &[("segment.bytes", "1048576"), ("retention.bytes", "1")];
+const FREQUENT_RETENTION: Settings = &[("log.retention.check.interval.ms", "1000")];
 const NEVER: &str = "9223372036854775807";
 
-/// Keys of topics. Each is tried for the topic, and by the broker's keys that give its default.
+/// Topic keys. Each is tried on the topic, and through the broker's keys for its default.
 #[rustfmt::skip]
-fn topic_rows() -> Vec<Row> {
+fn topic_rows() -> Vec<KeyCase> {
     vec![
-        row("cleanup.policy", ["delete", "compact"], look!(without_key), Exactly(0, ErrorCode::INVALID_RECORD.0 as i64)),
-        row("compression.gzip.level", ["1", "9"], look!(log_bytes), More).topic(&[("compression.type", "gzip")]),
-        row("compression.type", ["producer", "gzip"], look!(log_bytes), More),
-        row("compression.zstd.level", ["1", "19"], look!(log_bytes), More).topic(&[("compression.type", "zstd")]),
-        row("file.delete.delay.ms", ["1000", "600000"], look!(deleted_files), Less).topic(SMALL_AND_FEW).broker(LOOKS_OFTEN),
-        row("flush.messages", ["1", "1000000"], look!(unsynced_bytes), Less),
-        row("flush.ms", ["100", NEVER], look!(unsynced_bytes), Less).topic(&[("flush.messages", "1000000")]),
-        row("index.interval.bytes", ["100", "1000000"], look!(index_bytes), More),
-        row("max.message.bytes", ["100", "100000"], look!(code_of_1000_bytes), Exactly(ErrorCode::MESSAGE_TOO_LARGE.0 as i64, 0)),
-        row("message.timestamp.after.max.ms", ["1000", "7200000"], look!(code_of_the_future), Exactly(ErrorCode::INVALID_TIMESTAMP.0 as i64, 0)),
-        row("message.timestamp.before.max.ms", ["1000", "7200000"], look!(code_of_the_past), Exactly(ErrorCode::INVALID_TIMESTAMP.0 as i64, 0)),
-        row("message.timestamp.type", ["CreateTime", "LogAppendTime"], look!(has_append_time), Exactly(0, 1)),
-        row("retention.bytes", ["-1", "1"], look!(log_start), Less).topic(SMALL).broker(LOOKS_OFTEN),
-        row("retention.ms", ["-1", "3600000"], look!(log_start), Less).topic(SMALL).broker(LOOKS_OFTEN),
-        row("segment.bytes", ["1048576", "1073741824"], look!(segments), More),
-        row("segment.index.bytes", ["40", "10485760"], look!(segments_of_small_batches), More).topic(&[("index.interval.bytes", "1")]),
-        row("segment.jitter.ms", ["0", "3600000"], look!(rolls_after), More).topic(&[("segment.ms", "7200000")]),
-        row("segment.ms", ["3600000", "86400000"], look!(segments_after_hours), More),
+        row("cleanup.policy", ["delete", "compact"], observe!(without_key), Exactly(0, ErrorCode::INVALID_RECORD.0 as i64)),
+        row("compression.gzip.level", ["1", "9"], observe!(log_bytes), More).topic(&[("compression.type", "gzip")]),
+        row("compression.type", ["producer", "gzip"], observe!(log_bytes), More),
+        row("compression.zstd.level", ["1", "19"], observe!(log_bytes), More).topic(&[("compression.type", "zstd")]),
+        row("file.delete.delay.ms", ["1000", "600000"], observe!(deleted_files), Less).topic(SMALL_AND_FEW).broker(FREQUENT_RETENTION),
+        row("flush.messages", ["1", "1000000"], observe!(unsynced_bytes), Less),
+        row("flush.ms", ["100", NEVER], observe!(unsynced_bytes), Less).topic(&[("flush.messages", "1000000")]),
+        row("index.interval.bytes", ["100", "1000000"], observe!(index_bytes), More),
+        row("max.message.bytes", ["100", "100000"], observe!(code_of_1000_bytes), Exactly(ErrorCode::MESSAGE_TOO_LARGE.0 as i64, 0)),
+        row("message.timestamp.after.max.ms", ["1000", "7200000"], observe!(code_of_the_future), Exactly(ErrorCode::INVALID_TIMESTAMP.0 as i64, 0)),
+        row("message.timestamp.before.max.ms", ["1000", "7200000"], observe!(code_of_the_past), Exactly(ErrorCode::INVALID_TIMESTAMP.0 as i64, 0)),
+        row("message.timestamp.type", ["CreateTime", "LogAppendTime"], observe!(has_append_time), Exactly(0, 1)),
+        row("retention.bytes", ["-1", "1"], observe!(log_start), Less).topic(SMALL).broker(FREQUENT_RETENTION),
+        row("retention.ms", ["-1", "3600000"], observe!(log_start), Less).topic(SMALL).broker(FREQUENT_RETENTION),
+        row("segment.bytes", ["1048576", "1073741824"], observe!(segments), More),
+        row("segment.index.bytes", ["40", "10485760"], observe!(segments_of_small_batches), More).topic(&[("index.interval.bytes", "1")]),
+        row("segment.jitter.ms", ["0", "3600000"], observe!(rolls_after), More).topic(&[("segment.ms", "7200000")]),
+        row("segment.ms", ["3600000", "86400000"], observe!(segments_after_hours), More),
     ]
 }
 
-/// Keys that only brokers have.
+/// Keys of brokers only.
 #[rustfmt::skip]
-fn broker_rows() -> Vec<Row> {
+fn broker_rows() -> Vec<KeyCase> {
     vec![
-        row("advertised.listeners", ["PLAINTEXT://a:1", "PLAINTEXT://a:2"], look!(told_port), Exactly(1, 2)),
-        row("auto.create.topics.enable", ["true", "false"], look!(code_of_a_topic_nobody_made), Exactly(0, 1)),
-        row("broker.id", ["5", "6"], look!(told_id), Exactly(5, 6)),
-        row("broker.rack", ["a", "bb"], look!(told_rack), Exactly(1, 2)),
-        row("connections.max.idle.ms", ["1000", "600000"], look!(is_served_after_10_s), Exactly(0, 1)),
-        row("default.replication.factor", ["1", "2"], look!(code_of_a_topic_by_default), Exactly(0, ErrorCode::INVALID_REPLICATION_FACTOR.0 as i64)),
-        row("delete.topic.enable", ["true", "false"], look!(code_of_a_deletion), Exactly(0, ErrorCode::TOPIC_DELETION_DISABLED.0 as i64)),
-        row("fetch.max.bytes", ["1024", "100000"], look!(fetched_bytes), Less),
-        row("listeners", ["PLAINTEXT", "PLAINTEXT, OTHER"], look!(listens_on_9093), Exactly(0, 1)),
-        row("log.dir", ["a", "b"], look!(logs_in_a), Exactly(1, 0)),
-        row("log.dirs", ["a", "b"], look!(logs_in_a), Exactly(1, 0)),
-        row("log.retention.check.interval.ms", ["1000", "3600000"], look!(log_start), More).topic(SMALL_AND_FEW),
-        row("max.connections", ["1", "2"], look!(is_another_served), Exactly(0, 1)),
-        row("max.connections.per.ip", ["1", "2"], look!(is_another_served), Exactly(0, 1)),
-        row("max.incremental.fetch.session.cache.slots", ["0", "1"], look!(has_a_session), Exactly(0, 1)),
-        row("max.request.partition.size.limit", ["2", "2000"], look!(partitions_of_a_page), Exactly(2, 5)),
-        row("metadata.log.dir", ["a", "b"], look!(metadata_logs_in_a), Exactly(1, 0)).broker(&[("log.dirs", "a,b")]),
-        row("metadata.log.max.record.bytes.between.snapshots", ["500", "20971520"], look!(snapshots), More),
-        row("metadata.log.segment.bytes", ["8388608", "1073741824"], look!(metadata_segments), More)
+        row("advertised.listeners", ["PLAINTEXT://a:1", "PLAINTEXT://a:2"], observe!(advertised_port), Exactly(1, 2)),
+        row("auto.create.topics.enable", ["true", "false"], observe!(code_of_a_missing_topic), Exactly(0, 1)),
+        row("broker.id", ["5", "6"], observe!(advertised_id), Exactly(5, 6)),
+        row("broker.rack", ["a", "bb"], observe!(advertised_rack), Exactly(1, 2)),
+        row("connections.max.idle.ms", ["1000", "600000"], observe!(is_served_after_10_s), Exactly(0, 1)),
+        row("default.replication.factor", ["1", "2"], observe!(code_of_a_topic_by_default), Exactly(0, ErrorCode::INVALID_REPLICATION_FACTOR.0 as i64)),
+        row("delete.topic.enable", ["true", "false"], observe!(code_of_a_deletion), Exactly(0, ErrorCode::TOPIC_DELETION_DISABLED.0 as i64)),
+        row("fetch.max.bytes", ["1024", "100000"], observe!(fetched_bytes), Less),
+        row("listeners", ["PLAINTEXT", "PLAINTEXT, OTHER"], observe!(listens_on_9093), Exactly(0, 1)),
+        row("log.dir", ["a", "b"], observe!(logs_in_a), Exactly(1, 0)),
+        row("log.dirs", ["a", "b"], observe!(logs_in_a), Exactly(1, 0)),
+        row("log.retention.check.interval.ms", ["1000", "3600000"], observe!(log_start), More).topic(SMALL_AND_FEW),
+        row("max.connections", ["1", "2"], observe!(is_another_served), Exactly(0, 1)),
+        row("max.connections.per.ip", ["1", "2"], observe!(is_another_served), Exactly(0, 1)),
+        row("max.incremental.fetch.session.cache.slots", ["0", "1"], observe!(has_a_session), Exactly(0, 1)),
+        row("max.request.partition.size.limit", ["2", "2000"], observe!(partitions_of_a_page), Exactly(2, 5)),
+        row("metadata.log.dir", ["a", "b"], observe!(metadata_logs_in_a), Exactly(1, 0)).broker(&[("log.dirs", "a,b")]),
+        row("metadata.log.max.record.bytes.between.snapshots", ["500", "20971520"], observe!(snapshots), More),
+        row("metadata.log.segment.bytes", ["8388608", "1073741824"], observe!(metadata_segments), More)
             .broker(&[("metadata.log.max.record.bytes.between.snapshots", "1000000000")]),
-        row("node.id", ["5", "6"], look!(told_id), Exactly(5, 6)),
-        row("num.partitions", ["1", "3"], look!(partitions_by_default), Exactly(1, 3)),
-        row("producer.id.expiration.ms", ["60000", "86400000"], look!(producers_after_an_hour), Exactly(0, 1)),
-        row("queued.max.request.bytes", ["1000000", "100000000"], look!(are_many_names_answered), Exactly(0, 1)),
-        row("socket.request.max.bytes", ["500", "100000"], look!(are_1000_bytes_answered), Exactly(0, 1)),
+        row("node.id", ["5", "6"], observe!(advertised_id), Exactly(5, 6)),
+        row("num.partitions", ["1", "3"], observe!(partitions_by_default), Exactly(1, 3)),
+        row("producer.id.expiration.ms", ["60000", "86400000"], observe!(producers_after_an_hour), Exactly(0, 1)),
+        row("queued.max.request.bytes", ["1000000", "100000000"], observe!(are_many_names_answered), Exactly(0, 1)),
+        row("socket.request.max.bytes", ["500", "100000"], observe!(are_1000_bytes_answered), Exactly(0, 1)),
     ]
 }
 
-/// Keys that say with which configurations a broker starts: what is set besides, and the value that it doesn't start with.
-const STARTS: &[(&str, [&str; 2], Set)] = &[
+/// Keys that decide whether a broker starts: their values (it starts with the first, and not with the second), and further
+/// settings.
+const STARTS: &[(&str, [&str; 2], Settings)] = &[
     (
         "controller.listener.names",
         ["OTHER", "CONTROLLER"],
@@ -502,16 +508,16 @@ const STARTS: &[(&str, [&str; 2], Set)] = &[
     ("process.roles", ["broker,controller", "broker"], &[]),
 ];
 
-/// Keys of which the real world shows the effect: `broker/server/tests/sockets.rs`.
-const OF_THE_REAL_WORLD: &[&str] = &[
+/// Keys whose effect only real sockets show: `broker/server/tests/sockets.rs`.
+const NEEDS_REAL_SOCKETS: &[&str] = &[
     "metrics.listen",
     "num.io.threads",
     "socket.receive.buffer.bytes",
     "socket.send.buffer.bytes",
 ];
 
-/// A topic of one replica needs no more in sync, as with Kafka; of more, a test in `broker/replication/src/leader.rs` tells.
-const OF_SEVERAL_REPLICAS: &str = "min.insync.replicas";
+/// With one replica it has no effect, as in Kafka; a test in `broker/replication/src/leader.rs` covers several.
+const NEEDS_REPLICAS: &str = "min.insync.replicas";
 
 fn config(set: &[(&str, &str)]) -> Result<BrokerConfig, String> {
     let set = set
@@ -521,8 +527,8 @@ fn config(set: &[(&str, &str)]) -> Result<BrokerConfig, String> {
     made.map(|(config, _)| config).map_err(|e| e.to_string())
 }
 
-/// What a broker shows that is configured so, with a topic that is.
-fn see(broker: &[(&str, &str)], topic: &[(&str, &str)], look: Look) -> i64 {
+/// The observation of a broker with this configuration, and a topic with this one.
+fn observe_with(broker: &[(&str, &str)], topic: &[(&str, &str)], observe: Observe) -> i64 {
     let (mut set, own) = (BTreeMap::from([("log.dirs", "data")]), listener());
     if broker.iter().any(|(key, _)| *key == "log.dir") {
         set.clear();
@@ -564,7 +570,7 @@ fn see(broker: &[(&str, &str)], topic: &[(&str, &str)], look: Look) -> i64 {
                 running,
                 client,
             };
-            *inside.lock().expect("one task") = Some(look(trial).await);
+            *inside.lock().expect("one task") = Some(observe(trial).await);
             world.exec().stop();
         };
         exec.spawn(life, "script", Box::pin(script));
@@ -576,10 +582,10 @@ fn see(broker: &[(&str, &str)], topic: &[(&str, &str)], look: Look) -> i64 {
     saw.expect("the script ended")
 }
 
-/// What is wrong with what the two values of `key` show.
-fn wrong(key: &str, row: &Row, by: impl Fn(&str) -> i64) -> Option<String> {
+/// The error in the observations of the two values of `key`.
+fn mismatch(key: &str, row: &KeyCase, by: impl Fn(&str) -> i64) -> Option<String> {
     let [first, second] = row.values.map(by);
-    let right = match row.shows {
+    let right = match row.difference {
         Exactly(a, b) => (first, second) == (a, b),
         Less => first < second,
         More => first > second,
@@ -592,19 +598,19 @@ fn wrong(key: &str, row: &Row, by: impl Fn(&str) -> i64) -> Option<String> {
 fn every_key_of_a_topic_has_an_effect() {
     let mut all = Vec::new();
     for row in topic_rows() {
-        all.extend(wrong(row.key, &row, |value| {
+        all.extend(mismatch(row.key, &row, |value| {
             let topic = [row.topic, &[(row.key, value)]].concat();
-            see(row.broker, &topic, row.look)
+            observe_with(row.broker, &topic, row.observe)
         }));
         for (synonym, scale) in topic_key(row.key).expect("in the table").synonyms {
             let scaled = |value: &str| match value.parse::<i64>() {
                 Ok(n) if n > 0 => (n / scale.0).to_string(),
                 _ => value.to_owned(),
             };
-            all.extend(wrong(synonym, &row, |value| {
+            all.extend(mismatch(synonym, &row, |value| {
                 let value = scaled(value);
                 let broker = [row.broker, &[(*synonym, &*value)]].concat();
-                see(&broker, row.topic, row.look)
+                observe_with(&broker, row.topic, row.observe)
             }));
         }
     }
@@ -615,9 +621,9 @@ fn every_key_of_a_topic_has_an_effect() {
 fn every_key_of_a_broker_has_an_effect() {
     let mut all = Vec::new();
     for row in broker_rows() {
-        all.extend(wrong(row.key, &row, |value| {
+        all.extend(mismatch(row.key, &row, |value| {
             let broker = [row.broker, &[(row.key, value)]].concat();
-            see(&broker, row.topic, row.look)
+            observe_with(&broker, row.topic, row.observe)
         }));
     }
     assert_eq!(all, [] as [String; 0]);
@@ -629,9 +635,9 @@ fn every_key_of_a_broker_has_an_effect() {
 }
 
 #[test]
-fn the_tables_have_every_key_that_is_said_to_be_implemented() {
+fn the_tables_have_every_implemented_key() {
     let mut topics: Vec<&str> = topic_rows().iter().map(|row| row.key).collect();
-    topics.push(OF_SEVERAL_REPLICAS);
+    topics.push(NEEDS_REPLICAS);
     topics.sort_unstable();
     let implemented = TOPIC_KEYS.iter().filter(|key| key.implemented);
     assert_eq!(
@@ -640,7 +646,7 @@ fn the_tables_have_every_key_that_is_said_to_be_implemented() {
     );
     let mut brokers: Vec<&str> = broker_rows().iter().map(|row| row.key).collect();
     brokers.extend(STARTS.iter().map(|(key, ..)| *key));
-    brokers.extend(OF_THE_REAL_WORLD);
+    brokers.extend(NEEDS_REAL_SOCKETS);
     brokers.extend(implemented.flat_map(|key| key.synonyms).map(|(name, _)| *name));
     brokers.sort_unstable();
     let said = BROKER_KEYS.iter().filter(|key| key.implemented);

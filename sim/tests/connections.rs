@@ -1,4 +1,4 @@
-//! What peers do with their connections, in virtual time: pipeline, park, and go.
+//! Connections of peers in virtual time: pipelined requests, parked fetches, disconnects.
 
 mod common;
 
@@ -20,8 +20,8 @@ use brokkr_wire::{ErrorCode, Request, Str};
 use bytes::BytesMut;
 use common::*;
 
-/// The longest time that a fetch can ask for: 24.8 days.
-const LONGEST: i32 = i32::MAX;
+/// The longest wait that a fetch can ask for: 24.8 days.
+const MAX_WAIT_MS: i32 = i32::MAX;
 
 /// Runs `script` beside a broker that has a topic `quiet` of one partition.
 fn play<F>(script: impl FnOnce(World, Client) -> F + Send + 'static)
@@ -34,7 +34,7 @@ where
     });
 }
 
-/// A connection that sends without waiting for answers. Dropping it closes it.
+/// A connection that sends without waiting for responses. Dropping it closes it.
 struct Pipeline {
     read: <<SimEnv as Env>::Conn as Conn<SimEnv>>::Read,
     write: <<SimEnv as Env>::Conn as Conn<SimEnv>>::Write,
@@ -60,7 +60,7 @@ impl Pipeline {
         sent.expect("the broker is there");
     }
 
-    /// Waits for so many answers: their correlation ids.
+    /// Waits for `n` responses: returns their correlation ids.
     async fn answers(&mut self, n: usize) -> Vec<i32> {
         let (mut buf, mut ids) = (BytesMut::new(), Vec::new());
         while ids.len() < n {
@@ -78,7 +78,7 @@ impl Pipeline {
     }
 }
 
-/// A Fetch without a session: each partition from its start.
+/// A sessionless Fetch of these partitions from their start.
 fn fetch_of(topic: &str, partitions: &[i32], max_wait_ms: i32) -> FetchRequest {
     let partition = |partition: &i32| FetchPartition {
         partition: *partition,
@@ -100,7 +100,7 @@ fn fetch_of(topic: &str, partitions: &[i32], max_wait_ms: i32) -> FetchRequest {
     }
 }
 
-/// A CreateTopics that creates nothing.
+/// A CreateTopics that only validates.
 fn validation() -> CreateTopicsRequest {
     let topic = CreatableTopic {
         name: Str::from("n"),
@@ -141,7 +141,7 @@ fn connections(world: &World) -> usize {
 
 /// The Produce waits for the CreateTopics, which waits behind the fetch.
 async fn park_and_wait(connection: &mut Pipeline) {
-    connection.send(&fetch_of("quiet", &[0], LONGEST), 12).await;
+    connection.send(&fetch_of("quiet", &[0], MAX_WAIT_MS), 12).await;
     connection.send(&validation(), 5).await;
     connection.send(&produce_to("quiet"), 9).await;
 }
@@ -160,7 +160,7 @@ fn a_connection_that_closes_behind_a_parked_fetch_and_a_waiting_produce_ends() {
 }
 
 #[test]
-fn a_produce_that_waits_behind_a_parked_fetch_has_it_answered_early() {
+fn a_produce_behind_a_parked_fetch_ends_the_wait_of_the_fetch() {
     play(|world, _client| async move {
         let mut connection = Pipeline::connected(&world).await;
         let begun = world.exec().now();
@@ -170,7 +170,7 @@ fn a_produce_that_waits_behind_a_parked_fetch_has_it_answered_early() {
             world.exec().now() < begun + SECOND,
             "not only when its time is up"
         );
-        // The fetches that come next are parked again.
+        // Later fetches are parked again.
         let begun = world.exec().now();
         connection.send(&fetch_of("quiet", &[0], 3000), 12).await;
         assert_eq!(connection.answers(1).await, [4]);
@@ -179,21 +179,21 @@ fn a_produce_that_waits_behind_a_parked_fetch_has_it_answered_early() {
     });
 }
 
-/// A topic's name with some of its partitions, each with an offset.
-type Listed<'a> = (&'a str, &'a [(i32, i64)]);
+/// A topic's name, with some of its partitions and an offset for each.
+type TopicOffsets<'a> = (&'a str, &'a [(i32, i64)]);
 
-/// Partitions that were answered, each with whether it had records.
-type Answered = Vec<(i32, bool)>;
+/// Partitions in a response, each with whether it had records.
+type FetchedPartitions = Vec<(i32, bool)>;
 
-/// A Fetch of a topic by its name and its id: each partition with the offset to begin at.
-fn fetch_from(id: Uuid, topics: &[Listed<'_>]) -> FetchRequest {
+/// A Fetch of topics by name and id, with the offset of each partition.
+fn fetch_from(id: Uuid, topics: &[TopicOffsets<'_>]) -> FetchRequest {
     let partition = |(partition, fetch_offset): &(i32, i64)| FetchPartition {
         partition: *partition,
         fetch_offset: *fetch_offset,
         partition_max_bytes: 1 << 20,
         ..Default::default()
     };
-    let topic = |(name, partitions): &Listed<'_>| FetchTopic {
+    let topic = |(name, partitions): &TopicOffsets<'_>| FetchTopic {
         topic: Str::copied(name),
         topic_id: id,
         partitions: partitions.iter().map(partition).collect(),
@@ -206,9 +206,9 @@ fn fetch_from(id: Uuid, topics: &[Listed<'_>]) -> FetchRequest {
     }
 }
 
-/// As Kafka, which reads the list into a map: the last entry counts, in the first one's place.
+/// As in Kafka, which reads the list into a map: the last entry counts, at the first one's position.
 #[test]
-fn a_partition_that_a_fetch_lists_again_is_answered_once() {
+fn a_partition_listed_twice_in_a_fetch_is_answered_once() {
     play(|_world, client| async move {
         assert_eq!(client.create("t", 40).await, ErrorCode::NONE);
         for partition in [0, 1] {
@@ -220,7 +220,7 @@ fn a_partition_that_a_fetch_lists_again_is_answered_once() {
         let id = client.metadata("t").await.topic_id;
         let long: Vec<_> = (0..1000).map(|at| (at * 7 % 20, 0)).collect();
         let in_order: Vec<_> = (0..20).map(|at| at * 7 % 20).collect();
-        let lists: [(&[Listed<'_>], Answered); 4] = [
+        let lists: [(&[TopicOffsets<'_>], FetchedPartitions); 4] = [
             (&[("t", &[(0, 0), (0, 1)])], vec![(0, false)]),
             (&[("t", &[(1, 1), (0, 0), (1, 0)])], vec![(1, true), (0, true)]),
             (
@@ -233,7 +233,7 @@ fn a_partition_that_a_fetch_lists_again_is_answered_once() {
             ),
         ];
         for (topics, expected) in lists {
-            // Without a session, and with a new one.
+            // Sessionless, and with a new session.
             for (version, session_epoch) in [(4, -1), (12, -1), (12, 0), (13, -1), (17, 0)] {
                 let (id, mut request) = match version {
                     13.. => (id, fetch_from(id, topics)),
@@ -261,9 +261,9 @@ fn a_partition_that_a_fetch_lists_again_is_answered_once() {
     });
 }
 
-/// As Kafka, which looks for a topic's id once, when the request comes.
+/// As in Kafka, which resolves a topic id once, when the request arrives.
 #[test]
-fn a_parked_fetch_by_id_whose_topic_is_deleted_says_that_the_partition_is_unknown() {
+fn a_parked_fetch_by_id_of_a_deleted_topic_returns_unknown_partition() {
     play(|world, client| async move {
         let id = client.metadata("quiet").await.topic_id;
         let (never, mut request) = (Uuid::from_random([7; 16]), fetch_from(id, &[("", &[(0, 0)])]));
@@ -298,7 +298,7 @@ fn a_parked_fetch_by_id_whose_topic_is_deleted_says_that_the_partition_is_unknow
     });
 }
 
-/// It looks again only at those that changed, so what it counts is what is there.
+/// It reads again only the partitions that changed, so it must count the data of all.
 #[test]
 fn a_parked_fetch_of_many_partitions_is_answered_when_they_have_enough_together() {
     play(|world, client| async move {
@@ -325,7 +325,7 @@ fn a_parked_fetch_of_many_partitions_is_answered_when_they_have_enough_together(
         let lens: Vec<_> = lens.map(|p| p.records.as_ref().map_or(0, |r| r.len())).collect();
         let expected = (0..20).map(|p| [0, 73, 146][usize::from(p == 7) + 2 * usize::from(p == 3)]);
         assert_eq!(lens, expected.collect::<Vec<usize>>());
-        // And when they end.
+        // And at its timeout.
         let request = fetch_of("many", &all, 15_000);
         let begun = world.exec().now();
         let deleted = async {

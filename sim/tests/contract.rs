@@ -1,4 +1,4 @@
-//! The contract of `env`, kept by the seeded world, over many seeds.
+//! The seeded world keeps the contract of `env`, over many seeds.
 
 #[path = "../../broker/env/tests/contract/mod.rs"]
 mod contract;
@@ -24,7 +24,7 @@ impl contract::Faults<SimEnv> for Knobs {
         self.disk(|d| {
             let (_, total) = d.space();
             assert_eq!(total, u64::MAX);
-            // As for one file: what the file of the test may hold.
+            // As for one file: the limit of the test's file.
             d.capacity = d.used() + bytes - 1000;
         });
     }
@@ -67,7 +67,7 @@ fn files_and_connections() {
 }
 
 #[test]
-fn a_kill_releases_the_lock_and_silences_the_dead() {
+fn a_kill_releases_the_lock_and_silences_the_old_life() {
     let ended = room::run(3, u64::MAX, |world| {
         world.lock().disks.insert(1, Disk::new(1));
         let (w, env) = (world.clone(), world.env(1));
@@ -84,7 +84,7 @@ fn a_kill_releases_the_lock_and_silences_the_dead() {
                 let of_the_dead = file.write_at(0, vec![bytes::Bytes::from_static(b"x")]);
                 let env = w.env(1);
                 let dir = env.open_dir("data").await.expect("a directory");
-                dir.lock().await.expect("its death released it");
+                dir.lock().await.expect("the kill released it");
                 env.sleep_until(env.now() + std::time::Duration::from_secs(1))
                     .await;
                 assert_eq!(

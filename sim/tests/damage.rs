@@ -1,4 +1,4 @@
-//! Whole runs on disks that are damaged, and on disks that are old.
+//! Whole runs on damaged disks, and on prepared ones.
 
 use std::collections::BTreeMap;
 
@@ -21,24 +21,24 @@ const ALL: [Damage; 5] = [
     Damage::IndexRot,
 ];
 
-/// A plan of a few seconds in which something is damaged so.
-fn damaging(seed: u64, so: Damage) -> Plan {
+/// A plan of a few seconds with this damage.
+fn damaging(seed: u64, damage: Damage) -> Plan {
     let families = vec![Family::Rot, Family::Power, Family::Kill];
     let mut plan = Plan::of(seed, 8, &Faults::Only(families));
     for fault in &mut plan.faults {
         if let Kind::Damage { how, .. } = &mut fault.kind {
-            *how = so;
+            *how = damage;
         }
     }
     plan
 }
 
 #[test]
-fn what_the_disk_damaged_is_found_and_nothing_else_suffers() {
+fn disk_damage_is_found_and_nothing_else_suffers() {
     let (mut faults, mut reached) = (BTreeMap::new(), BTreeMap::new());
     for (seed, how) in (0..25).zip(ALL.into_iter().cycle()) {
-        let (befell, saw) = play(damaging(seed, how));
-        for (all, one) in [(&mut faults, befell), (&mut reached, saw)] {
+        let (occurred_faults, saw) = play(damaging(seed, how));
+        for (all, one) in [(&mut faults, occurred_faults), (&mut reached, saw)] {
             one.into_iter()
                 .for_each(|(name, n)| *all.entry(name).or_insert(0) += n);
         }
@@ -57,7 +57,7 @@ fn what_the_disk_damaged_is_found_and_nothing_else_suffers() {
     );
 }
 
-/// The first plan from this seed on with a log that is prepared so.
+/// The first plan from this seed on with a log prepared this way.
 fn old(compacted: bool) -> Plan {
     let is_old = |plan: &Plan| plan.prepared.iter().any(|log| log.compacted == compacted);
     let mut plans = (0..).map(|seed| Plan::of(seed, 10, &Faults::None));
@@ -65,7 +65,7 @@ fn old(compacted: bool) -> Plan {
 }
 
 #[test]
-fn a_run_may_begin_with_long_offsets_and_with_a_segment_at_its_end() {
+fn a_run_may_begin_with_large_offsets_or_a_full_segment() {
     for compacted in [false, true] {
         let mut plan = old(compacted);
         plan.prepared.retain(|log| log.compacted == compacted);
@@ -82,7 +82,7 @@ fn a_run_may_begin_with_long_offsets_and_with_a_segment_at_its_end() {
 }
 
 #[test]
-fn what_can_t_be_prepared_or_judged_is_refused() {
+fn invalid_preparations_and_restarts_are_refused() {
     let text = |change: &dyn Fn(&mut Plan)| {
         let mut plan = old(true);
         change(&mut plan);

@@ -1,11 +1,11 @@
-//! Every file of a broker's log directories in turn, in every way that it can be wrong, after a clean stop and after a kill, with
-//! one log directory and with two.
+//! Damages every file of a broker's log directories in turn, in every way, after a clean stop and after a kill, with one log
+//! directory and with two.
 //!
-//! The table ([`outcomes`]) says what may come of each: every record is served; or the start, a directory or a partition is refused
-//! with a sentence that names the file, and all is served once the file is back; or a reader is told which records are damaged. In
-//! every case the topics are complete, and what was served is served after a kill as well. A file without a row fails the test.
-//! A log that no partition has, all of it or one file of it, is set aside as it is, and stays so.
-//! (`broker/log/tests/every_file.rs` is the same for one partition's log, with its producers and times.)
+//! The table ([`outcomes`]) lists the allowed outcomes: every record is served; or the start, a directory or a partition is refused
+//! with a message that names the file, and everything is served once the file is restored; or a reader gets an error for the
+//! damaged records. In every case all topics exist, and records that were served are served after a kill as well. A file without a
+//! row fails the test. A log that belongs to no partition, all of it or one file, is set aside unchanged, and stays there.
+//! (`broker/log/tests/every_file.rs` does the same for one partition's log, with its producers and timestamps.)
 
 mod common;
 
@@ -17,7 +17,7 @@ use brokkr_env::EntryKind;
 use brokkr_sim::disk::Disk;
 use brokkr_sim::exec::Ended;
 use brokkr_sim::node::{self, Started};
-use brokkr_sim::reached::{self, Names};
+use brokkr_sim::reached::{self, ReachedStates};
 use brokkr_sim::room;
 use brokkr_sim::world::World;
 use brokkr_types::Uuid;
@@ -33,7 +33,7 @@ use brokkr_wire::{ErrorCode, Str};
 use bytes::Bytes;
 use common::*;
 
-/// Index entries for eight batches a segment, and a snapshot of the metadata every few records.
+/// Index entries for eight batches in each segment, and a metadata snapshot every few records.
 const SETTINGS: [(&str, &str); 5] = [
     ("log.retention.ms", "-1"),
     ("log.index.interval.bytes", "0"),
@@ -42,53 +42,53 @@ const SETTINGS: [(&str, &str); 5] = [
     ("metadata.log.max.record.bytes.between.snapshots", "700"),
 ];
 const METADATA: &str = "__cluster_metadata-0";
-/// A folder of a partition that there is not.
+/// A folder of a partition that doesn't exist.
 const STRAY: &str = "gone-0";
-/// So many bits of a small file are flipped, each by itself.
+/// How many bits of a small file are flipped, one at a time.
 const BITS: usize = 8;
 const SMALL_BYTES: usize = 1000;
-/// The configuration that a topic has.
+/// The configuration of a topic.
 const CONFIG: (&str, &str) = ("max.message.bytes", "123456");
 
 /// A topic and the index of one of its partitions.
 type Partition = (String, i32);
 
-/// How a start went: why not; or what is seen of each partition that is not whole.
-type Start = Result<Vec<(Partition, Seen)>, String>;
+/// The outcome of a start: the error, or the partitions that are not served in full.
+type Start = Result<Vec<(Partition, ObservedPartition)>, String>;
 
-/// By path, what is in each file.
+/// The contents of files, by path.
 type Files = BTreeMap<String, Bytes>;
 
-/// By offset, the value.
+/// Values by offset.
 type Records = BTreeMap<i64, String>;
 
-/// What was acknowledged.
+/// Acknowledged topics and records.
 #[derive(Clone, Default)]
 struct Content {
-    /// By name, the topic's id and how many partitions it has.
+    /// By name, the topic's id and its number of partitions.
     topics: BTreeMap<String, (Uuid, i32)>,
-    /// Of each partition, what is not deleted.
+    /// The undeleted records of each partition.
     records: BTreeMap<Partition, Records>,
 }
 
-/// The directories of a broker, over its lives.
+/// The contents of a broker's log directories, over its lives.
 #[derive(Clone, Default)]
-struct Made {
+struct BrokerFiles {
     /// After a clean stop, and some time into the next life.
     older: [Files; 2],
     clean: Files,
     killed: Files,
     content: Content,
-    /// Of a broker of another cluster.
+    /// Of a broker in another cluster.
     another: Files,
 }
 
-/// What a client saw of a partition.
+/// What a client read of a partition.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
+enum ObservedPartition {
     /// Every record.
     Whole,
-    /// Every record but some: of so many reads the broker said that they failed, so many batches are not what their CRC says.
+    /// Some records are missing: this many reads failed with an error, and this many batches have a wrong CRC.
     Damaged {
         errors: usize,
         batches: usize,
@@ -96,25 +96,25 @@ enum Seen {
     Offline,
 }
 
-/// What may come of it.
+/// The outcome of a damaged file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Outcome {
     /// Every record is served.
     Whole,
-    /// The start is refused; why names the file.
+    /// The start fails with an error that names the file.
     Refused,
-    /// The start leaves the directory out, and logs that it does for this file: its partitions are offline.
+    /// The start leaves the directory out and logs this file as the reason: its partitions are offline.
     LeftOut,
-    /// The partition of the file is offline, and the log names the file.
+    /// The file's partition is offline, and the log names the file.
     Offline,
-    /// Reads of some records of the file's partition fail, and the log names the file; or their batches are not what their CRC says.
+    /// Reads of some records of the file's partition fail, and the log names the file; or their batches have a wrong CRC.
     Damaged,
-    /// Every record is served; the folder that no partition has is set aside, unchanged, and the log names it.
+    /// Every record is served; the folder without a partition is set aside unchanged, and the log names it.
     SetAside,
 }
 
 impl Client {
-    /// The topics, and the partitions that are offline.
+    /// The topics, and the offline partitions.
     async fn topics(&self) -> (BTreeMap<String, (Uuid, i32)>, BTreeSet<Partition>) {
         let request = MetadataRequest {
             topics: None,
@@ -130,8 +130,8 @@ impl Client {
         (topics, offline)
     }
 
-    /// Everything from an offset on, batch by batch.
-    async fn see(&self, topic: &str, index: i32, expected: &Records, what: &str) -> Seen {
+    /// Reads everything from an offset on, batch by batch.
+    async fn read_all(&self, topic: &str, index: i32, expected: &Records, what: &str) -> ObservedPartition {
         let (mut errors, mut damaged, mut shown) = (0, 0, Records::new());
         let mut next = expected.keys().next().copied().unwrap_or(0);
         let end = expected.keys().next_back().map_or(next, |last| last + 1);
@@ -167,7 +167,7 @@ impl Client {
             let bytes = data.records.as_ref().and_then(|r| r.as_bytes().cloned());
             let batch = batches(bytes.unwrap_or_default()).next();
             let batch = batch.unwrap_or_else(|| panic!("{what}: {topic}-{index}: nothing at offset {next}"));
-            // Every client checks it.
+            // Clients verify the CRC.
             let batch = match batch {
                 Ok(batch) if batch.check_crc().is_ok() => batch,
                 _ => {
@@ -193,8 +193,8 @@ impl Client {
         let missing = expected.keys().filter(|offset| !shown.contains_key(offset));
         assert!(missing.count() <= errors + damaged, "{what}: {topic}-{index}");
         match (errors, damaged) {
-            (0, 0) => Seen::Whole,
-            (errors, batches) => Seen::Damaged { errors, batches },
+            (0, 0) => ObservedPartition::Whole,
+            (errors, batches) => ObservedPartition::Damaged { errors, batches },
         }
     }
 
@@ -250,7 +250,7 @@ impl Client {
             .any(|c| c.name.as_str() == CONFIG.0 && c.value.as_ref().is_some_and(|v| v.as_str() == CONFIG.1))
     }
 
-    /// Sends batches of two records, and notes them.
+    /// Produces batches of two records, and notes them.
     async fn fill(&self, content: &mut Content, topic: &str, index: i32, batches: i64) {
         let records = content.records.entry((topic.to_owned(), index)).or_default();
         for _ in 0..batches {
@@ -263,7 +263,7 @@ impl Client {
     }
 }
 
-/// Runs a script in a world of its own: what it returns.
+/// Runs a script in its own world: returns its result.
 fn play<T, F>(seed: u64, script: impl FnOnce(World) -> F + Send + 'static) -> T
 where
     T: Send + 'static,
@@ -315,10 +315,10 @@ fn all_files(world: &World, dirs: &str) -> Files {
     on_disk(world, |d| dirs.split(',').flat_map(|dir| files(d, dir)).collect())
 }
 
-/// A broker's directories: two lives, the second of which is killed, or stops.
-fn make(seed: u64, dirs: &'static str) -> Made {
+/// The contents of a broker's directories over two lives; the second ends by a stop or a kill.
+fn make(seed: u64, dirs: &'static str) -> BrokerFiles {
     play(seed, move |world| async move {
-        let mut made = Made::default();
+        let mut made = BrokerFiles::default();
         let content = &mut made.content;
         let (running, started) = node::start(&world, SERVER, config(dirs, &SETTINGS));
         assert_eq!(started.await, Ok(Started::Ready));
@@ -361,22 +361,22 @@ fn make(seed: u64, dirs: &'static str) -> Made {
     })
 }
 
-/// One file that is wrong.
+/// One damaged file.
 #[derive(Clone)]
 struct Case {
     dirs: &'static str,
     path: String,
     way: String,
     clean: bool,
-    /// What it is; none where it is gone.
+    /// The damaged contents; none if the file is missing.
     is: Option<Bytes>,
     was: Bytes,
-    /// What there is besides, in [`STRAY`].
+    /// Further files, in [`STRAY`].
     stray: Files,
 }
 
 impl Case {
-    /// What the log has to name.
+    /// The name that the log must contain.
     fn name(&self) -> &str {
         match self.stray.is_empty() {
             true => self.path.rsplit('/').next().unwrap_or_default(),
@@ -392,8 +392,8 @@ impl std::fmt::Display for Case {
     }
 }
 
-/// Every way in which a file can be wrong.
-fn cases(dirs: &'static str, made: &Made, path: &str, clean: bool) -> Vec<Case> {
+/// Every way in which a file can be damaged.
+fn cases(dirs: &'static str, made: &BrokerFiles, path: &str, clean: bool) -> Vec<Case> {
     let was = if clean { &made.clean } else { &made.killed };
     let was = was[path].clone();
     let mut ways: Vec<(String, Option<Bytes>)> = vec![
@@ -439,7 +439,7 @@ fn cases(dirs: &'static str, made: &Made, path: &str, clean: bool) -> Vec<Case> 
         stray: Files::new(),
     };
     let mut cases: Vec<Case> = ways.into_iter().map(case).collect();
-    // One file of a log, or all of it, in a folder that no partition has.
+    // One file of a log, or all of it, in a folder without a partition.
     let files = if clean { &made.clean } else { &made.killed };
     let strays = [("alone", path), ("with all of its log", "a/t-0/")];
     for (way, begin) in strays.into_iter().filter(|_| path.starts_with("a/t-0/")) {
@@ -454,7 +454,7 @@ fn cases(dirs: &'static str, made: &Made, path: &str, clean: bool) -> Vec<Case> 
     cases
 }
 
-/// The file of this name of another directory, or of another partition.
+/// The file of the same name in another directory or partition.
 fn neighbour(path: &str) -> Option<String> {
     let other = |a: &str, b: &str| path.strip_prefix(a).map(|rest| format!("{b}{rest}"));
     let in_one = other("a/t-0/", "a/t-1/").or_else(|| other("a/t-0/", "a/u-0/"));
@@ -463,7 +463,7 @@ fn neighbour(path: &str) -> Option<String> {
     in_one.or_else(of_metadata).or_else(|| of_dir().flatten())
 }
 
-/// Puts files onto an empty disk.
+/// Writes files to an empty disk.
 fn put(world: &World, these: &Files) {
     on_disk(world, |disk| {
         for (path, bytes) in these {
@@ -474,7 +474,7 @@ fn put(world: &World, these: &Files) {
     });
 }
 
-/// Starts on it, and looks at everything.
+/// Starts a broker on it, and reads everything.
 async fn start(world: &World, case: &Case, content: &Content) -> Start {
     let (_running, started) = node::start(world, SERVER, config(case.dirs, &SETTINGS));
     match started.await {
@@ -494,17 +494,17 @@ async fn start(world: &World, case: &Case, content: &Content) -> Start {
     for ((topic, index), records) in &content.records {
         let partition = (topic.clone(), *index);
         let of_it = match offline.contains(&partition) {
-            true => Seen::Offline,
-            false => client.see(topic, *index, records, &what).await,
+            true => ObservedPartition::Offline,
+            false => client.read_all(topic, *index, records, &what).await,
         };
-        if of_it != Seen::Whole {
+        if of_it != ObservedPartition::Whole {
             seen.push((partition, of_it));
         }
     }
     Ok(seen)
 }
 
-/// Plays a case: what came of it, and what was said.
+/// Runs a case: returns its outcome, and the warnings.
 fn run(case: Case, these: Files, content: Content) -> (Outcome, String) {
     play(7, move |world| async move {
         let names = reached::listen(&world, false);
@@ -551,19 +551,19 @@ fn judge(case: &Case, first: Start, content: &Content) -> (Outcome, String) {
         && of_the_file(partition)
     {
         return match seen {
-            Seen::Offline => (Outcome::Offline, said),
+            ObservedPartition::Offline => (Outcome::Offline, said),
             _ => (Outcome::Damaged, said),
         };
     }
     assert!(
-        seen.iter().all(|(_, seen)| *seen == Seen::Offline),
+        seen.iter().all(|(_, seen)| *seen == ObservedPartition::Offline),
         "{case}: {said}"
     );
     assert!(seen.len() < content.records.len(), "{case}: nothing is served");
     (Outcome::LeftOut, said)
 }
 
-/// Where the folder that no partition has is now, with all that is in it.
+/// The present place of the folder without a partition, checked to hold all its files.
 fn set_aside(world: &World, case: &Case) -> String {
     on_disk(world, |disk| {
         let folders = disk.list("a").expect("a directory").into_iter().map(|e| e.name);
@@ -580,8 +580,8 @@ fn set_aside(world: &World, case: &Case) -> String {
     })
 }
 
-/// A broker that serves everything writes, dies, and serves that too. If recovery finds what is wrong only then, it names the file.
-async fn goes_on(world: &World, case: &Case, names: &Names, mut content: Content) {
+/// A broker that serves everything writes, dies, and serves that too. If only that recovery finds the damage, it names the file.
+async fn goes_on(world: &World, case: &Case, names: &ReachedStates, mut content: Content) {
     let client = Client::connected(world).await;
     let all: Vec<_> = content.records.keys().cloned().collect();
     for (topic, index) in all {
@@ -623,11 +623,11 @@ async fn goes_on(world: &World, case: &Case, names: &Names, mut content: Content
     );
 }
 
-fn warnings(names: &Names) -> String {
-    names.warnings().lock().expect("one thread").said().join("\n")
+fn warnings(names: &ReachedStates) -> String {
+    names.warnings().lock().expect("one thread").texts().join("\n")
 }
 
-/// The table: what a file may come to, by its kind and its way.
+/// The table: allowed outcomes by kind of file and kind of damage.
 fn outcomes(case: &Case) -> &'static [Outcome] {
     use Outcome::{Damaged, LeftOut, Offline, Refused, SetAside, Whole};
     if !case.stray.is_empty() {
@@ -640,23 +640,23 @@ fn outcomes(case: &Case) -> &'static [Outcome] {
         way if way.starts_with("with another bit") => "a bit",
         way => way,
     };
-    // Of a file that another one of its kind stands in for.
+    // Whether another file of its kind replaces the file.
     let foreign = matches!(way, "another cluster's" | "another's");
     match (folder, file, way) {
-        // Of another directory it knows nothing of these logs; an older one is no promise that is broken.
+        // A foreign checkpoint has no entries for these logs; an older one promises nothing false.
         ("", "brokkr-checkpoint", "older" | "of the first life") => &[Whole],
-        // After a kill it says how a metadata log of this very id went on that isn't there.
+        // After a kill it describes a continuation of this very metadata log that doesn't exist.
         ("", "brokkr-checkpoint", _) if foreign && dir == "a" => &[Whole, Refused],
         ("", "brokkr-checkpoint", _) if foreign => &[Whole],
         ("", "brokkr-checkpoint", _) if dir == "a" => &[Refused],
         ("", "brokkr-checkpoint", _) => &[LeftOut],
         ("", ".kafka_cleanshutdown", _) => &[Whole],
-        // Written for Kafka.
+        // Written for Kafka only.
         ("", "recovery-point-offset-checkpoint" | "log-start-offset-checkpoint", _) => &[Whole],
         ("", "replication-offset-checkpoint", _) => &[Whole],
         ("", _, _) if file.starts_with("brokkr-reserve-") => &[Whole],
-        // It has no checksum. A bit of it may make another cluster's id, which nothing else knows; or, of a directory without
-        // the metadata, another directory's.
+        // It has no checksum. A flipped bit may make the id of another cluster, which no other file contradicts; or, in a directory
+        // without the metadata, the id of another directory.
         ("", "meta.properties", "a bit") if dir == "a" => &[Refused, Whole],
         ("", "meta.properties", "a bit") => &[Refused, LeftOut, Whole],
         ("", "meta.properties", "missing") => &[Refused],
@@ -670,17 +670,18 @@ fn outcomes(case: &Case) -> &'static [Outcome] {
         (METADATA, "partition.metadata" | "brokkr-manifest", "another's") => &[Refused],
         (METADATA, ..) if suffix == "checkpoint" && foreign => &[Whole, Refused],
         (METADATA, ..) if suffix == "checkpoint" => &[Whole],
-        // Below the latest snapshot nothing of it is read after a clean stop.
+        // After a clean stop nothing below the latest snapshot is read.
         (METADATA, _, "a bit") if suffix == "log" => &[Whole, Refused],
         (METADATA, ..) if suffix == "log" => &[Refused],
         (METADATA, "brokkr-manifest", _) => &[Whole],
-        // A bit of it may make another id.
+        // A flipped bit may make another id.
         (_, "partition.metadata", "a bit") => &[Whole, Offline],
         (_, "partition.metadata", _) if foreign => &[Offline],
         (_, "brokkr-manifest", _) if foreign => &[Offline],
         (_, "partition.metadata" | "brokkr-manifest" | "leader-epoch-checkpoint", _) => &[Whole],
         _ if matches!(suffix, "index" | "timeindex" | "snapshot" | "window") => &[Whole],
-        // Sealed, or after a clean stop: found when it is read. Else recovery finds it. Below the log's start nobody reads.
+        // Found by a reader if the segment is sealed, or after a clean stop; otherwise by recovery. Below the log's start nothing
+        // is read.
         (_, _, "a bit") if suffix == "log" => &[Whole, Damaged, Offline],
         (_, _, "zeroed") if suffix == "log" => &[Damaged, Offline],
         _ if suffix == "log" => &[Offline],
@@ -689,14 +690,14 @@ fn outcomes(case: &Case) -> &'static [Outcome] {
 }
 
 fn every_file(dirs: &'static str, clean: bool) {
-    let made = Made {
+    let made = BrokerFiles {
         another: make(6, dirs).killed,
         ..make(5, dirs)
     };
     let files = if clean { &made.clean } else { &made.killed };
     let (mut wrongs, mut n) = (Vec::new(), 0);
     let mut seen = BTreeSet::new();
-    // What is in the folders of the first directory is the same with one as with two.
+    // The folders of the first directory are the same with one directory as with two.
     let is_same = |path: &&String| dirs != "a" && path.starts_with("a/") && path.matches('/').count() > 1;
     for path in files.keys().filter(|path| !is_same(path)) {
         for case in cases(dirs, &made, path, clean) {
@@ -708,7 +709,7 @@ fn every_file(dirs: &'static str, clean: bool) {
                 wrongs.push(format!("{what}: see above"));
                 continue;
             };
-            // Of a batch that is not what its CRC says the client learns from the batch itself.
+            // The client detects a wrong CRC by itself.
             let must_be_named = match came {
                 Outcome::Whole => false,
                 Outcome::Damaged => !said.contains("errors: 0"),

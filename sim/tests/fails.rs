@@ -1,4 +1,4 @@
-//! What the binary does when a run fails: it is traced, compared, left behind, made small and explained.
+//! The binary when a run fails: traces, comparisons, failure files, shrinking and explanations.
 #![expect(
     clippy::disallowed_methods,
     reason = "these tests are outside of the room: they start processes, read and write files, and wait for processes"
@@ -40,8 +40,8 @@ fn lines_of(path: &Path) -> Vec<Value> {
     text.lines().map(json_of).collect()
 }
 
-/// The line of one run.
-fn told(output: &Output) -> Value {
+/// The report of one run.
+fn report(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     json_of(
         text.lines()
@@ -50,16 +50,16 @@ fn told(output: &Output) -> Value {
     )
 }
 
-/// A plan without faults, changed.
+/// A modified plan without faults.
 fn plan(change: impl FnOnce(&mut Value)) -> Value {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let told = output_in(dir, &["plan", "--seed", "7", "--secs", "8", "--faults", "none"]);
-    let mut plan = json_of(told.stdout);
+    let report = output_in(dir, &["plan", "--seed", "7", "--secs", "8", "--faults", "none"]);
+    let mut plan = json_of(report.stdout);
     change(&mut plan);
     plan
 }
 
-/// Nothing is flushed and the power goes, in the middle of much else.
+/// A plan without flushing and with a power loss, among many other things.
 fn failing() -> Value {
     plan(|p| {
         p["broker"]["log.flush.interval.messages"] = json!("1000000");
@@ -95,7 +95,7 @@ fn a_trace_is_complete_and_changes_nothing() {
         let args = [&["run", "--plan", "plan.json", "--format", "json"], more].concat();
         let output = output_in(&dir, &args);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
-        told(&output)
+        report(&output)
     };
     let (plain, traced) = (run(&[]), run(&["--trace", "t.jsonl"]));
     run(&["--trace", "again.jsonl"]);
@@ -108,8 +108,8 @@ fn a_trace_is_complete_and_changes_nothing() {
 
     let events = lines_of(&dir.join("t.jsonl"));
     let of = |e: &str| events.iter().filter(|x| x["e"] == e).collect::<Vec<_>>();
-    // Each run of a task is there, and of each is known what woke it: an event before it. Those of the look for leftovers are not
-    // counted: it comes after the verdict.
+    // Each run of a task has an event, with an earlier event as its cause. The runs of the check for leftovers are not counted:
+    // they come after the verdict.
     assert!(of("run").len() as u64 >= plain["events"].as_u64().expect("a number"));
     let is_before = |e: &&Value| {
         e["by"]
@@ -152,7 +152,7 @@ fn a_trace_is_complete_and_changes_nothing() {
         ops,
         "each operation begins and ends"
     );
-    // Bytes that are sent are received, but for those on dead connections.
+    // Bytes that are sent are received, except on dead connections.
     let sum = |e: &str| of(e).iter().filter_map(|x| x["len"].as_u64()).sum::<u64>();
     assert!(
         sum("receive") <= sum("arrive")
@@ -162,7 +162,7 @@ fn a_trace_is_complete_and_changes_nothing() {
 }
 
 #[test]
-fn a_trace_for_perfetto_and_one_to_read() {
+fn traces_for_perfetto_and_as_text() {
     let dir = empty("trace-forms");
     let args = ["run", "--seed", "7", "--secs", "2", "--faults", "none"];
     let run = |more: &[&str]| output_in(&dir, &[&args[..], more].concat());
@@ -179,15 +179,15 @@ fn a_trace_for_perfetto_and_one_to_read() {
             "{text}"
         );
     }
-    // One file, one run; and a file that can't be written.
+    // One file holds one run; and a file that can't be written.
     let two = output_in(&dir, &["run", "--seeds", "1..3", "--trace", "t.jsonl"]);
     assert_eq!(two.status.code(), Some(2));
     assert_ne!(run(&["--trace", "no/such/place"]).status.code(), Some(0));
 }
 
 #[test]
-fn another_run_is_4_and_the_first_event_that_differs_is_named() {
-    // Where the plan is depends on the directory that the run is started in, which must not matter: the second run finds another.
+fn nondeterminism_exits_with_4_and_names_the_first_different_event() {
+    // The path of the plan depends on the run's working directory, which must not matter: here the second run finds another plan.
     let (there, here) = (empty("differs-there"), empty("differs-here"));
     let inside = here.join(there.strip_prefix("/").expect("it is absolute"));
     fs::create_dir_all(&inside).expect("there is room");
@@ -201,17 +201,17 @@ fn another_run_is_4_and_the_first_event_that_differs_is_named() {
     let path = format!("/proc/self/cwd{}/plan.json", there.display());
     let output = output_in(&here, &["determinism", "--plan", &path, "--format", "json"]);
     assert_eq!(output.status.code(), Some(4), "{output:?}");
-    let line = told(&output);
+    let line = report(&output);
     assert_eq!(
         (&line["verdict"], ids(&line)),
         (&json!("nondeterminism"), vec!["nondeterminism"])
     );
     let what = line["violations"][0]["what"].as_str().expect("a text");
-    // The director wakes for the fault of the one plan, but not of the other.
+    // The director wakes for the fault of one plan, but not of the other.
     assert!(what.contains("the first event that differs is number"), "{what}");
     assert!(what.contains("at 3.000000000 s, node 0 life 0"), "{what}");
 
-    // The same by two traces.
+    // The same, with two traces.
     for (name, plan) in [("a", &a), ("b", &b)] {
         let at = format!("{name}.json");
         fs::write(here.join(&at), plan.to_string()).expect("there is room");
@@ -223,15 +223,15 @@ fn another_run_is_4_and_the_first_event_that_differs_is_named() {
     let diff = |a, b| output_in(&here, &["diff", a, b]);
     assert_eq!(diff("a.jsonl", "a.jsonl").status.code(), Some(0));
     assert_eq!(diff("a.jsonl", "nothing").status.code(), Some(2));
-    let told = diff("a.jsonl", "b.jsonl");
-    assert_eq!(told.status.code(), Some(4));
+    let report = diff("a.jsonl", "b.jsonl");
+    assert_eq!(report.status.code(), Some(4));
     assert!(
-        what.ends_with(String::from_utf8_lossy(&told.stdout).trim()),
-        "{what}\n{told:?}"
+        what.ends_with(String::from_utf8_lossy(&report.stdout).trim()),
+        "{what}\n{report:?}"
     );
 }
 
-/// The child of a process, once it has one.
+/// The child of a process, as soon as it has one.
 fn child_of(pid: u32) -> i32 {
     let until = Instant::now() + Duration::from_secs(60);
     while Instant::now() < until {
@@ -251,7 +251,7 @@ fn child_of(pid: u32) -> i32 {
 }
 
 #[test]
-fn a_run_that_is_killed_is_1() {
+fn a_killed_run_exits_with_1() {
     let dir = empty("killed");
     let args = [
         "run", "--seed", "7", "--secs", "100000", "--faults", "none", "--format", "json",
@@ -262,11 +262,11 @@ fn a_run_that_is_killed_is_1() {
         .spawn()
         .expect("the binary runs");
     let child = child_of(run.id());
-    // SAFETY: a signal to the process of the run, which is alive: nobody but its parent, which waits for it, started or ends it.
+    // SAFETY: a signal to the run's process, which is alive: only its parent, which waits for it, starts or ends it.
     assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0);
     let output = run.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let line = told(&output);
+    let line = report(&output);
     assert_eq!(
         (&line["verdict"], ids(&line)),
         (&json!("violation"), vec!["panic"])
@@ -279,14 +279,14 @@ fn a_run_that_is_killed_is_1() {
 }
 
 #[test]
-fn a_run_that_takes_too_much_memory_is_1() {
+fn a_run_above_its_memory_limit_exits_with_1() {
     let dir = empty("memory");
     // A record of a terabyte.
     let plan = plan(|p| p["workload"]["producers"][0]["padding_bytes_max"] = json!(1_u64 << 40));
     fs::write(dir.join("plan.json"), plan.to_string()).expect("there is room");
     let output = output_in(&dir, &["run", "--plan", "plan.json", "--format", "json"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let line = told(&output);
+    let line = report(&output);
     let what = line["violations"][0]["what"].as_str().expect("a text");
     assert!(
         what.contains("signal 6") && what.contains("memory allocation"),
@@ -295,14 +295,14 @@ fn a_run_that_takes_too_much_memory_is_1() {
 }
 
 #[test]
-fn what_fails_is_left_and_can_be_run_again() {
+fn a_failing_run_leaves_a_file_that_repeats_it() {
     let dir = empty("left");
     fs::write(dir.join("plan.json"), failing().to_string()).expect("there is room");
     let output = output_in(&dir, &["run", "--plan", "plan.json", "--format", "json"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("failure.json"));
     let (line, left) = (
-        told(&output),
+        report(&output),
         json_of(fs::read(dir.join("failure.json")).expect("it is left")),
     );
     for key in ["verdict", "hash", "violations"] {
@@ -327,9 +327,9 @@ fn what_fails_is_left_and_can_be_run_again() {
             "elsewhere",
         ],
     );
-    assert_eq!(told(&again)["hash"], line["hash"]);
+    assert_eq!(report(&again)["hash"], line["hash"]);
     assert!(dir.join("elsewhere/failure.json").exists());
-    // What holds leaves nothing; of several seeds each has its own.
+    // A passing run leaves no file; of several seeds each has its own file.
     let holds = output_in(
         &dir,
         &[
@@ -348,7 +348,7 @@ fn what_fails_is_left_and_can_be_run_again() {
 }
 
 #[test]
-fn what_fails_is_made_small_and_explained() {
+fn a_failing_run_is_shrunk_and_explained() {
     let dir = empty("shrunk");
     fs::write(dir.join("plan.json"), failing().to_string()).expect("there is room");
     let output = output_in(&dir, &["run", "--plan", "plan.json"]);
@@ -361,7 +361,7 @@ fn what_fails_is_made_small_and_explained() {
     );
     let small = json_of(fs::read(dir.join("failure-small.json")).expect("it is left"));
     let plan = &small["plan"];
-    // What it takes: the power, somebody who writes, and that nothing is flushed.
+    // What the failure needs: the power loss, a producer, and no flushing.
     assert_eq!(plan["faults"].as_array().map(Vec::len), Some(1), "{plan}");
     assert_eq!(plan["faults"][0]["kind"], "power_loss");
     assert_eq!(plan["workload"]["producers"].as_array().map(Vec::len), Some(1));
@@ -399,7 +399,7 @@ fn what_fails_is_made_small_and_explained() {
         rest = &rest[at..];
     }
 
-    // What holds can't be made smaller.
+    // A passing plan can't be shrunk.
     fs::write(dir.join("good.json"), self::plan(|_| {}).to_string()).expect("there is room");
     assert_eq!(output_in(&dir, &["shrink", "good.json"]).status.code(), Some(2));
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Each fault of the network, the clock, the disk's speed and the process, seen to happen by who lives with it.
+//! Each fault of the network, the clock, the disk's speed and the process, as its peers observe it.
 
 #[path = "faults/partitions.rs"]
 mod partitions;
@@ -13,7 +13,7 @@ use brokkr_env::{Conn, Env, Listener, Part, ReadHalf, WriteHalf};
 use brokkr_sim::disk::Disk;
 use brokkr_sim::env::SimEnv;
 use brokkr_sim::exec::{Ended, Nanos};
-use brokkr_sim::net::{Link, Net, Shut, addr_of};
+use brokkr_sim::net::{ConnectBlock, Link, Net, addr_of};
 use brokkr_sim::room;
 use brokkr_sim::world::{Clock, World};
 use bytes::{Bytes, BytesMut};
@@ -25,7 +25,7 @@ const SECOND: Nanos = 1_000_000_000;
 
 type ServerConn = <SimEnv as Env>::Conn;
 
-/// Runs `script` in a world; what it gives.
+/// Runs `script` in a world: returns its result.
 fn play<T, F>(script: impl FnOnce(World) -> F + Send + 'static) -> T
 where
     T: Send + 'static,
@@ -61,11 +61,7 @@ async fn connected(world: &World) -> (ServerConn, ServerConn) {
         .await
         .expect("a free port");
     let host = addr_of(SERVER, PORT).ip().to_string();
-    let client = world
-        .env(CLIENT)
-        .connect(&host, PORT)
-        .await
-        .expect("somebody listens");
+    let client = world.env(CLIENT).connect(&host, PORT).await.expect("a listener");
     let (server, _) = listener.accept().await.expect("the client");
     (client, server)
 }
@@ -83,7 +79,7 @@ async fn read(half: &mut impl ReadHalf) -> Option<String> {
 }
 
 #[test]
-fn what_is_sent_into_a_cut_arrives_when_it_heals_and_only_that_direction() {
+fn bytes_sent_into_a_one_way_cut_arrive_when_it_heals() {
     let (there, back) = play(|world| async move {
         let (client, server) = connected(&world).await;
         let ((mut cr, mut cw), (mut sr, mut sw)) = (client.split(), server.split());
@@ -103,7 +99,7 @@ fn what_is_sent_into_a_cut_arrives_when_it_heals_and_only_that_direction() {
 }
 
 #[test]
-fn a_slow_link_is_slow_until_it_is_not() {
+fn a_slow_link_is_slow_for_its_time() {
     let (slow, fast) = play(|world| async move {
         let (client, server) = connected(&world).await;
         let ((_cr, mut cw), (mut sr, _sw)) = (client.split(), server.split());
@@ -128,7 +124,7 @@ fn a_slow_link_is_slow_until_it_is_not() {
 }
 
 #[test]
-fn what_goes_a_narrow_way_shares_its_bytes_a_second() {
+fn bytes_on_a_narrow_link_share_its_bandwidth() {
     let (narrow, back, wide) = play(|world| async move {
         let (client, server) = connected(&world).await;
         let ((mut cr, mut cw), (mut sr, mut sw)) = (client.split(), server.split());
@@ -150,7 +146,7 @@ fn what_goes_a_narrow_way_shares_its_bytes_a_second() {
             came += read(&mut sr).await.expect("it arrives").len();
         }
         let narrow = world.exec().now() - begun;
-        // What would take until after its end doesn't.
+        // The limit ends before it delays these.
         for _ in 0..10 {
             assert!(write(&mut cw, "ten bytes.").await);
         }
@@ -165,7 +161,7 @@ fn what_goes_a_narrow_way_shares_its_bytes_a_second() {
 }
 
 #[test]
-fn nobody_connects_to_a_node_that_is_shut() {
+fn new_connections_to_a_blocked_node_fail() {
     for silent in [false, true] {
         let (refused, took, alive, later) = play(move |world| async move {
             let mut listener = world
@@ -178,10 +174,14 @@ fn nobody_connects_to_a_node_that_is_shut() {
             let (server, _) = listener.accept().await.expect("the client");
             let begun = world.exec().now();
             let until = begun + 3 * SECOND;
-            world.lock().net.shut.insert(SERVER, Shut { until, silent });
+            world
+                .lock()
+                .net
+                .connect_blocks
+                .insert(SERVER, ConnectBlock { until, silent });
             let refused = env.connect(&host, PORT).await.is_err();
             let took = world.exec().now() - begun;
-            // What is connected stays so.
+            // Existing connections stay open.
             let ((_cr, mut cw), (mut sr, _sw)) = (client.split(), server.split());
             assert!(write(&mut cw, "x").await);
             let alive = read(&mut sr).await.is_some();
@@ -199,7 +199,7 @@ fn nobody_connects_to_a_node_that_is_shut() {
 }
 
 #[test]
-fn a_reset_is_heard_at_both_ends_or_half_open_at_one() {
+fn a_reset_reaches_both_ends_or_only_one() {
     for half_open in [false, true] {
         let (client, server) = play(move |world| async move {
             let (client, server) = connected(&world).await;
@@ -220,7 +220,7 @@ fn a_reset_is_heard_at_both_ends_or_half_open_at_one() {
 }
 
 #[test]
-fn a_node_s_clocks_drift_and_jump_apart_from_the_world_s() {
+fn clocks_of_a_node_drift_and_step() {
     let (slept, jumped) = play(|world| async move {
         let fast = Clock {
             drift_ppm: 100_000,
@@ -240,7 +240,7 @@ fn a_node_s_clocks_drift_and_jump_apart_from_the_world_s() {
 }
 
 #[test]
-fn a_disk_is_slow_or_hangs_until_it_does_not() {
+fn a_disk_is_slow_or_hangs_for_its_time() {
     let took = play(|world| async move {
         let env = world.env(SERVER);
         let dir = env.open_dir("data").await.expect("a directory");

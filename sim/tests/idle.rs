@@ -1,25 +1,26 @@
-//! A producer that stays connected and sends nothing, and S1: what it wrote to is deleted, and neither is held by it nor hidden.
+//! A producer that stays connected without sending, and S1: files of the topics that it wrote to are deleted; the producer neither
+//! holds them nor hides a leak.
 
 mod common;
 
-use brokkr_sim::leftovers::{self, Live};
+use brokkr_sim::leftovers::{self, LiveTopics};
 use brokkr_sim::world::World;
 use brokkr_wire::ErrorCode;
 use common::*;
 
 /// The producer's node.
 const IDLE: u32 = 3;
-/// Longer than `file.delete.delay.ms`, and than it takes until retention looks.
+/// Longer than `file.delete.delay.ms`, and than the interval of retention.
 const DELAY_SECS: u64 = 100;
 
-/// What belongs to nothing, while these nodes have not left.
-fn left(world: &World, live: &Live, nodes: &[u32]) -> Vec<String> {
+/// The leftovers, while these nodes have not left.
+fn left(world: &World, live: &LiveTopics, nodes: &[u32]) -> Vec<String> {
     leftovers::in_world(world, &["data".to_owned()], live, nodes)
 }
 
-/// By its name, a topic of one partition.
-async fn live(client: &Client, names: &[&str]) -> Live {
-    let mut live = Live::new();
+/// Topics of one partition, by name.
+async fn live(client: &Client, names: &[&str]) -> LiveTopics {
+    let mut live = LiveTopics::new();
     for name in names {
         live.insert((*name).to_owned(), (client.metadata(name).await.topic_id, 1));
     }
@@ -27,7 +28,7 @@ async fn live(client: &Client, names: &[&str]) -> Live {
 }
 
 #[test]
-fn an_idle_producer_holds_nothing_that_was_deleted_and_hides_no_leak() {
+fn an_idle_producer_holds_no_deleted_files_and_hides_no_leak() {
     let more = &[
         ("log.retention.check.interval.ms", "1000"),
         ("log.retention.ms", "-1"),
@@ -53,7 +54,7 @@ fn an_idle_producer_holds_nothing_that_was_deleted_and_hides_no_leak() {
         let all = live(&client, &["stays", "goes", "leaks"]).await;
         assert_eq!(left(&world, &all, &[CLIENT, IDLE]), [""; 0]);
 
-        // From here on it is idle, and all that it wrote goes, but for the end of one log.
+        // From here on it is idle, and all records that it wrote are deleted, except the end of one log.
         let records = delete_records_of("stays", 0, 6);
         assert_eq!(client.ask(records, 2).await.topics[0].partitions[0].error_code, 0);
         assert_eq!(client.ask(delete_of("goes"), 6).await.responses[0].error_code, 0);
@@ -65,7 +66,7 @@ fn an_idle_producer_holds_nothing_that_was_deleted_and_hides_no_leak() {
         pause(&world, DELAY_SECS).await;
         assert_eq!(left(&world, &of_two, &[CLIENT, IDLE]), [""; 0]);
 
-        // A leak, as if something of the broker's had kept a file of a deleted topic open.
+        // A leak: a file of a deleted topic stays open.
         let file = {
             let mut state = world.lock();
             let disk = state.disks.get_mut(&SERVER).expect("its disk");
@@ -84,7 +85,7 @@ fn an_idle_producer_holds_nothing_that_was_deleted_and_hides_no_leak() {
         world.lock().disks.get_mut(&SERVER).expect("its disk").close(file);
         assert_eq!(left(&world, &of_one, &[CLIENT, IDLE]), [""; 0]);
 
-        // Its connection is what keeps it connected, and is seen where it should have left.
+        // Its open connection is a leftover once it should have left.
         let now = left(&world, &of_one, &[CLIENT]);
         assert!(
             matches!(&now[..], [what] if what.starts_with("1 connections")),

@@ -1,5 +1,5 @@
-//! The log against its model, on disks that lose power: every life ends at a random moment, by kill -9 or by power loss,
-//! and some after a full disk or a failed write or sync. In one seed of four flushing is off, and there are only kills.
+//! The log against its model, on disks that lose power: each life ends at a random moment, by kill -9 or power loss, and some after
+//! a full disk or a failed write or sync. One seed in four has flushing off, and only kills.
 
 #[path = "../../broker/log/tests/model/mod.rs"]
 mod model;
@@ -19,7 +19,7 @@ const NODE: u32 = 1;
 const LIVES: u64 = 12;
 const STEPS: u64 = 400;
 
-/// Whether what is written counts as acknowledged: then only kills are survived, which keep what the kernel has.
+/// Whether written records count as acknowledged without a sync: then the log survives only kills, which keep the page cache.
 fn unflushed(seed: u64) -> bool {
     seed % 4 == 3
 }
@@ -49,7 +49,7 @@ fn apply(world: &World, fault: Fault) {
     }
 }
 
-/// Runs the lives of a seed: how it ended, and what was reached.
+/// Runs the lives of a seed: returns how it ended, and the rare states that it reached.
 fn run(seed: u64) -> (Ended, BTreeMap<&'static str, u64>) {
     room::run(seed, u64::MAX, move |world| {
         world.lock().disks.insert(NODE, Disk::new(NODE));
@@ -63,7 +63,7 @@ fn run(seed: u64) -> (Ended, BTreeMap<&'static str, u64>) {
                 let steps = if n == LIVES { 0 } else { STEPS };
                 let one = life(w.env(NODE), String::new(), m.clone(), script, steps);
                 drop(w.env(NODE).spawn("life", one));
-                // Short lives too: a crash while the log is made or recovered.
+                // Some lives are short: a crash while the log is created or recovered.
                 let most = if draw.below(3) == 0 {
                     8_000_000
                 } else {
@@ -94,7 +94,7 @@ fn run(seed: u64) -> (Ended, BTreeMap<&'static str, u64>) {
 }
 
 #[test]
-fn what_is_acknowledged_survives_every_crash() {
+fn acknowledged_records_survive_every_crash() {
     let mut reached: BTreeMap<&'static str, u64> = BTreeMap::new();
     for seed in 0..150 {
         let (ended, of_it) = run(seed);

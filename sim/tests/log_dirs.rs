@@ -1,5 +1,5 @@
-//! A log directory that fails while the broker runs: its partitions go offline, those of the others are served and written. Whole
-//! runs on two of them.
+//! A log directory that fails while the broker runs: its partitions go offline, the others are served and written. Also whole runs
+//! with two directories.
 
 mod common;
 
@@ -15,8 +15,8 @@ use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::DescribeLogDirsRequest;
 use common::*;
 
-/// Runs `script` beside a broker with the directories `a` and `b` and a topic `t` of four partitions: 0 and 2 are in `a`, with
-/// the metadata log, 1 and 3 in `b`. In each is a record.
+/// Runs `script` beside a broker with the log directories `a` and `b` and a topic `t` of four partitions with one record each: 0
+/// and 2 are in `a`, with the metadata log, 1 and 3 in `b`.
 fn play<F>(script: impl FnOnce(World, Client) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -33,7 +33,7 @@ where
     });
 }
 
-/// What a client learns of a partition.
+/// Whether each kind of request for a partition succeeds.
 #[derive(Debug, PartialEq, Eq)]
 struct Answers {
     metadata: ErrorCode,
@@ -88,7 +88,7 @@ impl Client {
     }
 }
 
-/// The next sync of this partition's log fails, and with it the directory.
+/// Makes the next sync of this partition's log fail, and with it the directory.
 async fn fail(world: &World, client: &Client, index: i32) {
     world
         .lock()
@@ -104,7 +104,7 @@ async fn fail(world: &World, client: &Client, index: i32) {
 }
 
 #[test]
-fn a_directory_that_fails_takes_its_own_partitions_offline_and_no_others() {
+fn a_failing_directory_takes_only_its_own_partitions_offline() {
     play(|world, client| async move {
         fail(&world, &client, 1).await;
         for partition in 0..4 {
@@ -114,13 +114,13 @@ fn a_directory_that_fails_takes_its_own_partitions_offline_and_no_others() {
         let failed = ("b".to_owned(), ErrorCode::KAFKA_STORAGE_ERROR, 0);
         let works = |n| ("a".to_owned(), ErrorCode::NONE, n);
         assert_eq!(client.directories().await, [works(2), failed.clone()]);
-        // New partitions go where there is a disk.
+        // New partitions are placed in a working directory.
         assert_eq!(client.create("u", 3).await, ErrorCode::NONE);
         for partition in 0..3 {
             assert_eq!(client.answers("u", partition).await, Answers::of(true));
         }
         assert_eq!(client.directories().await, [works(5), failed]);
-        // The next start finds it well.
+        // The next start finds the directory working.
         world.end_quietly(SERVER);
         let (_running, started) = node::start(&world, SERVER, config("a,b", &[]));
         assert_eq!(started.await, Ok(Started::Ready));
@@ -132,7 +132,7 @@ fn a_directory_that_fails_takes_its_own_partitions_offline_and_no_others() {
 }
 
 #[test]
-fn a_consumer_that_asks_for_an_offline_partition_again_and_again_is_kept_waiting() {
+fn a_consumer_of_an_offline_partition_is_throttled() {
     play(|world, client| async move {
         fail(&world, &client, 1).await;
         let alone = || fetch_of("t", 1, 0, 500);
@@ -161,7 +161,7 @@ fn a_consumer_that_asks_for_an_offline_partition_again_and_again_is_kept_waiting
 }
 
 #[test]
-fn when_the_metadata_s_directory_fails_the_others_partitions_are_written_and_no_metadata_is() {
+fn without_the_metadata_directory_partitions_are_written_but_no_metadata() {
     play(|world, client| async move {
         fail(&world, &client, 0).await;
         for partition in 0..4 {
@@ -175,7 +175,7 @@ fn when_the_metadata_s_directory_fails_the_others_partitions_are_written_and_no_
     });
 }
 
-/// The first plans with two log directories in which only these faults happen.
+/// The first plans with two log directories, reduced to these faults.
 fn plans(n: usize, faults: &[Kind]) -> Vec<Plan> {
     let plans = (0..).map(|seed| Plan::of(seed, 20, &Faults::Only(vec![Family::Sched])));
     let two = plans.filter(|plan| plan.roots().len() == 2 && plan.workload.recreator.is_none());
@@ -213,7 +213,7 @@ fn a_run_goes_on_while_one_of_its_directories_fails() {
 }
 
 #[test]
-fn a_start_leaves_out_a_directory_that_fails() {
+fn a_start_leaves_out_a_failing_directory() {
     let fails = Kind::DirectoryFails {
         directory: 1,
         for_ms: 8_000,
@@ -224,7 +224,7 @@ fn a_start_leaves_out_a_directory_that_fails() {
 }
 
 #[test]
-fn a_damaged_file_of_the_second_directory_costs_that_directory_alone() {
+fn a_damaged_file_of_the_second_directory_affects_only_that_directory() {
     let damage = Kind::DamageFile {
         file: "brokkr-checkpoint".to_owned(),
         how: FileDamage::Zeroed,

@@ -1,4 +1,4 @@
-//! Peers that are slow, by the world's clock: who stops is dropped, and who goes on is not.
+//! Slow peers, by the world's clock: the broker drops a peer that stops, and keeps one that makes progress.
 
 mod common;
 
@@ -15,7 +15,7 @@ use brokkr_wire::{ApiKey, ErrorCode, Message, Part, Reader, Request};
 use bytes::{Bytes, BytesMut};
 use common::*;
 
-/// A connection that sends and reads bytes as the test says.
+/// A connection that sends and reads raw bytes.
 async fn raw(world: &World) -> (SimReadHalf, SimWriteHalf) {
     let host = addr_of(SERVER, PORT).ip().to_string();
     let conn: SimConn = world.env(CLIENT).connect(&host, PORT).await.expect("it listens");
@@ -26,14 +26,14 @@ async fn send(write: &mut SimWriteHalf, bytes: Bytes) -> bool {
     write.write(vec![EnvPart::<SimEnv>::Bytes(bytes)]).await.is_ok()
 }
 
-/// The next bytes, at most so many; `None` when the broker has hung up.
+/// The next bytes, at most `max`; `None` if the broker has closed the connection.
 async fn read(read: &mut SimReadHalf, max: usize) -> Option<Bytes> {
     let mut buf = BytesMut::with_capacity(max);
     let n = read.read(&mut buf).await.ok()?;
     (n > 0).then(|| buf.freeze())
 }
 
-/// A request's frame, its size included.
+/// A request's frame, including its size field.
 fn frame<R: Request>(request: &R, version: i16) -> Bytes {
     let mut frame = BytesMut::new();
     for part in encode_request(request, version, 1, None).expect("encodable") {
@@ -45,13 +45,13 @@ fn frame<R: Request>(request: &R, version: i16) -> Bytes {
     frame.freeze()
 }
 
-/// A Produce of a batch as large as a topic takes.
+/// A Produce of a batch of the topic's maximum size.
 fn large_produce(world: &World, version: i16) -> Bytes {
     let batch = batch(world.env(CLIENT).wall(), None, &[7; 1_000_000]);
     frame(&produce_of("t", 0, batch, 30_000), version)
 }
 
-/// Sends a frame, so many bytes each second, until the broker answers or hangs up: what it answers, and when.
+/// Sends a frame at this rate until the broker responds or closes the connection: returns the response, and the time it took.
 async fn trickle(world: &World, mut frame: Bytes, bytes_per_s: usize) -> (Option<Bytes>, Nanos) {
     let (mut reads, mut writes) = raw(world).await;
     let begun = world.exec().now();
@@ -70,7 +70,7 @@ async fn trickle(world: &World, mut frame: Bytes, bytes_per_s: usize) -> (Option
 }
 
 #[test]
-fn a_frame_that_trickles_in_ends_its_connection_at_its_deadline_and_not_before() {
+fn a_slow_frame_ends_its_connection_at_its_deadline() {
     beside_a_broker(600, &[], |world, client| async move {
         assert_eq!(client.create("t", 1).await, ErrorCode::NONE);
         // 60 s, and a second for each 16 KiB.
@@ -92,17 +92,17 @@ fn a_frame_that_trickles_in_ends_its_connection_at_its_deadline_and_not_before()
 
 const IDLE_MAX_MS: &[(&str, &str)] = &[("connections.max.idle.ms", "3000")];
 
-/// A connection on which a response of about a megabyte is on its way.
+/// A connection with a response of about a megabyte in flight.
 async fn with_a_response(world: &World) -> SimReadHalf {
     let (reads, mut writes) = raw(world).await;
     assert!(send(&mut writes, frame(&fetch_of("t", 0, 0, 0), 12)).await);
-    // Only what the peer reads is of interest: this half is open as long as the world.
+    // Only the peer's reads matter: this half stays open until the world ends.
     std::mem::forget(writes);
     reads
 }
 
 #[test]
-fn a_slow_reader_that_goes_on_is_not_dropped_and_one_that_stops_is() {
+fn only_a_reader_that_stops_is_dropped() {
     beside_a_broker(600, IDLE_MAX_MS, |world, client| async move {
         assert_eq!(client.create("t", 1).await, ErrorCode::NONE);
         let large = batch(world.env(CLIENT).wall(), None, &[7; 1_000_000]);
@@ -129,7 +129,7 @@ fn a_slow_reader_that_goes_on_is_not_dropped_and_one_that_stops_is() {
 }
 
 #[test]
-fn a_produce_whose_topic_is_deleted_meanwhile_is_answered_in_every_version() {
+fn a_produce_to_a_topic_deleted_meanwhile_is_answered_in_every_version() {
     beside_a_broker(600, &[], |world, client| async move {
         let admin = Client::connected(&world).await;
         for version in 3..=12 {
@@ -175,7 +175,7 @@ fn many_partitions_are_described_in_several_polls() {
         let few = polls_of_asks().await;
         assert_eq!(client.create("many", 1200).await, ErrorCode::NONE);
         let many = polls_of_asks().await;
-        // Four breaks in 1,200 steps; by chance a few polls more or less.
+        // Four yields in 1,200 steps; the number of polls varies a little by chance.
         assert!(many > few + 3 * ASKS, "{few}, then {many} polls");
     });
 }

@@ -1,5 +1,5 @@
-//! The plans of `regress/`: each once failed with the bug of the bank that its name says, and does not on the healthy tree.
-//! (`brokkr-sim bugs --regress` shows that it still fails with that bug.) Those of `found/` failed on the tree as it once was, as they are called.
+//! The plans of `regress/`: each once failed with the mutant of its name, and passes on the healthy tree. (`brokkr-sim bugs
+//! --regress` shows that it still fails with that mutant.) The plans of `found/` failed on an earlier version of the tree.
 #![expect(
     clippy::disallowed_methods,
     reason = "these tests are outside of the room: they start processes and read files"
@@ -34,7 +34,7 @@ fn each_plan_passes_and_guards_against_a_bug_of_the_bank() {
 }
 
 #[test]
-fn what_was_found_once_does_not_come_back() {
+fn plans_that_failed_once_pass() {
     let plans = files("found", "json");
     assert!(!plans.is_empty());
     plans.iter().for_each(|plan| passes(plan));
@@ -47,7 +47,7 @@ fn passes(plan: &Path) {
         .output()
         .expect("the binary runs");
     let told = String::from_utf8_lossy(&run.stdout);
-    // Small as they are, some come to too little to say more than that nothing was wrong.
+    // Some of these small plans are inconclusive, but without a violation.
     let fine = matches!(run.status.code(), Some(0 | 3));
     assert!(fine, "{}: {told}", plan.display());
 }

@@ -1,4 +1,4 @@
-//! The workloads of `brokkr-workloads` in the seeded world: a broker that dies now and then, every client at once.
+//! The workloads of `brokkr-workloads` in the seeded world: every client at once, and a broker that dies repeatedly.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -24,10 +24,10 @@ const BROKER: u32 = 1;
 const CLIENTS: u32 = 10;
 const PORT: u16 = 9092;
 const STRIDE: u64 = 100;
-/// Twice what a run takes.
+/// Twice the duration of a run.
 const SECS: u64 = 200;
 
-struct Played {
+struct RunResult {
     history: Vec<Operation>,
     notes: Notes,
     hash: u64,
@@ -75,11 +75,11 @@ fn workload() -> Workload {
     }
 }
 
-/// Kills the broker or cuts its power `faults` times, a second apart, and starts it again.
-async fn befall(world: &World, faults: u32) {
+/// Kills the broker or cuts its power `faults` times, a second apart, and restarts it.
+async fn inject_faults(world: &World, faults: u32) {
     let env = world.env(0);
     for fault in 0..=faults {
-        // Without its handle it serves for as long as its life lasts.
+        // Without its handle it serves until its life ends.
         let (_, started) = node::start(world, BROKER, config());
         assert_eq!(started.await.ok(), Some(Started::Ready));
         env.sleep_until(env.now() + Duration::from_millis(1_000)).await;
@@ -92,11 +92,11 @@ async fn befall(world: &World, faults: u32) {
     }
 }
 
-fn play(seed: u64, faults: u32) -> Played {
+fn play(seed: u64, faults: u32) -> RunResult {
     play_of(workload(), seed, faults)
 }
 
-fn play_of(workload: Workload, seed: u64, faults: u32) -> Played {
+fn play_of(workload: Workload, seed: u64, faults: u32) -> RunResult {
     room::run(seed, SECS * 1_000_000_000, move |world| {
         world.lock().disks.insert(BROKER, Disk::new(BROKER));
         let (recorder, stop, ended) = (Recorder::of(&workload), Stop::new(), Arc::new(Mutex::new(false)));
@@ -109,24 +109,24 @@ fn play_of(workload: Workload, seed: u64, faults: u32) -> Played {
         );
         env.clone().spawn("workload", async move {
             run(&env, &workload, &r, &s).await.expect("topics can be created");
-            *e.lock().expect("nobody panicked") = true;
+            *e.lock().expect("no panic under this lock") = true;
             exec.stop();
         });
         let faulty = world.clone();
         world.env(0).spawn("faults", async move {
-            befall(&faulty, faults).await;
+            inject_faults(&faulty, faults).await;
             stop.stop();
         });
-        Box::new(move |world, _| Played {
+        Box::new(move |world, _| RunResult {
             history: recorder.history().take(),
             notes: recorder.notes(),
             hash: world.exec().hash(),
-            ended: *ended.lock().expect("nobody panicked"),
+            ended: *ended.lock().expect("no panic under this lock"),
         })
     })
 }
 
-/// Offset and value by key, of what was acknowledged and of what was read.
+/// Acknowledged or read values, by key and offset.
 type Log = BTreeMap<(String, i64), Val>;
 
 fn acknowledged_and_read(history: &[Operation]) -> (Log, Log) {
@@ -155,14 +155,14 @@ fn acknowledged_and_read(history: &[Operation]) -> (Log, Log) {
 }
 
 #[test]
-fn what_was_acknowledged_is_read_back_once() {
+fn acknowledged_records_are_read_back_once() {
     let (mut retried, mut deleted, mut lines) = (0, 0, 0);
     for seed in 0..6 {
         let played = play(seed, 4);
         assert!(played.ended, "seed {seed}: the workload didn't end");
         let (acked, read) = acknowledged_and_read(&played.history);
         for (place, value) in &acked {
-            // The first partition's records may be deleted before everybody has read them.
+            // Records of the first partition may be deleted before they are read.
             if !place.0.ends_with("-0") {
                 assert_eq!(read.get(place), Some(value), "seed {seed}: {place:?}");
             }
@@ -188,13 +188,13 @@ fn what_was_acknowledged_is_read_back_once() {
 }
 
 #[test]
-fn a_seed_is_a_history() {
+fn a_seed_gives_one_history() {
     let (a, b, c) = (play(3, 2), play(3, 2), play(4, 2));
     assert!(a.history == b.history && a.notes == b.notes && a.hash == b.hash);
     assert!(a.history != c.history && a.hash != c.hash);
 }
 
-/// What the judge of Kafka's histories says of one.
+/// The verdict of the checker of Kafka histories.
 fn judged(history: &[Operation]) -> Verdict {
     let mut judge = Kafka::new(Options::default());
     for operation in history {
@@ -206,12 +206,12 @@ fn judged(history: &[Operation]) -> Verdict {
 }
 
 #[test]
-fn the_judge_of_histories_finds_nothing() {
+fn the_history_checker_finds_nothing() {
     for seed in 0..4 {
         let mut history = play(seed, 4).history;
         let verdict = judged(&history);
         assert_eq!(verdict.valid(), Valid::Yes, "seed {seed}: {verdict:?}");
-        // It would: who begins anew goes back, and must have said so.
+        // The checker can fail: without its `assign` a restarted consumer goes back.
         let assigns = history.iter_mut().filter(|o| matches!(o.op, Op::Assign(_)));
         assigns.for_each(|o| o.seek_to_beginning = false);
         let verdict = judged(&history);
@@ -221,7 +221,7 @@ fn the_judge_of_histories_finds_nothing() {
     }
 }
 
-/// A topic that comes and goes beside one that stays, a bank of keys, and a consumer that is slow and stands still.
+/// A topic that is deleted and created again beside a permanent one, keyed records, and a slow consumer that pauses.
 fn restless() -> Workload {
     let topic = |name: &str| TopicSpec {
         name: name.to_owned(),
@@ -253,7 +253,7 @@ fn restless() -> Workload {
 }
 
 #[test]
-fn clients_go_on_with_topics_that_come_and_go() {
+fn clients_continue_with_recreated_topics() {
     let played = play_of(restless(), 7, 4);
     assert!(played.ended, "the workload ended");
     let topic_ops = |name: &str| {
@@ -267,7 +267,7 @@ fn clients_go_on_with_topics_that_come_and_go() {
         let ids = keys.filter_map(|(key, _)| key.get(2..24));
         ids.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
     };
-    // Both went on with one topic after another, and knew which it was.
+    // Both continued with one topic after another, and identified each.
     assert!(ids(&acked).len() > 3, "{:?}", ids(&acked));
     assert!(ids(&read).len() > 3, "{:?}", ids(&read));
     for (place, value) in acked.iter().filter(|((key, _), _)| key.starts_with("t-")) {
@@ -291,7 +291,7 @@ fn clients_go_on_with_topics_that_come_and_go() {
 }
 
 #[test]
-fn a_slow_consumer_pauses_and_stands_still() {
+fn a_slow_consumer_pauses() {
     let played = play_of(restless(), 8, 2);
     let polls = |process| {
         let begins = |o: &&Operation| o.process == process && o.type_ == Type::Invoke && o.op.f() == "poll";

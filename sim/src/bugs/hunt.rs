@@ -1,4 +1,4 @@
-//! The hunt: from several starting points, seed after seed until one shows the bug by the invariant it is said to break.
+//! The hunt: from several starting points, runs seed after seed until one breaks an invariant that the bug is said to break.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -6,27 +6,27 @@ use std::sync::Mutex;
 use brokkr_sim::report::Report;
 use serde::Serialize;
 
-/// How far apart starting points are: so many seeds may be tried from each.
+/// Distance of starting points: the maximum number of seeds from each.
 pub const APART: u64 = 1000;
 
 /// How the hunt from one starting point ended.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Found {
-    /// Where it began.
+pub struct HuntResult {
+    /// The starting point.
     pub from: u64,
-    /// How many seeds it took, the one that found it included.
+    /// How many seeds it took, including the one that found it.
     pub seeds: u64,
-    /// And wall seconds of one core.
+    /// Wall seconds of one core.
     pub seconds: f64,
-    /// By which of the named invariants.
+    /// The named invariants that found it.
     pub by: BTreeSet<String>,
 }
 
-/// What is known of a starting point so far.
+/// The state of a starting point so far.
 #[derive(Default)]
 struct Point {
     begun: u64,
-    /// Of each seed that ran: its seconds, and what caught the bug.
+    /// For each completed seed: its seconds, and the invariants that found the bug.
     ran: BTreeMap<u64, (f64, BTreeSet<String>)>,
 }
 
@@ -38,11 +38,11 @@ impl Point {
             .map(|(i, _)| *i)
     }
 
-    fn end(self, from: u64) -> Option<Found> {
+    fn end(self, from: u64) -> Option<HuntResult> {
         let last = self.found()?;
         let seconds = self.ran.range(..=last).map(|(_, (seconds, _))| seconds).sum();
         let by = self.ran[&last].1.clone();
-        Some(Found {
+        Some(HuntResult {
             from,
             seeds: last + 1,
             seconds,
@@ -51,21 +51,21 @@ impl Point {
     }
 }
 
-/// Which of the named invariants did not hold.
+/// The named invariants that did not hold.
 pub fn caught(report: &Report, breaks: &[String]) -> BTreeSet<String> {
     let ids = report.violations.iter().map(|v| &v.id);
     ids.filter(|id| breaks.contains(id)).cloned().collect()
 }
 
-/// Hunts from `starts` points, at most `seeds_max` seeds from each, with `jobs` runs at the same time: how each ended, `None`
-/// where nothing was found. What is found doesn't depend on `jobs`.
+/// Hunts from `starts` points, at most `seeds_max` seeds from each, with `jobs` parallel runs: returns how each ended, `None` if
+/// nothing was found. The result doesn't depend on `jobs`.
 pub fn hunt(
     starts: u64,
     seeds_max: u64,
     jobs: usize,
     breaks: &[String],
     run: impl Fn(u64) -> Report + Sync,
-) -> Vec<Option<Found>> {
+) -> Vec<Option<HuntResult>> {
     let points: Mutex<Vec<Point>> = Mutex::new((0..starts).map(|_| Point::default()).collect());
     let lock = || points.lock().expect("no panic under this lock");
     std::thread::scope(|scope| {
@@ -93,7 +93,7 @@ pub fn hunt(
     ended.map(|(p, at)| p.end(at * APART)).collect()
 }
 
-/// The middle one, and the largest.
+/// The median, and the largest.
 pub fn median_and_worst<T: Copy>(
     mut all: Vec<T>,
     order: impl Fn(&T, &T) -> std::cmp::Ordering,
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn only_the_named_invariant_finds_it() {
-        // From 0 it is the fourth seed; from 1000 another invariant fails, from 2000 it would be the sixth.
+        // From 0 the fourth seed finds it; from 1000 another invariant fails; from 2000 only the sixth would.
         let run = |seed| match seed {
             3 | 4 => report(seed, &["D1", "L1"]),
             1002 => report(seed, &["D1"]),
@@ -139,7 +139,7 @@ mod tests {
         };
         for jobs in [1, 2, 7] {
             let found = hunt(3, 5, jobs, &["L1".to_owned()], run);
-            let first = Found {
+            let first = HuntResult {
                 from: 0,
                 seeds: 4,
                 seconds: 2.0,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_one_that_was() {
+    fn the_median_is_an_element() {
         let of = |all: &[u64]| median_and_worst(all.to_vec(), Ord::cmp);
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[7]), Some((7, 7)));

@@ -1,4 +1,4 @@
-//! A known bug as a patch, and what its head says of it.
+//! A known bug as a patch, with a head that describes it.
 //!
 //! ```text
 //! A failed sync is taken for one that covered nothing; the next one is believed.     what it is, in one line
@@ -13,31 +13,31 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What a report may say besides invariants of the design's table.
+/// Violation ids that are not in the design's table.
 const OTHERS: [&str; 4] = ["liveness", "livelock", "panic", "protocol"];
 
 /// A known bug.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mutant {
-    /// Its file's name.
+    /// The name of its file.
     pub name: String,
     pub path: PathBuf,
     pub what: String,
     pub source: String,
-    /// It counts as found only when one of these caught it.
+    /// It counts as found only if one of these catches it.
     pub breaks: Vec<String>,
-    /// Why it does not pass `--faults none`, if it doesn't.
+    /// Why it fails with `--faults none`, if it does.
     pub fails_without_faults: Option<String>,
-    /// How many seeds from one starting point it takes, if those of others are too few.
+    /// How many seeds it needs from one starting point, if the default is too few.
     pub seeds: Option<u64>,
-    /// The files it changes, and the patch itself: by their paths from the top.
+    /// The paths of the files that it changes, and of the patch itself, from the top of the tree.
     pub files: BTreeSet<String>,
 }
 
-/// All of a folder, by name.
+/// All mutants of a folder, by name.
 ///
 /// # Errors
-/// Which can't be read, and why.
+/// The file that can't be read, and why.
 pub fn all(folder: &Path) -> Result<Vec<Mutant>, String> {
     let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let mut mutants = Vec::new();
@@ -93,16 +93,16 @@ impl Mutant {
         mutant.files.extend(changed.map(str::to_owned));
         match () {
             () if mutant.source.is_empty() => Err("its head names no source".to_owned()),
-            () if mutant.breaks.is_empty() => Err("its head says not what it breaks".to_owned()),
+            () if mutant.breaks.is_empty() => Err("its head does not name what it breaks".to_owned()),
             () if mutant.files.len() < 2 => Err("it changes nothing".to_owned()),
             () => match mutant.breaks.iter().find(|id| !is_id(id)) {
-                Some(id) => Err(format!("it breaks {id:?}, which is no invariant")),
+                Some(id) => Err(format!("it breaks {id:?}, which is not an invariant")),
                 None => Ok(mutant),
             },
         }
     }
 
-    /// Whether any of these paths is in a crate that it changes, or is the patch.
+    /// Whether one of these paths is in a crate that it changes, or is the patch.
     pub fn is_touched_by(&self, changed: &[String]) -> bool {
         let crates: BTreeSet<&str> = self.files.iter().map(|f| crate_of(f)).collect();
         let touches = |path: &String| self.files.contains(path) || crates.contains(crate_of(path));
@@ -117,7 +117,7 @@ fn is_id(id: &str) -> bool {
     OTHERS.contains(&id) || id.is_char_boundary(1) && numbered(id.split_at(1))
 }
 
-/// The crate that a file is in: `broker/log` of `broker/log/src/open.rs`. A patch of the bank is in none but its own.
+/// The crate that a file is in: `broker/log` for `broker/log/src/open.rs`. A patch of the bank is a crate of its own.
 fn crate_of(path: &str) -> &str {
     if path.starts_with("sim/mutants/") {
         return path;
@@ -128,7 +128,7 @@ fn crate_of(path: &str) -> &str {
     }
 }
 
-/// Those that a change concerns, and `more` of the others, other ones for each `turn`.
+/// The mutants that a change concerns, and `more` of the others, different ones at each `turn`.
 pub fn chosen(all: &[Mutant], changed: &[String], more: usize, turn: usize) -> Vec<Mutant> {
     let (mut mine, others): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|m| m.is_touched_by(changed));
     let from = if others.is_empty() {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_says_all_that_is_needed() {
+    fn a_head_must_be_complete() {
         let mutant = parse(HEAD).expect("it is sound");
         assert_eq!((mutant.name.as_str(), mutant.breaks.len()), ("m", 2));
         let excused = parse(&format!("{HEAD}without faults: fails, as it must\n"));
@@ -191,12 +191,12 @@ mod tests {
 
     #[test]
     fn the_bank_is_sound() {
-        let all = all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("mutants")).expect("each head is");
+        let all = all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("mutants")).expect("each head is valid");
         assert!(all.len() >= 18, "{} mutants", all.len());
     }
 
     #[test]
-    fn a_crate_s_change_concerns_its_mutants() {
+    fn a_change_of_a_crate_concerns_its_mutants() {
         let mutant = parse(HEAD).expect("it is sound");
         let by = |path: &str| mutant.is_touched_by(&[path.to_owned()]);
         assert!(by("broker/log/src/other.rs") && by("sim/mutants/m.patch"));

@@ -1,5 +1,5 @@
-//! What other orders of tasks find: each bug's plan with many seeds of the scheduler, drawn anew at each step or by priorities
-//! (PCT), everything else equal.
+//! Measures what other task orders find: runs each bug's plan with many scheduler seeds, at random or by priorities (PCT),
+//! everything else equal.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,37 +10,37 @@ use brokkr_sim::exec::Strategy;
 use brokkr_sim::plan::{PCT_CHANGE_ONE_IN, Plan};
 use serde::Serialize;
 
-use super::Format;
+use super::TableFormat;
 use super::hunt::caught;
 use super::mutant::Mutant;
 use super::regress;
 use super::tree::Trees;
 use crate::runner::child;
 
-/// What the orders of one strategy came to.
+/// The results of one strategy's orders.
 #[derive(Clone, Default, Serialize)]
-struct Tried {
-    /// `random`, or `pct` and how often a priority is lost.
+struct OrderStats {
+    /// `random`, or `pct` with the frequency of priority changes.
     strategy: String,
     runs: u64,
     /// Runs that failed by an invariant of the bug's head.
     failed: u64,
-    /// Different runs among them, by their hashes: interleavings.
+    /// Distinct runs among them, by their hashes: interleavings.
     distinct: usize,
-    /// Wall seconds of one run at a time.
+    /// Wall seconds, with one run at a time.
     wall_s: f64,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct OrdersRow {
     mutant: String,
-    tried: Vec<Tried>,
+    tried: Vec<OrderStats>,
     gain: f64,
 }
 
-/// How two rates differ.
+/// The comparison of two rates.
 #[derive(PartialEq, Eq, Debug)]
-enum Against {
+enum RateComparison {
     More,
     Less,
     Same,
@@ -58,17 +58,17 @@ fn name(strategy: Strategy) -> String {
     }
 }
 
-/// Prints a line for each bug that has a plan, and one for all. Whether each was built.
+/// Prints a line for each bug that has a plan, and a summary. Returns whether each was built.
 ///
 /// # Errors
-/// A plan can't be read, or written.
+/// A plan can't be read or written.
 pub fn compare(
     top: &Path,
     trees: &Trees,
     mutants: &[Mutant],
     orders: u64,
     jobs: usize,
-    format: Format,
+    format: TableFormat,
 ) -> Result<bool, String> {
     let (mut rows, mut good) = (Vec::new(), true);
     print!("{}", header(format));
@@ -89,7 +89,7 @@ pub fn compare(
         let plan = crate::read_plan(&path)?;
         let tried = strategies().map(|strategy| try_all(&exe, mutant, &plan, strategy, orders, jobs, trees));
         let tried = tried.collect::<Result<Vec<_>, _>>()?;
-        let row = Row {
+        let row = OrdersRow {
             mutant: mutant.name.clone(),
             gain: gain(&tried),
             tried,
@@ -111,7 +111,7 @@ fn try_all(
     orders: u64,
     jobs: usize,
     trees: &Trees,
-) -> Result<Tried, String> {
+) -> Result<OrderStats, String> {
     let next = AtomicU64::new(1);
     let reports = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -134,9 +134,9 @@ fn try_all(
             });
         }
     });
-    let mut tried = Tried {
+    let mut tried = OrderStats {
         strategy: name(strategy),
-        ..Tried::default()
+        ..OrderStats::default()
     };
     let mut hashes = BTreeSet::new();
     for report in reports.into_inner().expect("no panic under this lock") {
@@ -144,7 +144,7 @@ fn try_all(
         tried.runs += 1;
         tried.failed += u64::from(!caught(&report, &mutant.breaks).is_empty());
         tried.wall_s += report.wall_s;
-        // A run that died has none.
+        // A run that died has no hash.
         if !report.hash.is_empty() {
             hashes.insert(report.hash);
         }
@@ -153,10 +153,10 @@ fn try_all(
     Ok(tried)
 }
 
-/// Random, and all others together: swarm draws one of them.
-fn both(tried: &[Tried]) -> (Tried, Tried) {
+/// Random, and the sum of all others: swarm draws one of them.
+fn both(tried: &[OrderStats]) -> (OrderStats, OrderStats) {
     let (random, pct) = tried.split_first().expect("random comes first");
-    let together = pct.iter().fold(Tried::default(), |all, t| Tried {
+    let together = pct.iter().fold(OrderStats::default(), |all, t| OrderStats {
         strategy: "pct".to_owned(),
         runs: all.runs + t.runs,
         failed: all.failed + t.failed,
@@ -166,34 +166,34 @@ fn both(tried: &[Tried]) -> (Tried, Tried) {
     (random.clone(), together)
 }
 
-/// How many times as often PCT fails. As if each had failed once and passed once besides: none of K is not never.
-fn gain(tried: &[Tried]) -> f64 {
-    let rate = |t: &Tried| (t.failed + 1) as f64 / (t.runs + 2) as f64;
+/// How many times as often PCT fails. One failure and one pass are added to each: none of K is not never.
+fn gain(tried: &[OrderStats]) -> f64 {
+    let rate = |t: &OrderStats| (t.failed + 1) as f64 / (t.runs + 2) as f64;
     let (random, pct) = both(tried);
     rate(&pct) / rate(&random)
 }
 
 /// Whether PCT fails more or less often than random, beyond two standard errors.
-fn against(tried: &[Tried]) -> Against {
+fn against(tried: &[OrderStats]) -> RateComparison {
     let (random, pct) = both(tried);
-    let share = |t: &Tried| t.failed as f64 / t.runs as f64;
+    let share = |t: &OrderStats| t.failed as f64 / t.runs as f64;
     let all = (random.failed + pct.failed) as f64 / (random.runs + pct.runs) as f64;
     let error = (all * (1.0 - all) * (1.0 / random.runs as f64 + 1.0 / pct.runs as f64)).sqrt();
     match share(&pct) - share(&random) {
-        more if more > 2.0 * error => Against::More,
-        less if less < -2.0 * error => Against::Less,
-        _ => Against::Same,
+        more if more > 2.0 * error => RateComparison::More,
+        less if less < -2.0 * error => RateComparison::Less,
+        _ => RateComparison::Same,
     }
 }
 
-/// Whether the order decides at all: some orders fail, some don't.
-fn depends(row: &Row) -> bool {
+/// Whether the order matters: some orders fail and some pass.
+fn depends(row: &OrdersRow) -> bool {
     let (random, pct) = both(&row.tried);
     let failed = random.failed + pct.failed;
     0 < failed && failed < random.runs + pct.runs
 }
 
-fn a_second(tried: &Tried) -> f64 {
+fn distinct_per_second(tried: &OrderStats) -> f64 {
     tried.distinct as f64 / tried.wall_s.max(1e-9)
 }
 
@@ -204,32 +204,32 @@ fn columns() -> Vec<String> {
     columns
 }
 
-fn header(format: Format) -> String {
+fn header(format: TableFormat) -> String {
     let columns = columns();
     match format {
-        Format::Json => String::new(),
-        Format::Markdown => {
+        TableFormat::Json => String::new(),
+        TableFormat::Markdown => {
             let lines = vec!["---"; columns.len()].join(" | ");
             format!("| {} |\n| {lines} |\n", columns.join(" | "))
         }
-        Format::Text => format!("{}\n", spaced(&columns)),
+        TableFormat::Text => format!("{}\n", spaced(&columns)),
     }
 }
 
-fn line(row: &Row, format: Format) -> String {
+fn line(row: &OrdersRow, format: TableFormat) -> String {
     let (random, pct) = both(&row.tried);
     let mut cells = vec![row.mutant.clone()];
     cells.extend(row.tried.iter().map(|t| format!("{} of {}", t.failed, t.runs)));
     cells.extend([
         format!("{:.2}", row.gain),
         format!("{} of {}", random.distinct + pct.distinct, random.runs + pct.runs),
-        format!("{:.1}", a_second(&random)),
-        format!("{:.1}", a_second(&pct)),
+        format!("{:.1}", distinct_per_second(&random)),
+        format!("{:.1}", distinct_per_second(&pct)),
     ]);
     match format {
-        Format::Json => serde_json::to_string(row).expect("a row can be written"),
-        Format::Markdown => format!("| {} |", cells.join(" | ")),
-        Format::Text => spaced(&cells),
+        TableFormat::Json => serde_json::to_string(row).expect("a row can be written"),
+        TableFormat::Markdown => format!("| {} |", cells.join(" | ")),
+        TableFormat::Text => spaced(&cells),
     }
 }
 
@@ -239,25 +239,25 @@ fn spaced(cells: &[String]) -> String {
     format!("{first:<36}{rest}")
 }
 
-fn summary(rows: &[Row], format: Format) -> String {
-    let mean = |rows: &[&Row]| {
+fn summary(rows: &[OrdersRow], format: TableFormat) -> String {
+    let mean = |rows: &[&OrdersRow]| {
         let logs: f64 = rows.iter().map(|r| r.gain.ln()).sum();
         (logs / rows.len().max(1) as f64).exp()
     };
-    let deciding: Vec<&Row> = rows.iter().filter(|r| depends(r)).collect();
+    let deciding: Vec<&OrdersRow> = rows.iter().filter(|r| depends(r)).collect();
     let count = |what| rows.iter().filter(|r| against(&r.tried) == what).count();
-    let (more, less) = (count(Against::More), count(Against::Less));
+    let (more, less) = (count(RateComparison::More), count(RateComparison::Less));
     let all = rows.iter().flat_map(|r| &r.tried);
     let (distinct, wall_s) = all.fold((0, 0.0), |(d, w), t| (d + t.distinct, w + t.wall_s));
     let (gain, rate) = (mean(&deciding), distinct as f64 / f64::max(wall_s, 1e-9));
-    if format == Format::Json {
-        let told = serde_json::json!({
+    if format == TableFormat::Json {
+        let text = serde_json::json!({
             "mutants": rows.len(), "order_decides": deciding.len(), "pct_more": more, "pct_less": less,
             "gain": gain, "interleavings_a_second": rate,
         });
-        return told.to_string();
+        return text.to_string();
     }
-    let told = format!(
+    let text = format!(
         "Of {} bugs the order decides about {}. Of all PCT finds {more} more often than random and {less} less often (by more \
          than two standard errors); where the order decides it fails {gain:.2} times as often (geometric mean). {rate:.1} \
          interleavings a second, one run at a time.",
@@ -265,8 +265,8 @@ fn summary(rows: &[Row], format: Format) -> String {
         deciding.len(),
     );
     match format {
-        Format::Markdown => format!("\n{told}"),
-        _ => told,
+        TableFormat::Markdown => format!("\n{text}"),
+        _ => text,
     }
 }
 
@@ -274,44 +274,44 @@ fn summary(rows: &[Row], format: Format) -> String {
 mod tests {
     use super::*;
 
-    fn tried(failed: [u64; 4]) -> Vec<Tried> {
-        let one = |failed| Tried {
+    fn tried(failed: [u64; 4]) -> Vec<OrderStats> {
+        let one = |failed| OrderStats {
             runs: 100,
             failed,
             distinct: 90,
             wall_s: 10.0,
-            ..Tried::default()
+            ..OrderStats::default()
         };
         failed.map(one).into()
     }
 
     #[test]
-    fn a_gain_is_told_from_chance() {
-        assert_eq!(against(&tried([50, 50, 50, 50])), Against::Same);
-        assert_eq!(against(&tried([50, 55, 50, 55])), Against::Same);
-        assert_eq!(against(&tried([20, 60, 40, 50])), Against::More);
-        assert_eq!(against(&tried([20, 1, 2, 3])), Against::Less);
+    fn a_gain_is_distinguished_from_chance() {
+        assert_eq!(against(&tried([50, 50, 50, 50])), RateComparison::Same);
+        assert_eq!(against(&tried([50, 55, 50, 55])), RateComparison::Same);
+        assert_eq!(against(&tried([20, 60, 40, 50])), RateComparison::More);
+        assert_eq!(against(&tried([20, 1, 2, 3])), RateComparison::Less);
         for all in [[0; 4], [100; 4]] {
-            assert_eq!(against(&tried(all)), Against::Same);
+            assert_eq!(against(&tried(all)), RateComparison::Same);
         }
         let gain = gain(&tried([20, 60, 40, 50]));
         assert!((2.0..2.6).contains(&gain), "{gain}");
     }
 
     #[test]
-    fn the_order_decides_where_some_fail_and_some_pass() {
-        let row = |failed| Row {
+    fn the_order_matters_if_some_fail_and_some_pass() {
+        let row = |failed| OrdersRow {
             mutant: "m".to_owned(),
             gain: 1.0,
             tried: tried(failed),
         };
         assert!(depends(&row([0, 0, 0, 1])) && depends(&row([100, 100, 99, 100])));
         assert!(!depends(&row([0; 4])) && !depends(&row([100; 4])));
-        let told = summary(&[row([0; 4]), row([50, 60, 70, 99])], Format::Text);
+        let text = summary(&[row([0; 4]), row([50, 60, 70, 99])], TableFormat::Text);
         assert!(
-            told.contains("Of 2 bugs the order decides about 1. Of all PCT finds 1 more often"),
-            "{told}"
+            text.contains("Of 2 bugs the order decides about 1. Of all PCT finds 1 more often"),
+            "{text}"
         );
-        assert!(told.contains("9.0 interleavings a second"), "{told}");
+        assert!(text.contains("9.0 interleavings a second"), "{text}");
     }
 }

@@ -1,5 +1,5 @@
-//! Plans that once failed: `sim/regress/NAME.json` is a small plan that the bug NAME of the bank makes fail. Nothing is
-//! wrong on the healthy tree (a test runs them), and here each is shown to fail still: a plan must not rot into one that guards nothing.
+//! Plans that once failed: `sim/regress/NAME.json` is a small plan that fails with the bug NAME of the bank. On the healthy tree it
+//! passes (a test runs it), and this module shows that it still fails with the bug: otherwise it no longer guards against anything.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,32 +16,32 @@ use super::mutant::Mutant;
 use crate::SECS;
 use crate::runner::child;
 use crate::runner::this_binary;
-use crate::shrinking::{Small, Within};
+use crate::shrinking::{ShrinkLimits, ShrunkPlan};
 
-/// How many other orders of tasks are tried where the plan's own doesn't fail any more.
+/// How many other task orders are tried if the plan's own no longer fails.
 const SEEDS: u64 = 50;
 
 /// How a plan fails with its bug.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Guards {
-    /// Not as it is, but with this seed of the scheduler.
+pub struct GuardResult {
+    /// It fails only with this scheduler seed instead of its own.
     pub scheduler_seed: Option<u64>,
     pub by: BTreeSet<String>,
 }
 
-/// Where the plan of a bug is.
+/// The path of a bug's plan.
 pub fn path(top: &Path, mutant: &Mutant) -> PathBuf {
     top.join("sim/regress").join(format!("{}.json", mutant.name))
 }
 
-/// Faults that a plan may have, that is to be understood.
+/// Maximum number of faults in a plan that people should understand.
 const FAULTS_MAX: usize = 5;
 
-/// Failures that are made small, until one is small enough.
+/// How many failures are shrunk at most, until one is small enough.
 const TRIES: usize = 3;
 
-/// Writes a plan that fails with the bug that `exe` has, and passes without it: the smallest that some of these failing seeds were
-/// made to.
+/// Writes a plan that fails with the bug in `exe`, and passes without it: the smallest plan that some of these failing seeds shrink
+/// to.
 ///
 /// # Errors
 /// A failure doesn't repeat; a plan can't be written.
@@ -52,13 +52,13 @@ pub fn renew<'a>(
     jobs: usize,
     scratch: &Path,
 ) -> Result<(), String> {
-    let within = Within {
+    let within = ShrinkLimits {
         exe: exe.to_owned(),
         jobs,
         time_max: Duration::from_secs(60),
         scheduler_seeds: 64,
     };
-    let mut best: Option<Small> = None;
+    let mut best: Option<ShrunkPlan> = None;
     for (seed, by) in failing.take(TRIES) {
         let plan = Plan::of(seed, SECS, &Faults::Default);
         let small = within.small(
@@ -87,10 +87,10 @@ pub fn renew<'a>(
 /// Whether a plan passes on the healthy tree.
 fn passes(plan: &Plan, scratch: &Path) -> Result<bool, String> {
     let report = child::run_plan(&this_binary(), plan, scratch)?;
-    // Where little happens, little is said; what matters is that nothing is wrong.
+    // A short run may be inconclusive; only violations matter.
     let passes = report.violations.is_empty() && report.verdict != Verdict::Nondeterminism;
     if !passes {
-        eprintln!("without the bug it came to {:?}", report.violations);
+        eprintln!("without the bug the violations are {:?}", report.violations);
     }
     Ok(passes)
 }
@@ -101,28 +101,28 @@ fn write(path: &Path, plan: &Plan) -> Result<(), String> {
     std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// Whether the plan, or one of [`SEEDS`] scheduler seeds on it, fails with the bug that `exe` has.
+/// Whether the plan, or one of [`SEEDS`] scheduler seeds on it, fails with the bug in `exe`.
 ///
 /// # Errors
-/// It can't be read or written.
+/// The plan can't be read or written.
 pub fn look(
     plan: &Path,
     mutant: &Mutant,
     exe: &Path,
     jobs: usize,
     scratch: impl Fn(u64) -> PathBuf + Sync,
-) -> Result<Option<Guards>, String> {
+) -> Result<Option<GuardResult>, String> {
     let plan = crate::read_plan(plan)?;
-    let one = |scheduler_seed: Option<u64>| -> Result<Option<Guards>, String> {
+    let one = |scheduler_seed: Option<u64>| -> Result<Option<GuardResult>, String> {
         let plan = Plan {
             scheduler_seed: scheduler_seed.or(plan.scheduler_seed),
             ..plan.clone()
         };
         let path = scratch(scheduler_seed.unwrap_or(0));
         let by = caught(&child::run_plan(exe, &plan, &path)?, &mutant.breaks);
-        Ok((!by.is_empty()).then_some(Guards { scheduler_seed, by }))
+        Ok((!by.is_empty()).then_some(GuardResult { scheduler_seed, by }))
     };
-    // The plan alone, as it mostly does.
+    // The plan with its own order first, which is usually enough.
     if let Some(found) = one(None)? {
         return Ok(Some(found));
     }

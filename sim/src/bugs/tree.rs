@@ -1,4 +1,4 @@
-//! The tree a bug is put into: a copy, kept below `target/`, so that only what differs is built again.
+//! The tree that a bug is applied to: a copy below `target/`, so that only changed crates are rebuilt.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,14 +11,14 @@ use super::mutant::Mutant;
 pub struct Trees {
     top: PathBuf,
     copy: PathBuf,
-    /// Held while anyone works in the copy.
+    /// The lock of the copy.
     _lock: fs::File,
 }
 
-/// The top of the tree that the present directory is in.
+/// The top of the tree that contains the current directory.
 ///
 /// # Errors
-/// It is in none.
+/// The current directory is in none.
 pub fn top() -> Result<PathBuf, String> {
     let here = std::env::current_dir().map_err(|e| e.to_string())?;
     let mut above = here.ancestors();
@@ -28,25 +28,25 @@ pub fn top() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{} is not in the project's tree", here.display()))
 }
 
-/// What git says in the tree.
+/// The output of a git command in the tree.
 ///
 /// # Errors
-/// It failed, or is not there.
+/// Git failed, or is not installed.
 pub fn git(top: &Path, args: &[&str]) -> Result<String, String> {
-    let told = Command::new("git").arg("-C").arg(top).args(args).output();
-    let told = told.map_err(|e| format!("git: {e}"))?;
-    if !told.status.success() {
-        let why = String::from_utf8_lossy(&told.stderr);
+    let output = Command::new("git").arg("-C").arg(top).args(args).output();
+    let output = output.map_err(|e| format!("git: {e}"))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
         return Err(format!("git {}: {}", args.join(" "), why.trim()));
     }
-    Ok(String::from_utf8_lossy(&told.stdout).into_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 impl Trees {
-    /// Takes the copy for itself; waits for another who has it.
+    /// Locks the copy; waits for another process that has it.
     ///
     /// # Errors
-    /// It can't be made.
+    /// The copy can't be made.
     pub fn new(top: PathBuf) -> Result<Self, String> {
         let home = top.join("target/mutants");
         let at = |e: std::io::Error| format!("{}: {e}", home.display());
@@ -61,15 +61,15 @@ impl Trees {
         })
     }
 
-    /// Where small files may be left.
+    /// A path for small files.
     pub fn scratch(&self, name: &str) -> PathBuf {
         self.top.join("target/mutants").join(name)
     }
 
-    /// Builds the simulator with this bug in it.
+    /// Builds the simulator with this bug.
     ///
     /// # Errors
-    /// The patch doesn't apply, or what comes of it isn't built.
+    /// The patch doesn't apply, or the result doesn't build.
     pub fn build(&self, mutant: &Mutant) -> Result<PathBuf, String> {
         self.copy_all()
             .map_err(|e| format!("the copy of the tree: {e}"))?;
@@ -91,7 +91,7 @@ impl Trees {
         Ok(target.join("mutant/brokkr-sim"))
     }
 
-    /// Writes what differs only, as cargo goes by files' times.
+    /// Copies only changed files, because cargo compares modification times.
     fn copy_all(&self) -> Result<(), String> {
         let listed = git(&self.top, &["ls-files", "-co", "--exclude-standard", "-z"])?;
         let names: BTreeSet<&str> = listed.split('\0').filter(|n| !n.is_empty()).collect();
@@ -113,7 +113,7 @@ impl Trees {
         self.remove_others(&self.copy, &names)
     }
 
-    /// Removes what the tree has no more, or what another patch had added.
+    /// Removes files that the tree no longer has, or that another patch had added.
     fn remove_others(&self, folder: &Path, names: &BTreeSet<&str>) -> Result<(), String> {
         let at = |e: std::io::Error| format!("{}: {e}", folder.display());
         for entry in fs::read_dir(folder).map_err(at)? {

@@ -1,7 +1,7 @@
-//! A log directory that fails takes its own partitions offline, and no others; a start without it serves the others.
+//! A failing log directory takes its own partitions offline and no others; a broker that starts without it serves the others.
 //!
-//! While one of two fails, a client asks for the ends of the logs in the other. The broker may be killed, paused or cut off meanwhile;
-//! but what it answers, as long as that life lasts, is in the end that it serves them (V1).
+//! While one of two directories fails, a client queries the log ends of the partitions in the other. The broker may be killed,
+//! paused or cut off meanwhile, but within that life it must serve these partitions in the end (V1).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::net::addr_of;
 use crate::plan::{BROKER, Kind, PORT};
 use crate::scenario::{Shared, WORLD};
 
-/// How long a broker has to notice that a directory failed.
+/// How long the broker may take to notice that a directory failed.
 pub(super) const PROBED_AFTER_MS: u64 = 1_500;
-const AGAIN: Duration = Duration::from_millis(300);
+const QUERY_INTERVAL: Duration = Duration::from_millis(300);
 
 impl Director {
-    /// Begins to ask, if nothing else happens to the disk until the directory of the fault `i` is back.
+    /// Starts the query, if nothing else happens to the disk until the directory of the fault `i` works again.
     pub(super) fn probe(&self, i: usize) {
         let fault = &self.shared.plan.faults[i];
         let Kind::DirectoryFails { directory, for_ms } = fault.kind else {
@@ -35,14 +35,14 @@ impl Director {
         if self.disk_fails_between(from, until, fault.id) || !matches!(self.process, Process::Up(_)) {
             return;
         }
-        let partitions = self.in_others(directory);
+        let partitions = self.partitions_elsewhere(directory);
         if !partitions.is_empty() {
             self.env
                 .spawn("probe", probe(self.shared.clone(), partitions, until));
         }
     }
 
-    /// Whether another fault than this one makes the disk fail in that time.
+    /// Whether a fault other than `but` makes the disk fail between these times.
     fn disk_fails_between(&self, from: Nanos, until: Nanos, but: u64) -> bool {
         let fails = |kind: &Kind| {
             matches!(
@@ -58,7 +58,7 @@ impl Director {
         others.any(|f| fails(&f.kind) && is_then(f.at_ms))
     }
 
-    /// Whether a directory fails that the metadata is not in, and nothing else of the disk.
+    /// Whether the only fault of the disk is that a directory without the metadata fails.
     pub(super) fn only_second_fails(&self) -> bool {
         let first = &self.shared.roots[0];
         self.on_disk(|d| {
@@ -67,7 +67,7 @@ impl Director {
         })
     }
 
-    /// A start that failed, though there was no more reason to than a directory without the metadata.
+    /// Checks a failed start for which a failing directory without the metadata was the only reason.
     pub(super) fn check_refusal(&self, why: &str) {
         let Some(since) = self.started_without.filter(|_| self.only_second_fails()) else {
             return;
@@ -78,8 +78,8 @@ impl Director {
         }
     }
 
-    /// The partitions of topics that stay, whose logs are in other directories than this one.
-    fn in_others(&self, directory: usize) -> BTreeSet<(String, i32)> {
+    /// The partitions of permanent topics whose logs are in other directories than this one.
+    fn partitions_elsewhere(&self, directory: usize) -> BTreeSet<(String, i32)> {
         let workload = &self.shared.plan.workload;
         let comes_and_goes = |name: &String| workload.recreator.iter().any(|r| r.topics.contains(name));
         let topics = workload.topics.iter().filter(|t| !comes_and_goes(&t.name));
@@ -106,12 +106,12 @@ async fn probe(shared: Shared, mut partitions: BTreeSet<(String, i32)>, until: N
     let life = shared.world.exec().life(BROKER);
     let host = addr_of(BROKER, PORT).ip().to_string();
     let client = Client::new(&env, ClientConfig::new(&host, PORT));
-    let until = Instant::from_nanos(until - AGAIN.as_nanos() as Nanos);
+    let until = Instant::from_nanos(until - QUERY_INTERVAL.as_nanos() as Nanos);
     let mut refused = BTreeMap::new();
     loop {
         tokio::select! {
             biased;
-            answers = ask(&client, &partitions) => {
+            answers = query(&client, &partitions) => {
                 for (partition, code) in answers {
                     match code {
                         ErrorCode::NONE => drop(partitions.remove(&partition)),
@@ -128,7 +128,7 @@ async fn probe(shared: Shared, mut partitions: BTreeSet<(String, i32)>, until: N
         if env.now() >= until {
             break;
         }
-        env.sleep_until(env.now() + AGAIN).await;
+        env.sleep_until(env.now() + QUERY_INTERVAL).await;
     }
     for ((topic, partition), code) in refused {
         if partitions.contains(&(topic.clone(), partition)) {
@@ -140,8 +140,8 @@ async fn probe(shared: Shared, mut partitions: BTreeSet<(String, i32)>, until: N
     }
 }
 
-/// What the broker answers of each partition; nothing, if it doesn't.
-async fn ask<E: Env>(
+/// The broker's error code for each partition; empty if the broker does not respond.
+async fn query<E: Env>(
     client: &Client<E>,
     partitions: &BTreeSet<(String, i32)>,
 ) -> Vec<((String, i32), ErrorCode)> {

@@ -1,9 +1,10 @@
-//! Files that something happens to while the broker is down.
+//! Faults that damage a file while the broker is down.
 //!
-//! Afterwards either everything is served, or the log names what is not (D2). A broker that refuses to start has to name the file; then
-//! the file is put back, and everything must be there: to refuse destroys nothing.
+//! Afterwards the broker either serves everything, or its log names the files that it can't serve (D2). A broker that refuses to
+//! start must name the file. The director then restores the file, and the broker must serve everything: a refused start destroys
+//! nothing.
 
-use super::{AGAIN, Act, Director};
+use super::{Action, Director, START_RETRY_DELAY};
 use crate::check::Violation;
 use crate::disk::Disk;
 use crate::disk::FileDamage;
@@ -13,15 +14,15 @@ use crate::plan::{BROKER, Kind};
 
 pub(super) const METADATA: &str = "__cluster_metadata-0";
 
-/// A file as it was before it was damaged.
-pub(super) struct Broken {
+/// The contents of a file before it was damaged.
+pub(super) struct DamagedFile {
     path: String,
     before: Vec<u8>,
 }
 
 impl Director {
-    /// Keeps what the files are that a fault names: one of them may be as old as that later.
-    pub(super) fn remember(&mut self, i: usize) {
+    /// Saves the contents of the files that a fault names: the fault may later replace a file by this older version.
+    pub(super) fn keep_contents(&mut self, i: usize) {
         let Kind::DamageFile { file, .. } = &self.shared.plan.faults[i].kind else {
             return;
         };
@@ -32,12 +33,12 @@ impl Director {
                 .filter_map(read)
                 .collect::<Vec<_>>()
         });
-        self.remembered.extend(found);
+        self.kept_contents.extend(found);
     }
 
-    /// BEFORE the broker starts again: damages the file, if there is one.
+    /// Damages the file, if it exists. Called BEFORE the broker starts again.
     pub(super) fn damage_files(&mut self) {
-        for i in std::mem::take(&mut self.doomed) {
+        for i in std::mem::take(&mut self.files_to_damage) {
             let fault = self.shared.plan.faults[i].clone();
             let Kind::DamageFile { file, how, .. } = fault.kind else {
                 continue;
@@ -48,26 +49,26 @@ impl Director {
                 continue;
             }
             let path = all[choices.below("damaged file", 0, all.len() as u64) as usize].clone();
-            if !self.is_vouched_for(&path) {
+            if !self.is_durability_recorded(&path) {
                 continue;
             }
-            let other = self.other(&path, how);
+            let replacement = self.replacement(&path, how);
             let before = self.on_disk(|d| d.file(&path).map(|id| d.peek(id).into_owned()));
-            if self.on_disk(|d| d.damage_file(&path, how, other.as_deref(), &mut choices)) {
+            if self.on_disk(|d| d.damage_file(&path, how, replacement.as_deref(), &mut choices)) {
                 self.suspect(&path, how);
                 let before = before.unwrap_or_default();
                 if self.is_of_metadata(&path) {
-                    // Until it is put back: what is on record of it must not change meanwhile.
+                    // Until the file is restored, the records about it must not change.
                     self.shared.damage(METADATA.to_owned());
                 }
-                self.broken = Some(Broken { path, before });
+                self.damaged_file = Some(DamagedFile { path, before });
             }
         }
     }
 
-    /// Whether it is on record how far the metadata in a file was durable. What is behind that nobody can tell from what was never
-    /// synced.
-    fn is_vouched_for(&self, path: &str) -> bool {
+    /// Whether a checkpoint records how far this metadata file was durable. The broker can't tell damage behind that point from
+    /// data that was never synced.
+    fn is_durability_recorded(&self, path: &str) -> bool {
         if !self.is_of_metadata(path) || !path.ends_with(".log") {
             return true;
         }
@@ -81,8 +82,8 @@ impl Director {
             .any(|(folder, _, point)| folder == METADATA && Some(*point) >= end)
     }
 
-    /// Of a partition with an essential file that is damaged, not everything need be served. (Of the metadata, and of what is derived,
-    /// all is judged.)
+    /// Exempts a partition whose essential file is damaged from the rule that everything is served. (The metadata and derived files
+    /// are not exempt.)
     fn suspect(&self, path: &str, how: FileDamage) {
         let mut parts = path.rsplit('/');
         let (name, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -91,7 +92,7 @@ impl Director {
             .any(|end| name.ends_with(end));
         let is_judged = self.shared.plan.workload.topics.iter().flat_map(|t| t.all());
         if !is_derived && is_judged.into_iter().any(|(t, p)| format!("{t}-{p}") == folder) {
-            // A batch whose CRC fails tells whoever reads it; nobody has to look for it before.
+            // A reader detects a batch whose CRC fails; recovery need not look for it.
             match how {
                 FileDamage::FlippedBit if name.ends_with(".log") => self.shared.damage(folder.to_owned()),
                 _ => self.shared.suspect(folder.to_owned()),
@@ -99,10 +100,10 @@ impl Director {
         }
     }
 
-    /// What stands in for a file.
-    fn other(&self, path: &str, how: FileDamage) -> Option<Vec<u8>> {
+    /// The contents that replace a file.
+    fn replacement(&self, path: &str, how: FileDamage) -> Option<Vec<u8>> {
         if how == FileDamage::Older {
-            return self.remembered.get(path).cloned();
+            return self.kept_contents.get(path).cloned();
         }
         let (folder, name) = path.rsplit_once('/')?;
         let pattern = match name.rsplit_once('.') {
@@ -140,10 +141,10 @@ impl Director {
         path.starts_with(&format!("{}/{METADATA}/", self.shared.roots[0]))
     }
 
-    /// A broker that serves, but left out the directory in which a file of its own was damaged, and named both: the file is put back,
-    /// and everything must be there after the next start. Whether that is so.
-    pub(super) fn left_out(&mut self) -> bool {
-        let Some(Broken { path, .. }) = &self.broken else {
+    /// Handles a broker that serves, but left out the log directory with the damaged file and named both in its log: restores the
+    /// file, so that the next start must serve everything. Returns whether this was the case.
+    pub(super) fn handle_left_out_directory(&mut self) -> bool {
+        let Some(DamagedFile { path, .. }) = &self.damaged_file else {
             return false;
         };
         let (root, name) = path.rsplit_once('/').unwrap_or_default();
@@ -152,26 +153,27 @@ impl Director {
         if !is_left_out {
             return false;
         }
-        let Some(Broken { path, before }) = self.broken.take() else {
+        let Some(DamagedFile { path, before }) = self.damaged_file.take() else {
             return false;
         };
         self.shared.world.count("directory left out for a file");
-        // What is offline in it is as the last life left it: nothing of that is recovered yet.
+        // The offline partitions in it are as the last life left them: they are not recovered yet.
         self.crash(0, false, 5);
         self.on_disk(|d| d.restore_file(&path, before));
         true
     }
 
-    /// The start failed: it has to say because of which file, and then the operator puts it back. Whether that was the reason.
-    pub(super) fn put_back(&mut self, why: &str) -> bool {
-        let Some(Broken { path, before }) = self.broken.take() else {
+    /// Handles a failed start: the broker must name the damaged file, and the operator restores it. Returns whether the file was
+    /// the reason.
+    pub(super) fn handle_refused_start(&mut self, why: &str) -> bool {
+        let Some(DamagedFile { path, before }) = self.damaged_file.take() else {
             return false;
         };
         let name = path.rsplit('/').next().unwrap_or_default();
         if !why.contains(name) && !self.shared.is_named(name) {
             if self.disk_failed {
-                // That may be why, and the file was not looked at.
-                self.broken = Some(Broken { path, before });
+                // The failing disk may be the reason, and the broker may not have read the file.
+                self.damaged_file = Some(DamagedFile { path, before });
                 return false;
             }
             let what = format!("{path} was damaged, and the start that failed does not name it: {why}");
@@ -181,7 +183,7 @@ impl Director {
         self.shared.world.end_quietly(BROKER);
         self.on_disk(|d| d.restore_file(&path, before));
         self.shared.mend(METADATA);
-        self.at(self.now() + AGAIN, Act::Start);
+        self.at(self.now() + START_RETRY_DELAY, Action::Start);
         true
     }
 }

@@ -1,28 +1,28 @@
-//! What befalls the ways between the broker and its clients.
+//! Faults of the links between the broker and its clients.
 
 use std::collections::BTreeMap;
 
-use super::{Act, Director, MILLI};
+use super::{Action, Director, MILLI};
 use crate::exec::Nanos;
 use crate::keyed::{Keyed, mix};
 use crate::net::Link;
 use crate::plan::{BROKER, FIRST_CLIENT, Kind};
 
 impl Director {
-    /// The clients' nodes, with those of the admin and of the last reader.
+    /// The clients' nodes, with the nodes of the admin and of the last reader.
     fn clients(&self) -> std::ops::Range<u32> {
         let clients = self.shared.plan.workload.producers.len() + self.shared.plan.workload.consumers.len();
         FIRST_CLIENT - 2..FIRST_CLIENT + clients as u32
     }
 
-    /// Half of the time all clients are cut off, one after another; then they come back, in another order.
+    /// Cuts off all clients one after another, each for half of the span on average; they reconnect in another order.
     pub(super) fn swizzle(&mut self, id: u64, span: Nanos) {
         self.count("swizzle clog");
         let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
         let now = self.now();
-        for (after, client, until) in swizzled(self.clients(), span, &mut choices) {
+        for (after, client, until) in swizzle_schedule(self.clients(), span, &mut choices) {
             let until = now + until;
-            self.at(now + after, Act::Clog { client, until });
+            self.at(now + after, Action::Clog { client, until });
         }
     }
 
@@ -34,8 +34,8 @@ impl Director {
         }
     }
 
-    /// Cuts, slows or narrows the ways between the broker and one client, or all.
-    pub(super) fn ail(&self, kind: &Kind) {
+    /// Cuts, delays or throttles the links between the broker and one client, or all.
+    pub(super) fn degrade_links(&self, kind: &Kind) {
         let all = self.clients();
         let now = self.now();
         let mut state = self.shared.world.lock();
@@ -86,8 +86,12 @@ impl Director {
     }
 }
 
-/// When each client is cut off, and until when: all are, in the middle of `span`.
-fn swizzled(clients: std::ops::Range<u32>, span: Nanos, choices: &mut Keyed) -> Vec<(Nanos, u32, Nanos)> {
+/// When each client is cut off, and until when: in the middle of `span` all are.
+fn swizzle_schedule(
+    clients: std::ops::Range<u32>,
+    span: Nanos,
+    choices: &mut Keyed,
+) -> Vec<(Nanos, u32, Nanos)> {
     let mut in_order = |kind| {
         let mut all: Vec<_> = clients
             .clone()
@@ -111,7 +115,7 @@ mod tests {
     fn clients_are_clogged_one_by_one_and_come_back_in_another_order() {
         let mut others = 0;
         for seed in 0..20 {
-            let clogs = swizzled(10..15, 1000, &mut Keyed::new(seed));
+            let clogs = swizzle_schedule(10..15, 1000, &mut Keyed::new(seed));
             assert_eq!(
                 clogs.iter().map(|c| c.0).collect::<Vec<_>>(),
                 [0, 100, 200, 300, 400]

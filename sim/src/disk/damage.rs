@@ -1,6 +1,6 @@
-//! Damage that lasts: to bytes that had been safe, or that the disk says are.
+//! Permanent damage to bytes that were durable, or that the disk reports as durable.
 //!
-//! A power loss makes a write that went astray visible: until then the page cache holds what was meant.
+//! A power loss reveals a misdirected or lost write: until then the page cache holds the intended bytes.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -9,33 +9,33 @@ use super::platter::Change;
 use super::{Disk, Inode, InodeId, SECTOR};
 use crate::keyed::Keyed;
 
-/// What a disk does to a file without a word.
+/// What a disk silently does to a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Damage {
-    /// A bit of what was durable is another one.
+    /// A durable bit flips.
     BitRot,
-    /// The same, of up to 32 bits, in an index, which is derived: then nothing at all may suffer.
+    /// Up to 32 durable bits flip in an index. An index is derived, so nothing may suffer.
     IndexRot,
-    /// A sector of what was durable can't be read any more (EIO), until it is written again.
+    /// A durable sector can't be read (EIO) until it is written again.
     Unreadable,
     /// The next write never reaches the platter.
     LostWrite,
-    /// The next write reaches the platter somewhere before its place.
+    /// The next write reaches the platter at an earlier position.
     MisdirectedWrite,
 }
 
 impl Damage {
-    /// Whether a file of this name can be damaged so.
-    pub fn befalls(self, name: &str) -> bool {
+    /// Whether this damage applies to a file of this name.
+    pub fn applies_to(self, name: &str) -> bool {
         match self {
-            // Nobody asks for times here.
+            // No reader uses the time index here.
             Self::IndexRot => name.ends_with(".index"),
             _ => name.ends_with(".log"),
         }
     }
 
-    /// As reports count it.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::BitRot => "bit rot",
@@ -46,10 +46,10 @@ impl Damage {
         }
     }
 
-    /// What a write becomes.
+    /// The change that a misdirected or lost write becomes.
     pub(super) fn astray(self, at: u64, bytes: Bytes) -> Change {
         let landed = match self {
-            // To where a sector number with one bit less leads.
+            // The position whose sector number has one bit less.
             Self::MisdirectedWrite if at >= SECTOR => {
                 let sector = at / SECTOR;
                 Some(((sector & (sector - 1)) * SECTOR + at % SECTOR, bytes.clone()))
@@ -70,7 +70,7 @@ impl Inode {
         self.unreadable.range(first..to.max(first)).next().is_some()
     }
 
-    /// A sector that is written as a whole, or the end of the file is, can be read again.
+    /// Makes a sector readable again if the write covers it whole, or up to the end of the file.
     pub(super) fn is_written(&mut self, at: u64, len: u64) {
         let (end, file_end) = (at + len, self.data.len() as u64);
         self.unreadable
@@ -79,18 +79,18 @@ impl Inode {
 }
 
 impl Disk {
-    /// Does that to a file: to what is durable of it, or to what is written next. `false`: nothing of it is durable yet.
+    /// Damages a file: its durable bytes, or the next write to it. `false` if none of it is durable yet.
     pub fn damage(&mut self, id: InodeId, how: Damage, choices: &mut Keyed) -> bool {
         let (node, inode) = (self.node, self.inode_mut(id));
         let safe = match how {
-            // No index is ever synced.
+            // Indexes are never synced.
             Damage::IndexRot => inode.data.len(),
             _ => inode.durable.len().min(inode.data.len()),
         } as u64;
         if safe == 0 {
             return false;
         }
-        // An index that is wrong here and there misleads somebody at last.
+        // Enough wrong entries in an index mislead some reader.
         let bits = match how {
             Damage::IndexRot => 1 + choices.below("damaged bits", node, 32),
             _ => 1,
@@ -104,14 +104,14 @@ impl Disk {
                         image.flip(at, bit);
                     }
                 }
-                self.befalls(how.name());
+                self.count_fault(how.name());
             }
             Damage::Unreadable => {
                 let at = choices.below("damage at", node, safe);
                 inode.unreadable.insert(at / SECTOR * SECTOR);
-                self.befalls(how.name());
+                self.count_fault(how.name());
             }
-            // Counted when it happens.
+            // Counted when it takes effect.
             Damage::LostWrite | Damage::MisdirectedWrite => inode.goes_astray = Some(how),
         }
         true

@@ -1,4 +1,4 @@
-//! What happens to whole files while nobody has them open: an operator's mistake, a bad copy, a file system that lost its journal.
+//! Damage to whole files while no process has them open: an operator's mistake, a bad copy, a file system that lost its journal.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -7,28 +7,28 @@ use super::platter::Image;
 use super::{Disk, InodeId, NameChange, ROOT, set_name};
 use crate::keyed::Keyed;
 
-/// What becomes of a file between two lives of the broker.
+/// What happens to a file between two lives of the broker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileDamage {
-    /// It is gone.
+    /// The file is missing.
     Missing,
-    /// Nothing is in it.
+    /// The file is empty.
     Emptied,
     /// Its end is gone.
     Shortened,
-    /// It is as long as it was, and all zeros.
+    /// The file keeps its length and is all zeros.
     Zeroed,
-    /// It is the file of this kind of another folder.
+    /// The file is replaced by one of the same kind from another folder.
     Anothers,
-    /// It is as it was some time ago.
+    /// The file is replaced by an older version of itself.
     Older,
-    /// One of its bits is another.
+    /// One bit is flipped.
     FlippedBit,
 }
 
 impl FileDamage {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::Missing,
         Self::Emptied,
@@ -39,7 +39,7 @@ impl FileDamage {
         Self::FlippedBit,
     ];
 
-    /// As reports count it.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Missing => "file missing",
@@ -52,7 +52,7 @@ impl FileDamage {
         }
     }
 
-    /// What a file of `bytes` becomes; none if it is gone. `other` is what stands in for it.
+    /// The contents of a file of `bytes` after the damage; none if it is missing. `other` is its replacement.
     fn of(self, bytes: &[u8], other: &[u8], choices: &mut Keyed) -> Option<Vec<u8>> {
         let len = bytes.len() as u64;
         let mut bytes = bytes.to_vec();
@@ -73,7 +73,7 @@ impl FileDamage {
 }
 
 impl Disk {
-    /// The paths of files that `pattern` names: one `*` in its last part stands for anything.
+    /// The paths of the files that match `pattern`: one `*` in its last part matches anything.
     pub fn matching(&self, pattern: &str) -> Vec<String> {
         let (folder, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
         let (begin, end) = name.split_once('*').unwrap_or((name, ""));
@@ -90,7 +90,7 @@ impl Disk {
             .collect()
     }
 
-    /// Does that to a file that nobody has open: what is on the platter, and what the next life sees. `false`: it is as it was.
+    /// Damages a file that is not open: on the platter and in the next life's view. `false` if it stayed as it was.
     pub fn damage_file(
         &mut self,
         path: &str,
@@ -111,11 +111,11 @@ impl Disk {
             Some(after) => self.overwrite(id, after),
             None => self.lose_name(path, id),
         }
-        self.befalls(how.name());
+        self.count_fault(how.name());
         true
     }
 
-    /// Puts a file back as it was.
+    /// Restores a file's contents.
     pub fn restore_file(&mut self, path: &str, bytes: Vec<u8>) {
         match self.file(path) {
             Some(id) => self.overwrite(id, bytes),
@@ -123,7 +123,7 @@ impl Disk {
                 if let Ok((id, _)) = self.find(path, true) {
                     self.overwrite(id, bytes);
                 }
-                // Durable, names included: nothing of it is on its way.
+                // Durable, names included: no change is pending.
                 let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
                 drop(self.sync_dir(folder));
             }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn each_damage_is_what_it_says_and_lasts() {
+    fn each_damage_has_its_effect_and_lasts() {
         for how in FileDamage::ALL {
             let mut disk = disk();
             let mut choices = Keyed::new(5);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_back_is_there_after_a_power_loss() {
+    fn a_restored_file_survives_a_power_loss() {
         let (mut disk, mut choices) = (disk(), Keyed::new(5));
         assert!(disk.damage_file(PATH, FileDamage::Missing, None, &mut choices));
         disk.restore_file(PATH, b"0123456789".to_vec());
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_names_files_of_one_folder() {
+    fn a_pattern_matches_files_of_one_folder() {
         let disk = disk();
         assert_eq!(disk.matching("data/t-0/*.index"), [PATH]);
         assert_eq!(disk.matching("data/t-0/x.index"), [PATH]);

@@ -1,4 +1,4 @@
-//! What the disk keeps, loses and makes up.
+//! The disk keeps, loses and invents bytes as its model says.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn with_file() -> (Disk, InodeId) {
 }
 
 #[test]
-fn what_a_sync_covers_survives_every_power_loss() {
+fn synced_bytes_survive_every_power_loss() {
     for seed in 0..50 {
         let (mut disk, id) = with_file();
         disk.write(id, 0, &Bytes::from(vec![7; 3000])).expect("room");
@@ -26,7 +26,7 @@ fn what_a_sync_covers_survives_every_power_loss() {
 }
 
 #[test]
-fn what_no_sync_covers_is_kept_lost_torn_and_zeroed() {
+fn an_unsynced_write_is_kept_lost_torn_or_zeroed() {
     let (mut whole, mut shorter, mut torn, mut zeros, mut nameless) = (0, 0, 0, 0, 0);
     for seed in 0..200 {
         let (mut disk, id) = with_file();
@@ -54,7 +54,7 @@ fn what_no_sync_covers_is_kept_lost_torn_and_zeroed() {
 }
 
 #[test]
-fn a_truncate_that_no_sync_covers_may_be_undone() {
+fn an_unsynced_truncate_may_be_undone() {
     let mut undone = 0;
     for seed in 0..100 {
         let (mut disk, id) = with_file();
@@ -70,7 +70,7 @@ fn a_truncate_that_no_sync_covers_may_be_undone() {
 }
 
 #[test]
-fn a_name_is_sure_once_its_directory_is_synced() {
+fn a_name_is_durable_once_its_directory_is_synced() {
     let (mut disk, id) = with_file();
     assert_eq!(disk.file_durable("a/f"), Some(id));
     disk.rename("a/f", "a/g").expect("a rename");
@@ -83,7 +83,7 @@ fn a_name_is_sure_once_its_directory_is_synced() {
 }
 
 #[test]
-fn a_full_disk_takes_what_fits() {
+fn a_full_disk_writes_the_part_that_fits() {
     let (mut disk, id) = with_file();
     disk.capacity = 1000;
     let (error, extent_known) = disk
@@ -98,7 +98,7 @@ fn a_full_disk_takes_what_fits() {
 }
 
 #[test]
-fn a_write_fails_in_the_middle_and_says_not_where() {
+fn a_failed_write_has_an_unknown_extent() {
     let (mut disk, id) = with_file();
     disk.write(id, 0, &Bytes::from(vec![1; 1000])).expect("room");
     disk.failing_writes = 1;
@@ -108,14 +108,14 @@ fn a_write_fails_in_the_middle_and_says_not_where() {
     assert_eq!((error.kind(), extent_known), (ErrorKind::Io, false));
     let left = disk.read(id, 1000, 1000).expect("it can be read");
     assert!((1..1000).contains(&left.len()) && left.iter().all(|b| *b == 2));
-    assert_eq!(disk.befell.get("write failed"), Some(&1));
+    assert_eq!(disk.fault_counts.get("write failed"), Some(&1));
     disk.write(id, 1000, &Bytes::from(vec![3; 1000]))
         .expect("only one was to fail");
     assert_eq!(disk.read(id, 1000, 1000).expect("it can be read"), vec![3; 1000]);
 }
 
 #[test]
-fn what_a_failed_sync_was_to_cover_no_later_sync_covers() {
+fn changes_of_a_failed_sync_are_not_covered_by_later_syncs() {
     let (mut gone, mut kept) = (0, 0);
     for seed in 0..100 {
         let (mut disk, id) = with_file();
@@ -124,7 +124,7 @@ fn what_a_failed_sync_was_to_cover_no_later_sync_covers() {
         disk.failing_syncs = 1;
         let mark = disk.sync_begin();
         disk.sync_end(id, mark, &mut choices).expect_err("it was to fail");
-        // The node sees its page, and a sync finds nothing left to do.
+        // The node sees its page, and a sync has nothing left to do.
         assert_eq!(disk.read(id, 0, 512).expect("it can be read"), vec![7; 512]);
         let mark = disk.sync_begin();
         disk.sync_end(id, mark, &mut choices)
@@ -140,7 +140,7 @@ fn what_a_failed_sync_was_to_cover_no_later_sync_covers() {
 }
 
 #[test]
-fn what_is_written_anew_after_a_failed_sync_is_durable_again() {
+fn bytes_rewritten_after_a_failed_sync_become_durable() {
     for seed in 0..50 {
         let (mut disk, id) = with_file();
         let mut choices = Keyed::new(seed);
@@ -157,12 +157,12 @@ fn what_is_written_anew_after_a_failed_sync_is_durable_again() {
 }
 
 #[test]
-fn a_file_that_nobody_can_come_back_to_is_freed() {
+fn an_unreachable_file_is_freed() {
     let (mut disk, id) = with_file();
     disk.write(id, 0, &Bytes::from(vec![7; 1000])).expect("room");
     disk.remove("a/f", false).expect("it is there");
     disk.sync_dir("a").expect("a sync");
-    // Somebody still reads it.
+    // A handle still reads it.
     assert_eq!((disk.len(id), disk.used()), (1000, 1000));
     disk.close(id);
     assert_eq!((disk.len(id), disk.used()), (0, 0));
@@ -178,7 +178,7 @@ fn a_file_that_nobody_can_come_back_to_is_freed() {
 }
 
 #[test]
-fn a_log_s_writes_are_unsynced_until_its_sync() {
+fn log_writes_are_unsynced_until_a_sync() {
     let mut disk = Disk::new(1);
     let (log, _) = disk.open("00000000000000000000.log", true).expect("a file");
     let (index, _) = disk.open("00000000000000000000.index", true).expect("a file");
@@ -193,7 +193,7 @@ fn a_log_s_writes_are_unsynced_until_its_sync() {
     assert_eq!(disk.log_unsynced_bytes(), 0);
 }
 
-/// A file of two sectors that are durable, and what is done to it.
+/// A file of two durable sectors, damaged.
 fn damaged(seed: u64, how: Damage) -> (Disk, InodeId) {
     let (mut disk, id) = with_file();
     disk.write(id, 0, &Bytes::from(vec![7; 1024])).expect("room");
@@ -204,7 +204,7 @@ fn damaged(seed: u64, how: Damage) -> (Disk, InodeId) {
 }
 
 #[test]
-fn what_is_not_durable_yet_is_not_damaged() {
+fn bytes_that_are_not_durable_are_not_damaged() {
     let (mut disk, id) = with_file();
     disk.write(id, 0, &Bytes::from(vec![7; 1024])).expect("room");
     assert!(!disk.damage(id, Damage::BitRot, &mut Keyed::new(1)));
@@ -212,7 +212,7 @@ fn what_is_not_durable_yet_is_not_damaged() {
 }
 
 #[test]
-fn a_bit_that_rots_is_another_one_from_then_on() {
+fn bit_rot_is_permanent() {
     for seed in 0..10 {
         let (mut disk, id) = damaged(seed, Damage::BitRot);
         for _ in 0..2 {
@@ -225,7 +225,7 @@ fn a_bit_that_rots_is_another_one_from_then_on() {
 }
 
 #[test]
-fn a_sector_can_t_be_read_until_it_is_written_again() {
+fn an_unreadable_sector_is_readable_after_a_rewrite() {
     for seed in 0..10 {
         let (mut disk, id) = damaged(seed, Damage::Unreadable);
         disk.power_loss(&mut Keyed::new(1));
@@ -241,7 +241,7 @@ fn a_sector_can_t_be_read_until_it_is_written_again() {
 }
 
 #[test]
-fn a_write_that_goes_astray_looks_well_until_the_power_goes() {
+fn a_misdirected_write_seems_fine_until_a_power_loss() {
     for (how, first) in [(Damage::LostWrite, 7), (Damage::MisdirectedWrite, 9)] {
         let (mut disk, id) = damaged(1, how);
         disk.write(id, 1024, &Bytes::from(vec![9; 512])).expect("room");
@@ -255,12 +255,16 @@ fn a_write_that_goes_astray_looks_well_until_the_power_goes() {
         assert_eq!(disk.read(id, 512, 512).expect("it can be read"), vec![7; 512]);
         assert_eq!(disk.read(id, 1024, 512).expect("it can be read"), vec![0; 512]);
         assert_eq!(disk.read(id, 1536, 512).expect("it can be read"), vec![9; 512]);
-        assert_eq!(disk.befell.get(how.name()), Some(&1), "only the next one does");
+        assert_eq!(
+            disk.fault_counts.get(how.name()),
+            Some(&1),
+            "only the next one does"
+        );
     }
 }
 
 #[test]
-fn zeros_at_the_end_take_no_room_and_are_bytes_like_others() {
+fn trailing_zeros_take_no_memory_and_read_as_bytes() {
     let mut disk = Disk::new(1);
     let (file, _) = disk.open("00000000000000000000.log", true).expect("a file");
     let write = |disk: &mut Disk, at: u64, bytes: &[u8]| {
@@ -282,7 +286,7 @@ fn zeros_at_the_end_take_no_room_and_are_bytes_like_others() {
     disk.truncate(file, 4500);
     write(&mut disk, 4500, b"d");
     assert_eq!(read(&mut disk, 4499, 9), b"\0d");
-    // A bit may flip in them as well.
+    // A bit may flip in the zeros, too.
     write(&mut disk, 4501, &[0; 100_000]);
     assert!(disk.damage(file, Damage::BitRot, &mut Keyed::new(3)));
     let ones = |bytes: &[u8]| bytes.iter().map(|b| b.count_ones()).sum::<u32>();

@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{SimEnv, disk};
 use crate::net::{EndId, addr_of};
-use crate::trace::{What, conn_of};
+use crate::trace::{EventKind, conn_of};
 
 /// A listening port.
 pub struct SimListener {
@@ -34,7 +34,7 @@ impl Listener<SimEnv> for SimListener {
             }
         })
         .await;
-        self.env.tap().tell(|| What::Accept { conn: conn_of(end) });
+        self.env.tap().record(|| EventKind::Accept { conn: conn_of(end) });
         Ok((SimConn::new(self.env.clone(), end), from))
     }
 
@@ -60,7 +60,7 @@ impl Drop for SimListener {
     }
 }
 
-/// One end of a connection, while it is somebody's: dropping the last half closes it.
+/// One half of an end: dropping the last half closes the connection.
 struct Half {
     env: SimEnv,
     end: EndId,
@@ -159,7 +159,7 @@ impl ReadHalf for SimReadHalf {
             end.held -= n;
             let waker = end.room.take();
             drop(state);
-            self.0.env.tap().tell(|| What::Receive {
+            self.0.env.tap().record(|| EventKind::Receive {
                 conn: conn_of(self.0.end),
                 len: n as u64,
             });
@@ -175,20 +175,20 @@ impl ReadHalf for SimReadHalf {
 /// The direction to the peer.
 pub struct SimWriteHalf(Half, Progress);
 
-/// What leaves together.
+/// Bytes that are sent together.
 #[derive(Default)]
-struct Flight {
+struct SendBuffer {
     pieces: Vec<Bytes>,
     len: usize,
 }
 
-impl Flight {
+impl SendBuffer {
     fn push(&mut self, piece: Bytes) {
         self.len += piece.len();
         self.pieces.push(piece);
     }
 
-    /// Takes the first `n` bytes away.
+    /// Removes the first `n` bytes.
     fn split_to(&mut self, n: usize) -> Self {
         let mut first = Self::default();
         let mut rest = std::mem::take(&mut self.pieces).into_iter();
@@ -209,7 +209,7 @@ impl Flight {
 
 impl WriteHalf<SimEnv> for SimWriteHalf {
     async fn write(&mut self, parts: Vec<Part<SimEnv>>) -> Result<()> {
-        let (mut flight, mut room) = (Flight::default(), 0);
+        let (mut flight, mut room) = (SendBuffer::default(), 0);
         for part in parts {
             let (mut at, end) = match &part {
                 Part::Bytes(bytes) => (0, bytes.len() as u64),
@@ -243,7 +243,7 @@ impl WriteHalf<SimEnv> for SimWriteHalf {
 }
 
 impl SimWriteHalf {
-    /// Bytes of a range as they leave, not before: what the file holds then is what the peer gets.
+    /// Reads a file range at the time of sending, not before: the peer gets the bytes that the file holds then.
     fn read(&self, range: &FileRange<SimEnv>, at: u64, len: u64) -> Result<Bytes> {
         let file = range.raw();
         let read = disk(&mut self.0.env.world.lock(), file.env.life.node, |d| {
@@ -284,8 +284,8 @@ impl SimWriteHalf {
         .await
     }
 
-    /// Sends what leaves together: now and then it arrives in two parts, cut anywhere.
-    fn send(&mut self, mut flight: Flight) -> Result<()> {
+    /// Sends bytes together: sometimes they arrive in two parts, split anywhere.
+    fn send(&mut self, mut flight: SendBuffer) -> Result<()> {
         let node = u64::from(self.0.env.life.node);
         let cut = {
             let choices = &mut self.0.env.world.lock().choices;
@@ -302,7 +302,7 @@ impl SimWriteHalf {
         Ok(())
     }
 
-    fn send_now(&mut self, flight: Flight) -> Result<()> {
+    fn send_now(&mut self, flight: SendBuffer) -> Result<()> {
         let world = &self.0.env.world;
         let mut state = world.lock();
         let peer = state.net.ends.get(&self.0.end).ok_or_else(|| self.0.gone())?.peer;
@@ -320,7 +320,7 @@ impl SimWriteHalf {
         let life = world.exec().life(p.node);
         drop(state);
         let (conn, len) = (conn_of(self.0.end), flight.len as u64);
-        self.0.env.tap().tell(|| What::Send {
+        self.0.env.tap().record(|| EventKind::Send {
             conn,
             to,
             len,
@@ -341,7 +341,7 @@ impl SimWriteHalf {
             p.inbox.extend(flight.pieces);
             let waker = p.reader.take();
             drop(state);
-            shared.exec().tap().tell(|| What::Arrive { conn, len });
+            shared.exec().tap().record(|| EventKind::Arrive { conn, len });
             if let Some(w) = waker {
                 w.wake();
             }
@@ -350,7 +350,7 @@ impl SimWriteHalf {
     }
 }
 
-/// Tells the peer of `end`, behind all that was sent, that nothing more comes.
+/// Sends the end of the stream to the peer of `end`, after all sent bytes.
 fn send_eof(env: &SimEnv, end: EndId) {
     let world = &env.world;
     let mut state = world.lock();
@@ -376,7 +376,10 @@ fn send_eof(env: &SimEnv, end: EndId) {
             p.reader.take()
         });
         drop(state);
-        shared.exec().tap().tell(|| What::Eof { conn: conn_of(peer) });
+        shared
+            .exec()
+            .tap()
+            .record(|| EventKind::Eof { conn: conn_of(peer) });
         if let Some(w) = waker {
             w.wake();
         }

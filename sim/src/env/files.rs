@@ -7,18 +7,18 @@ use bytes::Bytes;
 
 use super::{SimEnv, disk};
 use crate::disk::InodeId;
-use crate::trace::{What, batches_in};
+use crate::trace::{EventKind, batches_in};
 use crate::world::{State, World};
 
 /// A file of a node's disk.
 pub struct SimFile {
     pub(super) env: SimEnv,
     pub(super) inode: InodeId,
-    /// Where it was when it was opened.
+    /// Its path when it was opened.
     path: Arc<str>,
 }
 
-/// Why it failed, for a trace.
+/// The error's text, for a trace.
 fn error_of<T>(result: &Result<T>) -> Option<String> {
     result.as_ref().err().map(ToString::to_string)
 }
@@ -43,7 +43,7 @@ impl RawFile for SimFile {
         let mut state = self.env.world.lock();
         let id = World::write_begins(&mut state, life, inode, at, whole.clone());
         drop(state);
-        self.env.tap().tell(|| What::Write {
+        self.env.tap().record(|| EventKind::Write {
             write: id,
             file: self.path.to_string(),
             at,
@@ -66,7 +66,7 @@ impl RawFile for SimFile {
                     d.write(inode, at, &bytes)
                 });
                 let written = written.map_err(failed);
-                world.exec().tap().tell(|| What::Wrote {
+                world.exec().tap().record(|| EventKind::Wrote {
                     write: id,
                     file: path.to_string(),
                     at,
@@ -94,7 +94,7 @@ impl RawFile for SimFile {
     fn read_resident(&self, at: u64, len: u32) -> Option<Bytes> {
         let (node, inode) = (self.env.life.node, self.inode);
         let mut state = self.env.world.lock();
-        // Now and then it isn't in memory, and the caller has to take the long way.
+        // Sometimes the bytes aren't resident, and the caller has to use `read_at`.
         if state.choices.one_in("read not resident", u64::from(node), 8) {
             return None;
         }
@@ -110,7 +110,7 @@ impl RawFile for SimFile {
         let (mark, len) = disk(&mut self.env.world.lock(), node, |d| {
             (d.sync_begin(), d.len(inode))
         });
-        let begun = self.env.tap().tell(|| What::Sync {
+        let begun = self.env.tap().record(|| EventKind::Sync {
             file: self.path.to_string(),
             len: Some(len),
         });
@@ -122,7 +122,7 @@ impl RawFile for SimFile {
                 let disk = s.disks.get_mut(&node).expect("a node that stores has a disk");
                 disk.failing_syncs += u64::from(disk.has_failed(&path));
                 let synced = disk.sync_end(inode, mark, &mut s.choices);
-                world.exec().tap().tell(|| What::Synced {
+                world.exec().tap().record(|| EventKind::Synced {
                     file: path.to_string(),
                     begun,
                     error: error_of(&synced),
@@ -139,7 +139,7 @@ impl RawFile for SimFile {
             move |s| World::disk_latency(s, node, 0),
             done,
             move |s| {
-                world.exec().tap().tell(|| What::Truncate {
+                world.exec().tap().record(|| EventKind::Truncate {
                     file: path.to_string(),
                     to: len,
                 });
@@ -155,7 +155,7 @@ impl RawFile for SimFile {
 
 impl SimFile {
     fn tell_read(&self, at: u64, len: u32, resident: bool) {
-        self.env.tap().tell(|| What::Read {
+        self.env.tap().record(|| EventKind::Read {
             file: self.path.to_string(),
             at,
             len: u64::from(len),
@@ -193,7 +193,7 @@ impl SimDir {
         );
     }
 
-    /// A change of names, told with how it went.
+    /// Changes names, and traces the change with its outcome.
     fn call_named(
         &self,
         op: &'static str,
@@ -204,7 +204,7 @@ impl SimDir {
         let world = self.env.world.clone();
         self.call(done, move |d| {
             let result = f(d);
-            world.exec().tap().tell(|| What::Name {
+            world.exec().tap().record(|| EventKind::Name {
                 op: op.into(),
                 file,
                 to,
@@ -222,7 +222,7 @@ impl RawDir for SimDir {
         let (path, env) = (self.path(path), self.env.clone());
         self.call(done, move |d| {
             let (inode, len) = d.open(&path, create)?;
-            env.tap().tell(|| What::Open {
+            env.tap().record(|| EventKind::Open {
                 file: path.clone(),
                 made: create,
                 len,
@@ -234,26 +234,26 @@ impl RawDir for SimDir {
 
     fn rename(&self, from: &str, to: &str, done: Done<Result<()>>) {
         let (from, to) = (self.path(from), self.path(to));
-        let told = (from.clone(), Some(to.clone()));
-        self.call_named("rename", told, done, move |d| d.rename(&from, &to));
+        let names = (from.clone(), Some(to.clone()));
+        self.call_named("rename", names, done, move |d| d.rename(&from, &to));
     }
 
     fn remove(&self, path: &str, done: Done<Result<()>>) {
         let path = self.path(path);
-        let told = (path.clone(), None);
-        self.call_named("remove", told, done, move |d| d.remove(&path, false));
+        let names = (path.clone(), None);
+        self.call_named("remove", names, done, move |d| d.remove(&path, false));
     }
 
     fn create_dir(&self, path: &str, done: Done<Result<()>>) {
         let path = self.path(path);
-        let told = (path.clone(), None);
-        self.call_named("create_dir", told, done, move |d| d.create_dir(&path));
+        let names = (path.clone(), None);
+        self.call_named("create_dir", names, done, move |d| d.create_dir(&path));
     }
 
     fn remove_dir(&self, path: &str, done: Done<Result<()>>) {
         let path = self.path(path);
-        let told = (path.clone(), None);
-        self.call_named("remove_dir", told, done, move |d| d.remove(&path, true));
+        let names = (path.clone(), None);
+        self.call_named("remove_dir", names, done, move |d| d.remove(&path, true));
     }
 
     fn list(&self, path: &str, done: Done<Result<Vec<Entry>>>) {
@@ -263,7 +263,7 @@ impl RawDir for SimDir {
 
     fn sync_dir(&self, path: &str, done: Done<Result<()>>) {
         let (path, node) = (self.path(path), self.env.life.node);
-        let begun = self.env.tap().tell(|| What::Sync {
+        let begun = self.env.tap().record(|| EventKind::Sync {
             file: path.clone(),
             len: None,
         });
@@ -276,7 +276,7 @@ impl RawDir for SimDir {
                     d.check_dir(&path)?;
                     d.sync_dir(&path)
                 });
-                world.exec().tap().tell(|| What::Synced {
+                world.exec().tap().record(|| EventKind::Synced {
                     file: path,
                     begun,
                     error: error_of(&synced),
@@ -298,7 +298,7 @@ impl RawDir for SimDir {
             move |s| {
                 let holder = *s.locks.entry((life.node, root.clone())).or_insert(life);
                 if holder == life {
-                    // A second lock by the same process is refused too, as flock on another descriptor is.
+                    // A second lock by the same process is refused too, like flock on another descriptor.
                     let twice = s
                         .locks
                         .insert((life.node, format!("{root}#taken")), life)

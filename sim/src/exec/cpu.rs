@@ -1,4 +1,4 @@
-//! How much processor time a poll takes: the only thing of a run that is of the machine, and not of the seed. It never decides
+//! Measures the processor time of polls: the only value in a run that depends on the machine and not on the seed. It never decides
 //! anything in the world; a poll that takes too long is reported at the end.
 
 use super::{Exec, Life, lock};
@@ -11,7 +11,7 @@ pub(crate) struct SlowPoll {
     pub(crate) cpu_ns: u64,
 }
 
-/// What is measured, and what was found.
+/// The limit, and the slowest poll above it.
 #[derive(Default)]
 pub(super) struct Cpu {
     most_ns: Option<u64>,
@@ -19,7 +19,7 @@ pub(super) struct Cpu {
 }
 
 impl Cpu {
-    /// The clock at the begin of a poll, if polls are measured.
+    /// The clock at the start of a poll, if polls are measured.
     pub(super) fn begin(&self) -> Option<u64> {
         self.most_ns.map(|_| thread_ns())
     }
@@ -41,13 +41,13 @@ impl Exec {
         lock(&self.0.state).cpu.most_ns = Some(most_ns);
     }
 
-    /// The slowest poll of those that took longer than they may.
+    /// The slowest of the polls that exceeded the limit.
     pub(crate) fn slowest_poll(&self) -> Option<SlowPoll> {
         lock(&self.0.state).cpu.slowest
     }
 }
 
-/// This thread's processor time. By a system call: what libc is asked in the room, the world answers.
+/// This thread's processor time. By a direct system call, because madsim intercepts libc's clocks in the room.
 fn thread_ns() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,

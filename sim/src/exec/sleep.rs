@@ -1,10 +1,10 @@
-//! Waiting for a moment of the world.
+//! Waits for a time of the world.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::{Exec, Fire, Life, Nanos, Timer, TimerId, lock};
+use super::{Exec, Life, Nanos, Timer, TimerAction, TimerId, lock};
 
 /// See [`Exec::sleep_until`].
 pub struct Sleep {
@@ -25,7 +25,7 @@ impl Future for Sleep {
             let mut state = lock(&self.exec.0.state);
             let set = self.timer.and_then(|id| state.timers.get_mut(id));
             if let Some(Timer {
-                fire: Fire::Wake(waker),
+                fire: TimerAction::Wake(waker),
                 ..
             }) = set
             {
@@ -39,7 +39,7 @@ impl Future for Sleep {
         }
         if self.at < Nanos::MAX {
             let (life, at) = (self.life, self.at);
-            self.timer = Some(self.exec.timer(life, at, Fire::Wake(cx.waker().clone())));
+            self.timer = Some(self.exec.timer(life, at, TimerAction::Wake(cx.waker().clone())));
         }
         Poll::Pending
     }

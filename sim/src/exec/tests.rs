@@ -1,4 +1,4 @@
-//! Who runs when, and what a kill leaves.
+//! Scheduling order, and the effects of a kill.
 
 use super::*;
 
@@ -40,7 +40,7 @@ fn the_seed_decides_the_order() {
 }
 
 #[test]
-fn another_order_is_another_run_of_the_same_tasks() {
+fn another_scheduler_seed_gives_another_order() {
     let by = |order| {
         let exec = Exec::new(1);
         exec.choose_by(Strategy::Random, order);
@@ -51,7 +51,7 @@ fn another_order_is_another_run_of_the_same_tasks() {
 }
 
 #[test]
-fn priorities_let_some_run_far_ahead_until_they_change() {
+fn priorities_let_some_tasks_run_far_ahead() {
     // Eight tasks wake a nanosecond apart, four times. Those of low priority come behind all others, round after round.
     let last =
         |seen: &[u32]| seen.len() - 1 - seen.iter().rev().position(|s| *s == seen[0]).expect("the first");
@@ -59,7 +59,7 @@ fn priorities_let_some_run_far_ahead_until_they_change() {
     for seed in 0..20 {
         let (seen, hash) = order_by(seed, Strategy::Pct(u64::MAX));
         assert_eq!((seen.clone(), hash), order_by(seed, Strategy::Pct(u64::MAX)));
-        // The first is through with all its rounds before the last has begun.
+        // The first finishes all its rounds before the last has begun.
         ahead += usize::from(
             last(&seen)
                 < seen
@@ -92,9 +92,9 @@ fn a_paused_node_wakes_late() {
         );
     }
     exec.pause(1);
-    let (w, heard) = (exec.clone(), Arc::clone(&woke));
+    let (w, woke_by_call) = (exec.clone(), Arc::clone(&woke));
     exec.call_at(exec.life(0), 2_500_000_000, move || {
-        w.call_awake(w.life(1), move || lock(&heard).push((9, 0)));
+        w.call_awake(w.life(1), move || lock(&woke_by_call).push((9, 0)));
     });
     let e = exec.clone();
     exec.call_at(exec.life(0), 3_000_000_000, move || e.resume(1));
@@ -103,7 +103,7 @@ fn a_paused_node_wakes_late() {
 }
 
 #[test]
-fn a_panic_s_message_is_kept() {
+fn a_panic_message_is_kept() {
     let exec = Exec::new(1);
     exec.spawn(
         exec.life(4),

@@ -1,37 +1,37 @@
-//! What is to happen at moments to come.
+//! The timers of the executor.
 
-use super::{Fire, Life, Nanos};
+use super::{Life, Nanos, TimerAction};
 
-/// What happens, and in whose life.
+/// A timer's action, and the life that it belongs to.
 pub(super) struct Timer {
     pub life: Life,
-    pub fire: Fire,
+    pub fire: TimerAction,
     /// The event that set it.
     pub by: u64,
 }
 
-/// A timer's moment and number: those of one moment go off in the order in which they were set.
+/// A timer's time and number: timers of the same time fire in the order in which they were set.
 type Key = (Nanos, u64);
 
-/// A timer that was set.
+/// Handle of a timer.
 #[derive(Clone, Copy)]
 pub(super) struct TimerId {
     key: Key,
     place: u32,
 }
 
-/// The timers that are set. There are few at a time, and most of them are near: they stand in a sorted row, the next one last.
+/// The pending timers. There are few at a time, and most are near: a sorted vector, the next one last.
 #[derive(Default)]
 pub(super) struct Timers {
     row: Vec<TimerId>,
-    /// By their places, which are used again.
+    /// Slots by index; free slots are reused.
     timers: Vec<Option<Timer>>,
     free: Vec<u32>,
     next: u64,
 }
 
 impl Timers {
-    /// Sets one.
+    /// Sets a timer.
     pub fn set(&mut self, at: Nanos, timer: Timer) -> TimerId {
         let place = self.free.pop().unwrap_or_else(|| {
             self.timers.push(None);
@@ -43,37 +43,37 @@ impl Timers {
         };
         self.next += 1;
         self.timers[place as usize] = Some(timer);
-        // It was set last: it comes after all of its moment.
+        // The newest timer comes after all of the same time.
         let i = self.row.partition_point(|other| other.key.0 > at);
         self.row.insert(i, id);
         id
     }
 
-    /// When the next one goes off.
+    /// When the next timer fires.
     pub fn first(&self) -> Option<Nanos> {
         self.row.last().map(|id| id.key.0)
     }
 
-    /// Takes the next one away, with its moment and number, if it is due.
+    /// Removes the next timer and returns it with its key, if it is due.
     pub fn take_due(&mut self, now: Nanos) -> Option<(Key, Timer)> {
         let id = self.row.pop_if(|id| id.key.0 <= now)?;
         Some((id.key, self.free_place(id.place)?))
     }
 
-    /// Who is woken by it, while it is set.
+    /// The timer, while it is pending.
     pub fn get_mut(&mut self, id: TimerId) -> Option<&mut Timer> {
         let i = self.find(id)?;
         self.timers[self.row[i].place as usize].as_mut()
     }
 
-    /// Takes it away, if it has not gone off.
+    /// Removes the timer, if it has not fired.
     pub fn remove(&mut self, id: TimerId) -> Option<Timer> {
         let i = self.find(id)?;
         self.row.remove(i);
         self.free_place(id.place)
     }
 
-    /// Takes away those of a node.
+    /// Removes the timers of a node.
     pub fn remove_of(&mut self, node: u32) -> Vec<Timer> {
         let timers = &self.timers;
         let is_its = |id: &mut TimerId| {
@@ -106,13 +106,13 @@ mod tests {
     fn timer(node: u32) -> Timer {
         Timer {
             life: Life { node, incarnation: 0 },
-            fire: Fire::Call(Box::new(|| {})),
+            fire: TimerAction::Call(Box::new(|| {})),
             by: 0,
         }
     }
 
     #[test]
-    fn they_go_off_in_the_order_of_their_moments_and_then_as_they_were_set() {
+    fn timers_fire_by_time_and_then_by_the_order_of_setting() {
         for seed in 0..50 {
             let (mut keyed, mut timers) = (Keyed::new(seed), Timers::default());
             let mut model: BTreeMap<Key, (TimerId, u32)> = BTreeMap::new();

@@ -1,34 +1,34 @@
-//! Who woke whom.
+//! The chain of wakeups that led to an event.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::exec::Nanos;
-use crate::trace::{Event, What};
+use crate::trace::{Event, EventKind};
 
-/// Links that are told.
+/// Links that are shown.
 const LINKS_MAX: usize = 24;
 
-struct Link {
+struct WakeupLink {
     by: u64,
     t: Nanos,
     node: u32,
     task: Option<Cow<'static, str>>,
-    /// What a device did then.
+    /// A note about a device's action at that time.
     note: Option<&'static str>,
 }
 
-/// What woke each run of a task, and what set each timer.
+/// The cause of each run of a task and of each timer.
 #[derive(Default)]
-pub struct Causes(BTreeMap<u64, Link>);
+pub struct Causes(BTreeMap<u64, WakeupLink>);
 
 impl Causes {
-    /// Remembers an event, if it can be a cause.
+    /// Records an event, if it can be a cause.
     pub fn take(&mut self, event: &Event) {
         match event.what {
-            What::Run | What::Timer => {
-                let link = Link {
+            EventKind::Run | EventKind::Timer => {
+                let link = WakeupLink {
                     by: event.by.unwrap_or(0),
                     t: event.t,
                     node: event.node,
@@ -37,11 +37,11 @@ impl Causes {
                 };
                 self.0.insert(event.n, link);
             }
-            What::Spawn { .. } => {
-                // Who was made runs for the first time because of who made it.
+            EventKind::Spawn { .. } => {
+                // The first run of a new task is caused by the task that spawned it.
                 let by = event.by.unwrap_or(0);
                 if let Some(link) = self.0.get(&by) {
-                    let link = Link {
+                    let link = WakeupLink {
                         by,
                         t: event.t,
                         node: event.node,
@@ -51,10 +51,10 @@ impl Causes {
                     self.0.insert(event.n, link);
                 }
             }
-            What::Arrive { .. } => self.note(event, "bytes arrive"),
-            What::Wrote { .. } => self.note(event, "a write is in the page cache"),
-            What::Synced { error: None, .. } => self.note(event, "a sync has ended"),
-            What::Synced { .. } => self.note(event, "a sync has failed"),
+            EventKind::Arrive { .. } => self.note(event, "bytes arrive"),
+            EventKind::Wrote { .. } => self.note(event, "a write is in the page cache"),
+            EventKind::Synced { error: None, .. } => self.note(event, "a sync has ended"),
+            EventKind::Synced { .. } => self.note(event, "a sync has failed"),
             _ => {}
         }
     }
@@ -65,8 +65,9 @@ impl Causes {
         }
     }
 
-    /// Tells the chain that led to `last`, from the run `begin` on if it goes back to that, with what was done on the way.
-    pub fn tell(&self, text: &mut String, begin: Option<u64>, last: &Event, events: &[Event]) {
+    /// Prints the chain that led to `last`, starting at the run `begin` if the chain reaches it, with the tasks' actions on the
+    /// way.
+    pub fn write_chain(&self, text: &mut String, begin: Option<u64>, last: &Event, events: &[Event]) {
         let mut links = Vec::new();
         let mut at = last.by.unwrap_or(0);
         while let Some(link) = self.0.get(&at).filter(|_| links.len() < LINKS_MAX) {
@@ -83,7 +84,7 @@ impl Causes {
                 (None, note) => note.unwrap_or("a timer fires").to_owned(),
             };
             let _ = writeln!(text, "  {} node {:<3} {who}", seconds(link.t), link.node);
-            let done = events.iter().filter(|e| e.by == Some(n) && is_deed(&e.what));
+            let done = events.iter().filter(|e| e.by == Some(n) && is_action(&e.what));
             for event in done {
                 let _ = writeln!(
                     text,
@@ -96,19 +97,19 @@ impl Causes {
     }
 }
 
-/// What is worth telling of what a task did on the way.
-fn is_deed(what: &What) -> bool {
+/// Whether a task's action on the way is worth showing.
+fn is_action(what: &EventKind) -> bool {
     matches!(
         what,
-        What::Request { .. }
-            | What::Response { .. }
-            | What::Write { .. }
-            | What::Sync { .. }
-            | What::Panic { .. }
+        EventKind::Request { .. }
+            | EventKind::Response { .. }
+            | EventKind::Write { .. }
+            | EventKind::Sync { .. }
+            | EventKind::Panic { .. }
     )
 }
 
-/// A moment, as a story shows it.
+/// A time, as an explanation shows it.
 pub fn seconds(t: Nanos) -> String {
     format!("{:>4}.{:06}", t / 1_000_000_000, t % 1_000_000_000 / 1_000)
 }

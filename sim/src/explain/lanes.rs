@@ -1,4 +1,4 @@
-//! Draws picked events, with a lane for each node.
+//! Draws picked events with one lane for each node.
 //!
 //! ```text
 //!        time s  W   B   P0
@@ -11,19 +11,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::plan::{BROKER, FIRST_CLIENT, Plan};
-use crate::trace::What;
+use crate::trace::EventKind;
 
 use super::chain::seconds;
-use super::pick::Picked;
+use super::pick::PickedEvent;
 
-/// A lane's width.
+/// Width of a lane.
 const WIDTH: usize = 7;
 /// A longer line is cut.
 const TEXT_CHARS_MAX: usize = 150;
-/// A longer time in which nothing is told is shown.
+/// Longer times without shown events are marked.
 const PAUSE_MIN_MS: u64 = 200;
 
-/// What a node is called above its lane.
+/// The label above a node's lane.
 fn label(plan: &Plan, node: u32) -> String {
     let w = &plan.workload;
     let index = node.checked_sub(FIRST_CLIENT).map(|i| i as usize);
@@ -41,7 +41,7 @@ fn label(plan: &Plan, node: u32) -> String {
 }
 
 /// See the module.
-pub fn draw(text: &mut String, plan: &Plan, picked: &[Picked<'_>]) {
+pub fn draw(text: &mut String, plan: &Plan, picked: &[PickedEvent<'_>]) {
     let nodes: BTreeSet<u32> = picked
         .iter()
         .flat_map(|p| [Some(p.event.node), p.to])
@@ -64,8 +64,10 @@ pub fn draw(text: &mut String, plan: &Plan, picked: &[Picked<'_>]) {
         }
         before = Some(ms);
         match p.event.what {
-            What::Kill { of } | What::PowerLoss { of } | What::Ended { of } => drop(down.insert(of)),
-            What::Start { of } => drop(down.remove(&of)),
+            EventKind::Kill { of } | EventKind::PowerLoss { of } | EventKind::Ended { of } => {
+                down.insert(of);
+            }
+            EventKind::Start { of } => drop(down.remove(&of)),
             _ => {}
         }
         let row = row(&lanes, &down, Some(p));
@@ -73,7 +75,7 @@ pub fn draw(text: &mut String, plan: &Plan, picked: &[Picked<'_>]) {
     }
 }
 
-fn row(lanes: &BTreeMap<u32, usize>, down: &BTreeSet<u32>, picked: Option<&Picked<'_>>) -> String {
+fn row(lanes: &BTreeMap<u32, usize>, down: &BTreeSet<u32>, picked: Option<&PickedEvent<'_>>) -> String {
     let mut cells: Vec<char> = vec![' '; lanes.len() * WIDTH];
     for (node, lane) in lanes {
         cells[lane * WIDTH] = match (down.contains(node), picked) {
@@ -96,7 +98,7 @@ fn row(lanes: &BTreeMap<u32, usize>, down: &BTreeSet<u32>, picked: Option<&Picke
         cells[to] = if to > from { '▶' } else { '◀' };
     }
     cells[from] = '●';
-    if let What::Kill { of } | What::PowerLoss { of } = p.event.what
+    if let EventKind::Kill { of } | EventKind::PowerLoss { of } = p.event.what
         && let Some(lane) = lanes.get(&of)
     {
         cells[lane * WIDTH] = '✗';
@@ -104,7 +106,7 @@ fn row(lanes: &BTreeMap<u32, usize>, down: &BTreeSet<u32>, picked: Option<&Picke
     cells.into_iter().collect()
 }
 
-/// The first of a text's characters.
+/// The beginning of a long text.
 pub fn cut(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(TEXT_CHARS_MAX) {

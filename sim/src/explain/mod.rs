@@ -1,9 +1,9 @@
-//! The story of a failure: of a run's trace the few events between cause and violation, in lanes.
+//! Explains a failure: selects the few events of a run's trace between cause and violation, and draws them in lanes.
 //!
-//! From what did not hold follows what it is about (`subject`: values, offsets, files, processes). Picked are the operations on those, the
-//! requests and answers that carried them, the writes and syncs of their bytes, what a power loss took of them, and everything that befell the nodes
-//! in between (`pick`). They are drawn with a lane for each node (`lanes`); behind them stands the chain of who woke whom that led to the answer
-//! which should not have been given (`chain`).
+//! The violation's text names its subject (`subject`: values, offsets, files, processes). `pick` selects the operations on the
+//! subject, the requests and responses that carried it, the writes and syncs of its bytes, what a power loss took of them, and the
+//! faults of the nodes in between. `lanes` draws them with one lane for each node; after them comes the chain of wakeups that led
+//! to the wrong response (`chain`).
 
 mod chain;
 mod lanes;
@@ -16,32 +16,32 @@ use std::io::{self, BufRead};
 
 use brokkr_workloads::value_parts;
 
-use crate::failure::Way;
+use crate::failure::FailureMode;
 use crate::plan::{BROKER_ALWAYS, Plan};
 use crate::report::Report;
 use crate::shrink::Size;
-use crate::trace::{Event, What};
+use crate::trace::{Event, EventKind};
 use chain::Causes;
 use subject::Subject;
 
-/// More lines nobody reads.
+/// Maximum number of lines.
 const LINES_MAX: usize = 48;
-/// Further violations that are told in full.
+/// Maximum number of further violations that are shown in full.
 const OTHERS_MAX: usize = 3;
 
-/// What is read of a trace.
+/// The part of a trace that an explanation needs.
 #[derive(Default)]
 pub struct Trace {
-    /// All events but those of the scheduler and of single pieces of streams.
+    /// All events except those of the scheduler and of single pieces of streams.
     events: Vec<Event>,
     causes: Causes,
 }
 
 impl Trace {
-    /// Reads lines of JSON. The last may have been cut short by the end of its process.
+    /// Reads JSON lines. The last one may be cut short because its process died.
     ///
     /// # Errors
-    /// Those of the reader; a line that is no event.
+    /// Errors of the reader; a line that is not an event.
     pub fn read(from: impl BufRead) -> io::Result<Self> {
         let (mut trace, mut cut) = (Self::default(), None);
         for line in from.lines() {
@@ -58,14 +58,14 @@ impl Trace {
 
     fn take(&mut self, event: Event) {
         self.causes.take(&event);
-        if !event.what.is_fine() {
+        if !event.what.is_fine_grained() {
             self.events.push(event);
         }
     }
 }
 
-/// Tells the story of a run of `plan` that came to `report`, of the violation `id`, or else of that which shrinking would keep.
-pub fn tell(plan: &Plan, report: &Report, trace: &Trace, id: Option<&str>) -> String {
+/// Explains a run of `plan` with the result `report`: the violation `id`, or else the one that shrinking would keep.
+pub fn explain(plan: &Plan, report: &Report, trace: &Trace, id: Option<&str>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "seed {}: {}", plan.seed, Size::of(plan));
     let settings = plan
@@ -75,12 +75,12 @@ pub fn tell(plan: &Plan, report: &Report, trace: &Trace, id: Option<&str>) -> St
     for (key, value) in settings {
         let _ = writeln!(text, "    {key} = {value}");
     }
-    let Some(way) = Way::of(&report.violations, id) else {
+    let Some(way) = FailureMode::of(&report.violations, id) else {
         let _ = writeln!(text, "everything held: there is nothing to explain");
         return text;
     };
     let mut broken = report.violations.iter().filter(|v| v.id == way.id());
-    let main = broken.next().expect("the way is of one");
+    let main = broken.next().expect("the failure mode is of a violation");
     let _ = writeln!(text, "{} does not hold: {}", main.id, main.what);
     let others: Vec<_> = report.violations.iter().filter(|v| *v != main).collect();
     for v in others.iter().take(OTHERS_MAX) {
@@ -107,7 +107,7 @@ pub fn tell(plan: &Plan, report: &Report, trace: &Trace, id: Option<&str>) -> St
     text
 }
 
-/// What it is about, in a few lines.
+/// Describes the subject in a few lines.
 fn about(text: &mut String, subject: &Subject) {
     for value in &subject.values {
         let (process, counter) = value_parts(*value);
@@ -136,20 +136,20 @@ fn about(text: &mut String, subject: &Subject) {
     }
 }
 
-/// Who woke whom, up to what should not have been.
+/// Prints the chain of wakeups that led to the violation.
 fn chain(text: &mut String, subject: &Subject, trace: &Trace) {
     let is_it = |e: &&Event| match &e.what {
-        What::Panic { .. } => true,
-        What::Op { type_, value, .. } => type_ == "ok" && subject.is_in(value),
+        EventKind::Panic { .. } => true,
+        EventKind::Op { type_, value, .. } => type_ == "ok" && subject.is_in(value),
         _ => false,
     };
     let Some(last) = trace.events.iter().find(is_it) else {
         return;
     };
     let _ = writeln!(text, "\nwho woke whom, up to: {}", pick::op_text(last, subject));
-    let is_begin = |e: &&Event| matches!(&e.what, What::Op { type_, value, .. } if type_ == "invoke" && subject.is_in(value));
+    let is_begin = |e: &&Event| matches!(&e.what, EventKind::Op { type_, value, .. } if type_ == "invoke" && subject.is_in(value));
     let begin = trace.events.iter().find(is_begin).and_then(|e| e.by);
-    trace.causes.tell(text, begin, last, &trace.events);
+    trace.causes.write_chain(text, begin, last, &trace.events);
 }
 
 #[cfg(test)]

@@ -1,34 +1,34 @@
-//! Which events a story needs, and how much.
+//! Selects the events of an explanation, with their weights.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::subject::{Subject, key_of, sends, shown};
 use crate::plan::LAST_READER;
-use crate::trace::{BatchSeen, Event, What};
+use crate::trace::{Event, EventKind, ObservedBatch};
 
-/// An event of a story.
-pub struct Picked<'a> {
-    /// It.
+/// An event of an explanation.
+pub struct PickedEvent<'a> {
+    /// The event.
     pub event: &'a Event,
-    /// As it is told.
+    /// Its text.
     pub text: String,
-    /// The node that it concerns besides its own.
+    /// Another node that it concerns.
     pub to: Option<u32>,
-    /// How much the story needs it.
+    /// How important it is for the explanation.
     weight: u8,
 }
 
-/// A rare state that was reached more often in a run says nothing.
+/// A rare state that was reached more often than this in a run is not shown.
 const REACHED_OFTEN: usize = 5;
-/// Of what fails in no certain place: the last operations of each process.
+/// For a violation without a specific subject: how many of the last operations of each process are shown.
 const LAST_OPS: usize = 3;
 
-/// The events that tell of the subject, in their order.
-pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<Picked<'a>> {
+/// Picks the events that concern the subject, in order.
+pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<PickedEvent<'a>> {
     let mut picker = Picker {
         subject,
         violation,
-        asked: BTreeSet::new(),
+        pending_requests: BTreeSet::new(),
         answered: BTreeSet::new(),
         bytes: BTreeMap::new(),
         writes: BTreeSet::new(),
@@ -42,10 +42,10 @@ pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<
             BTreeSet::new()
         },
     };
-    let mut picked: Vec<Picked<'a>> = Vec::new();
+    let mut picked: Vec<PickedEvent<'a>> = Vec::new();
     for event in events {
-        if let Some((weight, text, to)) = picker.look(event) {
-            picked.push(Picked {
+        if let Some((weight, text, to)) = picker.weigh(event) {
+            picked.push(PickedEvent {
                 event,
                 text,
                 to,
@@ -53,7 +53,7 @@ pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<
             });
         }
     }
-    // What befell the nodes before it began is another story.
+    // Faults of the nodes before the subject's first event are left out.
     let begins = picked
         .iter()
         .find(|p| p.weight >= OWN && !is_of_world(&p.event.what))
@@ -62,11 +62,11 @@ pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<
     picked
 }
 
-/// The weight of what tells of the subject itself.
+/// The weight of events about the subject itself.
 const OWN: u8 = 8;
 
-fn is_of_world(what: &What) -> bool {
-    use What::{Calm, Ended, Fault, Kill, Log, Pause, PowerLoss, Reached, Resume, Start, Started, Stop};
+fn is_of_world(what: &EventKind) -> bool {
+    use EventKind::{Calm, Ended, Fault, Kill, Log, Pause, PowerLoss, Reached, Resume, Start, Started, Stop};
     matches!(
         what,
         Calm | Ended { .. }
@@ -83,8 +83,8 @@ fn is_of_world(what: &What) -> bool {
     )
 }
 
-/// So many of them, those that say least left out.
-pub fn most_important(picked: Vec<Picked<'_>>, most: usize) -> Vec<Picked<'_>> {
+/// Keeps this many events: drops those of the lowest weight.
+pub fn most_important(picked: Vec<PickedEvent<'_>>, most: usize) -> Vec<PickedEvent<'_>> {
     let mut weights: Vec<u8> = picked.iter().map(|p| p.weight).collect();
     weights.sort_unstable_by(|a, b| b.cmp(a));
     let Some(least) = weights.get(most).copied() else {
@@ -104,9 +104,9 @@ pub fn most_important(picked: Vec<Picked<'_>>, most: usize) -> Vec<Picked<'_>> {
 struct Picker<'a> {
     subject: &'a Subject,
     violation: &'a str,
-    /// Requests that carried it, and have no answer yet: connection and correlation id.
-    asked: BTreeSet<(u64, i32)>,
-    /// Nodes that were sent it in answer to a fetch.
+    /// Requests that carried the subject and have no response yet: connection and correlation id.
+    pending_requests: BTreeSet<(u64, i32)>,
+    /// Nodes that received the subject in a fetch response.
     answered: BTreeSet<u32>,
     /// Where its bytes are: file, from, to; and whether a sync has covered them.
     bytes: BTreeMap<(String, u64), (u64, bool)>,
@@ -118,46 +118,49 @@ struct Picker<'a> {
     last_ops: BTreeSet<u64>,
 }
 
-type Told = Option<(u8, String, Option<u32>)>;
+type PickedText = Option<(u8, String, Option<u32>)>;
 
 impl Picker<'_> {
-    fn look(&mut self, event: &Event) -> Told {
-        let told = |weight, text: String| Some((weight, text, None));
+    fn weigh(&mut self, event: &Event) -> PickedText {
+        let picked = |weight, text: String| Some((weight, text, None));
         let what = &event.what;
         match what {
-            What::Op { .. } => self.op(event),
-            What::Request { .. } | What::Response { .. } | What::Reset { .. } => self.net(event),
-            What::Write { .. }
-            | What::Wrote { .. }
-            | What::WriteDropped { .. }
-            | What::Sync { .. }
-            | What::Synced { .. }
-            | What::Truncate { .. }
-            | What::Name { .. }
-            | What::Lost { .. } => self.disk(event),
-            What::Panic { .. } => told(10, what.to_string()),
-            What::Violation { what: seen, .. } if seen == self.violation => told(10, what.to_string()),
-            What::Kill { of } | What::PowerLoss { of } => Some((9, what.to_string(), Some(*of))),
-            What::Start { of } | What::Started { of, .. } | What::Stop { of } | What::Ended { of } => {
-                Some((7, what.to_string(), Some(*of)))
+            EventKind::Op { .. } => self.op(event),
+            EventKind::Request { .. } | EventKind::Response { .. } | EventKind::Reset { .. } => {
+                self.net(event)
             }
-            What::Pause { of } | What::Resume { of } => Some((7, what.to_string(), Some(*of))),
-            What::Fault { fault } => told(7, format!("fault {}", plain(fault))),
-            What::Calm => told(5, what.to_string()),
-            What::Log { level, text, .. } => {
+            EventKind::Write { .. }
+            | EventKind::Wrote { .. }
+            | EventKind::WriteDropped { .. }
+            | EventKind::Sync { .. }
+            | EventKind::Synced { .. }
+            | EventKind::Truncate { .. }
+            | EventKind::Name { .. }
+            | EventKind::Lost { .. } => self.disk(event),
+            EventKind::Panic { .. } => picked(10, what.to_string()),
+            EventKind::Violation { what: seen, .. } if seen == self.violation => picked(10, what.to_string()),
+            EventKind::Kill { of } | EventKind::PowerLoss { of } => Some((9, what.to_string(), Some(*of))),
+            EventKind::Start { of }
+            | EventKind::Started { of, .. }
+            | EventKind::Stop { of }
+            | EventKind::Ended { of } => Some((7, what.to_string(), Some(*of))),
+            EventKind::Pause { of } | EventKind::Resume { of } => Some((7, what.to_string(), Some(*of))),
+            EventKind::Fault { fault } => picked(7, format!("fault {}", plain(fault))),
+            EventKind::Calm => picked(5, what.to_string()),
+            EventKind::Log { level, text, .. } => {
                 let is_loud = level == "WARN" || level == "ERROR";
                 let is_of_it = self.subject.keys.iter().any(|key| text.contains(key.as_str()));
                 (is_loud || is_of_it).then(|| (if is_loud { 6 } else { 4 }, what.to_string(), None))
             }
-            What::Reached { name } if self.reached.get(name).is_some_and(|n| *n <= REACHED_OFTEN) => {
-                told(4, what.to_string())
+            EventKind::Reached { name } if self.reached.get(name).is_some_and(|n| *n <= REACHED_OFTEN) => {
+                picked(4, what.to_string())
             }
             _ => None,
         }
     }
 
-    fn op(&mut self, event: &Event) -> Told {
-        let What::Op {
+    fn op(&mut self, event: &Event) -> PickedText {
+        let EventKind::Op {
             process,
             type_,
             f,
@@ -166,7 +169,7 @@ impl Picker<'_> {
         else {
             return None;
         };
-        let told = |weight| Some((weight, op_text(event, self.subject), None));
+        let picked = |weight| Some((weight, op_text(event, self.subject), None));
         let is_own = self.subject.is_in(value);
         if f == "poll" && type_ == "ok" {
             let mut weight = 0;
@@ -188,7 +191,7 @@ impl Picker<'_> {
                 weight = 9;
             }
             if weight > 0 {
-                return told(weight);
+                return picked(weight);
             }
         }
         let deletes = f == "delete_records"
@@ -196,9 +199,9 @@ impl Picker<'_> {
                 .as_str()
                 .is_some_and(|k| self.subject.keys.contains(k));
         match (is_own, deletes, self.last_ops.contains(&event.n)) {
-            (true, ..) => told(10),
-            (_, true, _) => told(6),
-            (_, _, true) => told(if self.subject.processes.contains(process) {
+            (true, ..) => picked(10),
+            (_, true, _) => picked(6),
+            (_, _, true) => picked(if self.subject.processes.contains(process) {
                 8
             } else {
                 3
@@ -207,10 +210,10 @@ impl Picker<'_> {
         }
     }
 
-    fn net(&mut self, event: &Event) -> Told {
+    fn net(&mut self, event: &Event) -> PickedText {
         let text = event.what.to_string();
         match &event.what {
-            What::Request {
+            EventKind::Request {
                 conn,
                 to,
                 api,
@@ -218,25 +221,25 @@ impl Picker<'_> {
                 batches,
                 ..
             } => {
-                let own: Vec<&BatchSeen> = batches
+                let own: Vec<&ObservedBatch> = batches
                     .iter()
                     .filter(|b| self.subject.is_in_batch(None, b))
                     .collect();
                 if own.is_empty() {
                     return None;
                 }
-                self.asked.insert((*conn, *correlation));
+                self.pending_requests.insert((*conn, *correlation));
                 let own: Vec<String> = own.iter().map(|b| in_request(b)).collect();
                 Some((8, format!("{api} #{correlation}: {}", own.join("; ")), Some(*to)))
             }
-            What::Response {
+            EventKind::Response {
                 conn,
                 to,
                 correlation,
                 answers,
                 ..
             } => {
-                let is_asked = self.asked.remove(&(*conn, *correlation));
+                let is_asked = self.pending_requests.remove(&(*conn, *correlation));
                 let has_it = answers
                     .iter()
                     .flat_map(|a| &a.batches)
@@ -255,20 +258,20 @@ impl Picker<'_> {
                 let text = format!("answer #{correlation}: {}", own.join("; "));
                 Some((weight, text, Some(*to)))
             }
-            What::Reset { conn } => {
-                let before = self.asked.len();
-                self.asked.retain(|(c, _)| c != conn);
-                (self.asked.len() < before).then_some((7, text, None))
+            EventKind::Reset { conn } => {
+                let before = self.pending_requests.len();
+                self.pending_requests.retain(|(c, _)| c != conn);
+                (self.pending_requests.len() < before).then_some((7, text, None))
             }
             _ => None,
         }
     }
 
-    fn disk(&mut self, event: &Event) -> Told {
-        let told = |weight| Some((weight, disk_text(&event.what, self.subject), None));
+    fn disk(&mut self, event: &Event) -> PickedText {
+        let picked = |weight| Some((weight, disk_text(&event.what, self.subject), None));
         let named = |file: &String| self.subject.files.contains(file);
         match &event.what {
-            What::Write {
+            EventKind::Write {
                 write,
                 file,
                 at,
@@ -281,39 +284,39 @@ impl Picker<'_> {
                 }
                 self.writes.insert(*write);
                 self.bytes.insert((file.clone(), *at), (at + len, false));
-                told(if is_own { 9 } else { 5 })
+                picked(if is_own { 9 } else { 5 })
             }
-            What::Wrote { write, error, .. } if self.writes.remove(write) => {
-                told(if error.is_some() { 10 } else { 6 })
+            EventKind::Wrote { write, error, .. } if self.writes.remove(write) => {
+                picked(if error.is_some() { 10 } else { 6 })
             }
-            What::WriteDropped { write } if self.writes.remove(write) => told(9),
-            What::Sync { file, .. } if self.is_unsynced(file) => {
+            EventKind::WriteDropped { write } if self.writes.remove(write) => picked(9),
+            EventKind::Sync { file, .. } if self.is_unsynced(file) => {
                 self.syncs.insert(event.n);
-                told(7)
+                picked(7)
             }
-            What::Synced { file, begun, error } if self.syncs.remove(begun) => {
+            EventKind::Synced { file, begun, error } if self.syncs.remove(begun) => {
                 let synced = self
                     .bytes
                     .iter_mut()
                     .filter(|((f, _), _)| f == file && error.is_none());
                 synced.for_each(|(_, (_, is_synced))| *is_synced = true);
-                told(if error.is_some() { 10 } else { 8 })
+                picked(if error.is_some() { 10 } else { 8 })
             }
-            What::Truncate { file, to } => {
+            EventKind::Truncate { file, to } => {
                 let before = self.bytes.len();
                 self.bytes.retain(|(f, _), (end, _)| f != file || *end <= *to);
                 (self.bytes.len() < before || named(file))
-                    .then(|| told(10))
+                    .then(|| picked(10))
                     .flatten()
             }
-            What::Lost { file, at, len, .. } => {
+            EventKind::Lost { file, at, len, .. } => {
                 let hit = self
                     .bytes
                     .iter()
                     .any(|((f, from), (end, _))| f == file && *from < at + len && end > at);
-                (hit || named(file)).then(|| told(10)).flatten()
+                (hit || named(file)).then(|| picked(10)).flatten()
             }
-            What::Name {
+            EventKind::Name {
                 op,
                 file,
                 to,
@@ -325,7 +328,7 @@ impl Picker<'_> {
                         .any(|(f, _)| f == name || f.starts_with(&format!("{name}/")))
                 };
                 (is_of(file) || to.as_ref().is_some_and(is_of))
-                    .then(|| told(8))
+                    .then(|| picked(8))
                     .flatten()
             }
             _ => None,
@@ -339,12 +342,13 @@ impl Picker<'_> {
     }
 }
 
-/// What the last reader found around an offset that it should have found: the events that showed what comes before and after.
+/// Around an offset that the last reader should have read and did not: the events that showed the records before and after it.
 fn around(subject: &Subject, events: &[Event]) -> BTreeSet<u64> {
     let mut all = BTreeSet::new();
     for (key, offset) in &subject.places {
         let (mut below, mut above) = (None::<(i64, u64)>, None::<(i64, u64)>);
-        let of_last = |e: &&Event| matches!(&e.what, What::Op { process, .. } if *process == LAST_READER);
+        let of_last =
+            |e: &&Event| matches!(&e.what, EventKind::Op { process, .. } if *process == LAST_READER);
         for event in events.iter().filter(of_last) {
             for (_, at, _) in shown(event).into_iter().filter(|(k, ..)| k == key) {
                 match at.cmp(offset) {
@@ -364,7 +368,7 @@ fn around(subject: &Subject, events: &[Event]) -> BTreeSet<u64> {
 fn count_reached(events: &[Event]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for event in events {
-        if let What::Reached { name } = &event.what {
+        if let EventKind::Reached { name } = &event.what {
             *counts.entry(name.clone()).or_insert(0) += 1;
         }
     }
@@ -374,7 +378,7 @@ fn count_reached(events: &[Event]) -> BTreeMap<String, usize> {
 fn last_ops(events: &[Event]) -> BTreeSet<u64> {
     let mut of: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for event in events {
-        if let What::Op { process, .. } = &event.what {
+        if let EventKind::Op { process, .. } = &event.what {
             of.entry(*process).or_default().push(event.n);
         }
     }
@@ -383,8 +387,8 @@ fn last_ops(events: &[Event]) -> BTreeSet<u64> {
         .collect()
 }
 
-/// A batch, as it stands in a request.
-fn in_request(batch: &BatchSeen) -> String {
+/// A batch in a request.
+fn in_request(batch: &ObservedBatch) -> String {
     let whose = match batch.producer {
         -1 => String::new(),
         id => {
@@ -400,7 +404,7 @@ fn in_request(batch: &BatchSeen) -> String {
     format!("{whose}{values}")
 }
 
-/// A fault as it stands in the plan, without punctuation.
+/// A fault of the plan, without punctuation.
 fn plain(fault: &serde_json::Value) -> String {
     let fields = fault
         .as_object()
@@ -415,10 +419,10 @@ fn plain(fault: &serde_json::Value) -> String {
     )
 }
 
-/// A file without the folders that all have.
-fn disk_text(what: &What, subject: &Subject) -> String {
+/// A file without the folders that all files share.
+fn disk_text(what: &EventKind, subject: &Subject) -> String {
     let text = match what {
-        What::Write {
+        EventKind::Write {
             file,
             at,
             len,
@@ -429,7 +433,7 @@ fn disk_text(what: &What, subject: &Subject) -> String {
             let own: Vec<String> = own.map(ToString::to_string).collect();
             format!("writes {file} bytes {at}..{}: {}", at + len, own.join("; "))
         }
-        What::Wrote {
+        EventKind::Wrote {
             file,
             at,
             len,
@@ -441,11 +445,11 @@ fn disk_text(what: &What, subject: &Subject) -> String {
                 at + len
             )
         }
-        What::Sync { file, len } => format!("begins to sync {file}, {} bytes", len.unwrap_or(0)),
-        What::Synced {
+        EventKind::Sync { file, len } => format!("begins to sync {file}, {} bytes", len.unwrap_or(0)),
+        EventKind::Synced {
             file, error: None, ..
         } => format!("{file}: what was written before the sync is durable"),
-        What::Lost {
+        EventKind::Lost {
             file,
             at,
             len,
@@ -461,9 +465,9 @@ fn disk_text(what: &What, subject: &Subject) -> String {
     text.replace("data/", "")
 }
 
-/// An operation, as far as it is about the subject.
+/// An operation, as far as it concerns the subject.
 pub fn op_text(event: &Event, subject: &Subject) -> String {
-    let What::Op {
+    let EventKind::Op {
         process, type_, f, ..
     } = &event.what
     else {
@@ -511,7 +515,7 @@ fn poll_text(
     let own = all
         .iter()
         .filter(|(key, offset, value)| is_own(key, Some(*offset), *value));
-    let mut told: Vec<String> = own
+    let mut parts: Vec<String> = own
         .map(|(key, offset, value)| {
             format!(
                 "{} at {key} offset {offset}",
@@ -519,7 +523,7 @@ fn poll_text(
             )
         })
         .collect();
-    // Of the partitions it is about, which offsets: a gap is seen by what is around it.
+    // Which offsets of the subject's partitions: a gap shows between its neighbours.
     for key in &subject.keys {
         let offsets: Vec<i64> = all
             .iter()
@@ -527,13 +531,13 @@ fn poll_text(
             .map(|(_, offset, _)| *offset)
             .collect();
         if !offsets.is_empty() {
-            told.push(format!("of {key} the offsets {}", ranges(&offsets)));
+            parts.push(format!("of {key} the offsets {}", ranges(&offsets)));
         }
     }
-    if told.is_empty() {
-        told.push(format!("{} records of other partitions", all.len()));
+    if parts.is_empty() {
+        parts.push(format!("{} records of other partitions", all.len()));
     }
-    format!("process {process} is shown {}", told.join("; "))
+    format!("process {process} is shown {}", parts.join("; "))
 }
 
 /// `0..=3, 5, 7..=9`

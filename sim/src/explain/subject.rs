@@ -1,11 +1,11 @@
-//! What a violation is about: read out of its words, and completed from what happened.
+//! The subject of a violation: parsed from its text, and completed from the events.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use crate::plan::Plan;
-use crate::trace::{BatchSeen, Event, What};
+use crate::trace::{Event, EventKind, ObservedBatch};
 
 /// See the module.
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -14,7 +14,7 @@ pub struct Subject {
     pub values: BTreeSet<i64>,
     /// Partitions and offsets.
     pub places: BTreeSet<(String, i64)>,
-    /// Partitions of which no offset is named.
+    /// Partitions without a named offset.
     pub keys: BTreeSet<String>,
     /// Paths.
     pub files: BTreeSet<String>,
@@ -22,11 +22,11 @@ pub struct Subject {
     pub processes: BTreeSet<u64>,
 }
 
-/// Words that stand before an offset.
+/// Words that precede an offset.
 const BEFORE_OFFSET: [&str; 3] = ["offset", "offsets", "and"];
 
 impl Subject {
-    /// What the words of a violation name, and what belongs to it.
+    /// The values, offsets and files that a violation's text names, and those that belong to them.
     pub fn of(what: &str, plan: &Plan, events: &[Event]) -> Self {
         let keys: BTreeSet<String> = plan
             .workload
@@ -80,7 +80,7 @@ impl Subject {
         found
     }
 
-    /// Values at the places, and places of the values.
+    /// Adds the values at the places, and the places of the values.
     fn complete(&mut self, events: &[Event]) {
         for event in events {
             for (key, offset, value) in sends(event) {
@@ -90,7 +90,7 @@ impl Subject {
                     self.places.insert((key, offset));
                 }
             }
-            if let What::Write { file, batches, .. } = &event.what {
+            if let EventKind::Write { file, batches, .. } = &event.what {
                 let key = key_of(file).unwrap_or_default();
                 let at = |(k, offset): &(String, i64)| (k == key).then_some(*offset);
                 let places: Vec<i64> = self.places.iter().filter_map(at).collect();
@@ -103,15 +103,15 @@ impl Subject {
         self.keys.extend(self.places.iter().map(|(key, _)| key.clone()));
     }
 
-    /// Whether a partition's batch holds some of it. In a request offsets are none.
-    pub fn is_in_batch(&self, key: Option<&str>, batch: &BatchSeen) -> bool {
+    /// Whether a partition's batch contains part of the subject. Batches in requests have no offsets yet.
+    pub fn is_in_batch(&self, key: Option<&str>, batch: &ObservedBatch) -> bool {
         let place = |(k, offset): &(String, i64)| {
             Some(k.as_str()) == key && (batch.base..=batch.last).contains(offset)
         };
         batch.values.iter().any(|v| self.values.contains(v)) || self.places.iter().any(place)
     }
 
-    /// Whether an operation's value has some of its values.
+    /// Whether an operation's value contains one of the subject's values.
     pub fn is_in(&self, value: &Value) -> bool {
         match value {
             Value::Number(n) => n.as_i64().is_some_and(|n| self.values.contains(&n)),
@@ -122,21 +122,21 @@ impl Subject {
     }
 }
 
-/// The value of the record at an offset, if the batch says so.
-fn value_at(batch: &BatchSeen, offset: i64) -> Option<i64> {
+/// The value of the record at an offset, if the batch has it.
+fn value_at(batch: &ObservedBatch, offset: i64) -> Option<i64> {
     let is_whole = batch.values.len() as i64 == batch.last - batch.base + 1;
     let i = usize::try_from(offset - batch.base).ok().filter(|_| is_whole)?;
     batch.values.get(i).copied()
 }
 
-/// The partition whose file it is.
+/// The partition that a file belongs to.
 pub fn key_of(file: &str) -> Option<&str> {
     file.rsplit('/').nth(1)
 }
 
-/// Each send of an operation: where to, at which offset it stands if that is known, and what.
+/// Each send of an operation: partition, offset if known, and value.
 pub fn sends(event: &Event) -> Vec<(String, Option<i64>, i64)> {
-    let What::Op {
+    let EventKind::Op {
         value: Value::Array(micros),
         ..
     } = &event.what
@@ -153,9 +153,9 @@ pub fn sends(event: &Event) -> Vec<(String, Option<i64>, i64)> {
     micros.iter().filter_map(send).collect()
 }
 
-/// What a poll showed: partition, offset, value.
+/// The records that a poll returned: partition, offset, value.
 pub fn shown(event: &Event) -> Vec<(String, i64, Option<i64>)> {
-    let What::Op {
+    let EventKind::Op {
         value: Value::Array(micros),
         ..
     } = &event.what
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn words_name_values_offsets_files_and_processes() {
+    fn a_text_names_values_offsets_files_and_processes() {
         let lost = named("4294967305 was acknowledged at t0-0 offset 12 at 4321 ms, when it was not durable");
         assert_eq!(lost.values, [4_294_967_305].into());
         assert_eq!(lost.places, [("t0-0".to_owned(), 12)].into());

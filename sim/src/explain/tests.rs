@@ -6,19 +6,26 @@ use serde_json::json;
 use super::*;
 use crate::plan::{Faults, LAST_READER};
 use crate::report::{Ops, Verdict, Violated};
-use crate::trace::{Answer, BatchSeen};
+use crate::trace::{Answer, ObservedBatch};
 
 const LOG: &str = "data/t0-0/00000000000000000000.log";
 
-/// Writes a trace as a run would.
+/// Writes a trace like a run's.
 #[derive(Default)]
-struct Told {
+struct TraceBuilder {
     lines: String,
     n: u64,
 }
 
-impl Told {
-    fn put(&mut self, ms: u64, node: u32, task: Option<&'static str>, by: Option<u64>, what: What) -> u64 {
+impl TraceBuilder {
+    fn put(
+        &mut self,
+        ms: u64,
+        node: u32,
+        task: Option<&'static str>,
+        by: Option<u64>,
+        what: EventKind,
+    ) -> u64 {
         self.n += 1;
         let event = Event {
             n: self.n,
@@ -38,24 +45,24 @@ impl Told {
         self.n
     }
 
-    /// A task of a node runs and does something; gives its run.
-    fn run(&mut self, ms: u64, node: u32, task: &'static str, by: u64, deeds: Vec<What>) -> u64 {
-        let run = self.put(ms, node, Some(task), (by > 0).then_some(by), What::Run);
-        for what in deeds {
+    /// A task of a node runs and performs these actions; returns the run's number.
+    fn run(&mut self, ms: u64, node: u32, task: &'static str, by: u64, actions: Vec<EventKind>) -> u64 {
+        let run = self.put(ms, node, Some(task), (by > 0).then_some(by), EventKind::Run);
+        for what in actions {
             self.put(ms, node, Some(task), Some(run), what);
         }
         run
     }
 
-    fn device(&mut self, ms: u64, node: u32, by: u64, what: What) -> u64 {
-        let timer = self.put(ms, node, None, Some(by), What::Timer);
+    fn device(&mut self, ms: u64, node: u32, by: u64, what: EventKind) -> u64 {
+        let timer = self.put(ms, node, None, Some(by), EventKind::Timer);
         self.put(ms, node, None, Some(timer), what);
         timer
     }
 }
 
-fn op(process: u64, type_: &str, f: &str, value: serde_json::Value) -> What {
-    What::Op {
+fn op(process: u64, type_: &str, f: &str, value: serde_json::Value) -> EventKind {
+    EventKind::Op {
         process,
         type_: type_.to_owned(),
         f: f.to_owned(),
@@ -63,8 +70,8 @@ fn op(process: u64, type_: &str, f: &str, value: serde_json::Value) -> What {
     }
 }
 
-fn batch(base: i64, values: &[i64]) -> BatchSeen {
-    BatchSeen {
+fn batch(base: i64, values: &[i64]) -> ObservedBatch {
+    ObservedBatch {
         base,
         last: base + values.len() as i64 - 1,
         producer: 3,
@@ -74,44 +81,44 @@ fn batch(base: i64, values: &[i64]) -> BatchSeen {
     }
 }
 
-/// A broker that answers before it syncs, and loses its power; everything else that a run has besides.
-fn answered_too_soon() -> (String, i64) {
+/// A broker that responds before it syncs, and loses power; with unrelated events of a run.
+fn acknowledged_before_sync() -> (String, i64) {
     let (other, lost) = (value_of(1, 8), value_of(1, 9));
-    let mut told = Told::default();
-    told.run(
+    let mut builder = TraceBuilder::default();
+    builder.run(
         900,
         0,
         "world",
         0,
         vec![
-            What::Start { of: 1 },
-            What::Fault {
+            EventKind::Start { of: 1 },
+            EventKind::Fault {
                 fault: json!({"kind": "kill", "id": 9, "at_ms": 1}),
             },
         ],
     );
-    told.run(
+    builder.run(
         950,
         10,
         "producer",
         0,
         vec![op(1, "invoke", "send", json!([["send", "t0-0", other]]))],
     );
-    told.run(
+    builder.run(
         960,
         10,
         "producer",
         0,
         vec![op(1, "ok", "send", json!([["send", "t0-0", [11, other]]]))],
     );
-    let asked = told.run(
+    let asked = builder.run(
         1000,
         10,
         "producer",
         0,
         vec![
             op(1, "invoke", "send", json!([["send", "t0-0", lost]])),
-            What::Request {
+            EventKind::Request {
                 conn: 2,
                 to: 1,
                 api: "Produce".into(),
@@ -122,14 +129,14 @@ fn answered_too_soon() -> (String, i64) {
             },
         ],
     );
-    let arrived = told.device(1001, 1, asked, What::Arrive { conn: 2, len: 84 });
+    let arrived = builder.device(1001, 1, asked, EventKind::Arrive { conn: 2, len: 84 });
     let file = LOG.to_owned();
-    let written = told.run(
+    let written = builder.run(
         1001,
         1,
         "partition",
         arrived,
-        vec![What::Write {
+        vec![EventKind::Write {
             write: 5,
             file: file.clone(),
             at: 100,
@@ -137,11 +144,11 @@ fn answered_too_soon() -> (String, i64) {
             batches: vec![batch(12, &[lost])],
         }],
     );
-    let wrote = told.device(
+    let wrote = builder.device(
         1002,
         1,
         written,
-        What::Wrote {
+        EventKind::Wrote {
             write: 5,
             file: file.clone(),
             at: 100,
@@ -149,13 +156,13 @@ fn answered_too_soon() -> (String, i64) {
             error: None,
         },
     );
-    let answered = told.run(
+    let answered = builder.run(
         1002,
         1,
         "partition",
         wrote,
         vec![
-            What::Response {
+            EventKind::Response {
                 conn: 2,
                 to: 10,
                 api: "Produce".into(),
@@ -169,43 +176,43 @@ fn answered_too_soon() -> (String, i64) {
                     batches: Vec::new(),
                 }],
             },
-            What::Sync {
+            EventKind::Sync {
                 file: file.clone(),
                 len: Some(170),
             },
         ],
     );
-    let heard = told.device(1003, 10, answered, What::Arrive { conn: 2, len: 54 });
-    told.run(
+    let received = builder.device(1003, 10, answered, EventKind::Arrive { conn: 2, len: 54 });
+    builder.run(
         1003,
         10,
         "producer",
-        heard,
+        received,
         vec![op(1, "ok", "send", json!([["send", "t0-0", [12, lost]]]))],
     );
-    told.run(
+    builder.run(
         2000,
         0,
         "world",
         0,
         vec![
-            What::Fault {
+            EventKind::Fault {
                 fault: json!({"kind": "power_loss", "id": 4, "at_ms": 1000, "down_ms": 5}),
             },
-            What::PowerLoss { of: 1 },
-            What::Lost {
+            EventKind::PowerLoss { of: 1 },
+            EventKind::Lost {
                 file,
                 at: 100,
                 len: 70,
                 how: "gone".into(),
                 batches: vec![batch(12, &[lost])],
             },
-            What::Start { of: 1 },
+            EventKind::Start { of: 1 },
         ],
     );
     for (from, to) in [(0, 5), (5, 12)] {
         let shown: Vec<_> = (from..to).map(|offset| json!([offset, offset])).collect();
-        told.run(
+        builder.run(
             3000,
             8,
             "reader",
@@ -213,7 +220,7 @@ fn answered_too_soon() -> (String, i64) {
             vec![op(LAST_READER, "ok", "poll", json!([["poll", {"t0-0": shown}]]))],
         );
     }
-    (told.lines, lost)
+    (builder.lines, lost)
 }
 
 fn report(violations: Vec<(&str, String)>) -> Report {
@@ -245,13 +252,13 @@ fn plan() -> Plan {
 }
 
 #[test]
-fn a_record_that_was_acknowledged_and_lost_is_followed_from_its_send_to_its_end() {
-    let (lines, lost) = answered_too_soon();
+fn a_lost_record_is_followed_from_its_send_to_its_loss() {
+    let (lines, lost) = acknowledged_before_sync();
     let trace = Trace::read(lines.as_bytes()).expect("it is a trace");
     let what = format!("{lost} was acknowledged at t0-0 offset 12 and is lost");
     let report = report(vec![("I3", "something else".to_owned()), ("L1", what)]);
-    let story = tell(&plan(), &report, &trace, None);
-    // In this order, and what has nothing to do with it is not there.
+    let story = explain(&plan(), &report, &trace, None);
+    // In this order; unrelated events are left out.
     let expected = [
         "log.flush.interval.messages = 77",
         "L1 does not hold",
@@ -291,7 +298,7 @@ fn a_record_that_was_acknowledged_and_lost_is_followed_from_its_send_to_its_end(
         "{story}"
     );
     assert!(!story.contains("is durable"), "the sync never ended:\n{story}");
-    // While it is down a node has no lane.
+    // A node that is down has no lane.
     let lanes_of = |part| {
         let line = story.lines().find(|l| l.contains(part)).expect("it is there");
         line.chars().filter(|c| "│●◀▶✗".contains(*c)).count()
@@ -300,31 +307,31 @@ fn a_record_that_was_acknowledged_and_lost_is_followed_from_its_send_to_its_end(
 }
 
 #[test]
-fn a_panic_is_led_to() {
-    let mut told = Told::default();
-    let a = told.run(
+fn the_chain_leads_to_a_panic() {
+    let mut builder = TraceBuilder::default();
+    let a = builder.run(
         1000,
         10,
         "producer",
         0,
         vec![op(1, "invoke", "send", json!([["send", "t0-0", 5]]))],
     );
-    let b = told.device(1001, 1, a, What::Arrive { conn: 1, len: 9 });
-    told.run(
+    let b = builder.device(1001, 1, a, EventKind::Arrive { conn: 1, len: 9 });
+    builder.run(
         1001,
         1,
         "partition",
         b,
-        vec![What::Panic {
+        vec![EventKind::Panic {
             message: "panicked at x.rs:1:2:\nno".into(),
         }],
     );
-    let trace = Trace::read(told.lines.as_bytes()).expect("it is a trace");
+    let trace = Trace::read(builder.lines.as_bytes()).expect("it is a trace");
     let report = report(vec![(
         "panic",
         "task \"partition\" of node 1: panicked at x.rs:1:2:\nno".to_owned(),
     )]);
-    let story = tell(&plan(), &report, &trace, None);
+    let story = explain(&plan(), &report, &trace, None);
     let chain = story.split("who woke whom").nth(1).expect("a chain");
     for part in [
         "PANICS",
@@ -337,21 +344,21 @@ fn a_panic_is_led_to() {
 }
 
 #[test]
-fn what_is_no_trace_is_refused_and_what_holds_has_no_story() {
+fn an_invalid_trace_is_refused_and_a_passing_run_has_no_explanation() {
     assert!(Trace::read(&b"{\"n\":1}\n{}\n"[..]).is_err());
-    let (lines, _) = answered_too_soon();
+    let (lines, _) = acknowledged_before_sync();
     let cut = &lines.as_bytes()[..lines.len() - 20];
     assert!(
         Trace::read(cut).is_ok(),
         "a process that died ends in the middle of a line"
     );
     let trace = Trace::read(&b""[..]).expect("nothing happened");
-    assert!(tell(&plan(), &report(Vec::new()), &trace, None).contains("nothing to explain"));
+    assert!(explain(&plan(), &report(Vec::new()), &trace, None).contains("nothing to explain"));
 }
 
 #[test]
-fn too_much_is_cut_by_what_says_least() {
-    let (lines, lost) = answered_too_soon();
+fn long_explanations_drop_the_least_important_events() {
+    let (lines, lost) = acknowledged_before_sync();
     let trace = Trace::read(lines.as_bytes()).expect("it is a trace");
     let what = format!("{lost} was acknowledged at t0-0 offset 12 and is lost");
     let subject = Subject::of(&what, &plan(), &trace.events);
@@ -363,7 +370,7 @@ fn too_much_is_cut_by_what_says_least() {
         let kept: Vec<u64> = some.iter().map(|p| p.event.n).collect();
         assert!(kept.windows(2).all(|w| w[0] < w[1]) && kept.iter().all(|n| times.contains(n)));
     }
-    // The last to go: that it was sent, told, written, lost and not read.
+    // The most important: the send, its acknowledgement, the write, the loss and the read that missed it.
     let few = pick::most_important(all, 3);
     assert!(
         few.iter().any(|p| p.text.contains("sends")),

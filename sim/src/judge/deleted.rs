@@ -1,4 +1,4 @@
-//! What may be gone: what somebody asked to delete, and what retention took.
+//! Records that may be gone: clients asked to delete them, or retention removed them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,16 +12,16 @@ use super::about;
 pub struct Place<'a> {
     /// The topic's name.
     pub topic: &'a str,
-    /// Its id, where topics of that name come and go.
+    /// Its id, if topics of that name are deleted and created again.
     pub id: Option<&'a str>,
     /// The partition's index.
     pub partition: &'a str,
 }
 
 impl<'a> Place<'a> {
-    /// Takes a key apart.
+    /// Splits a key into its parts.
     pub fn of(key: &'a str) -> Self {
-        // An id may hold the sign that is before the partition.
+        // A topic id may contain the separator.
         let (name, partition) = key.rsplit_once('-').unwrap_or((key, ""));
         let (topic, id) = match name.split_once(ID_MARK) {
             Some((topic, id)) => (topic, Some(id)),
@@ -30,18 +30,18 @@ impl<'a> Place<'a> {
         Self { topic, id, partition }
     }
 
-    /// Where its log is, in the log directory.
+    /// The name of its folder in the log directory.
     pub fn folder(self) -> String {
         format!("{}-{}", self.topic, self.partition)
     }
 
-    /// Whether both are of one name, of whatever topics.
+    /// Whether both have the same topic name and partition, whatever the topic ids are.
     pub fn is_called_as(self, other: Self) -> bool {
         (self.topic, self.partition) == (other.topic, other.partition)
     }
 }
 
-/// What may be gone.
+/// Records that may be gone.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Deleted {
     below: BTreeMap<String, i64>,
@@ -50,8 +50,8 @@ pub struct Deleted {
 }
 
 impl Deleted {
-    /// What somebody asked to delete.
-    pub fn asked(history: &[Operation]) -> Self {
+    /// The records that clients asked to delete.
+    pub fn requested(history: &[Operation]) -> Self {
         let mut deleted = Self::default();
         for o in history {
             let Some((f, value)) = about(o) else { continue };
@@ -66,13 +66,14 @@ impl Deleted {
         deleted
     }
 
-    /// Below this offset records of a partition may be gone, too.
+    /// Records of a partition below this offset may be gone, too.
     pub fn raise(&mut self, key: &str, before: i64) {
         let most = self.below.entry(key.to_owned()).or_insert(0);
         *most = before.max(*most);
     }
 
-    /// The disk damaged the log in this folder, and there is no other copy: what it shows must have been sent (D2), no more.
+    /// Marks the log in this folder as damaged. There is no other copy, so only one rule applies to it: every record shown was sent
+    /// (D2).
     pub fn damage(&mut self, folder: &str) {
         self.damaged.insert(folder.to_owned());
     }
@@ -82,7 +83,7 @@ impl Deleted {
         !self.damaged.is_empty() && self.damaged.contains(&Place::of(key).folder())
     }
 
-    /// The offset below which records may be gone: all of them, if the deletion of the topic was asked for.
+    /// The offset below which records may be gone; all records, if a client asked to delete the topic.
     pub fn below(&self, key: &str) -> i64 {
         match Place::of(key).id {
             _ if self.is_damaged(key) => i64::MAX,
@@ -91,17 +92,17 @@ impl Deleted {
         }
     }
 
-    /// Of each partition the offset below which records may be gone.
+    /// For each partition, the offset below which records may be gone.
     pub fn starts(&self) -> impl Iterator<Item = (&str, i64)> {
         self.below.iter().map(|(key, before)| (key.as_str(), *before))
     }
 
-    /// Whether something of a partition may be gone.
+    /// Whether records of a partition may be gone.
     pub fn has(&self, key: &str) -> bool {
         self.below(key) > 0
     }
 
-    /// Whether somebody asked to delete the topic of this id.
+    /// Whether a client asked to delete the topic of this id.
     pub fn has_topic(&self, id: &str) -> bool {
         self.topics.contains(id)
     }
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_its_parts() {
+    fn a_key_splits_into_its_parts() {
         let id = "-_AAAAAAAAAAAAAAAAAA-A";
         let key = format!("r0@{id}-2");
         let place = Place::of(&key);

@@ -1,11 +1,13 @@
-//! The judgement of `jepsen/checker` over a run's history, as the ids of the design's table.
+//! Runs `jepsen/checker` over a run's history, and maps its anomalies to the invariant ids of the design's table.
 //!
-//! What it is told besides what clients did: below which offset retention took records, as a `delete_records`. Of topics that come
-//! and go its keys are one for each id; a send of which nobody knows where it went is told where it was read.
+//! Besides the clients' history the checker gets the offsets below which retention removed records, as `delete_records`. Topics
+//! that are deleted and created again have one key for each id; a send whose topic id is unknown gets the keys under which its
+//! value was read.
 //!
-//! Left out: what producers repeat, reorder or lose that are not idempotent, or wait for no acknowledgement, and all order in
-//! partitions where such a one stands twice (the checker knows one place of a value); order within what a producer sent that
-//! crashes and comes back, or that the broker may have forgotten; and what was in topics whose deletion somebody asked for.
+//! Left out: records that producers repeat, reorder or lose because they are not idempotent or do not wait for acknowledgements,
+//! and all order in partitions where such a record is stored twice (the checker expects one offset for each value); order within
+//! the records of a producer that crashes and restarts, or that the broker may have expired; and records of topics that a client
+//! asked to delete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,11 +20,12 @@ use serde_json::{Value, json};
 use super::{Deleted, Place};
 use crate::check::Violation;
 
-/// Findings of an anomaly that are told; one more says how many there are.
+/// Findings of an anomaly that are reported; one more line says how many there are.
 const FINDINGS_MAX: usize = 5;
-/// What more messages than these were shown is not looked at: a run has 200 MB, and who begins again and again reads a million.
+/// Histories in which readers were shown more messages than this are not checked: a run may use 200 MB, and a reader that keeps
+/// restarting reads a million.
 const MESSAGES_MAX: usize = 200_000;
-/// Who tells of what retention took: no client has this number.
+/// The process that reports what retention removed. No client has this number.
 const RETENTION: Process = 1 << 30;
 
 /// The invariant that an anomaly breaks.
@@ -34,18 +37,18 @@ fn id_of(anomaly: &str) -> Option<&'static str> {
         | "int-poll-skip"
         | "nonmonotonic-poll"
         | "int-nonmonotonic-poll" => "L6",
-        // A record was read before anybody sent it.
+        // A record was read before it was sent.
         "G1c" | "G1c-process" | "G1c-realtime" => "L6",
         "duplicate" | "G1a" => "I1",
         "nonmonotonic-send" | "int-nonmonotonic-send" => "I3",
         "phantom" => "D2",
         "precommitted-read" | "G1b" => "T2",
-        // Nothing was sent and read: that is no anomaly of ours.
+        // Nothing was sent and read: no anomaly.
         _ => return None,
     })
 }
 
-/// What the checker finds wrong with a history. `recreated` are the topics that come and go.
+/// Returns the checker's findings about a history. `recreated` are the topics that are deleted and created again.
 pub fn judge(
     producers: &BTreeMap<Process, &ProducerSpec>,
     history: Vec<Operation>,
@@ -60,7 +63,7 @@ pub fn judge(
     let mut malformed = Vec::new();
     let read = read_under(&history, recreated);
     let retained = retained(&history, deleted);
-    let own = |o: Operation| told_where(o, recreated, &read);
+    let own = |o: Operation| with_read_keys(o, recreated, &read);
     for operation in history.into_iter().map(own).chain(retained) {
         malformed.extend(
             checker
@@ -75,10 +78,10 @@ pub fn judge(
         .iter()
         .filter(|(name, _)| !verdict.allowed.contains(*name));
     let mut found = malformed;
-    let excused = Excused::of(&verdict, producers, deleted, forgets);
+    let excused = Exemptions::of(&verdict, producers, deleted, forgets);
     for (name, findings) in anomalies {
         let Some(id) = id_of(name) else { continue };
-        let counts = |f: &&Finding| !excused.is_excused(name, f);
+        let counts = |f: &&Finding| !excused.is_exempt(name, f);
         let mut counted: Vec<&Finding> = findings.iter().filter(counts).collect();
         let more = counted.len().saturating_sub(FINDINGS_MAX);
         counted.truncate(FINDINGS_MAX);
@@ -104,16 +107,16 @@ fn messages(history: &[Operation]) -> usize {
     shown.flat_map(|polls| polls.values()).map(Vec::len).sum()
 }
 
-/// What excuses findings.
-struct Excused<'a> {
+/// Exemptions from findings.
+struct Exemptions<'a> {
     producers: &'a BTreeMap<Process, &'a ProducerSpec>,
     deleted: &'a Deleted,
     forgets: bool,
-    /// Keys in which a value stands twice, and may.
+    /// Keys in which a value is stored twice, legitimately.
     doubled: BTreeSet<String>,
 }
 
-impl<'a> Excused<'a> {
+impl<'a> Exemptions<'a> {
     fn of(
         verdict: &Verdict,
         producers: &'a BTreeMap<Process, &'a ProducerSpec>,
@@ -127,13 +130,13 @@ impl<'a> Excused<'a> {
             doubled: BTreeSet::new(),
         };
         let findings = verdict.findings("duplicate").iter();
-        let may = findings.filter(|f| excused.is_excused("duplicate", f));
+        let may = findings.filter(|f| excused.is_exempt("duplicate", f));
         excused.doubled = may.filter_map(|f| Some(key(f)?.to_owned())).collect();
         excused
     }
 
-    /// Whether the invariant says nothing of the producers or the topic that a finding is about.
-    fn is_excused(&self, anomaly: &str, f: &Finding) -> bool {
+    /// Whether the invariant does not apply to the producers or the topic of a finding.
+    fn is_exempt(&self, anomaly: &str, f: &Finding) -> bool {
         let values = f.data["value"].as_i64().into_iter();
         let more = f.data["values"].as_array().into_iter().flatten();
         let values = values.chain(more.filter_map(Value::as_i64));
@@ -159,12 +162,12 @@ impl<'a> Excused<'a> {
     }
 }
 
-/// Which partition a finding is about.
+/// The partition that a finding is about.
 fn key(f: &Finding) -> Option<&str> {
     f.data["key"].as_str()
 }
 
-/// Of each value of a topic that comes and goes, the keys under which it was read.
+/// For each value of a recreated topic, the keys under which it was read.
 fn read_under(history: &[Operation], recreated: &BTreeSet<String>) -> BTreeMap<i64, BTreeSet<Key>> {
     let mut read: BTreeMap<i64, BTreeSet<Key>> = BTreeMap::new();
     if recreated.is_empty() {
@@ -185,8 +188,8 @@ fn read_under(history: &[Operation], recreated: &BTreeSet<String>) -> BTreeMap<i
     read
 }
 
-/// The operation, with each send to a topic that comes and goes under all keys under which it was read.
-fn told_where(
+/// The operation, with each send to a recreated topic under all keys under which its value was read.
+fn with_read_keys(
     mut o: Operation,
     recreated: &BTreeSet<String>,
     read: &BTreeMap<i64, BTreeSet<Key>>,
@@ -219,7 +222,7 @@ fn told_where(
     o
 }
 
-/// What retention took, as if somebody had asked for it.
+/// What retention removed, as `delete_records` operations.
 fn retained(history: &[Operation], deleted: &Deleted) -> Vec<Operation> {
     let end = history.last().map_or((0, 0), |o| (o.index, o.time));
     let starts = deleted

@@ -1,4 +1,4 @@
-//! Each rule of the judge, held and broken.
+//! Each rule of the judge, kept and broken.
 
 use super::*;
 use brokkr_workloads::{ClientSpec, value_of};
@@ -38,13 +38,13 @@ fn ids(history: &[Operation]) -> Vec<&'static str> {
 }
 
 fn noted(history: &[Operation], notes: Notes) -> Vec<&'static str> {
-    let besides = Besides {
+    let facts = RunFacts {
         last: LAST,
-        deleted: Deleted::asked(history),
-        ..Besides::default()
+        deleted: Deleted::requested(history),
+        ..RunFacts::default()
     };
     let workload = workload();
-    let judge = rules(&workload, history, &notes, &besides);
+    let judge = rules(&workload, history, &notes, &facts);
     judge.violations.iter().map(|v| v.id).collect()
 }
 
@@ -74,40 +74,40 @@ fn each_rule_can_fail() {
     assert_eq!(ids(&[a, open.clone(), other, polled(LAST, &both)]), ["L6"]);
     let (late, early) = (sent(Type::Ok, 0, Some(1)), sent(Type::Ok, 1, Some(0)));
     let swapped = polled(LAST, &[(0, 1), (1, 0)]);
-    // By what they were told, and by what the reader was shown.
+    // By the acknowledged offsets, and by what the reader was shown.
     assert_eq!(ids(&[late, early, swapped]), ["I3", "I3"]);
     assert_eq!(ids(&[open, polled(LAST, &[(0, 7)])]), ["D2"]);
 }
 
 #[test]
-fn ends_never_go_back() {
+fn log_ends_never_go_back() {
     let about = |f: &str, type_, value| op(7, type_, Op::Other(f.to_owned(), value));
     let asked = || about("list_offsets", Type::Invoke, json!({"key": "t-0"}));
-    let told = |earliest: i64, latest: i64| {
+    let listed = |earliest: i64, latest: i64| {
         let value = json!({"key": "t-0", "earliest": earliest, "latest": latest});
         about("list_offsets", Type::Ok, value)
     };
     let (a, all) = (sent(Type::Ok, 0, Some(0)), polled(LAST, &[(0, 0)]));
-    assert_eq!(ids(&[a.clone(), asked(), told(0, 1), all.clone()]), [""; 0]);
-    assert_eq!(ids(&[a.clone(), asked(), told(0, 0), all.clone()]), ["L4"]);
-    // It was asked for before.
-    assert_eq!(ids(&[asked(), a.clone(), told(0, 0), all.clone()]), [""; 0]);
+    assert_eq!(ids(&[a.clone(), asked(), listed(0, 1), all.clone()]), [""; 0]);
+    assert_eq!(ids(&[a.clone(), asked(), listed(0, 0), all.clone()]), ["L4"]);
+    // The request was sent before the acknowledgement.
+    assert_eq!(ids(&[asked(), a.clone(), listed(0, 0), all.clone()]), [""; 0]);
     let deleted = json!({"key": "t-0", "before": 1, "low_watermark": 1});
     let deleted = about("delete_records", Type::Ok, deleted);
     let gone = polled(LAST, &[]);
     assert_eq!(
-        ids(&[a.clone(), deleted.clone(), asked(), told(1, 1), gone.clone()]),
+        ids(&[a.clone(), deleted.clone(), asked(), listed(1, 1), gone.clone()]),
         [""; 0]
     );
     assert_eq!(
-        ids(&[a.clone(), deleted.clone(), asked(), told(0, 1), gone]),
+        ids(&[a.clone(), deleted.clone(), asked(), listed(0, 1), gone]),
         ["D1"]
     );
     assert_eq!(ids(&[a, deleted, all]), ["D1"]);
 }
 
 #[test]
-fn what_producers_noted_is_judged() {
+fn the_notes_of_producers_are_judged() {
     let batch = |process, refused_as_gap| AckedBatch {
         time: 0,
         process,
@@ -134,7 +134,7 @@ fn what_producers_noted_is_judged() {
 }
 
 #[test]
-fn what_stands_was_not_out_of_order_unless_it_came_late() {
+fn a_logged_batch_is_not_out_of_order_unless_it_was_appended_late() {
     let refused = || Notes {
         out_of_order: vec![OutOfOrder {
             time: 0,
@@ -159,7 +159,7 @@ fn what_stands_was_not_out_of_order_unless_it_came_late() {
 }
 
 #[test]
-fn what_was_deleted_may_be_gone() {
+fn deleted_records_may_be_gone() {
     let value = serde_json::json!({"key": "t-0", "before": 1});
     let delete = op(7, Type::Info, Op::Other("delete_records".to_owned(), value));
     let (a, b) = (sent(Type::Ok, 0, Some(0)), sent(Type::Ok, 1, Some(1)));
@@ -170,7 +170,7 @@ fn what_was_deleted_may_be_gone() {
     assert_eq!(ids(&[a, b, delete, polled(LAST, &[])]), ["L1"]);
 }
 
-/// Ids of topics, and where their first partition is.
+/// Ids of topics with one partition.
 const A: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 const B: &str = "BAAAAAAAAAAAAAAAAAAAAA";
 
@@ -196,7 +196,7 @@ fn topic_op(f: &str, type_: Type, id: Option<&str>) -> Operation {
     op(250, type_, Op::Other(f.to_owned(), value))
 }
 
-/// A send of the `counter`th value: its begin, and its end with an acknowledgement under that id.
+/// A send of the `counter`th value: its invocation, and its acknowledgement under that id.
 fn sends_to(counter: u64, to: Option<(&str, i64)>) -> Vec<Operation> {
     let send = |type_, key: String, offset| {
         let value = value_of(0, counter).into();
@@ -237,59 +237,59 @@ fn recreated(history: &[&[Operation]], at_end: &str) -> Vec<&'static str> {
         stays_max_ms: 1,
         gone_max_ms: 1,
     });
-    let besides = Besides {
+    let facts = RunFacts {
         last: LAST,
         forgets: false,
-        deleted: Deleted::asked(&history),
+        deleted: Deleted::requested(&history),
         topics: [("r0".to_owned(), at_end.to_owned())].into(),
     };
-    let found = judge(&workload, history, &Notes::default(), &besides);
+    let found = judge(&workload, history, &Notes::default(), &facts);
     let mut ids: Vec<_> = found.iter().map(|v| v.id).collect();
     ids.dedup();
     ids
 }
 
 #[test]
-fn what_a_deleted_topic_held_may_be_gone_and_nothing_else() {
+fn only_records_of_deleted_topics_may_be_gone() {
     let old = sends_to(0, Some((A, 0)));
     let shown = polls_of(5, A, &[(0, 0)]);
     let new = sends_to(1, Some((B, 0)));
     let all = polls_of(LAST, B, &[(0, 1)]);
     assert_eq!(recreated(&[&old, &shown, &recreation(), &new, &all], B), [""; 0]);
-    // What the new one was acknowledged is lost.
+    // A record that the new topic acknowledged is lost.
     assert_eq!(
         recreated(&[&old, &recreation(), &new, &polls_of(LAST, B, &[])], B),
         ["L1"]
     );
-    // Nobody asked for the deletion of the old one.
+    // No client asked to delete the old topic.
     assert_eq!(recreated(&[&old, &polls_of(LAST, B, &[])], B), ["L1"]);
 }
 
 #[test]
-fn nothing_of_a_deleted_topic_comes_back_under_a_new_id() {
+fn no_record_of_a_deleted_topic_is_shown_under_a_new_id() {
     let new = sends_to(1, Some((B, 1)));
     let both = polls_of(LAST, B, &[(0, 0), (1, 1)]);
-    // Acknowledged by the old one, and shown by the new one.
+    // Acknowledged by the old topic, and shown by the new one.
     let old = sends_to(0, Some((A, 0)));
     assert!(recreated(&[&old, &recreation(), &new, &both], B).contains(&"M2"));
-    // Nobody knows where it went, but it had ended before.
+    // The topic of the send is unknown, but the send had ended before.
     let old = sends_to(0, None);
     assert!(recreated(&[&old, &recreation(), &new, &both], B).contains(&"M2"));
-    // It was still under way.
+    // The send was still pending.
     let (began, ended) = old.split_at(1);
     assert_eq!(recreated(&[began, &recreation(), ended, &new, &both], B), [""; 0]);
 }
 
 #[test]
-fn a_topic_is_there_until_its_deletion_and_never_after() {
+fn a_topic_exists_until_its_deletion_and_never_after() {
     let all = polls_of(LAST, B, &[]);
     assert_eq!(recreated(&[&recreation(), &all], B), [""; 0]);
-    // The old one is there, after all; the new one is not.
+    // The old topic exists, and the new one does not.
     assert_eq!(recreated(&[&recreation(), &polls_of(LAST, A, &[])], A), ["M2"]);
     let mut twice = recreation();
     twice.extend(recreation());
     assert_eq!(recreated(&[&twice, &all], B), ["M2"]);
-    // A deletion was answered, and then something was acknowledged.
+    // A send is acknowledged after the deletion was.
     let late = sends_to(0, Some((A, 0)));
     assert_eq!(recreated(&[&recreation(), &late, &all], B), ["M2"]);
     let (began, ended) = late.split_at(1);
@@ -319,7 +319,7 @@ fn each_reader_sees_each_producer_s_records_in_order() {
     assert_eq!(ids(&polls(&[&[(1, 1)], &[(1, 1)]]), plain, &[], false), ["L6"]);
     let again = [polled(5, &[(0, 0), (1, 1)]), assign, polled(5, &[(0, 0)]), a, b];
     assert_eq!(ids(&again, plain, &[], false), [""; 0]);
-    // It may have come late: but not what was acknowledged.
+    // It may have been appended late, unless it was acknowledged.
     let late = polls(&[&[(0, 1)], &[(1, 0)]]);
     assert_eq!(ids(&late, plain, &[1], true), [""; 0]);
     assert_eq!(ids(&late, plain, &[0, 1], true), ["I3"]);
@@ -332,7 +332,7 @@ fn each_reader_sees_each_producer_s_records_in_order() {
 }
 
 #[test]
-fn a_record_stands_where_it_was_sent() {
+fn a_record_is_in_the_partition_it_was_sent_to() {
     let a = sent(Type::Info, 0, None);
     let messages = vec![(0, value_of(0, 0).into())];
     let polls = [("t-1".into(), messages)].into();
@@ -341,7 +341,7 @@ fn a_record_stands_where_it_was_sent() {
 }
 
 #[test]
-fn the_checker_of_histories_is_asked_too() {
+fn the_jepsen_checker_runs_too() {
     let with = |acks: i16, idempotent: bool, deleted: &Deleted, history: &[Operation]| {
         let mut spec = ProducerSpec::idempotent(0, 100, Vec::new());
         (spec.acks, spec.idempotent) = (acks, idempotent);
@@ -354,7 +354,7 @@ fn the_checker_of_histories_is_asked_too() {
     let none = Deleted::default();
     let right = of(vec![a.clone(), b.clone(), polled(5, &[(0, 0), (1, 1)])]);
     assert_eq!(with(-1, true, &none, &right), []);
-    // One is passed over, and never read.
+    // One record is skipped and never read.
     let skips = of(vec![
         a.clone(),
         b.clone(),
@@ -369,7 +369,7 @@ fn the_checker_of_histories_is_asked_too() {
     let mut deleted = Deleted::default();
     deleted.raise("t-0", 2);
     assert_eq!(with(-1, true, &deleted, &skips), []);
-    // It goes back.
+    // The reader goes back.
     let back = of(vec![
         a.clone(),
         b.clone(),
@@ -377,7 +377,7 @@ fn the_checker_of_histories_is_asked_too() {
         polled(5, &[(0, 0)]),
     ]);
     assert_eq!(with(-1, true, &none, &back)[0].0, "L6");
-    // One stands twice, which a producer that is not idempotent may do.
+    // One record is stored twice, which a producer that is not idempotent may cause.
     let twice = of(vec![a, b, polled(5, &[(0, 0), (1, 1), (2, 0)])]);
     assert!(with(-1, true, &none, &twice).iter().any(|(id, _)| *id == "I1"));
     assert_eq!(with(-1, false, &none, &twice), []);

@@ -1,13 +1,13 @@
-//! R11: topics that are deleted and created again, by their ids. M2 holds of them:
+//! R11: topics that are deleted and created again, by their ids. M2 requires:
 //!
-//! - An id is of one topic, and is handed out once.
-//! - What was created and is not asked to be deleted is there at the end; what was deleted is not.
-//! - Once a deletion was answered nothing that is sent from then on is acknowledged to that id.
-//! - Nothing is shown under an id that was sent, and had ended, before a topic of that id can have been there; nor, under a later
-//!   id, what was acknowledged under an earlier one.
+//! - An id belongs to one topic and is assigned once.
+//! - A created topic that no client asked to delete exists at the end; a deleted topic does not.
+//! - Once a deletion was acknowledged, no later send is acknowledged under that id.
+//! - No record is shown under an id if its send had ended before a topic of that id can have existed; nor, under a later id, a
+//!   record that was acknowledged under an earlier one.
 //!
-//! Of an incarnation it is known how long it was there at least: deletions are by id, and one follows the other, so each was there
-//! until its deletion was asked for, and the next came after that.
+//! The judge knows a lower bound of each incarnation's lifetime: deletions name an id and follow each other, so each incarnation
+//! existed until its deletion was requested, and the next one was created after that.
 
 use std::collections::BTreeMap;
 
@@ -16,25 +16,25 @@ use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
 use super::{Place, about};
 use crate::check::Violation;
 
-/// A topic of some id, as far as it is known.
+/// What the judge knows of the topic of one id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Life {
-    /// When its deletion was first asked for; never, for the last one of a name.
+struct TopicLife {
+    /// When a client first asked to delete it; none for the last topic of a name.
     asked: Option<i64>,
-    /// When a deletion of it was answered.
+    /// When the broker acknowledged a deletion of it.
     deleted: Option<i64>,
 }
 
 #[derive(Default)]
 struct Topics<'a> {
     /// By name and id.
-    lives: BTreeMap<&'a str, BTreeMap<&'a str, Life>>,
-    /// Ids that were answered to who created, in that order.
+    lives: BTreeMap<&'a str, BTreeMap<&'a str, TopicLife>>,
+    /// Ids that creations were answered with, in order.
     created: Vec<(&'a str, &'a str)>,
     found: Vec<String>,
 }
 
-/// What doesn't hold of the topics that come and go. `at_end` are the ids of the topics that are there at the end, by name.
+/// Returns the violations of recreated topics. `at_end` are the ids of the topics that exist at the end, by name.
 pub fn judge(history: &[Operation], at_end: &BTreeMap<String, String>) -> Vec<Violation> {
     let mut topics = Topics::default();
     history.iter().for_each(|o| topics.live(o));
@@ -80,7 +80,7 @@ impl<'a> Topics<'a> {
                     format!("topic {topic} of id {id} is there at the end, though it was deleted at {ms} ms");
                 self.found.push(what);
             }
-            let stays = |(id, life): &(&&str, &Life)| life.asked.is_none() && Some(**id) != there;
+            let stays = |(id, life): &(&&str, &TopicLife)| life.asked.is_none() && Some(**id) != there;
             if let Some((id, _)) = lives.iter().find(stays) {
                 self.found.push(format!(
                     "topic {topic} was created with id {id}, and nobody deleted it; at the end there is {there:?}"
@@ -89,11 +89,11 @@ impl<'a> Topics<'a> {
         }
     }
 
-    fn life(&self, place: Place<'_>) -> Option<Life> {
+    fn life(&self, place: Place<'_>) -> Option<TopicLife> {
         self.lives.get(place.topic)?.get(place.id?).copied()
     }
 
-    /// The earliest time at which a topic can have come to be: once the deletion of the last one before it was asked for.
+    /// The earliest time at which a topic can have been created: after a client asked to delete the previous one.
     fn begins(&self, place: Place<'_>) -> Option<i64> {
         let asked = self.life(place).and_then(|l| l.asked).unwrap_or(i64::MAX);
         let others = self.lives.get(place.topic)?.values().filter_map(|l| l.asked);
@@ -101,10 +101,10 @@ impl<'a> Topics<'a> {
     }
 
     fn sent_and_shown(&mut self, history: &'a [Operation]) {
-        // Of each value when its send ended, and where it was acknowledged.
+        // For each value, when its send ended, and under which key it was acknowledged.
         let mut sent: BTreeMap<i64, (i64, Option<&Key>)> = BTreeMap::new();
         let mut began: BTreeMap<Process, i64> = BTreeMap::new();
-        let mut told = BTreeMap::new();
+        let mut shown = BTreeMap::new();
         for o in history.iter().filter(|o| matches!(o.op, Op::Send(_))) {
             if o.type_ == Type::Invoke {
                 began.insert(o.process, o.time);
@@ -119,7 +119,7 @@ impl<'a> Topics<'a> {
                 else {
                     continue;
                 };
-                // Who waits for no answer was acknowledged nothing.
+                // A producer that waits for no response was acknowledged nothing.
                 let place = match offset {
                     Some(_) => Place::of(key.as_str()),
                     None => Place::default(),
@@ -160,12 +160,13 @@ impl<'a> Topics<'a> {
                     .filter(|k| *k != key)
                     .is_some_and(|k| self.begins(Place::of(k.as_str())) < Some(begins));
                 if *ended < begins || earlier {
-                    told.entry((key, *value))
+                    shown
+                        .entry((key, *value))
                         .or_insert((*offset, *ended, *acked, begins));
                 }
             }
         }
-        for ((key, value), (offset, ended, acked, begins)) in told {
+        for ((key, value), (offset, ended, acked, begins)) in shown {
             let (ended, begins) = (ended / 1_000_000, begins / 1_000_000);
             let to = acked.map_or(String::new(), |k| format!(", and acknowledged at {k},"));
             self.found.push(format!(

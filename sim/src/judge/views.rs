@@ -1,8 +1,8 @@
-//! What each reader was shown, in the order in which it was: from one `assign` to the next offsets only rise (L6), and what a
-//! producer sent to a partition, and with it all of a key, comes in the order in which it was sent (I3).
+//! Checks what each reader was shown, in order: between two `assign`s offsets only rise (L6), and the records of a producer in a
+//! partition (and so all records of a key) come in the order in which they were sent (I3).
 //!
-//! Of producers that are not idempotent nothing is said. Where one crashes and comes back, or the broker forgets producers, what
-//! was not acknowledged may have come late: the order of what was acknowledged remains.
+//! Producers that are not idempotent are exempt. Where a producer crashes and restarts, or the broker expires producers,
+//! unacknowledged records may be appended late: only the order of acknowledged records is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,30 +12,30 @@ use brokkr_workloads::{ProducerSpec, keys, value_parts};
 use super::Deleted;
 use crate::check::Violation;
 
-/// What is looked at in the views.
+/// Inputs of the check.
 pub struct Views<'a> {
-    /// Who sends.
+    /// The producers.
     pub producers: &'a BTreeMap<Process, &'a ProducerSpec>,
-    /// What was acknowledged.
+    /// Acknowledged values.
     pub acked: BTreeSet<i64>,
-    /// Whether the broker may forget producers.
+    /// Whether the broker may expire producers.
     pub forgets: bool,
-    /// What may be gone, and what was damaged.
+    /// Records that may be gone, and damaged partitions.
     pub deleted: &'a Deleted,
 }
 
-/// Where a reader is in a partition.
+/// A reader's position in a partition.
 #[derive(Default)]
-struct At {
+struct ReaderPosition {
     offset: Option<i64>,
     /// The last value of each producer.
     values: BTreeMap<Process, i64>,
 }
 
 impl Views<'_> {
-    /// What doesn't hold of anybody's view.
+    /// Returns the violations of all readers' views.
     pub fn judge(&self, history: &[Operation]) -> Vec<Violation> {
-        let mut readers: BTreeMap<Process, BTreeMap<&Key, At>> = BTreeMap::new();
+        let mut readers: BTreeMap<Process, BTreeMap<&Key, ReaderPosition>> = BTreeMap::new();
         let mut found = Vec::new();
         for o in history.iter().filter(|o| o.type_ == Type::Ok) {
             if let Op::Assign(_) = o.op {
@@ -60,7 +60,14 @@ impl Views<'_> {
         found
     }
 
-    fn step(&self, at: &mut At, who: Process, key: &Key, message: (i64, &Val), found: &mut Vec<Violation>) {
+    fn step(
+        &self,
+        at: &mut ReaderPosition,
+        who: Process,
+        key: &Key,
+        message: (i64, &Val),
+        found: &mut Vec<Violation>,
+    ) {
         let (offset, value) = message;
         if let Some(before) = at.offset.replace(offset).filter(|before| *before >= offset) {
             let what = format!("process {who} was shown {key} offset {before}, then {offset}");

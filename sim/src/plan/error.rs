@@ -1,4 +1,4 @@
-//! Why a text is no plan that can be run.
+//! Errors of a plan's text.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use brokkr::config::StartupError;
 use super::FORMAT;
 use crate::prepared::PreparedLog;
 
-/// Why a text is no plan.
+/// Why a text is not a valid plan.
 #[derive(Debug)]
 pub enum PlanError {
-    /// It can't be read.
+    /// It is not valid JSON of a plan.
     Json(serde_json::Error),
-    /// It is of another format.
+    /// It has another format.
     Format(u64),
-    /// Its broker can't be started.
+    /// Its broker can't start.
     Broker(StartupError),
-    /// A log can't be prepared so.
+    /// A log can't be prepared this way.
     Prepared(PreparedLog),
     /// A restart changes a setting by which the whole run is judged.
     Judged(String),

@@ -1,4 +1,4 @@
-//! What a seed draws: swarms of configurations, clients and faults, each choice by its own name.
+//! Draws a seed's swarm of configurations, clients and faults, each choice under its own name.
 
 use std::collections::BTreeMap;
 
@@ -102,7 +102,7 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, pl
             // One partition in a run: the others are judged in full.
             let which = if unlimited { id } else { 0 };
             let (topic, partition) = all[draw.one("damaged", which, all.len() as u64) as usize].clone();
-            // In most seeds only what must not hurt: little can be judged of a partition whose log is damaged.
+            // Most seeds damage only an index, which must do no harm: little can be judged of a partition with a damaged log.
             let only_index = draw.of("log damaged", 4) > 0;
             Kind::Damage {
                 topic,
@@ -126,7 +126,7 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, pl
             down_ms,
             broker: settings(draw, id),
         },
-        // What is not flushed must not be lost with the power, and no rule be left to judge.
+        // A power loss may take unflushed records, and no rule would be left to judge.
         Family::Client if draw.one("all", id, 4) == 0 && !plan.broker.contains_key(FLUSH) => {
             Kind::Blackout { down_ms }
         }
@@ -135,7 +135,7 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, pl
     }
 }
 
-/// The settings that every broker has.
+/// The settings of every broker.
 pub(super) fn plain() -> BTreeMap<String, String> {
     let listener = format!("PLAINTEXT://{}:{PORT}", addr_of(BROKER, PORT).ip());
     BTreeMap::from([
@@ -145,7 +145,7 @@ pub(super) fn plain() -> BTreeMap<String, String> {
     ])
 }
 
-/// See [`Plan::standard`]: of five operations four are sends, where what is sent at once is polled at once.
+/// See [`Plan::standard`]: four of five operations are sends, if a batch sent is polled at once.
 pub(super) fn standard(operations_per_s: u64) -> Workload {
     let topic = TopicSpec {
         name: "t0".to_owned(),
@@ -154,14 +154,14 @@ pub(super) fn standard(operations_per_s: u64) -> Workload {
         configs: BTreeMap::new(),
     };
     let all = topic.all();
-    // Who sends more sends more at once.
+    // A higher rate sends larger batches.
     let (producers, sends_max) = (3, (operations_per_s / 50).clamp(12, 200));
-    // A pause is half as long as the longest, on average; an operation sends half as much as the largest.
+    // Pauses and batches are half of their maximum on average.
     let pause_max_ms = (sends_max + 1) * 1_000 * producers * 5 / (4 * operations_per_s.max(1));
     let producer = |i| ProducerSpec {
         sends_max,
         pause_max_ms,
-        // As Kafka's clients: what waits goes as one batch.
+        // Like Kafka's clients: waiting records are sent as one batch.
         batch_records_max: 100,
         ..ProducerSpec::idempotent(i, STRIDE, all.clone())
     };
@@ -177,16 +177,16 @@ pub(super) fn standard(operations_per_s: u64) -> Workload {
     }
 }
 
-/// Files of a partition's folder that are derived: whatever happens to one of them, everything is served.
+/// Derived files of a partition's folder: whatever happens to one of them, everything is served.
 const DERIVED: [&str; 4] = ["*.index", "*.timeindex", "*.snapshot", "*.window"];
-/// Files of a partition's folder that are not.
+/// Other files of a partition's folder.
 const ESSENTIAL: [&str; 4] = [
     "*.log",
     "partition.metadata",
     "brokkr-manifest",
     "leader-epoch-checkpoint",
 ];
-/// Files of the directory, and of the metadata.
+/// Files of the log directory itself, and of the metadata.
 const OF_THE_DIRECTORY: [&str; 9] = [
     "meta.properties",
     "brokkr-checkpoint",
@@ -199,7 +199,7 @@ const OF_THE_DIRECTORY: [&str; 9] = [
     "__cluster_metadata-0/quorum-state",
 ];
 
-/// One file in a run, of any kind.
+/// Damage to one file of any kind, once in a run.
 pub(super) fn damaged_file(draw: &mut Draw, plan: &Plan) -> Fault {
     let id = Family::File as u64 * 1000;
     let all: Vec<_> = plan.workload.topics.iter().flat_map(TopicSpec::all).collect();
@@ -215,7 +215,7 @@ pub(super) fn damaged_file(draw: &mut Draw, plan: &Plan) -> Fault {
         false => format!("{topic}-{partition}/{name}"),
     };
     let how = FileDamage::ALL[draw.one("how", id, FileDamage::ALL.len() as u64) as usize];
-    // Only after a clean stop the broker knows where each log ends: a shorter one is then known to be damaged.
+    // Only after a clean stop does the broker know where each log ends, and can tell that a shorter one is damaged.
     let kill = names == &DERIVED[..] && draw.one("killed", id, 2) == 0;
     let span_ms = plan.secs * 750;
     Fault {
@@ -230,7 +230,7 @@ pub(super) fn damaged_file(draw: &mut Draw, plan: &Plan) -> Fault {
     }
 }
 
-/// Settings under which limits are met: the metadata have snapshots soon.
+/// Settings that reach limits early: the metadata log gets snapshots soon.
 pub(super) fn tight(broker: &mut BTreeMap<String, String>) {
     for (key, value) in [
         ("metadata.log.max.record.bytes.between.snapshots", 20_000),
@@ -240,7 +240,7 @@ pub(super) fn tight(broker: &mut BTreeMap<String, String>) {
     }
 }
 
-/// A workload that shows whether the broker still serves others: a writer and a reader.
+/// A writer and a reader that show whether the broker still serves others.
 pub(super) fn small() -> Workload {
     let mut workload = standard(50);
     workload.topics[0].partitions = 1;
@@ -252,7 +252,7 @@ pub(super) fn small() -> Workload {
     workload
 }
 
-/// Some logs begin where offsets get long, or a segment is at the end of those that it can hold.
+/// Some logs begin at large offsets, or with a segment that is close to its last offset.
 pub(super) fn prepared(draw: &mut Draw, workload: &Workload) -> Vec<PreparedLog> {
     if draw.of("prepared", 6) > 0 {
         return Vec::new();
@@ -279,7 +279,7 @@ pub(super) fn prepared(draw: &mut Draw, workload: &Workload) -> Vec<PreparedLog>
         .collect()
 }
 
-/// What an operator changes between two starts.
+/// Settings that an operator changes between two starts.
 fn settings(draw: &mut Draw, id: u64) -> BTreeMap<String, String> {
     let mut set = BTreeMap::new();
     for (i, (key, values)) in SETTINGS.into_iter().enumerate() {
@@ -292,7 +292,7 @@ fn settings(draw: &mut Draw, id: u64) -> BTreeMap<String, String> {
     set
 }
 
-/// Settings that a restart may change, and to what.
+/// Settings that a restart may change, with their values.
 const SETTINGS: [(&str, &[u64]); 5] = [
     ("log.segment.bytes", &[1 << 20, 2 << 20, 1 << 30]),
     ("log.index.interval.bytes", &[0, 100, 4096]),
@@ -301,7 +301,7 @@ const SETTINGS: [(&str, &[u64]); 5] = [
     ("max.incremental.fetch.session.cache.slots", &[1, 1_000]),
 ];
 
-/// With `churn` segments are small, and go as soon as their records are deleted.
+/// The broker's settings. With `churn` segments are small and are removed as soon as their records are deleted.
 pub(super) fn broker(
     draw: &mut Draw,
     flushed: bool,
@@ -323,18 +323,18 @@ pub(super) fn broker(
         }
         0 => put("log.index.interval.bytes", draw.of("index interval", 200)),
         1 => {
-            // Room for eight entries: segments end by their index.
+            // Room for eight entries: a full index ends its segment.
             put("log.index.interval.bytes", 0);
             put("log.index.size.max.bytes", 96);
         }
         _ => {}
     }
     if draw.of("expiry", 3) == 0 {
-        // More than a delivery takes at most, so that nobody is forgotten who still asks.
+        // Longer than a delivery may take, so that no active producer expires.
         put("producer.id.expiration.ms", 15_000);
         put("log.retention.check.interval.ms", 2_000);
     } else if churn || draw.of("retention", 3) == 0 {
-        // What DeleteRecords gave up goes soon, and another segment comes in its place.
+        // Segments below a deleted offset are removed soon, and new ones are created.
         put("log.retention.check.interval.ms", 500);
     }
     if workload.topics.iter().any(is_retained) {
@@ -343,7 +343,7 @@ pub(super) fn broker(
     set
 }
 
-/// With `churn` records are deleted as fast as they come, under readers who begin again and again.
+/// The workload. With `churn` records are deleted as fast as they come, and readers restart again and again.
 pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
     let topic = |draw: &mut Draw, i| TopicSpec {
         name: format!("t{i}"),
@@ -352,7 +352,7 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
         configs: BTreeMap::new(),
     };
     let mut topics: Vec<_> = (0..=draw.of("topics", 2)).map(|i| topic(draw, i)).collect();
-    // Everything through one partition, in batches of one record: the whole window is in flight at once.
+    // Everything goes through one partition, in batches of one record: the whole window is in flight at once.
     let narrow = draw.of("narrow", 4) == 0;
     if narrow {
         topics.truncate(1);
@@ -364,8 +364,8 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
         topic.configs = retained(draw);
     }
     let older = draw.of("older client", 4) == 0;
-    // A client that names topics by their names can't tell which of them it was, so nothing could be judged. What it is answered while
-    // its topic is deleted is in tests/peers.rs.
+    // A client that identifies topics by name can't tell which incarnation it reached, so nothing could be judged. tests/peers.rs
+    // covers the responses to it while its topic is deleted.
     let recreator = (draw.of("recreated", 4) == 0 && !older && !narrow).then(|| recreator(draw));
     topics.extend(recreator.iter().flat_map(|r| &r.topics).map(|name| TopicSpec {
         name: name.clone(),
@@ -379,7 +379,7 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
     let consumers = 1 + draw.of("consumers", 2);
     let mut client = ClientSpec::new(&addr_of(BROKER, PORT).ip().to_string(), PORT);
     if older {
-        // Produce and Fetch with topics by their names, ListOffsets before leader epochs.
+        // Produce and Fetch with topic names, ListOffsets without leader epochs.
         client.versions_max = [(0, 9), (1, 11), (2, 3)].into();
     }
     Workload {
@@ -421,7 +421,7 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
     }
 }
 
-/// Segments end after a few batches, and go soon.
+/// Segments end after a few batches, and are removed soon.
 fn retained(draw: &mut Draw) -> BTreeMap<String, String> {
     let mut set = BTreeMap::new();
     let mut put = |key: &str, value: u64| drop(set.insert(key.to_owned(), value.to_string()));
@@ -457,7 +457,7 @@ fn producer(draw: &mut Draw, i: u64, of: u64, all: &[(String, i32)]) -> Producer
     let mut spec = ProducerSpec::idempotent(i, STRIDE, all.to_vec());
     spec.sends_max = [1, 4, 12][draw.one("sends", i, 3) as usize];
     spec.padding_bytes_max = [0, 40, 1_000, 8_000][draw.one("padding", i, 4) as usize];
-    // Records a second, of all producers.
+    // Records per second, of all producers.
     let rate = [10, 25, 25, 100][draw.of("rate", 4) as usize];
     spec.pause_max_ms = (spec.sends_max + 1) * 1_000 * of / rate;
     spec.delivery_timeout_ms = [10_000, 10_000, 1_500][draw.one("delivery timeout", i, 3) as usize];
@@ -473,7 +473,7 @@ fn producer(draw: &mut Draw, i: u64, of: u64, all: &[(String, i32)]) -> Producer
         spec.operations_max = Some(1 + draw.one("operations", i, 200));
     }
     if draw.one("wraps", i, 4) == 0 {
-        // Sequences end at 2^31 - 1, after a while that a run does not have.
+        // Sequences wrap at 2^31 - 1, which a run would not reach by itself.
         spec.first_sequence = i32::MAX - draw.one("sequences left", i, 60) as i32;
     }
     if draw.one("restarts", i, 4) == 0 {
@@ -508,9 +508,9 @@ fn consumer(draw: &mut Draw, i: u64, all: &[(String, i32)]) -> ConsumerSpec {
     spec.max_bytes = [1, 5_000, 1 << 20][draw.one("fetch bytes", i, 3) as usize];
     spec.partition_max_bytes = [1, 700, 16 << 10, 1 << 20][draw.one("partition bytes", i, 4) as usize];
     spec.min_bytes = [1, 1, 5_000][draw.one("min bytes", i, 3) as usize];
-    // Rarely: who reads a batch at a time and begins again does nothing else.
+    // Rarely: a reader of single batches that restarts does nothing else.
     spec.rewind_after = (draw.one("rewinds", i, 3) == 0).then_some(1500);
-    // Who reads a batch at a time need not reach the end, as long as he moves.
+    // A reader of single batches need not reach the end, but must make progress.
     spec.drain_timeout_ms = 6_000;
     if draw.one("slow", i, 5) == 0 {
         spec.pause_max_ms = [100, 1_500][draw.one("slow by", i, 2) as usize];

@@ -5,7 +5,7 @@ fn kinds(plan: &Plan) -> Vec<&Kind> {
 }
 
 #[test]
-fn a_plan_is_its_text() {
+fn a_plan_survives_a_round_trip() {
     for seed in 0..50 {
         let plan = Plan::of(seed, 60, &Faults::Default);
         let text = serde_json::to_string_pretty(&plan).expect("it is data");
@@ -14,7 +14,7 @@ fn a_plan_is_its_text() {
 }
 
 #[test]
-fn what_is_no_plan_is_refused() {
+fn an_invalid_plan_is_refused() {
     let mut plan = Plan::of(1, 60, &Faults::Default);
     plan.format = 2;
     let text = serde_json::to_string(&plan).expect("it is data");
@@ -29,7 +29,7 @@ fn what_is_no_plan_is_refused() {
 }
 
 #[test]
-fn a_family_switched_off_leaves_the_others_as_they_were() {
+fn disabling_a_family_leaves_the_others_unchanged() {
     for seed in 0..30 {
         let all = Plan::of(seed, 60, &Faults::Only(FAMILIES.to_vec()));
         let rest: Vec<_> = FAMILIES.into_iter().filter(|f| *f != Family::Net).collect();
@@ -43,7 +43,7 @@ fn a_family_switched_off_leaves_the_others_as_they_were() {
 }
 
 #[test]
-fn the_switches_say_what_there_is() {
+fn the_switches_select_families() {
     let none = Plan::of(5, 60, &"none".parse().expect("a switch"));
     assert!(none.faults.is_empty() && none.scheduler == Strategy::Random && none.drift_ppm == 0);
     let two: Faults = "power,space".parse().expect("a switch");
@@ -69,8 +69,8 @@ fn the_switches_say_what_there_is() {
 }
 
 #[test]
-fn of_some_ends_nobody_hears_what_was_done_before() {
-    let (mut ends, mut unheard) = (0, 0);
+fn links_are_cut_before_some_ends() {
+    let (mut crashes, mut cut_before) = (0, 0);
     for seed in 0..50 {
         let plan = Plan::of(
             seed,
@@ -79,7 +79,7 @@ fn of_some_ends_nobody_hears_what_was_done_before() {
         );
         let is_end = |f: &&Fault| matches!(f.kind, Kind::Kill { .. } | Kind::CleanStop { .. });
         for end in plan.faults.iter().filter(is_end) {
-            ends += 1;
+            crashes += 1;
             let hides = |f: &Fault| match f.kind {
                 Kind::Cut {
                     client: None,
@@ -89,14 +89,17 @@ fn of_some_ends_nobody_hears_what_was_done_before() {
                 } => f.at_ms < end.at_ms && end.at_ms < f.at_ms + for_ms,
                 _ => false,
             };
-            unheard += u32::from(plan.faults.iter().any(hides));
+            cut_before += u32::from(plan.faults.iter().any(hides));
         }
     }
-    assert!(unheard * 5 > ends && unheard * 2 < ends, "{unheard} of {ends}");
+    assert!(
+        cut_before * 5 > crashes && cut_before * 2 < crashes,
+        "{cut_before} of {crashes}"
+    );
 }
 
 #[test]
-fn some_plans_have_two_log_directories_one_of_which_may_fail() {
+fn some_plans_have_two_log_directories() {
     let families = Faults::Only(vec![Family::Directory]);
     let (mut two, mut first_fails, mut second_fails) = (0, 0, 0);
     for seed in 0..200 {

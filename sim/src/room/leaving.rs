@@ -1,41 +1,41 @@
-//! What is done at the end of a thread's world, where its panic finds it, too.
+//! The hook that runs at the end of a thread's world, also after a panic.
 //!
-//! Where a panic ends the process (`panic = "abort"`) nothing unwinds to whoever runs the world. So before that the world of the
-//! task that panicked is asked what there is to ask at its end, and its thread stands still: the process is to tell of it.
+//! Where a panic ends the process (`panic = "abort"`) nothing unwinds to the code that runs the world. So before the abort the hook
+//! collects the results of the world whose task panicked, and the thread blocks: the process still has to report them.
 
 use std::sync::Mutex;
 use std::thread::ThreadId;
 
 use crate::exec::{Ended, lock, this_thread};
 
-/// Told how the world ended, or the message of a panic.
-type Leave = Box<dyn FnOnce(Result<Ended, &str>)>;
+/// Called with the end of the world, or with the message of a panic.
+type EndHook = Box<dyn FnOnce(Result<Ended, &str>)>;
 
-/// What only the thread that made it has.
-struct Own(Leave);
+/// A hook that only its own thread may call.
+struct ThreadBound(EndHook);
 
 // SAFETY: `take` gives it to the thread that put it there, and to no other.
-unsafe impl Send for Own {}
+unsafe impl Send for ThreadBound {}
 
-static WORLDS: Mutex<Vec<(ThreadId, Own)>> = Mutex::new(Vec::new());
+static WORLDS: Mutex<Vec<(ThreadId, ThreadBound)>> = Mutex::new(Vec::new());
 
-fn take() -> Option<Leave> {
+fn take() -> Option<EndHook> {
     let (mut worlds, me) = (lock(&WORLDS), this_thread());
     let mine = worlds.iter().position(|(thread, _)| *thread == me)?;
     Some(worlds.swap_remove(mine).1.0)
 }
 
-/// This thread's world, until it is left. It goes when this is dropped.
-pub(super) struct Leaving(());
+/// This thread's hook. Dropping it removes the hook.
+pub(super) struct EndHookGuard(());
 
-impl Leaving {
-    /// What is to be done.
+impl EndHookGuard {
+    /// Sets this thread's hook.
     pub fn by(leave: impl FnOnce(Result<Ended, &str>) + 'static) -> Self {
-        lock(&WORLDS).push((this_thread(), Own(Box::new(leave))));
+        lock(&WORLDS).push((this_thread(), ThreadBound(Box::new(leave))));
         Self(())
     }
 
-    /// The world has ended.
+    /// Runs the hook: the world has ended.
     pub fn leave(self, ended: Ended) {
         if let Some(leave) = take() {
             leave(Ok(ended));
@@ -43,13 +43,13 @@ impl Leaving {
     }
 }
 
-impl Drop for Leaving {
+impl Drop for EndHookGuard {
     fn drop(&mut self) {
         drop(take());
     }
 }
 
-/// Something on this thread panicked, and the process will end. Comes back where no world can be asked.
+/// Called after a panic on this thread, before the process aborts. Returns if this thread has no world.
 pub(crate) fn before_abort(message: &str) {
     if let Some(leave) = take() {
         leave(Err(message));

@@ -1,4 +1,4 @@
-//! What a seed makes rude clients send: walks the schema, and gives each field a plausible or an extreme value.
+//! Draws a seed's rude requests: walks the schema, and gives each field a plausible or an extreme value.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::{Reads, RecordBatch, Records, RudeConnection, RudeRequest, SharedConn
 use crate::keyed::{mix, text};
 use crate::schema::{Api, Field, Message, Struct, Type, api, apis};
 
-/// What the broker serves, by Kafka's names. The run compares it with what ApiVersions says.
+/// The APIs that the broker serves, by Kafka's names. The run compares them with the ApiVersions response.
 pub(super) const SERVED: [&str; 19] = [
     "Produce",
     "Fetch",
@@ -30,7 +30,7 @@ pub(super) const SERVED: [&str; 19] = [
     "DescribeTopicPartitions",
 ];
 
-/// These change what they name, so they name only what no judge looks at.
+/// APIs that change what they name, so they name only topics that no judge checks.
 const CHANGES: [&str; 8] = [
     "Produce",
     "CreateTopics",
@@ -42,7 +42,7 @@ const CHANGES: [&str; 8] = [
     "InitProducerId",
 ];
 
-/// Lengths of strings at which something ends: a topic's name at 249, a string of two bytes of length at 32,767.
+/// String lengths near limits: 249 for a topic's name, 32,767 for a string with a two-byte length.
 const LENGTHS: [u64; 6] = [0, 1, 249, 250, 32_686, 32_767];
 const INTEGERS: [i64; 14] = [
     i64::MIN,
@@ -60,16 +60,16 @@ const INTEGERS: [i64; 14] = [
     i64::MAX - 1,
     i64::MAX,
 ];
-/// How often the elements of an array are repeated, where they are many.
+/// How many copies of an element a long array has.
 const MANY: [u64; 5] = [1_000, 3_000, 10_000, 30_000, 100_000];
-/// What a request holds at most, in bytes.
+/// Size limit of a request, in bytes.
 const REQUEST_BYTES_MAX: u64 = 1 << 20;
-/// Requests of one connection, at most.
+/// Limit of requests on one connection.
 const CONNECTION_REQUESTS_MAX: u64 = 24;
 
-/// The connections of a run that asks for so many requests, until `span_ms`.
+/// The connections of a run with this many requests, until `span_ms`.
 pub(crate) fn fuzz(seed: u64, requests: u64, span_ms: u64) -> Vec<SharedConnection> {
-    let mut draw = Draw::new(mix(seed, text("requests")));
+    let mut draw = RequestDraw::new(mix(seed, text("requests")));
     let mut all = vec![set_up().into()];
     let mut left = requests;
     while left > 0 {
@@ -80,13 +80,13 @@ pub(crate) fn fuzz(seed: u64, requests: u64, span_ms: u64) -> Vec<SharedConnecti
     all
 }
 
-/// The connections of a rude client beside an ordinary run.
+/// The connections of rude clients beside an ordinary run.
 pub(crate) fn connections(seed: u64, span_ms: u64) -> Vec<SharedConnection> {
     let requests = 20 + Dice(mix(seed, text("how rude"))).below(180);
     fuzz(mix(seed, text("rude")), requests, span_ms)
 }
 
-/// Makes the topics that the others are about.
+/// Creates the topics that the other connections name.
 fn set_up() -> RudeConnection {
     let topic = |(i, name): (usize, &&str)| {
         fields([
@@ -126,7 +126,7 @@ fn fields<const N: usize>(all: [(&str, Value); N]) -> Value {
     )
 }
 
-/// Choices one after the other.
+/// Sequential choices.
 struct Dice(u64);
 
 impl Dice {
@@ -147,7 +147,7 @@ impl Dice {
 /// How a request is drawn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// As a client would send it.
+    /// Like a client's.
     Plausible,
     /// A third of its fields are extreme.
     Extreme,
@@ -155,24 +155,24 @@ enum Mode {
     Many,
 }
 
-struct Draw {
+struct RequestDraw {
     dice: Dice,
-    /// What these seeds do besides: some do without each, so that one does not hide another.
+    /// Features of this seed: some seeds lack each, so that one does not hide another.
     lies: bool,
     announces: bool,
     many: bool,
     bombs: bool,
     mode: Mode,
     version: i16,
-    /// May change what it names.
+    /// Whether it may change what it names.
     changes: bool,
-    /// Whether it makes what it names, if that isn't there.
+    /// Whether it creates missing topics.
     creates: bool,
-    /// Names settings that don't exist: then it may name the broker.
+    /// Whether it names settings that don't exist: only then it may name the broker.
     junk: bool,
 }
 
-impl Draw {
+impl RequestDraw {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         Self {
@@ -192,7 +192,7 @@ impl Draw {
     fn connection(&mut self, span_ms: u64, left: u64) -> RudeConnection {
         let n = (1 + self.dice.below(CONNECTION_REQUESTS_MAX)).min(left);
         let mut requests: Vec<RudeRequest> = Vec::new();
-        // Behind one that ends the connection nothing is answered.
+        // After a request that may end the connection, no response is required.
         while (requests.len() as u64) < n && !requests.last().is_some_and(RudeRequest::may_end_it) {
             requests.push(self.request());
         }
@@ -256,7 +256,7 @@ impl Draw {
         }
     }
 
-    /// Mostly one that is served.
+    /// Mostly an API and version that the broker serves.
     fn which(&mut self) -> (&'static Api, i16) {
         let all = apis();
         if self.dice.one_in(40) {
@@ -317,7 +317,7 @@ impl Draw {
             2 => 3,
             _ => 1,
         };
-        // A replica that is not this broker, or an assignment at all, is refused at once.
+        // An assignment, or a replica on another broker, is refused at once.
         if matches!(&*f.name, "assignments") && !is_long && !self.dice.one_in(4) {
             return Value::List(Vec::new());
         }
@@ -349,7 +349,7 @@ impl Draw {
         if self.dice.one_in(2) {
             return Special::Same { of, times }.into();
         }
-        // Each topic that is made has folders: not too many of those.
+        // Each created topic has folders: limit their number.
         let times = if self.creates { times.min(300) } else { times };
         Special::Numbered {
             of: numbered(of),
@@ -383,9 +383,9 @@ impl Draw {
                 Special::Same { of: one, times }.into()
             }
             Type::Struct(name) => self.structure(message, message.structure(name), depth + 1),
-            // A number of partitions is not only a number: each has a folder.
+            // Each partition has a folder: limit their number.
             _ if matches!(&*f.name, "num_partitions" | "count") => Value::Int(self.partitions()),
-            // To name the broker's own settings is drawn with care.
+            // The broker's own settings are named only with care.
             _ if f.name == "resource_type" => Value::Int(self.dice.of(&[-128, -1, 0, 1, 3, 8, 32, 127])),
             _ => Value::Int(self.dice.of(&INTEGERS)),
         })
@@ -437,7 +437,7 @@ impl Draw {
             .into()
     }
 
-    /// A value for what is not an array or a structure, by its name.
+    /// A plausible value for a field that is neither array nor structure, chosen by its name.
     fn plausible(&mut self, of: &Struct, f: &Field) -> Option<Value> {
         let is_config = of.name.contains("Config") && !of.name.starts_with("DescribeConfigsRequest");
         Some(match &*f.name {
@@ -497,7 +497,7 @@ impl Draw {
 
     fn by_type(&mut self, f: &Field) -> Option<Value> {
         Some(match f.ty {
-            // What is not said has its default.
+            // A missing field has its default.
             _ if self.dice.one_in(2) => return None,
             Type::Bool => Value::Bool(self.dice.one_in(2)),
             Type::Str => self.dice.of(&["", "a", "rude"]).into(),
@@ -578,7 +578,7 @@ impl Draw {
     }
 }
 
-/// The same element, so that its copies differ.
+/// The element with its number in each copy, so that copies differ.
 fn numbered(of: Value) -> Value {
     match of {
         Value::Text(text) => Value::Text(text + "#"),
@@ -607,7 +607,7 @@ fn numbered(of: Value) -> Value {
     }
 }
 
-/// About how many bytes a value becomes.
+/// The approximate encoded size of a value.
 fn size(of: &Value) -> u64 {
     match of {
         Value::Text(text) => text.len() as u64 + 2,
@@ -634,7 +634,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_draws_the_same_again_and_every_version_of_what_is_served() {
+    fn a_seed_draws_the_same_requests_and_every_served_version() {
         let all = fuzz(3, 3_000, 10_000);
         assert_eq!(all, fuzz(3, 3_000, 10_000));
         assert_eq!(all.iter().map(|c| c.requests.len()).sum::<usize>(), 3_002);
@@ -651,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn what_judges_look_at_is_not_changed() {
+    fn judged_topics_are_not_changed() {
         for seed in 0..5 {
             for r in fuzz(seed, 2_000, 1_000).iter().flat_map(|c| &c.requests) {
                 let text = serde_json::to_string(&r.body).expect("it can be written");

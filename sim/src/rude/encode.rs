@@ -1,4 +1,4 @@
-//! A rude request's bytes, by the schema.
+//! Encodes a rude request by the schema.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use super::value::{Special, Value};
 use super::{Records, RudeRequest};
 use crate::schema::{Api, Field, Message, Struct, Type, api};
 
-/// A request as it is sent.
+/// An encoded request.
 pub(super) struct Encoded {
-    /// The frame, with its size.
+    /// The frame, with its size field.
     pub(super) frame: Vec<u8>,
-    /// Whether Kafka's schema allows it: then it must be answered.
+    /// Whether Kafka's schema allows the request: then the broker must respond.
     pub(super) is_valid: bool,
-    /// It takes many times as much memory as its bytes: the broker may close the connection instead.
+    /// Whether decoding takes many times its size in memory: then the broker may close the connection instead.
     pub(super) is_dense: bool,
 }
 
-/// A request of so many elements that are shorter than this, on average, is dense.
+/// A request with at least this many elements, and fewer bytes per element than the next, is dense.
 const DENSE_LEN: u64 = 1_000;
 const DENSE_BYTES: u64 = 16;
 
-/// Writes a request. `id_of` gives the present id of a topic.
+/// Encodes a request. `id_of` returns the present id of a topic.
 pub(super) fn request(of: &RudeRequest, correlation_id: i32, id_of: &dyn Fn(&str) -> [u8; 16]) -> Encoded {
     let known = api(&of.api);
     let key = known.map_or_else(|| of.api.parse().unwrap_or(i16::MAX), |api| api.key);
@@ -42,9 +42,9 @@ struct Writer<'a> {
     version: i16,
     flexible: bool,
     is_valid: bool,
-    /// How many elements all arrays have so far.
+    /// Number of elements of all arrays so far.
     elements: u64,
-    /// The numbers of the elements around, the innermost last.
+    /// The numbers of the enclosing elements, the innermost last.
     numbers: Vec<u64>,
     id_of: &'a dyn Fn(&str) -> [u8; 16],
 }
@@ -65,14 +65,14 @@ impl<'a> Writer<'a> {
     fn client_id(&mut self, id: Option<&Value>) {
         match id {
             None => self.length(Some(0), 2),
-            // An ordinary string, also in flexible versions.
+            // Not compact, even in flexible versions.
             Some(id) => self.string(id, true),
         }
     }
 
     /// The header's tags and the body.
     fn body(&mut self, api: &Api, of: &RudeRequest) {
-        // A version that doesn't exist has the body of the nearest one.
+        // A version that doesn't exist uses the body of the nearest one.
         self.version = of.version.clamp(api.versions.lo, api.versions.hi);
         self.flexible = api.request.is_flexible(of.version);
         if self.flexible {
@@ -136,7 +136,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// What `write` writes, apart from the rest.
+    /// The bytes that `write` writes, in a separate buffer.
     fn apart(&mut self, write: impl FnOnce(&mut Self)) -> Vec<u8> {
         let before = std::mem::take(&mut self.out);
         write(self);
@@ -316,7 +316,7 @@ impl<'a> Writer<'a> {
         self.elements += len.unwrap_or(0);
     }
 
-    /// A length that is another than what there is.
+    /// Splits a value that claims another length than it has.
     fn claims<'v>(&mut self, value: &'v Value) -> (Option<i64>, &'v Value) {
         if let Value::Special(s) = value
             && let Special::Claims { count, of } = &**s
@@ -327,7 +327,7 @@ impl<'a> Writer<'a> {
         (None, value)
     }
 
-    /// A length; −1 is null. Plain ones have so many bytes.
+    /// Writes a length; −1 is null. A plain (not compact) length has `bytes` bytes.
     fn length(&mut self, len: Option<i64>, bytes: u32) {
         let len = len.unwrap_or(-1);
         match bytes {
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_broker_s_codec_reads_what_stands_in_the_request() {
+    fn the_codec_of_the_broker_decodes_an_encoded_request() {
         let partition = Value::Struct(
             [
                 ("index".to_owned(), Value::Int(7)),
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_schema_does_not_allow_is_not_valid() {
+    fn a_request_that_violates_the_schema_is_not_valid() {
         let body = |name: &str, value| Value::Struct([(name.to_owned(), value)].into());
         let valid = |api, version, body| request(&plain(api, version, body), 0, &|_| [0; 16]).is_valid;
         assert!(valid("Metadata", 1, body("topics", Value::Null)));

@@ -1,4 +1,4 @@
-//! What rude clients must not do to the broker and to others: judged at the end of a run.
+//! Judges at the end of a run what rude clients did to the broker and to other clients.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use brokkr_history::{Operation, Type};
 use crate::check::Violation;
 use crate::exec::Nanos;
 use crate::plan::BROKER;
-use crate::reached::Lines;
+use crate::reached::WarningRates;
 use crate::scenario::Shared;
 
-/// Processor time that one poll of a broker's task may take: what is long yields.
+/// Processor time limit of one poll of a broker's task: longer work must yield.
 const POLL_CPU_MAX_NS: u64 = 500_000_000;
-/// How long an operation of a well-behaved client may take where there are no faults.
+/// How long an operation of a well-behaved client may take without faults.
 const OPERATION_MAX: Nanos = 10_000_000_000;
 /// Warnings of one kind in one second.
 const LINES_MAX: u64 = 1;
 
-/// Measures what is judged at the end.
+/// Starts the measurements that are judged at the end.
 pub(crate) fn watch(shared: &Shared) {
     if !shared.plan.rude.is_empty() {
         shared.world.exec().measure_polls(POLL_CPU_MAX_NS);
     }
 }
 
-/// What did not hold in a run with rude clients.
-pub(crate) fn judge(shared: &Shared, history: &[Operation], lines: &Lines) -> Vec<Violation> {
+/// Returns the violations of a run with rude clients.
+pub(crate) fn judge(shared: &Shared, history: &[Operation], lines: &WarningRates) -> Vec<Violation> {
     let mut found = Vec::new();
     if shared.plan.rude.is_empty() {
         return found;
@@ -50,7 +50,7 @@ pub(crate) fn judge(shared: &Shared, history: &[Operation], lines: &Lines) -> Ve
     found
 }
 
-/// V1: what well-behaved clients asked is answered in time.
+/// V1: operations of well-behaved clients complete in time.
 fn slow_operations(history: &[Operation]) -> Option<Violation> {
     let mut begun = BTreeMap::new();
     for o in history {
@@ -73,8 +73,8 @@ fn slow_operations(history: &[Operation]) -> Option<Violation> {
     None
 }
 
-/// Whatever strangers do, the log says it once a second.
-fn repeated_lines(lines: &Lines) -> Vec<Violation> {
+/// The broker logs each kind of peer error at most once a second.
+fn repeated_lines(lines: &WarningRates) -> Vec<Violation> {
     let many = lines.iter().filter(|(_, most)| **most > LINES_MAX);
     many.map(|(kind, most)| Violation::new("V1", format!("{most} lines of log in a second: {kind}")))
         .collect()
@@ -99,7 +99,7 @@ mod tests {
         let history = |ms: i64| [op(Type::Invoke, 5), op(Type::Ok, 5 + ms * 1_000_000)];
         assert_eq!(slow_operations(&history(10_000)), None);
         assert_eq!(slow_operations(&history(10_001)).expect("a violation").id, "V1");
-        let lines = |n| Lines::from([("a kind".to_owned(), n)]);
+        let lines = |n| WarningRates::from([("a kind".to_owned(), n)]);
         assert_eq!(repeated_lines(&lines(1)), []);
         assert_eq!(repeated_lines(&lines(2)).len(), 1);
     }

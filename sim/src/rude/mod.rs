@@ -1,9 +1,9 @@
-//! Clients that are rude: what strangers, broken libraries and attackers send. As data, in the plan.
+//! Rude clients: the requests of misbehaving peers, broken libraries and attackers, as data in the plan.
 //!
-//! A [`RudeConnection`] sends requests that are valid by Kafka's schema but extreme, or that lie about their lengths; it stops in the
-//! middle of a frame, reads slowly or not at all, or says nothing. Its requests stand in the plan in full ([`Value`]), so that a finding
-//! does not depend on what draws them. The judge (`play`) asks that every valid request is answered, in its turn, with a
-//! response that can be read, within a bound; and that nothing of it hurts the other clients.
+//! A [`RudeConnection`] sends requests that are valid by Kafka's schema but extreme, or that claim wrong lengths; it stops in the
+//! middle of a frame, reads slowly or not at all, or sends nothing. The plan contains its requests in full ([`Value`]), so that a
+//! finding does not depend on the code that draws them. The judge (`play`) requires that the broker responds to every valid
+//! request, in order, with a decodable response, within a bound; and that other clients do not suffer.
 
 mod draw;
 mod encode;
@@ -20,35 +20,35 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use draw::{connections, fuzz};
 pub(crate) use judge::{judge, watch};
-pub(crate) use play::{FIRST_RUDE, Tally, start};
+pub(crate) use play::{FIRST_RUDE, RudeTally, start};
 pub use records::{RecordBatch, Records};
 pub use value::{Special, Value};
 
-/// Topics that rude clients may change and delete. The judges of the workload know nothing of them.
+/// Topics that rude clients may change and delete. The workload's judges ignore them.
 pub(crate) const TOPICS: [&str; 4] = ["x0", "x1", "x2", "x3"];
 
 /// One connection of a rude client.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RudeConnection {
-    /// When it connects, from the begin of the run.
+    /// When it connects, from the start of the run.
     pub at_ms: u64,
-    /// Requests that are under way at once, at most.
+    /// Maximum number of requests in flight.
     pub in_flight_max: usize,
     /// How it reads.
     #[serde(default, skip_serializing_if = "Reads::is_all")]
     pub reads: Reads,
-    /// Of the last request only so many bytes are sent.
+    /// If set, only this many bytes of the last request are sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<u64>,
-    /// How long it stays open after that, or after the last response.
+    /// How long it stays open after the last request or the last response.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stays_ms: u64,
-    /// What it sends.
+    /// Its requests.
     pub requests: Vec<RudeRequest>,
 }
 
-/// A connection that several plans share: a shrinker holds many plans which differ in one of them.
+/// A connection that several plans share: a shrinker holds many plans that differ in one connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SharedConnection(Arc<RudeConnection>);
 
@@ -104,17 +104,17 @@ fn is_zero(n: &u64) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reads {
-    /// As they come.
+    /// As they arrive.
     #[default]
     All,
-    /// So many bytes at once, with a pause after each.
+    /// A few bytes at a time, with a pause after each read.
     Slowly {
-        /// Bytes.
+        /// Bytes of each read.
         bytes: usize,
-        /// The pause.
+        /// The pause after each read.
         pause_ms: u64,
     },
-    /// Not at all: it closes the connection once all is sent.
+    /// Never: it closes the connection once everything is sent.
     Never,
 }
 
@@ -128,23 +128,23 @@ impl Reads {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RudeRequest {
-    /// Kafka's name of it, as `Fetch`; or a number, where there is none.
+    /// Kafka's name of the API, e.g. `Fetch`; or a number that has no name.
     pub api: String,
-    /// In which version.
+    /// The request's version.
     pub version: i16,
-    /// The client's id. (Null is one that is sent.)
+    /// The client id. (A null is sent as null.)
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub client_id: Option<Value>,
-    /// How often it is sent, one after the other.
+    /// How many times it is sent.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub times: u64,
-    /// The size that the frame announces, where that is not its own.
+    /// The size that the frame announces, if it is not the real one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announces: Option<i32>,
-    /// The body is cut off after so many bytes, and the frame is as long as what is left.
+    /// Cuts the body after this many bytes; the frame's size is that of the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_cut: Option<u64>,
-    /// The fields. Those that are missing have their defaults.
+    /// The fields. Missing ones have their defaults.
     #[serde(default, skip_serializing_if = "Value::is_empty")]
     pub body: Value,
 }

@@ -1,12 +1,12 @@
-//! Plays rude connections, and judges what they are answered.
+//! Plays rude connections, and judges the responses.
 //!
 //! ```text
 //!   writer ── requests, at most `in_flight_max` unanswered ──▶ broker
 //!   reader ◀─ responses, each against the oldest unanswered request ─┘
 //! ```
-//! A request that Kafka's schema allows, of an API that is served, must be answered in its turn (V1, `protocol`). Behind one that is
-//! malformed anything may happen but a wrong response: the broker closes the connection. In a plan with faults a connection may end at
-//! any time.
+//! The broker must respond in order to each request that Kafka's schema allows, if it serves the API (V1, `protocol`). After a
+//! malformed request anything is allowed except a wrong response: the broker closes the connection. In a plan with faults a
+//! connection may end at any time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::str::FromStr;
@@ -31,31 +31,31 @@ use crate::plan::{BROKER, PORT};
 use crate::scenario::Shared;
 use crate::schema::{api, apis};
 
-/// The node of the first rude connection. No fault of the network is aimed at these.
+/// The node of the first rude connection. No network fault targets these nodes.
 pub(crate) const FIRST_RUDE: u32 = 1_000;
-/// How long a broker may take for a request that does not ask it to wait.
+/// Response time limit of a request that does not ask the broker to wait.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A request that asks to wait for longer need not be answered in a run.
+/// A request that asks the broker to wait longer than this needs no response within the run.
 const WAIT_MAX_MS: i64 = 5_000;
-/// How long a connection waits for what need not come.
+/// How long a connection waits for an optional response.
 const QUIET: Duration = Duration::from_secs(2);
-/// How often, and how long, a connection is tried: the broker may be starting.
+/// How many times, and how long, a connection is attempted: the broker may be starting.
 const CONNECTS_MAX: u32 = 100;
 const CONNECT_AGAIN: Duration = Duration::from_millis(50);
-/// A response that is larger is a violation by itself.
+/// A larger response is a violation.
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
-/// What rude clients were answered in a run.
+/// The responses that rude clients received in a run.
 #[derive(Default)]
-pub(crate) struct Tally {
+pub(crate) struct RudeTally {
     /// Responses by API and version.
     pub(crate) answered: BTreeMap<(&'static str, i16), u64>,
-    /// What ApiVersions says is served.
+    /// The APIs and versions that ApiVersions advertises.
     pub(crate) served: Vec<(&'static str, i16)>,
 }
 
-impl Tally {
-    /// As a report has them.
+impl RudeTally {
+    /// As a report lists them.
     pub(crate) fn requests(&self) -> BTreeMap<String, u64> {
         let answered = self.answered.iter().map(|(which, n)| (*which, *n));
         let none = self.served.iter().map(|which| (*which, 0));
@@ -65,30 +65,30 @@ impl Tally {
 }
 
 /// A request that was sent.
-struct Sent {
+struct SentRequest {
     of: RudeRequest,
     correlation_id: i32,
     must_be_answered: bool,
-    /// When it was sent, or what was before it was answered.
+    /// When it was sent, or when the previous one was answered.
     since: Nanos,
 }
 
 #[derive(Default)]
-struct Flow {
-    unanswered: VecDeque<Sent>,
-    /// Nothing more will be sent.
+struct ConnectionState {
+    unanswered: VecDeque<SentRequest>,
+    /// No more requests will be sent.
     is_all_sent: bool,
     /// The last frame was cut.
     is_cut: bool,
 }
 
-/// One connection that is under way.
+/// One active connection.
 #[derive(Clone)]
-struct Rude {
+struct RudeSession {
     shared: Shared,
     env: SimEnv,
     spec: SharedConnection,
-    flow: Arc<Mutex<Flow>>,
+    flow: Arc<Mutex<ConnectionState>>,
     changed: Arc<(Notify, Notify)>,
 }
 
@@ -96,7 +96,7 @@ struct Rude {
 pub(crate) fn start(shared: &Shared) {
     for (spec, node) in shared.plan.rude.iter().zip(FIRST_RUDE..) {
         let env = shared.world.env(node);
-        let rude = Rude {
+        let rude = RudeSession {
             shared: shared.clone(),
             env: env.clone(),
             spec: spec.clone(),
@@ -107,7 +107,7 @@ pub(crate) fn start(shared: &Shared) {
     }
 }
 
-impl Rude {
+impl RudeSession {
     async fn play(self) {
         self.env
             .sleep_until(self.env.now() + Duration::from_millis(self.spec.at_ms))
@@ -141,7 +141,7 @@ impl Rude {
     }
 
     fn violation(&self, id: &'static str, what: impl std::fmt::Display) {
-        // A fault may be the reason why nothing comes, but never why something wrong does.
+        // A fault may be the reason for a missing response, but never for a wrong one.
         if id == "protocol" || self.shared.plan.faults.is_empty() {
             let node = self.env.life().node;
             let what = format!("rude connection {}: {what}", node - FIRST_RUDE);
@@ -157,7 +157,7 @@ impl Rude {
         self.shared.world.exec().now()
     }
 
-    /// The writer: sends all, and leaves its half open.
+    /// The writer: sends all requests, and keeps its half open.
     async fn write(&self, mut write: SimWriteHalf) {
         let all = self.spec.requests.iter();
         let all: Vec<&RudeRequest> = all.flat_map(|r| (0..r.times).map(move |_| r)).collect();
@@ -168,7 +168,7 @@ impl Rude {
             let cut = self.spec.cut.filter(|_| i + 1 == all.len());
             is_sound &= encoded.is_valid && cut.is_none() && of.is_served();
             self.is_sent(of, i as i32, is_sound, &encoded, cut.is_some());
-            // As Kafka, the broker closes the connection if it could not append what wants no answer.
+            // Like Kafka, the broker closes the connection if an append without acknowledgement fails.
             is_sound &= !of.wants_no_answer() && !encoded.is_dense;
             let mut frame = encoded.frame;
             frame.truncate(cut.map_or(usize::MAX, |n| n as usize));
@@ -178,7 +178,7 @@ impl Rude {
         }
         lock(&self.flow).is_all_sent = true;
         self.changed.0.notify_one();
-        // Both halves go together.
+        // Both halves are dropped together.
         std::future::pending::<()>().await;
     }
 
@@ -201,7 +201,7 @@ impl Rude {
         let mut flow = lock(&self.flow);
         flow.is_cut |= is_cut;
         if !of.wants_no_answer() {
-            flow.unanswered.push_back(Sent {
+            flow.unanswered.push_back(SentRequest {
                 of: of.clone(),
                 correlation_id,
                 must_be_answered: must && !encoded.is_dense && of.wait_ms() <= WAIT_MAX_MS,
@@ -220,7 +220,7 @@ impl Rude {
         id.map_or([0; 16], |id| *id.as_bytes())
     }
 
-    /// The reader: ends when all is answered, or the connection has to end.
+    /// The reader: returns when every request is answered, or the connection has to end.
     async fn read(&self, mut read: SimReadHalf) {
         if self.spec.reads == Reads::Never {
             self.count("reads nothing");
@@ -264,11 +264,11 @@ impl Rude {
         }
     }
 
-    /// Whether nothing more is to come; and until when the next response must have come.
+    /// Whether no more responses are expected, and the deadline of the next response.
     fn outlook(&self) -> (bool, Nanos) {
         let flow = lock(&self.flow);
         let is_over = flow.is_all_sent && (flow.unanswered.is_empty() || flow.is_cut);
-        let wait = |s: &Sent| match (s.must_be_answered, self.spec.reads) {
+        let wait = |s: &SentRequest| match (s.must_be_answered, self.spec.reads) {
             (true, Reads::All) => PATIENCE + Duration::from_millis(s.of.wait_ms().max(0) as u64),
             (true, _) => PATIENCE * 10,
             (false, _) => QUIET,
@@ -280,8 +280,8 @@ impl Rude {
 
     fn closed(&self) {
         let flow = lock(&self.flow);
-        // Who reads slowly may be dropped where others wait for memory.
-        let must = |s: &&Sent| s.must_be_answered && self.spec.reads == Reads::All;
+        // The broker may drop a slow reader while others wait for memory.
+        let must = |s: &&SentRequest| s.must_be_answered && self.spec.reads == Reads::All;
         if let Some(first) = flow.unanswered.front().filter(must) {
             let what = format!("closed, and not answered: {}", first.of.shown());
             drop(flow);
@@ -300,7 +300,7 @@ impl Rude {
         }
     }
 
-    /// Takes whole responses; `false`: the connection is of no use any more.
+    /// Takes complete responses; `false` if the connection is unusable.
     fn responses(&self, came: &mut BytesMut) -> bool {
         while let Some(size) = came.first_chunk().map(|size| i32::from_be_bytes(*size)) {
             let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -351,7 +351,7 @@ impl Rude {
     }
 }
 
-/// The versions that an ApiVersions response says are served.
+/// The versions that an ApiVersions response advertises.
 fn served(frame: Bytes, version: i16) -> Vec<(&'static str, i16)> {
     let mut r = WireReader::new(frame);
     let header = ResponseHeader::decode(&mut r, 0);
@@ -363,13 +363,13 @@ fn served(frame: Bytes, version: i16) -> Vec<(&'static str, i16)> {
         .api_keys
         .iter()
         .filter_map(|k| Some((named(k.api_key)?, k)));
-    // Produce is advertised from 0 on, and those versions are refused (KAFKA-18659).
+    // Produce is advertised from version 0 on, but the versions below the first real one are refused (KAFKA-18659).
     all.flat_map(|(api, k)| (k.min_version.max(api.versions.lo)..=k.max_version).map(|v| (&*api.name, v)))
         .collect()
 }
 
 impl RudeRequest {
-    /// Whether such requests are served at all.
+    /// Whether the broker serves this API and version.
     fn is_served(&self) -> bool {
         let key = brokkr_wire::ApiKey::ALL.iter().find(|key| key.name() == self.api);
         SERVED.contains(&&*self.api) && key.is_some_and(|key| key.stable_versions().contains(&self.version))
@@ -404,7 +404,7 @@ impl RudeRequest {
         }
     }
 
-    /// As a violation says it: the beginning of its JSON.
+    /// The beginning of its JSON, for a violation's text.
     fn shown(&self) -> String {
         let text = serde_json::to_string(self).expect("a request can be written");
         let end = text.char_indices().nth(300).map_or(text.len(), |(at, _)| at);

@@ -1,4 +1,4 @@
-//! Record batches of rude requests: real ones, and such as lie.
+//! Record batches of rude requests: valid ones, and ones with false fields.
 
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
 use brokkr_wire::records::{BatchBuilder, BatchHeader, CompressionType, HEADER_LEN};
@@ -6,57 +6,57 @@ use serde::{Deserialize, Serialize};
 
 use crate::env::WALL_START_MS;
 
-/// Several batches, one after the other.
+/// Several batches in sequence.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Records {
     /// The batches.
     pub batches: Vec<RecordBatch>,
-    /// Only so many bytes of them all.
+    /// Cuts the concatenated batches after this many bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<u64>,
 }
 
-/// One batch. What is not said is as a well-behaved client has it.
+/// One batch. Missing fields are as in a well-behaved client's batch.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecordBatch {
-    /// How many records.
+    /// Number of records.
     pub records: u32,
-    /// The length of each value: zeros, which a codec makes very small.
+    /// Length of each value: zeros, which compress very well.
     #[serde(skip_serializing_if = "is_default")]
     pub value_bytes: u32,
     /// The codec's id.
     #[serde(skip_serializing_if = "is_default")]
     pub compression: u8,
-    /// Whose batch it is: producer id, epoch, base sequence.
+    /// Producer id, epoch and base sequence.
     #[serde(skip_serializing_if = "is_default")]
     pub producer: Option<(i64, i16, i32)>,
-    /// Another magic.
+    /// Overrides the magic.
     #[serde(skip_serializing_if = "is_default")]
     pub magic: Option<i8>,
-    /// Another base offset.
+    /// Overrides the base offset.
     #[serde(skip_serializing_if = "is_default")]
     pub base_offset: Option<i64>,
-    /// Another length.
+    /// Overrides the length.
     #[serde(skip_serializing_if = "is_default")]
     pub length: Option<i32>,
-    /// Other attributes.
+    /// Overrides the attributes.
     #[serde(skip_serializing_if = "is_default")]
     pub attributes: Option<i16>,
-    /// Another last offset delta.
+    /// Overrides the last offset delta.
     #[serde(skip_serializing_if = "is_default")]
     pub last_offset_delta: Option<i32>,
-    /// Other timestamps: the first and the largest.
+    /// Overrides the first and the largest timestamp.
     #[serde(skip_serializing_if = "is_default")]
     pub timestamps: Option<(i64, i64)>,
-    /// Another number of records.
+    /// Overrides the number of records.
     #[serde(skip_serializing_if = "is_default")]
     pub count: Option<i32>,
-    /// This byte of the records is another, with the right CRC.
+    /// Flips a bit of this byte of the records; the CRC is right.
     #[serde(skip_serializing_if = "is_default")]
     pub flipped: Option<u32>,
-    /// The CRC is wrong.
+    /// Makes the CRC wrong.
     #[serde(skip_serializing_if = "is_default")]
     pub wrong_crc: bool,
 }
@@ -66,7 +66,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl Records {
-    /// Their bytes.
+    /// The encoded batches.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut all: Vec<u8> = self.batches.iter().flat_map(RecordBatch::encode).collect();
         if let Some(cut) = self.cut {
@@ -97,7 +97,7 @@ impl RecordBatch {
         bytes
     }
 
-    /// Puts what is to be different into its place (KIP-98's layout), then the CRC of that.
+    /// Overwrites the false fields (KIP-98's layout), then updates the CRC.
     fn lie(&self, bytes: &mut [u8]) {
         let mut put = |at: usize, what: &[u8]| bytes[at..at + what.len()].copy_from_slice(what);
         self.base_offset.iter().for_each(|n| put(0, &n.to_be_bytes()));
@@ -119,7 +119,7 @@ impl RecordBatch {
             let crc = header.compute_crc(&bytes[HEADER_LEN..]) ^ u32::from(self.wrong_crc);
             bytes[17..21].copy_from_slice(&crc.to_be_bytes());
         }
-        // AFTER the header was read: with these it can't be.
+        // AFTER the header was decoded: with these it can't be.
         self.length
             .iter()
             .for_each(|n| bytes[8..12].copy_from_slice(&n.to_be_bytes()));

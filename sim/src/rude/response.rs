@@ -1,15 +1,15 @@
-//! Reads responses by the schema, to their last byte. Independent of the broker's codec.
+//! Decodes responses by the schema, to their last byte. Independent of the broker's codec.
 
 use crate::schema::{Api, Field, Message, Struct, Type};
 
-/// The correlation id of a response's frame (without its size).
+/// The correlation id of a response frame (without its size field).
 pub(super) fn correlation_id(frame: &[u8]) -> Option<i32> {
     frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes))
 }
 
-/// What is wrong with a response to a request of this version, if it can't be read.
+/// Returns the error in a response to a request of this version, if it can't be decoded.
 pub(super) fn check(api: &Api, version: i16, frame: &[u8]) -> Result<(), String> {
-    // KIP-511: its header never is flexible, and a version that doesn't exist is answered in version 0.
+    // KIP-511: the ApiVersions header is never flexible, and an unsupported version gets a response of version 0.
     let is_versions = api.name == "ApiVersions";
     let version = match api.versions.contains(version) {
         false if is_versions => 0,
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Whether it is null.
+    /// Whether the value is null.
     fn value(&mut self, message: &Message, ty: &Type, name: &str) -> Result<bool, String> {
         let fixed = match ty {
             Type::Bool | Type::I8 => 1,
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_response_of_that_version_is_read() {
+    fn only_a_complete_response_of_that_version_is_accepted() {
         let api = api("Metadata").expect("an API");
         for version in 0..=13 {
             let good = frame(version, 2);

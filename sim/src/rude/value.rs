@@ -1,4 +1,4 @@
-//! A field's value in a rude request, as JSON that a reader can change.
+//! A field's value in a rude request, as JSON that a person can edit.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::Records;
 
-/// Plain JSON: numbers are clamped to the field's type, a uuid is text. What JSON has no word for is a [`Special`].
+/// Plain JSON: numbers are clamped to the field's type, a uuid is text. A [`Special`] is a value that plain JSON can't express.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Value {
@@ -26,48 +26,48 @@ pub enum Value {
     Struct(BTreeMap<String, Value>),
 }
 
-/// What JSON has no word for.
+/// A value that plain JSON can't express.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Special {
-    /// A text, so many times.
+    /// A text, repeated.
     #[serde(rename = "@text")]
     Text {
         /// The text.
         of: String,
-        /// How often.
+        /// How many times.
         times: u64,
     },
-    /// An array of the same element, so many times.
+    /// An array of copies of one element.
     #[serde(rename = "@same")]
     Same {
         /// The element.
         of: Value,
-        /// How often.
+        /// How many copies.
         times: u64,
     },
-    /// The same, but in each element `#` and `@number` stand for its number.
+    /// An array of copies of one element, in which `#` and `@number` are replaced by each copy's number.
     #[serde(rename = "@numbered")]
     Numbered {
         /// The element.
         of: Value,
-        /// How often.
+        /// How many copies.
         times: u64,
     },
-    /// The number of the element that it stands in.
+    /// The number of the enclosing element.
     #[serde(rename = "@number")]
     Number {},
-    /// An array, string or bytes, whose length is said to be another: the request is malformed.
+    /// An array, string or bytes with a false length: the request is malformed.
     #[serde(rename = "@claims")]
     Claims {
-        /// What it says.
+        /// The length that it claims.
         count: i64,
-        /// What there is.
+        /// The actual value.
         of: Value,
     },
-    /// The id of a topic, as it is when the request is sent.
+    /// The present id of a topic when the request is sent.
     #[serde(rename = "@id_of")]
     IdOf(String),
-    /// So many zeros.
+    /// This many zero bytes.
     #[serde(rename = "@zeros")]
     Zeros(u64),
     /// Record batches.
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_comes_back_as_it_was() {
+    fn a_value_survives_a_round_trip() {
         let id = Value::from(Special::IdOf("x0".into()));
         let same = Value::from(Special::Same {
             of: id,

@@ -1,4 +1,4 @@
-//! One run in a process of its own: with a watchdog, a bound on its memory, and a report whatever becomes of it.
+//! One run in its own process: with a watchdog, a memory limit, and a report however it ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read};
@@ -14,45 +14,45 @@ use brokkr_sim::report::{Ops, Report, Verdict, Violated};
 
 use crate::tracing_to::Tracing;
 
-/// Wall time that a run may take for each virtual second, and at least.
+/// Wall time that a run may take for each virtual second, and the minimum limit.
 const PATIENCE_PER_SEC: Duration = Duration::from_millis(1000);
 const PATIENCE_MIN: Duration = Duration::from_secs(60);
-/// What is kept of a run's stderr: a panic's message and its backtrace, or what killed it.
+/// Lines that are kept of a run's stderr: a panic's message and its backtrace, or the reason why the process died.
 const STDERR_LINES_MAX: usize = 40;
-/// What the end of a run begins with,
+/// Beginnings of the message of a fatal error,
 const CAUSES: [&str; 2] = ["panicked at", "memory allocation of"];
-/// and what is kept from there on.
+/// and how many lines are kept from there on.
 const PANIC_LINES: usize = 8;
-/// Memory that a run may take, in pages that are used.
+/// Memory limit of a run, in resident pages.
 const MEMORY_MAX_BYTES: u64 = 200 << 20;
-/// What requests without sense may make it take beside: half of the broker's budget (`queued.max.request.bytes`, 256 MiB), whose
-/// blocks are of all sizes, and the allocator keeps pages for each.
+/// Additional limit for rude requests: half of the broker's budget (`queued.max.request.bytes`, 256 MiB), whose blocks are of all
+/// sizes, and the allocator keeps pages for each size.
 const REQUESTS_MAX_BYTES: u64 = 128 << 20;
-/// What it may ask for, used or not: the room's stack and what the allocator keeps ready come to half of it. The files that it maps
-/// don't count: to print a panic's backtrace it maps its own, with all that debuggers want to know.
+/// Limit of allocated memory, used or not: the room's stack and the allocator's reserve take half of it. Mapped files don't count:
+/// a panic's backtrace maps the binary with all its debug information.
 const MEMORY_ASKED_MAX_BYTES: u64 = 2 * MEMORY_MAX_BYTES;
 
-/// Another surrounding, in which the same seed must do the same.
+/// Different surroundings, in which the same seed must do the same.
 #[derive(Clone, Copy)]
-pub enum Surrounding {
+pub enum Surroundings {
     Plain,
     Other,
 }
 
-/// What is run.
+/// What to run.
 #[derive(Clone, Copy)]
-pub enum What<'a> {
-    /// What a seed makes of so many virtual seconds.
+pub enum RunSpec<'a> {
+    /// The plan of a seed, with this many virtual seconds.
     Seed {
         seed: u64,
         secs: u64,
         faults: &'a Faults,
     },
-    /// A plan in a file, with the seed and the seconds that stand in it.
+    /// A plan in a file, with its seed and its seconds.
     Plan { path: &'a Path, seed: u64, secs: u64 },
 }
 
-impl What<'_> {
+impl RunSpec<'_> {
     pub fn seed(&self) -> u64 {
         let (Self::Seed { seed, .. } | Self::Plan { seed, .. }) = self;
         *seed
@@ -63,10 +63,10 @@ impl What<'_> {
         *secs
     }
 
-    /// The plan of it.
+    /// Its plan.
     ///
     /// # Errors
-    /// It can't be read.
+    /// The plan can't be read.
     pub fn plan(&self) -> Result<Plan, String> {
         match self {
             Self::Seed { seed, secs, faults } => Ok(Plan::of(*seed, *secs, faults)),
@@ -83,7 +83,7 @@ impl What<'_> {
         format!("cargo sim run {what} --trace")
     }
 
-    fn tell(&self, command: &mut Command) {
+    fn add_args(&self, command: &mut Command) {
         match self {
             Self::Plan { path, .. } => {
                 let path = std::path::absolute(path).expect("this directory has a path");
@@ -97,35 +97,35 @@ impl What<'_> {
     }
 }
 
-/// Runs it in a process of the simulator `exe`. A run that dies, or does not end in time, is a violation named `panic`.
-pub fn run(exe: &Path, what: What<'_>, surrounding: Surrounding) -> Report {
+/// Runs it in a process of the simulator `exe`. A run that dies, or does not end in time, has a violation with the id `panic`.
+pub fn run(exe: &Path, what: RunSpec<'_>, surrounding: Surroundings) -> Report {
     traced(exe, what, surrounding, &Tracing::default())
 }
 
-/// Runs a plan in a process of the simulator `exe`; it stands in `path` meanwhile.
+/// Runs a plan in a process of the simulator `exe`; `path` holds the plan meanwhile.
 ///
 /// # Errors
-/// It can't be written there.
+/// The plan can't be written there.
 pub fn run_plan(exe: &Path, plan: &Plan, path: &Path) -> Result<Report, String> {
     let why = |e| format!("{}: {e}", path.display());
     std::fs::write(path, serde_json::to_string(plan).expect("a plan can be written")).map_err(why)?;
-    let what = What::Plan {
+    let what = RunSpec::Plan {
         path,
         seed: plan.seed,
         secs: plan.secs,
     };
-    let report = run(exe, what, Surrounding::Plain);
+    let report = run(exe, what, Surroundings::Plain);
     std::fs::remove_file(path).map_err(why)?;
     Ok(report)
 }
 
-/// Runs it, and writes down all that happens.
-pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tracing) -> Report {
+/// Runs it, and records a trace.
+pub fn traced(exe: &Path, what: RunSpec<'_>, surrounding: Surroundings, tracing: &Tracing) -> Report {
     let mut command = Command::new(exe);
     command.arg("one");
-    what.tell(&mut command);
-    tracing.tell(&mut command);
-    if let Surrounding::Other = surrounding {
+    what.add_args(&mut command);
+    tracing.add_args(&mut command);
+    if let Surroundings::Other = surrounding {
         command
             .env_clear()
             .env("LANG", "tr_TR.UTF-8")
@@ -149,18 +149,18 @@ pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tr
         drop(tells.send(text));
     });
     let (err, trace) = (child.stderr.take().expect("its errors"), tracing.is_to_stderr());
-    let told = std::thread::spawn(move || last_lines(err, trace));
+    let stderr = std::thread::spawn(move || last_lines(err, trace));
     let patience = PATIENCE_MIN.max(PATIENCE_PER_SEC * u32::try_from(what.secs()).unwrap_or(u32::MAX));
     let until = begun + patience;
-    // What has told all is at its end.
+    // The process has printed its report, so it is about to end.
     let text = told_all.recv_timeout(patience).ok();
     let (status, rss_max_bytes) = wait(&mut child, until);
     let wall_s = begun.elapsed().as_secs_f64();
     let text = text.or_else(|| told_all.recv().ok()).unwrap_or_default();
-    let told = told.join().unwrap_or_default();
+    let stderr = stderr.join().unwrap_or_default();
     let report = match (serde_json::from_str::<Report>(text.trim()), status) {
         (Ok(report), Some(_)) => with_repeat(within_memory(report, rss_max_bytes), what),
-        (_, status) => died(what, status, &told),
+        (_, status) => died(what, status, &stderr),
     };
     Report {
         wall_s,
@@ -169,11 +169,11 @@ pub fn traced(exe: &Path, what: What<'_>, surrounding: Surrounding, tracing: &Tr
     }
 }
 
-/// Waits until it has ended, or kills it then: how it ended by itself, and the most memory it ever had.
+/// Waits until the process ends, and kills it at the deadline: returns its status if it ended by itself, and its peak memory.
 fn wait(child: &mut Child, until: Instant) -> (Option<ExitStatus>, u64) {
     let mut in_time = true;
     loop {
-        // Not `try_wait`, which doesn't tell what the process used.
+        // Not `try_wait`, which doesn't report the process's resource usage.
         if let Some((status, rss)) = reap(child) {
             return (in_time.then_some(status), rss);
         }
@@ -189,7 +189,7 @@ fn reap(child: &Child) -> Option<(ExitStatus, u64)> {
     let pid = libc::pid_t::try_from(child.id()).expect("a process's id is positive");
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: both outlive the call; the process is ours and nobody else waits for it.
+    // SAFETY: both outlive the call; the process is ours, and only this function waits for it.
     let ended = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
     if ended != pid {
         let error = std::io::Error::last_os_error();
@@ -202,7 +202,7 @@ fn reap(child: &Child) -> Option<(ExitStatus, u64)> {
     Some((ExitStatus::from_raw(status), kib.unsigned_abs() * 1024))
 }
 
-/// A run that took more memory than it may did not pass.
+/// A run that exceeded its memory limit fails.
 fn within_memory(mut report: Report, rss_max_bytes: u64) -> Report {
     let of_requests = if report.requests.is_empty() {
         0
@@ -220,22 +220,22 @@ fn within_memory(mut report: Report, rss_max_bytes: u64) -> Report {
     report
 }
 
-/// A panic's violation says how to see it again.
-fn with_repeat(mut report: Report, what: What<'_>) -> Report {
+/// Adds the command that repeats the run to a panic's violation.
+fn with_repeat(mut report: Report, what: RunSpec<'_>) -> Report {
     for v in report.violations.iter_mut().filter(|v| v.id == "panic") {
         v.what = format!("{}; repeat: {}", v.what, what.repeat());
     }
     report
 }
 
-/// The last lines of what a run wrote to stderr; with `trace` all of it is passed on as well.
+/// The last lines of a run's stderr; with `trace` all of it is forwarded, too.
 fn last_lines(err: impl Read, trace: bool) -> String {
     let (mut first, mut last) = (Vec::new(), VecDeque::new());
     for line in BufReader::new(err).lines().map_while(Result::ok) {
         if trace {
             eprintln!("{line}");
         }
-        // The first panic is the cause; what it pulls down tells more, and longer.
+        // The first panic is the cause; later panics print more.
         let is_cause = |line: &str| CAUSES.iter().any(|cause| line.contains(cause));
         if first.len() < PANIC_LINES && (!first.is_empty() || is_cause(&line)) {
             first.push(line);
@@ -250,19 +250,19 @@ fn last_lines(err: impl Read, trace: bool) -> String {
     first.join("\n")
 }
 
-/// A run that told nothing: killed by a signal, out of memory, or out of patience.
-fn died(what: What<'_>, status: Option<ExitStatus>, told: &str) -> Report {
+/// The report of a run that printed none: killed by a signal, out of memory, or out of time.
+fn died(what: RunSpec<'_>, status: Option<ExitStatus>, stderr: &str) -> Report {
     let end = match status {
         None => "the run did not end in time and was killed".to_owned(),
         Some(s) => match s.signal() {
             Some(signal) => format!("the process died of signal {signal}"),
-            None => format!("the process ended with {s} and told nothing"),
+            None => format!("the process ended with {s} without a report"),
         },
     };
     let repeat = what.repeat();
     let violated = Violated {
         id: "panic".into(),
-        what: format!("{end}; repeat: {repeat}; the end of its stderr:\n{told}"),
+        what: format!("{end}; repeat: {repeat}; the end of its stderr:\n{stderr}"),
     };
     Report {
         seed: what.seed(),
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_took_more_memory_than_it_may_did_not_pass() {
+    fn a_run_above_its_memory_limit_fails() {
         let asked = || BTreeMap::from([("Metadata v1".to_owned(), 1)]);
         for (requests, taken, verdict) in [
             (BTreeMap::new(), MEMORY_MAX_BYTES, Verdict::Pass),
@@ -314,7 +314,7 @@ mod tests {
             ),
         ] {
             let faults = Faults::Default;
-            let what = What::Seed {
+            let what = RunSpec::Seed {
                 seed: 1,
                 secs: 1,
                 faults: &faults,

@@ -1,4 +1,4 @@
-//! What all seeds of a campaign came to.
+//! Totals of a campaign's seeds.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,12 +10,12 @@ use brokkr_sim::report::{Ops, Report, Verdict};
 
 use crate::Run;
 
-/// How many of the slowest seeds are told.
+/// How many of the slowest seeds are listed.
 const SLOWEST: usize = 5;
-/// So many requests reach every version of every API that is served.
+/// This many requests reach every version of every API that is served.
 const REQUESTS_ENOUGH: u64 = 20_000;
 
-/// The sums, and the extremes.
+/// Sums and extremes.
 #[derive(Default)]
 pub struct Tally {
     pub seeds: u64,
@@ -25,13 +25,13 @@ pub struct Tally {
     wall_s: f64,
     events: u64,
     faults: BTreeMap<String, u64>,
-    /// How often, and in how many seeds.
+    /// How many times each was reached, and in how many seeds.
     reached: BTreeMap<String, (u64, u64)>,
     ops: Ops,
-    /// The slowest first.
+    /// Wall seconds and seeds, the slowest first.
     slowest: Vec<(f64, u64)>,
     largest: (u64, u64),
-    /// Requests of rude clients that were answered, by API and version.
+    /// Rude clients' requests that were answered, by API and version.
     requests: BTreeMap<String, u64>,
 }
 
@@ -62,7 +62,7 @@ impl Tally {
         self.largest = self.largest.max((r.rss_max_bytes, r.seed));
     }
 
-    /// What a campaign of so many seeds should have come by, and did not: fault families, and rare states.
+    /// Fault families and rare states that a campaign of this size must reach and did not.
     pub fn never_occurred(&self, run: &Run) -> Vec<&str> {
         if let Faults::Requests(n) = run.faults
             && self.seeds * n >= REQUESTS_ENOUGH
@@ -128,7 +128,7 @@ impl Tally {
     }
 }
 
-/// How many were answered, by API: version and times.
+/// How many requests were answered, by API: version and count.
 fn requests(all: &BTreeMap<String, u64>, took: Duration) -> String {
     let n: u64 = all.values().sum();
     let mut text = format!(
@@ -155,7 +155,7 @@ fn counts(all: &BTreeMap<String, u64>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// A violation is worse than nondeterminism, and both than "can't say".
+/// A violation is worse than nondeterminism, and both are worse than an inconclusive run.
 fn worse(a: Verdict, b: Verdict) -> Verdict {
     let rank = |v| match v {
         Verdict::Pass => 0,

@@ -1,11 +1,12 @@
-//! Makes a failing plan small: takes away what it fails without, in every dimension, as long as it fails in the same way.
+//! Makes a failing plan smaller: removes everything that the failure does not need, in every dimension, as long as the plan fails
+//! in the same way.
 //!
-//! Faults go by delta debugging (ddmin; Zeller and Hildebrandt, TSE 2002), everything else greedily, most ambitious first:
-//! time, clients, topics, the scheduler, the clock, the broker's configuration, features and rates of the workload, and what each fault has for
-//! parameters. All of it again, until nothing gets smaller. A choice of the seed is keyed (see `plan`), so what is taken out mostly leaves
-//! the rest as it was; where it doesn't, another order of tasks may fail still, and the plan keeps that order's seed.
+//! Faults are reduced by delta debugging (ddmin; Zeller and Hildebrandt, TSE 2002), everything else greedily, the largest steps
+//! first: time, clients, topics, the scheduler, the clock, the broker's configuration, the workload's features and rates, and the
+//! faults' parameters. All dimensions repeat until nothing gets smaller. A seed's choices are keyed (see `plan`), so a removal
+//! mostly leaves the rest unchanged; where it doesn't, another task order may still fail, and the plan keeps that order's seed.
 //!
-//! Whether a plan fails is asked of an [`Oracle`], who runs it: nothing here knows how.
+//! An [`Oracle`] runs the plans and decides whether they fail: this module does not know how.
 
 mod rude;
 mod smaller;
@@ -14,31 +15,31 @@ use std::fmt;
 
 use crate::plan::{Fault, Plan};
 
-pub use smaller::Smaller;
+pub use smaller::Dimension;
 
 /// A plan to try.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Candidate {
-    /// It.
+    /// The plan.
     pub plan: Plan,
-    /// In how many orders of tasks, its own included.
+    /// In how many task orders to try it, its own included.
     pub orders: u64,
 }
 
 /// Runs plans.
 pub trait Oracle {
-    /// Of these plans the first that still fails in the same way, maybe in another order of tasks. None: none does, or there is no
-    /// time left.
+    /// The first of these plans that still fails in the same way, possibly in another task order. None if none fails, or the time
+    /// is over.
     fn first_failing(&mut self, candidates: Vec<Candidate>) -> Option<Plan>;
 
-    /// Whether no time is left.
+    /// Whether the time is over.
     fn is_over(&self) -> bool;
 
-    /// A plan got smaller by this.
+    /// Called when a plan got smaller by this step.
     fn smaller(&mut self, by: &str, plan: &Plan);
 }
 
-/// How large a plan is.
+/// The size of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Size {
     /// Faults.
@@ -54,7 +55,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// Of a plan.
+    /// The size of a plan.
     pub fn of(plan: &Plan) -> Self {
         let w = &plan.workload;
         Self {
@@ -77,8 +78,8 @@ impl fmt::Display for Size {
     }
 }
 
-/// How hard it is tried, one after the other, each until nothing gets smaller: the first dimensions or all, and in how many orders of
-/// tasks.
+/// Efforts in sequence, each repeated until nothing gets smaller: how many of the dimensions, and how many task orders for each
+/// step.
 const EFFORTS: [(usize, u64); 5] = [
     (smaller::ROUGH, 1),
     (smaller::ROUGH, 4),
@@ -86,14 +87,14 @@ const EFFORTS: [(usize, u64); 5] = [
     (smaller::DIMENSIONS.len(), 16),
     (smaller::DIMENSIONS.len(), 64),
 ];
-/// The last efforts are for what so many orders did not get down to
+/// The last efforts are only for plans that this many orders did not reduce to
 const ORDERS_FEW: u64 = 4;
-/// so few faults.
+/// this few faults.
 const FAULTS_FEW: usize = 3;
-/// A plan of a fraction of the time costs that fraction: so many times as many orders of it are tried at most.
+/// A plan with a fraction of the time costs that fraction, so more orders are tried: at most this many times as many.
 const ORDERS_TIMES_MAX: u64 = 8;
 
-/// Makes a plan that fails as small as the oracle's time allows, with at most `orders_max` orders of tasks for a step.
+/// Makes a failing plan as small as the oracle's time allows, with at most `orders_max` task orders for a step.
 pub fn shrink(plan: Plan, oracle: &mut impl Oracle, orders_max: u64) -> Plan {
     let mut shrinking = Shrinking {
         begin: plan.clone(),
@@ -133,15 +134,15 @@ struct Shrinking<'a, O> {
 }
 
 impl<O: Oracle> Shrinking<'_, O> {
-    fn dimension(&mut self, dimension: &Smaller) {
+    fn dimension(&mut self, dimension: &Dimension) {
         match dimension {
-            Smaller::Faults => self.ddmin(),
-            Smaller::Other(name, candidates) => while self.greedy(name, *candidates) {},
-            Smaller::Each(name, changes) => self.one_by_one(name, changes(&self.plan)),
+            Dimension::Faults => self.ddmin(),
+            Dimension::Other(name, candidates) => while self.greedy(name, *candidates) {},
+            Dimension::Each(name, changes) => self.one_by_one(name, changes(&self.plan)),
         }
     }
 
-    /// Takes the first of the plans that fails. Whether one did.
+    /// Takes the first of the plans that fails. Returns whether there was one.
     fn takes(&mut self, name: &str, mut plans: Vec<Plan>) -> bool {
         plans.retain(|p| *p != self.plan);
         let candidate = |plan: Plan| {
@@ -169,8 +170,8 @@ impl<O: Oracle> Shrinking<'_, O> {
         self.takes(name, some)
     }
 
-    /// Small changes that have nothing to do with each other: all of them at once, else by halves, down to single ones.
-    fn one_by_one(&mut self, name: &str, changes: Vec<smaller::Change>) {
+    /// Independent small changes: tries all at once, then halves, down to single ones.
+    fn one_by_one(&mut self, name: &str, changes: Vec<smaller::PlanChange>) {
         let mut groups = vec![changes];
         while let Some(group) = groups.pop() {
             let mut some = self.plan.clone();
@@ -181,8 +182,8 @@ impl<O: Oracle> Shrinking<'_, O> {
         }
     }
 
-    /// Where a failure takes luck, many faults or many operations only make it likelier: a few faults in a short run that is as busy
-    /// as the first may do, too, in some order.
+    /// If the failure depends on luck, many faults or operations only make it more likely: a few faults in a short run that is as
+    /// busy may suffice, in some order.
     fn some_of_the_faults(&mut self) {
         let busy = Plan {
             workload: self.begin.workload.clone(),
@@ -194,7 +195,7 @@ impl<O: Oracle> Shrinking<'_, O> {
         self.takes("some of the faults", plans);
     }
 
-    /// ddmin over the faults, after asking whether it takes any.
+    /// ddmin over the faults, after trying without any.
     fn ddmin(&mut self) {
         let mut parts = 1;
         while !self.plan.faults.is_empty() && !self.oracle.is_over() {
@@ -203,7 +204,7 @@ impl<O: Oracle> Shrinking<'_, O> {
             let only = bounds.clone().map(|(a, b)| faults[a..b].to_vec());
             let without = bounds.map(|(a, b)| [&faults[..a], &faults[b..]].concat());
             let all: Vec<Vec<Fault>> = match parts {
-                // All of it, or none; and of two parts what is without the one is only the other.
+                // With two parts, the complement of one is the other.
                 1 => without.collect(),
                 2 => only.collect(),
                 _ => only.chain(without).collect(),
@@ -214,7 +215,7 @@ impl<O: Oracle> Shrinking<'_, O> {
             };
             let plans = all.into_iter().map(with).collect();
             parts = match self.takes("fewer faults", plans) {
-                // Only one of the parts is left, or all but one.
+                // One of the parts is left, or all but one.
                 true if self.plan.faults.len() * parts < len + parts => 2,
                 true => (parts - 1).max(2),
                 false if parts >= len => return,

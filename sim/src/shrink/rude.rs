@@ -1,9 +1,9 @@
-//! How the rude clients of a plan can be fewer, and their requests simpler.
+//! Reduces the rude clients of a plan, and simplifies their requests.
 
 use super::smaller::changed;
 use crate::plan::Plan;
 
-/// Fewer connections: without a large part of them first.
+/// Fewer connections: large parts are removed first.
 pub(super) fn connections(plan: &Plan) -> Vec<Plan> {
     let n = plan.rude.len();
     without_parts(n)
@@ -23,7 +23,7 @@ pub(super) fn requests(plan: &Plan) -> Vec<Plan> {
     plans
 }
 
-/// Simpler values, and connections that do nothing else.
+/// Simpler values, and connections without special behaviour.
 pub(super) fn values(plan: &Plan) -> Vec<Plan> {
     let mut plans = Vec::new();
     for (i, connection) in plan.rude.iter().enumerate() {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_large_first_and_single_at_last() {
+    fn parts_go_from_large_to_single() {
         assert_eq!(without_parts(3), [(0, 3), (0, 1), (1, 2), (2, 3)]);
         assert_eq!(without_parts(0), []);
     }

@@ -1,4 +1,4 @@
-//! What a plan can be made smaller in, and how.
+//! The dimensions in which a plan can be made smaller, and the steps in each.
 
 use brokkr_workloads::{ClientSpec, ConsumerSpec, ProducerSpec};
 
@@ -7,38 +7,38 @@ use crate::exec::Strategy;
 use crate::net::BUFFER_BYTES;
 use crate::plan::{BROKER_ALWAYS, Fault, Kind, Plan};
 
-/// A change that makes a plan smaller, or leaves it as it is.
-pub type Change = Box<dyn Fn(&mut Plan)>;
+/// A change that makes a plan smaller, or leaves it unchanged.
+pub type PlanChange = Box<dyn Fn(&mut Plan)>;
 
-/// A dimension, and how to get smaller in it.
-pub enum Smaller {
+/// A dimension, with its steps.
+pub enum Dimension {
     /// The faults, by delta debugging.
     Faults,
-    /// Whole plans to try, most ambitious first, again and again.
+    /// Complete plans to try, the largest steps first, repeatedly.
     Other(&'static str, fn(&Plan) -> Vec<Plan>),
-    /// Changes that have nothing to do with each other.
-    Each(&'static str, fn(&Plan) -> Vec<Change>),
+    /// Independent changes.
+    Each(&'static str, fn(&Plan) -> Vec<PlanChange>),
 }
 
-/// So many of the first dimensions are large: the rest is for the reader.
+/// This many of the first dimensions reduce a lot; the others only simplify the plan for its reader.
 pub const ROUGH: usize = 7;
 
-/// In the order in which they pay: a shorter run makes every later step quicker.
-pub const DIMENSIONS: &[Smaller] = &[
-    Smaller::Other("less time", times),
-    Smaller::Faults,
-    Smaller::Other("fewer rude clients", rude::connections),
-    Smaller::Other("fewer rude requests", rude::requests),
-    Smaller::Other("fewer clients", clients),
-    Smaller::Other("fewer partitions", partitions),
-    Smaller::Other("fewer operations", operations),
-    Smaller::Each("a plain world", plain_world),
-    Smaller::Each("fewer settings", settings),
-    Smaller::Each("plain clients", plain_clients),
-    Smaller::Each("simpler faults", simpler_faults),
-    Smaller::Other("shorter faults", shorter_faults),
-    Smaller::Other("slower clients", rates),
-    Smaller::Other("simpler requests", rude::values),
+/// In order of benefit: a shorter run makes every later step faster.
+pub const DIMENSIONS: &[Dimension] = &[
+    Dimension::Other("less time", times),
+    Dimension::Faults,
+    Dimension::Other("fewer rude clients", rude::connections),
+    Dimension::Other("fewer rude requests", rude::requests),
+    Dimension::Other("fewer clients", clients),
+    Dimension::Other("fewer partitions", partitions),
+    Dimension::Other("fewer operations", operations),
+    Dimension::Each("a plain world", plain_world),
+    Dimension::Each("fewer settings", settings),
+    Dimension::Each("plain clients", plain_clients),
+    Dimension::Each("simpler faults", simpler_faults),
+    Dimension::Other("shorter faults", shorter_faults),
+    Dimension::Other("slower clients", rates),
+    Dimension::Other("simpler requests", rude::values),
 ];
 
 pub(super) fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
@@ -47,7 +47,7 @@ pub(super) fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
     plan
 }
 
-/// What a shorter run makes of a plan: faults that would come after the calm are gone.
+/// A shorter version of a plan: faults after its calm time are removed.
 fn shortened(plan: &Plan, secs: u64, at: impl Fn(u64) -> u64) -> Plan {
     changed(plan, |p| {
         p.secs = secs;
@@ -57,10 +57,10 @@ fn shortened(plan: &Plan, secs: u64, at: impl Fn(u64) -> u64) -> Plan {
     })
 }
 
-/// When the first fault comes at the earliest: the broker has to be up.
+/// The earliest time of the first fault: the broker has to be up.
 const FIRST_FAULT_MS: u64 = 300;
 
-/// A run for these faults: they come at once, and it ends soon after.
+/// A run for these faults: they come at once, and the run ends soon after.
 pub fn only(plan: &Plan, faults: &[Fault]) -> Plan {
     let at = |f: Option<&Fault>| f.map_or(0, |f| f.at_ms);
     let (first, last) = (at(faults.first()), at(faults.last()));
@@ -73,7 +73,7 @@ pub fn only(plan: &Plan, faults: &[Fault]) -> Plan {
     shortened(&of_them, secs, |at| at.saturating_sub(ahead))
 }
 
-/// When there is something to break, and how long it is worked on after that.
+/// Time for the broker and its clients to start, and time after the last fault.
 const AFTER_START_MS: u64 = 1_000;
 const AFTER_FAULTS_MS: u64 = 1_500;
 
@@ -95,7 +95,7 @@ fn times(plan: &Plan) -> Vec<Plan> {
     let mut plans = Vec::new();
     for secs in to {
         plans.push(shortened(plan, secs, |at| at));
-        // The same faults, sooner; or closer to each other.
+        // The same faults earlier, or closer together.
         if ahead > 0 {
             plans.push(shortened(plan, secs, |at| at - ahead));
         }
@@ -110,7 +110,7 @@ fn clients(plan: &Plan) -> Vec<Plan> {
     let w = &plan.workload;
     let mut plans = Vec::new();
     if w.producers.len() > 1 || !w.consumers.is_empty() || w.admin.is_some() || w.recreator.is_some() {
-        // One writer alone.
+        // A single producer.
         plans.extend((0..w.producers.len()).map(|i| {
             changed(plan, |p| {
                 p.workload.producers = vec![w.producers[i].clone()];
@@ -126,7 +126,7 @@ fn clients(plan: &Plan) -> Vec<Plan> {
     if w.admin.is_some() {
         plans.push(changed(plan, |p| p.workload.admin = None));
     }
-    // From the end on: then the others stay on their nodes.
+    // From the end on, so that the others keep their nodes.
     plans.extend(
         (0..w.consumers.len())
             .rev()
@@ -140,7 +140,7 @@ fn clients(plan: &Plan) -> Vec<Plan> {
     plans
 }
 
-/// Takes a partition away from everybody.
+/// Removes a partition from all clients.
 fn without(plan: &Plan, gone: impl Fn(&str, i32) -> bool) -> Option<Plan> {
     let stays = |all: &mut Vec<(String, i32)>| all.retain(|(topic, i)| !gone(topic, *i));
     let plan = changed(plan, |p| {
@@ -166,7 +166,7 @@ fn without(plan: &Plan, gone: impl Fn(&str, i32) -> bool) -> Option<Plan> {
         recreated.for_each(|r| r.topics.retain(|t| left.contains(t)));
         p.workload.recreator.take_if(|r| r.topics.is_empty());
     });
-    // Who has nothing to do is taken away as a client.
+    // A client without partitions is removed as a client.
     let w = &plan.workload;
     let all_busy = w.producers.iter().all(|c| !c.partitions.is_empty())
         && w.consumers.iter().all(|c| !c.partitions.is_empty());
@@ -217,7 +217,7 @@ fn rates(plan: &Plan) -> Vec<Plan> {
     plans
 }
 
-fn plain_world(_: &Plan) -> Vec<Change> {
+fn plain_world(_: &Plan) -> Vec<PlanChange> {
     vec![
         Box::new(|p| p.scheduler = Strategy::Random),
         Box::new(|p| p.drift_ppm = 0),
@@ -228,20 +228,20 @@ fn plain_world(_: &Plan) -> Vec<Change> {
     ]
 }
 
-fn settings(plan: &Plan) -> Vec<Change> {
+fn settings(plan: &Plan) -> Vec<PlanChange> {
     let all = plan
         .broker
         .keys()
         .filter(|key| !BROKER_ALWAYS.contains(&key.as_str()));
-    all.map(|key| -> Change {
+    all.map(|key| -> PlanChange {
         let key = key.clone();
         Box::new(move |p| drop(p.broker.remove(&key)))
     })
     .collect()
 }
 
-fn plain_clients(plan: &Plan) -> Vec<Change> {
-    let mut changes: Vec<Change> = vec![
+fn plain_clients(plan: &Plan) -> Vec<PlanChange> {
+    let mut changes: Vec<PlanChange> = vec![
         Box::new(|p| p.workload.client.versions_max.clear()),
         Box::new(|p| {
             let plain = ClientSpec::new("", 0);
@@ -299,9 +299,9 @@ const CONSUMER: [fn(&mut ConsumerSpec); 7] = [
     },
 ];
 
-fn simpler_faults(plan: &Plan) -> Vec<Change> {
+fn simpler_faults(plan: &Plan) -> Vec<PlanChange> {
     (0..plan.faults.len())
-        .map(|i| -> Change {
+        .map(|i| -> PlanChange {
             Box::new(move |p| {
                 p.faults
                     .get_mut(i)
@@ -312,7 +312,7 @@ fn simpler_faults(plan: &Plan) -> Vec<Change> {
         .collect()
 }
 
-/// A fault of a kind that takes less to understand.
+/// A simpler fault than this one.
 fn simpler(kind: &Kind) -> Kind {
     let mut kind = kind.clone();
     match &mut kind {
@@ -354,7 +354,7 @@ fn shorter_faults(plan: &Plan) -> Vec<Plan> {
     plans
 }
 
-/// A fault that lasts less is hardly shorter.
+/// Shorter durations are not reduced further.
 const LASTS_MIN_MS: u64 = 20;
 
 fn lasts(kind: &mut Kind) -> Option<&mut u64> {

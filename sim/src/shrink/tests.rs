@@ -2,36 +2,36 @@ use super::*;
 use crate::exec::Strategy;
 use crate::plan::{Faults, Kind};
 
-/// Fails as long as what it needs is there.
+/// An oracle: a plan fails as long as it satisfies the predicate.
 struct Needs<F> {
     needs: F,
-    asked: usize,
-    asked_max: usize,
-    told: Vec<Size>,
+    tried: usize,
+    tried_max: usize,
+    steps: Vec<Size>,
 }
 
 impl<F: Fn(&Plan) -> bool> Oracle for Needs<F> {
     fn first_failing(&mut self, candidates: Vec<Candidate>) -> Option<Plan> {
-        self.asked += candidates.len();
+        self.tried += candidates.len();
         let mut plans = candidates.into_iter().map(|c| c.plan);
         plans.find(|p| (self.needs)(p))
     }
 
     fn is_over(&self) -> bool {
-        self.asked >= self.asked_max
+        self.tried >= self.tried_max
     }
 
     fn smaller(&mut self, _: &str, plan: &Plan) {
-        self.told.push(Size::of(plan));
+        self.steps.push(Size::of(plan));
     }
 }
 
 fn needs<F: Fn(&Plan) -> bool>(needs: F) -> Needs<F> {
     Needs {
         needs,
-        asked: 0,
-        asked_max: usize::MAX,
-        told: Vec::new(),
+        tried: 0,
+        tried_max: usize::MAX,
+        steps: Vec::new(),
     }
 }
 
@@ -42,7 +42,7 @@ fn plan(seed: u64) -> Plan {
 }
 
 #[test]
-fn what_needs_nothing_becomes_nothing() {
+fn a_plan_without_requirements_shrinks_to_nothing() {
     for seed in 0..10 {
         let mut oracle = needs(|_| true);
         let small = shrink(plan(seed), &mut oracle, 4);
@@ -62,7 +62,7 @@ fn what_needs_nothing_becomes_nothing() {
 }
 
 #[test]
-fn what_it_needs_stays_and_nothing_else() {
+fn only_the_required_parts_stay() {
     for seed in 0..10 {
         let begin = plan(seed);
         let ids: Vec<u64> = begin.faults.iter().map(|f| f.id).collect();
@@ -82,9 +82,9 @@ fn what_it_needs_stays_and_nothing_else() {
             2.min(begin.workload.producers.len())
         );
         assert!(small.workload.consumers.is_empty() && small.workload.admin.is_none());
-        // Each step that was told made it smaller somewhere, none larger in faults.
-        assert!(oracle.told.windows(2).all(|w| w[1].faults <= w[0].faults));
-        assert!(oracle.asked < 500, "{} runs", oracle.asked);
+        // Each reported step made the plan smaller in some dimension, and none added faults.
+        assert!(oracle.steps.windows(2).all(|w| w[1].faults <= w[0].faults));
+        assert!(oracle.tried < 500, "{} runs", oracle.tried);
     }
 }
 
@@ -98,7 +98,7 @@ fn parameters_get_simpler_and_shorter() {
         from_broker: false,
         for_ms: 4_000,
     };
-    // It takes a cut towards the broker, of a tenth of a second.
+    // The failure needs a cut towards the broker, of a tenth of a second.
     let mut oracle = needs(|p: &Plan| {
         let mut cuts = p.faults.iter();
         cuts.any(|f| {
@@ -124,18 +124,18 @@ fn parameters_get_simpler_and_shorter() {
 }
 
 #[test]
-fn it_ends_when_there_is_no_time() {
+fn shrinking_ends_when_the_time_is_over() {
     let mut oracle = needs(|_| true);
-    oracle.asked_max = 0;
+    oracle.tried_max = 0;
     let begin = plan(2);
     let small = shrink(begin.clone(), &mut oracle, 4);
-    // The first dimension may have asked once.
+    // The first dimension may have tried once.
     assert_eq!(small.faults.len(), begin.faults.len());
 }
 
 #[test]
-fn where_it_takes_luck_one_fault_in_a_busy_run_does() {
-    // Many faults, or one and many operations: taking faults away one by one gets nowhere once operations are few.
+fn a_failure_by_luck_shrinks_to_one_fault_in_a_busy_run() {
+    // Many faults, or one and many operations: removing single faults gets nowhere once operations are few.
     let begin = plan(3);
     let ops = |p: &Plan| {
         p.workload
@@ -147,7 +147,7 @@ fn where_it_takes_luck_one_fault_in_a_busy_run_does() {
     let mut oracle = needs(|p: &Plan| p.faults.len() as u64 * ops(p).max(1) > 200 && !p.faults.is_empty());
     let small = shrink(begin.clone(), &mut oracle, 4);
     assert_eq!(small.faults.len(), 1, "{}", Size::of(&small));
-    // Nobody looks for another order: nothing is gained by it.
+    // No other order is tried: it would gain nothing.
     let mut oracle = needs(|p: &Plan| p.faults.len() > 5);
     assert_eq!(shrink(begin, &mut oracle, 1).faults.len(), 6);
 }

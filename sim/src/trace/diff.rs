@@ -5,19 +5,19 @@ use std::io::{self, BufRead};
 
 use super::Event;
 
-/// Where two traces part.
+/// Where two traces first differ.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
     /// The number of the first line that differs, from 1.
     pub line: u64,
-    /// That line of each; none, if that trace ends before it.
+    /// That line of each trace; none if the trace has ended before.
     pub lines: [Option<String>; 2],
 }
 
-/// Compares two traces in lines of JSON. None: they are the same.
+/// Compares two traces in JSON lines. None if they are equal.
 ///
 /// # Errors
-/// Those of the readers.
+/// Errors of the readers.
 pub fn first_difference(a: impl BufRead, b: impl BufRead) -> io::Result<Option<Difference>> {
     let (mut a, mut b) = (a.lines(), b.lines());
     for line in 1.. {
@@ -32,7 +32,7 @@ pub fn first_difference(a: impl BufRead, b: impl BufRead) -> io::Result<Option<D
     Ok(None)
 }
 
-/// An event as people read it, or the line as it is.
+/// An event as text, or the line itself.
 fn readable(line: &Option<String>) -> String {
     match line {
         None => "nothing more: the run has ended".to_owned(),
@@ -85,7 +85,7 @@ mod tests {
     fn the_first_event_that_differs_is_named() {
         assert_eq!(compare(A, A), None);
         let other = A.replace("t0-0", "t0-1");
-        let told = compare(A, &other).expect("they differ").to_string();
+        let text = compare(A, &other).expect("they differ").to_string();
         for part in [
             "number 2",
             "1.000000005 s",
@@ -95,12 +95,12 @@ mod tests {
             "t0-1",
             "event 1",
         ] {
-            assert!(told.contains(part), "{part}: {told}");
+            assert!(text.contains(part), "{part}: {text}");
         }
     }
 
     #[test]
-    fn one_that_ends_before_differs_there() {
+    fn a_shorter_trace_differs_at_its_end() {
         let short = A.lines().next().expect("a line");
         let d = compare(A, short).expect("they differ");
         assert_eq!((d.line, d.lines[1].is_none()), (2, true));

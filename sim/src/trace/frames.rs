@@ -1,4 +1,4 @@
-//! Requests and responses, put together from what leaves on each connection.
+//! Reassembles requests and responses from the bytes that leave on each connection.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,29 +8,29 @@ use brokkr_wire::messages::{FetchResponse, Message, ProduceRequest, ProduceRespo
 use brokkr_wire::{ApiKey, ErrorCode, Reader, Records};
 use bytes::{Bytes, BytesMut};
 
-use super::{Answer, BatchSeen, What, batches_in};
+use super::{Answer, EventKind, ObservedBatch, batches_in};
 use crate::net::EndId;
 
-/// A frame that is longer is not Kafka's, and not followed.
+/// A longer frame is not Kafka's; its direction is no longer followed.
 const FRAME_BYTES_MAX: usize = 64 << 20;
 
-/// What is on its way in each direction of each connection, up to the next whole frame.
+/// The bytes of each direction of each connection, up to the next complete frame.
 #[derive(Default)]
 pub struct Frames {
-    /// By the end that sends. None: what it sends is not understood.
+    /// By the sending end. None if its bytes can't be parsed.
     under_way: BTreeMap<EndId, Option<BytesMut>>,
-    /// What was asked on a connection and not answered yet.
-    asked: BTreeMap<(u64, i32), (ApiKey, i16)>,
+    /// Requests on a connection that have no response yet.
+    pending_requests: BTreeMap<(u64, i32), (ApiKey, i16)>,
 }
 
-/// The connection that an end is one of.
+/// The connection that an end belongs to.
 pub fn conn_of(end: EndId) -> u64 {
     end / 2
 }
 
 impl Frames {
-    /// Bytes leave from `end` for a node. Gives the frames that are whole with them.
-    pub fn sent(&mut self, end: EndId, to: u32, piece: &Bytes) -> Vec<What> {
+    /// Takes bytes that leave from `end` for a node. Returns the frames that they complete.
+    pub fn sent(&mut self, end: EndId, to: u32, piece: &Bytes) -> Vec<EventKind> {
         let slot = self.under_way.entry(end).or_insert_with(|| Some(BytesMut::new()));
         let Some(mut buffer) = slot.take() else {
             return Vec::new();
@@ -44,7 +44,7 @@ impl Frames {
                 break;
             }
             let frame = buffer.split_to(4 + len).freeze().slice(4..);
-            // Who connected has the even end, and asks.
+            // The client's end is even.
             let understood = match end % 2 {
                 0 => self.request(conn_of(end), to, frame),
                 _ => self.response(conn_of(end), to, frame),
@@ -55,17 +55,17 @@ impl Frames {
         whole
     }
 
-    fn request(&mut self, conn: u64, to: u32, frame: Bytes) -> Option<What> {
+    fn request(&mut self, conn: u64, to: u32, frame: Bytes) -> Option<EventKind> {
         let len = frame.len() as u64;
         let mut r = Reader::new(frame);
         let (api, header) = decode_request_header(&mut r).ok()?;
         let (version, correlation) = (header.request_api_version, header.correlation_id);
-        self.asked.insert((conn, correlation), (api, version));
+        self.pending_requests.insert((conn, correlation), (api, version));
         let batches = match api {
             ApiKey::Produce => ProduceRequest::decode(&mut r, version).map_or_else(|_| Vec::new(), produced),
             _ => Vec::new(),
         };
-        Some(What::Request {
+        Some(EventKind::Request {
             conn,
             to,
             api: Cow::Borrowed(api.name()),
@@ -76,10 +76,10 @@ impl Frames {
         })
     }
 
-    fn response(&mut self, conn: u64, to: u32, frame: Bytes) -> Option<What> {
+    fn response(&mut self, conn: u64, to: u32, frame: Bytes) -> Option<EventKind> {
         let len = frame.len() as u64;
         let correlation = frame.first_chunk().map(|b| i32::from_be_bytes(*b))?;
-        let (api, version) = self.asked.remove(&(conn, correlation))?;
+        let (api, version) = self.pending_requests.remove(&(conn, correlation))?;
         let mut r = Reader::new(frame);
         decode_response_header(&mut r, api, version).ok()?;
         let answers = match api {
@@ -87,7 +87,7 @@ impl Frames {
             ApiKey::Fetch => FetchResponse::decode(&mut r, version).map_or_else(|_| Vec::new(), fetched),
             _ => Vec::new(),
         };
-        Some(What::Response {
+        Some(EventKind::Response {
             conn,
             to,
             api: Cow::Borrowed(api.name()),
@@ -98,16 +98,16 @@ impl Frames {
     }
 }
 
-fn seen(records: Option<Records>) -> Vec<BatchSeen> {
+fn observed(records: Option<Records>) -> Vec<ObservedBatch> {
     match records {
         Some(Records::Bytes(bytes)) => batches_in(bytes),
         _ => Vec::new(),
     }
 }
 
-fn produced(request: ProduceRequest) -> Vec<BatchSeen> {
+fn produced(request: ProduceRequest) -> Vec<ObservedBatch> {
     let partitions = request.topic_data.into_iter().flat_map(|t| t.partition_data);
-    partitions.flat_map(|p| seen(p.records)).collect()
+    partitions.flat_map(|p| observed(p.records)).collect()
 }
 
 fn error(code: i16) -> Option<String> {
@@ -133,7 +133,7 @@ fn fetched(response: FetchResponse) -> Vec<Answer> {
         error: error(p.error_code),
         base: None,
         high_watermark: Some(p.high_watermark),
-        batches: seen(p.records),
+        batches: observed(p.records),
     };
     partitions.map(answer).collect()
 }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_become_frames_and_answers_know_their_question() {
+    fn pieces_become_frames_and_responses_match_their_requests() {
         let ask = |c| flat(encode_request(&MetadataRequest::default(), 12, c, None).expect("it is valid"));
         let two = [ask(7), ask(8)].concat();
         let mut frames = Frames::default();
@@ -164,10 +164,10 @@ mod tests {
         for piece in two.chunks(5) {
             seen.extend(frames.sent(4, 1, &Bytes::copy_from_slice(piece)));
         }
-        let told: Vec<_> = seen
+        let kinds: Vec<_> = seen
             .iter()
             .map(|w| match w {
-                What::Request {
+                EventKind::Request {
                     conn,
                     api,
                     correlation,
@@ -176,22 +176,22 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(told, [(2, "Metadata", 7), (2, "Metadata", 8)]);
+        assert_eq!(kinds, [(2, "Metadata", 7), (2, "Metadata", 8)]);
         let reply =
             encode_response(&MetadataResponse::default(), ApiKey::Metadata, 12, 8).expect("it is valid");
-        let told = frames.sent(5, 10, &flat(reply));
+        let kinds = frames.sent(5, 10, &flat(reply));
         assert!(
             matches!(
-                &told[..],
-                [What::Response {
+                &kinds[..],
+                [EventKind::Response {
                     conn: 2,
                     correlation: 8,
                     ..
                 }]
             ),
-            "{told:?}"
+            "{kinds:?}"
         );
-        // What is no frame ends the following of that direction only.
+        // An invalid frame stops the parsing of that direction only.
         assert!(frames.sent(4, 1, &Bytes::from_static(&[0xff; 9])).is_empty());
         assert!(frames.sent(4, 1, &ask(9)).is_empty());
     }

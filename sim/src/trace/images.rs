@@ -1,18 +1,18 @@
-//! What a power loss did to a node's files, by comparing them.
+//! Finds what a power loss did to a node's files, by comparing their contents.
 
 use std::collections::BTreeMap;
 
 use brokkr_env::EntryKind;
 use bytes::Bytes;
 
-use super::{What, batches_in};
+use super::{EventKind, batches_in};
 use crate::disk::Disk;
 
 /// A node's files as it sees them.
 pub struct Images(BTreeMap<String, Bytes>);
 
 impl Images {
-    /// Looks at all files of a disk.
+    /// Reads all files of a disk.
     pub fn of(disk: &Disk) -> Self {
         let (mut files, mut folders) = (BTreeMap::new(), vec![String::new()]);
         while let Some(folder) = folders.pop() {
@@ -29,11 +29,11 @@ impl Images {
         Self(files)
     }
 
-    /// What differs now, by file: bytes that are gone or other, with the batches that had any of them, files that are gone, and
-    /// files that are there again.
-    pub fn lost(&self, disk: &Disk) -> Vec<What> {
+    /// The differences now, by file: bytes that are gone or changed, with the batches that contained them; files that are gone, and
+    /// files that reappeared.
+    pub fn lost(&self, disk: &Disk) -> Vec<EventKind> {
         let now = Self::of(disk);
-        let mut all: Vec<What> = self
+        let mut all: Vec<EventKind> = self
             .0
             .iter()
             .flat_map(|(file, was)| changes(file, was, now.0.get(file)))
@@ -45,7 +45,7 @@ impl Images {
     }
 }
 
-fn changes(file: &str, was: &Bytes, is: Option<&Bytes>) -> Vec<What> {
+fn changes(file: &str, was: &Bytes, is: Option<&Bytes>) -> Vec<EventKind> {
     let Some(is) = is else {
         return vec![lost(file, 0, was.len(), "gone with the file's name", was)];
     };
@@ -53,7 +53,7 @@ fn changes(file: &str, was: &Bytes, is: Option<&Bytes>) -> Vec<What> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(first) = (at..common).find(|i| was[*i] != is[*i]) {
-        // What differs with a few equal bytes in between is one change.
+        // Changes with a few equal bytes in between are one change.
         let mut last = first;
         for i in first..common {
             if was[i] != is[i] {
@@ -73,11 +73,11 @@ fn changes(file: &str, was: &Bytes, is: Option<&Bytes>) -> Vec<What> {
     found
 }
 
-/// Changes that lie closer together are told as one.
+/// Changes that are closer together than this are reported as one.
 const CLOSE_BYTES_MAX: usize = 512;
 
-/// `image` is what stood, or stands, there: its batches that have any of the bytes are told.
-fn lost(file: &str, at: usize, len: usize, how: &'static str, image: &Bytes) -> What {
+/// `image` holds the old or new bytes: its batches that contain any of the range are reported.
+fn lost(file: &str, at: usize, len: usize, how: &'static str, image: &Bytes) -> EventKind {
     let mut batches = Vec::new();
     if file.ends_with(".log") {
         let mut position = 0;
@@ -89,7 +89,7 @@ fn lost(file: &str, at: usize, len: usize, how: &'static str, image: &Bytes) -> 
             position = end;
         }
     }
-    What::Lost {
+    EventKind::Lost {
         file: file.to_owned(),
         at: at as u64,
         len: len as u64,
@@ -104,7 +104,7 @@ mod tests {
     use crate::keyed::Keyed;
 
     #[test]
-    fn what_a_power_loss_took_is_told_by_file_and_bytes() {
+    fn power_loss_changes_are_reported_by_file_and_bytes() {
         let mut disk = Disk::new(1);
         disk.create_dir("d").expect("room");
         let (kept, _) = disk.open("d/kept", true).expect("room");
@@ -122,19 +122,19 @@ mod tests {
         let before = Images::of(&disk);
         assert!(before.lost(&disk).is_empty());
         disk.power_loss(&mut choices);
-        let told = before.lost(&disk);
-        assert!(!told.is_empty());
-        for what in &told {
-            let What::Lost { file, at, len, .. } = what else {
+        let lost = before.lost(&disk);
+        assert!(!lost.is_empty());
+        for what in &lost {
+            let EventKind::Lost { file, at, len, .. } = what else {
                 panic!("{what}")
             };
-            // What was synced is untouched.
+            // Synced bytes are unchanged.
             assert!(file == "d/gone" || *at >= 100 && *len > 0, "{what}");
         }
         let (was, is) = (&before.0["d/kept"], Images::of(&disk).0["d/kept"].clone());
         let told_at = |i: usize| {
-            told.iter().any(|w| {
-                matches!(w, What::Lost { file, at, len, .. }
+            lost.iter().any(|w| {
+                matches!(w, EventKind::Lost { file, at, len, .. }
             if file == "d/kept" && (*at as usize..(*at + *len) as usize).contains(&i))
             })
         };

@@ -1,15 +1,15 @@
-//! What happened in a run, event by event: complete in a repeat, off in campaigns, where it costs a load at each place.
+//! The trace of a run, event by event: complete in a repeated run; disabled in campaigns, where each trace point costs one load.
 //!
 //! ```text
 //!   {"n":812,"t":1002340100,"node":1,"life":0,"task":"partition","id":14,"by":809,"e":"run"}
 //!   {"n":813,"t":1002340100,"node":1,"life":0,"task":"partition","id":14,"by":812,"e":"write","file":"data/t0-0/…
 //! ```
-//! `n` numbers events, `t` is the world's time in nanoseconds (it begins at one second), `node` and `life` say who, and `task` with its `id`
-//! which of its tasks, if it was one and not a device. `by` is the cause, an event before it: of a task that runs, what woke it; of a
-//! timer or an arrival, what set it going; of anything else, the run of the task that did it.
+//! `n` numbers events, `t` is the world's time in nanoseconds (it begins at one second), `node` and `life` identify the actor, and
+//! `task` with its `id` the task, if it was not a device. `by` is the cause, an earlier event: for a task's run, what woke it; for
+//! a timer or an arrival, what scheduled it; for everything else, the run of the task that did it.
 //!
-//! Sinks: lines of JSON, Perfetto's trace events ([`perfetto`]), and a text without the scheduler's part ([`text`]). Tracing changes
-//! nothing in the world: a traced run has the hash of the run.
+//! Sinks: JSON lines, Perfetto's trace events ([`perfetto`]), and a text without the scheduler's events ([`text`]). Tracing changes
+//! nothing in the world: a traced run has the same hash.
 
 pub mod diff;
 mod frames;
@@ -32,7 +32,7 @@ pub use tap::Tap;
 
 use crate::exec::{Life, Nanos};
 
-/// What a compressed batch may become when its values are looked at.
+/// Size limit when a compressed batch is decompressed to read its values.
 const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 /// One event.
@@ -42,42 +42,42 @@ pub struct Event {
     pub n: u64,
     /// When, in nanoseconds of the world.
     pub t: Nanos,
-    /// Where.
+    /// The node.
     pub node: u32,
-    /// In which of the node's lives.
+    /// The node's life.
     pub life: u32,
-    /// By which task; none, if it was a timer or a device.
+    /// The task; none for a timer or a device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<Cow<'static, str>>,
-    /// The task's number.
+    /// The task's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
-    /// The event that is its cause.
+    /// The event that caused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<u64>,
-    /// What.
+    /// What happened.
     #[serde(flatten)]
-    pub what: What,
+    pub what: EventKind,
 }
 
-/// A batch of records, as it was seen in bytes that were written or sent.
+/// A batch of records, as observed in bytes that were written or sent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct BatchSeen {
-    /// Its first offset; in a request the producer's own count.
+pub struct ObservedBatch {
+    /// Its first offset; in a request, the producer's own count.
     pub base: i64,
     /// Its last offset.
     pub last: i64,
-    /// Whose it is, or -1.
+    /// The producer id, or -1.
     pub producer: i64,
-    /// In which epoch, or -1.
+    /// The producer epoch, or -1.
     pub epoch: i16,
     /// Its first record's sequence, or -1.
     pub sequence: i32,
-    /// What a workload sent in it.
+    /// The workload's values in it.
     pub values: Vec<i64>,
 }
 
-/// A partition's part of a response to a Produce or a Fetch.
+/// A partition's part of a Produce or Fetch response.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Answer {
     /// The partition's number.
@@ -85,15 +85,15 @@ pub struct Answer {
     /// Kafka's name of the error, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// To a Produce: the first record's offset.
+    /// Produce: the offset of the first record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<i64>,
-    /// To a Fetch: how far consumers may read.
+    /// Fetch: the high watermark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub high_watermark: Option<i64>,
-    /// To a Fetch: what was read.
+    /// Fetch: the batches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub batches: Vec<BatchSeen>,
+    pub batches: Vec<ObservedBatch>,
 }
 
 /// What happened.
@@ -103,32 +103,32 @@ pub struct Answer {
     missing_docs,
     reason = "fields are what they are called; lengths in bytes, times in nanoseconds"
 )]
-pub enum What {
-    /// A task was made.
+pub enum EventKind {
+    /// A task was spawned.
     Spawn { spawned: u64, name: Cow<'static, str> },
     /// A task runs up to its next wait.
     Run,
-    /// It came to its end.
+    /// A task completed.
     End,
-    /// It panicked.
+    /// A task panicked.
     Panic { message: String },
-    /// A timer of a node fires, or a device is done with something.
+    /// A timer of a node fires, or a device completes an operation.
     Timer,
     /// A fault of the plan is due.
     Fault { fault: serde_json::Value },
-    /// From here on nothing befalls anybody.
+    /// All faults end here.
     Calm,
     /// A broker is started.
     Start { of: u32 },
-    /// It serves, or it failed.
+    /// It serves, or the start failed.
     Started { of: u32, how: String },
-    /// It is told to stop.
+    /// A broker is stopped cleanly.
     Stop { of: u32 },
-    /// Its process ended by itself.
+    /// A broker's process ended by itself.
     Ended { of: u32 },
     /// kill -9.
     Kill { of: u32 },
-    /// The power of a node goes.
+    /// A node loses power.
     PowerLoss { of: u32 },
     /// SIGSTOP.
     Pause { of: u32 },
@@ -152,9 +152,9 @@ pub enum What {
         at: u64,
         len: u64,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        batches: Vec<BatchSeen>,
+        batches: Vec<ObservedBatch>,
     },
-    /// It is in the page cache, or it failed.
+    /// The write is in the page cache, or it failed.
     Wrote {
         write: u64,
         file: String,
@@ -163,7 +163,7 @@ pub enum What {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
-    /// Its process died before it was there.
+    /// The process died before the write was in the page cache.
     WriteDropped { write: u64 },
     /// A read. `resident`: from memory, at once.
     Read {
@@ -172,39 +172,39 @@ pub enum What {
         len: u64,
         resident: bool,
     },
-    /// A sync begins: it covers what was written before, in the first `len` bytes of a file; or the names in a directory.
+    /// A sync begins: it covers earlier writes in the first `len` bytes of a file, or the names in a directory.
     Sync {
         file: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         len: Option<u64>,
     },
-    /// It ended. `begun` is the event of its begin.
+    /// A sync ended. `begun` is the event of its begin.
     Synced {
         file: String,
         begun: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
-    /// A file was cut.
+    /// A file was truncated.
     Truncate { file: String, to: u64 },
-    /// A power loss changed what stood there.
+    /// A power loss changed these bytes.
     Lost {
         file: String,
         at: u64,
         len: u64,
         how: Cow<'static, str>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        batches: Vec<BatchSeen>,
+        batches: Vec<ObservedBatch>,
     },
-    /// A connection is asked for.
+    /// A node connects.
     Connect { to: u32, port: u16 },
-    /// It was put before the listener, or nobody listens.
+    /// The connection is in the listener's backlog, or was refused.
     Connected {
         #[serde(skip_serializing_if = "Option::is_none")]
         conn: Option<u64>,
         to: u32,
     },
-    /// A listener took it.
+    /// A listener accepted a connection.
     Accept { conn: u64 },
     /// Bytes leave.
     Send {
@@ -213,7 +213,7 @@ pub enum What {
         len: u64,
         arrives: Nanos,
     },
-    /// A whole request left with the last bytes sent.
+    /// A request is complete with the last bytes sent.
     Request {
         conn: u64,
         to: u32,
@@ -222,9 +222,9 @@ pub enum What {
         correlation: i32,
         len: u64,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        batches: Vec<BatchSeen>,
+        batches: Vec<ObservedBatch>,
     },
-    /// A whole response left.
+    /// A response is complete with the last bytes sent.
     Response {
         conn: u64,
         to: u32,
@@ -234,15 +234,15 @@ pub enum What {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         answers: Vec<Answer>,
     },
-    /// Bytes reached the node.
+    /// Bytes arrived at the node.
     Arrive { conn: u64, len: u64 },
-    /// Bytes were read by who waits for them.
+    /// A reader received bytes.
     Receive { conn: u64, len: u64 },
-    /// Nothing more will be sent.
+    /// The end of a stream arrived.
     Eof { conn: u64 },
     /// A node's connection was reset.
     Reset { conn: u64 },
-    /// A client began something, or learned how it ended.
+    /// A client began an operation, or learned its outcome.
     Op {
         process: u64,
         #[serde(rename = "type")]
@@ -250,19 +250,19 @@ pub enum What {
         f: String,
         value: serde_json::Value,
     },
-    /// The broker's code told that it came by a rare state.
+    /// The broker's code reached a rare state.
     Reached { name: String },
-    /// A line of somebody's log.
+    /// A line of a node's log.
     Log {
         level: Cow<'static, str>,
         target: String,
         text: String,
     },
-    /// Something does not hold.
+    /// An invariant does not hold.
     Violation { invariant: String, what: String },
 }
 
-impl What {
+impl EventKind {
     /// A line of a history.
     pub(crate) fn of_operation(o: &Operation) -> Self {
         let mut line = serde_json::to_value(o).expect("an operation can be written");
@@ -274,9 +274,9 @@ impl What {
         }
     }
 
-    /// Whether it is of the scheduler, or of single pieces of a stream: left out of what people read.
-    pub fn is_fine(&self) -> bool {
-        use What::{Arrive, End, Read, Receive, Run, Send, Spawn, Timer};
+    /// Whether it concerns the scheduler or single pieces of a stream: left out of the text format.
+    pub fn is_fine_grained(&self) -> bool {
+        use EventKind::{Arrive, End, Read, Receive, Run, Send, Spawn, Timer};
         matches!(
             self,
             Spawn { .. } | Run | End | Timer | Read { .. } | Send { .. } | Arrive { .. } | Receive { .. }
@@ -284,11 +284,11 @@ impl What {
     }
 }
 
-/// Where events go.
+/// A destination of events.
 pub trait Sink: std::marker::Send {
-    /// The next event.
+    /// Writes the next event.
     fn event(&mut self, event: &Event) -> io::Result<()>;
-    /// There are no more.
+    /// Completes the output.
     fn end(&mut self) -> io::Result<()>;
 }
 
@@ -306,7 +306,7 @@ impl<W: Write + std::marker::Send> Sink for JsonLines<W> {
     }
 }
 
-/// Who does what happens now.
+/// The actor of the present events.
 #[derive(Clone, Copy)]
 struct Context {
     life: Life,
@@ -314,14 +314,14 @@ struct Context {
     by: u64,
 }
 
-/// What clients have noted since it was last asked.
-type Probe = Box<dyn FnMut() -> Vec<What> + std::marker::Send>;
+/// Returns what clients have recorded since the last call.
+type Probe = Box<dyn FnMut() -> Vec<EventKind> + std::marker::Send>;
 
-/// Numbers events and hands them on.
+/// Numbers events and passes them to the sink.
 pub struct Tracer {
     sink: Box<dyn Sink>,
     probe: Option<Probe>,
-    /// Follows what is sent.
+    /// Reassembles frames from the bytes that are sent.
     pub frames: Frames,
     n: u64,
     now: Nanos,
@@ -330,7 +330,7 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Hands events to `sink`.
+    /// A tracer that writes to `sink`.
     pub fn new(sink: Box<dyn Sink>) -> Self {
         Self {
             sink,
@@ -343,12 +343,12 @@ impl Tracer {
         }
     }
 
-    /// After each task's run `probe` is asked what clients have noted.
-    pub(crate) fn ask(&mut self, probe: impl FnMut() -> Vec<What> + std::marker::Send + 'static) {
+    /// Sets the probe: it is called after each task's run, and returns what clients have recorded.
+    pub(crate) fn set_probe(&mut self, probe: impl FnMut() -> Vec<EventKind> + std::marker::Send + 'static) {
         self.probe = Some(Box::new(probe));
     }
 
-    /// A task runs from here on, or a timer fires: what is told until [`Tracer::pause`] is its doing. Gives the event's number.
+    /// A task's run or a timer begins: it is the cause of all events until [`Tracer::pause`]. Returns the event's number.
     pub(crate) fn begin(
         &mut self,
         now: Nanos,
@@ -358,25 +358,29 @@ impl Tracer {
     ) -> u64 {
         self.now = now;
         self.context = Context { life, task, by };
-        self.context.by = self.tell(if task.is_some() { What::Run } else { What::Timer });
+        self.context.by = self.record(if task.is_some() {
+            EventKind::Run
+        } else {
+            EventKind::Timer
+        });
         self.context.by
     }
 
-    /// The task waits again, or the timer is through.
+    /// The task's run or the timer ends.
     pub(crate) fn pause(&mut self) {
         if self.context.task.is_some()
             && let Some(mut probe) = self.probe.take()
         {
             for what in probe() {
-                self.tell(what);
+                self.record(what);
             }
             self.probe = Some(probe);
         }
         self.context = OUTSIDE;
     }
 
-    /// Something happens. Gives its number.
-    pub fn tell(&mut self, what: What) -> u64 {
+    /// Records an event. Returns its number.
+    pub fn record(&mut self, what: EventKind) -> u64 {
         self.n += 1;
         let c = self.context;
         let event = Event {
@@ -395,7 +399,7 @@ impl Tracer {
         self.n
     }
 
-    /// There is no more. The first error of the sink, if it had one.
+    /// Ends the trace. Returns the first error of the sink.
     pub fn end(&mut self) -> io::Result<()> {
         match self.failed.take() {
             Some(error) => Err(error),
@@ -404,7 +408,7 @@ impl Tracer {
     }
 }
 
-/// Nobody in particular.
+/// The actor outside of any task.
 const OUTSIDE: Context = Context {
     life: Life {
         node: 0,
@@ -414,15 +418,15 @@ const OUTSIDE: Context = Context {
     by: 0,
 };
 
-/// The whole batches in a piece of a log, up to the first thing that is none.
-pub fn batches_in(bytes: Bytes) -> Vec<BatchSeen> {
+/// The complete batches in a piece of a log, up to the first bytes that are not one.
+pub fn batches_in(bytes: Bytes) -> Vec<ObservedBatch> {
     batches(bytes)
         .map_while(Result::ok)
         .map(|batch| {
             let h = &batch.header;
             let records = batch.records(DECOMPRESSED_BYTES_MAX);
             let values = records.iter().flat_map(|all| all.iter());
-            BatchSeen {
+            ObservedBatch {
                 base: h.base_offset.0,
                 last: h.last_offset().0,
                 producer: h.producer_id.0,
@@ -434,7 +438,7 @@ pub fn batches_in(bytes: Bytes) -> Vec<BatchSeen> {
         .collect()
 }
 
-/// The value that a workload wrote: its digits, and dots behind them.
+/// The value that a workload wrote: its digits, padded with dots.
 fn value_in(bytes: &[u8]) -> Option<i64> {
     let end = bytes.iter().position(|b| *b == b'.').unwrap_or(bytes.len());
     std::str::from_utf8(&bytes[..end]).ok()?.parse().ok()

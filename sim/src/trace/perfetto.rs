@@ -1,8 +1,9 @@
 //! Traces in the trace-event format, which ui.perfetto.dev and chrome://tracing open.
 //!
-//! A process is a node, a thread a task (thread 0: the node's timers and devices); arrows lead from what woke a task to its run. What takes
-//! time (a life of a node, a client's operation, a write, a sync) is a span of its own. A task's run takes no time in the world; for
-//! the eye each takes a nanosecond, and what happens in one moment stands a nanosecond apart (`args.t` has the true time).
+//! A process is a node, a thread a task (thread 0: the node's timers and devices); arrows lead from the event that woke a task to
+//! the task's run. Operations with a duration (a life of a node, a client's operation, a write, a sync) are spans. A task's run
+//! takes no time in the world; it is drawn as one nanosecond, and the events of one moment are drawn a nanosecond apart (`args.t`
+//! has the true time).
 //!
 //! Format: "Trace Event Format", the JSON that the Chromium project's catapult describes.
 
@@ -11,11 +12,11 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{Event, Sink, What};
+use super::{Event, EventKind, Sink};
 
-/// Where an event is shown.
+/// The position of an event: process, thread and time.
 #[derive(Clone, Copy)]
-struct Place {
+struct Position {
     ts: u64,
     pid: u32,
     tid: u64,
@@ -26,16 +27,16 @@ pub struct Perfetto<W> {
     out: W,
     begun: bool,
     last_ts: u64,
-    /// Where the events that may be causes stand.
-    causes: BTreeMap<u64, Place>,
-    /// Spans that are open: by what, and whose.
+    /// Positions of events that may be causes.
+    causes: BTreeMap<u64, Position>,
+    /// Open spans: by operation, with their nodes.
     writes: BTreeMap<u64, u32>,
     nodes: BTreeMap<u32, String>,
     named: BTreeMap<(u32, u64), ()>,
 }
 
 impl<W: Write + Send> Perfetto<W> {
-    /// Writes to `out`; `nodes` are the names of nodes.
+    /// Writes to `out`; `nodes` are the nodes' names.
     pub fn new(out: W, nodes: BTreeMap<u32, String>) -> Self {
         Self {
             out,
@@ -55,8 +56,8 @@ impl<W: Write + Send> Perfetto<W> {
         Ok(())
     }
 
-    /// Names a lane when it is first used.
-    fn name(&mut self, event: &Event, place: Place) -> io::Result<()> {
+    /// Names a thread at its first event.
+    fn name(&mut self, event: &Event, place: Position) -> io::Result<()> {
         if self.named.insert((place.pid, place.tid), ()).is_some() {
             return Ok(());
         }
@@ -84,8 +85,8 @@ impl<W: Write + Send> Perfetto<W> {
         Ok(())
     }
 
-    /// The arrow from a cause to what it woke.
-    fn arrow(&mut self, event: &Event, place: Place) -> io::Result<()> {
+    /// Draws the arrow from a cause to the run that it woke.
+    fn arrow(&mut self, event: &Event, place: Position) -> io::Result<()> {
         let Some(from) = event.by.and_then(|by| self.causes.get(&by).copied()) else {
             return Ok(());
         };
@@ -101,7 +102,7 @@ impl<W: Write + Send> Perfetto<W> {
         Ok(())
     }
 
-    /// Begins or ends a span that lies on no task.
+    /// Begins or ends a span that belongs to no thread.
     fn span(&mut self, ph: &str, cat: &str, id: &str, name: &str, pid: u32, event: &Event) -> io::Result<()> {
         self.put(&json!({
             "ph": ph, "cat": cat, "id": id, "name": name, "pid": pid, "tid": 0, "ts": micros(self.last_ts),
@@ -112,21 +113,21 @@ impl<W: Write + Send> Perfetto<W> {
     fn spans(&mut self, event: &Event) -> io::Result<()> {
         let pid = event.node;
         match &event.what {
-            What::Write {
+            EventKind::Write {
                 write, file, at, len, ..
             } => {
                 self.writes.insert(*write, pid);
                 let name = format!("write {file} {at}+{len}");
                 self.span("b", "disk", &format!("w{write}"), &name, pid, event)
             }
-            What::Wrote {
+            EventKind::Wrote {
                 write, file, at, len, ..
             } => {
                 let pid = self.writes.remove(write).unwrap_or(pid);
                 let name = format!("write {file} {at}+{len}");
                 self.span("e", "disk", &format!("w{write}"), &name, pid, event)
             }
-            What::Sync { file, .. } => self.span(
+            EventKind::Sync { file, .. } => self.span(
                 "b",
                 "disk",
                 &format!("s{}", event.n),
@@ -134,7 +135,7 @@ impl<W: Write + Send> Perfetto<W> {
                 pid,
                 event,
             ),
-            What::Synced { file, begun, .. } => self.span(
+            EventKind::Synced { file, begun, .. } => self.span(
                 "e",
                 "disk",
                 &format!("s{begun}"),
@@ -142,14 +143,14 @@ impl<W: Write + Send> Perfetto<W> {
                 pid,
                 event,
             ),
-            What::Op {
+            EventKind::Op {
                 process, type_, f, ..
             } => {
                 let ph = if type_ == "invoke" { "b" } else { "e" };
                 self.span(ph, "client", &format!("p{process}"), f, pid, event)
             }
-            What::Start { of } => self.span("b", "life", &format!("l{of}"), "process", *of, event),
-            What::Kill { of } | What::PowerLoss { of } | What::Ended { of } => {
+            EventKind::Start { of } => self.span("b", "life", &format!("l{of}"), "process", *of, event),
+            EventKind::Kill { of } | EventKind::PowerLoss { of } | EventKind::Ended { of } => {
                 self.span("e", "life", &format!("l{of}"), "process", *of, event)
             }
             _ => Ok(()),
@@ -164,40 +165,40 @@ fn micros(ts: u64) -> Value {
 impl<W: Write + Send> Sink for Perfetto<W> {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.last_ts = event.t.max(self.last_ts + 1);
-        let place = Place {
+        let place = Position {
             ts: self.last_ts,
             pid: event.node,
             tid: event.id.map_or(0, |id| id + 1),
         };
         self.name(event, place)?;
         let name = match &event.what {
-            What::Run => event.task.as_deref().unwrap_or("run").to_owned(),
+            EventKind::Run => event.task.as_deref().unwrap_or("run").to_owned(),
             what => what.to_string(),
         };
         let args = json!({"n": event.n, "t": event.t, "by": event.by});
-        let mut told = json!({
+        let mut shown = json!({
             "name": name, "pid": place.pid, "tid": place.tid, "ts": micros(place.ts), "args": args
         });
         match &event.what {
-            What::Run | What::Timer | What::Spawn { .. } => {
-                (told["ph"], told["dur"]) = (json!("X"), json!(0.001));
-                self.put(&told)?;
+            EventKind::Run | EventKind::Timer | EventKind::Spawn { .. } => {
+                (shown["ph"], shown["dur"]) = (json!("X"), json!(0.001));
+                self.put(&shown)?;
                 self.causes.insert(event.n, place);
-                if !matches!(event.what, What::Spawn { .. }) {
+                if !matches!(event.what, EventKind::Spawn { .. }) {
                     self.arrow(event, place)?;
                 }
             }
             what => {
                 let everywhere = matches!(
                     what,
-                    What::Violation { .. }
-                        | What::Fault { .. }
-                        | What::Calm
-                        | What::Kill { .. }
-                        | What::PowerLoss { .. }
+                    EventKind::Violation { .. }
+                        | EventKind::Fault { .. }
+                        | EventKind::Calm
+                        | EventKind::Kill { .. }
+                        | EventKind::PowerLoss { .. }
                 );
-                (told["ph"], told["s"]) = (json!("i"), json!(if everywhere { "g" } else { "t" }));
-                self.put(&told)?;
+                (shown["ph"], shown["s"]) = (json!("i"), json!(if everywhere { "g" } else { "t" }));
+                self.put(&shown)?;
             }
         }
         self.spans(event)

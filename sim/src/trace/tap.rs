@@ -1,4 +1,4 @@
-//! Where a world's events are taken off: shut in campaigns, and then as good as not there.
+//! The point where a world's events are recorded: closed in campaigns, at the cost of one load.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::{Tracer, What};
+use super::{EventKind, Tracer};
 use crate::exec::{Life, Nanos};
 use crate::net::EndId;
 
@@ -14,7 +14,7 @@ use crate::net::EndId;
 #[derive(Default)]
 pub struct Tap {
     is_open: AtomicBool,
-    /// The event whose doing everything is that happens now; 0 while the tap is shut.
+    /// The cause of the present events; 0 while the tap is closed.
     running: AtomicU64,
     tracer: Mutex<Option<Tracer>>,
 }
@@ -26,58 +26,58 @@ impl Tap {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Opens it, at this time of the world.
+    /// Starts recording, at this time of the world.
     pub fn open(&self, mut tracer: Tracer, now: Nanos) {
         tracer.now = now;
         *self.tracer() = Some(tracer);
         self.is_open.store(true, Ordering::Relaxed);
     }
 
-    /// Whether somebody listens.
+    /// Whether events are recorded.
     pub fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Relaxed)
     }
 
-    /// Shuts it.
+    /// Stops recording.
     ///
     /// # Errors
-    /// The first that the sink had.
-    pub fn shut(&self) -> io::Result<()> {
+    /// The first error of the sink.
+    pub fn close(&self) -> io::Result<()> {
         self.is_open.store(false, Ordering::Relaxed);
         self.running.store(0, Ordering::Relaxed);
         self.tracer().take().map_or(Ok(()), |mut tracer| tracer.end())
     }
 
-    /// The cause of what happens now, for what it sets going.
+    /// The event that is the cause of whatever is scheduled now.
     pub(crate) fn running(&self) -> u64 {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Tells what happens, if somebody listens. Gives the event's number, or 0.
-    pub fn tell(&self, what: impl FnOnce() -> What) -> u64 {
+    /// Records an event, if the tap is open. Returns its number, or 0.
+    pub fn record(&self, what: impl FnOnce() -> EventKind) -> u64 {
         if !self.is_open() {
             return 0;
         }
-        // BEFORE the lock: making it may look at the world.
+        // BEFORE the lock: building the event may read the world.
         let what = what();
-        self.tracer().as_mut().map_or(0, |tracer| tracer.tell(what))
+        self.tracer().as_mut().map_or(0, |tracer| tracer.record(what))
     }
 
-    /// Asks `probe` after each task's run what clients have noted.
-    pub(crate) fn ask(&self, probe: impl FnMut() -> Vec<What> + Send + 'static) {
+    /// Sets the probe: it is called after each task's run, and returns what clients have recorded.
+    pub(crate) fn set_probe(&self, probe: impl FnMut() -> Vec<EventKind> + Send + 'static) {
         if let Some(tracer) = self.tracer().as_mut() {
-            tracer.ask(probe);
+            tracer.set_probe(probe);
         }
     }
 
-    /// Bytes leave: tells of requests and responses that are whole with them.
+    /// Records bytes that leave, and the requests and responses that they complete.
     pub(crate) fn sent(&self, end: EndId, to: u32, piece: &Bytes) {
         if !self.is_open() {
             return;
         }
         if let Some(tracer) = self.tracer().as_mut() {
             for what in tracer.frames.sent(end, to, piece) {
-                tracer.tell(what);
+                tracer.record(what);
             }
         }
     }

@@ -7,11 +7,11 @@ use brokkr_wire::records::BatchBuilder;
 use super::*;
 use perfetto::Perfetto;
 
-/// Keeps what is written, for who has a clone.
+/// A writer whose clones share its buffer.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Kept {
+impl Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("no panic under it").extend_from_slice(bytes);
         Ok(bytes.len())
@@ -22,13 +22,13 @@ impl Write for Kept {
     }
 }
 
-impl Kept {
+impl SharedBuffer {
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().expect("no panic under it").clone()).expect("text")
     }
 }
 
-fn tell_some(tracer: &mut Tracer) {
+fn record_some(tracer: &mut Tracer) {
     let life = Life {
         node: 1,
         incarnation: 2,
@@ -36,7 +36,7 @@ fn tell_some(tracer: &mut Tracer) {
     let timer = tracer.begin(5, life, None, 0);
     tracer.pause();
     tracer.begin(5, life, Some((7, "partition")), timer);
-    tracer.tell(What::Write {
+    tracer.record(EventKind::Write {
         write: 3,
         file: "data/t0-0/0.log".into(),
         at: 10,
@@ -45,7 +45,7 @@ fn tell_some(tracer: &mut Tracer) {
     });
     tracer.pause();
     tracer.begin(9, life, None, 2);
-    tracer.tell(What::Wrote {
+    tracer.record(EventKind::Wrote {
         write: 3,
         file: "data/t0-0/0.log".into(),
         at: 10,
@@ -56,21 +56,21 @@ fn tell_some(tracer: &mut Tracer) {
 }
 
 #[test]
-fn lines_say_who_did_what_and_why_and_are_read_back() {
-    let kept = Kept::default();
+fn json_lines_have_actor_event_and_cause_and_parse_back() {
+    let kept = SharedBuffer::default();
     let mut tracer = Tracer::new(Box::new(JsonLines(kept.clone())));
-    tracer.ask(|| vec![What::Reached { name: "x".into() }]);
-    tell_some(&mut tracer);
+    tracer.set_probe(|| vec![EventKind::Reached { name: "x".into() }]);
+    record_some(&mut tracer);
     tracer.end().expect("memory has room");
     let text = kept.text();
     let all: Vec<Event> = text
         .lines()
         .map(|l| serde_json::from_str(l).expect("an event"))
         .collect();
-    let told: Vec<_> = all.iter().map(|e| (e.n, e.t, e.id, e.by)).collect();
-    // The timer; the run that it woke, the write and what the probe told; the end of the write, by the run.
+    let fields: Vec<_> = all.iter().map(|e| (e.n, e.t, e.id, e.by)).collect();
+    // The timer; the run that it woke, the write and the probe's event; the end of the write, caused by the run.
     assert_eq!(
-        told,
+        fields,
         [
             (1, 5, None, None),
             (2, 5, Some(7), Some(1)),
@@ -80,7 +80,7 @@ fn lines_say_who_did_what_and_why_and_are_read_back() {
             (6, 9, None, Some(5)),
         ]
     );
-    assert!(matches!(&all[3].what, What::Reached { name } if name == "x"));
+    assert!(matches!(&all[3].what, EventKind::Reached { name } if name == "x"));
     assert_eq!(
         (all[2].node, all[2].life, all[2].task.as_deref()),
         (1, 2, Some("partition"))
@@ -91,11 +91,11 @@ fn lines_say_who_did_what_and_why_and_are_read_back() {
 }
 
 #[test]
-fn perfetto_s_document_has_lanes_spans_and_arrows() {
-    let kept = Kept::default();
+fn the_perfetto_document_has_lanes_spans_and_arrows() {
+    let kept = SharedBuffer::default();
     let sink = Perfetto::new(kept.clone(), BTreeMap::from([(1, "broker".to_owned())]));
     let mut tracer = Tracer::new(Box::new(sink));
-    tell_some(&mut tracer);
+    record_some(&mut tracer);
     tracer.end().expect("memory has room");
     let all: Vec<serde_json::Value> = serde_json::from_str(&kept.text()).expect("a document");
     let of = |ph: &str| all.iter().filter(|e| e["ph"] == ph).collect::<Vec<_>>();
@@ -112,14 +112,14 @@ fn perfetto_s_document_has_lanes_spans_and_arrows() {
     let (begin, end) = (of("b"), of("e"));
     assert_eq!((begin.len(), end.len(), &begin[0]["id"]), (1, 1, &end[0]["id"]));
     assert!(begin[0]["ts"].as_f64() < end[0]["ts"].as_f64());
-    // Nothing stands at one place with something else.
+    // No two events have the same position.
     let mut times: Vec<_> = of("X").iter().map(|e| e["ts"].to_string()).collect();
     times.dedup();
     assert_eq!(times.len(), 3);
 }
 
 #[test]
-fn a_sink_that_fails_is_told_at_the_end() {
+fn the_error_of_a_sink_is_returned_at_the_end() {
     struct Full;
     impl Write for Full {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -130,12 +130,12 @@ fn a_sink_that_fails_is_told_at_the_end() {
         }
     }
     let mut tracer = Tracer::new(Box::new(JsonLines(Full)));
-    tell_some(&mut tracer);
+    record_some(&mut tracer);
     assert!(tracer.end().is_err());
 }
 
 #[test]
-fn batches_are_seen_with_what_is_in_them() {
+fn batches_are_observed_with_their_values() {
     let mut builder = BatchBuilder::new().at(Offset(40), LeaderEpoch(0));
     for value in ["4294967297...", "4294967298"] {
         builder.push(brokkr_types::UnixMillis(0), None, Some(value.as_bytes()), &[]);

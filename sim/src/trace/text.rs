@@ -3,14 +3,14 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use super::{Answer, BatchSeen, Event, Sink, What};
+use super::{Answer, Event, EventKind, ObservedBatch, Sink};
 
-/// Lines of text, without what is [fine](What::is_fine).
+/// Lines of text, without [fine-grained](EventKind::is_fine_grained) events.
 pub struct Text<W>(pub W);
 
 impl<W: Write + std::marker::Send> Sink for Text<W> {
     fn event(&mut self, event: &Event) -> io::Result<()> {
-        if event.what.is_fine() {
+        if event.what.is_fine_grained() {
             return Ok(());
         }
         writeln!(self.0, "{event}")
@@ -29,7 +29,7 @@ impl fmt::Display for Event {
     }
 }
 
-impl fmt::Display for BatchSeen {
+impl fmt::Display for ObservedBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "offsets {}..={}", self.base, self.last)?;
         if self.producer >= 0 {
@@ -71,15 +71,15 @@ fn each<T: fmt::Display>(f: &mut fmt::Formatter<'_>, all: &[T]) -> fmt::Result {
     if all.is_empty() { Ok(()) } else { f.write_str("]") }
 }
 
-/// Whether it failed, and why.
-fn unless(f: &mut fmt::Formatter<'_>, error: Option<&String>) -> fmt::Result {
+/// The error, if it failed.
+fn failure(f: &mut fmt::Formatter<'_>, error: Option<&String>) -> fmt::Result {
     match error {
         Some(error) => write!(f, " FAILED: {error}"),
         None => Ok(()),
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Spawn { spawned, name } => write!(f, "makes task {name} ({spawned})"),
@@ -104,7 +104,7 @@ impl fmt::Display for What {
                 if let Some(to) = to {
                     write!(f, " to {to}")?;
                 }
-                unless(f, error.as_ref())
+                failure(f, error.as_ref())
             }
             Self::Connect { to, port } => write!(f, "connects to node {to} port {port}"),
             Self::Connected { conn: Some(conn), to } => write!(f, "connection {conn} to node {to}"),
@@ -124,9 +124,9 @@ impl fmt::Display for What {
     }
 }
 
-impl What {
+impl EventKind {
     fn is_of_disk(&self) -> bool {
-        use What::{Lost, Read, Sync, Synced, Truncate, Write, WriteDropped, Wrote};
+        use EventKind::{Lost, Read, Sync, Synced, Truncate, Write, WriteDropped, Wrote};
         matches!(
             self,
             Write { .. }
@@ -156,7 +156,7 @@ impl What {
                 file, at, len, error, ..
             } => {
                 write!(f, "wrote {file} at {at}, {len} bytes")?;
-                unless(f, error.as_ref())
+                failure(f, error.as_ref())
             }
             Self::WriteDropped { write } => write!(f, "write {write} never arrived"),
             Self::Read {
@@ -172,7 +172,7 @@ impl What {
             Self::Sync { file, .. } => write!(f, "syncs the names in {file}"),
             Self::Synced { file, error, .. } => {
                 write!(f, "synced {file}")?;
-                unless(f, error.as_ref())
+                failure(f, error.as_ref())
             }
             Self::Truncate { file, to } => write!(f, "cuts {file} to {to} bytes"),
             Self::Lost {
@@ -223,7 +223,7 @@ impl What {
             Self::Receive { conn, len } => write!(f, "reads {len} bytes on {conn}"),
             Self::Eof { conn } => write!(f, "the end of connection {conn} arrives"),
             Self::Reset { conn } => write!(f, "connection {conn} is reset"),
-            _ => unreachable!("all others were told before"),
+            _ => unreachable!("all other kinds were matched before"),
         }
     }
 }

@@ -40,12 +40,12 @@ use bytes::Bytes;
 pub const SERVER: u32 = 1;
 /// The client's node.
 pub const CLIENT: u32 = 2;
-/// Where the broker listens.
+/// The broker's port.
 pub const PORT: u16 = 9092;
 /// Nanoseconds.
 pub const SECOND: Nanos = 1_000_000_000;
 
-/// How long an answer may take.
+/// Time limit of a response.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The broker's listener.
@@ -53,7 +53,7 @@ pub fn listener() -> String {
     format!("PLAINTEXT://{}:{PORT}", addr_of(SERVER, PORT).ip())
 }
 
-/// A broker's configuration: its log directories, and what is set besides.
+/// A broker's configuration: its log directories, and further settings.
 pub fn config(log_dirs: &str, more: &[(&str, &str)]) -> BrokerConfig {
     let own = [("log.dirs", log_dirs), ("listeners", &listener())];
     let set = own.iter().chain(more);
@@ -61,19 +61,18 @@ pub fn config(log_dirs: &str, more: &[(&str, &str)]) -> BrokerConfig {
     BrokerConfig::new(set.collect()).expect("valid").0
 }
 
-/// Lets so many seconds of the world pass.
+/// Lets this many seconds of the world pass.
 pub async fn pause(world: &World, secs: u64) {
     pause_ms(world, secs * 1000).await;
 }
 
-/// Lets so many milliseconds of the world pass.
+/// Lets this many milliseconds of the world pass.
 pub async fn pause_ms(world: &World, ms: u64) {
     let env = world.env(CLIENT);
     env.sleep_until(env.now() + Duration::from_millis(ms)).await;
 }
 
-/// Runs `script` for at most so many seconds of the world, beside a broker whose log directory is `data`, and which is configured
-/// so besides.
+/// Runs `script` for at most this many seconds of the world, beside a broker with the log directory `data` and further settings.
 pub fn beside_a_broker<F>(
     secs: u64,
     more: &'static [(&'static str, &'static str)],
@@ -84,7 +83,7 @@ pub fn beside_a_broker<F>(
     beside_a_broker_of("data", secs, more, script);
 }
 
-/// The same, with these log directories.
+/// As [`beside_a_broker`], with these log directories.
 pub fn beside_a_broker_of<F>(
     log_dirs: &'static str,
     secs: u64,
@@ -118,7 +117,7 @@ pub fn beside_a_broker_of<F>(
     assert!(done, "the script ended");
 }
 
-/// A Fetch without a session of one partition from an offset on, which waits so long for a byte.
+/// A sessionless Fetch of one partition from an offset, which waits up to `max_wait_ms` for a byte.
 pub fn fetch_of(topic: &str, partition: i32, fetch_offset: i64, max_wait_ms: i32) -> FetchRequest {
     let partition = FetchPartition {
         partition,
@@ -161,7 +160,7 @@ pub fn produce_of(topic: &str, index: i32, batch: Bytes, timeout_ms: i32) -> Pro
     }
 }
 
-/// What a Produce of one batch is answered.
+/// The partition's part of a Produce response.
 pub fn produced(response: ProduceResponse) -> PartitionProduceResponse {
     let mut topics = response.responses;
     topics.remove(0).partition_responses.remove(0)
@@ -255,7 +254,7 @@ impl Client {
         self.try_ask(request, version).await.expect("answered")
     }
 
-    /// `None` when the broker hangs up.
+    /// `None` if the broker closes the connection.
     pub async fn try_ask<R: Request + Send + 'static>(
         &self,
         request: R,
@@ -264,7 +263,7 @@ impl Client {
         self.0.submit(request, version, PATIENCE).await.ok()
     }
 
-    /// Puts a request in line behind those before, without waiting for their answers.
+    /// Sends a request without waiting for earlier responses.
     pub fn submit<R: Request + Send + 'static>(&self, request: R, version: i16) -> Reply<R> {
         self.0.submit(request, version, PATIENCE)
     }
@@ -284,7 +283,7 @@ impl Client {
         ErrorCode(self.ask(request, 7).await.topics[0].error_code)
     }
 
-    /// Produces with acks=all; `None` when the broker hangs up.
+    /// Produces with acks=all; `None` if the broker closes the connection.
     pub async fn try_produce(
         &self,
         topic: &str,
@@ -300,7 +299,7 @@ impl Client {
         ErrorCode(response.expect("answered").error_code)
     }
 
-    /// Sends one batch, a record a value: the error, and the first record's offset.
+    /// Sends one batch with one record for each value: returns the error, and the first record's offset.
     pub async fn produce(&self, topic: &str, index: i32, values: &[&str]) -> (ErrorCode, i64) {
         let mut builder = BatchBuilder::new();
         for value in values {
@@ -324,7 +323,7 @@ impl Client {
         self.ask(request, 12).await.topics.remove(0)
     }
 
-    /// Fetches from the log's start; with the id of the session that it opens.
+    /// Fetches from the log's start; returns also the id of the new session.
     pub async fn fetch(&self, name: &str, index: i32, session_epoch: i32) -> (PartitionData, i32) {
         let request = FetchRequest {
             min_bytes: 0,

@@ -1,4 +1,4 @@
-//! Who reaches whom while the network is cut between nodes, and what comes late, or twice, or never.
+//! Which nodes reach each other while the network is cut, and which messages arrive late, twice or never.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +17,8 @@ fn all_pairs() -> Pairs {
         .collect()
 }
 
-/// Connects each node with each, cuts the network with `cut` for three seconds, and lets each end write. Between whom something
-/// arrived, and a connection came to be, within a second. When all has healed all of it has to.
+/// Connects all nodes with each other, cuts the network with `cut` for three seconds, and lets each end write. Returns between
+/// which pairs bytes arrived, and a new connection was made, within a second. After the cut all pairs must be reached.
 fn reached(cut: impl FnOnce(&mut Net, Nanos) + Send + 'static) -> (Pairs, Pairs) {
     play(move |world| async move {
         let mut listeners = Vec::new();
@@ -61,21 +61,21 @@ fn reached(cut: impl FnOnce(&mut Net, Nanos) + Send + 'static) -> (Pairs, Pairs)
             (of(&arrived), of(&connected))
         };
         env.sleep_until(env.now() + Duration::from_secs(1)).await;
-        let told = look();
+        let response = look();
         env.sleep_until(env.now() + Duration::from_secs(3)).await;
         assert_eq!(look(), (all_pairs(), all_pairs()), "once it has healed");
-        told
+        response
     })
 }
 
-/// Without the pairs that `is_cut` both ways.
+/// All pairs except those that `is_cut` separates, in either direction.
 fn but(is_cut: impl Fn(u32, u32) -> bool) -> Pairs {
     let gone = |(a, b): &(u32, u32)| is_cut(*a, *b) || is_cut(*b, *a);
     all_pairs().into_iter().filter(|pair| !gone(pair)).collect()
 }
 
 #[test]
-fn a_partition_parts_two_sides_and_neither_from_itself() {
+fn a_partition_separates_two_sides() {
     let (arrived, connected) = reached(|net, until| net.partition(&[1, 2], &[3, 4, 5], until));
     let whole = but(|a, b| a <= 2 && b > 2);
     assert_eq!((&arrived, &connected), (&whole, &whole));
@@ -83,7 +83,7 @@ fn a_partition_parts_two_sides_and_neither_from_itself() {
 }
 
 #[test]
-fn a_one_way_partition_lets_the_other_way_through_but_no_new_connection() {
+fn a_one_way_partition_passes_the_other_direction_but_no_new_connection() {
     let (arrived, connected) = reached(|net, until| net.cut(&[1], &[2, 3, 4, 5], until));
     let one_way: Pairs = all_pairs().into_iter().filter(|(from, _)| *from != 1).collect();
     assert_eq!(arrived, one_way);
@@ -91,7 +91,7 @@ fn a_one_way_partition_lets_the_other_way_through_but_no_new_connection() {
 }
 
 #[test]
-fn in_a_partial_partition_two_don_t_reach_each_other_and_all_others_reach_both() {
+fn a_partial_partition_separates_only_two_nodes() {
     let (arrived, connected) = reached(|net, until| net.partition(&[1], &[2], until));
     let whole = but(|a, b| (a, b) == (1, 2));
     assert_eq!((&arrived, &connected), (&whole, &whole));
@@ -99,7 +99,7 @@ fn in_a_partial_partition_two_don_t_reach_each_other_and_all_others_reach_both()
 }
 
 #[test]
-fn in_a_ring_each_reaches_its_neighbours_and_nobody_else() {
+fn in_a_ring_each_node_reaches_only_its_neighbours() {
     let (arrived, connected) = reached(|net, until| net.ring(&NODES, until));
     let neighbours: Pairs = all_pairs()
         .into_iter()
@@ -114,7 +114,7 @@ fn in_a_ring_each_reaches_its_neighbours_and_nobody_else() {
 }
 
 #[test]
-fn a_request_may_arrive_after_those_of_the_connection_that_took_its_place() {
+fn a_request_may_arrive_after_those_of_a_later_connection() {
     let order = play(|world| async move {
         let mut listener = world
             .env(SERVER)
@@ -146,7 +146,7 @@ fn a_request_may_arrive_after_those_of_the_connection_that_took_its_place() {
             if text == "new" {
                 senders.push(sent);
             }
-            // The old one is given up by its client, who comes again.
+            // The client gives up the old connection and reconnects.
             env.sleep_until(env.now() + Duration::from_secs(1)).await;
         }
         env.sleep_until(env.now() + Duration::from_secs(6)).await;
@@ -156,12 +156,12 @@ fn a_request_may_arrive_after_those_of_the_connection_that_took_its_place() {
 }
 
 #[test]
-fn a_reply_may_be_lost_though_the_deed_is_done() {
-    let (told, deeds) = play(|world| async move {
+fn a_response_may_be_lost_after_the_request_took_effect() {
+    let (response, effects) = play(|world| async move {
         let (client, server) = connected(&world).await;
         let ((mut cr, mut cw), (mut sr, mut sw)) = (client.split(), server.split());
-        let deeds = Arc::<Mutex<u32>>::default();
-        let done = Arc::clone(&deeds);
+        let effects = Arc::<Mutex<u32>>::default();
+        let done = Arc::clone(&effects);
         world.env(SERVER).spawn("server", async move {
             read(&mut sr).await.expect("a request");
             *done.lock().expect("one thread") += 1;
@@ -174,9 +174,12 @@ fn a_reply_may_be_lost_though_the_deed_is_done() {
         let env = world.env(0);
         env.sleep_until(env.now() + Duration::from_secs(1)).await;
         assert_eq!(world.reset_between(CLIENT, SERVER, false), 1);
-        let told = read(&mut cr).await;
+        let response = read(&mut cr).await;
         env.sleep_until(env.now() + Duration::from_secs(6)).await;
-        (told.or(read(&mut cr).await), *deeds.lock().expect("one thread"))
+        (
+            response.or(read(&mut cr).await),
+            *effects.lock().expect("one thread"),
+        )
     });
-    assert_eq!((told, deeds), (None, 1));
+    assert_eq!((response, effects), (None, 1));
 }

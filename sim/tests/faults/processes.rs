@@ -1,4 +1,4 @@
-//! Each way in which a process stands still, ends or is held back, seen by those who live with it.
+//! Each way in which a process pauses, ends or is delayed, as its peers and its disk observe it.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use brokkr_sim::node::{self, Running, Started};
 
 use super::*;
 
-type Shared<T> = Arc<Mutex<T>>;
+type Recorded<T> = Arc<Mutex<T>>;
 
 fn on_disk<T>(world: &World, f: impl FnOnce(&mut Disk) -> T) -> T {
     f(world
@@ -37,13 +37,13 @@ fn parts(text: &'static str) -> Vec<Bytes> {
 }
 
 #[test]
-fn a_paused_process_does_nothing_and_hears_late_of_what_went_on() {
+fn a_paused_process_does_nothing_and_gets_events_late() {
     play(|world| async move {
         let (client, server) = connected(&world).await;
         let ((mut cr, mut cw), (mut sr, mut sw)) = (client.split(), server.split());
         let env = world.env(SERVER);
         let log = file(&env, "f").await;
-        let ticks = Shared::<Vec<Nanos>>::default();
+        let ticks = Recorded::<Vec<Nanos>>::default();
         let (ticker, exec, counted) = (env.clone(), world.exec().clone(), Arc::clone(&ticks));
         env.spawn("ticker", async move {
             loop {
@@ -85,35 +85,35 @@ fn a_paused_process_does_nothing_and_hears_late_of_what_went_on() {
     });
 }
 
-/// Does as it is dropped what a tidy process would do at its end.
-struct LastWords {
+/// Its destructor does what a process does at a clean end.
+struct CleanupOnDrop {
     env: SimEnv,
     file: File<SimEnv>,
-    said: Shared<u32>,
+    effects: Recorded<u32>,
 }
 
-impl Drop for LastWords {
+impl Drop for CleanupOnDrop {
     fn drop(&mut self) {
-        *self.said.lock().expect("one thread") += 1;
+        *self.effects.lock().expect("one thread") += 1;
         drop(self.file.write_at(0, parts("last words")));
-        let said = Arc::clone(&self.said);
+        let effects = Arc::clone(&self.effects);
         self.env.spawn("afterlife", async move {
-            *said.lock().expect("one thread") += 100;
+            *effects.lock().expect("one thread") += 100;
         });
     }
 }
 
 #[test]
-fn no_destructor_s_work_survives_a_kill() {
+fn no_destructor_has_an_effect_after_a_kill() {
     play(|world| async move {
         let (client, server) = connected(&world).await;
         let ((mut cr, _cw), (sr, mut sw)) = (client.split(), server.split());
         let env = world.env(SERVER);
-        let said = Shared::<u32>::default();
-        let words = LastWords {
+        let effects = Recorded::<u32>::default();
+        let words = CleanupOnDrop {
             env: env.clone(),
             file: file(&env, "f").await,
-            said: Arc::clone(&said),
+            effects: Arc::clone(&effects),
         };
         let host = env.clone();
         env.spawn("server", async move {
@@ -125,7 +125,7 @@ fn no_destructor_s_work_survives_a_kill() {
         assert_eq!(read(&mut cr).await.as_deref(), Some("hello"));
         world.kill(SERVER, "kill");
         assert_eq!(
-            *said.lock().expect("one thread"),
+            *effects.lock().expect("one thread"),
             1,
             "its futures are dropped at once"
         );
@@ -134,7 +134,7 @@ fn no_destructor_s_work_survives_a_kill() {
         let env = world.env(0);
         env.sleep_until(env.now() + Duration::from_secs(2)).await;
         assert_eq!(
-            *said.lock().expect("one thread"),
+            *effects.lock().expect("one thread"),
             1,
             "and nothing is begun by them"
         );
@@ -163,7 +163,7 @@ fn a_write_in_flight_arrives_or_not_when_its_process_is_killed() {
 }
 
 #[test]
-fn a_power_loss_takes_what_was_not_synced_and_everybody_hears_of_it() {
+fn a_power_loss_takes_unsynced_writes_and_resets_connections() {
     let kept = play(|world| async move {
         let (client, server) = connected(&world).await;
         let ((mut cr, _cw), _server) = (client.split(), server);
@@ -201,7 +201,7 @@ async fn broker(world: &World) -> Running {
 }
 
 #[test]
-fn a_clean_stop_is_one_to_the_next_start_and_a_kill_is_none() {
+fn the_next_start_distinguishes_a_clean_stop_from_a_kill() {
     play(|world| async move {
         let host = addr_of(SERVER, PORT).ip().to_string();
         let marked = |world: &World| on_disk(world, |d| d.file("data/.kafka_cleanshutdown").is_some());
@@ -222,13 +222,13 @@ fn a_clean_stop_is_one_to_the_next_start_and_a_kill_is_none() {
     });
 }
 
-/// Eight tasks that are always ready, and take fifty steps each: at which step of all the last of them took its first, and
-/// how many had ended by then.
+/// Eight tasks that are always ready and take fifty steps each: the step at which the last of them takes its first, and how many
+/// have ended by then.
 fn last_to_begin(strategy: Strategy, order: u64) -> (usize, usize) {
     const STEPS: usize = 50;
     let steps = play(move |world| async move {
         world.exec().choose_by(strategy, Some(order));
-        let steps = Shared::<Vec<u32>>::default();
+        let steps = Recorded::<Vec<u32>>::default();
         let mut tasks = Vec::new();
         for i in 0..8 {
             let steps = Arc::clone(&steps);
@@ -251,7 +251,7 @@ fn last_to_begin(strategy: Strategy, order: u64) -> (usize, usize) {
 }
 
 #[test]
-fn by_priority_a_task_is_held_back_while_others_are_ready_and_by_chance_it_is_not() {
+fn priorities_hold_a_task_back_and_random_choice_does_not() {
     for order in 0..10 {
         let (begun, ended) = last_to_begin(Strategy::Pct(u64::MAX), order);
         assert_eq!((begun, ended), (350, 7), "it came when nobody else was left");

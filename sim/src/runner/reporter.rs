@@ -1,4 +1,4 @@
-//! How a campaign tells of each seed: lines, a bar on a terminal, JUnit's XML, and annotations where GitHub runs it.
+//! Reports each seed of a campaign: as lines, a bar on a terminal, JUnit's XML, and annotations on GitHub.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -9,25 +9,25 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{Format, Run};
 
-/// Where seeds are told of.
-pub struct Told {
+/// Where seeds are reported.
+pub struct Reporter {
     bar: ProgressBar,
     format: Format,
-    junit: Option<(BufWriter<File>, Vec<Case>)>,
-    /// Whether GitHub Actions reads what is written, and makes annotations of it.
+    junit: Option<(BufWriter<File>, Vec<TestCase>)>,
+    /// Whether to print annotations for GitHub Actions.
     annotates: bool,
     failed: u64,
 }
 
-struct Case {
+struct TestCase {
     seed: u64,
     wall_s: f64,
-    /// What did not hold, and the command that repeats it.
+    /// The violations, and the command that repeats the run.
     failure: Option<String>,
 }
 
-impl Told {
-    /// `seeds` is how many there will be, where that is known.
+impl Reporter {
+    /// `seeds` is the number of seeds, if known.
     ///
     /// # Errors
     /// The file for JUnit can't be written.
@@ -51,7 +51,7 @@ impl Told {
         })
     }
 
-    /// Tells of a seed; `repeat` is the command that repeats it.
+    /// Reports a seed; `repeat` is the command that repeats it.
     pub fn take(&mut self, r: &Report, repeat: &str) {
         let failed = r.verdict != Verdict::Pass;
         self.bar.suspend(|| {
@@ -69,7 +69,7 @@ impl Told {
         }
         self.bar.inc(1);
         if let Some((_, cases)) = &mut self.junit {
-            cases.push(Case {
+            cases.push(TestCase {
                 seed: r.seed,
                 wall_s: r.wall_s,
                 failure: failed.then(|| format!("{}\n{repeat}", what(r))),
@@ -77,7 +77,7 @@ impl Told {
         }
     }
 
-    /// Tells what a failing seed left, or why it could not be left.
+    /// Reports the file that a failing seed left, or why it could not be written.
     pub fn left(&mut self, left: Option<Result<PathBuf, String>>) {
         let Some(left) = left else { return };
         self.bar.suspend(|| match left {
@@ -85,11 +85,11 @@ impl Told {
                 "its plan, for `run --plan`, `shrink` and `explain`: {}",
                 path.display()
             ),
-            Err(why) => eprintln!("what failed could not be left: {why}"),
+            Err(why) => eprintln!("the failure file could not be written: {why}"),
         });
     }
 
-    /// Ends the bar, and writes what is written at the end.
+    /// Ends the bar, and writes the JUnit file.
     ///
     /// # Errors
     /// The file for JUnit can't be written.
@@ -147,8 +147,8 @@ fn annotation(r: &Report, repeat: &str) -> String {
 }
 
 /// One suite, one case for each seed, by seed.
-fn junit(to: &mut impl Write, cases: &[Case]) -> io::Result<()> {
-    let mut cases: Vec<&Case> = cases.iter().collect();
+fn junit(to: &mut impl Write, cases: &[TestCase]) -> io::Result<()> {
+    let mut cases: Vec<&TestCase> = cases.iter().collect();
     cases.sort_by_key(|c| c.seed);
     let failures = cases.iter().filter(|c| c.failure.is_some()).count();
     let time: f64 = cases.iter().map(|c| c.wall_s).sum();
@@ -158,7 +158,7 @@ fn junit(to: &mut impl Write, cases: &[Case]) -> io::Result<()> {
         to,
         r#"<testsuite name="brokkr-sim" tests="{n}" failures="{failures}" time="{time:.3}">"#
     )?;
-    for Case {
+    for TestCase {
         seed,
         wall_s,
         failure,
@@ -179,7 +179,7 @@ fn junit(to: &mut impl Write, cases: &[Case]) -> io::Result<()> {
     writeln!(to, "</testsuite>")
 }
 
-/// Escaped, also for an attribute. What XML can't hold at all is left out.
+/// Escapes text for XML, attributes included. Characters that XML can't represent are left out.
 fn xml(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_suite_has_a_case_for_each_seed() {
-        let case = |seed, failure: Option<&str>| Case {
+        let case = |seed, failure: Option<&str>| TestCase {
             seed,
             wall_s: 0.25,
             failure: failure.map(str::to_owned),
