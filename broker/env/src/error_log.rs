@@ -14,7 +14,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 const SUBJECTS_MAX: usize = 100;
 
 /// Counts by kind, and logs the first of each kind; later ones as a count, now and then.
-pub struct Noise {
+pub struct ErrorLog {
     now: Box<dyn Fn() -> Instant + Send + Sync>,
     kinds: Mutex<BTreeMap<&'static str, Kind>>,
 }
@@ -27,7 +27,7 @@ struct Kind {
     subjects: BTreeSet<String>,
 }
 
-impl Noise {
+impl ErrorLog {
     /// Nothing happened yet.
     pub fn new<E: Env>(env: E) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Noise {
     }
 
     /// It happened: `kind`, this time as `detail` says, of which a peer may have chosen a part. At most one line for each kind in [`LINE_EVERY`], however often.
-    pub fn tell(&self, kind: &'static str, detail: &dyn std::fmt::Display) {
+    pub fn record(&self, kind: &'static str, detail: &dyn std::fmt::Display) {
         if let Some(times) = self.count(kind, (self.now)()) {
             let detail = one_line(&detail.to_string());
             if times == 1 {
@@ -49,8 +49,8 @@ impl Noise {
     }
 
     /// Whether the caller writes a line of its own of what happened to a file, log or folder, which an operator has to look at: once
-    /// for each, up to [`SUBJECTS_MAX`] of a kind. What is behind those, or happens to one again, is counted as by [`Noise::tell`].
-    pub fn has_own_line(&self, kind: &'static str, subject: &str) -> bool {
+    /// for each, up to [`SUBJECTS_MAX`] of a kind. What is behind those, or happens to one again, is counted as by [`ErrorLog::record`].
+    pub fn is_first_of(&self, kind: &'static str, subject: &str) -> bool {
         let is_new = {
             let mut kinds = self.kinds.lock().expect("no panic under this lock");
             let kind = kinds.entry(kind).or_insert(Kind {
@@ -65,7 +65,7 @@ impl Noise {
             is_new
         };
         if !is_new {
-            self.tell(kind, &subject);
+            self.record(kind, &subject);
         }
         is_new
     }
@@ -116,30 +116,30 @@ mod tests {
 
     #[test]
     fn a_line_for_each_kind_and_time() {
-        let noise = Noise::new(TokioEnv::new(1));
+        let error_log = ErrorLog::new(TokioEnv::new(1));
         let at = |millis: u64| Instant::from_nanos(1) + Duration::from_millis(millis);
-        assert_eq!(noise.count("a", at(0)), Some(1));
-        assert_eq!(noise.count("b", at(1)), Some(1));
+        assert_eq!(error_log.count("a", at(0)), Some(1));
+        assert_eq!(error_log.count("b", at(1)), Some(1));
         for i in 0..9999 {
-            assert_eq!(noise.count("a", at(i)), None);
+            assert_eq!(error_log.count("a", at(i)), None);
         }
-        assert_eq!(noise.count("a", at(10_000)), Some(10_000));
-        assert_eq!(noise.count("a", at(10_001)), None);
-        assert_eq!(noise.counts(), BTreeMap::from([("a", 10_002), ("b", 1)]));
+        assert_eq!(error_log.count("a", at(10_000)), Some(10_000));
+        assert_eq!(error_log.count("a", at(10_001)), None);
+        assert_eq!(error_log.counts(), BTreeMap::from([("a", 10_002), ("b", 1)]));
     }
 
     #[test]
     fn each_file_has_a_line_of_its_own_once() {
-        let noise = Noise::new(TokioEnv::new(1));
+        let error_log = ErrorLog::new(TokioEnv::new(1));
         let files: Vec<String> = (0..150).map(|n| n.to_string()).collect();
         let lines = || {
             files
                 .iter()
-                .filter(|file| noise.has_own_line("damaged", file))
+                .filter(|file| error_log.is_first_of("damaged", file))
                 .count()
         };
         assert_eq!((lines(), lines()), (SUBJECTS_MAX, 0));
-        assert_eq!(noise.counts(), BTreeMap::from([("damaged", 300)]));
+        assert_eq!(error_log.counts(), BTreeMap::from([("damaged", 300)]));
     }
 
     #[test]
