@@ -1,4 +1,4 @@
-//! Rate-limited log of what goes wrong again and again: errors of peers, a full disk, a file that can't be removed.
+//! Rate-limited log of recurring errors: of peers, disks and logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use crate::{Env, Instant};
 
-/// What a line says of one occurrence.
+/// Longest logged detail of an error, in characters.
 const DETAIL_CHARS_MAX: usize = 512;
-/// Of each kind at most one line is logged in this time.
+/// At most one line for each kind in this time.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// So many files, logs or folders have a line of their own for each kind.
+/// Maximum of files, logs or folders with their own line for each kind.
 const SUBJECTS_MAX: usize = 100;
 
-/// Counts by kind, and logs the first of each kind; later ones as a count, now and then.
+/// Counts errors by kind. Logs the first of each kind, then at most one line in [`LINE_EVERY`] with the count of further
+/// ones.
 pub struct ErrorLog {
     now: Box<dyn Fn() -> Instant + Send + Sync>,
     kinds: Mutex<BTreeMap<&'static str, Kind>>,
@@ -23,12 +24,12 @@ struct Kind {
     times: u64,
     logged_times: u64,
     logged_at: Instant,
-    /// Those that had a line of their own.
+    /// Subjects that had their own line.
     subjects: BTreeSet<String>,
 }
 
 impl ErrorLog {
-    /// Nothing happened yet.
+    /// An empty log.
     pub fn new<E: Env>(env: E) -> Self {
         Self {
             now: Box::new(move || env.now()),
@@ -36,7 +37,8 @@ impl ErrorLog {
         }
     }
 
-    /// It happened: `kind`, this time as `detail` says, of which a peer may have chosen a part. At most one line for each kind in [`LINE_EVERY`], however often.
+    /// Records an error of this kind and logs at most one line for each kind in [`LINE_EVERY`]. `detail` may contain a
+    /// peer's text.
     pub fn record(&self, kind: &'static str, detail: &dyn std::fmt::Display) {
         if let Some(times) = self.count(kind, (self.now)()) {
             let detail = one_line(&detail.to_string());
@@ -48,8 +50,9 @@ impl ErrorLog {
         }
     }
 
-    /// Whether the caller writes a line of its own of what happened to a file, log or folder, which an operator has to look at: once
-    /// for each, up to [`SUBJECTS_MAX`] of a kind. What is behind those, or happens to one again, is counted as by [`ErrorLog::record`].
+    /// Records an error of a file, log or folder (`subject`). Returns whether it is the first of this kind for the subject:
+    /// then the caller logs its own line, because an operator must act. This holds for up to [`SUBJECTS_MAX`] subjects of a
+    /// kind; further subjects and repetitions are logged as by [`ErrorLog::record`].
     pub fn is_first_of(&self, kind: &'static str, subject: &str) -> bool {
         let is_new = {
             let mut kinds = self.kinds.lock().expect("no panic under this lock");
@@ -70,7 +73,7 @@ impl ErrorLog {
         is_new
     }
 
-    /// Counts one; how many there were since the last line, if there is to be one.
+    /// Counts one error. Returns the count since the last line if a line is due.
     fn count(&self, kind: &'static str, now: Instant) -> Option<u64> {
         let mut kinds = self.kinds.lock().expect("no panic under this lock");
         let first = !kinds.contains_key(kind);
@@ -89,14 +92,14 @@ impl ErrorLog {
         Some(since)
     }
 
-    /// How often each kind happened.
+    /// The number of errors of each kind.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         let kinds = self.kinds.lock().expect("no panic under this lock");
         kinds.iter().map(|(kind, k)| (*kind, k.times)).collect()
     }
 }
 
-/// A text as a part of a line: its first [`DETAIL_CHARS_MAX`] characters, and nothing that a terminal takes for a command.
+/// Makes a text safe for a log line: clips it to [`DETAIL_CHARS_MAX`] characters and replaces control characters.
 fn one_line(text: &str) -> String {
     let mut line: String = text
         .chars()

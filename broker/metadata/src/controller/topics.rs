@@ -1,4 +1,4 @@
-//! Topics: made, deleted, and given more partitions.
+//! Creating and deleting topics, adding partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ use crate::image::{ConfigResource, TopicImage};
 use crate::records::RECORDS_PER_REQUEST_MAX;
 use crate::topic_name;
 
-/// What a created topic came to.
+/// The result of creating a topic.
 struct Created {
     id: Uuid,
     partitions: usize,
@@ -39,7 +39,7 @@ fn duplicate_name<T>() -> Outcome<T> {
     refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
 }
 
-/// The names that a request lists, each with how often: a result for each name stands where it is listed first.
+/// The names in a request with their number of occurrences. The result for a name is at its first occurrence.
 struct Names<'a>(BTreeMap<&'a Str, usize>);
 
 impl<'a> Names<'a> {
@@ -49,14 +49,14 @@ impl<'a> Names<'a> {
         Self(times)
     }
 
-    /// Whether the name is listed once; `None` where it has been taken already.
+    /// Whether the name occurs once; `None` if it was handled already.
     fn first(&mut self, name: &Str) -> Option<bool> {
         self.0.remove(name).map(|times| times == 1)
     }
 }
 
-/// The response to a CreateTopics that asks for more partitions than one request may, `None` for any other. Handlers call
-/// it before they ask the controller, which serves all clients with one task.
+/// The response to a CreateTopics request that exceeds the maximum of partitions, `None` for any other. Handlers call it
+/// before they send the request to the controller, whose single task serves all clients.
 pub fn refuse_excessive(
     request: &CreateTopicsRequest,
     num_partitions_default: i32,
@@ -144,7 +144,7 @@ impl Controller {
         if let Some(why) = topic_name::invalid(name) {
             return refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, why);
         }
-        // As Kafka does it: against those that exist, so that one request may bring two that collide.
+        // As in Kafka, checked only against existing topics: two topics of one request may collide.
         if let Some(other) = self.image().topics.colliding(name) {
             let message = format!("Topic '{name}' collides with existing topic: {other}");
             return refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, message);
@@ -203,7 +203,7 @@ impl Controller {
             }
             .into(),
         ];
-        // BEFORE the partitions: whoever replays them knows by then what their logs go by.
+        // BEFORE the partitions: their logs are opened with this configuration.
         records.extend(
             configs
                 .iter()
@@ -330,7 +330,7 @@ impl Controller {
         refuse(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message)
     }
 
-    /// A new partition: its replicas that are there are in sync, the first of them leads.
+    /// A new partition: its unfenced replicas are in the ISR, the first of them leads.
     fn partition_record(
         &self,
         topic: Uuid,
@@ -379,7 +379,7 @@ impl Controller {
             return result;
         };
         let values = self.layers().topic_values(Some(&created.configs));
-        // As Kafka: what the request gave as it gave it, blanks and all. DescribeConfigs shows what that came to.
+        // As in Kafka, the values as the request spelled them, with blanks. DescribeConfigs shows the parsed values.
         let shown = values.into_iter().map(|resolved| CreatableTopicConfigs {
             name: Str::from_static(resolved.key.name),
             value: match created.configs.get(resolved.key.name) {
@@ -419,7 +419,7 @@ impl Controller {
                 Some(_) => times.get(&(None, topic.id)),
                 None => times.get(&(Some(&topic.name), Uuid::ZERO)),
             });
-            // As Kafka: a topic that is given by its name and by its id stays, and is told of where its name is.
+            // As in Kafka, a topic given by name and by id is not deleted; the error is at its name.
             let outcome = match (name, other_way) {
                 (None, Some(1)) => continue,
                 (Some(_), Some(_)) => refuse(
@@ -540,7 +540,7 @@ impl Controller {
             );
         }
         if more > records_max {
-            // BEFORE they are placed: many topics could ask for many partitions each.
+            // BEFORE placement: a request could name many topics with many partitions each.
             return Err(too_large());
         }
         let factor = topic.partitions.first().map_or(1, |p| p.replicas.len());
