@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_says_makes_one_line_of_bounded_length() {
+    fn a_peers_text_becomes_one_line_of_bounded_length() {
         assert_eq!(one_line("a\nb\u{1b}[2J"), "a\u{fffd}b\u{fffd}[2J");
         assert_eq!(one_line(&"é".repeat(600)), "é".repeat(512) + " [clipped]");
         assert_eq!(one_line(&"x".repeat(512)), "x".repeat(512));

@@ -295,7 +295,7 @@ impl State {
                 .waiting
                 .iter()
                 .position(|(w, _)| *w == id)
-                .expect("what begins was submitted");
+                .expect("a started operation was submitted");
             self.waiting.remove(i).1
         };
         steps

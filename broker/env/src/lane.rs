@@ -149,7 +149,7 @@ impl Lane {
 
     /// The write or truncate at the raw file ended.
     pub(crate) fn ended(&mut self, id: OpId, well: bool, steps: &mut Vec<Step>) {
-        let (busy, op) = self.busy.take().expect("what ended was begun");
+        let (busy, op) = self.busy.take().expect("an ended operation was started");
         assert_eq!(busy, id, "one write or truncate at a time");
         match op {
             Op::Write { at, len } if well => self.len_good = self.len_good.max(at + len),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_failed_write_fails_also_where_it_comes_late() {
+    fn a_late_write_after_a_failed_one_fails_too() {
         let mut lane = Lane::new(4);
         let (w1, _) = submit(&mut lane, Op::Write { at: 4, len: 10 });
         assert_eq!(ended(&mut lane, w1, false), [Step::CutBack(4)]);

@@ -9,5 +9,5 @@ use std::task::Context;
 /// world without tokio's runtime the task is woken at once.
 pub fn poll_later(cx: &mut Context<'_>) {
     let deferred = pin!(::tokio::task::yield_now()).poll(cx);
-    debug_assert!(deferred.is_pending(), "it is polled for the first time");
+    debug_assert!(deferred.is_pending(), "the first poll is pending");
 }

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_sees_what_was_published_last() {
+    fn a_reader_sees_the_last_published_snapshot() {
         let owner = Published::new(1);
         let mut reader = owner.reader();
         let held = std::sync::Arc::clone(reader.get());
@@ -134,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_released_or_only_looked_up_is_pinned_by_nobody() {
+    fn released_and_uncached_snapshots_are_not_pinned() {
         let owner = Published::new(std::sync::Arc::new(()));
         let first = std::sync::Arc::downgrade(owner.reader().get());
         let (mut reader, latest) = (owner.reader(), owner.latest());
         drop((std::sync::Arc::clone(reader.get()), latest.get(), latest.clone()));
         owner.publish(std::sync::Arc::new(()));
-        assert!(first.upgrade().is_some(), "the reader keeps what it saw last");
+        assert!(first.upgrade().is_some(), "the reader keeps its last snapshot");
         reader.release();
         assert!(first.upgrade().is_none());
         assert!(std::sync::Arc::ptr_eq(reader.get(), &latest.get()));
@@ -152,7 +152,7 @@ mod loom_tests {
     use super::*;
 
     #[test]
-    fn what_a_reader_sees_never_goes_back_and_is_the_last_in_the_end() {
+    fn a_reader_never_goes_back_and_ends_at_the_last_snapshot() {
         loom::model(|| {
             let owner = Published::new(0);
             let mut reader = owner.reader();

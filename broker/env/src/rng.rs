@@ -22,7 +22,7 @@ impl Rng {
 
     /// A number from 0 to `n` - 1; `n` must not be 0. The bias is under 2^-32 for any `n` up to 2^32.
     pub fn below(&self, n: u64) -> u64 {
-        assert!(n > 0, "a number below 0");
+        assert!(n > 0, "n must be positive");
         ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
     }
 

@@ -20,7 +20,7 @@ fn limit(max: u64) -> u64 {
 }
 
 #[tokio::test]
-async fn what_meets_a_lack_of_descriptors_fails_and_poisons_nothing() {
+async fn operations_without_descriptors_fail_and_poison_nothing() {
     let env = TokioEnv::new(2);
     let path = format!("{}/descriptors", env!("CARGO_TARGET_TMPDIR"));
     let _ = std::fs::remove_dir_all(&path);

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_varints_are_read_back() {
         let snapshot = busy();
         let id = SnapshotId {
             end_offset: snapshot.image.provenance.offset + 1,

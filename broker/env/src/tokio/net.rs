@@ -119,7 +119,7 @@ impl ReadHalf for TcpReadHalf {
     async fn read(&mut self, buf: &mut BytesMut) -> Result<usize> {
         use bytes::BufMut as _;
         let room = buf.capacity() - buf.len();
-        assert!(room > 0, "a read needs room");
+        assert!(room > 0, "a read needs spare capacity");
         let n = self.0.read_buf(&mut (&mut *buf).limit(room)).await;
         n.map_err(|e| os_error("read from peer", &e))
     }

@@ -402,6 +402,6 @@ pub(super) static DOCUMENTATION: &[(&str, &str)] = &[
 /// If there is none. A test checks that every key has one.
 pub(super) fn documentation(name: &str) -> &'static str {
     let i = DOCUMENTATION.binary_search_by(|(key, _)| key.cmp(&name));
-    let i = i.unwrap_or_else(|_| panic!("{name} has a documentation"));
+    let i = i.unwrap_or_else(|_| panic!("{name} is documented"));
     DOCUMENTATION[i].1
 }

@@ -263,7 +263,7 @@ impl Key {
     /// If the table has an invalid default. A test parses all of them.
     pub fn default_value(&self) -> Option<Value> {
         self.default
-            .map(|text| self.typed(text).expect("defaults are of their type"))
+            .map(|text| self.typed(text).expect("the default has the key's type"))
     }
 
     fn typed(&self, text: &str) -> Result<Value, ConfigError> {

@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_changed_while_running_is_refused() {
+    fn keys_that_can_not_change_at_runtime_are_refused() {
         let refusal = |name, value, per_broker| {
             validate_broker_values([(name, value)], per_broker).map_err(|e| e.to_string())
         };
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_while_running_is_refused() {
+    fn keys_without_effect_at_runtime_are_refused() {
         let refused = |name| validate_applied([(name, "1")]).is_err();
         for name in [
             "listeners",

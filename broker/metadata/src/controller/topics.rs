@@ -345,7 +345,7 @@ impl Controller {
             .filter(|id| self.image().is_active(*id));
         let isr: Vec<i32> = active.collect();
         let Some(leader) = isr.first().copied() else {
-            assert!(!by_hand, "what is placed by hand was seen to be active");
+            assert!(!by_hand, "manually assigned brokers were checked to be active");
             let message = format!(
                 "Unable to replicate the partition {} time(s): All brokers are currently fenced or in controlled \
                  shutdown.",
@@ -354,7 +354,7 @@ impl Controller {
             return refuse(ErrorCode::INVALID_REPLICATION_FACTOR, message);
         };
         Ok(PartitionRecord {
-            partition_id: i32::try_from(index).expect("a request makes far fewer"),
+            partition_id: i32::try_from(index).expect("a request creates far fewer partitions"),
             topic_id: topic,
             replicas: placed.replicas.clone(),
             directories: placed.directories.clone(),

@@ -251,7 +251,7 @@ impl<'a> Iterator for HeadersIter<'a> {
             return None;
         }
         self.left -= 1;
-        Some(Header::take(&mut self.bytes).expect("looked at when the record was taken"))
+        Some(Header::take(&mut self.bytes).expect("validated when the record was taken"))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -105,7 +105,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_put_is_got() {
+    fn encoded_varints_are_decoded() {
         for value in EDGES {
             let mut out = Vec::new();
             put_varlong(&mut out, value);

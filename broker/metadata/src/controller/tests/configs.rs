@@ -247,7 +247,7 @@ fn all_of_a_resources_values_are_replaced() {
 }
 
 #[test]
-fn what_one_request_configures_has_its_limits() {
+fn configurations_of_one_request_are_limited() {
     let mut c = Cluster::of_one();
     let names: Vec<String> = (0..300).map(|i| format!("t{i}")).collect();
     c.create_all(names.iter().map(|name| topic(name, 1, 1)).collect(), false);
@@ -279,7 +279,7 @@ fn what_one_request_configures_has_its_limits() {
 }
 
 #[test]
-fn what_exists_by_being_named_has_room_for_some_thousands() {
+fn groups_and_subscriptions_have_memory_for_some_thousands() {
     let mut c = Cluster::of_one();
     let (metrics, set, delete) = (16, 0, 1);
     let names = ["m"; 15_000].join(",");

@@ -116,7 +116,7 @@ fn carry_out(c: &mut Cluster, op: &Op, lives: &mut u8) {
             let previous = c.controller.image().broker(*broker).map_or(-1, |b| b.epoch);
             let before = c.controller.image().clone();
             let epoch = c.register(*broker, *lives, if *clean { previous } else { -1 });
-            assert!(epoch > previous, "a life has an epoch of its own");
+            assert!(epoch > previous, "each incarnation has its own epoch");
             led_anew(&before, c.controller.image(), *broker);
         }
         Op::ProducerIds => drop(c.ask(Request::AllocateProducerIds)),
@@ -164,7 +164,7 @@ proptest! {
             carry_out(&mut c, op, &mut lives);
             let image = c.controller.image();
             for topic in image.topics.iter() {
-                prop_assert!(before.contains(&topic.id) || topics.insert(topic.id), "a topic id names one topic for ever");
+                prop_assert!(before.contains(&topic.id) || topics.insert(topic.id), "a topic id is never reused");
                 prop_assert_eq!(image.topics.by_name(&topic.name).map(|t| t.id), Some(topic.id));
                 for partition in &topic.partitions {
                     prop_assert!(partition.isr.iter().all(|id| partition.replicas.contains(id)), "L7");

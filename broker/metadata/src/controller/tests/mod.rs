@@ -69,7 +69,7 @@ impl Cluster {
             assert_eq!(record, *decided);
             self.controller
                 .replay(offset, 1, &record)
-                .expect("what was decided can be replayed");
+                .expect("decided records can be replayed");
             self.next_offset = offset + 1;
         }
     }

@@ -147,7 +147,7 @@ fn one_request_of_many_topics() {
 }
 
 #[test]
-fn what_is_only_validated_writes_nothing() {
+fn validate_only_writes_nothing() {
     let mut c = Cluster::of_one();
     let before = c.controller.clone();
     assert_eq!(c.create_all(vec![topic("a", 1, 1)], true), ["a: 1 x 1"]);
