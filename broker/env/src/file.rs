@@ -60,7 +60,7 @@ impl Durable {
 
 /// An open file. Clones share it. Each call submits its operation, in call order; see the crate's rules.
 pub struct File<E: Env> {
-    inner: Arc<Inner<E>>,
+    inner: Arc<FileInner<E>>,
 }
 
 impl<E: Env> Clone for File<E> {
@@ -71,7 +71,7 @@ impl<E: Env> Clone for File<E> {
     }
 }
 
-struct Inner<E: Env> {
+struct FileInner<E: Env> {
     raw: E::RawFile,
     dir: Arc<E::RawDir>,
     poison: Arc<Poison>,
@@ -81,16 +81,16 @@ struct Inner<E: Env> {
     entry_durable: AtomicBool,
     /// Whether a range of it could not be read while it was sent.
     suspect: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<FileState>,
 }
 
-struct State {
+struct FileState {
     lane: Lane,
-    waiting: Vec<(OpId, Job)>,
+    waiting: Vec<(OpId, PendingOp)>,
 }
 
 /// The arguments and the completer of an operation that has not started.
-enum Job {
+enum PendingOp {
     Write(u64, Vec<Bytes>, Completer<()>),
     Truncate(u64, Completer<()>),
     Sync(u64, u64, Completer<Durable>),
@@ -107,12 +107,12 @@ impl<E: Env> File<E> {
         id: FileId,
         entry_durable: bool,
     ) -> Self {
-        let state = State {
+        let state = FileState {
             lane: Lane::new(len),
             waiting: Vec::new(),
         };
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(FileInner {
                 raw,
                 dir,
                 poison,
@@ -162,7 +162,7 @@ impl<E: Env> File<E> {
             return handle;
         }
         self.inner
-            .submit(Op::Write { at, len }, Job::Write(at, parts, completer));
+            .submit(Op::Write { at, len }, PendingOp::Write(at, parts, completer));
         handle
     }
 
@@ -174,7 +174,7 @@ impl<E: Env> File<E> {
                 at,
                 len: u64::from(len),
             },
-            Job::Read(at, len, completer),
+            PendingOp::Read(at, len, completer),
         );
         handle
     }
@@ -202,7 +202,7 @@ impl<E: Env> File<E> {
         }
         let mut state = self.inner.lock();
         let (len, truncations) = (state.lane.len(), state.lane.truncations());
-        let steps = state.submit(Op::Sync, Job::Sync(len, truncations, completer));
+        let steps = state.submit(Op::Sync, PendingOp::Sync(len, truncations, completer));
         drop(state);
         self.inner.run(steps);
         handle
@@ -216,7 +216,7 @@ impl<E: Env> File<E> {
             return handle;
         }
         self.inner
-            .submit(Op::Truncate { len }, Job::Truncate(len, completer));
+            .submit(Op::Truncate { len }, PendingOp::Truncate(len, completer));
         handle
     }
 
@@ -276,13 +276,13 @@ impl<E: Env> File<E> {
 
 /// A step of the lane with its arguments.
 enum Act {
-    Start(OpId, Job),
-    Refuse(Job),
+    Start(OpId, PendingOp),
+    Refuse(PendingOp),
     CutBack(u64),
 }
 
-impl State {
-    fn submit(&mut self, op: Op, job: Job) -> Vec<Act> {
+impl FileState {
+    fn submit(&mut self, op: Op, job: PendingOp) -> Vec<Act> {
         let mut steps = Vec::new();
         let id = self.lane.submit(op, &mut steps);
         self.waiting.push((id, job));
@@ -309,12 +309,12 @@ impl State {
     }
 }
 
-impl<E: Env> Inner<E> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+impl<E: Env> FileInner<E> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, FileState> {
         self.state.lock().expect("no panic under this lock")
     }
 
-    fn submit(self: &Arc<Self>, op: Op, job: Job) {
+    fn submit(self: &Arc<Self>, op: Op, job: PendingOp) {
         let acts = self.lock().submit(op, job);
         self.run(acts);
     }
@@ -330,14 +330,14 @@ impl<E: Env> Inner<E> {
         }
     }
 
-    fn start(self: &Arc<Self>, id: OpId, job: Job) {
+    fn start(self: &Arc<Self>, id: OpId, job: PendingOp) {
         let me = Arc::clone(self);
         match job {
-            Job::Write(at, parts, completer) => {
+            PendingOp::Write(at, parts, completer) => {
                 self.raw
                     .write_at(at, parts, Box::new(move |r| me.wrote(id, at, r, completer)));
             }
-            Job::Truncate(len, completer) => self.raw.truncate(
+            PendingOp::Truncate(len, completer) => self.raw.truncate(
                 len,
                 Box::new(move |r| {
                     if let Err(e) = &r {
@@ -347,7 +347,7 @@ impl<E: Env> Inner<E> {
                     completer.complete(r);
                 }),
             ),
-            Job::Sync(len, truncations, completer) => {
+            PendingOp::Sync(len, truncations, completer) => {
                 let proof = Durable {
                     file: self.id,
                     truncations,
@@ -355,7 +355,7 @@ impl<E: Env> Inner<E> {
                 };
                 self.raw.sync(Box::new(move |r| me.synced(r, proof, completer)));
             }
-            Job::Read(at, len, completer) => self.raw.read_at(
+            PendingOp::Read(at, len, completer) => self.raw.read_at(
                 at,
                 len,
                 Box::new(move |r| {
@@ -462,7 +462,7 @@ impl<E: Env> Inner<E> {
         Err(Error::new(ErrorKind::UnexpectedEof, what))
     }
 
-    fn refuse(&self, job: Job) {
+    fn refuse(&self, job: PendingOp) {
         let what = || {
             Error::new(
                 ErrorKind::Preceding,
@@ -470,9 +470,9 @@ impl<E: Env> Inner<E> {
             )
         };
         match job {
-            Job::Write(.., c) | Job::Truncate(_, c) => c.complete(Err(what())),
-            Job::Sync(.., c) => c.complete(Err(what())),
-            Job::Read(.., c) => c.complete(Err(what())),
+            PendingOp::Write(.., c) | PendingOp::Truncate(_, c) => c.complete(Err(what())),
+            PendingOp::Sync(.., c) => c.complete(Err(what())),
+            PendingOp::Read(.., c) => c.complete(Err(what())),
         }
     }
 }

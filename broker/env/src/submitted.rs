@@ -57,8 +57,8 @@ impl<T> Future for Submitted<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         match &mut self.state {
             State::Ready(result) => Poll::Ready(result.take().expect("a Submitted is awaited once")),
-            State::Waiting(rx) => Pin::new(rx).poll(cx).map(|told| {
-                told.unwrap_or_else(|_| {
+            State::Waiting(rx) => Pin::new(rx).poll(cx).map(|result| {
+                result.unwrap_or_else(|_| {
                     Err(Error::new(ErrorKind::Gone, "the world ended before it answered"))
                 })
             }),

@@ -10,17 +10,17 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The pool. Dropping it lets its threads end once the queue is empty.
 pub(super) struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct PoolShared {
+    state: Mutex<PoolState>,
     wake: Condvar,
     threads_max: usize,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     jobs: VecDeque<Job>,
     /// For each thread the job that it runs next, before the queue.
     own: Vec<(ThreadId, Option<Job>)>,
@@ -31,7 +31,7 @@ struct State {
 
 impl Pool {
     pub(super) fn new(threads_max: usize) -> Self {
-        let shared = Shared {
+        let shared = PoolShared {
             state: Mutex::default(),
             wake: Condvar::new(),
             threads_max,
@@ -98,7 +98,7 @@ impl Drop for Pool {
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &PoolShared) {
     let guard = super::EndsProcess("io");
     let me = std::thread::current().id();
     let mut state = shared.state.lock().expect("no panic under this lock");

@@ -11,7 +11,7 @@ use brokkr_wire::messages::{
 };
 use brokkr_wire::{ErrorCode, Str};
 
-use super::{ApiError, Budget, Controller, Outcome, told};
+use super::{ApiError, Budget, Controller, Outcome, code_and_message};
 use crate::config::resolve::Configs;
 use crate::config::{
     ClientMetricsError, ConfigError, Key, Type, broker_key, topic_key, validate_applied,
@@ -68,7 +68,7 @@ fn has_duplicates<'a>(names: impl Iterator<Item = &'a Str>) -> bool {
 }
 
 /// The result of changing a resource's configuration.
-struct Changed {
+struct ConfigChange {
     resource: ConfigResource,
     code: i16,
     message: Option<Str>,
@@ -80,7 +80,7 @@ fn change_each<A>(
     validate_only: bool,
     asked: Vec<(ConfigResource, A)>,
     change: impl Fn(&ConfigResource, A) -> Outcome<Vec<MetadataRecord>>,
-) -> (Vec<MetadataRecord>, Vec<Changed>) {
+) -> (Vec<MetadataRecord>, Vec<ConfigChange>) {
     let mut times: BTreeMap<ConfigResource, usize> = BTreeMap::new();
     for (resource, _) in &asked {
         *times.entry(resource.clone()).or_default() += 1;
@@ -95,9 +95,9 @@ fn change_each<A>(
             ),
         };
         let outcome = budget.spend(outcome, Vec::as_slice);
-        let (code, message) = told(&outcome);
+        let (code, message) = code_and_message(&outcome);
         records.extend(outcome.into_iter().flatten());
-        all.push(Changed {
+        all.push(ConfigChange {
             resource,
             code,
             message,
@@ -287,18 +287,18 @@ impl Controller {
         Ok(list.join(","))
     }
 
-    /// The records that change the configuration to `new`. For the broker keys that were `told`, records are written even if
-    /// the values are unchanged: brokers then reload the files that they name (KAFKA-14136).
+    /// The records that change the configuration to `new`. For the broker keys named in the request (`requested`), records are
+    /// written even if the values are unchanged: brokers then reload the files that they name (KAFKA-14136).
     fn difference<'a>(
         &self,
         resource: &ConfigResource,
         new: &Configs,
-        told: impl Iterator<Item = &'a Str>,
+        requested: impl Iterator<Item = &'a Str>,
     ) -> Vec<MetadataRecord> {
         let old = self.image().configs(resource).cloned().unwrap_or_default();
         let again = resource.kind == resource_type::BROKER;
         let mut records = Vec::new();
-        let mut names: Vec<(&Str, bool)> = told.map(|name| (name, true)).collect();
+        let mut names: Vec<(&Str, bool)> = requested.map(|name| (name, true)).collect();
         let mentioned: BTreeSet<&Str> = names.iter().map(|(name, _)| *name).collect();
         let others = old.keys().filter(|name| !mentioned.contains(name));
         names.extend(others.map(|name| (name, false)));

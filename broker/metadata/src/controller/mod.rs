@@ -163,7 +163,7 @@ impl std::error::Error for ApiError {}
 type Outcome<T> = Result<T, ApiError>;
 
 /// The error code and message of a result, for a response.
-fn told<T>(outcome: &Outcome<T>) -> (i16, Option<Str>) {
+fn code_and_message<T>(outcome: &Outcome<T>) -> (i16, Option<Str>) {
     match outcome {
         Ok(_) => (0, None),
         Err(e) => (e.code.0, e.message_str()),

@@ -16,7 +16,7 @@ use brokkr_wire::messages::{
 use brokkr_wire::{ErrorCode, Str};
 
 use super::placement::{Placed, Spread};
-use super::{ApiError, Budget, Controller, CreateTopics, Outcome, told, too_large};
+use super::{ApiError, Budget, Controller, CreateTopics, Outcome, code_and_message, too_large};
 use crate::config::resolve::Configs;
 use crate::image::{ConfigResource, TopicImage};
 use crate::records::RECORDS_PER_REQUEST_MAX;
@@ -82,7 +82,7 @@ pub fn refuse_excessive(
             true => excessive(),
             false => duplicate_name(),
         };
-        let (error_code, error_message) = told(&outcome);
+        let (error_code, error_message) = code_and_message(&outcome);
         Some(CreatableTopicResult {
             name: topic.name.clone(),
             error_code,
@@ -367,7 +367,7 @@ impl Controller {
     }
 
     fn creatable_result(&self, name: &Str, outcome: Outcome<Created>) -> CreatableTopicResult {
-        let (error_code, error_message) = told(&outcome);
+        let (error_code, error_message) = code_and_message(&outcome);
         let mut result = CreatableTopicResult {
             name: name.clone(),
             error_code,
@@ -407,10 +407,10 @@ impl Controller {
         let asked: Vec<(Option<&Str>, Uuid)> = named.chain(both).collect();
         let mut times: BTreeMap<(Option<&Str>, Uuid), usize> = BTreeMap::new();
         asked.iter().for_each(|one| *times.entry(*one).or_default() += 1);
-        let (mut ids, mut responses, mut told_of) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (mut ids, mut responses, mut answered) = (Vec::new(), Vec::new(), BTreeSet::new());
         for one @ (name, id) in asked {
             let says_nothing = name.is_none() && id.is_zero();
-            if !told_of.insert(one) && !says_nothing {
+            if !answered.insert(one) && !says_nothing {
                 continue;
             }
             let found = self.deletable(name, id, times[&one] > 1);
@@ -428,7 +428,7 @@ impl Controller {
                 ),
                 _ => found,
             };
-            let (error_code, error_message) = told(&outcome);
+            let (error_code, error_message) = code_and_message(&outcome);
             ids.extend(outcome.ok().map(|topic| topic.id));
             responses.push(DeletableTopicResult {
                 name: topic.map(|topic| &topic.name).or(name).cloned(),
@@ -490,7 +490,7 @@ impl Controller {
                 false => duplicate_name(),
             };
             let outcome = budget.spend(outcome, Vec::as_slice);
-            let (error_code, error_message) = told(&outcome);
+            let (error_code, error_message) = code_and_message(&outcome);
             records.extend(outcome.into_iter().flatten());
             results.push(CreatePartitionsTopicResult {
                 name: topic.name.clone(),
