@@ -2,93 +2,12 @@
 
 use super::header::{self, ATTRIBUTES_AT, HEADER_LEN, MAGIC_AT, PARTITION_LEADER_EPOCH_AT};
 use super::pace::{self, PIECE_MAX, Pace};
-use super::{BatchHeader, DecompressError, RecordFault, Records, TimestampType, compression};
+use super::{BatchError, BatchHeader, Records, TimestampType, compression};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
 use bytes::{BufMut, Bytes, BytesMut};
-use std::fmt;
 
 /// Bytes copied or checksummed in one unit of work.
 const BYTES_PER_UNIT: usize = 4;
-
-/// An invalid batch. The writer of the bytes is at fault.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BatchError {
-    /// The bytes end inside the batch. This is not damage at the end of a Fetch response, or of a log after a crash.
-    Partial {
-        /// Bytes that the batch needs, as far as known.
-        needed: usize,
-        /// Available bytes.
-        have: usize,
-    },
-    /// An invalid length.
-    Length(i32),
-    /// Format 0 or 1, which Kafka 4 no longer accepts (KIP-724).
-    OldFormat(i8),
-    /// An unknown format.
-    Magic(i8),
-    /// The CRC doesn't match: the bytes were changed.
-    Crc {
-        /// The CRC in the header.
-        stored: u32,
-        /// The CRC of the bytes.
-        computed: u32,
-    },
-    /// An unknown compression type.
-    CompressionType(u8),
-    /// The records can't be decompressed.
-    Decompress(DecompressError),
-    /// A negative number of records.
-    RecordsCount(i32),
-    /// A record is invalid.
-    Record {
-        /// Its index in the batch.
-        index: i32,
-        /// What is wrong with it.
-        fault: RecordFault,
-    },
-    /// Bytes follow the last record.
-    TrailingBytes(usize),
-    /// The key of a control record is too short or of a negative version.
-    ControlKey,
-}
-
-impl BatchError {
-    /// Whether bytes are missing at the end, which can be normal there, as opposed to damage.
-    pub fn is_partial(&self) -> bool {
-        matches!(self, Self::Partial { .. })
-    }
-}
-
-impl fmt::Display for BatchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Partial { needed, have } => write!(f, "batch cut off: {have} of {needed} bytes"),
-            Self::Length(length) => write!(f, "impossible batch length {length}"),
-            Self::OldFormat(magic) => write!(f, "message format v{magic} is not supported, only v2 is"),
-            Self::Magic(magic) => write!(f, "unknown magic {magic}"),
-            Self::Crc { stored, computed } => {
-                write!(
-                    f,
-                    "corrupt batch: its crc is {computed:#010x}, its header says {stored:#010x}"
-                )
-            }
-            Self::CompressionType(id) => write!(f, "unknown compression type {id}"),
-            Self::Decompress(e) => e.fmt(f),
-            Self::RecordsCount(n) => write!(f, "negative number of records {n}"),
-            Self::Record { index, fault } => write!(f, "invalid record {index}: {fault}"),
-            Self::TrailingBytes(n) => write!(f, "{n} bytes follow the last record"),
-            Self::ControlKey => f.write_str("invalid key of a control record"),
-        }
-    }
-}
-
-impl std::error::Error for BatchError {}
-
-impl From<DecompressError> for BatchError {
-    fn from(e: DecompressError) -> Self {
-        Self::Decompress(e)
-    }
-}
 
 /// One whole batch of format 2. `header` is decoded from the first 61 of `bytes`.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -29,6 +29,7 @@ mod batch;
 mod builder;
 pub mod compression;
 mod control;
+mod error;
 pub mod header;
 mod pace;
 mod rebuild;
@@ -36,13 +37,14 @@ mod record;
 mod validate;
 mod varint;
 
-pub use batch::{Batch, BatchError, Batches, batches};
+pub use batch::{Batch, Batches, batches};
 pub use builder::BatchBuilder;
 pub use compression::{CompressionType, DecompressError};
 pub use control::ControlType;
+pub use error::{BatchError, RecordFault};
 pub use header::{Attributes, BatchHeader, HEADER_LEN, LOG_OVERHEAD, TimestampType};
 pub use pace::Pace;
-pub use record::{Header, Headers, HeadersIter, Record, RecordFault, Records, RecordsIter};
+pub use record::{Header, Headers, HeadersIter, Record, Records, RecordsIter};
 pub use validate::{
     CORRUPT_MESSAGE, CompressionConfig, DECOMPRESSED_MAX, INVALID_RECORD, INVALID_TIMESTAMP,
     MESSAGE_TOO_LARGE, NO_KEY, Origin, RECORD_ERRORS_MAX, RecordError, Rules, UNSUPPORTED_COMPRESSION_TYPE,

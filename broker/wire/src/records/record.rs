@@ -9,42 +9,14 @@
 
 use super::pace::Pace;
 use super::varint::{get_varint, get_varlong};
-use super::{BatchError, BatchHeader};
+use super::{BatchError, BatchHeader, RecordFault};
 use bytes::Bytes;
-use std::fmt;
 
 /// Headers checked at a time, and the units for each.
 const HEADERS_AT_ONCE: i32 = 4096;
 const UNITS_PER_HEADER: usize = 4;
 /// Units for a record without its headers.
 const RECORD_UNITS: usize = 16;
-
-/// An invalid record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RecordFault {
-    /// The bytes end inside the record, or its length is negative.
-    CutOff,
-    /// An integer is cut off or too long.
-    Varint,
-    /// A key, value or header ends past the record's end.
-    Field,
-    /// A header has no key, or the number of headers is negative or exceeds the remaining bytes.
-    Headers,
-    /// The record is shorter than its length says.
-    Length,
-}
-
-impl fmt::Display for RecordFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::CutOff => "it ends outside the batch",
-            Self::Varint => "an integer is cut off or too long",
-            Self::Field => "a field ends outside the record",
-            Self::Headers => "its headers can't be",
-            Self::Length => "its length is not that of its fields",
-        })
-    }
-}
 
 /// One record, borrowed from its batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
