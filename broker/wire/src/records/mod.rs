@@ -34,6 +34,7 @@ pub mod header;
 mod pace;
 mod rebuild;
 mod record;
+mod record_error;
 mod validate;
 mod varint;
 
@@ -45,8 +46,10 @@ pub use error::{BatchError, RecordFault};
 pub use header::{Attributes, BatchHeader, HEADER_LEN, LOG_OVERHEAD, TimestampType};
 pub use pace::Pace;
 pub use record::{Header, Headers, HeadersIter, Record, Records, RecordsIter};
+pub use record_error::{
+    CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, RECORD_ERRORS_MAX, RecordError,
+    UNSUPPORTED_COMPRESSION_TYPE,
+};
 pub use validate::{
-    CORRUPT_MESSAGE, CompressionConfig, DECOMPRESSED_MAX, INVALID_RECORD, INVALID_TIMESTAMP,
-    MESSAGE_TOO_LARGE, NO_KEY, Origin, RECORD_ERRORS_MAX, RecordError, Rules, UNSUPPORTED_COMPRESSION_TYPE,
-    Validated, check, check_at, validate,
+    CompressionConfig, DECOMPRESSED_MAX, NO_KEY, Origin, Rules, Validated, check, check_at, validate,
 };
