@@ -1,5 +1,5 @@
-//! Turns the tables under `schema/` into Rust: message structures with their codecs, API keys, error codes, and, for the
-//! integration tests alone, a generator of arbitrary messages. `build/parse.rs` explains the tables' notation.
+//! Generates Rust from the tables under `schema/`: message structures with their codecs, API keys, error codes, and, only
+//! for the integration tests, generators of arbitrary messages. `build/parse.rs` explains the tables' notation.
 
 #![expect(clippy::disallowed_methods, reason = "a build script reads and writes files")]
 
@@ -14,7 +14,7 @@ mod parse;
 
 use std::path::{Path, PathBuf};
 
-/// The tables of messages; their order is the order of the generated modules.
+/// The message tables; their order is the order of the generated modules.
 const TABLES: &[&str] = &[
     "connection",
     "produce_fetch",

@@ -1,4 +1,4 @@
-//! Byte streams to peers, and what goes out on them.
+//! Byte streams to peers, and the parts sent on them.
 
 use std::fmt;
 use std::future::Future;
@@ -13,45 +13,45 @@ use crate::{Env, Result};
 
 /// Accepts connections.
 pub trait Listener<E: Env>: Send + 'static {
-    /// The next connection and where it comes from. Cancel-safe.
+    /// Waits for the next connection; returns it with the peer's address. Cancel-safe.
     fn accept(&mut self) -> impl Future<Output = Result<(E::Conn, SocketAddr)>> + Send;
-    /// Where it listens.
+    /// The address it listens on.
     fn local_addr(&self) -> SocketAddr;
 }
 
 /// A connected stream. Dropping both halves closes it.
 pub trait Conn<E: Env>: Send + 'static {
-    /// What reads from it.
+    /// The read half.
     type Read: ReadHalf;
-    /// What writes to it.
+    /// The write half.
     type Write: WriteHalf<E>;
-    /// Its two directions.
+    /// Splits the connection into its two halves.
     fn split(self) -> (Self::Read, Self::Write);
 }
 
-/// The direction from the peer.
+/// The read half of a connection.
 pub trait ReadHalf: Send + 'static {
-    /// Appends what is there to `buf`, waiting until there is something: how many bytes, 0 when the peer has closed its
-    /// side. Never grows `buf`, which must have room. Cancel-safe.
+    /// Waits for bytes and appends them to `buf`. Returns how many; 0 means that the peer closed its side. Never grows
+    /// `buf`, which must have spare capacity. Cancel-safe.
     fn read(&mut self, buf: &mut BytesMut) -> impl Future<Output = Result<usize>> + Send;
 }
 
-/// The direction to the peer. Belongs to one task.
+/// The write half of a connection. Belongs to one task.
 pub trait WriteHalf<E: Env>: Send + 'static {
-    /// Sends all parts, in order. NOT cancel-safe: who drops the future closes the connection.
+    /// Sends all parts, in order. NOT cancel-safe: dropping the future closes the connection.
     fn write(&mut self, parts: Vec<Part<E>>) -> impl Future<Output = Result<()>> + Send;
-    /// Counts what was handed to the network so far, also while [`WriteHalf::write`] is under way.
+    /// The counter of bytes handed to the network. It also advances while [`WriteHalf::write`] runs.
     fn progress(&self) -> Progress;
-    /// Tells the peer that nothing more comes.
+    /// Closes the write half: the peer reads end of stream.
     fn shutdown(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// A count of bytes that only grows. Cloning shares it.
+/// A byte counter that only grows. Clones share it.
 #[derive(Clone, Default, Debug)]
 pub struct Progress(Arc<AtomicU64>);
 
 impl Progress {
-    /// For worlds: so many more bytes were handed over.
+    /// For worlds: adds bytes that were handed to the network.
     pub fn add(&self, bytes: usize) {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -62,16 +62,16 @@ impl Progress {
     }
 }
 
-/// A piece of what is sent.
+/// A part of a response or request to send.
 pub enum Part<E: Env> {
     /// Bytes in memory.
     Bytes(Bytes),
-    /// Bytes of a file, read when they leave.
+    /// A range of a file, read when it is sent.
     Range(FileRange<E>),
 }
 
 impl<E: Env> Part<E> {
-    /// How many bytes it sends.
+    /// Length in bytes.
     pub fn len(&self) -> usize {
         match self {
             Self::Bytes(b) => b.len(),
@@ -79,7 +79,7 @@ impl<E: Env> Part<E> {
         }
     }
 
-    /// Whether it sends none.
+    /// Whether the part has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -91,7 +91,7 @@ impl<E: Env> From<Bytes> for Part<E> {
     }
 }
 
-/// Written bytes of a file on their way to a socket. Pins the file and holds back truncates of it; see [`File::range`].
+/// A written range of a file on its way to a socket. Pins the file and delays truncates of the range; see [`File::range`].
 pub struct FileRange<E: Env> {
     file: File<E>,
     at: u64,
@@ -109,17 +109,17 @@ impl<E: Env> FileRange<E> {
         &self.file
     }
 
-    /// For worlds: the raw file to read from when the bytes leave.
+    /// For worlds: the raw file to read from when the range is sent.
     pub fn raw(&self) -> &E::RawFile {
         self.file.raw()
     }
 
-    /// Where it begins.
+    /// Position in the file of the first byte.
     pub fn at(&self) -> u64 {
         self.at
     }
 
-    /// How long it is.
+    /// Length in bytes.
     pub fn len(&self) -> u32 {
         self.len
     }

@@ -1,7 +1,8 @@
 //! A log directory: its files, its lock, its poison.
 //!
-//! Where a directory is mounted on another, or was removed, its path leads elsewhere while files of it stay open. So what makes,
-//! renames and removes names looks first whether the directory still is the one that was locked ([`ErrorKind::Lost`]).
+//! If another file system is mounted over a directory, or the directory is removed, its path leads elsewhere while its files
+//! stay open. So every operation that creates, renames or removes a name first checks that the path still leads to the
+//! locked directory ([`ErrorKind::Lost`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use crate::raw::{Done, Poison, RawDir};
 use crate::submitted::{Submitted, submitted};
 use crate::{Env, Error, ErrorKind, Result};
 
-/// What an [`Entry`] is.
+/// The kind of an [`Entry`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum EntryKind {
     /// A file.
@@ -22,16 +23,16 @@ pub enum EntryKind {
     Dir,
 }
 
-/// Something in a directory.
+/// An entry of a directory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Entry {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// File or directory.
     pub kind: EntryKind,
 }
 
-/// An open directory. Cloning shares it, its poison included. Paths are relative to it, with `/` between their parts.
+/// An open directory. Clones share it and its poison. Paths are relative to it, with `/` between their parts.
 pub struct Dir<E: Env> {
     raw: Arc<E::RawDir>,
     poison: Arc<Poison>,
@@ -58,32 +59,32 @@ impl<E: Env> Dir<E> {
         }
     }
 
-    /// Why the directory may not be written any more, if so.
+    /// The reason why the directory is closed for writing, if it is.
     pub fn poisoned(&self) -> Option<Error> {
         self.poison.get()
     }
 
-    /// Waits until the directory may not be written any more. Cancel-safe.
+    /// Waits until the directory is closed for writing. Cancel-safe.
     pub async fn until_poisoned(&self) -> Error {
         self.poison.wait().await
     }
 
-    /// Opens a file that exists.
+    /// Opens an existing file.
     ///
-    /// Whether its directory entry survives a power loss is not known: its first sync makes it so.
+    /// Its directory entry may not survive a power loss until the file's first sync.
     pub async fn open(&self, path: &str) -> Result<File<E>> {
         let (raw, len) = self.call(|d, done| d.open(path, false, done)).await?;
         Ok(self.file(raw, len, path))
     }
 
-    /// Makes a file, which must not exist. Its directory entry is durable with its first [`crate::Durable`].
+    /// Creates a file; fails if it exists. Its directory entry is durable with its first [`crate::Durable`].
     pub async fn create(&self, path: &str) -> Result<File<E>> {
         self.poison.check()?;
         let (raw, len) = self.call(|d, done| d.open(path, true, done)).await?;
         Ok(self.file(raw, len, path))
     }
 
-    /// Opens a file, making it if it doesn't exist.
+    /// Opens a file, creating it if it doesn't exist.
     pub async fn open_or_create(&self, path: &str) -> Result<File<E>> {
         match self.open(path).await {
             Err(e) if e.kind() == ErrorKind::NotFound => self.create(path).await,
@@ -108,7 +109,7 @@ impl<E: Env> Dir<E> {
         )
     }
 
-    /// All of a file's bytes, at most `len_max` of them.
+    /// Reads a whole file of at most `len_max` bytes.
     pub async fn read(&self, path: &str, len_max: u32) -> Result<Bytes> {
         let file = self.open(path).await?;
         match u32::try_from(file.len()) {
@@ -120,16 +121,16 @@ impl<E: Env> Dir<E> {
         }
     }
 
-    /// Puts a file with these bytes in place of the one at `path`, if any: whole and durable, or not at all.
+    /// Replaces the file at `path`, or creates it, with these bytes: atomically and durably.
     ///
-    /// Written under another name and synced BEFORE it is renamed, and the directory after (SCENARIOS R5).
+    /// Writes and syncs a temporary file BEFORE it renames it, and syncs the directory after (SCENARIOS R5).
     pub async fn replace(&self, path: &str, bytes: Bytes) -> Result<()> {
         self.replace_all(parent(path), vec![(path.to_owned(), bytes)])
             .await
     }
 
-    /// [`Dir::replace`] for files of one directory, `folder`, whose syncs run beside each other. Each is there whole or not at all; after
-    /// a failure, or a crash, some may be there and others not.
+    /// [`Dir::replace`] for several files of one directory, `folder`, with concurrent syncs. Each file is replaced
+    /// atomically; after a failure or a crash some may be replaced and others not.
     pub async fn replace_all(&self, folder: &str, files: Vec<(String, Bytes)>) -> Result<()> {
         let mut writing = Vec::with_capacity(files.len());
         for (path, bytes) in files {
@@ -141,12 +142,12 @@ impl<E: Env> Dir<E> {
             }
             self.poison.check()?;
             let (raw, len) = self.call(|d, done| d.open(&scratch, true, done)).await?;
-            // The name under which it is written need not survive: the directory is synced once, after the renames.
+            // The temporary name need not survive: the directory is synced once, after the renames.
             let file = self.file_with(raw, len, &scratch, true);
             let written = file.write_at(0, vec![bytes]);
             writing.push((scratch, path, written, file.sync()));
         }
-        // BEFORE a failure is returned: a failed sync is never left unseen.
+        // BEFORE a failure is returned: the result of every sync is examined.
         let mut ended = Ok(());
         let mut names = Vec::with_capacity(writing.len());
         for (scratch, path, written, synced) in writing {
@@ -168,13 +169,13 @@ impl<E: Env> Dir<E> {
         self.call(|d, done| d.rename(from, to, done)).await
     }
 
-    /// Removes a file. Durable with [`Dir::sync_dir`] of its parent. Who has it open keeps it.
+    /// Removes a file. Durable with [`Dir::sync_dir`] of its parent. Open handles stay valid.
     pub async fn remove(&self, path: &str) -> Result<()> {
         self.poison.check()?;
         self.call(|d, done| d.remove(path, done)).await
     }
 
-    /// Makes a directory; fine if it exists. Durable with [`Dir::sync_dir`] of its parent.
+    /// Creates a directory; succeeds if it exists. Durable with [`Dir::sync_dir`] of its parent.
     pub async fn create_dir(&self, path: &str) -> Result<()> {
         self.poison.check()?;
         self.call(|d, done| d.create_dir(path, done)).await
@@ -186,13 +187,13 @@ impl<E: Env> Dir<E> {
         self.call(|d, done| d.remove_dir(path, done)).await
     }
 
-    /// What is in a directory (`""` is this one), sorted by name.
+    /// The entries of a directory (`""` is this one), sorted by name.
     pub async fn list(&self, path: &str) -> Result<Vec<Entry>> {
         self.call(|d, done| d.list(path, done)).await
     }
 
-    /// Makes what was created, renamed and removed in a directory durable. Its failure poisons; that the directory could not be
-    /// opened for it ([`ErrorKind::Resources`]) does not.
+    /// Makes creates, renames and removes in a directory durable. A failed sync poisons; a failure to open the directory for
+    /// it ([`ErrorKind::Resources`]) does not.
     pub async fn sync_dir(&self, path: &str) -> Result<()> {
         self.poison.check()?;
         let result = self.call(|d, done| d.sync_dir(path, done)).await;
@@ -204,12 +205,13 @@ impl<E: Env> Dir<E> {
         result
     }
 
-    /// Bytes that can still be written, and bytes in all.
+    /// Free bytes, and bytes in total.
     pub async fn space(&self) -> Result<(u64, u64)> {
         self.call(|d, done| d.space(done)).await
     }
 
-    /// Takes the directory for this process: [`ErrorKind::InUse`] if another has it. The owner's death releases it.
+    /// Locks the directory for this process; [`ErrorKind::InUse`] if another process holds the lock. The lock is released
+    /// when the process ends.
     pub async fn lock(&self) -> Result<()> {
         self.call(|d, done| d.lock(done)).await
     }

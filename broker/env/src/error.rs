@@ -1,11 +1,11 @@
-//! What the world answers when it can't.
+//! Errors of the abstract world.
 
 use std::fmt;
 
-/// The result of anything asked of the world.
+/// The result of an operation of the world.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why it failed, as far as the broker has to tell one from another.
+/// The kind of an error, as far as the broker handles kinds differently.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorKind {
     /// No such file or directory.
@@ -16,30 +16,30 @@ pub enum ErrorKind {
     PermissionDenied,
     /// Another process holds the lock, or the port.
     InUse,
-    /// No room: the disk or a quota is full. What was written of it was cut off again.
+    /// The disk or a quota is full. The partial write was cut off again.
     NoSpace,
-    /// The machine is short of something else for now: descriptors, memory, threads; or the call was interrupted. What met it
-    /// failed and nothing is in doubt: it may be tried again.
+    /// The machine is temporarily short of descriptors, memory or threads, or the call was interrupted. Only this operation
+    /// failed; it can be retried.
     Resources,
-    /// An operation submitted before this one on the same file failed; this one was not begun.
+    /// An earlier operation on the same file failed, so this one was not started.
     Preceding,
     /// The directory was poisoned by a failed sync or a write of unknown extent: no writing until restart.
     Poisoned,
-    /// The directory is not the one that was locked any more: it was unmounted, removed or replaced. Poisons.
+    /// The path no longer leads to the locked directory: it was unmounted, removed or replaced. Poisons.
     Lost,
-    /// A read past the end of the file, or an open one that is shorter than it should be.
+    /// The read ends past the end of the file.
     UnexpectedEof,
     /// The connection is gone.
     Disconnected,
-    /// The peer refused, or can't be reached.
+    /// The peer refused the connection or is unreachable.
     Refused,
-    /// The world ended before it answered (the node was killed, the process is stopping).
+    /// The world ended before it answered (the node was killed, or the process is stopping).
     Gone,
-    /// Anything else: an IO error.
+    /// Any other IO error.
     Io,
 }
 
-/// A failure, with the sentence to log.
+/// An error with a message for the log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -47,7 +47,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure of `kind`, told as `what`.
+    /// Creates an error with this message.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         Self {
             kind,

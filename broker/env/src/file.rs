@@ -1,4 +1,4 @@
-//! A file with an order of operations and a proof of durability, over either world's raw file.
+//! A file with ordered operations and a proof of durability, over the raw file of either world.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +12,14 @@ use crate::raw::{Poison, RawDir, RawFile, WriteFailure};
 use crate::submitted::{Completer, Submitted, submitted};
 use crate::{Env, Error, ErrorKind, Result};
 
-/// Tells one opened file from another within an [`crate::Dir`].
+/// Identifies an open file within a [`crate::Dir`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct FileId(pub(crate) u64);
 
-/// Proof that a file's bytes up to [`Durable::len`] survive a power loss, while no truncation since has cut them.
+/// Proof that a file's bytes up to [`Durable::len`] survive a power loss, unless a later truncate cuts them.
 ///
-/// Minted by [`File::sync`] alone, and by it only when the sync and everything before it ended well, the file's directory
-/// entry included. It can't be built elsewhere:
+/// Only [`File::sync`] creates it, and only if the sync and all operations before it succeeded, the file's directory entry
+/// included. It can't be constructed elsewhere:
 ///
 /// ```compile_fail
 /// fn forge(file: brokkr_env::FileId) -> brokkr_env::Durable {
@@ -37,30 +37,30 @@ pub struct Durable {
 }
 
 impl Durable {
-    /// The file it speaks of.
+    /// The file that it covers.
     pub fn file(&self) -> FileId {
         self.file
     }
 
-    /// How many truncations the file had seen.
+    /// The file's count of truncations when the sync was submitted.
     pub fn truncations(&self) -> u64 {
         self.truncations
     }
 
-    /// The length that is durable.
+    /// The durable length.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether nothing is.
+    /// Whether the durable length is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// An open file. Cloning shares it. Each operation is submitted by the call, in call order; see the crate's rules.
+/// An open file. Clones share it. Each call submits its operation, in call order; see the crate's rules.
 pub struct File<E: Env> {
-    inner: Arc<Inner<E>>,
+    inner: Arc<FileInner<E>>,
 }
 
 impl<E: Env> Clone for File<E> {
@@ -71,7 +71,7 @@ impl<E: Env> Clone for File<E> {
     }
 }
 
-struct Inner<E: Env> {
+struct FileInner<E: Env> {
     raw: E::RawFile,
     dir: Arc<E::RawDir>,
     poison: Arc<Poison>,
@@ -79,18 +79,18 @@ struct Inner<E: Env> {
     id: FileId,
     /// Whether the directory entry is known to survive a power loss.
     entry_durable: AtomicBool,
-    /// Whether bytes of it could not be read when they were to leave.
+    /// Whether a range of it could not be read while it was sent.
     suspect: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<FileState>,
 }
 
-struct State {
+struct FileState {
     lane: Lane,
-    waiting: Vec<(OpId, Job)>,
+    waiting: Vec<(OpId, PendingOp)>,
 }
 
-/// What an operation carries until it is begun.
-enum Job {
+/// The arguments and the completer of an operation that has not started.
+enum PendingOp {
     Write(u64, Vec<Bytes>, Completer<()>),
     Truncate(u64, Completer<()>),
     Sync(u64, u64, Completer<Durable>),
@@ -107,12 +107,12 @@ impl<E: Env> File<E> {
         id: FileId,
         entry_durable: bool,
     ) -> Self {
-        let state = State {
+        let state = FileState {
             lane: Lane::new(len),
             waiting: Vec::new(),
         };
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(FileInner {
                 raw,
                 dir,
                 poison,
@@ -135,25 +135,25 @@ impl<E: Env> File<E> {
         &self.inner.path
     }
 
-    /// Its length once all that was submitted has ended well.
+    /// Its length after all submitted operations, assuming that they succeed.
     pub fn len(&self) -> u64 {
         self.inner.lock().lane.len()
     }
 
-    /// Whether that is nothing.
+    /// Whether that length is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many truncations were submitted. A [`Durable`] of another count may speak of bytes that are gone.
+    /// How many truncations were submitted. A [`Durable`] with another count may cover bytes that were cut since.
     pub fn truncations(&self) -> u64 {
         self.inner.lock().lane.truncations()
     }
 
-    /// Writes `parts` one behind the other from `at` on, which is at most the length: no holes.
+    /// Writes `parts` one after the other from `at` on. `at` is at most the length: files have no holes.
     ///
-    /// Not durable before a [`File::sync`] submitted later has ended. When it fails the file is cut back to the length
-    /// before it, and what was submitted behind it fails with [`ErrorKind::Preceding`].
+    /// Not durable until a [`File::sync`] submitted later succeeds. If the write fails, the file is cut back to its length
+    /// before the write, and operations queued after it fail with [`ErrorKind::Preceding`].
     pub fn write_at(&self, at: u64, parts: Vec<Bytes>) -> Submitted<()> {
         let len = parts.iter().map(|p| p.len() as u64).sum();
         let (completer, handle) = submitted();
@@ -162,11 +162,11 @@ impl<E: Env> File<E> {
             return handle;
         }
         self.inner
-            .submit(Op::Write { at, len }, Job::Write(at, parts, completer));
+            .submit(Op::Write { at, len }, PendingOp::Write(at, parts, completer));
         handle
     }
 
-    /// Reads `len` bytes from `at` on; [`ErrorKind::UnexpectedEof`] if the file ends before.
+    /// Reads `len` bytes from `at` on; [`ErrorKind::UnexpectedEof`] if the file ends earlier.
     pub fn read_at(&self, at: u64, len: u32) -> Submitted<Bytes> {
         let (completer, handle) = submitted();
         self.inner.submit(
@@ -174,12 +174,12 @@ impl<E: Env> File<E> {
                 at,
                 len: u64::from(len),
             },
-            Job::Read(at, len, completer),
+            PendingOp::Read(at, len, completer),
         );
         handle
     }
 
-    /// The bytes, if they are written and can be had without waiting for a device.
+    /// The bytes, if they are written and available without waiting for a device.
     pub fn read_resident(&self, at: u64, len: u32) -> Option<Bytes> {
         let good = self.inner.lock().lane.len_good();
         if at + u64::from(len) > good {
@@ -191,9 +191,9 @@ impl<E: Env> File<E> {
             .filter(|b| b.len() == len as usize)
     }
 
-    /// Makes everything submitted before this call durable: bytes, truncations, and the file's directory entry. Later
-    /// writes may run beside it, and are not covered. Its failure poisons the directory; it is never retried. But for
-    /// [`ErrorKind::Resources`]: then the bytes are synced and the directory entry is not, and it may be asked again.
+    /// Makes everything submitted before this call durable: bytes, truncations, and the file's directory entry. Later writes
+    /// may run concurrently and are not covered. A failure poisons the directory and is never retried, except
+    /// [`ErrorKind::Resources`]: then the bytes are synced but the directory entry is not, and the caller may sync again.
     pub fn sync(&self) -> Submitted<Durable> {
         let (completer, handle) = submitted();
         if let Err(e) = self.inner.poison.check() {
@@ -202,13 +202,13 @@ impl<E: Env> File<E> {
         }
         let mut state = self.inner.lock();
         let (len, truncations) = (state.lane.len(), state.lane.truncations());
-        let steps = state.submit(Op::Sync, Job::Sync(len, truncations, completer));
+        let steps = state.submit(Op::Sync, PendingOp::Sync(len, truncations, completer));
         drop(state);
         self.inner.run(steps);
         handle
     }
 
-    /// Cuts the file to `len`, which is at most its length. Waits for ranges over the tail. Not durable before a sync.
+    /// Cuts the file to `len`, which is at most its length. Waits for ranges over the tail. Not durable until a sync.
     pub fn truncate(&self, len: u64) -> Submitted<()> {
         let (completer, handle) = submitted();
         if let Err(e) = self.inner.poison.check() {
@@ -216,23 +216,23 @@ impl<E: Env> File<E> {
             return handle;
         }
         self.inner
-            .submit(Op::Truncate { len }, Job::Truncate(len, completer));
+            .submit(Op::Truncate { len }, PendingOp::Truncate(len, completer));
         handle
     }
 
-    /// `len` written bytes from `at` on, for [`crate::Part::Range`]: read when they leave. Pins the file, and holds back
-    /// every truncate of them until it is dropped.
+    /// A range of `len` written bytes from `at` on, for [`crate::Part::Range`]; it is read when it is sent. The range pins
+    /// the file, and delays truncates that would cut it until it is dropped.
     ///
-    /// In the real world it is dropped when the kernel has all of it, by reference: a truncate after that still changes
-    /// what a slow peer gets of the page that the new end is in. So ranges are for bytes that no rule of ours cuts (those
-    /// below the high watermark); who may be sent others (a follower) is sent copies.
+    /// In the real world the range is dropped once the kernel holds references to all its pages. A later truncate still
+    /// changes the page of the new end, which a slow peer may not have received. So use ranges only for bytes that are never
+    /// cut (below the high watermark); send copies of others (to followers).
     pub fn range(&self, at: u64, len: u32) -> FileRange<E> {
         let pin = self.inner.lock().lane.range_begins(at + u64::from(len));
         FileRange::new(self.clone(), at, len, pin)
     }
 
-    /// [`File::range`] for who looks at a snapshot that may be stale: `None` where the bytes aren't written, or where the
-    /// file has seen other truncates than the `truncations` of the snapshot.
+    /// [`File::range`] for a reader with a possibly stale snapshot: `None` if the bytes aren't written, or if the file's
+    /// count of truncations differs from the snapshot's `truncations`.
     pub fn range_unless_cut(&self, at: u64, len: u32, truncations: u64) -> Option<FileRange<E>> {
         let mut state = self.inner.lock();
         let end = at + u64::from(len);
@@ -244,8 +244,8 @@ impl<E: Env> File<E> {
         Some(FileRange::new(self.clone(), at, len, pin))
     }
 
-    /// Bytes of a range could not be read when they were to leave, and the connection that had been promised them was lost. Whoever
-    /// promises more of this file from now on reads it first.
+    /// Marks the file: a range of it could not be read while it was sent, and the connection was closed. Readers of the file
+    /// then read its bytes before they promise them to a peer.
     pub fn suspect(&self) {
         self.inner.suspect.store(true, Ordering::Relaxed);
     }
@@ -255,7 +255,7 @@ impl<E: Env> File<E> {
         self.inner.suspect.load(Ordering::Relaxed)
     }
 
-    /// Whether anybody but the holder of this handle has the file: a clone, a range, an operation that has not ended.
+    /// Whether anything else uses the file: a clone, a range, or an unfinished operation.
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.inner) > 1
     }
@@ -274,15 +274,15 @@ impl<E: Env> File<E> {
     }
 }
 
-/// A step with what it needs.
+/// A step of the lane with its arguments.
 enum Act {
-    Start(OpId, Job),
-    Refuse(Job),
+    Start(OpId, PendingOp),
+    Refuse(PendingOp),
     CutBack(u64),
 }
 
-impl State {
-    fn submit(&mut self, op: Op, job: Job) -> Vec<Act> {
+impl FileState {
+    fn submit(&mut self, op: Op, job: PendingOp) -> Vec<Act> {
         let mut steps = Vec::new();
         let id = self.lane.submit(op, &mut steps);
         self.waiting.push((id, job));
@@ -295,7 +295,7 @@ impl State {
                 .waiting
                 .iter()
                 .position(|(w, _)| *w == id)
-                .expect("what begins was submitted");
+                .expect("a started operation was submitted");
             self.waiting.remove(i).1
         };
         steps
@@ -309,17 +309,17 @@ impl State {
     }
 }
 
-impl<E: Env> Inner<E> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+impl<E: Env> FileInner<E> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, FileState> {
         self.state.lock().expect("no panic under this lock")
     }
 
-    fn submit(self: &Arc<Self>, op: Op, job: Job) {
+    fn submit(self: &Arc<Self>, op: Op, job: PendingOp) {
         let acts = self.lock().submit(op, job);
         self.run(acts);
     }
 
-    /// Does what the lane said, outside its lock: a raw file may call back at once.
+    /// Executes the lane's steps, outside its lock: a raw file may complete during the call.
     fn run(self: &Arc<Self>, acts: Vec<Act>) {
         for act in acts {
             match act {
@@ -330,14 +330,14 @@ impl<E: Env> Inner<E> {
         }
     }
 
-    fn start(self: &Arc<Self>, id: OpId, job: Job) {
+    fn start(self: &Arc<Self>, id: OpId, job: PendingOp) {
         let me = Arc::clone(self);
         match job {
-            Job::Write(at, parts, completer) => {
+            PendingOp::Write(at, parts, completer) => {
                 self.raw
                     .write_at(at, parts, Box::new(move |r| me.wrote(id, at, r, completer)));
             }
-            Job::Truncate(len, completer) => self.raw.truncate(
+            PendingOp::Truncate(len, completer) => self.raw.truncate(
                 len,
                 Box::new(move |r| {
                     if let Err(e) = &r {
@@ -347,7 +347,7 @@ impl<E: Env> Inner<E> {
                     completer.complete(r);
                 }),
             ),
-            Job::Sync(len, truncations, completer) => {
+            PendingOp::Sync(len, truncations, completer) => {
                 let proof = Durable {
                     file: self.id,
                     truncations,
@@ -355,7 +355,7 @@ impl<E: Env> Inner<E> {
                 };
                 self.raw.sync(Box::new(move |r| me.synced(r, proof, completer)));
             }
-            Job::Read(at, len, completer) => self.raw.read_at(
+            PendingOp::Read(at, len, completer) => self.raw.read_at(
                 at,
                 len,
                 Box::new(move |r| {
@@ -373,7 +373,7 @@ impl<E: Env> Inner<E> {
         completer: Completer<()>,
     ) {
         let result = result.map_err(|failure| {
-            // Bytes that were overwritten can't be brought back by a cut.
+            // A cut can't restore overwritten bytes.
             let over = at < self.lock().lane.len_good();
             if !failure.extent_known || over {
                 brokkr_types::reached!("a failed write poisoned its directory");
@@ -396,7 +396,7 @@ impl<E: Env> Inner<E> {
 
     fn cut_back(self: &Arc<Self>, len: u64) {
         if self.poison.get().is_some() {
-            // What lies past the good length stays: nothing is written any more, and recovery will judge it.
+            // The bytes past the good length stay: nothing is written any more, and recovery will check them.
             return self.cut_back_ended();
         }
         let me = Arc::clone(self);
@@ -438,7 +438,7 @@ impl<E: Env> Inner<E> {
                     me.entry_durable.store(true, Ordering::Release);
                     me.mint(proof, completer);
                 }
-                // The file is synced; that its directory could not be opened puts nothing in doubt, and the next sync tries again.
+                // The file is synced. A directory that could not be opened leaves nothing in doubt; the next sync retries.
                 Err(e) if e.kind() == ErrorKind::Resources => completer.complete(Err(e)),
                 Err(e) => {
                     me.poison.set(&e);
@@ -448,8 +448,8 @@ impl<E: Env> Inner<E> {
         );
     }
 
-    /// BEFORE a proof is handed out the poison is looked at once more: another sync may have failed meanwhile and taken
-    /// with it pages that this one vouched for.
+    /// Checks the poison again BEFORE it creates the proof: another sync may have failed meanwhile, and the kernel may have
+    /// dropped pages that this proof covers.
     fn mint(&self, proof: Durable, completer: Completer<Durable>) {
         completer.complete(self.poison.check().map(|()| proof));
     }
@@ -462,7 +462,7 @@ impl<E: Env> Inner<E> {
         Err(Error::new(ErrorKind::UnexpectedEof, what))
     }
 
-    fn refuse(&self, job: Job) {
+    fn refuse(&self, job: PendingOp) {
         let what = || {
             Error::new(
                 ErrorKind::Preceding,
@@ -470,9 +470,9 @@ impl<E: Env> Inner<E> {
             )
         };
         match job {
-            Job::Write(.., c) | Job::Truncate(_, c) => c.complete(Err(what())),
-            Job::Sync(.., c) => c.complete(Err(what())),
-            Job::Read(.., c) => c.complete(Err(what())),
+            PendingOp::Write(.., c) | PendingOp::Truncate(_, c) => c.complete(Err(what())),
+            PendingOp::Sync(.., c) => c.complete(Err(what())),
+            PendingOp::Read(.., c) => c.complete(Err(what())),
         }
     }
 }

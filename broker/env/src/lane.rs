@@ -1,16 +1,16 @@
 //! The order in which one file's operations run: a pure state machine, driven by [`crate::File`].
 //!
-//! Writes and truncates run one at a time, in call order. A sync begins when all that was submitted before it has ended,
-//! and later writes run beside it. A read begins at once unless it overlaps what isn't written yet. A truncate waits for
-//! the ranges over its tail. When a write fails the file is cut back to its last good length before anything else, and
-//! all that was queued behind the write fails with it.
+//! Writes and truncates run one at a time, in call order. A sync starts when everything submitted before it has ended; later
+//! writes run concurrently with it. A read starts at once unless it overlaps unwritten bytes. A truncate waits for the
+//! ranges over its tail. If a write fails, the file is first cut back to its last good length, and the operations queued
+//! after the write fail.
 
 use std::collections::VecDeque;
 
-/// What one operation is called by.
+/// Identifies an operation.
 pub(crate) type OpId = u64;
 
-/// What was asked.
+/// An operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Op {
     Write { at: u64, len: u64 },
@@ -19,12 +19,12 @@ pub(crate) enum Op {
     Read { at: u64, len: u64 },
 }
 
-/// What the driver must do now.
+/// An instruction to the driver.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Step {
-    /// Begin the operation at the raw file.
+    /// Start the operation on the raw file.
     Start(OpId),
-    /// It will not be begun: one before it failed.
+    /// Fail the operation without starting it: an earlier one failed.
     Refuse(OpId),
     /// Cut the raw file to this length, then call [`Lane::cut_back_ended`].
     CutBack(u64),
@@ -34,18 +34,18 @@ pub(crate) enum Step {
 pub(crate) struct Lane {
     next: OpId,
     queue: VecDeque<(OpId, Op)>,
-    /// The write or truncate that is at the raw file now.
+    /// The write or truncate that runs on the raw file now.
     busy: Option<(OpId, Op)>,
     cutting: bool,
-    /// Length once all that was submitted has ended well.
+    /// Length after all submitted operations, assuming that they succeed.
     len: u64,
-    /// Length that ended well.
+    /// Length after the operations that succeeded.
     len_good: u64,
-    /// Length that was expected before the last failure, until something is written below it again.
+    /// Length expected before the last failure; 0 again after the next accepted write.
     len_lost: u64,
     /// Truncates submitted so far.
     truncations: u64,
-    /// Ranges in flight to sockets: where each ends.
+    /// Ranges being sent: id and end of each.
     ranges: Vec<(u64, u64)>,
     next_range: u64,
 }
@@ -66,12 +66,12 @@ impl Lane {
         }
     }
 
-    /// Length once all that was submitted has ended well.
+    /// Length after all submitted operations, assuming that they succeed.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Length that is surely there.
+    /// Length that certainly exists.
     pub(crate) fn len_good(&self) -> u64 {
         self.len_good
     }
@@ -80,13 +80,13 @@ impl Lane {
         self.truncations
     }
 
-    /// Takes an operation. Panics on what no caller may ask: a hole, a truncate that extends.
+    /// Submits an operation. Panics if a write would leave a hole or a truncate would extend the file.
     pub(crate) fn submit(&mut self, op: Op, steps: &mut Vec<Step>) -> OpId {
         let id = self.next;
         self.next += 1;
         match op {
             Op::Write { at, .. } if at > self.len && at <= self.len_lost => {
-                // Meant to follow a write that has failed meanwhile.
+                // It was meant to follow a write that has failed meanwhile.
                 steps.push(Step::Refuse(id));
                 return id;
             }
@@ -119,14 +119,14 @@ impl Lane {
         id
     }
 
-    /// Whether some submitted change to these bytes has not ended.
+    /// Whether an unfinished operation changes these bytes.
     fn unwritten(&self, at: u64, len: u64) -> bool {
         let touches = |op: &Op| match *op {
             Op::Write { at: a, len: l } => a < at + len && at < a + l,
             Op::Truncate { len: l } => at + len > l,
             Op::Sync | Op::Read { .. } => false,
         };
-        // A cut-back takes nothing that was written.
+        // A cut-back removes no good bytes.
         (self.cutting && at + len > self.len_good)
             || self.busy.iter().any(|(_, op)| touches(op))
             || self.queue.iter().any(|(_, op)| touches(op))
@@ -149,7 +149,7 @@ impl Lane {
 
     /// The write or truncate at the raw file ended.
     pub(crate) fn ended(&mut self, id: OpId, well: bool, steps: &mut Vec<Step>) {
-        let (busy, op) = self.busy.take().expect("what ended was begun");
+        let (busy, op) = self.busy.take().expect("an ended operation was started");
         assert_eq!(busy, id, "one write or truncate at a time");
         match op {
             Op::Write { at, len } if well => self.len_good = self.len_good.max(at + len),
@@ -159,7 +159,7 @@ impl Lane {
                     steps.push(Step::Refuse(id));
                 }
                 self.len_lost = self.len;
-                // No truncation to count: a cut-back never reaches below what a sync can have covered.
+                // Not counted as a truncation: a cut-back never removes bytes that a sync may have covered.
                 self.len = self.len_good;
                 self.cutting = true;
                 steps.push(Step::CutBack(self.len_good));
@@ -188,7 +188,7 @@ impl Lane {
         id
     }
 
-    /// A range has left, or its connection is gone.
+    /// A range was sent, or its connection was closed.
     pub(crate) fn range_ends(&mut self, id: u64, steps: &mut Vec<Step>) {
         let i = self
             .ranges
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_failed_write_fails_also_where_it_comes_late() {
+    fn a_late_write_after_a_failed_one_fails_too() {
         let mut lane = Lane::new(4);
         let (w1, _) = submit(&mut lane, Op::Write { at: 4, len: 10 });
         assert_eq!(ended(&mut lane, w1, false), [Step::CutBack(4)]);

@@ -1,14 +1,14 @@
-//! The abstract IO and time layer: all that the broker may ask of the world.
+//! The abstract IO and time layer: everything that the broker uses of the outside world.
 //!
-//! Two worlds answer: [`tokio`] is the real one (and the only place that touches the operating system), the simulator's
-//! is the other. The same broker runs in both, so what isn't asked through [`Env`] doesn't exist in the seeded one.
+//! There are two worlds: [`tokio`] is the real one (the only code that touches the operating system); the simulator is the
+//! other. The same broker runs in both, so it may use nothing that is not in [`Env`].
 //!
-//! What a world implements is small and raw ([`RawFile`], [`RawDir`], [`Conn`]); what the broker uses is built over it
-//! *here*, once for both: [`File`] with its order of operations and its proof of durability ([`Durable`]), [`Dir`] with
-//! its poison, [`FileRange`] with its pin. Rules:
+//! A world implements small raw traits ([`RawFile`], [`RawDir`], [`Conn`]). This crate builds on them what the broker uses,
+//! once for both worlds: [`File`] with its order of operations and its proof of durability ([`Durable`]), [`Dir`] with its
+//! poison, [`FileRange`] with its pin. Rules:
 //!
-//! - An operation on a file is submitted by the call, in call order; dropping a [`Submitted`] cancels nothing.
-//! - A short or failed write is cut back to the last good length before the next one; what was queued behind it fails
+//! - A call submits its file operation, in call order; dropping a [`Submitted`] cancels nothing.
+//! - A short or failed write is cut back to the last good length before the next one starts; operations queued after it fail
 //!   with [`ErrorKind::Preceding`].
 //! - A failed sync, or a write whose extent is unknown, poisons the directory for writing until restart.
 //! - Reading from a connection is cancel-safe; writing to one is not, and belongs to one task.
@@ -17,10 +17,10 @@
 pub mod conn;
 mod dir;
 mod error;
+mod error_log;
 mod file;
 mod lane;
 mod later;
-mod noise;
 mod published;
 mod raw;
 mod rng;
@@ -37,21 +37,21 @@ pub use brokkr_types::{Instant, UnixMillis};
 pub use conn::{Conn, FileRange, Listener, Part, Progress, ReadHalf, WriteHalf};
 pub use dir::{Dir, Entry, EntryKind};
 pub use error::{Error, ErrorKind, Result};
+pub use error_log::ErrorLog;
 pub use file::{Durable, File, FileId};
 pub use later::poll_later;
-pub use noise::Noise;
 pub use published::{Latest, Published, Reader};
 pub use raw::{Done, Poison, RawDir, RawFile, WriteFailure};
 pub use rng::Rng;
 pub use submitted::{Completer, Submitted, submitted};
 
-/// A world. The only type parameter there is.
+/// A world: the only type parameter of the broker.
 ///
-/// No default bodies: one that a world forgot would leak reality into it.
+/// No method has a default body: a world that forgot to implement one would use the real world there.
 pub trait Env: Clone + Send + Sync + 'static {
-    /// A file as the world has it.
+    /// The raw file of this world.
     type RawFile: RawFile;
-    /// A directory as the world has it.
+    /// The raw directory of this world.
     type RawDir: RawDir<File = Self::RawFile>;
     /// A listening socket.
     type Listener: Listener<Self>;
@@ -61,22 +61,23 @@ pub trait Env: Clone + Send + Sync + 'static {
     /// The monotonic clock.
     fn now(&self) -> Instant;
 
-    /// The wall clock, which may jump; for record timestamps and expiry alone.
+    /// The wall clock, which may jump. Use it only for record timestamps and expiry.
     fn wall(&self) -> UnixMillis;
 
-    /// The stream of random numbers of this name: one for each (node, incarnation, name), shared by all who ask.
+    /// The stream of random numbers of this name: one for each (node, incarnation, name); all callers share it.
     fn rng(&self, stream: &'static str) -> Rng;
 
     /// Waits until the monotonic clock reads `at`. Cancel-safe.
     fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send + 'static;
 
-    /// Starts a task. Its panic ends the process.
+    /// Starts a task. A panic in it ends the process.
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Task;
 
-    /// Opens the directory at `path`, making it (and its parents) if need be, durably. Doesn't lock it: [`Dir::lock`] does.
+    /// Opens the directory at `path`. Creates it and its parents durably if they don't exist. Doesn't lock it: [`Dir::lock`]
+    /// does.
     fn open_dir(&self, path: &str) -> impl Future<Output = Result<Dir<Self>>> + Send;
 
-    /// Binds and listens. Port 0 takes a free one; [`Listener::local_addr`] tells which.
+    /// Binds and listens. Port 0 picks a free port; see [`Listener::local_addr`].
     fn listen(&self, addr: SocketAddr) -> impl Future<Output = Result<Self::Listener>> + Send;
 
     /// Connects to `host:port`.
@@ -86,13 +87,13 @@ pub trait Env: Clone + Send + Sync + 'static {
     fn resolve(&self, host: &str, port: u16) -> impl Future<Output = Result<SocketAddr>> + Send;
 }
 
-/// A started task. Awaiting it waits for its end; dropping it detaches it. There is no abort: ask it to stop.
+/// A spawned task. Awaiting it waits for its end; dropping it detaches it. It can't be aborted; it must be asked to stop.
 pub struct Task {
     done: Submitted<()>,
 }
 
 impl Task {
-    /// For worlds: a task whose end the completer of `done` tells.
+    /// For worlds: a task that ends when `done` completes.
     pub fn new(done: Submitted<()>) -> Self {
         Self { done }
     }
@@ -102,7 +103,7 @@ impl Future for Task {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // A task whose completer was dropped was dropped itself (its node was killed): it never ends for anybody.
+        // If the completer was dropped, the task was dropped (its node was killed): the handle never completes.
         match Pin::new(&mut self.done).poll(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(()),
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,

@@ -1,8 +1,7 @@
 //! An immutable snapshot that one task publishes and many read.
 //!
-//! The owner replaces the whole; a reader keeps the snapshot it has and looks at one counter to see whether there is a
-//! newer one. What a reader holds is never changed under it. (`tokio::sync::watch` would do, but draws from a
-//! process-global seed.)
+//! The owner replaces the whole snapshot. A reader keeps its snapshot and compares one counter to detect a newer one; its
+//! snapshot never changes. (`tokio::sync::watch` would do, but draws from a process-global seed.)
 
 #[cfg(not(brokkr_loom))]
 use std::sync::{
@@ -16,7 +15,7 @@ use loom::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// The owner's end.
+/// The owner's end: publishes snapshots.
 pub struct Published<T> {
     shared: Arc<Shared<T>>,
 }
@@ -26,20 +25,20 @@ struct Shared<T> {
     latest: Mutex<std::sync::Arc<T>>,
 }
 
-/// A reader's end, with the snapshot it saw last: what one task looks at often. A clone has seen none yet.
+/// A reader that caches the latest snapshot, for a task that reads it often. A clone starts without a cached snapshot.
 pub struct Reader<T> {
     shared: Arc<Shared<T>>,
     version: u64,
     seen: Option<std::sync::Arc<T>>,
 }
 
-/// A reader's end that keeps no snapshot: for what lives long and must pin nothing that is old. Cloning shares it.
+/// A reader without a cached snapshot: for long-lived holders, which must not pin old snapshots. Clones share it.
 pub struct Latest<T> {
     shared: Arc<Shared<T>>,
 }
 
 impl<T> Published<T> {
-    /// Publishes a first snapshot.
+    /// Creates it with a first snapshot.
     pub fn new(first: T) -> Self {
         let latest = Mutex::new(std::sync::Arc::new(first));
         Self {
@@ -50,7 +49,7 @@ impl<T> Published<T> {
         }
     }
 
-    /// Publishes the next. A reader that asks after this returned sees it, or one later.
+    /// Publishes the next snapshot. A read after this call returns it or a later one.
     pub fn publish(&self, next: T) {
         let next = std::sync::Arc::new(next);
         let mut latest = self.shared.latest.lock().expect("no panic under this lock");
@@ -68,7 +67,7 @@ impl<T> Published<T> {
         }
     }
 
-    /// A new reader that keeps nothing.
+    /// A new reader that caches nothing.
     pub fn latest(&self) -> Latest<T> {
         Latest {
             shared: Arc::clone(&self.shared),
@@ -77,7 +76,7 @@ impl<T> Published<T> {
 }
 
 impl<T> Reader<T> {
-    /// The latest snapshot: one load where it hasn't changed.
+    /// The latest snapshot: one atomic load if it hasn't changed.
     pub fn get(&mut self) -> &std::sync::Arc<T> {
         if self.shared.version.load(Ordering::Acquire) != self.version {
             self.seen = None;
@@ -89,7 +88,7 @@ impl<T> Reader<T> {
         })
     }
 
-    /// Lets go of the snapshot seen last, until the next [`Reader::get`].
+    /// Drops the cached snapshot until the next [`Reader::get`].
     pub fn release(&mut self) {
         self.seen = None;
     }
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_sees_what_was_published_last() {
+    fn a_reader_sees_the_last_published_snapshot() {
         let owner = Published::new(1);
         let mut reader = owner.reader();
         let held = std::sync::Arc::clone(reader.get());
@@ -135,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_released_or_only_looked_up_is_pinned_by_nobody() {
+    fn released_and_uncached_snapshots_are_not_pinned() {
         let owner = Published::new(std::sync::Arc::new(()));
         let first = std::sync::Arc::downgrade(owner.reader().get());
         let (mut reader, latest) = (owner.reader(), owner.latest());
         drop((std::sync::Arc::clone(reader.get()), latest.get(), latest.clone()));
         owner.publish(std::sync::Arc::new(()));
-        assert!(first.upgrade().is_some(), "the reader keeps what it saw last");
+        assert!(first.upgrade().is_some(), "the reader keeps its last snapshot");
         reader.release();
         assert!(first.upgrade().is_none());
         assert!(std::sync::Arc::ptr_eq(reader.get(), &latest.get()));
@@ -153,7 +152,7 @@ mod loom_tests {
     use super::*;
 
     #[test]
-    fn what_a_reader_sees_never_goes_back_and_is_the_last_in_the_end() {
+    fn a_reader_never_goes_back_and_ends_at_the_last_snapshot() {
         loom::model(|| {
             let owner = Published::new(0);
             let mut reader = owner.reader();

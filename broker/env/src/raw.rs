@@ -1,4 +1,4 @@
-//! What a world implements: files and directories without any rule of ours.
+//! The raw files and directories that a world implements.
 
 use std::sync::Mutex;
 
@@ -8,64 +8,64 @@ use bytes::Bytes;
 use crate::dir::Entry;
 use crate::{Error, ErrorKind, Result};
 
-/// What a world calls, once, when an operation ended.
+/// The callback with which a world completes an operation, called once.
 pub type Done<T> = Box<dyn FnOnce(T) + Send>;
 
-/// How a write went wrong.
+/// A failed write.
 #[derive(Debug, Clone)]
 pub struct WriteFailure {
-    /// Why.
+    /// The error.
     pub error: Error,
-    /// Whether the file is certainly unchanged before the place where the write began, and holds nothing but a prefix of
-    /// it from there on. If not, the directory is poisoned.
+    /// Whether the file is certainly unchanged before the write's position, and holds at most a prefix of the write after
+    /// it. If not, the directory is poisoned.
     pub extent_known: bool,
 }
 
-/// A file of the world. Each call begins at once, on whatever thread the world has for it, and in no order: [`crate::File`]
-/// begins one only when what must precede it has ended. `done` may be called from anywhere, also before the call returns.
+/// A raw file. Each call starts at once, on any thread of the world, and in no order: [`crate::File`] starts an operation
+/// only after those that must precede it. `done` may be called from any thread, also before the call returns.
 pub trait RawFile: Send + Sync + 'static {
-    /// Writes all of `parts`, one behind the other, from `at` on.
+    /// Writes all of `parts`, one after the other, from `at` on.
     fn write_at(&self, at: u64, parts: Vec<Bytes>, done: Done<std::result::Result<(), WriteFailure>>);
 
-    /// Reads `len` bytes from `at` on; fewer only where the file ends.
+    /// Reads `len` bytes from `at` on; fewer only at the end of the file.
     fn read_at(&self, at: u64, len: u32, done: Done<Result<Bytes>>);
 
-    /// The bytes, if they can be had without waiting for a device: the caller is on a runtime's worker.
+    /// The bytes, if they are available without waiting for a device: the caller is a runtime worker.
     fn read_resident(&self, at: u64, len: u32) -> Option<Bytes>;
 
-    /// Makes all that was written before the call durable.
+    /// Makes all bytes written before the call durable.
     fn sync(&self, done: Done<Result<()>>);
 
     /// Cuts the file to `len` bytes.
     fn truncate(&self, len: u64, done: Done<Result<()>>);
 }
 
-/// A directory of the world, with all below it. Paths are relative to it, parts separated by `/`, without `.` and `..`.
+/// A raw directory with everything below it. Paths are relative to it, parts separated by `/`, without `.` and `..`.
 pub trait RawDir: Send + Sync + 'static {
-    /// Its files.
+    /// The raw file of this world.
     type File: RawFile;
 
-    /// Opens a file and tells its length; with `create`, makes it, which fails if it exists.
+    /// Opens a file and returns its length. With `create` it creates the file and fails if it exists.
     fn open(&self, path: &str, create: bool, done: Done<Result<(Self::File, u64)>>);
-    /// Renames, replacing what is there.
+    /// Renames, replacing the target.
     fn rename(&self, from: &str, to: &str, done: Done<Result<()>>);
     /// Removes a file.
     fn remove(&self, path: &str, done: Done<Result<()>>);
-    /// Makes a directory; it is fine if it exists.
+    /// Creates a directory; succeeds if it exists.
     fn create_dir(&self, path: &str, done: Done<Result<()>>);
     /// Removes an empty directory.
     fn remove_dir(&self, path: &str, done: Done<Result<()>>);
-    /// What is in a directory, sorted by name.
+    /// The entries of a directory, sorted by name.
     fn list(&self, path: &str, done: Done<Result<Vec<Entry>>>);
     /// Makes the entries of a directory (creates, renames, removes in it) durable.
     fn sync_dir(&self, path: &str, done: Done<Result<()>>);
-    /// Bytes that can still be written, and bytes in all.
+    /// Free bytes, and bytes in total.
     fn space(&self, done: Done<Result<(u64, u64)>>);
-    /// Takes the directory's lock until the owner dies or [`RawDir`] is dropped.
+    /// Locks the directory until the process ends or the [`RawDir`] is dropped.
     fn lock(&self, done: Done<Result<()>>);
 }
 
-/// Whether a directory may still be written. Shared by all that hangs from one [`crate::Dir`].
+/// Whether a directory is closed for writing. Everything opened through one [`crate::Dir`] shares it.
 #[derive(Default)]
 pub struct Poison {
     why: Mutex<Option<Error>>,
@@ -73,12 +73,12 @@ pub struct Poison {
 }
 
 impl Poison {
-    /// Why it may not be written, if so.
+    /// The reason why the directory is closed for writing, if it is.
     pub fn get(&self) -> Option<Error> {
         self.why.lock().expect("no panic under this lock").clone()
     }
 
-    /// Forbids writing from now on. The first reason stays.
+    /// Closes the directory for writing. The first reason is kept.
     pub(crate) fn set(&self, why: &Error) {
         let mut reason = self.why.lock().expect("no panic under this lock");
         if reason.is_none() {
@@ -92,11 +92,11 @@ impl Poison {
         }
     }
 
-    /// Waits until it may not be written. Cancel-safe.
+    /// Waits until the directory is closed for writing. Cancel-safe.
     pub(crate) async fn wait(&self) -> Error {
         loop {
             let mut set = std::pin::pin!(self.set.notified());
-            // BEFORE it is looked at.
+            // BEFORE the check: a later change then wakes this task.
             set.as_mut().enable();
             match self.get() {
                 Some(why) => return why,

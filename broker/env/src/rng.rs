@@ -10,7 +10,7 @@ use rand_core::{Rng as _, SeedableRng};
 pub struct Rng(Arc<Mutex<ChaCha12Rng>>);
 
 impl Rng {
-    /// For worlds: the stream of this seed.
+    /// For worlds: the stream with this seed.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self(Arc::new(Mutex::new(ChaCha12Rng::from_seed(seed))))
     }
@@ -20,9 +20,9 @@ impl Rng {
         self.0.lock().expect("no panic under this lock").next_u64()
     }
 
-    /// A number from 0 to `n` - 1; `n` is not 0. The bias is under 2^-32 for any `n` up to 2^32.
+    /// A number from 0 to `n` - 1; `n` must not be 0. The bias is under 2^-32 for any `n` up to 2^32.
     pub fn below(&self, n: u64) -> u64 {
-        assert!(n > 0, "a number below 0");
+        assert!(n > 0, "n must be positive");
         ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
     }
 

@@ -1,4 +1,4 @@
-//! A handle to something that was already begun.
+//! A handle to an operation that has already started.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use ::tokio::sync::oneshot;
 
 use crate::{Error, ErrorKind, Result};
 
-/// An operation that the call itself submitted. Awaiting it waits for its outcome; dropping it cancels nothing.
+/// An operation that the call submitted. Awaiting it waits for its result; dropping it cancels nothing.
 #[must_use = "the operation goes on, but its failure would go unseen"]
 pub struct Submitted<T> {
     state: State<T>,
@@ -19,10 +19,10 @@ enum State<T> {
     Waiting(oneshot::Receiver<Result<T>>),
 }
 
-/// Tells the outcome of a [`Submitted`]. Dropped untold, the outcome is [`ErrorKind::Gone`].
+/// Completes a [`Submitted`]. If it is dropped without a result, the result is [`ErrorKind::Gone`].
 pub struct Completer<T>(oneshot::Sender<Result<T>>);
 
-/// A handle and the means to complete it.
+/// A handle and its completer.
 pub fn submitted<T>() -> (Completer<T>, Submitted<T>) {
     let (tx, rx) = oneshot::channel();
     (
@@ -34,14 +34,14 @@ pub fn submitted<T>() -> (Completer<T>, Submitted<T>) {
 }
 
 impl<T> Completer<T> {
-    /// Tells the outcome. That nobody waits for it any more is fine.
+    /// Sets the result. The handle may have been dropped.
     pub fn complete(self, result: Result<T>) {
         drop(self.0.send(result));
     }
 }
 
 impl<T> Submitted<T> {
-    /// One whose outcome is known already.
+    /// A handle whose result is already known.
     pub fn ready(result: Result<T>) -> Self {
         Self {
             state: State::Ready(Some(result)),
@@ -57,8 +57,8 @@ impl<T> Future for Submitted<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         match &mut self.state {
             State::Ready(result) => Poll::Ready(result.take().expect("a Submitted is awaited once")),
-            State::Waiting(rx) => Pin::new(rx).poll(cx).map(|told| {
-                told.unwrap_or_else(|_| {
+            State::Waiting(rx) => Pin::new(rx).poll(cx).map(|result| {
+                result.unwrap_or_else(|_| {
                     Err(Error::new(ErrorKind::Gone, "the world ended before it answered"))
                 })
             }),

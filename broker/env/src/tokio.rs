@@ -35,25 +35,25 @@ struct Inner {
     buffers: SocketBuffers,
 }
 
-/// Bytes that the kernel buffers for each accepted connection; `None` leaves it to the kernel.
+/// Kernel buffer sizes of accepted connections, in bytes; `None` keeps the kernel's default.
 ///
-/// Small ones are not slow: what is sent in pieces that the processor's cache holds is sent once from memory, not twice.
+/// Small buffers are not slow: data sent in pieces that fit the processor's cache crosses memory once, not twice.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct SocketBuffers {
-    /// Of what was sent and is not acknowledged.
+    /// Sent but not acknowledged bytes.
     pub send: Option<usize>,
-    /// Of what came and is not read.
+    /// Received but not read bytes.
     pub receive: Option<usize>,
 }
 
 impl TokioEnv {
-    /// The world from now on. Each log directory gets a pool of at most `io_threads` threads for blocking IO. Must be
-    /// used on a tokio runtime with IO and time enabled.
+    /// A new world. Each log directory gets a pool of at most `io_threads` threads for blocking IO. Must be used on a tokio
+    /// runtime with IO and time enabled.
     pub fn new(io_threads: usize) -> Self {
         Self::with_buffers(io_threads, SocketBuffers::default())
     }
 
-    /// [`TokioEnv::new`] with buffers of a size for what listeners accept.
+    /// [`TokioEnv::new`] with buffer sizes for accepted connections.
     pub fn with_buffers(io_threads: usize, buffers: SocketBuffers) -> Self {
         assert!(io_threads > 0, "IO needs a thread");
         let inner = Inner {
@@ -68,7 +68,8 @@ impl TokioEnv {
     }
 }
 
-/// Ends the process when a task unwinds: what its state was worth nobody can say any more. (Where panics abort, it has ended by then.)
+/// Ends the process when a task unwinds: after a panic the state can't be trusted, so abort. (With `panic = "abort"` the
+/// process has already ended.)
 struct EndsProcess(&'static str);
 
 impl Drop for EndsProcess {
@@ -87,7 +88,7 @@ impl Env for TokioEnv {
     type Conn = TcpConn;
 
     fn now(&self) -> Instant {
-        // From 1 on, so that no reading equals the default.
+        // Starts at 1, so that no reading equals the default.
         Instant::from_nanos(1 + self.inner.start.elapsed().as_nanos() as u64)
     }
 
@@ -106,7 +107,7 @@ impl Env for TokioEnv {
     }
 
     fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send + 'static {
-        // tokio's timer reaches a few years; nobody waits longer.
+        // tokio's timer is limited to a few years; no caller sleeps longer.
         const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
         let left = at.saturating_since(self.now()).min(FAR);
         ::tokio::time::sleep(left)
@@ -127,7 +128,7 @@ impl Env for TokioEnv {
         let (completer, handle) = submitted();
         let path = path.to_owned();
         let io_threads = self.inner.io_threads;
-        // A pool of its own is only made once the directory is there.
+        // The pool is created only after the directory.
         ::tokio::task::spawn_blocking(move || completer.complete(OsDir::open(&path, io_threads)));
         Ok(Dir::new(handle.await?))
     }

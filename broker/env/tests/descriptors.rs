@@ -1,5 +1,5 @@
-//! A machine without descriptors: what met that fails, and goes on as soon as there are some. Alone in its process, whose limit it
-//! lowers.
+//! Operations fail while the process has no free descriptors, and succeed as soon as it has. Runs alone in its process,
+//! because it lowers the process's limit.
 #![expect(
     clippy::disallowed_methods,
     reason = "tests of the real world ask the real world"
@@ -8,7 +8,7 @@
 use brokkr_env::tokio::TokioEnv;
 use brokkr_env::{Env, ErrorKind};
 
-/// The most descriptors this process may have; returns what it was.
+/// Sets the process's limit of descriptors; returns the old limit.
 fn limit(max: u64) -> u64 {
     let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let now = rustix::process::Rlimit {
@@ -20,7 +20,7 @@ fn limit(max: u64) -> u64 {
 }
 
 #[tokio::test]
-async fn what_meets_a_lack_of_descriptors_fails_and_poisons_nothing() {
+async fn operations_without_descriptors_fail_and_poison_nothing() {
     let env = TokioEnv::new(2);
     let path = format!("{}/descriptors", env!("CARGO_TARGET_TMPDIR"));
     let _ = std::fs::remove_dir_all(&path);

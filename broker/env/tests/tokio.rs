@@ -1,4 +1,4 @@
-//! The contract, kept by the real world.
+//! The contract suite on the real world.
 #![expect(
     clippy::disallowed_methods,
     reason = "tests of the real world ask the real world"
@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use brokkr_env::tokio::TokioEnv;
 use brokkr_env::{EntryKind, Env, ErrorKind};
 
-/// A directory of its own for a test.
+/// A fresh directory for a test.
 fn scratch(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
     if path.exists() {
@@ -48,7 +48,7 @@ impl contract::Faults<TokioEnv> for Limits {
         set_file_size_limit(libc::RLIM_INFINITY);
     }
 
-    /// fsync of a pipe is an error.
+    /// `fsync` of a pipe fails.
     fn path_that_fails_to_sync(&self) -> String {
         let path = std::ffi::CString::new(format!("{}/pipe", self.dir)).expect("no zero in it");
         // SAFETY: the path is a C string that outlives the call.
@@ -62,7 +62,7 @@ fn set_file_size_limit(bytes: u64) {
         rlim_cur: bytes,
         rlim_max: libc::RLIM_INFINITY,
     };
-    // SAFETY: the struct outlives the call; ignoring SIGXFSZ makes the limit an error instead of a death.
+    // SAFETY: the struct outlives the call; ignoring SIGXFSZ makes the limit an error instead of a kill.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
@@ -84,7 +84,7 @@ fn files_and_connections() {
     });
 }
 
-/// Runs one of this file's tests in a process of its own, in which `BROKKR_CHILD` is set.
+/// Runs one of this file's tests in a child process, with `BROKKR_CHILD` set.
 fn child(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a test has a path"));
     command
@@ -101,7 +101,7 @@ fn child_dir() -> Option<String> {
 #[test]
 fn a_full_disk() {
     let Some(path) = child_dir() else {
-        // The limit is one on the whole process.
+        // The limit applies to the whole process.
         return assert!(child("a_full_disk").status().expect("it runs").success());
     };
     on_tokio(async {
@@ -171,7 +171,7 @@ async fn the_lock_conflicts_with_a_record_lock() {
     dir.lock().await.expect("nobody has it any more");
 }
 
-/// A mount that goes away leaves an empty directory at its path, or another broker's.
+/// An unmounted file system leaves an empty directory, or another broker's directory, at its path.
 #[tokio::test]
 async fn a_directory_that_is_another_than_was_locked_is_not_written() {
     let env = TokioEnv::new(2);
@@ -198,7 +198,7 @@ async fn a_directory_that_is_another_than_was_locked_is_not_written() {
         for file in left {
             std::fs::write(format!("{path}/{file}"), "").expect("written");
         }
-        // Whichever comes first is refused.
+        // The first operation after the change is refused, whichever it is.
         let gone = match replaced_by {
             "nothing" => dir.create_dir("t-2").await,
             _ => dir.replace("c", bytes::Bytes::from_static(b"v")).await,

@@ -131,8 +131,8 @@ impl<E: Env> Log<E> {
             // Not tried again before a restart: readers walk around it.
             Err(error) => {
                 let what = format_args!("{} {base}: {error}", self.folder());
-                let noise = &self.shared.dir.noise;
-                noise.tell("the indexes of a segment can't be built again", &what);
+                let error_log = &self.shared.dir.error_log;
+                error_log.record("the indexes of a segment can't be built again", &what);
             }
         }
         true
@@ -232,7 +232,7 @@ impl<E: Env> Log<E> {
             Job::IndexTails { .. } => "an index not written; tried again after the next write",
         };
         let what = format_args!("{}: {error}", self.folder());
-        self.shared.dir.noise.tell(kind, &what);
+        self.shared.dir.error_log.record(kind, &what);
         self.background.stalled = true;
         if self.shared.dir.dir.poisoned().is_some() {
             self.fail(self.ackable.offset(), error);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use brokkr_env::{Dir, Env, ErrorKind, File, Noise, Result};
+use brokkr_env::{Dir, Env, ErrorKind, ErrorLog, File, Result};
 use brokkr_types::Histogram;
 
 use crate::producers::ProducerRoom;
@@ -17,7 +17,7 @@ pub struct LogDir<E: Env> {
     pub(crate) files: Arc<Files<E>>,
     pub(crate) producer_room: ProducerRoom,
     /// What a failing disk repeats, once for every log, file or write.
-    pub(crate) noise: Arc<Noise>,
+    pub(crate) error_log: Arc<ErrorLog>,
     pub(crate) syncs: Arc<Histogram>,
 }
 
@@ -28,7 +28,7 @@ impl<E: Env> Clone for LogDir<E> {
             dir: self.dir.clone(),
             files: Arc::clone(&self.files),
             producer_room: self.producer_room.clone(),
-            noise: Arc::clone(&self.noise),
+            error_log: Arc::clone(&self.error_log),
             syncs: Arc::clone(&self.syncs),
         }
     }
@@ -45,7 +45,7 @@ impl<E: Env> LogDir<E> {
             reserve: Reserve::default(),
         });
         Self {
-            noise: Arc::new(Noise::new(env.clone())),
+            error_log: Arc::new(ErrorLog::new(env.clone())),
             env,
             dir,
             files,

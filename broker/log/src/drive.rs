@@ -370,7 +370,7 @@ impl<E: Env> Log<E> {
         brokkr_types::reached!("a sync waited for a descriptor");
         let dir = &self.shared.dir;
         let what = format_args!("{}: {error}", self.folder());
-        dir.noise.tell("a log not synced yet; tried again", &what);
+        dir.error_log.record("a log not synced yet; tried again", &what);
         let env = &dir.env;
         let pause = env.sleep_until(env.now() + SYNC_PAUSE);
         self.pipeline.sync_pause = Some(InFlight::new(pause));

@@ -169,7 +169,10 @@ impl<E: Env> Log<E> {
         if topic_id != written_id {
             log.set_topic_id(topic_id).await?;
             brokkr_types::reached!("a lost partition.metadata was written again");
-            if dir.noise.has_own_line("partition.metadata written again", folder) {
+            if dir
+                .error_log
+                .is_first_of("partition.metadata written again", folder)
+            {
                 tracing::warn!(log = folder, id = %topic_id, "partition.metadata written again, as brokkr-manifest says");
             }
         }
@@ -255,8 +258,8 @@ impl<E: Env> Log<E> {
                     } else if self
                         .shared
                         .dir
-                        .noise
-                        .has_own_line("leader epochs that disagree", &path)
+                        .error_log
+                        .is_first_of("leader epochs that disagree", &path)
                     {
                         tracing::error!(path, "disagrees with the log; read from the log itself");
                     }
@@ -265,8 +268,8 @@ impl<E: Env> Log<E> {
                     if self
                         .shared
                         .dir
-                        .noise
-                        .has_own_line("leader epochs not readable", &path)
+                        .error_log
+                        .is_first_of("leader epochs not readable", &path)
                     {
                         tracing::error!(path, what, "not readable; read from the log itself");
                     }
@@ -436,8 +439,8 @@ pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError
         if entry.kind == EntryKind::Dir {
             // None of ours; what should be a file of that name is missing.
             let folder = &*shared.folder;
-            let noise = &shared.dir.noise;
-            if noise.has_own_line("a directory where only files are", &format!("{folder}/{name}")) {
+            let error_log = &shared.dir.error_log;
+            if error_log.is_first_of("a directory where only files are", &format!("{folder}/{name}")) {
                 tracing::warn!(folder, name, "a directory where only files are; left alone");
             }
             continue;
@@ -510,8 +513,8 @@ pub(crate) async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing)
     Ok(decode_partition_metadata(&text).unwrap_or_else(|what| {
         if shared
             .dir
-            .noise
-            .has_own_line("partition.metadata not readable", &file)
+            .error_log
+            .is_first_of("partition.metadata not readable", &file)
         {
             tracing::error!(file, what, "not readable");
         }
@@ -526,7 +529,7 @@ async fn read_manifest<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<
     let path = format!("{}/{}", shared.folder, names::MANIFEST);
     let bytes = shared.dir.dir.read(&path, SMALL_FILE_BYTES_MAX).await?;
     let manifest = Manifest::decode(&bytes);
-    if manifest.is_none() && shared.dir.noise.has_own_line("manifest damaged", &path) {
+    if manifest.is_none() && shared.dir.error_log.is_first_of("manifest damaged", &path) {
         tracing::error!(path, "damaged; the whole log is scanned");
     }
     Ok(manifest)

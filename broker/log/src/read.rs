@@ -273,8 +273,8 @@ impl<E: Env> LogReader<E> {
         if self.view.shared.standing.doubt(segment.head.base) {
             let shared = &self.view.shared;
             let what = format_args!("{} {}: {why}", shared.folder, segment.head.base);
-            let noise = &shared.dir.noise;
-            noise.tell(
+            let error_log = &shared.dir.error_log;
+            error_log.record(
                 "an index of a segment is wrong; it is walked from its begin until that is built again",
                 &what,
             );

@@ -197,7 +197,7 @@ pub(crate) async fn recover<E: Env>(
         .filter(|_| recorded.foreign && !recorded.compacted)
     {
         let folder = &*shared.folder;
-        if shared.dir.noise.has_own_line("offsets are missing", folder) {
+        if shared.dir.error_log.is_first_of("offsets are missing", folder) {
             tracing::warn!(folder, count, %first, "offsets are missing that no compaction is known to have taken");
         }
     }
@@ -663,8 +663,8 @@ pub(crate) async fn rebuild_indexes<E: Env>(
     let head = &info.head;
     if shared
         .dir
-        .noise
-        .has_own_line("indexes that disagree", file.path())
+        .error_log
+        .is_first_of("indexes that disagree", file.path())
     {
         tracing::warn!(file = file.path(), "its indexes disagree with it; built anew");
     }

@@ -160,13 +160,13 @@ impl<E: Env> Log<E> {
             }
         }
         let after = Duration::from_millis(self.config.file_delete_delay_ms);
-        let noise = Arc::clone(&dir.noise);
+        let error_log = Arc::clone(&dir.error_log);
         dir.later("log-retired", after, |dir| async move {
             for path in renamed {
                 match dir.remove(&path).await {
                     Err(error) if error.kind() != ErrorKind::NotFound => {
                         let what = format_args!("{path}: {error}");
-                        noise.tell("file not removed; tried again at the next start", &what);
+                        error_log.record("file not removed; tried again at the next start", &what);
                     }
                     _ => {}
                 }
@@ -187,11 +187,11 @@ impl<E: Env> LogDir<E> {
     /// As [`Log::delete`], for a log that nobody has open: one that can't be opened, perhaps.
     pub async fn delete_log(&self, folder: &str, after: Duration) -> Result<(), LogError> {
         let doomed = self.rename_log(folder, names::DELETE_FOLDER).await?;
-        let noise = Arc::clone(&self.noise);
+        let error_log = Arc::clone(&self.error_log);
         self.later("log-deleted", after, |dir| async move {
             if let Err(error) = remove_folder(&dir, &doomed).await {
                 let what = format_args!("{doomed}: {error}");
-                noise.tell("log not removed; tried again at the next start", &what);
+                error_log.record("log not removed; tried again at the next start", &what);
             }
         });
         Ok(())

@@ -1,4 +1,4 @@
-//! What a new cluster begins with.
+//! The first records of a new cluster.
 
 use std::ops::RangeInclusive;
 
@@ -9,19 +9,19 @@ use brokkr_wire::messages::{
 
 use crate::image::{ConfigResource, METADATA_VERSION};
 
-/// The levels of `metadata.version` whose records are understood: 3.3-IV3 to 4.3-IV0.
+/// The supported levels of `metadata.version`: 3.3-IV3 to 4.3-IV0.
 pub const METADATA_VERSIONS: RangeInclusive<i16> = 7..=30;
 
 /// The level of `metadata.version` of a new cluster: 4.3-IV0.
 pub const METADATA_VERSION_LATEST: i16 = 30;
 
-/// The level of `kraft.version`: voters are records (KIP-853).
+/// The level of `kraft.version` in a new cluster: voters are records (KIP-853).
 pub const KRAFT_VERSION: i16 = 1;
 
-/// The levels of `kraft.version` that are understood.
+/// The supported levels of `kraft.version`.
 pub const KRAFT_VERSIONS: RangeInclusive<i16> = 0..=1;
 
-/// The features that a broker and its controller speak, with the levels they can be finalized at.
+/// The features of a broker and its controller, with the levels that can be finalized.
 pub const SUPPORTED_FEATURES: &[(&str, i16, i16)] = &[
     ("kraft.version", *KRAFT_VERSIONS.start(), *KRAFT_VERSIONS.end()),
     (
@@ -31,8 +31,8 @@ pub const SUPPORTED_FEATURES: &[(&str, i16, i16)] = &[
     ),
 ];
 
-/// The first records of a new log, as Kafka's controller writes them when it finds it empty: in one metadata transaction, so
-/// that half of them is none.
+/// The first records of an empty log, as Kafka's controller writes them: in one metadata transaction, so that a partial
+/// write has no effect.
 pub fn bootstrap_records() -> Vec<MetadataRecord> {
     vec![
         BeginTransactionRecord {

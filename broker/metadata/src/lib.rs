@@ -1,11 +1,11 @@
-//! The cluster's metadata, as a replay of Kafka's metadata log, and the controller's decisions about it.
+//! The cluster's metadata, replayed from Kafka's metadata log, and the controller's decisions on it.
 //!
-//! Pure: no clock, no randomness, no IO. What is random (topic ids) comes with the request.
+//! Pure: no clock, no randomness, no IO. Random values (topic ids) come with the request.
 //!
-//! - [`image`]: the cluster up to an offset of the log.
-//! - [`controller`]: what becomes of requests.
+//! - [`image`]: the cluster's metadata up to an offset of the log.
+//! - [`controller`]: decisions on requests.
 //! - [`records`], [`snapshot`]: the log's batches and snapshot files.
-//! - [`config`]: what can be configured, and which value holds.
+//! - [`config`]: configuration keys and effective values.
 
 pub mod bootstrap;
 pub mod config;

@@ -1,11 +1,11 @@
-//! Records in batches: what stands in `__cluster_metadata` and in its snapshots.
+//! Encoding of records in batches, for `__cluster_metadata` and its snapshots.
 //!
 //! ```text
 //!   data batch      each record: no key, value = frame_version:uvarint(1) type:uvarint version:uvarint body
 //!   control batch   each record: key = version:i16 type:i16, value = the message of that type
 //! ```
 //!
-//! A batch is replayed whole or not at all, so what is decided together is written as one batch.
+//! A batch is replayed as a whole, so the records of one decision are written as one batch.
 
 use std::fmt;
 
@@ -20,13 +20,13 @@ use bytes::Bytes;
 
 use crate::image::record_version;
 
-/// Kafka's limit for a batch of metadata, also when it is decompressed.
+/// Kafka's limit for a metadata batch, also when decompressed.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
-/// Kafka's limit for what one request may change.
+/// Kafka's limit for the records of one request.
 pub const RECORDS_PER_REQUEST_MAX: usize = 10_000;
 
-/// What the quorum says among the metadata.
+/// A control record of the quorum.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Control {
     /// A leader begins its epoch.
@@ -37,27 +37,27 @@ pub enum Control {
     SnapshotFooter(SnapshotFooterRecord),
     /// The level of `kraft.version`.
     KRaftVersion(KRaftVersionRecord),
-    /// Who votes.
+    /// The voters.
     Voters(VotersRecord),
 }
 
 /// A record of the log.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Entry {
-    /// The cluster's.
+    /// A record of the cluster's metadata.
     Metadata(MetadataRecord),
-    /// The quorum's.
+    /// A control record of the quorum.
     Control(Control),
-    /// Of a later broker's quorum, of this type: to be passed over.
+    /// A control record of an unknown type, written by a later version: skip it.
     UnknownControl(i16),
 }
 
-/// Bytes that are no metadata batch.
+/// An invalid metadata batch.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RecordError {
-    /// The batch is not one.
+    /// The batch is invalid.
     Batch(BatchError),
-    /// A record in it is not one.
+    /// A record in it is invalid.
     Record {
         /// Its offset.
         offset: i64,
@@ -112,7 +112,7 @@ impl Control {
     }
 }
 
-/// A message whose first field is its version. A later one begins as the latest that is known, with tags behind it.
+/// A message whose first field is its version. A newer version is read as the latest known one, with tagged fields after it.
 fn versioned<M: Message>(value: Bytes) -> Result<M, DecodeError> {
     let version = Reader::new(value.clone()).i16("version")?;
     M::decode(
@@ -121,7 +121,7 @@ fn versioned<M: Message>(value: Bytes) -> Result<M, DecodeError> {
     )
 }
 
-/// All records of a batch with their offsets. The CRC is not looked at.
+/// All records of a batch with their offsets. Does not check the CRC.
 pub fn decode_batch(batch: &Batch) -> Result<Vec<(i64, Entry)>, RecordError> {
     let BatchHeader {
         base_offset,
@@ -150,7 +150,7 @@ pub fn decode_batch(batch: &Batch) -> Result<Vec<(i64, Entry)>, RecordError> {
     Ok(out)
 }
 
-/// The records in one batch, in their versions at this level of `metadata.version`.
+/// Encodes records as one batch, in their versions at this level of `metadata.version`.
 ///
 /// # Errors
 /// A record has a field that is too long for its length.
@@ -173,7 +173,7 @@ pub fn encode_records(
     Ok(builder.build())
 }
 
-/// The quorum's records in one batch.
+/// Encodes control records as one batch.
 ///
 /// # Errors
 /// A record has a field that is too long for its length.
@@ -194,7 +194,7 @@ pub fn encode_control(
     Ok(builder.build())
 }
 
-/// The record without what its version can't say, as Kafka writes it at a lower `metadata.version`.
+/// The record without the fields that its version lacks, as Kafka writes it at a lower `metadata.version`.
 fn fitted(record: &MetadataRecord, version: i16) -> MetadataRecord {
     let mut fitted = record.clone();
     match &mut fitted {

@@ -6,8 +6,8 @@
 //!   control batch   SnapshotFooter                      without it the file isn't one
 //! ```
 //!
-//! Offsets in it are its own, from 0; the file's name says for which part of the log it stands. A new cluster has one at
-//! offset 0 with nothing but the voters (KIP-853).
+//! Offsets inside are its own, from 0; the file's name says which part of the log it replaces. A new cluster has one at
+//! offset 0 that holds only the voters (KIP-853).
 
 use std::fmt;
 
@@ -23,20 +23,20 @@ use crate::bootstrap::{KRAFT_VERSION, KRAFT_VERSIONS, METADATA_VERSION_LATEST};
 use crate::image::{Image, MetadataState, Provenance, ReplayError};
 use crate::records::{Control, Entry, RecordError, decode_batch, encode_control, encode_records};
 
-/// How many records go into a batch: with strings of at most 32 KiB each it stays below Kafka's limit.
+/// Records in a batch: with strings of at most 32 KiB each the batch stays below Kafka's limit.
 const RECORDS_PER_BATCH: usize = 128;
 
-/// For which part of the log a snapshot stands.
+/// The part of the log that a snapshot replaces.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SnapshotId {
-    /// The first offset that isn't in it.
+    /// The first offset after the snapshot.
     pub end_offset: i64,
-    /// The quorum epoch of the last one that is.
+    /// The quorum epoch of the last record in it.
     pub epoch: i32,
 }
 
 impl SnapshotId {
-    /// The one that a new cluster begins with.
+    /// The first snapshot of a new cluster.
     pub const BOOTSTRAP: Self = Self {
         end_offset: 0,
         epoch: 0,
@@ -47,7 +47,7 @@ impl SnapshotId {
         format!("{:020}-{:010}.checkpoint", self.end_offset, self.epoch)
     }
 
-    /// The snapshot of this file name, if it is one's.
+    /// Parses the name of a snapshot file.
     pub fn from_file_name(name: &str) -> Option<Self> {
         let digits = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit());
         let (end_offset, epoch) = name.strip_suffix(".checkpoint")?.split_once('-')?;
@@ -61,12 +61,12 @@ impl SnapshotId {
     }
 }
 
-/// The quorum's own state: not the cluster's, but in the same log.
+/// The quorum's state, kept in the same log as the cluster's.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct QuorumState {
     /// The level of `kraft.version`.
     pub kraft_version: i16,
-    /// Who votes; `None` where the configuration says it.
+    /// The voters; `None` if they come from the configuration.
     pub voters: Option<VotersRecord>,
 }
 
@@ -74,7 +74,7 @@ impl QuorumState {
     /// Applies a control record.
     ///
     /// # Errors
-    /// A level of `kraft.version` that this broker doesn't speak.
+    /// An unsupported level of `kraft.version`.
     pub fn replay(&mut self, control: &Control) -> Result<(), ReplayError> {
         match control {
             Control::KRaftVersion(r) if !KRAFT_VERSIONS.contains(&r.kraft_version) => {
@@ -91,32 +91,32 @@ impl QuorumState {
     }
 }
 
-/// What a snapshot holds.
+/// The content of a snapshot.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Snapshot {
     /// The cluster.
     pub image: Image,
     /// The quorum.
     pub quorum: QuorumState,
-    /// When the last record that is in it was appended.
+    /// The append time of its last record.
     pub last_timestamp: UnixMillis,
 }
 
-/// A file that is no snapshot.
+/// An invalid snapshot file.
 #[derive(Clone, PartialEq, Debug)]
 pub enum SnapshotError {
-    /// Its bytes are no metadata batches.
+    /// Its bytes are not metadata batches.
     Records(RecordError),
     /// Its records can't be replayed.
     Replay {
-        /// The record's place in the file.
+        /// The index of the record in the file.
         offset: i64,
         /// What is wrong.
         fault: ReplayError,
     },
-    /// It doesn't begin with a header.
+    /// The header is missing.
     NoHeader,
-    /// It doesn't end with a footer: it was never completed.
+    /// The footer is missing: the snapshot was never completed.
     NoFooter,
 }
 
@@ -174,10 +174,10 @@ pub fn write(snapshot: &Snapshot, id: SnapshotId, now: UnixMillis) -> Result<Byt
     Ok(out.freeze())
 }
 
-/// What a snapshot file holds.
+/// Decodes a snapshot file.
 ///
 /// # Errors
-/// Any byte that isn't as it was written: each batch has its CRC, the footer says that none is missing.
+/// Any changed byte is an error: each batch has a CRC, and the footer shows that none is missing.
 pub fn read(bytes: &Bytes, id: SnapshotId, cluster_id: &str) -> Result<Snapshot, SnapshotError> {
     let mut state = MetadataState::new(Image::empty(cluster_id));
     let mut quorum = QuorumState::default();
@@ -216,7 +216,7 @@ pub fn read(bytes: &Bytes, id: SnapshotId, cluster_id: &str) -> Result<Snapshot,
     })
 }
 
-/// A new cluster's first snapshot: one voter.
+/// The first snapshot of a new cluster, with one voter.
 ///
 /// # Errors
 /// The host is longer than a length can say.
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_varints_are_read_back() {
         let snapshot = busy();
         let id = SnapshotId {
             end_offset: snapshot.image.provenance.offset + 1,
@@ -303,7 +303,7 @@ mod tests {
         for at in 0..bytes.len() {
             let cut = bytes.slice(..at);
             assert!(read(&cut, id, "c").is_err(), "cut at {at}");
-            // The leader epoch and the base offset stand outside of the CRC; the file's name says them again.
+            // The leader epoch and the base offset are outside of the CRC; the file's name repeats them.
             let mut damaged = bytes.to_vec();
             damaged[at] ^= 0x40;
             let again = read(&Bytes::from(damaged), id, "a cluster");

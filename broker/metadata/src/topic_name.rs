@@ -1,20 +1,20 @@
-//! Which names a topic may have.
+//! Validation of topic names.
 
-/// What is longer gives no file name on all file systems: `-` and a partition number come behind it.
+/// Longest name: with `-` and a partition number it must be a file name on all file systems.
 pub const TOPIC_NAME_LEN_MAX: usize = 249;
 
-/// Topics that brokers keep for themselves.
+/// Internal topics.
 pub const INTERNAL_TOPICS: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
 
 /// The name of the metadata log.
 pub const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
-/// Whether the topic is a broker's own.
+/// Whether the topic is internal.
 pub fn is_internal(name: &str) -> bool {
     INTERNAL_TOPICS.contains(&name)
 }
 
-/// Why the name can't be a topic's, in Kafka's words, if it can't.
+/// Kafka's error message for an invalid topic name.
 pub fn invalid(name: &str) -> Option<String> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let why = if name.is_empty() {
@@ -31,7 +31,7 @@ pub fn invalid(name: &str) -> Option<String> {
     Some(format!("Topic name is invalid: {why}"))
 }
 
-/// The name with `.` as `_`, if it has either: two topics that differ in that alone would share the names of their metrics.
+/// The name with `.` replaced by `_`, if it contains either: topics that differ only in that would share metric names.
 pub fn collision_key(name: &str) -> Option<String> {
     name.contains(['.', '_']).then(|| name.replace('.', "_"))
 }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_types::{LeaderEpoch, NodeId, Offset};
 
-/// What a leader knows of its followers, and the high watermark that follows from it.
+/// The leader's state: the log ends of its replicas and the high watermark computed from them.
 #[derive(Clone, Debug)]
 pub struct Leader {
     epoch: LeaderEpoch,
-    /// Each replica's ackable end: durable, where the configuration says that an acknowledgement means durable.
+    /// Each replica's ackable end: its durable end, if acknowledgements require durability.
     ackable: BTreeMap<NodeId, Offset>,
     isr: BTreeSet<NodeId>,
     min_insync: usize,
@@ -16,11 +16,11 @@ pub struct Leader {
 }
 
 impl Leader {
-    /// A leader that begins its `epoch` with this ISR. Nothing is known yet of where each replica's log ends; the high
-    /// watermark starts where this replica knew it to be.
+    /// A leader at the start of its `epoch`, with this ISR. The log ends of the replicas are unknown; the high watermark
+    /// starts at the last value that this replica knew.
     ///
     /// # Panics
-    /// If a member of the ISR is no replica.
+    /// If a member of the ISR is not a replica.
     pub fn new(
         epoch: LeaderEpoch,
         replicas: impl IntoIterator<Item = NodeId>,
@@ -68,7 +68,7 @@ impl Leader {
         self.min_insync = min_insync;
     }
 
-    /// A replica's ackable end is `end` (the leader counts itself so too). The new high watermark, if it advanced.
+    /// Sets a replica's ackable end (the leader's own too). Returns the new high watermark if it advanced.
     pub fn on_ackable(&mut self, replica: NodeId, end: Offset) -> Option<Offset> {
         *self.ackable.get_mut(&replica)? = end;
         if !self.enough_in_sync() {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokkr_env::{Dir, Env, Error, Listener, Noise, Task};
+use brokkr_env::{Dir, Env, Error, ErrorLog, Listener, Task};
 use brokkr_metadata::Request;
 use brokkr_types::{NodeId, Uuid};
 use tokio::sync::{mpsc, oneshot};
@@ -80,12 +80,12 @@ impl<E: Env> Broker<E> {
         let log_dirs = log_dir::open(&env, &config).await.map_err(StartError::LogDir)?;
         let identity = Arc::new(log_dirs.metadata.identity.clone());
 
-        let noise = Arc::new(Noise::new(env.clone()));
+        let error_log = Arc::new(ErrorLog::new(env.clone()));
         let changes = Changes::default();
         let metrics = Arc::new(Metrics::new(SERVED));
         let (partitions, cluster) = partitions::start(Manager {
             env: env.clone(),
-            noise: Arc::clone(&noise),
+            error_log: Arc::clone(&error_log),
             changes: changes.clone(),
             node: NodeId(identity.node_id),
             log_dirs: log_dirs.clone(),
@@ -93,7 +93,7 @@ impl<E: Env> Broker<E> {
             known: partitions::Known::default(),
             traffic: Arc::clone(&metrics.traffic),
         });
-        let controller = controller::start(&env, &noise, &config, &log_dirs, &addrs, partitions.clone())
+        let controller = controller::start(&env, &error_log, &config, &log_dirs, &addrs, partitions.clone())
             .await
             .map_err(StartError::Controller)?;
         let memory = config.memory_bytes();
@@ -111,7 +111,7 @@ impl<E: Env> Broker<E> {
             checking: Turns::new(env.clone(), checking),
             connections: Arc::default(),
             sessions: Slots::new(slots, env.rng("fetch-session").next_u64() as u32),
-            noise,
+            error_log,
             metrics,
             config,
         };

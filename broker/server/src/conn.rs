@@ -414,14 +414,14 @@ impl<E: Env> Reader<E> {
         let size = i32::from_be_bytes(*self.buf.bytes.first_chunk().expect("four bytes came"));
         let ctx = &self.dispatch.ctx;
         let Ok(size) = usize::try_from(size) else {
-            ctx.noise.tell(
+            ctx.error_log.record(
                 "negative frame size",
                 &format_args!("{size} from {}", self.dispatch.peer.addr),
             );
             return None;
         };
         if size > ctx.config.socket_request_max_bytes.max(0) as usize {
-            ctx.noise.tell(
+            ctx.error_log.record(
                 "frame too large",
                 &format_args!("{size} bytes from {}", self.dispatch.peer.addr),
             );
@@ -462,11 +462,11 @@ impl<E: Env> Reader<E> {
             tokio::select! {
                 biased;
                 made = room => if let Err(Overloaded) = made {
-                    ctx.noise.tell("no memory for a request", &peer.addr);
+                    ctx.error_log.record("no memory for a request", &peer.addr);
                     return None;
                 },
                 () = evicted(begun) => {
-                    ctx.noise.tell("slow request dropped, for memory was short", &peer.addr);
+                    ctx.error_log.record("slow request dropped, for memory was short", &peer.addr);
                     return None;
                 }
             }
@@ -485,7 +485,7 @@ impl<E: Env> Reader<E> {
                 n = self.read.read(buf) => match n {
                     Ok(0) => {
                         if !buf.is_empty() {
-                            ctx.noise.tell("truncated frame", &peer.addr);
+                            ctx.error_log.record("truncated frame", &peer.addr);
                         }
                         return None;
                     }
@@ -502,7 +502,7 @@ impl<E: Env> Reader<E> {
                     }
                 },
                 () = evicted(begun) => {
-                    ctx.noise.tell("slow request dropped, for memory was short", &peer.addr);
+                    ctx.error_log.record("slow request dropped, for memory was short", &peer.addr);
                     return None;
                 }
                 () = ctx.env.sleep_until(wake_at) => {
@@ -511,11 +511,11 @@ impl<E: Env> Reader<E> {
                         (seen, idle_from) = (self.sent.bytes(), now);
                     }
                     if begun.is_some_and(|b| now >= b.deadline) {
-                        ctx.noise.tell("request that took too long to arrive", &peer.addr);
+                        ctx.error_log.record("request that took too long to arrive", &peer.addr);
                         return None;
                     }
                     if now >= idle_from + idle_max {
-                        ctx.noise.tell("idle connection closed", &peer.addr);
+                        ctx.error_log.record("idle connection closed", &peer.addr);
                         return None;
                     }
                     if !keep {
@@ -739,7 +739,7 @@ async fn send<E: Env>(
             },
             // The write is given up with the connection.
             () = evicted => {
-                ctx.noise.tell("slow reader dropped", &"others waited for the memory of its response");
+                ctx.error_log.record("slow reader dropped", &"others waited for the memory of its response");
                 return false;
             }
             () = ctx.env.sleep_until(wake_at) => {
@@ -752,7 +752,7 @@ async fn send<E: Env>(
                 if bytes != seen {
                     (seen, idle_from) = (bytes, ctx.env.now());
                 } else if ctx.env.now() >= idle_from + idle_max {
-                    ctx.noise.tell("slow reader dropped", &"it took nothing for connections.max.idle.ms");
+                    ctx.error_log.record("slow reader dropped", &"it took nothing for connections.max.idle.ms");
                     return false;
                 }
             }

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use brokkr_env::{Env, ErrorKind, Noise, Published, Reader};
+use brokkr_env::{Env, ErrorKind, ErrorLog, Published, Reader};
 use brokkr_log::{Event, Log, LogDir, LogError, Recorded};
 use brokkr_metadata::config::is_applied;
 use brokkr_metadata::records::{Control, encode_control, encode_records};
@@ -143,7 +143,7 @@ enum Room {
 
 struct Host<E: Env> {
     env: E,
-    noise: Arc<Noise>,
+    error_log: Arc<ErrorLog>,
     log: Log<E>,
     logs: LogDir<E>,
     controller: Controller,
@@ -164,7 +164,7 @@ struct Host<E: Env> {
 /// Starts the host: replays, registers this broker, and lets the partitions follow. Everything is committed when it returns.
 pub async fn start<E: Env>(
     env: &E,
-    noise: &Arc<Noise>,
+    error_log: &Arc<ErrorLog>,
     config: &BrokerConfig,
     log_dirs: &LogDirs<E>,
     addrs: &[SocketAddr],
@@ -191,7 +191,7 @@ pub async fn start<E: Env>(
     log_dir.logs.assign_epoch(&mut log, epoch).await?;
     let mut host = Host {
         env: env.clone(),
-        noise: Arc::clone(noise),
+        error_log: Arc::clone(error_log),
         recorded: Published::new(log.checkpoint()),
         log,
         logs: log_dir.logs.clone(),
@@ -410,7 +410,7 @@ impl<E: Env> Host<E> {
             .decide(self.env.now(), self.log.log_end().0, request);
         if !records.is_empty() {
             self.commit(&records, room).await.map_err(|error| {
-                self.noise.tell("metadata not changed", &error);
+                self.error_log.record("metadata not changed", &error);
                 ErrorCode::KAFKA_STORAGE_ERROR
             })?;
             self.follow(ImageDelta::of(&records)).await;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use brokkr_env::{Env, Noise, Reader};
+use brokkr_env::{Env, ErrorLog, Reader};
 use brokkr_metadata::Image;
 use brokkr_types::Uuid;
 
@@ -66,7 +66,7 @@ pub struct Ctx<E: Env> {
     /// Fetch sessions that may still be opened.
     pub sessions: Slots,
     /// What strangers do wrong.
-    pub noise: Arc<Noise>,
+    pub error_log: Arc<ErrorLog>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -103,7 +103,7 @@ impl<E: Env> Clone for Ctx<E> {
             checking: self.checking.clone(),
             connections: Arc::clone(&self.connections),
             sessions: self.sessions.clone(),
-            noise: Arc::clone(&self.noise),
+            error_log: Arc::clone(&self.error_log),
             metrics: Arc::clone(&self.metrics),
         }
     }

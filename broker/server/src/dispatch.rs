@@ -6,7 +6,7 @@
 use std::future::ready;
 use std::sync::Arc;
 
-use brokkr_env::{Env, FileRange, Instant, Noise, Part};
+use brokkr_env::{Env, ErrorLog, FileRange, Instant, Part};
 use brokkr_wire::frame::{decode_request_header, encode_frame_within, request_header_peek};
 use brokkr_wire::messages::{self as m, Message, Request};
 use brokkr_wire::{ApiKey, DecodeError, Reader};
@@ -83,7 +83,13 @@ impl RequestContext {
         response: &M,
         mut ranges: Vec<Option<FileRange<E>>>,
     ) -> Option<Response<E>> {
-        let complete = self.response_in(self.version, &ctx.noise, response, &mut ranges, RESPONSE_BYTES);
+        let complete = self.response_in(
+            self.version,
+            &ctx.error_log,
+            response,
+            &mut ranges,
+            RESPONSE_BYTES,
+        );
         self.counted(ctx, response, complete)
     }
 
@@ -113,7 +119,7 @@ impl RequestContext {
     fn response_in<E: Env, M: Message>(
         &self,
         body_version: i16,
-        noise: &Noise,
+        error_log: &ErrorLog,
         response: &M,
         ranges: &mut [Option<FileRange<E>>],
         capacity: usize,
@@ -131,7 +137,7 @@ impl RequestContext {
             Ok(parts) => parts,
             Err(error) => {
                 let what = format_args!("{} version {}: {error}", self.api_key, self.version);
-                noise.tell("response that can't be encoded", &what);
+                error_log.record("response that can't be encoded", &what);
                 brokkr_types::reached!("a response could not be encoded");
                 return None;
             }
@@ -152,8 +158,8 @@ impl RequestContext {
 }
 
 fn malformed<E: Env>(ctx: &Ctx<E>, peer: &Peer, error: &DecodeError) {
-    ctx.noise
-        .tell("malformed request", &format_args!("{error}, from {}", peer.addr));
+    ctx.error_log
+        .record("malformed request", &format_args!("{error}, from {}", peer.addr));
 }
 
 impl<E: Env> Dispatch<E> {
@@ -204,7 +210,7 @@ impl<E: Env> Dispatch<E> {
         }
         if !served(api_key, rc.version) {
             let what = format_args!("{api_key} version {} from {}", rc.version, self.peer.addr);
-            self.ctx.noise.tell("request that isn't served", &what);
+            self.ctx.error_log.record("request that isn't served", &what);
             return Dispatched::Close;
         }
         self.arrived(&rc);
@@ -243,7 +249,9 @@ impl<E: Env> Dispatch<E> {
         match self.ctx.memory.decoded(cost).await {
             Ok(share) => Some((decode()?.0, share)),
             Err(Overloaded) => {
-                self.ctx.noise.tell("no memory for a request", &self.peer.addr);
+                self.ctx
+                    .error_log
+                    .record("no memory for a request", &self.peer.addr);
                 None
             }
         }
@@ -261,7 +269,7 @@ impl<E: Env> Dispatch<E> {
             (rc.response(&ctx, &response, Vec::new()), share)
         } else {
             let response = handlers::api_versions::unsupported();
-            let complete = rc.response_in(0, &ctx.noise, &response, &mut [], RESPONSE_BYTES);
+            let complete = rc.response_in(0, &ctx.error_log, &response, &mut [], RESPONSE_BYTES);
             (rc.counted(&ctx, &response, complete), Share::default())
         };
         Dispatched::Pending(Box::pin(ready(response)), share)
@@ -373,7 +381,7 @@ impl<E: Env> Dispatch<E> {
                     ..=SMALL_MAX => RESPONSE_BYTES,
                     large => large.min(RESPONSE_CAPACITY_MAX),
                 };
-                let complete = rc.response_in(rc.version, &ctx.noise, &body, &mut [], capacity);
+                let complete = rc.response_in(rc.version, &ctx.error_log, &body, &mut [], capacity);
                 rc.counted(&ctx, &body, complete)?
             };
             let len = response.parts.iter().map(Part::len).sum();
@@ -416,7 +424,7 @@ pub async fn response_share<E: Env>(ctx: &Ctx<E>, peer: &Peer, bytes: usize) -> 
     match ctx.memory.response(bytes).await {
         Ok(share) => Some(share),
         Err(Overloaded) => {
-            ctx.noise.tell("no memory for a response", &peer.addr);
+            ctx.error_log.record("no memory for a response", &peer.addr);
             None
         }
     }
@@ -470,7 +478,7 @@ mod tests {
 
     #[test]
     fn a_response_that_can_t_be_encoded_is_logged_and_there_is_none() {
-        let noise = Noise::new(TokioEnv::new(1));
+        let error_log = ErrorLog::new(TokioEnv::new(1));
         let rc = RequestContext {
             api_key: ApiKey::Metadata,
             version: 2,
@@ -485,14 +493,14 @@ mod tests {
                 cluster_id: Some(Str::from("c".repeat(cluster_id_bytes))),
                 ..Default::default()
             };
-            rc.response_in::<TokioEnv, _>(rc.version, &noise, &response, &mut [], RESPONSE_BYTES)
+            rc.response_in::<TokioEnv, _>(rc.version, &error_log, &response, &mut [], RESPONSE_BYTES)
         };
         // In this version a text has 16 bits for its length.
         assert!(respond(32_767).is_some_and(|response| !response.parts.is_empty()));
-        assert!(noise.counts().is_empty());
+        assert!(error_log.counts().is_empty());
         assert!(respond(32_768).is_none());
         assert_eq!(
-            noise.counts(),
+            error_log.counts(),
             BTreeMap::from([("response that can't be encoded", 1)])
         );
     }

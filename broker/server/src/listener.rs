@@ -105,7 +105,7 @@ pub async fn accept<E: Env>(ctx: Ctx<E>, name: Arc<str>, mut listener: E::Listen
             accepted = listener.accept() => match accepted {
                 Ok((conn, addr)) => start(&ctx, &name, conn, addr, &stop),
                 Err(error) => {
-                    ctx.noise.tell("accept failed", &error);
+                    ctx.error_log.record("accept failed", &error);
                     ctx.env.sleep_until(ctx.env.now() + RETRY).await;
                 }
             },
@@ -120,7 +120,7 @@ fn start<E: Env>(ctx: &Ctx<E>, name: &Arc<str>, conn: E::Conn, addr: SocketAddr,
         limit(ctx.config.max_connections_per_ip),
     );
     let Some(slot) = ctx.connections.enter(addr.ip(), name, max, max_per_ip) else {
-        ctx.noise.tell("too many connections", &addr);
+        ctx.error_log.record("too many connections", &addr);
         return;
     };
     let peer = Peer {

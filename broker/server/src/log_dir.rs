@@ -272,7 +272,7 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: St
         }
         for dir in log_dirs.all() {
             if let Err(error) = dir.logs.keep_reserve().await {
-                ctx.noise.tell("no reserve on the disk", &error);
+                ctx.error_log.record("no reserve on the disk", &error);
             }
         }
         // BEFORE anything is looked at: what changes meanwhile is seen the next time.
@@ -312,7 +312,7 @@ impl<E: Env> Owned<E> {
                 Ok(()) => last.logs = logs,
                 Err(error) => {
                     well = false;
-                    ctx.noise.tell("checkpoint failed", &error);
+                    ctx.error_log.record("checkpoint failed", &error);
                 }
             }
         }
@@ -330,7 +330,7 @@ impl<E: Env> Owned<E> {
                     Ok(()) => last.high_watermarks = high,
                     Err(error) => {
                         well = false;
-                        ctx.noise.tell("checkpoint failed", &error);
+                        ctx.error_log.record("checkpoint failed", &error);
                     }
                 }
             }

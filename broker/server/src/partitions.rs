@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokkr_env::{Env, Noise, Published};
+use brokkr_env::{Env, ErrorLog, Published};
 use brokkr_log::Recorded;
 use brokkr_metadata::{Image, ImageDelta, TopicImage};
 use brokkr_types::{Instant, LeaderEpoch, NodeId, Uuid};
@@ -225,7 +225,7 @@ pub struct Manager<E: Env> {
     /// Who we are.
     pub node: NodeId,
     /// Where repeated failures are logged.
-    pub noise: Arc<Noise>,
+    pub error_log: Arc<ErrorLog>,
     /// Counts what the partitions publish.
     pub changes: Changes,
     /// The log directories.

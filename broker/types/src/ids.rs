@@ -36,15 +36,15 @@ macro_rules! id {
 }
 
 id! {
-    /// A record's place in its partition, from 0.
+    /// The position of a record in its partition, from 0.
     Offset(i64)
 }
 id! {
-    /// The reign of one leader incarnation over a partition (KIP-101). `-1` where it isn't known.
+    /// The epoch of a partition's leader (KIP-101); each new leader incarnation has a higher one. `-1` if unknown.
     LeaderEpoch(i32)
 }
 id! {
-    /// Who writes idempotently (KIP-98). `-1` is nobody.
+    /// The id of an idempotent producer (KIP-98). `-1` is none.
     ProducerId(i64)
 }
 id! {
@@ -64,12 +64,12 @@ id! {
     PartitionIndex(i32)
 }
 id! {
-    /// The number of a record among those that a producer sent to one partition. Wraps from `i32::MAX` to 0.
+    /// The sequence number of a record among those that a producer sent to one partition. Wraps from `i32::MAX` to 0.
     Sequence(i32)
 }
 
 impl Offset {
-    /// The offset `n` further on.
+    /// The offset `n` higher.
     #[must_use]
     pub fn plus(self, n: i64) -> Self {
         Self(self.0 + n)
@@ -77,25 +77,25 @@ impl Offset {
 }
 
 impl LeaderEpoch {
-    /// What stands where no epoch is known.
+    /// No known epoch.
     pub const NONE: Self = Self(-1);
 }
 
 impl ProducerId {
-    /// The id of a batch whose producer isn't idempotent.
+    /// The producer id of a batch from a producer that isn't idempotent.
     pub const NONE: Self = Self(-1);
 
-    /// Whether this names a producer.
+    /// Whether this is the id of a producer.
     pub fn is_some(self) -> bool {
         self.0 >= 0
     }
 }
 
 impl Sequence {
-    /// What stands in a batch that has no sequence.
+    /// The sequence of a batch without one.
     pub const NONE: Self = Self(-1);
 
-    /// The sequence `n` records on, past the wrap from `i32::MAX` to 0 (SCENARIOS P3).
+    /// The sequence `n` records later; wraps from `i32::MAX` to 0 (SCENARIOS P3).
     #[must_use]
     pub fn plus(self, n: i32) -> Self {
         let wide = i64::from(self.0) + i64::from(n);

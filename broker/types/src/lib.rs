@@ -1,7 +1,7 @@
-//! What every part speaks of: times, offsets, epochs, ids, and the two contracts that have no better home,
-//! [`Replicated`] (a state machine fed by a log) and [`reached!`] (a rare state worth counting).
+//! The vocabulary of all crates: times, offsets, epochs, ids, and two contracts: [`Replicated`] (a state machine replayed
+//! from a log) and [`reached!`] (reports a rare state).
 //!
-//! Depends on nothing. The newtypes are here so that two integers can't be swapped where that would lose data.
+//! Depends on no other crate of the workspace. The newtypes prevent swapping two integers where that would lose data.
 
 mod count;
 mod ids;
@@ -17,10 +17,10 @@ pub use replicated::Replicated;
 pub use time::{Instant, UnixMillis};
 pub use uuid::{ParseUuidError, Uuid};
 
-/// Says that the run came by a rare state (`reached!("leader elected while a txn was open")`).
+/// Reports that the run reached a rare state (`reached!("leader elected while a txn was open")`).
 ///
-/// A tracing event of the target `reached`. In production nobody listens and it costs one static load; the simulator
-/// counts the names and a campaign in which a listed name never occurred fails.
+/// Emits a tracing event with target `reached`. In production no subscriber takes it and it costs one static load. The
+/// simulator counts the names; a campaign in which a listed name never occurred fails.
 #[macro_export]
 macro_rules! reached {
     ($name:literal) => {

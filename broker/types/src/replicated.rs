@@ -1,23 +1,23 @@
-//! A state machine fed by a log.
+//! A state machine replayed from a log.
 
 use crate::Instant;
 
-/// State that is a replay of a log: cluster metadata now; groups, transactions and shares later.
+/// State replayed from a log: cluster metadata now; groups, transactions and shares later.
 ///
-/// Pure: no clock, no randomness, no IO. `decide` looks, `replay` changes. The host appends what `decide` returned,
-/// replays each record when it is appended, and lets an answer out only when its records are committed.
+/// Pure: no clock, no randomness, no IO. `decide` reads the state, `replay` changes it. The host appends the records that
+/// `decide` returned, replays each one when it is appended, and sends the reply only after the records are committed.
 pub trait Replicated {
-    /// What is asked.
+    /// A request.
     type Request;
-    /// What is answered, once the records are committed.
+    /// The reply to a request, sent once the records are committed.
     type Reply;
-    /// What is written.
+    /// A record of the log.
     type Record;
 
-    /// Judges a request against the state as appended so far: the records that would carry it out, and the answer that
-    /// holds once they are committed. Changes nothing.
+    /// Decides on a request in the state as appended so far. Returns the records that carry it out, and the reply that is
+    /// valid once they are committed. Changes nothing.
     fn decide(&self, now: Instant, request: Self::Request) -> (Vec<Self::Record>, Self::Reply);
 
-    /// Applies a record that now stands in the log at `offset`.
+    /// Applies a record appended at `offset`.
     fn replay(&mut self, offset: i64, record: &Self::Record);
 }

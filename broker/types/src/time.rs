@@ -1,16 +1,16 @@
-//! The two clocks: a monotonic one for waiting, a wall clock for what people read.
+//! The two clocks: monotonic for waiting, wall clock for timestamps.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// A point on a node's monotonic clock, in nanoseconds since an arbitrary start. Never goes back within one incarnation
-/// and means nothing to another.
+/// A point on a node's monotonic clock, in nanoseconds since an arbitrary start. Never decreases within one incarnation;
+/// meaningless in another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// A point further away than any process lives.
+    /// A point that no process reaches.
     pub const FAR_FUTURE: Self = Self(u64::MAX);
 
     /// The point `nanos` after the clock's start.
@@ -23,7 +23,7 @@ impl Instant {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// The duration since `earlier`; zero if `earlier` is later.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -1,4 +1,4 @@
-//! 128-bit ids, written as Kafka writes them.
+//! 128-bit ids in Kafka's text format.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,12 +1,12 @@
-//! Emits, for the integration tests alone, how to make an arbitrary value of each structure, and a macro that names every
-//! message. `tests/support/mod.rs` includes it and has what it calls: `Arbitrary` and `Gen`.
+//! Emits, only for the integration tests, generators of arbitrary values for each structure, and a macro that lists every
+//! message. `tests/support/mod.rs` includes the output and defines `Arbitrary` and `Gen`, which it uses.
 
 use std::fmt::Write;
 
 use crate::emit_messages::{condition, ident, snake};
 use crate::parse::{Field, Message, Struct, Type};
 
-/// The implementations, and `every_message!`.
+/// The trait implementations and `every_message!`.
 pub fn emit(messages: &[Message]) -> String {
     let mut out = String::new();
     for message in messages {

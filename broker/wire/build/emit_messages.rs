@@ -1,7 +1,7 @@
-//! Emits a module for each message: its structures, their defaults, and how they are read and written.
+//! Emits a module for each message: its structures, their defaults, and their encoding and decoding.
 //!
-//! What the codec does with a value is a call of `Reader` or `Writer`; what is emitted says only which, in which versions,
-//! in which order. That keeps the emitted code small, and so the build short.
+//! Encoding and decoding of values is implemented in `Reader` and `Writer`; the emitted code only calls them for the fields
+//! of each version, in order. That keeps the emitted code small and the build short.
 
 use std::fmt::Write;
 
@@ -204,7 +204,7 @@ fn field_doc(f: &Field, within: Range) -> String {
     doc
 }
 
-/// A condition on `v` that holds in `versions`, given that it is in `within`; `None` if it always does.
+/// A condition on `v` that is true in `versions`, given that `v` is in `within`; `None` if it is always true.
 pub fn condition(versions: Range, within: Range) -> Option<String> {
     match (versions.lo > within.lo, versions.hi < within.hi) {
         (false, false) => None,
@@ -215,12 +215,12 @@ pub fn condition(versions: Range, within: Range) -> Option<String> {
     }
 }
 
-/// Where null is allowed, as an expression, within the versions that have the field.
+/// An expression for the versions in which null is allowed, among those that have the field.
 fn nullable(f: &Field, n: Range) -> String {
     condition(n, f.versions).unwrap_or_else(|| "true".to_owned())
 }
 
-/// The path that errors name.
+/// The field's path for errors.
 fn path(s: &Struct, f: &Field) -> String {
     format!("\"{}.{}\"", s.name, f.name)
 }
@@ -285,7 +285,7 @@ pub fn flexible_part(message: &Message, s: &Struct) -> Range {
     }
 }
 
-/// Says `let _ = x` for each parameter that the body doesn't use.
+/// Emits `let _ = x` for each parameter that the body doesn't use.
 fn silence(out: &mut String, body: &str, parameters: &[&str]) {
     let used = |name: &str| {
         body.split(|c: char| !c.is_alphanumeric() && c != '_')
@@ -296,7 +296,7 @@ fn silence(out: &mut String, body: &str, parameters: &[&str]) {
     }
 }
 
-/// Reads the field into its place.
+/// Emits the decoding of a field.
 fn read_expr(s: &Struct, f: &Field, flex: &str) -> String {
     let at = path(s, f);
     let x = format!("self.{}", ident(&f.name));
@@ -428,7 +428,7 @@ fn write_expr(s: &Struct, f: &Field, flex: &str) -> String {
     }
 }
 
-/// Whether the field differs from its default, as an expression.
+/// An expression for whether the field differs from its default.
 fn differs(f: &Field) -> String {
     let x = format!("self.{}", ident(&f.name));
     let null_by_default = f.default.as_deref() == Some("null") || f.ty == Type::Records;
@@ -447,7 +447,7 @@ fn differs(f: &Field) -> String {
     }
 }
 
-/// The default as an expression, and whether it is what Rust's own `Default` gives.
+/// An expression for the default, and whether it equals Rust's `Default`.
 pub fn default(f: &Field) -> (String, bool) {
     let value = f.default.as_deref();
     let given = value.unwrap_or_default();
@@ -507,7 +507,7 @@ fn rust_type(f: &Field) -> String {
     }
 }
 
-/// A field's name as Rust can say it.
+/// A field's name as a Rust identifier.
 pub fn ident(name: &str) -> String {
     match name {
         "type" | "match" | "ref" | "final" | "override" | "abstract" | "virtual" | "move" | "loop"
@@ -518,7 +518,7 @@ pub fn ident(name: &str) -> String {
     }
 }
 
-/// A name in snake case. A run of capitals is one word (`KRaftVersionRecord`: `kraft_version_record`).
+/// A name in snake case. A run of capitals counts as one word (`KRaftVersionRecord`: `kraft_version_record`).
 pub fn snake(name: &str) -> String {
     let mut out = String::new();
     let mut after_capital = true;
@@ -532,7 +532,7 @@ pub fn snake(name: &str) -> String {
     out
 }
 
-/// An enum of all records of the metadata log.
+/// Emits an enum of all records of the metadata log.
 fn emit_metadata_record(out: &mut String, messages: &[Message]) {
     let (mut variants, mut types, mut read, mut write, mut from) = (
         String::new(),

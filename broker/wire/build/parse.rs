@@ -1,6 +1,6 @@
-//! The tables' notation, and what is read from it.
+//! Parses the tables.
 //!
-//! One line says one thing; two spaces of indent are one level; `#` starts a comment.
+//! One item a line; an indent of two spaces is one level; `#` starts a comment.
 //!
 //! ```text
 //! request FetchRequest 4-18 flex=12+            kind, name, valid versions, versions with the flexible encoding (KIP-482)
@@ -12,15 +12,16 @@
 //! ```
 //!
 //! - Kinds: `request`, `response`, `header`, `data`; `record` (metadata log), `key` and `value` (coordinators' logs),
-//!   `remote` (tiered storage's log), which also say `type=` what a reader tells them by.
+//!   `remote` (tiered storage's log). The last four have a `type=` that identifies them.
 //! - Types: `bool i8 i16 u16 i32 u32 i64 f64 uuid string bytes records`, a structure's name, `[]` before any of them.
 //!   `?` after a type: null is allowed, in all the field's versions or in those named (`?7+`).
-//! - Versions: `3`, `3-5`, `3+` (up to the message's last). A field without any has those of what it stands in.
-//! - `tag=N`: a tagged field. `ignorable`: a value is dropped, not refused, in a version that lacks the field. `key`: with
-//!   the other keys, identifies an element of its array. `rigid`: keeps its old encoding in flexible versions.
-//! - `= value`: the default where it isn't 0, false, empty; `null` for what may be null.
+//! - Versions: `3`, `3-5`, `3+` (up to the message's last). A field without versions has those of its structure.
+//! - `tag=N`: a tagged field. `ignorable`: in a version without the field, a value is dropped instead of refused. `key`:
+//!   together with the other keys, identifies an element of its array. `rigid`: keeps the non-flexible encoding in flexible
+//!   versions.
+//! - `= value`: the default, if it isn't 0, false or empty; `null` for nullable fields.
 //!
-//! A mistake in a table ends the build with its file and line.
+//! An error in a table fails the build with its file and line.
 
 /// An inclusive range of versions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,13 +70,13 @@ pub struct Field {
     pub name: String,
     pub ty: Type,
     pub versions: Range,
-    /// Where null is allowed.
+    /// The versions in which null is allowed.
     pub nullable: Option<Range>,
     pub tag: Option<u32>,
     pub ignorable: bool,
     pub key: bool,
     pub rigid: bool,
-    /// What stands after `=`.
+    /// The default, after `=`.
     pub default: Option<String>,
 }
 
@@ -92,7 +93,7 @@ pub struct Message {
     /// The first flexible version.
     pub flexible: Option<i16>,
     pub record_type: Option<i16>,
-    /// The message's own structure first, then those in it.
+    /// The message's own structure first, then the nested ones.
     pub structs: Vec<Struct>,
 }
 
@@ -112,7 +113,7 @@ pub struct ErrorCode {
     pub retriable: bool,
 }
 
-/// A line that says something: its number from 1, its level, its words.
+/// A non-empty line: its number from 1, its level, its words.
 struct Line<'a> {
     at: String,
     level: usize,
@@ -137,10 +138,10 @@ fn lines<'a>(table: &'a str, text: &'a str) -> impl Iterator<Item = Line<'a>> {
     })
 }
 
-/// The messages of a table.
+/// Parses the messages of a table.
 pub fn messages(table: &str, text: &str) -> Vec<Message> {
     let mut out: Vec<Message> = Vec::new();
-    // For each level from 1: the structure whose fields stand there.
+    // For each level from 1, the structure whose fields are on it.
     let mut open: Vec<usize> = Vec::new();
     for line in lines(table, text) {
         if line.level == 0 {
@@ -170,10 +171,10 @@ pub fn messages(table: &str, text: &str) -> Vec<Message> {
         );
         let field = field(&line, message.structs[within].versions);
         if let Some(name) = field.ty.struct_name() {
-            // Fields may follow; if none do, the structure is one declared with `struct`.
+            // Fields may follow; without any, the structure is declared elsewhere with `struct`.
             open.push(push_struct(message, name, field.versions, &line.at));
         } else {
-            // Nothing may stand deeper than a plain field.
+            // No line may be nested below a plain field.
             open.push(usize::MAX);
         }
         message.structs[within].fields.push(field);
@@ -194,7 +195,8 @@ fn push_struct(message: &mut Message, name: &str, versions: Range, at: &str) -> 
     message.structs.len() - 1
 }
 
-/// Drops the empty structures that fields opened which name one declared elsewhere, then checks that all is declared once.
+/// Removes the empty structures that were created for fields of a declared structure, then checks that each structure is
+/// declared once.
 fn settle(message: &mut Message) {
     let mut kept: Vec<Struct> = Vec::new();
     for (i, s) in std::mem::take(&mut message.structs).into_iter().enumerate() {
@@ -358,7 +360,7 @@ impl Type {
         }
     }
 
-    /// The structure that this is or is an array of.
+    /// The structure of this type, or of its elements.
     pub fn struct_name(&self) -> Option<&str> {
         match self {
             Self::Struct(name) => Some(name),
@@ -394,7 +396,7 @@ fn number<T: std::str::FromStr>(s: &str, at: &str) -> T {
         .unwrap_or_else(|_| panic!("{at}: `{s}` is no such number"))
 }
 
-/// The API keys of a table.
+/// Parses the API keys of a table.
 pub fn api_keys(table: &str, text: &str) -> Vec<ApiKey> {
     lines(table, text)
         .map(|line| {
@@ -415,7 +417,7 @@ pub fn api_keys(table: &str, text: &str) -> Vec<ApiKey> {
         .collect()
 }
 
-/// The error codes of a table.
+/// Parses the error codes of a table.
 pub fn errors(table: &str, text: &str) -> Vec<ErrorCode> {
     lines(table, text)
         .map(|line| ErrorCode {

@@ -1,4 +1,4 @@
-//! What requests there are.
+//! The API keys and their versions.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -31,26 +31,26 @@ impl ApiKey {
         self.info().name
     }
 
-    /// The versions that Kafka 4.3.0 knows, the unstable one included. (Produce: a broker advertises 0 to 2 besides and
-    /// refuses them, KAFKA-18659.)
+    /// The versions that Kafka 4.3.0 knows, unstable ones included. (Produce: a broker also advertises 0 to 2 and refuses
+    /// them, KAFKA-18659.)
     pub fn versions(self) -> RangeInclusive<i16> {
         let (first, last) = self.info().versions;
         first..=last
     }
 
-    /// The versions that are to be advertised: without the last one where that is not stable yet.
+    /// The versions to advertise: without the last one if it is unstable.
     pub fn stable_versions(self) -> RangeInclusive<i16> {
         let (first, last) = self.info().versions;
         first..=last - i16::from(self.info().last_is_unstable)
     }
 
-    /// The newest version that is to be advertised.
+    /// The newest version to advertise.
     pub fn max_stable(self) -> i16 {
         *self.stable_versions().end()
     }
 
-    /// Which header a request of this version has: 1, or 2 with tagged fields. Also for versions that don't exist: an
-    /// ApiVersions request of any version must be answered.
+    /// The header version of a request in this version: 1, or 2 with tagged fields. Defined for unknown versions too: an
+    /// ApiVersions request in any version must be answered.
     pub fn request_header_version(self, version: i16) -> i16 {
         if version >= self.info().request_flexible_from {
             2
@@ -59,18 +59,18 @@ impl ApiKey {
         }
     }
 
-    /// Which header a response of this version has: 0, or 1 with tagged fields. Always 0 for ApiVersions, which a client
-    /// must be able to read before it knows what the broker speaks (KIP-511).
+    /// The header version of a response in this version: 0, or 1 with tagged fields. Always 0 for ApiVersions, which a
+    /// client must be able to read before it knows the broker's versions (KIP-511).
     pub fn response_header_version(self, version: i16) -> i16 {
         i16::from(self != Self::ApiVersions && version >= self.info().response_flexible_from)
     }
 
-    /// Who serves it.
+    /// The listeners that serve it.
     pub fn listeners(self) -> &'static [Listener] {
         self.info().listeners
     }
 
-    /// Whether a broker hands it to the controller, in an envelope (KIP-590).
+    /// Whether a broker forwards it to the controller, in an envelope (KIP-590).
     pub fn forwardable(self) -> bool {
         self.info().forwardable
     }

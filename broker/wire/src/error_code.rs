@@ -1,8 +1,8 @@
-//! What responses say went wrong.
+//! Error codes of responses.
 
 use std::fmt;
 
-/// An error code of Kafka's, as it stands in a response; also one that this list doesn't know.
+/// A Kafka error code; may be one that this list doesn't contain.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct ErrorCode(pub i16);
@@ -20,7 +20,7 @@ impl ErrorCode {
         self.info().is_some_and(|(_, retriable)| retriable)
     }
 
-    /// Whether this is an error at all.
+    /// Whether this is an error (not NONE).
     pub fn is_error(self) -> bool {
         self != Self::NONE
     }

@@ -1,4 +1,4 @@
-//! Frames: what stands between two lengths on a connection.
+//! Frames: the size-prefixed units of a connection.
 //!
 //! ```text
 //!   request    size:i32 | api_key:i16 api_version:i16 correlation_id:i32 client_id:string? [tags] | body
@@ -13,18 +13,18 @@ use crate::api_key::ApiKey;
 use crate::codec::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Part, Reader, Str, Writer};
 use crate::messages::{Message, Request, RequestHeader, ResponseHeader};
 
-/// What each request header begins with, whatever its version.
+/// The fields that start every request header, in all versions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RequestPeek {
-    /// Which request; maybe one that doesn't exist.
+    /// The API key; may be unknown.
     pub api_key: i16,
-    /// In which version; maybe one that doesn't exist.
+    /// The API version; may be unknown.
     pub api_version: i16,
-    /// What the response must repeat.
+    /// The id that the response must repeat.
     pub correlation_id: i32,
 }
 
-/// The beginning of a request frame (without its size), which stays the same for ever.
+/// Decodes the start of a request frame (without its size), which is the same in all versions.
 pub fn request_header_peek(frame: &Bytes) -> Result<RequestPeek, DecodeError> {
     peek(&mut Reader::new(frame.clone()))
 }
@@ -38,8 +38,8 @@ fn peek(r: &mut Reader) -> Result<RequestPeek, DecodeError> {
     })
 }
 
-/// Reads a request's header, whose version follows from the API key and version in it. The body comes next. An API version
-/// that doesn't exist is no error here: an ApiVersions request in one has to be answered.
+/// Decodes a request header, whose version follows from its API key and API version. The body follows. An unknown API
+/// version is not an error here: an ApiVersions request must be answered in any version.
 pub fn decode_request_header(r: &mut Reader) -> Result<(ApiKey, RequestHeader), DecodeError> {
     let peek = peek(&mut r.clone())?;
     let Some(api_key) = ApiKey::from_i16(peek.api_key) else {
@@ -54,7 +54,7 @@ pub fn decode_request_header(r: &mut Reader) -> Result<(ApiKey, RequestHeader), 
     Ok((api_key, header))
 }
 
-/// Reads the header of a response to a request of this key and version. The body comes next.
+/// Decodes the header of a response to a request with this key and version. The body follows.
 pub fn decode_response_header(
     r: &mut Reader,
     api_key: ApiKey,
@@ -63,7 +63,7 @@ pub fn decode_response_header(
     ResponseHeader::decode(r, api_key.response_header_version(api_version))
 }
 
-/// A request's frame, its size included.
+/// Encodes a request frame, including its size.
 pub fn encode_request<R: Request>(
     request: &R,
     api_version: i16,
@@ -85,8 +85,8 @@ pub fn encode_request<R: Request>(
     )
 }
 
-/// A response's frame, its size included. `api_key` and `api_version` are the request's. (The body may be of another
-/// version: an ApiVersions request in a version that doesn't exist is answered in version 0, and its header is 0 always.)
+/// Encodes a response frame, including its size. `api_key` and `api_version` are the request's. (The body's version may
+/// differ: an ApiVersions request in an unknown version is answered in version 0; its header version is always 0.)
 pub fn encode_response<M: Message>(
     response: &M,
     api_key: ApiKey,
@@ -105,7 +105,7 @@ pub fn encode_response<M: Message>(
     )
 }
 
-/// A header and a body after their size.
+/// Encodes size, header and body.
 pub fn encode_frame<H: Message, M: Message>(
     header: &H,
     header_version: i16,
@@ -115,7 +115,8 @@ pub fn encode_frame<H: Message, M: Message>(
     encode_frame_within(128, header, header_version, body, body_version)
 }
 
-/// As [`encode_frame`], for a frame of about `capacity` bytes: a large one that doesn't grow is never there twice.
+/// As [`encode_frame`], with the expected length `capacity`: a large frame whose buffer doesn't grow is never in memory
+/// twice.
 pub fn encode_frame_within<H: Message, M: Message>(
     capacity: usize,
     header: &H,

@@ -8,9 +8,9 @@ use std::ops::RangeInclusive;
 use crate::api_key::ApiKey;
 use crate::codec::{DecodeError, DecodeErrorKind, Element, EncodeError, EncodeErrorKind, Reader, Writer};
 
-/// What the tables call a message: a request, response, header, or what stands in a record's key or value.
+/// A message of the tables: a request, response, header, or the key or value of a record.
 ///
-/// Implemented by generated structures alone.
+/// Only generated structures implement it.
 pub trait Message: Element + Clone + std::fmt::Debug + PartialEq {
     /// Kafka's name, as in `FetchRequest`.
     const NAME: &'static str;
@@ -26,8 +26,8 @@ pub trait Message: Element + Clone + std::fmt::Debug + PartialEq {
         Self::MIN_VERSION..=Self::MAX_VERSION
     }
 
-    /// Reads the message; the reader stands behind it afterwards. Bytes that follow are no error (as in Kafka):
-    /// [`decode_exact`] and [`Reader::expect_end`] make them one.
+    /// Decodes the message and advances the reader past it. Bytes after it are not an error (as in Kafka); use
+    /// [`decode_exact`] or [`Reader::expect_end`] to refuse them.
     fn decode(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
         r.begin(Self::NAME, version, Self::versions())?;
         let mut message = Self::default();
@@ -40,7 +40,7 @@ pub trait Message: Element + Clone + std::fmt::Debug + PartialEq {
         Ok(message)
     }
 
-    /// Writes the message. On an error the writer is of no use any more.
+    /// Encodes the message. After an error the writer can't be used any more.
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         if !Self::versions().contains(&version) {
             return Err(EncodeError::new(
@@ -60,22 +60,22 @@ pub trait Message: Element + Clone + std::fmt::Debug + PartialEq {
     }
 }
 
-/// A message that asks for a [`Response`](Request::Response).
+/// A request, with its [`Response`](Request::Response).
 pub trait Request: Message {
-    /// What the request's header calls it.
+    /// Its API key.
     const API_KEY: ApiKey;
-    /// What answers it, in the same version.
+    /// Its response, in the same version.
     type Response: Message;
 }
 
-/// A message that stands in a record of one of Kafka's own logs, which names it by a type.
+/// A message in a record of one of Kafka's own logs, identified by a type.
 pub trait TypedRecord: Message {
     /// The type: a metadata record's or tiered-storage record's key, the first two bytes of a coordinator's keys and values
     /// (of a value its own version comes first instead).
     const RECORD_TYPE: i16;
 }
 
-/// The message that `bytes` are, to their last byte.
+/// Decodes a message that takes up all of `bytes`.
 pub fn decode_exact<M: Message>(bytes: bytes::Bytes, version: i16) -> Result<M, DecodeError> {
     let mut r = Reader::new(bytes);
     let message = M::decode(&mut r, version)?;
@@ -83,7 +83,7 @@ pub fn decode_exact<M: Message>(bytes: bytes::Bytes, version: i16) -> Result<M, 
     Ok(message)
 }
 
-/// The message's bytes in one piece.
+/// Encodes the message into one buffer.
 pub fn encode_to_bytes<M: Message>(message: &M, version: i16) -> Result<bytes::Bytes, EncodeError> {
     let mut w = Writer::new();
     message.encode(&mut w, version)?;
@@ -94,7 +94,7 @@ pub fn encode_to_bytes<M: Message>(message: &M, version: i16) -> Result<bytes::B
 const METADATA_FRAME_VERSION: u32 = 1;
 
 impl MetadataRecord {
-    /// The record that a metadata record's value holds, and its version:
+    /// Decodes the value of a metadata record; returns the record and its version:
     /// `frame_version:uvarint(1) record_type:uvarint version:uvarint body`.
     pub fn decode(value: bytes::Bytes) -> Result<(Self, i16), DecodeError> {
         let mut r = Reader::new(value);
@@ -116,7 +116,7 @@ impl MetadataRecord {
         Ok((record, version))
     }
 
-    /// The value of a metadata record, framed.
+    /// Encodes the value of a metadata record, with its frame.
     pub fn encode(&self, version: i16) -> Result<bytes::Bytes, EncodeError> {
         let mut w = Writer::with_capacity(64);
         w.uvarint(METADATA_FRAME_VERSION);

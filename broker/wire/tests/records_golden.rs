@@ -1,4 +1,4 @@
-//! Batches made and judged by Apache Kafka 4.3.0's own classes (`workloads/foreign/java/golden/GoldenBatches.java`).
+//! Batches written and validated by Apache Kafka 4.3.0's own classes (`workloads/foreign/java/golden/GoldenBatches.java`).
 
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
 use brokkr_wire::records::{
@@ -34,7 +34,7 @@ fn field<'a>(line: &'a str, name: &str) -> &'a str {
         .1
 }
 
-/// What Kafka says of a batch, as this crate says it.
+/// Converts Kafka's result for a batch to this crate's.
 fn described(batch: &Batch) -> String {
     let header = &batch.header;
     let attributes = header.attributes;
@@ -82,7 +82,7 @@ fn described(batch: &Batch) -> String {
     out
 }
 
-/// The same batch, written by this crate.
+/// Builds the same batch with this crate.
 fn rewritten(batch: &Batch, records: &Records) -> Batch {
     let header = &batch.header;
     let codec = header.attributes.compression().unwrap();
@@ -133,12 +133,12 @@ fn kafkas_batches_are_read_as_kafka_reads_them() {
 
         let ours = rewritten(&batch, &batch.records(MIB).unwrap());
         if batch.header.attributes.compression() == Ok(CompressionType::None) {
-            // What compaction leaves behind the last record is not the builder's to write.
+            // The builder can't write the gap that compaction leaves after the last record.
             if name != "batch gaps" {
                 assert_eq!(ours.bytes, batch.bytes, "{name}");
             }
         } else {
-            // Another implementation of the codec may pack more or less tightly.
+            // Another implementation of the codec may have another compression ratio.
             let unpacked = |text: String| {
                 let decompressed = text.find("decompressed_crc").unwrap();
                 text[decompressed..].to_owned()
@@ -231,14 +231,14 @@ fn check_accepted(name: &str, expected: &[u8], got: &Validated) {
     assert_eq!(got.max_timestamp, expected.header.max_timestamp, "{name}");
     assert_eq!(got.records_count, expected.header.records_count, "{name}");
     if name.contains("claims-append-time") {
-        // Kafka believes the time that such a batch claims, and keeps the records' own times in it, which differ.
+        // Kafka trusts the timestamp that such a batch claims, and keeps the differing timestamps of its records.
         return;
     }
     let has_max = expected.records(MIB).unwrap().iter().position(|record| {
         let timestamp = expected.header.record_timestamp(record.unwrap().timestamp_delta);
         timestamp == expected.header.max_timestamp
     });
-    // No record has it where all are before 1970, and Kafka's largest timestamp is then -1.
+    // No record has it if all are before 1970; Kafka's maximum timestamp is then -1.
     assert_eq!(
         got.offset_delta_of_max_timestamp as usize,
         has_max.unwrap_or(0),
@@ -269,7 +269,7 @@ fn batches_are_judged_as_by_kafka() {
             .map(|n| n.parse::<i32>().unwrap());
         let code = numbers.next().unwrap();
         let error = got.err().unwrap_or_else(|| panic!("{name}: accepted"));
-        // Where Kafka lets an exception through without a code, here is one that says what is wrong.
+        // Where Kafka throws an exception without an error code, this crate returns a specific one.
         let code = if code == -1 { 87 } else { code };
         assert_eq!(i32::from(error.code()), code, "{name}: {error}");
         let indices: Vec<i32> = error.record_errors().iter().map(|(index, _)| *index).collect();

@@ -1,5 +1,5 @@
-//! What memory records take: none to judge a plain batch, and a limit for bombs, small streams that decompress to a
-//! great deal.
+//! Memory limits of records: validating an uncompressed batch allocates nothing, and decompression bombs are stopped at the
+//! limit.
 
 #![expect(
     clippy::disallowed_macros,
@@ -29,7 +29,7 @@ const RULES: Rules = Rules {
     decompressed_max: MIB,
 };
 
-/// Counts what Rust allocates in the thread that asks. zstd's own window is C's and not in it.
+/// Counts Rust's allocations in the current thread. zstd's window is allocated in C and not counted.
 struct Counting;
 
 thread_local! {
@@ -38,7 +38,7 @@ thread_local! {
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
-// SAFETY: hands everything on to the system's allocator.
+// SAFETY: all calls go to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let live = LIVE.get() + layout.size().cast_signed();
@@ -58,7 +58,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most that was allocated at once while `f` ran.
+/// The peak allocation while `f` ran.
 fn peak_of<T>(f: impl FnOnce() -> T) -> (usize, T) {
     LIVE.set(0);
     PEAK.set(0);
@@ -75,7 +75,7 @@ fn bombs_are_refused_within_the_limit() {
         for max in [0, 100_000, 4 * MIB] {
             let (peak, result) = peak_of(|| compression::decompress(*codec, &bomb, max));
             assert_eq!(result, Err(DecompressError::TooLarge { max }), "{codec}");
-            // A buffer that grows is there twice for a moment; and decompress() takes its input by copy.
+            // A growing buffer exists twice for a moment, and decompress() copies its input.
             let allowed = 2 * max + bomb.len() + 128 * 1024;
             assert!(peak <= allowed, "{codec}: {peak} bytes for a limit of {max}");
         }
@@ -84,7 +84,7 @@ fn bombs_are_refused_within_the_limit() {
 
 #[test]
 fn sizes_that_are_only_claimed_are_not_allocated() {
-    // Each claims a gigabyte or the like in its header, and brings nothing.
+    // Each claims about a gigabyte in its header and contains nothing.
     let claims: [(CompressionType, &[u8]); 4] = [
         (
             CompressionType::Snappy,
@@ -145,7 +145,7 @@ fn a_batch_that_claims_records_is_not_believed() {
         .iter_mut()
         .take(4)
         .for_each(|b| *b = 0x7f);
-    // A record of 2^31-1 bytes, or with so many headers.
+    // A record of 2^31-1 bytes, or with that many headers.
     for body in [
         &[0xfe, 0xff, 0xff, 0xff, 0x0f][..],
         &[18, 0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f],

@@ -1,4 +1,4 @@
-//! Damaged batches: whatever the bytes are, nothing panics, and the CRC tells.
+//! Damaged batches: no input causes a panic, and the CRC detects the damage.
 
 use brokkr_types::UnixMillis;
 use brokkr_wire::records::{
@@ -80,7 +80,7 @@ fn mutate(rng: &mut TestRng, bytes: &mut Vec<u8>, from: usize) {
     }
 }
 
-/// Reads everything there is to read.
+/// Reads every part of the batch.
 fn exercise(bytes: &Bytes) {
     for batch in batches(bytes.clone()).flatten() {
         let header = &batch.header;
@@ -126,7 +126,7 @@ fn damage_never_panics_and_never_passes_the_crc() {
     assert!(told > CASES / 20, "{told}");
 }
 
-/// A peer can compute a CRC too: behind a right one everything else must be looked at.
+/// A peer can compute a CRC too: behind a valid CRC everything else must be checked.
 #[test]
 fn lies_with_a_right_crc_never_panic_and_what_is_accepted_is_sound() {
     let (originals, mut rng) = (originals(), rng(2));

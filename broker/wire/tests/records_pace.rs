@@ -1,4 +1,4 @@
-//! Checking a batch gives way, whatever the batch is made of: small requests must not hold a thread for long.
+//! Validating a batch yields regularly, whatever its content: small requests must not block a thread for long.
 
 use brokkr_types::UnixMillis;
 use brokkr_wire::records::{
@@ -23,7 +23,7 @@ const RULES: Rules = Rules {
     decompressed_max: 64 * MIB,
 };
 
-/// A batch that says it has so many records, compressed to `stream`.
+/// A batch that claims this many records, compressed to `stream`.
 fn batch(codec: CompressionType, records_count: i32, stream: &[u8]) -> Bytes {
     let mut builder = BatchBuilder::new();
     builder.push(UnixMillis(1), None, None, &[]);
@@ -40,7 +40,7 @@ fn batch(codec: CompressionType, records_count: i32, stream: &[u8]) -> Bytes {
     Bytes::from(bytes)
 }
 
-/// How often the check of the batch gives way, and what comes of it.
+/// Counts the yields while a batch is validated; returns the result too.
 fn breaks(batch: &Bytes, rules: &Rules) -> (usize, Result<Validated, RecordError>) {
     let mut pace = Pace::gives_way();
     let mut work = pin!(check_at(&mut pace, batch.clone(), rules, UnixMillis(1)));
@@ -63,7 +63,7 @@ fn varint(out: &mut Vec<u8>, value: usize) {
     out.push(rest as u8);
 }
 
-/// A record with so many headers that are empty.
+/// A record with this many empty headers.
 fn record(offset_delta: usize, headers: usize) -> Vec<u8> {
     let mut body = vec![0, 0];
     varint(&mut body, offset_delta);
@@ -162,7 +162,7 @@ fn streams_without_output_give_way() {
 
 #[test]
 fn a_block_of_snappy_gives_way_however_large_it_is() {
-    // What can't be compressed, what can, and copies that overlap with what they write.
+    // Incompressible data, compressible data, and copies that overlap their own output.
     let mut state = 1u32;
     let mut data: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -175,7 +175,7 @@ fn a_block_of_snappy_gives_way_however_large_it_is() {
     let mut builder = BatchBuilder::new();
     builder.push(UnixMillis(1), None, Some(&data), &[]);
     let records = builder.build().records_bytes();
-    // Without Xerial's frame: its blocks have 32 KiB, this has all.
+    // Without Xerial's frame, whose blocks have 32 KiB, one block holds all data.
     let framed = compression::compress(CompressionType::Snappy, 0, &records);
     assert!(framed.len() < records.len());
     let raw = snap::raw::Encoder::new().compress_vec(&records).unwrap();
@@ -267,7 +267,7 @@ fn records_that_are_compressed_anew_give_way() {
 
 #[test]
 fn compressing_gives_way_often_and_ends_once_the_batch_is_too_large() {
-    // Letters a and b: what level 9 takes longest for.
+    // Letters a and b: the slowest input for level 9.
     let mut state = 1u32;
     let data: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

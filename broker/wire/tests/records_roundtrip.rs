@@ -1,4 +1,4 @@
-//! What is built is read: any records, in every codec, through framing, iteration and placing.
+//! Built batches are read back: any records, in every codec, through framing, iteration and placing.
 
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
 use brokkr_wire::records::{
@@ -20,7 +20,7 @@ struct Owned {
 }
 
 fn bytes_up_to(len: usize) -> impl Strategy<Value = Vec<u8>> {
-    // Runs and noise, so that codecs both find and don't find something to shorten.
+    // Runs and random bytes: compressible and incompressible parts.
     prop_oneof![
         vec(any::<u8>(), 0..len),
         (any::<u8>(), 0..len).prop_map(|(b, n)| vec![b; n])
@@ -89,7 +89,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
-    fn what_is_built_is_read(records in records(), codec in codec(), id in -1..5i64, base in 0..i64::MAX / 2) {
+    fn built_batches_are_read_back(records in records(), codec in codec(), id in -1..5i64, base in 0..i64::MAX / 2) {
         let builder = BatchBuilder::new()
             .compression(codec, codec.default_level())
             .producer(ProducerId(id), ProducerEpoch(3), Sequence(i32::MAX - 3))
@@ -161,7 +161,7 @@ proptest! {
 }
 
 #[test]
-fn what_can_not_begin_a_batch_is_damage() {
+fn bytes_that_can_not_begin_a_batch_are_damage() {
     let batch = build(
         BatchBuilder::new(),
         &[Owned {
@@ -189,7 +189,7 @@ fn what_can_not_begin_a_batch_is_damage() {
     assert_eq!(changed(8, &(-1i32).to_be_bytes()), Err(BatchError::Length(-1)));
     let huge = changed(8, &i32::MAX.to_be_bytes()).unwrap_err();
     assert!(huge.is_partial(), "{huge}");
-    // Zeros, as a disk may hold behind what was synced.
+    // Zeros, as a disk may return after the synced bytes.
     assert_eq!(
         batches(Bytes::from(vec![0; 4096])).next(),
         Some(Err(BatchError::Length(0)))

@@ -1,5 +1,5 @@
-//! The rules around Kafka's `LogValidator` (its own are in `records_golden.rs`): what Produce, the log and the decoder ask.
-//! Each has a batch that just passes and one that just does not.
+//! The checks around Kafka's `LogValidator` (whose own are in `records_golden.rs`): those of Produce, the log and the
+//! decoder. Each test has a batch that just passes and one that just fails.
 
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
 use brokkr_wire::records::{
@@ -35,7 +35,7 @@ fn filled(mut builder: BatchBuilder, n: i64) -> BatchBuilder {
     builder
 }
 
-/// The batch with other bytes at `at`, and a CRC that fits them.
+/// The batch with other bytes at `at`, and a matching CRC.
 fn patched(batch: &Batch, at: usize, value: &[u8]) -> Bytes {
     let mut bytes = batch.bytes.to_vec();
     bytes[at..at + value.len()].copy_from_slice(value);
@@ -59,7 +59,7 @@ fn refused(got: Result<Validated, RecordError>, error: RecordError, code: i16) {
 }
 
 #[test]
-fn what_passes_keeps_its_bytes() {
+fn a_valid_batch_keeps_its_bytes() {
     let bytes = builder(3).build().bytes;
     let got = validate(bytes.clone(), &RULES, NOW).unwrap();
     assert_eq!(got.batch.bytes.as_ptr(), bytes.as_ptr());
@@ -128,7 +128,7 @@ fn it_is_of_format_2_and_undamaged() {
         "{error}"
     );
     assert_eq!(error.code(), CORRUPT_MESSAGE);
-    // Offset and epoch are outside of the CRC: the leader writes them.
+    // The CRC does not cover offset and epoch: the leader writes them.
     let epoch = patched(&batch, header::PARTITION_LEADER_EPOCH_AT, &[0, 0, 0, 9]);
     assert_eq!(epoch[header::CRC_AT..][..4], batch.bytes[header::CRC_AT..][..4]);
     assert!(judge(&epoch).is_ok());
@@ -176,7 +176,7 @@ fn it_is_not_larger_than_allowed_when_it_comes_nor_when_it_is_stored() {
         too_large(bytes.len(), size - 1),
         MESSAGE_TOO_LARGE,
     );
-    // A follower takes what its leader took.
+    // A follower accepts every batch that its leader accepted.
     assert!(
         judge_by(
             &bytes,
@@ -215,7 +215,7 @@ fn it_is_not_larger_than_allowed_when_it_comes_nor_when_it_is_stored() {
         too_large(bytes.len(), size - 1),
         MESSAGE_TOO_LARGE,
     );
-    // And what comes too large is refused, small as it would be when stored.
+    // A batch that arrives too large is refused, even if it would be stored smaller.
     let gzip = CompressionConfig::Fixed {
         codec: CompressionType::Gzip,
         level: 9,
@@ -270,7 +270,7 @@ fn its_codec_is_known_and_allowed() {
 
 #[test]
 fn it_decompresses_to_no_more_than_allowed() {
-    // What isn't compressed has no other limit than its size.
+    // An uncompressed batch has no limit except its size.
     assert!(
         judge_by(
             &builder(9).build().bytes,

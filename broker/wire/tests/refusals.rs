@@ -1,4 +1,4 @@
-//! What is refused: each kind of error once, with the place it names.
+//! Every kind of decoding and encoding error, with the position it reports.
 
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
 use brokkr_wire::messages::{
@@ -11,7 +11,7 @@ use brokkr_wire::{
 };
 use bytes::Bytes;
 
-/// The kind of error, the field and the offset with which these bytes are refused.
+/// The kind, field and offset of the error for these bytes.
 fn refused<M: Message>(bytes: &[u8], version: i16) -> (DecodeErrorKind, &'static str, usize) {
     let error = decode_exact::<M>(Bytes::copy_from_slice(bytes), version).expect_err("it must be refused");
     assert_eq!(error.message(), M::NAME);
@@ -57,7 +57,7 @@ fn tags_must_ascend_exist_and_fill_their_size() {
         refused::<BrokerHeartbeatRequest>(&heartbeat(&[1, 0, 2, 1, 0]), 1),
         (DecodeErrorKind::TagSize { left: 1 }, "BrokerHeartbeatRequest", 26)
     );
-    // An array in a tag may not reach past it: two ids of 16 bytes, of which the tag has one.
+    // An array in a tagged field must not exceed it: two ids of 16 bytes, of which the tag has one.
     let reaching = [&[1, 0, 17, 3], [0; 40].as_slice()].concat();
     assert_eq!(
         refused::<BrokerHeartbeatRequest>(&heartbeat(&reaching), 1).0,
@@ -92,7 +92,7 @@ fn lengths_must_be_true() {
             2
         )
     );
-    // A compact length can say more than Kafka allows.
+    // A compact length can exceed Kafka's limit.
     let long = [&[0x81, 0x80, 0x02], [b'x'; 40_000].as_slice()].concat();
     assert_eq!(
         refused::<HeartbeatRequest>(&long, 4),

@@ -18,7 +18,7 @@ use crate::raw::{Done, RawDir, RawFile, WriteFailure};
 use crate::{Error, ErrorKind, Result};
 
 const LOCK: &str = ".lock";
-/// Parts in one call, at most what the kernel takes.
+/// Buffers in one call; the kernel's limit.
 const PARTS_MAX: usize = 1024;
 
 /// A file.
@@ -33,17 +33,17 @@ struct FileShared {
 }
 
 impl OsFile {
-    /// For sendfile.
+    /// The descriptor, for sendfile.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.shared.file.as_fd()
     }
 
-    /// Whether all of these bytes are in memory, as far as the kernel tells; an unsure answer is no.
+    /// Whether all these bytes are in memory according to the kernel; false if unknown.
     pub(super) fn resident(&self, at: u64, len: u32) -> bool {
         resident(&self.shared.file, at, u64::from(len))
     }
 
-    /// Brings the bytes into memory, on the pool.
+    /// Reads the bytes into the page cache, on the pool.
     pub(super) fn warm(&self, at: u64, len: u32, done: Done<Result<()>>) {
         let shared = Arc::clone(&self.shared);
         self.pool.run(Box::new(move || done(shared.warm(at, len))));
@@ -81,7 +81,7 @@ impl FileShared {
     fn write_failure(&self, e: &io::Error) -> WriteFailure {
         let error = self.error("write", e);
         WriteFailure {
-            // The kernel reports these only where the call wrote nothing at all.
+            // The kernel reports these only if the call wrote nothing.
             extent_known: matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::Resources),
             error,
         }
@@ -125,7 +125,7 @@ impl RawFile for OsFile {
         let shared = Arc::clone(&self.shared);
         self.pool.run(Box::new(move || {
             let result = shared.write(at, &parts);
-            // BEFORE anybody hears of it: the frame's memory goes back to its budget.
+            // BEFORE completion: the frame's memory is returned to its budget.
             drop(parts);
             done(result);
         }));
@@ -158,8 +158,8 @@ impl RawFile for OsFile {
     }
 }
 
-/// Makes a directory and its parents. Each that is new is synced in the one above it: else a power loss could take the
-/// directory with all that was synced in it.
+/// Creates a directory and its parents. Syncs the parent of each new one: otherwise a power loss could remove the directory
+/// with everything synced in it.
 fn create_durably(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -178,7 +178,7 @@ fn create_durably(path: &Path) -> io::Result<()> {
     fs::File::open(parent)?.sync_all()
 }
 
-/// Asks `cachestat(2)` (Linux 6.5) how many pages of the range are cached.
+/// Counts with `cachestat(2)` (Linux 6.5) the cached pages of the range.
 fn resident(file: &fs::File, at: u64, len: u64) -> bool {
     const SYS_CACHESTAT: libc::c_long = 451;
     const PAGE: u64 = 4096;
@@ -213,13 +213,13 @@ pub struct OsDir {
 
 struct DirShared {
     root: PathBuf,
-    /// A descriptor that is given up for the sync of a directory when there is no other.
+    /// A spare descriptor, closed to sync a directory when no other descriptor is available.
     spare: Mutex<Option<fs::File>>,
-    /// Held open with the lock on it; the process's death closes it.
+    /// The locked file. The kernel closes it when the process ends.
     lock: Mutex<Option<Locked>>,
 }
 
-/// The lock file, and which it is.
+/// The lock file with its device and inode.
 struct Locked {
     _file: fs::File,
     device: u64,
@@ -227,7 +227,7 @@ struct Locked {
 }
 
 impl DirShared {
-    /// Whether the path still leads to what was locked, if it was.
+    /// Whether the path still leads to the locked directory, if it was locked.
     fn is_here(&self) -> Result<()> {
         let (device, inode) = match &*self.lock.lock().expect("no panic under this lock") {
             None => return Ok(()),
@@ -247,8 +247,8 @@ impl DirShared {
         Err(Error::new(ErrorKind::Lost, what))
     }
 
-    /// Syncs a directory. What keeps it from being opened is not the sync's failure and puts nothing in doubt, so it is told
-    /// apart: [`ErrorKind::Resources`]. What the sync itself says is an IO error, whatever it is.
+    /// Syncs a directory. A failure to open it is not a sync failure and leaves nothing in doubt, so it is reported as
+    /// [`ErrorKind::Resources`]. A failure of the sync itself is always an IO error.
     fn sync_dir(&self, path: &Path) -> Result<()> {
         let what = path.display().to_string();
         let dir = self.open_with_spare(path).map_err(|e| os_error(&what, &e))?;
@@ -280,8 +280,8 @@ impl DirShared {
     }
 }
 
-/// A record lock over the whole file, of the open file description. It conflicts with Java's `FileLock`, which Kafka takes, and
-/// which doesn't see a `flock`.
+/// An open-file-description record lock over the whole file. It conflicts with Java's `FileLock`, which Kafka uses and which
+/// ignores `flock`.
 fn record_lock(file: &fs::File) -> io::Result<()> {
     let lock = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
@@ -316,7 +316,7 @@ impl OsDir {
         })
     }
 
-    /// Changes names, in the directory that was locked.
+    /// Changes directory entries, after a check that the path still leads to the locked directory.
     fn change<T: Send + 'static>(
         &self,
         path: &str,
@@ -406,13 +406,13 @@ impl RawDir for OsDir {
             for entry in fs::read_dir(path)? {
                 let entry = entry?;
                 let found = entry.file_type()?;
-                // A folder may stand elsewhere: a link to it is as good.
+                // A partition's folder may be a symbolic link to a directory.
                 let kind = if found.is_dir() || found.is_symlink() && entry.path().is_dir() {
                     EntryKind::Dir
                 } else {
                     EntryKind::File
                 };
-                // A name that isn't UTF-8 is none of ours.
+                // Brokkr creates no names that aren't UTF-8; skip them.
                 if let Ok(name) = entry.file_name().into_string() {
                     entries.push(Entry { name, kind });
                 }

@@ -12,11 +12,11 @@ use super::{SocketBuffers, TokioEnv, os_error};
 use crate::conn::{Conn, FileRange, Listener, Part, Progress, ReadHalf, WriteHalf};
 use crate::{Error, ErrorKind, Result, submitted};
 
-/// Connections that wait to be accepted.
+/// The listen backlog.
 const BACKLOG: i32 = 4096;
-/// Parts in one call.
+/// Buffers in one call.
 const PARTS_MAX: usize = 256;
-/// Bytes of a file looked at, warmed and sent in one piece.
+/// File bytes checked for residency, read into the page cache and sent at a time.
 const RANGE_PIECE_MAX: u32 = 1 << 20;
 
 /// A listening socket.
@@ -26,14 +26,15 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens. A wildcard of either family takes both, as with Kafka (Java); on a machine without IPv6 it takes IPv4.
+    /// Listens. A wildcard address of either family listens on both, as in Kafka (Java); on a machine without IPv6 it
+    /// listens on IPv4.
     pub(super) fn bind(addr: SocketAddr, buffers: SocketBuffers) -> Result<Self> {
         let bind = |addr: SocketAddr| -> io::Result<Self> {
             use socket2::{Domain, Protocol, Socket, Type};
             let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
             socket.set_nonblocking(true)?;
-            // Inherited by what is accepted.
+            // Accepted sockets inherit the buffer sizes.
             if let Some(bytes) = buffers.send {
                 socket.set_send_buffer_size(bytes)?;
             }
@@ -70,7 +71,7 @@ fn is_without_ipv6(e: &io::Error) -> bool {
 impl Listener<TokioEnv> for TcpListener {
     async fn accept(&mut self) -> Result<(TcpConn, SocketAddr)> {
         let (stream, peer) = self.listener.accept().await.map_err(|e| os_error("accept", &e))?;
-        // A wildcard socket names IPv4 peers by IPv6 addresses.
+        // A wildcard socket reports IPv4 peers as mapped IPv6 addresses.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Ok((TcpConn::new(stream)?, peer))
     }
@@ -111,20 +112,20 @@ impl Conn<TokioEnv> for TcpConn {
     }
 }
 
-/// The direction from the peer.
+/// The read half.
 pub struct TcpReadHalf(OwnedReadHalf);
 
 impl ReadHalf for TcpReadHalf {
     async fn read(&mut self, buf: &mut BytesMut) -> Result<usize> {
         use bytes::BufMut as _;
         let room = buf.capacity() - buf.len();
-        assert!(room > 0, "a read needs room");
+        assert!(room > 0, "a read needs spare capacity");
         let n = self.0.read_buf(&mut (&mut *buf).limit(room)).await;
         n.map_err(|e| os_error("read from peer", &e))
     }
 }
 
-/// The direction to the peer.
+/// The write half.
 pub struct TcpWriteHalf {
     half: OwnedWriteHalf,
     progress: Progress,
@@ -155,7 +156,7 @@ impl WriteHalf<TokioEnv> for TcpWriteHalf {
 }
 
 impl TcpWriteHalf {
-    /// Sends and forgets `parts`. With `more`, the kernel may hold back a packet that isn't full: a file's bytes follow.
+    /// Sends and clears `parts`. With `more`, the kernel may delay a partial packet: a file range follows.
     async fn write_memory(&mut self, parts: &mut Vec<bytes::Bytes>, more: bool) -> Result<()> {
         let stream = self.half.as_ref();
         let mut first = 0;
@@ -189,7 +190,7 @@ impl TcpWriteHalf {
 
     async fn write_range(&mut self, range: &FileRange<TokioEnv>) -> Result<()> {
         let sent = self.send_range(range).await;
-        // Not what befell the peer: a slow or lost one says nothing of the file.
+        // Only file errors count: a slow or lost peer says nothing about the file.
         if let Err(error) = &sent
             && matches!(error.kind(), ErrorKind::Io | ErrorKind::UnexpectedEof)
         {
@@ -238,7 +239,7 @@ impl TcpWriteHalf {
     }
 }
 
-/// `sendmsg`, so that a frame's head and the file range behind it share packets.
+/// `sendmsg` with flags, so that a frame's header and the file range after it share packets.
 fn send(stream: &::tokio::net::TcpStream, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
     // SAFETY: a zeroed msghdr is a valid one without address, control data or buffers.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };

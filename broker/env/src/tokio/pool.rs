@@ -1,6 +1,6 @@
-//! Threads for blocking IO: a bounded number for each log directory, started as they are needed.
+//! Threads for blocking IO: a bounded number for each log directory, started on demand.
 //!
-//! What a job begins when it ends (the sync behind a write) runs next on its own thread: nobody has to be woken for it.
+//! A job that a running job submits (the sync after a write) runs next on the same thread, without waking another.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,19 +10,19 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The pool. Dropping it lets its threads end once the queue is empty.
 pub(super) struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct PoolShared {
+    state: Mutex<PoolState>,
     wake: Condvar,
     threads_max: usize,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     jobs: VecDeque<Job>,
-    /// Of each thread what it does next, before it looks at the queue.
+    /// For each thread the job that it runs next, before the queue.
     own: Vec<(ThreadId, Option<Job>)>,
     threads: usize,
     idle: usize,
@@ -31,7 +31,7 @@ struct State {
 
 impl Pool {
     pub(super) fn new(threads_max: usize) -> Self {
-        let shared = Shared {
+        let shared = PoolShared {
             state: Mutex::default(),
             wake: Condvar::new(),
             threads_max,
@@ -41,8 +41,8 @@ impl Pool {
         }
     }
 
-    /// Runs `job` on one of the threads, in no order. How much waits is bounded by who submits: each file has at most one
-    /// write, and the log bounds its reads and syncs.
+    /// Runs `job` on one of the threads, in no order. Callers bound the queue: each file has at most one write, and the log
+    /// bounds its reads and syncs.
     pub(super) fn run(&self, job: Job) {
         let me = std::thread::current().id();
         let mut state = self.shared.state.lock().expect("no panic under this lock");
@@ -72,7 +72,7 @@ impl Pool {
 }
 
 impl Pool {
-    /// The operating system has no thread for now. Those there are take the job; without any the caller does it.
+    /// The operating system could not create a thread. The existing threads run the job; if there are none, the caller does.
     fn without_thread(&self) {
         let mut state = self.shared.state.lock().expect("no panic under this lock");
         state.threads -= 1;
@@ -98,7 +98,7 @@ impl Drop for Pool {
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &PoolShared) {
     let guard = super::EndsProcess("io");
     let me = std::thread::current().id();
     let mut state = shared.state.lock().expect("no panic under this lock");

@@ -1,4 +1,4 @@
-//! What both worlds must keep: one suite, run on the real world here and on the seeded one in `sim/tests`.
+//! The contract of both worlds: one test suite, run on the real world here and on the simulated one in `sim/tests`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use brokkr_env::{Conn, Dir, Env, ErrorKind, Listener, Part, ReadHalf, WriteHalf};
 use bytes::{Bytes, BytesMut};
 
-/// How a world is made to fail.
+/// Fault injection of a world.
 pub trait Faults<E: Env> {
-    /// From now on the directory takes at most `bytes` more (for one file: no file grows past that).
+    /// Limits the directory to `bytes` more bytes (for one file: the file can't grow past that).
     fn limit(&self, bytes: u64);
-    /// There is room again.
+    /// Removes the limit.
     fn unlimit(&self);
     /// A path in the directory whose next sync fails.
     fn path_that_fails_to_sync(&self) -> String;
@@ -20,7 +20,7 @@ fn filled(byte: u8, len: usize) -> Bytes {
     Bytes::from(vec![byte; len])
 }
 
-/// Operations on a file run in call order, though none was awaited; a proof covers what was submitted before its sync.
+/// Operations on a file run in call order even if none is awaited; a proof covers the operations submitted before its sync.
 pub async fn call_order<E: Env>(dir: &Dir<E>) {
     let file = dir.create("order").await.expect("a new file");
     let mut writes = Vec::new();
@@ -61,8 +61,8 @@ pub async fn call_order<E: Env>(dir: &Dir<E>) {
     );
 }
 
-/// A write that finds no room is cut back to the last good length, takes what was queued behind it with it, and writing
-/// goes on when there is room.
+/// A write without space is cut back to the last good length and fails the operations queued after it. Writes succeed again
+/// when there is space.
 pub async fn no_space<E: Env>(dir: &Dir<E>, faults: &impl Faults<E>) {
     let file = dir.create("full").await.expect("a new file");
     file.write_at(0, vec![filled(1, 1000)]).await.expect("room");
@@ -75,7 +75,7 @@ pub async fn no_space<E: Env>(dir: &Dir<E>, faults: &impl Faults<E>) {
         behind.await.expect_err("one before it failed").kind(),
         ErrorKind::Preceding
     );
-    // A sync that comes before the failure is refused with it; one that comes after it proves what is left.
+    // A sync queued before the failure fails with it; a later one covers the remaining bytes.
     match sync.await {
         Ok(proof) => assert_eq!(proof.len(), 1000),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Preceding),
@@ -152,7 +152,7 @@ pub async fn replace<E: Env>(dir: &Dir<E>) {
     assert_eq!(names, ["it"], "no scratch file is left");
 }
 
-/// A second holder of the same directory is refused.
+/// A second lock of the same directory fails.
 pub async fn lock<E: Env>(env: &E, path: &str, dir: &Dir<E>) {
     dir.lock().await.expect("it is free");
     let second = env.open_dir(path).await.expect("it exists");
@@ -178,9 +178,9 @@ async fn pair<E: Env>(env: &E, listen: SocketAddr) -> (E::Conn, E::Conn) {
     (rx.await.expect("it was sent"), theirs)
 }
 
-/// A range leaves as the file had it, while the file grows; a truncate of its tail waits until it has left.
+/// A range is sent unchanged while the file grows; a truncate of it waits until it was sent.
 pub async fn ranges<E: Env>(env: &E, dir: &Dir<E>, listen: SocketAddr) {
-    // More than any socket's buffers hold, so that the range can't have left before it is read.
+    // More bytes than the socket buffers hold, so that the range is not sent before the peer reads.
     const LEN: usize = 24 << 20;
     let file = dir.create("range").await.expect("a new file");
     let body: Vec<u8> = (0..LEN).map(|i| (i / 1000) as u8).collect();
@@ -215,7 +215,7 @@ pub async fn ranges<E: Env>(env: &E, dir: &Dir<E>, listen: SocketAddr) {
     assert_eq!(file.read_at(0, 10).await.expect("what is left"), &body[..10]);
 }
 
-/// A read that is given up loses nothing.
+/// Cancelled reads lose no bytes.
 pub async fn cancelled_reads<E: Env>(env: &E, listen: SocketAddr) {
     const PIECES: u32 = 200;
     let (a, b) = pair(env, listen).await;

@@ -1,5 +1,5 @@
-//! Kafka 4.3.0's broker keys: type, default, importance, valid values, how they can be updated, and whether Brokkr does what
-//! they say. Internal keys are left out. One key is Brokkr's own: `metrics.listen`.
+//! Kafka 4.3.0's broker keys: type, default, importance, valid values, how they can be updated, and whether Brokkr
+//! implements them. Internal keys are left out. One key is Brokkr's own: `metrics.listen`.
 //!
 //! Defaults of our own: `listeners` (loopback), `log.dir`, `log.flush.interval.messages` (1: acknowledged is durable), and
 //! what Kafka requires (`node.id`, `process.roles`, `controller.listener.names`).
@@ -31,7 +31,7 @@ const fn key(
     }
 }
 
-/// By name, ascending.
+/// Sorted by name.
 #[rustfmt::skip]
 pub static BROKER_KEYS: &[Key] = &[
     key("add.partitions.to.txn.retry.backoff.max.ms", Int, Some("100"), High, AtLeast(0), ReadOnly, NO),

@@ -1,7 +1,7 @@
-//! What each key is for, in a sentence: what DescribeConfigs tells who asks for documentation. A key has the same sentence for a
-//! broker, a topic and a group where it has the same name.
+//! The one-sentence documentation of each key, returned by DescribeConfigs. Keys of the same name have the same sentence for
+//! brokers, topics and groups.
 
-/// By name, ascending: the name, and the sentence.
+/// Sorted by name: the name and its sentence.
 #[rustfmt::skip]
 pub(super) static DOCUMENTATION: &[(&str, &str)] = &[
     ("add.partitions.to.txn.retry.backoff.max.ms", "Longest wait between attempts to add partitions to a transaction, in milliseconds."),
@@ -397,12 +397,12 @@ pub(super) static DOCUMENTATION: &[(&str, &str)] = &[
     ("unclean.leader.election.enable", "Whether a replica that is not in sync may lead where no other is left, at the price of lost records."),
 ];
 
-/// The sentence about the key of this name.
+/// The sentence for the key of this name.
 ///
 /// # Panics
-/// If there is none: a test looks for those of all tables.
+/// If there is none. A test checks that every key has one.
 pub(super) fn documentation(name: &str) -> &'static str {
     let i = DOCUMENTATION.binary_search_by(|(key, _)| key.cmp(&name));
-    let i = i.unwrap_or_else(|_| panic!("{name} has a documentation"));
+    let i = i.unwrap_or_else(|_| panic!("{name} is documented"));
     DOCUMENTATION[i].1
 }

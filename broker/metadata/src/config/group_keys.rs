@@ -1,5 +1,5 @@
-//! Kafka 4.3.0's keys of groups and of client metrics subscriptions (KIP-848, KIP-932, KIP-1071, KIP-714). Importance is medium
-//! throughout. No group and no subscription is served yet: what is set is kept.
+//! Kafka 4.3.0's keys of groups and of client metrics subscriptions (KIP-848, KIP-932, KIP-1071, KIP-714). Importance is
+//! medium throughout. Groups and subscriptions are not implemented yet: their configurations are only stored.
 
 use super::Type::{Boolean, Int, List, String};
 use super::Valid::{Any, AtLeast, OffsetReset, OneOf};
@@ -37,7 +37,7 @@ macro_rules! of_broker {
     };
 }
 
-/// A group's keys, by name, ascending.
+/// The keys of a group, sorted by name.
 #[rustfmt::skip]
 pub static GROUP_KEYS: &[Key] = &[
     of_broker!("consumer.assignment.interval.ms", Int, "1000", AtLeast(0)),
@@ -59,10 +59,10 @@ pub static GROUP_KEYS: &[Key] = &[
     of_broker!("streams.session.timeout.ms", Int, "45000", AtLeast(1)),
 ];
 
-/// How often clients may be told to push their metrics.
+/// The interval at which clients push their metrics.
 pub(super) const INTERVAL_MS: std::ops::RangeInclusive<i64> = 100..=3_600_000;
 
-/// A client metrics subscription's keys, by name, ascending.
+/// The keys of a client metrics subscription, sorted by name.
 #[rustfmt::skip]
 pub static CLIENT_METRICS_KEYS: &[Key] = &[
     key("interval.ms", Int, "300000", Any, &[]),
@@ -70,7 +70,7 @@ pub static CLIENT_METRICS_KEYS: &[Key] = &[
     key("metrics", List, "", Valid::List { empty: true, null: false, of: &[] }, &[]),
 ];
 
-/// What `match` can ask of a client.
+/// The client attributes that `match` can test.
 pub(super) const MATCHED: [&str; 6] = [
     "client_id",
     "client_instance_id",
@@ -80,7 +80,7 @@ pub(super) const MATCHED: [&str; 6] = [
     "client_source_port",
 ];
 
-/// Whether a text is a duration of ISO 8601 that Java's `Duration` reads (`P2DT3H4M5.6S`), and not negative.
+/// Whether the text is a non-negative ISO 8601 duration that Java's `Duration` accepts (`P2DT3H4M5.6S`).
 pub(super) fn is_duration(text: &str) -> bool {
     let text = text.to_ascii_uppercase();
     let Some(rest) = text.strip_prefix('+').unwrap_or(&text).strip_prefix('P') else {
@@ -99,7 +99,7 @@ pub(super) fn is_duration(text: &str) -> bool {
     }
 }
 
-/// Hours, minutes and seconds, in this order, at least one of them.
+/// Hours, minutes and seconds, in this order; at least one of them.
 fn is_time(mut rest: &str) -> bool {
     if rest.is_empty() {
         return false;

@@ -1,7 +1,8 @@
-//! What can be configured: Kafka's keys, their types, defaults and validators, and what a resource's value is.
+//! Configuration: Kafka's keys, their types, defaults and validators, and the effective values of a resource.
 //!
-//! [`BROKER_KEYS`], [`TOPIC_KEYS`], [`GROUP_KEYS`] and [`CLIENT_METRICS_KEYS`] are the tables; [`Key::parse`] judges a value as Kafka does, in Kafka's words (tools print
-//! them); [`resolve`] finds the value that holds (topic, broker, cluster, file, default) and where it came from.
+//! [`BROKER_KEYS`], [`TOPIC_KEYS`], [`GROUP_KEYS`] and [`CLIENT_METRICS_KEYS`] are the tables. [`Key::parse`] validates a
+//! value as Kafka does, with Kafka's messages (tools print them). [`resolve`] finds the effective value (topic, broker,
+//! cluster, file, default) and its source.
 
 mod broker_keys;
 mod documentation;
@@ -20,7 +21,7 @@ pub use validate::{
     validate_group_values, validate_topic_values,
 };
 
-/// What a value is, as DescribeConfigs tells it.
+/// The type of a value, as in DescribeConfigs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Type {
     /// `true` or `false`.
@@ -35,11 +36,11 @@ pub enum Type {
     Long,
     /// A floating-point number.
     Double,
-    /// Texts, with commas between them.
+    /// A list of texts, separated by commas.
     List,
     /// The name of a Java class.
     Class,
-    /// A secret: never shown.
+    /// A secret, never shown.
     Password,
 }
 
@@ -74,7 +75,7 @@ impl Type {
     }
 }
 
-/// How much Kafka says a key matters.
+/// The importance of a key according to Kafka.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Importance {
     /// High.
@@ -85,31 +86,31 @@ pub enum Importance {
     Low,
 }
 
-/// How a broker's key can be changed while it runs.
+/// How a broker key can be updated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Update {
-    /// Only in its file, with a restart.
+    /// Read-only: only in the broker's file, with a restart.
     ReadOnly,
     /// For one broker.
     PerBroker,
-    /// For one broker, or for all.
+    /// For one broker, or cluster-wide.
     ClusterWide,
 }
 
-/// Which values are valid beyond the type.
+/// The valid values of a key, beyond its type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Valid {
-    /// All.
+    /// All values.
     Any,
-    /// Numbers from here on.
+    /// Numbers from this one on.
     AtLeast(i64),
-    /// Numbers from here to there.
+    /// Numbers in this range.
     Between(i64, i64),
     /// 1 to 9, or -1.
     GzipLevel,
     /// One of these texts.
     OneOf(&'static [&'static str]),
-    /// One of these texts, in capitals or not.
+    /// One of these texts, case-insensitively.
     OneOfNoCase(&'static [&'static str]),
     /// Not the empty text.
     NonEmpty,
@@ -121,7 +122,7 @@ pub enum Valid {
         empty: bool,
         /// Whether it may be null.
         null: bool,
-        /// What it may hold; nothing here: anything.
+        /// The allowed elements; any if empty.
         of: &'static [&'static str],
     },
     /// `partition:broker` pairs, or `*`.
@@ -130,7 +131,7 @@ pub enum Valid {
     OffsetReset,
 }
 
-/// How a broker key's unit becomes the topic key's: a factor.
+/// The factor that converts a broker key's unit to the topic key's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scale(pub i64);
 
@@ -146,43 +147,43 @@ impl Scale {
 const YES: bool = true;
 const NO: bool = false;
 
-/// A key that can be configured.
+/// A configuration key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key {
     /// Its name.
     pub name: &'static str,
     /// The type of its values.
     pub ty: Type,
-    /// What holds when nothing is configured; `None` is null.
+    /// The default; `None` is null.
     pub default: Option<&'static str>,
-    /// How much it matters.
+    /// Its importance.
     pub importance: Importance,
     /// Which values are valid.
     pub valid: Valid,
-    /// How a broker's key is updated. Topic keys can always be.
+    /// How a broker key can be updated. Topic keys can always be.
     pub update: Update,
-    /// Whether Brokkr does what it says. What it doesn't is accepted all the same, with a warning.
+    /// Whether Brokkr implements it. Other keys are accepted with a warning.
     pub implemented: bool,
-    /// For a topic key: the broker keys that give its default, in their order of precedence.
+    /// For a topic key: the broker keys that define its default, in order of precedence.
     pub synonyms: &'static [(&'static str, Scale)],
 }
 
-/// A value of a key's type.
+/// A parsed value of a key.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
-    /// Of a boolean key.
+    /// Value of a boolean key.
     Boolean(bool),
-    /// Of an int, short or long key.
+    /// Value of an int, short or long key.
     Integer(i64),
-    /// Of a double key.
+    /// Value of a double key.
     Double(f64),
-    /// Of a list key.
+    /// Value of a list key.
     List(Vec<String>),
-    /// Of all others.
+    /// Value of any other key.
     Text(String),
 }
 
-/// A value that can't be: Kafka's sentence about it. The error code is INVALID_CONFIG.
+/// An invalid value, with Kafka's message. The error code is INVALID_CONFIG.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError(pub String);
 
@@ -231,7 +232,7 @@ impl Key {
         self.ty == Type::Password
     }
 
-    /// What it is for, in a sentence; and that it does nothing yet, where it does nothing.
+    /// Its documentation, with a note if Brokkr doesn't implement it.
     pub fn documentation(&self) -> String {
         let sentence = documentation::documentation(self.name);
         match self.implemented {
@@ -240,11 +241,11 @@ impl Key {
         }
     }
 
-    /// The value that a text is, if it is valid.
+    /// Parses and validates a value.
     pub fn parse(&self, text: &str) -> Result<Value, ConfigError> {
         let mut value = self.typed(text)?;
         if let (Value::List(list), Valid::List { .. }) = (&mut value, self.valid) {
-            // Repeated elements are dropped, as Kafka does with a warning.
+            // Duplicate elements are dropped. Kafka does the same, with a warning.
             let mut seen = Vec::with_capacity(list.len());
             list.retain(|element| {
                 let new = !seen.contains(element);
@@ -259,10 +260,10 @@ impl Key {
     /// The default as a value; `None` is null.
     ///
     /// # Panics
-    /// If the table has a default that isn't valid: a test reads them all.
+    /// If the table has an invalid default. A test parses all of them.
     pub fn default_value(&self) -> Option<Value> {
         self.default
-            .map(|text| self.typed(text).expect("defaults are of their type"))
+            .map(|text| self.typed(text).expect("the default has the key's type"))
     }
 
     fn typed(&self, text: &str) -> Result<Value, ConfigError> {
@@ -447,7 +448,7 @@ impl Value {
 }
 
 impl fmt::Display for Value {
-    /// As Java prints it, and DescribeConfigs shows it.
+    /// Formats it as Java does, for DescribeConfigs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Boolean(b) => write!(f, "{b}"),
@@ -459,7 +460,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// A double as Java prints it: with an `E` past 10⁷ or below 10⁻³, always with a digit behind the point.
+/// Formats a double as Java does: with an `E` from 10⁷ or below 10⁻³, always with a digit after the point.
 fn java_double(n: f64) -> String {
     if n.is_nan() {
         return "NaN".to_owned();

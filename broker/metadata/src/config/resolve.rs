@@ -1,4 +1,4 @@
-//! The value that holds, and where it came from.
+//! The effective value of a key and its source.
 
 use std::collections::BTreeMap;
 
@@ -7,28 +7,28 @@ use imbl::OrdMap;
 
 use super::{Key, Scale, TOPIC_KEYS, Value, broker_key};
 
-/// What is configured for one resource.
+/// The configured values of one resource.
 pub type Configs = OrdMap<Str, Str>;
 
-/// Where a value comes from, by DescribeConfigs' numbers.
+/// The source of a value, numbered as in DescribeConfigs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(i8)]
 pub enum Source {
-    /// The topic's own.
+    /// The topic's configuration.
     DynamicTopic = 1,
-    /// Set for this broker while it ran.
+    /// The dynamic configuration of this broker.
     DynamicBroker = 2,
-    /// Set for all brokers while they ran.
+    /// The dynamic cluster-wide configuration.
     DynamicDefaultBroker = 3,
     /// The broker's file or command line.
     StaticBroker = 4,
-    /// Nobody's.
+    /// The default.
     Default = 5,
     /// A logger's level.
     BrokerLogger = 6,
-    /// The client metrics subscription's own.
+    /// The client metrics subscription's configuration.
     ClientMetrics = 7,
-    /// The group's own.
+    /// The group's configuration.
     Group = 8,
 }
 
@@ -39,36 +39,36 @@ impl Source {
     }
 }
 
-/// One of the values that stand behind the one that holds.
+/// A synonym of an effective value: one of the values it was chosen from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Synonym {
-    /// Under which key.
+    /// The key under which it was set.
     pub name: &'static str,
     /// The value as it was set.
     pub value: Option<String>,
-    /// Where.
+    /// Its source.
     pub source: Source,
 }
 
-/// What a key's value is.
+/// The effective value of a key.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Resolved {
     /// The key.
     pub key: &'static Key,
     /// The value; `None` is null.
     pub value: Option<Value>,
-    /// Where it came from.
+    /// Its source.
     pub source: Source,
 }
 
-/// What a broker has configured, from the strongest to the weakest.
+/// A broker's configuration layers, in order of precedence.
 #[derive(Clone, Copy, Default)]
 pub struct Layers<'a> {
-    /// For this broker, in the metadata log.
+    /// For this broker, from the metadata log.
     pub broker: Option<&'a Configs>,
-    /// For all brokers, in the metadata log.
+    /// Cluster-wide, from the metadata log.
     pub cluster: Option<&'a Configs>,
-    /// In the file and on the command line.
+    /// From the file and the command line.
     pub file: Option<&'a BTreeMap<String, String>>,
 }
 
@@ -82,10 +82,10 @@ impl Layers<'_> {
         }
     }
 
-    /// A broker key's value.
+    /// The effective value of a broker key.
     pub fn broker_value(&self, key: &'static Key) -> Resolved {
         for source in BELOW_TOPIC {
-            // What doesn't parse (written by an older or newer broker) doesn't hold.
+            // A value that doesn't parse (written by an older or newer broker) is ignored.
             if let Some(value) = self.set(source, key.name).and_then(|text| key.parse(text).ok()) {
                 return Resolved {
                     key,
@@ -101,12 +101,13 @@ impl Layers<'_> {
         }
     }
 
-    /// A topic key's value where the topic has `own`.
+    /// The effective value of a topic key, given the topic's configuration `own`.
     pub fn topic_value(&self, key: &'static Key, own: Option<&Configs>) -> Resolved {
         self.value_over(Source::DynamicTopic, key, own)
     }
 
-    /// A key's value where a resource has `own`, set as `source` says: a topic, a group, a client metrics subscription.
+    /// The effective value of a key of a topic, group or client metrics subscription, given its configuration `own` with
+    /// this `source`.
     pub fn value_over(&self, source: Source, key: &'static Key, own: Option<&Configs>) -> Resolved {
         if let Some(value) = own
             .and_then(|own| own.get(key.name))
@@ -152,12 +153,12 @@ impl Layers<'_> {
             .unwrap_or_default()
     }
 
-    /// All topic keys' values where the topic has `own`.
+    /// The effective values of all topic keys, given the topic's configuration `own`.
     pub fn topic_values(&self, own: Option<&Configs>) -> Vec<Resolved> {
         TOPIC_KEYS.iter().map(|key| self.topic_value(key, own)).collect()
     }
 
-    /// The values behind a broker key's, the strongest first, under all names it goes by.
+    /// The synonyms of a broker key's value, in order of precedence, under all names of the key.
     pub fn broker_synonyms(&self, name: &str) -> Vec<Synonym> {
         let names = broker_names(name);
         let mut all = Vec::new();
@@ -173,12 +174,12 @@ impl Layers<'_> {
                 all.push(synonym(key, Some(text.to_owned()), Source::Default));
             }
         }
-        // What stands under another name before this one isn't told (so Kafka).
+        // Like Kafka, leaves out values set under another name of higher precedence.
         let first = all.iter().position(|s| s.name == name).unwrap_or(all.len());
         all.split_off(first)
     }
 
-    /// The values behind a key's where a resource has `own`, set as `source` says; the strongest first.
+    /// The synonyms of a resource key's value, given its configuration `own` with this `source`; in order of precedence.
     pub fn synonyms_over(&self, source: Source, key: &'static Key, own: Option<&Configs>) -> Vec<Synonym> {
         let mut all = Vec::new();
         if let Some(text) = own.and_then(|own| own.get(key.name)) {
@@ -189,7 +190,7 @@ impl Layers<'_> {
         }
         match key.synonyms.first() {
             Some((name, _)) => all.extend(self.broker_synonyms(name)),
-            // Of these alone Kafka tells the default under the key's own name.
+            // Only for these Kafka lists the default under the key's own name.
             None if source == Source::Group => {
                 all.push(synonym(key, key.default.map(str::to_owned), Source::Default));
             }
@@ -213,7 +214,7 @@ fn synonym(key: &'static Key, value: Option<String>, source: Source) -> Synonym 
     }
 }
 
-/// The names a broker key goes by, the one that takes precedence first.
+/// All names of a broker key, in order of precedence.
 fn broker_names(name: &str) -> Vec<&str> {
     const GROUPS: [&[&str]; 3] = [
         &["log.roll.ms", "log.roll.hours"],
@@ -276,7 +277,7 @@ mod tests {
                 ("log.retention.hours", 5)
             ]
         );
-        // Nobody set `log.roll.ms`, under which `segment.ms` is looked up.
+        // `log.roll.ms`, the broker key of `segment.ms`, is not set.
         let segment = topic_key("segment.ms").expect("known");
         assert_eq!(layers.synonyms_over(Source::DynamicTopic, segment, None), []);
         assert_eq!(

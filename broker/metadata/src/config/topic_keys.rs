@@ -30,7 +30,7 @@ const fn topic(
     }
 }
 
-/// By name, ascending.
+/// Sorted by name.
 #[rustfmt::skip]
 pub static TOPIC_KEYS: &[Key] = &[
     topic("cleanup.policy", List, Some("delete"), Valid::List { empty: true, null: false, of: &["compact", "delete"] }, YES, &[("log.cleanup.policy", ONE)]),

@@ -1,4 +1,4 @@
-//! Whether a resource's values can stand together.
+//! Validation of a resource's whole configuration.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{
     ConfigError, Key, Scale, TOPIC_KEYS, Update, Value, broker_key, client_metrics_key, group_key, topic_key,
 };
 
-/// Judges all that a topic would have configured, over what it inherits from `layers`.
+/// Validates a topic's complete configuration, over the values it inherits from `layers`.
 pub fn validate_topic_values<'a>(
     values: impl IntoIterator<Item = (&'a str, &'a str)>,
     layers: &Layers<'_>,
@@ -37,7 +37,7 @@ pub fn validate_topic_values<'a>(
     Ok(())
 }
 
-/// Kafka's reconfigurable keys of TLS: it takes them while it runs for one listener alone, under the listener's prefix.
+/// Kafka's reconfigurable TLS keys. Kafka updates them dynamically only with a listener's prefix.
 const PER_LISTENER: [&str; 10] = [
     "ssl.key.password",
     "ssl.keystore.certificate.chain",
@@ -51,12 +51,12 @@ const PER_LISTENER: [&str; 10] = [
     "ssl.truststore.type",
 ];
 
-/// A name in a broker's dynamic configuration, and the key that it is for, where there is one.
+/// A name in a broker's dynamic configuration, with its key if it has one.
 struct BrokerValue<'a> {
     name: &'a str,
     text: &'a str,
     key: Option<&'static Key>,
-    /// Whether the name is the key's with the prefix of a listener.
+    /// Whether the name is the key's name with a listener prefix.
     prefixed: bool,
 }
 
@@ -66,7 +66,7 @@ impl<'a> BrokerValue<'a> {
             .strip_prefix("listener.name.")
             .and_then(|rest| rest.split_once('.'));
         let key = match of_listener {
-            // A SASL mechanism may stand before the key.
+            // A SASL mechanism may precede the key.
             Some((_, base)) => {
                 broker_key(base).or_else(|| base.split_once('.').and_then(|(_, base)| broker_key(base)))
             }
@@ -86,8 +86,8 @@ impl<'a> BrokerValue<'a> {
     }
 }
 
-/// Judges all that a broker (or with `per_broker` false, the cluster) would have configured dynamically, in Kafka's order.
-/// Names that Kafka doesn't know it lets through: a plugin's, perhaps.
+/// Validates a broker's complete dynamic configuration (the cluster-wide one if `per_broker` is false), in Kafka's order.
+/// Names unknown to Kafka are accepted: they may belong to a plugin.
 pub fn validate_broker_values<'a>(
     values: impl IntoIterator<Item = (&'a str, &'a str)>,
     per_broker: bool,
@@ -109,7 +109,7 @@ pub fn validate_broker_values<'a>(
     Ok(())
 }
 
-/// Refuses what Kafka applies while it runs and this broker applies at a start alone, or not at all.
+/// Refuses keys that Kafka updates dynamically but this broker applies only at a start, or not at all.
 pub fn validate_applied<'a>(
     changed: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<(), ConfigError> {
@@ -121,8 +121,8 @@ pub fn validate_applied<'a>(
     )
 }
 
-/// Whether a dynamic value under this name has an effect, as far as Kafka would give it one: those of a broker do that are
-/// a topic's defaults.
+/// Whether a dynamic value under this name has an effect wherever it would in Kafka. Of the broker's values, those that are
+/// topic defaults do.
 pub fn is_applied(name: &str) -> bool {
     let value = BrokerValue::new((name, ""));
     value.key.is_none()
@@ -132,7 +132,7 @@ pub fn is_applied(name: &str) -> bool {
             .any(|topic| topic.implemented && topic.synonyms.iter().any(|(synonym, _)| *synonym == name))
 }
 
-/// Judges all that a group would have configured, within the bounds that the broker's keys of `layers` set.
+/// Validates a group's complete configuration, within the bounds set by the broker's keys in `layers`.
 pub fn validate_group_values<'a>(
     values: impl IntoIterator<Item = (&'a str, &'a str)>,
     layers: &Layers<'_>,
@@ -178,10 +178,10 @@ fn broker_integer(layers: &Layers<'_>, name: &str) -> Option<i64> {
     layers.broker_value(broker_key(name)?).value?.as_integer()
 }
 
-/// Why a client metrics subscription can't be. Kafka has two codes for it.
+/// An invalid client metrics subscription. Kafka has two codes for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClientMetricsError {
-    /// INVALID_REQUEST: no such key, or a number out of its range.
+    /// INVALID_REQUEST: an unknown key, or a number out of range.
     Request(String),
     /// INVALID_CONFIG.
     Config(ConfigError),
@@ -193,8 +193,8 @@ impl From<ConfigError> for ClientMetricsError {
     }
 }
 
-/// Judges all that a client metrics subscription would have configured. Whether a pattern is one of Java's regular
-/// expressions is not looked at: nobody goes by it yet.
+/// Validates a client metrics subscription's complete configuration. Does not check whether a pattern is a valid Java
+/// regular expression: no code uses it yet.
 pub fn validate_client_metrics<'a>(
     values: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<(), ClientMetricsError> {
@@ -237,7 +237,7 @@ fn refuse_names(
 }
 
 impl Scale {
-    /// The topic key's value of the broker key's.
+    /// Converts a broker key's value to the topic key's.
     pub(super) fn apply(self, value: Value) -> Value {
         match value {
             Value::Integer(n) if self != Self::ONE => Value::Integer(n.saturating_mul(self.0)),
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_changed_while_running_is_refused() {
+    fn keys_that_can_not_change_at_runtime_are_refused() {
         let refusal = |name, value, per_broker| {
             validate_broker_values([(name, value)], per_broker).map_err(|e| e.to_string())
         };
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_while_running_is_refused() {
+    fn keys_without_effect_at_runtime_are_refused() {
         let refused = |name| validate_applied([(name, "1")]).is_err();
         for name in [
             "listeners",

@@ -1,4 +1,4 @@
-//! Brokers: their registration, and the producer ids they are given.
+//! Broker registration, and the producer ids handed to brokers.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,37 +15,37 @@ use super::{ApiError, Controller, Outcome};
 use crate::bootstrap::SUPPORTED_FEATURES;
 use crate::image::{NO_LEADER, PartitionImage};
 
-/// How many producer ids a broker gets at once, as Kafka's.
+/// Producer ids in a block, as in Kafka.
 pub const PRODUCER_ID_BLOCK_SIZE: i64 = 1000;
 
-/// Kafka's sign for "unfence" in a registration change.
+/// Kafka's value for "unfence" in a registration change.
 const UNFENCE: i8 = -1;
 
-/// A broker at the beginning of a life.
+/// A broker's registration request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Registration {
     /// Its id.
     pub broker_id: i32,
-    /// Drawn by each process for itself.
+    /// Random for each process.
     pub incarnation_id: Uuid,
-    /// Listener, host and port of each place where clients find it. All speak PLAINTEXT.
+    /// Listener name, host and port of each endpoint for clients. All use PLAINTEXT.
     pub endpoints: Vec<(String, String, u16)>,
-    /// Where it stands.
+    /// Its rack.
     pub rack: Option<String>,
-    /// Its log directories that work.
+    /// Its online log directories.
     pub directories: Vec<Uuid>,
-    /// Topic, partition and directory of each log that isn't where the metadata has it.
+    /// Topic, partition and directory of each log that is in another directory than the metadata says.
     pub moved: Vec<(Uuid, i32, Uuid)>,
-    /// The epoch of its last life, if that ended cleanly (KIP-966); else -1.
+    /// The broker epoch of its previous incarnation if that shut down cleanly (KIP-966); else -1.
     pub previous_broker_epoch: i64,
 }
 
 impl Controller {
-    /// Registers a broker and unfences it at once: its partitions follow before anybody is told.
+    /// Registers a broker and unfences it at once; changes its partitions before the reply is sent.
     ///
-    /// Another incarnation gets another epoch, and every partition that it leads another leader epoch (SCENARIOS R16): what the
-    /// life before said under the old one is over. One whose last life didn't end cleanly leaves the ISR and the ELR
-    /// wherever another replica can stand in.
+    /// A new incarnation gets a new broker epoch, and every partition that it leads a new leader epoch (SCENARIOS R16):
+    /// requests of the previous incarnation are fenced. After an unclean shutdown the broker leaves the ISR and the ELR
+    /// wherever another replica can replace it.
     pub(super) fn register_broker(
         &self,
         r: &Registration,
@@ -116,7 +116,7 @@ impl Controller {
         }
     }
 
-    /// What becomes of a partition when a new life of `broker` begins.
+    /// The change of a partition when a new incarnation of `broker` registers.
     fn partition_at_begin(
         &self,
         p: &PartitionImage,
@@ -154,8 +154,9 @@ impl Controller {
         Some(change)
     }
 
-    /// A broker's log directories failed: the others are those that new partitions are put into (KIP-858). The failed ones stay
-    /// its partitions' own. The last one stays in any case: a registration without directories says nothing.
+    /// Handles failed log directories of a broker: new partitions are placed into the remaining ones (KIP-858). Existing
+    /// partitions keep the failed ones. The last directory is never removed: a registration without directories means that
+    /// they are unknown.
     pub(super) fn directories_offline(&self, broker_id: i32, failed: &[Uuid]) -> Vec<MetadataRecord> {
         let Some(broker) = self.image().broker(broker_id) else {
             return Vec::new();
@@ -174,7 +175,7 @@ impl Controller {
         vec![change.into()]
     }
 
-    /// The next block of producer ids. Its end is in the log before anybody has one of them (P11).
+    /// Allocates the next block of producer ids. The block's end is in the log BEFORE any of its ids is used (P11).
     pub(super) fn allocate_producer_ids(&self) -> Outcome<(Vec<MetadataRecord>, Range<i64>)> {
         let first = self.image().next_producer_id();
         let next = first.checked_add(PRODUCER_ID_BLOCK_SIZE).ok_or_else(|| {

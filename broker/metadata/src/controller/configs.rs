@@ -1,4 +1,4 @@
-//! Configurations of topics and brokers, changed.
+//! Changes of the configurations of topics, brokers, groups and client metrics subscriptions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use brokkr_wire::messages::{
 };
 use brokkr_wire::{ErrorCode, Str};
 
-use super::{ApiError, Budget, Controller, Outcome, told};
+use super::{ApiError, Budget, Controller, Outcome, code_and_message};
 use crate::config::resolve::Configs;
 use crate::config::{
     ClientMetricsError, ConfigError, Key, Type, broker_key, topic_key, validate_applied,
@@ -20,13 +20,13 @@ use crate::config::{
 use crate::image::{ConfigResource, resource_type};
 use crate::topic_name;
 
-/// What the configurations of groups and client metrics subscriptions may take up in memory: some ten thousand of them.
+/// Memory limit for the configurations of groups and client metrics subscriptions: about ten thousand of them.
 pub(super) const OF_ANY_NAME_BYTES_MAX: usize = 32 << 20;
-/// Longer values don't fit a record.
+/// Longest value that fits a record.
 const VALUE_LEN_MAX: usize = i16::MAX as usize;
 
 impl ConfigResource {
-    /// The record that sets a key, or takes it away.
+    /// The record that sets or deletes a key.
     pub(super) fn record(&self, name: &Str, value: Option<&Str>) -> MetadataRecord {
         ConfigRecord {
             resource_type: self.kind,
@@ -38,7 +38,8 @@ impl ConfigResource {
         .into()
     }
 
-    /// A key that can be appended to. Kafka's controller knows the types of topics' and brokers' keys alone.
+    /// The key of this name if it is a list, which APPEND and SUBTRACT need. Kafka's controller knows only the types of
+    /// topic and broker keys.
     fn list_key(&self, name: &str) -> Option<&'static Key> {
         let key = match self.kind {
             resource_type::TOPIC => topic_key(name),
@@ -59,27 +60,27 @@ impl From<ConfigError> for ApiError {
     }
 }
 
-/// Whether two of them have the same name.
+/// Whether two resources have the same name.
 fn has_duplicates<'a>(names: impl Iterator<Item = &'a Str>) -> bool {
     let mut names: Vec<&Str> = names.collect();
     names.sort();
     names.windows(2).any(|w| w[0] == w[1])
 }
 
-/// What became of a resource's change.
-struct Changed {
+/// The result of changing a resource's configuration.
+struct ConfigChange {
     resource: ConfigResource,
     code: i16,
     message: Option<Str>,
 }
 
-/// Changes what each resource has configured, those that a request names once, as far as one batch goes; with
+/// Changes the configuration of each resource that the request names once, as far as one batch holds the records. With
 /// `validate_only` nothing is written.
 fn change_each<A>(
     validate_only: bool,
     asked: Vec<(ConfigResource, A)>,
     change: impl Fn(&ConfigResource, A) -> Outcome<Vec<MetadataRecord>>,
-) -> (Vec<MetadataRecord>, Vec<Changed>) {
+) -> (Vec<MetadataRecord>, Vec<ConfigChange>) {
     let mut times: BTreeMap<ConfigResource, usize> = BTreeMap::new();
     for (resource, _) in &asked {
         *times.entry(resource.clone()).or_default() += 1;
@@ -94,9 +95,9 @@ fn change_each<A>(
             ),
         };
         let outcome = budget.spend(outcome, Vec::as_slice);
-        let (code, message) = told(&outcome);
+        let (code, message) = code_and_message(&outcome);
         records.extend(outcome.into_iter().flatten());
-        all.push(Changed {
+        all.push(ConfigChange {
             resource,
             code,
             message,
@@ -170,7 +171,7 @@ impl Controller {
         (records, response)
     }
 
-    /// A resource is to have these values and no others.
+    /// Replaces the configuration of a resource (AlterConfigs).
     fn replace_configs(
         &self,
         resource: &ConfigResource,
@@ -196,7 +197,7 @@ impl Controller {
         Ok(self.difference(resource, &new, new.keys()))
     }
 
-    /// Keys of a resource are to be changed.
+    /// Changes keys of a resource (IncrementalAlterConfigs).
     fn change_configs(
         &self,
         resource: &ConfigResource,
@@ -214,7 +215,7 @@ impl Controller {
         if resource.kind == resource_type::BROKER_LOGGER {
             return self.set_levels(&resource.name, ops);
         }
-        // As Kafka: of these alone the operations are looked at before the names.
+        // As in Kafka: only for these the operations are checked before the names.
         let names_later = [
             resource_type::TOPIC,
             resource_type::CLIENT_METRICS,
@@ -249,7 +250,7 @@ impl Controller {
         Ok(self.difference(resource, &new, ops.iter().map(|op| &op.name)))
     }
 
-    /// A list with elements added to its end, those that it lacks, or taken out, once each.
+    /// Appends elements to a list, unless it has them, or removes them, once each.
     fn list_changed(
         &self,
         resource: &ConfigResource,
@@ -286,18 +287,18 @@ impl Controller {
         Ok(list.join(","))
     }
 
-    /// The records that make what is configured `new`. Those of a broker's keys that were `told` are written also if they
-    /// are the same: brokers look again at what stands behind them (KAFKA-14136).
+    /// The records that change the configuration to `new`. For the broker keys named in the request (`requested`), records are
+    /// written even if the values are unchanged: brokers then reload the files that they name (KAFKA-14136).
     fn difference<'a>(
         &self,
         resource: &ConfigResource,
         new: &Configs,
-        told: impl Iterator<Item = &'a Str>,
+        requested: impl Iterator<Item = &'a Str>,
     ) -> Vec<MetadataRecord> {
         let old = self.image().configs(resource).cloned().unwrap_or_default();
         let again = resource.kind == resource_type::BROKER;
         let mut records = Vec::new();
-        let mut names: Vec<(&Str, bool)> = told.map(|name| (name, true)).collect();
+        let mut names: Vec<(&Str, bool)> = requested.map(|name| (name, true)).collect();
         let mentioned: BTreeSet<&Str> = names.iter().map(|(name, _)| *name).collect();
         let others = old.keys().filter(|name| !mentioned.contains(name));
         names.extend(others.map(|name| (name, false)));
@@ -310,7 +311,8 @@ impl Controller {
         records
     }
 
-    /// Whether there is room for a configuration of something that exists by being named. What makes it smaller always has.
+    /// Whether there is memory for the configuration of a group or client metrics subscription. A change that makes it
+    /// smaller is always accepted.
     fn check_room(&self, resource: &ConfigResource, new: &Configs) -> Outcome<()> {
         let image = self.image();
         let old_bytes = image.configs(resource).map_or(0, |old| resource.bytes(old));
@@ -365,7 +367,7 @@ impl Controller {
         }
     }
 
-    /// Whether a resource can have these values. Kafka's code for a broker's is another than for a topic's.
+    /// Validates a resource's configuration. Kafka's error code for brokers differs from the one for topics.
     pub(super) fn check_values(&self, resource: &ConfigResource, configs: &Configs) -> Outcome<()> {
         if configs.values().any(|value| value.len() > VALUE_LEN_MAX) {
             let message = format!(
@@ -384,7 +386,7 @@ impl Controller {
                 ClientMetricsError::Config(e) => e.into(),
             }),
             _ => {
-                // What is configured already, by another broker's software, stands until it is changed.
+                // A value that is already configured, by another broker version, is kept until it is changed.
                 let old = self.image().configs(resource);
                 let changed = values
                     .clone()
@@ -405,7 +407,8 @@ impl Controller {
     }
 }
 
-/// Why a key can't be appended to or subtracted from. A broker's keys Kafka knows by other words than a topic's.
+/// The error for APPEND or SUBTRACT on an unsupported key. Kafka's messages for broker keys differ from those for topic
+/// keys.
 fn no_list(resource: &ConfigResource, name: &Str, append: bool) -> String {
     if resource.kind != resource_type::BROKER {
         let what = if append { "APPEND" } else { "SUBTRACT" };

@@ -1,4 +1,5 @@
-//! A broker's loggers, as Kafka's tools would set them (KIP-412). There is the root alone, and its level holds from start to end.
+//! A broker's loggers, as Kafka's tools would set them (KIP-412). Brokkr has only the root logger, and its level can't be
+//! changed while the broker runs.
 
 use brokkr_wire::messages::MetadataRecord;
 use brokkr_wire::messages::incremental_alter_configs_request::AlterableConfig;
@@ -7,14 +8,14 @@ use brokkr_wire::{ErrorCode, Str};
 use super::configs::operation::{APPEND, DELETE, SET, SUBTRACT};
 use super::{ApiError, Controller, Outcome};
 
-/// The one logger there is.
+/// The only logger.
 pub const ROOT_LOGGER: &str = "root";
 
-/// The levels that Kafka takes.
+/// The log levels that Kafka accepts.
 const LEVELS: [&str; 6] = ["DEBUG", "ERROR", "FATAL", "INFO", "TRACE", "WARN"];
 
 impl Controller {
-    /// What becomes of operations on the loggers of the broker of this id: nothing, whichever they are.
+    /// Refuses all operations on the loggers of this broker; the error depends on the operation.
     pub(super) fn set_levels(&self, id: &Str, ops: &[AlterableConfig]) -> Outcome<Vec<MetadataRecord>> {
         let expected = self.settings.node_id;
         let why = match id.parse::<i32>() {
@@ -26,7 +27,7 @@ impl Controller {
     }
 }
 
-/// Why this is not done.
+/// The error message.
 fn refused(op: &AlterableConfig) -> Outcome<MetadataRecord> {
     let (logger, level) = (&op.name, op.value.as_ref().map_or("", |v| v.as_str()));
     let (request, config) = (ErrorCode::INVALID_REQUEST, ErrorCode::INVALID_CONFIG);

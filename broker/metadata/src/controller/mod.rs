@@ -1,8 +1,8 @@
-//! What the controller decides: requests against the state, as records.
+//! The controller: turns requests into records, given the state.
 //!
-//! [`Controller::decide`] looks and changes nothing; its host appends the records as one batch (a request is carried out whole or
-//! not at all), calls [`Controller::replay`] for each as it stands in the log, and lets the [`Reply`] out once they are committed.
-//! To take back what was never committed the host keeps a clone from before: the state is persistent, a clone is cheap.
+//! [`Controller::decide`] only reads the state. Its host appends the records as one batch (a request is carried out whole or
+//! not at all), calls [`Controller::replay`] for each appended record, and sends the [`Reply`] once they are committed. To
+//! undo uncommitted records the host keeps an older clone: the state uses persistent maps, so a clone is cheap.
 //!
 //! Error codes and messages are Kafka's, word for word: tools and tests show them.
 
@@ -37,21 +37,21 @@ use crate::config::resolve::Layers;
 use crate::image::{ConfigResource, Image, MetadataState, ReplayError};
 use crate::records::{BATCH_BYTES_MAX, RECORDS_PER_REQUEST_MAX};
 
-/// What the controller was started with.
+/// The controller's settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// The node that it runs on, whose configuration gives topics their defaults.
+    /// The node that it runs on; its configuration defines the topic defaults.
     pub node_id: i32,
     /// `num.partitions`
     pub num_partitions: i32,
     /// `default.replication.factor`
     pub default_replication_factor: i16,
-    /// What was set in the file and on the command line.
+    /// Values from the file and the command line.
     pub file: BTreeMap<String, String>,
 }
 
 impl Default for Settings {
-    /// Node 1, nothing set.
+    /// Node 1 with default values.
     fn default() -> Self {
         Self {
             node_id: 1,
@@ -62,44 +62,44 @@ impl Default for Settings {
     }
 }
 
-/// Topics to create, with the randomness for their ids.
+/// A CreateTopics request, with the randomness for topic ids.
 #[derive(Clone, PartialEq, Debug)]
 pub struct CreateTopics {
-    /// As it came.
+    /// The request.
     pub request: CreateTopicsRequest,
-    /// Sixteen random bytes for each topic of the request, in its order. With fewer, the topics behind fail.
+    /// Sixteen random bytes for each topic of the request, in its order. Topics without bytes fail.
     pub random: Vec<[u8; 16]>,
 }
 
-/// What can be asked.
+/// A request to the controller.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Request {
-    /// A broker begins a life.
+    /// A broker registers.
     RegisterBroker(Registration),
     /// Log directories of this node failed.
     DirectoriesOffline(Vec<Uuid>),
-    /// Producer ids that nobody had before, for this node.
+    /// Allocates a block of producer ids for this node.
     AllocateProducerIds,
-    /// New topics.
+    /// Creates topics.
     CreateTopics(CreateTopics),
-    /// Topics are to go.
+    /// Deletes topics.
     DeleteTopics(DeleteTopicsRequest),
-    /// Topics are to have more partitions.
+    /// Adds partitions to topics.
     CreatePartitions(CreatePartitionsRequest),
-    /// Resources are to be configured so and no other way.
+    /// Replaces configurations of resources.
     AlterConfigs(AlterConfigsRequest),
-    /// Keys of resources are to be changed.
+    /// Changes keys of resources.
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest),
 }
 
-/// What is answered, each to the request of its name.
+/// A reply, to the request of the same name.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
     /// The broker epoch.
     Registered(Result<i64, ApiError>),
-    /// Noted.
+    /// Done.
     DirectoriesOffline,
-    /// The ids.
+    /// The block of ids.
     ProducerIds(Result<Range<i64>, ErrorCode>),
     /// A result for each topic, in the request's order.
     CreateTopics(CreateTopicsResponse),
@@ -113,17 +113,17 @@ pub enum Reply {
     IncrementalAlterConfigs(IncrementalAlterConfigsResponse),
 }
 
-/// A request, or a part of one, that is refused: whoever asked is told the code and the sentence.
+/// A refused request, or a refused part of one: the error code and message for the client.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiError {
-    /// Kafka's code.
+    /// Kafka's error code.
     pub code: ErrorCode,
-    /// Kafka's sentence, where it has one.
+    /// Kafka's error message, if it has one.
     pub message: Option<String>,
 }
 
 impl ApiError {
-    /// An error with a sentence.
+    /// An error with a message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -131,12 +131,12 @@ impl ApiError {
         }
     }
 
-    /// An error without one.
+    /// An error without a message.
     pub fn bare(code: ErrorCode) -> Self {
         Self { code, message: None }
     }
 
-    /// The sentence, as responses have it: clipped.
+    /// The message for a response, clipped to its limit.
     pub fn message_str(&self) -> Option<Str> {
         self.message.as_deref().map(Str::message)
     }
@@ -159,18 +159,18 @@ impl fmt::Debug for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// Either what was asked for or why not.
+/// The result of a request, or its error.
 type Outcome<T> = Result<T, ApiError>;
 
-/// The code and sentence of an outcome, as responses have them.
-fn told<T>(outcome: &Outcome<T>) -> (i16, Option<Str>) {
+/// The error code and message of a result, for a response.
+fn code_and_message<T>(outcome: &Outcome<T>) -> (i16, Option<Str>) {
     match outcome {
         Ok(_) => (0, None),
         Err(e) => (e.code.0, e.message_str()),
     }
 }
 
-/// Why a request that would write more than one batch holds is refused.
+/// The error for a request whose records don't fit one batch.
 fn too_large() -> ApiError {
     ApiError::new(
         ErrorCode::POLICY_VIOLATION,
@@ -178,14 +178,14 @@ fn too_large() -> ApiError {
     )
 }
 
-/// How much one request may still write: it becomes one batch, and Kafka's limits for both are kept.
+/// The remaining space for a request's records: they become one batch, within Kafka's limits for both.
 struct Budget {
     records: usize,
     bytes: usize,
 }
 
 impl Budget {
-    /// What a request has.
+    /// The limits of one request.
     fn new() -> Self {
         Self {
             records: RECORDS_PER_REQUEST_MAX,
@@ -193,7 +193,7 @@ impl Budget {
         }
     }
 
-    /// The outcome again, if its records still fit.
+    /// Returns the outcome unchanged if its records still fit.
     fn spend<T>(&mut self, outcome: Outcome<T>, records: impl Fn(&T) -> &[MetadataRecord]) -> Outcome<T> {
         let value = outcome?;
         let records = records(&value);
@@ -207,7 +207,7 @@ impl Budget {
     }
 }
 
-/// How long a record that a request can cause is at most.
+/// Maximum length of a record that a request causes.
 fn bytes_at_most(record: &MetadataRecord) -> usize {
     const FIXED: usize = 128;
     let variable = match record {
@@ -220,7 +220,7 @@ fn bytes_at_most(record: &MetadataRecord) -> usize {
     FIXED + variable
 }
 
-/// The cluster's state and what may become of it.
+/// The controller's state machine.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Controller {
     state: MetadataState,
@@ -228,7 +228,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A controller that goes on from this image, with the default settings.
+    /// A controller that continues from this image, with default settings.
     pub fn new(image: Image) -> Self {
         Self {
             state: MetadataState::new(image),
@@ -236,7 +236,7 @@ impl Controller {
         }
     }
 
-    /// The same with these settings.
+    /// The same controller with these settings.
     #[must_use]
     pub fn with_settings(self, settings: Settings) -> Self {
         Self {
@@ -245,13 +245,13 @@ impl Controller {
         }
     }
 
-    /// The image: without what an open metadata transaction has done so far.
+    /// The image, without the records of an open metadata transaction.
     pub fn image(&self) -> &Image {
         self.state.image()
     }
 
-    /// What a new leader writes before it decides anything: the end of a metadata transaction in which the one before it died,
-    /// and what a cluster begins with, if this one hasn't begun. Often nothing.
+    /// The records that a new leader writes before it decides on requests: the end of a metadata transaction that its
+    /// predecessor left open, and the bootstrap records of a new cluster. Often none.
     pub fn activation_records(&self) -> Vec<MetadataRecord> {
         let mut records = Vec::new();
         if self.state.in_transaction() {
@@ -270,18 +270,18 @@ impl Controller {
     /// Replays the record at `offset`, written in the quorum epoch `epoch`.
     ///
     /// # Errors
-    /// The log can't have this record: it is to be taken offline.
+    /// The log can't contain this record: the log must be taken offline.
     pub fn replay(&mut self, offset: i64, epoch: i32, record: &MetadataRecord) -> Result<(), ReplayError> {
         self.state.replay(offset, epoch, record)
     }
 
-    /// Passes over a control record at `offset`.
+    /// Skips a control record at `offset`.
     pub fn advance(&mut self, offset: i64, epoch: i32) {
         self.state.advance(offset, epoch);
     }
 
-    /// What a request comes to: the records that carry it out, and what is answered once they are committed. No records:
-    /// there is nothing to wait for. The first record will stand at `next_offset`.
+    /// Decides on a request. Returns the records that carry it out, and the reply to send once they are committed. Without
+    /// records the reply can be sent at once. The first record will be at `next_offset`.
     pub fn decide(&self, _now: Instant, next_offset: i64, request: Request) -> (Vec<MetadataRecord>, Reply) {
         match request {
             Request::RegisterBroker(registration) => {
@@ -319,7 +319,7 @@ impl Controller {
         }
     }
 
-    /// Where the values of this node come from.
+    /// The configuration layers of this node.
     fn layers(&self) -> Layers<'_> {
         let image = self.image();
         Layers {

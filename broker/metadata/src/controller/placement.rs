@@ -1,12 +1,12 @@
-//! Which brokers hold a new partition.
+//! Replica placement: chooses the brokers and log directories of new partitions.
 //!
-//! Replicas are striped over the racks and over the brokers of a rack, as Kafka's placer does, so that each broker leads
-//! and follows about as much as any other, and a rack loses as few replicas of a partition as can be. Where the stripes begin
-//! comes from the topic's id, which is random.
+//! Replicas are striped over the racks and over the brokers of a rack, as Kafka's placer does, so that brokers lead and
+//! follow about equally many partitions, and a rack holds as few replicas of a partition as possible. The start of the
+//! stripes is derived from the topic's id, which is random.
 //!
-//! Of a broker's log directories a replica gets the one with the fewest partitions, as in Kafka, where the broker chooses; here
-//! the partition's record names it BEFORE there is a folder, so that a partition whose directory fails is never made anew in
-//! another one.
+//! A replica is placed in its broker's log directory with the fewest partitions. In Kafka the broker chooses; here the
+//! partition's record names the directory BEFORE its folder is created, so that a partition whose directory failed is never
+//! recreated in another one.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use brokkr_wire::ErrorCode;
 use super::{ApiError, Controller, Outcome};
 use crate::image::{BrokerImage, DIRECTORY_UNASSIGNED};
 
-/// How many partitions each log directory has, those that a request is about to make included.
+/// The number of partitions in each log directory, including those that the current request creates.
 pub(super) struct Spread(BTreeMap<Uuid, usize>);
 
-/// A partition's replicas, the leader first, and their directories.
+/// The replicas of a partition, leader first, with their directories.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Placed {
     pub replicas: Vec<i32>,
@@ -27,7 +27,7 @@ pub(super) struct Placed {
 }
 
 impl Controller {
-    /// How partitions are spread over the log directories now: counted where a broker has a choice.
+    /// Counts the partitions of each log directory, for brokers with several.
     pub(super) fn spread(&self) -> Spread {
         let mut counts = BTreeMap::new();
         if self.image().brokers().any(|b| b.directories.len() > 1) {
@@ -40,7 +40,7 @@ impl Controller {
         Spread(counts)
     }
 
-    /// Where to put partitions `from..from + count` of a topic.
+    /// Places partitions `from..from + count` of a topic.
     pub(super) fn place(
         &self,
         topic: Uuid,
@@ -80,7 +80,7 @@ impl Controller {
         Ok((from..from + count).map(place).collect())
     }
 
-    /// The replicas with their directories: of each broker's the one with the fewest partitions, the first of several.
+    /// Adds directories to the replicas: for each broker the one with the fewest partitions, the first of several.
     pub(super) fn placed(&self, replicas: Vec<i32>, spread: &mut Spread) -> Placed {
         let mut directory = |id: &i32| {
             let Some(broker) = self.image().broker(*id) else {
@@ -111,7 +111,7 @@ fn has_uncordoned_directory(b: &BrokerImage) -> bool {
     b.directories.is_empty() || b.directories.iter().any(|d| !cordoned.contains(d))
 }
 
-/// The unfenced brokers of each rack, then the fenced ones of each. Empty where none is unfenced.
+/// The unfenced brokers of each rack, then the fenced ones. Empty if no broker is unfenced.
 fn racks(usable: &[&BrokerImage]) -> Vec<Vec<Vec<i32>>> {
     if usable.iter().all(|b| b.fenced) {
         return Vec::new();
@@ -133,7 +133,7 @@ fn racks(usable: &[&BrokerImage]) -> Vec<Vec<Vec<i32>>> {
         .collect()
 }
 
-/// `count` different brokers for the partition that stands at `at` in the stripes: one of each rack in turn, unfenced
+/// Chooses `count` different brokers for the partition at position `at` in the stripes: one from each rack in turn, unfenced
 /// brokers before fenced ones, so that the first can lead.
 fn stripe(racks: &[Vec<Vec<i32>>], at: usize, count: usize) -> Vec<i32> {
     let mut out = Vec::with_capacity(count);
@@ -143,7 +143,7 @@ fn stripe(racks: &[Vec<Vec<i32>>], at: usize, count: usize) -> Vec<i32> {
             for i in 0..racks.len() {
                 let rack = &racks[(at + i) % racks.len()];
                 if out.len() < count && round < rack.len() {
-                    // After each turn over all racks the next broker of each begins.
+                    // After each round over all racks each rack continues with its next broker.
                     out.push(rack[(at / racks.len() + round) % rack.len()]);
                 }
             }

@@ -1,4 +1,4 @@
-//! Topics: made, deleted, and given more partitions.
+//! Creating and deleting topics, adding partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,13 +16,13 @@ use brokkr_wire::messages::{
 use brokkr_wire::{ErrorCode, Str};
 
 use super::placement::{Placed, Spread};
-use super::{ApiError, Budget, Controller, CreateTopics, Outcome, told, too_large};
+use super::{ApiError, Budget, Controller, CreateTopics, Outcome, code_and_message, too_large};
 use crate::config::resolve::Configs;
 use crate::image::{ConfigResource, TopicImage};
 use crate::records::RECORDS_PER_REQUEST_MAX;
 use crate::topic_name;
 
-/// What a created topic came to.
+/// The result of creating a topic.
 struct Created {
     id: Uuid,
     partitions: usize,
@@ -39,7 +39,7 @@ fn duplicate_name<T>() -> Outcome<T> {
     refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
 }
 
-/// The names that a request lists, each with how often: a result for each name stands where it is listed first.
+/// The names in a request with their number of occurrences. The result for a name is at its first occurrence.
 struct Names<'a>(BTreeMap<&'a Str, usize>);
 
 impl<'a> Names<'a> {
@@ -49,14 +49,14 @@ impl<'a> Names<'a> {
         Self(times)
     }
 
-    /// Whether the name is listed once; `None` where it has been taken already.
+    /// Whether the name occurs once; `None` if it was handled already.
     fn first(&mut self, name: &Str) -> Option<bool> {
         self.0.remove(name).map(|times| times == 1)
     }
 }
 
-/// The response to a CreateTopics that asks for more partitions than one request may, `None` for any other. Handlers call
-/// it before they ask the controller, which serves all clients with one task.
+/// The response to a CreateTopics request that exceeds the maximum of partitions, `None` for any other. Handlers call it
+/// before they send the request to the controller, whose single task serves all clients.
 pub fn refuse_excessive(
     request: &CreateTopicsRequest,
     num_partitions_default: i32,
@@ -82,7 +82,7 @@ pub fn refuse_excessive(
             true => excessive(),
             false => duplicate_name(),
         };
-        let (error_code, error_message) = told(&outcome);
+        let (error_code, error_message) = code_and_message(&outcome);
         Some(CreatableTopicResult {
             name: topic.name.clone(),
             error_code,
@@ -144,7 +144,7 @@ impl Controller {
         if let Some(why) = topic_name::invalid(name) {
             return refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, why);
         }
-        // As Kafka does it: against those that exist, so that one request may bring two that collide.
+        // As in Kafka, checked only against existing topics: two topics of one request may collide.
         if let Some(other) = self.image().topics.colliding(name) {
             let message = format!("Topic '{name}' collides with existing topic: {other}");
             return refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, message);
@@ -203,7 +203,7 @@ impl Controller {
             }
             .into(),
         ];
-        // BEFORE the partitions: whoever replays them knows by then what their logs go by.
+        // BEFORE the partitions: their logs are opened with this configuration.
         records.extend(
             configs
                 .iter()
@@ -330,7 +330,7 @@ impl Controller {
         refuse(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message)
     }
 
-    /// A new partition: its replicas that are there are in sync, the first of them leads.
+    /// A new partition: its unfenced replicas are in the ISR, the first of them leads.
     fn partition_record(
         &self,
         topic: Uuid,
@@ -345,7 +345,7 @@ impl Controller {
             .filter(|id| self.image().is_active(*id));
         let isr: Vec<i32> = active.collect();
         let Some(leader) = isr.first().copied() else {
-            assert!(!by_hand, "what is placed by hand was seen to be active");
+            assert!(!by_hand, "manually assigned brokers were checked to be active");
             let message = format!(
                 "Unable to replicate the partition {} time(s): All brokers are currently fenced or in controlled \
                  shutdown.",
@@ -354,7 +354,7 @@ impl Controller {
             return refuse(ErrorCode::INVALID_REPLICATION_FACTOR, message);
         };
         Ok(PartitionRecord {
-            partition_id: i32::try_from(index).expect("a request makes far fewer"),
+            partition_id: i32::try_from(index).expect("a request creates far fewer partitions"),
             topic_id: topic,
             replicas: placed.replicas.clone(),
             directories: placed.directories.clone(),
@@ -367,7 +367,7 @@ impl Controller {
     }
 
     fn creatable_result(&self, name: &Str, outcome: Outcome<Created>) -> CreatableTopicResult {
-        let (error_code, error_message) = told(&outcome);
+        let (error_code, error_message) = code_and_message(&outcome);
         let mut result = CreatableTopicResult {
             name: name.clone(),
             error_code,
@@ -379,7 +379,7 @@ impl Controller {
             return result;
         };
         let values = self.layers().topic_values(Some(&created.configs));
-        // As Kafka: what the request gave as it gave it, blanks and all. DescribeConfigs shows what that came to.
+        // As in Kafka, the values as the request spelled them, with blanks. DescribeConfigs shows the parsed values.
         let shown = values.into_iter().map(|resolved| CreatableTopicConfigs {
             name: Str::from_static(resolved.key.name),
             value: match created.configs.get(resolved.key.name) {
@@ -407,10 +407,10 @@ impl Controller {
         let asked: Vec<(Option<&Str>, Uuid)> = named.chain(both).collect();
         let mut times: BTreeMap<(Option<&Str>, Uuid), usize> = BTreeMap::new();
         asked.iter().for_each(|one| *times.entry(*one).or_default() += 1);
-        let (mut ids, mut responses, mut told_of) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (mut ids, mut responses, mut answered) = (Vec::new(), Vec::new(), BTreeSet::new());
         for one @ (name, id) in asked {
             let says_nothing = name.is_none() && id.is_zero();
-            if !told_of.insert(one) && !says_nothing {
+            if !answered.insert(one) && !says_nothing {
                 continue;
             }
             let found = self.deletable(name, id, times[&one] > 1);
@@ -419,7 +419,7 @@ impl Controller {
                 Some(_) => times.get(&(None, topic.id)),
                 None => times.get(&(Some(&topic.name), Uuid::ZERO)),
             });
-            // As Kafka: a topic that is given by its name and by its id stays, and is told of where its name is.
+            // As in Kafka, a topic given by name and by id is not deleted; the error is at its name.
             let outcome = match (name, other_way) {
                 (None, Some(1)) => continue,
                 (Some(_), Some(_)) => refuse(
@@ -428,7 +428,7 @@ impl Controller {
                 ),
                 _ => found,
             };
-            let (error_code, error_message) = told(&outcome);
+            let (error_code, error_message) = code_and_message(&outcome);
             ids.extend(outcome.ok().map(|topic| topic.id));
             responses.push(DeletableTopicResult {
                 name: topic.map(|topic| &topic.name).or(name).cloned(),
@@ -490,7 +490,7 @@ impl Controller {
                 false => duplicate_name(),
             };
             let outcome = budget.spend(outcome, Vec::as_slice);
-            let (error_code, error_message) = told(&outcome);
+            let (error_code, error_message) = code_and_message(&outcome);
             records.extend(outcome.into_iter().flatten());
             results.push(CreatePartitionsTopicResult {
                 name: topic.name.clone(),
@@ -540,7 +540,7 @@ impl Controller {
             );
         }
         if more > records_max {
-            // BEFORE they are placed: many topics could ask for many partitions each.
+            // BEFORE placement: a request could name many topics with many partitions each.
             return Err(too_large());
         }
         let factor = topic.partitions.first().map_or(1, |p| p.replicas.len());

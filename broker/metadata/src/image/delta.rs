@@ -1,4 +1,4 @@
-//! What committed records changed in an image, so that whoever follows it looks at that alone.
+//! The changes that committed records made to an image, so that followers of the image visit only those.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use brokkr_wire::messages::MetadataRecord;
 
 use super::{Image, TopicImage, resource_type};
 
-/// What changed between two images.
+/// The difference between two images.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ImageDelta {
-    /// Anything may have: a first image, or a change that concerns every topic.
+    /// Unknown: a first image, or a change that concerns every topic.
     Everything,
-    /// No more than this, as far as topics are concerned.
+    /// At most these topics.
     Changed(Changed),
 }
 
 /// The topics that a change concerns.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Changed {
-    /// Made, deleted, or with partitions that were made or changed.
+    /// Created, deleted, or with created or changed partitions.
     pub topics: BTreeSet<Uuid>,
-    /// Configured.
+    /// With a changed configuration.
     pub configured: BTreeSet<Str>,
 }
 
 impl ImageDelta {
-    /// What these records change, of an image outside of a metadata transaction.
+    /// The changes that these records make to an image outside of a metadata transaction.
     pub fn of<'a>(records: impl IntoIterator<Item = &'a MetadataRecord>) -> Self {
         let mut changed = Changed::default();
         for record in records {
@@ -40,7 +40,7 @@ impl ImageDelta {
                 MetadataRecord::Config(r) if r.resource_type == resource_type::TOPIC => {
                     changed.configured.insert(r.resource_name.clone());
                 }
-                // Topics have their defaults of these.
+                // Topics inherit defaults from these.
                 MetadataRecord::Config(r) if r.resource_type == resource_type::BROKER => {
                     return Self::Everything;
                 }
@@ -58,7 +58,7 @@ impl ImageDelta {
         Self::Changed(changed)
     }
 
-    /// The topics of `image` that are to be looked at; `None`: all of them.
+    /// The changed topics of `image`; `None` means all topics.
     pub fn topics_touched(&self, image: &Image) -> Option<Vec<Arc<TopicImage>>> {
         let Self::Changed(changed) = self else {
             return None;
@@ -68,7 +68,7 @@ impl ImageDelta {
         let mut ids: BTreeSet<Uuid> = configured.map(|topic| topic.id).collect();
         ids.extend(&changed.topics);
         let mut touched: Vec<_> = ids.iter().filter_map(|id| topics.by_id(*id).cloned()).collect();
-        // In the order in which all topics would be.
+        // In the order of an iteration over all topics.
         touched.sort_by(|a, b| a.name.cmp(&b.name));
         Some(touched)
     }

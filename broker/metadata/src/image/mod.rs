@@ -1,11 +1,11 @@
 //! The cluster as the metadata log describes it up to some offset.
 //!
-//! An [`Image`] is a value: cloning it costs a few reference counts, and a clone doesn't see what its original replays later
-//! (persistent maps). That is also how a host takes back records that were appended but never committed: it keeps the image
-//! of the last committed offset.
+//! An [`Image`] is a value: a clone costs a few reference counts, and does not change when the original replays more records
+//! (persistent maps). A host uses this to undo appended records that were never committed: it keeps the image of the last
+//! committed offset.
 //!
-//! Kept here: a topic id names one topic for ever (M2); what is committed and can't be replayed is an error that takes the
-//! log offline, never a panic.
+//! Invariants: a topic id is never reused (M2); a committed record that can't be replayed is an error that takes the log
+//! offline, never a panic.
 
 mod delta;
 mod replay;
@@ -32,24 +32,24 @@ pub use topics::{
 };
 pub use write::record_version;
 
-/// The name of the feature whose level says which records and requests there are.
+/// The feature whose level determines the record and request versions.
 pub const METADATA_VERSION: &str = "metadata.version";
 
-/// What can be configured: DescribeConfigs' resource types.
+/// DescribeConfigs' resource types.
 pub mod resource_type {
     /// A topic, by name.
     pub const TOPIC: i8 = 2;
-    /// A broker, by id; without a name all brokers.
+    /// A broker, by id; without a name, the cluster-wide default.
     pub const BROKER: i8 = 4;
     /// A broker's loggers.
     pub const BROKER_LOGGER: i8 = 8;
-    /// What clients are asked to measure.
+    /// A client metrics subscription.
     pub const CLIENT_METRICS: i8 = 16;
     /// A group.
     pub const GROUP: i8 = 32;
 }
 
-/// Something that can be configured.
+/// A resource that can be configured.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ConfigResource {
     /// One of [`resource_type`].
@@ -75,7 +75,7 @@ impl ConfigResource {
         }
     }
 
-    /// All brokers.
+    /// The cluster-wide default of brokers.
     pub fn cluster() -> Self {
         Self {
             kind: resource_type::BROKER,
@@ -83,12 +83,12 @@ impl ConfigResource {
         }
     }
 
-    /// Whether it exists by being named: whoever configures it makes it.
+    /// Whether the resource exists only through its configuration (groups, client metrics subscriptions).
     pub fn is_of_any_name(&self) -> bool {
         matches!(self.kind, resource_type::GROUP | resource_type::CLIENT_METRICS)
     }
 
-    /// What its configuration takes up in memory, about.
+    /// The approximate memory of its configuration.
     pub fn bytes(&self, configs: &Configs) -> usize {
         let entries = configs
             .iter()
@@ -97,24 +97,24 @@ impl ConfigResource {
     }
 }
 
-/// What a resource takes up that has a configuration, and each entry of that, besides texts.
+/// The approximate memory of a configured resource, and of each of its entries, without their texts.
 const CONFIGURED_BYTES: usize = 3 << 10;
 const CONFIG_BYTES: usize = 128;
 
-/// Where a broker listens.
+/// An endpoint of a broker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Endpoint {
     /// The listener's name (`PLAINTEXT`).
     pub listener: Str,
-    /// Where clients find it.
+    /// The host for clients.
     pub host: Str,
-    /// Where clients find it.
+    /// The port for clients.
     pub port: u16,
-    /// Kafka's number for the protocol: 0 is PLAINTEXT.
+    /// Kafka's number of the security protocol: 0 is PLAINTEXT.
     pub security_protocol: i16,
 }
 
-/// The levels of a feature that a broker speaks.
+/// The levels of a feature that a broker supports.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SupportedFeature {
     /// The feature's name.
@@ -130,23 +130,23 @@ pub struct SupportedFeature {
 pub struct BrokerImage {
     /// Its id.
     pub id: i32,
-    /// Its registration: the offset at which this incarnation registered.
+    /// Its broker epoch: the offset at which this incarnation registered.
     pub epoch: i64,
-    /// Drawn by each process for itself.
+    /// Random for each process.
     pub incarnation_id: Uuid,
-    /// Where it listens.
+    /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
-    /// What it speaks.
+    /// Its supported features.
     pub features: Vec<SupportedFeature>,
-    /// Where it stands.
+    /// Its rack.
     pub rack: Option<Str>,
-    /// Whether it leads nothing and isn't told to clients.
+    /// Whether it is fenced: it leads no partition, and clients don't see it.
     pub fenced: bool,
-    /// Whether it is on its way out.
+    /// Whether it is shutting down.
     pub in_controlled_shutdown: bool,
-    /// Its log directories that work.
+    /// Its online log directories.
     pub directories: Vec<Uuid>,
-    /// Those of them that take no new partitions; `None` where the broker doesn't say.
+    /// The cordoned ones among them, which take no new partitions; `None` if the broker doesn't report them.
     pub cordoned_directories: Option<Vec<Uuid>>,
 }
 
@@ -156,13 +156,13 @@ impl BrokerImage {
         self.endpoints.iter().find(|e| e.listener == *listener)
     }
 
-    /// Whether it can lead and be in sync.
+    /// Whether it may lead and be in an ISR.
     pub fn is_active(&self) -> bool {
         !self.fenced && !self.in_controlled_shutdown
     }
 }
 
-/// The last record in an image.
+/// The position of the last record in an image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Provenance {
     /// Its offset; -1 for the empty image.
@@ -171,15 +171,15 @@ pub struct Provenance {
     pub epoch: i32,
 }
 
-/// The key of a client quota: whose it is, and of what.
+/// The key of a client quota: its entity, and the quota's name.
 type QuotaKey = (Vec<(Str, Option<Str>)>, Str);
 
-/// The cluster. See the module.
+/// The cluster's metadata. See the module.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Image {
-    /// What it stands for.
+    /// The position of its last record.
     pub provenance: Provenance,
-    /// `cluster.id`. Not in the log: every replica has it in its `meta.properties`.
+    /// `cluster.id`. Not in the log: every replica keeps it in `meta.properties`.
     pub cluster_id: Str,
     /// The topics.
     pub topics: TopicsImage,
@@ -189,7 +189,7 @@ pub struct Image {
     of_any_name_bytes: usize,
     features: OrdMap<Str, i16>,
     producer_ids: Option<ProducerIdsRecord>,
-    // Kept for what comes later, and so that a snapshot loses nothing.
+    // Not used yet; kept so that a snapshot loses nothing.
     acls: OrdMap<Uuid, Arc<AccessControlEntryRecord>>,
     quotas: OrdMap<QuotaKey, Arc<ClientQuotaRecord>>,
     scram: OrdMap<(Str, i8), Arc<UserScramCredentialRecord>>,
@@ -219,7 +219,7 @@ impl Image {
         }
     }
 
-    /// This image without some of its topics and what is configured for them.
+    /// This image without some of its topics and their configurations.
     pub fn without_topics(&self, topics: impl IntoIterator<Item = Uuid>) -> Self {
         let mut image = self.clone();
         for id in topics {
@@ -240,28 +240,28 @@ impl Image {
         self.brokers.values()
     }
 
-    /// Whether the broker is registered, unfenced and not on its way out.
+    /// Whether the broker is registered, unfenced and not shutting down.
     pub fn is_active(&self, broker: i32) -> bool {
         self.broker(broker).is_some_and(|b| b.is_active())
     }
 
-    /// What is configured for a resource; `None` is nothing.
+    /// The configuration of a resource; `None` if it has none.
     pub fn configs(&self, resource: &ConfigResource) -> Option<&Configs> {
         self.configs.get(resource)
     }
 
-    /// What the configurations of groups and client metrics subscriptions take up, about: any name stands for one, so as many can be
-    /// configured as somebody likes.
+    /// The approximate memory of the configurations of groups and client metrics subscriptions. It must be limited: clients
+    /// can configure any number of names.
     pub fn of_any_name_bytes(&self) -> usize {
         self.of_any_name_bytes
     }
 
-    /// What is configured for a topic.
+    /// The configuration of a topic.
     pub fn topic_configs(&self, topic: &str) -> Option<&Configs> {
         self.configs.get(&ConfigResource::topic(topic))
     }
 
-    /// All resources for which something is configured.
+    /// All resources with a configuration.
     pub fn configured(&self) -> impl Iterator<Item = &ConfigResource> {
         self.configs.keys()
     }
@@ -281,7 +281,7 @@ impl Image {
         self.features.get(METADATA_VERSION).copied()
     }
 
-    /// The first producer id that was never in a block (SCENARIOS P11).
+    /// The first producer id that no block contains (SCENARIOS P11).
     pub fn next_producer_id(&self) -> i64 {
         self.producer_ids.as_ref().map_or(0, |ids| ids.next_producer_id)
     }

@@ -1,4 +1,4 @@
-//! What each record makes of an image.
+//! Replay: applies each record to an image.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::topics::PartitionImage;
 use super::{BrokerImage, ConfigResource, Endpoint, Image, METADATA_VERSION, QuotaKey, SupportedFeature};
 use crate::bootstrap::METADATA_VERSIONS;
 
-/// A committed record that can't be: the log isn't one that this or Kafka's controller wrote. Takes the log offline.
+/// A committed record that can't be replayed: neither this controller nor Kafka's wrote this log. Takes the log offline.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReplayError {
     /// No topic has this id.
@@ -25,9 +25,9 @@ pub enum ReplayError {
     DuplicateTopic(Str),
     /// The topic has no such partition.
     UnknownPartition(Uuid, i32),
-    /// A partition before those below it, or below 0.
+    /// The partition index is negative or leaves a gap.
     PartitionOrder(Uuid, i32),
-    /// Not a directory for each replica.
+    /// The numbers of directories and replicas differ.
     Directories {
         /// How many directories there are.
         directories: usize,
@@ -36,7 +36,7 @@ pub enum ReplayError {
     },
     /// No broker of this id is registered.
     UnknownBroker(i32),
-    /// The record speaks of another registration of the broker.
+    /// The record is for another broker epoch.
     BrokerEpoch {
         /// Which broker.
         broker: i32,
@@ -45,23 +45,23 @@ pub enum ReplayError {
         /// The registration's.
         registered: i64,
     },
-    /// A value that the field can't have.
+    /// An invalid value of a field.
     BadValue {
         /// Which field.
         field: &'static str,
         /// Its value.
         value: i64,
     },
-    /// The next producer id is not past the one before (I4).
+    /// The next producer id is not above the previous one (I4).
     ProducerIds {
         /// The record's.
         record: i64,
         /// The one before.
         before: i64,
     },
-    /// A level of `metadata.version` that this broker doesn't speak.
+    /// An unsupported level of `metadata.version`.
     MetadataVersion(i16),
-    /// A transaction that begins twice or ends without having begun.
+    /// A transaction begins inside another, or ends without a beginning.
     Transaction(&'static str),
 }
 
@@ -107,7 +107,7 @@ impl fmt::Display for ReplayError {
 
 impl std::error::Error for ReplayError {}
 
-/// An image being replayed, with the one to go back to if its open metadata transaction aborts (KIP-868).
+/// An image being replayed, with the image to return to if the open metadata transaction aborts (KIP-868).
 #[derive(Clone, PartialEq, Debug)]
 pub struct MetadataState {
     latest: Image,
@@ -116,7 +116,7 @@ pub struct MetadataState {
 }
 
 impl MetadataState {
-    /// The state that begins with this image.
+    /// Replay starting from this image.
     pub fn new(image: Image) -> Self {
         Self {
             latest: image,
@@ -124,12 +124,12 @@ impl MetadataState {
         }
     }
 
-    /// The image that holds: without what an open transaction has done so far.
+    /// The image without the records of an open transaction.
     pub fn image(&self) -> &Image {
         self.before.as_ref().unwrap_or(&self.latest)
     }
 
-    /// The image with all that was replayed.
+    /// The image with all replayed records.
     pub fn latest(&self) -> &Image {
         &self.latest
     }
@@ -163,7 +163,7 @@ impl MetadataState {
         Ok(())
     }
 
-    /// Passes over a record that is none of the cluster's: a control record.
+    /// Skips a control record.
     pub fn advance(&mut self, offset: i64, epoch: i32) {
         self.latest.provenance.offset = offset;
         self.latest.provenance.epoch = epoch;
@@ -174,7 +174,7 @@ impl MetadataState {
 }
 
 impl Image {
-    /// Applies a record, whichever it is but a transaction's bounds.
+    /// Applies any record except the beginning or end of a transaction.
     pub(super) fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
         use MetadataRecord as R;
         match record {
@@ -225,7 +225,7 @@ impl Image {
             R::RemoveDelegationToken(r) => {
                 self.tokens.remove(r.token_id.as_str());
             }
-            // Nothing is left of ZooKeeper, nor of what bounds transactions.
+            // ZooKeeper's records have no effect; transaction records are handled by the caller.
             R::NoOp(_)
             | R::ZkMigrationState(_)
             | R::BeginTransaction(_)

@@ -1,4 +1,4 @@
-//! Replay, seen from outside.
+//! Tests of replay through the public interface.
 
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
 use brokkr_wire::Str;
@@ -83,7 +83,7 @@ pub(crate) fn broker(broker_id: i32, epoch: i64) -> RegisterBrokerRecord {
     }
 }
 
-/// A record of nearly every type, so that there is something of all that an image holds.
+/// Records of nearly every type, so that every part of an image is non-empty.
 pub(crate) fn busy_records() -> Vec<MetadataRecord> {
     vec![
         broker(1, 4).into(),

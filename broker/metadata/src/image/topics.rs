@@ -10,43 +10,43 @@ use imbl::{OrdMap, OrdSet};
 use super::ReplayError;
 use crate::topic_name;
 
-/// What stands for the leader of a partition that has none.
+/// The leader of a partition without one.
 pub const NO_LEADER: i32 = -1;
 
-/// What stands for the leader in a change that doesn't concern it.
+/// The leader in a change that doesn't concern it.
 pub const NO_LEADER_CHANGE: i32 = -2;
 
 /// A partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PartitionImage {
-    /// The brokers that hold it, the preferred leader first.
+    /// The brokers that hold it: replicas, the preferred leader first.
     pub replicas: Vec<i32>,
     /// The log directory of each replica, in their order.
     pub directories: Vec<Uuid>,
-    /// Those in sync.
+    /// The ISR.
     pub isr: Vec<i32>,
-    /// Those that a reassignment removes.
+    /// The replicas that a reassignment removes.
     pub removing_replicas: Vec<i32>,
-    /// Those that a reassignment adds.
+    /// The replicas that a reassignment adds.
     pub adding_replicas: Vec<i32>,
     /// The leader, or [`NO_LEADER`].
     pub leader: i32,
     /// 0, or 1 after an unclean election until the leader has recovered.
     pub leader_recovery_state: i8,
-    /// Goes up by one with each leader.
+    /// Increases by one with each new leader.
     pub leader_epoch: i32,
-    /// Goes up by one with each change.
+    /// Increases by one with each change.
     pub partition_epoch: i32,
-    /// Out of sync, but with all that was committed (KIP-966).
+    /// The ELR: replicas outside of the ISR that have all committed records (KIP-966).
     pub elr: Vec<i32>,
-    /// The last that left, when nobody is left.
+    /// The last replicas that left the ELR, when ISR and ELR are empty.
     pub last_known_elr: Vec<i32>,
 }
 
-/// Kafka's directory id for a replica that has a directory, which isn't known yet.
+/// Kafka's directory id of a replica whose directory isn't known yet.
 const DIRECTORY_MIGRATING: Uuid = Uuid::ZERO;
 
-/// Kafka's directory id for a replica that its broker may put into any directory.
+/// Kafka's directory id of a replica that its broker may place in any directory.
 pub const DIRECTORY_UNASSIGNED: Uuid = Uuid::METADATA_TOPIC;
 
 fn directories_of(directories: &[Uuid], replicas: usize) -> Result<Vec<Uuid>, ReplayError> {
@@ -77,21 +77,22 @@ impl PartitionImage {
         })
     }
 
-    /// The log directory that a broker has the partition in, if that is known.
+    /// The log directory of the partition on this broker, if known.
     pub fn directory(&self, broker: i32) -> Option<Uuid> {
         let at = self.replicas.iter().position(|id| *id == broker)?;
         let known = |id: &Uuid| ![DIRECTORY_MIGRATING, DIRECTORY_UNASSIGNED].contains(id);
         self.directories.get(at).copied().filter(known)
     }
 
-    /// The directories of its replicas, with another one for a broker's.
+    /// The directories of its replicas, with one broker's replaced.
     pub(crate) fn with_directory(&self, broker: i32, directory: Uuid) -> Vec<Uuid> {
         let replicas = self.replicas.iter().zip(&self.directories);
         let each = replicas.map(|(id, old)| if *id == broker { directory } else { *old });
         each.collect()
     }
 
-    /// What `change` makes of it: the partition epoch goes up by one, the leader epoch with each leader told, also the same.
+    /// Applies `change`: the partition epoch increases by one; the leader epoch increases by one if the change names a
+    /// leader, even the same one.
     pub fn changed(&self, change: &PartitionChangeRecord) -> Result<Self, ReplayError> {
         let keep = |new: &Option<Vec<i32>>, old: &Vec<i32>| new.as_ref().unwrap_or(old).clone();
         let replicas = keep(&change.replicas, &self.replicas);
@@ -142,7 +143,7 @@ impl PartitionImage {
 pub struct TopicImage {
     /// Its name.
     pub name: Str,
-    /// Its id: another topic of that name has another.
+    /// Its id. A recreated topic of the same name has another.
     pub id: Uuid,
     /// Its partitions, by their index.
     pub partitions: Vec<Arc<PartitionImage>>,
@@ -159,7 +160,7 @@ impl TopicImage {
         (0..).zip(&self.partitions)
     }
 
-    /// Whether it is a broker's own.
+    /// Whether the topic is internal.
     pub fn is_internal(&self) -> bool {
         topic_name::is_internal(&self.name)
     }
@@ -170,7 +171,7 @@ impl TopicImage {
 pub struct TopicsImage {
     by_id: OrdMap<Uuid, Arc<TopicImage>>,
     by_name: OrdMap<Str, Uuid>,
-    /// By their names with `_` for `.`, where they have either.
+    /// By their names with `.` replaced by `_`, for names that contain either.
     collisions: OrdMap<Str, OrdSet<Str>>,
 }
 
@@ -190,24 +191,24 @@ impl TopicsImage {
         self.by_name.values().filter_map(|id| self.by_id.get(id))
     }
 
-    /// The topics whose names are not before `name`, by name.
+    /// The topics from `name` on, sorted by name.
     pub fn from_name(&self, name: &Str) -> impl Iterator<Item = &Arc<TopicImage>> {
         self.by_name
             .range(name.clone()..)
             .filter_map(|(_, id)| self.by_id.get(id))
     }
 
-    /// How many there are.
+    /// The number of topics.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no topics.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
-    /// A topic whose name differs from `name` in `.` and `_` alone, if there is one.
+    /// A topic whose name differs from `name` only in `.` and `_`, if there is one.
     pub fn colliding(&self, name: &str) -> Option<&Str> {
         let key = topic_name::collision_key(name)?;
         self.collisions.get(key.as_str())?.get_min()
@@ -234,7 +235,7 @@ impl TopicsImage {
         Ok(())
     }
 
-    /// Removes a topic; its name, if there was one.
+    /// Removes a topic; returns its name if it existed.
     pub(super) fn remove(&mut self, id: Uuid) -> Result<Str, ReplayError> {
         let topic = self.by_id.remove(&id).ok_or(ReplayError::UnknownTopic(id))?;
         self.by_name.remove(topic.name.as_str());
@@ -249,7 +250,7 @@ impl TopicsImage {
         Ok(topic.name.clone())
     }
 
-    /// The topic, to be changed; copied first where another image has it as well.
+    /// Mutable access to the topic; copies it first if another image shares it.
     pub(super) fn get_mut(&mut self, id: Uuid) -> Result<&mut TopicImage, ReplayError> {
         let topic = self.by_id.get_mut(&id).ok_or(ReplayError::UnknownTopic(id))?;
         Ok(Arc::make_mut(topic))

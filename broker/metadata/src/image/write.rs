@@ -1,4 +1,4 @@
-//! An image as records: what a snapshot holds.
+//! Encoding an image as the records of a snapshot.
 
 use brokkr_wire::messages::{
     ConfigRecord, FeatureLevelRecord, MetadataRecord, ProducerIdsRecord, RegisterBrokerRecord, TopicRecord,
@@ -7,7 +7,7 @@ use brokkr_wire::messages::{
 
 use super::{BrokerImage, Image, METADATA_VERSION};
 
-/// The version in which a record is written at a level of `metadata.version`.
+/// The version of a record at a level of `metadata.version`.
 pub fn record_version(record: &MetadataRecord, metadata_version: i16) -> i16 {
     let from = |levels: &[i16]| levels.iter().filter(|level| metadata_version >= **level).count() as i16;
     match record {
@@ -58,8 +58,8 @@ impl BrokerImage {
 }
 
 impl Image {
-    /// Records whose replay on the empty image gives this one. `metadata.version` comes first, so that a reader knows the
-    /// rest; no record refers to one behind it.
+    /// Records whose replay on the empty image yields this image. `metadata.version` comes first, because it determines the
+    /// versions of the others; no record refers to a later one.
     pub fn to_records(&self) -> Vec<MetadataRecord> {
         let mut out: Vec<MetadataRecord> = Vec::new();
         let level = |name: &brokkr_wire::Str, level: i16| {

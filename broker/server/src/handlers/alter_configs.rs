@@ -18,7 +18,7 @@ pub async fn handle<E: Env>(
     for resource in &request.resources {
         for config in &resource.configs {
             let value = config.value.as_deref();
-            without_effect::tell(&ctx.noise, resource.resource_type, &config.name, value);
+            without_effect::tell(&ctx.error_log, resource.resource_type, &config.name, value);
         }
     }
     let asked: Vec<_> = request

@@ -74,7 +74,7 @@ async fn create<E: Env>(
     let ids = ctx.env.rng("ids");
     let random = request.topics.iter().map(|_| ids.bytes()).collect();
     for config in request.topics.iter().flat_map(|t| &t.configs) {
-        without_effect::tell(&ctx.noise, TOPIC, &config.name, config.value.as_deref());
+        without_effect::tell(&ctx.error_log, TOPIC, &config.name, config.value.as_deref());
     }
     match ctx
         .controller
@@ -101,13 +101,13 @@ pub async fn auto_create<E: Env>(ctx: &Ctx<E>, names: Vec<Str>) {
     };
     let refused = match create(ctx, request).await {
         Ok(response) => response.topics,
-        Err(code) => return ctx.noise.tell("topic not auto-created", &code),
+        Err(code) => return ctx.error_log.record("topic not auto-created", &code),
     };
     for topic in refused.iter().filter(|t| t.error_code != 0) {
         let code = ErrorCode(topic.error_code);
         if code != ErrorCode::TOPIC_ALREADY_EXISTS {
             let why = topic.error_message.as_ref().map_or("", |m| m.as_str());
-            ctx.noise.tell(
+            ctx.error_log.record(
                 "topic not auto-created",
                 &format_args!("{}: {code}: {why}", topic.name),
             );

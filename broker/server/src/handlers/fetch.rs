@@ -404,7 +404,7 @@ async fn partition<E: Env>(
             Err(error) => {
                 if matches!(error, ReadError::Damaged(_) | ReadError::Io(_)) {
                     let log = crate::partitions::folder(&route.name, asked.key.partition);
-                    if ctx.noise.has_own_line("a read failed", &log) {
+                    if ctx.error_log.is_first_of("a read failed", &log) {
                         tracing::warn!(log, %error, "a read failed; further ones of this log are counted");
                     }
                 }

@@ -1,22 +1,22 @@
 //! Says, once, that something was configured that does nothing here yet: Kafka's clients are told that it was accepted.
 
-use brokkr_env::Noise;
+use brokkr_env::ErrorLog;
 use brokkr_metadata::config::{TOPIC_KEYS, topic_key};
 use brokkr_metadata::image::resource_type::TOPIC;
 
 /// Looks at a key that is to be set for a resource of this type.
-pub fn tell(noise: &Noise, resource_type: i8, key: &str, value: Option<&str>) {
+pub fn tell(error_log: &ErrorLog, resource_type: i8, key: &str, value: Option<&str>) {
     let Some(value) = value else { return };
     let compacts =
         key.ends_with("cleanup.policy") && value.split(',').any(|policy| policy.trim() == "compact");
     if compacts {
-        noise.tell(
+        error_log.record(
             "compaction",
             &"cleanup.policy=compact: keys are enforced, but nothing is compacted yet",
         );
     }
     if !takes_effect(resource_type, key) {
-        noise.tell("configuration without effect", &format_args!("{key}={value}"));
+        error_log.record("configuration without effect", &format_args!("{key}={value}"));
     }
 }
 
@@ -41,15 +41,15 @@ mod tests {
 
     #[test]
     fn what_does_nothing_is_told_once() {
-        let noise = Noise::new(brokkr_env::tokio::TokioEnv::new(1));
-        tell(&noise, TOPIC, "retention.ms", Some("5"));
-        tell(&noise, BROKER, "log.retention.ms", Some("5"));
-        tell(&noise, BROKER, "max.connections", None);
-        assert!(noise.counts().is_empty());
-        tell(&noise, TOPIC, "preallocate", Some("true"));
-        tell(&noise, BROKER, "max.connections", Some("5"));
-        tell(&noise, TOPIC, "cleanup.policy", Some("delete, compact"));
-        let told: Vec<_> = noise.counts().into_iter().collect();
+        let error_log = ErrorLog::new(brokkr_env::tokio::TokioEnv::new(1));
+        tell(&error_log, TOPIC, "retention.ms", Some("5"));
+        tell(&error_log, BROKER, "log.retention.ms", Some("5"));
+        tell(&error_log, BROKER, "max.connections", None);
+        assert!(error_log.counts().is_empty());
+        tell(&error_log, TOPIC, "preallocate", Some("true"));
+        tell(&error_log, BROKER, "max.connections", Some("5"));
+        tell(&error_log, TOPIC, "cleanup.policy", Some("delete, compact"));
+        let told: Vec<_> = error_log.counts().into_iter().collect();
         assert_eq!(told, [("compaction", 1), ("configuration without effect", 2)]);
     }
 }

@@ -22,7 +22,7 @@ mod waiters;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use brokkr_env::{Env, Latest, Noise, Published};
+use brokkr_env::{Env, ErrorLog, Latest, Published};
 use brokkr_log::{LogReader, Recorded};
 use brokkr_types::{Instant, LeaderEpoch, NodeId, Offset, UnixMillis};
 use brokkr_wire::messages::describe_producers_response::ProducerState;
@@ -324,7 +324,7 @@ impl<E: Env> Handle<E> {
 /// Starts the owner of a partition, which opens its log.
 pub fn start<E: Env>(
     env: &E,
-    noise: &Arc<Noise>,
+    error_log: &Arc<ErrorLog>,
     changes: &Changes,
     node: NodeId,
     assignment: Assignment<E>,
@@ -344,7 +344,7 @@ pub fn start<E: Env>(
         shared: Arc::clone(&shared),
     };
     let outlet = owner::Outlet::new(state, shared, changes.clone());
-    let owner = owner::Owner::new(env, noise, node, outlet, messages, controls);
+    let owner = owner::Owner::new(env, error_log, node, outlet, messages, controls);
     env.spawn("partition", owner.run(assignment));
     handle
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokkr_env::{Env, ErrorKind, Noise};
+use brokkr_env::{Env, ErrorKind, ErrorLog};
 use brokkr_log::{FreshLog, LogDir, LogError, Recorded};
 use brokkr_replication::Leader;
 use brokkr_types::{LeaderEpoch, NodeId, Offset, Uuid};
@@ -76,7 +76,7 @@ impl<E: Env> Owner<E> {
                 self.without_log(assignment, None).await;
                 return None;
             };
-            let opened = assignment.open(&self.noise).await;
+            let opened = assignment.open(&self.error_log).await;
             drop(turn);
             let error = match opened {
                 Ok(mut log) => {
@@ -92,8 +92,8 @@ impl<E: Env> Owner<E> {
             let retry_at = may_pass(&error).then(|| {
                 let after = (RETRY_AFTER * 2u32.saturating_pow(attempts)).min(RETRY_AFTER_MAX);
                 let what = format_args!("{}, again after {after:?}: {error}", assignment.folder);
-                self.noise
-                    .tell("offline: its log can't be opened now; tried again", &what);
+                self.error_log
+                    .record("offline: its log can't be opened now; tried again", &what);
                 self.env.now() + after
             });
             if retry_at.is_none() {
@@ -111,13 +111,14 @@ impl<E: Env> Owner<E> {
     /// An operator has to look at each of these logs, so each has a line of its own, up to a limit.
     fn log_damaged(&self, folder: &str, error: &LogError) {
         if self
-            .noise
-            .has_own_line("offline: its log can't be opened", folder)
+            .error_log
+            .is_first_of("offline: its log can't be opened", folder)
         {
             tracing::error!(log = folder, %error, "offline: its log can't be opened; nothing of it was changed");
         } else {
             let what = format_args!("{folder}: {error}");
-            self.noise.tell("offline: still more logs can't be opened", &what);
+            self.error_log
+                .record("offline: still more logs can't be opened", &what);
         }
     }
 
@@ -140,7 +141,7 @@ impl<E: Env> Owner<E> {
                         return None;
                     }
                     Control::Delete(reply) => {
-                        assignment.delete(&self.noise).await;
+                        assignment.delete(&self.error_log).await;
                         let _ = reply.send(());
                         return None;
                     }
@@ -183,7 +184,7 @@ impl<E: Env> Owner<E> {
                     }
                     Some(Control::Delete(reply)) => {
                         // Nobody has it open, but it stands where a topic of the same name would have its log.
-                        assignment.delete(&self.noise).await;
+                        assignment.delete(&self.error_log).await;
                         let _ = reply.send(());
                         return Next::End;
                     }
@@ -242,7 +243,7 @@ impl<E: Env> Assignment<E> {
     }
 
     /// Deletes a log that nobody has open.
-    async fn delete(&self, noise: &Noise) {
+    async fn delete(&self, error_log: &ErrorLog) {
         let Some(place) = &self.place else {
             // It is in a directory that is not there: set aside when that comes back.
             return;
@@ -252,14 +253,14 @@ impl<E: Env> Assignment<E> {
             Err(LogError::Io(e)) if e.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 let what = format_args!("{}: {error}", self.folder);
-                noise.tell("log not deleted; a start will", &what);
+                error_log.record("log not deleted; a start will", &what);
             }
             Ok(()) => {}
         }
     }
 
     /// Opens the log that is there, or makes one.
-    async fn open(&self, noise: &Noise) -> Result<OwnedLog<E>, LogError> {
+    async fn open(&self, error_log: &ErrorLog) -> Result<OwnedLog<E>, LogError> {
         let place = self.place.as_ref().expect("the caller looked");
         let (logs, folder) = (&place.logs, &*self.folder);
         match logs.dir().list(folder).await {
@@ -293,7 +294,7 @@ impl<E: Env> Assignment<E> {
                 });
             }
             // R11: what a topic of the same name left behind is not this one's.
-            self.remove_or_set_aside(place, noise, id).await?;
+            self.remove_or_set_aside(place, error_log, id).await?;
             return self.create(logs).await;
         }
         let (mut log, recovery) = logs.open_log(folder, &self.config.log, &recorded).await?;
@@ -305,13 +306,13 @@ impl<E: Env> Assignment<E> {
         if log.topic_id().is_zero() {
             if id != self.topic_id && log.log_end() > Offset(0) {
                 drop(log);
-                self.remove_or_set_aside(place, noise, Uuid::ZERO).await?;
+                self.remove_or_set_aside(place, error_log, Uuid::ZERO).await?;
                 return self.create(logs).await;
             }
             // The checkpoint knows it for this topic's; or there is nothing in it: a creation that a crash interrupted.
             log.set_topic_id(self.topic_id).await?;
             brokkr_types::reached!("a lost partition.metadata was written again");
-            if noise.has_own_line("partition.metadata written again", folder) {
+            if error_log.is_first_of("partition.metadata written again", folder) {
                 tracing::warn!(log = folder, id = %self.topic_id, "partition.metadata written again");
             }
         }
@@ -324,10 +325,15 @@ impl<E: Env> Assignment<E> {
         Ok(OwnedLog::Fresh(fresh))
     }
 
-    async fn remove_or_set_aside(&self, place: &Place<E>, noise: &Noise, id: Uuid) -> Result<(), LogError> {
+    async fn remove_or_set_aside(
+        &self,
+        place: &Place<E>,
+        error_log: &ErrorLog,
+        id: Uuid,
+    ) -> Result<(), LogError> {
         let delay = Duration::from_millis(self.config.log.file_delete_delay_ms);
         let is_deleted = place.deleted.contains(&id);
-        remove_or_set_aside(&place.logs, noise, &self.folder, id, is_deleted, delay).await
+        remove_or_set_aside(&place.logs, error_log, &self.folder, id, is_deleted, delay).await
     }
 
     /// A folder that is missing must not be one that had records.
@@ -350,7 +356,7 @@ impl<E: Env> Assignment<E> {
 /// it aside.
 pub async fn remove_or_set_aside<E: Env>(
     logs: &LogDir<E>,
-    noise: &Noise,
+    error_log: &ErrorLog,
     folder: &str,
     id: Uuid,
     is_deleted: bool,
@@ -363,7 +369,7 @@ pub async fn remove_or_set_aside<E: Env>(
     }
     let stray = logs.set_aside(folder).await?;
     brokkr_types::reached!("a folder of no partition was set aside");
-    if noise.has_own_line("a log that no partition has: set aside", folder) {
+    if error_log.is_first_of("a log that no partition has: set aside", folder) {
         tracing::error!(
             folder,
             %id,

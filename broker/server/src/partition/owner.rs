@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Weak};
 
-use brokkr_env::{Env, ErrorKind, Noise, Published};
+use brokkr_env::{Env, ErrorKind, ErrorLog, Published};
 use brokkr_log::{AppendError, Event, FreshLog, Log, LogError};
 use brokkr_replication::Leader;
 use brokkr_types::{NodeId, Offset};
@@ -69,7 +69,7 @@ impl<E: Env> Outlet<E> {
 /// An owner, apart from its log.
 pub(super) struct Owner<E: Env> {
     pub(super) env: E,
-    pub(super) noise: Arc<Noise>,
+    pub(super) error_log: Arc<ErrorLog>,
     pub(super) node: NodeId,
     pub(super) outlet: Outlet<E>,
     pub(super) queue: mpsc::Receiver<Message>,
@@ -79,7 +79,7 @@ pub(super) struct Owner<E: Env> {
 impl<E: Env> Owner<E> {
     pub(super) fn new(
         env: &E,
-        noise: &Arc<Noise>,
+        error_log: &Arc<ErrorLog>,
         node: NodeId,
         outlet: Outlet<E>,
         queue: mpsc::Receiver<Message>,
@@ -87,7 +87,7 @@ impl<E: Env> Owner<E> {
     ) -> Self {
         Self {
             env: env.clone(),
-            noise: Arc::clone(noise),
+            error_log: Arc::clone(error_log),
             node,
             outlet,
             queue,
@@ -213,8 +213,8 @@ impl<E: Env> Serving<E> {
                 if let Err(error) = self.ready_to_append().await {
                     let what = format_args!("{}: {error}", self.folder());
                     self.owner
-                        .noise
-                        .tell("a log can't be appended to; nothing changed", &what);
+                        .error_log
+                        .record("a log can't be appended to; nothing changed", &what);
                     let refused = Refused::because(ErrorCode::KAFKA_STORAGE_ERROR, &error);
                     return drop(reply.send(Err(refused)));
                 }
@@ -329,8 +329,8 @@ impl<E: Env> Serving<E> {
                 }
                 let what = format_args!("{} from offset {from} on: {error}", self.folder());
                 self.owner
-                    .noise
-                    .tell("append failed; nothing of it is kept", &what);
+                    .error_log
+                    .record("append failed; nothing of it is kept", &what);
                 while let Some(p) = self.parked.pop_back_if(|p| p.until > from) {
                     drop(
                         p.reply
@@ -360,7 +360,7 @@ impl<E: Env> Serving<E> {
             Ok(retired) => tracing::info!(log = log.folder(), ?retired, "retention"),
             Err(error) => {
                 let what = format_args!("{}: {error}", log.folder());
-                self.owner.noise.tell("retention failed", &what);
+                self.owner.error_log.record("retention failed", &what);
             }
         }
         self.publish();
@@ -445,7 +445,7 @@ impl<E: Env> Serving<E> {
                 match log.close().await {
                     Ok(recorded) => Closed::Clean(Some(recorded)),
                     Err(error) => {
-                        if self.owner.noise.has_own_line("not closed cleanly", &name) {
+                        if self.owner.error_log.is_first_of("not closed cleanly", &name) {
                             tracing::warn!(log = name, %error, "not closed cleanly");
                         }
                         Closed::Unclean
@@ -468,7 +468,9 @@ impl<E: Env> Serving<E> {
     /// The log directory failed.
     async fn abandon(mut self) {
         let name = self.folder().to_owned();
-        self.owner.noise.tell("offline: its log directory failed", &name);
+        self.owner
+            .error_log
+            .record("offline: its log directory failed", &name);
         // BEFORE anything is answered: whoever is woken finds the partition offline.
         self.is_abandoned = true;
         self.owner.outlet.publish(PartitionState::Offline);
@@ -497,7 +499,7 @@ impl<E: Env> Owner<E> {
         };
         if let Err(error) = deleted {
             let what = format_args!("{name}: {error}");
-            self.noise.tell("log not deleted; a start will", &what);
+            self.error_log.record("log not deleted; a start will", &what);
         }
     }
 

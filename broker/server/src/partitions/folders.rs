@@ -104,7 +104,7 @@ impl<E: Env> Manager<E> {
         let place = at.map(|at| self.placement(at, &folder));
         if place.is_none() {
             let directory = image.directory(self.node.0).unwrap_or_default();
-            self.noise.tell(
+            self.error_log.record(
                 "offline: its log directory is none of those that could be opened. Bring it back and start again, or delete the topic",
                 &format_args!("{folder} in {directory}"),
             );
@@ -119,7 +119,7 @@ impl<E: Env> Manager<E> {
             isr: nodes(&image.isr),
             config: Arc::clone(config),
         };
-        let handle = partition::start(&self.env, &self.noise, &self.changes, self.node, assignment);
+        let handle = partition::start(&self.env, &self.error_log, &self.changes, self.node, assignment);
         Hosted { handle, directory }
     }
 
@@ -184,7 +184,7 @@ impl<E: Env> Manager<E> {
             brokkr_types::reached!("what a deleted topic left was deleted");
             return dir.logs.remove_fresh(name).await;
         }
-        remove_or_set_aside(&dir.logs, &self.noise, name, id, is_deleted, Duration::ZERO).await
+        remove_or_set_aside(&dir.logs, &self.error_log, name, id, is_deleted, Duration::ZERO).await
     }
 
     /// Deletes the logs of topics that are gone, some at a time. Durable when this returns.
@@ -210,8 +210,8 @@ impl<E: Env> Manager<E> {
         // What a fresh log leaves is gone for good too, BEFORE a snapshot of the metadata leaves out that the topic was deleted.
         for dir in &self.log_dirs.online {
             if let Err(error) = dir.logs.dir().sync_dir("").await {
-                self.noise
-                    .tell("a log directory not synced after a deletion", &error);
+                self.error_log
+                    .record("a log directory not synced after a deletion", &error);
             }
         }
     }

@@ -285,7 +285,7 @@ impl Running {
             .with(&[], open as u64)?;
         let help = "Errors of peers, disks and limits that the broker logs at a limited rate, by kind.";
         let mut family = families.counter("brokkr_errors", help)?;
-        for (kind, n) in self.ctx.noise.counts() {
+        for (kind, n) in self.ctx.error_log.counts() {
             family.with(&[("kind", kind)], n)?;
         }
         Ok(())

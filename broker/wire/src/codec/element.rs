@@ -1,11 +1,11 @@
-//! What an array may hold: the structures of the tables, and a few plain values.
+//! Elements of arrays: generated structures and a few plain values.
 
 use brokkr_types::Uuid;
 
 use super::{DecodeError, Reader, Str, Writer};
 use crate::ErrorCode;
 
-/// A value that is read and written in some version of its message. Made by the tables only.
+/// A value that is encoded and decoded in a version of its message. Implemented only by generated code and plain values.
 ///
 /// Reading fills a default in its place, at the end of its array or in its field: what isn't on the wire stays at its
 /// default, nothing moves, and an error leaves nothing behind that the caller doesn't own anyway.

@@ -1,10 +1,10 @@
-//! What can be wrong with bytes (the peer's fault) or with a value (the caller's).
+//! Errors of decoding (the peer's fault) and of encoding (the caller's fault).
 
 use std::fmt;
 
-/// Bytes that are not the message they were read as: the peer's fault, or a damaged disk's.
+/// Bytes that can't be decoded as the message: the fault of the peer, or of a damaged disk.
 ///
-/// One word wide, so that the results of hot reads stay in registers; made only where something is wrong.
+/// One word wide, so that results of hot reads stay in registers; allocated only for an error.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DecodeError(Box<DecodeFault>);
 
@@ -19,20 +19,20 @@ struct DecodeFault {
 /// What is wrong with the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DecodeErrorKind {
-    /// The bytes end before the value does: so many more are needed than are left.
+    /// The bytes end before the value does.
     Truncated {
-        /// Bytes that the value needs from its beginning.
+        /// Bytes that the value needs from its start.
         needed: usize,
-        /// Bytes that are left there.
+        /// Bytes that remain there.
         left: usize,
     },
     /// A length below -1.
     NegativeLength(i32),
-    /// An array longer than the bytes that are left could hold, or a string past Kafka's limit of 32,767 bytes.
+    /// An array longer than the remaining bytes could hold, or a string longer than Kafka's limit of 32,767 bytes.
     LengthTooLong(u32),
-    /// What is decoded takes up more memory than its reader may spend.
+    /// The decoded value exceeds the reader's memory limit.
     TooMuch {
-        /// In bytes.
+        /// The limit, in bytes.
         max: usize,
     },
     /// A string that isn't UTF-8.
@@ -41,15 +41,15 @@ pub enum DecodeErrorKind {
     NullNotAllowed,
     /// A variable-length integer of more than five bytes or more than 32 bits.
     BadVarint,
-    /// This tag has come already in the same structure.
+    /// A tag occurs twice in one structure.
     DuplicateTag(u32),
-    /// Tags must ascend; this one follows a greater one.
+    /// A tag follows a greater one; tags must ascend.
     TagOrder(u32),
     /// A known tag in a version that doesn't have it.
     TagNotInVersion(u32),
-    /// A tagged field's value ends so many bytes before the size that was told.
+    /// The value of a tagged field is shorter than its size says.
     TagSize {
-        /// Bytes left over.
+        /// The unread bytes.
         left: usize,
     },
     /// A version of the message that doesn't exist.
@@ -60,7 +60,7 @@ pub enum DecodeErrorKind {
     UnknownRecordType(u32),
     /// A version of a metadata record's frame that doesn't exist.
     UnknownFrameVersion(u32),
-    /// So many bytes follow the message's end.
+    /// Bytes follow the end of the message.
     TrailingBytes(usize),
 }
 
@@ -81,18 +81,17 @@ impl DecodeError {
         }))
     }
 
-    /// The message that was being read, as in `FetchRequest`.
+    /// The message being decoded, as in `FetchRequest`.
     pub fn message(&self) -> &'static str {
         self.0.message
     }
 
-    /// The structure and field that was being read, as in `FetchTopic.partitions`; empty where the message as a whole is
-    /// wrong.
+    /// The structure and field being decoded, as in `FetchTopic.partitions`; empty if the error concerns the whole message.
     pub fn field(&self) -> &'static str {
         self.0.field
     }
 
-    /// Where it began, in bytes from the reader's beginning.
+    /// The position of the error in bytes from the reader's start.
     pub fn offset(&self) -> usize {
         self.0.offset
     }
@@ -140,7 +139,7 @@ impl fmt::Debug for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// A value that its message, in the version asked for, can't carry: the caller's fault.
+/// A value that can't be encoded in the requested version: the caller's fault.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EncodeError(Box<EncodeFault>);
 
@@ -156,17 +155,17 @@ struct EncodeFault {
 pub enum EncodeErrorKind {
     /// A version of the message that doesn't exist.
     UnknownVersion(i16),
-    /// The field has a value other than its default, and this version has no such field.
+    /// A non-default value of a field that this version lacks.
     NotInVersion(i16),
     /// Null where this version allows none.
     NullNotAllowed,
-    /// Longer than the length before it can say.
+    /// Longer than its length prefix can express.
     TooLong(usize),
     /// Unknown tagged fields in a version that has no tagged fields.
     TagsNotInVersion(i16),
-    /// Unknown tagged fields that don't ascend, come twice, or bear the tag of a known field.
+    /// Unknown tagged fields that don't ascend, repeat, or use the tag of a known field.
     TagOrder(u32),
-    /// External records where the bytes themselves are needed: in a tagged field, or in one piece.
+    /// External records where the bytes are needed: in a tagged field, or in a single buffer.
     ExternalNotAllowed,
 }
 
@@ -177,12 +176,12 @@ impl EncodeError {
         Self(Box::new(EncodeFault { message, field, kind }))
     }
 
-    /// The message that was being written.
+    /// The message being encoded.
     pub fn message(&self) -> &'static str {
         self.0.message
     }
 
-    /// The structure and field, as in `FetchTopic.partitions`; empty where the message as a whole is wrong.
+    /// The structure and field, as in `FetchTopic.partitions`; empty if the error concerns the whole message.
     pub fn field(&self) -> &'static str {
         self.0.field
     }

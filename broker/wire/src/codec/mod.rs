@@ -1,4 +1,4 @@
-//! How values become bytes and bytes become values: what the generated messages are made of.
+//! Encoding and decoding of values, used by the generated messages.
 
 mod element;
 mod error;
@@ -14,7 +14,7 @@ pub use str::{MESSAGE_LEN_MAX, Str};
 pub use tagged::{RawTaggedField, TaggedFields};
 pub use writer::{COPY_MAX, Part, Records, Writer};
 
-/// What the generated modules use.
+/// Imports of the generated modules.
 pub(crate) mod generated {
     pub use brokkr_types::Uuid;
     pub use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Reads values out of a frame.
+//! Decodes values from a frame.
 
 use std::ops::RangeInclusive;
 
@@ -8,28 +8,27 @@ use bytes::Bytes;
 use super::writer::Records;
 use super::{DecodeError, DecodeErrorKind, Element, RawTaggedField, Str, TaggedFields};
 
-/// The longest string, in bytes. Kafka's limit, also where the length on the wire could say more.
+/// Maximum length of a string, in bytes: Kafka's limit, even where the length prefix could express more.
 const STRING_LEN_MAX: usize = i16::MAX as usize;
 
-/// A place in a frame. What is read out of it (strings, bytes, records) are slices of the frame, never copies.
+/// A cursor in a frame. Decoded strings, bytes and records are slices of the frame, never copies.
 ///
-/// Nothing a length says is believed before the bytes are there. An array's elements are decoded one by one into a vector
-/// that starts no larger than the bytes that are left and grows as they come. Nothing recurses: messages nest as deep as
-/// the tables do.
+/// A length is never trusted before its bytes are present. Elements of an array are decoded one by one into a vector whose
+/// initial capacity is bounded by the remaining bytes. Nothing recurses: messages nest only as deep as the tables.
 #[derive(Clone, Debug)]
 pub struct Reader {
     buf: Bytes,
     pos: usize,
-    /// Where reading must stop: the frame's end, or that of the tagged field which is being read.
+    /// The end of reading: of the frame, or of the tagged field being read.
     end: usize,
-    /// What is being read, for errors.
+    /// The message being read, for errors.
     message: &'static str,
-    /// Memory that decoded arrays and unknown tags take up so far, and may.
+    /// Memory used by decoded arrays and unknown tags, and its limit.
     decoded_bytes: usize,
     decoded_bytes_max: usize,
 }
 
-/// Where the reader stands in a structure's tagged fields.
+/// The state of reading a structure's tagged fields.
 pub struct Tags {
     left: u32,
     last: Option<u32>,
@@ -39,13 +38,13 @@ pub struct Tags {
 }
 
 impl Reader {
-    /// At the beginning of `frame`.
+    /// A reader of a trusted `frame`.
     pub fn new(frame: Bytes) -> Self {
         Self::limited(frame, usize::MAX)
     }
 
-    /// At the beginning of `frame`, from an untrusted peer: what is decoded may take up to `decoded_bytes_max` bytes of
-    /// memory besides the frame. (An empty string of one byte becomes a structure of many.)
+    /// A reader of a `frame` from an untrusted peer: decoded values may use up to `decoded_bytes_max` bytes of memory
+    /// besides the frame. (An empty string of one byte becomes a structure of many.)
     pub fn limited(frame: Bytes, decoded_bytes_max: usize) -> Self {
         let end = frame.len();
         Self {
@@ -58,12 +57,12 @@ impl Reader {
         }
     }
 
-    /// Memory that the arrays and unknown tags decoded so far take up, in bytes.
+    /// Memory used by the arrays and unknown tags decoded so far, in bytes.
     pub fn decoded_bytes(&self) -> usize {
         self.decoded_bytes
     }
 
-    /// Counts what is about to be decoded.
+    /// Counts memory against the limit, before it is allocated.
     fn charge(&mut self, bytes: usize, field: &'static str) -> Result<(), DecodeError> {
         self.decoded_bytes = self.decoded_bytes.saturating_add(bytes);
         if self.decoded_bytes > self.decoded_bytes_max {
@@ -80,20 +79,20 @@ impl Reader {
         self.pos
     }
 
-    /// Bytes left.
+    /// Remaining bytes.
     #[inline]
     pub fn remaining(&self) -> usize {
         self.end - self.pos
     }
 
-    /// All that is left, as a slice of the frame.
+    /// All remaining bytes, as a slice of the frame.
     pub fn rest(&mut self) -> Bytes {
         let rest = self.buf.slice(self.pos..self.end);
         self.pos = self.end;
         rest
     }
 
-    /// An error if bytes are left.
+    /// An error if bytes remain.
     pub fn expect_end(&self) -> Result<(), DecodeError> {
         match self.remaining() {
             0 => Ok(()),
@@ -101,7 +100,7 @@ impl Reader {
         }
     }
 
-    /// An error about `field`, here.
+    /// An error for `field` at the current position.
     #[cold]
     pub(crate) fn error(&self, field: &'static str, kind: DecodeErrorKind) -> DecodeError {
         DecodeError::new(self.message, field, self.pos, kind)
@@ -119,7 +118,7 @@ impl Reader {
         )
     }
 
-    /// Begins a message; its name goes into errors.
+    /// Begins a message; errors contain its name.
     pub(crate) fn begin(
         &mut self,
         message: &'static str,
@@ -157,7 +156,7 @@ impl Reader {
         Ok(bytes)
     }
 
-    /// A byte; anything but 0 is true.
+    /// A bool: any byte except 0 is true.
     pub fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
         Ok(self.take::<1>(field)? != [0])
     }
@@ -228,7 +227,7 @@ impl Reader {
         Err(self.error(field, DecodeErrorKind::BadVarint))
     }
 
-    /// A length, or `None` for null, of which the fixed encoding has `fixed` bytes (2 or 4).
+    /// A length, or `None` for null. The fixed encoding has `fixed` bytes (2 or 4).
     fn len(&mut self, flex: bool, fixed: u8, field: &'static str) -> Result<Option<usize>, DecodeError> {
         if flex {
             return Ok((self.uvarint(field)? as usize).checked_sub(1));
@@ -251,7 +250,7 @@ impl Reader {
         self.error(field, DecodeErrorKind::NullNotAllowed)
     }
 
-    /// Null, where it is allowed.
+    /// Null, if it is allowed.
     fn no_value<T>(
         &self,
         to: &mut Option<T>,
@@ -322,7 +321,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Record batches, unread, as a slice of the frame.
+    /// Record batches, not decoded, as a slice of the frame.
     pub(crate) fn records(
         &mut self,
         to: &mut Records,
@@ -396,7 +395,7 @@ impl Reader {
         Ok(())
     }
 
-    /// An array's length, which no more than the bytes that are left can justify: each element takes at least one.
+    /// The length of an array. The remaining bytes bound it: each element takes at least one byte.
     #[inline(never)]
     fn array_len(&mut self, flex: bool, field: &'static str) -> Result<Option<usize>, DecodeError> {
         match self.len(flex, 4, field)? {
@@ -407,7 +406,7 @@ impl Reader {
         }
     }
 
-    /// A structure that may be null: a byte says which.
+    /// A nullable structure: its first byte says whether it is null.
     pub(crate) fn struct_opt<T: Element>(
         &mut self,
         to: &mut Option<T>,
@@ -422,7 +421,7 @@ impl Reader {
         to.insert(T::default()).fill(self, v, flex, field)
     }
 
-    /// A structure in a tagged field that may be null: there a varint says which.
+    /// A nullable structure in a tagged field: its first varint says whether it is null.
     pub(crate) fn tagged_struct_opt<T: Element>(
         &mut self,
         to: &mut Option<T>,
@@ -447,7 +446,7 @@ impl Reader {
         })
     }
 
-    /// The next tag, its value's bytes being the reader's for as long as it is read; `None` behind the last one.
+    /// The next tag. Until the next call the reader is limited to its value. `None` after the last one.
     pub(crate) fn next_tag(&mut self, tags: &mut Tags) -> Result<Option<u32>, DecodeError> {
         if tags.last.is_some() {
             if self.pos != self.end {
@@ -480,7 +479,7 @@ impl Reader {
         Ok(Some(tag))
     }
 
-    /// Keeps the tagged field that has just begun.
+    /// Keeps the current tagged field as unknown.
     #[cold]
     pub(crate) fn unknown_tag(
         &mut self,
@@ -494,7 +493,7 @@ impl Reader {
         Ok(())
     }
 
-    /// All of a structure's tagged fields, where it knows none.
+    /// All tagged fields of a structure that knows none.
     pub(crate) fn unknown_tags(
         &mut self,
         unknown: &mut TaggedFields,
@@ -510,7 +509,7 @@ impl Reader {
         Ok(())
     }
 
-    /// A known tag in a version that doesn't have it.
+    /// The error for a known tag in a version that lacks it.
     #[cold]
     pub(crate) fn tag_not_in_version(&self, tag: u32, field: &'static str) -> DecodeError {
         self.error(field, DecodeErrorKind::TagNotInVersion(tag))

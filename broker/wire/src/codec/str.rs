@@ -1,4 +1,4 @@
-//! A string that shares the bytes it was read from.
+//! A string that shares the bytes it was decoded from.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -8,12 +8,12 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// The longest error message of a response, in bytes. Messages quote what peers sent, and a string of 32,767 bytes with a
-/// sentence around it can't be encoded.
+/// Maximum length of an error message in a response, in bytes. Messages quote peers' texts, and a string of 32,767 bytes
+/// with a sentence around it can't be encoded.
 pub const MESSAGE_LEN_MAX: usize = 1024;
 
-/// An immutable UTF-8 string, cheap to clone. One that was decoded is a slice of its frame and keeps the whole frame
-/// alive: what is to outlive the request is taken with [`Str::detached`].
+/// An immutable UTF-8 string, cheap to clone. A decoded one is a slice of its frame and keeps the whole frame alive; use
+/// [`Str::detached`] for strings that outlive the request.
 #[derive(Clone, Default)]
 pub struct Str(Bytes);
 
@@ -21,23 +21,23 @@ impl Str {
     /// The empty string.
     pub const EMPTY: Self = Self(Bytes::new());
 
-    /// A string that lives for ever.
+    /// A static string.
     pub const fn from_static(s: &'static str) -> Self {
         Self(Bytes::from_static(s.as_bytes()))
     }
 
-    /// A copy of `s`, in memory of its own.
+    /// A copy of `s` in its own memory.
     pub fn copied(s: &str) -> Self {
         Self(Bytes::copy_from_slice(s.as_bytes()))
     }
 
-    /// An error message for a response: `text`, clipped to [`MESSAGE_LEN_MAX`] bytes at a character's boundary. Every
-    /// message that may quote a peer's text is made by this.
+    /// An error message for a response: `text`, clipped to [`MESSAGE_LEN_MAX`] bytes at a character boundary. Use it for
+    /// every message that may quote a peer's text.
     pub fn message(text: &str) -> Self {
         Self::clipped(text, MESSAGE_LEN_MAX)
     }
 
-    /// The same, clipped to `len_max` bytes, which are more than ten: a message that stands before many partitions.
+    /// The same, clipped to `len_max` bytes (more than ten), for a message repeated for many partitions.
     pub fn clipped(text: &str, len_max: usize) -> Self {
         const CLIPPED: &str = " [clipped]";
         if text.len() <= len_max {
@@ -47,7 +47,7 @@ impl Str {
         Self::from(format!("{}{CLIPPED}", &text[..end]))
     }
 
-    /// The string that these bytes are, without a copy; the bytes back if they aren't UTF-8.
+    /// Converts bytes to a string without a copy; returns the bytes if they aren't UTF-8.
     pub fn from_utf8(bytes: Bytes) -> Result<Self, Bytes> {
         match std::str::from_utf8(&bytes) {
             Ok(_) => Ok(Self(bytes)),
@@ -55,13 +55,13 @@ impl Str {
         }
     }
 
-    /// The same text in memory of its own, so that it doesn't keep a frame alive.
+    /// A copy in its own memory, which doesn't keep a frame alive.
     #[must_use]
     pub fn detached(&self) -> Self {
         Self::copied(self)
     }
 
-    /// Whether both are the same bytes in memory.
+    /// Whether both share the same bytes in memory.
     pub fn shares(&self, other: &Self) -> bool {
         std::ptr::eq(&raw const *self.0, &raw const *other.0)
     }
@@ -79,8 +79,8 @@ impl Str {
     }
 }
 
-// Two texts are equal where their bytes are, as with a `str`. Where they share them, nobody looks: a peer may send a long name before
-// many partitions.
+// Compares bytes, like `str`, but skips the comparison if both share the same memory: a peer may repeat a long name for many
+// partitions.
 impl PartialEq for Str {
     fn eq(&self, other: &Self) -> bool {
         self.shares(other) || self.0 == other.0
@@ -119,7 +119,7 @@ impl AsRef<str> for Str {
     }
 }
 
-// Lets a map keyed by `Str` be asked with a `str`: both compare by their bytes, and `Hash` is `str`'s own.
+// Lets a map keyed by `Str` be searched with a `str`: both compare by bytes, and `Hash` is `str`'s own.
 impl Borrow<str> for Str {
     fn borrow(&self) -> &str {
         self

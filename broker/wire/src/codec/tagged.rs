@@ -1,11 +1,11 @@
-//! Tagged fields that the tables don't know (KIP-482): kept, so that what a newer peer said survives a round trip.
+//! Tagged fields that the tables don't know (KIP-482), kept so that a newer peer's fields survive a round trip.
 
 use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// A tagged field as it came.
+/// An unknown tagged field.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RawTaggedField {
     /// Its tag.
@@ -14,7 +14,7 @@ pub struct RawTaggedField {
     pub data: Bytes,
 }
 
-/// The unknown tagged fields of one structure, by ascending tag. Eight bytes when there are none, as there mostly are.
+/// The unknown tagged fields of one structure, in ascending order of tags. Eight bytes when empty, the usual case.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct TaggedFields(Option<Box<Fields>>);
 
@@ -25,7 +25,7 @@ impl TaggedFields {
     /// No fields.
     pub const NONE: Self = Self(None);
 
-    /// Adds a field. Tags must ascend and be none of the structure's own: encoding refuses them otherwise.
+    /// Adds a field. Tags must ascend and must not be the structure's own: encoding refuses them otherwise.
     pub fn push(&mut self, field: RawTaggedField) {
         self.0
             .get_or_insert_with(|| Box::new(Fields(Vec::new())))

@@ -1,25 +1,25 @@
-//! Writes values into the parts of a frame.
+//! Encodes values into the parts of a frame.
 
 use brokkr_types::Uuid;
 use bytes::Bytes;
 
 use super::{Element, EncodeError, EncodeErrorKind, Str, TaggedFields};
 
-/// Up to this many bytes are copied between their neighbours; more become a part of their own. A part costs the socket an
-/// entry in its vector and the frame a reference, a copy of this size about as much.
+/// Values of at most this length are copied; longer ones become their own part. A part costs an entry in the socket's vector
+/// and a reference, about as much as a copy of this size.
 pub const COPY_MAX: usize = 512;
 
-/// A frame that was expected to be longer, by this and twice what it became, gives back what it doesn't need.
+/// A buffer is shrunk if its capacity exceeds twice its length by more than this.
 const SPARE_MAX: usize = 4096;
 
 /// Record batches, opaque to the codec.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Records {
-    /// In memory. What is decoded is always this, a slice of its frame.
+    /// In memory. Decoding always yields this, a slice of the frame.
     Bytes(Bytes),
-    /// Elsewhere: the writer of the frame knows by `token` what to put there, such as a range of a file.
+    /// Elsewhere: the code that sends the frame replaces `token` by the data, such as a range of a file.
     External {
-        /// The caller's own name for it.
+        /// Chosen by the caller.
         token: u32,
         /// Its length in bytes.
         len: u32,
@@ -61,12 +61,12 @@ impl From<Bytes> for Records {
     }
 }
 
-/// A piece of a frame, in the order in which the pieces go out.
+/// A part of a frame. Parts are sent in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Part {
     /// These bytes.
     Bytes(Bytes),
-    /// What the caller's `token` names.
+    /// The data that the caller's `token` names.
     External {
         /// As in [`Records::External`].
         token: u32,
@@ -90,14 +90,14 @@ impl Part {
     }
 }
 
-/// Collects a frame.
+/// Encodes a frame.
 ///
-/// One pass, and no size is computed in advance: small values go into one buffer, and whatever is told its size before it
-/// begins (the frame, a tagged field) gets that size written behind it, into the place that was left. A tagged field leaves
-/// one byte; only one of 128 bytes or more moves by the bytes its size takes beyond that. Bytes and records longer than
-/// [`COPY_MAX`] aren't copied: the buffer is cut where they stand.
+/// One pass, without computing sizes in advance: small values go into one buffer, and a size that precedes its data (of the
+/// frame, of a tagged field) is written into reserved space afterwards. A tagged field reserves one byte; a field of 128
+/// bytes or more is moved by the additional bytes of its size. Bytes and records longer than [`COPY_MAX`] aren't copied: the
+/// buffer is cut at their position.
 ///
-/// The first error sticks: what is written after it is in vain, and [`Writer::into_parts`] gives the error.
+/// The first error sticks: later writes have no effect, and [`Writer::into_parts`] returns the error.
 ///
 /// ```text
 ///   buf   | size, header, fields … ^ fields … ^ fields |        cuts, by position in buf:  ^ Bytes  ^ External
@@ -107,21 +107,21 @@ impl Part {
 pub struct Writer {
     buf: Vec<u8>,
     cuts: Vec<(usize, Part)>,
-    /// The length of all cuts.
+    /// The total length of all cuts.
     cut_len: usize,
-    /// How many tagged fields are open. In one, everything is copied: it may have to move.
+    /// The number of open tagged fields. Inside one, everything is copied, because it may have to move.
     tags_open: u32,
     error: Option<EncodeError>,
     message: &'static str,
     version: i16,
 }
 
-/// Where the writer stands in a structure's tagged fields.
+/// The state of writing a structure's tagged fields.
 pub struct TagWriter<'a> {
     unknown: &'a [super::RawTaggedField],
-    /// The least tag that may follow.
+    /// The smallest tag allowed next.
     next: u64,
-    /// Where the open field's size byte stands.
+    /// The position of the open field's size byte.
     size_at: usize,
     field: &'static str,
 }
@@ -132,7 +132,7 @@ impl Writer {
         Self::default()
     }
 
-    /// An empty frame with room for `capacity` small bytes.
+    /// An empty frame with capacity for `capacity` small bytes.
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             buf: Vec::with_capacity(capacity),
@@ -140,17 +140,17 @@ impl Writer {
         }
     }
 
-    /// Bytes written so far, those of cuts included.
+    /// Bytes written so far, including cuts.
     pub fn len(&self) -> usize {
         self.buf.len() + self.cut_len
     }
 
-    /// Whether nothing is written yet.
+    /// Whether nothing was written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The parts of the frame, none of them empty; or the first error.
+    /// The parts of the frame, all non-empty; or the first error.
     pub fn into_parts(mut self) -> Result<Vec<Part>, EncodeError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -174,8 +174,8 @@ impl Writer {
         Ok(parts)
     }
 
-    /// All in one piece, copied together if there were cuts; or the first error. External records are
-    /// an error: their bytes aren't here.
+    /// The frame as one buffer, copied if there were cuts; or the first error. External records are an error: their bytes
+    /// aren't in memory.
     pub fn into_bytes(self) -> Result<Bytes, EncodeError> {
         let len = self.len();
         let mut parts = self.into_parts()?;
@@ -213,13 +213,13 @@ impl Writer {
             .get_or_insert_with(|| EncodeError::new(message, field, kind));
     }
 
-    /// Begins a message; its name goes into errors.
+    /// Begins a message; errors contain its name.
     pub(crate) fn begin(&mut self, message: &'static str, version: i16) {
         self.message = message;
         self.version = version;
     }
 
-    /// What has gone wrong, at a message's end.
+    /// The first error, at a message's end.
     pub(crate) fn end(&self) -> Result<(), EncodeError> {
         match &self.error {
             None => Ok(()),
@@ -291,7 +291,7 @@ impl Writer {
         self.buf.push(value as u8);
     }
 
-    /// A length of which the fixed encoding has `fixed` bytes (2 or 4).
+    /// A length. The fixed encoding has `fixed` bytes (2 or 4).
     fn write_len(&mut self, len: usize, flex: bool, fixed: u8, field: &'static str) {
         let most = if fixed == 2 {
             i16::MAX as usize
@@ -336,7 +336,7 @@ impl Writer {
         }
     }
 
-    /// Bytes; if they are many, as a part of their own.
+    /// Bytes; a long value becomes its own part.
     pub fn bytes(&mut self, value: &Bytes, flex: bool, field: &'static str) {
         self.write_len(value.len(), flex, 4, field);
         self.shared(value);
@@ -350,7 +350,7 @@ impl Writer {
         }
     }
 
-    /// Bytes without a length before them; if they are many, as a part of their own.
+    /// Bytes without a length prefix; a long value becomes its own part.
     pub fn shared(&mut self, value: &Bytes) {
         if value.len() <= COPY_MAX || self.tags_open > 0 {
             self.raw(value);
@@ -444,7 +444,7 @@ impl Writer {
         }
     }
 
-    /// A field that isn't at its default, and that this version lacks.
+    /// The error for a non-default value of a field that this version lacks.
     #[cold]
     #[inline(never)]
     pub(crate) fn not_in_version(&mut self, field: &'static str) {
@@ -452,7 +452,7 @@ impl Writer {
         self.fail(field, EncodeErrorKind::NotInVersion(version));
     }
 
-    /// A structure's unknown tagged fields, where it knows none.
+    /// The unknown tagged fields of a structure that knows none.
     pub(crate) fn unknown_tags(&mut self, unknown: &TaggedFields, flex: bool, field: &'static str) {
         if flex && unknown.is_empty() {
             self.buf.push(0);
@@ -465,7 +465,7 @@ impl Writer {
         }
     }
 
-    /// Begins a structure's tagged fields, of which `known` follow.
+    /// Begins a structure's tagged fields; `known` known ones follow.
     pub(crate) fn tags<'a>(
         &mut self,
         known: u32,
@@ -481,7 +481,7 @@ impl Writer {
         }
     }
 
-    /// Begins the known field `tag`, unless it isn't `present`, after the unknown ones before it.
+    /// Begins the known field `tag` if it is `present`, after writing the unknown fields with smaller tags.
     pub(crate) fn tag(&mut self, tags: &mut TagWriter<'_>, tag: u32, present: bool) -> bool {
         self.unknown_below(tags, u64::from(tag));
         tags.next = u64::from(tag) + 1;
@@ -494,7 +494,7 @@ impl Writer {
         present
     }
 
-    /// Ends the field that [`Writer::tag`] began: writes its size before it.
+    /// Ends the field begun by [`Writer::tag`]: writes its size before it.
     pub(crate) fn tag_end(&mut self, tags: &mut TagWriter<'_>) {
         self.tags_open -= 1;
         let start = tags.size_at + 1;
@@ -511,7 +511,7 @@ impl Writer {
         }
     }
 
-    /// Writes the unknown fields behind the last known one.
+    /// Writes the unknown fields after the last known one.
     pub(crate) fn tags_end(&mut self, mut tags: TagWriter<'_>) {
         self.unknown_below(&mut tags, u64::MAX);
     }

@@ -1,106 +1,25 @@
-//! A batch as opaque bytes: found, checked, placed in a log, never copied.
+//! A batch as opaque bytes: found, checked and assigned an offset, never copied.
 
 use super::header::{self, ATTRIBUTES_AT, HEADER_LEN, MAGIC_AT, PARTITION_LEADER_EPOCH_AT};
 use super::pace::{self, PIECE_MAX, Pace};
-use super::{BatchHeader, DecompressError, RecordFault, Records, TimestampType, compression};
+use super::{BatchError, BatchHeader, Records, TimestampType, compression};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
 use bytes::{BufMut, Bytes, BytesMut};
-use std::fmt;
 
-/// Bytes that are copied or that a CRC passes over count for a unit of work.
+/// Bytes copied or checksummed in one unit of work.
 const BYTES_PER_UNIT: usize = 4;
 
-/// What is wrong with bytes that should be a batch. Whoever wrote them is to blame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BatchError {
-    /// The bytes end before the batch does. At the end of a fetch's answer or of a log after a crash that is no damage.
-    Partial {
-        /// Bytes the batch needs, as far as can be told.
-        needed: usize,
-        /// Bytes there are.
-        have: usize,
-    },
-    /// A length that no batch has.
-    Length(i32),
-    /// Format 0 or 1, which Kafka 4 takes no more (KIP-724).
-    OldFormat(i8),
-    /// A format that does not exist.
-    Magic(i8),
-    /// The bytes are not those that were written.
-    Crc {
-        /// The CRC in the header.
-        stored: u32,
-        /// The CRC of the bytes.
-        computed: u32,
-    },
-    /// A compression that does not exist.
-    CompressionType(u8),
-    /// The records can't be decompressed.
-    Decompress(DecompressError),
-    /// A negative number of records.
-    RecordsCount(i32),
-    /// The record of this index is not one.
-    Record {
-        /// Its place in the batch, from 0.
-        index: i32,
-        /// What is wrong with it.
-        fault: RecordFault,
-    },
-    /// Bytes follow the last record.
-    TrailingBytes(usize),
-    /// The key of a control record is too short or of a negative version.
-    ControlKey,
-}
-
-impl BatchError {
-    /// Whether bytes are missing at the end, which is to be expected there, rather than wrong.
-    pub fn is_partial(&self) -> bool {
-        matches!(self, Self::Partial { .. })
-    }
-}
-
-impl fmt::Display for BatchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Partial { needed, have } => write!(f, "batch cut off: {have} of {needed} bytes"),
-            Self::Length(length) => write!(f, "impossible batch length {length}"),
-            Self::OldFormat(magic) => write!(f, "message format v{magic} is not supported, only v2 is"),
-            Self::Magic(magic) => write!(f, "unknown magic {magic}"),
-            Self::Crc { stored, computed } => {
-                write!(
-                    f,
-                    "corrupt batch: its crc is {computed:#010x}, its header says {stored:#010x}"
-                )
-            }
-            Self::CompressionType(id) => write!(f, "unknown compression type {id}"),
-            Self::Decompress(e) => e.fmt(f),
-            Self::RecordsCount(n) => write!(f, "negative number of records {n}"),
-            Self::Record { index, fault } => write!(f, "invalid record {index}: {fault}"),
-            Self::TrailingBytes(n) => write!(f, "{n} bytes follow the last record"),
-            Self::ControlKey => f.write_str("invalid key of a control record"),
-        }
-    }
-}
-
-impl std::error::Error for BatchError {}
-
-impl From<DecompressError> for BatchError {
-    fn from(e: DecompressError) -> Self {
-        Self::Decompress(e)
-    }
-}
-
-/// One whole batch of format 2. `header` is what the first 61 of `bytes` say.
+/// One whole batch of format 2. `header` is decoded from the first 61 of `bytes`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Batch {
     /// The header, decoded.
     pub header: BatchHeader,
-    /// All of it, header and records: a slice of the frame or file it came in.
+    /// The whole batch, header and records: a slice of its frame or file.
     pub bytes: Bytes,
 }
 
 impl Batch {
-    /// The batch at the front of `bytes`. Its CRC is not looked at.
+    /// The batch at the start of `bytes`. Does not check its CRC.
     ///
     /// # Errors
     /// Those of [`BatchHeader::decode`]; [`BatchError::Partial`] also where records are missing.
@@ -118,7 +37,7 @@ impl Batch {
         })
     }
 
-    /// Compares the CRC with the bytes.
+    /// Checks the CRC.
     ///
     /// # Errors
     /// [`BatchError::Crc`].
@@ -126,7 +45,7 @@ impl Batch {
         pace::done(self.check_crc_at(&mut Pace::at_once()))
     }
 
-    /// As [`Batch::check_crc`], at this pace. Cancel-safe.
+    /// As [`Batch::check_crc`], with a [`Pace`]. Cancel-safe.
     ///
     /// # Errors
     /// [`BatchError::Crc`].
@@ -142,13 +61,13 @@ impl Batch {
         }
     }
 
-    /// The records as they stand, compressed or not.
+    /// The bytes of the records, possibly compressed.
     pub fn records_bytes(&self) -> Bytes {
         self.bytes.slice(HEADER_LEN..)
     }
 
-    /// The records, to iterate over. Without compression nothing is copied; else they are decompressed to at most
-    /// `decompressed_max` bytes first.
+    /// The records, for iteration. Compressed records are decompressed first, to at most `decompressed_max` bytes;
+    /// uncompressed ones aren't copied.
     ///
     /// # Errors
     /// [`BatchError::CompressionType`], [`BatchError::Decompress`], [`BatchError::RecordsCount`].
@@ -156,7 +75,7 @@ impl Batch {
         pace::done(self.records_at(&mut Pace::at_once(), decompressed_max))
     }
 
-    /// As [`Batch::records`], at this pace. Cancel-safe.
+    /// As [`Batch::records`], with a [`Pace`]. Cancel-safe.
     ///
     /// # Errors
     /// As [`Batch::records`].
@@ -166,8 +85,8 @@ impl Batch {
         Records::new(self.header, body)
     }
 
-    /// The parts to write so that the batch stands at `offset` in the reign of `epoch`: 16 fresh bytes, then the rest
-    /// of the batch as it is. The CRC leaves both fields out, so it stays right.
+    /// The parts to write to place the batch at `offset` in leader epoch `epoch`: 16 new bytes, then the rest of the batch
+    /// unchanged. The CRC covers neither field, so it stays valid.
     pub fn placed(&self, offset: Offset, epoch: LeaderEpoch) -> [Bytes; 2] {
         let mut front = BytesMut::with_capacity(MAGIC_AT);
         front.put_i64(offset.0);
@@ -176,14 +95,14 @@ impl Batch {
         [front.freeze(), self.bytes.slice(PARTITION_LEADER_EPOCH_AT + 4..)]
     }
 
-    /// The batch with this timestamp type and largest timestamp, and the CRC they need. Itself if it has them already,
-    /// else a copy: the CRC has to pass over every byte anyway.
+    /// The batch with this timestamp type and maximum timestamp, and a matching CRC. Unchanged if it has them already, else
+    /// a copy: the CRC has to read every byte anyway.
     #[must_use]
     pub fn stamped(self, timestamp_type: TimestampType, max_timestamp: UnixMillis) -> Self {
         pace::done(self.stamped_at(&mut Pace::at_once(), timestamp_type, max_timestamp))
     }
 
-    /// As [`Batch::stamped`], at this pace.
+    /// As [`Batch::stamped`], with a [`Pace`].
     pub(super) async fn stamped_at(
         self,
         pace: &mut Pace,
@@ -208,7 +127,7 @@ impl Batch {
         Self::completed(pace, header, bytes).await
     }
 
-    /// A batch of this header and these records, with `batch_length` and `crc` set to what they must be.
+    /// A batch of this header and these records, with correct `batch_length` and `crc`.
     ///
     /// # Panics
     /// If the batch would be larger than 2 GiB.
@@ -219,7 +138,7 @@ impl Batch {
         pace::done(Self::completed(&mut Pace::at_once(), header, bytes))
     }
 
-    /// As [`Batch::assemble`], of records that have room for the header before them.
+    /// As [`Batch::assemble`], for records with space for the header before them.
     ///
     /// # Panics
     /// If the batch would be larger than 2 GiB.
@@ -238,7 +157,7 @@ impl Batch {
     }
 }
 
-/// The CRC of what `crc` is of and these bytes.
+/// Extends `crc` by these bytes.
 async fn crc_at(pace: &mut Pace, crc: u32, bytes: &[u8]) -> u32 {
     let mut crc = crc;
     for piece in bytes.chunks(PIECE_MAX) {
@@ -248,10 +167,10 @@ async fn crc_at(pace: &mut Pace, crc: u32, bytes: &[u8]) -> u32 {
     crc
 }
 
-/// Splits a records field or a piece of a log into its batches, copying nothing and checking no CRC.
+/// Splits a records field or a part of a log into batches, without copies and without checking CRCs.
 ///
-/// After an error there is no next item. What is cut off at the end is [`BatchError::Partial`], and
-/// [`Batches::position`] says where the whole batches end.
+/// After an error the iterator ends. A batch cut off at the end is [`BatchError::Partial`]; [`Batches::position`] is the end
+/// of the whole batches.
 pub fn batches(bytes: Bytes) -> Batches {
     Batches {
         rest: bytes,
@@ -260,7 +179,7 @@ pub fn batches(bytes: Bytes) -> Batches {
     }
 }
 
-/// The batches of some bytes, see [`batches`].
+/// An iterator over batches, see [`batches`].
 #[derive(Clone, Debug)]
 pub struct Batches {
     rest: Bytes,
@@ -269,7 +188,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// How many bytes the batches handed out so far take up.
+    /// The length in bytes of the batches returned so far.
     pub fn position(&self) -> usize {
         self.position
     }

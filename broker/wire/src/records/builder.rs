@@ -1,11 +1,11 @@
-//! Batches made here: by clients, for the metadata log, as control batches, or anew from a producer's records.
+//! Building batches: for clients, the metadata log, control batches, and recompression.
 
 use super::header::{BatchHeader, HEADER_LEN, MAGIC_V2};
 use super::varint::{put_varint, put_varlong, varint_len, varlong_len};
 use super::{Attributes, Batch, CompressionType, ControlType, Header, Headers, TimestampType, compression};
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
 
-/// Collects records and makes one batch of them.
+/// Collects records into one batch.
 ///
 /// ```
 /// use brokkr_types::UnixMillis;
@@ -33,7 +33,7 @@ impl Default for BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// An empty batch at offset 0, uncompressed, of nobody's producer, in no epoch.
+    /// An empty batch at offset 0, uncompressed, without producer and leader epoch.
     pub fn new() -> Self {
         Self {
             header: BatchHeader {
@@ -66,14 +66,14 @@ impl BatchBuilder {
         self
     }
 
-    /// Puts the batch at an offset, in the reign of a leader.
+    /// Sets the batch's offset and leader epoch.
     #[must_use]
     pub fn at(mut self, base_offset: Offset, epoch: LeaderEpoch) -> Self {
         (self.header.base_offset, self.header.partition_leader_epoch) = (base_offset, epoch);
         self
     }
 
-    /// Says whose batch it is, for an idempotent producer. A control batch has no sequence: [`Sequence::NONE`].
+    /// Sets the idempotent producer. A control batch has no sequence: [`Sequence::NONE`].
     #[must_use]
     pub fn producer(mut self, id: ProducerId, epoch: ProducerEpoch, base_sequence: Sequence) -> Self {
         (self.header.producer_id, self.header.producer_epoch) = (id, epoch);
@@ -88,24 +88,24 @@ impl BatchBuilder {
         self
     }
 
-    /// Makes it a batch of control records, to be filled by [`BatchBuilder::push_control`].
+    /// Makes it a control batch, to be filled by [`BatchBuilder::push_control`].
     #[must_use]
     pub fn control(mut self) -> Self {
         self.header.attributes = self.header.attributes.with_control(true);
         self
     }
 
-    /// Gives all records the time of the append.
+    /// Sets the append time as the timestamp of all records.
     #[must_use]
     pub fn log_append_time(mut self, now: UnixMillis) -> Self {
         self.log_append_time = Some(now);
         self
     }
 
-    /// Appends a record, one offset after the last.
+    /// Appends a record at the next offset.
     ///
     /// # Panics
-    /// If the batch has 2³¹ records already or the record is of 2 GiB or more: this is not how large batches become.
+    /// If the batch has 2³¹ records already or the record is 2 GiB or larger: a caller's bug.
     pub fn push(
         &mut self,
         timestamp: UnixMillis,
@@ -117,7 +117,7 @@ impl BatchBuilder {
         self.push_at(delta, timestamp, key, value, headers);
     }
 
-    /// Appends a record whose offset lies `offset_delta` past the batch's, as compaction leaves them.
+    /// Appends a record at `offset_delta` past the batch's offset, leaving gaps as compaction does.
     ///
     /// # Panics
     /// As [`BatchBuilder::push`], and if the offset is not past the last record's.
@@ -152,7 +152,7 @@ impl BatchBuilder {
     /// Appends a control record.
     ///
     /// # Panics
-    /// If this is no control batch.
+    /// If this is not a control batch.
     pub fn push_control(&mut self, timestamp: UnixMillis, control: ControlType, value: &[u8]) {
         assert!(
             self.header.attributes.is_control(),
@@ -193,17 +193,17 @@ impl BatchBuilder {
         self.header.max_timestamp = self.header.max_timestamp.max(timestamp);
     }
 
-    /// How many records were pushed.
+    /// The number of records.
     pub fn records_count(&self) -> i32 {
         self.header.records_count
     }
 
-    /// The batch's size if it were not compressed.
+    /// The uncompressed size of the batch.
     pub fn size_bytes(&self) -> usize {
         HEADER_LEN + self.records.len()
     }
 
-    /// Whether nothing was pushed.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.header.records_count == 0
     }
@@ -215,7 +215,7 @@ impl BatchBuilder {
             .expect("a batch has at most 2^31 records")
     }
 
-    /// The batch.
+    /// Builds the batch.
     ///
     /// # Panics
     /// If nothing was pushed, or it is of 2 GiB or more.

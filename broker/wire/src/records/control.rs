@@ -1,11 +1,11 @@
-//! Control records: what brokers write among the data, for brokers and consumers' libraries to read.
+//! Control records, written by brokers among the data for brokers and client libraries.
 
 use super::BatchError;
 
 /// The latest version of a control record's key.
 const KEY_VERSION: i16 = 0;
 
-/// What a control record says; its key. The value is a message of the same name in Kafka's schemas.
+/// The type of a control record; its key. The value is a message of the same name in Kafka's schemas.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ControlType {
     /// The producer's open transaction is aborted. Value: `EndTxnMarker`.
@@ -22,12 +22,12 @@ pub enum ControlType {
     KraftVersion,
     /// The quorum's voters. Value: `VotersRecord`.
     KraftVoters,
-    /// Something later than this code, to be passed over.
+    /// A type unknown to this version; readers skip it.
     Unknown(i16),
 }
 
 impl ControlType {
-    /// The number it has on the wire.
+    /// Its number on the wire.
     pub fn id(self) -> i16 {
         match self {
             Self::Abort => 0,
@@ -41,7 +41,7 @@ impl ControlType {
         }
     }
 
-    /// What a number on the wire means.
+    /// The type with this number.
     pub fn from_id(id: i16) -> Self {
         match id {
             0 => Self::Abort,
@@ -55,16 +55,16 @@ impl ControlType {
         }
     }
 
-    /// The key of a control record: version (i16), type (i16).
+    /// Encodes the key of a control record: version (i16), type (i16).
     pub fn key(self) -> [u8; 4] {
         let ([a, b], [c, d]) = (KEY_VERSION.to_be_bytes(), self.id().to_be_bytes());
         [a, b, c, d]
     }
 
-    /// Reads the key of a control record. Later versions begin with the same fields.
+    /// Decodes the key of a control record. Later versions begin with the same fields.
     ///
     /// # Errors
-    /// [`BatchError::ControlKey`] if there is no key, it is too short or of a negative version.
+    /// [`BatchError::ControlKey`] if the key is missing, too short or has a negative version.
     pub fn from_key(key: Option<&[u8]>) -> Result<Self, BatchError> {
         match key {
             Some([a, b, c, d, ..]) if i16::from_be_bytes([*a, *b]) >= 0 => {

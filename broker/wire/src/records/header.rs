@@ -1,47 +1,47 @@
-//! The 61 bytes in front of a batch's records.
+//! The header of a batch, 61 bytes.
 
 use super::{BatchError, CompressionType};
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
 
-/// Bytes of a batch in front of its records.
+/// Length of the header.
 pub const HEADER_LEN: usize = 61;
-/// Bytes of a batch that its `batch_length` does not count: base offset and the length itself.
+/// Bytes of a batch that `batch_length` does not count: base offset and the length itself.
 pub const LOG_OVERHEAD: usize = 12;
-/// Bytes that tell a batch's size and format: up to and with `magic`, which stands there in every format.
+/// Bytes that determine a batch's size and format: up to and including `magic`, at the same position in every format.
 pub const MAGIC_END: usize = 17;
-/// The only format this broker writes and takes.
+/// The only supported format.
 pub const MAGIC_V2: i8 = 2;
 
-/// Where `base_offset` (i64) stands.
+/// Position of `base_offset` (i64).
 pub const BASE_OFFSET_AT: usize = 0;
-/// Where `batch_length` (i32) stands.
+/// Position of `batch_length` (i32).
 pub const BATCH_LENGTH_AT: usize = 8;
-/// Where `partition_leader_epoch` (i32) stands.
+/// Position of `partition_leader_epoch` (i32).
 pub const PARTITION_LEADER_EPOCH_AT: usize = 12;
-/// Where `magic` (i8) stands.
+/// Position of `magic` (i8).
 pub const MAGIC_AT: usize = 16;
-/// Where `crc` (u32) stands.
+/// Position of `crc` (u32).
 pub const CRC_AT: usize = 17;
-/// Where `attributes` (i16) stands; what the CRC covers begins here and goes to the batch's end.
+/// Position of `attributes` (i16); the CRC covers the bytes from here to the batch's end.
 pub const ATTRIBUTES_AT: usize = 21;
-/// Where `last_offset_delta` (i32) stands.
+/// Position of `last_offset_delta` (i32).
 pub const LAST_OFFSET_DELTA_AT: usize = 23;
-/// Where `base_timestamp` (i64) stands.
+/// Position of `base_timestamp` (i64).
 pub const BASE_TIMESTAMP_AT: usize = 27;
-/// Where `max_timestamp` (i64) stands.
+/// Position of `max_timestamp` (i64).
 pub const MAX_TIMESTAMP_AT: usize = 35;
-/// Where `producer_id` (i64) stands.
+/// Position of `producer_id` (i64).
 pub const PRODUCER_ID_AT: usize = 43;
-/// Where `producer_epoch` (i16) stands.
+/// Position of `producer_epoch` (i16).
 pub const PRODUCER_EPOCH_AT: usize = 51;
-/// Where `base_sequence` (i32) stands.
+/// Position of `base_sequence` (i32).
 pub const BASE_SEQUENCE_AT: usize = 53;
-/// Where `records_count` (i32) stands.
+/// Position of `records_count` (i32).
 pub const RECORDS_COUNT_AT: usize = 57;
 
 /// The smallest `batch_length` of format 2: a header and no records.
 pub const BATCH_LENGTH_MIN: i32 = (HEADER_LEN - LOG_OVERHEAD) as i32;
-/// The smallest `batch_length` of any format that ever was.
+/// The smallest `batch_length` of any format.
 pub(super) const BATCH_LENGTH_V0_MIN: i32 = 14;
 
 const _: () = assert!(RECORDS_COUNT_AT + 4 == HEADER_LEN && MAGIC_AT + 1 == MAGIC_END);
@@ -52,13 +52,13 @@ const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
 const DELETE_HORIZON_BIT: i16 = 0x40;
 
-/// Whose clock a batch's timestamps are of.
+/// The clock of a batch's timestamps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TimestampType {
-    /// Each record's own, from its producer.
+    /// CreateTime: each record has its producer's timestamp.
     #[default]
     CreateTime,
-    /// The leader's when it appended: `max_timestamp`, for every record of the batch.
+    /// LogAppendTime: every record of the batch has the leader's time of the append, `max_timestamp`.
     LogAppendTime,
 }
 
@@ -67,16 +67,16 @@ pub enum TimestampType {
 pub struct Attributes(pub i16);
 
 impl Attributes {
-    /// How the records are compressed.
+    /// The compression type of the records.
     ///
     /// # Errors
-    /// [`BatchError::CompressionType`] for the ids that Kafka never gave out.
+    /// [`BatchError::CompressionType`] for ids that Kafka never assigned.
     pub fn compression(self) -> Result<CompressionType, BatchError> {
         let id = (self.0 & COMPRESSION_MASK) as u8;
         CompressionType::from_id(id).ok_or(BatchError::CompressionType(id))
     }
 
-    /// Whose clock the timestamps are of.
+    /// The timestamp type.
     pub fn timestamp_type(self) -> TimestampType {
         if self.0 & TIMESTAMP_TYPE_BIT == 0 {
             TimestampType::CreateTime
@@ -90,7 +90,7 @@ impl Attributes {
         self.0 & TRANSACTIONAL_BIT != 0
     }
 
-    /// Whether the batch holds control records, which no consumer is shown.
+    /// Whether the batch holds control records, which consumers don't see.
     pub fn is_control(self) -> bool {
         self.0 & CONTROL_BIT != 0
     }
@@ -101,31 +101,31 @@ impl Attributes {
         self.0 & DELETE_HORIZON_BIT != 0
     }
 
-    /// The same with another compression.
+    /// The attributes with another compression type.
     #[must_use]
     pub fn with_compression(self, compression: CompressionType) -> Self {
         Self((self.0 & !COMPRESSION_MASK) | i16::from(compression.id()))
     }
 
-    /// The same with another timestamp type.
+    /// The attributes with another timestamp type.
     #[must_use]
     pub fn with_timestamp_type(self, timestamp_type: TimestampType) -> Self {
         self.with(TIMESTAMP_TYPE_BIT, timestamp_type == TimestampType::LogAppendTime)
     }
 
-    /// The same, in a transaction or not.
+    /// The attributes with or without the transactional flag.
     #[must_use]
     pub fn with_transactional(self, on: bool) -> Self {
         self.with(TRANSACTIONAL_BIT, on)
     }
 
-    /// The same, of control records or not.
+    /// The attributes with or without the control flag.
     #[must_use]
     pub fn with_control(self, on: bool) -> Self {
         self.with(CONTROL_BIT, on)
     }
 
-    /// The same, with a delete horizon or not.
+    /// The attributes with or without the delete-horizon flag.
     #[must_use]
     pub fn with_delete_horizon(self, on: bool) -> Self {
         self.with(DELETE_HORIZON_BIT, on)
@@ -139,11 +139,11 @@ impl Attributes {
 /// A batch's header, field by field in the order of its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchHeader {
-    /// The first record's offset, as long as compaction has not taken that record away. Outside the CRC.
+    /// The offset of the first record, unless compaction removed it. Not covered by the CRC.
     pub base_offset: Offset,
-    /// Bytes after this field: size − [`LOG_OVERHEAD`]. Outside the CRC.
+    /// Bytes after this field: size − [`LOG_OVERHEAD`]. Not covered by the CRC.
     pub batch_length: i32,
-    /// The epoch of the leader that appended it. Outside the CRC.
+    /// The epoch of the leader that appended the batch. Not covered by the CRC.
     pub partition_leader_epoch: LeaderEpoch,
     /// The format, always [`MAGIC_V2`].
     pub magic: i8,
@@ -151,28 +151,28 @@ pub struct BatchHeader {
     pub crc: u32,
     /// Flags.
     pub attributes: Attributes,
-    /// The last record's offset less `base_offset`; compaction keeps it.
+    /// The offset of the last record minus `base_offset`; compaction keeps it.
     pub last_offset_delta: i32,
-    /// What the records' timestamps count from; with a delete horizon: that.
+    /// The base of the records' timestamp deltas; with the delete-horizon flag, the delete horizon.
     pub base_timestamp: UnixMillis,
-    /// The largest timestamp, or the time of the append.
+    /// The maximum timestamp, or the append time.
     pub max_timestamp: UnixMillis,
-    /// Whose batch it is; [`ProducerId::NONE`] where the producer isn't idempotent.
+    /// The producer; [`ProducerId::NONE`] if it isn't idempotent.
     pub producer_id: ProducerId,
-    /// The producer's incarnation.
+    /// The producer epoch.
     pub producer_epoch: ProducerEpoch,
-    /// The first record's sequence; -1 where there is none.
+    /// The sequence of the first record; -1 if none.
     pub base_sequence: Sequence,
-    /// How many records there are; less than `last_offset_delta + 1` once compacted.
+    /// The number of records; less than `last_offset_delta + 1` after compaction.
     pub records_count: i32,
 }
 
 impl BatchHeader {
-    /// Reads the header off the front of `bytes`, which need not hold the records.
+    /// Decodes the header at the start of `bytes`, which need not contain the records.
     ///
     /// # Errors
-    /// [`BatchError::Partial`] where bytes are missing; [`BatchError::Length`], [`BatchError::OldFormat`] and
-    /// [`BatchError::Magic`] where no batch of format 2 can stand.
+    /// [`BatchError::Partial`] if bytes are missing; [`BatchError::Length`], [`BatchError::OldFormat`] and
+    /// [`BatchError::Magic`] if it is not a batch of format 2.
     pub fn decode(bytes: &[u8]) -> Result<Self, BatchError> {
         check_front(bytes)?;
         let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
@@ -205,7 +205,7 @@ impl BatchHeader {
         }
     }
 
-    /// Writes the header. `crc` goes out as it stands.
+    /// Encodes the header. `crc` is written as it is.
     pub fn encode(&self, out: &mut [u8; HEADER_LEN]) {
         let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
         put(BASE_OFFSET_AT, &self.base_offset.0.to_be_bytes());
@@ -226,19 +226,19 @@ impl BatchHeader {
         put(RECORDS_COUNT_AT, &self.records_count.to_be_bytes());
     }
 
-    /// The CRC that this header and these records (compressed as they stand) should carry.
+    /// Computes the CRC of this header and these records (compressed, if they are).
     pub fn compute_crc(&self, records: &[u8]) -> u32 {
         let mut header = [0; HEADER_LEN];
         self.encode(&mut header);
         crc32c::crc32c_append(crc32c::crc32c(&header[ATTRIBUTES_AT..]), records)
     }
 
-    /// Bytes of the whole batch.
+    /// The size of the whole batch in bytes.
     pub fn size_bytes(&self) -> usize {
         LOG_OVERHEAD + usize::try_from(self.batch_length).unwrap_or(0)
     }
 
-    /// The offset of the last record, also if compaction took it away. Saturates: `base_offset` may be anything.
+    /// The offset of the last record, even if compaction removed it. Saturates: `base_offset` may be anything.
     pub fn last_offset(&self) -> Offset {
         Offset(
             self.base_offset
@@ -252,7 +252,7 @@ impl BatchHeader {
         Offset(self.last_offset().0.saturating_add(1))
     }
 
-    /// The last record's sequence; [`Sequence::NONE`] where there is none.
+    /// The sequence of the last record; [`Sequence::NONE`] if none.
     pub fn last_sequence(&self) -> Sequence {
         if self.base_sequence == Sequence::NONE {
             Sequence::NONE
@@ -266,7 +266,7 @@ impl BatchHeader {
         self.producer_id.is_some()
     }
 
-    /// The time of a record whose delta is `timestamp_delta`: its own, or the append's.
+    /// The timestamp of a record with this `timestamp_delta`: its own, or the append time.
     pub fn record_timestamp(&self, timestamp_delta: i64) -> UnixMillis {
         match self.attributes.timestamp_type() {
             TimestampType::CreateTime => UnixMillis(self.base_timestamp.0.wrapping_add(timestamp_delta)),
@@ -274,12 +274,12 @@ impl BatchHeader {
         }
     }
 
-    /// The offset of a record whose delta is `offset_delta`. Saturates.
+    /// The offset of a record with this `offset_delta`. Saturates.
     pub fn record_offset(&self, offset_delta: i32) -> Offset {
         Offset(self.base_offset.0.saturating_add(i64::from(offset_delta)))
     }
 
-    /// The header once the batch stands at `offset`; its CRC is the same.
+    /// The header after the batch is placed at `offset`; its CRC does not change.
     #[must_use]
     pub fn placed(&self, offset: Offset, epoch: LeaderEpoch) -> Self {
         Self {
@@ -290,7 +290,7 @@ impl BatchHeader {
     }
 }
 
-/// Whether a batch of format 2 can begin with these bytes, and of what size.
+/// The size of a batch of format 2 that starts with these bytes, or an error.
 pub(super) fn check_front(bytes: &[u8]) -> Result<usize, BatchError> {
     let partial = |needed| BatchError::Partial {
         needed,

@@ -16,35 +16,40 @@
 //! 57 records_count i32
 //! 61 records                        one stream, compressed as a whole
 //! ```
-//! A batch is an opaque slice from socket to disk to socket ([`Batch`]): found by [`batches`], judged by [`validate`], given
-//! its place by [`Batch::placed`]. Only who asks for [`Batch::records`] sees inside. [`BatchBuilder`] makes batches.
+//! A batch is an opaque slice from socket to disk to socket ([`Batch`]): [`batches`] finds it, [`validate`] validates it,
+//! [`Batch::placed`] assigns its offset. Only [`Batch::records`] decodes its records. [`BatchBuilder`] builds batches.
 //!
-//! Kept here: damage never passes unseen ([`Batch::check_crc`], D2); no bytes panic; nothing is allocated that the bytes at
-//! hand only claim; records in a batch that was validated have the offsets 0, 1, 2 … past its base (L6).
+//! Invariants: damage is always detected ([`Batch::check_crc`], D2); no input causes a panic; nothing is allocated for sizes
+//! that the input only claims; the records of a validated batch have the offsets 0, 1, 2 … past its base offset (L6).
 //!
-//! Formats 0 and 1 are gone in Kafka 4 (KIP-724), and here. The format is KIP-98's; see also KIP-110 (zstd), KIP-467
+//! Formats 0 and 1 are not supported, as in Kafka 4 (KIP-724). The format is KIP-98's; see also KIP-110 (zstd), KIP-467
 //! (record errors), KIP-534 (delete horizon).
 
 mod batch;
 mod builder;
 pub mod compression;
 mod control;
+mod error;
 pub mod header;
 mod pace;
 mod rebuild;
 mod record;
+mod record_error;
 mod validate;
 mod varint;
 
-pub use batch::{Batch, BatchError, Batches, batches};
+pub use batch::{Batch, Batches, batches};
 pub use builder::BatchBuilder;
 pub use compression::{CompressionType, DecompressError};
 pub use control::ControlType;
+pub use error::{BatchError, RecordFault};
 pub use header::{Attributes, BatchHeader, HEADER_LEN, LOG_OVERHEAD, TimestampType};
 pub use pace::Pace;
-pub use record::{Header, Headers, HeadersIter, Record, RecordFault, Records, RecordsIter};
+pub use record::{Header, Headers, HeadersIter, Record, Records, RecordsIter};
+pub use record_error::{
+    CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, RECORD_ERRORS_MAX, RecordError,
+    UNSUPPORTED_COMPRESSION_TYPE,
+};
 pub use validate::{
-    CORRUPT_MESSAGE, CompressionConfig, DECOMPRESSED_MAX, INVALID_RECORD, INVALID_TIMESTAMP,
-    MESSAGE_TOO_LARGE, NO_KEY, Origin, RECORD_ERRORS_MAX, RecordError, Rules, UNSUPPORTED_COMPRESSION_TYPE,
-    Validated, check, check_at, validate,
+    CompressionConfig, DECOMPRESSED_MAX, NO_KEY, Origin, Rules, Validated, check, check_at, validate,
 };

@@ -1,34 +1,34 @@
-//! Long work gives way: what decompresses to much must not keep a thread from everybody else.
+//! Yielding during long CPU work: decompressing a large batch must not block a thread for other tasks.
 //!
-//! Work is counted, not timed, so that what happens is the same each time. A unit of it takes about a nanosecond where a peer has made
-//! it as slow as it can be. So the weights below are those of the worst input; ordinary input gives way more often than it needs to.
+//! Work is counted, not timed, so that runs are reproducible. A unit takes about a nanosecond for the slowest input that a
+//! peer can craft. The weights below are for that input; with ordinary input the work yields more often than necessary.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-/// Work between two breaks, in units: a quarter of a millisecond.
+/// Work between two yields, in units: a quarter of a millisecond.
 pub(super) const BREAK_UNITS: usize = 256 << 10;
 
-/// Bytes of output that are made in one go, at a unit each.
+/// Output bytes produced at a time, one unit each.
 pub(super) const PIECE_MAX: usize = 256 << 10;
 
-/// Counts what long work has done, and gives way now and then. Takes no executor: whoever polls decides who comes next.
+/// Counts the work done and yields now and then. Works with any executor.
 #[derive(Debug)]
 pub struct Pace {
-    /// Work until the next break. `None`: it never gives way.
+    /// Work until the next yield. `None`: never yields.
     left_units: Option<usize>,
-    /// Has the task polled again, after others.
+    /// Wakes the task after other tasks have run.
     wake: fn(&mut Context<'_>),
 }
 
 impl Pace {
-    /// Lets other tasks run after every `BREAK_UNITS` of work.
+    /// Yields after every `BREAK_UNITS` of work.
     pub fn gives_way() -> Self {
         Self::gives_way_by(|cx| cx.waker().wake_by_ref())
     }
 
-    /// As [`Pace::gives_way`], where an executor knows a better way to be polled again after others.
+    /// As [`Pace::gives_way`], with the executor's own function to wake the task later.
     pub fn gives_way_by(wake: fn(&mut Context<'_>)) -> Self {
         Self {
             left_units: Some(BREAK_UNITS),
@@ -36,7 +36,7 @@ impl Pace {
         }
     }
 
-    /// As [`Pace::gives_way`], but the first break comes after so much work: for whoever tries whether there is no more.
+    /// As [`Pace::gives_way`], but with this much work before the first yield.
     pub fn gives_way_first_after(units: usize) -> Self {
         Self {
             left_units: Some(units),
@@ -44,7 +44,7 @@ impl Pace {
         }
     }
 
-    /// For little work, and for callers that are no tasks.
+    /// Never yields: for little work, and for callers outside of tasks.
     pub fn at_once() -> Self {
         Self {
             left_units: None,
@@ -52,12 +52,12 @@ impl Pace {
         }
     }
 
-    /// Work until the next break: without end, where it never gives way.
+    /// Work until the next yield; unlimited if it never yields.
     pub fn left_units(&self) -> usize {
         self.left_units.unwrap_or(usize::MAX)
     }
 
-    /// So much more is done. At a break it is [`Poll::Pending`] once, and its task is polled again. Cancel-safe.
+    /// Counts work. When a yield is due, returns [`Poll::Pending`] once and wakes the task later. Cancel-safe.
     pub async fn work(&mut self, units: usize) {
         let Some(left) = &mut self.left_units else {
             return;
@@ -78,7 +78,7 @@ impl Pace {
     }
 }
 
-/// The result of work whose [`Pace`] is [`Pace::at_once`].
+/// The result of a future whose [`Pace`] is [`Pace::at_once`].
 pub(super) fn done<T>(work: impl Future<Output = T>) -> T {
     match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,

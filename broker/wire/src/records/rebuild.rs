@@ -1,6 +1,6 @@
-//! A batch that is built anew, since its topic wants another compression.
+//! Recompresses a batch whose topic has another compression type.
 //!
-//! Records are encoded as they are compressed, in pieces: beside what they are read from there is never more than what comes of them.
+//! Records are encoded and compressed in pieces: besides the input, memory holds only the output.
 
 use super::builder::{put_nullable, record_len};
 use super::compression::{Compressor, TooMany};
@@ -13,33 +13,33 @@ use super::{
 };
 use brokkr_types::{LeaderEpoch, UnixMillis};
 
-/// Records whose lengths are added up between two looks at the pace, and what each counts for.
+/// Records measured between two checks of the pace, and the units for each.
 const LENGTHS_AT_ONCE: i32 = 4096;
 const LENGTH_UNITS: usize = 16;
-/// Encoded records that are collected before they are compressed. What is larger is not copied.
+/// Encoded records buffered before they are compressed. Larger records are not copied.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// What a batch is built anew from, and to.
+/// The input and the settings of recompressing a batch.
 pub(super) struct Rebuild<'a> {
-    /// The header that it has.
+    /// The original header.
     pub header: &'a BatchHeader,
-    /// Its records, decompressed, and known to be well formed.
+    /// The records, decompressed and validated.
     pub body: &'a [u8],
-    /// The largest timestamp of its records.
+    /// The maximum timestamp of the records.
     pub max_timestamp: UnixMillis,
-    /// The codec that it gets, with the level.
+    /// The new codec and its level.
     pub target: (CompressionType, i32),
-    /// The time of the append, where records have that.
+    /// The append time, if records have that timestamp type.
     pub log_append_time: Option<UnixMillis>,
     /// `max.message.bytes`.
     pub max_message_bytes: i32,
 }
 
 impl Rebuild<'_> {
-    /// The batch, at this pace. Cancel-safe.
+    /// Builds the batch, with a [`Pace`]. Cancel-safe.
     ///
     /// # Errors
-    /// [`RecordError::TooLarge`], as soon as that can be told: it is at least as large as is said.
+    /// [`RecordError::TooLarge`], as soon as it is certain; the size in it is a lower bound.
     pub async fn build(self, pace: &mut Pace) -> Result<Batch, RecordError> {
         let too_large = |size_bytes| RecordError::TooLarge {
             size_bytes,
@@ -88,7 +88,7 @@ impl Rebuild<'_> {
         }
     }
 
-    /// The timestamp of the first record, and the length of all of them as they will be encoded.
+    /// The timestamp of the first record, and the encoded length of all records.
     async fn records_len(&self, pace: &mut Pace) -> Result<(UnixMillis, usize), RecordError> {
         let (mut rest, mut base_timestamp, mut len) = (self.body, UnixMillis::NONE, 0);
         for index in 0..self.header.records_count {
@@ -146,7 +146,7 @@ fn length(body_len: usize) -> i32 {
     i32::try_from(body_len).expect("a record is below 2 GiB")
 }
 
-/// Encoded records on their way to being compressed.
+/// Encodes records and passes them to the compressor.
 struct Pieces {
     compressor: Compressor,
     piece: Vec<u8>,

@@ -5,72 +5,45 @@
 //! │ key_length varint │ key │ value_length varint │ value │ headers_count varint
 //! │ headers_count × ( key_length varint │ key │ value_length varint │ value )
 //! ```
-//! `length` counts what follows it. A negative length of a key or value means null; a header's key is never null.
+//! `length` counts the bytes after it. A negative length of a key or value means null; a header's key is never null.
 
 use super::pace::Pace;
 use super::varint::{get_varint, get_varlong};
-use super::{BatchError, BatchHeader};
+use super::{BatchError, BatchHeader, RecordFault};
 use bytes::Bytes;
-use std::fmt;
 
-/// Headers that are looked at in one go, and what each counts for.
+/// Headers checked at a time, and the units for each.
 const HEADERS_AT_ONCE: i32 = 4096;
 const UNITS_PER_HEADER: usize = 4;
-/// What a record counts for besides its headers.
+/// Units for a record without its headers.
 const RECORD_UNITS: usize = 16;
-
-/// What is wrong with a record's bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RecordFault {
-    /// They end inside the record, or its length is negative.
-    CutOff,
-    /// An integer is cut off or has too many bytes.
-    Varint,
-    /// A key, value or header goes past the record's end.
-    Field,
-    /// A header has no key, or there are negatively many, or more than bytes.
-    Headers,
-    /// The record is shorter than its length says.
-    Length,
-}
-
-impl fmt::Display for RecordFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::CutOff => "it ends outside the batch",
-            Self::Varint => "an integer is cut off or too long",
-            Self::Field => "a field ends outside the record",
-            Self::Headers => "its headers can't be",
-            Self::Length => "its length is not that of its fields",
-        })
-    }
-}
 
 /// One record, borrowed from its batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
-    /// No bit means anything yet.
+    /// No bits are defined yet.
     pub attributes: i8,
-    /// Milliseconds past the batch's base timestamp; [`BatchHeader::record_timestamp`] makes a time of it.
+    /// Milliseconds past the batch's base timestamp; see [`BatchHeader::record_timestamp`].
     pub timestamp_delta: i64,
     /// Offsets past the batch's base offset.
     pub offset_delta: i32,
-    /// What it is about; records with equal keys are versions of one thing to compaction.
+    /// The key. Compaction treats records with equal keys as versions of one entity.
     pub key: Option<&'a [u8]>,
-    /// What it says; null is a tombstone.
+    /// The value; null is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// What is said about it.
+    /// The headers.
     pub headers: Headers<'a>,
 }
 
 impl<'a> Record<'a> {
-    /// Takes a record off the front of `bytes`, with all its headers looked at.
+    /// Takes a record off the start of `bytes` and validates its headers.
     #[inline(always)]
     pub(super) fn take(bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
         Self::take_with(bytes, Headers::take_some)
     }
 
-    /// As [`Record::take`], unless it has so many headers that [`Record::take_at`] has to take it: then `None`, and `bytes` are anywhere.
+    /// As [`Record::take`]. Returns `None` if there are so many headers that [`Record::take_at`] is needed; then the
+    /// position of `bytes` is unspecified.
     #[inline(always)]
     pub(super) fn take_short(bytes: &mut &'a [u8]) -> Result<Option<Self>, RecordFault> {
         let taken = Self::take_with(bytes, |body, count| match count {
@@ -84,7 +57,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// As [`Record::take`], at this pace.
+    /// As [`Record::take`], with a [`Pace`].
     pub(super) async fn take_at(pace: &mut Pace, bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
         let record = Self::take_seen(bytes)?;
         let (mut left, mut rest) = (record.headers.count, record.headers.bytes);
@@ -103,7 +76,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// As [`Record::take`] of what was taken before: its headers are not looked at again.
+    /// As [`Record::take`], for a record that was validated before: does not check its headers.
     #[inline]
     pub(super) fn take_seen(bytes: &mut &'a [u8]) -> Result<Self, RecordFault> {
         Self::take_with(bytes, |body, count| {
@@ -115,7 +88,7 @@ impl<'a> Record<'a> {
         })
     }
 
-    // A call that hands a record back through memory costs more than reading it does.
+    // Returning a record through memory would cost more than decoding it.
     #[inline(always)]
     fn take_with<F: From<RecordFault>>(
         bytes: &mut &'a [u8],
@@ -159,7 +132,7 @@ fn take_nullable<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, RecordFau
     Ok(Some(field))
 }
 
-/// A record's headers, known to be well formed, decoded one by one when asked for.
+/// The validated headers of a record, decoded one by one on iteration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Headers<'a> {
     pub(super) count: i32,
@@ -167,7 +140,7 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Each takes up two bytes or more, so a count past the bytes that are left is a lie.
+    /// Each header takes at least two bytes, so a count above the remaining bytes is invalid.
     fn check_count(bytes: &[u8], count: i32) -> Result<(), RecordFault> {
         match usize::try_from(count) {
             Ok(count) if count <= bytes.len() => Ok(()),
@@ -188,17 +161,17 @@ impl<'a> Headers<'a> {
         })
     }
 
-    /// How many there are.
+    /// The number of headers.
     pub fn len(&self) -> usize {
         self.count as usize
     }
 
-    /// Whether there are none.
+    /// Whether there are no headers.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The headers, in their order.
+    /// The headers in order.
     pub fn iter(&self) -> HeadersIter<'a> {
         HeadersIter {
             left: self.count,
@@ -219,9 +192,9 @@ impl<'a> IntoIterator for Headers<'a> {
 /// One header of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header<'a> {
-    /// A string, which like Kafka nobody here checks for being UTF-8.
+    /// The key. Like Kafka, this does not check that it is UTF-8.
     pub key: &'a [u8],
-    /// Any bytes, or null.
+    /// The value: any bytes, or null.
     pub value: Option<&'a [u8]>,
 }
 
@@ -235,7 +208,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The headers of a record, see [`Headers::iter`].
+/// An iterator over headers, see [`Headers::iter`].
 #[derive(Clone, Debug)]
 pub struct HeadersIter<'a> {
     left: i32,
@@ -250,7 +223,7 @@ impl<'a> Iterator for HeadersIter<'a> {
             return None;
         }
         self.left -= 1;
-        Some(Header::take(&mut self.bytes).expect("looked at when the record was taken"))
+        Some(Header::take(&mut self.bytes).expect("validated when the record was taken"))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -258,7 +231,7 @@ impl<'a> Iterator for HeadersIter<'a> {
     }
 }
 
-/// A batch's records, decompressed where they were compressed.
+/// The decompressed records of a batch.
 #[derive(Clone, Debug)]
 pub struct Records {
     header: BatchHeader,
@@ -273,12 +246,12 @@ impl Records {
         Ok(Self { header, body })
     }
 
-    /// The header of the batch they are of.
+    /// The header of their batch.
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
 
-    /// The records in their order. After an error there is no next item.
+    /// The records in order. After an error the iterator ends.
     pub fn iter(&self) -> RecordsIter<'_> {
         RecordsIter {
             rest: &self.body,
@@ -297,7 +270,7 @@ impl<'a> IntoIterator for &'a Records {
     }
 }
 
-/// The records of a batch, see [`Records::iter`].
+/// An iterator over the records of a batch, see [`Records::iter`].
 #[derive(Clone, Debug)]
 pub struct RecordsIter<'a> {
     rest: &'a [u8],
@@ -306,7 +279,7 @@ pub struct RecordsIter<'a> {
 }
 
 impl<'a> RecordsIter<'a> {
-    /// The next record, at this pace. Cancel-safe only in that nothing is lost but the iterator.
+    /// The next record, with a [`Pace`]. If the future is dropped, the iterator can't be used any more.
     pub async fn next_at(&mut self, pace: &mut Pace) -> Option<Result<Record<'a>, BatchError>> {
         if self.index >= self.count {
             return self.end();
@@ -367,7 +340,7 @@ mod tests {
         Record::take(&mut rest)
     }
 
-    /// The sound record, its length right, with `bytes` from `at` on.
+    /// The valid record with `bytes` from `at` on and a matching length.
     fn with(at: usize, bytes: &[u8]) -> Vec<u8> {
         let mut record = SOUND[..11].to_vec();
         record.truncate(at);

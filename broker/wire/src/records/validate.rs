@@ -1,61 +1,46 @@
-//! What a leader asks of records before it appends them, as Kafka's `LogValidator` and the checks around it do.
+//! Validates records before a leader appends them, like Kafka's `LogValidator` and the checks around it.
 //!
-//! The order is Kafka's, so that a batch with several faults is refused for the same one: exactly one batch of format 2,
-//! base offset, size, CRC, header, then every record. A batch that passes keeps its bytes, unless
-//! - its timestamp type or largest timestamp is not what it must be: header and CRC are made anew, records stay;
-//! - the topic wants another compression: it is built anew.
+//! The order is Kafka's, so that a batch with several errors gets the same error code: exactly one batch of format 2, base
+//! offset, size, CRC, header, then every record. A valid batch keeps its bytes, except:
+//! - if its timestamp type or maximum timestamp is wrong: then its header and CRC are rewritten;
+//! - if the topic has another compression type: then it is rebuilt.
 //!
-//! Where this differs from Kafka 4.3:
+//! Differences from Kafka 4.3:
 //! - a batch whose records don't have the offset deltas 0, 1, 2 … is INVALID_RECORD; Kafka stores it as it is when it is
 //!   not compressed (consumers then see offsets twice, or never), and trips over it when it is;
 //! - a transactional batch without a producer id is INVALID_RECORD; Kafka's clients can't make such batches, and its
 //!   broker doesn't look;
-//! - what Kafka answers with UNKNOWN_SERVER_ERROR because an exception was forgotten says what is wrong: INVALID_RECORD
-//!   where records can't be decompressed, UNSUPPORTED_COMPRESSION_TYPE for an unknown codec;
-//! - decompressed records have a limit, past which the answer is MESSAGE_TOO_LARGE;
-//! - record errors are listed up to [`RECORD_ERRORS_MAX`].
+//! - where Kafka answers UNKNOWN_SERVER_ERROR because of an unhandled exception, this is specific: INVALID_RECORD if records
+//!   can't be decompressed, UNSUPPORTED_COMPRESSION_TYPE for an unknown codec;
+//! - decompressed records have a limit, above which the error is MESSAGE_TOO_LARGE;
+//! - at most [`RECORD_ERRORS_MAX`] record errors are listed.
 
 use super::pace::{self, Pace};
 use super::rebuild::Rebuild;
 use super::{
-    Batch, BatchError, BatchHeader, CompressionType, DecompressError, Record, TimestampType, batches,
-    compression,
+    Batch, BatchError, BatchHeader, CompressionType, RECORD_ERRORS_MAX, Record, RecordError, TimestampType,
+    batches, compression,
 };
-use brokkr_types::{Offset, ProducerId, UnixMillis};
+use brokkr_types::{Offset, UnixMillis};
 use bytes::Bytes;
-use std::fmt;
 
-/// `CORRUPT_MESSAGE`.
-pub const CORRUPT_MESSAGE: i16 = 2;
-/// `MESSAGE_TOO_LARGE`.
-pub const MESSAGE_TOO_LARGE: i16 = 10;
-/// `INVALID_TIMESTAMP`.
-pub const INVALID_TIMESTAMP: i16 = 32;
-/// `UNSUPPORTED_COMPRESSION_TYPE`.
-pub const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
-/// `INVALID_RECORD`.
-pub const INVALID_RECORD: i16 = 87;
-
-/// What is wrong with a record without a key in a compacted topic: Kafka's words, to which it adds ` in topic partition T-0`.
+/// Kafka's message for a record without a key in a compacted topic. Kafka adds ` in topic partition T-0`.
 pub const NO_KEY: &str = "Compacted topic cannot accept message without key";
 
-/// How many of a batch's bad records are named in the answer.
-pub const RECORD_ERRORS_MAX: usize = 1024;
-
-/// Records that are looked at between two looks at the pace, and their bytes, but for those of the last.
+/// Records checked between two checks of the pace, and their bytes without those of the last.
 const SCANNED_MAX: usize = 8192;
 const SCANNED_BYTES_MAX: usize = 64 << 10;
-/// What a record counts for, and each of its bytes: two of them may be a header.
+/// Units for a record, and for each of its bytes: two bytes may be a header.
 const RECORD_UNITS: usize = 16;
 const UNITS_PER_BYTE: usize = 2;
 
-/// Bytes that a batch's records may decompress to where nothing else is said; Kafka has no such limit.
+/// Default limit of a batch's decompressed records, in bytes; Kafka has no such limit.
 pub const DECOMPRESSED_MAX: usize = 128 << 20;
 
 /// A topic's `compression.type`, with the level of its codec.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum CompressionConfig {
-    /// `producer`: as the batch came.
+    /// `producer`: as received.
     #[default]
     Producer,
     /// `uncompressed`.
@@ -69,21 +54,21 @@ pub enum CompressionConfig {
     },
 }
 
-/// Who appends.
+/// The origin of an append.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
     /// A producer, over Produce.
     Client,
-    /// A coordinator on this broker: may write control records, and anywhere.
+    /// A coordinator on this broker: may append control records, and at any offset.
     Coordinator,
-    /// A leader, over Fetch: the batch has its place, and only damage is looked for.
+    /// A leader, through Fetch: the batch has its offset; only damage is checked.
     Replica,
 }
 
-/// What a topic asks of a batch.
+/// A topic's rules for a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
-    /// Whether `cleanup.policy` has `compact`: every record needs a key.
+    /// Whether `cleanup.policy` contains `compact`: every record needs a key.
     pub compaction: bool,
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
@@ -91,20 +76,20 @@ pub struct Rules {
     pub timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`: how far ahead of it.
     pub timestamp_after_max_ms: i64,
-    /// `max.message.bytes`: the largest batch, as it comes and as it is stored.
+    /// `max.message.bytes`: the maximum size of a batch, both received and stored.
     pub max_message_bytes: i32,
     /// `compression.type`.
     pub compression: CompressionConfig,
-    /// Who appends.
+    /// The origin of the append.
     pub origin: Origin,
-    /// Whether zstd may be used: from Produce 7 on.
+    /// Whether zstd is allowed: since Produce 7.
     pub zstd: bool,
-    /// Bytes that compressed records may have once decompressed.
+    /// Maximum size of decompressed records, in bytes.
     pub decompressed_max: usize,
 }
 
 impl Default for Rules {
-    /// A producer's batch and Kafka's defaults for a topic.
+    /// The rules for a producer's batch, with Kafka's defaults for a topic.
     fn default() -> Self {
         Self {
             compaction: false,
@@ -120,183 +105,24 @@ impl Default for Rules {
     }
 }
 
-/// A batch that may be appended, and what reading it told.
+/// A valid batch, and facts learned while validating it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Validated {
-    /// The batch to append, at an offset still to be given ([`Batch::placed`]).
+    /// The batch to append; its offset is not assigned yet ([`Batch::placed`]).
     pub batch: Batch,
     /// The largest timestamp of the batch, for the time index.
     pub max_timestamp: UnixMillis,
-    /// Which record has it first, from 0.
+    /// The index of the first record with that timestamp.
     pub offset_delta_of_max_timestamp: i32,
-    /// How many records there are.
+    /// The number of records.
     pub records_count: i32,
-    /// What a producer is told as `log_append_time_ms`: the time, or -1 where records keep their own.
+    /// `log_append_time_ms` in the response to the producer: the time, or -1 if records keep their timestamps.
     pub log_append_time: UnixMillis,
-    /// Whether the records were written anew.
+    /// Whether the records were rewritten.
     pub rebuilt: bool,
 }
 
-/// Why a batch is refused. Its author is to blame.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RecordError {
-    /// There is no whole batch.
-    NoBatch,
-    /// There is a second one.
-    MoreThanOneBatch,
-    /// zstd, over a version of Produce that doesn't know it.
-    ZstdNotAllowed,
-    /// A producer's batch doesn't begin at offset 0.
-    BaseOffset(Offset),
-    /// More bytes than `max.message.bytes`.
-    TooLarge {
-        /// The batch's size.
-        size_bytes: usize,
-        /// What is allowed.
-        max: i32,
-    },
-    /// The number of records, by itself or against the offsets.
-    Count {
-        /// As the header says.
-        records_count: i32,
-        /// As the header says.
-        last_offset_delta: i32,
-    },
-    /// The record of this index has another offset delta.
-    OffsetDelta {
-        /// Its place in the batch, from 0.
-        index: i32,
-        /// Its delta.
-        offset_delta: i32,
-    },
-    /// A producer wrote control records.
-    Control,
-    /// A producer id without a sequence.
-    Producer(ProducerId),
-    /// A transactional batch without a producer id.
-    Transactional,
-    /// It is damaged, or no batch.
-    Batch(BatchError),
-    /// Some of its records can't be taken.
-    Records {
-        /// Whether a timestamp is at fault in any.
-        timestamp: bool,
-        /// How many records are at fault.
-        count: usize,
-        /// The first [`RECORD_ERRORS_MAX`] of them: index in the batch, and what is wrong.
-        errors: Vec<(i32, String)>,
-    },
-}
-
-impl RecordError {
-    /// Kafka's error code.
-    pub fn code(&self) -> i16 {
-        match self {
-            Self::NoBatch
-            | Self::MoreThanOneBatch
-            | Self::BaseOffset(_)
-            | Self::Count { .. }
-            | Self::OffsetDelta { .. }
-            | Self::Control
-            | Self::Producer(_)
-            | Self::Transactional
-            | Self::Records { timestamp: false, .. } => INVALID_RECORD,
-            Self::Records { timestamp: true, .. } => INVALID_TIMESTAMP,
-            Self::ZstdNotAllowed => UNSUPPORTED_COMPRESSION_TYPE,
-            Self::TooLarge { .. } => MESSAGE_TOO_LARGE,
-            Self::Batch(e) => match e {
-                BatchError::Length(_) | BatchError::Magic(_) | BatchError::Crc { .. } => CORRUPT_MESSAGE,
-                BatchError::CompressionType(_) => UNSUPPORTED_COMPRESSION_TYPE,
-                BatchError::Decompress(DecompressError::TooLarge { .. }) => MESSAGE_TOO_LARGE,
-                BatchError::Partial { .. }
-                | BatchError::OldFormat(_)
-                | BatchError::Decompress(DecompressError::Corrupt { .. })
-                | BatchError::RecordsCount(_)
-                | BatchError::Record { .. }
-                | BatchError::TrailingBytes(_)
-                | BatchError::ControlKey => INVALID_RECORD,
-            },
-        }
-    }
-
-    /// The records at fault, by their index in the batch, for Produce's `record_errors`.
-    pub fn record_errors(&self) -> &[(i32, String)] {
-        match self {
-            Self::Records { errors, .. } => errors,
-            _ => &[],
-        }
-    }
-}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoBatch => {
-                f.write_str("there must be one record batch for each partition, and there is none")
-            }
-            Self::MoreThanOneBatch => {
-                f.write_str("there must be one record batch for each partition, and there are more")
-            }
-            Self::ZstdNotAllowed => f.write_str("zstd needs version 7 of Produce"),
-            Self::BaseOffset(offset) => {
-                write!(
-                    f,
-                    "the base offset of a produced batch must be 0, and it is {offset}"
-                )
-            }
-            Self::TooLarge { size_bytes, max } => {
-                write!(
-                    f,
-                    "the batch has {size_bytes} bytes, more than max.message.bytes={max}"
-                )
-            }
-            Self::Count {
-                records_count,
-                last_offset_delta,
-            } => {
-                write!(
-                    f,
-                    "a batch of {records_count} records can't have last_offset_delta={last_offset_delta}"
-                )
-            }
-            Self::OffsetDelta { index, offset_delta } => {
-                write!(f, "record {index} of the batch has offset_delta={offset_delta}")
-            }
-            Self::Control => f.write_str("clients may not write control records"),
-            Self::Producer(id) => {
-                write!(f, "a batch of producer {id} needs a sequence of 0 or more")
-            }
-            Self::Transactional => f.write_str("a transactional batch needs a producer id"),
-            Self::Batch(e) => e.fmt(f),
-            Self::Records { timestamp: true, .. } => {
-                f.write_str("One or more records have been rejected due to invalid timestamp")
-            }
-            Self::Records { count, errors, .. } => {
-                write!(f, "{count} invalid records were refused")?;
-                errors
-                    .iter()
-                    .take(3)
-                    .try_for_each(|(index, what)| write!(f, "; {index}: {what}"))
-            }
-        }
-    }
-}
-
-impl std::error::Error for RecordError {}
-
-impl From<BatchError> for RecordError {
-    fn from(e: BatchError) -> Self {
-        Self::Batch(e)
-    }
-}
-
-impl From<DecompressError> for RecordError {
-    fn from(e: DecompressError) -> Self {
-        Self::Batch(e.into())
-    }
-}
-
-/// Judges what is to be appended at `now`: [`check`], and then [`Validated::stamped`] with `now`.
+/// Validates records to be appended at `now`: [`check`], then [`Validated::stamped`] with `now`.
 ///
 /// # Errors
 /// [`RecordError`].
@@ -305,8 +131,8 @@ pub fn validate(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Valida
 }
 
 impl Validated {
-    /// The batch as it is appended at `now`: where the topic's records have the time of their append, this is it.
-    /// Whoever appends calls it, in the order of the offsets, so that timestamps rise with them as far as the clock does.
+    /// The batch as appended at `now`: sets the append time if the topic's timestamp type is LogAppendTime. The appender
+    /// calls it in offset order, so that timestamps increase with offsets as long as the clock does.
     #[must_use]
     pub fn stamped(self, now: UnixMillis) -> Self {
         if self.log_append_time == UnixMillis::NONE {
@@ -321,12 +147,12 @@ impl Validated {
     }
 }
 
-/// Judges what is to be appended at about `now`: one batch, as a Produce request brings it for a partition (or, from a
-/// leader, one of those that [`batches`] splits a Fetch response into). One pass over the records, without allocating
-/// unless they are compressed or at fault. Where the topic's records have the time of their append, `log_append_time` is
-/// set and the batch still has to be [`Validated::stamped`].
+/// Validates records to be appended at about `now`: one batch, as a Produce request contains it for a partition (or, from a
+/// leader, one of those that [`batches`] splits a Fetch response into). One pass over the records, without allocations
+/// unless they are compressed or invalid. If the topic's timestamp type is LogAppendTime, `log_append_time` is set and the
+/// batch must still be [`Validated::stamped`].
 ///
-/// Sequences and epochs against what the producer wrote before are the log's to judge, not this function's.
+/// Does not check sequences and epochs against the producer's earlier batches: the log does.
 ///
 /// # Errors
 /// [`RecordError`].
@@ -334,7 +160,7 @@ pub fn check(records: Bytes, rules: &Rules, now: UnixMillis) -> Result<Validated
     pace::done(check_at(&mut Pace::at_once(), records, rules, now))
 }
 
-/// As [`check`], at this pace. Cancel-safe.
+/// As [`check`], with a [`Pace`]. Cancel-safe.
 ///
 /// # Errors
 /// [`RecordError`].
@@ -356,7 +182,7 @@ pub async fn check_at(
         compression::decompress_bytes(pace, source, batch.records_bytes(), rules.decompressed_max).await?;
     let scan = Scan::over(pace, header, &body, rules, now).await?;
 
-    // Kafka leaves control records uncompressed where they came so, and so must whoever reads them.
+    // A control batch keeps its compression, as in Kafka.
     let target = match rules.compression {
         CompressionConfig::Uncompressed if !header.attributes.is_control() => (CompressionType::None, 0),
         CompressionConfig::Fixed { codec, level } if !header.attributes.is_control() => (codec, level),
@@ -401,7 +227,7 @@ pub async fn check_at(
     })
 }
 
-/// The only batch there is. Bytes after it that are too few for another are left out, as Kafka does.
+/// The only batch. Trailing bytes too short for another batch are ignored, as in Kafka.
 fn single(records: Bytes) -> Result<Batch, RecordError> {
     let mut batches = batches(records);
     let first = match batches.next() {
@@ -450,7 +276,7 @@ async fn check_header(pace: &mut Pace, batch: &Batch, rules: &Rules) -> Result<(
     if client && header.attributes.is_control() {
         return Err(RecordError::Control);
     }
-    // A coordinator's markers have no sequence. Whether the epoch will do is the log's to say.
+    // A coordinator's markers have no sequence. The log checks the epoch.
     if client && header.has_producer_id() && header.base_sequence.0 < 0 {
         return Err(RecordError::Producer(header.producer_id));
     }
@@ -479,7 +305,7 @@ fn count_error(header: &BatchHeader) -> RecordError {
     }
 }
 
-/// What the pass over the records found.
+/// The results of the pass over the records.
 struct Scan {
     max_timestamp: UnixMillis,
     index_of_max_timestamp: i32,
@@ -518,7 +344,7 @@ impl Scan {
         faults.into_result().map(|()| scan)
     }
 
-    /// Looks at records from `index` on, one at least, as many as can be in one go.
+    /// Scans records from `index` on, at least one, until the pace must be checked.
     fn records(
         &mut self,
         index: &mut i32,
@@ -527,7 +353,7 @@ impl Scan {
         of: (&BatchHeader, &Rules, UnixMillis),
     ) -> Result<ScanEnd, RecordError> {
         let rest_min = rest.len().saturating_sub(SCANNED_BYTES_MAX);
-        // Not by the iterator: its items, results in options, cost as much again as all the rest of this.
+        // Not with the iterator: its items, results in options, cost as much as all the rest of this loop.
         for _ in 0..SCANNED_MAX {
             let before = *rest;
             let fault = |fault| BatchError::Record { index: *index, fault };
@@ -569,16 +395,16 @@ impl Scan {
     }
 }
 
-/// Why a scan stopped.
+/// The reason why a scan stopped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ScanEnd {
-    /// No more can be done in one go, or there are no more records.
+    /// The pace must be checked, or there are no more records.
     InOneGo,
     /// The next record has too many headers.
     ManyHeaders,
 }
 
-/// What is wrong with one record.
+/// An invalid record.
 enum Fault {
     NoKey,
     TimestampRange {
@@ -602,7 +428,7 @@ impl Fault {
             return Some(Self::NoKey);
         }
         if rules.timestamp_type == TimestampType::CreateTime && timestamp != UnixMillis::NONE {
-            // Wraps as Kafka's subtraction does: a timestamp at the far end of time is then far ahead.
+            // Wraps like Kafka's subtraction: a timestamp near the limits of i64 then counts as far in the future.
             let behind = now.0.wrapping_sub(timestamp.0);
             let out_of_range = behind > rules.timestamp_before_max_ms
                 || behind.wrapping_neg() > rules.timestamp_after_max_ms;
@@ -617,7 +443,7 @@ impl Fault {
 }
 
 impl Fault {
-    /// What the producer of record `index` is told: Kafka's words.
+    /// The error message for the producer of record `index`, in Kafka's words.
     fn sentence(&self, index: i32) -> String {
         match self {
             Self::NoKey => NO_KEY.to_owned(),

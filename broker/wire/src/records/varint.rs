@@ -1,12 +1,11 @@
 //! Zig-zag varints, the integers inside a record (Protocol Buffers' `sint32` and `sint64`).
 //!
-//! As Kafka reads them: at most 5 or 10 bytes, longer ones are refused, bits past the integer's width in the last byte
-//! are dropped.
+//! Like Kafka: at most 5 or 10 bytes, longer ones are refused; bits past the integer's width in the last byte are dropped.
 
-/// Bytes that [`put_varlong`] writes at most.
+/// Maximum length that [`put_varlong`] writes.
 pub(super) const VARLONG_LEN_MAX: usize = 10;
 
-/// Takes an `i32` off the front; `None` if the bytes end inside it or it goes on for too long.
+/// Takes an `i32` off the start; `None` if the bytes end inside it or it is too long.
 #[inline]
 pub(super) fn get_varint(bytes: &mut &[u8]) -> Option<i32> {
     // Truncation keeps the low 32 bits, in which the zig-zag of an `i32` lies.
@@ -14,14 +13,14 @@ pub(super) fn get_varint(bytes: &mut &[u8]) -> Option<i32> {
     Some(((raw >> 1) as i32) ^ -((raw & 1) as i32))
 }
 
-/// Takes an `i64` off the front; `None` if the bytes end inside it or it goes on for too long.
+/// Takes an `i64` off the start; `None` if the bytes end inside it or it is too long.
 #[inline]
 pub(super) fn get_varlong(bytes: &mut &[u8]) -> Option<i64> {
     get_unsigned::<VARLONG_LEN_MAX>(bytes).map(unzigzag)
 }
 
-/// One and two bytes, nearly all there are in a batch, without a loop: judging 560 records of 100 bytes spends most of
-/// its time here.
+/// Handles one and two bytes, nearly all varints of a batch, without a loop: validating 560 records of 100 bytes spends most
+/// of its time here.
 #[inline]
 fn get_unsigned<const LEN_MAX: usize>(bytes: &mut &[u8]) -> Option<u64> {
     match **bytes {
@@ -41,7 +40,7 @@ fn get_unsigned<const LEN_MAX: usize>(bytes: &mut &[u8]) -> Option<u64> {
 fn get_unsigned_long<const LEN_MAX: usize>(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for (i, &byte) in bytes.iter().take(LEN_MAX).enumerate() {
-        // The tenth byte of a varlong is shifted by 63: what does not fit falls off.
+        // The tenth byte of a varlong is shifted by 63; the bits that don't fit are dropped.
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte < 0x80 {
             *bytes = &bytes[i + 1..];
@@ -74,13 +73,13 @@ pub(super) fn put_varint(out: &mut Vec<u8>, value: i32) {
     put_varlong(out, i64::from(value));
 }
 
-/// How many bytes [`put_varlong`] writes.
+/// The length that [`put_varlong`] writes.
 pub(super) fn varlong_len(value: i64) -> usize {
     let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }
 
-/// How many bytes [`put_varint`] writes.
+/// The length that [`put_varint`] writes.
 pub(super) fn varint_len(value: i32) -> usize {
     varlong_len(i64::from(value))
 }
@@ -106,7 +105,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_put_is_got() {
+    fn encoded_varints_are_decoded() {
         for value in EDGES {
             let mut out = Vec::new();
             put_varlong(&mut out, value);

@@ -1,6 +1,6 @@
-//! Bytes that Apache Kafka 4.3.0's own classes wrote (`workloads/foreign/java/golden/GoldenMessages.java`): lines of
-//! `MessageName version hex`, `-` for no bytes. Of each message and version the first line is its defaults; then come one
-//! with every field set and one with null wherever null may stand.
+//! Compares with bytes written by Apache Kafka 4.3.0's own classes (`workloads/foreign/java/golden/GoldenMessages.java`):
+//! lines of `MessageName version hex`, `-` for no bytes. For each message and version the first line has the defaults, then
+//! come one with every field set and one with null wherever it is allowed.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::support::CASES;
 
 const GOLDEN: &str = include_str!("../golden/messages.txt");
 
-/// By message and version, in the file's order.
+/// The lines by message and version, in the file's order.
 fn golden() -> BTreeMap<(&'static str, i16), Vec<Bytes>> {
     let mut all: BTreeMap<_, Vec<Bytes>> = BTreeMap::new();
     for line in GOLDEN.lines().filter(|line| !line.starts_with('#')) {
@@ -38,7 +38,7 @@ fn unhex(hex: &str) -> Bytes {
 }
 
 #[test]
-fn what_kafka_writes_is_read_and_written_alike() {
+fn kafkas_bytes_are_decoded_and_encoded_alike() {
     let golden = golden();
     for case in CASES {
         for v in case.versions() {

@@ -1,4 +1,4 @@
-//! Every message in every version: round trips, Kafka's own bytes, another implementation's, and damaged ones.
+//! Every message in every version: round trips, Kafka's bytes, another implementation's bytes, and damaged bytes.
 
 #![expect(
     clippy::field_reassign_with_default,

@@ -13,13 +13,13 @@ use proptest::test_runner::TestRng;
 use crate::support::{CASES, Case, Gen, random};
 
 const FRAMES: usize = 1_000_000;
-/// How many bytes of memory a byte on the wire may become. An empty string or array of the compact encoding has one byte
-/// and is 24 to 32 in memory, and a vector that grows has room for twice as many.
+/// Maximum memory for a byte on the wire. An empty string or array of the compact encoding has one byte and takes 24 to 32
+/// in memory, and a growing vector has capacity for twice its elements.
 const BYTES_PER_BYTE: usize = 96;
-/// What an error, the sharing of the frame and a vector's first four elements take, however short the frame.
+/// Memory for an error, the shared frame and a vector's first four elements, however short the frame.
 const BYTES_FREE: usize = 4096;
 
-/// Counts what the thread that asks has allocated, and the most of it at a time.
+/// Counts the current thread's allocations and their peak.
 struct Counting;
 
 mod counters {
@@ -36,7 +36,7 @@ fn count(by: isize) {
     counters::MOST.set(counters::MOST.get().max(live));
 }
 
-// SAFETY: all is left to `System`; counting touches thread-local cells that need no allocation and no destructor.
+// SAFETY: all calls go to `System`; counting uses thread-local cells that need no allocation and no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -51,7 +51,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // While it moves there are both.
+        // During a move both blocks exist.
         count(size as isize);
         count(-(layout.size() as isize));
         // SAFETY: the caller keeps `realloc`'s contract.
@@ -62,7 +62,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most that `f` has allocated at a time.
+/// The peak allocation of `f`.
 fn most_allocated(f: impl FnOnce()) -> usize {
     let before = counters::LIVE.get();
     counters::MOST.set(before);
@@ -70,7 +70,7 @@ fn most_allocated(f: impl FnOnce()) -> usize {
     (counters::MOST.get() - before).max(0) as usize
 }
 
-/// What lengths lie with.
+/// Wrong lengths to write into frames.
 const EXTREMES: [[u8; 5]; 6] = [
     [0x7f, 0xff, 0xff, 0xff, 0xff],
     [0xff, 0xff, 0xff, 0xff, 0x0f],
@@ -111,7 +111,7 @@ fn mutate(frame: &[u8], random: &mut TestRng) -> Vec<u8> {
     frame
 }
 
-/// A message in a version, and an arbitrary value's bytes.
+/// A message in a version, and the bytes of an arbitrary value.
 fn originals(random: &mut TestRng) -> Vec<(&'static Case, i16, Bytes)> {
     let mut all = Vec::new();
     for case in CASES {
@@ -159,7 +159,7 @@ fn a_million_damaged_frames() {
             }
         }
     }
-    // Both must be common, or the damage is of no use.
+    // Both outcomes must be common, or the mutations are useless.
     assert!(
         decoded > FRAMES / 20 && refused > FRAMES / 5,
         "{decoded} decoded, {refused} refused"

@@ -1,4 +1,4 @@
-//! The `kafka-protocol` crate as the oracle: what it has of these messages and versions, it must read and write alike.
+//! Compares with the `kafka-protocol` crate: messages and versions that it supports must be decoded and encoded alike.
 
 use brokkr_wire::messages as ours;
 use brokkr_wire::{Message, decode_exact, encode_to_bytes};
@@ -10,12 +10,12 @@ use proptest::test_runner::TestRng;
 
 use crate::support::{Arbitrary, Gen, random};
 
-/// Arbitrary values of each message and version.
+/// Number of arbitrary values for each message and version.
 const ROUNDS: u64 = 24;
 
-/// Where the oracle is wrong, and why.
+/// Messages that the oracle gets wrong, and why.
 const THEIR_FAULTS: &[&str] = &[
-    // They read the field `version` into the variable that holds the message's version.
+    // It reads the field `version` into the variable that holds the message's version.
     "LeaderChangeMessage",
     "VotersRecord",
 ];
@@ -23,7 +23,7 @@ const THEIR_FAULTS: &[&str] = &[
 /// The message in both implementations.
 struct Pair {
     name: &'static str,
-    /// Compares them: how many versions both have, or what differs.
+    /// Compares them; returns the number of common versions, or the difference.
     compare: fn(&mut TestRng) -> Result<usize, String>,
 }
 
@@ -40,7 +40,7 @@ where
 {
     let both = O::MIN_VERSION.max(T::VERSIONS.min)..=O::MAX_VERSION.min(T::VERSIONS.max);
     for v in both.clone() {
-        // Theirs to ours. Their default may be null where that isn't allowed: then they can't write it either.
+        // Theirs to ours. Their default may be null where null isn't allowed: then they can't encode it either.
         if let Some(bytes) = their_bytes(&T::default(), v) {
             let back: O =
                 decode_exact(bytes.clone(), v).map_err(|e| format!("{e}: their default, {bytes:x}"))?;
@@ -55,7 +55,7 @@ where
             let mut seed = [0; 400];
             random.fill(&mut seed);
             let mut g = Gen::new(&seed);
-            // They write unknown tags behind the known ones, not among them.
+            // They write unknown tags after the known ones, not in order.
             g.least_unknown_tag = (round % 2 == 0).then_some(1000);
             let value = O::arbitrary(&mut g, v);
             there_and_back::<O, T>(&value, v).map_err(|e| format!("version {v}: {e}: {value:?}"))?;
@@ -64,7 +64,7 @@ where
     Ok(both.count())
 }
 
-/// Ours to theirs, and theirs again to the same bytes.
+/// Encodes ours, decodes with theirs, and encodes again to the same bytes.
 fn there_and_back<O: Message, T: Encodable + Decodable + std::fmt::Debug>(
     value: &O,
     v: i16,
@@ -88,7 +88,7 @@ macro_rules! pairs {
     };
 }
 
-/// All that they have.
+/// All messages of the oracle.
 #[rustfmt::skip]
 const PAIRS: &[Pair] = pairs![
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest,

@@ -1,4 +1,4 @@
-//! What is encoded decodes to the same, and nothing less than all of it decodes.
+//! Encoded messages decode to the same value, and no prefix of them decodes.
 
 use brokkr_wire::ApiKey;
 use proptest::prelude::*;

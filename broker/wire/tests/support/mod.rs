@@ -1,4 +1,4 @@
-//! Arbitrary messages, made from bytes: random ones, or ones that proptest shrinks.
+//! Generates arbitrary messages from bytes: random ones, or ones that proptest shrinks.
 
 use brokkr_types::Uuid;
 use brokkr_wire::{
@@ -8,14 +8,14 @@ use brokkr_wire::{
 use bytes::Bytes;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
-/// Makes values out of bytes. Where they have run out all is zero, empty, null.
+/// Converts bytes to values. After the last byte all values are zero, empty or null.
 pub struct Gen<'a> {
     bytes: &'a [u8],
-    /// Some structures get tagged fields that the tables don't know, with tags from here on.
+    /// Some structures get unknown tagged fields, with tags from here on.
     pub least_unknown_tag: Option<u32>,
 }
 
-/// A value that bytes and a version decide on. What the version lacks stays at its default.
+/// A value determined by bytes and a version. Fields that the version lacks keep their defaults.
 pub trait Arbitrary {
     fn arbitrary(g: &mut Gen<'_>, v: i16) -> Self;
 }
@@ -40,7 +40,7 @@ impl<'a> Gen<'a> {
         self.byte() & 1 == 1
     }
 
-    /// An integer of so many bytes; mostly a small one.
+    /// An integer of this many bytes; usually small.
     fn int(&mut self, bytes: u32) -> u64 {
         match self.byte() {
             short @ 0..200 => u64::from(short),
@@ -61,7 +61,7 @@ impl<'a> Gen<'a> {
         Uuid::from_bytes(std::array::from_fn(|_| self.byte()))
     }
 
-    /// Mostly short, sometimes long enough for a length of two bytes.
+    /// Usually short, sometimes long enough for a length of two bytes.
     fn string(&mut self) -> Str {
         const LETTERS: [&str; 8] = ["a", "B", "-", "0", "é", "λ", "日", "🦀"];
         let len = match self.byte() {
@@ -75,7 +75,7 @@ impl<'a> Gen<'a> {
         )
     }
 
-    /// Mostly short, sometimes past what is copied.
+    /// Usually short, sometimes longer than the copy limit.
     fn bytes(&mut self) -> Bytes {
         let len = match self.byte() {
             short @ 0..240 => usize::from(short % 16),
@@ -89,7 +89,7 @@ impl<'a> Gen<'a> {
             short @ 0..250 => short % 4,
             long => long - 120,
         };
-        // A long array of what there are no bytes for says nothing more than a short one.
+        // A long array of defaults tests nothing more than a short one.
         (0..len)
             .take_while(|i| *i < 4 || !self.bytes.is_empty())
             .collect::<Vec<_>>()
@@ -106,7 +106,7 @@ impl<'a> Gen<'a> {
         (!nullable || !self.byte().is_multiple_of(4)).then(|| value(self))
     }
 
-    /// Tags of 31 bits, as all that others can tell apart.
+    /// Tags of 31 bits, which other implementations support.
     fn tags(&mut self, known: &[u32]) -> TaggedFields {
         let Some(least) = self.least_unknown_tag.filter(|_| self.byte() % 8 == 7) else {
             return TaggedFields::NONE;
@@ -126,26 +126,26 @@ impl<'a> Gen<'a> {
     }
 }
 
-/// Numbers from a seed, the same on every machine.
+/// Pseudo-random numbers from a seed, the same on every machine.
 pub fn random(seed: u8) -> TestRng {
     TestRng::from_seed(RngAlgorithm::XorShift, &[seed; 16])
 }
 
-/// What the tests do with a message whose type they don't know.
+/// The tests' operations on a message of unknown type.
 #[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
     pub min: i16,
     pub max: i16,
-    /// An arbitrary value's bytes.
+    /// Encodes an arbitrary value.
     pub arbitrary: fn(&mut Gen<'_>, i16) -> Bytes,
-    /// The default's bytes, if this version can carry it.
+    /// Encodes the default, if the version can.
     pub default: fn(i16) -> Option<Bytes>,
-    /// Bytes decoded and encoded again.
+    /// Decodes and encodes again.
     pub recode: fn(Bytes, i16) -> Result<Bytes, DecodeError>,
-    /// What is wrong with a round trip of an arbitrary value, and its bytes.
+    /// Encodes and decodes an arbitrary value; returns the error, if any, and the bytes.
     pub round_trip: fn(&mut Gen<'_>, i16) -> Result<Bytes, String>,
-    /// Whether such bytes decode; the value is dropped.
+    /// Whether the bytes decode; drops the value.
     pub decode: fn(Bytes, i16) -> Result<(), DecodeError>,
 }
 
@@ -184,7 +184,7 @@ fn round_trip<M: Message + Arbitrary>(g: &mut Gen<'_>, v: i16) -> Result<Bytes, 
     Ok(bytes)
 }
 
-/// The parts of a message, put together here: `Writer::len` and what the parts say of themselves must agree with them.
+/// Concatenates the parts of a message and checks their lengths against `Writer::len`.
 fn encode<M: Message>(value: &M, v: i16) -> Result<Bytes, EncodeError> {
     let mut w = Writer::new();
     value.encode(&mut w, v)?;

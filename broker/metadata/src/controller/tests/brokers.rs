@@ -1,4 +1,4 @@
-//! Registration, producer ids, and where partitions are put.
+//! Tests of registration, producer ids and placement.
 
 use super::*;
 
@@ -15,10 +15,10 @@ fn every_life_of_a_leader_is_another_leader_epoch() {
     let second = c.register(1, 2, first);
     assert!(second > first);
     assert_eq!(c.partition("a", 0), (vec![1], vec![1], 1, 1, 1));
-    // Unclean as well: with one replica there is nobody else.
+    // Unclean too: with one replica no other can replace it.
     c.register(1, 3, -1);
     assert_eq!(c.partition("a", 0), (vec![1], vec![1], 1, 2, 2));
-    // The same life once more is the same registration.
+    // The same incarnation again gets the same registration.
     let third = c
         .controller
         .image()
@@ -35,11 +35,11 @@ fn an_unclean_life_leaves_the_isr_where_another_can_lead() {
     let mut c = Cluster::of_one();
     let two = c.register(2, 2, -1);
     assert_eq!(c.create(by_hand("a", &[(0, &[1, 2]), (1, &[2, 1])])), "a: 2 x 2");
-    // Clean: 2 stays in sync, and leads on where it led.
+    // After a clean shutdown, broker 2 stays in the ISR and keeps its leadership.
     let again = c.register(2, 3, two);
     assert_eq!(c.partition("a", 0), (vec![1, 2], vec![1, 2], 1, 0, 0));
     assert_eq!(c.partition("a", 1), (vec![2, 1], vec![2, 1], 2, 1, 1));
-    // Unclean, its epoch being that of the life before the last.
+    // Unclean: the epoch is not that of the previous incarnation.
     assert!(again > two);
     c.register(2, 4, two);
     assert_eq!(c.partition("a", 0), (vec![1, 2], vec![1], 1, 0, 1));
@@ -118,17 +118,17 @@ fn partitions_are_spread_over_directories() {
         c.ask(Request::CreateTopics(CreateTopics { request, random }));
         directories(c, name)
     };
-    // The one with the fewest, and of two with as many the first.
+    // The directory with the fewest partitions, the first of equals.
     assert_eq!(more(&mut c, "three", 3), [a, b, a]);
     assert_eq!(more(&mut c, "one", 1), [b]);
     assert_eq!(more(&mut c, "two", 2), [a, b]);
-    // A failed one gets no more; what it has stays its own.
+    // A failed directory gets no new partitions and keeps its own.
     c.ask(Request::DirectoriesOffline(vec![b]));
     assert_eq!(more(&mut c, "left", 2), [a, a]);
     assert_eq!(directories(&c, "three"), [a, b, a]);
     let (records, _) = c.ask(Request::DirectoriesOffline(vec![a]));
     assert_eq!(records, [], "a broker has one directory at least");
-    // A new life has what was found.
+    // A new incarnation has the directories that it found.
     let three = c.controller.image().topics.by_name("three").expect("there").id;
     c.ask(Request::RegisterBroker(registration(2, vec![(three, 0, b)])));
     assert_eq!(directories(&c, "three"), [b, b, a]);
@@ -145,7 +145,7 @@ fn a_producer_id_is_handed_out_once() {
     };
     assert_eq!(block(), 0..1000);
     assert_eq!(block(), 1000..2000);
-    // Another leader goes on from the log (P11).
+    // A new leader continues from the log (P11).
     let records = c.controller.image().to_records();
     let mut image = MetadataState::new(Image::empty("c"));
     for (offset, record) in (0..).zip(&records) {

@@ -1,4 +1,4 @@
-//! Configurations, changed key by key or all at once.
+//! Tests of configuration changes, incremental and complete.
 
 use super::*;
 
@@ -214,7 +214,7 @@ fn brokers_are_configured_one_by_one_or_all() {
         c.alter(BROKER, "", &[(set, "log.retention.ms", Some("soon"))]),
         "INVALID_REQUEST: Invalid value soon for configuration log.retention.ms: Not a number of type LONG"
     );
-    // A new topic without values of its own goes by them.
+    // A new topic inherits these values.
     let key = crate::config::topic_key("retention.ms").expect("known");
     let resolved = c.controller.layers().topic_value(key, None);
     assert_eq!(resolved.value.and_then(|v| v.as_integer()), Some(50_000));
@@ -247,7 +247,7 @@ fn all_of_a_resources_values_are_replaced() {
 }
 
 #[test]
-fn what_one_request_configures_has_its_limits() {
+fn configurations_of_one_request_are_limited() {
     let mut c = Cluster::of_one();
     let names: Vec<String> = (0..300).map(|i| format!("t{i}")).collect();
     c.create_all(names.iter().map(|name| topic(name, 1, 1)).collect(), false);
@@ -279,7 +279,7 @@ fn what_one_request_configures_has_its_limits() {
 }
 
 #[test]
-fn what_exists_by_being_named_has_room_for_some_thousands() {
+fn groups_and_subscriptions_have_memory_for_some_thousands() {
     let mut c = Cluster::of_one();
     let (metrics, set, delete) = (16, 0, 1);
     let names = ["m"; 15_000].join(",");
@@ -294,7 +294,7 @@ fn what_exists_by_being_named_has_room_for_some_thousands() {
     };
     assert!(refused.starts_with("POLICY_VIOLATION"), "{refused}");
     assert!((900..1_100).contains(&added), "{added}");
-    // What takes up less is taken, and makes room.
+    // A smaller configuration is accepted, and frees memory.
     assert_eq!(c.alter(metrics, "m0", &[(set, "metrics", Some("m"))]), "NONE");
     assert_eq!(c.alter(metrics, "m1", &[(delete, "metrics", None)]), "NONE");
     assert_eq!(c.alter(metrics, "new", &[(set, "metrics", Some("m"))]), "NONE");

@@ -1,4 +1,4 @@
-//! Any history of requests: what must hold whatever was asked in whatever order.
+//! Property tests: invariants that hold after any sequence of requests.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ enum Op {
         retention: Option<i8>,
     },
     SetBroker(Option<i8>),
-    /// A broker begins another life; whether its last one ended cleanly.
+    /// A broker registers a new incarnation; the flag says whether the previous one shut down cleanly.
     Life {
         broker: i32,
         clean: bool,
@@ -116,14 +116,14 @@ fn carry_out(c: &mut Cluster, op: &Op, lives: &mut u8) {
             let previous = c.controller.image().broker(*broker).map_or(-1, |b| b.epoch);
             let before = c.controller.image().clone();
             let epoch = c.register(*broker, *lives, if *clean { previous } else { -1 });
-            assert!(epoch > previous, "a life has an epoch of its own");
+            assert!(epoch > previous, "each incarnation has its own epoch");
             led_anew(&before, c.controller.image(), *broker);
         }
         Op::ProducerIds => drop(c.ask(Request::AllocateProducerIds)),
     }
 }
 
-/// What a broker led before its new life, somebody leads now in another epoch (R16).
+/// The partitions that a broker led before its new incarnation have a leader in a new epoch (R16).
 fn led_anew(before: &Image, after: &Image, broker: i32) {
     for topic in before.topics.iter() {
         let now = after.topics.by_id(topic.id).expect("nothing was deleted");
@@ -139,7 +139,7 @@ fn led_anew(before: &Image, after: &Image, broker: i32) {
     }
 }
 
-/// What a snapshot holds of an image.
+/// The parts of an image that a snapshot holds.
 fn through_a_snapshot(image: &Image) -> Image {
     let id = SnapshotId {
         end_offset: image.provenance.offset + 1,
@@ -164,7 +164,7 @@ proptest! {
             carry_out(&mut c, op, &mut lives);
             let image = c.controller.image();
             for topic in image.topics.iter() {
-                prop_assert!(before.contains(&topic.id) || topics.insert(topic.id), "a topic id names one topic for ever");
+                prop_assert!(before.contains(&topic.id) || topics.insert(topic.id), "a topic id is never reused");
                 prop_assert_eq!(image.topics.by_name(&topic.name).map(|t| t.id), Some(topic.id));
                 for partition in &topic.partitions {
                     prop_assert!(partition.isr.iter().all(|id| partition.replicas.contains(id)), "L7");
@@ -173,7 +173,7 @@ proptest! {
             }
             prop_assert!(image.next_producer_id() >= producer_ids);
             producer_ids = image.next_producer_id();
-            // A controller that starts from a snapshot is the same.
+            // A controller that starts from a snapshot has the same state.
             let again = through_a_snapshot(image);
             prop_assert_eq!(&again, image);
             c.controller = Controller::new(again);

@@ -1,4 +1,5 @@
-//! Requests in, records and answers out. Scripts read as lines: `create`, `delete` …, what is answered, what was written.
+//! Scripts: requests in, records and replies out. A script reads as lines: `create`, `delete` …, then the reply and the
+//! records.
 
 mod brokers;
 mod configs;
@@ -21,7 +22,7 @@ use crate::bootstrap::bootstrap_records;
 use crate::image::tests::id;
 use crate::records::{Entry, decode_batch, encode_records};
 
-/// A controller with its log, as a host has them.
+/// A controller with its log, as in a host.
 struct Cluster {
     controller: Controller,
     next_offset: i64,
@@ -40,7 +41,7 @@ impl Cluster {
         cluster
     }
 
-    /// One broker, registered.
+    /// A controller with one registered broker.
     fn of_one() -> Self {
         let mut cluster = Self::new();
         cluster.register(1, 1, -1);
@@ -51,7 +52,7 @@ impl Cluster {
         if records.is_empty() {
             return;
         }
-        // Through bytes, so that what is decided can also be written and read.
+        // Encodes and decodes the records, to test that they can be written and read.
         let base = brokkr_types::Offset(self.next_offset);
         let batch = encode_records(
             records,
@@ -68,7 +69,7 @@ impl Cluster {
             assert_eq!(record, *decided);
             self.controller
                 .replay(offset, 1, &record)
-                .expect("what was decided can be replayed");
+                .expect("decided records can be replayed");
             self.next_offset = offset + 1;
         }
     }

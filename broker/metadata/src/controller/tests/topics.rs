@@ -1,4 +1,4 @@
-//! Topics: made, deleted, and given more partitions.
+//! Tests of creating and deleting topics and adding partitions.
 
 use super::*;
 
@@ -142,12 +142,12 @@ fn one_request_of_many_topics() {
         .iter()
         .map(|t| t.name.to_string())
         .collect();
-    // As in Kafka names collide with those that exist, not with each other.
+    // As in Kafka, names collide only with existing topics, not with each other.
     assert_eq!(names, ["a", "x.y", "x_y"]);
 }
 
 #[test]
-fn what_is_only_validated_writes_nothing() {
+fn validate_only_writes_nothing() {
     let mut c = Cluster::of_one();
     let before = c.controller.clone();
     assert_eq!(c.create_all(vec![topic("a", 1, 1)], true), ["a: 1 x 1"]);
@@ -251,7 +251,7 @@ fn topics_are_deleted_by_name_and_by_id() {
         .map(|t| t.name.to_string())
         .collect();
     assert_eq!(left, ["e"]);
-    // A topic of the same name is another topic (M2).
+    // A recreated topic of the same name has another id (M2).
     assert_eq!(c.create(topic("b", 1, 1)), "b: 1 x 1");
     assert_ne!(id_of(&c, "b"), b);
 }
@@ -316,7 +316,7 @@ fn partitions_are_added() {
 fn a_request_has_its_limits() {
     let mut c = Cluster::of_one();
     let refusal = "POLICY_VIOLATION: Unable to perform excessively large batch operation.";
-    // One record for the topic itself is one too many.
+    // With the topic's own record there is one record too many.
     assert_eq!(c.create(topic("whole", 10_000, 1)), format!("whole: {refusal}"));
     let told = c.create_all(vec![topic("a", 6000, 1), topic("b", 3998, 1)], false);
     assert_eq!(told, ["a: 6000 x 1", "b: 3998 x 1"]);

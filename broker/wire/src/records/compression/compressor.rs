@@ -1,4 +1,4 @@
-//! Compressing what comes bit by bit, at a pace, and only to so many bytes.
+//! Streaming compression, with a pace and an output limit.
 
 use std::io::Write;
 
@@ -7,13 +7,14 @@ use flate2::write::GzEncoder;
 use super::{CompressionType, gzip, lz4, snappy, zstd};
 use crate::records::pace::{BREAK_UNITS, Pace};
 
-/// Compresses a stream whose length is known. What it makes can be read as what [`super::compress`] makes, but is not always the same.
+/// Compresses a stream of known length. Decompressing its output yields the same data as that of [`super::compress`], but
+/// the bytes may differ.
 pub(in crate::records) struct Compressor {
     kind: Kind,
-    /// Where the output goes, but for gzip, whose encoder has it.
+    /// The output, except for gzip, whose encoder owns it.
     out: Vec<u8>,
     out_bytes_max: usize,
-    /// Input that is not compressed yet, less than a step of it.
+    /// Input that is not compressed yet, less than one step.
     held: Vec<u8>,
     step_bytes: usize,
     step_units: usize,
@@ -27,18 +28,18 @@ enum Kind {
     Zstd(zstd::Encoder),
 }
 
-/// The output would have more bytes than it may. It has so many so far.
+/// The output exceeds its limit. Contains the output's length so far.
 pub(in crate::records) struct TooMany(pub usize);
 
 impl Compressor {
-    /// For `len` bytes. The output is appended to `out`, until that has `out_bytes_max` bytes.
+    /// Compresses `len` bytes. Appends the output to `out`, until that holds `out_bytes_max` bytes.
     pub fn new(
         (codec, level): (CompressionType, i32),
         len: usize,
         mut out: Vec<u8>,
         out_bytes_max: usize,
     ) -> Self {
-        // A piece that is compressed in one go takes about as long as there may be between two breaks, at worst.
+        // In the worst case, compressing one piece takes about as long as the time between two yields.
         let (step_bytes, step_units) = match codec {
             CompressionType::None => (BREAK_UNITS, BREAK_UNITS / 4),
             CompressionType::Gzip => (gzip::step_bytes(level), BREAK_UNITS),
@@ -69,7 +70,7 @@ impl Compressor {
         }
     }
 
-    /// Takes more of the stream.
+    /// Compresses more of the stream.
     pub async fn write(&mut self, pace: &mut Pace, data: &[u8]) -> Result<(), TooMany> {
         let mut rest = data;
         while self.held.len() + rest.len() > self.step_bytes {
@@ -87,12 +88,12 @@ impl Compressor {
         Ok(())
     }
 
-    /// Ends the stream, and hands back the output.
+    /// Ends the stream and returns the output.
     pub async fn finish(mut self, pace: &mut Pace) -> Result<Vec<u8>, TooMany> {
         self.step_of_held(true)?;
         pace.work(self.step_units).await;
         let out = match self.kind {
-            Kind::Gzip(encoder) => encoder.finish().expect("a Vec takes every write"),
+            Kind::Gzip(encoder) => encoder.finish().expect("writing to a Vec can't fail"),
             Kind::None | Kind::Snappy(_) | Kind::Lz4 | Kind::Zstd(_) => self.out,
         };
         match out.len() {
@@ -117,7 +118,7 @@ impl Compressor {
                 out.len()
             }
             Kind::Gzip(encoder) => {
-                encoder.write_all(piece).expect("a Vec takes every write");
+                encoder.write_all(piece).expect("writing to a Vec can't fail");
                 encoder.get_ref().len()
             }
             Kind::Snappy(encoder) => {
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_in_pieces_is_read_as_what_came_at_once() {
+    fn streamed_output_decompresses_like_one_shot_output() {
         let all = data(500_000);
         for codec in CompressionType::ALL {
             let levels: &[i32] = match codec {
@@ -208,7 +209,7 @@ mod tests {
                         packed.len(),
                         at_once.len()
                     );
-                    // Where its blocks or matches end depends on the pieces.
+                    // The ends of blocks and matches depend on the pieces.
                     let may_differ = matches!(codec, CompressionType::Gzip | CompressionType::Zstd);
                     assert!(may_differ || packed == at_once, "{context}");
                 }

@@ -1,5 +1,5 @@
-//! gzip, by flate2 with zlib-rs. Members are taken apart here: flate2's reader of them goes on until there is output, however much
-//! input makes none.
+//! gzip, with flate2 and zlib-rs. Members are parsed here, because flate2's member reader continues until it produces
+//! output, no matter how much input produces none.
 //!
 //! ```text
 //! 1f 8b │ 08 │ flags u8 │ mtime u32 │ xfl u8 │ os u8 │ [length u16, extra] │ [name 00] │ [comment 00] │ [crc u16]
@@ -19,21 +19,21 @@ const FLAG_EXTRA: u8 = 1 << 2;
 const FLAG_NAME: u8 = 1 << 3;
 const FLAG_COMMENT: u8 = 1 << 4;
 const FLAGS_RESERVED: u8 = 0b1110_0000;
-/// A header, a trailer, and a little between them.
+/// A header, a trailer, and some bytes between them.
 const MEMBER_LEN_MIN: usize = 10 + 1 + 8;
 
-/// What is handed to the library in one go, and what a byte of it counts for besides its output: a block of fifty bytes can have tables
-/// that take a microsecond to build, and make no output.
+/// Input passed to the library at a time, and the units for each byte of it besides its output: a block of fifty bytes can
+/// have tables that take a microsecond to build and produce no output.
 const INPUT_MAX: usize = 8 << 10;
 const UNITS_PER_BYTE: usize = 16;
-/// What a call and a member count for.
+/// Units for a call and for a member.
 const CALL_UNITS: usize = 128;
 const MEMBER_UNITS: usize = 4096;
 
 pub(super) fn compress(level: i32, data: &[u8]) -> Vec<u8> {
     let mut encoder = encoder(level, Vec::with_capacity(data.len() / 2 + 64));
-    encoder.write_all(data).expect("a Vec takes every write");
-    encoder.finish().expect("a Vec takes every write")
+    encoder.write_all(data).expect("writing to a Vec can't fail");
+    encoder.finish().expect("writing to a Vec can't fail")
 }
 
 pub(super) fn encoder(level: i32, out: Vec<u8>) -> GzEncoder<Vec<u8>> {
@@ -44,7 +44,7 @@ pub(super) fn encoder(level: i32, out: Vec<u8>) -> GzEncoder<Vec<u8>> {
     GzEncoder::new(out, level)
 }
 
-/// What is compressed in one go: for text of two letters level 9 takes over two microseconds a byte, 7 a tenth of that.
+/// Input compressed at a time. For text of two letters level 9 takes over two microseconds a byte, 7 a tenth of that.
 pub(super) fn step_bytes(level: i32) -> usize {
     match level {
         ..=0 => 2 << 10,
@@ -54,8 +54,8 @@ pub(super) fn step_bytes(level: i32) -> usize {
     }
 }
 
-/// As Java's GZIPInputStream, which Kafka's brokers and clients read with: behind a member comes another, or something that is
-/// ignored.
+/// Like Java's GZIPInputStream, with which Kafka's brokers and clients read: a member is followed by another one, or by
+/// bytes that are ignored.
 pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
     let mut rest = data;
     take_header(&mut rest)?;
@@ -68,7 +68,7 @@ pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Resu
                 if filled == out.capacity() {
                     out.reserve_exact(grown(filled, data.len(), max) - filled);
                 }
-                // Not all at once: to write zeros takes time, too.
+                // In pieces: zeroing the buffer takes time too.
                 out.resize(out.capacity().min(filled + PIECE_MAX), 0);
             }
             let input = &rest[..rest.len().min(INPUT_MAX)];
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_last_member_is_ignored() {
+    fn bytes_after_the_last_member_are_ignored() {
         let data = b"a rose is a rose is a rose".repeat(40);
         let member = compress(6, &data);
         for junk in [
@@ -175,7 +175,7 @@ mod tests {
             assert_eq!(decompress(&packed, data.len()), Ok(data.clone()), "{junk:?}");
         }
         assert_eq!(decompress(&member.repeat(2), 10_000), Ok(data.repeat(2)));
-        // One that began well has to end well.
+        // A member that began correctly must end correctly.
         let cut = [&member, &member[..member.len() - 1]].concat();
         assert_eq!(decompress(&cut, 10_000), Err(corrupt(CUT_OFF)));
     }
@@ -198,7 +198,7 @@ mod tests {
             encoder.write_all(&data).unwrap();
             let packed = encoder.finish().unwrap();
             assert_eq!(decompress(&packed, data.len()), Ok(data.clone()));
-            // The checksum or the size.
+            // The checksum or the size is wrong.
             for at in [packed.len() - 8, packed.len() - 1] {
                 let mut damaged = packed.clone();
                 damaged[at] ^= 1;

@@ -1,11 +1,11 @@
-//! LZ4's frame format, the part of it that Kafka's clients understand.
+//! The subset of LZ4's frame format that Kafka's clients support.
 //!
 //! ```text
 //! magic u32 │ FLG │ BD │ [content size u64] │ header checksum
 //! │ n × ( length u32, topmost bit: not compressed │ block │ [block checksum u32] ) │ 0 u32 │ [content checksum u32]
 //! ```
-//! Numbers are little-endian. The Java client reads only frames whose blocks are independent, so others are refused (its
-//! consumers could not read them back). Like it, this leaves a content checksum unchecked: the batch has a CRC.
+//! Numbers are little-endian. The Java client reads only frames with independent blocks, so other frames are refused (its
+//! consumers could not read them). Like that client, this code does not check a content checksum: the batch has a CRC.
 
 use super::{CompressionType, DecompressError, lengthen};
 use crate::records::pace::Pace;
@@ -23,12 +23,13 @@ const FLG_RESERVED: u8 = 0b0000_0011;
 const BD_64_KIB: u8 = 4 << 4;
 const BD_RESERVED: u8 = 0b1000_1111;
 pub(super) const BLOCK_LEN: usize = 64 * 1024;
-/// Set in a block's length if the block is stored as it is.
+/// Flag in a block's length: the block is stored uncompressed.
 const STORED: u32 = 1 << 31;
-/// What a block counts for, and each byte of it, besides its output.
+/// Units for a block, and for each byte of it, besides its output.
 const BLOCK_UNITS: usize = 256;
 const UNITS_PER_BYTE: usize = 4;
-/// A byte of a block's input makes at most this many bytes of output: a length goes on in bytes that add up to 255 each.
+/// Each byte of a block's input yields at most this many bytes of output: a length continues in bytes that add up to 255
+/// each.
 const EXPANSION_MAX: usize = 255;
 
 pub(super) fn compress(data: &[u8]) -> Vec<u8> {
@@ -48,12 +49,12 @@ pub(super) fn begin(out: &mut Vec<u8>) {
     out.push(header_checksum(&descriptor));
 }
 
-/// A block of up to [`BLOCK_LEN`] bytes.
+/// Compresses a block of up to [`BLOCK_LEN`] bytes.
 pub(super) fn put_block(chunk: &[u8], out: &mut Vec<u8>) {
     let length_at = out.len();
     let block_at = length_at + 4;
     out.resize(block_at + block::get_maximum_output_size(chunk.len()), 0);
-    let len = block::compress_into(chunk, &mut out[block_at..]).expect("the buffer is as large as asked for");
+    let len = block::compress_into(chunk, &mut out[block_at..]).expect("the buffer has the required size");
     let length = if len < chunk.len() {
         out.truncate(block_at + len);
         len as u32
@@ -101,7 +102,7 @@ pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Resu
     if frame.has(FLG_CONTENT_CHECKSUM) {
         take::<4>(&mut rest)?;
     }
-    // As Kafka's own decoder: what follows the frame is ignored.
+    // Like Kafka's decoder, ignores bytes after the frame.
     out.bytes.truncate(out.filled);
     Ok(out.bytes)
 }
@@ -150,7 +151,7 @@ impl Frame {
 }
 
 struct Output {
-    /// Longer than what is filled: zeroed once, though each block may ask for more than it turns out to need.
+    /// Longer than its used part: zeroed once, although each block may ask for more space than it needs.
     bytes: Vec<u8>,
     filled: usize,
     max: usize,
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_frame_is_ignored() {
+    fn bytes_after_the_frame_are_ignored() {
         let packed = compress(b"x");
         for junk in [&packed[..], b"zz", &[0; 100]] {
             let packed = [&packed, junk].concat();
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_shrink_is_stored() {
+    fn incompressible_blocks_are_stored() {
         let mut state = 1u32;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

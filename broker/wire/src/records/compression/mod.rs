@@ -1,7 +1,7 @@
-//! How a batch's records are compressed: all of them as one stream, in one of four formats.
+//! Compression of a batch's records: all of them as one stream, in one of four formats.
 //!
-//! What comes in is untrusted, so [`decompress`] takes the most bytes its caller is ready to hold. Output grows as it is
-//! produced; no size that a stream merely claims is allocated, and a stream that goes past the limit is an error.
+//! Input is untrusted, so [`decompress`] takes the maximum output size. Output grows as it is produced; a claimed size is
+//! never allocated in advance, and output past the limit is an error.
 //!
 //! | codec | written | read |
 //! | --- | --- | --- |
@@ -42,7 +42,7 @@ impl CompressionType {
     /// Every codec, in the order of their numbers.
     pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
 
-    /// Its number in a batch's attributes.
+    /// The number in a batch's attributes.
     pub fn id(self) -> u8 {
         match self {
             Self::None => 0,
@@ -53,12 +53,12 @@ impl CompressionType {
         }
     }
 
-    /// The codec of a number; `None` for 5 to 7, which Kafka never gave out.
+    /// The codec with this number; `None` for 5 to 7, which Kafka never assigned.
     pub fn from_id(id: u8) -> Option<Self> {
         Self::ALL.get(usize::from(id)).copied()
     }
 
-    /// What Kafka calls it.
+    /// Kafka's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -69,7 +69,7 @@ impl CompressionType {
         }
     }
 
-    /// The level that `compression.<codec>.level` stands at if nobody sets it (KIP-390).
+    /// The default of `compression.<codec>.level` (KIP-390).
     pub fn default_level(self) -> i32 {
         match self {
             Self::None | Self::Snappy => 0,
@@ -86,19 +86,19 @@ impl fmt::Display for CompressionType {
     }
 }
 
-/// Why a stream can't be decompressed.
+/// A decompression error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DecompressError {
-    /// It holds more than the caller allows.
+    /// The output exceeds the caller's limit.
     TooLarge {
-        /// What the caller allows.
+        /// The limit.
         max: usize,
     },
-    /// It isn't a stream of its codec, or is cut off.
+    /// The stream is invalid for its codec, or cut off.
     Corrupt {
-        /// What it should be.
+        /// The codec.
         codec: CompressionType,
-        /// What is wrong with it.
+        /// The error.
         what: &'static str,
     },
 }
@@ -129,7 +129,7 @@ pub fn compress(codec: CompressionType, level: i32, data: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What compressing `len` bytes takes at most, besides these and what comes of them.
+/// Maximum memory for compressing `len` bytes, besides the input and the output.
 pub fn context_bytes_max(codec: CompressionType, len: usize) -> usize {
     match codec {
         CompressionType::None => 0,
@@ -147,7 +147,7 @@ pub fn decompress(codec: CompressionType, data: &[u8], max: usize) -> Result<Byt
     pace::done(decompress_at(&mut Pace::at_once(), codec, data, max))
 }
 
-/// As [`decompress`], at this pace: between pieces, or blocks where the codec has them. Cancel-safe.
+/// As [`decompress`], with a [`Pace`]: yields between pieces, or between blocks if the codec has them. Cancel-safe.
 async fn decompress_at(
     pace: &mut Pace,
     codec: CompressionType,
@@ -165,7 +165,7 @@ async fn decompress_at(
     Ok(Bytes::from(out))
 }
 
-/// As [`decompress_at`], but what is not compressed is handed back as it is, however large: it takes no memory.
+/// As [`decompress_at`], but returns uncompressed data as it is, whatever its size: it takes no memory.
 pub(super) async fn decompress_bytes(
     pace: &mut Pace,
     codec: CompressionType,
@@ -178,15 +178,14 @@ pub(super) async fn decompress_bytes(
     }
 }
 
-/// How large to make an output buffer that is full: doubled, but never past one byte more than allowed, whose being
-/// written tells that there is too much.
+/// The next capacity of a full output buffer: doubled, but at most one byte above the limit. Writing that byte shows that
+/// the output is too large.
 fn grown(len: usize, compressed_len: usize, max: usize) -> usize {
     let first = compressed_len.saturating_mul(4).max(1024);
     len.saturating_mul(2).max(first).min(max.saturating_add(1))
 }
 
-/// Lengthens an output buffer with zeros, so that its capacity grows as [`grown`] says: `Vec`'s own way may double it
-/// past the limit.
+/// Extends an output buffer with zeros, with the capacities of [`grown`]: `Vec`'s own growth could exceed the limit.
 fn lengthen(out: &mut Vec<u8>, len: usize, compressed_len: usize, max: usize) {
     if out.capacity() < len {
         let capacity = grown(out.capacity(), compressed_len, max).max(len);
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decompresses_to_much_gives_way() {
+    fn decompressing_to_many_bytes_yields() {
         let data: Vec<u8> = (0..4_000_000u32).map(|i| (i / 7 * 31) as u8).collect();
         for codec in &CompressionType::ALL[1..] {
             let packed = compress(*codec, codec.default_level(), &data);
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_corrupt() {
+    fn a_cut_off_frame_is_corrupt() {
         let data: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(i) >> 3) as u8).collect();
         for codec in &CompressionType::ALL[1..] {
             let packed = compress(*codec, codec.default_level(), &data);

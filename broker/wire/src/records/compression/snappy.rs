@@ -1,9 +1,9 @@
-//! Snappy, in the frame that snappy-java calls a stream and everyone else calls Xerial's.
+//! Snappy, in snappy-java's stream format, usually called Xerial's.
 //!
 //! ```text
 //! 82 'SNAPPY' 00 │ version i32 = 1 │ compatible version i32 = 1 │ n × ( length i32 │ raw block )
 //! ```
-//! Numbers are big-endian. Frames may follow each other. Without the magic the whole is one raw block.
+//! Numbers are big-endian. Several frames may follow each other. Without the magic the data is one raw block.
 
 use super::{CompressionType, DecompressError, lengthen};
 use crate::records::pace::{PIECE_MAX, Pace};
@@ -11,15 +11,15 @@ use crate::records::pace::{PIECE_MAX, Pace};
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const HEADER_LEN: usize = 16;
 const VERSION: i32 = 1;
-/// snappy-java's default; what it decompresses to is held in memory by readers.
+/// snappy-java's default block size; readers hold a decompressed block in memory.
 pub(super) const BLOCK_LEN: usize = 32 * 1024;
-/// A block's densest element copies 64 bytes and takes up 3. What claims to expand by more is lying.
+/// The densest element of a block copies 64 bytes and takes 3. A block that claims a higher ratio is invalid.
 const EXPANSION_MAX: usize = 64 / 3 + 1;
 
-/// What a block or a header counts for, and each byte of it, besides its output.
+/// Units for a block or header, and for each byte of it, besides its output.
 const BLOCK_UNITS: usize = 256;
 const UNITS_PER_BYTE: usize = 4;
-/// What is decompressed in one go of a block that is larger than [`PIECE_MAX`].
+/// Output produced at a time of a block that is larger than [`PIECE_MAX`].
 const LARGE_PIECE: usize = 32 << 10;
 
 pub(super) fn compress(data: &[u8]) -> Vec<u8> {
@@ -38,14 +38,14 @@ pub(super) fn begin(out: &mut Vec<u8>) {
     out.extend_from_slice(&VERSION.to_be_bytes());
 }
 
-/// A block of up to [`BLOCK_LEN`] bytes.
+/// Compresses a block of up to [`BLOCK_LEN`] bytes.
 pub(super) fn put_block(encoder: &mut snap::raw::Encoder, block: &[u8], out: &mut Vec<u8>) {
     let length_at = out.len();
     let block_at = length_at + 4;
     out.resize(block_at + snap::raw::max_compress_len(block.len()), 0);
     let len = encoder
         .compress(block, &mut out[block_at..])
-        .expect("the buffer is as large as asked for");
+        .expect("the buffer has the required size");
     out.truncate(block_at + len);
     out[length_at..block_at].copy_from_slice(&(len as u32).to_be_bytes());
 }
@@ -64,7 +64,7 @@ pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Resu
                 header(versions)?
             }
             None => {
-                // As snappy-java: too little for a length is ignored.
+                // Like snappy-java, ignores trailing bytes too short for a length.
                 let Some((length, rest)) = rest.split_first_chunk() else {
                     break;
                 };
@@ -79,7 +79,7 @@ pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Resu
     Ok(out)
 }
 
-/// Reads what follows the magic: a version, and the oldest version that can read it.
+/// Reads the fields after the magic: the version, and the oldest compatible version.
 fn header(versions: &[u8]) -> Result<&[u8], DecompressError> {
     let (version, rest) = versions.split_first_chunk().ok_or_else(|| corrupt("cut off"))?;
     let (_compatible, rest) = rest.split_first_chunk::<4>().ok_or_else(|| corrupt("cut off"))?;
@@ -109,7 +109,8 @@ async fn block(pace: &mut Pace, raw: &[u8], out: &mut Vec<u8>, max: usize) -> Re
     }
 }
 
-/// A block of `len` bytes in pieces, which the library can't decompress. Without Xerial's frame a block is all there is.
+/// Decompresses a block of `len` bytes in pieces, which the library can't do. Without Xerial's frame one block holds all
+/// data.
 async fn large_block(
     pace: &mut Pace,
     raw: &[u8],
@@ -120,7 +121,7 @@ async fn large_block(
     let start = out.len();
     out.reserve_exact(len);
     let mut rest = raw;
-    // The length is known, and has been read.
+    // The length was read before.
     while take::<1>(&mut rest).ok_or_else(malformed)?[0] >= 0x80 {}
     while !rest.is_empty() {
         let (before, from) = (rest.len(), out.len());
@@ -136,7 +137,8 @@ async fn large_block(
     }
 }
 
-/// Takes one element of a block, a literal or a copy of what the block has written since `start`. `None` if there can't be such a one.
+/// Decodes one element of a block: a literal, or a copy of output that the block produced since `start`. `None` if it is
+/// invalid.
 fn element(rest: &mut &[u8], start: usize, end: usize, out: &mut Vec<u8>) -> Option<()> {
     let [tag] = *take(rest)?;
     let bits = usize::from(tag >> 2);
@@ -174,7 +176,7 @@ fn element(rest: &mut &[u8], start: usize, end: usize, out: &mut Vec<u8>) -> Opt
     if offset >= len {
         out.extend_from_within(from..from + len);
     } else {
-        // It copies what it writes.
+        // The copy overlaps its own output.
         for at in from..from + len {
             out.push(out[at]);
         }
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_little_for_a_block_is_ignored() {
+    fn trailing_bytes_too_short_for_a_block_are_ignored() {
         for junk in [&b"z"[..], b"zzz"] {
             let packed = [&compress(b"x"), junk].concat();
             assert_eq!(decompress(&packed, 10), Ok(b"x".to_vec()));
@@ -231,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_claimed_length_is_not_believed() {
-        // 2^31 bytes, it says, in a block of 7 bytes.
+        // A block of 7 bytes that claims 2^31 bytes.
         let raw = [0x80, 0x80, 0x80, 0x80, 0x08, 0, 0];
         assert_eq!(
             decompress(&raw, usize::MAX),

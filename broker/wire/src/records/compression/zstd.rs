@@ -1,6 +1,7 @@
-//! zstd, by the reference library.
+//! zstd, with the reference library.
 //!
-//! Its contexts are used again: making one asks the processor what it can do, which a virtual machine's host answers, slowly.
+//! Contexts are reused: creating one queries the processor's features, which is slow on a virtual machine because the host
+//! answers.
 
 use super::{CompressionType, DecompressError, grown};
 use crate::records::pace::{PIECE_MAX, Pace};
@@ -10,36 +11,36 @@ use zstd::zstd_safe::{
     CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound, get_error_name,
 };
 
-/// Contexts that nobody uses just now. Which one serves makes no difference to what it does.
+/// Idle contexts. They are interchangeable.
 struct Idle<T>(Mutex<Vec<T>>);
 
-/// No more than this many are kept, and none that is larger.
+/// Maximum number of idle contexts, and their maximum size.
 const IDLE_MAX: usize = 4;
 const IDLE_BYTES_MAX: usize = 4 << 20;
 
-/// What is decompressed beside the output at a time, where the output has more room than may be filled at once. It comes on top of
-/// what memory is taken for, so it is small.
+/// Size of the intermediate buffer, used if the output has more free space than may be filled at once. It is not part of the
+/// accounted memory, so it is small.
 const COPIED_BYTES: usize = 64 << 10;
 
-/// The levels from which on tables are bounded, and searches, and their bounds.
+/// The levels from which tables and searches are limited, and the limits.
 const CAPPED_FROM: i32 = 9;
 const WINDOW_LOG_MAX: u32 = 21;
 const TABLE_LOG_MAX: u32 = 20;
 const SEARCH_CAPPED_FROM: i32 = 22;
 const SEARCH_LOG_MAX: u32 = 7;
-/// For a source of up to so many bytes the tables are smaller than that at every level.
+/// For a source of up to this size the tables are smaller than the limits at every level.
 const SMALL_TABLES_MAX: usize = 256 << 10;
 
-/// From this level on a block has 8 KiB where a stream is compressed in pieces.
+/// From this level on, blocks of a stream compressed in pieces are 8 KiB.
 const BLOCKS_SHORTER_FROM: i32 = 13;
-/// Room for output that is made at a time.
+/// Output space for one call.
 const OUTPUT_MIN: usize = 4 << 10;
 
-/// What is handed to the library in one go, and what a byte of it counts for besides its output: a block of twenty bytes can have tables
-/// that take microseconds to build, and make next to no output.
+/// Input passed to the library at a time, and the units for each byte of it besides its output: a block of twenty bytes can
+/// have tables that take microseconds to build, and produce almost no output.
 const INPUT_MAX: usize = 8 << 10;
 const UNITS_PER_BYTE: usize = 16;
-/// What a call counts for. A frame without output is one, too.
+/// Units for a call; a frame without output is a call too.
 const CALL_UNITS: usize = 1024;
 
 static COMPRESSING: Idle<CCtx<'static>> = Idle(Mutex::new(Vec::new()));
@@ -47,19 +48,19 @@ static DECOMPRESSING: Idle<DCtx<'static>> = Idle(Mutex::new(Vec::new()));
 
 impl<T> Idle<T> {
     fn take(&self) -> Option<T> {
-        self.0.lock().expect("nothing panics under it").pop()
+        self.0.lock().expect("no panic under this lock").pop()
     }
 
     fn give_back(&self, context: T, bytes: usize) {
-        let mut idle = self.0.lock().expect("nothing panics under it");
+        let mut idle = self.0.lock().expect("no panic under this lock");
         if idle.len() < IDLE_MAX && bytes <= IDLE_BYTES_MAX {
             idle.push(context);
         }
     }
 }
 
-/// Sets the level, and bounds what its tables take: those of level 22 would have over 700 MiB. Below these sizes no level changes, nor
-/// do sources up to 256 KiB, for which zstd's tables are small.
+/// Sets the level, and limits its tables: those of level 22 would take over 700 MiB. The limits change neither the levels
+/// below these nor sources up to 256 KiB, for which zstd's tables are small.
 fn configure(context: &mut CCtx<'static>, level: i32, len: usize) {
     let mut set = |parameter| {
         let done = context.set_parameter(parameter);
@@ -76,7 +77,7 @@ fn configure(context: &mut CCtx<'static>, level: i32, len: usize) {
     }
 }
 
-/// What a context that compresses `len` bytes takes at most.
+/// Maximum memory of a context that compresses `len` bytes.
 pub(super) fn context_bytes_max(len: usize) -> usize {
     match len {
         ..=SMALL_TABLES_MAX => 6 << 20,
@@ -90,12 +91,12 @@ pub(super) fn compress(level: i32, data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(compress_bound(data.len()));
     let done = context.compress2(&mut out, data);
     done.map_err(get_error_name)
-        .expect("zstd compresses whatever fits into memory");
+        .expect("compression fails only without memory");
     give_back(context);
     out
 }
 
-/// What is compressed in one go. What a level takes for a byte at worst goes from 5 ns (3) over 60 (12) to 700 (19).
+/// Input compressed at a time. The worst-case time for a byte depends on the level: 5 ns (3), 60 ns (12), 700 ns (19).
 pub(super) fn step_bytes(level: i32) -> usize {
     match level {
         ..=4 => 32 << 10,
@@ -104,16 +105,17 @@ pub(super) fn step_bytes(level: i32) -> usize {
     }
 }
 
-/// Compresses a stream in pieces.
+/// Streaming compression.
 pub(super) struct Encoder {
-    /// Until it is dropped.
+    /// `None` only while it is dropped.
     context: Option<CCtx<'static>>,
-    /// Whether a step is a block: zstd collects 128 KiB for one, which takes too long at these levels.
+    /// Whether each step is flushed as a block: otherwise zstd collects 128 KiB for a block, which takes too long at these
+    /// levels.
     step_is_block: bool,
 }
 
 impl Encoder {
-    /// For a stream of `len` bytes.
+    /// Begins a stream of `len` bytes.
     pub(super) fn new(level: i32, len: usize) -> Self {
         let mut context = COMPRESSING.take().unwrap_or_else(CCtx::create);
         configure(&mut context, level, len);
@@ -127,12 +129,15 @@ impl Encoder {
         }
     }
 
-    /// Appends what becomes of `piece` to `out`; all of it, if it is the last.
+    /// Appends the output for `piece` to `out`; with the last piece, all remaining output.
     ///
     /// # Panics
-    /// If there are not as many bytes as was said.
+    /// If the number of bytes differs from the announced length.
     pub(super) fn write(&mut self, piece: &[u8], out: &mut Vec<u8>, last: bool) {
-        let context = self.context.as_mut().expect("it is there until it is dropped");
+        let context = self
+            .context
+            .as_mut()
+            .expect("the context exists until the encoder is dropped");
         let end = match (last, self.step_is_block) {
             (true, _) => ZSTD_EndDirective::ZSTD_e_end,
             (false, true) => ZSTD_EndDirective::ZSTD_e_flush,
@@ -144,7 +149,7 @@ impl Encoder {
             let filled = out.len();
             let left = context.compress_stream2(&mut OutBuffer::around_pos(out, filled), &mut input, end);
             let left = left.map_err(get_error_name);
-            let left = left.expect("zstd compresses what it was told would come");
+            let left = left.expect("the stream has the announced length");
             if input.pos() == piece.len() && (left == 0 || end == ZSTD_EndDirective::ZSTD_e_continue) {
                 return;
             }
@@ -160,7 +165,7 @@ impl Drop for Encoder {
     }
 }
 
-/// For the next one, with nothing of this one's left in it.
+/// Resets the context before it is reused.
 fn give_back(mut context: CCtx<'static>) {
     if context.reset(ResetDirective::SessionAndParameters).is_ok() {
         let bytes = context.sizeof();
@@ -168,12 +173,13 @@ fn give_back(mut context: CCtx<'static>) {
     }
 }
 
-/// The window, which a frame may set to 128 MiB, is zstd's own buffer: set aside, but touched only as far as output goes.
+/// The window, up to 128 MiB as the frame says, is zstd's own buffer: allocated, but touched only as far as output is
+/// produced.
 pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Result<Vec<u8>, DecompressError> {
     let mut context = DECOMPRESSING.take().unwrap_or_else(DCtx::create);
-    // The context is this stream's alone until it is given back: no lock is held while others have a turn.
+    // The stream owns the context until it is returned: no lock is held across a yield.
     let out = decompress_in(&mut context, pace, data, max).await;
-    // What is left of a frame that was cut off or refused is nothing for the next one.
+    // Discards the state of a cut-off or refused frame.
     if context.reset(ResetDirective::SessionAndParameters).is_ok() {
         let bytes = context.sizeof();
         DECOMPRESSING.give_back(context, bytes);
@@ -199,7 +205,7 @@ async fn decompress_in(
             let wanted = context.decompress_stream(&mut OutBuffer::around_pos(&mut out, filled), &mut input);
             (wanted, out.len() == out.capacity())
         } else {
-            // One call fills all the room that it is given, which here would take long.
+            // A call fills all the output space that it gets, which would take too long here.
             piece.clear();
             piece.reserve_exact(COPIED_BYTES);
             let wanted = context.decompress_stream(&mut OutBuffer::around(&mut piece), &mut input);
@@ -215,7 +221,7 @@ async fn decompress_in(
         pace.work(CALL_UNITS + UNITS_PER_BYTE * read + out.len() - filled)
             .await;
         if rest.is_empty() {
-            // 0: a frame ended exactly here. Otherwise only output that had no room can be outstanding.
+            // 0 means that a frame ended exactly here. Otherwise only output that didn't fit can be outstanding.
             if wanted == 0 && !data.is_empty() {
                 return Ok(out);
             }
@@ -262,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_leaves_nothing_to_the_next() {
+    fn a_refused_stream_leaves_no_state_for_the_next() {
         let good = compress(3, &[7; 100_000]);
         for _ in 0..3 {
             assert!(decompress(&good[..good.len() / 2], 1 << 20).is_err());

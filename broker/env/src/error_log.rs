@@ -1,4 +1,4 @@
-//! Rate-limited log of what goes wrong again and again: errors of peers, a full disk, a file that can't be removed.
+//! Rate-limited log of recurring errors: of peers, disks and logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use crate::{Env, Instant};
 
-/// What a line says of one occurrence.
+/// Longest logged detail of an error, in characters.
 const DETAIL_CHARS_MAX: usize = 512;
-/// Of each kind at most one line is logged in this time.
+/// At most one line for each kind in this time.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// So many files, logs or folders have a line of their own for each kind.
+/// Maximum of files, logs or folders with their own line for each kind.
 const SUBJECTS_MAX: usize = 100;
 
-/// Counts by kind, and logs the first of each kind; later ones as a count, now and then.
-pub struct Noise {
+/// Counts errors by kind. Logs the first of each kind, then at most one line in [`LINE_EVERY`] with the count of further
+/// ones.
+pub struct ErrorLog {
     now: Box<dyn Fn() -> Instant + Send + Sync>,
     kinds: Mutex<BTreeMap<&'static str, Kind>>,
 }
@@ -23,12 +24,12 @@ struct Kind {
     times: u64,
     logged_times: u64,
     logged_at: Instant,
-    /// Those that had a line of their own.
+    /// Subjects that had their own line.
     subjects: BTreeSet<String>,
 }
 
-impl Noise {
-    /// Nothing happened yet.
+impl ErrorLog {
+    /// An empty log.
     pub fn new<E: Env>(env: E) -> Self {
         Self {
             now: Box::new(move || env.now()),
@@ -36,8 +37,9 @@ impl Noise {
         }
     }
 
-    /// It happened: `kind`, this time as `detail` says, of which a peer may have chosen a part. At most one line for each kind in `LINE_EVERY`, however often.
-    pub fn tell(&self, kind: &'static str, detail: &dyn std::fmt::Display) {
+    /// Records an error of this kind and logs at most one line for each kind in `LINE_EVERY`. `detail` may contain a
+    /// peer's text.
+    pub fn record(&self, kind: &'static str, detail: &dyn std::fmt::Display) {
         if let Some(times) = self.count(kind, (self.now)()) {
             let detail = one_line(&detail.to_string());
             if times == 1 {
@@ -48,9 +50,10 @@ impl Noise {
         }
     }
 
-    /// Whether the caller writes a line of its own of what happened to a file, log or folder, which an operator has to look at: once
-    /// for each, up to `SUBJECTS_MAX` of a kind. What is behind those, or happens to one again, is counted as by [`Noise::tell`].
-    pub fn has_own_line(&self, kind: &'static str, subject: &str) -> bool {
+    /// Records an error of a file, log or folder (`subject`). Returns whether it is the first of this kind for the subject:
+    /// then the caller logs its own line, because an operator must act. This holds for up to `SUBJECTS_MAX` subjects of a
+    /// kind; further subjects and repetitions are logged as by [`ErrorLog::record`].
+    pub fn is_first_of(&self, kind: &'static str, subject: &str) -> bool {
         let is_new = {
             let mut kinds = self.kinds.lock().expect("no panic under this lock");
             let kind = kinds.entry(kind).or_insert(Kind {
@@ -65,12 +68,12 @@ impl Noise {
             is_new
         };
         if !is_new {
-            self.tell(kind, &subject);
+            self.record(kind, &subject);
         }
         is_new
     }
 
-    /// Counts one; how many there were since the last line, if there is to be one.
+    /// Counts one error. Returns the count since the last line if a line is due.
     fn count(&self, kind: &'static str, now: Instant) -> Option<u64> {
         let mut kinds = self.kinds.lock().expect("no panic under this lock");
         let first = !kinds.contains_key(kind);
@@ -89,14 +92,14 @@ impl Noise {
         Some(since)
     }
 
-    /// How often each kind happened.
+    /// The number of errors of each kind.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         let kinds = self.kinds.lock().expect("no panic under this lock");
         kinds.iter().map(|(kind, k)| (*kind, k.times)).collect()
     }
 }
 
-/// A text as a part of a line: its first [`DETAIL_CHARS_MAX`] characters, and nothing that a terminal takes for a command.
+/// Makes a text safe for a log line: clips it to [`DETAIL_CHARS_MAX`] characters and replaces control characters.
 fn one_line(text: &str) -> String {
     let mut line: String = text
         .chars()
@@ -116,34 +119,34 @@ mod tests {
 
     #[test]
     fn a_line_for_each_kind_and_time() {
-        let noise = Noise::new(TokioEnv::new(1));
+        let error_log = ErrorLog::new(TokioEnv::new(1));
         let at = |millis: u64| Instant::from_nanos(1) + Duration::from_millis(millis);
-        assert_eq!(noise.count("a", at(0)), Some(1));
-        assert_eq!(noise.count("b", at(1)), Some(1));
+        assert_eq!(error_log.count("a", at(0)), Some(1));
+        assert_eq!(error_log.count("b", at(1)), Some(1));
         for i in 0..9999 {
-            assert_eq!(noise.count("a", at(i)), None);
+            assert_eq!(error_log.count("a", at(i)), None);
         }
-        assert_eq!(noise.count("a", at(10_000)), Some(10_000));
-        assert_eq!(noise.count("a", at(10_001)), None);
-        assert_eq!(noise.counts(), BTreeMap::from([("a", 10_002), ("b", 1)]));
+        assert_eq!(error_log.count("a", at(10_000)), Some(10_000));
+        assert_eq!(error_log.count("a", at(10_001)), None);
+        assert_eq!(error_log.counts(), BTreeMap::from([("a", 10_002), ("b", 1)]));
     }
 
     #[test]
     fn each_file_has_a_line_of_its_own_once() {
-        let noise = Noise::new(TokioEnv::new(1));
+        let error_log = ErrorLog::new(TokioEnv::new(1));
         let files: Vec<String> = (0..150).map(|n| n.to_string()).collect();
         let lines = || {
             files
                 .iter()
-                .filter(|file| noise.has_own_line("damaged", file))
+                .filter(|file| error_log.is_first_of("damaged", file))
                 .count()
         };
         assert_eq!((lines(), lines()), (SUBJECTS_MAX, 0));
-        assert_eq!(noise.counts(), BTreeMap::from([("damaged", 300)]));
+        assert_eq!(error_log.counts(), BTreeMap::from([("damaged", 300)]));
     }
 
     #[test]
-    fn what_a_peer_says_makes_one_line_of_bounded_length() {
+    fn a_peers_text_becomes_one_line_of_bounded_length() {
         assert_eq!(one_line("a\nb\u{1b}[2J"), "a\u{fffd}b\u{fffd}[2J");
         assert_eq!(one_line(&"é".repeat(600)), "é".repeat(512) + " [clipped]");
         assert_eq!(one_line(&"x".repeat(512)), "x".repeat(512));
