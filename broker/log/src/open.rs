@@ -329,6 +329,8 @@ impl<E: Env> Log<E> {
         )
         .await?;
         self.topic_id = topic_id;
+        // It is not the manifest of a clean stop any more.
+        self.opened_as = None;
         Ok(replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?)
     }
 

@@ -418,7 +418,7 @@ impl<E: Env> Host<E> {
         Ok(reply)
     }
 
-    /// Lets the partitions here follow what was committed. BEFORE the answer leaves: what a client was told of it finds.
+    /// Publishes what was committed to the partitions here. BEFORE the response leaves: a client that learns of a topic finds it.
     async fn follow(&mut self, changed: ImageDelta) {
         // The first image is all new to them.
         let delta = match std::mem::replace(&mut self.is_followed, true) {

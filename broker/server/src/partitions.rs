@@ -2,7 +2,7 @@
 //!
 //! One task follows the metadata: of each committed change it starts and ends the owners of the partitions that it touches, and
 //! publishes the image and its [`Routes`] as one [`ClusterView`]. It waits for no log to be opened: owners do that, and requests wait
-//! for them. The controller answers a change when the view is published, so a client that was told of a topic finds it.
+//! for them. The controller answers a change after the view is published, so a client that learns of a topic finds it.
 //!
 //! A deleted topic leaves Metadata and the routes at the same moment, BEFORE its logs go. A client that is refused its data and
 //! then asks Metadata never sees the old topic there.
@@ -39,7 +39,7 @@ pub const OPENING_WAIT: Duration = Duration::from_secs(10);
 
 /// What the task is asked.
 pub enum Ask {
-    /// Follow this image, in which the delta changed; told when that is published.
+    /// Follow this image, in which the delta changed. Answered after the view is published.
     Follow(Arc<Image>, ImageDelta, oneshot::Sender<()>),
     /// These topics were deleted, by committed records: what they left may go. BEFORE the first image.
     Deleted(Vec<(Uuid, Str)>),
@@ -264,7 +264,7 @@ async fn run<E: Env>(
                 let mut routes = Routes::clone(&now.routes);
                 let gone = manager.gone(&mut routes, &image, &delta);
                 if !gone.is_empty() {
-                    // BEFORE logs go: nobody is sent to one that is being deleted, and told that its offset is out of range.
+                    // BEFORE logs go: no request reaches a log that is being deleted, and is refused as out of range.
                     let before = now.image.without_topics(gone.iter().map(|route| route.id));
                     views.publish(ClusterView::new(Arc::new(before), routes.clone()));
                     manager.delete(&gone).await;

@@ -49,6 +49,8 @@ pub struct Place<E: Env> {
     pub logs: LogDir<E>,
     /// What it remembers of the log, if the log was not opened in this life.
     pub recorded: Option<Recorded>,
+    /// Whether the start found a folder of this name.
+    pub has_folder: bool,
     /// Topics that were deleted before this partition was assigned.
     pub deleted: DeletedTopics,
     /// Permits for opening logs of this directory.
@@ -183,7 +185,7 @@ impl<E: Env> Owner<E> {
                         return Next::End;
                     }
                     Some(Control::Delete(reply)) => {
-                        // Nobody has it open, but it stands where a topic of the same name would have its log.
+                        // A topic of the same name would have its log there.
                         assignment.delete(&self.error_log).await;
                         let _ = reply.send(());
                         return Next::End;
@@ -233,11 +235,19 @@ impl<E: Env> Assignment<E> {
         leader
     }
 
-    /// Of a log that was not opened yet.
+    /// How a log is closed that was not opened yet: as the last stop left it.
     fn closed_unopened(&self) -> Closed {
-        let recorded = self.place.as_ref().and_then(|place| place.recorded.as_ref());
-        match recorded {
-            Some(recorded) if recorded.clean => Closed::Clean(Some(recorded.clone())),
+        match &self.place {
+            Some(Place {
+                recorded: Some(recorded),
+                ..
+            }) if recorded.clean => Closed::Clean(Some(recorded.clone())),
+            // The log of a new partition was not made yet.
+            Some(Place {
+                recorded: None,
+                has_folder: false,
+                ..
+            }) => Closed::Clean(None),
             _ => Closed::Unclean,
         }
     }

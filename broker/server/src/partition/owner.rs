@@ -154,7 +154,7 @@ impl<E: Env> Serving<E> {
         loop {
             let heard = self.hear(&mut taken).await;
             match heard {
-                // Nobody can ask any more: the broker is gone without closing.
+                // All handles are dropped: the broker ended without closing its logs.
                 Heard::Control(None) | Heard::Messages(0) => return,
                 Heard::Control(Some(Control::Close(reply))) => return Box::pin(self.close(reply)).await,
                 Heard::Control(Some(Control::Delete(reply))) => return Box::pin(self.delete(reply)).await,
@@ -275,7 +275,7 @@ impl<E: Env> Serving<E> {
                 traffic.appended(batch.batch.bytes.len(), batch.records_count);
                 let placed = Placed {
                     base_offset: at.base_offset,
-                    // Kafka keeps a batch's largest timestamp and no more, so that is what a duplicate is told.
+                    // Kafka keeps only the largest timestamp of a batch, and answers a duplicate with that.
                     log_append_time: match at.duplicate {
                         true => at.max_timestamp,
                         false => batch.log_append_time,
@@ -527,7 +527,7 @@ impl<E: Env> Owner<E> {
     }
 }
 
-/// What a producer is told.
+/// The error in the response to a producer.
 fn refusal(error: &AppendError) -> Refused {
     Refused::because(ErrorCode(error.code()), error)
 }

@@ -35,7 +35,7 @@ impl Waiter {
         self.notify.notified().await;
     }
 
-    /// What was told since it was last asked.
+    /// Returns and forgets which partitions had more since the last call.
     pub fn more(&self) -> More {
         let more = self.more.as_ref();
         more.map(|more| std::mem::take(&mut *more.lock().unwrap_or_else(PoisonError::into_inner)))
@@ -64,7 +64,7 @@ impl Waiters {
 
     pub(super) fn add(&self, waiter: &Arc<Waiter>, place: usize) {
         let mut all = self.lock();
-        // Who has gone is forgotten when the list would grow.
+        // Drops waiters that are gone, when the list would grow.
         if all.len() == all.capacity() {
             all.retain(|(w, _)| w.strong_count() > 0);
         }

@@ -130,10 +130,11 @@ impl<E: Env> Manager<E> {
         });
         let is_new = self.known.used.insert(folder.to_owned());
         let dir = &mut self.log_dirs.online[at];
-        dir.folders.remove(folder);
+        let has_folder = dir.folders.remove(folder);
         Place {
             logs: dir.logs.clone(),
             recorded: dir.recorded(folder).filter(|_| is_new).cloned(),
+            has_folder,
             deleted: self.known.deleted.clone(),
             openings: Arc::clone(&self.known.openings[at]),
         }

@@ -28,7 +28,7 @@ pub enum Condition {
     Starting,
     /// It serves.
     Running(Box<Running>),
-    /// It was told to stop.
+    /// It stops.
     Stopping,
 }
 
