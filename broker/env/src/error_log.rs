@@ -13,7 +13,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Maximum of files, logs or folders with their own line for each kind.
 const SUBJECTS_MAX: usize = 100;
 
-/// Counts errors by kind. Logs the first of each kind, then at most one line in [`LINE_EVERY`] with the count of further
+/// Counts errors by kind. Logs the first of each kind, then at most one line in `LINE_EVERY` with the count of further
 /// ones.
 pub struct ErrorLog {
     now: Box<dyn Fn() -> Instant + Send + Sync>,
