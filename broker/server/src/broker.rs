@@ -10,19 +10,19 @@ use brokkr_metadata::Request;
 use brokkr_types::{NodeId, Uuid};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::changes::Changes;
 use crate::config::BrokerConfig;
+use crate::controller::ProducerIds;
 use crate::controller::{self, ControllerError};
 use crate::ctx::Ctx;
-use crate::dispatch::SERVED;
-use crate::fetch_session::Slots;
+use crate::handlers::fetch_session::Slots;
+use crate::handlers::served::SERVED;
 use crate::log_dir::{self, LogDirError, LogDirs};
-use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::net::memory::Memory;
+use crate::net::turns::Turns;
+use crate::partition::changes::Changes;
 use crate::partitions::{self, Ask, Manager};
-use crate::producer_ids::ProducerIds;
 use crate::stop::Stop;
-use crate::turns::Turns;
 
 /// One turn for checking large batches for so many of `num.io.threads`: each takes a processor and up to 32 MiB.
 const IO_THREADS_PER_CHECK: usize = 4;
@@ -134,7 +134,7 @@ impl<E: Env> Broker<E> {
             }
         }
         for (name, socket) in listeners {
-            let accept = crate::listener::accept(ctx.clone(), name, socket, stop.clone());
+            let accept = crate::net::listener::accept(ctx.clone(), name, socket, stop.clone());
             drivers.push(env.spawn("accept", accept));
         }
         Ok(Self {

@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorLog, Reader};
 use brokkr_metadata::Image;
-use brokkr_types::Uuid;
 
-use crate::changes::Changes;
 use crate::config::BrokerConfig;
 use crate::controller::ControllerHandle;
-use crate::fetch_session::Slots;
-use crate::listener::Connections;
-use crate::log_dir::Place;
-use crate::memory::Memory;
+use crate::controller::ProducerIds;
+use crate::handlers::fetch_session::Slots;
+use crate::log_dir::{Identity, Place};
 use crate::metrics::Metrics;
+use crate::net::connections::Connections;
+use crate::net::memory::Memory;
+use crate::net::turns::Turns;
+use crate::partition::changes::Changes;
 use crate::partitions::{ClusterView, Routes};
-use crate::producer_ids::ProducerIds;
-use crate::turns::Turns;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -26,17 +25,6 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// The name of the listener it came in by (`PLAINTEXT`).
     pub listener: Arc<str>,
-}
-
-/// What a broker is, for as long as it runs.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// `node.id`.
-    pub node_id: i32,
-    /// `cluster.id` of `meta.properties`.
-    pub cluster_id: Arc<str>,
-    /// `directory.id` of `meta.properties`: where it is a broker's, that of the metadata log.
-    pub directory_id: Uuid,
 }
 
 /// A broker, as its connections see it. Each has its own, so that each remembers the snapshots it saw last.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use brokkr_metadata::config::resolve::Layers;
 
-use super::{StartupError, list, text};
+use super::error::StartupError;
+use super::value::{list, text};
 
 /// A socket to listen on: `NAME://host:port`.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use brokkr_metadata::config::ConfigError;
 use brokkr_metadata::config::resolve::Layers;
 
-use super::{StartupError, list, text};
+use super::error::StartupError;
+use super::value::{list, text};
 
 /// The directories of the partitions, and that of the metadata log. By their names alone; two names of one directory are
 /// refused when the second can't be locked.

@@ -2,7 +2,9 @@
 
 use brokkr_metadata::config::resolve::Layers;
 
-use super::{EVERY_ADDRESS, StartupError, host_port, text};
+use super::error::StartupError;
+use super::listeners::{EVERY_ADDRESS, host_port};
+use super::value::text;
 
 /// The value of `metrics.listen` that says that there is no endpoint.
 const NONE: &str = "none";

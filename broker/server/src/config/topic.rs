@@ -9,7 +9,7 @@ use brokkr_wire::records::{
     CompressionConfig, CompressionType, DECOMPRESSED_MAX, Origin, Rules, TimestampType,
 };
 
-use super::BrokerConfig;
+use super::broker::BrokerConfig;
 
 /// A topic's configuration, resolved.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -25,10 +25,9 @@ use brokkr_wire::messages::voters_record::{
 use brokkr_wire::records::{Batch, BatchError, batches};
 use bytes::Bytes;
 
-use super::{ControllerError, FOLDER, content};
+use super::error::{ControllerError, content};
 use crate::config::BrokerConfig;
-use crate::ctx::Identity;
-use crate::log_dir::Owned;
+use crate::log_dir::{Identity, METADATA_FOLDER, Owned};
 
 const QUORUM_STATE: &str = "__cluster_metadata-0/quorum-state";
 /// What Apache Kafka's format command leaves for the first start.
@@ -56,7 +55,7 @@ pub(super) struct Replayed<E: Env> {
 /// Looks whether this broker can begin with the metadata that is there, BEFORE anything is written.
 pub async fn may_start<E: Env>(log_dir: &Owned<E>) -> Result<(), ControllerError> {
     let logs = &log_dir.logs;
-    let recorded = log_dir.recorded(FOLDER).cloned().unwrap_or_default();
+    let recorded = log_dir.recorded(METADATA_FOLDER).cloned().unwrap_or_default();
     if snapshots(logs).await?.is_empty() && log_bytes(logs).await? == 0 {
         return is_new(log_dir, &recorded);
     }
@@ -76,7 +75,7 @@ async fn no_other_voters<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Resul
         .collect();
     segments.sort();
     for name in segments {
-        let path = format!("{FOLDER}/{name}");
+        let path = format!("{METADATA_FOLDER}/{name}");
         let file = logs.dir().open(&path).await?;
         let (mut at, mut wanted) = (0, u64::from(REPLAY_BYTES));
         while at < file.len() {
@@ -146,30 +145,32 @@ async fn open_log<E: Env>(
         ..LogConfig::default()
     };
     let logs = &log_dir.logs;
-    let recorded = log_dir.recorded(FOLDER).cloned().unwrap_or_default();
+    let recorded = log_dir.recorded(METADATA_FOLDER).cloned().unwrap_or_default();
     let bytes = log_bytes(logs).await?;
     let begun = !snapshots(logs).await?.is_empty() || bytes > 0;
     if begun {
         is_ours(logs, &log_dir.identity).await?;
-        let (log, recovery) = logs.open_log(FOLDER, &log_config, &recorded).await?;
+        let (log, recovery) = logs.open_log(METADATA_FOLDER, &log_config, &recorded).await?;
         if !recovery.clean {
             tracing::info!(?recovery, "cluster metadata recovered");
         }
         return Ok(log);
     }
     is_new(log_dir, &recorded)?;
-    let log = match log_dir.folders.contains(FOLDER) {
+    let log = match log_dir.folders.contains(METADATA_FOLDER) {
         // A first start that was interrupted: there is no record in it.
         true => {
-            let (mut log, _) = logs.open_log(FOLDER, &log_config, &Recorded::default()).await?;
+            let (mut log, _) = logs
+                .open_log(METADATA_FOLDER, &log_config, &Recorded::default())
+                .await?;
             log.set_topic_id(Uuid::METADATA_TOPIC).await?;
             log
         }
-        false => Log::create(logs, FOLDER, Uuid::METADATA_TOPIC, log_config).await?,
+        false => Log::create(logs, METADATA_FOLDER, Uuid::METADATA_TOPIC, log_config).await?,
     };
     // LAST: without it what is there was never used.
     if !has_file(logs, BOOTSTRAP).await? {
-        let first = format!("{FOLDER}/{}", SnapshotId::BOOTSTRAP.file_name());
+        let first = format!("{METADATA_FOLDER}/{}", SnapshotId::BOOTSTRAP.file_name());
         let voters = voters(&log_dir.identity, config, addrs);
         let bootstrap = snapshot::bootstrap(&voters, env.wall()).map_err(|e| content(&first, e))?;
         logs.dir().replace(&first, bootstrap).await?;
@@ -182,14 +183,14 @@ fn is_new<E: Env>(log_dir: &Owned<E>, recorded: &Recorded) -> Result<(), Control
     let remedy = "put it back from a backup; or move the folders of partitions and brokkr-checkpoint away to begin with nothing";
     if recorded.recovery_point.is_some_and(|p| p.0 > 0) {
         return Err(content(
-            FOLDER,
+            METADATA_FOLDER,
             format_args!("the metadata of the cluster is missing: {remedy}"),
         ));
     }
-    match log_dir.folders.iter().find(|name| *name != FOLDER) {
+    match log_dir.folders.iter().find(|name| *name != METADATA_FOLDER) {
         None => Ok(()),
         Some(name) => Err(content(
-            FOLDER,
+            METADATA_FOLDER,
             format_args!(
                 "the metadata of the cluster, which knows of {name} and others here, is missing: {remedy}"
             ),
@@ -203,7 +204,7 @@ async fn is_ours<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), Co
     let Some(first) = segments.min() else {
         return Ok(());
     };
-    let path = format!("{FOLDER}/{first}");
+    let path = format!("{METADATA_FOLDER}/{first}");
     let file = logs.dir().open(&path).await?;
     let bytes = file.read_at(0, FIRST_BATCH_BYTES.min(file.len() as u32)).await?;
     // What can't be read here the log reports when it is opened.
@@ -234,14 +235,14 @@ async fn log_bytes<E: Env>(logs: &LogDir<E>) -> Result<u64, ControllerError> {
     let mut bytes = 0;
     for name in names(logs).await? {
         if name.ends_with(".log") {
-            bytes += logs.dir().open(&format!("{FOLDER}/{name}")).await?.len();
+            bytes += logs.dir().open(&format!("{METADATA_FOLDER}/{name}")).await?.len();
         }
     }
     Ok(bytes)
 }
 
 async fn names<E: Env>(logs: &LogDir<E>) -> Result<Vec<String>, ControllerError> {
-    match logs.dir().list(FOLDER).await {
+    match logs.dir().list(METADATA_FOLDER).await {
         Ok(entries) => Ok(entries.into_iter().map(|e| e.name).collect()),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e.into()),
@@ -356,7 +357,7 @@ async fn replay<E: Env>(
         None => {
             let start = log.log_start();
             return Err(content(
-                FOLDER,
+                METADATA_FOLDER,
                 format_args!(
                     "no snapshot can be read, and the log starts at offset {start}: put one back from a backup"
                 ),
@@ -373,7 +374,7 @@ async fn replay<E: Env>(
     } else if end < offset || start > offset {
         let name = id.file_name();
         return Err(content(
-            FOLDER,
+            METADATA_FOLDER,
             format_args!(
                 "the log has offsets {start} to {end}, and the latest snapshot that can be read is {name}"
             ),
@@ -388,7 +389,7 @@ async fn replay<E: Env>(
             .map_err(LogError::from)?;
         let Some(piece) = piece.filter(|p| !p.is_empty()) else {
             return Err(content(
-                FOLDER,
+                METADATA_FOLDER,
                 format_args!("nothing can be read at offset {offset}"),
             ));
         };
@@ -435,7 +436,9 @@ async fn segment_of<E: Env>(logs: &LogDir<E>, offset: Offset) -> Result<String, 
     let segment = names
         .filter(|name| base(name).is_some_and(|base| base <= offset.0))
         .max();
-    Ok(segment.map_or(FOLDER.to_owned(), |name| format!("{FOLDER}/{name}")))
+    Ok(segment.map_or(METADATA_FOLDER.to_owned(), |name| {
+        format!("{METADATA_FOLDER}/{name}")
+    }))
 }
 
 fn replay_batch(
@@ -491,7 +494,7 @@ async fn latest_snapshot<E: Env>(
 ) -> Result<Option<(SnapshotId, Snapshot)>, ControllerError> {
     let mut last = None;
     for id in snapshots(logs).await?.into_iter().rev() {
-        let path = format!("{FOLDER}/{}", id.file_name());
+        let path = format!("{METADATA_FOLDER}/{}", id.file_name());
         let read = match logs.dir().read(&path, SNAPSHOT_BYTES_MAX).await {
             Ok(bytes) => snapshot::read(&bytes, id, cluster_id).map_err(|e| e.to_string()),
             Err(e) if e.kind() == ErrorKind::Resources => return Err(e.into()),
@@ -515,10 +518,10 @@ async fn latest_snapshot<E: Env>(
 /// The name of a directory's latest snapshot and the voters in it, each with its directory; `None` where it names none, or can't
 /// be read: then a start says why.
 pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<(String, Vec<(i32, Uuid)>)> {
-    let entries = logs.dir().list(FOLDER).await.ok()?;
+    let entries = logs.dir().list(METADATA_FOLDER).await.ok()?;
     let ids = entries.iter().filter_map(|e| SnapshotId::from_file_name(&e.name));
     let id = ids.max()?;
-    let path = format!("{FOLDER}/{}", id.file_name());
+    let path = format!("{METADATA_FOLDER}/{}", id.file_name());
     let bytes = logs.dir().read(&path, SNAPSHOT_BYTES_MAX).await.ok()?;
     let voters = snapshot::read(&bytes, id, "")
         .ok()?

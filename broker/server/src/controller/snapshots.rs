@@ -9,7 +9,9 @@ use brokkr_env::Env;
 use brokkr_metadata::snapshot::{self, Snapshot, SnapshotId};
 use brokkr_types::{Offset, UnixMillis};
 
-use super::{ControllerError, FOLDER, Host, content};
+use super::error::{ControllerError, content};
+use super::host::Host;
+use crate::log_dir::METADATA_FOLDER;
 
 /// Snapshots that are kept: the latest, and a spare.
 const SNAPSHOTS_KEPT: usize = 2;
@@ -45,14 +47,14 @@ impl<E: Env> Host<E> {
             quorum: self.quorum.clone(),
             last_timestamp: self.env.wall(),
         };
-        let path = format!("{FOLDER}/{}", id.file_name());
+        let path = format!("{METADATA_FOLDER}/{}", id.file_name());
         let bytes =
             snapshot::write(&whole, id, UnixMillis(self.env.wall().0)).map_err(|e| content(&path, e))?;
         self.logs.dir().replace(&path, bytes).await?;
         let mut ids = super::load::snapshots(&self.logs).await?;
         let kept = ids.split_off(ids.len().saturating_sub(SNAPSHOTS_KEPT));
         for id in ids {
-            let old = format!("{FOLDER}/{}", id.file_name());
+            let old = format!("{METADATA_FOLDER}/{}", id.file_name());
             self.logs.dir().remove(&old).await?;
         }
         if let [spare, _] = kept[..] {

@@ -8,7 +8,7 @@ use brokkr_wire::messages::api_versions_response::{
 };
 use brokkr_wire::{ApiKey, ErrorCode, Str};
 
-use crate::dispatch::SERVED;
+use crate::handlers::served::SERVED;
 
 /// The first version that may be told of features whose lowest level is 0 (KAFKA-17011).
 const FEATURES_FROM_ZERO_SINCE: i16 = 4;

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::described::{Listed, Place};
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
-use crate::numbers::TopicNumbers;
+use crate::handlers::topic_numbers::TopicNumbers;
 use crate::partition::{Message, Refused};
 use crate::partitions::Route;
 

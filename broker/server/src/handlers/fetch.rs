@@ -17,10 +17,10 @@ use bytes::Bytes;
 use super::described::isolation_level;
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
-use crate::dispatch::{Dispatched, RequestContext, response_share};
-use crate::fetch_session::{Asked, Sessions, Told, Turn};
-use crate::memory::{Holds, Share};
+use crate::handlers::fetch_session::{Asked, Sessions, Told, Turn};
 use crate::metrics::TopicTraffic;
+use crate::net::memory::{Holds, Share};
+use crate::net::request::{Dispatched, RequestContext, response_share};
 use crate::partition::{Handle, Refused, View, Waiter};
 use crate::partitions::{OPENING_WAIT, check_epoch};
 
@@ -403,7 +403,7 @@ async fn partition<E: Env>(
             }
             Err(error) => {
                 if matches!(error, ReadError::Damaged(_) | ReadError::Io(_)) {
-                    let log = crate::partitions::folder(&route.name, asked.key.partition);
+                    let log = crate::log_dir::folder(&route.name, asked.key.partition);
                     if ctx.error_log.is_first_of("a read failed", &log) {
                         tracing::warn!(log, %error, "a read failed; further ones of this log are counted");
                     }
@@ -590,7 +590,7 @@ async fn answer<E: Env>(turn: &Turn, pass: Pass<E>, read_committed: bool) -> Ans
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fetch_session::Key;
+    use crate::handlers::fetch_session::Key;
     use brokkr_env::tokio::TokioEnv;
     use brokkr_types::Uuid;
     use brokkr_wire::Str;

@@ -16,7 +16,7 @@ use super::described::{each_topic_once, isolation_level};
 use super::produce::{MOST_DECOMPRESSED_MAX, QUICK_DECOMPRESSED_MAX, copies, decompressed_max};
 use crate::coop::{STEPS_MAX, Steps};
 use crate::ctx::{Ctx, Peer};
-use crate::memory::Overloaded;
+use crate::net::memory::Overloaded;
 use crate::partition::Refused;
 use crate::partitions::{Route, check_epoch};
 

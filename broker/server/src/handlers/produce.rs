@@ -19,12 +19,12 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use crate::conn::State;
 use crate::coop::{self, Steps};
 use crate::ctx::Ctx;
-use crate::dispatch::{Dispatched, RequestContext};
-use crate::memory::{Overloaded, Share};
-use crate::numbers::TopicNumbers;
+use crate::handlers::topic_numbers::TopicNumbers;
+use crate::net::memory::{Overloaded, Share};
+use crate::net::request::{Dispatched, RequestContext};
+use crate::net::state::State;
 use crate::partition::{Answer, Append, Held, Message, Refused};
 use crate::partitions::Route;
 

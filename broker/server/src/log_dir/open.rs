@@ -11,10 +11,9 @@ use brokkr_log::checkpoint::{self, MetaProperties, Remembered, split_folder};
 use brokkr_log::{LogDir, LogError, ProducerRoom};
 use brokkr_types::{NodeId, Uuid};
 
-use super::{LogDirError, LogDirs, Owned, found};
+use super::{Identity, LogDirError, LogDirs, METADATA_FOLDER, Owned, found};
 use crate::config::BrokerConfig;
 use crate::controller;
-use crate::ctx::Identity;
 
 /// Files that stay open though nobody appends to them or reads them, of all directories.
 const OPEN_FILES_MAX: usize = 1024;
@@ -208,8 +207,8 @@ async fn metadata_is_in_its_place<E: Env>(taken: &[Taken<E>], metadata: &str) ->
         for entry in entries.into_iter().filter(|e| e.kind == EntryKind::Dir) {
             let path = &dir.path;
             match entry.name.as_str() {
-                controller::FOLDER if path == metadata => is_there = true,
-                controller::FOLDER => {
+                METADATA_FOLDER if path == metadata => is_there = true,
+                METADATA_FOLDER => {
                     return Err(LogDirError::Together(format!(
                         "the metadata log is in {path}, but its directory is {metadata}: set metadata.log.dir"
                     )));

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Weak};
 
 use brokkr_env::{Env, ErrorKind, ErrorLog, Published};
-use brokkr_log::{AppendError, Event, FreshLog, Log, LogError};
+use brokkr_log::{AppendError, Event, Log, LogError};
 use brokkr_replication::Leader;
 use brokkr_types::{NodeId, Offset};
 use brokkr_wire::ErrorCode;
@@ -13,26 +13,20 @@ use brokkr_wire::messages::describe_producers_response::ProducerState;
 use brokkr_wire::records::{Origin, Validated};
 use tokio::sync::{mpsc, oneshot};
 
-use super::opening::Assignment;
+use super::assignment::{Assignment, OwnedLog};
+use super::handle::Shared;
+use super::message::{Answer, Append, Closed, Control, Held, Message, Placed, Refused};
+use super::view::{PartitionState, View};
 use super::waiters::Waiter;
-use super::{Answer, Append, Closed, Control, Held, Message, PartitionState, Placed, Refused, Shared, View};
-use crate::changes::Changes;
 use crate::config::TopicConfig;
 use crate::metrics::TopicTraffic;
+use crate::partition::changes::Changes;
 
 /// Messages taken from the queue in one go.
 const TAKE_MAX: usize = 512;
 
 /// Answers that an idle owner keeps room for: fewer, of a partition that is seldom written, or more are allocated anew.
 const ROOM_KEPT: RangeInclusive<usize> = 5..=64;
-
-/// A partition's log, as its owner has it.
-pub(super) enum OwnedLog<E: Env> {
-    /// Nothing was ever appended to it.
-    Fresh(FreshLog<E>),
-    /// It can be appended to.
-    Open(Box<Log<E>>),
-}
 
 /// Where an owner publishes.
 pub(super) struct Outlet<E: Env> {
@@ -520,7 +514,7 @@ impl<E: Env> Owner<E> {
                 },
                 message = self.queue.recv() => match message {
                     None => return,
-                    Some(message) => super::opening::refuse(message),
+                    Some(message) => message.refuse(),
                 },
             }
         }

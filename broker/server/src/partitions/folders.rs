@@ -12,16 +12,16 @@ use std::time::Duration;
 use brokkr_env::Env;
 use brokkr_log::LogError;
 use brokkr_log::checkpoint::split_folder;
-use brokkr_metadata::topic_name::INTERNAL_TOPICS;
 use brokkr_metadata::{Image, PartitionImage, TopicImage};
 use brokkr_types::{LeaderEpoch, NodeId, Uuid};
 use brokkr_wire::Str;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{CLOSING_MAX, Hosted, Manager, Route, folder};
+use super::manager::{CLOSING_MAX, Manager};
+use super::routes::{Hosted, Route};
 use crate::config::TopicConfig;
-use crate::controller;
+use crate::log_dir::{METADATA_FOLDER, folder, is_left_alone};
 use crate::partition::{self, Assignment, Control, DeletedTopics, Place, remove_or_set_aside};
 
 /// Logs of one directory that are opened at the same time.
@@ -54,11 +54,6 @@ impl Known {
             self.deleted_names.insert(name);
         }
     }
-}
-
-/// Whether the logs of a topic are left as they are: those of Kafka's coordinators, which this broker doesn't have.
-pub fn is_left_alone(topic: &str) -> bool {
-    INTERNAL_TOPICS.contains(&topic)
 }
 
 impl<E: Env> Manager<E> {
@@ -156,7 +151,7 @@ impl<E: Env> Manager<E> {
         };
         let mut unknown = Vec::new();
         for (at, dir) in self.log_dirs.online.iter().enumerate() {
-            let names = dir.folders.iter().filter(|name| *name != controller::FOLDER);
+            let names = dir.folders.iter().filter(|name| *name != METADATA_FOLDER);
             unknown.extend(
                 names
                     .filter(|name| !is_known(name, at))

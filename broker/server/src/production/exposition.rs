@@ -15,9 +15,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
-use super::RealBroker;
 use super::families::Families;
 use super::process;
+use super::real_broker::RealBroker;
 use crate::ctx::Ctx;
 use crate::log_dir::{LogDirs, Owned};
 use crate::partitions::ClusterView;

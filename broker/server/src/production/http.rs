@@ -29,8 +29,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::RealBroker;
 use super::exposition::{self, Condition, Format};
+use super::real_broker::RealBroker;
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 16;

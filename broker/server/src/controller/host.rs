@@ -11,16 +11,12 @@
 //! A start (`load`) replays the latest snapshot and the log behind it, begins a new quorum epoch (`quorum-state` is durable BEFORE
 //! anything is written in it), and registers this broker: its new incarnation bumps the leader epochs of what it leads.
 
-mod load;
-mod snapshots;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::Arc;
 
-use brokkr_env::{Env, ErrorKind, ErrorLog, Published, Reader};
+use brokkr_env::{Env, ErrorKind, ErrorLog, Published};
 use brokkr_log::{Event, Log, LogDir, LogError, Recorded};
 use brokkr_metadata::config::is_applied;
 use brokkr_metadata::records::{Control, encode_control, encode_records};
@@ -34,103 +30,15 @@ use brokkr_wire::records::{Batch, Origin};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::BrokerConfig;
-use crate::ctx::Identity;
-use crate::log_dir::{LogDirs, Owned};
-use crate::partitions::{self, Ask};
+use crate::log_dir::{Identity, LogDirs, METADATA_FOLDER, Owned, folder, is_left_alone};
+use crate::partitions::Ask;
 
-use load::Replayed;
-pub use load::{may_start, voters_in};
+use super::error::{ControllerError, content};
+use super::handle::{ControllerHandle, Message};
+use super::load::{self, Replayed};
 
-/// The folder of the metadata log.
-pub const FOLDER: &str = "__cluster_metadata-0";
+/// Capacity of the queue, in requests. Senders wait when it is full.
 const QUEUE_MAX: usize = 256;
-
-/// Metadata can't be read or written.
-#[derive(Debug)]
-pub enum ControllerError {
-    /// Its log.
-    Log(LogError),
-    /// The directory.
-    Io(brokkr_env::Error),
-    /// Something in it can't be understood: where, and what.
-    Content(String, String),
-}
-
-impl fmt::Display for ControllerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Log(e) => write!(f, "cluster metadata: {e}"),
-            Self::Io(e) => write!(f, "cluster metadata: {e}"),
-            Self::Content(place, what) => write!(f, "cluster metadata: {place}: {what}"),
-        }
-    }
-}
-
-impl From<LogError> for ControllerError {
-    fn from(e: LogError) -> Self {
-        Self::Log(e)
-    }
-}
-
-impl From<brokkr_env::Error> for ControllerError {
-    fn from(e: brokkr_env::Error) -> Self {
-        Self::Io(e)
-    }
-}
-
-fn content(place: impl fmt::Display, what: impl fmt::Display) -> ControllerError {
-    ControllerError::Content(place.to_string(), what.to_string())
-}
-
-enum Message {
-    Ask(Request, oneshot::Sender<Result<Reply, ErrorCode>>),
-    Close(oneshot::Sender<Option<(String, Recorded, i64)>>),
-}
-
-/// The handle. Cloning shares the host.
-#[derive(Clone)]
-pub struct ControllerHandle {
-    queue: mpsc::Sender<Message>,
-    recorded: Reader<Recorded>,
-}
-
-impl ControllerHandle {
-    /// Asks for a change, and waits until it is committed and the partitions here have followed.
-    pub async fn ask(&self, request: Request) -> Result<Reply, ErrorCode> {
-        let (tx, rx) = oneshot::channel();
-        let gone = ErrorCode::NOT_CONTROLLER;
-        self.queue
-            .send(Message::Ask(request, tx))
-            .await
-            .map_err(|_| gone)?;
-        rx.await.map_err(|_| gone)?
-    }
-
-    /// Requests that wait for the host.
-    pub fn queued(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
-    }
-
-    /// A block of producer ids that nobody had before.
-    pub async fn allocate_producer_ids(&self) -> Result<Range<i64>, ErrorCode> {
-        match self.ask(Request::AllocateProducerIds).await? {
-            Reply::ProducerIds(block) => block,
-            other => unreachable!("ids were asked for: {other:?}"),
-        }
-    }
-
-    /// What is to be recorded of the metadata log.
-    pub fn recorded(&self) -> (String, Recorded) {
-        (FOLDER.to_owned(), Recorded::clone(self.recorded.clone().get()))
-    }
-
-    /// Closes the log: what is to be recorded of it, and this life's broker epoch. `None` if it failed.
-    pub async fn close(&self) -> Option<(String, Recorded, i64)> {
-        let (tx, rx) = oneshot::channel();
-        self.queue.send(Message::Close(tx)).await.ok()?;
-        rx.await.ok()?
-    }
-}
 
 /// What a record may be written with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -141,24 +49,24 @@ enum Room {
     Reserved,
 }
 
-struct Host<E: Env> {
-    env: E,
-    error_log: Arc<ErrorLog>,
-    log: Log<E>,
-    logs: LogDir<E>,
-    controller: Controller,
-    quorum: QuorumState,
-    epoch: LeaderEpoch,
-    broker_epoch: i64,
-    recorded: Published<Recorded>,
-    partitions: mpsc::Sender<Ask>,
+pub(super) struct Host<E: Env> {
+    pub(super) env: E,
+    pub(super) error_log: Arc<ErrorLog>,
+    pub(super) log: Log<E>,
+    pub(super) logs: LogDir<E>,
+    pub(super) controller: Controller,
+    pub(super) quorum: QuorumState,
+    pub(super) epoch: LeaderEpoch,
+    pub(super) broker_epoch: i64,
+    pub(super) recorded: Published<Recorded>,
+    pub(super) partitions: mpsc::Sender<Ask>,
     /// Whether they have followed a first image.
-    is_followed: bool,
-    bytes_since_snapshot: u64,
-    snapshot_every_bytes: u64,
+    pub(super) is_followed: bool,
+    pub(super) bytes_since_snapshot: u64,
+    pub(super) snapshot_every_bytes: u64,
     /// Snapshots that failed since the last one that didn't, and when the next may be tried.
-    snapshot_failures: u32,
-    snapshot_not_before: Instant,
+    pub(super) snapshot_failures: u32,
+    pub(super) snapshot_not_before: Instant,
 }
 
 /// Starts the host: replays, registers this broker, and lets the partitions follow. Everything is committed when it returns.
@@ -263,10 +171,11 @@ impl<E: Env> Host<E> {
             }));
             controls.extend(self.quorum.voters.clone().map(Control::Voters));
         }
-        let batch = encode_control(&controls, end, self.epoch, now).map_err(|e| content(FOLDER, e))?;
+        let batch =
+            encode_control(&controls, end, self.epoch, now).map_err(|e| content(METADATA_FOLDER, e))?;
         self.append(&batch, Room::Reserved)
             .await
-            .map_err(|e| content(FOLDER, e))?;
+            .map_err(|e| content(METADATA_FOLDER, e))?;
         self.controller
             .advance(end.0 + controls.len() as i64 - 1, self.epoch.0);
         let owed = match self.controller.image().metadata_version() {
@@ -276,7 +185,7 @@ impl<E: Env> Host<E> {
         if !owed.is_empty() {
             self.commit(&owed, Room::Reserved)
                 .await
-                .map_err(|e| content(FOLDER, e))?;
+                .map_err(|e| content(METADATA_FOLDER, e))?;
         }
         Ok(())
     }
@@ -343,10 +252,10 @@ impl<E: Env> Host<E> {
         let mut counts: BTreeMap<Uuid, usize> = BTreeMap::new();
         for topic in self.controller.image().topics.iter() {
             for (index, partition) in topic.partitions() {
-                if !partition.replicas.contains(&node_id) || partitions::is_left_alone(&topic.name) {
+                if !partition.replicas.contains(&node_id) || is_left_alone(&topic.name) {
                     continue;
                 }
-                let folder = partitions::folder(&topic.name, index);
+                let folder = folder(&topic.name, index);
                 let has = |dir: &&Owned<E>| dir.folders.contains(&folder);
                 let assigned = partition.directory(node_id);
                 let mut found = assigned.filter(|id| online.iter().filter(has).any(|dir| dir.id() == *id));
@@ -391,7 +300,8 @@ impl<E: Env> Host<E> {
                 }
                 Message::Close(reply) => {
                     let closed = self.log.close().await.ok();
-                    let end = closed.map(|recorded| (FOLDER.to_owned(), recorded, self.broker_epoch));
+                    let end =
+                        closed.map(|recorded| (METADATA_FOLDER.to_owned(), recorded, self.broker_epoch));
                     return drop(reply.send(end));
                 }
             }
@@ -468,7 +378,10 @@ impl<E: Env> Host<E> {
     async fn try_append(&mut self, batch: &Batch) -> Result<(), LogError> {
         let (now, wall) = (self.env.now(), self.env.wall());
         let storage = |e: &dyn fmt::Display| {
-            LogError::Io(brokkr_env::Error::new(ErrorKind::Io, format!("{FOLDER}: {e}")))
+            LogError::Io(brokkr_env::Error::new(
+                ErrorKind::Io,
+                format!("{METADATA_FOLDER}: {e}"),
+            ))
         };
         let at = self
             .log

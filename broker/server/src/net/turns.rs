@@ -14,7 +14,7 @@ use std::time::Duration;
 use brokkr_env::{Env, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::memory::Overloaded;
+use crate::net::memory::Overloaded;
 
 /// Breaks in a slice: some 15 ms of ordinary work, and up to 100 ms of what takes longest.
 const SLICE_BREAKS: usize = 64;

@@ -14,8 +14,8 @@ use brokkr_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTo
 use brokkr_wire::{ErrorCode, Str};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::memory::{Memory, Share};
-use crate::numbers::TopicNumbers;
+use crate::handlers::topic_numbers::TopicNumbers;
+use crate::net::memory::{Memory, Share};
 
 /// Sessions of one connection: a client has one, but may forget to close it before the next.
 const PER_CONNECTION_MAX: usize = 8;

@@ -3,7 +3,7 @@
 //! Two tasks. The reader cuts frames and dispatches each at once: what changes the log is submitted before the next frame
 //! is looked at, so that order is kept. What a request still waits for becomes a future; the writer drives the oldest and
 //! sends what is ready, in order (W7). Effects keep that order too: a Produce, which acts when it is dispatched, waits for
-//! the requests before it that change something ([`Changing`]).
+//! the requests before it that change something ([`super::state::Changing`]).
 //!
 //! The end of a connection shows when the reader reads, as it does a little while the check of a batch takes long, which then ends.
 //! Whenever it waits for anything else (memory, requests before, a full
@@ -14,28 +14,29 @@
 //! arrived, not by what a frame's size announces; every frame that was cut from a buffer holds its share until the last
 //! slice of it is gone. A connection has one small buffer that costs nothing. At most [`IN_FLIGHT_MAX`] requests are under
 //! way. A frame that has begun has a deadline, and a peer whose frame or response is the slowest is dropped when others
-//! wait for memory ([`crate::memory`]). A peer that neither reads nor writes for `connections.max.idle.ms` is dropped.
+//! wait for memory ([`super::memory`]). A peer that neither reads nor writes for `connections.max.idle.ms` is dropped.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
 use brokkr_env::{Conn, Env, Instant, Part, Progress, ReadHalf, WriteHalf};
-use brokkr_wire::ApiKey;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::FutureExt;
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, mpsc};
 
-use crate::coop::{STEPS_MAX, yield_now};
+use super::connections::Slot;
+use super::dispatch::Dispatch;
+use super::memory::{Overloaded, Share, Watched};
+use super::read_buffer::{READ_BUFFER_MIN, ReadBuffer};
+use super::request::Dispatched;
+use super::response::{Leaving, Response, UnderWay};
+use super::state::State;
 use crate::ctx::{Ctx, Peer};
-use crate::dispatch::{Dispatch, Dispatched};
-use crate::listener::Slot;
-use crate::memory::{Holds, Memory, Overloaded, Share, Watched};
 
 /// Requests of one connection under way.
 const IN_FLIGHT_MAX: usize = 1024;
@@ -45,233 +46,14 @@ const QUEUE_MAX: usize = 64;
 const WRITE_BYTES_MAX: usize = 1 << 20;
 /// Of those, the bytes that are in memory and not in files.
 const WRITE_MEMORY_MAX: usize = 64 << 10;
-/// Minimum and maximum read buffer of a connection, as it is sized by how much arrives at once.
-const READ_BUFFER_MIN: usize = 1024;
-const READ_BUFFER_MAX: usize = 512 * 1024;
-/// What the requests under way of a connection may hold before it is read no further: decoded, and this part of all that may arrive.
-const DECODED_BYTES_MAX: usize = 512 * 1024;
+/// A connection is read no further while the frames of its requests under way hold more than this fraction of what all connections may
+/// hold in read buffers.
 const BUFFERS_PART_MAX: usize = 6;
-/// With more requests than this behind it nobody lets a fetch wait.
-const BEHIND_PARKED_MAX: usize = 16;
-/// The buffer that costs nothing. A connection has one.
-const FREE_BUFFER: usize = 4096;
 /// A buffer that stayed empty for so long is given back.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a frame may take to arrive: this, and its size at [`FRAME_BYTES_PER_SECOND_MIN`].
 const FRAME_TIME: Duration = Duration::from_secs(60);
 const FRAME_BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
-
-/// What is sent for one request: nothing, where the client wants no answer.
-pub struct Response<E: Env> {
-    /// The frame, in pieces.
-    pub parts: Vec<Part<E>>,
-    /// What it takes from the budget until it is sent.
-    pub share: Share,
-    /// What it answers.
-    pub api_key: ApiKey,
-    /// When the request had arrived.
-    pub received_at: Instant,
-}
-
-/// What is known of a response while it leaves.
-struct Leaving {
-    share: Share,
-    api_key: ApiKey,
-    received_at: Instant,
-}
-
-impl<E: Env> Response<E> {
-    fn leave(self) -> (Vec<Part<E>>, Leaving) {
-        let leaving = Leaving {
-            share: self.share,
-            api_key: self.api_key,
-            received_at: self.received_at,
-        };
-        (self.parts, leaving)
-    }
-
-    /// Bytes that are in memory.
-    fn memory(&self) -> usize {
-        let memory = |part: &Part<E>| match part {
-            Part::Bytes(bytes) => bytes.len(),
-            Part::Range(_) => 0,
-        };
-        self.parts.iter().map(memory).sum()
-    }
-}
-
-/// A request under way. `None`: the connection is to be closed.
-pub type Pending<E> = Pin<Box<dyn Future<Output = Option<Response<E>>> + Send>>;
-
-/// A request under way with the memory that it holds.
-struct UnderWay<E: Env> {
-    pending: Pending<E>,
-    frame_bytes: usize,
-    decoded: Share,
-    _buffer: Arc<Share>,
-}
-
-/// What the two tasks of a connection, and its requests under way, know of each other.
-#[derive(Default)]
-pub struct State {
-    /// The peer sends nothing more, or nothing more is read from it for now.
-    hurried: AtomicBool,
-    hurry: Notify,
-    /// Requests under way, the bytes of their frames, and what they decoded to.
-    requests: AtomicUsize,
-    frame_bytes: AtomicUsize,
-    decoded_bytes: AtomicUsize,
-    /// Some of them were answered.
-    fewer: Notify,
-    /// The connection is to be closed.
-    closed: Notify,
-    /// What is dispatched takes long, so that meanwhile the peer's end has to be looked for; and the peer has closed its side.
-    long_work: Notify,
-    peer_closed: AtomicBool,
-    /// What the reader does since it last waited for its peer: appends.
-    pub reading: Worked,
-    /// What the writer does: all other requests.
-    pub answering: Worked,
-    /// Requests under way that change what a later one finds.
-    changing: AtomicUsize,
-    changed: Notify,
-}
-
-/// A request that changes what later ones find (a topic that it creates), until it is carried out or given up.
-pub struct Changing(Arc<State>);
-
-impl Changing {
-    /// For a request that is dispatched now.
-    pub fn begin(state: &Arc<State>) -> Self {
-        state.changing.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(state))
-    }
-}
-
-impl Drop for Changing {
-    fn drop(&mut self) {
-        self.0.changing.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_waiters();
-    }
-}
-
-/// Steps that a task has done for its connection's requests since others had a turn. Each request's long loops give way by themselves;
-/// but many requests that are short follow each other in one task.
-#[derive(Default)]
-pub struct Worked(AtomicUsize);
-
-impl Worked {
-    /// So many more are done, or will be at once. Cancel-safe.
-    pub async fn steps(&self, steps: usize) {
-        let done = self.0.fetch_add(steps, Ordering::Relaxed) + steps;
-        if done >= STEPS_MAX {
-            self.rest();
-            yield_now().await;
-        }
-    }
-
-    /// The task waits for its peer: so others have a turn.
-    pub fn rest(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-}
-
-impl State {
-    fn hurry(&self, hurried: bool) {
-        self.hurried.store(hurried, Ordering::Release);
-        if hurried {
-            self.hurry.notify_waiters();
-        }
-    }
-
-    /// Runs what keeps the reader from reading: while it waits, what is parked is answered.
-    async fn not_reading<T>(&self, what: impl Future<Output = T>) -> T {
-        let mut what = std::pin::pin!(what);
-        // Most of the time it waits for nothing.
-        if let Some(done) = what.as_mut().now_or_never() {
-            return done;
-        }
-        self.hurry(true);
-        let done = what.await;
-        self.hurry(false);
-        done
-    }
-
-    fn begun<E: Env>(&self, request: &UnderWay<E>) {
-        self.frame_bytes.fetch_add(request.frame_bytes, Ordering::Relaxed);
-        self.decoded_bytes
-            .fetch_add(request.decoded.bytes(), Ordering::Relaxed);
-        if self.requests.fetch_add(1, Ordering::AcqRel) == BEHIND_PARKED_MAX {
-            self.hurry.notify_waiters();
-        }
-    }
-
-    fn ended<E: Env>(&self, request: &UnderWay<E>) {
-        self.frame_bytes.fetch_sub(request.frame_bytes, Ordering::Relaxed);
-        self.decoded_bytes
-            .fetch_sub(request.decoded.bytes(), Ordering::Relaxed);
-        self.requests.fetch_sub(1, Ordering::AcqRel);
-        self.fewer.notify_waiters();
-    }
-
-    fn holds_much(&self, frame_bytes_max: usize) -> bool {
-        self.decoded_bytes.load(Ordering::Relaxed) > DECODED_BYTES_MAX
-            || self.frame_bytes.load(Ordering::Relaxed) > frame_bytes_max
-    }
-
-    /// Waits until the requests under way hold little enough for another one. Cancel-safe.
-    async fn room(&self, frame_bytes_max: usize) {
-        loop {
-            let heard = self.fewer.notified();
-            if !self.holds_much(frame_bytes_max) {
-                return;
-            }
-            heard.await;
-        }
-    }
-
-    fn holds(&self, responses: usize) -> Holds {
-        Holds {
-            buffers: self.frame_bytes.load(Ordering::Relaxed),
-            decoded: self.decoded_bytes.load(Ordering::Relaxed),
-            responses,
-        }
-    }
-
-    /// What is dispatched now takes long.
-    pub fn works_for_long(&self) {
-        self.long_work.notify_one();
-    }
-
-    /// Whether the peer is known to have closed its side, while a request was dispatched.
-    pub fn is_peer_closed(&self) -> bool {
-        self.peer_closed.load(Ordering::Acquire)
-    }
-
-    /// Waits until all requests of this connection that change something are carried out. Cancel-safe.
-    pub async fn all_changed(&self) {
-        loop {
-            let heard = self.changed.notified();
-            if self.changing.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            heard.await;
-        }
-    }
-
-    /// Waits until what is parked had better be answered: the peer has closed its side, or so many requests wait behind this one
-    /// that soon nothing more would be read, and its end could not be seen. Cancel-safe.
-    pub async fn hurried(&self) {
-        loop {
-            let heard = self.hurry.notified();
-            let behind = self.requests.load(Ordering::Acquire) > BEHIND_PARKED_MAX;
-            if behind || self.hurried.load(Ordering::Acquire) {
-                return;
-            }
-            heard.await;
-        }
-    }
-}
 
 /// Serves a connection until either side closes it.
 pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
@@ -533,103 +315,6 @@ fn idle_max<E: Env>(ctx: &Ctx<E>) -> Duration {
     u64::try_from(ctx.config.connections_max_idle_ms).map_or(NEVER, Duration::from_millis)
 }
 
-/// What came and is not dispatched yet.
-struct ReadBuffer {
-    bytes: BytesMut,
-    /// What the buffer takes from the budget. Frames cut from it hold it too: as long as one of them lives, all of the
-    /// buffer does.
-    share: Arc<Share>,
-    /// The share of the buffer that costs nothing: in use while there is another reference.
-    free: Arc<Share>,
-    /// How large the next buffer is to be.
-    want: usize,
-}
-
-impl ReadBuffer {
-    fn new() -> Self {
-        Self {
-            bytes: BytesMut::new(),
-            share: Arc::default(),
-            free: Arc::default(),
-            want: READ_BUFFER_MIN,
-        }
-    }
-
-    /// Gives back a buffer that is empty.
-    fn give_back(&mut self) {
-        self.bytes = BytesMut::new();
-        self.share = Arc::default();
-        self.want = READ_BUFFER_MIN;
-    }
-
-    /// Makes room for what is missing of a frame, and for as much again as came lately: so most frames arrive in one piece
-    /// and are never moved, and a peer that says little has a small buffer. Waits for memory only where there is no room at
-    /// all.
-    async fn make_room<E: Env>(&mut self, need: usize, memory: &Memory<E>) -> Result<(), Overloaded> {
-        let (len, room) = (self.bytes.len(), self.bytes.capacity() - self.bytes.len());
-        // The buffer grows by what has come, not by what the frame's size says.
-        let target = need.min(len.max(self.want).max(FREE_BUFFER) * 2);
-        // Half of it will do for now: a frame that comes in small pieces must not be moved for each of them.
-        if room > 0 && room >= (target.saturating_sub(len) / 2).max(self.want / 2) {
-            return Ok(());
-        }
-        let target = self.want.max(target);
-        if self.bytes.try_reclaim(target - len) {
-            return Ok(());
-        }
-        let free_is_ours = usize::from(Arc::ptr_eq(&self.share, &self.free));
-        if target > FREE_BUFFER || Arc::strong_count(&self.free) > 1 + free_is_ours {
-            let (held, unique) = (self.share.bytes(), Arc::strong_count(&self.share) == 1);
-            // A buffer that no frame was cut from is replaced: only the difference is taken.
-            let more = if unique {
-                target.saturating_sub(held)
-            } else {
-                target
-            };
-            match memory.try_buffer(more) {
-                Some(share) => self.grow(target, share, unique),
-                None if room > 0 => {}
-                None => {
-                    let least = (len * 2).max(FREE_BUFFER).min(target);
-                    let more = if unique { least.saturating_sub(held) } else { least };
-                    let most = memory.buffer_bytes_max();
-                    let more = more.min(most.saturating_sub(held));
-                    let share = memory.buffer(more, need).await?;
-                    self.grow(least, share, unique);
-                }
-            }
-            return Ok(());
-        }
-        self.share = Arc::clone(&self.free);
-        self.replace(target);
-        Ok(())
-    }
-
-    /// Moves what is there to a buffer of `capacity`, which `more` was taken for.
-    fn grow(&mut self, capacity: usize, more: Share, unique: bool) {
-        match Arc::get_mut(&mut self.share) {
-            Some(share) if unique => share.join(more),
-            _ => self.share = Arc::new(more),
-        }
-        self.replace(capacity);
-    }
-
-    fn replace(&mut self, capacity: usize) {
-        let mut bytes = BytesMut::with_capacity(capacity);
-        bytes.extend_from_slice(&self.bytes);
-        self.bytes = bytes;
-    }
-
-    /// A read had room for `room` bytes and got `n`.
-    fn came(&mut self, n: usize, room: usize) {
-        if n == room {
-            self.want = (self.want * 2).min(READ_BUFFER_MAX);
-        } else if n < self.want / 8 {
-            self.want = (self.want / 2).max(READ_BUFFER_MIN);
-        }
-    }
-}
-
 /// Sends responses in the order of their requests. What changes a log was submitted when its request was dispatched, so only the
 /// oldest is driven: what is behind it could not leave before it.
 async fn write_responses<E: Env>(
@@ -766,41 +451,6 @@ fn sent_all<E: Env>(ctx: &Ctx<E>, responses: &[Leaving]) {
     for response in responses {
         if let Some(api) = ctx.metrics.api(response.api_key) {
             api.total_time.record(now.saturating_since(response.received_at));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use brokkr_env::tokio::TokioEnv;
-    use bytes::BufMut;
-
-    #[test]
-    fn many_requests_that_are_short_give_way() {
-        let state = State::default();
-        let short = || state.reading.steps(STEPS_MAX / 4).now_or_never().is_some();
-        let at_once: Vec<bool> = (0..8).map(|_| short()).collect();
-        assert_eq!(at_once, [true, true, true, false, true, true, true, false]);
-    }
-
-    #[test]
-    fn a_frame_in_small_pieces_is_moved_a_few_times() {
-        const FRAME: usize = 1 << 20;
-        let memory = Memory::new(TokioEnv::new(1), 64 << 20);
-        for piece in [1, 100, 1460] {
-            let (mut buffer, mut moved) = (ReadBuffer::new(), 0);
-            while buffer.bytes.len() < FRAME {
-                let before = buffer.bytes.capacity();
-                let made = buffer.make_room(FRAME, &memory).now_or_never();
-                made.expect("memory is free").expect("memory is free");
-                moved += usize::from(buffer.bytes.capacity() != before);
-                let room = buffer.bytes.capacity() - buffer.bytes.len();
-                let n = piece.min(room);
-                buffer.bytes.put_bytes(0, n);
-                buffer.came(n, room);
-            }
-            assert!(moved < 40, "{moved} times in pieces of {piece}");
         }
     }
 }

@@ -1,0 +1,133 @@
+//! Records how far logs are durable, once in a while.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokkr_env::Env;
+use brokkr_log::{Recorded, checkpoint};
+use brokkr_types::Offset;
+
+use super::{LogDirs, Owned};
+use crate::ctx::Ctx;
+use crate::partition::Handle;
+use crate::partitions::Routes;
+use crate::stop::Stop;
+
+/// How often the durable points are recorded, if they moved: what a crash may leave to be scanned is what was written
+/// in that time.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// Every so many of those, the high watermarks too.
+const HIGH_WATERMARKS_EVERY: u64 = 5;
+
+/// What was recorded last of a directory.
+#[derive(Clone, Default)]
+struct Last {
+    logs: BTreeMap<String, Recorded>,
+    high_watermarks: BTreeMap<String, Offset>,
+}
+
+/// Records how far the logs are durable, until told to stop.
+pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: Stop) {
+    let mut last = vec![Last::default(); log_dirs.all().count()];
+    // What was looked at when everything was recorded last, and the changes when the high watermarks were.
+    let (mut recorded_at, mut high_watermarks_at) = (None, None);
+    for round in 0u64.. {
+        tokio::select! {
+            biased;
+            () = stop.wait() => return,
+            () = ctx.env.sleep_until(ctx.env.now() + CHECKPOINT_EVERY) => {}
+        }
+        for dir in log_dirs.all() {
+            if let Err(error) = dir.logs.keep_reserve().await {
+                ctx.error_log.record("no reserve on the disk", &error);
+            }
+        }
+        // BEFORE anything is looked at: what changes meanwhile is seen the next time.
+        let now = (ctx.changes.count(), ctx.controller.recorded());
+        let high_watermarks = round % HIGH_WATERMARKS_EVERY == 0 && high_watermarks_at != Some(now.0);
+        if recorded_at.as_ref() == Some(&now) && !high_watermarks {
+            continue;
+        }
+        let routes = Arc::clone(ctx.routes());
+        ctx.release();
+        let mut well = true;
+        for (dir, last) in log_dirs.all().zip(&mut last) {
+            let metadata = (dir.path == log_dirs.metadata.path).then(|| now.1.clone());
+            well &= dir.record(&ctx, &routes, metadata, last, high_watermarks).await;
+        }
+        if high_watermarks {
+            high_watermarks_at = well.then_some(now.0);
+        }
+        recorded_at = well.then_some(now);
+    }
+}
+
+impl<E: Env> Owned<E> {
+    /// What is to be recorded: of open logs what their owners say, of the others what was known before. Nothing of logs that nothing
+    /// was ever appended to.
+    fn logs_now(
+        &self,
+        routes: &Routes<E>,
+        metadata: Option<(String, Recorded)>,
+    ) -> BTreeMap<String, Recorded> {
+        let now = |(_, folder, handle): (_, String, &Handle<E>)| {
+            let recorded = match handle.view() {
+                Ok(Some(view)) => view.recorded.clone(),
+                Ok(None) | Err(_) => self.recorded(&folder).cloned(),
+            };
+            Some((folder, recorded?))
+        };
+        let mut logs: BTreeMap<_, _> = routes
+            .handles()
+            .filter(|(directory, ..)| *directory == self.id())
+            .filter_map(now)
+            .collect();
+        logs.extend(self.left_alone(&self.remembered.logs));
+        logs.extend(metadata);
+        logs
+    }
+
+    /// Records what changed. Whether all of that went well.
+    async fn record(
+        &self,
+        ctx: &Ctx<E>,
+        routes: &Routes<E>,
+        metadata: Option<(String, Recorded)>,
+        last: &mut Last,
+        high_watermarks: bool,
+    ) -> bool {
+        let mut well = true;
+        let logs = self.logs_now(routes, metadata);
+        if logs != last.logs {
+            match checkpoint::write(&self.logs, &logs).await {
+                Ok(()) => last.logs = logs,
+                Err(error) => {
+                    well = false;
+                    ctx.error_log.record("checkpoint failed", &error);
+                }
+            }
+        }
+        if high_watermarks {
+            let high: BTreeMap<_, _> = routes
+                .handles()
+                .filter(|(directory, ..)| *directory == self.id())
+                .filter_map(|(_, folder, handle)| Some((folder, handle.view_if_open()?)))
+                .filter(|(_, view)| view.recorded.is_some())
+                .map(|(folder, view)| (folder, view.high_watermark))
+                .chain(self.left_alone(&self.remembered.high_watermarks))
+                .collect();
+            if high != last.high_watermarks {
+                match checkpoint::write_high_watermarks(&self.logs, &high).await {
+                    Ok(()) => last.high_watermarks = high,
+                    Err(error) => {
+                        well = false;
+                        ctx.error_log.record("checkpoint failed", &error);
+                    }
+                }
+            }
+        }
+        well
+    }
+}

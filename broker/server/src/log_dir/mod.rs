@@ -1,0 +1,184 @@
+//! The log directories: taken at the start, remembered while the broker runs, given back at the end.
+//!
+//! Each has files of its own: `meta.properties`, the lock, the checkpoints, the clean-shutdown marker, the reserve. A directory
+//! that fails takes its own partitions offline, at a start or while the broker runs, and no other's; the metadata log's must work
+//! at a start. The metadata knows each by its directory id and where each partition is (KIP-858).
+
+mod checkpoints;
+mod error;
+mod found;
+mod identity;
+mod names;
+mod open;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use brokkr_env::{Dir, Env};
+use brokkr_log::checkpoint::{self, CleanShutdown, Remembered};
+use brokkr_log::{LogDir, Recorded};
+use brokkr_types::Uuid;
+
+use crate::config::BrokerConfig;
+
+pub use checkpoints::checkpoints;
+pub use error::LogDirError;
+pub use identity::Identity;
+pub use names::{METADATA_FOLDER, folder, is_left_alone};
+pub use open::open;
+
+/// A log directory that is ours until the process ends.
+pub struct Owned<E: Env> {
+    /// Where it is, as it was configured.
+    pub path: String,
+    /// Its logs.
+    pub logs: LogDir<E>,
+    /// Whose it is.
+    pub identity: Identity,
+    /// What it remembered of its logs.
+    pub remembered: Arc<Remembered>,
+    /// The folders of partitions in it.
+    pub folders: BTreeSet<String>,
+}
+
+impl<E: Env> Clone for Owned<E> {
+    fn clone(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            logs: self.logs.clone(),
+            identity: self.identity.clone(),
+            remembered: Arc::clone(&self.remembered),
+            folders: self.folders.clone(),
+        }
+    }
+}
+
+/// All log directories.
+pub struct LogDirs<E: Env> {
+    /// That of the metadata log: one of [`LogDirs::online`], or one of its own.
+    pub metadata: Owned<E>,
+    /// Those of partitions that could be opened, in the order of `log.dirs`.
+    pub online: Vec<Owned<E>>,
+    /// Those of partitions that could not: their partitions are offline until the next start.
+    pub failed: Vec<String>,
+}
+
+impl<E: Env> Clone for LogDirs<E> {
+    fn clone(&self) -> Self {
+        Self {
+            metadata: self.metadata.clone(),
+            online: self.online.clone(),
+            failed: self.failed.clone(),
+        }
+    }
+}
+
+/// A directory of partitions, for who describes it.
+pub struct Place<E: Env> {
+    /// Where it is, as it was configured.
+    pub path: String,
+    /// Its directory id, and the directory; none where it could not be opened.
+    pub dir: Option<(Uuid, Dir<E>)>,
+}
+
+impl<E: Env> LogDirs<E> {
+    /// Whether what one of them can't do another may.
+    pub fn are_several(&self) -> bool {
+        self.online.len() + self.failed.len() + usize::from(self.metadata_is_apart()) > 1
+    }
+
+    fn metadata_is_apart(&self) -> bool {
+        self.online.iter().all(|dir| dir.path != self.metadata.path)
+    }
+
+    /// All that could be opened.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Owned<E>> {
+        let apart = self.metadata_is_apart().then_some(&self.metadata);
+        self.online.iter().chain(apart)
+    }
+
+    /// Those of partitions, in the order of `log.dirs`.
+    pub fn places(&self, config: &BrokerConfig) -> Vec<Place<E>> {
+        let place = |path: &String| Place {
+            path: path.clone(),
+            dir: self
+                .online
+                .iter()
+                .find(|dir| dir.path == *path)
+                .map(|dir| (dir.id(), dir.logs.dir().clone())),
+        };
+        config.log_dirs().iter().map(place).collect()
+    }
+
+    /// The broker epoch of the last life, if it stopped cleanly: as in Kafka, if every directory says so.
+    pub fn last_broker_epoch(&self) -> Option<i64> {
+        let epoch = |dir: &Owned<E>| dir.clean().and_then(|clean| clean.broker_epoch);
+        let first = epoch(&self.metadata)?;
+        (self.failed.is_empty() && self.all().all(|dir| epoch(dir) == Some(first))).then_some(first)
+    }
+
+    /// The end of a clean stop: `logs` is what each log came to when it was closed, of each directory (by its id) whose logs
+    /// all were. `false` if a directory was not stopped cleanly.
+    pub async fn end(
+        &self,
+        mut logs: BTreeMap<Uuid, BTreeMap<String, Recorded>>,
+        metadata: (String, Recorded),
+        broker_epoch: i64,
+    ) -> bool {
+        if self.metadata_is_apart() {
+            logs.insert(self.metadata.id(), BTreeMap::new());
+        }
+        let (mut clean, mut metadata) = (true, Some(metadata));
+        for dir in self.all() {
+            let Some(mut of_dir) = logs.remove(&dir.id()) else {
+                clean = false;
+                continue;
+            };
+            if dir.path == self.metadata.path {
+                of_dir.extend(metadata.take());
+            }
+            clean &= dir.end(of_dir, broker_epoch).await;
+        }
+        clean
+    }
+}
+
+impl<E: Env> Owned<E> {
+    /// Its directory id.
+    pub fn id(&self) -> Uuid {
+        self.identity.directory_id
+    }
+
+    /// Whether the last stop was clean, and the broker epoch it had.
+    pub fn clean(&self) -> Option<CleanShutdown> {
+        self.remembered.clean
+    }
+
+    /// What to open a log with.
+    pub fn recorded(&self, folder: &str) -> Option<&Recorded> {
+        self.remembered.logs.get(folder)
+    }
+
+    /// What is remembered of logs that are left as they are.
+    pub(super) fn left_alone<'a, T: Clone>(
+        &'a self,
+        of: &'a BTreeMap<String, T>,
+    ) -> impl Iterator<Item = (String, T)> + 'a {
+        let alone = |folder: &str| checkpoint::split_folder(folder).is_some_and(|(t, _)| is_left_alone(t));
+        of.iter()
+            .filter(move |(folder, _)| alone(folder))
+            .map(|(folder, known)| (folder.clone(), known.clone()))
+    }
+
+    async fn end(&self, mut logs: BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
+        logs.extend(self.left_alone(&self.remembered.logs));
+        let logs = &logs;
+        match checkpoint::end(&self.logs, logs, broker_epoch).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(dir = self.path, %error, "not stopped cleanly");
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A connection's read buffer. It grows by the bytes that have arrived, and every frame cut from it holds its share of the memory budget.
+
+use std::sync::Arc;
+
+use brokkr_env::Env;
+use bytes::BytesMut;
+
+use super::memory::{Memory, Overloaded, Share};
+
+/// Minimum and maximum read buffer of a connection, as it is sized by how much arrives at once.
+pub(super) const READ_BUFFER_MIN: usize = 1024;
+const READ_BUFFER_MAX: usize = 512 * 1024;
+/// The buffer that costs nothing. A connection has one.
+const FREE_BUFFER: usize = 4096;
+
+/// What came and is not dispatched yet.
+pub(super) struct ReadBuffer {
+    pub(super) bytes: BytesMut,
+    /// What the buffer takes from the budget. Frames cut from it hold it too: as long as one of them lives, all of the
+    /// buffer does.
+    pub(super) share: Arc<Share>,
+    /// The share of the buffer that costs nothing: in use while there is another reference.
+    free: Arc<Share>,
+    /// How large the next buffer is to be.
+    want: usize,
+}
+
+impl ReadBuffer {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            share: Arc::default(),
+            free: Arc::default(),
+            want: READ_BUFFER_MIN,
+        }
+    }
+
+    /// Gives back a buffer that is empty.
+    pub(super) fn give_back(&mut self) {
+        self.bytes = BytesMut::new();
+        self.share = Arc::default();
+        self.want = READ_BUFFER_MIN;
+    }
+
+    /// Makes room for what is missing of a frame, and for as much again as came lately: so most frames arrive in one piece
+    /// and are never moved, and a peer that says little has a small buffer. Waits for memory only where there is no room at
+    /// all.
+    pub(super) async fn make_room<E: Env>(
+        &mut self,
+        need: usize,
+        memory: &Memory<E>,
+    ) -> Result<(), Overloaded> {
+        let (len, room) = (self.bytes.len(), self.bytes.capacity() - self.bytes.len());
+        // The buffer grows by what has come, not by what the frame's size says.
+        let target = need.min(len.max(self.want).max(FREE_BUFFER) * 2);
+        // Half of it will do for now: a frame that comes in small pieces must not be moved for each of them.
+        if room > 0 && room >= (target.saturating_sub(len) / 2).max(self.want / 2) {
+            return Ok(());
+        }
+        let target = self.want.max(target);
+        if self.bytes.try_reclaim(target - len) {
+            return Ok(());
+        }
+        let free_is_ours = usize::from(Arc::ptr_eq(&self.share, &self.free));
+        if target > FREE_BUFFER || Arc::strong_count(&self.free) > 1 + free_is_ours {
+            let (held, unique) = (self.share.bytes(), Arc::strong_count(&self.share) == 1);
+            // A buffer that no frame was cut from is replaced: only the difference is taken.
+            let more = if unique {
+                target.saturating_sub(held)
+            } else {
+                target
+            };
+            match memory.try_buffer(more) {
+                Some(share) => self.grow(target, share, unique),
+                None if room > 0 => {}
+                None => {
+                    let least = (len * 2).max(FREE_BUFFER).min(target);
+                    let more = if unique { least.saturating_sub(held) } else { least };
+                    let most = memory.buffer_bytes_max();
+                    let more = more.min(most.saturating_sub(held));
+                    let share = memory.buffer(more, need).await?;
+                    self.grow(least, share, unique);
+                }
+            }
+            return Ok(());
+        }
+        self.share = Arc::clone(&self.free);
+        self.replace(target);
+        Ok(())
+    }
+
+    /// Moves what is there to a buffer of `capacity`, which `more` was taken for.
+    fn grow(&mut self, capacity: usize, more: Share, unique: bool) {
+        match Arc::get_mut(&mut self.share) {
+            Some(share) if unique => share.join(more),
+            _ => self.share = Arc::new(more),
+        }
+        self.replace(capacity);
+    }
+
+    fn replace(&mut self, capacity: usize) {
+        let mut bytes = BytesMut::with_capacity(capacity);
+        bytes.extend_from_slice(&self.bytes);
+        self.bytes = bytes;
+    }
+
+    /// A read had room for `room` bytes and got `n`.
+    pub(super) fn came(&mut self, n: usize, room: usize) {
+        if n == room {
+            self.want = (self.want * 2).min(READ_BUFFER_MAX);
+        } else if n < self.want / 8 {
+            self.want = (self.want / 2).max(READ_BUFFER_MIN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_env::tokio::TokioEnv;
+    use bytes::BufMut;
+    use futures_util::future::FutureExt;
+
+    #[test]
+    fn a_frame_in_small_pieces_is_moved_a_few_times() {
+        const FRAME: usize = 1 << 20;
+        let memory = Memory::new(TokioEnv::new(1), 64 << 20);
+        for piece in [1, 100, 1460] {
+            let (mut buffer, mut moved) = (ReadBuffer::new(), 0);
+            while buffer.bytes.len() < FRAME {
+                let before = buffer.bytes.capacity();
+                let made = buffer.make_room(FRAME, &memory).now_or_never();
+                made.expect("memory is free").expect("memory is free");
+                moved += usize::from(buffer.bytes.capacity() != before);
+                let room = buffer.bytes.capacity() - buffer.bytes.len();
+                let n = piece.min(room);
+                buffer.bytes.put_bytes(0, n);
+                buffer.came(n, room);
+            }
+            assert!(moved < 40, "{moved} times in pieces of {piece}");
+        }
+    }
+}
