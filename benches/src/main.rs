@@ -161,6 +161,9 @@ struct Topics {
     brokers: Vec<(String, String)>,
     #[arg(long, default_value_t = 10_000)]
     topics: u32,
+    /// Topics that get a record, all by default: a log with records takes a descriptor of the broker.
+    #[arg(long)]
+    written: Option<u32>,
     /// Partitions of each topic.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
     partitions: i32,
@@ -189,6 +192,7 @@ impl Topics {
         let names: Vec<&str> = brokers.iter().map(|b| b.name.as_str()).collect();
         let plan = topics::TopicsPlan {
             topics: self.topics,
+            written: self.written.unwrap_or(self.topics).min(self.topics),
             partitions: self.partitions,
             batch: self.batch,
             idle: seconds(self.idle_secs)?,

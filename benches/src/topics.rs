@@ -1,7 +1,7 @@
 //! Many topics: how long it takes to create them, to serve them and to start with them, and what they cost while idle.
 //!
 //! One broker at a time, on a new directory: create the topics in batches, wait, produce one record to each, stop cleanly and
-//! start, kill -9 and start. After each start every topic's end offset is requested and must be 1.
+//! start, kill -9 and start. After each start every topic's end offset is requested and must be as before.
 
 use crate::client::{Client, PRODUCE_VERSION};
 use crate::error::BenchError;
@@ -36,6 +36,8 @@ pub struct TopicsPlan {
     pub partitions: i32,
     /// Topics in one CreateTopics.
     pub batch: u32,
+    /// Topics whose partitions get a record: a broker has a descriptor for each of their logs.
+    pub written: u32,
     /// Time over which idle CPU time is measured.
     pub idle: Duration,
 }
@@ -53,8 +55,8 @@ pub fn run(brokers: &[Startable], reference: Option<String>, plan: TopicsPlan, s
     Table {
         work: "topics".to_owned(),
         about: format!(
-            "{} topics of {} partitions, created in batches of {}",
-            plan.topics, plan.partitions, plan.batch
+            "{} topics of {} partitions, created in batches of {}, {} of them written",
+            plan.topics, plan.partitions, plan.batch, plan.written
         ),
         subjects: brokers.iter().map(measure).collect(),
         reference,
@@ -76,8 +78,7 @@ fn measure_once(broker: &Startable, plan: TopicsPlan, say: &dyn Fn(&str)) -> Res
     let begun = Instant::now();
     create(&mut running.client()?, plan)?;
     note("create s", begun.elapsed().as_secs_f64());
-    let end_of = |client: &mut Client, end| ends_are(client, plan, end);
-    end_of(&mut running.client()?, 0)?;
+    ends_are(&mut running.client()?, TopicsPlan { written: 0, ..plan })?;
     note("all serving s", begun.elapsed().as_secs_f64());
     let (cpu, resident) = idle(&running, plan)?;
     note("idle CPU %", cpu);
@@ -92,7 +93,7 @@ fn measure_once(broker: &Startable, plan: TopicsPlan, say: &dyn Fn(&str)) -> Res
     note("clean stop s", running.stop()?.as_secs_f64());
     let running = RunningBroker::start(broker)?;
     note("ready after a clean stop s", running.ready().as_secs_f64());
-    end_of(&mut running.client()?, 1)?;
+    ends_are(&mut running.client()?, plan)?;
     note("serving after a clean stop s", running.age().as_secs_f64());
     let (cpu, resident) = idle(&running, plan)?;
     note("idle CPU after a clean stop %", cpu);
@@ -101,7 +102,7 @@ fn measure_once(broker: &Startable, plan: TopicsPlan, say: &dyn Fn(&str)) -> Res
     running.kill()?;
     let running = RunningBroker::start(broker)?;
     note("ready after kill -9 s", running.ready().as_secs_f64());
-    end_of(&mut running.client()?, 1)?;
+    ends_are(&mut running.client()?, plan)?;
     note("serving after kill -9 s", running.age().as_secs_f64());
     let (cpu, resident) = idle(&running, plan)?;
     note("idle CPU after kill -9 %", cpu);
@@ -125,14 +126,14 @@ fn name(topic: u32) -> Str {
     Str::from(format!("topic-{topic:06}"))
 }
 
-/// The numbers of all topics, in groups of `size`.
-fn groups(plan: TopicsPlan, size: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
+/// The numbers of `topics` topics, in groups of `size`.
+fn groups(topics: u32, size: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
     let size = size.max(1);
-    (0..plan.topics.div_ceil(size)).map(move |i| i * size..((i + 1) * size).min(plan.topics))
+    (0..topics.div_ceil(size)).map(move |i| i * size..((i + 1) * size).min(topics))
 }
 
 fn create(client: &mut Client, plan: TopicsPlan) -> Result<(), BenchError> {
-    for group in groups(plan, plan.batch) {
+    for group in groups(plan.topics, plan.batch) {
         let topic = |topic| CreatableTopic {
             name: name(topic),
             num_partitions: plan.partitions,
@@ -171,9 +172,10 @@ fn until_served(
     }
 }
 
-/// Waits until every partition is served, and checks its end offset.
-fn ends_are(client: &mut Client, plan: TopicsPlan, end: i64) -> Result<(), BenchError> {
-    for group in groups(plan, TOPICS_PER_REQUEST) {
+/// Waits until every partition is served, and checks its end offset: 1 where it was written, or 0.
+fn ends_are(client: &mut Client, plan: TopicsPlan) -> Result<(), BenchError> {
+    let written: Vec<Str> = (0..plan.written).map(name).collect();
+    for group in groups(plan.topics, TOPICS_PER_REQUEST) {
         let partition = |partition_index| ListOffsetsPartition {
             partition_index,
             timestamp: -1,
@@ -192,12 +194,15 @@ fn ends_are(client: &mut Client, plan: TopicsPlan, end: i64) -> Result<(), Bench
         let ask = || {
             let response = client.call(&request, LIST_OFFSETS_VERSION)?;
             let mut refused = ErrorCode::NONE;
-            for partition in response.topics.iter().flat_map(|t| &t.partitions) {
-                if partition.error_code != 0 {
-                    refused = ErrorCode(partition.error_code);
-                } else if partition.offset != end {
-                    let what = format!("a partition ends at {} instead of {end}", partition.offset);
-                    return Err(BenchError::Check(what));
+            for topic in &response.topics {
+                let end = i64::from(written.binary_search(&topic.name).is_ok());
+                for partition in &topic.partitions {
+                    if partition.error_code != 0 {
+                        refused = ErrorCode(partition.error_code);
+                    } else if partition.offset != end {
+                        let what = format!("{} ends at {} instead of {end}", topic.name, partition.offset);
+                        return Err(BenchError::Check(what));
+                    }
                 }
             }
             Ok(refused)
@@ -212,7 +217,7 @@ fn produce(client: &mut Client, plan: TopicsPlan) -> Result<(), BenchError> {
     let mut builder = BatchBuilder::new().at(Offset(0), LeaderEpoch(-1));
     builder.push(UnixMillis(0), None, Some(&[7; 100]), &[]);
     let batch = builder.build().bytes;
-    for group in groups(plan, TOPICS_PER_REQUEST) {
+    for group in groups(plan.written, TOPICS_PER_REQUEST) {
         let mut left: Vec<(u32, i32)> = group
             .flat_map(|topic| (0..plan.partitions).map(move |partition| (topic, partition)))
             .collect();

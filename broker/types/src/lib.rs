@@ -5,6 +5,7 @@
 
 mod count;
 mod ids;
+mod limits;
 mod replicated;
 mod time;
 mod uuid;
@@ -13,6 +14,7 @@ pub use count::{BOUNDS_MICROS, Counter, Histogram, HistogramValues};
 pub use ids::{
     BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
 };
+pub use limits::{Limit, LimitValue};
 pub use replicated::Replicated;
 pub use time::{Instant, UnixMillis};
 pub use uuid::{ParseUuidError, Uuid};
