@@ -6,7 +6,9 @@ use brokkr_metadata::config::resolve::Layers;
 use brokkr_metadata::config::{BROKER_KEYS, ConfigError, broker_key};
 
 use super::error::StartupError;
+use super::limits::Limits;
 use super::listeners::{self, ListenerConfig};
+use super::nearest::nearest;
 use super::value::{FromValue, list, text, value};
 use super::{log_dirs, metrics};
 
@@ -37,6 +39,8 @@ macro_rules! fields {
             log_dirs: Vec<String>,
             /// `metadata.log.dir`, or the first of `log_dirs`.
             metadata_log_dir: String,
+            /// Limits that are not Kafka's keys.
+            pub limits: Limits,
             /// What was set, by key.
             pub set: BTreeMap<String, String>,
         }
@@ -53,8 +57,13 @@ macro_rules! fields {
                 let broker_rack = text(&layers, "broker.rack");
                 let metrics_listen = metrics::listen(&layers)?;
                 let (log_dirs, metadata_log_dir) = log_dirs::log_dirs(&set, &layers)?;
+                let mut limits = Limits::default();
+                for (key, value) in set.iter().filter(|(key, _)| Limits::is_key(key)) {
+                    limits.set_by_key(key, value)?;
+                }
                 Ok(Self {
                     $($field,)*
+                    limits,
                     listeners,
                     advertised_listeners,
                     node_id,
@@ -114,8 +123,13 @@ impl BrokerConfig {
             match broker_key(name) {
                 Some(key) => drop(key.parse(text).map_err(StartupError::Value)?),
                 None if is_internal(name) => {}
+                None if Limits::is_key(name) => {
+                    Limits::default().set_by_key(name, text)?;
+                    continue;
+                }
                 None => {
-                    let (key, nearest) = (name.clone(), nearest(name));
+                    let names = BROKER_KEYS.iter().map(|key| key.name.to_owned());
+                    let (key, nearest) = (name.clone(), nearest(name, names));
                     return Err(StartupError::UnknownKey { key, nearest });
                 }
             }
@@ -214,17 +228,6 @@ const INTERNAL_KEYS: &[&str] = &[
     "unstable.feature.versions.enable",
 ];
 
-/// The key that is called most alike, if any is.
-fn nearest(name: &str) -> Option<&'static str> {
-    const ALIKE: f64 = 0.75;
-    let score = |k: &'static str| (strsim::normalized_damerau_levenshtein(name, k), k);
-    let best = BROKER_KEYS
-        .iter()
-        .map(|k| score(k.name))
-        .max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 >= ALIKE).then_some(best.1)
-}
-
 #[cfg(test)]
 mod tests {
     use brokkr_metadata::config::TOPIC_KEYS;
@@ -263,6 +266,12 @@ mod tests {
         );
         let error = BrokerConfig::new(set(&[("zzz", "1")])).expect_err("nobody knows it");
         assert_eq!(error.to_string(), "unknown configuration key zzz");
+        let error =
+            BrokerConfig::new(set(&[("brokkr.limit.partition.que", "4")])).expect_err("nobody knows it");
+        assert_eq!(
+            error.to_string(),
+            "unknown configuration key brokkr.limit.partition.que; did you mean brokkr.limit.partition.queue?"
+        );
         assert!(BrokerConfig::new(set(&[("num.partitions", "many")])).is_err());
         assert!(BrokerConfig::new(set(&[("listeners", "SSL://:1")])).is_err());
     }

@@ -12,7 +12,7 @@ pub enum StartupError {
         /// The key.
         key: String,
         /// A key that is called alike.
-        nearest: Option<&'static str>,
+        nearest: Option<String>,
     },
     /// A value that its key can't have.
     Value(ConfigError),

@@ -1,0 +1,169 @@
+//! The broker's limits: capacities, sizes and periods that are not Kafka's configuration keys.
+//!
+//! The defaults are for production. The simulator draws them small, so that every queue fills up and every period ends within seconds. A
+//! limit can be set like a key: `brokkr.limit.partition.queue=4`.
+
+use std::time::Duration;
+
+use brokkr_metadata::config::ConfigError;
+use brokkr_types::{Limit, limits};
+
+use super::error::StartupError;
+use super::nearest::nearest;
+
+limits! {
+    /// Limits of a broker: `field: type = default, least`.
+    pub struct Limits {
+        /// Requests of a connection that its writer has not taken yet. The reader waits when it is full.
+        connection_queue: usize = 64, 1;
+        /// Requests of a connection that its writer has taken and not answered.
+        connection_pending: usize = 960, 1;
+        /// Bytes that leave in one call; more responses wait for the next.
+        connection_write_bytes: usize = 1 << 20, 1;
+        /// Of those, bytes that are in memory and not in files.
+        connection_write_memory_bytes: usize = 64 << 10, 1;
+        /// A connection is read no further while its requests under way hold more decoded bytes than this.
+        connection_decoded_bytes: usize = 512 << 10, 1;
+        /// A parked fetch is answered once more requests than this follow it on its connection.
+        connection_behind_parked: usize = 16, 1;
+        /// Minimum and maximum read buffer of a connection, in bytes.
+        connection_read_buffer_min: usize = 1 << 10, 64;
+        connection_read_buffer_max: usize = 512 << 10, 64;
+        /// A read buffer that stays empty for this long is freed.
+        connection_idle_buffer: Duration = 1_000, 10;
+        /// Time for a frame to arrive, besides its size at the minimum rate.
+        connection_frame: Duration = 60_000, 5_000;
+        /// Minimum rate of a frame, in bytes a second.
+        connection_frame_rate: u64 = 16 << 10, 1 << 10;
+        /// Pause after an accept that failed.
+        accept_retry: Duration = 50, 1;
+        /// Period in which the slowest transfers are ended while requests wait for memory.
+        memory_evict: Duration = 100, 1;
+        /// Period in which parked fetches are answered early for requests that begin to wait for memory.
+        memory_unpark: Duration = 5, 1;
+        /// A younger transfer is not judged by its speed.
+        memory_evict_age: Duration = 1_000, 10;
+        /// A request that waits this long for memory is refused.
+        memory_wait: Duration = 30_000, 5_000;
+        /// Pauses of a long check after which another check may run.
+        check_slice: usize = 64, 1;
+        /// A check that has not ended after this long, its wait included, is given up.
+        check_wait: Duration = 30_000, 5_000;
+        /// Slices after which the check for a producer that closed its side ends.
+        check_slices_unwanted: usize = 64, 1;
+        /// A batch of at most this size, which decompresses to at most the other, is checked without a turn.
+        check_quick_bytes: usize = 64 << 10, 1;
+        check_quick_decompressed_bytes: usize = 256 << 10, 1;
+        /// Work of such a check, in bytes of the slowest kind.
+        check_quick_work: usize = 3 << 20, 1;
+        /// Wait of a producer whose own timeout is shorter for a disk that hangs.
+        produce_disk_wait: Duration = 1_000, 10;
+        /// A fetch of more partitions than this reads again only those that changed.
+        fetch_few_partitions: usize = 8, 1;
+        /// Fetch sessions of a connection.
+        fetch_sessions: usize = 8, 1;
+        /// Attempts to read a partition whose snapshot was made stale by retention or a truncation.
+        fetch_stale_retries: usize = 3, 1;
+        /// Bytes that are read at a time of a file of which a range could not be read.
+        fetch_checked_bytes: u32 = 256 << 10, 512;
+        /// Bytes by which a response grows for what its request repeats.
+        response_repeated_bytes: usize = 1 << 20, 64 << 10;
+        /// Messages in the queue of a partition's owner, and KiB of batches.
+        partition_queue: usize = 4096, 1;
+        partition_queue_kib: u32 = 8 << 10, 1;
+        /// Control messages in the queue of a partition's owner.
+        partition_control_queue: usize = 16, 1;
+        /// Messages that a partition's owner takes at once.
+        partition_take: usize = 512, 1;
+        /// Time until a log that could not be opened is tried again: at first, and at most.
+        partition_reopen: Duration = 1_000, 10;
+        partition_reopen_max: Duration = 60_000, 100;
+        /// Logs of a directory that are opened at the same time.
+        partitions_opening: usize = 16, 1;
+        /// Logs that are closed, or deleted, at the same time.
+        partitions_closing: usize = 16, 1;
+        /// Time that a request without a timeout of its own waits for a log that is being opened.
+        partitions_opening_wait: Duration = 10_000, 5_000;
+        /// Open files that no log appends to and no request reads, over all directories.
+        files_idle: usize = 1024, 1;
+        /// Period in which the durable points of logs are recorded.
+        checkpoint: Duration = 1_000, 20;
+        /// High watermarks are recorded with every one of so many checkpoints.
+        checkpoint_high_watermarks: u64 = 5, 1;
+        /// Requests in the controller's queue.
+        controller_queue: usize = 256, 1;
+        /// Requests for producer ids that wait.
+        controller_producer_id_queue: usize = 1024, 1;
+        /// Time until a snapshot that failed is tried again: at first, and at most.
+        controller_snapshot_retry: Duration = 1_000, 10;
+        controller_snapshot_retry_max: Duration = 300_000, 100;
+        /// Bytes of the metadata log that a start reads at once.
+        controller_replay_bytes: u32 = 1 << 20, 4 << 10;
+    }
+}
+
+/// The prefix of the keys that set limits.
+const PREFIX: &str = "brokkr.limit.";
+
+impl Limits {
+    /// Whether this key sets a limit.
+    pub fn is_key(key: &str) -> bool {
+        key.starts_with(PREFIX)
+    }
+
+    /// The key that sets a limit.
+    pub fn key(limit: &Limit) -> String {
+        format!("{PREFIX}{}", limit.name.replace('_', "."))
+    }
+
+    /// Sets the limit of this key.
+    ///
+    /// # Errors
+    /// There is no such limit, or its value can't be this one.
+    pub fn set_by_key(&mut self, key: &str, value: &str) -> Result<(), StartupError> {
+        let Some(limit) = Self::table().iter().find(|limit| Self::key(limit) == key) else {
+            let nearest = nearest(key, Self::table().iter().map(Self::key));
+            let key = key.to_owned();
+            return Err(StartupError::UnknownKey { key, nearest });
+        };
+        if value.parse().is_ok_and(|number| self.set(limit.name, number)) {
+            return Ok(());
+        }
+        let (least, most) = (limit.least, limit.most());
+        Err(StartupError::Value(ConfigError(format!(
+            "{key} is {value}; it must be a number from {least} to {most}"
+        ))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_set_by_its_key() {
+        let mut limits = Limits::default();
+        assert_eq!(limits.set_by_key("brokkr.limit.partition.queue", "4"), Ok(()));
+        assert_eq!(limits.partition_queue, 4);
+        let error = |key: &str, value: &str| {
+            let error = Limits::default().set_by_key(key, value);
+            error.expect_err("it can't be set").to_string()
+        };
+        assert_eq!(
+            error("brokkr.limit.partition.queu", "4"),
+            "unknown configuration key brokkr.limit.partition.queu; did you mean brokkr.limit.partition.queue?"
+        );
+        for value in ["0", "-1", "4096001", "many", ""] {
+            assert_eq!(
+                error("brokkr.limit.partition.queue", value),
+                format!("brokkr.limit.partition.queue is {value}; it must be a number from 1 to 4096000")
+            );
+        }
+    }
+
+    #[test]
+    fn keys_are_different() {
+        let keys: std::collections::BTreeSet<String> = Limits::table().iter().map(Limits::key).collect();
+        assert_eq!(keys.len(), Limits::table().len());
+    }
+}
