@@ -8,7 +8,9 @@ mod files;
 use std::future::Future;
 use std::net::SocketAddr;
 
-use brokkr_env::{Dir, Done, Env, Error, ErrorKind, Instant, Result, Rng, Task, UnixMillis, submitted};
+use brokkr_env::{
+    Dir, Done, Env, Error, ErrorKind, Instant, Result, Rng, Storage, Task, UnixMillis, submitted,
+};
 
 use crate::exec::Life;
 use crate::net::{addr_of, node_at};
@@ -77,9 +79,12 @@ impl SimEnv {
     }
 }
 
-impl Env for SimEnv {
+impl Storage for SimEnv {
     type RawFile = SimFile;
     type RawDir = SimDir;
+}
+
+impl Env for SimEnv {
     type Listener = SimListener;
     type Conn = SimConn;
 

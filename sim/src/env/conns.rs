@@ -17,7 +17,9 @@ pub struct SimListener {
     pub(super) port: u16,
 }
 
-impl Listener<SimEnv> for SimListener {
+impl Listener for SimListener {
+    type Conn = SimConn;
+
     async fn accept(&mut self) -> Result<(SimConn, SocketAddr)> {
         let key = (self.env.life.node, self.port);
         let (end, from) = poll_fn(|cx| {
