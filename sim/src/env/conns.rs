@@ -7,7 +7,7 @@ use std::task::Poll;
 use brokkr_env::{Conn, Error, ErrorKind, FileRange, Listener, Part, Progress, ReadHalf, Result, WriteHalf};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{SimEnv, disk};
+use super::sim_env::{SimEnv, disk};
 use crate::net::{EndId, addr_of};
 use crate::trace::{EventKind, conn_of};
 
