@@ -26,6 +26,7 @@ pub mod room;
 pub mod rude;
 pub mod scenario;
 mod schema;
+mod shared;
 pub mod shrink;
 pub mod trace;
 mod violation;
