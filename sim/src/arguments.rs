@@ -16,19 +16,19 @@ use crate::tracing_to::Tracing;
 #[group(skip)]
 pub struct RunArgs {
     #[arg(long, required_unless_present = "plan")]
-    pub seed: Option<u64>,
+    seed: Option<u64>,
     /// Virtual seconds
     #[arg(long, default_value_t = SECS)]
-    pub secs: u64,
+    secs: u64,
     /// Faults to inject: none, default, unlimited, or a list of families
     #[arg(long, default_value_t = Faults::Default)]
-    pub faults: Faults,
+    faults: Faults,
     /// The scenario of speed measurements, with this many operations a second, instead of the seed's workload
     #[arg(long, value_name = "OPERATIONS_PER_S", conflicts_with_all = ["faults", "plan"])]
-    pub standard: Option<u64>,
+    standard: Option<u64>,
     /// A plan instead of a seed
     #[arg(long, hide = true)]
-    pub plan: Option<PathBuf>,
+    plan: Option<PathBuf>,
     #[command(flatten)]
     pub tracing: Tracing,
 }
@@ -56,13 +56,13 @@ pub const DEMO_SEEDS: Range<u64> = 0..24;
 pub struct Requests {
     /// Requests of each run
     #[arg(long, value_name = "N", default_value_t = 1_000)]
-    pub requests: u64,
+    requests: u64,
     #[command(flatten)]
-    pub run: Run,
+    run: Run,
 }
 
 /// Default virtual seconds of a run of requests.
-pub const REQUESTS_SECS: u64 = 12;
+const REQUESTS_SECS: u64 = 12;
 
 impl Requests {
     pub fn run(self) -> Run {
@@ -170,7 +170,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text} is too long"))
 }
 
-pub fn range(text: &str) -> Result<Range<u64>, String> {
+fn range(text: &str) -> Result<Range<u64>, String> {
     let parse = |s: &str| s.trim().parse::<u64>().map_err(|e| format!("{s:?}: {e}"));
     let (a, b) = text.split_once("..").ok_or("not of the form A..B")?;
     let range = parse(a)?..parse(b)?;

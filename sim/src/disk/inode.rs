@@ -8,6 +8,7 @@ use super::platter::{Change, Image, SECTOR};
 /// A file or directory on the disk, whatever its name is.
 pub type InodeId = u64;
 
+/// The root directory.
 pub(super) const ROOT: InodeId = 0;
 
 /// See [`InodeId`].
