@@ -5,6 +5,7 @@ mod hunt;
 mod mutant;
 mod orders;
 mod regress;
+mod table;
 mod tree;
 
 use std::collections::BTreeSet;
@@ -14,26 +15,20 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use brokkr_sim::plan::Faults;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
+use crate::arguments::{SECS, argument_error};
+use crate::runner;
 use crate::runner::child::{self, RunSpec, Surroundings};
-use crate::{SECS, argument_error, runner};
 use hunt::{APART, HuntResult, hunt, median_and_worst};
 use mutant::Mutant;
 use regress::GuardResult;
+use table::TableFormat;
 use tree::Trees;
 
 /// Stands for every invariant.
 const ANY: &str = "any";
-
-/// How the table is printed.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TableFormat {
-    Text,
-    Json,
-    Markdown,
-}
 
 /// Which bugs are hunted, and how.
 #[derive(Args)]

@@ -7,25 +7,7 @@ use bytes::Bytes;
 
 use crate::disk::Disk;
 use crate::judge::Deleted;
-
-/// An invariant that did not hold.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Violation {
-    /// Its id, as in DESIGN's table.
-    pub id: &'static str,
-    /// A description, in a sentence.
-    pub what: String,
-}
-
-impl Violation {
-    /// A violation of the invariant `id`.
-    pub fn new(id: &'static str, what: impl Into<String>) -> Self {
-        Self {
-            id,
-            what: what.into(),
-        }
-    }
-}
+pub use crate::violation::Violation;
 
 /// A node's logs at a crash: the durable bytes of each file, and the bytes that the node saw.
 #[derive(Default, Debug)]

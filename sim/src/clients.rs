@@ -1,78 +1,42 @@
 //! The workload's clients, each on its own node: starts, kills and restarts them until all have ended.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+mod registry;
+
 use std::time::Duration;
 
 use brokkr_env::{Env, Instant};
 use brokkr_workloads::{Stop, Workload, create_topics, run_admin, run_consumer, run_producer, run_recreator};
-use tokio::sync::Notify;
 
-use crate::exec::lock;
 use crate::plan::FIRST_CLIENT;
-use crate::scenario::Shared;
+use crate::shared::Shared;
+use registry::ClientRole;
+pub(crate) use registry::Clients;
 
 /// The process number of a consumer rises by this at each restart: its last operation may still be pending.
 const CONSUMER_LIFE: u64 = 1 << 20;
 
-/// Starts a client on its node, for the life of this number.
-type StartClient = Box<dyn Fn(&Shared, u64) + Send>;
-
-/// See the module.
-#[derive(Default)]
-pub(crate) struct Clients {
-    state: Mutex<ClientsState>,
-    ended: Notify,
-}
-
-#[derive(Default)]
-struct ClientsState {
-    /// By node, with the number of starts.
-    begin: BTreeMap<u32, (StartClient, u64)>,
-    killed: BTreeSet<u32>,
-    ended: BTreeSet<u32>,
-}
-
-impl Clients {
-    fn add(&self, shared: &Shared, node: u32, begin: StartClient) {
-        let mut state = lock(&self.state);
-        state.begin.insert(node, (begin, 0));
-        state.killed.insert(node);
-        drop(state);
-        self.start(shared, node);
-    }
-
-    /// Starts a client, at first or after a kill.
-    pub(crate) fn start(&self, shared: &Shared, node: u32) {
-        let mut state = lock(&self.state);
-        let state = &mut *state;
-        if let Some((begin, lives)) = state.begin.get_mut(&node)
-            && state.killed.remove(&node)
-        {
-            begin(shared, *lives);
-            *lives += 1;
+/// Starts a client, at first or after a kill.
+pub(crate) fn start(shared: &Shared, node: u32) {
+    let Some((role, life)) = shared.clients.begin_life(node) else {
+        return;
+    };
+    let (s, env) = (shared.clone(), shared.world.env(node));
+    match role {
+        ClientRole::Producer(i, stop) => {
+            let mut spec = s.plan.workload.producers[i].clone();
+            spec.lives_before += life;
+            env.clone().spawn("producer", async move {
+                run_producer(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
+                s.clients.has_ended(node);
+            });
         }
-    }
-
-    /// Marks a client as killed. Returns whether it was running.
-    pub(crate) fn kill(&self, node: u32) -> bool {
-        let mut state = lock(&self.state);
-        state.begin.contains_key(&node) && !state.ended.contains(&node) && state.killed.insert(node)
-    }
-
-    /// The nodes of all started clients.
-    pub(crate) fn all(&self) -> Vec<u32> {
-        lock(&self.state).begin.keys().copied().collect()
-    }
-
-    fn has_ended(&self, node: u32) {
-        lock(&self.state).ended.insert(node);
-        self.ended.notify_one();
-    }
-
-    async fn all_ended(&self, nodes: &[u32]) {
-        while !nodes.iter().all(|n| lock(&self.state).ended.contains(n)) {
-            self.ended.notified().await;
+        ClientRole::Consumer(i, stop) => {
+            let mut spec = s.plan.workload.consumers[i].clone();
+            spec.process += life * CONSUMER_LIFE;
+            env.clone().spawn("consumer", async move {
+                run_consumer(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
+                s.clients.has_ended(node);
+            });
         }
     }
 }
@@ -89,38 +53,14 @@ pub(crate) async fn work(shared: &Shared) {
     let (mut writers, mut readers) = (Vec::new(), Vec::new());
     for (i, node) in (0..workload.producers.len()).zip(FIRST_CLIENT..) {
         writers.push(node);
-        let stop = stop.clone();
-        shared.clients.add(
-            shared,
-            node,
-            Box::new(move |s, life| {
-                let mut spec = s.plan.workload.producers[i].clone();
-                spec.lives_before += life;
-                let (s, stop, env) = (s.clone(), stop.clone(), s.world.env(node));
-                env.clone().spawn("producer", async move {
-                    run_producer(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
-                    s.clients.has_ended(node);
-                });
-            }),
-        );
+        shared.clients.add(node, ClientRole::Producer(i, stop.clone()));
+        start(shared, node);
     }
     let first = FIRST_CLIENT + workload.producers.len() as u32;
     for (i, node) in (0..workload.consumers.len()).zip(first..) {
         readers.push(node);
-        let stop = written.clone();
-        shared.clients.add(
-            shared,
-            node,
-            Box::new(move |s, life| {
-                let mut spec = s.plan.workload.consumers[i].clone();
-                spec.process += life * CONSUMER_LIFE;
-                let (s, stop, env) = (s.clone(), stop.clone(), s.world.env(node));
-                env.clone().spawn("consumer", async move {
-                    run_consumer(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
-                    s.clients.has_ended(node);
-                });
-            }),
-        );
+        shared.clients.add(node, ClientRole::Consumer(i, written.clone()));
+        start(shared, node);
     }
     let mut others = Vec::new();
     if let Some(spec) = workload.admin.clone() {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use brokkr_sim::report::{Report, Verdict, Violated};
 use brokkr_sim::trace::diff::{Difference, first_difference};
 
-use crate::argument_error;
+use crate::arguments::argument_error;
 use crate::runner::child::{self, RunSpec, Surroundings};
 use crate::scratch::Scratch;
 use crate::tracing_to::Tracing;

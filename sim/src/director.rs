@@ -9,77 +9,40 @@
 //! A start may fail while the disk fails; the director then retries it. At the calm time every fault heals, and the broker must
 //! serve.
 
+mod action;
+mod damaged_file;
 mod directories;
 mod files;
 mod links;
+mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use brokkr::config::BrokerConfig;
 use brokkr_env::{Env, Instant};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
+use crate::check::AtCrash;
 use crate::check::folder_in;
-use crate::check::{AtCrash, Violation};
+use crate::clients;
 use crate::disk::{Damage, SECTOR};
 use crate::env::SimEnv;
 use crate::exec::Nanos;
 use crate::keyed::{Keyed, mix};
 use crate::net::ConnectBlock;
-use crate::node::{self, Running, Started};
+use crate::node::{self, Started};
 use crate::plan::{BROKER, Kind};
-use crate::scenario::{START_PATIENCE, Shared, WORLD};
+use crate::shared::{START_PATIENCE, Shared, WORLD};
 use crate::trace::EventKind;
-use directories::PROBED_AFTER_MS;
-use files::{DamagedFile, METADATA};
-
-const MILLI: Nanos = 1_000_000;
-/// How long the supervisor waits after a failed start.
-const START_RETRY_DELAY: Nanos = 500 * MILLI;
+use crate::violation::Violation;
+use action::{Action, MILLI, PROBED_AFTER_MS, START_RETRY_DELAY};
+use damaged_file::{DamagedFile, METADATA};
+use process::Process;
 
 /// Longest time that a fault waits for its trigger, and longest delay between the trigger and the fault.
 const WAIT_MAX: Nanos = 1_000 * MILLI;
 const STRIKES_AFTER_MAX: Nanos = MILLI / 2;
-
-/// An action that is scheduled for a time.
-#[derive(Clone, Copy)]
-enum Action {
-    Fault(usize),
-    /// A waiting fault strikes, if its trigger still holds.
-    Strike(usize),
-    /// A waiting fault strikes now because its wait has timed out.
-    Timeout(usize),
-    /// Saves the present contents of the files that a fault names.
-    KeepContents(usize),
-    Start,
-    StartClient(u32),
-    Resume,
-    FreeSpace,
-    /// Cuts a client off until then.
-    Clog {
-        client: u32,
-        until: Nanos,
-    },
-    /// A failed log directory works again.
-    DirectoryIsBack(u64),
-    /// Queries the partitions of the other log directories while this one fails.
-    Probe(usize),
-    /// The operator reacts to a failed disk: ends the process, or cuts the power.
-    Operator {
-        id: u64,
-        power: bool,
-    },
-    Calm,
-}
-
-/// State of the broker's process.
-enum Process {
-    Down,
-    Starting(Running, oneshot::Receiver<Started>, Instant),
-    Up(Running),
-    Stopping(oneshot::Receiver<bool>, Instant, u64),
-}
 
 enum Wakeup {
     Due,
@@ -310,7 +273,7 @@ impl Director {
             Action::Start => {}
             Action::StartClient(client) => {
                 self.trace(|| EventKind::Start { of: client });
-                self.shared.clients.start(&self.shared, client);
+                clients::start(&self.shared, client);
             }
             Action::Resume => {
                 self.trace(|| EventKind::Resume { of: BROKER });

@@ -11,8 +11,11 @@
 //! Only bytes that are written again can become durable. Name changes of a directory whose sync failed stay pending: a journal
 //! keeps them.
 
+mod corrupt;
 mod damage;
 mod files;
+mod inode;
+mod names;
 mod platter;
 
 use std::borrow::Cow;
@@ -27,65 +30,11 @@ use crate::exec::Nanos;
 use crate::keyed::Keyed;
 pub use damage::Damage;
 pub use files::FileDamage;
+pub use inode::InodeId;
+use inode::{Inode, ROOT};
+use names::{NameChange, apply_name};
+pub use platter::SECTOR;
 use platter::{Change, Image, apply, settle};
-
-/// The unit that the disk writes atomically.
-pub const SECTOR: u64 = 512;
-
-/// A file or directory on the disk, whatever its name is.
-pub type InodeId = u64;
-
-const ROOT: InodeId = 0;
-
-#[derive(Default)]
-struct Inode {
-    data: Image,
-    /// The content on the platter.
-    durable: Image,
-    /// Changes that no completed sync covers, oldest first, each with its number.
-    pending: Vec<(u64, Change)>,
-    /// Entries of a directory, as the node sees them and as they are durable.
-    entries: BTreeMap<String, InodeId>,
-    entries_durable: BTreeMap<String, InodeId>,
-    is_dir: bool,
-    /// Whether it was created as a segment of a log, the target of most faults.
-    is_log: bool,
-    /// What the disk does to the next write while it reports success.
-    goes_astray: Option<Damage>,
-    /// Unreadable sectors, by their start, until they are written again.
-    unreadable: BTreeSet<u64>,
-    /// Open handles.
-    handles: u32,
-    /// Names that refer to it, as the node sees them and as they are durable.
-    links: u32,
-}
-
-#[derive(Clone)]
-enum NameChange {
-    Set {
-        dir: InodeId,
-        name: String,
-        inode: InodeId,
-    },
-    Unset {
-        dir: InodeId,
-        name: String,
-    },
-    Move {
-        from: (InodeId, String),
-        to: (InodeId, String),
-        inode: InodeId,
-    },
-}
-
-impl NameChange {
-    fn touches(&self, dir: InodeId) -> bool {
-        match self {
-            Self::Set { dir: d, .. } | Self::Unset { dir: d, .. } => *d == dir,
-            Self::Move { from, to, .. } => from.0 == dir || to.0 == dir,
-        }
-    }
-}
 
 /// One node's disk. It survives the node's lives.
 pub struct Disk {
@@ -586,46 +535,6 @@ impl Disk {
     /// A file's bytes on the platter: what a power loss now would leave if no pending change survived. For checks.
     pub fn peek_durable(&self, id: InodeId) -> Cow<'_, [u8]> {
         self.inode(id).durable.whole()
-    }
-}
-
-/// Makes a name refer to an inode, or to none, in the visible or in the durable view.
-fn set_name(inodes: &mut [Inode], dir: InodeId, name: &str, to: Option<InodeId>, durable: bool) {
-    let dir = &mut inodes[dir as usize];
-    let entries = if durable {
-        &mut dir.entries_durable
-    } else {
-        &mut dir.entries
-    };
-    let before = match to {
-        Some(inode) => entries.insert(name.to_owned(), inode),
-        None => entries.remove(name),
-    };
-    if let Some(inode) = to {
-        inodes[inode as usize].links += 1;
-    }
-    if let Some(inode) = before {
-        inodes[inode as usize].links -= 1;
-    }
-}
-
-fn apply_name(inodes: &mut [Inode], change: &NameChange, durable: bool) {
-    match change {
-        NameChange::Set { dir, name, inode } => set_name(inodes, *dir, name, Some(*inode), durable),
-        NameChange::Unset { dir, name } => set_name(inodes, *dir, name, None, durable),
-        NameChange::Move { from, to, inode } => {
-            // In the durable view the source may be missing (its create was lost), or be another file by now.
-            let dir = &inodes[from.0 as usize];
-            let entries = if durable {
-                &dir.entries_durable
-            } else {
-                &dir.entries
-            };
-            if entries.get(&from.1) == Some(inode) {
-                set_name(inodes, from.0, &from.1, None, durable);
-            }
-            set_name(inodes, to.0, &to.1, Some(*inode), durable);
-        }
     }
 }
 

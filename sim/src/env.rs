@@ -4,82 +4,29 @@
 
 mod conns;
 mod files;
+mod sim_env;
 
 use std::future::Future;
 use std::net::SocketAddr;
 
-use brokkr_env::{Dir, Done, Env, Error, ErrorKind, Instant, Result, Rng, Task, UnixMillis, submitted};
+use brokkr_env::{Dir, Env, Error, ErrorKind, Instant, Result, Rng, Storage, Task, UnixMillis, submitted};
 
-use crate::exec::Life;
 use crate::net::{addr_of, node_at};
-use crate::trace::{EventKind, Tap, conn_of};
-use crate::world::{Clock, State, World};
+use crate::trace::{EventKind, conn_of};
 pub use conns::{SimConn, SimListener, SimReadHalf, SimWriteHalf};
 pub use files::{SimDir, SimFile};
+pub use sim_env::SimEnv;
+use sim_env::disk;
 
 /// The wall clock at the start of a world: 2026-01-01.
 pub(crate) const WALL_START_MS: i64 = 1_767_225_600_000;
 
-/// One life's environment.
-#[derive(Clone)]
-pub struct SimEnv {
-    world: World,
-    life: Life,
-    /// The node's monotonic clock, whose drift is fixed for a life.
-    clock: Clock,
-}
-
-impl SimEnv {
-    pub(crate) fn new(world: World, life: Life) -> Self {
-        let clock = world.clock(life.node);
-        Self { world, life, clock }
-    }
-
-    /// The life that it belongs to.
-    pub fn life(&self) -> Life {
-        self.life
-    }
-
-    /// Its world.
-    pub fn world(&self) -> &World {
-        &self.world
-    }
-
-    fn tap(&self) -> &Tap {
-        self.world.exec().tap()
-    }
-
-    fn dead(&self) -> bool {
-        !self.world.exec().alive(self.life)
-    }
-
-    /// Completes after `latency`, unless the life ends before.
-    fn after<T: Send + 'static>(
-        &self,
-        latency: impl FnOnce(&mut State) -> u64,
-        done: Done<T>,
-        f: impl FnOnce(&mut State) -> T + Send + 'static,
-    ) {
-        if self.dead() {
-            return;
-        }
-        let at = {
-            let (now, mut state) = (self.world.exec().now(), self.world.lock());
-            let latency = latency(&mut state);
-            disk(&mut state, self.life.node, |d| d.ends_at(now, latency))
-        };
-        let (world, life) = (self.world.clone(), self.life);
-        self.world.exec().call_at(self.life, at, move || {
-            let result = f(&mut world.lock());
-            // The disk goes on while the process is paused; the completion waits for the process.
-            world.exec().call_awake(life, move || done(result));
-        });
-    }
+impl Storage for SimEnv {
+    type RawFile = SimFile;
+    type RawDir = SimDir;
 }
 
 impl Env for SimEnv {
-    type RawFile = SimFile;
-    type RawDir = SimDir;
     type Listener = SimListener;
     type Conn = SimConn;
 
@@ -201,8 +148,4 @@ impl Env for SimEnv {
         };
         node_at(ip).map(|n| addr_of(n, port)).ok_or_else(unknown)
     }
-}
-
-fn disk<T>(state: &mut State, node: u32, f: impl FnOnce(&mut crate::disk::Disk) -> T) -> T {
-    f(state.disks.get_mut(&node).expect("a node that stores has a disk"))
 }

@@ -9,7 +9,12 @@
 //! need a few particular orderings in a row. Tasks of a paused node may be ready, but do not run.
 
 mod cpu;
+mod end_hook;
+mod ended;
+mod lock;
+mod panics;
 mod sleep;
+mod thread;
 mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,29 +22,21 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::ThreadId;
 
 use serde::{Deserialize, Serialize};
 
 use crate::keyed::mix;
+pub use crate::life::{Life, Nanos};
 use crate::trace::{EventKind, Tap};
-use cpu::Cpu;
+use cpu::{Cpu, SlowPoll};
+pub(crate) use end_hook::EndHookGuard;
+pub use ended::Ended;
+pub(crate) use lock::lock;
+use panics::{keep_panics, take_panic};
 pub use sleep::Sleep;
-use timers::{Timer, TimerId, Timers};
-
-/// Nanoseconds of the world's clock.
-pub type Nanos = u64;
-
-/// One life of a node: a killed node starts a new one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Life {
-    /// Which node.
-    pub node: u32,
-    /// Which of its lives, from 0.
-    pub incarnation: u32,
-}
+use timers::{Timer, TimerAction, TimerId, Timers};
 
 type TaskId = u64;
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -64,12 +61,6 @@ const PRIORITY_DRAWN_MIN: u64 = 1 << 62;
 const PRIORITY_LOW_MAX: u64 = PRIORITY_DRAWN_MIN + (1 << 60);
 /// Longest time that tasks of low priority wait for others to become ready.
 const LOW_WAITS_MAX: Nanos = 1_000_000;
-
-/// What a timer does when it fires.
-enum TimerAction {
-    Wake(Waker),
-    Call(Box<dyn FnOnce() + Send>),
-}
 
 struct Slot {
     life: Life,
@@ -149,19 +140,6 @@ struct ExecInner {
     tap: Arc<Tap>,
 }
 
-/// How a run ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The world was stopped, or its time was up.
-    Stopped,
-    /// Nothing was ready and no timer was left.
-    Quiet,
-    /// A task panicked, with this message.
-    Panicked(Life, &'static str, String),
-    /// Tasks kept each other busy without time passing.
-    Livelock,
-}
-
 /// Polls without passing time after which the run counts as a livelock.
 const POLLS_STILL_MAX: u64 = 5_000_000;
 
@@ -187,45 +165,7 @@ impl Wake for TaskWaker {
     }
 }
 
-/// The last panic of each thread that had one.
-static PANICS: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tells the worlds of one process apart; nothing in a world sees it"
-)]
-pub(crate) fn this_thread() -> ThreadId {
-    std::thread::current().id()
-}
-
-fn take_panic() -> String {
-    let (mut all, me) = (lock(&PANICS), this_thread());
-    let mine = all.iter().rposition(|(thread, _)| *thread == me);
-    mine.map(|i| all.remove(i).1).unwrap_or_default()
-}
-
-/// Installs a panic hook that keeps the message and location of each thread's last panic, and then calls the previous hook.
-fn keep_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            let message = info.to_string();
-            lock(&PANICS).push((this_thread(), message.clone()));
-            before(info);
-            if cfg!(panic = "abort") {
-                crate::room::before_abort(&message);
-            }
-        }));
-    });
-}
-
 type Guard<'s> = MutexGuard<'s, ExecState>;
-
-pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A task's panic is caught and reported; the state under the lock stays usable for the report.
-    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
 
 impl Exec {
     /// An empty world at time 1 s.
@@ -337,16 +277,6 @@ impl Exec {
         lock(&self.0.state).timers.set(at, Timer { life, fire, by })
     }
 
-    /// Waits until `at`. Dropping the future removes the timer.
-    pub fn sleep_until(&self, life: Life, at: Nanos) -> Sleep {
-        Sleep {
-            exec: self.clone(),
-            life,
-            at,
-            timer: None,
-        }
-    }
-
     /// Ends a node's life: raises the incarnation first, then drops its futures, before any other task runs.
     pub fn kill(&self, node: u32) {
         let mut state = lock(&self.0.state);
@@ -400,6 +330,16 @@ impl Exec {
         }
         drop(state);
         f();
+    }
+
+    /// Measures each poll from now on.
+    pub(crate) fn measure_polls(&self, most_ns: u64) {
+        lock(&self.0.state).cpu.measure(most_ns);
+    }
+
+    /// The slowest of the polls that exceeded the limit.
+    pub(crate) fn slowest_poll(&self) -> Option<SlowPoll> {
+        lock(&self.0.state).cpu.slowest()
     }
 
     /// Ends the run after the task that runs now.

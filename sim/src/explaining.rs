@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use brokkr_sim::explain::{Trace, explain};
 use clap::Args;
 
+use crate::arguments::argument_error;
+use crate::documents::read_plan;
 use crate::runner::child::{self, RunSpec, Surroundings};
 use crate::runner::this_binary;
 use crate::scratch::Scratch;
 use crate::tracing_to::Tracing;
-use crate::{argument_error, read_plan};
 
 /// Arguments of `explain`.
 #[derive(Args)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use brokkr_sim::failure::Failure;
 use brokkr_sim::report::{Report, Verdict};
 
-use crate::Run;
+use crate::arguments::Run;
 use crate::runner::child::RunSpec;
 
 /// Writes the plan and the report of a failing run to a file: returns its path, or why it can't be written. None if the run did not

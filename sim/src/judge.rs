@@ -17,21 +17,23 @@
 
 mod deleted;
 mod jepsen;
+mod operations;
 mod topics;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
+use brokkr_history::{Key, MicroOp, Operation, Process, Type, Val};
 use brokkr_workloads::{
     AckedBatch, ClientFault, Drained, Notes, OutOfOrder, ProducerSpec, Workload, value_parts,
 };
 
 pub use deleted::{Deleted, Place};
 
-use crate::check::Violation;
 use crate::report::Ops;
 use crate::retention::is_retained;
+use crate::violation::Violation;
+use operations::name_and_value;
 use views::Views;
 
 /// A reader that receives nothing of a partition for this long, although there are more records, is stuck.
@@ -56,14 +58,6 @@ pub struct RunFacts {
     pub deleted: Deleted,
     /// The ids of the topics at the end, by name.
     pub topics: BTreeMap<String, String>,
-}
-
-/// The name and value of an operation that neither sends nor polls.
-fn about(o: &Operation) -> Option<(&str, &serde_json::Value)> {
-    match &o.op {
-        Op::Other(f, value) => Some((f, value)),
-        _ => None,
-    }
 }
 
 /// Operations by outcome; each record of a send counts as one.
@@ -236,7 +230,9 @@ impl<'a> Judge<'a> {
                 self.raise_ends(micro);
             }
         }
-        let Some((f, value)) = about(o) else { return };
+        let Some((f, value)) = name_and_value(o) else {
+            return;
+        };
         let Some(key) = value["key"].as_str().filter(|key| !self.deleted.is_damaged(key)) else {
             return;
         };

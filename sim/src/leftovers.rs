@@ -20,7 +20,7 @@ use crate::net::addr_of;
 use crate::plan::{BROKER, FIRST_CLIENT, Kind, PORT};
 use crate::retention;
 use crate::rude::FIRST_RUDE;
-use crate::scenario::Shared;
+use crate::shared::Shared;
 use crate::world::World;
 
 /// The node that queries the existing topics.

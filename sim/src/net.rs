@@ -15,7 +15,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use crate::exec::Nanos;
+use crate::life::Nanos;
 
 /// Buffer bytes of each direction of a connection, in flight and unread, unless a plan sets them.
 pub const BUFFER_BYTES: usize = 128 * 1024;

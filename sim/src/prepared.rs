@@ -5,38 +5,15 @@ use brokkr_env::{Env, UnixMillis};
 use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded};
 use brokkr_types::{LeaderEpoch, Offset};
 use brokkr_wire::records::{Batch, BatchBuilder, BatchHeader, HEADER_LEN};
-use brokkr_workloads::{TopicSpec, Workload, create_topics};
+use brokkr_workloads::create_topics;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::check::folder_in;
 use crate::env::SimEnv;
 use crate::node::{self, Started};
+pub use crate::plan::PreparedLog;
 use crate::plan::{BROKER, FIRST_CLIENT};
-use crate::retention::is_retained;
-use crate::scenario::Shared;
-
-/// A log that is not empty when the run begins.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PreparedLog {
-    /// Its topic.
-    pub topic: String,
-    /// Its partition.
-    pub partition: i32,
-    /// Its start and end offset: all earlier records were deleted.
-    pub next_offset: i64,
-    /// Whether the deleted records are in the active segment, emptied by compaction: that segment's base is 0 then, and its offsets
-    /// end at 2^31 - 1.
-    #[serde(default)]
-    pub compacted: bool,
-}
-
-/// Whether the logs of a topic may be prepared: not if it is deleted, or its records are counted.
-pub(crate) fn can_be(topic: &TopicSpec, workload: &Workload) -> bool {
-    let recreated = workload.recreator.iter().flat_map(|r| &r.topics);
-    !is_retained(topic) && recreated.into_iter().all(|name| *name != topic.name)
-}
+use crate::shared::Shared;
 
 /// Creates the topics, stops the broker, and prepares the logs.
 ///

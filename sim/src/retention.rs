@@ -9,8 +9,8 @@ use brokkr_wire::records::batches;
 use brokkr_workloads::{TopicSpec, Workload};
 use bytes::Bytes;
 
-use crate::check::Violation;
 use crate::disk::{Disk, InodeId};
+use crate::violation::Violation;
 
 /// A log with a retention limit.
 struct WatchedLog {

@@ -1,14 +1,10 @@
 //! The sealed room: a separate thread in which madsim replaces the machine's clocks, entropy and threads.
 
-mod leaving;
-
 use std::hash::BuildHasher;
 use std::sync::mpsc;
 
-use crate::exec::{Ended, Nanos};
+use crate::exec::{EndHookGuard, Ended, Nanos};
 use crate::world::World;
-use leaving::EndHookGuard;
-pub(crate) use leaving::before_abort;
 
 /// The room's own seed. The simulator's choices are keyed by the run's seed; the room only has to be the same every time.
 const ROOM_SEED: u64 = 0x6272_6f6b_6b72;

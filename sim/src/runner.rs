@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use brokkr_sim::report::{Report, Verdict};
 
-use crate::{Format, Run, Shard, differs, failures};
+use crate::arguments::{Format, Run, Shard, argument_error};
+use crate::{differs, failures};
 use child::{RunSpec, Surroundings};
 use reporter::Reporter;
 use tally::Tally;
@@ -50,7 +51,7 @@ fn campaign(run: &Run, once: impl Fn(RunSpec<'_>) -> Report + Sync) -> ExitCode 
     let known = run.r#for.is_none().then(|| seeds_of(&range, run.shard));
     let reporter = match Reporter::new(run, known) {
         Ok(reporter) => Mutex::new((Tally::default(), reporter)),
-        Err(error) => return crate::argument_error(&error.to_string()),
+        Err(error) => return argument_error(&error.to_string()),
     };
     let begun = Instant::now();
     each(run, &range, begun, |seed| {
@@ -64,7 +65,7 @@ fn campaign(run: &Run, once: impl Fn(RunSpec<'_>) -> Report + Sync) -> ExitCode 
     });
     let (tally, reporter) = reporter.into_inner().expect("no panic under this lock");
     if let Err(error) = reporter.end() {
-        return crate::argument_error(&format!("the JUnit file could not be written: {error}"));
+        return argument_error(&format!("the JUnit file could not be written: {error}"));
     }
     if run.format == Format::Text {
         print!("{}", tally.table(begun.elapsed()));

@@ -6,174 +6,39 @@
 //!   the plan injects faults              checks over the disk and over what clients saw
 //! ```
 
-use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokkr_env::Env;
 use brokkr_history::Operation;
-use brokkr_workloads::{ConsumerSpec, Recorder, Stop, TopicSpec, run_consumer};
+use brokkr_workloads::{ConsumerSpec, Stop, TopicSpec, run_consumer};
 use tokio::sync::oneshot;
 
-use crate::check::{Violation, check_batches, folder_in, read_partition, topic_id};
-use crate::clients::{Clients, work};
+use crate::check::{check_batches, folder_in, read_partition, topic_id};
+use crate::clients::work;
 use crate::director::Director;
 use crate::disk::Disk;
-use crate::durable::DurableEnds;
 use crate::env::{SimEnv, WALL_START_MS};
-use crate::exec::{Ended, Nanos, Strategy, lock};
+use crate::exec::{Ended, Strategy, lock};
 use crate::judge::{self, Deleted, RunFacts};
 use crate::keyed::mix;
 use crate::leftovers;
 use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan};
 use crate::prepared;
-use crate::reached::{self, ReachedStates, Warnings};
+use crate::reached::{self, ReachedStates};
 use crate::report::{Report, Verdict, Violated};
-use crate::retention::{self, Retention};
+use crate::retention::Retention;
 use crate::room;
 use crate::rude;
+use crate::shared::{BEGIN, START_PATIENCE, Shared, WORLD};
 use crate::trace::{EventKind, Tracer};
+use crate::violation::Violation;
 use crate::world::{Clock, World};
 
-/// The node of the director and the checks: it never dies.
-pub(crate) const WORLD: u32 = 0;
-/// The start time of a world.
-const BEGIN: Nanos = 1_000_000_000;
-/// Time limits for the start of a healed broker, and for pending operations to end.
-pub(crate) const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit for pending operations to end.
 const CALM_PATIENCE: Duration = Duration::from_secs(120);
 /// A run with fewer operations is inconclusive.
 const OPS_MIN: u64 = 20;
-
-/// State that the run's tasks share.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) world: World,
-    pub(crate) plan: Arc<Plan>,
-    /// The broker's log directories.
-    pub(crate) roots: Arc<[String]>,
-    pub(crate) recorder: Recorder,
-    pub(crate) clients: Arc<Clients>,
-    violations: Arc<Mutex<Vec<Violation>>>,
-    /// The known durable ends of logs, which a crash resets.
-    pub(crate) ends: Arc<Mutex<DurableEnds>>,
-    /// Partitions that the disk damaged: only the records that they show are judged.
-    damaged: Arc<Mutex<BTreeSet<String>>>,
-    /// Partitions with a file that was damaged while the broker was down: judged in full at the end, unless the broker's log names
-    /// them.
-    suspect: Arc<Mutex<BTreeSet<String>>>,
-    /// The broker's warnings.
-    warnings: Arc<Mutex<Warnings>>,
-    /// When all faults end.
-    pub(crate) calm_at: Nanos,
-    /// When producers start no new sends.
-    pub(crate) work_until: Nanos,
-    finished: Arc<Mutex<bool>>,
-    /// The hash when the world came to rest, and the number of events until then.
-    rested: Arc<Mutex<Option<(u64, u64)>>>,
-    /// The responses that rude clients received.
-    pub(crate) rude: Arc<Mutex<rude::RudeTally>>,
-}
-
-impl Shared {
-    pub(crate) fn violation(&self, v: Violation) {
-        self.record(&v);
-        lock(&self.violations).push(v);
-    }
-
-    fn record(&self, v: &Violation) {
-        self.world.exec().tap().record(|| EventKind::Violation {
-            invariant: v.id.to_owned(),
-            what: v.what.clone(),
-        });
-    }
-
-    /// From now on only the records that this partition shows are judged, whichever topic it belongs to.
-    pub(crate) fn damage(&self, partition: String) {
-        lock(&self.damaged).insert(partition);
-    }
-
-    /// The damage is undone: the partition is judged in full again.
-    pub(crate) fn mend(&self, partition: &str) {
-        lock(&self.damaged).remove(partition);
-    }
-
-    /// As [`Shared::damage`] until the end of the run; then only if the broker's log names the partition (D2).
-    pub(crate) fn suspect(&self, partition: String) {
-        self.damage(partition.clone());
-        lock(&self.suspect).insert(partition);
-    }
-
-    /// Whether one of the broker's warnings contains this text.
-    pub(crate) fn is_named(&self, text: &str) -> bool {
-        lock(&self.warnings).names(text)
-    }
-
-    /// Ends the exemption of suspect partitions that the log does not name: their losses were silent, so they are violations.
-    fn acquit(&self) {
-        for partition in std::mem::take(&mut *lock(&self.suspect)) {
-            if !self.is_named(&partition) {
-                lock(&self.damaged).remove(&partition);
-            }
-        }
-    }
-
-    pub(crate) fn is_damaged(&self, partition: &str) -> bool {
-        lock(&self.damaged).contains(partition)
-    }
-
-    pub(crate) fn is_any_damaged(&self) -> bool {
-        !lock(&self.damaged).is_empty()
-    }
-
-    /// Whether the judges know what happens to the log of this folder: rude clients' changes of their topics are not in the
-    /// history.
-    pub(crate) fn is_judged(&self, folder: &str) -> bool {
-        let topic = folder.rsplit_once('-').map_or(folder, |(topic, _)| topic);
-        let mut topics = self.plan.workload.topics.iter();
-        self.plan.rude.is_empty() || topic == "__cluster_metadata" || topics.any(|t| t.name == topic)
-    }
-
-    /// Records of the broker's logs that may be gone by now: those that clients asked to delete, and those that retention removed.
-    /// (Retention is judged at its removals.)
-    pub(crate) fn deleted(&self, disk: &Disk) -> Deleted {
-        let history = self.recorder.history();
-        history.look(|all| self.deleted_by(all, disk))
-    }
-
-    /// As [`Shared::deleted`], with a given history.
-    fn deleted_by(&self, history: &[Operation], disk: &Disk) -> Deleted {
-        let mut deleted = Deleted::requested(history);
-        let retained = self
-            .plan
-            .workload
-            .topics
-            .iter()
-            .filter(|t| retention::is_retained(t));
-        for (topic, partition) in retained.flat_map(|t| t.all()) {
-            let name = format!("{topic}-{partition}");
-            if let Some(starts) = retention::starts(disk, &folder_in(disk, &self.roots, &name)) {
-                deleted.raise(&name, starts.log_start);
-            }
-        }
-        for log in &self.plan.prepared {
-            deleted.raise(&format!("{}-{}", log.topic, log.partition), log.next_offset);
-        }
-        lock(&self.damaged)
-            .iter()
-            .for_each(|folder| deleted.damage(folder));
-        deleted
-    }
-
-    /// Whether acknowledged records are durable, by the broker's configuration.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.plan
-            .broker
-            .get("log.flush.interval.messages")
-            .is_none_or(|n| n == "1")
-    }
-}
 
 /// Runs a plan.
 pub fn run(plan: Plan) -> Report {
@@ -193,26 +58,7 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
     let slack = (START_PATIENCE * 2 + CALM_PATIENCE * 2).as_nanos() as u64;
     room::run(plan.seed, BEGIN + span + slack, move |world| {
         let names = reached::listen(world, tracer.is_some());
-        let shared = Shared {
-            world: world.clone(),
-            recorder: Recorder::of(&plan.workload).dated_by({
-                let exec = world.exec().clone();
-                move || brokkr_env::Instant::from_nanos(exec.now())
-            }),
-            clients: Arc::default(),
-            violations: Arc::default(),
-            ends: Arc::default(),
-            damaged: Arc::default(),
-            suspect: Arc::default(),
-            warnings: names.warnings(),
-            calm_at: BEGIN + span * 3 / 4,
-            work_until: BEGIN + span,
-            finished: Arc::default(),
-            rested: Arc::default(),
-            rude: Arc::default(),
-            roots: plan.roots().into(),
-            plan: Arc::new(plan),
-        };
+        let shared = Shared::new(world, plan, names.warnings());
         if let Some(tracer) = tracer {
             listen_to_clients(&shared, tracer);
         }

@@ -14,10 +14,11 @@ use brokkr_sim::report::Report;
 use brokkr_sim::shrink::{Candidate, Oracle, Size, shrink};
 use clap::Args;
 
+use crate::arguments::{argument_error, duration};
+use crate::documents::read_document;
 use crate::runner::child;
 use crate::runner::{cores, this_binary};
 use crate::scratch::Scratch;
-use crate::{argument_error, duration, read_document};
 
 /// Arguments of `shrink`.
 #[derive(Args)]

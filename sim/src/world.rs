@@ -7,7 +7,6 @@ use brokkr_env::Rng;
 use bytes::Bytes;
 
 use crate::disk::{Disk, InodeId};
-use crate::env::SimEnv;
 use crate::exec::{Ended, Exec, Life, Nanos};
 use crate::keyed::{Keyed, text};
 use crate::net::{EndId, Net};
@@ -133,11 +132,6 @@ impl World {
             .state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// The environment of a node's present life.
-    pub fn env(&self, node: u32) -> SimEnv {
-        SimEnv::new(self.clone(), self.exec().life(node))
     }
 
     /// Calls `watch` at the end of each moment, before time moves on.

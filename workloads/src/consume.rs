@@ -10,9 +10,9 @@ use brokkr_history::{MicroOp, Op, Polls, Type, Val};
 use brokkr_types::{Offset, Uuid};
 use brokkr_wire::ErrorCode;
 
-use crate::produce::parse_value;
 use crate::recorder::Drained;
 use crate::spec::{self, ClientSpec, ConsumerSpec};
+use crate::value::parse_value;
 use crate::{Recorder, Stop};
 
 /// Longest time to ask for one partition's end before the next partition is asked.

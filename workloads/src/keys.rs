@@ -3,7 +3,7 @@
 use brokkr_client::TopicPartition;
 use bytes::Bytes;
 
-use crate::value_parts;
+use crate::value::value_parts;
 
 /// The key, out of `keys` keys, of the record with this value; `None` if there are no keys.
 pub fn of(value: i64, keys: u64) -> Option<u64> {
@@ -52,7 +52,7 @@ fn murmur2(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value_of;
+    use crate::value::value_of;
 
     #[test]
     fn murmur2_equals_kafkas() {

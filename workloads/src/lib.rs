@@ -12,39 +12,21 @@ mod recorder;
 mod recreate;
 mod spec;
 mod stop;
+mod topics;
+mod value;
 
-use brokkr_client::{Client, Error, Result};
+use brokkr_client::Result;
 use brokkr_env::Env;
-use brokkr_types::Uuid;
-use brokkr_wire::ErrorCode;
 
 pub use admin::run_admin;
 pub use consume::run_consumer;
-pub use produce::{run_producer, value_of, value_parts};
+pub use produce::run_producer;
 pub use recorder::{AckedBatch, ClientFault, Drained, ID_MARK, Notes, OutOfOrder, Recorder};
 pub use recreate::run_recreator;
 pub use spec::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload};
 pub use stop::Stop;
-
-/// Creates a workload's topics. Existing topics are accepted.
-pub async fn create_topics<E: Env>(env: &E, workload: &Workload) -> Result<()> {
-    let client = Client::new(env, workload.client.config());
-    for topic in &workload.topics {
-        match create_topic(&client, topic).await {
-            Ok(_) | Err(Error::Broker(ErrorCode::TOPIC_ALREADY_EXISTS, _)) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
-async fn create_topic<E: Env>(client: &Client<E>, topic: &TopicSpec) -> Result<Uuid> {
-    let configs = topic.configs.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-    let configs: Vec<_> = configs.collect();
-    client
-        .create_topic(&topic.name, topic.partitions, topic.replication_factor, &configs)
-        .await
-}
+pub use topics::create_topics;
+pub use value::{value_of, value_parts};
 
 /// Runs a workload until [`Stop::stop`]: producers and the admin stop first, then the consumers read to the end.
 ///

@@ -10,7 +10,8 @@ use brokkr_wire::ErrorCode;
 use serde_json::{Value, json};
 
 use crate::spec::{ClientSpec, RecreatorSpec, TopicSpec};
-use crate::{Recorder, Stop, create_topic};
+use crate::topics::create_topic;
+use crate::{Recorder, Stop};
 
 /// The longest pause before an unanswered request is repeated.
 const RETRY_PAUSE_MAX_MS: u64 = 200;

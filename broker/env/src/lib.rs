@@ -5,7 +5,11 @@
 //!
 //! A world implements small raw traits ([`RawFile`], [`RawDir`], [`Conn`]). This crate builds on them what the broker uses,
 //! once for both worlds: [`File`] with its order of operations and its proof of durability ([`Durable`]), [`Dir`] with its
-//! poison, [`FileRange`] with its pin. Rules:
+//! poison, [`FileRange`] with its pin.
+//!
+//! The files of this crate import downwards: `error`, `rng`, `submitted`, `published` know nothing of a world; `files` knows
+//! [`Storage`], the part of [`Env`] that files need; `conn` sends ranges of files; [`Env`] joins them; `error_log` and
+//! [`tokio`] are above it. Rules:
 //!
 //! - A call submits its file operation, in call order; dropping a [`Submitted`] cancels nothing.
 //! - A short or failed write is cut back to the last good length before the next one starts; operations queued after it fail
@@ -15,14 +19,11 @@
 //! - Dropping a [`Task`] detaches it. A panic in a task ends the process.
 
 pub mod conn;
-mod dir;
 mod error;
 mod error_log;
-mod file;
-mod lane;
+mod files;
 mod later;
 mod published;
-mod raw;
 mod rng;
 mod submitted;
 pub mod tokio;
@@ -34,27 +35,23 @@ use std::task::{Context, Poll};
 
 pub use brokkr_types::{Instant, UnixMillis};
 
-pub use conn::{Conn, FileRange, Listener, Part, Progress, ReadHalf, WriteHalf};
-pub use dir::{Dir, Entry, EntryKind};
+pub use conn::{Conn, Listener, Part, Progress, ReadHalf, WriteHalf};
 pub use error::{Error, ErrorKind, Result};
 pub use error_log::ErrorLog;
-pub use file::{Durable, File, FileId};
+pub use files::dir::Dir;
+pub use files::file::{Durable, File, FileId, FileRange};
+pub use files::raw::{Done, Entry, EntryKind, Poison, RawDir, RawFile, Storage, WriteFailure};
 pub use later::poll_later;
 pub use published::{Latest, Published, Reader};
-pub use raw::{Done, Poison, RawDir, RawFile, WriteFailure};
 pub use rng::Rng;
 pub use submitted::{Completer, Submitted, submitted};
 
 /// A world: the only type parameter of the broker.
 ///
 /// No method has a default body: a world that forgot to implement one would use the real world there.
-pub trait Env: Clone + Send + Sync + 'static {
-    /// The raw file of this world.
-    type RawFile: RawFile;
-    /// The raw directory of this world.
-    type RawDir: RawDir<File = Self::RawFile>;
+pub trait Env: Storage {
     /// A listening socket.
-    type Listener: Listener<Self>;
+    type Listener: Listener<Conn = Self::Conn>;
     /// A connected byte stream.
     type Conn: Conn<Self>;
 

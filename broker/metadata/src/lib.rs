@@ -10,6 +10,7 @@
 pub mod bootstrap;
 pub mod config;
 pub mod controller;
+mod features;
 pub mod image;
 pub mod records;
 pub mod snapshot;

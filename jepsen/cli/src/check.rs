@@ -10,9 +10,11 @@ use brokkr_checker::kafka::{self, Kafka};
 use brokkr_checker::linear::{self, CommittedOffsets, Limits, Linear, Model, Registers, Topics};
 use brokkr_checker::metadata::{self, Metadata};
 use brokkr_checker::{Malformed, Valid, Verdict};
-use brokkr_history::{Operation, ReadError, Reader};
+use brokkr_history::{Operation, Reader};
 
-use crate::{Check, Failure, Format, Workload, open, report};
+use crate::arguments::{Check, Format, Workload};
+use crate::input::{Failure, open, unreadable};
+use crate::report;
 
 /// A checker of some workload.
 trait Judge {
@@ -93,13 +95,6 @@ fn judge(args: &Check, allow: BTreeSet<&'static str>) -> Box<dyn Judge> {
         Workload::Offsets => Box::new(Linear::new(CommittedOffsets, limits)),
         Workload::Topics => Box::new(Linear::new(Topics, limits)),
         Workload::Metadata => Box::new(Metadata::default()),
-    }
-}
-
-pub(crate) fn unreadable(path: &Path, e: ReadError) -> Failure {
-    match e {
-        ReadError::Io(e) => Failure::io(path, &e),
-        ReadError::Garbage { at, what } => Failure::History(Some(at), what),
     }
 }
 

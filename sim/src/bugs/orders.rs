@@ -10,11 +10,12 @@ use brokkr_sim::exec::Strategy;
 use brokkr_sim::plan::{PCT_CHANGE_ONE_IN, Plan};
 use serde::Serialize;
 
-use super::TableFormat;
 use super::hunt::caught;
 use super::mutant::Mutant;
 use super::regress;
+use super::table::TableFormat;
 use super::tree::Trees;
+use crate::documents::read_plan;
 use crate::runner::child;
 
 /// The results of one strategy's orders.
@@ -86,7 +87,7 @@ pub fn compare(
                 continue;
             }
         };
-        let plan = crate::read_plan(&path)?;
+        let plan = read_plan(&path)?;
         let tried = strategies().map(|strategy| try_all(&exe, mutant, &plan, strategy, orders, jobs, trees));
         let tried = tried.collect::<Result<Vec<_>, _>>()?;
         let row = OrdersRow {

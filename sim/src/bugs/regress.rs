@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::hunt::caught;
 use super::mutant::Mutant;
-use crate::SECS;
+use crate::arguments::SECS;
+use crate::documents::read_plan;
 use crate::runner::child;
 use crate::runner::this_binary;
 use crate::shrinking::{ShrinkLimits, ShrunkPlan};
@@ -112,7 +113,7 @@ pub fn look(
     jobs: usize,
     scratch: impl Fn(u64) -> PathBuf + Sync,
 ) -> Result<Option<GuardResult>, String> {
-    let plan = crate::read_plan(plan)?;
+    let plan = read_plan(plan)?;
     let one = |scheduler_seed: Option<u64>| -> Result<Option<GuardResult>, String> {
         let plan = Plan {
             scheduler_seed: scheduler_seed.or(plan.scheduler_seed),

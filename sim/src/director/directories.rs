@@ -12,15 +12,15 @@ use brokkr_wire::messages::ListOffsetsRequest;
 use brokkr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use brokkr_wire::{ErrorCode, Str};
 
-use super::{Director, MILLI, Process};
+use super::Director;
+use super::action::MILLI;
+use super::process::Process;
 use crate::check::Violation;
 use crate::exec::Nanos;
 use crate::net::addr_of;
 use crate::plan::{BROKER, Kind, PORT};
-use crate::scenario::{Shared, WORLD};
+use crate::shared::{Shared, WORLD};
 
-/// How long the broker may take to notice that a directory failed.
-pub(super) const PROBED_AFTER_MS: u64 = 1_500;
 const QUERY_INTERVAL: Duration = Duration::from_millis(300);
 
 impl Director {

@@ -4,21 +4,15 @@
 //! start must name the file. The director then restores the file, and the broker must serve everything: a refused start destroys
 //! nothing.
 
-use super::{Action, Director, START_RETRY_DELAY};
+use super::Director;
+use super::action::{Action, START_RETRY_DELAY};
+use super::damaged_file::{DamagedFile, METADATA};
 use crate::check::Violation;
 use crate::disk::Disk;
 use crate::disk::FileDamage;
 use crate::durable::{end_of, recovery_points};
 use crate::keyed::{Keyed, mix};
 use crate::plan::{BROKER, Kind};
-
-pub(super) const METADATA: &str = "__cluster_metadata-0";
-
-/// The contents of a file before it was damaged.
-pub(super) struct DamagedFile {
-    path: String,
-    before: Vec<u8>,
-}
 
 impl Director {
     /// Saves the contents of the files that a fault names: the fault may later replace a file by this older version.

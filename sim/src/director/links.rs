@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Director, MILLI};
+use super::Director;
+use super::action::{Action, MILLI};
 use crate::exec::Nanos;
 use crate::keyed::{Keyed, mix};
 use crate::net::Link;

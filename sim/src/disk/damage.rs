@@ -5,9 +5,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::platter::Change;
-use super::{Disk, Inode, InodeId, SECTOR};
-use crate::keyed::Keyed;
+use super::platter::{Change, SECTOR};
 
 /// What a disk silently does to a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -61,59 +59,5 @@ impl Damage {
             len: bytes.len() as u64,
             landed,
         }
-    }
-}
-
-impl Inode {
-    pub(super) fn is_unreadable(&self, from: u64, to: u64) -> bool {
-        let first = from / SECTOR * SECTOR;
-        self.unreadable.range(first..to.max(first)).next().is_some()
-    }
-
-    /// Makes a sector readable again if the write covers it whole, or up to the end of the file.
-    pub(super) fn is_written(&mut self, at: u64, len: u64) {
-        let (end, file_end) = (at + len, self.data.len() as u64);
-        self.unreadable
-            .retain(|sector| *sector < at || (*sector + SECTOR).min(file_end) > end);
-    }
-}
-
-impl Disk {
-    /// Damages a file: its durable bytes, or the next write to it. `false` if none of it is durable yet.
-    pub fn damage(&mut self, id: InodeId, how: Damage, choices: &mut Keyed) -> bool {
-        let (node, inode) = (self.node, self.inode_mut(id));
-        let safe = match how {
-            // Indexes are never synced.
-            Damage::IndexRot => inode.data.len(),
-            _ => inode.durable.len().min(inode.data.len()),
-        } as u64;
-        if safe == 0 {
-            return false;
-        }
-        // Enough wrong entries in an index mislead some reader.
-        let bits = match how {
-            Damage::IndexRot => 1 + choices.below("damaged bits", node, 32),
-            _ => 1,
-        };
-        match how {
-            Damage::BitRot | Damage::IndexRot => {
-                for _ in 0..bits {
-                    let at = choices.below("damage at", node, safe) as usize;
-                    let bit = 1 << choices.below("damaged bit", node, 8);
-                    for image in [&mut inode.data, &mut inode.durable] {
-                        image.flip(at, bit);
-                    }
-                }
-                self.count_fault(how.name());
-            }
-            Damage::Unreadable => {
-                let at = choices.below("damage at", node, safe);
-                inode.unreadable.insert(at / SECTOR * SECTOR);
-                self.count_fault(how.name());
-            }
-            // Counted when it takes effect.
-            Damage::LostWrite | Damage::MisdirectedWrite => inode.goes_astray = Some(how),
-        }
-        true
     }
 }

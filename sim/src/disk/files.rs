@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::Disk;
+use super::inode::{InodeId, ROOT};
+use super::names::{NameChange, set_name};
 use super::platter::Image;
-use super::{Disk, InodeId, NameChange, ROOT, set_name};
 use crate::keyed::Keyed;
 
 /// What happens to a file between two lives of the broker.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::SECTOR;
 use crate::keyed::Keyed;
+
+/// The unit that the disk writes atomically.
+pub const SECTOR: u64 = 512;
 
 /// A change of a file's bytes.
 pub(super) enum Change {

@@ -7,7 +7,7 @@ use std::task::Poll;
 use brokkr_env::{Conn, Error, ErrorKind, FileRange, Listener, Part, Progress, ReadHalf, Result, WriteHalf};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{SimEnv, disk};
+use super::sim_env::{SimEnv, disk};
 use crate::net::{EndId, addr_of};
 use crate::trace::{EventKind, conn_of};
 
@@ -17,7 +17,9 @@ pub struct SimListener {
     pub(super) port: u16,
 }
 
-impl Listener<SimEnv> for SimListener {
+impl Listener for SimListener {
+    type Conn = SimConn;
+
     async fn accept(&mut self) -> Result<(SimConn, SocketAddr)> {
         let key = (self.env.life.node, self.port);
         let (end, from) = poll_fn(|cx| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use brokkr_env::{Done, Entry, Error, ErrorKind, RawDir, RawFile, Result, WriteFailure};
 use bytes::Bytes;
 
-use super::{SimEnv, disk};
+use super::sim_env::{SimEnv, disk};
 use crate::disk::InodeId;
 use crate::trace::{EventKind, batches_in};
 use crate::world::{State, World};

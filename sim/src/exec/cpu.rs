@@ -1,7 +1,7 @@
 //! Measures the processor time of polls: the only value in a run that depends on the machine and not on the seed. It never decides
 //! anything in the world; a poll that takes too long is reported at the end.
 
-use super::{Exec, Life, lock};
+use crate::life::Life;
 
 /// A poll that took too long.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,16 @@ pub(super) struct Cpu {
 }
 
 impl Cpu {
+    /// Measures each poll from now on.
+    pub(super) fn measure(&mut self, most_ns: u64) {
+        self.most_ns = Some(most_ns);
+    }
+
+    /// The slowest of the polls that exceeded the limit.
+    pub(super) fn slowest(&self) -> Option<SlowPoll> {
+        self.slowest
+    }
+
     /// The clock at the start of a poll, if polls are measured.
     pub(super) fn begin(&self) -> Option<u64> {
         self.most_ns.map(|_| thread_ns())
@@ -32,18 +42,6 @@ impl Cpu {
         if cpu_ns > most && self.slowest.is_none_or(|s| s.cpu_ns < cpu_ns) {
             self.slowest = Some(SlowPoll { life, task, cpu_ns });
         }
-    }
-}
-
-impl Exec {
-    /// Measures each poll from now on.
-    pub(crate) fn measure_polls(&self, most_ns: u64) {
-        lock(&self.0.state).cpu.most_ns = Some(most_ns);
-    }
-
-    /// The slowest of the polls that exceeded the limit.
-    pub(crate) fn slowest_poll(&self) -> Option<SlowPoll> {
-        lock(&self.0.state).cpu.slowest
     }
 }
 

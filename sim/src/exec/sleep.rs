@@ -4,14 +4,29 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::{Exec, Life, Nanos, Timer, TimerAction, TimerId, lock};
+use super::Exec;
+use super::lock::lock;
+use super::timers::{Timer, TimerAction, TimerId};
+use crate::life::{Life, Nanos};
 
 /// See [`Exec::sleep_until`].
 pub struct Sleep {
-    pub(super) exec: Exec,
-    pub(super) life: Life,
-    pub(super) at: Nanos,
-    pub(super) timer: Option<TimerId>,
+    exec: Exec,
+    life: Life,
+    at: Nanos,
+    timer: Option<TimerId>,
+}
+
+impl Exec {
+    /// Waits until `at`. Dropping the future removes the timer.
+    pub fn sleep_until(&self, life: Life, at: Nanos) -> Sleep {
+        Sleep {
+            exec: self.clone(),
+            life,
+            at,
+            timer: None,
+        }
+    }
 }
 
 impl Future for Sleep {

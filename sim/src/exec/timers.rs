@@ -1,6 +1,14 @@
 //! The timers of the executor.
 
-use super::{Life, Nanos, TimerAction};
+use std::task::Waker;
+
+use crate::life::{Life, Nanos};
+
+/// What a timer does when it fires.
+pub(super) enum TimerAction {
+    Wake(Waker),
+    Call(Box<dyn FnOnce() + Send>),
+}
 
 /// A timer's action, and the life that it belongs to.
 pub(super) struct Timer {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::line::{cut, seconds};
 use crate::exec::Nanos;
 use crate::trace::{Event, EventKind};
 
@@ -86,12 +87,7 @@ impl Causes {
             let _ = writeln!(text, "  {} node {:<3} {who}", seconds(link.t), link.node);
             let done = events.iter().filter(|e| e.by == Some(n) && is_action(&e.what));
             for event in done {
-                let _ = writeln!(
-                    text,
-                    "  {:>13}          {}",
-                    "",
-                    super::lanes::cut(&event.what.to_string())
-                );
+                let _ = writeln!(text, "  {:>13}          {}", "", cut(&event.what.to_string()));
             }
         }
     }
@@ -107,9 +103,4 @@ fn is_action(what: &EventKind) -> bool {
             | EventKind::Sync { .. }
             | EventKind::Panic { .. }
     )
-}
-
-/// A time, as an explanation shows it.
-pub fn seconds(t: Nanos) -> String {
-    format!("{:>4}.{:06}", t / 1_000_000_000, t % 1_000_000_000 / 1_000)
 }

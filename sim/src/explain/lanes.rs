@@ -13,13 +13,11 @@ use std::fmt::Write as _;
 use crate::plan::{BROKER, FIRST_CLIENT, Plan};
 use crate::trace::EventKind;
 
-use super::chain::seconds;
+use super::line::{cut, seconds};
 use super::pick::PickedEvent;
 
 /// Width of a lane.
 const WIDTH: usize = 7;
-/// A longer line is cut.
-const TEXT_CHARS_MAX: usize = 150;
 /// Longer times without shown events are marked.
 const PAUSE_MIN_MS: u64 = 200;
 
@@ -104,13 +102,4 @@ fn row(lanes: &BTreeMap<u32, usize>, down: &BTreeSet<u32>, picked: Option<&Picke
         cells[lane * WIDTH] = '✗';
     }
     cells.into_iter().collect()
-}
-
-/// The beginning of a long text.
-pub fn cut(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    match line.char_indices().nth(TEXT_CHARS_MAX) {
-        Some((at, _)) => format!("{}…", &line[..at]),
-        None => line.to_owned(),
-    }
 }

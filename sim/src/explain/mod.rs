@@ -7,6 +7,7 @@
 
 mod chain;
 mod lanes;
+mod line;
 mod pick;
 mod subject;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use brokkr_history::{Operation, Type};
 use brokkr_workloads::ID_MARK;
 
-use super::about;
+use super::operations::name_and_value;
 
 /// The parts of a history's key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -54,7 +54,9 @@ impl Deleted {
     pub fn requested(history: &[Operation]) -> Self {
         let mut deleted = Self::default();
         for o in history {
-            let Some((f, value)) = about(o) else { continue };
+            let Some((f, value)) = name_and_value(o) else {
+                continue;
+            };
             match (f, value["key"].as_str(), value["before"].as_i64()) {
                 ("delete_records", Some(key), Some(before)) => deleted.raise(key, before),
                 ("delete_topic", ..) if o.type_ == Type::Invoke => {

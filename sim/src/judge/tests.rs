@@ -1,6 +1,7 @@
 //! Each rule of the judge, kept and broken.
 
 use super::*;
+use brokkr_history::Op;
 use brokkr_workloads::{ClientSpec, value_of};
 use serde_json::json;
 

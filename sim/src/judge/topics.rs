@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 
 use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
 
-use super::{Place, about};
+use super::deleted::Place;
+use super::operations::name_and_value;
 use crate::check::Violation;
 
 /// What the judge knows of the topic of one id.
@@ -47,7 +48,9 @@ pub fn judge(history: &[Operation], at_end: &BTreeMap<String, String>) -> Vec<Vi
 
 impl<'a> Topics<'a> {
     fn live(&mut self, o: &'a Operation) {
-        let Some((f, value)) = about(o) else { return };
+        let Some((f, value)) = name_and_value(o) else {
+            return;
+        };
         let (Some(topic), Some(id)) = (value["topic"].as_str(), value["id"].as_str()) else {
             return;
         };

@@ -4,8 +4,8 @@ use std::fmt;
 
 use brokkr::config::StartupError;
 
-use super::FORMAT;
-use crate::prepared::PreparedLog;
+use super::format::FORMAT;
+use super::prepared_log::PreparedLog;
 
 /// Why a text is not a valid plan.
 #[derive(Debug)]

@@ -6,13 +6,14 @@ use brokkr_workloads::{
     AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload,
 };
 
-use super::{
-    ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, Family, Fault, Kind, PORT, Plan, RECREATOR, ROOT, STRIDE,
-};
+use super::document::Plan;
+use super::family::Family;
+use super::fault::{Fault, Kind};
+use super::nodes::{ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, PORT, RECREATOR, ROOT, STRIDE};
+use super::prepared_log::{PreparedLog, can_be_prepared};
 use crate::disk::{Damage, FileDamage};
 use crate::keyed::Keyed;
 use crate::net::addr_of;
-use crate::prepared::{self, PreparedLog};
 use crate::retention::is_retained;
 
 const FLUSH: &str = "log.flush.interval.messages";
@@ -257,7 +258,7 @@ pub(super) fn prepared(draw: &mut Draw, workload: &Workload) -> Vec<PreparedLog>
     if draw.of("prepared", 6) > 0 {
         return Vec::new();
     }
-    let topics = workload.topics.iter().filter(|t| prepared::can_be(t, workload));
+    let topics = workload.topics.iter().filter(|t| can_be_prepared(t, workload));
     let all = topics.flat_map(TopicSpec::all).zip(0..);
     let some = all.filter(|(_, i)| *i == 0 || draw.one("prepared too", *i, 2) == 0);
     let some: Vec<_> = some.collect();

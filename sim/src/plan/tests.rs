@@ -1,4 +1,7 @@
+use brokkr::config::BrokerConfig;
+
 use super::*;
+use crate::exec::Strategy;
 
 fn kinds(plan: &Plan) -> Vec<&Kind> {
     plan.faults.iter().map(|f| &f.kind).collect()

@@ -8,7 +8,7 @@ use crate::check::Violation;
 use crate::exec::Nanos;
 use crate::plan::BROKER;
 use crate::reached::WarningRates;
-use crate::scenario::Shared;
+use crate::shared::Shared;
 
 /// Processor time limit of one poll of a broker's task: longer work must yield.
 const POLL_CPU_MAX_NS: u64 = 500_000_000;

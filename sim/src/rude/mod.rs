@@ -11,6 +11,7 @@ mod judge;
 mod play;
 mod records;
 mod response;
+mod tally;
 mod value;
 
 use std::ops::{Deref, DerefMut};
@@ -20,8 +21,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use draw::{connections, fuzz};
 pub(crate) use judge::{judge, watch};
-pub(crate) use play::{FIRST_RUDE, RudeTally, start};
+pub(crate) use play::{FIRST_RUDE, start};
 pub use records::{RecordBatch, Records};
+pub(crate) use tally::RudeTally;
 pub use value::{Special, Value};
 
 /// Topics that rude clients may change and delete. The workload's judges ignore them.

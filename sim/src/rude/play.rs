@@ -8,7 +8,7 @@
 //! malformed request anything is allowed except a wrong response: the broker closes the connection. In a plan with faults a
 //! connection may end at any time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,8 +28,8 @@ use crate::check::{Violation, folder_in, topic_id};
 use crate::env::{SimConn, SimEnv, SimReadHalf, SimWriteHalf};
 use crate::exec::{Nanos, lock};
 use crate::plan::{BROKER, PORT};
-use crate::scenario::Shared;
 use crate::schema::{api, apis};
+use crate::shared::Shared;
 
 /// The node of the first rude connection. No network fault targets these nodes.
 pub(crate) const FIRST_RUDE: u32 = 1_000;
@@ -44,25 +44,6 @@ const CONNECTS_MAX: u32 = 100;
 const CONNECT_AGAIN: Duration = Duration::from_millis(50);
 /// A larger response is a violation.
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
-
-/// The responses that rude clients received in a run.
-#[derive(Default)]
-pub(crate) struct RudeTally {
-    /// Responses by API and version.
-    pub(crate) answered: BTreeMap<(&'static str, i16), u64>,
-    /// The APIs and versions that ApiVersions advertises.
-    pub(crate) served: Vec<(&'static str, i16)>,
-}
-
-impl RudeTally {
-    /// As a report lists them.
-    pub(crate) fn requests(&self) -> BTreeMap<String, u64> {
-        let answered = self.answered.iter().map(|(which, n)| (*which, *n));
-        let none = self.served.iter().map(|which| (*which, 0));
-        let named = |((api, version), n)| (format!("{api} {version}"), n);
-        none.chain(answered).map(named).collect()
-    }
-}
 
 /// A request that was sent.
 struct SentRequest {

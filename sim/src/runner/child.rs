@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use brokkr_sim::plan::{Faults, Plan};
 use brokkr_sim::report::{Ops, Report, Verdict, Violated};
 
+use crate::documents::read_plan;
 use crate::tracing_to::Tracing;
 
 /// Wall time that a run may take for each virtual second, and the minimum limit.
@@ -70,7 +71,7 @@ impl RunSpec<'_> {
     pub fn plan(&self) -> Result<Plan, String> {
         match self {
             Self::Seed { seed, secs, faults } => Ok(Plan::of(*seed, *secs, faults)),
-            Self::Plan { path, .. } => crate::read_plan(path),
+            Self::Plan { path, .. } => read_plan(path),
         }
     }
 

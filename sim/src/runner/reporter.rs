@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use brokkr_sim::report::{Report, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::{Format, Run};
+use crate::arguments::{Format, Run};
 
 /// Where seeds are reported.
 pub struct Reporter {

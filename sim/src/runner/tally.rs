@@ -8,7 +8,7 @@ use brokkr_sim::plan::Faults;
 use brokkr_sim::reached;
 use brokkr_sim::report::{Ops, Report, Verdict};
 
-use crate::Run;
+use crate::arguments::{Run, SECS};
 
 /// How many of the slowest seeds are listed.
 const SLOWEST: usize = 5;
@@ -70,7 +70,7 @@ impl Tally {
             let never = self.requests.iter().filter(|(_, n)| **n == 0);
             return never.map(|(which, _)| &**which).collect();
         }
-        if self.seeds < reached::SEEDS_ENOUGH || run.faults != Faults::Default || run.secs < crate::SECS {
+        if self.seeds < reached::SEEDS_ENOUGH || run.faults != Faults::Default || run.secs < SECS {
             return Vec::new();
         }
         let faults = reached::FAULTS.iter().filter(|n| !self.faults.contains_key(**n));

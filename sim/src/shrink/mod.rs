@@ -8,6 +8,7 @@
 //!
 //! An [`Oracle`] runs the plans and decides whether they fail: this module does not know how.
 
+mod changed;
 mod rude;
 mod smaller;
 

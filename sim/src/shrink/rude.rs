@@ -1,6 +1,6 @@
 //! Reduces the rude clients of a plan, and simplifies their requests.
 
-use super::smaller::changed;
+use super::changed::changed;
 use crate::plan::Plan;
 
 /// Fewer connections: large parts are removed first.

@@ -2,6 +2,7 @@
 
 use brokkr_workloads::{ClientSpec, ConsumerSpec, ProducerSpec};
 
+use super::changed::changed;
 use super::rude;
 use crate::exec::Strategy;
 use crate::net::BUFFER_BYTES;
@@ -40,12 +41,6 @@ pub const DIMENSIONS: &[Dimension] = &[
     Dimension::Other("slower clients", rates),
     Dimension::Other("simpler requests", rude::values),
 ];
-
-pub(super) fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
-    let mut plan = plan.clone();
-    change(&mut plan);
-    plan
-}
 
 /// A shorter version of a plan: faults after its calm time are removed.
 fn shortened(plan: &Plan, secs: u64, at: impl Fn(u64) -> u64) -> Plan {

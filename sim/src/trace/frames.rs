@@ -8,7 +8,8 @@ use brokkr_wire::messages::{FetchResponse, Message, ProduceRequest, ProduceRespo
 use brokkr_wire::{ApiKey, ErrorCode, Reader, Records};
 use bytes::{Bytes, BytesMut};
 
-use super::{Answer, EventKind, ObservedBatch, batches_in};
+use super::batches::batches_in;
+use super::event::{Answer, EventKind, ObservedBatch};
 use crate::net::EndId;
 
 /// A longer frame is not Kafka's; its direction is no longer followed.

@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::{EventKind, Tracer};
-use crate::exec::{Life, Nanos};
+use super::event::EventKind;
+use super::tracer::Tracer;
+use crate::life::{Life, Nanos};
 use crate::net::EndId;
 
 /// See the module. One for each world.

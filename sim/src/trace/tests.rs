@@ -1,10 +1,13 @@
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use brokkr_types::{LeaderEpoch, Offset};
 use brokkr_wire::records::BatchBuilder;
+use bytes::Bytes;
 
 use super::*;
+use crate::life::Life;
 use perfetto::Perfetto;
 
 /// A writer whose clones share its buffer.

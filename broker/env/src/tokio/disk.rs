@@ -11,11 +11,9 @@ use bytes::{Bytes, BytesMut};
 use rustix::fs::FlockOperation;
 use rustix::io::ReadWriteFlags;
 
-use super::os_error;
+use super::os_error::{is_short, os_error};
 use super::pool::Pool;
-use crate::dir::{Entry, EntryKind};
-use crate::raw::{Done, RawDir, RawFile, WriteFailure};
-use crate::{Error, ErrorKind, Result};
+use crate::{Done, Entry, EntryKind, Error, ErrorKind, RawDir, RawFile, Result, WriteFailure};
 
 const LOCK: &str = ".lock";
 /// Buffers in one call; the kernel's limit.
@@ -237,7 +235,7 @@ impl DirShared {
         let why = match fs::metadata(&path) {
             Ok(found) if (found.dev(), found.ino()) == (device, inode) => return Ok(()),
             Ok(_) => "another file than the one that was locked".to_owned(),
-            Err(e) if super::is_short(&e) => return Err(os_error(&path.display().to_string(), &e)),
+            Err(e) if is_short(&e) => return Err(os_error(&path.display().to_string(), &e)),
             Err(e) => e.to_string(),
         };
         let what = format!(
@@ -260,7 +258,7 @@ impl DirShared {
 
     fn open_with_spare(&self, path: &Path) -> io::Result<fs::File> {
         match fs::File::open(path) {
-            Err(e) if super::is_short(&e) => {
+            Err(e) if is_short(&e) => {
                 drop(self.spare().take());
                 fs::File::open(path)
             }

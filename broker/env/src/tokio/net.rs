@@ -8,9 +8,10 @@ use ::tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use ::tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use bytes::{Buf, BytesMut};
 
-use super::{SocketBuffers, TokioEnv, os_error};
-use crate::conn::{Conn, FileRange, Listener, Part, Progress, ReadHalf, WriteHalf};
-use crate::{Error, ErrorKind, Result, submitted};
+use super::os_error::os_error;
+use super::world::{SocketBuffers, TokioEnv};
+use crate::conn::{Conn, Listener, Part, Progress, ReadHalf, WriteHalf};
+use crate::{Error, ErrorKind, FileRange, Result, submitted};
 
 /// The listen backlog.
 const BACKLOG: i32 = 4096;
@@ -68,7 +69,9 @@ fn is_without_ipv6(e: &io::Error) -> bool {
     )
 }
 
-impl Listener<TokioEnv> for TcpListener {
+impl Listener for TcpListener {
+    type Conn = TcpConn;
+
     async fn accept(&mut self) -> Result<(TcpConn, SocketAddr)> {
         let (stream, peer) = self.listener.accept().await.map_err(|e| os_error("accept", &e))?;
         // A wildcard socket reports IPv4 peers as mapped IPv6 addresses.

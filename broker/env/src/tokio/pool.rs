@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::ThreadId;
 
+use super::abort::AbortOnPanic;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The pool. Dropping it lets its threads end once the queue is empty.
@@ -99,7 +101,7 @@ impl Drop for Pool {
 }
 
 fn work(shared: &PoolShared) {
-    let guard = super::EndsProcess("io");
+    let guard = AbortOnPanic("io");
     let me = std::thread::current().id();
     let mut state = shared.state.lock().expect("no panic under this lock");
     state.own.push((me, None));

@@ -4,11 +4,11 @@
 //! Defaults of our own: `listeners` (loopback), `log.dir`, `log.flush.interval.messages` (1: acknowledged is durable), and
 //! what Kafka requires (`node.id`, `process.roles`, `controller.listener.names`).
 
-use super::Importance::{High, Low, Medium};
-use super::Type::{Boolean, Class, Double, Int, List, Long, Password, Short, String};
-use super::Update::{ClusterWide, PerBroker, ReadOnly};
-use super::Valid::{Any, AtLeast, Between, GzipLevel, NonEmpty, NonNull, OneOf, OneOfNoCase};
-use super::{Importance, Key, NO, Type, Update, Valid, YES};
+use super::key::Importance::{High, Low, Medium};
+use super::key::Type::{Boolean, Class, Double, Int, List, Long, Password, Short, String};
+use super::key::Update::{ClusterWide, PerBroker, ReadOnly};
+use super::key::Valid::{Any, AtLeast, Between, GzipLevel, NonEmpty, NonNull, OneOf, OneOfNoCase};
+use super::key::{Importance, Key, NO, Type, Update, Valid, YES};
 
 const fn key(
     name: &'static str,

@@ -2,9 +2,9 @@
 //!
 //! A default of our own: `flush.messages` (1: acknowledged is durable).
 
-use super::Type::{Boolean, Double, Int, List, Long, String};
-use super::Valid::{Any, AtLeast, Between, GzipLevel, OneOf, ThrottledReplicas};
-use super::{Importance, Key, NO, Scale, Type, Update, Valid, YES};
+use super::key::Type::{Boolean, Double, Int, List, Long, String};
+use super::key::Valid::{Any, AtLeast, Between, GzipLevel, OneOf, ThrottledReplicas};
+use super::key::{Importance, Key, NO, Scale, Type, Update, Valid, YES};
 
 const ONE: Scale = Scale::ONE;
 const MINUTES: Scale = Scale::MINUTES;

@@ -9,6 +9,7 @@
 
 mod delta;
 mod replay;
+mod replay_error;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topics;
@@ -25,15 +26,14 @@ use brokkr_wire::messages::{
 use imbl::OrdMap;
 
 pub use crate::config::resolve::Configs;
+pub use crate::features::METADATA_VERSION;
 pub use delta::{Changed, ImageDelta};
-pub use replay::{MetadataState, ReplayError};
+pub use replay::MetadataState;
+pub use replay_error::ReplayError;
 pub use topics::{
     DIRECTORY_UNASSIGNED, NO_LEADER, NO_LEADER_CHANGE, PartitionImage, TopicImage, TopicsImage,
 };
 pub use write::record_version;
-
-/// The feature whose level determines the record and request versions.
-pub const METADATA_VERSION: &str = "metadata.version";
 
 /// DescribeConfigs' resource types.
 pub mod resource_type {

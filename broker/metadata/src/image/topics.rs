@@ -7,7 +7,7 @@ use brokkr_wire::Str;
 use brokkr_wire::messages::{PartitionChangeRecord, PartitionRecord};
 use imbl::{OrdMap, OrdSet};
 
-use super::ReplayError;
+use super::replay_error::ReplayError;
 use crate::topic_name;
 
 /// The leader of a partition without one.

@@ -1,7 +1,9 @@
 //! Encoding and decoding of values, used by the generated messages.
 
+mod arrays;
 mod element;
 mod error;
+mod parts;
 mod reader;
 mod str;
 mod tagged;
@@ -9,10 +11,11 @@ mod writer;
 
 pub use element::Element;
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
+pub use parts::{Part, Records};
 pub use reader::Reader;
 pub use str::{MESSAGE_LEN_MAX, Str};
 pub use tagged::{RawTaggedField, TaggedFields};
-pub use writer::{COPY_MAX, Part, Records, Writer};
+pub use writer::{COPY_MAX, Writer};
 
 /// Imports of the generated modules.
 pub(crate) mod generated {

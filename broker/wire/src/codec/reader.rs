@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use brokkr_types::Uuid;
 use bytes::Bytes;
 
-use super::writer::Records;
-use super::{DecodeError, DecodeErrorKind, Element, RawTaggedField, Str, TaggedFields};
+use super::parts::Records;
+use super::{DecodeError, DecodeErrorKind, RawTaggedField, Str, TaggedFields};
 
 /// Maximum length of a string, in bytes: Kafka's limit, even where the length prefix could express more.
 const STRING_LEN_MAX: usize = i16::MAX as usize;
@@ -63,7 +63,7 @@ impl Reader {
     }
 
     /// Counts memory against the limit, before it is allocated.
-    fn charge(&mut self, bytes: usize, field: &'static str) -> Result<(), DecodeError> {
+    pub(super) fn charge(&mut self, bytes: usize, field: &'static str) -> Result<(), DecodeError> {
         self.decoded_bytes = self.decoded_bytes.saturating_add(bytes);
         if self.decoded_bytes > self.decoded_bytes_max {
             let kind = DecodeErrorKind::TooMuch {
@@ -228,7 +228,12 @@ impl Reader {
     }
 
     /// A length, or `None` for null. The fixed encoding has `fixed` bytes (2 or 4).
-    fn len(&mut self, flex: bool, fixed: u8, field: &'static str) -> Result<Option<usize>, DecodeError> {
+    pub(super) fn len(
+        &mut self,
+        flex: bool,
+        fixed: u8,
+        field: &'static str,
+    ) -> Result<Option<usize>, DecodeError> {
         if flex {
             return Ok((self.uvarint(field)? as usize).checked_sub(1));
         }
@@ -246,12 +251,12 @@ impl Reader {
 
     #[cold]
     #[inline(never)]
-    fn null(&self, field: &'static str) -> DecodeError {
+    pub(super) fn null(&self, field: &'static str) -> DecodeError {
         self.error(field, DecodeErrorKind::NullNotAllowed)
     }
 
     /// Null, if it is allowed.
-    fn no_value<T>(
+    pub(super) fn no_value<T>(
         &self,
         to: &mut Option<T>,
         nullable: bool,
@@ -347,92 +352,6 @@ impl Reader {
             None => self.no_value(to, nullable, field)?,
         }
         Ok(())
-    }
-
-    /// An array.
-    pub(crate) fn array<T: Element>(
-        &mut self,
-        to: &mut Vec<T>,
-        v: i16,
-        flex: bool,
-        field: &'static str,
-    ) -> Result<(), DecodeError> {
-        match self.array_len(flex, field)? {
-            Some(len) => self.elements(to, len, v, flex, field),
-            None => Err(self.null(field)),
-        }
-    }
-
-    /// An array or, where `nullable`, null.
-    pub(crate) fn array_opt<T: Element>(
-        &mut self,
-        to: &mut Option<Vec<T>>,
-        v: i16,
-        flex: bool,
-        nullable: bool,
-        field: &'static str,
-    ) -> Result<(), DecodeError> {
-        match self.array_len(flex, field)? {
-            Some(len) => self.elements(to.get_or_insert_default(), len, v, flex, field),
-            None => self.no_value(to, nullable, field),
-        }
-    }
-
-    fn elements<T: Element>(
-        &mut self,
-        to: &mut Vec<T>,
-        len: usize,
-        v: i16,
-        flex: bool,
-        field: &'static str,
-    ) -> Result<(), DecodeError> {
-        to.clear();
-        self.charge(len.saturating_mul(size_of::<T>()), field)?;
-        to.reserve_exact(len.min(self.remaining() / size_of::<T>().max(1)));
-        for _ in 0..len {
-            to.push_mut(T::default()).fill(self, v, flex, field)?;
-        }
-        Ok(())
-    }
-
-    /// The length of an array. The remaining bytes bound it: each element takes at least one byte.
-    #[inline(never)]
-    fn array_len(&mut self, flex: bool, field: &'static str) -> Result<Option<usize>, DecodeError> {
-        match self.len(flex, 4, field)? {
-            Some(len) if len > self.remaining() => {
-                Err(self.error(field, DecodeErrorKind::LengthTooLong(len as u32)))
-            }
-            len => Ok(len),
-        }
-    }
-
-    /// A nullable structure: its first byte says whether it is null.
-    pub(crate) fn struct_opt<T: Element>(
-        &mut self,
-        to: &mut Option<T>,
-        v: i16,
-        flex: bool,
-        nullable: bool,
-        field: &'static str,
-    ) -> Result<(), DecodeError> {
-        if self.i8(field)? < 0 {
-            return self.no_value(to, nullable, field);
-        }
-        to.insert(T::default()).fill(self, v, flex, field)
-    }
-
-    /// A nullable structure in a tagged field: its first varint says whether it is null.
-    pub(crate) fn tagged_struct_opt<T: Element>(
-        &mut self,
-        to: &mut Option<T>,
-        v: i16,
-        field: &'static str,
-    ) -> Result<(), DecodeError> {
-        if self.uvarint(field)? == 0 {
-            *to = None;
-            return Ok(());
-        }
-        to.insert(T::default()).fill(self, v, true, field)
     }
 
     /// Begins a structure's tagged fields; `field` is the structure's name.

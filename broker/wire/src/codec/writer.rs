@@ -3,7 +3,8 @@
 use brokkr_types::Uuid;
 use bytes::Bytes;
 
-use super::{Element, EncodeError, EncodeErrorKind, Str, TaggedFields};
+use super::parts::{Part, Records};
+use super::{EncodeError, EncodeErrorKind, Str, TaggedFields};
 
 /// Values of at most this length are copied; longer ones become their own part. A part costs an entry in the socket's vector
 /// and a reference, about as much as a copy of this size.
@@ -11,84 +12,6 @@ pub const COPY_MAX: usize = 512;
 
 /// A buffer is shrunk if its capacity exceeds twice its length by more than this.
 const SPARE_MAX: usize = 4096;
-
-/// Record batches, opaque to the codec.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Records {
-    /// In memory. Decoding always yields this, a slice of the frame.
-    Bytes(Bytes),
-    /// Elsewhere: the code that sends the frame replaces `token` by the data, such as a range of a file.
-    External {
-        /// Chosen by the caller.
-        token: u32,
-        /// Its length in bytes.
-        len: u32,
-    },
-}
-
-impl Records {
-    /// The length in bytes.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::External { len, .. } => *len as usize,
-        }
-    }
-
-    /// Whether there are no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The bytes, if they are here.
-    pub fn as_bytes(&self) -> Option<&Bytes> {
-        match self {
-            Self::Bytes(bytes) => Some(bytes),
-            Self::External { .. } => None,
-        }
-    }
-}
-
-impl Default for Records {
-    fn default() -> Self {
-        Self::Bytes(Bytes::new())
-    }
-}
-
-impl From<Bytes> for Records {
-    fn from(bytes: Bytes) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-/// A part of a frame. Parts are sent in order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Part {
-    /// These bytes.
-    Bytes(Bytes),
-    /// The data that the caller's `token` names.
-    External {
-        /// As in [`Records::External`].
-        token: u32,
-        /// Its length in bytes.
-        len: u32,
-    },
-}
-
-impl Part {
-    /// The length in bytes.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::External { len, .. } => *len as usize,
-        }
-    }
-
-    /// Whether there are no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// Encodes a frame.
 ///
@@ -292,7 +215,7 @@ impl Writer {
     }
 
     /// A length. The fixed encoding has `fixed` bytes (2 or 4).
-    fn write_len(&mut self, len: usize, flex: bool, fixed: u8, field: &'static str) {
+    pub(super) fn write_len(&mut self, len: usize, flex: bool, fixed: u8, field: &'static str) {
         let most = if fixed == 2 {
             i16::MAX as usize
         } else {
@@ -310,7 +233,7 @@ impl Writer {
     }
 
     #[inline(never)]
-    fn null(&mut self, flex: bool, fixed: u8, nullable: bool, field: &'static str) {
+    pub(super) fn null(&mut self, flex: bool, fixed: u8, nullable: bool, field: &'static str) {
         if !nullable {
             self.fail(field, EncodeErrorKind::NullNotAllowed);
         } else if flex {
@@ -392,55 +315,6 @@ impl Writer {
         match value {
             Some(value) => self.records(value, flex, field),
             None => self.null(flex, 4, nullable, field),
-        }
-    }
-
-    pub(crate) fn array<T: Element>(&mut self, value: &[T], v: i16, flex: bool, field: &'static str) {
-        self.write_len(value.len(), flex, 4, field);
-        for element in value {
-            element.write(self, v, flex, field);
-        }
-    }
-
-    pub(crate) fn array_opt<T: Element>(
-        &mut self,
-        value: &Option<Vec<T>>,
-        v: i16,
-        flex: bool,
-        nullable: bool,
-        field: &'static str,
-    ) {
-        match value {
-            Some(value) => self.array(value, v, flex, field),
-            None => self.null(flex, 4, nullable, field),
-        }
-    }
-
-    pub(crate) fn struct_opt<T: Element>(
-        &mut self,
-        value: &Option<T>,
-        v: i16,
-        flex: bool,
-        nullable: bool,
-        field: &'static str,
-    ) {
-        match value {
-            Some(value) => {
-                self.i8(1);
-                value.write(self, v, flex, field);
-            }
-            None if nullable => self.i8(-1),
-            None => self.fail(field, EncodeErrorKind::NullNotAllowed),
-        }
-    }
-
-    pub(crate) fn tagged_struct_opt<T: Element>(&mut self, value: &Option<T>, v: i16, field: &'static str) {
-        match value {
-            Some(value) => {
-                self.uvarint(1);
-                value.write(self, v, true, field);
-            }
-            None => self.uvarint(0),
         }
     }
 

@@ -12,66 +12,23 @@
 //!
 //! The search counts its steps and gives up after a maximum; it uses no clock.
 
+mod model;
 mod models;
 mod search;
 
 use std::fmt::Debug;
-use std::hash::Hash;
 
 use brokkr_history::{Operation, Type};
 use serde_json::json;
 
+pub use model::{Model, ObjectCall};
 pub use models::{Answer, CommittedOffsets, OffsetCall, RegisterCall, Registers, Topic, TopicCall, Topics};
+pub use search::Limits;
 use search::{Call, Outcome};
 
 use crate::pairs::{Pair, Pairs};
 use crate::table::Interner;
 use crate::{Finding, Malformed, Verdict};
-
-/// The object and call of an operation; `None` if the model does not cover it.
-pub type ObjectCall<M> = Option<(<M as Model>::Object, <M as Model>::Call)>;
-
-/// A sequential object type.
-pub trait Model {
-    /// Identifies an object.
-    type Object: Clone + Eq + Ord + Hash + Debug;
-    /// State of an object.
-    type State: Clone + Eq + Hash + Debug;
-    /// A call of an object, with its answer if that is known.
-    type Call: Clone + Eq + Hash + Debug;
-
-    /// Name of the operations in messages.
-    const NAME: &'static str;
-
-    /// Decodes an operation; `None` if this model does not cover it. If the outcome is unknown, `ended` is the invocation.
-    ///
-    /// # Errors
-    /// A description of what is malformed.
-    fn call(&self, ended: &Operation) -> Result<ObjectCall<Self>, String>;
-
-    /// The initial state of an object.
-    fn initial(&self, object: &Self::Object) -> Self::State;
-
-    /// The state after the call, or `None` if the object may not answer so. With `answer_known` false any answer is accepted.
-    fn step(&self, state: &Self::State, call: &Self::Call, answer_known: bool) -> Option<Self::State>;
-
-    /// Whether the call never changes the state.
-    fn is_read(&self, call: &Self::Call) -> bool;
-}
-
-/// Limits of the search.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Maximum steps of one object's search; each new configuration is stored, in about a hundred bytes.
-    pub steps_max: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let steps_max = 10_000_000;
-        Self { steps_max }
-    }
-}
 
 /// The only anomaly of this checker.
 pub const ANOMALIES: &[&str] = &["nonlinearizable"];

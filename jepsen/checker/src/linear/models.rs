@@ -3,7 +3,7 @@
 use brokkr_history::{Operation, Type};
 use serde_json::Value;
 
-use super::{Model, ObjectCall};
+use super::model::{Model, ObjectCall};
 
 /// The error for an operation that lacks a field.
 fn lacks(o: &Operation, what: &str) -> String {

@@ -16,8 +16,22 @@
 
 use std::hash::Hash;
 
-use super::{Limits, Model};
+use super::model::Model;
 use crate::table::Interner;
+
+/// Limits of the search.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Maximum steps of one object's search; each new configuration is stored, in about a hundred bytes.
+    pub steps_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let steps_max = 10_000_000;
+        Self { steps_max }
+    }
+}
 
 /// A call of an object, and its times.
 pub(super) struct Call<C> {

@@ -5,6 +5,8 @@
 //! a gap) as a [`Fault`] beside the records, for a checker to judge. Positions are kept in the consumer and survive
 //! reconnects.
 
+mod config;
+mod polled;
 mod records;
 mod session;
 
@@ -17,73 +19,20 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use brokkr_env::{Env, Instant};
-use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, UnixMillis, Uuid};
+use brokkr_types::{Offset, UnixMillis, Uuid};
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::{FetchRequest, FetchResponse, fetch_response};
-use brokkr_wire::records::BatchError;
-use bytes::Bytes;
 
 use crate::admin::{ListedOffset, OffsetSpec};
 use crate::client::{Link, Peer};
 use crate::events::Events;
 use crate::{Client, Error, Result, TopicPartition};
-use session::Session;
+pub use config::{ConsumerConfig, IsolationLevel};
+pub use polled::{ConsumerRecord, Fault, Polled};
+use session::{RequestedPartition, Session};
 
 /// The first version of Fetch that identifies topics by id.
 const FETCH_TOPIC_ID_VERSION: i16 = 13;
-
-/// Which transactional records a consumer returns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum IsolationLevel {
-    /// `read_uncommitted`: everything below the high watermark.
-    #[default]
-    ReadUncommitted,
-    /// `read_committed`: only committed records, below the last stable offset.
-    ReadCommitted,
-}
-
-impl IsolationLevel {
-    /// The value on the wire.
-    pub fn id(self) -> i8 {
-        match self {
-            Self::ReadUncommitted => 0,
-            Self::ReadCommitted => 1,
-        }
-    }
-}
-
-/// Configuration of a consumer. Names and meanings are those of Kafka's consumer.
-#[derive(Clone, Debug)]
-pub struct ConsumerConfig {
-    /// `isolation.level`.
-    pub isolation: IsolationLevel,
-    /// `fetch.max.wait.ms`.
-    pub max_wait: Duration,
-    /// `fetch.min.bytes`.
-    pub min_bytes: i32,
-    /// `fetch.max.bytes`.
-    pub max_bytes: i32,
-    /// `max.partition.fetch.bytes`.
-    pub partition_max_bytes: i32,
-    /// Whether fetches use incremental sessions (KIP-227).
-    pub sessions: bool,
-    /// Largest size of a decompressed batch.
-    pub decompressed_max: usize,
-}
-
-impl Default for ConsumerConfig {
-    fn default() -> Self {
-        Self {
-            isolation: IsolationLevel::ReadUncommitted,
-            max_wait: Duration::from_millis(500),
-            min_bytes: 1,
-            max_bytes: 50 << 20,
-            partition_max_bytes: 1 << 20,
-            sessions: true,
-            decompressed_max: 128 << 20,
-        }
-    }
-}
 
 /// Where to start reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,71 +45,6 @@ pub enum StartAt {
     Offset(Offset),
     /// The first record at or after this time, or the log end.
     Time(UnixMillis),
-}
-
-/// A record as returned by the consumer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConsumerRecord {
-    /// The id of the fetched topic; zero if it was fetched by name.
-    pub topic_id: Uuid,
-    /// Its offset.
-    pub offset: Offset,
-    /// Its timestamp.
-    pub timestamp: UnixMillis,
-    /// Its key.
-    pub key: Option<Bytes>,
-    /// Its value.
-    pub value: Option<Bytes>,
-    /// Its headers.
-    pub headers: Vec<(Bytes, Option<Bytes>)>,
-    /// The leader epoch of its batch.
-    pub leader_epoch: LeaderEpoch,
-    /// The producer of its batch, or -1.
-    pub producer_id: ProducerId,
-    /// The producer epoch of its batch, or -1.
-    pub producer_epoch: ProducerEpoch,
-}
-
-/// An irregularity that a healthy log would not show, or an error of the broker that is not retriable.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Fault {
-    /// The broker refused the fetch. After OFFSET_OUT_OF_RANGE the partition is not fetched until [`Consumer::seek`].
-    Refused(ErrorCode),
-    /// A batch is damaged; it will be fetched again.
-    Damaged(BatchError),
-    /// A batch ends below the fetch position, or begins below the end of the previous batch.
-    Backwards {
-        /// The expected offset.
-        expected: Offset,
-        /// The batch's last offset.
-        last: Offset,
-    },
-    /// The topic was deleted and created again, so the position is meaningless in the new topic. The partition is not fetched
-    /// until [`Consumer::seek`].
-    Recreated,
-    /// Offsets are missing. Only compaction may remove them.
-    Gap {
-        /// The expected offset.
-        expected: Offset,
-        /// The offset of the record that arrived.
-        got: Offset,
-    },
-}
-
-/// Result of [`Consumer::poll`].
-#[derive(Clone, Default, Debug)]
-pub struct Polled {
-    /// Records by partition, in offset order.
-    pub records: BTreeMap<TopicPartition, Vec<ConsumerRecord>>,
-    /// Irregularities and errors.
-    pub faults: Vec<(TopicPartition, Fault)>,
-}
-
-impl Polled {
-    /// Whether it contains neither records nor faults.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.faults.is_empty()
-    }
 }
 
 /// A partition's offsets as last reported by its leader.
@@ -189,16 +73,6 @@ struct Assigned {
     /// Incremented by each seek, so that responses to older requests are ignored.
     generation: u64,
     ends: Option<Ends>,
-}
-
-/// A partition in a fetch request.
-#[derive(Clone)]
-struct RequestedPartition {
-    tp: TopicPartition,
-    topic_id: Uuid,
-    leader_epoch: i32,
-    generation: u64,
-    position: Offset,
 }
 
 enum ConsumerEvent<E: Env> {

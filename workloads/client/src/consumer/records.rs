@@ -7,7 +7,9 @@ use brokkr_wire::messages::fetch_response::{AbortedTransaction, PartitionData};
 use brokkr_wire::records::{Batch, BatchError, ControlType, Record, batches};
 use bytes::Bytes;
 
-use super::{ConsumerConfig, ConsumerRecord, Fault, IsolationLevel, RequestedPartition};
+use super::config::{ConsumerConfig, IsolationLevel};
+use super::polled::{ConsumerRecord, Fault};
+use super::session::RequestedPartition;
 
 /// Result of reading a partition's data.
 pub(super) struct Read {

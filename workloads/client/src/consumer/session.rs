@@ -6,18 +6,28 @@
 
 use std::collections::BTreeMap;
 
-use brokkr_types::Uuid;
+use brokkr_types::{Offset, Uuid};
 use brokkr_wire::messages::FetchRequest;
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use brokkr_wire::{ErrorCode, Str};
 
-use super::{ConsumerConfig, RequestedPartition};
+use super::config::ConsumerConfig;
 use crate::{Error, TopicPartition};
 
 /// No session.
 const EPOCH_FINAL: i32 = -1;
 /// Requests a new session, and closes the old one of this id if there is one.
 const EPOCH_INITIAL: i32 = 0;
+
+/// A partition in a fetch request.
+#[derive(Clone)]
+pub(super) struct RequestedPartition {
+    pub(super) tp: TopicPartition,
+    pub(super) topic_id: Uuid,
+    pub(super) leader_epoch: i32,
+    pub(super) generation: u64,
+    pub(super) position: Offset,
+}
 
 /// A partition's state as the broker's session has it.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use brokkr_wire::{ErrorCode, Records};
 use bytes::{Bytes, BytesMut};
 
 use super::records::{Read, read};
-use super::session::Session;
-use super::{ConsumerConfig, Fault, IsolationLevel, RequestedPartition};
+use super::session::{RequestedPartition, Session};
+use super::{ConsumerConfig, Fault, IsolationLevel};
 use crate::{Error, TopicPartition};
 
 /// A batch at `base` whose values are their offsets.

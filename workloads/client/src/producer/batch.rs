@@ -6,7 +6,9 @@ use brokkr_wire::records::{BatchBuilder, CompressionType, Header};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Ack, AckedBatch, Acks, ProducerRecord, SendError, SendResult};
+use super::config::Acks;
+use super::delivery::{Ack, AckedBatch, SendError, SendResult};
+use super::record::ProducerRecord;
 use crate::Error;
 
 /// Identifies a batch within its producer.

@@ -13,8 +13,10 @@ use brokkr_wire::{ErrorCode, Str};
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::{BatchId, Identity};
+use super::config::{Acks, ProducerConfig};
+use super::delivery::SendResult;
+use super::record::ProducerRecord;
 use super::state::{Outcome, State};
-use super::{Acks, Command, ProducerConfig};
 use crate::client::{Link, Peer};
 use crate::events::Events;
 use crate::{Client, Error, Result, TopicPartition};
@@ -23,6 +25,16 @@ use crate::{Client, Error, Result, TopicPartition};
 const PRODUCE_TOPIC_ID_VERSION: i16 = 13;
 /// Maximum commands to take before the state is examined.
 const COMMANDS_AT_ONCE_MAX: usize = 1024;
+
+/// A request of the [`Producer`](super::Producer) to its task.
+pub(super) enum Command {
+    Send {
+        record: ProducerRecord,
+        result_sender: oneshot::Sender<SendResult>,
+        memory_permit: tokio::sync::OwnedSemaphorePermit,
+    },
+    Flush(oneshot::Sender<()>),
+}
 
 /// A batch in a request.
 struct Sent {

@@ -20,8 +20,10 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::batch::{Batch, BatchId, BatchState, Identity};
+use super::config::ProducerConfig;
+use super::delivery::SendResult;
 use super::outcome::{is_fenced, is_refusal, is_sequence_loss};
-use super::{ProducerConfig, ProducerRecord, SendResult};
+use super::record::ProducerRecord;
 use crate::{Error, TopicPartition};
 
 /// Number of batches per producer and partition that a broker remembers, and so the limit of unanswered batches.

@@ -13,8 +13,9 @@ use proptest::prelude::*;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::batch::{BatchId, Identity};
+use super::delivery::SendResult;
 use super::state::{BatchToSend, Outcome, State};
-use super::{Ack, ProducerConfig, ProducerRecord, SendError, SendResult};
+use super::{Ack, ProducerConfig, ProducerRecord, SendError};
 use crate::{Error, TopicPartition};
 
 const BACKOFF: Duration = Duration::from_millis(100);

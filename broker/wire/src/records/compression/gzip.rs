@@ -7,7 +7,9 @@
 //! ```
 //! Numbers are little-endian (RFC 1952).
 
-use super::{CompressionType, DecompressError, grown};
+use super::compression_type::CompressionType;
+use super::decompress_error::DecompressError;
+use super::output::next_capacity;
 use crate::records::pace::{PIECE_MAX, Pace};
 use flate2::write::GzEncoder;
 use flate2::{Crc, Decompress, FlushDecompress, Status};
@@ -66,7 +68,7 @@ pub(super) async fn decompress(pace: &mut Pace, data: &[u8], max: usize) -> Resu
         loop {
             if filled == out.len() {
                 if filled == out.capacity() {
-                    out.reserve_exact(grown(filled, data.len(), max) - filled);
+                    out.reserve_exact(next_capacity(filled, data.len(), max) - filled);
                 }
                 // In pieces: zeroing the buffer takes time too.
                 out.resize(out.capacity().min(filled + PIECE_MAX), 0);

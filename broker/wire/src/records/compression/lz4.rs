@@ -7,7 +7,9 @@
 //! Numbers are little-endian. The Java client reads only frames with independent blocks, so other frames are refused (its
 //! consumers could not read them). Like that client, this code does not check a content checksum: the batch has a CRC.
 
-use super::{CompressionType, DecompressError, lengthen};
+use super::compression_type::CompressionType;
+use super::decompress_error::DecompressError;
+use super::output::lengthen;
 use crate::records::pace::Pace;
 use lz4_flex::block;
 use twox_hash::XxHash32;

@@ -10,109 +10,21 @@
 //! | lz4 | a frame of independent 64 KiB blocks, no checksum but the header's | any frame of independent blocks, and what follows it |
 //! | zstd | one frame with its size | any number of frames, windows up to 128 MiB as zstd's own default |
 
+mod compression_type;
 mod compressor;
+mod decompress_error;
 mod gzip;
 mod lz4;
+mod output;
 mod snappy;
 mod zstd;
 
+pub use compression_type::CompressionType;
 pub(super) use compressor::{Compressor, TooMany};
+pub use decompress_error::DecompressError;
 
 use super::pace::{self, Pace};
 use bytes::Bytes;
-use std::fmt;
-
-/// A codec, Kafka's `compression.type`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum CompressionType {
-    /// The records as they are.
-    #[default]
-    None,
-    /// RFC 1952.
-    Gzip,
-    /// Google's Snappy.
-    Snappy,
-    /// LZ4.
-    Lz4,
-    /// RFC 8878 (KIP-110).
-    Zstd,
-}
-
-impl CompressionType {
-    /// Every codec, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
-
-    /// The number in a batch's attributes.
-    pub fn id(self) -> u8 {
-        match self {
-            Self::None => 0,
-            Self::Gzip => 1,
-            Self::Snappy => 2,
-            Self::Lz4 => 3,
-            Self::Zstd => 4,
-        }
-    }
-
-    /// The codec with this number; `None` for 5 to 7, which Kafka never assigned.
-    pub fn from_id(id: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(id)).copied()
-    }
-
-    /// Kafka's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Gzip => "gzip",
-            Self::Snappy => "snappy",
-            Self::Lz4 => "lz4",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    /// The default of `compression.<codec>.level` (KIP-390).
-    pub fn default_level(self) -> i32 {
-        match self {
-            Self::None | Self::Snappy => 0,
-            Self::Gzip => -1,
-            Self::Lz4 => 9,
-            Self::Zstd => 3,
-        }
-    }
-}
-
-impl fmt::Display for CompressionType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A decompression error.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DecompressError {
-    /// The output exceeds the caller's limit.
-    TooLarge {
-        /// The limit.
-        max: usize,
-    },
-    /// The stream is invalid for its codec, or cut off.
-    Corrupt {
-        /// The codec.
-        codec: CompressionType,
-        /// The error.
-        what: &'static str,
-    },
-}
-
-impl fmt::Display for DecompressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge { max } => write!(f, "the records decompress to more than {max} bytes"),
-            Self::Corrupt { codec, what } => write!(f, "the records are not valid {codec}: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for DecompressError {}
 
 /// Compresses `data`. `level` is Kafka's `compression.<codec>.level`: gzip takes 1 to 9 and -1 for its default, zstd
 /// -131072 to 22; lz4 accepts Kafka's 1 to 17 and always writes what Kafka writes at its default, 9 (so its key says that it is not implemented); the others have none.
@@ -176,22 +88,6 @@ pub(super) async fn decompress_bytes(
         CompressionType::None => Ok(data),
         codec => decompress_at(pace, codec, &data, max).await,
     }
-}
-
-/// The next capacity of a full output buffer: doubled, but at most one byte above the limit. Writing that byte shows that
-/// the output is too large.
-fn grown(len: usize, compressed_len: usize, max: usize) -> usize {
-    let first = compressed_len.saturating_mul(4).max(1024);
-    len.saturating_mul(2).max(first).min(max.saturating_add(1))
-}
-
-/// Extends an output buffer with zeros, with the capacities of [`grown`]: `Vec`'s own growth could exceed the limit.
-fn lengthen(out: &mut Vec<u8>, len: usize, compressed_len: usize, max: usize) {
-    if out.capacity() < len {
-        let capacity = grown(out.capacity(), compressed_len, max).max(len);
-        out.reserve_exact(capacity - out.len());
-    }
-    out.resize(len, 0);
 }
 
 #[cfg(test)]

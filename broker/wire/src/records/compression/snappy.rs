@@ -5,7 +5,9 @@
 //! ```
 //! Numbers are big-endian. Several frames may follow each other. Without the magic the data is one raw block.
 
-use super::{CompressionType, DecompressError, lengthen};
+use super::compression_type::CompressionType;
+use super::decompress_error::DecompressError;
+use super::output::lengthen;
 use crate::records::pace::{PIECE_MAX, Pace};
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];

@@ -3,7 +3,9 @@
 //! Contexts are reused: creating one queries the processor's features, which is slow on a virtual machine because the host
 //! answers.
 
-use super::{CompressionType, DecompressError, grown};
+use super::compression_type::CompressionType;
+use super::decompress_error::DecompressError;
+use super::output::next_capacity;
 use crate::records::pace::{PIECE_MAX, Pace};
 use std::sync::Mutex;
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
@@ -197,7 +199,7 @@ async fn decompress_in(
     let (mut out, mut piece) = (Vec::new(), Vec::new());
     loop {
         if out.len() == out.capacity() {
-            out.reserve_exact(grown(out.len(), data.len(), max) - out.len());
+            out.reserve_exact(next_capacity(out.len(), data.len(), max) - out.len());
         }
         let filled = out.len();
         let mut input = InBuffer::around(&rest[..rest.len().min(INPUT_MAX)]);

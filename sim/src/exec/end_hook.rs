@@ -6,7 +6,9 @@
 use std::sync::Mutex;
 use std::thread::ThreadId;
 
-use crate::exec::{Ended, lock, this_thread};
+use super::ended::Ended;
+use super::lock::lock;
+use super::thread::this_thread;
 
 /// Called with the end of the world, or with the message of a panic.
 type EndHook = Box<dyn FnOnce(Result<Ended, &str>)>;
@@ -26,7 +28,7 @@ fn take() -> Option<EndHook> {
 }
 
 /// This thread's hook. Dropping it removes the hook.
-pub(super) struct EndHookGuard(());
+pub(crate) struct EndHookGuard(());
 
 impl EndHookGuard {
     /// Sets this thread's hook.
@@ -50,7 +52,7 @@ impl Drop for EndHookGuard {
 }
 
 /// Called after a panic on this thread, before the process aborts. Returns if this thread has no world.
-pub(crate) fn before_abort(message: &str) {
+pub(super) fn before_abort(message: &str) {
     if let Some(leave) = take() {
         leave(Err(message));
     }

@@ -1,4 +1,5 @@
-//! A file with ordered operations and a proof of durability, over the raw file of either world.
+//! A file with ordered operations, a proof of durability, and ranges on their way to a socket, over the raw file of either
+//! world.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,15 +7,14 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use crate::conn::FileRange;
-use crate::lane::{Lane, Op, OpId, Step};
-use crate::raw::{Poison, RawDir, RawFile, WriteFailure};
+use super::lane::{Lane, Op, OpId, Step};
+use super::raw::{Poison, RawDir, RawFile, Storage, WriteFailure};
 use crate::submitted::{Completer, Submitted, submitted};
-use crate::{Env, Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Identifies an open file within a [`crate::Dir`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct FileId(pub(crate) u64);
+pub struct FileId(pub(super) u64);
 
 /// Proof that a file's bytes up to [`Durable::len`] survive a power loss, unless a later truncate cuts them.
 ///
@@ -59,11 +59,11 @@ impl Durable {
 }
 
 /// An open file. Clones share it. Each call submits its operation, in call order; see the crate's rules.
-pub struct File<E: Env> {
-    inner: Arc<FileInner<E>>,
+pub struct File<S: Storage> {
+    inner: Arc<FileInner<S>>,
 }
 
-impl<E: Env> Clone for File<E> {
+impl<S: Storage> Clone for File<S> {
     fn clone(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
@@ -71,9 +71,9 @@ impl<E: Env> Clone for File<E> {
     }
 }
 
-struct FileInner<E: Env> {
-    raw: E::RawFile,
-    dir: Arc<E::RawDir>,
+struct FileInner<S: Storage> {
+    raw: S::RawFile,
+    dir: Arc<S::RawDir>,
     poison: Arc<Poison>,
     path: Box<str>,
     id: FileId,
@@ -97,11 +97,11 @@ enum PendingOp {
     Read(u64, u32, Completer<Bytes>),
 }
 
-impl<E: Env> File<E> {
-    pub(crate) fn new(
-        raw: E::RawFile,
+impl<S: Storage> File<S> {
+    pub(super) fn new(
+        raw: S::RawFile,
         len: u64,
-        dir: Arc<E::RawDir>,
+        dir: Arc<S::RawDir>,
         poison: Arc<Poison>,
         path: &str,
         id: FileId,
@@ -226,14 +226,19 @@ impl<E: Env> File<E> {
     /// In the real world the range is dropped once the kernel holds references to all its pages. A later truncate still
     /// changes the page of the new end, which a slow peer may not have received. So use ranges only for bytes that are never
     /// cut (below the high watermark); send copies of others (to followers).
-    pub fn range(&self, at: u64, len: u32) -> FileRange<E> {
+    pub fn range(&self, at: u64, len: u32) -> FileRange<S> {
         let pin = self.inner.lock().lane.range_begins(at + u64::from(len));
-        FileRange::new(self.clone(), at, len, pin)
+        FileRange {
+            file: self.clone(),
+            at,
+            len,
+            pin,
+        }
     }
 
     /// [`File::range`] for a reader with a possibly stale snapshot: `None` if the bytes aren't written, or if the file's
     /// count of truncations differs from the snapshot's `truncations`.
-    pub fn range_unless_cut(&self, at: u64, len: u32, truncations: u64) -> Option<FileRange<E>> {
+    pub fn range_unless_cut(&self, at: u64, len: u32, truncations: u64) -> Option<FileRange<S>> {
         let mut state = self.inner.lock();
         let end = at + u64::from(len);
         if state.lane.truncations() != truncations || end > state.lane.len_good() {
@@ -241,7 +246,12 @@ impl<E: Env> File<E> {
         }
         let pin = state.lane.range_begins(end);
         drop(state);
-        Some(FileRange::new(self.clone(), at, len, pin))
+        Some(FileRange {
+            file: self.clone(),
+            at,
+            len,
+            pin,
+        })
     }
 
     /// Marks the file: a range of it could not be read while it was sent, and the connection was closed. Readers of the file
@@ -260,7 +270,7 @@ impl<E: Env> File<E> {
         Arc::strong_count(&self.inner) > 1
     }
 
-    pub(crate) fn unpin(&self, pin: u64) {
+    fn unpin(&self, pin: u64) {
         let mut state = self.inner.lock();
         let mut steps = Vec::new();
         state.lane.range_ends(pin, &mut steps);
@@ -268,9 +278,52 @@ impl<E: Env> File<E> {
         drop(state);
         self.inner.run(jobs);
     }
+}
 
-    pub(crate) fn raw(&self) -> &E::RawFile {
-        &self.inner.raw
+/// A written range of a file on its way to a socket. Pins the file and delays truncates of the range; see [`File::range`].
+pub struct FileRange<S: Storage> {
+    file: File<S>,
+    at: u64,
+    len: u32,
+    pin: u64,
+}
+
+impl<S: Storage> FileRange<S> {
+    /// The file.
+    pub fn file(&self) -> &File<S> {
+        &self.file
+    }
+
+    /// For worlds: the raw file to read from when the range is sent.
+    pub fn raw(&self) -> &S::RawFile {
+        &self.file.inner.raw
+    }
+
+    /// Position in the file of the first byte.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl<S: Storage> Drop for FileRange<S> {
+    fn drop(&mut self) {
+        self.file.unpin(self.pin);
+    }
+}
+
+impl<S: Storage> fmt::Debug for FileRange<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}..+{}]", self.file.path(), self.at, self.len)
     }
 }
 
@@ -309,7 +362,7 @@ impl FileState {
     }
 }
 
-impl<E: Env> FileInner<E> {
+impl<S: Storage> FileInner<S> {
     fn lock(&self) -> std::sync::MutexGuard<'_, FileState> {
         self.state.lock().expect("no panic under this lock")
     }
@@ -477,7 +530,7 @@ impl<E: Env> FileInner<E> {
     }
 }
 
-impl<E: Env> fmt::Debug for File<E> {
+impl<S: Storage> fmt::Debug for File<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "File({}, {} bytes)", self.path(), self.len())
     }

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use ::tokio::sync::Notify;
 use bytes::Bytes;
 
-use crate::dir::Entry;
 use crate::{Error, ErrorKind, Result};
 
 /// The callback with which a world completes an operation, called once.
@@ -40,6 +39,24 @@ pub trait RawFile: Send + Sync + 'static {
     fn truncate(&self, len: u64, done: Done<Result<()>>);
 }
 
+/// The kind of an [`Entry`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum EntryKind {
+    /// A file.
+    File,
+    /// A directory.
+    Dir,
+}
+
+/// An entry of a directory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// File or directory.
+    pub kind: EntryKind,
+}
+
 /// A raw directory with everything below it. Paths are relative to it, parts separated by `/`, without `.` and `..`.
 pub trait RawDir: Send + Sync + 'static {
     /// The raw file of this world.
@@ -63,6 +80,14 @@ pub trait RawDir: Send + Sync + 'static {
     fn space(&self, done: Done<Result<(u64, u64)>>);
     /// Locks the directory until the process ends or the [`RawDir`] is dropped.
     fn lock(&self, done: Done<Result<()>>);
+}
+
+/// The files of a world. [`crate::Env`] adds the rest.
+pub trait Storage: Clone + Send + Sync + 'static {
+    /// The raw file of this world.
+    type RawFile: RawFile;
+    /// The raw directory of this world.
+    type RawDir: RawDir<File = Self::RawFile>;
 }
 
 /// Whether a directory is closed for writing. Everything opened through one [`crate::Dir`] shares it.

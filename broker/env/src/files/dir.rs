@@ -9,37 +9,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::file::{File, FileId};
-use crate::raw::{Done, Poison, RawDir};
+use super::file::{File, FileId};
+use super::raw::{Done, Entry, Poison, RawDir, Storage};
 use crate::submitted::{Submitted, submitted};
-use crate::{Env, Error, ErrorKind, Result};
-
-/// The kind of an [`Entry`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum EntryKind {
-    /// A file.
-    File,
-    /// A directory.
-    Dir,
-}
-
-/// An entry of a directory.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// File or directory.
-    pub kind: EntryKind,
-}
+use crate::{Error, ErrorKind, Result};
 
 /// An open directory. Clones share it and its poison. Paths are relative to it, with `/` between their parts.
-pub struct Dir<E: Env> {
-    raw: Arc<E::RawDir>,
+pub struct Dir<S: Storage> {
+    raw: Arc<S::RawDir>,
     poison: Arc<Poison>,
     next_file: Arc<AtomicU64>,
 }
 
-impl<E: Env> Clone for Dir<E> {
+impl<S: Storage> Clone for Dir<S> {
     fn clone(&self) -> Self {
         Self {
             raw: Arc::clone(&self.raw),
@@ -49,9 +31,9 @@ impl<E: Env> Clone for Dir<E> {
     }
 }
 
-impl<E: Env> Dir<E> {
+impl<S: Storage> Dir<S> {
     /// For worlds: wraps the raw directory.
-    pub fn new(raw: E::RawDir) -> Self {
+    pub fn new(raw: S::RawDir) -> Self {
         Self {
             raw: Arc::new(raw),
             poison: Arc::default(),
@@ -72,31 +54,31 @@ impl<E: Env> Dir<E> {
     /// Opens an existing file.
     ///
     /// Its directory entry may not survive a power loss until the file's first sync.
-    pub async fn open(&self, path: &str) -> Result<File<E>> {
+    pub async fn open(&self, path: &str) -> Result<File<S>> {
         let (raw, len) = self.call(|d, done| d.open(path, false, done)).await?;
         Ok(self.file(raw, len, path))
     }
 
     /// Creates a file; fails if it exists. Its directory entry is durable with its first [`crate::Durable`].
-    pub async fn create(&self, path: &str) -> Result<File<E>> {
+    pub async fn create(&self, path: &str) -> Result<File<S>> {
         self.poison.check()?;
         let (raw, len) = self.call(|d, done| d.open(path, true, done)).await?;
         Ok(self.file(raw, len, path))
     }
 
     /// Opens a file, creating it if it doesn't exist.
-    pub async fn open_or_create(&self, path: &str) -> Result<File<E>> {
+    pub async fn open_or_create(&self, path: &str) -> Result<File<S>> {
         match self.open(path).await {
             Err(e) if e.kind() == ErrorKind::NotFound => self.create(path).await,
             other => other,
         }
     }
 
-    fn file(&self, raw: E::RawFile, len: u64, path: &str) -> File<E> {
+    fn file(&self, raw: S::RawFile, len: u64, path: &str) -> File<S> {
         self.file_with(raw, len, path, false)
     }
 
-    fn file_with(&self, raw: E::RawFile, len: u64, path: &str, entry_durable: bool) -> File<E> {
+    fn file_with(&self, raw: S::RawFile, len: u64, path: &str, entry_durable: bool) -> File<S> {
         let id = FileId(self.next_file.fetch_add(1, Ordering::Relaxed));
         File::new(
             raw,
@@ -216,7 +198,7 @@ impl<E: Env> Dir<E> {
         self.call(|d, done| d.lock(done)).await
     }
 
-    fn call<T: Send + 'static>(&self, f: impl FnOnce(&E::RawDir, Done<Result<T>>)) -> Submitted<T> {
+    fn call<T: Send + 'static>(&self, f: impl FnOnce(&S::RawDir, Done<Result<T>>)) -> Submitted<T> {
         let (completer, handle) = submitted();
         let poison = Arc::clone(&self.poison);
         let done = move |result: Result<T>| {
