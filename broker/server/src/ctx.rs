@@ -9,13 +9,13 @@ use brokkr_metadata::Image;
 use crate::config::BrokerConfig;
 use crate::controller::ControllerHandle;
 use crate::controller::ProducerIds;
-use crate::handlers::fetch_session::Slots;
-use crate::log_dir::{Identity, Place};
+use crate::handlers::fetch_session::SessionSlots;
+use crate::log_dir::{Identity, LogDirInfo};
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::memory::Memory;
-use crate::net::turns::Turns;
-use crate::partition::changes::Changes;
+use crate::net::work_slots::WorkSlots;
+use crate::partition::change_counter::ChangeCounter;
 use crate::partitions::{ClusterView, Routes};
 
 /// Who asks.
@@ -36,11 +36,11 @@ pub struct Ctx<E: Env> {
     /// Who it is.
     pub identity: Arc<Identity>,
     /// The log directories of partitions, in the order of `log.dirs`.
-    pub log_dirs: Arc<[Place<E>]>,
+    pub log_dirs: Arc<[LogDirInfo<E>]>,
     /// The cluster's metadata and the partitions here that follow it.
     pub cluster: Reader<ClusterView<E>>,
     /// Counts what the partitions publish.
-    pub changes: Changes,
+    pub changes: ChangeCounter,
     /// Who changes metadata.
     pub controller: ControllerHandle,
     /// Who hands out producer ids.
@@ -48,11 +48,11 @@ pub struct Ctx<E: Env> {
     /// The budget for requests.
     pub memory: Memory<E>,
     /// Turns for batches that take long to check.
-    pub checking: Turns<E>,
+    pub work_slots: WorkSlots<E>,
     /// Who is connected.
     pub connections: Arc<Connections>,
     /// Fetch sessions that may still be opened.
-    pub sessions: Slots,
+    pub sessions: SessionSlots,
     /// What strangers do wrong.
     pub error_log: Arc<ErrorLog>,
     /// What is counted.
@@ -88,7 +88,7 @@ impl<E: Env> Clone for Ctx<E> {
             controller: self.controller.clone(),
             producer_ids: self.producer_ids.clone(),
             memory: self.memory.clone(),
-            checking: self.checking.clone(),
+            work_slots: self.work_slots.clone(),
             connections: Arc::clone(&self.connections),
             sessions: self.sessions.clone(),
             error_log: Arc::clone(&self.error_log),

@@ -7,34 +7,34 @@ use tokio::sync::Notify;
 
 /// The signal. Cloning shares it.
 #[derive(Clone, Default)]
-pub struct Stop {
+pub struct StopSignal {
     inner: Arc<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    told: AtomicBool,
+    triggered: AtomicBool,
     notify: Notify,
 }
 
-impl Stop {
+impl StopSignal {
     /// Tells everybody, now and later.
-    pub fn tell(&self) {
-        self.inner.told.store(true, Ordering::Release);
+    pub fn trigger(&self) {
+        self.inner.triggered.store(true, Ordering::Release);
         self.inner.notify.notify_waiters();
     }
 
     /// Whether it was told.
-    pub fn is_told(&self) -> bool {
-        self.inner.told.load(Ordering::Acquire)
+    pub fn is_triggered(&self) -> bool {
+        self.inner.triggered.load(Ordering::Acquire)
     }
 
     /// Waits until it is told. Cancel-safe.
     pub async fn wait(&self) {
         // BEFORE the flag is read: what is told in between is heard.
-        let heard = self.inner.notify.notified();
-        if !self.is_told() {
-            heard.await;
+        let notified = self.inner.notify.notified();
+        if !self.is_triggered() {
+            notified.await;
         }
     }
 }

@@ -135,7 +135,7 @@ impl BrokerConfig {
 
     /// Says under which name this machine is found: what listeners on every address advertise where nothing else is told.
     pub fn advertise_host(&mut self, host: &str) {
-        for listener in self.advertised_listeners.iter_mut().filter(|l| l.is_everywhere()) {
+        for listener in self.advertised_listeners.iter_mut().filter(|l| l.is_wildcard()) {
             host.clone_into(&mut listener.host);
         }
     }

@@ -41,7 +41,7 @@ pub fn host_port(text: &str) -> Result<(&str, u16), &'static str> {
     Ok((host, port))
 }
 
-fn wrong<T>(what: impl Into<String>) -> Result<T, StartupError> {
+fn invalid<T>(what: impl Into<String>) -> Result<T, StartupError> {
     Err(StartupError::Listener(what.into()))
 }
 
@@ -59,7 +59,7 @@ impl ListenerConfig {
                 host: host.to_owned(),
                 port,
             }),
-            Err(why) => wrong(format!("{key}: {text:?}: {why}")),
+            Err(why) => invalid(format!("{key}: {text:?}: {why}")),
         }
     }
 
@@ -72,7 +72,7 @@ impl ListenerConfig {
     }
 
     /// Whether it is on all addresses of this machine, and none that others could connect to.
-    pub fn is_everywhere(&self) -> bool {
+    pub fn is_wildcard(&self) -> bool {
         self.host
             .parse::<IpAddr>()
             .is_ok_and(|addr| addr.to_canonical().is_unspecified())
@@ -92,33 +92,37 @@ pub(super) fn listeners(
         all.retain(|l| !controllers.iter().any(|name| name.eq_ignore_ascii_case(&l.name)));
         let mut seen = all.iter().enumerate();
         match seen.find(|(i, l)| all[..*i].iter().any(|other| other.name == l.name)) {
-            Some((_, twice)) => wrong(format!("{key}: two listeners are named {}", twice.name)),
+            Some((_, twice)) => invalid(format!("{key}: two listeners are named {}", twice.name)),
             None => Ok(all),
         }
     };
     let listeners = parse("listeners")?;
     if listeners.is_empty() {
-        return wrong("listeners: there is none for clients");
+        return invalid("listeners: there is none for clients");
     }
     check_protocols(
         &listeners,
         &text(layers, "listener.security.protocol.map").unwrap_or_default(),
     )?;
-    let told = parse("advertised.listeners")?;
-    if let Some(stray) = told.iter().find(|t| listeners.iter().all(|l| l.name != t.name)) {
-        return wrong(format!(
+    let explicit = parse("advertised.listeners")?;
+    if let Some(stray) = explicit
+        .iter()
+        .find(|t| listeners.iter().all(|l| l.name != t.name))
+    {
+        return invalid(format!(
             "advertised.listeners: {} is none of listeners",
             stray.name
         ));
     }
-    if let Some(nowhere) = told.iter().find(|t| t.is_everywhere()) {
-        return wrong(format!(
+    if let Some(nowhere) = explicit.iter().find(|t| t.is_wildcard()) {
+        return invalid(format!(
             "advertised.listeners: {} is no address that clients can connect to",
             nowhere.host
         ));
     }
     let advertised = listeners.iter().map(|l| {
-        told.iter()
+        explicit
+            .iter()
             .find(|t| t.name == l.name)
             .cloned()
             .unwrap_or_else(|| l.clone())
@@ -133,7 +137,7 @@ fn check_protocols(listeners: &[ListenerConfig], map: &str) -> Result<(), Startu
     let mut protocols = BTreeMap::new();
     for pair in map.split(',') {
         let Some((name, protocol)) = pair.split_once(':') else {
-            return wrong(format!(
+            return invalid(format!(
                 "listener.security.protocol.map: {pair:?} is not of the form NAME:PROTOCOL"
             ));
         };
@@ -146,13 +150,13 @@ fn check_protocols(listeners: &[ListenerConfig], map: &str) -> Result<(), Startu
         match protocols.get(&listener.name).map(String::as_str) {
             Some("PLAINTEXT") => {}
             Some(other) => {
-                return wrong(format!(
+                return invalid(format!(
                     "listener {}: only PLAINTEXT is served yet, not {other}",
                     listener.name
                 ));
             }
             None => {
-                return wrong(format!(
+                return invalid(format!(
                     "listener {}: listener.security.protocol.map has no protocol for it",
                     listener.name
                 ));
@@ -167,7 +171,7 @@ mod tests {
     use super::super::BrokerConfig;
     use super::*;
 
-    fn told(set: &[(&str, &str)]) -> Result<String, String> {
+    fn resolved(set: &[(&str, &str)]) -> Result<String, String> {
         let show = |all: &[ListenerConfig]| {
             let all: Vec<_> = all
                 .iter()
@@ -227,7 +231,7 @@ mod tests {
             ),
         ];
         for (set, expected) in good {
-            assert_eq!(told(&set), Ok(expected.to_owned()));
+            assert_eq!(resolved(&set), Ok(expected.to_owned()));
         }
         let bad = [
             (
@@ -276,7 +280,7 @@ mod tests {
             ),
         ];
         for (set, why) in bad {
-            assert_eq!(told(&[set]), Err(why.to_owned()));
+            assert_eq!(resolved(&[set]), Err(why.to_owned()));
         }
     }
 }

@@ -38,6 +38,6 @@ impl From<brokkr_env::Error> for ControllerError {
 }
 
 /// An error in what was read: where, and what.
-pub(super) fn content(place: impl fmt::Display, what: impl fmt::Display) -> ControllerError {
+pub(super) fn content_error(place: impl fmt::Display, what: impl fmt::Display) -> ControllerError {
     ControllerError::Content(place.to_string(), what.to_string())
 }

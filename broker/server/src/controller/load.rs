@@ -18,16 +18,14 @@ use brokkr_metadata::snapshot::{self, QuorumState, Snapshot, SnapshotId};
 use brokkr_metadata::{Controller, Image};
 use brokkr_types::{LeaderEpoch, Offset, Uuid};
 use brokkr_wire::Str;
-use brokkr_wire::messages::MetadataRecord;
-use brokkr_wire::messages::voters_record::{
-    Endpoint, KRaftVersionFeature, Voter as VoterEntry, VotersRecord,
-};
+use brokkr_wire::messages::voters_record::{Endpoint, KRaftVersionFeature, VotersRecord};
+use brokkr_wire::messages::{MetadataRecord, voters_record};
 use brokkr_wire::records::{Batch, BatchError, batches};
 use bytes::Bytes;
 
-use super::error::{ControllerError, content};
+use super::error::{ControllerError, content_error};
 use crate::config::BrokerConfig;
-use crate::log_dir::{Identity, METADATA_FOLDER, Owned};
+use crate::log_dir::{Identity, METADATA_FOLDER, OwnedLogDir};
 
 const QUORUM_STATE: &str = "__cluster_metadata-0/quorum-state";
 /// What Apache Kafka's format command leaves for the first start.
@@ -39,7 +37,7 @@ const SNAPSHOT_BYTES_MAX: u32 = 1 << 30;
 const FIRST_BATCH_BYTES: u32 = 16 << 10;
 
 /// The metadata as a start found it.
-pub(super) struct Replayed<E: Env> {
+pub(super) struct LoadedMetadata<E: Env> {
     pub(super) log: Log<E>,
     pub(super) controller: Controller,
     pub(super) quorum: QuorumState,
@@ -53,21 +51,21 @@ pub(super) struct Replayed<E: Env> {
 }
 
 /// Looks whether this broker can begin with the metadata that is there, BEFORE anything is written.
-pub async fn may_start<E: Env>(log_dir: &Owned<E>) -> Result<(), ControllerError> {
+pub async fn check_startable<E: Env>(log_dir: &OwnedLogDir<E>) -> Result<(), ControllerError> {
     let logs = &log_dir.logs;
     let recorded = log_dir.recorded(METADATA_FOLDER).cloned().unwrap_or_default();
     if snapshots(logs).await?.is_empty() && log_bytes(logs).await? == 0 {
-        return is_new(log_dir, &recorded);
+        return check_not_lost(log_dir, &recorded);
     }
-    is_ours(logs, &log_dir.identity).await?;
+    check_directory_id(logs, &log_dir.identity).await?;
     if log_dir.remembered.foreign {
-        no_other_voters(logs, &log_dir.identity).await?;
+        check_voters_in_log(logs, &log_dir.identity).await?;
     }
     Ok(())
 }
 
 /// Looks for other controllers in all of a log that another broker wrote.
-async fn no_other_voters<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
+async fn check_voters_in_log<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
     let mut segments: Vec<_> = names(logs)
         .await?
         .into_iter()
@@ -93,8 +91,9 @@ async fn no_other_voters<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Resul
                         };
                         for (offset, entry) in entries {
                             if let Entry::Control(control) = entry {
-                                only_voter(&control, identity)
-                                    .map_err(|e| content(&path, format_args!("offset {offset}: {e}")))?;
+                                check_single_voter(&control, identity).map_err(|e| {
+                                    content_error(&path, format_args!("offset {offset}: {e}"))
+                                })?;
                             }
                         }
                     }
@@ -119,10 +118,10 @@ async fn no_other_voters<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Resul
 /// Opens the metadata log, making it in a new directory, and replays it.
 pub(super) async fn load<E: Env>(
     env: &E,
-    log_dir: &Owned<E>,
+    log_dir: &OwnedLogDir<E>,
     config: &BrokerConfig,
     addrs: &[SocketAddr],
-) -> Result<Replayed<E>, ControllerError> {
+) -> Result<LoadedMetadata<E>, ControllerError> {
     let identity = &log_dir.identity;
     let log = open_log(env, log_dir, config, addrs).await?;
     let mut replayed = replay(&log_dir.logs, log, identity).await?;
@@ -134,7 +133,7 @@ pub(super) async fn load<E: Env>(
 
 async fn open_log<E: Env>(
     env: &E,
-    log_dir: &Owned<E>,
+    log_dir: &OwnedLogDir<E>,
     config: &BrokerConfig,
     addrs: &[SocketAddr],
 ) -> Result<Log<E>, ControllerError> {
@@ -149,14 +148,14 @@ async fn open_log<E: Env>(
     let bytes = log_bytes(logs).await?;
     let begun = !snapshots(logs).await?.is_empty() || bytes > 0;
     if begun {
-        is_ours(logs, &log_dir.identity).await?;
+        check_directory_id(logs, &log_dir.identity).await?;
         let (log, recovery) = logs.open_log(METADATA_FOLDER, &log_config, &recorded).await?;
         if !recovery.clean {
             tracing::info!(?recovery, "cluster metadata recovered");
         }
         return Ok(log);
     }
-    is_new(log_dir, &recorded)?;
+    check_not_lost(log_dir, &recorded)?;
     let log = match log_dir.folders.contains(METADATA_FOLDER) {
         // A first start that was interrupted: there is no record in it.
         true => {
@@ -172,24 +171,24 @@ async fn open_log<E: Env>(
     if !has_file(logs, BOOTSTRAP).await? {
         let first = format!("{METADATA_FOLDER}/{}", SnapshotId::BOOTSTRAP.file_name());
         let voters = voters(&log_dir.identity, config, addrs);
-        let bootstrap = snapshot::bootstrap(&voters, env.wall()).map_err(|e| content(&first, e))?;
+        let bootstrap = snapshot::bootstrap(&voters, env.wall()).map_err(|e| content_error(&first, e))?;
         logs.dir().replace(&first, bootstrap).await?;
     }
     Ok(log)
 }
 
 /// A directory without metadata is a new one: not one that lost it.
-fn is_new<E: Env>(log_dir: &Owned<E>, recorded: &Recorded) -> Result<(), ControllerError> {
+fn check_not_lost<E: Env>(log_dir: &OwnedLogDir<E>, recorded: &Recorded) -> Result<(), ControllerError> {
     let remedy = "put it back from a backup; or move the folders of partitions and brokkr-checkpoint away to begin with nothing";
     if recorded.recovery_point.is_some_and(|p| p.0 > 0) {
-        return Err(content(
+        return Err(content_error(
             METADATA_FOLDER,
             format_args!("the metadata of the cluster is missing: {remedy}"),
         ));
     }
     match log_dir.folders.iter().find(|name| *name != METADATA_FOLDER) {
         None => Ok(()),
-        Some(name) => Err(content(
+        Some(name) => Err(content_error(
             METADATA_FOLDER,
             format_args!(
                 "the metadata of the cluster, which knows of {name} and others here, is missing: {remedy}"
@@ -199,7 +198,7 @@ fn is_new<E: Env>(log_dir: &Owned<E>, recorded: &Recorded) -> Result<(), Control
 }
 
 /// Whether the log, if its first batch is still there and names voters, is of this directory.
-async fn is_ours<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
+async fn check_directory_id<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
     let segments = names(logs).await?.into_iter().filter(|n| n.ends_with(".log"));
     let Some(first) = segments.min() else {
         return Ok(());
@@ -218,7 +217,7 @@ async fn is_ours<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), Co
         };
         let me = voters.voters.iter().find(|v| v.voter_id == identity.node_id);
         if let Some(me) = me.filter(|me| me.voter_directory_id != identity.directory_id) {
-            return Err(content(
+            return Err(content_error(
                 path,
                 format_args!(
                     "it is of directory {}, and this is directory {}: put back the file that belongs here",
@@ -292,7 +291,7 @@ fn voters(identity: &Identity, config: &BrokerConfig, addrs: &[SocketAddr]) -> V
         port,
         ..Default::default()
     };
-    let voter = VoterEntry {
+    let voter = voters_record::Voter {
         voter_id: identity.node_id,
         voter_directory_id: identity.directory_id,
         endpoints: vec![endpoint],
@@ -334,9 +333,9 @@ async fn bootstrap_records<E: Env>(logs: &LogDir<E>) -> Result<Vec<MetadataRecor
     let bytes = logs.dir().read(BOOTSTRAP, SNAPSHOT_BYTES_MAX).await?;
     let mut records = Vec::new();
     for batch in batches(bytes) {
-        let batch = batch.map_err(|e| content(BOOTSTRAP, e))?;
-        batch.check_crc().map_err(|e| content(BOOTSTRAP, e))?;
-        for (_, entry) in decode_batch(&batch).map_err(|e| content(BOOTSTRAP, e))? {
+        let batch = batch.map_err(|e| content_error(BOOTSTRAP, e))?;
+        batch.check_crc().map_err(|e| content_error(BOOTSTRAP, e))?;
+        for (_, entry) in decode_batch(&batch).map_err(|e| content_error(BOOTSTRAP, e))? {
             if let Entry::Metadata(record) = entry {
                 records.push(record);
             }
@@ -350,13 +349,13 @@ async fn replay<E: Env>(
     logs: &LogDir<E>,
     mut log: Log<E>,
     identity: &Identity,
-) -> Result<Replayed<E>, ControllerError> {
+) -> Result<LoadedMetadata<E>, ControllerError> {
     let (id, snapshot) = match latest_snapshot(logs, &identity.cluster_id).await? {
         Some(latest) => latest,
-        None if log.log_start() == Offset(0) => (SnapshotId::BOOTSTRAP, nothing(&identity.cluster_id)),
+        None if log.log_start() == Offset(0) => (SnapshotId::BOOTSTRAP, empty_snapshot(&identity.cluster_id)),
         None => {
             let start = log.log_start();
-            return Err(content(
+            return Err(content_error(
                 METADATA_FOLDER,
                 format_args!(
                     "no snapshot can be read, and the log starts at offset {start}: put one back from a backup"
@@ -373,7 +372,7 @@ async fn replay<E: Env>(
         log.truncate_fully_and_start_at(offset).await?;
     } else if end < offset || start > offset {
         let name = id.file_name();
-        return Err(content(
+        return Err(content_error(
             METADATA_FOLDER,
             format_args!(
                 "the log has offsets {start} to {end}, and the latest snapshot that can be read is {name}"
@@ -388,7 +387,7 @@ async fn replay<E: Env>(
             .await
             .map_err(LogError::from)?;
         let Some(piece) = piece.filter(|p| !p.is_empty()) else {
-            return Err(content(
+            return Err(content_error(
                 METADATA_FOLDER,
                 format_args!("nothing can be read at offset {offset}"),
             ));
@@ -402,11 +401,11 @@ async fn replay<E: Env>(
             });
             offset = match next {
                 Ok(next) => next,
-                Err(what) => return Err(content(segment_of(logs, offset).await?, what)),
+                Err(what) => return Err(content_error(segment_of(logs, offset).await?, what)),
             };
         }
     }
-    Ok(Replayed {
+    Ok(LoadedMetadata {
         log,
         controller,
         quorum,
@@ -418,7 +417,7 @@ async fn replay<E: Env>(
 }
 
 /// What a log from its first offset on is replayed over.
-fn nothing(cluster_id: &str) -> Snapshot {
+fn empty_snapshot(cluster_id: &str) -> Snapshot {
     Snapshot {
         image: Image::empty(cluster_id),
         quorum: QuorumState::default(),
@@ -463,7 +462,7 @@ fn replay_batch(
                 controller.replay(offset, epoch, &record).map_err(|e| at(&e))?;
             }
             Entry::Control(control) => {
-                only_voter(&control, identity).map_err(|e| at(&e))?;
+                check_single_voter(&control, identity).map_err(|e| at(&e))?;
                 quorum.replay(&control).map_err(|e| at(&e))?;
                 controller.advance(offset, epoch);
             }
@@ -474,7 +473,7 @@ fn replay_batch(
 }
 
 /// Static voters (`controller.quorum.voters`) stand nowhere but in what a leader writes.
-fn only_voter(control: &Control, identity: &Identity) -> Result<(), String> {
+fn check_single_voter(control: &Control, identity: &Identity) -> Result<(), String> {
     let Control::LeaderChange(change) = control else {
         return Ok(());
     };
@@ -504,7 +503,7 @@ async fn latest_snapshot<E: Env>(
             Ok(snapshot) => return Ok(Some((id, snapshot))),
             Err(error) => {
                 tracing::error!(path, error, "damaged snapshot; trying an older one");
-                last = Some(content(path, error));
+                last = Some(content_error(path, error));
             }
         }
     }
@@ -534,12 +533,12 @@ pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<(String, Vec<(i32, Uu
 }
 
 /// The last quorum epoch that this voter knew of.
-pub(super) async fn quorum_state<E: Env>(logs: &LogDir<E>) -> Result<i32, ControllerError> {
+pub(super) async fn read_quorum_epoch<E: Env>(logs: &LogDir<E>) -> Result<i32, ControllerError> {
     match logs.dir().read(QUORUM_STATE, 1 << 16).await {
         Ok(text) => serde_json::from_slice::<serde_json::Value>(&text)
             .ok()
             .and_then(|v| v.get("leaderEpoch")?.as_i64()?.try_into().ok())
-            .ok_or_else(|| content(QUORUM_STATE, "no leaderEpoch in it")),
+            .ok_or_else(|| content_error(QUORUM_STATE, "no leaderEpoch in it")),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(0),
         Err(e) => Err(e.into()),
     }

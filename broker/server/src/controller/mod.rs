@@ -10,5 +10,5 @@ mod snapshots;
 pub use error::ControllerError;
 pub use handle::ControllerHandle;
 pub use host::start;
-pub use load::{may_start, voters_in};
+pub use load::{check_startable, voters_in};
 pub use producer_ids::ProducerIds;

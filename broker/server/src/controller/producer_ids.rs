@@ -10,12 +10,12 @@ use crate::controller::ControllerHandle;
 /// Requests that wait for an id.
 const QUEUE_MAX: usize = 1024;
 
-type Ask = oneshot::Sender<Result<ProducerId, ErrorCode>>;
+type IdReply = oneshot::Sender<Result<ProducerId, ErrorCode>>;
 
 /// The handle. Cloning shares the owner.
 #[derive(Clone)]
 pub struct ProducerIds {
-    queue: mpsc::Sender<Ask>,
+    queue: mpsc::Sender<IdReply>,
 }
 
 impl ProducerIds {
@@ -36,7 +36,7 @@ impl ProducerIds {
 }
 
 /// What is left of a block is lost with the process: ids are plenty.
-async fn own(controller: ControllerHandle, mut queue: mpsc::Receiver<Ask>) {
+async fn own(controller: ControllerHandle, mut queue: mpsc::Receiver<IdReply>) {
     let mut block = 0..0;
     while let Some(reply) = queue.recv().await {
         if block.is_empty() {

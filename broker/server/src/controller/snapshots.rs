@@ -9,7 +9,7 @@ use brokkr_env::Env;
 use brokkr_metadata::snapshot::{self, Snapshot, SnapshotId};
 use brokkr_types::{Offset, UnixMillis};
 
-use super::error::{ControllerError, content};
+use super::error::{ControllerError, content_error};
 use super::host::Host;
 use crate::log_dir::METADATA_FOLDER;
 
@@ -48,8 +48,8 @@ impl<E: Env> Host<E> {
             last_timestamp: self.env.wall(),
         };
         let path = format!("{METADATA_FOLDER}/{}", id.file_name());
-        let bytes =
-            snapshot::write(&whole, id, UnixMillis(self.env.wall().0)).map_err(|e| content(&path, e))?;
+        let bytes = snapshot::write(&whole, id, UnixMillis(self.env.wall().0))
+            .map_err(|e| content_error(&path, e))?;
         self.logs.dir().replace(&path, bytes).await?;
         let mut ids = super::load::snapshots(&self.logs).await?;
         let kept = ids.split_off(ids.len().saturating_sub(SNAPSHOTS_KEPT));

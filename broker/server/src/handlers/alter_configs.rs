@@ -18,20 +18,20 @@ pub async fn handle<E: Env>(
     for resource in &request.resources {
         for config in &resource.configs {
             let value = config.value.as_deref();
-            without_effect::tell(&ctx.error_log, resource.resource_type, &config.name, value);
+            without_effect::log_if_ineffective(&ctx.error_log, resource.resource_type, &config.name, value);
         }
     }
-    let asked: Vec<_> = request
+    let requested: Vec<_> = request
         .resources
         .iter()
         .map(|r| (r.resource_type, r.resource_name.clone()))
         .collect();
-    match ctx.controller.ask(Request::AlterConfigs(request)).await {
+    match ctx.controller.submit(Request::AlterConfigs(request)).await {
         Ok(Reply::AlterConfigs(response)) => response,
         Ok(other) => unreachable!("configurations were to be altered: {other:?}"),
         Err(code) => {
             let responses =
-                asked
+                requested
                     .into_iter()
                     .map(|(resource_type, resource_name)| AlterConfigsResourceResponse {
                         error_code: code.0,

@@ -17,8 +17,9 @@ const CLIENT_SOFTWARE_SINCE: i16 = 3;
 
 /// Answers a request of a version that is known.
 pub fn handle(request: &ApiVersionsRequest, version: i16, image: &Image) -> ApiVersionsResponse {
-    let named = valid(&request.client_software_name) && valid(&request.client_software_version);
-    if version >= CLIENT_SOFTWARE_SINCE && !named {
+    let is_named = is_valid_software_name(&request.client_software_name)
+        && is_valid_software_name(&request.client_software_version);
+    if version >= CLIENT_SOFTWARE_SINCE && !is_named {
         return ApiVersionsResponse {
             error_code: ErrorCode::INVALID_REQUEST.0,
             ..Default::default()
@@ -85,7 +86,7 @@ fn advertised(key: ApiKey) -> ApiVersion {
 }
 
 /// KIP-511: letters, digits, dots and dashes, neither of these at the ends.
-fn valid(name: &str) -> bool {
+fn is_valid_software_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     name.chars().all(inner) && edge(name.chars().next()) && edge(name.chars().last())

@@ -6,7 +6,7 @@ use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
 use brokkr_wire::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 
-use super::described::is_late;
+use super::common::is_timed_out;
 use crate::ctx::{Ctx, Peer};
 
 /// Answers the request once the partitions are committed and here.
@@ -17,9 +17,9 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> CreatePartitionsResponse {
     let names: Vec<_> = request.topics.iter().map(|t| t.name.clone()).collect();
-    let reply = match is_late(request.timeout_ms, names.iter()) {
+    let reply = match is_timed_out(request.timeout_ms, names.iter()) {
         true => Err(ErrorCode::REQUEST_TIMED_OUT),
-        false => ctx.controller.ask(Request::CreatePartitions(request)).await,
+        false => ctx.controller.submit(Request::CreatePartitions(request)).await,
     };
     match reply {
         Ok(Reply::CreatePartitions(response)) => response,

@@ -10,7 +10,7 @@ use brokkr_wire::messages::create_topics_response::CreatableTopicResult;
 use brokkr_wire::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use brokkr_wire::{ErrorCode, Str};
 
-use super::described::is_late;
+use super::common::is_timed_out;
 use super::without_effect;
 use crate::ctx::{Ctx, Peer};
 
@@ -61,7 +61,7 @@ async fn create<E: Env>(
     request: CreateTopicsRequest,
 ) -> Result<CreateTopicsResponse, ErrorCode> {
     let names = request.topics.iter().map(|t| t.name.as_str());
-    if is_late(
+    if is_timed_out(
         request.timeout_ms,
         names.filter(|name| *name != CLUSTER_METADATA_TOPIC),
     ) {
@@ -74,11 +74,11 @@ async fn create<E: Env>(
     let ids = ctx.env.rng("ids");
     let random = request.topics.iter().map(|_| ids.bytes()).collect();
     for config in request.topics.iter().flat_map(|t| &t.configs) {
-        without_effect::tell(&ctx.error_log, TOPIC, &config.name, config.value.as_deref());
+        without_effect::log_if_ineffective(&ctx.error_log, TOPIC, &config.name, config.value.as_deref());
     }
     match ctx
         .controller
-        .ask(Request::CreateTopics(CreateTopics { request, random }))
+        .submit(Request::CreateTopics(CreateTopics { request, random }))
         .await?
     {
         Reply::CreateTopics(response) => Ok(response),

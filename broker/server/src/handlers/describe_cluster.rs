@@ -5,7 +5,7 @@ use brokkr_wire::messages::DescribeClusterRequest;
 use brokkr_wire::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 use brokkr_wire::{ErrorCode, Str};
 
-use super::described::{CLUSTER_OPERATIONS, NO_OPERATIONS, brokers};
+use super::common::{CLUSTER_OPERATIONS, NO_OPERATIONS, brokers};
 use crate::ctx::{Ctx, Peer};
 
 /// What is asked for: brokers. 2 would be controllers, which only their own listener tells.

@@ -20,7 +20,7 @@ use brokkr_wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use brokkr_wire::{ErrorCode, Str};
 use futures_util::future::BoxFuture;
 
-use super::described::{Listed, Place};
+use super::common::{EntryOutcome, ListedEntries};
 use crate::config::{BrokerConfig, layers};
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
@@ -36,14 +36,14 @@ pub fn bytes<'a, E: Env>(ctx: &'a mut Ctx<E>, request: &'a DescribeConfigsReques
     Box::pin(async {
         let image = ctx.image().clone();
         let resource_bytes = resource_bytes(&ctx.config, &image, request);
-        let (mut bytes, mut steps, mut listed) = (0, Steps::default(), Listed::new());
+        let (mut bytes, mut steps, mut listed) = (0, Steps::default(), ListedEntries::new());
         for r in &request.resources {
             steps.step().await;
             let answer_bytes = resource_bytes(r);
-            bytes += match place(&image, &mut listed, r, answer_bytes) {
-                Place::Answered => answer_bytes,
-                Place::OfAnyName => REFUSED_BYTES,
-                Place::Repeated => 0,
+            bytes += match admit(&image, &mut listed, r, answer_bytes) {
+                EntryOutcome::Answer => answer_bytes,
+                EntryOutcome::TooManyUnknown => REFUSED_BYTES,
+                EntryOutcome::TooManyRepeated => 0,
             };
         }
         bytes
@@ -51,19 +51,19 @@ pub fn bytes<'a, E: Env>(ctx: &'a mut Ctx<E>, request: &'a DescribeConfigsReques
 }
 
 /// What makes the answers to two resources of a request the same.
-type Identity<'a> = (i8, &'a Str, &'a Option<Vec<Str>>);
+type ResourceKey<'a> = (i8, &'a Str, &'a Option<Vec<Str>>);
 
 /// How the next resource is answered, where its configuration takes up so many bytes. Any name stands for a group and for a client
 /// metrics subscription: what nobody configured has the defaults.
-fn place<'a>(
+fn admit<'a>(
     image: &Image,
-    listed: &mut Listed<Identity<'a>>,
+    listed: &mut ListedEntries<ResourceKey<'a>>,
     r: &'a DescribeConfigsResource,
     bytes: usize,
-) -> Place {
+) -> EntryOutcome {
     let identity = (r.resource_type, &r.resource_name, &r.configuration_keys);
     let exists = !matches!(r.resource_type, GROUP | CLIENT_METRICS) || own(image, r).is_some();
-    listed.place(identity, exists, bytes)
+    listed.admit(identity, exists, bytes)
 }
 
 /// What is set for a resource itself.
@@ -106,7 +106,7 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DescribeConfigsResponse {
     let image = ctx.image().clone();
-    let describe = Describe {
+    let describe = ConfigDescriber {
         image: &image,
         layers: layers(&ctx.config, &image),
         node_id: ctx.identity.node_id,
@@ -114,19 +114,19 @@ pub async fn handle<E: Env>(
         documentation: request.include_documentation,
     };
     let resource_bytes = resource_bytes(&ctx.config, &image, &request);
-    let (mut results, mut steps, mut listed) = (Vec::new(), Steps::default(), Listed::new());
-    for asked in &request.resources {
-        match place(&image, &mut listed, asked, resource_bytes(asked)) {
-            Place::Answered => {
-                results.push(describe.result(asked));
+    let (mut results, mut steps, mut listed) = (Vec::new(), Steps::default(), ListedEntries::new());
+    for requested in &request.resources {
+        match admit(&image, &mut listed, requested, resource_bytes(requested)) {
+            EntryOutcome::Answer => {
+                results.push(describe.result(requested));
                 // All keys of the resource are looked at, whichever are asked for.
                 steps.steps(BROKER_KEYS.len()).await;
             }
-            Place::OfAnyName => {
-                results.push(too_many(asked));
+            EntryOutcome::TooManyUnknown => {
+                results.push(too_many(requested));
                 steps.step().await;
             }
-            Place::Repeated => steps.step().await,
+            EntryOutcome::TooManyRepeated => steps.step().await,
         }
     }
     DescribeConfigsResponse {
@@ -135,19 +135,19 @@ pub async fn handle<E: Env>(
     }
 }
 
-fn too_many(asked: &DescribeConfigsResource) -> DescribeConfigsResult {
+fn too_many(requested: &DescribeConfigsResource) -> DescribeConfigsResult {
     DescribeConfigsResult {
         error_code: ErrorCode::INVALID_REQUEST.0,
         error_message: Some(Str::from_static(
             "too many groups or subscriptions for one response",
         )),
-        resource_type: asked.resource_type,
-        resource_name: asked.resource_name.clone(),
+        resource_type: requested.resource_type,
+        resource_name: requested.resource_name.clone(),
         ..DescribeConfigsResult::default()
     }
 }
 
-struct Describe<'a> {
+struct ConfigDescriber<'a> {
     image: &'a Image,
     layers: Layers<'a>,
     node_id: i32,
@@ -155,24 +155,27 @@ struct Describe<'a> {
     documentation: bool,
 }
 
-impl Describe<'_> {
-    fn result(&self, asked: &DescribeConfigsResource) -> DescribeConfigsResult {
-        let outcome = self.resource(asked.resource_type, &asked.resource_name);
+impl ConfigDescriber<'_> {
+    fn result(&self, requested: &DescribeConfigsResource) -> DescribeConfigsResult {
+        let outcome = self.resource(requested.resource_type, &requested.resource_name);
         let (code, message) = match &outcome {
             Ok(_) => (ErrorCode::NONE, None),
             Err(e) => (e.code, e.message_str()),
         };
         // As Kafka: where there is nothing to say it says nothing, not null.
         let message = message.or(Some(Str::default()));
-        let wanted = asked.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
+        let wanted = requested
+            .configuration_keys
+            .as_ref()
+            .filter(|keys| !keys.is_empty());
         let wanted: Option<BTreeSet<&Str>> = wanted.map(|keys| keys.iter().collect());
         let mut configs = outcome.unwrap_or_default();
         configs.retain(|entry| wanted.as_ref().is_none_or(|keys| keys.contains(&entry.name)));
         DescribeConfigsResult {
             error_code: code.0,
             error_message: message,
-            resource_type: asked.resource_type,
-            resource_name: asked.resource_name.clone(),
+            resource_type: requested.resource_type,
+            resource_name: requested.resource_name.clone(),
             configs,
             ..DescribeConfigsResult::default()
         }
@@ -184,12 +187,12 @@ impl Describe<'_> {
             TOPIC => self.topic(name),
             BROKER if name.is_empty() => Ok(self.cluster()),
             BROKER => {
-                self.is_me(name, " or empty string,")?;
+                self.check_is_this_broker(name, " or empty string,")?;
                 Ok(self.broker())
             }
             BROKER_LOGGER if name.is_empty() => empty("Broker id"),
             BROKER_LOGGER => {
-                self.is_me(name, "")?;
+                self.check_is_this_broker(name, "")?;
                 Ok(vec![logger()])
             }
             CLIENT_METRICS if name.is_empty() => empty("Client metrics subscription name"),
@@ -204,7 +207,7 @@ impl Describe<'_> {
     }
 
     /// Whether a broker that is asked about is this one: each tells of itself alone.
-    fn is_me(&self, name: &Str, or: &str) -> Result<(), ApiError> {
+    fn check_is_this_broker(&self, name: &Str, or: &str) -> Result<(), ApiError> {
         match name.parse::<i32>() {
             Ok(id) if id == self.node_id => Ok(()),
             Ok(_) => refuse(format!(

@@ -7,7 +7,7 @@ use brokkr_wire::messages::list_config_resources_response::ConfigResource;
 use brokkr_wire::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 use brokkr_wire::{ErrorCode, Str};
 
-use super::described::brokers;
+use super::common::brokers;
 use crate::ctx::{Ctx, Peer};
 
 /// All types, as a request without any means them.

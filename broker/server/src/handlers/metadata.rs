@@ -12,10 +12,8 @@ use brokkr_wire::messages::metadata_response::{
 };
 use brokkr_wire::{ErrorCode, Str};
 
+use super::common::{CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, brokers, leadership, offline_here};
 use super::create_topics;
-use super::described::{
-    CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, brokers, leadership, offline_here,
-};
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::partitions::ClusterView;
@@ -32,12 +30,12 @@ pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &MetadataRequest) -> usize {
     let (config, image) = (Arc::clone(&ctx.config), ctx.image());
     let bytes = |t: &TopicImage| t.name.len() + TOPIC_BYTES + t.partitions.len() * PARTITION_BYTES;
     match &request.topics {
-        Some(asked) if !asked.is_empty() => {
+        Some(requested) if !requested.is_empty() => {
             let created = match request.allow_auto_topic_creation && config.auto_create_topics_enable {
                 true => TOPIC_BYTES + config.num_partitions.max(1) as usize * PARTITION_BYTES,
                 false => 0,
             };
-            let found = each_once(asked).map(|t| match &t.name {
+            let found = each_once(requested).map(|t| match &t.name {
                 Some(name) => image.topics.by_name(name).map_or(created, |t| bytes(t)),
                 None => image.topics.by_id(t.topic_id).map_or(0, |t| bytes(t)),
             });
@@ -56,11 +54,11 @@ pub async fn handle<E: Env>(
 ) -> MetadataResponse {
     let mut cluster = Arc::clone(ctx.cluster.get());
     // In version 0 no topics meant all.
-    let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
-    if let Some(refused) = refuse(asked.as_deref().unwrap_or_default(), version) {
-        return refused;
+    let requested = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    if let Some(response) = invalid_request(requested.as_deref().unwrap_or_default(), version) {
+        return response;
     }
-    if let Some(topics) = &asked
+    if let Some(topics) = &requested
         && request.allow_auto_topic_creation
         && ctx.config.auto_create_topics_enable
     {
@@ -76,22 +74,22 @@ pub async fn handle<E: Env>(
             cluster = Arc::clone(ctx.cluster.get());
         }
     }
-    let describe = Describe {
+    let describe = TopicDescriber {
         cluster: &cluster,
         node_id: ctx.identity.node_id,
         operations: request.include_topic_authorized_operations,
     };
     let (mut topics, mut steps) = (Vec::new(), Steps::default());
-    match &asked {
+    match &requested {
         None => {
             for topic in cluster.image.topics.iter() {
                 topics.push(describe.topic(topic));
                 steps.step().await;
             }
         }
-        Some(asked) => {
-            for asked in each_once(asked) {
-                topics.push(describe.asked(asked));
+        Some(requested) => {
+            for requested in each_once(requested) {
+                topics.push(describe.requested_topic(requested));
                 steps.step().await;
             }
         }
@@ -121,12 +119,12 @@ pub async fn handle<E: Env>(
 }
 
 /// Before topics could be asked for by id they had to have names, and no ids: else Kafka refuses the whole request.
-fn refuse(asked: &[MetadataRequestTopic], version: i16) -> Option<MetadataResponse> {
+fn invalid_request(requested: &[MetadataRequestTopic], version: i16) -> Option<MetadataResponse> {
     let named = |t: &MetadataRequestTopic| t.name.is_some() && t.topic_id == Uuid::ZERO;
-    if version >= BY_ID_SINCE || asked.iter().all(named) {
+    if version >= BY_ID_SINCE || requested.iter().all(named) {
         return None;
     }
-    let topics = asked.iter().map(|t| MetadataResponseTopic {
+    let topics = requested.iter().map(|t| MetadataResponseTopic {
         error_code: ErrorCode::INVALID_REQUEST.0,
         name: Some(t.name.clone().unwrap_or_default()),
         topic_id: t.topic_id,
@@ -142,39 +140,39 @@ fn refuse(asked: &[MetadataRequestTopic], version: i16) -> Option<MetadataRespon
 }
 
 /// As Kafka: each topic is described once, and where some are asked for by id those without one are left out.
-fn each_once(asked: &[MetadataRequestTopic]) -> impl Iterator<Item = &MetadataRequestTopic> {
-    let by_id = asked.iter().any(|t| t.topic_id != Uuid::ZERO);
+fn each_once(requested: &[MetadataRequestTopic]) -> impl Iterator<Item = &MetadataRequestTopic> {
+    let by_id = requested.iter().any(|t| t.topic_id != Uuid::ZERO);
     let mut seen = BTreeSet::new();
-    asked.iter().filter(move |t| match by_id {
+    requested.iter().filter(move |t| match by_id {
         true => t.topic_id != Uuid::ZERO && seen.insert((None, t.topic_id)),
         false => seen.insert((t.name.clone(), Uuid::ZERO)),
     })
 }
 
-struct Describe<'a, E: Env> {
+struct TopicDescriber<'a, E: Env> {
     cluster: &'a ClusterView<E>,
     node_id: i32,
     operations: bool,
 }
 
-impl<E: Env> Describe<'_, E> {
-    fn asked(&self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
-        let by_id = asked.topic_id != Uuid::ZERO;
+impl<E: Env> TopicDescriber<'_, E> {
+    fn requested_topic(&self, requested: &MetadataRequestTopic) -> MetadataResponseTopic {
+        let by_id = requested.topic_id != Uuid::ZERO;
         // As Kafka: what may be done with a topic is told by its name, whether or not there is or could be one.
         let failed = |code: ErrorCode| MetadataResponseTopic {
             error_code: code.0,
-            name: asked.name.clone().filter(|_| !by_id),
-            topic_id: asked.topic_id,
+            name: requested.name.clone().filter(|_| !by_id),
+            topic_id: requested.topic_id,
             topic_authorized_operations: if by_id { NO_OPERATIONS } else { self.operations() },
             ..Default::default()
         };
-        match &asked.name {
+        match &requested.name {
             Some(name) if !by_id => match self.cluster.image.topics.by_name(name) {
                 Some(topic) => self.topic(topic),
                 None if topic_name::invalid(name).is_some() => failed(ErrorCode::INVALID_TOPIC_EXCEPTION),
                 None => failed(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             },
-            _ if by_id => match self.cluster.image.topics.by_id(asked.topic_id) {
+            _ if by_id => match self.cluster.image.topics.by_id(requested.topic_id) {
                 Some(topic) => self.topic(topic),
                 None => failed(ErrorCode::UNKNOWN_TOPIC_ID),
             },

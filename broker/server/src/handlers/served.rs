@@ -26,6 +26,6 @@ pub const SERVED: &[ApiKey] = &[
 ];
 
 /// Whether a request is served in a version.
-pub fn served(api_key: ApiKey, version: i16) -> bool {
+pub fn is_served(api_key: ApiKey, version: i16) -> bool {
     SERVED.contains(&api_key) && api_key.stable_versions().contains(&version)
 }

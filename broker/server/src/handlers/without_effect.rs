@@ -5,7 +5,7 @@ use brokkr_metadata::config::{TOPIC_KEYS, topic_key};
 use brokkr_metadata::image::resource_type::TOPIC;
 
 /// Looks at a key that is to be set for a resource of this type.
-pub fn tell(error_log: &ErrorLog, resource_type: i8, key: &str, value: Option<&str>) {
+pub fn log_if_ineffective(error_log: &ErrorLog, resource_type: i8, key: &str, value: Option<&str>) {
     let Some(value) = value else { return };
     let compacts =
         key.ends_with("cleanup.policy") && value.split(',').any(|policy| policy.trim() == "compact");
@@ -42,14 +42,14 @@ mod tests {
     #[test]
     fn what_does_nothing_is_told_once() {
         let error_log = ErrorLog::new(brokkr_env::tokio::TokioEnv::new(1));
-        tell(&error_log, TOPIC, "retention.ms", Some("5"));
-        tell(&error_log, BROKER, "log.retention.ms", Some("5"));
-        tell(&error_log, BROKER, "max.connections", None);
+        log_if_ineffective(&error_log, TOPIC, "retention.ms", Some("5"));
+        log_if_ineffective(&error_log, BROKER, "log.retention.ms", Some("5"));
+        log_if_ineffective(&error_log, BROKER, "max.connections", None);
         assert!(error_log.counts().is_empty());
-        tell(&error_log, TOPIC, "preallocate", Some("true"));
-        tell(&error_log, BROKER, "max.connections", Some("5"));
-        tell(&error_log, TOPIC, "cleanup.policy", Some("delete, compact"));
-        let told: Vec<_> = error_log.counts().into_iter().collect();
-        assert_eq!(told, [("compaction", 1), ("configuration without effect", 2)]);
+        log_if_ineffective(&error_log, TOPIC, "preallocate", Some("true"));
+        log_if_ineffective(&error_log, BROKER, "max.connections", Some("5"));
+        log_if_ineffective(&error_log, TOPIC, "cleanup.policy", Some("delete, compact"));
+        let logged: Vec<_> = error_log.counts().into_iter().collect();
+        assert_eq!(logged, [("compaction", 1), ("configuration without effect", 2)]);
     }
 }

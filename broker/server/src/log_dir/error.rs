@@ -19,9 +19,9 @@ pub enum LogDirError {
     /// It is another node's.
     OtherNode { path: String, node_id: i32, ours: i32 },
     /// They can't be those of one broker: why.
-    Together(String),
+    Inconsistent(String),
     /// Something in it is not for this broker: what.
-    Found(String, String),
+    Unsupported(String, String),
     /// The metadata of the cluster is not such as this broker can begin with.
     Metadata(ControllerError),
 }
@@ -32,9 +32,9 @@ impl fmt::Display for LogDirError {
             Self::InUse(path) => write!(f, "log directory {path}: another process uses it"),
             Self::Io(path, e) => write!(f, "log directory {path}: {e}"),
             Self::Log(path, e) => write!(f, "log directory {path}: {e}"),
-            Self::Found(path, what) => write!(f, "log directory {path}: {what}"),
+            Self::Unsupported(path, what) => write!(f, "log directory {path}: {what}"),
             Self::Metadata(e) => e.fmt(f),
-            Self::Together(why) => write!(f, "log directories: {why}"),
+            Self::Inconsistent(why) => write!(f, "log directories: {why}"),
             Self::OtherNode { path, node_id, ours } => {
                 write!(
                     f,

@@ -23,7 +23,7 @@ const GROUPS: &str = "__consumer_offsets-";
 ///
 /// # Errors
 /// In a sentence, what is not for this broker.
-pub async fn check<E: Env>(
+pub async fn check_supported<E: Env>(
     logs: &LogDir<E>,
     meta: Option<&MetaProperties>,
     path: &str,
@@ -31,7 +31,7 @@ pub async fn check<E: Env>(
     let entries = logs.dir().list("").await;
     let entries = entries.map_err(|e| LogDirError::Io(path.to_owned(), e))?;
     let has = |what: &str| entries.iter().any(|e| e.name.starts_with(what));
-    let refuse = |what: String| Err(LogDirError::Found(path.to_owned(), what));
+    let refuse = |what: String| Err(LogDirError::Unsupported(path.to_owned(), what));
     let Some(meta) = meta else {
         let log = entries
             .iter()

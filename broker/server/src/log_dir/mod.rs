@@ -24,11 +24,11 @@ use crate::config::BrokerConfig;
 pub use checkpoints::checkpoints;
 pub use error::LogDirError;
 pub use identity::Identity;
-pub use names::{METADATA_FOLDER, folder, is_left_alone};
+pub use names::{METADATA_FOLDER, is_unmanaged_topic, partition_folder};
 pub use open::open;
 
 /// A log directory that is ours until the process ends.
-pub struct Owned<E: Env> {
+pub struct OwnedLogDir<E: Env> {
     /// Where it is, as it was configured.
     pub path: String,
     /// Its logs.
@@ -41,7 +41,7 @@ pub struct Owned<E: Env> {
     pub folders: BTreeSet<String>,
 }
 
-impl<E: Env> Clone for Owned<E> {
+impl<E: Env> Clone for OwnedLogDir<E> {
     fn clone(&self) -> Self {
         Self {
             path: self.path.clone(),
@@ -56,9 +56,9 @@ impl<E: Env> Clone for Owned<E> {
 /// All log directories.
 pub struct LogDirs<E: Env> {
     /// That of the metadata log: one of [`LogDirs::online`], or one of its own.
-    pub metadata: Owned<E>,
+    pub metadata: OwnedLogDir<E>,
     /// Those of partitions that could be opened, in the order of `log.dirs`.
-    pub online: Vec<Owned<E>>,
+    pub online: Vec<OwnedLogDir<E>>,
     /// Those of partitions that could not: their partitions are offline until the next start.
     pub failed: Vec<String>,
 }
@@ -74,7 +74,7 @@ impl<E: Env> Clone for LogDirs<E> {
 }
 
 /// A directory of partitions, for who describes it.
-pub struct Place<E: Env> {
+pub struct LogDirInfo<E: Env> {
     /// Where it is, as it was configured.
     pub path: String,
     /// Its directory id, and the directory; none where it could not be opened.
@@ -83,7 +83,7 @@ pub struct Place<E: Env> {
 
 impl<E: Env> LogDirs<E> {
     /// Whether what one of them can't do another may.
-    pub fn are_several(&self) -> bool {
+    pub fn has_several(&self) -> bool {
         self.online.len() + self.failed.len() + usize::from(self.metadata_is_apart()) > 1
     }
 
@@ -92,14 +92,14 @@ impl<E: Env> LogDirs<E> {
     }
 
     /// All that could be opened.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Owned<E>> {
+    pub(super) fn opened(&self) -> impl Iterator<Item = &OwnedLogDir<E>> {
         let apart = self.metadata_is_apart().then_some(&self.metadata);
         self.online.iter().chain(apart)
     }
 
     /// Those of partitions, in the order of `log.dirs`.
-    pub fn places(&self, config: &BrokerConfig) -> Vec<Place<E>> {
-        let place = |path: &String| Place {
+    pub fn describe(&self, config: &BrokerConfig) -> Vec<LogDirInfo<E>> {
+        let info = |path: &String| LogDirInfo {
             path: path.clone(),
             dir: self
                 .online
@@ -107,19 +107,19 @@ impl<E: Env> LogDirs<E> {
                 .find(|dir| dir.path == *path)
                 .map(|dir| (dir.id(), dir.logs.dir().clone())),
         };
-        config.log_dirs().iter().map(place).collect()
+        config.log_dirs().iter().map(info).collect()
     }
 
     /// The broker epoch of the last life, if it stopped cleanly: as in Kafka, if every directory says so.
     pub fn last_broker_epoch(&self) -> Option<i64> {
-        let epoch = |dir: &Owned<E>| dir.clean().and_then(|clean| clean.broker_epoch);
+        let epoch = |dir: &OwnedLogDir<E>| dir.clean().and_then(|clean| clean.broker_epoch);
         let first = epoch(&self.metadata)?;
-        (self.failed.is_empty() && self.all().all(|dir| epoch(dir) == Some(first))).then_some(first)
+        (self.failed.is_empty() && self.opened().all(|dir| epoch(dir) == Some(first))).then_some(first)
     }
 
     /// The end of a clean stop: `logs` is what each log came to when it was closed, of each directory (by its id) whose logs
     /// all were. `false` if a directory was not stopped cleanly.
-    pub async fn end(
+    pub async fn record_clean_stop(
         &self,
         mut logs: BTreeMap<Uuid, BTreeMap<String, Recorded>>,
         metadata: (String, Recorded),
@@ -129,7 +129,7 @@ impl<E: Env> LogDirs<E> {
             logs.insert(self.metadata.id(), BTreeMap::new());
         }
         let (mut clean, mut metadata) = (true, Some(metadata));
-        for dir in self.all() {
+        for dir in self.opened() {
             let Some(mut of_dir) = logs.remove(&dir.id()) else {
                 clean = false;
                 continue;
@@ -137,13 +137,13 @@ impl<E: Env> LogDirs<E> {
             if dir.path == self.metadata.path {
                 of_dir.extend(metadata.take());
             }
-            clean &= dir.end(of_dir, broker_epoch).await;
+            clean &= dir.record_clean_stop(of_dir, broker_epoch).await;
         }
         clean
     }
 }
 
-impl<E: Env> Owned<E> {
+impl<E: Env> OwnedLogDir<E> {
     /// Its directory id.
     pub fn id(&self) -> Uuid {
         self.identity.directory_id
@@ -160,18 +160,19 @@ impl<E: Env> Owned<E> {
     }
 
     /// What is remembered of logs that are left as they are.
-    pub(super) fn left_alone<'a, T: Clone>(
+    pub(super) fn unmanaged<'a, T: Clone>(
         &'a self,
         of: &'a BTreeMap<String, T>,
     ) -> impl Iterator<Item = (String, T)> + 'a {
-        let alone = |folder: &str| checkpoint::split_folder(folder).is_some_and(|(t, _)| is_left_alone(t));
+        let alone =
+            |folder: &str| checkpoint::split_folder(folder).is_some_and(|(t, _)| is_unmanaged_topic(t));
         of.iter()
             .filter(move |(folder, _)| alone(folder))
             .map(|(folder, known)| (folder.clone(), known.clone()))
     }
 
-    async fn end(&self, mut logs: BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
-        logs.extend(self.left_alone(&self.remembered.logs));
+    async fn record_clean_stop(&self, mut logs: BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
+        logs.extend(self.unmanaged(&self.remembered.logs));
         let logs = &logs;
         match checkpoint::end(&self.logs, logs, broker_epoch).await {
             Ok(()) => true,

@@ -3,7 +3,7 @@
 //! Two tasks. The reader cuts frames and dispatches each at once: what changes the log is submitted before the next frame
 //! is looked at, so that order is kept. What a request still waits for becomes a future; the writer drives the oldest and
 //! sends what is ready, in order (W7). Effects keep that order too: a Produce, which acts when it is dispatched, waits for
-//! the requests before it that change something ([`super::state::Changing`]).
+//! the requests before it that change something ([`super::state::MutationGuard`]).
 //!
 //! The end of a connection shows when the reader reads, as it does a little while the check of a batch takes long, which then ends.
 //! Whenever it waits for anything else (memory, requests before, a full
@@ -29,13 +29,13 @@ use futures_util::future::FutureExt;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::connections::Slot;
-use super::dispatch::Dispatch;
-use super::memory::{Overloaded, Share, Watched};
+use super::connections::ConnectionSlot;
+use super::dispatch::Dispatcher;
+use super::memory::{Evictable, Overloaded, Share};
 use super::read_buffer::{READ_BUFFER_MIN, ReadBuffer};
 use super::request::Dispatched;
-use super::response::{Leaving, Response, UnderWay};
-use super::state::State;
+use super::response::{OutgoingResponse, PendingRequest, Response};
+use super::state::ConnectionState;
 use crate::ctx::{Ctx, Peer};
 
 /// Requests of one connection under way.
@@ -56,11 +56,11 @@ const FRAME_TIME: Duration = Duration::from_secs(60);
 const FRAME_BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 
 /// Serves a connection until either side closes it.
-pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
+pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: ConnectionSlot) {
     let (read, write) = conn.split();
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
-    let state = Arc::<State>::default();
-    let sent = write.progress();
+    let state = Arc::<ConnectionState>::default();
+    let written = write.progress();
     let writer = ctx.env.spawn(
         "conn-writer",
         write_responses(ctx.clone(), write, rx, Arc::clone(&state)),
@@ -69,29 +69,29 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
     let frame_bytes_max = ctx.memory.buffer_bytes_max() / BUFFERS_PART_MAX;
     let mut reader = Reader {
         read,
-        buf: ReadBuffer::new(),
-        sent,
-        dispatch: Dispatch::new(ctx, peer, Arc::clone(&state)),
+        buffer: ReadBuffer::new(),
+        written,
+        dispatcher: Dispatcher::new(ctx, peer, Arc::clone(&state)),
         state: Arc::clone(&state),
     };
     let reading = async {
         // What was dispatched is still answered when the peer has closed its side.
-        while let Some(under_way) = reader.next().await {
-            state.begun(&under_way);
-            let full = match tx.try_send(under_way) {
-                Ok(()) if !state.holds_much(frame_bytes_max) => continue,
+        while let Some(pending) = reader.next().await {
+            state.add_pending(&pending);
+            let full = match tx.try_send(pending) {
+                Ok(()) if !state.is_over_limit(frame_bytes_max) => continue,
                 Ok(()) => None,
                 Err(TrySendError::Closed(_)) => break,
-                Err(TrySendError::Full(under_way)) => Some(under_way),
+                Err(TrySendError::Full(pending)) => Some(pending),
             };
-            let taken = state.not_reading(async {
-                if let Some(under_way) = full {
-                    tx.send(under_way).await.ok()?;
+            let queued = state.while_not_reading(async {
+                if let Some(pending) = full {
+                    tx.send(pending).await.ok()?;
                 }
-                state.room(frame_bytes_max).await;
+                state.until_below_limit(frame_bytes_max).await;
                 Some(())
             });
-            if taken.await.is_none() {
+            if queued.await.is_none() {
                 break;
             }
         }
@@ -104,7 +104,7 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
     drop(tx);
     drop(reader);
     // A fetch that waits for records ends with its connection.
-    state.hurry(true);
+    state.set_reader_blocked(true);
     writer.await;
     drop(env);
     drop(slot);
@@ -112,17 +112,17 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
 
 struct Reader<E: Env> {
     read: <E::Conn as Conn<E>>::Read,
-    buf: ReadBuffer,
+    buffer: ReadBuffer,
     /// What the peer took of the responses: a sign of life, too.
-    sent: Progress,
-    dispatch: Dispatch<E>,
-    state: Arc<State>,
+    written: Progress,
+    dispatcher: Dispatcher<E>,
+    state: Arc<ConnectionState>,
 }
 
 /// Drives what is dispatched. Once it takes long, it is told if the peer closes its side: for that a little more is read.
 async fn until_done<E: Env, T>(
     dispatched: impl Future<Output = T>,
-    state: &State,
+    state: &ConnectionState,
     (read, buf): (&mut <E::Conn as Conn<E>>::Read, &mut BytesMut),
 ) -> T {
     let mut dispatched = std::pin::pin!(dispatched);
@@ -151,31 +151,31 @@ async fn until_done<E: Env, T>(
 }
 
 /// A frame that has begun to arrive.
-struct Begun {
+struct ArrivingFrame {
     deadline: Instant,
-    watched: Arc<Watched>,
+    evictable: Arc<Evictable>,
 }
 
 /// Waits until a frame that has begun has to give way, if one has.
-async fn evicted(begun: Option<&Begun>) {
-    match begun {
-        Some(begun) => begun.watched.evicted().await,
+async fn evicted(arriving: Option<&ArrivingFrame>) {
+    match arriving {
+        Some(frame) => frame.evictable.evicted().await,
         None => std::future::pending().await,
     }
 }
 
 impl<E: Env> Reader<E> {
     /// The next request that is under way; `None` when there will be none.
-    async fn next(&mut self) -> Option<UnderWay<E>> {
+    async fn next(&mut self) -> Option<PendingRequest<E>> {
         loop {
             let (frame, buffer) = self.frame().await?;
             let frame_bytes = frame.len();
-            let dispatched = self.dispatch.request(frame, Arc::clone(&buffer));
+            let dispatched = self.dispatcher.dispatch(frame, Arc::clone(&buffer));
             let dispatched =
-                until_done::<E, _>(dispatched, &self.state, (&mut self.read, &mut self.buf.bytes));
-            match self.state.not_reading(dispatched).await {
+                until_done::<E, _>(dispatched, &self.state, (&mut self.read, &mut self.buffer.bytes));
+            match self.state.while_not_reading(dispatched).await {
                 Dispatched::Pending(pending, decoded) => {
-                    return Some(UnderWay {
+                    return Some(PendingRequest {
                         pending,
                         frame_bytes,
                         decoded,
@@ -190,78 +190,81 @@ impl<E: Env> Reader<E> {
 
     /// The next frame, without its size, and the share of the buffer that it is in.
     async fn frame(&mut self) -> Option<(Bytes, Arc<Share>)> {
-        while self.buf.bytes.len() < 4 {
-            self.fill(4, None).await?;
+        while self.buffer.bytes.len() < 4 {
+            self.read_more(4, None).await?;
         }
-        let size = i32::from_be_bytes(*self.buf.bytes.first_chunk().expect("four bytes came"));
-        let ctx = &self.dispatch.ctx;
+        let size = i32::from_be_bytes(*self.buffer.bytes.first_chunk().expect("four bytes came"));
+        let ctx = &self.dispatcher.ctx;
         let Ok(size) = usize::try_from(size) else {
             ctx.error_log.record(
                 "negative frame size",
-                &format_args!("{size} from {}", self.dispatch.peer.addr),
+                &format_args!("{size} from {}", self.dispatcher.peer.addr),
             );
             return None;
         };
         if size > ctx.config.socket_request_max_bytes.max(0) as usize {
             ctx.error_log.record(
                 "frame too large",
-                &format_args!("{size} bytes from {}", self.dispatch.peer.addr),
+                &format_args!("{size} bytes from {}", self.dispatcher.peer.addr),
             );
             return None;
         }
-        self.buf.bytes.advance(4);
-        if self.buf.bytes.len() < size {
+        self.buffer.bytes.advance(4);
+        if self.buffer.bytes.len() < size {
             let time = FRAME_TIME + Duration::from_secs(size as u64 / FRAME_BYTES_PER_SECOND_MIN);
-            let begun = Begun {
+            let arriving = ArrivingFrame {
                 deadline: ctx.env.now() + time,
-                watched: ctx.memory.arriving(),
+                evictable: ctx.memory.evictable_frame(),
             };
-            begun.watched.came(self.buf.bytes.len());
-            while self.buf.bytes.len() < size {
-                self.fill(size, Some(&begun)).await?;
+            arriving.evictable.add_received(self.buffer.bytes.len());
+            while self.buffer.bytes.len() < size {
+                self.read_more(size, Some(&arriving)).await?;
             }
         }
         Some((
-            self.buf.bytes.split_to(size).freeze(),
-            Arc::clone(&self.buf.share),
+            self.buffer.bytes.split_to(size).freeze(),
+            Arc::clone(&self.buffer.share),
         ))
     }
 
     /// Reads once more towards `need` bytes in the buffer, of the frame that has begun. `None`: the connection is to be
     /// closed.
-    async fn fill(&mut self, need: usize, begun: Option<&Begun>) -> Option<()> {
-        let Dispatch { ctx, peer, .. } = &self.dispatch;
+    async fn read_more(&mut self, need: usize, arriving: Option<&ArrivingFrame>) -> Option<()> {
+        let Dispatcher { ctx, peer, .. } = &self.dispatcher;
         let idle_max = idle_max(ctx);
-        let (mut seen, mut idle_from) = (self.sent.bytes(), ctx.env.now());
+        let (mut seen, mut idle_since) = (self.written.bytes(), ctx.env.now());
         loop {
-            let room = async {
-                let room = self.state.not_reading(self.buf.make_room(need, &ctx.memory));
-                match begun {
-                    Some(begun) => begun.watched.waiting(&ctx.env, room).await,
-                    None => room.await,
+            let reserved = async {
+                let reserved = self
+                    .state
+                    .while_not_reading(self.buffer.reserve_for(need, &ctx.memory));
+                match arriving {
+                    Some(frame) => frame.evictable.while_waiting(&ctx.env, reserved).await,
+                    None => reserved.await,
                 }
             };
             tokio::select! {
                 biased;
-                made = room => if let Err(Overloaded) = made {
+                reserved = reserved => if let Err(Overloaded) = reserved {
                     ctx.error_log.record("no memory for a request", &peer.addr);
                     return None;
                 },
-                () = evicted(begun) => {
+                () = evicted(arriving) => {
                     ctx.error_log.record("slow request dropped, for memory was short", &peer.addr);
                     return None;
                 }
             }
-            let buf = &mut self.buf.bytes;
-            let room = buf.capacity() - buf.len();
-            let deadline = match begun {
-                Some(begun) => begun.deadline.min(idle_from + idle_max),
-                None => idle_from + idle_max,
+            let buf = &mut self.buffer.bytes;
+            let spare = buf.capacity() - buf.len();
+            let deadline = match arriving {
+                Some(frame) => frame.deadline.min(idle_since + idle_max),
+                None => idle_since + idle_max,
             };
-            let keep = self.buf.share.bytes() == 0 && buf.capacity() <= READ_BUFFER_MIN || !buf.is_empty();
-            self.state.reading.rest();
-            let quiet = (ctx.env.now() + QUIET).min(deadline);
-            let wake_at = if keep { deadline } else { quiet };
+            let keep_buffer =
+                self.buffer.share.bytes() == 0 && buf.capacity() <= READ_BUFFER_MIN || !buf.is_empty();
+            self.state.reading.reset();
+            let release_at = (ctx.env.now() + QUIET).min(deadline);
+            let wake_at = if keep_buffer { deadline } else { release_at };
             tokio::select! {
                 biased;
                 n = self.read.read(buf) => match n {
@@ -272,10 +275,10 @@ impl<E: Env> Reader<E> {
                         return None;
                     }
                     Ok(n) => {
-                        if let Some(begun) = begun {
-                            begun.watched.came(n);
+                        if let Some(frame) = arriving {
+                            frame.evictable.add_received(n);
                         }
-                        self.buf.came(n, room);
+                        self.buffer.adapt_target(n, spare);
                         return Some(());
                     }
                     Err(error) => {
@@ -283,25 +286,25 @@ impl<E: Env> Reader<E> {
                         return None;
                     }
                 },
-                () = evicted(begun) => {
+                () = evicted(arriving) => {
                     ctx.error_log.record("slow request dropped, for memory was short", &peer.addr);
                     return None;
                 }
                 () = ctx.env.sleep_until(wake_at) => {
                     let now = ctx.env.now();
-                    if self.sent.bytes() != seen {
-                        (seen, idle_from) = (self.sent.bytes(), now);
+                    if self.written.bytes() != seen {
+                        (seen, idle_since) = (self.written.bytes(), now);
                     }
-                    if begun.is_some_and(|b| now >= b.deadline) {
+                    if arriving.is_some_and(|b| now >= b.deadline) {
                         ctx.error_log.record("request that took too long to arrive", &peer.addr);
                         return None;
                     }
-                    if now >= idle_from + idle_max {
+                    if now >= idle_since + idle_max {
                         ctx.error_log.record("idle connection closed", &peer.addr);
                         return None;
                     }
-                    if !keep {
-                        self.buf.give_back();
+                    if !keep_buffer {
+                        self.buffer.release();
                     }
                 }
             }
@@ -320,44 +323,44 @@ fn idle_max<E: Env>(ctx: &Ctx<E>) -> Duration {
 async fn write_responses<E: Env>(
     ctx: Ctx<E>,
     mut write: <E::Conn as Conn<E>>::Write,
-    mut rx: mpsc::Receiver<UnderWay<E>>,
-    state: Arc<State>,
+    mut rx: mpsc::Receiver<PendingRequest<E>>,
+    state: Arc<ConnectionState>,
 ) {
-    let taken_max = IN_FLIGHT_MAX - QUEUE_MAX;
-    let mut under_way = VecDeque::new();
+    let pending_max = IN_FLIGHT_MAX - QUEUE_MAX;
+    let mut pending = VecDeque::new();
     let mut open = true;
-    'serve: while open || !under_way.is_empty() {
+    'serve: while open || !pending.is_empty() {
         tokio::select! {
             biased;
-            first = oldest(&mut under_way, &state) => {
+            first = next_response(&mut pending, &state) => {
                 let Some(first) = first else { break 'serve };
-                let (mut bytes, mut memory) = (bytes_of(&first.parts), first.memory());
-                let (mut parts, first) = first.leave();
+                let (mut bytes, mut memory) = (parts_bytes(&first.parts), first.memory_bytes());
+                let (mut parts, first) = first.into_parts();
                 let mut responses = vec![first];
                 let mut last = false;
                 while bytes < WRITE_BYTES_MAX
                     && memory < WRITE_MEMORY_MAX
-                    && let Some(next) = oldest(&mut under_way, &state).now_or_never()
+                    && let Some(next) = next_response(&mut pending, &state).now_or_never()
                 {
                     let Some(next) = next else {
                         last = true;
                         break;
                     };
-                    bytes += bytes_of(&next.parts);
-                    memory += next.memory();
-                    let (more, next) = next.leave();
+                    bytes += parts_bytes(&next.parts);
+                    memory += next.memory_bytes();
+                    let (more, next) = next.into_parts();
                     parts.extend(more);
                     responses.push(next);
                 }
-                if !send::<E>(&ctx, &mut write, parts, &responses, &state).await || last {
+                if !send_responses::<E>(&ctx, &mut write, parts, &responses, &state).await || last {
                     break 'serve;
                 }
             }
-            next = rx.recv(), if open && under_way.len() < taken_max => match next {
+            next = rx.recv(), if open && pending.len() < pending_max => match next {
                 Some(u) => {
-                    under_way.push_back(u);
-                    while under_way.len() < taken_max && let Ok(u) = rx.try_recv() {
-                        under_way.push_back(u);
+                    pending.push_back(u);
+                    while pending.len() < pending_max && let Ok(u) = rx.try_recv() {
+                        pending.push_back(u);
                     }
                 }
                 None => open = false,
@@ -368,45 +371,48 @@ async fn write_responses<E: Env>(
     drop(write.shutdown().await);
 }
 
-fn bytes_of<E: Env>(parts: &[Part<E>]) -> usize {
+fn parts_bytes<E: Env>(parts: &[Part<E>]) -> usize {
     parts.iter().map(Part::len).sum()
 }
 
 /// The oldest response, once it is there. What its request held is given back. Never, if there is none. Cancel-safe.
-async fn oldest<E: Env>(under_way: &mut VecDeque<UnderWay<E>>, state: &State) -> Option<Response<E>> {
-    let response = poll_fn(|cx| match under_way.front_mut() {
+async fn next_response<E: Env>(
+    pending: &mut VecDeque<PendingRequest<E>>,
+    state: &ConnectionState,
+) -> Option<Response<E>> {
+    let response = poll_fn(|cx| match pending.front_mut() {
         Some(oldest) => oldest.pending.as_mut().poll(cx),
         None => Poll::Pending,
     })
     .await;
-    if let Some(answered) = under_way.pop_front() {
-        state.ended(&answered);
+    if let Some(answered) = pending.pop_front() {
+        state.remove_pending(&answered);
     }
     response
 }
 
 /// Sends; `false` when the peer is gone, took nothing for too long, or was the slowest when others waited for the memory.
-async fn send<E: Env>(
+async fn send_responses<E: Env>(
     ctx: &Ctx<E>,
     write: &mut <E::Conn as Conn<E>>::Write,
     parts: Vec<Part<E>>,
-    responses: &[Leaving],
-    state: &State,
+    responses: &[OutgoingResponse],
+    state: &ConnectionState,
 ) -> bool {
     if parts.is_empty() {
         return true;
     }
     let progress = write.progress();
     let mut writing = std::pin::pin!(write.write(parts));
-    let (begun, idle_max) = (ctx.env.now(), idle_max(ctx));
-    let (from, mut seen, mut idle_from) = (progress.bytes(), progress.bytes(), begun);
+    let (started_at, idle_max) = (ctx.env.now(), idle_max(ctx));
+    let (from, mut seen, mut idle_since) = (progress.bytes(), progress.bytes(), started_at);
     // What takes no second is not watched.
-    let mut leaving: Option<Arc<Watched>> = None;
+    let mut evictable: Option<Arc<Evictable>> = None;
     loop {
-        let wake_at = (idle_from + idle_max).min(ctx.env.now() + QUIET);
+        let wake_at = (idle_since + idle_max).min(ctx.env.now() + QUIET);
         let evicted = async {
-            match &leaving {
-                Some(watched) => watched.evicted().await,
+            match &evictable {
+                Some(response) => response.evicted().await,
                 None => std::future::pending().await,
             }
         };
@@ -414,7 +420,7 @@ async fn send<E: Env>(
             biased;
             sent = &mut writing => return match sent {
                 Ok(()) => {
-                    sent_all(ctx, responses);
+                    record_total_times(ctx, responses);
                     true
                 }
                 Err(error) => {
@@ -431,12 +437,12 @@ async fn send<E: Env>(
                 let bytes = progress.bytes();
                 let held = responses.iter().map(|r| r.share.bytes()).sum();
                 // Anew each time: what waits behind it changes.
-                let watched = ctx.memory.leaving(begun, state.holds(held));
-                watched.left((bytes - from) as usize);
-                leaving = Some(watched);
+                let response = ctx.memory.evictable_response(started_at, state.held_bytes(held));
+                response.add_sent((bytes - from) as usize);
+                evictable = Some(response);
                 if bytes != seen {
-                    (seen, idle_from) = (bytes, ctx.env.now());
-                } else if ctx.env.now() >= idle_from + idle_max {
+                    (seen, idle_since) = (bytes, ctx.env.now());
+                } else if ctx.env.now() >= idle_since + idle_max {
                     ctx.error_log.record("slow reader dropped", &"it took nothing for connections.max.idle.ms");
                     return false;
                 }
@@ -446,7 +452,7 @@ async fn send<E: Env>(
 }
 
 /// Counts the time that each took.
-fn sent_all<E: Env>(ctx: &Ctx<E>, responses: &[Leaving]) {
+fn record_total_times<E: Env>(ctx: &Ctx<E>, responses: &[OutgoingResponse]) {
     let now = ctx.env.now();
     for response in responses {
         if let Some(api) = ctx.metrics.api(response.api_key) {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Who is connected, over all listeners.
 #[derive(Default)]
-pub struct Connections(Mutex<Connected>);
+pub struct Connections(Mutex<OpenConnections>);
 
 #[derive(Default)]
-struct Connected {
+struct OpenConnections {
     by_ip: BTreeMap<IpAddr, usize>,
     by_listener: BTreeMap<Arc<str>, ConnectionCounts>,
 }
@@ -26,7 +26,7 @@ pub struct ConnectionCounts {
 }
 
 /// A connection's place, given back when it is dropped.
-pub struct Slot {
+pub struct ConnectionSlot {
     connections: Arc<Connections>,
     ip: IpAddr,
     listener: Arc<str>,
@@ -34,14 +34,14 @@ pub struct Slot {
 
 impl Connections {
     /// A place for a connection from `ip` by `listener`, if there is one: `max` in all, `max_per_ip` from there.
-    pub fn enter(
+    pub fn admit(
         self: &Arc<Self>,
         ip: IpAddr,
         listener: &Arc<str>,
         max: usize,
         max_per_ip: usize,
-    ) -> Option<Slot> {
-        let Connected { by_ip, by_listener } = &mut *self.lock();
+    ) -> Option<ConnectionSlot> {
+        let OpenConnections { by_ip, by_listener } = &mut *self.lock();
         let (all, here) = (
             by_ip.values().sum::<usize>(),
             by_ip.get(&ip).copied().unwrap_or(0),
@@ -54,7 +54,7 @@ impl Connections {
         counts.open += 1;
         counts.accepted += 1;
         *by_ip.entry(ip).or_insert(0) += 1;
-        Some(Slot {
+        Some(ConnectionSlot {
             connections: Arc::clone(self),
             ip,
             listener: Arc::clone(listener),
@@ -66,14 +66,14 @@ impl Connections {
         self.lock().by_listener.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connected> {
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.0.lock().expect("no panic under this lock")
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let Connected { by_ip, by_listener } = &mut *self.connections.lock();
+        let OpenConnections { by_ip, by_listener } = &mut *self.connections.lock();
         if let Some(counts) = by_listener.get_mut(&self.listener) {
             counts.open -= 1;
         }
@@ -95,13 +95,13 @@ mod tests {
         let all = Arc::new(Connections::default());
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let name = Arc::<str>::from("PLAINTEXT");
-        let first = all.enter(a, &name, 3, 2);
-        let second = all.enter(a, &name, 3, 2);
+        let first = all.admit(a, &name, 3, 2);
+        let second = all.admit(a, &name, 3, 2);
         assert!(first.is_some() && second.is_some());
-        assert!(all.enter(a, &name, 3, 2).is_none(), "two from one address");
-        let third = all.enter(b, &name, 3, 2);
+        assert!(all.admit(a, &name, 3, 2).is_none(), "two from one address");
+        let third = all.admit(b, &name, 3, 2);
         assert!(
-            third.is_some() && all.enter(b, &name, 3, 2).is_none(),
+            third.is_some() && all.admit(b, &name, 3, 2).is_none(),
             "three in all"
         );
         let counts = |open, accepted, refused| ConnectionCounts {
@@ -118,6 +118,6 @@ mod tests {
             all.count(),
             BTreeMap::from([(Arc::clone(&name), counts(2, 3, 2))])
         );
-        assert!(all.enter(a, &name, 3, 2).is_some());
+        assert!(all.admit(a, &name, 3, 2).is_some());
     }
 }

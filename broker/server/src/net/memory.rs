@@ -12,9 +12,9 @@
 //! ```
 //!
 //! No cycle of waits can form: whoever waits for a pool holds shares of pools above it in this order at most (buffers, decoded,
-//! long, checks, responses), never of that pool itself, or it can be evicted. Three kinds of [`Watched`] hold memory for as long
+//! long, checks, responses), never of that pool itself, or it can be evicted. Three kinds of [`Evictable`] hold memory for as long
 //! as a peer likes, so while somebody waits they have to give way: a fetch that is parked is answered early, then the slowest
-//! [`Watched`] that arrives or leaves ends with its connection. Frames that wait for memory themselves are not slow; but where
+//! [`Evictable`] that arrives or leaves ends with its connection. Frames that wait for memory themselves are not slow; but where
 //! they hold most of a pool among them, those that hold most end, but for the oldest. Small pieces have a reserve, so that a
 //! few large requests can't keep out many small ones.
 
@@ -26,7 +26,7 @@ use std::time::Duration;
 use brokkr_env::{Env, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::stop::Stop;
+use crate::stop::StopSignal;
 
 /// What one permit stands for: the semaphore counts in `u32`.
 const UNIT: usize = 1024;
@@ -71,23 +71,23 @@ struct Pools {
     responses: Pool,
     checks: Pool,
     long: Pool,
-    watched: Mutex<AllWatched>,
+    evictables: Mutex<EvictableSet>,
 }
 
 /// Whose bytes a pool that is short gets back by evicting.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum PoolKind {
     Buffers,
     Decoded,
     Small,
     Responses,
     /// What nobody can be evicted for.
-    Own,
+    Unevictable,
 }
 
 /// Bytes that something holds for as long as its peer likes.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Holds {
+pub struct HeldBytes {
     /// Of what arrived.
     pub buffers: usize,
     /// As decoded requests.
@@ -100,14 +100,14 @@ impl<E: Env> Memory<E> {
     /// A budget of `bytes`.
     pub fn new(env: E, bytes: usize) -> Self {
         let pools = Pools {
-            buffers: Pool::new(Kind::Buffers, bytes / 16 * 3),
-            decoded: Pool::new(Kind::Decoded, bytes / 8),
-            small: Pool::new(Kind::Small, bytes / 8),
-            sessions: Pool::new(Kind::Own, bytes / 8),
-            responses: Pool::new(Kind::Responses, bytes / 8),
-            checks: Pool::new(Kind::Own, bytes / 4),
-            long: Pool::new(Kind::Own, bytes / 8),
-            watched: Mutex::default(),
+            buffers: Pool::new(PoolKind::Buffers, bytes / 16 * 3),
+            decoded: Pool::new(PoolKind::Decoded, bytes / 8),
+            small: Pool::new(PoolKind::Small, bytes / 8),
+            sessions: Pool::new(PoolKind::Unevictable, bytes / 8),
+            responses: Pool::new(PoolKind::Responses, bytes / 8),
+            checks: Pool::new(PoolKind::Unevictable, bytes / 4),
+            long: Pool::new(PoolKind::Unevictable, bytes / 8),
+            evictables: Mutex::default(),
         };
         Self {
             env,
@@ -119,13 +119,13 @@ impl<E: Env> Memory<E> {
     pub fn pools(&self) -> [PoolUse; 7] {
         let pools = &*self.pools;
         [
-            pools.buffers.in_use("buffers"),
-            pools.decoded.in_use("decoded"),
-            pools.small.in_use("small"),
-            pools.checks.in_use("checks"),
-            pools.long.in_use("long"),
-            pools.responses.in_use("responses"),
-            pools.sessions.in_use("sessions"),
+            pools.buffers.usage("buffers"),
+            pools.decoded.usage("decoded"),
+            pools.small.usage("small"),
+            pools.checks.usage("checks"),
+            pools.long.usage("long"),
+            pools.responses.usage("responses"),
+            pools.sessions.usage("sessions"),
         ]
     }
 
@@ -144,7 +144,7 @@ impl<E: Env> Memory<E> {
     pub async fn buffer(&self, bytes: usize, frame_bytes: usize) -> Result<Share, Overloaded> {
         let pool = &self.pools.buffers;
         match frame_bytes <= SMALL_MAX {
-            true => self.piece(pool, bytes).await,
+            true => self.take_or_reserve(pool, bytes).await,
             false => self.take(pool, bytes).await,
         }
     }
@@ -156,7 +156,7 @@ impl<E: Env> Memory<E> {
 
     /// As [`Memory::buffer`], for a decoded request: who asks may hold a buffer.
     pub async fn decoded(&self, bytes: usize) -> Result<Share, Overloaded> {
-        self.piece(&self.pools.decoded, bytes).await
+        self.take_or_reserve(&self.pools.decoded, bytes).await
     }
 
     /// Takes `bytes` for a decoded request if they are free.
@@ -164,7 +164,7 @@ impl<E: Env> Memory<E> {
         self.pools.decoded.try_take(bytes)
     }
 
-    async fn piece(&self, pool: &Pool, bytes: usize) -> Result<Share, Overloaded> {
+    async fn take_or_reserve(&self, pool: &Pool, bytes: usize) -> Result<Share, Overloaded> {
         match pool.try_take(bytes) {
             Some(share) => Ok(share),
             None if bytes <= SMALL_MAX => self.take(&self.pools.small, bytes).await,
@@ -184,9 +184,9 @@ impl<E: Env> Memory<E> {
 
     /// As [`Memory::check`], for work that may hold them for long. That, and what takes so much that it would have to wait for it, waits in a
     /// queue of its own first: so some of the pool is left to others, and nobody who needs little waits behind one who needs much.
-    pub async fn check_in_turns(&self, bytes: usize, takes_long: bool) -> Result<[Share; 2], Overloaded> {
-        let much = self.check_bytes_max() / 16 * CHECK_MUCH_16THS;
-        let long = match takes_long || bytes > much {
+    pub async fn check_in_slices(&self, bytes: usize, is_long: bool) -> Result<[Share; 2], Overloaded> {
+        let large_bytes = self.check_bytes_max() / 16 * CHECK_MUCH_16THS;
+        let long = match is_long || bytes > large_bytes {
             true => self.take(&self.pools.long, bytes).await?,
             false => Share::default(),
         };
@@ -217,7 +217,7 @@ impl<E: Env> Memory<E> {
         if let Some(share) = pool.try_take(bytes) {
             return Ok(share);
         }
-        let _waiting = Waiting::begin(&pool.waiting);
+        let _waiting = WaitingGuard::begin(&pool.waiting);
         let acquire = Arc::clone(&pool.units).acquire_many_owned(pool.units_of(bytes));
         let mut acquire = std::pin::pin!(acquire);
         let deadline = self.env.now() + WAIT_MAX;
@@ -239,38 +239,38 @@ impl<E: Env> Memory<E> {
     }
 
     /// A frame that begins to arrive now.
-    pub fn arriving(&self) -> Arc<Watched> {
-        self.watch(self.env.now(), false, Holds::default())
+    pub fn evictable_frame(&self) -> Arc<Evictable> {
+        self.register(self.env.now(), false, HeldBytes::default())
     }
 
     /// A response that began to leave then, and what is held until it has left.
-    pub fn leaving(&self, begun: Instant, holds: Holds) -> Arc<Watched> {
-        self.watch(begun, false, holds)
+    pub fn evictable_response(&self, started_at: Instant, held: HeldBytes) -> Arc<Evictable> {
+        self.register(started_at, false, held)
     }
 
     /// A fetch that parks now, and what it holds. To evict it is to answer it.
-    pub fn parked(&self, holds: Holds) -> Arc<Watched> {
-        self.watch(self.env.now(), true, holds)
+    pub fn evictable_fetch(&self, held: HeldBytes) -> Arc<Evictable> {
+        self.register(self.env.now(), true, held)
     }
 
-    fn watch(&self, begun: Instant, parked: bool, holds: Holds) -> Arc<Watched> {
-        let mut watched = self.pools.lock();
-        let id = watched.next;
-        watched.next += 1;
-        let new = Arc::new(Watched {
+    fn register(&self, started_at: Instant, is_parked: bool, held: HeldBytes) -> Arc<Evictable> {
+        let mut evictables = self.pools.lock();
+        let id = evictables.next;
+        evictables.next += 1;
+        let new = Arc::new(Evictable {
             pools: Arc::downgrade(&self.pools),
             id,
-            begun,
-            parked,
-            waits: AtomicBool::new(false),
+            started_at,
+            is_parked,
+            is_waiting: AtomicBool::new(false),
             waited_millis: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            buffers: AtomicU64::new(holds.buffers as u64),
-            decoded: holds.decoded as u64,
-            responses: holds.responses as u64,
-            evicted: Stop::default(),
+            buffers: AtomicU64::new(held.buffers as u64),
+            decoded: held.decoded as u64,
+            responses: held.responses as u64,
+            evicted: StopSignal::default(),
         });
-        watched.all.insert(id, Arc::downgrade(&new));
+        evictables.all.insert(id, Arc::downgrade(&new));
         new
     }
 }
@@ -317,23 +317,23 @@ impl Share {
 }
 
 /// What holds memory for as long as its peer likes: bytes on their way from or to it, or a fetch that it let wait.
-pub struct Watched {
+pub struct Evictable {
     pools: Weak<Pools>,
     id: u64,
-    begun: Instant,
-    parked: bool,
+    started_at: Instant,
+    is_parked: bool,
     /// Waits for memory itself, and how long it did so far.
-    waits: AtomicBool,
+    is_waiting: AtomicBool,
     waited_millis: AtomicU64,
     /// Came or left so far.
     bytes: AtomicU64,
     buffers: AtomicU64,
     decoded: u64,
     responses: u64,
-    evicted: Stop,
+    evicted: StopSignal,
 }
 
-impl Drop for Watched {
+impl Drop for Evictable {
     fn drop(&mut self) {
         if let Some(pools) = self.pools.upgrade() {
             pools.lock().all.remove(&self.id);
@@ -341,24 +341,24 @@ impl Drop for Watched {
     }
 }
 
-impl Watched {
+impl Evictable {
     /// So many more bytes left.
-    pub fn left(&self, bytes: usize) {
+    pub fn add_sent(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// So many more bytes came, and are held.
-    pub fn came(&self, bytes: usize) {
-        self.left(bytes);
+    pub fn add_received(&self, bytes: usize) {
+        self.add_sent(bytes);
         self.buffers.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Waits for memory, with the clock of its peer stopped. Not cancel-safe: its clock stays stopped.
-    pub async fn waiting<E: Env, T>(&self, env: &E, memory: impl Future<Output = T>) -> T {
+    pub async fn while_waiting<E: Env, T>(&self, env: &E, memory: impl Future<Output = T>) -> T {
         let from = env.now();
-        self.waits.store(true, Ordering::Relaxed);
+        self.is_waiting.store(true, Ordering::Relaxed);
         let got = memory.await;
-        self.waits.store(false, Ordering::Relaxed);
+        self.is_waiting.store(false, Ordering::Relaxed);
         let waited = env.now().saturating_since(from).as_millis() as u64;
         self.waited_millis.fetch_add(waited, Ordering::Relaxed);
         got
@@ -369,20 +369,20 @@ impl Watched {
         self.evicted.wait().await;
     }
 
-    fn holds(&self, kind: Kind) -> u64 {
+    fn held_bytes(&self, kind: PoolKind) -> u64 {
         let buffers = self.buffers.load(Ordering::Relaxed);
         match kind {
-            Kind::Buffers => buffers,
-            Kind::Decoded => self.decoded,
-            Kind::Small => buffers + self.decoded,
-            Kind::Responses => self.responses,
-            Kind::Own => 0,
+            PoolKind::Buffers => buffers,
+            PoolKind::Decoded => self.decoded,
+            PoolKind::Small => buffers + self.decoded,
+            PoolKind::Responses => self.responses,
+            PoolKind::Unevictable => 0,
         }
     }
 
     /// How long its peer took so far.
     fn peer_millis(&self, now: Instant) -> u64 {
-        let age = now.saturating_since(self.begun).as_millis() as u64;
+        let age = now.saturating_since(self.started_at).as_millis() as u64;
         age.saturating_sub(self.waited_millis.load(Ordering::Relaxed))
     }
 
@@ -391,13 +391,13 @@ impl Watched {
         bytes.saturating_mul(1000) / self.peer_millis(now).max(1)
     }
 
-    fn waits(&self) -> bool {
-        self.waits.load(Ordering::Relaxed)
+    fn is_waiting(&self) -> bool {
+        self.is_waiting.load(Ordering::Relaxed)
     }
 }
 
 struct Pool {
-    kind: Kind,
+    kind: PoolKind,
     units: Arc<Semaphore>,
     units_max: u32,
     /// Those who wait for units.
@@ -418,31 +418,31 @@ pub struct PoolUse {
 }
 
 /// Somebody who waits for units of a pool.
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitingGuard<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingGuard<'a> {
     fn begin(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::Relaxed);
         Self(waiting)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[derive(Default)]
-struct AllWatched {
-    all: BTreeMap<u64, Weak<Watched>>,
+struct EvictableSet {
+    all: BTreeMap<u64, Weak<Evictable>>,
     next: u64,
     evicted_at: Option<Instant>,
     unparked_at: Option<Instant>,
 }
 
 impl Pool {
-    fn new(kind: Kind, bytes: usize) -> Self {
+    fn new(kind: PoolKind, bytes: usize) -> Self {
         let units_max = u32::try_from(bytes / UNIT)
             .unwrap_or(u32::MAX >> 3)
             .clamp(1, u32::MAX >> 3);
@@ -454,7 +454,7 @@ impl Pool {
         }
     }
 
-    fn in_use(&self, name: &'static str) -> PoolUse {
+    fn usage(&self, name: &'static str) -> PoolUse {
         let free = self.units.available_permits().min(self.units_max as usize);
         PoolUse {
             name,
@@ -485,22 +485,22 @@ impl Pool {
 }
 
 impl Pools {
-    fn lock(&self) -> MutexGuard<'_, AllWatched> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, EvictableSet> {
+        self.evictables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers parked fetches, the oldest first, for somebody who comes to wait.
-    fn unpark(&self, kind: Kind, now: Instant, bytes: usize) {
-        let parked: Vec<Arc<Watched>> = {
-            let mut watched = self.lock();
-            if watched.unparked_at.is_some_and(|at| now < at + UNPARK_EVERY) {
+    fn unpark(&self, kind: PoolKind, now: Instant, bytes: usize) {
+        let parked: Vec<Arc<Evictable>> = {
+            let mut evictables = self.lock();
+            if evictables.unparked_at.is_some_and(|at| now < at + UNPARK_EVERY) {
                 return;
             }
-            watched.unparked_at = Some(now);
-            let all = watched.all.values().filter_map(Weak::upgrade);
-            all.filter(|w| w.parked).collect()
+            evictables.unparked_at = Some(now);
+            let all = evictables.all.values().filter_map(Weak::upgrade);
+            all.filter(|w| w.is_parked).collect()
         };
-        tell(parked.iter(), kind, bytes as u64);
+        evict_until(parked.iter(), kind, bytes as u64);
     }
 
     /// Answers parked fetches, the oldest first, then evicts the slowest transfers that are old enough to be judged, until they
@@ -508,49 +508,49 @@ impl Pools {
     /// but for the oldest.
     fn evict(&self, pool: &Pool, now: Instant, bytes: usize) {
         // Upgraded ones are dropped AFTER the lock: the last reference takes it.
-        let mut watched: Vec<Arc<Watched>> = {
-            let mut watched = self.lock();
-            if watched.evicted_at.is_some_and(|at| now < at + EVICT_EVERY) {
+        let mut candidates: Vec<Arc<Evictable>> = {
+            let mut evictables = self.lock();
+            if evictables.evicted_at.is_some_and(|at| now < at + EVICT_EVERY) {
                 return;
             }
-            watched.evicted_at = Some(now);
-            watched.all.values().filter_map(Weak::upgrade).collect()
+            evictables.evicted_at = Some(now);
+            evictables.all.values().filter_map(Weak::upgrade).collect()
         };
         let kind = pool.kind;
-        watched.retain(|w| w.holds(kind) > 0);
-        let (mut waiting, mut slow): (Vec<_>, Vec<_>) = watched.into_iter().partition(|w| w.waits());
-        slow.retain(|w| w.parked || w.peer_millis(now) >= EVICT_AGE_MIN.as_millis() as u64);
-        slow.sort_by_cached_key(|w| (!w.parked, w.bytes_per_second(now), w.id));
-        let given = tell(slow.iter(), kind, bytes as u64);
+        candidates.retain(|w| w.held_bytes(kind) > 0);
+        let (mut waiting, mut slow): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|w| w.is_waiting());
+        slow.retain(|w| w.is_parked || w.peer_millis(now) >= EVICT_AGE_MIN.as_millis() as u64);
+        slow.sort_by_cached_key(|w| (!w.is_parked, w.bytes_per_second(now), w.id));
+        let freed = evict_until(slow.iter(), kind, bytes as u64);
         // Those that hold a part and wait for more: some of them have to give way, or none would ever go on. A quarter at once:
         // new ones come all the time. The oldest never, so that one goes on however often the others come again.
-        let held: u64 = waiting.iter().map(|w| w.holds(kind)).sum();
+        let held: u64 = waiting.iter().map(|w| w.held_bytes(kind)).sum();
         let bytes_max = pool.bytes_max() as u64;
-        if given < bytes as u64 && waiting.len() > 1 && held > bytes_max / 2 {
-            waiting[1..].sort_by_cached_key(|w| (u64::MAX - w.holds(kind), w.id));
-            tell(
+        if freed < bytes as u64 && waiting.len() > 1 && held > bytes_max / 2 {
+            waiting[1..].sort_by_cached_key(|w| (u64::MAX - w.held_bytes(kind), w.id));
+            evict_until(
                 waiting[1..].iter(),
                 kind,
-                (bytes as u64 - given).max(bytes_max / 4),
+                (bytes as u64 - freed).max(bytes_max / 4),
             );
         }
     }
 }
 
 /// Tells one after the other to give way, until they held `bytes` for a pool of this kind. What they held.
-fn tell<'a>(watched: impl Iterator<Item = &'a Arc<Watched>>, kind: Kind, bytes: u64) -> u64 {
+fn evict_until<'a>(candidates: impl Iterator<Item = &'a Arc<Evictable>>, kind: PoolKind, bytes: u64) -> u64 {
     let mut held = 0;
-    for w in watched.filter(|w| w.holds(kind) > 0 && !w.evicted.is_told()) {
+    for w in candidates.filter(|w| w.held_bytes(kind) > 0 && !w.evicted.is_triggered()) {
         if held >= bytes {
             break;
         }
-        if w.parked {
+        if w.is_parked {
             brokkr_types::reached!("a parked fetch was answered early, for others waited for memory");
         } else {
             brokkr_types::reached!("a slow transfer was evicted, for others waited for memory");
         }
-        w.evicted.tell();
-        held += w.holds(kind);
+        w.evicted.trigger();
+        held += w.held_bytes(kind);
     }
     held
 }
@@ -588,34 +588,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_takes_long_or_much_leaves_some_of_the_checks_to_others() {
+    async fn long_and_large_checks_leave_memory_to_others() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
         let half = memory.check_bytes_max() / 2;
-        let held = memory.check_in_turns(half + KIB, true).await;
+        let held = memory.check_in_slices(half + KIB, true).await;
         let [held, _] = held.as_ref().expect("all is free");
         assert_eq!(held.bytes(), half + KIB);
-        let mut long = std::pin::pin!(memory.check_in_turns(KIB, true));
-        let mut much = std::pin::pin!(memory.check_in_turns(2 * half, false));
+        let mut long = std::pin::pin!(memory.check_in_slices(KIB, true));
+        let mut large = std::pin::pin!(memory.check_in_slices(2 * half, false));
         assert!(long.as_mut().now_or_never().is_none());
-        assert!(much.as_mut().now_or_never().is_none());
+        assert!(large.as_mut().now_or_never().is_none());
         // Not behind those.
         for bytes in [KIB, half * 7 / 8] {
-            let others = memory.check_in_turns(bytes, false).now_or_never();
+            let others = memory.check_in_slices(bytes, false).now_or_never();
             assert!(others.is_some_and(|shares| shares.is_ok()), "{bytes}");
         }
     }
 
-    fn is_evicted(watched: &Watched) -> bool {
-        watched.evicted.is_told()
+    fn is_evicted(evictable: &Evictable) -> bool {
+        evictable.evicted.is_triggered()
     }
 
     #[tokio::test]
     async fn the_slowest_transfer_is_evicted_while_others_wait() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
         let held = memory.try_buffer(400 * KIB).expect("all of the pool");
-        let (quick, slow) = (memory.arriving(), memory.arriving());
-        quick.came(1 << 20);
-        slow.came(100 * KIB);
+        let (quick, slow) = (memory.evictable_frame(), memory.evictable_frame());
+        quick.add_received(1 << 20);
+        slow.add_received(100 * KIB);
         let evicted = async {
             slow.evicted().await;
             drop(held);
@@ -632,17 +632,17 @@ mod tests {
     async fn a_parked_fetch_is_answered_before_anybody_is_evicted() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
         let held = memory.try_decoded(100 * KIB).expect("all of the pool");
-        let decoded = |decoded| Holds {
+        let decoded = |decoded| HeldBytes {
             decoded,
-            ..Holds::default()
+            ..HeldBytes::default()
         };
-        let slow = memory.leaving(memory.env.now(), decoded(150 * KIB));
-        let of_others = memory.parked(Holds {
+        let slow = memory.evictable_response(memory.env.now(), decoded(150 * KIB));
+        let of_others = memory.evictable_fetch(HeldBytes {
             buffers: 150 * KIB,
-            ..Holds::default()
+            ..HeldBytes::default()
         });
-        let parked = memory.parked(decoded(100 * KIB));
-        let later = memory.parked(decoded(100 * KIB));
+        let parked = memory.evictable_fetch(decoded(100 * KIB));
+        let later = memory.evictable_fetch(decoded(100 * KIB));
         let mut waits = std::pin::pin!(memory.decoded(100 * KIB));
         assert!(waits.as_mut().now_or_never().is_none());
         // By asking alone: a moment later, however long it takes, transfers are judged too.
@@ -657,18 +657,18 @@ mod tests {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
         let held = |bytes| memory.try_buffer(bytes).expect("of the pool");
         let frame = |bytes| {
-            let frame = memory.arriving();
-            frame.came(bytes);
+            let frame = memory.evictable_frame();
+            frame.add_received(bytes);
             (frame, held(bytes))
         };
         let (oldest, _first) = frame(60 * KIB);
         let (large, of_large) = frame(50 * KIB);
         let (small, _third) = frame(40 * KIB);
-        let more = |frame: Arc<Watched>| {
+        let more = |frame: Arc<Evictable>| {
             let memory = memory.clone();
             async move {
                 let more = memory.buffer(50 * KIB, 200 * KIB);
-                frame.waiting(&memory.env, more).await
+                frame.while_waiting(&memory.env, more).await
             }
         };
         let evicted = async {

@@ -9,4 +9,4 @@ mod read_buffer;
 pub mod request;
 mod response;
 pub mod state;
-pub mod turns;
+pub mod work_slots;

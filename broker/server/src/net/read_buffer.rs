@@ -22,7 +22,7 @@ pub(super) struct ReadBuffer {
     /// The share of the buffer that costs nothing: in use while there is another reference.
     free: Arc<Share>,
     /// How large the next buffer is to be.
-    want: usize,
+    target_bytes: usize,
 }
 
 impl ReadBuffer {
@@ -31,38 +31,38 @@ impl ReadBuffer {
             bytes: BytesMut::new(),
             share: Arc::default(),
             free: Arc::default(),
-            want: READ_BUFFER_MIN,
+            target_bytes: READ_BUFFER_MIN,
         }
     }
 
     /// Gives back a buffer that is empty.
-    pub(super) fn give_back(&mut self) {
+    pub(super) fn release(&mut self) {
         self.bytes = BytesMut::new();
         self.share = Arc::default();
-        self.want = READ_BUFFER_MIN;
+        self.target_bytes = READ_BUFFER_MIN;
     }
 
     /// Makes room for what is missing of a frame, and for as much again as came lately: so most frames arrive in one piece
     /// and are never moved, and a peer that says little has a small buffer. Waits for memory only where there is no room at
     /// all.
-    pub(super) async fn make_room<E: Env>(
+    pub(super) async fn reserve_for<E: Env>(
         &mut self,
         need: usize,
         memory: &Memory<E>,
     ) -> Result<(), Overloaded> {
-        let (len, room) = (self.bytes.len(), self.bytes.capacity() - self.bytes.len());
+        let (len, spare) = (self.bytes.len(), self.bytes.capacity() - self.bytes.len());
         // The buffer grows by what has come, not by what the frame's size says.
-        let target = need.min(len.max(self.want).max(FREE_BUFFER) * 2);
+        let target = need.min(len.max(self.target_bytes).max(FREE_BUFFER) * 2);
         // Half of it will do for now: a frame that comes in small pieces must not be moved for each of them.
-        if room > 0 && room >= (target.saturating_sub(len) / 2).max(self.want / 2) {
+        if spare > 0 && spare >= (target.saturating_sub(len) / 2).max(self.target_bytes / 2) {
             return Ok(());
         }
-        let target = self.want.max(target);
+        let target = self.target_bytes.max(target);
         if self.bytes.try_reclaim(target - len) {
             return Ok(());
         }
-        let free_is_ours = usize::from(Arc::ptr_eq(&self.share, &self.free));
-        if target > FREE_BUFFER || Arc::strong_count(&self.free) > 1 + free_is_ours {
+        let uses_free_buffer = usize::from(Arc::ptr_eq(&self.share, &self.free));
+        if target > FREE_BUFFER || Arc::strong_count(&self.free) > 1 + uses_free_buffer {
             let (held, unique) = (self.share.bytes(), Arc::strong_count(&self.share) == 1);
             // A buffer that no frame was cut from is replaced: only the difference is taken.
             let more = if unique {
@@ -72,12 +72,12 @@ impl ReadBuffer {
             };
             match memory.try_buffer(more) {
                 Some(share) => self.grow(target, share, unique),
-                None if room > 0 => {}
+                None if spare > 0 => {}
                 None => {
                     let least = (len * 2).max(FREE_BUFFER).min(target);
                     let more = if unique { least.saturating_sub(held) } else { least };
-                    let most = memory.buffer_bytes_max();
-                    let more = more.min(most.saturating_sub(held));
+                    let pool_bytes = memory.buffer_bytes_max();
+                    let more = more.min(pool_bytes.saturating_sub(held));
                     let share = memory.buffer(more, need).await?;
                     self.grow(least, share, unique);
                 }
@@ -104,12 +104,12 @@ impl ReadBuffer {
         self.bytes = bytes;
     }
 
-    /// A read had room for `room` bytes and got `n`.
-    pub(super) fn came(&mut self, n: usize, room: usize) {
-        if n == room {
-            self.want = (self.want * 2).min(READ_BUFFER_MAX);
-        } else if n < self.want / 8 {
-            self.want = (self.want / 2).max(READ_BUFFER_MIN);
+    /// A read had room for `spare` bytes and got `n`.
+    pub(super) fn adapt_target(&mut self, n: usize, spare: usize) {
+        if n == spare {
+            self.target_bytes = (self.target_bytes * 2).min(READ_BUFFER_MAX);
+        } else if n < self.target_bytes / 8 {
+            self.target_bytes = (self.target_bytes / 2).max(READ_BUFFER_MIN);
         }
     }
 }
@@ -129,13 +129,13 @@ mod tests {
             let (mut buffer, mut moved) = (ReadBuffer::new(), 0);
             while buffer.bytes.len() < FRAME {
                 let before = buffer.bytes.capacity();
-                let made = buffer.make_room(FRAME, &memory).now_or_never();
+                let made = buffer.reserve_for(FRAME, &memory).now_or_never();
                 made.expect("memory is free").expect("memory is free");
                 moved += usize::from(buffer.bytes.capacity() != before);
-                let room = buffer.bytes.capacity() - buffer.bytes.len();
-                let n = piece.min(room);
+                let spare = buffer.bytes.capacity() - buffer.bytes.len();
+                let n = piece.min(spare);
                 buffer.bytes.put_bytes(0, n);
-                buffer.came(n, room);
+                buffer.adapt_target(n, spare);
             }
             assert!(moved < 40, "{moved} times in pieces of {piece}");
         }

@@ -9,7 +9,7 @@ use brokkr_wire::messages::{self as m, Message};
 
 use super::memory::{Overloaded, SMALL_MAX, Share};
 use super::response::{Pending, Response};
-use super::state::State;
+use super::state::ConnectionState;
 use crate::ctx::{Ctx, Peer};
 
 /// Room for a response that is small, as most are.
@@ -41,7 +41,7 @@ pub struct RequestContext {
     /// What its frame takes from the budget. Whoever keeps a slice of the frame keeps this too.
     pub buffer: Arc<Share>,
     /// The connection it came by.
-    pub connection: Arc<State>,
+    pub connection: Arc<ConnectionState>,
 }
 
 impl RequestContext {

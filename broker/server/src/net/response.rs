@@ -22,24 +22,24 @@ pub struct Response<E: Env> {
 }
 
 /// What is known of a response while it leaves.
-pub(super) struct Leaving {
+pub(super) struct OutgoingResponse {
     pub(super) share: Share,
     pub(super) api_key: ApiKey,
     pub(super) received_at: Instant,
 }
 
 impl<E: Env> Response<E> {
-    pub(super) fn leave(self) -> (Vec<Part<E>>, Leaving) {
-        let leaving = Leaving {
+    pub(super) fn into_parts(self) -> (Vec<Part<E>>, OutgoingResponse) {
+        let outgoing = OutgoingResponse {
             share: self.share,
             api_key: self.api_key,
             received_at: self.received_at,
         };
-        (self.parts, leaving)
+        (self.parts, outgoing)
     }
 
     /// Bytes that are in memory.
-    pub(super) fn memory(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let memory = |part: &Part<E>| match part {
             Part::Bytes(bytes) => bytes.len(),
             Part::Range(_) => 0,
@@ -52,7 +52,7 @@ impl<E: Env> Response<E> {
 pub type Pending<E> = Pin<Box<dyn Future<Output = Option<Response<E>>> + Send>>;
 
 /// A request under way with the memory that it holds.
-pub(super) struct UnderWay<E: Env> {
+pub(super) struct PendingRequest<E: Env> {
     pub(super) pending: Pending<E>,
     pub(super) frame_bytes: usize,
     pub(super) decoded: Share,

@@ -13,7 +13,7 @@ use brokkr_types::{LeaderEpoch, NodeId, Offset, Uuid};
 use imbl::OrdSet;
 use tokio::sync::Semaphore;
 
-use super::message::Closed;
+use super::message::CloseResult;
 use crate::config::TopicConfig;
 
 /// A partition's log, as its owner has it.
@@ -34,7 +34,7 @@ pub struct Assignment<E: Env> {
     /// The partition's folder in its log directory.
     pub folder: Box<str>,
     /// Its log directory; `None` where that is none of those that could be opened.
-    pub place: Option<Place<E>>,
+    pub log_dir: Option<AssignedLogDir<E>>,
     /// The leader's epoch.
     pub leader_epoch: LeaderEpoch,
     /// The brokers that hold it.
@@ -46,7 +46,7 @@ pub struct Assignment<E: Env> {
 }
 
 /// The log directory of a partition.
-pub struct Place<E: Env> {
+pub struct AssignedLogDir<E: Env> {
     /// Its logs.
     pub logs: LogDir<E>,
     /// What it remembers of the log, if the log was not opened in this life.
@@ -77,30 +77,30 @@ impl<E: Env> Assignment<E> {
     }
 
     /// How a log is closed that was not opened yet: as the last stop left it.
-    pub(super) fn closed_unopened(&self) -> Closed {
-        match &self.place {
-            Some(Place {
+    pub(super) fn close_unopened(&self) -> CloseResult {
+        match &self.log_dir {
+            Some(AssignedLogDir {
                 recorded: Some(recorded),
                 ..
-            }) if recorded.clean => Closed::Clean(Some(recorded.clone())),
+            }) if recorded.clean => CloseResult::Clean(Some(recorded.clone())),
             // The log of a new partition was not made yet.
-            Some(Place {
+            Some(AssignedLogDir {
                 recorded: None,
                 has_folder: false,
                 ..
-            }) => Closed::Clean(None),
-            _ => Closed::Unclean,
+            }) => CloseResult::Clean(None),
+            _ => CloseResult::Unclean,
         }
     }
 
     /// Deletes a log that nobody has open.
     pub(super) async fn delete(&self, error_log: &ErrorLog) {
-        let Some(place) = &self.place else {
+        let Some(log_dir) = &self.log_dir else {
             // It is in a directory that is not there: set aside when that comes back.
             return;
         };
         let after = Duration::from_millis(self.config.log.file_delete_delay_ms);
-        match place.logs.delete_log(&self.folder, after).await {
+        match log_dir.logs.delete_log(&self.folder, after).await {
             Err(LogError::Io(e)) if e.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 let what = format_args!("{}: {error}", self.folder);
@@ -112,17 +112,17 @@ impl<E: Env> Assignment<E> {
 
     /// Opens the log that is there, or makes one.
     pub(super) async fn open(&self, error_log: &ErrorLog) -> Result<OwnedLog<E>, LogError> {
-        let place = self.place.as_ref().expect("the caller looked");
-        let (logs, folder) = (&place.logs, &*self.folder);
+        let log_dir = self.log_dir.as_ref().expect("the caller looked");
+        let (logs, folder) = (&log_dir.logs, &*self.folder);
         match logs.dir().list(folder).await {
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                self.is_not_lost(place.recorded.as_ref())?;
+                self.check_not_lost(log_dir.recorded.as_ref())?;
                 return self.create(logs).await;
             }
             Err(e) => return Err(e.into()),
         }
-        let recorded = place.recorded.clone().unwrap_or_default();
+        let recorded = log_dir.recorded.clone().unwrap_or_default();
         if let Some(fresh) = logs.fresh(folder, self.topic_id, &recorded).await? {
             brokkr_types::reached!("a fresh log was found");
             return Ok(OwnedLog::Fresh(fresh));
@@ -145,7 +145,7 @@ impl<E: Env> Assignment<E> {
                 });
             }
             // R11: what a topic of the same name left behind is not this one's.
-            self.remove_or_set_aside(place, error_log, id).await?;
+            self.delete_or_set_aside(log_dir, error_log, id).await?;
             return self.create(logs).await;
         }
         let (mut log, recovery) = logs.open_log(folder, &self.config.log, &recorded).await?;
@@ -157,7 +157,7 @@ impl<E: Env> Assignment<E> {
         if log.topic_id().is_zero() {
             if id != self.topic_id && log.log_end() > Offset(0) {
                 drop(log);
-                self.remove_or_set_aside(place, error_log, Uuid::ZERO).await?;
+                self.delete_or_set_aside(log_dir, error_log, Uuid::ZERO).await?;
                 return self.create(logs).await;
             }
             // The checkpoint knows it for this topic's; or there is nothing in it: a creation that a crash interrupted.
@@ -176,21 +176,21 @@ impl<E: Env> Assignment<E> {
         Ok(OwnedLog::Fresh(fresh))
     }
 
-    async fn remove_or_set_aside(
+    async fn delete_or_set_aside(
         &self,
-        place: &Place<E>,
+        log_dir: &AssignedLogDir<E>,
         error_log: &ErrorLog,
         id: Uuid,
     ) -> Result<(), LogError> {
         let delay = Duration::from_millis(self.config.log.file_delete_delay_ms);
-        let is_deleted = place.deleted.contains(&id);
-        remove_or_set_aside(&place.logs, error_log, &self.folder, id, is_deleted, delay).await
+        let is_deleted = log_dir.deleted.contains(&id);
+        delete_or_set_aside(&log_dir.logs, error_log, &self.folder, id, is_deleted, delay).await
     }
 
     /// A folder that is missing must not be one that had records.
-    fn is_not_lost(&self, recorded: Option<&Recorded>) -> Result<(), LogError> {
-        let is_its = |r: &&Recorded| r.topic_id == self.topic_id || r.foreign;
-        let Some(lost) = recorded.filter(|r| is_its(r) && r.recovery_point > Some(Offset(0))) else {
+    fn check_not_lost(&self, recorded: Option<&Recorded>) -> Result<(), LogError> {
+        let is_this_topics = |r: &&Recorded| r.topic_id == self.topic_id || r.foreign;
+        let Some(lost) = recorded.filter(|r| is_this_topics(r) && r.recovery_point > Some(Offset(0))) else {
             return Ok(());
         };
         Err(LogError::Malformed {
@@ -205,7 +205,7 @@ impl<E: Env> Assignment<E> {
 
 /// Removes a folder whose log is of the topic `id` (zero: not known) and of no partition here, if that topic was deleted; else sets
 /// it aside.
-pub async fn remove_or_set_aside<E: Env>(
+pub async fn delete_or_set_aside<E: Env>(
     logs: &LogDir<E>,
     error_log: &ErrorLog,
     folder: &str,

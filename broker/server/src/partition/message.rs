@@ -15,7 +15,7 @@ use crate::net::memory::Share;
 
 /// Where a batch went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Placed {
+pub struct AppendInfo {
     /// The offset of its first record: the original one, for a duplicate.
     pub base_offset: Offset,
     /// The broker's time for it, or none where records keep their own. For a duplicate its largest timestamp.
@@ -26,39 +26,39 @@ pub struct Placed {
 
 /// Why something asked of a partition can't be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct PartitionError {
     /// Kafka's code.
     pub code: ErrorCode,
     /// The sentence for the client.
-    pub why: Option<String>,
+    pub message: Option<String>,
 }
 
-impl Refused {
+impl PartitionError {
     /// A refusal that needs no sentence.
-    pub fn of(code: ErrorCode) -> Self {
-        Self { code, why: None }
+    pub fn new(code: ErrorCode) -> Self {
+        Self { code, message: None }
     }
 
     /// A refusal with a sentence.
-    pub fn because(code: ErrorCode, why: impl std::fmt::Display) -> Self {
+    pub fn with_message(code: ErrorCode, message: impl std::fmt::Display) -> Self {
         Self {
             code,
-            why: Some(why.to_string()),
+            message: Some(message.to_string()),
         }
     }
 
     /// The sentence, as responses have it: clipped.
-    pub fn message(&self) -> Option<Str> {
-        self.why.as_deref().map(Str::message)
+    pub fn message_str(&self) -> Option<Str> {
+        self.message.as_deref().map(Str::message)
     }
 }
 
 /// The answer to an append.
-pub type Answer = Result<Placed, Refused>;
+pub type AppendResult = Result<AppendInfo, PartitionError>;
 
 /// What a batch takes from the memory budget until it is on disk, whether or not anybody waits for the answer.
 #[derive(Debug)]
-pub struct Held {
+pub struct BatchMemory {
     /// The buffer that its bytes are a slice of.
     pub buffer: Arc<Share>,
     /// Its own bytes, where its records were written anew.
@@ -67,7 +67,9 @@ pub struct Held {
 
 /// A batch's place in the owner's queue.
 #[derive(Debug)]
-pub struct Room(#[expect(dead_code, reason = "it gives back by its end")] pub(super) OwnedSemaphorePermit);
+pub struct QueuePermit(
+    #[expect(dead_code, reason = "it gives back by its end")] pub(super) OwnedSemaphorePermit,
+);
 
 /// A batch to append.
 pub struct Append {
@@ -76,55 +78,55 @@ pub struct Append {
     /// Whether the producer asked for acks=all.
     pub acks_all: bool,
     /// Its share of the memory budget.
-    pub held: Held,
+    pub memory: BatchMemory,
     /// Its place in the queue.
-    pub room: Room,
+    pub queue_permit: QueuePermit,
     /// Where it is counted.
     pub traffic: Arc<TopicTraffic>,
     /// Answered when it is committed.
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: oneshot::Sender<AppendResult>,
 }
 
 /// Data messages to an owner: carried out in the order in which they were sent. Small, since an idle queue has room for 32.
-pub enum Message {
+pub enum DataMessage {
     /// Append a batch.
     Append(Box<Append>),
     /// Raise the log start (DeleteRecords); answered with the new one.
-    DeleteRecords(Offset, oneshot::Sender<Result<Offset, Refused>>),
+    DeleteRecords(Offset, oneshot::Sender<Result<Offset, PartitionError>>),
     /// List the idempotent producers.
     Producers(oneshot::Sender<Vec<ProducerState>>),
 }
 
 /// Control messages to an owner. They never wait behind data.
-pub enum Control {
+pub enum ControlMessage {
     /// The topic's configuration changed.
     Configure(Arc<TopicConfig>),
     /// Delete what retention says.
     Retention,
     /// The log directory failed: go offline.
-    Abandon,
+    LogDirFailed,
     /// Stop: flush and close.
-    Close(oneshot::Sender<Closed>),
+    Close(oneshot::Sender<CloseResult>),
     /// The topic is gone: delete the log.
     Delete(oneshot::Sender<()>),
 }
 
 /// How a log was closed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Closed {
+pub enum CloseResult {
     /// Cleanly, with what to record of it; a log that nothing was ever appended to needs none.
     Clean(Option<Recorded>),
     /// Not cleanly: the next start has to look.
     Unclean,
 }
 
-impl Message {
+impl DataMessage {
     /// Answers that there is no log to carry it out in.
-    pub(super) fn refuse(self) {
-        let refused = Refused::of(ErrorCode::KAFKA_STORAGE_ERROR);
+    pub(super) fn reply_offline(self) {
+        let error = PartitionError::new(ErrorCode::KAFKA_STORAGE_ERROR);
         match self {
-            Self::Append(append) => drop(append.reply.send(Err(refused))),
-            Self::DeleteRecords(_, reply) => drop(reply.send(Err(refused))),
+            Self::Append(append) => drop(append.reply.send(Err(error))),
+            Self::DeleteRecords(_, reply) => drop(reply.send(Err(error))),
             Self::Producers(reply) => drop(reply),
         }
     }

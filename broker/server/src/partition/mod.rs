@@ -11,12 +11,12 @@
 //! (L1, and P9 for duplicates). Readers look at the [`View`] that the owner publishes and read the log themselves; a request that
 //! waits for more leaves a [`Waiter`].
 //!
-//! Data and control have a queue each: [`Control`] never waits behind data.
+//! Data and control have a queue each: [`ControlMessage`] never waits behind data.
 //!
 //! Invariants: the view's high watermark never passes what is ackable (L4, L5); replies leave in offset order.
 
 mod assignment;
-pub mod changes;
+pub mod change_counter;
 mod handle;
 mod message;
 mod opening;
@@ -30,14 +30,16 @@ use brokkr_env::{Env, ErrorLog, Published};
 use brokkr_types::NodeId;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use changes::Changes;
+use change_counter::ChangeCounter;
 use handle::{CONTROL_MAX, QUEUE_KIB_MAX, QUEUE_MAX, Shared};
 use view::PartitionState;
 use waiters::Waiters;
 
-pub use assignment::{Assignment, DeletedTopics, Place, remove_or_set_aside};
-pub use handle::Handle;
-pub use message::{Answer, Append, Closed, Control, Held, Message, Refused};
+pub use assignment::{AssignedLogDir, Assignment, DeletedTopics, delete_or_set_aside};
+pub use handle::PartitionHandle;
+pub use message::{
+    Append, AppendResult, BatchMemory, CloseResult, ControlMessage, DataMessage, PartitionError,
+};
 pub use view::{View, ViewRef};
 pub use waiters::Waiter;
 
@@ -45,10 +47,10 @@ pub use waiters::Waiter;
 pub fn start<E: Env>(
     env: &E,
     error_log: &Arc<ErrorLog>,
-    changes: &Changes,
+    changes: &ChangeCounter,
     node: NodeId,
     assignment: Assignment<E>,
-) -> Handle<E> {
+) -> PartitionHandle<E> {
     let (queue, messages) = mpsc::channel(QUEUE_MAX);
     let (control, controls) = mpsc::channel(CONTROL_MAX);
     let state = Published::new(PartitionState::Opening);
@@ -57,14 +59,14 @@ pub fn start<E: Env>(
         waiters: Waiters::default(),
         opened: Notify::new(),
     });
-    let handle = Handle {
+    let handle = PartitionHandle {
         queue,
-        room: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
+        queue_kib: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
         control,
         shared: Arc::clone(&shared),
     };
-    let outlet = owner::Outlet::new(state, shared, changes.clone());
-    let owner = owner::Owner::new(env, error_log, node, outlet, messages, controls);
+    let publisher = owner::Publisher::new(state, shared, changes.clone());
+    let owner = owner::Owner::new(env, error_log, node, publisher, messages, controls);
     env.spawn("partition", owner.run(assignment));
     handle
 }

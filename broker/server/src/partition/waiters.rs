@@ -9,44 +9,45 @@ use tokio::sync::Notify;
 pub struct Waiter {
     notify: Notify,
     /// Which of the partitions have more, for whoever wants to know it.
-    more: Option<Mutex<More>>,
+    changed: Option<Mutex<ChangedPartitions>>,
 }
 
 /// Which of the partitions that somebody waits for have more.
 #[derive(Default)]
-pub struct More {
+pub struct ChangedPartitions {
     /// By the places that were given for them.
-    pub places: Vec<usize>,
+    pub indexes: Vec<usize>,
     /// One of them has ended.
-    pub ended: bool,
+    pub any_ended: bool,
 }
 
 impl Waiter {
     /// One who wants to know which partitions have more.
-    pub fn of_each() -> Self {
+    pub fn tracking_partitions() -> Self {
         Self {
             notify: Notify::default(),
-            more: Some(Mutex::default()),
+            changed: Some(Mutex::default()),
         }
     }
 
     /// Waits until some partition has told. Cancel-safe.
-    pub async fn told(&self) {
+    pub async fn notified(&self) {
         self.notify.notified().await;
     }
 
     /// Returns and forgets which partitions had more since the last call.
-    pub fn more(&self) -> More {
-        let more = self.more.as_ref();
-        more.map(|more| std::mem::take(&mut *more.lock().unwrap_or_else(PoisonError::into_inner)))
+    pub fn take_changed(&self) -> ChangedPartitions {
+        let changed = self.changed.as_ref();
+        changed
+            .map(|changed| std::mem::take(&mut *changed.lock().unwrap_or_else(PoisonError::into_inner)))
             .unwrap_or_default()
     }
 
-    pub(super) fn tell(&self, place: usize, ended: bool) {
-        if let Some(more) = &self.more {
-            let mut more = more.lock().unwrap_or_else(PoisonError::into_inner);
-            more.places.push(place);
-            more.ended |= ended;
+    pub(super) fn notify(&self, index: usize, has_ended: bool) {
+        if let Some(changed) = &self.changed {
+            let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
+            changed.indexes.push(index);
+            changed.any_ended |= has_ended;
         }
         self.notify.notify_one();
     }
@@ -62,22 +63,22 @@ impl Waiters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, waiter: &Arc<Waiter>, place: usize) {
+    pub(super) fn add(&self, waiter: &Arc<Waiter>, index: usize) {
         let mut all = self.lock();
         // Drops waiters that are gone, when the list would grow.
         if all.len() == all.capacity() {
             all.retain(|(w, _)| w.strong_count() > 0);
         }
-        all.push((Arc::downgrade(waiter), place));
+        all.push((Arc::downgrade(waiter), index));
     }
 
-    /// Tells all of them that there is more, or that there will be no more. `told` is room for them, left empty.
-    pub(super) fn tell_all(&self, told: &mut Vec<(Weak<Waiter>, usize)>, ended: bool) {
+    /// Tells all of them that there is more, or that there will be no more. `notified` is room for them, left empty.
+    pub(super) fn notify_all(&self, notified: &mut Vec<(Weak<Waiter>, usize)>, has_ended: bool) {
         // Taken out first: one of them that looks at once may register again.
-        std::mem::swap(&mut *self.lock(), told);
-        for (waiter, place) in told.drain(..) {
+        std::mem::swap(&mut *self.lock(), notified);
+        for (waiter, index) in notified.drain(..) {
             if let Some(w) = waiter.upgrade() {
-                w.tell(place, ended);
+                w.notify(index, has_ended);
             }
         }
     }

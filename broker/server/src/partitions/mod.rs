@@ -4,6 +4,6 @@ mod folders;
 mod manager;
 mod routes;
 
-pub use folders::Known;
-pub use manager::{Ask, Manager, start};
+pub use folders::FolderState;
+pub use manager::{ManagerCommand, PartitionManager, start};
 pub use routes::{ClusterView, OPENING_WAIT, Route, Routes, check_epoch};

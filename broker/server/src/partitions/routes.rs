@@ -11,22 +11,22 @@ use brokkr_wire::{ErrorCode, Str};
 use imbl::OrdMap;
 
 use crate::config::TopicConfig;
-use crate::log_dir::folder;
+use crate::log_dir::partition_folder;
 use crate::metrics::TopicTraffic;
-use crate::partition::{Handle, Refused, ViewRef};
+use crate::partition::{PartitionError, PartitionHandle, ViewRef};
 
 /// How long a request that says no time of its own waits for a log that is being opened.
 pub const OPENING_WAIT: Duration = Duration::from_secs(10);
 
 /// A partition here: its owner, and its log directory, where that is one that could be opened.
-pub struct Hosted<E: Env> {
+pub struct HostedPartition<E: Env> {
     /// The way to its owner.
-    pub handle: Handle<E>,
+    pub handle: PartitionHandle<E>,
     /// Its log directory.
     pub directory: Option<Uuid>,
 }
 
-impl<E: Env> Clone for Hosted<E> {
+impl<E: Env> Clone for HostedPartition<E> {
     fn clone(&self) -> Self {
         Self {
             handle: self.handle.clone(),
@@ -46,7 +46,7 @@ pub struct Route<E: Env> {
     /// What went in and out.
     pub traffic: Arc<TopicTraffic>,
     /// Few as a rule, so copied where it grows.
-    pub(super) partitions: Vec<Hosted<E>>,
+    pub(super) partitions: Vec<HostedPartition<E>>,
 }
 
 impl<E: Env> Route<E> {
@@ -56,31 +56,35 @@ impl<E: Env> Route<E> {
     }
 
     /// A partition.
-    pub fn partition(&self, index: i32) -> Option<&Handle<E>> {
+    pub fn partition(&self, index: i32) -> Option<&PartitionHandle<E>> {
         let index = usize::try_from(index).ok()?;
-        self.partitions.get(index).map(|hosted| &hosted.handle)
+        self.partitions.get(index).map(|partition| &partition.handle)
     }
 
     /// A partition, or the refusal where there is none of that number.
-    pub fn known(&self, index: i32) -> Result<&Handle<E>, Refused> {
+    pub fn partition_or_error(&self, index: i32) -> Result<&PartitionHandle<E>, PartitionError> {
         self.partition(index)
-            .ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
+            .ok_or_else(|| PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
     }
 
     /// A partition and what readers see of it, once its log is open.
-    pub async fn opened(&self, env: &E, index: i32) -> Result<(&Handle<E>, ViewRef<E>), Refused> {
-        self.opened_until(env, index, env.now() + OPENING_WAIT).await
+    pub async fn open_partition(
+        &self,
+        env: &E,
+        index: i32,
+    ) -> Result<(&PartitionHandle<E>, ViewRef<E>), PartitionError> {
+        self.open_partition_by(env, index, env.now() + OPENING_WAIT).await
     }
 
-    /// [`Route::opened`] with a time until which it waits.
-    pub async fn opened_until(
+    /// [`Route::open_partition`] with a time until which it waits.
+    pub async fn open_partition_by(
         &self,
         env: &E,
         index: i32,
         until: Instant,
-    ) -> Result<(&Handle<E>, ViewRef<E>), Refused> {
-        let handle = self.known(index)?;
-        let view = handle.opened(env, until).await?;
+    ) -> Result<(&PartitionHandle<E>, ViewRef<E>), PartitionError> {
+        let handle = self.partition_or_error(index)?;
+        let view = handle.wait_for_view(env, until).await?;
         Ok((handle, view))
     }
 
@@ -91,7 +95,7 @@ impl<E: Env> Route<E> {
     }
 
     /// All partitions.
-    pub fn partitions(&self) -> impl Iterator<Item = (i32, &Hosted<E>)> {
+    pub fn partitions(&self) -> impl Iterator<Item = (i32, &HostedPartition<E>)> {
         (0..).zip(&self.partitions)
     }
 }
@@ -129,7 +133,7 @@ impl<E: Env> Routes<E> {
         self.by_name(self.names.get(&id)?)
     }
 
-    pub(super) fn put(&mut self, route: Route<E>) {
+    pub(super) fn insert(&mut self, route: Route<E>) {
         self.names.insert(route.id, route.name.clone());
         self.by_name.insert(route.name.clone(), Arc::new(route));
     }
@@ -145,11 +149,11 @@ impl<E: Env> Routes<E> {
     }
 
     /// All partitions that have a log directory, with that and the names of their folders.
-    pub fn handles(&self) -> impl Iterator<Item = (Uuid, String, &Handle<E>)> {
+    pub fn handles(&self) -> impl Iterator<Item = (Uuid, String, &PartitionHandle<E>)> {
         self.iter().flat_map(|route| {
-            route.partitions().filter_map(|(index, hosted)| {
-                let directory = hosted.directory?;
-                Some((directory, folder(&route.name, index), &hosted.handle))
+            route.partitions().filter_map(|(index, partition)| {
+                let directory = partition.directory?;
+                Some((directory, partition_folder(&route.name, index), &partition.handle))
             })
         })
     }
@@ -171,11 +175,11 @@ impl<E: Env> ClusterView<E> {
 }
 
 /// KIP-320: whether the client knows the present leader.
-pub fn check_epoch(current: i32, leader: LeaderEpoch) -> Result<(), Refused> {
+pub fn check_epoch(current: i32, leader: LeaderEpoch) -> Result<(), PartitionError> {
     match current {
         -1 => Ok(()),
-        c if c < leader.0 => Err(Refused::of(ErrorCode::FENCED_LEADER_EPOCH)),
-        c if c > leader.0 => Err(Refused::of(ErrorCode::UNKNOWN_LEADER_EPOCH)),
+        c if c < leader.0 => Err(PartitionError::new(ErrorCode::FENCED_LEADER_EPOCH)),
+        c if c > leader.0 => Err(PartitionError::new(ErrorCode::UNKNOWN_LEADER_EPOCH)),
         _ => Ok(()),
     }
 }

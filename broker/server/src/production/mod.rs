@@ -72,7 +72,7 @@ fn run(serve: &Serve) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime
         .expect("the operating system has threads")
-        .block_on(serve_until_told(config))
+        .block_on(serve_until_signal(config))
 }
 
 #[expect(
@@ -89,11 +89,11 @@ fn refuse(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve_until_told(config: BrokerConfig) -> ExitCode {
+async fn serve_until_signal(config: BrokerConfig) -> ExitCode {
     let clock = TokioEnv::new(1);
-    let begun = clock.now();
-    let mut told = match Signals::new() {
-        Ok(told) => told,
+    let started_at = clock.now();
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
         Err(e) => return refuse(FAILED, &format!("signals: {e}")),
     };
     let endpoint = match endpoint(&clock, &config).await {
@@ -102,7 +102,7 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
     };
     let started = tokio::select! {
         biased;
-        () = told.wait() => None,
+        () = signals.wait() => None,
         started = start(config) => Some(started),
     };
     let broker = match started {
@@ -117,10 +117,10 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
     if let Some(endpoint) = &endpoint {
         endpoint.running(&broker);
     }
-    let took: Duration = clock.now() - begun;
+    let took: Duration = clock.now() - started_at;
     let addrs: Vec<String> = broker.local_addrs().iter().map(ToString::to_string).collect();
     print(format!("ready {} in {} ms\n", addrs.join(","), took.as_millis()).as_bytes());
-    told.wait().await;
+    signals.wait().await;
     tracing::info!("stopping");
     if let Some(endpoint) = &endpoint {
         endpoint.stopping();
@@ -128,7 +128,7 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
     let clean = tokio::select! {
         biased;
         clean = broker.stop() => clean,
-        () = told.insist() => return refuse(FAILED, "told to stop again: not stopped cleanly"),
+        () = signals.second_stop() => return refuse(FAILED, "told to stop again: not stopped cleanly"),
     };
     if !clean {
         tracing::warn!("not stopped cleanly: the next start will scan what was written last");
@@ -172,13 +172,13 @@ struct Signals {
     int: Signal,
     hangup: Option<Signal>,
     /// Whether SIGTERM or SIGINT came, and not SIGHUP alone.
-    asked: bool,
+    is_terminating: bool,
     _file_size: Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        let hangup = match ignores(rustix::process::Signal::HUP.as_raw()) {
+        let hangup = match is_ignored(rustix::process::Signal::HUP.as_raw()) {
             true => None,
             false => Some(signal(SignalKind::hangup())?),
         };
@@ -186,7 +186,7 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hangup,
-            asked: false,
+            is_terminating: false,
             _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
@@ -201,22 +201,22 @@ impl Signals {
         };
         tokio::select! {
             biased;
-            _ = self.term.recv() => self.asked = true,
-            _ = self.int.recv() => self.asked = true,
+            _ = self.term.recv() => self.is_terminating = true,
+            _ = self.int.recv() => self.is_terminating = true,
             () = hangup => {}
         }
     }
 
     /// Waits for a second SIGTERM or SIGINT. SIGHUP does not count: terminals send it along with the first, and it may be
     /// seen before that. Cancel-safe.
-    async fn insist(&mut self) {
+    async fn second_stop(&mut self) {
         loop {
             tokio::select! {
                 biased;
                 _ = self.term.recv() => {}
                 _ = self.int.recv() => {}
             }
-            if std::mem::replace(&mut self.asked, true) {
+            if std::mem::replace(&mut self.is_terminating, true) {
                 return;
             }
         }
@@ -224,7 +224,7 @@ impl Signals {
 }
 
 /// Whether whoever started this process had it ignore a signal, where the system tells.
-fn ignores(signal: i32) -> bool {
+fn is_ignored(signal: i32) -> bool {
     let status = read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

@@ -18,7 +18,7 @@ pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 pub const NO_OPERATIONS: i32 = i32::MIN;
 
 /// A broker as clients of a listener see it.
-pub struct Seen {
+pub struct BrokerEndpoint {
     /// Its id.
     pub id: i32,
     /// Its host.
@@ -32,10 +32,10 @@ pub struct Seen {
 }
 
 /// The brokers that can be reached by a listener, fenced ones too if wanted.
-pub fn brokers(image: &Image, listener: &str, fenced: bool) -> Vec<Seen> {
+pub fn brokers(image: &Image, listener: &str, fenced: bool) -> Vec<BrokerEndpoint> {
     let seen = |b: &Arc<BrokerImage>| {
         let endpoint = b.endpoint(listener)?;
-        Some(Seen {
+        Some(BrokerEndpoint {
             id: b.id,
             host: endpoint.host.clone(),
             port: i32::from(endpoint.port),
@@ -87,11 +87,11 @@ pub fn offline_here<E: Env>(route: Option<&Route<E>>, partition: i32) -> bool {
 /// The topics that a request lists, as Kafka reads it: each once, with the partitions of all the times it is listed, and not
 /// at all without partitions.
 pub fn each_topic_once<P>(listed: impl Iterator<Item = (Str, Vec<P>)>) -> Vec<(Str, Vec<P>)> {
-    let mut places = BTreeMap::new();
+    let mut indexes = BTreeMap::new();
     let mut topics: Vec<(Str, Vec<P>)> = Vec::new();
     for (name, partitions) in listed.filter(|(_, partitions)| !partitions.is_empty()) {
-        let place = *places.entry(name.clone()).or_insert(topics.len());
-        match topics.get_mut(place) {
+        let index = *indexes.entry(name.clone()).or_insert(topics.len());
+        match topics.get_mut(index) {
             Some((_, before)) => before.extend(partitions),
             None => topics.push((name, partitions)),
         }
@@ -108,57 +108,57 @@ const OF_ANY_NAME_BYTES_MAX: usize = 16 << 20;
 
 /// What a request lists. As Kafka, each is answered as often as it is listed; but a short request must not make a response of
 /// any length, so the answers to what is listed again, and to what does not exist, have room of their own.
-pub struct Listed<T> {
+pub struct ListedEntries<T> {
     seen: BTreeSet<T>,
     repeated_bytes: usize,
-    of_any_name_bytes: usize,
+    unknown_bytes: usize,
 }
 
 /// How something that is listed is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum EntryOutcome {
     /// In full.
-    Answered,
+    Answer,
     /// Not at all: it is listed again, and the room for such is taken.
-    Repeated,
+    TooManyRepeated,
     /// It does not exist, and the room for such is taken.
-    OfAnyName,
+    TooManyUnknown,
 }
 
-impl<T: Ord> Listed<T> {
+impl<T: Ord> ListedEntries<T> {
     /// Nothing so far.
     pub fn new() -> Self {
         Self {
             seen: BTreeSet::new(),
             repeated_bytes: 0,
-            of_any_name_bytes: 0,
+            unknown_bytes: 0,
         }
     }
 
     /// How the next one is answered, where that takes up so many bytes.
-    pub fn place(&mut self, next: T, exists: bool, bytes: usize) -> Place {
-        let takes = |taken: &mut usize, max| {
+    pub fn admit(&mut self, next: T, exists: bool, bytes: usize) -> EntryOutcome {
+        let fits = |taken: &mut usize, max| {
             let with = taken.saturating_add(bytes);
-            let fits = with <= max;
-            if fits {
+            let fits_in = with <= max;
+            if fits_in {
                 *taken = with;
             }
-            fits
+            fits_in
         };
-        if !self.seen.insert(next) && !takes(&mut self.repeated_bytes, REPEATED_BYTES_MAX) {
-            return Place::Repeated;
+        if !self.seen.insert(next) && !fits(&mut self.repeated_bytes, REPEATED_BYTES_MAX) {
+            return EntryOutcome::TooManyRepeated;
         }
-        if !exists && !takes(&mut self.of_any_name_bytes, OF_ANY_NAME_BYTES_MAX) {
-            return Place::OfAnyName;
+        if !exists && !fits(&mut self.unknown_bytes, OF_ANY_NAME_BYTES_MAX) {
+            return EntryOutcome::TooManyUnknown;
         }
-        Place::Answered
+        EntryOutcome::Answer
     }
 }
 
 /// Whether a request to change topics comes too late to be carried out. As Kafka's controller, which looks at a request's deadline when
 /// its turn comes: a timeout of 0 or less has passed by then, and nothing changes. Names that are listed more than once are refused
 /// before that, so `valid` are all that might be carried out, as often as they are listed. A timeout above 0 bounds nothing here.
-pub fn is_late<T: Ord>(timeout_ms: i32, valid: impl Iterator<Item = T>) -> bool {
+pub fn is_timed_out<T: Ord>(timeout_ms: i32, valid: impl Iterator<Item = T>) -> bool {
     if timeout_ms > 0 {
         return false;
     }
@@ -182,14 +182,17 @@ mod tests {
 
     #[test]
     fn what_a_short_request_makes_long_has_room_of_its_own() {
-        let (half, mut listed) = (OF_ANY_NAME_BYTES_MAX / 2, Listed::new());
-        assert_eq!(listed.place("gone", false, half), Place::Answered);
-        assert_eq!(listed.place("gone too", false, half), Place::Answered);
-        assert_eq!(listed.place("one more", false, 1), Place::OfAnyName);
+        let (half, mut listed) = (OF_ANY_NAME_BYTES_MAX / 2, ListedEntries::new());
+        assert_eq!(listed.admit("gone", false, half), EntryOutcome::Answer);
+        assert_eq!(listed.admit("gone too", false, half), EntryOutcome::Answer);
+        assert_eq!(listed.admit("one more", false, 1), EntryOutcome::TooManyUnknown);
         // What exists is answered, however long its answer is; again only within its room.
-        assert_eq!(listed.place("here", true, 2 * half), Place::Answered);
-        assert_eq!(listed.place("here", true, REPEATED_BYTES_MAX), Place::Answered);
-        assert_eq!(listed.place("here", true, 1), Place::Repeated);
-        assert_eq!(listed.place("gone", false, 1), Place::Repeated);
+        assert_eq!(listed.admit("here", true, 2 * half), EntryOutcome::Answer);
+        assert_eq!(
+            listed.admit("here", true, REPEATED_BYTES_MAX),
+            EntryOutcome::Answer
+        );
+        assert_eq!(listed.admit("here", true, 1), EntryOutcome::TooManyRepeated);
+        assert_eq!(listed.admit("gone", false, 1), EntryOutcome::TooManyRepeated);
     }
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A counter of changes. Cloning shares it.
 #[derive(Clone, Default)]
-pub struct Changes(Arc<AtomicU64>);
+pub struct ChangeCounter(Arc<AtomicU64>);
 
-impl Changes {
+impl ChangeCounter {
     /// Counts one.
-    pub fn note(&self) {
+    pub fn increment(&self) {
         self.0.fetch_add(1, Ordering::Release);
     }
 
