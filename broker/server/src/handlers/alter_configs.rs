@@ -1,4 +1,4 @@
-//! AlterConfigs: what a resource is to have configured, all of it.
+//! AlterConfigs: replaces the whole configuration of a resource.
 
 use brokkr_env::Env;
 use brokkr_metadata::{Reply, Request};
@@ -8,7 +8,7 @@ use brokkr_wire::messages::{AlterConfigsRequest, AlterConfigsResponse};
 use super::without_effect;
 use crate::ctx::{Ctx, Peer};
 
-/// Answers the request once the changes are committed and the partitions go by them.
+/// Responds once the changes are committed and the partitions use them.
 pub async fn handle<E: Env>(
     ctx: Ctx<E>,
     request: AlterConfigsRequest,
@@ -28,7 +28,7 @@ pub async fn handle<E: Env>(
         .collect();
     match ctx.controller.submit(Request::AlterConfigs(request)).await {
         Ok(Reply::AlterConfigs(response)) => response,
-        Ok(other) => unreachable!("configurations were to be altered: {other:?}"),
+        Ok(other) => unreachable!("the reply is not to AlterConfigs: {other:?}"),
         Err(code) => {
             let responses =
                 requested

@@ -1,4 +1,4 @@
-//! What several answers say in the same way, and several requests are read in the same way.
+//! Helpers that several handlers share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use brokkr_wire::{ErrorCode, Str};
 
 use crate::partitions::Route;
 
-/// What a client may do with a topic where nobody asks for permission: Kafka's bits for READ, WRITE, CREATE, DELETE, ALTER,
-/// DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS.
+/// The operations on a topic that every client is allowed: Kafka's bits for READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE,
+/// DESCRIBE_CONFIGS and ALTER_CONFIGS.
 pub const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
-/// And with the cluster: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE.
+/// The operations on the cluster that every client is allowed: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS,
+/// ALTER_CONFIGS, IDEMPOTENT_WRITE.
 pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
-/// Nobody asked.
+/// The value where the client did not request the operations.
 pub const NO_OPERATIONS: i32 = i32::MIN;
 
-/// A broker as clients of a listener see it.
+/// A broker's endpoint at one listener.
 pub struct BrokerEndpoint {
     /// Its id.
     pub id: i32,
@@ -31,9 +32,9 @@ pub struct BrokerEndpoint {
     pub fenced: bool,
 }
 
-/// The brokers that can be reached by a listener, fenced ones too if wanted.
+/// The endpoints of all brokers at a listener. `fenced` includes fenced brokers.
 pub fn brokers(image: &Image, listener: &str, fenced: bool) -> Vec<BrokerEndpoint> {
-    let seen = |b: &Arc<BrokerImage>| {
+    let endpoint_of = |b: &Arc<BrokerImage>| {
         let endpoint = b.endpoint(listener)?;
         Some(BrokerEndpoint {
             id: b.id,
@@ -46,7 +47,7 @@ pub fn brokers(image: &Image, listener: &str, fenced: bool) -> Vec<BrokerEndpoin
     image
         .brokers()
         .filter(|b| fenced || !b.fenced)
-        .filter_map(seen)
+        .filter_map(endpoint_of)
         .collect()
 }
 
@@ -56,12 +57,12 @@ pub struct Leadership {
     pub code: ErrorCode,
     /// The leader, -1 where there is none.
     pub leader: i32,
-    /// Replicas that can't serve: their broker is not there, or its log of this partition is offline.
+    /// Replicas that can't serve: their broker is not active, or its log of this partition is offline.
     pub offline_replicas: Vec<i32>,
 }
 
-/// Who leads a partition. `offline_here`: this broker, `node_id`, has the partition's log but can't serve it; then it does
-/// not lead, whatever the image says until a controller has moved the leadership, so that clients back off.
+/// The leadership of a partition. With `offline_here` this broker, `node_id`, has the partition's log but can't serve it.
+/// It is then not reported as the leader, even before the controller moves the leadership, so that clients back off.
 pub fn leadership(image: &Image, partition: &PartitionImage, node_id: i32, offline_here: bool) -> Leadership {
     let gone = |r: &i32| !image.is_active(*r) || (offline_here && *r == node_id);
     let leader = match partition.leader {
@@ -78,14 +79,14 @@ pub fn leadership(image: &Image, partition: &PartitionImage, node_id: i32, offli
     }
 }
 
-/// Whether the log of a topic's partition is here, but offline.
+/// Whether this broker has the partition's log, but offline.
 pub fn offline_here<E: Env>(route: Option<&Route<E>>, partition: i32) -> bool {
     let handle = route.and_then(|route| route.partition(partition));
     handle.is_some_and(|handle| handle.is_offline())
 }
 
-/// The topics that a request lists, as Kafka reads it: each once, with the partitions of all the times it is listed, and not
-/// at all without partitions.
+/// The topics of a request as Kafka reads them: each once, with the partitions of all its entries. Topics without
+/// partitions are dropped.
 pub fn each_topic_once<P>(listed: impl Iterator<Item = (Str, Vec<P>)>) -> Vec<(Str, Vec<P>)> {
     let mut indexes = BTreeMap::new();
     let mut topics: Vec<(Str, Vec<P>)> = Vec::new();
@@ -99,34 +100,34 @@ pub fn each_topic_once<P>(listed: impl Iterator<Item = (Str, Vec<P>)>) -> Vec<(S
     topics
 }
 
-/// What a response may grow by for what its request lists again.
+/// Limit of what repeated entries of a request add to a response.
 const REPEATED_BYTES_MAX: usize = 1 << 20;
 
-/// What the answers to things that do not exist, but are answered for being named, may take up in one response. Those are as many as a
-/// request has room for: a partition is four bytes of it.
+/// Limit of what unknown resources, which are answered because they are listed, take in a response. A short request can
+/// list many: a partition takes four bytes of it.
 const OF_ANY_NAME_BYTES_MAX: usize = 16 << 20;
 
-/// What a request lists. As Kafka, each is answered as often as it is listed; but a short request must not make a response of
-/// any length, so the answers to what is listed again, and to what does not exist, have room of their own.
+/// The entries that a request lists. As in Kafka, each is answered as often as it is listed; but a short request must not
+/// produce a response of any length, so repeated and unknown entries have limits of their own.
 pub struct ListedEntries<T> {
     seen: BTreeSet<T>,
     repeated_bytes: usize,
     unknown_bytes: usize,
 }
 
-/// How something that is listed is answered.
+/// How the response answers an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EntryOutcome {
-    /// In full.
+    /// The entry is answered.
     Answer,
-    /// Not at all: it is listed again, and the room for such is taken.
+    /// The entry is repeated and the limit for repeated entries is reached: it is left out.
     TooManyRepeated,
-    /// It does not exist, and the room for such is taken.
+    /// The entry is unknown and the limit for unknown entries is reached.
     TooManyUnknown,
 }
 
 impl<T: Ord> ListedEntries<T> {
-    /// Nothing so far.
+    /// No entries so far.
     pub fn new() -> Self {
         Self {
             seen: BTreeSet::new(),
@@ -135,7 +136,7 @@ impl<T: Ord> ListedEntries<T> {
         }
     }
 
-    /// How the next one is answered, where that takes up so many bytes.
+    /// Decides how the next entry is answered, whose result takes up to `bytes`.
     pub fn admit(&mut self, next: T, exists: bool, bytes: usize) -> EntryOutcome {
         let fits = |taken: &mut usize, max| {
             let with = taken.saturating_add(bytes);
@@ -155,9 +156,10 @@ impl<T: Ord> ListedEntries<T> {
     }
 }
 
-/// Whether a request to change topics comes too late to be carried out. As Kafka's controller, which looks at a request's deadline when
-/// its turn comes: a timeout of 0 or less has passed by then, and nothing changes. Names that are listed more than once are refused
-/// before that, so `valid` are all that might be carried out, as often as they are listed. A timeout above 0 bounds nothing here.
+/// Whether a request to change topics has timed out. As in Kafka's controller, which checks the deadline when it gets to
+/// the request: a timeout of 0 or less has passed by then, and nothing changes. Names that are listed more than once get
+/// their errors before that, so `valid` is all names that could be changed, as often as they are listed. A timeout above 0
+/// is not enforced.
 pub fn is_timed_out<T: Ord>(timeout_ms: i32, valid: impl Iterator<Item = T>) -> bool {
     if timeout_ms > 0 {
         return false;
@@ -167,8 +169,8 @@ pub fn is_timed_out<T: Ord>(timeout_ms: i32, valid: impl Iterator<Item = T>) -> 
     times.values().any(|times| *times == 1)
 }
 
-/// `isolation_level`: what is read, all or (KIP-98) what is decided. Kafka stumbles over any other and answers that it
-/// doesn't know why; here the client is told.
+/// Checks `isolation_level`: 0 reads all records, 1 those of decided transactions (KIP-98). Kafka answers any other with
+/// UNKNOWN_SERVER_ERROR; here it is INVALID_REQUEST.
 pub fn isolation_level(level: i8) -> Result<(), ErrorCode> {
     match level {
         0 | 1 => Ok(()),
@@ -181,12 +183,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_short_request_makes_long_has_room_of_its_own() {
+    fn repeated_and_unknown_entries_have_limits() {
         let (half, mut listed) = (OF_ANY_NAME_BYTES_MAX / 2, ListedEntries::new());
         assert_eq!(listed.admit("gone", false, half), EntryOutcome::Answer);
         assert_eq!(listed.admit("gone too", false, half), EntryOutcome::Answer);
         assert_eq!(listed.admit("one more", false, 1), EntryOutcome::TooManyUnknown);
-        // What exists is answered, however long its answer is; again only within its room.
+        // An entry that exists is answered whatever its size; repeated, only up to the limit.
         assert_eq!(listed.admit("here", true, 2 * half), EntryOutcome::Answer);
         assert_eq!(
             listed.admit("here", true, REPEATED_BYTES_MAX),

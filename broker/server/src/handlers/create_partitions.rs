@@ -1,4 +1,4 @@
-//! CreatePartitions.
+//! CreatePartitions: adds partitions to topics.
 
 use brokkr_env::Env;
 use brokkr_metadata::{Reply, Request};
@@ -9,7 +9,7 @@ use brokkr_wire::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use super::common::is_timed_out;
 use crate::ctx::{Ctx, Peer};
 
-/// Answers the request once the partitions are committed and here.
+/// Responds once the partitions are committed and this broker has started them.
 pub async fn handle<E: Env>(
     ctx: Ctx<E>,
     request: CreatePartitionsRequest,
@@ -23,7 +23,7 @@ pub async fn handle<E: Env>(
     };
     match reply {
         Ok(Reply::CreatePartitions(response)) => response,
-        Ok(other) => unreachable!("partitions were to be created: {other:?}"),
+        Ok(other) => unreachable!("the reply is not to CreatePartitions: {other:?}"),
         Err(code) => {
             let results = names.into_iter().map(|name| CreatePartitionsTopicResult {
                 name,

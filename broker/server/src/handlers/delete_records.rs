@@ -1,4 +1,4 @@
-//! DeleteRecords: raises the start of a partition's log.
+//! DeleteRecords: raises the log start offset of partitions.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::ctx::{Ctx, Peer};
 use crate::partition::{DataMessage, PartitionError};
 use crate::partitions::Route;
 
-/// Answers the request, once the new starts are durable.
+/// Responds once the new log start offsets are durable.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DeleteRecordsRequest,
@@ -29,7 +29,7 @@ pub async fn handle<E: Env>(
     let (mut topics, mut steps) = (Vec::with_capacity(requested.len()), Steps::default());
     for (name, requested) in requested {
         let route = routes.by_name(&name);
-        // As Kafka: of a partition that is listed more than once the last offset counts.
+        // As in Kafka: the last offset wins if a partition is listed more than once.
         let requested: BTreeMap<i32, DeleteRecordsPartition> =
             requested.into_iter().map(|p| (p.partition_index, p)).collect();
         let mut partitions = Vec::with_capacity(requested.len());
@@ -65,7 +65,7 @@ async fn delete<E: Env>(
 ) -> Result<Offset, PartitionError> {
     let route = route.ok_or_else(|| PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
     if !route.config.delete {
-        let why = "only a topic whose cleanup.policy has delete can lose records so";
+        let why = "records can only be deleted from topics whose cleanup.policy has delete";
         return Err(PartitionError::with_message(ErrorCode::POLICY_VIOLATION, why));
     }
     let (handle, _) = route.open_partition(&ctx.env, requested.partition_index).await?;

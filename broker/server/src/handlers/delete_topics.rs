@@ -1,4 +1,4 @@
-//! DeleteTopics.
+//! DeleteTopics: deletes topics and their logs.
 
 use brokkr_env::Env;
 use brokkr_metadata::{Reply, Request};
@@ -13,7 +13,7 @@ use crate::ctx::{Ctx, Peer};
 /// The first version that has TOPIC_DELETION_DISABLED.
 const DISABLED_SINCE: i16 = 3;
 
-/// Answers the request once the topics are gone from the metadata and their partitions serve nothing more.
+/// Responds once the deletion is committed and the partitions have stopped.
 pub async fn handle<E: Env>(
     ctx: Ctx<E>,
     request: DeleteTopicsRequest,
@@ -44,7 +44,7 @@ pub async fn handle<E: Env>(
     }
     match ctx.controller.submit(Request::DeleteTopics(request)).await {
         Ok(Reply::DeleteTopics(response)) => response,
-        Ok(other) => unreachable!("topics were to be deleted: {other:?}"),
+        Ok(other) => unreachable!("the reply is not to DeleteTopics: {other:?}"),
         Err(code) => failed(requested, code, None),
     }
 }

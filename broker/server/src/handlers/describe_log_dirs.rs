@@ -1,4 +1,4 @@
-//! DescribeLogDirs: what is stored, and how much room is left.
+//! DescribeLogDirs: the size of each partition's log, and the free space of each log directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +15,12 @@ use crate::ctx::{Ctx, Peer};
 use crate::partition::PartitionHandle;
 use crate::partitions::Routes;
 
-/// What a partition takes up at most.
+/// Upper bound of a partition in the response, in bytes.
 const PARTITION_BYTES: usize = 96;
-/// And a topic, besides its name.
+/// Upper bound of a topic in the response, without its name, in bytes.
 const TOPIC_BYTES: usize = 128;
 
-/// What the response takes up at most.
+/// Upper bound of the response, in bytes.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &DescribeLogDirsRequest) -> usize {
     // A topic may be in each of the directories.
     let dirs = ctx.log_dirs.len();
@@ -30,7 +30,7 @@ pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &DescribeLogDirsRequest) -> usi
         .sum()
 }
 
-/// Answers the request.
+/// Returns the response.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeLogDirsRequest,
@@ -75,7 +75,7 @@ pub async fn handle<E: Env>(
     }
 }
 
-/// The partitions in a log directory that are served, of those asked for.
+/// The open partitions in a log directory, of the requested ones.
 async fn topics<E: Env>(
     routes: &Routes<E>,
     requested: Option<&BTreeMap<Str, BTreeSet<i32>>>,

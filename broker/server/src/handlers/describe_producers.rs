@@ -1,4 +1,4 @@
-//! DescribeProducers: who writes to a partition idempotently.
+//! DescribeProducers: the idempotent producers of a partition.
 
 use brokkr_env::Env;
 use brokkr_metadata::topic_name;
@@ -18,12 +18,13 @@ use crate::handlers::topic_numbers::TopicNumbers;
 use crate::partition::{DataMessage, PartitionError};
 use crate::partitions::Route;
 
-/// What a producer takes up, as it is built and encoded, and what a partition without any does, with the sentence why.
+/// Bytes of a producer in the response, as it is built and encoded; of a partition with an error message; and of that
+/// message.
 const PRODUCER_BYTES: usize = size_of::<ProducerState>() + 40;
 const PARTITION_BYTES: usize = size_of::<PartitionResponse>() + SENTENCE_BYTES_MAX;
 const SENTENCE_BYTES_MAX: usize = 256;
 
-/// What the response takes up at most.
+/// Upper bound of the response, in bytes.
 pub fn bytes<'a, E: Env>(ctx: &'a mut Ctx<E>, request: &'a DescribeProducersRequest) -> BoxFuture<'a, usize> {
     Box::pin(async {
         let routes = ctx.routes();
@@ -44,7 +45,7 @@ pub fn bytes<'a, E: Env>(ctx: &'a mut Ctx<E>, request: &'a DescribeProducersRequ
     })
 }
 
-/// Whether the next partition, by its topic's number, is answered; else it is left out.
+/// Whether the response contains the next partition, given by its topic's number; else it is left out.
 fn is_answered<E: Env>(
     listed: &mut ListedEntries<(usize, i32)>,
     route: Option<&Route<E>>,
@@ -54,14 +55,14 @@ fn is_answered<E: Env>(
     listed.admit((number, index), exists, partition_bytes(route, index)) == EntryOutcome::Answer
 }
 
-/// What a partition takes up at most.
+/// Upper bound of a partition in the response, in bytes.
 fn partition_bytes<E: Env>(route: Option<&Route<E>>, index: i32) -> usize {
     let handle = route.and_then(|route| route.partition(index));
     let view = handle.and_then(|handle| handle.view_if_open());
     PARTITION_BYTES + view.map_or(0, |view| view.producers) * PRODUCER_BYTES
 }
 
-/// Answers the request: topics and partitions as they are listed.
+/// Returns the response: topics and partitions in the order of the request.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeProducersRequest,
@@ -76,7 +77,7 @@ pub async fn handle<E: Env>(
         let name = topic.name;
         let number = numbers.of(&name, Uuid::ZERO);
         let route = routes.by_name(&name);
-        // Clipped: it quotes the name, and stands before each partition.
+        // Clipped: it quotes the name, and is repeated for each partition.
         let invalid = topic_name::invalid(&name).map(|why| Str::clipped(&why, SENTENCE_BYTES_MAX));
         let mut partitions = Vec::new();
         for partition_index in topic.partition_indexes {

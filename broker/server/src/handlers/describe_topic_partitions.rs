@@ -1,4 +1,4 @@
-//! DescribeTopicPartitions: topics page by page (KIP-966).
+//! DescribeTopicPartitions: topics, page by page (KIP-966).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use brokkr_wire::{ErrorCode, Str};
 use super::common::{Leadership, NO_OPERATIONS, TOPIC_OPERATIONS, leadership, offline_here};
 use crate::ctx::{Ctx, Peer};
 
-/// What a partition's and, once names were collected, a topic's part take up at most.
+/// Upper bounds of a partition in the response, and of a topic whose name was collected, in bytes.
 const PARTITION_BYTES: usize = 320;
 const TOPIC_BYTES: usize = 64;
 
-/// What the response takes up at most.
+/// Upper bound of the response, in bytes.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeTopicPartitionsRequest) -> usize {
     let limit = ctx.config.max_request_partition_size_limit;
     let partitions = limit.min(request.response_partition_limit).max(1) as usize;
     partitions * PARTITION_BYTES + ctx.image().topics.len() * TOPIC_BYTES
 }
 
-/// Answers the request: partitions up to the limit, and where to go on.
+/// Returns the response: partitions up to the limit, and a cursor to the next one.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeTopicPartitionsRequest,
@@ -71,7 +71,7 @@ pub async fn handle<E: Env>(
         } else {
             0
         };
-        // As Kafka: what is full goes no further, not even to a topic that doesn't exist.
+        // As in Kafka: a full page ends, even if the next topic does not exist.
         if partitions_left == 0 {
             let cursor = Cursor {
                 topic_name: name,
@@ -92,7 +92,7 @@ pub async fn handle<E: Env>(
         let leadership = |index, p: &PartitionImage| leadership(image, p, node_id, offline(index));
         response
             .topics
-            .push(described(topic, first, partitions_left, leadership));
+            .push(topic_page(topic, first, partitions_left, leadership));
         if left > partitions_left {
             let partition_index = (first + partitions_left) as i32;
             response.next_cursor = Some(Cursor {
@@ -107,7 +107,7 @@ pub async fn handle<E: Env>(
     response
 }
 
-/// The cursor is none of the request's.
+/// The response to a cursor that is not in the request.
 fn invalid_cursor(requested: Vec<TopicRequest>) -> DescribeTopicPartitionsResponse {
     let topics = requested
         .into_iter()
@@ -136,7 +136,7 @@ fn unknown(name: Str) -> DescribeTopicPartitionsResponseTopic {
     }
 }
 
-fn described(
+fn topic_page(
     topic: &TopicImage,
     first: usize,
     max: usize,

@@ -1,7 +1,8 @@
-//! Fetch: ranges of files below the high watermark, straight to the socket; parks without polling until there is enough.
+//! Fetch: responds with ranges of log files below the high watermark, which go from the file to the socket without a copy.
+//! A fetch that finds fewer than `min_bytes` parks until there is enough; it never polls.
 //!
-//! Keeps L5 (nothing at or past the high watermark), W6 (the batch that holds the offset, whole, even where it is larger
-//! than every limit) and R19 (each partition is answered from one snapshot).
+//! Keeps L5 (nothing at or past the high watermark), W6 (the batch that contains the offset is returned whole, even where
+//! it is larger than every limit) and R19 (each partition is answered from one snapshot).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,46 +25,47 @@ use crate::net::request::{Dispatched, RequestContext, response_share};
 use crate::partition::{PartitionError, PartitionHandle, View, Waiter};
 use crate::partitions::{OPENING_WAIT, check_epoch};
 
-/// `isolation_level` of a consumer that reads only what is decided (KIP-98).
+/// `isolation_level` of a consumer that reads only records of decided transactions (KIP-98).
 const READ_COMMITTED: i8 = 1;
-/// The first version in which topics have ids and no names.
+/// The first version that identifies topics by id instead of name.
 const IDS_SINCE: i16 = 13;
-/// Who fetches without being a replica.
+/// The replica id of a client that is not a replica.
 const CONSUMER: i32 = -1;
-/// A fetch of more partitions than this, that waits for many bytes, looks again only at those that changed.
+/// A parked fetch of more partitions than this that waits for `min_bytes` re-reads only the partitions that changed.
 const FEW: usize = 8;
-/// A read is tried again so often when retention or a truncation made its snapshot stale.
+/// How often a read is retried when retention or a truncation made its snapshot stale.
 const STALE_RETRIES_MAX: usize = 3;
-/// What a partition's part of a response takes up at most, besides its records.
+/// Upper bound of a partition's part of the response, without its records.
 const RESPONSE_PARTITION_BYTES: usize = 400;
-/// How much of a file that could not be read is read at a time, before more of it is promised.
+/// Bytes read at a time to verify a range of a file that had a read error.
 const CHECKED_BYTES: u32 = 256 << 10;
 
-/// What was found for a partition.
+/// The result of reading one partition.
 struct PartitionRead<E: Env> {
     status: PartitionStatus,
     range: Option<FileRange<E>>,
-    /// Where the fetcher's log leaves ours: epoch and end offset.
+    /// Epoch and end offset at which the fetcher's log diverges from this one.
     diverging: Option<(i32, i64)>,
-    /// Where it is counted, if there is such a topic.
+    /// The topic's traffic counters; `None` if the topic is unknown.
     traffic: Option<Arc<TopicTraffic>>,
 }
 
-/// Everything found in one pass.
+/// The result of one pass over all partitions of a fetch.
 struct FetchPass<E: Env> {
     reads: Vec<PartitionRead<E>>,
     bytes: usize,
-    /// Something that is answered at once, whatever there is to read: an error, or where the fetcher's log diverges. A
-    /// partition that doesn't exist is no such thing: as with Kafka the others are waited for.
+    /// Whether the response leaves at once, whatever there is to read: a partition has an error, or the fetcher's log
+    /// diverges. An unknown partition is not urgent: as in Kafka, the fetch waits for the other partitions.
     urgent: bool,
-    /// A partition's log is offline. Answered when the time is up: a client that asks again at once must not be answered
-    /// at once, again and again.
+    /// Whether a partition's log is offline. The response waits for the deadline, or else a client that retries at once
+    /// would do so in a tight loop.
     offline: bool,
-    /// Where to wait for more: the partition, the high watermark seen, and its place among those that are fetched.
+    /// The partitions to wait for: the handle, the high watermark seen (`None` while the log opens), and the index in the
+    /// fetch.
     wait_for: Vec<(PartitionHandle<E>, Option<Offset>, usize)>,
 }
 
-/// Begins a fetch. What it reads and waits for is in the future.
+/// Starts a fetch. The returned future does the reading and the waiting.
 pub fn begin<E: Env>(
     ctx: &Ctx<E>,
     sessions: &FetchSessions<E>,
@@ -111,7 +113,7 @@ pub fn begin<E: Env>(
     Dispatched::Pending(pending, share)
 }
 
-/// Kafka stumbles over these and answers that it doesn't know why; here the client is told.
+/// Rejects values on which Kafka fails with UNKNOWN_SERVER_ERROR; here the client gets INVALID_REQUEST.
 fn validate(request: &FetchRequest) -> Result<(), ErrorCode> {
     isolation_level(request.isolation_level)?;
     match request.max_bytes {
@@ -120,7 +122,7 @@ fn validate(request: &FetchRequest) -> Result<(), ErrorCode> {
     }
 }
 
-/// The answer to a request that is refused as it stands. As in Kafka, partitions are told of while topics have names.
+/// The response to an invalid request. As in Kafka it lists the partitions only in versions that name topics.
 fn error_response(request: &FetchRequest, version: i16, code: ErrorCode) -> FetchResponse {
     let partition = |index| PartitionData {
         partition_index: index,
@@ -170,7 +172,8 @@ async fn fetch<E: Env>(
         )
         .await;
         let nothing_to_wait_for = pass.wait_for.is_empty() && !pass.offline;
-        // Logs that are being opened are waited for, whatever the request says, unless there is something else to answer.
+        // The fetch waits for logs that are being opened, whatever its `max_wait_ms`, unless there is something else to
+        // return.
         let is_opening = pass.bytes == 0 && pass.wait_for.iter().any(|(_, seen, _)| seen.is_none());
         let deadline = if is_opening {
             deadline.max(rc.received_at + OPENING_WAIT)
@@ -187,7 +190,7 @@ async fn fetch<E: Env>(
             let unknown = reads.filter(|(_, read)| is_unknown(ErrorCode(read.status.error_code)));
             unknown.map(|(at, _)| at).collect()
         });
-        // To look again at a few, or where the first byte is enough, costs no more than to know what changed.
+        // Re-reading a few partitions, or waiting for the first byte, costs no more than tracking which ones changed.
         let mut readable = match context.partitions.len() > FEW && min_bytes > 1 {
             true => Some(ReadableBytes::of(&pass)),
             false => None,
@@ -199,7 +202,7 @@ async fn fetch<E: Env>(
         for (handle, seen, at) in &pass.wait_for {
             handle.register_waiter(*seen, &waiter, *at);
         }
-        // BEFORE the wait: what was found so far pins files, and so do the routes.
+        // BEFORE the wait: the reads pin files, and so does the snapshot of the routes.
         drop(pass);
         ctx.release();
         let parked = ctx.memory.evictable_fetch(held);
@@ -215,7 +218,7 @@ async fn fetch<E: Env>(
                     is_last = true;
                     break;
                 }
-                // AFTER those: it may be told all the time.
+                // AFTER those two: a waiter can be notified all the time.
                 () = waiter.notified() => {
                     brokkr_types::reached!("a parked fetch was woken");
                     let Some(readable) = &mut readable else { break };
@@ -234,8 +237,8 @@ async fn fetch<E: Env>(
     }
 }
 
-/// What a parked fetch of many partitions has found of each, in bytes, so that it need only look again at what changed. What it
-/// would find may be less (each partition is counted as if it were the first), never more.
+/// Readable bytes of each partition of a large parked fetch, so that only the partitions that changed are read again. It
+/// may overestimate (each partition is read as if it were the first), never underestimate.
 struct ReadableBytes {
     by_partition: Vec<usize>,
     total: usize,
@@ -253,7 +256,8 @@ impl ReadableBytes {
         }
     }
 
-    /// Looks again at the partitions that have more. Whether to look at all: there may be enough, or something is to be answered.
+    /// Re-reads the partitions that changed. Returns whether the fetch must make a full pass: there may be enough bytes,
+    /// or a partition has an error.
     async fn update<E: Env>(
         &mut self,
         ctx: &mut Ctx<E>,
@@ -289,14 +293,14 @@ impl ReadableBytes {
     }
 }
 
-/// Whether there is no such topic, or partition.
+/// Whether the code says that the topic or partition does not exist.
 fn is_unknown(code: ErrorCode) -> bool {
     [ErrorCode::UNKNOWN_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION].contains(&code)
 }
 
-/// Looks once at every partition. `unknown`: when it looks again, the places of those that were unknown at first. As with Kafka,
-/// which finds the topics of a request once, one that is unknown since then is a partition that is gone, and is answered at
-/// once.
+/// Reads every partition once. `unknown_at_first` is given for every pass but the first: indexes of the partitions that
+/// were unknown in the first pass. As in Kafka, which resolves the topics of a request once, a partition that becomes
+/// unknown later was deleted, and the response leaves at once.
 async fn read_partitions<E: Env>(
     ctx: &mut Ctx<E>,
     version: i16,
@@ -345,7 +349,7 @@ async fn read_partitions<E: Env>(
     pass
 }
 
-/// Who fetches.
+/// The replica id of the fetcher; [`CONSUMER`] if it is a client.
 fn replica_id(version: i16, request: &FetchRequest) -> i32 {
     match version {
         15.. => request.replica_state.replica_id,
@@ -353,8 +357,8 @@ fn replica_id(version: i16, request: &FetchRequest) -> i32 {
     }
 }
 
-/// Looks at one partition: what is found, whom to wait for, and the high watermark that was seen. A partition whose log is being
-/// opened has none: it is waited for, and refused when the wait ends.
+/// Reads one partition. Returns the read, the handle to wait on, and the high watermark that the read saw. While the log
+/// is being opened there is no high watermark: the fetch waits, and answers NOT_LEADER_OR_FOLLOWER when the wait ends.
 async fn read_partition<E: Env>(
     ctx: &mut Ctx<E>,
     version: i16,
@@ -364,7 +368,8 @@ async fn read_partition<E: Env>(
     first: bool,
 ) -> Result<(PartitionRead<E>, PartitionHandle<E>, Option<Offset>), PartitionError> {
     if replica_id != CONSUMER && replica_id >= 0 {
-        // One broker has no followers. Who tells an epoch may know of a later assignment, so Kafka.
+        // A cluster of one broker has no followers. As in Kafka, a replica that sends a leader epoch may know of a later
+        // assignment.
         return Err(PartitionError::new(match requested.fetch.current_leader_epoch {
             ..0 => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             _ => ErrorCode::UNKNOWN_LEADER_EPOCH,
@@ -384,7 +389,7 @@ async fn read_partition<E: Env>(
     let handle = route.partition_or_error(requested.key.partition)?.clone();
     let fetch = &requested.fetch;
     if fetch.partition_max_bytes < 0 {
-        // As with `max_bytes`.
+        // As for `max_bytes`.
         return Err(PartitionError::new(ErrorCode::INVALID_REQUEST));
     }
     let bytes_max = bytes_left.min(fetch.partition_max_bytes as usize);
@@ -394,9 +399,9 @@ async fn read_partition<E: Env>(
             return Ok((failed_read(&opening), handle, None));
         };
         let seen = Some(view.high_watermark);
-        // Here, and nowhere else, Kafka takes every negative epoch for none.
+        // Only in Fetch does Kafka treat every negative epoch as absent.
         check_epoch(fetch.current_leader_epoch.max(-1), view.leader_epoch)?;
-        // As Kafka: a fetcher that is behind the log's start begins anew, whatever its log has.
+        // As in Kafka: a fetcher below the log start offset starts over, even if its log diverges.
         if fetch.fetch_offset < view.log_start.0 {
             return Err(PartitionError::new(ErrorCode::OFFSET_OUT_OF_RANGE));
         }
@@ -410,7 +415,7 @@ async fn read_partition<E: Env>(
         match read_range(&view, fetch.fetch_offset, bytes_max, first).await {
             Ok(range) => return Ok((partition_read(&view, range, None, &route.traffic), handle, seen)),
             Err(ReadError::Stale) => {}
-            // Its files are gone because its topic is: that says nothing of the offset.
+            // The files are gone because the topic was deleted; that does not make the offset out of range.
             Err(_) if ctx.routes().by_id(id).is_none() => {
                 brokkr_types::reached!("a log was read while its topic was deleted");
                 return Err(PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
@@ -436,7 +441,8 @@ async fn read_range<E: Env>(
     first: bool,
 ) -> Result<Option<FileRange<E>>, ReadError> {
     let offset = Offset(offset);
-    // Past the end it is out of range; between high watermark and end it is only early (KIP-207).
+    // Past the log end the offset is out of range; between the high watermark and the log end there is nothing to return
+    // yet (KIP-207).
     if offset >= view.high_watermark && offset <= view.log_end && offset >= view.log_start {
         return Ok(None);
     }
@@ -449,7 +455,7 @@ async fn read_range<E: Env>(
     if !range.file().is_suspect() || verify_readable(&range).await.is_ok() {
         return Ok(Some(range));
     }
-    // BEFORE anybody is promised what can't be read: the batch asked for alone may be well.
+    // BEFORE the response promises bytes that can't be read: the first batch alone may be intact.
     let slice = reader.read(offset, UpTo::HighWatermark, 0, true).await?;
     let Some(range) = slice.map(|s| s.range) else {
         return Ok(None);
@@ -459,13 +465,13 @@ async fn read_range<E: Env>(
     Ok(Some(range).filter(|_| first))
 }
 
-/// A piece at a time: a fetch may ask for much.
+/// Reads the whole range, a piece at a time, since a fetch may ask for many bytes.
 async fn verify_readable<E: Env>(range: &FileRange<E>) -> Result<(), ReadError> {
     let (mut at, end) = (range.at(), range.at() + u64::from(range.len()));
     while at < end {
         let len = u64::from(CHECKED_BYTES).min(end - at) as u32;
         let bytes = range.file().read_at(at, len).await?;
-        // The file may end before its time, too.
+        // A truncated file is an error as well.
         if bytes.len() as u32 != len {
             let what = format!("{range:?}: the file ends before");
             return Err(ReadError::Io(Error::new(ErrorKind::UnexpectedEof, what)));
@@ -475,7 +481,7 @@ async fn verify_readable<E: Env>(range: &FileRange<E>) -> Result<(), ReadError> 
     Ok(())
 }
 
-/// Where the fetcher's log leaves ours (KIP-595), if it says what it fetched last.
+/// Where the fetcher's log diverges from this one (KIP-595), if the fetcher sent its last fetched epoch.
 fn diverging_epoch<E: Env>(
     view: &View<E>,
     last_fetched_epoch: i32,
@@ -487,7 +493,7 @@ fn diverging_epoch<E: Env>(
     let end = view
         .reader
         .end_offset_for_epoch(brokkr_types::LeaderEpoch(last_fetched_epoch));
-    // An epoch that never was here, later than all of ours: nothing can be said of where it ends.
+    // The epoch is later than all epochs of this log, so its end is unknown.
     let end = end.ok_or_else(|| PartitionError::new(ErrorCode::OFFSET_OUT_OF_RANGE))?;
     let diverges = end.epoch.0 < last_fetched_epoch || end.end.0 < offset;
     Ok(diverges.then_some((end.epoch.0, end.end.0)))
@@ -528,14 +534,14 @@ fn failed_read<E: Env>(error: &PartitionError) -> PartitionRead<E> {
     }
 }
 
-/// What is said of a partition, but for its records.
+/// A partition's response without its records.
 fn partition_data<E: Env>(
     requested: &RequestedPartition,
     read: &PartitionRead<E>,
     read_committed: bool,
 ) -> PartitionData {
     let status = &read.status;
-    // As in Kafka an empty list, and not none, where no log was asked; and there are no transactions that could have been
+    // As in Kafka the list is empty, and not null, where no log was read. There are no transactions that could have been
     // aborted.
     let empty = match status.error_code {
         0 => read_committed,
@@ -565,7 +571,7 @@ type BuiltResponse<E> = (
     Vec<(PartitionStatus, bool)>,
 );
 
-/// The response, its ranges by token, and what a session has to remember of each partition.
+/// The response, its file ranges by token, and for each partition the status that the session caches.
 async fn build_response<E: Env>(
     context: &FetchContext,
     pass: FetchPass<E>,

@@ -1,9 +1,9 @@
-//! Fetch sessions (KIP-227): a client that fetches many partitions says only what changed.
+//! Fetch sessions (KIP-227): a client that fetches many partitions sends only the partitions that changed.
 //!
-//! A session belongs to the connection it was opened on and ends with it: a client that comes by another one is told
-//! FETCH_SESSION_ID_NOT_FOUND and opens a new one, as it does when Kafka evicted it. How many there are over all
-//! connections is bounded (`max.incremental.fetch.session.cache.slots`), and so is their memory, which comes from the broker's
-//! budget; a client that gets none is served full fetches.
+//! A session belongs to the connection that opened it and ends with the connection. A client that reconnects gets
+//! FETCH_SESSION_ID_NOT_FOUND and opens a new session, as it does when Kafka evicts one.
+//! `max.incremental.fetch.session.cache.slots` bounds the number of sessions over all connections, and the broker's memory
+//! budget bounds their size; a client that gets no session makes full fetches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,18 +17,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::handlers::topic_numbers::TopicNumbers;
 use crate::net::memory::{Memory, Share};
 
-/// Sessions of one connection: a client has one, but may forget to close it before the next.
+/// Sessions of one connection. A client uses one, but may open the next before it closes the last.
 const PER_CONNECTION_MAX: usize = 8;
-/// Up to so many partitions that a request names are looked for one by one.
+/// Up to this many partitions of a request are looked up by linear search.
 const FEW: usize = 8;
-/// What a partition of a session takes from the budget, besides its topic's name.
+/// Bytes of the memory budget that each partition of a session takes, without its topic's name.
 const PARTITION_BYTES: usize = 256;
-/// The first version of Fetch whose topics are ids.
+/// The first version of Fetch that identifies topics by id.
 const IDS_SINCE: i16 = 13;
-/// The epoch that says "no session, and none wanted".
+/// The epoch of a fetch without a session, which also closes the given session.
 const FINAL_EPOCH: i32 = -1;
 
-/// Places for sessions, over all connections. Cloning shares them.
+/// The slots for fetch sessions of all connections, and the session ids. Cloning shares them.
 #[derive(Clone)]
 pub struct SessionSlots {
     free: Arc<Semaphore>,
@@ -36,7 +36,8 @@ pub struct SessionSlots {
 }
 
 impl SessionSlots {
-    /// Places for `max` sessions. Ids count from `first_id`, so that those of an earlier life mean nothing.
+    /// Slots for `max` sessions. Session ids count up from `first_id`, which is random, so that ids from before a restart
+    /// are not found.
     pub fn new(max: usize, first_id: u32) -> Self {
         let first_id = (first_id & 0x7fff_ffff) as i32;
         Self {
@@ -45,7 +46,7 @@ impl SessionSlots {
         }
     }
 
-    /// Places that are free.
+    /// The number of free slots.
     pub fn free(&self) -> usize {
         self.free.available_permits()
     }
@@ -58,31 +59,31 @@ impl SessionSlots {
     }
 }
 
-/// A partition as the client named it: by id from Fetch 13 on, by name before.
+/// A topic partition as the client identified it: by id from Fetch 13 on, by name before.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct TopicIdPartition {
-    /// The topic's name, where it was given.
+    /// The topic's name; empty if the request has ids.
     pub topic: Str,
-    /// Its id, where it was given.
+    /// The topic's id; zero if the request has names.
     pub topic_id: Uuid,
     /// The partition.
     pub partition: i32,
 }
 
-/// What is asked of a partition, and what the client was told of it last.
+/// A partition of a fetch: what the client requested, and the status that it received last.
 #[derive(Clone, Debug)]
 pub struct RequestedPartition {
-    /// Which one.
+    /// The partition.
     pub key: TopicIdPartition,
-    /// As the client said last.
+    /// The client's latest parameters.
     pub fetch: FetchPartition,
-    /// What the last response said, if any did.
+    /// The status in the session's last response that contained the partition.
     pub last_status: Option<PartitionStatus>,
-    /// Whether it had records in it.
+    /// Whether the last response had records of it.
     pub had_records: bool,
 }
 
-/// What a response said of a partition.
+/// What a response reports of a partition, besides records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PartitionStatus {
     /// The error.
@@ -91,20 +92,20 @@ pub struct PartitionStatus {
     pub high_watermark: i64,
     /// The last stable offset.
     pub last_stable_offset: i64,
-    /// The log's start.
+    /// The log start offset.
     pub log_start_offset: i64,
 }
 
 struct FetchSession {
     epoch: i32,
-    /// Whether its topics are named by ids.
+    /// Whether the session identifies topics by id.
     by_ids: bool,
     partitions: Vec<RequestedPartition>,
     share: Share,
     _slot: OwnedSemaphorePermit,
 }
 
-/// One connection's sessions. Cloning shares them.
+/// The fetch sessions of one connection. Cloning shares them.
 pub struct FetchSessions<E: Env> {
     slots: SessionSlots,
     memory: Memory<E>,
@@ -121,14 +122,14 @@ impl<E: Env> Clone for FetchSessions<E> {
     }
 }
 
-/// How a fetch stands to sessions.
+/// What a fetch reads and how it responds, once its session is updated: Kafka's `FetchContext`.
 #[derive(Debug)]
 pub struct FetchContext {
-    /// What is fetched, in the order in which partitions get room.
+    /// The partitions to read, in the order in which they get bytes of the response.
     pub partitions: Vec<RequestedPartition>,
-    /// What the response gives as session id: 0 is none.
+    /// The session id in the response; 0 is none.
     pub session_id: i32,
-    /// Whether the response leaves out partitions of which there is nothing new.
+    /// Whether the response omits partitions whose status did not change.
     pub incremental: bool,
 }
 
@@ -142,7 +143,7 @@ impl<E: Env> FetchSessions<E> {
         }
     }
 
-    /// What a copy of the partitions takes that the session of a request has so far: their names are shared.
+    /// Memory that a copy of the request's session takes, in bytes. Topic names are shared, not copied.
     pub fn copied_bytes(&self, request: &FetchRequest) -> usize {
         self.lock()
             .get(&request.session_id)
@@ -153,14 +154,17 @@ impl<E: Env> FetchSessions<E> {
         self.sessions.lock().expect("no panic under this lock")
     }
 
-    /// Takes a request: what it fetches, once its session has been brought up to date.
+    /// Updates, opens or closes the request's session, and returns what to fetch.
+    ///
+    /// # Errors
+    /// FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
     pub fn new_context(&self, request: &FetchRequest, version: i16) -> Result<FetchContext, ErrorCode> {
         let by_ids = version >= IDS_SINCE;
         match (request.session_id, request.session_epoch) {
             (id, FINAL_EPOCH) => {
                 self.lock().remove(&id);
                 Ok(FetchContext {
-                    // They end with the request, and share its frame.
+                    // These live as long as the request, so they may share its frame.
                     partitions: deduplicated(request, Str::clone),
                     session_id: 0,
                     incremental: false,
@@ -190,7 +194,7 @@ impl<E: Env> FetchSessions<E> {
                 session.epoch = epoch.checked_add(1).unwrap_or(1);
                 session.update(request);
                 if session.partitions.is_empty() {
-                    // As Kafka: there is nothing left to tell by it.
+                    // As in Kafka, a session without partitions is closed.
                     sessions.remove(&id);
                     return Ok(FetchContext {
                         partitions: Vec::new(),
@@ -205,7 +209,7 @@ impl<E: Env> FetchSessions<E> {
                 {
                     Some(share) => session.share.join(share),
                     None => {
-                        // The client opens another, or gets full fetches.
+                        // Without memory the session ends: the client opens another, or makes full fetches.
                         sessions.remove(&id);
                         return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
                     }
@@ -244,8 +248,8 @@ impl<E: Env> FetchSessions<E> {
         id
     }
 
-    /// Remembers what a turn's response told of its partitions, each with whether it had records. Those that had go last next time,
-    /// so that each gets its turn when there is less room than there are records.
+    /// Caches the status of each partition of a response, and whether it had records. Partitions that had records move to
+    /// the end, so that each gets bytes in turn when a response can't hold them all.
     pub fn record_response(&self, context: &FetchContext, statuses: &[(PartitionStatus, bool)]) {
         let mut sessions = self.lock();
         let Some(session) = sessions.get_mut(&context.session_id) else {
@@ -254,7 +258,7 @@ impl<E: Env> FetchSessions<E> {
         let mut numbers = TopicNumbers::default();
         let mut indexes: Option<BTreeMap<(usize, i32), usize>> = None;
         for (i, requested) in session.partitions.iter_mut().enumerate() {
-            // They stand as they were asked, unless a later request has changed that meanwhile.
+            // The order is that of the request, unless a later request has changed the session meanwhile.
             let at = match context
                 .partitions
                 .get(i)
@@ -277,13 +281,13 @@ impl<E: Env> FetchSessions<E> {
 }
 
 impl TopicIdPartition {
-    /// The same with a number in the topic's place.
+    /// The partition with a number in place of its topic.
     fn numbered(&self, numbers: &mut TopicNumbers) -> (usize, i32) {
         (numbers.of(&self.topic, self.topic_id), self.partition)
     }
 }
 
-/// Where each partition stands.
+/// The index of each partition.
 fn indexes_of(
     partitions: &[RequestedPartition],
     numbers: &mut TopicNumbers,
@@ -292,14 +296,14 @@ fn indexes_of(
     all.map(|(at, p)| (p.key.numbered(numbers), at)).collect()
 }
 
-/// Everything that a request names, in its order.
+/// The partitions that a request lists, in order.
 fn listed_partitions(request: &FetchRequest) -> impl Iterator<Item = (&FetchTopic, &FetchPartition)> {
     let topics = request.topics.iter();
     topics.flat_map(|topic| topic.partitions.iter().map(move |fetch| (topic, fetch)))
 }
 
-/// Each partition that a request names, once. As with Kafka, which reads the list into a map, the last entry counts, in the
-/// first one's place.
+/// Each partition that a request lists, once. As in Kafka, which reads the list into a linked hash map, the last entry
+/// wins and keeps the first one's position.
 fn deduplicated<'r>(request: &'r FetchRequest, keep: impl Fn(&Str) -> Str) -> Vec<RequestedPartition> {
     type Entry<'a> = (&'a FetchTopic, &'a FetchPartition);
     fn key<'a>((topic, fetch): Entry<'a>) -> (&'a str, Uuid, i32) {
@@ -309,7 +313,7 @@ fn deduplicated<'r>(request: &'r FetchRequest, keep: impl Fn(&Str) -> Str) -> Ve
     let requested = |(topic, fetch): Entry<'r>| {
         requested_partition(topic, shared_name(&mut name, &topic.topic, &keep), fetch)
     };
-    // Most lists are in order.
+    // Most clients send sorted lists, which have no duplicates.
     let topics = || request.topics.iter();
     let partitions_in_order = |t: &FetchTopic| t.partitions.is_sorted_by(|a, b| a.partition < b.partition);
     if topics().is_sorted_by(|a, b| (&a.topic, a.topic_id) < (&b.topic, b.topic_id))
@@ -337,7 +341,7 @@ fn deduplicated<'r>(request: &'r FetchRequest, keep: impl Fn(&Str) -> Str) -> Ve
     entries.into_iter().map(requested).collect()
 }
 
-/// A topic's name as it is kept: once for all partitions that follow each other.
+/// Copies a topic's name once for all its partitions that follow each other.
 fn shared_name<'a>(before: &mut Option<(&'a Str, Str)>, name: &'a Str, keep: impl Fn(&Str) -> Str) -> Str {
     match before {
         Some((of, shared_name)) if std::ptr::eq(*of, name) => shared_name.clone(),
@@ -345,7 +349,8 @@ fn shared_name<'a>(before: &mut Option<(&'a Str, Str)>, name: &'a Str, keep: imp
     }
 }
 
-/// What a session of these takes from the budget. Nothing says that a name is a topic's, or how long it is.
+/// Memory that a session of these partitions takes, in bytes. Names count in full: a client may send any name of any
+/// length.
 fn bytes(partitions: &[RequestedPartition]) -> usize {
     partitions
         .iter()
@@ -373,10 +378,10 @@ fn requested_partition(topic: &FetchTopic, name: Str, fetch: &FetchPartition) ->
 impl FetchSession {
     fn update(&mut self, request: &FetchRequest) {
         let many = listed_partitions(request).nth(FEW).is_some();
-        // To look for each among all of them would take the square of their number.
+        // A linear search for each would be quadratic.
         let mut numbers = TopicNumbers::default();
         let mut indexes = many.then(|| indexes_of(&self.partitions, &mut numbers));
-        // Detached: a session must not hold on to the frame it came in.
+        // Detached: a session must not keep the request's frame alive.
         let mut name = None;
         for (topic, fetch) in listed_partitions(request) {
             let new = requested_partition(topic, shared_name(&mut name, &topic.topic, Str::detached), fetch);
@@ -434,7 +439,7 @@ mod tests {
         }
     }
 
-    /// As [`FetchSessions::context`], with names.
+    /// [`FetchSessions::new_context`] for a request with topic names.
     fn context(
         sessions: &FetchSessions<TokioEnv>,
         request: &FetchRequest,
@@ -537,7 +542,7 @@ mod tests {
         named.topics[0].topic = Str::from("n".repeat(30_000));
         assert_eq!(context(&sessions, &named).expect("a session").session_id, 7);
         assert!(memory.try_session(20 << 10).is_none(), "of 100 KiB");
-        // What was not opened, for want of memory, is a full fetch.
+        // Without memory for a session it is a full fetch.
         assert_eq!(context(&sessions, &named).expect("a full fetch").session_id, 0);
     }
 
@@ -599,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn who_had_records_goes_last() {
+    fn partitions_that_had_records_go_last() {
         let sessions = sessions(SessionSlots::new(10, 7));
         let first = context(&sessions, &request(0, 0, &[1, 2, 3])).expect("a session");
         let status = PartitionStatus {
@@ -611,7 +616,7 @@ mod tests {
         sessions.record_response(&first, &[(status, true), (status, false), (status, false)]);
         let next = context(&sessions, &request(7, 1, &[])).expect("its next epoch");
         assert_eq!(partitions(&next), [2, 3, 1]);
-        // The answer to that comes when a later request has already brought another: it is of its own partitions.
+        // The response to that comes after a later request has changed the session: it updates only its own partitions.
         let mut later = request(7, 2, &[4]);
         later.forgotten_topics_data = vec![ForgottenTopic {
             topic: Str::from("t"),

@@ -1,4 +1,4 @@
-//! IncrementalAlterConfigs: single keys of a resource set, taken away, appended to (KIP-339).
+//! IncrementalAlterConfigs: sets, deletes, appends to and subtracts from single keys of a resource (KIP-339).
 
 use brokkr_env::Env;
 use brokkr_metadata::{Reply, Request};
@@ -8,7 +8,7 @@ use brokkr_wire::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConf
 use super::without_effect;
 use crate::ctx::{Ctx, Peer};
 
-/// Answers the request once the changes are committed and the partitions go by them.
+/// Responds once the changes are committed and the partitions use them.
 pub async fn handle<E: Env>(
     ctx: Ctx<E>,
     request: IncrementalAlterConfigsRequest,
@@ -32,7 +32,7 @@ pub async fn handle<E: Env>(
         .await
     {
         Ok(Reply::IncrementalAlterConfigs(response)) => response,
-        Ok(other) => unreachable!("configurations were to be altered: {other:?}"),
+        Ok(other) => unreachable!("the reply is not to IncrementalAlterConfigs: {other:?}"),
         Err(code) => {
             let responses =
                 requested

@@ -1,4 +1,4 @@
-//! ListOffsets: by time, and the special ones.
+//! ListOffsets: offsets by timestamp, and by special timestamps such as EARLIEST.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::net::memory::Overloaded;
 use crate::partition::PartitionError;
 use crate::partitions::{Route, check_epoch};
 
-/// The special timestamps, and the first version that knows each.
+/// The special timestamps, each with the first version that has it.
 const LATEST: (i64, i16) = (-1, 1);
 const EARLIEST: (i64, i16) = (-2, 1);
 const MAX_TIMESTAMP: (i64, i16) = (-3, 7);
@@ -28,14 +28,14 @@ const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
 const LATEST_TIERED: (i64, i16) = (-5, 9);
 const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
 
-/// The first version that tells the leader epoch.
+/// The first version that returns the leader epoch.
 const EPOCH_SINCE: i16 = 4;
 
-/// What was found: timestamp, offset, leader epoch.
+/// Timestamp, offset and leader epoch of the record.
 type FoundOffset = (i64, i64, i32);
 const NOTHING: FoundOffset = (-1, -1, -1);
 
-/// Answers the request.
+/// Returns the response.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: ListOffsetsRequest,
@@ -55,14 +55,14 @@ pub async fn handle<E: Env>(
             .collect();
         for requested in requested {
             steps.step().await;
-            // As Kafka: a partition that is asked for twice is answered once.
+            // As in Kafka: a partition that is listed twice is answered once, with an error.
             let found = match (repeated.contains(&requested.partition_index), isolation) {
                 (true, _) if !seen.remove(&requested.partition_index) => continue,
                 (true, _) => Err(PartitionError::new(ErrorCode::INVALID_REQUEST)),
                 (false, Err(code)) => Err(PartitionError::new(code)),
                 (false, Ok(())) => find_offset(&ctx, route.as_deref(), &requested, version).await,
             };
-            // Of those a batch is decompressed: as much work as there is between two breaks.
+            // These decompress a batch: about as much work as there is between two yields.
             if requested.timestamp >= 0 || requested.timestamp == MAX_TIMESTAMP.0 {
                 steps.steps(STEPS_MAX).await;
             }
@@ -117,7 +117,7 @@ async fn find_offset<E: Env>(
         t if t == MAX_TIMESTAMP.0 && version >= MAX_TIMESTAMP.1 => {
             by_time(ctx, &view.reader, None, route.rules()).await
         }
-        // Nothing is tiered, nothing waits to be.
+        // There is no tiered storage.
         t if t == LATEST_TIERED.0 && version >= LATEST_TIERED.1 => Ok(NOTHING),
         t if t == EARLIEST_PENDING_UPLOAD.0 && version >= EARLIEST_PENDING_UPLOAD.1 => Ok(NOTHING),
         t if t < 0 => Err(PartitionError::new(ErrorCode::UNSUPPORTED_VERSION)),
@@ -125,9 +125,9 @@ async fn find_offset<E: Env>(
     }
 }
 
-/// The first record as young as `target`, or without one the youngest. Its batch may take a little memory first; then, in turns and
-/// with what that takes from the budget, as much as the topic takes of a producer. Where that is not enough, the batch is found and
-/// not the record.
+/// The first record with a timestamp of at least `target`, or without a target the first with the largest timestamp. The
+/// batch is decompressed with little memory first; if that is not enough, on a work slot, with memory from the budget, up
+/// to the topic's limit. If that is not enough either, the result is the batch's first offset.
 async fn by_time<E: Env>(
     ctx: &Ctx<E>,
     reader: &LogReader<E>,
@@ -152,7 +152,7 @@ async fn by_time<E: Env>(
             PartitionError::with_message(ErrorCode::REQUEST_TIMED_OUT, why)
         };
         let deadline = ctx.work_slots.deadline();
-        // Whatever it is compressed with, and itself.
+        // The copies of the codec that takes most, and the batch itself.
         let copies = 1 + copies(Some(CompressionType::Zstd), false);
         let decompressed_limit = decompressed_max(ctx, rules, copies);
         for max in [MOST_DECOMPRESSED_MAX.min(decompressed_limit), decompressed_limit] {

@@ -1,4 +1,4 @@
-//! Metadata: brokers, topics, leaders.
+//! Metadata: brokers, topics and their leaders.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::partitions::ClusterView;
 
-/// The first version in which topics can be asked for by id.
+/// The first version that can request topics by id.
 const BY_ID_SINCE: i16 = 12;
 
-/// What a topic's and a partition's part of a response take up at most, besides the topic's name.
+/// Upper bounds of a topic in the response, without its name, and of a partition, in bytes.
 const TOPIC_BYTES: usize = 160;
 const PARTITION_BYTES: usize = 240;
 
-/// What the response takes up at most.
+/// Upper bound of the response, in bytes.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &MetadataRequest) -> usize {
     let (config, image) = (Arc::clone(&ctx.config), ctx.image());
     let bytes = |t: &TopicImage| t.name.len() + TOPIC_BYTES + t.partitions.len() * PARTITION_BYTES;
@@ -45,7 +45,7 @@ pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &MetadataRequest) -> usize {
     }
 }
 
-/// Answers the request. Topics that don't exist are made first, where the request and the configuration allow it.
+/// Returns the response. Unknown topics are created first if the request and the configuration allow it.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: MetadataRequest,
@@ -53,7 +53,7 @@ pub async fn handle<E: Env>(
     peer: Peer,
 ) -> MetadataResponse {
     let mut cluster = Arc::clone(ctx.cluster.get());
-    // In version 0 no topics meant all.
+    // In version 0 an empty list means all topics.
     let requested = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     if let Some(response) = invalid_request(requested.as_deref().unwrap_or_default(), version) {
         return response;
@@ -118,7 +118,7 @@ pub async fn handle<E: Env>(
     }
 }
 
-/// Before topics could be asked for by id they had to have names, and no ids: else Kafka refuses the whole request.
+/// Before topics could be requested by id, each needed a name and no id; otherwise Kafka rejects the whole request.
 fn invalid_request(requested: &[MetadataRequestTopic], version: i16) -> Option<MetadataResponse> {
     let named = |t: &MetadataRequestTopic| t.name.is_some() && t.topic_id == Uuid::ZERO;
     if version >= BY_ID_SINCE || requested.iter().all(named) {
@@ -139,7 +139,7 @@ fn invalid_request(requested: &[MetadataRequestTopic], version: i16) -> Option<M
     })
 }
 
-/// As Kafka: each topic is described once, and where some are asked for by id those without one are left out.
+/// As in Kafka: each topic is described once, and if some are requested by id, those without an id are left out.
 fn each_once(requested: &[MetadataRequestTopic]) -> impl Iterator<Item = &MetadataRequestTopic> {
     let by_id = requested.iter().any(|t| t.topic_id != Uuid::ZERO);
     let mut seen = BTreeSet::new();
@@ -158,7 +158,7 @@ struct TopicDescriber<'a, E: Env> {
 impl<E: Env> TopicDescriber<'_, E> {
     fn requested_topic(&self, requested: &MetadataRequestTopic) -> MetadataResponseTopic {
         let by_id = requested.topic_id != Uuid::ZERO;
-        // As Kafka: what may be done with a topic is told by its name, whether or not there is or could be one.
+        // As in Kafka: a topic requested by name has the allowed operations, whether or not it exists.
         let failed = |code: ErrorCode| MetadataResponseTopic {
             error_code: code.0,
             name: requested.name.clone().filter(|_| !by_id),

@@ -1,4 +1,4 @@
-//! One handler a file: a request in, a response out.
+//! Request handlers, one per file: each turns a decoded request into a response.
 
 pub mod alter_configs;
 pub mod api_versions;

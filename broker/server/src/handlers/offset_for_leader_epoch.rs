@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch (KIP-101, KIP-320): where an epoch ends in this log.
+//! OffsetForLeaderEpoch (KIP-101, KIP-320): the end offset of a leader epoch in the log.
 
 use brokkr_env::Env;
 use brokkr_types::LeaderEpoch;
@@ -15,7 +15,7 @@ use crate::ctx::{Ctx, Peer};
 use crate::partition::PartitionError;
 use crate::partitions::{Route, check_epoch};
 
-/// Answers the request.
+/// Returns the response.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: OffsetForLeaderEpochRequest,
@@ -73,7 +73,7 @@ async fn find_epoch_end<E: Env>(
     let end = view
         .reader
         .end_offset_for_epoch(LeaderEpoch(requested.leader_epoch));
-    // As Kafka, and as a Fetch that looks for divergence: an epoch's end in the log, committed or not. A follower that was
-    // told the high watermark instead would cut what is committed elsewhere (R1).
+    // As in Kafka, and as in Fetch with a last fetched epoch: the end of the epoch in the log, committed or not. A
+    // follower that truncated to the high watermark instead could lose records that another replica has committed (R1).
     Ok(end.map(|e| (e.epoch.0, e.end.0)))
 }

@@ -1,4 +1,5 @@
-//! Produce: validates, hands each batch to its partition's owner in order, and answers when all are committed.
+//! Produce: validates the batches, sends each to its partition's owner in the order of the request, and responds when all
+//! are committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,15 +29,15 @@ use crate::net::state::ConnectionState;
 use crate::partition::{Append, AppendResult, BatchMemory, DataMessage, PartitionError};
 use crate::partitions::Route;
 
-/// A partition's part of the request.
+/// A partition of the request on its way to a response.
 enum PartitionProgress {
-    /// With its owner.
+    /// The owner has the batch.
     Waiting {
         index: i32,
         result: oneshot::Receiver<AppendResult>,
         log_start: Offset,
     },
-    /// Answered already.
+    /// The response is known: an error.
     Done(PartitionProduceResponse),
 }
 
@@ -46,24 +47,25 @@ struct TopicProgress {
     partitions: Vec<PartitionProgress>,
 }
 
-/// A batch up to this size that decompresses to no more than the other is checked where it arrives; any other that is or
-/// gets compressed waits for a turn.
+/// A batch up to this size that decompresses to no more than [`QUICK_DECOMPRESSED_MAX`] is validated inline. Other batches
+/// that are, or become, compressed wait for a work slot.
 const QUICK_BYTES_MAX: usize = 64 << 10;
 pub(super) const QUICK_DECOMPRESSED_MAX: usize = 256 << 10;
-/// What most batches decompress to at most. Memory for more is only taken for those that do.
+/// Most batches decompress to less than this. Only those that exceed it reserve memory for more.
 pub(super) const MOST_DECOMPRESSED_MAX: usize = 8 << 20;
-/// How much work the check of such a batch may be: some milliseconds. What pretends to be small waits for turns.
+/// Work units that an inline validation may take: some milliseconds. A batch that looks small but takes more waits for a
+/// work slot.
 const QUICK_UNITS_MAX: usize = 3 << 20;
-/// After so many slices of work the check of a batch ends whose producer has closed its side: it can't be waiting for long.
+/// After this many slices the validation ends if the producer has closed its side of the connection.
 const SLICES_FOR_NOBODY_MAX: usize = 64;
 /// The first version that allows zstd.
 const ZSTD_FROM: i16 = 7;
 
-/// What a client's timeout bounds is the wait for followers: with Kafka a leader's own write takes as long as it takes. Here no answer
-/// waits longer than this for a disk that hangs, if the client's timeout isn't longer.
+/// Minimum time that a response waits for the local disk. The client's timeout bounds the wait for followers; Kafka's
+/// leader has no bound for its own write, but here a disk that hangs must not hold responses forever.
 const OWN_DISK: Duration = Duration::from_secs(1);
 
-/// Hands every batch of the request on. Runs in the order of the connection's requests.
+/// Validates and submits every batch of the request. Runs on the connection's reader, in the order of its requests.
 pub async fn begin<E: Env>(
     ctx: &mut Ctx<E>,
     rc: RequestContext,
@@ -133,10 +135,10 @@ pub async fn begin<E: Env>(
     }
 }
 
-/// Why a partition's batch was not taken.
+/// Why a partition's batch was not appended.
 enum ProduceError {
     Partition(PartitionError),
-    /// For its records, by a log that starts there.
+    /// The records are invalid. The offset is the log start offset.
     Records(RecordError, Offset),
 }
 
@@ -153,8 +155,8 @@ fn no_transactions() -> PartitionError {
     )
 }
 
-/// Whether a batch of the request says that it belongs to a transaction. As Kafka: only each partition's first is looked at,
-/// before anything else is; and what is no batch says nothing.
+/// Whether a batch of the request is transactional. As in Kafka, this is checked before anything else, and only for each
+/// partition's first batch; bytes that are no batch don't count.
 async fn has_transactional(request: &ProduceRequest, steps: &mut Steps) -> bool {
     for data in request.topic_data.iter().flat_map(|t| &t.partition_data) {
         steps.step().await;
@@ -167,10 +169,11 @@ async fn has_transactional(request: &ProduceRequest, steps: &mut Steps) -> bool 
     false
 }
 
-/// A topic's number in the request, and a partition.
+/// A topic's number in the request (see [`TopicNumbers`]), and a partition.
 type NumberedPartition = (usize, i32);
 
-/// The partitions that a request lists more than once, and whether that has been answered: no, so far.
+/// The partitions that a request lists more than once. The value is whether the response has the error already: `false` at
+/// first.
 async fn repeated_partitions(
     request: &ProduceRequest,
     steps: &mut Steps,
@@ -193,7 +196,7 @@ async fn repeated_partitions(
     repeated
 }
 
-/// One answer can't tell of two batches. Kafka appends the last and drops the others, which its answer then acknowledges.
+/// A response has one result per partition. Kafka appends only the last of the batches and acknowledges all of them.
 fn listed_more_than_once() -> PartitionError {
     PartitionError::with_message(
         ErrorCode::INVALID_REQUEST,
@@ -201,7 +204,8 @@ fn listed_more_than_once() -> PartitionError {
     )
 }
 
-/// Checks a batch by the rules of its topic, with the memory and in the turns that this takes.
+/// Validates a batch by its topic's rules, inline or in slices, with memory from the budget. Returns the batch and the
+/// memory of its rewritten copy, if there is one.
 async fn validate_batch<E: Env>(
     ctx: &Ctx<E>,
     connection: &ConnectionState,
@@ -253,7 +257,7 @@ async fn validate_batch<E: Env>(
     done.map_err(rejected)
 }
 
-/// Checks a batch in one go, if that takes no more than a moment and little memory; and the work that this was, in units.
+/// Validates a batch inline, unless that takes too much work or memory (`None`). Returns the work units spent as well.
 fn validate_inline(
     records: Bytes,
     rules: &Rules,
@@ -271,7 +275,7 @@ fn validate_inline(
     (done, QUICK_UNITS_MAX.saturating_sub(pace.left_units()))
 }
 
-/// Checks a batch in turns, with the memory that this takes.
+/// Validates a batch in slices, on a work slot, with memory from the budget.
 async fn validate_in_slices<E: Env>(
     ctx: &Ctx<E>,
     connection: &ConnectionState,
@@ -290,7 +294,7 @@ async fn validate_in_slices<E: Env>(
     let is_given_up = |slices| slices >= SLICES_FOR_NOBODY_MAX && connection.is_peer_closed();
     loop {
         let bytes = check_bytes(source, rebuilds, (records.len(), decompressed_max), rules);
-        // BEFORE a turn is taken.
+        // BEFORE a work slot is taken.
         let is_long = rebuilds && decompressed_max.max(records.len()) > QUICK_DECOMPRESSED_MAX;
         let [mut share, long] = ctx.memory.check_in_slices(bytes, is_long).await?;
         let rules = Rules {
@@ -302,7 +306,7 @@ async fn validate_in_slices<E: Env>(
         let done = ctx.work_slots.run(deadline, &is_given_up, work).await?;
         drop(long);
         match done {
-            // Again, with the memory that this takes. BEFORE it waits for that it gives back what it has.
+            // Retry with more memory. BEFORE it waits for that, the loop gives back what it has.
             Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. })))
                 if decompressed_max < decompressed_limit =>
             {
@@ -320,7 +324,8 @@ async fn validate_in_slices<E: Env>(
     }
 }
 
-/// What the check of a batch takes at most that has so many bytes, and decompresses to so many.
+/// Upper bound of the memory that the validation of a batch takes, in bytes, by its size and the limit of what it
+/// decompresses to.
 fn check_bytes(
     source: Option<CompressionType>,
     rebuilds: bool,
@@ -332,7 +337,7 @@ fn check_bytes(
     let rebuilt_bytes = match (rebuilds, rules.compression) {
         (false, _) | (true, CompressionConfig::Producer) => 0,
         (true, compression) => {
-            // While it grows it may be there twice.
+            // While the buffer grows it exists twice.
             let message_bytes = usize::try_from(rules.max_message_bytes).unwrap_or(0);
             let context = match compression {
                 CompressionConfig::Fixed { codec, .. } => compression::context_bytes_max(codec, records),
@@ -344,19 +349,19 @@ fn check_bytes(
     copies * decompressed_max + rebuilt_bytes
 }
 
-/// How often the records of a batch are in memory while it is checked.
+/// How many copies of a batch's decompressed records exist while it is validated.
 pub(super) fn copies(source: Option<CompressionType>, rebuilds: bool) -> usize {
     let decompressed = match source {
         None | Some(CompressionType::None) => 0,
-        // What it looks back at, which may be all, is a buffer of its own.
+        // zstd's window, which may contain all of it, is a buffer of its own.
         Some(CompressionType::Zstd) => 2,
         Some(CompressionType::Gzip | CompressionType::Snappy | CompressionType::Lz4) => 1,
     };
-    // A batch that is written anew may take long to compress: it may not be as large.
+    // A recompression may take long, so such a batch must be smaller.
     decompressed + if rebuilds { 2 } else { 0 }
 }
 
-/// What the records of a batch may decompress to: as the topic says, if there can be memory for that.
+/// The limit of what a batch's records may decompress to: the topic's, unless the memory pool is smaller.
 pub(super) fn decompressed_max<E: Env>(ctx: &Ctx<E>, rules: &Rules, copies: usize) -> usize {
     let pool_share = ctx.memory.check_bytes_max() / copies.max(1);
     rules.decompressed_max.min(pool_share.max(QUICK_DECOMPRESSED_MAX))
@@ -375,7 +380,7 @@ async fn submit_batch<E: Env>(
     acks_all: bool,
 ) -> Result<PartitionProgress, ProduceError> {
     let handle = route.partition_or_error(data.index)?;
-    // While the log is being opened the batch waits in the owner's queue.
+    // While the log is being opened, the batch waits in the owner's queue.
     let log_start = handle.view()?.map_or(Offset(0), |view| view.log_start);
     let rules = Rules {
         zstd: rc.version >= ZSTD_FROM,
@@ -446,8 +451,8 @@ fn error_response(topic: &str, index: i32, why: &ProduceError) -> PartitionProdu
     }
 }
 
-/// Whether Kafka's log is what refuses this: then it says where the log starts. What is no batch, damaged or too large
-/// doesn't come that far, or is not told.
+/// Whether Kafka rejects this in its log, whose responses contain the log start offset. Bytes that are no batch, corrupt
+/// batches and batches that are too large are rejected before, or without it.
 fn is_rejected_by_log(e: &RecordError) -> bool {
     match e {
         RecordError::NoBatch
@@ -473,7 +478,7 @@ fn record_error(topic: &str, partition: i32, (index, why): &(i32, String)) -> Ba
     }
 }
 
-/// acks=0: nobody is answered; that something was refused shows by the connection's end, as in Kafka.
+/// acks=0 has no response. As in Kafka, the connection closes to signal an error.
 fn finish_without_acks<E: Env>(topics: Vec<TopicProgress>) -> Dispatched<E> {
     let failed = topics
         .iter()
@@ -495,7 +500,7 @@ fn await_appends<E: Env>(
 ) -> Dispatched<E> {
     let ctx = ctx.clone();
     let pending = Box::pin(async move {
-        // From the request's arrival: the timeouts of pipelined ones don't add up.
+        // From the request's arrival, so that the timeouts of pipelined requests don't add up.
         let deadline = rc.received_at + Duration::from_millis(timeout_ms.max(0) as u64).max(OWN_DISK);
         let mut timer = std::pin::pin!(ctx.env.sleep_until(deadline));
         let mut late = false;
@@ -554,13 +559,13 @@ fn partition_response(
             };
         }
         Some(Ok(Err(refusal))) => refusal,
-        // The owner is gone: nobody knows whether it was written (P8).
+        // The owner is gone, so whether the batch was written is unknown (P8).
         Some(Err(_)) => PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER),
         None => PartitionError::new(ErrorCode::REQUEST_TIMED_OUT),
     };
     let mut response = error_response("", index, &ProduceError::Partition(error));
     response.log_start_offset = match ErrorCode(response.error_code) {
-        // The log didn't judge it, or Kafka doesn't tell.
+        // The log did not reject it, or Kafka does not report the offset.
         ErrorCode::NOT_LEADER_OR_FOLLOWER
         | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         | ErrorCode::REQUEST_TIMED_OUT
@@ -568,7 +573,7 @@ fn partition_response(
         | ErrorCode::RECORD_LIST_TOO_LARGE => -1,
         _ => log_start.0,
     };
-    // No hint of a leader (KIP-951): the partition was deleted here or the broker stops, and there is no other broker. (Before
-    // version 10 the field doesn't even exist.)
+    // No hint at another leader (KIP-951): the partition was deleted or the broker stops, and there is no other broker.
+    // Before version 10 the field does not exist.
     response
 }

@@ -1,10 +1,10 @@
-//! Says, once, that something was configured that does nothing here yet: Kafka's clients are told that it was accepted.
+//! Logs configurations that have no effect in this broker, each kind once: Kafka's clients get no error for them.
 
 use brokkr_env::ErrorLog;
 use brokkr_metadata::config::{TOPIC_KEYS, topic_key};
 use brokkr_metadata::image::resource_type::TOPIC;
 
-/// Looks at a key that is to be set for a resource of this type.
+/// Logs the key if it has no effect on a resource of this type.
 pub fn log_if_ineffective(error_log: &ErrorLog, resource_type: i8, key: &str, value: Option<&str>) {
     let Some(value) = value else { return };
     let compacts =
@@ -20,7 +20,7 @@ pub fn log_if_ineffective(error_log: &ErrorLog, resource_type: i8, key: &str, va
     }
 }
 
-/// Whether the key does something when it is set on a running broker.
+/// Whether the key has an effect when it is set on a running broker.
 fn takes_effect(resource_type: i8, key: &str) -> bool {
     if resource_type == TOPIC {
         return topic_key(key).is_some_and(|key| key.implemented);
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_nothing_is_told_once() {
+    fn ineffective_configs_are_logged_once() {
         let error_log = ErrorLog::new(brokkr_env::tokio::TokioEnv::new(1));
         log_if_ineffective(&error_log, TOPIC, "retention.ms", Some("5"));
         log_if_ineffective(&error_log, BROKER, "log.retention.ms", Some("5"));
