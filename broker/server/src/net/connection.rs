@@ -1,20 +1,22 @@
-//! One connection: frames in, responses out, in the order of the requests.
+//! One connection: it reads frames and writes responses in the order of the requests.
 //!
-//! Two tasks. The reader cuts frames and dispatches each at once: what changes the log is submitted before the next frame
-//! is looked at, so that order is kept. What a request still waits for becomes a future; the writer drives the oldest and
-//! sends what is ready, in order (W7). Effects keep that order too: a Produce, which acts when it is dispatched, waits for
-//! the requests before it that change something ([`super::state::MutationGuard`]).
+//! Two tasks serve it. The reader cuts frames and dispatches each at once: a batch is submitted to its partition before
+//! the next frame is decoded, which preserves order. The rest of a request becomes a future; the writer polls the oldest
+//! and sends responses that are ready, in order (W7). Effects preserve the order as well: a Produce, which takes effect
+//! when it is dispatched, waits for earlier requests that change topics or configurations
+//! ([`super::state::MutationGuard`]).
 //!
-//! The end of a connection shows when the reader reads, as it does a little while the check of a batch takes long, which then ends.
-//! Whenever it waits for anything else (memory, requests before, a full
-//! queue), the connection is hurried: a fetch that is parked is answered at once, so that what waits behind it goes on and the
-//! reader comes back.
+//! Only reading shows that the peer has closed the connection, so the reader also reads a little while the validation of a
+//! batch takes long; the validation then ends. Whenever the reader waits for anything else (memory, earlier requests, a
+//! full queue), a parked fetch is answered at once, so that the requests behind it continue and the reader gets back to
+//! reading.
 //!
-//! Memory is bounded. A read buffer's bytes are taken from the broker's budget before it is made, and it grows by what
-//! arrived, not by what a frame's size announces; every frame that was cut from a buffer holds its share until the last
-//! slice of it is gone. A connection has one small buffer that costs nothing. At most [`IN_FLIGHT_MAX`] requests are under
-//! way. A frame that has begun has a deadline, and a peer whose frame or response is the slowest is dropped when others
-//! wait for memory ([`super::memory`]). A peer that neither reads nor writes for `connections.max.idle.ms` is dropped.
+//! Memory is bounded. The memory of a read buffer is reserved from the broker's budget before the buffer is allocated, and
+//! the buffer grows by the bytes that arrived, not by the size that a frame announces. Every frame cut from a buffer holds
+//! its reservation until its last slice is dropped. Each connection has one small buffer that needs no reservation. At
+//! most [`IN_FLIGHT_MAX`] requests are pending. A frame that has begun to arrive has a deadline, and the slowest frame or
+//! response ends with its connection when others wait for memory ([`super::memory`]). A connection without traffic for
+//! `connections.max.idle.ms` is closed.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -75,7 +77,7 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Connect
         state: Arc::clone(&state),
     };
     let reading = async {
-        // What was dispatched is still answered when the peer has closed its side.
+        // Dispatched requests are still answered when the peer has closed its side.
         while let Some(pending) = reader.next().await {
             state.add_pending(&pending);
             let full = match tx.try_send(pending) {
@@ -103,7 +105,7 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Connect
     }
     drop(tx);
     drop(reader);
-    // A fetch that waits for records ends with its connection.
+    // A parked fetch ends with its connection.
     state.set_reader_blocked(true);
     writer.await;
     drop(env);
@@ -113,13 +115,14 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Connect
 struct Reader<E: Env> {
     read: <E::Conn as Conn<E>>::Read,
     buffer: ReadBuffer,
-    /// What the peer took of the responses: a sign of life, too.
+    /// Bytes of responses that the peer received: reading them counts as activity.
     written: Progress,
     dispatcher: Dispatcher<E>,
     state: Arc<ConnectionState>,
 }
 
-/// Drives what is dispatched. Once it takes long, it is told if the peer closes its side: for that a little more is read.
+/// Polls a dispatched request. Once it does long work, this also reads a little, so that the work ends if the peer closes
+/// its side.
 async fn until_done<E: Env, T>(
     dispatched: impl Future<Output = T>,
     state: &ConnectionState,
@@ -156,7 +159,7 @@ struct ArrivingFrame {
     evictable: Arc<Evictable>,
 }
 
-/// Waits until a frame that has begun has to give way, if one has.
+/// Waits until the arriving frame is evicted; forever if there is none.
 async fn evicted(arriving: Option<&ArrivingFrame>) {
     match arriving {
         Some(frame) => frame.evictable.evicted().await,
@@ -165,7 +168,7 @@ async fn evicted(arriving: Option<&ArrivingFrame>) {
 }
 
 impl<E: Env> Reader<E> {
-    /// The next request that is under way; `None` when there will be none.
+    /// Reads and dispatches frames up to the next request with a response. `None` when the connection ends.
     async fn next(&mut self) -> Option<PendingRequest<E>> {
         loop {
             let (frame, buffer) = self.frame().await?;
@@ -188,12 +191,12 @@ impl<E: Env> Reader<E> {
         }
     }
 
-    /// The next frame, without its size, and the share of the buffer that it is in.
+    /// The next frame, without its size, and the reservation of the buffer that contains it.
     async fn frame(&mut self) -> Option<(Bytes, Arc<Share>)> {
         while self.buffer.bytes.len() < 4 {
             self.read_more(4, None).await?;
         }
-        let size = i32::from_be_bytes(*self.buffer.bytes.first_chunk().expect("four bytes came"));
+        let size = i32::from_be_bytes(*self.buffer.bytes.first_chunk().expect("there are four bytes"));
         let ctx = &self.dispatcher.ctx;
         let Ok(size) = usize::try_from(size) else {
             ctx.error_log.record(
@@ -227,8 +230,7 @@ impl<E: Env> Reader<E> {
         ))
     }
 
-    /// Reads once more towards `need` bytes in the buffer, of the frame that has begun. `None`: the connection is to be
-    /// closed.
+    /// Reads once, until the buffer has `need` bytes or fewer. `None` if the connection must be closed.
     async fn read_more(&mut self, need: usize, arriving: Option<&ArrivingFrame>) -> Option<()> {
         let Dispatcher { ctx, peer, .. } = &self.dispatcher;
         let idle_max = idle_max(ctx);
@@ -295,7 +297,7 @@ impl<E: Env> Reader<E> {
                     if self.written.bytes() != seen {
                         (seen, idle_since) = (self.written.bytes(), now);
                     }
-                    if arriving.is_some_and(|b| now >= b.deadline) {
+                    if arriving.is_some_and(|frame| now >= frame.deadline) {
                         ctx.error_log.record("request that took too long to arrive", &peer.addr);
                         return None;
                     }
@@ -312,14 +314,14 @@ impl<E: Env> Reader<E> {
     }
 }
 
-/// `connections.max.idle.ms`; negative is never, as with Kafka.
+/// `connections.max.idle.ms`. As in Kafka, a negative value means never.
 fn idle_max<E: Env>(ctx: &Ctx<E>) -> Duration {
     const NEVER: Duration = Duration::from_secs(u64::MAX >> 32);
     u64::try_from(ctx.config.connections_max_idle_ms).map_or(NEVER, Duration::from_millis)
 }
 
-/// Sends responses in the order of their requests. What changes a log was submitted when its request was dispatched, so only the
-/// oldest is driven: what is behind it could not leave before it.
+/// Sends responses in the order of their requests. Only the oldest future is polled: the ones behind it can't be sent
+/// before, and batches were submitted when they were dispatched.
 async fn write_responses<E: Env>(
     ctx: Ctx<E>,
     mut write: <E::Conn as Conn<E>>::Write,
@@ -357,10 +359,10 @@ async fn write_responses<E: Env>(
                 }
             }
             next = rx.recv(), if open && pending.len() < pending_max => match next {
-                Some(u) => {
-                    pending.push_back(u);
-                    while pending.len() < pending_max && let Ok(u) = rx.try_recv() {
-                        pending.push_back(u);
+                Some(request) => {
+                    pending.push_back(request);
+                    while pending.len() < pending_max && let Ok(request) = rx.try_recv() {
+                        pending.push_back(request);
                     }
                 }
                 None => open = false,
@@ -375,7 +377,8 @@ fn parts_bytes<E: Env>(parts: &[Part<E>]) -> usize {
     parts.iter().map(Part::len).sum()
 }
 
-/// The oldest response, once it is there. What its request held is given back. Never, if there is none. Cancel-safe.
+/// Waits for the response to the oldest request, and releases the request's memory. Never returns while no request is
+/// pending. Cancel-safe.
 async fn next_response<E: Env>(
     pending: &mut VecDeque<PendingRequest<E>>,
     state: &ConnectionState,
@@ -391,7 +394,8 @@ async fn next_response<E: Env>(
     response
 }
 
-/// Sends; `false` when the peer is gone, took nothing for too long, or was the slowest when others waited for the memory.
+/// Sends the responses. `false` if the peer is gone, received nothing for too long, or was evicted because others waited
+/// for memory.
 async fn send_responses<E: Env>(
     ctx: &Ctx<E>,
     write: &mut <E::Conn as Conn<E>>::Write,
@@ -406,7 +410,7 @@ async fn send_responses<E: Env>(
     let mut writing = std::pin::pin!(write.write(parts));
     let (started_at, idle_max) = (ctx.env.now(), idle_max(ctx));
     let (from, mut seen, mut idle_since) = (progress.bytes(), progress.bytes(), started_at);
-    // What takes no second is not watched.
+    // A write of less than a second can't be evicted.
     let mut evictable: Option<Arc<Evictable>> = None;
     loop {
         let wake_at = (idle_since + idle_max).min(ctx.env.now() + QUIET);
@@ -428,7 +432,7 @@ async fn send_responses<E: Env>(
                     false
                 }
             },
-            // The write is given up with the connection.
+            // The write is abandoned, and so is the connection.
             () = evicted => {
                 ctx.error_log.record("slow reader dropped", &"others waited for the memory of its response");
                 return false;
@@ -436,7 +440,7 @@ async fn send_responses<E: Env>(
             () = ctx.env.sleep_until(wake_at) => {
                 let bytes = progress.bytes();
                 let held = responses.iter().map(|r| r.share.bytes()).sum();
-                // Anew each time: what waits behind it changes.
+                // Registered again each time: the requests that wait behind it change.
                 let response = ctx.memory.evictable_response(started_at, state.held_bytes(held));
                 response.add_sent((bytes - from) as usize);
                 evictable = Some(response);
@@ -451,7 +455,7 @@ async fn send_responses<E: Env>(
     }
 }
 
-/// Counts the time that each took.
+/// Records the total time of each request.
 fn record_total_times<E: Env>(ctx: &Ctx<E>, responses: &[OutgoingResponse]) {
     let now = ctx.env.now();
     for response in responses {

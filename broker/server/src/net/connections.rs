@@ -1,10 +1,10 @@
-//! How many connections are open, over all listeners, and places for more.
+//! Counts connections over all listeners and enforces `max.connections` and `max.connections.per.ip`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Who is connected, over all listeners.
+/// The open connections of all listeners.
 #[derive(Default)]
 pub struct Connections(Mutex<OpenConnections>);
 
@@ -14,18 +14,18 @@ struct OpenConnections {
     by_listener: BTreeMap<Arc<str>, ConnectionCounts>,
 }
 
-/// Connections of a listener.
+/// The connection counts of a listener.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct ConnectionCounts {
-    /// Those that are open.
+    /// Open connections.
     pub open: usize,
-    /// Those that were accepted so far and given a place.
+    /// Accepted connections since the start.
     pub accepted: u64,
-    /// Those that were closed at once for want of a place.
+    /// Connections since the start that were closed at once because of a limit.
     pub refused: u64,
 }
 
-/// A connection's place, given back when it is dropped.
+/// A connection's slot, released when it is dropped.
 pub struct ConnectionSlot {
     connections: Arc<Connections>,
     ip: IpAddr,
@@ -33,7 +33,8 @@ pub struct ConnectionSlot {
 }
 
 impl Connections {
-    /// A place for a connection from `ip` by `listener`, if there is one: `max` in all, `max_per_ip` from there.
+    /// Takes a slot for a connection from `ip` at `listener`: `max` for all connections, `max_per_ip` for those from the
+    /// address. `None` if a limit is reached.
     pub fn admit(
         self: &Arc<Self>,
         ip: IpAddr,
@@ -61,7 +62,7 @@ impl Connections {
         })
     }
 
-    /// The connections of each listener that had any, by its name.
+    /// The counts of each listener that had a connection, by its name.
     pub fn count(&self) -> BTreeMap<Arc<str>, ConnectionCounts> {
         self.lock().by_listener.clone()
     }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_counted_in_all_and_by_address_and_given_back() {
+    fn connections_are_limited_in_all_and_by_address() {
         let all = Arc::new(Connections::default());
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let name = Arc::<str>::from("PLAINTEXT");

@@ -1,7 +1,7 @@
-//! A frame becomes a request, and the request something under way.
+//! Decodes frames and dispatches requests to their handlers.
 //!
-//! Runs on the connection's reader, one frame after the other: what must happen in the order of requests (appends)
-//! happens here; what may wait is returned as a future.
+//! Runs on the connection's reader, one frame after the other: work whose order matters (appends) is done here; the rest
+//! is returned as a future.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -21,24 +21,24 @@ use crate::handlers;
 use crate::handlers::fetch_session::FetchSessions;
 use crate::handlers::served::is_served;
 
-/// What a request takes from the budget besides its frame: its future and what hangs from it.
+/// Memory of a pending request besides its frame: its future and what that owns.
 const REQUEST_BYTES: usize = 2048;
-/// What a request may decode to: this, and so many times its frame, but never more than this part of its pool.
+/// Limit of what a request decodes to: this, plus a multiple of its frame, but at most this part of its pool.
 const DECODED_BYTES_MIN: usize = 128 << 10;
 const DECODED_PER_BYTE: usize = 16;
 const DECODED_PART_OF_POOL: usize = 2;
-/// So many bytes of a request's frame are a step of work, about: what is listed in it takes that much.
+/// Bytes of a request's frame that stand for one step of work: about the size of one listed entry.
 const FRAME_BYTES_PER_STEP: usize = 16;
-/// For each byte of a decoded request its response has up to so many.
+/// Bytes of the response for each byte of a decoded request, at most.
 const RESPONSE_PER_BYTE: usize = 3;
-/// Room that is made for a response at once, at most.
+/// Limit of a response's initial capacity.
 const RESPONSE_CAPACITY_MAX: usize = 64 << 20;
 
-/// A connection's side of dispatch.
+/// Dispatches the requests of one connection.
 pub struct Dispatcher<E: Env> {
-    /// What handlers reach.
+    /// The broker, as its handlers see it.
     pub ctx: Ctx<E>,
-    /// Who asks.
+    /// The client.
     pub peer: Peer,
     state: Arc<ConnectionState>,
     sessions: FetchSessions<E>,
@@ -61,7 +61,7 @@ impl<E: Env> Dispatcher<E> {
         }
     }
 
-    /// Takes a frame (without its size), of which `buffer` is the share, and begins what it asks.
+    /// Dispatches a frame (without its size). `buffer` is the reservation of the buffer that contains it.
     pub async fn dispatch(&mut self, frame: Bytes, buffer: Arc<Share>) -> Dispatched<E> {
         let peek = match request_header_peek(&frame) {
             Ok(peek) => peek,
@@ -114,7 +114,7 @@ impl<E: Env> Dispatcher<E> {
         self.decode_body_with(r, version, |_| 0).await
     }
 
-    /// Decodes a request's body and takes from the budget what that costs, and `more`. `None`: the connection is closed.
+    /// Decodes a request's body and reserves memory for it, and `more`. `None` if the connection must be closed.
     async fn decode_body_with<R: Request>(
         &self,
         r: Reader,
@@ -131,7 +131,7 @@ impl<E: Env> Dispatcher<E> {
         if let Some(share) = self.ctx.memory.try_decoded(cost) {
             return Some((request, share));
         }
-        // BEFORE the wait: a request that waits for memory must not take it up.
+        // BEFORE the wait: a request that waits for memory must not take any.
         drop(request);
         match self.ctx.memory.decoded(cost).await {
             Ok(share) => Some((decode()?.0, share)),
@@ -144,7 +144,7 @@ impl<E: Env> Dispatcher<E> {
         }
     }
 
-    /// W2: whatever version is asked, the answer can be read by who asked.
+    /// W2: whatever the requested version, the client can decode the response.
     async fn api_versions(&mut self, rc: &RequestContext, r: Reader) -> Dispatched<E> {
         let mut ctx = self.ctx.clone();
         let image = ctx.image().clone();
@@ -170,12 +170,12 @@ impl<E: Env> Dispatcher<E> {
                 self.state.mutations_done().await;
                 let (request, share) = self.decode_body(r, rc.version).await?;
                 let dispatched = h::produce::begin(&mut self.ctx, rc, request, share).await;
-                // The peer may not ask again for long.
+                // The peer may not send another request for long.
                 self.ctx.release();
                 Some(dispatched)
             }
             ApiKey::Fetch => {
-                // The partitions of its session are copied.
+                // The partitions of the session are copied.
                 let copied = |request: &_| self.sessions.copied_bytes(request);
                 let (request, share) = self.decode_body_with(r, rc.version, copied).await?;
                 Some(h::fetch::begin(
@@ -250,15 +250,15 @@ impl<E: Env> Dispatcher<E> {
                 let bytes = h::describe_producers::bytes;
                 self.defer(rc, r, bytes, h::describe_producers::handle).await
             }
-            _ => unreachable!("only what is served gets here"),
+            _ => unreachable!("other APIs are not served"),
         }
     }
 
-    /// A request whose work is all in its future. `bytes` is what its response takes up at most, as it is built and encoded,
-    /// besides what goes by the request's own size.
+    /// Dispatches a request whose work is all in its future. `bytes` returns an upper bound of the response as it is built
+    /// and encoded, besides what is proportional to the request.
     ///
-    /// What is built is charged until it is sent. A response that may be larger than all of its pool takes all of it, BEFORE it is
-    /// built, so there is one of these at a time.
+    /// That memory is reserved until the response is sent. A response that may be larger than its pool reserves all of the
+    /// pool, BEFORE it is built, so there is one of these at a time.
     async fn defer<R, F>(
         &self,
         rc: RequestContext,
@@ -293,9 +293,10 @@ impl<E: Env> Dispatcher<E> {
             };
             let len = response.parts.iter().map(Part::len).sum();
             match share.bytes() {
-                // What its request holds pays for it meanwhile.
+                // The request's reservation covers it meanwhile.
                 0 => share = response_share(&ctx, &peer, len).await?,
-                // It grew while it was built. Who holds a part of a pool must not wait for more of it.
+                // It is larger than estimated. A request that holds a part of a pool must not wait for more of the same
+                // pool.
                 held if held < len => share.join(ctx.memory.try_response(len - held).unwrap_or_default()),
                 _ => share.shrink(len),
             }
@@ -308,7 +309,7 @@ impl<E: Env> Dispatcher<E> {
 }
 
 impl<E: Env> Dispatcher<E> {
-    /// Whether a request may change what a later Produce finds.
+    /// Whether a request may change topics, configurations or logs that a later Produce depends on.
     fn is_mutation(&self, api_key: ApiKey) -> bool {
         match api_key {
             ApiKey::CreateTopics
@@ -328,7 +329,7 @@ fn no_extra_bytes<'a, E: Env, R>(_ctx: &'a mut Ctx<E>, _request: &'a R) -> BoxFu
     Box::pin(ready(0))
 }
 
-/// What a response takes up, where that is quickly counted.
+/// Adapts a `bytes` function that is not asynchronous.
 fn sync_bytes<E: Env, R>(
     bytes: fn(&mut Ctx<E>, &R) -> usize,
 ) -> impl for<'a> FnOnce(&'a mut Ctx<E>, &'a R) -> BoxFuture<'a, usize> {

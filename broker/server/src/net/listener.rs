@@ -1,4 +1,4 @@
-//! Accepts connections, as many as allowed.
+//! Accepts connections up to the limits.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::connection;
 use crate::ctx::{Ctx, Peer};
 use crate::stop::StopSignal;
 
-/// How long to wait after an accept failed (no file handles, say) before the next.
+/// Pause after a failed accept (out of file descriptors, say) before the next.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Accepts until told to stop.
+/// Accepts connections until the stop signal.
 pub async fn accept<E: Env>(ctx: Ctx<E>, name: Arc<str>, mut listener: E::Listener, stop: StopSignal) {
     loop {
         tokio::select! {

@@ -1,22 +1,23 @@
-//! The broker's memory budget: what peers can make it hold.
+//! The broker's memory budget: bounds what peers can make the broker hold.
 //!
 //! ```text
 //! queued.max.request.bytes = B
-//!   buffers    3/16 B   what arrives: read buffers, and batches in them until they are on disk
+//!   buffers    3/16 B   read buffers, and the batches in them until they are on disk
 //!   decoded    1/8 B    decoded requests until they are answered
-//!   small      1/8 B    frames and decoded requests of up to SMALL_MAX, when their own pool is taken
-//!   checks     1/4 B    decompression, and batches that were written anew until they are on disk
-//!   long       1/8 B    of those: what may take long (larger batches while they are written anew) or is a large part of them
-//!   responses  1/8 B    responses that are built until they are sent
+//!   small      1/8 B    frames and decoded requests of up to SMALL_MAX, when their own pool is exhausted
+//!   checks     1/4 B    decompression, and rewritten batches until they are on disk
+//!   long       1/8 B    of the checks: those that may take long (larger batches that are rewritten) or a large part of
+//! the pool
+//!   responses  1/8 B    responses from when they are built until they are sent
 //!   sessions   1/8 B    fetch sessions
 //! ```
 //!
-//! No cycle of waits can form: whoever waits for a pool holds shares of pools above it in this order at most (buffers, decoded,
-//! long, checks, responses), never of that pool itself, or it can be evicted. Three kinds of [`Evictable`] hold memory for as long
-//! as a peer likes, so while somebody waits they have to give way: a fetch that is parked is answered early, then the slowest
-//! [`Evictable`] that arrives or leaves ends with its connection. Frames that wait for memory themselves are not slow; but where
-//! they hold most of a pool among them, those that hold most end, but for the oldest. Small pieces have a reserve, so that a
-//! few large requests can't keep out many small ones.
+//! No cycle of waits can form: a task that waits for a pool holds only reservations of pools before it in this order
+//! (buffers, decoded, long, checks, responses), never of that pool itself, or it can be evicted. Three kinds of
+//! [`Evictable`] hold memory for as long as their peer likes, so they give way while a task waits: first parked fetches
+//! are answered early, then the slowest frame or response ends with its connection. A frame that waits for memory itself
+//! is not slow; but if such frames hold most of a pool together, those that hold most are evicted, except the oldest.
+//! Small reservations have a reserve, so that a few large requests can't block many small ones.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -28,20 +29,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::stop::StopSignal;
 
-/// What one permit stands for: the semaphore counts in `u32`.
+/// Bytes per permit: the semaphore counts in `u32`.
 const UNIT: usize = 1024;
-/// Up to this many bytes a piece is small: it may come from the reserve.
+/// Reservations up to this many bytes are small: they may come from the reserve.
 pub const SMALL_MAX: usize = 16 * 1024;
-/// How often the slowest transfers are evicted while somebody waits for memory.
+/// How often the slowest transfers are evicted while a task waits for memory.
 const EVICT_EVERY: Duration = Duration::from_millis(100);
-/// How often parked fetches are answered early at most, for those who come to wait.
+/// Minimum time between two rounds that answer parked fetches early for a task that starts to wait.
 const UNPARK_EVERY: Duration = Duration::from_millis(5);
-/// A younger transfer is not judged by its speed.
+/// Transfers younger than this are not judged by their speed.
 const EVICT_AGE_MIN: Duration = Duration::from_secs(1);
-/// Who waited this long for memory is refused: what holds it (a disk that hangs, say) gives nothing back.
+/// A wait for memory ends with an error after this time: the holder (a disk that hangs, say) releases nothing.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// A check that takes more sixteenths of its pool than that takes much: what may take long leaves about as many.
+/// A check of more than these sixteenths of its pool is large. Long checks leave about as many free.
 const CHECK_MUCH_16THS: usize = 7;
 
 /// No memory within [`WAIT_MAX`].
@@ -74,25 +75,25 @@ struct Pools {
     evictables: Mutex<EvictableSet>,
 }
 
-/// Whose bytes a pool that is short gets back by evicting.
+/// The bytes that eviction returns to a pool.
 #[derive(Clone, Copy, Debug)]
 enum PoolKind {
     Buffers,
     Decoded,
     Small,
     Responses,
-    /// What nobody can be evicted for.
+    /// No eviction returns bytes to this pool.
     Unevictable,
 }
 
-/// Bytes that something holds for as long as its peer likes.
+/// Bytes that an [`Evictable`] holds.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct HeldBytes {
-    /// Of what arrived.
+    /// In the pool of buffers.
     pub buffers: usize,
-    /// As decoded requests.
+    /// In the pool of decoded requests.
     pub decoded: usize,
-    /// As responses.
+    /// In the pool of responses.
     pub responses: usize,
 }
 
@@ -115,7 +116,7 @@ impl<E: Env> Memory<E> {
         }
     }
 
-    /// What is taken of each pool.
+    /// The use of each pool.
     pub fn pools(&self) -> [PoolUse; 7] {
         let pools = &*self.pools;
         [
@@ -129,18 +130,21 @@ impl<E: Env> Memory<E> {
         ]
     }
 
-    /// The most that one frame can hold at a time.
+    /// The size of the pool of buffers: the limit of one frame.
     pub fn buffer_bytes_max(&self) -> usize {
         self.pools.buffers.bytes_max()
     }
 
-    /// The most that one decoded request can hold.
+    /// The size of the pool of decoded requests: the limit of one request.
     pub fn decoded_bytes_max(&self) -> usize {
         self.pools.decoded.bytes_max()
     }
 
-    /// Takes `bytes` for a frame of `frame_bytes` that arrives, waiting for them in the order of those who ask. More than all of
-    /// the pool is all of it. The reserve is for frames that are small, not for the first pieces of others. Cancel-safe.
+    /// Reserves `bytes` for an arriving frame of `frame_bytes`; waits in order of arrival. More than the pool's size
+    /// reserves all of the pool. Only small frames may use the reserve, not the first pieces of larger ones. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Overloaded`] if the memory was not available in time.
     pub async fn buffer(&self, bytes: usize, frame_bytes: usize) -> Result<Share, Overloaded> {
         let pool = &self.pools.buffers;
         match frame_bytes <= SMALL_MAX {
@@ -149,17 +153,17 @@ impl<E: Env> Memory<E> {
         }
     }
 
-    /// Takes `bytes` for what arrives if they are free.
+    /// Reserves `bytes` for a read buffer if they are free.
     pub fn try_buffer(&self, bytes: usize) -> Option<Share> {
         self.pools.buffers.try_take(bytes)
     }
 
-    /// As [`Memory::buffer`], for a decoded request: who asks may hold a buffer.
+    /// As [`Memory::buffer`], for a decoded request. The caller may hold a buffer.
     pub async fn decoded(&self, bytes: usize) -> Result<Share, Overloaded> {
         self.take_or_reserve(&self.pools.decoded, bytes).await
     }
 
-    /// Takes `bytes` for a decoded request if they are free.
+    /// Reserves `bytes` for a decoded request if they are free.
     pub fn try_decoded(&self, bytes: usize) -> Option<Share> {
         self.pools.decoded.try_take(bytes)
     }
@@ -172,18 +176,20 @@ impl<E: Env> Memory<E> {
         }
     }
 
-    /// The most that the check of one batch can hold.
+    /// The size of the pool of checks: the limit of one check.
     pub fn check_bytes_max(&self) -> usize {
         self.pools.checks.bytes_max()
     }
 
-    /// As [`Memory::buffer`], for records that are decompressed or written anew: who asks may hold a buffer and a decoded request.
+    /// As [`Memory::buffer`], for records that are decompressed or rewritten. The caller may hold a buffer and a decoded
+    /// request.
     pub async fn check(&self, bytes: usize) -> Result<Share, Overloaded> {
         self.take(&self.pools.checks, bytes).await
     }
 
-    /// As [`Memory::check`], for work that may hold them for long. That, and what takes so much that it would have to wait for it, waits in a
-    /// queue of its own first: so some of the pool is left to others, and nobody who needs little waits behind one who needs much.
+    /// As [`Memory::check`], for work that may hold the memory for long. Long work, and large reservations, which would
+    /// wait for long work, first wait in a queue of their own: this leaves part of the pool to others, and small
+    /// reservations never wait behind large ones.
     pub async fn check_in_slices(&self, bytes: usize, is_long: bool) -> Result<[Share; 2], Overloaded> {
         let large_bytes = self.check_bytes_max() / 16 * CHECK_MUCH_16THS;
         let long = match is_long || bytes > large_bytes {
@@ -193,7 +199,7 @@ impl<E: Env> Memory<E> {
         Ok([self.check(bytes).await?, long])
     }
 
-    /// Takes `bytes` for a fetch session, which may live for long, if there are so many.
+    /// Reserves `bytes` for a fetch session, which may live for long, if they are free. `None` if they exceed the pool.
     pub fn try_session(&self, bytes: usize) -> Option<Share> {
         let fits = bytes <= self.pools.sessions.bytes_max();
         if fits {
@@ -203,12 +209,12 @@ impl<E: Env> Memory<E> {
         }
     }
 
-    /// As [`Memory::buffer`], for a response: who asks may hold all others.
+    /// As [`Memory::buffer`], for a response. The caller may hold all other kinds.
     pub async fn response(&self, bytes: usize) -> Result<Share, Overloaded> {
         self.take(&self.pools.responses, bytes).await
     }
 
-    /// Takes `bytes` for a response if they are free.
+    /// Reserves `bytes` for a response if they are free.
     pub fn try_response(&self, bytes: usize) -> Option<Share> {
         self.pools.responses.try_take(bytes)
     }
@@ -238,17 +244,17 @@ impl<E: Env> Memory<E> {
         }
     }
 
-    /// A frame that begins to arrive now.
+    /// Registers a frame that starts to arrive now.
     pub fn evictable_frame(&self) -> Arc<Evictable> {
         self.register(self.env.now(), false, HeldBytes::default())
     }
 
-    /// A response that began to leave then, and what is held until it has left.
+    /// Registers a response whose sending started at `started_at`, and the bytes held until it is sent.
     pub fn evictable_response(&self, started_at: Instant, held: HeldBytes) -> Arc<Evictable> {
         self.register(started_at, false, held)
     }
 
-    /// A fetch that parks now, and what it holds. To evict it is to answer it.
+    /// Registers a fetch that parks now, and the bytes that it holds. Eviction answers it.
     pub fn evictable_fetch(&self, held: HeldBytes) -> Arc<Evictable> {
         self.register(self.env.now(), true, held)
     }
@@ -275,7 +281,7 @@ impl<E: Env> Memory<E> {
     }
 }
 
-/// Memory that was taken, given back when this is dropped.
+/// Reserved memory, released when this is dropped.
 #[derive(Default, Debug)]
 pub struct Share {
     first: Option<OwnedSemaphorePermit>,
@@ -290,7 +296,7 @@ impl Share {
         }
     }
 
-    /// One share of both.
+    /// Joins another reservation to this one.
     pub fn join(&mut self, more: Self) {
         let mut permits = more.first.into_iter().chain(more.more);
         if self.first.is_none() {
@@ -299,13 +305,13 @@ impl Share {
         self.more.extend(permits);
     }
 
-    /// Bytes that it holds.
+    /// The reserved bytes.
     pub fn bytes(&self) -> usize {
         let units = |p: &OwnedSemaphorePermit| p.num_permits() * UNIT;
         self.first.iter().chain(&self.more).map(units).sum()
     }
 
-    /// Gives back what is held above `bytes`.
+    /// Releases the memory above `bytes`.
     pub fn shrink(&mut self, bytes: usize) {
         let mut above = self.bytes().saturating_sub(bytes) / UNIT;
         for permit in self.first.iter_mut().chain(&mut self.more) {
@@ -316,16 +322,16 @@ impl Share {
     }
 }
 
-/// What holds memory for as long as its peer likes: bytes on their way from or to it, or a fetch that it let wait.
+/// Holds memory for as long as its peer likes: a frame that arrives, a response that is sent, or a parked fetch.
 pub struct Evictable {
     pools: Weak<Pools>,
     id: u64,
     started_at: Instant,
     is_parked: bool,
-    /// Waits for memory itself, and how long it did so far.
+    /// Whether it waits for memory itself, and how long it has done so in total.
     is_waiting: AtomicBool,
     waited_millis: AtomicU64,
-    /// Came or left so far.
+    /// Bytes received or sent so far.
     bytes: AtomicU64,
     buffers: AtomicU64,
     decoded: u64,
@@ -342,18 +348,19 @@ impl Drop for Evictable {
 }
 
 impl Evictable {
-    /// So many more bytes left.
+    /// Adds sent bytes.
     pub fn add_sent(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// So many more bytes came, and are held.
+    /// Adds received bytes, which are held.
     pub fn add_received(&self, bytes: usize) {
         self.add_sent(bytes);
         self.buffers.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Waits for memory, with the clock of its peer stopped. Not cancel-safe: its clock stays stopped.
+    /// Waits for memory; the wait does not count as the peer's time. Not cancel-safe: if it is dropped, the evictable
+    /// stays marked as waiting.
     pub async fn while_waiting<E: Env, T>(&self, env: &E, memory: impl Future<Output = T>) -> T {
         let from = env.now();
         self.is_waiting.store(true, Ordering::Relaxed);
@@ -364,7 +371,7 @@ impl Evictable {
         got
     }
 
-    /// Waits until it has to give way. Cancel-safe.
+    /// Waits until it is evicted. Cancel-safe.
     pub async fn evicted(&self) {
         self.evicted.wait().await;
     }
@@ -380,7 +387,7 @@ impl Evictable {
         }
     }
 
-    /// How long its peer took so far.
+    /// The peer's time so far: the age without waits for memory.
     fn peer_millis(&self, now: Instant) -> u64 {
         let age = now.saturating_since(self.started_at).as_millis() as u64;
         age.saturating_sub(self.waited_millis.load(Ordering::Relaxed))
@@ -400,24 +407,24 @@ struct Pool {
     kind: PoolKind,
     units: Arc<Semaphore>,
     units_max: u32,
-    /// Those who wait for units.
+    /// Tasks that wait for units.
     waiting: AtomicUsize,
 }
 
-/// What is taken of a pool.
+/// The use of a pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PoolUse {
     /// The name of the pool.
     pub name: &'static str,
-    /// Bytes in all.
+    /// The pool's size in bytes.
     pub capacity_bytes: usize,
-    /// Bytes that are taken.
+    /// Reserved bytes.
     pub used_bytes: usize,
-    /// Those who wait for bytes.
+    /// Tasks that wait for bytes.
     pub waiting: usize,
 }
 
-/// Somebody who waits for units of a pool.
+/// Counts a task as waiting for units of a pool, until it is dropped.
 struct WaitingGuard<'a>(&'a AtomicUsize);
 
 impl<'a> WaitingGuard<'a> {
@@ -489,7 +496,7 @@ impl Pools {
         self.evictables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers parked fetches, the oldest first, for somebody who comes to wait.
+    /// Answers parked fetches, the oldest first, for a task that starts to wait for `bytes`.
     fn unpark(&self, kind: PoolKind, now: Instant, bytes: usize) {
         let parked: Vec<Arc<Evictable>> = {
             let mut evictables = self.lock();
@@ -503,11 +510,11 @@ impl Pools {
         evict_until(parked.iter(), kind, bytes as u64);
     }
 
-    /// Answers parked fetches, the oldest first, then evicts the slowest transfers that are old enough to be judged, until they
-    /// held `bytes`. If they held less, and those that wait for memory hold most of the pool among them, those that hold most,
-    /// but for the oldest.
+    /// Answers parked fetches, the oldest first, then evicts the slowest transfers that are old enough to be judged, until
+    /// the evicted ones held `bytes`. If they held less, and the frames that wait for memory hold most of the pool
+    /// together, evicts those that hold most, except the oldest.
     fn evict(&self, pool: &Pool, now: Instant, bytes: usize) {
-        // Upgraded ones are dropped AFTER the lock: the last reference takes it.
+        // The upgraded references are dropped AFTER the lock is released: dropping the last one takes the lock.
         let mut candidates: Vec<Arc<Evictable>> = {
             let mut evictables = self.lock();
             if evictables.evicted_at.is_some_and(|at| now < at + EVICT_EVERY) {
@@ -522,8 +529,9 @@ impl Pools {
         slow.retain(|w| w.is_parked || w.peer_millis(now) >= EVICT_AGE_MIN.as_millis() as u64);
         slow.sort_by_cached_key(|w| (!w.is_parked, w.bytes_per_second(now), w.id));
         let freed = evict_until(slow.iter(), kind, bytes as u64);
-        // Those that hold a part and wait for more: some of them have to give way, or none would ever go on. A quarter at once:
-        // new ones come all the time. The oldest never, so that one goes on however often the others come again.
+        // Frames that hold a part and wait for more: some must give way, or none would ever continue. Frees a quarter of
+        // the pool at once, since new frames arrive all the time; never evicts the oldest, so that one continues however
+        // often the others retry.
         let held: u64 = waiting.iter().map(|w| w.held_bytes(kind)).sum();
         let bytes_max = pool.bytes_max() as u64;
         if freed < bytes as u64 && waiting.len() > 1 && held > bytes_max / 2 {
@@ -537,7 +545,7 @@ impl Pools {
     }
 }
 
-/// Tells one after the other to give way, until they held `bytes` for a pool of this kind. What they held.
+/// Evicts one after the other, until they held `bytes` for a pool of this kind. Returns the bytes that they held.
 fn evict_until<'a>(candidates: impl Iterator<Item = &'a Arc<Evictable>>, kind: PoolKind, bytes: u64) -> u64 {
     let mut held = 0;
     for w in candidates.filter(|w| w.held_bytes(kind) > 0 && !w.evicted.is_triggered()) {
@@ -564,7 +572,7 @@ mod tests {
     const KIB: usize = 1024;
 
     #[tokio::test]
-    async fn small_pieces_have_a_reserve_and_shares_give_back() {
+    async fn small_reservations_have_a_reserve_and_shrinking_releases_memory() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
         assert_eq!(memory.buffer_bytes_max(), 150 * KIB);
         let mut all = memory.try_buffer(10_000 * KIB).expect("all of the pool");
@@ -577,7 +585,7 @@ mod tests {
         assert_eq!(small.bytes(), SMALL_MAX);
         all.shrink(100 * KIB);
         assert_eq!(all.bytes(), 100 * KIB);
-        let mut more = memory.try_buffer(50 * KIB).expect("what was given back");
+        let mut more = memory.try_buffer(50 * KIB).expect("the released bytes");
         more.join(small);
         assert_eq!(more.bytes(), 50 * KIB + SMALL_MAX);
         more.shrink(KIB);
@@ -598,7 +606,7 @@ mod tests {
         let mut large = std::pin::pin!(memory.check_in_slices(2 * half, false));
         assert!(long.as_mut().now_or_never().is_none());
         assert!(large.as_mut().now_or_never().is_none());
-        // Not behind those.
+        // Others don't wait behind those.
         for bytes in [KIB, half * 7 / 8] {
             let others = memory.check_in_slices(bytes, false).now_or_never();
             assert!(others.is_some_and(|shares| shares.is_ok()), "{bytes}");
@@ -622,14 +630,14 @@ mod tests {
         };
         let waits = memory.buffer(100 * KIB, 100 * KIB);
         let (share, ()) = tokio::join!(waits, evicted);
-        assert_eq!(share.expect("what the slow one held").bytes(), 100 * KIB);
+        assert_eq!(share.expect("the bytes of the slow one").bytes(), 100 * KIB);
         assert!(!is_evicted(&quick));
         drop((quick, slow));
         assert!(memory.pools.lock().all.is_empty());
     }
 
     #[tokio::test]
-    async fn a_parked_fetch_is_answered_before_anybody_is_evicted() {
+    async fn a_parked_fetch_is_answered_before_transfers_are_evicted() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
         let held = memory.try_decoded(100 * KIB).expect("all of the pool");
         let decoded = |decoded| HeldBytes {
@@ -645,15 +653,18 @@ mod tests {
         let later = memory.evictable_fetch(decoded(100 * KIB));
         let mut waits = std::pin::pin!(memory.decoded(100 * KIB));
         assert!(waits.as_mut().now_or_never().is_none());
-        // By asking alone: a moment later, however long it takes, transfers are judged too.
+        // The first poll does that. A moment later, whatever the machine's speed, transfers are judged too.
         assert!(is_evicted(&parked));
         assert!(![slow, of_others, later].iter().any(|w| is_evicted(w)));
         drop(held);
-        assert_eq!(waits.await.expect("what was parked").bytes(), 100 * KIB);
+        assert_eq!(
+            waits.await.expect("the bytes of the parked fetch").bytes(),
+            100 * KIB
+        );
     }
 
     #[tokio::test]
-    async fn of_frames_that_wait_for_each_other_the_oldest_goes_on() {
+    async fn of_frames_that_wait_for_each_other_the_oldest_continues() {
         let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
         let held = |bytes| memory.try_buffer(bytes).expect("of the pool");
         let frame = |bytes| {
@@ -679,12 +690,12 @@ mod tests {
             tokio::select! {
                 biased;
                 more = more(Arc::clone(&oldest)) => more,
-                _ = more(Arc::clone(&large)) => panic!("it gave way"),
-                _ = more(Arc::clone(&small)) => panic!("it came later"),
+                _ = more(Arc::clone(&large)) => panic!("it was evicted"),
+                _ = more(Arc::clone(&small)) => panic!("it is behind the oldest"),
             }
         };
         let (share, ()) = tokio::join!(waits, evicted);
-        assert_eq!(share.expect("what the large one held").bytes(), 50 * KIB);
+        assert_eq!(share.expect("the bytes of the large one").bytes(), 50 * KIB);
         assert!(is_evicted(&large) && !is_evicted(&oldest) && !is_evicted(&small));
     }
 }

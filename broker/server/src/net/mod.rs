@@ -1,4 +1,4 @@
-//! Connections: listeners, frames, requests and responses, and the memory that they hold.
+//! Connections: listeners, frames, requests and responses, and the memory budget that bounds them.
 
 mod connection;
 pub mod connections;

@@ -1,4 +1,5 @@
-//! A connection's read buffer. It grows by the bytes that have arrived, and every frame cut from it holds its share of the memory budget.
+//! A connection's read buffer. It grows by the bytes that have arrived, and every frame cut from it holds its memory
+//! reservation.
 
 use std::sync::Arc;
 
@@ -10,18 +11,17 @@ use super::memory::{Memory, Overloaded, Share};
 /// Minimum and maximum read buffer of a connection, as it is sized by how much arrives at once.
 pub(super) const READ_BUFFER_MIN: usize = 1024;
 const READ_BUFFER_MAX: usize = 512 * 1024;
-/// The buffer that costs nothing. A connection has one.
+/// Size of the buffer that needs no reservation. Each connection has one.
 const FREE_BUFFER: usize = 4096;
 
-/// What came and is not dispatched yet.
+/// The bytes that have arrived and are not dispatched.
 pub(super) struct ReadBuffer {
     pub(super) bytes: BytesMut,
-    /// What the buffer takes from the budget. Frames cut from it hold it too: as long as one of them lives, all of the
-    /// buffer does.
+    /// The buffer's reservation. Frames cut from the buffer hold it too: one live frame keeps the whole buffer alive.
     pub(super) share: Arc<Share>,
-    /// The share of the buffer that costs nothing: in use while there is another reference.
+    /// The empty reservation of the free buffer, which is in use while there is another reference to this.
     free: Arc<Share>,
-    /// How large the next buffer is to be.
+    /// Size of the next buffer.
     target_bytes: usize,
 }
 
@@ -35,25 +35,27 @@ impl ReadBuffer {
         }
     }
 
-    /// Gives back a buffer that is empty.
+    /// Releases an empty buffer.
     pub(super) fn release(&mut self) {
         self.bytes = BytesMut::new();
         self.share = Arc::default();
         self.target_bytes = READ_BUFFER_MIN;
     }
 
-    /// Makes room for what is missing of a frame, and for as much again as came lately: so most frames arrive in one piece
-    /// and are never moved, and a peer that says little has a small buffer. Waits for memory only where there is no room at
-    /// all.
+    /// Makes room for the missing bytes of a frame, and for as much again as recent reads returned: most frames arrive in
+    /// one piece and are never moved, and a quiet peer has a small buffer. Waits for memory only if the buffer is full.
+    ///
+    /// # Errors
+    /// [`Overloaded`] if there was no memory in time.
     pub(super) async fn reserve_for<E: Env>(
         &mut self,
         need: usize,
         memory: &Memory<E>,
     ) -> Result<(), Overloaded> {
         let (len, spare) = (self.bytes.len(), self.bytes.capacity() - self.bytes.len());
-        // The buffer grows by what has come, not by what the frame's size says.
+        // The buffer grows by the bytes that have arrived, not by the size that the frame announces.
         let target = need.min(len.max(self.target_bytes).max(FREE_BUFFER) * 2);
-        // Half of it will do for now: a frame that comes in small pieces must not be moved for each of them.
+        // Half of the target is enough for now: a frame that arrives in small pieces must not be moved for each of them.
         if spare > 0 && spare >= (target.saturating_sub(len) / 2).max(self.target_bytes / 2) {
             return Ok(());
         }
@@ -64,7 +66,7 @@ impl ReadBuffer {
         let uses_free_buffer = usize::from(Arc::ptr_eq(&self.share, &self.free));
         if target > FREE_BUFFER || Arc::strong_count(&self.free) > 1 + uses_free_buffer {
             let (held, unique) = (self.share.bytes(), Arc::strong_count(&self.share) == 1);
-            // A buffer that no frame was cut from is replaced: only the difference is taken.
+            // A buffer that no frame was cut from is replaced, so only the difference is reserved.
             let more = if unique {
                 target.saturating_sub(held)
             } else {
@@ -89,7 +91,7 @@ impl ReadBuffer {
         Ok(())
     }
 
-    /// Moves what is there to a buffer of `capacity`, which `more` was taken for.
+    /// Moves the bytes to a buffer of `capacity`, with `more` memory reserved for it.
     fn grow(&mut self, capacity: usize, more: Share, unique: bool) {
         match Arc::get_mut(&mut self.share) {
             Some(share) if unique => share.join(more),
@@ -104,7 +106,7 @@ impl ReadBuffer {
         self.bytes = bytes;
     }
 
-    /// A read had room for `spare` bytes and got `n`.
+    /// Adapts the size of the next buffer to a read that returned `n` of `spare` bytes.
     pub(super) fn adapt_target(&mut self, n: usize, spare: usize) {
         if n == spare {
             self.target_bytes = (self.target_bytes * 2).min(READ_BUFFER_MAX);

@@ -1,4 +1,4 @@
-//! State that the two tasks of a connection and its requests under way share.
+//! The state that a connection's two tasks and its pending requests share.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,42 +12,43 @@ use super::memory::HeldBytes;
 use super::response::PendingRequest;
 use crate::coop::{STEPS_MAX, yield_now};
 
-/// A connection is read no further while its requests under way hold more decoded bytes than this.
+/// A connection is not read while its pending requests hold more decoded bytes than this.
 const DECODED_BYTES_MAX: usize = 512 * 1024;
-/// With more requests than this behind it nobody lets a fetch wait.
+/// A fetch does not park with more requests than this behind it.
 const BEHIND_PARKED_MAX: usize = 16;
 
-/// State that the two tasks of a connection and its requests under way share.
+/// The state that a connection's two tasks and its pending requests share.
 #[derive(Default)]
 pub struct ConnectionState {
-    /// The peer sends nothing more, or nothing more is read from it for now.
+    /// Whether the reader waits for something else than bytes, or has ended. Parked fetches are then answered.
     reader_blocked: AtomicBool,
     unpark: Notify,
-    /// Requests under way, the bytes of their frames, and what they decoded to.
+    /// The pending requests, the bytes of their frames, and of what they decoded to.
     pending_requests: AtomicUsize,
     frame_bytes: AtomicUsize,
     decoded_bytes: AtomicUsize,
-    /// Some of them were answered.
+    /// Notified when a pending request was answered.
     answered: Notify,
-    /// The connection is to be closed.
+    /// Notified when the connection must be closed.
     pub(super) closed: Notify,
-    /// What is dispatched takes long, so that meanwhile the peer's end has to be looked for; and the peer has closed its side.
+    /// Notified when the dispatched request starts long work; and whether the peer has closed its side meanwhile.
     pub(super) long_work: Notify,
     pub(super) peer_closed: AtomicBool,
-    /// What the reader does since it last waited for its peer: appends.
+    /// Steps of the reader since it last waited for its peer: appends.
     pub reading: TaskSteps,
-    /// What the writer does: all other requests.
+    /// Steps of the writer: all other requests.
     pub answering: TaskSteps,
-    /// Requests under way that change what a later one finds.
+    /// Pending requests that change what a later one depends on.
     mutations: AtomicUsize,
     mutation_done: Notify,
 }
 
-/// A request that changes what later ones find (a topic that it creates), until it is carried out or given up.
+/// A pending request that changes what later ones depend on (a topic that it creates). Dropped when the request is done or
+/// abandoned.
 pub struct MutationGuard(Arc<ConnectionState>);
 
 impl MutationGuard {
-    /// For a request that is dispatched now.
+    /// For a request that is being dispatched.
     pub fn begin(state: &Arc<ConnectionState>) -> Self {
         state.mutations.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(state))
@@ -61,13 +62,13 @@ impl Drop for MutationGuard {
     }
 }
 
-/// Steps that a task has done for its connection's requests since others had a turn. Each request's long loops give way by themselves;
-/// but many requests that are short follow each other in one task.
+/// Counts the steps that a task has done for its connection since it last yielded. Long loops yield by themselves; this
+/// counter makes many short requests that follow each other yield too.
 #[derive(Default)]
 pub struct TaskSteps(AtomicUsize);
 
 impl TaskSteps {
-    /// So many more are done, or will be at once. Cancel-safe.
+    /// Counts `steps`, and yields if they are many. Cancel-safe.
     pub async fn steps(&self, steps: usize) {
         let done = self.0.fetch_add(steps, Ordering::Relaxed) + steps;
         if done >= STEPS_MAX {
@@ -76,7 +77,7 @@ impl TaskSteps {
         }
     }
 
-    /// The task waits for its peer: so others have a turn.
+    /// The task waits for its peer, so other tasks run.
     pub fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -90,10 +91,10 @@ impl ConnectionState {
         }
     }
 
-    /// Runs what keeps the reader from reading: while it waits, what is parked is answered.
+    /// Runs work during which the reader does not read. If it has to wait, parked fetches are answered.
     pub(super) async fn while_not_reading<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
-        // Most of the time it waits for nothing.
+        // Most of the time the work does not wait.
         if let Some(done) = work.as_mut().now_or_never() {
             return done;
         }
@@ -125,7 +126,7 @@ impl ConnectionState {
             || self.frame_bytes.load(Ordering::Relaxed) > frame_bytes_max
     }
 
-    /// Waits until the requests under way hold little enough for another one. Cancel-safe.
+    /// Waits until the pending requests hold little enough for another one. Cancel-safe.
     pub(super) async fn until_below_limit(&self, frame_bytes_max: usize) {
         loop {
             let notified = self.answered.notified();
@@ -144,17 +145,17 @@ impl ConnectionState {
         }
     }
 
-    /// What is dispatched now takes long.
+    /// The request that is being dispatched starts long work.
     pub fn start_long_work(&self) {
         self.long_work.notify_one();
     }
 
-    /// Whether the peer is known to have closed its side, while a request was dispatched.
+    /// Whether the peer has closed its side, as far as the reader saw during long work.
     pub fn is_peer_closed(&self) -> bool {
         self.peer_closed.load(Ordering::Acquire)
     }
 
-    /// Waits until all requests of this connection that change something are carried out. Cancel-safe.
+    /// Waits until all requests of this connection that change something are done. Cancel-safe.
     pub async fn mutations_done(&self) {
         loop {
             let notified = self.mutation_done.notified();
@@ -165,13 +166,13 @@ impl ConnectionState {
         }
     }
 
-    /// Waits until what is parked had better be answered: the peer has closed its side, or so many requests wait behind this one
-    /// that soon nothing more would be read, and its end could not be seen. Cancel-safe.
+    /// Waits until parked fetches must be answered: the reader is blocked, or so many requests wait behind the fetch that
+    /// the reader will soon be, and could not see the connection's end. Cancel-safe.
     pub async fn until_unpark(&self) {
         loop {
             let notified = self.unpark.notified();
-            let behind = self.pending_requests.load(Ordering::Acquire) > BEHIND_PARKED_MAX;
-            if behind || self.reader_blocked.load(Ordering::Acquire) {
+            let are_many_behind = self.pending_requests.load(Ordering::Acquire) > BEHIND_PARKED_MAX;
+            if are_many_behind || self.reader_blocked.load(Ordering::Acquire) {
                 return;
             }
             notified.await;
@@ -184,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_requests_that_are_short_give_way() {
+    fn many_short_requests_yield() {
         let state = ConnectionState::default();
         let short = || state.reading.steps(STEPS_MAX / 4).now_or_never().is_some();
         let at_once: Vec<bool> = (0..8).map(|_| short()).collect();

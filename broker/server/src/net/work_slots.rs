@@ -1,9 +1,10 @@
-//! Turns for work on batches that takes long: to decompress much, or to compress. Each takes a processor, so there are few.
+//! Slots for long CPU-bound work on batches: decompressing or compressing much. Each occupies a processor, so there are
+//! few.
 //!
-//! A turn is a slice of work, not all of it: where others wait, they get theirs in the order in which they came. Slices are counted in
-//! breaks of the work ([`brokkr_wire::records::Pace`]), not timed.
+//! Work runs in slices: after each slice the slot goes to the next waiter, in the order of arrival. A slice is a number of
+//! yields of the work ([`brokkr_wire::records::Pace`]), not a time.
 //!
-//! Whoever waits for memory must not hold a turn: those who hold the memory may wait for turns.
+//! A task must not hold a slot while it waits for memory: the tasks that hold the memory may wait for slots.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -16,12 +17,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::net::memory::Overloaded;
 
-/// Breaks in a slice: some 15 ms of ordinary work, and up to 100 ms of what takes longest.
+/// Yields in a slice: some 15 ms of ordinary work, and up to 100 ms of the slowest.
 const SLICE_BREAKS: usize = 64;
-/// Work that has not ended so long after it came, what it waited included, is given up.
+/// Work ends with an error this long after it arrived, its wait included.
 const WORK_MAX: Duration = Duration::from_secs(30);
 
-/// The turns. Cloning shares them.
+/// The slots. Cloning shares them.
 pub struct WorkSlots<E: Env> {
     env: E,
     slots: Arc<Semaphore>,
@@ -37,7 +38,7 @@ impl<E: Env> Clone for WorkSlots<E> {
 }
 
 impl<E: Env> WorkSlots<E> {
-    /// So many at a time.
+    /// `slots` run at a time.
     pub fn new(env: E, slots: usize) -> Self {
         Self {
             env,
@@ -45,15 +46,16 @@ impl<E: Env> WorkSlots<E> {
         }
     }
 
-    /// When work that comes now has to have ended.
+    /// The deadline of work that arrives now.
     pub fn deadline(&self) -> Instant {
         self.env.now() + WORK_MAX
     }
 
-    /// Does the work in turns. `is_given_up` is asked after each slice, with how many there were. Cancel-safe if the work is.
+    /// Runs the work in slices. Calls `is_given_up` after each slice with the number of slices so far. Cancel-safe if the
+    /// work is.
     ///
     /// # Errors
-    /// [`Overloaded`] if it is given up, or can't end by the deadline.
+    /// [`Overloaded`] if `is_given_up`, or at the deadline.
     pub async fn run<T>(
         &self,
         deadline: Instant,
@@ -69,10 +71,10 @@ impl<E: Env> WorkSlots<E> {
             if let Some(done) = run_slice(work.as_mut()).await {
                 return Ok(done);
             }
-            // The next in line has it.
+            // The next waiter gets the slot.
             drop(slot);
         }
-        unreachable!("the slices of 30 seconds can be counted")
+        unreachable!("the deadline ends the loop")
     }
 
     async fn slot(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Overloaded> {
@@ -87,11 +89,11 @@ impl<E: Env> WorkSlots<E> {
     }
 }
 
-/// Polls the work until it is done, or has given way as often as a slice has breaks.
+/// Polls the work until it is done, or has yielded as often as a slice allows.
 async fn run_slice<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let mut breaks = 0;
     poll_fn(|cx| {
-        // AFTER others were let run: the last break is one, too.
+        // AFTER other tasks ran: the last yield counts, too.
         if breaks == SLICE_BREAKS {
             return Poll::Ready(None);
         }
@@ -110,11 +112,11 @@ mod tests {
     use futures_util::FutureExt;
     use std::cell::Cell;
 
-    /// A break of work.
+    /// Units after which work yields.
     const MUCH: usize = 1 << 20;
 
     #[tokio::test]
-    async fn who_comes_later_does_not_wait_for_all_of_the_work_before() {
+    async fn later_work_does_not_wait_for_all_of_the_work_before_it() {
         let slots = WorkSlots::new(TokioEnv::new(1), 1);
         let (done, slices) = (Cell::new(0), Cell::new(0));
         let count = |n| {
@@ -133,7 +135,7 @@ mod tests {
         let short = slots.run(slots.deadline(), |_| false, async { done.get() });
         let (long, found) = tokio::join!(long, short);
         assert_eq!((long, slices.get()), (Ok(()), 10));
-        let found = found.expect("its turn came");
+        let found = found.expect("it got a slot");
         assert!((1..=SLICE_BREAKS).contains(&found), "{found} were done before");
         assert_eq!(slots.slots.available_permits(), 1);
     }
@@ -153,7 +155,7 @@ mod tests {
         let soon = slots.env.now() + Duration::from_millis(1);
         let late: Result<(), _> = slots.run(soon, |_| false, endless()).await;
         assert_eq!(late, Err(Overloaded));
-        // Who waits for a turn that nobody gives back.
+        // Work that waits for a slot that is never released.
         let held = slots.slot(slots.deadline()).await;
         let soon = slots.env.now() + Duration::from_millis(1);
         let waits: Result<(), _> = slots.run(soon, |_| false, async {}).await;
