@@ -1,7 +1,8 @@
-//! A partition that this broker serves: finds its log, creates it, or sets aside the log of another topic.
+//! A partition assigned to this broker: finds its log, creates it, or sets aside the log of another topic.
 //!
-//! A folder is removed only if a committed record says that its topic was deleted. Every other folder that is not the partition's is
-//! set aside as Kafka does, `TOPIC-N.UNIQUEID-stray`. A log is made only where there is nothing, and not where records were durable.
+//! A folder is deleted only if a committed record says that its topic was deleted. Every other folder that is not the
+//! partition's is set aside as in Kafka, as `TOPIC-N.UNIQUEID-stray`. A log is created only where there is no folder, and
+//! not if records of the partition were durable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,46 +17,46 @@ use tokio::sync::Semaphore;
 use super::message::CloseResult;
 use crate::config::TopicConfig;
 
-/// A partition's log, as its owner has it.
+/// A partition's log as its owner holds it.
 pub(super) enum OwnedLog<E: Env> {
-    /// Nothing was ever appended to it.
+    /// Nothing was ever appended to the log; most of its files don't exist yet.
     Fresh(FreshLog<E>),
-    /// It can be appended to.
+    /// The log is open for appends.
     Open(Box<Log<E>>),
 }
 
 /// Topics that were deleted, by committed records.
 pub type DeletedTopics = OrdSet<Uuid>;
 
-/// A partition that this broker is to serve.
+/// A partition that this broker must serve.
 pub struct Assignment<E: Env> {
     /// The topic's id.
     pub topic_id: Uuid,
     /// The partition's folder in its log directory.
     pub folder: Box<str>,
-    /// Its log directory; `None` where that is none of those that could be opened.
+    /// Its log directory; `None` if that could not be opened at the start.
     pub log_dir: Option<AssignedLogDir<E>>,
-    /// The leader's epoch.
+    /// The leader epoch.
     pub leader_epoch: LeaderEpoch,
-    /// The brokers that hold it.
+    /// The replicas.
     pub replicas: Vec<NodeId>,
-    /// Those in sync.
+    /// The in-sync replicas.
     pub isr: Vec<NodeId>,
-    /// The topic's configuration.
+    /// The topic's resolved configuration.
     pub config: Arc<TopicConfig>,
 }
 
-/// The log directory of a partition.
+/// The log directory of an assigned partition, with what it recorded of the partition.
 pub struct AssignedLogDir<E: Env> {
-    /// Its logs.
+    /// The directory's logs.
     pub logs: LogDir<E>,
-    /// What it remembers of the log, if the log was not opened in this life.
+    /// The directory's checkpoint of the log; `None` if there is none, or if the log was opened since the start.
     pub recorded: Option<Recorded>,
-    /// Whether the start found a folder of this name.
+    /// Whether the folder existed at the start.
     pub has_folder: bool,
-    /// Topics that were deleted before this partition was assigned.
+    /// Topics deleted before this partition was assigned.
     pub deleted: DeletedTopics,
-    /// Permits for opening logs of this directory.
+    /// Permits that bound how many logs of this directory are opened at a time.
     pub openings: Arc<Semaphore>,
 }
 
@@ -76,14 +77,14 @@ impl<E: Env> Assignment<E> {
         leader
     }
 
-    /// How a log is closed that was not opened yet: as the last stop left it.
+    /// The result of closing a log that was never opened: the state is that of the last stop.
     pub(super) fn close_unopened(&self) -> CloseResult {
         match &self.log_dir {
             Some(AssignedLogDir {
                 recorded: Some(recorded),
                 ..
             }) if recorded.clean => CloseResult::Clean(Some(recorded.clone())),
-            // The log of a new partition was not made yet.
+            // The log of a new partition was not created.
             Some(AssignedLogDir {
                 recorded: None,
                 has_folder: false,
@@ -93,10 +94,10 @@ impl<E: Env> Assignment<E> {
         }
     }
 
-    /// Deletes a log that nobody has open.
+    /// Deletes a log that is not open.
     pub(super) async fn delete(&self, error_log: &ErrorLog) {
         let Some(log_dir) = &self.log_dir else {
-            // It is in a directory that is not there: set aside when that comes back.
+            // The directory is missing. The folder is set aside when the directory is back.
             return;
         };
         let after = Duration::from_millis(self.config.log.file_delete_delay_ms);
@@ -110,9 +111,13 @@ impl<E: Env> Assignment<E> {
         }
     }
 
-    /// Opens the log that is there, or makes one.
+    /// Opens the existing log, or creates one.
+    ///
+    /// # Errors
+    /// `LogError::Malformed` if the log may have lost records or belongs to another topic by one of its files only; IO
+    /// errors.
     pub(super) async fn open(&self, error_log: &ErrorLog) -> Result<OwnedLog<E>, LogError> {
-        let log_dir = self.log_dir.as_ref().expect("the caller looked");
+        let log_dir = self.log_dir.as_ref().expect("the caller checked it");
         let (logs, folder) = (&log_dir.logs, &*self.folder);
         match logs.dir().list(folder).await {
             Ok(_) => {}
@@ -129,12 +134,12 @@ impl<E: Env> Assignment<E> {
         }
         let mut id = logs.topic_id(folder).await?;
         if id.is_zero() {
-            // Only the checkpoint knows.
+            // Only the checkpoint has the id.
             id = recorded.topic_id;
         }
         if !id.is_zero() && id != self.topic_id {
             let by_manifest = logs.topic_id_by_manifest(folder).await?;
-            // What has a checksum says that the log is this topic's: `partition.metadata`, which has none, is wrong.
+            // A file with a checksum says that the log is this topic's, so `partition.metadata`, which has none, is wrong.
             if recorded.topic_id == self.topic_id || by_manifest == self.topic_id {
                 return Err(LogError::Malformed {
                     file: format!("{folder}/partition.metadata"),
@@ -144,7 +149,7 @@ impl<E: Env> Assignment<E> {
                     ),
                 });
             }
-            // R11: what a topic of the same name left behind is not this one's.
+            // R11: the log of an earlier topic of the same name is not this topic's.
             self.delete_or_set_aside(log_dir, error_log, id).await?;
             return self.create(logs).await;
         }
@@ -160,7 +165,7 @@ impl<E: Env> Assignment<E> {
                 self.delete_or_set_aside(log_dir, error_log, Uuid::ZERO).await?;
                 return self.create(logs).await;
             }
-            // The checkpoint knows it for this topic's; or there is nothing in it: a creation that a crash interrupted.
+            // The checkpoint says that it is this topic's; or the log is empty, since a crash interrupted its creation.
             log.set_topic_id(self.topic_id).await?;
             brokkr_types::reached!("a lost partition.metadata was written again");
             if error_log.is_first_of("partition.metadata written again", folder) {
@@ -187,7 +192,7 @@ impl<E: Env> Assignment<E> {
         delete_or_set_aside(&log_dir.logs, error_log, &self.folder, id, is_deleted, delay).await
     }
 
-    /// A folder that is missing must not be one that had records.
+    /// Checks that a missing folder had no durable records.
     fn check_not_lost(&self, recorded: Option<&Recorded>) -> Result<(), LogError> {
         let is_this_topics = |r: &&Recorded| r.topic_id == self.topic_id || r.foreign;
         let Some(lost) = recorded.filter(|r| is_this_topics(r) && r.recovery_point > Some(Offset(0))) else {
@@ -203,8 +208,8 @@ impl<E: Env> Assignment<E> {
     }
 }
 
-/// Removes a folder whose log is of the topic `id` (zero: not known) and of no partition here, if that topic was deleted; else sets
-/// it aside.
+/// Deletes the folder of a log that no partition here has, if its topic `id` (zero: unknown) was deleted; else sets it
+/// aside.
 pub async fn delete_or_set_aside<E: Env>(
     logs: &LogDir<E>,
     error_log: &ErrorLog,

@@ -1,4 +1,4 @@
-//! How often something changed, for a task that looks at it now and then and costs nothing while nothing changes.
+//! Counts changes, so that a task that checks for them now and then does no work while nothing changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct ChangeCounter(Arc<AtomicU64>);
 
 impl ChangeCounter {
-    /// Counts one.
+    /// Counts a change.
     pub fn increment(&self) {
         self.0.fetch_add(1, Ordering::Release);
     }
 
-    /// How many there were. What changed before the last of them is seen by whoever reads this count.
+    /// The number of changes. A reader of this count sees everything that was published before the last change.
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }

@@ -1,19 +1,19 @@
-//! A partition: its owner, one task that alone changes its log, and what others see of it.
+//! A partition: one task, its owner, is the only one to change the log; others read its published state.
 //!
 //! ```text
 //! opening ──▶ open ──▶ closed, deleted
 //!    │  ▲      │
 //!    ▼  │      ▼
-//!   offline ◀──┘      its log can't be opened, or its log directory failed
+//!   offline ◀──┘      the log can't be opened, or the log directory failed
 //! ```
-//! The owner opens the log itself ([`opening`]); messages wait in its queue meanwhile. Appends wait in the log's staging while a write
-//! is under way, and all that waits goes out as one write and one sync; an append is answered when the high watermark has passed it
-//! (L1, and P9 for duplicates). Readers look at the [`View`] that the owner publishes and read the log themselves; a request that
-//! waits for more leaves a [`Waiter`].
+//! The owner opens the log itself ([`opening`]); messages wait in its queue meanwhile. Appends are staged in the log while
+//! a write is in flight; all staged batches go out as one write and one sync. A producer gets its response when the high
+//! watermark has passed its batch (L1; P9 for duplicates). Readers use the [`View`] that the owner publishes and read the
+//! log themselves; a fetch that needs more registers a [`Waiter`].
 //!
-//! Data and control have a queue each: [`ControlMessage`] never waits behind data.
+//! Data and control have a queue each: a [`ControlMessage`] never waits behind data.
 //!
-//! Invariants: the view's high watermark never passes what is ackable (L4, L5); replies leave in offset order.
+//! Invariants: the view's high watermark never passes the ackable offset (L4, L5); replies are sent in offset order.
 
 mod assignment;
 pub mod change_counter;
@@ -43,7 +43,7 @@ pub use message::{
 pub use view::{View, ViewRef};
 pub use waiters::Waiter;
 
-/// Starts the owner of a partition, which opens its log.
+/// Starts the owner of a partition. The owner opens the log.
 pub fn start<E: Env>(
     env: &E,
     error_log: &Arc<ErrorLog>,

@@ -1,4 +1,4 @@
-//! The owner opens its log, again and again where the error may pass, and refuses requests while it has none.
+//! The owner opens its log, retries transient errors, and answers requests with an error while the log is not open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use super::message::{CloseResult, ControlMessage};
 use super::owner::Owner;
 use super::view::PartitionState;
 
-/// How long an owner waits before it tries again to open a log: at first, and at most.
+/// Backoff before an owner retries to open its log: initial and maximum.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
-/// What an owner without an open log does next.
+/// How the time without an open log ends.
 enum OfflineExit {
     Retry,
     End,
 }
 
 impl<E: Env> Owner<E> {
-    /// Opens the log, however often that takes. `None`: the owner is to end.
+    /// Opens the log, with retries. `None` if the owner must end.
     pub(super) async fn open(&mut self, assignment: &mut Assignment<E>) -> Option<(OwnedLog<E>, Leader)> {
         let mut attempts = 0u32;
         loop {
@@ -37,7 +37,7 @@ impl<E: Env> Owner<E> {
                 None => None,
             };
             let Some(permit) = permit.flatten() else {
-                // Without a directory, or its directory failed: for good.
+                // Without a log directory, or after it failed, the partition stays offline.
                 self.go_offline();
                 self.run_without_log(assignment, None).await;
                 return None;
@@ -74,7 +74,7 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// An operator has to look at each of these logs, so each has a line of its own, up to a limit.
+    /// Logs one line for each of these logs, up to a limit, since an operator must repair each.
     fn log_damaged(&self, folder: &str, error: &LogError) {
         if self
             .error_log
@@ -88,7 +88,8 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// Waits for a permit to open the log. `None`: the owner is to end. Without a permit: the log directory failed.
+    /// Waits for a permit to open the log. The outer `None`: the owner must end. The inner `None`: the log directory
+    /// failed.
     async fn open_permit(
         &mut self,
         openings: Arc<Semaphore>,
@@ -112,18 +113,18 @@ impl<E: Env> Owner<E> {
                         return None;
                     }
                 },
-                permit = &mut permit => return Some(Some(permit.expect("it is never closed"))),
+                permit = &mut permit => return Some(Some(permit.expect("the semaphore is never closed"))),
             }
         }
     }
 
-    /// Publishes that nothing is served, and says so to the requests that wait.
+    /// Publishes that the partition is offline, and notifies the waiters.
     pub(super) fn go_offline(&mut self) {
         self.publisher.publish(PartitionState::Offline);
         self.publisher.notify_waiters(true);
     }
 
-    /// Refuses everything until the log is to be opened again, or the owner is to end.
+    /// Answers all data messages with an error until the log must be opened again or the owner must end.
     async fn run_without_log(
         &mut self,
         assignment: &mut Assignment<E>,
@@ -144,12 +145,12 @@ impl<E: Env> Owner<E> {
                     Some(ControlMessage::Configure(config)) => assignment.config = config,
                     Some(ControlMessage::Retention | ControlMessage::LogDirFailed) => {}
                     Some(ControlMessage::Close(reply)) => {
-                        // It is looked at again at the next start.
+                        // The next start recovers it.
                         drop(reply.send(CloseResult::Unclean));
                         return OfflineExit::End;
                     }
                     Some(ControlMessage::Delete(reply)) => {
-                        // A topic of the same name would have its log there.
+                        // A new topic of the same name would use this folder.
                         assignment.delete(&self.error_log).await;
                         let _ = reply.send(());
                         return OfflineExit::End;
@@ -165,7 +166,7 @@ impl<E: Env> Owner<E> {
     }
 }
 
-/// Whether an error may pass by itself.
+/// Whether an error may be transient.
 fn is_transient(error: &LogError) -> bool {
     match error {
         LogError::Io(e) => !matches!(e.kind(), ErrorKind::Poisoned | ErrorKind::Gone),

@@ -1,4 +1,4 @@
-//! The owner's loop: appends, answers, control.
+//! The owner's loop: it appends, replies and handles control messages.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -24,18 +24,19 @@ use crate::config::TopicConfig;
 use crate::metrics::TopicTraffic;
 use crate::partition::change_counter::ChangeCounter;
 
-/// Messages taken from the queue in one go.
+/// Messages received from the queue at a time.
 const TAKE_MAX: usize = 512;
 
-/// Answers that an idle owner keeps room for: fewer, of a partition that is seldom written, or more are allocated anew.
+/// Capacities that an idle owner keeps for its lists: smaller ones belong to a partition that is seldom written, larger
+/// ones are released.
 const ROOM_KEPT: RangeInclusive<usize> = 5..=64;
 
-/// Where an owner publishes.
+/// Publishes a partition's state and notifies its waiters.
 pub(super) struct Publisher<E: Env> {
     state: Published<PartitionState<E>>,
     shared: Arc<Shared<E>>,
     changes: ChangeCounter,
-    /// Room for the waiters that are being told.
+    /// Buffer for the waiters that are being notified.
     notified: Vec<(Weak<Waiter>, usize)>,
 }
 
@@ -55,18 +56,18 @@ impl<E: Env> Publisher<E> {
 
     pub(super) fn publish(&self, state: PartitionState<E>) {
         self.state.publish(state);
-        // AFTER that: whoever hears of a change finds it.
+        // AFTER the publication: a task that sees the count sees the state.
         self.changes.increment();
     }
 
-    /// Tells the requests that wait that there is more, or that there will be no more.
+    /// Notifies the waiters that there is more, or, with `ended`, that there will be no more.
     pub(super) fn notify_waiters(&mut self, ended: bool) {
         self.shared.opened.notify_waiters();
         self.shared.waiters.notify_all(&mut self.notified, ended);
     }
 }
 
-/// An owner, apart from its log.
+/// An owner without its log.
 pub(super) struct Owner<E: Env> {
     pub(super) env: E,
     pub(super) error_log: Arc<ErrorLog>,
@@ -95,9 +96,9 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// Runs until the partition is closed or deleted, or nobody has a handle any more.
+    /// Runs until the partition is closed or deleted, or all handles are dropped.
     pub(super) async fn run(mut self, assignment: Assignment<E>) {
-        // On the heap for as long as it takes: an idle owner must be small.
+        // On the heap while it runs: an idle owner must be small.
         let opened = Box::pin(async {
             let mut assignment = assignment;
             let opened = self.open(&mut assignment).await;
@@ -122,9 +123,9 @@ impl<E: Env> Owner<E> {
 
 /// An append that is staged, written or synced, but not committed.
 struct PendingAppend {
-    /// Its answer leaves when the high watermark reaches this.
+    /// The reply is sent when the high watermark reaches this offset.
     next_offset: Offset,
-    /// Offsets to report to the producer; for a duplicate, those of the original batch.
+    /// What to report to the producer; for a duplicate, the original batch.
     info: AppendInfo,
     reply: oneshot::Sender<AppendResult>,
     _memory: BatchMemory,
@@ -137,11 +138,11 @@ struct ServingOwner<E: Env> {
     leader: Leader,
     config: Arc<TopicConfig>,
     pending: VecDeque<PendingAppend>,
-    /// Its log directory failed: nothing is published any more.
+    /// Whether the log directory failed: the partition stays offline, and no view is published.
     has_log_dir_failed: bool,
 }
 
-/// What an owner hears.
+/// What wakes an owner.
 enum OwnerInput {
     Control(Option<ControlMessage>),
     Event(Event),
@@ -180,7 +181,7 @@ impl<E: Env> ServingOwner<E> {
         }
     }
 
-    /// Waits for control, the log or data, in this order. Cancel-safe.
+    /// Waits for control, the log or data, in this order of priority. Cancel-safe.
     async fn next_input(&mut self, messages: &mut Vec<DataMessage>) -> OwnerInput {
         let (control, queue) = (&mut self.owner.control, &mut self.owner.queue);
         match &mut self.log {
@@ -242,7 +243,7 @@ impl<E: Env> ServingOwner<E> {
         }
     }
 
-    /// Makes a log that can be appended to, and its leader epoch durable. Nothing where that is so.
+    /// Creates the log if it is fresh, and makes the leader epoch durable. Does nothing if both are done.
     async fn make_appendable(&mut self) -> Result<(), LogError> {
         match &mut self.log {
             OwnedLog::Open(log) if !log.owes_epoch() => Ok(()),
@@ -260,7 +261,7 @@ impl<E: Env> ServingOwner<E> {
     fn open_log(&mut self) -> &mut Log<E> {
         match &mut self.log {
             OwnedLog::Open(log) => log,
-            OwnedLog::Fresh(_) => unreachable!("the caller made it ready"),
+            OwnedLog::Fresh(_) => unreachable!("the caller made it appendable"),
         }
     }
 
@@ -281,7 +282,7 @@ impl<E: Env> ServingOwner<E> {
                 traffic.appended(batch.batch.bytes.len(), batch.records_count);
                 let info = AppendInfo {
                     base_offset: at.base_offset,
-                    // Kafka keeps only the largest timestamp of a batch, and answers a duplicate with that.
+                    // Kafka keeps only a batch's largest timestamp, and reports that for a duplicate.
                     log_append_time: match at.duplicate {
                         true => at.max_timestamp,
                         false => batch.log_append_time,
@@ -299,13 +300,13 @@ impl<E: Env> ServingOwner<E> {
         }
     }
 
-    /// Keeps the answer until its offset is committed: which it is already, for an old duplicate.
+    /// Holds the reply until the batch is committed. An old duplicate is committed already.
     fn add_pending(&mut self, append: PendingAppend) {
         if append.next_offset <= self.leader.high_watermark() {
             brokkr_types::reached!("a duplicate of what was committed was answered at once");
             return drop(append.reply.send(Ok(append.info)));
         }
-        // Duplicates aside, answers come in offset order; a duplicate's place is among them.
+        // New batches come in offset order; a duplicate is inserted among them.
         let at = self
             .pending
             .iter()
@@ -375,7 +376,8 @@ impl<E: Env> ServingOwner<E> {
     async fn delete_records(&mut self, before: Offset) -> Result<Offset, PartitionError> {
         let all = before.0 == -1;
         if all && let OwnedLog::Open(log) = &self.log {
-            // As Kafka, whose high watermark has passed by now what this connection wrote before, also with acks=0.
+            // As in Kafka, where the high watermark has passed by now what this connection produced before, with acks=0
+            // too.
             let end = log.log_end();
             while self.leader.high_watermark() < end.min(self.open_log().log_end()) {
                 let event = self.open_log().next_event().await;
@@ -383,7 +385,7 @@ impl<E: Env> ServingOwner<E> {
             }
         }
         let high_watermark = self.leader.high_watermark();
-        // -1 is the high watermark, as in Kafka.
+        // As in Kafka, -1 is the high watermark.
         let before = if all { high_watermark } else { before };
         if before.0 < 0 || before > high_watermark {
             return Err(PartitionError::new(ErrorCode::OFFSET_OUT_OF_RANGE));
@@ -462,7 +464,7 @@ impl<E: Env> ServingOwner<E> {
         drop(reply.send(closed));
     }
 
-    /// What is staged is still written, synced and answered.
+    /// Waits until all staged batches are written and synced, and their replies sent. Then notifies the waiters.
     async fn drain(&mut self) {
         while !self.pending.is_empty() {
             let event = self.open_log().next_event().await;
@@ -471,13 +473,13 @@ impl<E: Env> ServingOwner<E> {
         self.owner.publisher.notify_waiters(true);
     }
 
-    /// The log directory failed.
+    /// Goes offline because the log directory failed.
     async fn log_dir_failed(mut self) {
         let name = self.folder().to_owned();
         self.owner
             .error_log
             .record("offline: its log directory failed", &name);
-        // BEFORE anything is answered: whoever is woken finds the partition offline.
+        // BEFORE any reply: a woken task finds the partition offline.
         self.has_log_dir_failed = true;
         self.owner.publisher.publish(PartitionState::Offline);
         self.drain().await;
@@ -509,7 +511,7 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// Refuses everything until the broker ends or the topic goes: the log directory failed.
+    /// Answers all data messages with an error until the broker stops or the topic is deleted.
     async fn run_without_log_dir(mut self, log: OwnedLog<E>) {
         loop {
             tokio::select! {
@@ -533,7 +535,7 @@ impl<E: Env> Owner<E> {
     }
 }
 
-/// The error in the response to a producer.
+/// The error in the producer's response.
 fn append_error(error: &AppendError) -> PartitionError {
     PartitionError::with_message(ErrorCode(error.code()), error)
 }

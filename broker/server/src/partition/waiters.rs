@@ -1,28 +1,28 @@
-//! Requests that wait for partitions to have more: parked fetches.
+//! Parked fetches that wait for partitions to have more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-/// Somebody who waits for a partition, or several, to have more.
+/// A parked fetch that waits for one or more partitions.
 #[derive(Default)]
 pub struct Waiter {
     notify: Notify,
-    /// Which of the partitions have more, for whoever wants to know it.
+    /// The partitions that changed, if the fetch tracks them.
     changed: Option<Mutex<ChangedPartitions>>,
 }
 
-/// Which of the partitions that somebody waits for have more.
+/// The partitions of a waiter that changed.
 #[derive(Default)]
 pub struct ChangedPartitions {
-    /// By the places that were given for them.
+    /// Indexes of the partitions in the fetch.
     pub indexes: Vec<usize>,
-    /// One of them has ended.
+    /// Whether one of them was closed, deleted or went offline.
     pub any_ended: bool,
 }
 
 impl Waiter {
-    /// One who wants to know which partitions have more.
+    /// A waiter that tracks which partitions changed.
     pub fn tracking_partitions() -> Self {
         Self {
             notify: Notify::default(),
@@ -30,12 +30,12 @@ impl Waiter {
         }
     }
 
-    /// Waits until some partition has told. Cancel-safe.
+    /// Waits until a partition notifies. Cancel-safe.
     pub async fn notified(&self) {
         self.notify.notified().await;
     }
 
-    /// Returns and forgets which partitions had more since the last call.
+    /// Returns the partitions that changed since the last call.
     pub fn take_changed(&self) -> ChangedPartitions {
         let changed = self.changed.as_ref();
         changed
@@ -53,8 +53,8 @@ impl Waiter {
     }
 }
 
-/// Those who wait for one partition, each with the place that it gave it. No message to its owner: a parked fetch costs nobody a
-/// turn.
+/// The waiters of one partition, each with the partition's index in its fetch. Registering sends the owner no message, so
+/// a parked fetch never wakes it.
 #[derive(Default)]
 pub(super) struct Waiters(Mutex<Vec<(Weak<Waiter>, usize)>>);
 
@@ -65,16 +65,17 @@ impl Waiters {
 
     pub(super) fn add(&self, waiter: &Arc<Waiter>, index: usize) {
         let mut all = self.lock();
-        // Drops waiters that are gone, when the list would grow.
+        // Removes dropped waiters when the list would grow.
         if all.len() == all.capacity() {
             all.retain(|(w, _)| w.strong_count() > 0);
         }
         all.push((Arc::downgrade(waiter), index));
     }
 
-    /// Tells all of them that there is more, or that there will be no more. `notified` is room for them, left empty.
+    /// Notifies all waiters that there is more, or, with `has_ended`, that there will be no more. `notified` is a reusable
+    /// buffer, left empty.
     pub(super) fn notify_all(&self, notified: &mut Vec<(Weak<Waiter>, usize)>, has_ended: bool) {
-        // Taken out first: one of them that looks at once may register again.
+        // Swapped out first: a woken waiter may register again at once.
         std::mem::swap(&mut *self.lock(), notified);
         for (waiter, index) in notified.drain(..) {
             if let Some(w) = waiter.upgrade() {
