@@ -1,4 +1,4 @@
-//! A broker: started, running, stopped.
+//! A broker: starts, runs and stops.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,15 +24,15 @@ use crate::partition::change_counter::ChangeCounter;
 use crate::partitions::{self, ManagerCommand, PartitionManager};
 use crate::stop::StopSignal;
 
-/// One turn for checking large batches for so many of `num.io.threads`: each takes a processor and up to 32 MiB.
+/// One work slot per this many of `num.io.threads`: each occupies a processor and up to 32 MiB.
 const IO_THREADS_PER_CHECK: usize = 4;
 
 /// Why a broker did not start. Nothing was changed, unless the log directory itself is at fault.
 #[derive(Debug)]
 pub enum StartError {
-    /// It can't listen there.
+    /// It can't listen at an address.
     Listen(Error),
-    /// The address to listen at can't be found.
+    /// An address to listen at can't be resolved.
     Resolve(Error),
     /// Its log directories can't be used.
     LogDir(LogDirError),
@@ -64,7 +64,7 @@ pub struct Broker<E: Env> {
 }
 
 impl<E: Env> Broker<E> {
-    /// Starts. Ports are taken before the log directory is touched; connections are served once this returns.
+    /// Starts a broker. Binds the ports before it touches the log directories; serves connections once this returns.
     pub async fn start(env: E, config: BrokerConfig) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let mut listeners = Vec::new();
@@ -147,7 +147,7 @@ impl<E: Env> Broker<E> {
         })
     }
 
-    /// Where it listens, in the order of `listeners`.
+    /// The addresses that it listens at, in the order of `listeners`.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
@@ -157,12 +157,12 @@ impl<E: Env> Broker<E> {
         &self.log_dirs
     }
 
-    /// What its handlers can reach.
+    /// The context of its handlers.
     pub fn ctx(&self) -> &Ctx<E> {
         &self.ctx
     }
 
-    /// Waits until the log of each partition that there is now was opened, or could not be. Cancel-safe.
+    /// Waits until the log of each existing partition is open, or could not be opened. Cancel-safe.
     pub async fn opened(&self) {
         let mut ctx = self.ctx.clone();
         let routes = Arc::clone(ctx.routes());
@@ -172,8 +172,8 @@ impl<E: Env> Broker<E> {
         }
     }
 
-    /// Stops cleanly: no new connections, what is under way is given up, logs are flushed and closed. `true` if the next
-    /// start need not scan anything.
+    /// Stops cleanly: accepts no connections, abandons pending requests, flushes and closes the logs. `true` if the next
+    /// start needs no recovery.
     pub async fn stop(self) -> bool {
         let Self {
             ctx,
@@ -202,8 +202,8 @@ impl<E: Env> Broker<E> {
     }
 }
 
-/// Once a log directory has failed its partitions are offline, and it gets no new ones. Where it is the only one it goes on
-/// being read: there is no other that could serve, and no metadata is written any more.
+/// Waits until a log directory fails; then its partitions go offline, and it gets no new ones. Not run if there is only
+/// one directory: reads continue there, no other could serve, and no metadata can be written.
 async fn directory_failure<E: Env>(
     ctx: Ctx<E>,
     id: Uuid,

@@ -1,15 +1,16 @@
-//! The metadata log's host: the quorum of one voter, for now.
+//! The task that hosts the controller: it owns the metadata log, with this node as the only voter.
 //!
-//! One task owns `__cluster_metadata-0`. A request is decided against the state as appended; its records are replayed and
-//! appended as one batch; when that is durable it is committed (one voter), the partitions here follow the new image, and
-//! only then the answer leaves (M2). A failed append takes the state back.
+//! A request is decided against the state that includes all appended records. Its records are replayed and appended as one
+//! batch. Once the batch is durable it is committed, for there is one voter; then the partitions here apply the new image,
+//! and only then the reply is sent (M2). A failed append restores the state.
 //!
 //! ```text
-//!   request ─ decide ─ replay ─ append ─ durable ─ partitions follow, image and routes published ─ reply
+//!   request ─ decide ─ replay ─ append ─ durable ─ partitions apply, image and routes published ─ reply
 //! ```
 //!
-//! A start (`load`) replays the latest snapshot and the log behind it, begins a new quorum epoch (`quorum-state` is durable BEFORE
-//! anything is written in it), and registers this broker: its new incarnation bumps the leader epochs of what it leads.
+//! A start (`load`) replays the latest snapshot and the log behind it, begins a new quorum epoch (`quorum-state` is
+//! durable BEFORE anything is appended in the epoch), and registers this broker: a new incarnation raises the leader
+//! epochs of the partitions that it leads.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,12 +41,12 @@ use super::load::{self, LoadedMetadata};
 /// Capacity of the queue, in requests. Senders wait when it is full.
 const QUEUE_MAX: usize = 256;
 
-/// What a record may be written with.
+/// The disk space that an append may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum DiskSpace {
-    /// What is free on the disk.
+    /// The free space of the disk.
     Free,
-    /// The directory's reserve too: without this record nobody could make room on a full disk.
+    /// The directory's reserve too: without this record no client could free space on a full disk.
     Reserved,
 }
 
@@ -60,16 +61,17 @@ pub(super) struct Host<E: Env> {
     pub(super) broker_epoch: i64,
     pub(super) recorded: Published<Recorded>,
     pub(super) partitions: mpsc::Sender<ManagerCommand>,
-    /// Whether they have followed a first image.
+    /// Whether the first image was sent to the partitions.
     pub(super) has_published: bool,
     pub(super) bytes_since_snapshot: u64,
     pub(super) snapshot_every_bytes: u64,
-    /// Snapshots that failed since the last one that didn't, and when the next may be tried.
+    /// Snapshots that failed since the last success, and when the next may be tried.
     pub(super) snapshot_failures: u32,
     pub(super) snapshot_not_before: Instant,
 }
 
-/// Starts the host: replays, registers this broker, and lets the partitions follow. Everything is committed when it returns.
+/// Starts the host: replays the metadata, registers this broker, and lets the partitions apply the image. Everything is
+/// committed when it returns.
 pub async fn start<E: Env>(
     env: &E,
     error_log: &Arc<ErrorLog>,
@@ -114,7 +116,7 @@ pub async fn start<E: Env>(
         snapshot_failures: 0,
         snapshot_not_before: env.now(),
     };
-    // What a crash left of them may go. The partitions end with the broker; nobody hears of it then.
+    // Folders that a crash left of deleted topics may be deleted. The send fails only if the broker is stopping.
     let _ = host.partitions.send(ManagerCommand::TopicsDeleted(deleted)).await;
     host.begin_epoch(identity, &bootstrap).await?;
     host.register(config, identity, log_dirs, addrs).await?;
@@ -128,7 +130,7 @@ pub async fn start<E: Env>(
     Ok(handle)
 }
 
-/// What topics get where nobody says.
+/// Defaults for new topics.
 fn settings(config: &BrokerConfig) -> Settings {
     Settings {
         node_id: config.node_id,
@@ -138,7 +140,7 @@ fn settings(config: &BrokerConfig) -> Settings {
     }
 }
 
-/// In version 0, without directory ids: Kafka 4.3.0 reads no other, whatever its schema says.
+/// Version 0, without directory ids: Kafka 4.3.0 reads no other version, whatever its schema says.
 fn leader_change(node_id: i32) -> LeaderChangeMessage {
     let voter = || Voter {
         voter_id: node_id,
@@ -154,8 +156,9 @@ fn leader_change(node_id: i32) -> LeaderChangeMessage {
 }
 
 impl<E: Env> Host<E> {
-    /// Begins the epoch: a LeaderChange, in an empty log who votes, and what a leader owes before it decides anything.
-    /// `bootstrap` are the records that whoever formatted the directory left for an empty log.
+    /// Begins the epoch. Appends a LeaderChange record, in an empty log the voters too, and the records that a new leader
+    /// appends before it processes requests. `bootstrap` are the records for an empty log that the tool that formatted the
+    /// directory left.
     async fn begin_epoch(
         &mut self,
         identity: &Identity,
@@ -164,7 +167,7 @@ impl<E: Env> Host<E> {
         let (end, now) = (self.log.log_end(), self.env.wall());
         let mut controls = vec![Control::LeaderChange(leader_change(identity.node_id))];
         if end == Offset(0) {
-            // The bootstrap snapshot says so too; Kafka's first leader repeats it in the log.
+            // The bootstrap snapshot has these too; Kafka's first leader repeats them in the log.
             controls.push(Control::KRaftVersion(KRaftVersionRecord {
                 kraft_version: self.quorum.kraft_version,
                 ..Default::default()
@@ -205,7 +208,7 @@ impl<E: Env> Host<E> {
                 .map_or(0, |(_, a)| a.port())
         };
         let endpoints = config.advertised_listeners.iter().map(|l| {
-            // Port 0 was taken as a free one; a wildcard can't be connected to.
+            // Port 0 was bound to a free port; clients can't connect to a wildcard address.
             let port = if l.port == 0 { bound(&l.name) } else { l.port };
             let host = if l.is_wildcard() {
                 "localhost"
@@ -231,7 +234,7 @@ impl<E: Env> Host<E> {
         Ok(())
     }
 
-    /// Logs what an earlier or another broker left configured that has no effect here. It stays until somebody deletes it.
+    /// Logs configurations in the metadata that have no effect in this broker. They stay until a client deletes them.
     fn warn_about_ineffective_configs(&self, node_id: i32) {
         let image = self.controller.image();
         let me = ConfigResource::broker(node_id);
@@ -245,7 +248,8 @@ impl<E: Env> Host<E> {
         }
     }
 
-    /// The partitions here whose logs were found in another directory than the metadata has, or nowhere while it has none.
+    /// The partitions of this broker whose logs are in another directory than their record says, or that have no directory
+    /// in their record. Each with the directory that it is in, or gets.
     async fn moved_partitions(&self, log_dirs: &LogDirs<E>, node_id: i32) -> Vec<(Uuid, i32, Uuid)> {
         let online = &log_dirs.online;
         let mut moved = Vec::new();
@@ -288,7 +292,7 @@ impl<E: Env> Host<E> {
             let message = tokio::select! {
                 biased;
                 message = queue.recv() => message,
-                // What the log does beside appending goes on; to all else, somebody listens who waits for it.
+                // The log's background work continues; errors of appends go to the task that waits for them.
                 _ = self.log.next_event() => continue,
             };
             let Some(message) = message else { return };
@@ -328,9 +332,9 @@ impl<E: Env> Host<E> {
         Ok(reply)
     }
 
-    /// Publishes what was committed to the partitions here. BEFORE the response leaves: a client that learns of a topic finds it.
+    /// Lets the partitions here apply the committed change. BEFORE the reply: a client that learns of a topic can use it.
     async fn publish_image(&mut self, changed: ImageDelta) {
-        // The first image is all new to them.
+        // The first image is new to the partitions as a whole.
         let delta = match std::mem::replace(&mut self.has_published, true) {
             true => changed,
             false => ImageDelta::Everything,
@@ -347,18 +351,19 @@ impl<E: Env> Host<E> {
         }
     }
 
-    /// Appends records as one batch, and waits until they are durable: committed. On failure the state is as before.
+    /// Appends records as one batch and waits until they are durable, and so committed. On an error the state is
+    /// unchanged.
     async fn commit(&mut self, records: &[MetadataRecord], space: DiskSpace) -> Result<(), LogError> {
         let before = self.controller.clone();
         let base = self.log.log_end();
         for (offset, record) in (base.0..).zip(records) {
             self.controller
                 .replay(offset, self.epoch.0, record)
-                .unwrap_or_else(|e| panic!("a record that was decided can be replayed: {e}: {record:?}"));
+                .unwrap_or_else(|e| panic!("the records of a decision can be replayed: {e}: {record:?}"));
         }
         let version = self.controller.image().metadata_version().unwrap_or(0);
         let batch = encode_records(records, version, base, self.epoch, self.env.wall())
-            .unwrap_or_else(|e| panic!("a record that was decided can be encoded: {e}"));
+            .unwrap_or_else(|e| panic!("the records of a decision can be encoded: {e}"));
         let appended = self.append(&batch, space).await;
         if appended.is_err() {
             self.controller = before;

@@ -1,12 +1,12 @@
-//! What a start reads of the metadata: the latest snapshot that is whole, and the log behind it.
+//! Loads the metadata at a start: the latest intact snapshot, and the log behind it.
 //!
 //! | found | |
 //! | --- | --- |
 //! | nothing | a new cluster: a bootstrap snapshot with this node as the voter (KIP-853), then an empty log |
 //! | a log from offset 0 and no snapshot | Apache Kafka with `controller.quorum.voters`: the log alone |
 //! | `bootstrap.checkpoint` and an empty log | formatted by Apache Kafka and never started: its records come first |
-//! | snapshots and a log that doesn't reach back to one of them, or to where it was durable | refused |
-//! | nothing, beside folders of partitions | refused: the metadata that knows them is missing |
+//! | snapshots and a log that does not reach back to one of them, or ends below the durable offset | refused |
+//! | nothing, beside folders of partitions | refused: the metadata of these partitions is missing |
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,15 +28,15 @@ use crate::config::BrokerConfig;
 use crate::log_dir::{Identity, METADATA_FOLDER, OwnedLogDir};
 
 const QUORUM_STATE: &str = "__cluster_metadata-0/quorum-state";
-/// What Apache Kafka's format command leaves for the first start.
+/// The records that Apache Kafka's format command leaves for the first start.
 const BOOTSTRAP: &str = "bootstrap.checkpoint";
-/// Bytes that a replay reads at once.
+/// Bytes that a replay reads at a time.
 const REPLAY_BYTES: u32 = 1 << 20;
 const SNAPSHOT_BYTES_MAX: u32 = 1 << 30;
-/// The first batch of a log, which names the voters, is smaller.
+/// The first batch of a log, which contains the voters, is smaller than this.
 const FIRST_BATCH_BYTES: u32 = 16 << 10;
 
-/// The metadata as a start found it.
+/// The metadata that a start loaded.
 pub(super) struct LoadedMetadata<E: Env> {
     pub(super) log: Log<E>,
     pub(super) controller: Controller,
@@ -46,11 +46,11 @@ pub(super) struct LoadedMetadata<E: Env> {
     pub(super) bytes: u64,
     /// Topics that were deleted since the snapshot, with their names.
     pub(super) deleted: Vec<(Uuid, Str)>,
-    /// What an empty log begins with, if somebody left that.
+    /// The first records of an empty log, if a tool left some.
     pub(super) bootstrap: Vec<MetadataRecord>,
 }
 
-/// Looks whether this broker can begin with the metadata that is there, BEFORE anything is written.
+/// Checks that this broker can start with the existing metadata, BEFORE anything is written.
 pub async fn check_startable<E: Env>(log_dir: &OwnedLogDir<E>) -> Result<(), ControllerError> {
     let logs = &log_dir.logs;
     let recorded = log_dir.recorded(METADATA_FOLDER).cloned().unwrap_or_default();
@@ -64,7 +64,7 @@ pub async fn check_startable<E: Env>(log_dir: &OwnedLogDir<E>) -> Result<(), Con
     Ok(())
 }
 
-/// Looks for other controllers in all of a log that another broker wrote.
+/// Checks a whole log that another broker wrote for other controllers.
 async fn check_voters_in_log<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
     let mut segments: Vec<_> = names(logs)
         .await?
@@ -107,7 +107,7 @@ async fn check_voters_in_log<E: Env>(logs: &LogDir<E>, identity: &Identity) -> R
                 {
                     needed as u64
                 }
-                // What can't be read the log reports when it is opened.
+                // Opening the log reports what can't be read.
                 _ => break,
             };
         }
@@ -115,7 +115,7 @@ async fn check_voters_in_log<E: Env>(logs: &LogDir<E>, identity: &Identity) -> R
     Ok(())
 }
 
-/// Opens the metadata log, making it in a new directory, and replays it.
+/// Opens the metadata log, creates it in a new directory, and replays it.
 pub(super) async fn load<E: Env>(
     env: &E,
     log_dir: &OwnedLogDir<E>,
@@ -157,7 +157,7 @@ async fn open_log<E: Env>(
     }
     check_not_lost(log_dir, &recorded)?;
     let log = match log_dir.folders.contains(METADATA_FOLDER) {
-        // A first start that was interrupted: there is no record in it.
+        // A first start was interrupted: the log has no records.
         true => {
             let (mut log, _) = logs
                 .open_log(METADATA_FOLDER, &log_config, &Recorded::default())
@@ -167,7 +167,7 @@ async fn open_log<E: Env>(
         }
         false => Log::create(logs, METADATA_FOLDER, Uuid::METADATA_TOPIC, log_config).await?,
     };
-    // LAST: without it what is there was never used.
+    // LAST: a directory without the bootstrap snapshot was never used.
     if !has_file(logs, BOOTSTRAP).await? {
         let first = format!("{METADATA_FOLDER}/{}", SnapshotId::BOOTSTRAP.file_name());
         let voters = voters(&log_dir.identity, config, addrs);
@@ -177,7 +177,7 @@ async fn open_log<E: Env>(
     Ok(log)
 }
 
-/// A directory without metadata is a new one: not one that lost it.
+/// Checks that a directory without metadata is new and did not lose it.
 fn check_not_lost<E: Env>(log_dir: &OwnedLogDir<E>, recorded: &Recorded) -> Result<(), ControllerError> {
     let remedy = "put it back from a backup; or move the folders of partitions and brokkr-checkpoint away to begin with nothing";
     if recorded.recovery_point.is_some_and(|p| p.0 > 0) {
@@ -197,7 +197,7 @@ fn check_not_lost<E: Env>(log_dir: &OwnedLogDir<E>, recorded: &Recorded) -> Resu
     }
 }
 
-/// Whether the log, if its first batch is still there and names voters, is of this directory.
+/// Checks that the log belongs to this directory, if its first batch still exists and contains the voters.
 async fn check_directory_id<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
     let segments = names(logs).await?.into_iter().filter(|n| n.ends_with(".log"));
     let Some(first) = segments.min() else {
@@ -206,7 +206,7 @@ async fn check_directory_id<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Re
     let path = format!("{METADATA_FOLDER}/{first}");
     let file = logs.dir().open(&path).await?;
     let bytes = file.read_at(0, FIRST_BATCH_BYTES.min(file.len() as u32)).await?;
-    // What can't be read here the log reports when it is opened.
+    // Opening the log reports what can't be read here.
     let batch = Batch::first(&bytes)
         .ok()
         .filter(|batch| batch.check_crc().is_ok());
@@ -229,7 +229,7 @@ async fn check_directory_id<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Re
     Ok(())
 }
 
-/// Bytes in the segments of the metadata log, whoever wrote them.
+/// Bytes of the metadata log's segments, whichever broker wrote them.
 async fn log_bytes<E: Env>(logs: &LogDir<E>) -> Result<u64, ControllerError> {
     let mut bytes = 0;
     for name in names(logs).await? {
@@ -252,7 +252,7 @@ async fn has_file<E: Env>(logs: &LogDir<E>, name: &str) -> Result<bool, Controll
     Ok(logs.dir().list("").await?.iter().any(|e| e.name == name))
 }
 
-/// The snapshots, oldest first.
+/// The ids of the snapshots, oldest first.
 pub(super) async fn snapshots<E: Env>(logs: &LogDir<E>) -> Result<Vec<SnapshotId>, ControllerError> {
     let names = names(logs).await?;
     let mut ids: Vec<_> = names
@@ -263,7 +263,7 @@ pub(super) async fn snapshots<E: Env>(logs: &LogDir<E>) -> Result<Vec<SnapshotId
     Ok(ids)
 }
 
-/// The one voter: this node, at its listener for controllers; without one, where its clients find it.
+/// The one voter: this node, at its controller listener, or without one at its first advertised listener.
 fn voters(identity: &Identity, config: &BrokerConfig, addrs: &[SocketAddr]) -> VotersRecord {
     let name = config
         .set
@@ -309,7 +309,7 @@ fn voters(identity: &Identity, config: &BrokerConfig, addrs: &[SocketAddr]) -> V
     }
 }
 
-/// Where the configuration has the listener of this name, which this broker doesn't open yet.
+/// The configured address of the listener of this name, which this broker does not open yet.
 fn controller_listener(config: &BrokerConfig, name: &str) -> Option<(String, u16)> {
     let listed = ["advertised.listeners", "listeners"]
         .iter()
@@ -344,7 +344,7 @@ async fn bootstrap_records<E: Env>(logs: &LogDir<E>) -> Result<Vec<MetadataRecor
     Ok(records)
 }
 
-/// The state that the latest snapshot and the log behind it make.
+/// Replays the latest snapshot and the log behind it.
 async fn replay<E: Env>(
     logs: &LogDir<E>,
     mut log: Log<E>,
@@ -368,7 +368,7 @@ async fn replay<E: Env>(
     let (mut offset, mut last_epoch, mut bytes) = (Offset(id.end_offset), id.epoch, 0);
     let (start, end) = (log.log_start(), log.log_end());
     if end < offset && log.size_bytes() == 0 {
-        // A follower that had fetched the snapshot and no more.
+        // A follower that fetched the snapshot and nothing behind it.
         log.truncate_fully_and_start_at(offset).await?;
     } else if end < offset || start > offset {
         let name = id.file_name();
@@ -416,7 +416,7 @@ async fn replay<E: Env>(
     })
 }
 
-/// What a log from its first offset on is replayed over.
+/// The state before a log's first offset.
 fn empty_snapshot(cluster_id: &str) -> Snapshot {
     Snapshot {
         image: Image::empty(cluster_id),
@@ -425,7 +425,7 @@ fn empty_snapshot(cluster_id: &str) -> Snapshot {
     }
 }
 
-/// The path of the segment that an offset is in.
+/// The path of the segment that contains an offset.
 async fn segment_of<E: Env>(logs: &LogDir<E>, offset: Offset) -> Result<String, ControllerError> {
     let base = |name: &String| {
         name.strip_suffix(".log")
@@ -472,7 +472,8 @@ fn replay_batch(
     Ok(())
 }
 
-/// Static voters (`controller.quorum.voters`) stand nowhere but in what a leader writes.
+/// Checks that a LeaderChange record has no voter but this node. It is the only record that contains static voters
+/// (`controller.quorum.voters`).
 fn check_single_voter(control: &Control, identity: &Identity) -> Result<(), String> {
     let Control::LeaderChange(change) = control else {
         return Ok(());
@@ -486,7 +487,7 @@ fn check_single_voter(control: &Control, identity: &Identity) -> Result<(), Stri
     }
 }
 
-/// The latest snapshot that is whole; `None` if there is none at all.
+/// The latest intact snapshot; `None` if none can be read.
 async fn latest_snapshot<E: Env>(
     logs: &LogDir<E>,
     cluster_id: &str,
@@ -508,14 +509,14 @@ async fn latest_snapshot<E: Env>(
         }
     }
     if let Some(error) = last {
-        // With a log from the first offset on they are not needed.
+        // A log from offset 0 on needs no snapshot.
         tracing::error!(%error, "no snapshot of the metadata can be read");
     }
     Ok(None)
 }
 
-/// The name of a directory's latest snapshot and the voters in it, each with its directory; `None` where it names none, or can't
-/// be read: then a start says why.
+/// The file name of a directory's latest snapshot, and the voters in it, each with its directory id. `None` if it has none
+/// or can't be read; the start then reports why.
 pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<(String, Vec<(i32, Uuid)>)> {
     let entries = logs.dir().list(METADATA_FOLDER).await.ok()?;
     let ids = entries.iter().filter_map(|e| SnapshotId::from_file_name(&e.name));
@@ -532,7 +533,7 @@ pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<(String, Vec<(i32, Uu
     Some((id.file_name(), voters.collect()))
 }
 
-/// The last quorum epoch that this voter knew of.
+/// Reads the last quorum epoch of this voter.
 pub(super) async fn read_quorum_epoch<E: Env>(logs: &LogDir<E>) -> Result<i32, ControllerError> {
     match logs.dir().read(QUORUM_STATE, 1 << 16).await {
         Ok(text) => serde_json::from_slice::<serde_json::Value>(&text)
@@ -544,7 +545,7 @@ pub(super) async fn read_quorum_epoch<E: Env>(logs: &LogDir<E>) -> Result<i32, C
     }
 }
 
-/// Notes, durably, that this voter leads `epoch`: as Kafka's QuorumStateData, version 1.
+/// Records durably that this voter leads `epoch`, as Kafka's QuorumStateData, version 1.
 pub(super) async fn write_quorum_state<E: Env>(
     logs: &LogDir<E>,
     node_id: i32,

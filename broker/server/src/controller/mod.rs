@@ -1,4 +1,4 @@
-//! The controller's host, the way to it, and the producer ids that it hands out.
+//! The controller: the task that hosts its state machine, its handle, and the allocation of producer ids.
 
 mod error;
 mod handle;

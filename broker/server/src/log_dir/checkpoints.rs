@@ -1,4 +1,4 @@
-//! Records how far logs are durable, once in a while.
+//! Writes the checkpoints: at intervals, how far each log is durable, and the high watermarks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,24 +14,23 @@ use crate::partition::PartitionHandle;
 use crate::partitions::Routes;
 use crate::stop::StopSignal;
 
-/// How often the durable points are recorded, if they moved: what a crash may leave to be scanned is what was written
-/// in that time.
+/// How often the durable offsets are recorded, if they changed. Recovery after a crash scans what was written since.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// Every so many of those, the high watermarks too.
+/// The high watermarks are recorded every this many rounds.
 const HIGH_WATERMARKS_EVERY: u64 = 5;
 
-/// What was recorded last of a directory.
+/// What was last recorded in a directory.
 #[derive(Clone, Default)]
 struct LastRecorded {
     logs: BTreeMap<String, Recorded>,
     high_watermarks: BTreeMap<String, Offset>,
 }
 
-/// Records how far the logs are durable, until told to stop.
+/// Writes the checkpoints until the stop signal.
 pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: StopSignal) {
     let mut last = vec![LastRecorded::default(); log_dirs.opened().count()];
-    // What was looked at when everything was recorded last, and the changes when the high watermarks were.
+    // The state when everything was last recorded, and the change count when the high watermarks were.
     let (mut recorded_at, mut high_watermarks_at) = (None, None);
     for round in 0u64.. {
         tokio::select! {
@@ -44,7 +43,7 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: St
                 ctx.error_log.record("no reserve on the disk", &error);
             }
         }
-        // BEFORE anything is looked at: what changes meanwhile is seen the next time.
+        // BEFORE the state is read: a later change is seen in the next round.
         let now = (ctx.changes.count(), ctx.controller.recorded());
         let high_watermarks = round % HIGH_WATERMARKS_EVERY == 0 && high_watermarks_at != Some(now.0);
         if recorded_at.as_ref() == Some(&now) && !high_watermarks {
@@ -65,8 +64,8 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: St
 }
 
 impl<E: Env> OwnedLogDir<E> {
-    /// What is to be recorded: of open logs what their owners say, of the others what was known before. Nothing of logs that nothing
-    /// was ever appended to.
+    /// The checkpoint of each log: for open logs from their owners, for the others as at the start. Logs that nothing was
+    /// ever appended to have none.
     fn logs_now(
         &self,
         routes: &Routes<E>,
@@ -89,7 +88,7 @@ impl<E: Env> OwnedLogDir<E> {
         logs
     }
 
-    /// Records what changed. Whether all of that went well.
+    /// Writes the checkpoints that changed. Returns whether all writes succeeded.
     async fn record(
         &self,
         ctx: &Ctx<E>,

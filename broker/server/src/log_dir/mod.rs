@@ -1,8 +1,8 @@
-//! The log directories: taken at the start, remembered while the broker runs, given back at the end.
+//! The log directories: locked and checked at a start, checkpointed while the broker runs, marked clean at the end.
 //!
-//! Each has files of its own: `meta.properties`, the lock, the checkpoints, the clean-shutdown marker, the reserve. A directory
-//! that fails takes its own partitions offline, at a start or while the broker runs, and no other's; the metadata log's must work
-//! at a start. The metadata knows each by its directory id and where each partition is (KIP-858).
+//! Each has files of its own: `meta.properties`, the lock, the checkpoints, the clean-shutdown marker, the reserve. A
+//! directory that fails, at a start or later, takes only its own partitions offline; but the directory of the metadata log
+//! must work at a start. The metadata has the directory id of each partition (KIP-858).
 
 mod checkpoints;
 mod error;
@@ -27,7 +27,7 @@ pub use identity::Identity;
 pub use names::{METADATA_FOLDER, is_unmanaged_topic, partition_folder};
 pub use open::open;
 
-/// A log directory that is ours until the process ends.
+/// A log directory that this process has locked, until it ends.
 pub struct OwnedLogDir<E: Env> {
     /// Where it is, as it was configured.
     pub path: String,

@@ -1,7 +1,7 @@
-//! Taking the log directories at a start.
+//! Opens the log directories at a start.
 //!
-//! What can't be served right is refused before anything is written. What the disk refuses leaves a directory out, as in Kafka
-//! 4.3, unless it is the metadata log's: the others are served, and the partitions that the metadata has in it are offline.
+//! Unsupported contents are rejected before anything is written. A directory with an IO error is left out, as in Kafka
+//! 4.3, unless it is the metadata log's: the others are served, and its partitions are offline.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use super::{Identity, LogDirError, LogDirs, METADATA_FOLDER, OwnedLogDir, found}
 use crate::config::BrokerConfig;
 use crate::controller;
 
-/// Files that stay open though nobody appends to them or reads them, of all directories.
+/// Limit of idle files that stay open, over all directories.
 const OPEN_FILES_MAX: usize = 1024;
-/// What a producer takes up that a log remembers.
+/// Bytes of an idempotent producer in a log's state.
 const PRODUCER_BYTES: usize = 384;
 
-/// A directory that is locked, as it was found.
+/// A locked directory, and its `meta.properties`.
 struct LockedLogDir<E: Env> {
     path: String,
     logs: LogDir<E>,
     meta: Option<MetaProperties>,
 }
 
-/// The directories that work, and those that don't.
+/// The directories that failed to open.
 struct OpenFailures {
     metadata: String,
     failed: Vec<String>,
 }
 
 impl OpenFailures {
-    /// What became of a directory: nothing, where it failed and is left out.
+    /// Returns the value of a directory that works; `None` if the directory failed and is left out.
     fn tolerate<T>(&mut self, path: &str, result: Result<T, LogDirError>) -> Result<Option<T>, LogDirError> {
         match result {
             Ok(kept) => Ok(Some(kept)),
@@ -48,7 +48,7 @@ impl OpenFailures {
     }
 }
 
-/// Takes the directories: locks them, learns or makes their identity, reads what they remember.
+/// Opens the directories: locks them, reads or creates their identity, and reads their checkpoints.
 pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<LogDirs<E>, LogDirError> {
     let metadata = config.metadata_log_dir().to_owned();
     let mut paths = config.log_dirs().to_vec();
@@ -101,8 +101,8 @@ pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<LogDirs<E>, 
             all.push(dir);
         }
     }
-    let of_metadata = all.iter().find(|dir| dir.path == failures.metadata);
-    let metadata = of_metadata.cloned().expect("a start without it fails");
+    let metadata = all.iter().find(|dir| dir.path == failures.metadata);
+    let metadata = metadata.cloned().expect("it is never left out");
     all.retain(|dir| config.log_dirs().contains(&dir.path));
     if all.is_empty() {
         return Err(LogDirError::Inconsistent(
@@ -140,7 +140,7 @@ async fn lock_dir<E: Env>(
     Ok(LockedLogDir { path, logs, meta })
 }
 
-/// Whose each directory is: one node's and one cluster's, each with a directory id of its own.
+/// Determines the identity of each directory: all have the same node and cluster, and each a directory id of its own.
 async fn identities<E: Env>(
     env: &E,
     locked_dirs: &[LockedLogDir<E>],
@@ -206,7 +206,8 @@ async fn identities<E: Env>(
     Ok(identities)
 }
 
-/// As in Kafka: the metadata log is nowhere but in its directory. And where it isn't there is no partition.
+/// As in Kafka: no other directory contains the metadata log. If the metadata is missing, no directory contains a
+/// partition.
 async fn check_metadata_place<E: Env>(
     locked_dirs: &[LockedLogDir<E>],
     metadata: &str,
@@ -239,7 +240,7 @@ async fn check_metadata_place<E: Env>(
     }
 }
 
-/// The folders of partitions, and what is remembered of their logs.
+/// Reads the names of the partition folders, and the checkpoints.
 async fn read_contents<E: Env>(dir: &LockedLogDir<E>) -> Result<(Vec<String>, Remembered), LogDirError> {
     let log = |e: LogError| LogDirError::Log(dir.path.clone(), e);
     let folders = checkpoint::partitions(&dir.logs).await.map_err(log)?;
@@ -247,7 +248,8 @@ async fn read_contents<E: Env>(dir: &LockedLogDir<E>) -> Result<(Vec<String>, Re
     Ok((folders, remembered))
 }
 
-/// The first writes of a start: `meta.properties`, if it is new; then every stop but a clean one is a crash.
+/// The first writes of a start: `meta.properties`, if it is new; then the clean-shutdown marker is removed, so that any
+/// stop but a clean one counts as a crash.
 async fn begin_use<E: Env>(dir: &OwnedLogDir<E>, known: Option<&MetaProperties>) -> Result<(), LogDirError> {
     let log = |e: LogError| LogDirError::Log(dir.path.clone(), e);
     let identity = &dir.identity;
@@ -264,8 +266,8 @@ async fn begin_use<E: Env>(dir: &OwnedLogDir<E>, known: Option<&MetaProperties>)
         .map_err(log)
 }
 
-/// As in Kafka: which of two logs of one partition holds what was acknowledged, nobody can tell. (Two of the same name may be
-/// of different topics: one was deleted while its directory was away.)
+/// As in Kafka: of two logs of one partition, it is unknown which holds the acknowledged records. (Two of the same name
+/// may belong to different topics: one was deleted while its directory was missing.)
 async fn check_no_duplicate_logs<'a, E: Env>(
     dirs: impl Iterator<Item = &'a OwnedLogDir<E>>,
 ) -> Result<(), LogDirError> {

@@ -116,7 +116,7 @@ impl<E: Env> PartitionHandle<E> {
     pub async fn reserve_queue(&self, bytes: usize) -> QueuePermit {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.queue_kib).acquire_many_owned(kib.min(QUEUE_KIB_MAX));
-        QueuePermit(permit.await.expect("it is never closed"))
+        QueuePermit(permit.await.expect("the semaphore is never closed"))
     }
 
     /// Sends a data message, in order. `false` if the owner has ended.

@@ -1,9 +1,10 @@
-//! Where partitions have their logs, and what becomes of folders that no partition has.
+//! Assigns partitions to log directories, and cleans up folders that belong to no partition.
 //!
-//! Nothing unknown is deleted. A folder is removed only if a committed record says that its topic was deleted: one that this
-//! life saw, or that the start found in the metadata log (whose snapshots are written AFTER what they leave out is gone from
-//! the disk, but for log directories that are away). Every other folder that belongs to no partition is set aside as Kafka does,
-//! `TOPIC-N.UNIQUEID-stray`, and stays until an operator removes it.
+//! Unknown folders are never deleted. A folder is deleted only if a committed record says that its topic was deleted: a
+//! record of this run, or one that the start found in the metadata log. (A metadata snapshot, which leaves the topic out,
+//! is written AFTER the folders are gone from the disk, except in log directories that are missing.) Every other folder
+//! that belongs to no partition is set aside as in Kafka, as `TOPIC-N.UNIQUEID-stray`, and stays until an operator removes
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,30 +27,30 @@ use crate::partition::{
     self, AssignedLogDir, Assignment, ControlMessage, DeletedTopics, delete_or_set_aside,
 };
 
-/// Logs of one directory that are opened at the same time.
+/// How many logs of one directory are opened at a time.
 const OPENING_MAX: usize = 16;
 
-/// What a manager knows of folders, between two images.
+/// What the manager knows of partition folders.
 #[derive(Default)]
 pub struct FolderState {
     /// Topics that were deleted, by committed records.
     deleted: DeletedTopics,
-    /// The names of those that were deleted before this life, until the folders that the start found were looked through.
+    /// The names of topics that were deleted before this start, until the folders found at the start are checked.
     deleted_names: BTreeSet<Str>,
-    /// Folders of which what the directory remembers holds no more: they were assigned in this life.
+    /// Folders assigned since the start: the directory's checkpoint of them is out of date.
     assigned: BTreeSet<String>,
-    /// Whether the folders that a start found were looked through.
+    /// Whether the folders found at the start were checked.
     is_swept: bool,
-    /// The directory (by its place in [`crate::log_dir::LogDirs::online`]) of each folder that was placed in one.
+    /// The directory of each assigned folder, as an index of [`crate::log_dir::LogDirs::online`].
     dir_of_folder: BTreeMap<String, usize>,
-    /// How many folders were placed in each directory.
+    /// The number of assigned folders in each directory.
     folder_counts: Vec<usize>,
-    /// For each directory, permits for opening logs.
+    /// Permits for opening logs, for each directory.
     openings: Vec<Arc<Semaphore>>,
 }
 
 impl FolderState {
-    /// These topics were deleted before this life.
+    /// Adds topics that were deleted before this start.
     pub(super) fn add_deleted(&mut self, topics: Vec<(Uuid, Str)>) {
         for (id, name) in topics {
             self.deleted.insert(id);
@@ -59,9 +60,9 @@ impl FolderState {
 }
 
 impl<E: Env> PartitionManager<E> {
-    /// The directory that a partition has its log in: that of its record, found or not. Of a partition whose record has none it
-    /// is where its folder is, or else the one with the fewest; but a partition that may be in a directory that failed at the
-    /// start is nowhere.
+    /// Assigns a partition to a directory: the one in its record, if it is online. A partition without a directory in its
+    /// record goes where its folder is, or else to the directory with the fewest; but not if it may be in a directory that
+    /// failed at the start.
     fn assign_dir(&mut self, image: &PartitionImage, folder: &str) -> Option<usize> {
         let online = self.log_dirs.online.len();
         self.folders.folder_counts.resize(online, 0);
@@ -87,7 +88,7 @@ impl<E: Env> PartitionManager<E> {
         }
     }
 
-    /// Starts the owner of a partition that is new here. A partition whose log directory is not there is never made anew in another.
+    /// Starts the owner of a new partition. A partition whose log directory is missing is never created in another one.
     pub(super) fn start_partition(
         &mut self,
         topic: &TopicImage,
@@ -137,8 +138,8 @@ impl<E: Env> PartitionManager<E> {
         }
     }
 
-    /// Looks once through the folders that the start found: what no partition of the image has is deleted if its topic was, and
-    /// else set aside.
+    /// Checks once the folders found at the start: deletes those of deleted topics, and sets aside the others that no
+    /// partition of the image has.
     pub(super) async fn remove_unknown_folders(&mut self, image: &Image) {
         if std::mem::replace(&mut self.folders.is_swept, true) {
             return;
@@ -169,23 +170,23 @@ impl<E: Env> PartitionManager<E> {
         self.folders.deleted_names.clear();
     }
 
-    /// A folder of no partition.
+    /// Deletes or sets aside a folder that belongs to no partition.
     async fn remove_unknown_folder(&self, at: usize, name: &str) -> Result<(), LogError> {
         let dir = &self.log_dirs.online[at];
         let id = dir.logs.topic_id(name).await?;
         let is_deleted = self.folders.deleted.contains(&id);
         let recorded = dir.recorded(name).cloned().unwrap_or_default();
         let topic = split_folder(name).map(|(topic, _)| topic);
-        let was_named_so = topic.is_some_and(|topic| self.folders.deleted_names.contains(topic));
-        if id.is_zero() && was_named_so && dir.logs.is_fresh(name, &recorded).await? {
-            // `partition.metadata` of a log that nothing was appended to need not be there any more.
+        let has_deleted_name = topic.is_some_and(|topic| self.folders.deleted_names.contains(topic));
+        if id.is_zero() && has_deleted_name && dir.logs.is_fresh(name, &recorded).await? {
+            // `partition.metadata` of a log that nothing was appended to may be missing.
             brokkr_types::reached!("what a deleted topic left was deleted");
             return dir.logs.remove_fresh(name).await;
         }
         delete_or_set_aside(&dir.logs, &self.error_log, name, id, is_deleted, Duration::ZERO).await
     }
 
-    /// Deletes the logs of topics that are gone, some at a time. Durable when this returns.
+    /// Deletes the logs of deleted topics, some at a time. Durable when this returns.
     pub(super) async fn delete_logs(&mut self, deleted_topics: &[Arc<Route<E>>]) {
         let mut handles = Vec::new();
         for route in deleted_topics {
@@ -205,7 +206,7 @@ impl<E: Env> PartitionManager<E> {
             }
         });
         deleting.buffered(CLOSING_MAX).for_each(|()| async {}).await;
-        // What a fresh log leaves is gone for good too, BEFORE a snapshot of the metadata leaves out that the topic was deleted.
+        // The folders of fresh logs must be durably gone as well, BEFORE a metadata snapshot leaves out the deletion.
         for dir in &self.log_dirs.online {
             if let Err(error) = dir.logs.dir().sync_dir("").await {
                 self.error_log

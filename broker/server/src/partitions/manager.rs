@@ -1,11 +1,11 @@
 //! The task that starts and ends the owners of partitions.
 //!
-//! One task follows the metadata: of each committed change it starts and ends the owners of the partitions that it touches, and
-//! publishes the image and its [`Routes`] as one [`ClusterView`]. It waits for no log to be opened: owners do that, and requests wait
-//! for them. The controller answers a change after the view is published, so a client that learns of a topic finds it.
+//! It applies each committed metadata change: it starts and ends the owners of the affected partitions, and publishes the
+//! image and its [`Routes`] as one [`ClusterView`]. It does not wait for logs to be opened; requests do. The controller
+//! replies after the view is published, so a client that learns of a topic can use it.
 //!
-//! A deleted topic leaves Metadata and the routes at the same moment, BEFORE its logs go. A client that is refused its data and
-//! then asks Metadata never sees the old topic there.
+//! A deleted topic disappears from Metadata and from the routes at the same moment, BEFORE its logs are deleted. A client
+//! whose request fails and that then requests Metadata never sees the old topic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,40 +27,42 @@ use crate::metrics::{TopicTraffic, Traffic};
 use crate::partition::change_counter::ChangeCounter;
 use crate::partition::{CloseResult, ControlMessage};
 
-/// Logs that are closed, or deleted, at the same time.
+/// How many logs are closed, or deleted, at a time.
 pub(super) const CLOSING_MAX: usize = 16;
 
-/// What the task is asked.
+/// Commands to the manager.
 pub enum ManagerCommand {
-    /// Follow this image, in which the delta changed. Answered after the view is published.
+    /// Applies this image, which differs from the last by the delta. Replies after the view is published.
     ApplyImage(Arc<Image>, ImageDelta, oneshot::Sender<()>),
-    /// These topics were deleted, by committed records: what they left may go. BEFORE the first image.
+    /// These topics were deleted before this start, by committed records: their folders may be deleted. BEFORE the first
+    /// image.
     TopicsDeleted(Vec<(Uuid, Str)>),
-    /// Delete what retention says, everywhere.
+    /// Runs retention on all partitions.
     Retention,
-    /// A log directory failed: its partitions go offline.
+    /// A log directory, given by its id, failed: its partitions go offline.
     LogDirFailed(Uuid),
-    /// Stop all. What is to be recorded of each log, for each directory (by its id) whose logs were all closed cleanly.
+    /// Closes all logs and ends the task. The reply is what to record of each log, by directory id, for each directory
+    /// whose logs were all closed cleanly.
     Close(oneshot::Sender<BTreeMap<Uuid, BTreeMap<String, Recorded>>>),
 }
 
-/// What the task works with.
+/// The state of the task.
 pub struct PartitionManager<E: Env> {
-    /// The world.
+    /// The environment.
     pub env: E,
-    /// Who we are.
+    /// This broker's node id.
     pub node: NodeId,
-    /// Where repeated failures are logged.
+    /// The rate-limited error log.
     pub error_log: Arc<ErrorLog>,
-    /// Counts what the partitions publish.
+    /// Counts the states that partitions publish.
     pub changes: ChangeCounter,
     /// The log directories.
     pub log_dirs: LogDirs<E>,
     /// The broker's configuration.
     pub config: Arc<BrokerConfig>,
-    /// What it knows besides.
+    /// The folders of partitions.
     pub folders: FolderState,
-    /// What went in and out of all topics.
+    /// The traffic of all topics.
     pub traffic: Arc<Traffic>,
 }
 
@@ -69,8 +71,8 @@ pub fn start<E: Env>(
     manager: PartitionManager<E>,
 ) -> (mpsc::Sender<ManagerCommand>, brokkr_env::Reader<ClusterView<E>>) {
     let (tx, rx) = mpsc::channel(16);
-    let nothing = Arc::new(Image::empty(&manager.log_dirs.metadata.identity.cluster_id));
-    let views = Published::new(ClusterView::new(nothing, Routes::new()));
+    let empty = Arc::new(Image::empty(&manager.log_dirs.metadata.identity.cluster_id));
+    let views = Published::new(ClusterView::new(empty, Routes::new()));
     let reader = views.reader();
     let env = manager.env.clone();
     env.spawn("partitions", run(manager, views, rx));
@@ -82,7 +84,7 @@ async fn run<E: Env>(
     views: Published<ClusterView<E>>,
     mut commands: mpsc::Receiver<ManagerCommand>,
 ) {
-    // Not a reader: between two changes it would pin what was deleted.
+    // Not a reader: that would pin deleted files between two changes.
     let latest = views.latest();
     while let Some(command) = commands.recv().await {
         let now = latest.get();
@@ -92,7 +94,8 @@ async fn run<E: Env>(
                 let mut routes = Routes::clone(&now.routes);
                 let deleted = manager.remove_deleted(&mut routes, &image, &delta);
                 if !deleted.is_empty() {
-                    // BEFORE logs go: no request reaches a log that is being deleted, and is refused as out of range.
+                    // BEFORE logs are deleted: otherwise a request could reach a log that is being deleted and fail with
+                    // OFFSET_OUT_OF_RANGE.
                     let before = now.image.without_topics(deleted.iter().map(|route| route.id));
                     views.publish(ClusterView::new(Arc::new(before), routes.clone()));
                     manager.delete_logs(&deleted).await;
@@ -100,13 +103,13 @@ async fn run<E: Env>(
                 manager.remove_unknown_folders(&image).await;
                 manager.apply_delta(&mut routes, &image, &delta).await;
                 views.publish(ClusterView::new(image, routes));
-                // What is to be recorded of topics that are gone.
+                // The checkpoint must drop the deleted topics.
                 manager.changes.increment();
                 let _ = done.send(());
             }
             ManagerCommand::Retention => {
                 for (.., handle) in now.routes.handles() {
-                    // A log that nothing was ever appended to has nothing to delete, and is left asleep.
+                    // A log that nothing was ever appended to has nothing to delete; its owner is not woken.
                     if handle.view_if_open().is_some_and(|view| view.recorded.is_some()) {
                         handle.send_control(ControlMessage::Retention).await;
                     }
@@ -127,7 +130,7 @@ async fn run<E: Env>(
     }
 }
 
-/// Closes all logs. Of each directory whose logs were all closed cleanly, what is to be recorded of them.
+/// Closes all logs. Returns what to record of them, for each directory whose logs were all closed cleanly.
 async fn close_all<E: Env>(
     routes: &Routes<E>,
     log_dirs: &LogDirs<E>,
@@ -151,7 +154,7 @@ async fn close_all<E: Env>(
     while let Some((directory, folder, closed)) = closing.next().await {
         match (closed, logs.get_mut(&directory)) {
             (CloseResult::Clean(Some(recorded)), Some(logs)) => drop(logs.insert(folder, recorded)),
-            // One that is offline too: it is looked at again at the next start.
+            // An offline partition counts too: the next start must recover it.
             (CloseResult::Unclean, Some(_)) => drop(logs.remove(&directory)),
             (CloseResult::Clean(_), _) | (CloseResult::Unclean, None) => {}
         }
@@ -160,7 +163,7 @@ async fn close_all<E: Env>(
 }
 
 impl<E: Env> PartitionManager<E> {
-    /// Takes the topics out of the routes that the image has no more.
+    /// Removes the topics from the routes that the image no longer has, and returns them.
     fn remove_deleted(
         &self,
         routes: &mut Routes<E>,
@@ -175,7 +178,7 @@ impl<E: Env> PartitionManager<E> {
         deleted.into_iter().filter_map(|id| routes.remove(id)).collect()
     }
 
-    /// Takes up what the delta changed of the topics that there are.
+    /// Applies the delta to the topics that exist.
     async fn apply_delta(&mut self, routes: &mut Routes<E>, image: &Image, delta: &ImageDelta) {
         let mut configs = Configs::default();
         match delta.topics_touched(image) {
@@ -217,11 +220,11 @@ impl<E: Env> PartitionManager<E> {
                 partition.handle.send_control(configure).await;
             }
         }
-        let known = partitions.len();
-        for (index, partition) in topic.partitions().skip(known) {
+        let existing = partitions.len();
+        for (index, partition) in topic.partitions().skip(existing) {
             partitions.push(self.start_partition(topic, index, partition, &config));
         }
-        if before.is_none() || is_configured || partitions.len() > known {
+        if before.is_none() || is_configured || partitions.len() > existing {
             let traffic = before.as_ref().map(|route| Arc::clone(&route.traffic));
             routes.insert(Route {
                 name: topic.name.clone(),
@@ -234,7 +237,7 @@ impl<E: Env> PartitionManager<E> {
     }
 }
 
-/// Configurations of topics under one image. Topics for which nothing is configured share one.
+/// Resolved configurations of topics under one image. Topics without a configuration of their own share one.
 #[derive(Default)]
 struct Configs {
     default: Option<Arc<TopicConfig>>,

@@ -1,4 +1,4 @@
-//! The partitions of this broker, and the way to them.
+//! The partitions of this broker: the task that manages them, and the routes by which requests find them.
 
 mod folders;
 mod manager;

@@ -1,4 +1,4 @@
-//! The way to the partitions of this broker.
+//! Routes: how requests find the partitions of this broker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::log_dir::partition_folder;
 use crate::metrics::TopicTraffic;
 use crate::partition::{PartitionError, PartitionHandle, ViewRef};
 
-/// How long a request that says no time of its own waits for a log that is being opened.
+/// How long a request without a timeout of its own waits for a log that is being opened.
 pub const OPENING_WAIT: Duration = Duration::from_secs(10);
 
-/// A partition here: its owner, and its log directory, where that is one that could be opened.
+/// A partition of this broker.
 pub struct HostedPartition<E: Env> {
-    /// The way to its owner.
+    /// The handle to its owner.
     pub handle: PartitionHandle<E>,
-    /// Its log directory.
+    /// The id of its log directory; `None` if that could not be opened.
     pub directory: Option<Uuid>,
 }
 
@@ -35,7 +35,7 @@ impl<E: Env> Clone for HostedPartition<E> {
     }
 }
 
-/// A topic as handlers need it.
+/// A topic with its partitions on this broker.
 pub struct Route<E: Env> {
     /// Its name.
     pub name: Str,
@@ -43,31 +43,31 @@ pub struct Route<E: Env> {
     pub id: Uuid,
     /// Its configuration, resolved.
     pub config: Arc<TopicConfig>,
-    /// What went in and out.
+    /// The topic's traffic counters.
     pub traffic: Arc<TopicTraffic>,
-    /// Few as a rule, so copied where it grows.
+    /// Usually few, so the list is copied when it grows.
     pub(super) partitions: Vec<HostedPartition<E>>,
 }
 
 impl<E: Env> Route<E> {
-    /// What it asks of batches.
+    /// The rules that batches must satisfy.
     pub fn rules(&self) -> &Rules {
         &self.config.rules
     }
 
-    /// A partition.
+    /// The handle of a partition.
     pub fn partition(&self, index: i32) -> Option<&PartitionHandle<E>> {
         let index = usize::try_from(index).ok()?;
         self.partitions.get(index).map(|partition| &partition.handle)
     }
 
-    /// A partition, or the refusal where there is none of that number.
+    /// The handle of a partition, or UNKNOWN_TOPIC_OR_PARTITION.
     pub fn partition_or_error(&self, index: i32) -> Result<&PartitionHandle<E>, PartitionError> {
         self.partition(index)
             .ok_or_else(|| PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
     }
 
-    /// A partition and what readers see of it, once its log is open.
+    /// The handle and the view of a partition, once its log is open.
     pub async fn open_partition(
         &self,
         env: &E,
@@ -76,7 +76,7 @@ impl<E: Env> Route<E> {
         self.open_partition_by(env, index, env.now() + OPENING_WAIT).await
     }
 
-    /// [`Route::open_partition`] with a time until which it waits.
+    /// [`Route::open_partition`] that waits until `until` at most.
     pub async fn open_partition_by(
         &self,
         env: &E,
@@ -88,19 +88,19 @@ impl<E: Env> Route<E> {
         Ok((handle, view))
     }
 
-    /// The log directory of a partition, where it has one that works or did.
+    /// The id of a partition's log directory; `None` if that could not be opened at the start.
     pub fn directory(&self, index: i32) -> Option<Uuid> {
         let index = usize::try_from(index).ok()?;
         self.partitions.get(index)?.directory
     }
 
-    /// All partitions.
+    /// All partitions with their indexes.
     pub fn partitions(&self) -> impl Iterator<Item = (i32, &HostedPartition<E>)> {
         (0..).zip(&self.partitions)
     }
 }
 
-/// All topics. Immutable; a change publishes another, which shares with this one what did not change.
+/// The routes of all topics. Immutable: a change publishes another one, which shares the unchanged topics.
 pub struct Routes<E: Env> {
     by_name: OrdMap<Str, Arc<Route<E>>>,
     pub(super) names: OrdMap<Uuid, Str>,
@@ -148,7 +148,7 @@ impl<E: Env> Routes<E> {
         self.by_name.values()
     }
 
-    /// All partitions that have a log directory, with that and the names of their folders.
+    /// All partitions whose log directory was opened: the directory's id, the partition's folder and its handle.
     pub fn handles(&self) -> impl Iterator<Item = (Uuid, String, &PartitionHandle<E>)> {
         self.iter().flat_map(|route| {
             route.partitions().filter_map(|(index, partition)| {
@@ -159,11 +159,11 @@ impl<E: Env> Routes<E> {
     }
 }
 
-/// What clients see of the cluster at one moment: metadata, and the partitions here that serve it. Never published apart.
+/// An immutable view of the cluster: the metadata and the partitions that serve it, always published together.
 pub struct ClusterView<E: Env> {
-    /// The cluster's metadata, as far as the partitions here have followed it.
+    /// The metadata that the partitions here have applied.
     pub image: Arc<Image>,
-    /// The partitions here.
+    /// The routes to the partitions of this broker.
     pub routes: Arc<Routes<E>>,
 }
 
@@ -174,7 +174,10 @@ impl<E: Env> ClusterView<E> {
     }
 }
 
-/// KIP-320: whether the client knows the present leader.
+/// KIP-320: checks the client's leader epoch against the current one; -1 skips the check.
+///
+/// # Errors
+/// FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH.
 pub fn check_epoch(current: i32, leader: LeaderEpoch) -> Result<(), PartitionError> {
     match current {
         -1 => Ok(()),
