@@ -24,7 +24,7 @@ use crate::partition::change_counter::ChangeCounter;
 use crate::partitions::{self, ManagerCommand, PartitionManager};
 use crate::stop::StopSignal;
 
-/// One work slot per this many of `num.io.threads`: each occupies a processor and up to 32 MiB.
+/// One turn for checking large batches for so many of `num.io.threads`: each takes a processor and up to 32 MiB.
 const IO_THREADS_PER_CHECK: usize = 4;
 
 /// Why a broker did not start. Nothing was changed, unless the log directory itself is at fault.

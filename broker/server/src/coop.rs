@@ -6,7 +6,7 @@ use std::task::Poll;
 use brokkr_env::poll_later;
 use brokkr_wire::records::Pace;
 
-/// Steps of a loop between two yields: at a microsecond each, a quarter of a millisecond.
+/// Steps of a loop between two breaks: at a microsecond each, a quarter of a millisecond.
 pub const STEPS_MAX: usize = 256;
 
 /// Counts the steps of a loop, and yields now and then.

@@ -1,4 +1,4 @@
-//! What every handler can reach.
+//! The broker's context: the state that handlers and background tasks share.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -10,11 +10,10 @@ use std::time::Duration;
 use brokkr_types::{Counter, Histogram};
 use brokkr_wire::{ApiKey, ErrorCode, Message};
 
-/// Error codes that are counted separately: from UNKNOWN_SERVER_ERROR (-1) up to this. Kafka 4.3.0 has 133; others count
-/// as UNKNOWN_SERVER_ERROR.
+/// Error codes that are counted apart: from UNKNOWN_SERVER_ERROR (-1) up to this. Kafka 4.3.0 has 133; others are counted as
+/// UNKNOWN_SERVER_ERROR.
 const ERROR_CODE_MAX: i16 = 159;
-/// Versions of an API that are counted separately: from 0 up to this. Later ones, which only ApiVersions answers, count as
-/// this one.
+/// Versions of an API that are counted apart: from 0 up to this. Later ones, which only ApiVersions answers, are counted as this one.
 const VERSION_MAX: i16 = 31;
 
 /// The counters of a broker.

@@ -1,4 +1,4 @@
-//! Where a broker listens, and where clients are told to find it.
+//! `listeners` and `advertised.listeners`: the addresses that the broker binds, and those that clients connect to.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,24 +8,24 @@ use brokkr_metadata::config::resolve::Layers;
 use super::error::StartupError;
 use super::value::{list, text};
 
-/// A socket to listen on: `NAME://host:port`.
+/// A listener: `NAME://host:port`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListenerConfig {
     /// `PLAINTEXT`, or a name that `listener.security.protocol.map` maps to it; in capitals.
     pub name: String,
-    /// The host to bind or to be found at. [`EVERY_ADDRESS`] binds all of this machine's.
+    /// The host to bind or to advertise. [`EVERY_ADDRESS`] binds all addresses of this machine.
     pub host: String,
-    /// The port; 0 takes a free one.
+    /// The port; 0 binds a free one.
     pub port: u16,
 }
 
-/// The host of a listener that names none.
+/// The host of a listener without one.
 pub const EVERY_ADDRESS: &str = "0.0.0.0";
 
 /// Splits `host:port`. A host in brackets is an IPv6 address.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason, if it is not of this form.
 pub fn host_port(text: &str) -> Result<(&str, u16), &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or("not of the form HOST:PORT")?;
     let host = match host.strip_prefix('[') {
@@ -63,7 +63,8 @@ impl ListenerConfig {
         }
     }
 
-    /// With [`EVERY_ADDRESS`] for no host. As in Kafka what is advertised may have none too, and gets this machine's name.
+    /// Replaces an empty host by [`EVERY_ADDRESS`]. As in Kafka an advertised listener may have no host either; it gets
+    /// this machine's name.
     fn with_host(mut self) -> Self {
         if self.host.is_empty() {
             EVERY_ADDRESS.clone_into(&mut self.host);
@@ -71,7 +72,7 @@ impl ListenerConfig {
         self
     }
 
-    /// Whether it is on all addresses of this machine, and none that others could connect to.
+    /// Whether the host is a wildcard address, which clients can't connect to.
     pub fn is_wildcard(&self) -> bool {
         self.host
             .parse::<IpAddr>()
@@ -79,8 +80,8 @@ impl ListenerConfig {
     }
 }
 
-/// `listeners` without the controller's, which this broker has no use for yet, and what is advertised for each, in the same
-/// order.
+/// `listeners` without those of controllers, which this broker does not open yet, and the advertised listener of each, in
+/// the same order.
 pub(super) fn listeners(
     layers: &Layers<'_>,
 ) -> Result<(Vec<ListenerConfig>, Vec<ListenerConfig>), StartupError> {

@@ -30,10 +30,10 @@ use crate::log_dir::{Identity, METADATA_FOLDER, OwnedLogDir};
 const QUORUM_STATE: &str = "__cluster_metadata-0/quorum-state";
 /// The records that Apache Kafka's format command leaves for the first start.
 const BOOTSTRAP: &str = "bootstrap.checkpoint";
-/// Bytes that a replay reads at a time.
+/// Bytes that a replay reads at once.
 const REPLAY_BYTES: u32 = 1 << 20;
 const SNAPSHOT_BYTES_MAX: u32 = 1 << 30;
-/// The first batch of a log, which contains the voters, is smaller than this.
+/// The first batch of a log, which names the voters, is smaller.
 const FIRST_BATCH_BYTES: u32 = 16 << 10;
 
 /// The metadata that a start loaded.
@@ -325,7 +325,7 @@ fn controller_listener(config: &BrokerConfig, name: &str) -> Option<(String, u16
     })
 }
 
-/// The records that Apache Kafka's format command left.
+/// Reads the records that Apache Kafka's format command left.
 async fn bootstrap_records<E: Env>(logs: &LogDir<E>) -> Result<Vec<MetadataRecord>, ControllerError> {
     if !has_file(logs, BOOTSTRAP).await? {
         return Ok(Vec::new());

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::controller::ControllerHandle;
 
-/// Capacity of the queue, in requests. Senders wait when it is full.
+/// Requests that wait for an id.
 const QUEUE_MAX: usize = 1024;
 
 type IdReply = oneshot::Sender<Result<ProducerId, ErrorCode>>;

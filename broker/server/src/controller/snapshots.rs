@@ -14,9 +14,9 @@ use super::error::{ControllerError, content_error};
 use super::host::Host;
 use crate::log_dir::METADATA_FOLDER;
 
-/// Snapshots kept: the latest, and a spare.
+/// Snapshots that are kept: the latest, and a spare.
 const SNAPSHOTS_KEPT: usize = 2;
-/// Backoff before a failed snapshot is retried: initial and maximum.
+/// How long a snapshot that failed waits before it is tried again: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 

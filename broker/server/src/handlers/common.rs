@@ -100,11 +100,11 @@ pub fn each_topic_once<P>(listed: impl Iterator<Item = (Str, Vec<P>)>) -> Vec<(S
     topics
 }
 
-/// Limit of what repeated entries of a request add to a response.
+/// What a response may grow by for what its request lists again.
 const REPEATED_BYTES_MAX: usize = 1 << 20;
 
-/// Limit of what unknown resources, which are answered because they are listed, take in a response. A short request can
-/// list many: a partition takes four bytes of it.
+/// What the answers to things that do not exist, but are answered for being named, may take up in one response. Those are as many as a
+/// request has room for: a partition is four bytes of it.
 const OF_ANY_NAME_BYTES_MAX: usize = 16 << 20;
 
 /// The entries that a request lists. As in Kafka, each is answered as often as it is listed; but a short request must not

@@ -31,13 +31,13 @@ const READ_COMMITTED: i8 = 1;
 const IDS_SINCE: i16 = 13;
 /// The replica id of a client that is not a replica.
 const CONSUMER: i32 = -1;
-/// A parked fetch of more partitions than this that waits for `min_bytes` re-reads only the partitions that changed.
+/// A fetch of more partitions than this, that waits for many bytes, looks again only at those that changed.
 const FEW: usize = 8;
-/// How often a read is retried when retention or a truncation made its snapshot stale.
+/// A read is tried again so often when retention or a truncation made its snapshot stale.
 const STALE_RETRIES_MAX: usize = 3;
 /// Upper bound of a partition's part of the response, without its records.
 const RESPONSE_PARTITION_BYTES: usize = 400;
-/// Bytes read at a time to verify a range of a file that had a read error.
+/// How much of a file that could not be read is read at a time, before more of it is promised.
 const CHECKED_BYTES: u32 = 256 << 10;
 
 /// The result of reading one partition.

@@ -17,9 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::handlers::topic_numbers::TopicNumbers;
 use crate::net::memory::{Memory, Share};
 
-/// Sessions of one connection. A client uses one, but may open the next before it closes the last.
+/// Sessions of one connection: a client has one, but may forget to close it before the next.
 const PER_CONNECTION_MAX: usize = 8;
-/// Up to this many partitions of a request are looked up by linear search.
+/// Up to so many partitions that a request names are looked for one by one.
 const FEW: usize = 8;
 /// Bytes of the memory budget that each partition of a session takes, without its topic's name.
 const PARTITION_BYTES: usize = 256;
@@ -79,7 +79,7 @@ pub struct RequestedPartition {
     pub fetch: FetchPartition,
     /// The status in the session's last response that contained the partition.
     pub last_status: Option<PartitionStatus>,
-    /// Whether the last response had records of it.
+    /// Whether the last response contained its records.
     pub had_records: bool,
 }
 

@@ -47,22 +47,21 @@ struct TopicProgress {
     partitions: Vec<PartitionProgress>,
 }
 
-/// A batch up to this size that decompresses to no more than [`QUICK_DECOMPRESSED_MAX`] is validated inline. Other batches
-/// that are, or become, compressed wait for a work slot.
+/// A batch up to this size that decompresses to no more than the other is checked where it arrives; any other that is or
+/// gets compressed waits for a turn.
 const QUICK_BYTES_MAX: usize = 64 << 10;
 pub(super) const QUICK_DECOMPRESSED_MAX: usize = 256 << 10;
-/// Most batches decompress to less than this. Only those that exceed it reserve memory for more.
+/// What most batches decompress to at most. Memory for more is only taken for those that do.
 pub(super) const MOST_DECOMPRESSED_MAX: usize = 8 << 20;
-/// Work units that an inline validation may take: some milliseconds. A batch that looks small but takes more waits for a
-/// work slot.
+/// How much work the check of such a batch may be: some milliseconds. What pretends to be small waits for turns.
 const QUICK_UNITS_MAX: usize = 3 << 20;
-/// After this many slices the validation ends if the producer has closed its side of the connection.
+/// After so many slices of work the check of a batch ends whose producer has closed its side: it can't be waiting for long.
 const SLICES_FOR_NOBODY_MAX: usize = 64;
 /// The first version that allows zstd.
 const ZSTD_FROM: i16 = 7;
 
-/// Minimum time that a response waits for the local disk. The client's timeout bounds the wait for followers; Kafka's
-/// leader has no bound for its own write, but here a disk that hangs must not hold responses forever.
+/// What a client's timeout bounds is the wait for followers: with Kafka a leader's own write takes as long as it takes. Here no answer
+/// waits longer than this for a disk that hangs, if the client's timeout isn't longer.
 const OWN_DISK: Duration = Duration::from_secs(1);
 
 /// Validates and submits every batch of the request. Runs on the connection's reader, in the order of its requests.
@@ -306,7 +305,7 @@ async fn validate_in_slices<E: Env>(
         let done = ctx.work_slots.run(deadline, &is_given_up, work).await?;
         drop(long);
         match done {
-            // Retry with more memory. BEFORE it waits for that, the loop gives back what it has.
+            // Retry with more memory. BEFORE it waits for that, the loop releases its reservation.
             Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. })))
                 if decompressed_max < decompressed_limit =>
             {
@@ -353,7 +352,7 @@ fn check_bytes(
 pub(super) fn copies(source: Option<CompressionType>, rebuilds: bool) -> usize {
     let decompressed = match source {
         None | Some(CompressionType::None) => 0,
-        // zstd's window, which may contain all of it, is a buffer of its own.
+        // zstd's window, which may hold all records, is a separate buffer.
         Some(CompressionType::Zstd) => 2,
         Some(CompressionType::Gzip | CompressionType::Snappy | CompressionType::Lz4) => 1,
     };

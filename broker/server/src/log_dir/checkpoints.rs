@@ -14,10 +14,11 @@ use crate::partition::PartitionHandle;
 use crate::partitions::Routes;
 use crate::stop::StopSignal;
 
-/// How often the durable offsets are recorded, if they changed. Recovery after a crash scans what was written since.
+/// How often the durable points are recorded, if they moved: what a crash may leave to be scanned is what was written
+/// in that time.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// The high watermarks are recorded every this many rounds.
+/// Every so many of those, the high watermarks too.
 const HIGH_WATERMARKS_EVERY: u64 = 5;
 
 /// What was last recorded in a directory.

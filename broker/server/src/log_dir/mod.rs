@@ -29,15 +29,15 @@ pub use open::open;
 
 /// A log directory that this process has locked, until it ends.
 pub struct OwnedLogDir<E: Env> {
-    /// Where it is, as it was configured.
+    /// Its path, as configured.
     pub path: String,
     /// Its logs.
     pub logs: LogDir<E>,
-    /// Whose it is.
+    /// Its node, cluster and directory ids.
     pub identity: Identity,
-    /// What it remembered of its logs.
+    /// Its checkpoints, as the start read them.
     pub remembered: Arc<Remembered>,
-    /// The folders of partitions in it.
+    /// The partition folders in it.
     pub folders: BTreeSet<String>,
 }
 
@@ -55,11 +55,11 @@ impl<E: Env> Clone for OwnedLogDir<E> {
 
 /// All log directories.
 pub struct LogDirs<E: Env> {
-    /// That of the metadata log: one of [`LogDirs::online`], or one of its own.
+    /// The directory of the metadata log: one of [`LogDirs::online`], or a separate one.
     pub metadata: OwnedLogDir<E>,
-    /// Those of partitions that could be opened, in the order of `log.dirs`.
+    /// The directories of partitions that could be opened, in the order of `log.dirs`.
     pub online: Vec<OwnedLogDir<E>>,
-    /// Those of partitions that could not: their partitions are offline until the next start.
+    /// The paths of those that could not be opened: their partitions are offline until the next start.
     pub failed: Vec<String>,
 }
 
@@ -73,16 +73,16 @@ impl<E: Env> Clone for LogDirs<E> {
     }
 }
 
-/// A directory of partitions, for who describes it.
+/// A configured directory of partitions, whether or not it could be opened.
 pub struct LogDirInfo<E: Env> {
-    /// Where it is, as it was configured.
+    /// Its path, as configured.
     pub path: String,
-    /// Its directory id, and the directory; none where it could not be opened.
+    /// Its directory id, and the directory; `None` if it could not be opened.
     pub dir: Option<(Uuid, Dir<E>)>,
 }
 
 impl<E: Env> LogDirs<E> {
-    /// Whether what one of them can't do another may.
+    /// Whether there is more than one, so that others can serve when one fails.
     pub fn has_several(&self) -> bool {
         self.online.len() + self.failed.len() + usize::from(self.metadata_is_apart()) > 1
     }
@@ -91,13 +91,13 @@ impl<E: Env> LogDirs<E> {
         self.online.iter().all(|dir| dir.path != self.metadata.path)
     }
 
-    /// All that could be opened.
+    /// All directories that could be opened.
     pub(super) fn opened(&self) -> impl Iterator<Item = &OwnedLogDir<E>> {
         let apart = self.metadata_is_apart().then_some(&self.metadata);
         self.online.iter().chain(apart)
     }
 
-    /// Those of partitions, in the order of `log.dirs`.
+    /// Every directory of partitions, in the order of `log.dirs`.
     pub fn describe(&self, config: &BrokerConfig) -> Vec<LogDirInfo<E>> {
         let info = |path: &String| LogDirInfo {
             path: path.clone(),
@@ -110,15 +110,15 @@ impl<E: Env> LogDirs<E> {
         config.log_dirs().iter().map(info).collect()
     }
 
-    /// The broker epoch of the last life, if it stopped cleanly: as in Kafka, if every directory says so.
+    /// The broker epoch before this start if the stop was clean: as in Kafka, if every directory says so.
     pub fn last_broker_epoch(&self) -> Option<i64> {
         let epoch = |dir: &OwnedLogDir<E>| dir.clean().and_then(|clean| clean.broker_epoch);
         let first = epoch(&self.metadata)?;
         (self.failed.is_empty() && self.opened().all(|dir| epoch(dir) == Some(first))).then_some(first)
     }
 
-    /// The end of a clean stop: `logs` is what each log came to when it was closed, of each directory (by its id) whose logs
-    /// all were. `false` if a directory was not stopped cleanly.
+    /// Records a clean stop. `logs` has the checkpoints of each directory, by its id, whose logs were all closed cleanly.
+    /// `false` if a directory was not stopped cleanly.
     pub async fn record_clean_stop(
         &self,
         mut logs: BTreeMap<Uuid, BTreeMap<String, Recorded>>,
@@ -144,22 +144,22 @@ impl<E: Env> LogDirs<E> {
 }
 
 impl<E: Env> OwnedLogDir<E> {
-    /// Its directory id.
+    /// The directory id.
     pub fn id(&self) -> Uuid {
         self.identity.directory_id
     }
 
-    /// Whether the last stop was clean, and the broker epoch it had.
+    /// The clean-shutdown marker of the last stop, if it was clean, with its broker epoch.
     pub fn clean(&self) -> Option<CleanShutdown> {
         self.remembered.clean
     }
 
-    /// What to open a log with.
+    /// The checkpoint to open a log with.
     pub fn recorded(&self, folder: &str) -> Option<&Recorded> {
         self.remembered.logs.get(folder)
     }
 
-    /// What is remembered of logs that are left as they are.
+    /// The entries of a checkpoint for unmanaged logs.
     pub(super) fn unmanaged<'a, T: Clone>(
         &'a self,
         of: &'a BTreeMap<String, T>,

@@ -15,7 +15,7 @@ use super::{Identity, LogDirError, LogDirs, METADATA_FOLDER, OwnedLogDir, found}
 use crate::config::BrokerConfig;
 use crate::controller;
 
-/// Limit of idle files that stay open, over all directories.
+/// Files that stay open though nobody appends to them or reads them, of all directories.
 const OPEN_FILES_MAX: usize = 1024;
 /// Bytes of an idempotent producer in a log's state.
 const PRODUCER_BYTES: usize = 384;

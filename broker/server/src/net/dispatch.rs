@@ -21,17 +21,17 @@ use crate::handlers;
 use crate::handlers::fetch_session::FetchSessions;
 use crate::handlers::served::is_served;
 
-/// Memory of a pending request besides its frame: its future and what that owns.
+/// What a request takes from the budget besides its frame: its future and what hangs from it.
 const REQUEST_BYTES: usize = 2048;
-/// Limit of what a request decodes to: this, plus a multiple of its frame, but at most this part of its pool.
+/// What a request may decode to: this, and so many times its frame, but never more than this part of its pool.
 const DECODED_BYTES_MIN: usize = 128 << 10;
 const DECODED_PER_BYTE: usize = 16;
 const DECODED_PART_OF_POOL: usize = 2;
-/// Bytes of a request's frame that stand for one step of work: about the size of one listed entry.
+/// So many bytes of a request's frame are a step of work, about: what is listed in it takes that much.
 const FRAME_BYTES_PER_STEP: usize = 16;
-/// Bytes of the response for each byte of a decoded request, at most.
+/// For each byte of a decoded request its response has up to so many.
 const RESPONSE_PER_BYTE: usize = 3;
-/// Limit of a response's initial capacity.
+/// Room that is made for a response at once, at most.
 const RESPONSE_CAPACITY_MAX: usize = 64 << 20;
 
 /// Dispatches the requests of one connection.

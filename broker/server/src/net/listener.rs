@@ -10,7 +10,7 @@ use super::connection;
 use crate::ctx::{Ctx, Peer};
 use crate::stop::StopSignal;
 
-/// Pause after a failed accept (out of file descriptors, say) before the next.
+/// How long to wait after an accept failed (no file handles, say) before the next.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the stop signal.

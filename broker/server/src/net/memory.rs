@@ -29,20 +29,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::stop::StopSignal;
 
-/// Bytes per permit: the semaphore counts in `u32`.
+/// What one permit stands for: the semaphore counts in `u32`.
 const UNIT: usize = 1024;
-/// Reservations up to this many bytes are small: they may come from the reserve.
+/// Up to this many bytes a piece is small: it may come from the reserve.
 pub const SMALL_MAX: usize = 16 * 1024;
-/// How often the slowest transfers are evicted while a task waits for memory.
+/// How often the slowest transfers are evicted while somebody waits for memory.
 const EVICT_EVERY: Duration = Duration::from_millis(100);
-/// Minimum time between two rounds that answer parked fetches early for a task that starts to wait.
+/// How often parked fetches are answered early at most, for those who come to wait.
 const UNPARK_EVERY: Duration = Duration::from_millis(5);
-/// Transfers younger than this are not judged by their speed.
+/// A younger transfer is not judged by its speed.
 const EVICT_AGE_MIN: Duration = Duration::from_secs(1);
-/// A wait for memory ends with an error after this time: the holder (a disk that hangs, say) releases nothing.
+/// Who waited this long for memory is refused: what holds it (a disk that hangs, say) gives nothing back.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// A check of more than these sixteenths of its pool is large. Long checks leave about as many free.
+/// A check that takes more sixteenths of its pool than that takes much: what may take long leaves about as many.
 const CHECK_MUCH_16THS: usize = 7;
 
 /// No memory within [`WAIT_MAX`].

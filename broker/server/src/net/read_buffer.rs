@@ -11,7 +11,7 @@ use super::memory::{Memory, Overloaded, Share};
 /// Minimum and maximum read buffer of a connection, as it is sized by how much arrives at once.
 pub(super) const READ_BUFFER_MIN: usize = 1024;
 const READ_BUFFER_MAX: usize = 512 * 1024;
-/// Size of the buffer that needs no reservation. Each connection has one.
+/// The buffer that costs nothing. A connection has one.
 const FREE_BUFFER: usize = 4096;
 
 /// The bytes that have arrived and are not dispatched.

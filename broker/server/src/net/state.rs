@@ -12,9 +12,9 @@ use super::memory::HeldBytes;
 use super::response::PendingRequest;
 use crate::coop::{STEPS_MAX, yield_now};
 
-/// A connection is not read while its pending requests hold more decoded bytes than this.
+/// A connection is read no further while its requests under way hold more decoded bytes than this.
 const DECODED_BYTES_MAX: usize = 512 * 1024;
-/// A fetch does not park with more requests than this behind it.
+/// With more requests than this behind it nobody lets a fetch wait.
 const BEHIND_PARKED_MAX: usize = 16;
 
 /// The state that a connection's two tasks and its pending requests share.

@@ -17,9 +17,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::net::memory::Overloaded;
 
-/// Yields in a slice: some 15 ms of ordinary work, and up to 100 ms of the slowest.
+/// Breaks in a slice: some 15 ms of ordinary work, and up to 100 ms of what takes longest.
 const SLICE_BREAKS: usize = 64;
-/// Work ends with an error this long after it arrived, its wait included.
+/// Work that has not ended so long after it came, what it waited included, is given up.
 const WORK_MAX: Duration = Duration::from_secs(30);
 
 /// The slots. Cloning shares them.

@@ -15,7 +15,7 @@ use super::waiters::{Waiter, Waiters};
 /// Capacity of the owner's queue, in messages and in KiB of batches. Senders wait when it is full.
 pub(super) const QUEUE_MAX: usize = 4096;
 pub(super) const QUEUE_KIB_MAX: u32 = 8 * 1024;
-/// Capacity of the owner's control queue, in messages.
+/// Capacity of the owner's queue for control.
 pub(super) const CONTROL_MAX: usize = 16;
 
 /// State that the owner and the handles share.

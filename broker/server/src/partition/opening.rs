@@ -13,7 +13,7 @@ use super::message::{CloseResult, ControlMessage};
 use super::owner::Owner;
 use super::view::PartitionState;
 
-/// Backoff before an owner retries to open its log: initial and maximum.
+/// How long an owner waits before it tries again to open a log: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 

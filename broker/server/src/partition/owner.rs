@@ -24,11 +24,10 @@ use crate::config::TopicConfig;
 use crate::metrics::TopicTraffic;
 use crate::partition::change_counter::ChangeCounter;
 
-/// Messages received from the queue at a time.
+/// Messages taken from the queue in one go.
 const TAKE_MAX: usize = 512;
 
-/// Capacities that an idle owner keeps for its lists: smaller ones belong to a partition that is seldom written, larger
-/// ones are released.
+/// Answers that an idle owner keeps room for: fewer, of a partition that is seldom written, or more are allocated anew.
 const ROOM_KEPT: RangeInclusive<usize> = 5..=64;
 
 /// Publishes a partition's state and notifies its waiters.

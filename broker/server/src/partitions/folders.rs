@@ -27,7 +27,7 @@ use crate::partition::{
     self, AssignedLogDir, Assignment, ControlMessage, DeletedTopics, delete_or_set_aside,
 };
 
-/// How many logs of one directory are opened at a time.
+/// Logs of one directory that are opened at the same time.
 const OPENING_MAX: usize = 16;
 
 /// What the manager knows of partition folders.

@@ -27,7 +27,7 @@ use crate::metrics::{TopicTraffic, Traffic};
 use crate::partition::change_counter::ChangeCounter;
 use crate::partition::{CloseResult, ControlMessage};
 
-/// How many logs are closed, or deleted, at a time.
+/// Logs that are closed, or deleted, at the same time.
 pub(super) const CLOSING_MAX: usize = 16;
 
 /// Commands to the manager.

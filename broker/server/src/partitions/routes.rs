@@ -15,7 +15,7 @@ use crate::log_dir::partition_folder;
 use crate::metrics::TopicTraffic;
 use crate::partition::{PartitionError, PartitionHandle, ViewRef};
 
-/// How long a request without a timeout of its own waits for a log that is being opened.
+/// How long a request that says no time of its own waits for a log that is being opened.
 pub const OPENING_WAIT: Duration = Duration::from_secs(10);
 
 /// A partition of this broker.

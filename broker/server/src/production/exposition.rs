@@ -1,7 +1,7 @@
-//! What the endpoint says of a broker: whether it is ready, and its metrics as text.
+//! The content of the endpoint: whether the broker is ready, and its metrics as text.
 //!
-//! The metrics are read when they are asked for: counters of [`crate::metrics`], and the state of everything else. Those that Kafka has
-//! too have the names that its exporter for Prometheus gives them (`kafka_server_brokertopicmetrics_bytesin_total`), also where that
+//! Metrics are read at a scrape: the counters of [`crate::metrics`], and the state of everything else. Metrics that Kafka
+//! has too have the names of its Prometheus exporter (`kafka_server_brokertopicmetrics_bytesin_total`), even where that
 //! means milliseconds instead of seconds; the others begin with `brokkr_`. `broker/OPERATIONS.md` lists all of them.
 
 use std::fmt::{self, Write};
@@ -22,26 +22,26 @@ use crate::ctx::Ctx;
 use crate::log_dir::{LogDirs, OwnedLogDir};
 use crate::partitions::ClusterView;
 
-/// What a broker is doing.
+/// The phase of the broker's life.
 pub enum BrokerStatus {
     /// It opens its log directories and recovers its logs.
     Starting,
-    /// It serves.
+    /// It serves requests.
     Running(Box<RunningBroker>),
-    /// It stops.
+    /// It is stopping.
     Stopping,
 }
 
-/// A broker that serves.
+/// A running broker.
 pub struct RunningBroker {
     ctx: Ctx<TokioEnv>,
     directories: Vec<LogDirStatus>,
 }
 
-/// A log directory.
+/// A log directory and whether it works.
 struct LogDirStatus {
     path: String,
-    /// None where it could not be opened at the start.
+    /// `None` if it could not be opened at the start.
     open: Option<(Dir<TokioEnv>, LogDir<TokioEnv>)>,
 }
 
@@ -61,7 +61,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What a response says of it.
+    /// The value of the Content-Type header.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -71,7 +71,7 @@ impl Format {
 }
 
 impl BrokerStatus {
-    /// A broker that serves from now on.
+    /// The status of a running broker.
     pub fn running(broker: &RealBroker) -> Self {
         Self::Running(Box::new(RunningBroker {
             ctx: broker.ctx().clone(),
@@ -79,10 +79,10 @@ impl BrokerStatus {
         }))
     }
 
-    /// Whether the broker serves, and all of it.
+    /// Whether the broker serves requests and all log directories work.
     ///
     /// # Errors
-    /// Why not, in a sentence.
+    /// The reason if not, in a sentence.
     pub fn ready(&self) -> Result<(), String> {
         match self {
             Self::Starting => Err("starting: logs are being opened and recovered".to_owned()),
@@ -98,7 +98,7 @@ impl BrokerStatus {
         }
     }
 
-    /// Kafka's number for it (`org.apache.kafka.metadata.BrokerState`).
+    /// Kafka's code (`org.apache.kafka.metadata.BrokerState`).
     fn broker_state(&self) -> i64 {
         match self {
             Self::Starting => 1,
@@ -127,7 +127,7 @@ fn directories(log_dirs: &LogDirs<TokioEnv>) -> Vec<LogDirStatus> {
     directories
 }
 
-/// The metrics of a broker. It takes milliseconds where there are many partitions.
+/// Encodes the metrics of a broker. Takes milliseconds if there are many partitions.
 pub fn encode(status: Arc<BrokerStatus>, format: Format) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape(status)));
@@ -139,7 +139,8 @@ pub fn encode(status: Arc<BrokerStatus>, format: Format) -> String {
     }
 }
 
-/// The same in Prometheus' older format, in which a counter's family has the name of its samples, and nothing marks the end.
+/// Converts the text to Prometheus' older format, where a counter's family has the name of its samples, and there is no
+/// end marker.
 fn prometheus_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len() + open_metrics.len() / 64);
     let mut help = None;
@@ -462,7 +463,7 @@ fn traffic(families: &mut Families<'_>, ctx: &Ctx<TokioEnv>, view: &ClusterView<
 }
 
 fn partitions(families: &mut Families<'_>, view: &ClusterView<TokioEnv>) -> fmt::Result {
-    // Each partition's values are of one moment.
+    // Each partition's values come from one view.
     let mut rows = Vec::new();
     for route in view.routes.iter() {
         for (index, partition) in route.partitions() {

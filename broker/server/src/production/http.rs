@@ -1,10 +1,10 @@
-//! The endpoint for metrics and health: HTTP/1.1 on a port of its own.
+//! The endpoint for metrics and health checks: HTTP/1.1 on a port of its own.
 //!
-//! It listens before the broker opens its log directories, so that it can be asked while logs are recovered. What a peer can make it hold
-//! is bounded: [`CONNECTIONS_MAX`] connections, further ones are closed at once; on each, one request with a head of at most
-//! [`HEAD_BYTES_MAX`], which has [`HEAD_TIME`] to arrive; and no connection lives longer than [`CONNECTION_TIME`]. At most [`SCRAPES_MAX`]
-//! of them have metrics made or sent at a time. The metrics are collected and encoded on a thread for blocking work, never on a worker
-//! of the runtime: with many partitions that takes milliseconds.
+//! It listens before the broker opens its log directories, so that it can report recovery. Memory is bounded: at most
+//! [`CONNECTIONS_MAX`] connections, further ones are closed at once; on each, one request with a head of at most
+//! [`HEAD_BYTES_MAX`], which has [`HEAD_TIME`] to arrive; and no connection lives longer than [`CONNECTION_TIME`]. At most
+//! [`SCRAPES_MAX`] scrapes are built or sent at a time. Metrics are collected and encoded on a thread for blocking work,
+//! never on a worker of the runtime: with many partitions that takes milliseconds.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -52,7 +52,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Listens, and serves a broker that starts.
+    /// Listens; the broker is starting.
     pub async fn start(env: &TokioEnv, (host, port): (&str, u16)) -> std::io::Result<Self> {
         let listener = TcpListener::bind((host, port)).await?;
         let local_addr = listener.local_addr()?;
@@ -66,17 +66,17 @@ impl Endpoint {
         Ok(Self { local_addr, status })
     }
 
-    /// Where it listens.
+    /// The address that it listens at.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// The broker serves from now on.
+    /// The broker is running from now on.
     pub fn running(&self, broker: &RealBroker) {
         self.status.publish(BrokerStatus::running(broker));
     }
 
-    /// The broker stops from now on.
+    /// The broker is stopping from now on.
     pub fn stopping(&self) {
         self.status.publish(BrokerStatus::Stopping);
     }
@@ -109,9 +109,9 @@ async fn accept(server: Arc<Server>, listener: TcpListener) {
 
 /// Serves one request.
 async fn serve(server: Arc<Server>, stream: TcpStream, slot: OwnedSemaphorePermit) {
-    // A scrape's turn ends with its connection: until then its bytes are in memory.
-    let permit_slot = Mutex::new(None);
-    let service = service_fn(|request| answer(&server, request, &permit_slot));
+    // Holds the scrape's permit until the connection ends: until then its text is in memory.
+    let scrape_permit = Mutex::new(None);
+    let service = service_fn(|request| answer(&server, request, &scrape_permit));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -132,7 +132,7 @@ async fn serve(server: Arc<Server>, stream: TcpStream, slot: OwnedSemaphorePermi
 async fn answer(
     server: &Server,
     request: Request<Incoming>,
-    permit_slot: &Mutex<Option<OwnedSemaphorePermit>>,
+    scrape_permit: &Mutex<Option<OwnedSemaphorePermit>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path();
     if !["/metrics", "/health/live", "/health/ready"].contains(&path) {
@@ -149,8 +149,11 @@ async fn answer(
     Ok(match path {
         "/metrics" => {
             let scrapes = Arc::clone(&server.scrapes);
-            let permit = scrapes.acquire_owned().await.expect("it is never closed");
-            *permit_slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+            let permit = scrapes
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            *scrape_permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
             metrics(server, format_of(&request)).await
         }
         "/health/live" => plain(StatusCode::OK, "live"),
@@ -161,7 +164,7 @@ async fn answer(
     })
 }
 
-/// Prometheus names OpenMetrics among what it accepts; what doesn't gets the older format, which everything reads.
+/// Prometheus lists OpenMetrics in its Accept header. Other clients get the older format, which every client reads.
 fn format_of(request: &Request<Incoming>) -> Format {
     let mut accepted = request.headers().get_all(ACCEPT).iter();
     let open_metrics = |value: &HeaderValue| {
@@ -179,7 +182,7 @@ async fn metrics(server: &Server, format: Format) -> Response<Full<Bytes>> {
     let status = server.status.get();
     match tokio::task::spawn_blocking(move || exposition::encode(status, format)).await {
         Ok(text) => with_type(StatusCode::OK, format.content_type(), text),
-        // The runtime ends.
+        // The runtime is shutting down.
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
