@@ -378,7 +378,7 @@ fn each_stop_signal_stops_cleanly() {
     assert!(status.success(), "{status}: {log}");
     let (status, _, log) = start(&dir, &[]).send_signals(&[Signal::TERM, Signal::INT]);
     assert_eq!(status.code(), Some(1));
-    assert_eq!(log, "brokkr: told to stop again: not stopped cleanly\n");
+    assert_eq!(log, "brokkr: second stop signal: not stopped cleanly\n");
     assert!(start(&dir, &[]).terminate().0.success());
 }
 
@@ -466,7 +466,7 @@ fn a_signal_stops_it_while_it_starts() {
         kill_process(pid, Signal::TERM).expect("it lives");
         let out = child.wait_with_output().expect("it ends");
         assert!(out.status.success(), "{}", out.status);
-        out.stdout.is_empty() && String::from_utf8_lossy(&out.stderr).contains("told to stop while starting")
+        out.stdout.is_empty() && String::from_utf8_lossy(&out.stderr).contains("stopped while starting")
     });
     assert_eq!(start(&dir, &[]).client().partitions("t"), Ok(300));
 }

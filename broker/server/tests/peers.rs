@@ -174,7 +174,7 @@ fn a_timestamp_in_a_batch_larger_than_the_budget_finds_the_batch() {
     assert_eq!(
         first_offset(16 * MIB, false),
         0,
-        "who begins there misses nothing"
+        "a reader that starts there misses nothing"
     );
 }
 

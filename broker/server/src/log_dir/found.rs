@@ -53,9 +53,9 @@ pub async fn check_supported<E: Env>(
         let others = voters.iter().filter(|(id, _)| *id != meta.node_id.0);
         let others: Vec<String> = others.map(|(id, _)| id.to_string()).collect();
         if !others.is_empty() {
-            let who = others.join(", ");
+            let ids = others.join(", ");
             return refuse(format!(
-                "its cluster has other controllers (node {who}); only a cluster of one node is served yet"
+                "its cluster has other controllers (node {ids}); only a cluster of one node is served yet"
             ));
         }
         if let Some((_, theirs)) = voters.iter().find(|(_, id)| Some(*id) != meta.directory_id) {

@@ -110,7 +110,7 @@ async fn serve_until_signal(config: BrokerConfig) -> ExitCode {
         Some(Err(e)) => return refuse(FAILED, &e.to_string()),
         // No record was acknowledged that isn't on the disk, and recovery can be repeated.
         None => {
-            tracing::warn!("told to stop while starting");
+            tracing::warn!("stopped while starting");
             return ExitCode::SUCCESS;
         }
     };
@@ -128,7 +128,7 @@ async fn serve_until_signal(config: BrokerConfig) -> ExitCode {
     let clean = tokio::select! {
         biased;
         clean = broker.stop() => clean,
-        () = signals.second_stop() => return refuse(FAILED, "told to stop again: not stopped cleanly"),
+        () = signals.second_stop() => return refuse(FAILED, "second stop signal: not stopped cleanly"),
     };
     if !clean {
         tracing::warn!("not stopped cleanly: the next start will scan what was written last");
@@ -162,7 +162,7 @@ async fn endpoint(env: &TokioEnv, config: &BrokerConfig) -> Result<Option<Endpoi
 fn print(text: &[u8]) {
     let mut out = std::io::stdout().lock();
     if let Err(error) = out.write_all(text).and_then(|()| out.flush()) {
-        tracing::debug!(%error, "nobody reads stdout");
+        tracing::debug!(%error, "stdout can't be written");
     }
 }
 

@@ -62,10 +62,10 @@ fn each_key_has_its_type_synonyms_and_documentation() {
         .collect::<Vec<_>>();
     assert!(actual.len() > 300);
     for config in &actual {
-        let sentence = config.documentation.as_ref().expect("it was asked for");
+        let documentation = config.documentation.as_ref().expect("it was requested");
         assert!(
-            sentence.len() > 10 && sentence.ends_with('.'),
-            "{}: {sentence}",
+            documentation.len() > 10 && documentation.ends_with('.'),
+            "{}: {documentation}",
             config.name
         );
     }
@@ -89,7 +89,7 @@ fn each_key_has_its_type_synonyms_and_documentation() {
         .iter()
         .map(|s| (s.name.as_str(), s.source))
         .collect();
-    assert_eq!(synonyms, [("retention.ms", 1)], "nobody set log.retention.ms");
+    assert_eq!(synonyms, [("retention.ms", 1)], "log.retention.ms is not set");
     // Only on request.
     let request = DescribeConfigsRequest {
         resources: vec![DescribeConfigsResource {
