@@ -1,4 +1,4 @@
-//! A broker: started, running, stopped.
+//! A broker: starts, runs and stops.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,15 +14,15 @@ use crate::config::BrokerConfig;
 use crate::controller::ProducerIds;
 use crate::controller::{self, ControllerError};
 use crate::ctx::Ctx;
-use crate::handlers::fetch_session::Slots;
+use crate::handlers::fetch_session::SessionSlots;
 use crate::handlers::served::SERVED;
 use crate::log_dir::{self, LogDirError, LogDirs};
 use crate::metrics::Metrics;
 use crate::net::memory::Memory;
-use crate::net::turns::Turns;
-use crate::partition::changes::Changes;
-use crate::partitions::{self, Ask, Manager};
-use crate::stop::Stop;
+use crate::net::work_slots::WorkSlots;
+use crate::partition::change_counter::ChangeCounter;
+use crate::partitions::{self, ManagerCommand, PartitionManager};
+use crate::stop::StopSignal;
 
 /// One turn for checking large batches for so many of `num.io.threads`: each takes a processor and up to 32 MiB.
 const IO_THREADS_PER_CHECK: usize = 4;
@@ -30,9 +30,9 @@ const IO_THREADS_PER_CHECK: usize = 4;
 /// Why a broker did not start. Nothing was changed, unless the log directory itself is at fault.
 #[derive(Debug)]
 pub enum StartError {
-    /// It can't listen there.
+    /// It can't listen at an address.
     Listen(Error),
-    /// The address to listen at can't be found.
+    /// An address to listen at can't be resolved.
     Resolve(Error),
     /// Its log directories can't be used.
     LogDir(LogDirError),
@@ -56,15 +56,15 @@ impl std::error::Error for StartError {}
 /// A running broker.
 pub struct Broker<E: Env> {
     ctx: Ctx<E>,
-    stop: Stop,
+    stop: StopSignal,
     addrs: Vec<SocketAddr>,
-    partitions: mpsc::Sender<Ask>,
+    partitions: mpsc::Sender<ManagerCommand>,
     drivers: Vec<Task>,
     log_dirs: LogDirs<E>,
 }
 
 impl<E: Env> Broker<E> {
-    /// Starts. Ports are taken before the log directory is touched; connections are served once this returns.
+    /// Starts a broker. Binds the ports before it touches the log directories; serves connections once this returns.
     pub async fn start(env: E, config: BrokerConfig) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let mut listeners = Vec::new();
@@ -81,41 +81,41 @@ impl<E: Env> Broker<E> {
         let identity = Arc::new(log_dirs.metadata.identity.clone());
 
         let error_log = Arc::new(ErrorLog::new(env.clone()));
-        let changes = Changes::default();
+        let changes = ChangeCounter::default();
         let metrics = Arc::new(Metrics::new(SERVED));
-        let (partitions, cluster) = partitions::start(Manager {
+        let (partitions, cluster) = partitions::start(PartitionManager {
             env: env.clone(),
             error_log: Arc::clone(&error_log),
             changes: changes.clone(),
             node: NodeId(identity.node_id),
             log_dirs: log_dirs.clone(),
             config: Arc::clone(&config),
-            known: partitions::Known::default(),
+            folders: partitions::FolderState::default(),
             traffic: Arc::clone(&metrics.traffic),
         });
         let controller = controller::start(&env, &error_log, &config, &log_dirs, &addrs, partitions.clone())
             .await
             .map_err(StartError::Controller)?;
         let memory = config.memory_bytes();
-        let checking = (config.num_io_threads.max(0) as usize / IO_THREADS_PER_CHECK).max(1);
+        let work_slots = (config.num_io_threads.max(0) as usize / IO_THREADS_PER_CHECK).max(1);
         let slots = config.max_incremental_fetch_session_cache_slots.max(0) as usize;
         let ctx = Ctx {
             env: env.clone(),
             identity,
-            log_dirs: log_dirs.places(&config).into(),
+            log_dirs: log_dirs.describe(&config).into(),
             cluster,
             changes,
             producer_ids: ProducerIds::start(&env, controller.clone()),
             controller,
             memory: Memory::new(env.clone(), memory),
-            checking: Turns::new(env.clone(), checking),
+            work_slots: WorkSlots::new(env.clone(), work_slots),
             connections: Arc::default(),
-            sessions: Slots::new(slots, env.rng("fetch-session").next_u64() as u32),
+            sessions: SessionSlots::new(slots, env.rng("fetch-session").next_u64() as u32),
             error_log,
             metrics,
             config,
         };
-        let stop = Stop::default();
+        let stop = StopSignal::default();
         let mut drivers = vec![
             env.spawn(
                 "checkpoints",
@@ -126,7 +126,7 @@ impl<E: Env> Broker<E> {
                 retention(ctx.clone(), partitions.clone(), stop.clone()),
             ),
         ];
-        if log_dirs.are_several() {
+        if log_dirs.has_several() {
             for dir in &log_dirs.online {
                 let (id, dir) = (dir.id(), dir.logs.dir().clone());
                 let failure = directory_failure(ctx.clone(), id, dir, partitions.clone(), stop.clone());
@@ -147,7 +147,7 @@ impl<E: Env> Broker<E> {
         })
     }
 
-    /// Where it listens, in the order of `listeners`.
+    /// The addresses that it listens at, in the order of `listeners`.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
@@ -157,23 +157,23 @@ impl<E: Env> Broker<E> {
         &self.log_dirs
     }
 
-    /// What its handlers can reach.
+    /// The context of its handlers.
     pub fn ctx(&self) -> &Ctx<E> {
         &self.ctx
     }
 
-    /// Waits until the log of each partition that there is now was opened, or could not be. Cancel-safe.
+    /// Waits until the log of each existing partition is open, or could not be opened. Cancel-safe.
     pub async fn opened(&self) {
         let mut ctx = self.ctx.clone();
         let routes = Arc::clone(ctx.routes());
         ctx.release();
         for (.., handle) in routes.handles() {
-            handle.settled().await;
+            handle.opening_finished().await;
         }
     }
 
-    /// Stops cleanly: no new connections, what is under way is given up, logs are flushed and closed. `true` if the next
-    /// start need not scan anything.
+    /// Stops cleanly: accepts no connections, abandons pending requests, flushes and closes the logs. `true` if the next
+    /// start needs no recovery.
     pub async fn stop(self) -> bool {
         let Self {
             ctx,
@@ -183,31 +183,33 @@ impl<E: Env> Broker<E> {
             log_dirs,
             ..
         } = self;
-        stop.tell();
+        stop.trigger();
         for driver in drivers {
             driver.await;
         }
         let (done, closed) = oneshot::channel();
-        let asked = partitions.send(Ask::Close(done)).await.is_ok();
-        let logs = if asked { closed.await.ok() } else { None };
+        let sent = partitions.send(ManagerCommand::Close(done)).await.is_ok();
+        let logs = if sent { closed.await.ok() } else { None };
         let metadata = ctx.controller.close().await;
         match (logs, metadata) {
             (Some(logs), Some((folder, recorded, broker_epoch))) => {
-                log_dirs.end(logs, (folder, recorded), broker_epoch).await
+                log_dirs
+                    .record_clean_stop(logs, (folder, recorded), broker_epoch)
+                    .await
             }
             _ => false,
         }
     }
 }
 
-/// Once a log directory has failed its partitions are offline, and it gets no new ones. Where it is the only one it goes on
-/// being read: there is no other that could serve, and no metadata is written any more.
+/// Waits until a log directory fails; then its partitions go offline, and it gets no new ones. Not run if there is only
+/// one directory: reads continue there, no other could serve, and no metadata can be written.
 async fn directory_failure<E: Env>(
     ctx: Ctx<E>,
     id: Uuid,
     dir: Dir<E>,
-    partitions: mpsc::Sender<Ask>,
-    stop: Stop,
+    partitions: mpsc::Sender<ManagerCommand>,
+    stop: StopSignal,
 ) {
     let why = tokio::select! {
         biased;
@@ -215,19 +217,19 @@ async fn directory_failure<E: Env>(
         why = dir.until_poisoned() => why,
     };
     tracing::error!(%id, %why, "a log directory failed: its partitions are offline until the next start");
-    drop(partitions.send(Ask::DirectoryFailed(id)).await);
-    if let Err(code) = ctx.controller.ask(Request::DirectoriesOffline(vec![id])).await {
+    drop(partitions.send(ManagerCommand::LogDirFailed(id)).await);
+    if let Err(code) = ctx.controller.submit(Request::DirectoriesOffline(vec![id])).await {
         tracing::error!(%id, %code, "the failure of a log directory could not be noted in the metadata");
     }
 }
 
-async fn retention<E: Env>(ctx: Ctx<E>, partitions: mpsc::Sender<Ask>, stop: Stop) {
+async fn retention<E: Env>(ctx: Ctx<E>, partitions: mpsc::Sender<ManagerCommand>, stop: StopSignal) {
     let every = Duration::from_millis(ctx.config.log_retention_check_interval_ms.max(1) as u64);
     loop {
         tokio::select! {
             biased;
             () = stop.wait() => return,
-            () = ctx.env.sleep_until(ctx.env.now() + every) => drop(partitions.send(Ask::Retention).await),
+            () = ctx.env.sleep_until(ctx.env.now() + every) => drop(partitions.send(ManagerCommand::Retention).await),
         }
     }
 }

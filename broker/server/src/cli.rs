@@ -17,7 +17,7 @@ pub struct Cli {
     pub serve: Serve,
 }
 
-/// What can be asked of the binary.
+/// The subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the broker (what happens without a command)
@@ -48,6 +48,9 @@ pub struct Serve {
 
 impl Serve {
     /// The configuration, given the text of the file that `--config` names; and warnings.
+    ///
+    /// # Errors
+    /// One line that says what to change.
     pub fn configuration(&self, file: Option<&str>) -> Result<(BrokerConfig, Vec<String>), String> {
         let mut set = match file {
             Some(text) => properties::parse(text)
@@ -72,7 +75,7 @@ impl Serve {
     }
 }
 
-/// The completion script of a shell.
+/// The completion script for a shell.
 pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "brokkr", &mut script);
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_are_over_sets_and_sets_over_the_file() {
+    fn flags_override_sets_and_sets_override_the_file() {
         let serve = Serve {
             sets: vec!["num.partitions=3".into(), "node.id=5".into()],
             listen: Some("127.0.0.1:0".into()),
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_one_line() {
+    fn errors_are_one_line() {
         let with = |set: &str| Serve {
             sets: vec![set.into()],
             ..Serve::default()

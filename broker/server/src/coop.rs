@@ -1,4 +1,4 @@
-//! Long loops give way: what a peer makes long must not keep a worker from everybody else.
+//! Cooperative scheduling: long loops yield, so that a large request does not block other tasks of its thread.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -9,17 +9,17 @@ use brokkr_wire::records::Pace;
 /// Steps of a loop between two breaks: at a microsecond each, a quarter of a millisecond.
 pub const STEPS_MAX: usize = 256;
 
-/// Counts the steps of a loop, and gives way now and then.
+/// Counts the steps of a loop, and yields now and then.
 #[derive(Default)]
 pub struct Steps(usize);
 
 impl Steps {
-    /// One more step. Cancel-safe.
+    /// Counts a step. Cancel-safe.
     pub async fn step(&mut self) {
         self.steps(1).await;
     }
 
-    /// So many more steps at once. Cancel-safe.
+    /// Counts `n` steps. Cancel-safe.
     pub async fn steps(&mut self, n: usize) {
         self.0 += n;
         if self.0 >= STEPS_MAX {
@@ -29,7 +29,7 @@ impl Steps {
     }
 }
 
-/// The steps that so much work is worth, in the units of [`Pace`].
+/// The steps that work of these [`Pace`] units counts for.
 pub fn steps_of(units: usize) -> usize {
     units.div_ceil(1 << 10)
 }
@@ -48,7 +48,7 @@ pub async fn yield_now() {
     .await;
 }
 
-/// The pace of work on a batch.
+/// A pace for work on a batch, which yields to other tasks.
 pub fn pace() -> Pace {
     Pace::gives_way_by(poll_later)
 }

@@ -1,4 +1,4 @@
-//! What every handler can reach.
+//! The broker's context: the state that handlers and background tasks share.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,68 +9,68 @@ use brokkr_metadata::Image;
 use crate::config::BrokerConfig;
 use crate::controller::ControllerHandle;
 use crate::controller::ProducerIds;
-use crate::handlers::fetch_session::Slots;
-use crate::log_dir::{Identity, Place};
+use crate::handlers::fetch_session::SessionSlots;
+use crate::log_dir::{Identity, LogDirInfo};
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::memory::Memory;
-use crate::net::turns::Turns;
-use crate::partition::changes::Changes;
+use crate::net::work_slots::WorkSlots;
+use crate::partition::change_counter::ChangeCounter;
 use crate::partitions::{ClusterView, Routes};
 
-/// Who asks.
+/// The client of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Where the connection comes from.
+    /// The client's address.
     pub addr: SocketAddr,
-    /// The name of the listener it came in by (`PLAINTEXT`).
+    /// The name of the listener that accepted the connection (`PLAINTEXT`).
     pub listener: Arc<str>,
 }
 
-/// A broker, as its connections see it. Each has its own, so that each remembers the snapshots it saw last.
+/// What handlers and background tasks need of the broker. Each task has its own, which caches the latest snapshots.
 pub struct Ctx<E: Env> {
-    /// The world.
+    /// The environment.
     pub env: E,
-    /// The configuration it was started with.
+    /// The broker's configuration.
     pub config: Arc<BrokerConfig>,
-    /// Who it is.
+    /// The broker's identity.
     pub identity: Arc<Identity>,
     /// The log directories of partitions, in the order of `log.dirs`.
-    pub log_dirs: Arc<[Place<E>]>,
-    /// The cluster's metadata and the partitions here that follow it.
+    pub log_dirs: Arc<[LogDirInfo<E>]>,
+    /// The metadata and the routes to the partitions that serve it.
     pub cluster: Reader<ClusterView<E>>,
-    /// Counts what the partitions publish.
-    pub changes: Changes,
-    /// Who changes metadata.
+    /// Counts the states that partitions publish.
+    pub changes: ChangeCounter,
+    /// The controller.
     pub controller: ControllerHandle,
-    /// Who hands out producer ids.
+    /// The allocator of producer ids.
     pub producer_ids: ProducerIds,
-    /// The budget for requests.
+    /// The memory budget.
     pub memory: Memory<E>,
-    /// Turns for batches that take long to check.
-    pub checking: Turns<E>,
-    /// Who is connected.
+    /// Slots for batches that take long to validate.
+    pub work_slots: WorkSlots<E>,
+    /// The open connections.
     pub connections: Arc<Connections>,
-    /// Fetch sessions that may still be opened.
-    pub sessions: Slots,
-    /// What strangers do wrong.
+    /// The slots for fetch sessions.
+    pub sessions: SessionSlots,
+    /// The rate-limited log of errors.
     pub error_log: Arc<ErrorLog>,
-    /// What is counted.
+    /// The counters.
     pub metrics: Arc<Metrics>,
 }
 
 impl<E: Env> Ctx<E> {
-    /// Lets go of the snapshots seen last, which pin files: for whoever may not ask for long.
+    /// Releases the cached snapshots, which pin files. For tasks that may not use them for long.
     pub fn release(&mut self) {
         self.cluster.release();
     }
 
-    /// The cluster's metadata. Whoever needs the routes as well takes both from one `ClusterView`.
+    /// The cluster metadata. Code that needs the routes as well must take both from one `ClusterView`.
     pub fn image(&mut self) -> &Arc<Image> {
         &self.cluster.get().image
     }
 
-    /// The partitions here.
+    /// The routes to the partitions of this broker.
     pub fn routes(&mut self) -> &Arc<Routes<E>> {
         &self.cluster.get().routes
     }
@@ -88,7 +88,7 @@ impl<E: Env> Clone for Ctx<E> {
             controller: self.controller.clone(),
             producer_ids: self.producer_ids.clone(),
             memory: self.memory.clone(),
-            checking: self.checking.clone(),
+            work_slots: self.work_slots.clone(),
             connections: Arc::clone(&self.connections),
             sessions: self.sessions.clone(),
             error_log: Arc::clone(&self.error_log),

@@ -1,6 +1,7 @@
-//! The shell: connections, dispatch, handlers, partitions, and the drivers of the pure cores.
+//! The broker: connections, dispatch, handlers, partitions, and the tasks that host the pure cores.
 //!
-//! Generic over [`brokkr_env::Env`]; the real world instantiates it once, in [`production`], the seeded one in `sim`.
+//! Generic over [`brokkr_env::Env`]. [`production`] instantiates it for the operating system, the crate `sim` for the
+//! simulator.
 
 pub mod broker;
 pub mod cli;

@@ -1,7 +1,7 @@
-//! What a broker counts about itself: requests by API, version and error, their bytes and times, and the traffic of topics.
+//! The broker's counters: requests by API, version and error, their bytes and times, and the traffic of topics.
 //!
-//! Counters alone: nothing here has a name or a format, asks a clock or is read to decide anything. `production/exposition.rs` exports the
-//! values. A request costs some eight relaxed additions.
+//! Only counters: nothing here has a name or a format, reads a clock or influences a decision. `production/exposition.rs`
+//! exports the values. A request costs some eight relaxed additions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,50 +19,50 @@ const VERSION_MAX: i16 = 31;
 /// The counters of a broker.
 pub struct Metrics {
     apis: Vec<ApiMetrics>,
-    /// Of each number of an API key, the place in `apis`.
-    places: Vec<Option<u8>>,
-    /// The traffic of all topics, those that were deleted included.
+    /// The index in `apis` of each API key.
+    indexes: Vec<Option<u8>>,
+    /// The traffic of all topics, deleted ones included.
     pub traffic: Arc<Traffic>,
 }
 
 /// The counters of one API.
 pub struct ApiMetrics {
-    /// Which API.
+    /// The API.
     pub api_key: ApiKey,
     requests: [Counter; VERSION_MAX as usize + 1],
     errors: [Counter; ERROR_CODE_MAX as usize + 2],
-    /// Bytes of requests, without their sizes.
+    /// Bytes of requests, without their size fields.
     pub request_bytes: Counter,
-    /// Bytes of responses, with their sizes.
+    /// Bytes of responses, with their size fields.
     pub response_bytes: Counter,
-    /// From the arrival of a request until its response is complete.
+    /// Time from a request's arrival until its response is complete.
     pub handler_time: Histogram,
-    /// From the arrival of a request until its response is with the kernel.
+    /// Time from a request's arrival until its response was handed to the kernel.
     pub total_time: Histogram,
 }
 
 impl Metrics {
     /// Counters for these APIs.
     pub fn new(served: &[ApiKey]) -> Self {
-        let mut places = Vec::new();
-        for (place, api_key) in served.iter().enumerate() {
+        let mut indexes = Vec::new();
+        for (index, api_key) in served.iter().enumerate() {
             let number = *api_key as usize;
-            if places.len() <= number {
-                places.resize(number + 1, None);
+            if indexes.len() <= number {
+                indexes.resize(number + 1, None);
             }
-            places[number] = u8::try_from(place).ok();
+            indexes[number] = u8::try_from(index).ok();
         }
         Self {
             apis: served.iter().map(|api_key| ApiMetrics::new(*api_key)).collect(),
-            places,
+            indexes,
             traffic: Arc::default(),
         }
     }
 
-    /// The counters of an API, if it is served.
+    /// The counters of an API; `None` if it is not served.
     pub fn api(&self, api_key: ApiKey) -> Option<&ApiMetrics> {
-        let place = self.places.get(api_key as usize).copied().flatten()?;
-        self.apis.get(usize::from(place))
+        let index = self.indexes.get(api_key as usize).copied().flatten()?;
+        self.apis.get(usize::from(index))
     }
 
     /// The counters of all APIs.
@@ -94,7 +94,7 @@ impl ApiMetrics {
     pub fn handled(&self, response: &impl Message, bytes: usize, time: Duration) {
         self.response_bytes.add(bytes as u64);
         self.handler_time.record(time);
-        // Mostly one code for all partitions: one addition then.
+        // Mostly all partitions have the same code, which costs one addition.
         let (mut last, mut times) = (ErrorCode::NONE, 0);
         response.error_codes(&mut |code| {
             if code != last {
@@ -117,13 +117,13 @@ impl ApiMetrics {
         }
     }
 
-    /// Requests by version, of the versions that were asked.
+    /// Requests by version, for versions with requests.
     pub fn requests(&self) -> impl Iterator<Item = (i16, u64)> {
         let by_version = (0..).zip(&self.requests).map(|(version, n)| (version, n.get()));
         by_version.filter(|(_, n)| *n > 0)
     }
 
-    /// Error codes in responses, NONE included, of those that occurred.
+    /// Error codes in responses, NONE included, for codes that occurred.
     pub fn errors(&self) -> impl Iterator<Item = (ErrorCode, u64)> {
         let by_code = (-1..)
             .zip(&self.errors)
@@ -132,7 +132,7 @@ impl ApiMetrics {
     }
 }
 
-/// What went into and out of topics.
+/// The traffic of topics.
 #[derive(Default, Debug)]
 pub struct Traffic {
     /// Bytes of batches that were appended.
@@ -141,22 +141,22 @@ pub struct Traffic {
     pub bytes_out: Counter,
     /// Records that were appended.
     pub messages_in: Counter,
-    /// Batches that Produce had for partitions.
+    /// Batches in Produce requests.
     pub produce_requests: Counter,
-    /// Partitions that Fetch was answered for.
+    /// Partitions in Fetch responses.
     pub fetch_requests: Counter,
 }
 
 /// The traffic of one topic. It belongs to the topic's route: both end when the topic is deleted.
 #[derive(Debug)]
 pub struct TopicTraffic {
-    /// Of this topic.
+    /// The topic's own traffic.
     pub topic: Traffic,
     all: Arc<Traffic>,
 }
 
 impl TopicTraffic {
-    /// For a new topic; `all` is that of all topics.
+    /// The counters of a new topic; `all` is the traffic of all topics.
     pub fn new(all: &Arc<Traffic>) -> Arc<Self> {
         Arc::new(Self {
             topic: Traffic::default(),
@@ -164,14 +164,14 @@ impl TopicTraffic {
         })
     }
 
-    /// Counts a batch that a Produce has for a partition.
+    /// Counts a batch of a Produce request.
     pub fn produced(&self) {
         for traffic in [&self.topic, &*self.all] {
             traffic.produce_requests.add(1);
         }
     }
 
-    /// Counts a batch that was appended.
+    /// Counts an appended batch.
     pub fn appended(&self, bytes: usize, records: i32) {
         for traffic in [&self.topic, &*self.all] {
             traffic.bytes_in.add(bytes as u64);
@@ -179,7 +179,7 @@ impl TopicTraffic {
         }
     }
 
-    /// Counts a partition that a Fetch was answered for, with so many bytes of records.
+    /// Counts a partition in a Fetch response, with its bytes of records.
     pub fn fetched(&self, bytes: u64) {
         for traffic in [&self.topic, &*self.all] {
             traffic.fetch_requests.add(1);
@@ -203,7 +203,7 @@ mod tests {
     use brokkr_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 
     #[test]
-    fn only_what_is_served_has_counters() {
+    fn only_served_apis_have_counters() {
         let metrics = Metrics::new(&[ApiKey::DescribeTopicPartitions, ApiKey::Produce]);
         let of = |api_key| metrics.api(api_key).map(|api| api.api_key);
         assert_eq!(of(ApiKey::Produce), Some(ApiKey::Produce));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_code_of_kafka_is_counted_apart() {
+    fn every_error_code_of_kafka_is_counted_separately() {
         let last = (0..1000).filter(|code| ErrorCode(*code).name().is_some()).max();
         assert!(last.is_some_and(|last| last <= ERROR_CODE_MAX), "{last:?}");
     }

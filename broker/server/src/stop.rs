@@ -1,40 +1,40 @@
-//! A signal that everything hears: stop.
+//! A stop signal that many tasks can wait for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// The signal. Cloning shares it.
+/// A signal that is triggered once. Cloning shares it.
 #[derive(Clone, Default)]
-pub struct Stop {
+pub struct StopSignal {
     inner: Arc<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    told: AtomicBool,
+    triggered: AtomicBool,
     notify: Notify,
 }
 
-impl Stop {
-    /// Tells everybody, now and later.
-    pub fn tell(&self) {
-        self.inner.told.store(true, Ordering::Release);
+impl StopSignal {
+    /// Triggers the signal. It stays triggered.
+    pub fn trigger(&self) {
+        self.inner.triggered.store(true, Ordering::Release);
         self.inner.notify.notify_waiters();
     }
 
-    /// Whether it was told.
-    pub fn is_told(&self) -> bool {
-        self.inner.told.load(Ordering::Acquire)
+    /// Whether it was triggered.
+    pub fn is_triggered(&self) -> bool {
+        self.inner.triggered.load(Ordering::Acquire)
     }
 
-    /// Waits until it is told. Cancel-safe.
+    /// Waits until it is triggered. Cancel-safe.
     pub async fn wait(&self) {
-        // BEFORE the flag is read: what is told in between is heard.
-        let heard = self.inner.notify.notified();
-        if !self.is_told() {
-            heard.await;
+        // BEFORE the flag is read: a later trigger notifies.
+        let notified = self.inner.notify.notified();
+        if !self.is_triggered() {
+            notified.await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Topics and configurations, asked for over a socket of a real broker, in every version, and found again after restarts.
+//! Topics and configurations over a socket of a real broker, in every version and after restarts.
 
 mod common;
 
@@ -22,19 +22,19 @@ use brokkr_wire::messages::{
     alter_configs_request, describe_topic_partitions_request, incremental_alter_configs_request,
 };
 use brokkr_wire::{ApiKey, ErrorCode, Str};
-use common::{Client, place};
+use common::{Client, fresh_dir};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
 /// A broker in a directory of its own, and a connection to it.
-struct Running {
+struct TestBroker {
     broker: RealBroker,
     client: Client,
 }
 
-/// Starts a broker in what the last one of this name left.
-async fn again(name: &str, set: &[(&str, &str)]) -> Running {
+/// Starts a broker in the directory that the last one of this name left.
+async fn restart(name: &str, set: &[(&str, &str)]) -> TestBroker {
     let env = TokioEnv::new(4);
     let path = format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"));
     let all = [
@@ -47,7 +47,8 @@ async fn again(name: &str, set: &[(&str, &str)]) -> Running {
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect();
     let (config, _) = BrokerConfig::new(all).expect("valid");
-    // Tasks of the life before end a moment after it, on a busy machine. One that waits for a minute keeps the directory too long.
+    // Tasks of the stopped broker may end a moment later on a busy machine. One that waits for a minute holds the
+    // directory too long.
     let until = env.now() + Duration::from_secs(20);
     let broker = loop {
         match Broker::start(env.clone(), config.clone()).await {
@@ -57,16 +58,16 @@ async fn again(name: &str, set: &[(&str, &str)]) -> Running {
             started => break started.expect("started"),
         }
     };
-    let client = Client::to(&broker.local_addrs()[0].to_string());
-    Running { broker, client }
+    let client = Client::connect(&broker.local_addrs()[0].to_string());
+    TestBroker { broker, client }
 }
 
-async fn fresh(name: &str, set: &[(&str, &str)]) -> Running {
-    place(name);
-    again(name, set).await
+async fn start_fresh(name: &str, set: &[(&str, &str)]) -> TestBroker {
+    fresh_dir(name);
+    restart(name, set).await
 }
 
-impl Running {
+impl TestBroker {
     async fn stop(self) {
         drop(self.client);
         assert!(self.broker.stop().await, "a clean stop");
@@ -80,8 +81,8 @@ impl Client {
             allow_auto_topic_creation: false,
             ..Default::default()
         };
-        let mut all = self.ask(&request, 13);
-        // Only these differ from one life to the next.
+        let mut all = self.call(&request, 13);
+        // Only the ports differ after a restart.
         for broker in &mut all.brokers {
             broker.port = 0;
         }
@@ -99,7 +100,7 @@ impl Client {
             resources: vec![resource],
             ..Default::default()
         };
-        let response = self.ask(&request, 4);
+        let response = self.call(&request, 4);
         let config = &response.results[0].configs[0];
         (
             config.value.as_ref().map(|v| v.as_str().to_owned()),
@@ -130,7 +131,7 @@ impl Client {
             resources: vec![resource],
             ..Default::default()
         };
-        ErrorCode(self.ask(&request, 1).responses[0].error_code)
+        ErrorCode(self.call(&request, 1).responses[0].error_code)
     }
 }
 
@@ -138,8 +139,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().expect("a runtime")
 }
 
-/// What Metadata says, with the leader epochs `bumps` higher.
-fn later(mut metadata: MetadataResponse, bumps: i32) -> MetadataResponse {
+/// The same response with leader epochs `bumps` higher.
+fn with_raised_epochs(mut metadata: MetadataResponse, bumps: i32) -> MetadataResponse {
     for partition in metadata.topics.iter_mut().flat_map(|t| &mut t.partitions) {
         partition.leader_epoch += bumps;
     }
@@ -147,11 +148,11 @@ fn later(mut metadata: MetadataResponse, bumps: i32) -> MetadataResponse {
 }
 
 #[test]
-fn what_was_acknowledged_is_there_after_a_restart() {
+fn acknowledged_changes_survive_a_restart() {
     runtime().block_on(async {
         for (name, snapshots_every) in [("restart-log", "1000000"), ("restart-snapshot", "1")] {
             let set = [("metadata.log.max.record.bytes.between.snapshots", snapshots_every)];
-            let mut first = fresh(name, &set).await;
+            let mut first = start_fresh(name, &set).await;
             assert_eq!(
                 first.client.create("a", 3, &[("retention.ms", "5000")]).0,
                 ErrorCode::NONE
@@ -161,14 +162,14 @@ fn what_was_acknowledged_is_there_after_a_restart() {
                 first.client.set(BROKER, "", "log.retention.ms", Some("7000")),
                 ErrorCode::NONE
             );
-            let told = first.client.metadata();
+            let actual = first.client.metadata();
             first.stop().await;
 
             for life in 1..3 {
-                let mut next = again(name, &set).await;
+                let mut next = restart(name, &set).await;
                 assert_eq!(
                     next.client.metadata(),
-                    later(told.clone(), life),
+                    with_raised_epochs(actual.clone(), life),
                     "{name}, life {life}"
                 );
                 assert_eq!(
@@ -186,10 +187,10 @@ fn what_was_acknowledged_is_there_after_a_restart() {
 }
 
 #[test]
-fn a_deleted_topic_stays_deleted_and_another_of_its_name_is_another() {
-    // A runtime for each life, as for each process: files of a deleted topic wait in the background to be removed.
+fn a_deleted_topic_stays_deleted_and_a_new_one_of_its_name_is_another() {
+    // A runtime per broker, as for each process: deleted files wait in the background to be removed.
     let old = runtime().block_on(async {
-        let mut first = fresh("delete", &[]).await;
+        let mut first = start_fresh("delete", &[]).await;
         assert_eq!(
             first.client.create("a", 2, &[("retention.ms", "1")]).0,
             ErrorCode::NONE
@@ -205,16 +206,16 @@ fn a_deleted_topic_stays_deleted_and_another_of_its_name_is_another() {
             timeout_ms: 30_000,
             ..Default::default()
         };
-        assert_eq!(first.client.ask(&request, 6).responses[0].error_code, 0);
+        assert_eq!(first.client.call(&request, 6).responses[0].error_code, 0);
         assert_eq!(
-            first.client.ask(&request, 6).responses[0].error_code,
+            first.client.call(&request, 6).responses[0].error_code,
             ErrorCode::UNKNOWN_TOPIC_ID.0
         );
         first.stop().await;
         old
     });
     runtime().block_on(async {
-        let mut next = again("delete", &[]).await;
+        let mut next = restart("delete", &[]).await;
         assert_eq!(next.client.metadata().topics, []);
         assert_eq!(next.client.create("a", 1, &[]).0, ErrorCode::NONE);
         assert_ne!(next.client.metadata().topics[0].topic_id, old);
@@ -227,12 +228,13 @@ fn a_deleted_topic_stays_deleted_and_another_of_its_name_is_another() {
 }
 
 #[test]
-fn topics_are_made_on_demand_where_request_and_configuration_allow_it() {
+fn topics_are_auto_created_if_request_and_configuration_allow_it() {
     runtime().block_on(async {
-        for (configured, asked, made) in [(true, true, true), (true, false, false), (false, true, false)] {
+        for (configured, requested, made) in [(true, true, true), (true, false, false), (false, true, false)]
+        {
             let enable = if configured { "true" } else { "false" };
-            let mut on = fresh(
-                &format!("auto-{configured}-{asked}"),
+            let mut on = start_fresh(
+                &format!("auto-{configured}-{requested}"),
                 &[("auto.create.topics.enable", enable), ("num.partitions", "4")],
             )
             .await;
@@ -242,10 +244,10 @@ fn topics_are_made_on_demand_where_request_and_configuration_allow_it() {
             };
             let request = MetadataRequest {
                 topics: Some(vec![name("new"), name("not/valid")]),
-                allow_auto_topic_creation: asked,
+                allow_auto_topic_creation: requested,
                 ..Default::default()
             };
-            let told = on.client.ask(&request, 13);
+            let actual = on.client.call(&request, 13);
             let expected = if made {
                 (ErrorCode::NONE, 4)
             } else {
@@ -253,13 +255,13 @@ fn topics_are_made_on_demand_where_request_and_configuration_allow_it() {
             };
             assert_eq!(
                 (
-                    ErrorCode(told.topics[0].error_code),
-                    told.topics[0].partitions.len()
+                    ErrorCode(actual.topics[0].error_code),
+                    actual.topics[0].partitions.len()
                 ),
                 expected
             );
             assert_eq!(
-                ErrorCode(told.topics[1].error_code),
+                ErrorCode(actual.topics[1].error_code),
                 ErrorCode::INVALID_TOPIC_EXCEPTION
             );
             on.stop().await;
@@ -270,7 +272,7 @@ fn topics_are_made_on_demand_where_request_and_configuration_allow_it() {
 #[test]
 fn every_version_of_every_admin_request_is_answered() {
     runtime().block_on(async {
-        let mut on = fresh("versions", &[]).await;
+        let mut on = start_fresh("versions", &[]).await;
         let c = &mut on.client;
         assert_eq!(c.create("a", 1, &[]).0, ErrorCode::NONE);
         for v in ApiKey::CreateTopics.stable_versions() {
@@ -288,7 +290,7 @@ fn every_version_of_every_admin_request_is_answered() {
                 topics: vec![topic, bad],
                 ..Default::default()
             };
-            let codes: Vec<i16> = c.ask(&request, v).topics.iter().map(|t| t.error_code).collect();
+            let codes: Vec<i16> = c.call(&request, v).topics.iter().map(|t| t.error_code).collect();
             assert_eq!(codes, [0, ErrorCode::TOPIC_ALREADY_EXISTS.0], "CreateTopics {v}");
         }
         for v in ApiKey::DeleteTopics.stable_versions() {
@@ -308,7 +310,7 @@ fn every_version_of_every_admin_request_is_answered() {
                 }
             }
             let codes: Vec<i16> = c
-                .ask(&request, v)
+                .call(&request, v)
                 .responses
                 .iter()
                 .map(|t| t.error_code)
@@ -332,7 +334,7 @@ fn every_version_of_every_admin_request_is_answered() {
                 timeout_ms: 30_000,
                 ..Default::default()
             };
-            let codes: Vec<i16> = c.ask(&request, v).results.iter().map(|t| t.error_code).collect();
+            let codes: Vec<i16> = c.call(&request, v).results.iter().map(|t| t.error_code).collect();
             assert_eq!(
                 codes,
                 [0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0],
@@ -341,21 +343,25 @@ fn every_version_of_every_admin_request_is_answered() {
         }
         for v in ApiKey::Metadata.stable_versions() {
             let topics = if v == 0 { Some(Vec::new()) } else { None };
-            let told = c.ask(
+            let actual = c.call(
                 &MetadataRequest {
                     topics,
                     ..Default::default()
                 },
                 v,
             );
-            assert_eq!((told.topics.len(), told.brokers.len()), (1, 1), "Metadata {v}");
-            assert_eq!(told.topics[0].partitions.len(), 5);
+            assert_eq!(
+                (actual.topics.len(), actual.brokers.len()),
+                (1, 1),
+                "Metadata {v}"
+            );
+            assert_eq!(actual.topics[0].partitions.len(), 5);
         }
         configs_in_every_version(c);
         for v in ApiKey::DescribeCluster.stable_versions() {
-            let told = c.ask(&DescribeClusterRequest::default(), v);
+            let actual = c.call(&DescribeClusterRequest::default(), v);
             assert_eq!(
-                (told.error_code, told.brokers.len(), told.controller_id),
+                (actual.error_code, actual.brokers.len(), actual.controller_id),
                 (0, 1, 1),
                 "DescribeCluster {v}"
             );
@@ -369,7 +375,7 @@ fn every_version_of_every_admin_request_is_answered() {
             response_partition_limit: 3,
             ..Default::default()
         };
-        let first = c.ask(&request, 0);
+        let first = c.call(&request, 0);
         let cursor = first.next_cursor.expect("there is more");
         assert_eq!((first.topics[0].partitions.len(), cursor.partition_index), (3, 3));
         request.cursor = Some(describe_topic_partitions_request::Cursor {
@@ -377,7 +383,7 @@ fn every_version_of_every_admin_request_is_answered() {
             partition_index: cursor.partition_index,
             ..Default::default()
         });
-        let rest = c.ask(&request, 0);
+        let rest = c.call(&request, 0);
         assert_eq!((rest.topics[0].partitions.len(), rest.next_cursor), (2, None));
         assert_eq!(
             ErrorCode(rest.topics[1].error_code),
@@ -407,15 +413,15 @@ fn configs_in_every_version(c: &mut Client) {
             include_synonyms: true,
             ..Default::default()
         };
-        let told = c.ask(&request, v);
-        let codes: Vec<ErrorCode> = told.results.iter().map(|r| ErrorCode(r.error_code)).collect();
+        let actual = c.call(&request, v);
+        let codes: Vec<ErrorCode> = actual.results.iter().map(|r| ErrorCode(r.error_code)).collect();
         let (ok, bad) = (ErrorCode::NONE, ErrorCode::INVALID_REQUEST);
         assert_eq!(
             codes,
             [ok, ok, ok, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, bad, bad],
             "DescribeConfigs {v}"
         );
-        assert_eq!(told.results[0].configs.len(), 33);
+        assert_eq!(actual.results[0].configs.len(), 33);
     }
     for v in ApiKey::AlterConfigs.stable_versions() {
         let config = alter_configs_request::AlterableConfig {
@@ -434,7 +440,7 @@ fn configs_in_every_version(c: &mut Client) {
             ..Default::default()
         };
         let codes: Vec<i16> = c
-            .ask(&request, v)
+            .call(&request, v)
             .responses
             .iter()
             .map(|r| r.error_code)
@@ -465,7 +471,7 @@ fn configs_in_every_version(c: &mut Client) {
             ..Default::default()
         };
         assert_eq!(
-            c.ask(&request, v).responses[0].error_code,
+            c.call(&request, v).responses[0].error_code,
             0,
             "IncrementalAlterConfigs {v}"
         );
@@ -474,13 +480,13 @@ fn configs_in_every_version(c: &mut Client) {
         c.value(TOPIC, "a", "retention.ms"),
         (Some("604800000".to_owned()), 5)
     );
-    let none = c.ask(&ListConfigResourcesRequest::default(), 0);
+    let none = c.call(&ListConfigResourcesRequest::default(), 0);
     assert_eq!(
         (none.error_code, none.config_resources.len()),
         (0, 0),
         "client metrics, of which there are none"
     );
-    let all = c.ask(&ListConfigResourcesRequest::default(), 1);
+    let all = c.call(&ListConfigResourcesRequest::default(), 1);
     let all: Vec<(i8, &str)> = all
         .config_resources
         .iter()
@@ -492,15 +498,15 @@ fn configs_in_every_version(c: &mut Client) {
         ..Default::default()
     };
     assert_eq!(
-        ErrorCode(c.ask(&unknown, 1).error_code),
+        ErrorCode(c.call(&unknown, 1).error_code),
         ErrorCode::UNSUPPORTED_VERSION
     );
 }
 
 #[test]
-fn topics_can_be_kept_from_being_deleted() {
+fn topic_deletion_can_be_disabled() {
     runtime().block_on(async {
-        let mut on = fresh("undeletable", &[("delete.topic.enable", "false")]).await;
+        let mut on = start_fresh("undeletable", &[("delete.topic.enable", "false")]).await;
         assert_eq!(on.client.create("a", 1, &[]).0, ErrorCode::NONE);
         let request = DeleteTopicsRequest {
             topic_names: vec!["a".into()],
@@ -512,7 +518,7 @@ fn topics_can_be_kept_from_being_deleted() {
             (3, ErrorCode::TOPIC_DELETION_DISABLED),
         ] {
             assert_eq!(
-                ErrorCode(on.client.ask(&request, version).responses[0].error_code),
+                ErrorCode(on.client.call(&request, version).responses[0].error_code),
                 code
             );
         }
@@ -522,9 +528,9 @@ fn topics_can_be_kept_from_being_deleted() {
 }
 
 #[test]
-fn what_waits_to_be_removed_does_not_outlive_its_broker() {
+fn delayed_deletion_ends_with_the_broker() {
     runtime().block_on(async {
-        let mut a = fresh("admin-removal", &[]).await;
+        let mut a = start_fresh("admin-removal", &[]).await;
         assert_eq!(a.client.create("t", 1, &[]).0, ErrorCode::NONE);
         let gone = DeleteTopicState {
             name: Some("t".into()),
@@ -535,10 +541,11 @@ fn what_waits_to_be_removed_does_not_outlive_its_broker() {
             timeout_ms: 30_000,
             ..Default::default()
         };
-        assert_eq!(a.client.ask(&request, 6).responses[0].error_code, 0);
-        // Its folder is to be removed a minute from now. Who holds the directory until then keeps the next broker out.
+        assert_eq!(a.client.call(&request, 6).responses[0].error_code, 0);
+        // The folder is due to be removed in a minute. A task that held the directory until then would block the next
+        // broker.
         a.stop().await;
-        let a = again("admin-removal", &[]).await;
+        let a = restart("admin-removal", &[]).await;
         a.stop().await;
     });
 }
@@ -549,35 +556,35 @@ fn what_waits_to_be_removed_does_not_outlive_its_broker() {
     reason = "a test of the real world: one client deletes while another asks"
 )]
 fn a_deleted_topic_leaves_metadata_and_its_data_at_once() {
-    // So many that deleting their logs takes longer than the questions below.
+    // So many that deleting their logs takes longer than the requests below.
     const PARTITIONS: i32 = 200;
     runtime().block_on(async {
-        let mut running = fresh("admin-gone-at-once", &[]).await;
+        let mut running = start_fresh("admin-gone-at-once", &[]).await;
         let addr = running.broker.local_addrs()[0].to_string();
         assert_eq!(running.client.create("t", PARTITIONS, &[]).0, ErrorCode::NONE);
         assert_eq!(running.client.produce("t", 0, b"old").error_code, 0);
-        let again = std::thread::spawn(move || {
-            let mut client = Client::to(&addr);
+        let recreation = std::thread::spawn(move || {
+            let mut client = Client::connect(&addr);
             let deleted = client.delete_topic("t");
             (deleted, client.create("t", 1, &[]).0)
         });
-        let (mut refused, mut renewed) = (0, false);
-        while !renewed {
-            // First the data, then Metadata: what is refused must not be shown any more.
+        let (mut errors, mut recreated) = (0, false);
+        while !recreated {
+            // Data first, then Metadata: a topic whose data can't be read must not be in Metadata.
             if running.client.read("t", 0, 0).is_err() {
-                refused += 1;
+                errors += 1;
                 let shown = running.client.partitions("t");
-                assert_ne!(shown, Ok(PARTITIONS as usize), "refused {refused} times");
+                assert_ne!(shown, Ok(PARTITIONS as usize), "{errors} errors");
             }
-            // First Metadata, then the data: what is shown anew must not be served of the old.
+            // Metadata first, then data: a recreated topic must not serve the old data.
             if running.client.partitions("t") == Ok(1) {
                 assert_eq!(running.client.read("t", 0, 0), Ok((Vec::new(), 0)));
-                renewed = true;
+                recreated = true;
             }
         }
-        assert!(refused > 0, "the deletion was seen while it was under way");
+        assert!(errors > 0, "the deletion was seen while it was under way");
         assert_eq!(
-            again.join().expect("no panic"),
+            recreation.join().expect("no panic"),
             (ErrorCode::NONE, ErrorCode::NONE)
         );
         running.stop().await;

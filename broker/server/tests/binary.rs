@@ -1,4 +1,4 @@
-//! The real binary: its command line, its one line of output, how it ends, and what it leaves behind.
+//! The real binary: its command line, its line of output, its exit, and its files.
 
 #![expect(
     clippy::disallowed_methods,
@@ -11,12 +11,12 @@ mod common;
 use std::net::TcpListener;
 
 use brokkr_wire::ErrorCode;
-use common::{brokkr, everything, output, place, refused, running, start, text, until};
+use common::{brokkr, file_states, fresh_dir, output, running, start, start_error, text, wait_until};
 use rustix::process::{Signal, kill_process};
 
 #[test]
-fn it_says_where_it_is_ready_and_after_how_long_and_ends_well() {
-    let dir = place("binary-ready");
+fn the_ready_line_has_the_address_and_the_time_and_a_signal_stops_cleanly() {
+    let dir = fresh_dir("binary-ready");
     let broker = start(&dir, &[]);
     let words: Vec<_> = broker.ready.trim_end().split(' ').collect();
     let ["ready", addr, "in", ms, "ms"] = words[..] else {
@@ -34,8 +34,8 @@ fn it_says_where_it_is_ready_and_after_how_long_and_ends_well() {
 }
 
 #[test]
-fn after_a_clean_stop_nothing_is_scanned_and_after_a_kill_it_is() {
-    let dir = place("binary-restarts");
+fn a_start_scans_logs_after_a_kill_and_not_after_a_clean_stop() {
+    let dir = fresh_dir("binary-restarts");
     let first = start(&dir, &["--log", "info"]);
     let mut client = first.client();
     client.create("t", 2, &[]);
@@ -60,7 +60,7 @@ fn after_a_clean_stop_nothing_is_scanned_and_after_a_kill_it_is() {
 
     let third = start(&dir, &["--log", "info"]);
     let mut client = third.client();
-    until("the log is recovered", || {
+    wait_until("the log is recovered", || {
         third.log().contains("recovered log=\"t-1\"")
     });
     assert_eq!(values(&mut client, 1), [1, 3, 5, 7, 9, 10, 11, 12, 13]);
@@ -69,14 +69,14 @@ fn after_a_clean_stop_nothing_is_scanned_and_after_a_kill_it_is() {
 
 #[test]
 fn a_directory_serves_one_process() {
-    let dir = place("binary-twice");
+    let dir = fresh_dir("binary-twice");
     let first = start(&dir, &[]);
     first.client().create("t", 1, &[]);
-    // Stopped, so that what changes is not its own work.
+    // Suspended, so that it changes nothing itself.
     kill_process(first.pid(), Signal::STOP).expect("it lives");
-    let before = everything(&dir);
-    let why = refused(&["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]);
-    let after = everything(&dir);
+    let before = file_states(&dir);
+    let why = start_error(&["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]);
+    let after = file_states(&dir);
     kill_process(first.pid(), Signal::CONT).expect("it lives");
     assert_eq!(
         why,
@@ -88,13 +88,13 @@ fn a_directory_serves_one_process() {
     assert_eq!(before, after);
     assert_eq!(first.client().partitions("t"), Ok(1));
     first.kill();
-    // The death of its owner frees it.
+    // The lock is released when its owner dies.
     assert_eq!(start(&dir, &[]).client().partitions("t"), Ok(1));
 }
 
 #[test]
-fn the_lock_file_may_be_gone_or_hold_anything() {
-    let dir = place("binary-lock-file");
+fn the_content_of_the_lock_file_does_not_matter() {
+    let dir = fresh_dir("binary-lock-file");
     let first = start(&dir, &[]);
     first.client().create("t", 1, &[]);
     assert!(first.terminate().0.success());
@@ -107,7 +107,7 @@ fn the_lock_file_may_be_gone_or_hold_anything() {
         let broker = start(&dir, &[]);
         assert_eq!(broker.client().partitions("t"), Ok(1), "{content:?}");
         assert_eq!(
-            refused(&["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]).0,
+            start_error(&["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]).0,
             1,
             "{content:?}"
         );
@@ -116,29 +116,29 @@ fn the_lock_file_may_be_gone_or_hold_anything() {
 }
 
 #[test]
-fn a_directory_of_another_node_is_left_alone() {
-    let dir = place("binary-node");
+fn a_directory_of_another_node_is_rejected_unchanged() {
+    let dir = fresh_dir("binary-node");
     let (status, _, _) = start(&dir, &["--set", "node.id=3"]).terminate();
     assert!(status.success());
-    let before = everything(&dir);
-    let why = refused(&["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]);
+    let before = file_states(&dir);
+    let why = start_error(&["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]);
     let said = format!(
         "brokkr: log directory {}: meta.properties belongs to node.id 3, but this is node.id 1",
         text(&dir)
     );
     assert_eq!(why, (1, said));
-    assert_eq!(before, everything(&dir));
+    assert_eq!(before, file_states(&dir));
 }
 
 #[test]
-fn a_directory_that_can_t_be_written_is_refused() {
-    let file = place("binary-file");
+fn an_unwritable_directory_is_rejected() {
+    let file = fresh_dir("binary-file");
     std::fs::create_dir_all(file.parent().expect("it has one")).expect("made");
     std::fs::write(&file, "in the way").expect("written");
     let below = file.join("data");
-    // Not even root may make something in /proc.
+    // Not even root may create a directory in /proc.
     for dir in [text(&file), text(&below), "/proc/brokkr"] {
-        let (status, why) = refused(&["--data-dir", dir, "--listen", "127.0.0.1:0"]);
+        let (status, why) = start_error(&["--data-dir", dir, "--listen", "127.0.0.1:0"]);
         assert!(
             status == 1 && why.starts_with(&format!("brokkr: log directory {dir}: ")),
             "{status}: {why}"
@@ -149,17 +149,17 @@ fn a_directory_that_can_t_be_written_is_refused() {
 }
 
 #[test]
-fn an_address_that_can_t_be_had_is_refused_before_anything_is_made() {
-    let dir = place("binary-port");
+fn an_unavailable_address_is_rejected_before_anything_is_created() {
+    let dir = fresh_dir("binary-port");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let busy = taken.local_addr().expect("it has one").to_string();
-    // 192.0.2.1 is nobody's (RFC 5737); an empty label is no name.
+    // 192.0.2.1 belongs to no machine (RFC 5737); an empty label is not a valid name.
     for (addr, said) in [
         (busy.as_str(), "Address already in use"),
         ("192.0.2.1:0", "Cannot assign requested address"),
         ("..:1", "failed to lookup address"),
     ] {
-        let (status, why) = refused(&["--data-dir", text(&dir), "--listen", addr]);
+        let (status, why) = start_error(&["--data-dir", text(&dir), "--listen", addr]);
         let begin = format!("brokkr: can't listen on {addr}: ");
         assert!(
             status == 1 && why.starts_with(&begin) && why.contains(said),
@@ -170,11 +170,11 @@ fn an_address_that_can_t_be_had_is_refused_before_anything_is_made() {
 }
 
 #[test]
-fn what_it_can_t_be_started_with_is_said_in_one_line() {
-    let dir = place("binary-usage");
-    let file = place("binary-usage.properties");
+fn an_invalid_configuration_is_one_line() {
+    let dir = fresh_dir("binary-usage");
+    let file = fresh_dir("binary-usage.properties");
     std::fs::write(&file, "num.partitions=2\nlog.retention.houres=1\n").expect("written");
-    let missing = place("binary-usage.missing");
+    let missing = fresh_dir("binary-usage.missing");
     let cases: [(&[&str], String); 9] = [
         (
             &["--set", "num.partition=2"],
@@ -214,15 +214,15 @@ fn what_it_can_t_be_started_with_is_said_in_one_line() {
     ];
     for (args, said) in cases {
         let all: Vec<_> = ["--data-dir", text(&dir)].iter().chain(args).copied().collect();
-        assert_eq!(refused(&all), (2, format!("brokkr: {said}")));
+        assert_eq!(start_error(&all), (2, format!("brokkr: {said}")));
         assert!(!dir.exists(), "{args:?}");
     }
     std::fs::remove_file(&file).expect("removed");
 }
 
 #[test]
-fn a_setting_that_is_not_served_yet_is_warned_of() {
-    let dir = place("binary-warning");
+fn an_unimplemented_setting_gives_a_warning() {
+    let dir = fresh_dir("binary-warning");
     let broker = start(
         &dir,
         &["--set", "background.threads=3", "--set", "num.partitions=2"],
@@ -239,10 +239,10 @@ fn a_setting_that_is_not_served_yet_is_warned_of() {
 }
 
 #[test]
-fn flags_are_over_sets_and_sets_over_the_file_with_and_without_the_word_serve() {
-    let dir = place("binary-config");
-    let file = place("binary-config.properties");
-    let elsewhere = place("binary-config-elsewhere");
+fn flags_override_sets_and_sets_override_the_file_with_and_without_serve() {
+    let dir = fresh_dir("binary-config");
+    let file = fresh_dir("binary-config.properties");
+    let elsewhere = fresh_dir("binary-config-elsewhere");
     let properties = format!(
         "# as Kafka's\nnum.partitions = 3\nlog.dirs={}\nlisteners=PLAINTEXT://127.0.0.1:0\nmessage.max.bytes=2000\n",
         text(&elsewhere)
@@ -277,7 +277,7 @@ fn flags_are_over_sets_and_sets_over_the_file_with_and_without_the_word_serve() 
 }
 
 #[test]
-fn it_tells_how_to_use_it() {
+fn help_version_and_completions() {
     let (status, help, stderr) = output(brokkr().arg("--help"));
     assert_eq!((status, stderr.as_str()), (Some(0), ""));
     for word in [

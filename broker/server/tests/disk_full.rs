@@ -1,9 +1,9 @@
-//! A disk without room: writes are refused, reads go on, records and topics can be deleted to make room, writing resumes when
-//! there is some, and nothing that was acknowledged is lost.
+//! A full disk: writes fail, reads succeed, deleting records and topics frees space, writes resume once there is some, and
+//! no acknowledged record is lost.
 //!
-//! A disk is full in one of two ways. A small tmpfs in a user namespace is full for everybody, to the last block; not every
-//! machine lets its users mount one. A limit on the size of files (`RLIMIT_FSIZE`) is there everywhere, and refuses whatever
-//! is written, without a disk that could be made room on.
+//! Two ways make a disk full. A small tmpfs in a user namespace is full for every process, to the last block; not every
+//! machine allows users to mount one. A limit on file sizes (`RLIMIT_FSIZE`) works everywhere and fails every write, but
+//! no deletion can free space.
 
 #![expect(
     clippy::disallowed_methods,
@@ -19,22 +19,22 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use brokkr_wire::ErrorCode;
-use common::{Client, Running, place, running, start, until};
+use common::{Client, Running, fresh_dir, running, start, wait_until};
 use rustix::process::{Resource, Rlimit, prlimit};
 
-/// Larger than what may be left in a block, or in all the blocks of a file's tail.
+/// Larger than the free space that a block, or all tail blocks of files, may have left.
 static VALUE: [u8; 20_000] = [7; 20_000];
 
-/// A small file system of its own, seen by the processes that are started in it. Dropping it takes it away.
+/// A small file system, visible to the processes started in it. Dropping it unmounts it.
 struct Tmpfs {
     holder: Child,
     dir: PathBuf,
 }
 
 impl Tmpfs {
-    /// `None` on a machine that doesn't let us.
-    fn mounted(name: &str, mib: u32) -> Option<Self> {
-        let dir = place(name);
+    /// `None` on a machine that does not allow it.
+    fn mount(name: &str, mib: u32) -> Option<Self> {
+        let dir = fresh_dir(name);
         std::fs::create_dir_all(&dir).expect("made");
         let mount = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && echo mounted && exec cat");
         let holder = Command::new("unshare")
@@ -74,7 +74,7 @@ impl Tmpfs {
         running(&mut command, &self.dir)
     }
 
-    /// Where a file of the mount is for us.
+    /// The path of a file of the mount, as seen from outside.
     fn path(&self, name: &str) -> PathBuf {
         let dir = self.dir.strip_prefix("/").expect("an absolute path");
         PathBuf::from(format!("/proc/{}/root", self.holder.id()))
@@ -82,7 +82,7 @@ impl Tmpfs {
             .join(name)
     }
 
-    /// Takes all the room there is, to the last block.
+    /// Fills the file system to the last block.
     fn fill(&self) {
         let mut filler = OpenOptions::new()
             .append(true)
@@ -94,15 +94,15 @@ impl Tmpfs {
         }
     }
 
-    /// Gives back what was taken.
+    /// Frees the space again.
     fn free(&self) {
         std::fs::remove_file(self.path("filler")).expect("removed");
     }
 
-    /// Waits until the broker has put its reserve aside.
-    fn reserve(&self) {
+    /// Waits until the broker has created its reserve.
+    fn wait_for_reserve(&self) {
         let last = self.path("data/brokkr-reserve-3");
-        until("the reserve is there", || {
+        wait_until("the reserve is there", || {
             File::open(&last).is_ok_and(|f| f.metadata().is_ok_and(|m| m.len() == 1 << 20))
         });
     }
@@ -115,8 +115,8 @@ impl Drop for Tmpfs {
     }
 }
 
-/// Produces records until one is refused; the values acknowledged are 0, 1, 2 …, each in the first byte of a value.
-fn produce_until_refused(client: &mut Client, topic: &str, at_most: i64) -> (i64, ErrorCode) {
+/// Produces records until one fails. The acknowledged values are 0, 1, 2 …, each in the first byte.
+fn produce_until_error(client: &mut Client, topic: &str, at_most: i64) -> (i64, ErrorCode) {
     let mut value = vec![0; 100_000];
     for i in 0..at_most {
         value[..8].copy_from_slice(&i.to_be_bytes());
@@ -129,7 +129,7 @@ fn produce_until_refused(client: &mut Client, topic: &str, at_most: i64) -> (i64
     panic!("{at_most} records fit");
 }
 
-fn holds(client: &mut Client, topic: &str, count: i64) {
+fn assert_holds(client: &mut Client, topic: &str, count: i64) {
     let (records, _) = client.read(topic, 0, 0).expect("served");
     let found: Vec<_> = records
         .iter()
@@ -139,8 +139,8 @@ fn holds(client: &mut Client, topic: &str, count: i64) {
     assert_eq!(found, expected);
 }
 
-/// What holds on every full disk.
-fn writes_fail_reads_go_on_and_writing_resumes(broker: &Running, fill: impl Fn(), free: impl Fn()) {
+/// Checks that hold on every full disk.
+fn check_writes_fail_reads_succeed_and_writes_resume(broker: &Running, fill: impl Fn(), free: impl Fn()) {
     let client = &mut broker.client();
     assert_eq!(client.create("t", 1, &[]), (ErrorCode::NONE, None));
     for i in 0..20 {
@@ -153,8 +153,8 @@ fn writes_fail_reads_go_on_and_writing_resumes(broker: &Running, fill: impl Fn()
             assert_eq!(ErrorCode(refused.error_code), ErrorCode::KAFKA_STORAGE_ERROR);
             assert_eq!(refused.base_offset, -1);
         }
-        holds(client, "t", 20 + round);
-        // The controller's own log is on the same disk.
+        assert_holds(client, "t", 20 + round);
+        // The metadata log is on the same disk.
         let (code, _) = client.create("large", 100, &[]);
         assert_eq!(code, ErrorCode::KAFKA_STORAGE_ERROR);
         assert_eq!(
@@ -164,15 +164,15 @@ fn writes_fail_reads_go_on_and_writing_resumes(broker: &Running, fill: impl Fn()
         free();
         let resumed = client.produce("t", 0, &VALUE);
         assert_eq!((resumed.error_code, resumed.base_offset), (0, 20 + round));
-        holds(client, "t", 21 + round);
+        assert_holds(client, "t", 21 + round);
     }
     assert_eq!(client.create("large", 100, &[]), (ErrorCode::NONE, None));
     assert_eq!(client.partitions("large"), Ok(100));
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_is_met_and_lifted() {
-    let dir = place("full-limit");
+fn a_file_size_limit_fails_writes_until_it_is_lifted() {
+    let dir = fresh_dir("full-limit");
     let broker = start(&dir, &[]);
     let limit = |current: Option<u64>| {
         let limit = Rlimit {
@@ -181,24 +181,24 @@ fn a_limit_on_the_size_of_files_is_met_and_lifted() {
         };
         prlimit(Some(broker.pid()), Resource::Fsize, limit).expect("a process may limit its child");
     };
-    writes_fail_reads_go_on_and_writing_resumes(&broker, || limit(Some(0)), || limit(None));
+    check_writes_fail_reads_succeed_and_writes_resume(&broker, || limit(Some(0)), || limit(None));
     broker.kill();
     let broker = start(&dir, &[]);
-    holds(&mut broker.client(), "t", 23);
+    assert_holds(&mut broker.client(), "t", 23);
     assert!(broker.terminate().0.success());
 }
 
-/// How often something is refused in a row.
-const REFUSALS: usize = 100;
-/// A kind of failure that goes on is logged no more often.
+/// Failed requests in a row.
+const ERRORS: usize = 100;
+/// Minimum time between two log lines of one kind of error.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 #[test]
-fn however_often_a_full_disk_refuses_something_each_kind_of_refusal_is_one_line() {
-    let dir = place("full-log");
+fn errors_of_a_full_disk_are_logged_once_per_kind() {
+    let dir = fresh_dir("full-log");
     let broker = start(&dir, &[]);
     let client = &mut broker.client();
-    // The metadata are larger than the limit, and the broker's own log has room for many lines below it.
+    // The metadata log is larger than the limit; the broker's stderr has room for many lines below it.
     assert_eq!(client.create("t", 200, &[]), (ErrorCode::NONE, None));
     assert_eq!(client.produce("t", 0, &[7; 100_000]).error_code, 0);
     let begun = Instant::now();
@@ -207,7 +207,7 @@ fn however_often_a_full_disk_refuses_something_each_kind_of_refusal_is_one_line(
         maximum: None,
     };
     prlimit(Some(broker.pid()), Resource::Fsize, limit).expect("a process may limit its child");
-    for _ in 0..REFUSALS {
+    for _ in 0..ERRORS {
         let failed = ErrorCode::KAFKA_STORAGE_ERROR;
         assert_eq!(client.create("u", 1, &[]).0, failed);
         assert_ne!(client.init_producer_id(-1, -1), ErrorCode::NONE);
@@ -218,27 +218,27 @@ fn however_often_a_full_disk_refuses_something_each_kind_of_refusal_is_one_line(
         let lines = broker.lines_with(kind);
         assert!((1..=lines_max).contains(&lines), "{kind}: {lines} lines");
     }
-    // Nothing else is told of each refusal.
-    assert!(broker.log().lines().count() < REFUSALS, "{}", broker.log());
+    // Nothing else is logged for each error.
+    assert!(broker.log().lines().count() < ERRORS, "{}", broker.log());
 }
 
 #[test]
-fn a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
-    let Some(disk) = Tmpfs::mounted("full-room", 32) else {
+fn a_full_disk_fails_writes_until_there_is_space() {
+    let Some(disk) = Tmpfs::mount("full-room", 32) else {
         return;
     };
     let broker = disk.broker(&[]);
-    disk.reserve();
-    writes_fail_reads_go_on_and_writing_resumes(&broker, || disk.fill(), || disk.free());
+    disk.wait_for_reserve();
+    check_writes_fail_reads_succeed_and_writes_resume(&broker, || disk.fill(), || disk.free());
     broker.kill();
     let broker = disk.broker(&[]);
-    holds(&mut broker.client(), "t", 23);
+    assert_holds(&mut broker.client(), "t", 23);
     assert!(broker.terminate().0.success());
 }
 
 #[test]
-fn room_can_be_made_on_a_disk_that_is_full_to_the_last_block() {
-    let Some(disk) = Tmpfs::mounted("full-delete", 32) else {
+fn space_can_be_freed_on_a_disk_that_is_full_to_the_last_block() {
+    let Some(disk) = Tmpfs::mount("full-delete", 32) else {
         return;
     };
     let soon = [
@@ -248,7 +248,7 @@ fn room_can_be_made_on_a_disk_that_is_full_to_the_last_block() {
         "log.segment.delete.delay.ms=0",
     ];
     let broker = disk.broker(&soon);
-    disk.reserve();
+    disk.wait_for_reserve();
     let client = &mut broker.client();
     for topic in ["a", "b"] {
         assert_eq!(
@@ -261,13 +261,13 @@ fn room_can_be_made_on_a_disk_that_is_full_to_the_last_block() {
     for i in 0..50 {
         assert_eq!(client.produce("b", 0, &[7; 100_000]).base_offset, i);
     }
-    let (count, code) = produce_until_refused(client, "a", 1000);
+    let (count, code) = produce_until_error(client, "a", 1000);
     assert_eq!(code, ErrorCode::KAFKA_STORAGE_ERROR);
     disk.fill();
 
-    // Records go.
+    // Delete records.
     assert_eq!(client.delete_records("a", 0, count - 20), Ok(count - 20));
-    until("there is room again", || {
+    wait_until("there is room again", || {
         client.produce("a", 0, &VALUE).error_code == 0
     });
     let (records, log_start) = client.read("a", 0, count - 20).expect("served");
@@ -277,17 +277,17 @@ fn room_can_be_made_on_a_disk_that_is_full_to_the_last_block() {
         assert_eq!((offset.0, &value[..8]), (i, &i.to_be_bytes()[..]));
     }
 
-    // A start, too, needs a few blocks.
+    // A start needs a few blocks, too.
     disk.fill();
     broker.kill();
     let broker = disk.broker(&soon);
     let client = &mut broker.client();
-    holds(client, "b", 50);
+    assert_holds(client, "b", 50);
 
-    // A topic goes.
+    // Delete a topic.
     disk.fill();
     assert_eq!(client.delete_topic("b"), ErrorCode::NONE);
-    until("there is room again", || {
+    wait_until("there is room again", || {
         client.produce("a", 0, &VALUE).error_code == 0
     });
     assert_eq!(client.partitions("b"), Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));

@@ -1,4 +1,4 @@
-//! What one peer may take: connections, time, memory. Who takes more is dropped, and the others are served.
+//! Limits of one peer: connections, time, memory. A peer that exceeds one is disconnected; the others are served.
 
 #![expect(clippy::disallowed_methods, reason = "tests of the real world wait in it")]
 
@@ -7,25 +7,25 @@ mod common;
 use std::time::{Duration, Instant};
 
 use brokkr_wire::messages::ApiVersionsRequest;
-use common::{Client, Running, place, start, until};
+use common::{Client, Running, fresh_dir, start, wait_until};
 
 fn with(name: &str, settings: &[&str]) -> Running {
     let sets: Vec<_> = settings.iter().flat_map(|s| ["--set", *s]).collect();
-    start(&place(name), &sets)
+    start(&fresh_dir(name), &sets)
 }
 
 fn is_served(client: &mut Client) {
-    assert_eq!(client.ask(&ApiVersionsRequest::default(), 0).error_code, 0);
+    assert_eq!(client.call(&ApiVersionsRequest::default(), 0).error_code, 0);
 }
 
-/// Whether a connection made now is served, and not closed at once.
-fn has_a_place(broker: &Running) -> bool {
+/// Whether a new connection is served and not closed at once.
+fn can_connect(broker: &Running) -> bool {
     let mut client = broker.client();
     client.try_send(&ApiVersionsRequest::default(), 0) && client.frame().is_some()
 }
 
 #[test]
-fn connections_are_counted_and_a_closed_one_makes_place() {
+fn connections_are_limited_and_a_closed_one_frees_its_slot() {
     for (name, limit) in [
         ("limits-all", "max.connections=3"),
         ("limits-ip", "max.connections.per.ip=3"),
@@ -34,11 +34,11 @@ fn connections_are_counted_and_a_closed_one_makes_place() {
         let mut served: Vec<_> = (0..3).map(|_| broker.client()).collect();
         served.iter_mut().for_each(is_served);
         for _ in 0..5 {
-            assert!(!has_a_place(&broker), "{limit}");
+            assert!(!can_connect(&broker), "{limit}");
         }
         served.iter_mut().for_each(is_served);
         drop(served.pop());
-        until("the place is free", || has_a_place(&broker));
+        wait_until("the place is free", || can_connect(&broker));
         assert_eq!(
             broker.log().lines().count(),
             1,
@@ -49,13 +49,13 @@ fn connections_are_counted_and_a_closed_one_makes_place() {
 }
 
 #[test]
-fn who_says_nothing_is_dropped_and_who_speaks_is_not() {
+fn idle_connections_are_closed_and_active_ones_are_not() {
     let broker = with("limits-idle", &["connections.max.idle.ms=600"]);
     let (mut idle, mut busy) = (broker.client(), broker.client());
     is_served(&mut idle);
     let begun = Instant::now();
-    idle.not_waiting();
-    until("the idle one is dropped", || {
+    idle.set_nonblocking();
+    wait_until("the idle one is dropped", || {
         is_served(&mut busy);
         idle.is_closed()
     });
@@ -65,21 +65,23 @@ fn who_says_nothing_is_dropped_and_who_speaks_is_not() {
         begun.elapsed()
     );
     is_served(&mut busy);
-    // A frame that is begun and left is no better.
+    // An incomplete frame does not count as activity.
     let mut begun = broker.client();
     begun.raw(&[0, 0, 1, 0, 9]);
-    begun.not_waiting();
-    until("who stopped in a frame is dropped", || begun.is_closed());
+    begun.set_nonblocking();
+    wait_until("a connection with an incomplete frame is closed", || {
+        begun.is_closed()
+    });
 }
 
 #[test]
-fn a_peer_that_reads_no_answers_is_dropped() {
+fn a_peer_that_reads_no_responses_is_dropped() {
     let broker = with("limits-slow", &["connections.max.idle.ms=1000"]);
     let mut slow = broker.client();
-    slow.not_waiting();
+    slow.set_nonblocking();
     let mut other = broker.client();
-    until("it is dropped", || {
-        // As much as it takes; what it doesn't take is not the test's concern.
+    wait_until("it is dropped", || {
+        // As many as fit; a failed send does not matter here.
         while slow.try_send(&ApiVersionsRequest::default(), 0) {}
         is_served(&mut other);
         broker.log().contains("slow reader dropped")
@@ -88,18 +90,18 @@ fn a_peer_that_reads_no_answers_is_dropped() {
 }
 
 #[test]
-fn who_holds_the_budget_and_brings_nothing_gives_way_and_small_requests_need_none() {
+fn a_stalled_frame_is_evicted_and_small_requests_have_a_reserve() {
     let broker = with("limits-memory", &["queued.max.request.bytes=1000000"]);
     let (mut small, mut second) = (broker.client(), broker.client());
     assert!(small.create("t", 1, &[("retention.ms", "-1")]).0 == brokkr_wire::ErrorCode::NONE);
-    // Takes most of what may arrive, and brings nothing more.
+    // Holds most of the pool of buffers, and sends nothing more.
     let mut first = broker.client();
     first.raw(&900_000u32.to_be_bytes());
     first.raw(&[0; 200_000]);
-    first.not_waiting();
-    // Again and again: the second may come before the broker has read all of that, or while both wait for each other. Then it
-    // gives way, for the first is older.
-    until("the first gives way", || {
+    first.set_nonblocking();
+    // Repeated: the second may arrive before the broker has read all of the first, or while both wait for each other. Then
+    // the second is evicted, for the first is older.
+    wait_until("the first gives way", || {
         is_served(&mut small);
         match second.try_produce("t", 0, &[1; 200_000]) {
             Some(answer) => assert_eq!(answer.error_code, 0),
@@ -110,20 +112,20 @@ fn who_holds_the_budget_and_brings_nothing_gives_way_and_small_requests_need_non
     assert_eq!(broker.client().produce("t", 0, &[1; 200_000]).error_code, 0);
 }
 
-/// Each holds a part of what the others wait for: one at a time has to give way, and comes again.
+/// Each holds memory that the others wait for: one at a time is evicted and retries.
 #[test]
 fn frames_that_wait_for_each_other_all_arrive() {
-    all_arrive("limits-frames", 100_000);
+    check_all_arrive("limits-frames", 100_000);
 }
 
-/// None of them can arrive while another holds a part.
+/// None can arrive while another one holds a part of the pool.
 #[test]
 fn frames_larger_than_their_pool_all_arrive() {
-    all_arrive("limits-large-frames", 400_000);
+    check_all_arrive("limits-large-frames", 400_000);
 }
 
-/// The pool of what arrives is 187,500 bytes.
-fn all_arrive(name: &str, bytes: usize) {
+/// The pool of buffers has 187,500 bytes.
+fn check_all_arrive(name: &str, bytes: usize) {
     let broker = with(name, &["queued.max.request.bytes=1000000"]);
     assert!(broker.client().create("t", 1, &[]).0 == brokkr_wire::ErrorCode::NONE);
     std::thread::scope(|scope| {
@@ -144,7 +146,7 @@ fn all_arrive(name: &str, bytes: usize) {
 }
 
 #[test]
-fn a_frame_past_the_limit_is_not_begun() {
+fn a_frame_above_the_limit_is_rejected() {
     let broker = with("limits-frame", &["socket.request.max.bytes=10000"]);
     let mut peer = broker.client();
     peer.raw(&10_001u32.to_be_bytes());
@@ -152,7 +154,7 @@ fn a_frame_past_the_limit_is_not_begun() {
     is_served(&mut broker.client());
 }
 
-/// Files of this process that are open and have no name any more.
+/// Open files of this process that were deleted.
 fn open_without_name(broker: &Running) -> Vec<String> {
     let open = format!("/proc/{}/fd", broker.pid().as_raw_nonzero());
     let open = std::fs::read_dir(open).expect("it lives").flatten();
@@ -162,8 +164,8 @@ fn open_without_name(broker: &Running) -> Vec<String> {
 }
 
 #[test]
-fn what_was_deleted_is_closed_whoever_stays_connected() {
-    let path = place("limits-deleted");
+fn deleted_files_are_closed_though_clients_stay_connected() {
+    let path = fresh_dir("limits-deleted");
     let broker = start(&path, &["--set", "log.segment.delete.delay.ms=1"]);
     let mut client = broker.client();
     for name in ["kept", "gone"] {
@@ -173,7 +175,7 @@ fn what_was_deleted_is_closed_whoever_stays_connected() {
     for (at, client) in idle.iter_mut().enumerate() {
         for name in ["kept", "gone"].iter().take(1 + at % 2) {
             assert_eq!(client.produce(name, 0, b"v").error_code, 0);
-            client.ask(&common::fetch_of(name, 0), 11);
+            client.call(&common::fetch_of(name, 0), 11);
         }
     }
     assert_eq!(client.delete_topic("gone"), brokkr_wire::ErrorCode::NONE);
@@ -184,7 +186,7 @@ fn what_was_deleted_is_closed_whoever_stays_connected() {
             .flatten()
             .any(|e| is_of_it(e.file_name()))
     };
-    until("it is deleted", || !has_it());
-    until("all of it is closed", || open_without_name(&broker).is_empty());
+    wait_until("it is deleted", || !has_it());
+    wait_until("all of it is closed", || open_without_name(&broker).is_empty());
     idle.iter_mut().for_each(is_served);
 }

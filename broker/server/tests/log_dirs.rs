@@ -1,4 +1,5 @@
-//! Several log directories: what is where, and what a start makes of one that is missing, of another's, or there twice.
+//! Several log directories: where partitions are, and starts with a directory that is missing, belongs to another broker,
+//! or is listed twice.
 
 #![expect(
     clippy::disallowed_methods,
@@ -13,9 +14,9 @@ use brokkr_wire::messages::metadata_request::MetadataRequestTopic;
 use brokkr_wire::messages::metadata_response::MetadataResponsePartition;
 use brokkr_wire::messages::{DescribeLogDirsRequest, MetadataRequest};
 use brokkr_wire::{ErrorCode, Str};
-use common::{Client, Running, brokkr, place, refused, running, text, until};
+use common::{Client, Running, brokkr, fresh_dir, running, start_error, text, wait_until};
 
-/// Two directories in one of this name.
+/// Two log directories in a directory of this name.
 struct Dirs {
     root: PathBuf,
     a: PathBuf,
@@ -24,7 +25,7 @@ struct Dirs {
 
 impl Dirs {
     fn new(name: &str) -> Self {
-        let root = place(name);
+        let root = fresh_dir(name);
         std::fs::create_dir_all(&root).expect("made");
         let (a, b) = (root.join("a"), root.join("b"));
         Self { root, a, b }
@@ -40,14 +41,14 @@ impl Dirs {
         running(&mut command, &self.root)
     }
 
-    fn refused(&self) -> String {
-        let (code, why) = refused(&["--listen", "127.0.0.1:0", "--set", &self.setting()]);
+    fn start_error(&self) -> String {
+        let (code, why) = start_error(&["--listen", "127.0.0.1:0", "--set", &self.setting()]);
         assert_eq!(code, 1, "{why}");
         why
     }
 }
 
-/// The folders of partitions of a topic in a directory.
+/// The partition folders of a topic in a directory.
 fn folders(dir: &Path, topic: &str) -> Vec<String> {
     let names = std::fs::read_dir(dir).expect("listed").map(|e| {
         let name = e.expect("listed").file_name();
@@ -67,16 +68,16 @@ fn metadata(client: &mut Client, topic: &str) -> Vec<MetadataResponsePartition> 
         topics: Some(vec![topic]),
         ..Default::default()
     };
-    client.ask(&request, 12).topics.remove(0).partitions
+    client.call(&request, 12).topics.remove(0).partitions
 }
 
-/// Each directory: its error, whether its room is told, and its partitions of `t`.
-fn described(client: &mut Client) -> Vec<(String, ErrorCode, bool, Vec<i32>)> {
+/// Each directory: its error, whether its space is reported, and its partitions of `t`.
+fn describe_log_dirs(client: &mut Client) -> Vec<(String, ErrorCode, bool, Vec<i32>)> {
     let request = DescribeLogDirsRequest {
         topics: None,
         ..Default::default()
     };
-    let response = client.ask(&request, 4);
+    let response = client.call(&request, 4);
     let each = response.results.into_iter().map(|dir| {
         let of_t = dir.topics.iter().filter(|t| t.name.as_str() == "t");
         let partitions = of_t.flat_map(|t| t.partitions.iter().map(|p| p.partition_index));
@@ -88,8 +89,8 @@ fn described(client: &mut Client) -> Vec<(String, ErrorCode, bool, Vec<i32>)> {
     each.collect()
 }
 
-/// `t` with four partitions and a record in each.
-fn filled(broker: &Running) {
+/// Creates `t` with four partitions and a record in each.
+fn create_filled_topic(broker: &Running) {
     let client = &mut broker.client();
     assert_eq!(client.create("t", 4, &[]), (ErrorCode::NONE, None));
     for partition in 0..4 {
@@ -97,23 +98,23 @@ fn filled(broker: &Running) {
     }
 }
 
-fn holds(client: &mut Client, topic: &str, partition: i32, count: usize) {
+fn assert_holds(client: &mut Client, topic: &str, partition: i32, count: usize) {
     let (records, _) = client.read(topic, partition, 0).expect("served");
     assert_eq!(records.len(), count, "{topic}-{partition}");
 }
 
 #[test]
-fn partitions_are_spread_and_stay_where_they_are() {
+fn partitions_are_spread_and_stay_in_their_directories() {
     let dirs = Dirs::new("dirs-spread");
     let broker = dirs.start();
-    filled(&broker);
+    create_filled_topic(&broker);
     let client = &mut broker.client();
     let (a, b) = (text(&dirs.a).to_owned(), text(&dirs.b).to_owned());
     let expected = vec![
         (a, ErrorCode::NONE, true, vec![0, 2]),
         (b, ErrorCode::NONE, true, vec![1, 3]),
     ];
-    assert_eq!(described(client), expected);
+    assert_eq!(describe_log_dirs(client), expected);
     assert!(broker.terminate().0.success());
     assert_eq!(folders(&dirs.a, "t"), ["t-0", "t-2"]);
     assert_eq!(folders(&dirs.b, "t"), ["t-1", "t-3"]);
@@ -137,7 +138,7 @@ fn partitions_are_spread_and_stay_where_they_are() {
     ] {
         assert!(dirs.a.join(file).exists() && dirs.b.join(file).exists(), "{file}");
     }
-    // The order of the directories says nothing of the partitions in them.
+    // The order of the directories does not matter to the partitions in them.
     let turned = format!("log.dirs={},{}", text(&dirs.b), text(&dirs.a));
     let of_metadata = format!("metadata.log.dir={}", text(&dirs.a));
     let mut command = brokkr();
@@ -147,22 +148,22 @@ fn partitions_are_spread_and_stay_where_they_are() {
     let client = &mut broker.client();
     for partition in 0..4 {
         assert_eq!(client.produce("t", partition, b"second").base_offset, 1);
-        holds(client, "t", partition, 2);
+        assert_holds(client, "t", partition, 2);
     }
     assert!(!broker.log().contains("recovered"), "{}", broker.log());
     broker.kill();
     let broker = dirs.start();
     for partition in 0..4 {
-        holds(&mut broker.client(), "t", partition, 2);
+        assert_holds(&mut broker.client(), "t", partition, 2);
     }
 }
 
 #[test]
-fn a_directory_that_is_missing_takes_its_partitions_alone_and_they_are_not_made_anew() {
+fn a_missing_directory_takes_only_its_partitions_offline_and_they_are_not_created_again() {
     for replaced_by in ["nothing", "a new one", "a broken one"] {
         let dirs = Dirs::new("dirs-missing");
         let broker = dirs.start();
-        filled(&broker);
+        create_filled_topic(&broker);
         broker.kill();
         let away = dirs.root.join("away");
         std::fs::rename(&dirs.b, &away).expect("moved");
@@ -196,7 +197,7 @@ fn a_directory_that_is_missing_takes_its_partitions_alone_and_they_are_not_made_
                 assert_eq!((produced, read), (failed, Err(failed)), "{replaced_by}");
             }
         }
-        let of_b = described(client).remove(1);
+        let of_b = describe_log_dirs(client).remove(1);
         let code = match replaced_by {
             "a broken one" => ErrorCode::KAFKA_STORAGE_ERROR,
             _ => ErrorCode::NONE,
@@ -206,14 +207,14 @@ fn a_directory_that_is_missing_takes_its_partitions_alone_and_they_are_not_made_
             broker.lines_with("offline: its log directory is none of those"),
             1
         );
-        // New topics are where there is room.
+        // New topics go to the remaining directory.
         assert_eq!(client.create("u", 2, &[]).0, ErrorCode::NONE);
         for partition in 0..2 {
             assert_eq!(client.produce("u", partition, b"first").error_code, 0);
         }
         assert!(folders(&dirs.b, "t").is_empty(), "{replaced_by}");
         broker.kill();
-        // Back again, with all that was in it; what was put into the one in its place is missing now.
+        // The directory is back with all its records; the one in its place is missing now.
         if dirs.b.exists() {
             std::fs::remove_dir_all(&dirs.b).expect("removed");
         }
@@ -222,31 +223,31 @@ fn a_directory_that_is_missing_takes_its_partitions_alone_and_they_are_not_made_
         let client = &mut broker.client();
         for partition in 0..4 {
             let expected = if partition % 2 == 0 { 2 } else { 1 };
-            holds(client, "t", partition, expected);
+            assert_holds(client, "t", partition, expected);
             assert_eq!(client.produce("t", partition, b"third").error_code, 0);
         }
     }
 }
 
-/// As when a file system is unmounted under it: the path leads to an empty directory, or to none.
+/// As when the file system is unmounted: the path leads to an empty directory, or to none.
 #[test]
-fn a_directory_that_goes_away_while_it_is_served_is_not_made_anew() {
+fn a_directory_that_disappears_while_it_is_served_is_not_created_again() {
     for replaced_by in ["nothing", "an empty one"] {
         let dirs = Dirs::new("dirs-unmounted");
         let broker = dirs.start();
-        filled(&broker);
+        create_filled_topic(&broker);
         let away = dirs.root.join("away");
         std::fs::rename(&dirs.b, &away).expect("moved");
         if replaced_by != "nothing" {
             std::fs::create_dir(&dirs.b).expect("made");
         }
         let client = &mut broker.client();
-        // Where the new partitions are: on the directory that is there, or refused; never said to be written and lost.
+        // New partitions are in the remaining directory or fail; none is acknowledged and lost.
         assert_eq!(client.create("u", 4, &[]).0, ErrorCode::NONE);
         let acknowledged: Vec<i32> = (0..4)
             .filter(|p| client.produce("u", *p, b"first").error_code == 0)
             .collect();
-        until("its partitions are offline", || {
+        wait_until("its partitions are offline", || {
             client.produce("t", 1, b"lost").error_code == ErrorCode::KAFKA_STORAGE_ERROR.0
         });
         assert_eq!(client.produce("t", 0, b"second").error_code, 0, "{replaced_by}");
@@ -264,28 +265,28 @@ fn a_directory_that_goes_away_while_it_is_served_is_not_made_anew() {
         std::fs::rename(&away, &dirs.b).expect("moved back");
         let broker = dirs.start();
         let client = &mut broker.client();
-        acknowledged.iter().for_each(|p| holds(client, "u", *p, 1));
-        holds(client, "t", 0, 2);
-        holds(client, "t", 3, 1);
+        acknowledged.iter().for_each(|p| assert_holds(client, "u", *p, 1));
+        assert_holds(client, "t", 0, 2);
+        assert_holds(client, "t", 3, 1);
         assert_eq!(client.produce("t", 1, b"third").error_code, 0, "{replaced_by}");
     }
 }
 
 #[test]
-fn a_folder_that_was_moved_to_another_directory_is_served_there_and_one_in_both_is_refused() {
+fn a_moved_folder_is_served_and_one_in_two_directories_is_rejected() {
     let dirs = Dirs::new("dirs-moved");
     let broker = dirs.start();
-    filled(&broker);
+    create_filled_topic(&broker);
     assert!(broker.terminate().0.success());
     std::fs::rename(dirs.b.join("t-1"), dirs.a.join("t-1")).expect("moved");
     let broker = dirs.start();
     let client = &mut broker.client();
-    holds(client, "t", 1, 1);
+    assert_holds(client, "t", 1, 1);
     assert_eq!(client.produce("t", 1, b"second").base_offset, 1);
-    assert_eq!(described(client)[0].3, [0, 1, 2]);
+    assert_eq!(describe_log_dirs(client)[0].3, [0, 1, 2]);
     broker.kill();
     let broker = dirs.start();
-    holds(&mut broker.client(), "t", 1, 2);
+    assert_holds(&mut broker.client(), "t", 1, 2);
     assert!(broker.terminate().0.success());
     let copied = std::process::Command::new("cp")
         .arg("-r")
@@ -294,7 +295,7 @@ fn a_folder_that_was_moved_to_another_directory_is_served_there_and_one_in_both_
     assert!(copied.expect("it runs").success());
     let (a, b) = (text(&dirs.a), text(&dirs.b));
     assert_eq!(
-        dirs.refused(),
+        dirs.start_error(),
         format!(
             "brokkr: log directories: t-1 is in {a} and in {b}: remove one of them, that of the directory that failed last"
         )
@@ -302,10 +303,10 @@ fn a_folder_that_was_moved_to_another_directory_is_served_there_and_one_in_both_
 }
 
 #[test]
-fn a_topic_that_was_deleted_while_its_directory_was_away_does_not_come_back_with_it() {
+fn a_topic_deleted_while_its_directory_is_missing_stays_deleted() {
     let dirs = Dirs::new("dirs-deleted");
     let broker = dirs.start();
-    filled(&broker);
+    create_filled_topic(&broker);
     broker.kill();
     let away = dirs.root.join("away");
     std::fs::rename(&dirs.b, &away).expect("moved");
@@ -335,21 +336,21 @@ fn a_topic_that_was_deleted_while_its_directory_was_away_does_not_come_back_with
 }
 
 #[test]
-fn directories_that_are_not_one_broker_s_are_refused() {
+fn directories_of_different_brokers_are_rejected() {
     let dirs = Dirs::new("dirs-foreign");
     assert!(dirs.start().terminate().0.success());
     let (a, b) = (text(&dirs.a).to_owned(), text(&dirs.b).to_owned());
     let meta_of_b = dirs.b.join("meta.properties");
     let meta = std::fs::read_to_string(&meta_of_b).expect("read");
     let turned = format!("log.dirs={b},{a}");
-    let (_, why) = refused(&["--listen", "127.0.0.1:0", "--set", &turned]);
+    let (_, why) = start_error(&["--listen", "127.0.0.1:0", "--set", &turned]);
     assert_eq!(
         why,
         format!(
             "brokkr: log directories: the metadata log is in {a}, but its directory is {b}: set metadata.log.dir"
         )
     );
-    let (_, why) = refused(&[
+    let (_, why) = start_error(&[
         "--listen",
         "127.0.0.1:0",
         "--set",
@@ -357,15 +358,15 @@ fn directories_that_are_not_one_broker_s_are_refused() {
     ]);
     assert!(why.contains("is new, but"), "{why}");
     std::fs::write(&meta_of_b, meta.replace("node.id=1", "node.id=2")).expect("written");
-    assert!(dirs.refused().contains("belongs to node.id 2"));
+    assert!(dirs.start_error().contains("belongs to node.id 2"));
     let other = format!("cluster.id={}", "x".repeat(22));
     let lines = meta
         .lines()
         .map(|l| if l.starts_with("cluster.id") { &other } else { l });
     std::fs::write(&meta_of_b, lines.collect::<Vec<_>>().join("\n")).expect("written");
-    assert!(dirs.refused().contains("belongs to cluster xxx"));
+    assert!(dirs.start_error().contains("belongs to cluster xxx"));
     std::fs::copy(dirs.a.join("meta.properties"), &meta_of_b).expect("copied");
-    assert!(dirs.refused().contains("have the same directory.id"));
+    assert!(dirs.start_error().contains("have the same directory.id"));
     std::fs::write(&meta_of_b, &meta).expect("written");
     assert!(dirs.start().terminate().0.success());
 }

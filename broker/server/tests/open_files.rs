@@ -1,4 +1,5 @@
-//! No file descriptors for a moment: what needs one fails and is tried again, all else goes on, and nothing needs a restart.
+//! A temporary lack of file descriptors: operations that need one fail and are retried, all others continue, and no
+//! restart is needed.
 
 #![expect(
     clippy::disallowed_methods,
@@ -11,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::ApiVersionsRequest;
-use common::{Client, Running, place, start, until};
+use common::{Client, Running, fresh_dir, start, wait_until};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
 const PARTITIONS: i32 = 20;
-/// A kind of failure that goes on is logged no more often.
+/// Minimum time between two log lines of one kind of error.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Lets the broker open no more than so many files, of which it has more already; or as many as at its start.
+/// Limits the broker's open files to fewer than it has, or to the limit at its start.
 fn limit(broker: &Running, open_files_max: Option<u64>) {
-    // The hard limit stays: not everybody may raise it again.
+    // The hard limit stays: not every user may raise it again.
     let at_start = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
         current: open_files_max.or(at_start),
@@ -29,7 +30,7 @@ fn limit(broker: &Running, open_files_max: Option<u64>) {
     prlimit(Some(broker.pid()), Resource::Nofile, limit).expect("a process may limit its child");
 }
 
-/// How many of these batches of 300,000 bytes are acknowledged: segments of a mebibyte end among them.
+/// How many of these batches of 300,000 bytes are acknowledged. Segments of 1 MiB roll among them.
 fn acknowledged(client: &mut Client, batches: usize) -> usize {
     let taken = (0..batches).filter(|_| {
         let code = ErrorCode(client.produce("old", 0, &[7; 300_000]).error_code);
@@ -42,14 +43,14 @@ fn acknowledged(client: &mut Client, batches: usize) -> usize {
     taken.count()
 }
 
-fn holds(client: &mut Client, topic: &str, partition: i32, records: usize) {
+fn assert_holds(client: &mut Client, topic: &str, partition: i32, records: usize) {
     let (found, _) = client.read(topic, partition, 0).expect("served");
     assert_eq!(found.len(), records, "{topic}-{partition}");
 }
 
 #[test]
-fn when_descriptors_run_out_for_a_moment_a_creation_is_tried_again_and_nothing_is_poisoned() {
-    let dir = place("open-files");
+fn after_a_lack_of_descriptors_creations_are_retried_and_nothing_is_poisoned() {
+    let dir = fresh_dir("open-files");
     let broker = start(&dir, &[]);
     let client = &mut broker.client();
     let small = [("segment.bytes", "1048576")];
@@ -65,7 +66,7 @@ fn when_descriptors_run_out_for_a_moment_a_creation_is_tried_again_and_nothing_i
         assert_eq!(ErrorCode(refused.error_code), ErrorCode::KAFKA_STORAGE_ERROR);
     }
     records += acknowledged(client, 10);
-    // Accepted when there is a descriptor for it.
+    // Accepted once a descriptor is free.
     let mut waiting = broker.client();
     assert!(waiting.try_send(&ApiVersionsRequest::default(), 0));
     let lines_max = 1 + (begun.elapsed().as_secs() / LINE_EVERY.as_secs()) as usize;
@@ -79,14 +80,14 @@ fn when_descriptors_run_out_for_a_moment_a_creation_is_tried_again_and_nothing_i
     limit(&broker, None);
     assert!(waiting.frame().is_some());
     for partition in 0..PARTITIONS {
-        until("the new topic is served", || {
+        wait_until("the new topic is served", || {
             client.produce("new", partition, b"value").error_code == 0
         });
-        holds(client, "new", partition, 1);
+        assert_holds(client, "new", partition, 1);
     }
     assert_eq!(acknowledged(client, 10), 10);
     records += 10;
-    holds(client, "old", 0, records);
+    assert_holds(client, "old", 0, records);
     assert_eq!(client.create("third", 1, &[]).0, ErrorCode::NONE);
     assert_eq!(client.produce("third", 0, b"value").error_code, 0);
     assert_eq!(client.delete_topic("third"), ErrorCode::NONE);
@@ -95,8 +96,8 @@ fn when_descriptors_run_out_for_a_moment_a_creation_is_tried_again_and_nothing_i
 
     let broker = start(&dir, &[]);
     let client = &mut broker.client();
-    holds(client, "old", 0, records);
+    assert_holds(client, "old", 0, records);
     for partition in 0..PARTITIONS {
-        holds(client, "new", partition, 1);
+        assert_holds(client, "new", partition, 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator meets: files as editors leave them, addresses, directories that are not what they should be, signals.
+//! The operator's view: configuration files as editors write them, addresses, invalid directories, signals.
 
 #![expect(
     clippy::disallowed_methods,
@@ -18,30 +18,31 @@ use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::MetadataRequest;
 use brokkr_wire::messages::voters_record::{Voter, VotersRecord};
 use common::{
-    Client, Running, brokkr, everything, output, place, refused, running, start, text, until, without_metrics,
+    Client, Running, brokkr, file_states, fresh_dir, output, running, start, start_error, text, wait_until,
+    without_metrics,
 };
 use rustix::process::{Signal, kill_process};
 
 const SOMEWHERE: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
 /// A directory in which a broker ran and was stopped.
-fn used(name: &str) -> std::path::PathBuf {
-    let dir = place(name);
+fn used_dir(name: &str) -> std::path::PathBuf {
+    let dir = fresh_dir(name);
     assert!(start(&dir, &[]).terminate().0.success());
     dir
 }
 
-/// Why a broker doesn't start in `dir`, which it leaves as it was.
-fn not_started_in(dir: &Path) -> (i32, String) {
-    let before = everything(dir);
-    let why = refused(&[&["--data-dir", text(dir)], &SOMEWHERE[..]].concat());
-    assert_eq!(before, everything(dir), "{why:?}");
+/// The error of a start in `dir`, which must leave the directory unchanged.
+fn start_error_in(dir: &Path) -> (i32, String) {
+    let before = file_states(dir);
+    let why = start_error(&[&["--data-dir", text(dir)], &SOMEWHERE[..]].concat());
+    assert_eq!(before, file_states(dir), "{why:?}");
     why
 }
 
 #[test]
-fn a_file_as_windows_and_its_editors_write_it() {
-    let (dir, file) = (place("operator-file"), place("operator-file.properties"));
+fn a_file_with_bom_and_crlf() {
+    let (dir, file) = (fresh_dir("operator-file"), fresh_dir("operator-file.properties"));
     let properties =
         "\u{feff}num.partitions=2\r\n# a comment\r\nlisteners=\\\r\n    PLAINTEXT\\u003a//127.0.0.1:0\r\n\
                       num.partitions = 3\r\nlog.dirs=D\r\n"
@@ -52,7 +53,7 @@ fn a_file_as_windows_and_its_editors_write_it() {
     assert_eq!(client.create("t", -1, &[]).0, ErrorCode::NONE);
     assert_eq!(client.partitions("t"), Ok(3), "the last line of a key counts");
     drop(broker);
-    // The last one of the command line as well, and it is over the file.
+    // On the command line the last value counts as well, and overrides the file.
     let sets = ["--set", "num.partitions=7", "--set", "num.partitions=5"];
     let broker = running(brokkr().args(["--config", text(&file)]).args(sets), &dir);
     let mut client = broker.client();
@@ -62,8 +63,11 @@ fn a_file_as_windows_and_its_editors_write_it() {
 }
 
 #[test]
-fn what_can_t_be_read_is_said_in_one_line() {
-    let (dir, file) = (place("operator-usage"), place("operator-usage.properties"));
+fn an_unreadable_file_is_one_line() {
+    let (dir, file) = (
+        fresh_dir("operator-usage"),
+        fresh_dir("operator-usage.properties"),
+    );
     std::fs::write(&file, b"broker.rack=caf\xe9\n").expect("written");
     let folder = file.parent().expect("it has one");
     let cases: [(&[&str], String); 9] = [
@@ -106,7 +110,7 @@ fn what_can_t_be_read_is_said_in_one_line() {
     ];
     for (args, said) in cases {
         let all = [&["--data-dir", text(&dir)], args].concat();
-        assert_eq!(refused(&all), (2, format!("brokkr: {said}")));
+        assert_eq!(start_error(&all), (2, format!("brokkr: {said}")));
         assert!(!dir.exists(), "{args:?}");
     }
     let dirs = [
@@ -121,25 +125,25 @@ fn what_can_t_be_read_is_said_in_one_line() {
         ),
     ];
     for (dirs, said) in dirs {
-        let refused = refused(&dirs.split(' ').collect::<Vec<_>>());
+        let refused = start_error(&dirs.split(' ').collect::<Vec<_>>());
         assert_eq!(refused, (2, format!("brokkr: {said}")));
     }
     std::fs::remove_file(&file).expect("removed");
 }
 
-/// Where Metadata sends clients, asked by way of `addr`.
-fn told(addr: &str) -> (String, i32) {
+/// The endpoint that Metadata returns at `addr`.
+fn advertised_endpoint(addr: &str) -> (String, i32) {
     let request = MetadataRequest {
         topics: Some(Vec::new()),
         ..Default::default()
     };
-    let broker = Client::to(addr).ask(&request, 12).brokers.remove(0);
+    let broker = Client::connect(addr).call(&request, 12).brokers.remove(0);
     (broker.host.to_string(), broker.port)
 }
 
 #[test]
-fn each_listener_sends_clients_to_what_it_advertises() {
-    let dir = place("operator-listeners");
+fn each_listener_advertises_its_own_endpoint() {
+    let dir = fresh_dir("operator-listeners");
     let sets = [
         "listeners=IN://127.0.0.1:0,OUT://localhost:0",
         "listener.security.protocol.map=IN:PLAINTEXT,OUT:PLAINTEXT",
@@ -156,27 +160,30 @@ fn each_listener_sends_clients_to_what_it_advertises() {
             .and_then(|(_, port)| port.parse().ok())
             .expect("a port")
     };
-    assert_eq!(told(addrs[0]), ("127.0.0.1".to_owned(), port(addrs[0])));
-    assert_eq!(told(addrs[1]), ("broker.example".to_owned(), 7777));
+    assert_eq!(
+        advertised_endpoint(addrs[0]),
+        ("127.0.0.1".to_owned(), port(addrs[0]))
+    );
+    assert_eq!(advertised_endpoint(addrs[1]), ("broker.example".to_owned(), 7777));
 }
 
 #[test]
-fn an_address_of_ipv6_stands_in_brackets() {
-    // Where the machine has IPv6 at all.
+fn ipv6_addresses_have_brackets() {
+    // If the machine has IPv6.
     if TcpListener::bind("[::1]:0").is_err() {
         return;
     }
-    let dir = place("operator-ipv6");
+    let dir = fresh_dir("operator-ipv6");
     let mut command = brokkr();
     command.args(["--data-dir", text(&dir), "--listen", "[::1]:0"]);
     let broker = running(&mut command, &dir);
     assert!(broker.addr.starts_with("[::1]:"), "{}", broker.ready);
-    assert_eq!(told(&broker.addr).0, "::1");
+    assert_eq!(advertised_endpoint(&broker.addr).0, "::1");
 }
 
 #[test]
 fn a_directory_may_be_relative_have_spaces_or_be_behind_a_link() {
-    let (home, link) = (place("operator dirs"), place("operator-link"));
+    let (home, link) = (fresh_dir("operator dirs"), fresh_dir("operator-link"));
     std::fs::create_dir_all(&home).expect("made");
     let serve = |dir: &str| {
         let mut command = brokkr();
@@ -192,13 +199,13 @@ fn a_directory_may_be_relative_have_spaces_or_be_behind_a_link() {
     std::os::unix::fs::symlink(home.join("in here"), &link).expect("made");
     let broker = serve(&format!("{}/data/", text(&link)));
     assert_eq!(broker.client().partitions("t"), Ok(1));
-    // It is one directory by whatever name.
-    let (status, why) = refused(&["--data-dir", text(&home.join("in here/data"))]);
+    // All names lead to one directory.
+    let (status, why) = start_error(&["--data-dir", text(&home.join("in here/data"))]);
     assert!(status == 1 && why.ends_with("another process uses it"), "{why}");
     drop(broker);
     std::fs::remove_file(&link).expect("removed");
     std::os::unix::fs::symlink(home.join("nowhere"), &link).expect("made");
-    let why = refused(&["--data-dir", text(&link)]);
+    let why = start_error(&["--data-dir", text(&link)]);
     assert_eq!(
         why,
         (
@@ -210,8 +217,8 @@ fn a_directory_may_be_relative_have_spaces_or_be_behind_a_link() {
 }
 
 #[test]
-fn a_directory_whose_papers_are_not_in_order_is_left_alone() {
-    let dir = used("operator-meta");
+fn a_directory_with_invalid_files_is_rejected_unchanged() {
+    let dir = used_dir("operator-meta");
     let at = text(&dir).to_owned();
     let meta = dir.join("meta.properties");
     let good = std::fs::read_to_string(&meta).expect("it is there");
@@ -247,7 +254,7 @@ fn a_directory_whose_papers_are_not_in_order_is_left_alone() {
             "meta.properties belongs to node.id 2, but this is node.id 1".to_owned(),
         ),
         (
-            // As it stands in another cluster's directory.
+            // As in another cluster's directory.
             good.replace(&ours, &other.to_string()),
             format!(
                 "meta.properties is of directory {other}, but the cluster metadata beside it is of directory {ours} \
@@ -258,22 +265,22 @@ fn a_directory_whose_papers_are_not_in_order_is_left_alone() {
     for (content, said) in cases {
         std::fs::write(&meta, content).expect("written");
         assert_eq!(
-            not_started_in(&dir),
+            start_error_in(&dir),
             (1, format!("brokkr: log directory {at}: {said}"))
         );
     }
     std::fs::remove_file(&meta).expect("removed");
     let said = "it has logs (__cluster_metadata-0), but no meta.properties: put that back from a backup";
     assert_eq!(
-        not_started_in(&dir),
+        start_error_in(&dir),
         (1, format!("brokkr: log directory {at}: {said}"))
     );
     std::fs::write(&meta, good).expect("written");
     assert!(start(&dir, &[]).terminate().0.success());
 }
 
-/// Makes a directory look as Apache Kafka's format command leaves it.
-fn as_kafkas(dir: &Path) {
+/// Formats a directory as Apache Kafka does.
+fn format_like_kafka(dir: &Path) {
     for entry in std::fs::read_dir(dir).expect("listed") {
         let path = entry.expect("listed").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
@@ -286,14 +293,14 @@ fn as_kafkas(dir: &Path) {
 }
 
 #[test]
-fn apache_kafkas_directory_is_taken_over_once_and_not_with_transactions() {
-    let dir = used("operator-kafkas");
-    as_kafkas(&dir);
+fn apache_kafkas_directory_is_taken_over_unless_it_has_transactions() {
+    let dir = used_dir("operator-kafkas");
+    format_like_kafka(&dir);
     let transactions = dir.join("__transaction_state-0");
     std::fs::create_dir(&transactions).expect("made");
     let said = "Apache Kafka kept transactions in it, which are not served yet";
     assert_eq!(
-        not_started_in(&dir),
+        start_error_in(&dir),
         (1, format!("brokkr: log directory {}: {said}", text(&dir)))
     );
     std::fs::remove_dir(&transactions).expect("removed");
@@ -312,8 +319,8 @@ fn apache_kafkas_directory_is_taken_over_once_and_not_with_transactions() {
 }
 
 #[test]
-fn a_directory_of_a_larger_cluster_is_left_alone() {
-    let dir = used("operator-voters");
+fn a_directory_of_a_larger_cluster_is_rejected_unchanged() {
+    let dir = used_dir("operator-voters");
     let voter = |voter_id| Voter {
         voter_id,
         voter_directory_id: Uuid::from_random([7; 16]),
@@ -330,12 +337,12 @@ fn a_directory_of_a_larger_cluster_is_left_alone() {
     std::fs::write(&path, &snapshot[..]).expect("written");
     let said = "its cluster has other controllers (node 2, 3); only a cluster of one node is served yet";
     assert_eq!(
-        not_started_in(&dir),
+        start_error_in(&dir),
         (1, format!("brokkr: log directory {}: {said}", text(&dir)))
     );
 }
 
-/// Whether a process (`self`, or a pid) does with a signal what this line of its status says: `SigIgn`, `SigCgt`.
+/// Whether this line of a process's status (`SigIgn`, `SigCgt`) contains a signal. The process is `self`, or a pid.
 fn has_signal(process: &str, line: &str, signal: Signal) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
     let mask = status
@@ -346,38 +353,38 @@ fn has_signal(process: &str, line: &str, signal: Signal) -> bool {
 }
 
 #[test]
-fn it_stops_cleanly_by_any_signal_that_says_so() {
-    let dir = place("operator-signals");
-    // Under nohup these tests ignore it, and so does what they start.
+fn each_stop_signal_stops_cleanly() {
+    let dir = fresh_dir("operator-signals");
+    // Under nohup the tests ignore it, and so do their children.
     let hangs_up = !has_signal("self", "SigIgn", Signal::HUP);
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         if signal == Signal::HUP && !hangs_up {
             continue;
         }
         let broker = start(&dir, &["--log", "info"]);
-        let (status, _, log) = broker.end_by(&[signal]);
+        let (status, _, log) = broker.send_signals(&[signal]);
         assert!(status.success() && !log.contains("WARN"), "{signal:?}: {log}");
         assert!(dir.join(".kafka_cleanshutdown").exists(), "{signal:?}");
     }
-    // The terminal's end may come along with another signal; who says it again doesn't want to wait.
+    // A terminal sends SIGHUP along with another signal; a repeated signal means that the user does not want to wait.
     assert!(
         start(&dir, &[])
-            .end_by(&[Signal::HUP, Signal::TERM])
+            .send_signals(&[Signal::HUP, Signal::TERM])
             .0
             .code()
             .is_some()
     );
-    let (status, _, log) = start(&dir, &[]).end_by(&[Signal::TERM, Signal::HUP]);
+    let (status, _, log) = start(&dir, &[]).send_signals(&[Signal::TERM, Signal::HUP]);
     assert!(status.success(), "{status}: {log}");
-    let (status, _, log) = start(&dir, &[]).end_by(&[Signal::TERM, Signal::INT]);
+    let (status, _, log) = start(&dir, &[]).send_signals(&[Signal::TERM, Signal::INT]);
     assert_eq!(status.code(), Some(1));
-    assert_eq!(log, "brokkr: told to stop again: not stopped cleanly\n");
+    assert_eq!(log, "brokkr: second stop signal: not stopped cleanly\n");
     assert!(start(&dir, &[]).terminate().0.success());
 }
 
 #[test]
-fn nohup_keeps_it_from_hanging_up() {
-    let dir = place("operator-nohup");
+fn under_nohup_a_hangup_is_ignored() {
+    let dir = fresh_dir("operator-nohup");
     let mut command = Command::new("sh");
     command.args([
         "-c",
@@ -392,16 +399,16 @@ fn nohup_keeps_it_from_hanging_up() {
     assert!(broker.terminate().0.success());
 }
 
-/// A pipe that nobody reads.
-fn closed() -> Stdio {
+/// A pipe without a reader.
+fn closed_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     writer.into()
 }
 
 #[test]
-fn nobody_has_to_read_what_it_says() {
-    let dir = place("operator-closed");
+fn closed_pipes_do_not_matter() {
+    let dir = fresh_dir("operator-closed");
     let addr = TcpListener::bind("127.0.0.1:0")
         .and_then(|l| l.local_addr())
         .expect("a free port")
@@ -411,12 +418,12 @@ fn nobody_has_to_read_what_it_says() {
         .args(["--data-dir", text(&dir), "--listen", &addr])
         .stdin(Stdio::null());
     let mut child = without_metrics(&mut command)
-        .stdout(closed())
-        .stderr(closed())
+        .stdout(closed_pipe())
+        .stderr(closed_pipe())
         .spawn()
         .expect("it runs");
-    until("it listens", || std::net::TcpStream::connect(&addr).is_ok());
-    assert_eq!(Client::to(&addr).create("t", 1, &[]).0, ErrorCode::NONE);
+    wait_until("it listens", || std::net::TcpStream::connect(&addr).is_ok());
+    assert_eq!(Client::connect(&addr).create("t", 1, &[]).0, ErrorCode::NONE);
     kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).expect("it lives");
     assert!(child.wait().expect("it ends").success());
     for (args, code) in [
@@ -428,8 +435,8 @@ fn nobody_has_to_read_what_it_says() {
         let status = brokkr()
             .args(args)
             .stdin(Stdio::null())
-            .stdout(closed())
-            .stderr(closed())
+            .stdout(closed_pipe())
+            .stderr(closed_pipe())
             .status();
         assert_eq!(status.expect("it runs").code(), Some(code), "{args:?}");
     }
@@ -438,13 +445,13 @@ fn nobody_has_to_read_what_it_says() {
 }
 
 #[test]
-fn it_can_be_told_to_stop_while_it_starts() {
-    let dir = place("operator-starting");
-    // So that a start takes its time.
+fn a_signal_stops_it_while_it_starts() {
+    let dir = fresh_dir("operator-starting");
+    // This makes the start slow.
     let broker = start(&dir, &[]);
     assert_eq!(broker.client().create("t", 300, &[]).0, ErrorCode::NONE);
     broker.kill();
-    until("it was still starting", || {
+    wait_until("it was still starting", || {
         let mut command = brokkr();
         command.args(["--data-dir", text(&dir)]).args(SOMEWHERE);
         without_metrics(&mut command)
@@ -459,13 +466,13 @@ fn it_can_be_told_to_stop_while_it_starts() {
         kill_process(pid, Signal::TERM).expect("it lives");
         let out = child.wait_with_output().expect("it ends");
         assert!(out.status.success(), "{}", out.status);
-        out.stdout.is_empty() && String::from_utf8_lossy(&out.stderr).contains("told to stop while starting")
+        out.stdout.is_empty() && String::from_utf8_lossy(&out.stderr).contains("stopped while starting")
     });
     assert_eq!(start(&dir, &[]).client().partitions("t"), Ok(300));
 }
 
 #[test]
-fn a_wildcard_listener_takes_both_families_and_advertises_a_host() {
+fn a_wildcard_listener_binds_both_families_and_advertises_a_host() {
     let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
     for (name, host) in [
         ("empty", ""),
@@ -473,7 +480,7 @@ fn a_wildcard_listener_takes_both_families_and_advertises_a_host() {
         ("v6", "[::]"),
         ("long", "[0::0]"),
     ] {
-        let dir = place(&format!("operator-wildcard-{name}"));
+        let dir = fresh_dir(&format!("operator-wildcard-{name}"));
         let listeners = format!("listeners=PLAINTEXT://{host}:0");
         let broker = running(
             brokkr().arg("--data-dir").arg(&dir).args(["--set", &listeners]),
@@ -481,18 +488,18 @@ fn a_wildcard_listener_takes_both_families_and_advertises_a_host() {
         );
         let (_, port) = broker.addr.rsplit_once(':').expect("an address");
         for loopback in ["127.0.0.1", "[::1]"].iter().take(1 + usize::from(has_ipv6)) {
-            let mut client = Client::to(&format!("{loopback}:{port}"));
-            let told = client.ask(&MetadataRequest::default(), 12).brokers.remove(0);
-            assert_eq!(told.port.to_string(), port, "{host}");
-            let is_address = told.host.parse::<std::net::IpAddr>().is_ok();
-            assert!(!is_address && !told.host.is_empty(), "{host}: {}", told.host);
+            let mut client = Client::connect(&format!("{loopback}:{port}"));
+            let actual = client.call(&MetadataRequest::default(), 12).brokers.remove(0);
+            assert_eq!(actual.port.to_string(), port, "{host}");
+            let is_address = actual.host.parse::<std::net::IpAddr>().is_ok();
+            assert!(!is_address && !actual.host.is_empty(), "{host}: {}", actual.host);
         }
     }
 }
 
 #[test]
-fn many_damaged_logs_are_named_up_to_a_number_and_counted_from_there_on() {
-    let dir = place("operator-damaged");
+fn many_damaged_logs_are_logged_up_to_a_limit_and_then_counted() {
+    let dir = fresh_dir("operator-damaged");
     let broker = start(&dir, &[]);
     let client = &mut broker.client();
     assert_eq!(client.create("t", 120, &[]).0, ErrorCode::NONE);
@@ -509,7 +516,7 @@ fn many_damaged_logs_are_named_up_to_a_number_and_counted_from_there_on() {
         .expect("written");
     }
     let broker = start(&dir, &[]);
-    until("the others are counted", || {
+    wait_until("the others are counted", || {
         broker.lines_with("still more logs can't be opened") == 1
     });
     assert_eq!(
@@ -518,9 +525,9 @@ fn many_damaged_logs_are_named_up_to_a_number_and_counted_from_there_on() {
     );
 }
 
-/// Where the bootstrap records of a new directory have the voter: the listener's name, host and port.
+/// The voter's endpoint in the bootstrap records of a new directory: the listener's name, host and port.
 fn voter_of(name: &str, sets: &[&str]) -> (Running, (String, String, u16)) {
-    let dir = place(name);
+    let dir = fresh_dir(name);
     let mut command = brokkr();
     command.args(["--data-dir", text(&dir)]);
     command.args(sets.iter().flat_map(|set| ["--set", *set]));
@@ -546,9 +553,9 @@ fn voter_of(name: &str, sets: &[&str]) -> (Running, (String, String, u16)) {
 }
 
 #[test]
-fn the_bootstrap_records_have_the_voter_where_it_is_configured_or_listens() {
+fn the_bootstrap_records_have_the_voters_endpoint() {
     let at = |name: &str, host: &str, port| (name.to_owned(), host.to_owned(), port);
-    // Without a listener for controllers, where its clients find it, on the port that was taken.
+    // Without a controller listener it is the client listener, with the port that was bound.
     let (broker, voter) = voter_of("operator-voter", &["listeners=PLAINTEXT://127.0.0.1:0"]);
     let (_, port) = broker.addr.rsplit_once(':').expect("an address");
     assert_eq!(
@@ -567,11 +574,11 @@ fn the_bootstrap_records_have_the_voter_where_it_is_configured_or_listens() {
     assert_eq!(voter, at("QUORUM", "quorum.example", 8093));
 }
 
-/// Without it the broker would be a new cluster, and the first topic of an old name would take the old one's place.
+/// Without it the broker would become a new cluster, and a new topic would take the place of an old one of its name.
 #[test]
-fn a_directory_that_lost_its_metadata_is_left_alone_and_whole_once_it_is_back() {
+fn a_directory_without_its_metadata_is_rejected_unchanged() {
     for killed in [false, true] {
-        let dir = place("operator-no-metadata");
+        let dir = fresh_dir("operator-no-metadata");
         let broker = start(&dir, &[]);
         let client = &mut broker.client();
         assert_eq!(client.create("t", 1, &[]).0, ErrorCode::NONE);
@@ -583,10 +590,10 @@ fn a_directory_that_lost_its_metadata_is_left_alone_and_whole_once_it_is_back() 
         let (metadata, away) = (dir.join("__cluster_metadata-0"), dir.with_extension("away"));
         drop(std::fs::remove_dir_all(&away));
         std::fs::rename(&metadata, &away).expect("moved");
-        let before = everything(&dir);
-        let (code, why) = refused(&[&["--data-dir", text(&dir)], &SOMEWHERE[..]].concat());
+        let before = file_states(&dir);
+        let (code, why) = start_error(&[&["--data-dir", text(&dir)], &SOMEWHERE[..]].concat());
         assert!(code == 1 && why.contains("__cluster_metadata-0"), "{why}");
-        assert_eq!(before, everything(&dir), "{why}");
+        assert_eq!(before, file_states(&dir), "{why}");
         assert!(!metadata.exists());
         std::fs::rename(&away, &metadata).expect("moved back");
         let broker = start(&dir, &[]);

@@ -1,4 +1,4 @@
-//! What peers can make the broker hold: never more than its budget says.
+//! The memory budget bounds what peers make the broker hold.
 
 #![expect(
     clippy::disallowed_methods,
@@ -15,20 +15,20 @@ use brokkr_wire::messages::{DescribeConfigsRequest, ListOffsetsRequest, ProduceR
 use brokkr_wire::records::{BatchBuilder, CompressionType};
 use brokkr_wire::{ErrorCode, Str};
 use bytes::Bytes;
-use common::{Client, Running, place, start};
+use common::{Client, Running, fresh_dir, start};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const MIB: usize = 1 << 20;
 
 fn with_budget(name: &str, bytes: usize) -> Running {
-    start(&place(name), &["--set", &budget(bytes)])
+    start(&fresh_dir(name), &["--set", &budget(bytes)])
 }
 
 fn budget(bytes: usize) -> String {
     format!("queued.max.request.bytes={bytes}")
 }
 
-/// The most memory that a broker had in use so far.
+/// The broker's peak memory.
 fn peak_mib(broker: &Running) -> u64 {
     let status = format!("/proc/{}/status", broker.pid().as_raw_nonzero());
     let status = std::fs::read_to_string(status).expect("it lives");
@@ -37,9 +37,9 @@ fn peak_mib(broker: &Running) -> u64 {
     kib.parse::<u64>().expect("a number") / 1024
 }
 
-/// Produces a batch to each of these partitions of `t`: what each answers.
+/// Produces a batch to each of these partitions of `t`, and returns the result of each.
 fn produce(client: &mut Client, batches: Vec<(i32, Bytes)>) -> Vec<(ErrorCode, String)> {
-    let answer = client.ask(&produce_request("t", batches), 9);
+    let answer = client.call(&produce_request("t", batches), 9);
     let said = |message: Option<Str>| message.map(|m| m.as_str().to_owned()).unwrap_or_default();
     let partitions = answer.responses.into_iter().flat_map(|t| t.partition_responses);
     partitions
@@ -66,7 +66,7 @@ fn produce_request(topic: &str, batches: Vec<(i32, Bytes)>) -> ProduceRequest {
     }
 }
 
-/// Each would answer more than all responses together may hold, and they ask at once.
+/// Each response is larger than the pool of responses, and all are requested at once.
 #[test]
 fn responses_larger_than_their_pool_are_built_one_at_a_time() {
     let broker = with_budget("peers-responses", 4 * MIB);
@@ -96,7 +96,7 @@ fn responses_larger_than_their_pool_are_built_one_at_a_time() {
     std::thread::scope(|scope| {
         let answers = clients.iter_mut().map(|client| scope.spawn(|| answer(client)));
         let answers: Vec<_> = answers.collect();
-        // On a machine that is very busy some are dropped as slow readers.
+        // On a very busy machine some are dropped as slow readers.
         let answered = answers.into_iter().filter_map(|a| a.join().ok());
         assert!(answered.filter(|len| *len > MIB).count() > 0);
     });
@@ -113,8 +113,8 @@ fn compressed(codec: CompressionType, values: &[usize]) -> Bytes {
 }
 
 #[test]
-fn a_batch_that_decompresses_to_more_than_the_budget_holds_is_refused_with_the_limit() {
-    // A quarter of it is for decompression.
+fn a_batch_that_decompresses_to_more_than_the_budget_is_rejected_with_the_limit() {
+    // A quarter of the budget is for decompression.
     let broker = with_budget("peers-bombs", 32 * MIB);
     let mut client = broker.client();
     assert_eq!(
@@ -146,15 +146,15 @@ fn offset_by_time(client: &mut Client, timestamp: i64) -> i64 {
         topics: vec![topic],
         ..Default::default()
     };
-    let mut answer = client.ask(&request, 7).topics.remove(0);
+    let mut answer = client.call(&request, 7).topics.remove(0);
     let found = answer.partitions.remove(0);
     assert_eq!(found.error_code, 0);
     found.offset
 }
 
 #[test]
-fn a_time_in_a_batch_larger_than_the_budget_holds_is_answered_with_the_batch() {
-    let path = place("peers-time");
+fn a_timestamp_in_a_batch_larger_than_the_budget_finds_the_batch() {
+    let path = fresh_dir("peers-time");
     let first_offset = |bytes: usize, produces: bool| {
         let broker = start(&path, &["--set", &budget(bytes)]);
         let mut client = broker.client();
@@ -174,11 +174,12 @@ fn a_time_in_a_batch_larger_than_the_budget_holds_is_answered_with_the_batch() {
     assert_eq!(
         first_offset(16 * MIB, false),
         0,
-        "who begins there misses nothing"
+        "a reader that starts there misses nothing"
     );
 }
 
-/// What gzip's level 9 takes longest for: the letters a and b, in a pattern that repeats beyond its window. It decompresses to so many bytes.
+/// The slowest input for gzip's level 9: the letters a and b, in a pattern that repeats beyond its window. Decompresses to
+/// `bytes` bytes.
 fn two_letters(bytes: usize) -> Bytes {
     let mut state = 1u32;
     let letters = std::iter::repeat_with(|| {
@@ -195,9 +196,9 @@ fn two_letters(bytes: usize) -> Bytes {
 }
 
 #[test]
-fn batches_that_take_long_to_compress_keep_nobody_from_theirs_and_do_not_hold_up_the_end() {
-    // One turn for all.
-    let broker = start(&place("peers-turns"), &["--set", "num.io.threads=4"]);
+fn slow_compression_delays_neither_other_batches_nor_the_stop() {
+    // One work slot for all.
+    let broker = start(&fresh_dir("peers-turns"), &["--set", "num.io.threads=4"]);
     let mut client = broker.client();
     let slow = [
         ("compression.type", "gzip"),

@@ -1,4 +1,4 @@
-//! Requests that can't be served as they are: the same codes as Apache Kafka 4.3.0 gives, and a broker that lives on.
+//! Invalid requests: they get the error codes of Apache Kafka 4.3.0, and the broker continues.
 
 mod common;
 
@@ -15,11 +15,11 @@ use brokkr_wire::messages::{
 use brokkr_wire::records::BatchBuilder;
 use brokkr_wire::{ErrorCode, Str};
 use bytes::Bytes;
-use common::{Client, Running, fetch_of, place, start};
+use common::{Client, Running, fetch_of, fresh_dir, start};
 
 /// A broker with the topics `t` (two partitions, a record in the first) and `u`.
 fn with_topics(name: &str) -> (Running, Client) {
-    let broker = start(&place(name), &[]);
+    let broker = start(&fresh_dir(name), &[]);
     let mut client = broker.client();
     for (name, partitions) in [("t", 2), ("u", 1)] {
         assert_eq!(
@@ -46,14 +46,14 @@ fn ask_metadata(
         allow_auto_topic_creation: false,
         ..Default::default()
     };
-    let answer = client.ask(&request, version).topics.into_iter();
+    let answer = client.call(&request, version).topics.into_iter();
     answer
         .map(|t| (ErrorCode(t.error_code), t.name.map(|n| n.as_str().to_owned())))
         .collect()
 }
 
 #[test]
-fn metadata_by_id_where_ids_are_not_known_yet_is_refused_whole() {
+fn metadata_by_id_in_versions_without_ids_is_rejected_as_a_whole() {
     let (_broker, mut client) = with_topics("refusals-metadata");
     let (none, id) = (Uuid::ZERO, Uuid::from_random([7; 16]));
     let named = |name: &str| Some(name.to_owned());
@@ -69,7 +69,7 @@ fn metadata_by_id_where_ids_are_not_known_yet_is_refused_whole() {
         ask_metadata(&mut client, 12, &[(None, id)]),
         std::slice::from_ref(&unknown)
     );
-    // One id, and names don't count; what is asked for twice is answered once.
+    // One id, and names don't count; a topic requested twice is answered once.
     let topics = [(Some("t"), none), (Some("u"), id), (None, id)];
     assert_eq!(ask_metadata(&mut client, 13, &topics), [unknown]);
     let topics = [(Some("u"), none), (Some("u"), none), (Some("t"), none)];
@@ -78,7 +78,7 @@ fn metadata_by_id_where_ids_are_not_known_yet_is_refused_whole() {
 }
 
 #[test]
-fn a_cursor_that_is_none_of_the_requests_is_refused() {
+fn a_cursor_that_is_not_in_the_request_is_rejected() {
     let (_broker, mut client) = with_topics("refusals-cursor");
     let mut codes = |names: &[&str], topic: &str, partition_index: i32| -> Vec<(i16, usize)> {
         let topics = names.iter().map(|name| TopicRequest {
@@ -94,7 +94,7 @@ fn a_cursor_that_is_none_of_the_requests_is_refused() {
             }),
             ..Default::default()
         };
-        let answer = client.ask(&request, 0).topics.into_iter();
+        let answer = client.call(&request, 0).topics.into_iter();
         answer.map(|t| (t.error_code, t.partitions.len())).collect()
     };
     assert_eq!(codes(&["t", "u"], "t", 1), [(0, 1), (0, 1)]);
@@ -105,7 +105,7 @@ fn a_cursor_that_is_none_of_the_requests_is_refused() {
 }
 
 #[test]
-fn a_partition_that_is_listed_twice_is_refused_once() {
+fn a_partition_that_is_listed_twice_is_rejected_once() {
     let (_broker, mut client) = with_topics("refusals-twice");
     let partitions = [0, 1, 0].map(|partition_index| ListOffsetsPartition {
         partition_index,
@@ -122,7 +122,7 @@ fn a_partition_that_is_listed_twice_is_refused_once() {
         topics: vec![topic],
         ..Default::default()
     };
-    let answer = client.ask(&request, 8).topics.remove(0).partitions.into_iter();
+    let answer = client.call(&request, 8).topics.remove(0).partitions.into_iter();
     let mut answer: Vec<_> = answer
         .map(|p| (p.partition_index, p.error_code, p.offset))
         .collect();
@@ -131,13 +131,14 @@ fn a_partition_that_is_listed_twice_is_refused_once() {
 }
 
 #[test]
-fn an_epoch_that_never_was_is_out_of_range() {
+fn an_unknown_last_fetched_epoch_is_out_of_range() {
     let (_broker, mut client) = with_topics("refusals-epoch");
     let mut fetch = |current_leader_epoch, last_fetched_epoch| {
         let mut request = fetch_of("t", 0);
-        let asked = &mut request.topics[0].partitions[0];
-        (asked.current_leader_epoch, asked.last_fetched_epoch) = (current_leader_epoch, last_fetched_epoch);
-        ErrorCode(client.ask(&request, 12).responses[0].partitions[0].error_code)
+        let requested = &mut request.topics[0].partitions[0];
+        (requested.current_leader_epoch, requested.last_fetched_epoch) =
+            (current_leader_epoch, last_fetched_epoch);
+        ErrorCode(client.call(&request, 12).responses[0].partitions[0].error_code)
     };
     assert_eq!(fetch(-1, -1), ErrorCode::NONE);
     assert_eq!(fetch(0, 0), ErrorCode::NONE);
@@ -147,7 +148,7 @@ fn an_epoch_that_never_was_is_out_of_range() {
 }
 
 #[test]
-fn half_a_producers_identity_is_none() {
+fn a_producer_id_needs_an_epoch_and_the_reverse() {
     let (_broker, mut client) = with_topics("refusals-producer");
     let mut init = |id, epoch| client.init_producer_id(id, epoch);
     assert_eq!(init(-1, -1), ErrorCode::NONE);
@@ -164,24 +165,24 @@ fn half_a_producers_identity_is_none() {
             topics: vec![topic],
             ..Default::default()
         };
-        ErrorCode(client.ask(&request, 0).topics[0].partitions[0].error_code)
+        ErrorCode(client.call(&request, 0).topics[0].partitions[0].error_code)
     };
     assert_eq!(producers("t"), ErrorCode::NONE);
     assert_eq!(producers("nope"), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(producers("a b"), ErrorCode::INVALID_TOPIC_EXCEPTION);
 }
 
-/// When the records of these tests were made.
+/// The timestamp of the records.
 const MADE: UnixMillis = UnixMillis(1_700_000_000_000);
 
-/// A batch of one record by a producer: its id, epoch and sequence.
+/// A batch of one record of a producer: its id, epoch and sequence.
 fn batch(id: i64, epoch: i16, sequence: i32) -> Vec<u8> {
     let mut builder = BatchBuilder::new().producer(ProducerId(id), ProducerEpoch(epoch), Sequence(sequence));
     builder.push(MADE, None, Some(b"v"), &[]);
     builder.build().bytes.to_vec()
 }
 
-/// What a partition answers to Produce.
+/// The result of a partition in a Produce response.
 #[derive(PartialEq, Eq, Debug)]
 struct Told {
     topic: String,
@@ -212,9 +213,9 @@ fn produce(client: &mut Client, topics: &[ToTopic<'_>]) -> Vec<Told> {
         topic_data: topics.collect(),
         ..Default::default()
     };
-    let mut told = Vec::new();
-    for topic in client.ask(&request, 11).responses {
-        told.extend(topic.partition_responses.iter().map(|p| Told {
+    let mut actual = Vec::new();
+    for topic in client.call(&request, 11).responses {
+        actual.extend(topic.partition_responses.iter().map(|p| Told {
             topic: topic.name.as_str().to_owned(),
             index: p.index,
             code: ErrorCode(p.error_code),
@@ -223,20 +224,23 @@ fn produce(client: &mut Client, topics: &[ToTopic<'_>]) -> Vec<Told> {
             log_start: p.log_start_offset,
         }));
     }
-    told
+    actual
 }
 
-fn codes(told: &[Told]) -> Vec<(&str, i32, ErrorCode)> {
-    told.iter().map(|t| (t.topic.as_str(), t.index, t.code)).collect()
+fn codes(actual: &[Told]) -> Vec<(&str, i32, ErrorCode)> {
+    actual
+        .iter()
+        .map(|t| (t.topic.as_str(), t.index, t.code))
+        .collect()
 }
 
 #[test]
 fn a_batch_for_a_partition_that_is_listed_twice_is_not_appended() {
     let (_broker, mut client) = with_topics("refusals-produce-twice");
     let (some, refused) = (|| batch(-1, -1, -1), ErrorCode::INVALID_REQUEST);
-    let told = produce(&mut client, &[("t", &[(1, some()), (0, some()), (1, some())])]);
-    assert_eq!(codes(&told), [("t", 1, refused), ("t", 0, ErrorCode::NONE)]);
-    let told = produce(
+    let actual = produce(&mut client, &[("t", &[(1, some()), (0, some()), (1, some())])]);
+    assert_eq!(codes(&actual), [("t", 1, refused), ("t", 0, ErrorCode::NONE)]);
+    let actual = produce(
         &mut client,
         &[
             ("t", &[(1, some())]),
@@ -244,11 +248,11 @@ fn a_batch_for_a_partition_that_is_listed_twice_is_not_appended() {
             ("t", &[(1, some())]),
         ],
     );
-    assert_eq!(codes(&told), [("t", 1, refused), ("u", 0, ErrorCode::NONE)]);
-    // Two topics, or the same with other partitions, are nothing special.
-    let told = produce(&mut client, &[("t", &[(0, some())]), ("t", &[(1, some())])]);
+    assert_eq!(codes(&actual), [("t", 1, refused), ("u", 0, ErrorCode::NONE)]);
+    // Two topics, or one topic's entries with different partitions, are valid.
+    let actual = produce(&mut client, &[("t", &[(0, some())]), ("t", &[(1, some())])]);
     assert_eq!(
-        codes(&told),
+        codes(&actual),
         [("t", 0, ErrorCode::NONE), ("t", 1, ErrorCode::NONE)]
     );
     let held = |client: &mut Client, name, index| client.read(name, index, 0).expect("readable").0.len();
@@ -259,14 +263,14 @@ fn a_batch_for_a_partition_that_is_listed_twice_is_not_appended() {
 }
 
 #[test]
-fn a_refused_batch_says_where_the_log_starts_if_the_log_refused_it() {
+fn a_batch_that_the_log_rejects_reports_the_log_start() {
     let (_broker, mut client) = with_topics("refusals-log-start");
     assert_eq!(client.produce("t", 0, b"v").error_code, 0);
     assert_eq!(client.delete_records("t", 0, 1), Ok(1));
     let mut refusal = |records: Vec<u8>| {
-        let told = produce(&mut client, &[("t", &[(0, records)])]).remove(0);
-        assert_eq!((told.base_offset, told.log_append_time), (-1, -1));
-        (told.code, told.log_start)
+        let actual = produce(&mut client, &[("t", &[(0, records)])]).remove(0);
+        assert_eq!((actual.base_offset, actual.log_append_time), (-1, -1));
+        (actual.code, actual.log_start)
     };
     let damaged = || {
         let mut bytes = batch(-1, -1, -1);
@@ -278,11 +282,11 @@ fn a_refused_batch_says_where_the_log_starts_if_the_log_refused_it() {
     assert_eq!(refusal(Vec::new()), (ErrorCode::INVALID_RECORD, -1));
     let two = [batch(-1, -1, -1), batch(-1, -1, -1)].concat();
     assert_eq!(refusal(two), (ErrorCode::INVALID_RECORD, -1));
-    let told = produce(&mut client, &[("t", &[(0, batch(8, 3, 0))])]);
-    assert_eq!((told[0].code, told[0].base_offset), (ErrorCode::NONE, 2));
+    let actual = produce(&mut client, &[("t", &[(0, batch(8, 3, 0))])]);
+    assert_eq!((actual[0].code, actual[0].base_offset), (ErrorCode::NONE, 2));
     let mut refusal = |epoch, sequence| {
-        let told = produce(&mut client, &[("t", &[(0, batch(8, epoch, sequence))])]).remove(0);
-        (told.code, told.log_start)
+        let actual = produce(&mut client, &[("t", &[(0, batch(8, epoch, sequence))])]).remove(0);
+        (actual.code, actual.log_start)
     };
     assert_eq!(refusal(3, 5), (ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, 1));
     assert_eq!(refusal(2, 0), (ErrorCode::INVALID_PRODUCER_EPOCH, 1));
@@ -291,11 +295,11 @@ fn a_refused_batch_says_where_the_log_starts_if_the_log_refused_it() {
 }
 
 #[test]
-fn an_epoch_of_minus_1_is_only_for_a_producer_nobody_knows() {
+fn a_producer_epoch_of_minus_1_is_only_for_an_unknown_producer() {
     let (_broker, mut client) = with_topics("refusals-epoch-minus-1");
     let mut code = |id, epoch, sequence| {
-        let told = produce(&mut client, &[("u", &[(0, batch(id, epoch, sequence))])]).remove(0);
-        (told.code, told.base_offset)
+        let actual = produce(&mut client, &[("u", &[(0, batch(id, epoch, sequence))])]).remove(0);
+        (actual.code, actual.base_offset)
     };
     assert_eq!(code(7, -2, 0), (ErrorCode::INVALID_PRODUCER_EPOCH, -1));
     assert_eq!(code(7, -1, 0), (ErrorCode::NONE, 0));
@@ -303,21 +307,21 @@ fn an_epoch_of_minus_1_is_only_for_a_producer_nobody_knows() {
     assert_eq!(code(7, -1, 1), (ErrorCode::NONE, 1));
     assert_eq!(code(7, 0, 0), (ErrorCode::NONE, 2));
     assert_eq!(code(7, -1, 2), (ErrorCode::INVALID_PRODUCER_EPOCH, -1));
-    // Nobody's batch may say of epoch and sequence what it likes.
+    // Without a producer id, a batch may have any epoch and sequence.
     assert_eq!(code(-1, -1, 5), (ErrorCode::NONE, 3));
     assert_eq!(code(-1, 5, -1), (ErrorCode::NONE, 4));
 }
 
 #[test]
-fn a_duplicate_is_told_the_originals_largest_timestamp() {
+fn a_duplicate_reports_the_originals_largest_timestamp() {
     let (_broker, mut client) = with_topics("refusals-duplicate");
     let late = [
         ("message.timestamp.type", "LogAppendTime"),
         ("retention.ms", "-1"),
     ];
     assert_eq!(client.create("late", 1, &late).0, ErrorCode::NONE);
-    let mut told = |name: &str| produce(&mut client, &[(name, &[(0, batch(7, 0, 0))])]).remove(0);
-    let (first, again) = (told("u"), told("u"));
+    let mut append = |name: &str| produce(&mut client, &[(name, &[(0, batch(7, 0, 0))])]).remove(0);
+    let (first, again) = (append("u"), append("u"));
     assert_eq!((first.code, first.log_append_time), (ErrorCode::NONE, -1));
     assert_eq!(
         again,
@@ -326,25 +330,25 @@ fn a_duplicate_is_told_the_originals_largest_timestamp() {
             ..first
         }
     );
-    let first = told("late");
+    let first = append("late");
     assert!(first.log_append_time > MADE.0, "{first:?}");
-    // Whatever the clock says by now.
-    std::iter::repeat_with(|| told("late"))
+    // At whatever time.
+    std::iter::repeat_with(|| append("late"))
         .take(20)
         .for_each(|again| assert_eq!(again, first));
 }
 
 #[test]
-fn read_committed_lists_what_was_aborted_which_is_nothing() {
+fn read_committed_has_an_empty_list_of_aborted_transactions() {
     let (_broker, mut client) = with_topics("refusals-read-committed");
     let mut aborted = |isolation_level, topic: &str, fetch_offset| {
         let mut request = fetch_of(topic, 0);
         request.isolation_level = isolation_level;
         request.topics[0].partitions[0].fetch_offset = fetch_offset;
-        let told = client.ask(&request, 12).responses.remove(0).partitions.remove(0);
+        let actual = client.call(&request, 12).responses.remove(0).partitions.remove(0);
         (
-            ErrorCode(told.error_code),
-            told.aborted_transactions.map(|a| a.len()),
+            ErrorCode(actual.error_code),
+            actual.aborted_transactions.map(|a| a.len()),
         )
     };
     for (isolation_level, list) in [(0, None), (1, Some(0))] {
@@ -362,7 +366,7 @@ fn read_committed_lists_what_was_aborted_which_is_nothing() {
 }
 
 #[test]
-fn names_collide_with_those_that_exist_not_with_each_other() {
+fn new_names_collide_with_existing_ones_only() {
     let (_broker, mut client) = with_topics("refusals-collide");
     let mut create = |names: &[&str]| -> Vec<(String, ErrorCode)> {
         let topics = names.iter().map(|name| CreatableTopic {
@@ -376,8 +380,9 @@ fn names_collide_with_those_that_exist_not_with_each_other() {
             timeout_ms: 30_000,
             ..Default::default()
         };
-        let told = client.ask(&request, 7).topics.into_iter();
-        told.map(|t| (t.name.as_str().to_owned(), ErrorCode(t.error_code)))
+        let actual = client.call(&request, 7).topics.into_iter();
+        actual
+            .map(|t| (t.name.as_str().to_owned(), ErrorCode(t.error_code)))
             .collect()
     };
     let is = |name: &str, code| (name.to_owned(), code);

@@ -1,4 +1,4 @@
-//! Configuration keys of which only the real world shows an effect: threads and sockets, as the kernel has them.
+//! Configuration keys whose effect shows only on the operating system: threads and sockets.
 
 #![expect(
     clippy::disallowed_methods,
@@ -12,11 +12,11 @@ use std::os::fd::RawFd;
 
 use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::ApiVersionsRequest;
-use common::{Running, place, start, until};
+use common::{Running, fresh_dir, start, wait_until};
 use rustix::net::sockopt;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-/// The smallest of what `size` says of the broker's connected sockets.
+/// The smallest value of `size` over the broker's connected sockets.
 fn of_sockets(broker: &Running, size: impl Fn(&rustix::fd::OwnedFd) -> Option<usize>) -> usize {
     let process = pidfd_open(broker.pid(), PidfdFlags::empty()).expect("it runs");
     let all = fs::read_dir(format!("/proc/{}/fd", broker.pid())).expect("its descriptors");
@@ -31,15 +31,15 @@ fn of_sockets(broker: &Running, size: impl Fn(&rustix::fd::OwnedFd) -> Option<us
 }
 
 fn with(name: &str, setting: &str) -> (Running, common::Client) {
-    let broker = start(&place(name), &["--set", setting]);
+    let broker = start(&fresh_dir(name), &["--set", setting]);
     let mut client = broker.client();
-    assert_eq!(client.ask(&ApiVersionsRequest::default(), 0).error_code, 0);
+    assert_eq!(client.call(&ApiVersionsRequest::default(), 0).error_code, 0);
     (broker, client)
 }
 
 #[test]
-fn a_socket_has_the_buffers_that_are_configured() {
-    // The kernel keeps twice what is asked for.
+fn sockets_have_the_configured_buffers() {
+    // The kernel reserves twice the requested size.
     for bytes in [20_000, 90_000] {
         let setting = format!("socket.send.buffer.bytes={bytes}");
         let (broker, _client) = with("sockets-send", &setting);
@@ -59,12 +59,12 @@ fn io_threads(broker: &Running) -> usize {
 }
 
 #[test]
-fn at_most_as_many_threads_wait_for_disks_as_are_configured() {
+fn the_number_of_io_threads_is_bounded() {
     for threads in [1, 3] {
         let setting = format!("num.io.threads={threads}");
         let (broker, mut client) = with("sockets-threads", &setting);
         let mut topics = 0;
-        until("all of them have work", || {
+        wait_until("all of them have work", || {
             topics += 1;
             let created = client.create(&format!("t{topics}"), 30, &[]).0;
             assert_eq!(created, ErrorCode::NONE);

@@ -1,4 +1,4 @@
-//! What a broker was started with.
+//! The broker's configuration.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use super::nearest::nearest;
 use super::value::{FromValue, list, text, value};
 use super::{log_dirs, metrics};
 
-/// The budget for requests where `queued.max.request.bytes` says "no limit": there is always one.
+/// The memory budget where `queued.max.request.bytes` is unlimited: there is always one.
 pub const MEMORY_DEFAULT_BYTES: usize = 256 << 20;
 
 macro_rules! fields {
     ($($field:ident: $ty:ident = $key:literal,)*) => {
-        /// A broker's configuration: a field for each key that is looked at while it runs. Topic defaults are in
+        /// A broker's configuration: a field for each key that the running broker reads. Topic defaults are in
         /// [`super::TopicConfig`].
         #[derive(Clone, Debug)]
         pub struct BrokerConfig {
@@ -25,15 +25,15 @@ macro_rules! fields {
                 #[doc = concat!("`", $key, "`")]
                 pub $field: $ty,
             )*
-            /// `listeners`, without the controller's.
+            /// `listeners`, without those of controllers.
             pub listeners: Vec<ListenerConfig>,
-            /// `advertised.listeners`, one for each of `listeners`, in their order; where none is told, the listener itself.
+            /// `advertised.listeners`, one for each of `listeners`, in their order; by default the listener itself.
             pub advertised_listeners: Vec<ListenerConfig>,
             /// `node.id`, or `broker.id`.
             pub node_id: i32,
             /// `broker.rack`.
             pub broker_rack: Option<String>,
-            /// `metrics.listen`: host and port, where it is not `none`.
+            /// `metrics.listen`: host and port; `None` for `none`.
             pub metrics_listen: Option<(String, u16)>,
             /// `log.dirs`, or `log.dir`.
             log_dirs: Vec<String>,
@@ -41,7 +41,7 @@ macro_rules! fields {
             metadata_log_dir: String,
             /// Limits that are not Kafka's keys.
             pub limits: Limits,
-            /// What was set, by key.
+            /// The explicitly set values, by key.
             pub set: BTreeMap<String, String>,
         }
 
@@ -116,7 +116,7 @@ fn node_id(set: &BTreeMap<String, String>, layers: &Layers<'_>) -> Result<i32, S
 }
 
 impl BrokerConfig {
-    /// The configuration that `set` makes, and warnings: of keys that Kafka has and this broker doesn't do.
+    /// Parses the configuration, and returns warnings for Kafka's keys that have no effect in this broker.
     pub fn new(mut set: BTreeMap<String, String>) -> Result<(Self, Vec<String>), StartupError> {
         let mut warnings = Vec::new();
         for (name, text) in &set {
@@ -147,14 +147,14 @@ impl BrokerConfig {
         Ok((Self::read(set)?, warnings))
     }
 
-    /// Says under which name this machine is found: what listeners on every address advertise where nothing else is told.
+    /// Sets the host that listeners on every address advertise unless `advertised.listeners` is set.
     pub fn advertise_host(&mut self, host: &str) {
-        for listener in self.advertised_listeners.iter_mut().filter(|l| l.is_everywhere()) {
+        for listener in self.advertised_listeners.iter_mut().filter(|l| l.is_wildcard()) {
             host.clone_into(&mut listener.host);
         }
     }
 
-    /// The budget of what peers make the broker hold: `queued.max.request.bytes`, or [`MEMORY_DEFAULT_BYTES`].
+    /// The memory budget: `queued.max.request.bytes`, or [`MEMORY_DEFAULT_BYTES`].
     pub fn memory_bytes(&self) -> usize {
         match usize::try_from(self.queued_max_request_bytes) {
             Ok(0) | Err(_) => MEMORY_DEFAULT_BYTES,
@@ -162,18 +162,18 @@ impl BrokerConfig {
         }
     }
 
-    /// The directories of the partitions' logs, in their order: one at least.
+    /// The directories of partitions, in their order: at least one.
     pub fn log_dirs(&self) -> &[String] {
         &self.log_dirs
     }
 
-    /// The directory of the metadata log: one of [`BrokerConfig::log_dirs`], or one of its own.
+    /// The directory of the metadata log: one of [`BrokerConfig::log_dirs`], or a separate one.
     pub fn metadata_log_dir(&self) -> &str {
         &self.metadata_log_dir
     }
 }
 
-/// A node is a broker and its controller, so far.
+/// Checks that the node is both a broker and its controller; nothing else is supported yet.
 fn check_roles(set: &BTreeMap<String, String>) -> Result<(), StartupError> {
     let layers = Layers {
         file: Some(set),
@@ -193,7 +193,8 @@ fn check_roles(set: &BTreeMap<String, String>) -> Result<(), StartupError> {
     Err(StartupError::Value(ConfigError(why)))
 }
 
-/// Whether Kafka knows the name though its list of keys doesn't have it: internal keys, and those of listeners and plugins.
+/// Whether Kafka accepts the name though its documented keys don't contain it: internal keys, and those of listeners and
+/// plugins.
 fn is_internal(name: &str) -> bool {
     const PREFIXES: [&str; 4] = [
         "listener.name.",
@@ -204,7 +205,7 @@ fn is_internal(name: &str) -> bool {
     INTERNAL_KEYS.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Keys that Kafka knows but doesn't tell of. Brokkr does what none of them says.
+/// Kafka's undocumented keys. None of them has an effect in Brokkr.
 const INTERNAL_KEYS: &[&str] = &[
     "controller.performance.always.log.threshold.ms",
     "controller.performance.sample.period.ms",
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_kafkas_but_for_loopback() {
+    fn defaults_are_kafkas_except_for_loopback() {
         let (config, warnings) = BrokerConfig::new(set(&[])).expect("defaults are valid");
         assert!(warnings.is_empty());
         assert_eq!(config.listeners[0].host, "127.0.0.1");
@@ -258,16 +259,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_nobody_knows_is_told_with_the_nearest_one() {
-        let error = BrokerConfig::new(set(&[("log.retention.hour", "1")])).expect_err("nobody knows it");
+    fn an_unknown_key_is_reported_with_the_nearest_one() {
+        let error = BrokerConfig::new(set(&[("log.retention.hour", "1")])).expect_err("the key is unknown");
         assert_eq!(
             error.to_string(),
             "unknown configuration key log.retention.hour; did you mean log.retention.hours?"
         );
-        let error = BrokerConfig::new(set(&[("zzz", "1")])).expect_err("nobody knows it");
+        let error = BrokerConfig::new(set(&[("zzz", "1")])).expect_err("the key is unknown");
         assert_eq!(error.to_string(), "unknown configuration key zzz");
         let error =
-            BrokerConfig::new(set(&[("brokkr.limit.partition.que", "4")])).expect_err("nobody knows it");
+            BrokerConfig::new(set(&[("brokkr.limit.partition.que", "4")])).expect_err("the key is unknown");
         assert_eq!(
             error.to_string(),
             "unknown configuration key brokkr.limit.partition.que; did you mean brokkr.limit.partition.queue?"
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_done_is_warned_of() {
+    fn keys_without_effect_give_a_warning() {
         let (_, warnings) = BrokerConfig::new(set(&[("background.threads", "3")])).expect("Kafka knows it");
         assert_eq!(
             warnings,
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_to_be_implemented_is_looked_at() {
+    fn implemented_keys_are_read() {
         let special = [
             "broker.id",
             "broker.rack",
@@ -308,15 +309,15 @@ mod tests {
             .map(|(name, _)| *name)
             .collect();
         for key in BROKER_KEYS {
-            let looked_at = FIELD_KEYS.contains(&key.name)
+            let is_read = FIELD_KEYS.contains(&key.name)
                 || special.contains(&key.name)
                 || of_topics.contains(&key.name);
-            assert_eq!(looked_at, key.implemented, "{}", key.name);
+            assert_eq!(is_read, key.implemented, "{}", key.name);
         }
     }
 
     #[test]
-    fn the_file_that_comes_with_kafka_can_be_used() {
+    fn kafkas_own_server_properties_are_valid() {
         let file = "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=localhost:9093\n\
             listeners=PLAINTEXT://:9092,CONTROLLER://:9093\ninter.broker.listener.name=PLAINTEXT\n\
             advertised.listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093\n\

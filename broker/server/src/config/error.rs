@@ -1,22 +1,22 @@
-//! Why a broker can't be started with a configuration.
+//! Why a broker can't start with a configuration.
 
 use std::fmt;
 
 use brokkr_metadata::config::ConfigError;
 
-/// What can't be started with. The operator's fault; one line says what to change.
+/// An invalid configuration: the operator's error. One line says what to change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StartupError {
-    /// Nobody knows this key.
+    /// The key is unknown.
     UnknownKey {
         /// The key.
         key: String,
-        /// A key that is called alike.
+        /// A known key with a similar name.
         nearest: Option<String>,
     },
-    /// A value that its key can't have.
+    /// The value is invalid for its key.
     Value(ConfigError),
-    /// A listener that can't be read.
+    /// A listener is invalid.
     Listener(String),
 }
 

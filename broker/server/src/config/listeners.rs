@@ -1,4 +1,4 @@
-//! Where a broker listens, and where clients are told to find it.
+//! `listeners` and `advertised.listeners`: the addresses that the broker binds, and those that clients connect to.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,24 +8,24 @@ use brokkr_metadata::config::resolve::Layers;
 use super::error::StartupError;
 use super::value::{list, text};
 
-/// A socket to listen on: `NAME://host:port`.
+/// A listener: `NAME://host:port`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListenerConfig {
     /// `PLAINTEXT`, or a name that `listener.security.protocol.map` maps to it; in capitals.
     pub name: String,
-    /// The host to bind or to be found at. [`EVERY_ADDRESS`] binds all of this machine's.
+    /// The host to bind or to advertise. [`EVERY_ADDRESS`] binds all addresses of this machine.
     pub host: String,
-    /// The port; 0 takes a free one.
+    /// The port; 0 binds a free one.
     pub port: u16,
 }
 
-/// The host of a listener that names none.
+/// The host of a listener without one.
 pub const EVERY_ADDRESS: &str = "0.0.0.0";
 
 /// Splits `host:port`. A host in brackets is an IPv6 address.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason, if it is not of this form.
 pub fn host_port(text: &str) -> Result<(&str, u16), &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or("not of the form HOST:PORT")?;
     let host = match host.strip_prefix('[') {
@@ -41,7 +41,7 @@ pub fn host_port(text: &str) -> Result<(&str, u16), &'static str> {
     Ok((host, port))
 }
 
-fn wrong<T>(what: impl Into<String>) -> Result<T, StartupError> {
+fn invalid<T>(what: impl Into<String>) -> Result<T, StartupError> {
     Err(StartupError::Listener(what.into()))
 }
 
@@ -59,11 +59,12 @@ impl ListenerConfig {
                 host: host.to_owned(),
                 port,
             }),
-            Err(why) => wrong(format!("{key}: {text:?}: {why}")),
+            Err(why) => invalid(format!("{key}: {text:?}: {why}")),
         }
     }
 
-    /// With [`EVERY_ADDRESS`] for no host. As in Kafka what is advertised may have none too, and gets this machine's name.
+    /// Replaces an empty host by [`EVERY_ADDRESS`]. As in Kafka an advertised listener may have no host either; it gets
+    /// this machine's name.
     fn with_host(mut self) -> Self {
         if self.host.is_empty() {
             EVERY_ADDRESS.clone_into(&mut self.host);
@@ -71,16 +72,16 @@ impl ListenerConfig {
         self
     }
 
-    /// Whether it is on all addresses of this machine, and none that others could connect to.
-    pub fn is_everywhere(&self) -> bool {
+    /// Whether the host is a wildcard address, which clients can't connect to.
+    pub fn is_wildcard(&self) -> bool {
         self.host
             .parse::<IpAddr>()
             .is_ok_and(|addr| addr.to_canonical().is_unspecified())
     }
 }
 
-/// `listeners` without the controller's, which this broker has no use for yet, and what is advertised for each, in the same
-/// order.
+/// `listeners` without those of controllers, which this broker does not open yet, and the advertised listener of each, in
+/// the same order.
 pub(super) fn listeners(
     layers: &Layers<'_>,
 ) -> Result<(Vec<ListenerConfig>, Vec<ListenerConfig>), StartupError> {
@@ -92,33 +93,37 @@ pub(super) fn listeners(
         all.retain(|l| !controllers.iter().any(|name| name.eq_ignore_ascii_case(&l.name)));
         let mut seen = all.iter().enumerate();
         match seen.find(|(i, l)| all[..*i].iter().any(|other| other.name == l.name)) {
-            Some((_, twice)) => wrong(format!("{key}: two listeners are named {}", twice.name)),
+            Some((_, twice)) => invalid(format!("{key}: two listeners are named {}", twice.name)),
             None => Ok(all),
         }
     };
     let listeners = parse("listeners")?;
     if listeners.is_empty() {
-        return wrong("listeners: there is none for clients");
+        return invalid("listeners: there is none for clients");
     }
     check_protocols(
         &listeners,
         &text(layers, "listener.security.protocol.map").unwrap_or_default(),
     )?;
-    let told = parse("advertised.listeners")?;
-    if let Some(stray) = told.iter().find(|t| listeners.iter().all(|l| l.name != t.name)) {
-        return wrong(format!(
+    let explicit = parse("advertised.listeners")?;
+    if let Some(stray) = explicit
+        .iter()
+        .find(|t| listeners.iter().all(|l| l.name != t.name))
+    {
+        return invalid(format!(
             "advertised.listeners: {} is none of listeners",
             stray.name
         ));
     }
-    if let Some(nowhere) = told.iter().find(|t| t.is_everywhere()) {
-        return wrong(format!(
+    if let Some(nowhere) = explicit.iter().find(|t| t.is_wildcard()) {
+        return invalid(format!(
             "advertised.listeners: {} is no address that clients can connect to",
             nowhere.host
         ));
     }
     let advertised = listeners.iter().map(|l| {
-        told.iter()
+        explicit
+            .iter()
             .find(|t| t.name == l.name)
             .cloned()
             .unwrap_or_else(|| l.clone())
@@ -133,7 +138,7 @@ fn check_protocols(listeners: &[ListenerConfig], map: &str) -> Result<(), Startu
     let mut protocols = BTreeMap::new();
     for pair in map.split(',') {
         let Some((name, protocol)) = pair.split_once(':') else {
-            return wrong(format!(
+            return invalid(format!(
                 "listener.security.protocol.map: {pair:?} is not of the form NAME:PROTOCOL"
             ));
         };
@@ -146,13 +151,13 @@ fn check_protocols(listeners: &[ListenerConfig], map: &str) -> Result<(), Startu
         match protocols.get(&listener.name).map(String::as_str) {
             Some("PLAINTEXT") => {}
             Some(other) => {
-                return wrong(format!(
+                return invalid(format!(
                     "listener {}: only PLAINTEXT is served yet, not {other}",
                     listener.name
                 ));
             }
             None => {
-                return wrong(format!(
+                return invalid(format!(
                     "listener {}: listener.security.protocol.map has no protocol for it",
                     listener.name
                 ));
@@ -167,7 +172,7 @@ mod tests {
     use super::super::BrokerConfig;
     use super::*;
 
-    fn told(set: &[(&str, &str)]) -> Result<String, String> {
+    fn resolved(set: &[(&str, &str)]) -> Result<String, String> {
         let show = |all: &[ListenerConfig]| {
             let all: Vec<_> = all
                 .iter()
@@ -227,7 +232,7 @@ mod tests {
             ),
         ];
         for (set, expected) in good {
-            assert_eq!(told(&set), Ok(expected.to_owned()));
+            assert_eq!(resolved(&set), Ok(expected.to_owned()));
         }
         let bad = [
             (
@@ -276,7 +281,7 @@ mod tests {
             ),
         ];
         for (set, why) in bad {
-            assert_eq!(told(&[set]), Err(why.to_owned()));
+            assert_eq!(resolved(&[set]), Err(why.to_owned()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `log.dirs` and `metadata.log.dir`: which directories there are.
+//! `log.dirs` and `metadata.log.dir`: the log directories.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use brokkr_metadata::config::resolve::Layers;
 use super::error::StartupError;
 use super::value::{list, text};
 
-/// The directories of the partitions, and that of the metadata log. By their names alone; two names of one directory are
-/// refused when the second can't be locked.
+/// The directories of partitions, and that of the metadata log. Compares only paths; if two paths lead to one directory,
+/// the start fails when it can't lock the second.
 pub(super) fn log_dirs(
     set: &BTreeMap<String, String>,
     layers: &Layers<'_>,
@@ -18,7 +18,7 @@ pub(super) fn log_dirs(
         true => "log.dirs",
         false => "log.dir",
     };
-    // As it was written: what is read as a list has each element once.
+    // As written: a value that is parsed as a list has each element once.
     let mut written: Vec<String> = match set.get(key) {
         Some(text) => text.split(',').map(|dir| dir.trim().to_owned()).collect(),
         None => list(layers, key),
@@ -60,7 +60,7 @@ fn check(key: &str, dirs: &[String]) -> Result<(), StartupError> {
     Ok(())
 }
 
-/// The steps of a path, without those that lead nowhere.
+/// The components of a path, normalized.
 fn parts(path: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     if path.starts_with('/') {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn several_directories_and_that_of_the_metadata() {
+    fn log_dirs_and_metadata_log_dir() {
         assert_eq!(read(&[]), dirs(&["./data"], "./data"));
         assert_eq!(read(&[("log.dirs", "/a, /b")]), dirs(&["/a", "/b"], "/a"));
         assert_eq!(read(&[("log.dir", "a,b")]), dirs(&["a", "b"], "a"));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_that_are_none_or_the_same_or_in_one_another_are_refused() {
+    fn empty_equal_and_nested_directories_are_rejected() {
         let why = |value: &str| read(&[("log.dirs", value)]).expect_err(value);
         assert_eq!(why("/a,/b,/a"), "log.dirs has /a twice");
         assert_eq!(why("/a,/b/../a/"), "log.dirs has /b/../a/ twice");

@@ -1,4 +1,4 @@
-//! Where metrics and health are served.
+//! The address that serves metrics and health checks.
 
 use brokkr_metadata::config::resolve::Layers;
 
@@ -6,7 +6,7 @@ use super::error::StartupError;
 use super::listeners::{EVERY_ADDRESS, host_port};
 use super::value::text;
 
-/// The value of `metrics.listen` that says that there is no endpoint.
+/// The value of `metrics.listen` for no endpoint.
 const NONE: &str = "none";
 
 /// `metrics.listen`: host and port, or none.

@@ -1,4 +1,4 @@
-//! What a broker was started with, and what that makes of a topic.
+//! The broker's configuration, and the configurations of topics that follow from it.
 
 mod broker;
 mod error;

@@ -1,15 +1,15 @@
-//! Java's `.properties`, which Kafka's `server.properties` is.
+//! Parses Java's `.properties` format, that of Kafka's `server.properties`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::Chars;
 
-/// The file can't be read as properties.
+/// Why a file is not valid.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PropertiesError {
-    /// Which line, from 1.
+    /// The line, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// The reason.
     pub what: &'static str,
 }
 
@@ -19,10 +19,10 @@ impl fmt::Display for PropertiesError {
     }
 }
 
-/// The keys and values of `text`. A later line of the same key replaces an earlier one.
+/// Parses the keys and values of `text`. A later line of the same key replaces an earlier one.
 pub fn parse(text: &str) -> Result<BTreeMap<String, String>, PropertiesError> {
     let mut all = BTreeMap::new();
-    // Editors put a byte order mark there, which nobody sees.
+    // Some editors write a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text.lines().enumerate();
     while let Some((i, first)) = lines.next() {
@@ -44,12 +44,12 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>, PropertiesError> {
     Ok(all)
 }
 
-/// Whether it ends in an odd number of backslashes.
+/// Whether the line ends in an odd number of backslashes.
 fn continues(line: &str) -> bool {
     line.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1
 }
 
-/// Where the key ends: at the first `=`, `:` or white space that isn't escaped.
+/// Splits a line at the end of its key: the first `=`, `:` or white space that isn't escaped.
 fn split(line: &str) -> (&str, &str) {
     let mut escaped = false;
     let end = line.find(|c: char| {
@@ -84,7 +84,7 @@ fn unescape(s: &str) -> Result<String, &'static str> {
     Ok(out)
 }
 
-/// The character that one `\u`, or the two of a surrogate pair, stand for: what is behind the first `\u`.
+/// The character of one `\u` escape, or of the two of a surrogate pair. `chars` is behind the first `\u`.
 fn utf16(chars: &mut Chars<'_>) -> Result<char, &'static str> {
     let first = unit(chars)?;
     let mut ahead = chars.clone();

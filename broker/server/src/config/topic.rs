@@ -1,4 +1,4 @@
-//! What holds for a topic: its own configuration, else the broker's.
+//! A topic's effective configuration: its own, else the broker's.
 
 use brokkr_log::LogConfig;
 use brokkr_metadata::config::resolve::Layers;
@@ -11,12 +11,12 @@ use brokkr_wire::records::{
 
 use super::broker::BrokerConfig;
 
-/// A topic's configuration, resolved.
+/// A topic's resolved configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicConfig {
-    /// What its logs go by.
+    /// The configuration of its logs.
     pub log: LogConfig,
-    /// What it asks of batches.
+    /// The rules that batches must satisfy.
     pub rules: Rules,
     /// Whether `cleanup.policy` has `delete`.
     pub delete: bool,
@@ -27,7 +27,7 @@ pub struct TopicConfig {
 }
 
 impl TopicConfig {
-    /// What holds for `topic` as the image has it.
+    /// Resolves the configuration of `topic` under the image.
     pub fn resolve(config: &BrokerConfig, image: &Image, topic: &Str) -> Self {
         let layers = layers(config, image);
         let own = image.topic_configs(topic);
@@ -91,8 +91,8 @@ impl TopicConfig {
     }
 }
 
-/// What the records of a batch may decompress to: 32 times the largest batch, and 32 MiB at least. More is a bomb: the
-/// producers' own limits are for what is not compressed.
+/// Limit of what a batch's records may decompress to: 32 times the largest batch, and 32 MiB at least. The producers' own
+/// limits apply to uncompressed records, so more is a decompression bomb.
 fn decompressed_max(max_message_bytes: i64) -> usize {
     const MIN: usize = 32 << 20;
     let bytes = usize::try_from(max_message_bytes).unwrap_or(0).saturating_mul(32);
@@ -111,7 +111,7 @@ fn compression(name: &str, level: impl Fn(&'static str) -> i32) -> CompressionCo
     }
 }
 
-/// Where a value may come from, for what asks about configurations.
+/// The layers that a value may come from.
 pub fn layers<'a>(config: &'a BrokerConfig, image: &'a Image) -> Layers<'a> {
     Layers {
         broker: image.configs(&ConfigResource::broker(config.node_id)),

@@ -1,4 +1,4 @@
-//! The values of a broker's keys.
+//! Reads typed values of a broker's keys.
 
 use brokkr_metadata::config::resolve::Layers;
 use brokkr_metadata::config::{Value, broker_key};

@@ -1,17 +1,17 @@
-//! Why metadata can't be read or written.
+//! Why the cluster metadata can't be read or written.
 
 use std::fmt;
 
 use brokkr_log::LogError;
 
-/// Metadata can't be read or written.
+/// Why the cluster metadata can't be read or written.
 #[derive(Debug)]
 pub enum ControllerError {
-    /// Its log.
+    /// An error of the metadata log.
     Log(LogError),
-    /// The directory.
+    /// An error of the directory.
     Io(brokkr_env::Error),
-    /// Something in it can't be understood: where, and what.
+    /// The content is invalid: the file, and the reason.
     Content(String, String),
 }
 
@@ -37,7 +37,7 @@ impl From<brokkr_env::Error> for ControllerError {
     }
 }
 
-/// An error in what was read: where, and what.
-pub(super) fn content(place: impl fmt::Display, what: impl fmt::Display) -> ControllerError {
+/// Invalid content: the file, and the reason.
+pub(super) fn content_error(place: impl fmt::Display, what: impl fmt::Display) -> ControllerError {
     ControllerError::Content(place.to_string(), what.to_string())
 }

@@ -1,4 +1,4 @@
-//! The way to the controller.
+//! The handle to the controller.
 
 use std::ops::Range;
 
@@ -10,44 +10,44 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::log_dir::METADATA_FOLDER;
 
-pub(super) enum Message {
-    Ask(Request, oneshot::Sender<Result<Reply, ErrorCode>>),
+pub(super) enum ControllerMessage {
+    Request(Request, oneshot::Sender<Result<Reply, ErrorCode>>),
     Close(oneshot::Sender<Option<(String, Recorded, i64)>>),
 }
 
-/// The handle. Cloning shares the host.
+/// A handle to the controller. Cloning shares the host.
 #[derive(Clone)]
 pub struct ControllerHandle {
-    pub(super) queue: mpsc::Sender<Message>,
+    pub(super) queue: mpsc::Sender<ControllerMessage>,
     pub(super) recorded: Reader<Recorded>,
 }
 
 impl ControllerHandle {
-    /// Asks for a change, and waits until it is committed and the partitions here have followed.
-    pub async fn ask(&self, request: Request) -> Result<Reply, ErrorCode> {
+    /// Submits a change, and waits until it is committed and the partitions here have applied it.
+    pub async fn submit(&self, request: Request) -> Result<Reply, ErrorCode> {
         let (tx, rx) = oneshot::channel();
-        let gone = ErrorCode::NOT_CONTROLLER;
+        let stopped = ErrorCode::NOT_CONTROLLER;
         self.queue
-            .send(Message::Ask(request, tx))
+            .send(ControllerMessage::Request(request, tx))
             .await
-            .map_err(|_| gone)?;
-        rx.await.map_err(|_| gone)?
+            .map_err(|_| stopped)?;
+        rx.await.map_err(|_| stopped)?
     }
 
-    /// Requests that wait for the host.
+    /// Requests in the controller's queue.
     pub fn queued(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// A block of producer ids that nobody had before.
+    /// Allocates a block of producer ids, none of which was allocated before.
     pub async fn allocate_producer_ids(&self) -> Result<Range<i64>, ErrorCode> {
-        match self.ask(Request::AllocateProducerIds).await? {
+        match self.submit(Request::AllocateProducerIds).await? {
             Reply::ProducerIds(block) => block,
-            other => unreachable!("ids were asked for: {other:?}"),
+            other => unreachable!("the reply is not to AllocateProducerIds: {other:?}"),
         }
     }
 
-    /// What is to be recorded of the metadata log.
+    /// The folder and the checkpoint of the metadata log.
     pub fn recorded(&self) -> (String, Recorded) {
         (
             METADATA_FOLDER.to_owned(),
@@ -55,10 +55,10 @@ impl ControllerHandle {
         )
     }
 
-    /// Closes the log: what is to be recorded of it, and this life's broker epoch. `None` if it failed.
+    /// Closes the metadata log. Returns its folder, its checkpoint and the broker epoch; `None` if it failed.
     pub async fn close(&self) -> Option<(String, Recorded, i64)> {
         let (tx, rx) = oneshot::channel();
-        self.queue.send(Message::Close(tx)).await.ok()?;
+        self.queue.send(ControllerMessage::Close(tx)).await.ok()?;
         rx.await.ok()?
     }
 }

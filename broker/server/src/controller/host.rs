@@ -1,15 +1,16 @@
-//! The metadata log's host: the quorum of one voter, for now.
+//! The task that hosts the controller: it owns the metadata log, with this node as the only voter.
 //!
-//! One task owns `__cluster_metadata-0`. A request is decided against the state as appended; its records are replayed and
-//! appended as one batch; when that is durable it is committed (one voter), the partitions here follow the new image, and
-//! only then the answer leaves (M2). A failed append takes the state back.
+//! A request is decided against the state that includes all appended records. Its records are replayed and appended as one
+//! batch. Once the batch is durable it is committed, for there is one voter; then the partitions here apply the new image,
+//! and only then the reply is sent (M2). A failed append restores the state.
 //!
 //! ```text
-//!   request ─ decide ─ replay ─ append ─ durable ─ partitions follow, image and routes published ─ reply
+//!   request ─ decide ─ replay ─ append ─ durable ─ partitions apply, image and routes published ─ reply
 //! ```
 //!
-//! A start (`load`) replays the latest snapshot and the log behind it, begins a new quorum epoch (`quorum-state` is durable BEFORE
-//! anything is written in it), and registers this broker: its new incarnation bumps the leader epochs of what it leads.
+//! A start (`load`) replays the latest snapshot and the log behind it, begins a new quorum epoch (`quorum-state` is
+//! durable BEFORE anything is appended in the epoch), and registers this broker: a new incarnation raises the leader
+//! epochs of the partitions that it leads.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,22 +31,22 @@ use brokkr_wire::records::{Batch, Origin};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::BrokerConfig;
-use crate::log_dir::{Identity, LogDirs, METADATA_FOLDER, Owned, folder, is_left_alone};
-use crate::partitions::Ask;
+use crate::log_dir::{Identity, LogDirs, METADATA_FOLDER, OwnedLogDir, is_unmanaged_topic, partition_folder};
+use crate::partitions::ManagerCommand;
 
-use super::error::{ControllerError, content};
-use super::handle::{ControllerHandle, Message};
-use super::load::{self, Replayed};
+use super::error::{ControllerError, content_error};
+use super::handle::{ControllerHandle, ControllerMessage};
+use super::load::{self, LoadedMetadata};
 
 /// Capacity of the queue, in requests. Senders wait when it is full.
 const QUEUE_MAX: usize = 256;
 
-/// What a record may be written with.
+/// The disk space that an append may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
-    /// What is free on the disk.
+enum DiskSpace {
+    /// The free space of the disk.
     Free,
-    /// The directory's reserve too: without this record nobody could make room on a full disk.
+    /// The directory's reserve too: without this record no client could free space on a full disk.
     Reserved,
 }
 
@@ -59,28 +60,29 @@ pub(super) struct Host<E: Env> {
     pub(super) epoch: LeaderEpoch,
     pub(super) broker_epoch: i64,
     pub(super) recorded: Published<Recorded>,
-    pub(super) partitions: mpsc::Sender<Ask>,
-    /// Whether they have followed a first image.
-    pub(super) is_followed: bool,
+    pub(super) partitions: mpsc::Sender<ManagerCommand>,
+    /// Whether the first image was sent to the partitions.
+    pub(super) has_published: bool,
     pub(super) bytes_since_snapshot: u64,
     pub(super) snapshot_every_bytes: u64,
-    /// Snapshots that failed since the last one that didn't, and when the next may be tried.
+    /// Snapshots that failed since the last success, and when the next may be tried.
     pub(super) snapshot_failures: u32,
     pub(super) snapshot_not_before: Instant,
 }
 
-/// Starts the host: replays, registers this broker, and lets the partitions follow. Everything is committed when it returns.
+/// Starts the host: replays the metadata, registers this broker, and lets the partitions apply the image. Everything is
+/// committed when it returns.
 pub async fn start<E: Env>(
     env: &E,
     error_log: &Arc<ErrorLog>,
     config: &BrokerConfig,
     log_dirs: &LogDirs<E>,
     addrs: &[SocketAddr],
-    partitions: mpsc::Sender<Ask>,
+    partitions: mpsc::Sender<ManagerCommand>,
 ) -> Result<ControllerHandle, ControllerError> {
     let log_dir = &log_dirs.metadata;
     let identity = &log_dir.identity;
-    let Replayed {
+    let LoadedMetadata {
         mut log,
         controller,
         quorum,
@@ -90,7 +92,7 @@ pub async fn start<E: Env>(
         bootstrap,
     } = load::load(env, log_dir, config, addrs).await?;
     let controller = controller.with_settings(settings(config));
-    let epoch = LeaderEpoch(last_epoch.max(load::quorum_state(&log_dir.logs).await?) + 1);
+    let epoch = LeaderEpoch(last_epoch.max(load::read_quorum_epoch(&log_dir.logs).await?) + 1);
     while let Err(error) = load::write_quorum_state(&log_dir.logs, identity.node_id, epoch).await {
         if !log_dir.logs.makes_room_after(&error).await {
             return Err(error.into());
@@ -108,17 +110,17 @@ pub async fn start<E: Env>(
         epoch,
         broker_epoch: -1,
         partitions,
-        is_followed: false,
+        has_published: false,
         bytes_since_snapshot: bytes,
         snapshot_every_bytes: config.metadata_log_max_record_bytes_between_snapshots.max(1) as u64,
         snapshot_failures: 0,
         snapshot_not_before: env.now(),
     };
-    // What a crash left of them may go. The partitions end with the broker; nobody hears of it then.
-    let _ = host.partitions.send(Ask::Deleted(deleted)).await;
-    host.lead(identity, &bootstrap).await?;
+    // Folders that a crash left of deleted topics may be deleted. The send fails only if the broker is stopping.
+    let _ = host.partitions.send(ManagerCommand::TopicsDeleted(deleted)).await;
+    host.begin_epoch(identity, &bootstrap).await?;
     host.register(config, identity, log_dirs, addrs).await?;
-    host.warn_of_unapplied(identity.node_id);
+    host.warn_about_ineffective_configs(identity.node_id);
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
     let handle = ControllerHandle {
         queue: tx,
@@ -128,7 +130,7 @@ pub async fn start<E: Env>(
     Ok(handle)
 }
 
-/// What topics get where nobody says.
+/// Defaults for new topics.
 fn settings(config: &BrokerConfig) -> Settings {
     Settings {
         node_id: config.node_id,
@@ -138,7 +140,7 @@ fn settings(config: &BrokerConfig) -> Settings {
     }
 }
 
-/// In version 0, without directory ids: Kafka 4.3.0 reads no other, whatever its schema says.
+/// Version 0, without directory ids: Kafka 4.3.0 reads no other version, whatever its schema says.
 fn leader_change(node_id: i32) -> LeaderChangeMessage {
     let voter = || Voter {
         voter_id: node_id,
@@ -154,9 +156,10 @@ fn leader_change(node_id: i32) -> LeaderChangeMessage {
 }
 
 impl<E: Env> Host<E> {
-    /// Begins the epoch: a LeaderChange, in an empty log who votes, and what a leader owes before it decides anything.
-    /// `bootstrap` are the records that whoever formatted the directory left for an empty log.
-    async fn lead(
+    /// Begins the epoch. Appends a LeaderChange record, in an empty log the voters too, and the records that a new leader
+    /// appends before it processes requests. `bootstrap` are the records for an empty log that the tool that formatted the
+    /// directory left.
+    async fn begin_epoch(
         &mut self,
         identity: &Identity,
         bootstrap: &[MetadataRecord],
@@ -164,7 +167,7 @@ impl<E: Env> Host<E> {
         let (end, now) = (self.log.log_end(), self.env.wall());
         let mut controls = vec![Control::LeaderChange(leader_change(identity.node_id))];
         if end == Offset(0) {
-            // The bootstrap snapshot says so too; Kafka's first leader repeats it in the log.
+            // The bootstrap snapshot has these too; Kafka's first leader repeats them in the log.
             controls.push(Control::KRaftVersion(KRaftVersionRecord {
                 kraft_version: self.quorum.kraft_version,
                 ..Default::default()
@@ -172,20 +175,20 @@ impl<E: Env> Host<E> {
             controls.extend(self.quorum.voters.clone().map(Control::Voters));
         }
         let batch =
-            encode_control(&controls, end, self.epoch, now).map_err(|e| content(METADATA_FOLDER, e))?;
-        self.append(&batch, Room::Reserved)
+            encode_control(&controls, end, self.epoch, now).map_err(|e| content_error(METADATA_FOLDER, e))?;
+        self.append(&batch, DiskSpace::Reserved)
             .await
-            .map_err(|e| content(METADATA_FOLDER, e))?;
+            .map_err(|e| content_error(METADATA_FOLDER, e))?;
         self.controller
             .advance(end.0 + controls.len() as i64 - 1, self.epoch.0);
-        let owed = match self.controller.image().metadata_version() {
+        let first_records = match self.controller.image().metadata_version() {
             None if !bootstrap.is_empty() => bootstrap.to_vec(),
             _ => self.controller.activation_records(),
         };
-        if !owed.is_empty() {
-            self.commit(&owed, Room::Reserved)
+        if !first_records.is_empty() {
+            self.commit(&first_records, DiskSpace::Reserved)
                 .await
-                .map_err(|e| content(METADATA_FOLDER, e))?;
+                .map_err(|e| content_error(METADATA_FOLDER, e))?;
         }
         Ok(())
     }
@@ -205,9 +208,9 @@ impl<E: Env> Host<E> {
                 .map_or(0, |(_, a)| a.port())
         };
         let endpoints = config.advertised_listeners.iter().map(|l| {
-            // Port 0 was taken as a free one; a wildcard can't be connected to.
+            // Port 0 was bound to a free port; clients can't connect to a wildcard address.
             let port = if l.port == 0 { bound(&l.name) } else { l.port };
-            let host = if l.is_everywhere() {
+            let host = if l.is_wildcard() {
                 "localhost"
             } else {
                 l.host.as_str()
@@ -219,20 +222,20 @@ impl<E: Env> Host<E> {
             incarnation_id: Uuid::from_random(self.env.rng("incarnation").bytes()),
             endpoints: endpoints.collect(),
             rack: config.broker_rack.clone(),
-            directories: log_dirs.online.iter().map(Owned::id).collect(),
-            moved: self.moved(log_dirs, identity.node_id).await,
+            directories: log_dirs.online.iter().map(OwnedLogDir::id).collect(),
+            moved: self.moved_partitions(log_dirs, identity.node_id).await,
             previous_broker_epoch: log_dirs.last_broker_epoch().unwrap_or(-1),
         };
-        match self.carry_out(Request::RegisterBroker(registration)).await {
+        match self.process(Request::RegisterBroker(registration)).await {
             Ok(Reply::Registered(Ok(epoch))) => self.broker_epoch = epoch,
-            Ok(other) => return Err(content("registration", format_args!("{other:?}"))),
-            Err(code) => return Err(content("registration", code)),
+            Ok(other) => return Err(content_error("registration", format_args!("{other:?}"))),
+            Err(code) => return Err(content_error("registration", code)),
         }
         Ok(())
     }
 
-    /// Logs what an earlier or another broker left configured that has no effect here. It stays until somebody deletes it.
-    fn warn_of_unapplied(&self, node_id: i32) {
+    /// Logs configurations in the metadata that have no effect in this broker. They stay until a client deletes them.
+    fn warn_about_ineffective_configs(&self, node_id: i32) {
         let image = self.controller.image();
         let me = ConfigResource::broker(node_id);
         let set = [&me, &ConfigResource::cluster()].map(|resource| image.configs(resource));
@@ -245,18 +248,19 @@ impl<E: Env> Host<E> {
         }
     }
 
-    /// The partitions here whose logs were found in another directory than the metadata has, or nowhere while it has none.
-    async fn moved(&self, log_dirs: &LogDirs<E>, node_id: i32) -> Vec<(Uuid, i32, Uuid)> {
+    /// The partitions of this broker whose logs are in another directory than their record says, or that have no directory
+    /// in their record. Each with the directory that it is in, or gets.
+    async fn moved_partitions(&self, log_dirs: &LogDirs<E>, node_id: i32) -> Vec<(Uuid, i32, Uuid)> {
         let online = &log_dirs.online;
         let mut moved = Vec::new();
         let mut counts: BTreeMap<Uuid, usize> = BTreeMap::new();
         for topic in self.controller.image().topics.iter() {
             for (index, partition) in topic.partitions() {
-                if !partition.replicas.contains(&node_id) || is_left_alone(&topic.name) {
+                if !partition.replicas.contains(&node_id) || is_unmanaged_topic(&topic.name) {
                     continue;
                 }
-                let folder = folder(&topic.name, index);
-                let has = |dir: &&Owned<E>| dir.folders.contains(&folder);
+                let folder = partition_folder(&topic.name, index);
+                let has = |dir: &&OwnedLogDir<E>| dir.folders.contains(&folder);
                 let assigned = partition.directory(node_id);
                 let mut found = assigned.filter(|id| online.iter().filter(has).any(|dir| dir.id() == *id));
                 for dir in online.iter().filter(has) {
@@ -268,8 +272,8 @@ impl<E: Env> Host<E> {
                     found = is_its.then(|| dir.id());
                 }
                 if found.is_none() && assigned.is_none() && log_dirs.failed.is_empty() {
-                    let has = |dir: &&Owned<E>| counts.get(&dir.id()).copied().unwrap_or_default();
-                    found = online.iter().min_by_key(has).map(Owned::id);
+                    let has = |dir: &&OwnedLogDir<E>| counts.get(&dir.id()).copied().unwrap_or_default();
+                    found = online.iter().min_by_key(has).map(OwnedLogDir::id);
                 }
                 if let Some(to) = found {
                     *counts.entry(to).or_insert(0) += 1;
@@ -283,22 +287,22 @@ impl<E: Env> Host<E> {
         moved
     }
 
-    async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<ControllerMessage>) {
         loop {
             let message = tokio::select! {
                 biased;
                 message = queue.recv() => message,
-                // What the log does beside appending goes on; to all else, somebody listens who waits for it.
+                // The log's background work continues; errors of appends go to the task that waits for them.
                 _ = self.log.next_event() => continue,
             };
             let Some(message) = message else { return };
             match message {
-                Message::Ask(request, reply) => {
-                    let answer = self.carry_out(request).await;
+                ControllerMessage::Request(request, reply) => {
+                    let answer = self.process(request).await;
                     drop(reply.send(answer));
                     self.snapshot_if_due().await;
                 }
-                Message::Close(reply) => {
+                ControllerMessage::Close(reply) => {
                     let closed = self.log.close().await.ok();
                     let end =
                         closed.map(|recorded| (METADATA_FOLDER.to_owned(), recorded, self.broker_epoch));
@@ -308,30 +312,30 @@ impl<E: Env> Host<E> {
         }
     }
 
-    async fn carry_out(&mut self, request: Request) -> Result<Reply, ErrorCode> {
-        let room = match &request {
+    async fn process(&mut self, request: Request) -> Result<Reply, ErrorCode> {
+        let space = match &request {
             Request::CreateTopics(_) | Request::CreatePartitions(_) | Request::AllocateProducerIds => {
-                Room::Free
+                DiskSpace::Free
             }
-            _ => Room::Reserved,
+            _ => DiskSpace::Reserved,
         };
         let (records, reply) = self
             .controller
             .decide(self.env.now(), self.log.log_end().0, request);
         if !records.is_empty() {
-            self.commit(&records, room).await.map_err(|error| {
+            self.commit(&records, space).await.map_err(|error| {
                 self.error_log.record("metadata not changed", &error);
                 ErrorCode::KAFKA_STORAGE_ERROR
             })?;
-            self.follow(ImageDelta::of(&records)).await;
+            self.publish_image(ImageDelta::of(&records)).await;
         }
         Ok(reply)
     }
 
-    /// Publishes what was committed to the partitions here. BEFORE the response leaves: a client that learns of a topic finds it.
-    async fn follow(&mut self, changed: ImageDelta) {
-        // The first image is all new to them.
-        let delta = match std::mem::replace(&mut self.is_followed, true) {
+    /// Lets the partitions here apply the committed change. BEFORE the reply: a client that learns of a topic can use it.
+    async fn publish_image(&mut self, changed: ImageDelta) {
+        // The first image is new to the partitions as a whole.
+        let delta = match std::mem::replace(&mut self.has_published, true) {
             true => changed,
             false => ImageDelta::Everything,
         };
@@ -339,7 +343,7 @@ impl<E: Env> Host<E> {
         let (done, followed) = oneshot::channel();
         if self
             .partitions
-            .send(Ask::Follow(image, delta, done))
+            .send(ManagerCommand::ApplyImage(image, delta, done))
             .await
             .is_ok()
         {
@@ -347,28 +351,29 @@ impl<E: Env> Host<E> {
         }
     }
 
-    /// Appends records as one batch, and waits until they are durable: committed. On failure the state is as before.
-    async fn commit(&mut self, records: &[MetadataRecord], room: Room) -> Result<(), LogError> {
+    /// Appends records as one batch and waits until they are durable, and so committed. On an error the state is
+    /// unchanged.
+    async fn commit(&mut self, records: &[MetadataRecord], space: DiskSpace) -> Result<(), LogError> {
         let before = self.controller.clone();
         let base = self.log.log_end();
         for (offset, record) in (base.0..).zip(records) {
             self.controller
                 .replay(offset, self.epoch.0, record)
-                .unwrap_or_else(|e| panic!("a record that was decided can be replayed: {e}: {record:?}"));
+                .unwrap_or_else(|e| panic!("the records of a decision can be replayed: {e}: {record:?}"));
         }
         let version = self.controller.image().metadata_version().unwrap_or(0);
         let batch = encode_records(records, version, base, self.epoch, self.env.wall())
-            .unwrap_or_else(|e| panic!("a record that was decided can be encoded: {e}"));
-        let appended = self.append(&batch, room).await;
+            .unwrap_or_else(|e| panic!("the records of a decision can be encoded: {e}"));
+        let appended = self.append(&batch, space).await;
         if appended.is_err() {
             self.controller = before;
         }
         appended
     }
 
-    async fn append(&mut self, batch: &Batch, room: Room) -> Result<(), LogError> {
+    async fn append(&mut self, batch: &Batch, space: DiskSpace) -> Result<(), LogError> {
         while let Err(error) = self.try_append(batch).await {
-            if room == Room::Free || !self.logs.makes_room_after(&error).await {
+            if space == DiskSpace::Free || !self.logs.makes_room_after(&error).await {
                 return Err(error);
             }
         }

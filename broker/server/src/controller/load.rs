@@ -1,12 +1,12 @@
-//! What a start reads of the metadata: the latest snapshot that is whole, and the log behind it.
+//! Loads the metadata at a start: the latest intact snapshot, and the log behind it.
 //!
 //! | found | |
 //! | --- | --- |
 //! | nothing | a new cluster: a bootstrap snapshot with this node as the voter (KIP-853), then an empty log |
 //! | a log from offset 0 and no snapshot | Apache Kafka with `controller.quorum.voters`: the log alone |
 //! | `bootstrap.checkpoint` and an empty log | formatted by Apache Kafka and never started: its records come first |
-//! | snapshots and a log that doesn't reach back to one of them, or to where it was durable | refused |
-//! | nothing, beside folders of partitions | refused: the metadata that knows them is missing |
+//! | snapshots and a log that does not reach back to one of them, or ends below the durable offset | refused |
+//! | nothing, beside folders of partitions | refused: the metadata of these partitions is missing |
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,19 +18,17 @@ use brokkr_metadata::snapshot::{self, QuorumState, Snapshot, SnapshotId};
 use brokkr_metadata::{Controller, Image};
 use brokkr_types::{LeaderEpoch, Offset, Uuid};
 use brokkr_wire::Str;
-use brokkr_wire::messages::MetadataRecord;
-use brokkr_wire::messages::voters_record::{
-    Endpoint, KRaftVersionFeature, Voter as VoterEntry, VotersRecord,
-};
+use brokkr_wire::messages::voters_record::{Endpoint, KRaftVersionFeature, VotersRecord};
+use brokkr_wire::messages::{MetadataRecord, voters_record};
 use brokkr_wire::records::{Batch, BatchError, batches};
 use bytes::Bytes;
 
-use super::error::{ControllerError, content};
+use super::error::{ControllerError, content_error};
 use crate::config::BrokerConfig;
-use crate::log_dir::{Identity, METADATA_FOLDER, Owned};
+use crate::log_dir::{Identity, METADATA_FOLDER, OwnedLogDir};
 
 const QUORUM_STATE: &str = "__cluster_metadata-0/quorum-state";
-/// What Apache Kafka's format command leaves for the first start.
+/// The records that Apache Kafka's format command leaves for the first start.
 const BOOTSTRAP: &str = "bootstrap.checkpoint";
 /// Bytes that a replay reads at once.
 const REPLAY_BYTES: u32 = 1 << 20;
@@ -38,8 +36,8 @@ const SNAPSHOT_BYTES_MAX: u32 = 1 << 30;
 /// The first batch of a log, which names the voters, is smaller.
 const FIRST_BATCH_BYTES: u32 = 16 << 10;
 
-/// The metadata as a start found it.
-pub(super) struct Replayed<E: Env> {
+/// The metadata that a start loaded.
+pub(super) struct LoadedMetadata<E: Env> {
     pub(super) log: Log<E>,
     pub(super) controller: Controller,
     pub(super) quorum: QuorumState,
@@ -48,26 +46,26 @@ pub(super) struct Replayed<E: Env> {
     pub(super) bytes: u64,
     /// Topics that were deleted since the snapshot, with their names.
     pub(super) deleted: Vec<(Uuid, Str)>,
-    /// What an empty log begins with, if somebody left that.
+    /// The first records of an empty log, if a tool left some.
     pub(super) bootstrap: Vec<MetadataRecord>,
 }
 
-/// Looks whether this broker can begin with the metadata that is there, BEFORE anything is written.
-pub async fn may_start<E: Env>(log_dir: &Owned<E>) -> Result<(), ControllerError> {
+/// Checks that this broker can start with the existing metadata, BEFORE anything is written.
+pub async fn check_startable<E: Env>(log_dir: &OwnedLogDir<E>) -> Result<(), ControllerError> {
     let logs = &log_dir.logs;
     let recorded = log_dir.recorded(METADATA_FOLDER).cloned().unwrap_or_default();
     if snapshots(logs).await?.is_empty() && log_bytes(logs).await? == 0 {
-        return is_new(log_dir, &recorded);
+        return check_not_lost(log_dir, &recorded);
     }
-    is_ours(logs, &log_dir.identity).await?;
+    check_directory_id(logs, &log_dir.identity).await?;
     if log_dir.remembered.foreign {
-        no_other_voters(logs, &log_dir.identity).await?;
+        check_voters_in_log(logs, &log_dir.identity).await?;
     }
     Ok(())
 }
 
-/// Looks for other controllers in all of a log that another broker wrote.
-async fn no_other_voters<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
+/// Checks a whole log that another broker wrote for other controllers.
+async fn check_voters_in_log<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
     let mut segments: Vec<_> = names(logs)
         .await?
         .into_iter()
@@ -93,8 +91,9 @@ async fn no_other_voters<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Resul
                         };
                         for (offset, entry) in entries {
                             if let Entry::Control(control) = entry {
-                                only_voter(&control, identity)
-                                    .map_err(|e| content(&path, format_args!("offset {offset}: {e}")))?;
+                                check_single_voter(&control, identity).map_err(|e| {
+                                    content_error(&path, format_args!("offset {offset}: {e}"))
+                                })?;
                             }
                         }
                     }
@@ -108,7 +107,7 @@ async fn no_other_voters<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Resul
                 {
                     needed as u64
                 }
-                // What can't be read the log reports when it is opened.
+                // Opening the log reports what can't be read.
                 _ => break,
             };
         }
@@ -116,13 +115,13 @@ async fn no_other_voters<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Resul
     Ok(())
 }
 
-/// Opens the metadata log, making it in a new directory, and replays it.
+/// Opens the metadata log, creates it in a new directory, and replays it.
 pub(super) async fn load<E: Env>(
     env: &E,
-    log_dir: &Owned<E>,
+    log_dir: &OwnedLogDir<E>,
     config: &BrokerConfig,
     addrs: &[SocketAddr],
-) -> Result<Replayed<E>, ControllerError> {
+) -> Result<LoadedMetadata<E>, ControllerError> {
     let identity = &log_dir.identity;
     let log = open_log(env, log_dir, config, addrs).await?;
     let mut replayed = replay(&log_dir.logs, log, identity).await?;
@@ -134,7 +133,7 @@ pub(super) async fn load<E: Env>(
 
 async fn open_log<E: Env>(
     env: &E,
-    log_dir: &Owned<E>,
+    log_dir: &OwnedLogDir<E>,
     config: &BrokerConfig,
     addrs: &[SocketAddr],
 ) -> Result<Log<E>, ControllerError> {
@@ -149,16 +148,16 @@ async fn open_log<E: Env>(
     let bytes = log_bytes(logs).await?;
     let begun = !snapshots(logs).await?.is_empty() || bytes > 0;
     if begun {
-        is_ours(logs, &log_dir.identity).await?;
+        check_directory_id(logs, &log_dir.identity).await?;
         let (log, recovery) = logs.open_log(METADATA_FOLDER, &log_config, &recorded).await?;
         if !recovery.clean {
             tracing::info!(?recovery, "cluster metadata recovered");
         }
         return Ok(log);
     }
-    is_new(log_dir, &recorded)?;
+    check_not_lost(log_dir, &recorded)?;
     let log = match log_dir.folders.contains(METADATA_FOLDER) {
-        // A first start that was interrupted: there is no record in it.
+        // A first start was interrupted: the log has no records.
         true => {
             let (mut log, _) = logs
                 .open_log(METADATA_FOLDER, &log_config, &Recorded::default())
@@ -168,28 +167,28 @@ async fn open_log<E: Env>(
         }
         false => Log::create(logs, METADATA_FOLDER, Uuid::METADATA_TOPIC, log_config).await?,
     };
-    // LAST: without it what is there was never used.
+    // LAST: a directory without the bootstrap snapshot was never used.
     if !has_file(logs, BOOTSTRAP).await? {
         let first = format!("{METADATA_FOLDER}/{}", SnapshotId::BOOTSTRAP.file_name());
         let voters = voters(&log_dir.identity, config, addrs);
-        let bootstrap = snapshot::bootstrap(&voters, env.wall()).map_err(|e| content(&first, e))?;
+        let bootstrap = snapshot::bootstrap(&voters, env.wall()).map_err(|e| content_error(&first, e))?;
         logs.dir().replace(&first, bootstrap).await?;
     }
     Ok(log)
 }
 
-/// A directory without metadata is a new one: not one that lost it.
-fn is_new<E: Env>(log_dir: &Owned<E>, recorded: &Recorded) -> Result<(), ControllerError> {
+/// Checks that a directory without metadata is new and did not lose it.
+fn check_not_lost<E: Env>(log_dir: &OwnedLogDir<E>, recorded: &Recorded) -> Result<(), ControllerError> {
     let remedy = "put it back from a backup; or move the folders of partitions and brokkr-checkpoint away to begin with nothing";
     if recorded.recovery_point.is_some_and(|p| p.0 > 0) {
-        return Err(content(
+        return Err(content_error(
             METADATA_FOLDER,
             format_args!("the metadata of the cluster is missing: {remedy}"),
         ));
     }
     match log_dir.folders.iter().find(|name| *name != METADATA_FOLDER) {
         None => Ok(()),
-        Some(name) => Err(content(
+        Some(name) => Err(content_error(
             METADATA_FOLDER,
             format_args!(
                 "the metadata of the cluster, which knows of {name} and others here, is missing: {remedy}"
@@ -198,8 +197,8 @@ fn is_new<E: Env>(log_dir: &Owned<E>, recorded: &Recorded) -> Result<(), Control
     }
 }
 
-/// Whether the log, if its first batch is still there and names voters, is of this directory.
-async fn is_ours<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
+/// Checks that the log belongs to this directory, if its first batch still exists and contains the voters.
+async fn check_directory_id<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), ControllerError> {
     let segments = names(logs).await?.into_iter().filter(|n| n.ends_with(".log"));
     let Some(first) = segments.min() else {
         return Ok(());
@@ -207,7 +206,7 @@ async fn is_ours<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), Co
     let path = format!("{METADATA_FOLDER}/{first}");
     let file = logs.dir().open(&path).await?;
     let bytes = file.read_at(0, FIRST_BATCH_BYTES.min(file.len() as u32)).await?;
-    // What can't be read here the log reports when it is opened.
+    // Opening the log reports what can't be read here.
     let batch = Batch::first(&bytes)
         .ok()
         .filter(|batch| batch.check_crc().is_ok());
@@ -218,7 +217,7 @@ async fn is_ours<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), Co
         };
         let me = voters.voters.iter().find(|v| v.voter_id == identity.node_id);
         if let Some(me) = me.filter(|me| me.voter_directory_id != identity.directory_id) {
-            return Err(content(
+            return Err(content_error(
                 path,
                 format_args!(
                     "it is of directory {}, and this is directory {}: put back the file that belongs here",
@@ -230,7 +229,7 @@ async fn is_ours<E: Env>(logs: &LogDir<E>, identity: &Identity) -> Result<(), Co
     Ok(())
 }
 
-/// Bytes in the segments of the metadata log, whoever wrote them.
+/// Bytes of the metadata log's segments, whichever broker wrote them.
 async fn log_bytes<E: Env>(logs: &LogDir<E>) -> Result<u64, ControllerError> {
     let mut bytes = 0;
     for name in names(logs).await? {
@@ -253,7 +252,7 @@ async fn has_file<E: Env>(logs: &LogDir<E>, name: &str) -> Result<bool, Controll
     Ok(logs.dir().list("").await?.iter().any(|e| e.name == name))
 }
 
-/// The snapshots, oldest first.
+/// The ids of the snapshots, oldest first.
 pub(super) async fn snapshots<E: Env>(logs: &LogDir<E>) -> Result<Vec<SnapshotId>, ControllerError> {
     let names = names(logs).await?;
     let mut ids: Vec<_> = names
@@ -264,7 +263,7 @@ pub(super) async fn snapshots<E: Env>(logs: &LogDir<E>) -> Result<Vec<SnapshotId
     Ok(ids)
 }
 
-/// The one voter: this node, at its listener for controllers; without one, where its clients find it.
+/// The one voter: this node, at its controller listener, or without one at its first advertised listener.
 fn voters(identity: &Identity, config: &BrokerConfig, addrs: &[SocketAddr]) -> VotersRecord {
     let name = config
         .set
@@ -292,7 +291,7 @@ fn voters(identity: &Identity, config: &BrokerConfig, addrs: &[SocketAddr]) -> V
         port,
         ..Default::default()
     };
-    let voter = VoterEntry {
+    let voter = voters_record::Voter {
         voter_id: identity.node_id,
         voter_directory_id: identity.directory_id,
         endpoints: vec![endpoint],
@@ -310,7 +309,7 @@ fn voters(identity: &Identity, config: &BrokerConfig, addrs: &[SocketAddr]) -> V
     }
 }
 
-/// Where the configuration has the listener of this name, which this broker doesn't open yet.
+/// The configured address of the listener of this name, which this broker does not open yet.
 fn controller_listener(config: &BrokerConfig, name: &str) -> Option<(String, u16)> {
     let listed = ["advertised.listeners", "listeners"]
         .iter()
@@ -326,7 +325,7 @@ fn controller_listener(config: &BrokerConfig, name: &str) -> Option<(String, u16
     })
 }
 
-/// The records that Apache Kafka's format command left.
+/// Reads the records that Apache Kafka's format command left.
 async fn bootstrap_records<E: Env>(logs: &LogDir<E>) -> Result<Vec<MetadataRecord>, ControllerError> {
     if !has_file(logs, BOOTSTRAP).await? {
         return Ok(Vec::new());
@@ -334,9 +333,9 @@ async fn bootstrap_records<E: Env>(logs: &LogDir<E>) -> Result<Vec<MetadataRecor
     let bytes = logs.dir().read(BOOTSTRAP, SNAPSHOT_BYTES_MAX).await?;
     let mut records = Vec::new();
     for batch in batches(bytes) {
-        let batch = batch.map_err(|e| content(BOOTSTRAP, e))?;
-        batch.check_crc().map_err(|e| content(BOOTSTRAP, e))?;
-        for (_, entry) in decode_batch(&batch).map_err(|e| content(BOOTSTRAP, e))? {
+        let batch = batch.map_err(|e| content_error(BOOTSTRAP, e))?;
+        batch.check_crc().map_err(|e| content_error(BOOTSTRAP, e))?;
+        for (_, entry) in decode_batch(&batch).map_err(|e| content_error(BOOTSTRAP, e))? {
             if let Entry::Metadata(record) = entry {
                 records.push(record);
             }
@@ -345,18 +344,18 @@ async fn bootstrap_records<E: Env>(logs: &LogDir<E>) -> Result<Vec<MetadataRecor
     Ok(records)
 }
 
-/// The state that the latest snapshot and the log behind it make.
+/// Replays the latest snapshot and the log behind it.
 async fn replay<E: Env>(
     logs: &LogDir<E>,
     mut log: Log<E>,
     identity: &Identity,
-) -> Result<Replayed<E>, ControllerError> {
+) -> Result<LoadedMetadata<E>, ControllerError> {
     let (id, snapshot) = match latest_snapshot(logs, &identity.cluster_id).await? {
         Some(latest) => latest,
-        None if log.log_start() == Offset(0) => (SnapshotId::BOOTSTRAP, nothing(&identity.cluster_id)),
+        None if log.log_start() == Offset(0) => (SnapshotId::BOOTSTRAP, empty_snapshot(&identity.cluster_id)),
         None => {
             let start = log.log_start();
-            return Err(content(
+            return Err(content_error(
                 METADATA_FOLDER,
                 format_args!(
                     "no snapshot can be read, and the log starts at offset {start}: put one back from a backup"
@@ -369,11 +368,11 @@ async fn replay<E: Env>(
     let (mut offset, mut last_epoch, mut bytes) = (Offset(id.end_offset), id.epoch, 0);
     let (start, end) = (log.log_start(), log.log_end());
     if end < offset && log.size_bytes() == 0 {
-        // A follower that had fetched the snapshot and no more.
+        // A follower that fetched the snapshot and nothing behind it.
         log.truncate_fully_and_start_at(offset).await?;
     } else if end < offset || start > offset {
         let name = id.file_name();
-        return Err(content(
+        return Err(content_error(
             METADATA_FOLDER,
             format_args!(
                 "the log has offsets {start} to {end}, and the latest snapshot that can be read is {name}"
@@ -388,7 +387,7 @@ async fn replay<E: Env>(
             .await
             .map_err(LogError::from)?;
         let Some(piece) = piece.filter(|p| !p.is_empty()) else {
-            return Err(content(
+            return Err(content_error(
                 METADATA_FOLDER,
                 format_args!("nothing can be read at offset {offset}"),
             ));
@@ -402,11 +401,11 @@ async fn replay<E: Env>(
             });
             offset = match next {
                 Ok(next) => next,
-                Err(what) => return Err(content(segment_of(logs, offset).await?, what)),
+                Err(what) => return Err(content_error(segment_of(logs, offset).await?, what)),
             };
         }
     }
-    Ok(Replayed {
+    Ok(LoadedMetadata {
         log,
         controller,
         quorum,
@@ -417,8 +416,8 @@ async fn replay<E: Env>(
     })
 }
 
-/// What a log from its first offset on is replayed over.
-fn nothing(cluster_id: &str) -> Snapshot {
+/// The state before a log's first offset.
+fn empty_snapshot(cluster_id: &str) -> Snapshot {
     Snapshot {
         image: Image::empty(cluster_id),
         quorum: QuorumState::default(),
@@ -426,7 +425,7 @@ fn nothing(cluster_id: &str) -> Snapshot {
     }
 }
 
-/// The path of the segment that an offset is in.
+/// The path of the segment that contains an offset.
 async fn segment_of<E: Env>(logs: &LogDir<E>, offset: Offset) -> Result<String, ControllerError> {
     let base = |name: &String| {
         name.strip_suffix(".log")
@@ -463,7 +462,7 @@ fn replay_batch(
                 controller.replay(offset, epoch, &record).map_err(|e| at(&e))?;
             }
             Entry::Control(control) => {
-                only_voter(&control, identity).map_err(|e| at(&e))?;
+                check_single_voter(&control, identity).map_err(|e| at(&e))?;
                 quorum.replay(&control).map_err(|e| at(&e))?;
                 controller.advance(offset, epoch);
             }
@@ -473,8 +472,9 @@ fn replay_batch(
     Ok(())
 }
 
-/// Static voters (`controller.quorum.voters`) stand nowhere but in what a leader writes.
-fn only_voter(control: &Control, identity: &Identity) -> Result<(), String> {
+/// Checks that a LeaderChange record has no voter but this node. It is the only record that contains static voters
+/// (`controller.quorum.voters`).
+fn check_single_voter(control: &Control, identity: &Identity) -> Result<(), String> {
     let Control::LeaderChange(change) = control else {
         return Ok(());
     };
@@ -487,7 +487,7 @@ fn only_voter(control: &Control, identity: &Identity) -> Result<(), String> {
     }
 }
 
-/// The latest snapshot that is whole; `None` if there is none at all.
+/// The latest intact snapshot; `None` if none can be read.
 async fn latest_snapshot<E: Env>(
     logs: &LogDir<E>,
     cluster_id: &str,
@@ -504,19 +504,19 @@ async fn latest_snapshot<E: Env>(
             Ok(snapshot) => return Ok(Some((id, snapshot))),
             Err(error) => {
                 tracing::error!(path, error, "damaged snapshot; trying an older one");
-                last = Some(content(path, error));
+                last = Some(content_error(path, error));
             }
         }
     }
     if let Some(error) = last {
-        // With a log from the first offset on they are not needed.
+        // A log from offset 0 on needs no snapshot.
         tracing::error!(%error, "no snapshot of the metadata can be read");
     }
     Ok(None)
 }
 
-/// The name of a directory's latest snapshot and the voters in it, each with its directory; `None` where it names none, or can't
-/// be read: then a start says why.
+/// The file name of a directory's latest snapshot, and the voters in it, each with its directory id. `None` if it has none
+/// or can't be read; the start then reports why.
 pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<(String, Vec<(i32, Uuid)>)> {
     let entries = logs.dir().list(METADATA_FOLDER).await.ok()?;
     let ids = entries.iter().filter_map(|e| SnapshotId::from_file_name(&e.name));
@@ -533,19 +533,19 @@ pub async fn voters_in<E: Env>(logs: &LogDir<E>) -> Option<(String, Vec<(i32, Uu
     Some((id.file_name(), voters.collect()))
 }
 
-/// The last quorum epoch that this voter knew of.
-pub(super) async fn quorum_state<E: Env>(logs: &LogDir<E>) -> Result<i32, ControllerError> {
+/// Reads the last quorum epoch of this voter.
+pub(super) async fn read_quorum_epoch<E: Env>(logs: &LogDir<E>) -> Result<i32, ControllerError> {
     match logs.dir().read(QUORUM_STATE, 1 << 16).await {
         Ok(text) => serde_json::from_slice::<serde_json::Value>(&text)
             .ok()
             .and_then(|v| v.get("leaderEpoch")?.as_i64()?.try_into().ok())
-            .ok_or_else(|| content(QUORUM_STATE, "no leaderEpoch in it")),
+            .ok_or_else(|| content_error(QUORUM_STATE, "no leaderEpoch in it")),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(0),
         Err(e) => Err(e.into()),
     }
 }
 
-/// Notes, durably, that this voter leads `epoch`: as Kafka's QuorumStateData, version 1.
+/// Records durably that this voter leads `epoch`, as Kafka's QuorumStateData, version 1.
 pub(super) async fn write_quorum_state<E: Env>(
     logs: &LogDir<E>,
     node_id: i32,

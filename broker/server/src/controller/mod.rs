@@ -1,4 +1,4 @@
-//! The controller's host, the way to it, and the producer ids that it hands out.
+//! The controller: the task that hosts its state machine, its handle, and the allocation of producer ids.
 
 mod error;
 mod handle;
@@ -10,5 +10,5 @@ mod snapshots;
 pub use error::ControllerError;
 pub use handle::ControllerHandle;
 pub use host::start;
-pub use load::{may_start, voters_in};
+pub use load::{check_startable, voters_in};
 pub use producer_ids::ProducerIds;

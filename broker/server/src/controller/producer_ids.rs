@@ -1,4 +1,4 @@
-//! Hands out producer ids, from blocks that the controller gave to this broker (I4, P11: never one twice).
+//! Allocates producer ids from blocks that the controller assigned to this broker (I4, P11: never one twice).
 
 use brokkr_env::Env;
 use brokkr_types::ProducerId;
@@ -10,33 +10,33 @@ use crate::controller::ControllerHandle;
 /// Requests that wait for an id.
 const QUEUE_MAX: usize = 1024;
 
-type Ask = oneshot::Sender<Result<ProducerId, ErrorCode>>;
+type IdReply = oneshot::Sender<Result<ProducerId, ErrorCode>>;
 
-/// The handle. Cloning shares the owner.
+/// A handle to the allocator. Cloning shares the task.
 #[derive(Clone)]
 pub struct ProducerIds {
-    queue: mpsc::Sender<Ask>,
+    queue: mpsc::Sender<IdReply>,
 }
 
 impl ProducerIds {
-    /// Starts the owner.
+    /// Starts the task.
     pub fn start<E: Env>(env: &E, controller: ControllerHandle) -> Self {
         let (tx, rx) = mpsc::channel(QUEUE_MAX);
-        env.spawn("producer-ids", own(controller, rx));
+        env.spawn("producer-ids", allocate(controller, rx));
         Self { queue: tx }
     }
 
-    /// An id that nobody had before.
+    /// Returns an id that was never allocated before.
     pub async fn next(&self) -> Result<ProducerId, ErrorCode> {
         let (tx, rx) = oneshot::channel();
-        let gone = ErrorCode::COORDINATOR_NOT_AVAILABLE;
-        self.queue.send(tx).await.map_err(|_| gone)?;
-        rx.await.map_err(|_| gone)?
+        let stopped = ErrorCode::COORDINATOR_NOT_AVAILABLE;
+        self.queue.send(tx).await.map_err(|_| stopped)?;
+        rx.await.map_err(|_| stopped)?
     }
 }
 
-/// What is left of a block is lost with the process: ids are plenty.
-async fn own(controller: ControllerHandle, mut queue: mpsc::Receiver<Ask>) {
+/// Allocates ids. The rest of a block is lost when the process ends; there are plenty.
+async fn allocate(controller: ControllerHandle, mut queue: mpsc::Receiver<IdReply>) {
     let mut block = 0..0;
     while let Some(reply) = queue.recv().await {
         if block.is_empty() {

@@ -1,7 +1,8 @@
-//! Snapshots of the metadata, and what they let go of.
+//! Writes metadata snapshots, and deletes old snapshots and the part of the log that they replace.
 //!
-//! The order: the snapshot is whole and durable, then older ones than the spare go, then the log up to the spare's end. So the
-//! spare, with the log behind it, makes the same state: it is of use when the latest turns out damaged.
+//! The order: the snapshot is complete and durable, then older ones than the spare are deleted, then the log up to the
+//! spare's end offset. The spare and the log behind it thus produce the same state, in case the latest snapshot turns out
+//! to be damaged.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use brokkr_env::Env;
 use brokkr_metadata::snapshot::{self, Snapshot, SnapshotId};
 use brokkr_types::{Offset, UnixMillis};
 
-use super::error::{ControllerError, content};
+use super::error::{ControllerError, content_error};
 use super::host::Host;
 use crate::log_dir::METADATA_FOLDER;
 
@@ -36,20 +37,20 @@ impl<E: Env> Host<E> {
         }
     }
 
-    /// Writes a snapshot of all that is committed, then lets go of what the spare makes superfluous.
+    /// Writes a snapshot of the committed state, then deletes what the spare makes obsolete.
     async fn snapshot(&mut self) -> Result<(), ControllerError> {
         let id = SnapshotId {
             end_offset: self.log.log_end().0,
             epoch: self.epoch.0,
         };
-        let whole = Snapshot {
+        let snapshot = Snapshot {
             image: self.controller.image().clone(),
             quorum: self.quorum.clone(),
             last_timestamp: self.env.wall(),
         };
         let path = format!("{METADATA_FOLDER}/{}", id.file_name());
-        let bytes =
-            snapshot::write(&whole, id, UnixMillis(self.env.wall().0)).map_err(|e| content(&path, e))?;
+        let bytes = snapshot::write(&snapshot, id, UnixMillis(self.env.wall().0))
+            .map_err(|e| content_error(&path, e))?;
         self.logs.dir().replace(&path, bytes).await?;
         let mut ids = super::load::snapshots(&self.logs).await?;
         let kept = ids.split_off(ids.len().saturating_sub(SNAPSHOTS_KEPT));

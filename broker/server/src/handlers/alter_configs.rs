@@ -1,4 +1,4 @@
-//! AlterConfigs: what a resource is to have configured, all of it.
+//! AlterConfigs: replaces the whole configuration of a resource.
 
 use brokkr_env::Env;
 use brokkr_metadata::{Reply, Request};
@@ -8,7 +8,7 @@ use brokkr_wire::messages::{AlterConfigsRequest, AlterConfigsResponse};
 use super::without_effect;
 use crate::ctx::{Ctx, Peer};
 
-/// Answers the request once the changes are committed and the partitions go by them.
+/// Responds once the changes are committed and the partitions use them.
 pub async fn handle<E: Env>(
     ctx: Ctx<E>,
     request: AlterConfigsRequest,
@@ -18,20 +18,20 @@ pub async fn handle<E: Env>(
     for resource in &request.resources {
         for config in &resource.configs {
             let value = config.value.as_deref();
-            without_effect::tell(&ctx.error_log, resource.resource_type, &config.name, value);
+            without_effect::log_if_ineffective(&ctx.error_log, resource.resource_type, &config.name, value);
         }
     }
-    let asked: Vec<_> = request
+    let requested: Vec<_> = request
         .resources
         .iter()
         .map(|r| (r.resource_type, r.resource_name.clone()))
         .collect();
-    match ctx.controller.ask(Request::AlterConfigs(request)).await {
+    match ctx.controller.submit(Request::AlterConfigs(request)).await {
         Ok(Reply::AlterConfigs(response)) => response,
-        Ok(other) => unreachable!("configurations were to be altered: {other:?}"),
+        Ok(other) => unreachable!("the reply is not to AlterConfigs: {other:?}"),
         Err(code) => {
             let responses =
-                asked
+                requested
                     .into_iter()
                     .map(|(resource_type, resource_name)| AlterConfigsResourceResponse {
                         error_code: code.0,

@@ -1,4 +1,4 @@
-//! ApiVersions: what is served. Only what works is advertised (W1, W2, KIP-511, KIP-584).
+//! ApiVersions: the served APIs and versions; nothing else is advertised (W1, W2, KIP-511, KIP-584).
 
 use brokkr_metadata::Image;
 use brokkr_metadata::bootstrap::{KRAFT_VERSION, SUPPORTED_FEATURES};
@@ -10,15 +10,16 @@ use brokkr_wire::{ApiKey, ErrorCode, Str};
 
 use crate::handlers::served::SERVED;
 
-/// The first version that may be told of features whose lowest level is 0 (KAFKA-17011).
+/// The first version that may contain features whose minimum level is 0 (KAFKA-17011).
 const FEATURES_FROM_ZERO_SINCE: i16 = 4;
-/// The first version in which clients say who they are.
+/// The first version in which clients send their software's name and version.
 const CLIENT_SOFTWARE_SINCE: i16 = 3;
 
-/// Answers a request of a version that is known.
+/// The response to a request of a known version.
 pub fn handle(request: &ApiVersionsRequest, version: i16, image: &Image) -> ApiVersionsResponse {
-    let named = valid(&request.client_software_name) && valid(&request.client_software_version);
-    if version >= CLIENT_SOFTWARE_SINCE && !named {
+    let is_named = is_valid_software_name(&request.client_software_name)
+        && is_valid_software_name(&request.client_software_version);
+    if version >= CLIENT_SOFTWARE_SINCE && !is_named {
         return ApiVersionsResponse {
             error_code: ErrorCode::INVALID_REQUEST.0,
             ..Default::default()
@@ -33,9 +34,10 @@ pub fn handle(request: &ApiVersionsRequest, version: i16, image: &Image) -> ApiV
         max_version: *max,
         ..Default::default()
     });
-    // The quorum's own feature is none of the cluster's records: every log here begins with it.
+    // `kraft.version` is not in the metadata records: every log starts with it.
     let quorum = (Str::from_static("kraft.version"), KRAFT_VERSION);
-    // A directory that Kafka made has features finalized that are not served here: whoever is told goes by them.
+    // A directory made by Kafka may have finalized features that this broker does not serve. They are left out, for
+    // clients act on them.
     let served = |name: &Str| SUPPORTED_FEATURES.iter().any(|(known, ..)| *name == **known);
     let levels = image
         .features()
@@ -59,7 +61,7 @@ pub fn handle(request: &ApiVersionsRequest, version: i16, image: &Image) -> ApiV
     }
 }
 
-/// What an unknown version is answered, in version 0: the error, and which versions of ApiVersions there are.
+/// The response to an unknown version, encoded in version 0: the error, and the versions of ApiVersions.
 pub fn unsupported() -> ApiVersionsResponse {
     ApiVersionsResponse {
         error_code: ErrorCode::UNSUPPORTED_VERSION.0,
@@ -70,7 +72,7 @@ pub fn unsupported() -> ApiVersionsResponse {
 
 fn advertised(key: ApiKey) -> ApiVersion {
     let versions = key.stable_versions();
-    // Produce 0 to 2 are refused, but librdkafka stops compressing where they aren't there (KAFKA-18659).
+    // Produce 0 to 2 are rejected, but librdkafka stops compressing where they are not advertised (KAFKA-18659).
     let min_version = if key == ApiKey::Produce {
         0
     } else {
@@ -84,8 +86,8 @@ fn advertised(key: ApiKey) -> ApiVersion {
     }
 }
 
-/// KIP-511: letters, digits, dots and dashes, neither of these at the ends.
-fn valid(name: &str) -> bool {
+/// KIP-511: letters, digits, dots and dashes; the first and the last character are letters or digits.
+fn is_valid_software_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     name.chars().all(inner) && edge(name.chars().next()) && edge(name.chars().last())
@@ -96,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn produce_is_advertised_from_0_and_features_from_0_only_to_who_can_bear_it() {
+    fn produce_is_advertised_from_0_and_features_from_0_only_since_version_4() {
         let image = Image::empty("c");
         let request = ApiVersionsRequest {
             client_software_name: Str::from_static("a"),

@@ -1,4 +1,4 @@
-//! CreatePartitions.
+//! CreatePartitions: adds partitions to topics.
 
 use brokkr_env::Env;
 use brokkr_metadata::{Reply, Request};
@@ -6,10 +6,10 @@ use brokkr_wire::ErrorCode;
 use brokkr_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
 use brokkr_wire::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 
-use super::described::is_late;
+use super::common::is_timed_out;
 use crate::ctx::{Ctx, Peer};
 
-/// Answers the request once the partitions are committed and here.
+/// Responds once the partitions are committed and this broker has started them.
 pub async fn handle<E: Env>(
     ctx: Ctx<E>,
     request: CreatePartitionsRequest,
@@ -17,13 +17,13 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> CreatePartitionsResponse {
     let names: Vec<_> = request.topics.iter().map(|t| t.name.clone()).collect();
-    let reply = match is_late(request.timeout_ms, names.iter()) {
+    let reply = match is_timed_out(request.timeout_ms, names.iter()) {
         true => Err(ErrorCode::REQUEST_TIMED_OUT),
-        false => ctx.controller.ask(Request::CreatePartitions(request)).await,
+        false => ctx.controller.submit(Request::CreatePartitions(request)).await,
     };
     match reply {
         Ok(Reply::CreatePartitions(response)) => response,
-        Ok(other) => unreachable!("partitions were to be created: {other:?}"),
+        Ok(other) => unreachable!("the reply is not to CreatePartitions: {other:?}"),
         Err(code) => {
             let results = names.into_iter().map(|name| CreatePartitionsTopicResult {
                 name,

@@ -1,4 +1,4 @@
-//! CreateTopics, and topics that are made because somebody asked about them.
+//! CreateTopics, and the topics that Metadata creates automatically.
 
 use brokkr_env::Env;
 use brokkr_metadata::image::resource_type::TOPIC;
@@ -10,17 +10,17 @@ use brokkr_wire::messages::create_topics_response::CreatableTopicResult;
 use brokkr_wire::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use brokkr_wire::{ErrorCode, Str};
 
-use super::described::is_late;
+use super::common::is_timed_out;
 use super::without_effect;
 use crate::ctx::{Ctx, Peer};
 
-/// Kafka's sign for the broker's default.
+/// Kafka's value for "the broker's default".
 const DEFAULT: i16 = -1;
 
-/// What the result of a topic that was made takes up at most, with its configuration.
+/// Upper bound of a created topic's result, with its configuration, in bytes.
 const CREATED_BYTES: usize = 10 << 10;
 
-/// What the response takes up at most.
+/// Upper bound of the response, in bytes.
 pub fn bytes<E: Env>(_ctx: &mut Ctx<E>, request: &CreateTopicsRequest) -> usize {
     match request.topics.len() {
         n if n > RECORDS_PER_REQUEST_MAX => 0,
@@ -28,8 +28,8 @@ pub fn bytes<E: Env>(_ctx: &mut Ctx<E>, request: &CreateTopicsRequest) -> usize 
     }
 }
 
-/// Answers the request once the topics are committed and their partitions are here. Not cancel-safe for the client: a
-/// request that was given up may have been carried out.
+/// Responds once the topics are committed and this broker has started their partitions. A client that disconnects does not
+/// cancel the request.
 pub async fn handle<E: Env>(
     ctx: Ctx<E>,
     request: CreateTopicsRequest,
@@ -61,33 +61,33 @@ async fn create<E: Env>(
     request: CreateTopicsRequest,
 ) -> Result<CreateTopicsResponse, ErrorCode> {
     let names = request.topics.iter().map(|t| t.name.as_str());
-    if is_late(
+    if is_timed_out(
         request.timeout_ms,
         names.filter(|name| *name != CLUSTER_METADATA_TOPIC),
     ) {
         return Err(ErrorCode::REQUEST_TIMED_OUT);
     }
-    // Here, on the connection's task: the controller has one task for all clients.
+    // On the connection's task: the controller has one task for all clients.
     if let Some(refused) = refuse_excessive(&request, ctx.config.num_partitions) {
         return Ok(refused);
     }
     let ids = ctx.env.rng("ids");
     let random = request.topics.iter().map(|_| ids.bytes()).collect();
     for config in request.topics.iter().flat_map(|t| &t.configs) {
-        without_effect::tell(&ctx.error_log, TOPIC, &config.name, config.value.as_deref());
+        without_effect::log_if_ineffective(&ctx.error_log, TOPIC, &config.name, config.value.as_deref());
     }
     match ctx
         .controller
-        .ask(Request::CreateTopics(CreateTopics { request, random }))
+        .submit(Request::CreateTopics(CreateTopics { request, random }))
         .await?
     {
         Reply::CreateTopics(response) => Ok(response),
-        other => unreachable!("topics were to be created: {other:?}"),
+        other => unreachable!("the reply is not to CreateTopics: {other:?}"),
     }
 }
 
-/// Makes topics of these names with the broker's defaults, where they can be. Whoever asked looks again afterwards: what
-/// can't be made isn't there, and one that somebody else made meanwhile is.
+/// Creates topics of these names with the broker's defaults, where possible. The caller looks the topics up again: one
+/// that can't be created stays unknown, and another client may have created one meanwhile.
 pub async fn auto_create<E: Env>(ctx: &Ctx<E>, names: Vec<Str>) {
     let topics = names.into_iter().map(|name| CreatableTopic {
         name,
@@ -99,11 +99,11 @@ pub async fn auto_create<E: Env>(ctx: &Ctx<E>, names: Vec<Str>) {
         topics: topics.collect(),
         ..CreateTopicsRequest::default()
     };
-    let refused = match create(ctx, request).await {
+    let results = match create(ctx, request).await {
         Ok(response) => response.topics,
         Err(code) => return ctx.error_log.record("topic not auto-created", &code),
     };
-    for topic in refused.iter().filter(|t| t.error_code != 0) {
+    for topic in results.iter().filter(|t| t.error_code != 0) {
         let code = ErrorCode(topic.error_code);
         if code != ErrorCode::TOPIC_ALREADY_EXISTS {
             let why = topic.error_message.as_ref().map_or("", |m| m.as_str());

@@ -1,4 +1,4 @@
-//! DeleteRecords: raises the start of a partition's log.
+//! DeleteRecords: raises the log start offset of partitions.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use brokkr_wire::messages::delete_records_response::{
 };
 use tokio::sync::oneshot;
 
-use super::described::each_topic_once;
+use super::common::each_topic_once;
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
-use crate::partition::{Message, Refused};
+use crate::partition::{DataMessage, PartitionError};
 use crate::partitions::Route;
 
-/// Answers the request, once the new starts are durable.
+/// Responds once the new log start offsets are durable.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DeleteRecordsRequest,
@@ -25,22 +25,22 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DeleteRecordsResponse {
     let routes = ctx.routes().clone();
-    let asked = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
-    let (mut topics, mut steps) = (Vec::with_capacity(asked.len()), Steps::default());
-    for (name, asked) in asked {
+    let requested = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
+    let (mut topics, mut steps) = (Vec::with_capacity(requested.len()), Steps::default());
+    for (name, requested) in requested {
         let route = routes.by_name(&name);
-        // As Kafka: of a partition that is listed more than once the last offset counts.
-        let asked: BTreeMap<i32, DeleteRecordsPartition> =
-            asked.into_iter().map(|p| (p.partition_index, p)).collect();
-        let mut partitions = Vec::with_capacity(asked.len());
-        for asked in asked.values() {
+        // As in Kafka: the last offset wins if a partition is listed more than once.
+        let requested: BTreeMap<i32, DeleteRecordsPartition> =
+            requested.into_iter().map(|p| (p.partition_index, p)).collect();
+        let mut partitions = Vec::with_capacity(requested.len());
+        for requested in requested.values() {
             steps.step().await;
-            let (error_code, low_watermark) = match delete(&ctx, route.as_deref(), asked).await {
+            let (error_code, low_watermark) = match delete(&ctx, route.as_deref(), requested).await {
                 Ok(low) => (ErrorCode::NONE, low.0),
-                Err(refused) => (refused.code, -1),
+                Err(error) => (error.code, -1),
             };
             partitions.push(DeleteRecordsPartitionResult {
-                partition_index: asked.partition_index,
+                partition_index: requested.partition_index,
                 low_watermark,
                 error_code: error_code.0,
                 ..Default::default()
@@ -61,18 +61,18 @@ pub async fn handle<E: Env>(
 async fn delete<E: Env>(
     ctx: &Ctx<E>,
     route: Option<&Route<E>>,
-    asked: &DeleteRecordsPartition,
-) -> Result<Offset, Refused> {
-    let route = route.ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
+    requested: &DeleteRecordsPartition,
+) -> Result<Offset, PartitionError> {
+    let route = route.ok_or_else(|| PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
     if !route.config.delete {
-        let why = "only a topic whose cleanup.policy has delete can lose records so";
-        return Err(Refused::because(ErrorCode::POLICY_VIOLATION, why));
+        let why = "records can only be deleted from topics whose cleanup.policy has delete";
+        return Err(PartitionError::with_message(ErrorCode::POLICY_VIOLATION, why));
     }
-    let (handle, _) = route.opened(&ctx.env, asked.partition_index).await?;
+    let (handle, _) = route.open_partition(&ctx.env, requested.partition_index).await?;
     let (reply, answer) = oneshot::channel();
-    let gone = || Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let gone = || PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     if !handle
-        .send(Message::DeleteRecords(Offset(asked.offset), reply))
+        .send(DataMessage::DeleteRecords(Offset(requested.offset), reply))
         .await
     {
         return Err(gone());

@@ -1,17 +1,17 @@
-//! DescribeCluster: who belongs to it (KIP-700, KIP-919).
+//! DescribeCluster: the brokers and the controller of the cluster (KIP-700, KIP-919).
 
 use brokkr_env::Env;
 use brokkr_wire::messages::DescribeClusterRequest;
 use brokkr_wire::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 use brokkr_wire::{ErrorCode, Str};
 
-use super::described::{CLUSTER_OPERATIONS, NO_OPERATIONS, brokers};
+use super::common::{CLUSTER_OPERATIONS, NO_OPERATIONS, brokers};
 use crate::ctx::{Ctx, Peer};
 
-/// What is asked for: brokers. 2 would be controllers, which only their own listener tells.
+/// The endpoint type of brokers. 2 is controllers, which only a controller listener describes.
 const BROKERS: i8 = 1;
 
-/// Answers the request.
+/// Returns the response.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeClusterRequest,
@@ -38,8 +38,8 @@ pub async fn handle<E: Env>(
         };
     }
     let image = ctx.image().clone();
-    let seen = brokers(&image, &peer.listener, request.include_fenced_brokers).into_iter();
-    let brokers = seen.map(|b| DescribeClusterBroker {
+    let endpoints = brokers(&image, &peer.listener, request.include_fenced_brokers).into_iter();
+    let brokers = endpoints.map(|b| DescribeClusterBroker {
         broker_id: b.id,
         host: b.host,
         port: b.port,

@@ -1,5 +1,5 @@
-//! DescribeConfigs: which values hold for a topic, a broker, a group or a client metrics subscription, and why; and at which
-//! level a broker logs.
+//! DescribeConfigs: the effective configuration of topics, brokers, groups and client metrics subscriptions, with the
+//! source of each value; and the broker's log level.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,70 +20,70 @@ use brokkr_wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use brokkr_wire::{ErrorCode, Str};
 use futures_util::future::BoxFuture;
 
-use super::described::{Listed, Place};
+use super::common::{EntryOutcome, ListedEntries};
 use crate::config::{BrokerConfig, layers};
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 
-/// What a key takes up at most: its entry, with synonyms, and its documentation.
+/// Upper bounds of a key's entry with its synonyms, and of its documentation, in bytes.
 const KEY_BYTES: usize = 400;
 const DOCUMENTATION_BYTES: usize = 600;
-/// What a refused resource takes up at most, but for its name, which is the request's.
+/// Upper bound of a rejected resource, without its name, which is a slice of the request.
 const REFUSED_BYTES: usize = 200;
 
-/// What the response takes up at most.
+/// Upper bound of the response, in bytes.
 pub fn bytes<'a, E: Env>(ctx: &'a mut Ctx<E>, request: &'a DescribeConfigsRequest) -> BoxFuture<'a, usize> {
     Box::pin(async {
         let image = ctx.image().clone();
         let resource_bytes = resource_bytes(&ctx.config, &image, request);
-        let (mut bytes, mut steps, mut listed) = (0, Steps::default(), Listed::new());
+        let (mut bytes, mut steps, mut listed) = (0, Steps::default(), ListedEntries::new());
         for r in &request.resources {
             steps.step().await;
             let answer_bytes = resource_bytes(r);
-            bytes += match place(&image, &mut listed, r, answer_bytes) {
-                Place::Answered => answer_bytes,
-                Place::OfAnyName => REFUSED_BYTES,
-                Place::Repeated => 0,
+            bytes += match admit(&image, &mut listed, r, answer_bytes) {
+                EntryOutcome::Answer => answer_bytes,
+                EntryOutcome::TooManyUnknown => REFUSED_BYTES,
+                EntryOutcome::TooManyRepeated => 0,
             };
         }
         bytes
     })
 }
 
-/// What makes the answers to two resources of a request the same.
-type Identity<'a> = (i8, &'a Str, &'a Option<Vec<Str>>);
+/// The fields of a request's resource that determine the result.
+type ResourceKey<'a> = (i8, &'a Str, &'a Option<Vec<Str>>);
 
-/// How the next resource is answered, where its configuration takes up so many bytes. Any name stands for a group and for a client
-/// metrics subscription: what nobody configured has the defaults.
-fn place<'a>(
+/// How the response answers the next resource, whose result takes up to `bytes`. Every name is a valid group or client
+/// metrics subscription: without a configuration it has the defaults.
+fn admit<'a>(
     image: &Image,
-    listed: &mut Listed<Identity<'a>>,
+    listed: &mut ListedEntries<ResourceKey<'a>>,
     r: &'a DescribeConfigsResource,
     bytes: usize,
-) -> Place {
+) -> EntryOutcome {
     let identity = (r.resource_type, &r.resource_name, &r.configuration_keys);
     let exists = !matches!(r.resource_type, GROUP | CLIENT_METRICS) || own(image, r).is_some();
-    listed.place(identity, exists, bytes)
+    listed.admit(identity, exists, bytes)
 }
 
-/// What is set for a resource itself.
+/// The configuration of the resource itself, without defaults.
 fn own<'a>(image: &'a Image, r: &DescribeConfigsResource) -> Option<&'a Configs> {
     let (kind, name) = (r.resource_type, r.resource_name.clone());
     image.configs(&ConfigResource { kind, name })
 }
 
-/// What each resource of the request takes up at most.
+/// Upper bound of each resource's result, in bytes.
 fn resource_bytes<'a>(
     config: &BrokerConfig,
     image: &'a Image,
     request: &DescribeConfigsRequest,
 ) -> impl Fn(&DescribeConfigsResource) -> usize + use<'a> {
-    // Of a broker all names are shown that were set, also those that nobody knows.
+    // A broker's result contains all names that were set, unknown ones too.
     let layers = layers(config, image);
     let set = [layers.broker, layers.cluster].into_iter().flatten();
     let shown = |(name, value): (&Str, &Str)| 3 * (name.len() + value.len());
     let set_bytes: usize = set.flatten().map(|entry| KEY_BYTES + shown(entry)).sum();
-    // A value is as long as somebody made it, and shown twice.
+    // Values have any length, and appear twice.
     let own_bytes = move |r: &DescribeConfigsResource| -> usize {
         own(image, r).map_or(0, |own| own.iter().map(shown).sum())
     };
@@ -98,7 +98,7 @@ fn resource_bytes<'a>(
     move |r| bytes(r.resource_type) + own_bytes(r)
 }
 
-/// Answers the request: resources as they are listed. Keys come in the order of their names.
+/// Returns the response. Resources are in the order of the request, keys in the order of their names.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeConfigsRequest,
@@ -106,7 +106,7 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DescribeConfigsResponse {
     let image = ctx.image().clone();
-    let describe = Describe {
+    let describe = ConfigDescriber {
         image: &image,
         layers: layers(&ctx.config, &image),
         node_id: ctx.identity.node_id,
@@ -114,19 +114,19 @@ pub async fn handle<E: Env>(
         documentation: request.include_documentation,
     };
     let resource_bytes = resource_bytes(&ctx.config, &image, &request);
-    let (mut results, mut steps, mut listed) = (Vec::new(), Steps::default(), Listed::new());
-    for asked in &request.resources {
-        match place(&image, &mut listed, asked, resource_bytes(asked)) {
-            Place::Answered => {
-                results.push(describe.result(asked));
-                // All keys of the resource are looked at, whichever are asked for.
+    let (mut results, mut steps, mut listed) = (Vec::new(), Steps::default(), ListedEntries::new());
+    for requested in &request.resources {
+        match admit(&image, &mut listed, requested, resource_bytes(requested)) {
+            EntryOutcome::Answer => {
+                results.push(describe.result(requested));
+                // All keys of the resource are resolved, whichever are requested.
                 steps.steps(BROKER_KEYS.len()).await;
             }
-            Place::OfAnyName => {
-                results.push(too_many(asked));
+            EntryOutcome::TooManyUnknown => {
+                results.push(too_many(requested));
                 steps.step().await;
             }
-            Place::Repeated => steps.step().await,
+            EntryOutcome::TooManyRepeated => steps.step().await,
         }
     }
     DescribeConfigsResponse {
@@ -135,19 +135,19 @@ pub async fn handle<E: Env>(
     }
 }
 
-fn too_many(asked: &DescribeConfigsResource) -> DescribeConfigsResult {
+fn too_many(requested: &DescribeConfigsResource) -> DescribeConfigsResult {
     DescribeConfigsResult {
         error_code: ErrorCode::INVALID_REQUEST.0,
         error_message: Some(Str::from_static(
             "too many groups or subscriptions for one response",
         )),
-        resource_type: asked.resource_type,
-        resource_name: asked.resource_name.clone(),
+        resource_type: requested.resource_type,
+        resource_name: requested.resource_name.clone(),
         ..DescribeConfigsResult::default()
     }
 }
 
-struct Describe<'a> {
+struct ConfigDescriber<'a> {
     image: &'a Image,
     layers: Layers<'a>,
     node_id: i32,
@@ -155,24 +155,27 @@ struct Describe<'a> {
     documentation: bool,
 }
 
-impl Describe<'_> {
-    fn result(&self, asked: &DescribeConfigsResource) -> DescribeConfigsResult {
-        let outcome = self.resource(asked.resource_type, &asked.resource_name);
+impl ConfigDescriber<'_> {
+    fn result(&self, requested: &DescribeConfigsResource) -> DescribeConfigsResult {
+        let outcome = self.resource(requested.resource_type, &requested.resource_name);
         let (code, message) = match &outcome {
             Ok(_) => (ErrorCode::NONE, None),
             Err(e) => (e.code, e.message_str()),
         };
-        // As Kafka: where there is nothing to say it says nothing, not null.
+        // As in Kafka: without an error the message is empty, not null.
         let message = message.or(Some(Str::default()));
-        let wanted = asked.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
+        let wanted = requested
+            .configuration_keys
+            .as_ref()
+            .filter(|keys| !keys.is_empty());
         let wanted: Option<BTreeSet<&Str>> = wanted.map(|keys| keys.iter().collect());
         let mut configs = outcome.unwrap_or_default();
         configs.retain(|entry| wanted.as_ref().is_none_or(|keys| keys.contains(&entry.name)));
         DescribeConfigsResult {
             error_code: code.0,
             error_message: message,
-            resource_type: asked.resource_type,
-            resource_name: asked.resource_name.clone(),
+            resource_type: requested.resource_type,
+            resource_name: requested.resource_name.clone(),
             configs,
             ..DescribeConfigsResult::default()
         }
@@ -184,12 +187,12 @@ impl Describe<'_> {
             TOPIC => self.topic(name),
             BROKER if name.is_empty() => Ok(self.cluster()),
             BROKER => {
-                self.is_me(name, " or empty string,")?;
+                self.check_is_this_broker(name, " or empty string,")?;
                 Ok(self.broker())
             }
             BROKER_LOGGER if name.is_empty() => empty("Broker id"),
             BROKER_LOGGER => {
-                self.is_me(name, "")?;
+                self.check_is_this_broker(name, "")?;
                 Ok(vec![logger()])
             }
             CLIENT_METRICS if name.is_empty() => empty("Client metrics subscription name"),
@@ -203,8 +206,8 @@ impl Describe<'_> {
         }
     }
 
-    /// Whether a broker that is asked about is this one: each tells of itself alone.
-    fn is_me(&self, name: &Str, or: &str) -> Result<(), ApiError> {
+    /// Checks that a broker resource is this broker: each broker describes only itself.
+    fn check_is_this_broker(&self, name: &Str, or: &str) -> Result<(), ApiError> {
         match name.parse::<i32>() {
             Ok(id) if id == self.node_id => Ok(()),
             Ok(_) => refuse(format!(
@@ -226,13 +229,13 @@ impl Describe<'_> {
         Ok(self.over(Source::DynamicTopic, TOPIC_KEYS, own))
     }
 
-    /// What is set for the resource itself.
+    /// The configuration of the resource itself, without defaults.
     fn own(&self, kind: i8, name: &Str) -> Option<&Configs> {
         let name = name.clone();
         self.image.configs(&ConfigResource { kind, name })
     }
 
-    /// All of `keys`, for a resource that has `own`.
+    /// Entries of all `keys`, for a resource with the configuration `own`.
     fn over(
         &self,
         source: Source,
@@ -260,7 +263,7 @@ impl Describe<'_> {
         all
     }
 
-    /// What is set for this broker or for all under names that nobody knows: as Kafka, secrets.
+    /// Names set for this broker or for all that no table of keys has. As in Kafka, they are treated as secrets.
     fn unknown(&self) -> impl Iterator<Item = DescribeConfigsResourceResult> {
         let mut sources: BTreeMap<&Str, Vec<Source>> = BTreeMap::new();
         for (configs, source) in [
@@ -295,7 +298,7 @@ impl Describe<'_> {
         })
     }
 
-    /// What is set for all brokers, and nothing else.
+    /// The cluster-wide default configuration of brokers, and nothing else.
     fn cluster(&self) -> Vec<DescribeConfigsResourceResult> {
         let Some(set) = self.image.configs(&ConfigResource::cluster()) else {
             return Vec::new();
@@ -336,7 +339,7 @@ impl Describe<'_> {
         synonyms: Vec<Synonym>,
     ) -> DescribeConfigsResourceResult {
         let key = resolved.key;
-        // Kafka's source is that of the first value behind the one that holds.
+        // As in Kafka, the source is that of the first synonym.
         let source = synonyms.first().map_or(Source::Default, |s| s.source);
         let synonyms = synonyms.into_iter().map(|s| DescribeConfigsSynonym {
             name: Str::from_static(s.name),
@@ -369,20 +372,20 @@ fn refuse<T>(message: String) -> Result<T, ApiError> {
     Err(ApiError::new(ErrorCode::INVALID_REQUEST, message))
 }
 
-/// The one logger, and the most detailed level at which anything is logged.
+/// The root logger with its level; there is no other.
 fn logger() -> DescribeConfigsResourceResult {
     let level = tracing::level_filters::LevelFilter::current().to_string();
     DescribeConfigsResourceResult {
         name: Str::from_static(ROOT_LOGGER),
         value: Some(Str::from(level.to_ascii_uppercase())),
         config_source: Source::BrokerLogger.id(),
-        // As Kafka: neither type nor words.
+        // As in Kafka: no type and no documentation.
         documentation: Some(Str::default()),
         ..DescribeConfigsResourceResult::default()
     }
 }
 
-/// Whether a file can have the key. The others are a broker's only once they are set.
+/// Whether the key can be in a configuration file. The others belong to a broker only once they are set.
 fn is_static(name: &str) -> bool {
     !matches!(
         name,

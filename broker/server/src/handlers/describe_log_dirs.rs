@@ -1,4 +1,4 @@
-//! DescribeLogDirs: what is stored, and how much room is left.
+//! DescribeLogDirs: the size of each partition's log, and the free space of each log directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,15 +12,15 @@ use brokkr_wire::{ErrorCode, Str};
 
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
-use crate::partition::Handle;
+use crate::partition::PartitionHandle;
 use crate::partitions::Routes;
 
-/// What a partition takes up at most.
+/// Upper bound of a partition in the response, in bytes.
 const PARTITION_BYTES: usize = 96;
-/// And a topic, besides its name.
+/// Upper bound of a topic in the response, without its name, in bytes.
 const TOPIC_BYTES: usize = 128;
 
-/// What the response takes up at most.
+/// Upper bound of the response, in bytes.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &DescribeLogDirsRequest) -> usize {
     // A topic may be in each of the directories.
     let dirs = ctx.log_dirs.len();
@@ -30,7 +30,7 @@ pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &DescribeLogDirsRequest) -> usi
         .sum()
 }
 
-/// Answers the request.
+/// Returns the response.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeLogDirsRequest,
@@ -38,24 +38,24 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DescribeLogDirsResponse {
     let routes = ctx.routes().clone();
-    let asked: Option<BTreeMap<Str, BTreeSet<i32>>> = request.topics.map(|topics| {
-        let mut asked = BTreeMap::<Str, BTreeSet<i32>>::new();
+    let requested: Option<BTreeMap<Str, BTreeSet<i32>>> = request.topics.map(|topics| {
+        let mut requested = BTreeMap::<Str, BTreeSet<i32>>::new();
         for topic in topics {
-            asked.entry(topic.topic).or_default().extend(topic.partitions);
+            requested.entry(topic.topic).or_default().extend(topic.partitions);
         }
-        asked
+        requested
     });
     let mut results = Vec::with_capacity(ctx.log_dirs.len());
-    for place in ctx.log_dirs.iter() {
-        let space = match &place.dir {
+    for log_dir_info in ctx.log_dirs.iter() {
+        let space = match &log_dir_info.dir {
             Some((id, dir)) if dir.poisoned().is_none() => dir.space().await.ok().map(|space| (*id, space)),
             _ => None,
         };
-        let log_dir = Str::from(place.path.clone());
+        let log_dir = Str::from(log_dir_info.path.clone());
         results.push(match space {
             Some((id, (usable, total))) => DescribeLogDirsResult {
                 log_dir,
-                topics: topics(&routes, asked.as_ref(), id).await,
+                topics: topics(&routes, requested.as_ref(), id).await,
                 total_bytes: total as i64,
                 usable_bytes: usable as i64,
                 ..Default::default()
@@ -75,18 +75,18 @@ pub async fn handle<E: Env>(
     }
 }
 
-/// The partitions in a log directory that are served, of those asked for.
+/// The open partitions in a log directory, of the requested ones.
 async fn topics<E: Env>(
     routes: &Routes<E>,
-    asked: Option<&BTreeMap<Str, BTreeSet<i32>>>,
+    requested: Option<&BTreeMap<Str, BTreeSet<i32>>>,
     directory: Uuid,
 ) -> Vec<DescribeLogDirsTopic> {
     let (mut topics, mut steps) = (Vec::new(), Steps::default());
     for route in routes.iter() {
         steps.step().await;
-        let wanted = match asked {
+        let wanted = match requested {
             None => None,
-            Some(asked) => match asked.get(&route.name) {
+            Some(requested) => match requested.get(&route.name) {
                 None => continue,
                 some => some,
             },
@@ -110,7 +110,7 @@ async fn topics<E: Env>(
     topics
 }
 
-fn described<E: Env>(partition_index: i32, handle: &Handle<E>) -> Option<DescribeLogDirsPartition> {
+fn described<E: Env>(partition_index: i32, handle: &PartitionHandle<E>) -> Option<DescribeLogDirsPartition> {
     let view = handle.view_if_open()?;
     Some(DescribeLogDirsPartition {
         partition_index,

@@ -1,4 +1,4 @@
-//! DescribeTopicPartitions: topics page by page (KIP-966).
+//! DescribeTopicPartitions: topics, page by page (KIP-966).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use brokkr_wire::messages::describe_topic_partitions_response::{
 };
 use brokkr_wire::{ErrorCode, Str};
 
-use super::described::{Leadership, NO_OPERATIONS, TOPIC_OPERATIONS, leadership, offline_here};
+use super::common::{Leadership, NO_OPERATIONS, TOPIC_OPERATIONS, leadership, offline_here};
 use crate::ctx::{Ctx, Peer};
 
-/// What a partition's and, once names were collected, a topic's part take up at most.
+/// Upper bounds of a partition in the response, and of a topic whose name was collected, in bytes.
 const PARTITION_BYTES: usize = 320;
 const TOPIC_BYTES: usize = 64;
 
-/// What the response takes up at most.
+/// Upper bound of the response, in bytes.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &DescribeTopicPartitionsRequest) -> usize {
     let limit = ctx.config.max_request_partition_size_limit;
     let partitions = limit.min(request.response_partition_limit).max(1) as usize;
     partitions * PARTITION_BYTES + ctx.image().topics.len() * TOPIC_BYTES
 }
 
-/// Answers the request: partitions up to the limit, and where to go on.
+/// Returns the response: partitions up to the limit, and a cursor to the next one.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: DescribeTopicPartitionsRequest,
@@ -36,9 +36,10 @@ pub async fn handle<E: Env>(
     _peer: Peer,
 ) -> DescribeTopicPartitionsResponse {
     if let Some(cursor) = &request.cursor {
-        let asked = |t: &TopicRequest| t.name == cursor.topic_name;
-        if cursor.partition_index < 0 || !(request.topics.is_empty() || request.topics.iter().any(asked)) {
-            return refused(request.topics);
+        let requested = |t: &TopicRequest| t.name == cursor.topic_name;
+        if cursor.partition_index < 0 || !(request.topics.is_empty() || request.topics.iter().any(requested))
+        {
+            return invalid_cursor(request.topics);
         }
     }
     let cluster = Arc::clone(ctx.cluster.get());
@@ -58,7 +59,7 @@ pub async fn handle<E: Env>(
         Some(cursor) => (cursor.topic_name.clone(), cursor.partition_index.max(0) as usize),
         None => (Str::default(), 0),
     };
-    let mut room = ctx
+    let mut partitions_left = ctx
         .config
         .max_request_partition_size_limit
         .min(request.response_partition_limit)
@@ -70,8 +71,8 @@ pub async fn handle<E: Env>(
         } else {
             0
         };
-        // As Kafka: what is full goes no further, not even to a topic that doesn't exist.
-        if room == 0 {
+        // As in Kafka: a full page ends, even if the next topic does not exist.
+        if partitions_left == 0 {
             let cursor = Cursor {
                 topic_name: name,
                 partition_index: 0,
@@ -89,9 +90,11 @@ pub async fn handle<E: Env>(
         let offline = |index| offline_here(route.as_deref(), index);
         let node_id = ctx.identity.node_id;
         let leadership = |index, p: &PartitionImage| leadership(image, p, node_id, offline(index));
-        response.topics.push(described(topic, first, room, leadership));
-        if left > room {
-            let partition_index = (first + room) as i32;
+        response
+            .topics
+            .push(topic_page(topic, first, partitions_left, leadership));
+        if left > partitions_left {
+            let partition_index = (first + partitions_left) as i32;
             response.next_cursor = Some(Cursor {
                 topic_name: name,
                 partition_index,
@@ -99,19 +102,21 @@ pub async fn handle<E: Env>(
             });
             break;
         }
-        room -= left;
+        partitions_left -= left;
     }
     response
 }
 
-/// The cursor is none of the request's.
-fn refused(asked: Vec<TopicRequest>) -> DescribeTopicPartitionsResponse {
-    let topics = asked.into_iter().map(|t| DescribeTopicPartitionsResponseTopic {
-        error_code: ErrorCode::INVALID_REQUEST.0,
-        name: Some(t.name),
-        topic_authorized_operations: NO_OPERATIONS,
-        ..Default::default()
-    });
+/// The response to a cursor that is not in the request.
+fn invalid_cursor(requested: Vec<TopicRequest>) -> DescribeTopicPartitionsResponse {
+    let topics = requested
+        .into_iter()
+        .map(|t| DescribeTopicPartitionsResponseTopic {
+            error_code: ErrorCode::INVALID_REQUEST.0,
+            name: Some(t.name),
+            topic_authorized_operations: NO_OPERATIONS,
+            ..Default::default()
+        });
     DescribeTopicPartitionsResponse {
         topics: topics.collect(),
         ..Default::default()
@@ -131,16 +136,16 @@ fn unknown(name: Str) -> DescribeTopicPartitionsResponseTopic {
     }
 }
 
-fn described(
+fn topic_page(
     topic: &TopicImage,
     first: usize,
-    most: usize,
+    max: usize,
     leadership: impl Fn(i32, &PartitionImage) -> Leadership,
 ) -> DescribeTopicPartitionsResponseTopic {
     let partitions = topic
         .partitions()
         .skip(first)
-        .take(most)
+        .take(max)
         .map(|(partition_index, p)| {
             let leadership = leadership(partition_index, p);
             DescribeTopicPartitionsResponsePartition {

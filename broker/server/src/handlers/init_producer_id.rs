@@ -1,4 +1,4 @@
-//! InitProducerId: an id for an idempotent producer.
+//! InitProducerId: allocates an id for an idempotent producer.
 
 use brokkr_env::Env;
 use brokkr_wire::ErrorCode;
@@ -6,7 +6,7 @@ use brokkr_wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 use crate::ctx::{Ctx, Peer};
 
-/// Answers the request. One with a transactional id is refused: no coordinator is here that could serve it.
+/// Returns the response. A request with a transactional id is rejected: there is no transaction coordinator.
 pub async fn handle<E: Env>(
     ctx: Ctx<E>,
     request: InitProducerIdRequest,
@@ -22,7 +22,7 @@ pub async fn handle<E: Env>(
     match &request.transactional_id {
         Some(id) if id.is_empty() => return refused(ErrorCode::INVALID_REQUEST),
         Some(_) => return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
-        // Kafka looks at these though only a transactional producer brings any.
+        // Kafka checks these, though only transactional producers send any.
         None if (request.producer_id == -1) != (request.producer_epoch == -1) => {
             return refused(ErrorCode::INVALID_REQUEST);
         }

@@ -1,4 +1,5 @@
-//! ListConfigResources: what can have a configuration (KIP-1142); in version 0 client metrics alone, of which there are none.
+//! ListConfigResources: the resources that can have a configuration (KIP-1142). Version 0 lists only client metrics
+//! subscriptions.
 
 use brokkr_env::Env;
 use brokkr_metadata::Image;
@@ -7,19 +8,19 @@ use brokkr_wire::messages::list_config_resources_response::ConfigResource;
 use brokkr_wire::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 use brokkr_wire::{ErrorCode, Str};
 
-use super::described::brokers;
+use super::common::brokers;
 use crate::ctx::{Ctx, Peer};
 
-/// All types, as a request without any means them.
+/// All types; a request without types asks for all.
 const TYPES: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
 
-/// The first version that asks for types.
+/// The first version with resource types in the request.
 const TYPES_SINCE: i16 = 1;
 
-/// What a resource takes up at most, besides its name.
+/// Upper bound of a resource in the response, without its name, in bytes.
 const RESOURCE_BYTES: usize = 64;
 
-/// What the response takes up at most.
+/// Upper bound of the response, in bytes.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &ListConfigResourcesRequest) -> usize {
     let image = ctx.image();
     let topics = image.topics.iter().map(|t| t.name.len() + RESOURCE_BYTES);
@@ -27,7 +28,7 @@ pub fn bytes<E: Env>(ctx: &mut Ctx<E>, _request: &ListConfigResourcesRequest) ->
     topics.chain(others).sum()
 }
 
-/// Answers the request.
+/// Returns the response.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: ListConfigResourcesRequest,
@@ -70,7 +71,7 @@ fn names(image: &Image, kind: i8, listener: &str) -> Vec<Str> {
             .into_iter()
             .map(|b| Str::from(b.id.to_string()))
             .collect(),
-        // Those are there as far as something is configured for them.
+        // Resources of the other types exist only if they have a configuration.
         kind => image
             .configured()
             .filter(|r| r.kind == kind)

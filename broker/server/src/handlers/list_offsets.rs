@@ -1,4 +1,4 @@
-//! ListOffsets: by time, and the special ones.
+//! ListOffsets: offsets by timestamp, and by special timestamps such as EARLIEST.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,15 @@ use brokkr_wire::messages::list_offsets_response::{
 };
 use brokkr_wire::records::{CompressionType, Rules};
 
-use super::described::{each_topic_once, isolation_level};
+use super::common::{each_topic_once, isolation_level};
 use super::produce::{MOST_DECOMPRESSED_MAX, QUICK_DECOMPRESSED_MAX, copies, decompressed_max};
 use crate::coop::{STEPS_MAX, Steps};
 use crate::ctx::{Ctx, Peer};
 use crate::net::memory::Overloaded;
-use crate::partition::Refused;
+use crate::partition::PartitionError;
 use crate::partitions::{Route, check_epoch};
 
-/// The special timestamps, and the first version that knows each.
+/// The special timestamps, each with the first version that has it.
 const LATEST: (i64, i16) = (-1, 1);
 const EARLIEST: (i64, i16) = (-2, 1);
 const MAX_TIMESTAMP: (i64, i16) = (-3, 7);
@@ -28,14 +28,14 @@ const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
 const LATEST_TIERED: (i64, i16) = (-5, 9);
 const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
 
-/// The first version that tells the leader epoch.
+/// The first version that returns the leader epoch.
 const EPOCH_SINCE: i16 = 4;
 
-/// What was found: timestamp, offset, leader epoch.
-type Found = (i64, i64, i32);
-const NOTHING: Found = (-1, -1, -1);
+/// Timestamp, offset and leader epoch of the record.
+type FoundOffset = (i64, i64, i32);
+const NOTHING: FoundOffset = (-1, -1, -1);
 
-/// Answers the request.
+/// Returns the response.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: ListOffsetsRequest,
@@ -44,29 +44,29 @@ pub async fn handle<E: Env>(
 ) -> ListOffsetsResponse {
     let routes = ctx.routes().clone();
     let isolation = isolation_level(request.isolation_level);
-    let asked = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
-    let (mut topics, mut steps) = (Vec::with_capacity(asked.len()), Steps::default());
-    for (name, asked) in asked {
+    let requested = each_topic_once(request.topics.into_iter().map(|t| (t.name, t.partitions)));
+    let (mut topics, mut steps) = (Vec::with_capacity(requested.len()), Steps::default());
+    for (name, requested) in requested {
         let route = routes.by_name(&name);
-        let mut partitions = Vec::with_capacity(asked.len());
+        let mut partitions = Vec::with_capacity(requested.len());
         let mut seen = BTreeSet::new();
-        let twice: BTreeSet<i32> = (asked.iter().map(|p| p.partition_index))
+        let repeated: BTreeSet<i32> = (requested.iter().map(|p| p.partition_index))
             .filter(|index| !seen.insert(*index))
             .collect();
-        for asked in asked {
+        for requested in requested {
             steps.step().await;
-            // As Kafka: a partition that is asked for twice is answered once.
-            let found = match (twice.contains(&asked.partition_index), isolation) {
-                (true, _) if !seen.remove(&asked.partition_index) => continue,
-                (true, _) => Err(Refused::of(ErrorCode::INVALID_REQUEST)),
-                (false, Err(code)) => Err(Refused::of(code)),
-                (false, Ok(())) => look(&ctx, route.as_deref(), &asked, version).await,
+            // As in Kafka: a partition that is listed twice is answered once, with an error.
+            let found = match (repeated.contains(&requested.partition_index), isolation) {
+                (true, _) if !seen.remove(&requested.partition_index) => continue,
+                (true, _) => Err(PartitionError::new(ErrorCode::INVALID_REQUEST)),
+                (false, Err(code)) => Err(PartitionError::new(code)),
+                (false, Ok(())) => find_offset(&ctx, route.as_deref(), &requested, version).await,
             };
-            // Of those a batch is decompressed: as much work as there is between two breaks.
-            if asked.timestamp >= 0 || asked.timestamp == MAX_TIMESTAMP.0 {
+            // These decompress a batch: about as much work as there is between two yields.
+            if requested.timestamp >= 0 || requested.timestamp == MAX_TIMESTAMP.0 {
                 steps.steps(STEPS_MAX).await;
             }
-            partitions.push(response(asked.partition_index, found, version));
+            partitions.push(response(requested.partition_index, found, version));
         }
         topics.push(ListOffsetsTopicResponse {
             name,
@@ -82,12 +82,12 @@ pub async fn handle<E: Env>(
 
 fn response(
     partition_index: i32,
-    found: Result<Found, Refused>,
+    found: Result<FoundOffset, PartitionError>,
     version: i16,
 ) -> ListOffsetsPartitionResponse {
     let (error_code, (timestamp, offset, leader_epoch)) = match found {
         Ok(found) => (ErrorCode::NONE, found),
-        Err(refused) => (refused.code, NOTHING),
+        Err(error) => (error.code, NOTHING),
     };
     ListOffsetsPartitionResponse {
         partition_index,
@@ -99,17 +99,17 @@ fn response(
     }
 }
 
-async fn look<E: Env>(
+async fn find_offset<E: Env>(
     ctx: &Ctx<E>,
     route: Option<&Route<E>>,
-    asked: &ListOffsetsPartition,
+    requested: &ListOffsetsPartition,
     version: i16,
-) -> Result<Found, Refused> {
-    let route = route.ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
-    let (_, view) = route.opened(&ctx.env, asked.partition_index).await?;
-    check_epoch(asked.current_leader_epoch, view.leader_epoch)?;
+) -> Result<FoundOffset, PartitionError> {
+    let route = route.ok_or_else(|| PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
+    let (_, view) = route.open_partition(&ctx.env, requested.partition_index).await?;
+    check_epoch(requested.current_leader_epoch, view.leader_epoch)?;
     let earliest_epoch = || view.reader.earliest_epoch().map_or(-1, |e| e.0);
-    match asked.timestamp {
+    match requested.timestamp {
         t if t == LATEST.0 => Ok((-1, view.last_stable().0, view.leader_epoch.0)),
         t if t == EARLIEST.0 || t == EARLIEST_LOCAL.0 && version >= EARLIEST_LOCAL.1 => {
             Ok((-1, view.log_start.0, earliest_epoch()))
@@ -117,23 +117,23 @@ async fn look<E: Env>(
         t if t == MAX_TIMESTAMP.0 && version >= MAX_TIMESTAMP.1 => {
             by_time(ctx, &view.reader, None, route.rules()).await
         }
-        // Nothing is tiered, nothing waits to be.
+        // There is no tiered storage.
         t if t == LATEST_TIERED.0 && version >= LATEST_TIERED.1 => Ok(NOTHING),
         t if t == EARLIEST_PENDING_UPLOAD.0 && version >= EARLIEST_PENDING_UPLOAD.1 => Ok(NOTHING),
-        t if t < 0 => Err(Refused::of(ErrorCode::UNSUPPORTED_VERSION)),
+        t if t < 0 => Err(PartitionError::new(ErrorCode::UNSUPPORTED_VERSION)),
         t => by_time(ctx, &view.reader, Some(UnixMillis(t)), route.rules()).await,
     }
 }
 
-/// The first record as young as `target`, or without one the youngest. Its batch may take a little memory first; then, in turns and
-/// with what that takes from the budget, as much as the topic takes of a producer. Where that is not enough, the batch is found and
-/// not the record.
+/// The first record with a timestamp of at least `target`, or without a target the first with the largest timestamp. The
+/// batch is decompressed with little memory first; if that is not enough, on a work slot, with memory from the budget, up
+/// to the topic's limit. If that is not enough either, the result is the batch's first offset.
 async fn by_time<E: Env>(
     ctx: &Ctx<E>,
     reader: &LogReader<E>,
     target: Option<UnixMillis>,
     rules: &Rules,
-) -> Result<Found, Refused> {
+) -> Result<FoundOffset, PartitionError> {
     let find = async |max| {
         let found = match target {
             Some(target) => {
@@ -143,25 +143,25 @@ async fn by_time<E: Env>(
             }
             None => reader.offset_of_max_timestamp(UpTo::HighWatermark, max).await,
         };
-        found.map_err(|e| Refused::because(ErrorCode(e.code()), &e))
+        found.map_err(|e| PartitionError::with_message(ErrorCode(e.code()), &e))
     };
     let mut found = find(QUICK_DECOMPRESSED_MAX).await?;
     if found.is_some_and(|f| !f.exact) {
         let overloaded = |Overloaded| {
             let why = "the broker is too busy for this request now";
-            Refused::because(ErrorCode::REQUEST_TIMED_OUT, why)
+            PartitionError::with_message(ErrorCode::REQUEST_TIMED_OUT, why)
         };
-        let deadline = ctx.checking.deadline();
-        // Whatever it is compressed with, and itself.
+        let deadline = ctx.work_slots.deadline();
+        // The copies of the codec that takes most, and the batch itself.
         let copies = 1 + copies(Some(CompressionType::Zstd), false);
-        let most = decompressed_max(ctx, rules, copies);
-        for max in [MOST_DECOMPRESSED_MAX.min(most), most] {
+        let decompressed_limit = decompressed_max(ctx, rules, copies);
+        for max in [MOST_DECOMPRESSED_MAX.min(decompressed_limit), decompressed_limit] {
             let shares = ctx
                 .memory
-                .check_in_turns(max * copies, false)
+                .check_in_slices(max * copies, false)
                 .await
                 .map_err(overloaded)?;
-            let finding = ctx.checking.run(deadline, |_| false, find(max));
+            let finding = ctx.work_slots.run(deadline, |_| false, find(max));
             found = finding.await.map_err(overloaded)??;
             drop(shares);
             if found.is_none_or(|f| f.exact) {

@@ -1,4 +1,4 @@
-//! Metadata: brokers, topics, leaders.
+//! Metadata: brokers, topics and their leaders.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,32 +12,30 @@ use brokkr_wire::messages::metadata_response::{
 };
 use brokkr_wire::{ErrorCode, Str};
 
+use super::common::{CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, brokers, leadership, offline_here};
 use super::create_topics;
-use super::described::{
-    CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, brokers, leadership, offline_here,
-};
 use crate::coop::Steps;
 use crate::ctx::{Ctx, Peer};
 use crate::partitions::ClusterView;
 
-/// The first version in which topics can be asked for by id.
+/// The first version that can request topics by id.
 const BY_ID_SINCE: i16 = 12;
 
-/// What a topic's and a partition's part of a response take up at most, besides the topic's name.
+/// Upper bounds of a topic in the response, without its name, and of a partition, in bytes.
 const TOPIC_BYTES: usize = 160;
 const PARTITION_BYTES: usize = 240;
 
-/// What the response takes up at most.
+/// Upper bound of the response, in bytes.
 pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &MetadataRequest) -> usize {
     let (config, image) = (Arc::clone(&ctx.config), ctx.image());
     let bytes = |t: &TopicImage| t.name.len() + TOPIC_BYTES + t.partitions.len() * PARTITION_BYTES;
     match &request.topics {
-        Some(asked) if !asked.is_empty() => {
+        Some(requested) if !requested.is_empty() => {
             let created = match request.allow_auto_topic_creation && config.auto_create_topics_enable {
                 true => TOPIC_BYTES + config.num_partitions.max(1) as usize * PARTITION_BYTES,
                 false => 0,
             };
-            let found = each_once(asked).map(|t| match &t.name {
+            let found = each_once(requested).map(|t| match &t.name {
                 Some(name) => image.topics.by_name(name).map_or(created, |t| bytes(t)),
                 None => image.topics.by_id(t.topic_id).map_or(0, |t| bytes(t)),
             });
@@ -47,7 +45,7 @@ pub fn bytes<E: Env>(ctx: &mut Ctx<E>, request: &MetadataRequest) -> usize {
     }
 }
 
-/// Answers the request. Topics that don't exist are made first, where the request and the configuration allow it.
+/// Returns the response. Unknown topics are created first if the request and the configuration allow it.
 pub async fn handle<E: Env>(
     mut ctx: Ctx<E>,
     request: MetadataRequest,
@@ -55,12 +53,12 @@ pub async fn handle<E: Env>(
     peer: Peer,
 ) -> MetadataResponse {
     let mut cluster = Arc::clone(ctx.cluster.get());
-    // In version 0 no topics meant all.
-    let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
-    if let Some(refused) = refuse(asked.as_deref().unwrap_or_default(), version) {
-        return refused;
+    // In version 0 an empty list means all topics.
+    let requested = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    if let Some(response) = invalid_request(requested.as_deref().unwrap_or_default(), version) {
+        return response;
     }
-    if let Some(topics) = &asked
+    if let Some(topics) = &requested
         && request.allow_auto_topic_creation
         && ctx.config.auto_create_topics_enable
     {
@@ -76,22 +74,22 @@ pub async fn handle<E: Env>(
             cluster = Arc::clone(ctx.cluster.get());
         }
     }
-    let describe = Describe {
+    let describe = TopicDescriber {
         cluster: &cluster,
         node_id: ctx.identity.node_id,
         operations: request.include_topic_authorized_operations,
     };
     let (mut topics, mut steps) = (Vec::new(), Steps::default());
-    match &asked {
+    match &requested {
         None => {
             for topic in cluster.image.topics.iter() {
                 topics.push(describe.topic(topic));
                 steps.step().await;
             }
         }
-        Some(asked) => {
-            for asked in each_once(asked) {
-                topics.push(describe.asked(asked));
+        Some(requested) => {
+            for requested in each_once(requested) {
+                topics.push(describe.requested_topic(requested));
                 steps.step().await;
             }
         }
@@ -120,13 +118,13 @@ pub async fn handle<E: Env>(
     }
 }
 
-/// Before topics could be asked for by id they had to have names, and no ids: else Kafka refuses the whole request.
-fn refuse(asked: &[MetadataRequestTopic], version: i16) -> Option<MetadataResponse> {
+/// Before topics could be requested by id, each needed a name and no id; otherwise Kafka rejects the whole request.
+fn invalid_request(requested: &[MetadataRequestTopic], version: i16) -> Option<MetadataResponse> {
     let named = |t: &MetadataRequestTopic| t.name.is_some() && t.topic_id == Uuid::ZERO;
-    if version >= BY_ID_SINCE || asked.iter().all(named) {
+    if version >= BY_ID_SINCE || requested.iter().all(named) {
         return None;
     }
-    let topics = asked.iter().map(|t| MetadataResponseTopic {
+    let topics = requested.iter().map(|t| MetadataResponseTopic {
         error_code: ErrorCode::INVALID_REQUEST.0,
         name: Some(t.name.clone().unwrap_or_default()),
         topic_id: t.topic_id,
@@ -141,40 +139,40 @@ fn refuse(asked: &[MetadataRequestTopic], version: i16) -> Option<MetadataRespon
     })
 }
 
-/// As Kafka: each topic is described once, and where some are asked for by id those without one are left out.
-fn each_once(asked: &[MetadataRequestTopic]) -> impl Iterator<Item = &MetadataRequestTopic> {
-    let by_id = asked.iter().any(|t| t.topic_id != Uuid::ZERO);
+/// As in Kafka: each topic is described once, and if some are requested by id, those without an id are left out.
+fn each_once(requested: &[MetadataRequestTopic]) -> impl Iterator<Item = &MetadataRequestTopic> {
+    let by_id = requested.iter().any(|t| t.topic_id != Uuid::ZERO);
     let mut seen = BTreeSet::new();
-    asked.iter().filter(move |t| match by_id {
+    requested.iter().filter(move |t| match by_id {
         true => t.topic_id != Uuid::ZERO && seen.insert((None, t.topic_id)),
         false => seen.insert((t.name.clone(), Uuid::ZERO)),
     })
 }
 
-struct Describe<'a, E: Env> {
+struct TopicDescriber<'a, E: Env> {
     cluster: &'a ClusterView<E>,
     node_id: i32,
     operations: bool,
 }
 
-impl<E: Env> Describe<'_, E> {
-    fn asked(&self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
-        let by_id = asked.topic_id != Uuid::ZERO;
-        // As Kafka: what may be done with a topic is told by its name, whether or not there is or could be one.
+impl<E: Env> TopicDescriber<'_, E> {
+    fn requested_topic(&self, requested: &MetadataRequestTopic) -> MetadataResponseTopic {
+        let by_id = requested.topic_id != Uuid::ZERO;
+        // As in Kafka: a topic requested by name has the allowed operations, whether or not it exists.
         let failed = |code: ErrorCode| MetadataResponseTopic {
             error_code: code.0,
-            name: asked.name.clone().filter(|_| !by_id),
-            topic_id: asked.topic_id,
+            name: requested.name.clone().filter(|_| !by_id),
+            topic_id: requested.topic_id,
             topic_authorized_operations: if by_id { NO_OPERATIONS } else { self.operations() },
             ..Default::default()
         };
-        match &asked.name {
+        match &requested.name {
             Some(name) if !by_id => match self.cluster.image.topics.by_name(name) {
                 Some(topic) => self.topic(topic),
                 None if topic_name::invalid(name).is_some() => failed(ErrorCode::INVALID_TOPIC_EXCEPTION),
                 None => failed(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             },
-            _ if by_id => match self.cluster.image.topics.by_id(asked.topic_id) {
+            _ if by_id => match self.cluster.image.topics.by_id(requested.topic_id) {
                 Some(topic) => self.topic(topic),
                 None => failed(ErrorCode::UNKNOWN_TOPIC_ID),
             },

@@ -1,7 +1,8 @@
-//! One handler a file: a request in, a response out.
+//! Request handlers, one per file: each turns a decoded request into a response.
 
 pub mod alter_configs;
 pub mod api_versions;
+mod common;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_records;
@@ -11,7 +12,6 @@ pub mod describe_configs;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
-mod described;
 pub mod fetch;
 pub mod fetch_session;
 pub mod incremental_alter_configs;

@@ -1,4 +1,5 @@
-//! Produce: validates, hands each batch to its partition's owner in order, and answers when all are committed.
+//! Produce: validates the batches, sends each to its partition's owner in the order of the request, and responds when all
+//! are committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,26 +25,26 @@ use crate::ctx::Ctx;
 use crate::handlers::topic_numbers::TopicNumbers;
 use crate::net::memory::{Overloaded, Share};
 use crate::net::request::{Dispatched, RequestContext};
-use crate::net::state::State;
-use crate::partition::{Answer, Append, Held, Message, Refused};
+use crate::net::state::ConnectionState;
+use crate::partition::{Append, AppendResult, BatchMemory, DataMessage, PartitionError};
 use crate::partitions::Route;
 
-/// A partition's part of the request.
-enum Part {
-    /// With its owner.
+/// A partition of the request on its way to a response.
+enum PartitionProgress {
+    /// The owner has the batch.
     Waiting {
         index: i32,
-        answer: oneshot::Receiver<Answer>,
+        result: oneshot::Receiver<AppendResult>,
         log_start: Offset,
     },
-    /// Answered already.
+    /// The response is known: an error.
     Done(PartitionProduceResponse),
 }
 
-struct Topic {
+struct TopicProgress {
     name: Str,
     id: Uuid,
-    parts: Vec<Part>,
+    partitions: Vec<PartitionProgress>,
 }
 
 /// A batch up to this size that decompresses to no more than the other is checked where it arrives; any other that is or
@@ -63,7 +64,7 @@ const ZSTD_FROM: i16 = 7;
 /// waits longer than this for a disk that hangs, if the client's timeout isn't longer.
 const OWN_DISK: Duration = Duration::from_secs(1);
 
-/// Hands every batch of the request on. Runs in the order of the connection's requests.
+/// Validates and submits every batch of the request. Runs on the connection's reader, in the order of its requests.
 pub async fn begin<E: Env>(
     ctx: &mut Ctx<E>,
     rc: RequestContext,
@@ -73,14 +74,15 @@ pub async fn begin<E: Env>(
     let mut steps = Steps::default();
     let mut topics = Vec::with_capacity(request.topic_data.len());
     let bad_acks = !matches!(request.acks, -1..=1);
-    let unnamed = request.transactional_id.is_none() && has_transactional(&request, &mut steps).await;
-    let mut twice = listed_twice(&request, &mut steps).await;
+    let lacks_transactional_id =
+        request.transactional_id.is_none() && has_transactional(&request, &mut steps).await;
+    let mut repeated = repeated_partitions(&request, &mut steps).await;
     let mut numbers = TopicNumbers::default();
     for topic in request.topic_data {
         if topic.partition_data.is_empty() {
             continue;
         }
-        let number = match twice.is_empty() {
+        let number = match repeated.is_empty() {
             true => 0,
             false => numbers.of(&topic.name, topic.topic_id),
         };
@@ -97,59 +99,63 @@ pub async fn begin<E: Env>(
         let name = route
             .as_ref()
             .map_or_else(|| topic.name.clone(), |r| r.name.clone());
-        let mut parts = Vec::with_capacity(topic.partition_data.len());
+        let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             steps.step().await;
             let index = data.index;
-            let again = twice.get_mut(&(number, index));
-            let is_twice = again.is_some();
-            if again.is_some_and(|told| std::mem::replace(told, true)) {
+            let again = repeated.get_mut(&(number, index));
+            let is_repeated = again.is_some();
+            if again.is_some_and(|is_answered| std::mem::replace(is_answered, true)) {
                 continue;
             }
-            let part = match &route {
-                _ if unnamed => Err(Refused::of(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED).into()),
-                None => Err(Refused::of(unknown).into()),
-                Some(_) if bad_acks => Err(Refused::of(ErrorCode::INVALID_REQUIRED_ACKS).into()),
-                Some(_) if is_twice => Err(listed_again().into()),
-                Some(route) => hand_on(ctx, &rc, route, data, request.acks == -1).await,
+            let partition = match &route {
+                _ if lacks_transactional_id => {
+                    Err(PartitionError::new(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED).into())
+                }
+                None => Err(PartitionError::new(unknown).into()),
+                Some(_) if bad_acks => Err(PartitionError::new(ErrorCode::INVALID_REQUIRED_ACKS).into()),
+                Some(_) if is_repeated => Err(listed_more_than_once().into()),
+                Some(route) => submit_batch(ctx, &rc, route, data, request.acks == -1).await,
             };
-            parts.push(part.unwrap_or_else(|e| Part::Done(refused(&name, index, &e))));
+            partitions.push(
+                partition.unwrap_or_else(|e| PartitionProgress::Done(error_response(&name, index, &e))),
+            );
         }
-        topics.push(Topic {
+        topics.push(TopicProgress {
             name: topic.name,
             id: topic.topic_id,
-            parts,
+            partitions,
         });
     }
     if request.acks == 0 {
-        unanswered(topics)
+        finish_without_acks(topics)
     } else {
-        answered(ctx, rc, topics, request.timeout_ms, share)
+        await_appends(ctx, rc, topics, request.timeout_ms, share)
     }
 }
 
-/// Why a partition's batch was not taken.
-enum NotTaken {
-    Refused(Refused),
-    /// For its records, by a log that starts there.
+/// Why a partition's batch was not appended.
+enum ProduceError {
+    Partition(PartitionError),
+    /// The records are invalid. The offset is the log start offset.
     Records(RecordError, Offset),
 }
 
-impl From<Refused> for NotTaken {
-    fn from(r: Refused) -> Self {
-        Self::Refused(r)
+impl From<PartitionError> for ProduceError {
+    fn from(e: PartitionError) -> Self {
+        Self::Partition(e)
     }
 }
 
-fn no_transactions() -> Refused {
-    Refused::because(
+fn no_transactions() -> PartitionError {
+    PartitionError::with_message(
         ErrorCode::INVALID_TXN_STATE,
         "this broker does not serve transactions yet",
     )
 }
 
-/// Whether a batch of the request says that it belongs to a transaction. As Kafka: only each partition's first is looked at,
-/// before anything else is; and what is no batch says nothing.
+/// Whether a batch of the request is transactional. As in Kafka, this is checked before anything else, and only for each
+/// partition's first batch; bytes that are no batch don't count.
 async fn has_transactional(request: &ProduceRequest, steps: &mut Steps) -> bool {
     for data in request.topic_data.iter().flat_map(|t| &t.partition_data) {
         steps.step().await;
@@ -162,12 +168,16 @@ async fn has_transactional(request: &ProduceRequest, steps: &mut Steps) -> bool 
     false
 }
 
-/// A topic's number in the request, and a partition.
-type Place = (usize, i32);
+/// A topic's number in the request (see [`TopicNumbers`]), and a partition.
+type NumberedPartition = (usize, i32);
 
-/// The partitions that a request lists more than once, and whether that has been answered: no, so far.
-async fn listed_twice(request: &ProduceRequest, steps: &mut Steps) -> BTreeMap<Place, bool> {
-    let (mut seen, mut twice) = (BTreeSet::new(), BTreeMap::new());
+/// The partitions that a request lists more than once. The value is whether the response has the error already: `false` at
+/// first.
+async fn repeated_partitions(
+    request: &ProduceRequest,
+    steps: &mut Steps,
+) -> BTreeMap<NumberedPartition, bool> {
+    let (mut seen, mut repeated) = (BTreeSet::new(), BTreeMap::new());
     let topics = &request.topic_data;
     if topics.len() > 1 || topics.iter().any(|t| t.partition_data.len() > 1) {
         let mut numbers = TopicNumbers::default();
@@ -175,34 +185,35 @@ async fn listed_twice(request: &ProduceRequest, steps: &mut Steps) -> BTreeMap<P
             let number = numbers.of(&topic.name, topic.topic_id);
             for data in &topic.partition_data {
                 steps.step().await;
-                let place = (number, data.index);
-                if !seen.insert(place) {
-                    twice.insert(place, false);
+                let partition = (number, data.index);
+                if !seen.insert(partition) {
+                    repeated.insert(partition, false);
                 }
             }
         }
     }
-    twice
+    repeated
 }
 
-/// One answer can't tell of two batches. Kafka appends the last and drops the others, which its answer then acknowledges.
-fn listed_again() -> Refused {
-    Refused::because(
+/// A response has one result per partition. Kafka appends only the last of the batches and acknowledges all of them.
+fn listed_more_than_once() -> PartitionError {
+    PartitionError::with_message(
         ErrorCode::INVALID_REQUEST,
         "the partition is listed more than once; nothing was appended to it",
     )
 }
 
-/// Checks a batch by the rules of its topic, with the memory and in the turns that this takes.
-async fn checked<E: Env>(
+/// Validates a batch by its topic's rules, inline or in slices, with memory from the budget. Returns the batch and the
+/// memory of its rewritten copy, if there is one.
+async fn validate_batch<E: Env>(
     ctx: &Ctx<E>,
-    connection: &State,
+    connection: &ConnectionState,
     records: Bytes,
     rules: &Rules,
     log_start: Offset,
-) -> Result<(Validated, Share), NotTaken> {
+) -> Result<(Validated, Share), ProduceError> {
     let now = ctx.env.wall();
-    let refused = |e| NotTaken::Records(e, log_start);
+    let rejected = |e| ProduceError::Records(e, log_start);
     let with_share = async |batch: Validated| {
         let bytes = if batch.rebuilt { batch.batch.bytes.len() } else { 0 };
         let share = ctx.memory.check(bytes).await.map_err(overloaded)?;
@@ -225,28 +236,28 @@ async fn checked<E: Env>(
             }
             _ => Box::pin(check_at(&mut coop::pace(), records, rules, now)).await,
         };
-        return with_share(done.map_err(refused)?).await;
+        return with_share(done.map_err(rejected)?).await;
     }
     if records.len() <= QUICK_BYTES_MAX
-        && let (Some(done), units) = checked_quickly(records.clone(), rules, now)
+        && let (Some(done), units) = validate_inline(records.clone(), rules, now)
     {
         connection.reading.steps(coop::steps_of(units)).await;
-        return with_share(done.map_err(refused)?).await;
+        return with_share(done.map_err(rejected)?).await;
     }
     brokkr_types::reached!("a batch waited for its turn to be checked");
-    let checked = Box::pin(checked_in_turns(
+    let validated = Box::pin(validate_in_slices(
         ctx,
         connection,
         (source, rebuilds),
         records,
         rules,
     ));
-    let done = checked.await.map_err(overloaded)?;
-    done.map_err(refused)
+    let done = validated.await.map_err(overloaded)?;
+    done.map_err(rejected)
 }
 
-/// Checks a batch in one go, if that takes no more than a moment and little memory; and the work that this was, in units.
-fn checked_quickly(
+/// Validates a batch inline, unless that takes too much work or memory (`None`). Returns the work units spent as well.
+fn validate_inline(
     records: Bytes,
     rules: &Rules,
     now: UnixMillis,
@@ -263,44 +274,44 @@ fn checked_quickly(
     (done, QUICK_UNITS_MAX.saturating_sub(pace.left_units()))
 }
 
-/// Checks a batch in turns, with the memory that this takes.
-async fn checked_in_turns<E: Env>(
+/// Validates a batch in slices, on a work slot, with memory from the budget.
+async fn validate_in_slices<E: Env>(
     ctx: &Ctx<E>,
-    connection: &State,
+    connection: &ConnectionState,
     (source, rebuilds): (Option<CompressionType>, bool),
     records: Bytes,
     rules: &Rules,
 ) -> Result<Result<(Validated, Share), RecordError>, Overloaded> {
-    let deadline = ctx.checking.deadline();
+    let deadline = ctx.work_slots.deadline();
     let now = ctx.env.wall();
-    let most = decompressed_max(ctx, rules, copies(source, rebuilds));
+    let decompressed_limit = decompressed_max(ctx, rules, copies(source, rebuilds));
     let mut decompressed_max = match records.len() {
-        ..=QUICK_BYTES_MAX => QUICK_DECOMPRESSED_MAX.min(most),
-        _ => MOST_DECOMPRESSED_MAX.min(most),
+        ..=QUICK_BYTES_MAX => QUICK_DECOMPRESSED_MAX.min(decompressed_limit),
+        _ => MOST_DECOMPRESSED_MAX.min(decompressed_limit),
     };
-    connection.works_for_long();
+    connection.start_long_work();
     let is_given_up = |slices| slices >= SLICES_FOR_NOBODY_MAX && connection.is_peer_closed();
     loop {
-        let bytes = bytes_of_check(source, rebuilds, (records.len(), decompressed_max), rules);
-        // BEFORE a turn is taken.
-        let takes_long = rebuilds && decompressed_max.max(records.len()) > QUICK_DECOMPRESSED_MAX;
-        let [mut share, long] = ctx.memory.check_in_turns(bytes, takes_long).await?;
+        let bytes = check_bytes(source, rebuilds, (records.len(), decompressed_max), rules);
+        // BEFORE a work slot is taken.
+        let is_long = rebuilds && decompressed_max.max(records.len()) > QUICK_DECOMPRESSED_MAX;
+        let [mut share, long] = ctx.memory.check_in_slices(bytes, is_long).await?;
         let rules = Rules {
             decompressed_max,
             ..*rules
         };
         let mut pace = coop::pace();
         let work = check_at(&mut pace, records.clone(), &rules, now);
-        let done = ctx.checking.run(deadline, &is_given_up, work).await?;
+        let done = ctx.work_slots.run(deadline, &is_given_up, work).await?;
         drop(long);
         match done {
-            // Again, with the memory that this takes. BEFORE it waits for that it gives back what it has.
+            // Retry with more memory. BEFORE it waits for that, the loop releases its reservation.
             Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. })))
-                if decompressed_max < most =>
+                if decompressed_max < decompressed_limit =>
             {
                 decompressed_max = match decompressed_max < MOST_DECOMPRESSED_MAX {
-                    true => MOST_DECOMPRESSED_MAX.min(most),
-                    false => most,
+                    true => MOST_DECOMPRESSED_MAX.min(decompressed_limit),
+                    false => decompressed_limit,
                 };
             }
             Err(error) => return Ok(Err(error)),
@@ -312,8 +323,9 @@ async fn checked_in_turns<E: Env>(
     }
 }
 
-/// What the check of a batch takes at most that has so many bytes, and decompresses to so many.
-fn bytes_of_check(
+/// Upper bound of the memory that the validation of a batch takes, in bytes, by its size and the limit of what it
+/// decompresses to.
+fn check_bytes(
     source: Option<CompressionType>,
     rebuilds: bool,
     (bytes, decompressed_max): (usize, usize),
@@ -321,53 +333,53 @@ fn bytes_of_check(
 ) -> usize {
     let copies = copies(source, false);
     let records = if copies == 0 { bytes } else { decompressed_max };
-    let anew = match (rebuilds, rules.compression) {
+    let rebuilt_bytes = match (rebuilds, rules.compression) {
         (false, _) | (true, CompressionConfig::Producer) => 0,
         (true, compression) => {
-            // While it grows it may be there twice.
-            let most = usize::try_from(rules.max_message_bytes).unwrap_or(0);
+            // While the buffer grows it exists twice.
+            let message_bytes = usize::try_from(rules.max_message_bytes).unwrap_or(0);
             let context = match compression {
                 CompressionConfig::Fixed { codec, .. } => compression::context_bytes_max(codec, records),
                 CompressionConfig::Uncompressed | CompressionConfig::Producer => 0,
             };
-            2 * most.min(records) + context
+            2 * message_bytes.min(records) + context
         }
     };
-    copies * decompressed_max + anew
+    copies * decompressed_max + rebuilt_bytes
 }
 
-/// How often the records of a batch are in memory while it is checked.
+/// How many copies of a batch's decompressed records exist while it is validated.
 pub(super) fn copies(source: Option<CompressionType>, rebuilds: bool) -> usize {
     let decompressed = match source {
         None | Some(CompressionType::None) => 0,
-        // What it looks back at, which may be all, is a buffer of its own.
+        // zstd's window, which may hold all records, is a separate buffer.
         Some(CompressionType::Zstd) => 2,
         Some(CompressionType::Gzip | CompressionType::Snappy | CompressionType::Lz4) => 1,
     };
-    // A batch that is written anew may take long to compress: it may not be as large.
+    // A recompression may take long, so such a batch must be smaller.
     decompressed + if rebuilds { 2 } else { 0 }
 }
 
-/// What the records of a batch may decompress to: as the topic says, if there can be memory for that.
+/// The limit of what a batch's records may decompress to: the topic's, unless the memory pool is smaller.
 pub(super) fn decompressed_max<E: Env>(ctx: &Ctx<E>, rules: &Rules, copies: usize) -> usize {
-    let held = ctx.memory.check_bytes_max() / copies.max(1);
-    rules.decompressed_max.min(held.max(QUICK_DECOMPRESSED_MAX))
+    let pool_share = ctx.memory.check_bytes_max() / copies.max(1);
+    rules.decompressed_max.min(pool_share.max(QUICK_DECOMPRESSED_MAX))
 }
 
-fn overloaded(_: Overloaded) -> NotTaken {
+fn overloaded(_: Overloaded) -> ProduceError {
     let why = "the broker is too busy for this request now";
-    Refused::because(ErrorCode::REQUEST_TIMED_OUT, why).into()
+    PartitionError::with_message(ErrorCode::REQUEST_TIMED_OUT, why).into()
 }
 
-async fn hand_on<E: Env>(
+async fn submit_batch<E: Env>(
     ctx: &Ctx<E>,
     rc: &RequestContext,
     route: &Route<E>,
     data: PartitionProduceData,
     acks_all: bool,
-) -> Result<Part, NotTaken> {
-    let handle = route.known(data.index)?;
-    // While the log is being opened the batch waits in the owner's queue.
+) -> Result<PartitionProgress, ProduceError> {
+    let handle = route.partition_or_error(data.index)?;
+    // While the log is being opened, the batch waits in the owner's queue.
     let log_start = handle.view()?.map_or(Offset(0), |view| view.log_start);
     let rules = Rules {
         zstd: rc.version >= ZSTD_FROM,
@@ -377,40 +389,40 @@ async fn hand_on<E: Env>(
     let records = match data.records {
         Some(Records::Bytes(bytes)) => bytes,
         Some(Records::External { .. }) | None => {
-            return Err(NotTaken::Records(RecordError::NoBatch, Offset(-1)));
+            return Err(ProduceError::Records(RecordError::NoBatch, Offset(-1)));
         }
     };
-    let (batch, rebuilt) = checked(ctx, &rc.connection, records, &rules, log_start).await?;
+    let (batch, rebuilt) = validate_batch(ctx, &rc.connection, records, &rules, log_start).await?;
     if batch.batch.header.attributes.is_transactional() {
         return Err(no_transactions().into());
     }
-    let held = Held {
+    let memory = BatchMemory {
         buffer: Arc::clone(&rc.buffer),
         rebuilt,
     };
-    let (reply, answer) = oneshot::channel();
-    let room = handle.room(batch.batch.bytes.len()).await;
+    let (reply, result) = oneshot::channel();
+    let queue_permit = handle.reserve_queue(batch.batch.bytes.len()).await;
     if !handle
-        .send(Message::Append(Box::new(Append {
+        .send(DataMessage::Append(Box::new(Append {
             batch,
             acks_all,
-            held,
-            room,
+            memory,
+            queue_permit,
             traffic: Arc::clone(&route.traffic),
             reply,
         })))
         .await
     {
-        return Err(Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER).into());
+        return Err(PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER).into());
     }
-    Ok(Part::Waiting {
+    Ok(PartitionProgress::Waiting {
         index: data.index,
-        answer,
+        result,
         log_start,
     })
 }
 
-fn refused(topic: &str, index: i32, why: &NotTaken) -> PartitionProduceResponse {
+fn error_response(topic: &str, index: i32, why: &ProduceError) -> PartitionProduceResponse {
     let base = PartitionProduceResponse {
         index,
         base_offset: -1,
@@ -419,14 +431,14 @@ fn refused(topic: &str, index: i32, why: &NotTaken) -> PartitionProduceResponse 
         ..Default::default()
     };
     match why {
-        NotTaken::Refused(r) => PartitionProduceResponse {
-            error_code: r.code.0,
-            error_message: r.message(),
+        ProduceError::Partition(e) => PartitionProduceResponse {
+            error_code: e.code.0,
+            error_message: e.message_str(),
             ..base
         },
-        NotTaken::Records(e, log_start) => PartitionProduceResponse {
+        ProduceError::Records(e, log_start) => PartitionProduceResponse {
             error_code: e.code(),
-            log_start_offset: if judged_by_log(e) { log_start.0 } else { -1 },
+            log_start_offset: if is_rejected_by_log(e) { log_start.0 } else { -1 },
             error_message: Some(Str::message(&e.to_string())),
             record_errors: e
                 .record_errors()
@@ -438,9 +450,9 @@ fn refused(topic: &str, index: i32, why: &NotTaken) -> PartitionProduceResponse 
     }
 }
 
-/// Whether Kafka's log is what refuses this: then it says where the log starts. What is no batch, damaged or too large
-/// doesn't come that far, or is not told.
-fn judged_by_log(e: &RecordError) -> bool {
+/// Whether Kafka rejects this in its log, whose responses contain the log start offset. Bytes that are no batch, corrupt
+/// batches and batches that are too large are rejected before, or without it.
+fn is_rejected_by_log(e: &RecordError) -> bool {
     match e {
         RecordError::NoBatch
         | RecordError::MoreThanOneBatch
@@ -465,12 +477,12 @@ fn record_error(topic: &str, partition: i32, (index, why): &(i32, String)) -> Ba
     }
 }
 
-/// acks=0: nobody is answered; that something was refused shows by the connection's end, as in Kafka.
-fn unanswered<E: Env>(topics: Vec<Topic>) -> Dispatched<E> {
+/// acks=0 has no response. As in Kafka, the connection closes to signal an error.
+fn finish_without_acks<E: Env>(topics: Vec<TopicProgress>) -> Dispatched<E> {
     let failed = topics
         .iter()
-        .flat_map(|t| &t.parts)
-        .any(|p| matches!(p, Part::Done(r) if r.error_code != 0));
+        .flat_map(|t| &t.partitions)
+        .any(|p| matches!(p, PartitionProgress::Done(r) if r.error_code != 0));
     if failed {
         Dispatched::Close
     } else {
@@ -478,40 +490,40 @@ fn unanswered<E: Env>(topics: Vec<Topic>) -> Dispatched<E> {
     }
 }
 
-fn answered<E: Env>(
+fn await_appends<E: Env>(
     ctx: &Ctx<E>,
     rc: RequestContext,
-    topics: Vec<Topic>,
+    topics: Vec<TopicProgress>,
     timeout_ms: i32,
     share: Share,
 ) -> Dispatched<E> {
     let ctx = ctx.clone();
     let pending = Box::pin(async move {
-        // From the request's arrival: the timeouts of pipelined ones don't add up.
+        // From the request's arrival, so that the timeouts of pipelined requests don't add up.
         let deadline = rc.received_at + Duration::from_millis(timeout_ms.max(0) as u64).max(OWN_DISK);
         let mut timer = std::pin::pin!(ctx.env.sleep_until(deadline));
         let mut late = false;
         let mut response = ProduceResponse::default();
         for topic in topics {
-            let mut partition_responses = Vec::with_capacity(topic.parts.len());
-            for part in topic.parts {
-                partition_responses.push(match part {
-                    Part::Done(done) => done,
-                    Part::Waiting {
+            let mut partition_responses = Vec::with_capacity(topic.partitions.len());
+            for partition in topic.partitions {
+                partition_responses.push(match partition {
+                    PartitionProgress::Done(done) => done,
+                    PartitionProgress::Waiting {
                         index,
-                        mut answer,
+                        mut result,
                         log_start,
                     } => {
-                        let answer = tokio::select! {
+                        let result = tokio::select! {
                             biased;
-                            a = &mut answer => Some(a),
+                            result = &mut result => Some(result),
                             () = &mut timer, if !late => {
                                 late = true;
                                 None
                             }
                             () = std::future::ready(()), if late => None,
                         };
-                        outcome(index, answer, log_start)
+                        partition_response(index, result, log_start)
                     }
                 });
             }
@@ -527,32 +539,32 @@ fn answered<E: Env>(
     Dispatched::Pending(pending, share)
 }
 
-fn outcome(
+fn partition_response(
     index: i32,
-    answer: Option<Result<Answer, oneshot::error::RecvError>>,
+    result: Option<Result<AppendResult, oneshot::error::RecvError>>,
     log_start: Offset,
 ) -> PartitionProduceResponse {
-    let refusal = match answer {
-        Some(Ok(Ok(placed))) => {
+    let error = match result {
+        Some(Ok(Ok(info))) => {
             return PartitionProduceResponse {
                 index,
-                base_offset: placed.base_offset.0,
-                log_append_time_ms: match placed.log_append_time {
+                base_offset: info.base_offset.0,
+                log_append_time_ms: match info.log_append_time {
                     UnixMillis::NONE => -1,
                     at => at.0,
                 },
-                log_start_offset: placed.log_start.0,
+                log_start_offset: info.log_start.0,
                 ..Default::default()
             };
         }
         Some(Ok(Err(refusal))) => refusal,
-        // The owner is gone: nobody knows whether it was written (P8).
-        Some(Err(_)) => Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER),
-        None => Refused::of(ErrorCode::REQUEST_TIMED_OUT),
+        // The owner is gone, so whether the batch was written is unknown (P8).
+        Some(Err(_)) => PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        None => PartitionError::new(ErrorCode::REQUEST_TIMED_OUT),
     };
-    let mut response = refused("", index, &NotTaken::Refused(refusal));
+    let mut response = error_response("", index, &ProduceError::Partition(error));
     response.log_start_offset = match ErrorCode(response.error_code) {
-        // The log didn't judge it, or Kafka doesn't tell.
+        // The log did not reject it, or Kafka does not report the offset.
         ErrorCode::NOT_LEADER_OR_FOLLOWER
         | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         | ErrorCode::REQUEST_TIMED_OUT
@@ -560,7 +572,7 @@ fn outcome(
         | ErrorCode::RECORD_LIST_TOO_LARGE => -1,
         _ => log_start.0,
     };
-    // No hint of a leader (KIP-951): the partition was deleted here or the broker stops, and there is no other broker. (Before
-    // version 10 the field doesn't even exist.)
+    // No hint at another leader (KIP-951): the partition was deleted or the broker stops, and there is no other broker.
+    // Before version 10 the field does not exist.
     response
 }

@@ -1,8 +1,8 @@
-//! The APIs that are served.
+//! The APIs that this broker serves.
 
 use brokkr_wire::ApiKey;
 
-/// What is served, all that ApiVersions advertises: the stable versions of these.
+/// The APIs that the broker serves, each in all its stable versions. ApiVersions advertises exactly these.
 pub const SERVED: &[ApiKey] = &[
     ApiKey::Produce,
     ApiKey::Fetch,
@@ -25,7 +25,7 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DescribeTopicPartitions,
 ];
 
-/// Whether a request is served in a version.
-pub fn served(api_key: ApiKey, version: i16) -> bool {
+/// Whether the broker serves this version of the API.
+pub fn is_served(api_key: ApiKey, version: i16) -> bool {
     SERVED.contains(&api_key) && api_key.stable_versions().contains(&version)
 }

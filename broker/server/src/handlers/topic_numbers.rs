@@ -1,14 +1,14 @@
-//! Numbers in place of topics' names, while a request that lists partitions is looked through.
+//! Numbers in place of topic names while a request's partitions are deduplicated.
 //!
-//! A name is as long as a peer made it, and stands before as many partitions as it likes. Whoever compared names for each partition
-//! would do work by the product of both; here a name is compared once for each time that it stands in the request.
+//! A peer may send long names, each before many partitions. Comparing names for every partition would take the product of
+//! both in time; here each name is compared once for each of its entries.
 
 use std::collections::BTreeMap;
 
 use brokkr_types::Uuid;
 use brokkr_wire::Str;
 
-/// The topics seen so far.
+/// The numbers of the topics seen so far.
 #[derive(Default)]
 pub struct TopicNumbers {
     numbers: BTreeMap<(Str, Uuid), usize>,
@@ -16,8 +16,8 @@ pub struct TopicNumbers {
 }
 
 impl TopicNumbers {
-    /// The number of a topic, by its name and id as they were given: the same for the same. Partitions of one topic should follow each
-    /// other, and share its name.
+    /// The number of a topic, by its name and id as the request gives them. Cheap for consecutive partitions that share
+    /// the topic's name.
     pub fn of(&mut self, name: &Str, id: Uuid) -> usize {
         if let Some((last, last_id, number)) = &self.last
             && *last_id == id
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_text_has_the_same_number_whose_bytes_it_is() {
+    fn equal_names_have_the_same_number() {
         let mut numbers = TopicNumbers::default();
         let (id, other) = (Uuid::ZERO, Uuid::from_random([1; 16]));
         let names = ["a", "b", "a"].map(Str::copied);

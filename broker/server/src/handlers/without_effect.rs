@@ -1,11 +1,11 @@
-//! Says, once, that something was configured that does nothing here yet: Kafka's clients are told that it was accepted.
+//! Logs configurations that have no effect in this broker, each kind once: Kafka's clients get no error for them.
 
 use brokkr_env::ErrorLog;
 use brokkr_metadata::config::{TOPIC_KEYS, topic_key};
 use brokkr_metadata::image::resource_type::TOPIC;
 
-/// Looks at a key that is to be set for a resource of this type.
-pub fn tell(error_log: &ErrorLog, resource_type: i8, key: &str, value: Option<&str>) {
+/// Logs the key if it has no effect on a resource of this type.
+pub fn log_if_ineffective(error_log: &ErrorLog, resource_type: i8, key: &str, value: Option<&str>) {
     let Some(value) = value else { return };
     let compacts =
         key.ends_with("cleanup.policy") && value.split(',').any(|policy| policy.trim() == "compact");
@@ -20,7 +20,7 @@ pub fn tell(error_log: &ErrorLog, resource_type: i8, key: &str, value: Option<&s
     }
 }
 
-/// Whether the key does something when it is set on a running broker.
+/// Whether the key has an effect when it is set on a running broker.
 fn takes_effect(resource_type: i8, key: &str) -> bool {
     if resource_type == TOPIC {
         return topic_key(key).is_some_and(|key| key.implemented);
@@ -40,16 +40,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_nothing_is_told_once() {
+    fn ineffective_configs_are_logged_once() {
         let error_log = ErrorLog::new(brokkr_env::tokio::TokioEnv::new(1));
-        tell(&error_log, TOPIC, "retention.ms", Some("5"));
-        tell(&error_log, BROKER, "log.retention.ms", Some("5"));
-        tell(&error_log, BROKER, "max.connections", None);
+        log_if_ineffective(&error_log, TOPIC, "retention.ms", Some("5"));
+        log_if_ineffective(&error_log, BROKER, "log.retention.ms", Some("5"));
+        log_if_ineffective(&error_log, BROKER, "max.connections", None);
         assert!(error_log.counts().is_empty());
-        tell(&error_log, TOPIC, "preallocate", Some("true"));
-        tell(&error_log, BROKER, "max.connections", Some("5"));
-        tell(&error_log, TOPIC, "cleanup.policy", Some("delete, compact"));
-        let told: Vec<_> = error_log.counts().into_iter().collect();
-        assert_eq!(told, [("compaction", 1), ("configuration without effect", 2)]);
+        log_if_ineffective(&error_log, TOPIC, "preallocate", Some("true"));
+        log_if_ineffective(&error_log, BROKER, "max.connections", Some("5"));
+        log_if_ineffective(&error_log, TOPIC, "cleanup.policy", Some("delete, compact"));
+        let logged: Vec<_> = error_log.counts().into_iter().collect();
+        assert_eq!(logged, [("compaction", 1), ("configuration without effect", 2)]);
     }
 }

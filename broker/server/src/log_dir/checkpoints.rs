@@ -1,4 +1,4 @@
-//! Records how far logs are durable, once in a while.
+//! Writes the checkpoints: at intervals, how far each log is durable, and the high watermarks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use brokkr_env::Env;
 use brokkr_log::{Recorded, checkpoint};
 use brokkr_types::Offset;
 
-use super::{LogDirs, Owned};
+use super::{LogDirs, OwnedLogDir};
 use crate::ctx::Ctx;
-use crate::partition::Handle;
+use crate::partition::PartitionHandle;
 use crate::partitions::Routes;
-use crate::stop::Stop;
+use crate::stop::StopSignal;
 
 /// How often the durable points are recorded, if they moved: what a crash may leave to be scanned is what was written
 /// in that time.
@@ -21,17 +21,17 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Every so many of those, the high watermarks too.
 const HIGH_WATERMARKS_EVERY: u64 = 5;
 
-/// What was recorded last of a directory.
+/// What was last recorded in a directory.
 #[derive(Clone, Default)]
-struct Last {
+struct LastRecorded {
     logs: BTreeMap<String, Recorded>,
     high_watermarks: BTreeMap<String, Offset>,
 }
 
-/// Records how far the logs are durable, until told to stop.
-pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: Stop) {
-    let mut last = vec![Last::default(); log_dirs.all().count()];
-    // What was looked at when everything was recorded last, and the changes when the high watermarks were.
+/// Writes the checkpoints until the stop signal.
+pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: StopSignal) {
+    let mut last = vec![LastRecorded::default(); log_dirs.opened().count()];
+    // The state when everything was last recorded, and the change count when the high watermarks were.
     let (mut recorded_at, mut high_watermarks_at) = (None, None);
     for round in 0u64.. {
         tokio::select! {
@@ -39,12 +39,12 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: St
             () = stop.wait() => return,
             () = ctx.env.sleep_until(ctx.env.now() + CHECKPOINT_EVERY) => {}
         }
-        for dir in log_dirs.all() {
+        for dir in log_dirs.opened() {
             if let Err(error) = dir.logs.keep_reserve().await {
                 ctx.error_log.record("no reserve on the disk", &error);
             }
         }
-        // BEFORE anything is looked at: what changes meanwhile is seen the next time.
+        // BEFORE the state is read: a later change is seen in the next round.
         let now = (ctx.changes.count(), ctx.controller.recorded());
         let high_watermarks = round % HIGH_WATERMARKS_EVERY == 0 && high_watermarks_at != Some(now.0);
         if recorded_at.as_ref() == Some(&now) && !high_watermarks {
@@ -52,27 +52,27 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: St
         }
         let routes = Arc::clone(ctx.routes());
         ctx.release();
-        let mut well = true;
-        for (dir, last) in log_dirs.all().zip(&mut last) {
+        let mut is_ok = true;
+        for (dir, last) in log_dirs.opened().zip(&mut last) {
             let metadata = (dir.path == log_dirs.metadata.path).then(|| now.1.clone());
-            well &= dir.record(&ctx, &routes, metadata, last, high_watermarks).await;
+            is_ok &= dir.record(&ctx, &routes, metadata, last, high_watermarks).await;
         }
         if high_watermarks {
-            high_watermarks_at = well.then_some(now.0);
+            high_watermarks_at = is_ok.then_some(now.0);
         }
-        recorded_at = well.then_some(now);
+        recorded_at = is_ok.then_some(now);
     }
 }
 
-impl<E: Env> Owned<E> {
-    /// What is to be recorded: of open logs what their owners say, of the others what was known before. Nothing of logs that nothing
-    /// was ever appended to.
+impl<E: Env> OwnedLogDir<E> {
+    /// The checkpoint of each log: for open logs from their owners, for the others as at the start. Logs that nothing was
+    /// ever appended to have none.
     fn logs_now(
         &self,
         routes: &Routes<E>,
         metadata: Option<(String, Recorded)>,
     ) -> BTreeMap<String, Recorded> {
-        let now = |(_, folder, handle): (_, String, &Handle<E>)| {
+        let now = |(_, folder, handle): (_, String, &PartitionHandle<E>)| {
             let recorded = match handle.view() {
                 Ok(Some(view)) => view.recorded.clone(),
                 Ok(None) | Err(_) => self.recorded(&folder).cloned(),
@@ -84,27 +84,27 @@ impl<E: Env> Owned<E> {
             .filter(|(directory, ..)| *directory == self.id())
             .filter_map(now)
             .collect();
-        logs.extend(self.left_alone(&self.remembered.logs));
+        logs.extend(self.unmanaged(&self.remembered.logs));
         logs.extend(metadata);
         logs
     }
 
-    /// Records what changed. Whether all of that went well.
+    /// Writes the checkpoints that changed. Returns whether all writes succeeded.
     async fn record(
         &self,
         ctx: &Ctx<E>,
         routes: &Routes<E>,
         metadata: Option<(String, Recorded)>,
-        last: &mut Last,
+        last: &mut LastRecorded,
         high_watermarks: bool,
     ) -> bool {
-        let mut well = true;
+        let mut is_ok = true;
         let logs = self.logs_now(routes, metadata);
         if logs != last.logs {
             match checkpoint::write(&self.logs, &logs).await {
                 Ok(()) => last.logs = logs,
                 Err(error) => {
-                    well = false;
+                    is_ok = false;
                     ctx.error_log.record("checkpoint failed", &error);
                 }
             }
@@ -116,18 +116,18 @@ impl<E: Env> Owned<E> {
                 .filter_map(|(_, folder, handle)| Some((folder, handle.view_if_open()?)))
                 .filter(|(_, view)| view.recorded.is_some())
                 .map(|(folder, view)| (folder, view.high_watermark))
-                .chain(self.left_alone(&self.remembered.high_watermarks))
+                .chain(self.unmanaged(&self.remembered.high_watermarks))
                 .collect();
             if high != last.high_watermarks {
                 match checkpoint::write_high_watermarks(&self.logs, &high).await {
                     Ok(()) => last.high_watermarks = high,
                     Err(error) => {
-                        well = false;
+                        is_ok = false;
                         ctx.error_log.record("checkpoint failed", &error);
                     }
                 }
             }
         }
-        well
+        is_ok
     }
 }

@@ -10,19 +10,19 @@ use crate::controller::ControllerError;
 /// Why a log directory can't be used.
 #[derive(Debug)]
 pub enum LogDirError {
-    /// Another process has it.
+    /// Another process has locked it.
     InUse(String),
     /// It can't be opened or written.
     Io(String, Error),
-    /// What is in it can't be read.
+    /// Its files can't be read.
     Log(String, LogError),
-    /// It is another node's.
+    /// It belongs to another node.
     OtherNode { path: String, node_id: i32, ours: i32 },
-    /// They can't be those of one broker: why.
-    Together(String),
-    /// Something in it is not for this broker: what.
-    Found(String, String),
-    /// The metadata of the cluster is not such as this broker can begin with.
+    /// The directories can't belong to one broker: the reason.
+    Inconsistent(String),
+    /// This broker does not support its contents: the reason.
+    Unsupported(String, String),
+    /// This broker can't start with the cluster metadata.
     Metadata(ControllerError),
 }
 
@@ -32,9 +32,9 @@ impl fmt::Display for LogDirError {
             Self::InUse(path) => write!(f, "log directory {path}: another process uses it"),
             Self::Io(path, e) => write!(f, "log directory {path}: {e}"),
             Self::Log(path, e) => write!(f, "log directory {path}: {e}"),
-            Self::Found(path, what) => write!(f, "log directory {path}: {what}"),
+            Self::Unsupported(path, what) => write!(f, "log directory {path}: {what}"),
             Self::Metadata(e) => e.fmt(f),
-            Self::Together(why) => write!(f, "log directories: {why}"),
+            Self::Inconsistent(why) => write!(f, "log directories: {why}"),
             Self::OtherNode { path, node_id, ours } => {
                 write!(
                     f,

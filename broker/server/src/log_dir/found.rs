@@ -1,7 +1,7 @@
-//! What a log directory was before this broker took it: its own, new, Apache Kafka's, or not for it.
+//! Checks the contents of a log directory at a start: this broker's, new, Apache Kafka's, or unsupported.
 //!
-//! A directory that Kafka 4 made for one node is taken over: its topics, configurations and records are served as they are.
-//! What can't be served right is refused before anything is written.
+//! A directory that Kafka 4 wrote for a cluster of one node is taken over: its topics, configurations and records are
+//! served as they are. Unsupported contents are rejected before anything is written.
 
 use brokkr_env::{EntryKind, Env};
 use brokkr_log::LogDir;
@@ -10,20 +10,20 @@ use brokkr_log::checkpoint::{MetaProperties, split_folder};
 use super::LogDirError;
 use crate::controller;
 
-/// What Kafka's format command leaves, and this broker never writes.
+/// The file that Kafka's format command writes, and this broker never does.
 const KAFKAS: &str = "bootstrap.checkpoint";
-/// What this broker's own files begin with.
+/// The prefix of this broker's own files.
 const OURS: &str = "brokkr-";
-/// The folders of Kafka's transaction coordinator. Without what it wrote nobody knows what was aborted.
+/// The folders of Kafka's transaction coordinator. Without their records it is unknown which transactions were aborted.
 const TRANSACTIONS: &str = "__transaction_state-";
 /// The folders of Kafka's group coordinator.
 const GROUPS: &str = "__consumer_offsets-";
 
-/// Judges a directory whose `meta.properties` is `meta`.
+/// Checks a directory whose `meta.properties` is `meta`.
 ///
 /// # Errors
-/// In a sentence, what is not for this broker.
-pub async fn check<E: Env>(
+/// `LogDirError::Unsupported` with the reason.
+pub async fn check_supported<E: Env>(
     logs: &LogDir<E>,
     meta: Option<&MetaProperties>,
     path: &str,
@@ -31,7 +31,7 @@ pub async fn check<E: Env>(
     let entries = logs.dir().list("").await;
     let entries = entries.map_err(|e| LogDirError::Io(path.to_owned(), e))?;
     let has = |what: &str| entries.iter().any(|e| e.name.starts_with(what));
-    let refuse = |what: String| Err(LogDirError::Found(path.to_owned(), what));
+    let refuse = |what: String| Err(LogDirError::Unsupported(path.to_owned(), what));
     let Some(meta) = meta else {
         let log = entries
             .iter()
@@ -53,9 +53,9 @@ pub async fn check<E: Env>(
         let others = voters.iter().filter(|(id, _)| *id != meta.node_id.0);
         let others: Vec<String> = others.map(|(id, _)| id.to_string()).collect();
         if !others.is_empty() {
-            let who = others.join(", ");
+            let ids = others.join(", ");
             return refuse(format!(
-                "its cluster has other controllers (node {who}); only a cluster of one node is served yet"
+                "its cluster has other controllers (node {ids}); only a cluster of one node is served yet"
             ));
         }
         if let Some((_, theirs)) = voters.iter().find(|(_, id)| Some(*id) != meta.directory_id) {

@@ -1,16 +1,16 @@
-//! Which broker's a log directory is.
+//! The identity of a log directory, and of the broker.
 
 use std::sync::Arc;
 
 use brokkr_types::Uuid;
 
-/// What a broker is, for as long as it runs.
+/// The identity of a log directory or of a running broker.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// `node.id`.
     pub node_id: i32,
     /// `cluster.id` of `meta.properties`.
     pub cluster_id: Arc<str>,
-    /// `directory.id` of `meta.properties`: where it is a broker's, that of the metadata log.
+    /// `directory.id` of `meta.properties`. For a broker, that of the metadata log's directory.
     pub directory_id: Uuid,
 }

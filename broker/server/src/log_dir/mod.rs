@@ -1,8 +1,8 @@
-//! The log directories: taken at the start, remembered while the broker runs, given back at the end.
+//! The log directories: locked and checked at a start, checkpointed while the broker runs, marked clean at the end.
 //!
-//! Each has files of its own: `meta.properties`, the lock, the checkpoints, the clean-shutdown marker, the reserve. A directory
-//! that fails takes its own partitions offline, at a start or while the broker runs, and no other's; the metadata log's must work
-//! at a start. The metadata knows each by its directory id and where each partition is (KIP-858).
+//! Each has files of its own: `meta.properties`, the lock, the checkpoints, the clean-shutdown marker, the reserve. A
+//! directory that fails, at a start or later, takes only its own partitions offline; but the directory of the metadata log
+//! must work at a start. The metadata has the directory id of each partition (KIP-858).
 
 mod checkpoints;
 mod error;
@@ -24,24 +24,24 @@ use crate::config::BrokerConfig;
 pub use checkpoints::checkpoints;
 pub use error::LogDirError;
 pub use identity::Identity;
-pub use names::{METADATA_FOLDER, folder, is_left_alone};
+pub use names::{METADATA_FOLDER, is_unmanaged_topic, partition_folder};
 pub use open::open;
 
-/// A log directory that is ours until the process ends.
-pub struct Owned<E: Env> {
-    /// Where it is, as it was configured.
+/// A log directory that this process has locked, until it ends.
+pub struct OwnedLogDir<E: Env> {
+    /// Its path, as configured.
     pub path: String,
     /// Its logs.
     pub logs: LogDir<E>,
-    /// Whose it is.
+    /// Its node, cluster and directory ids.
     pub identity: Identity,
-    /// What it remembered of its logs.
+    /// Its checkpoints, as the start read them.
     pub remembered: Arc<Remembered>,
-    /// The folders of partitions in it.
+    /// The partition folders in it.
     pub folders: BTreeSet<String>,
 }
 
-impl<E: Env> Clone for Owned<E> {
+impl<E: Env> Clone for OwnedLogDir<E> {
     fn clone(&self) -> Self {
         Self {
             path: self.path.clone(),
@@ -55,11 +55,11 @@ impl<E: Env> Clone for Owned<E> {
 
 /// All log directories.
 pub struct LogDirs<E: Env> {
-    /// That of the metadata log: one of [`LogDirs::online`], or one of its own.
-    pub metadata: Owned<E>,
-    /// Those of partitions that could be opened, in the order of `log.dirs`.
-    pub online: Vec<Owned<E>>,
-    /// Those of partitions that could not: their partitions are offline until the next start.
+    /// The directory of the metadata log: one of [`LogDirs::online`], or a separate one.
+    pub metadata: OwnedLogDir<E>,
+    /// The directories of partitions that could be opened, in the order of `log.dirs`.
+    pub online: Vec<OwnedLogDir<E>>,
+    /// The paths of those that could not be opened: their partitions are offline until the next start.
     pub failed: Vec<String>,
 }
 
@@ -73,17 +73,17 @@ impl<E: Env> Clone for LogDirs<E> {
     }
 }
 
-/// A directory of partitions, for who describes it.
-pub struct Place<E: Env> {
-    /// Where it is, as it was configured.
+/// A configured directory of partitions, whether or not it could be opened.
+pub struct LogDirInfo<E: Env> {
+    /// Its path, as configured.
     pub path: String,
-    /// Its directory id, and the directory; none where it could not be opened.
+    /// Its directory id, and the directory; `None` if it could not be opened.
     pub dir: Option<(Uuid, Dir<E>)>,
 }
 
 impl<E: Env> LogDirs<E> {
-    /// Whether what one of them can't do another may.
-    pub fn are_several(&self) -> bool {
+    /// Whether there is more than one, so that others can serve when one fails.
+    pub fn has_several(&self) -> bool {
         self.online.len() + self.failed.len() + usize::from(self.metadata_is_apart()) > 1
     }
 
@@ -91,15 +91,15 @@ impl<E: Env> LogDirs<E> {
         self.online.iter().all(|dir| dir.path != self.metadata.path)
     }
 
-    /// All that could be opened.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Owned<E>> {
+    /// All directories that could be opened.
+    pub(super) fn opened(&self) -> impl Iterator<Item = &OwnedLogDir<E>> {
         let apart = self.metadata_is_apart().then_some(&self.metadata);
         self.online.iter().chain(apart)
     }
 
-    /// Those of partitions, in the order of `log.dirs`.
-    pub fn places(&self, config: &BrokerConfig) -> Vec<Place<E>> {
-        let place = |path: &String| Place {
+    /// Every directory of partitions, in the order of `log.dirs`.
+    pub fn describe(&self, config: &BrokerConfig) -> Vec<LogDirInfo<E>> {
+        let info = |path: &String| LogDirInfo {
             path: path.clone(),
             dir: self
                 .online
@@ -107,19 +107,19 @@ impl<E: Env> LogDirs<E> {
                 .find(|dir| dir.path == *path)
                 .map(|dir| (dir.id(), dir.logs.dir().clone())),
         };
-        config.log_dirs().iter().map(place).collect()
+        config.log_dirs().iter().map(info).collect()
     }
 
-    /// The broker epoch of the last life, if it stopped cleanly: as in Kafka, if every directory says so.
+    /// The broker epoch before this start if the stop was clean: as in Kafka, if every directory says so.
     pub fn last_broker_epoch(&self) -> Option<i64> {
-        let epoch = |dir: &Owned<E>| dir.clean().and_then(|clean| clean.broker_epoch);
+        let epoch = |dir: &OwnedLogDir<E>| dir.clean().and_then(|clean| clean.broker_epoch);
         let first = epoch(&self.metadata)?;
-        (self.failed.is_empty() && self.all().all(|dir| epoch(dir) == Some(first))).then_some(first)
+        (self.failed.is_empty() && self.opened().all(|dir| epoch(dir) == Some(first))).then_some(first)
     }
 
-    /// The end of a clean stop: `logs` is what each log came to when it was closed, of each directory (by its id) whose logs
-    /// all were. `false` if a directory was not stopped cleanly.
-    pub async fn end(
+    /// Records a clean stop. `logs` has the checkpoints of each directory, by its id, whose logs were all closed cleanly.
+    /// `false` if a directory was not stopped cleanly.
+    pub async fn record_clean_stop(
         &self,
         mut logs: BTreeMap<Uuid, BTreeMap<String, Recorded>>,
         metadata: (String, Recorded),
@@ -129,7 +129,7 @@ impl<E: Env> LogDirs<E> {
             logs.insert(self.metadata.id(), BTreeMap::new());
         }
         let (mut clean, mut metadata) = (true, Some(metadata));
-        for dir in self.all() {
+        for dir in self.opened() {
             let Some(mut of_dir) = logs.remove(&dir.id()) else {
                 clean = false;
                 continue;
@@ -137,41 +137,42 @@ impl<E: Env> LogDirs<E> {
             if dir.path == self.metadata.path {
                 of_dir.extend(metadata.take());
             }
-            clean &= dir.end(of_dir, broker_epoch).await;
+            clean &= dir.record_clean_stop(of_dir, broker_epoch).await;
         }
         clean
     }
 }
 
-impl<E: Env> Owned<E> {
-    /// Its directory id.
+impl<E: Env> OwnedLogDir<E> {
+    /// The directory id.
     pub fn id(&self) -> Uuid {
         self.identity.directory_id
     }
 
-    /// Whether the last stop was clean, and the broker epoch it had.
+    /// The clean-shutdown marker of the last stop, if it was clean, with its broker epoch.
     pub fn clean(&self) -> Option<CleanShutdown> {
         self.remembered.clean
     }
 
-    /// What to open a log with.
+    /// The checkpoint to open a log with.
     pub fn recorded(&self, folder: &str) -> Option<&Recorded> {
         self.remembered.logs.get(folder)
     }
 
-    /// What is remembered of logs that are left as they are.
-    pub(super) fn left_alone<'a, T: Clone>(
+    /// The entries of a checkpoint for unmanaged logs.
+    pub(super) fn unmanaged<'a, T: Clone>(
         &'a self,
         of: &'a BTreeMap<String, T>,
     ) -> impl Iterator<Item = (String, T)> + 'a {
-        let alone = |folder: &str| checkpoint::split_folder(folder).is_some_and(|(t, _)| is_left_alone(t));
+        let alone =
+            |folder: &str| checkpoint::split_folder(folder).is_some_and(|(t, _)| is_unmanaged_topic(t));
         of.iter()
             .filter(move |(folder, _)| alone(folder))
             .map(|(folder, known)| (folder.clone(), known.clone()))
     }
 
-    async fn end(&self, mut logs: BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
-        logs.extend(self.left_alone(&self.remembered.logs));
+    async fn record_clean_stop(&self, mut logs: BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
+        logs.extend(self.unmanaged(&self.remembered.logs));
         let logs = &logs;
         match checkpoint::end(&self.logs, logs, broker_epoch).await {
             Ok(()) => true,

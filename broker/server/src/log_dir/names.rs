@@ -1,16 +1,16 @@
-//! The names of logs' folders.
+//! The names of the folders of logs.
 
 use brokkr_metadata::topic_name::INTERNAL_TOPICS;
 
 /// The folder of the metadata log.
 pub const METADATA_FOLDER: &str = "__cluster_metadata-0";
 
-/// The folder of a partition in the log directory.
-pub fn folder(topic: &str, partition: i32) -> String {
+/// The name of a partition's folder in its log directory.
+pub fn partition_folder(topic: &str, partition: i32) -> String {
     format!("{topic}-{partition}")
 }
 
-/// Whether the logs of a topic are left as they are: those of Kafka's coordinators, which this broker doesn't have.
-pub fn is_left_alone(topic: &str) -> bool {
+/// Whether this broker leaves the logs of a topic untouched: those of Kafka's coordinators, which it does not have.
+pub fn is_unmanaged_topic(topic: &str) -> bool {
     INTERNAL_TOPICS.contains(&topic)
 }

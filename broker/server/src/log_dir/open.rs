@@ -1,7 +1,7 @@
-//! Taking the log directories at a start.
+//! Opens the log directories at a start.
 //!
-//! What can't be served right is refused before anything is written. What the disk refuses leaves a directory out, as in Kafka
-//! 4.3, unless it is the metadata log's: the others are served, and the partitions that the metadata has in it are offline.
+//! Unsupported contents are rejected before anything is written. A directory with an IO error is left out, as in Kafka
+//! 4.3, unless it is the metadata log's: the others are served, and its partitions are offline.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,31 +11,31 @@ use brokkr_log::checkpoint::{self, MetaProperties, Remembered, split_folder};
 use brokkr_log::{LogDir, LogError, ProducerRoom};
 use brokkr_types::{NodeId, Uuid};
 
-use super::{Identity, LogDirError, LogDirs, METADATA_FOLDER, Owned, found};
+use super::{Identity, LogDirError, LogDirs, METADATA_FOLDER, OwnedLogDir, found};
 use crate::config::BrokerConfig;
 use crate::controller;
 
 /// Files that stay open though nobody appends to them or reads them, of all directories.
 const OPEN_FILES_MAX: usize = 1024;
-/// What a producer takes up that a log remembers.
+/// Bytes of an idempotent producer in a log's state.
 const PRODUCER_BYTES: usize = 384;
 
-/// A directory that is locked, as it was found.
-struct Taken<E: Env> {
+/// A locked directory, and its `meta.properties`.
+struct LockedLogDir<E: Env> {
     path: String,
     logs: LogDir<E>,
     meta: Option<MetaProperties>,
 }
 
-/// The directories that work, and those that don't.
-struct Start {
+/// The directories that failed to open.
+struct OpenFailures {
     metadata: String,
     failed: Vec<String>,
 }
 
-impl Start {
-    /// What became of a directory: nothing, where it failed and is left out.
-    fn keep<T>(&mut self, path: &str, result: Result<T, LogDirError>) -> Result<Option<T>, LogDirError> {
+impl OpenFailures {
+    /// Returns the value of a directory that works; `None` if the directory failed and is left out.
+    fn tolerate<T>(&mut self, path: &str, result: Result<T, LogDirError>) -> Result<Option<T>, LogDirError> {
         match result {
             Ok(kept) => Ok(Some(kept)),
             Err(error @ (LogDirError::Io(..) | LogDirError::Log(..))) if path != self.metadata => {
@@ -48,76 +48,84 @@ impl Start {
     }
 }
 
-/// Takes the directories: locks them, learns or makes their identity, reads what they remember.
+/// Opens the directories: locks them, reads or creates their identity, and reads their checkpoints.
 pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<LogDirs<E>, LogDirError> {
     let metadata = config.metadata_log_dir().to_owned();
     let mut paths = config.log_dirs().to_vec();
     if !paths.contains(&metadata) {
         paths.push(metadata.clone());
     }
-    let mut start = Start {
+    let mut failures = OpenFailures {
         metadata,
         failed: Vec::new(),
     };
     let producers = ProducerRoom::new(config.memory_bytes() / 2 / PRODUCER_BYTES);
-    let mut taken = Vec::new();
+    let mut locked_dirs = Vec::new();
     for path in &paths {
-        let took = take(env, path, OPEN_FILES_MAX / paths.len()).await;
-        let with_room = took.map(|took| Taken {
-            logs: took.logs.with_producer_room(producers.clone()),
-            ..took
+        let locked = lock_dir(env, path, OPEN_FILES_MAX / paths.len()).await;
+        let with_room = locked.map(|locked| LockedLogDir {
+            logs: locked.logs.with_producer_room(producers.clone()),
+            ..locked
         });
-        taken.extend(start.keep(path, with_room)?);
+        locked_dirs.extend(failures.tolerate(path, with_room)?);
     }
-    let identities = identities(env, &taken, config, &start.metadata).await?;
+    let identities = identities(env, &locked_dirs, config, &failures.metadata).await?;
     // BEFORE anything is written.
-    for dir in &taken {
-        found::check(&dir.logs, dir.meta.as_ref(), &dir.path).await?;
+    for dir in &locked_dirs {
+        found::check_supported(&dir.logs, dir.meta.as_ref(), &dir.path).await?;
     }
-    metadata_is_in_its_place(&taken, &start.metadata).await?;
-    let mut dirs: Vec<(Owned<E>, Option<MetaProperties>)> = Vec::new();
-    for (dir, identity) in taken.into_iter().zip(identities) {
-        let looked = look(&dir).await;
-        if let Some((folders, remembered)) = start.keep(&dir.path, looked)? {
-            let owned = Owned {
+    check_metadata_place(&locked_dirs, &failures.metadata).await?;
+    let mut dirs: Vec<(OwnedLogDir<E>, Option<MetaProperties>)> = Vec::new();
+    for (dir, identity) in locked_dirs.into_iter().zip(identities) {
+        let contents = read_contents(&dir).await;
+        if let Some((folders, remembered)) = failures.tolerate(&dir.path, contents)? {
+            let owned_dir = OwnedLogDir {
                 path: dir.path,
                 logs: dir.logs,
                 identity,
                 remembered: Arc::new(remembered),
                 folders: folders.into_iter().collect(),
             };
-            dirs.push((owned, dir.meta));
+            dirs.push((owned_dir, dir.meta));
         }
     }
-    no_log_is_twice(dirs.iter().map(|(dir, _)| dir)).await?;
-    if let Some((dir, _)) = dirs.iter().find(|(dir, _)| dir.path == start.metadata) {
-        let may_start = controller::may_start(dir).await;
-        may_start.map_err(LogDirError::Metadata)?;
+    check_no_duplicate_logs(dirs.iter().map(|(dir, _)| dir)).await?;
+    if let Some((dir, _)) = dirs.iter().find(|(dir, _)| dir.path == failures.metadata) {
+        let checked = controller::check_startable(dir).await;
+        checked.map_err(LogDirError::Metadata)?;
     }
     let mut all = Vec::new();
     for (dir, meta) in dirs {
-        let begun = begin(&dir, meta.as_ref()).await;
-        if start.keep(&dir.path, begun)?.is_some() {
+        let begun = begin_use(&dir, meta.as_ref()).await;
+        if failures.tolerate(&dir.path, begun)?.is_some() {
             all.push(dir);
         }
     }
-    let of_metadata = all.iter().find(|dir| dir.path == start.metadata);
-    let metadata = of_metadata.cloned().expect("a start without it fails");
+    let metadata = all.iter().find(|dir| dir.path == failures.metadata);
+    let metadata = metadata.cloned().expect("it is never left out");
     all.retain(|dir| config.log_dirs().contains(&dir.path));
     if all.is_empty() {
-        return Err(LogDirError::Together("none of log.dirs can be used".to_owned()));
+        return Err(LogDirError::Inconsistent(
+            "none of log.dirs can be used".to_owned(),
+        ));
     }
     Ok(LogDirs {
         metadata,
         online: all,
-        failed: start.failed,
+        failed: failures.failed,
     })
 }
 
-async fn take<E: Env>(env: &E, path: &str, open_files_max: usize) -> Result<Taken<E>, LogDirError> {
+async fn lock_dir<E: Env>(
+    env: &E,
+    path: &str,
+    open_files_max: usize,
+) -> Result<LockedLogDir<E>, LogDirError> {
     let io = |e: Error| LogDirError::Io(path.to_owned(), e);
     let dir = env.open_dir(path).await.map_err(|e| match e.kind() {
-        ErrorKind::AlreadyExists => LogDirError::Found(path.to_owned(), "it is no directory".to_owned()),
+        ErrorKind::AlreadyExists => {
+            LogDirError::Unsupported(path.to_owned(), "it is no directory".to_owned())
+        }
         _ => io(e),
     })?;
     dir.lock().await.map_err(|e| match e.kind() {
@@ -129,20 +137,20 @@ async fn take<E: Env>(env: &E, path: &str, open_files_max: usize) -> Result<Take
     let meta = checkpoint::read_meta(&logs).await;
     let meta = meta.map_err(|e| LogDirError::Log(path.to_owned(), e))?;
     let path = path.to_owned();
-    Ok(Taken { path, logs, meta })
+    Ok(LockedLogDir { path, logs, meta })
 }
 
-/// Whose each directory is: one node's and one cluster's, each with a directory id of its own.
+/// Determines the identity of each directory: all have the same node and cluster, and each a directory id of its own.
 async fn identities<E: Env>(
     env: &E,
-    taken: &[Taken<E>],
+    locked_dirs: &[LockedLogDir<E>],
     config: &BrokerConfig,
     metadata: &str,
 ) -> Result<Vec<Identity>, LogDirError> {
-    let together = |why: String| Err(LogDirError::Together(why));
+    let inconsistent = |why: String| Err(LogDirError::Inconsistent(why));
     let ids = env.rng("ids");
     let new_id = || Uuid::from_random(ids.bytes());
-    for dir in taken {
+    for dir in locked_dirs {
         if let Some(node_id) = dir
             .meta
             .as_ref()
@@ -156,13 +164,13 @@ async fn identities<E: Env>(
             });
         }
     }
-    let of_metadata = taken.iter().find(|dir| dir.path == metadata);
+    let of_metadata = locked_dirs.iter().find(|dir| dir.path == metadata);
     let cluster = of_metadata
         .and_then(|dir| dir.meta.as_ref())
         .map(|m| &m.cluster_id);
-    let known = taken.iter().find(|dir| dir.meta.is_some());
+    let known = locked_dirs.iter().find(|dir| dir.meta.is_some());
     if let (None, Some(known)) = (cluster, known) {
-        return together(format!(
+        return inconsistent(format!(
             "{metadata}, the directory of the metadata log, is new, but {} belongs to a cluster: put its meta.properties back, or \
              set metadata.log.dir to the directory that has __cluster_metadata-0",
             known.path
@@ -174,10 +182,10 @@ async fn identities<E: Env>(
     };
     let mut by_id = BTreeMap::new();
     let mut identities = Vec::new();
-    for dir in taken {
+    for dir in locked_dirs {
         let meta = dir.meta.as_ref();
         if let Some(other) = meta.map(|m| &m.cluster_id).filter(|id| **id != *cluster) {
-            return together(format!(
+            return inconsistent(format!(
                 "{} belongs to cluster {other}, but {metadata} to cluster {cluster} (meta.properties)",
                 dir.path
             ));
@@ -185,7 +193,7 @@ async fn identities<E: Env>(
         let directory_id = meta.and_then(|m| m.directory_id).unwrap_or_else(new_id);
         if let Some(first) = by_id.insert(directory_id, &dir.path) {
             let second = &dir.path;
-            return together(format!(
+            return inconsistent(format!(
                 "{first} and {second} have the same directory.id {directory_id} in meta.properties"
             ));
         }
@@ -198,10 +206,14 @@ async fn identities<E: Env>(
     Ok(identities)
 }
 
-/// As in Kafka: the metadata log is nowhere but in its directory. And where it isn't there is no partition.
-async fn metadata_is_in_its_place<E: Env>(taken: &[Taken<E>], metadata: &str) -> Result<(), LogDirError> {
+/// As in Kafka: no other directory contains the metadata log. If the metadata is missing, no directory contains a
+/// partition.
+async fn check_metadata_place<E: Env>(
+    locked_dirs: &[LockedLogDir<E>],
+    metadata: &str,
+) -> Result<(), LogDirError> {
     let (mut is_there, mut partition) = (false, None);
-    for dir in taken {
+    for dir in locked_dirs {
         let entries = dir.logs.dir().list("").await;
         let entries = entries.map_err(|e| LogDirError::Io(dir.path.clone(), e))?;
         for entry in entries.into_iter().filter(|e| e.kind == EntryKind::Dir) {
@@ -209,7 +221,7 @@ async fn metadata_is_in_its_place<E: Env>(taken: &[Taken<E>], metadata: &str) ->
             match entry.name.as_str() {
                 METADATA_FOLDER if path == metadata => is_there = true,
                 METADATA_FOLDER => {
-                    return Err(LogDirError::Together(format!(
+                    return Err(LogDirError::Inconsistent(format!(
                         "the metadata log is in {path}, but its directory is {metadata}: set metadata.log.dir"
                     )));
                 }
@@ -222,22 +234,23 @@ async fn metadata_is_in_its_place<E: Env>(taken: &[Taken<E>], metadata: &str) ->
     }
     match partition.filter(|_| !is_there) {
         None => Ok(()),
-        Some(what) => Err(LogDirError::Together(format!(
+        Some(what) => Err(LogDirError::Inconsistent(format!(
             "{what}, but the metadata of the cluster, which knows it, is not in {metadata}: put it back from a backup"
         ))),
     }
 }
 
-/// The folders of partitions, and what is remembered of their logs.
-async fn look<E: Env>(dir: &Taken<E>) -> Result<(Vec<String>, Remembered), LogDirError> {
+/// Reads the names of the partition folders, and the checkpoints.
+async fn read_contents<E: Env>(dir: &LockedLogDir<E>) -> Result<(Vec<String>, Remembered), LogDirError> {
     let log = |e: LogError| LogDirError::Log(dir.path.clone(), e);
     let folders = checkpoint::partitions(&dir.logs).await.map_err(log)?;
     let remembered = checkpoint::remember(&dir.logs).await.map_err(log)?;
     Ok((folders, remembered))
 }
 
-/// The first writes of a start: `meta.properties`, if it is new; then every stop but a clean one is a crash.
-async fn begin<E: Env>(dir: &Owned<E>, known: Option<&MetaProperties>) -> Result<(), LogDirError> {
+/// The first writes of a start: `meta.properties`, if it is new; then the clean-shutdown marker is removed, so that any
+/// stop but a clean one counts as a crash.
+async fn begin_use<E: Env>(dir: &OwnedLogDir<E>, known: Option<&MetaProperties>) -> Result<(), LogDirError> {
     let log = |e: LogError| LogDirError::Log(dir.path.clone(), e);
     let identity = &dir.identity;
     let meta = MetaProperties {
@@ -253,10 +266,12 @@ async fn begin<E: Env>(dir: &Owned<E>, known: Option<&MetaProperties>) -> Result
         .map_err(log)
 }
 
-/// As in Kafka: which of two logs of one partition holds what was acknowledged, nobody can tell. (Two of the same name may be
-/// of different topics: one was deleted while its directory was away.)
-async fn no_log_is_twice<'a, E: Env>(dirs: impl Iterator<Item = &'a Owned<E>>) -> Result<(), LogDirError> {
-    let mut places: BTreeMap<&str, Vec<&Owned<E>>> = BTreeMap::new();
+/// As in Kafka: of two logs of one partition, it is unknown which holds the acknowledged records. (Two of the same name
+/// may belong to different topics: one was deleted while its directory was missing.)
+async fn check_no_duplicate_logs<'a, E: Env>(
+    dirs: impl Iterator<Item = &'a OwnedLogDir<E>>,
+) -> Result<(), LogDirError> {
+    let mut places: BTreeMap<&str, Vec<&OwnedLogDir<E>>> = BTreeMap::new();
     for dir in dirs {
         for folder in &dir.folders {
             places.entry(folder).or_default().push(dir);
@@ -267,7 +282,7 @@ async fn no_log_is_twice<'a, E: Env>(dirs: impl Iterator<Item = &'a Owned<E>>) -
         for dir in dirs {
             let id = dir.logs.topic_id(folder).await.unwrap_or(Uuid::ZERO);
             if let Some(first) = by_topic.insert(id, &dir.path).filter(|_| !id.is_zero()) {
-                return Err(LogDirError::Together(format!(
+                return Err(LogDirError::Inconsistent(format!(
                     "{folder} is in {first} and in {}: remove one of them, that of the directory that failed last",
                     dir.path
                 )));

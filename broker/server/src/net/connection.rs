@@ -1,20 +1,22 @@
-//! One connection: frames in, responses out, in the order of the requests.
+//! One connection: it reads frames and writes responses in the order of the requests.
 //!
-//! Two tasks. The reader cuts frames and dispatches each at once: what changes the log is submitted before the next frame
-//! is looked at, so that order is kept. What a request still waits for becomes a future; the writer drives the oldest and
-//! sends what is ready, in order (W7). Effects keep that order too: a Produce, which acts when it is dispatched, waits for
-//! the requests before it that change something ([`super::state::Changing`]).
+//! Two tasks serve it. The reader cuts frames and dispatches each at once: a batch is submitted to its partition before
+//! the next frame is decoded, which preserves order. The rest of a request becomes a future; the writer polls the oldest
+//! and sends responses that are ready, in order (W7). Effects preserve the order as well: a Produce, which takes effect
+//! when it is dispatched, waits for earlier requests that change topics or configurations
+//! ([`super::state::MutationGuard`]).
 //!
-//! The end of a connection shows when the reader reads, as it does a little while the check of a batch takes long, which then ends.
-//! Whenever it waits for anything else (memory, requests before, a full
-//! queue), the connection is hurried: a fetch that is parked is answered at once, so that what waits behind it goes on and the
-//! reader comes back.
+//! Only reading shows that the peer has closed the connection, so the reader also reads a little while the validation of a
+//! batch takes long; the validation then ends. Whenever the reader waits for anything else (memory, earlier requests, a
+//! full queue), a parked fetch is answered at once, so that the requests behind it continue and the reader gets back to
+//! reading.
 //!
-//! Memory is bounded. A read buffer's bytes are taken from the broker's budget before it is made, and it grows by what
-//! arrived, not by what a frame's size announces; every frame that was cut from a buffer holds its share until the last
-//! slice of it is gone. A connection has one small buffer that costs nothing. At most [`IN_FLIGHT_MAX`] requests are under
-//! way. A frame that has begun has a deadline, and a peer whose frame or response is the slowest is dropped when others
-//! wait for memory ([`super::memory`]). A peer that neither reads nor writes for `connections.max.idle.ms` is dropped.
+//! Memory is bounded. The memory of a read buffer is reserved from the broker's budget before the buffer is allocated, and
+//! the buffer grows by the bytes that arrived, not by the size that a frame announces. Every frame cut from a buffer holds
+//! its reservation until its last slice is dropped. Each connection has one small buffer that needs no reservation. At
+//! most [`IN_FLIGHT_MAX`] requests are pending. A frame that has begun to arrive has a deadline, and the slowest frame or
+//! response ends with its connection when others wait for memory ([`super::memory`]). A connection without traffic for
+//! `connections.max.idle.ms` is closed.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -29,13 +31,13 @@ use futures_util::future::FutureExt;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::connections::Slot;
-use super::dispatch::Dispatch;
-use super::memory::{Overloaded, Share, Watched};
+use super::connections::ConnectionSlot;
+use super::dispatch::Dispatcher;
+use super::memory::{Evictable, Overloaded, Share};
 use super::read_buffer::{READ_BUFFER_MIN, ReadBuffer};
 use super::request::Dispatched;
-use super::response::{Leaving, Response, UnderWay};
-use super::state::State;
+use super::response::{OutgoingResponse, PendingRequest, Response};
+use super::state::ConnectionState;
 use crate::ctx::{Ctx, Peer};
 
 /// Requests of one connection under way.
@@ -56,11 +58,11 @@ const FRAME_TIME: Duration = Duration::from_secs(60);
 const FRAME_BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 
 /// Serves a connection until either side closes it.
-pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
+pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: ConnectionSlot) {
     let (read, write) = conn.split();
     let (tx, rx) = mpsc::channel(QUEUE_MAX);
-    let state = Arc::<State>::default();
-    let sent = write.progress();
+    let state = Arc::<ConnectionState>::default();
+    let written = write.progress();
     let writer = ctx.env.spawn(
         "conn-writer",
         write_responses(ctx.clone(), write, rx, Arc::clone(&state)),
@@ -69,29 +71,29 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
     let frame_bytes_max = ctx.memory.buffer_bytes_max() / BUFFERS_PART_MAX;
     let mut reader = Reader {
         read,
-        buf: ReadBuffer::new(),
-        sent,
-        dispatch: Dispatch::new(ctx, peer, Arc::clone(&state)),
+        buffer: ReadBuffer::new(),
+        written,
+        dispatcher: Dispatcher::new(ctx, peer, Arc::clone(&state)),
         state: Arc::clone(&state),
     };
     let reading = async {
-        // What was dispatched is still answered when the peer has closed its side.
-        while let Some(under_way) = reader.next().await {
-            state.begun(&under_way);
-            let full = match tx.try_send(under_way) {
-                Ok(()) if !state.holds_much(frame_bytes_max) => continue,
+        // Dispatched requests are still answered when the peer has closed its side.
+        while let Some(pending) = reader.next().await {
+            state.add_pending(&pending);
+            let full = match tx.try_send(pending) {
+                Ok(()) if !state.is_over_limit(frame_bytes_max) => continue,
                 Ok(()) => None,
                 Err(TrySendError::Closed(_)) => break,
-                Err(TrySendError::Full(under_way)) => Some(under_way),
+                Err(TrySendError::Full(pending)) => Some(pending),
             };
-            let taken = state.not_reading(async {
-                if let Some(under_way) = full {
-                    tx.send(under_way).await.ok()?;
+            let queued = state.while_not_reading(async {
+                if let Some(pending) = full {
+                    tx.send(pending).await.ok()?;
                 }
-                state.room(frame_bytes_max).await;
+                state.until_below_limit(frame_bytes_max).await;
                 Some(())
             });
-            if taken.await.is_none() {
+            if queued.await.is_none() {
                 break;
             }
         }
@@ -103,8 +105,8 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
     }
     drop(tx);
     drop(reader);
-    // A fetch that waits for records ends with its connection.
-    state.hurry(true);
+    // A parked fetch ends with its connection.
+    state.set_reader_blocked(true);
     writer.await;
     drop(env);
     drop(slot);
@@ -112,17 +114,18 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Slot) {
 
 struct Reader<E: Env> {
     read: <E::Conn as Conn<E>>::Read,
-    buf: ReadBuffer,
-    /// What the peer took of the responses: a sign of life, too.
-    sent: Progress,
-    dispatch: Dispatch<E>,
-    state: Arc<State>,
+    buffer: ReadBuffer,
+    /// Bytes of responses that the peer received: reading them counts as activity.
+    written: Progress,
+    dispatcher: Dispatcher<E>,
+    state: Arc<ConnectionState>,
 }
 
-/// Drives what is dispatched. Once it takes long, it is told if the peer closes its side: for that a little more is read.
+/// Polls a dispatched request. Once it does long work, this also reads a little, so that the work ends if the peer closes
+/// its side.
 async fn until_done<E: Env, T>(
     dispatched: impl Future<Output = T>,
-    state: &State,
+    state: &ConnectionState,
     (read, buf): (&mut <E::Conn as Conn<E>>::Read, &mut BytesMut),
 ) -> T {
     let mut dispatched = std::pin::pin!(dispatched);
@@ -151,31 +154,31 @@ async fn until_done<E: Env, T>(
 }
 
 /// A frame that has begun to arrive.
-struct Begun {
+struct ArrivingFrame {
     deadline: Instant,
-    watched: Arc<Watched>,
+    evictable: Arc<Evictable>,
 }
 
-/// Waits until a frame that has begun has to give way, if one has.
-async fn evicted(begun: Option<&Begun>) {
-    match begun {
-        Some(begun) => begun.watched.evicted().await,
+/// Waits until the arriving frame is evicted; forever if there is none.
+async fn evicted(arriving: Option<&ArrivingFrame>) {
+    match arriving {
+        Some(frame) => frame.evictable.evicted().await,
         None => std::future::pending().await,
     }
 }
 
 impl<E: Env> Reader<E> {
-    /// The next request that is under way; `None` when there will be none.
-    async fn next(&mut self) -> Option<UnderWay<E>> {
+    /// Reads and dispatches frames up to the next request with a response. `None` when the connection ends.
+    async fn next(&mut self) -> Option<PendingRequest<E>> {
         loop {
             let (frame, buffer) = self.frame().await?;
             let frame_bytes = frame.len();
-            let dispatched = self.dispatch.request(frame, Arc::clone(&buffer));
+            let dispatched = self.dispatcher.dispatch(frame, Arc::clone(&buffer));
             let dispatched =
-                until_done::<E, _>(dispatched, &self.state, (&mut self.read, &mut self.buf.bytes));
-            match self.state.not_reading(dispatched).await {
+                until_done::<E, _>(dispatched, &self.state, (&mut self.read, &mut self.buffer.bytes));
+            match self.state.while_not_reading(dispatched).await {
                 Dispatched::Pending(pending, decoded) => {
-                    return Some(UnderWay {
+                    return Some(PendingRequest {
                         pending,
                         frame_bytes,
                         decoded,
@@ -188,80 +191,82 @@ impl<E: Env> Reader<E> {
         }
     }
 
-    /// The next frame, without its size, and the share of the buffer that it is in.
+    /// The next frame, without its size, and the reservation of the buffer that contains it.
     async fn frame(&mut self) -> Option<(Bytes, Arc<Share>)> {
-        while self.buf.bytes.len() < 4 {
-            self.fill(4, None).await?;
+        while self.buffer.bytes.len() < 4 {
+            self.read_more(4, None).await?;
         }
-        let size = i32::from_be_bytes(*self.buf.bytes.first_chunk().expect("four bytes came"));
-        let ctx = &self.dispatch.ctx;
+        let size = i32::from_be_bytes(*self.buffer.bytes.first_chunk().expect("there are four bytes"));
+        let ctx = &self.dispatcher.ctx;
         let Ok(size) = usize::try_from(size) else {
             ctx.error_log.record(
                 "negative frame size",
-                &format_args!("{size} from {}", self.dispatch.peer.addr),
+                &format_args!("{size} from {}", self.dispatcher.peer.addr),
             );
             return None;
         };
         if size > ctx.config.socket_request_max_bytes.max(0) as usize {
             ctx.error_log.record(
                 "frame too large",
-                &format_args!("{size} bytes from {}", self.dispatch.peer.addr),
+                &format_args!("{size} bytes from {}", self.dispatcher.peer.addr),
             );
             return None;
         }
-        self.buf.bytes.advance(4);
-        if self.buf.bytes.len() < size {
+        self.buffer.bytes.advance(4);
+        if self.buffer.bytes.len() < size {
             let time = FRAME_TIME + Duration::from_secs(size as u64 / FRAME_BYTES_PER_SECOND_MIN);
-            let begun = Begun {
+            let arriving = ArrivingFrame {
                 deadline: ctx.env.now() + time,
-                watched: ctx.memory.arriving(),
+                evictable: ctx.memory.evictable_frame(),
             };
-            begun.watched.came(self.buf.bytes.len());
-            while self.buf.bytes.len() < size {
-                self.fill(size, Some(&begun)).await?;
+            arriving.evictable.add_received(self.buffer.bytes.len());
+            while self.buffer.bytes.len() < size {
+                self.read_more(size, Some(&arriving)).await?;
             }
         }
         Some((
-            self.buf.bytes.split_to(size).freeze(),
-            Arc::clone(&self.buf.share),
+            self.buffer.bytes.split_to(size).freeze(),
+            Arc::clone(&self.buffer.share),
         ))
     }
 
-    /// Reads once more towards `need` bytes in the buffer, of the frame that has begun. `None`: the connection is to be
-    /// closed.
-    async fn fill(&mut self, need: usize, begun: Option<&Begun>) -> Option<()> {
-        let Dispatch { ctx, peer, .. } = &self.dispatch;
+    /// Reads once, until the buffer has `need` bytes or fewer. `None` if the connection must be closed.
+    async fn read_more(&mut self, need: usize, arriving: Option<&ArrivingFrame>) -> Option<()> {
+        let Dispatcher { ctx, peer, .. } = &self.dispatcher;
         let idle_max = idle_max(ctx);
-        let (mut seen, mut idle_from) = (self.sent.bytes(), ctx.env.now());
+        let (mut seen, mut idle_since) = (self.written.bytes(), ctx.env.now());
         loop {
-            let room = async {
-                let room = self.state.not_reading(self.buf.make_room(need, &ctx.memory));
-                match begun {
-                    Some(begun) => begun.watched.waiting(&ctx.env, room).await,
-                    None => room.await,
+            let reserved = async {
+                let reserved = self
+                    .state
+                    .while_not_reading(self.buffer.reserve_for(need, &ctx.memory));
+                match arriving {
+                    Some(frame) => frame.evictable.while_waiting(&ctx.env, reserved).await,
+                    None => reserved.await,
                 }
             };
             tokio::select! {
                 biased;
-                made = room => if let Err(Overloaded) = made {
+                reserved = reserved => if let Err(Overloaded) = reserved {
                     ctx.error_log.record("no memory for a request", &peer.addr);
                     return None;
                 },
-                () = evicted(begun) => {
+                () = evicted(arriving) => {
                     ctx.error_log.record("slow request dropped, for memory was short", &peer.addr);
                     return None;
                 }
             }
-            let buf = &mut self.buf.bytes;
-            let room = buf.capacity() - buf.len();
-            let deadline = match begun {
-                Some(begun) => begun.deadline.min(idle_from + idle_max),
-                None => idle_from + idle_max,
+            let buf = &mut self.buffer.bytes;
+            let spare = buf.capacity() - buf.len();
+            let deadline = match arriving {
+                Some(frame) => frame.deadline.min(idle_since + idle_max),
+                None => idle_since + idle_max,
             };
-            let keep = self.buf.share.bytes() == 0 && buf.capacity() <= READ_BUFFER_MIN || !buf.is_empty();
-            self.state.reading.rest();
-            let quiet = (ctx.env.now() + QUIET).min(deadline);
-            let wake_at = if keep { deadline } else { quiet };
+            let keep_buffer =
+                self.buffer.share.bytes() == 0 && buf.capacity() <= READ_BUFFER_MIN || !buf.is_empty();
+            self.state.reading.reset();
+            let release_at = (ctx.env.now() + QUIET).min(deadline);
+            let wake_at = if keep_buffer { deadline } else { release_at };
             tokio::select! {
                 biased;
                 n = self.read.read(buf) => match n {
@@ -272,10 +277,10 @@ impl<E: Env> Reader<E> {
                         return None;
                     }
                     Ok(n) => {
-                        if let Some(begun) = begun {
-                            begun.watched.came(n);
+                        if let Some(frame) = arriving {
+                            frame.evictable.add_received(n);
                         }
-                        self.buf.came(n, room);
+                        self.buffer.adapt_target(n, spare);
                         return Some(());
                     }
                     Err(error) => {
@@ -283,25 +288,25 @@ impl<E: Env> Reader<E> {
                         return None;
                     }
                 },
-                () = evicted(begun) => {
+                () = evicted(arriving) => {
                     ctx.error_log.record("slow request dropped, for memory was short", &peer.addr);
                     return None;
                 }
                 () = ctx.env.sleep_until(wake_at) => {
                     let now = ctx.env.now();
-                    if self.sent.bytes() != seen {
-                        (seen, idle_from) = (self.sent.bytes(), now);
+                    if self.written.bytes() != seen {
+                        (seen, idle_since) = (self.written.bytes(), now);
                     }
-                    if begun.is_some_and(|b| now >= b.deadline) {
+                    if arriving.is_some_and(|frame| now >= frame.deadline) {
                         ctx.error_log.record("request that took too long to arrive", &peer.addr);
                         return None;
                     }
-                    if now >= idle_from + idle_max {
+                    if now >= idle_since + idle_max {
                         ctx.error_log.record("idle connection closed", &peer.addr);
                         return None;
                     }
-                    if !keep {
-                        self.buf.give_back();
+                    if !keep_buffer {
+                        self.buffer.release();
                     }
                 }
             }
@@ -309,55 +314,55 @@ impl<E: Env> Reader<E> {
     }
 }
 
-/// `connections.max.idle.ms`; negative is never, as with Kafka.
+/// `connections.max.idle.ms`. As in Kafka, a negative value means never.
 fn idle_max<E: Env>(ctx: &Ctx<E>) -> Duration {
     const NEVER: Duration = Duration::from_secs(u64::MAX >> 32);
     u64::try_from(ctx.config.connections_max_idle_ms).map_or(NEVER, Duration::from_millis)
 }
 
-/// Sends responses in the order of their requests. What changes a log was submitted when its request was dispatched, so only the
-/// oldest is driven: what is behind it could not leave before it.
+/// Sends responses in the order of their requests. Only the oldest future is polled: the ones behind it can't be sent
+/// before, and batches were submitted when they were dispatched.
 async fn write_responses<E: Env>(
     ctx: Ctx<E>,
     mut write: <E::Conn as Conn<E>>::Write,
-    mut rx: mpsc::Receiver<UnderWay<E>>,
-    state: Arc<State>,
+    mut rx: mpsc::Receiver<PendingRequest<E>>,
+    state: Arc<ConnectionState>,
 ) {
-    let taken_max = IN_FLIGHT_MAX - QUEUE_MAX;
-    let mut under_way = VecDeque::new();
+    let pending_max = IN_FLIGHT_MAX - QUEUE_MAX;
+    let mut pending = VecDeque::new();
     let mut open = true;
-    'serve: while open || !under_way.is_empty() {
+    'serve: while open || !pending.is_empty() {
         tokio::select! {
             biased;
-            first = oldest(&mut under_way, &state) => {
+            first = next_response(&mut pending, &state) => {
                 let Some(first) = first else { break 'serve };
-                let (mut bytes, mut memory) = (bytes_of(&first.parts), first.memory());
-                let (mut parts, first) = first.leave();
+                let (mut bytes, mut memory) = (parts_bytes(&first.parts), first.memory_bytes());
+                let (mut parts, first) = first.into_parts();
                 let mut responses = vec![first];
                 let mut last = false;
                 while bytes < WRITE_BYTES_MAX
                     && memory < WRITE_MEMORY_MAX
-                    && let Some(next) = oldest(&mut under_way, &state).now_or_never()
+                    && let Some(next) = next_response(&mut pending, &state).now_or_never()
                 {
                     let Some(next) = next else {
                         last = true;
                         break;
                     };
-                    bytes += bytes_of(&next.parts);
-                    memory += next.memory();
-                    let (more, next) = next.leave();
+                    bytes += parts_bytes(&next.parts);
+                    memory += next.memory_bytes();
+                    let (more, next) = next.into_parts();
                     parts.extend(more);
                     responses.push(next);
                 }
-                if !send::<E>(&ctx, &mut write, parts, &responses, &state).await || last {
+                if !send_responses::<E>(&ctx, &mut write, parts, &responses, &state).await || last {
                     break 'serve;
                 }
             }
-            next = rx.recv(), if open && under_way.len() < taken_max => match next {
-                Some(u) => {
-                    under_way.push_back(u);
-                    while under_way.len() < taken_max && let Ok(u) = rx.try_recv() {
-                        under_way.push_back(u);
+            next = rx.recv(), if open && pending.len() < pending_max => match next {
+                Some(request) => {
+                    pending.push_back(request);
+                    while pending.len() < pending_max && let Ok(request) = rx.try_recv() {
+                        pending.push_back(request);
                     }
                 }
                 None => open = false,
@@ -368,45 +373,50 @@ async fn write_responses<E: Env>(
     drop(write.shutdown().await);
 }
 
-fn bytes_of<E: Env>(parts: &[Part<E>]) -> usize {
+fn parts_bytes<E: Env>(parts: &[Part<E>]) -> usize {
     parts.iter().map(Part::len).sum()
 }
 
-/// The oldest response, once it is there. What its request held is given back. Never, if there is none. Cancel-safe.
-async fn oldest<E: Env>(under_way: &mut VecDeque<UnderWay<E>>, state: &State) -> Option<Response<E>> {
-    let response = poll_fn(|cx| match under_way.front_mut() {
+/// Waits for the response to the oldest request, and releases the request's memory. Never returns while no request is
+/// pending. Cancel-safe.
+async fn next_response<E: Env>(
+    pending: &mut VecDeque<PendingRequest<E>>,
+    state: &ConnectionState,
+) -> Option<Response<E>> {
+    let response = poll_fn(|cx| match pending.front_mut() {
         Some(oldest) => oldest.pending.as_mut().poll(cx),
         None => Poll::Pending,
     })
     .await;
-    if let Some(answered) = under_way.pop_front() {
-        state.ended(&answered);
+    if let Some(answered) = pending.pop_front() {
+        state.remove_pending(&answered);
     }
     response
 }
 
-/// Sends; `false` when the peer is gone, took nothing for too long, or was the slowest when others waited for the memory.
-async fn send<E: Env>(
+/// Sends the responses. `false` if the peer is gone, received nothing for too long, or was evicted because others waited
+/// for memory.
+async fn send_responses<E: Env>(
     ctx: &Ctx<E>,
     write: &mut <E::Conn as Conn<E>>::Write,
     parts: Vec<Part<E>>,
-    responses: &[Leaving],
-    state: &State,
+    responses: &[OutgoingResponse],
+    state: &ConnectionState,
 ) -> bool {
     if parts.is_empty() {
         return true;
     }
     let progress = write.progress();
     let mut writing = std::pin::pin!(write.write(parts));
-    let (begun, idle_max) = (ctx.env.now(), idle_max(ctx));
-    let (from, mut seen, mut idle_from) = (progress.bytes(), progress.bytes(), begun);
-    // What takes no second is not watched.
-    let mut leaving: Option<Arc<Watched>> = None;
+    let (started_at, idle_max) = (ctx.env.now(), idle_max(ctx));
+    let (from, mut seen, mut idle_since) = (progress.bytes(), progress.bytes(), started_at);
+    // A write of less than a second can't be evicted.
+    let mut evictable: Option<Arc<Evictable>> = None;
     loop {
-        let wake_at = (idle_from + idle_max).min(ctx.env.now() + QUIET);
+        let wake_at = (idle_since + idle_max).min(ctx.env.now() + QUIET);
         let evicted = async {
-            match &leaving {
-                Some(watched) => watched.evicted().await,
+            match &evictable {
+                Some(response) => response.evicted().await,
                 None => std::future::pending().await,
             }
         };
@@ -414,7 +424,7 @@ async fn send<E: Env>(
             biased;
             sent = &mut writing => return match sent {
                 Ok(()) => {
-                    sent_all(ctx, responses);
+                    record_total_times(ctx, responses);
                     true
                 }
                 Err(error) => {
@@ -422,7 +432,7 @@ async fn send<E: Env>(
                     false
                 }
             },
-            // The write is given up with the connection.
+            // The write is abandoned, and so is the connection.
             () = evicted => {
                 ctx.error_log.record("slow reader dropped", &"others waited for the memory of its response");
                 return false;
@@ -430,13 +440,13 @@ async fn send<E: Env>(
             () = ctx.env.sleep_until(wake_at) => {
                 let bytes = progress.bytes();
                 let held = responses.iter().map(|r| r.share.bytes()).sum();
-                // Anew each time: what waits behind it changes.
-                let watched = ctx.memory.leaving(begun, state.holds(held));
-                watched.left((bytes - from) as usize);
-                leaving = Some(watched);
+                // Registered again each time: the requests that wait behind it change.
+                let response = ctx.memory.evictable_response(started_at, state.held_bytes(held));
+                response.add_sent((bytes - from) as usize);
+                evictable = Some(response);
                 if bytes != seen {
-                    (seen, idle_from) = (bytes, ctx.env.now());
-                } else if ctx.env.now() >= idle_from + idle_max {
+                    (seen, idle_since) = (bytes, ctx.env.now());
+                } else if ctx.env.now() >= idle_since + idle_max {
                     ctx.error_log.record("slow reader dropped", &"it took nothing for connections.max.idle.ms");
                     return false;
                 }
@@ -445,8 +455,8 @@ async fn send<E: Env>(
     }
 }
 
-/// Counts the time that each took.
-fn sent_all<E: Env>(ctx: &Ctx<E>, responses: &[Leaving]) {
+/// Records the total time of each request.
+fn record_total_times<E: Env>(ctx: &Ctx<E>, responses: &[OutgoingResponse]) {
     let now = ctx.env.now();
     for response in responses {
         if let Some(api) = ctx.metrics.api(response.api_key) {

@@ -1,47 +1,48 @@
-//! How many connections are open, over all listeners, and places for more.
+//! Counts connections over all listeners and enforces `max.connections` and `max.connections.per.ip`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Who is connected, over all listeners.
+/// The open connections of all listeners.
 #[derive(Default)]
-pub struct Connections(Mutex<Connected>);
+pub struct Connections(Mutex<OpenConnections>);
 
 #[derive(Default)]
-struct Connected {
+struct OpenConnections {
     by_ip: BTreeMap<IpAddr, usize>,
     by_listener: BTreeMap<Arc<str>, ConnectionCounts>,
 }
 
-/// Connections of a listener.
+/// The connection counts of a listener.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct ConnectionCounts {
-    /// Those that are open.
+    /// Open connections.
     pub open: usize,
-    /// Those that were accepted so far and given a place.
+    /// Accepted connections since the start.
     pub accepted: u64,
-    /// Those that were closed at once for want of a place.
+    /// Connections since the start that were closed at once because of a limit.
     pub refused: u64,
 }
 
-/// A connection's place, given back when it is dropped.
-pub struct Slot {
+/// A connection's slot, released when it is dropped.
+pub struct ConnectionSlot {
     connections: Arc<Connections>,
     ip: IpAddr,
     listener: Arc<str>,
 }
 
 impl Connections {
-    /// A place for a connection from `ip` by `listener`, if there is one: `max` in all, `max_per_ip` from there.
-    pub fn enter(
+    /// Takes a slot for a connection from `ip` at `listener`: `max` for all connections, `max_per_ip` for those from the
+    /// address. `None` if a limit is reached.
+    pub fn admit(
         self: &Arc<Self>,
         ip: IpAddr,
         listener: &Arc<str>,
         max: usize,
         max_per_ip: usize,
-    ) -> Option<Slot> {
-        let Connected { by_ip, by_listener } = &mut *self.lock();
+    ) -> Option<ConnectionSlot> {
+        let OpenConnections { by_ip, by_listener } = &mut *self.lock();
         let (all, here) = (
             by_ip.values().sum::<usize>(),
             by_ip.get(&ip).copied().unwrap_or(0),
@@ -54,26 +55,26 @@ impl Connections {
         counts.open += 1;
         counts.accepted += 1;
         *by_ip.entry(ip).or_insert(0) += 1;
-        Some(Slot {
+        Some(ConnectionSlot {
             connections: Arc::clone(self),
             ip,
             listener: Arc::clone(listener),
         })
     }
 
-    /// The connections of each listener that had any, by its name.
+    /// The counts of each listener that had a connection, by its name.
     pub fn count(&self) -> BTreeMap<Arc<str>, ConnectionCounts> {
         self.lock().by_listener.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connected> {
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.0.lock().expect("no panic under this lock")
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let Connected { by_ip, by_listener } = &mut *self.connections.lock();
+        let OpenConnections { by_ip, by_listener } = &mut *self.connections.lock();
         if let Some(counts) = by_listener.get_mut(&self.listener) {
             counts.open -= 1;
         }
@@ -91,17 +92,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_counted_in_all_and_by_address_and_given_back() {
+    fn connections_are_limited_in_all_and_by_address() {
         let all = Arc::new(Connections::default());
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let name = Arc::<str>::from("PLAINTEXT");
-        let first = all.enter(a, &name, 3, 2);
-        let second = all.enter(a, &name, 3, 2);
+        let first = all.admit(a, &name, 3, 2);
+        let second = all.admit(a, &name, 3, 2);
         assert!(first.is_some() && second.is_some());
-        assert!(all.enter(a, &name, 3, 2).is_none(), "two from one address");
-        let third = all.enter(b, &name, 3, 2);
+        assert!(all.admit(a, &name, 3, 2).is_none(), "two from one address");
+        let third = all.admit(b, &name, 3, 2);
         assert!(
-            third.is_some() && all.enter(b, &name, 3, 2).is_none(),
+            third.is_some() && all.admit(b, &name, 3, 2).is_none(),
             "three in all"
         );
         let counts = |open, accepted, refused| ConnectionCounts {
@@ -118,6 +119,6 @@ mod tests {
             all.count(),
             BTreeMap::from([(Arc::clone(&name), counts(2, 3, 2))])
         );
-        assert!(all.enter(a, &name, 3, 2).is_some());
+        assert!(all.admit(a, &name, 3, 2).is_some());
     }
 }

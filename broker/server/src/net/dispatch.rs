@@ -1,7 +1,7 @@
-//! A frame becomes a request, and the request something under way.
+//! Decodes frames and dispatches requests to their handlers.
 //!
-//! Runs on the connection's reader, one frame after the other: what must happen in the order of requests (appends)
-//! happens here; what may wait is returned as a future.
+//! Runs on the connection's reader, one frame after the other: work whose order matters (appends) is done here; the rest
+//! is returned as a future.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use futures_util::future::BoxFuture;
 
 use super::memory::{Overloaded, SMALL_MAX, Share};
 use super::request::{Dispatched, RESPONSE_BYTES, RequestContext, response_share};
-use super::state::{Changing, State};
+use super::state::{ConnectionState, MutationGuard};
 use crate::ctx::{Ctx, Peer};
 use crate::handlers;
-use crate::handlers::fetch_session::Sessions;
-use crate::handlers::served::served;
+use crate::handlers::fetch_session::FetchSessions;
+use crate::handlers::served::is_served;
 
 /// What a request takes from the budget besides its frame: its future and what hangs from it.
 const REQUEST_BYTES: usize = 2048;
@@ -34,25 +34,25 @@ const RESPONSE_PER_BYTE: usize = 3;
 /// Room that is made for a response at once, at most.
 const RESPONSE_CAPACITY_MAX: usize = 64 << 20;
 
-/// A connection's side of dispatch.
-pub struct Dispatch<E: Env> {
-    /// What handlers reach.
+/// Dispatches the requests of one connection.
+pub struct Dispatcher<E: Env> {
+    /// The broker, as its handlers see it.
     pub ctx: Ctx<E>,
-    /// Who asks.
+    /// The client.
     pub peer: Peer,
-    state: Arc<State>,
-    sessions: Sessions<E>,
+    state: Arc<ConnectionState>,
+    sessions: FetchSessions<E>,
 }
 
-fn malformed<E: Env>(ctx: &Ctx<E>, peer: &Peer, error: &DecodeError) {
+fn log_malformed<E: Env>(ctx: &Ctx<E>, peer: &Peer, error: &DecodeError) {
     ctx.error_log
         .record("malformed request", &format_args!("{error}, from {}", peer.addr));
 }
 
-impl<E: Env> Dispatch<E> {
+impl<E: Env> Dispatcher<E> {
     /// For a new connection.
-    pub fn new(ctx: Ctx<E>, peer: Peer, state: Arc<State>) -> Self {
-        let sessions = Sessions::new(ctx.sessions.clone(), ctx.memory.clone());
+    pub fn new(ctx: Ctx<E>, peer: Peer, state: Arc<ConnectionState>) -> Self {
+        let sessions = FetchSessions::new(ctx.sessions.clone(), ctx.memory.clone());
         Self {
             ctx,
             peer,
@@ -61,12 +61,12 @@ impl<E: Env> Dispatch<E> {
         }
     }
 
-    /// Takes a frame (without its size), of which `buffer` is the share, and begins what it asks.
-    pub async fn request(&mut self, frame: Bytes, buffer: Arc<Share>) -> Dispatched<E> {
+    /// Dispatches a frame (without its size). `buffer` is the reservation of the buffer that contains it.
+    pub async fn dispatch(&mut self, frame: Bytes, buffer: Arc<Share>) -> Dispatched<E> {
         let peek = match request_header_peek(&frame) {
             Ok(peek) => peek,
             Err(error) => {
-                malformed(&self.ctx, &self.peer, &error);
+                log_malformed(&self.ctx, &self.peer, &error);
                 return Dispatched::Close;
             }
         };
@@ -78,7 +78,7 @@ impl<E: Env> Dispatch<E> {
         let (api_key, _header) = match decode_request_header(&mut r) {
             Ok(decoded) => decoded,
             Err(error) => {
-                malformed(&self.ctx, &self.peer, &error);
+                log_malformed(&self.ctx, &self.peer, &error);
                 return Dispatched::Close;
             }
         };
@@ -92,30 +92,30 @@ impl<E: Env> Dispatch<E> {
             connection: Arc::clone(&self.state),
         };
         if api_key == ApiKey::ApiVersions {
-            self.arrived(&rc);
+            self.count_arrival(&rc);
             return self.api_versions(&rc, r).await;
         }
-        if !served(api_key, rc.version) {
+        if !is_served(api_key, rc.version) {
             let what = format_args!("{api_key} version {} from {}", rc.version, self.peer.addr);
             self.ctx.error_log.record("request that isn't served", &what);
             return Dispatched::Close;
         }
-        self.arrived(&rc);
+        self.count_arrival(&rc);
         self.begin(rc, r).await.unwrap_or(Dispatched::Close)
     }
 
-    fn arrived(&self, rc: &RequestContext) {
+    fn count_arrival(&self, rc: &RequestContext) {
         if let Some(api) = self.ctx.metrics.api(rc.api_key) {
             api.arrived(rc.version, rc.frame_bytes);
         }
     }
 
-    async fn body<R: Request>(&self, r: Reader, version: i16) -> Option<(R, Share)> {
-        self.body_and(r, version, |_| 0).await
+    async fn decode_body<R: Request>(&self, r: Reader, version: i16) -> Option<(R, Share)> {
+        self.decode_body_with(r, version, |_| 0).await
     }
 
-    /// Decodes a request's body and takes from the budget what that costs, and `more`. `None`: the connection is closed.
-    async fn body_and<R: Request>(
+    /// Decodes a request's body and reserves memory for it, and `more`. `None` if the connection must be closed.
+    async fn decode_body_with<R: Request>(
         &self,
         r: Reader,
         version: i16,
@@ -123,7 +123,7 @@ impl<E: Env> Dispatch<E> {
     ) -> Option<(R, Share)> {
         let decode = || {
             let mut r = r.clone();
-            let request = R::decode(&mut r, version).inspect_err(|e| malformed(&self.ctx, &self.peer, e));
+            let request = R::decode(&mut r, version).inspect_err(|e| log_malformed(&self.ctx, &self.peer, e));
             Some((request.ok()?, r.decoded_bytes()))
         };
         let (request, decoded) = decode()?;
@@ -131,7 +131,7 @@ impl<E: Env> Dispatch<E> {
         if let Some(share) = self.ctx.memory.try_decoded(cost) {
             return Some((request, share));
         }
-        // BEFORE the wait: a request that waits for memory must not take it up.
+        // BEFORE the wait: a request that waits for memory must not take any.
         drop(request);
         match self.ctx.memory.decoded(cost).await {
             Ok(share) => Some((decode()?.0, share)),
@@ -144,12 +144,13 @@ impl<E: Env> Dispatch<E> {
         }
     }
 
-    /// W2: whatever version is asked, the answer can be read by who asked.
+    /// W2: whatever the requested version, the client can decode the response.
     async fn api_versions(&mut self, rc: &RequestContext, r: Reader) -> Dispatched<E> {
         let mut ctx = self.ctx.clone();
         let image = ctx.image().clone();
         let (response, share) = if ApiKey::ApiVersions.stable_versions().contains(&rc.version) {
-            let Some((request, share)) = self.body::<m::ApiVersionsRequest>(r, rc.version).await else {
+            let Some((request, share)) = self.decode_body::<m::ApiVersionsRequest>(r, rc.version).await
+            else {
                 return Dispatched::Close;
             };
             let response = handlers::api_versions::handle(&request, rc.version, &image);
@@ -166,17 +167,17 @@ impl<E: Env> Dispatch<E> {
         use handlers as h;
         match rc.api_key {
             ApiKey::Produce => {
-                self.state.all_changed().await;
-                let (request, share) = self.body(r, rc.version).await?;
-                let begun = h::produce::begin(&mut self.ctx, rc, request, share).await;
-                // The peer may not ask again for long.
+                self.state.mutations_done().await;
+                let (request, share) = self.decode_body(r, rc.version).await?;
+                let dispatched = h::produce::begin(&mut self.ctx, rc, request, share).await;
+                // The peer may not send another request for long.
                 self.ctx.release();
-                Some(begun)
+                Some(dispatched)
             }
             ApiKey::Fetch => {
-                // The partitions of its session are copied.
-                let copied = |request: &_| self.sessions.bytes(request);
-                let (request, share) = self.body_and(r, rc.version, copied).await?;
+                // The partitions of the session are copied.
+                let copied = |request: &_| self.sessions.copied_bytes(request);
+                let (request, share) = self.decode_body_with(r, rc.version, copied).await?;
                 Some(h::fetch::begin(
                     &self.ctx,
                     &self.sessions,
@@ -187,61 +188,78 @@ impl<E: Env> Dispatch<E> {
                 ))
             }
             ApiKey::Metadata => {
-                self.later(rc, r, at_once(h::metadata::bytes), h::metadata::handle)
+                self.defer(rc, r, sync_bytes(h::metadata::bytes), h::metadata::handle)
                     .await
             }
             ApiKey::DescribeTopicPartitions => {
-                let bytes = at_once(h::describe_topic_partitions::bytes);
-                self.later(rc, r, bytes, h::describe_topic_partitions::handle)
+                let bytes = sync_bytes(h::describe_topic_partitions::bytes);
+                self.defer(rc, r, bytes, h::describe_topic_partitions::handle)
                     .await
             }
-            ApiKey::DescribeCluster => self.later(rc, r, none, h::describe_cluster::handle).await,
-            ApiKey::ListOffsets => self.later(rc, r, none, h::list_offsets::handle).await,
-            ApiKey::OffsetForLeaderEpoch => self.later(rc, r, none, h::offset_for_leader_epoch::handle).await,
-            ApiKey::InitProducerId => self.later(rc, r, none, h::init_producer_id::handle).await,
+            ApiKey::DescribeCluster => {
+                self.defer(rc, r, no_extra_bytes, h::describe_cluster::handle)
+                    .await
+            }
+            ApiKey::ListOffsets => self.defer(rc, r, no_extra_bytes, h::list_offsets::handle).await,
+            ApiKey::OffsetForLeaderEpoch => {
+                self.defer(rc, r, no_extra_bytes, h::offset_for_leader_epoch::handle)
+                    .await
+            }
+            ApiKey::InitProducerId => {
+                self.defer(rc, r, no_extra_bytes, h::init_producer_id::handle)
+                    .await
+            }
             ApiKey::CreateTopics => {
-                self.later(rc, r, at_once(h::create_topics::bytes), h::create_topics::handle)
+                self.defer(
+                    rc,
+                    r,
+                    sync_bytes(h::create_topics::bytes),
+                    h::create_topics::handle,
+                )
+                .await
+            }
+            ApiKey::DeleteTopics => self.defer(rc, r, no_extra_bytes, h::delete_topics::handle).await,
+            ApiKey::CreatePartitions => {
+                self.defer(rc, r, no_extra_bytes, h::create_partitions::handle)
                     .await
             }
-            ApiKey::DeleteTopics => self.later(rc, r, none, h::delete_topics::handle).await,
-            ApiKey::CreatePartitions => self.later(rc, r, none, h::create_partitions::handle).await,
-            ApiKey::DeleteRecords => self.later(rc, r, none, h::delete_records::handle).await,
+            ApiKey::DeleteRecords => self.defer(rc, r, no_extra_bytes, h::delete_records::handle).await,
             ApiKey::DescribeConfigs => {
-                self.later(rc, r, h::describe_configs::bytes, h::describe_configs::handle)
+                self.defer(rc, r, h::describe_configs::bytes, h::describe_configs::handle)
                     .await
             }
-            ApiKey::AlterConfigs => self.later(rc, r, none, h::alter_configs::handle).await,
+            ApiKey::AlterConfigs => self.defer(rc, r, no_extra_bytes, h::alter_configs::handle).await,
             ApiKey::IncrementalAlterConfigs => {
-                self.later(rc, r, none, h::incremental_alter_configs::handle)
+                self.defer(rc, r, no_extra_bytes, h::incremental_alter_configs::handle)
                     .await
             }
             ApiKey::ListConfigResources => {
-                let bytes = at_once(h::list_config_resources::bytes);
-                self.later(rc, r, bytes, h::list_config_resources::handle).await
+                let bytes = sync_bytes(h::list_config_resources::bytes);
+                self.defer(rc, r, bytes, h::list_config_resources::handle).await
             }
             ApiKey::DescribeLogDirs => {
-                self.later(
+                self.defer(
                     rc,
                     r,
-                    at_once(h::describe_log_dirs::bytes),
+                    sync_bytes(h::describe_log_dirs::bytes),
                     h::describe_log_dirs::handle,
                 )
                 .await
             }
             ApiKey::DescribeProducers => {
                 let bytes = h::describe_producers::bytes;
-                self.later(rc, r, bytes, h::describe_producers::handle).await
+                self.defer(rc, r, bytes, h::describe_producers::handle).await
             }
-            _ => unreachable!("only what is served gets here"),
+            _ => unreachable!("other APIs are not served"),
         }
     }
 
-    /// A request whose work is all in its future. `bytes` is what its response takes up at most, as it is built and encoded,
-    /// besides what goes by the request's own size.
+    /// Dispatches a request whose work is all in its future. `bytes` returns an upper bound of the response as it is built
+    /// and encoded, besides what is proportional to the request.
     ///
-    /// What is built is charged until it is sent. A response that may be larger than all of its pool takes all of it, BEFORE it is
-    /// built, so there is one of these at a time.
-    async fn later<R, F>(
+    /// That memory is reserved until the response is sent. A response that may be larger than its pool reserves all of the
+    /// pool, BEFORE it is built, so there is one of these at a time.
+    async fn defer<R, F>(
         &self,
         rc: RequestContext,
         r: Reader,
@@ -252,9 +270,11 @@ impl<E: Env> Dispatch<E> {
         R: Request + Send + Sync + 'static,
         F: Future<Output = R::Response> + Send + 'static,
     {
-        let (request, share) = self.body::<R>(r, rc.version).await?;
+        let (request, share) = self.decode_body::<R>(r, rc.version).await?;
         let (mut ctx, peer) = (self.ctx.clone(), self.peer.clone());
-        let changing = self.changes(rc.api_key).then(|| Changing::begin(&self.state));
+        let mutation = self
+            .is_mutation(rc.api_key)
+            .then(|| MutationGuard::begin(&self.state));
         let pending = Box::pin(async move {
             rc.connection
                 .answering
@@ -273,23 +293,24 @@ impl<E: Env> Dispatch<E> {
             };
             let len = response.parts.iter().map(Part::len).sum();
             match share.bytes() {
-                // What its request holds pays for it meanwhile.
+                // The request's reservation covers it meanwhile.
                 0 => share = response_share(&ctx, &peer, len).await?,
-                // It grew while it was built. Who holds a part of a pool must not wait for more of it.
+                // It is larger than estimated. A request that holds a part of a pool must not wait for more of the same
+                // pool.
                 held if held < len => share.join(ctx.memory.try_response(len - held).unwrap_or_default()),
                 _ => share.shrink(len),
             }
             response.share = share;
-            drop(changing);
+            drop(mutation);
             Some(response)
         });
         Some(Dispatched::Pending(pending, share))
     }
 }
 
-impl<E: Env> Dispatch<E> {
-    /// Whether a request may change what a later Produce finds.
-    fn changes(&self, api_key: ApiKey) -> bool {
+impl<E: Env> Dispatcher<E> {
+    /// Whether a request may change topics, configurations or logs that a later Produce depends on.
+    fn is_mutation(&self, api_key: ApiKey) -> bool {
         match api_key {
             ApiKey::CreateTopics
             | ApiKey::DeleteTopics
@@ -304,12 +325,12 @@ impl<E: Env> Dispatch<E> {
 }
 
 /// For responses that are about as long as their requests.
-fn none<'a, E: Env, R>(_ctx: &'a mut Ctx<E>, _request: &'a R) -> BoxFuture<'a, usize> {
+fn no_extra_bytes<'a, E: Env, R>(_ctx: &'a mut Ctx<E>, _request: &'a R) -> BoxFuture<'a, usize> {
     Box::pin(ready(0))
 }
 
-/// What a response takes up, where that is quickly counted.
-fn at_once<E: Env, R>(
+/// Adapts a `bytes` function that is not asynchronous.
+fn sync_bytes<E: Env, R>(
     bytes: fn(&mut Ctx<E>, &R) -> usize,
 ) -> impl for<'a> FnOnce(&'a mut Ctx<E>, &'a R) -> BoxFuture<'a, usize> {
     move |ctx, request| Box::pin(ready(bytes(ctx, request)))

@@ -1,4 +1,4 @@
-//! Accepts connections, as many as allowed.
+//! Accepts connections up to the limits.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use brokkr_env::{Env, Listener};
 
 use super::connection;
 use crate::ctx::{Ctx, Peer};
-use crate::stop::Stop;
+use crate::stop::StopSignal;
 
 /// How long to wait after an accept failed (no file handles, say) before the next.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Accepts until told to stop.
-pub async fn accept<E: Env>(ctx: Ctx<E>, name: Arc<str>, mut listener: E::Listener, stop: Stop) {
+/// Accepts connections until the stop signal.
+pub async fn accept<E: Env>(ctx: Ctx<E>, name: Arc<str>, mut listener: E::Listener, stop: StopSignal) {
     loop {
         tokio::select! {
             biased;
@@ -30,13 +30,13 @@ pub async fn accept<E: Env>(ctx: Ctx<E>, name: Arc<str>, mut listener: E::Listen
     }
 }
 
-fn start<E: Env>(ctx: &Ctx<E>, name: &Arc<str>, conn: E::Conn, addr: SocketAddr, stop: &Stop) {
+fn start<E: Env>(ctx: &Ctx<E>, name: &Arc<str>, conn: E::Conn, addr: SocketAddr, stop: &StopSignal) {
     let limit = |n: i32| usize::try_from(n).unwrap_or(0);
     let (max, max_per_ip) = (
         limit(ctx.config.max_connections),
         limit(ctx.config.max_connections_per_ip),
     );
-    let Some(slot) = ctx.connections.enter(addr.ip(), name, max, max_per_ip) else {
+    let Some(slot) = ctx.connections.admit(addr.ip(), name, max, max_per_ip) else {
         ctx.error_log.record("too many connections", &addr);
         return;
     };

@@ -1,4 +1,4 @@
-//! Connections: listeners, frames, requests and responses, and the memory that they hold.
+//! Connections: listeners, frames, requests and responses, and the memory budget that bounds them.
 
 mod connection;
 pub mod connections;
@@ -9,4 +9,4 @@ mod read_buffer;
 pub mod request;
 mod response;
 pub mod state;
-pub mod turns;
+pub mod work_slots;

@@ -1,4 +1,5 @@
-//! A connection's read buffer. It grows by the bytes that have arrived, and every frame cut from it holds its share of the memory budget.
+//! A connection's read buffer. It grows by the bytes that have arrived, and every frame cut from it holds its memory
+//! reservation.
 
 use std::sync::Arc;
 
@@ -13,16 +14,15 @@ const READ_BUFFER_MAX: usize = 512 * 1024;
 /// The buffer that costs nothing. A connection has one.
 const FREE_BUFFER: usize = 4096;
 
-/// What came and is not dispatched yet.
+/// The bytes that have arrived and are not dispatched.
 pub(super) struct ReadBuffer {
     pub(super) bytes: BytesMut,
-    /// What the buffer takes from the budget. Frames cut from it hold it too: as long as one of them lives, all of the
-    /// buffer does.
+    /// The buffer's reservation. Frames cut from the buffer hold it too: one live frame keeps the whole buffer alive.
     pub(super) share: Arc<Share>,
-    /// The share of the buffer that costs nothing: in use while there is another reference.
+    /// The empty reservation of the free buffer, which is in use while there is another reference to this.
     free: Arc<Share>,
-    /// How large the next buffer is to be.
-    want: usize,
+    /// Size of the next buffer.
+    target_bytes: usize,
 }
 
 impl ReadBuffer {
@@ -31,40 +31,42 @@ impl ReadBuffer {
             bytes: BytesMut::new(),
             share: Arc::default(),
             free: Arc::default(),
-            want: READ_BUFFER_MIN,
+            target_bytes: READ_BUFFER_MIN,
         }
     }
 
-    /// Gives back a buffer that is empty.
-    pub(super) fn give_back(&mut self) {
+    /// Releases an empty buffer.
+    pub(super) fn release(&mut self) {
         self.bytes = BytesMut::new();
         self.share = Arc::default();
-        self.want = READ_BUFFER_MIN;
+        self.target_bytes = READ_BUFFER_MIN;
     }
 
-    /// Makes room for what is missing of a frame, and for as much again as came lately: so most frames arrive in one piece
-    /// and are never moved, and a peer that says little has a small buffer. Waits for memory only where there is no room at
-    /// all.
-    pub(super) async fn make_room<E: Env>(
+    /// Makes room for the missing bytes of a frame, and for as much again as recent reads returned: most frames arrive in
+    /// one piece and are never moved, and a quiet peer has a small buffer. Waits for memory only if the buffer is full.
+    ///
+    /// # Errors
+    /// [`Overloaded`] if there was no memory in time.
+    pub(super) async fn reserve_for<E: Env>(
         &mut self,
         need: usize,
         memory: &Memory<E>,
     ) -> Result<(), Overloaded> {
-        let (len, room) = (self.bytes.len(), self.bytes.capacity() - self.bytes.len());
-        // The buffer grows by what has come, not by what the frame's size says.
-        let target = need.min(len.max(self.want).max(FREE_BUFFER) * 2);
-        // Half of it will do for now: a frame that comes in small pieces must not be moved for each of them.
-        if room > 0 && room >= (target.saturating_sub(len) / 2).max(self.want / 2) {
+        let (len, spare) = (self.bytes.len(), self.bytes.capacity() - self.bytes.len());
+        // The buffer grows by the bytes that have arrived, not by the size that the frame announces.
+        let target = need.min(len.max(self.target_bytes).max(FREE_BUFFER) * 2);
+        // Half of the target is enough for now: a frame that arrives in small pieces must not be moved for each of them.
+        if spare > 0 && spare >= (target.saturating_sub(len) / 2).max(self.target_bytes / 2) {
             return Ok(());
         }
-        let target = self.want.max(target);
+        let target = self.target_bytes.max(target);
         if self.bytes.try_reclaim(target - len) {
             return Ok(());
         }
-        let free_is_ours = usize::from(Arc::ptr_eq(&self.share, &self.free));
-        if target > FREE_BUFFER || Arc::strong_count(&self.free) > 1 + free_is_ours {
+        let uses_free_buffer = usize::from(Arc::ptr_eq(&self.share, &self.free));
+        if target > FREE_BUFFER || Arc::strong_count(&self.free) > 1 + uses_free_buffer {
             let (held, unique) = (self.share.bytes(), Arc::strong_count(&self.share) == 1);
-            // A buffer that no frame was cut from is replaced: only the difference is taken.
+            // A buffer that no frame was cut from is replaced, so only the difference is reserved.
             let more = if unique {
                 target.saturating_sub(held)
             } else {
@@ -72,12 +74,12 @@ impl ReadBuffer {
             };
             match memory.try_buffer(more) {
                 Some(share) => self.grow(target, share, unique),
-                None if room > 0 => {}
+                None if spare > 0 => {}
                 None => {
                     let least = (len * 2).max(FREE_BUFFER).min(target);
                     let more = if unique { least.saturating_sub(held) } else { least };
-                    let most = memory.buffer_bytes_max();
-                    let more = more.min(most.saturating_sub(held));
+                    let pool_bytes = memory.buffer_bytes_max();
+                    let more = more.min(pool_bytes.saturating_sub(held));
                     let share = memory.buffer(more, need).await?;
                     self.grow(least, share, unique);
                 }
@@ -89,7 +91,7 @@ impl ReadBuffer {
         Ok(())
     }
 
-    /// Moves what is there to a buffer of `capacity`, which `more` was taken for.
+    /// Moves the bytes to a buffer of `capacity`, with `more` memory reserved for it.
     fn grow(&mut self, capacity: usize, more: Share, unique: bool) {
         match Arc::get_mut(&mut self.share) {
             Some(share) if unique => share.join(more),
@@ -104,12 +106,12 @@ impl ReadBuffer {
         self.bytes = bytes;
     }
 
-    /// A read had room for `room` bytes and got `n`.
-    pub(super) fn came(&mut self, n: usize, room: usize) {
-        if n == room {
-            self.want = (self.want * 2).min(READ_BUFFER_MAX);
-        } else if n < self.want / 8 {
-            self.want = (self.want / 2).max(READ_BUFFER_MIN);
+    /// Adapts the size of the next buffer to a read that returned `n` of `spare` bytes.
+    pub(super) fn adapt_target(&mut self, n: usize, spare: usize) {
+        if n == spare {
+            self.target_bytes = (self.target_bytes * 2).min(READ_BUFFER_MAX);
+        } else if n < self.target_bytes / 8 {
+            self.target_bytes = (self.target_bytes / 2).max(READ_BUFFER_MIN);
         }
     }
 }
@@ -129,13 +131,13 @@ mod tests {
             let (mut buffer, mut moved) = (ReadBuffer::new(), 0);
             while buffer.bytes.len() < FRAME {
                 let before = buffer.bytes.capacity();
-                let made = buffer.make_room(FRAME, &memory).now_or_never();
+                let made = buffer.reserve_for(FRAME, &memory).now_or_never();
                 made.expect("memory is free").expect("memory is free");
                 moved += usize::from(buffer.bytes.capacity() != before);
-                let room = buffer.bytes.capacity() - buffer.bytes.len();
-                let n = piece.min(room);
+                let spare = buffer.bytes.capacity() - buffer.bytes.len();
+                let n = piece.min(spare);
                 buffer.bytes.put_bytes(0, n);
-                buffer.came(n, room);
+                buffer.adapt_target(n, spare);
             }
             assert!(moved < 40, "{moved} times in pieces of {piece}");
         }

@@ -1,4 +1,4 @@
-//! A request's context, and what became of its frame.
+//! The context of a request, and the outcome of its dispatch.
 
 use std::sync::Arc;
 
@@ -9,45 +9,44 @@ use brokkr_wire::messages::{self as m, Message};
 
 use super::memory::{Overloaded, SMALL_MAX, Share};
 use super::response::{Pending, Response};
-use super::state::State;
+use super::state::ConnectionState;
 use crate::ctx::{Ctx, Peer};
 
-/// Room for a response that is small, as most are.
+/// Capacity of a small response's buffer; most are small.
 pub(super) const RESPONSE_BYTES: usize = 128;
 
-/// What became of a frame.
+/// The outcome of a frame's dispatch.
 pub enum Dispatched<E: Env> {
-    /// It will be answered, or close the connection, in its turn. Until then it holds the share.
+    /// The request is pending: its future responds or closes the connection. Until then it holds the reservation.
     Pending(Pending<E>, Share),
-    /// It wants no answer.
+    /// The request wants no response.
     Silent,
-    /// The connection is to be closed now.
+    /// The connection must be closed now.
     Close,
 }
 
-/// What handling a request needs to know of it besides its body.
+/// A request without its body.
 #[derive(Clone)]
 pub struct RequestContext {
-    /// Which request.
+    /// The API.
     pub api_key: ApiKey,
-    /// In which version.
+    /// The version.
     pub version: i16,
-    /// What the response repeats.
+    /// The id that the response repeats.
     pub correlation_id: i32,
-    /// When its frame was complete: timeouts run from then.
+    /// When the frame was complete. Timeouts run from then.
     pub received_at: Instant,
-    /// The length of its frame.
+    /// The frame's length.
     pub frame_bytes: usize,
-    /// What its frame takes from the budget. Whoever keeps a slice of the frame keeps this too.
+    /// The reservation of the buffer that contains the frame. Every owner of a slice of the frame must hold this too.
     pub buffer: Arc<Share>,
-    /// The connection it came by.
-    pub connection: Arc<State>,
+    /// The state of the connection.
+    pub connection: Arc<ConnectionState>,
 }
 
 impl RequestContext {
-    /// The frame of `response`, with `ranges` in the place of its external records. `None`, which closes the connection,
-    /// if the response can't be encoded: it is made of what a peer sent, so a mistake of ours there must not end the
-    /// process.
+    /// Encodes `response`, with `ranges` in place of its external records. `None`, which closes the connection, if it
+    /// can't be encoded: a response contains data of peers, so our mistake there must not end the process.
     pub fn response<E: Env, M: Message>(
         &self,
         ctx: &Ctx<E>,
@@ -64,7 +63,7 @@ impl RequestContext {
         self.counted(ctx, response, complete)
     }
 
-    /// Counts a response that is complete.
+    /// Counts an encoded response in the metrics.
     pub(super) fn counted<E: Env, M: Message>(
         &self,
         ctx: &Ctx<E>,
@@ -79,7 +78,7 @@ impl RequestContext {
         Some(response)
     }
 
-    /// What a response takes up at most for repeating names of its request.
+    /// Upper bound of what a response repeats of its request's names, in bytes.
     pub fn repeated_bytes(&self) -> usize {
         match self.frame_bytes {
             ..=SMALL_MAX => 0,
@@ -116,7 +115,7 @@ impl RequestContext {
         let part = |part| match part {
             brokkr_wire::Part::Bytes(bytes) => Part::Bytes(bytes),
             brokkr_wire::Part::External { token, .. } => {
-                Part::Range(ranges[token as usize].take().expect("each range goes out once"))
+                Part::Range(ranges[token as usize].take().expect("each range is sent once"))
             }
         };
         Some(Response {
@@ -128,7 +127,7 @@ impl RequestContext {
     }
 }
 
-/// What a response of `bytes` takes from the budget. `None`: the connection is closed.
+/// Reserves memory for a response of `bytes`. `None` if there was none in time, which closes the connection.
 pub async fn response_share<E: Env>(ctx: &Ctx<E>, peer: &Peer, bytes: usize) -> Option<Share> {
     if bytes <= SMALL_MAX {
         return Some(Share::default());
@@ -168,7 +167,7 @@ mod tests {
             };
             rc.response_in::<TokioEnv, _>(rc.version, &error_log, &response, &mut [], RESPONSE_BYTES)
         };
-        // In this version a text has 16 bits for its length.
+        // This version has 16 bits for the length of a string.
         assert!(respond(32_767).is_some_and(|response| !response.parts.is_empty()));
         assert!(error_log.counts().is_empty());
         assert!(respond(32_768).is_none());

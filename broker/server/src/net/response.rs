@@ -1,4 +1,4 @@
-//! Requests under way, and the responses that they become.
+//! Pending requests, and their responses.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,37 +9,37 @@ use brokkr_wire::ApiKey;
 
 use super::memory::Share;
 
-/// What is sent for one request: nothing, where the client wants no answer.
+/// The response to one request; empty for a request that wants none.
 pub struct Response<E: Env> {
     /// The frame, in pieces.
     pub parts: Vec<Part<E>>,
-    /// What it takes from the budget until it is sent.
+    /// Its memory reservation, held until it is sent.
     pub share: Share,
-    /// What it answers.
+    /// The API of the request.
     pub api_key: ApiKey,
-    /// When the request had arrived.
+    /// When the request's frame was complete.
     pub received_at: Instant,
 }
 
-/// What is known of a response while it leaves.
-pub(super) struct Leaving {
+/// A response without its bytes, while they are sent.
+pub(super) struct OutgoingResponse {
     pub(super) share: Share,
     pub(super) api_key: ApiKey,
     pub(super) received_at: Instant,
 }
 
 impl<E: Env> Response<E> {
-    pub(super) fn leave(self) -> (Vec<Part<E>>, Leaving) {
-        let leaving = Leaving {
+    pub(super) fn into_parts(self) -> (Vec<Part<E>>, OutgoingResponse) {
+        let outgoing = OutgoingResponse {
             share: self.share,
             api_key: self.api_key,
             received_at: self.received_at,
         };
-        (self.parts, leaving)
+        (self.parts, outgoing)
     }
 
-    /// Bytes that are in memory.
-    pub(super) fn memory(&self) -> usize {
+    /// Bytes of the parts in memory; file ranges don't count.
+    pub(super) fn memory_bytes(&self) -> usize {
         let memory = |part: &Part<E>| match part {
             Part::Bytes(bytes) => bytes.len(),
             Part::Range(_) => 0,
@@ -48,11 +48,11 @@ impl<E: Env> Response<E> {
     }
 }
 
-/// A request under way. `None`: the connection is to be closed.
+/// The future of a response. `None` if the connection must be closed.
 pub type Pending<E> = Pin<Box<dyn Future<Output = Option<Response<E>>> + Send>>;
 
-/// A request under way with the memory that it holds.
-pub(super) struct UnderWay<E: Env> {
+/// A pending request and the memory that it holds.
+pub(super) struct PendingRequest<E: Env> {
     pub(super) pending: Pending<E>,
     pub(super) frame_bytes: usize,
     pub(super) decoded: Share,

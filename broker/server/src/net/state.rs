@@ -1,4 +1,4 @@
-//! State that the two tasks of a connection and its requests under way share.
+//! The state that a connection's two tasks and its pending requests share.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use brokkr_env::Env;
 use futures_util::future::FutureExt;
 use tokio::sync::Notify;
 
-use super::memory::Holds;
-use super::response::UnderWay;
+use super::memory::HeldBytes;
+use super::response::PendingRequest;
 use crate::coop::{STEPS_MAX, yield_now};
 
 /// A connection is read no further while its requests under way hold more decoded bytes than this.
@@ -17,164 +17,165 @@ const DECODED_BYTES_MAX: usize = 512 * 1024;
 /// With more requests than this behind it nobody lets a fetch wait.
 const BEHIND_PARKED_MAX: usize = 16;
 
-/// State that the two tasks of a connection and its requests under way share.
+/// The state that a connection's two tasks and its pending requests share.
 #[derive(Default)]
-pub struct State {
-    /// The peer sends nothing more, or nothing more is read from it for now.
-    hurried: AtomicBool,
-    hurry: Notify,
-    /// Requests under way, the bytes of their frames, and what they decoded to.
-    requests: AtomicUsize,
+pub struct ConnectionState {
+    /// Whether the reader waits for something else than bytes, or has ended. Parked fetches are then answered.
+    reader_blocked: AtomicBool,
+    unpark: Notify,
+    /// The pending requests, the bytes of their frames, and of what they decoded to.
+    pending_requests: AtomicUsize,
     frame_bytes: AtomicUsize,
     decoded_bytes: AtomicUsize,
-    /// Some of them were answered.
-    fewer: Notify,
-    /// The connection is to be closed.
+    /// Notified when a pending request was answered.
+    answered: Notify,
+    /// Notified when the connection must be closed.
     pub(super) closed: Notify,
-    /// What is dispatched takes long, so that meanwhile the peer's end has to be looked for; and the peer has closed its side.
+    /// Notified when the dispatched request starts long work; and whether the peer has closed its side meanwhile.
     pub(super) long_work: Notify,
     pub(super) peer_closed: AtomicBool,
-    /// What the reader does since it last waited for its peer: appends.
-    pub reading: Worked,
-    /// What the writer does: all other requests.
-    pub answering: Worked,
-    /// Requests under way that change what a later one finds.
-    changing: AtomicUsize,
-    changed: Notify,
+    /// Steps of the reader since it last waited for its peer: appends.
+    pub reading: TaskSteps,
+    /// Steps of the writer: all other requests.
+    pub answering: TaskSteps,
+    /// Pending requests that change what a later one depends on.
+    mutations: AtomicUsize,
+    mutation_done: Notify,
 }
 
-/// A request that changes what later ones find (a topic that it creates), until it is carried out or given up.
-pub struct Changing(Arc<State>);
+/// A pending request that changes what later ones depend on (a topic that it creates). Dropped when the request is done or
+/// abandoned.
+pub struct MutationGuard(Arc<ConnectionState>);
 
-impl Changing {
-    /// For a request that is dispatched now.
-    pub fn begin(state: &Arc<State>) -> Self {
-        state.changing.fetch_add(1, Ordering::AcqRel);
+impl MutationGuard {
+    /// For a request that is being dispatched.
+    pub fn begin(state: &Arc<ConnectionState>) -> Self {
+        state.mutations.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(state))
     }
 }
 
-impl Drop for Changing {
+impl Drop for MutationGuard {
     fn drop(&mut self) {
-        self.0.changing.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_waiters();
+        self.0.mutations.fetch_sub(1, Ordering::AcqRel);
+        self.0.mutation_done.notify_waiters();
     }
 }
 
-/// Steps that a task has done for its connection's requests since others had a turn. Each request's long loops give way by themselves;
-/// but many requests that are short follow each other in one task.
+/// Counts the steps that a task has done for its connection since it last yielded. Long loops yield by themselves; this
+/// counter makes many short requests that follow each other yield too.
 #[derive(Default)]
-pub struct Worked(AtomicUsize);
+pub struct TaskSteps(AtomicUsize);
 
-impl Worked {
-    /// So many more are done, or will be at once. Cancel-safe.
+impl TaskSteps {
+    /// Counts `steps`, and yields if they are many. Cancel-safe.
     pub async fn steps(&self, steps: usize) {
         let done = self.0.fetch_add(steps, Ordering::Relaxed) + steps;
         if done >= STEPS_MAX {
-            self.rest();
+            self.reset();
             yield_now().await;
         }
     }
 
-    /// The task waits for its peer: so others have a turn.
-    pub fn rest(&self) {
+    /// The task waits for its peer, so other tasks run.
+    pub fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
 
-impl State {
-    pub(super) fn hurry(&self, hurried: bool) {
-        self.hurried.store(hurried, Ordering::Release);
-        if hurried {
-            self.hurry.notify_waiters();
+impl ConnectionState {
+    pub(super) fn set_reader_blocked(&self, is_blocked: bool) {
+        self.reader_blocked.store(is_blocked, Ordering::Release);
+        if is_blocked {
+            self.unpark.notify_waiters();
         }
     }
 
-    /// Runs what keeps the reader from reading: while it waits, what is parked is answered.
-    pub(super) async fn not_reading<T>(&self, what: impl Future<Output = T>) -> T {
-        let mut what = std::pin::pin!(what);
-        // Most of the time it waits for nothing.
-        if let Some(done) = what.as_mut().now_or_never() {
+    /// Runs work during which the reader does not read. If it has to wait, parked fetches are answered.
+    pub(super) async fn while_not_reading<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        // Most of the time the work does not wait.
+        if let Some(done) = work.as_mut().now_or_never() {
             return done;
         }
-        self.hurry(true);
-        let done = what.await;
-        self.hurry(false);
+        self.set_reader_blocked(true);
+        let done = work.await;
+        self.set_reader_blocked(false);
         done
     }
 
-    pub(super) fn begun<E: Env>(&self, request: &UnderWay<E>) {
+    pub(super) fn add_pending<E: Env>(&self, request: &PendingRequest<E>) {
         self.frame_bytes.fetch_add(request.frame_bytes, Ordering::Relaxed);
         self.decoded_bytes
             .fetch_add(request.decoded.bytes(), Ordering::Relaxed);
-        if self.requests.fetch_add(1, Ordering::AcqRel) == BEHIND_PARKED_MAX {
-            self.hurry.notify_waiters();
+        if self.pending_requests.fetch_add(1, Ordering::AcqRel) == BEHIND_PARKED_MAX {
+            self.unpark.notify_waiters();
         }
     }
 
-    pub(super) fn ended<E: Env>(&self, request: &UnderWay<E>) {
+    pub(super) fn remove_pending<E: Env>(&self, request: &PendingRequest<E>) {
         self.frame_bytes.fetch_sub(request.frame_bytes, Ordering::Relaxed);
         self.decoded_bytes
             .fetch_sub(request.decoded.bytes(), Ordering::Relaxed);
-        self.requests.fetch_sub(1, Ordering::AcqRel);
-        self.fewer.notify_waiters();
+        self.pending_requests.fetch_sub(1, Ordering::AcqRel);
+        self.answered.notify_waiters();
     }
 
-    pub(super) fn holds_much(&self, frame_bytes_max: usize) -> bool {
+    pub(super) fn is_over_limit(&self, frame_bytes_max: usize) -> bool {
         self.decoded_bytes.load(Ordering::Relaxed) > DECODED_BYTES_MAX
             || self.frame_bytes.load(Ordering::Relaxed) > frame_bytes_max
     }
 
-    /// Waits until the requests under way hold little enough for another one. Cancel-safe.
-    pub(super) async fn room(&self, frame_bytes_max: usize) {
+    /// Waits until the pending requests hold little enough for another one. Cancel-safe.
+    pub(super) async fn until_below_limit(&self, frame_bytes_max: usize) {
         loop {
-            let heard = self.fewer.notified();
-            if !self.holds_much(frame_bytes_max) {
+            let notified = self.answered.notified();
+            if !self.is_over_limit(frame_bytes_max) {
                 return;
             }
-            heard.await;
+            notified.await;
         }
     }
 
-    pub(super) fn holds(&self, responses: usize) -> Holds {
-        Holds {
+    pub(super) fn held_bytes(&self, responses: usize) -> HeldBytes {
+        HeldBytes {
             buffers: self.frame_bytes.load(Ordering::Relaxed),
             decoded: self.decoded_bytes.load(Ordering::Relaxed),
             responses,
         }
     }
 
-    /// What is dispatched now takes long.
-    pub fn works_for_long(&self) {
+    /// The request that is being dispatched starts long work.
+    pub fn start_long_work(&self) {
         self.long_work.notify_one();
     }
 
-    /// Whether the peer is known to have closed its side, while a request was dispatched.
+    /// Whether the peer has closed its side, as far as the reader saw during long work.
     pub fn is_peer_closed(&self) -> bool {
         self.peer_closed.load(Ordering::Acquire)
     }
 
-    /// Waits until all requests of this connection that change something are carried out. Cancel-safe.
-    pub async fn all_changed(&self) {
+    /// Waits until all requests of this connection that change something are done. Cancel-safe.
+    pub async fn mutations_done(&self) {
         loop {
-            let heard = self.changed.notified();
-            if self.changing.load(Ordering::Acquire) == 0 {
+            let notified = self.mutation_done.notified();
+            if self.mutations.load(Ordering::Acquire) == 0 {
                 return;
             }
-            heard.await;
+            notified.await;
         }
     }
 
-    /// Waits until what is parked had better be answered: the peer has closed its side, or so many requests wait behind this one
-    /// that soon nothing more would be read, and its end could not be seen. Cancel-safe.
-    pub async fn hurried(&self) {
+    /// Waits until parked fetches must be answered: the reader is blocked, or so many requests wait behind the fetch that
+    /// the reader will soon be, and could not see the connection's end. Cancel-safe.
+    pub async fn until_unpark(&self) {
         loop {
-            let heard = self.hurry.notified();
-            let behind = self.requests.load(Ordering::Acquire) > BEHIND_PARKED_MAX;
-            if behind || self.hurried.load(Ordering::Acquire) {
+            let notified = self.unpark.notified();
+            let are_many_behind = self.pending_requests.load(Ordering::Acquire) > BEHIND_PARKED_MAX;
+            if are_many_behind || self.reader_blocked.load(Ordering::Acquire) {
                 return;
             }
-            heard.await;
+            notified.await;
         }
     }
 }
@@ -184,8 +185,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_requests_that_are_short_give_way() {
-        let state = State::default();
+    fn many_short_requests_yield() {
+        let state = ConnectionState::default();
         let short = || state.reading.steps(STEPS_MAX / 4).now_or_never().is_some();
         let at_once: Vec<bool> = (0..8).map(|_| short()).collect();
         assert_eq!(at_once, [true, true, true, false, true, true, true, false]);

@@ -1,7 +1,8 @@
-//! A partition that this broker serves: finds its log, creates it, or sets aside the log of another topic.
+//! A partition assigned to this broker: finds its log, creates it, or sets aside the log of another topic.
 //!
-//! A folder is removed only if a committed record says that its topic was deleted. Every other folder that is not the partition's is
-//! set aside as Kafka does, `TOPIC-N.UNIQUEID-stray`. A log is made only where there is nothing, and not where records were durable.
+//! A folder is deleted only if a committed record says that its topic was deleted. Every other folder that is not the
+//! partition's is set aside as in Kafka, as `TOPIC-N.UNIQUEID-stray`. A log is created only where there is no folder, and
+//! not if records of the partition were durable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,49 +14,49 @@ use brokkr_types::{LeaderEpoch, NodeId, Offset, Uuid};
 use imbl::OrdSet;
 use tokio::sync::Semaphore;
 
-use super::message::Closed;
+use super::message::CloseResult;
 use crate::config::TopicConfig;
 
-/// A partition's log, as its owner has it.
+/// A partition's log as its owner holds it.
 pub(super) enum OwnedLog<E: Env> {
-    /// Nothing was ever appended to it.
+    /// Nothing was ever appended to the log; most of its files don't exist yet.
     Fresh(FreshLog<E>),
-    /// It can be appended to.
+    /// The log is open for appends.
     Open(Box<Log<E>>),
 }
 
 /// Topics that were deleted, by committed records.
 pub type DeletedTopics = OrdSet<Uuid>;
 
-/// A partition that this broker is to serve.
+/// A partition that this broker must serve.
 pub struct Assignment<E: Env> {
     /// The topic's id.
     pub topic_id: Uuid,
     /// The partition's folder in its log directory.
     pub folder: Box<str>,
-    /// Its log directory; `None` where that is none of those that could be opened.
-    pub place: Option<Place<E>>,
-    /// The leader's epoch.
+    /// Its log directory; `None` if that could not be opened at the start.
+    pub log_dir: Option<AssignedLogDir<E>>,
+    /// The leader epoch.
     pub leader_epoch: LeaderEpoch,
-    /// The brokers that hold it.
+    /// The replicas.
     pub replicas: Vec<NodeId>,
-    /// Those in sync.
+    /// The in-sync replicas.
     pub isr: Vec<NodeId>,
-    /// The topic's configuration.
+    /// The topic's resolved configuration.
     pub config: Arc<TopicConfig>,
 }
 
-/// The log directory of a partition.
-pub struct Place<E: Env> {
-    /// Its logs.
+/// The log directory of an assigned partition, with what it recorded of the partition.
+pub struct AssignedLogDir<E: Env> {
+    /// The directory's logs.
     pub logs: LogDir<E>,
-    /// What it remembers of the log, if the log was not opened in this life.
+    /// The directory's checkpoint of the log; `None` if there is none, or if the log was opened since the start.
     pub recorded: Option<Recorded>,
-    /// Whether the start found a folder of this name.
+    /// Whether the folder existed at the start.
     pub has_folder: bool,
-    /// Topics that were deleted before this partition was assigned.
+    /// Topics deleted before this partition was assigned.
     pub deleted: DeletedTopics,
-    /// Permits for opening logs of this directory.
+    /// Permits that bound how many logs of this directory are opened at a time.
     pub openings: Arc<Semaphore>,
 }
 
@@ -76,31 +77,31 @@ impl<E: Env> Assignment<E> {
         leader
     }
 
-    /// How a log is closed that was not opened yet: as the last stop left it.
-    pub(super) fn closed_unopened(&self) -> Closed {
-        match &self.place {
-            Some(Place {
+    /// The result of closing a log that was never opened: the state is that of the last stop.
+    pub(super) fn close_unopened(&self) -> CloseResult {
+        match &self.log_dir {
+            Some(AssignedLogDir {
                 recorded: Some(recorded),
                 ..
-            }) if recorded.clean => Closed::Clean(Some(recorded.clone())),
-            // The log of a new partition was not made yet.
-            Some(Place {
+            }) if recorded.clean => CloseResult::Clean(Some(recorded.clone())),
+            // The log of a new partition was not created.
+            Some(AssignedLogDir {
                 recorded: None,
                 has_folder: false,
                 ..
-            }) => Closed::Clean(None),
-            _ => Closed::Unclean,
+            }) => CloseResult::Clean(None),
+            _ => CloseResult::Unclean,
         }
     }
 
-    /// Deletes a log that nobody has open.
+    /// Deletes a log that is not open.
     pub(super) async fn delete(&self, error_log: &ErrorLog) {
-        let Some(place) = &self.place else {
-            // It is in a directory that is not there: set aside when that comes back.
+        let Some(log_dir) = &self.log_dir else {
+            // The directory is missing. The folder is set aside when the directory is back.
             return;
         };
         let after = Duration::from_millis(self.config.log.file_delete_delay_ms);
-        match place.logs.delete_log(&self.folder, after).await {
+        match log_dir.logs.delete_log(&self.folder, after).await {
             Err(LogError::Io(e)) if e.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 let what = format_args!("{}: {error}", self.folder);
@@ -110,31 +111,35 @@ impl<E: Env> Assignment<E> {
         }
     }
 
-    /// Opens the log that is there, or makes one.
+    /// Opens the existing log, or creates one.
+    ///
+    /// # Errors
+    /// `LogError::Malformed` if the log may have lost records or belongs to another topic by one of its files only; IO
+    /// errors.
     pub(super) async fn open(&self, error_log: &ErrorLog) -> Result<OwnedLog<E>, LogError> {
-        let place = self.place.as_ref().expect("the caller looked");
-        let (logs, folder) = (&place.logs, &*self.folder);
+        let log_dir = self.log_dir.as_ref().expect("the caller checked it");
+        let (logs, folder) = (&log_dir.logs, &*self.folder);
         match logs.dir().list(folder).await {
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                self.is_not_lost(place.recorded.as_ref())?;
+                self.check_not_lost(log_dir.recorded.as_ref())?;
                 return self.create(logs).await;
             }
             Err(e) => return Err(e.into()),
         }
-        let recorded = place.recorded.clone().unwrap_or_default();
+        let recorded = log_dir.recorded.clone().unwrap_or_default();
         if let Some(fresh) = logs.fresh(folder, self.topic_id, &recorded).await? {
             brokkr_types::reached!("a fresh log was found");
             return Ok(OwnedLog::Fresh(fresh));
         }
         let mut id = logs.topic_id(folder).await?;
         if id.is_zero() {
-            // Only the checkpoint knows.
+            // Only the checkpoint has the id.
             id = recorded.topic_id;
         }
         if !id.is_zero() && id != self.topic_id {
             let by_manifest = logs.topic_id_by_manifest(folder).await?;
-            // What has a checksum says that the log is this topic's: `partition.metadata`, which has none, is wrong.
+            // A file with a checksum says that the log is this topic's, so `partition.metadata`, which has none, is wrong.
             if recorded.topic_id == self.topic_id || by_manifest == self.topic_id {
                 return Err(LogError::Malformed {
                     file: format!("{folder}/partition.metadata"),
@@ -144,8 +149,8 @@ impl<E: Env> Assignment<E> {
                     ),
                 });
             }
-            // R11: what a topic of the same name left behind is not this one's.
-            self.remove_or_set_aside(place, error_log, id).await?;
+            // R11: the log of an earlier topic of the same name is not this topic's.
+            self.delete_or_set_aside(log_dir, error_log, id).await?;
             return self.create(logs).await;
         }
         let (mut log, recovery) = logs.open_log(folder, &self.config.log, &recorded).await?;
@@ -157,10 +162,10 @@ impl<E: Env> Assignment<E> {
         if log.topic_id().is_zero() {
             if id != self.topic_id && log.log_end() > Offset(0) {
                 drop(log);
-                self.remove_or_set_aside(place, error_log, Uuid::ZERO).await?;
+                self.delete_or_set_aside(log_dir, error_log, Uuid::ZERO).await?;
                 return self.create(logs).await;
             }
-            // The checkpoint knows it for this topic's; or there is nothing in it: a creation that a crash interrupted.
+            // The checkpoint says that it is this topic's; or the log is empty, since a crash interrupted its creation.
             log.set_topic_id(self.topic_id).await?;
             brokkr_types::reached!("a lost partition.metadata was written again");
             if error_log.is_first_of("partition.metadata written again", folder) {
@@ -176,21 +181,21 @@ impl<E: Env> Assignment<E> {
         Ok(OwnedLog::Fresh(fresh))
     }
 
-    async fn remove_or_set_aside(
+    async fn delete_or_set_aside(
         &self,
-        place: &Place<E>,
+        log_dir: &AssignedLogDir<E>,
         error_log: &ErrorLog,
         id: Uuid,
     ) -> Result<(), LogError> {
         let delay = Duration::from_millis(self.config.log.file_delete_delay_ms);
-        let is_deleted = place.deleted.contains(&id);
-        remove_or_set_aside(&place.logs, error_log, &self.folder, id, is_deleted, delay).await
+        let is_deleted = log_dir.deleted.contains(&id);
+        delete_or_set_aside(&log_dir.logs, error_log, &self.folder, id, is_deleted, delay).await
     }
 
-    /// A folder that is missing must not be one that had records.
-    fn is_not_lost(&self, recorded: Option<&Recorded>) -> Result<(), LogError> {
-        let is_its = |r: &&Recorded| r.topic_id == self.topic_id || r.foreign;
-        let Some(lost) = recorded.filter(|r| is_its(r) && r.recovery_point > Some(Offset(0))) else {
+    /// Checks that a missing folder had no durable records.
+    fn check_not_lost(&self, recorded: Option<&Recorded>) -> Result<(), LogError> {
+        let is_this_topics = |r: &&Recorded| r.topic_id == self.topic_id || r.foreign;
+        let Some(lost) = recorded.filter(|r| is_this_topics(r) && r.recovery_point > Some(Offset(0))) else {
             return Ok(());
         };
         Err(LogError::Malformed {
@@ -203,9 +208,9 @@ impl<E: Env> Assignment<E> {
     }
 }
 
-/// Removes a folder whose log is of the topic `id` (zero: not known) and of no partition here, if that topic was deleted; else sets
-/// it aside.
-pub async fn remove_or_set_aside<E: Env>(
+/// Deletes the folder of a log that no partition here has, if its topic `id` (zero: unknown) was deleted; else sets it
+/// aside.
+pub async fn delete_or_set_aside<E: Env>(
     logs: &LogDir<E>,
     error_log: &ErrorLog,
     folder: &str,

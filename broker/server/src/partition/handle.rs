@@ -1,4 +1,4 @@
-//! The way to the owner of a partition.
+//! A handle to a partition: sends messages to its owner and reads its published state.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use brokkr_wire::ErrorCode;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::message::{Control, Message, Refused, Room};
+use super::message::{ControlMessage, DataMessage, PartitionError, QueuePermit};
 use super::view::{PartitionState, ViewRef};
 use super::waiters::{Waiter, Waiters};
 
@@ -18,74 +18,75 @@ pub(super) const QUEUE_KIB_MAX: u32 = 8 * 1024;
 /// Capacity of the owner's queue for control.
 pub(super) const CONTROL_MAX: usize = 16;
 
-/// What the owner and the handles share.
+/// State that the owner and the handles share.
 pub(super) struct Shared<E: Env> {
     pub(super) state: Latest<PartitionState<E>>,
     pub(super) waiters: Waiters,
-    /// Notified when the log was opened, or could not be.
+    /// Notified when the log is open, or could not be opened.
     pub(super) opened: Notify,
 }
 
-/// What others hold of a partition. Cloning shares the owner.
-pub struct Handle<E: Env> {
-    pub(super) queue: mpsc::Sender<Message>,
-    pub(super) room: Arc<Semaphore>,
-    pub(super) control: mpsc::Sender<Control>,
+/// A handle to a partition. Cloning shares the owner.
+pub struct PartitionHandle<E: Env> {
+    pub(super) queue: mpsc::Sender<DataMessage>,
+    pub(super) queue_kib: Arc<Semaphore>,
+    pub(super) control: mpsc::Sender<ControlMessage>,
     pub(super) shared: Arc<Shared<E>>,
 }
 
-impl<E: Env> Clone for Handle<E> {
+impl<E: Env> Clone for PartitionHandle<E> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
-            room: Arc::clone(&self.room),
+            queue_kib: Arc::clone(&self.queue_kib),
             control: self.control.clone(),
             shared: Arc::clone(&self.shared),
         }
     }
 }
 
-impl<E: Env> Handle<E> {
+impl<E: Env> PartitionHandle<E> {
     /// The latest view; `None` while the log is being opened.
     ///
     /// # Errors
     /// KAFKA_STORAGE_ERROR while the partition is offline.
-    pub fn view(&self) -> Result<Option<ViewRef<E>>, Refused> {
+    pub fn view(&self) -> Result<Option<ViewRef<E>>, PartitionError> {
         let state = self.shared.state.get();
         match &*state {
             PartitionState::Open(_) => Ok(Some(ViewRef(state))),
             PartitionState::Opening => Ok(None),
-            PartitionState::Offline => Err(Refused::of(ErrorCode::KAFKA_STORAGE_ERROR)),
+            PartitionState::Offline => Err(PartitionError::new(ErrorCode::KAFKA_STORAGE_ERROR)),
         }
     }
 
-    /// The latest view, if the partition serves.
+    /// The latest view, if the log is open.
     pub fn view_if_open(&self) -> Option<ViewRef<E>> {
         self.view().ok().flatten()
     }
 
-    /// The latest view, once the log is open. Cancel-safe.
+    /// The latest view, once the log is open. Waits until `until` at most. Cancel-safe.
     ///
     /// # Errors
-    /// KAFKA_STORAGE_ERROR while the partition is offline; NOT_LEADER_OR_FOLLOWER where it is still being opened at `until`.
-    pub async fn opened(&self, env: &E, until: Instant) -> Result<ViewRef<E>, Refused> {
+    /// KAFKA_STORAGE_ERROR while the partition is offline; NOT_LEADER_OR_FOLLOWER if the log is still being opened at
+    /// `until`.
+    pub async fn wait_for_view(&self, env: &E, until: Instant) -> Result<ViewRef<E>, PartitionError> {
         if let Some(view) = self.view()? {
             return Ok(view);
         }
         tokio::select! {
             biased;
-            () = self.settled() => brokkr_types::reached!("a request waited for a log to be opened"),
+            () = self.opening_finished() => brokkr_types::reached!("a request waited for a log to be opened"),
             () = env.sleep_until(until) => {}
         }
         self.view()?
-            .ok_or_else(|| Refused::of(ErrorCode::NOT_LEADER_OR_FOLLOWER))
+            .ok_or_else(|| PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER))
     }
 
-    /// Waits until the log was opened, or could not be. Cancel-safe.
-    pub async fn settled(&self) {
+    /// Waits until the log is open, or could not be opened. Cancel-safe.
+    pub async fn opening_finished(&self) {
         loop {
             let mut opened = std::pin::pin!(self.shared.opened.notified());
-            // BEFORE it is looked at: what is published after that is heard.
+            // BEFORE the state is read: a later publication notifies.
             opened.as_mut().enable();
             if !matches!(self.view(), Ok(None)) {
                 return;
@@ -94,44 +95,47 @@ impl<E: Env> Handle<E> {
         }
     }
 
-    /// Whether its log is damaged or can't be read, or its log directory failed.
+    /// Whether the partition is offline: its log is damaged or can't be read, or its log directory failed.
     pub fn is_offline(&self) -> bool {
         self.view().is_err()
     }
 
-    /// Has the waiter told, with this place, when the high watermark is no longer what it saw; of a log that was still being opened
-    /// (`None`) when it is open or offline.
-    pub fn wait(&self, seen: Option<Offset>, waiter: &Arc<Waiter>, place: usize) {
-        self.shared.waiters.add(waiter, place);
-        // AFTER that: the owner publishes first and tells then, so one of both sees the other.
+    /// Notifies the waiter, with this index, when the high watermark is no longer `seen`, or the partition goes offline;
+    /// if `seen` is `None`, when the log has been opened.
+    pub fn register_waiter(&self, seen: Option<Offset>, waiter: &Arc<Waiter>, index: usize) {
+        self.shared.waiters.add(waiter, index);
+        // AFTER the registration: the owner publishes before it notifies, so either the owner finds the waiter or this
+        // finds the change.
         let now = self.view();
         if now.is_err() || now.is_ok_and(|view| view.map(|v| v.high_watermark) != seen) {
-            waiter.tell(place, false);
+            waiter.notify(index, false);
         }
     }
 
-    /// Waits for room in the queue for a batch of `bytes`. Cancel-safe.
-    pub async fn room(&self, bytes: usize) -> Room {
+    /// Waits for space in the queue for a batch of `bytes`. Cancel-safe.
+    pub async fn reserve_queue(&self, bytes: usize) -> QueuePermit {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(kib.min(QUEUE_KIB_MAX));
-        Room(room.await.expect("it is never closed"))
+        let permit = Arc::clone(&self.queue_kib).acquire_many_owned(kib.min(QUEUE_KIB_MAX));
+        QueuePermit(permit.await.expect("the semaphore is never closed"))
     }
 
-    /// Sends data, behind what was sent before. `false` if there is no owner any more.
-    pub async fn send(&self, message: Message) -> bool {
+    /// Sends a data message, in order. `false` if the owner has ended.
+    pub async fn send(&self, message: DataMessage) -> bool {
         self.queue.send(message).await.is_ok()
     }
 
-    /// Sends control. `false` if there is no owner any more.
-    pub async fn control(&self, control: Control) -> bool {
+    /// Sends a control message. `false` if the owner has ended.
+    pub async fn send_control(&self, control: ControlMessage) -> bool {
         match control {
-            // One that waits already is enough.
-            Control::Retention => !matches!(self.control.try_send(control), Err(TrySendError::Closed(_))),
+            // One queued message is enough.
+            ControlMessage::Retention => {
+                !matches!(self.control.try_send(control), Err(TrySendError::Closed(_)))
+            }
             control => self.control.send(control).await.is_ok(),
         }
     }
 
-    /// Messages that wait for the owner.
+    /// Data messages in the queue.
     pub fn queued(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }

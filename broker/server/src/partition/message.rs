@@ -1,4 +1,4 @@
-//! What the owner of a partition is sent, and what it answers.
+//! Messages to the owner of a partition, and its replies.
 
 use std::sync::Arc;
 
@@ -13,118 +13,121 @@ use crate::config::TopicConfig;
 use crate::metrics::TopicTraffic;
 use crate::net::memory::Share;
 
-/// Where a batch went.
+/// The result of an append, as the producer's response reports it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Placed {
-    /// The offset of its first record: the original one, for a duplicate.
+pub struct AppendInfo {
+    /// The offset of the batch's first record. For a duplicate, that of the original batch.
     pub base_offset: Offset,
-    /// The broker's time for it, or none where records keep their own. For a duplicate its largest timestamp.
+    /// The broker's append time, or none if records keep their own timestamps. For a duplicate, the batch's largest
+    /// timestamp.
     pub log_append_time: UnixMillis,
-    /// Where the log starts.
+    /// The log start offset.
     pub log_start: Offset,
 }
 
-/// Why something asked of a partition can't be.
+/// An error of a partition in a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Kafka's code.
+pub struct PartitionError {
+    /// Kafka's error code.
     pub code: ErrorCode,
-    /// The sentence for the client.
-    pub why: Option<String>,
+    /// The error message for the client.
+    pub message: Option<String>,
 }
 
-impl Refused {
-    /// A refusal that needs no sentence.
-    pub fn of(code: ErrorCode) -> Self {
-        Self { code, why: None }
+impl PartitionError {
+    /// An error without a message.
+    pub fn new(code: ErrorCode) -> Self {
+        Self { code, message: None }
     }
 
-    /// A refusal with a sentence.
-    pub fn because(code: ErrorCode, why: impl std::fmt::Display) -> Self {
+    /// An error with a message.
+    pub fn with_message(code: ErrorCode, message: impl std::fmt::Display) -> Self {
         Self {
             code,
-            why: Some(why.to_string()),
+            message: Some(message.to_string()),
         }
     }
 
-    /// The sentence, as responses have it: clipped.
-    pub fn message(&self) -> Option<Str> {
-        self.why.as_deref().map(Str::message)
+    /// The message, clipped to the length that responses allow.
+    pub fn message_str(&self) -> Option<Str> {
+        self.message.as_deref().map(Str::message)
     }
 }
 
-/// The answer to an append.
-pub type Answer = Result<Placed, Refused>;
+/// The reply to an append.
+pub type AppendResult = Result<AppendInfo, PartitionError>;
 
-/// What a batch takes from the memory budget until it is on disk, whether or not anybody waits for the answer.
+/// A batch's reservations from the memory budget, held until it is on disk, whether or not a response still waits for it.
 #[derive(Debug)]
-pub struct Held {
-    /// The buffer that its bytes are a slice of.
+pub struct BatchMemory {
+    /// The reservation of the read buffer that its bytes are a slice of.
     pub buffer: Arc<Share>,
-    /// Its own bytes, where its records were written anew.
+    /// The reservation of its own bytes, if its records were rewritten.
     pub rebuilt: Share,
 }
 
-/// A batch's place in the owner's queue.
+/// A batch's space in the owner's queue.
 #[derive(Debug)]
-pub struct Room(#[expect(dead_code, reason = "it gives back by its end")] pub(super) OwnedSemaphorePermit);
+pub struct QueuePermit(
+    #[expect(dead_code, reason = "dropping it releases the space")] pub(super) OwnedSemaphorePermit,
+);
 
 /// A batch to append.
 pub struct Append {
     /// The batch.
     pub batch: Validated,
-    /// Whether the producer asked for acks=all.
+    /// Whether the producer requested acks=all.
     pub acks_all: bool,
-    /// Its share of the memory budget.
-    pub held: Held,
-    /// Its place in the queue.
-    pub room: Room,
-    /// Where it is counted.
+    /// Its memory reservations.
+    pub memory: BatchMemory,
+    /// Its space in the queue, released when the owner takes the message.
+    pub queue_permit: QueuePermit,
+    /// The topic's traffic counters.
     pub traffic: Arc<TopicTraffic>,
-    /// Answered when it is committed.
-    pub reply: oneshot::Sender<Answer>,
+    /// Receives the reply when the batch is committed.
+    pub reply: oneshot::Sender<AppendResult>,
 }
 
-/// Data messages to an owner: carried out in the order in which they were sent. Small, since an idle queue has room for 32.
-pub enum Message {
-    /// Append a batch.
+/// Data messages to an owner, processed in the order sent. Small, since a queue allocates 32 at a time.
+pub enum DataMessage {
+    /// Appends a batch.
     Append(Box<Append>),
-    /// Raise the log start (DeleteRecords); answered with the new one.
-    DeleteRecords(Offset, oneshot::Sender<Result<Offset, Refused>>),
-    /// List the idempotent producers.
+    /// Raises the log start offset (DeleteRecords). The reply is the new log start offset.
+    DeleteRecords(Offset, oneshot::Sender<Result<Offset, PartitionError>>),
+    /// Lists the idempotent producers.
     Producers(oneshot::Sender<Vec<ProducerState>>),
 }
 
 /// Control messages to an owner. They never wait behind data.
-pub enum Control {
+pub enum ControlMessage {
     /// The topic's configuration changed.
     Configure(Arc<TopicConfig>),
-    /// Delete what retention says.
+    /// Deletes segments by the retention settings.
     Retention,
-    /// The log directory failed: go offline.
-    Abandon,
-    /// Stop: flush and close.
-    Close(oneshot::Sender<Closed>),
-    /// The topic is gone: delete the log.
+    /// The log directory failed: the partition goes offline.
+    LogDirFailed,
+    /// Flushes and closes the log, and ends the owner.
+    Close(oneshot::Sender<CloseResult>),
+    /// The topic was deleted: deletes the log, and ends the owner.
     Delete(oneshot::Sender<()>),
 }
 
 /// How a log was closed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Closed {
-    /// Cleanly, with what to record of it; a log that nothing was ever appended to needs none.
+pub enum CloseResult {
+    /// Cleanly, with the checkpoint to record; a log that nothing was ever appended to needs none.
     Clean(Option<Recorded>),
-    /// Not cleanly: the next start has to look.
+    /// Not cleanly: the next start must recover it.
     Unclean,
 }
 
-impl Message {
-    /// Answers that there is no log to carry it out in.
-    pub(super) fn refuse(self) {
-        let refused = Refused::of(ErrorCode::KAFKA_STORAGE_ERROR);
+impl DataMessage {
+    /// Replies KAFKA_STORAGE_ERROR: there is no open log.
+    pub(super) fn reply_offline(self) {
+        let error = PartitionError::new(ErrorCode::KAFKA_STORAGE_ERROR);
         match self {
-            Self::Append(append) => drop(append.reply.send(Err(refused))),
-            Self::DeleteRecords(_, reply) => drop(reply.send(Err(refused))),
+            Self::Append(append) => drop(append.reply.send(Err(error))),
+            Self::DeleteRecords(_, reply) => drop(reply.send(Err(error))),
             Self::Producers(reply) => drop(reply),
         }
     }

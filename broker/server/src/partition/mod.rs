@@ -1,22 +1,22 @@
-//! A partition: its owner, one task that alone changes its log, and what others see of it.
+//! A partition: one task, its owner, is the only one to change the log; others read its published state.
 //!
 //! ```text
 //! opening ──▶ open ──▶ closed, deleted
 //!    │  ▲      │
 //!    ▼  │      ▼
-//!   offline ◀──┘      its log can't be opened, or its log directory failed
+//!   offline ◀──┘      the log can't be opened, or the log directory failed
 //! ```
-//! The owner opens the log itself ([`opening`]); messages wait in its queue meanwhile. Appends wait in the log's staging while a write
-//! is under way, and all that waits goes out as one write and one sync; an append is answered when the high watermark has passed it
-//! (L1, and P9 for duplicates). Readers look at the [`View`] that the owner publishes and read the log themselves; a request that
-//! waits for more leaves a [`Waiter`].
+//! The owner opens the log itself ([`opening`]); messages wait in its queue meanwhile. Appends are staged in the log while
+//! a write is in flight; all staged batches go out as one write and one sync. A producer gets its response when the high
+//! watermark has passed its batch (L1; P9 for duplicates). Readers use the [`View`] that the owner publishes and read the
+//! log themselves; a fetch that needs more registers a [`Waiter`].
 //!
-//! Data and control have a queue each: [`Control`] never waits behind data.
+//! Data and control have a queue each: a [`ControlMessage`] never waits behind data.
 //!
-//! Invariants: the view's high watermark never passes what is ackable (L4, L5); replies leave in offset order.
+//! Invariants: the view's high watermark never passes the ackable offset (L4, L5); replies are sent in offset order.
 
 mod assignment;
-pub mod changes;
+pub mod change_counter;
 mod handle;
 mod message;
 mod opening;
@@ -30,25 +30,27 @@ use brokkr_env::{Env, ErrorLog, Published};
 use brokkr_types::NodeId;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use changes::Changes;
+use change_counter::ChangeCounter;
 use handle::{CONTROL_MAX, QUEUE_KIB_MAX, QUEUE_MAX, Shared};
 use view::PartitionState;
 use waiters::Waiters;
 
-pub use assignment::{Assignment, DeletedTopics, Place, remove_or_set_aside};
-pub use handle::Handle;
-pub use message::{Answer, Append, Closed, Control, Held, Message, Refused};
+pub use assignment::{AssignedLogDir, Assignment, DeletedTopics, delete_or_set_aside};
+pub use handle::PartitionHandle;
+pub use message::{
+    Append, AppendResult, BatchMemory, CloseResult, ControlMessage, DataMessage, PartitionError,
+};
 pub use view::{View, ViewRef};
 pub use waiters::Waiter;
 
-/// Starts the owner of a partition, which opens its log.
+/// Starts the owner of a partition. The owner opens the log.
 pub fn start<E: Env>(
     env: &E,
     error_log: &Arc<ErrorLog>,
-    changes: &Changes,
+    changes: &ChangeCounter,
     node: NodeId,
     assignment: Assignment<E>,
-) -> Handle<E> {
+) -> PartitionHandle<E> {
     let (queue, messages) = mpsc::channel(QUEUE_MAX);
     let (control, controls) = mpsc::channel(CONTROL_MAX);
     let state = Published::new(PartitionState::Opening);
@@ -57,14 +59,14 @@ pub fn start<E: Env>(
         waiters: Waiters::default(),
         opened: Notify::new(),
     });
-    let handle = Handle {
+    let handle = PartitionHandle {
         queue,
-        room: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
+        queue_kib: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
         control,
         shared: Arc::clone(&shared),
     };
-    let outlet = owner::Outlet::new(state, shared, changes.clone());
-    let owner = owner::Owner::new(env, error_log, node, outlet, messages, controls);
+    let publisher = owner::Publisher::new(state, shared, changes.clone());
+    let owner = owner::Owner::new(env, error_log, node, publisher, messages, controls);
     env.spawn("partition", owner.run(assignment));
     handle
 }

@@ -1,4 +1,4 @@
-//! The owner opens its log, again and again where the error may pass, and refuses requests while it has none.
+//! The owner opens its log, retries transient errors, and answers requests with an error while the log is not open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use brokkr_replication::Leader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::assignment::{Assignment, OwnedLog};
-use super::message::{Closed, Control};
+use super::message::{CloseResult, ControlMessage};
 use super::owner::Owner;
 use super::view::PartitionState;
 
@@ -17,29 +17,33 @@ use super::view::PartitionState;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
-/// What an owner without an open log does next.
-enum Next {
-    TryAgain,
+/// How the time without an open log ends.
+enum OfflineExit {
+    Retry,
     End,
 }
 
 impl<E: Env> Owner<E> {
-    /// Opens the log, however often that takes. `None`: the owner is to end.
+    /// Opens the log, with retries. `None` if the owner must end.
     pub(super) async fn open(&mut self, assignment: &mut Assignment<E>) -> Option<(OwnedLog<E>, Leader)> {
         let mut attempts = 0u32;
         loop {
-            let turn = match assignment.place.as_ref().map(|place| Arc::clone(&place.openings)) {
-                Some(openings) => Some(self.turn(openings, assignment).await?),
+            let permit = match assignment
+                .log_dir
+                .as_ref()
+                .map(|log_dir| Arc::clone(&log_dir.openings))
+            {
+                Some(openings) => Some(self.open_permit(openings, assignment).await?),
                 None => None,
             };
-            let Some(turn) = turn.flatten() else {
-                // Without a directory, or its directory failed: for good.
+            let Some(permit) = permit.flatten() else {
+                // Without a log directory, or after it failed, the partition stays offline.
                 self.go_offline();
-                self.without_log(assignment, None).await;
+                self.run_without_log(assignment, None).await;
                 return None;
             };
             let opened = assignment.open(&self.error_log).await;
-            drop(turn);
+            drop(permit);
             let error = match opened {
                 Ok(mut log) => {
                     let leader = assignment.leader(self.node, &log);
@@ -51,7 +55,7 @@ impl<E: Env> Owner<E> {
                 Err(error) => error,
             };
             brokkr_types::reached!("a log went offline when it was opened");
-            let retry_at = may_pass(&error).then(|| {
+            let retry_at = is_transient(&error).then(|| {
                 let after = (RETRY_AFTER * 2u32.saturating_pow(attempts)).min(RETRY_AFTER_MAX);
                 let what = format_args!("{}, again after {after:?}: {error}", assignment.folder);
                 self.error_log
@@ -63,14 +67,14 @@ impl<E: Env> Owner<E> {
             }
             attempts += 1;
             self.go_offline();
-            match self.without_log(assignment, retry_at).await {
-                Next::TryAgain => {}
-                Next::End => return None,
+            match self.run_without_log(assignment, retry_at).await {
+                OfflineExit::Retry => {}
+                OfflineExit::End => return None,
             }
         }
     }
 
-    /// An operator has to look at each of these logs, so each has a line of its own, up to a limit.
+    /// Logs one line for each of these logs, up to a limit, since an operator must repair each.
     fn log_damaged(&self, folder: &str, error: &LogError) {
         if self
             .error_log
@@ -84,47 +88,48 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// Waits for a permit to open the log. `None`: the owner is to end. Without a permit: the log directory failed.
-    async fn turn(
+    /// Waits for a permit to open the log. The outer `None`: the owner must end. The inner `None`: the log directory
+    /// failed.
+    async fn open_permit(
         &mut self,
         openings: Arc<Semaphore>,
         assignment: &mut Assignment<E>,
     ) -> Option<Option<OwnedSemaphorePermit>> {
-        let mut turn = std::pin::pin!(openings.acquire_owned());
+        let mut permit = std::pin::pin!(openings.acquire_owned());
         loop {
             tokio::select! {
                 biased;
                 control = self.control.recv() => match control? {
-                    Control::Configure(config) => assignment.config = config,
-                    Control::Retention => {}
-                    Control::Abandon => return Some(None),
-                    Control::Close(reply) => {
-                        drop(reply.send(assignment.closed_unopened()));
+                    ControlMessage::Configure(config) => assignment.config = config,
+                    ControlMessage::Retention => {}
+                    ControlMessage::LogDirFailed => return Some(None),
+                    ControlMessage::Close(reply) => {
+                        drop(reply.send(assignment.close_unopened()));
                         return None;
                     }
-                    Control::Delete(reply) => {
+                    ControlMessage::Delete(reply) => {
                         assignment.delete(&self.error_log).await;
                         let _ = reply.send(());
                         return None;
                     }
                 },
-                turn = &mut turn => return Some(Some(turn.expect("it is never closed"))),
+                permit = &mut permit => return Some(Some(permit.expect("the semaphore is never closed"))),
             }
         }
     }
 
-    /// Publishes that nothing is served, and says so to the requests that wait.
+    /// Publishes that the partition is offline, and notifies the waiters.
     pub(super) fn go_offline(&mut self) {
-        self.outlet.publish(PartitionState::Offline);
-        self.outlet.tell(true);
+        self.publisher.publish(PartitionState::Offline);
+        self.publisher.notify_waiters(true);
     }
 
-    /// Refuses everything until the log is to be opened again, or the owner is to end.
-    async fn without_log(
+    /// Answers all data messages with an error until the log must be opened again or the owner must end.
+    async fn run_without_log(
         &mut self,
         assignment: &mut Assignment<E>,
         retry_at: Option<brokkr_types::Instant>,
-    ) -> Next {
+    ) -> OfflineExit {
         let retry = async {
             match retry_at {
                 Some(at) => self.env.sleep_until(at).await,
@@ -136,33 +141,33 @@ impl<E: Env> Owner<E> {
             tokio::select! {
                 biased;
                 control = self.control.recv() => match control {
-                    None => return Next::End,
-                    Some(Control::Configure(config)) => assignment.config = config,
-                    Some(Control::Retention | Control::Abandon) => {}
-                    Some(Control::Close(reply)) => {
-                        // It is looked at again at the next start.
-                        drop(reply.send(Closed::Unclean));
-                        return Next::End;
+                    None => return OfflineExit::End,
+                    Some(ControlMessage::Configure(config)) => assignment.config = config,
+                    Some(ControlMessage::Retention | ControlMessage::LogDirFailed) => {}
+                    Some(ControlMessage::Close(reply)) => {
+                        // The next start recovers it.
+                        drop(reply.send(CloseResult::Unclean));
+                        return OfflineExit::End;
                     }
-                    Some(Control::Delete(reply)) => {
-                        // A topic of the same name would have its log there.
+                    Some(ControlMessage::Delete(reply)) => {
+                        // A new topic of the same name would use this folder.
                         assignment.delete(&self.error_log).await;
                         let _ = reply.send(());
-                        return Next::End;
+                        return OfflineExit::End;
                     }
                 },
                 message = self.queue.recv() => match message {
-                    None => return Next::End,
-                    Some(message) => message.refuse(),
+                    None => return OfflineExit::End,
+                    Some(message) => message.reply_offline(),
                 },
-                () = &mut retry => return Next::TryAgain,
+                () = &mut retry => return OfflineExit::Retry,
             }
         }
     }
 }
 
-/// Whether an error may pass by itself.
-fn may_pass(error: &LogError) -> bool {
+/// Whether an error may be transient.
+fn is_transient(error: &LogError) -> bool {
     match error {
         LogError::Io(e) => !matches!(e.kind(), ErrorKind::Poisoned | ErrorKind::Gone),
         _ => false,

@@ -1,4 +1,4 @@
-//! The owner's loop: appends, answers, control.
+//! The owner's loop: it appends, replies and handles control messages.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -15,12 +15,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::assignment::{Assignment, OwnedLog};
 use super::handle::Shared;
-use super::message::{Answer, Append, Closed, Control, Held, Message, Placed, Refused};
+use super::message::{
+    Append, AppendInfo, AppendResult, BatchMemory, CloseResult, ControlMessage, DataMessage, PartitionError,
+};
 use super::view::{PartitionState, View};
 use super::waiters::Waiter;
 use crate::config::TopicConfig;
 use crate::metrics::TopicTraffic;
-use crate::partition::changes::Changes;
+use crate::partition::change_counter::ChangeCounter;
 
 /// Messages taken from the queue in one go.
 const TAKE_MAX: usize = 512;
@@ -28,46 +30,50 @@ const TAKE_MAX: usize = 512;
 /// Answers that an idle owner keeps room for: fewer, of a partition that is seldom written, or more are allocated anew.
 const ROOM_KEPT: RangeInclusive<usize> = 5..=64;
 
-/// Where an owner publishes.
-pub(super) struct Outlet<E: Env> {
+/// Publishes a partition's state and notifies its waiters.
+pub(super) struct Publisher<E: Env> {
     state: Published<PartitionState<E>>,
     shared: Arc<Shared<E>>,
-    changes: Changes,
-    /// Room for the waiters that are being told.
-    told: Vec<(Weak<Waiter>, usize)>,
+    changes: ChangeCounter,
+    /// Buffer for the waiters that are being notified.
+    notified: Vec<(Weak<Waiter>, usize)>,
 }
 
-impl<E: Env> Outlet<E> {
-    pub(super) fn new(state: Published<PartitionState<E>>, shared: Arc<Shared<E>>, changes: Changes) -> Self {
+impl<E: Env> Publisher<E> {
+    pub(super) fn new(
+        state: Published<PartitionState<E>>,
+        shared: Arc<Shared<E>>,
+        changes: ChangeCounter,
+    ) -> Self {
         Self {
             state,
             shared,
             changes,
-            told: Vec::new(),
+            notified: Vec::new(),
         }
     }
 
     pub(super) fn publish(&self, state: PartitionState<E>) {
         self.state.publish(state);
-        // AFTER that: whoever hears of a change finds it.
-        self.changes.note();
+        // AFTER the publication: a task that sees the count sees the state.
+        self.changes.increment();
     }
 
-    /// Tells the requests that wait that there is more, or that there will be no more.
-    pub(super) fn tell(&mut self, ended: bool) {
+    /// Notifies the waiters that there is more, or, with `ended`, that there will be no more.
+    pub(super) fn notify_waiters(&mut self, ended: bool) {
         self.shared.opened.notify_waiters();
-        self.shared.waiters.tell_all(&mut self.told, ended);
+        self.shared.waiters.notify_all(&mut self.notified, ended);
     }
 }
 
-/// An owner, apart from its log.
+/// An owner without its log.
 pub(super) struct Owner<E: Env> {
     pub(super) env: E,
     pub(super) error_log: Arc<ErrorLog>,
     pub(super) node: NodeId,
-    pub(super) outlet: Outlet<E>,
-    pub(super) queue: mpsc::Receiver<Message>,
-    pub(super) control: mpsc::Receiver<Control>,
+    pub(super) publisher: Publisher<E>,
+    pub(super) queue: mpsc::Receiver<DataMessage>,
+    pub(super) control: mpsc::Receiver<ControlMessage>,
 }
 
 impl<E: Env> Owner<E> {
@@ -75,23 +81,23 @@ impl<E: Env> Owner<E> {
         env: &E,
         error_log: &Arc<ErrorLog>,
         node: NodeId,
-        outlet: Outlet<E>,
-        queue: mpsc::Receiver<Message>,
-        control: mpsc::Receiver<Control>,
+        publisher: Publisher<E>,
+        queue: mpsc::Receiver<DataMessage>,
+        control: mpsc::Receiver<ControlMessage>,
     ) -> Self {
         Self {
             env: env.clone(),
             error_log: Arc::clone(error_log),
             node,
-            outlet,
+            publisher,
             queue,
             control,
         }
     }
 
-    /// Runs until the partition is closed or deleted, or nobody has a handle any more.
+    /// Runs until the partition is closed or deleted, or all handles are dropped.
     pub(super) async fn run(mut self, assignment: Assignment<E>) {
-        // On the heap for as long as it takes: an idle owner must be small.
+        // On the heap while it runs: an idle owner must be small.
         let opened = Box::pin(async {
             let mut assignment = assignment;
             let opened = self.open(&mut assignment).await;
@@ -100,126 +106,132 @@ impl<E: Env> Owner<E> {
         let Some((log, leader, config)) = opened.await else {
             return;
         };
-        let mut serving = Serving {
+        let mut serving = ServingOwner {
             owner: self,
             log,
             leader,
             config,
-            parked: VecDeque::new(),
-            is_abandoned: false,
+            pending: VecDeque::new(),
+            has_log_dir_failed: false,
         };
         serving.publish();
-        serving.owner.outlet.tell(false);
+        serving.owner.publisher.notify_waiters(false);
         serving.run().await;
     }
 }
 
 /// An append that is staged, written or synced, but not committed.
-struct Parked {
-    /// Its answer leaves when the high watermark reaches this.
-    until: Offset,
-    /// Offsets to report to the producer; for a duplicate, those of the original batch.
-    placed: Placed,
-    reply: oneshot::Sender<Answer>,
-    _held: Held,
+struct PendingAppend {
+    /// The reply is sent when the high watermark reaches this offset.
+    next_offset: Offset,
+    /// What to report to the producer; for a duplicate, the original batch.
+    info: AppendInfo,
+    reply: oneshot::Sender<AppendResult>,
+    _memory: BatchMemory,
 }
 
 /// An owner with an open log.
-struct Serving<E: Env> {
+struct ServingOwner<E: Env> {
     owner: Owner<E>,
     log: OwnedLog<E>,
     leader: Leader,
     config: Arc<TopicConfig>,
-    parked: VecDeque<Parked>,
-    /// Its log directory failed: nothing is published any more.
-    is_abandoned: bool,
+    pending: VecDeque<PendingAppend>,
+    /// Whether the log directory failed: the partition stays offline, and no view is published.
+    has_log_dir_failed: bool,
 }
 
-/// What an owner hears.
-enum Heard {
-    Control(Option<Control>),
+/// What wakes an owner.
+enum OwnerInput {
+    Control(Option<ControlMessage>),
     Event(Event),
     Messages(usize),
 }
 
-impl<E: Env> Serving<E> {
+impl<E: Env> ServingOwner<E> {
     async fn run(mut self) {
-        let mut taken = Vec::new();
+        let mut messages = Vec::new();
         loop {
-            let heard = self.hear(&mut taken).await;
-            match heard {
+            let input = self.next_input(&mut messages).await;
+            match input {
                 // All handles are dropped: the broker ended without closing its logs.
-                Heard::Control(None) | Heard::Messages(0) => return,
-                Heard::Control(Some(Control::Close(reply))) => return Box::pin(self.close(reply)).await,
-                Heard::Control(Some(Control::Delete(reply))) => return Box::pin(self.delete(reply)).await,
-                Heard::Control(Some(Control::Abandon)) => return Box::pin(self.abandon()).await,
-                Heard::Control(Some(Control::Configure(config))) => self.configure(config),
-                Heard::Control(Some(Control::Retention)) => Box::pin(self.retention()).await,
-                Heard::Event(event) => self.event(event),
-                Heard::Messages(_) => {
-                    for message in taken.drain(..) {
+                OwnerInput::Control(None) | OwnerInput::Messages(0) => return,
+                OwnerInput::Control(Some(ControlMessage::Close(reply))) => {
+                    return Box::pin(self.close(reply)).await;
+                }
+                OwnerInput::Control(Some(ControlMessage::Delete(reply))) => {
+                    return Box::pin(self.delete(reply)).await;
+                }
+                OwnerInput::Control(Some(ControlMessage::LogDirFailed)) => {
+                    return Box::pin(self.log_dir_failed()).await;
+                }
+                OwnerInput::Control(Some(ControlMessage::Configure(config))) => self.configure(config),
+                OwnerInput::Control(Some(ControlMessage::Retention)) => Box::pin(self.retention()).await,
+                OwnerInput::Event(event) => self.event(event),
+                OwnerInput::Messages(_) => {
+                    for message in messages.drain(..) {
                         self.message(message).await;
                     }
-                    if !ROOM_KEPT.contains(&taken.capacity()) {
-                        taken = Vec::new();
+                    if !ROOM_KEPT.contains(&messages.capacity()) {
+                        messages = Vec::new();
                     }
                 }
             }
         }
     }
 
-    /// Waits for control, the log or data, in this order. Cancel-safe.
-    async fn hear(&mut self, taken: &mut Vec<Message>) -> Heard {
+    /// Waits for control, the log or data, in this order of priority. Cancel-safe.
+    async fn next_input(&mut self, messages: &mut Vec<DataMessage>) -> OwnerInput {
         let (control, queue) = (&mut self.owner.control, &mut self.owner.queue);
         match &mut self.log {
             OwnedLog::Fresh(_) => tokio::select! {
                 biased;
-                control = control.recv() => Heard::Control(control),
-                n = queue.recv_many(taken, TAKE_MAX) => Heard::Messages(n),
+                control = control.recv() => OwnerInput::Control(control),
+                n = queue.recv_many(messages, TAKE_MAX) => OwnerInput::Messages(n),
             },
             OwnedLog::Open(log) => {
                 let can_stage = log.can_stage();
                 tokio::select! {
                     biased;
-                    control = control.recv() => Heard::Control(control),
-                    event = log.next_event() => Heard::Event(event),
-                    n = queue.recv_many(taken, TAKE_MAX), if can_stage => Heard::Messages(n),
+                    control = control.recv() => OwnerInput::Control(control),
+                    event = log.next_event() => OwnerInput::Event(event),
+                    n = queue.recv_many(messages, TAKE_MAX), if can_stage => OwnerInput::Messages(n),
                 }
             }
         }
     }
 
-    async fn message(&mut self, message: Message) {
+    async fn message(&mut self, message: DataMessage) {
         match message {
-            Message::Append(append) => {
+            DataMessage::Append(append) => {
                 let Append {
                     batch,
                     acks_all,
-                    held,
-                    room,
+                    memory,
+                    queue_permit,
                     traffic,
                     reply,
                 } = *append;
-                drop(room);
+                drop(queue_permit);
                 if acks_all && !self.leader.enough_in_sync() {
-                    return drop(reply.send(Err(Refused::of(ErrorCode::NOT_ENOUGH_REPLICAS))));
+                    return drop(reply.send(Err(PartitionError::new(ErrorCode::NOT_ENOUGH_REPLICAS))));
                 }
-                if let Err(error) = self.ready_to_append().await {
+                if let Err(error) = self.make_appendable().await {
                     let what = format_args!("{}: {error}", self.folder());
                     self.owner
                         .error_log
                         .record("a log can't be appended to; nothing changed", &what);
-                    let refused = Refused::because(ErrorCode::KAFKA_STORAGE_ERROR, &error);
-                    return drop(reply.send(Err(refused)));
+                    let error = PartitionError::with_message(ErrorCode::KAFKA_STORAGE_ERROR, &error);
+                    return drop(reply.send(Err(error)));
                 }
-                self.append(batch, held, &traffic, reply);
+                self.append(batch, memory, &traffic, reply);
             }
-            Message::DeleteRecords(before, reply) => {
+            DataMessage::DeleteRecords(before, reply) => {
                 let done = Box::pin(self.delete_records(before)).await;
                 self.publish();
                 drop(reply.send(done));
             }
-            Message::Producers(reply) => drop(reply.send(self.producers())),
+            DataMessage::Producers(reply) => drop(reply.send(self.producers())),
         }
     }
 
@@ -230,8 +242,8 @@ impl<E: Env> Serving<E> {
         }
     }
 
-    /// Makes a log that can be appended to, and its leader epoch durable. Nothing where that is so.
-    async fn ready_to_append(&mut self) -> Result<(), LogError> {
+    /// Creates the log if it is fresh, and makes the leader epoch durable. Does nothing if both are done.
+    async fn make_appendable(&mut self) -> Result<(), LogError> {
         match &mut self.log {
             OwnedLog::Open(log) if !log.owes_epoch() => Ok(()),
             OwnedLog::Open(log) => Box::pin(log.assign_epoch(self.leader.epoch())).await,
@@ -248,16 +260,16 @@ impl<E: Env> Serving<E> {
     fn open_log(&mut self) -> &mut Log<E> {
         match &mut self.log {
             OwnedLog::Open(log) => log,
-            OwnedLog::Fresh(_) => unreachable!("the caller made it ready"),
+            OwnedLog::Fresh(_) => unreachable!("the caller made it appendable"),
         }
     }
 
     fn append(
         &mut self,
         batch: Validated,
-        held: Held,
+        memory: BatchMemory,
         traffic: &TopicTraffic,
-        reply: oneshot::Sender<Answer>,
+        reply: oneshot::Sender<AppendResult>,
     ) {
         let epoch = self.leader.epoch();
         let (now, wall) = (self.owner.env.now(), self.owner.env.wall());
@@ -267,39 +279,39 @@ impl<E: Env> Serving<E> {
         match appended {
             Ok(at) => {
                 traffic.appended(batch.batch.bytes.len(), batch.records_count);
-                let placed = Placed {
+                let info = AppendInfo {
                     base_offset: at.base_offset,
-                    // Kafka keeps only the largest timestamp of a batch, and answers a duplicate with that.
+                    // Kafka keeps only a batch's largest timestamp, and reports that for a duplicate.
                     log_append_time: match at.duplicate {
                         true => at.max_timestamp,
                         false => batch.log_append_time,
                     },
                     log_start: log.log_start(),
                 };
-                self.park(Parked {
-                    until: at.last_offset.plus(1),
-                    placed,
+                self.add_pending(PendingAppend {
+                    next_offset: at.last_offset.plus(1),
+                    info,
                     reply,
-                    _held: held,
+                    _memory: memory,
                 });
             }
-            Err(error) => drop(reply.send(Err(refusal(&error)))),
+            Err(error) => drop(reply.send(Err(append_error(&error)))),
         }
     }
 
-    /// Keeps the answer until its offset is committed: which it is already, for an old duplicate.
-    fn park(&mut self, parked: Parked) {
-        if parked.until <= self.leader.high_watermark() {
+    /// Holds the reply until the batch is committed. An old duplicate is committed already.
+    fn add_pending(&mut self, append: PendingAppend) {
+        if append.next_offset <= self.leader.high_watermark() {
             brokkr_types::reached!("a duplicate of what was committed was answered at once");
-            return drop(parked.reply.send(Ok(parked.placed)));
+            return drop(append.reply.send(Ok(append.info)));
         }
-        // Duplicates aside, answers come in offset order; a duplicate's place is among them.
+        // New batches come in offset order; a duplicate is inserted among them.
         let at = self
-            .parked
+            .pending
             .iter()
-            .rposition(|p| p.until <= parked.until)
+            .rposition(|p| p.next_offset <= append.next_offset)
             .map_or(0, |i| i + 1);
-        self.parked.insert(at, parked);
+        self.pending.insert(at, append);
     }
 
     fn event(&mut self, event: Event) {
@@ -308,13 +320,13 @@ impl<E: Env> Serving<E> {
                 if let Some(high_watermark) = self.leader.on_ackable(self.owner.node, ackable.offset()) {
                     self.open_log().set_high_watermark(high_watermark);
                     self.publish();
-                    while let Some(p) = self.parked.pop_front_if(|p| p.until <= high_watermark) {
-                        drop(p.reply.send(Ok(p.placed)));
+                    while let Some(p) = self.pending.pop_front_if(|p| p.next_offset <= high_watermark) {
+                        drop(p.reply.send(Ok(p.info)));
                     }
-                    if self.parked.is_empty() && !ROOM_KEPT.contains(&self.parked.capacity()) {
-                        self.parked = VecDeque::new();
+                    if self.pending.is_empty() && !ROOM_KEPT.contains(&self.pending.capacity()) {
+                        self.pending = VecDeque::new();
                     }
-                    self.owner.outlet.tell(false);
+                    self.owner.publisher.notify_waiters(false);
                 }
             }
             Event::Failed { from, error } => {
@@ -325,11 +337,11 @@ impl<E: Env> Serving<E> {
                 self.owner
                     .error_log
                     .record("append failed; nothing of it is kept", &what);
-                while let Some(p) = self.parked.pop_back_if(|p| p.until > from) {
-                    drop(
-                        p.reply
-                            .send(Err(Refused::because(ErrorCode::KAFKA_STORAGE_ERROR, &error))),
-                    );
+                while let Some(p) = self.pending.pop_back_if(|p| p.next_offset > from) {
+                    drop(p.reply.send(Err(PartitionError::with_message(
+                        ErrorCode::KAFKA_STORAGE_ERROR,
+                        &error,
+                    ))));
                 }
                 self.publish();
             }
@@ -360,10 +372,11 @@ impl<E: Env> Serving<E> {
         self.publish();
     }
 
-    async fn delete_records(&mut self, before: Offset) -> Result<Offset, Refused> {
+    async fn delete_records(&mut self, before: Offset) -> Result<Offset, PartitionError> {
         let all = before.0 == -1;
         if all && let OwnedLog::Open(log) = &self.log {
-            // As Kafka, whose high watermark has passed by now what this connection wrote before, also with acks=0.
+            // As in Kafka, where the high watermark has passed by now what this connection produced before, with acks=0
+            // too.
             let end = log.log_end();
             while self.leader.high_watermark() < end.min(self.open_log().log_end()) {
                 let event = self.open_log().next_event().await;
@@ -371,16 +384,16 @@ impl<E: Env> Serving<E> {
             }
         }
         let high_watermark = self.leader.high_watermark();
-        // -1 is the high watermark, as in Kafka.
+        // As in Kafka, -1 is the high watermark.
         let before = if all { high_watermark } else { before };
         if before.0 < 0 || before > high_watermark {
-            return Err(Refused::of(ErrorCode::OFFSET_OUT_OF_RANGE));
+            return Err(PartitionError::new(ErrorCode::OFFSET_OUT_OF_RANGE));
         }
         let OwnedLog::Open(log) = &mut self.log else {
             return Ok(Offset(0));
         };
         let advanced = log.advance_log_start(before).await;
-        advanced.map_err(|e| Refused::because(ErrorCode(e.code()), &e))?;
+        advanced.map_err(|e| PartitionError::with_message(ErrorCode(e.code()), &e))?;
         Ok(log.log_start())
     }
 
@@ -401,7 +414,7 @@ impl<E: Env> Serving<E> {
     }
 
     fn publish(&mut self) {
-        if self.is_abandoned {
+        if self.has_log_dir_failed {
             return;
         }
         let (high_watermark, leader_epoch) = (self.leader.high_watermark(), self.leader.epoch());
@@ -427,22 +440,22 @@ impl<E: Env> Serving<E> {
                 leader_epoch,
             },
         };
-        self.owner.outlet.publish(PartitionState::Open(view));
+        self.owner.publisher.publish(PartitionState::Open(view));
     }
 
-    async fn close(mut self, reply: oneshot::Sender<Closed>) {
-        self.settle().await;
+    async fn close(mut self, reply: oneshot::Sender<CloseResult>) {
+        self.drain().await;
         let closed = match self.log {
-            OwnedLog::Fresh(_) => Closed::Clean(None),
+            OwnedLog::Fresh(_) => CloseResult::Clean(None),
             OwnedLog::Open(log) => {
                 let name = log.folder().to_owned();
                 match log.close().await {
-                    Ok(recorded) => Closed::Clean(Some(recorded)),
+                    Ok(recorded) => CloseResult::Clean(Some(recorded)),
                     Err(error) => {
                         if self.owner.error_log.is_first_of("not closed cleanly", &name) {
                             tracing::warn!(log = name, %error, "not closed cleanly");
                         }
-                        Closed::Unclean
+                        CloseResult::Unclean
                     }
                 }
             }
@@ -450,36 +463,36 @@ impl<E: Env> Serving<E> {
         drop(reply.send(closed));
     }
 
-    /// What is staged is still written, synced and answered.
-    async fn settle(&mut self) {
-        while !self.parked.is_empty() {
+    /// Waits until all staged batches are written and synced, and their replies sent. Then notifies the waiters.
+    async fn drain(&mut self) {
+        while !self.pending.is_empty() {
             let event = self.open_log().next_event().await;
             self.event(event);
         }
-        self.owner.outlet.tell(true);
+        self.owner.publisher.notify_waiters(true);
     }
 
-    /// The log directory failed.
-    async fn abandon(mut self) {
+    /// Goes offline because the log directory failed.
+    async fn log_dir_failed(mut self) {
         let name = self.folder().to_owned();
         self.owner
             .error_log
             .record("offline: its log directory failed", &name);
-        // BEFORE anything is answered: whoever is woken finds the partition offline.
-        self.is_abandoned = true;
-        self.owner.outlet.publish(PartitionState::Offline);
-        self.settle().await;
-        self.owner.without_directory(self.log).await;
+        // BEFORE any reply: a woken task finds the partition offline.
+        self.has_log_dir_failed = true;
+        self.owner.publisher.publish(PartitionState::Offline);
+        self.drain().await;
+        self.owner.run_without_log_dir(self.log).await;
     }
 
     async fn delete(mut self, reply: oneshot::Sender<()>) {
-        for p in self.parked.drain(..) {
+        for p in self.pending.drain(..) {
             drop(
                 p.reply
-                    .send(Err(Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))),
+                    .send(Err(PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))),
             );
         }
-        self.owner.outlet.tell(true);
+        self.owner.publisher.notify_waiters(true);
         self.owner.delete_log(self.log).await;
         let _ = reply.send(());
     }
@@ -497,31 +510,31 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// Refuses everything until the broker ends or the topic goes: the log directory failed.
-    async fn without_directory(mut self, log: OwnedLog<E>) {
+    /// Answers all data messages with an error until the broker stops or the topic is deleted.
+    async fn run_without_log_dir(mut self, log: OwnedLog<E>) {
         loop {
             tokio::select! {
                 biased;
                 control = self.control.recv() => match control {
                     None => return,
-                    Some(Control::Close(reply)) => return drop(reply.send(Closed::Unclean)),
-                    Some(Control::Delete(reply)) => {
+                    Some(ControlMessage::Close(reply)) => return drop(reply.send(CloseResult::Unclean)),
+                    Some(ControlMessage::Delete(reply)) => {
                         self.delete_log(log).await;
                         let _ = reply.send(());
                         return;
                     }
-                    Some(Control::Configure(_) | Control::Retention | Control::Abandon) => {}
+                    Some(ControlMessage::Configure(_) | ControlMessage::Retention | ControlMessage::LogDirFailed) => {}
                 },
                 message = self.queue.recv() => match message {
                     None => return,
-                    Some(message) => message.refuse(),
+                    Some(message) => message.reply_offline(),
                 },
             }
         }
     }
 }
 
-/// The error in the response to a producer.
-fn refusal(error: &AppendError) -> Refused {
-    Refused::because(ErrorCode(error.code()), error)
+/// The error in the producer's response.
+fn append_error(error: &AppendError) -> PartitionError {
+    PartitionError::with_message(ErrorCode(error.code()), error)
 }

@@ -1,4 +1,4 @@
-//! What others see of a partition.
+//! The published state of a partition.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -7,44 +7,44 @@ use brokkr_env::Env;
 use brokkr_log::{LogReader, Recorded};
 use brokkr_types::{LeaderEpoch, Offset};
 
-/// What readers see of a partition whose log is open.
+/// An immutable snapshot of an open partition.
 pub struct View<E: Env> {
-    /// Reads the log as it was then.
+    /// Reads the log as of this snapshot.
     pub reader: LogReader<E>,
-    /// The first offset that can be read.
+    /// The log start offset: the first that can be read.
     pub log_start: Offset,
-    /// Records below it are committed.
+    /// The high watermark: records below it are committed.
     pub high_watermark: Offset,
-    /// Where the log ends, written or not.
+    /// The log end offset, staged batches included.
     pub log_end: Offset,
-    /// What recovery may trust after a crash; `None` in a log that nothing was ever appended to.
+    /// The checkpoint that recovery may trust after a crash; `None` if nothing was ever appended to the log.
     pub recorded: Option<Recorded>,
-    /// Bytes in its segments.
+    /// Bytes of the segments.
     pub size_bytes: u64,
-    /// Producers that it remembers.
+    /// Idempotent producers in the log's state.
     pub producers: usize,
-    /// The leader's epoch.
+    /// The leader epoch.
     pub leader_epoch: LeaderEpoch,
 }
 
 impl<E: Env> View<E> {
-    /// Records below it are decided: all that are committed, while there are no transactions.
+    /// The last stable offset. Equal to the high watermark, since there are no transactions.
     pub fn last_stable(&self) -> Offset {
         self.high_watermark
     }
 }
 
-/// Whether a partition serves.
+/// Whether a partition serves requests.
 pub enum PartitionState<E: Env> {
-    /// Its log is being opened.
+    /// The log is being opened.
     Opening,
-    /// It serves.
+    /// The log is open.
     Open(View<E>),
-    /// Its log is damaged or can't be read, or its log directory failed: nothing is served from it.
+    /// The log is damaged or can't be read, or the log directory failed.
     Offline,
 }
 
-/// The view of an open partition.
+/// A reference to the view of an open partition.
 pub struct ViewRef<E: Env>(pub(super) Arc<PartitionState<E>>);
 
 impl<E: Env> Deref for ViewRef<E> {
@@ -53,7 +53,9 @@ impl<E: Env> Deref for ViewRef<E> {
     fn deref(&self) -> &View<E> {
         match &*self.0 {
             PartitionState::Open(view) => view,
-            PartitionState::Opening | PartitionState::Offline => unreachable!("it is made of an open one"),
+            PartitionState::Opening | PartitionState::Offline => {
+                unreachable!("it is created only for an open partition")
+            }
         }
     }
 }

@@ -1,59 +1,60 @@
-//! Requests that wait for partitions to have more: parked fetches.
+//! Parked fetches that wait for partitions to have more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-/// Somebody who waits for a partition, or several, to have more.
+/// A parked fetch that waits for one or more partitions.
 #[derive(Default)]
 pub struct Waiter {
     notify: Notify,
-    /// Which of the partitions have more, for whoever wants to know it.
-    more: Option<Mutex<More>>,
+    /// The partitions that changed, if the fetch tracks them.
+    changed: Option<Mutex<ChangedPartitions>>,
 }
 
-/// Which of the partitions that somebody waits for have more.
+/// The partitions of a waiter that changed.
 #[derive(Default)]
-pub struct More {
-    /// By the places that were given for them.
-    pub places: Vec<usize>,
-    /// One of them has ended.
-    pub ended: bool,
+pub struct ChangedPartitions {
+    /// Indexes of the partitions in the fetch.
+    pub indexes: Vec<usize>,
+    /// Whether one of them was closed, deleted or went offline.
+    pub any_ended: bool,
 }
 
 impl Waiter {
-    /// One who wants to know which partitions have more.
-    pub fn of_each() -> Self {
+    /// A waiter that tracks which partitions changed.
+    pub fn tracking_partitions() -> Self {
         Self {
             notify: Notify::default(),
-            more: Some(Mutex::default()),
+            changed: Some(Mutex::default()),
         }
     }
 
-    /// Waits until some partition has told. Cancel-safe.
-    pub async fn told(&self) {
+    /// Waits until a partition notifies. Cancel-safe.
+    pub async fn notified(&self) {
         self.notify.notified().await;
     }
 
-    /// Returns and forgets which partitions had more since the last call.
-    pub fn more(&self) -> More {
-        let more = self.more.as_ref();
-        more.map(|more| std::mem::take(&mut *more.lock().unwrap_or_else(PoisonError::into_inner)))
+    /// Returns the partitions that changed since the last call.
+    pub fn take_changed(&self) -> ChangedPartitions {
+        let changed = self.changed.as_ref();
+        changed
+            .map(|changed| std::mem::take(&mut *changed.lock().unwrap_or_else(PoisonError::into_inner)))
             .unwrap_or_default()
     }
 
-    pub(super) fn tell(&self, place: usize, ended: bool) {
-        if let Some(more) = &self.more {
-            let mut more = more.lock().unwrap_or_else(PoisonError::into_inner);
-            more.places.push(place);
-            more.ended |= ended;
+    pub(super) fn notify(&self, index: usize, has_ended: bool) {
+        if let Some(changed) = &self.changed {
+            let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
+            changed.indexes.push(index);
+            changed.any_ended |= has_ended;
         }
         self.notify.notify_one();
     }
 }
 
-/// Those who wait for one partition, each with the place that it gave it. No message to its owner: a parked fetch costs nobody a
-/// turn.
+/// The waiters of one partition, each with the partition's index in its fetch. Registering sends the owner no message, so
+/// a parked fetch never wakes it.
 #[derive(Default)]
 pub(super) struct Waiters(Mutex<Vec<(Weak<Waiter>, usize)>>);
 
@@ -62,22 +63,23 @@ impl Waiters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, waiter: &Arc<Waiter>, place: usize) {
+    pub(super) fn add(&self, waiter: &Arc<Waiter>, index: usize) {
         let mut all = self.lock();
-        // Drops waiters that are gone, when the list would grow.
+        // Removes dropped waiters when the list would grow.
         if all.len() == all.capacity() {
             all.retain(|(w, _)| w.strong_count() > 0);
         }
-        all.push((Arc::downgrade(waiter), place));
+        all.push((Arc::downgrade(waiter), index));
     }
 
-    /// Tells all of them that there is more, or that there will be no more. `told` is room for them, left empty.
-    pub(super) fn tell_all(&self, told: &mut Vec<(Weak<Waiter>, usize)>, ended: bool) {
-        // Taken out first: one of them that looks at once may register again.
-        std::mem::swap(&mut *self.lock(), told);
-        for (waiter, place) in told.drain(..) {
+    /// Notifies all waiters that there is more, or, with `has_ended`, that there will be no more. `notified` is a reusable
+    /// buffer, left empty.
+    pub(super) fn notify_all(&self, notified: &mut Vec<(Weak<Waiter>, usize)>, has_ended: bool) {
+        // Swapped out first: a woken waiter may register again at once.
+        std::mem::swap(&mut *self.lock(), notified);
+        for (waiter, index) in notified.drain(..) {
             if let Some(w) = waiter.upgrade() {
-                w.tell(place, ended);
+                w.notify(index, has_ended);
             }
         }
     }

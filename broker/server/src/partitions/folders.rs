@@ -1,9 +1,10 @@
-//! Where partitions have their logs, and what becomes of folders that no partition has.
+//! Assigns partitions to log directories, and cleans up folders that belong to no partition.
 //!
-//! Nothing unknown is deleted. A folder is removed only if a committed record says that its topic was deleted: one that this
-//! life saw, or that the start found in the metadata log (whose snapshots are written AFTER what they leave out is gone from
-//! the disk, but for log directories that are away). Every other folder that belongs to no partition is set aside as Kafka does,
-//! `TOPIC-N.UNIQUEID-stray`, and stays until an operator removes it.
+//! Unknown folders are never deleted. A folder is deleted only if a committed record says that its topic was deleted: a
+//! record of this run, or one that the start found in the metadata log. (A metadata snapshot, which leaves the topic out,
+//! is written AFTER the folders are gone from the disk, except in log directories that are missing.) Every other folder
+//! that belongs to no partition is set aside as in Kafka, as `TOPIC-N.UNIQUEID-stray`, and stays until an operator removes
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,37 +19,39 @@ use brokkr_wire::Str;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::manager::{CLOSING_MAX, Manager};
-use super::routes::{Hosted, Route};
+use super::manager::{CLOSING_MAX, PartitionManager};
+use super::routes::{HostedPartition, Route};
 use crate::config::TopicConfig;
-use crate::log_dir::{METADATA_FOLDER, folder, is_left_alone};
-use crate::partition::{self, Assignment, Control, DeletedTopics, Place, remove_or_set_aside};
+use crate::log_dir::{METADATA_FOLDER, is_unmanaged_topic, partition_folder};
+use crate::partition::{
+    self, AssignedLogDir, Assignment, ControlMessage, DeletedTopics, delete_or_set_aside,
+};
 
 /// Logs of one directory that are opened at the same time.
 const OPENING_MAX: usize = 16;
 
-/// What a manager knows of folders, between two images.
+/// What the manager knows of partition folders.
 #[derive(Default)]
-pub struct Known {
+pub struct FolderState {
     /// Topics that were deleted, by committed records.
     deleted: DeletedTopics,
-    /// The names of those that were deleted before this life, until the folders that the start found were looked through.
+    /// The names of topics that were deleted before this start, until the folders found at the start are checked.
     deleted_names: BTreeSet<Str>,
-    /// Folders of which what the directory remembers holds no more: they were assigned in this life.
-    used: BTreeSet<String>,
-    /// Whether the folders that a start found were looked through.
-    swept: bool,
-    /// The directory (by its place in [`crate::log_dir::LogDirs::online`]) of each folder that was placed in one.
-    placed: BTreeMap<String, usize>,
-    /// How many folders were placed in each directory.
-    placed_counts: Vec<usize>,
-    /// For each directory, permits for opening logs.
+    /// Folders assigned since the start: the directory's checkpoint of them is out of date.
+    assigned: BTreeSet<String>,
+    /// Whether the folders found at the start were checked.
+    is_swept: bool,
+    /// The directory of each assigned folder, as an index of [`crate::log_dir::LogDirs::online`].
+    dir_of_folder: BTreeMap<String, usize>,
+    /// The number of assigned folders in each directory.
+    folder_counts: Vec<usize>,
+    /// Permits for opening logs, for each directory.
     openings: Vec<Arc<Semaphore>>,
 }
 
-impl Known {
-    /// These topics were deleted before this life.
-    pub(super) fn were_deleted(&mut self, topics: Vec<(Uuid, Str)>) {
+impl FolderState {
+    /// Adds topics that were deleted before this start.
+    pub(super) fn add_deleted(&mut self, topics: Vec<(Uuid, Str)>) {
         for (id, name) in topics {
             self.deleted.insert(id);
             self.deleted_names.insert(name);
@@ -56,20 +59,20 @@ impl Known {
     }
 }
 
-impl<E: Env> Manager<E> {
-    /// The directory that a partition has its log in: that of its record, found or not. Of a partition whose record has none it
-    /// is where its folder is, or else the one with the fewest; but a partition that may be in a directory that failed at the
-    /// start is nowhere.
-    fn place(&mut self, image: &PartitionImage, folder: &str) -> Option<usize> {
+impl<E: Env> PartitionManager<E> {
+    /// Assigns a partition to a directory: the one in its record, if it is online. A partition without a directory in its
+    /// record goes where its folder is, or else to the directory with the fewest; but not if it may be in a directory that
+    /// failed at the start.
+    fn assign_dir(&mut self, image: &PartitionImage, folder: &str) -> Option<usize> {
         let online = self.log_dirs.online.len();
-        self.known.placed_counts.resize(online, 0);
+        self.folders.folder_counts.resize(online, 0);
         let at = self.find(image, folder).or_else(|| {
             let free = image.directory(self.node.0).is_none() && self.log_dirs.failed.is_empty();
-            let counts = &self.known.placed_counts;
+            let counts = &self.folders.folder_counts;
             (0..online).filter(|_| free).min_by_key(|at| counts[*at])
         })?;
-        if self.known.placed.insert(folder.to_owned(), at).is_none() {
-            self.known.placed_counts[at] += 1;
+        if self.folders.dir_of_folder.insert(folder.to_owned(), at).is_none() {
+            self.folders.folder_counts[at] += 1;
         }
         Some(at)
     }
@@ -79,25 +82,25 @@ impl<E: Env> Manager<E> {
         match image.directory(self.node.0) {
             Some(id) => online.iter().position(|dir| dir.id() == id),
             None => {
-                let placed = self.known.placed.get(folder).copied();
-                placed.or_else(|| online.iter().position(|dir| dir.folders.contains(folder)))
+                let assigned = self.folders.dir_of_folder.get(folder).copied();
+                assigned.or_else(|| online.iter().position(|dir| dir.folders.contains(folder)))
             }
         }
     }
 
-    /// Starts the owner of a partition that is new here. A partition whose log directory is not there is never made anew in another.
-    pub(super) fn host(
+    /// Starts the owner of a new partition. A partition whose log directory is missing is never created in another one.
+    pub(super) fn start_partition(
         &mut self,
         topic: &TopicImage,
         index: i32,
         image: &PartitionImage,
         config: &Arc<TopicConfig>,
-    ) -> Hosted<E> {
-        let folder = folder(&topic.name, index);
-        let at = self.place(image, &folder);
+    ) -> HostedPartition<E> {
+        let folder = partition_folder(&topic.name, index);
+        let at = self.assign_dir(image, &folder);
         let directory = at.map(|at| self.log_dirs.online[at].id());
-        let place = at.map(|at| self.placement(at, &folder));
-        if place.is_none() {
+        let log_dir = at.map(|at| self.assigned_log_dir(at, &folder));
+        if log_dir.is_none() {
             let directory = image.directory(self.node.0).unwrap_or_default();
             self.error_log.record(
                 "offline: its log directory is none of those that could be opened. Bring it back and start again, or delete the topic",
@@ -108,37 +111,37 @@ impl<E: Env> Manager<E> {
         let assignment = Assignment {
             topic_id: topic.id,
             folder: folder.into(),
-            place,
+            log_dir,
             leader_epoch: LeaderEpoch(image.leader_epoch),
             replicas: nodes(&image.replicas),
             isr: nodes(&image.isr),
             config: Arc::clone(config),
         };
         let handle = partition::start(&self.env, &self.error_log, &self.changes, self.node, assignment);
-        Hosted { handle, directory }
+        HostedPartition { handle, directory }
     }
 
-    fn placement(&mut self, at: usize, folder: &str) -> Place<E> {
-        let openings = &mut self.known.openings;
+    fn assigned_log_dir(&mut self, at: usize, folder: &str) -> AssignedLogDir<E> {
+        let openings = &mut self.folders.openings;
         openings.resize_with(self.log_dirs.online.len(), || {
             Arc::new(Semaphore::new(OPENING_MAX))
         });
-        let is_new = self.known.used.insert(folder.to_owned());
+        let is_new = self.folders.assigned.insert(folder.to_owned());
         let dir = &mut self.log_dirs.online[at];
         let has_folder = dir.folders.remove(folder);
-        Place {
+        AssignedLogDir {
             logs: dir.logs.clone(),
             recorded: dir.recorded(folder).filter(|_| is_new).cloned(),
             has_folder,
-            deleted: self.known.deleted.clone(),
-            openings: Arc::clone(&self.known.openings[at]),
+            deleted: self.folders.deleted.clone(),
+            openings: Arc::clone(&self.folders.openings[at]),
         }
     }
 
-    /// Looks once through the folders that the start found: what no partition of the image has is deleted if its topic was, and
-    /// else set aside.
-    pub(super) async fn sweep(&mut self, image: &Image) {
-        if std::mem::replace(&mut self.known.swept, true) {
+    /// Checks once the folders found at the start: deletes those of deleted topics, and sets aside the others that no
+    /// partition of the image has.
+    pub(super) async fn remove_unknown_folders(&mut self, image: &Image) {
+        if std::mem::replace(&mut self.folders.is_swept, true) {
             return;
         }
         let is_known = |name: &str, at: usize| {
@@ -146,7 +149,7 @@ impl<E: Env> Manager<E> {
                 split_folder(name).and_then(|(topic, index)| Some((image.topics.by_name(topic)?, index)));
             topic.is_some_and(|(topic, index)| {
                 let partition = topic.partition(index);
-                partition.is_some_and(|p| is_left_alone(&topic.name) || self.find(p, name) == Some(at))
+                partition.is_some_and(|p| is_unmanaged_topic(&topic.name) || self.find(p, name) == Some(at))
             })
         };
         let mut unknown = Vec::new();
@@ -159,51 +162,51 @@ impl<E: Env> Manager<E> {
             );
         }
         for (at, name) in &unknown {
-            match self.remove_unknown(*at, name).await {
+            match self.remove_unknown_folder(*at, name).await {
                 Ok(()) => drop(self.log_dirs.online[*at].folders.remove(name)),
                 Err(error) => tracing::warn!(folder = name, %error, "of no partition, and left where it is"),
             }
         }
-        self.known.deleted_names.clear();
+        self.folders.deleted_names.clear();
     }
 
-    /// A folder of no partition.
-    async fn remove_unknown(&self, at: usize, name: &str) -> Result<(), LogError> {
+    /// Deletes or sets aside a folder that belongs to no partition.
+    async fn remove_unknown_folder(&self, at: usize, name: &str) -> Result<(), LogError> {
         let dir = &self.log_dirs.online[at];
         let id = dir.logs.topic_id(name).await?;
-        let is_deleted = self.known.deleted.contains(&id);
+        let is_deleted = self.folders.deleted.contains(&id);
         let recorded = dir.recorded(name).cloned().unwrap_or_default();
         let topic = split_folder(name).map(|(topic, _)| topic);
-        let was_named_so = topic.is_some_and(|topic| self.known.deleted_names.contains(topic));
-        if id.is_zero() && was_named_so && dir.logs.is_fresh(name, &recorded).await? {
-            // `partition.metadata` of a log that nothing was appended to need not be there any more.
+        let has_deleted_name = topic.is_some_and(|topic| self.folders.deleted_names.contains(topic));
+        if id.is_zero() && has_deleted_name && dir.logs.is_fresh(name, &recorded).await? {
+            // `partition.metadata` of a log that nothing was appended to may be missing.
             brokkr_types::reached!("what a deleted topic left was deleted");
             return dir.logs.remove_fresh(name).await;
         }
-        remove_or_set_aside(&dir.logs, &self.error_log, name, id, is_deleted, Duration::ZERO).await
+        delete_or_set_aside(&dir.logs, &self.error_log, name, id, is_deleted, Duration::ZERO).await
     }
 
-    /// Deletes the logs of topics that are gone, some at a time. Durable when this returns.
-    pub(super) async fn delete(&mut self, gone: &[Arc<Route<E>>]) {
+    /// Deletes the logs of deleted topics, some at a time. Durable when this returns.
+    pub(super) async fn delete_logs(&mut self, deleted_topics: &[Arc<Route<E>>]) {
         let mut handles = Vec::new();
-        for route in gone {
-            self.known.deleted.insert(route.id);
-            for (index, hosted) in route.partitions() {
-                let folder = folder(&route.name, index);
-                if let Some(at) = self.known.placed.remove(&folder) {
-                    self.known.placed_counts[at] -= 1;
+        for route in deleted_topics {
+            self.folders.deleted.insert(route.id);
+            for (index, partition) in route.partitions() {
+                let folder = partition_folder(&route.name, index);
+                if let Some(at) = self.folders.dir_of_folder.remove(&folder) {
+                    self.folders.folder_counts[at] -= 1;
                 }
-                handles.push(hosted.handle.clone());
+                handles.push(partition.handle.clone());
             }
         }
         let deleting = stream::iter(handles).map(|handle| async move {
             let (reply, deleted) = oneshot::channel();
-            if handle.control(Control::Delete(reply)).await {
+            if handle.send_control(ControlMessage::Delete(reply)).await {
                 drop(deleted.await);
             }
         });
         deleting.buffered(CLOSING_MAX).for_each(|()| async {}).await;
-        // What a fresh log leaves is gone for good too, BEFORE a snapshot of the metadata leaves out that the topic was deleted.
+        // The folders of fresh logs must be durably gone as well, BEFORE a metadata snapshot leaves out the deletion.
         for dir in &self.log_dirs.online {
             if let Err(error) = dir.logs.dir().sync_dir("").await {
                 self.error_log

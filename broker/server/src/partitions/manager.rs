@@ -1,11 +1,11 @@
 //! The task that starts and ends the owners of partitions.
 //!
-//! One task follows the metadata: of each committed change it starts and ends the owners of the partitions that it touches, and
-//! publishes the image and its [`Routes`] as one [`ClusterView`]. It waits for no log to be opened: owners do that, and requests wait
-//! for them. The controller answers a change after the view is published, so a client that learns of a topic finds it.
+//! It applies each committed metadata change: it starts and ends the owners of the affected partitions, and publishes the
+//! image and its [`Routes`] as one [`ClusterView`]. It does not wait for logs to be opened; requests do. The controller
+//! replies after the view is published, so a client that learns of a topic can use it.
 //!
-//! A deleted topic leaves Metadata and the routes at the same moment, BEFORE its logs go. A client that is refused its data and
-//! then asks Metadata never sees the old topic there.
+//! A deleted topic disappears from Metadata and from the routes at the same moment, BEFORE its logs are deleted. A client
+//! whose request fails and that then requests Metadata never sees the old topic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,57 +18,61 @@ use brokkr_wire::Str;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::folders::Known;
+use super::folders::FolderState;
 use super::routes::{ClusterView, Route, Routes};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::coop::Steps;
-use crate::log_dir::{LogDirs, is_left_alone};
+use crate::log_dir::{LogDirs, is_unmanaged_topic};
 use crate::metrics::{TopicTraffic, Traffic};
-use crate::partition::changes::Changes;
-use crate::partition::{Closed, Control};
+use crate::partition::change_counter::ChangeCounter;
+use crate::partition::{CloseResult, ControlMessage};
 
 /// Logs that are closed, or deleted, at the same time.
 pub(super) const CLOSING_MAX: usize = 16;
 
-/// What the task is asked.
-pub enum Ask {
-    /// Follow this image, in which the delta changed. Answered after the view is published.
-    Follow(Arc<Image>, ImageDelta, oneshot::Sender<()>),
-    /// These topics were deleted, by committed records: what they left may go. BEFORE the first image.
-    Deleted(Vec<(Uuid, Str)>),
-    /// Delete what retention says, everywhere.
+/// Commands to the manager.
+pub enum ManagerCommand {
+    /// Applies this image, which differs from the last by the delta. Replies after the view is published.
+    ApplyImage(Arc<Image>, ImageDelta, oneshot::Sender<()>),
+    /// These topics were deleted before this start, by committed records: their folders may be deleted. BEFORE the first
+    /// image.
+    TopicsDeleted(Vec<(Uuid, Str)>),
+    /// Runs retention on all partitions.
     Retention,
-    /// A log directory failed: its partitions go offline.
-    DirectoryFailed(Uuid),
-    /// Stop all. What is to be recorded of each log, for each directory (by its id) whose logs were all closed cleanly.
+    /// A log directory, given by its id, failed: its partitions go offline.
+    LogDirFailed(Uuid),
+    /// Closes all logs and ends the task. The reply is what to record of each log, by directory id, for each directory
+    /// whose logs were all closed cleanly.
     Close(oneshot::Sender<BTreeMap<Uuid, BTreeMap<String, Recorded>>>),
 }
 
-/// What the task works with.
-pub struct Manager<E: Env> {
-    /// The world.
+/// The state of the task.
+pub struct PartitionManager<E: Env> {
+    /// The environment.
     pub env: E,
-    /// Who we are.
+    /// This broker's node id.
     pub node: NodeId,
-    /// Where repeated failures are logged.
+    /// The rate-limited error log.
     pub error_log: Arc<ErrorLog>,
-    /// Counts what the partitions publish.
-    pub changes: Changes,
+    /// Counts the states that partitions publish.
+    pub changes: ChangeCounter,
     /// The log directories.
     pub log_dirs: LogDirs<E>,
     /// The broker's configuration.
     pub config: Arc<BrokerConfig>,
-    /// What it knows besides.
-    pub known: Known,
-    /// What went in and out of all topics.
+    /// The folders of partitions.
+    pub folders: FolderState,
+    /// The traffic of all topics.
     pub traffic: Arc<Traffic>,
 }
 
 /// Starts the task.
-pub fn start<E: Env>(manager: Manager<E>) -> (mpsc::Sender<Ask>, brokkr_env::Reader<ClusterView<E>>) {
+pub fn start<E: Env>(
+    manager: PartitionManager<E>,
+) -> (mpsc::Sender<ManagerCommand>, brokkr_env::Reader<ClusterView<E>>) {
     let (tx, rx) = mpsc::channel(16);
-    let nothing = Arc::new(Image::empty(&manager.log_dirs.metadata.identity.cluster_id));
-    let views = Published::new(ClusterView::new(nothing, Routes::new()));
+    let empty = Arc::new(Image::empty(&manager.log_dirs.metadata.identity.cluster_id));
+    let views = Published::new(ClusterView::new(empty, Routes::new()));
     let reader = views.reader();
     let env = manager.env.clone();
     env.spawn("partitions", run(manager, views, rx));
@@ -76,46 +80,47 @@ pub fn start<E: Env>(manager: Manager<E>) -> (mpsc::Sender<Ask>, brokkr_env::Rea
 }
 
 async fn run<E: Env>(
-    mut manager: Manager<E>,
+    mut manager: PartitionManager<E>,
     views: Published<ClusterView<E>>,
-    mut asks: mpsc::Receiver<Ask>,
+    mut commands: mpsc::Receiver<ManagerCommand>,
 ) {
-    // Not a reader: between two changes it would pin what was deleted.
+    // Not a reader: that would pin deleted files between two changes.
     let latest = views.latest();
-    while let Some(ask) = asks.recv().await {
+    while let Some(command) = commands.recv().await {
         let now = latest.get();
-        match ask {
-            Ask::Deleted(topics) => manager.known.were_deleted(topics),
-            Ask::Follow(image, delta, done) => {
+        match command {
+            ManagerCommand::TopicsDeleted(topics) => manager.folders.add_deleted(topics),
+            ManagerCommand::ApplyImage(image, delta, done) => {
                 let mut routes = Routes::clone(&now.routes);
-                let gone = manager.gone(&mut routes, &image, &delta);
-                if !gone.is_empty() {
-                    // BEFORE logs go: no request reaches a log that is being deleted, and is refused as out of range.
-                    let before = now.image.without_topics(gone.iter().map(|route| route.id));
+                let deleted = manager.remove_deleted(&mut routes, &image, &delta);
+                if !deleted.is_empty() {
+                    // BEFORE logs are deleted: otherwise a request could reach a log that is being deleted and fail with
+                    // OFFSET_OUT_OF_RANGE.
+                    let before = now.image.without_topics(deleted.iter().map(|route| route.id));
                     views.publish(ClusterView::new(Arc::new(before), routes.clone()));
-                    manager.delete(&gone).await;
+                    manager.delete_logs(&deleted).await;
                 }
-                manager.sweep(&image).await;
-                manager.follow(&mut routes, &image, &delta).await;
+                manager.remove_unknown_folders(&image).await;
+                manager.apply_delta(&mut routes, &image, &delta).await;
                 views.publish(ClusterView::new(image, routes));
-                // What is to be recorded of topics that are gone.
-                manager.changes.note();
+                // The checkpoint must drop the deleted topics.
+                manager.changes.increment();
                 let _ = done.send(());
             }
-            Ask::Retention => {
+            ManagerCommand::Retention => {
                 for (.., handle) in now.routes.handles() {
-                    // A log that nothing was ever appended to has nothing to delete, and is left asleep.
+                    // A log that nothing was ever appended to has nothing to delete; its owner is not woken.
                     if handle.view_if_open().is_some_and(|view| view.recorded.is_some()) {
-                        handle.control(Control::Retention).await;
+                        handle.send_control(ControlMessage::Retention).await;
                     }
                 }
             }
-            Ask::DirectoryFailed(id) => {
+            ManagerCommand::LogDirFailed(id) => {
                 for (_, _, handle) in now.routes.handles().filter(|(of, ..)| *of == id) {
-                    handle.control(Control::Abandon).await;
+                    handle.send_control(ControlMessage::LogDirFailed).await;
                 }
             }
-            Ask::Close(done) => {
+            ManagerCommand::Close(done) => {
                 let clean = close_all(&now.routes, &manager.log_dirs).await;
                 views.publish(ClusterView::new(Arc::clone(&now.image), Routes::new()));
                 drop(done.send(clean));
@@ -125,7 +130,7 @@ async fn run<E: Env>(
     }
 }
 
-/// Closes all logs. Of each directory whose logs were all closed cleanly, what is to be recorded of them.
+/// Closes all logs. Returns what to record of them, for each directory whose logs were all closed cleanly.
 async fn close_all<E: Env>(
     routes: &Routes<E>,
     log_dirs: &LogDirs<E>,
@@ -136,9 +141,9 @@ async fn close_all<E: Env>(
     let handles: Vec<_> = handles.collect();
     let closing = stream::iter(handles).map(|(directory, folder, handle)| async move {
         let (reply, closed) = oneshot::channel();
-        let asked = handle.control(Control::Close(reply)).await;
-        let closed = if asked { closed.await.ok() } else { None };
-        (directory, folder, closed.unwrap_or(Closed::Unclean))
+        let sent = handle.send_control(ControlMessage::Close(reply)).await;
+        let closed = if sent { closed.await.ok() } else { None };
+        (directory, folder, closed.unwrap_or(CloseResult::Unclean))
     });
     let mut closing = std::pin::pin!(closing.buffered(CLOSING_MAX));
     let mut logs: BTreeMap<_, _> = log_dirs
@@ -148,53 +153,58 @@ async fn close_all<E: Env>(
         .collect();
     while let Some((directory, folder, closed)) = closing.next().await {
         match (closed, logs.get_mut(&directory)) {
-            (Closed::Clean(Some(recorded)), Some(logs)) => drop(logs.insert(folder, recorded)),
-            // One that is offline too: it is looked at again at the next start.
-            (Closed::Unclean, Some(_)) => drop(logs.remove(&directory)),
-            (Closed::Clean(_), _) | (Closed::Unclean, None) => {}
+            (CloseResult::Clean(Some(recorded)), Some(logs)) => drop(logs.insert(folder, recorded)),
+            // An offline partition counts too: the next start must recover it.
+            (CloseResult::Unclean, Some(_)) => drop(logs.remove(&directory)),
+            (CloseResult::Clean(_), _) | (CloseResult::Unclean, None) => {}
         }
     }
     logs
 }
 
-impl<E: Env> Manager<E> {
-    /// Takes the topics out of the routes that the image has no more.
-    fn gone(&self, routes: &mut Routes<E>, image: &Image, delta: &ImageDelta) -> Vec<Arc<Route<E>>> {
-        let is_gone = |id: &Uuid| image.topics.by_id(*id).is_none();
-        let gone: Vec<Uuid> = match delta {
-            ImageDelta::Everything => routes.names.keys().copied().filter(is_gone).collect(),
-            ImageDelta::Changed(changed) => changed.topics.iter().copied().filter(is_gone).collect(),
+impl<E: Env> PartitionManager<E> {
+    /// Removes the topics from the routes that the image no longer has, and returns them.
+    fn remove_deleted(
+        &self,
+        routes: &mut Routes<E>,
+        image: &Image,
+        delta: &ImageDelta,
+    ) -> Vec<Arc<Route<E>>> {
+        let is_deleted = |id: &Uuid| image.topics.by_id(*id).is_none();
+        let deleted: Vec<Uuid> = match delta {
+            ImageDelta::Everything => routes.names.keys().copied().filter(is_deleted).collect(),
+            ImageDelta::Changed(changed) => changed.topics.iter().copied().filter(is_deleted).collect(),
         };
-        gone.into_iter().filter_map(|id| routes.remove(id)).collect()
+        deleted.into_iter().filter_map(|id| routes.remove(id)).collect()
     }
 
-    /// Takes up what the delta changed of the topics that there are.
-    async fn follow(&mut self, routes: &mut Routes<E>, image: &Image, delta: &ImageDelta) {
+    /// Applies the delta to the topics that exist.
+    async fn apply_delta(&mut self, routes: &mut Routes<E>, image: &Image, delta: &ImageDelta) {
         let mut configs = Configs::default();
         match delta.topics_touched(image) {
             None => {
                 let mut steps = Steps::default();
                 for topic in image.topics.iter() {
                     steps.step().await;
-                    self.follow_topic(routes, image, topic, &mut configs).await;
+                    self.apply_topic(routes, image, topic, &mut configs).await;
                 }
             }
             Some(topics) => {
                 for topic in topics {
-                    self.follow_topic(routes, image, &topic, &mut configs).await;
+                    self.apply_topic(routes, image, &topic, &mut configs).await;
                 }
             }
         }
     }
 
-    async fn follow_topic(
+    async fn apply_topic(
         &mut self,
         routes: &mut Routes<E>,
         image: &Image,
         topic: &TopicImage,
         configs: &mut Configs,
     ) {
-        if is_left_alone(&topic.name) {
+        if is_unmanaged_topic(&topic.name) {
             return;
         }
         let before = routes.by_id(topic.id);
@@ -205,18 +215,18 @@ impl<E: Env> Manager<E> {
         };
         let is_configured = before.as_ref().is_some_and(|route| route.config != config);
         if is_configured {
-            for hosted in &partitions {
-                let configure = Control::Configure(Arc::clone(&config));
-                hosted.handle.control(configure).await;
+            for partition in &partitions {
+                let configure = ControlMessage::Configure(Arc::clone(&config));
+                partition.handle.send_control(configure).await;
             }
         }
-        let known = partitions.len();
-        for (index, partition) in topic.partitions().skip(known) {
-            partitions.push(self.host(topic, index, partition, &config));
+        let existing = partitions.len();
+        for (index, partition) in topic.partitions().skip(existing) {
+            partitions.push(self.start_partition(topic, index, partition, &config));
         }
-        if before.is_none() || is_configured || partitions.len() > known {
+        if before.is_none() || is_configured || partitions.len() > existing {
             let traffic = before.as_ref().map(|route| Arc::clone(&route.traffic));
-            routes.put(Route {
+            routes.insert(Route {
                 name: topic.name.clone(),
                 id: topic.id,
                 config,
@@ -227,7 +237,7 @@ impl<E: Env> Manager<E> {
     }
 }
 
-/// Configurations of topics under one image. Topics for which nothing is configured share one.
+/// Resolved configurations of topics under one image. Topics without a configuration of their own share one.
 #[derive(Default)]
 struct Configs {
     default: Option<Arc<TopicConfig>>,

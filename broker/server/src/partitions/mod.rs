@@ -1,9 +1,9 @@
-//! The partitions of this broker, and the way to them.
+//! The partitions of this broker: the task that manages them, and the routes by which requests find them.
 
 mod folders;
 mod manager;
 mod routes;
 
-pub use folders::Known;
-pub use manager::{Ask, Manager, start};
+pub use folders::FolderState;
+pub use manager::{ManagerCommand, PartitionManager, start};
 pub use routes::{ClusterView, OPENING_WAIT, Route, Routes, check_epoch};

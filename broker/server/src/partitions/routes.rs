@@ -1,4 +1,4 @@
-//! The way to the partitions of this broker.
+//! Routes: how requests find the partitions of this broker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use brokkr_wire::{ErrorCode, Str};
 use imbl::OrdMap;
 
 use crate::config::TopicConfig;
-use crate::log_dir::folder;
+use crate::log_dir::partition_folder;
 use crate::metrics::TopicTraffic;
-use crate::partition::{Handle, Refused, ViewRef};
+use crate::partition::{PartitionError, PartitionHandle, ViewRef};
 
 /// How long a request that says no time of its own waits for a log that is being opened.
 pub const OPENING_WAIT: Duration = Duration::from_secs(10);
 
-/// A partition here: its owner, and its log directory, where that is one that could be opened.
-pub struct Hosted<E: Env> {
-    /// The way to its owner.
-    pub handle: Handle<E>,
-    /// Its log directory.
+/// A partition of this broker.
+pub struct HostedPartition<E: Env> {
+    /// The handle to its owner.
+    pub handle: PartitionHandle<E>,
+    /// The id of its log directory; `None` if that could not be opened.
     pub directory: Option<Uuid>,
 }
 
-impl<E: Env> Clone for Hosted<E> {
+impl<E: Env> Clone for HostedPartition<E> {
     fn clone(&self) -> Self {
         Self {
             handle: self.handle.clone(),
@@ -35,7 +35,7 @@ impl<E: Env> Clone for Hosted<E> {
     }
 }
 
-/// A topic as handlers need it.
+/// A topic with its partitions on this broker.
 pub struct Route<E: Env> {
     /// Its name.
     pub name: Str,
@@ -43,60 +43,64 @@ pub struct Route<E: Env> {
     pub id: Uuid,
     /// Its configuration, resolved.
     pub config: Arc<TopicConfig>,
-    /// What went in and out.
+    /// The topic's traffic counters.
     pub traffic: Arc<TopicTraffic>,
-    /// Few as a rule, so copied where it grows.
-    pub(super) partitions: Vec<Hosted<E>>,
+    /// Usually few, so the list is copied when it grows.
+    pub(super) partitions: Vec<HostedPartition<E>>,
 }
 
 impl<E: Env> Route<E> {
-    /// What it asks of batches.
+    /// The rules that batches must satisfy.
     pub fn rules(&self) -> &Rules {
         &self.config.rules
     }
 
-    /// A partition.
-    pub fn partition(&self, index: i32) -> Option<&Handle<E>> {
+    /// The handle of a partition.
+    pub fn partition(&self, index: i32) -> Option<&PartitionHandle<E>> {
         let index = usize::try_from(index).ok()?;
-        self.partitions.get(index).map(|hosted| &hosted.handle)
+        self.partitions.get(index).map(|partition| &partition.handle)
     }
 
-    /// A partition, or the refusal where there is none of that number.
-    pub fn known(&self, index: i32) -> Result<&Handle<E>, Refused> {
+    /// The handle of a partition, or UNKNOWN_TOPIC_OR_PARTITION.
+    pub fn partition_or_error(&self, index: i32) -> Result<&PartitionHandle<E>, PartitionError> {
         self.partition(index)
-            .ok_or_else(|| Refused::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
+            .ok_or_else(|| PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
     }
 
-    /// A partition and what readers see of it, once its log is open.
-    pub async fn opened(&self, env: &E, index: i32) -> Result<(&Handle<E>, ViewRef<E>), Refused> {
-        self.opened_until(env, index, env.now() + OPENING_WAIT).await
+    /// The handle and the view of a partition, once its log is open.
+    pub async fn open_partition(
+        &self,
+        env: &E,
+        index: i32,
+    ) -> Result<(&PartitionHandle<E>, ViewRef<E>), PartitionError> {
+        self.open_partition_by(env, index, env.now() + OPENING_WAIT).await
     }
 
-    /// [`Route::opened`] with a time until which it waits.
-    pub async fn opened_until(
+    /// [`Route::open_partition`] that waits until `until` at most.
+    pub async fn open_partition_by(
         &self,
         env: &E,
         index: i32,
         until: Instant,
-    ) -> Result<(&Handle<E>, ViewRef<E>), Refused> {
-        let handle = self.known(index)?;
-        let view = handle.opened(env, until).await?;
+    ) -> Result<(&PartitionHandle<E>, ViewRef<E>), PartitionError> {
+        let handle = self.partition_or_error(index)?;
+        let view = handle.wait_for_view(env, until).await?;
         Ok((handle, view))
     }
 
-    /// The log directory of a partition, where it has one that works or did.
+    /// The id of a partition's log directory; `None` if that could not be opened at the start.
     pub fn directory(&self, index: i32) -> Option<Uuid> {
         let index = usize::try_from(index).ok()?;
         self.partitions.get(index)?.directory
     }
 
-    /// All partitions.
-    pub fn partitions(&self) -> impl Iterator<Item = (i32, &Hosted<E>)> {
+    /// All partitions with their indexes.
+    pub fn partitions(&self) -> impl Iterator<Item = (i32, &HostedPartition<E>)> {
         (0..).zip(&self.partitions)
     }
 }
 
-/// All topics. Immutable; a change publishes another, which shares with this one what did not change.
+/// The routes of all topics. Immutable: a change publishes another one, which shares the unchanged topics.
 pub struct Routes<E: Env> {
     by_name: OrdMap<Str, Arc<Route<E>>>,
     pub(super) names: OrdMap<Uuid, Str>,
@@ -129,7 +133,7 @@ impl<E: Env> Routes<E> {
         self.by_name(self.names.get(&id)?)
     }
 
-    pub(super) fn put(&mut self, route: Route<E>) {
+    pub(super) fn insert(&mut self, route: Route<E>) {
         self.names.insert(route.id, route.name.clone());
         self.by_name.insert(route.name.clone(), Arc::new(route));
     }
@@ -144,22 +148,22 @@ impl<E: Env> Routes<E> {
         self.by_name.values()
     }
 
-    /// All partitions that have a log directory, with that and the names of their folders.
-    pub fn handles(&self) -> impl Iterator<Item = (Uuid, String, &Handle<E>)> {
+    /// All partitions whose log directory was opened: the directory's id, the partition's folder and its handle.
+    pub fn handles(&self) -> impl Iterator<Item = (Uuid, String, &PartitionHandle<E>)> {
         self.iter().flat_map(|route| {
-            route.partitions().filter_map(|(index, hosted)| {
-                let directory = hosted.directory?;
-                Some((directory, folder(&route.name, index), &hosted.handle))
+            route.partitions().filter_map(|(index, partition)| {
+                let directory = partition.directory?;
+                Some((directory, partition_folder(&route.name, index), &partition.handle))
             })
         })
     }
 }
 
-/// What clients see of the cluster at one moment: metadata, and the partitions here that serve it. Never published apart.
+/// An immutable view of the cluster: the metadata and the partitions that serve it, always published together.
 pub struct ClusterView<E: Env> {
-    /// The cluster's metadata, as far as the partitions here have followed it.
+    /// The metadata that the partitions here have applied.
     pub image: Arc<Image>,
-    /// The partitions here.
+    /// The routes to the partitions of this broker.
     pub routes: Arc<Routes<E>>,
 }
 
@@ -170,12 +174,15 @@ impl<E: Env> ClusterView<E> {
     }
 }
 
-/// KIP-320: whether the client knows the present leader.
-pub fn check_epoch(current: i32, leader: LeaderEpoch) -> Result<(), Refused> {
+/// KIP-320: checks the client's leader epoch against the current one; -1 skips the check.
+///
+/// # Errors
+/// FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH.
+pub fn check_epoch(current: i32, leader: LeaderEpoch) -> Result<(), PartitionError> {
     match current {
         -1 => Ok(()),
-        c if c < leader.0 => Err(Refused::of(ErrorCode::FENCED_LEADER_EPOCH)),
-        c if c > leader.0 => Err(Refused::of(ErrorCode::UNKNOWN_LEADER_EPOCH)),
+        c if c < leader.0 => Err(PartitionError::new(ErrorCode::FENCED_LEADER_EPOCH)),
+        c if c > leader.0 => Err(PartitionError::new(ErrorCode::UNKNOWN_LEADER_EPOCH)),
         _ => Ok(()),
     }
 }

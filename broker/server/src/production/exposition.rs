@@ -1,7 +1,7 @@
-//! What the endpoint says of a broker: whether it is ready, and its metrics as text.
+//! The content of the endpoint: whether the broker is ready, and its metrics as text.
 //!
-//! The metrics are read when they are asked for: counters of [`crate::metrics`], and the state of everything else. Those that Kafka has
-//! too have the names that its exporter for Prometheus gives them (`kafka_server_brokertopicmetrics_bytesin_total`), also where that
+//! Metrics are read at a scrape: the counters of [`crate::metrics`], and the state of everything else. Metrics that Kafka
+//! has too have the names of its Prometheus exporter (`kafka_server_brokertopicmetrics_bytesin_total`), even where that
 //! means milliseconds instead of seconds; the others begin with `brokkr_`. `broker/OPERATIONS.md` lists all of them.
 
 use std::fmt::{self, Write};
@@ -19,33 +19,33 @@ use super::families::Families;
 use super::process;
 use super::real_broker::RealBroker;
 use crate::ctx::Ctx;
-use crate::log_dir::{LogDirs, Owned};
+use crate::log_dir::{LogDirs, OwnedLogDir};
 use crate::partitions::ClusterView;
 
-/// What a broker is doing.
-pub enum Condition {
+/// The phase of the broker's life.
+pub enum BrokerStatus {
     /// It opens its log directories and recovers its logs.
     Starting,
-    /// It serves.
-    Running(Box<Running>),
-    /// It stops.
+    /// It serves requests.
+    Running(Box<RunningBroker>),
+    /// It is stopping.
     Stopping,
 }
 
-/// A broker that serves.
-pub struct Running {
+/// A running broker.
+pub struct RunningBroker {
     ctx: Ctx<TokioEnv>,
-    directories: Vec<Directory>,
+    directories: Vec<LogDirStatus>,
 }
 
-/// A log directory.
-struct Directory {
+/// A log directory and whether it works.
+struct LogDirStatus {
     path: String,
-    /// None where it could not be opened at the start.
+    /// `None` if it could not be opened at the start.
     open: Option<(Dir<TokioEnv>, LogDir<TokioEnv>)>,
 }
 
-impl Directory {
+impl LogDirStatus {
     fn has_failed(&self) -> bool {
         self.open.as_ref().is_none_or(|(dir, _)| dir.poisoned().is_some())
     }
@@ -61,7 +61,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What a response says of it.
+    /// The value of the Content-Type header.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -70,19 +70,19 @@ impl Format {
     }
 }
 
-impl Condition {
-    /// A broker that serves from now on.
+impl BrokerStatus {
+    /// The status of a running broker.
     pub fn running(broker: &RealBroker) -> Self {
-        Self::Running(Box::new(Running {
+        Self::Running(Box::new(RunningBroker {
             ctx: broker.ctx().clone(),
             directories: directories(broker.log_dirs()),
         }))
     }
 
-    /// Whether the broker serves, and all of it.
+    /// Whether the broker serves requests and all log directories work.
     ///
     /// # Errors
-    /// Why not, in a sentence.
+    /// The reason if not, in a sentence.
     pub fn ready(&self) -> Result<(), String> {
         match self {
             Self::Starting => Err("starting: logs are being opened and recovered".to_owned()),
@@ -98,7 +98,7 @@ impl Condition {
         }
     }
 
-    /// Kafka's number for it (`org.apache.kafka.metadata.BrokerState`).
+    /// Kafka's code (`org.apache.kafka.metadata.BrokerState`).
     fn broker_state(&self) -> i64 {
         match self {
             Self::Starting => 1,
@@ -109,8 +109,8 @@ impl Condition {
 }
 
 /// The directory of the metadata log and those of partitions.
-fn directories(log_dirs: &LogDirs<TokioEnv>) -> Vec<Directory> {
-    let opened = |owned: &Owned<TokioEnv>| Directory {
+fn directories(log_dirs: &LogDirs<TokioEnv>) -> Vec<LogDirStatus> {
+    let opened = |owned: &OwnedLogDir<TokioEnv>| LogDirStatus {
         path: owned.path.clone(),
         open: Some((owned.logs.dir().clone(), owned.logs.clone())),
     };
@@ -120,17 +120,17 @@ fn directories(log_dirs: &LogDirs<TokioEnv>) -> Vec<Directory> {
         .iter()
         .filter(|dir| dir.path != log_dirs.metadata.path);
     directories.extend(others.map(opened));
-    directories.extend(log_dirs.failed.iter().map(|path| Directory {
+    directories.extend(log_dirs.failed.iter().map(|path| LogDirStatus {
         path: path.clone(),
         open: None,
     }));
     directories
 }
 
-/// The metrics of a broker. It takes milliseconds where there are many partitions.
-pub fn encode(condition: Arc<Condition>, format: Format) -> String {
+/// Encodes the metrics of a broker. Takes milliseconds if there are many partitions.
+pub fn encode(status: Arc<BrokerStatus>, format: Format) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape(condition)));
+    registry.register_collector(Box::new(Scrape(status)));
     let mut open_metrics = String::new();
     text::encode(&mut open_metrics, &registry).expect("a String takes everything");
     match format {
@@ -139,7 +139,8 @@ pub fn encode(condition: Arc<Condition>, format: Format) -> String {
     }
 }
 
-/// The same in Prometheus' older format, in which a counter's family has the name of its samples, and nothing marks the end.
+/// Converts the text to Prometheus' older format, where a counter's family has the name of its samples, and there is no
+/// end marker.
 fn prometheus_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len() + open_metrics.len() / 64);
     let mut help = None;
@@ -161,7 +162,7 @@ fn prometheus_text(open_metrics: &str) -> String {
 }
 
 /// One scrape.
-struct Scrape(Arc<Condition>);
+struct Scrape(Arc<BrokerStatus>);
 
 impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -187,13 +188,13 @@ impl Collector for Scrape {
             .with(&[], self.0.broker_state())?;
         process::encode(&mut families)?;
         match &*self.0 {
-            Condition::Running(running) => running.encode(&mut families),
-            Condition::Starting | Condition::Stopping => Ok(()),
+            BrokerStatus::Running(running) => running.encode(&mut families),
+            BrokerStatus::Starting | BrokerStatus::Stopping => Ok(()),
         }
     }
 }
 
-impl Running {
+impl RunningBroker {
     fn encode(&self, families: &mut Families<'_>) -> fmt::Result {
         let view = Arc::clone(self.ctx.cluster.clone().get());
         self.requests(families)?;
@@ -224,25 +225,25 @@ impl Running {
                 family.with(&[("request", api.api_key.name()), ("error", &name)], n)?;
             }
         }
-        let asked = || apis.iter().filter(|api| api.requests().next().is_some());
+        let requested = || apis.iter().filter(|api| api.requests().next().is_some());
         let help = "Bytes of requests.";
         let mut family = families.counter("brokkr_request_bytes", help)?;
-        for api in asked() {
+        for api in requested() {
             family.with(&[("request", api.api_key.name())], api.request_bytes.get())?;
         }
         let help = "Bytes of responses.";
         let mut family = families.counter("brokkr_response_bytes", help)?;
-        for api in asked() {
+        for api in requested() {
             family.with(&[("request", api.api_key.name())], api.response_bytes.get())?;
         }
         let help = "Milliseconds from a request's arrival until its response was handed to the kernel.";
         let mut family = families.millis("kafka_network_requestmetrics_totaltimems", help)?;
-        for api in asked() {
+        for api in requested() {
             family.with(&[("request", api.api_key.name())], &api.total_time.values())?;
         }
         let help = "Seconds from a request's arrival until its response was complete.";
         let mut family = families.seconds("brokkr_request_handler_seconds", help)?;
-        for api in asked() {
+        for api in requested() {
             family.with(&[("request", api.api_key.name())], &api.handler_time.values())?;
         }
         Ok(())
@@ -368,8 +369,8 @@ impl Running {
 
 fn cluster(families: &mut Families<'_>, view: &ClusterView<TokioEnv>) -> fmt::Result {
     let (mut online, mut offline) = (0u64, 0u64);
-    for (_, hosted) in view.routes.iter().flat_map(|route| route.partitions()) {
-        match hosted.handle.is_offline() {
+    for (_, partition) in view.routes.iter().flat_map(|route| route.partitions()) {
+        match partition.handle.is_offline() {
             true => offline += 1,
             false => online += 1,
         }
@@ -462,11 +463,11 @@ fn traffic(families: &mut Families<'_>, ctx: &Ctx<TokioEnv>, view: &ClusterView<
 }
 
 fn partitions(families: &mut Families<'_>, view: &ClusterView<TokioEnv>) -> fmt::Result {
-    // Each partition's values are of one moment.
+    // Each partition's values come from one view.
     let mut rows = Vec::new();
     for route in view.routes.iter() {
-        for (index, hosted) in route.partitions() {
-            if let Some(log) = hosted.handle.view_if_open() {
+        for (index, partition) in route.partitions() {
+            if let Some(log) = partition.handle.view_if_open() {
                 let ends = [log.log_start, log.log_end, log.high_watermark].map(|offset| offset.0);
                 let size = i64::try_from(log.size_bytes).unwrap_or(i64::MAX);
                 rows.push((&route.name, index.to_string(), [ends[0], ends[1], ends[2], size]));
@@ -512,9 +513,9 @@ mod tests {
 
     #[test]
     fn a_broker_that_starts_or_stops_is_not_ready_and_has_metrics_of_its_process() {
-        for (condition, state) in [(Condition::Starting, 1), (Condition::Stopping, 7)] {
-            assert!(condition.ready().is_err());
-            let text = encode(Arc::new(condition), Format::OpenMetrics);
+        for (status, state) in [(BrokerStatus::Starting, 1), (BrokerStatus::Stopping, 7)] {
+            assert!(status.ready().is_err());
+            let text = encode(Arc::new(status), Format::OpenMetrics);
             assert!(
                 text.contains(&format!("\nkafka_server_kafkaserver_brokerstate {state}\n")),
                 "{text}"

@@ -1,4 +1,4 @@
-//! Families of metrics, written one after the other: what `prometheus-client` encodes, with labels that are escaped.
+//! Writes families of metrics one after the other with `prometheus-client`, and escapes labels.
 
 use std::fmt::{self, Write};
 
@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 pub struct Families<'a>(DescriptorEncoder<'a>);
 
 impl<'a> Families<'a> {
-    /// Into this encoder.
+    /// Writes to this encoder.
     pub fn new(encoder: DescriptorEncoder<'a>) -> Self {
         Self(encoder)
     }
@@ -57,7 +57,7 @@ impl<'a> Families<'a> {
 pub struct Gauges<'a>(MetricEncoder<'a>);
 
 impl Gauges<'_> {
-    /// One of them.
+    /// Writes one sample.
     pub fn with(&mut self, labels: &[(&str, &str)], value: impl EncodeGaugeValue) -> fmt::Result {
         match labels {
             [] => self.0.encode_gauge(&value),
@@ -70,12 +70,12 @@ impl Gauges<'_> {
 pub struct Counters<'a>(MetricEncoder<'a>);
 
 impl Counters<'_> {
-    /// One of them.
+    /// Writes one sample.
     pub fn with(&mut self, labels: &[(&str, &str)], value: u64) -> fmt::Result {
         self.encode(labels, &value)
     }
 
-    /// One of them that has a fraction.
+    /// Writes one sample with a fraction.
     pub fn with_fraction(&mut self, labels: &[(&str, &str)], value: f64) -> fmt::Result {
         self.encode(labels, &value)
     }
@@ -97,7 +97,7 @@ pub struct Histograms<'a> {
 }
 
 impl Histograms<'_> {
-    /// One of them.
+    /// Writes one sample.
     pub fn with(&mut self, labels: &[(&str, &str)], values: &HistogramValues) -> fmt::Result {
         let bounds = BOUNDS_MICROS
             .iter()
@@ -112,7 +112,7 @@ impl Histograms<'_> {
     }
 }
 
-/// Labels, names and values.
+/// Names and values of labels.
 struct Labels<'a>(&'a [(&'a str, &'a str)]);
 
 impl EncodeLabelSet for Labels<'_> {
@@ -124,7 +124,7 @@ impl EncodeLabelSet for Labels<'_> {
     }
 }
 
-/// A label's value. `prometheus-client` writes values as they are.
+/// An escaped label value. `prometheus-client` does not escape values.
 struct Escaped<'a>(&'a str);
 
 impl prometheus_client::encoding::EncodeLabelValue for Escaped<'_> {

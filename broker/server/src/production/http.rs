@@ -1,10 +1,10 @@
-//! The endpoint for metrics and health: HTTP/1.1 on a port of its own.
+//! The endpoint for metrics and health checks: HTTP/1.1 on a port of its own.
 //!
-//! It listens before the broker opens its log directories, so that it can be asked while logs are recovered. What a peer can make it hold
-//! is bounded: [`CONNECTIONS_MAX`] connections, further ones are closed at once; on each, one request with a head of at most
-//! [`HEAD_BYTES_MAX`], which has [`HEAD_TIME`] to arrive; and no connection lives longer than [`CONNECTION_TIME`]. At most [`SCRAPES_MAX`]
-//! of them have metrics made or sent at a time. The metrics are collected and encoded on a thread for blocking work, never on a worker
-//! of the runtime: with many partitions that takes milliseconds.
+//! It listens before the broker opens its log directories, so that it can report recovery. Memory is bounded: at most
+//! [`CONNECTIONS_MAX`] connections, further ones are closed at once; on each, one request with a head of at most
+//! [`HEAD_BYTES_MAX`], which has [`HEAD_TIME`] to arrive; and no connection lives longer than [`CONNECTION_TIME`]. At most
+//! [`SCRAPES_MAX`] scrapes are built or sent at a time. Metrics are collected and encoded on a thread for blocking work,
+//! never on a worker of the runtime: with many partitions that takes milliseconds.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -29,7 +29,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::exposition::{self, Condition, Format};
+use super::exposition::{self, BrokerStatus, Format};
 use super::real_broker::RealBroker;
 
 /// Connections at a time.
@@ -48,57 +48,54 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The endpoint. It serves until the process ends.
 pub struct Endpoint {
     local_addr: SocketAddr,
-    condition: Published<Condition>,
+    status: Published<BrokerStatus>,
 }
 
 impl Endpoint {
-    /// Listens, and serves a broker that starts.
+    /// Listens; the broker is starting.
     pub async fn start(env: &TokioEnv, (host, port): (&str, u16)) -> std::io::Result<Self> {
         let listener = TcpListener::bind((host, port)).await?;
         let local_addr = listener.local_addr()?;
-        let condition = Published::new(Condition::Starting);
+        let status = Published::new(BrokerStatus::Starting);
         let server = Arc::new(Server {
             env: env.clone(),
-            condition: condition.latest(),
+            status: status.latest(),
             scrapes: Arc::new(Semaphore::new(SCRAPES_MAX)),
         });
         env.spawn("metrics", accept(server, listener));
-        Ok(Self {
-            local_addr,
-            condition,
-        })
+        Ok(Self { local_addr, status })
     }
 
-    /// Where it listens.
+    /// The address that it listens at.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// The broker serves from now on.
+    /// The broker is running from now on.
     pub fn running(&self, broker: &RealBroker) {
-        self.condition.publish(Condition::running(broker));
+        self.status.publish(BrokerStatus::running(broker));
     }
 
-    /// The broker stops from now on.
+    /// The broker is stopping from now on.
     pub fn stopping(&self) {
-        self.condition.publish(Condition::Stopping);
+        self.status.publish(BrokerStatus::Stopping);
     }
 }
 
 struct Server {
     env: TokioEnv,
-    condition: Latest<Condition>,
+    status: Latest<BrokerStatus>,
     scrapes: Arc<Semaphore>,
 }
 
 async fn accept(server: Arc<Server>, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
                     let env = server.env.clone();
-                    env.spawn("metrics-conn", serve(Arc::clone(&server), stream, place));
+                    env.spawn("metrics-conn", serve(Arc::clone(&server), stream, slot));
                 }
             }
             Err(error) => {
@@ -111,10 +108,10 @@ async fn accept(server: Arc<Server>, listener: TcpListener) {
 }
 
 /// Serves one request.
-async fn serve(server: Arc<Server>, stream: TcpStream, place: OwnedSemaphorePermit) {
-    // A scrape's turn ends with its connection: until then its bytes are in memory.
-    let turn = Mutex::new(None);
-    let service = service_fn(|request| answer(&server, request, &turn));
+async fn serve(server: Arc<Server>, stream: TcpStream, slot: OwnedSemaphorePermit) {
+    // Holds the scrape's permit until the connection ends: until then its text is in memory.
+    let scrape_permit = Mutex::new(None);
+    let service = service_fn(|request| answer(&server, request, &scrape_permit));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -129,13 +126,13 @@ async fn serve(server: Arc<Server>, stream: TcpStream, place: OwnedSemaphorePerm
         },
         () = server.env.sleep_until(deadline) => tracing::debug!("a connection to metrics.listen took too long"),
     }
-    drop(place);
+    drop(slot);
 }
 
 async fn answer(
     server: &Server,
     request: Request<Incoming>,
-    turn: &Mutex<Option<OwnedSemaphorePermit>>,
+    scrape_permit: &Mutex<Option<OwnedSemaphorePermit>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path();
     if !["/metrics", "/health/live", "/health/ready"].contains(&path) {
@@ -152,19 +149,22 @@ async fn answer(
     Ok(match path {
         "/metrics" => {
             let scrapes = Arc::clone(&server.scrapes);
-            let permit = scrapes.acquire_owned().await.expect("it is never closed");
-            *turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+            let permit = scrapes
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            *scrape_permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
             metrics(server, format_of(&request)).await
         }
         "/health/live" => plain(StatusCode::OK, "live"),
-        _ => match server.condition.get().ready() {
+        _ => match server.status.get().ready() {
             Ok(()) => plain(StatusCode::OK, "ready"),
             Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, &why),
         },
     })
 }
 
-/// Prometheus names OpenMetrics among what it accepts; what doesn't gets the older format, which everything reads.
+/// Prometheus lists OpenMetrics in its Accept header. Other clients get the older format, which every client reads.
 fn format_of(request: &Request<Incoming>) -> Format {
     let mut accepted = request.headers().get_all(ACCEPT).iter();
     let open_metrics = |value: &HeaderValue| {
@@ -179,21 +179,21 @@ fn format_of(request: &Request<Incoming>) -> Format {
 }
 
 async fn metrics(server: &Server, format: Format) -> Response<Full<Bytes>> {
-    let condition = server.condition.get();
-    match tokio::task::spawn_blocking(move || exposition::encode(condition, format)).await {
+    let status = server.status.get();
+    match tokio::task::spawn_blocking(move || exposition::encode(status, format)).await {
         Ok(text) => with_type(StatusCode::OK, format.content_type(), text),
-        // The runtime ends.
+        // The runtime is shutting down.
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
-fn plain(status: StatusCode, sentence: &str) -> Response<Full<Bytes>> {
-    with_type(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
+fn plain(code: StatusCode, sentence: &str) -> Response<Full<Bytes>> {
+    with_type(code, "text/plain; charset=utf-8", format!("{sentence}\n"))
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+fn with_type(code: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
+    *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

@@ -1,4 +1,4 @@
-//! The broker in the real world: the one place where the generic shell meets it.
+//! The broker on the operating system: the binary, which instantiates the generic crate with `TokioEnv`.
 
 mod exposition;
 mod families;
@@ -21,9 +21,9 @@ use crate::config::BrokerConfig;
 use http::Endpoint;
 pub use real_broker::{RealBroker, start};
 
-/// What is said when the command line or the configuration can't be used.
+/// Exit code for an invalid command line or configuration.
 const USAGE: u8 = 2;
-/// What is said when the broker can't start.
+/// Exit code for a broker that can't start.
 const FAILED: u8 = 1;
 
 /// The binary.
@@ -48,7 +48,7 @@ fn run(serve: &Serve) -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        // Else a log file on a full disk would end the process: what can't be logged can't be complained of in the log.
+        // Otherwise a log file on a full disk would end the process.
         .log_internal_errors(false)
         .init();
     let file = match serve.config.as_deref().map(read_to_string).transpose() {
@@ -72,7 +72,7 @@ fn run(serve: &Serve) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime
         .expect("the operating system has threads")
-        .block_on(serve_until_told(config))
+        .block_on(serve_until_signal(config))
 }
 
 #[expect(
@@ -83,17 +83,17 @@ fn read_to_string(path: &str) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-/// One line on stderr. Where nobody reads it the status says it alone.
+/// Prints one line on stderr. If that fails, only the exit code reports the error.
 fn refuse(code: u8, why: &str) -> ExitCode {
     drop(writeln!(std::io::stderr(), "brokkr: {why}"));
     ExitCode::from(code)
 }
 
-async fn serve_until_told(config: BrokerConfig) -> ExitCode {
+async fn serve_until_signal(config: BrokerConfig) -> ExitCode {
     let clock = TokioEnv::new(1);
-    let begun = clock.now();
-    let mut told = match Signals::new() {
-        Ok(told) => told,
+    let started_at = clock.now();
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
         Err(e) => return refuse(FAILED, &format!("signals: {e}")),
     };
     let endpoint = match endpoint(&clock, &config).await {
@@ -102,25 +102,25 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
     };
     let started = tokio::select! {
         biased;
-        () = told.wait() => None,
+        () = signals.wait() => None,
         started = start(config) => Some(started),
     };
     let broker = match started {
         Some(Ok(broker)) => broker,
         Some(Err(e)) => return refuse(FAILED, &e.to_string()),
-        // Nothing was acknowledged that isn't on the disk; what was to be recovered still is.
+        // No record was acknowledged that isn't on the disk, and recovery can be repeated.
         None => {
-            tracing::warn!("told to stop while starting");
+            tracing::warn!("stopped while starting");
             return ExitCode::SUCCESS;
         }
     };
     if let Some(endpoint) = &endpoint {
         endpoint.running(&broker);
     }
-    let took: Duration = clock.now() - begun;
+    let took: Duration = clock.now() - started_at;
     let addrs: Vec<String> = broker.local_addrs().iter().map(ToString::to_string).collect();
     print(format!("ready {} in {} ms\n", addrs.join(","), took.as_millis()).as_bytes());
-    told.wait().await;
+    signals.wait().await;
     tracing::info!("stopping");
     if let Some(endpoint) = &endpoint {
         endpoint.stopping();
@@ -128,7 +128,7 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
     let clean = tokio::select! {
         biased;
         clean = broker.stop() => clean,
-        () = told.insist() => return refuse(FAILED, "told to stop again: not stopped cleanly"),
+        () = signals.second_stop() => return refuse(FAILED, "second stop signal: not stopped cleanly"),
     };
     if !clean {
         tracing::warn!("not stopped cleanly: the next start will scan what was written last");
@@ -136,7 +136,8 @@ async fn serve_until_told(config: BrokerConfig) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The endpoint for metrics and health, where there is to be one. BEFORE the broker starts: whoever asks learns that it does.
+/// Starts the endpoint for metrics and health checks, if configured. BEFORE the broker starts, so that it reports the
+/// start.
 async fn endpoint(env: &TokioEnv, config: &BrokerConfig) -> Result<Option<Endpoint>, String> {
     let Some((host, port)) = &config.metrics_listen else {
         return Ok(None);
@@ -157,28 +158,28 @@ async fn endpoint(env: &TokioEnv, config: &BrokerConfig) -> Result<Option<Endpoi
     Ok(Some(endpoint))
 }
 
-/// Onto stdout. Whether anybody reads it is not the broker's concern.
+/// Prints to stdout. A closed stdout is no error.
 fn print(text: &[u8]) {
     let mut out = std::io::stdout().lock();
     if let Err(error) = out.write_all(text).and_then(|()| out.flush()) {
-        tracing::debug!(%error, "nobody reads stdout");
+        tracing::debug!(%error, "stdout can't be written");
     }
 }
 
-/// SIGTERM, SIGINT, and SIGHUP where it isn't ignored (`nohup`). And SIGXFSZ, so that a limit on the size of files fails the
-/// write that meets it, not the process.
+/// SIGTERM, SIGINT, and SIGHUP unless it is ignored (`nohup`). Also SIGXFSZ, so that a limit on file sizes fails the write
+/// and does not end the process.
 struct Signals {
     term: Signal,
     int: Signal,
     hangup: Option<Signal>,
-    /// Whether SIGTERM or SIGINT came, and not SIGHUP alone.
-    asked: bool,
+    /// Whether SIGTERM or SIGINT arrived, and not only SIGHUP.
+    is_terminating: bool,
     _file_size: Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        let hangup = match ignores(rustix::process::Signal::HUP.as_raw()) {
+        let hangup = match is_ignored(rustix::process::Signal::HUP.as_raw()) {
             true => None,
             false => Some(signal(SignalKind::hangup())?),
         };
@@ -186,12 +187,12 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hangup,
-            asked: false,
+            is_terminating: false,
             _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 
-    /// Until one of them comes. Cancel-safe.
+    /// Waits for one of the signals. Cancel-safe.
     async fn wait(&mut self) {
         let hangup = async {
             match &mut self.hangup {
@@ -201,37 +202,37 @@ impl Signals {
         };
         tokio::select! {
             biased;
-            _ = self.term.recv() => self.asked = true,
-            _ = self.int.recv() => self.asked = true,
+            _ = self.term.recv() => self.is_terminating = true,
+            _ = self.int.recv() => self.is_terminating = true,
             () = hangup => {}
         }
     }
 
-    /// Waits for a second SIGTERM or SIGINT. SIGHUP does not count: terminals send it along with the first, and it may be
-    /// seen before that. Cancel-safe.
-    async fn insist(&mut self) {
+    /// Waits for a second SIGTERM or SIGINT. SIGHUP does not count: terminals send it together with the first signal, and
+    /// it may arrive before that. Cancel-safe.
+    async fn second_stop(&mut self) {
         loop {
             tokio::select! {
                 biased;
                 _ = self.term.recv() => {}
                 _ = self.int.recv() => {}
             }
-            if std::mem::replace(&mut self.asked, true) {
+            if std::mem::replace(&mut self.is_terminating, true) {
                 return;
             }
         }
     }
 }
 
-/// Whether whoever started this process had it ignore a signal, where the system tells.
-fn ignores(signal: i32) -> bool {
+/// Whether the parent process set a signal to be ignored, as far as the system shows it.
+fn is_ignored(signal: i32) -> bool {
     let status = read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// As many files and connections as the operating system allows.
+/// Raises the limit of open files to the maximum that the operating system allows.
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

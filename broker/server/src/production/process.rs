@@ -1,4 +1,4 @@
-//! The process as the operating system sees it, by the names that Prometheus' client libraries give these metrics.
+//! Metrics of the process, with the names that Prometheus' client libraries use.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use procfs::process::{LimitValue, Process};
 
 use super::families::Families;
 
-/// The metrics of this process, of which those are left out that the system does not have.
+/// Encodes the metrics of this process, without those that the system does not provide.
 pub fn encode(families: &mut Families<'_>) -> fmt::Result {
     let Ok(process) = Process::myself() else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Configurations.
+//! Requests about configurations.
 
 use super::*;
 use brokkr_wire::messages::alter_configs_request;
@@ -28,7 +28,7 @@ fn describe(client: &mut Client, kind: i8, name: &str, keys: Option<&[&str]>) ->
         include_documentation: true,
         ..Default::default()
     };
-    client.ask(&request, 4).results.remove(0)
+    client.call(&request, 4).results.remove(0)
 }
 
 fn alter(client: &mut Client, kind: i8, name: &str, key: &'static str, value: &'static str) -> ErrorCode {
@@ -47,29 +47,29 @@ fn alter(client: &mut Client, kind: i8, name: &str, key: &'static str, value: &'
         resources: vec![resource],
         ..Default::default()
     };
-    ErrorCode(client.ask(&request, 1).responses[0].error_code)
+    ErrorCode(client.call(&request, 1).responses[0].error_code)
 }
 
 #[test]
-fn each_key_is_told_with_its_type_its_synonyms_and_a_sentence() {
+fn each_key_has_its_type_synonyms_and_documentation() {
     let (_broker, mut client) = with_topics("as-kafka-documentation");
-    let told = describe(&mut client, 2, "t", None).configs;
-    assert_eq!(told.len(), 33);
-    let told = told
+    let actual = describe(&mut client, 2, "t", None).configs;
+    assert_eq!(actual.len(), 33);
+    let actual = actual
         .iter()
         .chain(&describe(&mut client, BROKER, "1", None).configs)
         .cloned()
         .collect::<Vec<_>>();
-    assert!(told.len() > 300);
-    for config in &told {
-        let sentence = config.documentation.as_ref().expect("it was asked for");
+    assert!(actual.len() > 300);
+    for config in &actual {
+        let documentation = config.documentation.as_ref().expect("it was requested");
         assert!(
-            sentence.len() > 10 && sentence.ends_with('.'),
-            "{}: {sentence}",
+            documentation.len() > 10 && documentation.ends_with('.'),
+            "{}: {documentation}",
             config.name
         );
     }
-    let of = |name: &str| told.iter().find(|c| c.name == *name).expect("it is there");
+    let of = |name: &str| actual.iter().find(|c| c.name == *name).expect("it is there");
     let types = [
         ("preallocate", 1),
         ("compression.type", 2),
@@ -89,8 +89,8 @@ fn each_key_is_told_with_its_type_its_synonyms_and_a_sentence() {
         .iter()
         .map(|s| (s.name.as_str(), s.source))
         .collect();
-    assert_eq!(synonyms, [("retention.ms", 1)], "nobody set log.retention.ms");
-    // Who doesn't ask is not told.
+    assert_eq!(synonyms, [("retention.ms", 1)], "log.retention.ms is not set");
+    // Only on request.
     let request = DescribeConfigsRequest {
         resources: vec![DescribeConfigsResource {
             resource_type: 2,
@@ -100,7 +100,7 @@ fn each_key_is_told_with_its_type_its_synonyms_and_a_sentence() {
         }],
         ..Default::default()
     };
-    let quiet = client.ask(&request, 4).results.remove(0).configs;
+    let quiet = client.call(&request, 4).results.remove(0).configs;
     assert!(
         quiet
             .iter()
@@ -111,39 +111,39 @@ fn each_key_is_told_with_its_type_its_synonyms_and_a_sentence() {
 #[test]
 fn groups_client_metrics_and_loggers_are_resources_too() {
     let (broker, mut client) = with_topics("as-kafka-resources");
-    let told = |client: &mut Client, kind, name| {
-        let told = describe(client, kind, name, None);
+    let entries_of = |client: &mut Client, kind, name| {
+        let actual = describe(client, kind, name, None);
         (
-            ErrorCode(told.error_code),
-            told.error_message.unwrap_or_default().to_string(),
-            told.configs.len(),
+            ErrorCode(actual.error_code),
+            actual.error_message.unwrap_or_default().to_string(),
+            actual.configs.len(),
         )
     };
     let ok = |n| (ErrorCode::NONE, String::new(), n);
     let refused = |why: &str| (ErrorCode::INVALID_REQUEST, why.to_owned(), 0);
-    assert_eq!(told(&mut client, METRICS, "any"), ok(3));
+    assert_eq!(entries_of(&mut client, METRICS, "any"), ok(3));
     assert_eq!(
-        told(&mut client, METRICS, ""),
+        entries_of(&mut client, METRICS, ""),
         refused("Client metrics subscription name must not be empty")
     );
-    assert_eq!(told(&mut client, GROUP, "any"), ok(17));
+    assert_eq!(entries_of(&mut client, GROUP, "any"), ok(17));
     assert_eq!(
-        told(&mut client, GROUP, ""),
+        entries_of(&mut client, GROUP, ""),
         refused("Group name must not be empty")
     );
     assert_eq!(
-        told(&mut client, LOGGER, ""),
+        entries_of(&mut client, LOGGER, ""),
         refused("Broker id must not be empty")
     );
     assert_eq!(
-        told(&mut client, LOGGER, "x"),
+        entries_of(&mut client, LOGGER, "x"),
         refused("Broker id must be an integer, but it is: x")
     );
     assert_eq!(
-        told(&mut client, LOGGER, "2"),
+        entries_of(&mut client, LOGGER, "2"),
         refused("Unexpected broker id, expected 1 but received 2")
     );
-    // There is one logger, at the level that the broker was started with.
+    // There is one logger, with the level of the broker's start.
     let root = describe(&mut client, LOGGER, "1", None).configs;
     let shown: Vec<_> = root
         .iter()
@@ -160,15 +160,15 @@ fn groups_client_metrics_and_loggers_are_resources_too() {
     );
 
     let value = |client: &mut Client, kind, name, key| {
-        let told = describe(client, kind, name, Some(&[key])).configs.remove(0);
-        let synonyms: Vec<_> = told
+        let actual = describe(client, kind, name, Some(&[key])).configs.remove(0);
+        let synonyms: Vec<_> = actual
             .synonyms
             .iter()
             .map(|s| (s.name.to_string(), s.source))
             .collect();
         (
-            told.value.unwrap_or_default().to_string(),
-            told.config_source,
+            actual.value.unwrap_or_default().to_string(),
+            actual.config_source,
             synonyms,
         )
     };
@@ -205,8 +205,9 @@ fn groups_client_metrics_and_loggers_are_resources_too() {
             resource_types: types.to_vec(),
             ..Default::default()
         };
-        let told = client.ask(&request, 1).config_resources.into_iter();
-        told.map(|r| (r.resource_type, r.resource_name.to_string()))
+        let actual = client.call(&request, 1).config_resources.into_iter();
+        actual
+            .map(|r| (r.resource_type, r.resource_name.to_string()))
             .collect::<Vec<_>>()
     };
     let is = |kind, name: &str| (kind, name.to_owned());
@@ -228,7 +229,7 @@ fn groups_client_metrics_and_loggers_are_resources_too() {
     assert_eq!(without_effect, 1, "one line for them all: {}", broker.log());
 }
 
-/// What a broker (with an empty name: all of them) may have set while it runs: both requests' answers.
+/// Sets a key of a running broker (with an empty name: of all brokers) and returns the results of both requests.
 fn set_while_running(
     client: &mut Client,
     name: &str,
@@ -251,7 +252,7 @@ fn set_while_running(
         validate_only,
         ..Default::default()
     };
-    let replaced = client.ask(&request, 2).responses.remove(0);
+    let replaced = client.call(&request, 2).responses.remove(0);
     let config = AlterableConfig {
         name: Str::copied(key),
         value: Some("7".into()),
@@ -268,7 +269,7 @@ fn set_while_running(
         validate_only,
         ..Default::default()
     };
-    let changed = client.ask(&request, 1).responses.remove(0);
+    let changed = client.call(&request, 1).responses.remove(0);
     [
         (replaced.error_code, replaced.error_message),
         (changed.error_code, changed.error_message),
@@ -282,13 +283,13 @@ fn set_while_running(
 }
 
 #[test]
-fn what_a_broker_cannot_take_while_it_runs_is_refused() {
+fn keys_that_need_a_restart_are_rejected() {
     let (_broker, mut client) = with_topics("as-kafka-dynamic-keys");
     const FIXED: &str = "Cannot update these configs dynamically";
     const PREFIX: &str =
         "These security configs can be dynamically updated only per-listener using the listener prefix";
     const ONE: &str = "Cannot update these configs at default cluster level, broker id must be specified";
-    // These Kafka applies: Brokkr says that it doesn't.
+    // Kafka applies these; Brokkr rejects them, since it does not.
     const YET: &str = "This broker does not apply these configs while it runs yet";
     for (name, key, why) in [
         ("1", "advertised.listeners", FIXED),
@@ -312,9 +313,9 @@ fn what_a_broker_cannot_take_while_it_runs_is_refused() {
         ("", "background.threads", YET),
     ] {
         for validate_only in [true, false] {
-            for told in set_while_running(&mut client, name, key, validate_only) {
+            for actual in set_while_running(&mut client, name, key, validate_only) {
                 assert_eq!(
-                    told,
+                    actual,
                     (ErrorCode::INVALID_REQUEST, format!("{why}: [{key}]")),
                     "{name:?}"
                 );
@@ -329,20 +330,20 @@ fn what_a_broker_cannot_take_while_it_runs_is_refused() {
 }
 
 #[test]
-fn a_key_that_nobody_knows_is_shown_as_a_secret() {
+fn an_unknown_key_is_sensitive() {
     let (_broker, mut client) = with_topics("as-kafka-unknown-keys");
     for (name, key) in [("1", "my.key"), ("", "your.key"), ("", "my.key")] {
         assert_eq!(alter(&mut client, BROKER, name, key, "7"), ErrorCode::NONE);
     }
     let shown = |client: &mut Client, name: &str| {
-        let told = describe(client, BROKER, name, Some(&["my.key", "your.key"])).configs;
+        let actual = describe(client, BROKER, name, Some(&["my.key", "your.key"])).configs;
         let one = |c: &brokkr_wire::messages::describe_configs_response::DescribeConfigsResourceResult| {
             assert!(c.is_sensitive && c.read_only && c.value.is_none() && c.config_type == 0);
             assert!(c.synonyms.iter().all(|s| s.value.is_none() && s.name == c.name));
             let synonyms: Vec<i8> = c.synonyms.iter().map(|s| s.source).collect();
             (c.name.as_str().to_owned(), c.config_source, synonyms)
         };
-        told.iter().map(one).collect::<Vec<_>>()
+        actual.iter().map(one).collect::<Vec<_>>()
     };
     let expected = [
         ("my.key".to_owned(), 2, vec![2, 3]),
@@ -357,10 +358,10 @@ fn a_key_that_nobody_knows_is_shown_as_a_secret() {
 }
 
 #[test]
-fn what_is_listed_twice_is_told_twice() {
+fn resources_listed_twice_are_answered_twice() {
     let (_broker, mut client) = with_topics("as-kafka-configs-twice");
     type Listed = (i8, &'static str, Option<&'static [&'static str]>);
-    let mut told = |resources: &[Listed]| -> Vec<(String, ErrorCode, usize)> {
+    let mut describe_all = |resources: &[Listed]| -> Vec<(String, ErrorCode, usize)> {
         let resources = resources
             .iter()
             .map(|(kind, name, keys)| DescribeConfigsResource {
@@ -373,7 +374,7 @@ fn what_is_listed_twice_is_told_twice() {
             resources: resources.collect(),
             ..Default::default()
         };
-        let results = client.ask(&request, 4).results.into_iter();
+        let results = client.call(&request, 4).results.into_iter();
         results
             .map(|r| {
                 (
@@ -391,7 +392,7 @@ fn what_is_listed_twice_is_told_twice() {
     const SAME: Option<&[&str]> = Some(&["retention.ms", "retention.ms"]);
     let unknown = is("nope", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, 0);
     assert_eq!(
-        told(&[(2, "t", ONE), (2, "t", ONE), (2, "e", ONE), (2, "t", TWO)]),
+        describe_all(&[(2, "t", ONE), (2, "t", ONE), (2, "e", ONE), (2, "t", TWO)]),
         [
             is("t", NONE, 1),
             is("t", NONE, 1),
@@ -400,22 +401,22 @@ fn what_is_listed_twice_is_told_twice() {
         ]
     );
     assert_eq!(
-        told(&[(2, "nope", ONE), (2, "nope", ONE)]),
+        describe_all(&[(2, "nope", ONE), (2, "nope", ONE)]),
         [unknown.clone(), unknown]
     );
-    assert_eq!(told(&[(2, "t", SAME)]), [is("t", NONE, 1)]);
-    let broker = told(&[(BROKER, "1", None), (BROKER, "1", None)]);
+    assert_eq!(describe_all(&[(2, "t", SAME)]), [is("t", NONE, 1)]);
+    let broker = describe_all(&[(BROKER, "1", None), (BROKER, "1", None)]);
     assert!(broker.len() == 2 && broker[0] == broker[1] && broker[0].2 > 200);
-    // Kafka repeats it however often: 10,000 times here, of which a MiB is repeated.
+    // Kafka repeats it without limit: 10,000 times here, of which 1 MiB is repeated.
     let mut often = vec![(2, "t", None); 10_000];
     often.push((2, "e", None));
-    let often = told(&often);
+    let often = describe_all(&often);
     assert!((10..1000).contains(&often.len()), "{}", often.len());
     assert_eq!(often.last(), Some(&is("e", NONE, 33)));
 }
 
 #[test]
-fn groups_that_nobody_configured_make_no_response_of_any_length() {
+fn unconfigured_groups_have_a_limit_in_a_response() {
     let (_broker, mut client) = with_topics("as-kafka-configs-groups");
     let resources = (0..40_000).map(|i| DescribeConfigsResource {
         resource_type: GROUP,
@@ -426,17 +427,17 @@ fn groups_that_nobody_configured_make_no_response_of_any_length() {
         resources: resources.collect(),
         ..Default::default()
     };
-    let results = client.ask(&request, 4).results;
-    // Kafka answers each with all its keys.
+    let results = client.call(&request, 4).results;
+    // Kafka returns all keys of each.
     let refused = |code| ErrorCode(code) == ErrorCode::INVALID_REQUEST;
-    let told = results
+    let actual = results
         .iter()
         .take_while(|r| r.error_code == 0 && !r.configs.is_empty());
-    let told = told.count();
-    assert!((1_000..10_000).contains(&told), "{told}");
+    let actual = actual.count();
+    assert!((1_000..10_000).contains(&actual), "{actual}");
     assert_eq!(results.len(), 40_000);
     assert!(
-        results[told..]
+        results[actual..]
             .iter()
             .all(|r| refused(r.error_code) && r.configs.is_empty())
     );

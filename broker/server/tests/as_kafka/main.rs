@@ -1,7 +1,7 @@
-//! Odd requests, answered as Apache Kafka 4.3.0 was seen to answer them: the values here are its own.
+//! Unusual requests, answered as Apache Kafka 4.3.0 answers them: the expected values were observed there.
 //!
-//! Where Kafka stumbles over a request and answers UNKNOWN_SERVER_ERROR, or nothing at all, this broker says what was wrong;
-//! the comment beside such a value says so.
+//! Where Kafka fails with UNKNOWN_SERVER_ERROR, or does not answer, this broker returns a specific error; a comment beside
+//! the value says so.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -15,12 +15,12 @@ use brokkr_wire::messages::ProduceRequest;
 use brokkr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use brokkr_wire::records::{BatchBuilder, BatchHeader};
 use bytes::Bytes;
-use common::{Client, Running, place, start};
+use common::{Client, Running, fresh_dir, start};
 
-/// When the first record was made; each further one is a second younger.
+/// The timestamp of the first record; each further one is a second earlier.
 const MADE: i64 = 1_700_000_000_000;
 
-/// A batch of one record, with these attributes besides.
+/// A batch of one record, with these attribute bits set as well.
 fn batch(attributes: i16, producer: Option<i64>, at: i64) -> Bytes {
     let mut builder = BatchBuilder::new();
     if let Some(id) = producer {
@@ -36,7 +36,7 @@ fn batch(attributes: i16, producer: Option<i64>, at: i64) -> Bytes {
     bytes.into()
 }
 
-/// What each partition of a Produce answers: code and base offset.
+/// The results of a Produce: code and base offset of each partition.
 fn produce(
     client: &mut Client,
     transactional_id: Option<&'static str>,
@@ -69,29 +69,29 @@ fn produce_within(
         topic_data: topics.collect(),
         ..Default::default()
     };
-    let answer = client.ask(&request, 12).responses.into_iter();
+    let answer = client.call(&request, 12).responses.into_iter();
     let partitions = answer.flat_map(|t| t.partition_responses);
     partitions
         .map(|p| (ErrorCode(p.error_code), p.base_offset))
         .collect()
 }
 
-/// A broker with the topics `t` (two partitions, five records in the first) and `e` (nothing in it).
+/// A broker with the topics `t` (two partitions, five records in the first) and `e` (empty).
 fn with_topics(name: &str) -> (Running, Client) {
-    let broker = start(&place(name), &[]);
+    let broker = start(&fresh_dir(name), &[]);
     let mut client = broker.client();
     for (name, partitions) in [("t", 2), ("e", 1)] {
         let code = client.create(name, partitions, &[("retention.ms", "-1")]).0;
         assert_eq!(code, ErrorCode::NONE);
     }
     for i in 0..5 {
-        let told = produce(
+        let actual = produce(
             &mut client,
             None,
             -1,
             &[("t", 0, batch(0, None, MADE + i * 1000))],
         );
-        assert_eq!(told, [(ErrorCode::NONE, i)]);
+        assert_eq!(actual, [(ErrorCode::NONE, i)]);
     }
     (broker, client)
 }

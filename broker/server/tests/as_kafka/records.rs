@@ -1,4 +1,4 @@
-//! Records and their offsets.
+//! Requests about records and offsets.
 
 use super::common::fetch_of;
 use super::*;
@@ -18,7 +18,7 @@ fn a_transactional_batch_needs_a_transactional_id() {
     let (_broker, mut client) = with_topics("as-kafka-transactional");
     let (plain, ours) = (batch(0, None, MADE), batch(TRANSACTIONAL, Some(7), MADE));
     let unnamed = (ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, -1);
-    // One such batch refuses the request, before anything else is looked at.
+    // One such batch fails the request, before anything else is checked.
     let to = [
         ("e", 0, plain.clone()),
         ("t", 1, ours.clone()),
@@ -34,35 +34,35 @@ fn a_transactional_batch_needs_a_transactional_id() {
         ),
         [unnamed]
     );
-    // A batch that belongs to no transaction may come with an id. Others wait for a coordinator.
+    // A batch that is not transactional may come with a transactional id. Others need a coordinator.
     let named = produce(&mut client, Some("id"), -1, &[("e", 0, plain), ("t", 1, ours)]);
     assert_eq!(named, [(ErrorCode::NONE, 0), (ErrorCode::INVALID_TXN_STATE, -1)]);
 }
 
 #[test]
-fn what_kafka_stumbles_over_in_a_batch_is_named() {
+fn batches_that_kafka_fails_on_have_an_error() {
     let (_broker, mut client) = with_topics("as-kafka-codecs");
     for codec in 5..=7 {
         // Kafka: UNKNOWN_SERVER_ERROR.
-        let told = produce(&mut client, None, -1, &[("e", 0, batch(codec, None, MADE))]);
+        let actual = produce(&mut client, None, -1, &[("e", 0, batch(codec, None, MADE))]);
         assert_eq!(
-            told,
+            actual,
             [(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, -1)],
             "codec {codec}"
         );
     }
     for codec in 1..=4 {
         // Kafka: UNKNOWN_SERVER_ERROR.
-        let told = produce(&mut client, None, -1, &[("e", 0, batch(codec, None, MADE))]);
+        let actual = produce(&mut client, None, -1, &[("e", 0, batch(codec, None, MADE))]);
         assert_eq!(
-            told,
+            actual,
             [(ErrorCode::INVALID_RECORD, -1)],
             "what is no codec {codec}"
         );
     }
     for bits in [0x40, 0x80] {
-        let told = produce(&mut client, None, -1, &[("e", 0, batch(bits, None, MADE))]);
-        assert_eq!(told[0].0, ErrorCode::NONE, "bits that mean nothing: {bits:#x}");
+        let actual = produce(&mut client, None, -1, &[("e", 0, batch(bits, None, MADE))]);
+        assert_eq!(actual[0].0, ErrorCode::NONE, "bits that mean nothing: {bits:#x}");
     }
     for acks in [-2, 2, 5] {
         let to = [("e", 0, batch(0, None, MADE)), ("nope", 0, batch(0, None, MADE))];
@@ -79,84 +79,84 @@ fn what_kafka_stumbles_over_in_a_batch_is_named() {
 fn a_timeout_does_not_bound_the_leaders_own_write() {
     let (_broker, mut client) = with_topics("as-kafka-timeout");
     for (written, timeout_ms) in [i32::MIN, -1, 0, 1].into_iter().enumerate() {
-        let told = produce_within(
+        let actual = produce_within(
             timeout_ms,
             &mut client,
             None,
             -1,
             &[("e", 0, batch(0, None, MADE))],
         );
-        assert_eq!(told, [(ErrorCode::NONE, written as i64)], "{timeout_ms} ms");
+        assert_eq!(actual, [(ErrorCode::NONE, written as i64)], "{timeout_ms} ms");
     }
 }
 
 fn fetch(client: &mut Client, version: i16, change: impl FnOnce(&mut FetchRequest)) -> FetchResponse {
     let mut request = fetch_of("t", 0);
     change(&mut request);
-    client.ask(&request, version)
+    client.call(&request, version)
 }
 
 #[test]
-fn a_fetch_of_nonsense_is_told_so() {
+fn a_fetch_with_invalid_values_has_an_error() {
     let (_broker, mut client) = with_topics("as-kafka-fetch");
     let refused = ErrorCode::INVALID_REQUEST.0;
     for isolation_level in [-1, 2, 127] {
         // Kafka: UNKNOWN_SERVER_ERROR.
         for version in [4, 11, 12] {
-            let told = fetch(&mut client, version, |r| r.isolation_level = isolation_level);
-            assert_eq!(told.error_code, if version < 7 { 0 } else { refused });
+            let actual = fetch(&mut client, version, |r| r.isolation_level = isolation_level);
+            assert_eq!(actual.error_code, if version < 7 { 0 } else { refused });
             assert_eq!(
-                told.responses[0].partitions[0].error_code, refused,
+                actual.responses[0].partitions[0].error_code, refused,
                 "version {version}"
             );
-            assert_eq!(told.responses[0].partitions[0].high_watermark, -1);
+            assert_eq!(actual.responses[0].partitions[0].high_watermark, -1);
         }
-        let told = fetch(&mut client, 13, |r| r.isolation_level = isolation_level);
-        assert_eq!((told.error_code, told.responses.len()), (refused, 0));
+        let actual = fetch(&mut client, 13, |r| r.isolation_level = isolation_level);
+        assert_eq!((actual.error_code, actual.responses.len()), (refused, 0));
     }
     // Kafka: UNKNOWN_SERVER_ERROR for both.
-    let told = fetch(&mut client, 12, |r| r.max_bytes = -1);
+    let actual = fetch(&mut client, 12, |r| r.max_bytes = -1);
     assert_eq!(
-        (told.error_code, told.responses[0].partitions[0].error_code),
+        (actual.error_code, actual.responses[0].partitions[0].error_code),
         (refused, refused)
     );
-    let told = fetch(&mut client, 12, |r| {
+    let actual = fetch(&mut client, 12, |r| {
         r.topics[0].partitions[0].partition_max_bytes = -1
     });
     assert_eq!(
-        (told.error_code, told.responses[0].partitions[0].error_code),
+        (actual.error_code, actual.responses[0].partitions[0].error_code),
         (0, refused)
     );
-    // These are as good as none.
+    // These count as absent.
     for (max_wait_ms, min_bytes) in [(-1, 1), (i32::MIN, 1), (0, -1)] {
-        let told = fetch(&mut client, 12, |r| {
+        let actual = fetch(&mut client, 12, |r| {
             (r.max_wait_ms, r.min_bytes) = (max_wait_ms, min_bytes);
             r.topics[0].partitions[0].fetch_offset = 5;
         });
         assert_eq!(
-            (told.error_code, told.responses[0].partitions[0].error_code),
+            (actual.error_code, actual.responses[0].partitions[0].error_code),
             (0, 0)
         );
     }
-    // One broker has no followers.
+    // A cluster of one broker has no followers.
     for (epoch, code) in [
         (-1, ErrorCode::NOT_LEADER_OR_FOLLOWER),
         (0, ErrorCode::UNKNOWN_LEADER_EPOCH),
         (7, ErrorCode::UNKNOWN_LEADER_EPOCH),
     ] {
-        let told = fetch(&mut client, 12, |r| {
+        let actual = fetch(&mut client, 12, |r| {
             r.replica_id = 5;
             r.topics[0].partitions[0].current_leader_epoch = epoch;
         });
         assert_eq!(
-            ErrorCode(told.responses[0].partitions[0].error_code),
+            ErrorCode(actual.responses[0].partitions[0].error_code),
             code,
             "epoch {epoch}"
         );
     }
 }
 
-/// What ListOffsets says of a partition: its topic and number; code, timestamp, offset, leader epoch.
+/// A result of ListOffsets: topic and partition; code, timestamp, offset, leader epoch.
 type Listed = (String, i32, (ErrorCode, i64, i64, i32));
 
 fn list_offsets(
@@ -183,25 +183,25 @@ fn list_offsets(
         topics: topics.collect(),
         ..Default::default()
     };
-    let mut told = Vec::new();
-    for topic in client.ask(&request, version).topics {
-        told.extend(topic.partitions.iter().map(|p| {
+    let mut actual = Vec::new();
+    for topic in client.call(&request, version).topics {
+        actual.extend(topic.partitions.iter().map(|p| {
             let found = (ErrorCode(p.error_code), p.timestamp, p.offset, p.leader_epoch);
             (topic.name.to_string(), p.partition_index, found)
         }));
     }
-    told
+    actual
 }
 
 #[test]
-fn special_timestamps_are_known_from_their_versions_on() {
+fn special_timestamps_are_served_from_their_versions_on() {
     let (_broker, mut client) = with_topics("as-kafka-timestamps");
     let (nothing, unknown) = (
         (ErrorCode::NONE, -1, -1, -1),
         (ErrorCode::UNSUPPORTED_VERSION, -1, -1, -1),
     );
     let found = |timestamp, offset| (ErrorCode::NONE, timestamp, offset, 0);
-    // The timestamp, the first version that knows it, and what is found in `t` and in `e`.
+    // The timestamp, the first version that has it, and the results for `t` and `e`.
     let cases = [
         (-9, 99, unknown, unknown),
         (-7, 99, unknown, unknown),
@@ -217,7 +217,7 @@ fn special_timestamps_are_known_from_their_versions_on() {
     ];
     for (timestamp, since, in_t, in_e) in cases {
         for version in 1..=11 {
-            let told = list_offsets(
+            let actual = list_offsets(
                 &mut client,
                 version,
                 0,
@@ -232,18 +232,19 @@ fn special_timestamps_are_known_from_their_versions_on() {
                 }
                 found
             });
-            let told: Vec<_> = told.into_iter().map(|(_, _, found)| found).collect();
-            assert_eq!(told, expected, "{timestamp} in version {version}");
+            let actual: Vec<_> = actual.into_iter().map(|(_, _, found)| found).collect();
+            assert_eq!(actual, expected, "{timestamp} in version {version}");
         }
     }
 }
 
 #[test]
-fn a_topic_that_is_listed_twice_is_read_as_one() {
+fn a_topic_listed_twice_is_merged() {
     let (_broker, mut client) = with_topics("as-kafka-listed");
     let of = |name: &str, index, code, offset| (name.to_owned(), index, code, offset);
-    let short = |told: Vec<Listed>| {
-        told.into_iter()
+    let short = |actual: Vec<Listed>| {
+        actual
+            .into_iter()
             .map(|(n, i, f)| (n, i, f.0, f.2))
             .collect::<Vec<_>>()
     };
@@ -280,9 +281,9 @@ fn a_topic_that_is_listed_twice_is_read_as_one() {
         timeout_ms: 1000,
         ..Default::default()
     };
-    let told = client.ask(&request, 2).topics;
-    assert_eq!(told.len(), 1);
-    let low: Vec<_> = told[0]
+    let actual = client.call(&request, 2).topics;
+    assert_eq!(actual.len(), 1);
+    let low: Vec<_> = actual[0]
         .partitions
         .iter()
         .map(|p| (p.partition_index, p.low_watermark))
@@ -291,7 +292,7 @@ fn a_topic_that_is_listed_twice_is_read_as_one() {
 }
 
 #[test]
-fn records_are_deleted_up_to_the_end_and_no_further() {
+fn records_are_deleted_up_to_the_high_watermark() {
     let (_broker, mut client) = with_topics("as-kafka-delete");
     let out = Err(ErrorCode::OFFSET_OUT_OF_RANGE);
     let cases = [
@@ -316,10 +317,10 @@ fn records_are_deleted_up_to_the_end_and_no_further() {
 }
 
 #[test]
-fn where_an_epoch_ends() {
+fn epoch_end_offsets() {
     let (_broker, mut client) = with_topics("as-kafka-epochs");
     let mut end = |topic: &'static str, partition, current_leader_epoch, leader_epoch| {
-        let asked = OffsetForLeaderPartition {
+        let requested = OffsetForLeaderPartition {
             partition,
             current_leader_epoch,
             leader_epoch,
@@ -329,13 +330,17 @@ fn where_an_epoch_ends() {
             replica_id: -1,
             topics: vec![OffsetForLeaderTopic {
                 topic: topic.into(),
-                partitions: vec![asked],
+                partitions: vec![requested],
                 ..Default::default()
             }],
             ..Default::default()
         };
-        let told = client.ask(&request, 4).topics.remove(0).partitions.remove(0);
-        (ErrorCode(told.error_code), told.leader_epoch, told.end_offset)
+        let actual = client.call(&request, 4).topics.remove(0).partitions.remove(0);
+        (
+            ErrorCode(actual.error_code),
+            actual.leader_epoch,
+            actual.end_offset,
+        )
     };
     let refused = |code| (code, -1, -1);
     for current in [-1, 0] {

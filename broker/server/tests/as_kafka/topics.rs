@@ -1,4 +1,4 @@
-//! Topics, and what is told of them.
+//! Requests about topics.
 
 use super::*;
 use brokkr_types::Uuid;
@@ -17,9 +17,9 @@ use brokkr_wire::messages::{
 use brokkr_wire::{ErrorCode, Str};
 
 #[test]
-fn log_dirs_are_described_for_whom_they_are_asked() {
+fn log_dirs_contain_only_the_requested_partitions() {
     let (_broker, mut client) = with_topics("as-kafka-log-dirs");
-    let mut told = |topics: Option<&[(&'static str, &[i32])]>| -> Vec<(String, Vec<i32>)> {
+    let mut describe = |topics: Option<&[(&'static str, &[i32])]>| -> Vec<(String, Vec<i32>)> {
         let topics = topics.map(|topics| {
             let topics = topics.iter().map(|(topic, partitions)| DescribableLogDirTopic {
                 topic: (*topic).into(),
@@ -32,7 +32,7 @@ fn log_dirs_are_described_for_whom_they_are_asked() {
             topics,
             ..Default::default()
         };
-        let dirs = client.ask(&request, 4).results;
+        let dirs = client.call(&request, 4).results;
         assert_eq!((dirs.len(), dirs[0].error_code), (1, 0));
         let topics = dirs[0].topics.iter();
         topics
@@ -45,18 +45,18 @@ fn log_dirs_are_described_for_whom_they_are_asked() {
             .collect()
     };
     let is = |name: &str, partitions: &[i32]| (name.to_owned(), partitions.to_vec());
-    assert_eq!(told(None), [is("e", &[0]), is("t", &[0, 1])]);
-    assert_eq!(told(Some(&[])), []);
-    assert_eq!(told(Some(&[("t", &[])])), []);
-    assert_eq!(told(Some(&[("t", &[1, 9, -1])])), [is("t", &[1])]);
-    assert_eq!(told(Some(&[("nope", &[0]), ("e", &[0, 0])])), [is("e", &[0])]);
+    assert_eq!(describe(None), [is("e", &[0]), is("t", &[0, 1])]);
+    assert_eq!(describe(Some(&[])), []);
+    assert_eq!(describe(Some(&[("t", &[])])), []);
+    assert_eq!(describe(Some(&[("t", &[1, 9, -1])])), [is("t", &[1])]);
+    assert_eq!(describe(Some(&[("nope", &[0]), ("e", &[0, 0])])), [is("e", &[0])]);
 }
 
 #[test]
-fn producers_of_what_is_not_there() {
+fn producers_of_unknown_partitions() {
     let (_broker, mut client) = with_topics("as-kafka-producers");
-    let told = produce(&mut client, None, -1, &[("e", 0, batch(0, Some(7), MADE))]);
-    assert_eq!(told, [(ErrorCode::NONE, 0)]);
+    let actual = produce(&mut client, None, -1, &[("e", 0, batch(0, Some(7), MADE))]);
+    assert_eq!(actual, [(ErrorCode::NONE, 0)]);
     let long = "x".repeat(250);
     let mut code = |name: &str, partition| {
         let topic = describe_producers_request::TopicRequest {
@@ -68,8 +68,8 @@ fn producers_of_what_is_not_there() {
             topics: vec![topic],
             ..Default::default()
         };
-        let told = client.ask(&request, 0).topics.remove(0).partitions.remove(0);
-        (ErrorCode(told.error_code), told.active_producers.len())
+        let actual = client.call(&request, 0).topics.remove(0).partitions.remove(0);
+        (ErrorCode(actual.error_code), actual.active_producers.len())
     };
     assert_eq!(code("e", 0), (ErrorCode::NONE, 1));
     assert_eq!(code("t", 0), (ErrorCode::NONE, 0));
@@ -82,7 +82,7 @@ fn producers_of_what_is_not_there() {
 }
 
 #[test]
-fn a_full_page_goes_no_further() {
+fn a_full_page_ends_before_an_unknown_topic() {
     let (_broker, mut client) = with_topics("as-kafka-pages");
     let mut page = |names: &[&'static str], limit, cursor: Option<(&'static str, i32)>| {
         let topics = names.iter().map(|name| TopicRequest {
@@ -99,12 +99,12 @@ fn a_full_page_goes_no_further() {
             }),
             ..Default::default()
         };
-        let told = client.ask(&request, 0);
-        let topics = told
+        let actual = client.call(&request, 0);
+        let topics = actual
             .topics
             .iter()
             .map(|t| (t.name.clone().unwrap_or_default().to_string(), t.partitions.len()));
-        let next = told
+        let next = actual
             .next_cursor
             .as_ref()
             .map(|c| (c.topic_name.to_string(), c.partition_index));
@@ -151,7 +151,7 @@ fn topics_that_cannot_be_created() {
             validate_only,
             ..Default::default()
         };
-        ErrorCode(client.ask(&request, 7).topics[0].error_code)
+        ErrorCode(client.call(&request, 7).topics[0].error_code)
     };
     let by_hand = |topic: &mut CreatableTopic, of: &[(i32, &[i32])]| {
         (topic.num_partitions, topic.replication_factor) = (-1, -1);
@@ -249,7 +249,7 @@ fn topics_that_cannot_be_created() {
 }
 
 #[test]
-fn minus_2_is_an_id_as_any_other() {
+fn producer_id_minus_2_is_valid() {
     let (_broker, mut client) = with_topics("as-kafka-producer-ids");
     for (id, epoch) in [(5, -2), (-2, 0), (-2, -2)] {
         assert_eq!(client.init_producer_id(id, epoch), ErrorCode::NONE);
@@ -259,16 +259,21 @@ fn minus_2_is_an_id_as_any_other() {
     }
 }
 
-/// What a request to change topics is answered with, for each: its name, the code, and the sentence.
-type Told = Vec<(String, ErrorCode, Option<String>)>;
+/// The result of a request to change topics, for each topic: its name, the code and the message.
+type TopicResults = Vec<(String, ErrorCode, Option<String>)>;
 
-fn told(of: impl Iterator<Item = (Option<Str>, i16, Option<Str>)>) -> Told {
+fn topic_results(of: impl Iterator<Item = (Option<Str>, i16, Option<Str>)>) -> TopicResults {
     let text = |text: Option<Str>| text.map(|t| t.to_string());
     of.map(|(name, code, why)| (text(name).unwrap_or_default(), ErrorCode(code), text(why)))
         .collect()
 }
 
-fn create_within(timeout_ms: i32, client: &mut Client, names: &[&'static str], validate_only: bool) -> Told {
+fn create_within(
+    timeout_ms: i32,
+    client: &mut Client,
+    names: &[&'static str],
+    validate_only: bool,
+) -> TopicResults {
     let topics = names.iter().map(|name| CreatableTopic {
         name: (*name).into(),
         num_partitions: 1,
@@ -281,11 +286,11 @@ fn create_within(timeout_ms: i32, client: &mut Client, names: &[&'static str], v
         validate_only,
         ..Default::default()
     };
-    let topics = client.ask(&request, 7).topics.into_iter();
-    told(topics.map(|t| (Some(t.name), t.error_code, t.error_message)))
+    let topics = client.call(&request, 7).topics.into_iter();
+    topic_results(topics.map(|t| (Some(t.name), t.error_code, t.error_message)))
 }
 
-fn delete_within(timeout_ms: i32, client: &mut Client, names: &[&'static str]) -> Told {
+fn delete_within(timeout_ms: i32, client: &mut Client, names: &[&'static str]) -> TopicResults {
     let topics = names.iter().map(|name| DeleteTopicState {
         name: Some((*name).into()),
         ..Default::default()
@@ -295,11 +300,11 @@ fn delete_within(timeout_ms: i32, client: &mut Client, names: &[&'static str]) -
         timeout_ms,
         ..Default::default()
     };
-    let responses = client.ask(&request, 6).responses.into_iter();
-    told(responses.map(|t| (t.name, t.error_code, t.error_message)))
+    let responses = client.call(&request, 6).responses.into_iter();
+    topic_results(responses.map(|t| (t.name, t.error_code, t.error_message)))
 }
 
-fn extend_within(timeout_ms: i32, client: &mut Client, names: &[&'static str]) -> Told {
+fn extend_within(timeout_ms: i32, client: &mut Client, names: &[&'static str]) -> TopicResults {
     let topics = names.iter().map(|name| CreatePartitionsTopic {
         name: (*name).into(),
         count: 3,
@@ -310,14 +315,14 @@ fn extend_within(timeout_ms: i32, client: &mut Client, names: &[&'static str]) -
         timeout_ms,
         ..Default::default()
     };
-    let results = client.ask(&request, 3).results.into_iter();
-    told(results.map(|t| (Some(t.name), t.error_code, t.error_message)))
+    let results = client.call(&request, 3).results.into_iter();
+    topic_results(results.map(|t| (Some(t.name), t.error_code, t.error_message)))
 }
 
 #[test]
-fn topics_do_not_change_where_there_is_no_time_for_it() {
+fn a_timeout_of_zero_changes_no_topics() {
     let (_broker, mut client) = with_topics("as-kafka-no-time");
-    let all = |names: &[&str], code: ErrorCode, why: Option<&str>| -> Told {
+    let all = |names: &[&str], code: ErrorCode, why: Option<&str>| -> TopicResults {
         let one = |name: &&str| ((*name).to_owned(), code, why.map(str::to_owned));
         names.iter().map(one).collect()
     };
@@ -344,7 +349,7 @@ fn topics_do_not_change_where_there_is_no_time_for_it() {
             assert_eq!(delete_within(timeout_ms, &mut client, names), late);
             assert_eq!(extend_within(timeout_ms, &mut client, names), late);
         }
-        // What is refused before it comes to the controller needs no time.
+        // Errors that don't need the controller need no time.
         assert_eq!(create_within(timeout_ms, &mut client, &[], false), []);
         assert_eq!(delete_within(timeout_ms, &mut client, &[]), []);
         assert_eq!(extend_within(timeout_ms, &mut client, &[]), []);
@@ -373,7 +378,7 @@ fn topics_do_not_change_where_there_is_no_time_for_it() {
 }
 
 #[test]
-fn operations_are_told_of_topics_that_are_not_there() {
+fn unknown_topics_have_authorized_operations() {
     let (_broker, mut client) = with_topics("as-kafka-operations");
     const ALL: i32 = 0xdf8;
     const NOT_ASKED: i32 = i32::MIN;
@@ -393,8 +398,8 @@ fn operations_are_told_of_topics_that_are_not_there() {
             allow_auto_topic_creation: false,
             ..Default::default()
         };
-        let told = client.ask(&request, 12).topics.remove(0);
-        (ErrorCode(told.error_code), told.topic_authorized_operations)
+        let actual = client.call(&request, 12).topics.remove(0);
+        (ErrorCode(actual.error_code), actual.topic_authorized_operations)
     };
     let cases = [
         ("t", ErrorCode::NONE),
@@ -408,11 +413,14 @@ fn operations_are_told_of_topics_that_are_not_there() {
         assert_eq!(metadata(Some(name), false), (code, NOT_ASKED), "{name}");
         assert_eq!(metadata(Some(name), true), (code, ALL), "{name}");
     }
-    // There is no name to tell it by.
-    for asked in [false, true] {
-        assert_eq!(metadata(None, asked), (ErrorCode::UNKNOWN_TOPIC_ID, NOT_ASKED));
+    // There is no name that determines them.
+    for requested in [false, true] {
+        assert_eq!(
+            metadata(None, requested),
+            (ErrorCode::UNKNOWN_TOPIC_ID, NOT_ASKED)
+        );
     }
-    // The empty name Kafka stumbles over here (UNKNOWN_SERVER_ERROR, and nothing of operations).
+    // Kafka fails with UNKNOWN_SERVER_ERROR on the empty name, and without operations.
     for (name, code) in cases {
         let topic = TopicRequest {
             name: Str::copied(name),
@@ -423,16 +431,16 @@ fn operations_are_told_of_topics_that_are_not_there() {
             response_partition_limit: 10,
             ..Default::default()
         };
-        let told = client.ask(&request, 0).topics.remove(0);
-        let told = (ErrorCode(told.error_code), told.topic_authorized_operations);
-        assert_eq!(told, (code, ALL), "{name}");
+        let actual = client.call(&request, 0).topics.remove(0);
+        let actual = (ErrorCode(actual.error_code), actual.topic_authorized_operations);
+        assert_eq!(actual, (code, ALL), "{name}");
     }
 }
 
 #[test]
-fn producers_of_what_is_listed_twice() {
+fn producers_of_partitions_listed_twice() {
     let (_broker, mut client) = with_topics("as-kafka-producers-twice");
-    let mut told = |topics: &[(&'static str, &[i32])]| -> Vec<(String, Vec<(i32, ErrorCode)>)> {
+    let mut list_producers = |topics: &[(&'static str, &[i32])]| -> Vec<(String, Vec<(i32, ErrorCode)>)> {
         let topics = topics
             .iter()
             .map(|(name, partitions)| describe_producers_request::TopicRequest {
@@ -444,7 +452,7 @@ fn producers_of_what_is_listed_twice() {
             topics: topics.collect(),
             ..Default::default()
         };
-        let topics = client.ask(&request, 0).topics.into_iter();
+        let topics = client.call(&request, 0).topics.into_iter();
         let topics = topics.map(|t| {
             let partitions = t.partitions.iter();
             let partitions = partitions.map(|p| (p.partition_index, ErrorCode(p.error_code)));
@@ -458,27 +466,34 @@ fn producers_of_what_is_listed_twice() {
     };
     const NONE: ErrorCode = ErrorCode::NONE;
     const UNKNOWN: ErrorCode = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-    assert_eq!(told(&[("t", &[0, 0, 1, 0])]), [is("t", &[0, 0, 1, 0], NONE)]);
     assert_eq!(
-        told(&[("t", &[0]), ("e", &[0]), ("t", &[0, 1])]),
+        list_producers(&[("t", &[0, 0, 1, 0])]),
+        [is("t", &[0, 0, 1, 0], NONE)]
+    );
+    assert_eq!(
+        list_producers(&[("t", &[0]), ("e", &[0]), ("t", &[0, 1])]),
         [is("t", &[0], NONE), is("e", &[0], NONE), is("t", &[0, 1], NONE)]
     );
     assert_eq!(
-        told(&[("t", &[]), ("t", &[]), ("nope", &[3, 3])]),
+        list_producers(&[("t", &[]), ("t", &[]), ("nope", &[3, 3])]),
         [
             is("t", &[], NONE),
             is("t", &[], NONE),
             is("nope", &[3, 3], UNKNOWN)
         ]
     );
-    // Kafka repeats it however often: 100,000 partitions here, of which a MiB is repeated.
-    let told = told(&[("t", &[0; 100_000]), ("e", &[0])]);
-    assert!((1000..20_000).contains(&told[0].1.len()), "{}", told[0].1.len());
-    assert_eq!(told[1], is("e", &[0], NONE));
+    // Kafka repeats it without limit: 100,000 partitions here, of which 1 MiB is repeated.
+    let actual = list_producers(&[("t", &[0; 100_000]), ("e", &[0])]);
+    assert!(
+        (1000..20_000).contains(&actual[0].1.len()),
+        "{}",
+        actual[0].1.len()
+    );
+    assert_eq!(actual[1], is("e", &[0], NONE));
 }
 
 #[test]
-fn a_created_topic_is_told_with_its_values_as_they_were_given() {
+fn a_created_topics_configs_are_as_they_were_given() {
     let (_broker, mut client) = with_topics("as-kafka-values-given");
     let given = [
         ("retention.ms", " 1000 "),
@@ -510,15 +525,18 @@ fn a_created_topic_is_told_with_its_values_as_they_were_given() {
             validate_only,
             ..Default::default()
         };
-        let told = client.ask(&request, 7).topics.remove(0);
-        assert_eq!(told.error_code, 0);
-        let told = told.configs.unwrap_or_default();
-        assert_eq!(told.len(), 33);
+        let actual = client.call(&request, 7).topics.remove(0);
+        assert_eq!(actual.error_code, 0);
+        let actual = actual.configs.unwrap_or_default();
+        assert_eq!(actual.len(), 33);
         for (name, value) in given {
-            let told = told.iter().find(|config| config.name == name).expect("told");
-            assert_eq!(told.value.as_deref(), Some(value), "{name}");
+            let actual = actual
+                .iter()
+                .find(|config| config.name == name)
+                .expect("it is in the response");
+            assert_eq!(actual.value.as_deref(), Some(value), "{name}");
         }
-        let segment_ms = told.iter().find(|config| config.name == "segment.ms");
+        let segment_ms = actual.iter().find(|config| config.name == "segment.ms");
         assert_eq!(
             segment_ms.and_then(|config| config.value.as_deref()),
             Some("604800000")

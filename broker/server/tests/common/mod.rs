@@ -1,4 +1,4 @@
-//! The binary `brokkr` as a process, and a client that speaks to it over a plain socket.
+//! Runs the binary `brokkr` as a process, with a client over a plain socket.
 
 #![allow(dead_code, reason = "each test file takes what it needs")]
 #![expect(
@@ -36,10 +36,10 @@ use brokkr_wire::{ErrorCode, Message, Part, Reader, Request, Str};
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long anything may take before the test fails.
+/// Maximum duration of any step before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tests run beside each other, and the default port of the endpoint for metrics is one.
+/// Tests run in parallel, but the endpoint for metrics has one default port.
 const WITHOUT_METRICS: [&str; 2] = ["--set", "metrics.listen=none"];
 
 /// The command under test.
@@ -47,8 +47,8 @@ pub fn brokkr() -> Command {
     Command::new(env!("CARGO_BIN_EXE_brokkr"))
 }
 
-/// A directory of this name that isn't there yet.
-pub fn place(name: &str) -> PathBuf {
+/// The path of a directory of this name that does not exist yet.
+pub fn fresh_dir(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let removed = match path.is_dir() {
         true => std::fs::remove_dir_all(&path),
@@ -61,16 +61,16 @@ pub fn place(name: &str) -> PathBuf {
     path
 }
 
-/// Tries until it is so.
-pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+/// Polls until the condition holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
-    while !is() {
+    while !condition() {
         assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// A command that ends by itself: its status, stdout and stderr. One that does not is killed after [`PATIENCE`], and has no status.
+/// Runs a command that ends by itself: its status, stdout and stderr. Killed after [`PATIENCE`]; then it has no status.
 pub fn output(command: &mut Command) -> (Option<i32>, String, String) {
     command
         .stdin(Stdio::null())
@@ -91,22 +91,22 @@ pub fn output(command: &mut Command) -> (Option<i32>, String, String) {
     (out.status.code(), text(out.stdout), text(out.stderr))
 }
 
-/// Everything under a directory: lengths and times of change.
-pub fn everything(dir: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
+/// The length and modification time of each file under a directory.
+pub fn file_states(dir: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
     let mut all = BTreeMap::new();
     for entry in std::fs::read_dir(dir).expect("listed") {
         let entry = entry.expect("listed");
         let meta = entry.metadata().expect("it is there");
         if meta.is_dir() {
-            all.extend(everything(&entry.path()));
+            all.extend(file_states(&entry.path()));
         }
         all.insert(entry.path(), (meta.len(), meta.modified().expect("a time")));
     }
     all
 }
 
-/// What isn't started: with which status, and in which one line why.
-pub fn refused(args: &[&str]) -> (i32, String) {
+/// The exit code and the one line of a start that fails.
+pub fn start_error(args: &[&str]) -> (i32, String) {
     let mut command = brokkr();
     command.args(args);
     let (status, stdout, stderr) = output(without_metrics(&mut command));
@@ -118,7 +118,7 @@ pub fn refused(args: &[&str]) -> (i32, String) {
     (status.expect("no signal"), stderr.trim_end().to_owned())
 }
 
-/// Adds [`WITHOUT_METRICS`], unless the command says where metrics are served.
+/// Adds [`WITHOUT_METRICS`], unless the command sets `metrics.listen`.
 pub fn without_metrics(command: &mut Command) -> &mut Command {
     let has = |arg: &std::ffi::OsStr| arg.to_string_lossy().starts_with("metrics.listen=");
     match command.get_args().any(has) {
@@ -127,23 +127,23 @@ pub fn without_metrics(command: &mut Command) -> &mut Command {
     }
 }
 
-/// A path as it is given on a command line.
+/// A path as a command line argument.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// A broker that runs. Dropping it kills it.
+/// A running broker. Dropping it kills it.
 pub struct Running {
     child: Child,
-    /// What its first line said.
+    /// Its first line on stdout.
     pub ready: String,
-    /// Where it listens.
+    /// Its address.
     pub addr: String,
     stdout: BufReader<std::process::ChildStdout>,
     stderr: PathBuf,
 }
 
-/// Starts a broker in `dir` on a free port; `more` goes onto its command line.
+/// Starts a broker in `dir` on a free port; `more` are further arguments.
 pub fn start(dir: &Path, more: &[&str]) -> Running {
     let mut command = brokkr();
     command
@@ -154,7 +154,7 @@ pub fn start(dir: &Path, more: &[&str]) -> Running {
     running(&mut command, dir)
 }
 
-/// Starts what `command` says. What it writes to stderr is kept beside `dir`.
+/// Starts `command`. Its stderr goes to a file beside `dir`.
 pub fn running(command: &mut Command, dir: &Path) -> Running {
     let stderr = dir.with_extension("stderr");
     let log = std::fs::File::create(&stderr).expect("a file for its log");
@@ -183,12 +183,12 @@ pub fn running(command: &mut Command, dir: &Path) -> Running {
 }
 
 impl Running {
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.stderr).expect("its log")
     }
 
-    /// How many lines it has logged that contain this.
+    /// The number of log lines that contain `text`.
     pub fn lines_with(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
@@ -198,7 +198,7 @@ impl Running {
         Pid::from_raw(self.child.id().cast_signed()).expect("a process has an id")
     }
 
-    /// Memory that it has in use.
+    /// Its resident memory.
     pub fn resident_mib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it lives");
         let line = status
@@ -211,16 +211,16 @@ impl Running {
 
     /// A new connection.
     pub fn client(&self) -> Client {
-        Client::to(&self.addr)
+        Client::connect(&self.addr)
     }
 
-    /// SIGTERM: how it ended, what more it printed on stdout, and its log.
+    /// Sends SIGTERM. Returns the exit status, the rest of stdout, and the log.
     pub fn terminate(self) -> (ExitStatus, String, String) {
-        self.end_by(&[Signal::TERM])
+        self.send_signals(&[Signal::TERM])
     }
 
-    /// All these signals at once: how it ended, what more it printed on stdout, and its log.
-    pub fn end_by(mut self, signals: &[Signal]) -> (ExitStatus, String, String) {
+    /// Sends all these signals at once. Returns the exit status, the rest of stdout, and the log.
+    pub fn send_signals(mut self, signals: &[Signal]) -> (ExitStatus, String, String) {
         for signal in [&[Signal::STOP], signals, &[Signal::CONT]].concat() {
             kill_process(self.pid(), signal).expect("it lives");
         }
@@ -230,7 +230,7 @@ impl Running {
         (status, rest, self.log())
     }
 
-    /// kill -9.
+    /// Kills it with SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("it lives");
         self.child.wait().expect("it is dead");
@@ -244,16 +244,16 @@ impl Drop for Running {
     }
 }
 
-/// A Fetch without a session from the start of one partition.
+/// A Fetch without a session, from the start of one partition.
 pub fn fetch_of(topic: &str, partition: i32) -> FetchRequest {
-    let asked = FetchPartition {
+    let requested = FetchPartition {
         partition,
         partition_max_bytes: 1 << 20,
         ..Default::default()
     };
     let topic = FetchTopic {
         topic: Str::copied(topic),
-        partitions: vec![asked],
+        partitions: vec![requested],
         ..Default::default()
     };
     FetchRequest {
@@ -264,10 +264,10 @@ pub fn fetch_of(topic: &str, partition: i32) -> FetchRequest {
     }
 }
 
-/// A record: where it is, and its value.
-pub type Held = (Offset, Vec<u8>);
+/// A record: its offset and its value.
+pub type FetchedRecord = (Offset, Vec<u8>);
 
-/// A client that asks one thing at a time.
+/// A client with one request in flight.
 pub struct Client {
     socket: TcpStream,
     correlation_id: i32,
@@ -275,7 +275,7 @@ pub struct Client {
 
 impl Client {
     /// Connects.
-    pub fn to(addr: &str) -> Self {
+    pub fn connect(addr: &str) -> Self {
         let socket = TcpStream::connect(addr).expect("connected");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Self {
@@ -297,28 +297,28 @@ impl Client {
         self.socket.write_all(&frame).is_ok()
     }
 
-    /// From now on nothing waits: what can't be sent or received at once fails.
-    pub fn not_waiting(&mut self) {
+    /// Makes the socket nonblocking: sends and receives that would wait fail.
+    pub fn set_nonblocking(&mut self) {
         self.socket.set_nonblocking(true).expect("a socket can");
     }
 
-    /// Whether the broker has hung up.
+    /// Whether the broker has closed the connection.
     pub fn is_closed(&mut self) -> bool {
         match self.socket.read(&mut [0]) {
             Ok(0) => true,
-            Ok(_) => panic!("nothing was to come"),
+            Ok(_) => panic!("no response was expected"),
             Err(e) => e.kind() != std::io::ErrorKind::WouldBlock,
         }
     }
 
-    /// Asks, and waits for the answer.
-    pub fn ask<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
-        self.try_ask(request, version)
-            .expect("an answer, not the connection's end")
+    /// Sends a request and waits for the response.
+    pub fn call<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
+        self.try_call(request, version)
+            .expect("a response, not the connection's end")
     }
 
-    /// Asks, and waits for the answer; `None` when the broker hangs up.
-    pub fn try_ask<R: Request>(&mut self, request: &R, version: i16) -> Option<R::Response> {
+    /// Sends a request and waits for the response; `None` if the broker closes the connection.
+    pub fn try_call<R: Request>(&mut self, request: &R, version: i16) -> Option<R::Response> {
         if !self.try_send(request, version) {
             return None;
         }
@@ -330,12 +330,12 @@ impl Client {
         Some(response)
     }
 
-    /// The next frame; `None` when the broker has hung up.
+    /// The next frame; `None` if the broker has closed the connection.
     pub fn frame(&mut self) -> Option<Bytes> {
         let mut size = [0; 4];
         match self.socket.read_exact(&mut size) {
             Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer within {PATIENCE:?}"),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => panic!("no response within {PATIENCE:?}"),
             Err(_) => return None,
         }
         let mut frame = vec![0; u32::from_be_bytes(size) as usize];
@@ -343,7 +343,7 @@ impl Client {
         Some(frame.into())
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).expect("sent");
     }
@@ -371,8 +371,8 @@ impl Client {
             timeout_ms: 30_000,
             ..Default::default()
         };
-        let result = self.ask(&request, 7).topics.remove(0);
-        // The answer comes before the logs are there; ListOffsets waits for them.
+        let result = self.call(&request, 7).topics.remove(0);
+        // The response comes before the logs exist; ListOffsets waits for them.
         let partition = |partition_index| ListOffsetsPartition {
             partition_index,
             timestamp: -1,
@@ -388,7 +388,7 @@ impl Client {
             ..Default::default()
         };
         if result.error_code == 0 {
-            drop(self.ask(&opened, 7));
+            drop(self.call(&opened, 7));
         }
         (
             ErrorCode(result.error_code),
@@ -406,10 +406,10 @@ impl Client {
             timeout_ms: 30_000,
             ..Default::default()
         };
-        ErrorCode(self.ask(&request, 6).responses[0].error_code)
+        ErrorCode(self.call(&request, 6).responses[0].error_code)
     }
 
-    /// What Metadata says of a topic: how many partitions it has, or why not.
+    /// The number of partitions of a topic in Metadata, or its error.
     pub fn partitions(&mut self, name: &str) -> Result<usize, ErrorCode> {
         let topic = MetadataRequestTopic {
             name: Some(Str::copied(name)),
@@ -420,20 +420,20 @@ impl Client {
             allow_auto_topic_creation: false,
             ..Default::default()
         };
-        let topic = self.ask(&request, 12).topics.remove(0);
+        let topic = self.call(&request, 12).topics.remove(0);
         match topic.error_code {
             0 => Ok(topic.partitions.len()),
             code => Err(ErrorCode(code)),
         }
     }
 
-    /// One batch of one record, acks=all.
+    /// Produces one batch of one record with acks=all.
     pub fn produce(&mut self, topic: &str, partition: i32, value: &[u8]) -> PartitionProduceResponse {
         self.try_produce(topic, partition, value)
-            .expect("an answer, not the connection's end")
+            .expect("a response, not the connection's end")
     }
 
-    /// The same; `None` when the broker hangs up.
+    /// The same; `None` if the broker closes the connection.
     pub fn try_produce(
         &mut self,
         topic: &str,
@@ -458,17 +458,22 @@ impl Client {
             topic_data: vec![topic],
             ..Default::default()
         };
-        let mut response = self.try_ask(&request, 11)?;
+        let mut response = self.try_call(&request, 11)?;
         Some(response.responses.remove(0).partition_responses.remove(0))
     }
 
-    /// All records of a partition from `from` on, and where its log starts.
-    pub fn read(&mut self, topic: &str, partition: i32, from: i64) -> Result<(Vec<Held>, i64), ErrorCode> {
+    /// All records of a partition from `from` on, and the log start offset.
+    pub fn read(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+    ) -> Result<(Vec<FetchedRecord>, i64), ErrorCode> {
         let (mut all, mut at, mut log_start) = (Vec::new(), from, -1);
         loop {
             let mut request = fetch_of(topic, partition);
             request.topics[0].partitions[0].fetch_offset = at;
-            let answer = self.ask(&request, 12).responses.remove(0).partitions.remove(0);
+            let answer = self.call(&request, 12).responses.remove(0).partitions.remove(0);
             if answer.error_code != 0 {
                 return Err(ErrorCode(answer.error_code));
             }
@@ -503,7 +508,7 @@ impl Client {
             producer_epoch,
             ..Default::default()
         };
-        ErrorCode(self.ask(&request, 4).error_code)
+        ErrorCode(self.call(&request, 4).error_code)
     }
 
     pub fn delete_records(&mut self, topic: &str, partition: i32, before: i64) -> Result<i64, ErrorCode> {
@@ -522,7 +527,7 @@ impl Client {
             timeout_ms: 30_000,
             ..Default::default()
         };
-        let result = self.ask(&request, 2).topics.remove(0).partitions.remove(0);
+        let result = self.call(&request, 2).topics.remove(0).partitions.remove(0);
         match result.error_code {
             0 => Ok(result.low_watermark),
             code => Err(ErrorCode(code)),

@@ -1,11 +1,11 @@
-//! A strict reader of the text that metrics are served as.
+//! A strict parser of the metrics text formats.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Samples by name and labels as they are written.
+/// Samples by name and labels, as written.
 pub type Samples = BTreeMap<String, f64>;
 
-/// The labels in braces, with `le` apart.
+/// The labels in braces, with `le` separate.
 fn labels(text: &str) -> (BTreeMap<String, String>, Option<f64>) {
     let (mut labels, mut le) = (BTreeMap::new(), None);
     let mut rest = text;
@@ -60,7 +60,7 @@ fn number(text: &str) -> f64 {
     }
 }
 
-/// The buckets of a histogram while they are read: bounds ascend and counts don't fall.
+/// The buckets of a histogram so far: bounds ascend and counts don't decrease.
 #[derive(Default)]
 struct Buckets {
     bound: Option<f64>,
@@ -77,9 +77,9 @@ impl Buckets {
     }
 }
 
-/// Reads an exposition and checks its form: a family is HELP, TYPE, samples; each family and each sample is there once; samples have
-/// the suffixes of their type; the last bucket of a histogram is that of all.
-pub fn parsed(exposition: &str, open_metrics: bool) -> Samples {
+/// Parses an exposition and checks its form: a family is HELP, TYPE, samples; each family and each sample occurs once;
+/// samples have the suffixes of their type; the last bucket of a histogram is its count.
+pub fn parse(exposition: &str, open_metrics: bool) -> Samples {
     let mut samples = Samples::new();
     let mut families = BTreeSet::new();
     let mut histograms: BTreeMap<String, Buckets> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Metrics and health: the real binary, asked over HTTP.
+//! Metrics and health checks of the real binary over HTTP.
 
 #![expect(
     clippy::disallowed_methods,
@@ -17,36 +17,36 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use brokkr_wire::ErrorCode;
-use common::{PATIENCE, Running, brokkr, fetch_of, place, refused, running, start, text, until};
-use exposition::{Samples, parsed};
+use common::{PATIENCE, Running, brokkr, fetch_of, fresh_dir, running, start, start_error, text, wait_until};
+use exposition::{Samples, parse};
 
 /// A broker that serves metrics on a free port.
 fn with_metrics(dir: &Path, more: &[&str]) -> Running {
     start(dir, &[&["--set", "metrics.listen=127.0.0.1:0"], more].concat())
 }
 
-/// Where it said that it serves metrics.
+/// The address that it reported for metrics.
 fn endpoint(broker: &Running) -> String {
     let log = broker.log();
     let addr = log.lines().find_map(|line| line.strip_prefix("metrics on "));
     addr.unwrap_or_else(|| panic!("no address in {log:?}")).to_owned()
 }
 
-/// What an HTTP response said.
-struct Answer {
+/// An HTTP response.
+struct HttpResponse {
     status: u16,
     head: String,
     body: String,
 }
 
-fn connected(addr: &str) -> TcpStream {
+fn connect(addr: &str) -> TcpStream {
     let stream = TcpStream::connect(addr).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream
 }
 
-/// Everything until the other side closes, or breaks the connection.
-fn rest_of(stream: &mut TcpStream) -> Vec<u8> {
+/// Reads until the other side closes or resets the connection.
+fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let (mut all, mut piece) = (Vec::new(), [0; 65536]);
     loop {
         match stream.read(&mut piece) {
@@ -58,36 +58,36 @@ fn rest_of(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-fn answer(stream: &mut TcpStream) -> Answer {
-    let all = String::from_utf8(rest_of(stream)).expect("UTF-8");
+fn read_response(stream: &mut TcpStream) -> HttpResponse {
+    let all = String::from_utf8(read_to_end(stream)).expect("UTF-8");
     let (head, body) = all
         .split_once("\r\n\r\n")
         .unwrap_or_else(|| panic!("no head: {all:?}"));
     let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
-    Answer {
+    HttpResponse {
         status: status.and_then(|s| s.parse().ok()).expect("a status"),
         head: head.to_ascii_lowercase(),
         body: body.to_owned(),
     }
 }
 
-fn ask(addr: &str, method: &str, path: &str, headers: &str) -> Answer {
-    let mut stream = connected(addr);
+fn http_request(addr: &str, method: &str, path: &str, headers: &str) -> HttpResponse {
+    let mut stream = connect(addr);
     let request = format!("{method} {path} HTTP/1.1\r\nHost: here\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).expect("sent");
-    answer(&mut stream)
+    read_response(&mut stream)
 }
 
 fn get(addr: &str, path: &str) -> (u16, String) {
-    let answer = ask(addr, "GET", path, "");
+    let answer = http_request(addr, "GET", path, "");
     (answer.status, answer.body)
 }
 
-/// A scrape as Prometheus makes it.
-fn scraped(addr: &str) -> Samples {
+/// Scrapes as Prometheus does.
+fn scrape(addr: &str) -> Samples {
     let accept =
         "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3\r\n";
-    let answer = ask(addr, "GET", "/metrics", accept);
+    let answer = http_request(addr, "GET", "/metrics", accept);
     assert_eq!(answer.status, 200);
     assert!(
         answer
@@ -96,7 +96,7 @@ fn scraped(addr: &str) -> Samples {
         "{}",
         answer.head
     );
-    parsed(&answer.body, true)
+    parse(&answer.body, true)
 }
 
 fn value(samples: &Samples, sample: &str) -> f64 {
@@ -108,8 +108,8 @@ fn value(samples: &Samples, sample: &str) -> f64 {
 }
 
 #[test]
-fn what_clients_do_shows() {
-    let broker = with_metrics(&place("metrics-values"), &[]);
+fn the_traffic_of_clients_is_counted() {
+    let broker = with_metrics(&fresh_dir("metrics-values"), &[]);
     let addr = endpoint(&broker);
     let mut client = broker.client();
     assert_eq!(client.create("t", 2, &[]).0, ErrorCode::NONE);
@@ -121,14 +121,14 @@ fn what_clients_do_shows() {
     assert_eq!(records.len(), 5);
     let mut twice = fetch_of("t", 1);
     twice.topics[0].partitions[0].fetch_offset = 77;
-    assert_eq!(client.ask(&twice, 12).responses[0].partitions[0].error_code, 1);
+    assert_eq!(client.call(&twice, 12).responses[0].partitions[0].error_code, 1);
 
-    // The time of a response is counted after it was handed to the kernel, and so to the client.
+    // The time of a response is recorded after the kernel, and so the client, has it.
     let times = "kafka_network_requestmetrics_totaltimems_count{request=\"Fetch\"}";
-    until("the last response is counted", || {
-        scraped(&addr).get(times) == Some(&3.0)
+    wait_until("the last response is counted", || {
+        scrape(&addr).get(times) == Some(&3.0)
     });
-    let first = scraped(&addr);
+    let first = scrape(&addr);
     let of = |sample: &str| value(&first, sample);
     for (sample, expected) in [
         (
@@ -207,12 +207,12 @@ fn what_clients_do_shows() {
     assert!(of("process_resident_memory_bytes") > 1e6 && of("process_open_fds") > 3.0);
     assert!(of("process_start_time_seconds") > 1.6e9 && of("process_cpu_seconds_total") >= 0.0);
 
-    // Counters only grow; a closed connection and a deleted topic are gone, what was counted in all stays.
+    // Counters only grow; a closed connection and a deleted topic disappear, the totals stay.
     assert_eq!(client.delete_topic("t"), ErrorCode::NONE);
     drop(client);
     let open = "kafka_server_socket_server_metrics_connection_count{listener=\"PLAINTEXT\"}";
-    until("the connection has ended", || value(&scraped(&addr), open) == 0.0);
-    let second = scraped(&addr);
+    wait_until("the connection has ended", || value(&scrape(&addr), open) == 0.0);
+    let second = scrape(&addr);
     assert!(second.keys().all(|sample| !sample.contains("topic=\"t\"")));
     for (sample, before) in &first {
         let is_counter = ["_total", "_bucket", "_count"]
@@ -230,10 +230,10 @@ fn what_clients_do_shows() {
 
 #[test]
 fn both_formats_have_the_same_samples() {
-    let broker = with_metrics(&place("metrics-formats"), &[]);
+    let broker = with_metrics(&fresh_dir("metrics-formats"), &[]);
     let addr = endpoint(&broker);
     assert_eq!(broker.client().create("t", 3, &[]).0, ErrorCode::NONE);
-    let old = ask(&addr, "GET", "/metrics", "");
+    let old = http_request(&addr, "GET", "/metrics", "");
     assert_eq!(old.status, 200);
     assert!(
         old.head
@@ -241,15 +241,15 @@ fn both_formats_have_the_same_samples() {
         "{}",
         old.head
     );
-    let (old, new) = (parsed(&old.body, false), scraped(&addr));
+    let (old, new) = (parse(&old.body, false), scrape(&addr));
     assert_eq!(old.keys().collect::<Vec<_>>(), new.keys().collect::<Vec<_>>());
-    let head = ask(&addr, "HEAD", "/metrics", "");
+    let head = http_request(&addr, "HEAD", "/metrics", "");
     assert_eq!((head.status, head.body.as_str()), (200, ""));
 }
 
 #[test]
 fn health_follows_the_broker_and_its_log_directories() {
-    let root = place("metrics-health");
+    let root = fresh_dir("metrics-health");
     std::fs::create_dir_all(&root).expect("made");
     let (a, b) = (root.join("a"), root.join("quoted \"b\""));
     let setting = format!("log.dirs={},{}", text(&a), text(&b));
@@ -269,37 +269,37 @@ fn health_follows_the_broker_and_its_log_directories() {
     assert_eq!(broker.client().create("t", 2, &[]).0, ErrorCode::NONE);
     let escaped = text(&b).replace('"', "\\\"");
     let offline = format!("kafka_log_logmanager_logdirectoryoffline{{logDirectory=\"{escaped}\"}}");
-    assert_eq!(value(&scraped(&addr), &offline), 0.0);
+    assert_eq!(value(&scrape(&addr), &offline), 0.0);
 
-    // The broker finds that its directory is gone when it next makes or renames something there.
+    // The broker notices that its directory is gone when it next creates or renames a file there.
     std::fs::rename(&b, root.join("away")).expect("moved");
     broker.client().create("u", 2, &[]);
-    until("the directory has failed", || {
+    wait_until("the directory has failed", || {
         get(&addr, "/health/ready").0 == 503
     });
     let (_, why) = get(&addr, "/health/ready");
     assert_eq!(why, format!("log directories that failed: {}\n", text(&b)));
     assert_eq!(get(&addr, "/health/live").0, 200);
-    let samples = scraped(&addr);
+    let samples = scrape(&addr);
     assert_eq!(value(&samples, &offline), 1.0);
     assert_eq!(
         value(&samples, "kafka_log_logmanager_offlinelogdirectorycount"),
         1.0
     );
     assert_eq!(value(&samples, "brokkr_ready"), 0.0);
-    until("its partitions are offline", || {
-        value(&scraped(&addr), "kafka_server_replicamanager_offlinereplicacount") >= 1.0
+    wait_until("its partitions are offline", || {
+        value(&scrape(&addr), "kafka_server_replicamanager_offlinereplicacount") >= 1.0
     });
 }
 
 #[test]
 fn a_broker_that_starts_is_live_and_not_ready() {
-    let dir = place("metrics-starting");
+    let dir = fresh_dir("metrics-starting");
     // So that a start takes its time.
     let broker = start(&dir, &[]);
     assert_eq!(broker.client().create("t", 300, &[]).0, ErrorCode::NONE);
     broker.kill();
-    until("it was still starting", || {
+    wait_until("it was still starting", || {
         let mut command = brokkr();
         command.args(["--data-dir", text(&dir), "--listen", "127.0.0.1:0"]);
         command.args(["--set", "metrics.listen=127.0.0.1:0"]);
@@ -313,9 +313,9 @@ fn a_broker_that_starts_is_live_and_not_ready() {
         stderr.read_line(&mut line).expect("UTF-8");
         let addr = line.trim_end().strip_prefix("metrics on ").expect("an address");
         let (status, why) = get(addr, "/health/ready");
-        let samples = scraped(addr);
+        let samples = scrape(addr);
         let live = get(addr, "/health/live").0;
-        until("it is ready", || get(addr, "/health/ready").0 == 200);
+        wait_until("it is ready", || get(addr, "/health/ready").0 == 200);
         child.kill().expect("it lives");
         child.wait().expect("it is dead");
         assert_eq!(live, 200);
@@ -330,8 +330,8 @@ fn a_broker_that_starts_is_live_and_not_ready() {
 }
 
 #[test]
-fn what_is_asked_wrongly_is_refused_and_the_broker_goes_on() {
-    let broker = with_metrics(&place("metrics-garbage"), &[]);
+fn invalid_http_requests_are_rejected_and_the_broker_continues() {
+    let broker = with_metrics(&fresh_dir("metrics-garbage"), &[]);
     let addr = endpoint(&broker);
     for path in [
         "/",
@@ -345,7 +345,7 @@ fn what_is_asked_wrongly_is_refused_and_the_broker_goes_on() {
     }
     assert_eq!(get(&addr, "/metrics?name[]=x").0, 200, "a query says nothing");
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
-        let answer = ask(&addr, method, "/metrics", "Content-Length: 0\r\n");
+        let answer = http_request(&addr, method, "/metrics", "Content-Length: 0\r\n");
         assert_eq!(answer.status, 405, "{method}");
         assert!(answer.head.contains("allow: get, head"), "{}", answer.head);
     }
@@ -364,35 +364,35 @@ fn what_is_asked_wrongly_is_refused_and_the_broker_goes_on() {
         b"\r\n\r\n\r\n\r\nx\r\n\r\n",
         b"\0\0\0\0\r\n\r\n",
     ] {
-        let mut stream = connected(&addr);
-        // It may be refused before all of it is sent.
+        let mut stream = connect(&addr);
+        // The broker may reject it before all is sent.
         drop(stream.write_all(garbage));
         drop(stream.shutdown(std::net::Shutdown::Write));
-        let answered = String::from_utf8_lossy(&rest_of(&mut stream)).into_owned();
+        let answered = String::from_utf8_lossy(&read_to_end(&mut stream)).into_owned();
         assert!(!answered.starts_with("HTTP/1.1 200"), "{answered}");
     }
-    // One connection serves one request, whatever follows it.
-    let mut stream = connected(&addr);
+    // A connection serves one request, whatever follows it.
+    let mut stream = connect(&addr);
     let request = b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n".repeat(1000);
     drop(stream.write_all(&request));
-    let answered = String::from_utf8_lossy(&rest_of(&mut stream)).into_owned();
+    let answered = String::from_utf8_lossy(&read_to_end(&mut stream)).into_owned();
     assert!(answered.matches("HTTP/1.1 200").count() <= 1, "{answered}");
     assert_eq!(get(&addr, "/health/ready").0, 200);
     assert_eq!(broker.client().create("t", 1, &[]).0, ErrorCode::NONE);
 }
 
 #[test]
-fn peers_that_are_slow_or_many_are_hung_up_on() {
-    let broker = with_metrics(&place("metrics-slow"), &[]);
+fn slow_connections_and_those_above_the_limit_are_closed() {
+    let broker = with_metrics(&fresh_dir("metrics-slow"), &[]);
     let addr = endpoint(&broker);
-    let mut slow: Vec<TcpStream> = (0..64).map(|_| connected(&addr)).collect();
+    let mut slow: Vec<TcpStream> = (0..64).map(|_| connect(&addr)).collect();
     for stream in &mut slow {
         drop(stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: "));
     }
-    // Those above the limit are closed at once, the others when the time for a head is up.
+    // Those above the limit are closed at once, the others when the time for a head is over.
     let begun = std::time::Instant::now();
     for stream in slow[16..].iter_mut() {
-        rest_of(stream);
+        read_to_end(stream);
     }
     let mut first = slow.swap_remove(0);
     first.set_nonblocking(true).expect("a socket can");
@@ -405,21 +405,21 @@ fn peers_that_are_slow_or_many_are_hung_up_on() {
         begun.elapsed()
     );
     first.set_nonblocking(false).expect("a socket can");
-    rest_of(&mut first);
-    slow.iter_mut().for_each(|stream| drop(rest_of(stream)));
+    read_to_end(&mut first);
+    slow.iter_mut().for_each(|stream| drop(read_to_end(stream)));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(get(&addr, "/health/ready").0, 200);
-    let open_fds = value(&scraped(&addr), "process_open_fds");
+    let open_fds = value(&scrape(&addr), "process_open_fds");
     assert!(open_fds < 64.0, "{open_fds}");
 }
 
 #[test]
 fn many_partitions_are_scraped_while_clients_are_served() {
-    let broker = with_metrics(&place("metrics-many"), &[]);
+    let broker = with_metrics(&fresh_dir("metrics-many"), &[]);
     let addr = endpoint(&broker);
     let mut client = broker.client();
     assert_eq!(client.create("many", 500, &[]).0, ErrorCode::NONE);
-    let scraping = std::thread::spawn(move || (0..20).map(|_| scraped(&addr).len()).min().expect("some"));
+    let scraping = std::thread::spawn(move || (0..20).map(|_| scrape(&addr).len()).min().expect("some"));
     while !scraping.is_finished() {
         assert_eq!(client.produce("many", 7, b"x").error_code, 0);
     }
@@ -427,18 +427,18 @@ fn many_partitions_are_scraped_while_clients_are_served() {
 }
 
 #[test]
-fn none_means_no_endpoint_and_a_port_that_is_taken_stops_the_start() {
-    let dir = place("metrics-none");
+fn none_means_no_endpoint_and_a_port_in_use_fails_the_start() {
+    let dir = fresh_dir("metrics-none");
     let broker = start(&dir, &["--set", "metrics.listen=none"]);
     assert!(!broker.log().contains("metrics on"), "{}", broker.log());
     let (status, _, log) = broker.terminate();
     assert!(status.success() && log.is_empty(), "{log}");
 
-    let dir = place("metrics-taken");
+    let dir = fresh_dir("metrics-taken");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let busy = taken.local_addr().expect("it has one").to_string();
     let listen = format!("metrics.listen={busy}");
-    let why = refused(&[
+    let why = start_error(&[
         "--data-dir",
         text(&dir),
         "--listen",
@@ -450,7 +450,7 @@ fn none_means_no_endpoint_and_a_port_that_is_taken_stops_the_start() {
         format!("brokkr: can't listen on {busy} (metrics.listen): Address already in use (os error 98)");
     assert_eq!(why, (1, said));
     assert!(!dir.exists(), "nothing was made");
-    let why = refused(&["--set", "metrics.listen=9644"]);
+    let why = start_error(&["--set", "metrics.listen=9644"]);
     let said = "brokkr: metrics.listen: \"9644\": not of the form HOST:PORT, and not none";
     assert_eq!(why, (2, said.to_owned()));
 }

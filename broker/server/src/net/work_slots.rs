@@ -1,9 +1,10 @@
-//! Turns for work on batches that takes long: to decompress much, or to compress. Each takes a processor, so there are few.
+//! Slots for long CPU-bound work on batches: decompressing or compressing much. Each occupies a processor, so there are
+//! few.
 //!
-//! A turn is a slice of work, not all of it: where others wait, they get theirs in the order in which they came. Slices are counted in
-//! breaks of the work ([`brokkr_wire::records::Pace`]), not timed.
+//! Work runs in slices: after each slice the slot goes to the next waiter, in the order of arrival. A slice is a number of
+//! yields of the work ([`brokkr_wire::records::Pace`]), not a time.
 //!
-//! Whoever waits for memory must not hold a turn: those who hold the memory may wait for turns.
+//! A task must not hold a slot while it waits for memory: the tasks that hold the memory may wait for slots.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -21,39 +22,40 @@ const SLICE_BREAKS: usize = 64;
 /// Work that has not ended so long after it came, what it waited included, is given up.
 const WORK_MAX: Duration = Duration::from_secs(30);
 
-/// The turns. Cloning shares them.
-pub struct Turns<E: Env> {
+/// The slots. Cloning shares them.
+pub struct WorkSlots<E: Env> {
     env: E,
-    turns: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
-impl<E: Env> Clone for Turns<E> {
+impl<E: Env> Clone for WorkSlots<E> {
     fn clone(&self) -> Self {
         Self {
             env: self.env.clone(),
-            turns: Arc::clone(&self.turns),
+            slots: Arc::clone(&self.slots),
         }
     }
 }
 
-impl<E: Env> Turns<E> {
-    /// So many at a time.
-    pub fn new(env: E, turns: usize) -> Self {
+impl<E: Env> WorkSlots<E> {
+    /// `slots` run at a time.
+    pub fn new(env: E, slots: usize) -> Self {
         Self {
             env,
-            turns: Arc::new(Semaphore::new(turns)),
+            slots: Arc::new(Semaphore::new(slots)),
         }
     }
 
-    /// When work that comes now has to have ended.
+    /// The deadline of work that arrives now.
     pub fn deadline(&self) -> Instant {
         self.env.now() + WORK_MAX
     }
 
-    /// Does the work in turns. `is_given_up` is asked after each slice, with how many there were. Cancel-safe if the work is.
+    /// Runs the work in slices. Calls `is_given_up` after each slice with the number of slices so far. Cancel-safe if the
+    /// work is.
     ///
     /// # Errors
-    /// [`Overloaded`] if it is given up, or can't end by the deadline.
+    /// [`Overloaded`] if `is_given_up`, or at the deadline.
     pub async fn run<T>(
         &self,
         deadline: Instant,
@@ -65,33 +67,33 @@ impl<E: Env> Turns<E> {
             if slices > 0 && (is_given_up(slices) || self.env.now() >= deadline) {
                 return Err(Overloaded);
             }
-            let turn = self.turn(deadline).await?;
-            if let Some(done) = slice(work.as_mut()).await {
+            let slot = self.slot(deadline).await?;
+            if let Some(done) = run_slice(work.as_mut()).await {
                 return Ok(done);
             }
-            // The next in line has it.
-            drop(turn);
+            // The next waiter gets the slot.
+            drop(slot);
         }
-        unreachable!("the slices of 30 seconds can be counted")
+        unreachable!("the deadline ends the loop")
     }
 
-    async fn turn(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Overloaded> {
-        if let Ok(turn) = self.turns.try_acquire() {
-            return Ok(turn);
+    async fn slot(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Overloaded> {
+        if let Ok(slot) = self.slots.try_acquire() {
+            return Ok(slot);
         }
         tokio::select! {
             biased;
-            turn = self.turns.acquire() => Ok(turn.expect("the semaphore is never closed")),
+            slot = self.slots.acquire() => Ok(slot.expect("the semaphore is never closed")),
             () = self.env.sleep_until(deadline) => Err(Overloaded),
         }
     }
 }
 
-/// Polls the work until it is done, or has given way as often as a slice has breaks.
-async fn slice<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+/// Polls the work until it is done, or has yielded as often as a slice allows.
+async fn run_slice<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let mut breaks = 0;
     poll_fn(|cx| {
-        // AFTER others were let run: the last break is one, too.
+        // AFTER other tasks ran: the last yield counts, too.
         if breaks == SLICE_BREAKS {
             return Poll::Ready(None);
         }
@@ -110,18 +112,18 @@ mod tests {
     use futures_util::FutureExt;
     use std::cell::Cell;
 
-    /// A break of work.
+    /// Units after which work yields.
     const MUCH: usize = 1 << 20;
 
     #[tokio::test]
-    async fn who_comes_later_does_not_wait_for_all_of_the_work_before() {
-        let turns = Turns::new(TokioEnv::new(1), 1);
+    async fn later_work_does_not_wait_for_all_of_the_work_before_it() {
+        let slots = WorkSlots::new(TokioEnv::new(1), 1);
         let (done, slices) = (Cell::new(0), Cell::new(0));
         let count = |n| {
             slices.set(n);
             false
         };
-        let long = turns.run(turns.deadline(), count, async {
+        let long = slots.run(slots.deadline(), count, async {
             let mut pace = Pace::gives_way();
             for _ in 0..10 * SLICE_BREAKS {
                 pace.work(MUCH).await;
@@ -130,17 +132,17 @@ mod tests {
         });
         let mut long = pin!(long);
         assert!(long.as_mut().now_or_never().is_none());
-        let short = turns.run(turns.deadline(), |_| false, async { done.get() });
+        let short = slots.run(slots.deadline(), |_| false, async { done.get() });
         let (long, found) = tokio::join!(long, short);
         assert_eq!((long, slices.get()), (Ok(()), 10));
-        let found = found.expect("its turn came");
+        let found = found.expect("it got a slot");
         assert!((1..=SLICE_BREAKS).contains(&found), "{found} were done before");
-        assert_eq!(turns.turns.available_permits(), 1);
+        assert_eq!(slots.slots.available_permits(), 1);
     }
 
     #[tokio::test]
     async fn work_is_given_up_between_slices_and_at_its_deadline() {
-        let turns = Turns::new(TokioEnv::new(1), 1);
+        let slots = WorkSlots::new(TokioEnv::new(1), 1);
         let endless = || async {
             let mut pace = Pace::gives_way();
             loop {
@@ -148,17 +150,17 @@ mod tests {
             }
         };
         let is_given_up = |slices| slices == 3;
-        let given_up: Result<(), _> = turns.run(turns.deadline(), is_given_up, endless()).await;
+        let given_up: Result<(), _> = slots.run(slots.deadline(), is_given_up, endless()).await;
         assert_eq!(given_up, Err(Overloaded));
-        let soon = turns.env.now() + Duration::from_millis(1);
-        let late: Result<(), _> = turns.run(soon, |_| false, endless()).await;
+        let soon = slots.env.now() + Duration::from_millis(1);
+        let late: Result<(), _> = slots.run(soon, |_| false, endless()).await;
         assert_eq!(late, Err(Overloaded));
-        // Who waits for a turn that nobody gives back.
-        let held = turns.turn(turns.deadline()).await;
-        let soon = turns.env.now() + Duration::from_millis(1);
-        let waits: Result<(), _> = turns.run(soon, |_| false, async {}).await;
+        // Work that waits for a slot that is never released.
+        let held = slots.slot(slots.deadline()).await;
+        let soon = slots.env.now() + Duration::from_millis(1);
+        let waits: Result<(), _> = slots.run(soon, |_| false, async {}).await;
         assert_eq!(waits, Err(Overloaded));
         drop(held);
-        assert_eq!(turns.run(turns.deadline(), |_| false, async {}).await, Ok(()));
+        assert_eq!(slots.run(slots.deadline(), |_| false, async {}).await, Ok(()));
     }
 }
