@@ -1,0 +1,149 @@
+//! The open files of a log directory that no log holds by itself: sealed segments and indexes.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use brokkr_env::{Dir, Env, ErrorKind, File, Result};
+
+/// The open files that no log holds by itself: sealed segments and indexes. The least recently used is closed first, but
+/// never one that somebody still has: of each file there is one [`File`] at most, since its order of operations, and the
+/// rule that no tail is cut under a range on its way, are that object's.
+///
+/// The lock is on no warm record's path: the active segment's file is in every snapshot.
+pub(crate) struct Files<E: Env> {
+    pub(crate) dir: Dir<E>,
+    open_files_max: usize,
+    state: Mutex<State<E>>,
+}
+
+struct State<E: Env> {
+    open: BTreeMap<Box<str>, (u64, File<E>)>,
+    uses: u64,
+    /// How often a name was forgotten: what was being opened meanwhile may be another file by now.
+    forgotten: u64,
+}
+
+impl<E: Env> Default for State<E> {
+    fn default() -> Self {
+        Self {
+            open: BTreeMap::new(),
+            uses: 0,
+            forgotten: 0,
+        }
+    }
+}
+
+impl<E: Env> Files<E> {
+    pub(crate) fn new(dir: Dir<E>, open_files_max: usize) -> Self {
+        Self {
+            dir,
+            open_files_max,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The number of open files.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// The file of this name, which must exist.
+    pub(crate) async fn open(&self, path: &str) -> Result<File<E>> {
+        loop {
+            let forgotten = match self.get(path) {
+                Ok(file) => return Ok(file),
+                Err(forgotten) => forgotten,
+            };
+            let file = match self.dir.open(path).await {
+                Err(e) if e.kind() == ErrorKind::Resources && self.let_go() => continue,
+                other => other?,
+            };
+            if let Some(file) = self.put(path, file, forgotten) {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// The file of this name, made if it doesn't exist.
+    pub(crate) async fn open_or_create(&self, path: &str) -> Result<File<E>> {
+        match self.open(path).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                drop(self.dir.create(path).await?);
+                self.open(path).await
+            }
+            other => other,
+        }
+    }
+
+    /// Closes the files that nobody reads: the machine has no descriptor left. Whether there were any.
+    fn let_go(&self) -> bool {
+        let mut state = self.lock();
+        let before = state.open.len();
+        state.open.retain(|_, (_, file)| file.is_shared());
+        state.open.len() < before
+    }
+
+    /// Takes over a file that was open elsewhere.
+    pub(crate) fn insert(&self, file: File<E>) {
+        let path = file.path().to_owned();
+        self.lock().insert(&path, file, self.open_files_max);
+    }
+
+    /// Lets go of a name AFTER its file was renamed or removed: the next to open it gets what is there then.
+    pub(crate) fn forget(&self, path: &str) {
+        let mut state = self.lock();
+        state.forgotten += 1;
+        state.open.remove(path);
+    }
+
+    /// [`Files::forget`] for everything in a folder.
+    pub(crate) fn forget_folder(&self, folder: &str) {
+        let mut state = self.lock();
+        state.forgotten += 1;
+        state
+            .open
+            .retain(|path, _| path.split_once('/').is_none_or(|(of, _)| of != folder));
+    }
+
+    fn get(&self, path: &str) -> std::result::Result<File<E>, u64> {
+        let mut state = self.lock();
+        state.uses += 1;
+        let (uses, forgotten) = (state.uses, state.forgotten);
+        let (used, file) = state.open.get_mut(path).ok_or(forgotten)?;
+        *used = uses;
+        Ok(file.clone())
+    }
+
+    fn put(&self, path: &str, file: File<E>, forgotten: u64) -> Option<File<E>> {
+        let mut state = self.lock();
+        if state.forgotten != forgotten {
+            return None;
+        }
+        if let Some((_, first)) = state.open.get(path) {
+            return Some(first.clone());
+        }
+        state.insert(path, file.clone(), self.open_files_max);
+        Some(file)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State<E>> {
+        self.state.lock().expect("no panic under this lock")
+    }
+}
+
+impl<E: Env> State<E> {
+    fn insert(&mut self, path: &str, file: File<E>, open_files_max: usize) {
+        self.uses += 1;
+        self.open.insert(path.into(), (self.uses, file));
+        while self.open.len() > open_files_max {
+            let idle = self.open.iter().filter(|(_, (_, file))| !file.is_shared());
+            let Some(oldest) = idle
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(path, _)| path.clone())
+            else {
+                break;
+            };
+            self.open.remove(&oldest);
+        }
+    }
+}

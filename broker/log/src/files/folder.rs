@@ -1,0 +1,216 @@
+//! A partition's folder: listing it, reading its small files, replacing and removing files.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use brokkr_env::{Dir, EntryKind, Env, ErrorKind, File};
+use brokkr_types::{Offset, Uuid};
+use bytes::Bytes;
+
+use crate::error::LogError;
+use crate::files::dir::LogDir;
+use crate::files::shared::Shared;
+use crate::formats::manifest::Manifest;
+use crate::formats::names;
+use crate::formats::snapshot::SnapshotFiles;
+use crate::formats::text::{decode_partition_metadata, encode_epochs};
+use crate::state::epochs::LeaderEpochs;
+
+/// The largest manifest, epoch checkpoint or snapshot that is read.
+pub(crate) const SMALL_FILE_BYTES_MAX: u32 = 256 << 20;
+
+/// The largest `partition.metadata` that is read.
+const METADATA_BYTES_MAX: u32 = 4096;
+
+/// What is in a partition's folder, without what a crash or a removal left over.
+#[derive(Default)]
+pub(crate) struct Listing {
+    pub(crate) logs: BTreeSet<Offset>,
+    pub(crate) snapshots: BTreeSet<Offset>,
+    pub(crate) names: BTreeSet<String>,
+}
+
+/// Lists the folder, and removes what is only left over: scratch files and those marked as deleted, of names that we or Kafka give.
+pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError> {
+    let (mut listing, mut leftovers) = (Listing::default(), Vec::new());
+    for entry in shared.dir.dir.list(&shared.folder).await? {
+        let name = entry.name;
+        if entry.kind == EntryKind::Dir {
+            // None of ours; what should be a file of that name is missing.
+            let folder = &*shared.folder;
+            let error_log = &shared.dir.error_log;
+            if error_log.is_first_of("a directory where only files are", &format!("{folder}/{name}")) {
+                tracing::warn!(folder, name, "a directory where only files are; left alone");
+            }
+            continue;
+        }
+        let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+        if names::is_leftover(&name) {
+            leftovers.push(format!("{}/{name}", shared.folder));
+            continue;
+        }
+        if suffix == names::SWAP {
+            let what = "Apache Kafka was killed while it put a compacted segment in place: start Kafka on the directory and stop it \
+                cleanly, it finishes that";
+            return Err(LogError::Malformed {
+                file: format!("{}/{name}", shared.folder),
+                what: what.to_owned(),
+            });
+        }
+        match names::parse(&name) {
+            Some((base, names::LOG)) => drop(listing.logs.insert(base)),
+            Some((offset, names::SNAPSHOT)) => drop(listing.snapshots.insert(offset)),
+            _ => {}
+        }
+        listing.names.insert(name);
+    }
+    // AFTER all names were seen: what is replaced by a segment that is not in place yet must stay.
+    for path in leftovers {
+        remove_if_there(shared, &path).await?;
+    }
+    Ok(listing)
+}
+
+/// What `partition.metadata` says; zero where it is missing or can't be read.
+pub(crate) async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Uuid, LogError> {
+    let file = format!("{}/{}", shared.folder, names::PARTITION_METADATA);
+    if !listing.names.contains(names::PARTITION_METADATA) {
+        return Ok(Uuid::ZERO);
+    }
+    let text = shared.dir.dir.read(&file, METADATA_BYTES_MAX).await?;
+    if text.is_empty() {
+        // A fresh log's, which a power loss took.
+        return Ok(Uuid::ZERO);
+    }
+    Ok(decode_partition_metadata(&text).unwrap_or_else(|what| {
+        if shared
+            .dir
+            .error_log
+            .is_first_of("partition.metadata not readable", &file)
+        {
+            tracing::error!(file, what, "not readable");
+        }
+        Uuid::ZERO
+    }))
+}
+
+pub(crate) async fn read_manifest<E: Env>(
+    shared: &Shared<E>,
+    listing: &Listing,
+) -> Result<Option<Manifest>, LogError> {
+    if !listing.names.contains(names::MANIFEST) {
+        return Ok(None);
+    }
+    let path = format!("{}/{}", shared.folder, names::MANIFEST);
+    let bytes = shared.dir.dir.read(&path, SMALL_FILE_BYTES_MAX).await?;
+    let manifest = Manifest::decode(&bytes);
+    if manifest.is_none() && shared.dir.error_log.is_first_of("manifest damaged", &path) {
+        tracing::error!(path, "damaged; the whole log is scanned");
+    }
+    Ok(manifest)
+}
+
+impl<E: Env> LogDir<E> {
+    /// Whose log is in a folder, without opening it: as `partition.metadata` says, or else the manifest. Zero, if neither does.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub async fn topic_id(&self, folder: &str) -> Result<Uuid, LogError> {
+        let shared = Shared::new(self, folder);
+        let listing = list(&shared).await?;
+        let id = read_topic_id(&shared, &listing).await?;
+        if !id.is_zero() {
+            return Ok(id);
+        }
+        self.topic_id_by_manifest(folder).await
+    }
+
+    /// Whose log is in a folder by its manifest, which has a checksum. Zero, if there is none that can be read.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub async fn topic_id_by_manifest(&self, folder: &str) -> Result<Uuid, LogError> {
+        let shared = Shared::new(self, folder);
+        let listing = list(&shared).await?;
+        let manifest = read_manifest(&shared, &listing).await?;
+        Ok(manifest.map_or(Uuid::ZERO, |m| m.topic_id))
+    }
+}
+
+/// Replaces a file of the partition's folder.
+pub(crate) async fn replace<E: Env>(shared: &Shared<E>, name: &str, bytes: Bytes) -> brokkr_env::Result<()> {
+    shared
+        .dir
+        .dir
+        .replace(&format!("{}/{name}", shared.folder), bytes)
+        .await
+}
+
+pub(crate) async fn write_epochs<E: Env>(
+    shared: Arc<Shared<E>>,
+    epochs: LeaderEpochs,
+) -> brokkr_env::Result<()> {
+    replace(&shared, names::EPOCHS, encode_epochs(&epochs).into()).await
+}
+
+pub(crate) async fn write_snapshot<E: Env>(
+    shared: &Shared<E>,
+    files: &SnapshotFiles,
+) -> brokkr_env::Result<()> {
+    let dir = &shared.dir.dir;
+    // The window first: a snapshot without it is worth less than none.
+    dir.replace(
+        &names::path(&shared.folder, files.offset, names::WINDOW),
+        files.window.clone(),
+    )
+    .await?;
+    dir.replace(
+        &names::path(&shared.folder, files.offset, names::SNAPSHOT),
+        files.snapshot.clone(),
+    )
+    .await
+}
+
+pub(crate) async fn remove_snapshot<E: Env>(shared: &Shared<E>, offset: Offset) -> brokkr_env::Result<()> {
+    for suffix in [names::SNAPSHOT, names::WINDOW] {
+        remove_if_there(shared, &names::path(&shared.folder, offset, suffix)).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn remove_if_there<E: Env>(shared: &Shared<E>, path: &str) -> brokkr_env::Result<()> {
+    let removed = shared.dir.dir.remove(path).await;
+    shared.dir.files.forget(path);
+    match removed {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a file in place of what an earlier, failed attempt may have left: an empty one. Bytes that stand there are nobody's
+/// to remove.
+pub(crate) async fn create_fresh<E: Env>(shared: &Shared<E>, path: &str) -> brokkr_env::Result<File<E>> {
+    let dir = &shared.dir.dir;
+    match dir.create(path).await {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            let len = dir.open(path).await?.len();
+            if len > 0 {
+                let what =
+                    format!("{path}: {len} bytes stand where a new segment begins; move the file away");
+                return Err(brokkr_env::Error::new(ErrorKind::AlreadyExists, what));
+            }
+            dir.remove(path).await?;
+            shared.dir.files.forget(path);
+            dir.create(path).await
+        }
+        other => other,
+    }
+}
+
+/// Removes a folder with all that is in it.
+pub(crate) async fn remove_folder<E: Env>(dir: &Dir<E>, folder: &str) -> Result<(), LogError> {
+    for entry in dir.list(folder).await? {
+        dir.remove(&format!("{folder}/{}", entry.name)).await?;
+    }
+    Ok(dir.remove_dir(folder).await?)
+}

@@ -1,0 +1,154 @@
+//! Index files of a segment: lookup, writing, and the check against the segment.
+
+use std::sync::Arc;
+
+use brokkr_env::{Env, Error, ErrorKind, File};
+use brokkr_types::{Offset, UnixMillis};
+
+use crate::error::{Damage, LogError, ReadError};
+use crate::files::headers::read;
+use crate::files::shared::Shared;
+use crate::formats::names;
+use crate::state::index::{Entry, IndexView, OffsetEntry, TimeEntry, encode, floor_in_page, relative, rises};
+use crate::state::segment::{Segment, SegmentInfo};
+
+/// How much of an index is read at a time.
+const PAGE_BYTES: usize = 4096;
+
+impl<T: Entry> IndexView<T> {
+    /// The last entry of the file whose key is at most `key`.
+    pub(crate) async fn floor_in_file<E: Env>(
+        &self,
+        file: &File<E>,
+        key: T::Key,
+    ) -> Result<Option<T>, ReadError> {
+        let per_page = PAGE_BYTES / T::LEN;
+        let pages = (self.in_file as usize).div_ceil(per_page);
+        // The page in `lo..hi` whose first entry is the last that is not past the key.
+        let (mut lo, mut hi, mut best) = (0, pages, None);
+        while lo < hi {
+            let mid = lo + (hi - lo) / 2;
+            let count = per_page.min(self.in_file as usize - mid * per_page);
+            let bytes = read(file, (mid * per_page * T::LEN) as u64, (count * T::LEN) as u32).await?;
+            if !rises::<T>(&bytes) {
+                return Err(ReadError::Damaged(Damage {
+                    file: file.path().to_owned(),
+                    position: (mid * per_page * T::LEN) as u64,
+                    offset: Offset(0),
+                    what: "entries do not rise".to_owned(),
+                }));
+            }
+            let found = floor_in_page::<T>(&bytes, key);
+            match found {
+                None => hi = mid,
+                Some((entry, is_last)) => {
+                    best = Some(entry);
+                    if !is_last {
+                        break;
+                    }
+                    lo = mid + 1;
+                }
+            }
+        }
+        Ok(best)
+    }
+}
+
+/// Makes the empty index files of a segment.
+pub(crate) async fn make_indexes<E: Env>(shared: &Shared<E>, base: Offset) -> brokkr_env::Result<()> {
+    for suffix in [names::INDEX, names::TIME_INDEX] {
+        let file = shared
+            .dir
+            .files
+            .open_or_create(&names::path(&shared.folder, base, suffix))
+            .await?;
+        if !file.is_empty() {
+            file.truncate(0).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the index entries that are in memory behind those in the files; to seal, the files then end there and are synced.
+pub(crate) async fn write_tails<E: Env>(
+    shared: Arc<Shared<E>>,
+    segment: Segment,
+    seal: bool,
+) -> brokkr_env::Result<()> {
+    let path = |suffix| names::path(&shared.folder, segment.head.base, suffix);
+    write_tail(&shared, &path(names::INDEX), &segment.offsets, seal).await?;
+    write_tail(&shared, &path(names::TIME_INDEX), &segment.times, seal).await
+}
+
+async fn write_tail<E: Env, T: Entry>(
+    shared: &Shared<E>,
+    path: &str,
+    view: &IndexView<T>,
+    seal: bool,
+) -> brokkr_env::Result<()> {
+    let file = shared.dir.files.open_or_create(path).await?;
+    let at = u64::from(view.in_file) * T::LEN as u64;
+    if file.len() < at {
+        let what = format!("{path}: {} bytes, {at} were written", file.len());
+        return Err(Error::new(ErrorKind::UnexpectedEof, what));
+    }
+    let bytes = encode(&view.tail);
+    let end = at + bytes.len() as u64;
+    if !bytes.is_empty() {
+        file.write_at(at, vec![bytes]).await?;
+    }
+    if seal {
+        if file.len() > end {
+            file.truncate(end).await?;
+        }
+        file.sync().await?;
+    }
+    Ok(())
+}
+
+/// Whether a segment's index files are as long as they should be, and end with what they should: the last timestamp of the time
+/// index. What is wrong in their middle is noticed when it is followed, and the indexes are built again then.
+pub(crate) async fn indexes_agree<E: Env>(
+    shared: &Shared<E>,
+    info: &SegmentInfo,
+) -> Result<Option<UnixMillis>, LogError> {
+    let path = |suffix| names::path(&shared.folder, info.head.base, suffix);
+    let open = async |suffix| match shared.dir.files.open(&path(suffix)).await {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    };
+    let (Some(offsets), Some(times)) = (open(names::INDEX).await?, open(names::TIME_INDEX).await?) else {
+        return Ok(None);
+    };
+    let head = &info.head;
+    let end = relative(head.base, head.next).unwrap_or(u32::MAX);
+    // Whether its batch is there is noticed when it is followed: if it is not, the batch may be what is wrong.
+    match last_entry::<E, OffsetEntry>(&offsets, info.offset_entries).await? {
+        Some(Some(last)) if last.position == 0 || u64::from(last.position) >= head.size => return Ok(None),
+        Some(Some(last)) if last.relative >= end => return Ok(None),
+        None => return Ok(None),
+        Some(_) => {}
+    }
+    match last_entry::<E, TimeEntry>(&times, info.time_entries).await? {
+        None => Ok(None),
+        Some(None) if head.max_timestamp.0 < 0 => Ok(Some(UnixMillis::NONE)),
+        Some(None) => Ok(None),
+        Some(Some(last)) => {
+            let expected = (head.max_timestamp, relative(head.base, head.max_timestamp_offset));
+            Ok((expected == (last.timestamp, Some(last.relative))).then_some(last.timestamp))
+        }
+    }
+}
+
+/// The last of an index file's `count` entries, if it has just those; `None` if not.
+async fn last_entry<E: Env, T: Entry>(file: &File<E>, count: u32) -> Result<Option<Option<T>>, LogError> {
+    let len = u64::from(count) * T::LEN as u64;
+    if file.len() != len {
+        return Ok(None);
+    }
+    if len == 0 {
+        return Ok(Some(None));
+    }
+    let last = file.read_at(len - T::LEN as u64, T::LEN as u32).await?;
+    Ok(Some(Some(T::get(&last))))
+}

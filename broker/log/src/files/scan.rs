@@ -1,0 +1,204 @@
+//! Walking over the batches of a segment: [`Scan`] for everything that state is built from (CRC first), [`Headers`] for
+//! reads that only look for a place.
+
+use brokkr_env::{Env, Error, File};
+use brokkr_wire::records::header::{ATTRIBUTES_AT, CRC_AT, LAST_OFFSET_DELTA_AT, RECORDS_COUNT_AT};
+use brokkr_wire::records::{Batch, BatchError, HEADER_LEN, LOG_OVERHEAD};
+use bytes::Bytes;
+
+use crate::error::{Damage, LogError};
+use crate::state::chain::Chain;
+
+/// What a disk writes as a whole, at least.
+const SECTOR_BYTES: u64 = 512;
+/// How far a batch is looked for whose length is wrong, and how much is read of it at a time.
+const FRONT_BYTES_MAX: u64 = 16 << 20;
+const PIECE_BYTES: u64 = 256 << 10;
+/// How much is read at a time where everything is.
+pub(crate) const SCAN_BYTES: u32 = 1 << 20;
+
+/// Looks for the length over which a batch's CRC is right, whatever its header says of it.
+struct FrontSearch {
+    stored: u32,
+    crc: u32,
+}
+
+impl FrontSearch {
+    /// With what follows the header. `None`: no header of a batch that this broker wrote stands there.
+    fn begin(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (header, rest) = bytes.split_at_checked(HEADER_LEN)?;
+        let int = |at: usize| Some(i32::from_be_bytes(*header.get(at..)?.first_chunk()?));
+        let (delta, count) = (int(LAST_OFFSET_DELTA_AT)?, int(RECORDS_COUNT_AT)?);
+        if delta < 0 || count != delta.wrapping_add(1) {
+            return None;
+        }
+        let search = Self {
+            stored: int(CRC_AT)? as u32,
+            crc: crc32c::crc32c(&header[ATTRIBUTES_AT..]),
+        };
+        Some((search, rest))
+    }
+
+    fn goes_on(&mut self, bytes: &[u8]) -> bool {
+        bytes.iter().any(|byte| {
+            self.crc = crc32c::crc32c_append(self.crc, std::slice::from_ref(byte));
+            self.crc == self.stored
+        })
+    }
+}
+
+/// Why a scan ended before the file did.
+#[derive(Debug)]
+pub(crate) enum ScanError {
+    /// The file can't be read.
+    Io(Error),
+    /// No batch that belongs here stands at this place.
+    Fault(Damage),
+    /// A batch stands here that is right by its CRC, and can't be here.
+    Misplaced(Damage),
+    /// A message of format 0 or 1, undamaged.
+    OldFormat(Damage),
+}
+
+impl From<ScanError> for LogError {
+    fn from(e: ScanError) -> Self {
+        match e {
+            ScanError::Io(e) => Self::Io(e),
+            ScanError::Fault(damage) | ScanError::Misplaced(damage) | ScanError::OldFormat(damage) => {
+                Self::Damaged(damage)
+            }
+        }
+    }
+}
+
+/// Reads the batches of a segment one by one: whole, with the right CRC, each behind the one before. All state that is
+/// built from a log is built from what this yields.
+pub(crate) struct Scan<'a, E: Env> {
+    file: &'a File<E>,
+    at: u64,
+    end: u64,
+    /// The bytes from `at` on that were read.
+    chunk: Bytes,
+}
+
+impl<'a, E: Env> Scan<'a, E> {
+    /// The batches between two positions, the first of which is a batch's begin.
+    pub(crate) fn new(file: &'a File<E>, from: u64, end: u64) -> Self {
+        Self {
+            file,
+            at: from,
+            end,
+            chunk: Bytes::new(),
+        }
+    }
+
+    /// Where the next batch begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// The next batch, which `chain` then has accepted; `None` at the end.
+    pub(crate) async fn next(&mut self, chain: &mut Chain) -> Result<Option<Batch>, ScanError> {
+        let mut wanted = u64::from(SCAN_BYTES);
+        let batch = loop {
+            let left = self.end - self.at;
+            if left == 0 {
+                return Ok(None);
+            }
+            match Batch::first(&self.chunk) {
+                Ok(batch) => break batch,
+                Err(BatchError::Partial { needed, .. }) if needed as u64 > left => {
+                    return Err(self.fault(chain, format!("a torn batch: {left} of {needed} bytes")));
+                }
+                Err(BatchError::Partial { needed, .. }) => {
+                    wanted = wanted.max(needed as u64).min(left);
+                    self.chunk = self.read(wanted as u32).await?;
+                }
+                Err(BatchError::OldFormat(magic)) => return Err(self.old_format(chain, magic).await?),
+                Err(e) => return Err(self.fault(chain, e.to_string())),
+            }
+        };
+        if let Err(e) = batch.check_crc() {
+            return Err(self.fault(chain, e.to_string()));
+        }
+        if let Some(what) = chain.misplaced(&batch.header) {
+            return Err(ScanError::Misplaced(self.damage(chain, what)));
+        }
+        chain.accept(&batch.header);
+        self.at += batch.bytes.len() as u64;
+        self.chunk = self.chunk.slice(batch.bytes.len()..);
+        Ok(Some(batch))
+    }
+
+    /// Whether a torn write can have lost a part of the first 17 bytes and kept the rest: a sector begins between them.
+    pub(crate) fn front_may_be_torn(&self) -> bool {
+        self.at % SECTOR_BYTES + CRC_AT as u64 > SECTOR_BYTES
+    }
+
+    /// Whether the batch that should stand here is right by its CRC over some other length: then its first 17 bytes are wrong,
+    /// which the CRC leaves out. A torn write leaves that only where [`Scan::front_may_be_torn`].
+    pub(crate) async fn only_front_is_wrong(&self) -> Result<bool, ScanError> {
+        let end = self.end.min(self.at + FRONT_BYTES_MAX);
+        let mut search: Option<FrontSearch> = None;
+        let mut at = self.at;
+        while at < end {
+            let len = (end - at).min(PIECE_BYTES) as u32;
+            let bytes = self.file.read_at(at, len).await.map_err(ScanError::Io)?;
+            let found = match &mut search {
+                Some(search) => search.goes_on(&bytes),
+                None => {
+                    let Some((begun, rest)) = FrontSearch::begin(&bytes) else {
+                        return Ok(false);
+                    };
+                    search.insert(begun).goes_on(rest)
+                }
+            };
+            if found {
+                return Ok(true);
+            }
+            at += u64::from(len);
+        }
+        Ok(false)
+    }
+
+    async fn read(&self, len: u32) -> Result<Bytes, ScanError> {
+        self.file.read_at(self.at, len).await.map_err(ScanError::Io)
+    }
+
+    fn damage(&self, chain: &Chain, what: String) -> Damage {
+        Damage {
+            file: self.file.path().to_owned(),
+            position: self.at,
+            offset: chain.next,
+            what,
+        }
+    }
+
+    fn fault(&self, chain: &Chain, what: String) -> ScanError {
+        ScanError::Fault(self.damage(chain, what))
+    }
+
+    /// A message of format 0 or 1 is one only if its own checksum (CRC-32 from the magic on) says so: rot of one bit makes a
+    /// 0 of the magic.
+    async fn old_format(&self, chain: &Chain, magic: i8) -> Result<ScanError, ScanError> {
+        let damage = self.damage(chain, BatchError::OldFormat(magic).to_string());
+        let size = self
+            .chunk
+            .get(8..12)
+            .and_then(|b| b.first_chunk())
+            .map(|b| i32::from_be_bytes(*b));
+        let len = u64::try_from(size.unwrap_or(0)).unwrap_or(0) + LOG_OVERHEAD as u64;
+        if len <= self.end - self.at {
+            let message = self.read(len as u32).await?;
+            let crc = message
+                .get(12..16)
+                .and_then(|b| b.first_chunk())
+                .map(|b| u32::from_be_bytes(*b));
+            let body = message.get(16..).unwrap_or_default();
+            if crc == Some(crc32fast::hash(body)) {
+                return Ok(ScanError::OldFormat(damage));
+            }
+        }
+        Ok(ScanError::Fault(damage))
+    }
+}

@@ -1,0 +1,247 @@
+//! What a log is made of, checksummed: a file of ours in the partition's folder, `brokkr-manifest`.
+//!
+//! ```text
+//! "BKMF" │ version u16 = 4 │ topic_id 16 bytes │ partition i32 │ truncations u64 │ cut_to i64 │ cutting u8 (0 no, 1 the tail, 2 all) │ log_start i64 │ first_base i64
+//! │ rest i64 │ gaps u8 │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment ) │ epochs_crc u32 │ crc32 u32
+//! segment = base i64 │ next i64 │ size u64 │ first_timestamp i64 │ max_timestamp i64 │ max_timestamp_offset i64
+//!           │ created i64 │ first_crc u32 │ offset entries u32 │ time entries u32
+//! ```
+//! Before version 4 `gaps` is missing, and taken for 1; in version 2 a segment has no `first_crc`.
+//!
+//! It makes three things possible that Kafka's files alone don't:
+//! - a sealed segment that is missing or shorter, or another log's, is damage, not the end of the log (D2);
+//! - a truncation below the recorded recovery point is told from a loss: `truncations` counts them, and one that a crash
+//!   interrupted (`cutting`) is finished at the next start, so that old bytes never return behind new ones;
+//! - a start after a clean stop reads this file and no other.
+//!
+//! It is replaced atomically: after a segment was sealed and synced; BEFORE files are removed or cut. A log without one
+//! (written by Kafka) is scanned. `active` is what a clean stop left: all of it holds with
+//! the clean-shutdown marker, and that its bytes were durable without it too.
+
+use brokkr_types::{Offset, UnixMillis, Uuid};
+use bytes::Bytes;
+
+use crate::error::LogError;
+use crate::formats::bytes_in::{BytesIn, checked, seal};
+use crate::formats::names;
+use crate::formats::text::partition_of;
+use crate::state::recorded::Recorded;
+use crate::state::segment::{Head, SegmentInfo};
+
+const MAGIC: &[u8; 4] = b"BKMF";
+const VERSION: u16 = 4;
+/// The oldest that is read.
+const VERSION_MIN: u16 = 2;
+
+/// A truncation that may be unfinished.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Cutting {
+    #[default]
+    No,
+    /// What is at `cut_to` and past it goes.
+    Tail,
+    /// Everything goes; the log begins at `cut_to`, without producers or epochs.
+    All,
+}
+
+/// The manifest.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Manifest {
+    /// Whose log it is of.
+    pub(crate) topic_id: Uuid,
+    /// And of which partition; -1 in a folder that isn't named by one.
+    pub(crate) partition: i32,
+    /// Truncations so far. A recovery point recorded under fewer speaks of a log that was cut since.
+    pub(crate) truncations: u64,
+    /// Where the last one cut.
+    pub(crate) cut_to: Offset,
+    /// Whether that one may be unfinished.
+    pub(crate) cutting: Cutting,
+    pub(crate) log_start: Offset,
+    /// The base of the oldest segment; files of older ones are leftovers.
+    pub(crate) first_base: Offset,
+    /// Where the first segment that is not listed begins. Behind a compacted one that is not where its batches end.
+    pub(crate) rest: Offset,
+    /// Whether offsets may be missing: the log was compacted, or copied from one that may have been. Without it a batch that does
+    /// not begin where the one before ends is damage.
+    pub(crate) gaps: bool,
+    pub(crate) sealed: Vec<SegmentInfo>,
+    pub(crate) active: Option<SegmentInfo>,
+    /// With `active`: the CRC-32 of `leader-epoch-checkpoint`.
+    pub(crate) epochs_crc: u32,
+}
+
+impl Manifest {
+    /// The id of the log's topic, of which `partition.metadata` says `topic_id` (zero: nothing).
+    ///
+    /// # Errors
+    /// It is another log's manifest.
+    pub(crate) fn belongs_to(&self, folder: &str, topic_id: Uuid) -> Result<Uuid, LogError> {
+        let partition = partition_of(folder);
+        let known = |id: Uuid| !id.is_zero();
+        let other_topic = known(topic_id) && known(self.topic_id) && topic_id != self.topic_id;
+        if other_topic || self.partition != partition {
+            let what = format!(
+                "it is of partition {} of topic id {}, but the folder is of partition {} and {} says {topic_id}: \
+                 put back the file that belongs here",
+                self.partition,
+                self.topic_id,
+                partition,
+                names::PARTITION_METADATA
+            );
+            return Err(LogError::Malformed {
+                file: format!("{}/{}", folder, names::MANIFEST),
+                what,
+            });
+        }
+        Ok(if known(topic_id) { topic_id } else { self.topic_id })
+    }
+
+    /// Whether it is at least as new as what was `recorded`, which is always written after it.
+    ///
+    /// # Errors
+    /// It is an older version of itself.
+    pub(crate) fn is_current(&self, folder: &str, recorded: &Recorded) -> Result<(), LogError> {
+        if self.truncations >= recorded.truncations {
+            return Ok(());
+        }
+        let what = format!(
+            "it is an older version of itself: it knows of {} truncations, and {} had been recorded",
+            self.truncations, recorded.truncations
+        );
+        Err(LogError::Malformed {
+            file: format!("{}/{}", folder, names::MANIFEST),
+            what,
+        })
+    }
+
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(64 + (self.sealed.len() + 1) * 64);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(self.topic_id.as_bytes());
+        out.extend_from_slice(&self.partition.to_be_bytes());
+        out.extend_from_slice(&self.truncations.to_be_bytes());
+        out.extend_from_slice(&self.cut_to.0.to_be_bytes());
+        out.push(self.cutting as u8);
+        out.extend_from_slice(&self.log_start.0.to_be_bytes());
+        out.extend_from_slice(&self.first_base.0.to_be_bytes());
+        out.extend_from_slice(&self.rest.0.to_be_bytes());
+        out.push(u8::from(self.gaps));
+        out.extend_from_slice(&(self.sealed.len() as u32).to_be_bytes());
+        self.sealed.iter().for_each(|s| put_segment(&mut out, s));
+        out.push(u8::from(self.active.is_some()));
+        self.active.iter().for_each(|s| put_segment(&mut out, s));
+        out.extend_from_slice(&self.epochs_crc.to_be_bytes());
+        seal(out)
+    }
+
+    /// `None`: damaged, or of a later version.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut bytes = BytesIn(checked(bytes)?.strip_prefix(MAGIC)?);
+        let version = bytes.u16()?;
+        if !(VERSION_MIN..=VERSION).contains(&version) {
+            return None;
+        }
+        let (id, rest) = bytes.0.split_first_chunk()?;
+        bytes.0 = rest;
+        let mut manifest = Self {
+            topic_id: Uuid::from_bytes(*id),
+            partition: bytes.i32()?,
+            truncations: bytes.u64()?,
+            cut_to: Offset(bytes.i64()?),
+            cutting: [Cutting::No, Cutting::Tail, Cutting::All]
+                .get(usize::from(bytes.u8()?))
+                .copied()?,
+            log_start: Offset(bytes.i64()?),
+            first_base: Offset(bytes.i64()?),
+            rest: Offset(bytes.i64()?),
+            gaps: version < 4 || bytes.u8()? != 0,
+            ..Self::default()
+        };
+        for _ in 0..bytes.u32()? {
+            manifest.sealed.push(take_segment(&mut bytes, version)?);
+        }
+        if bytes.u8()? != 0 {
+            manifest.active = Some(take_segment(&mut bytes, version)?);
+        }
+        manifest.epochs_crc = bytes.u32()?;
+        bytes.0.is_empty().then_some(manifest)
+    }
+}
+
+fn put_segment(out: &mut Vec<u8>, segment: &SegmentInfo) {
+    let head = &segment.head;
+    for v in [head.base.0, head.next.0, head.size as i64] {
+        out.extend_from_slice(&v.to_be_bytes());
+    }
+    for v in [head.first_timestamp, head.max_timestamp] {
+        out.extend_from_slice(&v.0.to_be_bytes());
+    }
+    out.extend_from_slice(&head.max_timestamp_offset.0.to_be_bytes());
+    out.extend_from_slice(&head.created.0.to_be_bytes());
+    out.extend_from_slice(&head.first_crc.to_be_bytes());
+    out.extend_from_slice(&segment.offset_entries.to_be_bytes());
+    out.extend_from_slice(&segment.time_entries.to_be_bytes());
+}
+
+fn take_segment(bytes: &mut BytesIn<'_>, version: u16) -> Option<SegmentInfo> {
+    let head = Head {
+        base: Offset(bytes.i64()?),
+        next: Offset(bytes.i64()?),
+        size: bytes.u64()?,
+        first_timestamp: UnixMillis(bytes.i64()?),
+        max_timestamp: UnixMillis(bytes.i64()?),
+        max_timestamp_offset: Offset(bytes.i64()?),
+        created: UnixMillis(bytes.i64()?),
+        first_crc: if version < 3 { 0 } else { bytes.u32()? },
+    };
+    Some(SegmentInfo {
+        head,
+        offset_entries: bytes.u32()?,
+        time_entries: bytes.u32()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_as_written_and_damage_is_seen() {
+        let segment = |base: i64| SegmentInfo {
+            head: Head {
+                next: Offset(base + 10),
+                size: 1000,
+                first_timestamp: UnixMillis(5),
+                max_timestamp: UnixMillis(6),
+                max_timestamp_offset: Offset(base + 7),
+                first_crc: 0xc1c2_c3c4,
+                ..Head::new(Offset(base), UnixMillis(99))
+            },
+            offset_entries: 3,
+            time_entries: 2,
+        };
+        let manifest = Manifest {
+            topic_id: Uuid::METADATA_TOPIC,
+            partition: 7,
+            truncations: 4,
+            cut_to: Offset(12),
+            cutting: Cutting::Tail,
+            log_start: Offset(3),
+            first_base: Offset(0),
+            rest: Offset(21),
+            gaps: false,
+            sealed: vec![segment(0), segment(10)],
+            active: Some(segment(20)),
+            epochs_crc: 77,
+        };
+        let bytes = manifest.encode();
+        assert_eq!(Manifest::decode(&bytes), Some(manifest));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 1;
+            assert_eq!(Manifest::decode(&damaged), None, "byte {at}");
+        }
+    }
+}

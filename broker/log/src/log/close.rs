@@ -1,0 +1,80 @@
+//! Clean stop of a log, and the checkpoint to record for it.
+
+use std::sync::Arc;
+
+use brokkr_env::Env;
+
+use crate::error::LogError;
+use crate::files::folder::{remove_snapshot, replace, write_epochs, write_snapshot};
+use crate::files::index_files::write_tails;
+use crate::formats::manifest::Manifest;
+use crate::formats::text::encode_epochs;
+use crate::formats::{names, snapshot};
+use crate::log::Log;
+use crate::state::recorded::Recorded;
+
+impl<E: Env> Log<E> {
+    /// What to record of it, checksummed, so that recovery trusts it: see [`crate::checkpoint`].
+    pub fn checkpoint(&self) -> Recorded {
+        let head = &self.active.head;
+        let is_durable = head.first_crc != 0 && self.durable_end > head.base;
+        Recorded {
+            active: is_durable.then_some((head.base, head.first_crc)),
+            topic_id: self.topic_id,
+            recovery_point: Some(self.recovery_point()),
+            log_start: self.log_start,
+            truncations: self.truncations,
+            ..Recorded::default()
+        }
+    }
+
+    /// Ends the log cleanly: all that is staged is written, everything synced, and what the next start needs to read is
+    /// written down. Once the caller has recorded the checkpoint that this returns and written the clean-shutdown marker, the
+    /// next start scans nothing.
+    ///
+    /// # Errors
+    /// Then the stop is not a clean one, and the marker must not be written.
+    pub async fn close(mut self) -> Result<Recorded, LogError> {
+        self.settled().await?;
+        self.sealed_up().await?;
+        let head = self.active.head;
+        let closed = Recorded {
+            topic_id: self.topic_id,
+            recovery_point: Some(head.next),
+            log_start: self.log_start,
+            truncations: self.truncations,
+            clean: true,
+            ..Recorded::default()
+        };
+        if let Some((epochs_crc, manifest_crc)) = self.opened_as
+            && manifest_crc == crc32fast::hash(&self.closing_manifest(epochs_crc).encode())
+        {
+            brokkr_types::reached!("a log was closed as it was opened");
+            return Ok(closed);
+        }
+        let proof = self.file.sync().await?;
+        self.proven(&proof, head.next, head.size);
+        let last_time = self.tip.time_entry();
+        self.active.extend(head, &[], last_time.as_slice());
+        write_tails(Arc::clone(&self.shared), self.active.clone(), true).await?;
+        write_epochs(Arc::clone(&self.shared), self.epochs.clone()).await?;
+        let files = snapshot::encode(head.next, &self.producers);
+        write_snapshot(&self.shared, &files).await?;
+        if let Some(loose) = self.loose_snapshot.filter(|loose| *loose != head.next) {
+            remove_snapshot(&self.shared, loose).await?;
+        }
+        let epochs_crc = crc32fast::hash(encode_epochs(&self.epochs).as_bytes());
+        let manifest = self.closing_manifest(epochs_crc);
+        replace(&self.shared, names::MANIFEST, manifest.encode()).await?;
+        Ok(closed)
+    }
+
+    /// The manifest of a clean stop.
+    fn closing_manifest(&self, epochs_crc: u32) -> Manifest {
+        Manifest {
+            active: Some(self.active.info()),
+            epochs_crc,
+            ..self.manifest()
+        }
+    }
+}

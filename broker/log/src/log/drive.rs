@@ -1,0 +1,346 @@
+//! Group commit: what is staged goes to the disk, and what came of it is told.
+//!
+//! At most one write, one sync, one roll and one background job are in flight; all are held here, so that the future of
+//! [`Log::next_event`] may be dropped at any time and nothing is lost. Whenever no write is in flight everything staged for
+//! the active segment goes out as one vectored write; beside a sync only if it is worth one. Whenever no sync is in flight and something is written or on its way
+//! that none covers, one is submitted behind it; it begins when that write has ended, without a round trip through here, and
+//! the next write runs beside it.
+//!
+//! ```text
+//! write 1 ──── write 2 ──── write 3 ────
+//!        sync 1 ────── sync 2 ───────────      sync 2 covers writes 2 and 3 if it was submitted behind both
+//! ```
+//! A failed write is cut off again by the file; everything staged from it on is taken back and reported. A failed sync, or
+//! anything else that poisoned the directory, takes back all that was not acknowledged, and nothing is appended any more.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use brokkr_env::{Durable, Env, Error, ErrorKind};
+use brokkr_types::Offset;
+
+use super::roll;
+use crate::log::Log;
+use crate::log::pipeline::{Event, InFlight, Syncing};
+use crate::log::staged::{Group, ROOM_KEPT};
+use crate::state::ackable::AckableOffset;
+
+/// How long a sync waits that the machine had no descriptor for.
+const SYNC_PAUSE: Duration = Duration::from_millis(100);
+
+impl<E: Env> Log<E> {
+    /// The next thing to know; pends for ever while there is nothing to do. Drives everything that this log does on the
+    /// disk, so its owner polls it whenever it waits. Cancel-safe.
+    pub async fn next_event(&mut self) -> Event {
+        poll_fn(|cx| {
+            loop {
+                let mut moved = self.poll_in_flight(cx);
+                // BEFORE the owner hears of it: the disk has work while the owner has.
+                moved |= self.begin();
+                if let Some(event) = self.pipeline.events.pop_front() {
+                    return Poll::Ready(event);
+                }
+                if !moved {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits until nothing is in flight. What there is to tell is told by the next [`Log::next_event`].
+    pub(crate) async fn quiesce(&mut self) {
+        poll_fn(|cx| {
+            loop {
+                let moved = self.begin() | self.poll_in_flight(cx);
+                if !moved && self.pipeline.is_quiet() && !self.background.is_busy() {
+                    return Poll::Ready(());
+                }
+                if !moved {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Begins what can begin. Whether anything did.
+    fn begin(&mut self) -> bool {
+        if self.pipeline.broken.is_some() {
+            return false;
+        }
+        let wrote = self.begin_write();
+        let synced = self.begin_sync();
+        wrote | synced | self.begin_background()
+    }
+
+    fn begin_write(&mut self) -> bool {
+        let acked_by_sync = self.config.flush_messages == 1;
+        let pipeline = &mut self.pipeline;
+        if pipeline.writing.is_some() || pipeline.rolling.is_some() {
+            return false;
+        }
+        if acked_by_sync && pipeline.syncing.is_some() && !pipeline.worth_a_write() {
+            return false;
+        }
+        let Some(group) = pipeline.groups.front() else {
+            return false;
+        };
+        if group.roll.is_some() {
+            return self.begin_roll();
+        }
+        let mut group = pipeline.groups.pop_front().expect("it is the front");
+        if pipeline.groups.is_empty() && !ROOM_KEPT.contains(&pipeline.groups.capacity()) {
+            pipeline.groups = VecDeque::new();
+        }
+        if group.batches == 0 {
+            return true;
+        }
+        assert_eq!(
+            group.position, self.active.head.size,
+            "a group is written where it was staged"
+        );
+        let parts = std::mem::take(&mut group.parts);
+        let handle = self.file.write_at(group.position, parts);
+        pipeline.submitted = (group.head.next, group.head.size);
+        pipeline.writing = Some((handle, group));
+        true
+    }
+
+    fn begin_roll(&mut self) -> bool {
+        if self.pipeline.syncing.is_some() || self.background.is_busy() {
+            return false;
+        }
+        if self.background.seal.is_some() {
+            // The segment before this one is not listed yet: a disk that was full may have room by now.
+            return self.begin_seal_again();
+        }
+        let group = self.pipeline.groups.front_mut().expect("the caller looked");
+        let plan = group.roll.take().expect("the caller looked");
+        let rolling = roll::roll(Arc::clone(&self.shared), self.file.clone(), plan.base);
+        self.pipeline.rolling = Some((InFlight::new(rolling), plan));
+        true
+    }
+
+    fn begin_sync(&mut self) -> bool {
+        let pipeline = &mut self.pipeline;
+        if pipeline.syncing.is_some()
+            || pipeline.sync_pause.is_some()
+            || pipeline.rolling.is_some()
+            || pipeline.submitted.0 <= self.durable_end
+        {
+            return false;
+        }
+        let messages = self.config.flush_messages;
+        if messages != 1 && pipeline.unsynced_records < messages && !pipeline.flush_due {
+            return false;
+        }
+        let (end, position) = pipeline.submitted;
+        pipeline.syncing = Some(Syncing {
+            handle: self.file.sync(),
+            ended: None,
+            submitted_at: self.shared.dir.env.now(),
+            end,
+            position,
+        });
+        (
+            pipeline.unsynced_records,
+            pipeline.flush_timer,
+            pipeline.flush_due,
+        ) = (0, None, false);
+        true
+    }
+
+    fn poll_in_flight(&mut self, cx: &mut Context<'_>) -> bool {
+        // The write first: a sync covers it.
+        let wrote = self.poll_write(cx);
+        let synced = self.poll_sync(cx);
+        wrote
+            | synced
+            | self.poll_roll(cx)
+            | self.poll_flush_timer(cx)
+            | self.poll_sync_pause(cx)
+            | self.poll_background(cx)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
+        // Where nothing waits for this write's end but the sync behind it, that sync's end is news enough.
+        let waited_for =
+            self.pipeline.syncing.is_none() || self.pipeline.worth_a_write() || !self.can_stage();
+        let Some((handle, group)) = &mut self.pipeline.writing else {
+            return false;
+        };
+        let covered = self
+            .pipeline
+            .syncing
+            .as_ref()
+            // One that is refused because the write failed ends first, before the file is cut back: then the write is waited for.
+            .is_some_and(|s| s.end >= group.head.next && s.ended.is_none());
+        let mut deaf = Context::from_waker(Waker::noop());
+        let cx = if covered && !waited_for { &mut deaf } else { cx };
+        let Poll::Ready(result) = Pin::new(handle).poll(cx) else {
+            return false;
+        };
+        let (_, group) = self.pipeline.writing.take().expect("it was just polled");
+        match result {
+            Ok(()) => self.wrote(group),
+            Err(error) => self.fail(group.first, error),
+        }
+        true
+    }
+
+    fn wrote(&mut self, group: Group) {
+        self.pipeline.staged_bytes -= group.bytes;
+        self.pipeline.staged_batches -= group.batches;
+        self.active.extend(group.head, &group.offsets, &group.times);
+        self.note_boundary(group.head.next, group.head.size);
+        self.background.stalled = false;
+        self.view = None;
+        if self.config.flush_messages != 1 {
+            self.pipeline.unsynced_records += group.records;
+            self.arm_flush_timer();
+            self.acknowledge(AckableOffset::written(group.head.next));
+        }
+    }
+
+    fn poll_sync(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(syncing) = &mut self.pipeline.syncing else {
+            return false;
+        };
+        let mut ended_now = false;
+        if syncing.ended.is_none() {
+            let Poll::Ready(result) = Pin::new(&mut syncing.handle).poll(cx) else {
+                return false;
+            };
+            (syncing.ended, ended_now) = (Some(result), true);
+        }
+        if syncing.end > self.active.head.next {
+            // The end of a write before it was not seen here yet; it is there to be seen.
+            return ended_now;
+        }
+        let mut syncing = self.pipeline.syncing.take().expect("it was just polled");
+        let result = syncing.ended.take().expect("it has ended");
+        match result {
+            Ok(proof) => {
+                let now = self.shared.dir.env.now();
+                let took = now.saturating_since(syncing.submitted_at);
+                self.shared.dir.syncs.record(took);
+                self.proven(&proof, syncing.end, syncing.position);
+            }
+            // What was written is written, and so it stays.
+            Err(error) if error.kind() == ErrorKind::Resources => self.pause_syncs(&error),
+            Err(error) => self.fail(self.ackable.offset(), error),
+        }
+        true
+    }
+
+    fn pause_syncs(&mut self, error: &Error) {
+        brokkr_types::reached!("a sync waited for a descriptor");
+        let dir = &self.shared.dir;
+        let what = format_args!("{}: {error}", self.folder());
+        dir.error_log.record("a log not synced yet; tried again", &what);
+        let env = &dir.env;
+        let pause = env.sleep_until(env.now() + SYNC_PAUSE);
+        self.pipeline.sync_pause = Some(InFlight::new(pause));
+    }
+
+    fn poll_sync_pause(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(Poll::Ready(())) = self.pipeline.sync_pause.as_mut().map(|p| p.poll(cx)) else {
+            return false;
+        };
+        self.pipeline.sync_pause = None;
+        true
+    }
+
+    /// Takes a proof that the active file is durable up to `position`, where `end` stands.
+    pub(crate) fn proven(&mut self, proof: &Durable, end: Offset, position: u64) {
+        let ackable = AckableOffset::proven(proof, &self.file, position, end);
+        self.durable_end = end;
+        if end >= self.ackable.offset() {
+            self.acknowledge(ackable);
+        }
+    }
+
+    fn acknowledge(&mut self, ackable: AckableOffset) {
+        let further = ackable.offset() > self.ackable.offset();
+        self.ackable = ackable;
+        if !further {
+            return;
+        }
+        self.forget_undo(ackable.offset());
+        match self.pipeline.events.back_mut() {
+            Some(Event::Ackable(last)) => *last = ackable,
+            _ => self.pipeline.events.push_back(Event::Ackable(ackable)),
+        }
+    }
+
+    fn poll_roll(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((rolling, plan)) = &mut self.pipeline.rolling else {
+            return false;
+        };
+        let Poll::Ready(result) = rolling.poll(cx) else {
+            return false;
+        };
+        let base = plan.base;
+        let (_, plan) = self.pipeline.rolling.take().expect("it was just polled");
+        match result {
+            Ok(rolled) => {
+                self.rolled(rolled, *plan);
+                self.pipeline.restart_at(&self.active.head);
+            }
+            Err(error) => self.fail(base, error),
+        }
+        true
+    }
+
+    fn arm_flush_timer(&mut self) {
+        let ms = self.config.flush_ms;
+        if ms != u64::MAX && self.pipeline.flush_timer.is_none() && !self.pipeline.flush_due {
+            let env = &self.shared.dir.env;
+            self.pipeline.flush_timer = Some(InFlight::new(
+                env.sleep_until(env.now() + Duration::from_millis(ms)),
+            ));
+        }
+    }
+
+    fn poll_flush_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(timer) = &mut self.pipeline.flush_timer else {
+            return false;
+        };
+        if timer.poll(cx).is_pending() {
+            return false;
+        }
+        (self.pipeline.flush_timer, self.pipeline.flush_due) = (None, true);
+        true
+    }
+
+    /// Takes back everything at `from` and past it. If the directory is poisoned, all that was not acknowledged, for good.
+    pub(crate) fn fail(&mut self, from: Offset, error: Error) {
+        let poisoned = self.shared.dir.dir.poisoned();
+        let for_good = poisoned.is_some() || error.kind() == ErrorKind::Gone;
+        let from = if for_good { self.ackable.offset() } else { from };
+        // Not logged here: whoever gets the event does, and a full disk fails often.
+        self.undo_from(from);
+        let pipeline = &mut self.pipeline;
+        pipeline.groups.clear();
+        (pipeline.staged_bytes, pipeline.staged_batches) = (0, 0);
+        (pipeline.writing, pipeline.rolling) = (None, None);
+        pipeline.submitted = (self.active.head.next, self.active.head.size);
+        if for_good {
+            brokkr_types::reached!("a log stopped writing for good");
+            (pipeline.syncing, pipeline.flush_timer, pipeline.sync_pause) = (None, None, None);
+            pipeline.broken = Some(poisoned.unwrap_or_else(|| error.clone()));
+        } else {
+            brokkr_types::reached!("a failed write was taken back");
+        }
+        if !for_good && pipeline.syncing.as_ref().is_some_and(|s| s.end > from) {
+            // It was queued behind the write and refused with it; what it covers besides, the next one will.
+            pipeline.syncing = None;
+        }
+        pipeline.events.push_back(Event::Failed { from, error });
+    }
+}

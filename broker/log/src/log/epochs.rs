@@ -1,0 +1,156 @@
+//! Leader epochs of a log: reading `leader-epoch-checkpoint` at open, beginning an epoch as leader.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use brokkr_env::Env;
+use brokkr_types::{LeaderEpoch, Offset};
+
+use super::replay;
+use crate::error::LogError;
+use crate::files::dir::LogDir;
+use crate::files::folder::{Listing, SMALL_FILE_BYTES_MAX, write_epochs};
+use crate::formats::manifest::{Cutting, Manifest};
+use crate::formats::names;
+use crate::formats::text::decode_epochs;
+use crate::log::Log;
+use crate::state::epochs::LeaderEpochs;
+
+impl<E: Env> Log<E> {
+    /// On becoming leader of `epoch`: notes, durably, that it begins at the log's end, BEFORE anything is appended in it
+    /// (R18, KAFKA-7415). Nothing if the epoch is known already.
+    pub async fn assign_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), LogError> {
+        self.settled().await?;
+        let mut epochs = self.epochs.clone();
+        if epochs.assign(epoch, self.log_end()) || epochs != self.background.persisted_epochs {
+            write_epochs(Arc::clone(&self.shared), epochs.clone()).await?;
+            self.background.persisted_epochs = epochs.clone();
+            self.opened_as = None;
+            self.epochs = epochs;
+            self.view = None;
+        }
+        Ok(())
+    }
+
+    /// On becoming leader of `epoch`: notes that it begins at the log's end, in memory alone. [`Log::assign_epoch`] makes it durable,
+    /// which the caller owes BEFORE the first append. An epoch in which nothing was appended leaves nothing behind when a crash takes
+    /// it: the next leader's begins at the same offset.
+    ///
+    /// # Panics
+    /// If something is staged.
+    pub fn begin_epoch(&mut self, epoch: LeaderEpoch) {
+        assert_eq!(self.log_end(), self.written_end(), "nothing is staged");
+        if self.epochs.assign(epoch, self.log_end()) {
+            self.view = None;
+        }
+    }
+
+    /// Whether the latest epoch is not durable yet, and nothing was appended in it.
+    pub fn owes_epoch(&self) -> bool {
+        self.epochs != self.background.persisted_epochs && self.latest_epoch_is_empty()
+    }
+
+    pub(crate) fn latest_epoch_is_empty(&self) -> bool {
+        self.epochs
+            .latest()
+            .is_some_and(|last| last.start >= self.log_end())
+    }
+
+    /// Reads `leader-epoch-checkpoint` and brings it in line with the log; if it is lost, the log is asked.
+    pub(crate) async fn load_epochs(
+        &mut self,
+        listing: &Listing,
+        scanned_from: Offset,
+        manifest: Option<&Manifest>,
+    ) -> Result<(), LogError> {
+        let mut epochs = LeaderEpochs::default();
+        let mut lost = true;
+        // A log that a crash kept from beginning anew: the epochs are those of what was cut.
+        let stale = manifest.is_some_and(|m| m.cutting == Cutting::All);
+        if listing.names.contains(names::EPOCHS) {
+            let path = format!("{}/{}", self.folder(), names::EPOCHS);
+            let text = self.shared.dir.dir.read(&path, SMALL_FILE_BYTES_MAX).await?;
+            match decode_epochs(&text) {
+                Ok(read) => {
+                    let crc = crc32fast::hash(&text);
+                    let vouched = manifest.is_some_and(|m| m.active.is_some() && m.epochs_crc == crc);
+                    lost = !vouched && !self.epochs_agree(&read, scanned_from).await?;
+                    if !lost {
+                        epochs = read;
+                    } else if self
+                        .shared
+                        .dir
+                        .error_log
+                        .is_first_of("leader epochs that disagree", &path)
+                    {
+                        tracing::error!(path, "disagrees with the log; read from the log itself");
+                    }
+                }
+                Err(what) => {
+                    if self
+                        .shared
+                        .dir
+                        .error_log
+                        .is_first_of("leader epochs not readable", &path)
+                    {
+                        tracing::error!(path, what, "not readable; read from the log itself");
+                    }
+                }
+            }
+        }
+        self.background.persisted_epochs = epochs.clone();
+        if stale {
+            (epochs, lost) = (LeaderEpochs::default(), true);
+        }
+        epochs.truncate_from_end(self.written_end());
+        epochs.truncate_from_start(self.log_start);
+        // What was not scanned the file knows: no segment is listed before its epochs are there.
+        let from = if lost { self.log_start } else { scanned_from };
+        replay::add_epochs(self, &mut epochs, from).await?;
+        self.epochs = epochs;
+        // One that began where the log ends may stay in the file: the next start passes over it again.
+        let mut known = self.background.persisted_epochs.clone();
+        known.truncate_from_end(self.written_end());
+        if self.epochs != known {
+            write_epochs(Arc::clone(&self.shared), self.epochs.clone()).await?;
+            self.background.persisted_epochs = self.epochs.clone();
+            self.opened_as = None;
+        }
+        Ok(())
+    }
+
+    /// Whether each epoch begins where the checkpoint, which has no checksum, says, as far as `end`. Epochs never decrease in a
+    /// log, so all is right if it is on both sides of each begin, and at both ends of the log.
+    async fn epochs_agree(&mut self, epochs: &LeaderEpochs, end: Offset) -> Result<bool, LogError> {
+        let reader = self.reader();
+        let starts = epochs.entries().iter().map(|e| e.start);
+        let mut offsets: BTreeSet<Offset> = starts.flat_map(|start| [start.plus(-1), start]).collect();
+        offsets.extend([reader.log_start(), end.plus(-1)]);
+        for offset in offsets
+            .range(reader.log_start()..)
+            .filter(|offset| **offset < end)
+        {
+            let Some(header) = reader.batch_at(*offset).await? else {
+                continue;
+            };
+            // The log may start within a batch.
+            let known = epochs.epoch_for(header.base_offset.max(reader.log_start()));
+            if header.partition_leader_epoch.0 >= 0 && known != Some(header.partition_leader_epoch) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<E: Env> LogDir<E> {
+    /// [`Log::assign_epoch`], with the reserve's help: a start on a full disk needs it.
+    pub async fn assign_epoch(&self, log: &mut Log<E>, epoch: LeaderEpoch) -> Result<(), LogError> {
+        while let Err(error) = log.assign_epoch(epoch).await {
+            if !self.makes_room_after(&error).await {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}

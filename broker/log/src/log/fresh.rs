@@ -1,0 +1,252 @@
+//! A log that nothing was ever appended to.
+//!
+//! A partition is made by a committed metadata record; its empty log can be made again from that record at any time. So nothing of
+//! it has to be durable, and it holds no file open: a folder and `partition.metadata`, written but not synced. The first append
+//! makes the rest ([`FreshLog::begin`]) and makes all of it durable BEFORE anything is written.
+//!
+//! After a crash any subset of that may be there. [`LogDir::fresh`] recognizes it: no manifest, and at most an empty first segment.
+
+use std::sync::Arc;
+
+use brokkr_env::{EntryKind, Env, ErrorKind};
+use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
+use bytes::Bytes;
+
+use crate::error::LogError;
+use crate::files::dir::LogDir;
+use crate::files::folder::{Listing, create_fresh, list, read_topic_id};
+use crate::files::index_files::make_indexes;
+use crate::files::shared::Shared;
+use crate::formats::manifest::Manifest;
+use crate::formats::names;
+use crate::formats::text::{encode_epochs, encode_partition_metadata};
+use crate::log::Log;
+use crate::log::parts::begun_at;
+use crate::reader::view::{LogReader, Mark, View};
+use crate::state::config::LogConfig;
+use crate::state::epochs::{EpochStart, LeaderEpochs};
+use crate::state::recorded::Recorded;
+use crate::state::segment::{Head, Segment, Segments};
+
+/// The log of a partition that nothing was ever appended to. See the module.
+pub struct FreshLog<E: Env> {
+    shared: Arc<Shared<E>>,
+    topic_id: Uuid,
+}
+
+impl<E: Env> FreshLog<E> {
+    /// Makes the folder of a partition that was never here. Not durable, and need not be.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`] if there is anything in the folder already: nothing was changed then.
+    pub async fn create(dir: &LogDir<E>, folder: &str, topic_id: Uuid) -> Result<Self, LogError> {
+        let fresh = Self {
+            shared: Arc::new(Shared::new(dir, folder)),
+            topic_id,
+        };
+        dir.dir.create_dir(folder).await?;
+        let listing = list(&fresh.shared).await?;
+        if let Some(name) = listing.names.iter().find(|name| !is_made_by_begin(name)) {
+            return Err(occupied(folder, name));
+        }
+        fresh.write_metadata(&listing).await?;
+        Ok(fresh)
+    }
+
+    /// Writes `partition.metadata`, without a sync: Apache Kafka sets a log without it aside.
+    async fn write_metadata(&self, listing: &Listing) -> Result<(), LogError> {
+        let (dir, path) = (&self.shared.dir.dir, self.metadata_path());
+        if listing.names.contains(names::PARTITION_METADATA) {
+            dir.remove(&path).await?;
+        }
+        let file = dir.create(&path).await?;
+        let text = encode_partition_metadata(self.topic_id);
+        Ok(file.write_at(0, vec![text.into()]).await?)
+    }
+
+    fn metadata_path(&self) -> String {
+        format!("{}/{}", self.shared.folder, names::PARTITION_METADATA)
+    }
+
+    /// The partition's folder in the log directory: `topic-3`.
+    pub fn folder(&self) -> &str {
+        &self.shared.folder
+    }
+
+    /// The topic's id.
+    pub fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
+    /// Makes the log that can be appended to, in which `epoch` begins. Durable when this returns. After a failure it may be tried
+    /// again.
+    ///
+    /// # Errors
+    /// [`LogError::Malformed`] if something else stands in the folder by now.
+    pub async fn begin(&self, config: LogConfig, epoch: LeaderEpoch) -> Result<Log<E>, LogError> {
+        let (dir, shared) = (&self.shared.dir.dir, &self.shared);
+        dir.create_dir(&shared.folder).await?;
+        let listing = list(shared).await?;
+        // The manifest too, if only the directory's sync failed.
+        let is_other = |name: &&String| !is_made_by_begin(name) && *name != names::MANIFEST;
+        if let Some(name) = listing.names.iter().find(is_other) {
+            return Err(occupied(&shared.folder, name));
+        }
+        let path = names::path(&shared.folder, Offset(0), names::LOG);
+        let file = create_fresh(shared, &path).await?;
+        make_indexes(shared, Offset(0)).await?;
+        // These run beside each other, and beside the sync of the segment.
+        let proof = file.sync();
+        let files = self.files(epoch).into_iter();
+        let files = files.map(|(name, bytes)| (format!("{}/{name}", shared.folder), bytes));
+        let written = dir.replace_all(&shared.folder, files.collect()).await;
+        // BEFORE the other outcome is looked at: a failed sync is never left unseen.
+        let proof = proof.await?;
+        written?;
+        dir.sync_dir("").await?;
+        let parts = begun_at(shared, &config, Offset(0), file, proof);
+        let mut log = Log::assemble(Arc::clone(shared), self.topic_id, config, parts);
+        log.epochs = epochs_from(epoch);
+        log.background.persisted_epochs = log.epochs.clone();
+        brokkr_types::reached!("a fresh log began");
+        Ok(log)
+    }
+
+    /// The small files of a log that begins in `epoch`.
+    fn files(&self, epoch: LeaderEpoch) -> [(&'static str, Bytes); 3] {
+        let manifest = Manifest {
+            topic_id: self.topic_id,
+            partition: self.shared.partition(),
+            ..Manifest::default()
+        };
+        [
+            (
+                names::PARTITION_METADATA,
+                encode_partition_metadata(self.topic_id).into(),
+            ),
+            (names::EPOCHS, encode_epochs(&epochs_from(epoch)).into()),
+            (names::MANIFEST, manifest.encode()),
+        ]
+    }
+
+    /// What readers see: nothing, from offset 0 to offset 0, led in `epoch`.
+    pub fn reader(&self, epoch: LeaderEpoch) -> LogReader<E> {
+        let start = Offset(0);
+        LogReader {
+            view: Arc::new(View {
+                shared: Arc::clone(&self.shared),
+                sealed: Segments::default(),
+                active: Segment::new(Head::new(start, UnixMillis::NONE)),
+                file: None,
+                truncations: 0,
+                log_truncations: 0,
+                gaps: false,
+                log_start: start,
+                high_watermark: Mark {
+                    offset: start,
+                    place: None,
+                },
+                recent: Box::default(),
+                epochs: epochs_from(epoch),
+            }),
+        }
+    }
+
+    /// Removes the folder. Not durable: what a power loss brings back is empty.
+    ///
+    /// # Errors
+    /// Something else stands in it.
+    pub async fn delete(self) -> Result<(), LogError> {
+        self.shared.dir.remove_fresh(&self.shared.folder).await
+    }
+}
+
+fn epochs_from(epoch: LeaderEpoch) -> LeaderEpochs {
+    let start = Offset(0);
+    LeaderEpochs::new([EpochStart { epoch, start }])
+}
+
+/// Whether [`FreshLog::begin`] makes a file of this name before the manifest, so that one that failed may have left it.
+fn is_made_by_begin(name: &str) -> bool {
+    match names::parse(name) {
+        Some((base, suffix)) => {
+            base == Offset(0) && [names::LOG, names::INDEX, names::TIME_INDEX].contains(&suffix)
+        }
+        None => [names::PARTITION_METADATA, names::EPOCHS].contains(&name),
+    }
+}
+
+fn occupied(folder: &str, name: &str) -> LogError {
+    LogError::Malformed {
+        file: folder.into(),
+        what: format!("there is something already: {name}; move the folder away, or open what is in it"),
+    }
+}
+
+impl<E: Env> LogDir<E> {
+    /// The fresh log of the topic `topic_id` in a folder, if that is what is there: of an older topic too, since there is nothing of
+    /// it. `None`: something was appended, or may have been.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub async fn fresh(
+        &self,
+        folder: &str,
+        topic_id: Uuid,
+        recorded: &Recorded,
+    ) -> Result<Option<FreshLog<E>>, LogError> {
+        let shared = Arc::new(Shared::new(self, folder));
+        let Some(listing) = fresh_listing(&shared, &recorded.of(topic_id)).await? else {
+            return Ok(None);
+        };
+        let fresh = FreshLog { shared, topic_id };
+        if read_topic_id(&fresh.shared, &listing).await? != topic_id {
+            fresh.write_metadata(&listing).await?;
+        }
+        Ok(Some(fresh))
+    }
+
+    /// Whether a folder holds no more than a fresh log does, of whatever topic: nothing is lost with it.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub async fn is_fresh(&self, folder: &str, recorded: &Recorded) -> Result<bool, LogError> {
+        let shared = Shared::new(self, folder);
+        Ok(fresh_listing(&shared, recorded).await?.is_some())
+    }
+
+    /// Removes the folder of a fresh log, as [`FreshLog::delete`].
+    ///
+    /// # Errors
+    /// Something else stands in it.
+    pub async fn remove_fresh(&self, folder: &str) -> Result<(), LogError> {
+        self.files.forget_folder(folder);
+        for entry in self.dir.list(folder).await? {
+            if entry.kind == EntryKind::File {
+                self.dir.remove(&format!("{folder}/{}", entry.name)).await?;
+            }
+        }
+        Ok(self.dir.remove_dir(folder).await?)
+    }
+}
+
+/// What is in a folder, if that is no more than a fresh log has.
+async fn fresh_listing<E: Env>(shared: &Shared<E>, recorded: &Recorded) -> Result<Option<Listing>, LogError> {
+    let was_durable = recorded.recovery_point.is_some_and(|point| point > Offset(0));
+    if recorded.foreign || was_durable || recorded.truncations > 0 {
+        return Ok(None);
+    }
+    let listing = list(shared).await?;
+    if !listing.names.iter().all(|name| is_made_by_begin(name)) {
+        return Ok(None);
+    }
+    if listing.logs.contains(&Offset(0)) {
+        let path = names::path(&shared.folder, Offset(0), names::LOG);
+        match shared.dir.dir.open(&path).await {
+            Ok(file) if !file.is_empty() => return Ok(None),
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+    }
+    Ok(Some(listing))
+}

@@ -1,0 +1,625 @@
+//! After a crash: what may be believed, what is cut, what is damage (D1, D2).
+//!
+//! ```text
+//!  listed in the manifest      │ not listed: the active segment, and what was rolled since
+//!  ────────────────────────────┼──────────────────── recovery point ────────────────────────────── end of file
+//!  there, and long enough,     │ every header in its   every batch: whole, next in offset and epoch, CRC.
+//!  or it is damage             │ place, or it is        The first that is not ends the log: a tail, cut and counted
+//!                              │ damage                 What is kept is written anew and synced
+//! ```
+//! - Nothing below the recorded recovery point is ever cut: it was durable. What is wrong there is damage, and the partition
+//!   stays offline until it is repaired from another replica. Above it nobody can tell a rotted durable batch from one
+//!   that was never synced (Alagappan et al., protocol-aware recovery), and the log ends there.
+//! - After a failed fsync pages may look clean and not be on the disk. So what is kept above the point is written again, the
+//!   same bytes in the same place, BEFORE the sync that vouches for it.
+//! - A truncation counts: a recovery point that was recorded before it speaks of bytes that were cut on purpose. One that the
+//!   crash interrupted is finished first.
+//! - Indexes of what was scanned are built anew; they were never synced.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use brokkr_env::{Durable, Env, File};
+use brokkr_types::{Offset, UnixMillis};
+use brokkr_wire::records::Batch;
+use bytes::Bytes;
+
+use crate::error::{Damage, LogError};
+use crate::files::checkpoint::CHECKPOINT;
+use crate::files::folder::{Listing, remove_if_there, remove_snapshot, replace};
+use crate::files::index_files::indexes_agree;
+use crate::files::scan::{SCAN_BYTES, Scan, ScanError};
+use crate::files::segment_scan::{SegmentScan, is_of_this_log, rebuild_indexes};
+use crate::files::shared::Shared;
+use crate::formats::manifest::{Cutting, Manifest};
+use crate::formats::names;
+use crate::log::parts::{Parts, begin_at, draw_jitter};
+use crate::state::chain::{Chain, Gaps};
+use crate::state::config::LogConfig;
+use crate::state::recorded::Recorded;
+use crate::state::segment::{Head, Segment, SegmentInfo, Tip};
+
+/// What opening a log came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Recovery {
+    /// Nothing had to be scanned.
+    pub clean: bool,
+    /// Bytes above the recovery point that were kept, and written anew.
+    pub kept_bytes: u64,
+    /// Batches in them.
+    pub kept_batches: u64,
+    /// Bytes of the tail that were cut.
+    pub cut_bytes: u64,
+    /// Segments above the cut that were set aside.
+    pub cut_segments: u64,
+    /// Where the log was cut and why: file, position, reason.
+    pub cut: Option<Damage>,
+    /// Indexes that were built anew.
+    pub indexes_rebuilt: u64,
+    /// Batches whose headers were read again for the producers' state.
+    pub replayed_batches: u64,
+}
+
+pub(crate) struct Recovered<E: Env> {
+    pub(crate) parts: Parts<E>,
+    pub(crate) recovery: Recovery,
+}
+
+struct Recoverer<'a, E: Env> {
+    shared: &'a Arc<Shared<E>>,
+    config: &'a LogConfig,
+    /// Below it nothing is cut.
+    point: Offset,
+    /// Whether a batch ended at the point when that was recorded, and no offset before it was missing for another one.
+    point_is_exact: bool,
+    /// Where a truncation that was interrupted has to end.
+    cut_to: Option<Offset>,
+    /// Where the next batch may stand.
+    chain: Chain,
+    /// Another broker closed the log cleanly: nothing of it is written anew or cut, what is wrong is damage.
+    closed: bool,
+    /// Offsets that are missing where no compaction took them, and where the first of them is.
+    missing: Option<(i64, Offset)>,
+    recovery: Recovery,
+}
+
+/// A segment that was scanned.
+struct Scanned<E: Env> {
+    index: SegmentScan,
+    file: File<E>,
+    proof: Durable,
+    /// Whether the log goes on behind it.
+    whole: bool,
+}
+
+/// Recovers a log that was not stopped cleanly.
+pub(crate) async fn recover<E: Env>(
+    shared: &Arc<Shared<E>>,
+    config: &LogConfig,
+    recorded: &Recorded,
+    manifest: Option<&Manifest>,
+    listing: &mut Listing,
+) -> Result<Recovered<E>, LogError> {
+    let unlisted = manifest.is_none();
+    // Closing it proved that, though the stop was not a clean one.
+    let closed_at = manifest
+        .filter(|m| m.cutting == Cutting::No)
+        .and_then(|m| Some(m.active?.head.next));
+    let manifest = &match manifest {
+        Some(manifest) => manifest.clone(),
+        None => unlisted_manifest(shared, recorded, listing)?,
+    };
+    let first_base = manifest.first_base;
+    let mut point = recorded.recovery_point.unwrap_or(first_base).max(first_base);
+    if recorded.truncations < manifest.truncations {
+        point = point.min(manifest.cut_to.max(first_base));
+    }
+    let point = closed_at.map_or(point, |at| at.max(point));
+    // Without a manifest a gap in a log of ours may be a lost segment; in one of Kafka's nobody can tell.
+    let gaps = match unlisted {
+        false if manifest.gaps => Gaps::InSegments,
+        false => Gaps::None,
+        true if recorded.recovery_point.is_some() && !recorded.foreign => Gaps::Refused,
+        true => Gaps::Legal,
+    };
+    let mut recoverer = Recoverer {
+        shared,
+        config,
+        point,
+        point_is_exact: !unlisted && !recorded.foreign && recorded.truncations == manifest.truncations,
+        cut_to: (manifest.cutting != Cutting::No).then_some(manifest.cut_to),
+        chain: Chain::new(manifest.sealed.last().map_or(first_base, |s| s.head.next), gaps),
+        closed: recorded.foreign && recorded.clean,
+        missing: None,
+        recovery: Recovery::default(),
+    };
+    if unlisted {
+        recoverer.refuse_old_formats(listing).await?;
+    }
+    recoverer.remove_leftovers(manifest, listing).await?;
+    // Closed, though the stop was not a clean one.
+    let closed = manifest.active.map(|s| (s.head.base, s.head.first_crc));
+    recoverer.check_active(closed, names::MANIFEST, listing).await?;
+    if recorded.truncations == manifest.truncations {
+        recoverer
+            .check_active(recorded.active, CHECKPOINT, listing)
+            .await?;
+    }
+    let mut sealed = Vec::new();
+    for info in &manifest.sealed {
+        sealed.push(Arc::new(recoverer.check_sealed(info, listing).await?));
+    }
+    let scanned_from = recoverer.chain.next;
+    // A compacted segment's batches may end before that.
+    recoverer.chain.next = recoverer.chain.next.max(manifest.rest);
+    let mut parts = recoverer.scan_rest(&mut sealed, listing).await?;
+    // It only rises between truncations; the manifest is older than what was recorded where an older file came back.
+    let log_start = match recorded.truncations < manifest.truncations {
+        true => manifest.log_start,
+        false => recorded.log_start.max(manifest.log_start),
+    };
+    if log_start > parts.active.head.next {
+        parts = recoverer
+            .begin_anew(manifest, &mut sealed, &parts, log_start)
+            .await?;
+    }
+    if let Some((count, first)) = recoverer
+        .missing
+        .filter(|_| recorded.foreign && !recorded.compacted)
+    {
+        let folder = &*shared.folder;
+        if shared.dir.error_log.is_first_of("offsets are missing", folder) {
+            tracing::warn!(folder, count, %first, "offsets are missing that no compaction is known to have taken");
+        }
+    }
+    let end = parts.active.head.next;
+    parts.sealed = Arc::new(sealed);
+    parts.log_start = log_start;
+    parts.scanned_from = scanned_from.min(end);
+    // A log that was to begin anew begins without producers, too (P10).
+    let keep = if manifest.cutting == Cutting::All {
+        Offset(-1)
+    } else {
+        end
+    };
+    for snapshot in listing.snapshots.split_off(&keep.plus(1)) {
+        remove_snapshot(shared, snapshot).await?;
+    }
+    recoverer.remove_orphans(&parts, listing).await?;
+    shared.dir.dir.sync_dir(&shared.folder).await?;
+    Ok(Recovered {
+        parts,
+        recovery: recoverer.recovery,
+    })
+}
+
+/// What stands for the manifest of a log that has none: its first file is its first segment, and all of it is scanned.
+fn unlisted_manifest<E: Env>(
+    shared: &Shared<E>,
+    recorded: &Recorded,
+    listing: &Listing,
+) -> Result<Manifest, LogError> {
+    let first_base = listing.logs.first().copied().unwrap_or(recorded.log_start);
+    // Kafka notes a start only where it is not that of the first segment.
+    if recorded.recovery_point.is_some() && !recorded.foreign && first_base > recorded.log_start {
+        return Err(LogError::Damaged(Damage {
+            file: names::path(&shared.folder, recorded.log_start, names::LOG),
+            position: 0,
+            offset: recorded.log_start,
+            what: "the segment that the log starts in is missing, and brokkr-manifest too".to_owned(),
+        }));
+    }
+    Ok(Manifest {
+        first_base,
+        cut_to: first_base,
+        log_start: first_base,
+        rest: first_base,
+        ..Manifest::default()
+    })
+}
+
+impl<E: Env> Recoverer<'_, E> {
+    fn log_path(&self, base: Offset) -> String {
+        names::path(&self.shared.folder, base, names::LOG)
+    }
+
+    /// Looks through a log that another broker may have written, BEFORE anything of it is changed: messages of format 0 and
+    /// 1 can't be served.
+    async fn refuse_old_formats(&self, listing: &Listing) -> Result<(), LogError> {
+        for base in &listing.logs {
+            let file = self.shared.dir.dir.open(&self.log_path(*base)).await?;
+            let mut batches = Scan::new(&file, 0, file.len());
+            let mut chain = Chain::of_segment(*base);
+            loop {
+                match batches.next(&mut chain).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(ScanError::Fault(_) | ScanError::Misplaced(_)) => break,
+                    Err(ScanError::Io(e)) => return Err(e.into()),
+                    Err(ScanError::OldFormat(Damage {
+                        file, position, what, ..
+                    })) => {
+                        let what = format!(
+                            "at byte {position}: {what}; convert the topic with Apache Kafka 3 first (a mirror, or a copy by a client)"
+                        );
+                        return Err(LogError::Malformed { file, what });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes segments that retention or a truncation had given up already.
+    async fn remove_leftovers(&mut self, manifest: &Manifest, listing: &mut Listing) -> Result<(), LogError> {
+        let cut = |base: &Offset| {
+            self.cut_to
+                .is_some_and(|to| *base >= to && *base > manifest.first_base)
+        };
+        let leftover = |base: &&Offset| cut(base) || **base < manifest.first_base;
+        for base in listing.logs.clone().iter().filter(leftover) {
+            tracing::info!(folder = &*self.shared.folder, %base, "segment left over; removed");
+            brokkr_types::reached!("recovery removed what retention had given up");
+            listing.logs.remove(base);
+            self.remove_segment(*base).await?;
+        }
+        let listed = |base: &Offset| manifest.sealed.iter().any(|s| s.head.base == *base);
+        let unknown = listing
+            .logs
+            .iter()
+            .find(|base| **base < self.chain.next && !listed(base));
+        match unknown {
+            None => Ok(()),
+            Some(base) => Err(LogError::Damaged(self.damage(
+                *base,
+                0,
+                *base,
+                "brokkr-manifest lists the segments around this one and not this one: one of both is another log's".to_owned(),
+            ))),
+        }
+    }
+
+    /// Removes what is left of segments that are gone: a crash takes names back one by one.
+    async fn remove_orphans(&self, parts: &Parts<E>, listing: &mut Listing) -> Result<(), LogError> {
+        let active = parts.active.head.base;
+        let has_log = |base: Offset| base == active || parts.sealed.iter().any(|s| s.head.base == base);
+        for name in &listing.names {
+            let Some((base, names::INDEX | names::TIME_INDEX | names::TXN_INDEX)) = names::parse(name) else {
+                continue;
+            };
+            if !has_log(base) {
+                brokkr_types::reached!("an index without its segment was removed");
+                remove_if_there(self.shared, &format!("{}/{name}", self.shared.folder)).await?;
+            }
+        }
+        // The latest is read, wherever it is.
+        let first = parts.sealed.first().map_or(active, |s| s.head.base);
+        let mut kept = listing.snapshots.split_off(&first);
+        let mut old = std::mem::take(&mut listing.snapshots);
+        if kept.is_empty() {
+            kept.extend(old.pop_last());
+        }
+        listing.snapshots = kept;
+        for snapshot in old {
+            remove_snapshot(self.shared, snapshot).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_segment(&self, base: Offset) -> Result<(), LogError> {
+        for suffix in [names::LOG, names::INDEX, names::TIME_INDEX, names::TXN_INDEX] {
+            remove_if_there(self.shared, &names::path(&self.shared.folder, base, suffix)).await?;
+        }
+        Ok(())
+    }
+
+    /// What was deleted was not even durable. Its offsets were shown, and are never given out again (L6).
+    async fn begin_anew(
+        &self,
+        manifest: &Manifest,
+        sealed: &mut Vec<Arc<Segment>>,
+        parts: &Parts<E>,
+        log_start: Offset,
+    ) -> Result<Parts<E>, LogError> {
+        tracing::warn!(folder = &*self.shared.folder, %log_start, "the log ends before its start; begun anew there");
+        brokkr_types::reached!("a log ended before its start");
+        let anew = Manifest {
+            cutting: Cutting::All,
+            cut_to: log_start,
+            first_base: log_start,
+            rest: log_start,
+            log_start,
+            sealed: Vec::new(),
+            ..manifest.clone()
+        };
+        replace(self.shared, names::MANIFEST, anew.encode()).await?;
+        let active = parts.active.head.base;
+        for base in sealed.drain(..).map(|s| s.head.base).chain([active]) {
+            self.remove_segment(base).await?;
+        }
+        begin_at(self.shared, self.config, log_start).await
+    }
+
+    fn damage(&self, base: Offset, position: u64, offset: Offset, what: String) -> Damage {
+        Damage {
+            file: self.log_path(base),
+            position,
+            offset,
+            what,
+        }
+    }
+
+    /// A sealed segment is there and as long as it was; its indexes are rebuilt if they are not.
+    async fn check_sealed(&mut self, info: &SegmentInfo, listing: &Listing) -> Result<Segment, LogError> {
+        let head = &info.head;
+        let damage = |position, what: &str| {
+            LogError::Damaged(self.damage(head.base, position, head.base, what.to_owned()))
+        };
+        if !listing.logs.contains(&head.base) {
+            return Err(damage(0, "the segment is missing"));
+        }
+        let file = self.shared.dir.files.open(&self.log_path(head.base)).await?;
+        if file.len() < head.size {
+            return Err(damage(file.len(), "the segment is shorter than it was"));
+        }
+        is_of_this_log(&file, head, names::MANIFEST).await?;
+        if indexes_agree(self.shared, info).await?.is_some() {
+            return Ok(Segment::sealed(*info));
+        }
+        self.recovery.indexes_rebuilt += 1;
+        rebuild_indexes(self.shared, &file, info, self.config.index_interval_bytes).await
+    }
+
+    /// The segment that was the active one, its base and the CRC of its first batch, is not another log's.
+    async fn check_active(
+        &self,
+        active: Option<(Offset, u32)>,
+        said_by: &str,
+        listing: &Listing,
+    ) -> Result<(), LogError> {
+        let Some((base, first_crc)) = active.filter(|(base, _)| listing.logs.contains(base)) else {
+            return Ok(());
+        };
+        let file = self.shared.dir.files.open(&self.log_path(base)).await?;
+        let head = Head {
+            size: file.len(),
+            first_crc,
+            ..Head::new(base, UnixMillis::NONE)
+        };
+        is_of_this_log(&file, &head, said_by).await
+    }
+
+    /// Scans the segments that the manifest doesn't list; the last one becomes the active one.
+    async fn scan_rest(
+        &mut self,
+        sealed: &mut Vec<Arc<Segment>>,
+        listing: &mut Listing,
+    ) -> Result<Parts<E>, LogError> {
+        let mut rest = listing.logs.split_off(&self.chain.next);
+        let mut last: Option<Scanned<E>> = None;
+        while let Some(base) = rest.first().copied() {
+            let from = self.chain.next;
+            if last.as_ref().is_some_and(|l| !l.whole) || !self.chain.enter(base) {
+                break;
+            }
+            if last.is_some() {
+                self.misses(from, base);
+            }
+            rest.pop_first();
+            let scanned = self.scan(base).await?;
+            if let Some(mut before) = last.replace(scanned) {
+                self.shared.dir.files.insert(before.file);
+                before.index.seal();
+                sealed.push(Arc::new(before.index.write_indexes(self.shared).await?));
+            }
+        }
+        self.reaches_point(last.as_ref())?;
+        for base in rest {
+            self.set_aside(base, &mut listing.names).await?;
+        }
+        let Some(last) = last else {
+            return begin_at(self.shared, self.config, self.chain.next).await;
+        };
+        let start = Offset(0);
+        Ok(Parts {
+            sealed: Arc::default(),
+            active: last.index.write_indexes(self.shared).await?,
+            file: last.file,
+            tip: last.index.tip,
+            log_start: start,
+            proof: Some(last.proof),
+            scanned_from: start,
+        })
+    }
+
+    /// Offsets from here to there are missing.
+    fn misses(&mut self, from: Offset, to: Offset) {
+        if to > from {
+            let (so_far, first) = self.missing.unwrap_or((0, from));
+            self.missing = Some((so_far + (to.0 - from.0), first));
+        }
+    }
+
+    /// A log that ends before its recovery point has lost what was durable.
+    fn reaches_point(&self, last: Option<&Scanned<E>>) -> Result<(), LogError> {
+        let end = self.chain.next;
+        if end >= self.point {
+            return Ok(());
+        }
+        let what = format!("the log ends here; it was durable up to offset {}", self.point);
+        let (base, position) = last.map_or((end, 0), |l| {
+            let head = &l.index.tip.head;
+            (head.base, head.size)
+        });
+        Err(LogError::Damaged(self.damage(base, position, end, what)))
+    }
+
+    /// A segment that nothing leads to. A crash of this broker leaves none: it begins one once all before it is on the disk. So its
+    /// records are set aside for whoever knows where it comes from.
+    async fn set_aside(&mut self, base: Offset, names: &mut BTreeSet<String>) -> Result<(), LogError> {
+        let path = self.log_path(base);
+        if self.closed {
+            let what = format!(
+                "nothing leads here from offset {}, and the log was closed cleanly",
+                self.chain.next
+            );
+            return Err(LogError::Damaged(self.damage(base, 0, base, what)));
+        }
+        let bytes = self.shared.dir.dir.open(&path).await?.len();
+        if self.recovery.cut.is_none() {
+            let what = format!("nothing leads here from offset {}", self.chain.next);
+            self.recovery.cut = Some(self.damage(base, 0, base, what));
+        }
+        self.recovery.cut_bytes += bytes;
+        self.recovery.cut_segments += 1;
+        if bytes > 0 {
+            let aside = (0..)
+                .map(|n| format!("{:020}.{}.aside{n}", base.0, names::LOG))
+                .find(|name| !names.contains(name))
+                .expect("one of so many");
+            tracing::warn!(path, bytes, aside, "segment above the end of the log; set aside");
+            brokkr_types::reached!("recovery set a segment above the end aside");
+            let to = format!("{}/{aside}", self.shared.folder);
+            self.shared.dir.dir.rename(&path, &to).await?;
+            names.insert(aside);
+        }
+        self.remove_segment(base).await
+    }
+
+    /// Scans one segment. What is wrong below the recovery point is damage. Above it the first fault ends the log: cuts what
+    /// is not the log, writes anew and syncs what is.
+    async fn scan(&mut self, base: Offset) -> Result<Scanned<E>, LogError> {
+        let file = self.shared.dir.dir.open(&self.log_path(base)).await?;
+        let jitter = draw_jitter(&self.shared.dir.env.rng("log"), self.config);
+        let mut index = SegmentScan::new(Tip::new(base, self.shared.dir.env.wall(), jitter));
+        let cut = self.take_up(&file, &mut index).await?;
+        let end = index.tip.head.size;
+        let whole = file.len() == end;
+        if let Some(damage) = cut {
+            self.recovery.cut_bytes += file.len() - end;
+            tracing::warn!(%damage, bytes = file.len() - end, "tail cut");
+            brokkr_types::reached!("recovery cut a torn tail");
+            self.recovery.cut = Some(damage);
+        }
+        if !whole {
+            file.truncate(end).await?;
+        }
+        let proof = file.sync().await?;
+        Ok(Scanned {
+            index,
+            file,
+            proof,
+            whole,
+        })
+    }
+
+    /// Whether nothing but a torn write ends the log: it is this broker's own, and no truncation is to be finished.
+    fn is_own_tail(&self) -> bool {
+        self.chain.is_ours() && self.cut_to.is_none()
+    }
+
+    /// Takes up batches until the file or the log ends. The fault, if the log ends first and not by a truncation.
+    async fn take_up(&mut self, file: &File<E>, index: &mut SegmentScan) -> Result<Option<Damage>, LogError> {
+        let mut batches = Scan::new(file, 0, file.len());
+        let mut anew = Anew::new(file);
+        // Where the gap before the last batch begins.
+        let mut gap = None;
+        let cut = loop {
+            let before = self.chain;
+            let batch = match batches.next(&mut self.chain).await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break None,
+                Err(ScanError::Io(e)) => return Err(e.into()),
+                // A torn write leaves no batch that is right by its CRC.
+                Err(ScanError::Misplaced(damage)) if self.is_own_tail() && !batches.front_may_be_torn() => {
+                    return Err(LogError::Damaged(damage));
+                }
+                Err(
+                    ScanError::Fault(damage) | ScanError::Misplaced(damage) | ScanError::OldFormat(damage),
+                ) => {
+                    let may_be_torn = !self.is_own_tail() || batches.front_may_be_torn();
+                    if !may_be_torn && batches.only_front_is_wrong().await? {
+                        let what = format!("{}; it is whole but for its first 17 bytes", damage.what);
+                        return Err(LogError::Damaged(Damage { what, ..damage }));
+                    }
+                    // Behind a batch that is not where the one before ended this is no torn tail: the batch's base offset may be wrong,
+                    // which no checksum covers.
+                    let in_gap = gap.is_some_and(|from| self.point_is_exact && from < self.point);
+                    if self.closed || self.chain.next < self.point || in_gap {
+                        return Err(LogError::Damaged(damage));
+                    }
+                    break Some(damage);
+                }
+            };
+            let (first, next) = (batch.header.base_offset, batch.header.next_offset());
+            if self.point_is_exact && before.next < self.point && next > self.point {
+                let (position, point) = (batches.position() - batch.bytes.len() as u64, self.point);
+                let what = format!(
+                    "it says offsets {first}..{next}, and a batch that was durable ends at offset {point}"
+                );
+                return Err(LogError::Damaged(Damage {
+                    file: file.path().to_owned(),
+                    position,
+                    offset: before.next,
+                    what,
+                }));
+            }
+            gap = (first > before.next).then_some(before.next);
+            self.misses(before.next, first);
+            if self.cut_to.is_some_and(|to| next > to) {
+                self.chain = before;
+                break None;
+            }
+            // A point in a batch's middle, which only a truncation leaves, does not vouch for the batch.
+            if next > self.point && !self.closed {
+                self.recovery.kept_batches += 1;
+                self.recovery.kept_bytes += batch.bytes.len() as u64;
+                anew.push(index.tip.head.size, &batch).await?;
+            }
+            index.add(&batch.header, self.config.index_interval_bytes);
+        };
+        anew.flush().await?;
+        Ok(cut)
+    }
+}
+
+/// Batches that are written again, the same bytes in the same place, BEFORE the sync that vouches for them: pages that look
+/// clean may not be on the disk.
+struct Anew<'a, E: Env> {
+    file: &'a File<E>,
+    at: u64,
+    parts: Vec<Bytes>,
+    bytes: u64,
+}
+
+impl<'a, E: Env> Anew<'a, E> {
+    fn new(file: &'a File<E>) -> Self {
+        Self {
+            file,
+            at: 0,
+            parts: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    async fn push(&mut self, position: u64, batch: &Batch) -> Result<(), LogError> {
+        if self.parts.is_empty() {
+            self.at = position;
+        }
+        self.bytes += batch.bytes.len() as u64;
+        self.parts.push(batch.bytes.clone());
+        if self.bytes >= u64::from(SCAN_BYTES) {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), LogError> {
+        if !self.parts.is_empty() {
+            self.file
+                .write_at(self.at, std::mem::take(&mut self.parts))
+                .await?;
+            self.bytes = 0;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! What goes from the log's begin: by age, by size, and by DeleteRecords.
+//!
+//! The log's start is raised and persisted, in the manifest, BEFORE files go: a crash in between leaves files that the next
+//! start removes, never a log that starts in a gap. Files are renamed to `.deleted` and removed later, for those who still
+//! read them. Nothing at or past the high watermark ever goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokkr_env::{Env, ErrorKind};
+use brokkr_types::{Instant, Offset, UnixMillis};
+
+use crate::error::LogError;
+use crate::files::dir::LogDir;
+use crate::files::folder::{remove_folder, replace};
+use crate::formats::names;
+use crate::log::Log;
+use crate::state::retention::{Expired, expired};
+use crate::state::segment::Head;
+
+/// What [`Log::enforce_retention`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Retired {
+    /// Segments that went.
+    pub segments: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The active segment is due as well: a new one was staged, and what was active goes the next time, once
+    /// [`Log::next_event`] has had the time to roll.
+    pub rolling: bool,
+}
+
+impl<E: Env> Log<E> {
+    /// Deletes what retention, or the log's start, gives up: whole segments, oldest first. Also forgets idle producers.
+    ///
+    /// # Errors
+    /// What was given up stays given up; files that are left go at the next start.
+    pub async fn enforce_retention(&mut self, now: Instant, wall: UnixMillis) -> Result<Retired, LogError> {
+        let expiration_ms = u64::try_from(self.config.producer_id_expiration_ms).unwrap_or(0);
+        self.producers.expire(now, Duration::from_millis(expiration_ms));
+        self.keep_producers_in_room();
+        if self.expired(wall) == Expired::default() {
+            return Ok(Retired::default());
+        }
+        self.settled().await?;
+        let expired = self.expired(wall);
+        let mut retired = Retired {
+            rolling: expired.active,
+            ..Retired::default()
+        };
+        // One that is not listed yet waits for that.
+        let count = expired
+            .sealed
+            .min(self.sealed.len() - usize::from(self.background.seal.is_some()));
+        if count > 0 {
+            let gone: Vec<Head> = self.sealed[..count].iter().map(|s| s.head).collect();
+            let start = gone.last().expect("count is not 0").next.max(self.log_start);
+            self.raise_log_start(start, count).await?;
+            brokkr_types::reached!("retention took segments");
+            retired.segments = gone.len();
+            retired.bytes = gone.iter().map(|h| h.size).sum();
+            self.retire_files(&gone).await?;
+        }
+        if expired.active && self.tip.head == self.active.head {
+            self.stage_empty_roll(wall);
+        }
+        Ok(retired)
+    }
+
+    /// Raises the log's start, as DeleteRecords does. Persisted when this returns; whole segments below it go with the next
+    /// [`Log::enforce_retention`]. Nothing if the log starts there or later.
+    ///
+    /// # Errors
+    /// [`LogError::OutOfRange`] past the high watermark.
+    pub async fn advance_log_start(&mut self, offset: Offset) -> Result<(), LogError> {
+        let (log_start, end) = (self.log_start, self.high_watermark());
+        if offset > end {
+            return Err(LogError::OutOfRange {
+                offset,
+                log_start,
+                end,
+            });
+        }
+        if offset <= log_start {
+            return Ok(());
+        }
+        self.settled().await?;
+        self.raise_log_start(offset, 0).await
+    }
+
+    /// Raises the log's start and gives up the `count` oldest segments: on disk first, so that nothing changed if that fails.
+    /// A full disk must not keep itself full: the directory's reserve is there for this.
+    async fn raise_log_start(&mut self, start: Offset, count: usize) -> Result<(), LogError> {
+        let mut manifest = self.manifest();
+        manifest.sealed.drain(..count);
+        manifest.log_start = start;
+        manifest.first_base = self
+            .sealed
+            .get(count)
+            .map_or(self.active.head.base, |s| s.head.base);
+        while let Err(error) = replace(&self.shared, names::MANIFEST, manifest.encode()).await {
+            let error = LogError::Io(error);
+            if !self.shared.dir.makes_room_after(&error).await {
+                return Err(error);
+            }
+        }
+        Arc::make_mut(&mut self.sealed).drain(..count);
+        self.log_start = start;
+        // BEFORE files go: a reader of an older snapshot that misses one knows why.
+        self.shared.standing.started_at(start);
+        self.view = None;
+        self.epochs.truncate_from_start(start);
+        self.set_high_watermark(self.high_watermark());
+        Ok(())
+    }
+
+    fn expired(&self, wall: UnixMillis) -> Expired {
+        let offsets = (self.log_start, self.high_watermark.offset);
+        expired(&self.config, &self.sealed, &self.active.head, offsets, wall)
+    }
+
+    async fn retire_files(&self, gone: &[Head]) -> Result<(), LogError> {
+        let dir = &self.shared.dir;
+        let mut renamed = Vec::new();
+        for head in gone {
+            let suffixes = [
+                names::LOG,
+                names::INDEX,
+                names::TIME_INDEX,
+                names::TXN_INDEX,
+                names::SNAPSHOT,
+                names::WINDOW,
+            ];
+            for path in suffixes.map(|suffix| names::path(self.folder(), head.base, suffix)) {
+                let to = format!("{path}.{}", names::DELETED);
+                let result = dir.dir.rename(&path, &to).await;
+                dir.files.forget(&path);
+                match result {
+                    Ok(()) => renamed.push(to),
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        let after = Duration::from_millis(self.config.file_delete_delay_ms);
+        let error_log = Arc::clone(&dir.error_log);
+        dir.later("log-retired", after, |dir| async move {
+            for path in renamed {
+                match dir.remove(&path).await {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        let what = format_args!("{path}: {error}");
+                        error_log.record("file not removed; tried again at the next start", &what);
+                    }
+                    _ => {}
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Deletes the log: its folder is renamed at once, durably, and removed after `file.delete.delay.ms`.
+    pub async fn delete(mut self) -> Result<(), LogError> {
+        self.quiesce().await;
+        let after = Duration::from_millis(self.config.file_delete_delay_ms);
+        self.shared.dir.delete_log(self.folder(), after).await
+    }
+}
+
+impl<E: Env> LogDir<E> {
+    /// As [`Log::delete`], for a log that nobody has open: one that can't be opened, perhaps.
+    pub async fn delete_log(&self, folder: &str, after: Duration) -> Result<(), LogError> {
+        let doomed = self.rename_log(folder, names::DELETE_FOLDER).await?;
+        let error_log = Arc::clone(&self.error_log);
+        self.later("log-deleted", after, |dir| async move {
+            if let Err(error) = remove_folder(&dir, &doomed).await {
+                let what = format_args!("{doomed}: {error}");
+                error_log.record("log not removed; tried again at the next start", &what);
+            }
+        });
+        Ok(())
+    }
+
+    /// Sets a folder aside under Kafka's name for one that belongs to no partition, `TOPIC-N.UNIQUEID-stray`, and gives that
+    /// name. Nothing in it is changed, and nobody removes it. Durable when this returns.
+    pub async fn set_aside(&self, folder: &str) -> Result<String, LogError> {
+        self.rename_log(folder, names::STRAY_FOLDER).await
+    }
+
+    async fn rename_log(&self, folder: &str, suffix: &str) -> Result<String, LogError> {
+        let unique = u128::from_be_bytes(self.env().rng("log").bytes());
+        let to = names::folder_with_suffix(folder, unique, suffix);
+        self.dir.rename(folder, &to).await?;
+        self.files.forget_folder(folder);
+        self.dir.sync_dir("").await?;
+        Ok(to)
+    }
+}

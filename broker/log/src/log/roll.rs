@@ -1,0 +1,81 @@
+//! Rolling: the active segment is sealed, the next begins.
+//!
+//! The order on disk, step by step, each durable before the next begins:
+//! 1. the old segment is synced: nothing of the new one may be acknowledged before (D1);
+//! 2. the new `.log` is made (its directory entry becomes durable with its first sync); batches go into it from now on;
+//! 3. in the background the rest of the indexes, the new index files, the producers' snapshot and the leader epochs;
+//! 4. the manifest lists the sealed segment. Until then recovery walks over it.
+
+use std::sync::Arc;
+
+use brokkr_env::{Env, File, Result};
+use brokkr_types::{Offset, UnixMillis};
+
+use crate::files::folder::create_fresh;
+use crate::files::shared::Shared;
+use crate::formats::{names, snapshot};
+use crate::log::Log;
+use crate::log::pipeline::Rolled;
+use crate::log::staged::{Group, RollPlan, SealPlan};
+use crate::reader::view::Boundary;
+use crate::state::segment::{Head, Segment, Tip};
+
+impl<E: Env> Log<E> {
+    /// Stages the begin of a segment at `base`.
+    pub(crate) fn stage_roll(&mut self, base: Offset, wall: UnixMillis) {
+        assert!(
+            base > self.tip.head.base,
+            "a segment is named by its first offset, and no two by the same"
+        );
+        let tip = Tip::new(base, wall, self.jitter_ms());
+        let plan = RollPlan {
+            base,
+            created: wall,
+            last_time: self.tip.time_entry(),
+            snapshot: snapshot::encode(base, &self.producers),
+            tip,
+        };
+        self.tip = tip;
+        self.pipeline
+            .groups
+            .push_back(Group::new(self.tip.head, Some(Box::new(plan))));
+    }
+
+    /// The new segment takes over.
+    pub(crate) fn rolled(&mut self, rolled: Rolled<E>, plan: RollPlan) {
+        let end = self.active.head.next;
+        let head = self.active.head;
+        self.proven(&rolled.old, end, head.size);
+        self.active.extend(head, &[], plan.last_time.as_slice());
+        let fresh = Segment::new(Head::new(plan.base, plan.created));
+        let old = Arc::new(std::mem::replace(&mut self.active, fresh));
+        // BEFORE a reader can see it among the sealed ones: a file is open once.
+        self.shared
+            .dir
+            .files
+            .insert(std::mem::replace(&mut self.file, rolled.file));
+        Arc::make_mut(&mut self.sealed).push(Arc::clone(&old));
+        self.background.seal = Some(SealPlan {
+            segment: old,
+            next_base: plan.base,
+            snapshot: plan.snapshot,
+        });
+        self.undo_stays_in(&plan.tip);
+        self.recent.clear();
+        self.recent.push_back(Boundary {
+            offset: plan.base,
+            position: 0,
+        });
+        self.view = None;
+    }
+}
+
+/// Steps 1 and 2.
+pub(crate) async fn roll<E: Env>(shared: Arc<Shared<E>>, old: File<E>, base: Offset) -> Result<Rolled<E>> {
+    let synced = old.sync();
+    let path = names::path(&shared.folder, base, names::LOG);
+    let created = create_fresh(&shared, &path).await;
+    // BEFORE the other outcome is looked at: a failed sync is never left unseen.
+    let old = synced.await?;
+    Ok(Rolled { old, file: created? })
+}

@@ -1,0 +1,371 @@
+//! Reading by offset: from the batch that holds it, as one range of one file.
+//!
+//! At the tail nothing but memory is looked at: the snapshot knows where the last writes began. Else the offset index tells
+//! a batch at or before the offset, and the headers from there on are walked. Segments are found by their bases.
+
+use std::sync::Arc;
+
+use brokkr_env::{Env, ErrorKind, File};
+use brokkr_types::Offset;
+use brokkr_wire::records::{BatchError, BatchHeader};
+use bytes::Bytes;
+
+use crate::error::{Damage, ReadError};
+use crate::files::headers::read;
+use crate::formats::names;
+use crate::reader::open_segment::{Found, OpenSegment, Slice};
+use crate::reader::view::{Boundary, LogReader, Mark, UpTo};
+use crate::reader::walk::{Floor, Walk, sound_to};
+use crate::state::index::relative;
+use crate::state::segment::{Segment, covering};
+
+impl<E: Env> LogReader<E> {
+    /// Reads from the batch that holds `offset`, up to `up_to`, at most `max_bytes`, within one segment. With
+    /// `at_least_one` a first batch that is larger is returned whole. `None`: nothing there (yet), or nothing that fits.
+    ///
+    /// Cancel-safe. An offset between the limit and the log's end is no error (KIP-207).
+    pub async fn read(
+        &self,
+        offset: Offset,
+        up_to: UpTo,
+        max_bytes: u32,
+        at_least_one: bool,
+    ) -> Result<Option<Slice<E>>, ReadError> {
+        self.check_range(offset)?;
+        let limit = self.limit(up_to);
+        if offset >= limit.offset {
+            return Ok(None);
+        }
+        let mut index = self.segment_of(offset);
+        loop {
+            let open = self.open(index).await?;
+            let end = self.end_in(&open, limit).await?;
+            if let Some(boundary) = self.boundary(&open, offset)
+                && boundary < end
+                && end - boundary <= u64::from(max_bytes)
+            {
+                return open.slice(boundary, end, offset).map(Some);
+            }
+            if let Some(found) = self.locate(&open, offset, end).await? {
+                let whole = found.header.size_bytes() as u64;
+                let room = u64::from(max_bytes);
+                let len = if at_least_one { room.max(whole) } else { room };
+                if len < whole {
+                    return Ok(None);
+                }
+                let to = end.min(found.position + len);
+                let to = sound_to(&open, &self.view.epochs, &found, to)
+                    .await
+                    .map_err(|e| open.or_stale(e))?;
+                return open.slice(found.position, to, found.header.base_offset).map(Some);
+            }
+            if open.is_active || open.segment.head.next >= limit.offset {
+                return Ok(None);
+            }
+            // Compaction took the rest of the segment away.
+            index += 1;
+        }
+    }
+
+    /// As [`LogReader::read`] with `at_least_one`, but the bytes themselves, cut to whole batches, the CRC of each checked: for
+    /// replay.
+    pub async fn read_bytes(
+        &self,
+        offset: Offset,
+        up_to: UpTo,
+        max_bytes: u32,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let Some(slice) = self.read(offset, up_to, max_bytes, true).await? else {
+            return Ok(None);
+        };
+        let bytes = read(slice.range.file(), slice.range.at(), slice.range.len()).await?;
+        let mut batches = brokkr_wire::records::batches(bytes.clone());
+        let mut end = 0;
+        let wrong = loop {
+            match batches.next() {
+                Some(Ok(batch)) => match batch.check_crc() {
+                    Ok(()) => end = batches.position(),
+                    Err(e) => break e,
+                },
+                Some(Err(e @ BatchError::Partial { .. })) if end == 0 => break e,
+                None | Some(Err(BatchError::Partial { .. })) => return Ok(Some(bytes.slice(..end))),
+                Some(Err(e)) => break e,
+            }
+        };
+        Err(ReadError::Damaged(Damage {
+            file: slice.range.file().path().to_owned(),
+            position: slice.range.at() + end as u64,
+            offset,
+            what: wrong.to_string(),
+        }))
+    }
+
+    pub(crate) fn check_range(&self, offset: Offset) -> Result<(), ReadError> {
+        let (log_start, end) = (self.log_start(), self.log_end());
+        if offset < log_start || offset > end {
+            return Err(ReadError::OutOfRange {
+                offset,
+                log_start,
+                end,
+            });
+        }
+        Ok(())
+    }
+
+    /// Which segment may hold an offset: the sealed ones by number, then the active one.
+    pub(crate) fn segment_of(&self, offset: Offset) -> usize {
+        if offset >= self.view.active.head.base {
+            return self.view.sealed.len();
+        }
+        covering(&self.view.sealed, offset).unwrap_or(0)
+    }
+
+    pub(crate) async fn open(&self, index: usize) -> Result<OpenSegment<'_, E>, ReadError> {
+        let view = &self.view;
+        let Some(segment) = view.sealed.get(index) else {
+            let segment = &view.active;
+            // A later view of a fresh log has one.
+            let file = view.file.clone().ok_or(ReadError::Stale)?;
+            return Ok(OpenSegment {
+                segment,
+                file,
+                truncations: view.truncations,
+                gaps: view.gaps,
+                is_active: true,
+            });
+        };
+        let path = names::path(&view.shared.folder, segment.head.base, names::LOG);
+        let file = self.open_file(&path, segment).await?;
+        let truncations = file.truncations();
+        if file.len() < segment.head.size {
+            return Err(self.missing(&path, file.len(), segment, "the segment is shorter than it was"));
+        }
+        Ok(OpenSegment {
+            segment,
+            file,
+            truncations,
+            gaps: view.gaps,
+            is_active: false,
+        })
+    }
+
+    /// Opens the file of a segment.
+    async fn open_file(&self, path: &str, segment: &Segment) -> Result<File<E>, ReadError> {
+        let opened = self.view.shared.dir.files.open(path).await;
+        opened.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => self.missing(path, 0, segment, "the segment is missing"),
+            _ => ReadError::Io(e),
+        })
+    }
+
+    /// Why bytes of a segment are not there: retention took them since, a truncation did, or nobody: then it is damage.
+    fn missing(&self, path: &str, position: u64, segment: &Segment, what: &str) -> ReadError {
+        let standing = &self.view.shared.standing;
+        if standing.truncations() != self.view.log_truncations {
+            return ReadError::Stale;
+        }
+        let log_start = standing.log_start();
+        if segment.head.next <= log_start {
+            return ReadError::OutOfRange {
+                offset: segment.head.base,
+                log_start,
+                end: self.log_end(),
+            };
+        }
+        ReadError::Damaged(Damage {
+            file: path.to_owned(),
+            position,
+            offset: segment.head.base,
+            what: what.to_owned(),
+        })
+    }
+
+    /// Where a batch begins at `offset`, if memory knows.
+    fn boundary(&self, open: &OpenSegment<'_, E>, offset: Offset) -> Option<u64> {
+        let known = |b: &&Boundary| open.is_active && b.offset == offset;
+        self.view.recent.iter().find(known).map(|b| b.position)
+    }
+
+    /// Where what may be read ends in this segment.
+    async fn end_in(&self, open: &OpenSegment<'_, E>, limit: Mark) -> Result<u64, ReadError> {
+        let head = &open.segment.head;
+        match limit.place {
+            _ if limit.offset >= head.next => Ok(head.size),
+            Some((base, position)) if base == head.base => Ok(position),
+            _ => {
+                let found = self.locate(open, limit.offset, head.size).await?;
+                // A limit in a batch's middle leaves the batch out.
+                Ok(found.map_or(head.size, |f| f.position))
+            }
+        }
+    }
+
+    /// The first batch before `end` that holds `offset` or begins past it.
+    pub(crate) async fn locate(
+        &self,
+        open: &OpenSegment<'_, E>,
+        offset: Offset,
+        end: u64,
+    ) -> Result<Option<Found>, ReadError> {
+        let floor = self.floor(open, offset).await?;
+        let mut walk = Walk::new(open, &self.view.epochs, floor);
+        if let Floor::Entry(..) = floor
+            && let Err(why) = walk.check_entry().await
+        {
+            // The index is derived and nobody vouches for it: without it there is still the log.
+            let why = open.or_stale(why);
+            if why == ReadError::Stale {
+                return Err(why);
+            }
+            self.doubt(open.segment, &why);
+            walk = Walk::new(open, &self.view.epochs, self.begin_of(open.segment));
+        }
+        walk_to(open, walk, offset, end)
+            .await
+            .map_err(|e| open.or_stale(e))
+    }
+
+    /// The header of the batch that holds `offset`, or of the first one past it.
+    pub(crate) async fn batch_at(&self, offset: Offset) -> Result<Option<BatchHeader>, ReadError> {
+        let mut index = self.segment_of(offset);
+        loop {
+            let open = self.open(index).await?;
+            let found = self.locate(&open, offset, open.segment.head.size).await?;
+            if found.is_some() || open.is_active {
+                return Ok(found.map(|f| f.header));
+            }
+            index += 1;
+        }
+    }
+
+    fn begin_of(&self, segment: &Segment) -> Floor {
+        Floor::Known(0, segment.head.base)
+    }
+
+    /// Notes that the indexes of a segment point elsewhere: it is walked from its begin until its owner has built them again.
+    fn doubt(&self, segment: &Segment, why: &dyn std::fmt::Display) {
+        brokkr_types::reached!("an index that pointed elsewhere was not followed");
+        if self.view.shared.standing.doubt(segment.head.base) {
+            let shared = &self.view.shared;
+            let what = format_args!("{} {}: {why}", shared.folder, segment.head.base);
+            let error_log = &shared.dir.error_log;
+            error_log.record(
+                "an index of a segment is wrong; it is walked from its begin until that is built again",
+                &what,
+            );
+        }
+    }
+
+    /// A batch that is not past `offset`: the closest that memory or the index knows.
+    async fn floor(&self, open: &OpenSegment<'_, E>, offset: Offset) -> Result<Floor, ReadError> {
+        let recent = self
+            .view
+            .recent
+            .iter()
+            .rev()
+            .find(|b| open.is_active && b.offset <= offset);
+        if let Some(boundary) = recent {
+            return Ok(Floor::Known(boundary.position, boundary.offset));
+        }
+        let segment = open.segment;
+        let Some(key) = relative(segment.head.base, offset) else {
+            return Ok(self.begin_of(segment));
+        };
+        let entry = match segment.offsets.floor_in_memory(key) {
+            Ok(entry) => entry,
+            Err(()) => {
+                self.in_index(segment, names::INDEX, async |file| {
+                    segment.offsets.floor_in_file(file, key).await
+                })
+                .await
+            }
+        };
+        let floor = entry.map(|e| {
+            let last = segment.head.base.plus(i64::from(e.relative));
+            Floor::Entry(u64::from(e.position), last)
+        });
+        Ok(floor.unwrap_or(self.begin_of(segment)))
+    }
+
+    /// The same for a time: an offset up to which no record is as young as `timestamp`.
+    pub(crate) async fn time_floor(
+        &self,
+        open: &OpenSegment<'_, E>,
+        timestamp: i64,
+    ) -> Result<Offset, ReadError> {
+        let segment = open.segment;
+        let entry = match segment.times.floor_in_memory(timestamp) {
+            Ok(entry) => entry,
+            Err(()) => {
+                self.in_index(segment, names::TIME_INDEX, async |file| {
+                    segment.times.floor_in_file(file, timestamp).await
+                })
+                .await
+            }
+        };
+        let Some(entry) = entry else {
+            return Ok(segment.head.base);
+        };
+        let offset = segment.head.base.plus(i64::from(entry.relative));
+        let found = self.locate(open, offset, segment.head.size).await?;
+        let is_it = |f: &Found| f.header.last_offset() == offset && f.header.max_timestamp == entry.timestamp;
+        if found.is_some_and(|f| is_it(&f)) {
+            return Ok(offset);
+        }
+        self.doubt(segment, &format_args!("{entry:?} is of no batch"));
+        Ok(segment.head.base)
+    }
+
+    /// Looks something up in an index file. An index is derived: one that can't be read costs a longer walk, no more.
+    async fn in_index<T>(
+        &self,
+        segment: &Segment,
+        suffix: &str,
+        look: impl AsyncFnOnce(&File<E>) -> Result<Option<T>, ReadError>,
+    ) -> Option<T> {
+        let path = names::path(&self.view.shared.folder, segment.head.base, suffix);
+        let found = match self.view.shared.dir.files.open(&path).await {
+            Ok(file) => look(&file).await,
+            Err(e) => Err(e.into()),
+        };
+        match found {
+            Ok(found) => found,
+            // Of a machine without descriptors the index knows nothing.
+            Err(ReadError::Io(e)) if e.kind() == ErrorKind::Resources => None,
+            Err(why) => {
+                self.doubt(segment, &why);
+                None
+            }
+        }
+    }
+
+    /// All segments, oldest first.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.view
+            .sealed
+            .iter()
+            .map(Arc::as_ref)
+            .chain([&self.view.active])
+    }
+}
+
+/// The first batch of the walk that begins before `end` and holds `offset` or begins past it.
+async fn walk_to<E: Env>(
+    open: &OpenSegment<'_, E>,
+    mut walk: Walk<'_, E>,
+    offset: Offset,
+    end: u64,
+) -> Result<Option<Found>, ReadError> {
+    while walk.at < end {
+        let Some(step) = walk.step().await? else { break };
+        if step.next <= offset {
+            continue;
+        }
+        let position = step.position;
+        return match (step.header, &step.fault) {
+            (Some(header), None) => Ok(Some(Found { position, header })),
+            _ => Err(open.damaged(&step)),
+        };
+    }
+    Ok(None)
+}

@@ -1,0 +1,339 @@
+//! A segment: one `.log` file and its indexes, named by the first offset it may hold.
+
+use std::sync::Arc;
+
+use brokkr_types::{Offset, UnixMillis};
+use brokkr_wire::records::BatchHeader;
+
+use crate::state::config::LogConfig;
+use crate::state::index::{IndexView, OffsetEntry, TimeEntry, relative};
+use crate::state::walked::Walked;
+
+/// The summary of a segment's batches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Head {
+    /// The offset it is named by.
+    pub(crate) base: Offset,
+    /// The offset past its last batch.
+    pub(crate) next: Offset,
+    /// Bytes of its `.log`.
+    pub(crate) size: u64,
+    /// The largest timestamp of its first batch, from which its age counts; -1 while there is none.
+    pub(crate) first_timestamp: UnixMillis,
+    /// The largest timestamp of all.
+    pub(crate) max_timestamp: UnixMillis,
+    /// The last offset of the first batch that has it.
+    pub(crate) max_timestamp_offset: Offset,
+    /// When it was begun, by the wall clock: its age where batches have no timestamps.
+    pub(crate) created: UnixMillis,
+    /// The CRC of its first batch, which tells it from a segment of another log; 0 while there is none, or where it is not known.
+    pub(crate) first_crc: u32,
+}
+
+impl Head {
+    /// An empty segment.
+    pub(crate) fn new(base: Offset, created: UnixMillis) -> Self {
+        Self {
+            base,
+            next: base,
+            size: 0,
+            first_timestamp: UnixMillis::NONE,
+            max_timestamp: UnixMillis::NONE,
+            max_timestamp_offset: base,
+            created,
+            first_crc: 0,
+        }
+    }
+
+    /// The age that retention goes by: that of the youngest record, or of the segment.
+    pub(crate) fn largest_timestamp(&self) -> UnixMillis {
+        if self.max_timestamp.0 >= 0 {
+            self.max_timestamp
+        } else {
+            self.created
+        }
+    }
+
+    fn add(&mut self, header: &BatchHeader) {
+        if self.size == 0 {
+            self.first_timestamp = header.max_timestamp;
+            self.first_crc = header.crc;
+        }
+        if header.max_timestamp > self.max_timestamp {
+            self.max_timestamp = header.max_timestamp;
+            self.max_timestamp_offset = header.last_offset();
+        }
+        self.size += header.size_bytes() as u64;
+        self.next = header.next_offset();
+    }
+}
+
+/// A segment that is written no more: everything about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentInfo {
+    pub(crate) head: Head,
+    pub(crate) offset_entries: u32,
+    pub(crate) time_entries: u32,
+}
+
+/// Where the next batch goes, and what has to be known to put it there: the end of the log as staged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Tip {
+    pub(crate) head: Head,
+    /// Bytes since the last index entry.
+    since_entry: u64,
+    pub(crate) offset_entries: u32,
+    pub(crate) time_entries: u32,
+    last_time_entry: UnixMillis,
+    /// What `segment.jitter.ms` takes off `segment.ms` for this segment.
+    jitter_ms: i64,
+}
+
+/// What a batch adds to the indexes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct NewEntries {
+    pub(crate) offset: Option<OffsetEntry>,
+    pub(crate) time: Option<TimeEntry>,
+}
+
+impl Tip {
+    /// The begin of a segment.
+    pub(crate) fn new(base: Offset, created: UnixMillis, jitter_ms: i64) -> Self {
+        Self {
+            head: Head::new(base, created),
+            since_entry: 0,
+            offset_entries: 0,
+            time_entries: 0,
+            last_time_entry: UnixMillis::NONE,
+            jitter_ms,
+        }
+    }
+
+    /// The end of a segment that was loaded.
+    pub(crate) fn loaded(info: SegmentInfo, last_time_entry: UnixMillis, jitter_ms: i64) -> Self {
+        Self {
+            head: info.head,
+            since_entry: 0,
+            offset_entries: info.offset_entries,
+            time_entries: info.time_entries,
+            last_time_entry,
+            jitter_ms,
+        }
+    }
+
+    /// Whether a batch goes into the next segment: Kafka's conditions.
+    pub(crate) fn must_roll(&self, batch: &BatchHeader, config: &LogConfig, wall: UnixMillis) -> bool {
+        let head = &self.head;
+        if head.size == 0 {
+            // An empty segment is never rolled, but where its base is too far away to speak of the batch.
+            return relative(head.base, batch.last_offset()).is_none();
+        }
+        let waited = if head.first_timestamp.0 >= 0 {
+            batch.max_timestamp.0.saturating_sub(head.first_timestamp.0)
+        } else {
+            wall.0.saturating_sub(head.created.0)
+        };
+        head.size + batch.size_bytes() as u64 > u64::from(config.segment_bytes)
+            || waited > config.segment_ms.saturating_sub(self.jitter_ms)
+            || self.index_is_full(config)
+            || relative(head.base, batch.last_offset()).is_none()
+    }
+
+    /// Whether an index has no room for another entry.
+    pub(crate) fn index_is_full(&self, config: &LogConfig) -> bool {
+        // One is kept for the entry that sealing adds.
+        self.offset_entries >= config.segment_index_bytes / 8
+            || self.time_entries + 1 >= config.segment_index_bytes / 12
+    }
+
+    /// Adds a batch in its place. An index entry is due when more than `index_interval_bytes` passed since the last.
+    pub(crate) fn add(&mut self, batch: &BatchHeader, index_interval_bytes: u32) -> NewEntries {
+        let position = self.head.size;
+        self.head.add(batch);
+        let mut new = NewEntries::default();
+        if self.since_entry > u64::from(index_interval_bytes) {
+            self.since_entry = 0;
+            new.offset = relative(self.head.base, batch.last_offset()).map(|relative| OffsetEntry {
+                relative,
+                position: position as u32,
+            });
+            self.offset_entries += u32::from(new.offset.is_some());
+            new.time = self.time_entry();
+        }
+        self.since_entry += batch.size_bytes() as u64;
+        new
+    }
+
+    /// The entry for the largest timestamp so far, if the time index lacks it: each index entry brings one, and the end.
+    pub(crate) fn time_entry(&mut self) -> Option<TimeEntry> {
+        let head = &self.head;
+        if head.max_timestamp <= self.last_time_entry {
+            return None;
+        }
+        let relative = relative(head.base, head.max_timestamp_offset)?;
+        self.last_time_entry = head.max_timestamp;
+        self.time_entries += 1;
+        Some(TimeEntry {
+            timestamp: head.max_timestamp,
+            relative,
+        })
+    }
+}
+
+/// A segment as readers see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) head: Head,
+    pub(crate) offsets: IndexView<OffsetEntry>,
+    pub(crate) times: IndexView<TimeEntry>,
+    /// What reads have checked of it.
+    pub(crate) walked: Arc<Walked>,
+    /// And what searches by time have: whole batches.
+    pub(crate) timed: Arc<Walked>,
+}
+
+impl Segment {
+    pub(crate) fn new(head: Head) -> Self {
+        Self {
+            head,
+            offsets: IndexView::default(),
+            times: IndexView::default(),
+            walked: Arc::default(),
+            timed: Arc::default(),
+        }
+    }
+
+    /// A segment whose indexes are all in their files.
+    pub(crate) fn sealed(info: SegmentInfo) -> Self {
+        let mut segment = Self::new(info.head);
+        segment.offsets.in_file = info.offset_entries;
+        segment.times.in_file = info.time_entries;
+        segment
+    }
+
+    pub(crate) fn info(&self) -> SegmentInfo {
+        SegmentInfo {
+            head: self.head,
+            offset_entries: self.offsets.len(),
+            time_entries: self.times.len(),
+        }
+    }
+
+    /// Takes up what a written batch, or a group of them, added.
+    pub(crate) fn extend(&mut self, head: Head, offsets: &[OffsetEntry], times: &[TimeEntry]) {
+        self.head = head;
+        if !offsets.is_empty() {
+            Arc::make_mut(&mut self.offsets.tail).extend_from_slice(offsets);
+        }
+        if !times.is_empty() {
+            Arc::make_mut(&mut self.times.tail).extend_from_slice(times);
+        }
+    }
+}
+
+/// The sealed segments, oldest first.
+pub(crate) type Segments = Arc<Vec<Arc<Segment>>>;
+
+/// The last of them that begins at `offset` or before.
+pub(crate) fn covering(segments: &[Arc<Segment>], offset: Offset) -> Option<usize> {
+    segments.partition_point(|s| s.head.base <= offset).checked_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_types::LeaderEpoch;
+    use brokkr_wire::records::BatchBuilder;
+
+    fn batch(at: i64, timestamp: i64) -> BatchHeader {
+        let mut builder = BatchBuilder::new().at(Offset(at), LeaderEpoch(0));
+        builder.push(UnixMillis(timestamp), None, Some(&[0; 900]), &[]);
+        builder.build().header
+    }
+
+    fn config() -> LogConfig {
+        LogConfig {
+            segment_bytes: 10_000,
+            segment_ms: 1000,
+            ..LogConfig::default()
+        }
+    }
+
+    #[test]
+    fn entries_come_after_the_interval_and_name_the_batch_that_begins_there() {
+        let mut tip = Tip::new(Offset(0), UnixMillis(0), 0);
+        let size = batch(0, 0).size_bytes() as u32;
+        let mut entries = Vec::new();
+        for i in 0..6 {
+            let timestamp = [5, 9, 7, 8, 3, 4][i as usize];
+            entries.push(tip.add(&batch(i, timestamp), size + 1));
+        }
+        // More than the interval has passed before batches 2 and 4.
+        let offset = |relative, position| Some(OffsetEntry { relative, position });
+        assert_eq!(entries[2].offset, offset(2, 2 * size));
+        assert_eq!(entries[4].offset, offset(4, 4 * size));
+        assert_eq!(entries.iter().filter(|e| e.offset.is_some()).count(), 2);
+        // The largest timestamp was batch 1's, once.
+        assert_eq!(
+            entries[2].time,
+            Some(TimeEntry {
+                timestamp: UnixMillis(9),
+                relative: 1
+            })
+        );
+        assert_eq!(entries[4].time, None);
+        assert_eq!(tip.time_entry(), None);
+    }
+
+    #[test]
+    fn a_segment_rolls_by_size_time_index_and_distance() {
+        let wall = UnixMillis(0);
+        let mut tip = Tip::new(Offset(0), wall, 0);
+        assert!(
+            !tip.must_roll(&batch(0, 1 << 40), &config(), wall),
+            "never an empty one"
+        );
+        assert!(tip.must_roll(&batch(1 << 31, 0), &config(), wall));
+        tip.add(&batch(0, 500), 0);
+        let rolls = |tip: &Tip, b: BatchHeader, c: LogConfig| tip.must_roll(&b, &c, wall);
+        assert!(!rolls(&tip, batch(1, 1500), config()));
+        assert!(rolls(&tip, batch(1, 1501), config()));
+        assert!(rolls(&Tip { jitter_ms: 1, ..tip }, batch(1, 1500), config()));
+        let small = tip.head.size as u32 * 2;
+        assert!(!rolls(
+            &tip,
+            batch(1, 500),
+            LogConfig {
+                segment_bytes: small,
+                ..config()
+            }
+        ));
+        assert!(rolls(
+            &tip,
+            batch(1, 500),
+            LogConfig {
+                segment_bytes: small - 1,
+                ..config()
+            }
+        ));
+        assert!(rolls(&tip, batch(1 << 31, 500), config()));
+        tip.add(&batch(1, 501), 0);
+        assert_eq!(tip.offset_entries, 1);
+        assert!(rolls(
+            &tip,
+            batch(2, 502),
+            LogConfig {
+                segment_index_bytes: 8,
+                ..config()
+            }
+        ));
+    }
+
+    #[test]
+    fn without_timestamps_age_is_the_walls() {
+        let mut tip = Tip::new(Offset(0), UnixMillis(100), 0);
+        tip.add(&batch(0, -1), 0);
+        assert!(!tip.must_roll(&batch(1, -1), &config(), UnixMillis(1100)));
+        assert!(tip.must_roll(&batch(1, -1), &config(), UnixMillis(1101)));
+    }
+}
