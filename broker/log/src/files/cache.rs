@@ -10,20 +10,20 @@ use brokkr_env::{Dir, Env, ErrorKind, File, Result};
 /// rule that no tail is cut under a range on its way, are that object's.
 ///
 /// The lock is on no warm record's path: the active segment's file is in every snapshot.
-pub(crate) struct Files<E: Env> {
+pub(crate) struct FileCache<E: Env> {
     pub(crate) dir: Dir<E>,
     open_files_max: usize,
-    state: Mutex<State<E>>,
+    state: Mutex<CacheState<E>>,
 }
 
-struct State<E: Env> {
+struct CacheState<E: Env> {
     open: BTreeMap<Box<str>, (u64, File<E>)>,
     uses: u64,
     /// How often a name was forgotten: what was being opened meanwhile may be another file by now.
     forgotten: u64,
 }
 
-impl<E: Env> Default for State<E> {
+impl<E: Env> Default for CacheState<E> {
     fn default() -> Self {
         Self {
             open: BTreeMap::new(),
@@ -33,7 +33,7 @@ impl<E: Env> Default for State<E> {
     }
 }
 
-impl<E: Env> Files<E> {
+impl<E: Env> FileCache<E> {
     pub(crate) fn new(dir: Dir<E>, open_files_max: usize) -> Self {
         Self {
             dir,
@@ -55,10 +55,10 @@ impl<E: Env> Files<E> {
                 Err(forgotten) => forgotten,
             };
             let file = match self.dir.open(path).await {
-                Err(e) if e.kind() == ErrorKind::Resources && self.let_go() => continue,
+                Err(e) if e.kind() == ErrorKind::Resources && self.close_idle() => continue,
                 other => other?,
             };
-            if let Some(file) = self.put(path, file, forgotten) {
+            if let Some(file) = self.insert_opened(path, file, forgotten) {
                 return Ok(file);
             }
         }
@@ -76,7 +76,7 @@ impl<E: Env> Files<E> {
     }
 
     /// Closes the files that nobody reads: the machine has no descriptor left. Whether there were any.
-    fn let_go(&self) -> bool {
+    fn close_idle(&self) -> bool {
         let mut state = self.lock();
         let before = state.open.len();
         state.open.retain(|_, (_, file)| file.is_shared());
@@ -96,7 +96,7 @@ impl<E: Env> Files<E> {
         state.open.remove(path);
     }
 
-    /// [`Files::forget`] for everything in a folder.
+    /// [`FileCache::forget`] for everything in a folder.
     pub(crate) fn forget_folder(&self, folder: &str) {
         let mut state = self.lock();
         state.forgotten += 1;
@@ -114,7 +114,7 @@ impl<E: Env> Files<E> {
         Ok(file.clone())
     }
 
-    fn put(&self, path: &str, file: File<E>, forgotten: u64) -> Option<File<E>> {
+    fn insert_opened(&self, path: &str, file: File<E>, forgotten: u64) -> Option<File<E>> {
         let mut state = self.lock();
         if state.forgotten != forgotten {
             return None;
@@ -126,12 +126,12 @@ impl<E: Env> Files<E> {
         Some(file)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State<E>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, CacheState<E>> {
         self.state.lock().expect("no panic under this lock")
     }
 }
 
-impl<E: Env> State<E> {
+impl<E: Env> CacheState<E> {
     fn insert(&mut self, path: &str, file: File<E>, open_files_max: usize) {
         self.uses += 1;
         self.open.insert(path.into(), (self.uses, file));

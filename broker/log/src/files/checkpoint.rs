@@ -37,7 +37,7 @@ use crate::files::folder::remove_folder;
 use crate::formats::checkpoint::Checkpoint;
 use crate::formats::names::{MANIFEST, TMP, is_deleted_folder};
 use crate::formats::text::{decode_clean_shutdown, decode_offsets, encode_clean_shutdown, encode_offsets};
-use crate::state::recorded::Recorded;
+use crate::state::log_checkpoint::Recorded;
 
 pub use crate::formats::text::{MetaProperties, split_folder};
 

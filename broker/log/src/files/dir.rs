@@ -8,7 +8,7 @@ use brokkr_env::{Dir, Env, ErrorKind, ErrorLog};
 use brokkr_types::Histogram;
 
 use crate::error::LogError;
-use crate::files::cache::Files;
+use crate::files::cache::FileCache;
 use crate::files::reserve::Reserve;
 use crate::state::producers::ProducerRoom;
 
@@ -16,8 +16,8 @@ use crate::state::producers::ProducerRoom;
 pub struct LogDir<E: Env> {
     pub(crate) env: E,
     pub(crate) dir: Dir<E>,
-    pub(crate) files: Arc<Files<E>>,
-    pub(crate) producer_room: ProducerRoom,
+    pub(crate) files: Arc<FileCache<E>>,
+    pub(crate) producer_budget: ProducerRoom,
     reserve: Arc<Reserve>,
     /// What a failing disk repeats, once for every log, file or write.
     pub(crate) error_log: Arc<ErrorLog>,
@@ -30,7 +30,7 @@ impl<E: Env> Clone for LogDir<E> {
             env: self.env.clone(),
             dir: self.dir.clone(),
             files: Arc::clone(&self.files),
-            producer_room: self.producer_room.clone(),
+            producer_budget: self.producer_budget.clone(),
             reserve: Arc::clone(&self.reserve),
             error_log: Arc::clone(&self.error_log),
             syncs: Arc::clone(&self.syncs),
@@ -42,22 +42,22 @@ impl<E: Env> LogDir<E> {
     /// The logs of `dir`. Of files that aren't appended to, at most `open_files_max` stay open while nobody reads them;
     /// each log has one more, its active segment.
     pub fn new(env: E, dir: Dir<E>, open_files_max: usize) -> Self {
-        let files = Arc::new(Files::new(dir.clone(), open_files_max));
+        let files = Arc::new(FileCache::new(dir.clone(), open_files_max));
         Self {
             error_log: Arc::new(ErrorLog::new(env.clone())),
             env,
             dir,
             files,
-            producer_room: ProducerRoom::new(usize::MAX),
+            producer_budget: ProducerRoom::new(usize::MAX),
             reserve: Arc::default(),
             syncs: Arc::default(),
         }
     }
 
     /// With room for producers that its logs share with others.
-    pub fn with_producer_room(self, producer_room: ProducerRoom) -> Self {
+    pub fn with_producer_room(self, producer_budget: ProducerRoom) -> Self {
         Self {
-            producer_room,
+            producer_budget,
             ..self
         }
     }
@@ -92,11 +92,11 @@ impl<E: Env> LogDir<E> {
     }
 
     /// Does something to the directory after a while, unless nobody has its logs any more by then.
-    pub(crate) fn later<F>(
+    pub(crate) fn spawn_after<F>(
         &self,
         name: &'static str,
         after: Duration,
-        todo: impl FnOnce(Dir<E>) -> F + Send + 'static,
+        action: impl FnOnce(Dir<E>) -> F + Send + 'static,
     ) where
         F: Future<Output = ()> + Send,
     {
@@ -108,7 +108,7 @@ impl<E: Env> LogDir<E> {
             if let Some(files) = files.upgrade() {
                 let dir = files.dir.clone();
                 drop(files);
-                todo(dir).await;
+                action(dir).await;
             }
         }));
     }

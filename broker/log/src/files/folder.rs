@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::error::LogError;
 use crate::files::dir::LogDir;
-use crate::files::shared::Shared;
+use crate::files::shared::LogShared;
 use crate::formats::manifest::Manifest;
 use crate::formats::names;
 use crate::formats::snapshot::SnapshotFiles;
@@ -24,15 +24,15 @@ const METADATA_BYTES_MAX: u32 = 4096;
 
 /// What is in a partition's folder, without what a crash or a removal left over.
 #[derive(Default)]
-pub(crate) struct Listing {
+pub(crate) struct FolderListing {
     pub(crate) logs: BTreeSet<Offset>,
     pub(crate) snapshots: BTreeSet<Offset>,
     pub(crate) names: BTreeSet<String>,
 }
 
 /// Lists the folder, and removes what is only left over: scratch files and those marked as deleted, of names that we or Kafka give.
-pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError> {
-    let (mut listing, mut leftovers) = (Listing::default(), Vec::new());
+pub(crate) async fn list<E: Env>(shared: &LogShared<E>) -> Result<FolderListing, LogError> {
+    let (mut listing, mut leftovers) = (FolderListing::default(), Vec::new());
     for entry in shared.dir.dir.list(&shared.folder).await? {
         let name = entry.name;
         if entry.kind == EntryKind::Dir {
@@ -72,7 +72,10 @@ pub(crate) async fn list<E: Env>(shared: &Shared<E>) -> Result<Listing, LogError
 }
 
 /// What `partition.metadata` says; zero where it is missing or can't be read.
-pub(crate) async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing) -> Result<Uuid, LogError> {
+pub(crate) async fn read_topic_id<E: Env>(
+    shared: &LogShared<E>,
+    listing: &FolderListing,
+) -> Result<Uuid, LogError> {
     let file = format!("{}/{}", shared.folder, names::PARTITION_METADATA);
     if !listing.names.contains(names::PARTITION_METADATA) {
         return Ok(Uuid::ZERO);
@@ -95,8 +98,8 @@ pub(crate) async fn read_topic_id<E: Env>(shared: &Shared<E>, listing: &Listing)
 }
 
 pub(crate) async fn read_manifest<E: Env>(
-    shared: &Shared<E>,
-    listing: &Listing,
+    shared: &LogShared<E>,
+    listing: &FolderListing,
 ) -> Result<Option<Manifest>, LogError> {
     if !listing.names.contains(names::MANIFEST) {
         return Ok(None);
@@ -116,7 +119,7 @@ impl<E: Env> LogDir<E> {
     /// # Errors
     /// The folder can't be read.
     pub async fn topic_id(&self, folder: &str) -> Result<Uuid, LogError> {
-        let shared = Shared::new(self, folder);
+        let shared = LogShared::new(self, folder);
         let listing = list(&shared).await?;
         let id = read_topic_id(&shared, &listing).await?;
         if !id.is_zero() {
@@ -130,7 +133,7 @@ impl<E: Env> LogDir<E> {
     /// # Errors
     /// The folder can't be read.
     pub async fn topic_id_by_manifest(&self, folder: &str) -> Result<Uuid, LogError> {
-        let shared = Shared::new(self, folder);
+        let shared = LogShared::new(self, folder);
         let listing = list(&shared).await?;
         let manifest = read_manifest(&shared, &listing).await?;
         Ok(manifest.map_or(Uuid::ZERO, |m| m.topic_id))
@@ -138,7 +141,11 @@ impl<E: Env> LogDir<E> {
 }
 
 /// Replaces a file of the partition's folder.
-pub(crate) async fn replace<E: Env>(shared: &Shared<E>, name: &str, bytes: Bytes) -> brokkr_env::Result<()> {
+pub(crate) async fn replace<E: Env>(
+    shared: &LogShared<E>,
+    name: &str,
+    bytes: Bytes,
+) -> brokkr_env::Result<()> {
     shared
         .dir
         .dir
@@ -147,14 +154,14 @@ pub(crate) async fn replace<E: Env>(shared: &Shared<E>, name: &str, bytes: Bytes
 }
 
 pub(crate) async fn write_epochs<E: Env>(
-    shared: Arc<Shared<E>>,
+    shared: Arc<LogShared<E>>,
     epochs: LeaderEpochs,
 ) -> brokkr_env::Result<()> {
     replace(&shared, names::EPOCHS, encode_epochs(&epochs).into()).await
 }
 
 pub(crate) async fn write_snapshot<E: Env>(
-    shared: &Shared<E>,
+    shared: &LogShared<E>,
     files: &SnapshotFiles,
 ) -> brokkr_env::Result<()> {
     let dir = &shared.dir.dir;
@@ -171,14 +178,14 @@ pub(crate) async fn write_snapshot<E: Env>(
     .await
 }
 
-pub(crate) async fn remove_snapshot<E: Env>(shared: &Shared<E>, offset: Offset) -> brokkr_env::Result<()> {
+pub(crate) async fn remove_snapshot<E: Env>(shared: &LogShared<E>, offset: Offset) -> brokkr_env::Result<()> {
     for suffix in [names::SNAPSHOT, names::WINDOW] {
         remove_if_there(shared, &names::path(&shared.folder, offset, suffix)).await?;
     }
     Ok(())
 }
 
-pub(crate) async fn remove_if_there<E: Env>(shared: &Shared<E>, path: &str) -> brokkr_env::Result<()> {
+pub(crate) async fn remove_if_there<E: Env>(shared: &LogShared<E>, path: &str) -> brokkr_env::Result<()> {
     let removed = shared.dir.dir.remove(path).await;
     shared.dir.files.forget(path);
     match removed {
@@ -189,7 +196,7 @@ pub(crate) async fn remove_if_there<E: Env>(shared: &Shared<E>, path: &str) -> b
 
 /// Makes a file in place of what an earlier, failed attempt may have left: an empty one. Bytes that stand there are nobody's
 /// to remove.
-pub(crate) async fn create_fresh<E: Env>(shared: &Shared<E>, path: &str) -> brokkr_env::Result<File<E>> {
+pub(crate) async fn create_fresh<E: Env>(shared: &LogShared<E>, path: &str) -> brokkr_env::Result<File<E>> {
     let dir = &shared.dir.dir;
     match dir.create(path).await {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {

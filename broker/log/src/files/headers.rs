@@ -9,10 +9,10 @@ use crate::error::{Damage, ReadError};
 use crate::files::scan::SCAN_BYTES;
 
 /// How much is read at a time where only the next few headers are wanted.
-pub(crate) const PEEK_BYTES: u32 = 4096;
+pub(crate) const HEADER_READ_BYTES_MIN: u32 = 4096;
 
 /// How much is read at a time where all headers of a range are.
-const WALK_BYTES: u32 = 64 << 10;
+const HEADER_READ_BYTES_MAX: u32 = 64 << 10;
 
 /// Bytes of a file, from memory if they are there.
 pub(crate) async fn read<E: Env>(file: &File<E>, at: u64, len: u32) -> brokkr_env::Result<Bytes> {
@@ -23,27 +23,27 @@ pub(crate) async fn read<E: Env>(file: &File<E>, at: u64, len: u32) -> brokkr_en
 }
 
 /// The headers of the batches between two positions of a file, the first of which is a batch's begin.
-pub(crate) struct Headers<'a, E: Env> {
+pub(crate) struct HeaderReader<'a, E: Env> {
     file: &'a File<E>,
     at: u64,
     end: u64,
     /// How much is read at a time.
     chunk: u32,
     /// How much came from memory since somebody else had a turn.
-    in_turn: u32,
+    resident_bytes: u32,
     buf: Bytes,
     buf_at: u64,
 }
 
-impl<'a, E: Env> Headers<'a, E> {
+impl<'a, E: Env> HeaderReader<'a, E> {
     /// For the next few headers.
     pub(crate) fn peek(file: &'a File<E>, from: u64, end: u64) -> Self {
         Self {
             file,
             at: from,
             end,
-            chunk: PEEK_BYTES,
-            in_turn: 0,
+            chunk: HEADER_READ_BYTES_MIN,
+            resident_bytes: 0,
             buf: Bytes::new(),
             buf_at: from,
         }
@@ -65,11 +65,11 @@ impl<'a, E: Env> Headers<'a, E> {
     /// Bytes of the file, as they stand. Now and then the file is asked although they are in memory: others get a turn.
     pub(crate) async fn bytes(&mut self, at: u64, len: u32) -> Result<Bytes, ReadError> {
         let len = (self.end.saturating_sub(at)).min(len.into()) as u32;
-        self.in_turn += len;
-        if self.in_turn <= SCAN_BYTES {
+        self.resident_bytes += len;
+        if self.resident_bytes <= SCAN_BYTES {
             return Ok(read(self.file, at, len).await?);
         }
-        self.in_turn = 0;
+        self.resident_bytes = 0;
         Ok(self.file.read_at(at, len).await?)
     }
 
@@ -78,7 +78,9 @@ impl<'a, E: Env> Headers<'a, E> {
         let end = position + header.size_bytes() as u64;
         let (mut at, mut crc) = (position + HEADER_LEN as u64, header.compute_crc(&[]));
         while at < end {
-            let bytes = self.bytes(at, (end - at).min(WALK_BYTES.into()) as u32).await?;
+            let bytes = self
+                .bytes(at, (end - at).min(HEADER_READ_BYTES_MAX.into()) as u32)
+                .await?;
             if bytes.is_empty() {
                 return Ok(false);
             }
@@ -90,12 +92,12 @@ impl<'a, E: Env> Headers<'a, E> {
 
     /// For all headers of so many bytes.
     pub(crate) fn chunk(self, stretch: u64) -> Self {
-        let chunk = stretch.clamp(PEEK_BYTES.into(), WALK_BYTES.into()) as u32;
+        let chunk = stretch.clamp(HEADER_READ_BYTES_MIN.into(), HEADER_READ_BYTES_MAX.into()) as u32;
         Self { chunk, ..self }
     }
 
     /// Goes on at another place.
-    pub(crate) fn go_to(&mut self, at: u64) {
+    pub(crate) fn seek(&mut self, at: u64) {
         (self.at, self.buf, self.buf_at) = (at, Bytes::new(), at);
     }
 

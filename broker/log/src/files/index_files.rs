@@ -7,7 +7,7 @@ use brokkr_types::{Offset, UnixMillis};
 
 use crate::error::{Damage, LogError, ReadError};
 use crate::files::headers::read;
-use crate::files::shared::Shared;
+use crate::files::shared::LogShared;
 use crate::formats::names;
 use crate::state::index::{Entry, IndexView, OffsetEntry, TimeEntry, encode, floor_in_page, relative, rises};
 use crate::state::segment::{Segment, SegmentInfo};
@@ -55,7 +55,7 @@ impl<T: Entry> IndexView<T> {
 }
 
 /// Makes the empty index files of a segment.
-pub(crate) async fn make_indexes<E: Env>(shared: &Shared<E>, base: Offset) -> brokkr_env::Result<()> {
+pub(crate) async fn make_indexes<E: Env>(shared: &LogShared<E>, base: Offset) -> brokkr_env::Result<()> {
     for suffix in [names::INDEX, names::TIME_INDEX] {
         let file = shared
             .dir
@@ -71,17 +71,17 @@ pub(crate) async fn make_indexes<E: Env>(shared: &Shared<E>, base: Offset) -> br
 
 /// Writes the index entries that are in memory behind those in the files; to seal, the files then end there and are synced.
 pub(crate) async fn write_tails<E: Env>(
-    shared: Arc<Shared<E>>,
+    shared: Arc<LogShared<E>>,
     segment: Segment,
     seal: bool,
 ) -> brokkr_env::Result<()> {
-    let path = |suffix| names::path(&shared.folder, segment.head.base, suffix);
+    let path = |suffix| names::path(&shared.folder, segment.summary.base, suffix);
     write_tail(&shared, &path(names::INDEX), &segment.offsets, seal).await?;
     write_tail(&shared, &path(names::TIME_INDEX), &segment.times, seal).await
 }
 
 async fn write_tail<E: Env, T: Entry>(
-    shared: &Shared<E>,
+    shared: &LogShared<E>,
     path: &str,
     view: &IndexView<T>,
     seal: bool,
@@ -108,11 +108,11 @@ async fn write_tail<E: Env, T: Entry>(
 
 /// Whether a segment's index files are as long as they should be, and end with what they should: the last timestamp of the time
 /// index. What is wrong in their middle is noticed when it is followed, and the indexes are built again then.
-pub(crate) async fn indexes_agree<E: Env>(
-    shared: &Shared<E>,
+pub(crate) async fn check_indexes<E: Env>(
+    shared: &LogShared<E>,
     info: &SegmentInfo,
 ) -> Result<Option<UnixMillis>, LogError> {
-    let path = |suffix| names::path(&shared.folder, info.head.base, suffix);
+    let path = |suffix| names::path(&shared.folder, info.summary.base, suffix);
     let open = async |suffix| match shared.dir.files.open(&path(suffix)).await {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
@@ -120,21 +120,26 @@ pub(crate) async fn indexes_agree<E: Env>(
     let (Some(offsets), Some(times)) = (open(names::INDEX).await?, open(names::TIME_INDEX).await?) else {
         return Ok(None);
     };
-    let head = &info.head;
-    let end = relative(head.base, head.next).unwrap_or(u32::MAX);
+    let summary = &info.summary;
+    let end = relative(summary.base, summary.next).unwrap_or(u32::MAX);
     // Whether its batch is there is noticed when it is followed: if it is not, the batch may be what is wrong.
     match last_entry::<E, OffsetEntry>(&offsets, info.offset_entries).await? {
-        Some(Some(last)) if last.position == 0 || u64::from(last.position) >= head.size => return Ok(None),
+        Some(Some(last)) if last.position == 0 || u64::from(last.position) >= summary.size => {
+            return Ok(None);
+        }
         Some(Some(last)) if last.relative >= end => return Ok(None),
         None => return Ok(None),
         Some(_) => {}
     }
     match last_entry::<E, TimeEntry>(&times, info.time_entries).await? {
         None => Ok(None),
-        Some(None) if head.max_timestamp.0 < 0 => Ok(Some(UnixMillis::NONE)),
+        Some(None) if summary.max_timestamp.0 < 0 => Ok(Some(UnixMillis::NONE)),
         Some(None) => Ok(None),
         Some(Some(last)) => {
-            let expected = (head.max_timestamp, relative(head.base, head.max_timestamp_offset));
+            let expected = (
+                summary.max_timestamp,
+                relative(summary.base, summary.max_timestamp_offset),
+            );
             Ok((expected == (last.timestamp, Some(last.relative))).then_some(last.timestamp))
         }
     }

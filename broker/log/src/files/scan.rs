@@ -1,4 +1,4 @@
-//! Walking over the batches of a segment: [`Scan`] for everything that state is built from (CRC first), [`Headers`] for
+//! Walking over the batches of a segment: [`BatchScan`] for everything that state is built from (CRC first), [`HeaderReader`] for
 //! reads that only look for a place.
 
 use brokkr_env::{Env, Error, File};
@@ -7,23 +7,23 @@ use brokkr_wire::records::{Batch, BatchError, HEADER_LEN, LOG_OVERHEAD};
 use bytes::Bytes;
 
 use crate::error::{Damage, LogError};
-use crate::state::chain::Chain;
+use crate::state::batch_chain::BatchChain;
 
 /// What a disk writes as a whole, at least.
 const SECTOR_BYTES: u64 = 512;
 /// How far a batch is looked for whose length is wrong, and how much is read of it at a time.
-const FRONT_BYTES_MAX: u64 = 16 << 20;
-const PIECE_BYTES: u64 = 256 << 10;
+const CRC_SEARCH_BYTES_MAX: u64 = 16 << 20;
+const CRC_SEARCH_READ_BYTES: u64 = 256 << 10;
 /// How much is read at a time where everything is.
 pub(crate) const SCAN_BYTES: u32 = 1 << 20;
 
 /// Looks for the length over which a batch's CRC is right, whatever its header says of it.
-struct FrontSearch {
+struct CrcLengthSearch {
     stored: u32,
     crc: u32,
 }
 
-impl FrontSearch {
+impl CrcLengthSearch {
     /// With what follows the header. `None`: no header of a batch that this broker wrote stands there.
     fn begin(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (header, rest) = bytes.split_at_checked(HEADER_LEN)?;
@@ -73,7 +73,7 @@ impl From<ScanError> for LogError {
 
 /// Reads the batches of a segment one by one: whole, with the right CRC, each behind the one before. All state that is
 /// built from a log is built from what this yields.
-pub(crate) struct Scan<'a, E: Env> {
+pub(crate) struct BatchScan<'a, E: Env> {
     file: &'a File<E>,
     at: u64,
     end: u64,
@@ -81,7 +81,7 @@ pub(crate) struct Scan<'a, E: Env> {
     chunk: Bytes,
 }
 
-impl<'a, E: Env> Scan<'a, E> {
+impl<'a, E: Env> BatchScan<'a, E> {
     /// The batches between two positions, the first of which is a batch's begin.
     pub(crate) fn new(file: &'a File<E>, from: u64, end: u64) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl<'a, E: Env> Scan<'a, E> {
     }
 
     /// The next batch, which `chain` then has accepted; `None` at the end.
-    pub(crate) async fn next(&mut self, chain: &mut Chain) -> Result<Option<Batch>, ScanError> {
+    pub(crate) async fn next(&mut self, chain: &mut BatchChain) -> Result<Option<Batch>, ScanError> {
         let mut wanted = u64::from(SCAN_BYTES);
         let batch = loop {
             let left = self.end - self.at;
@@ -131,23 +131,23 @@ impl<'a, E: Env> Scan<'a, E> {
     }
 
     /// Whether a torn write can have lost a part of the first 17 bytes and kept the rest: a sector begins between them.
-    pub(crate) fn front_may_be_torn(&self) -> bool {
+    pub(crate) fn prefix_may_be_torn(&self) -> bool {
         self.at % SECTOR_BYTES + CRC_AT as u64 > SECTOR_BYTES
     }
 
     /// Whether the batch that should stand here is right by its CRC over some other length: then its first 17 bytes are wrong,
-    /// which the CRC leaves out. A torn write leaves that only where [`Scan::front_may_be_torn`].
-    pub(crate) async fn only_front_is_wrong(&self) -> Result<bool, ScanError> {
-        let end = self.end.min(self.at + FRONT_BYTES_MAX);
-        let mut search: Option<FrontSearch> = None;
+    /// which the CRC leaves out. A torn write leaves that only where [`BatchScan::prefix_may_be_torn`].
+    pub(crate) async fn only_prefix_is_wrong(&self) -> Result<bool, ScanError> {
+        let end = self.end.min(self.at + CRC_SEARCH_BYTES_MAX);
+        let mut search: Option<CrcLengthSearch> = None;
         let mut at = self.at;
         while at < end {
-            let len = (end - at).min(PIECE_BYTES) as u32;
+            let len = (end - at).min(CRC_SEARCH_READ_BYTES) as u32;
             let bytes = self.file.read_at(at, len).await.map_err(ScanError::Io)?;
             let found = match &mut search {
                 Some(search) => search.goes_on(&bytes),
                 None => {
-                    let Some((begun, rest)) = FrontSearch::begin(&bytes) else {
+                    let Some((begun, rest)) = CrcLengthSearch::begin(&bytes) else {
                         return Ok(false);
                     };
                     search.insert(begun).goes_on(rest)
@@ -165,7 +165,7 @@ impl<'a, E: Env> Scan<'a, E> {
         self.file.read_at(self.at, len).await.map_err(ScanError::Io)
     }
 
-    fn damage(&self, chain: &Chain, what: String) -> Damage {
+    fn damage(&self, chain: &BatchChain, what: String) -> Damage {
         Damage {
             file: self.file.path().to_owned(),
             position: self.at,
@@ -174,13 +174,13 @@ impl<'a, E: Env> Scan<'a, E> {
         }
     }
 
-    fn fault(&self, chain: &Chain, what: String) -> ScanError {
+    fn fault(&self, chain: &BatchChain, what: String) -> ScanError {
         ScanError::Fault(self.damage(chain, what))
     }
 
     /// A message of format 0 or 1 is one only if its own checksum (CRC-32 from the magic on) says so: rot of one bit makes a
     /// 0 of the magic.
-    async fn old_format(&self, chain: &Chain, magic: i8) -> Result<ScanError, ScanError> {
+    async fn old_format(&self, chain: &BatchChain, magic: i8) -> Result<ScanError, ScanError> {
         let damage = self.damage(chain, BatchError::OldFormat(magic).to_string());
         let size = self
             .chunk

@@ -4,43 +4,43 @@ use brokkr_env::{Env, File};
 use brokkr_wire::records::{BatchHeader, HEADER_LEN};
 
 use crate::error::{Damage, LogError};
-use crate::files::scan::{Scan, ScanError};
-use crate::files::shared::Shared;
+use crate::files::scan::{BatchScan, ScanError};
+use crate::files::shared::LogShared;
 use crate::formats::names;
-use crate::state::chain::Chain;
+use crate::state::batch_chain::BatchChain;
 use crate::state::index::{OffsetEntry, TimeEntry, encode};
-use crate::state::segment::{Head, Segment, SegmentInfo, Tip};
+use crate::state::segment::{Segment, SegmentBuilder, SegmentInfo, SegmentSummary};
 
 /// What a segment's batches come to while they are scanned: its summary and its indexes.
-pub(crate) struct SegmentScan {
-    pub(crate) tip: Tip,
+pub(crate) struct ScannedSegment {
+    pub(crate) builder: SegmentBuilder,
     pub(crate) offsets: Vec<OffsetEntry>,
     pub(crate) times: Vec<TimeEntry>,
 }
 
-impl SegmentScan {
-    pub(crate) fn new(tip: Tip) -> Self {
+impl ScannedSegment {
+    pub(crate) fn new(builder: SegmentBuilder) -> Self {
         Self {
-            tip,
+            builder,
             offsets: Vec::new(),
             times: Vec::new(),
         }
     }
 
     pub(crate) fn add(&mut self, header: &BatchHeader, index_interval_bytes: u32) {
-        let new = self.tip.add(header, index_interval_bytes);
+        let new = self.builder.add(header, index_interval_bytes);
         self.offsets.extend(new.offset);
         self.times.extend(new.time);
     }
 
     /// Adds the entry that a sealed segment's time index ends with.
     pub(crate) fn seal(&mut self) {
-        self.times.extend(self.tip.time_entry());
+        self.times.extend(self.builder.time_entry());
     }
 
     /// Puts the index files in place, whole and durable, and gives the segment that has them.
-    pub(crate) async fn write_indexes<E: Env>(&self, shared: &Shared<E>) -> brokkr_env::Result<Segment> {
-        let base = self.tip.head.base;
+    pub(crate) async fn write_indexes<E: Env>(&self, shared: &LogShared<E>) -> brokkr_env::Result<Segment> {
+        let base = self.builder.summary.base;
         for (suffix, bytes) in [
             (names::INDEX, encode(&self.offsets)),
             (names::TIME_INDEX, encode(&self.times)),
@@ -50,7 +50,7 @@ impl SegmentScan {
             shared.dir.files.forget(&path);
         }
         Ok(Segment::sealed(SegmentInfo {
-            head: self.tip.head,
+            summary: self.builder.summary,
             offset_entries: self.offsets.len() as u32,
             time_entries: self.times.len() as u32,
         }))
@@ -59,12 +59,12 @@ impl SegmentScan {
 
 /// Builds the indexes of a sealed segment again from its batches, which must come to what the manifest says.
 pub(crate) async fn rebuild_indexes<E: Env>(
-    shared: &Shared<E>,
+    shared: &LogShared<E>,
     file: &File<E>,
     info: &SegmentInfo,
     index_interval_bytes: u32,
 ) -> Result<Segment, LogError> {
-    let head = &info.head;
+    let summary = &info.summary;
     if shared
         .dir
         .error_log
@@ -73,24 +73,24 @@ pub(crate) async fn rebuild_indexes<E: Env>(
         tracing::warn!(file = file.path(), "its indexes disagree with it; built anew");
     }
     brokkr_types::reached!("an index was rebuilt");
-    let mut scanned = SegmentScan::new(Tip::new(head.base, head.created, 0));
-    let mut batches = Scan::new(file, 0, head.size);
-    let mut chain = Chain::of_segment(head.base);
+    let mut scanned = ScannedSegment::new(SegmentBuilder::new(summary.base, summary.created, 0));
+    let mut batches = BatchScan::new(file, 0, summary.size);
+    let mut chain = BatchChain::of_segment(summary.base);
     while let Some(batch) = batches.next(&mut chain).await? {
         scanned.add(&batch.header, index_interval_bytes);
     }
     // Not known in an older manifest.
-    if head.first_crc == 0 {
-        scanned.tip.head.first_crc = 0;
+    if summary.first_crc == 0 {
+        scanned.builder.summary.first_crc = 0;
     }
-    if scanned.tip.head != *head {
+    if scanned.builder.summary != *summary {
         return Err(LogError::Damaged(Damage {
             file: file.path().to_owned(),
             position: 0,
-            offset: head.base,
+            offset: summary.base,
             what: format!(
-                "its batches come to {:?}, and brokkr-manifest says {head:?}",
-                scanned.tip.head
+                "its batches come to {:?}, and brokkr-manifest says {summary:?}",
+                scanned.builder.summary
             ),
         }));
     }
@@ -100,27 +100,27 @@ pub(crate) async fn rebuild_indexes<E: Env>(
 
 /// Looks whether a segment begins with the batch that it began with. One that is rotten is left to who reads it; one that is sound is
 /// of another log.
-pub(crate) async fn is_of_this_log<E: Env>(
+pub(crate) async fn verify_first_batch<E: Env>(
     file: &File<E>,
-    head: &Head,
-    said_by: &str,
+    summary: &SegmentSummary,
+    source: &str,
 ) -> Result<(), LogError> {
-    let end = head.size.min(file.len());
-    if head.first_crc == 0 || end < HEADER_LEN as u64 {
+    let end = summary.size.min(file.len());
+    if summary.first_crc == 0 || end < HEADER_LEN as u64 {
         return Ok(());
     }
     let first = file.read_at(0, HEADER_LEN as u32).await?;
-    let is_it = |header: &BatchHeader| header.crc == head.first_crc;
-    if BatchHeader::decode(&first).is_ok_and(|header| is_it(&header)) {
+    let matches = |header: &BatchHeader| header.crc == summary.first_crc;
+    if BatchHeader::decode(&first).is_ok_and(|header| matches(&header)) {
         return Ok(());
     }
-    let mut chain = Chain::of_segment(head.base);
-    match Scan::new(file, 0, end).next(&mut chain).await {
-        Ok(Some(batch)) if !is_it(&batch.header) => Err(LogError::Damaged(Damage {
+    let mut chain = BatchChain::of_segment(summary.base);
+    match BatchScan::new(file, 0, end).next(&mut chain).await {
+        Ok(Some(batch)) if !matches(&batch.header) => Err(LogError::Damaged(Damage {
             file: file.path().to_owned(),
             position: 0,
-            offset: head.base,
-            what: format!("it begins with another batch than {said_by} says: one of both is another log's"),
+            offset: summary.base,
+            what: format!("it begins with another batch than {source} says: one of both is another log's"),
         })),
         Err(ScanError::Io(e)) => Err(e.into()),
         _ => Ok(()),

@@ -11,19 +11,19 @@ use crate::files::dir::LogDir;
 use crate::formats::text::partition_of;
 
 /// What the owner of a log and its readers share.
-pub(crate) struct Shared<E: Env> {
+pub(crate) struct LogShared<E: Env> {
     pub(crate) dir: LogDir<E>,
     /// The partition's folder in the log directory: `topic-3`.
     pub(crate) folder: Box<str>,
-    pub(crate) standing: Standing,
+    pub(crate) status: LogStatus,
 }
 
-impl<E: Env> Shared<E> {
+impl<E: Env> LogShared<E> {
     pub(crate) fn new(dir: &LogDir<E>, folder: &str) -> Self {
         Self {
             dir: dir.clone(),
             folder: folder.into(),
-            standing: Standing::default(),
+            status: LogStatus::default(),
         }
     }
 
@@ -36,18 +36,18 @@ impl<E: Env> Shared<E> {
 /// Where the log stands now, for a reader of an older snapshot that finds bytes missing; and which indexes readers found wrong.
 /// Off every warm path: looked at when something is wrong.
 #[derive(Default)]
-pub(crate) struct Standing {
+pub(crate) struct LogStatus {
     truncations: AtomicU64,
     log_start: AtomicI64,
     /// Set while `doubted` has something the owner has not looked at.
-    doubts: AtomicBool,
+    has_suspects: AtomicBool,
     /// The bases of segments whose indexes point elsewhere, and whether the owner took them up.
-    doubted: Mutex<BTreeMap<Offset, bool>>,
+    suspects: Mutex<BTreeMap<Offset, bool>>,
 }
 
-impl Standing {
+impl LogStatus {
     /// The owner truncates, for the n-th time.
-    pub(crate) fn truncated(&self, truncations: u64) {
+    pub(crate) fn set_truncations(&self, truncations: u64) {
         self.truncations.store(truncations, Ordering::Release);
     }
 
@@ -56,7 +56,7 @@ impl Standing {
     }
 
     /// The owner raises the log's start.
-    pub(crate) fn started_at(&self, log_start: Offset) {
+    pub(crate) fn set_log_start(&self, log_start: Offset) {
         self.log_start.store(log_start.0, Ordering::Release);
     }
 
@@ -65,28 +65,28 @@ impl Standing {
     }
 
     /// A reader found the indexes of a segment wrong. Whether it is the first to.
-    pub(crate) fn doubt(&self, base: Offset) -> bool {
+    pub(crate) fn suspect_index(&self, base: Offset) -> bool {
         let first = {
-            let mut doubted = self.lock();
-            let first = !doubted.contains_key(&base);
-            doubted.entry(base).or_insert(false);
+            let mut suspects = self.lock();
+            let first = !suspects.contains_key(&base);
+            suspects.entry(base).or_insert(false);
             first
         };
         if first {
-            self.doubts.store(true, Ordering::Release);
+            self.has_suspects.store(true, Ordering::Release);
         }
         first
     }
 
-    /// A segment whose indexes the owner is to build again. Each is named once, until [`Standing::trust`].
-    pub(crate) fn take_doubt(&self) -> Option<Offset> {
-        if !self.doubts.load(Ordering::Acquire) {
+    /// A segment whose indexes the owner is to build again. Each is named once, until [`LogStatus::trust`].
+    pub(crate) fn take_suspect_index(&self) -> Option<Offset> {
+        if !self.has_suspects.load(Ordering::Acquire) {
             return None;
         }
-        let mut doubted = self.lock();
-        let next = doubted.iter_mut().find(|(_, taken)| !**taken);
+        let mut suspects = self.lock();
+        let next = suspects.iter_mut().find(|(_, taken)| !**taken);
         let Some((base, taken)) = next else {
-            self.doubts.store(false, Ordering::Release);
+            self.has_suspects.store(false, Ordering::Release);
             return None;
         };
         *taken = true;
@@ -94,11 +94,11 @@ impl Standing {
     }
 
     /// The indexes of a segment were built again.
-    pub(crate) fn trust(&self, base: Offset) {
+    pub(crate) fn index_rebuilt(&self, base: Offset) {
         self.lock().remove(&base);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Offset, bool>> {
-        self.doubted.lock().expect("no panic under this lock")
+        self.suspects.lock().expect("no panic under this lock")
     }
 }

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use brokkr_types::{Offset, Uuid};
 use bytes::Bytes;
 
-use crate::formats::bytes_in::{BytesIn, checked, seal};
-use crate::state::recorded::Recorded;
+use crate::formats::bytes::{ByteReader, append_crc, verify_crc};
+use crate::state::log_checkpoint::Recorded;
 
 const MAGIC: &[u8; 4] = b"BKCP";
 
@@ -55,11 +55,11 @@ impl Checkpoint {
             out.extend_from_slice(&base.0.to_be_bytes());
             out.extend_from_slice(&crc.to_be_bytes());
         }
-        seal(out)
+        append_crc(out)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut bytes = BytesIn(checked(bytes)?.strip_prefix(MAGIC)?);
+        let mut bytes = ByteReader(verify_crc(bytes)?.strip_prefix(MAGIC)?);
         let version = bytes.u16()?;
         if !(VERSION_MIN..=VERSION).contains(&version) {
             return None;

@@ -22,11 +22,11 @@ use brokkr_types::{Offset, UnixMillis, Uuid};
 use bytes::Bytes;
 
 use crate::error::LogError;
-use crate::formats::bytes_in::{BytesIn, checked, seal};
+use crate::formats::bytes::{ByteReader, append_crc, verify_crc};
 use crate::formats::names;
 use crate::formats::text::partition_of;
-use crate::state::recorded::Recorded;
-use crate::state::segment::{Head, SegmentInfo};
+use crate::state::log_checkpoint::Recorded;
+use crate::state::segment::{SegmentInfo, SegmentSummary};
 
 const MAGIC: &[u8; 4] = b"BKMF";
 const VERSION: u16 = 4;
@@ -35,12 +35,12 @@ const VERSION_MIN: u16 = 2;
 
 /// A truncation that may be unfinished.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Cutting {
+pub(crate) enum PendingTruncation {
     #[default]
-    No,
-    /// What is at `cut_to` and past it goes.
+    None,
+    /// What is at `truncated_to` and past it goes.
     Tail,
-    /// Everything goes; the log begins at `cut_to`, without producers or epochs.
+    /// Everything goes; the log begins at `truncated_to`, without producers or epochs.
     All,
 }
 
@@ -54,14 +54,14 @@ pub(crate) struct Manifest {
     /// Truncations so far. A recovery point recorded under fewer speaks of a log that was cut since.
     pub(crate) truncations: u64,
     /// Where the last one cut.
-    pub(crate) cut_to: Offset,
+    pub(crate) truncated_to: Offset,
     /// Whether that one may be unfinished.
-    pub(crate) cutting: Cutting,
+    pub(crate) pending_truncation: PendingTruncation,
     pub(crate) log_start: Offset,
     /// The base of the oldest segment; files of older ones are leftovers.
     pub(crate) first_base: Offset,
     /// Where the first segment that is not listed begins. Behind a compacted one that is not where its batches end.
-    pub(crate) rest: Offset,
+    pub(crate) unlisted_base: Offset,
     /// Whether offsets may be missing: the log was compacted, or copied from one that may have been. Without it a batch that does
     /// not begin where the one before ends is damage.
     pub(crate) gaps: bool,
@@ -76,7 +76,7 @@ impl Manifest {
     ///
     /// # Errors
     /// It is another log's manifest.
-    pub(crate) fn belongs_to(&self, folder: &str, topic_id: Uuid) -> Result<Uuid, LogError> {
+    pub(crate) fn check_identity(&self, folder: &str, topic_id: Uuid) -> Result<Uuid, LogError> {
         let partition = partition_of(folder);
         let known = |id: Uuid| !id.is_zero();
         let other_topic = known(topic_id) && known(self.topic_id) && topic_id != self.topic_id;
@@ -101,7 +101,7 @@ impl Manifest {
     ///
     /// # Errors
     /// It is an older version of itself.
-    pub(crate) fn is_current(&self, folder: &str, recorded: &Recorded) -> Result<(), LogError> {
+    pub(crate) fn check_not_older(&self, folder: &str, recorded: &Recorded) -> Result<(), LogError> {
         if self.truncations >= recorded.truncations {
             return Ok(());
         }
@@ -122,23 +122,23 @@ impl Manifest {
         out.extend_from_slice(self.topic_id.as_bytes());
         out.extend_from_slice(&self.partition.to_be_bytes());
         out.extend_from_slice(&self.truncations.to_be_bytes());
-        out.extend_from_slice(&self.cut_to.0.to_be_bytes());
-        out.push(self.cutting as u8);
+        out.extend_from_slice(&self.truncated_to.0.to_be_bytes());
+        out.push(self.pending_truncation as u8);
         out.extend_from_slice(&self.log_start.0.to_be_bytes());
         out.extend_from_slice(&self.first_base.0.to_be_bytes());
-        out.extend_from_slice(&self.rest.0.to_be_bytes());
+        out.extend_from_slice(&self.unlisted_base.0.to_be_bytes());
         out.push(u8::from(self.gaps));
         out.extend_from_slice(&(self.sealed.len() as u32).to_be_bytes());
         self.sealed.iter().for_each(|s| put_segment(&mut out, s));
         out.push(u8::from(self.active.is_some()));
         self.active.iter().for_each(|s| put_segment(&mut out, s));
         out.extend_from_slice(&self.epochs_crc.to_be_bytes());
-        seal(out)
+        append_crc(out)
     }
 
     /// `None`: damaged, or of a later version.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut bytes = BytesIn(checked(bytes)?.strip_prefix(MAGIC)?);
+        let mut bytes = ByteReader(verify_crc(bytes)?.strip_prefix(MAGIC)?);
         let version = bytes.u16()?;
         if !(VERSION_MIN..=VERSION).contains(&version) {
             return None;
@@ -149,13 +149,17 @@ impl Manifest {
             topic_id: Uuid::from_bytes(*id),
             partition: bytes.i32()?,
             truncations: bytes.u64()?,
-            cut_to: Offset(bytes.i64()?),
-            cutting: [Cutting::No, Cutting::Tail, Cutting::All]
-                .get(usize::from(bytes.u8()?))
-                .copied()?,
+            truncated_to: Offset(bytes.i64()?),
+            pending_truncation: [
+                PendingTruncation::None,
+                PendingTruncation::Tail,
+                PendingTruncation::All,
+            ]
+            .get(usize::from(bytes.u8()?))
+            .copied()?,
             log_start: Offset(bytes.i64()?),
             first_base: Offset(bytes.i64()?),
-            rest: Offset(bytes.i64()?),
+            unlisted_base: Offset(bytes.i64()?),
             gaps: version < 4 || bytes.u8()? != 0,
             ..Self::default()
         };
@@ -171,22 +175,22 @@ impl Manifest {
 }
 
 fn put_segment(out: &mut Vec<u8>, segment: &SegmentInfo) {
-    let head = &segment.head;
-    for v in [head.base.0, head.next.0, head.size as i64] {
+    let summary = &segment.summary;
+    for v in [summary.base.0, summary.next.0, summary.size as i64] {
         out.extend_from_slice(&v.to_be_bytes());
     }
-    for v in [head.first_timestamp, head.max_timestamp] {
+    for v in [summary.first_timestamp, summary.max_timestamp] {
         out.extend_from_slice(&v.0.to_be_bytes());
     }
-    out.extend_from_slice(&head.max_timestamp_offset.0.to_be_bytes());
-    out.extend_from_slice(&head.created.0.to_be_bytes());
-    out.extend_from_slice(&head.first_crc.to_be_bytes());
+    out.extend_from_slice(&summary.max_timestamp_offset.0.to_be_bytes());
+    out.extend_from_slice(&summary.created.0.to_be_bytes());
+    out.extend_from_slice(&summary.first_crc.to_be_bytes());
     out.extend_from_slice(&segment.offset_entries.to_be_bytes());
     out.extend_from_slice(&segment.time_entries.to_be_bytes());
 }
 
-fn take_segment(bytes: &mut BytesIn<'_>, version: u16) -> Option<SegmentInfo> {
-    let head = Head {
+fn take_segment(bytes: &mut ByteReader<'_>, version: u16) -> Option<SegmentInfo> {
+    let summary = SegmentSummary {
         base: Offset(bytes.i64()?),
         next: Offset(bytes.i64()?),
         size: bytes.u64()?,
@@ -197,7 +201,7 @@ fn take_segment(bytes: &mut BytesIn<'_>, version: u16) -> Option<SegmentInfo> {
         first_crc: if version < 3 { 0 } else { bytes.u32()? },
     };
     Some(SegmentInfo {
-        head,
+        summary,
         offset_entries: bytes.u32()?,
         time_entries: bytes.u32()?,
     })
@@ -210,14 +214,14 @@ mod tests {
     #[test]
     fn it_is_read_as_written_and_damage_is_seen() {
         let segment = |base: i64| SegmentInfo {
-            head: Head {
+            summary: SegmentSummary {
                 next: Offset(base + 10),
                 size: 1000,
                 first_timestamp: UnixMillis(5),
                 max_timestamp: UnixMillis(6),
                 max_timestamp_offset: Offset(base + 7),
                 first_crc: 0xc1c2_c3c4,
-                ..Head::new(Offset(base), UnixMillis(99))
+                ..SegmentSummary::new(Offset(base), UnixMillis(99))
             },
             offset_entries: 3,
             time_entries: 2,
@@ -226,11 +230,11 @@ mod tests {
             topic_id: Uuid::METADATA_TOPIC,
             partition: 7,
             truncations: 4,
-            cut_to: Offset(12),
-            cutting: Cutting::Tail,
+            truncated_to: Offset(12),
+            pending_truncation: PendingTruncation::Tail,
             log_start: Offset(3),
             first_base: Offset(0),
-            rest: Offset(21),
+            unlisted_base: Offset(21),
             gaps: false,
             sealed: vec![segment(0), segment(10)],
             active: Some(segment(20)),

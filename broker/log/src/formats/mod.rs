@@ -1,6 +1,6 @@
 //! The bytes of each file of a log directory: names, encoding, decoding. No IO.
 
-pub(crate) mod bytes_in;
+pub(crate) mod bytes;
 pub(crate) mod checkpoint;
 pub(crate) mod manifest;
 pub(crate) mod names;

@@ -16,7 +16,7 @@
 use brokkr_types::{Instant, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
 use bytes::Bytes;
 
-use crate::formats::bytes_in::{BytesIn, checked, seal};
+use crate::formats::bytes::{ByteReader, append_crc, verify_crc};
 use crate::state::producers::{BatchMeta, Producer, Producers, Window};
 
 const SNAPSHOT_VERSION: i16 = 1;
@@ -80,12 +80,12 @@ fn encode_window(snapshot_crc: u32, producers: &Producers) -> Bytes {
             out.extend_from_slice(&batch.timestamp.0.to_be_bytes());
         }
     }
-    seal(out)
+    append_crc(out)
 }
 
 /// What a snapshot says.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct DecodedSnapshot {
     pub(crate) producers: Producers,
     /// Whether the whole window is there, or only each producer's last batch.
     pub(crate) whole: bool,
@@ -93,8 +93,8 @@ pub(crate) struct Loaded {
 
 /// Reads a snapshot and, where there is one, its window. `None`: the snapshot is damaged. Whoever it knows was last seen
 /// at `now`.
-pub(crate) fn decode(snapshot: &[u8], window: Option<&[u8]>, now: Instant) -> Option<Loaded> {
-    let mut bytes = BytesIn(snapshot);
+pub(crate) fn decode(snapshot: &[u8], window: Option<&[u8]>, now: Instant) -> Option<DecodedSnapshot> {
+    let mut bytes = ByteReader(snapshot);
     let (version, crc) = (bytes.i16()?, bytes.u32()?);
     if version != SNAPSHOT_VERSION || crc != crc32c::crc32c(bytes.0) {
         return None;
@@ -113,10 +113,10 @@ pub(crate) fn decode(snapshot: &[u8], window: Option<&[u8]>, now: Instant) -> Op
         }
         producers.load(id, producer);
     }
-    bytes.0.is_empty().then_some(Loaded { producers, whole })
+    bytes.0.is_empty().then_some(DecodedSnapshot { producers, whole })
 }
 
-fn take_entry(bytes: &mut BytesIn<'_>, now: Instant) -> Option<(ProducerId, Producer, Option<BatchMeta>)> {
+fn take_entry(bytes: &mut ByteReader<'_>, now: Instant) -> Option<(ProducerId, Producer, Option<BatchMeta>)> {
     let (id, epoch) = (ProducerId(bytes.i64()?), ProducerEpoch(bytes.i16()?));
     let (last_sequence, last_offset) = (Sequence(bytes.i32()?), Offset(bytes.i64()?));
     let (offset_delta, timestamp) = (bytes.i32()?, UnixMillis(bytes.i64()?));
@@ -139,8 +139,8 @@ fn take_entry(bytes: &mut BytesIn<'_>, now: Instant) -> Option<(ProducerId, Prod
 }
 
 fn decode_window(bytes: &[u8], snapshot_crc: u32) -> Option<Vec<(ProducerId, Vec<BatchMeta>)>> {
-    let body = checked(bytes)?.strip_prefix(WINDOW_MAGIC)?;
-    let mut bytes = BytesIn(body);
+    let body = verify_crc(bytes)?.strip_prefix(WINDOW_MAGIC)?;
+    let mut bytes = ByteReader(body);
     if bytes.u16()? != WINDOW_VERSION || bytes.u32()? != snapshot_crc {
         return None;
     }

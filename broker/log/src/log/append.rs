@@ -12,15 +12,15 @@ use brokkr_wire::records::{Batch, BatchHeader, Origin};
 
 use crate::error::AppendError;
 use crate::log::Log;
-use crate::log::staged::{ROOM_KEPT, STAGED_BATCHES_MAX, STAGED_BYTES_MAX, Undo};
-use crate::state::control::{Marking, marking_of};
-use crate::state::producers::Trust;
-use crate::state::segment::Tip;
+use crate::log::staged::{QUEUE_CAPACITY_KEPT, STAGED_BATCHES_MAX, STAGED_BYTES_MAX, StagedUndo};
+use crate::state::control::{BatchKind, batch_kind};
+use crate::state::producers::ProducerChecks;
+use crate::state::segment::SegmentBuilder;
 
 /// What became of a batch. It may be acknowledged once [`crate::AckableOffset`] is past `last_offset`, also when it is a
 /// duplicate: the batch it repeats may itself be on its way (P9). If [`crate::Event::Failed`] comes first, it is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Appended {
+pub struct AppendInfo {
     /// The offset of its first record; of a duplicate, the one it was given the first time.
     pub base_offset: Offset,
     /// The offset of its last record.
@@ -52,14 +52,14 @@ impl<E: Env> Log<E> {
         epoch: LeaderEpoch,
         now: Instant,
         wall: UnixMillis,
-    ) -> Result<Appended, AppendError> {
-        let trust = match origin {
-            Origin::Client => Trust::Client,
-            Origin::Coordinator => Trust::Coordinator,
+    ) -> Result<AppendInfo, AppendError> {
+        let checks = match origin {
+            Origin::Client => ProducerChecks::All,
+            Origin::Coordinator => ProducerChecks::EpochOnly,
             Origin::Replica => return self.append_replicated(batch, now, wall),
         };
         let header = batch.header.placed(self.log_end(), epoch);
-        self.stage(batch, header, trust, now, wall)
+        self.stage(batch, header, checks, now, wall)
     }
 
     /// Stages a batch that a leader has given its offset and epoch, as a follower. Offsets may be missing before it, if [`Log::allow_gaps`]
@@ -72,45 +72,45 @@ impl<E: Env> Log<E> {
         batch: &Batch,
         now: Instant,
         wall: UnixMillis,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<AppendInfo, AppendError> {
         let (base_offset, log_end) = (batch.header.base_offset, self.log_end());
-        let misses = base_offset > log_end && !self.gaps;
-        if base_offset < log_end || misses || batch.header.last_offset_delta < 0 {
+        let has_gap = base_offset > log_end && !self.gaps;
+        if base_offset < log_end || has_gap || batch.header.last_offset_delta < 0 {
             return Err(AppendError::UnexpectedOffset { base_offset, log_end });
         }
-        self.stage(batch, batch.header, Trust::Log, now, wall)
+        self.stage(batch, batch.header, ProducerChecks::None, now, wall)
     }
 
     fn stage(
         &mut self,
         batch: &Batch,
         header: BatchHeader,
-        trust: Trust,
+        checks: ProducerChecks,
         now: Instant,
         wall: UnixMillis,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<AppendInfo, AppendError> {
         if let Some(why) = &self.pipeline.broken {
             return Err(AppendError::Broken(why.clone()));
         }
         let (size_bytes, max) = (header.size_bytes(), self.config.segment_bytes);
-        if size_bytes as u64 > u64::from(max) && trust != Trust::Log {
+        if size_bytes as u64 > u64::from(max) && checks != ProducerChecks::None {
             return Err(AppendError::BatchTooLarge { size_bytes, max });
         }
-        let marking = match header.has_producer_id() {
-            true => marking_of(batch)?,
-            false => Marking::Nothing,
+        let kind = match header.has_producer_id() {
+            true => batch_kind(batch)?,
+            false => BatchKind::Other,
         };
-        let repeated = match marking {
-            Marking::Data => self.producers.check(&header, None, trust)?,
-            Marking::End(marker) => self.producers.check(&header, Some(marker), trust)?,
-            Marking::Nothing => None,
+        let repeated = match kind {
+            BatchKind::Data => self.producers.check(&header, None, checks)?,
+            BatchKind::EndTxn(marker) => self.producers.check(&header, Some(marker), checks)?,
+            BatchKind::Other => None,
         };
         if let Some(first) = repeated {
             brokkr_types::reached!("a duplicate in the producer's window");
             if first.last_offset >= self.ackable().offset() {
                 brokkr_types::reached!("a duplicate before its original was durable");
             }
-            return Ok(Appended {
+            return Ok(AppendInfo {
                 base_offset: first.first_offset(),
                 last_offset: first.last_offset,
                 duplicate: true,
@@ -118,8 +118,8 @@ impl<E: Env> Log<E> {
                 log_start: self.log_start,
             });
         }
-        self.put(batch, header, marking, now, wall);
-        Ok(Appended {
+        self.put(batch, header, kind, now, wall);
+        Ok(AppendInfo {
             base_offset: header.base_offset,
             last_offset: header.last_offset(),
             duplicate: false,
@@ -128,15 +128,15 @@ impl<E: Env> Log<E> {
         })
     }
 
-    fn put(&mut self, batch: &Batch, header: BatchHeader, marking: Marking, now: Instant, wall: UnixMillis) {
-        let mut undo = Undo {
+    fn put(&mut self, batch: &Batch, header: BatchHeader, kind: BatchKind, now: Instant, wall: UnixMillis) {
+        let mut undo = StagedUndo {
             base: header.base_offset,
-            tip: self.tip,
+            builder: self.builder,
             producer: None,
             epochs: None,
         };
-        if self.tip.must_roll(&header, &self.config, wall) {
-            if self.tip.index_is_full(&self.config) {
+        if self.builder.must_roll(&header, &self.config, wall) {
+            if self.builder.index_is_full(&self.config) {
                 brokkr_types::reached!("a segment rolled by its index");
             } else {
                 brokkr_types::reached!("a segment rolled by size or time");
@@ -146,12 +146,12 @@ impl<E: Env> Log<E> {
             let nearest = header.last_offset().plus(-i64::from(i32::MAX));
             self.stage_roll(self.log_end().max(nearest), wall);
         }
-        undo.producer = match marking {
-            Marking::Data => Some(self.producers.apply(&header, None, now)),
-            Marking::End(marker) => Some(self.producers.apply(&header, Some(marker), now)),
-            Marking::Nothing => None,
+        undo.producer = match kind {
+            BatchKind::Data => Some(self.producers.apply(&header, None, now)),
+            BatchKind::EndTxn(marker) => Some(self.producers.apply(&header, Some(marker), now)),
+            BatchKind::Other => None,
         };
-        self.keep_producers_in_room();
+        self.enforce_producer_budget();
         if self
             .epochs
             .needs(header.partition_leader_epoch, header.base_offset)
@@ -162,11 +162,11 @@ impl<E: Env> Log<E> {
         }
         self.undo.push_back(undo);
 
-        let before = self.tip.head;
-        let new = self.tip.add(&header, self.config.index_interval_bytes);
+        let before = self.builder.summary;
+        let new = self.builder.add(&header, self.config.index_interval_bytes);
         let parts = batch.placed(header.base_offset, header.partition_leader_epoch);
         let group = self.pipeline.last_group(before);
-        group.head = self.tip.head;
+        group.summary = self.builder.summary;
         group.bytes += header.size_bytes();
         group.batches += 1;
         group.records += i64::from(header.last_offset_delta).unsigned_abs() + 1;
@@ -178,11 +178,11 @@ impl<E: Env> Log<E> {
     }
 
     /// Forgets some, where there are too many.
-    pub(crate) fn keep_producers_in_room(&mut self) {
-        let above = self.producer_room.set(self.producers.len());
+    pub(crate) fn enforce_producer_budget(&mut self) {
+        let above = self.producer_budget.set(self.producers.len());
         if above > 0 {
             self.producers.forget(above);
-            self.producer_room.set(self.producers.len());
+            self.producer_budget.set(self.producers.len());
         }
     }
 
@@ -190,7 +190,7 @@ impl<E: Env> Log<E> {
     pub(crate) fn undo_from(&mut self, from: Offset) {
         while self.undo.back().is_some_and(|u| u.base >= from) {
             let undo = self.undo.pop_back().expect("there is one");
-            self.tip = undo.tip;
+            self.builder = undo.builder;
             if let Some(producer) = undo.producer {
                 self.producers.undo(producer);
             }
@@ -204,9 +204,9 @@ impl<E: Env> Log<E> {
     /// Stages the begin of a segment without a batch for it.
     pub(crate) fn stage_empty_roll(&mut self, wall: UnixMillis) {
         let base = self.log_end();
-        self.undo.push_back(Undo {
+        self.undo.push_back(StagedUndo {
             base,
-            tip: self.tip,
+            builder: self.builder,
             producer: None,
             epochs: None,
         });
@@ -214,20 +214,20 @@ impl<E: Env> Log<E> {
     }
 
     /// A new segment began at `tip`: what is taken back from now on goes back to there and no further.
-    pub(crate) fn undo_stays_in(&mut self, tip: &Tip) {
-        for undo in self.undo.iter_mut().filter(|u| u.base >= tip.head.base) {
-            if undo.tip.head.base < tip.head.base {
-                undo.tip = *tip;
+    pub(crate) fn keep_undo_within(&mut self, builder: &SegmentBuilder) {
+        for undo in self.undo.iter_mut().filter(|u| u.base >= builder.summary.base) {
+            if undo.builder.summary.base < builder.summary.base {
+                undo.builder = *builder;
             }
         }
     }
 
     /// What may be acknowledged is not taken back any more.
-    pub(crate) fn forget_undo(&mut self, ackable: Offset) {
+    pub(crate) fn drop_undo_below(&mut self, ackable: Offset) {
         while self.undo.front().is_some_and(|u| u.base < ackable) {
             self.undo.pop_front();
         }
-        if self.undo.is_empty() && !ROOM_KEPT.contains(&self.undo.capacity()) {
+        if self.undo.is_empty() && !QUEUE_CAPACITY_KEPT.contains(&self.undo.capacity()) {
             self.undo = VecDeque::new();
         }
     }

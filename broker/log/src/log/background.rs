@@ -11,12 +11,12 @@ use bytes::Bytes;
 use crate::files::folder::{remove_snapshot, replace, write_epochs, write_snapshot};
 use crate::files::index_files::{make_indexes, write_tails};
 use crate::files::segment_scan::rebuild_indexes;
-use crate::files::shared::Shared;
-use crate::formats::manifest::{Cutting, Manifest};
+use crate::files::shared::LogShared;
+use crate::formats::manifest::{Manifest, PendingTruncation};
 use crate::formats::names;
 use crate::formats::snapshot::SnapshotFiles;
 use crate::log::Log;
-use crate::log::jobs::Job;
+use crate::log::background_work::BackgroundJob;
 use crate::log::pipeline::InFlight;
 use crate::state::epochs::LeaderEpochs;
 use crate::state::segment::Segment;
@@ -37,12 +37,12 @@ impl<E: Env> Log<E> {
             return false;
         }
         if self.background.seal.is_some() {
-            return self.begin_seal_again();
+            return self.begin_seal();
         }
         if self.epochs != self.background.persisted_epochs && !self.latest_epoch_is_empty() {
             let epochs = self.epochs.clone();
             let writing = write_epochs(Arc::clone(&self.shared), epochs.clone());
-            self.background.job = Some((Job::Epochs(epochs), InFlight::new(writing)));
+            self.background.job = Some((BackgroundJob::Epochs(epochs), InFlight::new(writing)));
             return true;
         }
         if self.begin_rebuild() {
@@ -53,17 +53,20 @@ impl<E: Env> Log<E> {
             return false;
         }
         let writing = write_tails(Arc::clone(&self.shared), self.active.clone(), false);
-        self.background.job = Some((Job::IndexTails { offsets, times }, InFlight::new(writing)));
+        self.background.job = Some((
+            BackgroundJob::IndexTails { offsets, times },
+            InFlight::new(writing),
+        ));
         true
     }
 
     /// Builds the indexes of a sealed segment again that a reader found wrong. Those of the active one wait until it is sealed,
     /// and are walked around until then.
     fn begin_rebuild(&mut self) -> bool {
-        let Some(base) = self.shared.standing.take_doubt() else {
+        let Some(base) = self.shared.status.take_suspect_index() else {
             return false;
         };
-        let Some(segment) = self.sealed.iter().find(|s| s.head.base == base) else {
+        let Some(segment) = self.sealed.iter().find(|s| s.summary.base == base) else {
             return false;
         };
         let (shared, info) = (Arc::clone(&self.shared), segment.info());
@@ -88,10 +91,10 @@ impl<E: Env> Log<E> {
         match rebuilt {
             Ok(rebuilt) => {
                 let sealed = Arc::make_mut(&mut self.sealed);
-                if let Some(segment) = sealed.iter_mut().find(|s| s.head.base == base) {
+                if let Some(segment) = sealed.iter_mut().find(|s| s.summary.base == base) {
                     *segment = Arc::new(rebuilt);
                 }
-                self.shared.standing.trust(base);
+                self.shared.status.index_rebuilt(base);
                 self.view = None;
             }
             // Not tried again before a restart: readers walk around it.
@@ -104,25 +107,25 @@ impl<E: Env> Log<E> {
         true
     }
 
-    pub(crate) fn begin_seal_again(&mut self) -> bool {
+    pub(crate) fn begin_seal(&mut self) -> bool {
         let mut manifest = self.manifest();
         let Some(plan) = &self.background.seal else {
             return false;
         };
         manifest.sealed.push(plan.segment.info());
-        manifest.rest = plan.next_base;
+        manifest.unlisted_base = plan.next_base;
         let sealing = seal(
             Arc::clone(&self.shared),
-            Sealing {
+            SealInput {
                 segment: Segment::clone(&plan.segment),
                 next_base: plan.next_base,
                 epochs: self.epochs.clone(),
                 snapshot: plan.snapshot.clone(),
-                loose_snapshot: self.loose_snapshot,
+                clean_stop_snapshot: self.clean_stop_snapshot,
                 manifest: manifest.encode(),
             },
         );
-        let job = Job::Seal(self.epochs.clone());
+        let job = BackgroundJob::Seal(self.epochs.clone());
         self.background.job = Some((job, InFlight::new(sealing)));
         true
     }
@@ -135,15 +138,18 @@ impl<E: Env> Log<E> {
             topic_id: self.topic_id,
             partition: self.shared.partition(),
             truncations: self.truncations,
-            cut_to: self.cut_to,
-            cutting: Cutting::No,
+            truncated_to: self.truncated_to,
+            pending_truncation: PendingTruncation::None,
             gaps: self.gaps,
             log_start: self.log_start,
-            first_base: self.sealed.first().map_or(self.active.head.base, |s| s.head.base),
-            rest: self
+            first_base: self
+                .sealed
+                .first()
+                .map_or(self.active.summary.base, |s| s.summary.base),
+            unlisted_base: self
                 .sealed
                 .get(listed)
-                .map_or(self.active.head.base, |s| s.head.base),
+                .map_or(self.active.summary.base, |s| s.summary.base),
             sealed: self.sealed[..listed].iter().map(|s| s.info()).collect(),
             active: None,
             epochs_crc: 0,
@@ -168,21 +174,24 @@ impl<E: Env> Log<E> {
         true
     }
 
-    fn background_done(&mut self, job: Job) {
+    fn background_done(&mut self, job: BackgroundJob) {
         match job {
-            Job::Seal(epochs) => {
+            BackgroundJob::Seal(epochs) => {
                 self.background.persisted_epochs = epochs;
                 let plan = self.background.seal.take().expect("one was sealed");
-                self.loose_snapshot = None;
+                self.clean_stop_snapshot = None;
                 let listed = Arc::new(Segment::sealed(plan.segment.info()));
                 let sealed = Arc::make_mut(&mut self.sealed);
                 let last = sealed.last_mut().expect("the one that was sealed");
-                assert_eq!(last.head.base, listed.head.base, "segments are sealed in order");
+                assert_eq!(
+                    last.summary.base, listed.summary.base,
+                    "segments are sealed in order"
+                );
                 *last = listed;
                 self.view = None;
             }
-            Job::Epochs(epochs) => self.background.persisted_epochs = epochs,
-            Job::IndexTails { offsets, times } => {
+            BackgroundJob::Epochs(epochs) => self.background.persisted_epochs = epochs,
+            BackgroundJob::IndexTails { offsets, times } => {
                 self.active.offsets.flushed(offsets);
                 self.active.times.flushed(times);
                 self.view = None;
@@ -191,11 +200,11 @@ impl<E: Env> Log<E> {
     }
 
     /// Nothing was lost: all of it is still in memory. If a roll waits for it, that fails.
-    fn background_failed(&mut self, job: &Job, error: Error) {
+    fn background_failed(&mut self, job: &BackgroundJob, error: Error) {
         let kind = match job {
-            Job::Seal(_) => "a sealed segment not listed; tried again after the next write",
-            Job::Epochs(_) => "leader epochs not persisted; tried again after the next write",
-            Job::IndexTails { .. } => "an index not written; tried again after the next write",
+            BackgroundJob::Seal(_) => "a sealed segment not listed; tried again after the next write",
+            BackgroundJob::Epochs(_) => "leader epochs not persisted; tried again after the next write",
+            BackgroundJob::IndexTails { .. } => "an index not written; tried again after the next write",
         };
         let what = format_args!("{}: {error}", self.folder());
         self.shared.dir.error_log.record(kind, &what);
@@ -204,7 +213,7 @@ impl<E: Env> Log<E> {
             self.fail(self.ackable.offset(), error);
         } else if let Some(group) = self.pipeline.groups.front()
             && group.roll.is_some()
-            && matches!(job, Job::Seal(_))
+            && matches!(job, BackgroundJob::Seal(_))
         {
             self.fail(group.first, error);
         }
@@ -212,23 +221,23 @@ impl<E: Env> Log<E> {
 }
 
 /// What completes a sealed segment.
-struct Sealing {
+struct SealInput {
     segment: Segment,
     next_base: Offset,
     epochs: LeaderEpochs,
     snapshot: SnapshotFiles,
-    loose_snapshot: Option<Offset>,
+    clean_stop_snapshot: Option<Offset>,
     manifest: Bytes,
 }
 
 /// Steps 3 and 4 of a roll. Can be repeated.
-async fn seal<E: Env>(shared: Arc<Shared<E>>, sealing: Sealing) -> Result<()> {
+async fn seal<E: Env>(shared: Arc<LogShared<E>>, sealing: SealInput) -> Result<()> {
     let offset = sealing.snapshot.offset;
     write_tails(Arc::clone(&shared), sealing.segment, true).await?;
     make_indexes(&shared, sealing.next_base).await?;
     write_snapshot(&shared, &sealing.snapshot).await?;
     write_epochs(Arc::clone(&shared), sealing.epochs).await?;
-    if let Some(loose) = sealing.loose_snapshot.filter(|loose| *loose != offset) {
+    if let Some(loose) = sealing.clean_stop_snapshot.filter(|loose| *loose != offset) {
         remove_snapshot(&shared, loose).await?;
     }
     // Last: recovery doesn't look into what is listed.
@@ -276,7 +285,7 @@ mod tests {
             }
             let rolling = log.pipeline.is_rolling();
             rolled += usize::from(rolling);
-            let tails = matches!(log.background.job, Some((Job::IndexTails { .. }, _)));
+            let tails = matches!(log.background.job, Some((BackgroundJob::IndexTails { .. }, _)));
             assert!(
                 !(rolling && tails),
                 "the tail would be booked to the next segment"

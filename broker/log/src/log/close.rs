@@ -11,15 +11,15 @@ use crate::formats::manifest::Manifest;
 use crate::formats::text::encode_epochs;
 use crate::formats::{names, snapshot};
 use crate::log::Log;
-use crate::state::recorded::Recorded;
+use crate::state::log_checkpoint::Recorded;
 
 impl<E: Env> Log<E> {
     /// What to record of it, checksummed, so that recovery trusts it: see [`crate::checkpoint`].
     pub fn checkpoint(&self) -> Recorded {
-        let head = &self.active.head;
-        let is_durable = head.first_crc != 0 && self.durable_end > head.base;
+        let summary = &self.active.summary;
+        let is_durable = summary.first_crc != 0 && self.durable_end > summary.base;
         Recorded {
-            active: is_durable.then_some((head.base, head.first_crc)),
+            active: is_durable.then_some((summary.base, summary.first_crc)),
             topic_id: self.topic_id,
             recovery_point: Some(self.recovery_point()),
             log_start: self.log_start,
@@ -35,32 +35,32 @@ impl<E: Env> Log<E> {
     /// # Errors
     /// Then the stop is not a clean one, and the marker must not be written.
     pub async fn close(mut self) -> Result<Recorded, LogError> {
-        self.settled().await?;
-        self.sealed_up().await?;
-        let head = self.active.head;
+        self.settle().await?;
+        self.complete_seal().await?;
+        let summary = self.active.summary;
         let closed = Recorded {
             topic_id: self.topic_id,
-            recovery_point: Some(head.next),
+            recovery_point: Some(summary.next),
             log_start: self.log_start,
             truncations: self.truncations,
             clean: true,
             ..Recorded::default()
         };
-        if let Some((epochs_crc, manifest_crc)) = self.opened_as
+        if let Some((epochs_crc, manifest_crc)) = self.opened_crcs
             && manifest_crc == crc32fast::hash(&self.closing_manifest(epochs_crc).encode())
         {
             brokkr_types::reached!("a log was closed as it was opened");
             return Ok(closed);
         }
         let proof = self.file.sync().await?;
-        self.proven(&proof, head.next, head.size);
-        let last_time = self.tip.time_entry();
-        self.active.extend(head, &[], last_time.as_slice());
+        self.on_durable(&proof, summary.next, summary.size);
+        let last_time = self.builder.time_entry();
+        self.active.extend(summary, &[], last_time.as_slice());
         write_tails(Arc::clone(&self.shared), self.active.clone(), true).await?;
         write_epochs(Arc::clone(&self.shared), self.epochs.clone()).await?;
-        let files = snapshot::encode(head.next, &self.producers);
+        let files = snapshot::encode(summary.next, &self.producers);
         write_snapshot(&self.shared, &files).await?;
-        if let Some(loose) = self.loose_snapshot.filter(|loose| *loose != head.next) {
+        if let Some(loose) = self.clean_stop_snapshot.filter(|loose| *loose != summary.next) {
             remove_snapshot(&self.shared, loose).await?;
         }
         let epochs_crc = crc32fast::hash(encode_epochs(&self.epochs).as_bytes());

@@ -25,8 +25,8 @@ use brokkr_types::Offset;
 
 use super::roll;
 use crate::log::Log;
-use crate::log::pipeline::{Event, InFlight, Syncing};
-use crate::log::staged::{Group, ROOM_KEPT};
+use crate::log::pipeline::{Event, InFlight, SyncInFlight};
+use crate::log::staged::{QUEUE_CAPACITY_KEPT, WriteGroup};
 use crate::state::ackable::AckableOffset;
 
 /// How long a sync waits that the machine had no descriptor for.
@@ -38,13 +38,13 @@ impl<E: Env> Log<E> {
     pub async fn next_event(&mut self) -> Event {
         poll_fn(|cx| {
             loop {
-                let mut moved = self.poll_in_flight(cx);
+                let mut progressed = self.poll_in_flight(cx);
                 // BEFORE the owner hears of it: the disk has work while the owner has.
-                moved |= self.begin();
+                progressed |= self.begin();
                 if let Some(event) = self.pipeline.events.pop_front() {
                     return Poll::Ready(event);
                 }
-                if !moved {
+                if !progressed {
                     return Poll::Pending;
                 }
             }
@@ -56,11 +56,11 @@ impl<E: Env> Log<E> {
     pub(crate) async fn quiesce(&mut self) {
         poll_fn(|cx| {
             loop {
-                let moved = self.begin() | self.poll_in_flight(cx);
-                if !moved && self.pipeline.is_quiet() && !self.background.is_busy() {
+                let progressed = self.begin() | self.poll_in_flight(cx);
+                if !progressed && self.pipeline.is_idle() && !self.background.is_busy() {
                     return Poll::Ready(());
                 }
-                if !moved {
+                if !progressed {
                     return Poll::Pending;
                 }
             }
@@ -84,7 +84,7 @@ impl<E: Env> Log<E> {
         if pipeline.writing.is_some() || pipeline.rolling.is_some() {
             return false;
         }
-        if acked_by_sync && pipeline.syncing.is_some() && !pipeline.worth_a_write() {
+        if acked_by_sync && pipeline.syncing.is_some() && !pipeline.should_write_beside_sync() {
             return false;
         }
         let Some(group) = pipeline.groups.front() else {
@@ -94,19 +94,19 @@ impl<E: Env> Log<E> {
             return self.begin_roll();
         }
         let mut group = pipeline.groups.pop_front().expect("it is the front");
-        if pipeline.groups.is_empty() && !ROOM_KEPT.contains(&pipeline.groups.capacity()) {
+        if pipeline.groups.is_empty() && !QUEUE_CAPACITY_KEPT.contains(&pipeline.groups.capacity()) {
             pipeline.groups = VecDeque::new();
         }
         if group.batches == 0 {
             return true;
         }
         assert_eq!(
-            group.position, self.active.head.size,
+            group.position, self.active.summary.size,
             "a group is written where it was staged"
         );
         let parts = std::mem::take(&mut group.parts);
         let handle = self.file.write_at(group.position, parts);
-        pipeline.submitted = (group.head.next, group.head.size);
+        pipeline.submitted = (group.summary.next, group.summary.size);
         pipeline.writing = Some((handle, group));
         true
     }
@@ -117,7 +117,7 @@ impl<E: Env> Log<E> {
         }
         if self.background.seal.is_some() {
             // The segment before this one is not listed yet: a disk that was full may have room by now.
-            return self.begin_seal_again();
+            return self.begin_seal();
         }
         let group = self.pipeline.groups.front_mut().expect("the caller looked");
         let plan = group.roll.take().expect("the caller looked");
@@ -140,7 +140,7 @@ impl<E: Env> Log<E> {
             return false;
         }
         let (end, position) = pipeline.submitted;
-        pipeline.syncing = Some(Syncing {
+        pipeline.syncing = Some(SyncInFlight {
             handle: self.file.sync(),
             ended: None,
             submitted_at: self.shared.dir.env.now(),
@@ -169,8 +169,8 @@ impl<E: Env> Log<E> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
         // Where nothing waits for this write's end but the sync behind it, that sync's end is news enough.
-        let waited_for =
-            self.pipeline.syncing.is_none() || self.pipeline.worth_a_write() || !self.can_stage();
+        let end_is_awaited =
+            self.pipeline.syncing.is_none() || self.pipeline.should_write_beside_sync() || !self.can_stage();
         let Some((handle, group)) = &mut self.pipeline.writing else {
             return false;
         };
@@ -179,31 +179,31 @@ impl<E: Env> Log<E> {
             .syncing
             .as_ref()
             // One that is refused because the write failed ends first, before the file is cut back: then the write is waited for.
-            .is_some_and(|s| s.end >= group.head.next && s.ended.is_none());
-        let mut deaf = Context::from_waker(Waker::noop());
-        let cx = if covered && !waited_for { &mut deaf } else { cx };
+            .is_some_and(|s| s.end >= group.summary.next && s.ended.is_none());
+        let mut noop = Context::from_waker(Waker::noop());
+        let cx = if covered && !end_is_awaited { &mut noop } else { cx };
         let Poll::Ready(result) = Pin::new(handle).poll(cx) else {
             return false;
         };
         let (_, group) = self.pipeline.writing.take().expect("it was just polled");
         match result {
-            Ok(()) => self.wrote(group),
+            Ok(()) => self.on_written(group),
             Err(error) => self.fail(group.first, error),
         }
         true
     }
 
-    fn wrote(&mut self, group: Group) {
+    fn on_written(&mut self, group: WriteGroup) {
         self.pipeline.staged_bytes -= group.bytes;
         self.pipeline.staged_batches -= group.batches;
-        self.active.extend(group.head, &group.offsets, &group.times);
-        self.note_boundary(group.head.next, group.head.size);
+        self.active.extend(group.summary, &group.offsets, &group.times);
+        self.note_boundary(group.summary.next, group.summary.size);
         self.background.stalled = false;
         self.view = None;
         if self.config.flush_messages != 1 {
             self.pipeline.unsynced_records += group.records;
             self.arm_flush_timer();
-            self.acknowledge(AckableOffset::written(group.head.next));
+            self.acknowledge(AckableOffset::written(group.summary.next));
         }
     }
 
@@ -218,7 +218,7 @@ impl<E: Env> Log<E> {
             };
             (syncing.ended, ended_now) = (Some(result), true);
         }
-        if syncing.end > self.active.head.next {
+        if syncing.end > self.active.summary.next {
             // The end of a write before it was not seen here yet; it is there to be seen.
             return ended_now;
         }
@@ -229,7 +229,7 @@ impl<E: Env> Log<E> {
                 let now = self.shared.dir.env.now();
                 let took = now.saturating_since(syncing.submitted_at);
                 self.shared.dir.syncs.record(took);
-                self.proven(&proof, syncing.end, syncing.position);
+                self.on_durable(&proof, syncing.end, syncing.position);
             }
             // What was written is written, and so it stays.
             Err(error) if error.kind() == ErrorKind::Resources => self.pause_syncs(&error),
@@ -257,8 +257,8 @@ impl<E: Env> Log<E> {
     }
 
     /// Takes a proof that the active file is durable up to `position`, where `end` stands.
-    pub(crate) fn proven(&mut self, proof: &Durable, end: Offset, position: u64) {
-        let ackable = AckableOffset::proven(proof, &self.file, position, end);
+    pub(crate) fn on_durable(&mut self, proof: &Durable, end: Offset, position: u64) {
+        let ackable = AckableOffset::from_proof(proof, &self.file, position, end);
         self.durable_end = end;
         if end >= self.ackable.offset() {
             self.acknowledge(ackable);
@@ -271,7 +271,7 @@ impl<E: Env> Log<E> {
         if !further {
             return;
         }
-        self.forget_undo(ackable.offset());
+        self.drop_undo_below(ackable.offset());
         match self.pipeline.events.back_mut() {
             Some(Event::Ackable(last)) => *last = ackable,
             _ => self.pipeline.events.push_back(Event::Ackable(ackable)),
@@ -289,8 +289,8 @@ impl<E: Env> Log<E> {
         let (_, plan) = self.pipeline.rolling.take().expect("it was just polled");
         match result {
             Ok(rolled) => {
-                self.rolled(rolled, *plan);
-                self.pipeline.restart_at(&self.active.head);
+                self.on_rolled(rolled, *plan);
+                self.pipeline.reset_submitted(&self.active.summary);
             }
             Err(error) => self.fail(base, error),
         }
@@ -329,7 +329,7 @@ impl<E: Env> Log<E> {
         pipeline.groups.clear();
         (pipeline.staged_bytes, pipeline.staged_batches) = (0, 0);
         (pipeline.writing, pipeline.rolling) = (None, None);
-        pipeline.submitted = (self.active.head.next, self.active.head.size);
+        pipeline.submitted = (self.active.summary.next, self.active.summary.size);
         if for_good {
             brokkr_types::reached!("a log stopped writing for good");
             (pipeline.syncing, pipeline.flush_timer, pipeline.sync_pause) = (None, None, None);

@@ -9,8 +9,8 @@ use brokkr_types::{LeaderEpoch, Offset};
 use super::replay;
 use crate::error::LogError;
 use crate::files::dir::LogDir;
-use crate::files::folder::{Listing, SMALL_FILE_BYTES_MAX, write_epochs};
-use crate::formats::manifest::{Cutting, Manifest};
+use crate::files::folder::{FolderListing, SMALL_FILE_BYTES_MAX, write_epochs};
+use crate::formats::manifest::{Manifest, PendingTruncation};
 use crate::formats::names;
 use crate::formats::text::decode_epochs;
 use crate::log::Log;
@@ -20,12 +20,12 @@ impl<E: Env> Log<E> {
     /// On becoming leader of `epoch`: notes, durably, that it begins at the log's end, BEFORE anything is appended in it
     /// (R18, KAFKA-7415). Nothing if the epoch is known already.
     pub async fn assign_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), LogError> {
-        self.settled().await?;
+        self.settle().await?;
         let mut epochs = self.epochs.clone();
         if epochs.assign(epoch, self.log_end()) || epochs != self.background.persisted_epochs {
             write_epochs(Arc::clone(&self.shared), epochs.clone()).await?;
             self.background.persisted_epochs = epochs.clone();
-            self.opened_as = None;
+            self.opened_crcs = None;
             self.epochs = epochs;
             self.view = None;
         }
@@ -59,22 +59,23 @@ impl<E: Env> Log<E> {
     /// Reads `leader-epoch-checkpoint` and brings it in line with the log; if it is lost, the log is asked.
     pub(crate) async fn load_epochs(
         &mut self,
-        listing: &Listing,
+        listing: &FolderListing,
         scanned_from: Offset,
         manifest: Option<&Manifest>,
     ) -> Result<(), LogError> {
         let mut epochs = LeaderEpochs::default();
         let mut lost = true;
         // A log that a crash kept from beginning anew: the epochs are those of what was cut.
-        let stale = manifest.is_some_and(|m| m.cutting == Cutting::All);
+        let stale = manifest.is_some_and(|m| m.pending_truncation == PendingTruncation::All);
         if listing.names.contains(names::EPOCHS) {
             let path = format!("{}/{}", self.folder(), names::EPOCHS);
             let text = self.shared.dir.dir.read(&path, SMALL_FILE_BYTES_MAX).await?;
             match decode_epochs(&text) {
                 Ok(read) => {
                     let crc = crc32fast::hash(&text);
-                    let vouched = manifest.is_some_and(|m| m.active.is_some() && m.epochs_crc == crc);
-                    lost = !vouched && !self.epochs_agree(&read, scanned_from).await?;
+                    let unchanged_since_stop =
+                        manifest.is_some_and(|m| m.active.is_some() && m.epochs_crc == crc);
+                    lost = !unchanged_since_stop && !self.epochs_agree(&read, scanned_from).await?;
                     if !lost {
                         epochs = read;
                     } else if self
@@ -114,7 +115,7 @@ impl<E: Env> Log<E> {
         if self.epochs != known {
             write_epochs(Arc::clone(&self.shared), self.epochs.clone()).await?;
             self.background.persisted_epochs = self.epochs.clone();
-            self.opened_as = None;
+            self.opened_crcs = None;
         }
         Ok(())
     }

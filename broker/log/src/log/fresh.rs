@@ -14,23 +14,23 @@ use bytes::Bytes;
 
 use crate::error::LogError;
 use crate::files::dir::LogDir;
-use crate::files::folder::{Listing, create_fresh, list, read_topic_id};
+use crate::files::folder::{FolderListing, create_fresh, list, read_topic_id};
 use crate::files::index_files::make_indexes;
-use crate::files::shared::Shared;
+use crate::files::shared::LogShared;
 use crate::formats::manifest::Manifest;
 use crate::formats::names;
 use crate::formats::text::{encode_epochs, encode_partition_metadata};
 use crate::log::Log;
-use crate::log::parts::begun_at;
-use crate::reader::view::{LogReader, Mark, View};
+use crate::log::parts::first_segment;
+use crate::reader::view::{LogReader, OffsetMetadata, View};
 use crate::state::config::LogConfig;
 use crate::state::epochs::{EpochStart, LeaderEpochs};
-use crate::state::recorded::Recorded;
-use crate::state::segment::{Head, Segment, Segments};
+use crate::state::log_checkpoint::Recorded;
+use crate::state::segment::{Segment, SegmentSummary, Segments};
 
 /// The log of a partition that nothing was ever appended to. See the module.
 pub struct FreshLog<E: Env> {
-    shared: Arc<Shared<E>>,
+    shared: Arc<LogShared<E>>,
     topic_id: Uuid,
 }
 
@@ -41,20 +41,20 @@ impl<E: Env> FreshLog<E> {
     /// [`LogError::Malformed`] if there is anything in the folder already: nothing was changed then.
     pub async fn create(dir: &LogDir<E>, folder: &str, topic_id: Uuid) -> Result<Self, LogError> {
         let fresh = Self {
-            shared: Arc::new(Shared::new(dir, folder)),
+            shared: Arc::new(LogShared::new(dir, folder)),
             topic_id,
         };
         dir.dir.create_dir(folder).await?;
         let listing = list(&fresh.shared).await?;
-        if let Some(name) = listing.names.iter().find(|name| !is_made_by_begin(name)) {
-            return Err(occupied(folder, name));
+        if let Some(name) = listing.names.iter().find(|name| !is_fresh_file(name)) {
+            return Err(not_empty(folder, name));
         }
         fresh.write_metadata(&listing).await?;
         Ok(fresh)
     }
 
     /// Writes `partition.metadata`, without a sync: Apache Kafka sets a log without it aside.
-    async fn write_metadata(&self, listing: &Listing) -> Result<(), LogError> {
+    async fn write_metadata(&self, listing: &FolderListing) -> Result<(), LogError> {
         let (dir, path) = (&self.shared.dir.dir, self.metadata_path());
         if listing.names.contains(names::PARTITION_METADATA) {
             dir.remove(&path).await?;
@@ -88,9 +88,9 @@ impl<E: Env> FreshLog<E> {
         dir.create_dir(&shared.folder).await?;
         let listing = list(shared).await?;
         // The manifest too, if only the directory's sync failed.
-        let is_other = |name: &&String| !is_made_by_begin(name) && *name != names::MANIFEST;
+        let is_other = |name: &&String| !is_fresh_file(name) && *name != names::MANIFEST;
         if let Some(name) = listing.names.iter().find(is_other) {
-            return Err(occupied(&shared.folder, name));
+            return Err(not_empty(&shared.folder, name));
         }
         let path = names::path(&shared.folder, Offset(0), names::LOG);
         let file = create_fresh(shared, &path).await?;
@@ -104,9 +104,9 @@ impl<E: Env> FreshLog<E> {
         let proof = proof.await?;
         written?;
         dir.sync_dir("").await?;
-        let parts = begun_at(shared, &config, Offset(0), file, proof);
+        let parts = first_segment(shared, &config, Offset(0), file, proof);
         let mut log = Log::assemble(Arc::clone(shared), self.topic_id, config, parts);
-        log.epochs = epochs_from(epoch);
+        log.epochs = epochs_of(epoch);
         log.background.persisted_epochs = log.epochs.clone();
         brokkr_types::reached!("a fresh log began");
         Ok(log)
@@ -124,7 +124,7 @@ impl<E: Env> FreshLog<E> {
                 names::PARTITION_METADATA,
                 encode_partition_metadata(self.topic_id).into(),
             ),
-            (names::EPOCHS, encode_epochs(&epochs_from(epoch)).into()),
+            (names::EPOCHS, encode_epochs(&epochs_of(epoch)).into()),
             (names::MANIFEST, manifest.encode()),
         ]
     }
@@ -136,18 +136,18 @@ impl<E: Env> FreshLog<E> {
             view: Arc::new(View {
                 shared: Arc::clone(&self.shared),
                 sealed: Segments::default(),
-                active: Segment::new(Head::new(start, UnixMillis::NONE)),
+                active: Segment::new(SegmentSummary::new(start, UnixMillis::NONE)),
                 file: None,
                 truncations: 0,
                 log_truncations: 0,
                 gaps: false,
                 log_start: start,
-                high_watermark: Mark {
+                high_watermark: OffsetMetadata {
                     offset: start,
-                    place: None,
+                    position: None,
                 },
                 recent: Box::default(),
-                epochs: epochs_from(epoch),
+                epochs: epochs_of(epoch),
             }),
         }
     }
@@ -161,13 +161,13 @@ impl<E: Env> FreshLog<E> {
     }
 }
 
-fn epochs_from(epoch: LeaderEpoch) -> LeaderEpochs {
+fn epochs_of(epoch: LeaderEpoch) -> LeaderEpochs {
     let start = Offset(0);
     LeaderEpochs::new([EpochStart { epoch, start }])
 }
 
 /// Whether [`FreshLog::begin`] makes a file of this name before the manifest, so that one that failed may have left it.
-fn is_made_by_begin(name: &str) -> bool {
+fn is_fresh_file(name: &str) -> bool {
     match names::parse(name) {
         Some((base, suffix)) => {
             base == Offset(0) && [names::LOG, names::INDEX, names::TIME_INDEX].contains(&suffix)
@@ -176,7 +176,7 @@ fn is_made_by_begin(name: &str) -> bool {
     }
 }
 
-fn occupied(folder: &str, name: &str) -> LogError {
+fn not_empty(folder: &str, name: &str) -> LogError {
     LogError::Malformed {
         file: folder.into(),
         what: format!("there is something already: {name}; move the folder away, or open what is in it"),
@@ -195,7 +195,7 @@ impl<E: Env> LogDir<E> {
         topic_id: Uuid,
         recorded: &Recorded,
     ) -> Result<Option<FreshLog<E>>, LogError> {
-        let shared = Arc::new(Shared::new(self, folder));
+        let shared = Arc::new(LogShared::new(self, folder));
         let Some(listing) = fresh_listing(&shared, &recorded.of(topic_id)).await? else {
             return Ok(None);
         };
@@ -211,7 +211,7 @@ impl<E: Env> LogDir<E> {
     /// # Errors
     /// The folder can't be read.
     pub async fn is_fresh(&self, folder: &str, recorded: &Recorded) -> Result<bool, LogError> {
-        let shared = Shared::new(self, folder);
+        let shared = LogShared::new(self, folder);
         Ok(fresh_listing(&shared, recorded).await?.is_some())
     }
 
@@ -231,13 +231,16 @@ impl<E: Env> LogDir<E> {
 }
 
 /// What is in a folder, if that is no more than a fresh log has.
-async fn fresh_listing<E: Env>(shared: &Shared<E>, recorded: &Recorded) -> Result<Option<Listing>, LogError> {
+async fn fresh_listing<E: Env>(
+    shared: &LogShared<E>,
+    recorded: &Recorded,
+) -> Result<Option<FolderListing>, LogError> {
     let was_durable = recorded.recovery_point.is_some_and(|point| point > Offset(0));
     if recorded.foreign || was_durable || recorded.truncations > 0 {
         return Ok(None);
     }
     let listing = list(shared).await?;
-    if !listing.names.iter().all(|name| is_made_by_begin(name)) {
+    if !listing.names.iter().all(|name| is_fresh_file(name)) {
         return Ok(None);
     }
     if listing.logs.contains(&Offset(0)) {

@@ -6,26 +6,26 @@ use std::sync::Arc;
 use brokkr_env::{Env, File, Rng};
 use brokkr_types::{LeaderEpoch, Offset, Uuid};
 
-use crate::files::shared::Shared;
-use crate::log::jobs::Background;
+use crate::files::shared::LogShared;
+use crate::log::background_work::BackgroundWork;
 use crate::log::parts::draw_jitter;
 use crate::log::pipeline::Pipeline;
-use crate::log::staged::Undo;
-use crate::reader::view::{Boundary, LogReader, Mark, View};
+use crate::log::staged::StagedUndo;
+use crate::reader::view::{Boundary, LogReader, OffsetMetadata, View};
 use crate::state::ackable::AckableOffset;
 use crate::state::config::LogConfig;
 use crate::state::epochs::{EpochEnd, LeaderEpochs};
+use crate::state::producers::ProducerUsage;
 use crate::state::producers::Producers;
-use crate::state::producers::Taken;
-use crate::state::segment::{Segment, Segments, Tip};
+use crate::state::segment::{Segment, SegmentBuilder, Segments};
 
 pub(crate) mod append;
 pub(crate) mod background;
+pub(crate) mod background_work;
 pub(crate) mod close;
 pub(crate) mod drive;
 pub(crate) mod epochs;
 pub(crate) mod fresh;
-pub(crate) mod jobs;
 pub(crate) mod open;
 pub(crate) mod parts;
 pub(crate) mod pipeline;
@@ -44,7 +44,7 @@ const RECENT_MAX: usize = 32;
 /// Methods that are not `async` never wait; those that are wait for the disk and are not cancel-safe, but for
 /// [`Log::next_event`].
 pub struct Log<E: Env> {
-    pub(crate) shared: Arc<Shared<E>>,
+    pub(crate) shared: Arc<LogShared<E>>,
     pub(crate) topic_id: Uuid,
     pub(crate) config: LogConfig,
     pub(crate) rng: Rng,
@@ -54,33 +54,33 @@ pub struct Log<E: Env> {
     pub(crate) active: Segment,
     pub(crate) file: File<E>,
     pub(crate) log_start: Offset,
-    pub(crate) high_watermark: Mark,
+    pub(crate) high_watermark: OffsetMetadata,
     pub(crate) recent: VecDeque<Boundary>,
     pub(crate) durable_end: Offset,
     pub(crate) ackable: AckableOffset,
 
     // As staged: what the next batch is judged by.
-    pub(crate) tip: Tip,
+    pub(crate) builder: SegmentBuilder,
     pub(crate) producers: Producers,
     /// What they take of the room that all logs share.
-    pub(crate) producer_room: Taken,
+    pub(crate) producer_budget: ProducerUsage,
     pub(crate) epochs: LeaderEpochs,
     /// What takes back the batches that can't be acknowledged yet, oldest first.
-    pub(crate) undo: VecDeque<Undo>,
+    pub(crate) undo: VecDeque<StagedUndo>,
 
     pub(crate) pipeline: Pipeline<E>,
-    pub(crate) background: Background,
+    pub(crate) background: BackgroundWork,
 
     // Of the manifest.
     pub(crate) truncations: u64,
-    pub(crate) cut_to: Offset,
+    pub(crate) truncated_to: Offset,
     /// Whether offsets may be missing in it: see [`Log::allow_gaps`].
     pub(crate) gaps: bool,
     /// After a clean stop, the CRC-32s of `leader-epoch-checkpoint` and of the manifest that it left: as long as the manifest would
     /// be the same again, nothing has to be written to close.
-    pub(crate) opened_as: Option<(u32, u32)>,
+    pub(crate) opened_crcs: Option<(u32, u32)>,
     /// A snapshot that is not at a segment's base: a clean stop's.
-    pub(crate) loose_snapshot: Option<Offset>,
+    pub(crate) clean_stop_snapshot: Option<Offset>,
 
     /// The snapshot handed out last, as long as it is right.
     pub(crate) view: Option<Arc<View<E>>>,
@@ -114,12 +114,12 @@ impl<E: Env> Log<E> {
 
     /// Where the next batch goes: the end of what is staged.
     pub fn log_end(&self) -> Offset {
-        self.tip.head.next
+        self.builder.summary.next
     }
 
     /// The end of what is written.
     pub fn written_end(&self) -> Offset {
-        self.active.head.next
+        self.active.summary.next
     }
 
     /// The end of what survives power loss.
@@ -140,12 +140,12 @@ impl<E: Env> Log<E> {
     /// Sets the high watermark, which its owner decides. Kept within what is served and what is written.
     pub fn set_high_watermark(&mut self, offset: Offset) {
         let offset = offset.max(self.log_start).min(self.written_end());
-        if offset == self.high_watermark.offset && self.high_watermark.place.is_some() {
+        if offset == self.high_watermark.offset && self.high_watermark.position.is_some() {
             return;
         }
         let found = self.recent.iter().rev().find(|b| b.offset == offset);
-        let place = found.map(|b| (self.active.head.base, b.position));
-        self.high_watermark = Mark { offset, place };
+        let position = found.map(|b| (self.active.summary.base, b.position));
+        self.high_watermark = OffsetMetadata { offset, position };
         self.view = None;
     }
 
@@ -171,7 +171,7 @@ impl<E: Env> Log<E> {
 
     /// Bytes of all its segments.
     pub fn size_bytes(&self) -> u64 {
-        self.sealed.iter().map(|s| s.head.size).sum::<u64>() + self.active.head.size
+        self.sealed.iter().map(|s| s.summary.size).sum::<u64>() + self.active.summary.size
     }
 
     /// Why nothing is appended any more until restart, if so.

@@ -9,25 +9,25 @@ use brokkr_types::{Offset, Uuid};
 use super::replay;
 use crate::error::{Damage, LogError};
 use crate::files::dir::LogDir;
-use crate::files::folder::{Listing, list, read_manifest, read_topic_id, replace};
-use crate::files::index_files::indexes_agree;
-use crate::files::segment_scan::is_of_this_log;
-use crate::files::shared::Shared;
-use crate::formats::manifest::{Cutting, Manifest};
+use crate::files::folder::{FolderListing, list, read_manifest, read_topic_id, replace};
+use crate::files::index_files::check_indexes;
+use crate::files::segment_scan::verify_first_batch;
+use crate::files::shared::LogShared;
+use crate::formats::manifest::{Manifest, PendingTruncation};
 use crate::formats::names;
 use crate::formats::text::encode_partition_metadata;
 use crate::log::Log;
-use crate::log::jobs::Background;
-use crate::log::parts::{Parts, begin_at, draw_jitter};
+use crate::log::background_work::BackgroundWork;
+use crate::log::parts::{LogParts, create_first_segment, draw_jitter};
 use crate::log::pipeline::Pipeline;
-use crate::log::recovery::{Recovered, Recovery, recover};
-use crate::reader::view::{Boundary, Mark};
+use crate::log::recovery::{RecoveredLog, Recovery, recover};
+use crate::reader::view::{Boundary, OffsetMetadata};
 use crate::state::ackable::AckableOffset;
 use crate::state::config::LogConfig;
 use crate::state::epochs::LeaderEpochs;
+use crate::state::log_checkpoint::Recorded;
 use crate::state::producers::Producers;
-use crate::state::recorded::Recorded;
-use crate::state::segment::{Segment, SegmentInfo, Tip};
+use crate::state::segment::{Segment, SegmentBuilder, SegmentInfo};
 
 impl<E: Env> Log<E> {
     /// Makes the log of a partition that was never here, at offset 0. Durable when this returns.
@@ -40,7 +40,7 @@ impl<E: Env> Log<E> {
         topic_id: Uuid,
         config: LogConfig,
     ) -> Result<Self, LogError> {
-        let shared = Arc::new(Shared::new(dir, folder));
+        let shared = Arc::new(LogShared::new(dir, folder));
         dir.dir.create_dir(folder).await?;
         dir.dir.sync_dir("").await?;
         if let Some(name) = list(&shared).await?.names.first() {
@@ -57,7 +57,7 @@ impl<E: Env> Log<E> {
             encode_partition_metadata(topic_id).into(),
         )
         .await?;
-        let parts = begin_at(&shared, &config, Offset(0)).await?;
+        let parts = create_first_segment(&shared, &config, Offset(0)).await?;
         let log = Self::assemble(shared, topic_id, config, parts);
         replace(&log.shared, names::MANIFEST, log.manifest().encode()).await?;
         Ok(log)
@@ -74,7 +74,7 @@ impl<E: Env> Log<E> {
         config: LogConfig,
         recorded: &Recorded,
     ) -> Result<(Self, Recovery), LogError> {
-        let shared = Arc::new(Shared::new(dir, folder));
+        let shared = Arc::new(LogShared::new(dir, folder));
         if !recorded.clean {
             // BEFORE anything is done about what is read here: a life that was killed may have left names that the next power
             // loss takes back, the folder's own among them. A manifest that is acted upon must not become an older one.
@@ -89,16 +89,16 @@ impl<E: Env> Log<E> {
             false => read_manifest(&shared, &listing).await?,
         };
         if let Some(manifest) = &manifest {
-            topic_id = manifest.belongs_to(&shared.folder, topic_id)?;
+            topic_id = manifest.check_identity(&shared.folder, topic_id)?;
         }
         let mut recorded = recorded.of(topic_id);
         if recorded.foreign && !recorded.compacted {
-            let sealed_to = sealed_before(&shared, &listing, topic_id).await?;
+            let sealed_to = durable_end_of_sealed(&shared, &listing, topic_id).await?;
             recorded.recovery_point = recorded.recovery_point.max(sealed_to);
         }
         let recorded = &recorded;
         if let Some(manifest) = &manifest {
-            manifest.is_current(&shared.folder, recorded)?;
+            manifest.check_not_older(&shared.folder, recorded)?;
         }
         let clean = match &manifest {
             Some(manifest) if recorded.clean => {
@@ -115,7 +115,7 @@ impl<E: Env> Log<E> {
                 },
             ),
             None => {
-                let Recovered { parts, recovery } =
+                let RecoveredLog { parts, recovery } =
                     recover(&shared, &config, recorded, manifest.as_ref(), &mut listing).await?;
                 (parts, recovery)
             }
@@ -124,20 +124,20 @@ impl<E: Env> Log<E> {
         let mut log = Self::assemble(shared, topic_id, config, parts);
         log.truncations = recorded.truncations;
         // In a log of ours that lost its manifest recovery refuses gaps.
-        let is_ours = recorded.recovery_point.is_some() && !recorded.foreign;
-        log.gaps = manifest.as_ref().map_or(!is_ours, |m| m.gaps);
+        let is_own_log = recorded.recovery_point.is_some() && !recorded.foreign;
+        log.gaps = manifest.as_ref().map_or(!is_own_log, |m| m.gaps);
         if let Some(manifest) = &manifest {
             if recovery.clean {
-                log.opened_as = Some((manifest.epochs_crc, crc32fast::hash(&manifest.encode())));
+                log.opened_crcs = Some((manifest.epochs_crc, crc32fast::hash(&manifest.encode())));
             }
             log.truncations = log.truncations.max(manifest.truncations);
-            log.cut_to = manifest.cut_to;
+            log.truncated_to = manifest.truncated_to;
         }
-        log.shared.standing.truncated(log.truncations);
-        log.shared.standing.started_at(log.log_start);
+        log.shared.status.set_truncations(log.truncations);
+        log.shared.status.set_log_start(log.log_start);
         log.load_epochs(&listing, scanned_from, manifest.as_ref()).await?;
         replay::load_producers(&mut log, &listing, &mut recovery).await?;
-        log.keep_producers_in_room();
+        log.enforce_producer_budget();
         if !recovery.clean {
             replace(&log.shared, names::MANIFEST, log.manifest().encode()).await?;
         }
@@ -155,37 +155,37 @@ impl<E: Env> Log<E> {
     }
 
     pub(crate) fn assemble(
-        shared: Arc<Shared<E>>,
+        shared: Arc<LogShared<E>>,
         topic_id: Uuid,
         config: LogConfig,
-        parts: Parts<E>,
+        parts: LogParts<E>,
     ) -> Self {
-        let Parts {
+        let LogParts {
             sealed,
             active,
             file,
-            tip,
+            builder,
             log_start,
             proof,
             ..
         } = parts;
-        let (end, size, base) = (active.head.next, active.head.size, active.head.base);
+        let (end, size, base) = (active.summary.next, active.summary.size, active.summary.base);
         let ackable = match proof {
-            Some(proof) => AckableOffset::proven(&proof, &file, size, end),
+            Some(proof) => AckableOffset::from_proof(&proof, &file, size, end),
             None => AckableOffset::closed(end),
         };
         Self {
             rng: shared.dir.env.rng("log"),
-            producer_room: shared.dir.producer_room.taken(),
+            producer_budget: shared.dir.producer_budget.usage(),
             shared,
             topic_id,
             config,
             sealed,
             file,
             log_start,
-            high_watermark: Mark {
+            high_watermark: OffsetMetadata {
                 offset: log_start,
-                place: None,
+                position: None,
             },
             recent: VecDeque::from([Boundary {
                 offset: end,
@@ -193,17 +193,17 @@ impl<E: Env> Log<E> {
             }]),
             durable_end: end,
             ackable,
-            tip,
+            builder,
             producers: Producers::default(),
             epochs: LeaderEpochs::default(),
             undo: VecDeque::new(),
-            pipeline: Pipeline::new(&active.head),
-            background: Background::new(LeaderEpochs::default()),
+            pipeline: Pipeline::new(&active.summary),
+            background: BackgroundWork::new(LeaderEpochs::default()),
             truncations: 0,
-            cut_to: base,
+            truncated_to: base,
             gaps: false,
-            opened_as: None,
-            loose_snapshot: None,
+            opened_crcs: None,
+            clean_stop_snapshot: None,
             view: None,
             active,
         }
@@ -219,46 +219,49 @@ impl<E: Env> Log<E> {
         .await?;
         self.topic_id = topic_id;
         // It is not the manifest of a clean stop any more.
-        self.opened_as = None;
+        self.opened_crcs = None;
         Ok(replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?)
     }
 }
 
 /// After a clean stop: everything is as the manifest says. `None` if it is not, and recovery has to look.
 async fn open_clean<E: Env>(
-    shared: &Arc<Shared<E>>,
+    shared: &Arc<LogShared<E>>,
     config: &LogConfig,
     recorded: &Recorded,
     manifest: &Manifest,
-    listing: &Listing,
-) -> Result<Option<Parts<E>>, LogError> {
-    let Some(info) = manifest.active.filter(|_| manifest.cutting == Cutting::No) else {
+    listing: &FolderListing,
+) -> Result<Option<LogParts<E>>, LogError> {
+    let Some(info) = manifest
+        .active
+        .filter(|_| manifest.pending_truncation == PendingTruncation::None)
+    else {
         return Ok(None);
     };
     // What was recorded of that stop says the same, or one of both files is of another time.
-    let said = (recorded.recovery_point, recorded.log_start, recorded.truncations);
-    if said != (Some(info.head.next), manifest.log_start, manifest.truncations) {
+    let recorded_state = (recorded.recovery_point, recorded.log_start, recorded.truncations);
+    if recorded_state != (Some(info.summary.next), manifest.log_start, manifest.truncations) {
         return Ok(None);
     }
-    let mut expected: BTreeSet<Offset> = manifest.sealed.iter().map(|s| s.head.base).collect();
-    expected.insert(info.head.base);
-    if expected != listing.logs || !sealed_are_whole(shared, manifest).await? {
+    let mut expected: BTreeSet<Offset> = manifest.sealed.iter().map(|s| s.summary.base).collect();
+    expected.insert(info.summary.base);
+    if expected != listing.logs || !sealed_sizes_match(shared, manifest).await? {
         return Ok(None);
     }
     let file = shared
         .dir
         .dir
-        .open(&names::path(&shared.folder, info.head.base, names::LOG))
+        .open(&names::path(&shared.folder, info.summary.base, names::LOG))
         .await?;
-    if file.len() != info.head.size {
+    if file.len() != info.summary.size {
         return Ok(None);
     }
-    is_of_this_log(&file, &info.head, names::MANIFEST).await?;
-    let Some(last_time) = indexes_agree(shared, &info).await? else {
+    verify_first_batch(&file, &info.summary, names::MANIFEST).await?;
+    let Some(last_time) = check_indexes(shared, &info).await? else {
         return Ok(None);
     };
     let jitter = draw_jitter(&shared.dir.env.rng("log"), config);
-    Ok(Some(Parts {
+    Ok(Some(LogParts {
         sealed: Arc::new(
             manifest
                 .sealed
@@ -268,10 +271,10 @@ async fn open_clean<E: Env>(
         ),
         active: Segment::sealed(info),
         file,
-        tip: Tip::loaded(info, last_time, jitter),
+        builder: SegmentBuilder::loaded(info, last_time, jitter),
         log_start: manifest.log_start,
         proof: None,
-        scanned_from: info.head.next,
+        scanned_from: info.summary.next,
     }))
 }
 
@@ -280,21 +283,24 @@ async fn open_clean<E: Env>(
 ///
 /// # Errors
 /// One is missing behind the first, shorter, or another log's.
-async fn sealed_before<E: Env>(
-    shared: &Shared<E>,
-    listing: &Listing,
+async fn durable_end_of_sealed<E: Env>(
+    shared: &LogShared<E>,
+    listing: &FolderListing,
     topic_id: Uuid,
 ) -> Result<Option<Offset>, LogError> {
     let Some(manifest) = read_manifest(shared, listing).await? else {
         return Ok(None);
     };
     let is_of_it = manifest.topic_id == topic_id && manifest.partition == shared.partition();
-    let (Some(first), true) = (listing.logs.first(), is_of_it && manifest.cutting == Cutting::No) else {
+    let (Some(first), true) = (
+        listing.logs.first(),
+        is_of_it && manifest.pending_truncation == PendingTruncation::None,
+    ) else {
         return Ok(None);
     };
     let all = manifest.sealed.iter().chain(&manifest.active);
-    for SegmentInfo { head, .. } in all.filter(|s| s.head.base >= *first) {
-        let path = names::path(&shared.folder, head.base, names::LOG);
+    for SegmentInfo { summary, .. } in all.filter(|s| s.summary.base >= *first) {
+        let path = names::path(&shared.folder, summary.base, names::LOG);
         let damage = |position, what: &str| {
             let what = format!(
                 "{what} than brokkr-manifest says, which is of a time before another broker had the directory"
@@ -302,21 +308,23 @@ async fn sealed_before<E: Env>(
             LogError::Damaged(Damage {
                 file: path.clone(),
                 position,
-                offset: head.base,
+                offset: summary.base,
                 what,
             })
         };
-        if !listing.logs.contains(&head.base) {
+        if !listing.logs.contains(&summary.base) {
             return Err(damage(0, "it is missing: fewer segments are there"));
         }
         let file = shared.dir.files.open(&path).await?;
-        if file.len() < head.size {
+        if file.len() < summary.size {
             return Err(damage(file.len(), "it is shorter"));
         }
-        is_of_this_log(&file, head, names::MANIFEST).await?;
+        verify_first_batch(&file, summary, names::MANIFEST).await?;
     }
     Ok(Some(
-        manifest.active.map_or(manifest.rest, |active| active.head.next),
+        manifest
+            .active
+            .map_or(manifest.unlisted_base, |active| active.summary.next),
     ))
 }
 
@@ -324,14 +332,14 @@ async fn sealed_before<E: Env>(
 ///
 /// # Errors
 /// One is another log's.
-async fn sealed_are_whole<E: Env>(shared: &Shared<E>, manifest: &Manifest) -> Result<bool, LogError> {
-    for SegmentInfo { head, .. } in &manifest.sealed {
-        let path = names::path(&shared.folder, head.base, names::LOG);
+async fn sealed_sizes_match<E: Env>(shared: &LogShared<E>, manifest: &Manifest) -> Result<bool, LogError> {
+    for SegmentInfo { summary, .. } in &manifest.sealed {
+        let path = names::path(&shared.folder, summary.base, names::LOG);
         let file = shared.dir.files.open(&path).await?;
-        if file.len() != head.size {
+        if file.len() != summary.size {
             return Ok(false);
         }
-        is_of_this_log(&file, head, names::MANIFEST).await?;
+        verify_first_batch(&file, summary, names::MANIFEST).await?;
     }
     Ok(true)
 }

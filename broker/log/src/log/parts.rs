@@ -8,17 +8,17 @@ use brokkr_types::Offset;
 use crate::error::LogError;
 use crate::files::folder::create_fresh;
 use crate::files::index_files::make_indexes;
-use crate::files::shared::Shared;
+use crate::files::shared::LogShared;
 use crate::formats::names;
 use crate::state::config::LogConfig;
-use crate::state::segment::{Head, Segment, Segments, Tip};
+use crate::state::segment::{Segment, SegmentBuilder, SegmentSummary, Segments};
 
 /// The parts of a log that was opened.
-pub(crate) struct Parts<E: Env> {
+pub(crate) struct LogParts<E: Env> {
     pub(crate) sealed: Segments,
     pub(crate) active: Segment,
     pub(crate) file: File<E>,
-    pub(crate) tip: Tip,
+    pub(crate) builder: SegmentBuilder,
     pub(crate) log_start: Offset,
     /// The proof that all of it is durable; without one a clean stop vouches.
     pub(crate) proof: Option<Durable>,
@@ -27,33 +27,33 @@ pub(crate) struct Parts<E: Env> {
 }
 
 /// A first, empty segment at `base`, durable.
-pub(crate) async fn begin_at<E: Env>(
-    shared: &Arc<Shared<E>>,
+pub(crate) async fn create_first_segment<E: Env>(
+    shared: &Arc<LogShared<E>>,
     config: &LogConfig,
     base: Offset,
-) -> Result<Parts<E>, LogError> {
+) -> Result<LogParts<E>, LogError> {
     let path = names::path(&shared.folder, base, names::LOG);
     let file = create_fresh(shared, &path).await?;
     let proof = file.sync().await?;
     make_indexes(shared, base).await?;
-    Ok(begun_at(shared, config, base, file, proof))
+    Ok(first_segment(shared, config, base, file, proof))
 }
 
 /// The parts of a log whose first, empty segment is `file`.
-pub(crate) fn begun_at<E: Env>(
-    shared: &Shared<E>,
+pub(crate) fn first_segment<E: Env>(
+    shared: &LogShared<E>,
     config: &LogConfig,
     base: Offset,
     file: File<E>,
     proof: Durable,
-) -> Parts<E> {
+) -> LogParts<E> {
     let created = shared.dir.env.wall();
-    let tip = Tip::new(base, created, draw_jitter(&shared.dir.env.rng("log"), config));
-    Parts {
+    let builder = SegmentBuilder::new(base, created, draw_jitter(&shared.dir.env.rng("log"), config));
+    LogParts {
         sealed: Segments::default(),
-        active: Segment::new(Head::new(base, created)),
+        active: Segment::new(SegmentSummary::new(base, created)),
         file,
-        tip,
+        builder,
         log_start: base,
         proof: Some(proof),
         scanned_from: base,

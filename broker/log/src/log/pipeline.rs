@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use brokkr_env::{Durable, Env, Error, File, Result, Submitted};
 use brokkr_types::{Instant, Offset};
 
-use crate::log::staged::{Group, RollPlan};
+use crate::log::staged::{RollPlan, WriteGroup};
 use crate::state::ackable::AckableOffset;
-use crate::state::segment::Head;
+use crate::state::segment::SegmentSummary;
 
 /// Less than this is not written while a sync is in flight: more may come to go with it, and it would wait for the next sync
 /// all the same.
@@ -50,13 +50,13 @@ impl<T> InFlight<T> {
 
 pub(crate) struct Pipeline<E: Env> {
     /// What waits to be written, by segment.
-    pub(crate) groups: VecDeque<Group>,
+    pub(crate) groups: VecDeque<WriteGroup>,
     /// Bytes and batches of the groups and of the write in flight.
     pub(crate) staged_bytes: usize,
     pub(crate) staged_batches: usize,
-    pub(crate) writing: Option<(Submitted<()>, Group)>,
-    pub(crate) syncing: Option<Syncing>,
-    pub(crate) rolling: Option<Rolling<E>>,
+    pub(crate) writing: Option<(Submitted<()>, WriteGroup)>,
+    pub(crate) syncing: Option<SyncInFlight>,
+    pub(crate) rolling: Option<RollInFlight<E>>,
     /// The active segment once the write in flight has ended.
     pub(crate) submitted: (Offset, u64),
     /// Where `flush.messages` is not 1: records written since the last sync began, and when one is due.
@@ -70,9 +70,9 @@ pub(crate) struct Pipeline<E: Env> {
     pub(crate) broken: Option<Error>,
 }
 
-pub(crate) type Rolling<E> = (InFlight<Result<Rolled<E>>>, Box<RollPlan>);
+pub(crate) type RollInFlight<E> = (InFlight<Result<RollResult<E>>>, Box<RollPlan>);
 
-pub(crate) struct Syncing {
+pub(crate) struct SyncInFlight {
     pub(crate) handle: Submitted<Durable>,
     /// What came of it, where the end of a write before it was not seen yet.
     pub(crate) ended: Option<Result<Durable>>,
@@ -82,7 +82,7 @@ pub(crate) struct Syncing {
 }
 
 impl<E: Env> Pipeline<E> {
-    pub(crate) fn new(head: &Head) -> Self {
+    pub(crate) fn new(summary: &SegmentSummary) -> Self {
         Self {
             groups: VecDeque::new(),
             staged_bytes: 0,
@@ -90,7 +90,7 @@ impl<E: Env> Pipeline<E> {
             writing: None,
             syncing: None,
             rolling: None,
-            submitted: (head.next, head.size),
+            submitted: (summary.next, summary.size),
             unsynced_records: 0,
             flush_timer: None,
             flush_due: false,
@@ -101,25 +101,25 @@ impl<E: Env> Pipeline<E> {
     }
 
     /// The group that the next batch goes into; the segment stands at `head`.
-    pub(crate) fn last_group(&mut self, head: Head) -> &mut Group {
+    pub(crate) fn last_group(&mut self, summary: SegmentSummary) -> &mut WriteGroup {
         if self.groups.is_empty() {
-            self.groups.push_back(Group::new(head, None));
+            self.groups.push_back(WriteGroup::new(summary, None));
         }
         self.groups.back_mut().expect("one was put there")
     }
 
     /// After something other than an append changed the active segment.
-    pub(crate) fn restart_at(&mut self, head: &Head) {
-        self.submitted = (head.next, head.size);
+    pub(crate) fn reset_submitted(&mut self, summary: &SegmentSummary) {
+        self.submitted = (summary.next, summary.size);
     }
 
     /// After a truncation: what was not heard yet speaks of offsets that are other batches' now.
-    pub(crate) fn forget_events(&mut self) {
+    pub(crate) fn clear_events(&mut self) {
         self.events.clear();
     }
 
     /// Whether what is staged is to be written while a sync is in flight: it is much, or nothing is gained by waiting.
-    pub(crate) fn worth_a_write(&self) -> bool {
+    pub(crate) fn should_write_beside_sync(&self) -> bool {
         self.groups.len() > 1
             || self
                 .groups
@@ -127,7 +127,7 @@ impl<E: Env> Pipeline<E> {
                 .is_some_and(|g| g.bytes >= WRITE_BESIDE_SYNC_MIN)
     }
 
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.groups.is_empty()
             && self.writing.is_none()
             && self.syncing.is_none()
@@ -142,7 +142,7 @@ impl<E: Env> Pipeline<E> {
 }
 
 /// The new segment's file, and the proof that the old one is durable.
-pub(crate) struct Rolled<E: Env> {
+pub(crate) struct RollResult<E: Env> {
     pub(crate) old: Durable,
     pub(crate) file: File<E>,
 }

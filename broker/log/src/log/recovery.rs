@@ -26,18 +26,18 @@ use bytes::Bytes;
 
 use crate::error::{Damage, LogError};
 use crate::files::checkpoint::CHECKPOINT;
-use crate::files::folder::{Listing, remove_if_there, remove_snapshot, replace};
-use crate::files::index_files::indexes_agree;
-use crate::files::scan::{SCAN_BYTES, Scan, ScanError};
-use crate::files::segment_scan::{SegmentScan, is_of_this_log, rebuild_indexes};
-use crate::files::shared::Shared;
-use crate::formats::manifest::{Cutting, Manifest};
+use crate::files::folder::{FolderListing, remove_if_there, remove_snapshot, replace};
+use crate::files::index_files::check_indexes;
+use crate::files::scan::{BatchScan, SCAN_BYTES, ScanError};
+use crate::files::segment_scan::{ScannedSegment, rebuild_indexes, verify_first_batch};
+use crate::files::shared::LogShared;
+use crate::formats::manifest::{Manifest, PendingTruncation};
 use crate::formats::names;
-use crate::log::parts::{Parts, begin_at, draw_jitter};
-use crate::state::chain::{Chain, Gaps};
+use crate::log::parts::{LogParts, create_first_segment, draw_jitter};
+use crate::state::batch_chain::{BatchChain, OffsetGaps};
 use crate::state::config::LogConfig;
-use crate::state::recorded::Recorded;
-use crate::state::segment::{Head, Segment, SegmentInfo, Tip};
+use crate::state::log_checkpoint::Recorded;
+use crate::state::segment::{Segment, SegmentBuilder, SegmentInfo, SegmentSummary};
 
 /// What opening a log came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -60,22 +60,22 @@ pub struct Recovery {
     pub replayed_batches: u64,
 }
 
-pub(crate) struct Recovered<E: Env> {
-    pub(crate) parts: Parts<E>,
+pub(crate) struct RecoveredLog<E: Env> {
+    pub(crate) parts: LogParts<E>,
     pub(crate) recovery: Recovery,
 }
 
 struct Recoverer<'a, E: Env> {
-    shared: &'a Arc<Shared<E>>,
+    shared: &'a Arc<LogShared<E>>,
     config: &'a LogConfig,
     /// Below it nothing is cut.
     point: Offset,
     /// Whether a batch ended at the point when that was recorded, and no offset before it was missing for another one.
     point_is_exact: bool,
     /// Where a truncation that was interrupted has to end.
-    cut_to: Option<Offset>,
+    truncated_to: Option<Offset>,
     /// Where the next batch may stand.
-    chain: Chain,
+    chain: BatchChain,
     /// Another broker closed the log cleanly: nothing of it is written anew or cut, what is wrong is damage.
     closed: bool,
     /// Offsets that are missing where no compaction took them, and where the first of them is.
@@ -84,8 +84,8 @@ struct Recoverer<'a, E: Env> {
 }
 
 /// A segment that was scanned.
-struct Scanned<E: Env> {
-    index: SegmentScan,
+struct RecoveredSegment<E: Env> {
+    index: ScannedSegment,
     file: File<E>,
     proof: Durable,
     /// Whether the log goes on behind it.
@@ -94,41 +94,45 @@ struct Scanned<E: Env> {
 
 /// Recovers a log that was not stopped cleanly.
 pub(crate) async fn recover<E: Env>(
-    shared: &Arc<Shared<E>>,
+    shared: &Arc<LogShared<E>>,
     config: &LogConfig,
     recorded: &Recorded,
     manifest: Option<&Manifest>,
-    listing: &mut Listing,
-) -> Result<Recovered<E>, LogError> {
+    listing: &mut FolderListing,
+) -> Result<RecoveredLog<E>, LogError> {
     let unlisted = manifest.is_none();
     // Closing it proved that, though the stop was not a clean one.
     let closed_at = manifest
-        .filter(|m| m.cutting == Cutting::No)
-        .and_then(|m| Some(m.active?.head.next));
+        .filter(|m| m.pending_truncation == PendingTruncation::None)
+        .and_then(|m| Some(m.active?.summary.next));
     let manifest = &match manifest {
         Some(manifest) => manifest.clone(),
-        None => unlisted_manifest(shared, recorded, listing)?,
+        None => manifest_without_file(shared, recorded, listing)?,
     };
     let first_base = manifest.first_base;
     let mut point = recorded.recovery_point.unwrap_or(first_base).max(first_base);
     if recorded.truncations < manifest.truncations {
-        point = point.min(manifest.cut_to.max(first_base));
+        point = point.min(manifest.truncated_to.max(first_base));
     }
     let point = closed_at.map_or(point, |at| at.max(point));
     // Without a manifest a gap in a log of ours may be a lost segment; in one of Kafka's nobody can tell.
     let gaps = match unlisted {
-        false if manifest.gaps => Gaps::InSegments,
-        false => Gaps::None,
-        true if recorded.recovery_point.is_some() && !recorded.foreign => Gaps::Refused,
-        true => Gaps::Legal,
+        false if manifest.gaps => OffsetGaps::WithinSegments,
+        false => OffsetGaps::None,
+        true if recorded.recovery_point.is_some() && !recorded.foreign => OffsetGaps::Refused,
+        true => OffsetGaps::Allowed,
     };
     let mut recoverer = Recoverer {
         shared,
         config,
         point,
         point_is_exact: !unlisted && !recorded.foreign && recorded.truncations == manifest.truncations,
-        cut_to: (manifest.cutting != Cutting::No).then_some(manifest.cut_to),
-        chain: Chain::new(manifest.sealed.last().map_or(first_base, |s| s.head.next), gaps),
+        truncated_to: (manifest.pending_truncation != PendingTruncation::None)
+            .then_some(manifest.truncated_to),
+        chain: BatchChain::new(
+            manifest.sealed.last().map_or(first_base, |s| s.summary.next),
+            gaps,
+        ),
         closed: recorded.foreign && recorded.clean,
         missing: None,
         recovery: Recovery::default(),
@@ -138,7 +142,7 @@ pub(crate) async fn recover<E: Env>(
     }
     recoverer.remove_leftovers(manifest, listing).await?;
     // Closed, though the stop was not a clean one.
-    let closed = manifest.active.map(|s| (s.head.base, s.head.first_crc));
+    let closed = manifest.active.map(|s| (s.summary.base, s.summary.first_crc));
     recoverer.check_active(closed, names::MANIFEST, listing).await?;
     if recorded.truncations == manifest.truncations {
         recoverer
@@ -151,16 +155,16 @@ pub(crate) async fn recover<E: Env>(
     }
     let scanned_from = recoverer.chain.next;
     // A compacted segment's batches may end before that.
-    recoverer.chain.next = recoverer.chain.next.max(manifest.rest);
+    recoverer.chain.next = recoverer.chain.next.max(manifest.unlisted_base);
     let mut parts = recoverer.scan_rest(&mut sealed, listing).await?;
     // It only rises between truncations; the manifest is older than what was recorded where an older file came back.
     let log_start = match recorded.truncations < manifest.truncations {
         true => manifest.log_start,
         false => recorded.log_start.max(manifest.log_start),
     };
-    if log_start > parts.active.head.next {
+    if log_start > parts.active.summary.next {
         parts = recoverer
-            .begin_anew(manifest, &mut sealed, &parts, log_start)
+            .restart_at(manifest, &mut sealed, &parts, log_start)
             .await?;
     }
     if let Some((count, first)) = recoverer
@@ -172,12 +176,12 @@ pub(crate) async fn recover<E: Env>(
             tracing::warn!(folder, count, %first, "offsets are missing that no compaction is known to have taken");
         }
     }
-    let end = parts.active.head.next;
+    let end = parts.active.summary.next;
     parts.sealed = Arc::new(sealed);
     parts.log_start = log_start;
     parts.scanned_from = scanned_from.min(end);
     // A log that was to begin anew begins without producers, too (P10).
-    let keep = if manifest.cutting == Cutting::All {
+    let keep = if manifest.pending_truncation == PendingTruncation::All {
         Offset(-1)
     } else {
         end
@@ -187,17 +191,17 @@ pub(crate) async fn recover<E: Env>(
     }
     recoverer.remove_orphans(&parts, listing).await?;
     shared.dir.dir.sync_dir(&shared.folder).await?;
-    Ok(Recovered {
+    Ok(RecoveredLog {
         parts,
         recovery: recoverer.recovery,
     })
 }
 
 /// What stands for the manifest of a log that has none: its first file is its first segment, and all of it is scanned.
-fn unlisted_manifest<E: Env>(
-    shared: &Shared<E>,
+fn manifest_without_file<E: Env>(
+    shared: &LogShared<E>,
     recorded: &Recorded,
-    listing: &Listing,
+    listing: &FolderListing,
 ) -> Result<Manifest, LogError> {
     let first_base = listing.logs.first().copied().unwrap_or(recorded.log_start);
     // Kafka notes a start only where it is not that of the first segment.
@@ -211,9 +215,9 @@ fn unlisted_manifest<E: Env>(
     }
     Ok(Manifest {
         first_base,
-        cut_to: first_base,
+        truncated_to: first_base,
         log_start: first_base,
-        rest: first_base,
+        unlisted_base: first_base,
         ..Manifest::default()
     })
 }
@@ -225,11 +229,11 @@ impl<E: Env> Recoverer<'_, E> {
 
     /// Looks through a log that another broker may have written, BEFORE anything of it is changed: messages of format 0 and
     /// 1 can't be served.
-    async fn refuse_old_formats(&self, listing: &Listing) -> Result<(), LogError> {
+    async fn refuse_old_formats(&self, listing: &FolderListing) -> Result<(), LogError> {
         for base in &listing.logs {
             let file = self.shared.dir.dir.open(&self.log_path(*base)).await?;
-            let mut batches = Scan::new(&file, 0, file.len());
-            let mut chain = Chain::of_segment(*base);
+            let mut batches = BatchScan::new(&file, 0, file.len());
+            let mut chain = BatchChain::of_segment(*base);
             loop {
                 match batches.next(&mut chain).await {
                     Ok(Some(_)) => {}
@@ -250,9 +254,13 @@ impl<E: Env> Recoverer<'_, E> {
     }
 
     /// Removes segments that retention or a truncation had given up already.
-    async fn remove_leftovers(&mut self, manifest: &Manifest, listing: &mut Listing) -> Result<(), LogError> {
+    async fn remove_leftovers(
+        &mut self,
+        manifest: &Manifest,
+        listing: &mut FolderListing,
+    ) -> Result<(), LogError> {
         let cut = |base: &Offset| {
-            self.cut_to
+            self.truncated_to
                 .is_some_and(|to| *base >= to && *base > manifest.first_base)
         };
         let leftover = |base: &&Offset| cut(base) || **base < manifest.first_base;
@@ -262,7 +270,7 @@ impl<E: Env> Recoverer<'_, E> {
             listing.logs.remove(base);
             self.remove_segment(*base).await?;
         }
-        let listed = |base: &Offset| manifest.sealed.iter().any(|s| s.head.base == *base);
+        let listed = |base: &Offset| manifest.sealed.iter().any(|s| s.summary.base == *base);
         let unknown = listing
             .logs
             .iter()
@@ -279,9 +287,9 @@ impl<E: Env> Recoverer<'_, E> {
     }
 
     /// Removes what is left of segments that are gone: a crash takes names back one by one.
-    async fn remove_orphans(&self, parts: &Parts<E>, listing: &mut Listing) -> Result<(), LogError> {
-        let active = parts.active.head.base;
-        let has_log = |base: Offset| base == active || parts.sealed.iter().any(|s| s.head.base == base);
+    async fn remove_orphans(&self, parts: &LogParts<E>, listing: &mut FolderListing) -> Result<(), LogError> {
+        let active = parts.active.summary.base;
+        let has_log = |base: Offset| base == active || parts.sealed.iter().any(|s| s.summary.base == base);
         for name in &listing.names {
             let Some((base, names::INDEX | names::TIME_INDEX | names::TXN_INDEX)) = names::parse(name) else {
                 continue;
@@ -292,7 +300,7 @@ impl<E: Env> Recoverer<'_, E> {
             }
         }
         // The latest is read, wherever it is.
-        let first = parts.sealed.first().map_or(active, |s| s.head.base);
+        let first = parts.sealed.first().map_or(active, |s| s.summary.base);
         let mut kept = listing.snapshots.split_off(&first);
         let mut old = std::mem::take(&mut listing.snapshots);
         if kept.is_empty() {
@@ -313,30 +321,30 @@ impl<E: Env> Recoverer<'_, E> {
     }
 
     /// What was deleted was not even durable. Its offsets were shown, and are never given out again (L6).
-    async fn begin_anew(
+    async fn restart_at(
         &self,
         manifest: &Manifest,
         sealed: &mut Vec<Arc<Segment>>,
-        parts: &Parts<E>,
+        parts: &LogParts<E>,
         log_start: Offset,
-    ) -> Result<Parts<E>, LogError> {
+    ) -> Result<LogParts<E>, LogError> {
         tracing::warn!(folder = &*self.shared.folder, %log_start, "the log ends before its start; begun anew there");
         brokkr_types::reached!("a log ended before its start");
-        let anew = Manifest {
-            cutting: Cutting::All,
-            cut_to: log_start,
+        let restarted = Manifest {
+            pending_truncation: PendingTruncation::All,
+            truncated_to: log_start,
             first_base: log_start,
-            rest: log_start,
+            unlisted_base: log_start,
             log_start,
             sealed: Vec::new(),
             ..manifest.clone()
         };
-        replace(self.shared, names::MANIFEST, anew.encode()).await?;
-        let active = parts.active.head.base;
-        for base in sealed.drain(..).map(|s| s.head.base).chain([active]) {
+        replace(self.shared, names::MANIFEST, restarted.encode()).await?;
+        let active = parts.active.summary.base;
+        for base in sealed.drain(..).map(|s| s.summary.base).chain([active]) {
             self.remove_segment(base).await?;
         }
-        begin_at(self.shared, self.config, log_start).await
+        create_first_segment(self.shared, self.config, log_start).await
     }
 
     fn damage(&self, base: Offset, position: u64, offset: Offset, what: String) -> Damage {
@@ -349,20 +357,24 @@ impl<E: Env> Recoverer<'_, E> {
     }
 
     /// A sealed segment is there and as long as it was; its indexes are rebuilt if they are not.
-    async fn check_sealed(&mut self, info: &SegmentInfo, listing: &Listing) -> Result<Segment, LogError> {
-        let head = &info.head;
+    async fn check_sealed(
+        &mut self,
+        info: &SegmentInfo,
+        listing: &FolderListing,
+    ) -> Result<Segment, LogError> {
+        let summary = &info.summary;
         let damage = |position, what: &str| {
-            LogError::Damaged(self.damage(head.base, position, head.base, what.to_owned()))
+            LogError::Damaged(self.damage(summary.base, position, summary.base, what.to_owned()))
         };
-        if !listing.logs.contains(&head.base) {
+        if !listing.logs.contains(&summary.base) {
             return Err(damage(0, "the segment is missing"));
         }
-        let file = self.shared.dir.files.open(&self.log_path(head.base)).await?;
-        if file.len() < head.size {
+        let file = self.shared.dir.files.open(&self.log_path(summary.base)).await?;
+        if file.len() < summary.size {
             return Err(damage(file.len(), "the segment is shorter than it was"));
         }
-        is_of_this_log(&file, head, names::MANIFEST).await?;
-        if indexes_agree(self.shared, info).await?.is_some() {
+        verify_first_batch(&file, summary, names::MANIFEST).await?;
+        if check_indexes(self.shared, info).await?.is_some() {
             return Ok(Segment::sealed(*info));
         }
         self.recovery.indexes_rebuilt += 1;
@@ -373,36 +385,36 @@ impl<E: Env> Recoverer<'_, E> {
     async fn check_active(
         &self,
         active: Option<(Offset, u32)>,
-        said_by: &str,
-        listing: &Listing,
+        source: &str,
+        listing: &FolderListing,
     ) -> Result<(), LogError> {
         let Some((base, first_crc)) = active.filter(|(base, _)| listing.logs.contains(base)) else {
             return Ok(());
         };
         let file = self.shared.dir.files.open(&self.log_path(base)).await?;
-        let head = Head {
+        let summary = SegmentSummary {
             size: file.len(),
             first_crc,
-            ..Head::new(base, UnixMillis::NONE)
+            ..SegmentSummary::new(base, UnixMillis::NONE)
         };
-        is_of_this_log(&file, &head, said_by).await
+        verify_first_batch(&file, &summary, source).await
     }
 
     /// Scans the segments that the manifest doesn't list; the last one becomes the active one.
     async fn scan_rest(
         &mut self,
         sealed: &mut Vec<Arc<Segment>>,
-        listing: &mut Listing,
-    ) -> Result<Parts<E>, LogError> {
+        listing: &mut FolderListing,
+    ) -> Result<LogParts<E>, LogError> {
         let mut rest = listing.logs.split_off(&self.chain.next);
-        let mut last: Option<Scanned<E>> = None;
+        let mut last: Option<RecoveredSegment<E>> = None;
         while let Some(base) = rest.first().copied() {
             let from = self.chain.next;
             if last.as_ref().is_some_and(|l| !l.whole) || !self.chain.enter(base) {
                 break;
             }
             if last.is_some() {
-                self.misses(from, base);
+                self.note_missing(from, base);
             }
             rest.pop_first();
             let scanned = self.scan(base).await?;
@@ -412,19 +424,19 @@ impl<E: Env> Recoverer<'_, E> {
                 sealed.push(Arc::new(before.index.write_indexes(self.shared).await?));
             }
         }
-        self.reaches_point(last.as_ref())?;
+        self.check_reaches_point(last.as_ref())?;
         for base in rest {
             self.set_aside(base, &mut listing.names).await?;
         }
         let Some(last) = last else {
-            return begin_at(self.shared, self.config, self.chain.next).await;
+            return create_first_segment(self.shared, self.config, self.chain.next).await;
         };
         let start = Offset(0);
-        Ok(Parts {
+        Ok(LogParts {
             sealed: Arc::default(),
             active: last.index.write_indexes(self.shared).await?,
             file: last.file,
-            tip: last.index.tip,
+            builder: last.index.builder,
             log_start: start,
             proof: Some(last.proof),
             scanned_from: start,
@@ -432,7 +444,7 @@ impl<E: Env> Recoverer<'_, E> {
     }
 
     /// Offsets from here to there are missing.
-    fn misses(&mut self, from: Offset, to: Offset) {
+    fn note_missing(&mut self, from: Offset, to: Offset) {
         if to > from {
             let (so_far, first) = self.missing.unwrap_or((0, from));
             self.missing = Some((so_far + (to.0 - from.0), first));
@@ -440,15 +452,15 @@ impl<E: Env> Recoverer<'_, E> {
     }
 
     /// A log that ends before its recovery point has lost what was durable.
-    fn reaches_point(&self, last: Option<&Scanned<E>>) -> Result<(), LogError> {
+    fn check_reaches_point(&self, last: Option<&RecoveredSegment<E>>) -> Result<(), LogError> {
         let end = self.chain.next;
         if end >= self.point {
             return Ok(());
         }
         let what = format!("the log ends here; it was durable up to offset {}", self.point);
         let (base, position) = last.map_or((end, 0), |l| {
-            let head = &l.index.tip.head;
-            (head.base, head.size)
+            let summary = &l.index.builder.summary;
+            (summary.base, summary.size)
         });
         Err(LogError::Damaged(self.damage(base, position, end, what)))
     }
@@ -487,12 +499,12 @@ impl<E: Env> Recoverer<'_, E> {
 
     /// Scans one segment. What is wrong below the recovery point is damage. Above it the first fault ends the log: cuts what
     /// is not the log, writes anew and syncs what is.
-    async fn scan(&mut self, base: Offset) -> Result<Scanned<E>, LogError> {
+    async fn scan(&mut self, base: Offset) -> Result<RecoveredSegment<E>, LogError> {
         let file = self.shared.dir.dir.open(&self.log_path(base)).await?;
         let jitter = draw_jitter(&self.shared.dir.env.rng("log"), self.config);
-        let mut index = SegmentScan::new(Tip::new(base, self.shared.dir.env.wall(), jitter));
-        let cut = self.take_up(&file, &mut index).await?;
-        let end = index.tip.head.size;
+        let mut index = ScannedSegment::new(SegmentBuilder::new(base, self.shared.dir.env.wall(), jitter));
+        let cut = self.scan_batches(&file, &mut index).await?;
+        let end = index.builder.summary.size;
         let whole = file.len() == end;
         if let Some(damage) = cut {
             self.recovery.cut_bytes += file.len() - end;
@@ -504,7 +516,7 @@ impl<E: Env> Recoverer<'_, E> {
             file.truncate(end).await?;
         }
         let proof = file.sync().await?;
-        Ok(Scanned {
+        Ok(RecoveredSegment {
             index,
             file,
             proof,
@@ -513,14 +525,18 @@ impl<E: Env> Recoverer<'_, E> {
     }
 
     /// Whether nothing but a torn write ends the log: it is this broker's own, and no truncation is to be finished.
-    fn is_own_tail(&self) -> bool {
-        self.chain.is_ours() && self.cut_to.is_none()
+    fn only_torn_write_may_end_it(&self) -> bool {
+        self.chain.is_own_log() && self.truncated_to.is_none()
     }
 
     /// Takes up batches until the file or the log ends. The fault, if the log ends first and not by a truncation.
-    async fn take_up(&mut self, file: &File<E>, index: &mut SegmentScan) -> Result<Option<Damage>, LogError> {
-        let mut batches = Scan::new(file, 0, file.len());
-        let mut anew = Anew::new(file);
+    async fn scan_batches(
+        &mut self,
+        file: &File<E>,
+        index: &mut ScannedSegment,
+    ) -> Result<Option<Damage>, LogError> {
+        let mut batches = BatchScan::new(file, 0, file.len());
+        let mut rewriter = Rewriter::new(file);
         // Where the gap before the last batch begins.
         let mut gap = None;
         let cut = loop {
@@ -530,14 +546,16 @@ impl<E: Env> Recoverer<'_, E> {
                 Ok(None) => break None,
                 Err(ScanError::Io(e)) => return Err(e.into()),
                 // A torn write leaves no batch that is right by its CRC.
-                Err(ScanError::Misplaced(damage)) if self.is_own_tail() && !batches.front_may_be_torn() => {
+                Err(ScanError::Misplaced(damage))
+                    if self.only_torn_write_may_end_it() && !batches.prefix_may_be_torn() =>
+                {
                     return Err(LogError::Damaged(damage));
                 }
                 Err(
                     ScanError::Fault(damage) | ScanError::Misplaced(damage) | ScanError::OldFormat(damage),
                 ) => {
-                    let may_be_torn = !self.is_own_tail() || batches.front_may_be_torn();
-                    if !may_be_torn && batches.only_front_is_wrong().await? {
+                    let may_be_torn = !self.only_torn_write_may_end_it() || batches.prefix_may_be_torn();
+                    if !may_be_torn && batches.only_prefix_is_wrong().await? {
                         let what = format!("{}; it is whole but for its first 17 bytes", damage.what);
                         return Err(LogError::Damaged(Damage { what, ..damage }));
                     }
@@ -564,8 +582,8 @@ impl<E: Env> Recoverer<'_, E> {
                 }));
             }
             gap = (first > before.next).then_some(before.next);
-            self.misses(before.next, first);
-            if self.cut_to.is_some_and(|to| next > to) {
+            self.note_missing(before.next, first);
+            if self.truncated_to.is_some_and(|to| next > to) {
                 self.chain = before;
                 break None;
             }
@@ -573,25 +591,25 @@ impl<E: Env> Recoverer<'_, E> {
             if next > self.point && !self.closed {
                 self.recovery.kept_batches += 1;
                 self.recovery.kept_bytes += batch.bytes.len() as u64;
-                anew.push(index.tip.head.size, &batch).await?;
+                rewriter.push(index.builder.summary.size, &batch).await?;
             }
             index.add(&batch.header, self.config.index_interval_bytes);
         };
-        anew.flush().await?;
+        rewriter.flush().await?;
         Ok(cut)
     }
 }
 
 /// Batches that are written again, the same bytes in the same place, BEFORE the sync that vouches for them: pages that look
 /// clean may not be on the disk.
-struct Anew<'a, E: Env> {
+struct Rewriter<'a, E: Env> {
     file: &'a File<E>,
     at: u64,
     parts: Vec<Bytes>,
     bytes: u64,
 }
 
-impl<'a, E: Env> Anew<'a, E> {
+impl<'a, E: Env> Rewriter<'a, E> {
     fn new(file: &'a File<E>) -> Self {
         Self {
             file,

@@ -7,17 +7,17 @@ use brokkr_types::Offset;
 use brokkr_wire::records::{Batch, BatchHeader};
 
 use crate::error::{Damage, LogError};
-use crate::files::folder::{Listing, remove_snapshot, write_snapshot};
-use crate::files::scan::Scan;
-use crate::formats::snapshot::Loaded;
+use crate::files::folder::{FolderListing, remove_snapshot, write_snapshot};
+use crate::files::scan::BatchScan;
+use crate::formats::snapshot::DecodedSnapshot;
 use crate::formats::{names, snapshot};
 use crate::log::Log;
 use crate::log::recovery::Recovery;
-use crate::state::chain::Chain;
-use crate::state::control::{Marking, marking_of};
+use crate::state::batch_chain::BatchChain;
+use crate::state::control::{BatchKind, batch_kind};
 use crate::state::epochs::LeaderEpochs;
 use crate::state::producers::Producers;
-use crate::state::segment::{Head, covering};
+use crate::state::segment::{SegmentSummary, covering};
 
 /// The largest snapshot or window that is read.
 const SNAPSHOT_BYTES_MAX: u32 = 1 << 30;
@@ -25,26 +25,30 @@ const SNAPSHOT_BYTES_MAX: u32 = 1 << 30;
 /// Builds the producers' state: from the latest snapshot that has the whole window, and the batches behind it.
 pub(crate) async fn load_producers<E: Env>(
     log: &mut Log<E>,
-    listing: &Listing,
+    listing: &FolderListing,
     recovery: &mut Recovery,
 ) -> Result<(), LogError> {
     let end = log.written_end();
     let mut partial: Option<Producers> = None;
-    let mut from = log.sealed.first().map_or(log.active.head.base, |s| s.head.base);
+    let mut from = log
+        .sealed
+        .first()
+        .map_or(log.active.summary.base, |s| s.summary.base);
     let mut newest = None;
     for &offset in listing.snapshots.iter().rev().filter(|offset| **offset <= end) {
-        let is_base = log.active.head.base == offset || log.sealed.iter().any(|s| s.head.base == offset);
+        let is_base =
+            log.active.summary.base == offset || log.sealed.iter().any(|s| s.summary.base == offset);
         if newest.is_some() && !is_base {
             remove_snapshot(&log.shared, offset).await?;
             continue;
         }
-        let Some(Loaded { producers, whole }) = read_snapshot(log, offset, listing).await? else {
+        let Some(DecodedSnapshot { producers, whole }) = read_snapshot(log, offset, listing).await? else {
             tracing::error!(log = log.folder(), %offset, "producer snapshot damaged; removed");
             remove_snapshot(&log.shared, offset).await?;
             continue;
         };
         if newest.is_none() && !is_base {
-            log.loose_snapshot = Some(offset);
+            log.clean_stop_snapshot = Some(offset);
         }
         newest = newest.or(Some(offset));
         if whole {
@@ -66,8 +70,8 @@ pub(crate) async fn load_producers<E: Env>(
 async fn read_snapshot<E: Env>(
     log: &Log<E>,
     offset: Offset,
-    listing: &Listing,
-) -> Result<Option<Loaded>, LogError> {
+    listing: &FolderListing,
+) -> Result<Option<DecodedSnapshot>, LogError> {
     let dir = &log.shared.dir.dir;
     let path = |suffix| names::path(log.folder(), offset, suffix);
     let bytes = dir.read(&path(names::SNAPSHOT), SNAPSHOT_BYTES_MAX).await?;
@@ -94,13 +98,13 @@ pub(crate) async fn replay_producers<E: Env>(
     recovery: &mut Recovery,
 ) -> Result<(), LogError> {
     let now = log.shared.dir.env.now();
-    for head in heads_from(log, from) {
-        if head.base > from && known.is_some_and(|known| !known.contains(&head.base)) {
-            write_snapshot(&log.shared, &snapshot::encode(head.base, &log.producers)).await?;
+    for summary in summaries_from(log, from) {
+        if summary.base > from && known.is_some_and(|known| !known.contains(&summary.base)) {
+            write_snapshot(&log.shared, &snapshot::encode(summary.base, &log.producers)).await?;
         }
-        let file = file_of(log, &head).await?;
-        let mut batches = Scan::new(&file, 0, head.size);
-        let mut chain = Chain::of_segment(head.base);
+        let file = file_of(log, &summary).await?;
+        let mut batches = BatchScan::new(&file, 0, summary.size);
+        let mut chain = BatchChain::of_segment(summary.base);
         while let Some(batch) = batches.next(&mut chain).await? {
             let header = &batch.header;
             if header.base_offset < from || !header.has_producer_id() {
@@ -108,10 +112,10 @@ pub(crate) async fn replay_producers<E: Env>(
             }
             recovery.replayed_batches += 1;
             let position = batches.position() - batch.bytes.len() as u64;
-            match marking_of(&batch).map_err(|e| damaged(&file, position, header, e.to_string()))? {
-                Marking::Data => drop(log.producers.apply(header, None, now)),
-                Marking::End(marker) => drop(log.producers.apply(header, Some(marker), now)),
-                Marking::Nothing => {}
+            match batch_kind(&batch).map_err(|e| damaged(&file, position, header, e.to_string()))? {
+                BatchKind::Data => drop(log.producers.apply(header, None, now)),
+                BatchKind::EndTxn(marker) => drop(log.producers.apply(header, Some(marker), now)),
+                BatchKind::Other => {}
             }
         }
     }
@@ -133,10 +137,10 @@ pub(crate) async fn add_epochs<E: Env>(
     epochs: &mut LeaderEpochs,
     from: Offset,
 ) -> Result<(), LogError> {
-    for head in heads_from(log, from) {
-        let file = file_of(log, &head).await?;
-        let mut batches = Scan::new(&file, 0, head.size);
-        let mut chain = Chain::of_segment(head.base);
+    for summary in summaries_from(log, from) {
+        let file = file_of(log, &summary).await?;
+        let mut batches = BatchScan::new(&file, 0, summary.size);
+        let mut chain = BatchChain::of_segment(summary.base);
         while let Some(Batch { header, .. }) = batches.next(&mut chain).await? {
             if header.next_offset() > from {
                 let base = header.base_offset.max(log.log_start);
@@ -148,23 +152,28 @@ pub(crate) async fn add_epochs<E: Env>(
 }
 
 /// The segments that have something at `from` or past it.
-fn heads_from<E: Env>(log: &Log<E>, from: Offset) -> Vec<Head> {
+fn summaries_from<E: Env>(log: &Log<E>, from: Offset) -> Vec<SegmentSummary> {
     let first = covering(&log.sealed, from).unwrap_or(0);
-    let sealed = log.sealed.get(first..).unwrap_or_default().iter().map(|s| s.head);
+    let sealed = log
+        .sealed
+        .get(first..)
+        .unwrap_or_default()
+        .iter()
+        .map(|s| s.summary);
     sealed
-        .chain([log.active.head])
+        .chain([log.active.summary])
         .filter(|h| h.next > from)
         .collect()
 }
 
-async fn file_of<E: Env>(log: &Log<E>, head: &Head) -> Result<File<E>, LogError> {
-    if head.base == log.active.head.base {
+async fn file_of<E: Env>(log: &Log<E>, summary: &SegmentSummary) -> Result<File<E>, LogError> {
+    if summary.base == log.active.summary.base {
         return Ok(log.file.clone());
     }
     Ok(log
         .shared
         .dir
         .files
-        .open(&names::path(log.folder(), head.base, names::LOG))
+        .open(&names::path(log.folder(), summary.base, names::LOG))
         .await?)
 }

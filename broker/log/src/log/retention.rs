@@ -16,11 +16,11 @@ use crate::files::folder::{remove_folder, replace};
 use crate::formats::names;
 use crate::log::Log;
 use crate::state::retention::{Expired, expired};
-use crate::state::segment::Head;
+use crate::state::segment::SegmentSummary;
 
 /// What [`Log::enforce_retention`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Retired {
+pub struct RetentionResult {
     /// Segments that went.
     pub segments: usize,
     /// Their bytes.
@@ -35,33 +35,37 @@ impl<E: Env> Log<E> {
     ///
     /// # Errors
     /// What was given up stays given up; files that are left go at the next start.
-    pub async fn enforce_retention(&mut self, now: Instant, wall: UnixMillis) -> Result<Retired, LogError> {
+    pub async fn enforce_retention(
+        &mut self,
+        now: Instant,
+        wall: UnixMillis,
+    ) -> Result<RetentionResult, LogError> {
         let expiration_ms = u64::try_from(self.config.producer_id_expiration_ms).unwrap_or(0);
         self.producers.expire(now, Duration::from_millis(expiration_ms));
-        self.keep_producers_in_room();
+        self.enforce_producer_budget();
         if self.expired(wall) == Expired::default() {
-            return Ok(Retired::default());
+            return Ok(RetentionResult::default());
         }
-        self.settled().await?;
+        self.settle().await?;
         let expired = self.expired(wall);
-        let mut retired = Retired {
+        let mut retired = RetentionResult {
             rolling: expired.active,
-            ..Retired::default()
+            ..RetentionResult::default()
         };
         // One that is not listed yet waits for that.
         let count = expired
             .sealed
             .min(self.sealed.len() - usize::from(self.background.seal.is_some()));
         if count > 0 {
-            let gone: Vec<Head> = self.sealed[..count].iter().map(|s| s.head).collect();
-            let start = gone.last().expect("count is not 0").next.max(self.log_start);
+            let removed: Vec<SegmentSummary> = self.sealed[..count].iter().map(|s| s.summary).collect();
+            let start = removed.last().expect("count is not 0").next.max(self.log_start);
             self.raise_log_start(start, count).await?;
             brokkr_types::reached!("retention took segments");
-            retired.segments = gone.len();
-            retired.bytes = gone.iter().map(|h| h.size).sum();
-            self.retire_files(&gone).await?;
+            retired.segments = removed.len();
+            retired.bytes = removed.iter().map(|h| h.size).sum();
+            self.retire_files(&removed).await?;
         }
-        if expired.active && self.tip.head == self.active.head {
+        if expired.active && self.builder.summary == self.active.summary {
             self.stage_empty_roll(wall);
         }
         Ok(retired)
@@ -84,7 +88,7 @@ impl<E: Env> Log<E> {
         if offset <= log_start {
             return Ok(());
         }
-        self.settled().await?;
+        self.settle().await?;
         self.raise_log_start(offset, 0).await
     }
 
@@ -97,7 +101,7 @@ impl<E: Env> Log<E> {
         manifest.first_base = self
             .sealed
             .get(count)
-            .map_or(self.active.head.base, |s| s.head.base);
+            .map_or(self.active.summary.base, |s| s.summary.base);
         while let Err(error) = replace(&self.shared, names::MANIFEST, manifest.encode()).await {
             let error = LogError::Io(error);
             if !self.shared.dir.makes_room_after(&error).await {
@@ -107,7 +111,7 @@ impl<E: Env> Log<E> {
         Arc::make_mut(&mut self.sealed).drain(..count);
         self.log_start = start;
         // BEFORE files go: a reader of an older snapshot that misses one knows why.
-        self.shared.standing.started_at(start);
+        self.shared.status.set_log_start(start);
         self.view = None;
         self.epochs.truncate_from_start(start);
         self.set_high_watermark(self.high_watermark());
@@ -116,13 +120,13 @@ impl<E: Env> Log<E> {
 
     fn expired(&self, wall: UnixMillis) -> Expired {
         let offsets = (self.log_start, self.high_watermark.offset);
-        expired(&self.config, &self.sealed, &self.active.head, offsets, wall)
+        expired(&self.config, &self.sealed, &self.active.summary, offsets, wall)
     }
 
-    async fn retire_files(&self, gone: &[Head]) -> Result<(), LogError> {
+    async fn retire_files(&self, removed: &[SegmentSummary]) -> Result<(), LogError> {
         let dir = &self.shared.dir;
         let mut renamed = Vec::new();
-        for head in gone {
+        for summary in removed {
             let suffixes = [
                 names::LOG,
                 names::INDEX,
@@ -131,7 +135,7 @@ impl<E: Env> Log<E> {
                 names::SNAPSHOT,
                 names::WINDOW,
             ];
-            for path in suffixes.map(|suffix| names::path(self.folder(), head.base, suffix)) {
+            for path in suffixes.map(|suffix| names::path(self.folder(), summary.base, suffix)) {
                 let to = format!("{path}.{}", names::DELETED);
                 let result = dir.dir.rename(&path, &to).await;
                 dir.files.forget(&path);
@@ -144,7 +148,7 @@ impl<E: Env> Log<E> {
         }
         let after = Duration::from_millis(self.config.file_delete_delay_ms);
         let error_log = Arc::clone(&dir.error_log);
-        dir.later("log-retired", after, |dir| async move {
+        dir.spawn_after("log-retired", after, |dir| async move {
             for path in renamed {
                 match dir.remove(&path).await {
                     Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -171,7 +175,7 @@ impl<E: Env> LogDir<E> {
     pub async fn delete_log(&self, folder: &str, after: Duration) -> Result<(), LogError> {
         let doomed = self.rename_log(folder, names::DELETE_FOLDER).await?;
         let error_log = Arc::clone(&self.error_log);
-        self.later("log-deleted", after, |dir| async move {
+        self.spawn_after("log-deleted", after, |dir| async move {
             if let Err(error) = remove_folder(&dir, &doomed).await {
                 let what = format_args!("{doomed}: {error}");
                 error_log.record("log not removed; tried again at the next start", &what);

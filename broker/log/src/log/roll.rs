@@ -12,42 +12,42 @@ use brokkr_env::{Env, File, Result};
 use brokkr_types::{Offset, UnixMillis};
 
 use crate::files::folder::create_fresh;
-use crate::files::shared::Shared;
+use crate::files::shared::LogShared;
 use crate::formats::{names, snapshot};
 use crate::log::Log;
-use crate::log::pipeline::Rolled;
-use crate::log::staged::{Group, RollPlan, SealPlan};
+use crate::log::pipeline::RollResult;
+use crate::log::staged::{RollPlan, SealPlan, WriteGroup};
 use crate::reader::view::Boundary;
-use crate::state::segment::{Head, Segment, Tip};
+use crate::state::segment::{Segment, SegmentBuilder, SegmentSummary};
 
 impl<E: Env> Log<E> {
     /// Stages the begin of a segment at `base`.
     pub(crate) fn stage_roll(&mut self, base: Offset, wall: UnixMillis) {
         assert!(
-            base > self.tip.head.base,
+            base > self.builder.summary.base,
             "a segment is named by its first offset, and no two by the same"
         );
-        let tip = Tip::new(base, wall, self.jitter_ms());
+        let builder = SegmentBuilder::new(base, wall, self.jitter_ms());
         let plan = RollPlan {
             base,
             created: wall,
-            last_time: self.tip.time_entry(),
+            last_time: self.builder.time_entry(),
             snapshot: snapshot::encode(base, &self.producers),
-            tip,
+            builder,
         };
-        self.tip = tip;
+        self.builder = builder;
         self.pipeline
             .groups
-            .push_back(Group::new(self.tip.head, Some(Box::new(plan))));
+            .push_back(WriteGroup::new(self.builder.summary, Some(Box::new(plan))));
     }
 
     /// The new segment takes over.
-    pub(crate) fn rolled(&mut self, rolled: Rolled<E>, plan: RollPlan) {
-        let end = self.active.head.next;
-        let head = self.active.head;
-        self.proven(&rolled.old, end, head.size);
-        self.active.extend(head, &[], plan.last_time.as_slice());
-        let fresh = Segment::new(Head::new(plan.base, plan.created));
+    pub(crate) fn on_rolled(&mut self, rolled: RollResult<E>, plan: RollPlan) {
+        let end = self.active.summary.next;
+        let summary = self.active.summary;
+        self.on_durable(&rolled.old, end, summary.size);
+        self.active.extend(summary, &[], plan.last_time.as_slice());
+        let fresh = Segment::new(SegmentSummary::new(plan.base, plan.created));
         let old = Arc::new(std::mem::replace(&mut self.active, fresh));
         // BEFORE a reader can see it among the sealed ones: a file is open once.
         self.shared
@@ -60,7 +60,7 @@ impl<E: Env> Log<E> {
             next_base: plan.base,
             snapshot: plan.snapshot,
         });
-        self.undo_stays_in(&plan.tip);
+        self.keep_undo_within(&plan.builder);
         self.recent.clear();
         self.recent.push_back(Boundary {
             offset: plan.base,
@@ -71,11 +71,15 @@ impl<E: Env> Log<E> {
 }
 
 /// Steps 1 and 2.
-pub(crate) async fn roll<E: Env>(shared: Arc<Shared<E>>, old: File<E>, base: Offset) -> Result<Rolled<E>> {
+pub(crate) async fn roll<E: Env>(
+    shared: Arc<LogShared<E>>,
+    old: File<E>,
+    base: Offset,
+) -> Result<RollResult<E>> {
     let synced = old.sync();
     let path = names::path(&shared.folder, base, names::LOG);
     let created = create_fresh(&shared, &path).await;
     // BEFORE the other outcome is looked at: a failed sync is never left unseen.
     let old = synced.await?;
-    Ok(Rolled { old, file: created? })
+    Ok(RollResult { old, file: created? })
 }

@@ -10,7 +10,7 @@ use crate::formats::snapshot::SnapshotFiles;
 use crate::state::epochs::LeaderEpochs;
 use crate::state::index::{OffsetEntry, TimeEntry};
 use crate::state::producers::ProducerUndo;
-use crate::state::segment::{Head, Segment, Tip};
+use crate::state::segment::{Segment, SegmentBuilder, SegmentSummary};
 
 /// Bytes that may be staged or on their way to the disk before [`Log::can_stage`] says no.
 pub const STAGED_BYTES_MAX: usize = 16 << 20;
@@ -20,10 +20,10 @@ pub const STAGED_BATCHES_MAX: usize = 16 << 10;
 
 /// Entries that an empty queue keeps room for. A queue with less, of a partition that is seldom written, or with more, keeps none: an
 /// idle partition is small.
-pub(crate) const ROOM_KEPT: RangeInclusive<usize> = 5..=64;
+pub(crate) const QUEUE_CAPACITY_KEPT: RangeInclusive<usize> = 5..=64;
 
 /// Batches of one segment, to be written together.
-pub(crate) struct Group {
+pub(crate) struct WriteGroup {
     /// What has to be done before: the segment is a new one.
     pub(crate) roll: Option<Box<RollPlan>>,
     pub(crate) first: Offset,
@@ -33,22 +33,22 @@ pub(crate) struct Group {
     pub(crate) batches: usize,
     pub(crate) records: u64,
     /// The segment once they are written.
-    pub(crate) head: Head,
+    pub(crate) summary: SegmentSummary,
     pub(crate) offsets: Vec<OffsetEntry>,
     pub(crate) times: Vec<TimeEntry>,
 }
 
-impl Group {
-    pub(crate) fn new(head: Head, roll: Option<Box<RollPlan>>) -> Self {
+impl WriteGroup {
+    pub(crate) fn new(summary: SegmentSummary, roll: Option<Box<RollPlan>>) -> Self {
         Self {
             roll,
-            first: head.next,
-            position: head.size,
+            first: summary.next,
+            position: summary.size,
             parts: Vec::new(),
             bytes: 0,
             batches: 0,
             records: 0,
-            head,
+            summary,
             offsets: Vec::new(),
             times: Vec::new(),
         }
@@ -56,9 +56,9 @@ impl Group {
 }
 
 /// Takes a staged batch back.
-pub(crate) struct Undo {
+pub(crate) struct StagedUndo {
     pub(crate) base: Offset,
-    pub(crate) tip: Tip,
+    pub(crate) builder: SegmentBuilder,
     pub(crate) producer: Option<ProducerUndo>,
     pub(crate) epochs: Option<LeaderEpochs>,
 }
@@ -74,7 +74,7 @@ pub(crate) struct RollPlan {
     /// The producers at that point.
     pub(crate) snapshot: SnapshotFiles,
     /// The new segment's begin.
-    pub(crate) tip: Tip,
+    pub(crate) builder: SegmentBuilder,
 }
 
 /// A sealed segment that is not in the manifest yet.

@@ -17,28 +17,28 @@ use brokkr_types::Offset;
 use super::replay;
 use crate::error::LogError;
 use crate::files::folder::{list, remove_if_there, remove_snapshot, replace, write_epochs};
-use crate::files::scan::Scan;
-use crate::files::segment_scan::SegmentScan;
-use crate::formats::manifest::{Cutting, Manifest};
+use crate::files::scan::BatchScan;
+use crate::files::segment_scan::ScannedSegment;
+use crate::formats::manifest::{Manifest, PendingTruncation};
 use crate::formats::names;
 use crate::log::Log;
-use crate::log::parts::begin_at;
+use crate::log::parts::create_first_segment;
 use crate::log::recovery::Recovery;
-use crate::reader::view::{Boundary, Mark};
+use crate::reader::view::{Boundary, OffsetMetadata};
 use crate::state::ackable::AckableOffset;
-use crate::state::chain::Chain;
+use crate::state::batch_chain::BatchChain;
 use crate::state::epochs::LeaderEpochs;
 use crate::state::producers::Producers;
-use crate::state::segment::{Segment, Tip};
+use crate::state::segment::{Segment, SegmentBuilder};
 
 /// Where a cut falls.
-struct Cut<E: Env> {
+struct TruncationPoint<E: Env> {
     /// How many sealed segments stay as they are.
     sealed: usize,
     /// The segment that is cut.
     file: File<E>,
     /// What is left of it: the log then ends where this does.
-    left: SegmentScan,
+    left: ScannedSegment,
 }
 
 impl<E: Env> Log<E> {
@@ -47,8 +47,8 @@ impl<E: Env> Log<E> {
         if self.gaps {
             return Ok(());
         }
-        self.settled().await?;
-        self.sealed_up().await?;
+        self.settle().await?;
+        self.complete_seal().await?;
         let manifest = Manifest {
             gaps: true,
             ..self.manifest()
@@ -67,22 +67,25 @@ impl<E: Env> Log<E> {
     /// # Errors
     /// If [`Log::broken`] then says so, restart finishes the cut; else nothing was begun.
     pub async fn truncate_to(&mut self, offset: Offset) -> Result<(), LogError> {
-        self.settled().await?;
+        self.settle().await?;
         if offset >= self.written_end() {
             return Ok(());
         }
-        self.sealed_up().await?;
-        let first_base = self.sealed.first().map_or(self.active.head.base, |s| s.head.base);
+        self.complete_seal().await?;
+        let first_base = self
+            .sealed
+            .first()
+            .map_or(self.active.summary.base, |s| s.summary.base);
         if offset < first_base {
             return self.truncate_fully_and_start_at(offset).await;
         }
-        let cut = self.find_cut(offset).await?;
-        if cut.left.tip.head.next < self.log_start && offset >= self.log_start {
+        let cut = self.find_truncation_point(offset).await?;
+        if cut.left.builder.summary.next < self.log_start && offset >= self.log_start {
             // The log's start is in the middle of a batch. What of it was shown is not given out again (L6).
             return self.truncate_fully_and_start_at(offset).await;
         }
         let result = self.cut(cut).await;
-        self.or_broken(result)
+        self.break_on_error(result)
     }
 
     /// Cuts everything and begins anew at `offset`: for a follower that has nothing its leader has. Durable when this returns.
@@ -90,13 +93,13 @@ impl<E: Env> Log<E> {
     /// # Errors
     /// If [`Log::broken`] then says so, restart finishes the cut; else nothing was begun.
     pub async fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
-        self.settled().await?;
-        let result = self.begin_anew(offset).await;
-        self.or_broken(result)
+        self.settle().await?;
+        let result = self.restart_at(offset).await;
+        self.break_on_error(result)
     }
 
     /// Waits until nothing is in flight, and sees whether the log can be changed.
-    pub(crate) async fn settled(&mut self) -> Result<(), LogError> {
+    pub(crate) async fn settle(&mut self) -> Result<(), LogError> {
         self.quiesce().await;
         match &self.pipeline.broken {
             Some(why) => Err(LogError::Io(why.clone())),
@@ -105,8 +108,8 @@ impl<E: Env> Log<E> {
     }
 
     /// Completes a sealed segment whose listing had failed.
-    pub(crate) async fn sealed_up(&mut self) -> Result<(), LogError> {
-        if self.begin_seal_again() {
+    pub(crate) async fn complete_seal(&mut self) -> Result<(), LogError> {
+        if self.begin_seal() {
             self.quiesce().await;
         }
         match &self.background.seal {
@@ -115,7 +118,7 @@ impl<E: Env> Log<E> {
                 let what = format!(
                     "{}: segment {} can't be listed",
                     self.folder(),
-                    plan.segment.head.base
+                    plan.segment.summary.base
                 );
                 Err(LogError::Io(brokkr_env::Error::new(
                     brokkr_env::ErrorKind::Io,
@@ -125,7 +128,7 @@ impl<E: Env> Log<E> {
         }
     }
 
-    fn or_broken(&mut self, result: Result<(), LogError>) -> Result<(), LogError> {
+    fn break_on_error(&mut self, result: Result<(), LogError>) -> Result<(), LogError> {
         if let Err(error) = &result {
             tracing::error!(log = self.folder(), %error, "truncation not finished; no writing until restart");
             let what = format!("{} was not truncated: {error}", self.folder());
@@ -136,108 +139,109 @@ impl<E: Env> Log<E> {
     }
 
     /// Scans the segment that `offset` falls into up to there: what is left of it is what the log ends with.
-    async fn find_cut(&mut self, offset: Offset) -> Result<Cut<E>, LogError> {
+    async fn find_truncation_point(&mut self, offset: Offset) -> Result<TruncationPoint<E>, LogError> {
         let reader = self.reader();
         let sealed = reader.segment_of(offset);
         let open = reader.open(sealed).await?;
-        let (head, file) = (open.segment.head, open.file);
+        let (summary, file) = (open.segment.summary, open.file);
         let created = self.shared.dir.env.wall();
-        let mut left = SegmentScan::new(Tip::new(head.base, created, self.jitter_ms()));
-        let mut batches = Scan::new(&file, 0, head.size);
-        let mut chain = Chain::of_segment(head.base);
+        let mut left = ScannedSegment::new(SegmentBuilder::new(summary.base, created, self.jitter_ms()));
+        let mut batches = BatchScan::new(&file, 0, summary.size);
+        let mut chain = BatchChain::of_segment(summary.base);
         while let Some(batch) = batches.next(&mut chain).await? {
             if batch.header.last_offset() >= offset {
                 break;
             }
             left.add(&batch.header, self.config.index_interval_bytes);
         }
-        Ok(Cut { sealed, file, left })
+        Ok(TruncationPoint { sealed, file, left })
     }
 
-    async fn cut(&mut self, cut: Cut<E>) -> Result<(), LogError> {
-        let Cut { sealed, file, left } = cut;
-        let head = left.tip.head;
-        let gone: Vec<Offset> = self.bases().filter(|base| *base > head.base).collect();
+    async fn cut(&mut self, cut: TruncationPoint<E>) -> Result<(), LogError> {
+        let TruncationPoint { sealed, file, left } = cut;
+        let summary = left.builder.summary;
+        let removed: Vec<Offset> = self.bases().filter(|base| *base > summary.base).collect();
         Arc::make_mut(&mut self.sealed).truncate(sealed);
-        self.log_start = self.log_start.min(head.next);
-        self.counts_truncation(head.next);
-        let first_base = self.sealed.first().map_or(head.base, |s| s.head.base);
-        let cutting = Manifest {
-            cutting: Cutting::Tail,
+        self.log_start = self.log_start.min(summary.next);
+        self.count_truncation(summary.next);
+        let first_base = self.sealed.first().map_or(summary.base, |s| s.summary.base);
+        let pending_truncation = Manifest {
+            pending_truncation: PendingTruncation::Tail,
             first_base,
-            rest: head.base,
+            unlisted_base: summary.base,
             ..self.manifest()
         };
-        replace(&self.shared, names::MANIFEST, cutting.encode()).await?;
+        replace(&self.shared, names::MANIFEST, pending_truncation.encode()).await?;
 
-        self.remove_segments(&gone).await?;
-        self.remove_snapshots_past(head.next).await?;
-        file.truncate(head.size).await?;
+        self.remove_segments(&removed).await?;
+        self.remove_snapshots_past(summary.next).await?;
+        file.truncate(summary.size).await?;
         let proof = file.sync().await?;
         let segment = left.write_indexes(&self.shared).await?;
-        let ackable = AckableOffset::proven(&proof, &file, head.size, head.next);
-        self.settle_at(segment, left.tip, file, ackable).await?;
+        let ackable = AckableOffset::from_proof(&proof, &file, summary.size, summary.next);
+        self.finish_truncation(segment, left.builder, file, ackable)
+            .await?;
         Ok(replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?)
     }
 
     /// Counts a truncation to `end`, BEFORE it is on the disk: readers of older snapshots then know why bytes are missing.
-    fn counts_truncation(&mut self, end: Offset) {
-        (self.truncations, self.cut_to) = (self.truncations + 1, end);
-        self.shared.standing.truncated(self.truncations);
+    fn count_truncation(&mut self, end: Offset) {
+        (self.truncations, self.truncated_to) = (self.truncations + 1, end);
+        self.shared.status.set_truncations(self.truncations);
     }
 
-    async fn begin_anew(&mut self, offset: Offset) -> Result<(), LogError> {
-        let gone: Vec<Offset> = self.bases().collect();
+    async fn restart_at(&mut self, offset: Offset) -> Result<(), LogError> {
+        let removed: Vec<Offset> = self.bases().collect();
         self.sealed = Arc::default();
         self.background.seal = None;
         self.log_start = offset;
-        self.counts_truncation(offset);
-        let cutting = Manifest {
-            cutting: Cutting::All,
+        self.count_truncation(offset);
+        let pending_truncation = Manifest {
+            pending_truncation: PendingTruncation::All,
             first_base: offset,
-            rest: offset,
+            unlisted_base: offset,
             ..self.manifest()
         };
-        replace(&self.shared, names::MANIFEST, cutting.encode()).await?;
+        replace(&self.shared, names::MANIFEST, pending_truncation.encode()).await?;
 
         self.epochs = LeaderEpochs::default();
-        self.remove_segments(&gone).await?;
+        self.remove_segments(&removed).await?;
         self.remove_snapshots_past(Offset(-1)).await?;
-        let parts = begin_at(&self.shared, &self.config, offset).await?;
+        let parts = create_first_segment(&self.shared, &self.config, offset).await?;
         let proof = parts.proof.expect("a fresh segment is synced");
-        let ackable = AckableOffset::proven(&proof, &parts.file, 0, offset);
-        self.settle_at(parts.active, parts.tip, parts.file, ackable)
+        let ackable = AckableOffset::from_proof(&proof, &parts.file, 0, offset);
+        self.finish_truncation(parts.active, parts.builder, parts.file, ackable)
             .await?;
         Ok(replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?)
     }
 
     /// Takes up what is left as the log.
-    async fn settle_at(
+    async fn finish_truncation(
         &mut self,
         active: Segment,
-        tip: Tip,
+        builder: SegmentBuilder,
         file: File<E>,
         ackable: AckableOffset,
     ) -> Result<(), LogError> {
-        let head = active.head;
-        (self.active, self.tip, self.file, self.ackable) = (active, tip, file, ackable);
-        self.durable_end = head.next;
-        self.high_watermark = Mark {
-            offset: self.high_watermark.offset.clamp(self.log_start, head.next),
-            place: None,
+        let summary = active.summary;
+        (self.active, self.builder, self.file, self.ackable) = (active, builder, file, ackable);
+        self.durable_end = summary.next;
+        self.high_watermark = OffsetMetadata {
+            offset: self.high_watermark.offset.clamp(self.log_start, summary.next),
+            position: None,
         };
         self.recent.clear();
         self.recent.push_back(Boundary {
-            offset: head.next,
-            position: head.size,
+            offset: summary.next,
+            position: summary.size,
         });
         self.undo.clear();
         self.background.seal = None;
-        self.pipeline.restart_at(&head);
-        self.pipeline.forget_events();
+        self.pipeline.reset_submitted(&summary);
+        self.pipeline.clear_events();
         self.view = None;
 
-        self.epochs.truncate_from_end(head.next);
+        self.epochs.truncate_from_end(summary.next);
         write_epochs(Arc::clone(&self.shared), self.epochs.clone()).await?;
         self.background.persisted_epochs = self.epochs.clone();
         self.producers = Producers::default();
@@ -248,8 +252,8 @@ impl<E: Env> Log<E> {
     pub(crate) fn bases(&self) -> impl Iterator<Item = Offset> {
         self.sealed
             .iter()
-            .map(|s| s.head.base)
-            .chain([self.active.head.base])
+            .map(|s| s.summary.base)
+            .chain([self.active.summary.base])
     }
 
     async fn remove_segments(&self, bases: &[Offset]) -> Result<(), LogError> {
@@ -265,7 +269,7 @@ impl<E: Env> Log<E> {
         for snapshot in list(&self.shared).await?.snapshots.split_off(&end.plus(1)) {
             remove_snapshot(&self.shared, snapshot).await?;
         }
-        self.loose_snapshot = self.loose_snapshot.filter(|s| *s <= end);
+        self.clean_stop_snapshot = self.clean_stop_snapshot.filter(|s| *s <= end);
         Ok(self.shared.dir.dir.sync_dir(self.folder()).await?)
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct OpenSegment<'a, E: Env> {
 }
 
 /// A batch that was found.
-pub(crate) struct Found {
+pub(crate) struct FoundBatch {
     pub(crate) position: u64,
     pub(crate) header: BatchHeader,
 }
@@ -41,7 +41,7 @@ impl<E: Env> OpenSegment<'_, E> {
         Ok(Slice {
             range,
             first,
-            segment: self.segment.head.base,
+            segment: self.segment.summary.base,
         })
     }
 }

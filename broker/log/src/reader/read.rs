@@ -13,9 +13,9 @@ use bytes::Bytes;
 use crate::error::{Damage, ReadError};
 use crate::files::headers::read;
 use crate::formats::names;
-use crate::reader::open_segment::{Found, OpenSegment, Slice};
-use crate::reader::view::{Boundary, LogReader, Mark, UpTo};
-use crate::reader::walk::{Floor, Walk, sound_to};
+use crate::reader::open_segment::{FoundBatch, OpenSegment, Slice};
+use crate::reader::view::{Boundary, LogReader, OffsetMetadata, UpTo};
+use crate::reader::walk::{HeaderWalk, WalkStart, valid_end};
 use crate::state::index::relative;
 use crate::state::segment::{Segment, covering};
 
@@ -54,12 +54,12 @@ impl<E: Env> LogReader<E> {
                     return Ok(None);
                 }
                 let to = end.min(found.position + len);
-                let to = sound_to(&open, &self.view.epochs, &found, to)
+                let to = valid_end(&open, &self.view.epochs, &found, to)
                     .await
                     .map_err(|e| open.or_stale(e))?;
                 return open.slice(found.position, to, found.header.base_offset).map(Some);
             }
-            if open.is_active || open.segment.head.next >= limit.offset {
+            if open.is_active || open.segment.summary.next >= limit.offset {
                 return Ok(None);
             }
             // Compaction took the rest of the segment away.
@@ -114,7 +114,7 @@ impl<E: Env> LogReader<E> {
 
     /// Which segment may hold an offset: the sealed ones by number, then the active one.
     pub(crate) fn segment_of(&self, offset: Offset) -> usize {
-        if offset >= self.view.active.head.base {
+        if offset >= self.view.active.summary.base {
             return self.view.sealed.len();
         }
         covering(&self.view.sealed, offset).unwrap_or(0)
@@ -134,10 +134,10 @@ impl<E: Env> LogReader<E> {
                 is_active: true,
             });
         };
-        let path = names::path(&view.shared.folder, segment.head.base, names::LOG);
+        let path = names::path(&view.shared.folder, segment.summary.base, names::LOG);
         let file = self.open_file(&path, segment).await?;
         let truncations = file.truncations();
-        if file.len() < segment.head.size {
+        if file.len() < segment.summary.size {
             return Err(self.missing(&path, file.len(), segment, "the segment is shorter than it was"));
         }
         Ok(OpenSegment {
@@ -160,14 +160,14 @@ impl<E: Env> LogReader<E> {
 
     /// Why bytes of a segment are not there: retention took them since, a truncation did, or nobody: then it is damage.
     fn missing(&self, path: &str, position: u64, segment: &Segment, what: &str) -> ReadError {
-        let standing = &self.view.shared.standing;
-        if standing.truncations() != self.view.log_truncations {
+        let status = &self.view.shared.status;
+        if status.truncations() != self.view.log_truncations {
             return ReadError::Stale;
         }
-        let log_start = standing.log_start();
-        if segment.head.next <= log_start {
+        let log_start = status.log_start();
+        if segment.summary.next <= log_start {
             return ReadError::OutOfRange {
-                offset: segment.head.base,
+                offset: segment.summary.base,
                 log_start,
                 end: self.log_end(),
             };
@@ -175,7 +175,7 @@ impl<E: Env> LogReader<E> {
         ReadError::Damaged(Damage {
             file: path.to_owned(),
             position,
-            offset: segment.head.base,
+            offset: segment.summary.base,
             what: what.to_owned(),
         })
     }
@@ -187,15 +187,15 @@ impl<E: Env> LogReader<E> {
     }
 
     /// Where what may be read ends in this segment.
-    async fn end_in(&self, open: &OpenSegment<'_, E>, limit: Mark) -> Result<u64, ReadError> {
-        let head = &open.segment.head;
-        match limit.place {
-            _ if limit.offset >= head.next => Ok(head.size),
-            Some((base, position)) if base == head.base => Ok(position),
+    async fn end_in(&self, open: &OpenSegment<'_, E>, limit: OffsetMetadata) -> Result<u64, ReadError> {
+        let summary = &open.segment.summary;
+        match limit.position {
+            _ if limit.offset >= summary.next => Ok(summary.size),
+            Some((base, position)) if base == summary.base => Ok(position),
             _ => {
-                let found = self.locate(open, limit.offset, head.size).await?;
+                let found = self.locate(open, limit.offset, summary.size).await?;
                 // A limit in a batch's middle leaves the batch out.
-                Ok(found.map_or(head.size, |f| f.position))
+                Ok(found.map_or(summary.size, |f| f.position))
             }
         }
     }
@@ -206,10 +206,10 @@ impl<E: Env> LogReader<E> {
         open: &OpenSegment<'_, E>,
         offset: Offset,
         end: u64,
-    ) -> Result<Option<Found>, ReadError> {
-        let floor = self.floor(open, offset).await?;
-        let mut walk = Walk::new(open, &self.view.epochs, floor);
-        if let Floor::Entry(..) = floor
+    ) -> Result<Option<FoundBatch>, ReadError> {
+        let floor = self.walk_start(open, offset).await?;
+        let mut walk = HeaderWalk::new(open, &self.view.epochs, floor);
+        if let WalkStart::Entry(..) = floor
             && let Err(why) = walk.check_entry().await
         {
             // The index is derived and nobody vouches for it: without it there is still the log.
@@ -217,8 +217,8 @@ impl<E: Env> LogReader<E> {
             if why == ReadError::Stale {
                 return Err(why);
             }
-            self.doubt(open.segment, &why);
-            walk = Walk::new(open, &self.view.epochs, self.begin_of(open.segment));
+            self.report_index(open.segment, &why);
+            walk = HeaderWalk::new(open, &self.view.epochs, self.begin_of(open.segment));
         }
         walk_to(open, walk, offset, end)
             .await
@@ -230,7 +230,7 @@ impl<E: Env> LogReader<E> {
         let mut index = self.segment_of(offset);
         loop {
             let open = self.open(index).await?;
-            let found = self.locate(&open, offset, open.segment.head.size).await?;
+            let found = self.locate(&open, offset, open.segment.summary.size).await?;
             if found.is_some() || open.is_active {
                 return Ok(found.map(|f| f.header));
             }
@@ -238,16 +238,16 @@ impl<E: Env> LogReader<E> {
         }
     }
 
-    fn begin_of(&self, segment: &Segment) -> Floor {
-        Floor::Known(0, segment.head.base)
+    fn begin_of(&self, segment: &Segment) -> WalkStart {
+        WalkStart::Known(0, segment.summary.base)
     }
 
     /// Notes that the indexes of a segment point elsewhere: it is walked from its begin until its owner has built them again.
-    fn doubt(&self, segment: &Segment, why: &dyn std::fmt::Display) {
+    fn report_index(&self, segment: &Segment, why: &dyn std::fmt::Display) {
         brokkr_types::reached!("an index that pointed elsewhere was not followed");
-        if self.view.shared.standing.doubt(segment.head.base) {
+        if self.view.shared.status.suspect_index(segment.summary.base) {
             let shared = &self.view.shared;
-            let what = format_args!("{} {}: {why}", shared.folder, segment.head.base);
+            let what = format_args!("{} {}: {why}", shared.folder, segment.summary.base);
             let error_log = &shared.dir.error_log;
             error_log.record(
                 "an index of a segment is wrong; it is walked from its begin until that is built again",
@@ -257,7 +257,7 @@ impl<E: Env> LogReader<E> {
     }
 
     /// A batch that is not past `offset`: the closest that memory or the index knows.
-    async fn floor(&self, open: &OpenSegment<'_, E>, offset: Offset) -> Result<Floor, ReadError> {
+    async fn walk_start(&self, open: &OpenSegment<'_, E>, offset: Offset) -> Result<WalkStart, ReadError> {
         let recent = self
             .view
             .recent
@@ -265,24 +265,24 @@ impl<E: Env> LogReader<E> {
             .rev()
             .find(|b| open.is_active && b.offset <= offset);
         if let Some(boundary) = recent {
-            return Ok(Floor::Known(boundary.position, boundary.offset));
+            return Ok(WalkStart::Known(boundary.position, boundary.offset));
         }
         let segment = open.segment;
-        let Some(key) = relative(segment.head.base, offset) else {
+        let Some(key) = relative(segment.summary.base, offset) else {
             return Ok(self.begin_of(segment));
         };
         let entry = match segment.offsets.floor_in_memory(key) {
             Ok(entry) => entry,
             Err(()) => {
-                self.in_index(segment, names::INDEX, async |file| {
+                self.lookup_in_index(segment, names::INDEX, async |file| {
                     segment.offsets.floor_in_file(file, key).await
                 })
                 .await
             }
         };
         let floor = entry.map(|e| {
-            let last = segment.head.base.plus(i64::from(e.relative));
-            Floor::Entry(u64::from(e.position), last)
+            let last = segment.summary.base.plus(i64::from(e.relative));
+            WalkStart::Entry(u64::from(e.position), last)
         });
         Ok(floor.unwrap_or(self.begin_of(segment)))
     }
@@ -297,33 +297,34 @@ impl<E: Env> LogReader<E> {
         let entry = match segment.times.floor_in_memory(timestamp) {
             Ok(entry) => entry,
             Err(()) => {
-                self.in_index(segment, names::TIME_INDEX, async |file| {
+                self.lookup_in_index(segment, names::TIME_INDEX, async |file| {
                     segment.times.floor_in_file(file, timestamp).await
                 })
                 .await
             }
         };
         let Some(entry) = entry else {
-            return Ok(segment.head.base);
+            return Ok(segment.summary.base);
         };
-        let offset = segment.head.base.plus(i64::from(entry.relative));
-        let found = self.locate(open, offset, segment.head.size).await?;
-        let is_it = |f: &Found| f.header.last_offset() == offset && f.header.max_timestamp == entry.timestamp;
-        if found.is_some_and(|f| is_it(&f)) {
+        let offset = segment.summary.base.plus(i64::from(entry.relative));
+        let found = self.locate(open, offset, segment.summary.size).await?;
+        let matches =
+            |f: &FoundBatch| f.header.last_offset() == offset && f.header.max_timestamp == entry.timestamp;
+        if found.is_some_and(|f| matches(&f)) {
             return Ok(offset);
         }
-        self.doubt(segment, &format_args!("{entry:?} is of no batch"));
-        Ok(segment.head.base)
+        self.report_index(segment, &format_args!("{entry:?} is of no batch"));
+        Ok(segment.summary.base)
     }
 
     /// Looks something up in an index file. An index is derived: one that can't be read costs a longer walk, no more.
-    async fn in_index<T>(
+    async fn lookup_in_index<T>(
         &self,
         segment: &Segment,
         suffix: &str,
         look: impl AsyncFnOnce(&File<E>) -> Result<Option<T>, ReadError>,
     ) -> Option<T> {
-        let path = names::path(&self.view.shared.folder, segment.head.base, suffix);
+        let path = names::path(&self.view.shared.folder, segment.summary.base, suffix);
         let found = match self.view.shared.dir.files.open(&path).await {
             Ok(file) => look(&file).await,
             Err(e) => Err(e.into()),
@@ -333,7 +334,7 @@ impl<E: Env> LogReader<E> {
             // Of a machine without descriptors the index knows nothing.
             Err(ReadError::Io(e)) if e.kind() == ErrorKind::Resources => None,
             Err(why) => {
-                self.doubt(segment, &why);
+                self.report_index(segment, &why);
                 None
             }
         }
@@ -352,18 +353,18 @@ impl<E: Env> LogReader<E> {
 /// The first batch of the walk that begins before `end` and holds `offset` or begins past it.
 async fn walk_to<E: Env>(
     open: &OpenSegment<'_, E>,
-    mut walk: Walk<'_, E>,
+    mut walk: HeaderWalk<'_, E>,
     offset: Offset,
     end: u64,
-) -> Result<Option<Found>, ReadError> {
+) -> Result<Option<FoundBatch>, ReadError> {
     while walk.at < end {
-        let Some(step) = walk.step().await? else { break };
+        let Some(step) = walk.next().await? else { break };
         if step.next <= offset {
             continue;
         }
         let position = step.position;
         return match (step.header, &step.fault) {
-            (Some(header), None) => Ok(Some(Found { position, header })),
+            (Some(header), None) => Ok(Some(FoundBatch { position, header })),
             _ => Err(open.damaged(&step)),
         };
     }

@@ -8,8 +8,8 @@ use crate::error::{Damage, ReadError};
 use crate::files::headers::read;
 use crate::reader::open_segment::OpenSegment;
 use crate::reader::view::{LogReader, UpTo};
-use crate::reader::walk::{Floor, Walk};
-use crate::state::walked::Stretch;
+use crate::reader::walk::{HeaderWalk, WalkStart};
+use crate::state::checked_ranges::CheckedRange;
 
 /// A record, and the leader epoch of its batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,8 +36,8 @@ impl<E: Env> LogReader<E> {
     ) -> Result<Option<TimestampOffset>, ReadError> {
         let (start, limit) = (self.log_start(), self.limit(up_to).offset);
         for (index, segment) in self.segments().enumerate() {
-            let head = segment.head;
-            if head.max_timestamp < target || head.next <= start || head.base >= limit {
+            let summary = segment.summary;
+            if summary.max_timestamp < target || summary.next <= start || summary.base >= limit {
                 continue;
             }
             let open = self.open(index).await?;
@@ -62,9 +62,9 @@ impl<E: Env> LogReader<E> {
         let limit = self.limit(up_to).offset;
         let mut youngest: Option<(usize, UnixMillis, Offset)> = None;
         for (index, segment) in self.segments().enumerate() {
-            let head = segment.head;
-            if head.max_timestamp.0 >= 0 && youngest.is_none_or(|(_, t, _)| head.max_timestamp > t) {
-                youngest = Some((index, head.max_timestamp, head.max_timestamp_offset));
+            let summary = segment.summary;
+            if summary.max_timestamp.0 >= 0 && youngest.is_none_or(|(_, t, _)| summary.max_timestamp > t) {
+                youngest = Some((index, summary.max_timestamp, summary.max_timestamp_offset));
             }
         }
         let Some((index, timestamp, last_offset)) = youngest else {
@@ -93,13 +93,13 @@ impl<E: Env> LogReader<E> {
         decompressed_max: usize,
         matches: impl Fn(UnixMillis) -> bool,
     ) -> Result<Option<TimestampOffset>, ReadError> {
-        let end = open.segment.head.size;
+        let end = open.segment.summary.size;
         let Some(first) = self.locate(open, from, end).await? else {
             return Ok(None);
         };
-        let begin = Floor::Known(first.position, first.header.base_offset);
-        let mut walk = Walk::new(open, &self.view.epochs, begin);
-        while let Some(step) = walk.step().await.map_err(|e| open.or_stale(e))? {
+        let begin = WalkStart::Known(first.position, first.header.base_offset);
+        let mut walk = HeaderWalk::new(open, &self.view.epochs, begin);
+        while let Some(step) = walk.next().await.map_err(|e| open.or_stale(e))? {
             let (position, Some(header), None) = (step.position, step.header, &step.fault) else {
                 return Err(open.or_stale(open.damaged(&step)));
             };
@@ -108,12 +108,12 @@ impl<E: Env> LogReader<E> {
             }
             if !matches(header.max_timestamp) {
                 // BEFORE the batch is passed over: what it says of its timestamps has to be true. It is looked at once.
-                if !open.segment.timed.has(step.position, step.from) {
+                if !open.segment.checked_batches.has(step.position, step.from) {
                     if !walk.is_whole(&step).await.map_err(|e| open.or_stale(e))? {
                         let what = "its CRC is not right".to_owned();
                         return Err(open.or_stale(damaged(open, position, &header, what)));
                     }
-                    open.segment.timed.add(Stretch {
+                    open.segment.checked_batches.add(CheckedRange {
                         from: step.position,
                         to: walk.at,
                         next: step.next,

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use brokkr_env::{Env, File};
 use brokkr_types::{LeaderEpoch, Offset};
 
-use crate::files::shared::Shared;
+use crate::files::shared::LogShared;
 use crate::state::epochs::{EpochEnd, LeaderEpochs};
 use crate::state::segment::{Segment, Segments};
 
 /// Where an offset stands, as far as it is known without a look at the files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Mark {
+pub(crate) struct OffsetMetadata {
     pub(crate) offset: Offset,
     /// The base of its segment and the position there.
-    pub(crate) place: Option<(Offset, u64)>,
+    pub(crate) position: Option<(Offset, u64)>,
 }
 
 /// A place in the active segment where a batch begins.
@@ -25,7 +25,7 @@ pub(crate) struct Boundary {
 }
 
 pub(crate) struct View<E: Env> {
-    pub(crate) shared: Arc<Shared<E>>,
+    pub(crate) shared: Arc<LogShared<E>>,
     pub(crate) sealed: Segments,
     pub(crate) active: Segment,
     /// None in a fresh log.
@@ -37,7 +37,7 @@ pub(crate) struct View<E: Env> {
     /// Whether offsets may be missing.
     pub(crate) gaps: bool,
     pub(crate) log_start: Offset,
-    pub(crate) high_watermark: Mark,
+    pub(crate) high_watermark: OffsetMetadata,
     /// Where the last writes began and where the last one ended: where followers and consumers at the tail stand.
     pub(crate) recent: Box<[Boundary]>,
     pub(crate) epochs: LeaderEpochs,
@@ -78,7 +78,7 @@ impl<E: Env> LogReader<E> {
 
     /// The end of what is written.
     pub fn log_end(&self) -> Offset {
-        self.view.active.head.next
+        self.view.active.summary.next
     }
 
     /// The high watermark.
@@ -98,35 +98,35 @@ impl<E: Env> LogReader<E> {
 
     /// Bytes of all its segments.
     pub fn size_bytes(&self) -> u64 {
-        self.view.sealed.iter().map(|s| s.head.size).sum::<u64>() + self.view.active.head.size
+        self.view.sealed.iter().map(|s| s.summary.size).sum::<u64>() + self.view.active.summary.size
     }
 
     /// The limit as a place, never past what is written.
-    pub(crate) fn limit(&self, up_to: UpTo) -> Mark {
+    pub(crate) fn limit(&self, up_to: UpTo) -> OffsetMetadata {
         let end = self.view.end();
         match up_to {
             UpTo::LogEnd => end,
             UpTo::HighWatermark if self.view.high_watermark.offset < end.offset => self.view.high_watermark,
-            UpTo::Offset(offset) if offset < end.offset => self.view.mark(offset),
+            UpTo::Offset(offset) if offset < end.offset => self.view.offset_metadata(offset),
             UpTo::HighWatermark | UpTo::Offset(_) => end,
         }
     }
 }
 
 impl<E: Env> View<E> {
-    fn end(&self) -> Mark {
-        let head = &self.active.head;
-        Mark {
-            offset: head.next,
-            place: Some((head.base, head.size)),
+    fn end(&self) -> OffsetMetadata {
+        let summary = &self.active.summary;
+        OffsetMetadata {
+            offset: summary.next,
+            position: Some((summary.base, summary.size)),
         }
     }
 
-    fn mark(&self, offset: Offset) -> Mark {
+    fn offset_metadata(&self, offset: Offset) -> OffsetMetadata {
         let found = self.recent.iter().find(|b| b.offset == offset);
-        Mark {
+        OffsetMetadata {
             offset,
-            place: found.map(|b| (self.active.head.base, b.position)),
+            position: found.map(|b| (self.active.summary.base, b.position)),
         }
     }
 }

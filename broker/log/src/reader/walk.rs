@@ -13,7 +13,7 @@
 //! A batch that is wrong stands for the offsets between its neighbours, and a read of those is told of the damage. Others are
 //! served. What stays unnoticed: a base offset that moves within a gap around its batch.
 //!
-//! A range that is served is walked over once ([`Walked`]): it ends before a batch that is wrong, and who reads on there is told.
+//! A range that is served is walked over once ([`CheckedRanges`]): it ends before a batch that is wrong, and who reads on there is told.
 //! What rots in it later is unnoticed until it is the first batch of a range, or the broker has been restarted.
 
 use brokkr_env::Env;
@@ -21,15 +21,15 @@ use brokkr_types::Offset;
 use brokkr_wire::records::{BatchHeader, LOG_OVERHEAD};
 
 use crate::error::{Damage, ReadError};
-use crate::files::headers::Headers;
-use crate::reader::open_segment::{Found, OpenSegment};
+use crate::files::headers::HeaderReader;
+use crate::reader::open_segment::{FoundBatch, OpenSegment};
+use crate::state::checked_ranges::CheckedRange;
 use crate::state::epochs::LeaderEpochs;
-use crate::state::segment::Head;
-use crate::state::walked::Stretch;
+use crate::state::segment::SegmentSummary;
 
 /// Where to begin to look.
 #[derive(Clone, Copy)]
-pub(crate) enum Floor {
+pub(crate) enum WalkStart {
     /// The begin of a batch that memory knows, and the offset that it has at least.
     Known(u64, Offset),
     /// An entry of the index: a batch, and its last offset.
@@ -38,38 +38,38 @@ pub(crate) enum Floor {
 
 /// Where a range ends that begins with the batch `first` and is at most up to `to`: before the first batch whose header can't be
 /// right.
-pub(crate) async fn sound_to<E: Env>(
+pub(crate) async fn valid_end<E: Env>(
     open: &OpenSegment<'_, E>,
     epochs: &LeaderEpochs,
-    first: &Found,
+    first: &FoundBatch,
     to: u64,
 ) -> Result<u64, ReadError> {
-    let walked = &open.segment.walked;
-    let (from, next) = walked.from(first.position, first.header.base_offset);
+    let checked_headers = &open.segment.checked_headers;
+    let (from, next) = checked_headers.from(first.position, first.header.base_offset);
     if from >= to {
         return Ok(to);
     }
-    let mut walk = Walk::new(open, epochs, Floor::Known(from, next)).over(to - from);
-    let mut sound = Stretch { from, to: from, next };
+    let mut walk = HeaderWalk::new(open, epochs, WalkStart::Known(from, next)).over(to - from);
+    let mut sound = CheckedRange { from, to: from, next };
     let end = loop {
         if walk.at >= to {
             break to;
         }
-        match walk.step().await {
+        match walk.next().await {
             Ok(None) => break to,
-            Ok(Some(Step { fault: None, .. })) => (sound.to, sound.next) = (walk.at, walk.expected),
+            Ok(Some(WalkedBatch { fault: None, .. })) => (sound.to, sound.next) = (walk.at, walk.expected),
             // Who reads on there is told.
             _ if sound.to > first.position => break sound.to,
             Ok(Some(step)) => return Err(open.damaged(&step)),
             Err(why) => return Err(why),
         }
     };
-    walked.add(sound);
+    checked_headers.add(sound);
     Ok(end)
 }
 
 /// A batch that was walked over.
-pub(crate) struct Step {
+pub(crate) struct WalkedBatch {
     pub(crate) position: u64,
     /// Its header, if that can be read.
     pub(crate) header: Option<BatchHeader>,
@@ -81,9 +81,9 @@ pub(crate) struct Step {
     pub(crate) fault: Option<String>,
 }
 
-pub(crate) struct Walk<'a, E: Env> {
-    headers: Headers<'a, E>,
-    head: Head,
+pub(crate) struct HeaderWalk<'a, E: Env> {
+    headers: HeaderReader<'a, E>,
+    summary: SegmentSummary,
     gaps: bool,
     epochs: &'a LeaderEpochs,
     /// Where the next batch begins.
@@ -96,17 +96,17 @@ pub(crate) struct Walk<'a, E: Env> {
     ahead: Option<(u64, BatchHeader)>,
 }
 
-impl<'a, E: Env> Walk<'a, E> {
+impl<'a, E: Env> HeaderWalk<'a, E> {
     /// Looks for a place, a few headers from `floor`.
-    pub(crate) fn new(open: &'a OpenSegment<'_, E>, epochs: &'a LeaderEpochs, floor: Floor) -> Self {
-        let head = open.segment.head;
+    pub(crate) fn new(open: &'a OpenSegment<'_, E>, epochs: &'a LeaderEpochs, floor: WalkStart) -> Self {
+        let summary = open.segment.summary;
         let (at, expected, last_offset) = match floor {
-            Floor::Known(at, offset) => (at, offset, None),
-            Floor::Entry(at, last) => (at, head.base, Some(last)),
+            WalkStart::Known(at, offset) => (at, offset, None),
+            WalkStart::Entry(at, last) => (at, summary.base, Some(last)),
         };
         Self {
-            headers: Headers::peek(&open.file, at, head.size),
-            head,
+            headers: HeaderReader::peek(&open.file, at, summary.size),
+            summary,
             gaps: open.gaps,
             epochs,
             at,
@@ -136,7 +136,7 @@ impl<'a, E: Env> Walk<'a, E> {
     }
 
     /// Whether a batch that was walked over is what its CRC says.
-    pub(crate) async fn is_whole(&mut self, step: &Step) -> Result<bool, ReadError> {
+    pub(crate) async fn is_whole(&mut self, step: &WalkedBatch) -> Result<bool, ReadError> {
         match &step.header {
             Some(header) => self.headers.is_whole(step.position, header).await,
             None => Ok(false),
@@ -144,7 +144,7 @@ impl<'a, E: Env> Walk<'a, E> {
     }
 
     /// The next batch; `None` at the segment's end.
-    pub(crate) async fn step(&mut self) -> Result<Option<Step>, ReadError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<WalkedBatch>, ReadError> {
         let (position, expected) = (self.at, self.expected);
         let taken = match self.ahead.take() {
             Some(ahead) => Ok(Some(ahead)),
@@ -158,7 +158,7 @@ impl<'a, E: Env> Walk<'a, E> {
         };
         // Of the first one an index entry tells where it ends, and so where it begins.
         let from = match self.last_offset.take() {
-            Some(_) => header.base_offset.max(self.head.base),
+            Some(_) => header.base_offset.max(self.summary.base),
             None => expected,
         };
         self.at = position + header.size_bytes() as u64;
@@ -170,12 +170,12 @@ impl<'a, E: Env> Walk<'a, E> {
             // Where none are missing, it stands for as many offsets as it says, if it is whole otherwise.
             Some(_) if !self.gaps && self.headers.is_whole(position, &header).await? => from
                 .plus(i64::from(header.last_offset_delta) + 1)
-                .min(self.head.next),
+                .min(self.summary.next),
             Some(_) => self.end_of_faulty(from).await?,
             None => header.next_offset(),
         };
         self.expected = next;
-        Ok(Some(Step {
+        Ok(Some(WalkedBatch {
             position,
             header: Some(header),
             from,
@@ -185,22 +185,22 @@ impl<'a, E: Env> Walk<'a, E> {
     }
 
     /// Goes on behind a batch that can't be read, if its length leads to another one.
-    async fn step_over(&mut self, position: u64, damage: Damage) -> Result<Step, ReadError> {
+    async fn step_over(&mut self, position: u64, damage: Damage) -> Result<WalkedBatch, ReadError> {
         let from = self.expected;
         let front = self.headers.bytes(position, LOG_OVERHEAD as u32).await?;
         let length = front.last_chunk().map_or(0, |b| i32::from_be_bytes(*b));
         let end = position + u64::try_from(length).unwrap_or(0) + LOG_OVERHEAD as u64;
-        if length < 0 || end > self.head.size {
+        if length < 0 || end > self.summary.size {
             return Err(ReadError::Damaged(damage));
         }
         self.at = end;
-        self.headers.go_to(end);
+        self.headers.seek(end);
         let next = self.end_of_faulty(from).await?;
-        if next == self.head.next && end != self.head.size {
+        if next == self.summary.next && end != self.summary.size {
             return Err(ReadError::Damaged(damage));
         }
         self.expected = next;
-        Ok(Step {
+        Ok(WalkedBatch {
             position,
             header: None,
             from,
@@ -211,8 +211,8 @@ impl<'a, E: Env> Walk<'a, E> {
 
     fn fault(&self, header: &BatchHeader, from: Offset) -> Option<String> {
         let (base, next) = (header.base_offset, header.next_offset());
-        if base < from || header.last_offset_delta < 0 || next > self.head.next {
-            let end = self.head.next;
+        if base < from || header.last_offset_delta < 0 || next > self.summary.next {
+            let end = self.summary.next;
             return Some(format!(
                 "it says offsets {base}..{next}, and {from}..{end} are left for it"
             ));
@@ -238,7 +238,7 @@ impl<'a, E: Env> Walk<'a, E> {
         // Right behind the batch before, or where the index has it, a batch is right and what follows it is not.
         let in_gap = header.base_offset > from;
         match self.behind().await? {
-            Some(behind) if in_gap && behind < next || self.at == self.head.size && behind != next => {
+            Some(behind) if in_gap && behind < next || self.at == self.summary.size && behind != next => {
                 Ok(Some(format!(
                     "its offsets end at {next}, and what is behind begins at {behind}"
                 )))
@@ -260,15 +260,15 @@ impl<'a, E: Env> Walk<'a, E> {
 
     /// Where the offsets end that a batch with a wrong header stands for.
     async fn end_of_faulty(&mut self, from: Offset) -> Result<Offset, ReadError> {
-        let end = self.head.next;
+        let end = self.summary.next;
         let behind = self.behind().await?;
         Ok(behind.filter(|b| *b > from && *b <= end).unwrap_or(end))
     }
 
     /// The offset that what is behind the batch begins with: at the segment's end, where that ends. `None`: no batch is there.
     async fn behind(&mut self) -> Result<Option<Offset>, ReadError> {
-        if self.at == self.head.size {
-            return Ok(Some(self.head.next));
+        if self.at == self.summary.size {
+            return Ok(Some(self.summary.next));
         }
         if self.ahead.is_none() {
             self.ahead = match self.headers.next(self.expected).await {
@@ -282,7 +282,7 @@ impl<'a, E: Env> Walk<'a, E> {
 
 impl<E: Env> OpenSegment<'_, E> {
     /// A batch whose header can't be right.
-    pub(crate) fn damaged(&self, step: &Step) -> ReadError {
+    pub(crate) fn damaged(&self, step: &WalkedBatch) -> ReadError {
         ReadError::Damaged(Damage {
             file: self.file.path().to_owned(),
             position: step.position,

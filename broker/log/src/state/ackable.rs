@@ -38,7 +38,7 @@ impl AckableOffset {
     ///
     /// # Panics
     /// If the proof is of something else.
-    pub(crate) fn proven<E: Env>(proof: &Durable, file: &File<E>, position: u64, end: Offset) -> Self {
+    pub(crate) fn from_proof<E: Env>(proof: &Durable, file: &File<E>, position: u64, end: Offset) -> Self {
         assert_eq!(proof.file(), file.id(), "the proof is of this file");
         assert_eq!(
             proof.truncations(),

@@ -18,9 +18,9 @@ use brokkr_wire::records::BatchHeader;
 
 use crate::error::SequenceError;
 
-mod room;
-pub use room::ProducerRoom;
-pub(crate) use room::Taken;
+mod budget;
+pub use budget::ProducerRoom;
+pub(crate) use budget::ProducerUsage;
 
 /// Batches that a client may have in flight, and so may send again (P1).
 pub const WINDOW_BATCHES: usize = 5;
@@ -97,20 +97,20 @@ pub struct Producer {
 
 /// What ends a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Marker {
+pub struct EndTxnMarker {
     /// The coordinator's epoch.
     pub coordinator_epoch: i32,
 }
 
 /// How much of a batch has been judged already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trust {
+pub enum ProducerChecks {
     /// From a producer: everything is judged.
-    Client,
+    All,
     /// From a coordinator here, which sends no sequences: the epoch alone.
-    Coordinator,
+    EpochOnly,
     /// From a leader or the log itself: nothing, it was judged before.
-    Log,
+    None,
 }
 
 /// Takes one [`Producers::apply`] back.
@@ -151,18 +151,18 @@ impl Producers {
     pub(crate) fn check(
         &self,
         header: &BatchHeader,
-        marker: Option<Marker>,
-        trust: Trust,
+        marker: Option<EndTxnMarker>,
+        checks: ProducerChecks,
     ) -> Result<Option<BatchMeta>, SequenceError> {
         let id = header.producer_id;
-        if trust == Trust::Log {
+        if checks == ProducerChecks::None {
             return Ok(None);
         }
         let Some(known) = self.by_id.get(&id) else {
             // To Kafka a producer that nobody knows is at -1, and so is one whose batch says so.
             return check_epoch(id, header.producer_epoch, ProducerEpoch(-1)).map(|()| None);
         };
-        if trust == Trust::Client && header.producer_epoch == known.epoch {
+        if checks == ProducerChecks::All && header.producer_epoch == known.epoch {
             let (first, last) = (header.base_sequence, header.last_sequence());
             let same = |b: &&BatchMeta| b.first_sequence() == first && b.last_sequence == last;
             if let Some(duplicate) = known.window.batches().iter().find(same) {
@@ -182,7 +182,7 @@ impl Producers {
                 Ok(None)
             };
         }
-        if trust == Trust::Client {
+        if checks == ProducerChecks::All {
             check_sequence(id, known, header)?;
         }
         if known.transaction_start.is_some() && !header.attributes.is_transactional() {
@@ -195,7 +195,7 @@ impl Producers {
     pub(crate) fn apply(
         &mut self,
         header: &BatchHeader,
-        marker: Option<Marker>,
+        marker: Option<EndTxnMarker>,
         now: Instant,
     ) -> ProducerUndo {
         let id = header.producer_id;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use brokkr_types::{Offset, UnixMillis};
 
 use crate::state::config::LogConfig;
-use crate::state::segment::{Head, Segment};
+use crate::state::segment::{Segment, SegmentSummary};
 
 /// The segments that retention deletes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,28 +21,28 @@ pub(crate) struct Expired {
 pub(crate) fn expired(
     config: &LogConfig,
     sealed: &[Arc<Segment>],
-    active: &Head,
+    active: &SegmentSummary,
     (log_start, high_watermark): (Offset, Offset),
     wall: UnixMillis,
 ) -> Expired {
-    let size_bytes = sealed.iter().map(|s| s.head.size).sum::<u64>() + active.size;
+    let size_bytes = sealed.iter().map(|s| s.summary.size).sum::<u64>() + active.size;
     let mut over = match u64::try_from(config.retention_bytes) {
         Ok(most) if config.cleanup_delete => size_bytes.saturating_sub(most),
         _ => 0,
     };
-    let mut is_due = |head: &Head, is_sealed: bool| {
-        let below_start = is_sealed && head.next <= log_start;
+    let mut is_due = |summary: &SegmentSummary, is_sealed: bool| {
+        let below_start = is_sealed && summary.next <= log_start;
         let too_old = config.cleanup_delete
             && config.retention_ms >= 0
-            && wall.0.saturating_sub(head.largest_timestamp().0) > config.retention_ms;
-        let too_much = over > 0 && over >= head.size;
-        if head.next > high_watermark || !(below_start || too_old || too_much) {
+            && wall.0.saturating_sub(summary.largest_timestamp().0) > config.retention_ms;
+        let too_much = over > 0 && over >= summary.size;
+        if summary.next > high_watermark || !(below_start || too_old || too_much) {
             return false;
         }
-        over = over.saturating_sub(head.size);
+        over = over.saturating_sub(summary.size);
         true
     };
-    let count = sealed.iter().take_while(|s| is_due(&s.head, true)).count();
+    let count = sealed.iter().take_while(|s| is_due(&s.summary, true)).count();
     let active = count == sealed.len() && active.size > 0 && is_due(active, false);
     Expired {
         sealed: count,

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use brokkr_types::{Offset, UnixMillis};
 use brokkr_wire::records::BatchHeader;
 
+use crate::state::checked_ranges::CheckedRanges;
 use crate::state::config::LogConfig;
 use crate::state::index::{IndexView, OffsetEntry, TimeEntry, relative};
-use crate::state::walked::Walked;
 
 /// The summary of a segment's batches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Head {
+pub(crate) struct SegmentSummary {
     /// The offset it is named by.
     pub(crate) base: Offset,
     /// The offset past its last batch.
@@ -30,7 +30,7 @@ pub(crate) struct Head {
     pub(crate) first_crc: u32,
 }
 
-impl Head {
+impl SegmentSummary {
     /// An empty segment.
     pub(crate) fn new(base: Offset, created: UnixMillis) -> Self {
         Self {
@@ -71,17 +71,17 @@ impl Head {
 /// A segment that is written no more: everything about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SegmentInfo {
-    pub(crate) head: Head,
+    pub(crate) summary: SegmentSummary,
     pub(crate) offset_entries: u32,
     pub(crate) time_entries: u32,
 }
 
 /// Where the next batch goes, and what has to be known to put it there: the end of the log as staged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Tip {
-    pub(crate) head: Head,
+pub(crate) struct SegmentBuilder {
+    pub(crate) summary: SegmentSummary,
     /// Bytes since the last index entry.
-    since_entry: u64,
+    bytes_since_entry: u64,
     pub(crate) offset_entries: u32,
     pub(crate) time_entries: u32,
     last_time_entry: UnixMillis,
@@ -96,12 +96,12 @@ pub(crate) struct NewEntries {
     pub(crate) time: Option<TimeEntry>,
 }
 
-impl Tip {
+impl SegmentBuilder {
     /// The begin of a segment.
     pub(crate) fn new(base: Offset, created: UnixMillis, jitter_ms: i64) -> Self {
         Self {
-            head: Head::new(base, created),
-            since_entry: 0,
+            summary: SegmentSummary::new(base, created),
+            bytes_since_entry: 0,
             offset_entries: 0,
             time_entries: 0,
             last_time_entry: UnixMillis::NONE,
@@ -112,8 +112,8 @@ impl Tip {
     /// The end of a segment that was loaded.
     pub(crate) fn loaded(info: SegmentInfo, last_time_entry: UnixMillis, jitter_ms: i64) -> Self {
         Self {
-            head: info.head,
-            since_entry: 0,
+            summary: info.summary,
+            bytes_since_entry: 0,
             offset_entries: info.offset_entries,
             time_entries: info.time_entries,
             last_time_entry,
@@ -123,20 +123,20 @@ impl Tip {
 
     /// Whether a batch goes into the next segment: Kafka's conditions.
     pub(crate) fn must_roll(&self, batch: &BatchHeader, config: &LogConfig, wall: UnixMillis) -> bool {
-        let head = &self.head;
-        if head.size == 0 {
+        let summary = &self.summary;
+        if summary.size == 0 {
             // An empty segment is never rolled, but where its base is too far away to speak of the batch.
-            return relative(head.base, batch.last_offset()).is_none();
+            return relative(summary.base, batch.last_offset()).is_none();
         }
-        let waited = if head.first_timestamp.0 >= 0 {
-            batch.max_timestamp.0.saturating_sub(head.first_timestamp.0)
+        let waited = if summary.first_timestamp.0 >= 0 {
+            batch.max_timestamp.0.saturating_sub(summary.first_timestamp.0)
         } else {
-            wall.0.saturating_sub(head.created.0)
+            wall.0.saturating_sub(summary.created.0)
         };
-        head.size + batch.size_bytes() as u64 > u64::from(config.segment_bytes)
+        summary.size + batch.size_bytes() as u64 > u64::from(config.segment_bytes)
             || waited > config.segment_ms.saturating_sub(self.jitter_ms)
             || self.index_is_full(config)
-            || relative(head.base, batch.last_offset()).is_none()
+            || relative(summary.base, batch.last_offset()).is_none()
     }
 
     /// Whether an index has no room for another entry.
@@ -148,33 +148,33 @@ impl Tip {
 
     /// Adds a batch in its place. An index entry is due when more than `index_interval_bytes` passed since the last.
     pub(crate) fn add(&mut self, batch: &BatchHeader, index_interval_bytes: u32) -> NewEntries {
-        let position = self.head.size;
-        self.head.add(batch);
+        let position = self.summary.size;
+        self.summary.add(batch);
         let mut new = NewEntries::default();
-        if self.since_entry > u64::from(index_interval_bytes) {
-            self.since_entry = 0;
-            new.offset = relative(self.head.base, batch.last_offset()).map(|relative| OffsetEntry {
+        if self.bytes_since_entry > u64::from(index_interval_bytes) {
+            self.bytes_since_entry = 0;
+            new.offset = relative(self.summary.base, batch.last_offset()).map(|relative| OffsetEntry {
                 relative,
                 position: position as u32,
             });
             self.offset_entries += u32::from(new.offset.is_some());
             new.time = self.time_entry();
         }
-        self.since_entry += batch.size_bytes() as u64;
+        self.bytes_since_entry += batch.size_bytes() as u64;
         new
     }
 
     /// The entry for the largest timestamp so far, if the time index lacks it: each index entry brings one, and the end.
     pub(crate) fn time_entry(&mut self) -> Option<TimeEntry> {
-        let head = &self.head;
-        if head.max_timestamp <= self.last_time_entry {
+        let summary = &self.summary;
+        if summary.max_timestamp <= self.last_time_entry {
             return None;
         }
-        let relative = relative(head.base, head.max_timestamp_offset)?;
-        self.last_time_entry = head.max_timestamp;
+        let relative = relative(summary.base, summary.max_timestamp_offset)?;
+        self.last_time_entry = summary.max_timestamp;
         self.time_entries += 1;
         Some(TimeEntry {
-            timestamp: head.max_timestamp,
+            timestamp: summary.max_timestamp,
             relative,
         })
     }
@@ -183,29 +183,29 @@ impl Tip {
 /// A segment as readers see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
-    pub(crate) head: Head,
+    pub(crate) summary: SegmentSummary,
     pub(crate) offsets: IndexView<OffsetEntry>,
     pub(crate) times: IndexView<TimeEntry>,
     /// What reads have checked of it.
-    pub(crate) walked: Arc<Walked>,
+    pub(crate) checked_headers: Arc<CheckedRanges>,
     /// And what searches by time have: whole batches.
-    pub(crate) timed: Arc<Walked>,
+    pub(crate) checked_batches: Arc<CheckedRanges>,
 }
 
 impl Segment {
-    pub(crate) fn new(head: Head) -> Self {
+    pub(crate) fn new(summary: SegmentSummary) -> Self {
         Self {
-            head,
+            summary,
             offsets: IndexView::default(),
             times: IndexView::default(),
-            walked: Arc::default(),
-            timed: Arc::default(),
+            checked_headers: Arc::default(),
+            checked_batches: Arc::default(),
         }
     }
 
     /// A segment whose indexes are all in their files.
     pub(crate) fn sealed(info: SegmentInfo) -> Self {
-        let mut segment = Self::new(info.head);
+        let mut segment = Self::new(info.summary);
         segment.offsets.in_file = info.offset_entries;
         segment.times.in_file = info.time_entries;
         segment
@@ -213,15 +213,15 @@ impl Segment {
 
     pub(crate) fn info(&self) -> SegmentInfo {
         SegmentInfo {
-            head: self.head,
+            summary: self.summary,
             offset_entries: self.offsets.len(),
             time_entries: self.times.len(),
         }
     }
 
     /// Takes up what a written batch, or a group of them, added.
-    pub(crate) fn extend(&mut self, head: Head, offsets: &[OffsetEntry], times: &[TimeEntry]) {
-        self.head = head;
+    pub(crate) fn extend(&mut self, summary: SegmentSummary, offsets: &[OffsetEntry], times: &[TimeEntry]) {
+        self.summary = summary;
         if !offsets.is_empty() {
             Arc::make_mut(&mut self.offsets.tail).extend_from_slice(offsets);
         }
@@ -236,7 +236,9 @@ pub(crate) type Segments = Arc<Vec<Arc<Segment>>>;
 
 /// The last of them that begins at `offset` or before.
 pub(crate) fn covering(segments: &[Arc<Segment>], offset: Offset) -> Option<usize> {
-    segments.partition_point(|s| s.head.base <= offset).checked_sub(1)
+    segments
+        .partition_point(|s| s.summary.base <= offset)
+        .checked_sub(1)
 }
 
 #[cfg(test)]
@@ -261,12 +263,12 @@ mod tests {
 
     #[test]
     fn entries_come_after_the_interval_and_name_the_batch_that_begins_there() {
-        let mut tip = Tip::new(Offset(0), UnixMillis(0), 0);
+        let mut builder = SegmentBuilder::new(Offset(0), UnixMillis(0), 0);
         let size = batch(0, 0).size_bytes() as u32;
         let mut entries = Vec::new();
         for i in 0..6 {
             let timestamp = [5, 9, 7, 8, 3, 4][i as usize];
-            entries.push(tip.add(&batch(i, timestamp), size + 1));
+            entries.push(builder.add(&batch(i, timestamp), size + 1));
         }
         // More than the interval has passed before batches 2 and 4.
         let offset = |relative, position| Some(OffsetEntry { relative, position });
@@ -282,26 +284,33 @@ mod tests {
             })
         );
         assert_eq!(entries[4].time, None);
-        assert_eq!(tip.time_entry(), None);
+        assert_eq!(builder.time_entry(), None);
     }
 
     #[test]
     fn a_segment_rolls_by_size_time_index_and_distance() {
         let wall = UnixMillis(0);
-        let mut tip = Tip::new(Offset(0), wall, 0);
+        let mut builder = SegmentBuilder::new(Offset(0), wall, 0);
         assert!(
-            !tip.must_roll(&batch(0, 1 << 40), &config(), wall),
+            !builder.must_roll(&batch(0, 1 << 40), &config(), wall),
             "never an empty one"
         );
-        assert!(tip.must_roll(&batch(1 << 31, 0), &config(), wall));
-        tip.add(&batch(0, 500), 0);
-        let rolls = |tip: &Tip, b: BatchHeader, c: LogConfig| tip.must_roll(&b, &c, wall);
-        assert!(!rolls(&tip, batch(1, 1500), config()));
-        assert!(rolls(&tip, batch(1, 1501), config()));
-        assert!(rolls(&Tip { jitter_ms: 1, ..tip }, batch(1, 1500), config()));
-        let small = tip.head.size as u32 * 2;
+        assert!(builder.must_roll(&batch(1 << 31, 0), &config(), wall));
+        builder.add(&batch(0, 500), 0);
+        let rolls = |builder: &SegmentBuilder, b: BatchHeader, c: LogConfig| builder.must_roll(&b, &c, wall);
+        assert!(!rolls(&builder, batch(1, 1500), config()));
+        assert!(rolls(&builder, batch(1, 1501), config()));
+        assert!(rolls(
+            &SegmentBuilder {
+                jitter_ms: 1,
+                ..builder
+            },
+            batch(1, 1500),
+            config()
+        ));
+        let small = builder.summary.size as u32 * 2;
         assert!(!rolls(
-            &tip,
+            &builder,
             batch(1, 500),
             LogConfig {
                 segment_bytes: small,
@@ -309,18 +318,18 @@ mod tests {
             }
         ));
         assert!(rolls(
-            &tip,
+            &builder,
             batch(1, 500),
             LogConfig {
                 segment_bytes: small - 1,
                 ..config()
             }
         ));
-        assert!(rolls(&tip, batch(1 << 31, 500), config()));
-        tip.add(&batch(1, 501), 0);
-        assert_eq!(tip.offset_entries, 1);
+        assert!(rolls(&builder, batch(1 << 31, 500), config()));
+        builder.add(&batch(1, 501), 0);
+        assert_eq!(builder.offset_entries, 1);
         assert!(rolls(
-            &tip,
+            &builder,
             batch(2, 502),
             LogConfig {
                 segment_index_bytes: 8,
@@ -331,9 +340,9 @@ mod tests {
 
     #[test]
     fn without_timestamps_age_is_the_walls() {
-        let mut tip = Tip::new(Offset(0), UnixMillis(100), 0);
-        tip.add(&batch(0, -1), 0);
-        assert!(!tip.must_roll(&batch(1, -1), &config(), UnixMillis(1100)));
-        assert!(tip.must_roll(&batch(1, -1), &config(), UnixMillis(1101)));
+        let mut builder = SegmentBuilder::new(Offset(0), UnixMillis(100), 0);
+        builder.add(&batch(0, -1), 0);
+        assert!(!builder.must_roll(&batch(1, -1), &config(), UnixMillis(1100)));
+        assert!(builder.must_roll(&batch(1, -1), &config(), UnixMillis(1101)));
     }
 }

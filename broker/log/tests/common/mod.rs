@@ -3,7 +3,7 @@
 
 use brokkr_env::tokio::TokioEnv;
 use brokkr_env::{Dir, EntryKind, Env};
-use brokkr_log::{Appended, Event, Log, LogConfig, LogDir, LogReader, Recorded, Recovery, UpTo};
+use brokkr_log::{AppendInfo, Event, Log, LogConfig, LogDir, LogReader, Recorded, Recovery, UpTo};
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::records::{Batch, BatchBuilder, Origin, batches};
 
@@ -86,11 +86,11 @@ pub fn build(mut builder: BatchBuilder, first: i64, count: i64) -> Batch {
     builder.build()
 }
 
-pub fn stage(log: &mut Log<TokioEnv>, batch: &Batch) -> Appended {
+pub fn stage(log: &mut Log<TokioEnv>, batch: &Batch) -> AppendInfo {
     append(log, batch).expect("staged")
 }
 
-pub fn append(log: &mut Log<TokioEnv>, batch: &Batch) -> Result<Appended, brokkr_log::AppendError> {
+pub fn append(log: &mut Log<TokioEnv>, batch: &Batch) -> Result<AppendInfo, brokkr_log::AppendError> {
     append_at(&TokioEnv::new(1), log, batch)
 }
 
@@ -99,7 +99,7 @@ pub fn append_at(
     clock: &TokioEnv,
     log: &mut Log<TokioEnv>,
     batch: &Batch,
-) -> Result<Appended, brokkr_log::AppendError> {
+) -> Result<AppendInfo, brokkr_log::AppendError> {
     log.append(batch, Origin::Client, LeaderEpoch(3), clock.now(), clock.wall())
 }
 

@@ -18,7 +18,7 @@ fn header(id: i64, epoch: i16, first: i32, count: i32, at: i64) -> BatchHeader {
 const NOW: Instant = Instant::from_nanos(1);
 
 fn check(producers: &Producers, h: &BatchHeader) -> Result<Option<BatchMeta>, SequenceError> {
-    producers.check(h, None, Trust::Client)
+    producers.check(h, None, ProducerChecks::All)
 }
 
 fn out_of_order(result: Result<Option<BatchMeta>, SequenceError>) -> bool {
@@ -100,12 +100,16 @@ fn a_marker_ends_the_transaction_and_fences_older_coordinators() {
     assert_eq!(plain, Err(SequenceError::NotInTransaction(ProducerId(1))));
 
     let end = header(1, 0, -1, 1, 11);
-    producers.apply(&end, Some(Marker { coordinator_epoch: 5 }), NOW);
+    producers.apply(&end, Some(EndTxnMarker { coordinator_epoch: 5 }), NOW);
     assert_eq!(
         producers.get(ProducerId(1)).and_then(|p| p.transaction_start),
         None
     );
-    let zombie = producers.check(&end, Some(Marker { coordinator_epoch: 4 }), Trust::Coordinator);
+    let zombie = producers.check(
+        &end,
+        Some(EndTxnMarker { coordinator_epoch: 4 }),
+        ProducerChecks::EpochOnly,
+    );
     assert!(matches!(
         zombie,
         Err(SequenceError::CoordinatorFenced { latest: 5, .. })

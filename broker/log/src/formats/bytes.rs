@@ -1,7 +1,7 @@
 //! Reading integers off a file's bytes, none of which are to be trusted.
 
 /// What is left of some bytes. Every read is `None` past their end.
-pub(crate) struct BytesIn<'a>(pub(crate) &'a [u8]);
+pub(crate) struct ByteReader<'a>(pub(crate) &'a [u8]);
 
 macro_rules! take {
     ($($name:ident -> $int:ty),*) => {
@@ -13,18 +13,18 @@ macro_rules! take {
     };
 }
 
-impl BytesIn<'_> {
+impl ByteReader<'_> {
     take!(u8 -> u8, u16 -> u16, i16 -> i16, u32 -> u32, i32 -> i32, u64 -> u64, i64 -> i64);
 }
 
 /// Splits a file of ours, `body │ crc32 u32`, and checks it.
-pub(crate) fn checked(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn verify_crc(bytes: &[u8]) -> Option<&[u8]> {
     let (body, crc) = bytes.split_last_chunk::<4>()?;
     (crc32fast::hash(body) == u32::from_be_bytes(*crc)).then_some(body)
 }
 
 /// Ends a file of ours with its checksum.
-pub(crate) fn seal(mut body: Vec<u8>) -> bytes::Bytes {
+pub(crate) fn append_crc(mut body: Vec<u8>) -> bytes::Bytes {
     let crc = crc32fast::hash(&body);
     body.extend_from_slice(&crc.to_be_bytes());
     body.into()

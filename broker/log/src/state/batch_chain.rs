@@ -7,11 +7,11 @@ use crate::state::index::relative;
 
 /// Whether offsets may be missing between one batch and the next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Gaps {
+pub(crate) enum OffsetGaps {
     /// Compaction may have taken batches away.
-    Legal,
+    Allowed,
     /// Within a segment only: this broker begins one where the one before ends, and what is missing there was lost.
-    InSegments,
+    WithinSegments,
     /// Nowhere: the log never had any.
     None,
     /// A gap can't be told from a lost segment: there is no manifest that names them.
@@ -20,28 +20,28 @@ pub(crate) enum Gaps {
 
 /// Where the next batch of a log may stand: offsets rise and leader epochs never fall.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Chain {
+pub(crate) struct BatchChain {
     /// The base of the segment.
     segment: Offset,
     /// The offset past the last batch.
     pub(crate) next: Offset,
     epoch: LeaderEpoch,
-    gaps: Gaps,
+    gaps: OffsetGaps,
 }
 
-impl Chain {
+impl BatchChain {
     /// Whether the log is this broker's own.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.gaps != Gaps::Legal
+    pub(crate) fn is_own_log(&self) -> bool {
+        self.gaps != OffsetGaps::Allowed
     }
 
     /// The chain of a segment by itself.
     pub(crate) fn of_segment(base: Offset) -> Self {
-        Self::new(base, Gaps::Legal)
+        Self::new(base, OffsetGaps::Allowed)
     }
 
     /// The chain of a log from the segment at `base` on.
-    pub(crate) fn new(base: Offset, gaps: Gaps) -> Self {
+    pub(crate) fn new(base: Offset, gaps: OffsetGaps) -> Self {
         Self {
             segment: base,
             next: base,
@@ -52,7 +52,7 @@ impl Chain {
 
     /// Goes on in the segment at `base`, if it can be the next one.
     pub(crate) fn enter(&mut self, base: Offset) -> bool {
-        if base < self.next || base != self.next && self.gaps != Gaps::Legal {
+        if base < self.next || base != self.next && self.gaps != OffsetGaps::Allowed {
             return false;
         }
         (self.segment, self.next) = (base, base);
@@ -68,10 +68,10 @@ impl Chain {
                 self.next
             ));
         }
-        if base != self.next && self.gaps == Gaps::None {
+        if base != self.next && self.gaps == OffsetGaps::None {
             return Some(format!("a batch of offset {base}, {} must follow", self.next));
         }
-        if base != self.next && self.gaps == Gaps::Refused {
+        if base != self.next && self.gaps == OffsetGaps::Refused {
             return Some(format!(
                 "a batch of offset {base}, {} must follow: without brokkr-manifest a gap can't be told from a lost segment",
                 self.next

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Room for producers, which logs share. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct ProducerRoom(Arc<Shared>);
+pub struct ProducerRoom(Arc<BudgetState>);
 
 #[derive(Debug)]
-struct Shared {
+struct BudgetState {
     max: usize,
     held: AtomicUsize,
     /// Logs that have a producer.
@@ -22,7 +22,7 @@ struct Shared {
 impl ProducerRoom {
     /// Room for `max` of them.
     pub fn new(max: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(BudgetState {
             max,
             held: AtomicUsize::new(0),
             logs: AtomicUsize::new(0),
@@ -35,9 +35,9 @@ impl ProducerRoom {
     }
 
     /// What a log takes of it.
-    pub(crate) fn taken(&self) -> Taken {
-        Taken {
-            room: self.clone(),
+    pub(crate) fn usage(&self) -> ProducerUsage {
+        ProducerUsage {
+            budget: self.clone(),
             count: 0,
         }
     }
@@ -45,18 +45,18 @@ impl ProducerRoom {
 
 /// What one log takes.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    room: ProducerRoom,
+pub(crate) struct ProducerUsage {
+    budget: ProducerRoom,
     count: usize,
 }
 
-impl Taken {
+impl ProducerUsage {
     /// The log has so many now. How many it is to forget.
     pub(crate) fn set(&mut self, count: usize) -> usize {
         if count == self.count {
             return 0;
         }
-        let shared = &self.room.0;
+        let shared = &self.budget.0;
         match (self.count, count) {
             (0, _) => drop(shared.logs.fetch_add(1, Ordering::Relaxed)),
             (_, 0) => drop(shared.logs.fetch_sub(1, Ordering::Relaxed)),
@@ -70,7 +70,7 @@ impl Taken {
         }
         self.count = count;
         let share = shared.max / shared.logs.load(Ordering::Relaxed).max(1);
-        if grew && self.room.held() > shared.max && count > share {
+        if grew && self.budget.held() > shared.max && count > share {
             (count / 8).max(count - share)
         } else {
             0
@@ -78,7 +78,7 @@ impl Taken {
     }
 }
 
-impl Drop for Taken {
+impl Drop for ProducerUsage {
     fn drop(&mut self) {
         self.set(0);
     }
@@ -90,16 +90,16 @@ mod tests {
 
     #[test]
     fn who_has_more_than_its_share_gives_way() {
-        let room = ProducerRoom::new(100);
-        let (mut many, mut few) = (room.taken(), room.taken());
-        assert_eq!((many.set(96), few.set(4), room.held()), (0, 0, 100));
+        let budget = ProducerRoom::new(100);
+        let (mut many, mut few) = (budget.usage(), budget.usage());
+        assert_eq!((many.set(96), few.set(4), budget.held()), (0, 0, 100));
         assert_eq!(few.set(5), 0, "below its share");
         assert_eq!(many.set(97), 47);
-        assert_eq!((many.set(50), many.set(51), room.held()), (0, 0, 56));
+        assert_eq!((many.set(50), many.set(51), budget.held()), (0, 0, 56));
         drop(many);
-        assert_eq!(room.held(), 5);
+        assert_eq!(budget.held(), 5);
         assert_eq!((few.set(100), few.set(101)), (0, 12), "alone it has all");
         drop(few);
-        assert_eq!(room.held(), 0);
+        assert_eq!(budget.held(), 0);
     }
 }

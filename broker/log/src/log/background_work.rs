@@ -9,8 +9,8 @@ use crate::log::staged::SealPlan;
 use crate::state::epochs::LeaderEpochs;
 use crate::state::segment::Segment;
 
-pub(crate) struct Background {
-    pub(crate) job: Option<(Job, InFlight<Result<()>>)>,
+pub(crate) struct BackgroundWork {
+    pub(crate) job: Option<(BackgroundJob, InFlight<Result<()>>)>,
     /// Indexes that are built again.
     pub(crate) rebuilding: Option<InFlight<(Offset, std::result::Result<Segment, LogError>)>>,
     /// The segment that was sealed last, while the manifest doesn't list it.
@@ -21,13 +21,13 @@ pub(crate) struct Background {
     pub(crate) stalled: bool,
 }
 
-pub(crate) enum Job {
+pub(crate) enum BackgroundJob {
     Seal(LeaderEpochs),
     Epochs(LeaderEpochs),
     IndexTails { offsets: usize, times: usize },
 }
 
-impl Background {
+impl BackgroundWork {
     pub(crate) fn new(persisted_epochs: LeaderEpochs) -> Self {
         Self {
             job: None,

@@ -6,24 +6,24 @@ use brokkr_types::Offset;
 
 /// Which bytes of a segment were walked over since it was opened. Most readers go on where they ended, each with a stretch of its own.
 #[derive(Debug, Default)]
-pub(crate) struct Walked(Mutex<Vec<Stretch>>);
+pub(crate) struct CheckedRanges(Mutex<Vec<CheckedRange>>);
 
 /// More readers than these at places of their own walk over the same bytes again.
-const STRETCHES_MAX: usize = 4;
+const CHECKED_RANGES_MAX: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stretch {
+pub(crate) struct CheckedRange {
     pub(crate) from: u64,
     pub(crate) to: u64,
     /// The offset that what is at `to` has at least.
     pub(crate) next: Offset,
 }
 
-impl Walked {
+impl CheckedRanges {
     /// How far was walked from the begin of a batch on, and the offset that what is there has at least.
     pub(crate) fn from(&self, at: u64, offset: Offset) -> (u64, Offset) {
         let stretches = self.0.lock().expect("not poisoned");
-        let covers = |s: &&Stretch| s.from <= at && at < s.to;
+        let covers = |s: &&CheckedRange| s.from <= at && at < s.to;
         stretches
             .iter()
             .find(covers)
@@ -36,7 +36,7 @@ impl Walked {
     }
 
     /// Notes a stretch. It prolongs the one that it begins in, or takes the place of the oldest.
-    pub(crate) fn add(&self, new: Stretch) {
+    pub(crate) fn add(&self, new: CheckedRange) {
         let mut stretches = self.0.lock().expect("not poisoned");
         match stretches
             .iter_mut()
@@ -45,7 +45,7 @@ impl Walked {
             Some(known) if new.to > known.to => (known.to, known.next) = (new.to, new.next),
             Some(_) => {}
             None => {
-                stretches.truncate(STRETCHES_MAX - 1);
+                stretches.truncate(CHECKED_RANGES_MAX - 1);
                 stretches.insert(0, new);
             }
         }
@@ -56,8 +56,8 @@ impl Walked {
 mod tests {
     use super::*;
 
-    fn stretch(from: u64, to: u64) -> Stretch {
-        Stretch {
+    fn stretch(from: u64, to: u64) -> CheckedRange {
+        CheckedRange {
             from,
             to,
             next: Offset(to as i64),
@@ -66,21 +66,21 @@ mod tests {
 
     #[test]
     fn readers_at_places_of_their_own_each_prolong_their_stretch() {
-        let walked = Walked::default();
-        let known = |at| walked.from(at, Offset(-1));
+        let checked_headers = CheckedRanges::default();
+        let known = |at| checked_headers.from(at, Offset(-1));
         assert_eq!(known(0), (0, Offset(-1)));
         for reader in [0, 1000, 2000, 3000] {
-            walked.add(stretch(reader, reader + 10));
+            checked_headers.add(stretch(reader, reader + 10));
         }
         for reader in [0, 1000, 2000, 3000] {
-            walked.add(stretch(reader + 10, reader + 20));
+            checked_headers.add(stretch(reader + 10, reader + 20));
             assert_eq!(known(reader + 5), (reader + 20, Offset(reader as i64 + 20)));
             assert_eq!(known(reader + 20), (reader + 20, Offset(-1)), "nothing behind it");
         }
         // A part of what is known takes nothing away; a fifth one takes the oldest's place.
-        walked.add(stretch(3005, 3010));
+        checked_headers.add(stretch(3005, 3010));
         assert_eq!(known(3005).0, 3020);
-        walked.add(stretch(4000, 4010));
+        checked_headers.add(stretch(4000, 4010));
         assert_eq!(known(0), (0, Offset(-1)));
         assert_eq!(known(1000).0, 1020);
     }
