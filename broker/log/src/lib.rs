@@ -46,5 +46,5 @@ pub use reader::view::{LogReader, UpTo};
 pub use state::ackable::{AckableOffset, DurableEnd, WrittenEnd};
 pub use state::config::LogConfig;
 pub use state::epochs::{EpochEnd, EpochStart, LeaderEpochs};
-pub use state::log_checkpoint::Recorded;
-pub use state::producers::{BatchMeta, Producer, ProducerRoom, Producers, WINDOW_BATCHES, Window};
+pub use state::log_checkpoint::LogCheckpoint;
+pub use state::producers::{BatchMeta, Producer, ProducerBudget, Producers, WINDOW_BATCHES, Window};

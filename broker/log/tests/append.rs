@@ -4,7 +4,7 @@ mod common;
 
 use brokkr_env::ErrorKind;
 use brokkr_log::{
-    AckableOffset, Event, Log, LogConfig, ProducerRoom, ReadError, Recorded, SequenceError, UpTo,
+    AckableOffset, Event, Log, LogCheckpoint, LogConfig, ProducerBudget, ReadError, SequenceError, UpTo,
 };
 use brokkr_types::{LeaderEpoch, Offset};
 use common::*;
@@ -244,15 +244,15 @@ async fn a_log_is_made_once() {
     assert!(twice.is_err());
     let none = dir.dir().open("u-0/00000000000000000000.log").await;
     assert_eq!(none.err().map(|e| e.kind()), Some(ErrorKind::NotFound));
-    let (log, recovery) = open(&dir, LogConfig::default(), &Recorded::default()).await;
+    let (log, recovery) = open(&dir, LogConfig::default(), &LogCheckpoint::default()).await;
     assert_eq!((log.log_end(), recovery.cut_bytes), (Offset(0), 0));
 }
 
 /// Whoever asks for a new id for each batch is not remembered without bound, and another log loses nobody by it.
 #[tokio::test]
 async fn producers_have_room_and_who_appended_longest_ago_gives_way() {
-    let room = ProducerRoom::new(100);
-    let dir = fresh("append_room").await.with_producer_room(room.clone());
+    let room = ProducerBudget::new(100);
+    let dir = fresh("append_room").await.with_producer_budget(room.clone());
     let clock = dir.env().clone();
     let append = |log: &mut _, batch: &_| append_at(&clock, log, batch);
     let mut other = Log::create(&dir, "t-1", id(), LogConfig::default())

@@ -5,7 +5,7 @@ mod common;
 use brokkr_env::tokio::TokioEnv;
 use brokkr_env::{EntryKind, Env};
 use brokkr_log::{
-    EpochEnd, LogConfig, LogDir, LogError, ReadError, Recorded, TimestampOffset, UpTo, checkpoint,
+    EpochEnd, LogCheckpoint, LogConfig, LogDir, LogError, ReadError, TimestampOffset, UpTo, checkpoint,
 };
 use brokkr_types::{Instant, LeaderEpoch, NodeId, Offset, UnixMillis, Uuid};
 use brokkr_wire::records::{BatchBuilder, CompressionType};
@@ -60,9 +60,9 @@ async fn what_is_cut_is_gone_and_its_producers_state_with_it() {
         settle(&mut log).await;
         assert_eq!(contents(&log.reader()).await, identity(0..90));
         // And so it is after a crash, also with a recovery point of before.
-        let stale = Recorded {
+        let stale = LogCheckpoint {
             recovery_point: Some(Offset(90)),
-            ..Recorded::default()
+            ..LogCheckpoint::default()
         };
         drop(log);
         let (mut log, _) = open(&again(&name).await, config(), &stale).await;
@@ -73,7 +73,7 @@ async fn what_is_cut_is_gone_and_its_producers_state_with_it() {
 #[tokio::test]
 async fn a_recovery_point_of_before_the_cut_is_no_damage() {
     let (dir, mut log) = filled("change_stale_point", 30).await;
-    let recorded = Recorded {
+    let recorded = LogCheckpoint {
         recovery_point: Some(Offset(90)),
         ..log.checkpoint()
     };
@@ -82,7 +82,7 @@ async fn a_recovery_point_of_before_the_cut_is_no_damage() {
     let (log, recovery) = open(&dir, config(), &recorded).await;
     assert_eq!((log.log_end(), recovery.cut), (Offset(45), None));
     // One recorded after it counts.
-    let after = Recorded {
+    let after = LogCheckpoint {
         recovery_point: Some(Offset(48)),
         ..log.checkpoint()
     };
@@ -94,7 +94,7 @@ async fn a_recovery_point_of_before_the_cut_is_no_damage() {
 #[tokio::test]
 async fn a_log_can_begin_anew_anywhere() {
     let (dir, mut log) = filled("change_anew", 30).await;
-    let recorded = Recorded {
+    let recorded = LogCheckpoint {
         recovery_point: Some(Offset(90)),
         ..log.checkpoint()
     };
@@ -157,7 +157,7 @@ async fn retention_takes_whole_segments_below_the_high_watermark() {
         "{late:?}"
     );
     drop(log);
-    let (mut log, _) = open(&dir, config(), &Recorded::default()).await;
+    let (mut log, _) = open(&dir, config(), &LogCheckpoint::default()).await;
     assert_eq!(log.log_start(), Offset(start));
     assert_eq!(contents(&log.reader()).await, identity(start..90));
 }
@@ -206,7 +206,7 @@ async fn delete_records_survives_a_crash() {
     log.advance_log_start(Offset(40)).await.expect("raised");
     assert_eq!(log.log_start(), Offset(40));
     drop(log);
-    let (mut log, _) = open(&dir, config(), &Recorded::default()).await;
+    let (mut log, _) = open(&dir, config(), &LogCheckpoint::default()).await;
     assert_eq!(log.log_start(), Offset(40));
     let before = log.segments();
     log.set_high_watermark(Offset(90));
@@ -254,7 +254,7 @@ async fn retention_cuts_the_log_only_where_a_crash_finds_it_whole() {
             .await
             .expect("renamed");
     }
-    let (mut log, _) = open(&dir, config(), &Recorded::default()).await;
+    let (mut log, _) = open(&dir, config(), &LogCheckpoint::default()).await;
     assert_eq!(contents(&log.reader()).await, identity(start..90));
     let left = dir.dir().list(FOLDER).await.expect("listed");
     assert_eq!(
@@ -431,16 +431,18 @@ async fn a_directory_remembers_a_clean_stop_once() {
     checkpoint::write_high_watermarks(&dir, &BTreeMap::from([(FOLDER.to_owned(), Offset(77))]))
         .await
         .expect("written");
-    checkpoint::end(&dir, &logs, 42).await.expect("written");
+    checkpoint::write_clean_stop(&dir, &logs, 42)
+        .await
+        .expect("written");
 
-    let first = checkpoint::begin(&dir).await.expect("read");
+    let first = checkpoint::load_and_mark_unclean(&dir).await.expect("read");
     assert_eq!(first.clean.map(|c| c.broker_epoch), Some(Some(42)));
     assert_eq!(
         (&first.logs, first.high_watermarks.get(FOLDER)),
         (&logs, Some(&Offset(77)))
     );
     // A start that fails from here on leaves a directory that was not stopped cleanly (P13).
-    let second = checkpoint::begin(&dir).await.expect("read");
+    let second = checkpoint::load_and_mark_unclean(&dir).await.expect("read");
     assert!(second.clean.is_none() && second.logs.values().all(|r| !r.clean));
     let text = dir
         .dir()

@@ -97,7 +97,7 @@ struct Directory {
 
 async fn make(name: &str, folder: &str, id: brokkr_types::Uuid, first: i64) -> (Files, Files, Files) {
     let dir = fresh(name).await;
-    checkpoint::begin(&dir).await.expect("begun");
+    checkpoint::load_and_mark_unclean(&dir).await.expect("begun");
     let mut log = Log::create(&dir, folder, id, config()).await.expect("created");
     fill(&mut log, first, 0, 25).await;
     log.truncate_to(Offset(60)).await.expect("cut");
@@ -115,7 +115,7 @@ async fn make(name: &str, folder: &str, id: brokkr_types::Uuid, first: i64) -> (
     log.assign_epoch(LeaderEpoch(9)).await.expect("written");
     let killed = files(&dir).await;
     let recorded = log.close().await.expect("closed");
-    checkpoint::end(&dir, &BTreeMap::from([(folder.to_owned(), recorded)]), 7)
+    checkpoint::write_clean_stop(&dir, &BTreeMap::from([(folder.to_owned(), recorded)]), 7)
         .await
         .expect("ended");
     (older, files(&dir).await, killed)
@@ -211,7 +211,7 @@ fn outcome(path: &str, way: &str, clean: bool) -> &'static [Outcome] {
 
 /// Starts on it, and says what came of it. A record that is neither served nor told of fails the test.
 async fn start(dir: &LogDir<TokioEnv>, what: &str) -> (Outcome, String) {
-    let remembered = match checkpoint::begin(dir).await {
+    let remembered = match checkpoint::load_and_mark_unclean(dir).await {
         Ok(remembered) => remembered,
         Err(error) => return refused(&error),
     };
@@ -388,7 +388,7 @@ async fn a_segment_that_nothing_leads_to_is_set_aside() {
         these.extend(made.older.clone());
         these.remove(".kafka_cleanshutdown");
         let dir = put("every_file_aside", &these).await;
-        let remembered = checkpoint::begin(&dir).await.expect("begun");
+        let remembered = checkpoint::load_and_mark_unclean(&dir).await.expect("begun");
         let (log, _) = Log::open(&dir, FOLDER, config(), &remembered.logs[FOLDER])
             .await
             .expect("opened");

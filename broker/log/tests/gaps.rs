@@ -4,7 +4,7 @@ mod common;
 
 use brokkr_env::Env;
 use brokkr_env::tokio::TokioEnv;
-use brokkr_log::{AppendError, Log, LogConfig, LogError, Recorded, UpTo};
+use brokkr_log::{AppendError, Log, LogCheckpoint, LogConfig, LogError, UpTo};
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 use brokkr_wire::records::{Batch, BatchBuilder, BatchHeader, HEADER_LEN, LOG_OVERHEAD};
 use bytes::Bytes;
@@ -40,7 +40,7 @@ fn replicate(log: &mut Log<TokioEnv>, batch: &Batch) -> Result<(), AppendError> 
 }
 
 /// A log with gaps, made as a follower of a compacted leader makes it, dropped without a clean stop.
-async fn sparse(name: &str) -> Recorded {
+async fn sparse(name: &str) -> LogCheckpoint {
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
     log.allow_gaps().await.expect("noted");
@@ -57,7 +57,7 @@ async fn sparse(name: &str) -> Recorded {
 async fn a_follower_takes_batches_with_gaps_and_none_that_overlap() {
     let name = "gaps_append";
     sparse(name).await;
-    let (mut log, _) = open(&again(name).await, config(), &Recorded::default()).await;
+    let (mut log, _) = open(&again(name).await, config(), &LogCheckpoint::default()).await;
     let end = log.log_end();
     for base in [0, end.0 - 1] {
         let refused = replicate(&mut log, &at(base));
@@ -89,7 +89,7 @@ async fn a_log_that_was_not_told_of_gaps_takes_none() {
 async fn every_offset_finds_the_next_batch_over_a_gap() {
     let name = "gaps_read";
     sparse(name).await;
-    let (mut log, _) = open(&again(name).await, config(), &Recorded::default()).await;
+    let (mut log, _) = open(&again(name).await, config(), &LogCheckpoint::default()).await;
     let (reader, bases) = (log.reader(), bases());
     for offset in 0..log.log_end().0 {
         let first = reader
@@ -115,7 +115,7 @@ async fn a_crash_or_a_lost_manifest_costs_a_log_with_gaps_nothing() {
         if !keep_manifest {
             dir.dir().remove("t-0/brokkr-manifest").await.expect("removed");
         }
-        let recorded = if known { recorded } else { Recorded::default() };
+        let recorded = if known { recorded } else { LogCheckpoint::default() };
         let (mut log, recovery) = open(&dir, config(), &recorded).await;
         assert_eq!((recovery.cut_bytes, &recovery.cut), (0, &None), "{case}");
         assert_eq!(contents(&log.reader()).await, values(), "{case}");
@@ -131,7 +131,7 @@ async fn a_truncation_anywhere_leaves_a_log_that_recovery_takes() {
     for to in [0, 1, 3, 31, 32, 33, 34, 77, 78, 100, 140] {
         let name = format!("gaps_cut_{to}");
         sparse(&name).await;
-        let (mut log, _) = open(&again(&name).await, config(), &Recorded::default()).await;
+        let (mut log, _) = open(&again(&name).await, config(), &LogCheckpoint::default()).await;
         log.truncate_to(Offset(to)).await.expect("cut");
         let left: Vec<_> = bases()
             .into_iter()
@@ -179,7 +179,7 @@ async fn an_empty_control_batch_changes_nothing() {
     settle(&mut log).await;
     assert_eq!(log.producers(), &before, "staged");
     drop(log);
-    let (mut log, _) = open(&again(name).await, config(), &Recorded::default()).await;
+    let (mut log, _) = open(&again(name).await, config(), &LogCheckpoint::default()).await;
     let state = log.producers().get(ProducerId(7)).expect("known");
     assert_eq!(
         (state.transaction_start, state.window.batches().len()),
@@ -194,7 +194,7 @@ async fn an_empty_control_batch_changes_nothing() {
 async fn an_old_message_format_is_refused_and_nothing_is_touched() {
     let name = "gaps_old_format";
     sparse(name).await;
-    let (log, _) = open(&again(name).await, config(), &Recorded::default()).await;
+    let (log, _) = open(&again(name).await, config(), &LogCheckpoint::default()).await;
     log.close().await.expect("closed");
     let dir = again(name).await;
     for file in ["brokkr-manifest", "leader-epoch-checkpoint"] {
@@ -214,7 +214,7 @@ async fn an_old_message_format_is_refused_and_nothing_is_touched() {
         .await
         .expect("written");
     let before = everything(&dir).await;
-    let opened = Log::open(&again(name).await, FOLDER, config(), &Recorded::default()).await;
+    let opened = Log::open(&again(name).await, FOLDER, config(), &LogCheckpoint::default()).await;
     assert!(
         matches!(&opened, Err(LogError::Malformed { file, what }) if *file == path && what.contains("format v1")),
         "{opened:?}"
@@ -268,7 +268,7 @@ async fn a_segment_without_its_last_batch_is_no_compacted_one() {
             assert!(matches!(opened, Err(LogError::Damaged(_))), "below the point");
             continue;
         }
-        let nothing = Recorded {
+        let nothing = LogCheckpoint {
             recovery_point: Some(Offset(0)),
             ..recorded
         };

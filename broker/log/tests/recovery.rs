@@ -5,7 +5,7 @@ mod common;
 
 use brokkr_env::Env;
 use brokkr_env::tokio::TokioEnv;
-use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded, UpTo};
+use brokkr_log::{Log, LogCheckpoint, LogConfig, LogDir, LogError, UpTo};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
 use bytes::Bytes;
 use common::*;
@@ -20,10 +20,10 @@ fn config() -> LogConfig {
 
 /// A log of 30 batches of 3 records of one producer, all durable, dropped without a clean stop; its checkpoint as it was
 /// when `recorded_at` batches were there.
-async fn crashed(name: &str, recorded_at: i64) -> Recorded {
+async fn crashed(name: &str, recorded_at: i64) -> LogCheckpoint {
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
-    let mut recorded = Recorded::default();
+    let mut recorded = LogCheckpoint::default();
     for i in 0..30 {
         if i == recorded_at {
             let end = log.log_end();
@@ -78,7 +78,10 @@ async fn cut_file(dir: &LogDir<TokioEnv>, path: &str, len: u64) {
         .expect("cut");
 }
 
-async fn reopen(name: &str, recorded: &Recorded) -> Result<(Log<TokioEnv>, brokkr_log::Recovery), LogError> {
+async fn reopen(
+    name: &str,
+    recorded: &LogCheckpoint,
+) -> Result<(Log<TokioEnv>, brokkr_log::Recovery), LogError> {
     Log::open(&again(name).await, FOLDER, config(), recorded).await
 }
 
@@ -338,7 +341,7 @@ async fn without_manifest_or_checkpoint_the_whole_log_is_scanned() {
             .await
             .expect("removed");
     }
-    let (mut log, recovery) = reopen(name, &Recorded::default()).await.expect("opened");
+    let (mut log, recovery) = reopen(name, &LogCheckpoint::default()).await.expect("opened");
     assert_eq!((recovery.kept_batches, log.log_end()), (30, Offset(90)));
     assert_eq!(log.latest_epoch(), Some(LeaderEpoch(3)));
     assert_eq!(contents(&log.reader()).await, identity(0..90));
@@ -381,7 +384,7 @@ async fn a_batch_of_an_earlier_epoch_never_follows_a_later_one() {
     // The last batch's epoch is 2 now; the CRC leaves it out.
     let (path, at) = place(&dir, 2).await;
     overwrite(&dir, &path, at + 12, vec![0, 0, 0, 2]).await;
-    let opened = Log::open(&dir, FOLDER, LogConfig::default(), &Recorded::default()).await;
+    let opened = Log::open(&dir, FOLDER, LogConfig::default(), &LogCheckpoint::default()).await;
     // No write that a crash tore leaves a batch that is whole.
     let why = opened.map(drop).expect_err("a leader of before");
     assert!(

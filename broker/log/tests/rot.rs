@@ -4,7 +4,7 @@
 mod common;
 
 use brokkr_env::tokio::TokioEnv;
-use brokkr_log::{Log, LogConfig, LogDir, LogError, ReadError, Recorded, UpTo};
+use brokkr_log::{Log, LogCheckpoint, LogConfig, LogDir, LogError, ReadError, UpTo};
 use brokkr_types::{Instant, Offset, UnixMillis};
 use brokkr_wire::records::Batch;
 use common::*;
@@ -20,7 +20,7 @@ fn config() -> LogConfig {
 }
 
 /// A log of batches of three records, with its value equal to its offset, closed cleanly.
-async fn closed(name: &str) -> Recorded {
+async fn closed(name: &str) -> LogCheckpoint {
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
     for i in 0..BATCHES {
@@ -355,7 +355,7 @@ async fn a_wrong_index_hides_nothing_and_is_built_again() {
                 put(name, path, wrong(&bytes[i], other, way)).await;
                 for recorded in [
                     recorded.clone(),
-                    Recorded {
+                    LogCheckpoint {
                         clean: false,
                         ..recorded.clone()
                     },

@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorKind, ErrorLog, Published, Reader};
-use brokkr_log::{Event, Log, LogDir, LogError, Recorded};
+use brokkr_log::{Event, Log, LogCheckpoint, LogDir, LogError};
 use brokkr_metadata::config::is_applied;
 use brokkr_metadata::records::{Control, encode_control, encode_records};
 use brokkr_metadata::snapshot::QuorumState;
@@ -84,14 +84,14 @@ fn content(place: impl fmt::Display, what: impl fmt::Display) -> ControllerError
 
 enum Message {
     Ask(Request, oneshot::Sender<Result<Reply, ErrorCode>>),
-    Close(oneshot::Sender<Option<(String, Recorded, i64)>>),
+    Close(oneshot::Sender<Option<(String, LogCheckpoint, i64)>>),
 }
 
 /// The handle. Cloning shares the host.
 #[derive(Clone)]
 pub struct ControllerHandle {
     queue: mpsc::Sender<Message>,
-    recorded: Reader<Recorded>,
+    recorded: Reader<LogCheckpoint>,
 }
 
 impl ControllerHandle {
@@ -120,12 +120,15 @@ impl ControllerHandle {
     }
 
     /// What is to be recorded of the metadata log.
-    pub fn recorded(&self) -> (String, Recorded) {
-        (FOLDER.to_owned(), Recorded::clone(self.recorded.clone().get()))
+    pub fn recorded(&self) -> (String, LogCheckpoint) {
+        (
+            FOLDER.to_owned(),
+            LogCheckpoint::clone(self.recorded.clone().get()),
+        )
     }
 
     /// Closes the log: what is to be recorded of it, and this life's broker epoch. `None` if it failed.
-    pub async fn close(&self) -> Option<(String, Recorded, i64)> {
+    pub async fn close(&self) -> Option<(String, LogCheckpoint, i64)> {
         let (tx, rx) = oneshot::channel();
         self.queue.send(Message::Close(tx)).await.ok()?;
         rx.await.ok()?
@@ -150,7 +153,7 @@ struct Host<E: Env> {
     quorum: QuorumState,
     epoch: LeaderEpoch,
     broker_epoch: i64,
-    recorded: Published<Recorded>,
+    recorded: Published<LogCheckpoint>,
     partitions: mpsc::Sender<Ask>,
     /// Whether they have followed a first image.
     is_followed: bool,
@@ -184,7 +187,7 @@ pub async fn start<E: Env>(
     let controller = controller.with_settings(settings(config));
     let epoch = LeaderEpoch(last_epoch.max(load::quorum_state(&log_dir.logs).await?) + 1);
     while let Err(error) = load::write_quorum_state(&log_dir.logs, identity.node_id, epoch).await {
-        if !log_dir.logs.makes_room_after(&error).await {
+        if !log_dir.logs.free_reserve_after(&error).await {
             return Err(error.into());
         }
     }
@@ -458,7 +461,7 @@ impl<E: Env> Host<E> {
 
     async fn append(&mut self, batch: &Batch, room: Room) -> Result<(), LogError> {
         while let Err(error) = self.try_append(batch).await {
-            if room == Room::Free || !self.logs.makes_room_after(&error).await {
+            if room == Room::Free || !self.logs.free_reserve_after(&error).await {
                 return Err(error);
             }
         }

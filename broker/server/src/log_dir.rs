@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokkr_env::{Dir, Env, Error};
-use brokkr_log::checkpoint::{self, CleanShutdown, Remembered};
-use brokkr_log::{LogDir, LogError, Recorded};
+use brokkr_log::checkpoint::{self, CleanShutdown, DirCheckpoint};
+use brokkr_log::{LogCheckpoint, LogDir, LogError};
 use brokkr_types::{Offset, Uuid};
 
 use crate::config::BrokerConfig;
@@ -79,7 +79,7 @@ pub struct Owned<E: Env> {
     /// Whose it is.
     pub identity: Identity,
     /// What it remembered of its logs.
-    pub remembered: Arc<Remembered>,
+    pub remembered: Arc<DirCheckpoint>,
     /// The folders of partitions in it.
     pub folders: BTreeSet<String>,
 }
@@ -164,8 +164,8 @@ impl<E: Env> LogDirs<E> {
     /// all were. `false` if a directory was not stopped cleanly.
     pub async fn end(
         &self,
-        mut logs: BTreeMap<Uuid, BTreeMap<String, Recorded>>,
-        metadata: (String, Recorded),
+        mut logs: BTreeMap<Uuid, BTreeMap<String, LogCheckpoint>>,
+        metadata: (String, LogCheckpoint),
         broker_epoch: i64,
     ) -> bool {
         if self.metadata_is_apart() {
@@ -198,7 +198,7 @@ impl<E: Env> Owned<E> {
     }
 
     /// What to open a log with.
-    pub fn recorded(&self, folder: &str) -> Option<&Recorded> {
+    pub fn recorded(&self, folder: &str) -> Option<&LogCheckpoint> {
         self.remembered.logs.get(folder)
     }
 
@@ -207,8 +207,8 @@ impl<E: Env> Owned<E> {
     fn logs_now(
         &self,
         routes: &Routes<E>,
-        metadata: Option<(String, Recorded)>,
-    ) -> BTreeMap<String, Recorded> {
+        metadata: Option<(String, LogCheckpoint)>,
+    ) -> BTreeMap<String, LogCheckpoint> {
         let now = |(_, folder, handle): (_, String, &Handle<E>)| {
             let recorded = match handle.view() {
                 Ok(Some(view)) => view.recorded.clone(),
@@ -239,10 +239,10 @@ impl<E: Env> Owned<E> {
             .map(|(folder, known)| (folder.clone(), known.clone()))
     }
 
-    async fn end(&self, mut logs: BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
+    async fn end(&self, mut logs: BTreeMap<String, LogCheckpoint>, broker_epoch: i64) -> bool {
         logs.extend(self.left_alone(&self.remembered.logs));
         let logs = &logs;
-        match checkpoint::end(&self.logs, logs, broker_epoch).await {
+        match checkpoint::write_clean_stop(&self.logs, logs, broker_epoch).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(dir = self.path, %error, "not stopped cleanly");
@@ -255,7 +255,7 @@ impl<E: Env> Owned<E> {
 /// What was recorded last of a directory.
 #[derive(Clone, Default)]
 struct Last {
-    logs: BTreeMap<String, Recorded>,
+    logs: BTreeMap<String, LogCheckpoint>,
     high_watermarks: BTreeMap<String, Offset>,
 }
 
@@ -271,7 +271,7 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: St
             () = ctx.env.sleep_until(ctx.env.now() + CHECKPOINT_EVERY) => {}
         }
         for dir in log_dirs.all() {
-            if let Err(error) = dir.logs.keep_reserve().await {
+            if let Err(error) = dir.logs.fill_reserve().await {
                 ctx.error_log.record("no reserve on the disk", &error);
             }
         }
@@ -301,7 +301,7 @@ impl<E: Env> Owned<E> {
         &self,
         ctx: &Ctx<E>,
         routes: &Routes<E>,
-        metadata: Option<(String, Recorded)>,
+        metadata: Option<(String, LogCheckpoint)>,
         last: &mut Last,
         high_watermarks: bool,
     ) -> bool {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokkr_env::{Env, ErrorLog, Published};
-use brokkr_log::Recorded;
+use brokkr_log::LogCheckpoint;
 use brokkr_metadata::{Image, ImageDelta, TopicImage};
 use brokkr_types::{Instant, LeaderEpoch, NodeId, Uuid};
 use brokkr_wire::records::Rules;
@@ -48,7 +48,7 @@ pub enum Ask {
     /// A log directory failed: its partitions go offline.
     DirectoryFailed(Uuid),
     /// Stop all. What is to be recorded of each log, for each directory (by its id) whose logs were all closed cleanly.
-    Close(oneshot::Sender<BTreeMap<Uuid, BTreeMap<String, Recorded>>>),
+    Close(oneshot::Sender<BTreeMap<Uuid, BTreeMap<String, LogCheckpoint>>>),
 }
 
 /// A partition here: its owner, and its log directory, where that is one that could be opened.
@@ -303,7 +303,7 @@ async fn run<E: Env>(
 async fn close_all<E: Env>(
     routes: &Routes<E>,
     log_dirs: &LogDirs<E>,
-) -> BTreeMap<Uuid, BTreeMap<String, Recorded>> {
+) -> BTreeMap<Uuid, BTreeMap<String, LogCheckpoint>> {
     let handles = routes
         .handles()
         .map(|(directory, folder, handle)| (directory, folder, handle.clone()));

@@ -11,17 +11,17 @@
 //! rotted downwards damage into a tail. So ours is what recovery goes by; Kafka's are written for Kafka's tools.
 //!
 //! The life of a directory, every step durable before the next:
-//! 1. [`begin`] reads everything, notes that a broker runs (an empty checkpoint at the first start, so that a missing one is
+//! 1. [`load_and_mark_unclean`] reads everything, notes that a broker runs (an empty checkpoint at the first start, so that a missing one is
 //!    damage later), then removes the clean-shutdown marker, BEFORE anything else is written: from here on a crash, also one
 //!    in the middle of loading, is a crash (P13, KAFKA-10471);
 //! 2. logs are opened with what was recorded; [`write()`] records their [`Log::checkpoint`](crate::Log::checkpoint) now and
 //!    then. What is recorded is durable by then, never the other way round (KAFKA-10101);
-//! 3. all logs are closed, and only if all of it went well [`end`] records what that returned, as of a clean stop, and writes
+//! 3. all logs are closed, and only if all of it went well [`write_clean_stop`] records what that returned, as of a clean stop, and writes
 //!    the marker.
 //!
 //! Apache Kafka may have the directory in between. It removes and writes the same marker, with the broker epoch of its own last
 //! life, and doesn't know our checkpoint. So a checkpoint of a clean stop beside another marker, or beside none and other
-//! recovery points, says that what this broker noted of the logs is out of date ([`Recorded::foreign`]); Kafka's recovery
+//! recovery points, says that what this broker noted of the logs is out of date ([`LogCheckpoint::foreign`]); Kafka's recovery
 //! points hold then. Not noticed is a Kafka that was killed in its first minute, or on a directory that this broker had not
 //! stopped cleanly either.
 
@@ -37,7 +37,7 @@ use crate::files::folder::remove_folder;
 use crate::formats::checkpoint::Checkpoint;
 use crate::formats::names::{MANIFEST, TMP, is_deleted_folder};
 use crate::formats::text::{decode_clean_shutdown, decode_offsets, encode_clean_shutdown, encode_offsets};
-use crate::state::log_checkpoint::Recorded;
+use crate::state::log_checkpoint::LogCheckpoint;
 
 pub use crate::formats::text::{MetaProperties, split_folder};
 
@@ -54,9 +54,9 @@ const FILE_BYTES_MAX: u32 = 256 << 20;
 
 /// What a directory remembers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Remembered {
+pub struct DirCheckpoint {
     /// By folder, `topic-3`: what to open each log with.
-    pub logs: BTreeMap<String, Recorded>,
+    pub logs: BTreeMap<String, LogCheckpoint>,
     /// By folder, the high watermarks.
     pub high_watermarks: BTreeMap<String, Offset>,
     /// Whether the last stop was clean, and the broker epoch it had then.
@@ -72,13 +72,13 @@ pub struct CleanShutdown {
     pub broker_epoch: Option<i64>,
 }
 
-/// Reads what the directory remembers, and makes every stop an unclean one until [`end`].
+/// Reads what the directory remembers, and makes every stop an unclean one until [`write_clean_stop`].
 ///
 /// # Errors
-/// As [`remember`]; or it can't be written.
-pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
-    let remembered = remember(dir).await?;
-    begin_with(dir, &remembered).await?;
+/// As [`load`]; or it can't be written.
+pub async fn load_and_mark_unclean<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
+    let remembered = load(dir).await?;
+    mark_unclean(dir, &remembered).await?;
     Ok(remembered)
 }
 
@@ -87,7 +87,7 @@ pub async fn begin<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
 /// # Errors
 /// [`LogError::Malformed`] if the checksummed checkpoint is damaged, or missing beside logs of ours: what was durable can't be
 /// told then.
-pub async fn remember<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
+pub async fn load<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
     // What is read must not be another file after a power loss.
     dir.dir().sync_dir("").await?;
     let marker = read(dir, CLEAN_SHUTDOWN).await?;
@@ -141,7 +141,7 @@ pub async fn remember<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
         }
         None => BTreeMap::new(),
     };
-    Ok(Remembered {
+    Ok(DirCheckpoint {
         logs,
         high_watermarks,
         clean,
@@ -149,8 +149,8 @@ pub async fn remember<E: Env>(dir: &LogDir<E>) -> Result<Remembered, LogError> {
     })
 }
 
-/// Makes every stop an unclean one until [`end`].
-pub async fn begin_with<E: Env>(dir: &LogDir<E>, remembered: &Remembered) -> Result<(), LogError> {
+/// Makes every stop an unclean one until [`write_clean_stop`].
+pub async fn mark_unclean<E: Env>(dir: &LogDir<E>, remembered: &DirCheckpoint) -> Result<(), LogError> {
     let known = Checkpoint {
         stopped: None,
         logs: match remembered.foreign {
@@ -161,7 +161,7 @@ pub async fn begin_with<E: Env>(dir: &LogDir<E>, remembered: &Remembered) -> Res
     // A full disk must not keep itself full: the directory's reserve is there for this.
     while let Err(error) = dir.dir().replace(CHECKPOINT, known.encode()).await {
         let error = LogError::Io(error);
-        if !dir.makes_room_after(&error).await {
+        if !dir.free_reserve_after(&error).await {
             return Err(error);
         }
     }
@@ -223,7 +223,7 @@ async fn no_log_of_ours<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
 }
 
 /// What Apache Kafka recorded of its logs: where each starts, and up to where it was synced.
-async fn foreign_logs<E: Env>(dir: &LogDir<E>) -> Result<BTreeMap<String, Recorded>, LogError> {
+async fn foreign_logs<E: Env>(dir: &LogDir<E>) -> Result<BTreeMap<String, LogCheckpoint>, LogError> {
     let offsets = async |file: &str| match read(dir, file).await?.map(|text| decode_offsets(&text)) {
         Some(Ok(offsets)) => Ok(offsets),
         None => Ok(BTreeMap::new()),
@@ -237,12 +237,12 @@ async fn foreign_logs<E: Env>(dir: &LogDir<E>) -> Result<BTreeMap<String, Record
     let cleaned = offsets(CLEANED_UP_TO).await?;
     let folders = partitions_of(dir).await?;
     let recorded = |folder: String| {
-        let recorded = Recorded {
+        let recorded = LogCheckpoint {
             recovery_point: points.get(&folder).copied(),
             log_start: starts.get(&folder).copied().unwrap_or_default(),
             foreign: true,
             compacted: cleaned.contains_key(&folder),
-            ..Recorded::default()
+            ..LogCheckpoint::default()
         };
         (folder, recorded)
     };
@@ -269,13 +269,13 @@ pub async fn partitions<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError
 }
 
 /// Records how far each log is durable: ours first, which recovery goes by, then Kafka's.
-pub async fn write<E: Env>(dir: &LogDir<E>, logs: &BTreeMap<String, Recorded>) -> Result<(), LogError> {
+pub async fn write<E: Env>(dir: &LogDir<E>, logs: &BTreeMap<String, LogCheckpoint>) -> Result<(), LogError> {
     write_as(dir, logs, None).await
 }
 
 async fn write_as<E: Env>(
     dir: &LogDir<E>,
-    logs: &BTreeMap<String, Recorded>,
+    logs: &BTreeMap<String, LogCheckpoint>,
     stopped: Option<i64>,
 ) -> Result<(), LogError> {
     let logs_now = logs.clone();
@@ -291,11 +291,11 @@ async fn write_as<E: Env>(
     Ok(dir.dir().replace(CHECKPOINT, now.encode()).await?)
 }
 
-fn encode_points(logs: &BTreeMap<String, Recorded>) -> Bytes {
+fn encode_points(logs: &BTreeMap<String, LogCheckpoint>) -> Bytes {
     encode_each(logs, |r| r.recovery_point)
 }
 
-fn encode_each(logs: &BTreeMap<String, Recorded>, of: fn(&Recorded) -> Option<Offset>) -> Bytes {
+fn encode_each(logs: &BTreeMap<String, LogCheckpoint>, of: fn(&LogCheckpoint) -> Option<Offset>) -> Bytes {
     let each = logs
         .iter()
         .filter_map(|(folder, r)| Some((folder.clone(), of(r)?)));
@@ -315,9 +315,9 @@ pub async fn write_high_watermarks<E: Env>(
 
 /// Records a clean stop and writes the clean-shutdown marker. Only after every log of the directory was closed; `logs` is what
 /// that returned.
-pub async fn end<E: Env>(
+pub async fn write_clean_stop<E: Env>(
     dir: &LogDir<E>,
-    logs: &BTreeMap<String, Recorded>,
+    logs: &BTreeMap<String, LogCheckpoint>,
     broker_epoch: i64,
 ) -> Result<(), LogError> {
     write_as(dir, logs, Some(broker_epoch)).await?;

@@ -10,14 +10,14 @@ use brokkr_types::Histogram;
 use crate::error::LogError;
 use crate::files::cache::FileCache;
 use crate::files::reserve::Reserve;
-use crate::state::producers::ProducerRoom;
+use crate::state::producers::ProducerBudget;
 
 /// A log directory, shared by the logs in it. Cheap to clone.
 pub struct LogDir<E: Env> {
     pub(crate) env: E,
     pub(crate) dir: Dir<E>,
     pub(crate) files: Arc<FileCache<E>>,
-    pub(crate) producer_budget: ProducerRoom,
+    pub(crate) producer_budget: ProducerBudget,
     reserve: Arc<Reserve>,
     /// What a failing disk repeats, once for every log, file or write.
     pub(crate) error_log: Arc<ErrorLog>,
@@ -48,14 +48,14 @@ impl<E: Env> LogDir<E> {
             env,
             dir,
             files,
-            producer_budget: ProducerRoom::new(usize::MAX),
+            producer_budget: ProducerBudget::new(usize::MAX),
             reserve: Arc::default(),
             syncs: Arc::default(),
         }
     }
 
     /// With room for producers that its logs share with others.
-    pub fn with_producer_room(self, producer_budget: ProducerRoom) -> Self {
+    pub fn with_producer_budget(self, producer_budget: ProducerBudget) -> Self {
         Self {
             producer_budget,
             ..self
@@ -79,12 +79,12 @@ impl<E: Env> LogDir<E> {
     }
 
     /// Creates the files of the reserve that are missing, if there is space. Cheap when none is missing.
-    pub async fn keep_reserve(&self) -> Result<(), LogError> {
+    pub async fn fill_reserve(&self) -> Result<(), LogError> {
         Ok(self.reserve.fill(&self.dir).await?)
     }
 
     /// Whether `error` is one that giving up a piece of the reserve may cure, and one was given up: try again.
-    pub async fn makes_room_after(&self, error: &LogError) -> bool {
+    pub async fn free_reserve_after(&self, error: &LogError) -> bool {
         match error {
             LogError::Io(e) if e.kind() == ErrorKind::NoSpace => self.reserve.release(&self.dir).await,
             _ => false,

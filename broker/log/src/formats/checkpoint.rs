@@ -13,7 +13,7 @@ use brokkr_types::{Offset, Uuid};
 use bytes::Bytes;
 
 use crate::formats::bytes::{ByteReader, append_crc, verify_crc};
-use crate::state::log_checkpoint::Recorded;
+use crate::state::log_checkpoint::LogCheckpoint;
 
 const MAGIC: &[u8; 4] = b"BKCP";
 
@@ -27,7 +27,7 @@ const VERSION_MIN: u16 = 2;
 pub(crate) struct Checkpoint {
     /// The broker epoch of the life that stopped cleanly, if one did.
     pub(crate) stopped: Option<i64>,
-    pub(crate) logs: BTreeMap<String, Recorded>,
+    pub(crate) logs: BTreeMap<String, LogCheckpoint>,
 }
 
 impl Checkpoint {
@@ -71,7 +71,7 @@ impl Checkpoint {
             let (folder, rest) = bytes.0.split_at_checked(len)?;
             let (id, rest) = rest.split_first_chunk()?;
             bytes.0 = rest;
-            let recorded = Recorded {
+            let recorded = LogCheckpoint {
                 topic_id: Uuid::from_bytes(*id),
                 recovery_point: Some(Offset(bytes.i64()?)),
                 log_start: Offset(bytes.i64()?),
@@ -80,7 +80,7 @@ impl Checkpoint {
                     2 => None,
                     _ => Some((Offset(bytes.i64()?), bytes.u32()?)).filter(|(_, crc)| *crc != 0),
                 },
-                ..Recorded::default()
+                ..LogCheckpoint::default()
             };
             logs.insert(String::from_utf8(folder.to_vec()).ok()?, recorded);
         }
@@ -97,19 +97,19 @@ mod tests {
 
     #[test]
     fn the_checkpoint_is_read_as_written_and_damage_is_seen() {
-        let recorded = |point: Option<i64>| Recorded {
+        let recorded = |point: Option<i64>| LogCheckpoint {
             topic_id: Uuid::METADATA_TOPIC,
             recovery_point: point.map(Offset),
             log_start: Offset(3),
             truncations: 2,
             active: point.map(|at| (Offset(at - 1), 0xc1c2_c3c4)),
-            ..Recorded::default()
+            ..LogCheckpoint::default()
         };
         let mut logs = BTreeMap::from([
             ("a-0".to_owned(), recorded(Some(7))),
             ("b-1".to_owned(), recorded(Some(9))),
         ]);
-        let of = |logs: &BTreeMap<String, Recorded>| Checkpoint {
+        let of = |logs: &BTreeMap<String, LogCheckpoint>| Checkpoint {
             stopped: Some(17),
             logs: logs.clone(),
         };

@@ -25,7 +25,7 @@ use crate::error::LogError;
 use crate::formats::bytes::{ByteReader, append_crc, verify_crc};
 use crate::formats::names;
 use crate::formats::text::partition_of;
-use crate::state::log_checkpoint::Recorded;
+use crate::state::log_checkpoint::LogCheckpoint;
 use crate::state::segment::{SegmentInfo, SegmentSummary};
 
 const MAGIC: &[u8; 4] = b"BKMF";
@@ -101,7 +101,7 @@ impl Manifest {
     ///
     /// # Errors
     /// It is an older version of itself.
-    pub(crate) fn check_not_older(&self, folder: &str, recorded: &Recorded) -> Result<(), LogError> {
+    pub(crate) fn check_not_older(&self, folder: &str, recorded: &LogCheckpoint) -> Result<(), LogError> {
         if self.truncations >= recorded.truncations {
             return Ok(());
         }

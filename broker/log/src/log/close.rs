@@ -11,20 +11,20 @@ use crate::formats::manifest::Manifest;
 use crate::formats::text::encode_epochs;
 use crate::formats::{names, snapshot};
 use crate::log::Log;
-use crate::state::log_checkpoint::Recorded;
+use crate::state::log_checkpoint::LogCheckpoint;
 
 impl<E: Env> Log<E> {
     /// What to record of it, checksummed, so that recovery trusts it: see [`crate::checkpoint`].
-    pub fn checkpoint(&self) -> Recorded {
+    pub fn checkpoint(&self) -> LogCheckpoint {
         let summary = &self.active.summary;
         let is_durable = summary.first_crc != 0 && self.durable_end > summary.base;
-        Recorded {
+        LogCheckpoint {
             active: is_durable.then_some((summary.base, summary.first_crc)),
             topic_id: self.topic_id,
             recovery_point: Some(self.recovery_point()),
             log_start: self.log_start,
             truncations: self.truncations,
-            ..Recorded::default()
+            ..LogCheckpoint::default()
         }
     }
 
@@ -34,17 +34,17 @@ impl<E: Env> Log<E> {
     ///
     /// # Errors
     /// Then the stop is not a clean one, and the marker must not be written.
-    pub async fn close(mut self) -> Result<Recorded, LogError> {
+    pub async fn close(mut self) -> Result<LogCheckpoint, LogError> {
         self.settle().await?;
         self.complete_seal().await?;
         let summary = self.active.summary;
-        let closed = Recorded {
+        let closed = LogCheckpoint {
             topic_id: self.topic_id,
             recovery_point: Some(summary.next),
             log_start: self.log_start,
             truncations: self.truncations,
             clean: true,
-            ..Recorded::default()
+            ..LogCheckpoint::default()
         };
         if let Some((epochs_crc, manifest_crc)) = self.opened_crcs
             && manifest_crc == crc32fast::hash(&self.closing_manifest(epochs_crc).encode())

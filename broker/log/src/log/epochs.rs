@@ -46,7 +46,7 @@ impl<E: Env> Log<E> {
     }
 
     /// Whether the latest epoch is not durable yet, and nothing was appended in it.
-    pub fn owes_epoch(&self) -> bool {
+    pub fn epoch_is_not_durable(&self) -> bool {
         self.epochs != self.background.persisted_epochs && self.latest_epoch_is_empty()
     }
 
@@ -148,7 +148,7 @@ impl<E: Env> LogDir<E> {
     /// [`Log::assign_epoch`], with the reserve's help: a start on a full disk needs it.
     pub async fn assign_epoch(&self, log: &mut Log<E>, epoch: LeaderEpoch) -> Result<(), LogError> {
         while let Err(error) = log.assign_epoch(epoch).await {
-            if !self.makes_room_after(&error).await {
+            if !self.free_reserve_after(&error).await {
                 return Err(error);
             }
         }

@@ -25,7 +25,7 @@ use crate::log::parts::first_segment;
 use crate::reader::view::{LogReader, OffsetMetadata, View};
 use crate::state::config::LogConfig;
 use crate::state::epochs::{EpochStart, LeaderEpochs};
-use crate::state::log_checkpoint::Recorded;
+use crate::state::log_checkpoint::LogCheckpoint;
 use crate::state::segment::{Segment, SegmentSummary, Segments};
 
 /// The log of a partition that nothing was ever appended to. See the module.
@@ -193,7 +193,7 @@ impl<E: Env> LogDir<E> {
         &self,
         folder: &str,
         topic_id: Uuid,
-        recorded: &Recorded,
+        recorded: &LogCheckpoint,
     ) -> Result<Option<FreshLog<E>>, LogError> {
         let shared = Arc::new(LogShared::new(self, folder));
         let Some(listing) = fresh_listing(&shared, &recorded.of(topic_id)).await? else {
@@ -210,7 +210,7 @@ impl<E: Env> LogDir<E> {
     ///
     /// # Errors
     /// The folder can't be read.
-    pub async fn is_fresh(&self, folder: &str, recorded: &Recorded) -> Result<bool, LogError> {
+    pub async fn is_fresh(&self, folder: &str, recorded: &LogCheckpoint) -> Result<bool, LogError> {
         let shared = LogShared::new(self, folder);
         Ok(fresh_listing(&shared, recorded).await?.is_some())
     }
@@ -233,7 +233,7 @@ impl<E: Env> LogDir<E> {
 /// What is in a folder, if that is no more than a fresh log has.
 async fn fresh_listing<E: Env>(
     shared: &LogShared<E>,
-    recorded: &Recorded,
+    recorded: &LogCheckpoint,
 ) -> Result<Option<FolderListing>, LogError> {
     let was_durable = recorded.recovery_point.is_some_and(|point| point > Offset(0));
     if recorded.foreign || was_durable || recorded.truncations > 0 {

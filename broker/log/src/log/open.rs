@@ -25,7 +25,7 @@ use crate::reader::view::{Boundary, OffsetMetadata};
 use crate::state::ackable::AckableOffset;
 use crate::state::config::LogConfig;
 use crate::state::epochs::LeaderEpochs;
-use crate::state::log_checkpoint::Recorded;
+use crate::state::log_checkpoint::LogCheckpoint;
 use crate::state::producers::Producers;
 use crate::state::segment::{Segment, SegmentBuilder, SegmentInfo};
 
@@ -72,7 +72,7 @@ impl<E: Env> Log<E> {
         dir: &LogDir<E>,
         folder: &str,
         config: LogConfig,
-        recorded: &Recorded,
+        recorded: &LogCheckpoint,
     ) -> Result<(Self, Recovery), LogError> {
         let shared = Arc::new(LogShared::new(dir, folder));
         if !recorded.clean {
@@ -228,7 +228,7 @@ impl<E: Env> Log<E> {
 async fn open_clean<E: Env>(
     shared: &Arc<LogShared<E>>,
     config: &LogConfig,
-    recorded: &Recorded,
+    recorded: &LogCheckpoint,
     manifest: &Manifest,
     listing: &FolderListing,
 ) -> Result<Option<LogParts<E>>, LogError> {
@@ -350,11 +350,11 @@ impl<E: Env> LogDir<E> {
         &self,
         folder: &str,
         config: &LogConfig,
-        recorded: &Recorded,
+        recorded: &LogCheckpoint,
     ) -> Result<(Log<E>, Recovery), LogError> {
         loop {
             match Log::open(self, folder, config.clone(), recorded).await {
-                Err(error) if self.makes_room_after(&error).await => {}
+                Err(error) if self.free_reserve_after(&error).await => {}
                 other => return other,
             }
         }

@@ -36,7 +36,7 @@ use crate::formats::names;
 use crate::log::parts::{LogParts, create_first_segment, draw_jitter};
 use crate::state::batch_chain::{BatchChain, OffsetGaps};
 use crate::state::config::LogConfig;
-use crate::state::log_checkpoint::Recorded;
+use crate::state::log_checkpoint::LogCheckpoint;
 use crate::state::segment::{Segment, SegmentBuilder, SegmentInfo, SegmentSummary};
 
 /// What opening a log came to.
@@ -96,7 +96,7 @@ struct RecoveredSegment<E: Env> {
 pub(crate) async fn recover<E: Env>(
     shared: &Arc<LogShared<E>>,
     config: &LogConfig,
-    recorded: &Recorded,
+    recorded: &LogCheckpoint,
     manifest: Option<&Manifest>,
     listing: &mut FolderListing,
 ) -> Result<RecoveredLog<E>, LogError> {
@@ -200,7 +200,7 @@ pub(crate) async fn recover<E: Env>(
 /// What stands for the manifest of a log that has none: its first file is its first segment, and all of it is scanned.
 fn manifest_without_file<E: Env>(
     shared: &LogShared<E>,
-    recorded: &Recorded,
+    recorded: &LogCheckpoint,
     listing: &FolderListing,
 ) -> Result<Manifest, LogError> {
     let first_base = listing.logs.first().copied().unwrap_or(recorded.log_start);

@@ -104,7 +104,7 @@ impl<E: Env> Log<E> {
             .map_or(self.active.summary.base, |s| s.summary.base);
         while let Err(error) = replace(&self.shared, names::MANIFEST, manifest.encode()).await {
             let error = LogError::Io(error);
-            if !self.shared.dir.makes_room_after(&error).await {
+            if !self.shared.dir.free_reserve_after(&error).await {
                 return Err(error);
             }
         }

@@ -4,7 +4,7 @@ use brokkr_types::{Offset, Uuid};
 
 /// What was recorded of a log, checksummed, when it was last known to be durable: [`crate::Log::checkpoint`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Recorded {
+pub struct LogCheckpoint {
     /// The topic's id: of another topic's log in the same folder nothing is known (R11). Zero goes for any.
     pub topic_id: Uuid,
     /// Up to where it was durable. `None`: nothing is known, the whole log is a tail.
@@ -23,7 +23,7 @@ pub struct Recorded {
     pub compacted: bool,
 }
 
-impl Recorded {
+impl LogCheckpoint {
     /// This, if it is of the log of `topic_id`.
     pub(crate) fn of(&self, topic_id: Uuid) -> Self {
         if self.topic_id == topic_id || self.topic_id.is_zero() || topic_id.is_zero() {

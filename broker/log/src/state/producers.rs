@@ -19,7 +19,7 @@ use brokkr_wire::records::BatchHeader;
 use crate::error::SequenceError;
 
 mod budget;
-pub use budget::ProducerRoom;
+pub use budget::ProducerBudget;
 pub(crate) use budget::ProducerUsage;
 
 /// Batches that a client may have in flight, and so may send again (P1).

@@ -3,7 +3,7 @@
 
 use brokkr_env::tokio::TokioEnv;
 use brokkr_env::{Dir, EntryKind, Env};
-use brokkr_log::{AppendInfo, Event, Log, LogConfig, LogDir, LogReader, Recorded, Recovery, UpTo};
+use brokkr_log::{AppendInfo, Event, Log, LogCheckpoint, LogConfig, LogDir, LogReader, Recovery, UpTo};
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::records::{Batch, BatchBuilder, Origin, batches};
 
@@ -59,7 +59,7 @@ pub async fn create(dir: &LogDir<TokioEnv>, config: LogConfig) -> Log<TokioEnv> 
 pub async fn open(
     dir: &LogDir<TokioEnv>,
     config: LogConfig,
-    recorded: &Recorded,
+    recorded: &LogCheckpoint,
 ) -> (Log<TokioEnv>, Recovery) {
     Log::open(dir, FOLDER, config, recorded).await.expect("opened")
 }

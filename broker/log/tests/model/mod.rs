@@ -150,7 +150,7 @@ pub async fn life<E: Env>(env: E, path: String, model: Model, seed: u64, steps: 
 }
 
 async fn start<E: Env>(dir: &LogDir<E>, model: &Model) -> Log<E> {
-    let remembered = checkpoint::begin(dir)
+    let remembered = checkpoint::load_and_mark_unclean(dir)
         .await
         .expect("a directory that can be read");
     let folders = checkpoint::partitions(dir).await.expect("listed");
@@ -656,7 +656,9 @@ async fn stop_and_start<E: Env>(dir: &LogDir<E>, mut log: Log<E>, model: &Model,
     }
     let recorded = log.close().await.expect("a clean stop");
     let logs = BTreeMap::from([(FOLDER.to_owned(), recorded)]);
-    checkpoint::end(dir, &logs, 1).await.expect("written");
+    checkpoint::write_clean_stop(dir, &logs, 1)
+        .await
+        .expect("written");
     model.reach("clean stop");
     let mut log = start(dir, model).await;
     judge(&mut log, model).await;

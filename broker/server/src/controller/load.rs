@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use brokkr_env::{Env, ErrorKind};
-use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded, UpTo};
+use brokkr_log::{Log, LogCheckpoint, LogConfig, LogDir, LogError, UpTo};
 use brokkr_metadata::records::{Control, Entry, decode_batch};
 use brokkr_metadata::snapshot::{self, QuorumState, Snapshot, SnapshotId};
 use brokkr_metadata::{Controller, Image};
@@ -161,7 +161,9 @@ async fn open_log<E: Env>(
     let log = match log_dir.folders.contains(FOLDER) {
         // A first start that was interrupted: there is no record in it.
         true => {
-            let (mut log, _) = logs.open_log(FOLDER, &log_config, &Recorded::default()).await?;
+            let (mut log, _) = logs
+                .open_log(FOLDER, &log_config, &LogCheckpoint::default())
+                .await?;
             log.set_topic_id(Uuid::METADATA_TOPIC).await?;
             log
         }
@@ -178,7 +180,7 @@ async fn open_log<E: Env>(
 }
 
 /// A directory without metadata is a new one: not one that lost it.
-fn is_new<E: Env>(log_dir: &Owned<E>, recorded: &Recorded) -> Result<(), ControllerError> {
+fn is_new<E: Env>(log_dir: &Owned<E>, recorded: &LogCheckpoint) -> Result<(), ControllerError> {
     let remedy = "put it back from a backup; or move the folders of partitions and brokkr-checkpoint away to begin with nothing";
     if recorded.recovery_point.is_some_and(|p| p.0 > 0) {
         return Err(content(

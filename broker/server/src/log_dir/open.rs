@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use brokkr_env::{EntryKind, Env, Error, ErrorKind};
-use brokkr_log::checkpoint::{self, MetaProperties, Remembered, split_folder};
-use brokkr_log::{LogDir, LogError, ProducerRoom};
+use brokkr_log::checkpoint::{self, DirCheckpoint, MetaProperties, split_folder};
+use brokkr_log::{LogDir, LogError, ProducerBudget};
 use brokkr_types::{NodeId, Uuid};
 
 use super::{LogDirError, LogDirs, Owned, found};
@@ -60,12 +60,12 @@ pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<LogDirs<E>, 
         metadata,
         failed: Vec::new(),
     };
-    let producers = ProducerRoom::new(config.memory_bytes() / 2 / PRODUCER_BYTES);
+    let producers = ProducerBudget::new(config.memory_bytes() / 2 / PRODUCER_BYTES);
     let mut taken = Vec::new();
     for path in &paths {
         let took = take(env, path, OPEN_FILES_MAX / paths.len()).await;
         let with_room = took.map(|took| Taken {
-            logs: took.logs.with_producer_room(producers.clone()),
+            logs: took.logs.with_producer_budget(producers.clone()),
             ..took
         });
         taken.extend(start.keep(path, with_room)?);
@@ -230,10 +230,10 @@ async fn metadata_is_in_its_place<E: Env>(taken: &[Taken<E>], metadata: &str) ->
 }
 
 /// The folders of partitions, and what is remembered of their logs.
-async fn look<E: Env>(dir: &Taken<E>) -> Result<(Vec<String>, Remembered), LogDirError> {
+async fn look<E: Env>(dir: &Taken<E>) -> Result<(Vec<String>, DirCheckpoint), LogDirError> {
     let log = |e: LogError| LogDirError::Log(dir.path.clone(), e);
     let folders = checkpoint::partitions(&dir.logs).await.map_err(log)?;
-    let remembered = checkpoint::remember(&dir.logs).await.map_err(log)?;
+    let remembered = checkpoint::load(&dir.logs).await.map_err(log)?;
     Ok((folders, remembered))
 }
 
@@ -249,7 +249,7 @@ async fn begin<E: Env>(dir: &Owned<E>, known: Option<&MetaProperties>) -> Result
     if known != Some(&meta) {
         checkpoint::write_meta(&dir.logs, &meta).await.map_err(log)?;
     }
-    checkpoint::begin_with(&dir.logs, &dir.remembered)
+    checkpoint::mark_unclean(&dir.logs, &dir.remembered)
         .await
         .map_err(log)
 }

@@ -23,7 +23,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorLog, Latest, Published};
-use brokkr_log::{LogReader, Recorded};
+use brokkr_log::{LogCheckpoint, LogReader};
 use brokkr_types::{Instant, LeaderEpoch, NodeId, Offset, UnixMillis};
 use brokkr_wire::messages::describe_producers_response::ProducerState;
 use brokkr_wire::records::Validated;
@@ -146,7 +146,7 @@ pub enum Control {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Closed {
     /// Cleanly, with what to record of it; a log that nothing was ever appended to needs none.
-    Clean(Option<Recorded>),
+    Clean(Option<LogCheckpoint>),
     /// Not cleanly: the next start has to look.
     Unclean,
 }
@@ -162,7 +162,7 @@ pub struct View<E: Env> {
     /// Where the log ends, written or not.
     pub log_end: Offset,
     /// What recovery may trust after a crash; `None` in a log that nothing was ever appended to.
-    pub recorded: Option<Recorded>,
+    pub recorded: Option<LogCheckpoint>,
     /// Bytes in its segments.
     pub size_bytes: u64,
     /// Producers that it remembers.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokkr_env::{Env, ErrorKind, ErrorLog};
-use brokkr_log::{FreshLog, LogDir, LogError, Recorded};
+use brokkr_log::{FreshLog, LogCheckpoint, LogDir, LogError};
 use brokkr_replication::Leader;
 use brokkr_types::{LeaderEpoch, NodeId, Offset, Uuid};
 use brokkr_wire::ErrorCode;
@@ -48,7 +48,7 @@ pub struct Place<E: Env> {
     /// Its logs.
     pub logs: LogDir<E>,
     /// What it remembers of the log, if the log was not opened in this life.
-    pub recorded: Option<Recorded>,
+    pub recorded: Option<LogCheckpoint>,
     /// Whether the start found a folder of this name.
     pub has_folder: bool,
     /// Topics that were deleted before this partition was assigned.
@@ -347,8 +347,8 @@ impl<E: Env> Assignment<E> {
     }
 
     /// A folder that is missing must not be one that had records.
-    fn is_not_lost(&self, recorded: Option<&Recorded>) -> Result<(), LogError> {
-        let is_its = |r: &&Recorded| r.topic_id == self.topic_id || r.foreign;
+    fn is_not_lost(&self, recorded: Option<&LogCheckpoint>) -> Result<(), LogError> {
+        let is_its = |r: &&LogCheckpoint| r.topic_id == self.topic_id || r.foreign;
         let Some(lost) = recorded.filter(|r| is_its(r) && r.recovery_point > Some(Offset(0))) else {
             return Ok(());
         };

@@ -239,7 +239,7 @@ impl<E: Env> Serving<E> {
     /// Makes a log that can be appended to, and its leader epoch durable. Nothing where that is so.
     async fn ready_to_append(&mut self) -> Result<(), LogError> {
         match &mut self.log {
-            OwnedLog::Open(log) if !log.owes_epoch() => Ok(()),
+            OwnedLog::Open(log) if !log.epoch_is_not_durable() => Ok(()),
             OwnedLog::Open(log) => Box::pin(log.assign_epoch(self.leader.epoch())).await,
             OwnedLog::Fresh(fresh) => {
                 let (config, epoch) = (self.config.log.clone(), self.leader.epoch());

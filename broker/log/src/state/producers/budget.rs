@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Room for producers, which logs share. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct ProducerRoom(Arc<BudgetState>);
+pub struct ProducerBudget(Arc<BudgetState>);
 
 #[derive(Debug)]
 struct BudgetState {
@@ -19,7 +19,7 @@ struct BudgetState {
     logs: AtomicUsize,
 }
 
-impl ProducerRoom {
+impl ProducerBudget {
     /// Room for `max` of them.
     pub fn new(max: usize) -> Self {
         Self(Arc::new(BudgetState {
@@ -46,7 +46,7 @@ impl ProducerRoom {
 /// What one log takes.
 #[derive(Debug)]
 pub(crate) struct ProducerUsage {
-    budget: ProducerRoom,
+    budget: ProducerBudget,
     count: usize,
 }
 
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn who_has_more_than_its_share_gives_way() {
-        let budget = ProducerRoom::new(100);
+        let budget = ProducerBudget::new(100);
         let (mut many, mut few) = (budget.usage(), budget.usage());
         assert_eq!((many.set(96), few.set(4), budget.held()), (0, 0, 100));
         assert_eq!(few.set(5), 0, "below its share");
