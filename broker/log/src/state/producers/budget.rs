@@ -1,13 +1,15 @@
-//! How many producers the logs of a broker remember among them: whoever asks for an id and appends once is remembered for a day.
+//! The number of producers that all logs of a broker keep in memory together. Any client can obtain a producer id,
+//! and a producer that appended once is kept for a day.
 //!
-//! While there is room, all are. Then a log that grows and has more than its share forgets those that appended longest ago: what it has
-//! above that, an eighth of its own at least; one that has less goes on. So at most twice the room is taken, and nobody makes another log forget. Those with an open
+//! Below the maximum all are kept. Above it, a log that grows and has more than its share (the maximum divided by the
+//! number of logs with producers) removes those that appended longest ago: its excess, and at least an eighth of its
+//! own. Logs below their share keep theirs, so the total is at most twice the maximum. Producers with an open
 //! transaction stay.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Room for producers, which logs share. Cloning shares it.
+/// The maximum that all logs share. Clones share it too.
 #[derive(Clone, Debug)]
 pub struct ProducerBudget(Arc<BudgetState>);
 
@@ -15,12 +17,12 @@ pub struct ProducerBudget(Arc<BudgetState>);
 struct BudgetState {
     max: usize,
     held: AtomicUsize,
-    /// Logs that have a producer.
+    /// Logs that have at least one producer.
     logs: AtomicUsize,
 }
 
 impl ProducerBudget {
-    /// Room for `max` of them.
+    /// A budget of `max` producers.
     pub fn new(max: usize) -> Self {
         Self(Arc::new(BudgetState {
             max,
@@ -29,12 +31,12 @@ impl ProducerBudget {
         }))
     }
 
-    /// How many are remembered.
+    /// The number of producers in memory.
     pub fn held(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)
     }
 
-    /// What a log takes of it.
+    /// A log's part of the budget, empty at first.
     pub(crate) fn usage(&self) -> ProducerUsage {
         ProducerUsage {
             budget: self.clone(),
@@ -43,7 +45,7 @@ impl ProducerBudget {
     }
 }
 
-/// What one log takes.
+/// The number of producers of one log.
 #[derive(Debug)]
 pub(crate) struct ProducerUsage {
     budget: ProducerBudget,
@@ -51,7 +53,7 @@ pub(crate) struct ProducerUsage {
 }
 
 impl ProducerUsage {
-    /// The log has so many now. How many it is to forget.
+    /// Records that the log now has `count` producers. Returns how many it must remove.
     pub(crate) fn set(&mut self, count: usize) -> usize {
         if count == self.count {
             return 0;
