@@ -71,9 +71,9 @@ pub struct CleanShutdown {
 /// # Errors
 /// As [`load`], or if a file can't be written.
 pub async fn load_and_mark_unclean<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
-    let remembered = load(dir).await?;
-    mark_unclean(dir, &remembered).await?;
-    Ok(remembered)
+    let checkpoint = load(dir).await?;
+    mark_unclean(dir, &checkpoint).await?;
+    Ok(checkpoint)
 }
 
 /// Reads the checkpoint files. Changes nothing.
@@ -91,7 +91,7 @@ pub async fn load<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
     let found = match read(dir, CHECKPOINT).await? {
         Some(bytes) => Some(Checkpoint::decode(&bytes).ok_or_else(damaged_checkpoint)?),
         None => {
-            no_log_of_ours(dir).await?;
+            check_no_manifest(dir).await?;
             None
         }
     };
@@ -145,12 +145,12 @@ pub async fn load<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
 }
 
 /// Makes every stop an unclean one until [`write_clean_stop`]. Durable when this returns.
-pub async fn mark_unclean<E: Env>(dir: &LogDir<E>, remembered: &DirCheckpoint) -> Result<(), LogError> {
+pub async fn mark_unclean<E: Env>(dir: &LogDir<E>, checkpoint: &DirCheckpoint) -> Result<(), LogError> {
     let known = Checkpoint {
         stopped: None,
-        logs: match remembered.foreign {
+        logs: match checkpoint.foreign {
             true => BTreeMap::new(),
-            false => remembered.logs.clone(),
+            false => checkpoint.logs.clone(),
         },
     };
     // On a full disk the reserve makes this write possible; otherwise the broker could not start and free space.
@@ -164,11 +164,11 @@ pub async fn mark_unclean<E: Env>(dir: &LogDir<E>, remembered: &DirCheckpoint) -
         dir.dir().remove(CLEAN_SHUTDOWN).await?;
         dir.dir().sync_dir("").await?;
     }
-    remove_scratch(dir).await
+    remove_temporary_files(dir).await
 }
 
 /// Removes temporary files that a crash left.
-async fn remove_scratch<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
+async fn remove_temporary_files<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
     let ours = [
         CHECKPOINT,
         RECOVERY_POINTS,
@@ -196,7 +196,7 @@ fn damaged_checkpoint() -> LogError {
 }
 
 /// Checks that no log has a manifest, as at a first start.
-async fn no_log_of_ours<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
+async fn check_no_manifest<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
     for entry in dir.dir().list("").await? {
         if entry.kind != EntryKind::Dir || split_folder(&entry.name).is_none() {
             continue;
@@ -230,7 +230,7 @@ async fn foreign_logs<E: Env>(dir: &LogDir<E>) -> Result<BTreeMap<String, LogChe
     };
     let (points, starts) = (offsets(RECOVERY_POINTS).await?, offsets(LOG_STARTS).await?);
     let cleaned = offsets(CLEANED_UP_TO).await?;
-    let folders = partitions_of(dir).await?;
+    let folders = list_partitions(dir).await?;
     let recorded = |folder: String| {
         let recorded = LogCheckpoint {
             recovery_point: points.get(&folder).copied(),
@@ -244,7 +244,7 @@ async fn foreign_logs<E: Env>(dir: &LogDir<E>) -> Result<BTreeMap<String, LogChe
     Ok(folders.into_iter().map(recorded).collect())
 }
 
-async fn partitions_of<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError> {
+async fn list_partitions<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError> {
     let entries = dir.dir().list("").await?;
     let folders = entries.into_iter().filter(|e| e.kind == EntryKind::Dir);
     Ok(folders
@@ -260,7 +260,7 @@ pub async fn partitions<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError
             remove_folder(dir.dir(), &entry.name).await?;
         }
     }
-    partitions_of(dir).await
+    list_partitions(dir).await
 }
 
 /// Records each log's checkpoint, durably: Brokkr's file, which recovery uses, and Kafka's.
@@ -281,16 +281,19 @@ async fn write_as<E: Env>(
     // BEFORE Brokkr's: a checkpoint of a clean stop beside other recovery points means that Kafka ran since.
     dir.dir().replace(RECOVERY_POINTS, encode_points(logs)).await?;
     // As in Kafka, logs that start at 0 are left out.
-    let starts = encode_each(logs, |r| Some(r.log_start).filter(|start| start.0 > 0));
+    let starts = encode_offset_of_each(logs, |r| Some(r.log_start).filter(|start| start.0 > 0));
     dir.dir().replace(LOG_STARTS, starts).await?;
     Ok(dir.dir().replace(CHECKPOINT, now.encode()).await?)
 }
 
 fn encode_points(logs: &BTreeMap<String, LogCheckpoint>) -> Bytes {
-    encode_each(logs, |r| r.recovery_point)
+    encode_offset_of_each(logs, |r| r.recovery_point)
 }
 
-fn encode_each(logs: &BTreeMap<String, LogCheckpoint>, of: fn(&LogCheckpoint) -> Option<Offset>) -> Bytes {
+fn encode_offset_of_each(
+    logs: &BTreeMap<String, LogCheckpoint>,
+    of: fn(&LogCheckpoint) -> Option<Offset>,
+) -> Bytes {
     let each = logs
         .iter()
         .filter_map(|(folder, r)| Some((folder.clone(), of(r)?)));

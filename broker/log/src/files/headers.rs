@@ -91,9 +91,9 @@ impl<'a, E: Env> HeaderReader<'a, E> {
         Ok(crc == header.crc)
     }
 
-    /// Expects to read all headers of the next `stretch` bytes.
-    pub(crate) fn chunk(self, stretch: u64) -> Self {
-        let chunk = stretch.clamp(HEADER_READ_BYTES_MIN.into(), HEADER_READ_BYTES_MAX.into()) as u32;
+    /// Expects to read all headers of the next `range_bytes` bytes.
+    pub(crate) fn reading_all(self, range_bytes: u64) -> Self {
+        let chunk = range_bytes.clamp(HEADER_READ_BYTES_MIN.into(), HEADER_READ_BYTES_MAX.into()) as u32;
         Self { chunk, ..self }
     }
 

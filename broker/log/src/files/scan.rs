@@ -26,7 +26,7 @@ struct CrcLengthSearch {
 impl CrcLengthSearch {
     /// Begins with the bytes of a header; also returns the bytes after it. `None`: not a header that this broker
     /// writes.
-    fn begin(bytes: &[u8]) -> Option<(Self, &[u8])> {
+    fn new(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (header, rest) = bytes.split_at_checked(HEADER_LEN)?;
         let int = |at: usize| Some(i32::from_be_bytes(*header.get(at..)?.first_chunk()?));
         let (delta, count) = (int(LAST_OFFSET_DELTA_AT)?, int(RECORDS_COUNT_AT)?);
@@ -40,7 +40,7 @@ impl CrcLengthSearch {
         Some((search, rest))
     }
 
-    fn goes_on(&mut self, bytes: &[u8]) -> bool {
+    fn extend(&mut self, bytes: &[u8]) -> bool {
         bytes.iter().any(|byte| {
             self.crc = crc32c::crc32c_append(self.crc, std::slice::from_ref(byte));
             self.crc == self.stored
@@ -146,12 +146,12 @@ impl<'a, E: Env> BatchScan<'a, E> {
             let len = (end - at).min(CRC_SEARCH_READ_BYTES) as u32;
             let bytes = self.file.read_at(at, len).await.map_err(ScanError::Io)?;
             let found = match &mut search {
-                Some(search) => search.goes_on(&bytes),
+                Some(search) => search.extend(&bytes),
                 None => {
-                    let Some((begun, rest)) = CrcLengthSearch::begin(&bytes) else {
+                    let Some((begun, rest)) = CrcLengthSearch::new(&bytes) else {
                         return Ok(false);
                     };
-                    search.insert(begun).goes_on(rest)
+                    search.insert(begun).extend(rest)
                 }
             };
             if found {

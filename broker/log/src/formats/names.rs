@@ -60,12 +60,12 @@ pub(crate) fn parse(name: &str) -> Option<(Offset, &str)> {
 /// Whether Brokkr or Kafka left this file: a temporary file, one marked as deleted, or one of an interrupted
 /// compaction. Files with other names are never removed.
 pub(crate) fn is_leftover(name: &str) -> bool {
-    const OF_A_SEGMENT: [&str; 6] = [LOG, INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT, WINDOW];
-    const WHOLE: [&str; 4] = [EPOCHS, PARTITION_METADATA, MANIFEST, "quorum-state"];
+    const SEGMENT_SUFFIXES: [&str; 6] = [LOG, INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT, WINDOW];
+    const FOLDER_FILES: [&str; 4] = [EPOCHS, PARTITION_METADATA, MANIFEST, "quorum-state"];
     let Some((rest, suffix)) = name.rsplit_once('.') else {
         return false;
     };
-    let of_a_segment = parse(rest).is_some_and(|(_, suffix)| OF_A_SEGMENT.contains(&suffix));
+    let of_a_segment = parse(rest).is_some_and(|(_, suffix)| SEGMENT_SUFFIXES.contains(&suffix));
     // A snapshot of the metadata log: `OFFSET-EPOCH.checkpoint`.
     let of_metadata = rest.split_once('-').is_some_and(|(offset, rest)| {
         let epoch = rest.strip_suffix(".checkpoint").unwrap_or("");
@@ -74,7 +74,7 @@ pub(crate) fn is_leftover(name: &str) -> bool {
     });
     match suffix {
         // A `.log` file is never written under a temporary name.
-        TMP => WHOLE.contains(&rest) || of_metadata || of_a_segment && !rest.ends_with(".log"),
+        TMP => FOLDER_FILES.contains(&rest) || of_metadata || of_a_segment && !rest.ends_with(".log"),
         DELETED => of_a_segment || of_metadata,
         CLEANED => of_a_segment,
         _ => false,

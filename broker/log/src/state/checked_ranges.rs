@@ -23,10 +23,10 @@ pub(crate) struct CheckedRange {
 impl CheckedRanges {
     /// The end of the checked range that contains the batch at `at`, with the lowest base offset possible there;
     /// without one, `at` and `offset`.
-    pub(crate) fn from(&self, at: u64, offset: Offset) -> (u64, Offset) {
-        let stretches = self.0.lock().expect("not poisoned");
+    pub(crate) fn checked_to(&self, at: u64, offset: Offset) -> (u64, Offset) {
+        let ranges = self.0.lock().expect("not poisoned");
         let covers = |s: &&CheckedRange| s.from <= at && at < s.to;
-        stretches
+        ranges
             .iter()
             .find(covers)
             .map_or((at, offset), |s| (s.to, s.next))
@@ -34,21 +34,18 @@ impl CheckedRanges {
 
     /// Whether the batch at `position` was checked.
     pub(crate) fn has(&self, position: u64, offset: Offset) -> bool {
-        self.from(position, offset).0 > position
+        self.checked_to(position, offset).0 > position
     }
 
     /// Adds a range: extends the one that contains its begin, or replaces the oldest.
     pub(crate) fn add(&self, new: CheckedRange) {
-        let mut stretches = self.0.lock().expect("not poisoned");
-        match stretches
-            .iter_mut()
-            .find(|s| s.from <= new.from && new.from <= s.to)
-        {
+        let mut ranges = self.0.lock().expect("not poisoned");
+        match ranges.iter_mut().find(|s| s.from <= new.from && new.from <= s.to) {
             Some(known) if new.to > known.to => (known.to, known.next) = (new.to, new.next),
             Some(_) => {}
             None => {
-                stretches.truncate(CHECKED_RANGES_MAX - 1);
-                stretches.insert(0, new);
+                ranges.truncate(CHECKED_RANGES_MAX - 1);
+                ranges.insert(0, new);
             }
         }
     }
@@ -58,7 +55,7 @@ impl CheckedRanges {
 mod tests {
     use super::*;
 
-    fn stretch(from: u64, to: u64) -> CheckedRange {
+    fn range(from: u64, to: u64) -> CheckedRange {
         CheckedRange {
             from,
             to,
@@ -68,21 +65,21 @@ mod tests {
 
     #[test]
     fn readers_at_places_of_their_own_each_prolong_their_stretch() {
-        let checked_headers = CheckedRanges::default();
-        let known = |at| checked_headers.from(at, Offset(-1));
+        let checked = CheckedRanges::default();
+        let known = |at| checked.checked_to(at, Offset(-1));
         assert_eq!(known(0), (0, Offset(-1)));
         for reader in [0, 1000, 2000, 3000] {
-            checked_headers.add(stretch(reader, reader + 10));
+            checked.add(range(reader, reader + 10));
         }
         for reader in [0, 1000, 2000, 3000] {
-            checked_headers.add(stretch(reader + 10, reader + 20));
+            checked.add(range(reader + 10, reader + 20));
             assert_eq!(known(reader + 5), (reader + 20, Offset(reader as i64 + 20)));
             assert_eq!(known(reader + 20), (reader + 20, Offset(-1)), "nothing behind it");
         }
         // A part of a known range changes nothing; a fifth range replaces the oldest.
-        checked_headers.add(stretch(3005, 3010));
+        checked.add(range(3005, 3010));
         assert_eq!(known(3005).0, 3020);
-        checked_headers.add(stretch(4000, 4010));
+        checked.add(range(4000, 4010));
         assert_eq!(known(0), (0, Offset(-1)));
         assert_eq!(known(1000).0, 1020);
     }

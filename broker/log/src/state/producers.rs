@@ -250,7 +250,7 @@ impl Producers {
     }
 
     /// Removes the `count` producers without an open transaction that appended longest ago.
-    pub(crate) fn forget(&mut self, count: usize) {
+    pub(crate) fn remove_oldest(&mut self, count: usize) {
         let idle = self.by_id.iter().filter(|(_, p)| p.transaction_start.is_none());
         let mut idle: Vec<_> = idle.map(|(id, p)| (p.last_seen, *id)).collect();
         if count < idle.len() {

@@ -54,7 +54,7 @@ pub(crate) struct ProducerUsage {
 
 impl ProducerUsage {
     /// Records that the log now has `count` producers. Returns how many it must remove.
-    pub(crate) fn set(&mut self, count: usize) -> usize {
+    pub(crate) fn set_count(&mut self, count: usize) -> usize {
         if count == self.count {
             return 0;
         }
@@ -82,7 +82,7 @@ impl ProducerUsage {
 
 impl Drop for ProducerUsage {
     fn drop(&mut self) {
-        self.set(0);
+        self.set_count(0);
     }
 }
 
@@ -91,16 +91,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_more_than_its_share_gives_way() {
+    fn a_log_above_its_share_gives_way() {
         let budget = ProducerBudget::new(100);
         let (mut many, mut few) = (budget.usage(), budget.usage());
-        assert_eq!((many.set(96), few.set(4), budget.held()), (0, 0, 100));
-        assert_eq!(few.set(5), 0, "below its share");
-        assert_eq!(many.set(97), 47);
-        assert_eq!((many.set(50), many.set(51), budget.held()), (0, 0, 56));
+        assert_eq!((many.set_count(96), few.set_count(4), budget.held()), (0, 0, 100));
+        assert_eq!(few.set_count(5), 0, "below its share");
+        assert_eq!(many.set_count(97), 47);
+        assert_eq!(
+            (many.set_count(50), many.set_count(51), budget.held()),
+            (0, 0, 56)
+        );
         drop(many);
         assert_eq!(budget.held(), 5);
-        assert_eq!((few.set(100), few.set(101)), (0, 12), "alone it has all");
+        assert_eq!(
+            (few.set_count(100), few.set_count(101)),
+            (0, 12),
+            "alone it has all"
+        );
         drop(few);
         assert_eq!(budget.held(), 0);
     }
