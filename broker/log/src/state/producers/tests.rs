@@ -175,8 +175,8 @@ impl Model {
 const WRAP: i64 = 1 << 31;
 
 proptest! {
-    /// Random batches: next in order, repeats of old ones, gaps, epoch bumps and steps back; and what a failed write
-    /// takes back is as if it had never been (P10).
+    /// Random batches: next in order, retries, gaps, higher and lower epochs. Undoing a failed write restores the
+    /// state before it (P10).
     #[test]
     fn judges_as_the_model(
         start in prop_oneof![Just(0i64), Just(WRAP - 6), Just(WRAP - 1)],
