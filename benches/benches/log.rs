@@ -8,7 +8,7 @@
 
 use brokkr_env::Env;
 use brokkr_env::tokio::TokioEnv;
-use brokkr_log::{Event, Log, LogConfig, LogDir, Recorded, UpTo};
+use brokkr_log::{Event, Log, LogCheckpoint, LogConfig, LogDir, UpTo};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
 use brokkr_wire::records::{Batch, BatchBuilder, Origin};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -186,7 +186,7 @@ fn recovery(c: &mut Criterion) {
     drop(log);
     let mut group = c.benchmark_group(format!("recovery of {mib} MiB"));
     group.sample_size(10).throughput(Throughput::Bytes(size));
-    let nothing_known = Recorded::default();
+    let nothing_known = LogCheckpoint::default();
     for (what, recorded) in [
         ("nothing recorded", nothing_known),
         ("all recorded as durable", checkpoint),

@@ -2,7 +2,7 @@
 
 use brokkr::config::BrokerConfig;
 use brokkr_env::{Env, UnixMillis};
-use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded};
+use brokkr_log::{Log, LogCheckpoint, LogConfig, LogDir, LogError};
 use brokkr_types::{LeaderEpoch, Offset};
 use brokkr_wire::records::{Batch, BatchBuilder, BatchHeader, HEADER_LEN};
 use brokkr_workloads::create_topics;
@@ -50,7 +50,7 @@ pub(crate) async fn prepare(shared: &Shared) {
 }
 
 async fn age(env: &SimEnv, dir: &LogDir<SimEnv>, folder: &str, to: &PreparedLog) -> Result<(), LogError> {
-    let (config, recorded) = (LogConfig::default(), Recorded::default());
+    let (config, recorded) = (LogConfig::default(), LogCheckpoint::default());
     let topic_id = dir.topic_id(folder).await?;
     let mut log = match dir.fresh(folder, topic_id, &recorded).await? {
         Some(fresh) => fresh.begin(config, LeaderEpoch(0)).await?,

@@ -1,10 +1,10 @@
-//! Offsets with gaps, as compaction leaves them, in every place that walks a log: appends, reads, recovery, truncation, replay.
+//! Logs with gaps in their offsets, as compaction leaves them: appends, reads, recovery, truncation, replay.
 
 mod common;
 
 use brokkr_env::Env;
 use brokkr_env::tokio::TokioEnv;
-use brokkr_log::{AppendError, Log, LogConfig, LogError, Recorded, UpTo};
+use brokkr_log::{AppendError, Log, LogCheckpoint, LogConfig, LogError, UpTo};
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 use brokkr_wire::records::{Batch, BatchBuilder, BatchHeader, HEADER_LEN, LOG_OVERHEAD};
 use bytes::Bytes;
@@ -18,7 +18,8 @@ fn config() -> LogConfig {
     }
 }
 
-/// Where the batches of [`sparse`] stand: each has two records, and up to seven offsets are missing before the next.
+/// Base offsets of the batches of [`sparse`]: each has two records, and up to seven offsets are missing before the
+/// next.
 fn bases() -> Vec<i64> {
     (0..30).map(|i| i * 5 + i * i % 4).collect()
 }
@@ -39,8 +40,8 @@ fn replicate(log: &mut Log<TokioEnv>, batch: &Batch) -> Result<(), AppendError> 
     log.append_replicated(batch, env.now(), env.wall()).map(drop)
 }
 
-/// A log with gaps, made as a follower of a compacted leader makes it, dropped without a clean stop.
-async fn sparse(name: &str) -> Recorded {
+/// A log with gaps, as a follower of a compacted leader writes it, dropped without a clean stop.
+async fn sparse(name: &str) -> LogCheckpoint {
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
     log.allow_gaps().await.expect("noted");
@@ -57,7 +58,7 @@ async fn sparse(name: &str) -> Recorded {
 async fn a_follower_takes_batches_with_gaps_and_none_that_overlap() {
     let name = "gaps_append";
     sparse(name).await;
-    let (mut log, _) = open(&again(name).await, config(), &Recorded::default()).await;
+    let (mut log, _) = open(&again(name).await, config(), &LogCheckpoint::default()).await;
     let end = log.log_end();
     for base in [0, end.0 - 1] {
         let refused = replicate(&mut log, &at(base));
@@ -72,7 +73,7 @@ async fn a_follower_takes_batches_with_gaps_and_none_that_overlap() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_not_told_of_gaps_takes_none() {
+async fn a_log_without_allow_gaps_refuses_gaps() {
     let dir = fresh("gaps_untold").await;
     let mut log = create(&dir, config()).await;
     replicate(&mut log, &at(0)).expect("it follows");
@@ -89,7 +90,7 @@ async fn a_log_that_was_not_told_of_gaps_takes_none() {
 async fn every_offset_finds_the_next_batch_over_a_gap() {
     let name = "gaps_read";
     sparse(name).await;
-    let (mut log, _) = open(&again(name).await, config(), &Recorded::default()).await;
+    let (mut log, _) = open(&again(name).await, config(), &LogCheckpoint::default()).await;
     let (reader, bases) = (log.reader(), bases());
     for offset in 0..log.log_end().0 {
         let first = reader
@@ -115,7 +116,7 @@ async fn a_crash_or_a_lost_manifest_costs_a_log_with_gaps_nothing() {
         if !keep_manifest {
             dir.dir().remove("t-0/brokkr-manifest").await.expect("removed");
         }
-        let recorded = if known { recorded } else { Recorded::default() };
+        let recorded = if known { recorded } else { LogCheckpoint::default() };
         let (mut log, recovery) = open(&dir, config(), &recorded).await;
         assert_eq!((recovery.cut_bytes, &recovery.cut), (0, &None), "{case}");
         assert_eq!(contents(&log.reader()).await, values(), "{case}");
@@ -131,7 +132,7 @@ async fn a_truncation_anywhere_leaves_a_log_that_recovery_takes() {
     for to in [0, 1, 3, 31, 32, 33, 34, 77, 78, 100, 140] {
         let name = format!("gaps_cut_{to}");
         sparse(&name).await;
-        let (mut log, _) = open(&again(&name).await, config(), &Recorded::default()).await;
+        let (mut log, _) = open(&again(&name).await, config(), &LogCheckpoint::default()).await;
         log.truncate_to(Offset(to)).await.expect("cut");
         let left: Vec<_> = bases()
             .into_iter()
@@ -150,7 +151,7 @@ async fn a_truncation_anywhere_leaves_a_log_that_recovery_takes() {
     }
 }
 
-/// What compaction leaves of a batch none of whose records is the last of its key.
+/// What compaction leaves of a batch if each of its keys has a later record.
 fn emptied(header: BatchHeader) -> Batch {
     let mut header = header;
     header.batch_length = (HEADER_LEN - LOG_OVERHEAD) as i32;
@@ -179,7 +180,7 @@ async fn an_empty_control_batch_changes_nothing() {
     settle(&mut log).await;
     assert_eq!(log.producers(), &before, "staged");
     drop(log);
-    let (mut log, _) = open(&again(name).await, config(), &Recorded::default()).await;
+    let (mut log, _) = open(&again(name).await, config(), &LogCheckpoint::default()).await;
     let state = log.producers().get(ProducerId(7)).expect("known");
     assert_eq!(
         (state.transaction_start, state.window.batches().len()),
@@ -189,12 +190,12 @@ async fn an_empty_control_batch_changes_nothing() {
     stage(&mut log, &batch_of(7, 3, 1));
 }
 
-/// A batch in message format 0 or 1, as Kafka before 0.11 wrote it: Kafka 4 still reads it, this broker doesn't.
+/// A batch in message format 0 or 1, as Kafka before 0.11 wrote it: Kafka 4 reads it, this broker does not.
 #[tokio::test]
-async fn an_old_message_format_is_refused_and_nothing_is_touched() {
+async fn an_old_message_format_is_refused_and_the_log_is_unchanged() {
     let name = "gaps_old_format";
     sparse(name).await;
-    let (log, _) = open(&again(name).await, config(), &Recorded::default()).await;
+    let (log, _) = open(&again(name).await, config(), &LogCheckpoint::default()).await;
     log.close().await.expect("closed");
     let dir = again(name).await;
     for file in ["brokkr-manifest", "leader-epoch-checkpoint"] {
@@ -214,7 +215,7 @@ async fn an_old_message_format_is_refused_and_nothing_is_touched() {
         .await
         .expect("written");
     let before = everything(&dir).await;
-    let opened = Log::open(&again(name).await, FOLDER, config(), &Recorded::default()).await;
+    let opened = Log::open(&again(name).await, FOLDER, config(), &LogCheckpoint::default()).await;
     assert!(
         matches!(&opened, Err(LogError::Malformed { file, what }) if *file == path && what.contains("format v1")),
         "{opened:?}"
@@ -225,13 +226,13 @@ async fn an_old_message_format_is_refused_and_nothing_is_touched() {
     assert!(after == before, "something was changed");
 }
 
-/// A file that lost its last batch, size and all, must not look like one that was compacted.
+/// A file that lost its last batch must not look like a compacted one.
 #[tokio::test]
 async fn a_segment_without_its_last_batch_is_no_compacted_one() {
     for known in [true, false] {
         let name = format!("gaps_lost_{known}");
         let dir = fresh(&name).await;
-        // Without the roll's manifest: as after a power loss that took it back.
+        // Without the manifest that the roll wrote, as after a power loss.
         let mut log = create(&dir, config()).await;
         log.allow_gaps().await.expect("noted");
         let manifest = dir
@@ -268,7 +269,7 @@ async fn a_segment_without_its_last_batch_is_no_compacted_one() {
             assert!(matches!(opened, Err(LogError::Damaged(_))), "below the point");
             continue;
         }
-        let nothing = Recorded {
+        let nothing = LogCheckpoint {
             recovery_point: Some(Offset(0)),
             ..recorded
         };

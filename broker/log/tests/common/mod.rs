@@ -1,9 +1,9 @@
-//! What the tests share: an empty log directory of the real world, batches, and the owner's loop.
+//! Shared by the tests: an empty log directory on the real file system, batches, and the owner's loop.
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
 use brokkr_env::tokio::TokioEnv;
 use brokkr_env::{Dir, EntryKind, Env};
-use brokkr_log::{Appended, Event, Log, LogConfig, LogDir, LogReader, Recorded, Recovery, UpTo};
+use brokkr_log::{AppendInfo, Event, Log, LogCheckpoint, LogConfig, LogDir, LogReader, Recovery, UpTo};
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::records::{Batch, BatchBuilder, Origin, batches};
 
@@ -20,7 +20,7 @@ pub async fn fresh(name: &str) -> LogDir<TokioEnv> {
     LogDir::new(env, dir, 8)
 }
 
-/// The same directory as another process would see it.
+/// The same directory, opened again as by another process.
 pub async fn again(name: &str) -> LogDir<TokioEnv> {
     let env = TokioEnv::new(4);
     let dir = env.open_dir(&path(name)).await.expect("it is there");
@@ -59,17 +59,17 @@ pub async fn create(dir: &LogDir<TokioEnv>, config: LogConfig) -> Log<TokioEnv> 
 pub async fn open(
     dir: &LogDir<TokioEnv>,
     config: LogConfig,
-    recorded: &Recorded,
+    recorded: &LogCheckpoint,
 ) -> (Log<TokioEnv>, Recovery) {
     Log::open(dir, FOLDER, config, recorded).await.expect("opened")
 }
 
-/// A batch of `count` records, each with its number from `first` on as value and its timestamp.
+/// A batch of `count` records; the values and timestamps count from `first`.
 pub fn batch(first: i64, count: i64) -> Batch {
     build(BatchBuilder::new(), first, count)
 }
 
-/// The same of an idempotent producer, whose sequences are the numbers.
+/// The same from an idempotent producer, with sequences from `first`.
 pub fn batch_of(producer: i64, first: i64, count: i64) -> Batch {
     let sequence = Sequence(first as i32);
     build(
@@ -86,20 +86,20 @@ pub fn build(mut builder: BatchBuilder, first: i64, count: i64) -> Batch {
     builder.build()
 }
 
-pub fn stage(log: &mut Log<TokioEnv>, batch: &Batch) -> Appended {
+pub fn stage(log: &mut Log<TokioEnv>, batch: &Batch) -> AppendInfo {
     append(log, batch).expect("staged")
 }
 
-pub fn append(log: &mut Log<TokioEnv>, batch: &Batch) -> Result<Appended, brokkr_log::AppendError> {
+pub fn append(log: &mut Log<TokioEnv>, batch: &Batch) -> Result<AppendInfo, brokkr_log::AppendError> {
     append_at(&TokioEnv::new(1), log, batch)
 }
 
-/// By this clock: where it matters who appended longest ago, all appends go by one.
+/// Appends at the time of `clock`. One clock for all appends, where the order of producers' last appends matters.
 pub fn append_at(
     clock: &TokioEnv,
     log: &mut Log<TokioEnv>,
     batch: &Batch,
-) -> Result<Appended, brokkr_log::AppendError> {
+) -> Result<AppendInfo, brokkr_log::AppendError> {
     log.append(batch, Origin::Client, LeaderEpoch(3), clock.now(), clock.wall())
 }
 
@@ -144,7 +144,7 @@ pub async fn contents(reader: &LogReader<TokioEnv>) -> Vec<(i64, i64)> {
     all
 }
 
-/// What [`contents`] is when the values are the offsets.
+/// The result of [`contents`] if the values are the offsets.
 pub fn identity(range: std::ops::Range<i64>) -> Vec<(i64, i64)> {
     range.map(|n| (n, n)).collect()
 }

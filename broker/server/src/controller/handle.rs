@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use brokkr_env::Reader;
-use brokkr_log::Recorded;
+use brokkr_log::LogCheckpoint;
 use brokkr_metadata::{Reply, Request};
 use brokkr_wire::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
@@ -12,14 +12,14 @@ use crate::log_dir::METADATA_FOLDER;
 
 pub(super) enum ControllerMessage {
     Request(Request, oneshot::Sender<Result<Reply, ErrorCode>>),
-    Close(oneshot::Sender<Option<(String, Recorded, i64)>>),
+    Close(oneshot::Sender<Option<(String, LogCheckpoint, i64)>>),
 }
 
 /// A handle to the controller. Cloning shares the host.
 #[derive(Clone)]
 pub struct ControllerHandle {
     pub(super) queue: mpsc::Sender<ControllerMessage>,
-    pub(super) recorded: Reader<Recorded>,
+    pub(super) recorded: Reader<LogCheckpoint>,
 }
 
 impl ControllerHandle {
@@ -48,15 +48,15 @@ impl ControllerHandle {
     }
 
     /// The folder and the checkpoint of the metadata log.
-    pub fn recorded(&self) -> (String, Recorded) {
+    pub fn recorded(&self) -> (String, LogCheckpoint) {
         (
             METADATA_FOLDER.to_owned(),
-            Recorded::clone(self.recorded.clone().get()),
+            LogCheckpoint::clone(self.recorded.clone().get()),
         )
     }
 
     /// Closes the metadata log. Returns its folder, its checkpoint and the broker epoch; `None` if it failed.
-    pub async fn close(&self) -> Option<(String, Recorded, i64)> {
+    pub async fn close(&self) -> Option<(String, LogCheckpoint, i64)> {
         let (tx, rx) = oneshot::channel();
         self.queue.send(ControllerMessage::Close(tx)).await.ok()?;
         rx.await.ok()?

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorKind, ErrorLog, Published};
-use brokkr_log::{Event, Log, LogDir, LogError, Recorded};
+use brokkr_log::{Event, Log, LogCheckpoint, LogDir, LogError};
 use brokkr_metadata::config::is_applied;
 use brokkr_metadata::records::{Control, encode_control, encode_records};
 use brokkr_metadata::snapshot::QuorumState;
@@ -59,7 +59,7 @@ pub(super) struct Host<E: Env> {
     pub(super) quorum: QuorumState,
     pub(super) epoch: LeaderEpoch,
     pub(super) broker_epoch: i64,
-    pub(super) recorded: Published<Recorded>,
+    pub(super) recorded: Published<LogCheckpoint>,
     pub(super) partitions: mpsc::Sender<ManagerCommand>,
     /// Whether the first image was sent to the partitions.
     pub(super) has_published: bool,
@@ -94,7 +94,7 @@ pub async fn start<E: Env>(
     let controller = controller.with_settings(settings(config));
     let epoch = LeaderEpoch(last_epoch.max(load::read_quorum_epoch(&log_dir.logs).await?) + 1);
     while let Err(error) = load::write_quorum_state(&log_dir.logs, identity.node_id, epoch).await {
-        if !log_dir.logs.makes_room_after(&error).await {
+        if !log_dir.logs.free_reserve_after(&error).await {
             return Err(error.into());
         }
     }
@@ -373,7 +373,7 @@ impl<E: Env> Host<E> {
 
     async fn append(&mut self, batch: &Batch, space: DiskSpace) -> Result<(), LogError> {
         while let Err(error) = self.try_append(batch).await {
-            if space == DiskSpace::Free || !self.logs.makes_room_after(&error).await {
+            if space == DiskSpace::Free || !self.logs.free_reserve_after(&error).await {
                 return Err(error);
             }
         }

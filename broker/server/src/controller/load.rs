@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use brokkr_env::{Env, ErrorKind};
-use brokkr_log::{Log, LogConfig, LogDir, LogError, Recorded, UpTo};
+use brokkr_log::{Log, LogCheckpoint, LogConfig, LogDir, LogError, UpTo};
 use brokkr_metadata::records::{Control, Entry, decode_batch};
 use brokkr_metadata::snapshot::{self, QuorumState, Snapshot, SnapshotId};
 use brokkr_metadata::{Controller, Image};
@@ -160,7 +160,7 @@ async fn open_log<E: Env>(
         // A first start was interrupted: the log has no records.
         true => {
             let (mut log, _) = logs
-                .open_log(METADATA_FOLDER, &log_config, &Recorded::default())
+                .open_log(METADATA_FOLDER, &log_config, &LogCheckpoint::default())
                 .await?;
             log.set_topic_id(Uuid::METADATA_TOPIC).await?;
             log
@@ -178,7 +178,7 @@ async fn open_log<E: Env>(
 }
 
 /// Checks that a directory without metadata is new and did not lose it.
-fn check_not_lost<E: Env>(log_dir: &OwnedLogDir<E>, recorded: &Recorded) -> Result<(), ControllerError> {
+fn check_not_lost<E: Env>(log_dir: &OwnedLogDir<E>, recorded: &LogCheckpoint) -> Result<(), ControllerError> {
     let remedy = "put it back from a backup; or move the folders of partitions and brokkr-checkpoint away to begin with nothing";
     if recorded.recovery_point.is_some_and(|p| p.0 > 0) {
         return Err(content_error(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokkr_env::Env;
-use brokkr_log::{Recorded, checkpoint};
+use brokkr_log::{LogCheckpoint, checkpoint};
 use brokkr_types::Offset;
 
 use super::{LogDirs, OwnedLogDir};
@@ -24,7 +24,7 @@ const HIGH_WATERMARKS_EVERY: u64 = 5;
 /// What was last recorded in a directory.
 #[derive(Clone, Default)]
 struct LastRecorded {
-    logs: BTreeMap<String, Recorded>,
+    logs: BTreeMap<String, LogCheckpoint>,
     high_watermarks: BTreeMap<String, Offset>,
 }
 
@@ -40,7 +40,7 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: St
             () = ctx.env.sleep_until(ctx.env.now() + CHECKPOINT_EVERY) => {}
         }
         for dir in log_dirs.opened() {
-            if let Err(error) = dir.logs.keep_reserve().await {
+            if let Err(error) = dir.logs.fill_reserve().await {
                 ctx.error_log.record("no reserve on the disk", &error);
             }
         }
@@ -70,8 +70,8 @@ impl<E: Env> OwnedLogDir<E> {
     fn logs_now(
         &self,
         routes: &Routes<E>,
-        metadata: Option<(String, Recorded)>,
-    ) -> BTreeMap<String, Recorded> {
+        metadata: Option<(String, LogCheckpoint)>,
+    ) -> BTreeMap<String, LogCheckpoint> {
         let now = |(_, folder, handle): (_, String, &PartitionHandle<E>)| {
             let recorded = match handle.view() {
                 Ok(Some(view)) => view.recorded.clone(),
@@ -94,7 +94,7 @@ impl<E: Env> OwnedLogDir<E> {
         &self,
         ctx: &Ctx<E>,
         routes: &Routes<E>,
-        metadata: Option<(String, Recorded)>,
+        metadata: Option<(String, LogCheckpoint)>,
         last: &mut LastRecorded,
         high_watermarks: bool,
     ) -> bool {

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use brokkr_env::{Dir, Env};
-use brokkr_log::checkpoint::{self, CleanShutdown, Remembered};
-use brokkr_log::{LogDir, Recorded};
+use brokkr_log::checkpoint::{self, CleanShutdown, DirCheckpoint};
+use brokkr_log::{LogCheckpoint, LogDir};
 use brokkr_types::Uuid;
 
 use crate::config::BrokerConfig;
@@ -36,7 +36,7 @@ pub struct OwnedLogDir<E: Env> {
     /// Its node, cluster and directory ids.
     pub identity: Identity,
     /// Its checkpoints, as the start read them.
-    pub remembered: Arc<Remembered>,
+    pub remembered: Arc<DirCheckpoint>,
     /// The partition folders in it.
     pub folders: BTreeSet<String>,
 }
@@ -121,8 +121,8 @@ impl<E: Env> LogDirs<E> {
     /// `false` if a directory was not stopped cleanly.
     pub async fn record_clean_stop(
         &self,
-        mut logs: BTreeMap<Uuid, BTreeMap<String, Recorded>>,
-        metadata: (String, Recorded),
+        mut logs: BTreeMap<Uuid, BTreeMap<String, LogCheckpoint>>,
+        metadata: (String, LogCheckpoint),
         broker_epoch: i64,
     ) -> bool {
         if self.metadata_is_apart() {
@@ -155,7 +155,7 @@ impl<E: Env> OwnedLogDir<E> {
     }
 
     /// The checkpoint to open a log with.
-    pub fn recorded(&self, folder: &str) -> Option<&Recorded> {
+    pub fn recorded(&self, folder: &str) -> Option<&LogCheckpoint> {
         self.remembered.logs.get(folder)
     }
 
@@ -171,10 +171,10 @@ impl<E: Env> OwnedLogDir<E> {
             .map(|(folder, known)| (folder.clone(), known.clone()))
     }
 
-    async fn record_clean_stop(&self, mut logs: BTreeMap<String, Recorded>, broker_epoch: i64) -> bool {
+    async fn record_clean_stop(&self, mut logs: BTreeMap<String, LogCheckpoint>, broker_epoch: i64) -> bool {
         logs.extend(self.unmanaged(&self.remembered.logs));
         let logs = &logs;
-        match checkpoint::end(&self.logs, logs, broker_epoch).await {
+        match checkpoint::write_clean_stop(&self.logs, logs, broker_epoch).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(dir = self.path, %error, "not stopped cleanly");

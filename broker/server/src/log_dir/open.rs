@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use brokkr_env::{EntryKind, Env, Error, ErrorKind};
-use brokkr_log::checkpoint::{self, MetaProperties, Remembered, split_folder};
-use brokkr_log::{LogDir, LogError, ProducerRoom};
+use brokkr_log::checkpoint::{self, DirCheckpoint, MetaProperties, split_folder};
+use brokkr_log::{LogDir, LogError, ProducerBudget};
 use brokkr_types::{NodeId, Uuid};
 
 use super::{Identity, LogDirError, LogDirs, METADATA_FOLDER, OwnedLogDir, found};
@@ -59,12 +59,12 @@ pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<LogDirs<E>, 
         metadata,
         failed: Vec::new(),
     };
-    let producers = ProducerRoom::new(config.memory_bytes() / 2 / PRODUCER_BYTES);
+    let producers = ProducerBudget::new(config.memory_bytes() / 2 / PRODUCER_BYTES);
     let mut locked_dirs = Vec::new();
     for path in &paths {
         let locked = lock_dir(env, path, OPEN_FILES_MAX / paths.len()).await;
         let with_room = locked.map(|locked| LockedLogDir {
-            logs: locked.logs.with_producer_room(producers.clone()),
+            logs: locked.logs.with_producer_budget(producers.clone()),
             ..locked
         });
         locked_dirs.extend(failures.tolerate(path, with_room)?);
@@ -241,10 +241,10 @@ async fn check_metadata_place<E: Env>(
 }
 
 /// Reads the names of the partition folders, and the checkpoints.
-async fn read_contents<E: Env>(dir: &LockedLogDir<E>) -> Result<(Vec<String>, Remembered), LogDirError> {
+async fn read_contents<E: Env>(dir: &LockedLogDir<E>) -> Result<(Vec<String>, DirCheckpoint), LogDirError> {
     let log = |e: LogError| LogDirError::Log(dir.path.clone(), e);
     let folders = checkpoint::partitions(&dir.logs).await.map_err(log)?;
-    let remembered = checkpoint::remember(&dir.logs).await.map_err(log)?;
+    let remembered = checkpoint::load(&dir.logs).await.map_err(log)?;
     Ok((folders, remembered))
 }
 
@@ -261,7 +261,7 @@ async fn begin_use<E: Env>(dir: &OwnedLogDir<E>, known: Option<&MetaProperties>)
     if known != Some(&meta) {
         checkpoint::write_meta(&dir.logs, &meta).await.map_err(log)?;
     }
-    checkpoint::begin_with(&dir.logs, &dir.remembered)
+    checkpoint::mark_unclean(&dir.logs, &dir.remembered)
         .await
         .map_err(log)
 }

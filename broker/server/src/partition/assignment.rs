@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokkr_env::{Env, ErrorKind, ErrorLog};
-use brokkr_log::{FreshLog, Log, LogDir, LogError, Recorded};
+use brokkr_log::{FreshLog, Log, LogCheckpoint, LogDir, LogError};
 use brokkr_replication::Leader;
 use brokkr_types::{LeaderEpoch, NodeId, Offset, Uuid};
 use imbl::OrdSet;
@@ -51,7 +51,7 @@ pub struct AssignedLogDir<E: Env> {
     /// The directory's logs.
     pub logs: LogDir<E>,
     /// The directory's checkpoint of the log; `None` if there is none, or if the log was opened since the start.
-    pub recorded: Option<Recorded>,
+    pub recorded: Option<LogCheckpoint>,
     /// Whether the folder existed at the start.
     pub has_folder: bool,
     /// Topics deleted before this partition was assigned.
@@ -193,8 +193,8 @@ impl<E: Env> Assignment<E> {
     }
 
     /// Checks that a missing folder had no durable records.
-    fn check_not_lost(&self, recorded: Option<&Recorded>) -> Result<(), LogError> {
-        let is_this_topics = |r: &&Recorded| r.topic_id == self.topic_id || r.foreign;
+    fn check_not_lost(&self, recorded: Option<&LogCheckpoint>) -> Result<(), LogError> {
+        let is_this_topics = |r: &&LogCheckpoint| r.topic_id == self.topic_id || r.foreign;
         let Some(lost) = recorded.filter(|r| is_this_topics(r) && r.recovery_point > Some(Offset(0))) else {
             return Ok(());
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use brokkr_log::Recorded;
+use brokkr_log::LogCheckpoint;
 use brokkr_types::{Offset, UnixMillis};
 use brokkr_wire::messages::describe_producers_response::ProducerState;
 use brokkr_wire::records::Validated;
@@ -116,7 +116,7 @@ pub enum ControlMessage {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CloseResult {
     /// Cleanly, with the checkpoint to record; a log that nothing was ever appended to needs none.
-    Clean(Option<Recorded>),
+    Clean(Option<LogCheckpoint>),
     /// Not cleanly: the next start must recover it.
     Unclean,
 }

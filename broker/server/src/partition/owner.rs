@@ -245,7 +245,7 @@ impl<E: Env> ServingOwner<E> {
     /// Creates the log if it is fresh, and makes the leader epoch durable. Does nothing if both are done.
     async fn make_appendable(&mut self) -> Result<(), LogError> {
         match &mut self.log {
-            OwnedLog::Open(log) if !log.owes_epoch() => Ok(()),
+            OwnedLog::Open(log) if !log.epoch_is_not_durable() => Ok(()),
             OwnedLog::Open(log) => Box::pin(log.assign_epoch(self.leader.epoch())).await,
             OwnedLog::Fresh(fresh) => {
                 let (config, epoch) = (self.config.log.clone(), self.leader.epoch());

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use brokkr_env::Env;
-use brokkr_log::{LogReader, Recorded};
+use brokkr_log::{LogCheckpoint, LogReader};
 use brokkr_types::{LeaderEpoch, Offset};
 
 /// An immutable snapshot of an open partition.
@@ -18,7 +18,7 @@ pub struct View<E: Env> {
     /// The log end offset, staged batches included.
     pub log_end: Offset,
     /// The checkpoint that recovery may trust after a crash; `None` if nothing was ever appended to the log.
-    pub recorded: Option<Recorded>,
+    pub recorded: Option<LogCheckpoint>,
     /// Bytes of the segments.
     pub size_bytes: u64,
     /// Idempotent producers in the log's state.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use brokkr_env::{Env, ErrorLog, Published};
-use brokkr_log::Recorded;
+use brokkr_log::LogCheckpoint;
 use brokkr_metadata::{Image, ImageDelta, TopicImage};
 use brokkr_types::{NodeId, Uuid};
 use brokkr_wire::Str;
@@ -43,7 +43,7 @@ pub enum ManagerCommand {
     LogDirFailed(Uuid),
     /// Closes all logs and ends the task. The reply is what to record of each log, by directory id, for each directory
     /// whose logs were all closed cleanly.
-    Close(oneshot::Sender<BTreeMap<Uuid, BTreeMap<String, Recorded>>>),
+    Close(oneshot::Sender<BTreeMap<Uuid, BTreeMap<String, LogCheckpoint>>>),
 }
 
 /// The state of the task.
@@ -134,7 +134,7 @@ async fn run<E: Env>(
 async fn close_all<E: Env>(
     routes: &Routes<E>,
     log_dirs: &LogDirs<E>,
-) -> BTreeMap<Uuid, BTreeMap<String, Recorded>> {
+) -> BTreeMap<Uuid, BTreeMap<String, LogCheckpoint>> {
     let handles = routes
         .handles()
         .map(|(directory, folder, handle)| (directory, folder, handle.clone()));

@@ -1,0 +1,120 @@
+//! A log directory, as its logs share it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokkr_env::{Dir, Env, ErrorKind, ErrorLog};
+use brokkr_types::Histogram;
+
+use crate::error::LogError;
+use crate::files::cache::FileCache;
+use crate::files::reserve::Reserve;
+use crate::state::producers::ProducerBudget;
+
+/// A log directory, shared by the logs in it. Cheap to clone.
+pub struct LogDir<E: Env> {
+    pub(crate) env: E,
+    pub(crate) dir: Dir<E>,
+    pub(crate) files: Arc<FileCache<E>>,
+    pub(crate) producer_budget: ProducerBudget,
+    reserve: Arc<Reserve>,
+    /// Rate-limited log of disk errors: logs the first of each kind, counts the rest.
+    pub(crate) error_log: Arc<ErrorLog>,
+    pub(crate) syncs: Arc<Histogram>,
+}
+
+impl<E: Env> Clone for LogDir<E> {
+    fn clone(&self) -> Self {
+        Self {
+            env: self.env.clone(),
+            dir: self.dir.clone(),
+            files: Arc::clone(&self.files),
+            producer_budget: self.producer_budget.clone(),
+            reserve: Arc::clone(&self.reserve),
+            error_log: Arc::clone(&self.error_log),
+            syncs: Arc::clone(&self.syncs),
+        }
+    }
+}
+
+impl<E: Env> LogDir<E> {
+    /// The log directory `dir`. At most `open_files_max` files that are neither in use nor appended to stay open;
+    /// each log has one more, its active segment.
+    pub fn new(env: E, dir: Dir<E>, open_files_max: usize) -> Self {
+        let files = Arc::new(FileCache::new(dir.clone(), open_files_max));
+        Self {
+            error_log: Arc::new(ErrorLog::new(env.clone())),
+            env,
+            dir,
+            files,
+            producer_budget: ProducerBudget::new(usize::MAX),
+            reserve: Arc::default(),
+            syncs: Arc::default(),
+        }
+    }
+
+    /// Shares a budget of producers with the logs of other directories.
+    pub fn with_producer_budget(self, producer_budget: ProducerBudget) -> Self {
+        Self {
+            producer_budget,
+            ..self
+        }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Dir<E> {
+        &self.dir
+    }
+
+    /// Durations of the successful syncs after appends, of all logs. A sync is timed from its submission, so the
+    /// write before it is included.
+    pub fn syncs(&self) -> &Histogram {
+        &self.syncs
+    }
+
+    /// The number of open files that no log appends to.
+    pub fn open_files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Creates the files of the reserve that are missing, if there is space. Cheap when none is missing.
+    pub async fn fill_reserve(&self) -> Result<(), LogError> {
+        Ok(self.reserve.fill(&self.dir).await?)
+    }
+
+    /// If `error` is a full disk, removes a file of the reserve. Returns whether it did: then the caller retries.
+    pub async fn free_reserve_after(&self, error: &LogError) -> bool {
+        match error {
+            LogError::Io(e) if e.kind() == ErrorKind::NoSpace => self.reserve.release(&self.dir).await,
+            _ => false,
+        }
+    }
+
+    /// Runs `action` on the directory after a delay, unless the last clone of this `LogDir` is dropped first.
+    pub(crate) fn spawn_after<F>(
+        &self,
+        name: &'static str,
+        after: Duration,
+        action: impl FnOnce(Dir<E>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send,
+    {
+        let (env, files) = (self.env.clone(), Arc::downgrade(&self.files));
+        let at = env.now() + after;
+        let waiting = env.clone();
+        drop(env.spawn(name, async move {
+            waiting.sleep_until(at).await;
+            if let Some(files) = files.upgrade() {
+                let dir = files.dir.clone();
+                drop(files);
+                action(dir).await;
+            }
+        }));
+    }
+
+    /// The environment: clocks, tasks, random numbers.
+    pub fn env(&self) -> &E {
+        &self.env
+    }
+}
