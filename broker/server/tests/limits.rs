@@ -69,7 +69,9 @@ fn idle_connections_are_closed_and_active_ones_are_not() {
     let mut begun = broker.client();
     begun.raw(&[0, 0, 1, 0, 9]);
     begun.set_nonblocking();
-    wait_until("a connection with an incomplete frame is closed", || begun.is_closed());
+    wait_until("a connection with an incomplete frame is closed", || {
+        begun.is_closed()
+    });
 }
 
 #[test]

@@ -530,7 +530,10 @@ fn a_created_topics_configs_are_as_they_were_given() {
         let actual = actual.configs.unwrap_or_default();
         assert_eq!(actual.len(), 33);
         for (name, value) in given {
-            let actual = actual.iter().find(|config| config.name == name).expect("it is in the response");
+            let actual = actual
+                .iter()
+                .find(|config| config.name == name)
+                .expect("it is in the response");
             assert_eq!(actual.value.as_deref(), Some(value), "{name}");
         }
         let segment_ms = actual.iter().find(|config| config.name == "segment.ms");
