@@ -27,7 +27,7 @@ use crate::stop::StopSignal;
 /// One turn for checking large batches for so many of `num.io.threads`: each takes a processor and up to 32 MiB.
 const IO_THREADS_PER_CHECK: usize = 4;
 
-/// Why a broker did not start. Nothing was changed, unless the log directory itself is at fault.
+/// Why a broker did not start. Nothing was changed, except if the log directory itself failed.
 #[derive(Debug)]
 pub enum StartError {
     /// It can't listen at an address.

@@ -20,7 +20,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Run the broker (what happens without a command)
+    /// Run the broker (the default)
     Serve(Serve),
     /// Print a completion script for a shell
     Completions { shell: Shell },
@@ -32,16 +32,16 @@ pub struct Serve {
     /// A server.properties file, with Kafka's keys
     #[arg(long, value_name = "FILE")]
     pub config: Option<String>,
-    /// Set a key, over what the file says; may be given more than once
+    /// Set a key, overriding the file; may be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Where to keep everything [default: ./data]
+    /// The directory for all data [default: ./data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:9092]
+    /// The address to listen at; port 0 binds a free port [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
-    /// What to log to stderr: error, warn, info, debug, trace, or a filter such as brokkr=debug
+    /// The log level on stderr: error, warn, info, debug, trace, or a filter such as brokkr=debug
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     pub log: String,
 }

@@ -90,7 +90,7 @@ impl ApiMetrics {
         self.request_bytes.add(bytes as u64);
     }
 
-    /// Counts a response that is complete.
+    /// Counts a complete response with its error codes.
     pub fn handled(&self, response: &impl Message, bytes: usize, time: Duration) {
         self.response_bytes.add(bytes as u64);
         self.handler_time.record(time);

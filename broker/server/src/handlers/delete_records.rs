@@ -70,12 +70,12 @@ async fn delete<E: Env>(
     }
     let (handle, _) = route.open_partition(&ctx.env, requested.partition_index).await?;
     let (reply, answer) = oneshot::channel();
-    let gone = || PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let owner_ended = || PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     if !handle
         .send(DataMessage::DeleteRecords(Offset(requested.offset), reply))
         .await
     {
-        return Err(gone());
+        return Err(owner_ended());
     }
-    answer.await.unwrap_or_else(|_| Err(gone()))
+    answer.await.unwrap_or_else(|_| Err(owner_ended()))
 }

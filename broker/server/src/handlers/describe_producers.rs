@@ -33,7 +33,7 @@ pub fn bytes<'a, E: Env>(ctx: &'a mut Ctx<E>, request: &'a DescribeProducersRequ
         for topic in &request.topics {
             steps.step().await;
             let route = routes.by_name(&topic.name);
-            let number = numbers.of(&topic.name, Uuid::ZERO);
+            let number = numbers.number_of(&topic.name, Uuid::ZERO);
             for index in &topic.partition_indexes {
                 steps.step().await;
                 if is_answered(&mut listed, route.as_deref(), (number, *index)) {
@@ -75,7 +75,7 @@ pub async fn handle<E: Env>(
     for topic in request.topics {
         steps.step().await;
         let name = topic.name;
-        let number = numbers.of(&name, Uuid::ZERO);
+        let number = numbers.number_of(&name, Uuid::ZERO);
         let route = routes.by_name(&name);
         // Clipped: it quotes the name, and is repeated for each partition.
         let invalid = topic_name::invalid(&name).map(|why| Str::clipped(&why, SENTENCE_BYTES_MAX));
@@ -126,9 +126,9 @@ async fn list_producers<E: Env>(
         route.ok_or_else(|| PartitionError::with_message(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, unknown))?;
     let (handle, _) = route.open_partition(&ctx.env, partition).await?;
     let (reply, answer) = oneshot::channel();
-    let gone = || PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let owner_ended = || PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     if !handle.send(DataMessage::Producers(reply)).await {
-        return Err(gone());
+        return Err(owner_ended());
     }
-    answer.await.map_err(|_| gone())
+    answer.await.map_err(|_| owner_ended())
 }

@@ -192,7 +192,7 @@ async fn fetch<E: Env>(
         });
         // Re-reading a few partitions, or waiting for the first byte, costs no more than tracking which ones changed.
         let mut readable = match context.partitions.len() > FEW && min_bytes > 1 {
-            true => Some(ReadableBytes::of(&pass)),
+            true => Some(ReadableBytes::new(&pass)),
             false => None,
         };
         let waiter = Arc::new(match readable {
@@ -245,7 +245,7 @@ struct ReadableBytes {
 }
 
 impl ReadableBytes {
-    fn of<E: Env>(pass: &FetchPass<E>) -> Self {
+    fn new<E: Env>(pass: &FetchPass<E>) -> Self {
         let bytes = pass
             .reads
             .iter()

@@ -283,7 +283,7 @@ impl<E: Env> FetchSessions<E> {
 impl TopicIdPartition {
     /// The partition with a number in place of its topic.
     fn numbered(&self, numbers: &mut TopicNumbers) -> (usize, i32) {
-        (numbers.of(&self.topic, self.topic_id), self.partition)
+        (numbers.number_of(&self.topic, self.topic_id), self.partition)
     }
 }
 
@@ -329,7 +329,7 @@ fn deduplicated<'r>(request: &'r FetchRequest, keep: impl Fn(&Str) -> Str) -> Ve
             true => entries.iter().position(|before| key(*before) == key(entry)),
             false => {
                 let (topic, fetch) = entry;
-                let numbered = (numbers.of(&topic.topic, topic.topic_id), fetch.partition);
+                let numbered = (numbers.number_of(&topic.topic, topic.topic_id), fetch.partition);
                 Some(*indexes.entry(numbered).or_insert(entries.len()))
             }
         };
@@ -400,7 +400,7 @@ impl FetchSession {
         }
         let mut forgotten = BTreeSet::new();
         for topic in &request.forgotten_topics_data {
-            let number = numbers.of(&topic.topic, topic.topic_id);
+            let number = numbers.number_of(&topic.topic, topic.topic_id);
             forgotten.extend(topic.partitions.iter().map(|p| (number, *p)));
         }
         if !forgotten.is_empty() {

@@ -84,7 +84,7 @@ pub async fn begin<E: Env>(
         }
         let number = match repeated.is_empty() {
             true => 0,
-            false => numbers.of(&topic.name, topic.topic_id),
+            false => numbers.number_of(&topic.name, topic.topic_id),
         };
         let route = if rc.version >= 13 {
             ctx.routes().by_id(topic.topic_id)
@@ -182,7 +182,7 @@ async fn repeated_partitions(
     if topics.len() > 1 || topics.iter().any(|t| t.partition_data.len() > 1) {
         let mut numbers = TopicNumbers::default();
         for topic in topics.iter().filter(|topic| !topic.partition_data.is_empty()) {
-            let number = numbers.of(&topic.name, topic.topic_id);
+            let number = numbers.number_of(&topic.name, topic.topic_id);
             for data in &topic.partition_data {
                 steps.step().await;
                 let partition = (number, data.index);

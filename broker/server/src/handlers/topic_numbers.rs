@@ -18,7 +18,7 @@ pub struct TopicNumbers {
 impl TopicNumbers {
     /// The number of a topic, by its name and id as the request gives them. Cheap for consecutive partitions that share
     /// the topic's name.
-    pub fn of(&mut self, name: &Str, id: Uuid) -> usize {
+    pub fn number_of(&mut self, name: &Str, id: Uuid) -> usize {
         if let Some((last, last_id, number)) = &self.last
             && *last_id == id
             && last.shares(name)
@@ -41,9 +41,15 @@ mod tests {
         let mut numbers = TopicNumbers::default();
         let (id, other) = (Uuid::ZERO, Uuid::from_random([1; 16]));
         let names = ["a", "b", "a"].map(Str::copied);
-        let first = names.each_ref().map(|name| numbers.of(name, id));
+        let first = names.each_ref().map(|name| numbers.number_of(name, id));
         assert_eq!(first, [0, 1, 0]);
-        assert_eq!((numbers.of(&names[2], id), numbers.of(&names[2], other)), (0, 2));
-        assert_eq!(numbers.of(&names[2], id), 0);
+        assert_eq!(
+            (
+                numbers.number_of(&names[2], id),
+                numbers.number_of(&names[2], other)
+            ),
+            (0, 2)
+        );
+        assert_eq!(numbers.number_of(&names[2], id), 0);
     }
 }

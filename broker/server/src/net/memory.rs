@@ -6,8 +6,7 @@
 //!   decoded    1/8 B    decoded requests until they are answered
 //!   small      1/8 B    frames and decoded requests of up to SMALL_MAX, when their own pool is exhausted
 //!   checks     1/4 B    decompression, and rewritten batches until they are on disk
-//!   long       1/8 B    of the checks: those that may take long (larger batches that are rewritten) or a large part of
-//! the pool
+//!   long       1/8 B    checks that may take long (larger batches that are rewritten) or a large part of their pool
 //!   responses  1/8 B    responses from when they are built until they are sent
 //!   sessions   1/8 B    fetch sessions
 //! ```
@@ -232,7 +231,7 @@ impl<E: Env> Memory<E> {
             tokio::select! {
                 biased;
                 permit = &mut acquire => {
-                    return Ok(Share::of(permit.expect("the pool is never closed")));
+                    return Ok(Share::new(permit.expect("the pool is never closed")));
                 }
                 () = self.env.sleep_until(self.env.now() + EVICT_EVERY) => {
                     if self.env.now() >= deadline {
@@ -289,7 +288,7 @@ pub struct Share {
 }
 
 impl Share {
-    fn of(permit: OwnedSemaphorePermit) -> Self {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
         Self {
             first: Some(permit),
             more: Vec::new(),
@@ -487,7 +486,7 @@ impl Pool {
             return Some(Share::default());
         }
         let permit = Arc::clone(&self.units).try_acquire_many_owned(units).ok()?;
-        Some(Share::of(permit))
+        Some(Share::new(permit))
     }
 }
 

@@ -9,7 +9,7 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 
-/// Writes families.
+/// A writer of metric families.
 pub struct Families<'a>(DescriptorEncoder<'a>);
 
 impl<'a> Families<'a> {
@@ -18,24 +18,24 @@ impl<'a> Families<'a> {
         Self(encoder)
     }
 
-    /// A family of gauges.
+    /// Starts a family of gauges.
     pub fn gauge<'s>(&'s mut self, name: &'s str, help: &str) -> Result<Gauges<'s>, fmt::Error> {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         Ok(Gauges(encoder))
     }
 
-    /// A family of counters. The name is without `_total`, which each sample gets.
+    /// Starts a family of counters. The name is without `_total`, which each sample gets.
     pub fn counter<'s>(&'s mut self, name: &'s str, help: &str) -> Result<Counters<'s>, fmt::Error> {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         Ok(Counters(encoder))
     }
 
-    /// A family of histograms in seconds.
+    /// Starts a family of histograms in seconds.
     pub fn seconds<'s>(&'s mut self, name: &'s str, help: &str) -> Result<Histograms<'s>, fmt::Error> {
         self.histogram(name, help, 1e6)
     }
 
-    /// A family of histograms in milliseconds.
+    /// Starts a family of histograms in milliseconds.
     pub fn millis<'s>(&'s mut self, name: &'s str, help: &str) -> Result<Histograms<'s>, fmt::Error> {
         self.histogram(name, help, 1e3)
     }

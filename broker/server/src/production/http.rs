@@ -111,7 +111,7 @@ async fn accept(server: Arc<Server>, listener: TcpListener) {
 async fn serve(server: Arc<Server>, stream: TcpStream, slot: OwnedSemaphorePermit) {
     // Holds the scrape's permit until the connection ends: until then its text is in memory.
     let scrape_permit = Mutex::new(None);
-    let service = service_fn(|request| answer(&server, request, &scrape_permit));
+    let service = service_fn(|request| respond(&server, request, &scrape_permit));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -129,7 +129,7 @@ async fn serve(server: Arc<Server>, stream: TcpStream, slot: OwnedSemaphorePermi
     drop(slot);
 }
 
-async fn answer(
+async fn respond(
     server: &Server,
     request: Request<Incoming>,
     scrape_permit: &Mutex<Option<OwnedSemaphorePermit>>,

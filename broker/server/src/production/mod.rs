@@ -26,7 +26,7 @@ const USAGE: u8 = 2;
 /// Exit code for a broker that can't start.
 const FAILED: u8 = 1;
 
-/// The binary.
+/// The entry point of the binary.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
