@@ -1,6 +1,7 @@
 //! The broker's configuration.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use brokkr_metadata::config::resolve::Layers;
 use brokkr_metadata::config::{BROKER_KEYS, ConfigError, broker_key};
@@ -40,7 +41,7 @@ macro_rules! fields {
             /// `metadata.log.dir`, or the first of `log_dirs`.
             metadata_log_dir: String,
             /// Limits that are not Kafka's keys.
-            pub limits: Limits,
+            pub limits: Arc<Limits>,
             /// The explicitly set values, by key.
             pub set: BTreeMap<String, String>,
         }
@@ -63,7 +64,7 @@ macro_rules! fields {
                 }
                 Ok(Self {
                     $($field,)*
-                    limits,
+                    limits: Arc::new(limits),
                     listeners,
                     advertised_listeners,
                     node_id,

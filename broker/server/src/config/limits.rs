@@ -54,7 +54,9 @@ limits! {
         /// A batch of at most this size, which decompresses to at most the other, is checked without a turn.
         check_quick_bytes: usize = 64 << 10, 1;
         check_quick_decompressed_bytes: usize = 256 << 10, 1;
-        /// Work of such a check, in bytes of the slowest kind.
+        /// Bytes that a larger batch may decompress to before more memory is taken for it.
+        check_usual_decompressed_bytes: usize = 8 << 20, 64 << 10;
+        /// Work of such a check, in the units of its pace.
         check_quick_work: usize = 3 << 20, 1;
         /// Wait of a producer whose own timeout is shorter for a disk that hangs.
         produce_disk_wait: Duration = 1_000, 10;
@@ -64,10 +66,6 @@ limits! {
         fetch_sessions: usize = 8, 1;
         /// Attempts to read a partition whose snapshot was made stale by retention or a truncation.
         fetch_stale_retries: usize = 3, 1;
-        /// Bytes that are read at a time of a file of which a range could not be read.
-        fetch_checked_bytes: u32 = 256 << 10, 512;
-        /// Bytes by which a response grows for what its request repeats.
-        response_repeated_bytes: usize = 1 << 20, 64 << 10;
         /// Messages in the queue of a partition's owner, and KiB of batches.
         partition_queue: usize = 4096, 1;
         partition_queue_kib: u32 = 8 << 10, 1;
@@ -97,8 +95,6 @@ limits! {
         /// Time until a snapshot that failed is tried again: at first, and at most.
         controller_snapshot_retry: Duration = 1_000, 10;
         controller_snapshot_retry_max: Duration = 300_000, 100;
-        /// Bytes of the metadata log that a start reads at once.
-        controller_replay_bytes: u32 = 1 << 20, 4 << 10;
     }
 }
 

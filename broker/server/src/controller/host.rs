@@ -30,16 +30,13 @@ use brokkr_wire::messages::{KRaftVersionRecord, MetadataRecord};
 use brokkr_wire::records::{Batch, Origin};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Limits};
 use crate::log_dir::{Identity, LogDirs, METADATA_FOLDER, OwnedLogDir, is_unmanaged_topic, partition_folder};
 use crate::partitions::ManagerCommand;
 
 use super::error::{ControllerError, content_error};
 use super::handle::{ControllerHandle, ControllerMessage};
 use super::load::{self, LoadedMetadata};
-
-/// Capacity of the queue, in requests. Senders wait when it is full.
-const QUEUE_MAX: usize = 256;
 
 /// The disk space that an append may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +49,7 @@ enum DiskSpace {
 
 pub(super) struct Host<E: Env> {
     pub(super) env: E,
+    pub(super) limits: Arc<Limits>,
     pub(super) error_log: Arc<ErrorLog>,
     pub(super) log: Log<E>,
     pub(super) logs: LogDir<E>,
@@ -101,6 +99,7 @@ pub async fn start<E: Env>(
     log_dir.logs.assign_epoch(&mut log, epoch).await?;
     let mut host = Host {
         env: env.clone(),
+        limits: Arc::clone(&config.limits),
         error_log: Arc::clone(error_log),
         recorded: Published::new(log.checkpoint()),
         log,
@@ -121,7 +120,7 @@ pub async fn start<E: Env>(
     host.begin_epoch(identity, &bootstrap).await?;
     host.register(config, identity, log_dirs, addrs).await?;
     host.warn_about_ineffective_configs(identity.node_id);
-    let (tx, rx) = mpsc::channel(QUEUE_MAX);
+    let (tx, rx) = mpsc::channel(config.limits.controller_queue);
     let handle = ControllerHandle {
         queue: tx,
         recorded: host.recorded.reader(),

@@ -7,9 +7,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::controller::ControllerHandle;
 
-/// Requests that wait for an id.
-const QUEUE_MAX: usize = 1024;
-
 type IdReply = oneshot::Sender<Result<ProducerId, ErrorCode>>;
 
 /// A handle to the allocator. Cloning shares the task.
@@ -20,8 +17,8 @@ pub struct ProducerIds {
 
 impl ProducerIds {
     /// Starts the task.
-    pub fn start<E: Env>(env: &E, controller: ControllerHandle) -> Self {
-        let (tx, rx) = mpsc::channel(QUEUE_MAX);
+    pub fn start<E: Env>(env: &E, controller: ControllerHandle, queue_max: usize) -> Self {
+        let (tx, rx) = mpsc::channel(queue_max);
         env.spawn("producer-ids", allocate(controller, rx));
         Self { queue: tx }
     }

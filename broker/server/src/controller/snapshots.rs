@@ -4,8 +4,6 @@
 //! spare's end offset. The spare and the log behind it thus produce the same state, in case the latest snapshot turns out
 //! to be damaged.
 
-use std::time::Duration;
-
 use brokkr_env::Env;
 use brokkr_metadata::snapshot::{self, Snapshot, SnapshotId};
 use brokkr_types::{Offset, UnixMillis};
@@ -16,9 +14,6 @@ use crate::log_dir::METADATA_FOLDER;
 
 /// Snapshots that are kept: the latest, and a spare.
 const SNAPSHOTS_KEPT: usize = 2;
-/// How long a snapshot that failed waits before it is tried again: at first, and at most.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 impl<E: Env> Host<E> {
     pub(super) async fn snapshot_if_due(&mut self) {
@@ -29,7 +24,9 @@ impl<E: Env> Host<E> {
         match self.snapshot().await {
             Ok(()) => (self.bytes_since_snapshot, self.snapshot_failures) = (0, 0),
             Err(error) => {
-                let after = (RETRY_AFTER * 2u32.saturating_pow(self.snapshot_failures)).min(RETRY_AFTER_MAX);
+                let after =
+                    self.limits.controller_snapshot_retry * 2u32.saturating_pow(self.snapshot_failures);
+                let after = after.min(self.limits.controller_snapshot_retry_max);
                 self.snapshot_failures += 1;
                 self.snapshot_not_before = self.env.now() + after;
                 tracing::warn!(%error, ?after, "no snapshot of the metadata; the log is kept, and it is tried again");

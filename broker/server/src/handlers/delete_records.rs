@@ -68,7 +68,9 @@ async fn delete<E: Env>(
         let why = "records can only be deleted from topics whose cleanup.policy has delete";
         return Err(PartitionError::with_message(ErrorCode::POLICY_VIOLATION, why));
     }
-    let (handle, _) = route.open_partition(&ctx.env, requested.partition_index).await?;
+    let (handle, _) = route
+        .open_partition(&ctx.env, &ctx.config.limits, requested.partition_index)
+        .await?;
     let (reply, answer) = oneshot::channel();
     let owner_ended = || PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     if !handle

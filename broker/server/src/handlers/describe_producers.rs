@@ -124,7 +124,9 @@ async fn list_producers<E: Env>(
     let unknown = "This server does not host this topic-partition.";
     let route =
         route.ok_or_else(|| PartitionError::with_message(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, unknown))?;
-    let (handle, _) = route.open_partition(&ctx.env, partition).await?;
+    let (handle, _) = route
+        .open_partition(&ctx.env, &ctx.config.limits, partition)
+        .await?;
     let (reply, answer) = oneshot::channel();
     let owner_ended = || PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     if !handle.send(DataMessage::Producers(reply)).await {

@@ -23,7 +23,7 @@ use crate::metrics::TopicTraffic;
 use crate::net::memory::{HeldBytes, Share};
 use crate::net::request::{Dispatched, RequestContext, response_share};
 use crate::partition::{PartitionError, PartitionHandle, View, Waiter};
-use crate::partitions::{OPENING_WAIT, check_epoch};
+use crate::partitions::check_epoch;
 
 /// `isolation_level` of a consumer that reads only records of decided transactions (KIP-98).
 const READ_COMMITTED: i8 = 1;
@@ -31,10 +31,6 @@ const READ_COMMITTED: i8 = 1;
 const IDS_SINCE: i16 = 13;
 /// The replica id of a client that is not a replica.
 const CONSUMER: i32 = -1;
-/// A fetch of more partitions than this, that waits for many bytes, looks again only at those that changed.
-const FEW: usize = 8;
-/// A read is tried again so often when retention or a truncation made its snapshot stale.
-const STALE_RETRIES_MAX: usize = 3;
 /// Upper bound of a partition's part of the response, without its records.
 const RESPONSE_PARTITION_BYTES: usize = 400;
 /// How much of a file that could not be read is read at a time, before more of it is promised.
@@ -176,7 +172,7 @@ async fn fetch<E: Env>(
         // return.
         let is_opening = pass.bytes == 0 && pass.wait_for.iter().any(|(_, seen, _)| seen.is_none());
         let deadline = if is_opening {
-            deadline.max(rc.received_at + OPENING_WAIT)
+            deadline.max(rc.received_at + ctx.config.limits.partitions_opening_wait)
         } else {
             deadline
         };
@@ -191,10 +187,11 @@ async fn fetch<E: Env>(
             unknown.map(|(at, _)| at).collect()
         });
         // Re-reading a few partitions, or waiting for the first byte, costs no more than tracking which ones changed.
-        let mut readable = match context.partitions.len() > FEW && min_bytes > 1 {
-            true => Some(ReadableBytes::new(&pass)),
-            false => None,
-        };
+        let mut readable =
+            match context.partitions.len() > ctx.config.limits.fetch_few_partitions && min_bytes > 1 {
+                true => Some(ReadableBytes::new(&pass)),
+                false => None,
+            };
         let waiter = Arc::new(match readable {
             Some(_) => Waiter::tracking_partitions(),
             None => Waiter::default(),
@@ -375,6 +372,7 @@ async fn read_partition<E: Env>(
             _ => ErrorCode::UNKNOWN_LEADER_EPOCH,
         }));
     }
+    let stale_retries = ctx.config.limits.fetch_stale_retries;
     let routes = ctx.routes();
     let (route, unknown) = if version >= 13 {
         (routes.by_id(requested.key.topic_id), ErrorCode::UNKNOWN_TOPIC_ID)
@@ -393,7 +391,7 @@ async fn read_partition<E: Env>(
         return Err(PartitionError::new(ErrorCode::INVALID_REQUEST));
     }
     let bytes_max = bytes_left.min(fetch.partition_max_bytes as usize);
-    for _ in 0..STALE_RETRIES_MAX {
+    for _ in 0..stale_retries {
         let Some(view) = handle.view()? else {
             let opening = PartitionError::new(ErrorCode::NOT_LEADER_OR_FOLLOWER);
             return Ok((failed_read(&opening), handle, None));

@@ -17,8 +17,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::handlers::topic_numbers::TopicNumbers;
 use crate::net::memory::{Memory, Share};
 
-/// Sessions of one connection: a client has one, but may forget to close it before the next.
-const PER_CONNECTION_MAX: usize = 8;
 /// Up to so many partitions that a request names are looked for one by one.
 const FEW: usize = 8;
 /// Bytes of the memory budget that each partition of a session takes, without its topic's name.
@@ -108,6 +106,8 @@ struct FetchSession {
 /// The fetch sessions of one connection. Cloning shares them.
 pub struct FetchSessions<E: Env> {
     slots: SessionSlots,
+    /// Sessions of a connection: a client has one, but may open the next before it closes it.
+    sessions_max: usize,
     memory: Memory<E>,
     sessions: Arc<Mutex<BTreeMap<i32, FetchSession>>>,
 }
@@ -116,6 +116,7 @@ impl<E: Env> Clone for FetchSessions<E> {
     fn clone(&self) -> Self {
         Self {
             slots: self.slots.clone(),
+            sessions_max: self.sessions_max,
             memory: self.memory.clone(),
             sessions: Arc::clone(&self.sessions),
         }
@@ -135,8 +136,9 @@ pub struct FetchContext {
 
 impl<E: Env> FetchSessions<E> {
     /// For a new connection.
-    pub fn new(slots: SessionSlots, memory: Memory<E>) -> Self {
+    pub fn new(slots: SessionSlots, sessions_max: usize, memory: Memory<E>) -> Self {
         Self {
+            sessions_max,
             slots,
             memory,
             sessions: Arc::default(),
@@ -225,7 +227,7 @@ impl<E: Env> FetchSessions<E> {
 
     fn open(&self, partitions: &[RequestedPartition], by_ids: bool) -> i32 {
         let mut sessions = self.lock();
-        if partitions.is_empty() || sessions.len() >= PER_CONNECTION_MAX {
+        if partitions.is_empty() || sessions.len() >= self.sessions_max {
             return 0;
         }
         let Ok(slot) = Arc::clone(&self.slots.free).try_acquire_owned() else {
@@ -417,7 +419,7 @@ mod tests {
     use brokkr_wire::messages::fetch_request::ForgottenTopic;
 
     fn sessions(slots: SessionSlots) -> FetchSessions<TokioEnv> {
-        FetchSessions::new(slots, Memory::new(TokioEnv::new(1), 1 << 20))
+        FetchSessions::new(slots, 8, Memory::new(TokioEnv::new(1), 1 << 20, &Arc::default()))
     }
 
     fn request(session_id: i32, session_epoch: i32, partitions: &[i32]) -> FetchRequest {
@@ -536,8 +538,8 @@ mod tests {
 
     #[test]
     fn a_session_is_charged_for_the_names_in_it() {
-        let memory = Memory::new(TokioEnv::new(1), 800 << 10);
-        let sessions = FetchSessions::new(SessionSlots::new(10, 7), memory.clone());
+        let memory = Memory::new(TokioEnv::new(1), 800 << 10, &Arc::default());
+        let sessions = FetchSessions::new(SessionSlots::new(10, 7), 8, memory.clone());
         let mut named = request(0, 0, &[1, 2, 3]);
         named.topics[0].topic = Str::from("n".repeat(30_000));
         assert_eq!(context(&sessions, &named).expect("a session").session_id, 7);
@@ -640,8 +642,8 @@ mod tests {
 
     #[test]
     fn a_session_takes_memory_and_ends_where_there_is_none() {
-        let memory = Memory::new(TokioEnv::new(1), 64 << 10);
-        let sessions = FetchSessions::new(SessionSlots::new(10, 7), memory.clone());
+        let memory = Memory::new(TokioEnv::new(1), 64 << 10, &Arc::default());
+        let sessions = FetchSessions::new(SessionSlots::new(10, 7), 8, memory.clone());
         let many: Vec<i32> = (0..1000).collect();
         let first = context(&sessions, &request(0, 0, &many)).expect("a full fetch");
         assert_eq!((first.session_id, first.partitions.len()), (0, 1000));

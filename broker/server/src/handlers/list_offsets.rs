@@ -13,7 +13,7 @@ use brokkr_wire::messages::list_offsets_response::{
 use brokkr_wire::records::{CompressionType, Rules};
 
 use super::common::{each_topic_once, isolation_level};
-use super::produce::{MOST_DECOMPRESSED_MAX, QUICK_DECOMPRESSED_MAX, copies, decompressed_max};
+use super::produce::{copies, decompressed_max};
 use crate::coop::{STEPS_MAX, Steps};
 use crate::ctx::{Ctx, Peer};
 use crate::net::memory::Overloaded;
@@ -106,7 +106,9 @@ async fn find_offset<E: Env>(
     version: i16,
 ) -> Result<FoundOffset, PartitionError> {
     let route = route.ok_or_else(|| PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
-    let (_, view) = route.open_partition(&ctx.env, requested.partition_index).await?;
+    let (_, view) = route
+        .open_partition(&ctx.env, &ctx.config.limits, requested.partition_index)
+        .await?;
     check_epoch(requested.current_leader_epoch, view.leader_epoch)?;
     let earliest_epoch = || view.reader.earliest_epoch().map_or(-1, |e| e.0);
     match requested.timestamp {
@@ -134,6 +136,7 @@ async fn by_time<E: Env>(
     target: Option<UnixMillis>,
     rules: &Rules,
 ) -> Result<FoundOffset, PartitionError> {
+    let limits = &ctx.config.limits;
     let find = async |max| {
         let found = match target {
             Some(target) => {
@@ -145,7 +148,7 @@ async fn by_time<E: Env>(
         };
         found.map_err(|e| PartitionError::with_message(ErrorCode(e.code()), &e))
     };
-    let mut found = find(QUICK_DECOMPRESSED_MAX).await?;
+    let mut found = find(limits.check_quick_decompressed_bytes).await?;
     if found.is_some_and(|f| !f.exact) {
         let overloaded = |Overloaded| {
             let why = "the broker is too busy for this request now";
@@ -155,7 +158,10 @@ async fn by_time<E: Env>(
         // The copies of the codec that takes most, and the batch itself.
         let copies = 1 + copies(Some(CompressionType::Zstd), false);
         let decompressed_limit = decompressed_max(ctx, rules, copies);
-        for max in [MOST_DECOMPRESSED_MAX.min(decompressed_limit), decompressed_limit] {
+        for max in [
+            limits.check_usual_decompressed_bytes.min(decompressed_limit),
+            decompressed_limit,
+        ] {
             let shares = ctx
                 .memory
                 .check_in_slices(max * copies, false)

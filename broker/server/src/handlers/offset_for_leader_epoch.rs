@@ -68,7 +68,9 @@ async fn find_epoch_end<E: Env>(
     requested: &OffsetForLeaderPartition,
 ) -> Result<Option<(i32, i64)>, PartitionError> {
     let route = route.ok_or_else(|| PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
-    let (_, view) = route.open_partition(&ctx.env, requested.partition).await?;
+    let (_, view) = route
+        .open_partition(&ctx.env, &ctx.config.limits, requested.partition)
+        .await?;
     check_epoch(requested.current_leader_epoch, view.leader_epoch)?;
     let end = view
         .reader

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
+use crate::config::Limits;
 use crate::coop::{self, Steps};
 use crate::ctx::Ctx;
 use crate::handlers::topic_numbers::TopicNumbers;
@@ -47,22 +48,8 @@ struct TopicProgress {
     partitions: Vec<PartitionProgress>,
 }
 
-/// A batch up to this size that decompresses to no more than the other is checked where it arrives; any other that is or
-/// gets compressed waits for a turn.
-const QUICK_BYTES_MAX: usize = 64 << 10;
-pub(super) const QUICK_DECOMPRESSED_MAX: usize = 256 << 10;
-/// What most batches decompress to at most. Memory for more is only taken for those that do.
-pub(super) const MOST_DECOMPRESSED_MAX: usize = 8 << 20;
-/// How much work the check of such a batch may be: some milliseconds. What pretends to be small waits for turns.
-const QUICK_UNITS_MAX: usize = 3 << 20;
-/// After so many slices of work the check of a batch ends whose producer has closed its side: it can't be waiting for long.
-const SLICES_FOR_NOBODY_MAX: usize = 64;
 /// The first version that allows zstd.
 const ZSTD_FROM: i16 = 7;
-
-/// What a client's timeout bounds is the wait for followers: with Kafka a leader's own write takes as long as it takes. Here no answer
-/// waits longer than this for a disk that hangs, if the client's timeout isn't longer.
-const OWN_DISK: Duration = Duration::from_secs(1);
 
 /// Validates and submits every batch of the request. Runs on the connection's reader, in the order of its requests.
 pub async fn begin<E: Env>(
@@ -219,6 +206,7 @@ async fn validate_batch<E: Env>(
         let share = ctx.memory.check(bytes).await.map_err(overloaded)?;
         Ok((batch, share))
     };
+    let limits = &ctx.config.limits;
     let source = BatchHeader::decode(&records)
         .ok()
         .and_then(|h| h.attributes.compression().ok());
@@ -230,7 +218,7 @@ async fn validate_batch<E: Env>(
     };
     if plain && !rebuilds {
         let done = match records.len() {
-            ..=QUICK_BYTES_MAX => {
+            n if n <= limits.check_quick_bytes => {
                 connection.reading.steps(coop::steps_of(records.len())).await;
                 check(records, rules, now)
             }
@@ -238,8 +226,8 @@ async fn validate_batch<E: Env>(
         };
         return with_share(done.map_err(rejected)?).await;
     }
-    if records.len() <= QUICK_BYTES_MAX
-        && let (Some(done), units) = validate_inline(records.clone(), rules, now)
+    if records.len() <= limits.check_quick_bytes
+        && let (Some(done), units) = validate_inline(limits, records.clone(), rules, now)
     {
         connection.reading.steps(coop::steps_of(units)).await;
         return with_share(done.map_err(rejected)?).await;
@@ -258,20 +246,21 @@ async fn validate_batch<E: Env>(
 
 /// Validates a batch inline, unless that takes too much work or memory (`None`). Returns the work units spent as well.
 fn validate_inline(
+    limits: &Limits,
     records: Bytes,
     rules: &Rules,
     now: UnixMillis,
 ) -> (Option<Result<Validated, RecordError>>, usize) {
     let quick = Rules {
-        decompressed_max: QUICK_DECOMPRESSED_MAX.min(rules.decompressed_max),
+        decompressed_max: limits.check_quick_decompressed_bytes.min(rules.decompressed_max),
         ..*rules
     };
-    let mut pace = Pace::gives_way_first_after(QUICK_UNITS_MAX);
+    let mut pace = Pace::gives_way_first_after(limits.check_quick_work);
     let done = match check_at(&mut pace, records, &quick, now).now_or_never() {
         Some(Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. })))) => None,
         done => done,
     };
-    (done, QUICK_UNITS_MAX.saturating_sub(pace.left_units()))
+    (done, limits.check_quick_work.saturating_sub(pace.left_units()))
 }
 
 /// Validates a batch in slices, on a work slot, with memory from the budget.
@@ -282,19 +271,21 @@ async fn validate_in_slices<E: Env>(
     records: Bytes,
     rules: &Rules,
 ) -> Result<Result<(Validated, Share), RecordError>, Overloaded> {
+    let limits = &ctx.config.limits;
+    let usual = limits.check_usual_decompressed_bytes;
     let deadline = ctx.work_slots.deadline();
     let now = ctx.env.wall();
     let decompressed_limit = decompressed_max(ctx, rules, copies(source, rebuilds));
     let mut decompressed_max = match records.len() {
-        ..=QUICK_BYTES_MAX => QUICK_DECOMPRESSED_MAX.min(decompressed_limit),
-        _ => MOST_DECOMPRESSED_MAX.min(decompressed_limit),
+        n if n <= limits.check_quick_bytes => limits.check_quick_decompressed_bytes.min(decompressed_limit),
+        _ => usual.min(decompressed_limit),
     };
     connection.start_long_work();
-    let is_given_up = |slices| slices >= SLICES_FOR_NOBODY_MAX && connection.is_peer_closed();
+    let is_given_up = |slices| slices >= limits.check_slices_unwanted && connection.is_peer_closed();
     loop {
         let bytes = check_bytes(source, rebuilds, (records.len(), decompressed_max), rules);
         // BEFORE a work slot is taken.
-        let is_long = rebuilds && decompressed_max.max(records.len()) > QUICK_DECOMPRESSED_MAX;
+        let is_long = rebuilds && decompressed_max.max(records.len()) > limits.check_quick_decompressed_bytes;
         let [mut share, long] = ctx.memory.check_in_slices(bytes, is_long).await?;
         let rules = Rules {
             decompressed_max,
@@ -309,8 +300,8 @@ async fn validate_in_slices<E: Env>(
             Err(RecordError::Batch(BatchError::Decompress(DecompressError::TooLarge { .. })))
                 if decompressed_max < decompressed_limit =>
             {
-                decompressed_max = match decompressed_max < MOST_DECOMPRESSED_MAX {
-                    true => MOST_DECOMPRESSED_MAX.min(decompressed_limit),
+                decompressed_max = match decompressed_max < usual {
+                    true => usual.min(decompressed_limit),
                     false => decompressed_limit,
                 };
             }
@@ -363,7 +354,9 @@ pub(super) fn copies(source: Option<CompressionType>, rebuilds: bool) -> usize {
 /// The limit of what a batch's records may decompress to: the topic's, unless the memory pool is smaller.
 pub(super) fn decompressed_max<E: Env>(ctx: &Ctx<E>, rules: &Rules, copies: usize) -> usize {
     let pool_share = ctx.memory.check_bytes_max() / copies.max(1);
-    rules.decompressed_max.min(pool_share.max(QUICK_DECOMPRESSED_MAX))
+    rules
+        .decompressed_max
+        .min(pool_share.max(ctx.config.limits.check_quick_decompressed_bytes))
 }
 
 fn overloaded(_: Overloaded) -> ProduceError {
@@ -500,7 +493,8 @@ fn await_appends<E: Env>(
     let ctx = ctx.clone();
     let pending = Box::pin(async move {
         // From the request's arrival, so that the timeouts of pipelined requests don't add up.
-        let deadline = rc.received_at + Duration::from_millis(timeout_ms.max(0) as u64).max(OWN_DISK);
+        let deadline = rc.received_at
+            + Duration::from_millis(timeout_ms.max(0) as u64).max(ctx.config.limits.produce_disk_wait);
         let mut timer = std::pin::pin!(ctx.env.sleep_until(deadline));
         let mut late = false;
         let mut response = ProduceResponse::default();

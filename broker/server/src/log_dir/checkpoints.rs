@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use brokkr_env::Env;
 use brokkr_log::{LogCheckpoint, checkpoint};
@@ -13,13 +12,6 @@ use crate::ctx::Ctx;
 use crate::partition::PartitionHandle;
 use crate::partitions::Routes;
 use crate::stop::StopSignal;
-
-/// How often the durable points are recorded, if they moved: what a crash may leave to be scanned is what was written
-/// in that time.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
-
-/// Every so many of those, the high watermarks too.
-const HIGH_WATERMARKS_EVERY: u64 = 5;
 
 /// What was last recorded in a directory.
 #[derive(Clone, Default)]
@@ -37,7 +29,7 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: St
         tokio::select! {
             biased;
             () = stop.wait() => return,
-            () = ctx.env.sleep_until(ctx.env.now() + CHECKPOINT_EVERY) => {}
+            () = ctx.env.sleep_until(ctx.env.now() + ctx.config.limits.checkpoint) => {}
         }
         for dir in log_dirs.opened() {
             if let Err(error) = dir.logs.fill_reserve().await {
@@ -46,7 +38,8 @@ pub async fn checkpoints<E: Env>(mut ctx: Ctx<E>, log_dirs: LogDirs<E>, stop: St
         }
         // BEFORE the state is read: a later change is seen in the next round.
         let now = (ctx.changes.count(), ctx.controller.recorded());
-        let high_watermarks = round % HIGH_WATERMARKS_EVERY == 0 && high_watermarks_at != Some(now.0);
+        let high_watermarks =
+            round % ctx.config.limits.checkpoint_high_watermarks == 0 && high_watermarks_at != Some(now.0);
         if recorded_at.as_ref() == Some(&now) && !high_watermarks {
             continue;
         }

@@ -15,8 +15,6 @@ use super::{Identity, LogDirError, LogDirs, METADATA_FOLDER, OwnedLogDir, found}
 use crate::config::BrokerConfig;
 use crate::controller;
 
-/// Files that stay open though nobody appends to them or reads them, of all directories.
-const OPEN_FILES_MAX: usize = 1024;
 /// Bytes of an idempotent producer in a log's state.
 const PRODUCER_BYTES: usize = 384;
 
@@ -62,7 +60,7 @@ pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<LogDirs<E>, 
     let producers = ProducerBudget::new(config.memory_bytes() / 2 / PRODUCER_BYTES);
     let mut locked_dirs = Vec::new();
     for path in &paths {
-        let locked = lock_dir(env, path, OPEN_FILES_MAX / paths.len()).await;
+        let locked = lock_dir(env, path, config.limits.files_idle / paths.len()).await;
         let with_room = locked.map(|locked| LockedLogDir {
             logs: locked.logs.with_producer_budget(producers.clone()),
             ..locked

@@ -14,7 +14,7 @@
 //! Memory is bounded. The memory of a read buffer is reserved from the broker's budget before the buffer is allocated, and
 //! the buffer grows by the bytes that arrived, not by the size that a frame announces. Every frame cut from a buffer holds
 //! its reservation until its last slice is dropped. Each connection has one small buffer that needs no reservation. At
-//! most [`IN_FLIGHT_MAX`] requests are pending. A frame that has begun to arrive has a deadline, and the slowest frame or
+//! most `connection.queue` and `connection.pending` requests ([`Limits`](crate::config::Limits)) are pending. A frame that has begun to arrive has a deadline, and the slowest frame or
 //! response ends with its connection when others wait for memory ([`super::memory`]). A connection without traffic for
 //! `connections.max.idle.ms` is closed.
 
@@ -34,34 +34,25 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::connections::ConnectionSlot;
 use super::dispatch::Dispatcher;
 use super::memory::{Evictable, Overloaded, Share};
-use super::read_buffer::{READ_BUFFER_MIN, ReadBuffer};
+use super::read_buffer::ReadBuffer;
 use super::request::Dispatched;
 use super::response::{OutgoingResponse, PendingRequest, Response};
 use super::state::ConnectionState;
 use crate::ctx::{Ctx, Peer};
 
-/// Requests of one connection under way.
-const IN_FLIGHT_MAX: usize = 1024;
-/// Of those, the ones that the writer has not taken yet.
-const QUEUE_MAX: usize = 64;
-/// Responses that leave in one call, in bytes; more wait for the next.
-const WRITE_BYTES_MAX: usize = 1 << 20;
-/// Of those, the bytes that are in memory and not in files.
-const WRITE_MEMORY_MAX: usize = 64 << 10;
+/// Bytes that are read while a dispatched request takes long, to notice that the peer closes its side.
+const LONG_WORK_READ_BYTES: usize = 1024;
+/// A write that takes this long is watched: it may be ended when others wait for memory.
+const SLOW_WRITE: Duration = Duration::from_secs(1);
 /// A connection is read no further while the frames of its requests under way hold more than this fraction of what all connections may
 /// hold in read buffers.
 const BUFFERS_PART_MAX: usize = 6;
-/// A buffer that stayed empty for so long is given back.
-const QUIET: Duration = Duration::from_secs(1);
-/// How long a frame may take to arrive: this, and its size at [`FRAME_BYTES_PER_SECOND_MIN`].
-const FRAME_TIME: Duration = Duration::from_secs(60);
-const FRAME_BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 
 /// Serves a connection until either side closes it.
 pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: ConnectionSlot) {
     let (read, write) = conn.split();
-    let (tx, rx) = mpsc::channel(QUEUE_MAX);
-    let state = Arc::<ConnectionState>::default();
+    let (tx, rx) = mpsc::channel(ctx.config.limits.connection_queue);
+    let state = Arc::new(ConnectionState::new(&ctx.config.limits));
     let written = write.progress();
     let writer = ctx.env.spawn(
         "conn-writer",
@@ -71,7 +62,7 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Connect
     let frame_bytes_max = ctx.memory.buffer_bytes_max() / BUFFERS_PART_MAX;
     let mut reader = Reader {
         read,
-        buffer: ReadBuffer::new(),
+        buffer: ReadBuffer::new(Arc::clone(&ctx.config.limits)),
         written,
         dispatcher: Dispatcher::new(ctx, peer, Arc::clone(&state)),
         state: Arc::clone(&state),
@@ -135,7 +126,7 @@ async fn until_done<E: Env, T>(
         () = state.long_work.notified() => {}
     }
     if buf.capacity() == buf.len() {
-        buf.reserve(READ_BUFFER_MIN);
+        buf.reserve(LONG_WORK_READ_BYTES);
     }
     let mut open = true;
     loop {
@@ -214,7 +205,9 @@ impl<E: Env> Reader<E> {
         }
         self.buffer.bytes.advance(4);
         if self.buffer.bytes.len() < size {
-            let time = FRAME_TIME + Duration::from_secs(size as u64 / FRAME_BYTES_PER_SECOND_MIN);
+            let limits = &ctx.config.limits;
+            let time =
+                limits.connection_frame + Duration::from_secs(size as u64 / limits.connection_frame_rate);
             let arriving = ArrivingFrame {
                 deadline: ctx.env.now() + time,
                 evictable: ctx.memory.evictable_frame(),
@@ -262,10 +255,11 @@ impl<E: Env> Reader<E> {
                 Some(frame) => frame.deadline.min(idle_since + idle_max),
                 None => idle_since + idle_max,
             };
-            let keep_buffer =
-                self.buffer.share.bytes() == 0 && buf.capacity() <= READ_BUFFER_MIN || !buf.is_empty();
+            let keep_buffer = self.buffer.share.bytes() == 0
+                && buf.capacity() <= ctx.config.limits.connection_read_buffer_min
+                || !buf.is_empty();
             self.state.reading.reset();
-            let release_at = (ctx.env.now() + QUIET).min(deadline);
+            let release_at = (ctx.env.now() + ctx.config.limits.connection_idle_buffer).min(deadline);
             let wake_at = if keep_buffer { deadline } else { release_at };
             tokio::select! {
                 biased;
@@ -328,7 +322,8 @@ async fn write_responses<E: Env>(
     mut rx: mpsc::Receiver<PendingRequest<E>>,
     state: Arc<ConnectionState>,
 ) {
-    let pending_max = IN_FLIGHT_MAX - QUEUE_MAX;
+    let limits = Arc::clone(&ctx.config.limits);
+    let pending_max = limits.connection_pending;
     let mut pending = VecDeque::new();
     let mut open = true;
     'serve: while open || !pending.is_empty() {
@@ -340,8 +335,8 @@ async fn write_responses<E: Env>(
                 let (mut parts, first) = first.into_parts();
                 let mut responses = vec![first];
                 let mut last = false;
-                while bytes < WRITE_BYTES_MAX
-                    && memory < WRITE_MEMORY_MAX
+                while bytes < limits.connection_write_bytes
+                    && memory < limits.connection_write_memory_bytes
                     && let Some(next) = next_response(&mut pending, &state).now_or_never()
                 {
                     let Some(next) = next else {
@@ -413,7 +408,7 @@ async fn send_responses<E: Env>(
     // A write of less than a second can't be evicted.
     let mut evictable: Option<Arc<Evictable>> = None;
     loop {
-        let wake_at = (idle_since + idle_max).min(ctx.env.now() + QUIET);
+        let wake_at = (idle_since + idle_max).min(ctx.env.now() + SLOW_WRITE);
         let evicted = async {
             match &evictable {
                 Some(response) => response.evicted().await,

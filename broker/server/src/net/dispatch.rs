@@ -52,7 +52,11 @@ fn log_malformed<E: Env>(ctx: &Ctx<E>, peer: &Peer, error: &DecodeError) {
 impl<E: Env> Dispatcher<E> {
     /// For a new connection.
     pub fn new(ctx: Ctx<E>, peer: Peer, state: Arc<ConnectionState>) -> Self {
-        let sessions = FetchSessions::new(ctx.sessions.clone(), ctx.memory.clone());
+        let sessions = FetchSessions::new(
+            ctx.sessions.clone(),
+            ctx.config.limits.fetch_sessions,
+            ctx.memory.clone(),
+        );
         Self {
             ctx,
             peer,

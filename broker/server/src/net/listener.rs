@@ -2,16 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use brokkr_env::{Env, Listener};
 
 use super::connection;
 use crate::ctx::{Ctx, Peer};
 use crate::stop::StopSignal;
-
-/// How long to wait after an accept failed (no file handles, say) before the next.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the stop signal.
 pub async fn accept<E: Env>(ctx: Ctx<E>, name: Arc<str>, mut listener: E::Listener, stop: StopSignal) {
@@ -23,7 +19,7 @@ pub async fn accept<E: Env>(ctx: Ctx<E>, name: Arc<str>, mut listener: E::Listen
                 Ok((conn, addr)) => start(&ctx, &name, conn, addr, &stop),
                 Err(error) => {
                     ctx.error_log.record("accept failed", &error);
-                    ctx.env.sleep_until(ctx.env.now() + RETRY).await;
+                    ctx.env.sleep_until(ctx.env.now() + ctx.config.limits.accept_retry).await;
                 }
             },
         }

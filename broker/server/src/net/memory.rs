@@ -21,36 +21,29 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use brokkr_env::{Env, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::config::Limits;
 use crate::stop::StopSignal;
 
 /// What one permit stands for: the semaphore counts in `u32`.
 const UNIT: usize = 1024;
 /// Up to this many bytes a piece is small: it may come from the reserve.
 pub const SMALL_MAX: usize = 16 * 1024;
-/// How often the slowest transfers are evicted while somebody waits for memory.
-const EVICT_EVERY: Duration = Duration::from_millis(100);
-/// How often parked fetches are answered early at most, for those who come to wait.
-const UNPARK_EVERY: Duration = Duration::from_millis(5);
-/// A younger transfer is not judged by its speed.
-const EVICT_AGE_MIN: Duration = Duration::from_secs(1);
-/// Who waited this long for memory is refused: what holds it (a disk that hangs, say) gives nothing back.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A check that takes more sixteenths of its pool than that takes much: what may take long leaves about as many.
 const CHECK_MUCH_16THS: usize = 7;
 
-/// No memory within [`WAIT_MAX`].
+/// No memory within `memory.wait` ([`Limits`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Overloaded;
 
 /// The budget (`queued.max.request.bytes`). Cloning shares it.
 pub struct Memory<E: Env> {
     env: E,
+    limits: Arc<Limits>,
     pools: Arc<Pools>,
 }
 
@@ -58,6 +51,7 @@ impl<E: Env> Clone for Memory<E> {
     fn clone(&self) -> Self {
         Self {
             env: self.env.clone(),
+            limits: Arc::clone(&self.limits),
             pools: Arc::clone(&self.pools),
         }
     }
@@ -98,7 +92,7 @@ pub struct HeldBytes {
 
 impl<E: Env> Memory<E> {
     /// A budget of `bytes`.
-    pub fn new(env: E, bytes: usize) -> Self {
+    pub fn new(env: E, bytes: usize, limits: &Arc<Limits>) -> Self {
         let pools = Pools {
             buffers: Pool::new(PoolKind::Buffers, bytes / 16 * 3),
             decoded: Pool::new(PoolKind::Decoded, bytes / 8),
@@ -111,6 +105,7 @@ impl<E: Env> Memory<E> {
         };
         Self {
             env,
+            limits: Arc::clone(limits),
             pools: Arc::new(pools),
         }
     }
@@ -225,19 +220,19 @@ impl<E: Env> Memory<E> {
         let _waiting = WaitingGuard::begin(&pool.waiting);
         let acquire = Arc::clone(&pool.units).acquire_many_owned(pool.units_of(bytes));
         let mut acquire = std::pin::pin!(acquire);
-        let deadline = self.env.now() + WAIT_MAX;
-        self.pools.unpark(pool.kind, self.env.now(), bytes);
+        let deadline = self.env.now() + self.limits.memory_wait;
+        self.pools.unpark(&self.limits, pool.kind, self.env.now(), bytes);
         loop {
             tokio::select! {
                 biased;
                 permit = &mut acquire => {
                     return Ok(Share::new(permit.expect("the pool is never closed")));
                 }
-                () = self.env.sleep_until(self.env.now() + EVICT_EVERY) => {
+                () = self.env.sleep_until(self.env.now() + self.limits.memory_evict) => {
                     if self.env.now() >= deadline {
                         return Err(Overloaded);
                     }
-                    self.pools.evict(pool, self.env.now(), bytes);
+                    self.pools.evict(&self.limits, pool, self.env.now(), bytes);
                 }
             }
         }
@@ -496,10 +491,13 @@ impl Pools {
     }
 
     /// Answers parked fetches, the oldest first, for a task that starts to wait for `bytes`.
-    fn unpark(&self, kind: PoolKind, now: Instant, bytes: usize) {
+    fn unpark(&self, limits: &Limits, kind: PoolKind, now: Instant, bytes: usize) {
         let parked: Vec<Arc<Evictable>> = {
             let mut evictables = self.lock();
-            if evictables.unparked_at.is_some_and(|at| now < at + UNPARK_EVERY) {
+            if evictables
+                .unparked_at
+                .is_some_and(|at| now < at + limits.memory_unpark)
+            {
                 return;
             }
             evictables.unparked_at = Some(now);
@@ -512,11 +510,14 @@ impl Pools {
     /// Answers parked fetches, the oldest first, then evicts the slowest transfers that are old enough to be judged, until
     /// the evicted ones held `bytes`. If they held less, and the frames that wait for memory hold most of the pool
     /// together, evicts those that hold most, except the oldest.
-    fn evict(&self, pool: &Pool, now: Instant, bytes: usize) {
+    fn evict(&self, limits: &Limits, pool: &Pool, now: Instant, bytes: usize) {
         // The upgraded references are dropped AFTER the lock is released: dropping the last one takes the lock.
         let mut candidates: Vec<Arc<Evictable>> = {
             let mut evictables = self.lock();
-            if evictables.evicted_at.is_some_and(|at| now < at + EVICT_EVERY) {
+            if evictables
+                .evicted_at
+                .is_some_and(|at| now < at + limits.memory_evict)
+            {
                 return;
             }
             evictables.evicted_at = Some(now);
@@ -525,7 +526,7 @@ impl Pools {
         let kind = pool.kind;
         candidates.retain(|w| w.held_bytes(kind) > 0);
         let (mut waiting, mut slow): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|w| w.is_waiting());
-        slow.retain(|w| w.is_parked || w.peer_millis(now) >= EVICT_AGE_MIN.as_millis() as u64);
+        slow.retain(|w| w.is_parked || w.peer_millis(now) >= limits.memory_evict_age.as_millis() as u64);
         slow.sort_by_cached_key(|w| (!w.is_parked, w.bytes_per_second(now), w.id));
         let freed = evict_until(slow.iter(), kind, bytes as u64);
         // Frames that hold a part and wait for more: some must give way, or none would ever continue. Frees a quarter of
@@ -572,7 +573,7 @@ mod tests {
 
     #[tokio::test]
     async fn small_reservations_have_a_reserve_and_shrinking_releases_memory() {
-        let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
+        let memory = Memory::new(TokioEnv::new(1), 800 * KIB, &Arc::default());
         assert_eq!(memory.buffer_bytes_max(), 150 * KIB);
         let mut all = memory.try_buffer(10_000 * KIB).expect("all of the pool");
         assert_eq!(all.bytes(), 150 * KIB);
@@ -596,7 +597,7 @@ mod tests {
 
     #[tokio::test]
     async fn long_and_large_checks_leave_memory_to_others() {
-        let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
+        let memory = Memory::new(TokioEnv::new(1), 800 * KIB, &Arc::default());
         let half = memory.check_bytes_max() / 2;
         let held = memory.check_in_slices(half + KIB, true).await;
         let [held, _] = held.as_ref().expect("all is free");
@@ -618,7 +619,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_slowest_transfer_is_evicted_while_others_wait() {
-        let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
+        let memory = Memory::new(TokioEnv::new(1), 800 * KIB, &Arc::default());
         let held = memory.try_buffer(400 * KIB).expect("all of the pool");
         let (quick, slow) = (memory.evictable_frame(), memory.evictable_frame());
         quick.add_received(1 << 20);
@@ -637,7 +638,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_parked_fetch_is_answered_before_transfers_are_evicted() {
-        let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
+        let memory = Memory::new(TokioEnv::new(1), 800 * KIB, &Arc::default());
         let held = memory.try_decoded(100 * KIB).expect("all of the pool");
         let decoded = |decoded| HeldBytes {
             decoded,
@@ -664,7 +665,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_frames_that_wait_for_each_other_the_oldest_continues() {
-        let memory = Memory::new(TokioEnv::new(1), 800 * KIB);
+        let memory = Memory::new(TokioEnv::new(1), 800 * KIB, &Arc::default());
         let held = |bytes| memory.try_buffer(bytes).expect("of the pool");
         let frame = |bytes| {
             let frame = memory.evictable_frame();

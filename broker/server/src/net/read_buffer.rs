@@ -7,15 +7,14 @@ use brokkr_env::Env;
 use bytes::BytesMut;
 
 use super::memory::{Memory, Overloaded, Share};
+use crate::config::Limits;
 
-/// Minimum and maximum read buffer of a connection, as it is sized by how much arrives at once.
-pub(super) const READ_BUFFER_MIN: usize = 1024;
-const READ_BUFFER_MAX: usize = 512 * 1024;
 /// The buffer that costs nothing. A connection has one.
 const FREE_BUFFER: usize = 4096;
 
 /// The bytes that have arrived and are not dispatched.
 pub(super) struct ReadBuffer {
+    limits: Arc<Limits>,
     pub(super) bytes: BytesMut,
     /// The buffer's reservation. Frames cut from the buffer hold it too: one live frame keeps the whole buffer alive.
     pub(super) share: Arc<Share>,
@@ -26,12 +25,13 @@ pub(super) struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: Arc<Limits>) -> Self {
         Self {
             bytes: BytesMut::new(),
             share: Arc::default(),
             free: Arc::default(),
-            target_bytes: READ_BUFFER_MIN,
+            target_bytes: limits.connection_read_buffer_min,
+            limits,
         }
     }
 
@@ -39,7 +39,7 @@ impl ReadBuffer {
     pub(super) fn release(&mut self) {
         self.bytes = BytesMut::new();
         self.share = Arc::default();
-        self.target_bytes = READ_BUFFER_MIN;
+        self.target_bytes = self.limits.connection_read_buffer_min;
     }
 
     /// Makes room for the missing bytes of a frame, and for as much again as recent reads returned: most frames arrive in
@@ -109,9 +109,9 @@ impl ReadBuffer {
     /// Adapts the size of the next buffer to a read that returned `n` of `spare` bytes.
     pub(super) fn adapt_target(&mut self, n: usize, spare: usize) {
         if n == spare {
-            self.target_bytes = (self.target_bytes * 2).min(READ_BUFFER_MAX);
+            self.target_bytes = (self.target_bytes * 2).min(self.limits.connection_read_buffer_max);
         } else if n < self.target_bytes / 8 {
-            self.target_bytes = (self.target_bytes / 2).max(READ_BUFFER_MIN);
+            self.target_bytes = (self.target_bytes / 2).max(self.limits.connection_read_buffer_min);
         }
     }
 }
@@ -126,9 +126,9 @@ mod tests {
     #[test]
     fn a_frame_in_small_pieces_is_moved_a_few_times() {
         const FRAME: usize = 1 << 20;
-        let memory = Memory::new(TokioEnv::new(1), 64 << 20);
+        let memory = Memory::new(TokioEnv::new(1), 64 << 20, &Arc::default());
         for piece in [1, 100, 1460] {
-            let (mut buffer, mut moved) = (ReadBuffer::new(), 0);
+            let (mut buffer, mut moved) = (ReadBuffer::new(Arc::default()), 0);
             while buffer.bytes.len() < FRAME {
                 let before = buffer.bytes.capacity();
                 let made = buffer.reserve_for(FRAME, &memory).now_or_never();

@@ -10,16 +10,13 @@ use tokio::sync::Notify;
 
 use super::memory::HeldBytes;
 use super::response::PendingRequest;
+use crate::config::Limits;
 use crate::coop::{STEPS_MAX, yield_now};
-
-/// A connection is read no further while its requests under way hold more decoded bytes than this.
-const DECODED_BYTES_MAX: usize = 512 * 1024;
-/// With more requests than this behind it nobody lets a fetch wait.
-const BEHIND_PARKED_MAX: usize = 16;
 
 /// The state that a connection's two tasks and its pending requests share.
 #[derive(Default)]
 pub struct ConnectionState {
+    limits: Arc<Limits>,
     /// Whether the reader waits for something else than bytes, or has ended. Parked fetches are then answered.
     reader_blocked: AtomicBool,
     unpark: Notify,
@@ -84,6 +81,14 @@ impl TaskSteps {
 }
 
 impl ConnectionState {
+    /// For a new connection.
+    pub fn new(limits: &Arc<Limits>) -> Self {
+        Self {
+            limits: Arc::clone(limits),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn set_reader_blocked(&self, is_blocked: bool) {
         self.reader_blocked.store(is_blocked, Ordering::Release);
         if is_blocked {
@@ -108,7 +113,7 @@ impl ConnectionState {
         self.frame_bytes.fetch_add(request.frame_bytes, Ordering::Relaxed);
         self.decoded_bytes
             .fetch_add(request.decoded.bytes(), Ordering::Relaxed);
-        if self.pending_requests.fetch_add(1, Ordering::AcqRel) == BEHIND_PARKED_MAX {
+        if self.pending_requests.fetch_add(1, Ordering::AcqRel) == self.limits.connection_behind_parked {
             self.unpark.notify_waiters();
         }
     }
@@ -122,7 +127,7 @@ impl ConnectionState {
     }
 
     pub(super) fn is_over_limit(&self, frame_bytes_max: usize) -> bool {
-        self.decoded_bytes.load(Ordering::Relaxed) > DECODED_BYTES_MAX
+        self.decoded_bytes.load(Ordering::Relaxed) > self.limits.connection_decoded_bytes
             || self.frame_bytes.load(Ordering::Relaxed) > frame_bytes_max
     }
 
@@ -171,7 +176,8 @@ impl ConnectionState {
     pub async fn until_unpark(&self) {
         loop {
             let notified = self.unpark.notified();
-            let are_many_behind = self.pending_requests.load(Ordering::Acquire) > BEHIND_PARKED_MAX;
+            let are_many_behind =
+                self.pending_requests.load(Ordering::Acquire) > self.limits.connection_behind_parked;
             if are_many_behind || self.reader_blocked.load(Ordering::Acquire) {
                 return;
             }

@@ -10,22 +10,18 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use brokkr_env::{Env, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::net::memory::Overloaded;
-
-/// Breaks in a slice: some 15 ms of ordinary work, and up to 100 ms of what takes longest.
-const SLICE_BREAKS: usize = 64;
-/// Work that has not ended so long after it came, what it waited included, is given up.
-const WORK_MAX: Duration = Duration::from_secs(30);
+use super::memory::Overloaded;
+use crate::config::Limits;
 
 /// The slots. Cloning shares them.
 pub struct WorkSlots<E: Env> {
     env: E,
     slots: Arc<Semaphore>,
+    limits: Arc<Limits>,
 }
 
 impl<E: Env> Clone for WorkSlots<E> {
@@ -33,22 +29,24 @@ impl<E: Env> Clone for WorkSlots<E> {
         Self {
             env: self.env.clone(),
             slots: Arc::clone(&self.slots),
+            limits: Arc::clone(&self.limits),
         }
     }
 }
 
 impl<E: Env> WorkSlots<E> {
     /// `slots` run at a time.
-    pub fn new(env: E, slots: usize) -> Self {
+    pub fn new(env: E, slots: usize, limits: &Arc<Limits>) -> Self {
         Self {
             env,
             slots: Arc::new(Semaphore::new(slots)),
+            limits: Arc::clone(limits),
         }
     }
 
     /// The deadline of work that arrives now.
     pub fn deadline(&self) -> Instant {
-        self.env.now() + WORK_MAX
+        self.env.now() + self.limits.check_wait
     }
 
     /// Runs the work in slices. Calls `is_given_up` after each slice with the number of slices so far. Cancel-safe if the
@@ -68,7 +66,7 @@ impl<E: Env> WorkSlots<E> {
                 return Err(Overloaded);
             }
             let slot = self.slot(deadline).await?;
-            if let Some(done) = run_slice(work.as_mut()).await {
+            if let Some(done) = run_slice(self.limits.check_slice, work.as_mut()).await {
                 return Ok(done);
             }
             // The next waiter gets the slot.
@@ -90,11 +88,11 @@ impl<E: Env> WorkSlots<E> {
 }
 
 /// Polls the work until it is done, or has yielded as often as a slice allows.
-async fn run_slice<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+async fn run_slice<T>(slice: usize, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let mut breaks = 0;
     poll_fn(|cx| {
         // AFTER other tasks ran: the last yield counts, too.
-        if breaks == SLICE_BREAKS {
+        if breaks == slice {
             return Poll::Ready(None);
         }
         let polled = work.as_mut().poll(cx);
@@ -111,13 +109,14 @@ mod tests {
     use brokkr_wire::records::Pace;
     use futures_util::FutureExt;
     use std::cell::Cell;
+    use std::time::Duration;
 
     /// Units after which work yields.
     const MUCH: usize = 1 << 20;
 
     #[tokio::test]
     async fn later_work_does_not_wait_for_all_of_the_work_before_it() {
-        let slots = WorkSlots::new(TokioEnv::new(1), 1);
+        let slots = WorkSlots::new(TokioEnv::new(1), 1, &Arc::default());
         let (done, slices) = (Cell::new(0), Cell::new(0));
         let count = |n| {
             slices.set(n);
@@ -125,7 +124,7 @@ mod tests {
         };
         let long = slots.run(slots.deadline(), count, async {
             let mut pace = Pace::gives_way();
-            for _ in 0..10 * SLICE_BREAKS {
+            for _ in 0..10 * Limits::default().check_slice {
                 pace.work(MUCH).await;
                 done.set(done.get() + 1);
             }
@@ -136,13 +135,16 @@ mod tests {
         let (long, found) = tokio::join!(long, short);
         assert_eq!((long, slices.get()), (Ok(()), 10));
         let found = found.expect("it got a slot");
-        assert!((1..=SLICE_BREAKS).contains(&found), "{found} were done before");
+        assert!(
+            (1..=Limits::default().check_slice).contains(&found),
+            "{found} were done before"
+        );
         assert_eq!(slots.slots.available_permits(), 1);
     }
 
     #[tokio::test]
     async fn work_is_given_up_between_slices_and_at_its_deadline() {
-        let slots = WorkSlots::new(TokioEnv::new(1), 1);
+        let slots = WorkSlots::new(TokioEnv::new(1), 1, &Arc::default());
         let endless = || async {
             let mut pace = Pace::gives_way();
             loop {

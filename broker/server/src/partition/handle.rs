@@ -12,18 +12,14 @@ use super::message::{ControlMessage, DataMessage, PartitionError, QueuePermit};
 use super::view::{PartitionState, ViewRef};
 use super::waiters::{Waiter, Waiters};
 
-/// Capacity of the owner's queue, in messages and in KiB of batches. Senders wait when it is full.
-pub(super) const QUEUE_MAX: usize = 4096;
-pub(super) const QUEUE_KIB_MAX: u32 = 8 * 1024;
-/// Capacity of the owner's queue for control.
-pub(super) const CONTROL_MAX: usize = 16;
-
 /// State that the owner and the handles share.
 pub(super) struct Shared<E: Env> {
     pub(super) state: Latest<PartitionState<E>>,
     pub(super) waiters: Waiters,
     /// Notified when the log is open, or could not be opened.
     pub(super) opened: Notify,
+    /// Capacity of the queue, in KiB.
+    pub(super) queue_kib_max: u32,
 }
 
 /// A handle to a partition. Cloning shares the owner.
@@ -115,7 +111,7 @@ impl<E: Env> PartitionHandle<E> {
     /// Waits for space in the queue for a batch of `bytes`. Cancel-safe.
     pub async fn reserve_queue(&self, bytes: usize) -> QueuePermit {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.queue_kib).acquire_many_owned(kib.min(QUEUE_KIB_MAX));
+        let permit = Arc::clone(&self.queue_kib).acquire_many_owned(kib.min(self.shared.queue_kib_max));
         QueuePermit(permit.await.expect("the semaphore is never closed"))
     }
 

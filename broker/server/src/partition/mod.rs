@@ -30,8 +30,9 @@ use brokkr_env::{Env, ErrorLog, Published};
 use brokkr_types::NodeId;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use crate::config::Limits;
 use change_counter::ChangeCounter;
-use handle::{CONTROL_MAX, QUEUE_KIB_MAX, QUEUE_MAX, Shared};
+use handle::Shared;
 use view::PartitionState;
 use waiters::Waiters;
 
@@ -49,24 +50,26 @@ pub fn start<E: Env>(
     error_log: &Arc<ErrorLog>,
     changes: &ChangeCounter,
     node: NodeId,
+    limits: &Arc<Limits>,
     assignment: Assignment<E>,
 ) -> PartitionHandle<E> {
-    let (queue, messages) = mpsc::channel(QUEUE_MAX);
-    let (control, controls) = mpsc::channel(CONTROL_MAX);
+    let (queue, messages) = mpsc::channel(limits.partition_queue);
+    let (control, controls) = mpsc::channel(limits.partition_control_queue);
     let state = Published::new(PartitionState::Opening);
     let shared = Arc::new(Shared {
         state: state.latest(),
         waiters: Waiters::default(),
         opened: Notify::new(),
+        queue_kib_max: limits.partition_queue_kib,
     });
     let handle = PartitionHandle {
         queue,
-        queue_kib: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
+        queue_kib: Arc::new(Semaphore::new(limits.partition_queue_kib as usize)),
         control,
         shared: Arc::clone(&shared),
     };
     let publisher = owner::Publisher::new(state, shared, changes.clone());
-    let owner = owner::Owner::new(env, error_log, node, publisher, messages, controls);
+    let owner = owner::Owner::new(env, error_log, node, limits, publisher, messages, controls);
     env.spawn("partition", owner.run(assignment));
     handle
 }

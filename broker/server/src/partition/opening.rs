@@ -1,7 +1,6 @@
 //! The owner opens its log, retries transient errors, and answers requests with an error while the log is not open.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use brokkr_env::{Env, ErrorKind};
 use brokkr_log::LogError;
@@ -12,10 +11,6 @@ use super::assignment::{Assignment, OwnedLog};
 use super::message::{CloseResult, ControlMessage};
 use super::owner::Owner;
 use super::view::PartitionState;
-
-/// How long an owner waits before it tries again to open a log: at first, and at most.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// How the time without an open log ends.
 enum OfflineExit {
@@ -56,7 +51,8 @@ impl<E: Env> Owner<E> {
             };
             brokkr_types::reached!("a log went offline when it was opened");
             let retry_at = is_transient(&error).then(|| {
-                let after = (RETRY_AFTER * 2u32.saturating_pow(attempts)).min(RETRY_AFTER_MAX);
+                let after = self.limits.partition_reopen * 2u32.saturating_pow(attempts);
+                let after = after.min(self.limits.partition_reopen_max);
                 let what = format_args!("{}, again after {after:?}: {error}", assignment.folder);
                 self.error_log
                     .record("offline: its log can't be opened now; tried again", &what);

@@ -20,12 +20,9 @@ use super::message::{
 };
 use super::view::{PartitionState, View};
 use super::waiters::Waiter;
-use crate::config::TopicConfig;
+use crate::config::{Limits, TopicConfig};
 use crate::metrics::TopicTraffic;
 use crate::partition::change_counter::ChangeCounter;
-
-/// Messages taken from the queue in one go.
-const TAKE_MAX: usize = 512;
 
 /// Answers that an idle owner keeps room for: fewer, of a partition that is seldom written, or more are allocated anew.
 const ROOM_KEPT: RangeInclusive<usize> = 5..=64;
@@ -71,6 +68,7 @@ pub(super) struct Owner<E: Env> {
     pub(super) env: E,
     pub(super) error_log: Arc<ErrorLog>,
     pub(super) node: NodeId,
+    pub(super) limits: Arc<Limits>,
     pub(super) publisher: Publisher<E>,
     pub(super) queue: mpsc::Receiver<DataMessage>,
     pub(super) control: mpsc::Receiver<ControlMessage>,
@@ -81,6 +79,7 @@ impl<E: Env> Owner<E> {
         env: &E,
         error_log: &Arc<ErrorLog>,
         node: NodeId,
+        limits: &Arc<Limits>,
         publisher: Publisher<E>,
         queue: mpsc::Receiver<DataMessage>,
         control: mpsc::Receiver<ControlMessage>,
@@ -89,6 +88,7 @@ impl<E: Env> Owner<E> {
             env: env.clone(),
             error_log: Arc::clone(error_log),
             node,
+            limits: Arc::clone(limits),
             publisher,
             queue,
             control,
@@ -182,12 +182,13 @@ impl<E: Env> ServingOwner<E> {
 
     /// Waits for control, the log or data, in this order of priority. Cancel-safe.
     async fn next_input(&mut self, messages: &mut Vec<DataMessage>) -> OwnerInput {
+        let take = self.owner.limits.partition_take;
         let (control, queue) = (&mut self.owner.control, &mut self.owner.queue);
         match &mut self.log {
             OwnedLog::Fresh(_) => tokio::select! {
                 biased;
                 control = control.recv() => OwnerInput::Control(control),
-                n = queue.recv_many(messages, TAKE_MAX) => OwnerInput::Messages(n),
+                n = queue.recv_many(messages, take) => OwnerInput::Messages(n),
             },
             OwnedLog::Open(log) => {
                 let can_stage = log.can_stage();
@@ -195,7 +196,7 @@ impl<E: Env> ServingOwner<E> {
                     biased;
                     control = control.recv() => OwnerInput::Control(control),
                     event = log.next_event() => OwnerInput::Event(event),
-                    n = queue.recv_many(messages, TAKE_MAX), if can_stage => OwnerInput::Messages(n),
+                    n = queue.recv_many(messages, take), if can_stage => OwnerInput::Messages(n),
                 }
             }
         }

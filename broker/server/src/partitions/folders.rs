@@ -19,16 +19,13 @@ use brokkr_wire::Str;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::manager::{CLOSING_MAX, PartitionManager};
+use super::manager::PartitionManager;
 use super::routes::{HostedPartition, Route};
 use crate::config::TopicConfig;
 use crate::log_dir::{METADATA_FOLDER, is_unmanaged_topic, partition_folder};
 use crate::partition::{
     self, AssignedLogDir, Assignment, ControlMessage, DeletedTopics, delete_or_set_aside,
 };
-
-/// Logs of one directory that are opened at the same time.
-const OPENING_MAX: usize = 16;
 
 /// What the manager knows of partition folders.
 #[derive(Default)]
@@ -117,14 +114,22 @@ impl<E: Env> PartitionManager<E> {
             isr: nodes(&image.isr),
             config: Arc::clone(config),
         };
-        let handle = partition::start(&self.env, &self.error_log, &self.changes, self.node, assignment);
+        let handle = partition::start(
+            &self.env,
+            &self.error_log,
+            &self.changes,
+            self.node,
+            &self.config.limits,
+            assignment,
+        );
         HostedPartition { handle, directory }
     }
 
     fn assigned_log_dir(&mut self, at: usize, folder: &str) -> AssignedLogDir<E> {
+        let opening_max = self.config.limits.partitions_opening;
         let openings = &mut self.folders.openings;
         openings.resize_with(self.log_dirs.online.len(), || {
-            Arc::new(Semaphore::new(OPENING_MAX))
+            Arc::new(Semaphore::new(opening_max))
         });
         let is_new = self.folders.assigned.insert(folder.to_owned());
         let dir = &mut self.log_dirs.online[at];
@@ -205,7 +210,10 @@ impl<E: Env> PartitionManager<E> {
                 drop(deleted.await);
             }
         });
-        deleting.buffered(CLOSING_MAX).for_each(|()| async {}).await;
+        deleting
+            .buffered(self.config.limits.partitions_closing)
+            .for_each(|()| async {})
+            .await;
         // The folders of fresh logs must be durably gone as well, BEFORE a metadata snapshot leaves out the deletion.
         for dir in &self.log_dirs.online {
             if let Err(error) = dir.logs.dir().sync_dir("").await {

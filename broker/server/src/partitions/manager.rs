@@ -27,9 +27,6 @@ use crate::metrics::{TopicTraffic, Traffic};
 use crate::partition::change_counter::ChangeCounter;
 use crate::partition::{CloseResult, ControlMessage};
 
-/// Logs that are closed, or deleted, at the same time.
-pub(super) const CLOSING_MAX: usize = 16;
-
 /// Commands to the manager.
 pub enum ManagerCommand {
     /// Applies this image, which differs from the last by the delta. Replies after the view is published.
@@ -121,7 +118,10 @@ async fn run<E: Env>(
                 }
             }
             ManagerCommand::Close(done) => {
-                let clean = close_all(&now.routes, &manager.log_dirs).await;
+                let clean = {
+                    let closing_max = manager.config.limits.partitions_closing;
+                    close_all(&now.routes, &manager.log_dirs, closing_max).await
+                };
                 views.publish(ClusterView::new(Arc::clone(&now.image), Routes::new()));
                 drop(done.send(clean));
                 return;
@@ -134,6 +134,7 @@ async fn run<E: Env>(
 async fn close_all<E: Env>(
     routes: &Routes<E>,
     log_dirs: &LogDirs<E>,
+    closing_max: usize,
 ) -> BTreeMap<Uuid, BTreeMap<String, LogCheckpoint>> {
     let handles = routes
         .handles()
@@ -145,7 +146,7 @@ async fn close_all<E: Env>(
         let closed = if sent { closed.await.ok() } else { None };
         (directory, folder, closed.unwrap_or(CloseResult::Unclean))
     });
-    let mut closing = std::pin::pin!(closing.buffered(CLOSING_MAX));
+    let mut closing = std::pin::pin!(closing.buffered(closing_max));
     let mut logs: BTreeMap<_, _> = log_dirs
         .online
         .iter()

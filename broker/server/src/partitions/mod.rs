@@ -6,4 +6,4 @@ mod routes;
 
 pub use folders::FolderState;
 pub use manager::{ManagerCommand, PartitionManager, start};
-pub use routes::{ClusterView, OPENING_WAIT, Route, Routes, check_epoch};
+pub use routes::{ClusterView, Route, Routes, check_epoch};

@@ -1,7 +1,6 @@
 //! Routes: how requests find the partitions of this broker.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use brokkr_env::Env;
 use brokkr_metadata::Image;
@@ -10,13 +9,10 @@ use brokkr_wire::records::Rules;
 use brokkr_wire::{ErrorCode, Str};
 use imbl::OrdMap;
 
-use crate::config::TopicConfig;
+use crate::config::{Limits, TopicConfig};
 use crate::log_dir::partition_folder;
 use crate::metrics::TopicTraffic;
 use crate::partition::{PartitionError, PartitionHandle, ViewRef};
-
-/// How long a request that says no time of its own waits for a log that is being opened.
-pub const OPENING_WAIT: Duration = Duration::from_secs(10);
 
 /// A partition of this broker.
 pub struct HostedPartition<E: Env> {
@@ -71,9 +67,11 @@ impl<E: Env> Route<E> {
     pub async fn open_partition(
         &self,
         env: &E,
+        limits: &Limits,
         index: i32,
     ) -> Result<(&PartitionHandle<E>, ViewRef<E>), PartitionError> {
-        self.open_partition_by(env, index, env.now() + OPENING_WAIT).await
+        let until = env.now() + limits.partitions_opening_wait;
+        self.open_partition_by(env, index, until).await
     }
 
     /// [`Route::open_partition`] that waits until `until` at most.
