@@ -1,17 +1,17 @@
-//! What goes wrong with a log, whose fault it is, and Kafka's code for it.
+//! Errors of a log: whose fault each is, and its Kafka error code.
 
 use std::fmt;
 
 use brokkr_env as env;
 use brokkr_types::{Offset, ProducerEpoch, ProducerId, Sequence};
 
-/// Kafka's error codes, as far as a log answers with them.
+/// Kafka's error codes that a log returns.
 pub mod codes {
     /// `OFFSET_OUT_OF_RANGE`.
     pub const OFFSET_OUT_OF_RANGE: i16 = 1;
     /// `CORRUPT_MESSAGE`.
     pub const CORRUPT_MESSAGE: i16 = 2;
-    /// `NOT_LEADER_OR_FOLLOWER`: ask again.
+    /// `NOT_LEADER_OR_FOLLOWER`: the client retries.
     pub const NOT_LEADER_OR_FOLLOWER: i16 = 6;
     /// `RECORD_LIST_TOO_LARGE`.
     pub const RECORD_LIST_TOO_LARGE: i16 = 18;
@@ -27,14 +27,14 @@ pub mod codes {
     pub const KAFKA_STORAGE_ERROR: i16 = 56;
 }
 
-/// Bytes that are not those that were written, where they can't be what a crash left of an unfinished write (D2).
+/// Bytes that differ from those that were written and can't be the remains of a write that a crash interrupted (D2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
     /// The file, relative to the log directory.
     pub file: String,
-    /// Where in it.
+    /// The byte position in the file.
     pub position: u64,
-    /// The offset that should stand there.
+    /// The offset of the batch that should be there.
     pub offset: Offset,
     /// What is wrong.
     pub what: String,
@@ -52,34 +52,35 @@ impl fmt::Display for Damage {
     }
 }
 
-/// A log can't do what was asked.
+/// An operation of a log failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LogError {
-    /// The disk's fault: an operation failed, or the directory is poisoned. The partition, and with a poisoned directory
-    /// all in it, is offline for writing.
+    /// The disk's fault: an operation failed, or the directory is poisoned. The partition is offline for writes; with
+    /// a poisoned directory all of its partitions are.
     Io(env::Error),
-    /// The disk's fault: what was durable is not what it was. The partition goes offline until it is repaired.
+    /// The disk's fault: bytes that were durable are missing or damaged. The partition is offline until it is
+    /// repaired.
     Damaged(Damage),
-    /// Who wrote the directory is to blame: a file of it can't be read as what it should be.
+    /// The fault of the directory's previous writer: a file is not in its format.
     Malformed {
         /// The file, relative to the log directory.
         file: String,
         /// What is wrong.
         what: String,
     },
-    /// The caller's fault: an offset outside of what the log holds.
+    /// The caller's fault: an offset that the log does not have.
     OutOfRange {
-        /// What was asked for.
+        /// The requested offset.
         offset: Offset,
-        /// Where the log starts.
+        /// The log start offset.
         log_start: Offset,
-        /// Where what may be asked for ends.
+        /// The end of the valid range.
         end: Offset,
     },
 }
 
 impl LogError {
-    /// Kafka's code for it.
+    /// Kafka's error code.
     pub fn code(&self) -> i16 {
         match self {
             Self::Io(_) | Self::Damaged(_) | Self::Malformed { .. } => codes::KAFKA_STORAGE_ERROR,
@@ -127,73 +128,73 @@ impl From<ReadError> for LogError {
                 log_start,
                 end,
             },
-            // The owner's own snapshot is never stale, but bytes of a disk make no broken invariant.
+            // The owner's own snapshot is never stale. Still no panic: the cause may be bytes on disk.
             ReadError::Stale => Self::Io(env::Error::new(env::ErrorKind::Io, e.to_string())),
         }
     }
 }
 
-/// What is wrong with a batch's place in its producer's sequence.
+/// Why an idempotent producer's batch is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SequenceError {
-    /// Batches are missing before this one, or it is older than the window of five.
+    /// Batches are missing before this one, or it is older than the producer's last five.
     OutOfOrder {
-        /// Whose batch.
+        /// The batch's producer.
         producer: ProducerId,
-        /// The sequence it begins with.
+        /// The batch's first sequence.
         sequence: Sequence,
-        /// The last one there is; -1 where there is none in this epoch.
+        /// The producer's last sequence; -1 if it has no batch in this epoch.
         last: Sequence,
     },
-    /// Its producer has been replaced by a later incarnation.
+    /// The producer id has a later epoch.
     StaleEpoch {
-        /// Whose batch.
+        /// The batch's producer.
         producer: ProducerId,
         /// The batch's epoch.
         epoch: ProducerEpoch,
-        /// The latest epoch seen.
+        /// The producer's latest epoch.
         latest: ProducerEpoch,
     },
-    /// A plain batch while the producer's transaction is open.
+    /// A batch outside a transaction while the producer's transaction is open.
     NotInTransaction(ProducerId),
-    /// A marker of a coordinator that has been replaced.
+    /// A transaction marker of an older coordinator epoch.
     CoordinatorFenced {
-        /// Whose transaction.
+        /// The transaction's producer.
         producer: ProducerId,
         /// The marker's coordinator epoch.
         epoch: i32,
-        /// The latest one seen.
+        /// The latest coordinator epoch.
         latest: i32,
     },
 }
 
-/// A batch was not staged. Nothing changed.
+/// A batch was not staged. The log is unchanged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AppendError {
     /// The producer's fault.
     Sequence(SequenceError),
     /// The producer's fault: the batch is larger than a segment.
     BatchTooLarge {
-        /// Its size.
+        /// The batch's size.
         size_bytes: usize,
         /// `segment.bytes`.
         max: u32,
     },
-    /// The producer's fault, or damage: a control batch that can't be read.
+    /// The producer's fault, or damage: a control batch that can't be decoded.
     Control(String),
-    /// The leader's fault: a replicated batch that doesn't follow the log's end.
+    /// The leader's fault: a replicated batch does not begin at the log end offset.
     UnexpectedOffset {
-        /// Where the batch begins.
+        /// The batch's base offset.
         base_offset: Offset,
-        /// Where the log ends.
+        /// The log end offset.
         log_end: Offset,
     },
-    /// The disk's fault: the log is not written any more until restart.
+    /// The disk's fault: the log accepts no appends until the broker is restarted.
     Broken(env::Error),
 }
 
 impl AppendError {
-    /// Kafka's code for it.
+    /// Kafka's error code.
     pub fn code(&self) -> i16 {
         match self {
             Self::Sequence(SequenceError::OutOfOrder { .. }) => codes::OUT_OF_ORDER_SEQUENCE_NUMBER,
@@ -279,25 +280,25 @@ impl std::error::Error for AppendError {}
 /// A read failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReadError {
-    /// The reader's fault: the log does not hold this offset, or no more.
+    /// The reader's fault: an offset below the log start offset or past the log end offset.
     OutOfRange {
-        /// What was asked for.
+        /// The requested offset.
         offset: Offset,
-        /// Where the log starts.
+        /// The log start offset.
         log_start: Offset,
-        /// Where it ends.
+        /// The log end offset.
         end: Offset,
     },
-    /// The disk's fault; it concerns what was read.
+    /// The disk's fault: the file can't be read.
     Io(env::Error),
-    /// The disk's fault: where a batch should stand there is none.
+    /// The disk's fault: no valid batch where one must be.
     Damaged(Damage),
-    /// Nobody's: the log was truncated since the snapshot was taken. Take a new one.
+    /// The log was truncated since the snapshot was taken; the caller takes a new one.
     Stale,
 }
 
 impl ReadError {
-    /// Kafka's code for it.
+    /// Kafka's error code.
     pub fn code(&self) -> i16 {
         match self {
             Self::OutOfRange { .. } => codes::OFFSET_OUT_OF_RANGE,

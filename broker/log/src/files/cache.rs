@@ -5,11 +5,11 @@ use std::sync::Mutex;
 
 use brokkr_env::{Dir, Env, ErrorKind, File, Result};
 
-/// The open files that no log holds by itself: sealed segments and indexes. The least recently used is closed first, but
-/// never one that somebody still has: of each file there is one [`File`] at most, since its order of operations, and the
-/// rule that no tail is cut under a range on its way, are that object's.
+/// Open files of sealed segments and indexes. The least recently used one is closed first, but never one in use: each
+/// file has at most one [`File`], which orders its operations and keeps it from being truncated under a range that is
+/// being sent.
 ///
-/// The lock is on no warm record's path: the active segment's file is in every snapshot.
+/// The lock is not taken for recent records: the active segment's file is in every snapshot.
 pub(crate) struct FileCache<E: Env> {
     pub(crate) dir: Dir<E>,
     open_files_max: usize,
@@ -19,7 +19,7 @@ pub(crate) struct FileCache<E: Env> {
 struct CacheState<E: Env> {
     open: BTreeMap<Box<str>, (u64, File<E>)>,
     uses: u64,
-    /// How often a name was forgotten: what was being opened meanwhile may be another file by now.
+    /// Counts calls of `forget`. If it changed while a file was being opened, the name may now be another file.
     forgotten: u64,
 }
 
@@ -47,7 +47,7 @@ impl<E: Env> FileCache<E> {
         self.lock().open.len()
     }
 
-    /// The file of this name, which must exist.
+    /// Opens an existing file.
     pub(crate) async fn open(&self, path: &str) -> Result<File<E>> {
         loop {
             let forgotten = match self.get(path) {
@@ -64,7 +64,7 @@ impl<E: Env> FileCache<E> {
         }
     }
 
-    /// The file of this name, made if it doesn't exist.
+    /// Opens a file; creates it if it doesn't exist.
     pub(crate) async fn open_or_create(&self, path: &str) -> Result<File<E>> {
         match self.open(path).await {
             Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -75,7 +75,8 @@ impl<E: Env> FileCache<E> {
         }
     }
 
-    /// Closes the files that nobody reads: the machine has no descriptor left. Whether there were any.
+    /// Closes the files that are not in use, when the process has no file descriptor left. Returns whether there were
+    /// any.
     fn close_idle(&self) -> bool {
         let mut state = self.lock();
         let before = state.open.len();
@@ -83,20 +84,20 @@ impl<E: Env> FileCache<E> {
         state.open.len() < before
     }
 
-    /// Takes over a file that was open elsewhere.
+    /// Adds a file that is open already.
     pub(crate) fn insert(&self, file: File<E>) {
         let path = file.path().to_owned();
         self.lock().insert(&path, file, self.open_files_max);
     }
 
-    /// Lets go of a name AFTER its file was renamed or removed: the next to open it gets what is there then.
+    /// Removes a name, AFTER its file was renamed or removed: the next open finds the file that then has the name.
     pub(crate) fn forget(&self, path: &str) {
         let mut state = self.lock();
         state.forgotten += 1;
         state.open.remove(path);
     }
 
-    /// [`FileCache::forget`] for everything in a folder.
+    /// [`FileCache::forget`] for every file in a folder.
     pub(crate) fn forget_folder(&self, folder: &str) {
         let mut state = self.lock();
         state.forgotten += 1;

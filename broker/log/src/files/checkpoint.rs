@@ -1,29 +1,23 @@
-//! What a log directory remembers of its logs as a whole: recovery points, high watermarks, and whether it was stopped cleanly.
+//! Checkpoint files of a log directory: recovery points, log start offsets, high watermarks, and whether the last
+//! stop was clean.
 //!
-//! ```text
-//! brokkr-checkpoint   "BKCP" │ version u16 = 3 │ stopped u8 (0 or 1) │ broker_epoch i64 │ count u32 │ count × ( folder length u16 │ folder
-//!                       │ topic_id 16 bytes │ recovery_point i64 │ log_start i64 │ truncations u64 │ active_base i64 │ first_crc u32 ) │ crc32 u32
-//! ```
-//! `active_base` and `first_crc`, which version 2 doesn't have: the segment that was written then and the CRC of its first batch (0: no
-//! batch of it was durable), which tell it from another log's after a crash.
+//! Kafka's checkpoints have no checksum. A recovery point that rots upwards would make a torn tail look like damage;
+//! one that rots downwards would make damage look like a torn tail. So recovery uses `brokkr-checkpoint`; Kafka's
+//! files are written for Kafka's tools.
 //!
-//! Kafka's own checkpoints have no checksum, and a recovery point that rotted upwards would turn a torn tail into damage, one that
-//! rotted downwards damage into a tail. So ours is what recovery goes by; Kafka's are written for Kafka's tools.
+//! The life of a directory, each step durable before the next:
+//! 1. [`load_and_mark_unclean`] reads the checkpoints, writes `brokkr-checkpoint` as of a running broker (empty at
+//!    the first start, so that a missing one is damage later), then removes the clean-shutdown marker, BEFORE
+//!    anything else is written: from here on any crash is an unclean stop (P13, KAFKA-10471);
+//! 2. logs are opened with their checkpoints; [`write()`] records their [`Log::checkpoint`](crate::Log::checkpoint)
+//!    periodically. An offset is durable before it is recorded (KAFKA-10101);
+//! 3. all logs are closed; if all of that succeeded, [`write_clean_stop`] records their checkpoints as of a clean
+//!    stop, and writes the marker.
 //!
-//! The life of a directory, every step durable before the next:
-//! 1. [`load_and_mark_unclean`] reads everything, notes that a broker runs (an empty checkpoint at the first start, so that a missing one is
-//!    damage later), then removes the clean-shutdown marker, BEFORE anything else is written: from here on a crash, also one
-//!    in the middle of loading, is a crash (P13, KAFKA-10471);
-//! 2. logs are opened with what was recorded; [`write()`] records their [`Log::checkpoint`](crate::Log::checkpoint) now and
-//!    then. What is recorded is durable by then, never the other way round (KAFKA-10101);
-//! 3. all logs are closed, and only if all of it went well [`write_clean_stop`] records what that returned, as of a clean stop, and writes
-//!    the marker.
-//!
-//! Apache Kafka may have the directory in between. It removes and writes the same marker, with the broker epoch of its own last
-//! life, and doesn't know our checkpoint. So a checkpoint of a clean stop beside another marker, or beside none and other
-//! recovery points, says that what this broker noted of the logs is out of date ([`LogCheckpoint::foreign`]); Kafka's recovery
-//! points hold then. Not noticed is a Kafka that was killed in its first minute, or on a directory that this broker had not
-//! stopped cleanly either.
+//! Apache Kafka may use the directory in between. It removes and writes the same marker, with its own broker epoch,
+//! and ignores `brokkr-checkpoint`. So a checkpoint of a clean stop beside a marker with another epoch, or without a
+//! marker beside other recovery points, is out of date ([`LogCheckpoint::foreign`]), and Kafka's recovery points are
+//! used. Undetected: a Kafka that was killed in its first minute, or that ran after an unclean stop of this broker.
 
 use std::collections::BTreeMap;
 
@@ -45,50 +39,50 @@ pub(crate) const CHECKPOINT: &str = "brokkr-checkpoint";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
-/// Up to where Kafka's cleaner has compacted each log that it has.
+/// Written by Kafka's log cleaner: an entry for each compacted log.
 const CLEANED_UP_TO: &str = "cleaner-offset-checkpoint";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const META_PROPERTIES: &str = "meta.properties";
 
 const FILE_BYTES_MAX: u32 = 256 << 20;
 
-/// What a directory remembers.
+/// What the checkpoint files of a directory record.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DirCheckpoint {
-    /// By folder, `topic-3`: what to open each log with.
+    /// For each folder, `topic-3`: the checkpoint to open the log with.
     pub logs: BTreeMap<String, LogCheckpoint>,
-    /// By folder, the high watermarks.
+    /// For each folder: the high watermark.
     pub high_watermarks: BTreeMap<String, Offset>,
-    /// Whether the last stop was clean, and the broker epoch it had then.
+    /// If the last stop was clean: its marker.
     pub clean: Option<CleanShutdown>,
-    /// Whether another broker had the directory last, or made it.
+    /// Whether another broker wrote the directory last, or created it.
     pub foreign: bool,
 }
 
-/// What the clean-shutdown marker says.
+/// The clean-shutdown marker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CleanShutdown {
-    /// The broker epoch of that life, if it was noted.
+    /// The broker epoch that stopped, if the marker has one.
     pub broker_epoch: Option<i64>,
 }
 
-/// Reads what the directory remembers, and makes every stop an unclean one until [`write_clean_stop`].
+/// [`load`], then [`mark_unclean`].
 ///
 /// # Errors
-/// As [`load`]; or it can't be written.
+/// As [`load`], or if a file can't be written.
 pub async fn load_and_mark_unclean<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
-    let remembered = load(dir).await?;
-    mark_unclean(dir, &remembered).await?;
-    Ok(remembered)
+    let checkpoint = load(dir).await?;
+    mark_unclean(dir, &checkpoint).await?;
+    Ok(checkpoint)
 }
 
-/// Reads what the directory remembers. Nothing is changed.
+/// Reads the checkpoint files. Changes nothing.
 ///
 /// # Errors
-/// [`LogError::Malformed`] if the checksummed checkpoint is damaged, or missing beside logs of ours: what was durable can't be
-/// told then.
+/// [`LogError::Malformed`] if `brokkr-checkpoint` is damaged, or missing though a log has a manifest: then it is
+/// unknown what was durable.
 pub async fn load<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
-    // What is read must not be another file after a power loss.
+    // So that a power loss can't replace what is read by an older version.
     dir.dir().sync_dir("").await?;
     let marker = read(dir, CLEAN_SHUTDOWN).await?;
     let marked = marker.as_deref().map(|text| CleanShutdown {
@@ -97,7 +91,7 @@ pub async fn load<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
     let found = match read(dir, CHECKPOINT).await? {
         Some(bytes) => Some(Checkpoint::decode(&bytes).ok_or_else(damaged_checkpoint)?),
         None => {
-            no_log_of_ours(dir).await?;
+            check_no_manifest(dir).await?;
             None
         }
     };
@@ -106,7 +100,8 @@ pub async fn load<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
         None => true,
         Some(found) if marker.is_some() => found.stopped != epoch,
         Some(found) if found.stopped.is_some() => {
-            // Removed by a start of Kafka's, which records recovery points soon; or a crash just before it was written.
+            // A starting Kafka removed the marker; it records recovery points soon. Or a crash came just before the
+            // marker was written.
             let points = read(dir, RECOVERY_POINTS).await?;
             points.is_some_and(|points| points != encode_points(&found.logs))
         }
@@ -131,7 +126,7 @@ pub async fn load<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
     {
         Some(Ok(offsets)) => offsets,
         Some(Err(what)) => {
-            // Lower than it was is always safe.
+            // A lower high watermark is always safe.
             tracing::warn!(
                 file = HIGH_WATERMARKS,
                 what,
@@ -149,16 +144,16 @@ pub async fn load<E: Env>(dir: &LogDir<E>) -> Result<DirCheckpoint, LogError> {
     })
 }
 
-/// Makes every stop an unclean one until [`write_clean_stop`].
-pub async fn mark_unclean<E: Env>(dir: &LogDir<E>, remembered: &DirCheckpoint) -> Result<(), LogError> {
+/// Makes every stop an unclean one until [`write_clean_stop`]. Durable when this returns.
+pub async fn mark_unclean<E: Env>(dir: &LogDir<E>, checkpoint: &DirCheckpoint) -> Result<(), LogError> {
     let known = Checkpoint {
         stopped: None,
-        logs: match remembered.foreign {
+        logs: match checkpoint.foreign {
             true => BTreeMap::new(),
-            false => remembered.logs.clone(),
+            false => checkpoint.logs.clone(),
         },
     };
-    // A full disk must not keep itself full: the directory's reserve is there for this.
+    // On a full disk the reserve makes this write possible; otherwise the broker could not start and free space.
     while let Err(error) = dir.dir().replace(CHECKPOINT, known.encode()).await {
         let error = LogError::Io(error);
         if !dir.free_reserve_after(&error).await {
@@ -169,11 +164,11 @@ pub async fn mark_unclean<E: Env>(dir: &LogDir<E>, remembered: &DirCheckpoint) -
         dir.dir().remove(CLEAN_SHUTDOWN).await?;
         dir.dir().sync_dir("").await?;
     }
-    remove_scratch(dir).await
+    remove_temporary_files(dir).await
 }
 
-/// Removes files that a crash kept from taking their names.
-async fn remove_scratch<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
+/// Removes temporary files that a crash left.
+async fn remove_temporary_files<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
     let ours = [
         CHECKPOINT,
         RECOVERY_POINTS,
@@ -200,8 +195,8 @@ fn damaged_checkpoint() -> LogError {
     }
 }
 
-/// A first start finds no log of ours.
-async fn no_log_of_ours<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
+/// Checks that no log has a manifest, as at a first start.
+async fn check_no_manifest<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
     for entry in dir.dir().list("").await? {
         if entry.kind != EntryKind::Dir || split_folder(&entry.name).is_none() {
             continue;
@@ -222,20 +217,20 @@ async fn no_log_of_ours<E: Env>(dir: &LogDir<E>) -> Result<(), LogError> {
     Ok(())
 }
 
-/// What Apache Kafka recorded of its logs: where each starts, and up to where it was synced.
+/// The checkpoints of logs that Apache Kafka wrote: log start offsets and recovery points.
 async fn foreign_logs<E: Env>(dir: &LogDir<E>) -> Result<BTreeMap<String, LogCheckpoint>, LogError> {
     let offsets = async |file: &str| match read(dir, file).await?.map(|text| decode_offsets(&text)) {
         Some(Ok(offsets)) => Ok(offsets),
         None => Ok(BTreeMap::new()),
         Some(Err(what)) => {
-            // Without it the logs are recovered from further back.
+            // Without it the logs are scanned from their begin.
             tracing::warn!(file, what, "not readable; the logs are scanned from their begin");
             Ok::<_, LogError>(BTreeMap::new())
         }
     };
     let (points, starts) = (offsets(RECOVERY_POINTS).await?, offsets(LOG_STARTS).await?);
     let cleaned = offsets(CLEANED_UP_TO).await?;
-    let folders = partitions_of(dir).await?;
+    let folders = list_partitions(dir).await?;
     let recorded = |folder: String| {
         let recorded = LogCheckpoint {
             recovery_point: points.get(&folder).copied(),
@@ -249,7 +244,7 @@ async fn foreign_logs<E: Env>(dir: &LogDir<E>) -> Result<BTreeMap<String, LogChe
     Ok(folders.into_iter().map(recorded).collect())
 }
 
-async fn partitions_of<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError> {
+async fn list_partitions<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError> {
     let entries = dir.dir().list("").await?;
     let folders = entries.into_iter().filter(|e| e.kind == EntryKind::Dir);
     Ok(folders
@@ -258,17 +253,17 @@ async fn partitions_of<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError>
         .collect())
 }
 
-/// The folders of partitions, sorted. Those of deleted ones are removed.
+/// The folders of partitions, sorted. Removes those of deleted partitions.
 pub async fn partitions<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError> {
     for entry in dir.dir().list("").await? {
         if entry.kind == EntryKind::Dir && is_deleted_folder(&entry.name) {
             remove_folder(dir.dir(), &entry.name).await?;
         }
     }
-    partitions_of(dir).await
+    list_partitions(dir).await
 }
 
-/// Records how far each log is durable: ours first, which recovery goes by, then Kafka's.
+/// Records each log's checkpoint, durably: Brokkr's file, which recovery uses, and Kafka's.
 pub async fn write<E: Env>(dir: &LogDir<E>, logs: &BTreeMap<String, LogCheckpoint>) -> Result<(), LogError> {
     write_as(dir, logs, None).await
 }
@@ -283,26 +278,29 @@ async fn write_as<E: Env>(
         stopped,
         logs: logs_now,
     };
-    // BEFORE ours: one of a stop beside other points means that Kafka was here since.
+    // BEFORE Brokkr's: a checkpoint of a clean stop beside other recovery points means that Kafka ran since.
     dir.dir().replace(RECOVERY_POINTS, encode_points(logs)).await?;
-    // As Kafka: a log that starts at 0 is left out.
-    let starts = encode_each(logs, |r| Some(r.log_start).filter(|start| start.0 > 0));
+    // As in Kafka, logs that start at 0 are left out.
+    let starts = encode_offset_of_each(logs, |r| Some(r.log_start).filter(|start| start.0 > 0));
     dir.dir().replace(LOG_STARTS, starts).await?;
     Ok(dir.dir().replace(CHECKPOINT, now.encode()).await?)
 }
 
 fn encode_points(logs: &BTreeMap<String, LogCheckpoint>) -> Bytes {
-    encode_each(logs, |r| r.recovery_point)
+    encode_offset_of_each(logs, |r| r.recovery_point)
 }
 
-fn encode_each(logs: &BTreeMap<String, LogCheckpoint>, of: fn(&LogCheckpoint) -> Option<Offset>) -> Bytes {
+fn encode_offset_of_each(
+    logs: &BTreeMap<String, LogCheckpoint>,
+    of: fn(&LogCheckpoint) -> Option<Offset>,
+) -> Bytes {
     let each = logs
         .iter()
         .filter_map(|(folder, r)| Some((folder.clone(), of(r)?)));
     encode_offsets(&each.collect()).into()
 }
 
-/// Records the high watermarks, by folder.
+/// Records the high watermarks, by folder. Durable when this returns.
 pub async fn write_high_watermarks<E: Env>(
     dir: &LogDir<E>,
     high_watermarks: &BTreeMap<String, Offset>,
@@ -313,8 +311,8 @@ pub async fn write_high_watermarks<E: Env>(
         .await?)
 }
 
-/// Records a clean stop and writes the clean-shutdown marker. Only after every log of the directory was closed; `logs` is what
-/// that returned.
+/// Records a clean stop and writes the clean-shutdown marker, durably. Only after every log of the directory was
+/// closed; `logs` has the checkpoints that closing returned.
 pub async fn write_clean_stop<E: Env>(
     dir: &LogDir<E>,
     logs: &BTreeMap<String, LogCheckpoint>,
@@ -327,10 +325,10 @@ pub async fn write_clean_stop<E: Env>(
         .await?)
 }
 
-/// Reads `meta.properties`; `None` in a directory that was never used.
+/// Reads `meta.properties`; `None` if the directory has none.
 ///
 /// # Errors
-/// [`LogError::Malformed`] if it is not what Kafka in KRaft mode writes.
+/// [`LogError::Malformed`] if it is not in the format of Kafka in KRaft mode.
 pub async fn read_meta<E: Env>(dir: &LogDir<E>) -> Result<Option<MetaProperties>, LogError> {
     let malformed = |what| LogError::Malformed {
         file: META_PROPERTIES.to_owned(),
@@ -341,7 +339,7 @@ pub async fn read_meta<E: Env>(dir: &LogDir<E>) -> Result<Option<MetaProperties>
         .transpose()
 }
 
-/// Writes `meta.properties`, durably.
+/// Writes `meta.properties`. Durable when this returns.
 pub async fn write_meta<E: Env>(dir: &LogDir<E>, meta: &MetaProperties) -> Result<(), LogError> {
     Ok(dir.dir().replace(META_PROPERTIES, meta.encode().into()).await?)
 }

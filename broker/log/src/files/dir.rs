@@ -1,4 +1,4 @@
-//! A log directory as its logs share it: the world, the directory, and its open files.
+//! A log directory, as its logs share it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct LogDir<E: Env> {
     pub(crate) files: Arc<FileCache<E>>,
     pub(crate) producer_budget: ProducerBudget,
     reserve: Arc<Reserve>,
-    /// What a failing disk repeats, once for every log, file or write.
+    /// Rate-limited log of disk errors: logs the first of each kind, counts the rest.
     pub(crate) error_log: Arc<ErrorLog>,
     pub(crate) syncs: Arc<Histogram>,
 }
@@ -39,7 +39,7 @@ impl<E: Env> Clone for LogDir<E> {
 }
 
 impl<E: Env> LogDir<E> {
-    /// The logs of `dir`. Of files that aren't appended to, at most `open_files_max` stay open while nobody reads them;
+    /// The log directory `dir`. At most `open_files_max` files that are neither in use nor appended to stay open;
     /// each log has one more, its active segment.
     pub fn new(env: E, dir: Dir<E>, open_files_max: usize) -> Self {
         let files = Arc::new(FileCache::new(dir.clone(), open_files_max));
@@ -54,7 +54,7 @@ impl<E: Env> LogDir<E> {
         }
     }
 
-    /// With room for producers that its logs share with others.
+    /// Shares a budget of producers with the logs of other directories.
     pub fn with_producer_budget(self, producer_budget: ProducerBudget) -> Self {
         Self {
             producer_budget,
@@ -67,13 +67,13 @@ impl<E: Env> LogDir<E> {
         &self.dir
     }
 
-    /// The syncs behind appends that ended well, of all its logs, and how long each took from its submission: the end of the write before
-    /// it included.
+    /// Durations of the successful syncs after appends, of all logs. A sync is timed from its submission, so the
+    /// write before it is included.
     pub fn syncs(&self) -> &Histogram {
         &self.syncs
     }
 
-    /// How many files are open that no log appends to.
+    /// The number of open files that no log appends to.
     pub fn open_files(&self) -> usize {
         self.files.len()
     }
@@ -83,7 +83,7 @@ impl<E: Env> LogDir<E> {
         Ok(self.reserve.fill(&self.dir).await?)
     }
 
-    /// Whether `error` is one that giving up a piece of the reserve may cure, and one was given up: try again.
+    /// If `error` is a full disk, removes a file of the reserve. Returns whether it did: then the caller retries.
     pub async fn free_reserve_after(&self, error: &LogError) -> bool {
         match error {
             LogError::Io(e) if e.kind() == ErrorKind::NoSpace => self.reserve.release(&self.dir).await,
@@ -91,7 +91,7 @@ impl<E: Env> LogDir<E> {
         }
     }
 
-    /// Does something to the directory after a while, unless nobody has its logs any more by then.
+    /// Runs `action` on the directory after a delay, unless the last clone of this `LogDir` is dropped first.
     pub(crate) fn spawn_after<F>(
         &self,
         name: &'static str,
@@ -113,7 +113,7 @@ impl<E: Env> LogDir<E> {
         }));
     }
 
-    /// The world.
+    /// The environment: clocks, tasks, random numbers.
     pub fn env(&self) -> &E {
         &self.env
     }

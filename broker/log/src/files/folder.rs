@@ -16,13 +16,13 @@ use crate::formats::snapshot::SnapshotFiles;
 use crate::formats::text::{decode_partition_metadata, encode_epochs};
 use crate::state::epochs::LeaderEpochs;
 
-/// The largest manifest, epoch checkpoint or snapshot that is read.
+/// The largest manifest or epoch checkpoint that is read.
 pub(crate) const SMALL_FILE_BYTES_MAX: u32 = 256 << 20;
 
 /// The largest `partition.metadata` that is read.
 const METADATA_BYTES_MAX: u32 = 4096;
 
-/// What is in a partition's folder, without what a crash or a removal left over.
+/// The files of a partition's folder, without leftovers.
 #[derive(Default)]
 pub(crate) struct FolderListing {
     pub(crate) logs: BTreeSet<Offset>,
@@ -30,13 +30,14 @@ pub(crate) struct FolderListing {
     pub(crate) names: BTreeSet<String>,
 }
 
-/// Lists the folder, and removes what is only left over: scratch files and those marked as deleted, of names that we or Kafka give.
+/// Lists the folder. Removes leftovers: temporary files and files marked as deleted, by the names that Brokkr and
+/// Kafka use.
 pub(crate) async fn list<E: Env>(shared: &LogShared<E>) -> Result<FolderListing, LogError> {
     let (mut listing, mut leftovers) = (FolderListing::default(), Vec::new());
     for entry in shared.dir.dir.list(&shared.folder).await? {
         let name = entry.name;
         if entry.kind == EntryKind::Dir {
-            // None of ours; what should be a file of that name is missing.
+            // Not Brokkr's. If it has the name of a file of the log, that file counts as missing.
             let folder = &*shared.folder;
             let error_log = &shared.dir.error_log;
             if error_log.is_first_of("a directory where only files are", &format!("{folder}/{name}")) {
@@ -64,14 +65,14 @@ pub(crate) async fn list<E: Env>(shared: &LogShared<E>) -> Result<FolderListing,
         }
         listing.names.insert(name);
     }
-    // AFTER all names were seen: what is replaced by a segment that is not in place yet must stay.
+    // AFTER all names were listed: with a `.swap` file among them, the segments that it replaces must stay.
     for path in leftovers {
         remove_if_there(shared, &path).await?;
     }
     Ok(listing)
 }
 
-/// What `partition.metadata` says; zero where it is missing or can't be read.
+/// The topic id in `partition.metadata`; zero if that is missing or malformed.
 pub(crate) async fn read_topic_id<E: Env>(
     shared: &LogShared<E>,
     listing: &FolderListing,
@@ -82,7 +83,7 @@ pub(crate) async fn read_topic_id<E: Env>(
     }
     let text = shared.dir.dir.read(&file, METADATA_BYTES_MAX).await?;
     if text.is_empty() {
-        // A fresh log's, which a power loss took.
+        // A fresh log's: its content was not synced and a power loss took it.
         return Ok(Uuid::ZERO);
     }
     Ok(decode_partition_metadata(&text).unwrap_or_else(|what| {
@@ -114,7 +115,8 @@ pub(crate) async fn read_manifest<E: Env>(
 }
 
 impl<E: Env> LogDir<E> {
-    /// Whose log is in a folder, without opening it: as `partition.metadata` says, or else the manifest. Zero, if neither does.
+    /// The topic id of the log in a folder, without opening it: that of `partition.metadata`, else of the manifest,
+    /// else zero.
     ///
     /// # Errors
     /// The folder can't be read.
@@ -128,7 +130,7 @@ impl<E: Env> LogDir<E> {
         self.topic_id_by_manifest(folder).await
     }
 
-    /// Whose log is in a folder by its manifest, which has a checksum. Zero, if there is none that can be read.
+    /// The topic id in the manifest of a folder, which has a checksum; zero without a valid manifest.
     ///
     /// # Errors
     /// The folder can't be read.
@@ -140,7 +142,7 @@ impl<E: Env> LogDir<E> {
     }
 }
 
-/// Replaces a file of the partition's folder.
+/// Replaces a file of the partition's folder, atomically and durably.
 pub(crate) async fn replace<E: Env>(
     shared: &LogShared<E>,
     name: &str,
@@ -165,7 +167,7 @@ pub(crate) async fn write_snapshot<E: Env>(
     files: &SnapshotFiles,
 ) -> brokkr_env::Result<()> {
     let dir = &shared.dir.dir;
-    // The window first: a snapshot without it is worth less than none.
+    // The window first: a snapshot without its window causes a longer replay.
     dir.replace(
         &names::path(&shared.folder, files.offset, names::WINDOW),
         files.window.clone(),
@@ -194,8 +196,10 @@ pub(crate) async fn remove_if_there<E: Env>(shared: &LogShared<E>, path: &str) -
     }
 }
 
-/// Makes a file in place of what an earlier, failed attempt may have left: an empty one. Bytes that stand there are nobody's
-/// to remove.
+/// Creates a file. An empty one of that name, left by a failed attempt, is replaced.
+///
+/// # Errors
+/// `AlreadyExists` if there is a file with content: it is never removed.
 pub(crate) async fn create_fresh<E: Env>(shared: &LogShared<E>, path: &str) -> brokkr_env::Result<File<E>> {
     let dir = &shared.dir.dir;
     match dir.create(path).await {
@@ -214,7 +218,7 @@ pub(crate) async fn create_fresh<E: Env>(shared: &LogShared<E>, path: &str) -> b
     }
 }
 
-/// Removes a folder with all that is in it.
+/// Removes a folder with its files.
 pub(crate) async fn remove_folder<E: Env>(dir: &Dir<E>, folder: &str) -> Result<(), LogError> {
     for entry in dir.list(folder).await? {
         dir.remove(&format!("{folder}/{}", entry.name)).await?;

@@ -8,13 +8,13 @@ use bytes::Bytes;
 use crate::error::{Damage, ReadError};
 use crate::files::scan::SCAN_BYTES;
 
-/// How much is read at a time where only the next few headers are wanted.
+/// Bytes of one read when only the next few headers are needed.
 pub(crate) const HEADER_READ_BYTES_MIN: u32 = 4096;
 
-/// How much is read at a time where all headers of a range are.
+/// Bytes of one read when all headers of a range are needed.
 const HEADER_READ_BYTES_MAX: u32 = 64 << 10;
 
-/// Bytes of a file, from memory if they are there.
+/// Bytes of a file: from the page cache if they are there, otherwise by a read on an IO thread.
 pub(crate) async fn read<E: Env>(file: &File<E>, at: u64, len: u32) -> brokkr_env::Result<Bytes> {
     match file.read_resident(at, len) {
         Some(bytes) => Ok(bytes),
@@ -22,21 +22,21 @@ pub(crate) async fn read<E: Env>(file: &File<E>, at: u64, len: u32) -> brokkr_en
     }
 }
 
-/// The headers of the batches between two positions of a file, the first of which is a batch's begin.
+/// Reads the headers of the batches between two positions of a file. The first position must be a batch's.
 pub(crate) struct HeaderReader<'a, E: Env> {
     file: &'a File<E>,
     at: u64,
     end: u64,
-    /// How much is read at a time.
+    /// Bytes of one read.
     chunk: u32,
-    /// How much came from memory since somebody else had a turn.
+    /// Bytes read from the page cache since the task last yielded.
     resident_bytes: u32,
     buf: Bytes,
     buf_at: u64,
 }
 
 impl<'a, E: Env> HeaderReader<'a, E> {
-    /// For the next few headers.
+    /// Expects to read a few headers only.
     pub(crate) fn peek(file: &'a File<E>, from: u64, end: u64) -> Self {
         Self {
             file,
@@ -62,7 +62,8 @@ impl<'a, E: Env> HeaderReader<'a, E> {
         })
     }
 
-    /// Bytes of the file, as they stand. Now and then the file is asked although they are in memory: others get a turn.
+    /// Bytes of the file. After [`SCAN_BYTES`] from the page cache one read goes through an IO thread, so that other
+    /// tasks run.
     pub(crate) async fn bytes(&mut self, at: u64, len: u32) -> Result<Bytes, ReadError> {
         let len = (self.end.saturating_sub(at)).min(len.into()) as u32;
         self.resident_bytes += len;
@@ -73,7 +74,7 @@ impl<'a, E: Env> HeaderReader<'a, E> {
         Ok(self.file.read_at(at, len).await?)
     }
 
-    /// Whether a batch that stands there is what its CRC says. It is read in pieces, however large it is.
+    /// Whether the batch at `position` matches its CRC. Read in pieces, so memory is bounded.
     pub(crate) async fn is_whole(&mut self, position: u64, header: &BatchHeader) -> Result<bool, ReadError> {
         let end = position + header.size_bytes() as u64;
         let (mut at, mut crc) = (position + HEADER_LEN as u64, header.compute_crc(&[]));
@@ -90,19 +91,21 @@ impl<'a, E: Env> HeaderReader<'a, E> {
         Ok(crc == header.crc)
     }
 
-    /// For all headers of so many bytes.
-    pub(crate) fn chunk(self, stretch: u64) -> Self {
-        let chunk = stretch.clamp(HEADER_READ_BYTES_MIN.into(), HEADER_READ_BYTES_MAX.into()) as u32;
+    /// Expects to read all headers of the next `range_bytes` bytes.
+    pub(crate) fn reading_all(self, range_bytes: u64) -> Self {
+        let chunk = range_bytes.clamp(HEADER_READ_BYTES_MIN.into(), HEADER_READ_BYTES_MAX.into()) as u32;
         Self { chunk, ..self }
     }
 
-    /// Goes on at another place.
+    /// Continues at another position.
     pub(crate) fn seek(&mut self, at: u64) {
         (self.at, self.buf, self.buf_at) = (at, Bytes::new(), at);
     }
 
-    /// The next header and where it stands; `None` at the end. What is not a batch is damage: `expected` is the offset
-    /// the report names.
+    /// The next header and its position; `None` at the end.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] if no batch is there; the report names `expected` as its offset.
     pub(crate) async fn next(&mut self, expected: Offset) -> Result<Option<(u64, BatchHeader)>, ReadError> {
         if self.at >= self.end {
             return Ok(None);

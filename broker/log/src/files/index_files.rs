@@ -12,11 +12,14 @@ use crate::formats::names;
 use crate::state::index::{Entry, IndexView, OffsetEntry, TimeEntry, encode, floor_in_page, relative, rises};
 use crate::state::segment::{Segment, SegmentInfo};
 
-/// How much of an index is read at a time.
+/// Bytes of one read of an index.
 const PAGE_BYTES: usize = 4096;
 
 impl<T: Entry> IndexView<T> {
-    /// The last entry of the file whose key is at most `key`.
+    /// The last entry in the file whose key is at most `key`.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] if the entries of a page don't increase.
     pub(crate) async fn floor_in_file<E: Env>(
         &self,
         file: &File<E>,
@@ -24,7 +27,7 @@ impl<T: Entry> IndexView<T> {
     ) -> Result<Option<T>, ReadError> {
         let per_page = PAGE_BYTES / T::LEN;
         let pages = (self.in_file as usize).div_ceil(per_page);
-        // The page in `lo..hi` whose first entry is the last that is not past the key.
+        // Binary search for the last page whose first key is at most `key`.
         let (mut lo, mut hi, mut best) = (0, pages, None);
         while lo < hi {
             let mid = lo + (hi - lo) / 2;
@@ -54,7 +57,7 @@ impl<T: Entry> IndexView<T> {
     }
 }
 
-/// Makes the empty index files of a segment.
+/// Creates the empty index files of a segment.
 pub(crate) async fn make_indexes<E: Env>(shared: &LogShared<E>, base: Offset) -> brokkr_env::Result<()> {
     for suffix in [names::INDEX, names::TIME_INDEX] {
         let file = shared
@@ -69,7 +72,7 @@ pub(crate) async fn make_indexes<E: Env>(shared: &LogShared<E>, base: Offset) ->
     Ok(())
 }
 
-/// Writes the index entries that are in memory behind those in the files; to seal, the files then end there and are synced.
+/// Appends the index entries that are in memory to the files. With `seal`, also cuts the files there and syncs them.
 pub(crate) async fn write_tails<E: Env>(
     shared: Arc<LogShared<E>>,
     segment: Segment,
@@ -106,8 +109,9 @@ async fn write_tail<E: Env, T: Entry>(
     Ok(())
 }
 
-/// Whether a segment's index files are as long as they should be, and end with what they should: the last timestamp of the time
-/// index. What is wrong in their middle is noticed when it is followed, and the indexes are built again then.
+/// Checks the size and the last entry of a segment's index files against its summary. Returns the last timestamp of
+/// the time index; `None` if the files don't match. Wrong entries before the last are noticed by the reads that
+/// follow them.
 pub(crate) async fn check_indexes<E: Env>(
     shared: &LogShared<E>,
     info: &SegmentInfo,
@@ -122,7 +126,8 @@ pub(crate) async fn check_indexes<E: Env>(
     };
     let summary = &info.summary;
     let end = relative(summary.base, summary.next).unwrap_or(u32::MAX);
-    // Whether its batch is there is noticed when it is followed: if it is not, the batch may be what is wrong.
+    // Whether the batch is there is checked by the reads that follow the entry: if not, the batch may be what is
+    // damaged.
     match last_entry::<E, OffsetEntry>(&offsets, info.offset_entries).await? {
         Some(Some(last)) if last.position == 0 || u64::from(last.position) >= summary.size => {
             return Ok(None);
@@ -145,7 +150,7 @@ pub(crate) async fn check_indexes<E: Env>(
     }
 }
 
-/// The last of an index file's `count` entries, if it has just those; `None` if not.
+/// The last of an index file's `count` entries (`Some(None)` if `count` is 0); `None` if the file has another size.
 async fn last_entry<E: Env, T: Entry>(file: &File<E>, count: u32) -> Result<Option<Option<T>>, LogError> {
     let len = u64::from(count) * T::LEN as u64;
     if file.len() != len {

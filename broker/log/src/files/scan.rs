@@ -1,5 +1,5 @@
-//! Walking over the batches of a segment: [`BatchScan`] for everything that state is built from (CRC first), [`HeaderReader`] for
-//! reads that only look for a place.
+//! Scanning the batches of a segment: complete, with CRC, in order. All state derived from a log comes from such a
+//! scan.
 
 use brokkr_env::{Env, Error, File};
 use brokkr_wire::records::header::{ATTRIBUTES_AT, CRC_AT, LAST_OFFSET_DELTA_AT, RECORDS_COUNT_AT};
@@ -9,23 +9,24 @@ use bytes::Bytes;
 use crate::error::{Damage, LogError};
 use crate::state::batch_chain::BatchChain;
 
-/// What a disk writes as a whole, at least.
+/// The smallest unit that a disk writes atomically, in bytes.
 const SECTOR_BYTES: u64 = 512;
-/// How far a batch is looked for whose length is wrong, and how much is read of it at a time.
+/// How far the end of a batch with a wrong length is searched, and the bytes of one read.
 const CRC_SEARCH_BYTES_MAX: u64 = 16 << 20;
 const CRC_SEARCH_READ_BYTES: u64 = 256 << 10;
-/// How much is read at a time where everything is.
+/// Bytes of one read of a full scan.
 pub(crate) const SCAN_BYTES: u32 = 1 << 20;
 
-/// Looks for the length over which a batch's CRC is right, whatever its header says of it.
+/// Searches for a length at which a batch's CRC is right, ignoring the length in its header.
 struct CrcLengthSearch {
     stored: u32,
     crc: u32,
 }
 
 impl CrcLengthSearch {
-    /// With what follows the header. `None`: no header of a batch that this broker wrote stands there.
-    fn begin(bytes: &[u8]) -> Option<(Self, &[u8])> {
+    /// Begins with the bytes of a header; also returns the bytes after it. `None`: not a header that this broker
+    /// writes.
+    fn new(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (header, rest) = bytes.split_at_checked(HEADER_LEN)?;
         let int = |at: usize| Some(i32::from_be_bytes(*header.get(at..)?.first_chunk()?));
         let (delta, count) = (int(LAST_OFFSET_DELTA_AT)?, int(RECORDS_COUNT_AT)?);
@@ -39,7 +40,7 @@ impl CrcLengthSearch {
         Some((search, rest))
     }
 
-    fn goes_on(&mut self, bytes: &[u8]) -> bool {
+    fn extend(&mut self, bytes: &[u8]) -> bool {
         bytes.iter().any(|byte| {
             self.crc = crc32c::crc32c_append(self.crc, std::slice::from_ref(byte));
             self.crc == self.stored
@@ -47,16 +48,16 @@ impl CrcLengthSearch {
     }
 }
 
-/// Why a scan ended before the file did.
+/// Why a scan ended before its range did.
 #[derive(Debug)]
 pub(crate) enum ScanError {
     /// The file can't be read.
     Io(Error),
-    /// No batch that belongs here stands at this place.
+    /// There is no valid batch at this position.
     Fault(Damage),
-    /// A batch stands here that is right by its CRC, and can't be here.
+    /// A valid batch, by its CRC, that can't follow the one before it.
     Misplaced(Damage),
-    /// A message of format 0 or 1, undamaged.
+    /// A valid message of format 0 or 1.
     OldFormat(Damage),
 }
 
@@ -71,18 +72,17 @@ impl From<ScanError> for LogError {
     }
 }
 
-/// Reads the batches of a segment one by one: whole, with the right CRC, each behind the one before. All state that is
-/// built from a log is built from what this yields.
+/// Reads the batches of a segment one by one: complete, with a right CRC, each in order after the one before.
 pub(crate) struct BatchScan<'a, E: Env> {
     file: &'a File<E>,
     at: u64,
     end: u64,
-    /// The bytes from `at` on that were read.
+    /// Bytes from `at` on that are already read.
     chunk: Bytes,
 }
 
 impl<'a, E: Env> BatchScan<'a, E> {
-    /// The batches between two positions, the first of which is a batch's begin.
+    /// The batches between two positions. `from` must be a batch's.
     pub(crate) fn new(file: &'a File<E>, from: u64, end: u64) -> Self {
         Self {
             file,
@@ -92,12 +92,12 @@ impl<'a, E: Env> BatchScan<'a, E> {
         }
     }
 
-    /// Where the next batch begins.
+    /// The position of the next batch.
     pub(crate) fn position(&self) -> u64 {
         self.at
     }
 
-    /// The next batch, which `chain` then has accepted; `None` at the end.
+    /// The next batch, with which `chain` has moved on; `None` at the end of the range.
     pub(crate) async fn next(&mut self, chain: &mut BatchChain) -> Result<Option<Batch>, ScanError> {
         let mut wanted = u64::from(SCAN_BYTES);
         let batch = loop {
@@ -130,13 +130,14 @@ impl<'a, E: Env> BatchScan<'a, E> {
         Ok(Some(batch))
     }
 
-    /// Whether a torn write can have lost a part of the first 17 bytes and kept the rest: a sector begins between them.
+    /// Whether a torn write can have lost a part of the batch's first 17 bytes and kept the bytes after them: a
+    /// sector boundary lies between.
     pub(crate) fn prefix_may_be_torn(&self) -> bool {
         self.at % SECTOR_BYTES + CRC_AT as u64 > SECTOR_BYTES
     }
 
-    /// Whether the batch that should stand here is right by its CRC over some other length: then its first 17 bytes are wrong,
-    /// which the CRC leaves out. A torn write leaves that only where [`BatchScan::prefix_may_be_torn`].
+    /// Whether the bytes here match the CRC of a batch at some other length. Then only the first 17 bytes, which the
+    /// CRC doesn't cover, are wrong. A torn write causes that only if [`BatchScan::prefix_may_be_torn`].
     pub(crate) async fn only_prefix_is_wrong(&self) -> Result<bool, ScanError> {
         let end = self.end.min(self.at + CRC_SEARCH_BYTES_MAX);
         let mut search: Option<CrcLengthSearch> = None;
@@ -145,12 +146,12 @@ impl<'a, E: Env> BatchScan<'a, E> {
             let len = (end - at).min(CRC_SEARCH_READ_BYTES) as u32;
             let bytes = self.file.read_at(at, len).await.map_err(ScanError::Io)?;
             let found = match &mut search {
-                Some(search) => search.goes_on(&bytes),
+                Some(search) => search.extend(&bytes),
                 None => {
-                    let Some((begun, rest)) = CrcLengthSearch::begin(&bytes) else {
+                    let Some((begun, rest)) = CrcLengthSearch::new(&bytes) else {
                         return Ok(false);
                     };
-                    search.insert(begun).goes_on(rest)
+                    search.insert(begun).extend(rest)
                 }
             };
             if found {
@@ -178,8 +179,8 @@ impl<'a, E: Env> BatchScan<'a, E> {
         ScanError::Fault(self.damage(chain, what))
     }
 
-    /// A message of format 0 or 1 is one only if its own checksum (CRC-32 from the magic on) says so: rot of one bit makes a
-    /// 0 of the magic.
+    /// A message of format 0 or 1 must match its own checksum (CRC-32 from the magic on): one flipped bit turns magic
+    /// 2 into 0.
     async fn old_format(&self, chain: &BatchChain, magic: i8) -> Result<ScanError, ScanError> {
         let damage = self.damage(chain, BatchError::OldFormat(magic).to_string());
         let size = self

@@ -11,7 +11,7 @@ use crate::state::batch_chain::BatchChain;
 use crate::state::index::{OffsetEntry, TimeEntry, encode};
 use crate::state::segment::{Segment, SegmentBuilder, SegmentInfo, SegmentSummary};
 
-/// What a segment's batches come to while they are scanned: its summary and its indexes.
+/// The summary and indexes of a segment, built by a scan.
 pub(crate) struct ScannedSegment {
     pub(crate) builder: SegmentBuilder,
     pub(crate) offsets: Vec<OffsetEntry>,
@@ -33,12 +33,12 @@ impl ScannedSegment {
         self.times.extend(new.time);
     }
 
-    /// Adds the entry that a sealed segment's time index ends with.
+    /// Adds the last entry of a sealed segment's time index.
     pub(crate) fn seal(&mut self) {
         self.times.extend(self.builder.time_entry());
     }
 
-    /// Puts the index files in place, whole and durable, and gives the segment that has them.
+    /// Writes the index files, replacing any; durable when this returns. Returns the segment with these indexes.
     pub(crate) async fn write_indexes<E: Env>(&self, shared: &LogShared<E>) -> brokkr_env::Result<Segment> {
         let base = self.builder.summary.base;
         for (suffix, bytes) in [
@@ -57,7 +57,10 @@ impl ScannedSegment {
     }
 }
 
-/// Builds the indexes of a sealed segment again from its batches, which must come to what the manifest says.
+/// Rebuilds the index files of a sealed segment from its batches.
+///
+/// # Errors
+/// [`LogError::Damaged`] if its batches don't match the manifest's summary.
 pub(crate) async fn rebuild_indexes<E: Env>(
     shared: &LogShared<E>,
     file: &File<E>,
@@ -79,7 +82,7 @@ pub(crate) async fn rebuild_indexes<E: Env>(
     while let Some(batch) = batches.next(&mut chain).await? {
         scanned.add(&batch.header, index_interval_bytes);
     }
-    // Not known in an older manifest.
+    // Unknown in a manifest of version 2.
     if summary.first_crc == 0 {
         scanned.builder.summary.first_crc = 0;
     }
@@ -98,8 +101,11 @@ pub(crate) async fn rebuild_indexes<E: Env>(
     Ok(scanned.write_indexes(shared).await?)
 }
 
-/// Looks whether a segment begins with the batch that it began with. One that is rotten is left to who reads it; one that is sound is
-/// of another log.
+/// Checks that a segment begins with the batch whose CRC its summary has. A damaged first batch passes: the read or
+/// scan that meets it reports it. `source` names the file that the summary is from.
+///
+/// # Errors
+/// [`LogError::Damaged`] if it begins with another valid batch: it is a segment of another log.
 pub(crate) async fn verify_first_batch<E: Env>(
     file: &File<E>,
     summary: &SegmentSummary,

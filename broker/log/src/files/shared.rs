@@ -10,7 +10,7 @@ use brokkr_types::Offset;
 use crate::files::dir::LogDir;
 use crate::formats::text::partition_of;
 
-/// What the owner of a log and its readers share.
+/// Shared by the owner of a log and its readers.
 pub(crate) struct LogShared<E: Env> {
     pub(crate) dir: LogDir<E>,
     /// The partition's folder in the log directory: `topic-3`.
@@ -27,26 +27,26 @@ impl<E: Env> LogShared<E> {
         }
     }
 
-    /// The number of the partition; -1 in a folder that isn't named by one.
+    /// The partition; -1 if the folder's name is not that of a partition.
     pub(crate) fn partition(&self) -> i32 {
         partition_of(&self.folder)
     }
 }
 
-/// Where the log stands now, for a reader of an older snapshot that finds bytes missing; and which indexes readers found wrong.
-/// Off every warm path: looked at when something is wrong.
+/// The current state of a log, for readers of older snapshots that find bytes missing; and the indexes that readers
+/// found wrong. Used only after something went wrong.
 #[derive(Default)]
 pub(crate) struct LogStatus {
     truncations: AtomicU64,
     log_start: AtomicI64,
-    /// Set while `doubted` has something the owner has not looked at.
+    /// Whether `suspects` may have an entry that the owner has not taken.
     has_suspects: AtomicBool,
-    /// The bases of segments whose indexes point elsewhere, and whether the owner took them up.
+    /// Base offsets of the segments whose indexes are wrong, and whether the owner has taken them.
     suspects: Mutex<BTreeMap<Offset, bool>>,
 }
 
 impl LogStatus {
-    /// The owner truncates, for the n-th time.
+    /// Sets the number of truncations, BEFORE the owner truncates.
     pub(crate) fn set_truncations(&self, truncations: u64) {
         self.truncations.store(truncations, Ordering::Release);
     }
@@ -55,7 +55,7 @@ impl LogStatus {
         self.truncations.load(Ordering::Acquire)
     }
 
-    /// The owner raises the log's start.
+    /// Sets the log start offset, BEFORE segments are removed.
     pub(crate) fn set_log_start(&self, log_start: Offset) {
         self.log_start.store(log_start.0, Ordering::Release);
     }
@@ -64,7 +64,7 @@ impl LogStatus {
         Offset(self.log_start.load(Ordering::Acquire))
     }
 
-    /// A reader found the indexes of a segment wrong. Whether it is the first to.
+    /// Reports that the indexes of a segment are wrong. Returns whether this is the first report.
     pub(crate) fn suspect_index(&self, base: Offset) -> bool {
         let first = {
             let mut suspects = self.lock();
@@ -78,7 +78,7 @@ impl LogStatus {
         first
     }
 
-    /// A segment whose indexes the owner is to build again. Each is named once, until [`LogStatus::trust`].
+    /// A segment whose indexes the owner must rebuild. Each is returned once until [`LogStatus::index_rebuilt`].
     pub(crate) fn take_suspect_index(&self) -> Option<Offset> {
         if !self.has_suspects.load(Ordering::Acquire) {
             return None;
@@ -93,7 +93,7 @@ impl LogStatus {
         Some(*base)
     }
 
-    /// The indexes of a segment were built again.
+    /// The indexes of the segment were rebuilt.
     pub(crate) fn index_rebuilt(&self, base: Offset) {
         self.lock().remove(&base);
     }

@@ -1,6 +1,6 @@
-//! Reading integers off a file's bytes, none of which are to be trusted.
+//! Decoding of big-endian integers, and the checksum at the end of Brokkr's own files.
 
-/// What is left of some bytes. Every read is `None` past their end.
+/// Undecoded bytes. Each read returns `None` past the end.
 pub(crate) struct ByteReader<'a>(pub(crate) &'a [u8]);
 
 macro_rules! take {
@@ -17,13 +17,13 @@ impl ByteReader<'_> {
     take!(u8 -> u8, u16 -> u16, i16 -> i16, u32 -> u32, i32 -> i32, u64 -> u64, i64 -> i64);
 }
 
-/// Splits a file of ours, `body │ crc32 u32`, and checks it.
+/// The body of one of Brokkr's own files, `body │ crc32 u32`; `None` if its CRC-32 is wrong.
 pub(crate) fn verify_crc(bytes: &[u8]) -> Option<&[u8]> {
     let (body, crc) = bytes.split_last_chunk::<4>()?;
     (crc32fast::hash(body) == u32::from_be_bytes(*crc)).then_some(body)
 }
 
-/// Ends a file of ours with its checksum.
+/// Appends the CRC-32 to one of Brokkr's own files.
 pub(crate) fn append_crc(mut body: Vec<u8>) -> bytes::Bytes {
     let crc = crc32fast::hash(&body);
     body.extend_from_slice(&crc.to_be_bytes());

@@ -19,13 +19,13 @@ const MAGIC: &[u8; 4] = b"BKCP";
 
 const VERSION: u16 = 3;
 
-/// The oldest that is read.
+/// The oldest version that is decoded.
 const VERSION_MIN: u16 = 2;
 
-/// What `brokkr-checkpoint` holds.
+/// The content of `brokkr-checkpoint`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Checkpoint {
-    /// The broker epoch of the life that stopped cleanly, if one did.
+    /// After a clean stop, the broker epoch that stopped.
     pub(crate) stopped: Option<i64>,
     pub(crate) logs: BTreeMap<String, LogCheckpoint>,
 }

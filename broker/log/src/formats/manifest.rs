@@ -1,22 +1,23 @@
-//! What a log is made of, checksummed: a file of ours in the partition's folder, `brokkr-manifest`.
+//! `brokkr-manifest`, a file in each partition's folder: the segments of the log, checksummed.
 //!
 //! ```text
-//! "BKMF" │ version u16 = 4 │ topic_id 16 bytes │ partition i32 │ truncations u64 │ cut_to i64 │ cutting u8 (0 no, 1 the tail, 2 all) │ log_start i64 │ first_base i64
-//! │ rest i64 │ gaps u8 │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment ) │ epochs_crc u32 │ crc32 u32
+//! "BKMF" │ version u16 = 4 │ topic_id 16 bytes │ partition i32 │ truncations u64 │ truncated_to i64
+//!        │ pending_truncation u8 (0 none, 1 tail, 2 all) │ log_start i64 │ first_base i64 │ unlisted_base i64 │ gaps u8
+//!        │ sealed count u32 │ count × segment │ active u8 (0 or 1) │ active × ( segment ) │ epochs_crc u32 │ crc32 u32
 //! segment = base i64 │ next i64 │ size u64 │ first_timestamp i64 │ max_timestamp i64 │ max_timestamp_offset i64
 //!           │ created i64 │ first_crc u32 │ offset entries u32 │ time entries u32
 //! ```
-//! Before version 4 `gaps` is missing, and taken for 1; in version 2 a segment has no `first_crc`.
+//! Big-endian. Before version 4 `gaps` is absent and counts as 1; in version 2 a segment has no `first_crc`.
 //!
-//! It makes three things possible that Kafka's files alone don't:
-//! - a sealed segment that is missing or shorter, or another log's, is damage, not the end of the log (D2);
-//! - a truncation below the recorded recovery point is told from a loss: `truncations` counts them, and one that a crash
-//!   interrupted (`cutting`) is finished at the next start, so that old bytes never return behind new ones;
-//! - a start after a clean stop reads this file and no other.
+//! It adds what Kafka's files can't express:
+//! - a sealed segment that is missing, shorter, or of another log is damage, not the end of the log (D2);
+//! - a truncation below the recorded recovery point is not a loss: `truncations` counts them, and the next start
+//!   finishes one that a crash interrupted (`pending_truncation`), so old bytes never reappear behind new ones;
+//! - a start after a clean stop reads no segment.
 //!
-//! It is replaced atomically: after a segment was sealed and synced; BEFORE files are removed or cut. A log without one
-//! (written by Kafka) is scanned. `active` is what a clean stop left: all of it holds with
-//! the clean-shutdown marker, and that its bytes were durable without it too.
+//! It is replaced atomically: after a segment was sealed and synced, and BEFORE files are removed or truncated. A log
+//! without one (written by Kafka) is scanned. `active` is written by a clean stop: the segment was durable at that
+//! time, and together with the clean-shutdown marker nothing has changed since.
 
 use brokkr_types::{Offset, UnixMillis, Uuid};
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use crate::state::segment::{SegmentInfo, SegmentSummary};
 
 const MAGIC: &[u8; 4] = b"BKMF";
 const VERSION: u16 = 4;
-/// The oldest that is read.
+/// The oldest version that is decoded.
 const VERSION_MIN: u16 = 2;
 
 /// A truncation that may be unfinished.
@@ -38,32 +39,33 @@ const VERSION_MIN: u16 = 2;
 pub(crate) enum PendingTruncation {
     #[default]
     None,
-    /// What is at `truncated_to` and past it goes.
+    /// Batches at `truncated_to` and past it are removed.
     Tail,
-    /// Everything goes; the log begins at `truncated_to`, without producers or epochs.
+    /// Everything is removed; the log begins at `truncated_to`, without producers or epochs.
     All,
 }
 
 /// The manifest.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Manifest {
-    /// Whose log it is of.
+    /// The topic id of the log.
     pub(crate) topic_id: Uuid,
-    /// And of which partition; -1 in a folder that isn't named by one.
+    /// Its partition; -1 if the folder's name is not that of a partition.
     pub(crate) partition: i32,
-    /// Truncations so far. A recovery point recorded under fewer speaks of a log that was cut since.
+    /// How many times the log was truncated. A recovery point recorded at a lower count is from before a truncation.
     pub(crate) truncations: u64,
-    /// Where the last one cut.
+    /// The end of the last truncation.
     pub(crate) truncated_to: Offset,
-    /// Whether that one may be unfinished.
+    /// Whether the last truncation may be unfinished.
     pub(crate) pending_truncation: PendingTruncation,
     pub(crate) log_start: Offset,
-    /// The base of the oldest segment; files of older ones are leftovers.
+    /// The base offset of the oldest segment. Files of older segments are leftovers.
     pub(crate) first_base: Offset,
-    /// Where the first segment that is not listed begins. Behind a compacted one that is not where its batches end.
+    /// The base offset of the first segment that is not listed. After a compacted segment it is past the end of the
+    /// last listed batch.
     pub(crate) unlisted_base: Offset,
-    /// Whether offsets may be missing: the log was compacted, or copied from one that may have been. Without it a batch that does
-    /// not begin where the one before ends is damage.
+    /// Whether offsets may be missing: the log was compacted, or replicated from one that may have been. Otherwise a
+    /// batch that does not begin at the end of the one before is damage.
     pub(crate) gaps: bool,
     pub(crate) sealed: Vec<SegmentInfo>,
     pub(crate) active: Option<SegmentInfo>,
@@ -72,10 +74,11 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// The id of the log's topic, of which `partition.metadata` says `topic_id` (zero: nothing).
+    /// Checks that this is the manifest of the log in `folder`, whose `partition.metadata` has `topic_id` (zero:
+    /// unknown). Returns the log's topic id.
     ///
     /// # Errors
-    /// It is another log's manifest.
+    /// [`LogError::Malformed`] if it is the manifest of another log.
     pub(crate) fn check_identity(&self, folder: &str, topic_id: Uuid) -> Result<Uuid, LogError> {
         let partition = partition_of(folder);
         let known = |id: Uuid| !id.is_zero();
@@ -97,10 +100,10 @@ impl Manifest {
         Ok(if known(topic_id) { topic_id } else { self.topic_id })
     }
 
-    /// Whether it is at least as new as what was `recorded`, which is always written after it.
+    /// Checks that the manifest is not older than the checkpoint `recorded`, which is always written after it.
     ///
     /// # Errors
-    /// It is an older version of itself.
+    /// [`LogError::Malformed`] if it is older: a copy was put back.
     pub(crate) fn check_not_older(&self, folder: &str, recorded: &LogCheckpoint) -> Result<(), LogError> {
         if self.truncations >= recorded.truncations {
             return Ok(());
@@ -136,7 +139,7 @@ impl Manifest {
         append_crc(out)
     }
 
-    /// `None`: damaged, or of a later version.
+    /// `None` if it is damaged or of a later version.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut bytes = ByteReader(verify_crc(bytes)?.strip_prefix(MAGIC)?);
         let version = bytes.u16()?;

@@ -1,4 +1,4 @@
-//! How the files of a log directory are called.
+//! Names of the files in a log directory.
 
 use brokkr_types::Offset;
 
@@ -7,26 +7,26 @@ pub(crate) const INDEX: &str = "index";
 pub(crate) const TIME_INDEX: &str = "timeindex";
 pub(crate) const TXN_INDEX: &str = "txnindex";
 pub(crate) const SNAPSHOT: &str = "snapshot";
-/// Ours: the batches of the producers' windows that Kafka's snapshot leaves out.
+/// Brokkr's: the batches of producers' windows that Kafka's snapshot does not have.
 pub(crate) const WINDOW: &str = "window";
-/// What a file that waits to be removed ends in.
+/// Suffix of a file that is to be removed.
 pub(crate) const DELETED: &str = "deleted";
-/// What a compaction that was interrupted left.
+/// Suffix of a segment that an interrupted compaction left.
 pub(crate) const CLEANED: &str = "cleaned";
-/// A compacted segment that is about to take its place (Apache Kafka's cleaner).
+/// Suffix of a compacted segment that Kafka's cleaner is about to put in place.
 pub(crate) const SWAP: &str = "swap";
-/// What a scratch file ends in.
+/// Suffix of a file that is renamed once it is complete.
 pub(crate) const TMP: &str = "tmp";
 
-/// What the folder of a deleted partition ends in.
+/// Suffix of the folder of a deleted partition.
 pub(crate) const DELETE_FOLDER: &str = "-delete";
 
-/// What the folder of a log that belongs to no partition ends in.
+/// Suffix of the folder of a log that belongs to no partition.
 pub(crate) const STRAY_FOLDER: &str = "-stray";
-/// The longest name that a file system takes.
+/// The longest file name that common file systems allow, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
-/// The name that a partition's folder gets with a suffix of Kafka's: `TOPIC-N.UNIQUEID-suffix`, the topic clipped.
+/// A partition's folder name with one of Kafka's suffixes: `TOPIC-N.UNIQUEID-suffix`. The topic is shortened to fit.
 pub(crate) fn folder_with_suffix(folder: &str, unique: u128, suffix: &str) -> String {
     let (topic, partition) = match folder.rsplit_once('-') {
         Some((topic, partition)) => (topic, format!("-{partition}")),
@@ -40,7 +40,7 @@ pub(crate) fn folder_with_suffix(folder: &str, unique: u128, suffix: &str) -> St
 
 pub(crate) const EPOCHS: &str = "leader-epoch-checkpoint";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
-/// Ours: what the log is made of, checksummed.
+/// Brokkr's: the segments of the log, checksummed.
 pub(crate) const MANIFEST: &str = "brokkr-manifest";
 
 /// The path of a segment's file in the log directory.
@@ -48,7 +48,7 @@ pub(crate) fn path(folder: &str, offset: Offset, suffix: &str) -> String {
     format!("{folder}/{:020}.{suffix}", offset.0)
 }
 
-/// The offset and suffix of a file that is named by an offset.
+/// The offset and suffix of a file name that begins with an offset.
 pub(crate) fn parse(name: &str) -> Option<(Offset, &str)> {
     let (digits, suffix) = name.split_once('.')?;
     if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -57,31 +57,31 @@ pub(crate) fn parse(name: &str) -> Option<(Offset, &str)> {
     Some((Offset(digits.parse().ok()?), suffix))
 }
 
-/// Whether it is a file that we or Kafka left over: written under another name, marked as deleted, or of a compaction that was
-/// interrupted. What somebody else put there is not ours to remove.
+/// Whether Brokkr or Kafka left this file: a temporary file, one marked as deleted, or one of an interrupted
+/// compaction. Files with other names are never removed.
 pub(crate) fn is_leftover(name: &str) -> bool {
-    const OF_A_SEGMENT: [&str; 6] = [LOG, INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT, WINDOW];
-    const WHOLE: [&str; 4] = [EPOCHS, PARTITION_METADATA, MANIFEST, "quorum-state"];
+    const SEGMENT_SUFFIXES: [&str; 6] = [LOG, INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT, WINDOW];
+    const FOLDER_FILES: [&str; 4] = [EPOCHS, PARTITION_METADATA, MANIFEST, "quorum-state"];
     let Some((rest, suffix)) = name.rsplit_once('.') else {
         return false;
     };
-    let of_a_segment = parse(rest).is_some_and(|(_, suffix)| OF_A_SEGMENT.contains(&suffix));
-    // OFFSET-EPOCH.checkpoint
+    let of_a_segment = parse(rest).is_some_and(|(_, suffix)| SEGMENT_SUFFIXES.contains(&suffix));
+    // A snapshot of the metadata log: `OFFSET-EPOCH.checkpoint`.
     let of_metadata = rest.split_once('-').is_some_and(|(offset, rest)| {
         let epoch = rest.strip_suffix(".checkpoint").unwrap_or("");
         let digits = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
         digits(offset, 20) && digits(epoch, 10)
     });
     match suffix {
-        // A segment's log is never written under another name.
-        TMP => WHOLE.contains(&rest) || of_metadata || of_a_segment && !rest.ends_with(".log"),
+        // A `.log` file is never written under a temporary name.
+        TMP => FOLDER_FILES.contains(&rest) || of_metadata || of_a_segment && !rest.ends_with(".log"),
         DELETED => of_a_segment || of_metadata,
         CLEANED => of_a_segment,
         _ => false,
     }
 }
 
-/// Whether a folder waits to be removed: named so by [`folder_with_suffix`], or by Kafka.
+/// Whether a folder is to be removed: renamed by [`folder_with_suffix`], or by Kafka.
 pub(crate) fn is_deleted_folder(name: &str) -> bool {
     let unique = name
         .strip_suffix(DELETE_FOLDER)

@@ -1,4 +1,4 @@
-//! Producer state on disk: Kafka's snapshot, and beside it what Kafka's leaves out.
+//! Producer state on disk: Kafka's snapshot file, and beside it Brokkr's window file.
 //!
 //! ```text
 //! <offset>.snapshot  version i16 = 1 │ crc u32 (CRC-32C of the rest) │ count i32 │ count × (
@@ -9,9 +9,9 @@
 //!                        last_sequence i32 │ last_offset i64 │ offset_delta i32 │ timestamp i64 ) )
 //!                    │ crc32 u32
 //! ```
-//! Big-endian. A snapshot holds the state before `<offset>`. Kafka keeps one batch for each producer; the client may send
-//! any of the last five again (P1), so the older four stand in the window file. It names the snapshot it belongs to by
-//! its CRC: a window of another life is as good as none. Without one the log is replayed from further back.
+//! Big-endian. A snapshot holds the state before `<offset>`. Kafka keeps one batch for each producer, but a client
+//! may retry any of the last five (P1), so the window file has the older four. It names its snapshot by the CRC: with
+//! another window, or without one, the log is replayed from further back.
 
 use brokkr_types::{Instant, Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ const ENTRIES_AT: usize = 6;
 const WINDOW_MAGIC: &[u8; 4] = b"BKWN";
 const WINDOW_VERSION: u16 = 1;
 
-/// A snapshot and its window, ready to be written.
+/// A snapshot file and its window file, encoded.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotFiles {
     pub(crate) offset: Offset,
@@ -33,7 +33,7 @@ pub(crate) struct SnapshotFiles {
     pub(crate) window: Bytes,
 }
 
-/// Both files of this state.
+/// Encodes the state of `producers` at `offset`.
 pub(crate) fn encode(offset: Offset, producers: &Producers) -> SnapshotFiles {
     let mut out = Vec::with_capacity(ENTRIES_AT + 4 + producers.len() * 46);
     out.extend_from_slice(&SNAPSHOT_VERSION.to_be_bytes());
@@ -83,16 +83,16 @@ fn encode_window(snapshot_crc: u32, producers: &Producers) -> Bytes {
     append_crc(out)
 }
 
-/// What a snapshot says.
+/// A decoded snapshot.
 #[derive(Debug)]
 pub(crate) struct DecodedSnapshot {
     pub(crate) producers: Producers,
-    /// Whether the whole window is there, or only each producer's last batch.
+    /// Whether the windows are complete; otherwise they have only each producer's last batch.
     pub(crate) whole: bool,
 }
 
-/// Reads a snapshot and, where there is one, its window. `None`: the snapshot is damaged. Whoever it knows was last seen
-/// at `now`.
+/// Decodes a snapshot and its window, if there is one. `None` if the snapshot is damaged. Producers count as last
+/// seen at `now`.
 pub(crate) fn decode(snapshot: &[u8], window: Option<&[u8]>, now: Instant) -> Option<DecodedSnapshot> {
     let mut bytes = ByteReader(snapshot);
     let (version, crc) = (bytes.i16()?, bytes.u32()?);

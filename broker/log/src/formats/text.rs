@@ -1,4 +1,4 @@
-//! The text files of a log directory and of a partition's folder, as Kafka writes and reads them.
+//! Kafka's text files in a log directory and in a partition's folder.
 //!
 //! ```text
 //! leader-epoch-checkpoint            "0\n" count "\n" ( epoch " " start_offset "\n" )*
@@ -9,7 +9,8 @@
 //! .kafka_cleanshutdown               {"version":0,"brokerEpoch":7}
 //! meta.properties                    Java properties: version=1, cluster.id, node.id, directory.id
 //! ```
-//! None of them has a checksum. What recovery must be able to trust is written beside them in a file that has one.
+//! None of them has a checksum. What recovery depends on is also in `brokkr-manifest` or `brokkr-checkpoint`, which
+//! have one.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use brokkr_types::{LeaderEpoch, NodeId, Offset, Uuid};
 
 use crate::state::epochs::{EpochStart, LeaderEpochs};
 
-/// `leader-epoch-checkpoint`.
+/// Encodes `leader-epoch-checkpoint`.
 pub(crate) fn encode_epochs(epochs: &LeaderEpochs) -> String {
     let mut out = format!("0\n{}\n", epochs.entries().len());
     for entry in epochs.entries() {
@@ -26,7 +27,7 @@ pub(crate) fn encode_epochs(epochs: &LeaderEpochs) -> String {
     out
 }
 
-/// Reads `leader-epoch-checkpoint`; what is wrong with it otherwise.
+/// Decodes `leader-epoch-checkpoint`. The error is a description.
 pub(crate) fn decode_epochs(text: &[u8]) -> Result<LeaderEpochs, String> {
     let entries = decode_lines(text, |words| {
         let &[epoch, start] = words else { return None };
@@ -39,7 +40,7 @@ pub(crate) fn decode_epochs(text: &[u8]) -> Result<LeaderEpochs, String> {
     Ok(LeaderEpochs::new(entries))
 }
 
-/// The lines of a checkpoint of version 0, each made a `T` of its words.
+/// The entries of a checkpoint file of version 0; `line` decodes the words of one.
 fn decode_lines<T>(text: &[u8], line: impl Fn(&[&str]) -> Option<T>) -> Result<Vec<T>, String> {
     let text = std::str::from_utf8(text).map_err(|e| e.to_string())?;
     let mut lines = text.lines();
@@ -63,12 +64,12 @@ fn decode_lines<T>(text: &[u8], line: impl Fn(&[&str]) -> Option<T>) -> Result<V
     }
 }
 
-/// `partition.metadata`.
+/// Encodes `partition.metadata`.
 pub(crate) fn encode_partition_metadata(topic_id: Uuid) -> String {
     format!("version: 0\ntopic_id: {topic_id}")
 }
 
-/// Reads `partition.metadata`.
+/// Decodes `partition.metadata`. The error is a description.
 pub(crate) fn decode_partition_metadata(text: &[u8]) -> Result<Uuid, String> {
     let text = std::str::from_utf8(text).map_err(|e| e.to_string())?;
     let mut lines = text.lines();
@@ -88,7 +89,7 @@ pub(crate) fn decode_partition_metadata(text: &[u8]) -> Result<Uuid, String> {
     }
 }
 
-/// A checkpoint of offsets by partition. The keys are folders, `topic-3`.
+/// Encodes a checkpoint of an offset for each partition. The keys are folders, `topic-3`.
 pub(crate) fn encode_offsets(offsets: &BTreeMap<String, Offset>) -> String {
     let lines: Vec<String> = offsets
         .iter()
@@ -99,7 +100,7 @@ pub(crate) fn encode_offsets(offsets: &BTreeMap<String, Offset>) -> String {
     format!("0\n{}\n{}", lines.len(), lines.concat())
 }
 
-/// Reads a checkpoint of offsets by partition.
+/// Decodes a checkpoint of an offset for each partition. The error is a description.
 pub(crate) fn decode_offsets(text: &[u8]) -> Result<BTreeMap<String, Offset>, String> {
     let entries = decode_lines(text, |words| {
         let &[topic, partition, offset] = words else {
@@ -111,24 +112,24 @@ pub(crate) fn decode_offsets(text: &[u8]) -> Result<BTreeMap<String, Offset>, St
     Ok(entries.into_iter().collect())
 }
 
-/// The topic and partition that a folder is of.
+/// The topic and partition of a folder name.
 pub fn split_folder(folder: &str) -> Option<(&str, i32)> {
     let (topic, partition) = folder.rsplit_once('-')?;
     let digits = !partition.is_empty() && partition.bytes().all(|b| b.is_ascii_digit());
     (digits && !topic.is_empty()).then(|| Some((topic, partition.parse().ok()?)))?
 }
 
-/// The number of the partition that a folder is of; -1 in a folder that isn't named by one.
+/// The partition of a folder name; -1 if it is not that of a partition.
 pub(crate) fn partition_of(folder: &str) -> i32 {
     split_folder(folder).map_or(-1, |(_, partition)| partition)
 }
 
-/// `.kafka_cleanshutdown`.
+/// Encodes `.kafka_cleanshutdown`.
 pub(crate) fn encode_clean_shutdown(broker_epoch: i64) -> String {
     format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}")
 }
 
-/// Reads the broker epoch off `.kafka_cleanshutdown`; Kafka before 3.9 left it empty.
+/// The broker epoch in `.kafka_cleanshutdown`. Kafka before 3.9 wrote an empty file.
 pub(crate) fn decode_clean_shutdown(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     let (_, rest) = text.split_once("\"brokerEpoch\"")?;
@@ -139,19 +140,19 @@ pub(crate) fn decode_clean_shutdown(text: &[u8]) -> Option<i64> {
     value[..end].parse().ok()
 }
 
-/// `meta.properties`: whose directory it is.
+/// `meta.properties`: the cluster, node and directory ids.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MetaProperties {
-    /// The cluster, as its id is written.
+    /// The cluster id.
     pub cluster_id: String,
-    /// The node.
+    /// The node id.
     pub node_id: NodeId,
-    /// The directory itself; none if Kafka before 3.7 wrote it.
+    /// The directory id; absent if Kafka before 3.7 wrote the file.
     pub directory_id: Option<Uuid>,
 }
 
 impl MetaProperties {
-    /// The file, in version 1.
+    /// Encodes the file, in version 1.
     pub fn encode(&self) -> String {
         let mut out = String::from("#\n");
         out.push_str(&format!("cluster.id={}\n", self.cluster_id));
@@ -162,10 +163,10 @@ impl MetaProperties {
         out
     }
 
-    /// Reads the file; what is wrong with it otherwise.
+    /// Decodes the file.
     ///
     /// # Errors
-    /// A sentence.
+    /// A description of the malformed field.
     pub fn decode(text: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(text).map_err(|e| e.to_string())?;
         let mut fields: BTreeMap<&str, &str> = BTreeMap::new();

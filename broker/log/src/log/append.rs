@@ -1,8 +1,8 @@
-//! Staging: a batch is judged, gets its offset and waits for the next write. Nothing here waits for the disk.
+//! Staging: a batch is checked, gets its offset and is queued for the next write. Never waits for the disk.
 //!
-//! Everything that staging changes (the tip, the producers, the epochs) can be taken back, batch by batch from the end, until
-//! the batch may be acknowledged: a write that fails leaves no trace (P10), and its offsets, which nobody was shown, are
-//! given out again.
+//! Everything that staging changes (segment, producers, leader epochs) can be undone, batch by batch from the end,
+//! until the batch may be acknowledged. So a failed write leaves no trace (P10), and its offsets, which no client has
+//! seen, are assigned again.
 
 use std::collections::VecDeque;
 
@@ -17,34 +17,35 @@ use crate::state::control::{BatchKind, batch_kind};
 use crate::state::producers::ProducerChecks;
 use crate::state::segment::SegmentBuilder;
 
-/// What became of a batch. It may be acknowledged once [`crate::AckableOffset`] is past `last_offset`, also when it is a
-/// duplicate: the batch it repeats may itself be on its way (P9). If [`crate::Event::Failed`] comes first, it is gone.
+/// The result of an append. The batch may be acknowledged once [`crate::AckableOffset`] is past `last_offset`; a
+/// duplicate too, as its original may still be in flight (P9). If [`crate::Event::Failed`] comes first, the batch was
+/// not appended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AppendInfo {
-    /// The offset of its first record; of a duplicate, the one it was given the first time.
+    /// The batch's first offset; of a duplicate, the original's.
     pub base_offset: Offset,
-    /// The offset of its last record.
+    /// The batch's last offset.
     pub last_offset: Offset,
-    /// Whether it was here already.
+    /// Whether it is a duplicate.
     pub duplicate: bool,
-    /// Its largest timestamp; of a duplicate, as it was the first time.
+    /// The largest timestamp; of a duplicate, the original's.
     pub max_timestamp: UnixMillis,
-    /// Where the log starts.
+    /// The log start offset.
     pub log_start: Offset,
 }
 
 impl<E: Env> Log<E> {
-    /// Whether there is room for another batch. Who appends all the same is not stopped, but the memory is then not
-    /// bounded by [`STAGED_BYTES_MAX`].
+    /// Whether there is room for another batch. Appending anyway succeeds, but then [`STAGED_BYTES_MAX`] does not
+    /// bound memory.
     pub fn can_stage(&self) -> bool {
         self.pipeline.staged_bytes < STAGED_BYTES_MAX && self.pipeline.staged_batches < STAGED_BATCHES_MAX
     }
 
-    /// Stages a validated batch at the log's end, as the leader of `epoch`. Its bytes are kept, not copied. `now` is what
-    /// producers expire by, `wall` what a segment without timestamps ages by.
+    /// Stages a validated batch at the log end offset, as the leader of `epoch`. Keeps its bytes without a copy.
+    /// `now` is for the expiration of producers, `wall` for the age of a segment without timestamps.
     ///
     /// # Errors
-    /// Nothing changed then.
+    /// The log is unchanged.
     pub fn append(
         &mut self,
         batch: &Batch,
@@ -62,11 +63,11 @@ impl<E: Env> Log<E> {
         self.stage(batch, header, checks, now, wall)
     }
 
-    /// Stages a batch that a leader has given its offset and epoch, as a follower. Offsets may be missing before it, if [`Log::allow_gaps`]
-    /// said so.
+    /// Stages a batch that has its offset and leader epoch from the leader, as a follower. Offsets may be missing
+    /// before it only after [`Log::allow_gaps`].
     ///
     /// # Errors
-    /// Nothing changed then.
+    /// The log is unchanged.
     pub fn append_replicated(
         &mut self,
         batch: &Batch,
@@ -100,25 +101,25 @@ impl<E: Env> Log<E> {
             true => batch_kind(batch)?,
             false => BatchKind::Other,
         };
-        let repeated = match kind {
+        let duplicate_of = match kind {
             BatchKind::Data => self.producers.check(&header, None, checks)?,
             BatchKind::EndTxn(marker) => self.producers.check(&header, Some(marker), checks)?,
             BatchKind::Other => None,
         };
-        if let Some(first) = repeated {
+        if let Some(original) = duplicate_of {
             brokkr_types::reached!("a duplicate in the producer's window");
-            if first.last_offset >= self.ackable().offset() {
+            if original.last_offset >= self.ackable().offset() {
                 brokkr_types::reached!("a duplicate before its original was durable");
             }
             return Ok(AppendInfo {
-                base_offset: first.first_offset(),
-                last_offset: first.last_offset,
+                base_offset: original.first_offset(),
+                last_offset: original.last_offset,
                 duplicate: true,
-                max_timestamp: first.timestamp,
+                max_timestamp: original.timestamp,
                 log_start: self.log_start,
             });
         }
-        self.put(batch, header, kind, now, wall);
+        self.stage_checked(batch, header, kind, now, wall);
         Ok(AppendInfo {
             base_offset: header.base_offset,
             last_offset: header.last_offset(),
@@ -128,7 +129,14 @@ impl<E: Env> Log<E> {
         })
     }
 
-    fn put(&mut self, batch: &Batch, header: BatchHeader, kind: BatchKind, now: Instant, wall: UnixMillis) {
+    fn stage_checked(
+        &mut self,
+        batch: &Batch,
+        header: BatchHeader,
+        kind: BatchKind,
+        now: Instant,
+        wall: UnixMillis,
+    ) {
         let mut undo = StagedUndo {
             base: header.base_offset,
             builder: self.builder,
@@ -141,10 +149,11 @@ impl<E: Env> Log<E> {
             } else {
                 brokkr_types::reached!("a segment rolled by size or time");
             }
-            // BEFORE the producers change: the new segment's snapshot is their state at its begin.
-            // Where the log ends, also before a gap: so recovery knows that no segment is missing between the two.
-            let nearest = header.last_offset().plus(-i64::from(i32::MAX));
-            self.stage_roll(self.log_end().max(nearest), wall);
+            // BEFORE the producers change: the new segment's snapshot is their state at its base offset.
+            // The base is the log end offset, even before a gap, so that recovery can tell that no segment is missing
+            // between the two.
+            let base_min = header.last_offset().plus(-i64::from(i32::MAX));
+            self.stage_roll(self.log_end().max(base_min), wall);
         }
         undo.producer = match kind {
             BatchKind::Data => Some(self.producers.apply(&header, None, now)),
@@ -177,16 +186,16 @@ impl<E: Env> Log<E> {
         self.pipeline.staged_batches += 1;
     }
 
-    /// Forgets some, where there are too many.
+    /// Removes producers, if the log exceeds its share of the budget.
     pub(crate) fn enforce_producer_budget(&mut self) {
-        let above = self.producer_budget.set(self.producers.len());
-        if above > 0 {
-            self.producers.forget(above);
-            self.producer_budget.set(self.producers.len());
+        let excess = self.producer_budget.set_count(self.producers.len());
+        if excess > 0 {
+            self.producers.remove_oldest(excess);
+            self.producer_budget.set_count(self.producers.len());
         }
     }
 
-    /// Takes back what is staged at `from` and past it, the last first.
+    /// Undoes the batches at `from` and past it, the last one first.
     pub(crate) fn undo_from(&mut self, from: Offset) {
         while self.undo.back().is_some_and(|u| u.base >= from) {
             let undo = self.undo.pop_back().expect("there is one");
@@ -201,7 +210,7 @@ impl<E: Env> Log<E> {
         self.view = None;
     }
 
-    /// Stages the begin of a segment without a batch for it.
+    /// Stages a roll without a batch.
     pub(crate) fn stage_empty_roll(&mut self, wall: UnixMillis) {
         let base = self.log_end();
         self.undo.push_back(StagedUndo {
@@ -213,7 +222,7 @@ impl<E: Env> Log<E> {
         self.stage_roll(base, wall);
     }
 
-    /// A new segment began at `tip`: what is taken back from now on goes back to there and no further.
+    /// A new segment was created: undoing a batch from now on stays in it, as the file exists.
     pub(crate) fn keep_undo_within(&mut self, builder: &SegmentBuilder) {
         for undo in self.undo.iter_mut().filter(|u| u.base >= builder.summary.base) {
             if undo.builder.summary.base < builder.summary.base {
@@ -222,7 +231,7 @@ impl<E: Env> Log<E> {
         }
     }
 
-    /// What may be acknowledged is not taken back any more.
+    /// Batches before `ackable` can't be undone any more.
     pub(crate) fn drop_undo_below(&mut self, ackable: Offset) {
         while self.undo.front().is_some_and(|u| u.base < ackable) {
             self.undo.pop_front();

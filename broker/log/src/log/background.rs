@@ -1,5 +1,5 @@
-//! What a log does on the disk beside appending, one job at a time: sealed segments are completed and listed, leader epochs
-//! persisted, full index tails written. No acknowledgement waits for any of it; the manifest does.
+//! Background work on the disk, one job at a time: completing and listing sealed segments, writing leader epochs and
+//! index entries. Acknowledgements don't wait for it; the manifest does.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,14 +25,14 @@ use crate::state::segment::Segment;
 const INDEX_TAIL_MAX: usize = 128;
 
 impl<E: Env> Log<E> {
-    /// The end of what is durable: only this may be recorded (P13). Recovery walks over the headers of every segment that
-    /// is not listed, whatever was recorded, so that epochs and producers need not be on the disk yet.
+    /// The offset that may be recorded: the durable end (P13). Leader epochs and producers need not be on disk up to
+    /// there, as recovery scans every segment that the manifest doesn't list.
     pub fn recovery_point(&self) -> Offset {
         self.durable_end
     }
 
     pub(crate) fn begin_background(&mut self) -> bool {
-        // Nor while a segment rolls: what a job wrote of the active segment would be booked to the next one.
+        // Not while a segment rolls: index entries written meanwhile would count for the next segment.
         if self.background.is_busy() || self.background.stalled || self.pipeline.is_rolling() {
             return false;
         }
@@ -60,8 +60,8 @@ impl<E: Env> Log<E> {
         true
     }
 
-    /// Builds the indexes of a sealed segment again that a reader found wrong. Those of the active one wait until it is sealed,
-    /// and are walked around until then.
+    /// Rebuilds the indexes of a sealed segment that a reader reported. Those of the active segment wait until it is
+    /// sealed; reads do without them.
     fn begin_rebuild(&mut self) -> bool {
         let Some(base) = self.shared.status.take_suspect_index() else {
             return false;
@@ -97,7 +97,7 @@ impl<E: Env> Log<E> {
                 self.shared.status.index_rebuilt(base);
                 self.view = None;
             }
-            // Not tried again before a restart: readers walk around it.
+            // Not retried before a restart: reads do without the index.
             Err(error) => {
                 let what = format_args!("{} {base}: {error}", self.folder());
                 let error_log = &self.shared.dir.error_log;
@@ -130,8 +130,8 @@ impl<E: Env> Log<E> {
         true
     }
 
-    /// The manifest as it should be now, without an active segment, and without one that is not listed yet: recovery still
-    /// has to look into that, for the leader epochs and producers that are nowhere else.
+    /// The current manifest, without the active segment and without a sealed one that is not complete: recovery must
+    /// scan those for leader epochs and producers.
     pub(crate) fn manifest(&self) -> Manifest {
         let listed = self.sealed.len() - usize::from(self.background.seal.is_some());
         Manifest {
@@ -199,7 +199,7 @@ impl<E: Env> Log<E> {
         }
     }
 
-    /// Nothing was lost: all of it is still in memory. If a roll waits for it, that fails.
+    /// Nothing is lost: the data is still in memory. A roll that waits for the job fails.
     fn background_failed(&mut self, job: &BackgroundJob, error: Error) {
         let kind = match job {
             BackgroundJob::Seal(_) => "a sealed segment not listed; tried again after the next write",
@@ -220,7 +220,7 @@ impl<E: Env> Log<E> {
     }
 }
 
-/// What completes a sealed segment.
+/// The input of [`seal`].
 struct SealInput {
     segment: Segment,
     next_base: Offset,
@@ -230,7 +230,7 @@ struct SealInput {
     manifest: Bytes,
 }
 
-/// Steps 3 and 4 of a roll. Can be repeated.
+/// Completes a sealed segment: steps 3 and 4 of a roll. May be repeated.
 async fn seal<E: Env>(shared: Arc<LogShared<E>>, sealing: SealInput) -> Result<()> {
     let offset = sealing.snapshot.offset;
     write_tails(Arc::clone(&shared), sealing.segment, true).await?;
@@ -240,7 +240,7 @@ async fn seal<E: Env>(shared: Arc<LogShared<E>>, sealing: SealInput) -> Result<(
     if let Some(loose) = sealing.clean_stop_snapshot.filter(|loose| *loose != offset) {
         remove_snapshot(&shared, loose).await?;
     }
-    // Last: recovery doesn't look into what is listed.
+    // Last: recovery does not scan a segment that is listed.
     replace(&shared, names::MANIFEST, sealing.manifest).await
 }
 

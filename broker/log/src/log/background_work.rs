@@ -11,13 +11,13 @@ use crate::state::segment::Segment;
 
 pub(crate) struct BackgroundWork {
     pub(crate) job: Option<(BackgroundJob, InFlight<Result<()>>)>,
-    /// Indexes that are built again.
+    /// The rebuild of a segment's indexes, with its base offset.
     pub(crate) rebuilding: Option<InFlight<(Offset, std::result::Result<Segment, LogError>)>>,
-    /// The segment that was sealed last, while the manifest doesn't list it.
+    /// The last sealed segment, until the manifest lists it.
     pub(crate) seal: Option<SealPlan>,
-    /// What `leader-epoch-checkpoint` says.
+    /// The content of `leader-epoch-checkpoint`.
     pub(crate) persisted_epochs: LeaderEpochs,
-    /// The last job failed; none is begun before a write has succeeded.
+    /// Whether the last job failed. The next one waits for a successful write.
     pub(crate) stalled: bool,
 }
 

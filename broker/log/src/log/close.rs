@@ -14,7 +14,7 @@ use crate::log::Log;
 use crate::state::log_checkpoint::LogCheckpoint;
 
 impl<E: Env> Log<E> {
-    /// What to record of it, checksummed, so that recovery trusts it: see [`crate::checkpoint`].
+    /// The checkpoint to record for this log: see [`crate::checkpoint`].
     pub fn checkpoint(&self) -> LogCheckpoint {
         let summary = &self.active.summary;
         let is_durable = summary.first_crc != 0 && self.durable_end > summary.base;
@@ -28,12 +28,11 @@ impl<E: Env> Log<E> {
         }
     }
 
-    /// Ends the log cleanly: all that is staged is written, everything synced, and what the next start needs to read is
-    /// written down. Once the caller has recorded the checkpoint that this returns and written the clean-shutdown marker, the
-    /// next start scans nothing.
+    /// Closes the log cleanly: writes everything staged, syncs, and writes what the next start reads. Once the caller
+    /// has recorded the returned checkpoint and written the clean-shutdown marker, the next start scans nothing.
     ///
     /// # Errors
-    /// Then the stop is not a clean one, and the marker must not be written.
+    /// The stop is not clean: the marker must not be written.
     pub async fn close(mut self) -> Result<LogCheckpoint, LogError> {
         self.settle().await?;
         self.complete_seal().await?;

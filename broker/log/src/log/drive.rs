@@ -1,17 +1,18 @@
-//! Group commit: what is staged goes to the disk, and what came of it is told.
+//! Group commit: writing and syncing what is staged, and reporting the outcome.
 //!
-//! At most one write, one sync, one roll and one background job are in flight; all are held here, so that the future of
-//! [`Log::next_event`] may be dropped at any time and nothing is lost. Whenever no write is in flight everything staged for
-//! the active segment goes out as one vectored write; beside a sync only if it is worth one. Whenever no sync is in flight and something is written or on its way
-//! that none covers, one is submitted behind it; it begins when that write has ended, without a round trip through here, and
-//! the next write runs beside it.
+//! At most one write, one sync, one roll and one background job are in flight. All are held in the log, so the future
+//! of [`Log::next_event`] may be dropped at any time. When no write is in flight, everything staged for the active
+//! segment goes out as one vectored write; while a sync is in flight only if it is large enough. When no sync is in
+//! flight and a write is not covered by one, a sync is submitted behind it: it begins when that write ends, without a
+//! round trip through the owner, and the next write runs beside it.
 //!
 //! ```text
 //! write 1 ──── write 2 ──── write 3 ────
 //!        sync 1 ────── sync 2 ───────────      sync 2 covers writes 2 and 3 if it was submitted behind both
 //! ```
-//! A failed write is cut off again by the file; everything staged from it on is taken back and reported. A failed sync, or
-//! anything else that poisoned the directory, takes back all that was not acknowledged, and nothing is appended any more.
+//! A failed write is cut off by the file; everything staged from it on is undone and reported. A failed sync, or
+//! anything else that poisons the directory, undoes all that was not acknowledged, and the log accepts no more
+//! appends.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -29,17 +30,17 @@ use crate::log::pipeline::{Event, InFlight, SyncInFlight};
 use crate::log::staged::{QUEUE_CAPACITY_KEPT, WriteGroup};
 use crate::state::ackable::AckableOffset;
 
-/// How long a sync waits that the machine had no descriptor for.
+/// Delay before a sync is retried that failed for lack of a file descriptor.
 const SYNC_PAUSE: Duration = Duration::from_millis(100);
 
 impl<E: Env> Log<E> {
-    /// The next thing to know; pends for ever while there is nothing to do. Drives everything that this log does on the
-    /// disk, so its owner polls it whenever it waits. Cancel-safe.
+    /// The next event; pending while there is none. Drives all disk operations of this log, so its owner polls it
+    /// whenever it waits. Cancel-safe.
     pub async fn next_event(&mut self) -> Event {
         poll_fn(|cx| {
             loop {
                 let mut progressed = self.poll_in_flight(cx);
-                // BEFORE the owner hears of it: the disk has work while the owner has.
+                // BEFORE the event is returned, so that the disk works while the owner handles it.
                 progressed |= self.begin();
                 if let Some(event) = self.pipeline.events.pop_front() {
                     return Poll::Ready(event);
@@ -52,7 +53,7 @@ impl<E: Env> Log<E> {
         .await
     }
 
-    /// Waits until nothing is in flight. What there is to tell is told by the next [`Log::next_event`].
+    /// Waits until nothing is in flight. Events stay queued for [`Log::next_event`].
     pub(crate) async fn quiesce(&mut self) {
         poll_fn(|cx| {
             loop {
@@ -68,7 +69,7 @@ impl<E: Env> Log<E> {
         .await;
     }
 
-    /// Begins what can begin. Whether anything did.
+    /// Starts the operations that can start. Returns whether any did.
     fn begin(&mut self) -> bool {
         if self.pipeline.broken.is_some() {
             return false;
@@ -116,7 +117,7 @@ impl<E: Env> Log<E> {
             return false;
         }
         if self.background.seal.is_some() {
-            // The segment before this one is not listed yet: a disk that was full may have room by now.
+            // The segment before is not listed yet. A disk that was full then may have space now.
             return self.begin_seal();
         }
         let group = self.pipeline.groups.front_mut().expect("the caller looked");
@@ -168,7 +169,7 @@ impl<E: Env> Log<E> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
-        // Where nothing waits for this write's end but the sync behind it, that sync's end is news enough.
+        // If only the sync behind this write waits for its end, the wakeup by that sync suffices.
         let end_is_awaited =
             self.pipeline.syncing.is_none() || self.pipeline.should_write_beside_sync() || !self.can_stage();
         let Some((handle, group)) = &mut self.pipeline.writing else {
@@ -178,7 +179,8 @@ impl<E: Env> Log<E> {
             .pipeline
             .syncing
             .as_ref()
-            // One that is refused because the write failed ends first, before the file is cut back: then the write is waited for.
+            // A sync that was refused because the write failed ends before the file is cut back; then the write must
+            // wake the task.
             .is_some_and(|s| s.end >= group.summary.next && s.ended.is_none());
         let mut noop = Context::from_waker(Waker::noop());
         let cx = if covered && !end_is_awaited { &mut noop } else { cx };
@@ -219,7 +221,7 @@ impl<E: Env> Log<E> {
             (syncing.ended, ended_now) = (Some(result), true);
         }
         if syncing.end > self.active.summary.next {
-            // The end of a write before it was not seen here yet; it is there to be seen.
+            // The end of the write before this sync is ready, but was not polled yet.
             return ended_now;
         }
         let mut syncing = self.pipeline.syncing.take().expect("it was just polled");
@@ -231,7 +233,7 @@ impl<E: Env> Log<E> {
                 self.shared.dir.syncs.record(took);
                 self.on_durable(&proof, syncing.end, syncing.position);
             }
-            // What was written is written, and so it stays.
+            // The written bytes stay valid; only the sync is retried.
             Err(error) if error.kind() == ErrorKind::Resources => self.pause_syncs(&error),
             Err(error) => self.fail(self.ackable.offset(), error),
         }
@@ -256,7 +258,7 @@ impl<E: Env> Log<E> {
         true
     }
 
-    /// Takes a proof that the active file is durable up to `position`, where `end` stands.
+    /// Takes the proof that the active file is durable up to `position`, which is the position of offset `end`.
     pub(crate) fn on_durable(&mut self, proof: &Durable, end: Offset, position: u64) {
         let ackable = AckableOffset::from_proof(proof, &self.file, position, end);
         self.durable_end = end;
@@ -318,12 +320,13 @@ impl<E: Env> Log<E> {
         true
     }
 
-    /// Takes back everything at `from` and past it. If the directory is poisoned, all that was not acknowledged, for good.
+    /// Undoes everything at `from` and past it. If the directory is poisoned: everything that was not acknowledged,
+    /// and the log stays broken.
     pub(crate) fn fail(&mut self, from: Offset, error: Error) {
         let poisoned = self.shared.dir.dir.poisoned();
         let for_good = poisoned.is_some() || error.kind() == ErrorKind::Gone;
         let from = if for_good { self.ackable.offset() } else { from };
-        // Not logged here: whoever gets the event does, and a full disk fails often.
+        // Not logged here, as the receiver of the event logs it, and a full disk fails often.
         self.undo_from(from);
         let pipeline = &mut self.pipeline;
         pipeline.groups.clear();
@@ -338,7 +341,7 @@ impl<E: Env> Log<E> {
             brokkr_types::reached!("a failed write was taken back");
         }
         if !for_good && pipeline.syncing.as_ref().is_some_and(|s| s.end > from) {
-            // It was queued behind the write and refused with it; what it covers besides, the next one will.
+            // It was queued behind the failed write and refused. The next sync covers what it would have.
             pipeline.syncing = None;
         }
         pipeline.events.push_back(Event::Failed { from, error });

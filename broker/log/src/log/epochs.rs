@@ -17,8 +17,8 @@ use crate::log::Log;
 use crate::state::epochs::LeaderEpochs;
 
 impl<E: Env> Log<E> {
-    /// On becoming leader of `epoch`: notes, durably, that it begins at the log's end, BEFORE anything is appended in it
-    /// (R18, KAFKA-7415). Nothing if the epoch is known already.
+    /// Begins the leader epoch `epoch` at the log end offset, durably, BEFORE anything is appended in it (R18,
+    /// KAFKA-7415). No change if the epoch is known.
     pub async fn assign_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), LogError> {
         self.settle().await?;
         let mut epochs = self.epochs.clone();
@@ -32,12 +32,12 @@ impl<E: Env> Log<E> {
         Ok(())
     }
 
-    /// On becoming leader of `epoch`: notes that it begins at the log's end, in memory alone. [`Log::assign_epoch`] makes it durable,
-    /// which the caller owes BEFORE the first append. An epoch in which nothing was appended leaves nothing behind when a crash takes
-    /// it: the next leader's begins at the same offset.
+    /// Begins the leader epoch `epoch` at the log end offset, in memory only. The caller must call
+    /// [`Log::assign_epoch`] BEFORE the first append. A crash may lose an epoch without batches: the next one begins
+    /// at the same offset.
     ///
     /// # Panics
-    /// If something is staged.
+    /// If a batch is staged.
     pub fn begin_epoch(&mut self, epoch: LeaderEpoch) {
         assert_eq!(self.log_end(), self.written_end(), "nothing is staged");
         if self.epochs.assign(epoch, self.log_end()) {
@@ -45,7 +45,7 @@ impl<E: Env> Log<E> {
         }
     }
 
-    /// Whether the latest epoch is not durable yet, and nothing was appended in it.
+    /// Whether the latest epoch has no batch and is not durable.
     pub fn epoch_is_not_durable(&self) -> bool {
         self.epochs != self.background.persisted_epochs && self.latest_epoch_is_empty()
     }
@@ -56,7 +56,8 @@ impl<E: Env> Log<E> {
             .is_some_and(|last| last.start >= self.log_end())
     }
 
-    /// Reads `leader-epoch-checkpoint` and brings it in line with the log; if it is lost, the log is asked.
+    /// Reads `leader-epoch-checkpoint` and corrects it by the log. If it is missing or wrong, the epochs are read
+    /// from the batches.
     pub(crate) async fn load_epochs(
         &mut self,
         listing: &FolderListing,
@@ -65,7 +66,7 @@ impl<E: Env> Log<E> {
     ) -> Result<(), LogError> {
         let mut epochs = LeaderEpochs::default();
         let mut lost = true;
-        // A log that a crash kept from beginning anew: the epochs are those of what was cut.
+        // A crash interrupted the removal of the whole log: the file has the epochs of what was removed.
         let stale = manifest.is_some_and(|m| m.pending_truncation == PendingTruncation::All);
         if listing.names.contains(names::EPOCHS) {
             let path = format!("{}/{}", self.folder(), names::EPOCHS);
@@ -105,11 +106,12 @@ impl<E: Env> Log<E> {
         }
         epochs.truncate_from_end(self.written_end());
         epochs.truncate_from_start(self.log_start);
-        // What was not scanned the file knows: no segment is listed before its epochs are there.
+        // The file has the epochs of the segments that were not scanned: a segment is listed only once its epochs are
+        // durable.
         let from = if lost { self.log_start } else { scanned_from };
         replay::add_epochs(self, &mut epochs, from).await?;
         self.epochs = epochs;
-        // One that began where the log ends may stay in the file: the next start passes over it again.
+        // An epoch that begins at the log end offset may stay in the file: the next start truncates it again.
         let mut known = self.background.persisted_epochs.clone();
         known.truncate_from_end(self.written_end());
         if self.epochs != known {
@@ -120,8 +122,8 @@ impl<E: Env> Log<E> {
         Ok(())
     }
 
-    /// Whether each epoch begins where the checkpoint, which has no checksum, says, as far as `end`. Epochs never decrease in a
-    /// log, so all is right if it is on both sides of each begin, and at both ends of the log.
+    /// Whether the checkpoint, which has no checksum, matches the log up to `end`. Epochs never decrease, so it
+    /// suffices to compare both sides of each start offset, and both ends of the log.
     async fn epochs_agree(&mut self, epochs: &LeaderEpochs, end: Offset) -> Result<bool, LogError> {
         let reader = self.reader();
         let starts = epochs.entries().iter().map(|e| e.start);
@@ -134,7 +136,7 @@ impl<E: Env> Log<E> {
             let Some(header) = reader.batch_at(*offset).await? else {
                 continue;
             };
-            // The log may start within a batch.
+            // The log start offset may be inside a batch.
             let known = epochs.epoch_for(header.base_offset.max(reader.log_start()));
             if header.partition_leader_epoch.0 >= 0 && known != Some(header.partition_leader_epoch) {
                 return Ok(false);
@@ -145,7 +147,7 @@ impl<E: Env> Log<E> {
 }
 
 impl<E: Env> LogDir<E> {
-    /// [`Log::assign_epoch`], with the reserve's help: a start on a full disk needs it.
+    /// [`Log::assign_epoch`]; on a full disk it uses the reserve, so that the broker can start.
     pub async fn assign_epoch(&self, log: &mut Log<E>, epoch: LeaderEpoch) -> Result<(), LogError> {
         while let Err(error) = log.assign_epoch(epoch).await {
             if !self.free_reserve_after(&error).await {

@@ -1,10 +1,11 @@
-//! A log that nothing was ever appended to.
+//! A log without any appended batch.
 //!
-//! A partition is made by a committed metadata record; its empty log can be made again from that record at any time. So nothing of
-//! it has to be durable, and it holds no file open: a folder and `partition.metadata`, written but not synced. The first append
-//! makes the rest ([`FreshLog::begin`]) and makes all of it durable BEFORE anything is written.
+//! A partition exists by its committed metadata record, from which an empty log can be created again. So nothing of
+//! an empty log must be durable, and it holds no open file: it is a folder with `partition.metadata`, not synced. The
+//! first append creates the rest ([`FreshLog::begin`]), all of it durable BEFORE a batch is written.
 //!
-//! After a crash any subset of that may be there. [`LogDir::fresh`] recognizes it: no manifest, and at most an empty first segment.
+//! A crash may leave any subset of these files. [`LogDir::fresh`] recognizes them: no manifest, and at most an empty
+//! first segment.
 
 use std::sync::Arc;
 
@@ -28,17 +29,17 @@ use crate::state::epochs::{EpochStart, LeaderEpochs};
 use crate::state::log_checkpoint::LogCheckpoint;
 use crate::state::segment::{Segment, SegmentSummary, Segments};
 
-/// The log of a partition that nothing was ever appended to. See the module.
+/// The log of a partition without any appended batch; see the module.
 pub struct FreshLog<E: Env> {
     shared: Arc<LogShared<E>>,
     topic_id: Uuid,
 }
 
 impl<E: Env> FreshLog<E> {
-    /// Makes the folder of a partition that was never here. Not durable, and need not be.
+    /// Creates the folder of a new partition. Not durable, and need not be.
     ///
     /// # Errors
-    /// [`LogError::Malformed`] if there is anything in the folder already: nothing was changed then.
+    /// [`LogError::Malformed`] if the folder has other files; they are unchanged.
     pub async fn create(dir: &LogDir<E>, folder: &str, topic_id: Uuid) -> Result<Self, LogError> {
         let fresh = Self {
             shared: Arc::new(LogShared::new(dir, folder)),
@@ -53,7 +54,7 @@ impl<E: Env> FreshLog<E> {
         Ok(fresh)
     }
 
-    /// Writes `partition.metadata`, without a sync: Apache Kafka sets a log without it aside.
+    /// Writes `partition.metadata` without a sync: Apache Kafka would set aside a log without the file.
     async fn write_metadata(&self, listing: &FolderListing) -> Result<(), LogError> {
         let (dir, path) = (&self.shared.dir.dir, self.metadata_path());
         if listing.names.contains(names::PARTITION_METADATA) {
@@ -73,21 +74,21 @@ impl<E: Env> FreshLog<E> {
         &self.shared.folder
     }
 
-    /// The topic's id.
+    /// The topic id.
     pub fn topic_id(&self) -> Uuid {
         self.topic_id
     }
 
-    /// Makes the log that can be appended to, in which `epoch` begins. Durable when this returns. After a failure it may be tried
-    /// again.
+    /// Creates the log with `epoch` as its first leader epoch. Durable when this returns. May be retried after an
+    /// error.
     ///
     /// # Errors
-    /// [`LogError::Malformed`] if something else stands in the folder by now.
+    /// [`LogError::Malformed`] if the folder has other files.
     pub async fn begin(&self, config: LogConfig, epoch: LeaderEpoch) -> Result<Log<E>, LogError> {
         let (dir, shared) = (&self.shared.dir.dir, &self.shared);
         dir.create_dir(&shared.folder).await?;
         let listing = list(shared).await?;
-        // The manifest too, if only the directory's sync failed.
+        // The manifest may be there after a failed sync of the directory.
         let is_other = |name: &&String| !is_fresh_file(name) && *name != names::MANIFEST;
         if let Some(name) = listing.names.iter().find(is_other) {
             return Err(not_empty(&shared.folder, name));
@@ -95,12 +96,12 @@ impl<E: Env> FreshLog<E> {
         let path = names::path(&shared.folder, Offset(0), names::LOG);
         let file = create_fresh(shared, &path).await?;
         make_indexes(shared, Offset(0)).await?;
-        // These run beside each other, and beside the sync of the segment.
+        // These run concurrently, and beside the sync of the segment.
         let proof = file.sync();
         let files = self.files(epoch).into_iter();
         let files = files.map(|(name, bytes)| (format!("{}/{name}", shared.folder), bytes));
         let written = dir.replace_all(&shared.folder, files.collect()).await;
-        // BEFORE the other outcome is looked at: a failed sync is never left unseen.
+        // BEFORE the other result is checked: the result of a sync must never be dropped.
         let proof = proof.await?;
         written?;
         dir.sync_dir("").await?;
@@ -112,7 +113,7 @@ impl<E: Env> FreshLog<E> {
         Ok(log)
     }
 
-    /// The small files of a log that begins in `epoch`.
+    /// The small files of a log whose first leader epoch is `epoch`.
     fn files(&self, epoch: LeaderEpoch) -> [(&'static str, Bytes); 3] {
         let manifest = Manifest {
             topic_id: self.topic_id,
@@ -129,7 +130,7 @@ impl<E: Env> FreshLog<E> {
         ]
     }
 
-    /// What readers see: nothing, from offset 0 to offset 0, led in `epoch`.
+    /// A snapshot of the empty log: offsets 0 to 0, leader epoch `epoch`.
     pub fn reader(&self, epoch: LeaderEpoch) -> LogReader<E> {
         let start = Offset(0);
         LogReader {
@@ -152,10 +153,10 @@ impl<E: Env> FreshLog<E> {
         }
     }
 
-    /// Removes the folder. Not durable: what a power loss brings back is empty.
+    /// Removes the folder. Not durable: after a power loss the empty log may be back.
     ///
     /// # Errors
-    /// Something else stands in it.
+    /// If the folder has other files.
     pub async fn delete(self) -> Result<(), LogError> {
         self.shared.dir.remove_fresh(&self.shared.folder).await
     }
@@ -166,7 +167,8 @@ fn epochs_of(epoch: LeaderEpoch) -> LeaderEpochs {
     LeaderEpochs::new([EpochStart { epoch, start }])
 }
 
-/// Whether [`FreshLog::begin`] makes a file of this name before the manifest, so that one that failed may have left it.
+/// Whether [`FreshLog::begin`] creates a file of this name before the manifest, so that an interrupted call may have
+/// left it.
 fn is_fresh_file(name: &str) -> bool {
     match names::parse(name) {
         Some((base, suffix)) => {
@@ -184,11 +186,11 @@ fn not_empty(folder: &str, name: &str) -> LogError {
 }
 
 impl<E: Env> LogDir<E> {
-    /// The fresh log of the topic `topic_id` in a folder, if that is what is there: of an older topic too, since there is nothing of
-    /// it. `None`: something was appended, or may have been.
+    /// The fresh log of the topic `topic_id` in a folder. A fresh log of another topic is taken over, as it has no
+    /// data. `None`: the folder has, or may have, batches.
     ///
     /// # Errors
-    /// The folder can't be read.
+    /// If the folder can't be read.
     pub async fn fresh(
         &self,
         folder: &str,
@@ -206,10 +208,10 @@ impl<E: Env> LogDir<E> {
         Ok(Some(fresh))
     }
 
-    /// Whether a folder holds no more than a fresh log does, of whatever topic: nothing is lost with it.
+    /// Whether a folder has a fresh log, of any topic, so that removing it loses nothing.
     ///
     /// # Errors
-    /// The folder can't be read.
+    /// If the folder can't be read.
     pub async fn is_fresh(&self, folder: &str, recorded: &LogCheckpoint) -> Result<bool, LogError> {
         let shared = LogShared::new(self, folder);
         Ok(fresh_listing(&shared, recorded).await?.is_some())
@@ -218,7 +220,7 @@ impl<E: Env> LogDir<E> {
     /// Removes the folder of a fresh log, as [`FreshLog::delete`].
     ///
     /// # Errors
-    /// Something else stands in it.
+    /// If the folder has other files.
     pub async fn remove_fresh(&self, folder: &str) -> Result<(), LogError> {
         self.files.forget_folder(folder);
         for entry in self.dir.list(folder).await? {
@@ -230,7 +232,7 @@ impl<E: Env> LogDir<E> {
     }
 }
 
-/// What is in a folder, if that is no more than a fresh log has.
+/// The files of a folder, if they are those of a fresh log.
 async fn fresh_listing<E: Env>(
     shared: &LogShared<E>,
     recorded: &LogCheckpoint,

@@ -1,4 +1,4 @@
-//! The log itself: what its owner holds.
+//! The log: the state that its owner holds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,12 +36,12 @@ pub(crate) mod roll;
 pub(crate) mod staged;
 pub(crate) mod truncate;
 
-/// How many write boundaries at the tail are remembered.
+/// Recent write boundaries that a log keeps.
 const RECENT_MAX: usize = 32;
 
-/// One partition's log. One task owns it; [`Log::reader`] serves all others.
+/// One partition's log. One task owns it; others read with [`Log::reader`].
 ///
-/// Methods that are not `async` never wait; those that are wait for the disk and are not cancel-safe, but for
+/// Methods that are not `async` never wait. Those that are wait for the disk and are not cancel-safe, except
 /// [`Log::next_event`].
 pub struct Log<E: Env> {
     pub(crate) shared: Arc<LogShared<E>>,
@@ -49,7 +49,7 @@ pub struct Log<E: Env> {
     pub(crate) config: LogConfig,
     pub(crate) rng: Rng,
 
-    // As written.
+    // The written state.
     pub(crate) sealed: Segments,
     pub(crate) active: Segment,
     pub(crate) file: File<E>,
@@ -59,30 +59,30 @@ pub struct Log<E: Env> {
     pub(crate) durable_end: Offset,
     pub(crate) ackable: AckableOffset,
 
-    // As staged: what the next batch is judged by.
+    // The state including staged batches, which the next batch is checked against.
     pub(crate) builder: SegmentBuilder,
     pub(crate) producers: Producers,
-    /// What they take of the room that all logs share.
+    /// This log's part of the producer budget.
     pub(crate) producer_budget: ProducerUsage,
     pub(crate) epochs: LeaderEpochs,
-    /// What takes back the batches that can't be acknowledged yet, oldest first.
+    /// For each batch that can't be acknowledged yet, oldest first, how it is undone.
     pub(crate) undo: VecDeque<StagedUndo>,
 
     pub(crate) pipeline: Pipeline<E>,
     pub(crate) background: BackgroundWork,
 
-    // Of the manifest.
+    // Fields of the manifest.
     pub(crate) truncations: u64,
     pub(crate) truncated_to: Offset,
-    /// Whether offsets may be missing in it: see [`Log::allow_gaps`].
+    /// Whether offsets may be missing: see [`Log::allow_gaps`].
     pub(crate) gaps: bool,
-    /// After a clean stop, the CRC-32s of `leader-epoch-checkpoint` and of the manifest that it left: as long as the manifest would
-    /// be the same again, nothing has to be written to close.
+    /// After a clean stop, the CRC-32s of `leader-epoch-checkpoint` and of the manifest. If closing would write the
+    /// same manifest again, it writes nothing.
     pub(crate) opened_crcs: Option<(u32, u32)>,
-    /// A snapshot that is not at a segment's base: a clean stop's.
+    /// The producer snapshot of a clean stop, which is not at a segment's base offset.
     pub(crate) clean_stop_snapshot: Option<Offset>,
 
-    /// The snapshot handed out last, as long as it is right.
+    /// The latest snapshot, until something changes.
     pub(crate) view: Option<Arc<View<E>>>,
 }
 
@@ -92,42 +92,42 @@ impl<E: Env> Log<E> {
         &self.shared.folder
     }
 
-    /// The topic's id; [`Uuid::ZERO`] where `partition.metadata` was lost.
+    /// The topic id; [`Uuid::ZERO`] if `partition.metadata` is missing.
     pub fn topic_id(&self) -> Uuid {
         self.topic_id
     }
 
-    /// The settings.
+    /// The configuration.
     pub fn config(&self) -> &LogConfig {
         &self.config
     }
 
-    /// Replaces the settings; the next append goes by them.
+    /// Replaces the configuration, for appends from now on.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = config;
     }
 
-    /// The first offset that is served.
+    /// The log start offset.
     pub fn log_start(&self) -> Offset {
         self.log_start
     }
 
-    /// Where the next batch goes: the end of what is staged.
+    /// The log end offset: the end of the staged batches.
     pub fn log_end(&self) -> Offset {
         self.builder.summary.next
     }
 
-    /// The end of what is written.
+    /// The end of the written batches.
     pub fn written_end(&self) -> Offset {
         self.active.summary.next
     }
 
-    /// The end of what survives power loss.
+    /// The end of the batches that survive power loss.
     pub fn durable_end(&self) -> Offset {
         self.durable_end
     }
 
-    /// Up to where the log may be acknowledged now.
+    /// The offset up to which the log may be acknowledged.
     pub fn ackable(&self) -> AckableOffset {
         self.ackable
     }
@@ -137,7 +137,7 @@ impl<E: Env> Log<E> {
         self.high_watermark.offset
     }
 
-    /// Sets the high watermark, which its owner decides. Kept within what is served and what is written.
+    /// Sets the high watermark, limited to the log start offset and the written end.
     pub fn set_high_watermark(&mut self, offset: Offset) {
         let offset = offset.max(self.log_start).min(self.written_end());
         if offset == self.high_watermark.offset && self.high_watermark.position.is_some() {
@@ -149,37 +149,37 @@ impl<E: Env> Log<E> {
         self.view = None;
     }
 
-    /// The leader epochs, staged batches included.
+    /// The leader epochs, including those of staged batches.
     pub fn leader_epochs(&self) -> &LeaderEpochs {
         &self.epochs
     }
 
-    /// The latest leader epoch that anything here is of.
+    /// The latest leader epoch.
     pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
         self.epochs.latest().map(|e| e.epoch)
     }
 
-    /// What OffsetForLeaderEpoch answers.
+    /// The response to OffsetForLeaderEpoch.
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
         self.epochs.end_offset_for(epoch, self.log_end())
     }
 
-    /// The idempotent producers, staged batches included.
+    /// The idempotent producers, including staged batches.
     pub fn producers(&self) -> &Producers {
         &self.producers
     }
 
-    /// Bytes of all its segments.
+    /// The size of all segments in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.sealed.iter().map(|s| s.summary.size).sum::<u64>() + self.active.summary.size
     }
 
-    /// Why nothing is appended any more until restart, if so.
+    /// Why the log accepts no appends until the broker is restarted; `None` if it does.
     pub fn broken(&self) -> Option<&brokkr_env::Error> {
         self.pipeline.broken.as_ref()
     }
 
-    /// How many segments it has.
+    /// The number of segments.
     pub fn segments(&self) -> usize {
         self.sealed.len() + 1
     }
@@ -205,7 +205,7 @@ impl<E: Env> Log<E> {
         LogReader { view }
     }
 
-    /// Notes that a write ended at `offset`.
+    /// Records that a write ended at `offset`.
     pub(crate) fn note_boundary(&mut self, offset: Offset, position: u64) {
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
@@ -213,7 +213,7 @@ impl<E: Env> Log<E> {
         self.recent.push_back(Boundary { offset, position });
     }
 
-    /// What a segment that begins now takes off `segment.ms`.
+    /// The jitter of a new segment, subtracted from `segment.ms`.
     pub(crate) fn jitter_ms(&self) -> i64 {
         draw_jitter(&self.rng, &self.config)
     }
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn an_idle_log_is_small() {
-        // Besides: its file, a name, the view that was handed out last, and what its producers need.
+        // Not counted: the file, the folder name, the latest snapshot, the producers.
         let (log, view) = (size_of::<Log<TokioEnv>>(), size_of::<View<TokioEnv>>());
         assert!(
             log + view + RECENT_MAX * size_of::<Boundary>() < 2048,

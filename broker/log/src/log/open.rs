@@ -1,4 +1,4 @@
-//! Beginning and ending: a new log, one that is there, and a clean stop.
+//! Creating a log, and opening an existing one.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use crate::state::producers::Producers;
 use crate::state::segment::{Segment, SegmentBuilder, SegmentInfo};
 
 impl<E: Env> Log<E> {
-    /// Makes the log of a partition that was never here, at offset 0. Durable when this returns.
+    /// Creates the log of a new partition, at offset 0. Durable when this returns.
     ///
     /// # Errors
-    /// [`LogError::Malformed`] if there is anything in the folder already: nothing was changed then.
+    /// [`LogError::Malformed`] if the folder has files; they are unchanged.
     pub async fn create(
         dir: &LogDir<E>,
         folder: &str,
@@ -63,11 +63,11 @@ impl<E: Env> Log<E> {
         Ok(log)
     }
 
-    /// Opens the log in `folder` as `recorded` knows it, recovering what a crash left. When this returns, everything in it
-    /// is durable, and the caller should record its [`Log::checkpoint`] before long.
+    /// Opens the log in `folder`, whose checkpoint is `recorded`, and recovers it after a crash. When this returns,
+    /// everything in it is durable; the caller should record its [`Log::checkpoint`] soon.
     ///
     /// # Errors
-    /// [`LogError::Damaged`] where what was durable is not there any more: nothing was cut.
+    /// [`LogError::Damaged`] if durable bytes are missing or damaged; nothing was cut.
     pub async fn open(
         dir: &LogDir<E>,
         folder: &str,
@@ -76,8 +76,8 @@ impl<E: Env> Log<E> {
     ) -> Result<(Self, Recovery), LogError> {
         let shared = Arc::new(LogShared::new(dir, folder));
         if !recorded.clean {
-            // BEFORE anything is done about what is read here: a life that was killed may have left names that the next power
-            // loss takes back, the folder's own among them. A manifest that is acted upon must not become an older one.
+            // BEFORE anything read here is acted upon: a killed process may have left directory entries that the next
+            // power loss reverts, the folder's own included, and the manifest must not revert to an older one.
             dir.dir.sync_dir("").await?;
             dir.dir.sync_dir(folder).await?;
         }
@@ -123,7 +123,7 @@ impl<E: Env> Log<E> {
         let scanned_from = parts.scanned_from;
         let mut log = Self::assemble(shared, topic_id, config, parts);
         log.truncations = recorded.truncations;
-        // In a log of ours that lost its manifest recovery refuses gaps.
+        // Without its manifest a log of this broker has no gaps: recovery refuses them.
         let is_own_log = recorded.recovery_point.is_some() && !recorded.foreign;
         log.gaps = manifest.as_ref().map_or(!is_own_log, |m| m.gaps);
         if let Some(manifest) = &manifest {
@@ -209,7 +209,7 @@ impl<E: Env> Log<E> {
         }
     }
 
-    /// Rewrites a missing `partition.metadata`. Durable when this returns.
+    /// Writes `partition.metadata` anew. Durable when this returns.
     pub async fn set_topic_id(&mut self, topic_id: Uuid) -> Result<(), LogError> {
         replace(
             &self.shared,
@@ -218,13 +218,13 @@ impl<E: Env> Log<E> {
         )
         .await?;
         self.topic_id = topic_id;
-        // It is not the manifest of a clean stop any more.
+        // The manifest is then no longer that of a clean stop.
         self.opened_crcs = None;
         Ok(replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?)
     }
 }
 
-/// After a clean stop: everything is as the manifest says. `None` if it is not, and recovery has to look.
+/// Opens a log after a clean stop. `None` if the files don't match the manifest: then recovery scans them.
 async fn open_clean<E: Env>(
     shared: &Arc<LogShared<E>>,
     config: &LogConfig,
@@ -238,7 +238,7 @@ async fn open_clean<E: Env>(
     else {
         return Ok(None);
     };
-    // What was recorded of that stop says the same, or one of both files is of another time.
+    // The checkpoint of that stop must agree with the manifest; otherwise one of both files is from another time.
     let recorded_state = (recorded.recovery_point, recorded.log_start, recorded.truncations);
     if recorded_state != (Some(info.summary.next), manifest.log_start, manifest.truncations) {
         return Ok(None);
@@ -278,11 +278,12 @@ async fn open_clean<E: Env>(
     }))
 }
 
-/// Another broker had the log since its manifest was written, so that is out of date. But unless it has compacted the log, it took
-/// sealed segments away from the log's begin on, and shortened none: up to where they reach, which this returns, all is durable.
+/// The end of the durable batches, by a manifest that is out of date because another broker had the log since. Unless
+/// that broker compacted the log, it removed sealed segments only from the start and shortened none. `None` if the
+/// manifest is of no use.
 ///
 /// # Errors
-/// One is missing behind the first, shorter, or another log's.
+/// [`LogError::Damaged`] if a segment after the first is missing, shorter, or of another log.
 async fn durable_end_of_sealed<E: Env>(
     shared: &LogShared<E>,
     listing: &FolderListing,
@@ -328,10 +329,10 @@ async fn durable_end_of_sealed<E: Env>(
     ))
 }
 
-/// Whether every sealed segment is as long as it was.
+/// Whether every sealed segment has the size in the manifest.
 ///
 /// # Errors
-/// One is another log's.
+/// [`LogError::Damaged`] if one is of another log.
 async fn sealed_sizes_match<E: Env>(shared: &LogShared<E>, manifest: &Manifest) -> Result<bool, LogError> {
     for SegmentInfo { summary, .. } in &manifest.sealed {
         let path = names::path(&shared.folder, summary.base, names::LOG);
@@ -345,7 +346,8 @@ async fn sealed_sizes_match<E: Env>(shared: &LogShared<E>, manifest: &Manifest) 
 }
 
 impl<E: Env> LogDir<E> {
-    /// [`Log::open`], with the reserve's help: what recovery writes is little, and without it a topic could not even be deleted.
+    /// [`Log::open`]; on a full disk it uses the reserve. Recovery writes little, and without it a topic could not
+    /// even be deleted.
     pub async fn open_log(
         &self,
         folder: &str,

@@ -13,20 +13,20 @@ use crate::formats::names;
 use crate::state::config::LogConfig;
 use crate::state::segment::{Segment, SegmentBuilder, SegmentSummary, Segments};
 
-/// The parts of a log that was opened.
+/// The parts of an opened or created log.
 pub(crate) struct LogParts<E: Env> {
     pub(crate) sealed: Segments,
     pub(crate) active: Segment,
     pub(crate) file: File<E>,
     pub(crate) builder: SegmentBuilder,
     pub(crate) log_start: Offset,
-    /// The proof that all of it is durable; without one a clean stop vouches.
+    /// The proof that all of it is durable; `None` after a clean stop, whose marker is the proof.
     pub(crate) proof: Option<Durable>,
-    /// From where on the batches may be of leader epochs that the checkpoint doesn't know.
+    /// From this offset on batches may have leader epochs that the checkpoint lacks.
     pub(crate) scanned_from: Offset,
 }
 
-/// A first, empty segment at `base`, durable.
+/// Creates a first, empty segment at `base`. Durable when this returns.
 pub(crate) async fn create_first_segment<E: Env>(
     shared: &Arc<LogShared<E>>,
     config: &LogConfig,
@@ -39,7 +39,7 @@ pub(crate) async fn create_first_segment<E: Env>(
     Ok(first_segment(shared, config, base, file, proof))
 }
 
-/// The parts of a log whose first, empty segment is `file`.
+/// The parts of a log whose only segment, `file`, is empty.
 pub(crate) fn first_segment<E: Env>(
     shared: &LogShared<E>,
     config: &LogConfig,

@@ -13,28 +13,28 @@ use crate::log::staged::{RollPlan, WriteGroup};
 use crate::state::ackable::AckableOffset;
 use crate::state::segment::SegmentSummary;
 
-/// Less than this is not written while a sync is in flight: more may come to go with it, and it would wait for the next sync
-/// all the same.
+/// Less than this, in bytes, is not written while a sync is in flight: it would have to wait for the next sync
+/// anyway, and more may be staged by then.
 const WRITE_BESIDE_SYNC_MIN: usize = 64 << 10;
 
-/// What an owner waits for.
+/// An event for the log's owner.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The log may be acknowledged up to here. Only ever further.
+    /// The log may be acknowledged up to here; increases with every event.
     Ackable(AckableOffset),
-    /// Everything staged at `from` and past it is taken back: it was not appended, and its offsets will be given out again.
-    /// Whether appending goes on tells the next [`Log::append`].
+    /// Everything staged at `from` and past it was undone: it was not appended, and its offsets will be assigned
+    /// again. The next [`Log::append`] fails if the log is broken.
     Failed {
-        /// The first offset that is gone.
+        /// The first undone offset.
         from: Offset,
-        /// Why.
+        /// The error of the disk operation.
         error: Error,
     },
 }
 
-/// Something under way that a dropped `next_event` must not cancel.
+/// An operation that continues when the future of `next_event` is dropped.
 ///
-/// The mutex is never locked: it is there so that a log may be shared (`Sync`) though its futures may not.
+/// The mutex is never locked. It makes the log `Sync`, which the future is not.
 pub(crate) struct InFlight<T>(Mutex<Pin<Box<dyn Future<Output = T> + Send>>>);
 
 impl<T> InFlight<T> {
@@ -49,24 +49,24 @@ impl<T> InFlight<T> {
 }
 
 pub(crate) struct Pipeline<E: Env> {
-    /// What waits to be written, by segment.
+    /// Staged batches, grouped by segment.
     pub(crate) groups: VecDeque<WriteGroup>,
-    /// Bytes and batches of the groups and of the write in flight.
+    /// Bytes and batches in the groups and in the write in flight.
     pub(crate) staged_bytes: usize,
     pub(crate) staged_batches: usize,
     pub(crate) writing: Option<(Submitted<()>, WriteGroup)>,
     pub(crate) syncing: Option<SyncInFlight>,
     pub(crate) rolling: Option<RollInFlight<E>>,
-    /// The active segment once the write in flight has ended.
+    /// The end offset and size of the active segment once the write in flight has ended.
     pub(crate) submitted: (Offset, u64),
-    /// Where `flush.messages` is not 1: records written since the last sync began, and when one is due.
+    /// If `flush.messages` is not 1: records written since the last sync began, and whether a sync is due.
     pub(crate) unsynced_records: u64,
     pub(crate) flush_timer: Option<InFlight<()>>,
     pub(crate) flush_due: bool,
-    /// The machine was short of something when a sync was to make a directory entry durable: none begins before this ends.
+    /// A delay before the next sync, after one failed for lack of a file descriptor.
     pub(crate) sync_pause: Option<InFlight<()>>,
     pub(crate) events: VecDeque<Event>,
-    /// Why nothing is appended any more.
+    /// Why the log accepts no more appends.
     pub(crate) broken: Option<Error>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) type RollInFlight<E> = (InFlight<Result<RollResult<E>>>, Box<RollPlan
 
 pub(crate) struct SyncInFlight {
     pub(crate) handle: Submitted<Durable>,
-    /// What came of it, where the end of a write before it was not seen yet.
+    /// The result, if it came before the end of the preceding write was polled.
     pub(crate) ended: Option<Result<Durable>>,
     pub(crate) submitted_at: Instant,
     pub(crate) end: Offset,
@@ -100,7 +100,7 @@ impl<E: Env> Pipeline<E> {
         }
     }
 
-    /// The group that the next batch goes into; the segment stands at `head`.
+    /// The group of the next batch; `summary` is the segment before it.
     pub(crate) fn last_group(&mut self, summary: SegmentSummary) -> &mut WriteGroup {
         if self.groups.is_empty() {
             self.groups.push_back(WriteGroup::new(summary, None));
@@ -108,17 +108,17 @@ impl<E: Env> Pipeline<E> {
         self.groups.back_mut().expect("one was put there")
     }
 
-    /// After something other than an append changed the active segment.
+    /// The active segment changed by something other than an append.
     pub(crate) fn reset_submitted(&mut self, summary: &SegmentSummary) {
         self.submitted = (summary.next, summary.size);
     }
 
-    /// After a truncation: what was not heard yet speaks of offsets that are other batches' now.
+    /// After a truncation: queued events are about offsets of batches that were removed.
     pub(crate) fn clear_events(&mut self) {
         self.events.clear();
     }
 
-    /// Whether what is staged is to be written while a sync is in flight: it is much, or nothing is gained by waiting.
+    /// Whether to write the staged batches while a sync is in flight: they are large, or waiting gains nothing.
     pub(crate) fn should_write_beside_sync(&self) -> bool {
         self.groups.len() > 1
             || self
@@ -135,13 +135,13 @@ impl<E: Env> Pipeline<E> {
             && self.sync_pause.is_none()
     }
 
-    /// Whether a segment is about to take over.
+    /// Whether a roll is in flight.
     pub(crate) fn is_rolling(&self) -> bool {
         self.rolling.is_some()
     }
 }
 
-/// The new segment's file, and the proof that the old one is durable.
+/// The new segment's file, and the proof that the old segment is durable.
 pub(crate) struct RollResult<E: Env> {
     pub(crate) old: Durable,
     pub(crate) file: File<E>,

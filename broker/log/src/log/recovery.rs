@@ -1,20 +1,21 @@
-//! After a crash: what may be believed, what is cut, what is damage (D1, D2).
+//! Recovery after a crash: which batches are kept, which are cut, and what is damage (D1, D2).
 //!
 //! ```text
-//!  listed in the manifest      │ not listed: the active segment, and what was rolled since
+//!  listed in the manifest      │ not listed: the active segment, and segments rolled since
 //!  ────────────────────────────┼──────────────────── recovery point ────────────────────────────── end of file
-//!  there, and long enough,     │ every header in its   every batch: whole, next in offset and epoch, CRC.
-//!  or it is damage             │ place, or it is        The first that is not ends the log: a tail, cut and counted
-//!                              │ damage                 What is kept is written anew and synced
+//!  there and long enough,      │ every batch valid,     every batch: complete, next in offset and epoch, CRC.
+//!  or damage                   │ or damage              The first invalid one ends the log: the tail is cut and counted.
+//!                              │                        Kept batches are rewritten and synced
 //! ```
-//! - Nothing below the recorded recovery point is ever cut: it was durable. What is wrong there is damage, and the partition
-//!   stays offline until it is repaired from another replica. Above it nobody can tell a rotted durable batch from one
-//!   that was never synced (Alagappan et al., protocol-aware recovery), and the log ends there.
-//! - After a failed fsync pages may look clean and not be on the disk. So what is kept above the point is written again, the
-//!   same bytes in the same place, BEFORE the sync that vouches for it.
-//! - A truncation counts: a recovery point that was recorded before it speaks of bytes that were cut on purpose. One that the
-//!   crash interrupted is finished first.
-//! - Indexes of what was scanned are built anew; they were never synced.
+//! - Nothing below the recorded recovery point is ever cut: it was durable. An invalid batch there is damage, and the
+//!   partition stays offline until it is repaired from another replica. Above it a damaged durable batch can't be
+//!   distinguished from one that was never synced (Alagappan et al., protocol-aware recovery), and the log ends
+//!   there.
+//! - After a failed fsync, pages may be marked clean without being on disk. So the batches kept above the recovery
+//!   point are rewritten, the same bytes at the same position, BEFORE the sync that makes them durable.
+//! - A recovery point that was recorded before a truncation does not apply to the bytes that were truncated. A
+//!   truncation that the crash interrupted is finished first.
+//! - Indexes of scanned segments are rebuilt; they were never synced.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,24 +40,24 @@ use crate::state::config::LogConfig;
 use crate::state::log_checkpoint::LogCheckpoint;
 use crate::state::segment::{Segment, SegmentBuilder, SegmentInfo, SegmentSummary};
 
-/// What opening a log came to.
+/// The outcome of opening a log.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovery {
-    /// Nothing had to be scanned.
+    /// Whether the stop was clean, so that nothing was scanned.
     pub clean: bool,
-    /// Bytes above the recovery point that were kept, and written anew.
+    /// Bytes above the recovery point that were kept and rewritten.
     pub kept_bytes: u64,
-    /// Batches in them.
+    /// Batches in these bytes.
     pub kept_batches: u64,
-    /// Bytes of the tail that were cut.
+    /// Bytes that were cut from the tail.
     pub cut_bytes: u64,
     /// Segments above the cut that were set aside.
     pub cut_segments: u64,
-    /// Where the log was cut and why: file, position, reason.
+    /// Where and why the log was cut.
     pub cut: Option<Damage>,
-    /// Indexes that were built anew.
+    /// Segments whose indexes were rebuilt.
     pub indexes_rebuilt: u64,
-    /// Batches whose headers were read again for the producers' state.
+    /// Batches that were read again for producer state.
     pub replayed_batches: u64,
 }
 
@@ -68,31 +69,31 @@ pub(crate) struct RecoveredLog<E: Env> {
 struct Recoverer<'a, E: Env> {
     shared: &'a Arc<LogShared<E>>,
     config: &'a LogConfig,
-    /// Below it nothing is cut.
+    /// The recovery point: nothing below it is cut.
     point: Offset,
-    /// Whether a batch ended at the point when that was recorded, and no offset before it was missing for another one.
+    /// Whether a batch ended at the recovery point when that was recorded, and the log is still the same below it.
     point_is_exact: bool,
-    /// Where a truncation that was interrupted has to end.
+    /// The end of an interrupted truncation.
     truncated_to: Option<Offset>,
-    /// Where the next batch may stand.
+    /// The end of the log so far.
     chain: BatchChain,
-    /// Another broker closed the log cleanly: nothing of it is written anew or cut, what is wrong is damage.
+    /// Whether another broker closed the log cleanly: nothing is rewritten or cut, and every invalid batch is damage.
     closed: bool,
-    /// Offsets that are missing where no compaction took them, and where the first of them is.
+    /// The number of offsets that are missing without a known compaction, and the first of them.
     missing: Option<(i64, Offset)>,
     recovery: Recovery,
 }
 
-/// A segment that was scanned.
+/// A segment that recovery has scanned.
 struct RecoveredSegment<E: Env> {
-    index: ScannedSegment,
+    scanned: ScannedSegment,
     file: File<E>,
     proof: Durable,
-    /// Whether the log goes on behind it.
-    whole: bool,
+    /// Whether the log may continue in the next segment.
+    is_whole: bool,
 }
 
-/// Recovers a log that was not stopped cleanly.
+/// Recovers a log after an unclean stop.
 pub(crate) async fn recover<E: Env>(
     shared: &Arc<LogShared<E>>,
     config: &LogConfig,
@@ -101,7 +102,7 @@ pub(crate) async fn recover<E: Env>(
     listing: &mut FolderListing,
 ) -> Result<RecoveredLog<E>, LogError> {
     let unlisted = manifest.is_none();
-    // Closing it proved that, though the stop was not a clean one.
+    // Closing the log made it durable up to there, even if the broker's stop was not clean.
     let closed_at = manifest
         .filter(|m| m.pending_truncation == PendingTruncation::None)
         .and_then(|m| Some(m.active?.summary.next));
@@ -115,7 +116,8 @@ pub(crate) async fn recover<E: Env>(
         point = point.min(manifest.truncated_to.max(first_base));
     }
     let point = closed_at.map_or(point, |at| at.max(point));
-    // Without a manifest a gap in a log of ours may be a lost segment; in one of Kafka's nobody can tell.
+    // Without a manifest a gap in a log of this broker may be a lost segment; in a log of Kafka's it may be
+    // compaction.
     let gaps = match unlisted {
         false if manifest.gaps => OffsetGaps::WithinSegments,
         false => OffsetGaps::None,
@@ -141,7 +143,7 @@ pub(crate) async fn recover<E: Env>(
         recoverer.refuse_old_formats(listing).await?;
     }
     recoverer.remove_leftovers(manifest, listing).await?;
-    // Closed, though the stop was not a clean one.
+    // The log was closed, though the broker's stop was not clean.
     let closed = manifest.active.map(|s| (s.summary.base, s.summary.first_crc));
     recoverer.check_active(closed, names::MANIFEST, listing).await?;
     if recorded.truncations == manifest.truncations {
@@ -154,10 +156,11 @@ pub(crate) async fn recover<E: Env>(
         sealed.push(Arc::new(recoverer.check_sealed(info, listing).await?));
     }
     let scanned_from = recoverer.chain.next;
-    // A compacted segment's batches may end before that.
+    // The batches of a compacted segment may end before that.
     recoverer.chain.next = recoverer.chain.next.max(manifest.unlisted_base);
-    let mut parts = recoverer.scan_rest(&mut sealed, listing).await?;
-    // It only rises between truncations; the manifest is older than what was recorded where an older file came back.
+    let mut parts = recoverer.scan_unlisted(&mut sealed, listing).await?;
+    // The log start offset only increases between truncations. If it is lower in the manifest, an older manifest was
+    // put back.
     let log_start = match recorded.truncations < manifest.truncations {
         true => manifest.log_start,
         false => recorded.log_start.max(manifest.log_start),
@@ -180,7 +183,7 @@ pub(crate) async fn recover<E: Env>(
     parts.sealed = Arc::new(sealed);
     parts.log_start = log_start;
     parts.scanned_from = scanned_from.min(end);
-    // A log that was to begin anew begins without producers, too (P10).
+    // A log whose removal was pending starts without producers, too (P10).
     let keep = if manifest.pending_truncation == PendingTruncation::All {
         Offset(-1)
     } else {
@@ -197,14 +200,14 @@ pub(crate) async fn recover<E: Env>(
     })
 }
 
-/// What stands for the manifest of a log that has none: its first file is its first segment, and all of it is scanned.
+/// A manifest for a log without one: the first file is the first segment, and all of it is scanned.
 fn manifest_without_file<E: Env>(
     shared: &LogShared<E>,
     recorded: &LogCheckpoint,
     listing: &FolderListing,
 ) -> Result<Manifest, LogError> {
     let first_base = listing.logs.first().copied().unwrap_or(recorded.log_start);
-    // Kafka notes a start only where it is not that of the first segment.
+    // Kafka records a log start offset only if it is not the base offset of the first segment.
     if recorded.recovery_point.is_some() && !recorded.foreign && first_base > recorded.log_start {
         return Err(LogError::Damaged(Damage {
             file: names::path(&shared.folder, recorded.log_start, names::LOG),
@@ -227,8 +230,7 @@ impl<E: Env> Recoverer<'_, E> {
         names::path(&self.shared.folder, base, names::LOG)
     }
 
-    /// Looks through a log that another broker may have written, BEFORE anything of it is changed: messages of format 0 and
-    /// 1 can't be served.
+    /// Refuses a log that has messages of format 0 or 1, BEFORE anything in it is changed.
     async fn refuse_old_formats(&self, listing: &FolderListing) -> Result<(), LogError> {
         for base in &listing.logs {
             let file = self.shared.dir.dir.open(&self.log_path(*base)).await?;
@@ -253,7 +255,7 @@ impl<E: Env> Recoverer<'_, E> {
         Ok(())
     }
 
-    /// Removes segments that retention or a truncation had given up already.
+    /// Removes segments that retention or a truncation had removed from the manifest.
     async fn remove_leftovers(
         &mut self,
         manifest: &Manifest,
@@ -286,7 +288,7 @@ impl<E: Env> Recoverer<'_, E> {
         }
     }
 
-    /// Removes what is left of segments that are gone: a crash takes names back one by one.
+    /// Removes files whose segment is missing: a crash may revert directory entries one by one.
     async fn remove_orphans(&self, parts: &LogParts<E>, listing: &mut FolderListing) -> Result<(), LogError> {
         let active = parts.active.summary.base;
         let has_log = |base: Offset| base == active || parts.sealed.iter().any(|s| s.summary.base == base);
@@ -299,7 +301,7 @@ impl<E: Env> Recoverer<'_, E> {
                 remove_if_there(self.shared, &format!("{}/{name}", self.shared.folder)).await?;
             }
         }
-        // The latest is read, wherever it is.
+        // The latest snapshot is read, even below the first segment.
         let first = parts.sealed.first().map_or(active, |s| s.summary.base);
         let mut kept = listing.snapshots.split_off(&first);
         let mut old = std::mem::take(&mut listing.snapshots);
@@ -320,7 +322,8 @@ impl<E: Env> Recoverer<'_, E> {
         Ok(())
     }
 
-    /// What was deleted was not even durable. Its offsets were shown, and are never given out again (L6).
+    /// The log ends before its start offset: the records removed below it were not durable. Their offsets were
+    /// visible and must not be assigned again (L6), so the log is emptied and restarted at `log_start`.
     async fn restart_at(
         &self,
         manifest: &Manifest,
@@ -356,7 +359,7 @@ impl<E: Env> Recoverer<'_, E> {
         }
     }
 
-    /// A sealed segment is there and as long as it was; its indexes are rebuilt if they are not.
+    /// Checks that a sealed segment is there and long enough; rebuilds its indexes if they don't match.
     async fn check_sealed(
         &mut self,
         info: &SegmentInfo,
@@ -381,7 +384,7 @@ impl<E: Env> Recoverer<'_, E> {
         rebuild_indexes(self.shared, &file, info, self.config.index_interval_bytes).await
     }
 
-    /// The segment that was the active one, its base and the CRC of its first batch, is not another log's.
+    /// Checks that a segment, given by its base offset and the CRC of its first batch, is not of another log.
     async fn check_active(
         &self,
         active: Option<(Offset, u32)>,
@@ -400,8 +403,8 @@ impl<E: Env> Recoverer<'_, E> {
         verify_first_batch(&file, &summary, source).await
     }
 
-    /// Scans the segments that the manifest doesn't list; the last one becomes the active one.
-    async fn scan_rest(
+    /// Scans the segments that the manifest doesn't list. The last one becomes the active segment.
+    async fn scan_unlisted(
         &mut self,
         sealed: &mut Vec<Arc<Segment>>,
         listing: &mut FolderListing,
@@ -410,18 +413,18 @@ impl<E: Env> Recoverer<'_, E> {
         let mut last: Option<RecoveredSegment<E>> = None;
         while let Some(base) = rest.first().copied() {
             let from = self.chain.next;
-            if last.as_ref().is_some_and(|l| !l.whole) || !self.chain.enter(base) {
+            if last.as_ref().is_some_and(|l| !l.is_whole) || !self.chain.enter(base) {
                 break;
             }
             if last.is_some() {
                 self.note_missing(from, base);
             }
             rest.pop_first();
-            let scanned = self.scan(base).await?;
-            if let Some(mut before) = last.replace(scanned) {
+            let segment = self.scan(base).await?;
+            if let Some(mut before) = last.replace(segment) {
                 self.shared.dir.files.insert(before.file);
-                before.index.seal();
-                sealed.push(Arc::new(before.index.write_indexes(self.shared).await?));
+                before.scanned.seal();
+                sealed.push(Arc::new(before.scanned.write_indexes(self.shared).await?));
             }
         }
         self.check_reaches_point(last.as_ref())?;
@@ -434,16 +437,16 @@ impl<E: Env> Recoverer<'_, E> {
         let start = Offset(0);
         Ok(LogParts {
             sealed: Arc::default(),
-            active: last.index.write_indexes(self.shared).await?,
+            active: last.scanned.write_indexes(self.shared).await?,
             file: last.file,
-            builder: last.index.builder,
+            builder: last.scanned.builder,
             log_start: start,
             proof: Some(last.proof),
             scanned_from: start,
         })
     }
 
-    /// Offsets from here to there are missing.
+    /// Counts the offsets between `from` and `to` as missing.
     fn note_missing(&mut self, from: Offset, to: Offset) {
         if to > from {
             let (so_far, first) = self.missing.unwrap_or((0, from));
@@ -451,7 +454,7 @@ impl<E: Env> Recoverer<'_, E> {
         }
     }
 
-    /// A log that ends before its recovery point has lost what was durable.
+    /// A log that ends before its recovery point has lost durable batches.
     fn check_reaches_point(&self, last: Option<&RecoveredSegment<E>>) -> Result<(), LogError> {
         let end = self.chain.next;
         if end >= self.point {
@@ -459,14 +462,14 @@ impl<E: Env> Recoverer<'_, E> {
         }
         let what = format!("the log ends here; it was durable up to offset {}", self.point);
         let (base, position) = last.map_or((end, 0), |l| {
-            let summary = &l.index.builder.summary;
+            let summary = &l.scanned.builder.summary;
             (summary.base, summary.size)
         });
         Err(LogError::Damaged(self.damage(base, position, end, what)))
     }
 
-    /// A segment that nothing leads to. A crash of this broker leaves none: it begins one once all before it is on the disk. So its
-    /// records are set aside for whoever knows where it comes from.
+    /// Renames a segment that does not continue the log. A crash of this broker leaves none, as it begins a segment
+    /// only once the one before is durable. So its records are kept for the operator.
     async fn set_aside(&mut self, base: Offset, names: &mut BTreeSet<String>) -> Result<(), LogError> {
         let path = self.log_path(base);
         if self.closed {
@@ -497,47 +500,47 @@ impl<E: Env> Recoverer<'_, E> {
         self.remove_segment(base).await
     }
 
-    /// Scans one segment. What is wrong below the recovery point is damage. Above it the first fault ends the log: cuts what
-    /// is not the log, writes anew and syncs what is.
+    /// Scans one segment. An invalid batch below the recovery point is damage; above it the log is cut there. Kept
+    /// batches are rewritten and synced.
     async fn scan(&mut self, base: Offset) -> Result<RecoveredSegment<E>, LogError> {
         let file = self.shared.dir.dir.open(&self.log_path(base)).await?;
         let jitter = draw_jitter(&self.shared.dir.env.rng("log"), self.config);
-        let mut index = ScannedSegment::new(SegmentBuilder::new(base, self.shared.dir.env.wall(), jitter));
-        let cut = self.scan_batches(&file, &mut index).await?;
-        let end = index.builder.summary.size;
-        let whole = file.len() == end;
+        let mut scanned = ScannedSegment::new(SegmentBuilder::new(base, self.shared.dir.env.wall(), jitter));
+        let cut = self.scan_batches(&file, &mut scanned).await?;
+        let end = scanned.builder.summary.size;
+        let is_whole = file.len() == end;
         if let Some(damage) = cut {
             self.recovery.cut_bytes += file.len() - end;
             tracing::warn!(%damage, bytes = file.len() - end, "tail cut");
             brokkr_types::reached!("recovery cut a torn tail");
             self.recovery.cut = Some(damage);
         }
-        if !whole {
+        if !is_whole {
             file.truncate(end).await?;
         }
         let proof = file.sync().await?;
         Ok(RecoveredSegment {
-            index,
+            scanned,
             file,
             proof,
-            whole,
+            is_whole,
         })
     }
 
-    /// Whether nothing but a torn write ends the log: it is this broker's own, and no truncation is to be finished.
+    /// Whether only a torn write can end the log early: this broker wrote it, and no truncation is pending.
     fn only_torn_write_may_end_it(&self) -> bool {
         self.chain.is_own_log() && self.truncated_to.is_none()
     }
 
-    /// Takes up batches until the file or the log ends. The fault, if the log ends first and not by a truncation.
+    /// Adds batches until the file or the log ends. Returns the damage if an invalid batch ends the log.
     async fn scan_batches(
         &mut self,
         file: &File<E>,
-        index: &mut ScannedSegment,
+        scanned: &mut ScannedSegment,
     ) -> Result<Option<Damage>, LogError> {
         let mut batches = BatchScan::new(file, 0, file.len());
         let mut rewriter = Rewriter::new(file);
-        // Where the gap before the last batch begins.
+        // The begin of the gap before the last batch.
         let mut gap = None;
         let cut = loop {
             let before = self.chain;
@@ -545,7 +548,7 @@ impl<E: Env> Recoverer<'_, E> {
                 Ok(Some(batch)) => batch,
                 Ok(None) => break None,
                 Err(ScanError::Io(e)) => return Err(e.into()),
-                // A torn write leaves no batch that is right by its CRC.
+                // A torn write never leaves a batch with a right CRC.
                 Err(ScanError::Misplaced(damage))
                     if self.only_torn_write_may_end_it() && !batches.prefix_may_be_torn() =>
                 {
@@ -559,8 +562,8 @@ impl<E: Env> Recoverer<'_, E> {
                         let what = format!("{}; it is whole but for its first 17 bytes", damage.what);
                         return Err(LogError::Damaged(Damage { what, ..damage }));
                     }
-                    // Behind a batch that is not where the one before ended this is no torn tail: the batch's base offset may be wrong,
-                    // which no checksum covers.
+                    // After a gap an invalid batch is not a torn tail: the base offset of the batch before it, which
+                    // the CRC doesn't cover, may be wrong.
                     let in_gap = gap.is_some_and(|from| self.point_is_exact && from < self.point);
                     if self.closed || self.chain.next < self.point || in_gap {
                         return Err(LogError::Damaged(damage));
@@ -587,21 +590,21 @@ impl<E: Env> Recoverer<'_, E> {
                 self.chain = before;
                 break None;
             }
-            // A point in a batch's middle, which only a truncation leaves, does not vouch for the batch.
+            // A recovery point inside a batch, which only a truncation leaves, does not make that batch durable.
             if next > self.point && !self.closed {
                 self.recovery.kept_batches += 1;
                 self.recovery.kept_bytes += batch.bytes.len() as u64;
-                rewriter.push(index.builder.summary.size, &batch).await?;
+                rewriter.push(scanned.builder.summary.size, &batch).await?;
             }
-            index.add(&batch.header, self.config.index_interval_bytes);
+            scanned.add(&batch.header, self.config.index_interval_bytes);
         };
         rewriter.flush().await?;
         Ok(cut)
     }
 }
 
-/// Batches that are written again, the same bytes in the same place, BEFORE the sync that vouches for them: pages that look
-/// clean may not be on the disk.
+/// Rewrites batches, the same bytes at the same position, BEFORE the sync that makes them durable: pages that are
+/// marked clean may not be on disk.
 struct Rewriter<'a, E: Env> {
     file: &'a File<E>,
     at: u64,

@@ -1,4 +1,4 @@
-//! What a start reads off the batches' headers: producers and leader epochs.
+//! State that a start reads from the batches: producers and leader epochs.
 
 use std::collections::BTreeSet;
 
@@ -19,10 +19,10 @@ use crate::state::epochs::LeaderEpochs;
 use crate::state::producers::Producers;
 use crate::state::segment::{SegmentSummary, covering};
 
-/// The largest snapshot or window that is read.
+/// The largest snapshot or window file that is read.
 const SNAPSHOT_BYTES_MAX: u32 = 1 << 30;
 
-/// Builds the producers' state: from the latest snapshot that has the whole window, and the batches behind it.
+/// Builds the producers' state from the latest snapshot with complete windows and the batches after it.
 pub(crate) async fn load_producers<E: Env>(
     log: &mut Log<E>,
     listing: &FolderListing,
@@ -56,7 +56,7 @@ pub(crate) async fn load_producers<E: Env>(
             brokkr_types::reached!("producers loaded from a snapshot");
             break;
         }
-        // Kafka's own, or its window is lost: good for those of whom the log has nothing any more.
+        // Kafka's snapshot, or one without its window: used for producers without batches in the log.
         partial = partial.or(Some(producers));
     }
     let known = partial.is_none().then_some(&listing.snapshots);
@@ -89,8 +89,8 @@ async fn read_snapshot<E: Env>(
     ))
 }
 
-/// Applies the batches from `from` on to the producers. Where a segment begins without one of the `known` snapshots, one
-/// is written: retention may take what is before it.
+/// Applies the batches from `from` on to the producers. Writes a snapshot at each segment whose base offset has none
+/// in `known`: retention may remove the batches before it.
 pub(crate) async fn replay_producers<E: Env>(
     log: &mut Log<E>,
     from: Offset,
@@ -131,7 +131,7 @@ fn damaged<E: Env>(file: &File<E>, position: u64, header: &BatchHeader, what: St
     })
 }
 
-/// Adds the epochs of the batches from `from` on.
+/// Adds the leader epochs of the batches from `from` on.
 pub(crate) async fn add_epochs<E: Env>(
     log: &Log<E>,
     epochs: &mut LeaderEpochs,
@@ -151,7 +151,7 @@ pub(crate) async fn add_epochs<E: Env>(
     Ok(())
 }
 
-/// The segments that have something at `from` or past it.
+/// The segments with offsets at `from` or past it.
 fn summaries_from<E: Env>(log: &Log<E>, from: Offset) -> Vec<SegmentSummary> {
     let first = covering(&log.sealed, from).unwrap_or(0);
     let sealed = log

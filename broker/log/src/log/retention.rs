@@ -1,8 +1,8 @@
-//! What goes from the log's begin: by age, by size, and by DeleteRecords.
+//! Removing segments from the start of a log: by age, by size, and for DeleteRecords.
 //!
-//! The log's start is raised and persisted, in the manifest, BEFORE files go: a crash in between leaves files that the next
-//! start removes, never a log that starts in a gap. Files are renamed to `.deleted` and removed later, for those who still
-//! read them. Nothing at or past the high watermark ever goes.
+//! The log start offset is raised in the manifest BEFORE files are removed: a crash in between leaves files that the
+//! next start removes, never a log that starts in a gap. Files are renamed to `.deleted` and removed later, so that
+//! ongoing reads succeed. Records at or past the high watermark are never removed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,23 +18,24 @@ use crate::log::Log;
 use crate::state::retention::{Expired, expired};
 use crate::state::segment::SegmentSummary;
 
-/// What [`Log::enforce_retention`] did.
+/// The outcome of [`Log::enforce_retention`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RetentionResult {
-    /// Segments that went.
+    /// Segments that were removed.
     pub segments: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// The active segment is due as well: a new one was staged, and what was active goes the next time, once
-    /// [`Log::next_event`] has had the time to roll.
+    /// Whether the active segment expired too: a roll was staged, and a later call removes it, once
+    /// [`Log::next_event`] has rolled.
     pub rolling: bool,
 }
 
 impl<E: Env> Log<E> {
-    /// Deletes what retention, or the log's start, gives up: whole segments, oldest first. Also forgets idle producers.
+    /// Removes the segments that are expired or below the log start offset, oldest first. Also removes expired
+    /// producers.
     ///
     /// # Errors
-    /// What was given up stays given up; files that are left go at the next start.
+    /// The log start offset may have been raised; the next start removes the remaining files.
     pub async fn enforce_retention(
         &mut self,
         now: Instant,
@@ -52,7 +53,7 @@ impl<E: Env> Log<E> {
             rolling: expired.active,
             ..RetentionResult::default()
         };
-        // One that is not listed yet waits for that.
+        // A segment that the manifest doesn't list yet waits.
         let count = expired
             .sealed
             .min(self.sealed.len() - usize::from(self.background.seal.is_some()));
@@ -71,8 +72,8 @@ impl<E: Env> Log<E> {
         Ok(retired)
     }
 
-    /// Raises the log's start, as DeleteRecords does. Persisted when this returns; whole segments below it go with the next
-    /// [`Log::enforce_retention`]. Nothing if the log starts there or later.
+    /// Raises the log start offset, as for DeleteRecords. Durable when this returns; segments below it are removed by
+    /// the next [`Log::enforce_retention`]. No change if the log starts there or later.
     ///
     /// # Errors
     /// [`LogError::OutOfRange`] past the high watermark.
@@ -92,8 +93,8 @@ impl<E: Env> Log<E> {
         self.raise_log_start(offset, 0).await
     }
 
-    /// Raises the log's start and gives up the `count` oldest segments: on disk first, so that nothing changed if that fails.
-    /// A full disk must not keep itself full: the directory's reserve is there for this.
+    /// Raises the log start offset and removes the `count` oldest segments from the log: in the manifest first, so an
+    /// error leaves the log unchanged. On a full disk the reserve makes this write possible.
     async fn raise_log_start(&mut self, start: Offset, count: usize) -> Result<(), LogError> {
         let mut manifest = self.manifest();
         manifest.sealed.drain(..count);
@@ -110,7 +111,7 @@ impl<E: Env> Log<E> {
         }
         Arc::make_mut(&mut self.sealed).drain(..count);
         self.log_start = start;
-        // BEFORE files go: a reader of an older snapshot that misses one knows why.
+        // BEFORE files are removed: a reader of an older snapshot then knows why one is missing.
         self.shared.status.set_log_start(start);
         self.view = None;
         self.epochs.truncate_from_start(start);
@@ -162,7 +163,7 @@ impl<E: Env> Log<E> {
         Ok(())
     }
 
-    /// Deletes the log: its folder is renamed at once, durably, and removed after `file.delete.delay.ms`.
+    /// Deletes the log: renames its folder, durably, and removes it after `file.delete.delay.ms`.
     pub async fn delete(mut self) -> Result<(), LogError> {
         self.quiesce().await;
         let after = Duration::from_millis(self.config.file_delete_delay_ms);
@@ -171,7 +172,7 @@ impl<E: Env> Log<E> {
 }
 
 impl<E: Env> LogDir<E> {
-    /// As [`Log::delete`], for a log that nobody has open: one that can't be opened, perhaps.
+    /// As [`Log::delete`], for a log that is not open, for example because it can't be opened.
     pub async fn delete_log(&self, folder: &str, after: Duration) -> Result<(), LogError> {
         let doomed = self.rename_log(folder, names::DELETE_FOLDER).await?;
         let error_log = Arc::clone(&self.error_log);
@@ -184,8 +185,8 @@ impl<E: Env> LogDir<E> {
         Ok(())
     }
 
-    /// Sets a folder aside under Kafka's name for one that belongs to no partition, `TOPIC-N.UNIQUEID-stray`, and gives that
-    /// name. Nothing in it is changed, and nobody removes it. Durable when this returns.
+    /// Sets a folder aside that belongs to no partition: renames it to Kafka's `TOPIC-N.UNIQUEID-stray` and returns
+    /// that name. Its files are unchanged and never removed. Durable when this returns.
     pub async fn set_aside(&self, folder: &str) -> Result<String, LogError> {
         self.rename_log(folder, names::STRAY_FOLDER).await
     }

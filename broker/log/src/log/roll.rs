@@ -1,10 +1,11 @@
-//! Rolling: the active segment is sealed, the next begins.
+//! Rolling: the active segment is sealed and the next one begins.
 //!
-//! The order on disk, step by step, each durable before the next begins:
-//! 1. the old segment is synced: nothing of the new one may be acknowledged before (D1);
-//! 2. the new `.log` is made (its directory entry becomes durable with its first sync); batches go into it from now on;
-//! 3. in the background the rest of the indexes, the new index files, the producers' snapshot and the leader epochs;
-//! 4. the manifest lists the sealed segment. Until then recovery walks over it.
+//! The order on disk, each step durable before the next:
+//! 1. the old segment is synced, BEFORE anything in the new one may be acknowledged (D1);
+//! 2. the new `.log` is created (its directory entry becomes durable with its first sync); batches are written to it
+//!    from now on;
+//! 3. in the background: the rest of the indexes, the new index files, the producer snapshot and the leader epochs;
+//! 4. the manifest lists the sealed segment. Until then recovery scans it.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::reader::view::Boundary;
 use crate::state::segment::{Segment, SegmentBuilder, SegmentSummary};
 
 impl<E: Env> Log<E> {
-    /// Stages the begin of a segment at `base`.
+    /// Stages a roll to a new segment at `base`.
     pub(crate) fn stage_roll(&mut self, base: Offset, wall: UnixMillis) {
         assert!(
             base > self.builder.summary.base,
@@ -41,7 +42,7 @@ impl<E: Env> Log<E> {
             .push_back(WriteGroup::new(self.builder.summary, Some(Box::new(plan))));
     }
 
-    /// The new segment takes over.
+    /// The new segment becomes the active one.
     pub(crate) fn on_rolled(&mut self, rolled: RollResult<E>, plan: RollPlan) {
         let end = self.active.summary.next;
         let summary = self.active.summary;
@@ -49,7 +50,7 @@ impl<E: Env> Log<E> {
         self.active.extend(summary, &[], plan.last_time.as_slice());
         let fresh = Segment::new(SegmentSummary::new(plan.base, plan.created));
         let old = Arc::new(std::mem::replace(&mut self.active, fresh));
-        // BEFORE a reader can see it among the sealed ones: a file is open once.
+        // BEFORE readers see the segment among the sealed ones: a file is opened only once.
         self.shared
             .dir
             .files
@@ -70,7 +71,7 @@ impl<E: Env> Log<E> {
     }
 }
 
-/// Steps 1 and 2.
+/// Steps 1 and 2 of a roll.
 pub(crate) async fn roll<E: Env>(
     shared: Arc<LogShared<E>>,
     old: File<E>,
@@ -79,7 +80,7 @@ pub(crate) async fn roll<E: Env>(
     let synced = old.sync();
     let path = names::path(&shared.folder, base, names::LOG);
     let created = create_fresh(&shared, &path).await;
-    // BEFORE the other outcome is looked at: a failed sync is never left unseen.
+    // BEFORE the other result is checked: the result of a sync must never be dropped.
     let old = synced.await?;
     Ok(RollResult { old, file: created? })
 }

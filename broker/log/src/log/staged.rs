@@ -12,19 +12,19 @@ use crate::state::index::{OffsetEntry, TimeEntry};
 use crate::state::producers::ProducerUndo;
 use crate::state::segment::{Segment, SegmentBuilder, SegmentSummary};
 
-/// Bytes that may be staged or on their way to the disk before [`Log::can_stage`] says no.
+/// Maximum bytes, staged and being written, up to which [`Log::can_stage`] allows another batch.
 pub const STAGED_BYTES_MAX: usize = 16 << 20;
 
-/// And batches.
+/// Maximum batches, likewise.
 pub const STAGED_BATCHES_MAX: usize = 16 << 10;
 
-/// Entries that an empty queue keeps room for. A queue with less, of a partition that is seldom written, or with more, keeps none: an
-/// idle partition is small.
+/// Capacities that an empty queue keeps. Below it the partition is seldom written, above it the queue was unusually
+/// long: then the memory is freed, so an idle partition is small.
 pub(crate) const QUEUE_CAPACITY_KEPT: RangeInclusive<usize> = 5..=64;
 
-/// Batches of one segment, to be written together.
+/// Batches of one segment that are written together.
 pub(crate) struct WriteGroup {
-    /// What has to be done before: the segment is a new one.
+    /// The roll that comes before the write, if they begin a new segment.
     pub(crate) roll: Option<Box<RollPlan>>,
     pub(crate) first: Offset,
     pub(crate) position: u64,
@@ -32,7 +32,7 @@ pub(crate) struct WriteGroup {
     pub(crate) bytes: usize,
     pub(crate) batches: usize,
     pub(crate) records: u64,
-    /// The segment once they are written.
+    /// The segment after the write.
     pub(crate) summary: SegmentSummary,
     pub(crate) offsets: Vec<OffsetEntry>,
     pub(crate) times: Vec<TimeEntry>,
@@ -55,7 +55,7 @@ impl WriteGroup {
     }
 }
 
-/// Takes a staged batch back.
+/// How a staged batch, or a staged roll, is undone.
 pub(crate) struct StagedUndo {
     pub(crate) base: Offset,
     pub(crate) builder: SegmentBuilder,
@@ -63,24 +63,24 @@ pub(crate) struct StagedUndo {
     pub(crate) epochs: Option<LeaderEpochs>,
 }
 
-/// What is known of a roll when it is staged.
+/// A staged roll.
 #[derive(Clone)]
 pub(crate) struct RollPlan {
-    /// Where the new segment begins.
+    /// The base offset of the new segment.
     pub(crate) base: Offset,
     pub(crate) created: UnixMillis,
-    /// The entry that ends the old segment's time index.
+    /// The last entry of the old segment's time index.
     pub(crate) last_time: Option<TimeEntry>,
-    /// The producers at that point.
+    /// The producers at `base`.
     pub(crate) snapshot: SnapshotFiles,
-    /// The new segment's begin.
+    /// The new segment, empty.
     pub(crate) builder: SegmentBuilder,
 }
 
-/// A sealed segment that is not in the manifest yet.
+/// A sealed segment that the manifest does not list yet.
 pub(crate) struct SealPlan {
     pub(crate) segment: Arc<Segment>,
-    /// The base of the segment behind it, whose index files are to be made.
+    /// The base offset of the next segment, whose index files are created with it.
     pub(crate) next_base: Offset,
     pub(crate) snapshot: SnapshotFiles,
 }

@@ -1,13 +1,14 @@
-//! Cutting the log's end off, as followers do, and noting the begin of a leader's reign.
+//! Truncating the end of a log, as followers do.
 //!
 //! The order on disk, each step durable before the next:
-//! 1. the manifest says that a cut to here is under way, and counts it. From now on a recovery point that was recorded before
-//!    means nothing above the cut, and a crash is followed by the rest of the cut;
-//! 2. whole segments above it go, with the producers' snapshots past it (P10), and the directory is synced;
-//! 3. the segment it falls into is cut and synced, its indexes are built anew;
-//! 4. the manifest says that it is done. Only then may anything be appended: old bytes never return behind new ones.
+//! 1. the manifest counts the truncation and records that it is pending. From now on an older recovery point does not
+//!    apply above its end, and a start after a crash finishes it;
+//! 2. segments above the end are removed, with the producer snapshots past it (P10), and the directory is synced;
+//! 3. the segment that contains the end is cut and synced, and its indexes are rebuilt;
+//! 4. the manifest records that the truncation is done. Only then may batches be appended: old bytes never reappear
+//!    behind new ones.
 //!
-//! Where one of these fails the log is broken until restart, which finishes the cut.
+//! If a step fails, the log is broken until a restart finishes the truncation.
 
 use std::sync::Arc;
 
@@ -31,18 +32,19 @@ use crate::state::epochs::LeaderEpochs;
 use crate::state::producers::Producers;
 use crate::state::segment::{Segment, SegmentBuilder};
 
-/// Where a cut falls.
+/// The place where a truncation cuts.
 struct TruncationPoint<E: Env> {
-    /// How many sealed segments stay as they are.
+    /// How many sealed segments stay unchanged.
     sealed: usize,
-    /// The segment that is cut.
+    /// The file of the segment that is cut.
     file: File<E>,
-    /// What is left of it: the log then ends where this does.
-    left: ScannedSegment,
+    /// What remains of that segment, which becomes the active one.
+    remaining: ScannedSegment,
 }
 
 impl<E: Env> Log<E> {
-    /// Notes, durably, that offsets may be missing from now on: BEFORE batches are taken from a leader whose log may be compacted.
+    /// Records, durably, that offsets may be missing from now on: BEFORE batches are taken from a leader whose log
+    /// may be compacted.
     pub async fn allow_gaps(&mut self) -> Result<(), LogError> {
         if self.gaps {
             return Ok(());
@@ -59,13 +61,13 @@ impl<E: Env> Log<E> {
         Ok(())
     }
 
-    /// Cuts everything at `offset` and past it; a batch that holds it goes whole. Durable when this returns. Nothing if the log
-    /// ends before. The producers' state is that of the log that is left.
+    /// Removes everything at `offset` and past it; a batch that contains `offset` is removed whole. Durable when this
+    /// returns. No change if the log ends before. Producers are rebuilt from the remaining log.
     ///
-    /// After a cut events of before are not told any more: who waits for an offset past the new end waits in vain.
+    /// Queued events are dropped: an offset past the new end is never reported as ackable.
     ///
     /// # Errors
-    /// If [`Log::broken`] then says so, restart finishes the cut; else nothing was begun.
+    /// If [`Log::broken`] is set, a restart finishes the truncation; otherwise the log is unchanged.
     pub async fn truncate_to(&mut self, offset: Offset) -> Result<(), LogError> {
         self.settle().await?;
         if offset >= self.written_end() {
@@ -79,26 +81,30 @@ impl<E: Env> Log<E> {
         if offset < first_base {
             return self.truncate_fully_and_start_at(offset).await;
         }
-        let cut = self.find_truncation_point(offset).await?;
-        if cut.left.builder.summary.next < self.log_start && offset >= self.log_start {
-            // The log's start is in the middle of a batch. What of it was shown is not given out again (L6).
+        let point = self.find_truncation_point(offset).await?;
+        if point.remaining.builder.summary.next < self.log_start && offset >= self.log_start {
+            // The log start offset is inside a batch. Its visible offsets must not be assigned again (L6).
             return self.truncate_fully_and_start_at(offset).await;
         }
-        let result = self.cut(cut).await;
+        let result = self.truncate_at(point).await;
         self.break_on_error(result)
     }
 
-    /// Cuts everything and begins anew at `offset`: for a follower that has nothing its leader has. Durable when this returns.
+    /// Removes everything and restarts the log at `offset`: for a follower that has no offset in common with its
+    /// leader. Durable when this returns.
     ///
     /// # Errors
-    /// If [`Log::broken`] then says so, restart finishes the cut; else nothing was begun.
+    /// If [`Log::broken`] is set, a restart finishes the truncation; otherwise the log is unchanged.
     pub async fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
         self.settle().await?;
         let result = self.restart_at(offset).await;
         self.break_on_error(result)
     }
 
-    /// Waits until nothing is in flight, and sees whether the log can be changed.
+    /// Waits until nothing is in flight.
+    ///
+    /// # Errors
+    /// If the log is broken.
     pub(crate) async fn settle(&mut self) -> Result<(), LogError> {
         self.quiesce().await;
         match &self.pipeline.broken {
@@ -107,7 +113,7 @@ impl<E: Env> Log<E> {
         }
     }
 
-    /// Completes a sealed segment whose listing had failed.
+    /// Completes a sealed segment whose background job had failed.
     pub(crate) async fn complete_seal(&mut self) -> Result<(), LogError> {
         if self.begin_seal() {
             self.quiesce().await;
@@ -138,53 +144,62 @@ impl<E: Env> Log<E> {
         result
     }
 
-    /// Scans the segment that `offset` falls into up to there: what is left of it is what the log ends with.
+    /// Scans the segment that contains `offset` up to the last batch that stays.
     async fn find_truncation_point(&mut self, offset: Offset) -> Result<TruncationPoint<E>, LogError> {
         let reader = self.reader();
         let sealed = reader.segment_of(offset);
         let open = reader.open(sealed).await?;
         let (summary, file) = (open.segment.summary, open.file);
         let created = self.shared.dir.env.wall();
-        let mut left = ScannedSegment::new(SegmentBuilder::new(summary.base, created, self.jitter_ms()));
+        let mut remaining = ScannedSegment::new(SegmentBuilder::new(summary.base, created, self.jitter_ms()));
         let mut batches = BatchScan::new(&file, 0, summary.size);
         let mut chain = BatchChain::of_segment(summary.base);
         while let Some(batch) = batches.next(&mut chain).await? {
             if batch.header.last_offset() >= offset {
                 break;
             }
-            left.add(&batch.header, self.config.index_interval_bytes);
+            remaining.add(&batch.header, self.config.index_interval_bytes);
         }
-        Ok(TruncationPoint { sealed, file, left })
+        Ok(TruncationPoint {
+            sealed,
+            file,
+            remaining,
+        })
     }
 
-    async fn cut(&mut self, cut: TruncationPoint<E>) -> Result<(), LogError> {
-        let TruncationPoint { sealed, file, left } = cut;
-        let summary = left.builder.summary;
+    async fn truncate_at(&mut self, point: TruncationPoint<E>) -> Result<(), LogError> {
+        let TruncationPoint {
+            sealed,
+            file,
+            remaining,
+        } = point;
+        let summary = remaining.builder.summary;
         let removed: Vec<Offset> = self.bases().filter(|base| *base > summary.base).collect();
         Arc::make_mut(&mut self.sealed).truncate(sealed);
         self.log_start = self.log_start.min(summary.next);
         self.count_truncation(summary.next);
         let first_base = self.sealed.first().map_or(summary.base, |s| s.summary.base);
-        let pending_truncation = Manifest {
+        let pending = Manifest {
             pending_truncation: PendingTruncation::Tail,
             first_base,
             unlisted_base: summary.base,
             ..self.manifest()
         };
-        replace(&self.shared, names::MANIFEST, pending_truncation.encode()).await?;
+        replace(&self.shared, names::MANIFEST, pending.encode()).await?;
 
         self.remove_segments(&removed).await?;
         self.remove_snapshots_past(summary.next).await?;
         file.truncate(summary.size).await?;
         let proof = file.sync().await?;
-        let segment = left.write_indexes(&self.shared).await?;
+        let segment = remaining.write_indexes(&self.shared).await?;
         let ackable = AckableOffset::from_proof(&proof, &file, summary.size, summary.next);
-        self.finish_truncation(segment, left.builder, file, ackable)
+        self.finish_truncation(segment, remaining.builder, file, ackable)
             .await?;
         Ok(replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?)
     }
 
-    /// Counts a truncation to `end`, BEFORE it is on the disk: readers of older snapshots then know why bytes are missing.
+    /// Counts a truncation to `end`, BEFORE it happens on disk: readers of older snapshots then know why bytes are
+    /// missing.
     fn count_truncation(&mut self, end: Offset) {
         (self.truncations, self.truncated_to) = (self.truncations + 1, end);
         self.shared.status.set_truncations(self.truncations);
@@ -196,13 +211,13 @@ impl<E: Env> Log<E> {
         self.background.seal = None;
         self.log_start = offset;
         self.count_truncation(offset);
-        let pending_truncation = Manifest {
+        let pending = Manifest {
             pending_truncation: PendingTruncation::All,
             first_base: offset,
             unlisted_base: offset,
             ..self.manifest()
         };
-        replace(&self.shared, names::MANIFEST, pending_truncation.encode()).await?;
+        replace(&self.shared, names::MANIFEST, pending.encode()).await?;
 
         self.epochs = LeaderEpochs::default();
         self.remove_segments(&removed).await?;
@@ -215,7 +230,7 @@ impl<E: Env> Log<E> {
         Ok(replace(&self.shared, names::MANIFEST, self.manifest().encode()).await?)
     }
 
-    /// Takes up what is left as the log.
+    /// Makes the remaining segment the active one and rebuilds the state of the log.
     async fn finish_truncation(
         &mut self,
         active: Segment,

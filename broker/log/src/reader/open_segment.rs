@@ -7,24 +7,24 @@ use brokkr_wire::records::BatchHeader;
 use crate::error::ReadError;
 use crate::state::segment::Segment;
 
-/// A segment with its file, as this snapshot has them.
+/// A segment of a snapshot with its open file.
 pub(crate) struct OpenSegment<'a, E: Env> {
     pub(crate) segment: &'a Segment,
     pub(crate) file: File<E>,
     pub(crate) truncations: u64,
-    /// Whether offsets may be missing in it.
+    /// Whether offsets may be missing in the segment.
     pub(crate) gaps: bool,
     pub(crate) is_active: bool,
 }
 
-/// A batch that was found.
+/// A batch that a read located.
 pub(crate) struct FoundBatch {
     pub(crate) position: u64,
     pub(crate) header: BatchHeader,
 }
 
 impl<E: Env> OpenSegment<'_, E> {
-    /// What went wrong, unless it is that the file was cut since.
+    /// [`ReadError::Stale`] if the file was truncated since the snapshot was taken, otherwise `error`.
     pub(crate) fn or_stale(&self, error: ReadError) -> ReadError {
         if self.file.truncations() == self.truncations {
             error
@@ -46,13 +46,13 @@ impl<E: Env> OpenSegment<'_, E> {
     }
 }
 
-/// What a read found.
+/// The result of a read.
 pub struct Slice<E: Env> {
-    /// The bytes: whole batches, but for the last, which `max_bytes` may cut off, as Kafka does.
+    /// A range of the file: complete batches, except the last, which `max_bytes` may cut, as in Kafka.
     pub range: FileRange<E>,
-    /// The offset of the first batch: at or before the one asked for, which may be in the batch's middle (W6).
+    /// The base offset of the first batch: at or before the requested offset (W6).
     pub first: Offset,
-    /// The base of the segment they are in.
+    /// The base offset of the segment.
     pub segment: Offset,
 }
 

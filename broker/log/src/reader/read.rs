@@ -1,7 +1,7 @@
-//! Reading by offset: from the batch that holds it, as one range of one file.
+//! Reads by offset: a range of one segment file that begins with the batch of the offset.
 //!
-//! At the tail nothing but memory is looked at: the snapshot knows where the last writes began. Else the offset index tells
-//! a batch at or before the offset, and the headers from there on are walked. Segments are found by their bases.
+//! At the tail of the log the snapshot's recent write boundaries suffice. Otherwise the offset index gives a batch at
+//! or before the offset, and the headers from there on are read. Segments are found by their base offsets.
 
 use std::sync::Arc;
 
@@ -20,10 +20,11 @@ use crate::state::index::relative;
 use crate::state::segment::{Segment, covering};
 
 impl<E: Env> LogReader<E> {
-    /// Reads from the batch that holds `offset`, up to `up_to`, at most `max_bytes`, within one segment. With
-    /// `at_least_one` a first batch that is larger is returned whole. `None`: nothing there (yet), or nothing that fits.
+    /// Reads from the batch that contains `offset`, up to `up_to`, at most `max_bytes`, within one segment. With
+    /// `at_least_one` a larger first batch is returned whole. `None`: no batch there yet, or the first one exceeds
+    /// `max_bytes`.
     ///
-    /// Cancel-safe. An offset between the limit and the log's end is no error (KIP-207).
+    /// Cancel-safe. An offset between `up_to` and the log end offset is not an error (KIP-207).
     pub async fn read(
         &self,
         offset: Offset,
@@ -39,7 +40,7 @@ impl<E: Env> LogReader<E> {
         let mut index = self.segment_of(offset);
         loop {
             let open = self.open(index).await?;
-            let end = self.end_in(&open, limit).await?;
+            let end = self.readable_end(&open, limit).await?;
             if let Some(boundary) = self.boundary(&open, offset)
                 && boundary < end
                 && end - boundary <= u64::from(max_bytes)
@@ -62,13 +63,13 @@ impl<E: Env> LogReader<E> {
             if open.is_active || open.segment.summary.next >= limit.offset {
                 return Ok(None);
             }
-            // Compaction took the rest of the segment away.
+            // Compaction removed the rest of the segment.
             index += 1;
         }
     }
 
-    /// As [`LogReader::read`] with `at_least_one`, but the bytes themselves, cut to whole batches, the CRC of each checked: for
-    /// replay.
+    /// As [`LogReader::read`] with `at_least_one`, but returns the bytes: complete batches, the CRC of each checked.
+    /// For replay.
     pub async fn read_bytes(
         &self,
         offset: Offset,
@@ -112,7 +113,7 @@ impl<E: Env> LogReader<E> {
         Ok(())
     }
 
-    /// Which segment may hold an offset: the sealed ones by number, then the active one.
+    /// The number of the segment that may contain an offset: sealed segments in order, then the active one.
     pub(crate) fn segment_of(&self, offset: Offset) -> usize {
         if offset >= self.view.active.summary.base {
             return self.view.sealed.len();
@@ -124,7 +125,7 @@ impl<E: Env> LogReader<E> {
         let view = &self.view;
         let Some(segment) = view.sealed.get(index) else {
             let segment = &view.active;
-            // A later view of a fresh log has one.
+            // A fresh log has no file; a later snapshot has one.
             let file = view.file.clone().ok_or(ReadError::Stale)?;
             return Ok(OpenSegment {
                 segment,
@@ -149,7 +150,7 @@ impl<E: Env> LogReader<E> {
         })
     }
 
-    /// Opens the file of a segment.
+    /// Opens a segment's file.
     async fn open_file(&self, path: &str, segment: &Segment) -> Result<File<E>, ReadError> {
         let opened = self.view.shared.dir.files.open(path).await;
         opened.map_err(|e| match e.kind() {
@@ -158,7 +159,8 @@ impl<E: Env> LogReader<E> {
         })
     }
 
-    /// Why bytes of a segment are not there: retention took them since, a truncation did, or nobody: then it is damage.
+    /// Why bytes of a segment are missing: retention or a truncation removed them since the snapshot was taken;
+    /// otherwise it is damage.
     fn missing(&self, path: &str, position: u64, segment: &Segment, what: &str) -> ReadError {
         let status = &self.view.shared.status;
         if status.truncations() != self.view.log_truncations {
@@ -180,52 +182,52 @@ impl<E: Env> LogReader<E> {
         })
     }
 
-    /// Where a batch begins at `offset`, if memory knows.
+    /// The position of the batch that begins at `offset`, if it is a recent write boundary.
     fn boundary(&self, open: &OpenSegment<'_, E>, offset: Offset) -> Option<u64> {
         let known = |b: &&Boundary| open.is_active && b.offset == offset;
         self.view.recent.iter().find(known).map(|b| b.position)
     }
 
-    /// Where what may be read ends in this segment.
-    async fn end_in(&self, open: &OpenSegment<'_, E>, limit: OffsetMetadata) -> Result<u64, ReadError> {
+    /// The position in this segment where the readable part ends.
+    async fn readable_end(&self, open: &OpenSegment<'_, E>, limit: OffsetMetadata) -> Result<u64, ReadError> {
         let summary = &open.segment.summary;
         match limit.position {
             _ if limit.offset >= summary.next => Ok(summary.size),
             Some((base, position)) if base == summary.base => Ok(position),
             _ => {
                 let found = self.locate(open, limit.offset, summary.size).await?;
-                // A limit in a batch's middle leaves the batch out.
+                // A batch that contains the limit is left out.
                 Ok(found.map_or(summary.size, |f| f.position))
             }
         }
     }
 
-    /// The first batch before `end` that holds `offset` or begins past it.
+    /// The first batch before the position `end` that contains `offset` or begins past it.
     pub(crate) async fn locate(
         &self,
         open: &OpenSegment<'_, E>,
         offset: Offset,
         end: u64,
     ) -> Result<Option<FoundBatch>, ReadError> {
-        let floor = self.walk_start(open, offset).await?;
-        let mut walk = HeaderWalk::new(open, &self.view.epochs, floor);
-        if let WalkStart::Entry(..) = floor
+        let start = self.walk_start(open, offset).await?;
+        let mut walk = HeaderWalk::new(open, &self.view.epochs, start);
+        if let WalkStart::Entry(..) = start
             && let Err(why) = walk.check_entry().await
         {
-            // The index is derived and nobody vouches for it: without it there is still the log.
+            // An index is derived and may be wrong; the segment can be read without it.
             let why = open.or_stale(why);
             if why == ReadError::Stale {
                 return Err(why);
             }
             self.report_index(open.segment, &why);
-            walk = HeaderWalk::new(open, &self.view.epochs, self.begin_of(open.segment));
+            walk = HeaderWalk::new(open, &self.view.epochs, self.segment_start(open.segment));
         }
         walk_to(open, walk, offset, end)
             .await
             .map_err(|e| open.or_stale(e))
     }
 
-    /// The header of the batch that holds `offset`, or of the first one past it.
+    /// The header of the batch that contains `offset`, or of the first batch past it.
     pub(crate) async fn batch_at(&self, offset: Offset) -> Result<Option<BatchHeader>, ReadError> {
         let mut index = self.segment_of(offset);
         loop {
@@ -238,11 +240,12 @@ impl<E: Env> LogReader<E> {
         }
     }
 
-    fn begin_of(&self, segment: &Segment) -> WalkStart {
+    fn segment_start(&self, segment: &Segment) -> WalkStart {
         WalkStart::Known(0, segment.summary.base)
     }
 
-    /// Notes that the indexes of a segment point elsewhere: it is walked from its begin until its owner has built them again.
+    /// Reports that an index of a segment is wrong: reads begin at the segment's start until the owner has rebuilt
+    /// it.
     fn report_index(&self, segment: &Segment, why: &dyn std::fmt::Display) {
         brokkr_types::reached!("an index that pointed elsewhere was not followed");
         if self.view.shared.status.suspect_index(segment.summary.base) {
@@ -256,7 +259,7 @@ impl<E: Env> LogReader<E> {
         }
     }
 
-    /// A batch that is not past `offset`: the closest that memory or the index knows.
+    /// A batch at or before `offset` to begin with: the closest one among the recent write boundaries and the index.
     async fn walk_start(&self, open: &OpenSegment<'_, E>, offset: Offset) -> Result<WalkStart, ReadError> {
         let recent = self
             .view
@@ -269,7 +272,7 @@ impl<E: Env> LogReader<E> {
         }
         let segment = open.segment;
         let Some(key) = relative(segment.summary.base, offset) else {
-            return Ok(self.begin_of(segment));
+            return Ok(self.segment_start(segment));
         };
         let entry = match segment.offsets.floor_in_memory(key) {
             Ok(entry) => entry,
@@ -284,10 +287,10 @@ impl<E: Env> LogReader<E> {
             let last = segment.summary.base.plus(i64::from(e.relative));
             WalkStart::Entry(u64::from(e.position), last)
         });
-        Ok(floor.unwrap_or(self.begin_of(segment)))
+        Ok(floor.unwrap_or(self.segment_start(segment)))
     }
 
-    /// The same for a time: an offset up to which no record is as young as `timestamp`.
+    /// An offset in the segment before which no record has a timestamp of at least `timestamp`.
     pub(crate) async fn time_floor(
         &self,
         open: &OpenSegment<'_, E>,
@@ -317,21 +320,21 @@ impl<E: Env> LogReader<E> {
         Ok(segment.summary.base)
     }
 
-    /// Looks something up in an index file. An index is derived: one that can't be read costs a longer walk, no more.
+    /// Looks up an entry in an index file. `None` on errors: without an entry the read takes longer, but succeeds.
     async fn lookup_in_index<T>(
         &self,
         segment: &Segment,
         suffix: &str,
-        look: impl AsyncFnOnce(&File<E>) -> Result<Option<T>, ReadError>,
+        lookup: impl AsyncFnOnce(&File<E>) -> Result<Option<T>, ReadError>,
     ) -> Option<T> {
         let path = names::path(&self.view.shared.folder, segment.summary.base, suffix);
         let found = match self.view.shared.dir.files.open(&path).await {
-            Ok(file) => look(&file).await,
+            Ok(file) => lookup(&file).await,
             Err(e) => Err(e.into()),
         };
         match found {
             Ok(found) => found,
-            // Of a machine without descriptors the index knows nothing.
+            // Out of file descriptors; that says nothing about the index.
             Err(ReadError::Io(e)) if e.kind() == ErrorKind::Resources => None,
             Err(why) => {
                 self.report_index(segment, &why);
@@ -340,7 +343,7 @@ impl<E: Env> LogReader<E> {
         }
     }
 
-    /// All segments, oldest first.
+    /// All segments, in offset order.
     pub(crate) fn segments(&self) -> impl Iterator<Item = &Segment> {
         self.view
             .sealed
@@ -350,7 +353,7 @@ impl<E: Env> LogReader<E> {
     }
 }
 
-/// The first batch of the walk that begins before `end` and holds `offset` or begins past it.
+/// The first batch of the walk that begins before the position `end` and contains `offset` or begins past it.
 async fn walk_to<E: Env>(
     open: &OpenSegment<'_, E>,
     mut walk: HeaderWalk<'_, E>,
@@ -358,14 +361,14 @@ async fn walk_to<E: Env>(
     end: u64,
 ) -> Result<Option<FoundBatch>, ReadError> {
     while walk.at < end {
-        let Some(step) = walk.next().await? else { break };
-        if step.next <= offset {
+        let Some(batch) = walk.next().await? else { break };
+        if batch.next <= offset {
             continue;
         }
-        let position = step.position;
-        return match (step.header, &step.fault) {
+        let position = batch.position;
+        return match (batch.header, &batch.fault) {
             (Some(header), None) => Ok(Some(FoundBatch { position, header })),
-            _ => Err(open.damaged(&step)),
+            _ => Err(open.damaged(&batch)),
         };
     }
     Ok(None)

@@ -1,4 +1,4 @@
-//! Reading by time: what ListOffsets asks, as Kafka answers it.
+//! Reads by timestamp, for ListOffsets.
 
 use brokkr_env::{Env, poll_later};
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis};
@@ -11,23 +11,23 @@ use crate::reader::view::{LogReader, UpTo};
 use crate::reader::walk::{HeaderWalk, WalkStart};
 use crate::state::checked_ranges::CheckedRange;
 
-/// A record, and the leader epoch of its batch.
+/// A record that was found by its timestamp.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TimestampOffset {
     /// The record's timestamp.
     pub timestamp: UnixMillis,
-    /// Its offset.
+    /// The record's offset.
     pub offset: Offset,
-    /// The leader epoch it was appended in.
+    /// The leader epoch of its batch.
     pub epoch: LeaderEpoch,
-    /// Whether it is that record. If not, its batch would have taken more memory than was allowed, and this is the batch's first
-    /// offset, with its largest timestamp: nobody who begins there misses the record.
+    /// Whether the record itself was found. Otherwise its batch exceeds the memory limit, and this is the batch's
+    /// first offset with its largest timestamp: reading from there does not miss the record.
     pub exact: bool,
 }
 
 impl<E: Env> LogReader<E> {
-    /// The first record that is as young as `target`, below `up_to`. One batch at a time is read, of at most
-    /// `decompressed_max` bytes, and decompressed, to at most as many.
+    /// The first record below `up_to` with a timestamp of at least `target`. Reads one batch at a time, of at most
+    /// `decompressed_max` bytes, compressed and decompressed.
     pub async fn offset_for_timestamp(
         &self,
         target: UnixMillis,
@@ -53,7 +53,7 @@ impl<E: Env> LogReader<E> {
         Ok(None)
     }
 
-    /// The youngest record below `up_to`, the first of those (KIP-734). Like Kafka, nothing if it is not below.
+    /// The first record with the largest timestamp (KIP-734). As in Kafka, `None` if it is not below `up_to`.
     pub async fn offset_of_max_timestamp(
         &self,
         up_to: UpTo,
@@ -79,13 +79,13 @@ impl<E: Env> LogReader<E> {
         Ok(found.filter(|f| f.offset < limit && f.offset >= self.log_start()))
     }
 
-    /// The leader epoch of the log's first batch, if it is known.
+    /// The leader epoch of the log's first batch, if known.
     pub fn earliest_epoch(&self) -> Option<LeaderEpoch> {
         self.view.epochs.epoch_for(self.log_start())
     }
 
-    /// The first record at `start` or past it whose timestamp matches, looking from the batch that holds `from` on. A batch
-    /// is looked into if its largest timestamp matches.
+    /// The first record at `start` or past it whose timestamp matches. Begins with the batch that contains `from`,
+    /// and decompresses only batches whose largest timestamp matches.
     async fn find_record(
         &self,
         open: &OpenSegment<'_, E>,
@@ -99,24 +99,25 @@ impl<E: Env> LogReader<E> {
         };
         let begin = WalkStart::Known(first.position, first.header.base_offset);
         let mut walk = HeaderWalk::new(open, &self.view.epochs, begin);
-        while let Some(step) = walk.next().await.map_err(|e| open.or_stale(e))? {
-            let (position, Some(header), None) = (step.position, step.header, &step.fault) else {
-                return Err(open.or_stale(open.damaged(&step)));
+        while let Some(next) = walk.next().await.map_err(|e| open.or_stale(e))? {
+            let (position, Some(header), None) = (next.position, next.header, &next.fault) else {
+                return Err(open.or_stale(open.damaged(&next)));
             };
             if header.last_offset() < start {
                 continue;
             }
             if !matches(header.max_timestamp) {
-                // BEFORE the batch is passed over: what it says of its timestamps has to be true. It is looked at once.
-                if !open.segment.checked_batches.has(step.position, step.from) {
-                    if !walk.is_whole(&step).await.map_err(|e| open.or_stale(e))? {
+                // BEFORE the batch is skipped: its timestamps are covered by the CRC, which is checked once for each
+                // batch.
+                if !open.segment.checked_batches.has(next.position, next.from) {
+                    if !walk.is_whole(&next).await.map_err(|e| open.or_stale(e))? {
                         let what = "its CRC is not right".to_owned();
                         return Err(open.or_stale(damaged(open, position, &header, what)));
                     }
                     open.segment.checked_batches.add(CheckedRange {
-                        from: step.position,
+                        from: next.position,
                         to: walk.at,
-                        next: step.next,
+                        next: next.next,
                     });
                 }
                 continue;
@@ -127,7 +128,7 @@ impl<E: Env> LogReader<E> {
                 epoch: header.partition_leader_epoch,
                 exact: false,
             };
-            // BEFORE it is read.
+            // BEFORE the batch is read into memory.
             if header.size_bytes() > decompressed_max {
                 return Ok(Some(of_batch));
             }

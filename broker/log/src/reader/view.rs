@@ -1,4 +1,4 @@
-//! An immutable snapshot of a log, for those who read it beside its owner.
+//! An immutable snapshot of a log, for readers on other tasks than the owner's.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use crate::files::shared::LogShared;
 use crate::state::epochs::{EpochEnd, LeaderEpochs};
 use crate::state::segment::{Segment, Segments};
 
-/// Where an offset stands, as far as it is known without a look at the files.
+/// An offset and, if known without reading files, its position (Kafka's LogOffsetMetadata).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct OffsetMetadata {
     pub(crate) offset: Offset,
-    /// The base of its segment and the position there.
+    /// The base offset of its segment and the position in that segment.
     pub(crate) position: Option<(Offset, u64)>,
 }
 
-/// A place in the active segment where a batch begins.
+/// A position in the active segment where a batch begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Boundary {
     pub(crate) offset: Offset,
@@ -28,25 +28,26 @@ pub(crate) struct View<E: Env> {
     pub(crate) shared: Arc<LogShared<E>>,
     pub(crate) sealed: Segments,
     pub(crate) active: Segment,
-    /// None in a fresh log.
+    /// `None` in a fresh log.
     pub(crate) file: Option<File<E>>,
-    /// Of the active file; with another count this snapshot is stale.
+    /// The truncation count of `file` when the snapshot was taken; if it has changed, the snapshot is stale.
     pub(crate) truncations: u64,
-    /// Of the log.
+    /// The truncation count of the log.
     pub(crate) log_truncations: u64,
     /// Whether offsets may be missing.
     pub(crate) gaps: bool,
     pub(crate) log_start: Offset,
     pub(crate) high_watermark: OffsetMetadata,
-    /// Where the last writes began and where the last one ended: where followers and consumers at the tail stand.
+    /// Where the last writes began, and where the last one ended. Followers and consumers at the tail read from
+    /// these.
     pub(crate) recent: Box<[Boundary]>,
     pub(crate) epochs: LeaderEpochs,
 }
 
-/// A log as it was at some moment, to be read by any task. Cheap to clone.
+/// A snapshot of a log that any task can read. Cheap to clone.
 ///
-/// It pins nothing: what retention removes meanwhile, or a truncation cuts, is answered with an error and not with other
-/// bytes (L6; R19: every limit is of one snapshot).
+/// It does not keep files alive: reading what retention or a truncation has removed since is an error, and never
+/// returns other bytes (L6). All limits are of one snapshot (R19).
 pub struct LogReader<E: Env> {
     pub(crate) view: Arc<View<E>>,
 }
@@ -59,24 +60,24 @@ impl<E: Env> Clone for LogReader<E> {
     }
 }
 
-/// How far a read may go.
+/// The end of a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UpTo {
-    /// To the end of what is written: for followers and replay.
+    /// The written end: for followers and replay.
     LogEnd,
-    /// To the high watermark: for consumers.
+    /// The high watermark: for consumers.
     HighWatermark,
-    /// To this offset, if it comes before the end.
+    /// This offset, if it is before the written end.
     Offset(Offset),
 }
 
 impl<E: Env> LogReader<E> {
-    /// The first offset that is served.
+    /// The log start offset.
     pub fn log_start(&self) -> Offset {
         self.view.log_start
     }
 
-    /// The end of what is written.
+    /// The end of the written batches.
     pub fn log_end(&self) -> Offset {
         self.view.active.summary.next
     }
@@ -91,17 +92,17 @@ impl<E: Env> LogReader<E> {
         &self.view.epochs
     }
 
-    /// What OffsetForLeaderEpoch answers.
+    /// The response to OffsetForLeaderEpoch.
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
         self.view.epochs.end_offset_for(epoch, self.log_end())
     }
 
-    /// Bytes of all its segments.
+    /// The size of all segments in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.view.sealed.iter().map(|s| s.summary.size).sum::<u64>() + self.view.active.summary.size
     }
 
-    /// The limit as a place, never past what is written.
+    /// The offset of `up_to`, at most the written end, with its position if known.
     pub(crate) fn limit(&self, up_to: UpTo) -> OffsetMetadata {
         let end = self.view.end();
         match up_to {

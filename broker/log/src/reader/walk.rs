@@ -1,20 +1,20 @@
-//! Walking over the headers of a segment while a reader looks for a place, and telling which of them can't be right.
+//! Walking over the batch headers of a segment, with checks that detect headers that can't be right.
 //!
-//! The CRC of a batch leaves its first 17 bytes out: base offset, length, leader epoch, magic. So a batch can be undamaged by
-//! its CRC and say that its records stand at other offsets. Here each header is held against what is known around it:
+//! A batch's CRC does not cover its first 17 bytes: base offset, length, leader epoch, magic. So a batch can match
+//! its CRC and have the wrong offsets. Each header is compared with its surroundings:
 //!
-//! - its base offset is the offset past the batch before, or, in a log where offsets may be missing, a gap lies between and the
-//!   batch behind it begins past it; by an
-//!   index entry it is exact, since that names its last offset and the delta is in the CRC;
-//! - its length leads to another batch, or to the segment's end, or else its CRC is right over that length;
-//! - its leader epoch is the one that `leader-epoch-checkpoint` has for its offset;
-//! - its magic is 2.
+//! - its base offset must be the end of the batch before; in a log with gaps it may be higher, if the batch behind
+//!   begins past its end. After an index entry it is known exactly, as the entry has the last offset, and the CRC
+//!   covers the offset delta;
+//! - its length must lead to another batch, or to the segment's end; otherwise the CRC must be right at that length;
+//! - its leader epoch must be that of `leader-epoch-checkpoint` for its offset;
+//! - its magic must be 2.
 //!
-//! A batch that is wrong stands for the offsets between its neighbours, and a read of those is told of the damage. Others are
-//! served. What stays unnoticed: a base offset that moves within a gap around its batch.
+//! A wrong batch occupies the offsets between its neighbours: a read of these returns the damage, other reads
+//! succeed. Undetected: a base offset that changes within a gap around its batch.
 //!
-//! A range that is served is walked over once ([`CheckedRanges`]): it ends before a batch that is wrong, and who reads on there is told.
-//! What rots in it later is unnoticed until it is the first batch of a range, or the broker has been restarted.
+//! Each range is checked once ([`CheckedRanges`]) and cut before a wrong batch, so that the next read returns the
+//! damage. Bytes that rot after that are detected only in the first batch of a range, until the broker is restarted.
 
 use brokkr_env::Env;
 use brokkr_types::Offset;
@@ -27,17 +27,20 @@ use crate::state::checked_ranges::CheckedRange;
 use crate::state::epochs::LeaderEpochs;
 use crate::state::segment::SegmentSummary;
 
-/// Where to begin to look.
+/// Where a walk begins.
 #[derive(Clone, Copy)]
 pub(crate) enum WalkStart {
-    /// The begin of a batch that memory knows, and the offset that it has at least.
+    /// The position of a batch, and the lowest base offset it can have.
     Known(u64, Offset),
-    /// An entry of the index: a batch, and its last offset.
+    /// An index entry: the position of a batch, and its last offset.
     Entry(u64, Offset),
 }
 
-/// Where a range ends that begins with the batch `first` and is at most up to `to`: before the first batch whose header can't be
-/// right.
+/// The end of the valid part of a range that begins with the batch `first` and ends at `to` or before: where the
+/// first batch with a wrong header begins.
+///
+/// # Errors
+/// [`ReadError::Damaged`] if that is `first` itself.
 pub(crate) async fn valid_end<E: Env>(
     open: &OpenSegment<'_, E>,
     epochs: &LeaderEpochs,
@@ -45,11 +48,11 @@ pub(crate) async fn valid_end<E: Env>(
     to: u64,
 ) -> Result<u64, ReadError> {
     let checked_headers = &open.segment.checked_headers;
-    let (from, next) = checked_headers.from(first.position, first.header.base_offset);
+    let (from, next) = checked_headers.checked_to(first.position, first.header.base_offset);
     if from >= to {
         return Ok(to);
     }
-    let mut walk = HeaderWalk::new(open, epochs, WalkStart::Known(from, next)).over(to - from);
+    let mut walk = HeaderWalk::new(open, epochs, WalkStart::Known(from, next)).reading_all(to - from);
     let mut sound = CheckedRange { from, to: from, next };
     let end = loop {
         if walk.at >= to {
@@ -58,9 +61,9 @@ pub(crate) async fn valid_end<E: Env>(
         match walk.next().await {
             Ok(None) => break to,
             Ok(Some(WalkedBatch { fault: None, .. })) => (sound.to, sound.next) = (walk.at, walk.expected),
-            // Who reads on there is told.
+            // The next read begins there and returns the damage.
             _ if sound.to > first.position => break sound.to,
-            Ok(Some(step)) => return Err(open.damaged(&step)),
+            Ok(Some(batch)) => return Err(open.damaged(&batch)),
             Err(why) => return Err(why),
         }
     };
@@ -68,14 +71,14 @@ pub(crate) async fn valid_end<E: Env>(
     Ok(end)
 }
 
-/// A batch that was walked over.
+/// A batch of a walk.
 pub(crate) struct WalkedBatch {
     pub(crate) position: u64,
-    /// Its header, if that can be read.
+    /// Its header; `None` if it can't be decoded.
     pub(crate) header: Option<BatchHeader>,
-    /// The offsets that it stands for, by its neighbours: from here ..
+    /// The first offset that the batch occupies, by its neighbours.
     pub(crate) from: Offset,
-    /// .. to before here.
+    /// The offset after the last one that it occupies.
     pub(crate) next: Offset,
     /// Why its header can't be right.
     pub(crate) fault: Option<String>,
@@ -86,21 +89,21 @@ pub(crate) struct HeaderWalk<'a, E: Env> {
     summary: SegmentSummary,
     gaps: bool,
     epochs: &'a LeaderEpochs,
-    /// Where the next batch begins.
+    /// The position of the next batch.
     pub(crate) at: u64,
-    /// The offset that it has at least.
+    /// The lowest base offset of the next batch.
     expected: Offset,
-    /// By an index entry: the last offset of the first batch.
+    /// From an index entry: the last offset of the first batch.
     last_offset: Option<Offset>,
-    /// The header behind the last one, where it was looked at already.
+    /// The header at `at`, if it was read already.
     ahead: Option<(u64, BatchHeader)>,
 }
 
 impl<'a, E: Env> HeaderWalk<'a, E> {
-    /// Looks for a place, a few headers from `floor`.
-    pub(crate) fn new(open: &'a OpenSegment<'_, E>, epochs: &'a LeaderEpochs, floor: WalkStart) -> Self {
+    /// Begins at `start`; expects to read a few headers.
+    pub(crate) fn new(open: &'a OpenSegment<'_, E>, epochs: &'a LeaderEpochs, start: WalkStart) -> Self {
         let summary = open.segment.summary;
-        let (at, expected, last_offset) = match floor {
+        let (at, expected, last_offset) = match start {
             WalkStart::Known(at, offset) => (at, offset, None),
             WalkStart::Entry(at, last) => (at, summary.base, Some(last)),
         };
@@ -116,13 +119,13 @@ impl<'a, E: Env> HeaderWalk<'a, E> {
         }
     }
 
-    /// Goes over all of the next `stretch` bytes.
-    pub(crate) fn over(self, stretch: u64) -> Self {
-        let headers = self.headers.chunk(stretch);
+    /// Expects to read all headers of the next `bytes` bytes.
+    pub(crate) fn reading_all(self, bytes: u64) -> Self {
+        let headers = self.headers.reading_all(bytes);
         Self { headers, ..self }
     }
 
-    /// Whether the batch that an index entry names stands where it says.
+    /// Checks that an index entry leads to a batch with the entry's last offset.
     pub(crate) async fn check_entry(&mut self) -> Result<(), ReadError> {
         let (at, last) = (self.at, self.last_offset.unwrap_or(self.expected));
         self.ahead = self.headers.next(last).await?;
@@ -135,10 +138,10 @@ impl<'a, E: Env> HeaderWalk<'a, E> {
         }
     }
 
-    /// Whether a batch that was walked over is what its CRC says.
-    pub(crate) async fn is_whole(&mut self, step: &WalkedBatch) -> Result<bool, ReadError> {
-        match &step.header {
-            Some(header) => self.headers.is_whole(step.position, header).await,
+    /// Whether a batch matches its CRC.
+    pub(crate) async fn is_whole(&mut self, batch: &WalkedBatch) -> Result<bool, ReadError> {
+        match &batch.header {
+            Some(header) => self.headers.is_whole(batch.position, header).await,
             None => Ok(false),
         }
     }
@@ -153,10 +156,10 @@ impl<'a, E: Env> HeaderWalk<'a, E> {
         let header = match taken {
             Ok(None) => return Ok(None),
             Ok(Some((_, header))) => header,
-            Err(ReadError::Damaged(damage)) => return self.step_over(position, damage).await.map(Some),
+            Err(ReadError::Damaged(damage)) => return self.skip_unreadable(position, damage).await.map(Some),
             Err(e) => return Err(e),
         };
-        // Of the first one an index entry tells where it ends, and so where it begins.
+        // The index entry has the last offset of the first batch, so its own base offset counts.
         let from = match self.last_offset.take() {
             Some(_) => header.base_offset.max(self.summary.base),
             None => expected,
@@ -164,14 +167,14 @@ impl<'a, E: Env> HeaderWalk<'a, E> {
         self.at = position + header.size_bytes() as u64;
         let fault = match self.fault(&header, from) {
             Some(fault) => Some(fault),
-            None => self.fault_by_what_follows(position, &header, from).await?,
+            None => self.fault_by_next(position, &header, from).await?,
         };
         let next = match fault {
-            // Where none are missing, it stands for as many offsets as it says, if it is whole otherwise.
+            // Without gaps it occupies as many offsets as its delta says, if its CRC is right.
             Some(_) if !self.gaps && self.headers.is_whole(position, &header).await? => from
                 .plus(i64::from(header.last_offset_delta) + 1)
                 .min(self.summary.next),
-            Some(_) => self.end_of_faulty(from).await?,
+            Some(_) => self.end_of_wrong_batch(from).await?,
             None => header.next_offset(),
         };
         self.expected = next;
@@ -184,8 +187,8 @@ impl<'a, E: Env> HeaderWalk<'a, E> {
         }))
     }
 
-    /// Goes on behind a batch that can't be read, if its length leads to another one.
-    async fn step_over(&mut self, position: u64, damage: Damage) -> Result<WalkedBatch, ReadError> {
+    /// Skips a batch whose header can't be decoded, if its length leads to another batch.
+    async fn skip_unreadable(&mut self, position: u64, damage: Damage) -> Result<WalkedBatch, ReadError> {
         let from = self.expected;
         let front = self.headers.bytes(position, LOG_OVERHEAD as u32).await?;
         let length = front.last_chunk().map_or(0, |b| i32::from_be_bytes(*b));
@@ -195,7 +198,7 @@ impl<'a, E: Env> HeaderWalk<'a, E> {
         }
         self.at = end;
         self.headers.seek(end);
-        let next = self.end_of_faulty(from).await?;
+        let next = self.end_of_wrong_batch(from).await?;
         if next == self.summary.next && end != self.summary.size {
             return Err(ReadError::Damaged(damage));
         }
@@ -227,17 +230,17 @@ impl<'a, E: Env> HeaderWalk<'a, E> {
         ))
     }
 
-    /// Why a batch can't be right that is right by itself: by the batch behind it, or the segment's end.
-    async fn fault_by_what_follows(
+    /// Compares a batch, which is right by itself, with the batch behind it or the segment's end.
+    async fn fault_by_next(
         &mut self,
         position: u64,
         header: &BatchHeader,
         from: Offset,
     ) -> Result<Option<String>, ReadError> {
         let next = header.next_offset();
-        // Right behind the batch before, or where the index has it, a batch is right and what follows it is not.
+        // Without a gap before it the batch is right; then what follows is wrong.
         let in_gap = header.base_offset > from;
-        match self.behind().await? {
+        match self.next_base_offset().await? {
             Some(behind) if in_gap && behind < next || self.at == self.summary.size && behind != next => {
                 Ok(Some(format!(
                     "its offsets end at {next}, and what is behind begins at {behind}"
@@ -250,7 +253,7 @@ impl<'a, E: Env> HeaderWalk<'a, E> {
                     "it says offset {base}, {from} may follow, and no batch is behind it that would tell"
                 )))
             }
-            // No batch is there: the length may be wrong, or what follows is. The CRC knows.
+            // There is no batch behind: either this length is wrong, or what follows is damaged. The CRC decides.
             None => {
                 let whole = self.headers.is_whole(position, header).await?;
                 Ok((!whole).then(|| format!("its length of {} leads to no batch", header.size_bytes())))
@@ -258,15 +261,16 @@ impl<'a, E: Env> HeaderWalk<'a, E> {
         }
     }
 
-    /// Where the offsets end that a batch with a wrong header stands for.
-    async fn end_of_faulty(&mut self, from: Offset) -> Result<Offset, ReadError> {
+    /// The end of the offsets that a batch with a wrong header occupies.
+    async fn end_of_wrong_batch(&mut self, from: Offset) -> Result<Offset, ReadError> {
         let end = self.summary.next;
-        let behind = self.behind().await?;
+        let behind = self.next_base_offset().await?;
         Ok(behind.filter(|b| *b > from && *b <= end).unwrap_or(end))
     }
 
-    /// The offset that what is behind the batch begins with: at the segment's end, where that ends. `None`: no batch is there.
-    async fn behind(&mut self) -> Result<Option<Offset>, ReadError> {
+    /// The base offset of the batch behind; at the end of the segment, the segment's end offset. `None`: no batch is
+    /// there.
+    async fn next_base_offset(&mut self) -> Result<Option<Offset>, ReadError> {
         if self.at == self.summary.size {
             return Ok(Some(self.summary.next));
         }
@@ -281,13 +285,13 @@ impl<'a, E: Env> HeaderWalk<'a, E> {
 }
 
 impl<E: Env> OpenSegment<'_, E> {
-    /// A batch whose header can't be right.
-    pub(crate) fn damaged(&self, step: &WalkedBatch) -> ReadError {
+    /// The error for a batch with a wrong header.
+    pub(crate) fn damaged(&self, batch: &WalkedBatch) -> ReadError {
         ReadError::Damaged(Damage {
             file: self.file.path().to_owned(),
-            position: step.position,
-            offset: step.from,
-            what: step.fault.clone().unwrap_or_default(),
+            position: batch.position,
+            offset: batch.from,
+            what: batch.fault.clone().unwrap_or_default(),
         })
     }
 }

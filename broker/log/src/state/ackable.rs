@@ -1,43 +1,43 @@
-//! Up to where a log may be acknowledged, as a value that says why.
+//! The offset up to which a log may be acknowledged, as a value that carries the reason.
 
 use brokkr_env::{Durable, Env, File};
 use brokkr_types::Offset;
 
-/// Everything before this offset may be acknowledged, voted on, counted to the high watermark.
+/// Batches before this offset may be acknowledged and count for the high watermark.
 ///
-/// Minted here alone. Where the configuration asks for durability (`flush.messages` 1) it comes from a file's proof:
+/// Only this module constructs it. With `flush.messages` 1, it requires a file's proof of durability:
 ///
 /// ```compile_fail
 /// let end = brokkr_log::AckableOffset::Durable(brokkr_log::DurableEnd(brokkr_types::Offset(7)));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AckableOffset {
-    /// It survives power loss.
+    /// Everything before survives power loss.
     Durable(DurableEnd),
-    /// It is written, and the configuration asks for no more.
+    /// Everything before is written; the configuration asks for no sync (`flush.messages` above 1).
     Unflushed(WrittenEnd),
 }
 
-/// The end of what survives power loss.
+/// The end of the batches that survive power loss.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DurableEnd(Offset);
 
-/// The end of what is written.
+/// The end of the batches that are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WrittenEnd(Offset);
 
 impl AckableOffset {
-    /// The offset itself: the first that may not.
+    /// The first offset that may not be acknowledged.
     pub fn offset(self) -> Offset {
         match self {
             Self::Durable(DurableEnd(offset)) | Self::Unflushed(WrittenEnd(offset)) => offset,
         }
     }
 
-    /// From the proof that `file` is durable up to `position`, where `end` stands.
+    /// From the proof that `file` is durable up to `position`, which is the position of offset `end`.
     ///
     /// # Panics
-    /// If the proof is of something else.
+    /// If the proof is for another file, for its state before a truncation, or for fewer bytes.
     pub(crate) fn from_proof<E: Env>(proof: &Durable, file: &File<E>, position: u64, end: Offset) -> Self {
         assert_eq!(proof.file(), file.id(), "the proof is of this file");
         assert_eq!(
@@ -49,8 +49,8 @@ impl AckableOffset {
         Self::Durable(DurableEnd(end))
     }
 
-    /// For a log that was closed with everything synced: the checksummed manifest and the clean-shutdown marker, written
-    /// after that, are the proof.
+    /// For a log that was closed after a sync: its checksummed manifest and the clean-shutdown marker, which is
+    /// written after it, are the proof.
     pub(crate) fn closed(end: Offset) -> Self {
         Self::Durable(DurableEnd(end))
     }

@@ -5,23 +5,25 @@ use brokkr_wire::records::BatchHeader;
 
 use crate::state::index::relative;
 
-/// Whether offsets may be missing between one batch and the next.
+/// Where offsets may be missing between one batch and the next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum OffsetGaps {
-    /// Compaction may have taken batches away.
+    /// Anywhere: compaction may have removed batches.
     Allowed,
-    /// Within a segment only: this broker begins one where the one before ends, and what is missing there was lost.
+    /// Within a segment only. This broker begins each segment at the end of the one before, so a gap between segments
+    /// means lost batches.
     WithinSegments,
-    /// Nowhere: the log never had any.
+    /// Nowhere: the log never had gaps.
     None,
-    /// A gap can't be told from a lost segment: there is no manifest that names them.
+    /// Nowhere, as without a manifest a gap can't be distinguished from a lost segment.
     Refused,
 }
 
-/// Where the next batch of a log may stand: offsets rise and leader epochs never fall.
+/// The position in a log after its last batch. The next batch must have a higher base offset and no lower leader
+/// epoch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchChain {
-    /// The base of the segment.
+    /// The segment's base offset.
     segment: Offset,
     /// The offset past the last batch.
     pub(crate) next: Offset,
@@ -30,17 +32,17 @@ pub(crate) struct BatchChain {
 }
 
 impl BatchChain {
-    /// Whether the log is this broker's own.
+    /// Whether this broker wrote the log (a log of Kafka's may have gaps anywhere).
     pub(crate) fn is_own_log(&self) -> bool {
         self.gaps != OffsetGaps::Allowed
     }
 
-    /// The chain of a segment by itself.
+    /// The chain of one segment, independent of the log.
     pub(crate) fn of_segment(base: Offset) -> Self {
         Self::new(base, OffsetGaps::Allowed)
     }
 
-    /// The chain of a log from the segment at `base` on.
+    /// The chain of a log, from the segment at `base` on.
     pub(crate) fn new(base: Offset, gaps: OffsetGaps) -> Self {
         Self {
             segment: base,
@@ -50,7 +52,7 @@ impl BatchChain {
         }
     }
 
-    /// Goes on in the segment at `base`, if it can be the next one.
+    /// Continues in the segment at `base`. Returns false, unchanged, if that segment can't be the next.
     pub(crate) fn enter(&mut self, base: Offset) -> bool {
         if base < self.next || base != self.next && self.gaps != OffsetGaps::Allowed {
             return false;
@@ -59,7 +61,7 @@ impl BatchChain {
         true
     }
 
-    /// Why a batch can't stand here.
+    /// Why this batch can't be the next; `None` if it can.
     pub(crate) fn misplaced(&self, header: &BatchHeader) -> Option<String> {
         let base = header.base_offset;
         if base < self.next {
@@ -85,7 +87,7 @@ impl BatchChain {
         (epoch < last).then(|| format!("a batch of leader epoch {epoch} behind one of {last}"))
     }
 
-    /// Takes up a batch that stands here.
+    /// Moves past this batch.
     pub(crate) fn accept(&mut self, header: &BatchHeader) {
         (self.next, self.epoch) = (header.next_offset(), header.partition_leader_epoch);
     }

@@ -4,49 +4,48 @@ use std::sync::Mutex;
 
 use brokkr_types::Offset;
 
-/// Which bytes of a segment were walked over since it was opened. Most readers go on where they ended, each with a stretch of its own.
+/// Which bytes of a segment were checked since it was opened. Most readers continue where they ended, so a range is
+/// kept for each.
 #[derive(Debug, Default)]
 pub(crate) struct CheckedRanges(Mutex<Vec<CheckedRange>>);
 
-/// More readers than these at places of their own walk over the same bytes again.
+/// With more concurrent readers than this at different positions, some check the same bytes again.
 const CHECKED_RANGES_MAX: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CheckedRange {
     pub(crate) from: u64,
     pub(crate) to: u64,
-    /// The offset that what is at `to` has at least.
+    /// The lowest base offset that the batch at `to` can have.
     pub(crate) next: Offset,
 }
 
 impl CheckedRanges {
-    /// How far was walked from the begin of a batch on, and the offset that what is there has at least.
-    pub(crate) fn from(&self, at: u64, offset: Offset) -> (u64, Offset) {
-        let stretches = self.0.lock().expect("not poisoned");
+    /// The end of the checked range that contains the batch at `at`, with the lowest base offset possible there;
+    /// without one, `at` and `offset`.
+    pub(crate) fn checked_to(&self, at: u64, offset: Offset) -> (u64, Offset) {
+        let ranges = self.0.lock().expect("not poisoned");
         let covers = |s: &&CheckedRange| s.from <= at && at < s.to;
-        stretches
+        ranges
             .iter()
             .find(covers)
             .map_or((at, offset), |s| (s.to, s.next))
     }
 
-    /// Whether all was walked over from the begin of a batch to its end.
+    /// Whether the batch at `position` was checked.
     pub(crate) fn has(&self, position: u64, offset: Offset) -> bool {
-        self.from(position, offset).0 > position
+        self.checked_to(position, offset).0 > position
     }
 
-    /// Notes a stretch. It prolongs the one that it begins in, or takes the place of the oldest.
+    /// Adds a range: extends the one that contains its begin, or replaces the oldest.
     pub(crate) fn add(&self, new: CheckedRange) {
-        let mut stretches = self.0.lock().expect("not poisoned");
-        match stretches
-            .iter_mut()
-            .find(|s| s.from <= new.from && new.from <= s.to)
-        {
+        let mut ranges = self.0.lock().expect("not poisoned");
+        match ranges.iter_mut().find(|s| s.from <= new.from && new.from <= s.to) {
             Some(known) if new.to > known.to => (known.to, known.next) = (new.to, new.next),
             Some(_) => {}
             None => {
-                stretches.truncate(CHECKED_RANGES_MAX - 1);
-                stretches.insert(0, new);
+                ranges.truncate(CHECKED_RANGES_MAX - 1);
+                ranges.insert(0, new);
             }
         }
     }
@@ -56,7 +55,7 @@ impl CheckedRanges {
 mod tests {
     use super::*;
 
-    fn stretch(from: u64, to: u64) -> CheckedRange {
+    fn range(from: u64, to: u64) -> CheckedRange {
         CheckedRange {
             from,
             to,
@@ -66,21 +65,21 @@ mod tests {
 
     #[test]
     fn readers_at_places_of_their_own_each_prolong_their_stretch() {
-        let checked_headers = CheckedRanges::default();
-        let known = |at| checked_headers.from(at, Offset(-1));
+        let checked = CheckedRanges::default();
+        let known = |at| checked.checked_to(at, Offset(-1));
         assert_eq!(known(0), (0, Offset(-1)));
         for reader in [0, 1000, 2000, 3000] {
-            checked_headers.add(stretch(reader, reader + 10));
+            checked.add(range(reader, reader + 10));
         }
         for reader in [0, 1000, 2000, 3000] {
-            checked_headers.add(stretch(reader + 10, reader + 20));
+            checked.add(range(reader + 10, reader + 20));
             assert_eq!(known(reader + 5), (reader + 20, Offset(reader as i64 + 20)));
             assert_eq!(known(reader + 20), (reader + 20, Offset(-1)), "nothing behind it");
         }
-        // A part of what is known takes nothing away; a fifth one takes the oldest's place.
-        checked_headers.add(stretch(3005, 3010));
+        // A part of a known range changes nothing; a fifth range replaces the oldest.
+        checked.add(range(3005, 3010));
         assert_eq!(known(3005).0, 3020);
-        checked_headers.add(stretch(4000, 4010));
+        checked.add(range(4000, 4010));
         assert_eq!(known(0), (0, Offset(-1)));
         assert_eq!(known(1000).0, 1020);
     }

@@ -1,25 +1,29 @@
-//! Control batches: what a batch means for its producer's state.
+//! The kind of a batch, as far as its producer's state depends on it: data, end of a transaction, other control
+//! batches.
 
 use brokkr_wire::records::{Batch, ControlType};
 
 use crate::error::AppendError;
 use crate::state::producers::EndTxnMarker;
 
-/// How much of a control batch is decompressed to read its one record.
+/// A control batch's one record is small; decompression stops here.
 const MARKER_BYTES_MAX: usize = 64 << 10;
 
-/// What a batch of a producer means for its state.
+/// How a batch changes its producer's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum BatchKind {
-    /// It holds records.
+    /// Data: it joins the producer's window.
     Data,
-    /// It ends a transaction.
+    /// A transaction marker: it ends the producer's transaction.
     EndTxn(EndTxnMarker),
-    /// A control batch that compaction emptied, or of a type that says nothing about producers: the state stays as it is.
+    /// A control batch that compaction emptied, or of a type that doesn't concern producers: no change.
     Other,
 }
 
-/// What a batch of a producer is.
+/// The kind of a producer's batch.
+///
+/// # Errors
+/// [`AppendError::Control`] if a control batch can't be decoded.
 pub(crate) fn batch_kind(batch: &Batch) -> Result<BatchKind, AppendError> {
     if !batch.header.attributes.is_control() {
         return Ok(BatchKind::Data);
@@ -35,7 +39,7 @@ pub(crate) fn batch_kind(batch: &Batch) -> Result<BatchKind, AppendError> {
         ControlType::Abort | ControlType::Commit => {}
         _ => return Ok(BatchKind::Other),
     }
-    // EndTxnMarker: version i16, coordinator epoch i32.
+    // The value of an EndTxnMarker: version i16, coordinator epoch i32.
     let epoch = record
         .value
         .and_then(|v| v.get(2..6))

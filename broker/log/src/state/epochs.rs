@@ -1,24 +1,24 @@
-//! Which leader epoch began where (KIP-101, KIP-279), as Kafka's `LeaderEpochFileCache` has it.
+//! Leader epochs and their start offsets (KIP-101, KIP-279), as in Kafka's `LeaderEpochFileCache`.
 
 use std::sync::Arc;
 
 use brokkr_types::{LeaderEpoch, Offset};
 
-/// Where an epoch's batches begin.
+/// The start of a leader epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EpochStart {
-    /// The epoch.
+    /// The leader epoch.
     pub epoch: LeaderEpoch,
-    /// The offset of its first batch, or where the log ended when its leader began.
+    /// The offset of its first batch, or the log end offset when its leader began.
     pub start: Offset,
 }
 
-/// The epochs of a log, oldest first; epochs and starts both rise. Cheap to clone.
+/// The leader epochs of a log, oldest first; epochs and start offsets both increase. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LeaderEpochs(Arc<Vec<EpochStart>>);
 
 impl LeaderEpochs {
-    /// These epochs, as they would have been assigned one by one.
+    /// These entries, assigned one by one.
     pub fn new(entries: impl IntoIterator<Item = EpochStart>) -> Self {
         let mut all = Self::default();
         for entry in entries {
@@ -32,7 +32,7 @@ impl LeaderEpochs {
         &self.0
     }
 
-    /// The latest epoch.
+    /// The latest leader epoch.
     pub fn latest(&self) -> Option<EpochStart> {
         self.0.last().copied()
     }
@@ -45,8 +45,8 @@ impl LeaderEpochs {
                 .is_none_or(|last| epoch != last.epoch || start < last.start)
     }
 
-    /// Notes that `epoch` begins at `start`. Entries that contradict it, of no lower epoch or start, are taken back.
-    /// Whether anything changed.
+    /// Assigns `start` to `epoch`. Removes entries that contradict it: those whose epoch or start is not lower.
+    /// Returns whether anything changed.
     pub(crate) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {
         if !self.needs(epoch, start) {
             return false;
@@ -62,12 +62,12 @@ impl LeaderEpochs {
         true
     }
 
-    /// Takes up a batch that is in the log for certain, in the order of the log: where it contradicts what is known, what was
-    /// known from there on is forgotten. (A write that failed is taken back, but a crash may bring its bytes back, under an
-    /// epoch that was begun meanwhile.)
+    /// Adds the epoch of a batch that is in the log; batches come in log order. Where it contradicts the entries,
+    /// those from its base offset on are removed: after a failed write was undone, a crash may bring its bytes back
+    /// under an epoch that began in the meantime.
     pub(crate) fn observe(&mut self, epoch: LeaderEpoch, base: Offset, last: Offset) {
         if epoch.0 < 0 {
-            // Written before there were leader epochs.
+            // Written before leader epochs existed.
             return;
         }
         if self.epoch_for(base) != Some(epoch) || self.epoch_for(last) != Some(epoch) {
@@ -76,7 +76,7 @@ impl LeaderEpochs {
         }
     }
 
-    /// Forgets the epochs that begin at `end` or past it. Whether anything changed.
+    /// Removes the epochs that begin at `end` or past it. Returns whether anything changed.
     pub(crate) fn truncate_from_end(&mut self, end: Offset) -> bool {
         if self.latest().is_none_or(|last| last.start < end) {
             return false;
@@ -85,8 +85,8 @@ impl LeaderEpochs {
         true
     }
 
-    /// Forgets the epochs that ended at `start` or before it; the one that covers `start` begins there now. Whether
-    /// anything changed.
+    /// Removes the epochs that ended at `start` or before it; the epoch that contains `start` then begins there.
+    /// Returns whether anything changed.
     pub(crate) fn truncate_from_start(&mut self, start: Offset) -> bool {
         let covered = self.0.iter().take_while(|e| e.start <= start).count();
         if covered == 0 || covered == 1 && self.0[0].start == start {
@@ -98,16 +98,16 @@ impl LeaderEpochs {
         true
     }
 
-    /// The epoch of the batch at `offset`.
+    /// The leader epoch of the batch at `offset`.
     pub fn epoch_for(&self, offset: Offset) -> Option<LeaderEpoch> {
         let after = self.0.partition_point(|e| e.start <= offset);
         after.checked_sub(1).map(|i| self.0[i].epoch)
     }
 
-    /// What OffsetForLeaderEpoch answers: the largest epoch up to `epoch` and where it ends, in a log that ends at
-    /// `log_end`. `None` where `epoch` is unknown and no later one is known either.
+    /// The response to OffsetForLeaderEpoch: the largest epoch up to `epoch` and its end offset, in a log that ends
+    /// at `log_end`. `None` if neither `epoch` nor a later one is known.
     pub fn end_offset_for(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<EpochEnd> {
-        // No epoch. Any other that is negative is one before the first, as in Kafka.
+        // -1 means no epoch. Other negative epochs count as lower than the first, as in Kafka.
         if epoch.0 == -1 {
             return None;
         }
@@ -116,18 +116,18 @@ impl LeaderEpochs {
         }
         let after = self.0.partition_point(|e| e.epoch <= epoch);
         let end = self.0.get(after)?.start;
-        // Before the first known epoch the answer may be too high: what was there is gone from the log anyway.
+        // Below the first known epoch the end offset may be too high. Those batches are no longer in the log.
         let epoch = after.checked_sub(1).map_or(epoch, |i| self.0[i].epoch);
         Some(EpochEnd { epoch, end })
     }
 }
 
-/// Where an epoch's batches end.
+/// The end of a leader epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EpochEnd {
-    /// The epoch.
+    /// The leader epoch.
     pub epoch: LeaderEpoch,
-    /// The offset past its last batch.
+    /// The offset after its last batch.
     pub end: Offset,
 }
 
@@ -215,7 +215,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a log that is simply a list of the epoch of each offset.
+        /// Compares with a model: the list of each offset's epoch.
         #[test]
         fn a_log_is_found_again(runs in prop::collection::vec((1..3i32, 1..5i64), 1..8), cut in 0..30i64) {
             let (mut cache, mut log, mut epoch) = (LeaderEpochs::default(), Vec::new(), -1);

@@ -1,48 +1,49 @@
-//! Sparse indexes: which batch stands where, and which offset had a time first.
+//! Sparse indexes: from offset to position, and from timestamp to offset.
 //!
 //! ```text
-//! .index      entry: offset − base u32 │ position u32     the last offset of a batch, and where the batch begins
-//! .timeindex  entry: timestamp i64 │ offset − base u32    the largest timestamp so far, and the last offset of its batch
+//! .index      entry: offset − base u32 │ position u32     a batch's last offset and its position
+//! .timeindex  entry: timestamp i64 │ offset − base u32    the largest timestamp so far and the last offset of its batch
 //! ```
-//! Big-endian, entries rising in every column, no header: Kafka's format. An index is derived from its log and never vouched
-//! for: readers check that a batch stands where it points, and recovery builds anew what was not sealed.
+//! Big-endian, increasing in every column, no header: Kafka's format. An index is derived from its segment and never
+//! trusted: readers check that an entry leads to its batch, and recovery rebuilds the indexes of segments that were
+//! not sealed.
 //!
-//! The newest entries of the active segment are in memory only; [`IndexView`] is both parts together.
+//! The newest entries of the active segment are only in memory; [`IndexView`] combines both parts.
 
 use std::sync::Arc;
 
 use brokkr_types::{Offset, UnixMillis};
 use bytes::Bytes;
 
-/// A row of an index.
+/// An index entry.
 pub(crate) trait Entry: Copy + PartialEq + std::fmt::Debug + Send + Sync + 'static {
-    /// What it is looked up by.
+    /// The column that lookups use.
     type Key: Copy + Ord;
-    /// Bytes it takes.
+    /// Its size in bytes.
     const LEN: usize;
     fn key(&self) -> Self::Key;
-    /// Whether it can come behind `before`.
+    /// Whether it may follow `before`.
     fn follows(&self, before: &Self) -> bool;
     fn put(&self, out: &mut Vec<u8>);
-    /// Reads one off exactly [`Entry::LEN`] bytes.
+    /// Decodes exactly [`Entry::LEN`] bytes.
     fn get(bytes: &[u8]) -> Self;
 }
 
-/// A row of the offset index.
+/// An entry of the offset index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct OffsetEntry {
-    /// The last offset of a batch, from the segment's base.
+    /// The last offset of a batch, relative to the segment's base offset.
     pub(crate) relative: u32,
-    /// Where the batch begins.
+    /// The position of the batch.
     pub(crate) position: u32,
 }
 
-/// A row of the time index.
+/// An entry of the time index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TimeEntry {
-    /// The largest timestamp up to here.
+    /// The largest timestamp up to this batch.
     pub(crate) timestamp: UnixMillis,
-    /// The last offset of the first batch that has it, from the segment's base.
+    /// The last offset of the first batch with this timestamp, relative to the segment's base offset.
     pub(crate) relative: u32,
 }
 
@@ -104,7 +105,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(four)
 }
 
-/// The entries as the file has them.
+/// Encodes entries in the file's format.
 pub(crate) fn encode<T: Entry>(entries: &[T]) -> Bytes {
     let mut out = Vec::with_capacity(entries.len() * T::LEN);
     for entry in entries {
@@ -119,7 +120,7 @@ pub(crate) fn floor<T: Entry>(entries: &[T], key: T::Key) -> Option<T> {
     after.checked_sub(1).map(|i| entries[i])
 }
 
-/// An index as it was at some moment: so many entries in its file, the rest here.
+/// An index at one moment: the first `in_file` entries are in the file, the others in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexView<T> {
     pub(crate) in_file: u32,
@@ -136,24 +137,24 @@ impl<T> Default for IndexView<T> {
 }
 
 impl<T: Entry> IndexView<T> {
-    /// How many entries there are.
+    /// The number of entries.
     pub(crate) fn len(&self) -> u32 {
         self.in_file + self.tail.len() as u32
     }
 
-    /// Drops the `n` oldest entries of the tail, which are in the file now.
+    /// Removes the `n` oldest entries from memory, once they are in the file.
     pub(crate) fn flushed(&mut self, n: usize) {
         self.in_file += n as u32;
         let tail = Arc::make_mut(&mut self.tail);
         tail.drain(..n);
         if tail.is_empty() {
-            // An idle partition keeps no room for entries.
+            // Frees the capacity: an idle partition stays small.
             *tail = Vec::new();
         }
     }
 
-    /// The last entry whose key is at most `key`, if it can be told without the file: `Ok(None)` says that there is none,
-    /// `Err(())` that the file knows.
+    /// The last entry whose key is at most `key`, if memory suffices to find it. `Ok(None)`: there is none.
+    /// `Err(())`: the file has to be read.
     pub(crate) fn floor_in_memory(&self, key: T::Key) -> Result<Option<T>, ()> {
         match floor(&self.tail, key) {
             None if self.in_file > 0 => Err(()),
@@ -162,13 +163,13 @@ impl<T: Entry> IndexView<T> {
     }
 }
 
-/// Whether the entries of a page rise in every column.
+/// Whether the entries of a page increase in every column.
 pub(crate) fn rises<T: Entry>(bytes: &[u8]) -> bool {
     let entries = || bytes.chunks_exact(T::LEN).map(T::get);
     entries().zip(entries().skip(1)).all(|(a, b)| b.follows(&a))
 }
 
-/// The floor in a page, and whether it is the page's last entry.
+/// The last entry of a page whose key is at most `key`, and whether it is the page's last entry.
 pub(crate) fn floor_in_page<T: Entry>(bytes: &[u8], key: T::Key) -> Option<(T, bool)> {
     let count = bytes.len() / T::LEN;
     let at = |i: usize| T::get(&bytes[i * T::LEN..(i + 1) * T::LEN]);
@@ -184,7 +185,7 @@ pub(crate) fn floor_in_page<T: Entry>(bytes: &[u8], key: T::Key) -> Option<(T, b
     lo.checked_sub(1).map(|i| (at(i), i + 1 == count))
 }
 
-/// The relative offset that indexes speak of, where it fits: Kafka reads it as a positive `int`.
+/// The offset relative to a segment's base, if an index can hold it: Kafka reads it as a non-negative `int`.
 pub(crate) fn relative(base: Offset, offset: Offset) -> Option<u32> {
     let relative = u32::try_from(offset.0.checked_sub(base.0)?).ok()?;
     (relative <= i32::MAX as u32).then_some(relative)

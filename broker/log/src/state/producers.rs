@@ -1,14 +1,14 @@
-//! What is known of each idempotent producer: its last five batches (KIP-98; DESIGN.md I1, I2, I3).
+//! State of idempotent producers: the last five batches of each (KIP-98; I1, I2, I3).
 //!
 //! The rules are those of Kafka's `ProducerAppendInfo`:
-//! - a batch of the window again, sequence by sequence, is a duplicate: answered with its first offset (P2);
-//! - a batch must begin where the last one ended, `i32::MAX` being followed by 0 (P3); in a new epoch, at 0;
-//! - of a producer that is not known any batch is taken: its state may be gone with the records it came from;
+//! - a batch with the same sequences as one in the window is a duplicate: the response has its first offset (P2);
+//! - a batch must begin at the sequence after the last one, where 0 follows `i32::MAX` (P3), or at 0 in a new epoch;
+//! - a producer without state may begin at any sequence: its state may have been removed with its records;
 //! - an older epoch is refused.
 //!
-//! One thing is not Kafka's: a producer is forgotten when it *appended* nothing for `producer.id.expiration.ms`, by this
-//! node's monotonic clock. Kafka compares the records' own timestamps with the wall clock, so that who writes old records, or
-//! a clock that is set, ends the protection early (P6, P10).
+//! One rule differs from Kafka: a producer expires after `producer.id.expiration.ms` without an *append*, by this
+//! node's monotonic clock. Kafka compares record timestamps with the wall clock, so a producer that writes old
+//! records, or a clock that is set, ends the protection early (P6, P10).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,17 +22,17 @@ mod budget;
 pub use budget::ProducerBudget;
 pub(crate) use budget::ProducerUsage;
 
-/// Batches that a client may have in flight, and so may send again (P1).
+/// Batches that a client may have in flight, and so may retry (P1).
 pub const WINDOW_BATCHES: usize = 5;
 
-/// An appended batch, as its producer's state remembers it.
+/// An appended batch, as kept in its producer's window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BatchMeta {
     /// The sequence of its last record.
     pub last_sequence: Sequence,
     /// The offset of its last record.
     pub last_offset: Offset,
-    /// Its number of records less one.
+    /// Its number of records minus 1.
     pub offset_delta: i32,
     /// Its largest timestamp.
     pub timestamp: UnixMillis,
@@ -50,7 +50,7 @@ impl BatchMeta {
     }
 }
 
-/// The last batches of a producer's epoch, oldest first.
+/// The last batches of a producer's current epoch, oldest first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Window {
     batches: [BatchMeta; WINDOW_BATCHES],
@@ -63,7 +63,7 @@ impl Window {
         &self.batches[..usize::from(self.len)]
     }
 
-    /// Adds the next, forgetting the oldest of five.
+    /// Adds a batch; removes the oldest of five.
     pub(crate) fn push(&mut self, batch: BatchMeta) {
         if usize::from(self.len) == WINDOW_BATCHES {
             self.batches.rotate_left(1);
@@ -78,42 +78,42 @@ impl Window {
     }
 }
 
-/// What is known of a producer.
+/// The state of a producer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Producer {
-    /// Its latest epoch.
+    /// Its latest producer epoch.
     pub epoch: ProducerEpoch,
-    /// The epoch of the coordinator that ended its last transaction; -1 where there was none.
+    /// The epoch of the coordinator that ended its last transaction; -1 if none did.
     pub coordinator_epoch: i32,
-    /// The largest timestamp of its last batch, by the records' clock.
+    /// The largest timestamp of its last batch.
     pub last_timestamp: UnixMillis,
-    /// Where its open transaction begins.
+    /// The first offset of its open transaction.
     pub transaction_start: Option<Offset>,
     /// Its last batches.
     pub window: Window,
-    /// When it last appended, or was loaded.
+    /// When it last appended or was loaded, by the monotonic clock.
     pub last_seen: Instant,
 }
 
-/// What ends a transaction.
+/// A transaction marker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EndTxnMarker {
-    /// The coordinator's epoch.
+    /// The epoch of the coordinator that wrote it.
     pub coordinator_epoch: i32,
 }
 
-/// How much of a batch has been judged already.
+/// Which checks a batch's producer fields still need.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProducerChecks {
-    /// From a producer: everything is judged.
+    /// Sent by a producer: epoch and sequence.
     All,
-    /// From a coordinator here, which sends no sequences: the epoch alone.
+    /// Sent by a coordinator on this broker, without sequences: the epoch.
     EpochOnly,
-    /// From a leader or the log itself: nothing, it was judged before.
+    /// Replicated from a leader, or read from the log: checked before.
     None,
 }
 
-/// Takes one [`Producers::apply`] back.
+/// Undoes one [`Producers::apply`].
 #[derive(Clone, Debug)]
 pub(crate) struct ProducerUndo {
     id: ProducerId,
@@ -127,17 +127,17 @@ pub struct Producers {
 }
 
 impl Producers {
-    /// What is known of a producer.
+    /// The state of a producer.
     pub fn get(&self, id: ProducerId) -> Option<&Producer> {
         self.by_id.get(&id)
     }
 
-    /// All, by id.
+    /// All producers, by id.
     pub fn iter(&self) -> impl Iterator<Item = (ProducerId, &Producer)> {
         self.by_id.iter().map(|(id, p)| (*id, p))
     }
 
-    /// How many there are.
+    /// The number of producers.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
@@ -147,7 +147,7 @@ impl Producers {
         self.by_id.is_empty()
     }
 
-    /// Judges a batch of an idempotent producer. `Some` is the batch that it repeats.
+    /// Checks a batch of an idempotent producer. `Ok(Some(…))` is the batch that it duplicates.
     pub(crate) fn check(
         &self,
         header: &BatchHeader,
@@ -159,7 +159,7 @@ impl Producers {
             return Ok(None);
         }
         let Some(known) = self.by_id.get(&id) else {
-            // To Kafka a producer that nobody knows is at -1, and so is one whose batch says so.
+            // As in Kafka, an unknown producer is at epoch -1.
             return check_epoch(id, header.producer_epoch, ProducerEpoch(-1)).map(|()| None);
         };
         if checks == ProducerChecks::All && header.producer_epoch == known.epoch {
@@ -191,7 +191,7 @@ impl Producers {
         Ok(None)
     }
 
-    /// Notes a batch that was judged, in its place in the log.
+    /// Adds a checked batch, with its offset assigned.
     pub(crate) fn apply(
         &mut self,
         header: &BatchHeader,
@@ -231,7 +231,7 @@ impl Producers {
         ProducerUndo { id, before }
     }
 
-    /// Takes an [`Producers::apply`] back. The last one first.
+    /// Undoes an [`Producers::apply`]. The latest one must be undone first.
     pub(crate) fn undo(&mut self, undo: ProducerUndo) {
         match undo.before {
             Some(before) => self.by_id.insert(undo.id, before),
@@ -239,7 +239,7 @@ impl Producers {
         };
     }
 
-    /// Forgets who appended nothing for `after`, but for those with an open transaction.
+    /// Removes producers without an append for `after`, except those with an open transaction.
     pub(crate) fn expire(&mut self, now: Instant, after: Duration) {
         let before = self.by_id.len();
         self.by_id
@@ -249,8 +249,8 @@ impl Producers {
         }
     }
 
-    /// Forgets `count` of those without an open transaction that appended longest ago.
-    pub(crate) fn forget(&mut self, count: usize) {
+    /// Removes the `count` producers without an open transaction that appended longest ago.
+    pub(crate) fn remove_oldest(&mut self, count: usize) {
         let idle = self.by_id.iter().filter(|(_, p)| p.transaction_start.is_none());
         let mut idle: Vec<_> = idle.map(|(id, p)| (p.last_seen, *id)).collect();
         if count < idle.len() {
@@ -263,7 +263,7 @@ impl Producers {
         brokkr_types::reached!("producers were forgotten to make room");
     }
 
-    /// Adds what a snapshot knows, unless the producer is known already.
+    /// Adds a producer from a snapshot, unless it is known already.
     pub(crate) fn load(&mut self, id: ProducerId, producer: Producer) {
         self.by_id.entry(id).or_insert(producer);
     }
@@ -289,7 +289,7 @@ fn check_sequence(id: ProducerId, known: &Producer, header: &BatchHeader) -> Res
     let first = header.base_sequence;
     let (last, follows) = if header.producer_epoch == known.epoch {
         let last = known.window.last_sequence();
-        // Past -1, no batch in this epoch, comes 0.
+        // 0 follows -1, which stands for no batch in this epoch.
         (last, first == last.plus(1))
     } else {
         (Sequence::NONE, first == Sequence(0))

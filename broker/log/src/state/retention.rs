@@ -10,14 +10,14 @@ use crate::state::segment::{Segment, SegmentSummary};
 /// The segments that retention deletes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Expired {
-    /// How many sealed segments, from the oldest on.
+    /// How many sealed segments, from the oldest.
     pub(crate) sealed: usize,
-    /// Whether the active segment is to be deleted too, once it is rolled.
+    /// Whether the active segment is expired too; it is deleted after it is rolled.
     pub(crate) active: bool,
 }
 
-/// The segments to delete at the wall-clock time `wall`, in a log of these segments, oldest first. None that has a record at or past
-/// the high watermark.
+/// The expired segments of a log at the wall-clock time `wall`; `sealed` is in offset order. A segment with a record
+/// at or past the high watermark never expires.
 pub(crate) fn expired(
     config: &LogConfig,
     sealed: &[Arc<Segment>],

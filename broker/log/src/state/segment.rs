@@ -1,4 +1,4 @@
-//! A segment: one `.log` file and its indexes, named by the first offset it may hold.
+//! A segment: a `.log` file and its indexes, named by its base offset.
 
 use std::sync::Arc;
 
@@ -9,29 +9,30 @@ use crate::state::checked_ranges::CheckedRanges;
 use crate::state::config::LogConfig;
 use crate::state::index::{IndexView, OffsetEntry, TimeEntry, relative};
 
-/// The summary of a segment's batches.
+/// Summary of a segment's batches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SegmentSummary {
-    /// The offset it is named by.
+    /// The base offset, which names its files.
     pub(crate) base: Offset,
-    /// The offset past its last batch.
+    /// The offset after its last batch.
     pub(crate) next: Offset,
-    /// Bytes of its `.log`.
+    /// Size of its `.log` in bytes.
     pub(crate) size: u64,
-    /// The largest timestamp of its first batch, from which its age counts; -1 while there is none.
+    /// The largest timestamp of its first batch, from which `segment.ms` counts; -1 if it has no batch.
     pub(crate) first_timestamp: UnixMillis,
-    /// The largest timestamp of all.
+    /// The largest timestamp of all its batches.
     pub(crate) max_timestamp: UnixMillis,
-    /// The last offset of the first batch that has it.
+    /// The last offset of the first batch with that timestamp.
     pub(crate) max_timestamp_offset: Offset,
-    /// When it was begun, by the wall clock: its age where batches have no timestamps.
+    /// When it was created, by the wall clock: replaces timestamps where batches have none.
     pub(crate) created: UnixMillis,
-    /// The CRC of its first batch, which tells it from a segment of another log; 0 while there is none, or where it is not known.
+    /// The CRC of its first batch, which distinguishes it from a segment of another log; 0 if it has no batch, or if
+    /// unknown.
     pub(crate) first_crc: u32,
 }
 
 impl SegmentSummary {
-    /// An empty segment.
+    /// The summary of an empty segment.
     pub(crate) fn new(base: Offset, created: UnixMillis) -> Self {
         Self {
             base,
@@ -45,7 +46,7 @@ impl SegmentSummary {
         }
     }
 
-    /// The age that retention goes by: that of the youngest record, or of the segment.
+    /// The timestamp that retention uses: the largest of its records, or the creation time.
     pub(crate) fn largest_timestamp(&self) -> UnixMillis {
         if self.max_timestamp.0 >= 0 {
             self.max_timestamp
@@ -68,7 +69,7 @@ impl SegmentSummary {
     }
 }
 
-/// A segment that is written no more: everything about it.
+/// Summary of a segment and the sizes of its indexes, as the manifest lists it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SegmentInfo {
     pub(crate) summary: SegmentSummary,
@@ -76,7 +77,7 @@ pub(crate) struct SegmentInfo {
     pub(crate) time_entries: u32,
 }
 
-/// Where the next batch goes, and what has to be known to put it there: the end of the log as staged.
+/// A segment that batches are added to: its summary, and when the next index entry and the next roll are due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SegmentBuilder {
     pub(crate) summary: SegmentSummary,
@@ -85,11 +86,11 @@ pub(crate) struct SegmentBuilder {
     pub(crate) offset_entries: u32,
     pub(crate) time_entries: u32,
     last_time_entry: UnixMillis,
-    /// What `segment.jitter.ms` takes off `segment.ms` for this segment.
+    /// Subtracted from `segment.ms` for this segment (`segment.jitter.ms`).
     jitter_ms: i64,
 }
 
-/// What a batch adds to the indexes.
+/// The index entries that a batch adds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct NewEntries {
     pub(crate) offset: Option<OffsetEntry>,
@@ -97,7 +98,7 @@ pub(crate) struct NewEntries {
 }
 
 impl SegmentBuilder {
-    /// The begin of a segment.
+    /// An empty segment.
     pub(crate) fn new(base: Offset, created: UnixMillis, jitter_ms: i64) -> Self {
         Self {
             summary: SegmentSummary::new(base, created),
@@ -109,7 +110,7 @@ impl SegmentBuilder {
         }
     }
 
-    /// The end of a segment that was loaded.
+    /// The end of a segment that was loaded from disk.
     pub(crate) fn loaded(info: SegmentInfo, last_time_entry: UnixMillis, jitter_ms: i64) -> Self {
         Self {
             summary: info.summary,
@@ -121,11 +122,11 @@ impl SegmentBuilder {
         }
     }
 
-    /// Whether a batch goes into the next segment: Kafka's conditions.
+    /// Whether a batch begins a new segment, by Kafka's conditions.
     pub(crate) fn must_roll(&self, batch: &BatchHeader, config: &LogConfig, wall: UnixMillis) -> bool {
         let summary = &self.summary;
         if summary.size == 0 {
-            // An empty segment is never rolled, but where its base is too far away to speak of the batch.
+            // An empty segment is rolled only if the batch's offset can't be expressed relative to its base.
             return relative(summary.base, batch.last_offset()).is_none();
         }
         let waited = if summary.first_timestamp.0 >= 0 {
@@ -139,14 +140,14 @@ impl SegmentBuilder {
             || relative(summary.base, batch.last_offset()).is_none()
     }
 
-    /// Whether an index has no room for another entry.
+    /// Whether an index has no space for another entry.
     pub(crate) fn index_is_full(&self, config: &LogConfig) -> bool {
-        // One is kept for the entry that sealing adds.
+        // Sealing adds one more entry to the time index.
         self.offset_entries >= config.segment_index_bytes / 8
             || self.time_entries + 1 >= config.segment_index_bytes / 12
     }
 
-    /// Adds a batch in its place. An index entry is due when more than `index_interval_bytes` passed since the last.
+    /// Adds a batch at the end. An index entry is due after more than `index_interval_bytes` since the last one.
     pub(crate) fn add(&mut self, batch: &BatchHeader, index_interval_bytes: u32) -> NewEntries {
         let position = self.summary.size;
         self.summary.add(batch);
@@ -164,7 +165,8 @@ impl SegmentBuilder {
         new
     }
 
-    /// The entry for the largest timestamp so far, if the time index lacks it: each index entry brings one, and the end.
+    /// The time index entry for the largest timestamp so far, if the index lacks it. Due with each offset index
+    /// entry, and when the segment is sealed.
     pub(crate) fn time_entry(&mut self) -> Option<TimeEntry> {
         let summary = &self.summary;
         if summary.max_timestamp <= self.last_time_entry {
@@ -180,15 +182,15 @@ impl SegmentBuilder {
     }
 }
 
-/// A segment as readers see it.
+/// A segment of a snapshot.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(crate) summary: SegmentSummary,
     pub(crate) offsets: IndexView<OffsetEntry>,
     pub(crate) times: IndexView<TimeEntry>,
-    /// What reads have checked of it.
+    /// Byte ranges whose headers were checked by reads by offset.
     pub(crate) checked_headers: Arc<CheckedRanges>,
-    /// And what searches by time have: whole batches.
+    /// Byte ranges whose CRCs were checked by reads by timestamp.
     pub(crate) checked_batches: Arc<CheckedRanges>,
 }
 
@@ -203,7 +205,7 @@ impl Segment {
         }
     }
 
-    /// A segment whose indexes are all in their files.
+    /// A segment whose index entries are all in the files.
     pub(crate) fn sealed(info: SegmentInfo) -> Self {
         let mut segment = Self::new(info.summary);
         segment.offsets.in_file = info.offset_entries;
@@ -219,7 +221,7 @@ impl Segment {
         }
     }
 
-    /// Takes up what a written batch, or a group of them, added.
+    /// Adds a written group of batches.
     pub(crate) fn extend(&mut self, summary: SegmentSummary, offsets: &[OffsetEntry], times: &[TimeEntry]) {
         self.summary = summary;
         if !offsets.is_empty() {
@@ -231,10 +233,10 @@ impl Segment {
     }
 }
 
-/// The sealed segments, oldest first.
+/// The sealed segments, in offset order.
 pub(crate) type Segments = Arc<Vec<Arc<Segment>>>;
 
-/// The last of them that begins at `offset` or before.
+/// The index of the last segment that begins at `offset` or before it.
 pub(crate) fn covering(segments: &[Arc<Segment>], offset: Offset) -> Option<usize> {
     segments
         .partition_point(|s| s.summary.base <= offset)
@@ -270,12 +272,12 @@ mod tests {
             let timestamp = [5, 9, 7, 8, 3, 4][i as usize];
             entries.push(builder.add(&batch(i, timestamp), size + 1));
         }
-        // More than the interval has passed before batches 2 and 4.
+        // More than the interval passed before batches 2 and 4.
         let offset = |relative, position| Some(OffsetEntry { relative, position });
         assert_eq!(entries[2].offset, offset(2, 2 * size));
         assert_eq!(entries[4].offset, offset(4, 4 * size));
         assert_eq!(entries.iter().filter(|e| e.offset.is_some()).count(), 2);
-        // The largest timestamp was batch 1's, once.
+        // The largest timestamp is batch 1's; it is added once.
         assert_eq!(
             entries[2].time,
             Some(TimeEntry {

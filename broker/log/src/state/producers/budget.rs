@@ -1,13 +1,15 @@
-//! How many producers the logs of a broker remember among them: whoever asks for an id and appends once is remembered for a day.
+//! The number of producers that all logs of a broker keep in memory together. Any client can obtain a producer id,
+//! and a producer that appended once is kept for a day.
 //!
-//! While there is room, all are. Then a log that grows and has more than its share forgets those that appended longest ago: what it has
-//! above that, an eighth of its own at least; one that has less goes on. So at most twice the room is taken, and nobody makes another log forget. Those with an open
+//! Below the maximum all are kept. Above it, a log that grows and has more than its share (the maximum divided by the
+//! number of logs with producers) removes those that appended longest ago: its excess, and at least an eighth of its
+//! own. Logs below their share keep theirs, so the total is at most twice the maximum. Producers with an open
 //! transaction stay.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Room for producers, which logs share. Cloning shares it.
+/// The maximum that all logs share. Clones share it too.
 #[derive(Clone, Debug)]
 pub struct ProducerBudget(Arc<BudgetState>);
 
@@ -15,12 +17,12 @@ pub struct ProducerBudget(Arc<BudgetState>);
 struct BudgetState {
     max: usize,
     held: AtomicUsize,
-    /// Logs that have a producer.
+    /// Logs that have at least one producer.
     logs: AtomicUsize,
 }
 
 impl ProducerBudget {
-    /// Room for `max` of them.
+    /// A budget of `max` producers.
     pub fn new(max: usize) -> Self {
         Self(Arc::new(BudgetState {
             max,
@@ -29,12 +31,12 @@ impl ProducerBudget {
         }))
     }
 
-    /// How many are remembered.
+    /// The number of producers in memory.
     pub fn held(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)
     }
 
-    /// What a log takes of it.
+    /// A log's part of the budget, empty at first.
     pub(crate) fn usage(&self) -> ProducerUsage {
         ProducerUsage {
             budget: self.clone(),
@@ -43,7 +45,7 @@ impl ProducerBudget {
     }
 }
 
-/// What one log takes.
+/// The number of producers of one log.
 #[derive(Debug)]
 pub(crate) struct ProducerUsage {
     budget: ProducerBudget,
@@ -51,8 +53,8 @@ pub(crate) struct ProducerUsage {
 }
 
 impl ProducerUsage {
-    /// The log has so many now. How many it is to forget.
-    pub(crate) fn set(&mut self, count: usize) -> usize {
+    /// Records that the log now has `count` producers. Returns how many it must remove.
+    pub(crate) fn set_count(&mut self, count: usize) -> usize {
         if count == self.count {
             return 0;
         }
@@ -80,7 +82,7 @@ impl ProducerUsage {
 
 impl Drop for ProducerUsage {
     fn drop(&mut self) {
-        self.set(0);
+        self.set_count(0);
     }
 }
 
@@ -89,16 +91,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_more_than_its_share_gives_way() {
+    fn a_log_above_its_share_gives_way() {
         let budget = ProducerBudget::new(100);
         let (mut many, mut few) = (budget.usage(), budget.usage());
-        assert_eq!((many.set(96), few.set(4), budget.held()), (0, 0, 100));
-        assert_eq!(few.set(5), 0, "below its share");
-        assert_eq!(many.set(97), 47);
-        assert_eq!((many.set(50), many.set(51), budget.held()), (0, 0, 56));
+        assert_eq!((many.set_count(96), few.set_count(4), budget.held()), (0, 0, 100));
+        assert_eq!(few.set_count(5), 0, "below its share");
+        assert_eq!(many.set_count(97), 47);
+        assert_eq!(
+            (many.set_count(50), many.set_count(51), budget.held()),
+            (0, 0, 56)
+        );
         drop(many);
         assert_eq!(budget.held(), 5);
-        assert_eq!((few.set(100), few.set(101)), (0, 12), "alone it has all");
+        assert_eq!(
+            (few.set_count(100), few.set_count(101)),
+            (0, 12),
+            "alone it has all"
+        );
         drop(few);
         assert_eq!(budget.held(), 0);
     }
