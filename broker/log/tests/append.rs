@@ -18,7 +18,7 @@ fn small_segments() -> LogConfig {
 }
 
 #[tokio::test]
-async fn what_is_appended_is_read_back_across_segments() {
+async fn appended_batches_are_read_back_across_segments() {
     let dir = fresh("append_roundtrip").await;
     let mut log = create(&dir, small_segments()).await;
     for first in 0..100 {
@@ -35,7 +35,7 @@ async fn what_is_appended_is_read_back_across_segments() {
     assert_eq!((log.durable_end(), log.written_end()), (Offset(300), Offset(300)));
     let reader = log.reader();
     assert_eq!(contents(&reader).await, identity(0..300));
-    // Into the middle of a batch: the whole batch (W6), wherever it is.
+    // From the middle of a batch: the whole batch (W6).
     for offset in 0..300 {
         let slice = reader
             .read(Offset(offset), UpTo::LogEnd, 1, true)
@@ -52,14 +52,14 @@ async fn what_is_appended_is_read_back_across_segments() {
 }
 
 #[tokio::test]
-async fn all_that_waits_is_one_write() {
+async fn staged_batches_are_one_write() {
     let dir = fresh("append_group").await;
     let mut log = create(&dir, LogConfig::default()).await;
     for first in 0..50 {
         stage(&mut log, &batch(first, 1));
     }
     assert_eq!((log.log_end(), log.written_end()), (Offset(50), Offset(0)));
-    // One event for all of it: they were one write and one sync.
+    // One event: it was one write and one sync.
     let event = log.next_event().await;
     assert!(matches!(event, Event::Ackable(a @ AckableOffset::Durable(_)) if a.offset() == Offset(50)));
     assert_eq!(log.durable_end(), Offset(50));
@@ -96,7 +96,7 @@ async fn unflushed_appends_are_acknowledged_when_they_are_written() {
     }
     stage(&mut log, &batch(9, 1));
     settle(&mut log).await;
-    // The tenth makes it due: the sync is under way, and ends while nothing else does.
+    // The tenth record makes a sync due; it ends while nothing else is in flight.
     while log.durable_end() < Offset(10) {
         tokio::select! {
             biased;
@@ -107,7 +107,7 @@ async fn unflushed_appends_are_acknowledged_when_they_are_written() {
 }
 
 #[tokio::test]
-async fn flush_ms_syncs_what_waits() {
+async fn flush_ms_syncs_written_batches() {
     let dir = fresh("append_flush_ms").await;
     let config = LogConfig {
         flush_messages: u64::MAX,
@@ -213,7 +213,7 @@ async fn a_clean_stop_needs_no_scan() {
     assert_eq!((log.topic_id(), log.latest_epoch()), (id(), Some(LeaderEpoch(3))));
     assert_eq!(log.ackable().offset(), Offset(120));
     assert_eq!(contents(&log.reader()).await, identity(0..120));
-    // The whole window is there, not only the last batch (P1, P4).
+    // The whole window is loaded, not only the last batch (P1, P4).
     for i in 35..40 {
         let again = stage(&mut log, &batch_of(1, i * 3, 3));
         assert!(again.duplicate && again.base_offset == Offset(i * 3));
@@ -237,7 +237,7 @@ async fn open_files_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_log_is_made_once() {
+async fn a_log_is_created_once() {
     let dir = fresh("append_twice").await;
     create(&dir, LogConfig::default()).await;
     let twice = brokkr_log::Log::create(&dir, FOLDER, id(), LogConfig::default()).await;
@@ -248,9 +248,9 @@ async fn a_log_is_made_once() {
     assert_eq!((log.log_end(), recovery.cut_bytes), (Offset(0), 0));
 }
 
-/// Whoever asks for a new id for each batch is not remembered without bound, and another log loses nobody by it.
+/// Producers that use a new id for each batch don't take unbounded memory, and other logs keep their producers.
 #[tokio::test]
-async fn producers_have_room_and_who_appended_longest_ago_gives_way() {
+async fn producers_are_bounded_and_the_oldest_are_removed() {
     let room = ProducerBudget::new(100);
     let dir = fresh("append_room").await.with_producer_budget(room.clone());
     let clock = dir.env().clone();
@@ -265,7 +265,7 @@ async fn producers_have_room_and_who_appended_longest_ago_gives_way() {
     for producer in 0..1000 {
         append(&mut log, &batch_of(producer, 0, 1)).expect("staged");
         settle(&mut log).await;
-        // One that goes on is not among those: what it sent last is known.
+        // A producer that continues is not removed: its last batch is a duplicate.
         if producer > 0 {
             let again = append(&mut log, &batch_of(5000, producer - 1, 1)).expect("known");
             assert!(again.duplicate, "{producer}");

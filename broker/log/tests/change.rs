@@ -1,4 +1,4 @@
-//! Truncation, retention, DeleteRecords, deletion, leader epochs, reading by time.
+//! Truncation, retention, DeleteRecords, deletion, leader epochs, reads by timestamp.
 
 mod common;
 
@@ -35,12 +35,12 @@ async fn filled(name: &str, batches: i64) -> (LogDir<TokioEnv>, brokkr_log::Log<
 }
 
 #[tokio::test]
-async fn what_is_cut_is_gone_and_its_producers_state_with_it() {
+async fn a_truncation_removes_batches_and_their_producer_state() {
     for to in [0, 3, 30, 44, 45, 46, 47, 48, 87, 89] {
         let name = format!("change_truncate_{to}");
         let (_, mut log) = filled(&name, 30).await;
         log.truncate_to(Offset(to)).await.expect("cut");
-        // A batch that holds the offset goes whole.
+        // A batch that contains the offset is removed whole.
         let end = to - to % 3;
         assert_eq!(
             (log.log_end(), log.durable_end(), log.high_watermark()),
@@ -59,7 +59,7 @@ async fn what_is_cut_is_gone_and_its_producers_state_with_it() {
         }
         settle(&mut log).await;
         assert_eq!(contents(&log.reader()).await, identity(0..90));
-        // And so it is after a crash, also with a recovery point of before.
+        // The same after a crash, even with a recovery point from before the truncation.
         let stale = LogCheckpoint {
             recovery_point: Some(Offset(90)),
             ..LogCheckpoint::default()
@@ -71,7 +71,7 @@ async fn what_is_cut_is_gone_and_its_producers_state_with_it() {
 }
 
 #[tokio::test]
-async fn a_recovery_point_of_before_the_cut_is_no_damage() {
+async fn a_recovery_point_from_before_a_truncation_is_no_damage() {
     let (dir, mut log) = filled("change_stale_point", 30).await;
     let recorded = LogCheckpoint {
         recovery_point: Some(Offset(90)),
@@ -81,7 +81,7 @@ async fn a_recovery_point_of_before_the_cut_is_no_damage() {
     drop(log);
     let (log, recovery) = open(&dir, config(), &recorded).await;
     assert_eq!((log.log_end(), recovery.cut), (Offset(45), None));
-    // One recorded after it counts.
+    // One recorded after the truncation applies.
     let after = LogCheckpoint {
         recovery_point: Some(Offset(48)),
         ..log.checkpoint()
@@ -92,7 +92,7 @@ async fn a_recovery_point_of_before_the_cut_is_no_damage() {
 }
 
 #[tokio::test]
-async fn a_log_can_begin_anew_anywhere() {
+async fn a_log_can_restart_at_any_offset() {
     let (dir, mut log) = filled("change_anew", 30).await;
     let recorded = LogCheckpoint {
         recovery_point: Some(Offset(90)),
@@ -125,7 +125,7 @@ async fn a_stale_snapshot_reads_no_other_bytes() {
 }
 
 #[tokio::test]
-async fn retention_takes_whole_segments_below_the_high_watermark() {
+async fn retention_removes_whole_segments_below_the_high_watermark() {
     let (dir, mut log) = filled("change_retention_size", 30).await;
     let (all, size) = (log.segments(), log.size_bytes());
     log.set_config(LogConfig {
@@ -150,7 +150,7 @@ async fn retention_takes_whole_segments_below_the_high_watermark() {
     assert_eq!(contents(&log.reader()).await, identity(start..90));
     let gone = log.reader().read(Offset(0), UpTo::LogEnd, 100, true).await;
     assert!(matches!(gone, Err(ReadError::OutOfRange { .. })));
-    // Who has an older snapshot is told the same, never shown other bytes.
+    // A reader of an older snapshot gets the same error, never other bytes.
     let late = reader.read(Offset(0), UpTo::LogEnd, 100, true).await;
     assert!(
         matches!(late, Err(ReadError::OutOfRange { .. }) | Ok(Some(_))),
@@ -163,13 +163,13 @@ async fn retention_takes_whole_segments_below_the_high_watermark() {
 }
 
 #[tokio::test]
-async fn retention_by_time_takes_the_active_segment_too() {
+async fn retention_by_time_removes_the_active_segment_too() {
     let (_, mut log) = filled("change_retention_time", 30).await;
     log.set_config(LogConfig {
         retention_ms: 1000,
         ..config()
     });
-    // The records' times are 1000 to 1089.
+    // The records' timestamps are 1000 to 1089.
     let wall = |n: i64| UnixMillis(2000 + n);
     let some = log
         .enforce_retention(Instant::default(), wall(40))
@@ -230,8 +230,8 @@ async fn delete_records_survives_a_crash() {
 }
 
 #[tokio::test]
-async fn retention_cuts_the_log_only_where_a_crash_finds_it_whole() {
-    // The manifest was written, the files were not removed yet.
+async fn a_crash_during_retention_leaves_the_log_complete() {
+    // The manifest was written; the files were not removed yet.
     let (dir, mut log) = filled("change_retention_crash", 30).await;
     log.set_config(LogConfig {
         retention_bytes: 1000,
@@ -243,7 +243,7 @@ async fn retention_cuts_the_log_only_where_a_crash_finds_it_whole() {
         .expect("enforced");
     let start = log.log_start().0;
     drop(log);
-    // Renames that were not durable are undone, one by one: the first and third come back.
+    // Renames that were not durable are undone one by one: the first and third files are back.
     let all = dir.dir().list(FOLDER).await.expect("listed");
     let deleted: Vec<_> = all.iter().filter(|e| e.name.ends_with(".log.deleted")).collect();
     assert!(deleted.len() >= 3);
@@ -300,7 +300,7 @@ async fn deleting_leaves_nothing() {
         }
         tokio::task::yield_now().await;
     }
-    // What a crash kept of it goes at the next start.
+    // What a crash left of it is removed by the next start.
     dir.dir()
         .create_dir("t-0.0123456789abcdef0123456789abcdef-delete")
         .await
@@ -315,7 +315,7 @@ async fn deleting_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_time_in_a_batch_that_grows_too_large_is_answered_with_its_begin() {
+async fn a_timestamp_in_a_batch_too_large_to_decompress_returns_its_first_offset() {
     let dir = fresh("change_large_times").await;
     let config = LogConfig {
         segment_bytes: 2000,
@@ -353,10 +353,10 @@ async fn a_time_in_a_batch_that_grows_too_large_is_answered_with_its_begin() {
 }
 
 #[tokio::test]
-async fn times_are_found_as_kafka_finds_them() {
+async fn timestamps_are_found_as_in_kafka() {
     let dir = fresh("change_times").await;
     let mut log = create(&dir, config()).await;
-    // Not in order, compressed by turns: record n has the time 10 × (n with its last bit flipped).
+    // Not in order, every other batch compressed: record n has the timestamp 10 × (n with its last bit flipped).
     for i in 0..40i64 {
         let codec = if i % 2 == 0 {
             CompressionType::None
@@ -415,7 +415,7 @@ async fn times_are_found_as_kafka_finds_them() {
 }
 
 #[tokio::test]
-async fn a_directory_remembers_a_clean_stop_once() {
+async fn a_clean_stop_counts_for_one_start() {
     let (dir, log) = filled("change_directory", 30).await;
     let meta = checkpoint::MetaProperties {
         cluster_id: "c".to_owned(),
@@ -441,7 +441,7 @@ async fn a_directory_remembers_a_clean_stop_once() {
         (&first.logs, first.high_watermarks.get(FOLDER)),
         (&logs, Some(&Offset(77)))
     );
-    // A start that fails from here on leaves a directory that was not stopped cleanly (P13).
+    // A start that fails after this leaves a directory that was not stopped cleanly (P13).
     let second = checkpoint::load_and_mark_unclean(&dir).await.expect("read");
     assert!(second.clean.is_none() && second.logs.values().all(|r| !r.clean));
     let text = dir
@@ -457,7 +457,7 @@ async fn idle_producers_expire_by_this_nodes_clock() {
     let (_, mut log) = filled("change_expiry", 2).await;
     let env = TokioEnv::new(1);
     assert_eq!(log.producers().len(), 1);
-    // The records are of 1970; the wall is not asked.
+    // The records' timestamps are of 1970; the wall clock is not used.
     log.enforce_retention(env.now(), env.wall())
         .await
         .expect("enforced");

@@ -1,7 +1,8 @@
-//! Every file of a log directory in turn, in every way that it can be wrong, after a clean stop and after a kill.
+//! Every file of a log directory, damaged in every way, after a clean stop and after a kill.
 //!
-//! The table ([`outcome`]) says what comes of it: the log opens with every record, or it is refused with a sentence that names the
-//! file and nothing of it is lost, or records are told as damaged one by one. Nothing panics, nothing is lost without a word.
+//! The table ([`outcome`]) lists the allowed outcomes: the log opens with every record; or it is refused with an
+//! error that names the file, and nothing is lost; or single batches are reported as damaged. Nothing panics, and no
+//! record is lost without a report.
 
 mod common;
 
@@ -65,7 +66,8 @@ async fn put(name: &str, files: &Files) -> LogDir<TokioEnv> {
     dir
 }
 
-/// What is written: batches of two producers and of none, over two leader epochs, and a truncation. Values are from `first` on.
+/// Appends batches of two producers and without a producer, in two leader epochs, with a truncation. Values count
+/// from `first`.
 async fn fill(log: &mut Log<TokioEnv>, first: i64, from: i64, to: i64) {
     let env = TokioEnv::new(1);
     for i in from..to {
@@ -87,7 +89,7 @@ async fn fill(log: &mut Log<TokioEnv>, first: i64, from: i64, to: i64) {
 
 const RECORDS: i64 = 40 * 3;
 
-/// A directory as it was at some time, as it was later and stopped cleanly, and as it was when it was killed just before that.
+/// A directory at an early time, after a later clean stop, and as a kill just before that stop leaves it.
 struct Directory {
     older: Files,
     clean: Files,
@@ -138,7 +140,7 @@ async fn directory(test: &str) -> Directory {
     }
 }
 
-/// The file in the way it is wrong; `None` where there is no such way.
+/// The content of a file that is damaged this way (`None`: removed); `None` if the way does not apply.
 fn wrong(path: &str, files: &Files, made: &Directory, way: &str) -> Option<Option<Bytes>> {
     let bytes = &files[path];
     let changed = match way {
@@ -158,18 +160,18 @@ fn wrong(path: &str, files: &Files, made: &Directory, way: &str) -> Option<Optio
     (changed != *bytes).then_some(Some(changed))
 }
 
-/// What may come of it.
+/// An outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Outcome {
-    /// Every record is served. What is derived is built again.
+    /// Every record is served. Derived files are rebuilt.
     Whole,
-    /// The directory, or the log, is refused with a sentence that names this.
+    /// The directory or the log is refused with an error that contains this text.
     Refused(&'static str),
-    /// The log opens, and records that can't be read are told. All others are served.
+    /// The log opens; batches that can't be read are reported, all others are served.
     Told,
 }
 
-/// The table. What a file may come to, by its kind, its way and the stop before.
+/// The allowed outcomes, by the file's kind, the way it is damaged and the kind of stop.
 fn outcome(path: &str, way: &str, clean: bool) -> &'static [Outcome] {
     use Outcome::{Refused, Told, Whole};
     let file = path.rsplit_once('/').map_or(path, |(_, file)| file);
@@ -178,10 +180,10 @@ fn outcome(path: &str, way: &str, clean: bool) -> &'static [Outcome] {
         ("brokkr-checkpoint", _, "missing" | "empty" | "shortened" | "zeroed" | "a bit") => {
             &[Refused("brokkr-checkpoint")]
         }
-        // Of another log it knows nothing of this one; an older one is no promise that is broken.
+        // A checkpoint of another log does not apply to this one; an older checkpoint is valid.
         ("brokkr-checkpoint", ..) => &[Whole],
         (".kafka_cleanshutdown", ..) => &[Whole],
-        // Written for Kafka.
+        // Only Kafka reads these.
         (
             _,
             "recovery-point-offset-checkpoint"
@@ -189,19 +191,19 @@ fn outcome(path: &str, way: &str, clean: bool) -> &'static [Outcome] {
             | "replication-offset-checkpoint",
             _,
         ) => &[Whole],
-        // Without it the log is read from its begin, and refused if a gap might be a lost segment.
+        // Without it the log is scanned from its begin, and refused if a gap might be a lost segment.
         ("brokkr-manifest", _, "missing" | "empty" | "shortened" | "zeroed" | "a bit") => &[Whole],
         ("brokkr-manifest", _, "another's") => &[Refused("brokkr-manifest")],
         ("brokkr-manifest", ..) => &[Whole],
         ("partition.metadata", _, "another's") => &[Refused("partition.metadata")],
-        // A bit of it may make another id.
+        // A flipped bit may result in another valid id.
         ("partition.metadata", _, "a bit") => &[Whole, Refused("partition.metadata")],
         ("partition.metadata", ..) => &[Whole],
         ("leader-epoch-checkpoint", ..) => &[Whole],
         (_, "index" | "timeindex" | "snapshot" | "window", _) => &[Whole],
         (_, "log", "missing" | "empty" | "shortened") => &[Refused(".log")],
         (_, "log", "another's") => &[Refused(".log")],
-        // Sealed: found when it is read. Active after a kill: found by recovery.
+        // Sealed: found by a read. Active after a kill: found by recovery.
         (_, "log", "zeroed" | "a bit") if clean => &[Told],
         (_, "log", "zeroed" | "a bit") => &[Told, Refused(".log")],
         (_, "log", _) => &[Refused(".log")],
@@ -209,7 +211,7 @@ fn outcome(path: &str, way: &str, clean: bool) -> &'static [Outcome] {
     }
 }
 
-/// Starts on it, and says what came of it. A record that is neither served nor told of fails the test.
+/// Starts on the directory and returns the outcome. Fails the test if a record is neither served nor reported.
 async fn start(dir: &LogDir<TokioEnv>, what: &str) -> (Outcome, String) {
     let remembered = match checkpoint::load_and_mark_unclean(dir).await {
         Ok(remembered) => remembered,
@@ -222,7 +224,7 @@ async fn start(dir: &LogDir<TokioEnv>, what: &str) -> (Outcome, String) {
     };
     assert_eq!(log.topic_id(), id(), "{what}");
     let told = served(&mut log, what).await;
-    // By time, too: the time index is one of them.
+    // By timestamp, too: that uses the time index.
     let reader = log.reader();
     for n in (0..RECORDS).step_by(7) {
         let found = reader
@@ -236,7 +238,7 @@ async fn start(dir: &LogDir<TokioEnv>, what: &str) -> (Outcome, String) {
             Err(error) => assert!(told > 0, "{what}: {error}"),
         }
     }
-    // The producers' windows came through: their last batches are duplicates.
+    // The producers' windows are complete: their last batches are duplicates.
     if told == 0 {
         for i in 35..40 {
             if i % 3 != 0 {
@@ -258,7 +260,7 @@ fn refused(error: &LogError) -> (Outcome, String) {
     (Outcome::Refused(""), error.to_string())
 }
 
-/// How many batches are told to be damaged; all others are served as they were written.
+/// The number of batches that are reported as damaged; all others are served as they were written.
 async fn served(log: &mut Log<TokioEnv>, what: &str) -> usize {
     let (reader, mut told) = (log.reader(), 0);
     assert_eq!(log.log_end(), Offset(RECORDS), "{what}");
@@ -268,7 +270,7 @@ async fn served(log: &mut Log<TokioEnv>, what: &str) -> usize {
             Err(error) => panic!("{what}: offset {base}: {error}"),
             Ok(None) => panic!("{what}: nothing at offset {base}"),
             Ok(Some(bytes)) => match Batch::first(&bytes) {
-                // Every client checks it.
+                // Every client checks the CRC.
                 Ok(batch) if batch.check_crc().is_err() => told += 1,
                 Err(_) => told += 1,
                 Ok(batch) => {
@@ -288,7 +290,7 @@ async fn every_file_may_be_wrong_in_every_way() {
     let made = directory("every_file").await;
     let mut cases = 0;
     let mut wrongs = Vec::new();
-    // Every log was closed, and the marker not written any more.
+    // Every log was closed, but the marker was not written.
     let mut closed = made.clean.clone();
     closed.remove(".kafka_cleanshutdown");
     for (clean, files) in [(true, &made.clean), (false, &made.killed), (false, &closed)] {
@@ -320,10 +322,10 @@ async fn every_file_may_be_wrong_in_every_way() {
     assert!(cases > 300, "{cases}");
 }
 
-/// As if Apache Kafka had had the directory: the marker says nothing of our stop, or our checkpoint is of another time. What the
-/// manifest knows of sealed segments still holds.
+/// As if Apache Kafka had used the directory: the marker is of another stop, or the checkpoint of another time. The
+/// sealed segments in the manifest must still be there.
 #[tokio::test]
-async fn no_segment_is_missed_in_silence_where_another_broker_may_have_been() {
+async fn a_missing_segment_is_reported_even_if_another_broker_ran() {
     let made = directory("every_file_foreign").await;
     let of_a_kill = made.killed["brokkr-checkpoint"].clone();
     let marker = |text: &'static str| Some((".kafka_cleanshutdown", Bytes::from_static(text.as_bytes())));
@@ -353,7 +355,8 @@ async fn no_segment_is_missed_in_silence_where_another_broker_may_have_been() {
             .collect();
         for (at, path) in logs.iter().enumerate() {
             for way in ["missing", "empty", "shortened", "another's", "older"] {
-                // Kafka's retention may have taken the first; what is behind the last that was sealed nobody vouches for after a kill.
+                // Kafka's retention may have removed the first segment; behind the last sealed one nothing is
+                // guaranteed after a kill.
                 if at == 0 && way == "missing" || at + 1 == logs.len() && state.contains("kill") {
                     continue;
                 }
@@ -379,9 +382,9 @@ async fn no_segment_is_missed_in_silence_where_another_broker_may_have_been() {
     assert!(cases > 40, "{cases}");
 }
 
-/// A copy of an older time, put over the directory: what is newer has no place in it, and is kept.
+/// An older copy is put over the directory: newer segments don't continue the log, and are kept aside.
 #[tokio::test]
-async fn a_segment_that_nothing_leads_to_is_set_aside() {
+async fn a_segment_that_does_not_continue_the_log_is_set_aside() {
     let made = directory("every_file_aside").await;
     for newer in [&made.clean, &made.killed] {
         let mut these = newer.clone();
@@ -405,7 +408,7 @@ async fn a_segment_that_nothing_leads_to_is_set_aside() {
 }
 
 #[tokio::test]
-async fn what_somebody_put_into_a_log_s_folder_stays_there() {
+async fn other_files_in_the_folder_of_a_log_stay() {
     let made = directory("every_file_others").await;
     let mut these = made.clean.clone();
     let others = [
@@ -431,7 +434,7 @@ async fn what_somebody_put_into_a_log_s_folder_stays_there() {
 }
 
 #[tokio::test]
-async fn a_refused_log_is_what_it_was_once_the_file_is_back() {
+async fn a_refused_log_is_complete_once_the_file_is_back() {
     let made = directory("every_file_back").await;
     for (clean, files) in [(true, &made.clean), (false, &made.killed)] {
         for path in files.keys() {

@@ -1,4 +1,4 @@
-//! Offsets with gaps, as compaction leaves them, in every place that walks a log: appends, reads, recovery, truncation, replay.
+//! Logs with gaps in their offsets, as compaction leaves them: appends, reads, recovery, truncation, replay.
 
 mod common;
 
@@ -18,7 +18,8 @@ fn config() -> LogConfig {
     }
 }
 
-/// Where the batches of [`sparse`] stand: each has two records, and up to seven offsets are missing before the next.
+/// Base offsets of the batches of [`sparse`]: each has two records, and up to seven offsets are missing before the
+/// next.
 fn bases() -> Vec<i64> {
     (0..30).map(|i| i * 5 + i * i % 4).collect()
 }
@@ -39,7 +40,7 @@ fn replicate(log: &mut Log<TokioEnv>, batch: &Batch) -> Result<(), AppendError> 
     log.append_replicated(batch, env.now(), env.wall()).map(drop)
 }
 
-/// A log with gaps, made as a follower of a compacted leader makes it, dropped without a clean stop.
+/// A log with gaps, as a follower of a compacted leader writes it, dropped without a clean stop.
 async fn sparse(name: &str) -> LogCheckpoint {
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
@@ -72,7 +73,7 @@ async fn a_follower_takes_batches_with_gaps_and_none_that_overlap() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_not_told_of_gaps_takes_none() {
+async fn a_log_without_allow_gaps_refuses_gaps() {
     let dir = fresh("gaps_untold").await;
     let mut log = create(&dir, config()).await;
     replicate(&mut log, &at(0)).expect("it follows");
@@ -150,7 +151,7 @@ async fn a_truncation_anywhere_leaves_a_log_that_recovery_takes() {
     }
 }
 
-/// What compaction leaves of a batch none of whose records is the last of its key.
+/// What compaction leaves of a batch if each of its keys has a later record.
 fn emptied(header: BatchHeader) -> Batch {
     let mut header = header;
     header.batch_length = (HEADER_LEN - LOG_OVERHEAD) as i32;
@@ -189,9 +190,9 @@ async fn an_empty_control_batch_changes_nothing() {
     stage(&mut log, &batch_of(7, 3, 1));
 }
 
-/// A batch in message format 0 or 1, as Kafka before 0.11 wrote it: Kafka 4 still reads it, this broker doesn't.
+/// A batch in message format 0 or 1, as Kafka before 0.11 wrote it: Kafka 4 reads it, this broker does not.
 #[tokio::test]
-async fn an_old_message_format_is_refused_and_nothing_is_touched() {
+async fn an_old_message_format_is_refused_and_the_log_is_unchanged() {
     let name = "gaps_old_format";
     sparse(name).await;
     let (log, _) = open(&again(name).await, config(), &LogCheckpoint::default()).await;
@@ -225,13 +226,13 @@ async fn an_old_message_format_is_refused_and_nothing_is_touched() {
     assert!(after == before, "something was changed");
 }
 
-/// A file that lost its last batch, size and all, must not look like one that was compacted.
+/// A file that lost its last batch must not look like a compacted one.
 #[tokio::test]
 async fn a_segment_without_its_last_batch_is_no_compacted_one() {
     for known in [true, false] {
         let name = format!("gaps_lost_{known}");
         let dir = fresh(&name).await;
-        // Without the roll's manifest: as after a power loss that took it back.
+        // Without the manifest that the roll wrote, as after a power loss.
         let mut log = create(&dir, config()).await;
         log.allow_gaps().await.expect("noted");
         let manifest = dir

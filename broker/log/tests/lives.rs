@@ -1,4 +1,4 @@
-//! The model on real files: one life after another, each ended by dropping it wherever it is.
+//! The model on real files: several lives, each ended by dropping the log at some point.
 
 mod common;
 mod model;

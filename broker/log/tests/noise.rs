@@ -1,4 +1,4 @@
-//! What a failing disk repeats makes one line of the log, not one for every write, file or partition.
+//! Repeated errors of a failing disk are logged once, not for every write, file or partition.
 
 mod common;
 
@@ -15,7 +15,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber, subscriber};
 
-/// Keeps the warnings and errors: their fields.
+/// Collects warnings and errors, with their fields.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<String>>>);
 
@@ -50,7 +50,7 @@ impl Lines {
         self.0.lock().expect("no panic under this lock")
     }
 
-    /// Those that say so.
+    /// The lines that contain this text.
     fn of(&self, what: &str) -> Vec<String> {
         self.lock().iter().filter(|l| l.contains(what)).cloned().collect()
     }
@@ -58,7 +58,7 @@ impl Lines {
 
 const TIMES: usize = 20;
 
-/// Waits until there is such a line, and the time in which the others would come.
+/// Waits for such a line, and then for the time in which others would follow.
 async fn lines_of(dir: &LogDir<TokioEnv>, lines: &Lines, what: &str) -> Vec<String> {
     let env = dir.env();
     for _ in 0..500 {
@@ -75,7 +75,7 @@ async fn make_dir(dir: &LogDir<TokioEnv>, path: &str) {
     dir.dir().create_dir(path).await.expect("made");
 }
 
-/// A directory stands where the file is to be put.
+/// A directory has the name of the file.
 #[tokio::test]
 async fn leader_epochs_that_can_t_be_persisted() {
     let lines = Lines::default();
@@ -97,7 +97,7 @@ async fn leader_epochs_that_can_t_be_persisted() {
     assert!(lines[0].contains(FOLDER), "{lines:?}");
 }
 
-/// A folder of somebody's is in each: only files are removed.
+/// Each folder contains another folder: only files are removed.
 #[tokio::test]
 async fn logs_that_can_t_be_removed() {
     let lines = Lines::default();
@@ -118,7 +118,7 @@ async fn logs_that_can_t_be_removed() {
     assert!(lines[0].contains("-delete"), "{lines:?}");
 }
 
-/// A directory stands in the place of each segment's index.
+/// A directory has the name of each segment's index.
 #[tokio::test]
 async fn files_of_a_log_that_can_t_be_removed() {
     let lines = Lines::default();

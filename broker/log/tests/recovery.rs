@@ -1,5 +1,5 @@
-//! What is believed after a crash, what is cut, what is damage. The crash is made by hand: the log is dropped, its files are
-//! changed as a lost power would have left them. (That it is so for every order of lost writes, the simulator's disk tests.)
+//! Recovery after a crash: which batches are kept, which are cut, and what is damage. The tests drop the log and
+//! change its files as a power loss would. (The simulator's disk covers every order of lost writes.)
 
 mod common;
 
@@ -18,8 +18,8 @@ fn config() -> LogConfig {
     }
 }
 
-/// A log of 30 batches of 3 records of one producer, all durable, dropped without a clean stop; its checkpoint as it was
-/// when `recorded_at` batches were there.
+/// A log of 30 batches of 3 records of one producer, all durable, dropped without a clean stop. Returns its
+/// checkpoint at the time when it had `recorded_at` batches.
 async fn crashed(name: &str, recorded_at: i64) -> LogCheckpoint {
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
@@ -47,7 +47,7 @@ async fn logs(dir: &LogDir<TokioEnv>) -> Vec<String> {
         .collect()
 }
 
-/// The segment that holds `offset`, and where its batch begins.
+/// The segment that contains `offset`, and the position of its batch.
 async fn place(dir: &LogDir<TokioEnv>, offset: i64) -> (String, u64) {
     for path in logs(dir).await.into_iter().rev() {
         let bytes = dir.dir().read(&path, 1 << 20).await.expect("read");
@@ -99,7 +99,7 @@ async fn everything_durable_is_kept() {
         let recorded = crashed(&name, recorded_at).await;
         let (mut log, recovery) = reopen(&name, &recorded).await.expect("opened");
         assert_eq!((recovery.cut_bytes, &recovery.cut), (0, &None));
-        // Of the batches above the point, those that are not in a segment that was sealed and listed.
+        // Kept and rewritten: batches above the recovery point that are not in a listed segment.
         assert!(
             !recovery.clean && recovery.kept_batches >= 1 && recovery.kept_batches <= 12,
             "{recovery:?}"
@@ -110,7 +110,7 @@ async fn everything_durable_is_kept() {
             (Offset(90), Offset(90))
         );
         assert_eq!(log.latest_epoch(), Some(LeaderEpoch(3)));
-        // The window came back by replay (P4).
+        // The window was rebuilt by replay (P4).
         for i in 25..30 {
             assert_eq!(stage(&mut log, &batch_of(1, i * 3, 3)).base_offset, Offset(i * 3));
         }
@@ -121,7 +121,7 @@ async fn everything_durable_is_kept() {
 }
 
 #[tokio::test]
-async fn a_torn_tail_is_cut_and_its_offsets_are_given_again() {
+async fn a_torn_tail_is_cut_and_its_offsets_are_assigned_again() {
     let name = "recovery_torn";
     let recorded = crashed(name, 20).await;
     let dir = again(name).await;
@@ -133,7 +133,7 @@ async fn a_torn_tail_is_cut_and_its_offsets_are_given_again() {
         recovery.cut.map(|c| (c.position, c.offset)),
         Some((at, Offset(87)))
     );
-    // The producer's last batch is gone with it: it is no duplicate now (P4, P7).
+    // The producer's last batch was cut with it, so it is no duplicate (P4, P7).
     let again = stage(&mut log, &batch_of(1, 87, 3));
     assert!(!again.duplicate && again.base_offset == Offset(87));
     settle(&mut log).await;
@@ -148,7 +148,7 @@ async fn a_bad_batch_above_the_point_ends_the_log() {
         let dir = again(&name).await;
         let (path, position) = place(&dir, 45).await;
         overwrite(&dir, &path, position + at, bytes).await;
-        // What the manifest lists was durable; without it the recorded point is all that is known.
+        // The listed segments were durable; otherwise the recovery point counts.
         dir.dir().remove("t-0/brokkr-manifest").await.expect("removed");
         let before = logs(&dir).await.len();
         let (mut log, recovery) = reopen(&name, &recorded).await.expect("opened");
@@ -162,7 +162,7 @@ async fn a_bad_batch_above_the_point_ends_the_log() {
     }
 }
 
-/// A write that a crash tore leaves no batch that is whole but for what its CRC leaves out.
+/// A torn write never leaves a batch whose only wrong bytes are those that its CRC does not cover.
 #[tokio::test]
 async fn a_batch_above_the_point_with_another_offset_is_damage() {
     let name = "recovery_bad_offset";
@@ -177,9 +177,10 @@ async fn a_batch_above_the_point_with_another_offset_is_damage() {
     assert_eq!(dir.dir().open(&path).await.expect("opened").len(), before);
 }
 
-/// A power loss that loses one sector and keeps the next can take a part of a batch's first 17 bytes, and nothing else of it.
+/// A power loss that loses one sector and keeps the next can lose a part of a batch's first 17 bytes and nothing else
+/// of it.
 #[tokio::test]
-async fn a_front_that_a_sector_divides_is_a_torn_write() {
+async fn a_prefix_divided_by_a_sector_boundary_is_a_torn_write() {
     let (name, mut tried) = ("recovery_divided_front", 0);
     for count in 1..200 {
         let dir = fresh(name).await;
@@ -198,7 +199,7 @@ async fn a_front_that_a_sector_divides_is_a_torn_write() {
         tried += 1;
         overwrite(&dir, &path, position, vec![0; left as usize]).await;
         let (log, recovery) = reopen(name, &at_begin).await.expect("opened");
-        // Zeros in place of zeros lose nothing.
+        // Zeros in place of zeros change nothing.
         let end = if recovery.cut_bytes == 0 { count + 3 } else { count };
         assert_eq!(log.log_end(), Offset(end), "{left} bytes");
     }
@@ -207,7 +208,7 @@ async fn a_front_that_a_sector_divides_is_a_torn_write() {
 
 #[tokio::test]
 async fn damage_below_the_point_is_reported_and_nothing_is_cut() {
-    // In the segment that the point is in: headers are walked up to it.
+    // In the segment with the recovery point: its batches are checked up to that point.
     let name = "recovery_damage_header";
     let recorded = crashed(name, 29).await;
     let dir = again(name).await;
@@ -246,7 +247,7 @@ async fn a_sealed_segment_that_is_missing_or_shorter_is_damage() {
 }
 
 #[tokio::test]
-async fn lost_indexes_are_built_anew() {
+async fn lost_indexes_are_rebuilt() {
     let name = "recovery_indexes";
     let recorded = crashed(name, 15).await;
     let dir = again(name).await;
@@ -263,7 +264,7 @@ async fn lost_indexes_are_built_anew() {
     assert_eq!(contents(&log.reader()).await, identity(0..90));
 }
 
-/// What a reader finds: of each offset the batch that holds it, of each time the record.
+/// For each offset, the batch that contains it; for each timestamp, the record.
 async fn found(log: &mut Log<TokioEnv>) -> Vec<(i64, Option<i64>)> {
     let (reader, mut all) = (log.reader(), Vec::new());
     for n in 0..90 {
@@ -278,7 +279,7 @@ async fn found(log: &mut Log<TokioEnv>) -> Vec<(i64, Option<i64>)> {
 }
 
 #[tokio::test]
-async fn an_index_that_rots_misleads_nobody() {
+async fn reads_succeed_with_a_damaged_index() {
     let name = "recovery_index_rot";
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
@@ -306,7 +307,7 @@ async fn an_index_that_rots_misleads_nobody() {
 }
 
 #[tokio::test]
-async fn a_lost_window_comes_back_by_replay() {
+async fn a_lost_window_is_rebuilt_by_replay() {
     let name = "recovery_window";
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
@@ -348,7 +349,7 @@ async fn without_manifest_or_checkpoint_the_whole_log_is_scanned() {
 }
 
 #[tokio::test]
-async fn of_another_topics_log_nothing_is_known() {
+async fn a_checkpoint_of_another_topic_is_ignored() {
     let name = "recovery_recreated";
     let mut recorded = crashed(name, 29).await;
     let dir = fresh(name).await;
@@ -381,11 +382,11 @@ async fn a_batch_of_an_earlier_epoch_never_follows_a_later_one() {
     settle(&mut log).await;
     drop(log);
     let dir = again(name).await;
-    // The last batch's epoch is 2 now; the CRC leaves it out.
+    // The last batch's epoch becomes 2; the CRC does not cover it.
     let (path, at) = place(&dir, 2).await;
     overwrite(&dir, &path, at + 12, vec![0, 0, 0, 2]).await;
     let opened = Log::open(&dir, FOLDER, LogConfig::default(), &LogCheckpoint::default()).await;
-    // No write that a crash tore leaves a batch that is whole.
+    // A torn write never leaves a complete batch.
     let why = opened.map(drop).expect_err("a leader of before");
     assert!(
         matches!(&why, LogError::Damaged(damage) if damage.what.contains("epoch")),

@@ -1,5 +1,5 @@
-//! Rot where no CRC looks, wrong indexes, and files that are short or gone while a log is open: what can be read is served, what
-//! can't is told, and nothing is served at another offset.
+//! Rot in bytes that no CRC covers, wrong indexes, and files that shrink or vanish while a log is open: what can be
+//! read is served, what can't is reported, and nothing is served at another offset.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn config() -> LogConfig {
     }
 }
 
-/// A log of batches of three records, with its value equal to its offset, closed cleanly.
+/// A log of batches of three records, whose values are their offsets, closed cleanly.
 async fn closed(name: &str) -> LogCheckpoint {
     let dir = fresh(name).await;
     let mut log = create(&dir, config()).await;
@@ -45,7 +45,7 @@ async fn names(dir: &LogDir<TokioEnv>, suffix: &str) -> Vec<String> {
     all.filter(|n| n.ends_with(suffix)).collect()
 }
 
-/// What a read of each batch's first offset gives: `Ok(true)` where it is the batch that was written there.
+/// A read of each batch's first offset: `Ok(true)` if it returns the batch that was written there.
 async fn served(log: &mut Log<TokioEnv>) -> Vec<Result<bool, ReadError>> {
     let (reader, mut all) = (log.reader(), Vec::new());
     for i in 0..BATCHES {
@@ -58,7 +58,7 @@ async fn served(log: &mut Log<TokioEnv>) -> Vec<Result<bool, ReadError>> {
     all
 }
 
-/// Whether it is the batch that was written at a place.
+/// Whether this is the batch that was written with number `i`.
 fn is_batch(i: i64, batch: &Batch) -> bool {
     let records = batch.records(1 << 20).expect("records");
     let first = records.iter().next().expect("one").expect("sound");
@@ -67,7 +67,7 @@ fn is_batch(i: i64, batch: &Batch) -> bool {
         && first.value == Some(&(i * 3).to_be_bytes()[..])
 }
 
-/// The same, read as a consumer does: all that there is at a time, and on from behind it.
+/// The same, read as a consumer does: the largest range at once, then from its end.
 async fn served_in_ranges(log: &mut Log<TokioEnv>) -> Vec<Result<bool, ReadError>> {
     let (reader, mut all) = (log.reader(), Vec::new());
     while (all.len() as i64) < BATCHES {
@@ -88,7 +88,7 @@ async fn served_in_ranges(log: &mut Log<TokioEnv>) -> Vec<Result<bool, ReadError
 }
 
 #[tokio::test]
-async fn rot_outside_the_crc_is_told_where_it_is_and_nowhere_else() {
+async fn rot_outside_the_crc_is_reported_only_where_it_is() {
     let name = "rot_header";
     let recorded = closed(name).await;
     let dir = again(name).await;
@@ -122,7 +122,7 @@ async fn rot_outside_the_crc_is_told_where_it_is_and_nowhere_else() {
                 );
                 told += 1;
                 let lost = served.iter().filter(|s| s.is_err()).count();
-                // Where a length or a magic rots, nothing says where the next batch begins before the index does.
+                // A wrong length or magic hides the next batches up to the next index entry.
                 match at {
                     8..12 => magic_or_length += lost - 1,
                     _ => assert_eq!(lost, 1, "{path} batch {index} byte {at}: {served:?}"),
@@ -136,9 +136,9 @@ async fn rot_outside_the_crc_is_told_where_it_is_and_nowhere_else() {
     assert!(magic_or_length < BATCHES as usize * 4 * 2, "{magic_or_length}");
 }
 
-/// Where the batch behind can't be read either, nothing tells that a base offset is right.
+/// If the batch behind can't be read either, nothing confirms a base offset.
 #[tokio::test]
-async fn a_base_offset_that_rotted_before_a_batch_that_is_gone_is_told() {
+async fn a_rotten_base_offset_before_a_missing_batch_is_reported() {
     let name = "rot_two";
     let recorded = closed(name).await;
     let dir = again(name).await;
@@ -150,7 +150,7 @@ async fn a_base_offset_that_rotted_before_a_batch_that_is_gone_is_told() {
         let mut position = 0;
         for pair in sizes.windows(2) {
             let file = dir.dir().open(&path).await.expect("opened");
-            // Up by 8, and all of the next one's front.
+            // Increased by 8; the first bytes of the next batch are overwritten.
             flip(&again(name).await, &path, position + 7, 8).await;
             let behind = (position + pair[0]) as usize;
             file.write_at(behind as u64, vec![vec![0xff; 17].into()])
@@ -172,9 +172,9 @@ async fn a_base_offset_that_rotted_before_a_batch_that_is_gone_is_told() {
     }
 }
 
-/// A search by time passes over batches by what their headers say of time: rot there must not hide a record.
+/// A read by timestamp skips batches by the timestamps in their headers: rot there must not hide a record.
 #[tokio::test]
-async fn a_search_by_time_passes_over_no_batch_whose_timestamps_rotted() {
+async fn a_read_by_timestamp_reports_a_batch_with_rotten_timestamps() {
     let name = "rot_times";
     let config = LogConfig {
         index_interval_bytes: 1 << 20,
@@ -192,7 +192,7 @@ async fn a_search_by_time_passes_over_no_batch_whose_timestamps_rotted() {
     let mut position = 0;
     for each in brokkr_wire::records::batches(bytes.clone()) {
         let each = each.expect("whole");
-        // The base timestamp and the largest one.
+        // The base timestamp and the largest timestamp.
         for at in 27..43 {
             flip(&again(name).await, &path, position + at, 1 << (at % 8)).await;
             let (mut log, _) = open(&again(name).await, config.clone(), &recorded).await;
@@ -220,7 +220,8 @@ async fn a_search_by_time_passes_over_no_batch_whose_timestamps_rotted() {
     assert!(told > 0);
 }
 
-/// As above, found by recovery: a batch whose base offset rots must not pass for one behind a gap, with what follows for a torn tail.
+/// The same, found by recovery: a wrong base offset must not look like a gap, nor the batches behind it like a torn
+/// tail.
 #[tokio::test]
 async fn rot_outside_the_crc_is_no_torn_tail() {
     let name = "rot_recovered";
@@ -228,7 +229,7 @@ async fn rot_outside_the_crc_is_no_torn_tail() {
     let mut log = create(&dir, config()).await;
     let at_begin = log.checkpoint();
     for i in 0..BATCHES {
-        // Of four records: one bit moves it to where the next one stands.
+        // Four records: one bit moves the batch to where the next one begins.
         stage(&mut log, &batch(i * 4, 4));
         settle(&mut log).await;
     }
@@ -254,7 +255,7 @@ async fn rot_outside_the_crc_is_no_torn_tail() {
             }
         };
         let rots = (0..17).flat_map(|at| bits_of(at).map(move |bit| (at, bit)));
-        // Below what was recorded as durable, and above it.
+        // Below the recovery point, and above it.
         for ((at, bit), recorded) in rots.flat_map(|rot| [(rot, &recorded), (rot, &at_begin)]) {
             let dir = fresh(name).await;
             dir.dir().create_dir(FOLDER).await.expect("made");
@@ -285,7 +286,7 @@ async fn rot_outside_the_crc_is_no_torn_tail() {
     assert!(refused > 160, "{refused}");
 }
 
-/// Every way an index file can be wrong.
+/// Every way in which an index file can be wrong.
 fn wrong(bytes: &[u8], other: &[u8], way: &str) -> Option<Vec<u8>> {
     Some(match way {
         "missing" => return None,
@@ -339,7 +340,7 @@ async fn all_is_found(log: &mut Log<TokioEnv>, what: &str) {
 }
 
 #[tokio::test]
-async fn a_wrong_index_hides_nothing_and_is_built_again() {
+async fn a_wrong_index_hides_no_record_and_is_rebuilt() {
     let name = "rot_index";
     let recorded = closed(name).await;
     let dir = again(name).await;
@@ -363,7 +364,7 @@ async fn a_wrong_index_hides_nothing_and_is_built_again() {
                     let what = format!("{path} {way} clean {}", recorded.clean);
                     let (mut log, _) = open(&again(name).await, config(), &recorded).await;
                     all_is_found(&mut log, &what).await;
-                    // The owner gets to it when it is polled.
+                    // The owner rebuilds it when it is polled.
                     for _ in 0..20 {
                         tokio::select! { biased; _ = log.next_event() => {}, () = tokio::task::yield_now() => {} }
                     }
@@ -380,7 +381,7 @@ async fn a_wrong_index_hides_nothing_and_is_built_again() {
 }
 
 #[tokio::test]
-async fn a_zeroed_index_of_a_sealed_segment_is_right_again_soon() {
+async fn a_zeroed_index_of_a_sealed_segment_is_rebuilt() {
     let name = "rot_zeroed";
     let recorded = closed(name).await;
     let dir = again(name).await;
@@ -421,14 +422,14 @@ async fn a_sealed_segment_that_shrinks_is_damage_at_a_clean_start() {
 }
 
 #[tokio::test]
-async fn a_sealed_segment_that_shrinks_or_goes_while_it_is_open_is_damage() {
+async fn a_sealed_segment_that_shrinks_or_vanishes_while_it_is_open_is_damage() {
     for how in ["short", "gone"] {
         let name = format!("rot_while_open_{how}");
         let recorded = closed(&name).await;
         let dir = again(&name).await;
         let (mut log, _) = open(&dir, config(), &recorded).await;
         let path = names(&dir, ".log").await.remove(1);
-        // Another process: this one's files are as they were.
+        // By another process: this one's open files are unchanged.
         let other = again(&name).await;
         match how {
             "gone" => other.dir().remove(&path).await.expect("removed"),
@@ -465,7 +466,7 @@ async fn a_sealed_segment_that_shrinks_or_goes_while_it_is_open_is_damage() {
 async fn a_missing_segment_is_out_of_range_only_below_the_log_start() {
     let name = "rot_missing";
     let recorded = closed(name).await;
-    // One file stays open, so that a sealed one is opened anew for each read.
+    // At most one file stays open, so each read opens the sealed segment again.
     let env = TokioEnv::new(2);
     let dir = LogDir::new(env.clone(), again(name).await.dir().clone(), 1);
     let (mut log, _) = open(&dir, config(), &recorded).await;

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checkpoint_is_read_as_written_and_damage_is_seen() {
+    fn it_is_decoded_as_encoded_and_damage_is_detected() {
         let recorded = |point: Option<i64>| LogCheckpoint {
             topic_id: Uuid::METADATA_TOPIC,
             recovery_point: point.map(Offset),

@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_read_as_written_and_damage_is_seen() {
+    fn it_is_decoded_as_encoded_and_damage_is_detected() {
         let segment = |base: i64| SegmentInfo {
             summary: SegmentSummary {
                 next: Offset(base + 10),

@@ -216,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damage_is_seen(at in any::<prop::sample::Index>(), bit in 0..8u32) {
+        fn damage_is_detected(at in any::<prop::sample::Index>(), bit in 0..8u32) {
             let files = encode(Offset(0), &producers(&[(1, 7), (2, 1), (3, 3)]));
             let mut snapshot = files.snapshot.to_vec();
             snapshot[at.index(files.snapshot.len())] ^= 1 << bit;

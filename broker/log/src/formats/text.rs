@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_wrong_is_refused() {
+    fn truncated_or_malformed_files_are_refused() {
         for bad in [
             "",
             "1\n0\n",

@@ -253,7 +253,7 @@ mod tests {
     use brokkr_wire::records::{BatchBuilder, Origin};
 
     #[tokio::test]
-    async fn no_index_tail_is_written_while_a_segment_rolls() {
+    async fn no_index_entries_are_written_while_a_segment_rolls() {
         let env = TokioEnv::new(2);
         let path = std::env::temp_dir().join(format!("brokkr-log-tails-{}", env.rng("name").next_u64()));
         let dir = env

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_at_places_of_their_own_each_prolong_their_stretch() {
+    fn readers_at_different_positions_each_extend_their_range() {
         let checked = CheckedRanges::default();
         let known = |at| checked.checked_to(at, Offset(-1));
         assert_eq!(known(0), (0, Offset(-1)));

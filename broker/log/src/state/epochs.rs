@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_is_taken_back() {
+    fn contradicting_entries_are_removed() {
         assert_eq!(
             epochs(&[(1, 0), (2, 10), (3, 20), (2, 15)]),
             epochs(&[(1, 0), (2, 15)])
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_believed_over_the_checkpoint() {
+    fn a_batch_overrides_the_checkpoint() {
         let observed = |epoch, base, last| {
             let mut cache = epochs(&[(1, 0), (2, 10), (3, 12)]);
             cache.observe(LeaderEpoch(epoch), Offset(base), Offset(last));

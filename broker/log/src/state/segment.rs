@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn without_timestamps_age_is_the_walls() {
+    fn without_timestamps_age_is_by_the_wall_clock() {
         let mut builder = SegmentBuilder::new(Offset(0), UnixMillis(100), 0);
         builder.add(&batch(0, -1), 0);
         assert!(!builder.must_roll(&batch(1, -1), &config(), UnixMillis(1100)));

@@ -1,4 +1,4 @@
-//! What the tests share: an empty log directory of the real world, batches, and the owner's loop.
+//! Shared by the tests: an empty log directory on the real file system, batches, and the owner's loop.
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
 use brokkr_env::tokio::TokioEnv;
@@ -20,7 +20,7 @@ pub async fn fresh(name: &str) -> LogDir<TokioEnv> {
     LogDir::new(env, dir, 8)
 }
 
-/// The same directory as another process would see it.
+/// The same directory, opened again as by another process.
 pub async fn again(name: &str) -> LogDir<TokioEnv> {
     let env = TokioEnv::new(4);
     let dir = env.open_dir(&path(name)).await.expect("it is there");
@@ -64,12 +64,12 @@ pub async fn open(
     Log::open(dir, FOLDER, config, recorded).await.expect("opened")
 }
 
-/// A batch of `count` records, each with its number from `first` on as value and its timestamp.
+/// A batch of `count` records; the values and timestamps count from `first`.
 pub fn batch(first: i64, count: i64) -> Batch {
     build(BatchBuilder::new(), first, count)
 }
 
-/// The same of an idempotent producer, whose sequences are the numbers.
+/// The same from an idempotent producer, with sequences from `first`.
 pub fn batch_of(producer: i64, first: i64, count: i64) -> Batch {
     let sequence = Sequence(first as i32);
     build(
@@ -94,7 +94,7 @@ pub fn append(log: &mut Log<TokioEnv>, batch: &Batch) -> Result<AppendInfo, brok
     append_at(&TokioEnv::new(1), log, batch)
 }
 
-/// By this clock: where it matters who appended longest ago, all appends go by one.
+/// Appends at the time of `clock`. One clock for all appends, where the order of producers' last appends matters.
 pub fn append_at(
     clock: &TokioEnv,
     log: &mut Log<TokioEnv>,
@@ -144,7 +144,7 @@ pub async fn contents(reader: &LogReader<TokioEnv>) -> Vec<(i64, i64)> {
     all
 }
 
-/// What [`contents`] is when the values are the offsets.
+/// The result of [`contents`] if the values are the offsets.
 pub fn identity(range: std::ops::Range<i64>) -> Vec<(i64, i64)> {
     range.map(|n| (n, n)).collect()
 }

@@ -1,6 +1,6 @@
-//! A log against a plain list of batches, in any world: random appends, reads, truncations, retention, checkpoints, clean
-//! stops, over as many lives as the caller gives it. The caller ends lives when it likes (DESIGN.md D1, L6, I1, I2, P4, P7,
-//! P9, P10, P13).
+//! A log compared with a plain list of batches, in any environment: random appends, reads, truncations, retention,
+//! checkpoints and clean stops, over several lives. The caller decides when a life ends (D1, L6, I1, I2, P4, P7, P9,
+//! P10, P13).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,25 +14,25 @@ use brokkr_wire::records::{Batch, BatchBuilder, Origin, batches};
 const FOLDER: &str = "t-0";
 const PRODUCERS: u64 = 3;
 
-/// What the disk may be made to do: see [`Model::fault`].
+/// A disk fault: see [`Model::fault`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// The next sync fails.
     Sync,
-    /// The next write fails, nobody knows how far it got.
+    /// The next write fails after an unknown number of bytes.
     Write,
-    /// There is room for so many bytes.
+    /// The disk has this many bytes of free space.
     Room(u64),
-    /// Nothing fails any more.
+    /// Faults end.
     None,
 }
 
-/// A batch as the model knows it.
+/// A batch in the model.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Known {
     base: i64,
     count: i64,
-    /// Its first record's value: one that no other batch begins with.
+    /// Its first record's value, unique among the batches.
     value: i64,
     producer: Option<(ProducerId, Sequence)>,
     epoch: i32,
@@ -46,27 +46,27 @@ impl Known {
 
 #[derive(Default)]
 struct State {
-    /// Every batch that may stand at an offset after a crash; the last of each is what was staged there last.
+    /// For each offset, every batch that may be there after a crash; the last one is the one staged last.
     possible: BTreeMap<i64, Vec<Known>>,
-    /// The log as it is now, staged batches included.
+    /// The log, including staged batches.
     current: BTreeMap<i64, Known>,
-    /// Everything before it was acknowledged.
+    /// The end of the acknowledged batches.
     durable: i64,
     log_start: i64,
-    /// A truncation to here, or a raise of the start to somewhere in this range, that has not returned or has failed: a
-    /// crash finds that it happened or not.
+    /// A truncation to the first offset, or a log start offset in this range, that has not returned or has failed:
+    /// after a crash it may have happened or not.
     cutting: Option<i64>,
     starting: Option<(i64, i64)>,
-    /// Where the log was to begin anew: the truncations there had been before.
-    anew: Option<u64>,
+    /// The truncation count before the removal of the whole log began, until that returns.
+    restart: Option<u64>,
     next_value: i64,
     epoch: i32,
     created: bool,
-    /// What was reached, for the caller to see that the runs are worth something.
+    /// Rare states that were reached, so that the caller can check that the runs are worth something.
     reached: BTreeMap<&'static str, u64>,
 }
 
-/// A model that outlives the lives. Cloning shares it.
+/// A model that continues over several lives. Clones share it.
 #[derive(Clone)]
 pub struct Model {
     state: Arc<Mutex<State>>,
@@ -74,7 +74,7 @@ pub struct Model {
     pub fault: Arc<dyn Fn(Fault) + Send + Sync>,
 }
 
-/// A small generator: the script of a life.
+/// A random number generator: the script of a life.
 pub struct Draw(pub u64);
 
 impl Draw {
@@ -96,7 +96,7 @@ impl Model {
         }
     }
 
-    /// What was reached, and how often.
+    /// Rare states, with their counts.
     pub fn reached(&self) -> BTreeMap<&'static str, u64> {
         self.lock().reached.clone()
     }
@@ -112,8 +112,8 @@ impl Model {
     }
 }
 
-/// One life: opens the log in the directory at `path`, judges what is there, and changes it for `steps` steps, unless the caller ends it before.
-/// Panics where the log isn't what it must be.
+/// One life: opens the log in the directory at `path`, checks it, and changes it for `steps` steps, unless the caller
+/// ends it before. Panics if the log differs from the model.
 pub async fn life<E: Env>(env: E, path: String, model: Model, seed: u64, steps: u64) {
     (model.fault)(Fault::None);
     let dir = env.open_dir(&path).await.expect("a directory");
@@ -185,8 +185,8 @@ async fn start<E: Env>(dir: &LogDir<E>, model: &Model) -> Log<E> {
     log
 }
 
-/// After a start: the log is a prefix of what was written that holds all that was acknowledged, and its producers' state,
-/// epochs and indexes are those of its batches.
+/// After a start: the log is a prefix of the written batches, has all acknowledged ones, and its producers, leader
+/// epochs and indexes match its batches.
 async fn judge<E: Env>(log: &mut Log<E>, model: &Model) {
     let found = all_batches(&log.reader()).await;
     let mut guard = model.lock();
@@ -204,7 +204,7 @@ async fn judge<E: Env>(log: &mut Log<E>, model: &Model) {
         state.log_start
     );
     if state
-        .anew
+        .restart
         .is_some_and(|before| log.checkpoint().truncations > before)
     {
         state.possible.clear();
@@ -226,7 +226,7 @@ async fn judge<E: Env>(log: &mut Log<E>, model: &Model) {
         at = Some(known.end());
     }
     assert_eq!(at.unwrap_or(end), end, "the batches reach to the end");
-    // What was cut was cut durably: from here on it is as if it had never been.
+    // A cut is durable: the batches above it no longer exist.
     let first = found.first().map_or(end, |k| k.base);
     state.current.retain(|base, _| *base < first);
     state.current.extend(found.into_iter().map(|k| (k.base, k)));
@@ -236,7 +236,7 @@ async fn judge<E: Env>(log: &mut Log<E>, model: &Model) {
         .map(|(base, k)| (*base, vec![k.clone()]))
         .collect();
     (state.durable, state.log_start) = (end, start);
-    (state.cutting, state.starting, state.anew) = (None, None, None);
+    (state.cutting, state.starting, state.restart) = (None, None, None);
     assert_eq!(log.ackable().offset().0, end);
     judge_state(log, state);
 }
@@ -356,7 +356,7 @@ fn append<E: Env>(log: &mut Log<E>, model: &Model, draw: &mut Draw, env: &E) {
     state.current.insert(end, known);
 }
 
-/// Sends one of the last five batches of a producer again (I2), or one that leaves a gap.
+/// Retries one of the last five batches of a producer (I2), or sends one that leaves a gap.
 fn repeat<E: Env>(log: &mut Log<E>, model: &Model, draw: &mut Draw, env: &E) {
     let id = ProducerId(1 + draw.below(PRODUCERS) as i64);
     let state = model.lock();
@@ -400,7 +400,7 @@ async fn drive<E: Env>(log: &mut Log<E>, model: &Model, env: &E, nanos: u64) {
     }
 }
 
-/// Hears what there is to hear without waiting for more: what failed while something else was waited for.
+/// Takes the queued events without waiting for more, such as failures during another operation.
 async fn drain<E: Env>(log: &mut Log<E>, model: &Model) {
     loop {
         let event = tokio::select! {
@@ -428,14 +428,14 @@ fn note<E: Env>(log: &Log<E>, model: &Model, event: Event) {
         Event::Failed { from, .. } => {
             assert!(from.0 >= state.durable, "{from} was acknowledged");
             *state.reached.entry("failed append").or_insert(0) += 1;
-            // Not here any more; whether a crash brings it back nobody knows.
+            // Removed from the log; a crash may bring it back.
             state.current.retain(|base, _| *base < from.0);
         }
     }
     judge_end(log, &state);
 }
 
-/// The log as staged is the model as staged, unless an event that says otherwise is yet to come.
+/// The staged log end offset is the model's, unless a queued event changes it.
 fn judge_end<E: Env>(log: &Log<E>, state: &State) {
     let end = state
         .current
@@ -475,7 +475,7 @@ async fn read_some<E: Env>(log: &mut Log<E>, model: &Model, draw: &mut Draw) {
         .collect();
     let state = model.lock();
     let limit = if up_to == UpTo::LogEnd { end } else { hw };
-    // A limit in a batch's middle leaves the batch out.
+    // A batch that contains the limit is left out.
     let model: Vec<Known> = state
         .current
         .values()
@@ -520,16 +520,16 @@ async fn truncate<E: Env>(log: &mut Log<E>, model: &Model, draw: &mut Draw, env:
     drive(log, model, env, 1_000_000).await;
     let (start, end) = (log.log_start().0, log.log_end().0);
     let before = log.checkpoint().truncations;
-    let mut anew = draw.below(12) == 0;
-    let result = if anew {
+    let mut restart = draw.below(12) == 0;
+    let result = if restart {
         let at = end + draw.below(20) as i64;
         {
             let mut state = model.lock();
-            (state.cutting, state.starting, state.anew) = (Some(i64::MIN), Some((at, at)), Some(before));
+            (state.cutting, state.starting, state.restart) = (Some(i64::MIN), Some((at, at)), Some(before));
         }
         log.truncate_fully_and_start_at(Offset(at)).await
     } else {
-        // Mostly near the end, as followers do; now and then everything.
+        // Mostly near the end, as followers do; sometimes everything.
         let back = if draw.below(4) == 0 {
             draw.below((end - start) as u64 + 1)
         } else {
@@ -545,34 +545,35 @@ async fn truncate<E: Env>(log: &mut Log<E>, model: &Model, draw: &mut Draw, env:
         {
             let mut state = model.lock();
             state.cutting = Some(aligned);
-            // The start is in the middle of the batch: the log begins anew.
-            anew = aligned < start && to < end;
-            if anew {
-                (state.cutting, state.starting, state.anew) = (Some(i64::MIN), Some((to, to)), Some(before));
+            // The log start offset is inside the batch: the log restarts there.
+            restart = aligned < start && to < end;
+            if restart {
+                (state.cutting, state.starting, state.restart) =
+                    (Some(i64::MIN), Some((to, to)), Some(before));
             }
         }
         log.truncate_to(Offset(to)).await
     };
     if result.is_err() {
         if log.broken().is_none() {
-            // Nothing was begun.
+            // The truncation was not begun.
             let mut state = model.lock();
-            (state.cutting, state.starting, state.anew) = (None, None, None);
+            (state.cutting, state.starting, state.restart) = (None, None, None);
         }
         return;
     }
     let mut state = model.lock();
-    (state.cutting, state.starting, state.anew) = (None, None, None);
+    (state.cutting, state.starting, state.restart) = (None, None, None);
     if log.checkpoint().truncations == before {
         return;
     }
     *state
         .reached
-        .entry(if anew { "begun anew" } else { "truncated" })
+        .entry(if restart { "begun anew" } else { "truncated" })
         .or_insert(0) += 1;
-    // What was staged or undone before is as gone as the rest.
+    // Batches that were staged or undone before are removed, too.
     let end = log.log_end().0;
-    let keep = if anew { i64::MIN } else { end };
+    let keep = if restart { i64::MIN } else { end };
     state.current.retain(|base, _| *base < keep);
     state.possible.retain(|base, _| *base < keep);
     (state.durable, state.log_start) = (end, log.log_start().0);
@@ -584,7 +585,7 @@ async fn raise_start<E: Env>(log: &mut Log<E>, model: &Model, draw: &mut Draw) {
     log.set_high_watermark(Offset(end));
     let to = start + draw.below((end - start) as u64 + 1).min(draw.below(40)) as i64;
     model.lock().starting = Some((start, to));
-    // On a full disk it fails, and a crash may find that it happened.
+    // On a full disk it fails; after a crash it may have happened.
     if log.advance_log_start(Offset(to)).await.is_ok() {
         model.reach("start raised");
         model.lock().starting = None;
@@ -620,7 +621,7 @@ async fn record<E: Env>(dir: &LogDir<E>, log: &Log<E>, model: &Model) {
             .recovery_point
             .is_some_and(|p| p.0 <= model.lock().durable.max(log.durable_end().0))
     );
-    // A full disk keeps the older one.
+    // On a full disk the older checkpoint stays.
     drop(checkpoint::write(dir, &BTreeMap::from([(FOLDER.to_owned(), point)])).await);
 }
 
