@@ -23,7 +23,7 @@ pub enum Event {
     /// The log may be acknowledged up to here; increases with every event.
     Ackable(AckableOffset),
     /// Everything staged at `from` and past it was undone: it was not appended, and its offsets will be assigned
-    /// again. The next [`Log::append`] fails if the log is broken.
+    /// again. The next [`crate::Log::append`] fails if the log is broken.
     Failed {
         /// The first undone offset.
         from: Offset,

@@ -12,7 +12,7 @@ use crate::state::index::{OffsetEntry, TimeEntry};
 use crate::state::producers::ProducerUndo;
 use crate::state::segment::{Segment, SegmentBuilder, SegmentSummary};
 
-/// Maximum bytes, staged and being written, up to which [`Log::can_stage`] allows another batch.
+/// Maximum bytes, staged and being written, up to which [`crate::Log::can_stage`] allows another batch.
 pub const STAGED_BYTES_MAX: usize = 16 << 20;
 
 /// Maximum batches, likewise.

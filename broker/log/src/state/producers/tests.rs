@@ -66,7 +66,7 @@ fn a_sequence_wraps() {
 #[test]
 fn epochs_begin_at_0_and_never_go_back() {
     let mut producers = Producers::default();
-    // Unknown: any sequence goes.
+    // An unknown producer may begin at any sequence.
     assert_eq!(check(&producers, &header(1, 3, 77, 1, 0)), Ok(None));
     producers.apply(&header(1, 3, 77, 1, 0), None, NOW);
     assert!(out_of_order(check(&producers, &header(1, 4, 78, 1, 1))));
@@ -114,7 +114,7 @@ fn a_marker_ends_the_transaction_and_fences_older_coordinators() {
         zombie,
         Err(SequenceError::CoordinatorFenced { latest: 5, .. })
     ));
-    // The window stays, as Kafka's does: the same epoch goes on.
+    // As in Kafka the window stays, as the producer epoch continues.
     assert_eq!(check(&producers, &header(1, 0, 1, 1, 12)), Ok(None));
 }
 
@@ -131,7 +131,7 @@ fn only_idle_producers_without_a_transaction_expire() {
     assert_eq!(left, [1, 3]);
 }
 
-/// A producer that is nothing but the list of what it had appended.
+/// A model of one producer: the list of its appended batches.
 #[derive(Default)]
 struct Model {
     epoch: i16,
@@ -140,7 +140,7 @@ struct Model {
 }
 
 #[derive(PartialEq, Debug)]
-enum Answer {
+enum Outcome {
     New,
     Duplicate(i64),
     OutOfOrder,
@@ -148,26 +148,26 @@ enum Answer {
 }
 
 impl Model {
-    /// Sequences of the model don't wrap: they are taken modulo 2^31 on the way out.
-    fn judge(&self, epoch: i16, first: i64, count: i64) -> Answer {
+    /// Sequences in the model don't wrap; batches take them modulo 2^31.
+    fn outcome(&self, epoch: i16, first: i64, count: i64) -> Outcome {
         if epoch < self.epoch {
-            return Answer::Stale;
+            return Outcome::Stale;
         }
         if epoch > self.epoch {
             return if first == 0 {
-                Answer::New
+                Outcome::New
             } else {
-                Answer::OutOfOrder
+                Outcome::OutOfOrder
             };
         }
         let window = self.appended.iter().rev().take(WINDOW_BATCHES);
         if let Some((.., at)) = { window }.find(|(f, c, _)| (*f, *c) == (first, count)) {
-            return Answer::Duplicate(*at);
+            return Outcome::Duplicate(*at);
         }
         if first == self.next {
-            Answer::New
+            Outcome::New
         } else {
-            Answer::OutOfOrder
+            Outcome::OutOfOrder
         }
     }
 }
@@ -178,7 +178,7 @@ proptest! {
     /// Random batches: next in order, retries, gaps, higher and lower epochs. Undoing a failed write restores the
     /// state before it (P10).
     #[test]
-    fn judges_as_the_model(
+    fn outcomes_match_the_model(
         start in prop_oneof![Just(0i64), Just(WRAP - 6), Just(WRAP - 1)],
         steps in prop::collection::vec((0..8u8, 1..4i64, 0..9usize, any::<bool>()), 1..60),
     ) {
@@ -210,16 +210,16 @@ proptest! {
                 continue;
             }
             let batch = header(9, epoch, (first % WRAP) as i32, count as i32, end);
-            let answer = match check(&producers, &batch) {
-                Ok(None) => Answer::New,
-                Ok(Some(found)) => Answer::Duplicate(found.first_offset().0),
-                Err(SequenceError::OutOfOrder { .. }) => Answer::OutOfOrder,
-                Err(SequenceError::StaleEpoch { .. }) => Answer::Stale,
+            let outcome = match check(&producers, &batch) {
+                Ok(None) => Outcome::New,
+                Ok(Some(found)) => Outcome::Duplicate(found.first_offset().0),
+                Err(SequenceError::OutOfOrder { .. }) => Outcome::OutOfOrder,
+                Err(SequenceError::StaleEpoch { .. }) => Outcome::Stale,
                 Err(other) => panic!("{other:?}"),
             };
-            let expected = model.judge(epoch, first, count);
-            prop_assert_eq!(&answer, &expected);
-            if answer != Answer::New {
+            let expected = model.outcome(epoch, first, count);
+            prop_assert_eq!(&outcome, &expected);
+            if outcome != Outcome::New {
                 continue;
             }
             let before = producers.clone();
