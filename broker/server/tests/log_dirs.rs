@@ -175,6 +175,13 @@ fn a_missing_directory_takes_only_its_partitions_offline_and_they_are_not_create
         }
         let broker = dirs.start();
         let client = &mut broker.client();
+        // The broker is ready before the owners of these have run.
+        wait_until("the partitions without a directory are offline", || {
+            let partitions = metadata(client, "t");
+            partitions
+                .iter()
+                .all(|p| p.partition_index % 2 == 0 || p.error_code != 0)
+        });
         for partition in metadata(client, "t") {
             let is_there = partition.partition_index % 2 == 0;
             let (code, leader, offline) = match is_there {
