@@ -45,7 +45,7 @@ impl Fixture {
         }
         let env = TokioEnv::new(4);
         let dir = runtime.block_on(env.open_dir(&path)).expect("a directory");
-        let dir = LogDir::new(env.clone(), dir, 64);
+        let dir = LogDir::new(env.clone(), dir, idle_files(64));
         Self { runtime, env, dir }
     }
 
@@ -204,3 +204,10 @@ fn recovery(c: &mut Criterion) {
 
 criterion_group!(benches, append, read, recovery);
 criterion_main!(benches);
+
+fn idle_files(log_idle_files: usize) -> brokkr_log::LogLimits {
+    brokkr_log::LogLimits {
+        log_idle_files,
+        ..Default::default()
+    }
+}

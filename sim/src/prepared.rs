@@ -41,7 +41,7 @@ pub(crate) async fn prepare(shared: &Shared) {
         };
         let (root, _) = path.split_once('/').expect("a folder in a directory");
         let dir = env.open_dir(root).await.expect("it is there");
-        let dir = LogDir::new(env.clone(), dir, 8);
+        let dir = LogDir::new(env.clone(), dir, idle_files(8));
         if let Err(error) = age(&env, &dir, &folder, log).await {
             panic!("{log:?} can't be prepared: {error}");
         }
@@ -85,4 +85,11 @@ fn emptied(next: Offset) -> Batch {
     let mut bytes = [0; HEADER_LEN];
     header.encode(&mut bytes);
     Batch::first(&Bytes::copy_from_slice(&bytes)).expect("a batch without records")
+}
+
+fn idle_files(log_idle_files: usize) -> brokkr_log::LogLimits {
+    brokkr_log::LogLimits {
+        log_idle_files,
+        ..Default::default()
+    }
 }

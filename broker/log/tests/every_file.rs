@@ -447,9 +447,20 @@ async fn a_refused_log_is_complete_once_the_file_is_back() {
                 file.write_at(0, vec![files[path].clone()])
                     .await
                     .expect("written");
-                let (came, said) = start(&LogDir::new(TokioEnv::new(2), dir.dir().clone(), 8), &what).await;
+                let (came, said) = start(
+                    &LogDir::new(TokioEnv::new(2), dir.dir().clone(), idle_files(8)),
+                    &what,
+                )
+                .await;
                 assert_eq!(came, Outcome::Whole, "{what}: {said}");
             }
         }
+    }
+}
+
+fn idle_files(log_idle_files: usize) -> brokkr_log::LogLimits {
+    brokkr_log::LogLimits {
+        log_idle_files,
+        ..Default::default()
     }
 }

@@ -438,7 +438,7 @@ async fn a_sealed_segment_that_shrinks_or_vanishes_while_it_is_open_is_damage() 
                 file.truncate(file.len() - 10).await.expect("cut");
             }
         }
-        let log_dir = LogDir::new(TokioEnv::new(2), dir.dir().clone(), 1);
+        let log_dir = LogDir::new(TokioEnv::new(2), dir.dir().clone(), idle_files(1));
         drop(log);
         let (mut second, _) = match Log::open(&log_dir, FOLDER, config(), &recorded).await {
             Ok(opened) => opened,
@@ -468,7 +468,7 @@ async fn a_missing_segment_is_out_of_range_only_below_the_log_start() {
     let recorded = closed(name).await;
     // At most one file stays open, so each read opens the sealed segment again.
     let env = TokioEnv::new(2);
-    let dir = LogDir::new(env.clone(), again(name).await.dir().clone(), 1);
+    let dir = LogDir::new(env.clone(), again(name).await.dir().clone(), idle_files(1));
     let (mut log, _) = open(&dir, config(), &recorded).await;
     let before = log.reader();
     let paths = names(&dir, ".log").await;
@@ -492,4 +492,11 @@ async fn a_missing_segment_is_out_of_range_only_below_the_log_start() {
         matches!(read, Err(ReadError::OutOfRange { log_start, .. }) if log_start == Offset(end.0 - 3)),
         "{read:?}"
     );
+}
+
+fn idle_files(log_idle_files: usize) -> brokkr_log::LogLimits {
+    brokkr_log::LogLimits {
+        log_idle_files,
+        ..Default::default()
+    }
 }

@@ -10,12 +10,14 @@ use brokkr_types::Histogram;
 use crate::error::LogError;
 use crate::files::cache::FileCache;
 use crate::files::reserve::Reserve;
+use crate::state::limits::LogLimits;
 use crate::state::producers::ProducerBudget;
 
 /// A log directory, shared by the logs in it. Cheap to clone.
 pub struct LogDir<E: Env> {
     pub(crate) env: E,
     pub(crate) dir: Dir<E>,
+    pub(crate) limits: Arc<LogLimits>,
     pub(crate) files: Arc<FileCache<E>>,
     pub(crate) producer_budget: ProducerBudget,
     reserve: Arc<Reserve>,
@@ -29,6 +31,7 @@ impl<E: Env> Clone for LogDir<E> {
         Self {
             env: self.env.clone(),
             dir: self.dir.clone(),
+            limits: Arc::clone(&self.limits),
             files: Arc::clone(&self.files),
             producer_budget: self.producer_budget.clone(),
             reserve: Arc::clone(&self.reserve),
@@ -39,14 +42,14 @@ impl<E: Env> Clone for LogDir<E> {
 }
 
 impl<E: Env> LogDir<E> {
-    /// The log directory `dir`. At most `open_files_max` files that are neither in use nor appended to stay open;
-    /// each log has one more, its active segment.
-    pub fn new(env: E, dir: Dir<E>, open_files_max: usize) -> Self {
-        let files = Arc::new(FileCache::new(dir.clone(), open_files_max));
+    /// The log directory `dir`. Each log that was appended to has its active segment open, besides the `log_idle_files` of `limits`.
+    pub fn new(env: E, dir: Dir<E>, limits: LogLimits) -> Self {
+        let files = Arc::new(FileCache::new(dir.clone(), limits.log_idle_files));
         Self {
             error_log: Arc::new(ErrorLog::new(env.clone())),
             env,
             dir,
+            limits: Arc::new(limits),
             files,
             producer_budget: ProducerBudget::new(usize::MAX),
             reserve: Arc::default(),

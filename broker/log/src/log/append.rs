@@ -12,7 +12,7 @@ use brokkr_wire::records::{Batch, BatchHeader, Origin};
 
 use crate::error::AppendError;
 use crate::log::Log;
-use crate::log::staged::{QUEUE_CAPACITY_KEPT, STAGED_BATCHES_MAX, STAGED_BYTES_MAX, StagedUndo};
+use crate::log::staged::{QUEUE_CAPACITY_KEPT, StagedUndo};
 use crate::state::control::{BatchKind, batch_kind};
 use crate::state::producers::ProducerChecks;
 use crate::state::segment::SegmentBuilder;
@@ -35,10 +35,12 @@ pub struct AppendInfo {
 }
 
 impl<E: Env> Log<E> {
-    /// Whether there is room for another batch. Appending anyway succeeds, but then [`STAGED_BYTES_MAX`] does not
+    /// Whether there is room for another batch. Appending anyway succeeds, but then `log_staged_bytes` ([`crate::LogLimits`]) does not
     /// bound memory.
     pub fn can_stage(&self) -> bool {
-        self.pipeline.staged_bytes < STAGED_BYTES_MAX && self.pipeline.staged_batches < STAGED_BATCHES_MAX
+        let limits = &self.shared.dir.limits;
+        self.pipeline.staged_bytes < limits.log_staged_bytes
+            && self.pipeline.staged_batches < limits.log_staged_batches
     }
 
     /// Stages a validated batch at the log end offset, as the leader of `epoch`. Keeps its bytes without a copy.

@@ -21,9 +21,6 @@ use crate::log::pipeline::InFlight;
 use crate::state::epochs::LeaderEpochs;
 use crate::state::segment::Segment;
 
-/// Index entries of the active segment that are kept in memory before they are written.
-const INDEX_TAIL_MAX: usize = 128;
-
 impl<E: Env> Log<E> {
     /// The offset that may be recorded: the durable end (P13). Leader epochs and producers need not be on disk up to
     /// there, as recovery scans every segment that the manifest doesn't list.
@@ -49,7 +46,8 @@ impl<E: Env> Log<E> {
             return true;
         }
         let (offsets, times) = (self.active.offsets.tail.len(), self.active.times.tail.len());
-        if offsets < INDEX_TAIL_MAX && times < INDEX_TAIL_MAX {
+        let tail_max = self.shared.dir.limits.log_index_tail;
+        if offsets < tail_max && times < tail_max {
             return false;
         }
         let writing = write_tails(Arc::clone(&self.shared), self.active.clone(), false);
@@ -260,7 +258,7 @@ mod tests {
             .open_dir(path.to_str().expect("UTF-8"))
             .await
             .expect("a directory");
-        let dir = LogDir::new(env.clone(), dir, 8);
+        let dir = LogDir::new(env.clone(), dir, crate::LogLimits::default());
         let config = LogConfig {
             segment_bytes: 20_000,
             index_interval_bytes: 1,

@@ -30,9 +30,6 @@ use crate::log::pipeline::{Event, InFlight, SyncInFlight};
 use crate::log::staged::{QUEUE_CAPACITY_KEPT, WriteGroup};
 use crate::state::ackable::AckableOffset;
 
-/// Delay before a sync is retried that failed for lack of a file descriptor.
-const SYNC_PAUSE: Duration = Duration::from_millis(100);
-
 impl<E: Env> Log<E> {
     /// The next event; pending while there is none. Drives all disk operations of this log, so its owner polls it
     /// whenever it waits. Cancel-safe.
@@ -85,7 +82,10 @@ impl<E: Env> Log<E> {
         if pipeline.writing.is_some() || pipeline.rolling.is_some() {
             return false;
         }
-        if acked_by_sync && pipeline.syncing.is_some() && !pipeline.should_write_beside_sync() {
+        if acked_by_sync
+            && pipeline.syncing.is_some()
+            && !pipeline.should_write_beside_sync(&self.shared.dir.limits)
+        {
             return false;
         }
         let Some(group) = pipeline.groups.front() else {
@@ -170,8 +170,9 @@ impl<E: Env> Log<E> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
         // If only the sync behind this write waits for its end, the wakeup by that sync suffices.
-        let end_is_awaited =
-            self.pipeline.syncing.is_none() || self.pipeline.should_write_beside_sync() || !self.can_stage();
+        let end_is_awaited = self.pipeline.syncing.is_none()
+            || self.pipeline.should_write_beside_sync(&self.shared.dir.limits)
+            || !self.can_stage();
         let Some((handle, group)) = &mut self.pipeline.writing else {
             return false;
         };
@@ -246,7 +247,7 @@ impl<E: Env> Log<E> {
         let what = format_args!("{}: {error}", self.folder());
         dir.error_log.record("a log not synced yet; tried again", &what);
         let env = &dir.env;
-        let pause = env.sleep_until(env.now() + SYNC_PAUSE);
+        let pause = env.sleep_until(env.now() + dir.limits.log_sync_retry);
         self.pipeline.sync_pause = Some(InFlight::new(pause));
     }
 

@@ -11,11 +11,8 @@ use brokkr_types::{Instant, Offset};
 
 use crate::log::staged::{RollPlan, WriteGroup};
 use crate::state::ackable::AckableOffset;
+use crate::state::limits::LogLimits;
 use crate::state::segment::SegmentSummary;
-
-/// Less than this, in bytes, is not written while a sync is in flight: it would have to wait for the next sync
-/// anyway, and more may be staged by then.
-const WRITE_BESIDE_SYNC_MIN: usize = 64 << 10;
 
 /// An event for the log's owner.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -119,12 +116,12 @@ impl<E: Env> Pipeline<E> {
     }
 
     /// Whether to write the staged batches while a sync is in flight: they are large, or waiting gains nothing.
-    pub(crate) fn should_write_beside_sync(&self) -> bool {
+    pub(crate) fn should_write_beside_sync(&self, limits: &LogLimits) -> bool {
         self.groups.len() > 1
             || self
                 .groups
                 .front()
-                .is_some_and(|g| g.bytes >= WRITE_BESIDE_SYNC_MIN)
+                .is_some_and(|g| g.bytes >= limits.log_write_beside_sync_bytes)
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -12,12 +12,6 @@ use crate::state::index::{OffsetEntry, TimeEntry};
 use crate::state::producers::ProducerUndo;
 use crate::state::segment::{Segment, SegmentBuilder, SegmentSummary};
 
-/// Maximum bytes, staged and being written, up to which [`crate::Log::can_stage`] allows another batch.
-pub const STAGED_BYTES_MAX: usize = 16 << 20;
-
-/// Maximum batches, likewise.
-pub const STAGED_BATCHES_MAX: usize = 16 << 10;
-
 /// Capacities that an empty queue keeps. Below it the partition is seldom written, above it the queue was unusually
 /// long: then the memory is freed, so an idle partition is small.
 pub(crate) const QUEUE_CAPACITY_KEPT: RangeInclusive<usize> = 5..=64;

@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod epochs;
 pub(crate) mod index;
+pub(crate) mod limits;
 pub(crate) mod log_checkpoint;
 pub(crate) mod producers;
 pub(crate) mod retention;

@@ -17,14 +17,14 @@ pub async fn fresh(name: &str) -> LogDir<TokioEnv> {
         .await
         .expect("the target directory can be written");
     empty(&dir, "").await;
-    LogDir::new(env, dir, 8)
+    LogDir::new(env, dir, idle_files(8))
 }
 
 /// The same directory, opened again as by another process.
 pub async fn again(name: &str) -> LogDir<TokioEnv> {
     let env = TokioEnv::new(4);
     let dir = env.open_dir(&path(name)).await.expect("it is there");
-    LogDir::new(env, dir, 8)
+    LogDir::new(env, dir, idle_files(8))
 }
 
 fn path(name: &str) -> String {
@@ -158,4 +158,11 @@ pub async fn everything(dir: &LogDir<TokioEnv>) -> Vec<(String, bytes::Bytes)> {
         all.push((entry.name, bytes));
     }
     all
+}
+
+fn idle_files(log_idle_files: usize) -> brokkr_log::LogLimits {
+    brokkr_log::LogLimits {
+        log_idle_files,
+        ..Default::default()
+    }
 }

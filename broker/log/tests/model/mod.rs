@@ -117,7 +117,7 @@ impl Model {
 pub async fn life<E: Env>(env: E, path: String, model: Model, seed: u64, steps: u64) {
     (model.fault)(Fault::None);
     let dir = env.open_dir(&path).await.expect("a directory");
-    let dir = LogDir::new(env.clone(), dir, 4);
+    let dir = LogDir::new(env.clone(), dir, idle_files(4));
     let mut draw = Draw(seed);
     let mut log = start(&dir, &model).await;
     judge(&mut log, &model).await;
@@ -664,4 +664,11 @@ async fn stop_and_start<E: Env>(dir: &LogDir<E>, mut log: Log<E>, model: &Model,
     let mut log = start(dir, model).await;
     judge(&mut log, model).await;
     Some(log)
+}
+
+fn idle_files(log_idle_files: usize) -> brokkr_log::LogLimits {
+    brokkr_log::LogLimits {
+        log_idle_files,
+        ..Default::default()
+    }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use brokkr_log::LogLimits;
 use brokkr_metadata::config::resolve::Layers;
 use brokkr_metadata::config::{BROKER_KEYS, ConfigError, broker_key};
 
 use super::error::StartupError;
-use super::limits::Limits;
+use super::limits::{self, Limits};
 use super::listeners::{self, ListenerConfig};
 use super::nearest::nearest;
 use super::value::{FromValue, list, text, value};
@@ -42,6 +43,8 @@ macro_rules! fields {
             metadata_log_dir: String,
             /// Limits that are not Kafka's keys.
             pub limits: Arc<Limits>,
+            /// Limits of logs.
+            pub log_limits: LogLimits,
             /// The explicitly set values, by key.
             pub set: BTreeMap<String, String>,
         }
@@ -58,13 +61,11 @@ macro_rules! fields {
                 let broker_rack = text(&layers, "broker.rack");
                 let metrics_listen = metrics::listen(&layers)?;
                 let (log_dirs, metadata_log_dir) = log_dirs::log_dirs(&set, &layers)?;
-                let mut limits = Limits::default();
-                for (key, value) in set.iter().filter(|(key, _)| Limits::is_key(key)) {
-                    limits.set_by_key(key, value)?;
-                }
+                let (limits, log_limits) = limits::read(&set)?;
                 Ok(Self {
                     $($field,)*
                     limits: Arc::new(limits),
+                    log_limits,
                     listeners,
                     advertised_listeners,
                     node_id,
@@ -124,10 +125,8 @@ impl BrokerConfig {
             match broker_key(name) {
                 Some(key) => drop(key.parse(text).map_err(StartupError::Value)?),
                 None if is_internal(name) => {}
-                None if Limits::is_key(name) => {
-                    Limits::default().set_by_key(name, text)?;
-                    continue;
-                }
+                // Read with all others.
+                None if limits::is_key(name) => continue,
                 None => {
                     let names = BROKER_KEYS.iter().map(|key| key.name.to_owned());
                     let (key, nearest) = (name.clone(), nearest(name, names));

@@ -3,15 +3,17 @@
 //! The defaults are for production. The simulator draws them small, so that every queue fills up and every period ends within seconds. A
 //! limit can be set like a key: `brokkr.limit.partition.queue=4`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use brokkr_log::LogLimits;
 use brokkr_metadata::config::ConfigError;
-use brokkr_types::{Limit, limits};
+use brokkr_types::Limit;
 
 use super::error::StartupError;
 use super::nearest::nearest;
 
-limits! {
+brokkr_types::limits! {
     /// Limits of a broker: `field: type = default, least`.
     pub struct Limits {
         /// Requests of a connection that its writer has not taken yet. The reader waits when it is full.
@@ -82,8 +84,6 @@ limits! {
         partitions_closing: usize = 16, 1;
         /// Time that a request without a timeout of its own waits for a log that is being opened.
         partitions_opening_wait: Duration = 10_000, 5_000;
-        /// Open files that no log appends to and no request reads, over all directories.
-        files_idle: usize = 1024, 1;
         /// Period in which the durable points of logs are recorded.
         checkpoint: Duration = 1_000, 20;
         /// High watermarks are recorded with every one of so many checkpoints.
@@ -101,65 +101,81 @@ limits! {
 /// The prefix of the keys that set limits.
 const PREFIX: &str = "brokkr.limit.";
 
-impl Limits {
-    /// Whether this key sets a limit.
-    pub fn is_key(key: &str) -> bool {
-        key.starts_with(PREFIX)
-    }
+/// Whether this key sets a limit.
+pub(super) fn is_key(key: &str) -> bool {
+    key.starts_with(PREFIX)
+}
 
-    /// The key that sets a limit.
-    pub fn key(limit: &Limit) -> String {
-        format!("{PREFIX}{}", limit.name.replace('_', "."))
-    }
+/// All limits, those of logs included, with the keys that set them.
+pub fn limits() -> impl Iterator<Item = (String, &'static Limit)> {
+    let key = |limit: &Limit| format!("{PREFIX}{}", limit.name.replace('_', "."));
+    let all = Limits::table().iter().chain(LogLimits::table());
+    all.map(move |limit| (key(limit), limit))
+}
 
-    /// Sets the limit of this key.
-    ///
-    /// # Errors
-    /// There is no such limit, or its value can't be this one.
-    pub fn set_by_key(&mut self, key: &str, value: &str) -> Result<(), StartupError> {
-        let Some(limit) = Self::table().iter().find(|limit| Self::key(limit) == key) else {
-            let nearest = nearest(key, Self::table().iter().map(Self::key));
-            let key = key.to_owned();
+/// The limits that `set` makes; other keys are ignored.
+///
+/// # Errors
+/// There is no such limit, or its value is out of its range.
+pub(super) fn read(set: &BTreeMap<String, String>) -> Result<(Limits, LogLimits), StartupError> {
+    let (mut of_broker, mut of_logs) = (Limits::default(), LogLimits::default());
+    for (key, value) in set.iter().filter(|(key, _)| is_key(key)) {
+        let Some((_, limit)) = limits().find(|(name, _)| name == key) else {
+            let nearest = nearest(key, limits().map(|(name, _)| name));
+            let key = key.clone();
             return Err(StartupError::UnknownKey { key, nearest });
         };
-        if value.parse().is_ok_and(|number| self.set(limit.name, number)) {
-            return Ok(());
+        let number = value.parse().ok();
+        if !number.is_some_and(|number| of_broker.set(limit.name, number) || of_logs.set(limit.name, number))
+        {
+            let (least, most) = (limit.least, limit.most());
+            return Err(StartupError::Value(ConfigError(format!(
+                "{key} is {value}; it must be a number from {least} to {most}"
+            ))));
         }
-        let (least, most) = (limit.least, limit.most());
-        Err(StartupError::Value(ConfigError(format!(
-            "{key} is {value}; it must be a number from {least} to {most}"
-        ))))
     }
+    Ok((of_broker, of_logs))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read_one(key: &str, value: &str) -> Result<(Limits, LogLimits), String> {
+        read(&BTreeMap::from([(key.to_owned(), value.to_owned())])).map_err(|e| e.to_string())
+    }
+
     #[test]
     fn a_limit_is_set_by_its_key() {
-        let mut limits = Limits::default();
-        assert_eq!(limits.set_by_key("brokkr.limit.partition.queue", "4"), Ok(()));
-        assert_eq!(limits.partition_queue, 4);
-        let error = |key: &str, value: &str| {
-            let error = Limits::default().set_by_key(key, value);
-            error.expect_err("it can't be set").to_string()
-        };
+        let set = read_one("brokkr.limit.partition.queue", "4").expect("it can be set");
+        assert_eq!((set.0.partition_queue, set.1), (4, LogLimits::default()));
+        let set = read_one("brokkr.limit.log.sync.retry", "7").expect("it can be set");
         assert_eq!(
-            error("brokkr.limit.partition.queu", "4"),
-            "unknown configuration key brokkr.limit.partition.queu; did you mean brokkr.limit.partition.queue?"
+            (set.0, set.1.log_sync_retry),
+            (Limits::default(), Duration::from_millis(7))
+        );
+        assert_eq!(
+            read_one("brokkr.limit.partition.queu", "4"),
+            Err("unknown configuration key brokkr.limit.partition.queu; did you mean brokkr.limit.partition.queue?".to_owned())
         );
         for value in ["0", "-1", "4096001", "many", ""] {
             assert_eq!(
-                error("brokkr.limit.partition.queue", value),
-                format!("brokkr.limit.partition.queue is {value}; it must be a number from 1 to 4096000")
+                read_one("brokkr.limit.partition.queue", value),
+                Err(format!(
+                    "brokkr.limit.partition.queue is {value}; it must be a number from 1 to 4096000"
+                ))
             );
         }
     }
 
     #[test]
-    fn keys_are_different() {
-        let keys: std::collections::BTreeSet<String> = Limits::table().iter().map(Limits::key).collect();
-        assert_eq!(keys.len(), Limits::table().len());
+    fn every_limit_has_a_key_of_its_own_and_can_be_least() {
+        let all: Vec<_> = limits().collect();
+        let keys: std::collections::BTreeSet<&String> = all.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys.len(), all.len());
+        for (key, limit) in &all {
+            assert!(limit.least > 0 && limit.least <= limit.default, "{key}");
+            read_one(key, &limit.least.to_string()).expect("it can be set");
+        }
     }
 }

@@ -13,6 +13,6 @@ mod value;
 
 pub use broker::{BrokerConfig, MEMORY_DEFAULT_BYTES};
 pub use error::StartupError;
-pub use limits::Limits;
+pub use limits::{Limits, limits};
 pub use listeners::{EVERY_ADDRESS, ListenerConfig, host_port};
 pub use topic::{TopicConfig, layers};

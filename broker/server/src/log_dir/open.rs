@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use brokkr_env::{EntryKind, Env, Error, ErrorKind};
 use brokkr_log::checkpoint::{self, DirCheckpoint, MetaProperties, split_folder};
-use brokkr_log::{LogDir, LogError, ProducerBudget};
+use brokkr_log::{LogDir, LogError, LogLimits, ProducerBudget};
 use brokkr_types::{NodeId, Uuid};
 
 use super::{Identity, LogDirError, LogDirs, METADATA_FOLDER, OwnedLogDir, found};
@@ -59,8 +59,13 @@ pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<LogDirs<E>, 
     };
     let producers = ProducerBudget::new(config.memory_bytes() / 2 / PRODUCER_BYTES);
     let mut locked_dirs = Vec::new();
+    // The directories share the number of files that stay open.
+    let log_limits = LogLimits {
+        log_idle_files: config.log_limits.log_idle_files / paths.len(),
+        ..config.log_limits
+    };
     for path in &paths {
-        let locked = lock_dir(env, path, config.limits.files_idle / paths.len()).await;
+        let locked = lock_dir(env, path, log_limits).await;
         let with_room = locked.map(|locked| LockedLogDir {
             logs: locked.logs.with_producer_budget(producers.clone()),
             ..locked
@@ -114,11 +119,7 @@ pub async fn open<E: Env>(env: &E, config: &BrokerConfig) -> Result<LogDirs<E>, 
     })
 }
 
-async fn lock_dir<E: Env>(
-    env: &E,
-    path: &str,
-    open_files_max: usize,
-) -> Result<LockedLogDir<E>, LogDirError> {
+async fn lock_dir<E: Env>(env: &E, path: &str, limits: LogLimits) -> Result<LockedLogDir<E>, LogDirError> {
     let io = |e: Error| LogDirError::Io(path.to_owned(), e);
     let dir = env.open_dir(path).await.map_err(|e| match e.kind() {
         ErrorKind::AlreadyExists => {
@@ -131,7 +132,7 @@ async fn lock_dir<E: Env>(
         _ => io(e),
     })?;
     dir.list("").await.map_err(io)?;
-    let logs = LogDir::new(env.clone(), dir, open_files_max);
+    let logs = LogDir::new(env.clone(), dir, limits);
     let meta = checkpoint::read_meta(&logs).await;
     let meta = meta.map_err(|e| LogDirError::Log(path.to_owned(), e))?;
     let path = path.to_owned();
