@@ -63,6 +63,7 @@ impl Plan {
     fn requests(seed: u64, secs: u64, requests: u64) -> Self {
         let mut broker = swarm::plain();
         swarm::tight(&mut broker);
+        swarm::small_limits(&mut Draw(Keyed::new(seed)), &mut broker);
         let plan = Self::quiet(seed, secs, broker, swarm::small());
         Self {
             rude: rude::fuzz(seed, requests, plan.secs * 750),

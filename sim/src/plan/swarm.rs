@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use brokkr::config::limits;
 use brokkr_workloads::{
     AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload,
 };
@@ -341,7 +342,22 @@ pub(super) fn broker(
     if workload.topics.iter().any(is_retained) {
         put("log.retention.check.interval.ms", 500);
     }
+    small_limits(draw, &mut set);
     set
+}
+
+/// Half of the brokers have small limits: a quarter of all, each somewhere between the least and the default.
+pub(super) fn small_limits(draw: &mut Draw, set: &mut BTreeMap<String, String>) {
+    if draw.of("small limits", 2) == 0 {
+        return;
+    }
+    for (key, limit) in limits() {
+        if draw.one(limit.name, 0, 4) == 0 {
+            let halvings = u64::from((limit.default / limit.least).ilog2()) + 1;
+            let value = limit.default >> draw.one(limit.name, 1, halvings + 1);
+            set.insert(key, value.max(limit.least).to_string());
+        }
+    }
 }
 
 /// The workload. With `churn` records are deleted as fast as they come, and readers restart again and again.
