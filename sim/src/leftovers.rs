@@ -185,9 +185,14 @@ fn was_offline_at_deletion(shared: &Shared, disk: &Disk, what: &str) -> bool {
     let Some((name, _)) = name.filter(|(name, _)| shared.roots.len() > 1 && name.ends_with("-stray")) else {
         return false;
     };
-    let id = topic_id(disk, &folder_in(disk, &shared.roots, name));
+    let folder = folder_in(disk, &shared.roots, name);
     let deleted = shared.recorder.history().look(Deleted::requested);
-    id.is_some_and(|id| deleted.has_topic(&id)) && shared.is_named(name)
+    let was_deleted = match topic_id(disk, &folder) {
+        Some(id) => deleted.has_topic(&id),
+        // Nothing was appended to it, so its `partition.metadata` was not durable.
+        None => disk.list(&folder).unwrap_or_default().is_empty(),
+    };
+    was_deleted && shared.is_named(name)
 }
 
 /// Leftovers on a disk.

@@ -244,7 +244,7 @@ fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
 async fn drive(shared: Shared) {
     let env = shared.world.env(WORLD);
     prepared::prepare(&shared).await;
-    let (done, mut worked) = oneshot::channel();
+    let (done, worked) = oneshot::channel();
     let clients = shared.clone();
     env.spawn("clients", async move {
         work(&clients).await;
@@ -254,17 +254,21 @@ async fn drive(shared: Shared) {
     let mut director = Director::new(shared.clone());
     let deadline = shared.work_until + CALM_PATIENCE.as_nanos() as u64;
     let patience = env.sleep_until(brokkr_env::Instant::from_nanos(deadline));
+    let read = async {
+        // The director goes on meanwhile: a broker that was killed late is started again.
+        worked.await.is_ok() && read_everything(&shared, &env).await
+    };
     let ended = tokio::select! {
         biased;
         () = director.direct() => false,
-        ended = &mut worked => ended.is_ok(),
+        ended = read => ended,
         () = patience => {
             let what = "once all was calm, the broker or its clients did not come to an end";
             shared.violation(Violation::new("liveness", what));
             false
         }
     };
-    if ended && read_everything(&shared, &env).await {
+    if ended {
         shared.acquit();
         check_disk(&shared);
         *lock(&shared.finished) = true;
