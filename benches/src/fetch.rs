@@ -6,6 +6,7 @@
 use crate::client::{Client, FETCH_VERSION};
 use crate::clock::{Clock, sleep_until};
 use crate::error::BenchError;
+use crate::frames::Shape;
 use crate::produce::{histogram, record};
 use brokkr_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use brokkr_wire::records::batches;
@@ -24,6 +25,8 @@ pub struct FetchSpec {
     pub connections: usize,
     /// Maximum bytes of one fetch.
     pub fetch_bytes: i32,
+    /// The batches in the topic.
+    pub batch: Shape,
 }
 
 const READ_BACK_BYTES: i32 = 8 << 20;

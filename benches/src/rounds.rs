@@ -329,14 +329,18 @@ impl<'a> Runner<'a> {
     }
 
     /// The topic to read, filled the first time.
-    fn filled(&mut self, partitions: i32, bytes: u64) -> Result<(String, Vec<i64>), BenchError> {
+    fn filled(&mut self, fetch: FetchSpec, bytes: u64) -> Result<(String, Vec<i64>), BenchError> {
         if let Some(filled) = &self.filled {
             return Ok(filled.clone());
         }
-        let topic = self.create_topic(partitions)?;
+        let topic = self.create_topic(fetch.partitions)?;
         // Stored before it is filled, so that it is deleted even if filling fails.
         self.filled = Some((topic.clone(), Vec::new()));
-        let spec = ProduceSpec { partitions, ..FILL };
+        let spec = ProduceSpec {
+            partitions: fetch.partitions,
+            shape: fetch.batch,
+            ..FILL
+        };
         let prepared = self.prepare(&topic, spec)?;
         let clock = Clock::new(Duration::ZERO, Duration::ZERO);
         let (_, tally) = load(prepared, spec, &clock, None, Some((bytes, u64::MAX)))?;
@@ -348,7 +352,7 @@ impl<'a> Runner<'a> {
     }
 
     fn fetch(&mut self, spec: FetchSpec, bytes: u64, window: Duration) -> Result<Vec<Figure>, BenchError> {
-        let (topic, ends) = self.filled(spec.partitions, bytes)?;
+        let (topic, ends) = self.filled(spec, bytes)?;
         let (addr, pid) = (self.target.addr, self.target.pid);
         let clock = Clock::new(self.plan.lead_in, window);
         let (watched, times) = std::thread::scope(|scope| {
@@ -377,7 +381,7 @@ impl<'a> Runner<'a> {
             let problem = format!("cold reads need --data-dir {}=DIR", self.target.name);
             return Err(BenchError::Usage(problem));
         };
-        let (cold, ends) = self.filled(spec.partitions, bytes)?;
+        let (cold, ends) = self.filled(spec, bytes)?;
         page_cache::evict(&dir, &cold)?;
         let topic = self.create_topic(produce.partitions)?;
         let prepared = self.prepare(&topic, produce)?;

@@ -78,10 +78,14 @@ const FETCH: FetchSpec = FetchSpec {
     partitions: 6,
     connections: 6,
     fetch_bytes: 1 << 20,
+    batch: Shape {
+        records: 64,
+        value_bytes: 1_000,
+    },
 };
 
 /// All works.
-pub const WORKS: [Work; 12] = [
+pub const WORKS: [Work; 13] = [
     Work {
         name: "produce-64k",
         about: "batches of 560 records of 100 bytes, 6 partitions, 6 connections, 5 requests in flight on each",
@@ -117,6 +121,21 @@ pub const WORKS: [Work; 12] = [
         kind: Kind::Fetch {
             fetch: FETCH,
             fill_bytes: 1 << 30,
+        },
+    },
+    Work {
+        name: "fetch-8k",
+        about: "the same with batches of 8 records of 1 KB, 8 KiB a fetch",
+        kind: Kind::Fetch {
+            fetch: FetchSpec {
+                fetch_bytes: 8 << 10,
+                batch: Shape {
+                    records: 8,
+                    value_bytes: 1_000,
+                },
+                ..FETCH
+            },
+            fill_bytes: 256 << 20,
         },
     },
     Work {

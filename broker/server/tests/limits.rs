@@ -190,6 +190,8 @@ fn deleted_files_are_closed_though_clients_stay_connected() {
             .any(|e| is_of_it(e.file_name()))
     };
     wait_until("it is deleted", || !has_it());
-    wait_until("all of it is closed", || open_without_name(&broker, &path).is_empty());
+    wait_until("all of it is closed", || {
+        open_without_name(&broker, &path).is_empty()
+    });
     idle.iter_mut().for_each(is_served);
 }

@@ -137,7 +137,11 @@ impl<E: Env> Log<E> {
             return false;
         }
         let messages = self.config.flush_messages;
-        if messages != 1 && pipeline.unsynced_records < messages && !pipeline.flush_due {
+        let is_due = messages == 1
+            || pipeline.unsynced_records >= messages
+            || pipeline.unsynced_bytes >= self.shared.dir.limits.log_unsynced_bytes
+            || pipeline.flush_due;
+        if !is_due {
             return false;
         }
         let (end, position) = pipeline.submitted;
@@ -150,9 +154,10 @@ impl<E: Env> Log<E> {
         });
         (
             pipeline.unsynced_records,
+            pipeline.unsynced_bytes,
             pipeline.flush_timer,
             pipeline.flush_due,
-        ) = (0, None, false);
+        ) = (0, 0, None, false);
         true
     }
 
@@ -205,6 +210,7 @@ impl<E: Env> Log<E> {
         self.view = None;
         if self.config.flush_messages != 1 {
             self.pipeline.unsynced_records += group.records;
+            self.pipeline.unsynced_bytes += group.bytes;
             self.arm_flush_timer();
             self.acknowledge(AckableOffset::written(group.summary.next));
         }

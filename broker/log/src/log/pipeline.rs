@@ -56,8 +56,9 @@ pub(crate) struct Pipeline<E: Env> {
     pub(crate) rolling: Option<RollInFlight<E>>,
     /// The end offset and size of the active segment once the write in flight has ended.
     pub(crate) submitted: (Offset, u64),
-    /// If `flush.messages` is not 1: records written since the last sync began, and whether a sync is due.
+    /// If `flush.messages` is not 1: records and bytes written since the last sync began, and whether a sync is due.
     pub(crate) unsynced_records: u64,
+    pub(crate) unsynced_bytes: usize,
     pub(crate) flush_timer: Option<InFlight<()>>,
     pub(crate) flush_due: bool,
     /// A delay before the next sync, after one failed for lack of a file descriptor.
@@ -89,6 +90,7 @@ impl<E: Env> Pipeline<E> {
             rolling: None,
             submitted: (summary.next, summary.size),
             unsynced_records: 0,
+            unsynced_bytes: 0,
             flush_timer: None,
             flush_due: false,
             sync_pause: None,

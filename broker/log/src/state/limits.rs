@@ -16,6 +16,9 @@ limits! {
         /// Fewer staged bytes than this are not written while a sync is in flight: they would have to wait for the next sync anyway, and
         /// more may be staged by then.
         log_write_beside_sync_bytes: usize = 64 << 10, 1;
+        /// Written bytes after which a sync begins though no `flush.messages` and no `flush.ms` asks for it: a roll, whose sync appends wait
+        /// for, has little left to sync then, and a crash leaves little to scan.
+        log_unsynced_bytes: usize = 4 << 20, 1;
         /// Delay after a sync that failed for lack of a file descriptor.
         log_sync_retry: Duration = 100, 1;
         /// Index entries of the active segment that are kept in memory before they are written.
