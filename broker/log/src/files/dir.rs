@@ -9,6 +9,7 @@ use brokkr_types::Histogram;
 
 use crate::error::LogError;
 use crate::files::cache::FileCache;
+use crate::files::early_syncs::EarlySyncs;
 use crate::files::reserve::Reserve;
 use crate::state::limits::LogLimits;
 use crate::state::producers::ProducerBudget;
@@ -24,6 +25,7 @@ pub struct LogDir<E: Env> {
     /// Rate-limited log of disk errors: logs the first of each kind, counts the rest.
     pub(crate) error_log: Arc<ErrorLog>,
     pub(crate) syncs: Arc<Histogram>,
+    pub(crate) early_syncs: EarlySyncs,
 }
 
 impl<E: Env> Clone for LogDir<E> {
@@ -37,6 +39,7 @@ impl<E: Env> Clone for LogDir<E> {
             reserve: Arc::clone(&self.reserve),
             error_log: Arc::clone(&self.error_log),
             syncs: Arc::clone(&self.syncs),
+            early_syncs: self.early_syncs.clone(),
         }
     }
 }
@@ -54,6 +57,7 @@ impl<E: Env> LogDir<E> {
             producer_budget: ProducerBudget::new(usize::MAX),
             reserve: Arc::default(),
             syncs: Arc::default(),
+            early_syncs: EarlySyncs::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub mod checkpoint;
 pub(crate) mod dir;
+pub(crate) mod early_syncs;
 pub(crate) mod folder;
 pub(crate) mod headers;
 pub(crate) mod index_files;

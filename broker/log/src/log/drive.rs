@@ -137,18 +137,25 @@ impl<E: Env> Log<E> {
             return false;
         }
         let messages = self.config.flush_messages;
-        let is_due = messages == 1
-            || pipeline.unsynced_records >= messages
-            || pipeline.unsynced_bytes >= self.shared.dir.limits.log_unsynced_bytes
-            || pipeline.flush_due;
+        let is_due = messages == 1 || pipeline.unsynced_records >= messages || pipeline.flush_due;
+        let mut early = None;
         if !is_due {
-            return false;
+            let dir = &self.shared.dir;
+            if pipeline.unsynced_bytes < dir.limits.log_unsynced_bytes {
+                return false;
+            }
+            early = dir.early_syncs.try_begin(dir.limits.log_early_syncs);
+            if early.is_none() {
+                return false;
+            }
+            brokkr_types::reached!("a sync began before it was due");
         }
         let (end, position) = pipeline.submitted;
         pipeline.syncing = Some(SyncInFlight {
             handle: self.file.sync(),
             ended: None,
             submitted_at: self.shared.dir.env.now(),
+            _early: early,
             end,
             position,
         });

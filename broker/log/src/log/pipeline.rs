@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use brokkr_env::{Durable, Env, Error, File, Result, Submitted};
 use brokkr_types::{Instant, Offset};
 
+use crate::files::early_syncs::EarlySync;
 use crate::log::staged::{RollPlan, WriteGroup};
 use crate::state::ackable::AckableOffset;
 use crate::state::limits::LogLimits;
@@ -75,6 +76,7 @@ pub(crate) struct SyncInFlight {
     /// The result, if it came before the end of the preceding write was polled.
     pub(crate) ended: Option<Result<Durable>>,
     pub(crate) submitted_at: Instant,
+    pub(crate) _early: Option<EarlySync>,
     pub(crate) end: Offset,
     pub(crate) position: u64,
 }

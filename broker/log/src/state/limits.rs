@@ -19,6 +19,8 @@ limits! {
         /// Written bytes after which a sync begins though no `flush.messages` and no `flush.ms` asks for it: a roll, whose sync appends wait
         /// for, has little left to sync then, and a crash leaves little to scan.
         log_unsynced_bytes: usize = 4 << 20, 1;
+        /// Such early syncs in flight in a log directory. A log that finds no place writes on, and tries again after its next write.
+        log_early_syncs: usize = 4, 1;
         /// Delay after a sync that failed for lack of a file descriptor.
         log_sync_retry: Duration = 100, 1;
         /// Index entries of the active segment that are kept in memory before they are written.
