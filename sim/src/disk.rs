@@ -3,7 +3,7 @@
 //! Each file has two images: what the node sees (the page cache over the platter) and what is durable. A change reaches the first
 //! image at once, and the second when a sync covers it. At a power loss each pending change survives or not, independently: a write
 //! whole, torn at sectors, or as a longer length with zeros in place of data; a rename, create, remove or truncate may never have
-//! happened. The surviving changes are what the node sees from then on. (DESIGN section 4; the model is the weakest file system
+//! happened. The surviving changes are what the node sees from then on. (The model is the weakest file system
 //! that POSIX allows.)
 //!
 //! A *failed* sync settles the changes that it covers at once: each reached the platter, in part or whole, or never will. The node

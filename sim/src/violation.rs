@@ -3,7 +3,7 @@
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Violation {
-    /// Its id, as in DESIGN's table.
+    /// Its id, as in INVARIANTS.md.
     pub id: &'static str,
     /// A description, in a sentence.
     pub what: String,
