@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::error::LogError;
 use crate::files::dir::LogDir;
-use crate::files::folder::{FolderListing, create_fresh, list, read_topic_id};
+use crate::files::folder::{FolderListing, create_fresh, list, read_topic_id, remove_if_there};
 use crate::files::index_files::make_indexes;
 use crate::files::shared::LogShared;
 use crate::formats::manifest::Manifest;
@@ -201,6 +201,15 @@ impl<E: Env> LogDir<E> {
         let Some(listing) = fresh_listing(&shared, &recorded.of(topic_id)).await? else {
             return Ok(None);
         };
+        for name in &listing.names {
+            // A crash may keep an index that `begin` created, and not its segment.
+            if let Some((base, names::INDEX | names::TIME_INDEX)) = names::parse(name)
+                && !listing.logs.contains(&base)
+            {
+                brokkr_types::reached!("an index without its segment was removed");
+                remove_if_there(&shared, &format!("{folder}/{name}")).await?;
+            }
+        }
         let fresh = FreshLog { shared, topic_id };
         if read_topic_id(&fresh.shared, &listing).await? != topic_id {
             fresh.write_metadata(&listing).await?;
