@@ -3,8 +3,10 @@
 mod common;
 
 use brokkr_env::ErrorKind;
+use brokkr_env::tokio::TokioEnv;
 use brokkr_log::{
-    AckableOffset, Event, Log, LogCheckpoint, LogConfig, ProducerBudget, ReadError, SequenceError, UpTo,
+    AckableOffset, Event, Log, LogCheckpoint, LogConfig, LogDir, LogLimits, ProducerBudget, ReadError,
+    SequenceError, UpTo,
 };
 use brokkr_types::{LeaderEpoch, Offset};
 use common::*;
@@ -278,4 +280,32 @@ async fn producers_are_bounded_and_the_oldest_are_removed() {
     assert_eq!(other.producers().len(), 5);
     drop((log, other));
     assert_eq!(room.held(), 0);
+}
+
+#[tokio::test]
+async fn without_flushing_a_log_syncs_once_many_bytes_are_unsynced() {
+    let unflushed = LogConfig {
+        flush_messages: u64::MAX,
+        ..LogConfig::default()
+    };
+    for (name, log_unsynced_bytes, is_synced) in [
+        ("append_early_sync", 500, true),
+        ("append_no_early_sync", 1 << 20, false),
+    ] {
+        let dir = fresh(name).await.dir().clone();
+        let limits = LogLimits {
+            log_unsynced_bytes,
+            ..LogLimits::default()
+        };
+        let dir = LogDir::new(TokioEnv::new(2), dir, limits);
+        let mut log = create(&dir, unflushed.clone()).await;
+        for first in 0..20 {
+            stage(&mut log, &batch(first * 5, 5));
+            settle(&mut log).await;
+        }
+        while is_synced && log.durable_end() == Offset(0) {
+            tokio::select! { biased; _ = log.next_event() => {}, () = tokio::task::yield_now() => {} }
+        }
+        assert_eq!(log.durable_end() > Offset(0), is_synced, "{name}");
+    }
 }

@@ -307,6 +307,8 @@ impl<E: Env> Log<E> {
             Ok(rolled) => {
                 self.on_rolled(rolled, *plan);
                 self.pipeline.reset_submitted(&self.active.summary);
+                // The roll has synced the old segment, and nothing is written to the new one yet.
+                self.pipeline.unsynced_bytes = 0;
             }
             Err(error) => self.fail(base, error),
         }
