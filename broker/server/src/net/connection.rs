@@ -1,25 +1,27 @@
 //! One connection: it reads frames and writes responses in the order of the requests.
 //!
-//! Two tasks serve it. The reader cuts frames and dispatches each at once: a batch is submitted to its partition before
-//! the next frame is decoded, which preserves order. The rest of a request becomes a future; the writer polls the oldest
-//! and sends responses that are ready, in order (W7). Effects preserve the order as well: a Produce, which takes effect
-//! when it is dispatched, waits for earlier requests that change topics or configurations
-//! ([`super::state::MutationGuard`]).
+//! One task polls a writer and a reader in turns. The reader cuts frames and dispatches each at once: a batch is
+//! submitted to its partition before the next frame is decoded, which preserves order. The rest of a request becomes a
+//! future; the writer polls the oldest and sends responses that are ready, in order (W7). Effects preserve the order as
+//! well: a Produce, which takes effect when it is dispatched, waits for earlier requests that change topics or
+//! configurations ([`super::state::MutationGuard`]).
 //!
-//! Only reading shows that the peer has closed the connection, so the reader also reads a little while the validation of a
-//! batch takes long; the validation then ends. Whenever the reader waits for anything else (memory, earlier requests, a
-//! full queue), a parked fetch is answered at once, so that the requests behind it continue and the reader gets back to
-//! reading.
+//! Only reading shows that the peer has closed the connection, so the reader also reads a little while the validation
+//! of a batch takes long; the validation then ends. Whenever the reader waits for anything else (memory, earlier
+//! requests, a full queue), a parked fetch is answered at once, so that the requests behind it continue and the reader
+//! gets back to reading.
 //!
-//! Memory is bounded. The memory of a read buffer is reserved from the broker's budget before the buffer is allocated, and
-//! the buffer grows by the bytes that arrived, not by the size that a frame announces. Every frame cut from a buffer holds
-//! its reservation until its last slice is dropped. Each connection has one small buffer that needs no reservation. At
-//! most `connection.queue` and `connection.pending` requests ([`Limits`](crate::config::Limits)) are pending. A frame that has begun to arrive has a deadline, and the slowest frame or
-//! response ends with its connection when others wait for memory ([`super::memory`]). A connection without traffic for
-//! `connections.max.idle.ms` is closed.
+//! Memory is bounded. The memory of a read buffer is reserved from the broker's budget before the buffer is allocated,
+//! and the buffer grows by the bytes that arrived, not by the size that a frame announces. Every frame cut from a
+//! buffer holds its reservation until its last slice is dropped. Each connection has one small buffer that needs no
+//! reservation. At most `connection.queue` and `connection.pending` requests ([`Limits`](crate::config::Limits)) are
+//! pending. A frame that has begun to arrive has a deadline, and the slowest frame or response ends with its connection
+//! when others wait for memory ([`super::memory`]). A connection without traffic for `connections.max.idle.ms` is
+//! closed.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -27,7 +29,7 @@ use std::time::Duration;
 
 use brokkr_env::{Conn, Env, Instant, Part, Progress, ReadHalf, WriteHalf};
 use bytes::{Buf, Bytes, BytesMut};
-use futures_util::future::FutureExt;
+use futures_util::future::{FutureExt, join};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -53,54 +55,31 @@ pub async fn serve<E: Env>(ctx: Ctx<E>, conn: E::Conn, peer: Peer, slot: Connect
     let (read, write) = conn.split();
     let (tx, rx) = mpsc::channel(ctx.config.limits.connection_queue);
     let state = Arc::new(ConnectionState::new(&ctx.config.limits));
-    let written = write.progress();
-    let writer = ctx.env.spawn(
-        "conn-writer",
-        write_responses(ctx.clone(), write, rx, Arc::clone(&state)),
-    );
-    let env = ctx.env.clone();
-    let frame_bytes_max = ctx.memory.buffer_bytes_max() / BUFFERS_PART_MAX;
-    let mut reader = Reader {
+    let reader = Reader {
         read,
         buffer: ReadBuffer::new(Arc::clone(&ctx.config.limits)),
-        written,
-        dispatcher: Dispatcher::new(ctx, peer, Arc::clone(&state)),
+        written: write.progress(),
+        dispatcher: Dispatcher::new(ctx.clone(), peer, Arc::clone(&state)),
         state: Arc::clone(&state),
     };
-    let reading = async {
-        // Dispatched requests are still answered when the peer has closed its side.
-        while let Some(pending) = reader.next().await {
-            state.add_pending(&pending);
-            let full = match tx.try_send(pending) {
-                Ok(()) if !state.is_over_limit(frame_bytes_max) => continue,
-                Ok(()) => None,
-                Err(TrySendError::Closed(_)) => break,
-                Err(TrySendError::Full(pending)) => Some(pending),
-            };
-            let queued = state.while_not_reading(async {
-                if let Some(pending) = full {
-                    tx.send(pending).await.ok()?;
-                }
-                state.until_below_limit(frame_bytes_max).await;
-                Some(())
-            });
-            if queued.await.is_none() {
-                break;
-            }
-        }
-    };
+    // The writer is polled first: what is ready is sent before more is read.
+    join(write_responses(ctx, write, rx, state), read_requests(reader, tx)).await;
+    drop(slot);
+}
+
+/// Dispatches requests until the peer has closed its side or the writer ends.
+async fn read_requests<E: Env>(mut reader: Reader<E>, tx: mpsc::Sender<PendingRequest<E>>) {
+    let state = Arc::clone(&reader.state);
     tokio::select! {
         biased;
         () = state.closed.notified() => {}
-        () = reading => {}
+        () = reader.dispatch_all(&tx) => {}
     }
+    // Requests that were dispatched are still answered when the peer has closed its side; but a parked fetch ends with its
+    // connection.
     drop(tx);
     drop(reader);
-    // A parked fetch ends with its connection.
     state.set_reader_blocked(true);
-    writer.await;
-    drop(env);
-    drop(slot);
 }
 
 struct Reader<E: Env> {
@@ -115,11 +94,10 @@ struct Reader<E: Env> {
 /// Polls a dispatched request. Once it does long work, this also reads a little, so that the work ends if the peer closes
 /// its side.
 async fn until_done<E: Env, T>(
-    dispatched: impl Future<Output = T>,
+    mut dispatched: Pin<&mut impl Future<Output = T>>,
     state: &ConnectionState,
     (read, buf): (&mut <E::Conn as Conn<E>>::Read, &mut BytesMut),
 ) -> T {
-    let mut dispatched = std::pin::pin!(dispatched);
     tokio::select! {
         biased;
         done = &mut dispatched => return done,
@@ -159,14 +137,39 @@ async fn evicted(arriving: Option<&ArrivingFrame>) {
 }
 
 impl<E: Env> Reader<E> {
+    /// Dispatches one request after the other and passes them on to the writer, until either ends.
+    async fn dispatch_all(&mut self, tx: &mpsc::Sender<PendingRequest<E>>) {
+        let frame_bytes_max = self.dispatcher.ctx.memory.buffer_bytes_max() / BUFFERS_PART_MAX;
+        while let Some(pending) = self.next().await {
+            let state = &self.state;
+            state.add_pending(&pending);
+            let full = match tx.try_send(pending) {
+                Ok(()) if !state.is_over_limit(frame_bytes_max) => continue,
+                Ok(()) => None,
+                Err(TrySendError::Closed(_)) => break,
+                Err(TrySendError::Full(pending)) => Some(pending),
+            };
+            let queued = pin!(async {
+                if let Some(pending) = full {
+                    tx.send(pending).await.ok()?;
+                }
+                state.until_below_limit(frame_bytes_max).await;
+                Some(())
+            });
+            if state.while_not_reading(queued).await.is_none() {
+                break;
+            }
+        }
+    }
+
     /// Reads and dispatches frames up to the next request with a response. `None` when the connection ends.
     async fn next(&mut self) -> Option<PendingRequest<E>> {
         loop {
             let (frame, buffer) = self.frame().await?;
             let frame_bytes = frame.len();
-            let dispatched = self.dispatcher.dispatch(frame, Arc::clone(&buffer));
-            let dispatched =
-                until_done::<E, _>(dispatched, &self.state, (&mut self.read, &mut self.buffer.bytes));
+            let dispatched = pin!(self.dispatcher.dispatch(frame, Arc::clone(&buffer)));
+            let reading = (&mut self.read, &mut self.buffer.bytes);
+            let dispatched = pin!(until_done::<E, _>(dispatched, &self.state, reading));
             match self.state.while_not_reading(dispatched).await {
                 Dispatched::Pending(pending, decoded) => {
                     return Some(PendingRequest {
@@ -230,9 +233,8 @@ impl<E: Env> Reader<E> {
         let (mut seen, mut idle_since) = (self.written.bytes(), ctx.env.now());
         loop {
             let reserved = async {
-                let reserved = self
-                    .state
-                    .while_not_reading(self.buffer.reserve_for(need, &ctx.memory));
+                let reserved = pin!(self.buffer.reserve_for(need, &ctx.memory));
+                let reserved = self.state.while_not_reading(reserved);
                 match arriving {
                     Some(frame) => frame.evictable.while_waiting(&ctx.env, reserved).await,
                     None => reserved.await,
@@ -402,7 +404,7 @@ async fn send_responses<E: Env>(
         return true;
     }
     let progress = write.progress();
-    let mut writing = std::pin::pin!(write.write(parts));
+    let mut writing = pin!(write.write(parts));
     let (started_at, idle_max) = (ctx.env.now(), idle_max(ctx));
     let (from, mut seen, mut idle_since) = (progress.bytes(), progress.bytes(), started_at);
     // A write of less than a second can't be evicted.

@@ -1,6 +1,7 @@
-//! The state that a connection's two tasks and its pending requests share.
+//! The state that a connection's reader, its writer and its pending requests share.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -13,7 +14,7 @@ use super::response::PendingRequest;
 use crate::config::Limits;
 use crate::coop::{STEPS_MAX, yield_now};
 
-/// The state that a connection's two tasks and its pending requests share.
+/// The state that a connection's reader, its writer and its pending requests share.
 #[derive(Default)]
 pub struct ConnectionState {
     limits: Arc<Limits>,
@@ -97,8 +98,9 @@ impl ConnectionState {
     }
 
     /// Runs work during which the reader does not read. If it has to wait, parked fetches are answered.
-    pub(super) async fn while_not_reading<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
+    ///
+    /// The work is pinned by the caller: passed by value it would take its size twice in the connection's future.
+    pub(super) async fn while_not_reading<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
         // Most of the time the work does not wait.
         if let Some(done) = work.as_mut().now_or_never() {
             return done;
