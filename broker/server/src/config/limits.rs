@@ -24,8 +24,9 @@ brokkr_types::limits! {
         connection_write_bytes: usize = 1 << 20, 1;
         /// Of those, bytes that are in memory and not in files.
         connection_write_memory_bytes: usize = 64 << 10, 1;
-        /// A connection is read no further while its requests under way hold more decoded bytes than this.
-        connection_decoded_bytes: usize = 512 << 10, 1;
+        /// A connection is read no further while its requests under way hold more decoded bytes than this. A fetch that holds more does not wait
+        /// for records.
+        connection_decoded_bytes: usize = 512 << 10, 8 << 10;
         /// A parked fetch is answered once more requests than this follow it on its connection.
         connection_behind_parked: usize = 16, 1;
         /// Minimum and maximum read buffer of a connection, in bytes.
