@@ -19,6 +19,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::arguments::{SECS, argument_error};
+use crate::differs;
 use crate::runner;
 use crate::runner::child::{self, RunSpec, Surroundings};
 use hunt::{APART, HuntResult, hunt, median_and_worst};
@@ -222,7 +223,11 @@ impl Bugs {
                 secs: SECS,
                 faults,
             };
-            child::run(exe, what, Surroundings::Plain)
+            let first = child::run(exe, what, Surroundings::Plain);
+            match mutant.runs_twice() {
+                true => differs::compare(exe, what, first, &child::run(exe, what, Surroundings::Other)),
+                false => first,
+            }
         };
         // Without faults any violation counts, and the first seed of each starting point is enough.
         let healthy = |seed| {

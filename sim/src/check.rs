@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use brokkr_wire::records::{Batch, batches};
 use bytes::Bytes;
 
+use crate::account::{Account, Rule, why};
 use crate::disk::Disk;
 use crate::judge::Deleted;
 pub use crate::violation::Violation;
@@ -125,14 +126,26 @@ impl AtCrash {
     /// deleted on purpose, below an offset of each partition, may be gone; so may the whole log of a topic that a client asked to
     /// delete. Damaged partitions are exempt. With `failing` the disk has failed since: a log that could not be opened still ends
     /// as the crash left it, possibly with a torn write.
-    pub fn check(&self, disk: &Disk, roots: &[String], deleted: &Deleted, failing: bool) -> Vec<Violation> {
+    pub fn check(
+        &self,
+        disk: &Disk,
+        roots: &[String],
+        deleted: &Deleted,
+        failing: bool,
+        account: &mut Account,
+    ) -> Vec<Violation> {
         let now = segments(disk, roots);
         let mut violations = Vec::new();
         for (path, (sure, seen)) in &self.files {
             let folder = folder_of(path);
             let was = self.topics.get(folder).filter(|id| deleted.has_topic(id));
             let name = folder.rsplit('/').next().unwrap_or_default();
-            if deleted.is_damaged(name) || was.is_some_and(|id| topic_id(disk, folder).as_ref() != Some(id)) {
+            let is_of_another = was.is_some_and(|id| topic_id(disk, folder).as_ref() != Some(id));
+            let waiver = match () {
+                () if deleted.is_damaged(name) => Some(why::DAMAGED),
+                () => is_of_another.then_some(why::DELETED),
+            };
+            if !account.judges(Rule::Recovered, waiver) {
                 continue;
             }
             let Some(inode) = now.get(path) else {
@@ -236,7 +249,8 @@ pub fn read_partition(disk: &Disk, roots: &[String], partition: &str) -> (Vec<Ba
 
 /// L6, I1, I2 and I4 over a partition's batches: offsets are contiguous, no (producer, epoch, sequence) is stored twice, and, while
 /// no producer is expired, none follows a gap or a batch of a later epoch.
-pub fn check_batches(partition: &str, all: &[Batch], forgets: bool) -> Vec<Violation> {
+pub fn check_batches(partition: &str, all: &[Batch], forgets: bool, account: &mut Account) -> Vec<Violation> {
+    account.judges(Rule::Sequences, forgets.then_some(why::EXPIRED));
     let mut violations = Vec::new();
     let mut expected = all.first().map(|b| b.header.base_offset);
     let (mut sequences, mut last, mut epochs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -325,7 +339,7 @@ mod tests {
                 builder.build()
             };
             let all: Vec<Batch> = batches.iter().map(batch).collect();
-            let found = check_batches("t-0", &all, forgets);
+            let found = check_batches("t-0", &all, forgets, &mut Account::default());
             found.iter().map(|v| v.id).collect::<Vec<_>>()
         };
         assert_eq!(ids(&[(0, 0, 0), (1, 0, 1), (2, 1, 0)], false), [""; 0]);
@@ -357,18 +371,30 @@ mod tests {
             (Disk::new(1), asked, 0),
             (Disk::new(1), Deleted::default(), 1),
         ] {
-            let all = before.check(&now, &roots(), &deleted, false);
+            let all = before.check(&now, &roots(), &deleted, false, &mut Account::default());
             assert_eq!(all.len(), found, "{all:?} {deleted:?}");
         }
         let nothing = AtCrash::of(&disk("A", true), &roots(), false).only(|folder| folder != "r-0");
         assert_eq!(
-            nothing.check(&Disk::new(1), &roots(), &Deleted::default(), false),
+            nothing.check(
+                &Disk::new(1),
+                &roots(),
+                &Deleted::default(),
+                false,
+                &mut Account::default()
+            ),
             []
         );
         // Between two crashes recovery deleted the log of a deleted topic.
         let second = AtCrash::of(&disk("B", false), &roots(), false).with_sure_of(before);
         assert_eq!(
-            second.check(&disk("B", false), &roots(), &Deleted::default(), false),
+            second.check(
+                &disk("B", false),
+                &roots(),
+                &Deleted::default(),
+                false,
+                &mut Account::default()
+            ),
             []
         );
     }

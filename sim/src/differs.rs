@@ -1,5 +1,6 @@
 //! Finds the first event that differs between two runs of one seed.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -18,13 +19,18 @@ const TRIES: usize = 3;
 
 /// Returns the first of two reports of one run; if the second differs, with the first event that does.
 pub fn compare(exe: &Path, what: RunSpec<'_>, a: Report, b: &Report) -> Report {
-    if (&a.hash, a.events, &a.violations, &a.ops) == (&b.hash, b.events, &b.violations, &b.ops) {
+    let differing = differing(&a, b);
+    if differing.is_empty() {
         return a;
     }
     let which = which(exe, what).unwrap_or_else(|why| why);
     let what = format!(
-        "{} events, hash {}; then {} events, hash {}; {which}",
-        a.events, a.hash, b.events, b.hash
+        "{} events, hash {}; then {} events, hash {} (other {}); {which}",
+        a.events,
+        a.hash,
+        b.events,
+        b.hash,
+        differing.join(", ")
     );
     let mut report = a;
     report.verdict = Verdict::Nondeterminism;
@@ -33,6 +39,23 @@ pub fn compare(exe: &Path, what: RunSpec<'_>, a: Report, b: &Report) -> Report {
         what,
     });
     report
+}
+
+/// The names of the fields that differ, except the wall time and the memory.
+fn differing(a: &Report, b: &Report) -> Vec<String> {
+    let fields = |report: &Report| {
+        let what = Report {
+            wall_s: 0.0,
+            rss_max_bytes: 0,
+            ..report.clone()
+        };
+        serde_json::to_value(what).expect("a report can be written")
+    };
+    let (a, b) = (fields(a), fields(b));
+    let all = a.as_object().into_iter().chain(b.as_object()).flatten();
+    let names: BTreeSet<&String> = all.map(|(name, _)| name).collect();
+    let differ = names.into_iter().filter(|name| a.get(name) != b.get(name));
+    differ.cloned().collect()
 }
 
 /// Repeats both runs with traces. Returns where they first differ, or why that could not be found.

@@ -23,12 +23,13 @@ use brokkr::config::BrokerConfig;
 use brokkr_env::{Env, Instant};
 use tokio::sync::Notify;
 
+use crate::account::{Account, Rule, why};
 use crate::check::AtCrash;
 use crate::check::folder_in;
 use crate::clients;
 use crate::disk::{Damage, SECTOR};
 use crate::env::SimEnv;
-use crate::exec::Nanos;
+use crate::exec::{Nanos, lock};
 use crate::keyed::{Keyed, mix};
 use crate::net::ConnectBlock;
 use crate::node::{self, Started};
@@ -69,6 +70,8 @@ pub(crate) struct Director {
     before: Option<AtCrash>,
     /// Whether the disk failed since the last start. If it did, a clean stop or a start may fail.
     disk_failed: bool,
+    /// The same for starts and stops that begin before: the disk was full until then.
+    full_until: Nanos,
     /// The fault by which a log directory fails at present.
     directory_failed: Option<usize>,
     /// When the broker was started while a log directory without the metadata failed, and nothing else did.
@@ -94,6 +97,7 @@ impl Director {
             process: Process::Down,
             before: None,
             disk_failed: false,
+            full_until: 0,
             directory_failed: None,
             started_without: None,
             files_to_damage: Vec::new(),
@@ -188,15 +192,18 @@ impl Director {
     }
 
     fn started(&mut self, started: Option<Started>) -> bool {
-        let Process::Starting(running, ..) = std::mem::replace(&mut self.process, Process::Down) else {
+        let Process::Starting(running, _, deadline) = std::mem::replace(&mut self.process, Process::Down)
+        else {
             unreachable!("it was starting");
         };
+        let waiver = self.disk_waiver(deadline);
         self.trace(|| EventKind::Started {
             of: BROKER,
             how: format!("{started:?}"),
         });
         match started {
             Some(Started::Ready) => {
+                self.judges(Rule::Start, None);
                 self.process = Process::Up(running);
                 if self.handle_left_out_directory() {
                     return true;
@@ -209,10 +216,11 @@ impl Director {
                 }
                 true
             }
-            Some(Started::Failed(why)) if self.handle_refused_start(&why) => true,
-            Some(Started::Failed(why)) if self.disk_failed => {
-                tracing::info!(why, "the start failed, as the disk did");
-                self.check_refusal(&why);
+            Some(Started::Failed(reason)) if self.handle_refused_start(&reason) => true,
+            Some(Started::Failed(reason)) if waiver.is_some() => {
+                self.judges(Rule::Start, waiver);
+                tracing::info!(reason, "the start failed, as the disk did");
+                self.check_refusal(&reason);
                 self.shared.world.count("start failed");
                 self.shared.world.end_quietly(BROKER);
                 self.disk_failed = self.disk_fails();
@@ -228,10 +236,18 @@ impl Director {
     }
 
     fn stopped(&mut self, clean: Option<bool>) -> bool {
-        let Process::Stopping(_, _, down_ms) = std::mem::replace(&mut self.process, Process::Down) else {
+        let Process::Stopping(_, deadline, down_ms) = std::mem::replace(&mut self.process, Process::Down)
+        else {
             unreachable!("it was stopping");
         };
-        if clean != Some(true) && !self.disk_failed && !self.shared.is_any_damaged() {
+        let waiver = match clean {
+            Some(true) => None,
+            _ => {
+                let damage = self.shared.is_any_damaged().then_some(why::DAMAGED);
+                self.disk_waiver(deadline).or(damage)
+            }
+        };
+        if self.judges(Rule::Stop, waiver) && clean != Some(true) {
             let what = format!("a clean stop came to {clean:?}");
             self.shared.violation(Violation::new("liveness", what));
         }
@@ -279,7 +295,7 @@ impl Director {
                 self.trace(|| EventKind::Resume { of: BROKER });
                 self.shared.world.exec().resume(BROKER);
             }
-            Action::FreeSpace => self.on_disk(|d| d.capacity = u64::MAX),
+            Action::FreeSpace => self.free_space(),
             Action::Clog { client, until } => self.clog(client, until),
             Action::Operator { id, power } => {
                 self.on_disk(|d| (d.failing_syncs, d.failing_writes) = (0, 0));
@@ -325,8 +341,9 @@ impl Director {
     fn heal(&mut self) {
         self.trace(|| EventKind::Calm);
         self.shared.world.exec().resume(BROKER);
+        self.free_space();
         self.on_disk(|d| {
-            (d.failing_syncs, d.failing_writes, d.capacity) = (0, 0, u64::MAX);
+            (d.failing_syncs, d.failing_writes) = (0, 0);
             (d.slow, d.hangs_until, d.failed_dir) = ((0, 1), 0, None);
         });
         {
@@ -348,11 +365,30 @@ impl Director {
         f(state.disks.get_mut(&BROKER).expect("the broker has a disk"))
     }
 
-    /// Whether the disk is full, or some operation on it is about to fail.
+    /// Whether some operation on the disk is about to fail.
     fn disk_fails(&self) -> bool {
-        self.on_disk(|d| {
-            d.capacity < u64::MAX || d.failing_syncs + d.failing_writes > 0 || d.failed_dir.is_some()
-        })
+        self.on_disk(|d| d.failing_syncs + d.failing_writes > 0 || d.failed_dir.is_some())
+    }
+
+    /// The disk has room again.
+    fn free_space(&mut self) {
+        let was_full = self.on_disk(|d| std::mem::replace(&mut d.capacity, u64::MAX) < u64::MAX);
+        if was_full {
+            self.full_until = self.now();
+        }
+    }
+
+    /// The reason why a start or a stop with this deadline may fail.
+    fn disk_waiver(&self, deadline: Instant) -> Option<&'static str> {
+        let began = deadline.as_nanos() - START_PATIENCE.as_nanos() as Nanos;
+        match () {
+            () if self.disk_failed => Some(why::DISK_FAILED),
+            () => (began < self.full_until).then_some(why::DISK_FULL),
+        }
+    }
+
+    fn judges(&self, rule: Rule, waiver: Option<&'static str>) -> bool {
+        lock(&self.shared.account).judges(rule, waiver)
     }
 
     fn count(&self, family: &'static str) {
@@ -395,7 +431,7 @@ impl Director {
             }
             Kind::NoSpace { free_bytes, for_ms } => {
                 self.count("disk full");
-                self.disk_failed = true;
+                self.full_until = Nanos::MAX;
                 self.on_disk(|d| d.capacity = d.used() + free_bytes);
                 self.after_ms(for_ms, Action::FreeSpace);
             }
@@ -551,14 +587,22 @@ impl Director {
             .forget();
         self.process = Process::Down;
         self.disk_failed = self.disk_fails();
+        if self.full_until < Nanos::MAX {
+            self.full_until = 0;
+        }
         self.after_ms(down_ms, Action::Start);
     }
 
     /// D1: compares each log after recovery with its contents at the crash.
     fn check_recovery(&mut self) {
         let Some(before) = self.before.take() else { return };
-        let failing = self.disk_failed;
-        let found = self.on_disk(|d| before.check(d, &self.shared.roots, &self.shared.deleted(d), failing));
+        let failing = self.disk_failed || self.full_until > 0;
+        let mut account = Account::default();
+        let found = self.on_disk(|d| {
+            let deleted = self.shared.deleted(d);
+            before.check(d, &self.shared.roots, &deleted, failing, &mut account)
+        });
+        lock(&self.shared.account).add(&account);
         found.into_iter().for_each(|v| self.shared.violation(v));
     }
 }

@@ -26,6 +26,7 @@ use brokkr_env::{Entry, EntryKind, Error, ErrorKind, Result};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::digest::Digest;
 use crate::exec::Nanos;
 use crate::keyed::Keyed;
 pub use damage::Damage;
@@ -319,6 +320,17 @@ impl Disk {
         let (until, times) = self.slow;
         let latency = if now < until { latency * times } else { latency };
         (now + latency).max(self.hangs_until)
+    }
+
+    /// A digest of all names and contents, as the node sees them and as they are durable.
+    pub fn digest(&self) -> u64 {
+        let of = |inode: &Inode| {
+            let (data, durable) = (inode.data.whole(), inode.durable.whole());
+            (Digest::of(&&*data), Digest::of(&&*durable), inode.pending.len())
+        };
+        let names = |inode: &Inode| Digest::of(&(&inode.entries, &inode.entries_durable));
+        let all: Vec<_> = self.inodes.iter().map(|i| (of(i), names(i))).collect();
+        Digest::of(&all)
     }
 
     /// Bytes that files occupy.

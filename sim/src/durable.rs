@@ -14,6 +14,7 @@ use brokkr_wire::records::Batch;
 use brokkr_workloads::ID_MARK;
 use bytes::Bytes;
 
+use crate::account::{Account, Rule, why};
 use crate::check::{Violation, folder_in, topic_id};
 use crate::disk::{Disk, InodeId};
 use crate::judge::Place;
@@ -39,6 +40,8 @@ pub struct DurableEnds {
     /// The file of recovery points that was last read, by log directory.
     recorded: BTreeMap<String, InodeId>,
     renamed: u64,
+    /// Which answers and recovery points were judged.
+    pub account: Account,
 }
 
 impl DurableEnds {
@@ -66,7 +69,7 @@ impl DurableEnds {
                         value,
                     } => {
                         let is_there = self.covers(disk, roots, key.as_str(), *offset);
-                        if !is_there && *offset >= deleted(key.as_str()) {
+                        if self.is_judged(is_there, *offset, || deleted(key.as_str())) && !is_there {
                             let what = format!(
                                 "{value} was acknowledged at {key} offset {offset} at {} ms, when it was not durable",
                                 o.time / 1_000_000
@@ -82,7 +85,7 @@ impl DurableEnds {
                                 continue;
                             };
                             let is_there = self.covers(disk, roots, key.as_str(), *offset);
-                            if !is_there && *offset >= deleted(key.as_str()) {
+                            if self.is_judged(is_there, *offset, || deleted(key.as_str())) && !is_there {
                                 let what = format!(
                                     "process {} was shown {value} at {key} offset {offset} at {} ms, when it was not durable",
                                     o.process,
@@ -97,6 +100,12 @@ impl DurableEnds {
             }
         }
         violations
+    }
+
+    /// Counts the rule as applied, unless the record is missing and below what may be gone.
+    fn is_judged(&mut self, is_there: bool, offset: i64, deleted: impl Fn() -> i64) -> bool {
+        let waiver = (!is_there && offset < deleted()).then_some(why::DELETED);
+        self.account.judges(Rule::Durable, waiver)
     }
 
     /// Checks the recovery points, if they were written again: recovery assumes that everything below them is durable. Partitions
@@ -145,7 +154,12 @@ impl DurableEnds {
             } else {
                 &folder
             };
-            if point > start && !there && !damaged(&folder) && !self.covers(disk, roots, key, point - 1) {
+            if point <= start || there {
+                self.account.judges(Rule::RecoveryPoint, None);
+                continue;
+            }
+            let waiver = damaged(&folder).then_some(why::DAMAGED);
+            if self.account.judges(Rule::RecoveryPoint, waiver) && !self.covers(disk, roots, key, point - 1) {
                 let what =
                     format!("{folder}: recovery point {point} was recorded, when that was not durable");
                 violations.push(Violation::new("D1", what));

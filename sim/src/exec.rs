@@ -19,6 +19,7 @@ mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::keyed::mix;
 pub use crate::life::{Life, Nanos};
 use crate::trace::{EventKind, Tap};
@@ -220,8 +222,9 @@ impl Exec {
         lock(&self.0.state).hash
     }
 
-    /// Feeds the rolling hash.
-    pub fn note(&self, word: u64) {
+    /// Feeds what happened to the rolling hash.
+    pub fn note(&self, what: impl Hash) {
+        let word = Digest::of(&what);
         let mut state = lock(&self.0.state);
         state.hash = mix(state.hash, word);
     }

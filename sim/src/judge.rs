@@ -30,6 +30,7 @@ use brokkr_workloads::{
 
 pub use deleted::{Deleted, Place};
 
+use crate::account::{Account, Rule, why};
 use crate::report::Ops;
 use crate::retention::is_retained;
 use crate::violation::Violation;
@@ -92,6 +93,7 @@ struct Judge<'a> {
     /// The logs as the last reader read them.
     last: BTreeMap<Key, BTreeMap<i64, Val>>,
     violations: Vec<Violation>,
+    account: Account,
 }
 
 /// Lower bounds of a log's earliest and latest offset.
@@ -101,18 +103,23 @@ struct Ends {
     latest: i64,
 }
 
-/// Returns the violations.
+/// Returns the violations, and which rules were applied.
 pub fn judge(
     workload: &Workload,
     history: Vec<Operation>,
     notes: &Notes,
     facts: &RunFacts,
-) -> Vec<Violation> {
+) -> (Vec<Violation>, Account) {
     let mut judge = rules(workload, &history, notes, facts);
-    let (producers, recreated) = (&judge.producers, &judge.recreated);
-    let jepsen = jepsen::judge(producers, history, &facts.deleted, recreated, facts.forgets);
-    judge.violations.extend(jepsen);
-    judge.violations
+    let checker = jepsen::Checker {
+        producers: &judge.producers,
+        deleted: &facts.deleted,
+        recreated: &judge.recreated,
+        forgets: facts.forgets,
+    };
+    let found = checker.judge(history, &mut judge.account);
+    judge.violations.extend(found);
+    (judge.violations, judge.account)
 }
 
 /// Applies all rules except those of the history checker.
@@ -138,6 +145,7 @@ fn rules<'a>(workload: &'a Workload, history: &[Operation], notes: &Notes, facts
         shown: BTreeMap::new(),
         last: BTreeMap::new(),
         violations: Vec::new(),
+        account: Account::default(),
     };
     for o in history {
         judge.record(o, last);
@@ -153,9 +161,7 @@ fn rules<'a>(workload: &'a Workload, history: &[Operation], notes: &Notes, facts
     judge.check_out_of_order(&notes.out_of_order);
     judge.check_order();
     judge.check_producer_ids(&notes.acked);
-    if !forgets {
-        judge.check_gaps(&notes.acked);
-    }
+    judge.check_gaps(&notes.acked, forgets);
     judge.check_views(history, forgets);
     judge.violations.extend(topics::judge(history, &facts.topics));
     judge
@@ -164,6 +170,11 @@ fn rules<'a>(workload: &'a Workload, history: &[Operation], notes: &Notes, facts
 impl<'a> Judge<'a> {
     fn add_violation(&mut self, id: &'static str, what: String) {
         self.violations.push(Violation::new(id, what));
+    }
+
+    /// The reason to leave out rules about a partition.
+    fn damage_of(&self, key: &str) -> Option<&'static str> {
+        self.deleted.is_damaged(key).then_some(why::DAMAGED)
     }
 
     fn record(&mut self, o: &Operation, last: Process) {
@@ -179,6 +190,7 @@ impl<'a> Judge<'a> {
                     self.sends.insert(*value, (key.clone(), outcome));
                 }
                 MicroOp::Poll(Some(polls)) => {
+                    self.account.judges(Rule::ReaderFault, None);
                     for (key, messages) in polls {
                         self.record_shown(o.process, key, messages);
                         if o.process == last {
@@ -192,6 +204,9 @@ impl<'a> Judge<'a> {
     }
 
     fn record_shown(&mut self, who: Process, key: &Key, messages: &[(i64, Val)]) {
+        let waiver = self.damage_of(key.as_str());
+        self.account
+            .count(Rule::SameRecord, waiver, messages.len() as u64);
         let shown = match self.shown.get_mut(key) {
             Some(shown) => shown,
             None => self.shown.entry(key.clone()).or_default(),
@@ -205,7 +220,7 @@ impl<'a> Judge<'a> {
                 continue;
             }
             let (first, to) = shown.entry(*offset).or_insert_with(|| (value.clone(), who));
-            if first != value && !self.deleted.is_damaged(key.as_str()) {
+            if first != value && waiver.is_none() {
                 let what = format!(
                     "{key} offset {offset}: process {to} was shown {first}, then process {who} {value}"
                 );
@@ -233,9 +248,14 @@ impl<'a> Judge<'a> {
         let Some((f, value)) = name_and_value(o) else {
             return;
         };
-        let Some(key) = value["key"].as_str().filter(|key| !self.deleted.is_damaged(key)) else {
+        let Some(key) = value["key"].as_str() else { return };
+        let waiver = self.damage_of(key);
+        if f == "list_offsets" && o.type_ == Type::Ok {
+            self.account.judges(Rule::Ends, waiver);
+        }
+        if waiver.is_some() {
             return;
-        };
+        }
         let known = self.ends.entry(key.to_owned()).or_default();
         match (f, o.type_) {
             ("delete_records", Type::Ok) => {
@@ -325,12 +345,19 @@ impl<'a> Judge<'a> {
     }
 
     /// I2: a batch that followed the last acknowledged one was not a gap (P3, P5).
-    fn check_gaps(&mut self, acked: &[AckedBatch]) {
-        let refused = acked.iter().filter(|b| b.refused_as_gap);
-        let stays: Vec<_> = refused.filter(|b| !self.recreated.contains(&b.topic)).collect();
-        for batch in stays {
+    fn check_gaps(&mut self, acked: &[AckedBatch], forgets: bool) {
+        for batch in acked.iter().filter(|b| b.producer_id >= 0) {
             let (of, partition) = (&batch.topic, batch.partition);
-            if self.deleted.is_damaged(&format!("{of}-{partition}")) {
+            let waiver = match () {
+                () if forgets => Some(why::EXPIRED),
+                () if self.recreated.contains(of) => Some(why::RECREATED),
+                () => self.damage_of(&format!("{of}-{partition}")),
+            };
+            if batch.attempts > 1 {
+                // It was sent again, and not refused.
+                self.account.judges(Rule::DuplicateRefused, None);
+            }
+            if !self.account.judges(Rule::NextRefused, waiver) || !batch.refused_as_gap {
                 continue;
             }
             let values: Vec<i64> = batch.records.iter().map(|(_, v)| *v).collect();
@@ -341,20 +368,24 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn is_deleted(&self, key: &str, offset: i64) -> bool {
-        offset < self.deleted.below(key)
-    }
-
     fn check_client_fault(&mut self, f: &ClientFault) {
         let key = format!("{}-{}", f.topic, f.partition);
-        if self.deleted.is_damaged(&key) {
+        let kind = f.what.split(['(', ' ']).next().unwrap_or_default();
+        let waiver = match kind {
+            _ if self.deleted.is_damaged(&key) => Some(why::DAMAGED),
+            // A reader whose position is deleted gets this error and continues at a later offset.
+            "Refused" if f.what.contains("OFFSET_OUT_OF_RANGE") && f.at < self.deleted.below(&key) => {
+                Some(why::DELETED)
+            }
+            "Gap" if f.at < self.deleted.below(&key) => Some(why::DELETED),
+            _ => None,
+        };
+        if !self.account.judges(Rule::ReaderFault, waiver) {
             return;
         }
-        let id = match f.what.split('(').next().unwrap_or_default() {
+        let id = match kind {
             "Damaged" => "D2",
-            // A reader of a partition with deleted records may get this error and continue at a later offset.
-            "Refused" | "Backwards" | "Gap" if self.deleted.has(&key) => return,
-            "Refused" if !f.what.contains("OFFSET_OUT_OF_RANGE") => return,
+            "Refused" if !f.what.contains("OFFSET_OUT_OF_RANGE") => "C1",
             _ => "L6",
         };
         self.add_violation(id, format!("process {} reads {key}: {}", f.process, f.what));
@@ -362,13 +393,14 @@ impl<'a> Judge<'a> {
 
     /// Liveness after all faults have ended: the last reader reaches every end, the other readers at least make progress (W6).
     fn check_drained(&mut self, d: &Drained, history: &[Operation], last: Process) {
-        if d.end.is_some() && d.position >= d.end {
-            return;
-        }
         // Retention may overtake a reader that reads one batch at a time; the reader restarts until nothing is left.
-        let is_outrun = self.retained.contains(&d.topic);
+        let is_outrun = self.retained.contains(&d.topic) && d.process != last;
         let key = format!("{}-{}", d.topic, d.partition);
-        if self.deleted.is_damaged(&key) {
+        let waiver = match self.damage_of(&key) {
+            None if is_outrun && d.end.is_some() && d.position < d.end => Some(why::OUTRUN),
+            waiver => waiver,
+        };
+        if !self.account.judges(Rule::Drained, waiver) || d.end.is_some() && d.position >= d.end {
             return;
         }
         let of_it = |o: &&Operation| o.process == d.process && o.type_ == Type::Ok;
@@ -381,7 +413,7 @@ impl<'a> Judge<'a> {
         let times = |o: &Operation| o.time;
         let ended = history.iter().rev().find(of_it).map_or(0, times);
         let moved = history.iter().rev().filter(of_it).find(shows).map_or(0, times);
-        if d.process == last || d.end.is_none() || ended - moved > STUCK_NANOS && !is_outrun {
+        if d.process == last || d.end.is_none() || ended - moved > STUCK_NANOS {
             self.add_violation("liveness", format!("once all was calm: {d:?}"));
         }
     }
@@ -391,9 +423,14 @@ impl<'a> Judge<'a> {
         let mut lost = Vec::new();
         for (key, shown) in &self.shown {
             let log = self.last.get(key);
-            let gone = |offset: &i64| {
-                !log.is_some_and(|log| log.contains_key(offset)) && !self.is_deleted(key.as_str(), *offset)
-            };
+            let below = self.deleted.below(key.as_str());
+            let deleted = shown.range(..below).count() as u64;
+            let waiver = self.deleted.is_damaged(key.as_str()).then_some(why::DAMAGED);
+            self.account
+                .count(Rule::Shown, Some(waiver.unwrap_or(why::DELETED)), deleted);
+            self.account
+                .count(Rule::Shown, None, shown.len() as u64 - deleted);
+            let gone = |offset: &i64| !log.is_some_and(|log| log.contains_key(offset)) && *offset >= below;
             lost.extend(shown.iter().filter(|(offset, _)| gone(offset)).map(|(offset, (value, who))| {
                 format!("{key} offset {offset}: process {who} was shown {value}, which is not there at the end")
             }));
@@ -416,7 +453,8 @@ impl<'a> Judge<'a> {
             forgets,
             deleted: self.deleted,
         };
-        self.violations.extend(views.judge(history));
+        let found = views.judge(history, &mut self.account);
+        self.violations.extend(found);
     }
 
     /// L1, I1, I2, I4: compares each send with the offsets where its record is.
@@ -433,7 +471,8 @@ impl<'a> Judge<'a> {
         for (value, (key, outcome)) in &self.sends {
             let Some(spec) = self.spec(*value) else { continue };
             let at = places.get(value).map_or(&[][..], Vec::as_slice);
-            if spec.idempotent && at.len() > 1 && !self.deleted.is_damaged(key.as_str()) {
+            let damage = self.deleted.is_damaged(key.as_str()).then_some(why::DAMAGED);
+            if spec.idempotent && self.account.judges(Rule::Once, damage) && at.len() > 1 {
                 found.push(("I1", format!("{value} stands {} times: {at:?}", at.len())));
             }
             let elsewhere = |other: &Key| {
@@ -445,7 +484,8 @@ impl<'a> Judge<'a> {
             }
             match outcome {
                 Outcome::Acked(offset) if spec.acks != 0 => {
-                    if at.contains(&(key, *offset)) || self.is_deleted(key.as_str(), *offset) {
+                    let deleted = (*offset < self.deleted.below(key.as_str())).then_some(why::DELETED);
+                    if !self.account.judges(Rule::Acked, damage.or(deleted)) || at.contains(&(key, *offset)) {
                         continue;
                     }
                     let what = format!("{value} was acknowledged at {key} offset {offset}");
@@ -476,14 +516,19 @@ impl<'a> Judge<'a> {
     /// of the batch before it is unknown, both may have been appended only later, through a connection that the client had given
     /// up.
     fn check_out_of_order(&mut self, out_of_order: &[OutOfOrder]) {
-        let stays = |o: &&OutOfOrder| !self.recreated.contains(&o.topic);
-        for o in out_of_order.iter().filter(stays).collect::<Vec<_>>() {
+        for o in out_of_order {
             let key = format!("{}-{}", o.topic, o.partition);
+            let waiver = match self.damage_of(&key) {
+                None if self.recreated.contains(&o.topic) => Some(why::RECREATED),
+                None if self.follows_unknown(&key, o.value) => Some(why::FOLLOWS_UNKNOWN),
+                waiver => waiver,
+            };
+            if !self.account.judges(Rule::DuplicateRefused, waiver) {
+                continue;
+            }
             let log = self.last.get(key.as_str());
-            let at = log
-                .filter(|_| !self.deleted.is_damaged(&key))
-                .and_then(|log| log.iter().find(|(_, v)| **v == Val::Int(o.value)));
-            if let Some((offset, _)) = at.filter(|_| !self.follows_unknown(&key, o.value)) {
+            let at = log.and_then(|log| log.iter().find(|(_, v)| **v == Val::Int(o.value)));
+            if let Some((offset, _)) = at {
                 let what = format!(
                     "{} stands at {key} offset {offset}, and was refused as out of order",
                     o.value
@@ -510,7 +555,11 @@ impl<'a> Judge<'a> {
             let (Outcome::Acked(offset), Some(spec)) = (outcome, self.spec(*value)) else {
                 continue;
             };
-            if !spec.idempotent || spec.acks == 0 || self.deleted.is_damaged(key.as_str()) {
+            if !spec.idempotent || spec.acks == 0 {
+                continue;
+            }
+            let waiver = self.deleted.is_damaged(key.as_str()).then_some(why::DAMAGED);
+            if !self.account.judges(Rule::Order, waiver) {
                 continue;
             }
             if let Some((before, at)) = last.insert((spec.process, key), (*value, *offset))

@@ -13,8 +13,10 @@ use brokkr_env::{EntryKind, Env};
 use brokkr_types::Uuid;
 use brokkr_wire::messages::MetadataRequest;
 
+use crate::account::{Rule, why};
 use crate::check::{Violation, folder_in, topic_id};
 use crate::disk::Disk;
+use crate::exec::lock;
 use crate::judge::Deleted;
 use crate::net::addr_of;
 use crate::plan::{BROKER, FIRST_CLIENT, Kind, PORT};
@@ -107,11 +109,16 @@ fn look(shared: &Shared, live: &LiveTopics) -> Vec<String> {
     let mut found = in_world(&shared.world, &shared.roots, live, &[QUERY_NODE]);
     let state = shared.world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
-    // Leftovers of an operator's mistake are the operator's to remove, if the log names them.
-    found.retain(|what| !is_of_damage(shared, what) && !was_offline_at_deletion(shared, disk, what));
-    if looks_seldom(shared) {
-        found.retain(|what| what.contains(METADATA) || !what.contains(BELOW));
-    }
+    let looks_seldom = looks_seldom(shared);
+    let waiver = |what: &str| match () {
+        // Leftovers of an operator's mistake are the operator's to remove, if the log names them.
+        () if is_of_damage(shared, what) || was_offline_at_deletion(shared, disk, what) => Some(why::NAMED),
+        () if looks_seldom && what.contains(BELOW) && !what.contains(METADATA) => Some(why::SELDOM),
+        () => None,
+    };
+    let mut account = lock(&shared.account);
+    account.judges(Rule::Leftovers, None);
+    found.retain(|what| account.judges(Rule::Leftovers, waiver(what)));
     found
 }
 

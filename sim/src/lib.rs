@@ -2,8 +2,10 @@
 //!
 //! See `sim/README.md` for its use, and the section on the simulator in the design for the model.
 
+pub mod account;
 pub mod check;
 mod clients;
+mod digest;
 mod director;
 pub mod disk;
 pub mod durable;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::account::RuleCount;
 use serde::{Deserialize, Serialize};
 
 /// The verdict on a run.
@@ -77,6 +78,9 @@ pub struct Report {
     /// Rude clients' requests that were answered, by API and version. Served versions without an answer are listed with 0.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, u64>,
+    /// How often each rule was applied and left out.
+    #[serde(default)]
+    pub rules: BTreeMap<String, RuleCount>,
     /// The violations.
     pub violations: Vec<Violated>,
 }

@@ -9,6 +9,7 @@ use brokkr_wire::records::batches;
 use brokkr_workloads::{TopicSpec, Workload};
 use bytes::Bytes;
 
+use crate::account::{Account, Rule, why};
 use crate::disk::{Disk, InodeId};
 use crate::violation::Violation;
 
@@ -39,6 +40,8 @@ pub struct Retention {
     logs: Vec<WatchedLog>,
     /// The latest time that the node's wall clock has shown.
     wall_ms: i64,
+    /// Which removals were judged.
+    pub account: Account,
 }
 
 /// Whether a topic has a retention limit.
@@ -90,6 +93,7 @@ impl Retention {
         Self {
             logs: logs.collect(),
             wall_ms: i64::MIN,
+            account: Account::default(),
         }
     }
 
@@ -119,7 +123,8 @@ impl Retention {
             let Some(now) = parse(&disk.peek(manifest)) else {
                 continue;
             };
-            if now.log_start > log.starts.log_start && !damaged(&log.key) {
+            let waiver = damaged(&log.key).then_some(why::DAMAGED);
+            if now.log_start > log.starts.log_start && self.account.judges(Rule::Retained, waiver) {
                 found.extend(log.raised(disk, now, self.wall_ms, deleted(&log.key)));
             }
             log.starts = now;

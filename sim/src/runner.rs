@@ -74,9 +74,15 @@ fn campaign(run: &Run, once: impl Fn(RunSpec<'_>) -> Report + Sync) -> ExitCode 
     if !missing.is_empty() {
         eprintln!("never occurred in {} seeds: {}", tally.seeds, missing.join("; "));
     }
+    let left_out = tally.left_out(run);
+    for rule in &left_out {
+        eprintln!("left out too often in {} seeds: {rule}", tally.seeds);
+    }
     match tally.worst {
         // Too little happened to conclude that everything holds.
-        Some(Verdict::Pass) if !missing.is_empty() => ExitCode::from(Verdict::Inconclusive.exit_code()),
+        Some(Verdict::Pass) if !missing.is_empty() || !left_out.is_empty() => {
+            ExitCode::from(Verdict::Inconclusive.exit_code())
+        }
         worst => ExitCode::from(worst.map_or(0, Verdict::exit_code)),
     }
 }

@@ -6,6 +6,7 @@
 //!   the plan injects faults              checks over the disk and over what clients saw
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use brokkr_history::Operation;
 use brokkr_workloads::{ConsumerSpec, Stop, TopicSpec, run_consumer};
 use tokio::sync::oneshot;
 
+use crate::account::{Account, Rule, RuleCount, why};
 use crate::check::{check_batches, folder_in, read_partition, topic_id};
 use crate::clients::work;
+use crate::digest::Digest;
 use crate::director::Director;
 use crate::disk::Disk;
 use crate::env::{SimEnv, WALL_START_MS};
@@ -137,6 +140,7 @@ fn watch(shared: &Shared) {
             let asked = |key: &str| history.look(Deleted::requested).below(key);
             let damaged = |folder: &str| shared2.is_damaged(folder);
             let found = retention.check(disk, wall_ms, asked, damaged);
+            lock(&shared2.account).add(&std::mem::take(&mut retention.account));
             found.into_iter().for_each(|v| shared2.violation(v));
         }
         if !flushed {
@@ -174,12 +178,12 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
     let facts = facts(world, shared, &history);
     let ops = judge::ops(&history);
     let (hash, events) = lock(&shared.rested).unwrap_or((world.exec().hash(), world.exec().polls()));
-    let hash = history.iter().fold(hash, |h, o| {
-        mix(mix(h, o.time as u64), o.process << 2 | o.type_ as u64)
-    });
+    let hash = mix(hash, Digest::of(&history));
     if *lock(&shared.finished) {
         let notes = shared.recorder.take_notes();
-        violations.extend(judge::judge(&plan.judged(), history, &notes, &facts));
+        let (found, account) = judge::judge(&plan.judged(), history, &notes, &facts);
+        violations.extend(found);
+        lock(&shared.account).add(&account);
     } else if violations.is_empty() {
         let what = "the healed world did not come to rest in its time";
         violations.push(Violation::new("liveness", what));
@@ -209,6 +213,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
         reached,
         ops,
         requests: lock(&shared.rude).requests(),
+        rules: rules(shared),
         violations: violations
             .into_iter()
             .map(|v| Violated {
@@ -217,6 +222,13 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
             })
             .collect(),
     }
+}
+
+/// How often each rule was applied and left out.
+fn rules(shared: &Shared) -> BTreeMap<String, RuleCount> {
+    let mut account = lock(&shared.account).clone();
+    account.add(&lock(&shared.ends).account);
+    account.named()
 }
 
 /// What the judge knows of the broker and its disk.
@@ -233,8 +245,7 @@ fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
     };
     RunFacts {
         last: LAST_READER,
-        // A broker that lost unflushed records may have lost a producer, too.
-        forgets: plan.broker.contains_key("producer.id.expiration.ms") || !shared.is_flushed(),
+        forgets: plan.broker.contains_key("producer.id.expiration.ms"),
         deleted: shared.deleted_by(history, disk),
         topics: plan.workload.topics.iter().filter_map(id).collect(),
     }
@@ -272,7 +283,10 @@ async fn drive(shared: Shared) {
         shared.acquit();
         check_disk(&shared);
         *lock(&shared.finished) = true;
-        *lock(&shared.rested) = Some((shared.world.exec().hash(), shared.world.exec().polls()));
+        let exec = shared.world.exec();
+        let disks: Vec<u64> = shared.world.lock().disks.values().map(Disk::digest).collect();
+        exec.note(("at rest", disks));
+        *lock(&shared.rested) = Some((exec.hash(), exec.polls()));
         leftovers::check(&shared).await;
     }
     shared.world.exec().stop();
@@ -306,16 +320,18 @@ fn check_disk(shared: &Shared) {
     let state = shared.world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
     let forgets = shared.plan.broker.contains_key("producer.id.expiration.ms");
-    let mut found = Vec::new();
+    let (mut found, mut account) = (Vec::new(), Account::default());
     for (topic, partition) in shared.plan.workload.topics.iter().flat_map(|t| t.all()) {
         let name = format!("{topic}-{partition}");
-        if shared.is_damaged(&name) {
+        let waiver = shared.is_damaged(&name).then_some(why::DAMAGED);
+        if !account.judges(Rule::Batches, waiver) {
             continue;
         }
         let (batches, damage) = read_partition(disk, &shared.roots, &name);
         found.extend(damage);
-        found.extend(check_batches(&name, &batches, forgets));
+        found.extend(check_batches(&name, &batches, forgets, &mut account));
     }
     drop(state);
+    lock(&shared.account).add(&account);
     found.into_iter().for_each(|v| shared.violation(v));
 }

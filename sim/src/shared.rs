@@ -7,6 +7,7 @@ use std::time::Duration;
 use brokkr_history::Operation;
 use brokkr_workloads::Recorder;
 
+use crate::account::Account;
 use crate::check::folder_in;
 use crate::clients::Clients;
 use crate::disk::Disk;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     pub(crate) clients: Arc<Clients>,
     pub(crate) violations: Arc<Mutex<Vec<Violation>>>,
+    /// Which rules were applied, and which were left out.
+    pub(crate) account: Arc<Mutex<Account>>,
     /// The known durable ends of logs, which a crash resets.
     pub(crate) ends: Arc<Mutex<DurableEnds>>,
     /// Partitions that the disk damaged: only the records that they show are judged.
@@ -70,6 +73,7 @@ impl Shared {
             }),
             clients: Arc::default(),
             violations: Arc::default(),
+            account: Arc::default(),
             ends: Arc::default(),
             damaged: Arc::default(),
             suspect: Arc::default(),

@@ -125,7 +125,12 @@ impl<E: Env> ConsumerProcess<'_, E> {
                 self.consumer.seek(&tp, StartAt::Earliest);
                 continue;
             }
-            self.recorder.fault(now, process, &tp, format!("{fault:?}"));
+            let at = match &fault {
+                Fault::Gap { expected, .. } | Fault::Backwards { expected, .. } => Some(*expected),
+                _ => self.consumer.position(&tp),
+            };
+            let at = at.map_or(-1, |offset| offset.0);
+            self.recorder.fault(now, process, &tp, at, format!("{fault:?}"));
             if fault == Fault::Refused(ErrorCode::OFFSET_OUT_OF_RANGE) {
                 lost.push(tp);
             }

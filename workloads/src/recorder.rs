@@ -58,8 +58,15 @@ pub struct ClientFault {
     pub topic: String,
     /// The partition.
     pub partition: i32,
+    /// The reader's position, or the offset that was missing; -1 if it is not known.
+    #[serde(default = "unknown_offset")]
+    pub at: i64,
     /// A description.
     pub what: String,
+}
+
+fn unknown_offset() -> i64 {
+    -1
 }
 
 /// A consumer's final position, after all producers stopped.
@@ -236,12 +243,13 @@ impl Recorder {
         self.lock().acked.extend(batches.into_values());
     }
 
-    pub(crate) fn fault(&self, now: Instant, process: Process, tp: &TopicPartition, what: String) {
+    pub(crate) fn fault(&self, now: Instant, process: Process, tp: &TopicPartition, at: i64, what: String) {
         self.lock().faults.push(ClientFault {
             time: self.nanos(now),
             process,
             topic: tp.topic.to_string(),
             partition: tp.partition,
+            at,
             what,
         });
     }

@@ -7,7 +7,8 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use brokkr_wire::messages::ApiVersionsRequest;
+use brokkr_wire::ErrorCode;
+use brokkr_wire::messages::{ApiVersionsRequest, FetchRequest};
 use common::{Client, Running, fresh_dir, start, wait_until};
 
 fn with(name: &str, settings: &[&str]) -> Running {
@@ -195,4 +196,25 @@ fn deleted_files_are_closed_though_clients_stay_connected() {
         open_without_name(&broker, &path).is_empty()
     });
     idle.iter_mut().for_each(is_served);
+}
+
+#[test]
+fn a_fetch_of_many_partitions_waits_for_records() {
+    // As with the default limit and a thousand partitions.
+    let limit = "brokkr.limit.connection.decoded.bytes=1";
+    let broker = start(&fresh_dir("limits-fetch-waits"), &["--set", limit]);
+    let mut client = broker.client();
+    assert_eq!(client.create("t", 1, &[]).0, ErrorCode::NONE);
+    let request = FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        ..common::fetch_of("t", 0)
+    };
+    let begun = Instant::now();
+    assert_eq!(client.call(&request, 11).error_code, 0);
+    assert!(
+        begun.elapsed() >= Duration::from_millis(500),
+        "{:?}",
+        begun.elapsed()
+    );
 }

@@ -43,7 +43,7 @@ pub type Process = u64;
 pub const NEMESIS: Process = Process::MAX;
 
 /// Whether an operation begins or how it ended.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Type {
     /// It begins.
@@ -57,7 +57,7 @@ pub enum Type {
 }
 
 /// What an operation does.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Op {
     /// Only sends.
     Send(Vec<MicroOp>),
@@ -96,7 +96,7 @@ impl Op {
 }
 
 /// One line of a history.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Operation {
     /// Its place in the history.
     pub index: u64,

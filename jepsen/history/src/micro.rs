@@ -141,7 +141,7 @@ pub const UNKNOWN_OFFSET: i64 = -1;
 pub type Polls = BTreeMap<Key, Vec<(i64, Val)>>;
 
 /// A part of an operation.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum MicroOp {
     /// `["send", key, value]`, or once it is acknowledged `["send", key, [offset, value]]`.
     Send {

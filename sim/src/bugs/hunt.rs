@@ -124,6 +124,7 @@ mod tests {
             reached: BTreeMap::new(),
             ops: Ops::default(),
             requests: BTreeMap::new(),
+            rules: BTreeMap::new(),
             violations: violations.collect(),
         }
     }

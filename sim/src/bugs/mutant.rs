@@ -14,7 +14,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Violation ids that are not in the design's table.
-const OTHERS: [&str; 4] = ["liveness", "livelock", "panic", "protocol"];
+const OTHERS: [&str; 5] = ["liveness", "livelock", "panic", "protocol", NONDETERMINISM];
+/// Breaking this is found by running a seed twice.
+const NONDETERMINISM: &str = "nondeterminism";
 
 /// A known bug.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,6 +104,11 @@ impl Mutant {
         }
     }
 
+    /// Whether a run is repeated in other surroundings, since only a difference shows it.
+    pub fn runs_twice(&self) -> bool {
+        self.breaks.iter().any(|id| id == NONDETERMINISM)
+    }
+
     /// Whether one of these paths is in a crate that it changes, or is the patch.
     pub fn is_touched_by(&self, changed: &[String]) -> bool {
         let crates: BTreeSet<&str> = self.files.iter().map(|f| crate_of(f)).collect();
@@ -112,7 +119,7 @@ impl Mutant {
 
 fn is_id(id: &str) -> bool {
     let numbered = |(family, number): (&str, &str)| {
-        "DLITGM".contains(family) && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+        "DLITGMCVS".contains(family) && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
     };
     OTHERS.contains(&id) || id.is_char_boundary(1) && numbered(id.split_at(1))
 }

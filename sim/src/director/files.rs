@@ -165,7 +165,7 @@ impl Director {
         };
         let name = path.rsplit('/').next().unwrap_or_default();
         if !why.contains(name) && !self.shared.is_named(name) {
-            if self.disk_failed {
+            if self.disk_failed || self.full_until > 0 {
                 // The failing disk may be the reason, and the broker may not have read the file.
                 self.damaged_file = Some(DamagedFile { path, before });
                 return false;

@@ -8,6 +8,7 @@ use brokkr_env::{Conn, Error, ErrorKind, FileRange, Listener, Part, Progress, Re
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::sim_env::{SimEnv, disk};
+use crate::digest::crc_of;
 use crate::net::{EndId, addr_of};
 use crate::trace::{EventKind, conn_of};
 
@@ -321,11 +322,13 @@ impl SimWriteHalf {
         p.last_arrival = at;
         let life = world.exec().life(p.node);
         drop(state);
-        let (conn, len) = (conn_of(self.0.end), flight.len as u64);
+        let (conn, len, crc) = (conn_of(self.0.end), flight.len as u64, crc_of(&flight.pieces));
+        world.exec().note(("send", self.0.end, len, crc));
         self.0.env.tap().record(|| EventKind::Send {
             conn,
             to,
             len,
+            crc,
             arrives: at,
         });
         for piece in &flight.pieces {

@@ -43,11 +43,15 @@ impl RawFile for SimFile {
         let mut state = self.env.world.lock();
         let id = World::write_begins(&mut state, life, inode, at, whole.clone());
         drop(state);
+        let crc = crc32fast::hash(&whole);
+        let exec = self.env.world.exec();
+        exec.note(("write", id, inode, at, len, crc));
         self.env.tap().record(|| EventKind::Write {
             write: id,
             file: self.path.to_string(),
             at,
             len,
+            crc,
             batches: if self.path.ends_with(".log") {
                 batches_in(whole)
             } else {
@@ -66,12 +70,14 @@ impl RawFile for SimFile {
                     d.write(inode, at, &bytes)
                 });
                 let written = written.map_err(failed);
+                let error = written.as_ref().err().map(|w| w.error.to_string());
+                world.exec().note(("wrote", id, &error));
                 world.exec().tap().record(|| EventKind::Wrote {
                     write: id,
                     file: path.to_string(),
                     at,
                     len,
-                    error: written.as_ref().err().map(|w| w.error.to_string()),
+                    error,
                 });
                 written
             },
@@ -122,6 +128,7 @@ impl RawFile for SimFile {
                 let disk = s.disks.get_mut(&node).expect("a node that stores has a disk");
                 disk.failing_syncs += u64::from(disk.has_failed(&path));
                 let synced = disk.sync_end(inode, mark, &mut s.choices);
+                world.exec().note(("synced", &path, error_of(&synced)));
                 world.exec().tap().record(|| EventKind::Synced {
                     file: path.to_string(),
                     begun,
@@ -139,6 +146,7 @@ impl RawFile for SimFile {
             move |s| World::disk_latency(s, node, 0),
             done,
             move |s| {
+                world.exec().note(("truncate", &path, len));
                 world.exec().tap().record(|| EventKind::Truncate {
                     file: path.to_string(),
                     to: len,
@@ -204,6 +212,7 @@ impl SimDir {
         let world = self.env.world.clone();
         self.call(done, move |d| {
             let result = f(d);
+            world.exec().note((op, &file, &to, error_of(&result)));
             world.exec().tap().record(|| EventKind::Name {
                 op: op.into(),
                 file,
@@ -222,6 +231,7 @@ impl RawDir for SimDir {
         let (path, env) = (self.path(path), self.env.clone());
         self.call(done, move |d| {
             let (inode, len) = d.open(&path, create)?;
+            env.world.exec().note(("open", &path, create, len));
             env.tap().record(|| EventKind::Open {
                 file: path.clone(),
                 made: create,
@@ -276,6 +286,7 @@ impl RawDir for SimDir {
                     d.check_dir(&path)?;
                     d.sync_dir(&path)
                 });
+                world.exec().note(("synced", &path, error_of(&synced)));
                 world.exec().tap().record(|| EventKind::Synced {
                     file: path,
                     begun,

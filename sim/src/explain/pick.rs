@@ -277,6 +277,7 @@ impl Picker<'_> {
                 at,
                 len,
                 batches,
+                ..
             } => {
                 let is_own = batches.iter().any(|b| self.subject.is_in_batch(key_of(file), b));
                 if !is_own && !named(file) {

@@ -141,6 +141,7 @@ fn acknowledged_before_sync() -> (String, i64) {
             file: file.clone(),
             at: 100,
             len: 70,
+            crc: 0,
             batches: vec![batch(12, &[lost])],
         }],
     );
@@ -240,6 +241,7 @@ fn report(violations: Vec<(&str, String)>) -> Report {
         reached: BTreeMap::new(),
         ops: Ops::default(),
         requests: BTreeMap::new(),
+        rules: BTreeMap::new(),
         violations: violations.into_iter().map(violated).collect(),
     }
 }

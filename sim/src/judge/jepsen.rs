@@ -18,6 +18,7 @@ use brokkr_workloads::{ProducerSpec, value_parts};
 use serde_json::{Value, json};
 
 use super::{Deleted, Place};
+use crate::account::{Account, Rule, why};
 use crate::check::Violation;
 
 /// Findings of an anomaly that are reported; one more line says how many there are.
@@ -48,17 +49,36 @@ fn id_of(anomaly: &str) -> Option<&'static str> {
     })
 }
 
-/// Returns the checker's findings about a history. `recreated` are the topics that are deleted and created again.
-pub fn judge(
-    producers: &BTreeMap<Process, &ProducerSpec>,
-    history: Vec<Operation>,
-    deleted: &Deleted,
-    recreated: &BTreeSet<String>,
-    forgets: bool,
-) -> Vec<Violation> {
-    if messages(&history) > MESSAGES_MAX {
-        return Vec::new();
+/// What the checker's findings are read with.
+pub struct Checker<'a> {
+    /// The producers.
+    pub producers: &'a BTreeMap<Process, &'a ProducerSpec>,
+    /// Records that may be gone, and damaged partitions.
+    pub deleted: &'a Deleted,
+    /// The topics that are deleted and created again.
+    pub recreated: &'a BTreeSet<String>,
+    /// Whether the broker may expire producers.
+    pub forgets: bool,
+}
+
+impl Checker<'_> {
+    /// Returns the checker's findings about a history.
+    pub fn judge(&self, history: Vec<Operation>, account: &mut Account) -> Vec<Violation> {
+        let is_too_long = messages(&history) > MESSAGES_MAX;
+        match account.judges(Rule::Checker, is_too_long.then_some(why::TOO_LONG)) {
+            true => findings(self, history),
+            false => Vec::new(),
+        }
     }
+}
+
+fn findings(given: &Checker<'_>, history: Vec<Operation>) -> Vec<Violation> {
+    let Checker {
+        producers,
+        deleted,
+        recreated,
+        forgets,
+    } = *given;
     let mut checker = Kafka::new(Options::default());
     let mut malformed = Vec::new();
     let read = read_under(&history, recreated);

@@ -244,7 +244,7 @@ fn recreated(history: &[&[Operation]], at_end: &str) -> Vec<&'static str> {
         deleted: Deleted::requested(&history),
         topics: [("r0".to_owned(), at_end.to_owned())].into(),
     };
-    let found = judge(&workload, history, &Notes::default(), &facts);
+    let (found, _) = judge(&workload, history, &Notes::default(), &facts);
     let mut ids: Vec<_> = found.iter().map(|v| v.id).collect();
     ids.dedup();
     ids
@@ -311,7 +311,11 @@ fn each_reader_sees_each_producer_s_records_in_order() {
             forgets,
             deleted: &deleted,
         };
-        views.judge(history).iter().map(|v| v.id).collect::<Vec<_>>()
+        views
+            .judge(history, &mut Account::default())
+            .iter()
+            .map(|v| v.id)
+            .collect::<Vec<_>>()
     };
     let plain = &producers[&0];
     let polls = |what: &[&[(i64, u64)]]| -> Vec<Operation> { what.iter().map(|w| polled(5, w)).collect() };
@@ -342,12 +346,52 @@ fn a_record_is_in_the_partition_it_was_sent_to() {
 }
 
 #[test]
+fn irregularities_of_readers_are_excused_only_where_records_may_be_gone() {
+    let ids = |at: i64, what: &str| {
+        let fault = ClientFault {
+            time: 0,
+            process: 5,
+            topic: "t".to_owned(),
+            partition: 0,
+            at,
+            what: what.to_owned(),
+        };
+        let notes = Notes {
+            faults: vec![fault],
+            ..Notes::default()
+        };
+        let value = json!({"key": "t-0", "before": 3});
+        noted(
+            &[op(7, Type::Info, Op::Other("delete_records".to_owned(), value))],
+            notes,
+        )
+    };
+    let gap = "Gap { expected: Offset(2), got: Offset(5) }";
+    let backwards = "Backwards { expected: Offset(2), last: Offset(1) }";
+    for (what, below, above) in [
+        (gap, None, Some("L6")),
+        (backwards, Some("L6"), Some("L6")),
+        ("Refused(OFFSET_OUT_OF_RANGE)", None, Some("L6")),
+        ("Refused(CORRUPT_MESSAGE)", Some("C1"), Some("C1")),
+        ("Damaged(Crc)", Some("D2"), Some("D2")),
+    ] {
+        assert_eq!(ids(2, what), below.into_iter().collect::<Vec<_>>(), "{what}");
+        assert_eq!(ids(3, what), above.into_iter().collect::<Vec<_>>(), "{what}");
+    }
+}
+
+#[test]
 fn the_jepsen_checker_runs_too() {
     let with = |acks: i16, idempotent: bool, deleted: &Deleted, history: &[Operation]| {
         let mut spec = ProducerSpec::idempotent(0, 100, Vec::new());
         (spec.acks, spec.idempotent) = (acks, idempotent);
-        let (producers, none) = ([(0, &spec)].into(), BTreeSet::new());
-        let found = jepsen::judge(&producers, history.to_vec(), deleted, &none, false);
+        let checker = jepsen::Checker {
+            producers: &[(0, &spec)].into(),
+            deleted,
+            recreated: &BTreeSet::new(),
+            forgets: false,
+        };
+        let found = checker.judge(history.to_vec(), &mut Account::default());
         found.into_iter().map(|v| (v.id, v.what)).collect::<Vec<_>>()
     };
     let of = |history: Vec<Operation>| timed(history);

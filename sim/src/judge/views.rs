@@ -10,6 +10,7 @@ use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
 use brokkr_workloads::{ProducerSpec, keys, value_parts};
 
 use super::Deleted;
+use crate::account::{Account, Rule, why};
 use crate::check::Violation;
 
 /// Inputs of the check.
@@ -34,7 +35,7 @@ struct ReaderPosition {
 
 impl Views<'_> {
     /// Returns the violations of all readers' views.
-    pub fn judge(&self, history: &[Operation]) -> Vec<Violation> {
+    pub fn judge(&self, history: &[Operation], account: &mut Account) -> Vec<Violation> {
         let mut readers: BTreeMap<Process, BTreeMap<&Key, ReaderPosition>> = BTreeMap::new();
         let mut found = Vec::new();
         for o in history.iter().filter(|o| o.type_ == Type::Ok) {
@@ -47,12 +48,13 @@ impl Views<'_> {
                 };
                 let reader = readers.entry(o.process).or_default();
                 for (key, messages) in polls {
-                    if self.deleted.is_damaged(key.as_str()) {
+                    let waiver = self.deleted.is_damaged(key.as_str()).then_some(why::DAMAGED);
+                    if !account.count(Rule::Views, waiver, messages.len() as u64) {
                         continue;
                     }
                     let at = reader.entry(key).or_default();
                     for (offset, value) in messages {
-                        self.step(at, o.process, key, (*offset, value), &mut found);
+                        self.step(at, o.process, key, (*offset, value), &mut found, account);
                     }
                 }
             }
@@ -67,6 +69,7 @@ impl Views<'_> {
         key: &Key,
         message: (i64, &Val),
         found: &mut Vec<Violation>,
+        account: &mut Account,
     ) {
         let (offset, value) = message;
         if let Some(before) = at.offset.replace(offset).filter(|before| *before >= offset) {
@@ -80,9 +83,14 @@ impl Views<'_> {
             .get(&producer)
             .filter(|s| s.idempotent && s.acks != 0);
         let Some(spec) = spec else { return };
-        let sure = spec.restarts_after.is_none() && !self.forgets;
-        if !sure && !self.acked.contains(value) {
-            return;
+        if !self.acked.contains(value) {
+            let waiver = match () {
+                () if self.forgets => Some(why::EXPIRED),
+                () => spec.restarts_after.map(|_| why::RESTARTED),
+            };
+            if !account.judges(Rule::UnackedOrder, waiver) {
+                return;
+            }
         }
         if let Some(before) = at.values.insert(producer, *value).filter(|before| before > value) {
             let of = |value| keys::of(value, spec.keys).map_or(String::new(), |k| format!(" of key {k}"));

@@ -277,6 +277,7 @@ fn died(what: RunSpec<'_>, status: Option<ExitStatus>, stderr: &str) -> Report {
         reached: BTreeMap::new(),
         ops: Ops::default(),
         requests: BTreeMap::new(),
+        rules: BTreeMap::new(),
         violations: vec![violated],
     }
 }

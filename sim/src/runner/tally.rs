@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use brokkr_sim::account::{Rule, RuleCount};
 use brokkr_sim::plan::Faults;
 use brokkr_sim::reached;
 use brokkr_sim::report::{Ops, Report, Verdict};
@@ -33,6 +34,8 @@ pub struct Tally {
     largest: (u64, u64),
     /// Rude clients' requests that were answered, by API and version.
     requests: BTreeMap<String, u64>,
+    /// How often each rule was applied and left out.
+    rules: BTreeMap<String, RuleCount>,
 }
 
 impl Tally {
@@ -53,6 +56,9 @@ impl Tally {
         for (which, n) in &r.requests {
             *self.requests.entry(which.clone()).or_insert(0) += n;
         }
+        for (name, count) in &r.rules {
+            self.rules.entry(name.clone()).or_default().add(count);
+        }
         self.ops.ok += r.ops.ok;
         self.ops.fail += r.ops.fail;
         self.ops.info += r.ops.info;
@@ -60,6 +66,26 @@ impl Tally {
         self.slowest.sort_by(|a, b| b.0.total_cmp(&a.0));
         self.slowest.truncate(SLOWEST);
         self.largest = self.largest.max((r.rss_max_bytes, r.seed));
+    }
+
+    /// Rules that a campaign of this size left out too often, or never applied.
+    pub fn left_out(&self, run: &Run) -> Vec<String> {
+        if self.seeds < reached::SEEDS_ENOUGH || run.faults != Faults::Default || run.secs < SECS {
+            return Vec::new();
+        }
+        let none = RuleCount::default();
+        let of = |rule: Rule| (rule, self.rules.get(rule.name()).unwrap_or(&none));
+        let all = Rule::ALL.iter().copied().map(of);
+        let too_often =
+            all.filter(|(rule, count)| count.applied == 0 || count.part_left_out() > rule.left_out_max());
+        let text = |(rule, count): (Rule, &RuleCount)| {
+            format!(
+                "{} (at most {:.0} %)",
+                left_out(rule.name(), count).trim(),
+                rule.left_out_max() * 100.0
+            )
+        };
+        too_often.map(text).collect()
     }
 
     /// Fault families and rare states that a campaign of this size must reach and did not.
@@ -120,12 +146,26 @@ impl Tally {
         if !self.requests.is_empty() {
             row("requests", requests(&self.requests, took));
         }
+        row("left out", format!("{:>7} {:>9}", "", "applied"));
+        for (name, count) in &self.rules {
+            row("", left_out(name, count));
+        }
         row("reached", format!("{:>9} {:>9}", "times", "in seeds"));
         for (name, (times, seeds)) in &self.reached {
             row("", format!("{times:>9} {seeds:>9}  {name}"));
         }
         text
     }
+}
+
+/// How much of a rule was left out, and why.
+fn left_out(name: &str, count: &RuleCount) -> String {
+    let part = format!("{:.1} %", count.part_left_out() * 100.0);
+    let mut text = format!("{part:>7} {:>9}  {name}", count.applied);
+    if !count.left_out.is_empty() {
+        let _ = write!(text, ": {}", counts(&count.left_out));
+    }
+    text
 }
 
 /// How many requests were answered, by API: version and count.

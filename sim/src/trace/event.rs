@@ -123,6 +123,8 @@ pub enum EventKind {
         file: String,
         at: u64,
         len: u64,
+        /// CRC-32 of the bytes.
+        crc: u32,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         batches: Vec<ObservedBatch>,
     },
@@ -183,6 +185,8 @@ pub enum EventKind {
         conn: u64,
         to: u32,
         len: u64,
+        /// CRC-32 of the bytes.
+        crc: u32,
         arrives: Nanos,
     },
     /// A request is complete with the last bytes sent.

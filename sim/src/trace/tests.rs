@@ -44,6 +44,7 @@ fn record_some(tracer: &mut Tracer) {
         file: "data/t0-0/0.log".into(),
         at: 10,
         len: 20,
+        crc: 7,
         batches: Vec::new(),
     });
     tracer.pause();

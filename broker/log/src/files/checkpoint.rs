@@ -20,6 +20,7 @@
 //! used. Undetected: a Kafka that was killed in its first minute, or that ran after an unclean stop of this broker.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use brokkr_env::{EntryKind, Env, ErrorKind};
 use brokkr_types::Offset;
@@ -27,7 +28,6 @@ use bytes::Bytes;
 
 use crate::error::LogError;
 use crate::files::dir::LogDir;
-use crate::files::folder::remove_folder;
 use crate::formats::checkpoint::Checkpoint;
 use crate::formats::names::{MANIFEST, TMP, is_deleted_folder};
 use crate::formats::text::{decode_clean_shutdown, decode_offsets, encode_clean_shutdown, encode_offsets};
@@ -253,12 +253,13 @@ async fn list_partitions<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogErro
         .collect())
 }
 
-/// The folders of partitions, sorted. Removes those of deleted partitions.
+/// The folders of partitions, sorted. Those of deleted partitions are removed beside: a start does not wait for it.
 pub async fn partitions<E: Env>(dir: &LogDir<E>) -> Result<Vec<String>, LogError> {
-    for entry in dir.dir().list("").await? {
-        if entry.kind == EntryKind::Dir && is_deleted_folder(&entry.name) {
-            remove_folder(dir.dir(), &entry.name).await?;
-        }
+    let entries = dir.dir().list("").await?.into_iter();
+    let deleted = entries.filter(|e| e.kind == EntryKind::Dir && is_deleted_folder(&e.name));
+    let deleted: Vec<String> = deleted.map(|e| e.name).collect();
+    if !deleted.is_empty() {
+        dir.remove_deleted(deleted, Duration::ZERO);
     }
     list_partitions(dir).await
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use brokkr_env::{Dir, EntryKind, Env, ErrorKind, File};
 use brokkr_types::{Offset, Uuid};
@@ -115,6 +116,27 @@ pub(crate) async fn read_manifest<E: Env>(
 }
 
 impl<E: Env> LogDir<E> {
+    /// Removes the folders of deleted logs, one after the other, from `after` on. What fails is tried again at the next start.
+    pub(crate) fn remove_deleted(&self, folders: Vec<String>, after: Duration) {
+        let (env, files) = (self.env().clone(), Arc::downgrade(&self.files));
+        let error_log = Arc::clone(&self.error_log);
+        let at = env.now() + after;
+        let task = async move {
+            env.sleep_until(at).await;
+            for folder in folders {
+                // Held for one folder only: a broker that stops gives the directory back.
+                let Some(dir) = files.upgrade().map(|files| files.dir.clone()) else {
+                    return;
+                };
+                if let Err(error) = remove_folder(&dir, &folder).await {
+                    let what = format_args!("{folder}: {error}");
+                    error_log.record("log not removed; tried again at the next start", &what);
+                }
+            }
+        };
+        drop(self.env().spawn("log-deleted", task));
+    }
+
     /// The topic id of the log in a folder, without opening it: that of `partition.metadata`, else of the manifest,
     /// else zero.
     ///

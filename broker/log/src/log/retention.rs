@@ -12,7 +12,7 @@ use brokkr_types::{Instant, Offset, UnixMillis};
 
 use crate::error::LogError;
 use crate::files::dir::LogDir;
-use crate::files::folder::{remove_folder, replace};
+use crate::files::folder::replace;
 use crate::formats::names;
 use crate::log::Log;
 use crate::state::retention::{Expired, expired};
@@ -174,14 +174,8 @@ impl<E: Env> Log<E> {
 impl<E: Env> LogDir<E> {
     /// As [`Log::delete`], for a log that is not open, for example because it can't be opened.
     pub async fn delete_log(&self, folder: &str, after: Duration) -> Result<(), LogError> {
-        let doomed = self.rename_log(folder, names::DELETE_FOLDER).await?;
-        let error_log = Arc::clone(&self.error_log);
-        self.spawn_after("log-deleted", after, |dir| async move {
-            if let Err(error) = remove_folder(&dir, &doomed).await {
-                let what = format_args!("{doomed}: {error}");
-                error_log.record("log not removed; tried again at the next start", &what);
-            }
-        });
+        let deleted = self.rename_log(folder, names::DELETE_FOLDER).await?;
+        self.remove_deleted(vec![deleted], after);
         Ok(())
     }
 

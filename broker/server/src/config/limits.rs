@@ -22,15 +22,15 @@ brokkr_types::limits! {
         connection_pending: usize = 960, 1;
         /// Bytes that leave in one call; more responses wait for the next.
         connection_write_bytes: usize = 1 << 20, 1;
-        /// Of those, bytes that are in memory and not in files.
+        /// Bytes from memory, not from files, that leave in one call.
         connection_write_memory_bytes: usize = 64 << 10, 1;
-        /// A connection is read no further while its requests under way hold more decoded bytes than this. A fetch that holds more does not wait
-        /// for records.
-        connection_decoded_bytes: usize = 512 << 10, 8 << 10;
+        /// A connection is read no further while two or more requests under way hold more decoded bytes than this.
+        connection_decoded_bytes: usize = 512 << 10, 1;
         /// A parked fetch is answered once more requests than this follow it on its connection.
         connection_behind_parked: usize = 16, 1;
-        /// Minimum and maximum read buffer of a connection, in bytes.
+        /// Minimum read buffer of a connection, in bytes.
         connection_read_buffer_min: usize = 1 << 10, 64;
+        /// Maximum read buffer of a connection, in bytes.
         connection_read_buffer_max: usize = 512 << 10, 64;
         /// A read buffer that stays empty for this long is freed.
         connection_idle_buffer: Duration = 1_000, 10;
@@ -44,7 +44,7 @@ brokkr_types::limits! {
         memory_evict: Duration = 100, 1;
         /// Period in which parked fetches are answered early for requests that begin to wait for memory.
         memory_unpark: Duration = 5, 1;
-        /// A younger transfer is not judged by its speed.
+        /// A transfer that is younger is not ended for its speed while requests wait for memory.
         memory_evict_age: Duration = 1_000, 10;
         /// A request that waits this long for memory is refused.
         memory_wait: Duration = 30_000, 5_000;
@@ -54,12 +54,13 @@ brokkr_types::limits! {
         check_wait: Duration = 30_000, 5_000;
         /// Slices after which the check for a producer that closed its side ends.
         check_slices_unwanted: usize = 64, 1;
-        /// A batch of at most this size, which decompresses to at most the other, is checked without a turn.
+        /// A batch of at most so many bytes is checked without a turn, if it also decompresses to few.
         check_quick_bytes: usize = 64 << 10, 1;
+        /// Bytes to which a batch that is checked without a turn decompresses at most.
         check_quick_decompressed_bytes: usize = 256 << 10, 1;
         /// Bytes that a larger batch may decompress to before more memory is taken for it.
         check_usual_decompressed_bytes: usize = 8 << 20, 64 << 10;
-        /// Work of such a check, in the units of its pace.
+        /// Work of a check without a turn, in the units of its pace.
         check_quick_work: usize = 3 << 20, 1;
         /// Wait of a producer whose own timeout is shorter for a disk that hangs.
         produce_disk_wait: Duration = 1_000, 10;
@@ -69,15 +70,17 @@ brokkr_types::limits! {
         fetch_sessions: usize = 8, 1;
         /// Attempts to read a partition whose snapshot was made stale by retention or a truncation.
         fetch_stale_retries: usize = 3, 1;
-        /// Messages in the queue of a partition's owner, and KiB of batches.
+        /// Messages in the queue of a partition's owner.
         partition_queue: usize = 4096, 1;
+        /// KiB of batches in the queue of a partition's owner.
         partition_queue_kib: u32 = 8 << 10, 1;
         /// Control messages in the queue of a partition's owner.
         partition_control_queue: usize = 16, 1;
         /// Messages that a partition's owner takes at once.
         partition_take: usize = 512, 1;
-        /// Time until a log that could not be opened is tried again: at first, and at most.
+        /// Time until a log that could not be opened is tried again at first; it doubles.
         partition_reopen: Duration = 1_000, 10;
+        /// Longest time until a log that could not be opened is tried again.
         partition_reopen_max: Duration = 60_000, 100;
         /// Logs of a directory that are opened at the same time.
         partitions_opening: usize = 16, 1;
@@ -93,8 +96,9 @@ brokkr_types::limits! {
         controller_queue: usize = 256, 1;
         /// Requests for producer ids that wait.
         controller_producer_id_queue: usize = 1024, 1;
-        /// Time until a snapshot that failed is tried again: at first, and at most.
+        /// Time until a metadata snapshot that failed is tried again at first; it doubles.
         controller_snapshot_retry: Duration = 1_000, 10;
+        /// Longest time until a metadata snapshot that failed is tried again.
         controller_snapshot_retry_max: Duration = 300_000, 100;
     }
 }
@@ -130,8 +134,12 @@ pub(super) fn read(set: &BTreeMap<String, String>) -> Result<(Limits, LogLimits)
         if !number.is_some_and(|number| of_broker.set(limit.name, number) || of_logs.set(limit.name, number))
         {
             let (least, most) = (limit.least, limit.most());
+            let of = match limit.unit {
+                "" => String::new(),
+                unit => format!(" of {unit}"),
+            };
             return Err(StartupError::Value(ConfigError(format!(
-                "{key} is {value}; it must be a number from {least} to {most}"
+                "{key} is {value}; it must be a number{of} from {least} to {most}"
             ))));
         }
     }

@@ -128,9 +128,12 @@ impl ConnectionState {
         self.answered.notify_waiters();
     }
 
+    /// Whether the pending requests hold too much for another one. A request that holds too much by itself does not count: while a large
+    /// fetch waits for records, the connection is read on up to the next request.
     pub(super) fn is_over_limit(&self, frame_bytes_max: usize) -> bool {
-        self.decoded_bytes.load(Ordering::Relaxed) > self.limits.connection_decoded_bytes
-            || self.frame_bytes.load(Ordering::Relaxed) > frame_bytes_max
+        let is_over = self.decoded_bytes.load(Ordering::Relaxed) > self.limits.connection_decoded_bytes
+            || self.frame_bytes.load(Ordering::Relaxed) > frame_bytes_max;
+        is_over && self.pending_requests.load(Ordering::Acquire) > 1
     }
 
     /// Waits until the pending requests hold little enough for another one. Cancel-safe.

@@ -85,7 +85,7 @@ impl BrokerStatus {
     /// The reason if not, in a sentence.
     pub fn ready(&self) -> Result<(), String> {
         match self {
-            Self::Starting => Err("starting: logs are being opened and recovered".to_owned()),
+            Self::Starting => Err("starting: the metadata is being recovered".to_owned()),
             Self::Stopping => Err("stopping".to_owned()),
             Self::Running(running) => {
                 let failed = running.directories.iter().filter(|dir| dir.has_failed());

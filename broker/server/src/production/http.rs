@@ -1,8 +1,9 @@
 //! The endpoint for metrics and health checks: HTTP/1.1 on a port of its own.
 //!
 //! It listens before the broker opens its log directories, so that it can report recovery. Memory is bounded: at most
-//! [`CONNECTIONS_MAX`] connections, further ones are closed at once; on each, one request with a head of at most
-//! [`HEAD_BYTES_MAX`], which has [`HEAD_TIME`] to arrive; and no connection lives longer than [`CONNECTION_TIME`]. At most
+//! [`CONNECTIONS_MAX`] connections; on each, one request with a head of at most [`HEAD_BYTES_MAX`], which has [`HEAD_TIME`]
+//! to arrive; and no connection lives longer than [`CONNECTION_TIME`]. If there is no room for another connection, the one
+//! whose head has been awaited longest gives way: idle connections can't keep a health check out. At most
 //! [`SCRAPES_MAX`] scrapes are built or sent at a time. Metrics are collected and encoded on a thread for blocking work,
 //! never on a worker of the runtime: with many partitions that takes milliseconds.
 #![expect(
@@ -11,9 +12,10 @@
     reason = "a server of the real world: no broker's decision depends on it"
 )]
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use brokkr_env::tokio::TokioEnv;
@@ -27,7 +29,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::exposition::{self, BrokerStatus, Format};
 use super::real_broker::RealBroker;
@@ -61,6 +63,7 @@ impl Endpoint {
             env: env.clone(),
             status: status.latest(),
             scrapes: Arc::new(Semaphore::new(SCRAPES_MAX)),
+            without_head: Mutex::default(),
         });
         env.spawn("metrics", accept(server, listener));
         Ok(Self { local_addr, status })
@@ -86,17 +89,41 @@ struct Server {
     env: TokioEnv,
     status: Latest<BrokerStatus>,
     scrapes: Arc<Semaphore>,
+    /// Connections whose head has not arrived, by their numbers: notified to end.
+    without_head: Mutex<BTreeMap<u64, Arc<Notify>>>,
+}
+
+impl Server {
+    fn without_head(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Notify>>> {
+        self.without_head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the connection whose head has been awaited longest. `false` if there is none.
+    fn end_oldest_without_head(&self) -> bool {
+        let oldest = self.without_head().pop_first();
+        oldest.map(|(_, end)| end.notify_one()).is_some()
+    }
 }
 
 async fn accept(server: Arc<Server>, listener: TcpListener) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
+    for number in 0.. {
         match listener.accept().await {
             Ok((stream, _)) => {
-                if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
-                    let env = server.env.clone();
-                    env.spawn("metrics-conn", serve(Arc::clone(&server), stream, slot));
-                }
+                let slot = match Arc::clone(&slots).try_acquire_owned() {
+                    Ok(slot) => slot,
+                    Err(_) if server.end_oldest_without_head() => {
+                        let slot = Arc::clone(&slots).acquire_owned().await;
+                        slot.expect("the semaphore is never closed")
+                    }
+                    // All of them have sent their requests.
+                    Err(_) => continue,
+                };
+                let end = Arc::new(Notify::new());
+                server.without_head().insert(number, Arc::clone(&end));
+                let connection = Connection { number, end, slot };
+                let env = server.env.clone();
+                env.spawn("metrics-conn", serve(Arc::clone(&server), stream, connection));
             }
             Err(error) => {
                 tracing::debug!(%error, "accept failed on metrics.listen");
@@ -107,11 +134,21 @@ async fn accept(server: Arc<Server>, listener: TcpListener) {
     }
 }
 
+struct Connection {
+    number: u64,
+    /// Notified when it must give way.
+    end: Arc<Notify>,
+    slot: OwnedSemaphorePermit,
+}
+
 /// Serves one request.
-async fn serve(server: Arc<Server>, stream: TcpStream, slot: OwnedSemaphorePermit) {
+async fn serve(server: Arc<Server>, stream: TcpStream, Connection { number, end, slot }: Connection) {
     // Holds the scrape's permit until the connection ends: until then its text is in memory.
     let scrape_permit = Mutex::new(None);
-    let service = service_fn(|request| respond(&server, request, &scrape_permit));
+    let service = service_fn(|request| {
+        server.without_head().remove(&number);
+        respond(&server, request, &scrape_permit)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -124,8 +161,10 @@ async fn serve(server: Arc<Server>, stream: TcpStream, slot: OwnedSemaphorePermi
         served = connection => if let Err(error) = served {
             tracing::debug!(%error, "a connection to metrics.listen ended early");
         },
+        () = end.notified() => tracing::debug!("a connection to metrics.listen gave way to another"),
         () = server.env.sleep_until(deadline) => tracing::debug!("a connection to metrics.listen took too long"),
     }
+    server.without_head().remove(&number);
     drop(slot);
 }
 

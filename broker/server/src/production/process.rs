@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use procfs::process::{LimitValue, Process};
+use procfs::process::Process;
+use rustix::process::{Resource, getrlimit};
 
 use super::families::Families;
 
@@ -42,14 +43,9 @@ pub fn encode(families: &mut Families<'_>) -> fmt::Result {
             .gauge("process_open_fds", "Open file descriptors.")?
             .with(&[], open as u64)?;
     }
-    if let Ok(limits) = process.limits() {
-        let max = match limits.max_open_files.soft_limit {
-            LimitValue::Unlimited => f64::INFINITY,
-            LimitValue::Value(max) => max as f64,
-        };
-        families
-            .gauge("process_max_fds", "Limit of open file descriptors.")?
-            .with(&[], max)?;
-    }
-    Ok(())
+    // A system call, not a file of /proc: it works without a free descriptor.
+    let max = getrlimit(Resource::Nofile).current;
+    families
+        .gauge("process_max_fds", "Limit of open file descriptors.")?
+        .with(&[], max.map_or(f64::INFINITY, |max| max as f64))
 }
