@@ -100,10 +100,13 @@ impl<E: Env> Owner<E> {
                     ControlMessage::Retention => {}
                     ControlMessage::LogDirFailed => return Some(None),
                     ControlMessage::Close(reply) => {
+                        // Requests that wait for the log are answered.
+                        self.go_offline();
                         drop(reply.send(assignment.close_unopened()));
                         return None;
                     }
                     ControlMessage::Delete(reply) => {
+                        self.go_offline();
                         assignment.delete(&self.error_log).await;
                         let _ = reply.send(());
                         return None;
