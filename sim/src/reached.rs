@@ -74,6 +74,7 @@ pub const HARDLY_EVER: &[&str] = &[
     "a log ended before its start",
     "a log was read while its topic was deleted",
     "a log went offline when it was opened",
+    "a lost partition.metadata was written again",
     "a parked fetch ended with its connection",
     "a parked fetch was answered early, for others waited for memory",
     "a response could not be encoded",
