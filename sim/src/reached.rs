@@ -35,7 +35,6 @@ pub const NAMES: &[&str] = &[
     "a log stopped writing for good",
     "a log was closed as it was opened",
     "a log was read while its topic was deleted",
-    "a lost partition.metadata was written again",
     "a log went offline when it was opened",
     "a lost partition.metadata was written again",
     "a parked fetch ended with its connection",
