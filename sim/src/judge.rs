@@ -373,11 +373,12 @@ impl<'a> Judge<'a> {
         let kind = f.what.split(['(', ' ']).next().unwrap_or_default();
         let waiver = match kind {
             _ if self.deleted.is_damaged(&key) => Some(why::DAMAGED),
-            // A reader whose position is deleted gets this error and continues at a later offset.
-            "Refused" if f.what.contains("OFFSET_OUT_OF_RANGE") && f.at < self.deleted.below(&key) => {
-                Some(why::DELETED)
+            // A reader whose position is deleted gets this error and continues at a later offset. If its position is not known, the
+            // error is legal only where something is deleted.
+            "Refused" if f.what.contains("OFFSET_OUT_OF_RANGE") => {
+                let below = self.deleted.below(&key);
+                (f.at.max(0) < below).then_some(why::DELETED)
             }
-            "Gap" if f.at < self.deleted.below(&key) => Some(why::DELETED),
             _ => None,
         };
         if !self.account.judges(Rule::ReaderFault, waiver) {

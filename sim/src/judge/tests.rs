@@ -347,7 +347,7 @@ fn a_record_is_in_the_partition_it_was_sent_to() {
 
 #[test]
 fn irregularities_of_readers_are_excused_only_where_records_may_be_gone() {
-    let ids = |at: i64, what: &str| {
+    let ids_of = |before: i64, at: i64, what: &str| {
         let fault = ClientFault {
             time: 0,
             process: 5,
@@ -360,16 +360,17 @@ fn irregularities_of_readers_are_excused_only_where_records_may_be_gone() {
             faults: vec![fault],
             ..Notes::default()
         };
-        let value = json!({"key": "t-0", "before": 3});
+        let value = json!({"key": "t-0", "before": before});
         noted(
             &[op(7, Type::Info, Op::Other("delete_records".to_owned(), value))],
             notes,
         )
     };
+    let ids = |at, what: &str| ids_of(3, at, what);
     let gap = "Gap { expected: Offset(2), got: Offset(5) }";
     let backwards = "Backwards { expected: Offset(2), last: Offset(1) }";
     for (what, below, above) in [
-        (gap, None, Some("L6")),
+        (gap, Some("L6"), Some("L6")),
         (backwards, Some("L6"), Some("L6")),
         ("Refused(OFFSET_OUT_OF_RANGE)", None, Some("L6")),
         ("Refused(CORRUPT_MESSAGE)", Some("C1"), Some("C1")),
@@ -377,6 +378,12 @@ fn irregularities_of_readers_are_excused_only_where_records_may_be_gone() {
     ] {
         assert_eq!(ids(2, what), below.into_iter().collect::<Vec<_>>(), "{what}");
         assert_eq!(ids(3, what), above.into_iter().collect::<Vec<_>>(), "{what}");
+        let unknown = ids_of(0, -1, what);
+        assert_eq!(
+            unknown,
+            above.into_iter().collect::<Vec<_>>(),
+            "{what}: nothing is deleted"
+        );
     }
 }
 
