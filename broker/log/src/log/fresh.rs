@@ -198,7 +198,12 @@ impl<E: Env> LogDir<E> {
         recorded: &LogCheckpoint,
     ) -> Result<Option<FreshLog<E>>, LogError> {
         let shared = Arc::new(LogShared::new(self, folder));
-        let Some(listing) = fresh_listing(&shared, &recorded.of(topic_id)).await? else {
+        let recorded = recorded.of(topic_id);
+        let was_durable = recorded.recovery_point.is_some_and(|point| point > Offset(0));
+        if recorded.foreign || was_durable || recorded.truncations > 0 {
+            return Ok(None);
+        }
+        let Some(listing) = fresh_listing(&shared).await? else {
             return Ok(None);
         };
         for name in &listing.names {
@@ -217,13 +222,13 @@ impl<E: Env> LogDir<E> {
         Ok(Some(fresh))
     }
 
-    /// Whether a folder has a fresh log, of any topic, so that removing it loses nothing.
+    /// Whether a folder has the files of a fresh log only, of any topic, so that removing it loses nothing.
     ///
     /// # Errors
     /// If the folder can't be read.
-    pub async fn is_fresh(&self, folder: &str, recorded: &LogCheckpoint) -> Result<bool, LogError> {
+    pub async fn is_fresh(&self, folder: &str) -> Result<bool, LogError> {
         let shared = LogShared::new(self, folder);
-        Ok(fresh_listing(&shared, recorded).await?.is_some())
+        Ok(fresh_listing(&shared).await?.is_some())
     }
 
     /// Removes the folder of a fresh log, as [`FreshLog::delete`].
@@ -242,14 +247,7 @@ impl<E: Env> LogDir<E> {
 }
 
 /// The files of a folder, if they are those of a fresh log.
-async fn fresh_listing<E: Env>(
-    shared: &LogShared<E>,
-    recorded: &LogCheckpoint,
-) -> Result<Option<FolderListing>, LogError> {
-    let was_durable = recorded.recovery_point.is_some_and(|point| point > Offset(0));
-    if recorded.foreign || was_durable || recorded.truncations > 0 {
-        return Ok(None);
-    }
+async fn fresh_listing<E: Env>(shared: &LogShared<E>) -> Result<Option<FolderListing>, LogError> {
     let listing = list(shared).await?;
     if !listing.names.iter().all(|name| is_fresh_file(name)) {
         return Ok(None);

@@ -180,11 +180,11 @@ impl<E: Env> PartitionManager<E> {
         let dir = &self.log_dirs.online[at];
         let id = dir.logs.topic_id(name).await?;
         let is_deleted = self.folders.deleted.contains(&id);
-        let recorded = dir.recorded(name).cloned().unwrap_or_default();
         let topic = split_folder(name).map(|(topic, _)| topic);
         let has_deleted_name = topic.is_some_and(|topic| self.folders.deleted_names.contains(topic));
-        if id.is_zero() && has_deleted_name && dir.logs.is_fresh(name, &recorded).await? {
-            // `partition.metadata` of a log that nothing was appended to may be missing.
+        if id.is_zero() && has_deleted_name && dir.logs.is_fresh(name).await? {
+            // `partition.metadata` of a log that nothing was appended to may be missing. The directory's checkpoint may
+            // be of an earlier topic of this name.
             brokkr_types::reached!("what a deleted topic left was deleted");
             return dir.logs.remove_fresh(name).await;
         }
