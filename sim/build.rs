@@ -1,5 +1,5 @@
 //! Stops a build without the flag, before the compiler does it with errors that don't say why; and tells the crate which
-//! commit it is built from, so that plans can say it. (In release builds only: others are rebuilt often, and each commit
+//! commit it is built from, `-dirty` if the tree differed from it, so that plans can say it. (In release builds only: others are rebuilt often, and each commit
 //! would build them again.)
 #![expect(
     clippy::disallowed_methods,
@@ -7,6 +7,16 @@
 )]
 
 use std::process::Command;
+
+const BUILT_FROM: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "broker",
+    "workloads",
+    "jepsen",
+    "sim/src",
+    "sim/Cargo.toml",
+];
 
 fn git(args: &[&str]) -> Option<String> {
     let output = Command::new("git").args(args).output().ok()?;
@@ -31,7 +41,15 @@ fn main() {
         if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
             println!("cargo::rerun-if-changed={log}");
         }
-        git(&["rev-parse", "HEAD"])
+        // What the simulator is built from, so that it is known whether that is the commit.
+        let top = git(&["rev-parse", "--show-toplevel"])?;
+        for path in BUILT_FROM {
+            println!("cargo::rerun-if-changed={top}/{path}");
+        }
+        let commit = git(&["rev-parse", "HEAD"])?;
+        let status = ["-C", &top, "status", "--porcelain", "--"];
+        let changed = git(&[&status[..], BUILT_FROM].concat());
+        Some(format!("{commit}{}", changed.map_or("", |_| "-dirty")))
     };
     if let Some(commit) = given.or_else(|| if is_release { here() } else { None }) {
         println!("cargo::rustc-env=BROKKR_COMMIT={commit}");

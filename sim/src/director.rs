@@ -199,7 +199,11 @@ impl Director {
         let waiver = self.disk_waiver(deadline);
         self.trace(|| EventKind::Started {
             of: BROKER,
-            how: format!("{started:?}"),
+            how: match &started {
+                Some(Started::Ready) => "serves, its logs are open".to_owned(),
+                Some(Started::Failed(reason)) => format!("the start failed: {reason}"),
+                None => "ended before it served".to_owned(),
+            },
         });
         match started {
             Some(Started::Ready) => {

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use crate::account::RuleCount;
 use serde::{Deserialize, Serialize};
 
+/// `1 fault`, `2 faults`.
+pub fn many(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// The verdict on a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

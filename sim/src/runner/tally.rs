@@ -7,7 +7,7 @@ use std::time::Duration;
 use brokkr_sim::account::{Rule, RuleCount};
 use brokkr_sim::plan::Faults;
 use brokkr_sim::reached;
-use brokkr_sim::report::{Ops, Report, Verdict};
+use brokkr_sim::report::{Ops, Report, Verdict, many};
 
 use crate::arguments::{Run, SECS};
 
@@ -119,8 +119,8 @@ impl Tally {
             .map(|(wall_s, seed)| format!("{seed} ({wall_s:.2} s)"))
             .collect();
         let mut text = format!(
-            "\n{} seeds in {:.1} s: {}\n",
-            self.seeds,
+            "\n{} in {:.1} s: {}\n",
+            many(usize::try_from(self.seeds).unwrap_or(usize::MAX), "seed"),
             took.as_secs_f64(),
             verdicts.join(", ")
         );

@@ -15,6 +15,7 @@ mod smaller;
 use std::fmt;
 
 use crate::plan::{Fault, Plan};
+use crate::report::many;
 
 pub use smaller::Dimension;
 
@@ -73,8 +74,12 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} faults, {} clients, {} s, {} partitions, {} settings",
-            self.faults, self.clients, self.secs, self.partitions, self.settings
+            "{}, {}, {} s, {}, {}",
+            many(self.faults, "fault"),
+            many(self.clients, "client"),
+            self.secs,
+            many(self.partitions, "partition"),
+            many(self.settings, "setting")
         )
     }
 }
