@@ -51,7 +51,7 @@ pub struct Size {
     /// Virtual seconds.
     pub secs: u64,
     /// Partitions of all topics.
-    pub partitions: i32,
+    pub partitions: usize,
     /// Settings of the broker.
     pub settings: usize,
 }
@@ -64,7 +64,11 @@ impl Size {
             faults: plan.faults.len(),
             clients: w.producers.len() + w.consumers.len() + usize::from(w.admin.is_some()),
             secs: plan.secs,
-            partitions: w.topics.iter().map(|t| t.partitions).sum(),
+            partitions: w
+                .topics
+                .iter()
+                .map(|t| t.partitions.unsigned_abs() as usize)
+                .sum(),
             settings: plan.broker.len(),
         }
     }
