@@ -23,6 +23,10 @@ pub mod why {
     pub const RESTARTED: &str = "producer restarts";
     /// Retention may overtake the reader.
     pub const OUTRUN: &str = "retention overtakes the reader";
+    /// The broker may have forgotten the producer, or its sequence has a hole.
+    pub const SEQUENCES: &str = "refused for its sequence";
+    /// Other requests wait on the connection.
+    pub const FOLLOWED: &str = "other requests follow";
     /// The disk failed, by the plan.
     pub const DISK_FAILED: &str = "disk failed";
     /// The disk was full, by the plan.
@@ -71,6 +75,20 @@ rules! {
     UnackedOrder = "I3 unacknowledged records in order", 0.98;
     /// The acknowledged records of a producer are in order.
     Order = "I3 acknowledged records in order", 0.3;
+    /// The ends in a response to a fetch.
+    FetchedEnds = "C1 ends in fetches", 0.3;
+    /// A response without records.
+    EmptyFetches = "C1 fetches without records", 0.3;
+    /// A response without records comes when its time is up.
+    EarlyFetches = "V1 fetches without records wait", 0.5;
+    /// A topic is described as it was made.
+    Described = "M2 topics as they were made", 0.3;
+    /// Once all faults have ended, requests succeed in time.
+    CalmServed = "V1 requests in calm", 0.5;
+    /// A record is shown as it was sent.
+    Unaltered = "C1 records as they were sent", 0.0;
+    /// ListOffsets by time.
+    OffsetForTime = "C1 offsets by time", 0.3;
     /// The latest and earliest offset do not fall.
     Ends = "L4 and D1 ends do not fall", 0.3;
     /// A record is stored once.

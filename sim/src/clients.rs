@@ -5,7 +5,9 @@ mod registry;
 use std::time::Duration;
 
 use brokkr_env::{Env, Instant};
-use brokkr_workloads::{Stop, Workload, create_topics, run_admin, run_consumer, run_producer, run_recreator};
+use brokkr_workloads::{
+    Stop, Workload, create_topics, run_admin, run_consumer, run_operator, run_producer, run_recreator,
+};
 
 use crate::plan::FIRST_CLIENT;
 use crate::shared::Shared;
@@ -13,7 +15,7 @@ use registry::ClientRole;
 pub(crate) use registry::Clients;
 
 /// The process number of a consumer rises by this at each restart: its last operation may still be pending.
-const CONSUMER_LIFE: u64 = 1 << 20;
+pub(crate) const CONSUMER_LIFE: u64 = 1 << 20;
 
 /// Starts a client, at first or after a kill.
 pub(crate) fn start(shared: &Shared, node: u32) {
@@ -74,6 +76,12 @@ pub(crate) async fn work(shared: &Shared) {
         others.push(env.clone().spawn("recreator", async move {
             let Workload { client, topics, .. } = &s.plan.workload;
             run_recreator(&env, client, &spec, topics, &s.recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = workload.operator.clone() {
+        let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
+        others.push(env.clone().spawn("operator", async move {
+            run_operator(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
         }));
     }
     admin.sleep_until(Instant::from_nanos(shared.work_until)).await;

@@ -208,6 +208,7 @@ impl Director {
         match started {
             Some(Started::Ready) => {
                 self.judges(Rule::Start, None);
+                *lock(&self.shared.serves_since) = self.now();
                 self.process = Process::Up(running);
                 if self.handle_left_out_directory() {
                     return true;

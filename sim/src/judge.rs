@@ -6,8 +6,10 @@
 //! - I3: the acknowledged records of an idempotent producer are in the order in which they were sent.
 //! - I2: no batch that was the next in its producer's sequence was refused as a gap (P3, P5); I4: no two producers share an id.
 //! - D2: every record shown was sent.
-//! - M2: topics that are deleted and created again (`topics`). L6 and I3: what each reader was shown, in order (`views`).
+//! - M2: topics that are deleted and created again (`topics`); topics that an operator administers (`operator`). L6 and I3: what each reader was shown, in order (`views`).
 //! - Most of that again, and cycles, by `jepsen/checker` (`jepsen`).
+//! - C1, L4, L5: what responses carry besides records (`responses`).
+//! - V1: once all faults have ended, requests succeed in time (`calm`).
 //! - L4: the latest offset that the broker reports is never below what was acknowledged or shown before. D1: the log's start never
 //!   moves back below what was deleted.
 //!
@@ -15,9 +17,12 @@
 //! topic that is deleted and created again has no sequences of the producers that go on writing: an out-of-order error there is no
 //! violation.
 
+mod calm;
 mod deleted;
 mod jepsen;
 mod operations;
+mod operator;
+mod responses;
 mod topics;
 mod views;
 
@@ -40,6 +45,9 @@ use views::Views;
 /// A reader that receives nothing of a partition for this long, although there are more records, is stuck.
 const STUCK_NANOS: i64 = 4_000_000_000;
 
+/// The folder of the broker's metadata.
+const METADATA: &str = "__cluster_metadata-0";
+
 /// How a send ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Outcome {
@@ -57,6 +65,12 @@ pub struct RunFacts {
     pub forgets: bool,
     /// Records that may be gone.
     pub deleted: Deleted,
+    /// After so many requests on its connection a fetch need not wait; `None`: it never need.
+    pub followed_max: Option<u64>,
+    /// Since when all faults have ended and the broker serves, in nanoseconds.
+    pub calm_since: i64,
+    /// How many process numbers are between two lives of a consumer.
+    pub life: u64,
     /// The ids of the topics at the end, by name.
     pub topics: BTreeMap<String, String>,
 }
@@ -74,6 +88,15 @@ pub fn ops(history: &[Operation]) -> Ops {
         }
     }
     ops
+}
+
+/// The names of topics that an operator made.
+pub fn made(history: &[Operation]) -> BTreeSet<String> {
+    let topic = |o: &Operation| match name_and_value(o) {
+        Some(("create_topic", value)) => value["topic"].as_str().map(str::to_owned),
+        _ => None,
+    };
+    history.iter().filter_map(topic).collect()
 }
 
 struct Judge<'a> {
@@ -163,6 +186,14 @@ fn rules<'a>(workload: &'a Workload, history: &[Operation], notes: &Notes, facts
     judge.check_producer_ids(&notes.acked);
     judge.check_gaps(&notes.acked, forgets);
     judge.check_views(history, forgets);
+    let found = responses::judge(workload, history, notes, facts, &mut judge.account);
+    judge.violations.extend(found);
+    let found = calm::judge(workload, history, notes, facts, &mut judge.account);
+    judge.violations.extend(found);
+    let damaged = facts.deleted.is_damaged(METADATA);
+    judge
+        .violations
+        .extend(operator::judge(history, damaged, &mut judge.account));
     judge.violations.extend(topics::judge(history, &facts.topics));
     judge
 }

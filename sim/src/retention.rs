@@ -239,6 +239,7 @@ mod tests {
             consumers: Vec::new(),
             admin: None,
             recreator: None,
+            operator: None,
         };
         let mut disk = Disk::new(1);
         disk.create_dir("data/t-0").expect("a folder");

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use brokkr::config::limits;
 use brokkr_env::Env;
 use brokkr_history::Operation;
 use brokkr_workloads::{ConsumerSpec, Stop, TopicSpec, run_consumer};
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::account::{Account, Rule, RuleCount, why};
 use crate::check::{check_batches, folder_in, read_partition, topic_id};
-use crate::clients::work;
+use crate::clients::{CONSUMER_LIFE, work};
 use crate::digest::Digest;
 use crate::director::Director;
 use crate::disk::Disk;
@@ -243,12 +244,37 @@ fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
         )?;
         Some((topic.name.clone(), id))
     };
+    // Topics that an operator made.
+    let made = judge::made(history).into_iter().filter_map(|topic| {
+        let id = topic_id(disk, &folder_in(disk, &shared.roots, &format!("{topic}-0")))?;
+        Some((topic, id))
+    });
     RunFacts {
         last: LAST_READER,
+        calm_since: shared.calm_at.max(*lock(&shared.serves_since)) as i64,
+        life: CONSUMER_LIFE,
+        followed_max: followed_max(plan),
         forgets: plan.broker.contains_key("producer.id.expiration.ms"),
         deleted: shared.deleted_by(history, disk),
-        topics: plan.workload.topics.iter().filter_map(id).collect(),
+        topics: plan.workload.topics.iter().filter_map(id).chain(made).collect(),
     }
+}
+
+/// Limits by which a fetch need not wait while there are other requests on its connection.
+const GIVES_WAY: [&str; 4] = [
+    "connection_queue",
+    "connection_pending",
+    "connection_behind_parked",
+    "connection_decoded_bytes",
+];
+
+/// After how many requests on its connection a fetch need not wait; `None` if it never need: one of the limits is so small that any
+/// request may be one too many.
+fn followed_max(plan: &Plan) -> Option<u64> {
+    let mut gives_way = limits().filter(|(_, limit)| GIVES_WAY.contains(&limit.name));
+    let is_small = gives_way.any(|(key, _)| plan.broker.contains_key(&key));
+    let behind = limits().find(|(_, limit)| limit.name == "connection_behind_parked");
+    behind.filter(|_| !is_small).map(|(_, limit)| limit.default)
 }
 
 /// The world's own task: starts everything, injects the faults, heals, checks.

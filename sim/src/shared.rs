@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     warnings: Arc<Mutex<Warnings>>,
     /// When all faults end.
     pub(crate) calm_at: Nanos,
+    /// When the broker last began to serve.
+    pub(crate) serves_since: Arc<Mutex<Nanos>>,
     /// When producers start no new sends.
     pub(crate) work_until: Nanos,
     pub(crate) finished: Arc<Mutex<bool>>,
@@ -78,6 +80,7 @@ impl Shared {
             damaged: Arc::default(),
             suspect: Arc::default(),
             warnings,
+            serves_since: Arc::default(),
             calm_at: BEGIN + span * 3 / 4,
             work_until: BEGIN + span,
             finished: Arc::default(),

@@ -65,10 +65,12 @@ fn workload() -> Workload {
         producers: vec![ProducerSpec::idempotent(0, STRIDE, all.clone()), packed],
         consumers: vec![ConsumerSpec::tailing(10, all.clone()), full, again],
         recreator: None,
+        operator: None,
         admin: Some(AdminSpec {
             process: 20,
             process_stride: STRIDE,
             partitions: all[..1].to_vec(),
+            queried: all.clone(),
             pause_max_ms: 3_000,
         }),
         topics: vec![topic],

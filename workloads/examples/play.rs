@@ -58,10 +58,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ],
         consumers: vec![incremental, full, committed],
         recreator: None,
+        operator: None,
         admin: Some(AdminSpec {
             process: 20,
             process_stride: STRIDE,
             partitions: all[..1].to_vec(),
+            queried: all.clone(),
             pause_max_ms: 4_000,
         }),
     };

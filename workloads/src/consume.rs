@@ -1,5 +1,6 @@
 //! A consumer process.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use brokkr_client::admin::OffsetSpec;
@@ -17,6 +18,8 @@ use crate::{Recorder, Stop};
 
 /// Longest time to ask for one partition's end before the next partition is asked.
 const LIST_OFFSETS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Of how many polls the beginning is kept: a fetch is seldom answered in a later one.
+const POLLS_KEPT: u64 = 1_000;
 
 struct ConsumerProcess<'a, E: Env> {
     env: &'a E,
@@ -25,6 +28,8 @@ struct ConsumerProcess<'a, E: Env> {
     partitions: Vec<TopicPartition>,
     consumer: Consumer<E>,
     polls: u64,
+    /// When each of the last polls began, in the history's time.
+    began: BTreeMap<u64, i64>,
     client: Client<E>,
     rng: Rng,
 }
@@ -45,6 +50,7 @@ pub async fn run_consumer<E: Env>(
         partitions: spec::partitions(&spec.partitions),
         consumer: Consumer::new(&client, spec.config()),
         polls: 0,
+        began: BTreeMap::new(),
         rng: env.rng("workload consumer"),
         client,
     };
@@ -114,8 +120,16 @@ impl<E: Env> ConsumerProcess<'_, E> {
         let invoked = Op::Poll(vec![MicroOp::Poll(None)]);
         self.recorder.invoke(self.env.now(), process, invoked);
         let timeout = Duration::from_millis(self.spec.poll_timeout_ms);
+        let began = self.recorder.nanos(self.env.now());
+        self.began.insert(self.polls, began);
         let polled = self.consumer.poll(timeout).await;
         let now = self.env.now();
+        for round in &polled.fetches {
+            let asked = self.began.get(&round.poll).copied().unwrap_or(0);
+            self.recorder.fetched(asked, now, process, round);
+        }
+        self.began = self.began.split_off(&self.polls.saturating_sub(POLLS_KEPT));
+        self.recorder.shown(now, process, &polled);
         let completed = Op::Poll(vec![MicroOp::Poll(Some(polls(self.recorder, &polled)))]);
         self.recorder.complete(now, process, Type::Ok, completed);
         let mut lost = Vec::new();

@@ -1,15 +1,17 @@
 //! Workloads as data: what clients do, and a record of the results. Workloads do not judge.
 //!
-//! A [`Workload`] consists of topics, producers, consumers, an admin and a recreator, each with its parameters; [`run`] runs
+//! A [`Workload`] consists of topics, producers, consumers, an admin, a recreator and an operator, each with its parameters; [`run`] runs
 //! it on any [`Env`], in the simulator or against a real broker. Invocations and completions are recorded in a
 //! [`brokkr_history`], everything else that a client learns (sequences, faults) in [`Notes`].
 
 mod admin;
 mod consume;
 pub mod keys;
+mod operate;
 mod produce;
 mod recorder;
 mod recreate;
+mod sent;
 mod spec;
 mod stop;
 mod topics;
@@ -20,10 +22,17 @@ use brokkr_env::Env;
 
 pub use admin::run_admin;
 pub use consume::run_consumer;
+pub use operate::run_operator;
 pub use produce::run_producer;
-pub use recorder::{AckedBatch, ClientFault, Drained, ID_MARK, Notes, OutOfOrder, Recorder};
+pub use recorder::{
+    AckedBatch, Altered, ClientFault, Drained, FetchResponded, FetchedEnds, ID_MARK, Notes, OutOfOrder,
+    Recorder, Refusal,
+};
 pub use recreate::run_recreator;
-pub use spec::{AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload};
+pub use sent::Difference;
+pub use spec::{
+    AdminSpec, ClientSpec, ConsumerSpec, OperatorSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload,
+};
 pub use stop::Stop;
 pub use topics::create_topics;
 pub use value::{value_of, value_parts};
@@ -56,6 +65,13 @@ pub async fn run<E: Env>(env: &E, workload: &Workload, recorder: &Recorder, stop
         let (recorder, stop) = (recorder.clone(), stop.clone());
         writers.push(env.spawn("workload recreator", async move {
             run_recreator(&env2, &workload.client, &spec, &workload.topics, &recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = &workload.operator {
+        let (env2, client, spec) = (env.clone(), workload.client.clone(), spec.clone());
+        let (recorder, stop) = (recorder.clone(), stop.clone());
+        writers.push(env.spawn("workload operator", async move {
+            run_operator(&env2, &client, &spec, &recorder, &stop).await;
         }));
     }
     let (written, mut readers) = (Stop::new(), Vec::new());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use brokkr_client::{Ack, Client, Producer, ProducerRecord, SendError, TopicPartition};
 use brokkr_env::{Env, Rng};
 use brokkr_history::{MicroOp, Op, Process, Type};
-use brokkr_types::Uuid;
+use brokkr_types::{UnixMillis, Uuid};
 use brokkr_wire::ErrorCode;
 use bytes::Bytes;
 
@@ -30,6 +30,8 @@ pub async fn run_producer<E: Env>(
     let partitions = spec::partitions(&spec.partitions);
     assert!(!partitions.is_empty(), "a producer needs partitions");
     let rng = env.rng("workload producer");
+    // Apart, so that headers and timestamps change no other choice.
+    let extras = env.rng("workload record extras");
     let (mut process, mut counter, mut operations) = (
         spec.process + spec.process_stride * spec.lives_before * LIFE_STRIDES,
         spec.lives_before * LIFE_RECORDS,
@@ -51,7 +53,7 @@ pub async fn run_producer<E: Env>(
             })
             .collect();
         counter += sends;
-        let ended = send(env, &producer, spec, recorder, process, &rng, values).await;
+        let ended = send(env, &producer, spec, recorder, process, (&rng, &extras), values).await;
         if ended == Type::Info {
             // The operation has no known end and may still be in progress, so its process ends with it.
             process += spec.process_stride;
@@ -65,6 +67,16 @@ pub async fn run_producer<E: Env>(
     }
 }
 
+/// A header of the record with this value: some without a value, some empty.
+fn header(value: i64, i: u64) -> (Bytes, Option<Bytes>) {
+    let text = match (value as u64).wrapping_add(i) % 4 {
+        0 => None,
+        1 => Some(Bytes::new()),
+        _ => Some(Bytes::from(format!("{value}:{i}"))),
+    };
+    (Bytes::from(format!("h{i}")), text)
+}
+
 /// One operation: all its sends are in flight at once.
 async fn send<E: Env>(
     env: &E,
@@ -72,7 +84,7 @@ async fn send<E: Env>(
     spec: &ProducerSpec,
     recorder: &Recorder,
     process: Process,
-    rng: &Rng,
+    (rng, extras): (&Rng, &Rng),
     values: Vec<(TopicPartition, i64)>,
 ) -> Type {
     let micro = |tp: &TopicPartition, results: Option<&Ack>, value: i64| MicroOp::Send {
@@ -81,6 +93,7 @@ async fn send<E: Env>(
         value: value.into(),
     };
     let invoked = values.iter().map(|(tp, value)| micro(tp, None, *value)).collect();
+    let began = recorder.nanos(env.now());
     recorder.invoke(env.now(), process, Op::Send(invoked));
     let mut deliveries = Vec::with_capacity(values.len());
     for (tp, value) in &values {
@@ -89,7 +102,14 @@ async fn send<E: Env>(
             Some(key) => keys::bytes(key),
             None => Bytes::from(spec.process.to_string()),
         };
-        let record = ProducerRecord::new(tp.clone(), Some(key), Some(value_bytes(*value, padding)));
+        let age_ms = extras.below(spec.older_max_ms + 1) as i64;
+        let headers = 0..extras.below(spec.headers_max + 1);
+        let record = ProducerRecord {
+            headers: headers.map(|i| header(*value, i)).collect(),
+            timestamp: Some(UnixMillis(env.wall().0 - age_ms)),
+            ..ProducerRecord::new(tp.clone(), Some(key), Some(value_bytes(*value, padding)))
+        };
+        recorder.sent(*value, &record);
         deliveries.push(producer.enqueue(record).await);
     }
     let mut results: Vec<Result<Ack, SendError>> = Vec::with_capacity(deliveries.len());
@@ -111,6 +131,12 @@ async fn send<E: Env>(
         .map(|((tp, value), t)| micro(tp, t.as_ref().ok(), *value))
         .collect();
     recorder.acked(env.now(), process, &acks);
+    for ((tp, _), result) in both() {
+        if let Err(error) = result {
+            let key = recorder.key_of(tp, Uuid::ZERO);
+            recorder.refused(began, env.now(), process, "Produce", key.as_str(), error.cause());
+        }
+    }
     let gap = Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     for ((tp, value), _) in both().filter(|(_, t)| matches!(t, Err(e) if e.cause().code() == gap)) {
         recorder.out_of_order(env.now(), process, tp, *value);

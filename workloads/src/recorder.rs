@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use brokkr_client::TopicPartition;
+use brokkr_client::consumer::{FetchRound, FetchedPartition};
 use brokkr_client::producer::Ack;
-use brokkr_env::Instant;
+use brokkr_client::{Error, Polled, ProducerRecord, TopicPartition};
+use brokkr_env::{Instant, Rng};
 use brokkr_history::{Key, Op, Process, Type};
 use brokkr_types::Uuid;
 use serde::{Deserialize, Serialize};
 
 use crate::Workload;
+use crate::sent::{Difference, SentRecord};
+use crate::value::parse_value;
 
 /// An acknowledged batch, as its producer knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,6 +46,9 @@ pub struct AckedBatch {
     /// Whether the broker once refused it as out of order, although it directly followed the acknowledged batches.
     #[serde(default)]
     pub refused_as_gap: bool,
+    /// The time of the append in milliseconds, if the broker returned it: with `message.timestamp.type=LogAppendTime`.
+    #[serde(default)]
+    pub log_append_time: Option<i64>,
     /// The values and offsets of this operation's records in the batch, in order.
     pub records: Vec<(Option<i64>, i64)>,
 }
@@ -99,6 +105,76 @@ pub struct OutOfOrder {
     pub value: i64,
 }
 
+/// A partition in a response to a fetch: what it says of the log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FetchedEnds {
+    /// The partition's name in the history.
+    pub key: String,
+    /// The requested offset.
+    pub position: i64,
+    /// The offset after the last whole batch of the response.
+    pub next: i64,
+    /// The log start offset.
+    pub log_start: i64,
+    /// The high watermark.
+    pub high_watermark: i64,
+    /// The last stable offset.
+    pub last_stable: i64,
+}
+
+/// A response to a fetch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FetchResponded {
+    /// A time before the request was sent, in nanoseconds.
+    pub asked: i64,
+    /// When the consumer returned it.
+    pub time: i64,
+    /// The process.
+    pub process: Process,
+    /// How many requests followed it on its connection before the response.
+    pub followed_by: u64,
+    /// Whether `partitions` has all of its partitions.
+    pub is_whole: bool,
+    /// How many partitions were requested.
+    pub requested: usize,
+    /// Its partitions.
+    pub partitions: Vec<FetchedEnds>,
+}
+
+/// A record that a consumer was shown with something else than what was sent with its value.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Altered {
+    /// When it was shown, in nanoseconds.
+    pub time: i64,
+    /// The process.
+    pub process: Process,
+    /// The partition's name in the history.
+    pub key: String,
+    /// Its offset.
+    pub offset: i64,
+    /// Its value.
+    pub value: i64,
+    /// The difference.
+    pub difference: Difference,
+}
+
+/// A request that the broker refused, or that the client gave up.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// When the request was begun, in nanoseconds.
+    pub asked: i64,
+    /// When the client learned of it, in nanoseconds.
+    pub time: i64,
+    /// The process.
+    pub process: Process,
+    /// What was asked: the API, and what it was about.
+    pub what: String,
+    /// The name in the history of the partition it was about; empty if it was about none.
+    pub key: String,
+    /// The broker's error code; `None` if there was no answer.
+    pub code: Option<i16>,
+}
+
 /// Observations of clients beside the history.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Notes {
@@ -111,6 +187,21 @@ pub struct Notes {
     pub faults: Vec<ClientFault>,
     /// Final positions of consumers.
     pub drained: Vec<Drained>,
+    /// Responses to fetches.
+    #[serde(default)]
+    pub fetches: Vec<FetchResponded>,
+    /// Records that differ from what was sent.
+    #[serde(default)]
+    pub altered: Vec<Altered>,
+    /// How many shown records were compared with what was sent.
+    #[serde(default)]
+    pub compared: u64,
+    /// Refused requests.
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
+    /// The timestamp of each value that was sent, in milliseconds.
+    #[serde(default)]
+    pub timestamps: BTreeMap<i64, i64>,
 }
 
 /// Recorder of a workload's history and notes. Clones share it.
@@ -123,6 +214,8 @@ pub struct Recorder {
     /// Names of partitions, cached.
     keys: Arc<Mutex<BTreeMap<TopicPartition, Key>>>,
     clock: Option<Arc<Clock>>,
+    /// What was sent, by value.
+    sent: Arc<Mutex<BTreeMap<i64, SentRecord>>>,
 }
 
 /// The clock that dates all entries.
@@ -155,7 +248,8 @@ impl Recorder {
         }
     }
 
-    fn nanos(&self, at: Instant) -> i64 {
+    /// The time of the history that it is at `at`, a moment of a client's clock, in nanoseconds.
+    pub(crate) fn nanos(&self, at: Instant) -> i64 {
         let at = self.clock.as_ref().map_or(at, |clock| clock());
         i64::try_from(at.as_nanos()).unwrap_or(i64::MAX)
     }
@@ -236,6 +330,7 @@ impl Recorder {
                 acks: b.acks.id(),
                 attempts: b.attempts,
                 refused_as_gap: b.refused_as_gap,
+                log_append_time: ack.log_append_time.map(|t| t.0),
                 records: Vec::new(),
             });
             batch.records.push((ack.offset.map(|o| o.0), *value));
@@ -262,6 +357,91 @@ impl Recorder {
             partition: tp.partition,
             value,
         });
+    }
+
+    /// A record is about to be sent.
+    pub(crate) fn sent(&self, value: i64, record: &ProducerRecord) {
+        let sent = SentRecord::of(record);
+        self.lock_sent().insert(value, sent);
+        self.lock().timestamps.insert(value, sent.timestamp);
+    }
+
+    /// The timestamp of some value that was sent, in milliseconds.
+    pub(crate) fn any_timestamp(&self, rng: &Rng) -> Option<i64> {
+        let sent = self.lock_sent();
+        let at = rng.below(sent.len().max(1) as u64) as usize;
+        sent.values().nth(at).map(|sent| sent.timestamp)
+    }
+
+    /// Compares records that a consumer was shown with what was sent.
+    pub(crate) fn shown(&self, now: Instant, process: Process, polled: &Polled) {
+        let (sent, mut notes) = (self.lock_sent(), self.lock());
+        for (tp, records) in &polled.records {
+            for record in records {
+                let Some(value) = record.value.as_deref().and_then(parse_value) else {
+                    continue;
+                };
+                let Some(as_sent) = sent.get(&value) else { continue };
+                notes.compared += 1;
+                if let Some(difference) = as_sent.differs(record) {
+                    notes.altered.push(Altered {
+                        time: self.nanos(now),
+                        process,
+                        key: self.key_of(tp, record.topic_id).as_str().to_owned(),
+                        offset: record.offset.0,
+                        value,
+                        difference,
+                    });
+                }
+            }
+        }
+    }
+
+    /// A consumer received a response to a fetch; `asked` is a time of the history before it was sent.
+    pub(crate) fn fetched(&self, asked: i64, now: Instant, process: Process, round: &FetchRound) {
+        let ends = |p: &FetchedPartition| FetchedEnds {
+            key: self.key_of(&p.tp, p.topic_id).as_str().to_owned(),
+            position: p.position.0,
+            next: p.next.0,
+            log_start: p.ends.log_start.0,
+            high_watermark: p.ends.high_watermark.0,
+            last_stable: p.ends.last_stable.0,
+        };
+        let note = FetchResponded {
+            asked,
+            time: self.nanos(now),
+            process,
+            followed_by: round.followed_by,
+            is_whole: round.is_whole,
+            requested: round.requested,
+            partitions: round.partitions.iter().map(ends).collect(),
+        };
+        self.lock().fetches.push(note);
+    }
+
+    /// A request failed that was begun at `asked`, a time of the history.
+    pub(crate) fn refused(
+        &self,
+        asked: i64,
+        now: Instant,
+        process: Process,
+        what: &str,
+        key: &str,
+        error: &Error,
+    ) {
+        let refusal = Refusal {
+            asked,
+            time: self.nanos(now),
+            process,
+            what: what.to_owned(),
+            key: key.to_owned(),
+            code: error.code().map(|code| code.0),
+        };
+        self.lock().refusals.push(refusal);
+    }
+
+    fn lock_sent(&self) -> MutexGuard<'_, BTreeMap<i64, SentRecord>> {
+        self.sent.lock().expect("no panic under this lock")
     }
 
     pub(crate) fn drained(&self, drained: Drained) {

@@ -25,6 +25,9 @@ pub struct Workload {
     /// The process that deletes topics and creates them again.
     #[serde(default)]
     pub recreator: Option<RecreatorSpec>,
+    /// The process that administers topics of its own.
+    #[serde(default)]
+    pub operator: Option<OperatorSpec>,
 }
 
 /// Configuration of a client.
@@ -146,6 +149,12 @@ pub struct ProducerSpec {
     /// to one partition. 0: one key of its own, sent to any partition.
     #[serde(default)]
     pub keys: u64,
+    /// Maximum number of headers of a record.
+    #[serde(default)]
+    pub headers_max: u64,
+    /// Records are up to that much older than the wall clock, so that timestamps are out of order.
+    #[serde(default)]
+    pub older_max_ms: u64,
 }
 
 impl ProducerSpec {
@@ -171,6 +180,8 @@ impl ProducerSpec {
             lives_before: 0,
             restarts_after: None,
             keys: 0,
+            headers_max: 0,
+            older_max_ms: 0,
         }
     }
 
@@ -278,6 +289,25 @@ pub struct AdminSpec {
     /// The partitions whose records it deletes.
     pub partitions: Vec<(String, i32)>,
     /// The longest pause between two deletions.
+    pub pause_max_ms: u64,
+    /// The partitions that it asks for offsets by time.
+    #[serde(default)]
+    pub queried: Vec<(String, i32)>,
+}
+
+/// A process that administers topics of its own: creates and deletes them, adds partitions, changes configurations, sends a
+/// few records, and looks at what became of them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OperatorSpec {
+    /// Its number.
+    pub process: u64,
+    /// As [`ProducerSpec::process_stride`].
+    pub process_stride: u64,
+    /// The names of its topics begin so.
+    pub prefix: String,
+    /// Most topics at a time.
+    pub topics_max: usize,
+    /// The longest pause between two operations.
     pub pause_max_ms: u64,
 }
 

@@ -15,6 +15,7 @@ fn workload() -> Workload {
         consumers: Vec::new(),
         admin: None,
         recreator: None,
+        operator: None,
     }
 }
 
@@ -40,6 +41,9 @@ fn ids(history: &[Operation]) -> Vec<&'static str> {
 
 fn noted(history: &[Operation], notes: Notes) -> Vec<&'static str> {
     let facts = RunFacts {
+        life: 1 << 20,
+        calm_since: i64::MAX,
+        followed_max: None,
         last: LAST,
         deleted: Deleted::requested(history),
         ..RunFacts::default()
@@ -123,6 +127,7 @@ fn the_notes_of_producers_are_judged() {
         acks: -1,
         attempts: 1,
         refused_as_gap,
+        log_append_time: None,
         records: vec![(Some(0), value_of(process, 0))],
     };
     let with = |acked| Notes {
@@ -239,6 +244,9 @@ fn recreated(history: &[&[Operation]], at_end: &str) -> Vec<&'static str> {
         gone_max_ms: 1,
     });
     let facts = RunFacts {
+        life: 1 << 20,
+        calm_since: i64::MAX,
+        followed_max: None,
         last: LAST,
         forgets: false,
         deleted: Deleted::requested(&history),

@@ -122,6 +122,11 @@ impl Plan {
         self
     }
 
+    /// Whether acknowledged records may be not durable, so that a power loss may take them.
+    fn is_unflushed(&self) -> bool {
+        self.broker.contains_key(swarm::FLUSH)
+    }
+
     fn add_faults(&mut self, draw: &mut Draw, family: Family, often: u64, clients: u64) {
         match family {
             Family::Rude => {
@@ -165,19 +170,26 @@ impl Plan {
             let at_ms = 300 + draw.one("at", id, span_ms.max(301) - 300);
             let kind = kind(draw, family, id, often > 1, self);
             // Some deaths come in pairs: the second during recovery from the first.
-            if let Kind::Kill { down_ms } | Kind::PowerLoss { down_ms, .. } = kind
+            if let Kind::Kill { down_ms }
+            | Kind::PowerLoss { down_ms, .. }
+            | Kind::CleanStop { down_ms }
+            | Kind::Restart { down_ms, .. } = kind
                 && draw.one("again", id, 3) == 0
             {
+                // Also by power after another end: what was only in the page cache then is lost before it is synced again.
+                let by_power = match family {
+                    Family::Power => draw.one("by power", id, 2) == 0,
+                    _ => !self.is_unflushed() && draw.one("then by power", id, 2) == 0,
+                };
                 let again = Fault {
                     id: id + 500,
                     at_ms: at_ms + down_ms + 1 + draw.one("dies after", id, 60),
-                    kind: if draw.one("by power", id, 2) == 0 && family == Family::Power {
-                        Kind::PowerLoss {
+                    kind: match by_power {
+                        true => Kind::PowerLoss {
                             down_ms: 5,
                             unsynced: false,
-                        }
-                    } else {
-                        Kind::Kill { down_ms: 5 }
+                        },
+                        false => Kind::Kill { down_ms: 5 },
                     },
                 };
                 self.faults.push(again);

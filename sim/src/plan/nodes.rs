@@ -17,5 +17,7 @@ pub(super) const FIRST_CONSUMER: u64 = 100;
 pub(super) const ADMIN: u64 = 200;
 /// The process that deletes topics and creates them again.
 pub(super) const RECREATOR: u64 = 250;
+/// The process that administers topics of its own.
+pub(super) const OPERATOR: u64 = 275;
 /// The process that reads everything at the end.
 pub const LAST_READER: u64 = 300;

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use brokkr::config::limits;
 use brokkr_workloads::{
-    AdminSpec, ClientSpec, ConsumerSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload,
+    AdminSpec, ClientSpec, ConsumerSpec, OperatorSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload,
 };
 
 use super::document::Plan;
 use super::family::Family;
 use super::fault::{Fault, Kind};
-use super::nodes::{ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, PORT, RECREATOR, ROOT, STRIDE};
+use super::nodes::{ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, OPERATOR, PORT, RECREATOR, ROOT, STRIDE};
 use super::prepared_log::{PreparedLog, can_be_prepared};
 use crate::disk::{Damage, FileDamage};
 use crate::keyed::Keyed;
 use crate::net::addr_of;
 use crate::retention::is_retained;
 
-const FLUSH: &str = "log.flush.interval.messages";
+pub(super) const FLUSH: &str = "log.flush.interval.messages";
 
 /// Choices by name.
 pub(super) struct Draw(pub(super) Keyed);
@@ -175,6 +175,7 @@ pub(super) fn standard(operations_per_s: u64) -> Workload {
             .collect(),
         admin: None,
         recreator: None,
+        operator: None,
         topics: vec![topic],
     }
 }
@@ -380,6 +381,12 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
     {
         topic.configs = retained(draw);
     }
+    if draw.of("append time", 6) == 0
+        && let Some(topic) = topics.first_mut()
+    {
+        let (key, value) = ("message.timestamp.type", "LogAppendTime");
+        topic.configs.insert(key.to_owned(), value.to_owned());
+    }
     let older = draw.of("older client", 4) == 0;
     // A client that identifies topics by name can't tell which incarnation it reached, so nothing could be judged. tests/peers.rs
     // covers the responses to it while its topic is deleted.
@@ -427,11 +434,24 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
             process: ADMIN,
             process_stride: STRIDE,
             partitions: all[..1].to_vec(),
+            // By time: of topics that stay.
+            queried: all
+                .iter()
+                .filter(|(topic, _)| recreator.iter().all(|r| !r.topics.contains(topic)))
+                .cloned()
+                .collect(),
             pause_max_ms: match draw.of("admin's pause", 2) {
                 _ if churn => 500,
                 0 => 8_000,
                 _ => 2_000,
             },
+        }),
+        operator: (draw.of("operator", 3) == 0).then(|| OperatorSpec {
+            process: OPERATOR,
+            process_stride: STRIDE,
+            prefix: "own".to_owned(),
+            topics_max: 1 + draw.of("operator's topics", 4) as usize,
+            pause_max_ms: [300, 1_500, 5_000][draw.of("operator's pause", 3) as usize],
         }),
         recreator,
         topics,
@@ -493,6 +513,10 @@ fn producer(draw: &mut Draw, i: u64, of: u64, all: &[(String, i32)]) -> Producer
         // Sequences wrap at 2^31 - 1, which a run would not reach by itself.
         spec.first_sequence = i32::MAX - draw.one("sequences left", i, 60) as i32;
     }
+    spec.headers_max = [0, 0, 1, 4][draw.one("headers", i, 4) as usize];
+    if draw.one("older", i, 3) == 0 {
+        spec.older_max_ms = [1, 100, 60_000][draw.one("older by", i, 3) as usize];
+    }
     if draw.one("restarts", i, 4) == 0 {
         spec.restarts_after = Some(3 + draw.one("restarts after", i, 40));
     }
@@ -522,6 +546,7 @@ fn from_the_start(spec: ConsumerSpec) -> ConsumerSpec {
 fn consumer(draw: &mut Draw, i: u64, all: &[(String, i32)]) -> ConsumerSpec {
     let mut spec = ConsumerSpec::tailing(FIRST_CONSUMER + i, all.to_vec());
     spec.sessions = draw.one("sessions", i, 2) == 0;
+    spec.read_committed = draw.one("read committed", i, 3) == 0;
     spec.max_bytes = [1, 5_000, 1 << 20][draw.one("fetch bytes", i, 3) as usize];
     spec.partition_max_bytes = [1, 700, 16 << 10, 1 << 20][draw.one("partition bytes", i, 4) as usize];
     spec.min_bytes = [1, 1, 5_000][draw.one("min bytes", i, 3) as usize];

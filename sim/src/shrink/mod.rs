@@ -46,7 +46,7 @@ pub trait Oracle {
 pub struct Size {
     /// Faults.
     pub faults: usize,
-    /// Producers, consumers and the admin.
+    /// Producers, consumers, the admin, the recreator and the operator.
     pub clients: usize,
     /// Virtual seconds.
     pub secs: u64,
@@ -62,7 +62,12 @@ impl Size {
         let w = &plan.workload;
         Self {
             faults: plan.faults.len(),
-            clients: w.producers.len() + w.consumers.len() + usize::from(w.admin.is_some()),
+            clients: w.producers.len()
+                + w.consumers.len()
+                + [w.admin.is_some(), w.recreator.is_some(), w.operator.is_some()]
+                    .into_iter()
+                    .filter(|there| *there)
+                    .count(),
             secs: plan.secs,
             partitions: w
                 .topics

@@ -104,7 +104,8 @@ fn times(plan: &Plan) -> Vec<Plan> {
 fn clients(plan: &Plan) -> Vec<Plan> {
     let w = &plan.workload;
     let mut plans = Vec::new();
-    if w.producers.len() > 1 || !w.consumers.is_empty() || w.admin.is_some() || w.recreator.is_some() {
+    let others = w.admin.is_some() || w.recreator.is_some() || w.operator.is_some();
+    if w.producers.len() > 1 || !w.consumers.is_empty() || others {
         // A single producer.
         plans.extend((0..w.producers.len()).map(|i| {
             changed(plan, |p| {
@@ -112,8 +113,12 @@ fn clients(plan: &Plan) -> Vec<Plan> {
                 p.workload.consumers.clear();
                 p.workload.admin = None;
                 p.workload.recreator = None;
+                p.workload.operator = None;
             })
         }));
+    }
+    if w.operator.is_some() {
+        plans.push(changed(plan, |p| p.workload.operator = None));
     }
     if w.recreator.is_some() {
         plans.push(changed(plan, |p| p.workload.recreator = None));
@@ -154,7 +159,10 @@ fn without(plan: &Plan, gone: impl Fn(&str, i32) -> bool) -> Option<Plan> {
             .consumers
             .iter_mut()
             .for_each(|c| stays(&mut c.partitions));
-        p.workload.admin.iter_mut().for_each(|c| stays(&mut c.partitions));
+        if let Some(admin) = &mut p.workload.admin {
+            stays(&mut admin.partitions);
+            stays(&mut admin.queried);
+        }
         p.workload.admin.take_if(|a| a.partitions.is_empty());
         let left: Vec<_> = p.workload.topics.iter().map(|t| t.name.clone()).collect();
         let recreated = p.workload.recreator.iter_mut();

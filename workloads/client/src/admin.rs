@@ -3,6 +3,8 @@
 //! An attempt whose outcome is unknown is retried as well: after TOPIC_ALREADY_EXISTS the topic may be the one that an
 //! earlier attempt created. Callers who must tell these cases apart call [`Client::ask_controller`] once.
 
+use std::collections::BTreeMap;
+
 use brokkr_env::Env;
 use brokkr_types::{LeaderEpoch, Offset, UnixMillis, Uuid};
 use brokkr_wire::messages::{
@@ -19,6 +21,8 @@ use crate::{Client, Error, IsolationLevel, Result, TopicPartition};
 
 /// `ConfigResource.Type.TOPIC`.
 const RESOURCE_TOPIC: i8 = 2;
+/// `ConfigSource.DYNAMIC_TOPIC_CONFIG`.
+const SOURCE_TOPIC: i8 = 1;
 /// `AlterConfigOp.OpType.SET`.
 const OP_SET: i8 = 0;
 /// `AlterConfigOp.OpType.DELETE`.
@@ -71,6 +75,19 @@ fn one<T>(mut items: Vec<T>) -> Result<T> {
 
 fn millis(d: std::time::Duration) -> i32 {
     i32::try_from(d.as_millis()).unwrap_or(i32::MAX)
+}
+
+fn describe_topic(topic: &str) -> DescribeConfigsRequest {
+    let resource = describe_configs_request::DescribeConfigsResource {
+        resource_type: RESOURCE_TOPIC,
+        resource_name: Str::copied(topic),
+        configuration_keys: None,
+        ..Default::default()
+    };
+    DescribeConfigsRequest {
+        resources: vec![resource],
+        ..Default::default()
+    }
 }
 
 impl<E: Env> Client<E> {
@@ -239,22 +256,29 @@ impl<E: Env> Client<E> {
 
     /// A topic's configurations, by name.
     pub async fn describe_topic_configs(&self, topic: &str) -> Result<Vec<(String, Option<String>)>> {
-        let resource = describe_configs_request::DescribeConfigsResource {
-            resource_type: RESOURCE_TOPIC,
-            resource_name: Str::copied(topic),
-            configuration_keys: None,
-            ..Default::default()
-        };
-        let request = DescribeConfigsRequest {
-            resources: vec![resource],
-            ..Default::default()
-        };
+        let request = describe_topic(topic);
         self.manage(request, |response| {
             let result = one(response.results)?;
             Error::check(result.error_code, result.error_message.as_deref())?;
             let text = |s: Str| s.to_string();
             let configs = result.configs.into_iter();
             Ok(configs.map(|c| (text(c.name), c.value.map(text))).collect())
+        })
+        .await
+    }
+
+    /// The configurations of a topic itself, by name: those that somebody set for it.
+    pub async fn describe_topic_overrides(&self, topic: &str) -> Result<BTreeMap<String, Option<String>>> {
+        let request = describe_topic(topic);
+        self.manage(request, |response| {
+            let result = one(response.results)?;
+            Error::check(result.error_code, result.error_message.as_deref())?;
+            let own = result
+                .configs
+                .into_iter()
+                .filter(|c| c.config_source == SOURCE_TOPIC);
+            let text = |s: Str| s.to_string();
+            Ok(own.map(|c| (text(c.name), c.value.map(text))).collect())
         })
         .await
     }

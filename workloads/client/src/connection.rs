@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -96,6 +97,7 @@ enum ReaderMessage {
 pub struct Connection<E: Env> {
     env: E,
     queue: mpsc::Sender<Outgoing>,
+    submitted: Arc<AtomicU64>,
 }
 
 impl<E: Env> Clone for Connection<E> {
@@ -103,6 +105,7 @@ impl<E: Env> Clone for Connection<E> {
         Self {
             env: self.env.clone(),
             queue: self.queue.clone(),
+            submitted: Arc::clone(&self.submitted),
         }
     }
 }
@@ -145,7 +148,13 @@ impl<E: Env> Connection<E> {
         Self {
             env: env.clone(),
             queue,
+            submitted: Arc::default(),
         }
+    }
+
+    /// How many requests were submitted on it.
+    pub fn submitted(&self) -> u64 {
+        self.submitted.load(Ordering::Relaxed)
     }
 
     /// Whether the connection accepts no more requests.
@@ -185,6 +194,7 @@ impl<E: Env> Connection<E> {
         timeout: Duration,
         answered: bool,
     ) -> Reply<R> {
+        self.submitted.fetch_add(1, Ordering::Relaxed);
         let (sender, response) = oneshot::channel();
         let encode: Encode =
             Box::new(move |id, client: Option<&Str>| frame::encode_request(&request, version, id, client));

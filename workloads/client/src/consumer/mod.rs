@@ -25,10 +25,11 @@ use brokkr_wire::messages::{FetchRequest, FetchResponse, fetch_response};
 
 use crate::admin::{ListedOffset, OffsetSpec};
 use crate::client::{Link, Peer};
+use crate::connection::Connection;
 use crate::events::Events;
 use crate::{Client, Error, Result, TopicPartition};
 pub use config::{ConsumerConfig, IsolationLevel};
-pub use polled::{ConsumerRecord, Fault, Polled};
+pub use polled::{ConsumerRecord, Ends, Fault, FetchRound, FetchedPartition, Polled};
 use session::{RequestedPartition, Session};
 
 /// The first version of Fetch that identifies topics by id.
@@ -45,17 +46,6 @@ pub enum StartAt {
     Offset(Offset),
     /// The first record at or after this time, or the log end.
     Time(UnixMillis),
-}
-
-/// A partition's offsets as last reported by its leader.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ends {
-    /// The log start offset.
-    pub log_start: Offset,
-    /// The high watermark.
-    pub high_watermark: Offset,
-    /// The last stable offset.
-    pub last_stable: Offset,
 }
 
 struct Assigned {
@@ -77,9 +67,19 @@ struct Assigned {
 
 enum ConsumerEvent<E: Env> {
     Connected(i32, Result<Link<E>>),
-    Fetched(i32, Vec<RequestedPartition>, Result<FetchResponse>),
+    Fetched(i32, Box<Asked<E>>, Result<FetchResponse>),
     Resolved(TopicPartition, u64, Result<ListedOffset>, StartAt),
     Metadata(Result<()>),
+}
+
+/// A fetch under way.
+struct Asked<E: Env> {
+    /// The number of the poll that sent it.
+    poll: u64,
+    connection: Connection<E>,
+    /// How many requests were submitted on the connection until then.
+    submitted: u64,
+    partitions: Vec<RequestedPartition>,
 }
 
 struct ConsumerNode<E: Env> {
@@ -99,6 +99,8 @@ pub struct Consumer<E: Env> {
     metadata_wanted: bool,
     metadata_not_before: Instant,
     generation: u64,
+    /// How often it was polled.
+    polls: u64,
     arrived: Polled,
 }
 
@@ -115,6 +117,7 @@ impl<E: Env> Consumer<E> {
             metadata_wanted: false,
             metadata_not_before: Instant::default(),
             generation: 0,
+            polls: 0,
             arrived: Polled::default(),
         }
     }
@@ -166,6 +169,7 @@ impl<E: Env> Consumer<E> {
 
     /// Returns what arrived since the last call; waits up to `timeout` if there is nothing. Cancel-safe.
     pub async fn poll(&mut self, timeout: Duration) -> Polled {
+        self.polls += 1;
         let until = self.client.env().now() + timeout;
         loop {
             let wake = self.pump();
@@ -174,7 +178,7 @@ impl<E: Env> Consumer<E> {
             }
             let env = self.client.env();
             if env.now() >= until {
-                return Polled::default();
+                return std::mem::take(&mut self.arrived);
             }
             tokio::select! {
                 biased;
@@ -291,8 +295,15 @@ impl<E: Env> Consumer<E> {
                 Box::pin(link.submit(request, version))
             }
         };
+        let connection = link.connection();
+        let asked = Box::new(Asked {
+            poll: self.polls,
+            submitted: connection.submitted(),
+            connection: connection.clone(),
+            partitions: requested,
+        });
         self.events
-            .push(async move { ConsumerEvent::Fetched(id, requested, result.await) });
+            .push(async move { ConsumerEvent::Fetched(id, asked, result.await) });
     }
 
     fn backoff(&self, failures: u32) -> Instant {
@@ -325,7 +336,7 @@ impl<E: Env> Consumer<E> {
             ConsumerEvent::Resolved(tp, generation, result, start) => {
                 self.on_resolved(&tp, generation, result, start)
             }
-            ConsumerEvent::Fetched(id, requested, result) => self.on_fetched(id, &requested, result),
+            ConsumerEvent::Fetched(id, asked, result) => self.on_fetched(id, &asked, result),
         }
     }
 
@@ -362,7 +373,8 @@ impl<E: Env> Consumer<E> {
         }
     }
 
-    fn on_fetched(&mut self, id: i32, requested: &[RequestedPartition], result: Result<FetchResponse>) {
+    fn on_fetched(&mut self, id: i32, asked: &Asked<E>, result: Result<FetchResponse>) {
+        let requested = &asked.partitions;
         let later = self.backoff(1);
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
@@ -385,6 +397,13 @@ impl<E: Env> Consumer<E> {
             }
         };
         node.session.answered(response.session_id);
+        let mut round = FetchRound {
+            poll: asked.poll,
+            followed_by: asked.connection.submitted() - asked.submitted,
+            is_whole: true,
+            requested: requested.len(),
+            partitions: Vec::new(),
+        };
         for topic in response.responses {
             for data in topic.partitions {
                 let is_requested = |a: &&RequestedPartition| {
@@ -396,11 +415,15 @@ impl<E: Env> Consumer<E> {
                     same && a.tp.partition == data.partition_index
                 };
                 // A partition that was not requested may still be in the session; the next request removes it.
-                if let Some(requested) = requested.iter().find(is_requested) {
-                    self.on_partition(requested, data);
-                }
+                let fetched = match requested.iter().find(is_requested) {
+                    Some(requested) => self.on_partition(requested, data),
+                    None => None,
+                };
+                round.is_whole &= fetched.is_some();
+                round.partitions.extend(fetched);
             }
         }
+        self.arrived.fetches.push(round);
     }
 
     fn delay(&mut self, requested: &RequestedPartition, until: Instant) {
@@ -411,14 +434,17 @@ impl<E: Env> Consumer<E> {
         }
     }
 
-    fn on_partition(&mut self, requested: &RequestedPartition, data: fetch_response::PartitionData) {
+    /// Returns what the response says of the partition, unless it is an error.
+    fn on_partition(
+        &mut self,
+        requested: &RequestedPartition,
+        data: fetch_response::PartitionData,
+    ) -> Option<FetchedPartition> {
         let failures = self.assigned.get(&requested.tp).map_or(0, |a| a.failures);
         let later = self.backoff(failures + 1);
-        let Some(a) = self.assigned.get_mut(&requested.tp) else {
-            return;
-        };
+        let a = self.assigned.get_mut(&requested.tp)?;
         if a.generation != requested.generation {
-            return;
+            return None;
         }
         let code = ErrorCode(data.error_code);
         if code.is_error() {
@@ -433,13 +459,14 @@ impl<E: Env> Consumer<E> {
                     .faults
                     .push((requested.tp.clone(), Fault::Refused(code)));
             }
-            return;
+            return None;
         }
-        a.ends = Some(Ends {
+        let ends = Ends {
             log_start: Offset(data.log_start_offset),
             high_watermark: Offset(data.high_watermark),
             last_stable: Offset(data.last_stable_offset),
-        });
+        };
+        a.ends = Some(ends);
         let read = records::read(data, requested, &self.config);
         a.failures = if read.stuck { failures.saturating_add(1) } else { 0 };
         if read.stuck {
@@ -453,5 +480,12 @@ impl<E: Env> Consumer<E> {
             let records = self.arrived.records.entry(requested.tp.clone()).or_default();
             records.extend(read.records);
         }
+        Some(FetchedPartition {
+            tp: requested.tp.clone(),
+            topic_id: requested.topic_id,
+            position: requested.position,
+            next: read.position,
+            ends,
+        })
     }
 }

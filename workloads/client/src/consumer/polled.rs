@@ -58,6 +58,47 @@ pub enum Fault {
     },
 }
 
+/// A partition's offsets as its leader reported them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ends {
+    /// The log start offset.
+    pub log_start: Offset,
+    /// The high watermark.
+    pub high_watermark: Offset,
+    /// The last stable offset.
+    pub last_stable: Offset,
+}
+
+/// A partition in the response to a fetch, without an error.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FetchedPartition {
+    /// The partition.
+    pub tp: TopicPartition,
+    /// The id of the fetched topic; zero if it was fetched by name.
+    pub topic_id: Uuid,
+    /// The requested offset.
+    pub position: Offset,
+    /// The offset after the last whole batch.
+    pub next: Offset,
+    /// The ends that the response carries.
+    pub ends: Ends,
+}
+
+/// A response to a fetch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FetchRound {
+    /// The number of the [`Consumer::poll`](crate::Consumer::poll) that sent the request: the first is 1.
+    pub poll: u64,
+    /// How many requests followed it on its connection before the response was processed.
+    pub followed_by: u64,
+    /// Whether `partitions` has all of its partitions: none was an error, or was meanwhile no longer read from there.
+    pub is_whole: bool,
+    /// How many partitions were asked for, those of the session included.
+    pub requested: usize,
+    /// Its partitions. A response of a session leaves out those that have nothing new.
+    pub partitions: Vec<FetchedPartition>,
+}
+
 /// Result of [`Consumer::poll`](crate::Consumer::poll).
 #[derive(Clone, Default, Debug)]
 pub struct Polled {
@@ -65,6 +106,8 @@ pub struct Polled {
     pub records: BTreeMap<TopicPartition, Vec<ConsumerRecord>>,
     /// Irregularities and errors.
     pub faults: Vec<(TopicPartition, Fault)>,
+    /// The responses that arrived, in order. A poll does not return because of these alone.
+    pub fetches: Vec<FetchRound>,
 }
 
 impl Polled {
