@@ -32,7 +32,7 @@ use crate::env::SimEnv;
 use crate::exec::{Nanos, lock};
 use crate::keyed::{Keyed, mix};
 use crate::net::ConnectBlock;
-use crate::node::{self, Started};
+use crate::node::{self, Running, Started};
 use crate::plan::{BROKER, Kind};
 use crate::shared::{START_PATIENCE, Shared, WORLD};
 use crate::trace::EventKind;
@@ -188,6 +188,14 @@ impl Director {
                 () = env.sleep_until(*deadline) => Wakeup::Stopped(None),
             },
             Process::Down | Process::Up(_) => due.await,
+        }
+    }
+
+    /// The broker, if it serves.
+    pub(crate) fn serving(&self) -> Option<&Running> {
+        match &self.process {
+            Process::Up(running) => Some(running),
+            _ => None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! S1: at the end of a run, everything on the broker's disk, and every open handle, belongs to something that exists.
 //!
 //! Once all faults and clients have ended, every folder belongs to an existing partition, every file has a place in its folder, no
-//! open file lacks a name, no segment lies below its log's start, and no connection of a client that left is still open. Deleted
+//! open file lacks a name, no segment lies below its log's start or beyond its topic's retention, no connection of a client that left
+//! is still open, and no byte of the memory budget is reserved. Deleted
 //! files may stay for their delay, so the check repeats until nothing is left, at most for `PATIENCE`. It runs AFTER the run's
 //! hash is taken: a run without leftovers costs one check.
 
@@ -16,11 +17,13 @@ use brokkr_wire::messages::MetadataRequest;
 use crate::account::{Rule, why};
 use crate::check::{Violation, folder_in, topic_id};
 use crate::disk::Disk;
+use crate::env::WALL_START_MS;
 use crate::exec::lock;
 use crate::judge::Deleted;
 use crate::net::addr_of;
+use crate::node::Running;
 use crate::plan::{BROKER, FIRST_CLIENT, Kind, PORT};
-use crate::retention;
+use crate::retention::{self, OVERDUE};
 use crate::rude::FIRST_RUDE;
 use crate::shared::Shared;
 use crate::world::World;
@@ -65,7 +68,7 @@ const OF_AN_OFFSET: [&str; 2] = ["snapshot", "window"];
 pub type LiveTopics = BTreeMap<String, (Uuid, usize)>;
 
 /// Checks until nothing is left, or the patience ends.
-pub(crate) async fn check(shared: &Shared) {
+pub(crate) async fn check(shared: &Shared, broker: Option<&Running>) {
     let env = shared.world.env(QUERY_NODE);
     for node in (FIRST_RUDE..).take(shared.plan.rude.len()) {
         shared.world.end_quietly(node);
@@ -77,7 +80,8 @@ pub(crate) async fn check(shared: &Shared) {
             let what = "the broker does not say which topics there are";
             return shared.violation(Violation::new("S1", what));
         };
-        let found = look(shared, &live);
+        let mut found = look(shared, &live);
+        found.extend(in_memory(broker).await);
         if found.is_empty() {
             return;
         }
@@ -109,17 +113,52 @@ fn look(shared: &Shared, live: &LiveTopics) -> Vec<String> {
     let mut found = in_world(&shared.world, &shared.roots, live, &[QUERY_NODE]);
     let state = shared.world.lock();
     let disk = state.disks.get(&BROKER).expect("the broker has a disk");
+    let clock = state.clocks.get(&BROKER).copied().unwrap_or_default();
+    let shown_ms = clock.shows(shared.world.exec().now()) / 1_000_000;
+    let wall_ms = WALL_START_MS + clock.wall_ahead_ms + shown_ms as i64;
+    found.extend(retention::overdue(
+        disk,
+        &shared.plan.workload,
+        &shared.roots,
+        wall_ms,
+    ));
     let looks_seldom = looks_seldom(shared);
     let waiver = |what: &str| match () {
         // Leftovers of an operator's mistake are the operator's to remove, if the log names them.
         () if is_of_damage(shared, what) || was_offline_at_deletion(shared, disk, what) => Some(why::NAMED),
-        () if looks_seldom && what.contains(BELOW) && !what.contains(METADATA) => Some(why::SELDOM),
+        () if looks_seldom
+            && (what.contains(BELOW) || what.contains(OVERDUE))
+            && !what.contains(METADATA) =>
+        {
+            Some(why::SELDOM)
+        }
         () => None,
     };
     let mut account = lock(&shared.account);
     account.judges(Rule::Leftovers, None);
     found.retain(|what| account.judges(Rule::Leftovers, waiver(what)));
     found
+}
+
+/// Bytes of the broker's memory budget that are still reserved, though no client is left.
+async fn in_memory(broker: Option<&Running>) -> Vec<String> {
+    let Some(broker) = broker else {
+        return Vec::new();
+    };
+    let Ok(pools) = broker.memory().await else {
+        return Vec::new();
+    };
+    let reserved = pools
+        .into_iter()
+        .filter(|pool| pool.used_bytes > 0 || pool.waiting > 0);
+    reserved
+        .map(|pool| {
+            let (name, bytes, waiting) = (pool.name, pool.used_bytes, pool.waiting);
+            format!(
+                "{bytes} bytes of {name} are reserved and {waiting} tasks wait, and all clients have left"
+            )
+        })
+        .collect()
 }
 
 /// Leftovers on the broker's disk (in these log directories) and among its open handles, given the existing topics and the nodes

@@ -20,6 +20,16 @@ pub enum Started {
     Failed(String),
 }
 
+/// The use of a pool of the broker's memory budget.
+pub struct PoolUse {
+    /// The pool's name.
+    pub name: &'static str,
+    /// Reserved bytes.
+    pub used_bytes: usize,
+    /// Tasks that wait for bytes.
+    pub waiting: usize,
+}
+
 /// A handle of a broker on a node, for the node's present life.
 pub struct Running {
     commands: mpsc::UnboundedSender<BrokerCommand>,
@@ -29,6 +39,8 @@ pub struct Running {
 enum BrokerCommand {
     /// Respond when its logs are open.
     Opened(oneshot::Sender<()>),
+    /// Respond with the use of the memory budget.
+    Memory(oneshot::Sender<Vec<PoolUse>>),
     /// Stop cleanly.
     Stop(oneshot::Sender<bool>),
 }
@@ -51,6 +63,15 @@ pub fn start(world: &World, node: u32, config: BrokerConfig) -> (Running, onesho
                             broker.opened().await;
                             let _ = done.send(());
                         }
+                        Some(BrokerCommand::Memory(done)) => {
+                            let pools = broker.ctx().memory.pools().into_iter();
+                            let uses = pools.map(|pool| PoolUse {
+                                name: pool.name,
+                                used_bytes: pool.used_bytes,
+                                waiting: pool.waiting,
+                            });
+                            drop(done.send(uses.collect()));
+                        }
                         Some(BrokerCommand::Stop(done)) => {
                             let _ = done.send(broker.stop().await);
                             return;
@@ -71,6 +92,13 @@ impl Running {
     pub fn stop(self) -> oneshot::Receiver<bool> {
         let (tx, rx) = oneshot::channel();
         drop(self.commands.send(BrokerCommand::Stop(tx)));
+        rx
+    }
+
+    /// The use of the broker's memory budget; nothing, if the broker is killed before.
+    pub fn memory(&self) -> oneshot::Receiver<Vec<PoolUse>> {
+        let (tx, rx) = oneshot::channel();
+        drop(self.commands.send(BrokerCommand::Memory(tx)));
         rx
     }
 

@@ -25,6 +25,9 @@ struct WatchedLog {
     starts: LogStart,
 }
 
+/// What the report says of a segment that retention should have removed.
+pub const OVERDUE: &str = "beyond its topic's retention";
+
 /// Where a log starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LogStart {
@@ -169,6 +172,34 @@ impl WatchedLog {
             Violation::new("L1", what)
         })
     }
+}
+
+/// Segments that retention should have removed by now (S1): too old, or without which enough bytes are left. `wall_ms` is the wall
+/// clock now, less a margin. An active segment stays.
+pub fn overdue(disk: &Disk, workload: &Workload, roots: &[String], wall_ms: i64) -> Vec<String> {
+    let mut found = Vec::new();
+    for log in Retention::of(workload, roots).logs {
+        let segments = segments(disk, &log.folder);
+        let Some(((base, oldest), others)) = segments.split_first().filter(|(_, others)| !others.is_empty())
+        else {
+            continue;
+        };
+        let left: u64 = others.iter().map(|(_, inode)| disk.len(*inode)).sum();
+        let too_much = log.bytes_max.is_some_and(|most| left >= most);
+        let age = |t| wall_ms.saturating_sub(t);
+        let youngest = youngest(disk, *oldest);
+        let too_old = log
+            .age_max_ms
+            .is_some_and(|most| youngest.is_some_and(|t| age(t) > most));
+        if too_much || too_old {
+            found.push(format!(
+                "{}: segment {base} is {OVERDUE}: {left} bytes without it, its youngest record is {:?} ms old",
+                log.folder,
+                youngest.map(age)
+            ));
+        }
+    }
+    found
 }
 
 /// The segments of a folder: bases and files, in order.

@@ -313,7 +313,7 @@ async fn drive(shared: Shared) {
         let disks: Vec<u64> = shared.world.lock().disks.values().map(Disk::digest).collect();
         exec.note(("at rest", disks));
         *lock(&shared.rested) = Some((exec.hash(), exec.polls()));
-        leftovers::check(&shared).await;
+        leftovers::check(&shared, director.serving()).await;
     }
     shared.world.exec().stop();
 }

@@ -252,7 +252,8 @@ impl Responses<'_> {
             }
         }
         for batch in &notes.acked {
-            if !self.append_time.contains(batch.topic.as_str()) {
+            // A plain producer's record may be there twice, each with a time of its own.
+            if !self.append_time.contains(batch.topic.as_str()) || batch.producer_id < 0 {
                 continue;
             }
             let told = |value: &i64| Some((*value, batch.log_append_time?));
@@ -638,7 +639,7 @@ mod tests {
                 topic: "t".to_owned(),
                 topic_id: None,
                 partition: 0,
-                producer_id: -1,
+                producer_id: 1,
                 producer_epoch: -1,
                 base_sequence: -1,
                 base_offset: Some(0),

@@ -340,6 +340,13 @@ pub(super) fn broker(
         // Segments below a deleted offset are removed soon, and new ones are created.
         put("log.retention.check.interval.ms", 500);
     }
+    if workload.operator.is_some() {
+        // The metadata log gets snapshots soon, and its segments end soon.
+        put(
+            "metadata.log.max.record.bytes.between.snapshots",
+            [500, 5_000][draw.of("snapshots", 2) as usize],
+        );
+    }
     if workload.topics.iter().any(is_retained) {
         put("log.retention.check.interval.ms", 500);
     }
@@ -386,6 +393,15 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
     {
         let (key, value) = ("message.timestamp.type", "LogAppendTime");
         topic.configs.insert(key.to_owned(), value.to_owned());
+    }
+    if draw.of("topic's compression", 6) == 0
+        && let Some(topic) = topics.first_mut()
+    {
+        let codecs = ["uncompressed", "gzip", "snappy", "lz4", "zstd"];
+        let codec = codecs[draw.of("topic's codec", 5) as usize];
+        topic
+            .configs
+            .insert("compression.type".to_owned(), codec.to_owned());
     }
     let older = draw.of("older client", 4) == 0;
     // A client that identifies topics by name can't tell which incarnation it reached, so nothing could be judged. tests/peers.rs

@@ -59,10 +59,14 @@ impl<E: Env> LogReader<E> {
         up_to: UpTo,
         decompressed_max: usize,
     ) -> Result<Option<TimestampOffset>, ReadError> {
-        let limit = self.limit(up_to).offset;
+        let (start, limit) = (self.log_start(), self.limit(up_to).offset);
         let mut youngest: Option<(usize, UnixMillis, Offset)> = None;
         for (index, segment) in self.segments().enumerate() {
             let summary = segment.summary;
+            // A segment below the log's start is about to be removed.
+            if summary.next <= start || summary.base >= limit {
+                continue;
+            }
             if summary.max_timestamp.0 >= 0 && youngest.is_none_or(|(_, t, _)| summary.max_timestamp > t) {
                 youngest = Some((index, summary.max_timestamp, summary.max_timestamp_offset));
             }
@@ -76,7 +80,7 @@ impl<E: Env> LogReader<E> {
                 t == timestamp
             })
             .await?;
-        Ok(found.filter(|f| f.offset < limit && f.offset >= self.log_start()))
+        Ok(found.filter(|f| f.offset < limit && f.offset >= start))
     }
 
     /// The leader epoch of the log's first batch, if known.

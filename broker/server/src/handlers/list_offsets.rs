@@ -106,6 +106,24 @@ async fn find_offset<E: Env>(
     version: i16,
 ) -> Result<FoundOffset, PartitionError> {
     let route = route.ok_or_else(|| PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
+    for _ in 0..ctx.config.limits.fetch_stale_retries {
+        match find_in_view(ctx, route, requested, version).await {
+            // The log's start was raised while its old segments were read by time.
+            Err(error) if error.code == ErrorCode::OFFSET_OUT_OF_RANGE => {
+                brokkr_types::reached!("a log's start overtook a search by time");
+            }
+            found => return found,
+        }
+    }
+    find_in_view(ctx, route, requested, version).await
+}
+
+async fn find_in_view<E: Env>(
+    ctx: &Ctx<E>,
+    route: &Route<E>,
+    requested: &ListOffsetsPartition,
+    version: i16,
+) -> Result<FoundOffset, PartitionError> {
     let (_, view) = route
         .open_partition(&ctx.env, &ctx.config.limits, requested.partition_index)
         .await?;
