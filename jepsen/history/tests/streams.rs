@@ -1,7 +1,8 @@
 //! Histories survive writing and reading, and malformed input is reported with its place.
 
 use brokkr_history::{
-    MicroOp, NEMESIS, Op, Operation, Polls, ReadError, Reader, Syntax, Type, UNKNOWN_OFFSET, Val, Writer,
+    MicroOp, NEMESIS, Op, Operation, Polls, ReadError, Reader, Seek, Syntax, Type, UNKNOWN_OFFSET, Val,
+    Writer,
 };
 use proptest::prelude::*;
 
@@ -12,6 +13,9 @@ const LINES: &str = r#"{"index":0,"time":0,"type":"invoke","process":3,"f":"assi
 {"index":4,"time":8,"type":"info","process":"nemesis","f":"kill","value":null}
 {"index":5,"time":9,"type":"ok","process":0,"f":"poll","value":[["poll",{}]],"rebalance-log":[{"keys":["t-0"]}]}
 {"index":6,"time":9,"type":"ok","process":3,"f":"assign","value":["t-0"],"seek-to-beginning?":true}
+{"index":7,"time":10,"type":"info","process":0,"f":"send","value":[["send","t-0",[13,7,4294967295],"ok"],["send","t-0",[null,8,0],"fail"],["send","t-1",9,"info"],["send","t-1",{"tombstone":10}]]}
+{"index":8,"time":11,"type":"ok","process":4,"f":"poll","value":[["poll"],["poll",{"t-0":[[13,7,5],[14,8]],"t-1":[[null,{"tombstone":10},6]]}]]}
+{"index":9,"time":12,"type":"ok","process":3,"f":"assign","value":["a","b","c"],"seek":{"a":7,"b":"beginning","c":"end"}}
 "#;
 
 fn read(text: &str) -> Result<Vec<Operation>, ReadError> {
@@ -66,6 +70,33 @@ fn written_histories_equal_the_ones_read() {
         (history[4].process, history[6].seek_to_beginning),
         (NEMESIS, true)
     );
+    let details = &history[7].details;
+    let outcomes: Vec<_> = (0..4).map(|micro| details.outcome(micro)).collect();
+    assert_eq!(
+        outcomes,
+        [Some(Type::Ok), Some(Type::Fail), Some(Type::Info), None]
+    );
+    assert_eq!(
+        (details.digest(0, 0), details.digest(1, 0)),
+        (Some(u32::MAX), Some(0))
+    );
+    let MicroOp::Send {
+        offset: None,
+        value: Val::Tombstone(10),
+        ..
+    } = history[7].op.micro_ops()[3]
+    else {
+        panic!("{:?}", history[7]);
+    };
+    let digests: Vec<_> = (0..3)
+        .map(|record| history[8].details.digest(1, record))
+        .collect();
+    assert_eq!(digests, [Some(5), None, Some(6)]);
+    let seeks = [("a", Seek::Offset(7)), ("b", Seek::Beginning), ("c", Seek::End)];
+    assert_eq!(
+        history[9].seeks,
+        seeks.map(|(key, seek)| (key.into(), seek)).into()
+    );
     assert_eq!(
         read(&written(&history, Syntax::Edn)).expect("it is a history"),
         history
@@ -116,15 +147,15 @@ fn malformed_input_is_reported_with_its_place() {
     let cases = [
         (format!("{first}\n{first}"), (2, 10), "index 0, not 1"),
         (
-            LINES[..LINES.len() / 2].to_owned(),
-            (4, 16),
+            LINES[..LINES.find("rash").expect("it is there")].to_owned(),
+            (4, 53),
             "the history ends amid a text",
         ),
         (line("[[\"pull\"]]"), (2, 57), "no micro-operation \"pull\""),
         (
             line("[[\"poll\",{\"x\":[[1]]}]]"),
             (2, 70),
-            "[offset, value] is due",
+            "[offset, value] or [offset, value, digest] is due",
         ),
         (
             line("[[\"send\",\"x\",[-2,1]]]"),
@@ -134,7 +165,22 @@ fn malformed_input_is_reported_with_its_place() {
         (
             line("[[\"send\",\"x\",{}]]"),
             (2, 68),
-            "a value is an integer, a text or nothing, not a map",
+            "a value is an integer, a text or nothing, not a map other than {\"tombstone\": number}",
+        ),
+        (
+            line("[[\"send\",\"x\",[1,1,-1]]]"),
+            (2, 73),
+            "a digest is a natural number below 2³²",
+        ),
+        (
+            line("[[\"send\",\"x\",1,\"invoke\"]]"),
+            (2, 70),
+            "an outcome is ok, fail or info",
+        ),
+        (
+            line("null,\"seek\":{\"x\":\"start\"}"),
+            (2, 72),
+            "a seek is an offset, \"beginning\" or \"end\"",
         ),
         (line("[[\"poll\"],]"), (2, 65), "a value is due here"),
         (line("[[\"poll\"] 1]"), (2, 65), "`,` or `]` is due"),
@@ -175,6 +221,18 @@ fn malformed_input_is_reported_with_its_place() {
     assert_eq!(said, expected);
 }
 
+/// Jepsen prints Java objects in fields that no judge reads.
+#[test]
+fn fields_that_are_not_read_may_hold_anything() {
+    let text = "{:index 0, :type :info, :process 0, :f :poll, :error #object[Foo 0x7f \"x\"]}\n";
+    assert_eq!(read(text).expect("it is a history").len(), 1);
+    let (.., what) = fault("{:index 0x7f}");
+    assert_eq!(
+        what,
+        "an index is an integer, not a number that is no 64-bit integer"
+    );
+}
+
 #[test]
 fn bytes_that_are_no_text_are_refused() {
     let bytes = b"{\"index\":0,\"type\":\"ok\",\"process\":0,\"f\":\"\xff\"}".as_slice();
@@ -187,6 +245,7 @@ fn val() -> impl Strategy<Value = Val> {
         Just(Val::Null),
         any::<i64>().prop_map(Val::Int),
         ".{0,6}".prop_map(|s| Val::Text(s.into())),
+        any::<i64>().prop_map(Val::Tombstone),
     ]
 }
 
@@ -204,6 +263,13 @@ fn micro_op() -> impl Strategy<Value = MicroOp> {
     ]
 }
 
+fn records(micro: &MicroOp) -> usize {
+    match micro {
+        MicroOp::Send { .. } => 1,
+        MicroOp::Poll(polls) => polls.iter().flat_map(Polls::values).map(Vec::len).sum(),
+    }
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     let type_ = prop_oneof![
         Just(Type::Invoke),
@@ -217,8 +283,31 @@ fn operation() -> impl Strategy<Value = Operation> {
         (".{1,5}", ".{0,5}")
             .prop_map(|(f, v)| Op::Other(format!("x{f}"), serde_json::json!({ v: [1, null] }))),
     ];
-    (any::<i64>(), type_, 0u64..9, op)
-        .prop_map(|(time, type_, process, op)| Operation::new(0, time, type_, process, op))
+    let seek = prop_oneof![
+        Just(Seek::Beginning),
+        Just(Seek::End),
+        (0i64..9).prop_map(Seek::Offset)
+    ];
+    let seeks = proptest::collection::btree_map("[a-c]-[0-9]".prop_map(Into::into), seek, 0..3);
+    let digests = proptest::collection::vec(proptest::option::of(any::<u32>()), 6);
+    let operation = |(time, type_, process, op, seeks, digests): (_, _, _, _, _, Vec<Option<u32>>)| {
+        let mut operation = Operation::new(0, time, type_, process, op);
+        operation.seeks = seeks;
+        let sizes: Vec<_> = operation.op.micro_ops().iter().map(records).collect();
+        for (micro, size) in sizes.iter().enumerate() {
+            for (record, digest) in digests.iter().enumerate().take(*size) {
+                if let Some(digest) = digest {
+                    operation.details.set_digest(micro, record, *digest);
+                }
+            }
+            let is_send = matches!(operation.op.micro_ops()[micro], MicroOp::Send { .. });
+            if is_send && digests[micro].is_some() {
+                operation.details.set_outcome(micro, Type::Fail);
+            }
+        }
+        operation
+    };
+    (any::<i64>(), type_, 0u64..9, op, seeks, digests).prop_map(operation)
 }
 
 proptest! {
