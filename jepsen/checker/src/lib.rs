@@ -7,9 +7,13 @@
 //!   (M2).
 //! - [`metadata`]: answers of several brokers that may be out of date: monotonic per broker, and never a state that did not
 //!   exist (L3, M2).
+//!
+//! No judge says that a history is valid in which it found nothing to judge: each counts what it judged
+//! ([`Verdict::counted`]), says which operations no rule of it is about, and otherwise answers [`Valid::Unknown`].
 
 pub mod exactly_once;
 mod graph;
+mod invariants;
 pub mod kafka;
 pub mod linear;
 pub mod metadata;
@@ -17,4 +21,5 @@ mod pairs;
 mod table;
 mod verdict;
 
-pub use verdict::{Finding, Malformed, Valid, Verdict};
+pub use invariants::invariant;
+pub use verdict::{Finding, Malformed, NotCounted, Valid, Verdict};

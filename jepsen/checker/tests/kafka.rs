@@ -94,7 +94,10 @@ proptest! {
             // Records of one send may be apart, which is allowed.
             verdict.anomalies.remove("int-send-skip");
             prop_assert_eq!(&verdict.anomalies, &std::collections::BTreeMap::new());
-            prop_assert_eq!(verdict.valid(), Valid::Yes);
+            // A short history may have nothing that was acknowledged and read.
+            let judged = verdict.gave_up.is_none();
+            prop_assert_eq!(verdict.valid(), if judged { Valid::Yes } else { Valid::Unknown });
+            prop_assert!(judged || steps < 200, "{:?}", verdict.gave_up);
         }
     }
 }

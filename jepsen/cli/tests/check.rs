@@ -133,7 +133,7 @@ fn text_shows_the_operations() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(code(&output), 1);
     for part in [
-        "phantom (1)\n  - operation 3 read 2 from x, which no operation sent\n      {\"index\":3,",
+        "phantom D2 (1)\n  - operation 3 read 2 from x, which no operation sent\n      {\"index\":3,",
         "\nINVALID\n",
     ] {
         assert!(said.contains(part), "{said}");
