@@ -30,7 +30,7 @@
 //! "seek": {key: offset, "beginning" or "end"}  of an `assign`: where the process reads on
 //! "seek-to-beginning?": true                   of an `assign`: a seek of all its keys to the beginning
 //! ```
-//! [`names`] lists the operations that judges know.
+//! [`names`] lists the operations that judges know; `jepsen/history/schema.json` is the JSON notation as a JSON schema.
 
 mod details;
 mod micro;
