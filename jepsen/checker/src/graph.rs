@@ -119,6 +119,11 @@ impl Graph {
         self.to.is_empty() && self.begin_order.is_empty()
     }
 
+    /// Number of operations.
+    pub(crate) fn ops(&self) -> usize {
+        self.ops as usize
+    }
+
     fn nodes(&self) -> usize {
         self.ops as usize + self.begun.len() - 1
     }

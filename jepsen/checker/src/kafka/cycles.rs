@@ -84,40 +84,64 @@ pub(super) fn find(view: HistoryView<'_>, ww_deps: bool) -> FoundCycles {
 
 /// A short cycle for each component, and whether it needs the order of writes. What reads alone contradict comes first.
 fn cycles_of(graph: &Graph, kind: &CycleKind) -> Vec<(Vec<Step>, bool)> {
-    let mut search = Cycles::new(graph);
+    let mut search = Search {
+        cycles: Cycles::new(graph),
+        of_data: Operations::of(graph, &graph.components(kind.rels & !REALTIME)),
+        required: kind.required,
+    };
     let mut found = Vec::new();
-    let is_within = |inner: &[u32], outer: &[u32]| outer.binary_search(&inner[0]).is_ok();
     let reads = kind.rels & !WW;
     let of_reads = match kind.required {
         WR => graph.components(reads),
         _ => Vec::new(),
     };
     for component in &of_reads {
-        found.extend(cycle(graph, &mut search, component, reads, kind.required).map(|c| (c, false)));
+        found.extend(search.find(component, reads).map(|cycle| (cycle, false)));
     }
+    let judged = Operations::of(graph, &of_reads);
     for component in graph.components(kind.rels) {
-        if !of_reads.iter().any(|inner| is_within(inner, &component)) {
-            let cycle = cycle(graph, &mut search, &component, kind.rels, kind.required);
-            found.extend(cycle.map(|c| (c, kind.required == WR)));
+        if !judged.meet(&component) {
+            let cycle = search.find(&component, kind.rels);
+            found.extend(cycle.map(|cycle| (cycle, kind.required == WR)));
         }
     }
     found
 }
 
-/// A cycle in a component. With realtime among the edges it has a step of realtime: without one it is an anomaly of data alone.
-fn cycle(
-    graph: &Graph,
-    search: &mut Cycles<'_>,
-    component: &[u32],
-    rels: Rel,
-    required: Rel,
-) -> Option<Vec<Step>> {
-    let data = rels & !REALTIME;
-    let is_of_data = |c: &Vec<u32>| component.binary_search(&c[0]).is_ok();
-    if rels == data || !graph.components(data).iter().any(is_of_data) {
-        return search.find(component, rels, required);
+/// The operations of some components.
+struct Operations(Vec<bool>);
+
+impl Operations {
+    fn of(graph: &Graph, components: &[Vec<u32>]) -> Self {
+        let mut inside = vec![false; graph.ops()];
+        for op in components.iter().flatten() {
+            inside[*op as usize] = true;
+        }
+        Self(inside)
     }
-    search.find_through_time(component, rels, required)
+
+    /// Whether one of them is in a component.
+    fn meet(&self, component: &[u32]) -> bool {
+        component.iter().any(|op| self.0[*op as usize])
+    }
+}
+
+struct Search<'a> {
+    cycles: Cycles<'a>,
+    /// The operations of components of data alone.
+    of_data: Operations,
+    required: Rel,
+}
+
+impl Search<'_> {
+    /// A cycle in a component. With realtime among the edges it has a step of realtime: without one it is an anomaly of data
+    /// alone.
+    fn find(&mut self, component: &[u32], rels: Rel) -> Option<Vec<Step>> {
+        if rels & REALTIME == 0 || !self.of_data.meet(component) {
+            return self.cycles.find(component, rels, self.required);
+        }
+        self.cycles.find_through_time(component, rels, self.required)
+    }
 }
 
 fn graph(view: HistoryView<'_>, ww_deps: bool) -> Graph {
