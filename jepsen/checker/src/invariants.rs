@@ -24,6 +24,7 @@ pub fn invariant(anomaly: &str) -> Option<&'static str> {
         "G1a" | "G1b" | "precommitted-read" | "effect-aborted" => "T2",
         "two-leaders" => "L3",
         "untrue-topic" | "nonmonotonic-metadata" => "M2",
+        "id-reused" | "acked-after-deletion" | "shown-after-deletion" | "shown-in-later-topic" => "M2",
         "untrue-offset" | "nonmonotonic-offset" => "G2",
         _ => return None,
     })
@@ -55,6 +56,7 @@ mod tests {
             crate::exactly_once::ANOMALIES,
             crate::linear::ANOMALIES,
             crate::metadata::ANOMALIES,
+            crate::topic_ids::ANOMALIES,
         ];
         for anomaly in all.concat() {
             assert_eq!(

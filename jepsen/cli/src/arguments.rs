@@ -128,6 +128,8 @@ pub(crate) enum Workload {
     Topics,
     /// Answers of brokers that may be out of date: metadata, committed
     Metadata,
+    /// Topics that are deleted and created again: create-topic, delete-topic, and keys topic@id-partition
+    TopicIds,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,6 +10,7 @@ use brokkr_checker::exactly_once::{self, ExactlyOnce};
 use brokkr_checker::kafka::{self, Kafka};
 use brokkr_checker::linear::{self, CommittedOffsets, Limits, Linear, Model, Registers, Topics};
 use brokkr_checker::metadata::{self, Metadata};
+use brokkr_checker::topic_ids::{self, TopicIds};
 use brokkr_checker::{Malformed, Valid, Verdict};
 use brokkr_history::{Operation, Reader};
 
@@ -75,12 +76,22 @@ impl Judge for Metadata {
     }
 }
 
+impl Judge for TopicIds {
+    fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
+        TopicIds::push(self, operation)
+    }
+    fn verdict(self: Box<Self>) -> Result<Judgement, Malformed> {
+        self.finish().map(Judgement::from)
+    }
+}
+
 fn anomalies(workload: Workload) -> &'static [&'static str] {
     match workload {
         Workload::Kafka => kafka::ANOMALIES,
         Workload::ExactlyOnce => exactly_once::ANOMALIES,
         Workload::Registers | Workload::Offsets | Workload::Topics => linear::ANOMALIES,
         Workload::Metadata => metadata::ANOMALIES,
+        Workload::TopicIds => topic_ids::ANOMALIES,
     }
 }
 
@@ -115,6 +126,7 @@ fn judge(args: &Check, allow: BTreeSet<&'static str>) -> Box<dyn Judge> {
         Workload::Offsets => Box::new(Linear::new(CommittedOffsets, limits)),
         Workload::Topics => Box::new(Linear::new(Topics, limits)),
         Workload::Metadata => Box::new(Metadata::default()),
+        Workload::TopicIds => Box::new(TopicIds::default()),
     }
 }
 

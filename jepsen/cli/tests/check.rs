@@ -125,6 +125,7 @@ fn nothing_judged_is_inconclusive() {
         "offsets",
         "topics",
         "metadata",
+        "topic-ids",
     ] {
         let (code, said) = check(&["--workload", workload], "");
         let valid = said["valid"].clone();
@@ -133,7 +134,7 @@ fn nothing_judged_is_inconclusive() {
             "kafka" => assert_eq!((code, valid), (1, json!(false))),
             _ => assert_eq!((code, valid), (3, json!("unknown")), "{workload}"),
         }
-        if !["kafka", "exactly-once"].contains(&workload) {
+        if !["kafka", "exactly-once", "topic-ids"].contains(&workload) {
             let (code, said) = check(&["--workload", workload], VALID);
             assert_eq!(
                 (code, &said["not_judged"]),
