@@ -102,8 +102,8 @@ pub struct TopicIds {
     sent: BTreeMap<(String, Val), SendFact>,
     /// By partition, id and value: the first operation that was shown it.
     shown: BTreeMap<(String, String, Val), u64>,
-    /// When each process last sought in its partitions, and the ids that had been deleted then.
-    sought: BTreeMap<Process, u64>,
+    /// When each process last began to seek in a partition.
+    sought: BTreeMap<(Process, String), u64>,
     found: Vec<(&'static str, Finding)>,
     reported: BTreeSet<(String, Process)>,
     acked: u64,
@@ -149,7 +149,13 @@ impl TopicIds {
                 let call = Topics.call(ended).map_err(|what| Malformed { index, what })?;
                 self.change(ended, call, span);
             }
-            Op::Assign(_) if ended.type_ == Type::Ok => drop(self.sought.insert(ended.process, began)),
+            Op::Assign(keys) if ended.type_ == Type::Ok => {
+                let all = keys.iter().filter(|_| ended.seek_to_beginning);
+                for key in all.chain(ended.seeks.keys()) {
+                    let partition = Place::of(key).partition;
+                    self.sought.insert((ended.process, partition), began);
+                }
+            }
             Op::Send(_) | Op::Poll(_) | Op::Txn(_) => {
                 let micro_ops = match (&pair.invoked, ended.op.micro_ops()) {
                     (Some(invoked), []) if ended.type_ != Type::Ok => invoked.op.micro_ops(),
@@ -209,7 +215,7 @@ impl TopicIds {
                     let place = Place::of(key);
                     let Some(id) = place.id else { continue };
                     if !records.is_empty() {
-                        self.shown_late(key, &id, ended);
+                        self.shown_late(key, &place.partition, &id, ended);
                     }
                     for (_, value) in records.iter().filter(|(_, value)| *value != Val::Null) {
                         let record = (place.partition.clone(), id.clone(), value.clone());
@@ -236,8 +242,9 @@ impl TopicIds {
     }
 
     /// One finding for each key and process.
-    fn shown_late(&mut self, key: &Key, id: &str, ended: &Operation) {
-        let sought = self.sought.get(&ended.process).copied();
+    fn shown_late(&mut self, key: &Key, partition: &str, id: &str, ended: &Operation) {
+        let sought = (ended.process, partition.to_owned());
+        let sought = self.sought.get(&sought).copied();
         let deleted = self.deleted.get(id);
         let Some(deleted) = deleted.filter(|d| sought.is_some_and(|sought| d.ended < sought)) else {
             return;
