@@ -307,6 +307,9 @@ fn lags_and_unseen_records_over_time() {
         kafka.push(operation).expect("processes do one thing at a time");
     }
     let analysis = kafka.finish();
+    let totals = analysis.unread_totals();
+    let totals: Vec<_> = totals.into_iter().filter(|(time, _)| *time < 14).collect();
+    assert_eq!(totals, [(3, 0), (5, 1), (7, 1), (9, 3), (11, 3), (13, 2)]);
     let lags: Vec<_> = analysis
         .realtime_lags()
         .into_iter()

@@ -15,7 +15,7 @@ use brokkr_checker::{Malformed, Valid, Verdict};
 use brokkr_history::{Operation, Reader};
 
 use crate::arguments::{Check, Format, Workload};
-use crate::html::{self, Timeline};
+use crate::html::{self, Measures, Timeline};
 use crate::input::{Failure, open, unreadable};
 use crate::report;
 
@@ -25,16 +25,16 @@ trait Judge {
     fn verdict(self: Box<Self>) -> Result<Judgement, Malformed>;
 }
 
-/// A verdict, and the lags of polls: when each began, and how much.
+/// A verdict, and what was measured over time.
 struct Judgement {
     verdict: Verdict,
-    lags: Vec<(i64, i64)>,
+    measures: Measures,
 }
 
 impl From<Verdict> for Judgement {
     fn from(verdict: Verdict) -> Self {
-        let lags = Vec::new();
-        Self { verdict, lags }
+        let measures = Measures::default();
+        Self { verdict, measures }
     }
 }
 
@@ -44,8 +44,12 @@ impl Judge for Kafka {
     }
     fn verdict(self: Box<Self>) -> Result<Judgement, Malformed> {
         let analysis = self.finish();
-        let (verdict, lags) = (analysis.verdict(), analysis.worst_lags());
-        Ok(Judgement { verdict, lags })
+        let verdict = analysis.verdict();
+        let measures = Measures {
+            lags: analysis.worst_lags(),
+            unread: analysis.unread_totals(),
+        };
+        Ok(Judgement { verdict, measures })
     }
 }
 
@@ -142,7 +146,10 @@ pub(crate) fn check(args: &Check) -> Result<ExitCode, Failure> {
             .push(operation)
             .map_err(|e| Failure::History(Some(reader.place()), e.to_string()))?;
     }
-    let Judgement { mut verdict, lags } = judge
+    let Judgement {
+        mut verdict,
+        measures,
+    } = judge
         .verdict()
         .map_err(|e| Failure::History(None, e.to_string()))?;
     verdict.allowed.extend(allow);
@@ -152,7 +159,7 @@ pub(crate) fn check(args: &Check) -> Result<ExitCode, Failure> {
             .map_err(|e| Failure::Usage(e.to_string()))?;
     }
     if let (Some(path), Some(mut timeline)) = (&args.html, timeline) {
-        timeline.lags(lags);
+        timeline.add(&measures);
         write_html(args, path, &verdict, &timeline)?;
     }
     let mut out = io::stdout().lock();

@@ -38,6 +38,15 @@ details{margin:.5em 0}summary{cursor:pointer;font-weight:600}
 pre{margin:.2em 0 .2em 1em;white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px}
 ";
 
+/// What a judge measured over time.
+#[derive(Default)]
+pub(crate) struct Measures {
+    /// When each poll began, and its largest lag, in nanoseconds.
+    pub(crate) lags: Vec<(i64, i64)>,
+    /// The number of records that were acknowledged and not read yet.
+    pub(crate) unread: Vec<(i64, u64)>,
+}
+
 /// What the page shows over time; collected while the history is read.
 pub(crate) struct Timeline {
     series: Series,
@@ -96,17 +105,23 @@ impl Timeline {
         self.series.add(operation.time, &interval);
     }
 
-    /// Adds the lags of polls: when, and how much.
-    pub(crate) fn lags(&mut self, lags: impl IntoIterator<Item = (i64, i64)>) {
-        for (time, lag) in lags {
-            let lag = Some(lag);
-            self.series.add(
-                time,
-                &Interval {
-                    lag,
-                    ..Interval::default()
-                },
-            );
+    /// Adds the measures of a judge.
+    pub(crate) fn add(&mut self, measures: &Measures) {
+        for (time, lag) in &measures.lags {
+            let lag = Some(*lag);
+            let interval = Interval {
+                lag,
+                ..Interval::default()
+            };
+            self.series.add(*time, &interval);
+        }
+        for (time, unread) in &measures.unread {
+            let unread = Some(*unread);
+            let interval = Interval {
+                unread,
+                ..Interval::default()
+            };
+            self.series.add(*time, &interval);
         }
     }
 }
@@ -281,6 +296,15 @@ fn charts(
         line("info", "info", |i| i.info),
     ];
     out.write_all(chart("Operations", "per second", total, &lines, &marks).as_bytes())?;
+    if intervals().any(|i| i.unread.is_some()) {
+        let line = Line {
+            name: "most",
+            class: "info",
+            values: intervals().map(|i| i.unread.map(float)).collect(),
+        };
+        let title = "Acknowledged and not read yet";
+        out.write_all(chart(title, "records", total, &[line], &marks).as_bytes())?;
+    }
     let lag = |i: &Interval| i.lag.map(|nanos| seconds(i128::from(nanos)));
     if intervals().any(|i| i.lag.is_some()) {
         let values = intervals().map(lag).collect();

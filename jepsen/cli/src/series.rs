@@ -19,6 +19,8 @@ pub(crate) struct Interval {
     pub(crate) read: u64,
     /// The largest lag of a poll, in nanoseconds.
     pub(crate) lag: Option<i64>,
+    /// The largest number of records that were acknowledged and not read yet.
+    pub(crate) unread: Option<u64>,
 }
 
 impl Interval {
@@ -29,6 +31,7 @@ impl Interval {
         self.acked += other.acked;
         self.read += other.read;
         self.lag = self.lag.max(other.lag);
+        self.unread = self.unread.max(other.unread);
     }
 }
 

@@ -57,6 +57,7 @@ fn a_page_has_verdict_counts_charts_and_anomalies_with_operations() {
         "<tr><td>poll</td><td class=\"n\">5000</td>",
         // Charts, with the nemesis and the anomalies.
         "<figcaption>Records ",
+        "<figcaption>Acknowledged and not read yet ",
         "<figcaption>Lag of consumers ",
         "<title>kill &lt;n1&gt;</title>",
         "<line class=\"mark anomaly\"",

@@ -142,3 +142,37 @@ fn what_is_no_operation_is_refused_by_both() {
         }
     }
 }
+
+/// Values of operations by name: the reader takes any, and the judges refuse what the schema refuses.
+#[test]
+fn values_of_named_operations() {
+    let schema = schema();
+    let cases = [
+        ("read", r#"["x",null]"#, r#"["x"]"#),
+        ("cas", r#"["x",[1,2]]"#, r#"["x",1]"#),
+        (
+            "commit",
+            r#"{"group":"g","key":"x","offset":1}"#,
+            r#"{"group":"g","offset":1}"#,
+        ),
+        ("create_topic", r#"{"topic":"t","id":"A"}"#, r#"{"id":"A"}"#),
+        ("delete-records", r#"{"key":"x","before":-1}"#, r#"{"key":"x"}"#),
+        (
+            "list_offsets",
+            r#"{"key":"x","earliest":0,"latest":7}"#,
+            r#"{"key":"x","latest":-1}"#,
+        ),
+        (
+            "metadata",
+            r#"{"broker":1,"topics":{"t":{"id":"A","partitions":{"0":{"leader":1,"epoch":2}}},"u":null}}"#,
+            r#"{"broker":1,"topics":{"t":{"partitions":{}}}}"#,
+        ),
+    ];
+    for (f, right, wrong) in cases {
+        for (value, valid) in [(right, true), (wrong, false)] {
+            let line = format!(r#"{{"type":"ok","process":0,"f":"{f}","value":{value}}}"#);
+            let value: Value = serde_json::from_str(&line).expect("it is JSON");
+            assert_eq!(schema.is_valid(&value), valid, "{line}");
+        }
+    }
+}

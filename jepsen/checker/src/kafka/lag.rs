@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use brokkr_history::{Process, Seek, Type, UNKNOWN_OFFSET};
 use serde_json::{Value, json};
 
+use super::order::send_outcome;
 use super::records::HistoryView;
 use super::store::{OpKind, OpRow, Store};
 use crate::Finding;
@@ -210,6 +211,31 @@ pub(super) fn too_far_behind(store: &Store, max: i64) -> Vec<Finding> {
 #[expect(clippy::cast_precision_loss, reason = "seconds of a message")]
 fn seconds(nanos: i64) -> f64 {
     nanos as f64 / 1e9
+}
+
+/// The number of acknowledged unread records of all keys after each successful operation, and its time.
+pub(super) fn unread_totals(view: HistoryView<'_>) -> Vec<(i64, u64)> {
+    let store = view.store;
+    let (mut acked, mut read) = (vec![false; store.values_len()], vec![false; store.values_len()]);
+    let (mut unread, mut totals) = (0u64, Vec::new());
+    for (op, row) in store
+        .rows()
+        .filter(|(_, row)| row.f == OpKind::Micro && !row.open)
+    {
+        for send in store.writes_of(op).iter().filter(|w| store.is_known(w.value)) {
+            let new = send_outcome(row.type_, send) == Type::Ok;
+            let new = new && !std::mem::replace(&mut acked[send.value as usize], true);
+            unread += u64::from(new && !read[send.value as usize]);
+        }
+        for record in store.reads_of(op).iter().filter(|_| row.type_ == Type::Ok) {
+            let new = !std::mem::replace(&mut read[record.value as usize], true);
+            unread -= u64::from(new && acked[record.value as usize]);
+        }
+        if row.type_ != Type::Fail {
+            totals.push((row.time, unread));
+        }
+    }
+    totals
 }
 
 /// The number of acknowledged unread records at some time.

@@ -311,6 +311,11 @@ impl Analysis {
         lags
     }
 
+    /// The time of each operation that may have succeeded, and the number of acknowledged unread records of all keys after it.
+    pub fn unread_totals(&self) -> Vec<(i64, u64)> {
+        lag::unread_totals(self.view())
+    }
+
     /// The number of acknowledged unread records after each successful operation.
     pub fn unseen_series(&self) -> Vec<Unseen> {
         lag::unseen_series(self.view())
