@@ -246,7 +246,7 @@ impl ExactlyOnce {
                     effect.polled.push(ended.index);
                 }
             }
-            let last = records.iter().map(|(offset, _)| offset + 1).max();
+            let last = records.iter().map(|(offset, _)| offset.saturating_add(1)).max();
             if let Some(next) = last.filter(|_| input && processes && ended.type_ != Type::Fail) {
                 let progress = self.progress.entry(key.clone()).or_default();
                 progress.possible = progress.possible.max(next);

@@ -586,3 +586,38 @@ fn a_deleted_record_does_not_come_back() {
         );
     }
 }
+
+/// No number of a history overflows.
+#[test]
+fn the_highest_offset_is_an_offset() {
+    let last = i64::MAX;
+    let mut writer = HistoryWriter::default();
+    writer.send(0, &[("x", Some(last), 0)], Type::Ok);
+    writer.poll(1, "x", &[(last, 0)]);
+    writer.delete(Type::Ok, -1);
+    writer.delete(Type::Info, last);
+    writer.assign(2, &["x"], &[("x", Seek::End)]);
+    writer.poll(2, "x", &[(last, 0)]);
+    writer.assign(2, &["x"], &[("x", Seek::Offset(last))]);
+    writer.poll(2, "x", &[(last, 0)]);
+    let answer = json!({"key": "x", "earliest": last, "latest": last});
+    writer.other("list_offsets", Type::Ok, json!({"key": "x"}), answer);
+    for operation in &mut writer.0 {
+        operation.time = if operation.index % 2 == 0 {
+            i64::MIN
+        } else {
+            i64::MAX
+        };
+    }
+    let mut kafka = Kafka::new(Options {
+        lag_max: Some(0),
+        ..Options::default()
+    });
+    for operation in &writer.0 {
+        kafka.push(operation.clone()).expect("a history");
+    }
+    let analysis = kafka.finish();
+    let found: Vec<_> = analysis.verdict().anomalies.into_keys().collect();
+    assert_eq!(found, ["latest-too-low"]);
+    assert_eq!(analysis.unread_totals().last(), Some(&(i64::MAX, 0)));
+}

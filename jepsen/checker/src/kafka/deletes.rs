@@ -107,5 +107,8 @@ fn end_at(store: &Store, facts: &Facts, orders: &Orders, delete: &Delete) -> i64
     }
     let entries = orders.entries(delete.key).iter();
     let may_be_there = entries.filter(|e| facts.began(store, e.value) < delete.ended);
-    may_be_there.map(|e| e.offset + 1).max().unwrap_or(0)
+    may_be_there
+        .map(|e| e.offset.saturating_add(1))
+        .max()
+        .unwrap_or(0)
 }

@@ -314,7 +314,7 @@ fn wrong_start(
             let (end, _) = known
                 .before(key, assign_row.began)
                 .filter(|_| assign_row.began != NONE)?;
-            let from = view.orders.index_of_offset(key, end + 1);
+            let from = view.orders.index_of_offset(key, end.saturating_add(1));
             (from, from, "the end".to_owned())
         }
     };
