@@ -239,6 +239,8 @@ fn with_read_keys(
             micro.push(send);
         }
     }
+    // They name sends by their numbers, which are others now.
+    o.details = Default::default();
     o
 }
 
