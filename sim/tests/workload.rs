@@ -215,7 +215,7 @@ fn the_history_checker_finds_nothing() {
         assert_eq!(verdict.valid(), Valid::Yes, "seed {seed}: {verdict:?}");
         // The checker can fail: without its `assign` a restarted consumer goes back.
         let assigns = history.iter_mut().filter(|o| matches!(o.op, Op::Assign(_)));
-        assigns.for_each(|o| o.seek_to_beginning = false);
+        assigns.for_each(|o| o.seeks.clear());
         let verdict = judged(&history);
         let found = verdict.anomalies.keys().copied();
         let found: Vec<_> = found.filter(|name| !verdict.allowed.contains(name)).collect();

@@ -73,20 +73,26 @@ pub async fn run_consumer<E: Env>(
 
 impl<E: Env> ConsumerProcess<'_, E> {
     fn assign_from_beginning(&mut self) {
-        self.reassign(|consumer, partitions| {
+        let all = self.partitions.clone();
+        self.reassign(&all, |consumer, partitions| {
             consumer.assign(&[], StartAt::Earliest);
             consumer.assign(partitions, StartAt::Earliest);
         });
     }
 
-    /// Changes the assignment and records it in the history: the next reads need not continue the previous ones.
-    fn reassign(&mut self, begin: impl FnOnce(&mut Consumer<E>, &[TopicPartition])) {
+    /// Changes the assignment and records it in the history: the next reads of the sought partitions are from the beginning.
+    fn reassign(
+        &mut self,
+        sought: &[TopicPartition],
+        begin: impl FnOnce(&mut Consumer<E>, &[TopicPartition]),
+    ) {
         let key = |tp| self.recorder.key_of(tp, Uuid::ZERO);
+        let sought = sought.iter().map(key).collect();
         let keys: Vec<_> = self.partitions.iter().map(key).collect();
         let (now, process) = (self.env.now(), self.spec.process);
         self.recorder.invoke(now, process, Op::Assign(keys.clone()));
         begin(&mut self.consumer, &self.partitions);
-        self.recorder.assigned_from_beginning(now, process, keys);
+        self.recorder.assigned(now, process, keys, sought);
     }
 
     /// Pauses. Fetched data stays in this process, or unread in the connection if the consumer stalls.
@@ -151,7 +157,9 @@ impl<E: Env> ConsumerProcess<'_, E> {
         }
         // Only the lost partitions: a consumer that retention overtakes repeatedly must still reach the end of the others.
         if !lost.is_empty() {
-            self.reassign(|consumer, _| lost.iter().for_each(|tp| consumer.seek(tp, StartAt::Earliest)));
+            self.reassign(&lost, |consumer, _| {
+                lost.iter().for_each(|tp| consumer.seek(tp, StartAt::Earliest));
+            });
         }
     }
 

@@ -7,7 +7,7 @@ use brokkr_client::consumer::{FetchRound, FetchedPartition};
 use brokkr_client::producer::Ack;
 use brokkr_client::{Error, Polled, ProducerRecord, TopicPartition};
 use brokkr_env::{Instant, Rng};
-use brokkr_history::{Key, Op, Process, Type};
+use brokkr_history::{Key, Op, Process, Seek, Type};
 use brokkr_types::Uuid;
 use serde::{Deserialize, Serialize};
 
@@ -297,10 +297,11 @@ impl Recorder {
         self.history.complete(self.nanos(now), process, type_, op);
     }
 
-    /// An assignment ended, and its process reads from the beginning, whatever its position was.
-    pub(crate) fn assigned_from_beginning(&self, now: Instant, process: Process, keys: Vec<Key>) {
+    /// An assignment ended, and its process reads the partitions of `sought` from the beginning.
+    pub(crate) fn assigned(&self, now: Instant, process: Process, keys: Vec<Key>, sought: Vec<Key>) {
+        let seeks = sought.into_iter().map(|key| (key, Seek::Beginning));
         self.history
-            .assigned_from_beginning(self.nanos(now), process, keys);
+            .assigned(self.nanos(now), process, keys, seeks.collect());
     }
 
     /// Records the batches of an operation's acknowledged sends.

@@ -119,6 +119,11 @@ impl Graph {
         self.to.is_empty() && self.begin_order.is_empty()
     }
 
+    /// Number of operations.
+    pub(crate) fn ops(&self) -> usize {
+        self.ops as usize
+    }
+
     fn nodes(&self) -> usize {
         self.ops as usize + self.begun.len() - 1
     }
@@ -276,11 +281,7 @@ impl<'a> Cycles<'a> {
 
     /// A short cycle in a component over edges of these `kinds`, with an edge of `required`; `None` if there is no such edge.
     pub(crate) fn find(&mut self, component: &[u32], kinds: Rel, required: Rel) -> Option<Vec<Step>> {
-        self.components += 1;
-        for op in component {
-            self.component[*op as usize] = self.components;
-        }
-        self.edges = 0;
+        self.enter(component);
         let (mut best, mut searches): (Option<Vec<Step>>, _) = (None, 0);
         for a in component {
             let mut i = 0;
@@ -302,6 +303,42 @@ impl<'a> Cycles<'a> {
             }
         }
         best
+    }
+
+    /// A short cycle in a component over edges of these `kinds` that has a step of realtime, and an edge of `required`. It may
+    /// miss one in a component with several cycles.
+    pub(crate) fn find_through_time(
+        &mut self,
+        component: &[u32],
+        kinds: Rel,
+        required: Rel,
+    ) -> Option<Vec<Step>> {
+        self.enter(component);
+        let mut best: Option<Vec<Step>> = None;
+        for (searches, op) in component.iter().enumerate() {
+            if searches >= SEARCHES_MAX || self.edges > SEARCH_EDGES_MAX {
+                break;
+            }
+            let instant = self.graph.instant[*op as usize];
+            if instant == NONE {
+                continue;
+            }
+            let max = best.as_ref().map_or(usize::MAX, Vec::len);
+            let path = self.path(self.graph.ops + instant, *op, kinds, max);
+            if let Some(mut path) = path.filter(|p| p.iter().any(|(_, rel)| rel & required != 0)) {
+                path.insert(0, (*op, REALTIME));
+                best = Some(path);
+            }
+        }
+        best
+    }
+
+    fn enter(&mut self, component: &[u32]) {
+        self.components += 1;
+        for op in component {
+            self.component[*op as usize] = self.components;
+        }
+        self.edges = 0;
     }
 
     fn inside(&self, op: u32) -> bool {

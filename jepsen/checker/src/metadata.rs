@@ -23,12 +23,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use brokkr_history::{Op, Operation, Type};
+use brokkr_history::{Op, Operation, Type, names};
 use serde_json::{Value, json};
 
 use crate::linear::{Answer, CommittedOffsets, Model, OffsetCall, TopicCall, Topics};
 use crate::pairs::{Pair, Pairs};
-use crate::{Finding, Malformed, Verdict};
+use crate::{Finding, Malformed, Verdict, invariant};
 
 /// The anomalies that this checker reports.
 pub const ANOMALIES: &[&str] = &[
@@ -92,8 +92,15 @@ struct OffsetAnswer {
     offset: Option<i64>,
 }
 
+/// The names of the operations that this judge judges.
+const JUDGED: &[&str] = &[
+    names::METADATA,
+    names::COMMITTED,
+    names::COMMIT,
+    names::CREATE_TOPIC,
+];
+
 /// Judges a history incrementally.
-#[derive(Default)]
 pub struct Metadata {
     pairs: Pairs,
     created: BTreeMap<String, Vec<TopicCreation>>,
@@ -103,6 +110,20 @@ pub struct Metadata {
     listings: Vec<(Interval, Broker, BTreeSet<String>)>,
     committed: BTreeMap<(String, String), Vec<OffsetCommit>>,
     answered: BTreeMap<(String, String), Vec<OffsetAnswer>>,
+}
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self {
+            pairs: Pairs::of(JUDGED),
+            created: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            led: BTreeMap::new(),
+            listings: Vec::new(),
+            committed: BTreeMap::new(),
+            answered: BTreeMap::new(),
+        }
+    }
 }
 
 impl Metadata {
@@ -130,11 +151,11 @@ impl Metadata {
         let Op::Other(f, value) = &telling.op else {
             return Ok(());
         };
-        match (f.as_str(), ended.type_) {
-            (_, Type::Fail) | ("metadata" | "committed", Type::Info) => {}
-            ("metadata", _) => self.metadata(span, value).map_err(malformed)?,
-            ("committed", _) => self.committed(span, telling, value).map_err(malformed)?,
-            ("create-topic", _) => {
+        match (&*names::canonical(f), ended.type_) {
+            (_, Type::Fail) | (names::METADATA | names::COMMITTED, Type::Info) => {}
+            (names::METADATA, _) => self.metadata(span, value).map_err(malformed)?,
+            (names::COMMITTED, _) => self.committed(span, telling, value).map_err(malformed)?,
+            (names::CREATE_TOPIC, _) => {
                 if let Some((topic, TopicCall::Create(Answer::Done(id)))) =
                     Topics.call(telling).map_err(malformed)?
                 {
@@ -145,7 +166,7 @@ impl Metadata {
                         .push(TopicCreation { began, ended, id });
                 }
             }
-            ("commit", _) => {
+            (names::COMMIT, _) => {
                 if let Some((object, OffsetCall::Commit(offset))) =
                     CommittedOffsets.call(telling).map_err(malformed)?
                 {
@@ -242,8 +263,15 @@ impl Metadata {
             }
         }
         let mut verdict = Verdict::new();
-        if self.shown.is_empty() && self.answered.is_empty() {
-            verdict.gave_up = Some("no broker answered anything".to_owned());
+        let named = ANOMALIES.iter();
+        verdict.invariants = named.filter_map(|name| Some((*name, invariant(name)?))).collect();
+        let views = self.shown.values().map(Vec::len).sum::<usize>() as u64;
+        let offsets = self.answered.values().map(Vec::len).sum::<usize>() as u64;
+        verdict.counted.insert("topic_views", views);
+        verdict.counted.insert("offsets", offsets);
+        self.pairs.report(&mut verdict);
+        if views == 0 && offsets == 0 {
+            verdict.give_up("no broker answered anything");
         }
         for (topic, shown) in &mut self.shown {
             shown.sort_by_key(|s| s.span);

@@ -24,6 +24,8 @@ pub struct Finding {
     pub ops: Vec<u64>,
     /// The finding as a sentence.
     pub text: String,
+    /// Why this finding does not make a history invalid, if it does not.
+    pub waived: Option<&'static str>,
 }
 
 impl Finding {
@@ -33,7 +35,19 @@ impl Finding {
         ops.sort_unstable();
         ops.dedup();
         let text = text.into();
-        Self { data, ops, text }
+        Self {
+            data,
+            ops,
+            text,
+            waived: None,
+        }
+    }
+
+    /// The same finding, waived for a reason.
+    #[must_use]
+    pub fn waived(self, why: &'static str) -> Self {
+        let waived = Some(why);
+        Self { waived, ..self }
     }
 }
 
@@ -46,6 +60,10 @@ pub struct Verdict {
     pub allowed: BTreeSet<&'static str>,
     /// What the checker gave up on, if it did.
     pub gave_up: Option<String>,
+    /// What the judge counted: without anything to judge there is no verdict.
+    pub counted: BTreeMap<&'static str, u64>,
+    /// The invariant (by the id of `sim/INVARIANTS.md`) that an anomaly breaks, for the anomalies that break one.
+    pub invariants: BTreeMap<&'static str, &'static str>,
     /// Additional measures.
     pub notes: BTreeMap<&'static str, Value>,
 }
@@ -57,6 +75,8 @@ impl Verdict {
             anomalies: BTreeMap::new(),
             allowed: BTreeSet::new(),
             gave_up: None,
+            counted: BTreeMap::new(),
+            invariants: BTreeMap::new(),
             notes: BTreeMap::new(),
         }
     }
@@ -69,9 +89,20 @@ impl Verdict {
         }
     }
 
+    /// Whether a finding of an anomaly does not make the history invalid.
+    pub fn is_allowed(&self, anomaly: &str, finding: &Finding) -> bool {
+        finding.waived.is_some() || self.allowed.contains(anomaly)
+    }
+
+    /// Whether no finding of an anomaly makes the history invalid.
+    pub fn is_all_allowed(&self, anomaly: &str) -> bool {
+        let mut findings = self.findings(anomaly).iter();
+        findings.all(|f| self.is_allowed(anomaly, f))
+    }
+
     /// Whether the history is valid.
     pub fn valid(&self) -> Valid {
-        if self.anomalies.keys().any(|name| !self.allowed.contains(name)) {
+        if self.anomalies.keys().any(|name| !self.is_all_allowed(name)) {
             Valid::No
         } else if self.gave_up.is_some() {
             Valid::Unknown
@@ -80,14 +111,37 @@ impl Verdict {
         }
     }
 
+    /// Gives up, unless it gave up before.
+    pub(crate) fn give_up(&mut self, why: impl Into<String>) {
+        if self.gave_up.is_none() {
+            self.gave_up = Some(why.into());
+        }
+    }
+
+    /// Requires that the judge counted at least `least` of `what`; otherwise the verdict is at best [`Valid::Unknown`].
+    ///
+    /// # Errors
+    /// If this judge does not count `what`.
+    pub fn require(&mut self, what: &str, least: u64) -> Result<(), NotCounted> {
+        let Some((name, n)) = self.counted.get_key_value(what) else {
+            let (what, counted) = (what.to_owned(), self.counted.keys().copied().collect());
+            return Err(NotCounted { what, counted });
+        };
+        if *n < least {
+            let why = format!("{name}: {n} were judged, and {least} are required");
+            self.give_up(why);
+        }
+        Ok(())
+    }
+
     /// The findings of an anomaly.
     pub fn findings(&self, anomaly: &str) -> &[Finding] {
         self.anomalies.get(anomaly).map_or(&[], Vec::as_slice)
     }
 
     /// `{"valid": true | false | "unknown", "anomalies": {name: [finding]}, …}`. Also: `allowed`, the anomalies found that do
-    /// not make the history invalid; `explanations` and `evidence`, for each anomaly a sentence and the indexes of the
-    /// proving operations for each finding; and the notes.
+    /// not make the history invalid; `explanations`, `evidence` and `waived`, for each anomaly a sentence, the indexes of the
+    /// proving operations, and the reason why it is allowed or null, for each finding; `invariants`; `counted`; and the notes.
     pub fn to_json(&self) -> Value {
         let valid = match self.valid() {
             Valid::Yes => json!(true),
@@ -105,14 +159,21 @@ impl Verdict {
         let allowed: Vec<_> = self
             .anomalies
             .keys()
-            .filter(|name| self.allowed.contains(*name))
+            .filter(|name| self.is_all_allowed(name))
+            .collect();
+        let broken = self.invariants.iter();
+        let invariants: BTreeMap<_, _> = broken
+            .filter(|(name, _)| self.anomalies.contains_key(*name))
             .collect();
         let mut all = json!({
             "valid": valid,
             "anomalies": by_name(|f| f.data.clone()),
             "explanations": by_name(|f| json!(f.text)),
             "evidence": by_name(|f| json!(f.ops)),
+            "waived": by_name(|f| json!(f.waived)),
             "allowed": allowed,
+            "invariants": invariants,
+            "counted": self.counted,
         });
         for (name, note) in &self.notes {
             all[*name] = note.clone();
@@ -129,6 +190,28 @@ impl Default for Verdict {
         Self::new()
     }
 }
+
+/// A count that a judge does not have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotCounted {
+    /// The count.
+    pub what: String,
+    /// The counts that it has.
+    pub counted: Vec<&'static str>,
+}
+
+impl std::fmt::Display for NotCounted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counted = self.counted.join(", ");
+        write!(
+            f,
+            "this judge does not count {:?}; it counts: {counted}",
+            self.what
+        )
+    }
+}
+
+impl std::error::Error for NotCounted {}
 
 /// A history that is malformed, although each of its operations is well-formed.
 #[derive(Clone, PartialEq, Eq, Debug)]

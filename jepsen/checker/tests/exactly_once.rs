@@ -182,3 +182,105 @@ proptest! {
         prop_assert_eq!(&twice.findings("effect-duplicated")[0].data["value"], &json!(777));
     }
 }
+
+fn with_options(history: &[Operation], options: ExactlyOnceOptions) -> Verdict {
+    let mut judge = ExactlyOnce::new(options);
+    for operation in history {
+        judge
+            .push(operation.clone())
+            .expect("processes do one thing at a time");
+    }
+    judge.finish().expect("processes do one thing at a time")
+}
+
+/// Two inputs, each processed by one transaction, which may send to several outputs.
+fn two_inputs(outputs: impl Fn(i64) -> Vec<MicroOp>) -> HistoryWriter {
+    let mut writer = HistoryWriter::default();
+    for value in 0..2 {
+        writer.send(1, &[("in-0", Some(value), value)], Type::Ok);
+    }
+    for value in 0..2 {
+        let mut micro = vec![poll("in-0", &[(value, value)])];
+        micro.extend(outputs(value));
+        let begun = Op::Txn(vec![MicroOp::Poll(None)]);
+        writer.both(10, begun, Type::Ok, Op::Txn(micro));
+    }
+    writer
+}
+
+impl HistoryWriter {
+    fn committed(&mut self, group: &str, offset: i64) {
+        let op = |value| Op::Other("committed".to_owned(), value);
+        let asked = json!({"group": group, "key": "in-0"});
+        let answer = json!({"group": group, "key": "in-0", "offset": offset});
+        self.both(3, op(asked), Type::Ok, op(answer));
+    }
+}
+
+#[test]
+fn groups_are_judged_apart() {
+    let mut writer = two_inputs(|v| vec![send("out-0", Some(v), v)]);
+    writer.poll(2, "out-0", &[(0, 0), (1, 1)]);
+    // Another group processes the same input into another output.
+    let begun = || Op::Txn(vec![MicroOp::Poll(None)]);
+    let other = Op::Txn(vec![poll("in-0", &[(0, 0)]), send("copy-0", Some(0), 0)]);
+    writer.both(20, begun(), Type::Ok, other);
+    writer.committed("g", 2);
+    assert_eq!(verdict(&writer.0).anomalies, std::collections::BTreeMap::new());
+    writer.committed("h", 1);
+    let several = verdict(&writer.0);
+    assert_eq!(several.valid(), Valid::Unknown);
+    let of = |group: &str, output: &str| {
+        let options = ExactlyOnceOptions {
+            group: Some(group.to_owned()),
+            outputs: vec![output.to_owned()],
+            ..ExactlyOnceOptions::default()
+        };
+        with_options(&writer.0, options)
+    };
+    assert_eq!(of("g", "out").valid(), Valid::Yes);
+    assert_eq!(
+        (
+            of("h", "copy").valid(),
+            of("h", "copy").notes["unprocessed"].clone()
+        ),
+        (Valid::Yes, json!(1))
+    );
+    // The offset of one group is not that of the other.
+    assert_eq!(of("h", "out").findings("offset-behind").len(), 1);
+    assert_eq!(of("g", "copy").findings("effect-missing").len(), 1);
+}
+
+#[test]
+fn an_effect_is_once_in_each_output() {
+    let both = |v: i64| vec![send("out-0", None, v), send("log-0", None, v)];
+    let options = || ExactlyOnceOptions {
+        outputs: vec!["out".to_owned(), "log".to_owned()],
+        ..ExactlyOnceOptions::default()
+    };
+    for (second, missing) in [(vec![(0, 0), (1, 1)], 0), (vec![(0, 0)], 1)] {
+        let mut writer = two_inputs(both);
+        writer.poll(2, "out-0", &[(0, 0), (1, 1)]);
+        writer.poll(2, "log-0", &second);
+        let verdict = with_options(&writer.0, options());
+        assert_eq!(verdict.findings("effect-missing").len(), missing);
+        assert_eq!(verdict.findings("effect-duplicated").len(), 0);
+        writer.poll(2, "log-0", &[(7, 0)]);
+        let verdict = with_options(&writer.0, options());
+        assert_eq!(verdict.findings("effect-duplicated").len(), 1);
+    }
+}
+
+#[test]
+fn effects_keep_the_order_of_their_inputs() {
+    for (effects, reordered) in [([(0, 0), (1, 1)], 0), ([(0, 1), (1, 0)], 1)] {
+        let mut writer = two_inputs(|v| vec![send("out-0", None, v)]);
+        writer.poll(2, "out-0", &effects);
+        let verdict = verdict(&writer.0);
+        assert_eq!(verdict.findings("effect-reordered").len(), reordered);
+        assert_eq!(
+            verdict.valid(),
+            if reordered == 0 { Valid::Yes } else { Valid::No }
+        );
+    }
+}

@@ -83,11 +83,21 @@ fn records_of_one_send_may_interleave_with_others() {
 
 #[test]
 fn a_subscriber_may_be_moved_to_another_position() {
-    for (subscribes, valid) in [(true, Valid::Yes), (false, Valid::No)] {
+    let keys = || vec![Key::from("x")];
+    let subscribe = |process, type_| (process, Op::Subscribe(keys()), type_);
+    let assign = (2, Op::Assign(keys()), Type::Ok);
+    let cases = [
+        (vec![subscribe(2, Type::Ok)], Valid::Yes),
+        (vec![], Valid::No),
+        // Only the subscriber, only if it succeeds, and only until it assigns.
+        (vec![subscribe(3, Type::Ok)], Valid::No),
+        (vec![subscribe(2, Type::Fail)], Valid::No),
+        (vec![subscribe(2, Type::Ok), assign], Valid::No),
+    ];
+    for (before, valid) in cases {
         let mut writer = three_records_read();
-        if subscribes {
-            let keys = Op::Subscribe(vec![Key::from("x")]);
-            writer.both(3, keys.clone(), Type::Ok, keys);
+        for (process, op, type_) in before.clone() {
+            writer.both(process, op.clone(), type_, op);
         }
         writer.poll(2, "x", &[(0, 0)]);
         writer.poll(2, "x", &[(2, 2)]);
@@ -95,7 +105,7 @@ fn a_subscriber_may_be_moved_to_another_position() {
         let verdict = kafka(&writer, false);
         assert_eq!(verdict.findings("poll-skip").len(), 1);
         assert_eq!(verdict.findings("nonmonotonic-poll").len(), 1);
-        assert_eq!(verdict.valid(), valid, "subscribes: {subscribes}");
+        assert_eq!(verdict.valid(), valid, "{before:?}");
     }
 }
 
@@ -112,17 +122,60 @@ fn crossed_transactions() -> (HistoryWriter, u64) {
     (writer, first)
 }
 
+/// A transaction that reads a record of another one, and whose own record is before the other's.
+fn crossed_write(writer: &mut HistoryWriter) {
+    let request = Op::Txn(vec![MicroOp::Poll(None)]);
+    writer.write(Type::Invoke, 5, request.clone());
+    writer.write(Type::Invoke, 6, request);
+    let first = Op::Txn(vec![send("v", Some(0), 1), send("w", Some(2), 2)]);
+    writer.write(Type::Ok, 5, first);
+    let second = Op::Txn(vec![poll("v", &[(0, 1)]), send("w", Some(1), 3)]);
+    writer.write(Type::Ok, 6, second);
+}
+
 #[test]
-fn cycles_of_reads_are_allowed_only_with_ww_deps() {
-    let (writer, first) = crossed_transactions();
-    for (ww_deps, valid) in [(true, Valid::Yes), (false, Valid::No)] {
+fn cycles_are_allowed_only_if_the_order_of_writes_closes_them() {
+    let (mut writer, first) = crossed_transactions();
+    for ww_deps in [true, false] {
         let verdict = kafka(&writer, ww_deps);
         let [cycle] = verdict.findings("G1c") else {
-            panic!("one circle: {verdict:?}")
+            panic!("one cycle: {verdict:?}")
         };
         assert!(cycle.ops.contains(&first));
-        assert_eq!(verdict.valid(), valid, "ww_deps: {ww_deps}");
+        assert_eq!(verdict.valid(), Valid::No, "ww_deps: {ww_deps}");
     }
+    let mut writes = HistoryWriter::default();
+    crossed_write(&mut writes);
+    for (ww_deps, cycles) in [(true, 1), (false, 0)] {
+        let verdict = kafka(&writes, ww_deps);
+        assert_eq!(verdict.findings("G1c").len(), cycles, "ww_deps: {ww_deps}");
+        assert_eq!(verdict.valid(), Valid::Yes, "ww_deps: {ww_deps}");
+    }
+    // One does not excuse the other.
+    crossed_write(&mut writer);
+    let both = kafka(&writer, true);
+    let waived: Vec<_> = both.findings("G1c").iter().map(|f| f.waived.is_some()).collect();
+    assert_eq!((waived, both.valid()), (vec![false, true], Valid::No));
+}
+
+/// A contradiction of data does not hide one of realtime in the same component.
+#[test]
+fn a_cycle_of_realtime_is_found_beside_one_of_data() {
+    let (mut writer, _) = crossed_transactions();
+    // Process 0's next operation is read by one that ended before it began, and that the cycle depends on.
+    let request = Op::Txn(vec![MicroOp::Poll(None)]);
+    let early = Op::Txn(vec![poll("s", &[(0, 9)]), send("r", Some(0), 8)]);
+    writer.both(2, request.clone(), Type::Ok, early);
+    let late = Op::Txn(vec![poll("r", &[(0, 8)]), send("s", Some(0), 9)]);
+    writer.both(3, request, Type::Ok, late);
+    let verdict = kafka(&writer, false);
+    assert_eq!(verdict.findings("G1c").len(), 2);
+    let [cycle] = verdict.findings("G1c-realtime") else {
+        panic!("one cycle: {verdict:?}")
+    };
+    let steps = cycle.data["steps"].as_array().expect("steps");
+    let kinds: Vec<_> = steps.iter().map(|step| step["type"].as_str()).collect();
+    assert_eq!(kinds, [Some("realtime"), Some("wr")]);
 }
 
 #[test]

@@ -18,8 +18,11 @@ fn verdict<M: Model>(model: M, history: &[Operation], limits: Limits) -> Verdict
     linear.finish().expect("a history of this model")
 }
 
+/// Whether an order was found; a history without any call has one.
 fn valid<M: Model>(model: M, history: &[Operation]) -> bool {
-    verdict(model, history, Limits::default()).valid() == Valid::Yes
+    let verdict = verdict(model, history, Limits::default());
+    assert_eq!(verdict.gave_up.is_some(), verdict.counted["calls"] == 0);
+    verdict.valid() != Valid::No
 }
 
 fn op(f: &str, value: Value) -> Op {
@@ -217,9 +220,57 @@ fn a_search_that_takes_too_long_is_given_up() {
     }
     let read = |v: Value| op("read", json!(["x", v]));
     writer.both(99, read(Value::Null), Type::Ok, read(json!("never")));
-    let verdict = verdict(Registers, &writer.0, Limits { steps_max: 10_000 });
-    assert_eq!(verdict.valid(), Valid::Unknown);
-    assert_eq!(verdict.to_json()["valid"], json!("unknown"));
+    let (steps, bytes) = (
+        Limits {
+            steps_max: 10_000,
+            ..Limits::default()
+        },
+        Limits {
+            bytes_max: 100_000,
+            ..Limits::default()
+        },
+    );
+    for limits in [steps, bytes] {
+        let verdict = verdict(Registers, &writer.0, limits);
+        assert_eq!(verdict.valid(), Valid::Unknown);
+        assert_eq!(verdict.to_json()["valid"], json!("unknown"));
+    }
+}
+
+#[test]
+fn without_an_operation_of_the_model_the_verdict_is_unknown() {
+    let mut writer = HistoryWriter::default();
+    assert_eq!(
+        verdict(Registers, &writer.0, Limits::default()).valid(),
+        Valid::Unknown
+    );
+    writer.send(0, &[("x", Some(0), 1)], Type::Ok);
+    let other = verdict(Topics, &writer.0, Limits::default());
+    assert_eq!(other.valid(), Valid::Unknown);
+    assert_eq!(other.notes["not_judged"], json!({"send": 1}));
+    let write = op("write", json!(["x", 1]));
+    writer.both(0, write.clone(), Type::Ok, write);
+    let judged = verdict(Registers, &writer.0, Limits::default());
+    assert_eq!((judged.valid(), judged.counted["calls"]), (Valid::Yes, 1));
+    assert_eq!(judged.notes["not_judged"], json!({"send": 1}));
+}
+
+/// The workloads' recorder writes names with `_`.
+#[test]
+fn names_of_operations_may_have_either_dash() {
+    let done = json!({"topic": "t", "id": "a"});
+    let gone = op("delete_topic", json!({"topic": "t"}));
+    let mut writer = HistoryWriter::default();
+    writer.both(
+        0,
+        op("create_topic", json!({"topic": "t"})),
+        Type::Ok,
+        op("create_topic", done),
+    );
+    writer.both(0, gone.clone(), Type::Ok, gone.clone());
+    assert!(valid(Topics, &writer.0));
+    writer.both(0, gone.clone(), Type::Ok, gone);
+    assert!(!valid(Topics, &writer.0));
 }
 
 #[test]

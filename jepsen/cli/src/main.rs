@@ -5,9 +5,12 @@
 )]
 
 mod arguments;
+mod chart;
 mod check;
+mod html;
 mod input;
 mod report;
+mod series;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;

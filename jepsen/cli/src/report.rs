@@ -34,14 +34,18 @@ pub(crate) fn indexes(verdict: &Verdict) -> BTreeSet<u64> {
 /// Writes the verdict.
 pub(crate) fn write(out: &mut impl Write, verdict: &Verdict, operations: &[Operation]) -> io::Result<()> {
     for (name, findings) in &verdict.anomalies {
-        let allowed = if verdict.allowed.contains(name) {
+        let allowed = if verdict.is_all_allowed(name) {
             ", allowed"
         } else {
             ""
         };
-        writeln!(out, "{name} ({}{allowed})", findings.len())?;
+        let id = verdict.invariants.get(name);
+        let id = id.map_or(String::new(), |id| format!(" {id}"));
+        writeln!(out, "{name}{id} ({}{allowed})", findings.len())?;
         for (finding, ops) in shown(findings) {
-            writeln!(out, "  - {}", finding.text)?;
+            let why = finding.waived;
+            let why = why.map_or(String::new(), |why| format!(" (allowed: {why})"));
+            writeln!(out, "  - {}{why}", finding.text)?;
             for op in ops {
                 if let Ok(at) = operations.binary_search_by_key(op, |o| o.index) {
                     writeln!(out, "      {}", line(&operations[at]))?;
@@ -52,6 +56,12 @@ pub(crate) fn write(out: &mut impl Write, verdict: &Verdict, operations: &[Opera
             writeln!(out, "  … and {} more", findings.len() - FINDINGS_MAX)?;
         }
     }
+    let counted: Vec<_> = verdict
+        .counted
+        .iter()
+        .map(|(name, n)| format!("{name} {n}"))
+        .collect();
+    writeln!(out, "judged: {}", counted.join(", ").replace('_', " "))?;
     for (name, note) in &verdict.notes {
         writeln!(out, "{}: {note}", name.replace('_', " "))?;
     }
@@ -66,7 +76,8 @@ pub(crate) fn write(out: &mut impl Write, verdict: &Verdict, operations: &[Opera
     writeln!(out, "{valid}")
 }
 
-fn line(operation: &Operation) -> String {
+/// An operation as a line of at most [`OPERATION_CHARS_MAX`] characters.
+pub(crate) fn line(operation: &Operation) -> String {
     // An operation that was read can be written.
     let line = serde_json::to_string(operation).unwrap_or_default();
     match line.char_indices().nth(OPERATION_CHARS_MAX) {

@@ -1,12 +1,8 @@
 //! The binary: exit codes, formats, waivers.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a test of a command line tool writes files for it"
-)]
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+mod common;
 
+use common::{Directory, code, run};
 use serde_json::{Value, json};
 
 const VALID: &str = r#"{"index":0,"time":0,"type":"invoke","process":0,"f":"send","value":[["send","x",1]]}
@@ -14,25 +10,6 @@ const VALID: &str = r#"{"index":0,"time":0,"type":"invoke","process":0,"f":"send
 {"index":2,"time":2,"type":"invoke","process":1,"f":"poll","value":[["poll"]]}
 {"index":3,"time":3,"type":"ok","process":1,"f":"poll","value":[["poll",{"x":[[0,1]]}]]}
 "#;
-
-fn run(args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_brokkr-jepsen"))
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let mut stdin = child.stdin.take().expect("piped");
-    // With a wrong option it ends before it reads.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    child.wait_with_output().expect("it ends")
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("it was not killed")
-}
 
 fn check(args: &[&str], input: &str) -> (i32, Value) {
     let output = run(&[&["check", "-", "--format", "json"], args].concat(), input);
@@ -124,20 +101,109 @@ fn wrong_options_are_refused() {
 
 #[test]
 fn text_shows_the_operations() {
-    let dir = std::env::temp_dir().join(format!("brokkr-jepsen-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a directory");
-    let file = dir.join("history.jsonl");
-    std::fs::write(&file, VALID.replace("[[0,1]]", "[[0,2]]")).expect("a file");
-    let output = run(&["check", file.to_str().expect("text")], "");
-    std::fs::remove_dir_all(&dir).expect("it was there");
+    let dir = Directory::new("text");
+    let file = dir.write("history.jsonl", &VALID.replace("[[0,1]]", "[[0,2]]"));
+    let output = run(&["check", &file], "");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(code(&output), 1);
     for part in [
-        "phantom (1)\n  - operation 3 read 2 from x, which no operation sent\n      {\"index\":3,",
+        "phantom D2 (1)\n  - operation 3 read 2 from x, which no operation sent\n      {\"index\":3,",
+        "\njudged: acked 1, deletes 0, digests 0, listings 0, read 1, shown 1\n",
         "\nINVALID\n",
     ] {
         assert!(said.contains(part), "{said}");
     }
+}
+
+/// Neither an empty history nor one of another workload is valid.
+#[test]
+fn nothing_judged_is_inconclusive() {
+    for workload in [
+        "kafka",
+        "exactly-once",
+        "registers",
+        "offsets",
+        "topics",
+        "metadata",
+        "topic-ids",
+    ] {
+        let (code, said) = check(&["--workload", workload], "");
+        let valid = said["valid"].clone();
+        match workload {
+            // Jepsen's checker calls it invalid.
+            "kafka" => assert_eq!((code, valid), (1, json!(false))),
+            _ => assert_eq!((code, valid), (3, json!("unknown")), "{workload}"),
+        }
+        if !["kafka", "exactly-once", "topic-ids"].contains(&workload) {
+            let (code, said) = check(&["--workload", workload], VALID);
+            assert_eq!(
+                (code, &said["not_judged"]),
+                (3, &json!({"poll": 1, "send": 1})),
+                "{workload}"
+            );
+        }
+    }
+}
+
+/// The names and values are those that `workloads/src/recreate.rs` records.
+#[test]
+fn recorded_topics_are_judged() {
+    let line = |index: u64, type_: &str, f: &str, value: &str| {
+        format!(
+            r#"{{"index":{index},"time":{index},"type":"{type_}","process":250,"f":"{f}","value":{value}}}"#
+        ) + "\n"
+    };
+    let history = [
+        line(0, "invoke", "create_topic", r#"{"topic":"r0"}"#),
+        line(1, "ok", "create_topic", r#"{"topic":"r0","id":"a"}"#),
+        line(2, "invoke", "delete_topic", r#"{"topic":"r0","id":"a"}"#),
+        line(3, "ok", "delete_topic", r#"{"topic":"r0","id":"a"}"#),
+    ];
+    let judge = ["--workload", "topics", "--require", "calls=2"];
+    assert_eq!(check(&judge, &history.concat()).0, 0);
+    let other = history.concat().replace(
+        r#""ok","process":250,"f":"delete_topic","value":{"topic":"r0","id":"a""#,
+        r#""ok","process":250,"f":"delete_topic","value":{"topic":"r0","id":"b""#,
+    );
+    assert_eq!(check(&judge, &other).0, 1);
+}
+
+#[test]
+fn counts_may_be_required() {
+    assert_eq!(check(&["--require", "acked=1,read=1"], VALID).0, 0);
+    let (exit_code, said) = check(&["--require", "acked=2", "--require", "read=1"], VALID);
+    assert_eq!(
+        (exit_code, &said["gave_up"]),
+        (3, &json!("acked: 1 were judged, and 2 are required"))
+    );
+    // What is invalid stays so.
+    let unseen = VALID.replace("[[0,1]]", "[]");
+    assert_eq!(check(&["--require", "read=1"], &unseen).0, 1);
+    for wrong in ["axed=1", "acked", "acked=x"] {
+        let output = run(&["check", "-", "--require", wrong], VALID);
+        assert_eq!(code(&output), 2, "{wrong}");
+    }
+}
+
+#[test]
+fn lag_may_have_a_limit() {
+    let assign = r#"{"index":0,"time":0,"type":"invoke","process":1,"f":"assign","value":["x"]}
+{"index":1,"time":0,"type":"ok","process":1,"f":"assign","value":["x"]}
+{"index":2,"time":0,"type":"invoke","process":0,"f":"send","value":[["send","x",1]]}
+{"index":3,"time":1000000,"type":"ok","process":0,"f":"send","value":[["send","x",[0,1]]]}
+{"index":4,"time":8000000,"type":"invoke","process":1,"f":"poll","value":[["poll"]]}
+{"index":5,"time":8000000,"type":"ok","process":1,"f":"poll","value":[["poll",{}]]}
+{"index":6,"time":9000000,"type":"invoke","process":1,"f":"poll","value":[["poll"]]}
+{"index":7,"time":9000000,"type":"ok","process":1,"f":"poll","value":[["poll",{"x":[[0,1]]}]]}
+"#;
+    assert_eq!(check(&[], assign).0, 0);
+    assert_eq!(check(&["--lag-max", "7ms"], assign).0, 0);
+    let (code, said) = check(&["--lag-max", "6ms"], assign);
+    assert_eq!(
+        (code, &said["anomalies"]["lag"][0]["lag"]),
+        (1, &json!(7_000_000))
+    );
+    assert_eq!(said["invariants"]["lag"], json!("V1"));
 }
 
 #[test]

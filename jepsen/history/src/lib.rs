@@ -20,19 +20,34 @@
 //! ```text
 //! {:index 1, :time 2000, :type :ok, :process 0, :f :send, :value [[:send "t-0" [12 7]]]}
 //! ```
-//! Also: `"rebalance-log": [{"keys": […]}]` names keys that were moved during an operation, `"seek-to-beginning?": true` on
-//! an `assign` means that it began from the beginning, and process `"nemesis"` injects faults.
+//! Also: `"rebalance-log": [{"keys": […]}]` names keys that were moved during an operation, and process `"nemesis"` injects
+//! faults. Beyond Jepsen's format, and optional:
+//!
+//! ```text
+//! ["send", key, [offset, value], "ok"]         a send's own outcome: "ok", "fail" or "info", where those of an operation differ
+//! [offset, value, digest]                      of a send (there offset may be null) or a polled record: see `digest`
+//! {"tombstone": 17}                            a value: a record without a value; its number is in its key or a header
+//! "seek": {key: offset, "beginning" or "end"}  of an `assign`: where the process reads on
+//! "seek-to-beginning?": true                   of an `assign`: a seek of all its keys to the beginning
+//! ```
+//! [`names`] lists the operations that judges know; `jepsen/history/schema.json` is the JSON notation as a JSON schema.
 
+mod details;
 mod micro;
+pub mod names;
 mod read;
 mod recorder;
 mod write;
 
+pub use details::{Content, Details, Digest, digest};
 pub use micro::{Key, MicroOp, Polls, UNKNOWN_OFFSET, Val};
 pub use read::{Place, ReadError, Reader, Syntax};
 pub use recorder::Recorder;
 pub use write::Writer;
 
+use std::collections::BTreeMap;
+
+use micro::DetailedOps;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -77,11 +92,11 @@ impl Op {
     /// Its name.
     pub fn f(&self) -> &str {
         match self {
-            Self::Send(_) => "send",
-            Self::Poll(_) => "poll",
-            Self::Txn(_) => "txn",
-            Self::Assign(_) => "assign",
-            Self::Subscribe(_) => "subscribe",
+            Self::Send(_) => names::SEND,
+            Self::Poll(_) => names::POLL,
+            Self::Txn(_) => names::TXN,
+            Self::Assign(_) => names::ASSIGN,
+            Self::Subscribe(_) => names::SUBSCRIBE,
             Self::Other(f, _) => f,
         }
     }
@@ -91,6 +106,27 @@ impl Op {
         match self {
             Self::Send(m) | Self::Poll(m) | Self::Txn(m) => m,
             _ => &[],
+        }
+    }
+}
+
+/// Where a process reads on after a seek.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Seek {
+    /// At the first record that is still there.
+    Beginning,
+    /// After the last record.
+    End,
+    /// At the first record of this offset or a higher one.
+    Offset(i64),
+}
+
+impl Serialize for Seek {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Beginning => s.serialize_str("beginning"),
+            Self::End => s.serialize_str("end"),
+            Self::Offset(offset) => s.serialize_i64(*offset),
         }
     }
 }
@@ -112,6 +148,10 @@ pub struct Operation {
     pub rebalanced: Vec<Key>,
     /// Of an `assign`: the process reads its partitions from the beginning, whatever its position was.
     pub seek_to_beginning: bool,
+    /// Of an `assign`: where the process reads on, for each partition that it sought.
+    pub seeks: BTreeMap<Key, Seek>,
+    /// Outcomes of single sends, and digests of records.
+    pub details: Details,
 }
 
 impl Operation {
@@ -125,6 +165,8 @@ impl Operation {
             op,
             rebalanced: Vec::new(),
             seek_to_beginning: false,
+            seeks: BTreeMap::new(),
+            details: Details::default(),
         }
     }
 }
@@ -146,7 +188,10 @@ impl Serialize for Operation {
         }
         map.serialize_entry("f", self.op.f())?;
         match &self.op {
-            Op::Send(m) | Op::Poll(m) | Op::Txn(m) => map.serialize_entry("value", m)?,
+            Op::Send(m) | Op::Poll(m) | Op::Txn(m) => {
+                let details = &self.details;
+                map.serialize_entry("value", &DetailedOps { ops: m, details })?;
+            }
             Op::Assign(keys) | Op::Subscribe(keys) => map.serialize_entry("value", keys)?,
             Op::Other(_, value) => map.serialize_entry("value", value)?,
         }
@@ -156,6 +201,9 @@ impl Serialize for Operation {
         }
         if self.seek_to_beginning {
             map.serialize_entry("seek-to-beginning?", &true)?;
+        }
+        if !self.seeks.is_empty() {
+            map.serialize_entry("seek", &self.seeks)?;
         }
         map.end()
     }

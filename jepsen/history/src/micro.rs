@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Error, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{Details, Digest, names};
 
 /// The name of a partition. Cheap to clone; an integer is converted to its decimal text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,10 +63,13 @@ impl<'de> Deserialize<'de> for Key {
         match Val::deserialize(d)? {
             Val::Text(text) => Ok(Self(text)),
             Val::Int(n) => Ok(n.to_string().into()),
-            Val::Null => Err(D::Error::custom("a key is not null")),
+            Val::Null | Val::Tombstone(_) => Err(D::Error::custom("a key is a text or an integer")),
         }
     }
 }
+
+/// The name of the number of a [`Val::Tombstone`].
+pub(crate) const TOMBSTONE: &str = "tombstone";
 
 /// The value of a record.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -75,6 +80,8 @@ pub enum Val {
     Int(i64),
     /// A text.
     Text(Arc<str>),
+    /// A record without a value, which deletes its key where a log is compacted. Its number is in its key or a header.
+    Tombstone(i64),
 }
 
 impl From<i64> for Val {
@@ -95,6 +102,7 @@ impl fmt::Display for Val {
             Self::Null => f.write_str("null"),
             Self::Int(n) => n.fmt(f),
             Self::Text(s) => s.fmt(f),
+            Self::Tombstone(n) => write!(f, "tombstone {n}"),
         }
     }
 }
@@ -105,6 +113,11 @@ impl Serialize for Val {
             Self::Null => s.serialize_unit(),
             Self::Int(n) => s.serialize_i64(*n),
             Self::Text(text) => s.serialize_str(text),
+            Self::Tombstone(n) => {
+                let mut map = s.serialize_map(Some(1))?;
+                map.serialize_entry(TOMBSTONE, n)?;
+                map.end()
+            }
         }
     }
 }
@@ -112,10 +125,10 @@ impl Serialize for Val {
 impl<'de> Deserialize<'de> for Val {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct ValVisitor;
-        impl Visitor<'_> for ValVisitor {
+        impl<'de> Visitor<'de> for ValVisitor {
             type Value = Val;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an integer, a text or null")
+                f.write_str("an integer, a text, a tombstone or null")
             }
             fn visit_i64<X: Error>(self, n: i64) -> Result<Val, X> {
                 Ok(Val::Int(n))
@@ -128,6 +141,12 @@ impl<'de> Deserialize<'de> for Val {
             }
             fn visit_unit<X: Error>(self) -> Result<Val, X> {
                 Ok(Val::Null)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Val, A::Error> {
+                match (map.next_entry::<String, i64>()?, map.next_key::<String>()?) {
+                    (Some((name, n)), None) if name == TOMBSTONE => Ok(Val::Tombstone(n)),
+                    _ => Err(A::Error::custom("a value of a map is {\"tombstone\": number}")),
+                }
             }
         }
         d.deserialize_any(ValVisitor)
@@ -143,7 +162,8 @@ pub type Polls = BTreeMap<Key, Vec<(i64, Val)>>;
 /// A part of an operation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum MicroOp {
-    /// `["send", key, value]`, or once it is acknowledged `["send", key, [offset, value]]`.
+    /// `["send", key, value]`, or once it is acknowledged `["send", key, [offset, value]]`. [`Details`] may hold its own outcome
+    /// and its digest.
     Send {
         /// The partition.
         key: Key,
@@ -158,22 +178,65 @@ pub enum MicroOp {
 
 impl Serialize for MicroOp {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Send { key, offset, value } => {
-                let mut seq = s.serialize_seq(Some(3))?;
-                seq.serialize_element("send")?;
+        let details = &Details::default();
+        DetailedOp {
+            op: self,
+            micro: 0,
+            details,
+        }
+        .serialize(s)
+    }
+}
+
+/// An operation's micro-operations with their details.
+pub(crate) struct DetailedOps<'a> {
+    pub(crate) ops: &'a [MicroOp],
+    pub(crate) details: &'a Details,
+}
+
+impl Serialize for DetailedOps<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let details = self.details;
+        let ops = self.ops.iter().enumerate();
+        s.collect_seq(ops.map(|(micro, op)| DetailedOp { op, micro, details }))
+    }
+}
+
+struct DetailedOp<'a> {
+    op: &'a MicroOp,
+    micro: usize,
+    details: &'a Details,
+}
+
+impl Serialize for DetailedOp<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self.op {
+            MicroOp::Send { key, offset, value } => {
+                let outcome = self.details.outcome(self.micro);
+                let digest = self.details.digest(self.micro, 0);
+                let mut seq = s.serialize_seq(Some(3 + usize::from(outcome.is_some())))?;
+                seq.serialize_element(names::SEND)?;
                 seq.serialize_element(key)?;
-                match offset {
-                    Some(offset) => seq.serialize_element(&(offset, value))?,
-                    None => seq.serialize_element(value)?,
+                match (offset, digest) {
+                    (None, None) => seq.serialize_element(value)?,
+                    (_, None) => seq.serialize_element(&(offset, value))?,
+                    (_, Some(digest)) => seq.serialize_element(&(offset, value, digest))?,
+                }
+                if let Some(outcome) = outcome {
+                    seq.serialize_element(&outcome)?;
                 }
                 seq.end()
             }
-            Self::Poll(polls) => {
+            MicroOp::Poll(polls) => {
                 let mut seq = s.serialize_seq(Some(1 + usize::from(polls.is_some())))?;
-                seq.serialize_element("poll")?;
+                seq.serialize_element(names::POLL)?;
                 if let Some(polls) = polls {
-                    seq.serialize_element(&PollResult(polls))?;
+                    let (micro, details) = (self.micro, self.details);
+                    seq.serialize_element(&PollResult {
+                        polls,
+                        micro,
+                        details,
+                    })?;
                 }
                 seq.end()
             }
@@ -181,24 +244,60 @@ impl Serialize for MicroOp {
     }
 }
 
-/// [`Polls`] with null for [`UNKNOWN_OFFSET`].
-struct PollResult<'a>(&'a Polls);
+/// [`Polls`] with null for [`UNKNOWN_OFFSET`], and with digests.
+struct PollResult<'a> {
+    polls: &'a Polls,
+    micro: usize,
+    details: &'a Details,
+}
 
 impl Serialize for PollResult<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let mut map = s.serialize_map(Some(self.0.len()))?;
-        for (key, records) in self.0 {
-            map.serialize_entry(key, &Records(records))?;
+        let mut map = s.serialize_map(Some(self.polls.len()))?;
+        let mut first = 0;
+        for (key, records) in self.polls {
+            let of = self;
+            map.serialize_entry(key, &Records { of, first, records })?;
+            first += records.len();
         }
         map.end()
     }
 }
 
-struct Records<'a>(&'a [(i64, Val)]);
+/// The records of a key; `first` counts the records of the keys before.
+struct Records<'a> {
+    of: &'a PollResult<'a>,
+    first: usize,
+    records: &'a [(i64, Val)],
+}
 
 impl Serialize for Records<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let known = |offset: i64| (offset != UNKNOWN_OFFSET).then_some(offset);
-        s.collect_seq(self.0.iter().map(|(offset, value)| (known(*offset), value)))
+        let PollResult { micro, details, .. } = self.of;
+        s.collect_seq(
+            self.records
+                .iter()
+                .enumerate()
+                .map(|(i, (offset, value))| Record {
+                    offset: (*offset != UNKNOWN_OFFSET).then_some(*offset),
+                    value,
+                    digest: details.digest(*micro, self.first + i),
+                }),
+        )
+    }
+}
+
+struct Record<'a> {
+    offset: Option<i64>,
+    value: &'a Val,
+    digest: Option<Digest>,
+}
+
+impl Serialize for Record<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self.digest {
+            Some(digest) => (self.offset, self.value, digest).serialize(s),
+            None => (self.offset, self.value).serialize(s),
+        }
     }
 }

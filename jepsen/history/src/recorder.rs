@@ -1,9 +1,9 @@
 //! Collects a history from many clients.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::{Key, Op, Operation, Process, Type};
+use crate::{Key, Op, Operation, Process, Seek, Type};
 
 #[derive(Default)]
 struct State {
@@ -44,11 +44,34 @@ impl Recorder {
     /// # Panics
     /// If it was doing nothing, or `type_` is [`Type::Invoke`].
     pub fn complete(&self, time: i64, process: Process, type_: Type, op: Op) {
+        self.complete_with(time, process, type_, op, |_| {});
+    }
+
+    /// A process ends its operation; `finish` sets the optional fields, such as digests, before anyone sees it.
+    ///
+    /// # Panics
+    /// If it was doing nothing, or `type_` is [`Type::Invoke`].
+    pub fn complete_with(
+        &self,
+        time: i64,
+        process: Process,
+        type_: Type,
+        op: Op,
+        finish: impl FnOnce(&mut Operation),
+    ) {
         assert_ne!(type_, Type::Invoke, "a completion is not an invocation");
         let mut state = self.lock();
         let busy = state.busy.remove(&process);
         assert!(busy, "process {process} was doing nothing");
-        push(&mut state, time, type_, process, op);
+        finish(push(&mut state, time, type_, process, op));
+    }
+
+    /// A process ends its assignment, and reads on at these places in the partitions that it sought.
+    ///
+    /// # Panics
+    /// If it was doing nothing.
+    pub fn assigned(&self, time: i64, process: Process, keys: Vec<Key>, seeks: BTreeMap<Key, Seek>) {
+        self.complete_with(time, process, Type::Ok, Op::Assign(keys), |o| o.seeks = seeks);
     }
 
     /// A process ends its assignment, and reads all its partitions from the beginning, including those it had before.
@@ -56,10 +79,9 @@ impl Recorder {
     /// # Panics
     /// If it was doing nothing.
     pub fn assigned_from_beginning(&self, time: i64, process: Process, keys: Vec<Key>) {
-        self.complete(time, process, Type::Ok, Op::Assign(keys));
-        let mut state = self.lock();
-        let last = state.operations.iter_mut().rev().find(|o| o.process == process);
-        last.expect("it was just recorded").seek_to_beginning = true;
+        self.complete_with(time, process, Type::Ok, Op::Assign(keys), |o| {
+            o.seek_to_beginning = true;
+        });
     }
 
     /// Number of operations.
@@ -88,10 +110,11 @@ impl Recorder {
     }
 }
 
-fn push(state: &mut State, time: i64, type_: Type, process: Process, op: Op) {
+fn push(state: &mut State, time: i64, type_: Type, process: Process, op: Op) -> &mut Operation {
     let index = state.operations.len() as u64;
-    let operation = Operation::new(index, time, type_, process, op);
-    state.operations.push(operation);
+    state
+        .operations
+        .push_mut(Operation::new(index, time, type_, process, op))
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use crate::{Key, MicroOp, NEMESIS, Op, Operation, Polls, Syntax, Type, UNKNOWN_OFFSET, Val};
+use crate::micro::TOMBSTONE;
+use crate::{
+    Details, Digest, Key, MicroOp, NEMESIS, Op, Operation, Polls, Seek, Syntax, Type, UNKNOWN_OFFSET, Val,
+};
 
 /// Writes a history.
 pub struct Writer<W: Write> {
@@ -50,13 +53,17 @@ fn push(out: &mut String, what: impl std::fmt::Display) {
     write!(out, "{what}").expect("writing to a String never fails");
 }
 
-fn edn(out: &mut String, o: &Operation) {
-    let type_ = match o.type_ {
+fn type_name(type_: Type) -> &'static str {
+    match type_ {
         Type::Invoke => "invoke",
         Type::Ok => "ok",
         Type::Fail => "fail",
         Type::Info => "info",
-    };
+    }
+}
+
+fn edn(out: &mut String, o: &Operation) {
+    let type_ = type_name(o.type_);
     push(
         out,
         format_args!(
@@ -72,7 +79,11 @@ fn edn(out: &mut String, o: &Operation) {
     name(out, o.op.f());
     out.push_str(", :value ");
     match &o.op {
-        Op::Send(micro) | Op::Poll(micro) | Op::Txn(micro) => vector(out, micro, micro_op),
+        Op::Send(micro) | Op::Poll(micro) | Op::Txn(micro) => {
+            vector(out, micro.iter().enumerate(), |out, (i, m)| {
+                micro_op(out, m, i, &o.details);
+            });
+        }
         Op::Assign(keys) | Op::Subscribe(keys) => vector(out, keys, key),
         Op::Other(_, value) => json(out, value),
     }
@@ -84,12 +95,25 @@ fn edn(out: &mut String, o: &Operation) {
     if o.seek_to_beginning {
         out.push_str(", :seek-to-beginning? true");
     }
+    if !o.seeks.is_empty() {
+        out.push_str(", :seek {");
+        for (i, (to, seek)) in o.seeks.iter().enumerate() {
+            out.push_str(if i > 0 { ", " } else { "" });
+            key(out, to);
+            match seek {
+                Seek::Beginning => out.push_str(" :beginning"),
+                Seek::End => out.push_str(" :end"),
+                Seek::Offset(offset) => push(out, format_args!(" {offset}")),
+            }
+        }
+        out.push('}');
+    }
     out.push('}');
 }
 
-fn vector<T>(out: &mut String, items: &[T], each: impl Fn(&mut String, &T)) {
+fn vector<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut each: impl FnMut(&mut String, T)) {
     out.push('[');
-    for (i, item) in items.iter().enumerate() {
+    for (i, item) in items.into_iter().enumerate() {
         if i > 0 {
             out.push(' ');
         }
@@ -98,7 +122,7 @@ fn vector<T>(out: &mut String, items: &[T], each: impl Fn(&mut String, &T)) {
     out.push(']');
 }
 
-fn micro_op(out: &mut String, micro: &MicroOp) {
+fn micro_op(out: &mut String, micro: &MicroOp, at: usize, details: &Details) {
     match micro {
         MicroOp::Send {
             key: to,
@@ -108,42 +132,52 @@ fn micro_op(out: &mut String, micro: &MicroOp) {
             out.push_str("[:send ");
             key(out, to);
             out.push(' ');
-            match offset {
-                Some(offset) => pair(out, &(*offset, value.clone())),
-                None => val(out, value),
+            let digest = details.digest(at, 0);
+            match (offset, digest) {
+                (None, None) => val(out, value),
+                _ => record(out, offset.unwrap_or(UNKNOWN_OFFSET), value, digest),
+            }
+            if let Some(outcome) = details.outcome(at) {
+                push(out, format_args!(" :{}", type_name(outcome)));
             }
             out.push(']');
         }
         MicroOp::Poll(None) => out.push_str("[:poll]"),
         MicroOp::Poll(Some(polled)) => {
             out.push_str("[:poll ");
-            polls(out, polled);
+            polls(out, polled, at, details);
             out.push(']');
         }
     }
 }
 
-fn polls(out: &mut String, polled: &Polls) {
+fn polls(out: &mut String, polled: &Polls, at: usize, details: &Details) {
     out.push('{');
+    let mut digests = (0..).map(|i| details.digest(at, i));
     for (i, (from, records)) in polled.iter().enumerate() {
         if i > 0 {
             out.push_str(", ");
         }
         key(out, from);
         out.push(' ');
-        vector(out, records, pair);
+        vector(out, records, |out, (offset, value)| {
+            record(out, *offset, value, digests.next().flatten());
+        });
     }
     out.push('}');
 }
 
-fn pair(out: &mut String, (offset, value): &(i64, Val)) {
+fn record(out: &mut String, offset: i64, value: &Val, digest: Option<Digest>) {
     out.push('[');
-    match *offset {
+    match offset {
         UNKNOWN_OFFSET => out.push_str("nil"),
         n => push(out, n),
     }
     out.push(' ');
     val(out, value);
+    if let Some(digest) = digest {
+        push(out, format_args!(" {digest}"));
+    }
     out.push(']');
 }
 
@@ -160,6 +194,7 @@ fn val(out: &mut String, value: &Val) {
         Val::Null => out.push_str("nil"),
         Val::Int(n) => push(out, n),
         Val::Text(s) => text(out, s),
+        Val::Tombstone(n) => push(out, format_args!("{{:{TOMBSTONE} {n}}}")),
     }
 }
 

@@ -1,12 +1,15 @@
-//! How far consumers were behind, and how many records were unread, over time. These are measures, not anomalies.
+//! How far consumers were behind, and how many records were unread, over time. These are measures; a lag is an anomaly only above
+//! [`super::Options::lag_max`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brokkr_history::{Process, Type, UNKNOWN_OFFSET};
+use brokkr_history::{Process, Seek, Type, UNKNOWN_OFFSET};
 use serde_json::{Value, json};
 
+use super::order::send_outcome;
 use super::records::HistoryView;
-use super::store::{OpKind, Store};
+use super::store::{OpKind, OpRow, Store};
+use crate::Finding;
 
 /// The lag of a poll in one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,7 +94,7 @@ impl ReadPosition {
 }
 
 /// Iterates over all polls; `each` receives the reader's state after a poll.
-fn for_each_poll(store: &Store, mut each: impl FnMut(i64, Process, &ReadPosition)) {
+fn for_each_poll(store: &Store, mut each: impl FnMut(u32, &OpRow, &ReadPosition)) {
     let reach_times = ReachTimes::of(store);
     let mut readers: BTreeMap<Process, ReadPosition> = BTreeMap::new();
     for (op, row) in store.rows().filter(|(_, row)| row.type_ == Type::Ok) {
@@ -99,9 +102,17 @@ fn for_each_poll(store: &Store, mut each: impl FnMut(i64, Process, &ReadPosition
         match row.f {
             OpKind::Assign => {
                 let keys = store.keys_assigned(op);
-                reader.keep(if row.seek { &[] } else { keys });
+                let seeks = store.seeks_of(op);
+                let sought = |key: &u32| seeks.iter().find(|(k, _)| k == key).map(|(_, seek)| *seek);
+                let kept: Vec<_> = keys.iter().copied().filter(|k| sought(k).is_none()).collect();
+                reader.keep(&kept);
                 for key in keys {
-                    reader.reach(&reach_times, *key, UNKNOWN_OFFSET);
+                    match sought(key) {
+                        None | Some(Seek::Beginning) => reader.reach(&reach_times, *key, UNKNOWN_OFFSET),
+                        Some(Seek::Offset(offset)) => reader.reach(&reach_times, *key, offset - 1),
+                        // What it may miss shows at its first record.
+                        Some(Seek::End) => {}
+                    }
                 }
             }
             // Other processes may have got all of the topics' partitions.
@@ -112,10 +123,10 @@ fn for_each_poll(store: &Store, mut each: impl FnMut(i64, Process, &ReadPosition
                 if !row.polls {
                     continue;
                 }
-                for row in rows {
-                    reader.reach(&reach_times, store.key_of(row.value), row.offset);
+                for record in rows {
+                    reader.reach(&reach_times, store.key_of(record.value), record.offset);
                 }
-                each(row.began_time, row.process, reader);
+                each(op, row, reader);
             }
         }
     }
@@ -135,26 +146,96 @@ fn lag_of(store: &Store, time: i64, process: Process, key: u32, outdated: i64) -
 /// The lag of every successful poll in each key that its process reads, in the order of the history.
 pub(super) fn realtime_lags(store: &Store) -> Vec<Lag> {
     let mut lags = Vec::new();
-    for_each_poll(store, |time, process, reader| {
+    for_each_poll(store, |_, row, reader| {
         for (key, (_, outdated)) in &reader.at {
-            lags.push(lag_of(store, time, process, *key, *outdated));
+            lags.push(lag_of(store, row.began_time, row.process, *key, *outdated));
         }
     });
     lags
 }
 
+/// Calls `each` with the time of every successful poll and the largest of its lags.
+pub(super) fn for_each_lag(store: &Store, mut each: impl FnMut(i64, i64)) {
+    for_each_poll(store, |_, row, reader| {
+        if let Some((outdated, _)) = reader.oldest.first() {
+            each(row.began_time, row.began_time.saturating_sub(*outdated).max(0));
+        }
+    });
+}
+
 /// The largest of [`realtime_lags`], the first of equals.
 pub(super) fn worst(store: &Store) -> Option<Lag> {
     let mut worst: Option<(i64, i64, Process, u32, i64)> = None;
-    for_each_poll(store, |time, process, reader| {
+    for_each_poll(store, |_, row, reader| {
         if let Some((outdated, key)) = reader.oldest.first() {
-            let lag = time.saturating_sub(*outdated).max(0);
+            let lag = row.began_time.saturating_sub(*outdated).max(0);
             if worst.is_none_or(|w| lag > w.0) {
-                worst = Some((lag, time, process, *key, *outdated));
+                worst = Some((lag, row.began_time, row.process, *key, *outdated));
             }
         }
     });
     worst.map(|(_, time, process, key, outdated)| lag_of(store, time, process, key, outdated))
+}
+
+/// `lag`: a poll, although it began more than `max` nanoseconds after its process's last record of a key was outdated, ended
+/// without a newer one. One finding, the worst, for each process and key.
+pub(super) fn too_far_behind(store: &Store, max: i64) -> Vec<Finding> {
+    let mut worst: BTreeMap<(Process, u32), (i64, i64, u32)> = BTreeMap::new();
+    for_each_poll(store, |op, row, reader| {
+        for (outdated, key) in &reader.oldest {
+            let lag = row.began_time.saturating_sub(*outdated);
+            if lag <= max {
+                break;
+            }
+            let known = worst
+                .entry((row.process, *key))
+                .or_insert((lag, row.began_time, op));
+            if lag > known.0 {
+                *known = (lag, row.began_time, op);
+            }
+        }
+    });
+    let finding = |((process, key), (lag, time, op)): ((Process, u32), (i64, i64, u32))| {
+        let (key, op) = (store.key_name(key), store.index(op));
+        let data = json!({"key": key, "process": process, "time": time, "lag": lag, "op": op});
+        let text = format!(
+            "process {process} was {:.3} s behind in {key} after operation {op}, and at most {:.3} s are allowed",
+            seconds(lag),
+            seconds(max)
+        );
+        Finding::new(data, [op], text)
+    };
+    worst.into_iter().map(finding).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds of a message")]
+fn seconds(nanos: i64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// The number of acknowledged unread records of all keys after each successful operation, and its time.
+pub(super) fn unread_totals(view: HistoryView<'_>) -> Vec<(i64, u64)> {
+    let store = view.store;
+    let (mut acked, mut read) = (vec![false; store.values_len()], vec![false; store.values_len()]);
+    let (mut unread, mut totals) = (0u64, Vec::new());
+    for (op, row) in store
+        .rows()
+        .filter(|(_, row)| row.f == OpKind::Micro && !row.open)
+    {
+        for send in store.writes_of(op).iter().filter(|w| store.is_known(w.value)) {
+            let new = send_outcome(row.type_, send) == Type::Ok;
+            let new = new && !std::mem::replace(&mut acked[send.value as usize], true);
+            unread += u64::from(new && !read[send.value as usize]);
+        }
+        for record in store.reads_of(op).iter().filter(|_| row.type_ == Type::Ok) {
+            let new = !std::mem::replace(&mut read[record.value as usize], true);
+            unread -= u64::from(new && acked[record.value as usize]);
+        }
+        if row.type_ != Type::Fail {
+            totals.push((row.time, unread));
+        }
+    }
+    totals
 }
 
 /// The number of acknowledged unread records at some time.

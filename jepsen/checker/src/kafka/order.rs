@@ -21,12 +21,19 @@ pub(super) struct Facts {
     flags: Vec<u8>,
 }
 
+/// The outcome of a send: its own, or that of its operation.
+pub(super) fn send_outcome(of_operation: Type, send: &Row) -> Type {
+    send.outcome().unwrap_or(of_operation)
+}
+
 /// A send of it happened.
 pub(super) const SENT_OK: u8 = 1;
 /// A send of it did not happen.
 pub(super) const SENT_FAIL: u8 = 2;
 /// A successful operation read it.
 pub(super) const READ_OK: u8 = 4;
+/// A send of it certainly happened: it succeeded, or its record was read.
+const HAPPENED: u8 = 8;
 
 impl Facts {
     pub(super) fn of(store: &Store) -> Self {
@@ -40,7 +47,7 @@ impl Facts {
             for write in store.writes_of(op) {
                 let value = write.value as usize;
                 facts.writer[value] = op;
-                facts.flags[value] |= match row.type_ {
+                facts.flags[value] |= match send_outcome(row.type_, write) {
                     Type::Ok => SENT_OK,
                     Type::Fail => SENT_FAIL,
                     Type::Invoke | Type::Info => 0,
@@ -57,6 +64,22 @@ impl Facts {
                 }
             }
         }
+        for (op, row) in store.rows().filter(|(_, row)| row.f == OpKind::Micro) {
+            // The sends of one operation are a transaction, of which one record proves all, except those that have an outcome
+            // of their own.
+            let sends = || store.writes_of(op).iter();
+            let read = |w: &Row| store.is_known(w.value) && facts.has(w.value, READ_OK);
+            let proven = row.type_ == Type::Info && sends().any(|w| w.outcome().is_none() && read(w));
+            let happened = |w: &Row| match w.outcome() {
+                Some(Type::Info) => read(w),
+                Some(outcome) => outcome == Type::Ok,
+                None => row.type_ == Type::Ok || proven,
+            };
+            let values: Vec<_> = sends().filter(|w| happened(w)).map(|w| w.value).collect();
+            for value in values {
+                facts.flags[value as usize] |= HAPPENED;
+            }
+        }
         facts
     }
 
@@ -64,16 +87,17 @@ impl Facts {
         self.flags[value as usize] & flag != 0
     }
 
-    /// Whether an operation that sent something certainly happened: it succeeded, or one of its records was read.
-    pub(super) fn must_have_happened(&self, store: &Store, op: u32) -> bool {
-        match store.ops[op as usize].type_ {
-            Type::Ok => true,
-            Type::Info => store
-                .writes_of(op)
-                .iter()
-                .any(|w| store.is_known(w.value) && self.has(w.value, READ_OK)),
-            Type::Invoke | Type::Fail => false,
-        }
+    /// Whether a send of the value certainly happened: it succeeded, or its record was read, or another one of its
+    /// transaction.
+    pub(super) fn must_have_happened(&self, value: u32) -> bool {
+        self.has(value, HAPPENED)
+    }
+
+    /// The index at which the value's send began; 0 if that was not recorded.
+    pub(super) fn began(&self, store: &Store, value: u32) -> u32 {
+        let writer = self.writer[value as usize];
+        let began = store.ops.get(writer as usize).map_or(NONE, |op| op.began);
+        if began == NONE { 0 } else { began }
     }
 }
 
@@ -99,8 +123,8 @@ pub(super) struct Orders {
     /// The first and the last index of each value.
     first: Vec<u32>,
     last: Vec<u32>,
-    /// Number of indexes of each key that are below a requested deletion.
-    deleted: Vec<u32>,
+    /// The entries whose offset is that of the entry before, in the same key.
+    conflicts: Vec<u32>,
 }
 
 impl Orders {
@@ -114,7 +138,7 @@ impl Orders {
             index: vec![NONE; n],
             first: vec![NONE; n],
             last: vec![NONE; n],
-            deleted: vec![0; store.keys.len()],
+            conflicts: Vec::new(),
             entries,
         };
         orders.places();
@@ -126,7 +150,7 @@ impl Orders {
                 .iter()
                 .take_while(|e| e.key as usize == key)
                 .count();
-            orders.order(key, at, store.deleted_before.get(&number(key)).copied());
+            orders.order(key, at);
         }
         orders.key_entries[store.keys.len()] = number(at);
         orders.key_indexes[store.keys.len()] = number(orders.by_index.len());
@@ -152,7 +176,7 @@ impl Orders {
     }
 
     /// Chooses one value for each index of a key whose entries end at `end`.
-    fn order(&mut self, key: usize, end: usize, deleted_before: Option<i64>) {
+    fn order(&mut self, key: usize, end: usize) {
         let mut at = self.key_entries[key] as usize;
         let begin = self.by_index.len();
         while at < end {
@@ -165,10 +189,8 @@ impl Orders {
             let index = number(self.by_index.len() - begin);
             self.index[chosen as usize] = index;
             self.by_index.push(chosen);
+            self.conflicts.extend((at + 1..at + values.len()).map(number));
             at += values.len();
-            if deleted_before.is_some_and(|before| offset < before) {
-                self.deleted[key] = index + 1;
-            }
         }
     }
 
@@ -203,9 +225,12 @@ impl Orders {
         Self::some_index(&self.last, value)
     }
 
-    /// Number of indexes of a key that are below a requested deletion.
-    pub(super) fn deleted(&self, key: u32) -> u32 {
-        self.deleted[key as usize]
+    /// Number of indexes of a key that are below an offset.
+    pub(super) fn index_of_offset(&self, key: u32, offset: i64) -> u32 {
+        let begin = self.key_entries[key as usize];
+        let end = begin + number(self.entries(key).partition_point(|e| e.offset < offset));
+        let conflicts = |until| self.conflicts.partition_point(|at| *at < until);
+        end - begin - number(conflicts(end) - conflicts(begin))
     }
 
     /// The value directly before a value.
@@ -230,10 +255,11 @@ fn entries(store: &Store, facts: &Facts) -> Vec<LogEntry> {
             others.insert((row.value, row.offset));
         }
     };
-    for (op, row) in store.rows().filter(|(_, row)| row.f == OpKind::Micro) {
-        if row.type_ == Type::Ok || facts.must_have_happened(store, op) {
-            store.writes_of(op).iter().for_each(&mut see);
-        }
+    for (op, _) in store.rows().filter(|(_, row)| row.f == OpKind::Micro) {
+        let sends = store.writes_of(op).iter();
+        sends
+            .filter(|w| facts.must_have_happened(w.value))
+            .for_each(&mut see);
         store.reads_of(op).iter().for_each(&mut see);
     }
     let homes = (0u32..).zip(home).filter(|(_, offset)| *offset != UNKNOWN_OFFSET);

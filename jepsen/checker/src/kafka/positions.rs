@@ -3,14 +3,15 @@
 //! Consecutive records of a reader (or a sender) should have consecutive indexes. `delta` is the distance: 1 is correct, more
 //! is a skip over values that are known to exist, 0 or less is a step back. If an index is unknown, nothing is reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use brokkr_history::{Process, Type};
+use brokkr_history::{Process, Seek, Type};
 use serde_json::{Value, json};
 
+use super::known::KnownEnds;
 use super::records::HistoryView;
-use super::store::{Marks, OpKind, Row};
+use super::store::{Marks, NONE, OpKind, Row};
 use crate::Finding;
 
 /// Maximum number of skipped values in a finding; `delta` has the full count.
@@ -26,7 +27,8 @@ struct Gap {
 }
 
 impl Gap {
-    fn new(view: HistoryView<'_>, a: u32, b: u32) -> Option<Self> {
+    /// Of two records, the second of which an operation had sent or read at this index of the history.
+    fn new(view: HistoryView<'_>, a: u32, b: u32, at: u32) -> Option<Self> {
         let (i, j) = (view.orders.index(a)?, view.orders.index(b)?);
         let delta = i64::from(j) - i64::from(i);
         let key = view.store.key_of(a);
@@ -34,7 +36,7 @@ impl Gap {
             key,
             values: [a, b],
             delta,
-            between: (i + 1).max(view.orders.deleted(key))..j,
+            between: (i + 1).max(view.deletes.indexes_at(key, at))..j,
         })
     }
 
@@ -109,11 +111,11 @@ fn within<'a>(
         let index = u64::from(row.index);
         // If a partition moved away and back, a poll need not continue at the previous position.
         let moved = view.store.rebalanced.get(&op).filter(|_| moved);
-        for row in rows(view, op).iter().filter(|r| view.store.is_known(r.value)) {
-            let key = view.store.key_of(row.value);
-            let before = last.set(key, row.value);
+        for row_of in rows(view, op).iter().filter(|r| view.store.is_known(r.value)) {
+            let key = view.store.key_of(row_of.value);
+            let before = last.set(key, row_of.value);
             let gap = before.filter(|_| !moved.is_some_and(|keys| keys.contains(&key)));
-            let Some(gap) = gap.and_then(|before| Gap::new(view, before, row.value)) else {
+            let Some(gap) = gap.and_then(|before| Gap::new(view, before, row_of.value, row.index)) else {
                 continue;
             };
             if !gap.is_skip() && !gap.is_back() {
@@ -144,27 +146,47 @@ pub(super) fn sends_within(view: HistoryView<'_>) -> SkipsAndBacks {
     within(view, |view, op| view.store.writes_of(op), "sent", false)
 }
 
-/// The positions of processes: the last record of each key, and the operation that read or sent it.
+/// Where a process is in a key.
+#[derive(Clone, Copy, Debug)]
+enum Position {
+    /// At a record, which an operation read or sent.
+    After(u32, u32),
+    /// Where an `assign` sought.
+    At(Seek, u32),
+}
+
+/// The positions of processes in each key.
 #[derive(Default)]
-struct Positions(BTreeMap<Process, BTreeMap<u32, (u32, u32)>>);
+struct Positions(BTreeMap<Process, BTreeMap<u32, Position>>);
 
 impl Positions {
-    fn last(&self, process: Process, key: u32) -> Option<(u32, u32)> {
+    fn of(&self, process: Process, key: u32) -> Option<Position> {
         self.0.get(&process)?.get(&key).copied()
     }
 
-    fn set(&mut self, process: Process, key: u32, value: u32, op: u32) {
-        self.0.entry(process).or_default().insert(key, (value, op));
+    /// The last record, and the operation that read or sent it.
+    fn last(&self, process: Process, key: u32) -> Option<(u32, u32)> {
+        match self.of(process, key)? {
+            Position::After(value, op) => Some((value, op)),
+            Position::At(..) => None,
+        }
     }
 
-    /// A new assignment: the process keeps its position in the partitions that it keeps.
+    fn set(&mut self, process: Process, key: u32, value: u32, op: u32) {
+        let at = Position::After(value, op);
+        self.0.entry(process).or_default().insert(key, at);
+    }
+
+    /// A new assignment: the process keeps its position in the partitions that it keeps, except where it sought.
     fn assign(&mut self, view: HistoryView<'_>, process: Process, op: u32) {
         let keys = view.store.keys_assigned(op);
         if let Some(positions) = self.0.get_mut(&process) {
-            if view.store.ops[op as usize].seek {
-                positions.clear();
-            }
             positions.retain(|key, _| keys.contains(key));
+        }
+        let seeks = view.store.seeks_of(op).iter();
+        for (key, seek) in seeks.filter(|(key, _)| keys.contains(key)) {
+            let at = Position::At(*seek, op);
+            self.0.entry(process).or_default().insert(*key, at);
         }
     }
 }
@@ -187,38 +209,54 @@ fn ends(view: HistoryView<'_>, rows: &[Row], marks: &mut Marks<u32>) -> Vec<(u32
     ends
 }
 
-/// `poll-skip`, `nonmonotonic-poll`: a process's poll does not continue at its previous position. A failed operation is
-/// judged too, but does not change the position.
-pub(super) fn polls_between(view: HistoryView<'_>) -> SkipsAndBacks {
-    let mut found = SkipsAndBacks::default();
+/// Why a subscriber's skips and steps back are allowed.
+const SUBSCRIBED: &str = "its process subscribes, so partitions move between it and others";
+
+/// What [`polls_between`] finds.
+#[derive(Default)]
+pub(super) struct PollsFound {
+    pub(super) skips: Vec<Finding>,
+    pub(super) backs: Vec<Finding>,
+    /// `wrong-start`.
+    pub(super) starts: Vec<Finding>,
+}
+
+/// `poll-skip`, `nonmonotonic-poll`: a process's poll does not continue at its previous position; `wrong-start`: nor where it
+/// sought. A failed operation is judged too, but does not change the position. A process that subscribes, until it assigns
+/// again, is allowed both.
+pub(super) fn polls_between(view: HistoryView<'_>, known: &KnownEnds) -> PollsFound {
+    let mut found = PollsFound::default();
     let mut at = Positions::default();
+    let mut subscribed = BTreeSet::new();
     let mut marks = Marks::<u32>::new(view.store.keys.len());
     for (op, row) in view.store.rows().filter(|(_, row)| !row.open) {
         if row.f != OpKind::Micro {
             if row.type_ != Type::Fail {
                 at.assign(view, row.process, op);
             }
+            match (row.f, row.type_) {
+                (OpKind::Subscribe, Type::Ok) => drop(subscribed.insert(row.process)),
+                (OpKind::Assign, Type::Ok) => drop(subscribed.remove(&row.process)),
+                _ => {}
+            }
             continue;
         }
+        let waived = |finding: Finding| match subscribed.contains(&row.process) {
+            true => finding.waived(SUBSCRIBED),
+            false => finding,
+        };
         for (key, first, last) in ends(view, view.store.reads_of(op), &mut marks) {
-            if let Some((before, before_op)) = at.last(row.process, key)
-                && let Some(gap) = Gap::new(view, before, first)
-            {
-                let ops = [view.store.index(before_op), u64::from(row.index)];
-                let text = || gap.text(view, &format!("process {}", row.process), "read");
-                if gap.is_skip() {
-                    let data = json!({
-                        "key": view.key(key), "delta": gap.delta,
-                        "skipped": gap.skipped(view), "ops": ops,
-                    });
-                    found
-                        .skips
-                        .push(Finding::new(data, gap.witnesses(view).chain(ops), text()));
-                } else if gap.is_back() {
-                    let mut data = gap.json(view);
-                    data["ops"] = json!(ops);
-                    found.backs.push(Finding::new(data, ops, text()));
+            match at.of(row.process, key) {
+                Some(Position::After(before, before_op)) => {
+                    let steps = between(view, (before, before_op), first, op);
+                    found.skips.extend(steps.skips.into_iter().map(waived));
+                    found.backs.extend(steps.backs.into_iter().map(waived));
                 }
+                Some(Position::At(seek, assign)) => {
+                    let start = wrong_start(view, known, seek, assign, first, op);
+                    found.starts.extend(start);
+                }
+                None => {}
             }
             if row.type_ == Type::Ok {
                 at.set(row.process, key, last, op);
@@ -226,6 +264,86 @@ pub(super) fn polls_between(view: HistoryView<'_>) -> SkipsAndBacks {
         }
     }
     found
+}
+
+/// Whether a process's poll skips, or steps back, from the last record before to its first one.
+fn between(view: HistoryView<'_>, before: (u32, u32), first: u32, op: u32) -> SkipsAndBacks {
+    let mut found = SkipsAndBacks::default();
+    let row = &view.store.ops[op as usize];
+    let (before, before_op) = before;
+    let Some(gap) = Gap::new(view, before, first, row.index) else {
+        return found;
+    };
+    let ops = [view.store.index(before_op), u64::from(row.index)];
+    let text = || gap.text(view, &format!("process {}", row.process), "read");
+    if gap.is_skip() {
+        let data = json!({
+            "key": view.key(gap.key), "delta": gap.delta,
+            "skipped": gap.skipped(view), "ops": ops,
+        });
+        let ops = gap.witnesses(view).chain(ops);
+        found.skips.push(Finding::new(data, ops, text()));
+    } else if gap.is_back() {
+        let mut data = gap.json(view);
+        data["ops"] = json!(ops);
+        found.backs.push(Finding::new(data, ops, text()));
+    }
+    found
+}
+
+/// `wrong-start`: after a seek, the first record that a process reads is not the first one there. After a seek to the end it
+/// is below a record that was known before.
+fn wrong_start(
+    view: HistoryView<'_>,
+    known: &KnownEnds,
+    seek: Seek,
+    assign: u32,
+    first: u32,
+    op: u32,
+) -> Option<Finding> {
+    let (row, assign_row) = (&view.store.ops[op as usize], &view.store.ops[assign as usize]);
+    let key = view.store.key_of(first);
+    let index = view.orders.index(first)?;
+    let (from, until, to) = match seek {
+        Seek::Beginning => (0, u32::MAX, "the beginning".to_owned()),
+        Seek::Offset(offset) => {
+            let from = view.orders.index_of_offset(key, offset);
+            (from, u32::MAX, format!("offset {offset}"))
+        }
+        Seek::End => {
+            let (end, _) = known
+                .before(key, assign_row.began)
+                .filter(|_| assign_row.began != NONE)?;
+            let from = view.orders.index_of_offset(key, end.saturating_add(1));
+            (from, from, "the end".to_owned())
+        }
+    };
+    let begin = from.max(view.deletes.indexes_at(key, row.index));
+    let skipped = begin..index.min(until);
+    if index >= from && skipped.is_empty() {
+        return None;
+    }
+    let ops = [view.store.index(assign), u64::from(row.index)];
+    let end = skipped.end.min(skipped.start.saturating_add(SKIPPED_MAX));
+    let values = view
+        .orders
+        .by_index(key)
+        .get(skipped.start as usize..end as usize);
+    let values = values.unwrap_or_default();
+    let data = json!({
+        "key": view.key(key), "value": view.json(first), "sought": seek, "ops": ops,
+        "skipped": values.iter().map(|v| view.json(*v)).collect::<Vec<_>>(),
+    });
+    let (process, key, val) = (row.process, view.key(key), view.store.val(first));
+    let text = match values.first() {
+        Some(skipped) => format!(
+            "process {process} sought {to} of {key} and read {val} first, although {} is before it",
+            view.store.val(*skipped)
+        ),
+        None => format!("process {process} sought {to} of {key} and read {val}, which is below it"),
+    };
+    let witnesses = values.first().into_iter().flat_map(|v| view.witnesses(*v));
+    Some(Finding::new(data, witnesses.chain(ops), text))
 }
 
 /// `nonmonotonic-send`: a process's record is before one that it sent earlier.
@@ -245,7 +363,7 @@ pub(super) fn sends_between(view: HistoryView<'_>) -> Vec<Finding> {
         for (key, first, last) in ends(view, view.store.writes_of(op), &mut marks) {
             let before = at.last(row.process, key);
             if let Some((before, before_op)) = before
-                && let Some(gap) = Gap::new(view, before, first).filter(Gap::is_back)
+                && let Some(gap) = Gap::new(view, before, first, row.index).filter(Gap::is_back)
             {
                 let ops = [view.store.index(before_op), u64::from(row.index)];
                 let mut data = gap.json(view);

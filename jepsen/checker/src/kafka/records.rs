@@ -1,8 +1,11 @@
 //! Anomalies of single records: inconsistent offsets, duplicates, aborted and early reads, lost, phantom and unseen records.
 
-use brokkr_history::Type;
+use std::collections::{BTreeMap, BTreeSet};
+
+use brokkr_history::{Process, Type};
 use serde_json::{Value, json};
 
+use super::deletes::Deletes;
 use super::order::{Facts, LogEntry, Orders, READ_OK, SENT_FAIL, SENT_OK};
 use super::store::{Marks, NONE, OpKind, Store, number};
 use crate::Finding;
@@ -13,6 +16,7 @@ pub(super) struct HistoryView<'a> {
     pub(super) store: &'a Store,
     pub(super) facts: &'a Facts,
     pub(super) orders: &'a Orders,
+    pub(super) deletes: &'a Deletes,
 }
 
 impl<'a> HistoryView<'a> {
@@ -51,12 +55,44 @@ impl<'a> HistoryView<'a> {
         (0..number(self.store.values_len())).filter(move |v| self.store.is_known(*v))
     }
 
-    /// Whether a process requested its deletion.
+    /// Whether it may have been deleted.
     fn may_be_deleted(self, value: u32) -> bool {
         let key = self.store.key_of(value);
-        self.orders
-            .last(value)
-            .is_some_and(|last| last < self.orders.deleted(key))
+        let sent = self.facts.began(self.store, value);
+        let last = self.orders.last(value);
+        last.is_some_and(|last| self.deletes.cover(key, last, sent))
+    }
+}
+
+/// Numbers of records.
+pub(super) struct RecordCounts {
+    /// Records that were acknowledged.
+    pub(super) acked: u64,
+    /// Records that a successful operation read.
+    pub(super) read: u64,
+    /// Number of processes that read something of each key.
+    pub(super) readers: BTreeMap<u32, usize>,
+}
+
+pub(super) fn count(view: HistoryView<'_>) -> RecordCounts {
+    let count = |flag| view.values().filter(|v| view.facts.has(*v, flag)).count() as u64;
+    let mut readers: BTreeSet<(u32, Process)> = BTreeSet::new();
+    for (op, _) in view.ops().filter(|(_, type_)| *type_ == Type::Ok) {
+        let process = view.store.ops[op as usize].process;
+        for read in view.store.reads_of(op) {
+            if view.store.is_known(read.value) {
+                readers.insert((view.store.key_of(read.value), process));
+            }
+        }
+    }
+    let mut by_key = BTreeMap::new();
+    for (key, _) in readers {
+        *by_key.entry(key).or_default() += 1;
+    }
+    RecordCounts {
+        acked: count(SENT_OK),
+        read: count(READ_OK),
+        readers: by_key,
     }
 }
 
@@ -262,7 +298,7 @@ fn is_lost(view: HistoryView<'_>, value: u32, max: u32) -> bool {
         && !view.facts.has(value, READ_OK)
         && !view.may_be_deleted(value)
         && writer != NONE
-        && view.facts.must_have_happened(view.store, writer)
+        && view.facts.must_have_happened(value)
 }
 
 /// `phantom`: a value was read that no operation sent.

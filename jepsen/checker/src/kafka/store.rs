@@ -11,12 +11,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use brokkr_history::{Key, MicroOp, NEMESIS, Op, Operation, Process, Type, UNKNOWN_OFFSET, Val};
+use brokkr_history::{
+    Details, Digest, Key, MicroOp, NEMESIS, Op, Operation, Process, Seek, Type, UNKNOWN_OFFSET, Val, names,
+};
 use serde_json::Value;
 
-use crate::Malformed;
+use super::deletes::Delete;
+use super::ends::Listing;
 use crate::pairs::{Pair, Pairs};
 use crate::table::Interner;
+use crate::{Malformed, Verdict};
 
 /// Marks an absent number.
 pub(super) const NONE: u32 = u32::MAX;
@@ -46,8 +50,6 @@ pub(super) struct OpRow {
     pub(super) polls: bool,
     /// It never ended.
     pub(super) open: bool,
-    /// Of an `assign`: the process reads from the beginning.
-    pub(super) seek: bool,
     /// The ends of its reads, writes and assigned keys; they begin at the ends of the previous row.
     reads_end: u32,
     writes_end: u32,
@@ -58,25 +60,95 @@ pub(super) struct OpRow {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) value: u32,
-    pub(super) micro: u32,
+    /// The number of the micro-operation, and above it the outcome of a send, if it has one of its own.
+    micro: u32,
     pub(super) offset: i64,
 }
 
+/// Bits of [`Row::micro`] below the outcome.
+const MICRO_BITS: u32 = 30;
+
+impl Row {
+    fn new(value: u32, micro: u32, offset: i64, outcome: Option<Type>) -> Self {
+        let outcome = match outcome {
+            None | Some(Type::Invoke) => 0,
+            Some(Type::Ok) => 1,
+            Some(Type::Fail) => 2,
+            Some(Type::Info) => 3,
+        };
+        let micro = micro | outcome << MICRO_BITS;
+        Self { value, micro, offset }
+    }
+
+    /// The number of the micro-operation in its operation.
+    pub(super) fn micro(self) -> u32 {
+        self.micro & ((1 << MICRO_BITS) - 1)
+    }
+
+    /// The outcome of a send, if it has one of its own.
+    pub(super) fn outcome(self) -> Option<Type> {
+        [None, Some(Type::Ok), Some(Type::Fail), Some(Type::Info)][(self.micro >> MICRO_BITS) as usize]
+    }
+}
+
+/// The digest of a record that an operation sent or was shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DigestRow {
+    pub(super) value: u32,
+    pub(super) op: u32,
+    pub(super) digest: Digest,
+    pub(super) sent: bool,
+}
+
+/// The names of the operations that this judge judges.
+const JUDGED: &[&str] = &[
+    names::SEND,
+    names::POLL,
+    names::TXN,
+    names::ASSIGN,
+    names::SUBSCRIBE,
+    names::DELETE_RECORDS,
+    names::LIST_OFFSETS,
+];
+
 /// The part of a history that the checker stores.
-#[derive(Default)]
 pub(super) struct Store {
     pairs: Pairs,
     pub(super) keys: Interner<Key>,
     values: Interner<(u32, Val)>,
+    /// By value: whether an operation sent it.
+    sent: Vec<bool>,
     pub(super) ops: Vec<OpRow>,
     pub(super) reads: Vec<Row>,
     pub(super) writes: Vec<Row>,
     assigned: Vec<u32>,
     /// Keys that were moved during an operation.
     pub(super) rebalanced: BTreeMap<u32, Vec<u32>>,
-    /// The offset below which a key's records may have been deleted on request.
-    pub(super) deleted_before: BTreeMap<u32, i64>,
-    pub(super) subscribes: bool,
+    /// Where processes read on, by the number of the `assign`.
+    seeks: BTreeMap<u32, Vec<(u32, Seek)>>,
+    pub(super) digests: Vec<DigestRow>,
+    pub(super) deletes: Vec<Delete>,
+    pub(super) listings: Vec<Listing>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            pairs: Pairs::of(JUDGED),
+            keys: Interner::default(),
+            values: Interner::default(),
+            sent: Vec::new(),
+            ops: Vec::new(),
+            reads: Vec::new(),
+            writes: Vec::new(),
+            assigned: Vec::new(),
+            rebalanced: BTreeMap::new(),
+            seeks: BTreeMap::new(),
+            digests: Vec::new(),
+            deletes: Vec::new(),
+            listings: Vec::new(),
+        }
+    }
 }
 
 impl Store {
@@ -89,45 +161,59 @@ impl Store {
             let index = operation.index;
             return Err(Malformed { index, what });
         }
-        if let Some(pair) = self.pairs.push(operation)? {
-            self.add(&pair, false);
+        match self.pairs.push(operation)? {
+            Some(pair) => self.add(&pair, false),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Adds the unfinished operations.
-    pub(super) fn finish(&mut self) {
-        for pair in self.pairs.unfinished() {
-            self.add(&pair, true);
+    pub(super) fn finish(&mut self) -> Result<(), Malformed> {
+        let unfinished = self.pairs.unfinished();
+        unfinished.iter().try_for_each(|pair| self.add(pair, true))
+    }
+
+    /// Notes how many operations there were, and gives up if those of some name never succeeded.
+    pub(super) fn report(&self, verdict: &mut Verdict) {
+        self.pairs.report(verdict);
+        if let Some(f) = self
+            .pairs
+            .never_succeeded(&[names::SEND, names::POLL, names::TXN])
+        {
+            verdict.give_up(format!("no {f} ever succeeded"));
         }
     }
 
-    fn add(&mut self, pair: &Pair, open: bool) {
+    fn add(&mut self, pair: &Pair, open: bool) -> Result<(), Malformed> {
         let ended = &pair.ended;
         let f = match &ended.op {
             Op::Send(_) | Op::Poll(_) | Op::Txn(_) => OpKind::Micro,
             Op::Assign(_) => OpKind::Assign,
             Op::Subscribe(_) => OpKind::Subscribe,
             Op::Other(f, value) => {
-                if f == "delete_records" && ended.type_ != Type::Fail {
-                    self.deleted(value);
-                }
-                return;
+                self.other(f, value, pair, open);
+                return Ok(());
             }
         };
         // An operation without a completion of its own has only its invocation's sends.
-        let micro_ops = match (&pair.invoked, ended.op.micro_ops()) {
-            (Some(invoked), []) if ended.type_ != Type::Ok => invoked.op.micro_ops(),
-            (_, micro_ops) => micro_ops,
+        let (telling, micro_ops) = match (&pair.invoked, ended.op.micro_ops()) {
+            (Some(invoked), []) if ended.type_ != Type::Ok => (invoked, invoked.op.micro_ops()),
+            (_, micro_ops) => (ended, micro_ops),
         };
+        if micro_ops.len() >> MICRO_BITS != 0 {
+            let what = "more micro-operations than this checker can number".to_owned();
+            let index = ended.index;
+            return Err(Malformed { index, what });
+        }
+        let asked = pair.invoked.as_ref().map(|o| &o.details);
         for (i, micro) in (0u32..).zip(micro_ops) {
-            self.micro(i, micro);
+            self.micro(i, micro, telling, asked, open)?;
         }
         if let Op::Assign(keys) | Op::Subscribe(keys) = &ended.op {
             let keys = keys.iter().map(|k| self.keys.number(k.clone()).0);
             self.assigned.extend(keys);
         }
-        self.subscribes |= f == OpKind::Subscribe;
+        self.seek(pair);
         if !ended.rebalanced.is_empty() {
             let keys = ended
                 .rebalanced
@@ -147,49 +233,109 @@ impl Store {
             f,
             polls: matches!(ended.op, Op::Poll(_) | Op::Txn(_)),
             open,
-            seek: ended.seek_to_beginning || began.is_some_and(|o| o.seek_to_beginning),
             reads_end: number(self.reads.len()),
             writes_end: number(self.writes.len()),
             keys_end: number(self.assigned.len()),
         });
+        Ok(())
     }
 
-    fn micro(&mut self, micro: u32, op: &MicroOp) {
+    /// Where the process reads on after an `assign`.
+    fn seek(&mut self, pair: &Pair) {
+        let both = || pair.invoked.iter().chain([&pair.ended]);
+        let Op::Assign(keys) = &pair.ended.op else { return };
+        let mut seeks: BTreeMap<&Key, Seek> = BTreeMap::new();
+        if both().any(|o| o.seek_to_beginning) {
+            seeks.extend(keys.iter().map(|key| (key, Seek::Beginning)));
+        }
+        seeks.extend(both().flat_map(|o| &o.seeks).map(|(key, seek)| (key, *seek)));
+        if !seeks.is_empty() {
+            let numbered = seeks.into_iter();
+            let numbered = numbered.map(|(key, seek)| (self.keys.number(key.clone()).0, seek));
+            let numbered = numbered.collect();
+            self.seeks.insert(number(self.ops.len()), numbered);
+        }
+    }
+
+    /// An operation by name: deletions of records, and listed offsets.
+    fn other(&mut self, f: &str, value: &Value, pair: &Pair, open: bool) {
+        let Some(key) = value["key"].as_str() else { return };
+        if names::is_same(f, names::DELETE_RECORDS) && pair.ended.type_ != Type::Fail {
+            let (key, _) = self.keys.number(key.into());
+            self.deletes.extend(Delete::of(key, value, pair, open));
+        } else if names::is_same(f, names::LIST_OFFSETS) && pair.ended.type_ == Type::Ok {
+            let (key, _) = self.keys.number(key.into());
+            self.listings.push(Listing::of(key, value, pair));
+        }
+    }
+
+    fn micro(
+        &mut self,
+        micro: u32,
+        op: &MicroOp,
+        telling: &Operation,
+        asked: Option<&Details>,
+        open: bool,
+    ) -> Result<(), Malformed> {
+        let (at, details) = (micro as usize, &telling.details);
         match op {
             MicroOp::Send { key, offset, value } => {
                 let offset = offset.unwrap_or(UNKNOWN_OFFSET);
                 let value = self.value(key, value.clone());
-                self.writes.push(Row { value, micro, offset });
+                let again = self.is_known(value) && std::mem::replace(&mut self.sent[value as usize], true);
+                // A send that never ended may be the beginning of a completion whose invocation is missing.
+                if again && open {
+                    return Ok(());
+                }
+                if again {
+                    let what = format!("{} was sent to {key} before; values are unique", self.val(value));
+                    let index = telling.index;
+                    return Err(Malformed { index, what });
+                }
+                // A transaction happens as a whole.
+                let outcome = details.outcome(at).filter(|_| !matches!(telling.op, Op::Txn(_)));
+                self.writes.push(Row::new(value, micro, offset, outcome));
+                let digest = details.digest(at, 0);
+                let digest = digest.or_else(|| asked.and_then(|d| d.digest(at, 0)));
+                self.digest(value, digest, true);
             }
             MicroOp::Poll(polls) => {
+                let mut digests = (0..).map(|record| details.digest(at, record));
                 for (key, records) in polls.iter().flatten() {
                     if records.is_empty() {
-                        let (value, offset) = (self.value(key, Val::Null), UNKNOWN_OFFSET);
-                        self.reads.push(Row { value, micro, offset });
+                        let value = self.value(key, Val::Null);
+                        self.reads.push(Row::new(value, micro, UNKNOWN_OFFSET, None));
                     }
                     for (offset, value) in records {
-                        let (value, offset) = (self.value(key, value.clone()), *offset);
-                        self.reads.push(Row { value, micro, offset });
+                        let value = self.value(key, value.clone());
+                        self.reads.push(Row::new(value, micro, *offset, None));
+                        self.digest(value, digests.next().flatten(), false);
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn digest(&mut self, value: u32, digest: Option<Digest>, sent: bool) {
+        if let Some(digest) = digest.filter(|_| self.is_known(value)) {
+            let op = number(self.ops.len());
+            self.digests.push(DigestRow {
+                value,
+                op,
+                digest,
+                sent,
+            });
         }
     }
 
     fn value(&mut self, key: &Key, value: Val) -> u32 {
         let (key, _) = self.keys.number(key.clone());
-        self.values.number((key, value)).0
-    }
-
-    /// Records that were deleted on request are not lost: `{"key", "before"}`, where −1 means all current records.
-    fn deleted(&mut self, value: &Value) {
-        let (Some(key), Some(before)) = (value["key"].as_str(), value["before"].as_i64()) else {
-            return;
-        };
-        let before = if before < 0 { i64::MAX } else { before };
-        let (key, _) = self.keys.number(key.into());
-        let known = self.deleted_before.entry(key).or_insert(before);
-        *known = before.max(*known);
+        let (number, new) = self.values.number((key, value));
+        if new {
+            self.sent.push(false);
+        }
+        number
     }
 
     /// Number of distinct values.
@@ -234,6 +380,11 @@ impl Store {
         &self.assigned[self.range(op, |o| o.keys_end)]
     }
 
+    /// Where the process of an `assign` reads on, for each key that it sought.
+    pub(super) fn seeks_of(&self, op: u32) -> &[(u32, Seek)] {
+        self.seeks.get(&op).map_or(&[], Vec::as_slice)
+    }
+
     /// All operations with their numbers.
     pub(super) fn rows(&self) -> impl Iterator<Item = (u32, &OpRow)> {
         (0u32..).zip(&self.ops)
@@ -249,7 +400,7 @@ pub(super) fn number(n: usize) -> u32 {
     u32::try_from(n).expect("fewer than 2³² of everything in a history")
 }
 
-fn index_of(o: &Operation) -> u32 {
+pub(super) fn index_of(o: &Operation) -> u32 {
     u32::try_from(o.index).expect("checked when it came")
 }
 

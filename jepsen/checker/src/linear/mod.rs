@@ -10,7 +10,7 @@
 //! - an operation of unknown outcome may take effect at any later time or never. Such operations make searches long: they are
 //!   tried last, equal ones in order, and never where fewer of them did not help.
 //!
-//! The search counts its steps and gives up after a maximum; it uses no clock.
+//! The search counts its steps and the bytes that it stores, and gives up after a maximum; it uses no clock.
 
 mod model;
 mod models;
@@ -48,7 +48,7 @@ impl<M: Model> Linear<M> {
         Self {
             model,
             limits,
-            pairs: Pairs::default(),
+            pairs: Pairs::of(M::NAMES),
             objects: Interner::default(),
             calls: Vec::new(),
         }
@@ -100,17 +100,27 @@ impl<M: Model> Linear<M> {
             self.add(&pair)?;
         }
         let mut verdict = Verdict::new();
+        verdict
+            .invariants
+            .extend(M::INVARIANT.map(|id| ("nonlinearizable", id)));
+        let calls = self.calls.iter().map(Vec::len).sum::<usize>() as u64;
+        verdict.counted.insert("objects", self.calls.len() as u64);
+        verdict.counted.insert("calls", calls);
+        self.pairs.report(&mut verdict);
+        if calls == 0 {
+            verdict.give_up(format!("no operation was of a {}", M::NAME));
+        }
         let mut objects: Vec<_> = self.objects.items().iter().cloned().zip(self.calls).collect();
         objects.sort_by(|a, b| a.0.cmp(&b.0));
         for (object, calls) in objects {
             match search::search(&self.model, &object, calls, self.limits) {
                 Outcome::Linearizable => {}
-                Outcome::GaveUp { steps } => {
+                Outcome::GaveUp { steps, bytes } => {
                     let what = format!(
-                        "{} {object:?}: no order in {steps} steps, and not all were tried",
+                        "{} {object:?}: no order in {steps} steps and {bytes} bytes, and not all were tried",
                         M::NAME
                     );
-                    verdict.gave_up.get_or_insert(what);
+                    verdict.give_up(what);
                 }
                 Outcome::Not(stuck) => verdict.add("nonlinearizable", [stuck.finding::<M>(&object)]),
             }

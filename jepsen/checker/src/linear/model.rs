@@ -19,6 +19,10 @@ pub trait Model {
 
     /// Name of the operations in messages.
     const NAME: &'static str;
+    /// Names of the operations that it covers.
+    const NAMES: &'static [&'static str];
+    /// The invariant (by the id of `sim/INVARIANTS.md`) that a history breaks which is not linearizable.
+    const INVARIANT: Option<&'static str> = None;
 
     /// Decodes an operation; `None` if this model does not cover it. If the outcome is unknown, `ended` is the invocation.
     ///

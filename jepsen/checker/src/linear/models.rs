@@ -1,6 +1,6 @@
 //! Models: registers, committed offsets, topics.
 
-use brokkr_history::{Operation, Type};
+use brokkr_history::{Operation, Type, names};
 use serde_json::Value;
 
 use super::model::{Model, ObjectCall};
@@ -44,17 +44,18 @@ impl Model for Registers {
     type State = Value;
     type Call = RegisterCall;
     const NAME: &'static str = "register";
+    const NAMES: &'static [&'static str] = &[names::READ, names::WRITE, names::CAS];
 
     fn call(&self, o: &Operation) -> Result<ObjectCall<Self>, String> {
-        let Some((f @ ("read" | "write" | "cas"), value)) = other(o) else {
+        let Some((f @ (names::READ | names::WRITE | names::CAS), value)) = other(o) else {
             return Ok(None);
         };
         let Some([key, value]) = value.as_array().map(Vec::as_slice) else {
             return Err(lacks(o, "a key and a value: [key, value]"));
         };
         let call = match (f, value) {
-            ("read", _) => RegisterCall::Read(value.clone()),
-            ("write", _) => RegisterCall::Write(value.clone()),
+            (names::READ, _) => RegisterCall::Read(value.clone()),
+            (names::WRITE, _) => RegisterCall::Write(value.clone()),
             (_, Value::Array(pair)) if pair.len() == 2 => RegisterCall::Cas(pair[0].clone(), pair[1].clone()),
             _ => return Err(lacks(o, "an old and a new value: [key, [old, new]]")),
         };
@@ -102,9 +103,11 @@ impl Model for CommittedOffsets {
     type State = Option<i64>;
     type Call = OffsetCall;
     const NAME: &'static str = "committed offset";
+    const NAMES: &'static [&'static str] = &[names::COMMIT, names::COMMITTED];
+    const INVARIANT: Option<&'static str> = Some("G2");
 
     fn call(&self, o: &Operation) -> Result<ObjectCall<Self>, String> {
-        let Some((f @ ("commit" | "committed"), value)) = other(o) else {
+        let Some((f @ (names::COMMIT | names::COMMITTED), value)) = other(o) else {
             return Ok(None);
         };
         let (Some(group), Some(key)) = (value["group"].as_str(), value["key"].as_str()) else {
@@ -115,8 +118,8 @@ impl Model for CommittedOffsets {
             n => Some(n.as_i64().ok_or_else(|| lacks(o, "an integer for an offset"))?),
         };
         let call = match (f, offset) {
-            ("commit", Some(offset)) => OffsetCall::Commit(offset),
-            ("commit", None) => return Err(lacks(o, "an offset")),
+            (names::COMMIT, Some(offset)) => OffsetCall::Commit(offset),
+            (names::COMMIT, None) => return Err(lacks(o, "an offset")),
             (_, offset) => OffsetCall::Committed(offset),
         };
         Ok(Some(((group.to_owned(), key.to_owned()), call)))
@@ -174,23 +177,28 @@ impl Model for Topics {
     type State = Option<Topic>;
     type Call = TopicCall;
     const NAME: &'static str = "topic";
+    const NAMES: &'static [&'static str] = &[names::CREATE_TOPIC, names::DELETE_TOPIC];
+    const INVARIANT: Option<&'static str> = Some("M2");
 
     fn call(&self, o: &Operation) -> Result<ObjectCall<Self>, String> {
-        let Some((f @ ("create-topic" | "delete-topic"), value)) = other(o) else {
+        let Some((f, value)) = other(o) else {
             return Ok(None);
         };
+        let creates = names::is_same(f, names::CREATE_TOPIC);
+        if !creates && !names::is_same(f, names::DELETE_TOPIC) {
+            return Ok(None);
+        }
         let topic = value["topic"]
             .as_str()
             .ok_or_else(|| lacks(o, "a topic"))?
             .to_owned();
-        let refusal = f == "create-topic";
-        let refused = o.type_ == Type::Ok && value["exists"].as_bool() == Some(refusal);
+        let refused = o.type_ == Type::Ok && value["exists"].as_bool() == Some(creates);
         let answer = if refused {
             Answer::Refused
         } else {
             Answer::Done(value["id"].as_str().map(str::to_owned))
         };
-        let call = if refusal {
+        let call = if creates {
             TopicCall::Create(answer)
         } else {
             TopicCall::Delete(answer)

@@ -22,14 +22,18 @@ use crate::table::Interner;
 /// Limits of the search.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Maximum steps of one object's search; each new configuration is stored, in about a hundred bytes.
+    /// Maximum steps of one object's search.
     pub steps_max: u64,
+    /// Maximum bytes of the configurations that one object's search stores. What their states hold on the heap does not count.
+    pub bytes_max: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let steps_max = 10_000_000;
-        Self { steps_max }
+        Self {
+            steps_max: 10_000_000,
+            bytes_max: 1 << 30,
+        }
     }
 }
 
@@ -51,7 +55,7 @@ impl<C> Call<C> {
 pub(super) enum Outcome<C, S> {
     Linearizable,
     Not(Box<DeadEnd<C, S>>),
-    GaveUp { steps: u64 },
+    GaveUp { steps: u64, bytes: u64 },
 }
 
 /// The order that reaches furthest in time, and the operation that can't follow it.
@@ -82,21 +86,28 @@ struct ConfigurationCache<S> {
     configurations: Interner<Configuration<S>>,
     /// For each configuration the sets of unknown operations that it was tried with. A superset of a tried set is not tried.
     with: Vec<Vec<Box<[u64]>>>,
+    /// Bytes of both, without those of states on the heap.
+    bytes: u64,
 }
 
 impl<S: Hash + Eq> ConfigurationCache<S> {
     /// Whether the configuration was not tried yet; records it.
     fn is_new(&mut self, configurations: Configuration<S>, unknown: &BitSet) -> bool {
+        let taken = configurations.taken.len();
         let (number, new) = self.configurations.number(configurations);
         if new {
-            self.with.push(vec![unknown.words(0)]);
-            return true;
+            self.with.push(Vec::new());
+            // An interner has up to two slots of four bytes for each item.
+            let fixed = size_of::<Configuration<S>>() + size_of::<Vec<Box<[u64]>>>() + 8;
+            self.bytes += (fixed + taken * 8) as u64;
         }
         let sets = &mut self.with[number as usize];
         if sets.iter().any(|s| unknown.contains(s)) {
             return false;
         }
-        sets.push(unknown.words(0));
+        let set = unknown.words(0);
+        self.bytes += (size_of::<Box<[u64]>>() + set.len() * 8) as u64;
+        sets.push(set);
         true
     }
 }
@@ -480,6 +491,7 @@ pub(super) fn search<M: Model>(
         tried: ConfigurationCache {
             configurations: Interner::default(),
             with: Vec::new(),
+            bytes: 0,
         },
         state: model.initial(object),
         path: Vec::new(),
@@ -492,8 +504,9 @@ pub(super) fn search<M: Model>(
             return Outcome::Linearizable;
         }
         steps += 1;
-        if steps > limits.steps_max {
-            return Outcome::GaveUp { steps };
+        let bytes = search.tried.bytes;
+        if steps > limits.steps_max || bytes > limits.bytes_max {
+            return Outcome::GaveUp { steps, bytes };
         }
         if let Some(next) = search.try_one(choice) {
             choice = next;
