@@ -131,9 +131,9 @@ impl<'a, E: Env> BatchScan<'a, E> {
     }
 
     /// Whether a torn write can have lost a part of the batch's first 17 bytes and kept the bytes after them: a
-    /// sector boundary lies between.
+    /// sector boundary lies among these, or right after them.
     pub(crate) fn prefix_may_be_torn(&self) -> bool {
-        self.at % SECTOR_BYTES + CRC_AT as u64 > SECTOR_BYTES
+        self.at % SECTOR_BYTES + CRC_AT as u64 >= SECTOR_BYTES
     }
 
     /// Whether the bytes here match the CRC of a batch at some other length. Then only the first 17 bytes, which the

@@ -125,6 +125,7 @@ pub(super) async fn load<E: Env>(
     let identity = &log_dir.identity;
     let log = open_log(env, log_dir, config, addrs).await?;
     let mut replayed = replay(&log_dir.logs, log, identity).await?;
+    remove_unfinished(&log_dir.logs).await?;
     if replayed.controller.image().metadata_version().is_none() {
         replayed.bootstrap = bootstrap_records(&log_dir.logs).await?;
     }
@@ -261,6 +262,22 @@ pub(super) async fn snapshots<E: Env>(logs: &LogDir<E>) -> Result<Vec<SnapshotId
         .collect();
     ids.sort();
     Ok(ids)
+}
+
+/// Removes snapshots that were not finished: a crash, or a full disk, ended them. Their names are not used again.
+pub(super) async fn remove_unfinished<E: Env>(logs: &LogDir<E>) -> Result<(), ControllerError> {
+    let is_unfinished = |name: &str| {
+        let finished = name.strip_suffix(".tmp").and_then(SnapshotId::from_file_name);
+        finished.is_some()
+    };
+    for name in names(logs).await?.into_iter().filter(|name| is_unfinished(name)) {
+        brokkr_types::reached!("an unfinished snapshot of the metadata was removed");
+        match logs.dir().remove(&format!("{METADATA_FOLDER}/{name}")).await {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The one voter: this node, at its controller listener, or without one at its first advertised listener.

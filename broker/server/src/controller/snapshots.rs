@@ -24,6 +24,8 @@ impl<E: Env> Host<E> {
         match self.snapshot().await {
             Ok(()) => (self.bytes_since_snapshot, self.snapshot_failures) = (0, 0),
             Err(error) => {
+                // What a full disk left of it would take room until the next one.
+                drop(super::load::remove_unfinished(&self.logs).await);
                 let after =
                     self.limits.controller_snapshot_retry * 2u32.saturating_pow(self.snapshot_failures);
                 let after = after.min(self.limits.controller_snapshot_retry_max);
