@@ -25,6 +25,8 @@ pub mod why {
     pub const OUTRUN: &str = "retention overtakes the reader";
     /// The broker may have forgotten the producer, or its sequence has a hole.
     pub const SEQUENCES: &str = "refused for its sequence";
+    /// The connection's buffers are small.
+    pub const NARROW: &str = "small buffers";
     /// Other requests wait on the connection.
     pub const FOLLOWED: &str = "other requests follow";
     /// The disk failed, by the plan.
@@ -79,6 +81,8 @@ rules! {
     FetchedEnds = "C1 ends in fetches", 0.3;
     /// A response without records.
     EmptyFetches = "C1 fetches without records", 0.3;
+    /// A response with records comes as soon as there is one.
+    LateFetches = "V1 fetches of records in time", 0.9;
     /// A response without records comes when its time is up.
     EarlyFetches = "V1 fetches without records wait", 0.5;
     /// A topic is described as it was made.

@@ -67,6 +67,8 @@ pub struct RunFacts {
     pub deleted: Deleted,
     /// After so many requests on its connection a fetch need not wait; `None`: it never need.
     pub followed_max: Option<u64>,
+    /// Whether the connections' buffers are small.
+    pub is_narrow: bool,
     /// Since when all faults have ended and the broker serves, in nanoseconds.
     pub calm_since: i64,
     /// How many process numbers are between two lives of a consumer.

@@ -41,6 +41,8 @@ use crate::world::{Clock, World};
 
 /// Time limit for pending operations to end.
 const CALM_PATIENCE: Duration = Duration::from_secs(120);
+/// Buffers of a connection that hold a usual response.
+const BUFFER_BYTES_USUAL: usize = 64 << 10;
 /// A run with fewer operations is inconclusive.
 const OPS_MIN: u64 = 20;
 
@@ -252,6 +254,7 @@ fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
     RunFacts {
         last: LAST_READER,
         calm_since: shared.calm_at.max(*lock(&shared.serves_since)) as i64,
+        is_narrow: plan.buffer_bytes < BUFFER_BYTES_USUAL,
         life: CONSUMER_LIFE,
         followed_max: followed_max(plan),
         forgets: plan.broker.contains_key("producer.id.expiration.ms"),

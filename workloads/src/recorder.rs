@@ -131,6 +131,8 @@ pub struct FetchResponded {
     pub time: i64,
     /// The process.
     pub process: Process,
+    /// How long it took, in nanoseconds.
+    pub took: i64,
     /// How many requests followed it on its connection before the response.
     pub followed_by: u64,
     /// Whether `partitions` has all of its partitions.
@@ -412,6 +414,7 @@ impl Recorder {
             asked,
             time: self.nanos(now),
             process,
+            took: i64::try_from(round.took.as_nanos()).unwrap_or(i64::MAX),
             followed_by: round.followed_by,
             is_whole: round.is_whole,
             requested: round.requested,

@@ -16,7 +16,7 @@ use crate::account::{Account, Rule, why};
 use crate::violation::Violation;
 
 /// Time after which clients have noticed that faults have ended: their longest timeout, and one more attempt.
-const SETTLING_NS: i64 = 4_000_000_000;
+pub(super) const SETTLING_NS: i64 = 4_000_000_000;
 /// Longest time of an operation.
 const OPERATION_NS: i64 = 3_000_000_000;
 /// Violations that are reported.

@@ -4,6 +4,7 @@
 //!   response, and at or below the log's end when all has ended. Without transactions the last stable offset equals it. The log's
 //!   start is at or above what was deleted before the request, and not above what may be gone.
 //! - Fetch: a response without records comes when its time is up, and says that there are none.
+//! - Fetch: in calm a response comes as soon as there is a record (V1).
 //! - ListOffsets by time: the offset is that of the first record at or after the time; by the largest timestamp: no record that was
 //!   there has a larger one. The timestamp in the response is that record's.
 //! - A record is shown with the key, headers, value and timestamp that it was sent with. With `LogAppendTime` the timestamp is the one
@@ -15,6 +16,7 @@ use brokkr_history::{MicroOp, Operation, Process, Type, Val};
 use brokkr_workloads::{Difference, FetchResponded, FetchedEnds, Notes, Workload};
 
 use super::RunFacts;
+use super::calm::SETTLING_NS;
 use super::deleted::{Deleted, Place};
 use super::operations::name_and_value;
 use crate::account::{Account, Rule, why};
@@ -22,6 +24,9 @@ use crate::violation::Violation;
 
 /// ListOffsets' timestamp for the record with the largest one.
 const MAX_TIMESTAMP: i64 = -3;
+
+/// How long after a record is there a waiting fetch is answered at the latest.
+const LATE_NS: i64 = 50_000_000;
 
 /// Violations of each invariant that are reported.
 const NAMED_MAX: usize = 5;
@@ -98,6 +103,14 @@ pub(super) struct Responses<'a> {
     append_time: BTreeSet<&'a str>,
     /// `fetch.max.wait.ms` of each consumer, and the steps of process numbers between its lives.
     max_wait_ns: BTreeMap<Process, i64>,
+    /// Consumers that poll without a pause, and want any record at once.
+    prompt: BTreeSet<Process>,
+    /// When the last reader began, and so asked for the ends.
+    last_began: i64,
+    /// Whether the connections' buffers are so small that a response needs many round trips.
+    is_narrow: bool,
+    /// When faults have long ended.
+    calm_since: i64,
     /// See [`RunFacts::followed_max`].
     followed_max: Option<u64>,
     violations: Vec<Violation>,
@@ -135,6 +148,18 @@ pub(super) fn judge<'a>(
         timestamps: BTreeMap::new(),
         append_time,
         max_wait_ns: waits.collect(),
+        prompt: workload
+            .consumers
+            .iter()
+            .filter(|c| c.pause_max_ms == 0 && c.stuck_after.is_none() && c.min_bytes <= 1)
+            .map(|c| c.process)
+            .collect(),
+        last_began: history
+            .iter()
+            .find(|o| o.process == facts.last)
+            .map_or(i64::MAX, |o| o.time),
+        is_narrow: facts.is_narrow,
+        calm_since: facts.calm_since.saturating_add(SETTLING_NS),
         followed_max: facts.followed_max,
         violations: Vec::new(),
     };
@@ -267,6 +292,7 @@ impl Responses<'_> {
     }
 
     fn check_fetch(&mut self, fetch: &FetchResponded, life: u64, account: &mut Account) {
+        self.check_late(fetch, life, account);
         for ends in &fetch.partitions {
             let waiver = self.waiver(&ends.key);
             if account.judges(Rule::FetchedEnds, waiver) {
@@ -313,6 +339,41 @@ impl Responses<'_> {
         }
     }
 
+    /// V1: in calm a fetch is answered as soon as there is a record.
+    fn check_late(&mut self, fetch: &FetchResponded, life: u64, account: &mut Account) {
+        let sent = fetch.time - fetch.took;
+        if sent < self.calm_since || !self.prompt.contains(&(fetch.process % life)) {
+            return;
+        }
+        let read = fetch.partitions.iter().filter(|p| p.next > p.position);
+        let known = read.filter_map(|p| {
+            let records = &self.partitions.get(&p.key)?.records;
+            records
+                .range(p.position..p.next)
+                .map(|(_, known)| known.since)
+                .min()
+        });
+        let Some(there) = known.min() else { return };
+        let gives_way = self.followed_max.is_none_or(|max| fetch.followed_by >= max);
+        let waiver = match () {
+            () if self.is_narrow => Some(why::NARROW),
+            () => gives_way.then_some(why::FOLLOWED),
+        };
+        if !account.judges(Rule::LateFetches, waiver) {
+            return;
+        }
+        let late = fetch.time - there.max(sent);
+        if late > LATE_NS {
+            let what = format!(
+                "all is calm, and process {} was answered at {} ms, {} ms after there was a record",
+                fetch.process,
+                fetch.time / 1_000_000,
+                late / 1_000_000
+            );
+            self.add_violation("V1", what);
+        }
+    }
+
     fn check_ends(&mut self, fetch: &FetchResponded, ends: &FetchedEnds) {
         let key = &ends.key;
         let Some(partition) = self.partitions.get(key) else {
@@ -336,7 +397,9 @@ impl Responses<'_> {
                 format!("that the high watermark is {hw}, and {latest} before"),
             );
         }
-        if let Some(end) = end.filter(|end| hw > *end) {
+        // Later something that was still on its way may be appended.
+        let is_before = fetch.time <= self.last_began;
+        if let Some(end) = end.filter(|end| is_before && hw > *end) {
             add(
                 "L4",
                 format!("that the high watermark is {hw}, and the log ends at {end}"),
@@ -541,6 +604,7 @@ mod tests {
             asked: asked_ms * MS,
             time: ms * MS,
             process: CONSUMER + 3 * (1 << 20),
+            took: (ms - asked_ms) * MS,
             followed_by: 0,
             is_whole: true,
             requested: 1,
@@ -628,6 +692,31 @@ mod tests {
         };
         assert_eq!(ids(in_part), [""; 0]);
         assert_eq!(ids(fetch(10, 210, [0, 0, 0, 1, 1])), ["C1"]);
+    }
+
+    #[test]
+    fn a_fetch_of_records_is_answered_at_once_in_calm() {
+        let ids = |calm_ms: i64, acked_ms: i64, ms: i64| {
+            let notes = Notes {
+                fetches: vec![fetch(9_000, ms, [0, 1, 0, 1, 1])],
+                ..Notes::default()
+            };
+            let facts = RunFacts {
+                followed_max: Some(16),
+                life: 1 << 20,
+                calm_since: calm_ms * MS,
+                ..RunFacts::default()
+            };
+            let history = [acked(acked_ms, 0, 0)];
+            let workload = workload("CreateTime");
+            judge(&workload, &history, &notes, &facts, &mut Account::default()).len()
+        };
+        assert_eq!(ids(5_000, 9_100, 9_150), 0);
+        assert_eq!(ids(5_000, 9_100, 9_151), 1);
+        assert_eq!(ids(5_000, 8_000, 9_050), 0);
+        assert_eq!(ids(5_000, 8_000, 9_051), 1);
+        // Faults have just ended.
+        assert_eq!(ids(5_001, 9_100, 9_200), 0);
     }
 
     #[test]

@@ -43,6 +43,7 @@ fn noted(history: &[Operation], notes: Notes) -> Vec<&'static str> {
     let facts = RunFacts {
         life: 1 << 20,
         calm_since: i64::MAX,
+        is_narrow: false,
         followed_max: None,
         last: LAST,
         deleted: Deleted::requested(history),
@@ -246,6 +247,7 @@ fn recreated(history: &[&[Operation]], at_end: &str) -> Vec<&'static str> {
     let facts = RunFacts {
         life: 1 << 20,
         calm_since: i64::MAX,
+        is_narrow: false,
         followed_max: None,
         last: LAST,
         forgets: false,

@@ -61,6 +61,9 @@ pub(super) struct Host<E: Env> {
     pub(super) partitions: mpsc::Sender<ManagerCommand>,
     /// Whether the first image was sent to the partitions.
     pub(super) has_published: bool,
+    /// Whether the partitions applied every image. Once they are closing, the folders of a deleted topic may stay until the next
+    /// start, which must find the deletion in the log.
+    pub(super) is_followed: bool,
     pub(super) bytes_since_snapshot: u64,
     pub(super) snapshot_every_bytes: u64,
     /// Snapshots that failed since the last success, and when the next may be tried.
@@ -110,6 +113,7 @@ pub async fn start<E: Env>(
         broker_epoch: -1,
         partitions,
         has_published: false,
+        is_followed: true,
         bytes_since_snapshot: bytes,
         snapshot_every_bytes: config.metadata_log_max_record_bytes_between_snapshots.max(1) as u64,
         snapshot_failures: 0,
@@ -340,14 +344,8 @@ impl<E: Env> Host<E> {
         };
         let image = Arc::new(self.controller.image().clone());
         let (done, followed) = oneshot::channel();
-        if self
-            .partitions
-            .send(ManagerCommand::ApplyImage(image, delta, done))
-            .await
-            .is_ok()
-        {
-            drop(followed.await);
-        }
+        let command = ManagerCommand::ApplyImage(image, delta, done);
+        self.is_followed &= self.partitions.send(command).await.is_ok() && followed.await.is_ok();
     }
 
     /// Appends records as one batch and waits until they are durable, and so committed. On an error the state is

@@ -17,8 +17,8 @@ const SNAPSHOTS_KEPT: usize = 2;
 
 impl<E: Env> Host<E> {
     pub(super) async fn snapshot_if_due(&mut self) {
-        if self.bytes_since_snapshot < self.snapshot_every_bytes || self.env.now() < self.snapshot_not_before
-        {
+        let is_due = self.bytes_since_snapshot >= self.snapshot_every_bytes;
+        if !is_due || !self.is_followed || self.env.now() < self.snapshot_not_before {
             return;
         }
         match self.snapshot().await {

@@ -77,6 +77,7 @@ struct Asked<E: Env> {
     /// The number of the poll that sent it.
     poll: u64,
     connection: Connection<E>,
+    sent_at: Instant,
     /// How many requests were submitted on the connection until then.
     submitted: u64,
     partitions: Vec<RequestedPartition>,
@@ -300,6 +301,7 @@ impl<E: Env> Consumer<E> {
             poll: self.polls,
             submitted: connection.submitted(),
             connection: connection.clone(),
+            sent_at: self.client.env().now(),
             partitions: requested,
         });
         self.events
@@ -399,6 +401,7 @@ impl<E: Env> Consumer<E> {
         node.session.answered(response.session_id);
         let mut round = FetchRound {
             poll: asked.poll,
+            took: self.client.env().now().saturating_since(asked.sent_at),
             followed_by: asked.connection.submitted() - asked.submitted,
             is_whole: true,
             requested: requested.len(),

@@ -1,6 +1,7 @@
 //! What a consumer returns: records and faults.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use brokkr_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, UnixMillis, Uuid};
 use brokkr_wire::ErrorCode;
@@ -89,6 +90,8 @@ pub struct FetchedPartition {
 pub struct FetchRound {
     /// The number of the [`Consumer::poll`](crate::Consumer::poll) that sent the request: the first is 1.
     pub poll: u64,
+    /// From the request until the response was processed, by the client's monotonic clock.
+    pub took: Duration,
     /// How many requests followed it on its connection before the response was processed.
     pub followed_by: u64,
     /// Whether `partitions` has all of its partitions: none was an error, or was meanwhile no longer read from there.
