@@ -81,6 +81,8 @@ rules! {
     FetchedEnds = "C1 ends in fetches", 0.3;
     /// A response without records.
     EmptyFetches = "C1 fetches without records", 0.3;
+    /// The bytes of a response with records.
+    FetchSizes = "C1 bytes of fetches", 0.0;
     /// A response with records comes as soon as there is one.
     LateFetches = "V1 fetches of records in time", 0.9;
     /// A response without records comes when its time is up.

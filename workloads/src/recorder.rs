@@ -114,6 +114,10 @@ pub struct FetchedEnds {
     pub position: i64,
     /// The offset after the last whole batch of the response.
     pub next: i64,
+    /// Bytes of records in the response.
+    pub bytes: u64,
+    /// Its whole batches.
+    pub batches: usize,
     /// The log start offset.
     pub log_start: i64,
     /// The high watermark.
@@ -406,6 +410,8 @@ impl Recorder {
             key: self.key_of(&p.tp, p.topic_id).as_str().to_owned(),
             position: p.position.0,
             next: p.next.0,
+            bytes: p.bytes as u64,
+            batches: p.batches,
             log_start: p.ends.log_start.0,
             high_watermark: p.ends.high_watermark.0,
             last_stable: p.ends.last_stable.0,

@@ -4,6 +4,7 @@
 //!   response, and at or below the log's end when all has ended. Without transactions the last stable offset equals it. The log's
 //!   start is at or above what was deleted before the request, and not above what may be gone.
 //! - Fetch: a response without records comes when its time is up, and says that there are none.
+//! - Fetch: a response has as many bytes as were asked for (C1).
 //! - Fetch: in calm a response comes as soon as there is a record (V1).
 //! - ListOffsets by time: the offset is that of the first record at or after the time; by the largest timestamp: no record that was
 //!   there has a larger one. The timestamp in the response is that record's.
@@ -13,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_history::{MicroOp, Operation, Process, Type, Val};
-use brokkr_workloads::{Difference, FetchResponded, FetchedEnds, Notes, Workload};
+use brokkr_workloads::{ConsumerSpec, Difference, FetchResponded, FetchedEnds, Notes, Workload};
 
 use super::RunFacts;
 use super::calm::SETTLING_NS;
@@ -94,6 +95,13 @@ impl Partition {
     }
 }
 
+/// `fetch.max.wait.ms` of a consumer, in nanoseconds.
+fn wait_ns(spec: &ConsumerSpec) -> i64 {
+    i64::try_from(spec.max_wait_ms)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000_000)
+}
+
 pub(super) struct Responses<'a> {
     partitions: BTreeMap<String, Partition>,
     deleted: &'a Deleted,
@@ -101,8 +109,8 @@ pub(super) struct Responses<'a> {
     timestamps: BTreeMap<i64, i64>,
     /// Topics whose records have the time of their append.
     append_time: BTreeSet<&'a str>,
-    /// `fetch.max.wait.ms` of each consumer, and the steps of process numbers between its lives.
-    max_wait_ns: BTreeMap<Process, i64>,
+    /// The consumers.
+    consumers: BTreeMap<Process, &'a ConsumerSpec>,
     /// Consumers that poll without a pause, and want any record at once.
     prompt: BTreeSet<Process>,
     /// When the last reader began, and so asked for the ends.
@@ -134,20 +142,12 @@ pub(super) fn judge<'a>(
         })
         .map(|t| t.name.as_str())
         .collect();
-    let waits = workload.consumers.iter().map(|c| {
-        (
-            c.process,
-            i64::try_from(c.max_wait_ms)
-                .unwrap_or(i64::MAX)
-                .saturating_mul(1_000_000),
-        )
-    });
     let mut responses = Responses {
         partitions: BTreeMap::new(),
         deleted: &facts.deleted,
         timestamps: BTreeMap::new(),
         append_time,
-        max_wait_ns: waits.collect(),
+        consumers: workload.consumers.iter().map(|c| (c.process, c)).collect(),
         prompt: workload
             .consumers
             .iter()
@@ -293,6 +293,7 @@ impl Responses<'_> {
 
     fn check_fetch(&mut self, fetch: &FetchResponded, life: u64, account: &mut Account) {
         self.check_late(fetch, life, account);
+        self.check_sizes(fetch, life, account);
         for ends in &fetch.partitions {
             let waiver = self.waiver(&ends.key);
             if account.judges(Rule::FetchedEnds, waiver) {
@@ -314,7 +315,6 @@ impl Responses<'_> {
             );
             self.add_violation("C1", what);
         }
-        let consumer = process % life;
         let waiver = self
             .followed_max
             .is_none_or(|max| fetch.followed_by >= max)
@@ -322,7 +322,7 @@ impl Responses<'_> {
         if !account.judges(Rule::EarlyFetches, waiver) {
             return;
         }
-        let Some(max_wait) = self.max_wait_ns.get(&consumer) else {
+        let Some(max_wait) = self.consumers.get(&(process % life)).map(|c| wait_ns(c)) else {
             return;
         };
         // The broker's clock may drift.
@@ -336,6 +336,46 @@ impl Responses<'_> {
                 fetch.followed_by
             );
             self.add_violation("V1", what);
+        }
+    }
+
+    /// C1: a response has no more bytes than were asked for, except for its first batch; and no fewer before its time is up.
+    fn check_sizes(&mut self, fetch: &FetchResponded, life: u64, account: &mut Account) {
+        let Some(spec) = self.consumers.get(&(fetch.process % life)) else {
+            return;
+        };
+        let most = |bytes: i32| u64::from(bytes.unsigned_abs());
+        let bytes: u64 = fetch.partitions.iter().map(|p| p.bytes).sum();
+        let batches: usize = fetch.partitions.iter().map(|p| p.batches).sum();
+        if bytes == 0 || !account.judges(Rule::FetchSizes, None) {
+            return;
+        }
+        let (process, ms) = (fetch.process, fetch.time / 1_000_000);
+        let large = |p: &&FetchedEnds| p.batches > 1 && p.bytes > most(spec.partition_max_bytes);
+        let mut found = Vec::new();
+        if let Some(p) = fetch.partitions.iter().find(large) {
+            let (key, bytes, max) = (&p.key, p.bytes, spec.partition_max_bytes);
+            found.push(format!("{bytes} bytes of {key}, with at most {max} asked for"));
+        }
+        if batches > 1 && bytes > most(spec.max_bytes) {
+            found.push(format!(
+                "{bytes} bytes, with at most {} asked for",
+                spec.max_bytes
+            ));
+        }
+        let gives_way = self.followed_max.is_none_or(|max| fetch.followed_by >= max);
+        let is_full = bytes >= most(spec.min_bytes) || !fetch.is_whole || gives_way;
+        if !is_full && fetch.took < wait_ns(spec) / 10 * 9 {
+            let (took, min) = (fetch.took / 1_000_000, spec.min_bytes);
+            found.push(format!(
+                "{bytes} bytes after {took} ms, with at least {min} asked for"
+            ));
+        }
+        for what in found {
+            self.add_violation(
+                "C1",
+                format!("process {process} was answered at {ms} ms with {what}"),
+            );
         }
     }
 
@@ -560,7 +600,7 @@ impl Responses<'_> {
 mod tests {
     use super::*;
     use brokkr_history::Op;
-    use brokkr_workloads::{AckedBatch, Altered, ClientSpec, ConsumerSpec, Drained, TopicSpec, value_of};
+    use brokkr_workloads::{AckedBatch, Altered, ClientSpec, Drained, TopicSpec, value_of};
     use serde_json::json;
 
     const MS: i64 = 1_000_000;
@@ -612,6 +652,8 @@ mod tests {
                 key: "t-0".to_owned(),
                 position,
                 next,
+                bytes: if next > position { 100 } else { 0 },
+                batches: usize::from(next > position),
                 log_start,
                 high_watermark,
                 last_stable,
@@ -625,6 +667,7 @@ mod tests {
             deleted.damage("t-0");
         }
         let facts = RunFacts {
+            last: 9,
             deleted,
             followed_max: Some(16),
             life: 1 << 20,
@@ -692,6 +735,33 @@ mod tests {
         };
         assert_eq!(ids(in_part), [""; 0]);
         assert_eq!(ids(fetch(10, 210, [0, 0, 0, 1, 1])), ["C1"]);
+    }
+
+    #[test]
+    fn a_response_has_as_many_bytes_as_were_asked_for() {
+        let ids = |bytes: u64, batches: usize, ms: i64| {
+            let mut workload = workload("CreateTime");
+            let spec = &mut workload.consumers[0];
+            (spec.min_bytes, spec.max_bytes, spec.partition_max_bytes) = (100, 1_000, 500);
+            let mut fetch = fetch(0, ms, [0, 1, 0, 1, 1]);
+            (fetch.partitions[0].bytes, fetch.partitions[0].batches) = (bytes, batches);
+            let other = FetchedEnds {
+                key: "t-1".to_owned(),
+                ..fetch.partitions[0].clone()
+            };
+            fetch.partitions.push(other);
+            let notes = Notes {
+                fetches: vec![fetch],
+                ..Notes::default()
+            };
+            found(&workload, &[acked(1, 0, 0)], &notes, false)
+        };
+        assert_eq!(ids(50, 1, 10), [""; 0]);
+        assert_eq!(ids(49, 1, 10), ["C1"]);
+        assert_eq!(ids(49, 1, 190), [""; 0]);
+        assert_eq!(ids(500, 3, 10), [""; 0]);
+        assert_eq!(ids(501, 3, 10), ["C1", "C1"]);
+        assert_eq!(ids(501, 1, 10), ["C1"]);
     }
 
     #[test]

@@ -488,6 +488,8 @@ impl<E: Env> Consumer<E> {
             topic_id: requested.topic_id,
             position: requested.position,
             next: read.position,
+            bytes: read.bytes,
+            batches: read.batches,
             ends,
         })
     }

@@ -81,6 +81,10 @@ pub struct FetchedPartition {
     pub position: Offset,
     /// The offset after the last whole batch.
     pub next: Offset,
+    /// Bytes of records in the response.
+    pub bytes: usize,
+    /// Its whole batches.
+    pub batches: usize,
     /// The ends that the response carries.
     pub ends: Ends,
 }

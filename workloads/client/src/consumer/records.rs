@@ -19,6 +19,10 @@ pub(super) struct Read {
     pub position: Offset,
     /// The data contained nothing usable.
     pub stuck: bool,
+    /// Bytes of the data.
+    pub bytes: usize,
+    /// Whole batches in it.
+    pub batches: usize,
 }
 
 /// Reads the fetched data up to the first batch that can't be read.
@@ -29,9 +33,12 @@ pub(super) fn read(data: PartitionData, requested: &RequestedPartition, config: 
         faults: Vec::new(),
         position,
         stuck: false,
+        bytes: 0,
+        batches: 0,
     };
     let bytes = data.records.and_then(|r| r.as_bytes().cloned());
     let bytes = bytes.unwrap_or_default();
+    read.bytes = bytes.len();
     let mut aborted = match config.isolation {
         IsolationLevel::ReadCommitted => Aborted::new(data.aborted_transactions.unwrap_or_default()),
         IsolationLevel::ReadUncommitted => Aborted::new(Vec::new()),
@@ -39,7 +46,7 @@ pub(super) fn read(data: PartitionData, requested: &RequestedPartition, config: 
     for batch in batches(bytes) {
         let taken = batch.and_then(|batch| read.take(&batch, &mut aborted, requested.topic_id, config));
         match taken {
-            Ok(()) => {}
+            Ok(()) => read.batches += 1,
             // The last batch may be truncated, but not the first one (KIP-74).
             Err(e) if e.is_partial() && read.position > position => break,
             Err(e) => {
