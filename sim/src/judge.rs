@@ -19,6 +19,7 @@
 
 mod calm;
 mod deleted;
+mod facts;
 mod jepsen;
 mod operations;
 mod operator;
@@ -34,19 +35,18 @@ use brokkr_workloads::{
 };
 
 pub use deleted::{Deleted, Place};
+pub use facts::RunFacts;
 
 use crate::account::{Account, Rule, why};
 use crate::report::Ops;
 use crate::retention::is_retained;
 use crate::violation::Violation;
+use facts::METADATA;
 use operations::name_and_value;
 use views::Views;
 
 /// A reader that receives nothing of a partition for this long, although there are more records, is stuck.
 const STUCK_NANOS: i64 = 4_000_000_000;
-
-/// The folder of the broker's metadata.
-const METADATA: &str = "__cluster_metadata-0";
 
 /// How a send ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,27 +54,6 @@ enum Outcome {
     Acked(i64),
     NotWritten,
     Unknown,
-}
-
-/// What the judge knows of a run besides the clients' history.
-#[derive(Clone, Debug, Default)]
-pub struct RunFacts {
-    /// The process of the last reader.
-    pub last: Process,
-    /// Whether the broker expires producers.
-    pub forgets: bool,
-    /// Records that may be gone.
-    pub deleted: Deleted,
-    /// After so many requests on its connection a fetch need not wait; `None`: it never need.
-    pub followed_max: Option<u64>,
-    /// Whether the connections' buffers are small.
-    pub is_narrow: bool,
-    /// Since when all faults have ended and the broker serves, in nanoseconds.
-    pub calm_since: i64,
-    /// How many process numbers are between two lives of a consumer.
-    pub life: u64,
-    /// The ids of the topics at the end, by name.
-    pub topics: BTreeMap<String, String>,
 }
 
 /// Operations by outcome; each record of a send counts as one.

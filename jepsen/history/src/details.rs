@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::Type;
+use crate::stage::Type;
 
 /// A digest of a record's content; see [`digest`].
 pub type Digest = u32;

@@ -37,39 +37,27 @@ mod micro;
 pub mod names;
 mod read;
 mod recorder;
+mod stage;
 mod write;
 
 pub use details::{Content, Details, Digest, digest};
 pub use micro::{Key, MicroOp, Polls, UNKNOWN_OFFSET, Val};
 pub use read::{Place, ReadError, Reader, Syntax};
 pub use recorder::Recorder;
+pub use stage::Type;
 pub use write::Writer;
 
 use std::collections::BTreeMap;
 
 use micro::DetailedOps;
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 /// A process, which does one thing at a time.
 pub type Process = u64;
 
 /// The process that injects faults; it is not a client, and may do several things at once.
 pub const NEMESIS: Process = Process::MAX;
-
-/// Whether an operation begins or how it ended.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Type {
-    /// It begins.
-    Invoke,
-    /// It happened.
-    Ok,
-    /// It did not happen.
-    Fail,
-    /// The outcome is unknown.
-    Info,
-}
 
 /// What an operation does.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -10,8 +10,8 @@ use brokkr_wire::ErrorCode;
 use brokkr_workloads::{Notes, Workload};
 
 use super::deleted::Place;
+use super::facts::{METADATA, RunFacts};
 use super::operations::name_and_value;
-use super::{METADATA, RunFacts};
 use crate::account::{Account, Rule, why};
 use crate::violation::Violation;
 

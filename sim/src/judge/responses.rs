@@ -16,9 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use brokkr_history::{MicroOp, Operation, Process, Type, Val};
 use brokkr_workloads::{ConsumerSpec, Difference, FetchResponded, FetchedEnds, Notes, Workload};
 
-use super::RunFacts;
 use super::calm::SETTLING_NS;
 use super::deleted::{Deleted, Place};
+use super::facts::RunFacts;
 use super::operations::name_and_value;
 use crate::account::{Account, Rule, why};
 use crate::violation::Violation;

@@ -9,37 +9,12 @@
 use std::collections::BTreeMap;
 
 use brokkr_history::{Process, Type, UNKNOWN_OFFSET};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::known::KnownEnds;
 use super::records::HistoryView;
-use super::store::{NONE, index_of};
+use super::store::NONE;
 use crate::Finding;
-use crate::pairs::Pair;
-
-/// The offsets that a broker listed for a key.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Listing {
-    key: u32,
-    /// The index of its invocation; `NONE` if that was not recorded.
-    began: u32,
-    ended: u32,
-    earliest: Option<i64>,
-    latest: Option<i64>,
-}
-
-impl Listing {
-    /// `{"key", "earliest", "latest"}`.
-    pub(super) fn of(key: u32, value: &Value, pair: &Pair) -> Self {
-        Self {
-            key,
-            began: pair.invoked.as_ref().map_or(NONE, index_of),
-            ended: index_of(&pair.ended),
-            earliest: value["earliest"].as_i64(),
-            latest: value["latest"].as_i64(),
-        }
-    }
-}
 
 /// `latest-too-low`: the latest offset is at or below a record that was known before.
 pub(super) fn latest_too_low(view: HistoryView<'_>, known: &KnownEnds) -> Vec<Finding> {

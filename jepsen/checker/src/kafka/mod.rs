@@ -46,10 +46,12 @@
 //! all. Kafka promises that only within its transactions; so where records were sent without one, a recorder gives each send
 //! its own outcome.
 
+mod admin;
 mod cycles;
 mod deletes;
 mod digests;
 mod ends;
+mod index;
 mod known;
 mod lag;
 mod order;

@@ -16,14 +16,11 @@ use brokkr_history::{
 };
 use serde_json::Value;
 
-use super::deletes::Delete;
-use super::ends::Listing;
+use super::admin::{Delete, Listing};
+pub(super) use super::index::{NONE, index_of};
 use crate::pairs::{Pair, Pairs};
 use crate::table::Interner;
 use crate::{Malformed, Verdict};
-
-/// Marks an absent number.
-pub(super) const NONE: u32 = u32::MAX;
 
 /// The kind of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -398,10 +395,6 @@ impl Store {
 
 pub(super) fn number(n: usize) -> u32 {
     u32::try_from(n).expect("fewer than 2³² of everything in a history")
-}
-
-pub(super) fn index_of(o: &Operation) -> u32 {
-    u32::try_from(o.index).expect("checked when it came")
 }
 
 /// Marks by key; all marks can be cleared at once.

@@ -1,0 +1,31 @@
+//! What the judges know of a run besides the clients' history.
+
+use std::collections::BTreeMap;
+
+use brokkr_history::Process;
+
+use super::deleted::Deleted;
+
+/// The folder of the broker's metadata.
+pub(super) const METADATA: &str = "__cluster_metadata-0";
+
+/// What the judge knows of a run besides the clients' history.
+#[derive(Clone, Debug, Default)]
+pub struct RunFacts {
+    /// The process of the last reader.
+    pub last: Process,
+    /// Whether the broker expires producers.
+    pub forgets: bool,
+    /// Records that may be gone.
+    pub deleted: Deleted,
+    /// After so many requests on its connection a fetch need not wait; `None`: it never need.
+    pub followed_max: Option<u64>,
+    /// Whether the connections' buffers are small.
+    pub is_narrow: bool,
+    /// Since when all faults have ended and the broker serves, in nanoseconds.
+    pub calm_since: i64,
+    /// How many process numbers are between two lives of a consumer.
+    pub life: u64,
+    /// The ids of the topics at the end, by name.
+    pub topics: BTreeMap<String, String>,
+}
