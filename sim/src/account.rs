@@ -122,7 +122,7 @@ rules! {
     /// The sequences of the batches on the disk at the end.
     Sequences = "I2 and I4 sequences on the disk", 0.5;
     /// Nothing is left over.
-    Leftovers = "S1 nothing is left over", 0.3;
+    Leftovers = "S1 nothing is left over", 0.4;
     /// A start succeeds.
     Start = "liveness a start succeeds", 0.2;
     /// A clean stop is clean.

@@ -139,9 +139,11 @@ fn look(shared: &Shared, live: &LiveTopics) -> (Vec<String>, Account) {
         }
         () => None,
     };
+    // Once for the run, whatever the number of leftovers.
+    let waived = found.iter().find_map(|what| waiver(what));
     let mut account = Account::default();
-    account.judges(Rule::Leftovers, None);
-    found.retain(|what| account.judges(Rule::Leftovers, waiver(what)));
+    account.judges(Rule::Leftovers, waived);
+    found.retain(|what| waiver(what).is_none());
     (found, account)
 }
 
