@@ -43,6 +43,11 @@ fn id_of(anomaly: &str) -> Option<&'static str> {
         "duplicate" | "G1a" => "I1",
         "nonmonotonic-send" | "int-nonmonotonic-send" => "I3",
         "phantom" => "D2",
+        "append-before-past" => "L8",
+        "wrong-start" => "L6",
+        "latest-too-low" => "L4",
+        "earliest-too-low" | "deleted-read" => "D1",
+        "wrong-content" => "C1",
         "precommitted-read" | "G1b" => "T2",
         // Nothing was sent and read: no anomaly.
         _ => return None,
