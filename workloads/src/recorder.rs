@@ -283,12 +283,25 @@ impl Recorder {
 
     /// A copy of the notes.
     pub fn notes(&self) -> Notes {
-        self.lock().clone()
+        let notes = self.lock().clone();
+        self.with_timestamps(notes)
     }
 
     /// Takes the notes, which are empty afterwards.
     pub fn take_notes(&self) -> Notes {
-        std::mem::take(&mut *self.lock())
+        let notes = std::mem::take(&mut *self.lock());
+        self.with_timestamps(notes)
+    }
+
+    fn with_timestamps(&self, notes: Notes) -> Notes {
+        let sent = self.lock_sent();
+        Notes {
+            timestamps: sent
+                .iter()
+                .map(|(value, sent)| (*value, sent.timestamp))
+                .collect(),
+            ..notes
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {
@@ -368,9 +381,7 @@ impl Recorder {
 
     /// A record is about to be sent.
     pub(crate) fn sent(&self, value: i64, record: &ProducerRecord) {
-        let sent = SentRecord::of(record);
-        self.lock_sent().insert(value, sent);
-        self.lock().timestamps.insert(value, sent.timestamp);
+        self.lock_sent().insert(value, SentRecord::of(record));
     }
 
     /// The timestamp of some value that was sent, in milliseconds.

@@ -106,7 +106,7 @@ impl Pairs {
         left.into_iter().map(pair).collect()
     }
 
-    /// Of these names the first that occurs and never succeeded.
+    /// The first of these names that occurs in the history without ever succeeding.
     pub(crate) fn never_succeeded(&self, names: &[&'static str]) -> Option<&'static str> {
         let never = |f: &&&'static str| self.outcomes.get(**f).is_some_and(|o| o.ok == 0);
         names.iter().find(never).copied()

@@ -56,18 +56,19 @@ pub(super) fn judge(
         let Some((what, keys)) = subject(o) else { continue };
         let damaged = |key: &&str| facts.deleted.is_damaged(key);
         let is_recreated = |key: &&str| recreated.contains(Place::of(key).topic);
-        let refused = || {
-            let mut refusals = notes.refusals.iter();
-            refusals.find(|r| r.process == o.process && r.asked >= began && r.time <= o.time)
+        // Only of what failed: there may be many refusals.
+        let refused = match o.type_ {
+            Type::Ok => None,
+            _ => notes
+                .refusals
+                .iter()
+                .find(|r| r.process == o.process && r.asked >= began && r.time <= o.time),
         };
+        let code = refused.map(|r| r.code.map(ErrorCode));
         let waiver = match () {
             () if keys.iter().any(damaged) || facts.deleted.is_damaged(METADATA) => Some(why::DAMAGED),
             () if keys.iter().any(is_recreated) => Some(why::RECREATED),
-            () if refused()
-                .is_some_and(|r| r.code.is_some_and(|code| OF_SEQUENCES.contains(&ErrorCode(code)))) =>
-            {
-                Some(why::SEQUENCES)
-            }
+            () if code.flatten().is_some_and(|code| OF_SEQUENCES.contains(&code)) => Some(why::SEQUENCES),
             () => None,
         };
         if !account.judges(Rule::CalmServed, waiver) {
@@ -77,12 +78,12 @@ pub(super) fn judge(
         if (o.type_ == Type::Ok && took <= OPERATION_NS) || found.len() >= NAMED_MAX {
             continue;
         }
-        let code = refused().map(|r| match r.code {
-            Some(code) => ErrorCode(code).to_string(),
-            None => "no answer".to_owned(),
-        });
         let (process, ms, took) = (o.process, began / 1_000_000, took / 1_000_000);
-        let ended = code.unwrap_or_else(|| format!("{:?}", o.type_).to_lowercase());
+        let ended = match code {
+            Some(Some(code)) => code.to_string(),
+            Some(None) => "no answer".to_owned(),
+            None => format!("{:?}", o.type_).to_lowercase(),
+        };
         found.push(Violation::new(
             "V1",
             format!("all is calm, and {what} of process {process} at {ms} ms took {took} ms: {ended}"),

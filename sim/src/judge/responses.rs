@@ -263,7 +263,7 @@ impl Responses<'_> {
         }
     }
 
-    /// Of a topic with the time of appends, the timestamps are those that its producers were told.
+    /// A topic with `LogAppendTime` stores the broker's time: replaces the timestamps of its records by those in the acknowledgements.
     fn learn_append_times(&mut self, history: &[Operation], notes: &Notes) {
         for micro in history.iter().flat_map(|o| o.op.micro_ops()) {
             if let MicroOp::Send {
