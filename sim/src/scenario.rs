@@ -178,7 +178,10 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
     }
     let history = shared.recorder.history().take();
     violations.extend(rude::judge(shared, &history, &names.lines()));
-    let facts = facts(world, shared, &history);
+    let mut facts = facts(world, shared, &history);
+    if reached.contains_key(ANSWERED_FOR_MEMORY) {
+        facts.followed_max = None;
+    }
     let ops = judge::ops(&history);
     let (hash, events) = lock(&shared.rested).unwrap_or((world.exec().hash(), world.exec().polls()));
     let hash = mix(hash, Digest::of(&history));
@@ -262,6 +265,9 @@ fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
         topics: plan.workload.topics.iter().filter_map(id).chain(made).collect(),
     }
 }
+
+/// What the broker reports when it answers a waiting fetch to free memory for others: then a fetch need not wait.
+const ANSWERED_FOR_MEMORY: &str = "a parked fetch was answered early, for others waited for memory";
 
 /// Limits by which a fetch need not wait while there are other requests on its connection.
 const GIVES_WAY: [&str; 4] = [
