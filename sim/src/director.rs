@@ -44,9 +44,13 @@ use process::Process;
 /// Longest time that a fault waits for its trigger, and longest delay between the trigger and the fault.
 const WAIT_MAX: Nanos = 1_000 * MILLI;
 const STRIKES_AFTER_MAX: Nanos = MILLI / 2;
+/// Longest time that a fault waits for its event.
+pub(crate) const EVENT_WAIT_MAX: Nanos = 3_000 * MILLI;
 
 enum Wakeup {
     Due,
+    /// The event of a waiting fault happens.
+    Struck,
     /// The broker wrote to a log.
     Written,
     Started(Option<Started>),
@@ -64,6 +68,7 @@ pub(crate) struct Director {
     /// Faults that wait for their trigger.
     waiting: BTreeSet<usize>,
     log_written: Arc<Notify>,
+    struck: Arc<Notify>,
     acts: u64,
     process: Process,
     /// What the disk held at the last crashes, until recovery has been checked against it.
@@ -93,6 +98,7 @@ impl Director {
             queue: BTreeMap::new(),
             waiting: BTreeSet::new(),
             log_written: Arc::default(),
+            struck: Arc::default(),
             acts: 0,
             process: Process::Down,
             before: None,
@@ -108,6 +114,11 @@ impl Director {
         let begin = director.now();
         director.begin = begin;
         director.log_written = director.on_disk(|d| Arc::clone(&d.log_written));
+        {
+            let triggers = &mut director.shared.world.lock().triggers;
+            triggers.begin(BROKER);
+            director.struck = Arc::clone(&triggers.notify);
+        }
         director.at(begin, Action::Start);
         for i in 0..director.shared.plan.faults.len() {
             let at = begin + director.shared.plan.faults[i].at_ms * MILLI;
@@ -155,6 +166,10 @@ impl Director {
                     self.schedule_strikes();
                     true
                 }
+                Wakeup::Struck => {
+                    self.strike().await;
+                    true
+                }
                 Wakeup::Started(started) => self.started(started),
                 Wakeup::Stopped(clean) => self.stopped(clean),
             };
@@ -166,10 +181,11 @@ impl Director {
 
     /// Waits until an action is due, or the process changes state.
     async fn next_wakeup(&mut self, next: Instant) -> Wakeup {
-        let (env, awaits_trigger) = (&self.env, !self.waiting.is_empty());
+        let (env, awaits_trigger, struck) = (&self.env, !self.waiting.is_empty(), Arc::clone(&self.struck));
         let due = async {
             tokio::select! {
                 biased;
+                () = struck.notified() => Wakeup::Struck,
                 () = self.log_written.notified(), if awaits_trigger => Wakeup::Written,
                 () = env.sleep_until(next) => Wakeup::Due,
             }
@@ -271,6 +287,15 @@ impl Director {
 
     async fn perform(&mut self, act: Action) {
         match act {
+            Action::Fault(i) if let Some(trigger) = &self.shared.plan.faults[i].when => {
+                self.shared.world.lock().triggers.arm(i, trigger);
+                self.at(self.now() + EVENT_WAIT_MAX, Action::Overdue(i));
+            }
+            Action::Overdue(i) => {
+                if self.shared.world.lock().triggers.disarm(i) {
+                    self.inject(i).await;
+                }
+            }
             Action::Fault(i) => {
                 let late = self.now() + WAIT_MAX;
                 if self.awaits_trigger(i) {
@@ -324,6 +349,16 @@ impl Director {
         }
     }
 
+    /// The faults strike whose event happens.
+    async fn strike(&mut self) {
+        let struck = self.shared.world.lock().triggers.take_struck();
+        for i in struck {
+            self.count("at an event");
+            self.inject(i).await;
+        }
+        self.shared.world.release();
+    }
+
     /// Whether a fault still waits for its trigger: at first an unsynced write that is long enough to be torn, later any unsynced
     /// write.
     fn awaits_trigger(&self, i: usize) -> bool {
@@ -353,6 +388,8 @@ impl Director {
     /// Ends all faults.
     fn heal(&mut self) {
         self.trace(|| EventKind::Calm);
+        self.shared.world.lock().triggers.end();
+        self.shared.world.keep_paused();
         self.shared.world.exec().resume(BROKER);
         self.free_space();
         self.on_disk(|d| {
@@ -429,6 +466,7 @@ impl Director {
                     self.count("pause");
                     self.trace(|| EventKind::Pause { of: BROKER });
                     self.shared.world.exec().pause(BROKER);
+                    self.shared.world.keep_paused();
                     self.after_ms(for_ms, Action::Resume);
                 }
             }

@@ -297,9 +297,9 @@ impl Exec {
         drop((tasks, timers, deferred));
     }
 
-    /// Stops running a node's tasks (SIGSTOP), while the world goes on.
-    pub fn pause(&self, node: u32) {
-        lock(&self.0.state).paused.insert(node);
+    /// Stops running a node's tasks (SIGSTOP), while the world goes on. Returns whether they ran before.
+    pub fn pause(&self, node: u32) -> bool {
+        lock(&self.0.state).paused.insert(node)
     }
 
     /// Runs a paused node's tasks again (SIGCONT).

@@ -31,5 +31,6 @@ mod schema;
 mod shared;
 pub mod shrink;
 pub mod trace;
+pub mod trigger;
 mod violation;
 pub mod world;

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod bugs;
+mod crashing;
 mod differs;
 mod documents;
 mod explaining;
@@ -45,6 +46,8 @@ enum Command {
     Requests(Requests),
     /// Run each seed twice, in two processes of different surroundings, and compare
     Determinism(Run),
+    /// Crash the broker at each event of a short run after which the disk may hold something else
+    CrashPoints(crashing::CrashPoints),
     /// Put each known bug of sim/mutants into a copy of the tree, and hunt it
     Bugs(bugs::Bugs),
     /// Make a plan that fails small, as long as it fails in the same way
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Shrink(shrink)) => shrinking::main(&shrink),
         Some(Command::Explain(explain)) => explaining::main(&explain),
+        Some(Command::CrashPoints(args)) => crashing::main(&args),
         Some(Command::Diff { a, b }) => differs::main(&a, &b),
         Some(Command::Bugs(bugs)) => bugs::main(&bugs),
         None => {

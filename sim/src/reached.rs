@@ -12,6 +12,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::exec::lock;
 use crate::trace::EventKind;
+use crate::trigger::Act;
 use crate::world::World;
 
 /// The rare states that the broker and its clients report. A campaign of [`SEEDS_ENOUGH`] seeds with the default faults fails if
@@ -269,16 +270,18 @@ pub fn listen(world: &World, trace: bool) -> ReachedStates {
     }
 }
 
-/// Counts reached states.
-struct ReachedCounter<'a>(&'a Mutex<BTreeMap<String, u64>>);
+/// Counts reached states; faults may wait for them.
+struct ReachedCounter<'a>(&'a LogLayer);
 
 impl Visit for ReachedCounter<'_> {
     fn record_str(&mut self, _: &Field, name: &str) {
-        let mut counts = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut counts = lock(&self.0.counts);
         match counts.get_mut(name) {
             Some(count) => *count += 1,
             None => drop(counts.insert(name.to_owned(), 1)),
         }
+        drop(counts);
+        self.0.world.event(None, Act::Reached, name);
     }
 
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
@@ -321,7 +324,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let reached = event.metadata().target() == "reached";
         if reached {
-            event.record(&mut ReachedCounter(&self.counts));
+            event.record(&mut ReachedCounter(self));
         } else if is_warning(event.metadata()) {
             let mut kind = WarningKind(event.metadata().file().unwrap_or_default().to_owned());
             event.record(&mut kind);

@@ -78,6 +78,9 @@ pub struct Report {
     pub faults: BTreeMap<String, u64>,
     /// How many times each rare state was reached.
     pub reached: BTreeMap<String, u64>,
+    /// How often each event occurred, before all faults ended, at which a fault can strike.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub events_of: BTreeMap<String, u64>,
     /// Operations of clients.
     pub ops: Ops,
     /// Rude clients' requests that were answered, by API and version. Served versions without an answer are listed with 0.

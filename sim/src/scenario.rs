@@ -217,6 +217,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
         rss_max_bytes: 0,
         faults: world.faults(),
         reached,
+        events_of: world.lock().triggers.counts(),
         ops,
         requests: lock(&shared.rude).requests(),
         rules: rules(shared),

@@ -183,9 +183,6 @@ impl Shared {
 
     /// Whether acknowledged records are durable, by the broker's configuration.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.plan
-            .broker
-            .get("log.flush.interval.messages")
-            .is_none_or(|n| n == "1")
+        self.plan.is_flushed()
     }
 }

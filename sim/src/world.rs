@@ -11,6 +11,7 @@ use crate::exec::{Ended, Exec, Life, Nanos};
 use crate::keyed::{Keyed, text};
 use crate::net::{EndId, Net};
 use crate::trace::{EventKind, Images, conn_of};
+use crate::trigger::{Act, Triggers};
 
 const MICRO: Nanos = 1_000;
 const MILLI: Nanos = 1_000_000;
@@ -42,6 +43,10 @@ pub struct State {
     pub faults: BTreeMap<&'static str, u64>,
     /// The nodes' clocks that differ from the world's.
     pub clocks: BTreeMap<u32, Clock>,
+    /// Events of the broker at which faults strike.
+    pub triggers: Triggers,
+    /// The node whose tasks are held while a fault strikes.
+    held: Option<u32>,
     watch: Option<Watch>,
 }
 
@@ -113,6 +118,8 @@ impl World {
             rngs: BTreeMap::new(),
             faults: BTreeMap::new(),
             clocks: BTreeMap::new(),
+            triggers: Triggers::default(),
+            held: None,
             watch: None,
         };
         Self(Arc::new(WorldInner {
@@ -175,6 +182,43 @@ impl World {
             }
         }
         between.len() as u64
+    }
+
+    /// An operation of a node begins or, with `after`, has had its effect. If a fault strikes, the node's tasks do not run until
+    /// [`World::release`].
+    pub(crate) fn operation(&self, state: &mut State, node: u32, (act, path): (Act, &str), after: bool) {
+        if state.triggers.node == node && state.triggers.operation(act, path, after) {
+            self.hold(state, node);
+        }
+    }
+
+    /// As [`World::operation`], of an event without an effect on the disk, on this node or, if none is named, on any.
+    pub(crate) fn event(&self, node: Option<u32>, act: Act, of: &str) {
+        let mut state = self.lock();
+        let watched = state.triggers.node;
+        if node.is_none_or(|node| node == watched) && state.triggers.event(act, of) {
+            self.hold(&mut state, watched);
+        }
+    }
+
+    fn hold(&self, state: &mut State, node: u32) {
+        // A node that is paused anyway stays so for its time.
+        if self.exec().pause(node) {
+            state.held = Some(node);
+        }
+    }
+
+    /// The tasks of a held node run again, unless the fault ended or paused them.
+    pub(crate) fn release(&self) {
+        let held = self.lock().held.take();
+        if let Some(node) = held {
+            self.exec().resume(node);
+        }
+    }
+
+    /// Keeps a held node paused: its time is up to the fault.
+    pub(crate) fn keep_paused(&self) {
+        self.lock().held = None;
     }
 
     /// Counts a fault.

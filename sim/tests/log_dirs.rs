@@ -182,6 +182,7 @@ fn plans(n: usize, faults: &[Kind]) -> Vec<Plan> {
     let with = |mut plan: Plan| {
         let faults = faults.iter().zip(1..);
         let faults = faults.map(|(kind, id)| Fault {
+            when: None,
             id,
             at_ms: 3_000 * id,
             kind: kind.clone(),

@@ -122,6 +122,7 @@ mod tests {
             rss_max_bytes: 0,
             faults: BTreeMap::new(),
             reached: BTreeMap::new(),
+            events_of: BTreeMap::new(),
             ops: Ops::default(),
             requests: BTreeMap::new(),
             rules: BTreeMap::new(),

@@ -13,6 +13,8 @@ pub(super) const PROBED_AFTER_MS: u64 = 1_500;
 #[derive(Clone, Copy)]
 pub(super) enum Action {
     Fault(usize),
+    /// A fault strikes if it still waits for its event.
+    Overdue(usize),
     /// A waiting fault strikes, if its trigger still holds.
     Strike(usize),
     /// A waiting fault strikes now because its wait has timed out.

@@ -11,6 +11,7 @@ use super::sim_env::{SimEnv, disk};
 use crate::digest::crc_of;
 use crate::net::{EndId, addr_of};
 use crate::trace::{EventKind, conn_of};
+use crate::trigger::Act;
 
 /// A listening port.
 pub struct SimListener {
@@ -324,6 +325,7 @@ impl SimWriteHalf {
         drop(state);
         let (conn, len, crc) = (conn_of(self.0.end), flight.len as u64, crc_of(&flight.pieces));
         world.exec().note(("send", self.0.end, len, crc));
+        world.event(Some(self.0.env.life.node), Act::Send, "");
         self.0.env.tap().record(|| EventKind::Send {
             conn,
             to,

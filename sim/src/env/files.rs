@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::sim_env::{SimEnv, disk};
 use crate::disk::InodeId;
 use crate::trace::{EventKind, batches_in};
+use crate::trigger::Act;
 use crate::world::{State, World};
 
 /// A file of a node's disk.
@@ -42,6 +43,8 @@ impl RawFile for SimFile {
         let (life, inode, len) = (self.env.life, self.inode, whole.len() as u64);
         let mut state = self.env.world.lock();
         let id = World::write_begins(&mut state, life, inode, at, whole.clone());
+        let act = (Act::Write, &*self.path);
+        self.env.world.operation(&mut state, life.node, act, false);
         drop(state);
         let crc = crc32fast::hash(&whole);
         let exec = self.env.world.exec();
@@ -71,6 +74,7 @@ impl RawFile for SimFile {
                 });
                 let written = written.map_err(failed);
                 let error = written.as_ref().err().map(|w| w.error.to_string());
+                world.operation(s, life.node, (Act::Write, &path), true);
                 world.exec().note(("wrote", id, &error));
                 world.exec().tap().record(|| EventKind::Wrote {
                     write: id,
@@ -113,9 +117,12 @@ impl RawFile for SimFile {
             return;
         }
         let (node, inode) = (self.env.life.node, self.inode);
-        let (mark, len) = disk(&mut self.env.world.lock(), node, |d| {
-            (d.sync_begin(), d.len(inode))
-        });
+        let (mark, len) = {
+            let mut state = self.env.world.lock();
+            let act = (Act::Sync, &*self.path);
+            self.env.world.operation(&mut state, node, act, false);
+            disk(&mut state, node, |d| (d.sync_begin(), d.len(inode)))
+        };
         let begun = self.env.tap().record(|| EventKind::Sync {
             file: self.path.to_string(),
             len: Some(len),
@@ -128,6 +135,7 @@ impl RawFile for SimFile {
                 let disk = s.disks.get_mut(&node).expect("a node that stores has a disk");
                 disk.failing_syncs += u64::from(disk.has_failed(&path));
                 let synced = disk.sync_end(inode, mark, &mut s.choices);
+                world.operation(s, node, (Act::Sync, &path), true);
                 world.exec().note(("synced", &path, error_of(&synced)));
                 world.exec().tap().record(|| EventKind::Synced {
                     file: path.to_string(),
@@ -142,6 +150,7 @@ impl RawFile for SimFile {
     fn truncate(&self, len: u64, done: Done<Result<()>>) {
         let (node, inode) = (self.env.life.node, self.inode);
         let (world, path) = (self.env.world.clone(), Arc::clone(&self.path));
+        self.env.begins(Act::Truncate, &path);
         self.env.after(
             move |s| World::disk_latency(s, node, 0),
             done,
@@ -151,11 +160,13 @@ impl RawFile for SimFile {
                     file: path.to_string(),
                     to: len,
                 });
-                disk(s, node, |d| {
+                let truncated = disk(s, node, |d| {
                     d.check_dir(&path)?;
                     d.truncate(inode, len);
                     Ok(())
-                })
+                });
+                world.operation(s, node, (Act::Truncate, &path), true);
+                truncated
             },
         );
     }
@@ -183,20 +194,30 @@ impl SimDir {
         [&*self.root, path].join("/").trim_matches('/').to_owned()
     }
 
+    /// Does something to the disk; `act` says what and to which path, if it changes anything.
     fn call<T: Send + 'static>(
         &self,
+        act: Option<(Act, String)>,
         done: Done<Result<T>>,
         f: impl FnOnce(&mut crate::disk::Disk) -> Result<T> + Send + 'static,
     ) {
         let (node, root) = (self.env.life.node, Arc::clone(&self.root));
+        if let Some((act, path)) = &act {
+            self.env.begins(*act, path);
+        }
+        let world = self.env.world.clone();
         self.env.after(
             move |s| World::disk_latency(s, node, 0),
             done,
             move |s| {
-                disk(s, node, |d| {
+                let result = disk(s, node, |d| {
                     d.check_dir(&root)?;
                     f(d)
-                })
+                });
+                if let Some((act, path)) = &act {
+                    world.operation(s, node, (*act, path), true);
+                }
+                result
             },
         );
     }
@@ -204,13 +225,14 @@ impl SimDir {
     /// Changes names, and traces the change with its outcome.
     fn call_named(
         &self,
-        op: &'static str,
+        (act, op): (Act, &'static str),
         (file, to): (String, Option<String>),
         done: Done<Result<()>>,
         f: impl FnOnce(&mut crate::disk::Disk) -> Result<()> + Send + 'static,
     ) {
         let world = self.env.world.clone();
-        self.call(done, move |d| {
+        let path = to.clone().unwrap_or_else(|| file.clone());
+        self.call(Some((act, path)), done, move |d| {
             let result = f(d);
             world.exec().note((op, &file, &to, error_of(&result)));
             world.exec().tap().record(|| EventKind::Name {
@@ -229,7 +251,8 @@ impl RawDir for SimDir {
 
     fn open(&self, path: &str, create: bool, done: Done<Result<(SimFile, u64)>>) {
         let (path, env) = (self.path(path), self.env.clone());
-        self.call(done, move |d| {
+        let act = create.then(|| (Act::Create, path.clone()));
+        self.call(act, done, move |d| {
             let (inode, len) = d.open(&path, create)?;
             env.world.exec().note(("open", &path, create, len));
             env.tap().record(|| EventKind::Open {
@@ -245,34 +268,43 @@ impl RawDir for SimDir {
     fn rename(&self, from: &str, to: &str, done: Done<Result<()>>) {
         let (from, to) = (self.path(from), self.path(to));
         let names = (from.clone(), Some(to.clone()));
-        self.call_named("rename", names, done, move |d| d.rename(&from, &to));
+        self.call_named((Act::Rename, "rename"), names, done, move |d| {
+            d.rename(&from, &to)
+        });
     }
 
     fn remove(&self, path: &str, done: Done<Result<()>>) {
         let path = self.path(path);
         let names = (path.clone(), None);
-        self.call_named("remove", names, done, move |d| d.remove(&path, false));
+        self.call_named((Act::Remove, "remove"), names, done, move |d| {
+            d.remove(&path, false)
+        });
     }
 
     fn create_dir(&self, path: &str, done: Done<Result<()>>) {
         let path = self.path(path);
         let names = (path.clone(), None);
-        self.call_named("create_dir", names, done, move |d| d.create_dir(&path));
+        self.call_named((Act::Create, "create_dir"), names, done, move |d| {
+            d.create_dir(&path)
+        });
     }
 
     fn remove_dir(&self, path: &str, done: Done<Result<()>>) {
         let path = self.path(path);
         let names = (path.clone(), None);
-        self.call_named("remove_dir", names, done, move |d| d.remove(&path, true));
+        self.call_named((Act::Remove, "remove_dir"), names, done, move |d| {
+            d.remove(&path, true)
+        });
     }
 
     fn list(&self, path: &str, done: Done<Result<Vec<Entry>>>) {
         let path = self.path(path);
-        self.call(done, move |d| d.list(&path));
+        self.call(None, done, move |d| d.list(&path));
     }
 
     fn sync_dir(&self, path: &str, done: Done<Result<()>>) {
         let (path, node) = (self.path(path), self.env.life.node);
+        self.env.begins(Act::Sync, &path);
         let begun = self.env.tap().record(|| EventKind::Sync {
             file: path.clone(),
             len: None,
@@ -286,6 +318,7 @@ impl RawDir for SimDir {
                     d.check_dir(&path)?;
                     d.sync_dir(&path)
                 });
+                world.operation(s, node, (Act::Sync, &path), true);
                 world.exec().note(("synced", &path, error_of(&synced)));
                 world.exec().tap().record(|| EventKind::Synced {
                     file: path,
@@ -298,7 +331,7 @@ impl RawDir for SimDir {
     }
 
     fn space(&self, done: Done<Result<(u64, u64)>>) {
-        self.call(done, |d| Ok(d.space()));
+        self.call(None, done, |d| Ok(d.space()));
     }
 
     fn lock(&self, done: Done<Result<()>>) {

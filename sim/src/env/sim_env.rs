@@ -5,6 +5,7 @@ use brokkr_env::Done;
 use crate::disk::Disk;
 use crate::exec::Life;
 use crate::trace::Tap;
+use crate::trigger::Act;
 use crate::world::{Clock, State, World};
 
 /// One life's environment.
@@ -38,6 +39,15 @@ impl SimEnv {
 
     pub(super) fn dead(&self) -> bool {
         !self.world.exec().alive(self.life)
+    }
+
+    /// An operation on a file begins.
+    pub(super) fn begins(&self, act: Act, path: &str) {
+        if !self.dead() {
+            let mut state = self.world.lock();
+            self.world
+                .operation(&mut state, self.life.node, (act, path), false);
+        }
     }
 
     /// Completes after `latency`, unless the life ends before.

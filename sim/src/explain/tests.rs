@@ -239,6 +239,7 @@ fn report(violations: Vec<(&str, String)>) -> Report {
         rss_max_bytes: 0,
         faults: BTreeMap::new(),
         reached: BTreeMap::new(),
+        events_of: BTreeMap::new(),
         ops: Ops::default(),
         requests: BTreeMap::new(),
         rules: BTreeMap::new(),

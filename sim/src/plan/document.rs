@@ -135,6 +135,12 @@ impl Plan {
         Ok(())
     }
 
+    /// Whether acknowledged records are durable, by the broker's configuration.
+    pub fn is_flushed(&self) -> bool {
+        let every = self.broker.get("log.flush.interval.messages");
+        every.is_none_or(|n| n == "1")
+    }
+
     /// The broker's log directories, the one with the metadata first.
     pub fn roots(&self) -> Vec<String> {
         let dirs = self.broker.get("log.dirs").or_else(|| self.broker.get("log.dir"));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Damage, FileDamage};
+use crate::trigger::Trigger;
 
 /// One fault.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -13,6 +14,9 @@ pub struct Fault {
     pub id: u64,
     /// When, from the start of the run.
     pub at_ms: u64,
+    /// From then on it waits for this event; it strikes anyway once it has waited for [`crate::director::EVENT_WAIT_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Trigger>,
     /// What happens.
     #[serde(flatten)]
     pub kind: Kind,

@@ -183,6 +183,7 @@ impl Plan {
                 };
                 let again = Fault {
                     id: id + 500,
+                    when: None,
                     at_ms: at_ms + down_ms + 1 + draw.one("dies after", id, 60),
                     kind: match by_power {
                         true => Kind::PowerLoss {
@@ -194,7 +195,13 @@ impl Plan {
                 };
                 self.faults.push(again);
             }
-            self.faults.push(Fault { id, at_ms, kind });
+            let when = swarm::trigger(draw, id, &kind);
+            self.faults.push(Fault {
+                id,
+                at_ms,
+                when,
+                kind,
+            });
         }
         if family == Family::Net {
             self.cut_links_before_ends(draw);
@@ -213,6 +220,7 @@ impl Plan {
                 let before = 1 + draw.one("unheard for", *id, 300);
                 cuts.push(Fault {
                     id: id + 700,
+                    when: None,
                     at_ms: at_ms.saturating_sub(before),
                     kind: Kind::Cut {
                         client: None,

@@ -15,7 +15,9 @@ use super::prepared_log::{PreparedLog, can_be_prepared};
 use crate::disk::{Damage, FileDamage};
 use crate::keyed::Keyed;
 use crate::net::addr_of;
+use crate::reached;
 use crate::retention::is_retained;
+use crate::trigger::{Act, Trigger};
 
 pub(super) const FLUSH: &str = "log.flush.interval.messages";
 
@@ -137,6 +139,73 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, pl
     }
 }
 
+/// Files and folders whose operations faults wait for.
+const EVENTS: [(Act, &str); 34] = [
+    (Act::Write, "log"),
+    (Act::Write, "index"),
+    (Act::Write, "producers"),
+    (Act::Write, "checkpoint"),
+    (Act::Write, "metadata log"),
+    (Act::Write, "metadata snapshot"),
+    (Act::Sync, "log"),
+    (Act::Sync, "index"),
+    (Act::Sync, "producers"),
+    (Act::Sync, "window"),
+    (Act::Sync, "manifest"),
+    (Act::Sync, "epochs"),
+    (Act::Sync, "checkpoint"),
+    (Act::Sync, "folder"),
+    (Act::Sync, "metadata log"),
+    (Act::Sync, "metadata snapshot"),
+    (Act::Create, "log"),
+    (Act::Create, "index"),
+    (Act::Create, "folder"),
+    (Act::Create, "manifest"),
+    (Act::Create, "metadata snapshot"),
+    (Act::Rename, "manifest"),
+    (Act::Rename, "epochs"),
+    (Act::Rename, "checkpoint"),
+    (Act::Rename, "producers"),
+    (Act::Rename, "deleted file"),
+    (Act::Rename, "deleted folder"),
+    (Act::Rename, "metadata snapshot"),
+    (Act::Remove, "deleted file"),
+    (Act::Remove, "deleted folder"),
+    (Act::Remove, "producers"),
+    (Act::Remove, "log"),
+    (Act::Truncate, "log"),
+    (Act::Send, ""),
+];
+
+/// The event that a fault waits for: half of those whose moment matters have one.
+pub(super) fn trigger(draw: &mut Draw, id: u64, kind: &Kind) -> Option<Trigger> {
+    let matters = match kind {
+        Kind::Kill { .. } | Kind::CleanStop { .. } | Kind::Pause { .. } | Kind::Reset { .. } => true,
+        Kind::SyncFails { .. } | Kind::WriteFails { .. } | Kind::NoSpace { .. } => true,
+        Kind::PowerLoss { unsynced, .. } => !unsynced,
+        _ => false,
+    };
+    if !matters || draw.one("at an event", id, 2) == 0 {
+        return None;
+    }
+    let which = draw.one("event", id, EVENTS.len() as u64 + 12) as usize;
+    let (act, of) = match EVENTS.get(which) {
+        Some((act, of)) => (*act, *of),
+        None => {
+            let names = reached::NAMES;
+            let which = draw.one("reached", id, names.len() as u64) as usize;
+            (Act::Reached, names[which])
+        }
+    };
+    let halvings = draw.one("how many events before", id, 6);
+    Some(Trigger {
+        act,
+        of: of.to_owned(),
+        nth: draw.one("events before", id, 1 << halvings),
+        after: act != Act::Send && act != Act::Reached && draw.one("after the event", id, 2) == 0,
+    })
+}
+
 /// The settings of every broker.
 pub(super) fn plain() -> BTreeMap<String, String> {
     let listener = format!("PLAINTEXT://{}:{PORT}", addr_of(BROKER, PORT).ip());
@@ -223,6 +292,7 @@ pub(super) fn damaged_file(draw: &mut Draw, plan: &Plan) -> Fault {
     let span_ms = plan.secs * 750;
     Fault {
         id,
+        when: None,
         at_ms: span_ms / 3 + draw.one("at", id, span_ms / 2 + 1),
         kind: Kind::DamageFile {
             file,

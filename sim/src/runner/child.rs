@@ -275,6 +275,7 @@ fn died(what: RunSpec<'_>, status: Option<ExitStatus>, stderr: &str) -> Report {
         rss_max_bytes: 0,
         faults: BTreeMap::new(),
         reached: BTreeMap::new(),
+        events_of: BTreeMap::new(),
         ops: Ops::default(),
         requests: BTreeMap::new(),
         rules: BTreeMap::new(),
