@@ -27,7 +27,7 @@ use crate::account::{Account, Rule, why};
 use crate::check::AtCrash;
 use crate::check::folder_in;
 use crate::clients;
-use crate::disk::{Damage, SECTOR};
+use crate::disk::{Damage, FailingOperation, SECTOR};
 use crate::env::SimEnv;
 use crate::exec::{Nanos, lock};
 use crate::keyed::{Keyed, mix};
@@ -336,7 +336,7 @@ impl Director {
             Action::FreeSpace => self.free_space(),
             Action::Clog { client, until } => self.clog(client, until),
             Action::Operator { id, power } => {
-                self.on_disk(|d| (d.failing_syncs, d.failing_writes) = (0, 0));
+                self.on_disk(|d| (d.failing_syncs, d.failing_writes, d.failing) = (0, 0, None));
                 self.crash(id, power, 5);
             }
             Action::DirectoryIsBack(id) => {
@@ -393,7 +393,7 @@ impl Director {
         self.shared.world.exec().resume(BROKER);
         self.free_space();
         self.on_disk(|d| {
-            (d.failing_syncs, d.failing_writes) = (0, 0);
+            (d.failing_syncs, d.failing_writes, d.failing) = (0, 0, None);
             (d.slow, d.hangs_until, d.failed_dir) = ((0, 1), 0, None);
         });
         {
@@ -417,13 +417,19 @@ impl Director {
 
     /// Whether some operation on the disk is about to fail.
     fn disk_fails(&self) -> bool {
-        self.on_disk(|d| d.failing_syncs + d.failing_writes > 0 || d.failed_dir.is_some())
+        self.on_disk(|d| {
+            let is_bad = d.failing.as_ref().is_some_and(|f| !f.may_be_repeated());
+            is_bad || d.failing_syncs + d.failing_writes > 0 || d.failed_dir.is_some()
+        })
     }
 
     /// The disk has room again.
     fn free_space(&mut self) {
-        let was_full = self.on_disk(|d| std::mem::replace(&mut d.capacity, u64::MAX) < u64::MAX);
-        if was_full {
+        let was_full = self.on_disk(|d| {
+            let could_fail = d.failing.take_if(|f| f.may_be_repeated()).is_some();
+            std::mem::replace(&mut d.capacity, u64::MAX) < u64::MAX || could_fail
+        });
+        if was_full || self.full_until < Nanos::MAX && self.full_until > self.now() {
             self.full_until = self.now();
         }
     }
@@ -479,6 +485,24 @@ impl Director {
                 self.disk_failed = true;
                 self.on_disk(|d| d.failing_writes = 1);
                 self.after_ms(restart_ms, Action::Operator { id: fault.id, power });
+            }
+            Kind::OperationFails {
+                act,
+                ref of,
+                no_space,
+                restart_ms,
+                power,
+            } => {
+                let of = of.clone();
+                let failing = FailingOperation { act, of, no_space };
+                if failing.may_be_repeated() {
+                    self.full_until = self.full_until.max(self.now() + restart_ms * MILLI);
+                    self.after_ms(restart_ms, Action::FreeSpace);
+                } else {
+                    self.disk_failed = true;
+                    self.after_ms(restart_ms, Action::Operator { id: fault.id, power });
+                }
+                self.on_disk(|d| d.failing = Some(failing));
             }
             Kind::NoSpace { free_bytes, for_ms } => {
                 self.count("disk full");

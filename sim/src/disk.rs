@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 use crate::digest::Digest;
 use crate::exec::Nanos;
 use crate::keyed::Keyed;
+use crate::trigger::{Act, kind_of};
 pub use damage::Damage;
 pub use files::FileDamage;
 pub use inode::InodeId;
@@ -36,6 +37,32 @@ use inode::{Inode, ROOT};
 use names::{NameChange, apply_name};
 pub use platter::SECTOR;
 use platter::{Change, Image, apply, settle};
+
+/// An operation that is about to fail.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FailingOperation {
+    /// What is done.
+    pub act: Act,
+    /// To which kind of file.
+    pub of: String,
+    /// ENOSPC, instead of EIO.
+    pub no_space: bool,
+}
+
+impl FailingOperation {
+    fn error(&self, path: &str) -> Error {
+        let (kind, what) = match self.no_space {
+            true => (ErrorKind::NoSpace, "no space left on device"),
+            false => (ErrorKind::Io, "input/output error"),
+        };
+        Error::new(kind, format!("{} {path}: {what}", self.act.name()))
+    }
+
+    /// Whether the disk is well afterwards: the operation may be tried again.
+    pub fn may_be_repeated(&self) -> bool {
+        self.no_space && self.act != Act::Sync
+    }
+}
 
 /// One node's disk. It survives the node's lives.
 pub struct Disk {
@@ -53,6 +80,8 @@ pub struct Disk {
     pub failing_syncs: u64,
     /// How many of the next writes fail with an IO error of unknown extent.
     pub failing_writes: u64,
+    /// The next operation of this kind fails, without an effect.
+    pub failing: Option<FailingOperation>,
     /// The path of a failed directory: nothing in it can be read, written or synced.
     pub failed_dir: Option<String>,
     /// Until then, every operation takes this many times as long.
@@ -86,6 +115,7 @@ impl Disk {
             capacity: u64::MAX,
             failing_syncs: 0,
             failing_writes: 0,
+            failing: None,
             failed_dir: None,
             slow: (0, 1),
             hangs_until: 0,
@@ -315,6 +345,22 @@ impl Disk {
         }
     }
 
+    /// The error of an operation that a fault makes fail: this one, if it is of the fault's kind.
+    pub fn check_operation(&mut self, act: Act, path: &str) -> Result<()> {
+        let is_it = |f: &FailingOperation| f.act == act && f.of == kind_of(path);
+        match self.failing.take_if(|f| is_it(f)) {
+            None => Ok(()),
+            Some(failing) => {
+                self.count_fault(if failing.no_space {
+                    "operation without space"
+                } else {
+                    "operation failed"
+                });
+                Err(failing.error(path))
+            }
+        }
+    }
+
     /// When an operation ends that begins now and normally takes `latency`.
     pub fn ends_at(&self, now: Nanos, latency: Nanos) -> Nanos {
         let (until, times) = self.slow;
@@ -444,7 +490,18 @@ impl Disk {
 
     /// Ends a sync that began at `mark`. A failure settles the covered changes for good.
     pub fn sync_end(&mut self, id: InodeId, mark: u64, choices: &mut Keyed) -> Result<()> {
-        let result = self.check_sync("file");
+        self.sync_ends(id, mark, choices, Ok(()))
+    }
+
+    /// As [`Disk::sync_end`], with a failure that is known already.
+    pub fn sync_ends(
+        &mut self,
+        id: InodeId,
+        mark: u64,
+        choices: &mut Keyed,
+        given: Result<()>,
+    ) -> Result<()> {
+        let result = given.and_then(|()| self.check_sync("file"));
         let (node, inode) = (self.node, self.inode_mut(id));
         let covered = inode.pending.partition_point(|(number, _)| *number < mark);
         let covered: Vec<_> = inode.pending.drain(..covered).collect();

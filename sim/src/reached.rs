@@ -101,6 +101,7 @@ pub const PROTOCOL_BROKEN: &str = "a peer broke the protocol";
 pub const FAULTS: &[&str] = &[
     "all nodes at once",
     "another configuration",
+    "at an event",
     "bandwidth",
     "bit rot",
     "clean stop",
@@ -123,6 +124,8 @@ pub const FAULTS: &[&str] = &[
     "name undone",
     "no space",
     "one-way partition",
+    "operation failed",
+    "operation without space",
     "pages gone",
     "partition",
     "pause",

@@ -50,6 +50,7 @@ impl Director {
                 Kind::SyncFails { .. }
                     | Kind::WriteFails { .. }
                     | Kind::NoSpace { .. }
+                    | Kind::OperationFails { .. }
                     | Kind::DirectoryFails { .. }
             )
         };
@@ -63,7 +64,8 @@ impl Director {
         let first = &self.shared.roots[0];
         self.on_disk(|d| {
             let is_second = d.failed_dir.as_ref().is_some_and(|dir| dir != first);
-            is_second && d.capacity == u64::MAX && d.failing_syncs + d.failing_writes == 0
+            let is_well = d.failing.is_none() && d.failing_syncs + d.failing_writes == 0;
+            is_second && d.capacity == u64::MAX && is_well
         })
     }
 

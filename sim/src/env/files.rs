@@ -70,6 +70,10 @@ impl RawFile for SimFile {
                 let failed = |(error, extent_known)| WriteFailure { error, extent_known };
                 let written = disk(s, life.node, |d| {
                     d.check_dir(&path).map_err(|error| (error, false))?;
+                    d.check_operation(Act::Write, &path).map_err(|error| {
+                        let extent_known = error.kind() == ErrorKind::NoSpace;
+                        (error, extent_known)
+                    })?;
                     d.write(inode, at, &bytes)
                 });
                 let written = written.map_err(failed);
@@ -133,8 +137,9 @@ impl RawFile for SimFile {
             done,
             move |s| {
                 let disk = s.disks.get_mut(&node).expect("a node that stores has a disk");
-                disk.failing_syncs += u64::from(disk.has_failed(&path));
-                let synced = disk.sync_end(inode, mark, &mut s.choices);
+                let given = disk.check_dir(&path);
+                let given = given.and_then(|()| disk.check_operation(Act::Sync, &path));
+                let synced = disk.sync_ends(inode, mark, &mut s.choices, given);
                 world.operation(s, node, (Act::Sync, &path), true);
                 world.exec().note(("synced", &path, error_of(&synced)));
                 world.exec().tap().record(|| EventKind::Synced {
@@ -162,6 +167,7 @@ impl RawFile for SimFile {
                 });
                 let truncated = disk(s, node, |d| {
                     d.check_dir(&path)?;
+                    d.check_operation(Act::Truncate, &path)?;
                     d.truncate(inode, len);
                     Ok(())
                 });
@@ -212,6 +218,9 @@ impl SimDir {
             move |s| {
                 let result = disk(s, node, |d| {
                     d.check_dir(&root)?;
+                    if let Some((act, path)) = &act {
+                        d.check_operation(*act, path)?;
+                    }
                     f(d)
                 });
                 if let Some((act, path)) = &act {
@@ -316,6 +325,7 @@ impl RawDir for SimDir {
             move |s| {
                 let synced = disk(s, node, |d| {
                     d.check_dir(&path)?;
+                    d.check_operation(Act::Sync, &path)?;
                     d.sync_dir(&path)
                 });
                 world.operation(s, node, (Act::Sync, &path), true);

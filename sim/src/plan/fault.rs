@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Damage, FileDamage};
-use crate::trigger::Trigger;
+use crate::trigger::{Act, Trigger};
 
 /// One fault.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -47,6 +47,15 @@ pub enum Kind {
     SyncFails { restart_ms: u64, power: bool },
     /// The next write fails with EIO, in the middle. Then as with `SyncFails`.
     WriteFails { restart_ms: u64, power: bool },
+    /// The next operation of this kind fails. After EIO, and after any failed sync, the operator ends the process `restart_ms`
+    /// later; after ENOSPC of another operation nothing is done, and the broker must go on by itself.
+    OperationFails {
+        act: Act,
+        of: String,
+        no_space: bool,
+        restart_ms: u64,
+        power: bool,
+    },
     /// Only this many bytes are free, for a while.
     NoSpace { free_bytes: u64, for_ms: u64 },
     /// Disk operations take this many times as long, for a while.

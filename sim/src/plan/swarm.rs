@@ -49,6 +49,23 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, pl
         },
         Family::Stop => Kind::CleanStop { down_ms },
         Family::Pause => Kind::Pause { for_ms },
+        Family::Sync | Family::Write | Family::Space if draw.one("one operation", id, 2) == 0 => {
+            let may = |(act, _): &&(Act, &str)| match act {
+                Act::Send => false,
+                // A failed sync may take unflushed records.
+                Act::Sync => plan.is_flushed(),
+                _ => true,
+            };
+            let all: Vec<_> = EVENTS.iter().filter(may).collect();
+            let (act, of) = *all[draw.one("operation", id, all.len() as u64) as usize];
+            Kind::OperationFails {
+                act,
+                of: of.to_owned(),
+                no_space: family == Family::Space,
+                restart_ms: for_ms,
+                power,
+            }
+        }
         Family::Sync => Kind::SyncFails {
             restart_ms: for_ms,
             power,
@@ -139,16 +156,20 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, pl
     }
 }
 
-/// Files and folders whose operations faults wait for.
-const EVENTS: [(Act, &str); 34] = [
+/// Operations that faults wait for, and that may fail.
+const EVENTS: [(Act, &str); 38] = [
     (Act::Write, "log"),
     (Act::Write, "index"),
+    (Act::Write, "time index"),
+    (Act::Write, "manifest"),
+    (Act::Write, "epochs"),
     (Act::Write, "producers"),
     (Act::Write, "checkpoint"),
     (Act::Write, "metadata log"),
     (Act::Write, "metadata snapshot"),
     (Act::Sync, "log"),
     (Act::Sync, "index"),
+    (Act::Sync, "time index"),
     (Act::Sync, "producers"),
     (Act::Sync, "window"),
     (Act::Sync, "manifest"),

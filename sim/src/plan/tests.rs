@@ -55,7 +55,7 @@ fn the_switches_select_families() {
         for kind in kinds(&Plan::of(seed, 60, &two)) {
             match kind {
                 Kind::PowerLoss { .. } => power += 1,
-                Kind::NoSpace { .. } => space += 1,
+                Kind::NoSpace { .. } | Kind::OperationFails { .. } => space += 1,
                 Kind::Kill { .. } => {}
                 other => panic!("{other:?}"),
             }

@@ -326,7 +326,9 @@ fn simpler(kind: &Kind) -> Kind {
         | Kind::CleanStop { down_ms }
         | Kind::Restart { down_ms, .. } => *down_ms = 0,
         Kind::PowerLoss { down_ms, unsynced } => (*down_ms, *unsynced) = (0, false),
-        Kind::SyncFails { power, .. } | Kind::WriteFails { power, .. } => *power = false,
+        Kind::SyncFails { power, .. }
+        | Kind::WriteFails { power, .. }
+        | Kind::OperationFails { power, .. } => *power = false,
         Kind::Cut {
             client,
             to_broker,
@@ -376,6 +378,9 @@ fn lasts(kind: &mut Kind) -> Option<&mut u64> {
             restart_ms: for_ms, ..
         }
         | Kind::WriteFails {
+            restart_ms: for_ms, ..
+        }
+        | Kind::OperationFails {
             restart_ms: for_ms, ..
         } => Some(for_ms),
         _ => None,

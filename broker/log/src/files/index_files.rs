@@ -95,15 +95,16 @@ async fn write_tail<E: Env, T: Entry>(
         let what = format!("{path}: {} bytes, {at} were written", file.len());
         return Err(Error::new(ErrorKind::UnexpectedEof, what));
     }
+    // An earlier attempt wrote this file and failed at the other. BEFORE the write: on a full disk a write that overwrites can't
+    // be taken back, and poisons the directory.
+    if file.len() > at {
+        file.truncate(at).await?;
+    }
     let bytes = encode(&view.tail);
-    let end = at + bytes.len() as u64;
     if !bytes.is_empty() {
         file.write_at(at, vec![bytes]).await?;
     }
     if seal {
-        if file.len() > end {
-            file.truncate(end).await?;
-        }
         file.sync().await?;
     }
     Ok(())

@@ -78,17 +78,18 @@ impl LogStatus {
         first
     }
 
-    /// A segment whose indexes the owner must rebuild. Each is returned once until [`LogStatus::index_rebuilt`].
-    pub(crate) fn take_suspect_index(&self) -> Option<Offset> {
+    /// A segment whose indexes the owner must rebuild and, by `may`, can. Each is returned once until [`LogStatus::index_rebuilt`].
+    pub(crate) fn take_suspect_index(&self, may: impl Fn(Offset) -> bool) -> Option<Offset> {
         if !self.has_suspects.load(Ordering::Acquire) {
             return None;
         }
         let mut suspects = self.lock();
-        let next = suspects.iter_mut().find(|(_, taken)| !**taken);
-        let Some((base, taken)) = next else {
+        let mut waiting = suspects.iter_mut().filter(|(_, taken)| !**taken).peekable();
+        if waiting.peek().is_none() {
             self.has_suspects.store(false, Ordering::Release);
             return None;
-        };
+        }
+        let (base, taken) = waiting.find(|(base, _)| may(**base))?;
         *taken = true;
         Some(*base)
     }

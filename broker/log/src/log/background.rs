@@ -61,7 +61,8 @@ impl<E: Env> Log<E> {
     /// Rebuilds the indexes of a sealed segment that a reader reported. Those of the active segment wait until it is
     /// sealed; reads do without them.
     fn begin_rebuild(&mut self) -> bool {
-        let Some(base) = self.shared.status.take_suspect_index() else {
+        let active = self.active.summary.base;
+        let Some(base) = self.shared.status.take_suspect_index(|base| base != active) else {
             return false;
         };
         let Some(segment) = self.sealed.iter().find(|s| s.summary.base == base) else {
@@ -211,6 +212,8 @@ impl<E: Env> Log<E> {
             self.fail(self.ackable.offset(), error);
         } else if let Some(group) = self.pipeline.groups.front()
             && group.roll.is_some()
+            // Once the write in flight has ended, the roll tries again.
+            && self.pipeline.writing.is_none()
             && matches!(job, BackgroundJob::Seal(_))
         {
             self.fail(group.first, error);

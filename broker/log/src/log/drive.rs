@@ -262,6 +262,7 @@ impl<E: Env> Log<E> {
         let env = &dir.env;
         let pause = env.sleep_until(env.now() + dir.limits.log_sync_retry);
         self.pipeline.sync_pause = Some(InFlight::new(pause));
+        self.pipeline.flush_due = true;
     }
 
     fn poll_sync_pause(&mut self, cx: &mut Context<'_>) -> bool {
@@ -358,7 +359,7 @@ impl<E: Env> Log<E> {
         }
         if !for_good && pipeline.syncing.as_ref().is_some_and(|s| s.end > from) {
             // It was queued behind the failed write and refused. The next sync covers what it would have.
-            pipeline.syncing = None;
+            (pipeline.syncing, pipeline.flush_due) = (None, true);
         }
         pipeline.events.push_back(Event::Failed { from, error });
     }

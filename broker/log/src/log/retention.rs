@@ -126,7 +126,8 @@ impl<E: Env> Log<E> {
 
     async fn retire_files(&self, removed: &[SegmentSummary]) -> Result<(), LogError> {
         let dir = &self.shared.dir;
-        let mut renamed = Vec::new();
+        // A file that can't be renamed is removed under its own name, as late.
+        let (mut retired, mut failed) = (Vec::new(), Ok(()));
         for summary in removed {
             let suffixes = [
                 names::LOG,
@@ -141,16 +142,19 @@ impl<E: Env> Log<E> {
                 let result = dir.dir.rename(&path, &to).await;
                 dir.files.forget(&path);
                 match result {
-                    Ok(()) => renamed.push(to),
+                    Ok(()) => retired.push(to),
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
-                    Err(e) => return Err(e.into()),
+                    Err(e) => {
+                        retired.push(path);
+                        failed = failed.and(Err(e.into()));
+                    }
                 }
             }
         }
         let after = Duration::from_millis(self.config.file_delete_delay_ms);
         let error_log = Arc::clone(&dir.error_log);
         dir.spawn_after("log-retired", after, |dir| async move {
-            for path in renamed {
+            for path in retired {
                 match dir.remove(&path).await {
                     Err(error) if error.kind() != ErrorKind::NotFound => {
                         let what = format_args!("{path}: {error}");
@@ -160,7 +164,7 @@ impl<E: Env> Log<E> {
                 }
             }
         });
-        Ok(())
+        failed
     }
 
     /// Deletes the log: renames its folder, durably, and removes it after `file.delete.delay.ms`.
