@@ -13,6 +13,7 @@ mod family;
 mod fault;
 mod format;
 mod generate;
+mod names;
 mod nodes;
 mod prepared_log;
 mod swarm;
@@ -23,6 +24,7 @@ pub use family::{FAMILIES, Family, Faults};
 pub use fault::{Fault, Kind};
 pub use format::{COMMIT, FORMAT};
 pub use generate::PCT_CHANGE_ONE_IN;
+pub use names::{node_name, node_names};
 pub use nodes::{BROKER, FIRST_CLIENT, LAST_READER, PORT, ROOT, SECOND_ROOT};
 pub use prepared_log::PreparedLog;
 
