@@ -159,7 +159,7 @@ class Chromium:
     def type(self, text):
         self.call("Input.insertText", text=text)
 
-    def screenshot(self, path, whole=False):
-        """Writes a picture of what is in view, or of the whole page."""
-        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
+    def screenshot(self, path):
+        """Writes a picture of what is in view."""
+        data = self.call("Page.captureScreenshot", format="png")["data"]
         path.write_bytes(base64.b64decode(data))

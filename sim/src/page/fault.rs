@@ -2,7 +2,6 @@
 
 use crate::disk::FileDamage;
 use crate::plan::{BROKER, Kind, Plan, node_name};
-use crate::report::many;
 
 /// A fault as a sentence.
 pub fn fault_text(plan: &Plan, kind: &Kind) -> String {
@@ -123,12 +122,11 @@ pub fn fault_text(plan: &Plan, kind: &Kind) -> String {
             broker,
         } => {
             let settings: Vec<String> = broker.iter().map(|(k, v)| format!("{k} = {v}")).collect();
-            format!(
-                "The broker is {} and is started {down_ms} ms later with {}: {}.",
-                ended(*kill),
-                many(broker.len(), "other setting"),
-                settings.join(", ")
-            )
+            let with = match &settings[..] {
+                [] => "the same settings".to_owned(),
+                some => some.join(", "),
+            };
+            format!("The broker is {} and is started {down_ms} ms later with {with}.", ended(*kill))
         }
     }
 }
