@@ -1,7 +1,7 @@
 // A chart for each partition: lines of offsets, and points for acknowledgements and polls.
 const LINES = [
   ["log_end", "log end", "disk"], ["durable_end", "durable end", "ok"], ["high_watermark", "high watermark", "read"],
-  ["last_stable_offset", "last stable offset", "paused"], ["log_start", "log start", "log"],
+  ["last_stable_offset", "last stable offset", "stable"], ["log_start", "log start", "log"],
 ];
 const POINTS = [["acknowledged", "acknowledged (base offset)", "bad"], ["polled", "polled (last offset)", "warn"]];
 const CHART = 190, BOTTOM = 22;
@@ -81,26 +81,25 @@ function drawChart(canvas, chart) {
     c.fillStyle = colours[band.class];
     c.fillRect(x, 0, Math.max(Math.min(xOf(band.to, width), width - RIGHT) - x, 1), CHART - BOTTOM);
   }
+  POINTS.forEach(([name, , colour], i) => { c.fillStyle = colours[colour]; drawPoints(c, width, chart[name], yOf, i ? 4 : 6); });
   LINES.forEach(([name, , colour], i) => {
-    c.strokeStyle = lineColour(colour);
+    c.strokeStyle = colours[colour];
     c.lineWidth = i < 2 ? 2.5 : 1.5;
     c.setLineDash(i === 3 ? [5, 4] : []);
     drawLine(c, width, chart[name], yOf);
   });
   c.setLineDash([]);
-  POINTS.forEach(([name, , colour], i) => { c.fillStyle = colours[colour]; drawPoints(c, width, chart[name], yOf, i ? 3 : 4); });
   if (selected >= 0) {
     c.fillStyle = colours.select;
     c.fillRect(xOf(T[selected], width), 0, 1.5, CHART - BOTTOM);
   }
 }
 
-// Colours of bands are translucent; a line's is not.
-const lineColour = name => name === "paused" ? colours.paused.slice(0, 7) : colours[name];
-
 function makeCharts() {
   const keys = Object.keys(data.charts), chosen = keys.filter(key => data.partitions.includes(key));
-  const isOpen = key => chosen.length ? chosen.includes(key) : key === keys.find(k => !k.startsWith("__"));
+  // Without a violation that names one: the partition with the most acknowledgements.
+  const most = keys.reduce((a, b) => data.charts[b].acknowledged.length > data.charts[a].acknowledged.length ? b : a, keys[0]);
+  const isOpen = key => chosen.length ? chosen.includes(key) : key === most;
   keys.sort((a, b) => isOpen(b) - isOpen(a) || a.startsWith("__") - b.startsWith("__") || a.localeCompare(b, "en", {numeric: true}));
   const charts = keys.map(key => {
     const details = document.createElement("details"), summary = document.createElement("summary"), canvas = document.createElement("canvas");
@@ -118,7 +117,7 @@ function makeCharts() {
   for (const [all, dot] of [[LINES, ""], [POINTS, "dot"]]) for (const [, title, colour] of all) {
     const entry = document.createElement("span"), mark = document.createElement("i");
     mark.className = dot;
-    mark.style.background = colour === "paused" ? "#7b4bb3" : `var(--${colour})`;
+    mark.style.background = `var(--${colour})`;
     entry.append(mark, title);
     element("legend").append(entry);
   }

@@ -126,7 +126,10 @@ pub fn fault_text(plan: &Plan, kind: &Kind) -> String {
                 [] => "the same settings".to_owned(),
                 some => some.join(", "),
             };
-            format!("The broker is {} and is started {down_ms} ms later with {with}.", ended(*kill))
+            format!(
+                "The broker is {} and is started {down_ms} ms later with {with}.",
+                ended(*kill)
+            )
         }
     }
 }

@@ -18,7 +18,8 @@ function drawBands(c, width) {
       const from = Math.max(xOf(band.from, width), LEFT), to = Math.min(xOf(band.to, width), width - RIGHT);
       c.fillStyle = colours[band.class];
       c.fillRect(from, AXIS + lane * LANE + 2, Math.max(to - from, 2), LANE - 4);
-      if (to - from > 60) {
+      // Other lanes have no room for words; there the pointer shows them.
+      if (lane === laneOfNode.get(0) && to - from > 60) {
         c.fillStyle = colours.fore;
         c.font = "10px system-ui, sans-serif";
         c.textAlign = "left";
@@ -180,7 +181,7 @@ function drawOverview() {
   counts.forEach((n, x) => { const tall = n && Math.max(2, Math.sqrt(n / most) * (height - 4)); c.fillRect(x, height - tall, 1, tall); });
   c.fillStyle = colours.bad;
   for (const p of picked) c.fillRect(xOf(T[p.row], width, whole), 0, 2, 7);
-  const from = xOf(view.from, width, whole), to = xOf(view.to, width, whole);
+  const from = Math.max(xOf(view.from, width, whole), LEFT), to = xOf(view.to, width, whole);
   c.strokeStyle = colours.select;
   c.lineWidth = 2;
   c.strokeRect(from, 1, Math.max(to - from, 3), height - 2);

@@ -1,9 +1,11 @@
 // The part of time that lanes and charts show, and how they are drawn.
-const LEFT = 118, RIGHT = 12;
+const LEFT = 136, RIGHT = 12;
 const first = rows ? T[0] : 0, last = rows ? T[rows - 1] : SECOND;
 const margin = Math.max((last - first) * .01, 1e6);
-const whole = {from: first - margin, to: last + margin};
-const view = {...whole};
+const whole = {from: Math.max(first - margin, 0), to: last + margin};
+// At the end the world only waits: what is left of a run is checked after a minute.
+const lastOperation = (() => { let row = rows - 1; while (row > 0 && kindOf(row) !== "op") row--; return row > 0 ? T[row] : last; })();
+const view = {from: whole.from, to: Math.min(lastOperation + margin, whole.to)};
 const SPAN_MIN = 2e3;
 let selected = -1;
 const drawers = [];
@@ -33,7 +35,7 @@ const pan = share => { const by = (view.to - view.from) * share; show(view.from 
 const colours = {};
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["back", "fore", "lane", "line", "down", "starting", "paused", "fault", "select", "bad", "ok", "warn", "read", ...classNames])
+  for (const name of ["back", "fore", "lane", "line", "down", "starting", "paused", "fault", "select", "stable", "bad", "ok", "warn", "read", ...classNames])
     colours[name] = style.getPropertyValue("--" + name).trim();
 }
 readColours();
