@@ -10,7 +10,6 @@ use brokkr_sim::report::{Report, Verdict};
 use crate::arguments::Run;
 use crate::pages;
 use crate::runner::child::RunSpec;
-use crate::runner::this_binary;
 
 /// Maximum number of pages of a campaign: each takes another run, with a trace.
 pub const PAGES_MAX: u64 = 3;
@@ -23,11 +22,12 @@ pub struct FailureFiles {
 }
 
 /// Writes the plan and the report of a failing run to a file, and its page, as long as `pages_left` is not 0. Returns the paths, or why
-/// the plan can't be written; None if the run did not fail.
+/// the plan can't be written; None if the run did not fail. `exe` is the simulator that repeats the run.
 pub fn leave(
     run: &Run,
     what: RunSpec<'_>,
     report: &Report,
+    exe: &Path,
     pages_left: &AtomicU64,
 ) -> Option<Result<FailureFiles, String>> {
     let failed = matches!(report.verdict, Verdict::Violation | Verdict::Nondeterminism);
@@ -45,7 +45,7 @@ pub fn leave(
         std::fs::write(&path, failure.to_json()).map_err(why)?;
         let is_paged =
             report.verdict == Verdict::Violation && !report.hash.is_empty() && take_one(pages_left);
-        let page = is_paged.then(|| page(what, &failure, report, &path));
+        let page = is_paged.then(|| page(exe, what, &failure, report, &path));
         Ok(FailureFiles { plan: path, page })
     })
 }
@@ -58,8 +58,14 @@ fn take_one(left: &AtomicU64) -> bool {
 }
 
 /// Repeats a failing run with a trace, and writes its page beside its plan.
-fn page(what: RunSpec<'_>, failure: &Failure, report: &Report, plan: &Path) -> Result<PathBuf, String> {
-    let (_, trace) = pages::traced(&this_binary(), what)?;
+fn page(
+    exe: &Path,
+    what: RunSpec<'_>,
+    failure: &Failure,
+    report: &Report,
+    plan: &Path,
+) -> Result<PathBuf, String> {
+    let (_, trace) = pages::traced(exe, what)?;
     let page = Page {
         failure,
         report,

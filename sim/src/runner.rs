@@ -59,7 +59,7 @@ fn campaign(run: &Run, once: impl Fn(RunSpec<'_>) -> Report + Sync) -> ExitCode 
         Ok(reporter) => Mutex::new((Tally::default(), reporter)),
         Err(error) => return argument_error(&error.to_string()),
     };
-    let begun = Instant::now();
+    let (begun, exe) = (Instant::now(), this_binary());
     let pages_left = AtomicU64::new(if run.html.is_some() {
         0
     } else {
@@ -68,7 +68,7 @@ fn campaign(run: &Run, once: impl Fn(RunSpec<'_>) -> Report + Sync) -> ExitCode 
     each(run, &range, begun, |seed| {
         let what = what(run, seed);
         let report = once(what);
-        let left = failures::leave(run, what, &report, &pages_left);
+        let left = failures::leave(run, what, &report, &exe, &pages_left);
         let mut both = reporter.lock().expect("no panic under this lock");
         both.0.take(&report);
         both.1.take(&report, &what.repeat());
