@@ -112,7 +112,7 @@ function drawPath(c, width, all, colour, dash) {
   c.clip();
   c.strokeStyle = colour;
   c.setLineDash(dash);
-  c.lineWidth = 1.5;
+  c.lineWidth = 1.2;
   c.beginPath();
   all.forEach((row, i) => c[i ? "lineTo" : "moveTo"](xOf(T[row], width), laneY(data.node[row])));
   c.stroke();
@@ -190,10 +190,12 @@ function drawOverview() {
   c.fillText("overview", 6, height / 2);
 }
 
-// The shown event that is nearest to a point of the canvas, if one is near.
+// The shown event that is nearest to a point of the canvas, if one is near; events of the violation come first.
 function rowAt(x, y) {
   const lane = Math.floor((y - AXIS) / LANE), list = laneRows[lane], width = lanesCanvas.clientWidth;
   if (!list || x < LEFT - 8) return -1;
+  const of = picked.find(p => data.node[p.row] === lane && isShown[p.row] && Math.abs(xOf(T[p.row], width) - x) <= 5);
+  if (of) return of.row;
   const at = firstWhere(0, list.length, i => xOf(T[list[i]], width) >= x);
   const near = [at - 1, at].filter(i => i >= 0 && i < list.length);
   const distance = i => Math.abs(xOf(T[list[i]], width) - x);
