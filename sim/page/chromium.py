@@ -34,7 +34,7 @@ class Chromium:
     def __init__(self, width=1400, height=1000):
         self.size = width, height
         self.next_id, self.buffer = 0, b""
-        self.console = []  # errors and warnings of pages
+        self.console = []  # errors of pages; a warning may be about what a check reads from a canvas
         self.requests = []  # what a page loads besides itself
         self.loaded = False
 
@@ -111,9 +111,9 @@ class Chromium:
         if method == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.console.append(details.get("exception", {}).get("description") or details["text"])
-        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
             self.console.append(str([a.get("value", a.get("description")) for a in params["args"]]))
-        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.console.append(params["entry"]["text"])
         elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(("data:", "blob:")):
             self.requests.append(params["request"]["url"])
@@ -148,7 +148,7 @@ class Chromium:
         end = time.monotonic() + seconds
         while not (value := self.run(script)):
             if time.monotonic() > end:
-                raise TimeoutError(f"never true: {script}")
+                raise TimeoutError(f"never true: {script[-200:]}")
             time.sleep(0.05)
         return value
 

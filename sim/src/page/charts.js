@@ -54,6 +54,8 @@ function drawLine(c, width, points, yOf) {
 function drawPoints(c, width, points, yOf, size) {
   const [from, to] = pointsInView(points);
   let lastX = -1, lastY = -1;
+  // Many points are small, or they would cover the lines.
+  if (to - from > width / 12) size = 2;
   for (let i = from; i < to; i++) {
     if (points[2 * i] < view.from || points[2 * i] > view.to) continue;
     const x = Math.round(xOf(points[2 * i], width)), y = Math.round(yOf(points[2 * i + 1]));
