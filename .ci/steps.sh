@@ -70,11 +70,14 @@ tools() { # everything that the steps call, before any of them runs: names all t
     need node "kafkajs"
     need npm "kafkajs"
     for name in awk flock grep ps mktemp realpath sed sha256sum sort tee timeout xargs; do need "$name" "the scripts"; done
-    command -v kcat >/dev/null || need apt-get "kcat"
-    if ! command -v kcat >/dev/null && [ "$(id -u)" != 0 ]; then
-        echo "missing: kcat (only root can install it)"
-        missing=1
-    fi
+    for name in kcat chromium; do
+        command -v "$name" >/dev/null && continue
+        need apt-get "$name"
+        if [ "$(id -u)" != 0 ]; then
+            echo "missing: $name (only root can install it)"
+            missing=1
+        fi
+    done
     ((missing)) && return 1
     rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     at_least rustc "$(version rustc --version)" "$rust"
@@ -165,6 +168,14 @@ panic_is_told() { # in release, where nothing unwinds, by the same report as in 
     [ $? = 1 ] && grep -qF 'task \"producer\" of node' <<<"$told" && grep -qF '"e":"panic"' "$dir/trace.jsonl" && return 0
     printf '%s\n' "$told" && tail -5 "$dir/panic.log"
     return 1
+}
+
+page_in_chromium() { # the HTML pages of a failing run and of one with 100,000 events, opened in headless Chromium
+    if ! command -v chromium >/dev/null; then
+        echo "installing chromium (half a minute)"
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null || return 1
+    fi
+    sim/page/check --sim target/release/brokkr-sim --out target/page-check
 }
 
 mutants_apply() {

@@ -46,6 +46,16 @@ impl RunArgs {
     }
 }
 
+/// Arguments of `plan`.
+#[derive(Args, Clone)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Print the plan in words: each client and each fault, in order of time
+    #[arg(long)]
+    pub explain: bool,
+}
+
 /// Virtual seconds of a run.
 pub const SECS: u64 = 60;
 /// The seeds of the README's first command.
@@ -123,6 +133,9 @@ pub struct Run {
     /// Write the results to a file as JUnit's XML, too
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+    /// Write an HTML page of the run, which needs no other file
+    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+    pub html: Option<PathBuf>,
 }
 
 impl Run {

@@ -33,7 +33,7 @@ use crate::exec::{Nanos, lock};
 use crate::keyed::{Keyed, mix};
 use crate::net::ConnectBlock;
 use crate::node::{self, Running, Started};
-use crate::plan::{BROKER, Kind};
+use crate::plan::{BROKER, EVENT_WAIT_MAX_S, Kind};
 use crate::shared::{START_PATIENCE, Shared, WORLD};
 use crate::trace::EventKind;
 use crate::violation::Violation;
@@ -45,7 +45,7 @@ use process::Process;
 const WAIT_MAX: Nanos = 1_000 * MILLI;
 const STRIKES_AFTER_MAX: Nanos = MILLI / 2;
 /// Longest time that a fault waits for its event.
-pub(crate) const EVENT_WAIT_MAX: Nanos = 3_000 * MILLI;
+const EVENT_WAIT_MAX: Nanos = EVENT_WAIT_MAX_S * 1_000 * MILLI;
 
 enum Wakeup {
     Due,

@@ -1,19 +1,18 @@
 //! `brokkr-sim explain`: repeats a failing plan with a trace, and explains the failure.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use brokkr_sim::explain::{Trace, explain};
+use brokkr_sim::explain::explain;
+use brokkr_sim::failure::Failure;
+use brokkr_sim::page::Page;
 use clap::Args;
 
 use crate::arguments::argument_error;
 use crate::documents::read_plan;
-use crate::runner::child::{self, RunSpec, Surroundings};
+use crate::pages;
+use crate::runner::child::RunSpec;
 use crate::runner::this_binary;
-use crate::scratch::Scratch;
-use crate::tracing_to::Tracing;
 
 /// Arguments of `explain`.
 #[derive(Args)]
@@ -26,6 +25,9 @@ pub struct Explain {
     /// The simulator that runs the plan, e.g. one with a bug in its broker [default: this one]
     #[arg(long, value_name = "BINARY")]
     exe: Option<PathBuf>,
+    /// Write an HTML page of the run, too; of FILE-small.json with the plan in FILE.json beside it
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Exit codes: those of `run`, or 2 for invalid arguments.
@@ -38,19 +40,24 @@ pub fn main(explain: &Explain) -> ExitCode {
 
 fn all(args: &Explain) -> Result<ExitCode, String> {
     let plan = read_plan(&args.file)?;
-    let scratch = Scratch::new().map_err(|e| format!("no room for a trace: {e}"))?;
-    let (path, what) = (
-        scratch.path("trace.jsonl"),
-        RunSpec::Plan {
-            path: &args.file,
-            seed: plan.seed,
-            secs: plan.secs,
-        },
-    );
+    let what = RunSpec::Plan {
+        path: &args.file,
+        seed: plan.seed,
+        secs: plan.secs,
+    };
     let exe = args.exe.clone().unwrap_or_else(this_binary);
-    let report = child::traced(&exe, what, Surroundings::Plain, &Tracing::to_file(&path));
-    let read = File::open(&path).and_then(|file| Trace::read(BufReader::new(file)));
-    let trace = read.map_err(|e| format!("the trace of the run can't be read: {e}"))?;
-    print!("{}", explain(&plan, &report, &trace, args.id.as_deref()));
+    let (report, trace) = pages::traced(&exe, what)?;
+    print!("{}", explain(&plan, &report, &trace, args.id.as_deref()).text);
+    if let Some(path) = &args.html {
+        let original = pages::original(&args.file);
+        let page = Page {
+            failure: &Failure::new(plan, &report, &args.file.display().to_string()),
+            report: &report,
+            trace: &trace,
+            id: args.id.as_deref(),
+            original: original.as_ref(),
+        };
+        pages::write(&page, path)?;
+    }
     Ok(ExitCode::from(report.verdict.exit_code()))
 }

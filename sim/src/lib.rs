@@ -19,6 +19,7 @@ pub mod leftovers;
 mod life;
 pub mod net;
 pub mod node;
+pub mod page;
 pub mod plan;
 pub mod prepared;
 pub mod reached;

@@ -12,6 +12,7 @@ mod documents;
 mod explaining;
 mod failures;
 mod memory;
+mod pages;
 mod runner;
 mod scratch;
 mod shrinking;
@@ -20,7 +21,8 @@ mod tracing_to;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use arguments::{DEMO_SEEDS, Format, Requests, Run, RunArgs, SECS, Shard, argument_error};
+use arguments::{DEMO_SEEDS, Format, PlanArgs, Requests, Run, RunArgs, SECS, Shard, argument_error};
+use brokkr_sim::page::story_text;
 use brokkr_sim::plan::{Faults, Plan};
 use brokkr_sim::scenario;
 use clap::{Parser, Subcommand};
@@ -57,7 +59,7 @@ enum Command {
     /// Name the first event in which two traces in lines of JSON differ
     Diff { a: PathBuf, b: PathBuf },
     /// Print what a seed makes of a run, as JSON that `run --plan` takes, also after a change
-    Plan(RunArgs),
+    Plan(PlanArgs),
     /// Run one seed in this process and print its line (what `run` starts for each seed)
     #[command(hide = true)]
     One(RunArgs),
@@ -75,9 +77,12 @@ fn main() -> ExitCode {
             Ok(plan) => one(plan, &what.tracing),
             Err(why) => argument_error(&why),
         },
-        Some(Command::Plan(what)) => match what.plan() {
+        Some(Command::Plan(what)) => match what.run.plan() {
             Ok(plan) => {
-                print_json(&plan, true);
+                match what.explain {
+                    true => print!("{}", story_text(&plan)),
+                    false => print_json(&plan, true),
+                }
                 ExitCode::SUCCESS
             }
             Err(why) => argument_error(&why),
@@ -89,7 +94,7 @@ fn main() -> ExitCode {
             validated(requests.run()).map_or_else(|why| argument_error(&why), |run| runner::run(&run))
         }
         Some(Command::Determinism(run)) => {
-            let run = match run.tracing.is_to_file() {
+            let run = match run.tracing.is_to_file() || run.html.is_some() {
                 true => Err("each seed runs twice, so one file can't hold the trace".to_owned()),
                 false => validated(run),
             };
@@ -118,6 +123,7 @@ fn main() -> ExitCode {
                 shard: Shard { i: 1, n: 1 },
                 r#for: None,
                 junit: None,
+                html: None,
             };
             runner::run(&run)
         }
@@ -135,8 +141,8 @@ fn validated(run: Run) -> Result<Run, String> {
         None => run,
     };
     let range = run.range();
-    if run.tracing.is_to_file() && range.end - range.start > 1 {
-        return Err("a file holds the trace of one run: --seed N, or --plan FILE".to_owned());
+    if (run.tracing.is_to_file() || run.html.is_some()) && range.end - range.start > 1 {
+        return Err("a file holds the trace or the page of one run: --seed N, or --plan FILE".to_owned());
     }
     Ok(run)
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use brokkr_sim::report::{Report, Verdict};
 
 use crate::arguments::{Format, Run, Shard, argument_error};
-use crate::{differs, failures};
+use crate::{differs, failures, pages};
 use child::{RunSpec, Surroundings};
 use reporter::Reporter;
 use tally::Tally;
@@ -22,9 +22,15 @@ use tally::Tally;
 /// Runs seeds and prints their results.
 pub fn run(run: &Run) -> ExitCode {
     let exe = this_binary();
-    campaign(run, |what| {
-        child::traced(&exe, what, Surroundings::Plain, &run.tracing)
-    })
+    let Some(path) = &run.html else {
+        return campaign(run, |what| {
+            child::traced(&exe, what, Surroundings::Plain, &run.tracing)
+        });
+    };
+    let failed = Mutex::new(None);
+    let code = campaign(run, |what| pages::run(&exe, what, path, &failed));
+    let failed = failed.into_inner().expect("no panic under this lock");
+    failed.map_or(code, |why| argument_error(&why))
 }
 
 /// Runs each seed twice in different surroundings.
@@ -53,11 +59,16 @@ fn campaign(run: &Run, once: impl Fn(RunSpec<'_>) -> Report + Sync) -> ExitCode 
         Ok(reporter) => Mutex::new((Tally::default(), reporter)),
         Err(error) => return argument_error(&error.to_string()),
     };
-    let begun = Instant::now();
+    let (begun, exe) = (Instant::now(), this_binary());
+    let pages_left = AtomicU64::new(if run.html.is_some() {
+        0
+    } else {
+        failures::PAGES_MAX
+    });
     each(run, &range, begun, |seed| {
         let what = what(run, seed);
         let report = once(what);
-        let left = failures::leave(run, what, &report);
+        let left = failures::leave(run, what, &report, &exe, &pages_left);
         let mut both = reporter.lock().expect("no panic under this lock");
         both.0.take(&report);
         both.1.take(&report, &what.repeat());

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use brokkr_sim::failure::{Document, Failure, FailureMode};
 use brokkr_sim::keyed::text;
+use brokkr_sim::page::Page;
 use brokkr_sim::plan::Plan;
 use brokkr_sim::report::Report;
 use brokkr_sim::shrink::{Candidate, Oracle, Size, shrink};
@@ -16,7 +17,8 @@ use clap::Args;
 
 use crate::arguments::{argument_error, duration};
 use crate::documents::read_document;
-use crate::runner::child;
+use crate::pages;
+use crate::runner::child::{self, RunSpec};
 use crate::runner::{cores, this_binary};
 use crate::scratch::Scratch;
 
@@ -67,10 +69,12 @@ fn all(args: &Shrink) -> Result<(), String> {
         scheduler_seeds: args.scheduler_seeds,
     };
     let name = args.file.display();
-    let small = within.small(document.into_plan(), known, args.id.as_deref(), &name.to_string())?;
+    let original = document.into_plan();
+    let small = within.small(original.clone(), known, args.id.as_deref(), &name.to_string())?;
     let out = args.out.clone().unwrap_or_else(|| beside(&args.file));
-    let failure = Failure::new(small.plan, &small.report, &out.display().to_string());
+    let failure = Failure::new(small.plan.clone(), &small.report, &out.display().to_string());
     std::fs::write(&out, failure.to_json()).map_err(|e| format!("{}: {e}", out.display()))?;
+    let page = page(&within.exe, &failure, &small, &original, &out)?;
     println!("before: {}", small.before);
     println!("after:  {}", small.after);
     println!(
@@ -84,7 +88,34 @@ fn all(args: &Shrink) -> Result<(), String> {
     }
     println!("    repeat:  {}", failure.repeat);
     println!("    explain: cargo sim explain {}", out.display());
+    println!("    page:    {}", page.display());
     Ok(())
+}
+
+/// Writes the page of the small plan beside it, with both plans.
+fn page(
+    exe: &Path,
+    failure: &Failure,
+    small: &ShrunkPlan,
+    original: &Plan,
+    out: &Path,
+) -> Result<PathBuf, String> {
+    let what = RunSpec::Plan {
+        path: out,
+        seed: failure.plan.seed,
+        secs: failure.plan.secs,
+    };
+    let (_, trace) = pages::traced(exe, what)?;
+    let page = Page {
+        failure,
+        report: &small.report,
+        trace: &trace,
+        id: Some(&small.id),
+        original: Some(original),
+    };
+    let path = pages::beside(out);
+    pages::write(&page, &path)?;
+    Ok(path)
 }
 
 /// Limits and tools of a shrink.
@@ -165,7 +196,7 @@ impl ShrinkLimits {
 /// `failure.json` becomes `failure-small.json`.
 fn beside(file: &Path) -> PathBuf {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    file.with_file_name(format!("{stem}-small.json"))
+    file.with_file_name(format!("{stem}{}.json", pages::SMALL))
 }
 
 /// Runs plans, each in its own process, several at a time.

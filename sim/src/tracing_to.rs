@@ -1,12 +1,11 @@
 //! The destination of a traced run's events: `--trace FILE`, or `-` for stderr.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, LineWriter, Write};
 use std::path::Path;
 use std::process::Command;
 
-use brokkr_sim::plan::{BROKER, FIRST_CLIENT, Plan};
+use brokkr_sim::plan::{Plan, node_names};
 use brokkr_sim::trace::perfetto::Perfetto;
 use brokkr_sim::trace::text::Text;
 use brokkr_sim::trace::{JsonLines, Sink, Tracer};
@@ -102,32 +101,10 @@ impl Tracing {
         let sink: Box<dyn Sink> = match self.format(to) {
             TraceFormat::Text => Box::new(Text(out)),
             TraceFormat::Json => Box::new(JsonLines(out)),
-            TraceFormat::Perfetto => Box::new(Perfetto::new(out, names(plan))),
+            TraceFormat::Perfetto => Box::new(Perfetto::new(out, node_names(plan))),
         };
         Ok(Some(Tracer::new(sink)))
     }
-}
-
-/// The names of a plan's nodes.
-fn names(plan: &Plan) -> BTreeMap<u32, String> {
-    let mut names = BTreeMap::from([
-        (0, "world".to_owned()),
-        (BROKER, "broker".to_owned()),
-        (FIRST_CLIENT - 2, "last reader".to_owned()),
-        (FIRST_CLIENT - 1, "admin".to_owned()),
-    ]);
-    let producers = plan
-        .workload
-        .producers
-        .iter()
-        .map(|p| format!("producer {}", p.process));
-    let consumers = plan
-        .workload
-        .consumers
-        .iter()
-        .map(|c| format!("consumer {}", c.process));
-    names.extend((FIRST_CLIENT..).zip(producers.chain(consumers)));
-    names
 }
 
 #[cfg(test)]

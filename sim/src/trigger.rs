@@ -82,10 +82,20 @@ impl fmt::Display for Trigger {
             Act::Send => write!(f, "as bytes are sent to a client, time {}", nth + 1),
             _ => {
                 let side = if *after { "after" } else { "before" };
-                write!(f, "{side} {} {} of a {of}", act.name(), nth + 1)
+                write!(f, "{side} {} {} of {}", act.name(), nth + 1, with_article(of))
             }
         }
     }
+}
+
+/// `a log`, `an index`.
+pub fn with_article(of: &str) -> String {
+    let article = if of.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {of}")
 }
 
 /// The kind of a file or folder, from its path.

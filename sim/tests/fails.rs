@@ -308,6 +308,10 @@ fn a_failing_run_leaves_a_file_that_repeats_it() {
     for key in ["verdict", "hash", "violations"] {
         assert_eq!(left[key], line[key], "{key}");
     }
+    has_parts(
+        &dir.join("failure.html"),
+        &["--plan failure.json --trace", "The plan"],
+    );
     assert_eq!(left["plan"], failing());
     assert!(
         left["commit"].is_string()
@@ -329,6 +333,12 @@ fn a_failing_run_leaves_a_file_that_repeats_it() {
     );
     assert_eq!(report(&again)["hash"], line["hash"]);
     assert!(dir.join("elsewhere/failure.json").exists());
+    let words = output_in(&dir, &["plan", "--plan", "failure.json", "--explain"]);
+    let words = String::from_utf8(words.stdout).expect("text");
+    assert!(
+        words.contains("    4.000 s  The broker loses its power; it is back 100 ms later.\n"),
+        "{words}"
+    );
     // A passing run leaves no file; of several seeds each has its own file.
     let holds = output_in(
         &dir,
@@ -345,6 +355,68 @@ fn a_failing_run_leaves_a_file_that_repeats_it() {
         ],
     );
     assert_eq!((holds.status.code(), dir.join("none").exists()), (Some(0), false));
+}
+
+#[test]
+fn a_passing_run_has_a_page_too() {
+    let dir = empty("paged");
+    let args = ["run", "--seed", "7", "--secs", "4", "--faults", "none", "--html"];
+    let run = |more: &[&str]| output_in(&dir, &[&args[..], more].concat()).status.code();
+    assert_eq!(run(&["run.html"]), Some(0));
+    let page = has_parts(&dir.join("run.html"), &["passed", "--seed 7 --secs 4"]);
+    assert!(page.contains("<p>No invariant is broken.</p>"));
+    assert_eq!(run(&["no/such/place.html"]), Some(2));
+    assert_eq!(run(&["run.html", "--trace"]), Some(2));
+    let several = ["run", "--seeds", "1..3", "--html", "run.html"];
+    assert_eq!(output_in(&dir, &several).status.code(), Some(2));
+}
+
+/// A page with these parts, that has what each page has: its data, lanes, charts, the story, and nothing from elsewhere.
+fn has_parts(path: &Path, parts: &[&str]) -> String {
+    let page = fs::read_to_string(path).expect("it was written");
+    let always = [
+        "<canvas id=\"lanes\"",
+        "<div id=\"charts\">",
+        "The plan as a story",
+        "All faults end; the broker must serve.",
+        "<th>left_out</th>",
+    ];
+    for part in always.iter().chain(parts) {
+        assert!(page.contains(part), "{}: no {part}", path.display());
+    }
+    for outside in ["http:", "https:", " src="] {
+        assert!(!page.contains(outside), "{}: {outside}", path.display());
+    }
+    let json = |id: &str| {
+        let begin = format!("<script type=\"application/json\" id=\"{id}\">");
+        let rest = &page[page.find(&begin).expect("it has data") + begin.len()..];
+        json_of(&rest[..rest.find("</script>").expect("an end")])
+    };
+    let data = json("data");
+    let events = data["n"].as_array().expect("a column").len();
+    assert!(events > 500, "{events} events");
+    for column in ["t", "by", "node", "life", "task", "what"] {
+        assert_eq!(data[column].as_array().map(Vec::len), Some(events), "{column}");
+    }
+    let charted = |of: &str| {
+        let charts = data["charts"].as_object().expect("charts");
+        charts
+            .values()
+            .any(|chart| chart[of].as_array().is_some_and(|points| !points.is_empty()))
+    };
+    for line in [
+        "log_end",
+        "durable_end",
+        "high_watermark",
+        "last_stable_offset",
+        "log_start",
+        "acknowledged",
+        "polled",
+    ] {
+        assert!(charted(line), "{}: no {line}", path.display());
+    }
+    assert!(json("failure")["plan"]["seed"].is_u64());
+    page
 }
 
 #[test]
@@ -398,6 +470,29 @@ fn a_failing_run_is_shrunk_and_explained() {
             .unwrap_or_else(|| panic!("{part:?} is not in:\n{rest}\n--- of\n{story}"));
         rest = &rest[at..];
     }
+
+    // The page of the small plan has both plans; so has the one that `explain` writes.
+    let parts = [
+        "The shrunk plan",
+        "The plan before",
+        "<tr class=\"fault gone\"",
+        "VIOLATION",
+    ];
+    let page = fs::read_to_string(dir.join("failure-small.html")).expect("it was written");
+    for part in parts {
+        assert!(page.contains(part), "no {part}");
+    }
+    let args = [
+        "explain",
+        "failure-small.json",
+        "--id",
+        "L1",
+        "--html",
+        "explained.html",
+    ];
+    assert_eq!(output_in(&dir, &args).status.code(), Some(1));
+    let explained = fs::read_to_string(dir.join("explained.html")).expect("it was written");
+    assert!(parts.iter().all(|part| explained.contains(part)));
 
     // A passing plan can't be shrunk.
     fs::write(dir.join("good.json"), self::plan(|_| {}).to_string()).expect("there is room");

@@ -11,13 +11,18 @@ use crate::trace::{Event, EventKind};
 /// Links that are shown.
 const LINKS_MAX: usize = 24;
 
-struct WakeupLink {
-    by: u64,
-    t: Nanos,
-    node: u32,
-    task: Option<Cow<'static, str>>,
+/// A run of a task or a timer.
+pub struct WakeupLink {
+    /// The event that caused it, or 0.
+    pub by: u64,
+    /// When.
+    pub t: Nanos,
+    /// The node.
+    pub node: u32,
+    /// The task; none for a timer.
+    pub task: Option<Cow<'static, str>>,
     /// A note about a device's action at that time.
-    note: Option<&'static str>,
+    pub note: Option<&'static str>,
 }
 
 /// The cause of each run of a task and of each timer.
@@ -25,6 +30,11 @@ struct WakeupLink {
 pub struct Causes(BTreeMap<u64, WakeupLink>);
 
 impl Causes {
+    /// The run or timer with this number.
+    pub fn get(&self, n: u64) -> Option<&WakeupLink> {
+        self.0.get(&n)
+    }
+
     /// Records an event, if it can be a cause.
     pub fn take(&mut self, event: &Event) {
         match event.what {
@@ -67,8 +77,14 @@ impl Causes {
     }
 
     /// Prints the chain that led to `last`, starting at the run `begin` if the chain reaches it, with the tasks' actions on the
-    /// way.
-    pub fn write_chain(&self, text: &mut String, begin: Option<u64>, last: &Event, events: &[Event]) {
+    /// way. Returns its numbers, the last one first.
+    pub fn write_chain(
+        &self,
+        text: &mut String,
+        begin: Option<u64>,
+        last: &Event,
+        events: &[Event],
+    ) -> Vec<u64> {
         let mut links = Vec::new();
         let mut at = last.by.unwrap_or(0);
         while let Some(link) = self.0.get(&at).filter(|_| links.len() < LINKS_MAX) {
@@ -78,6 +94,7 @@ impl Causes {
             }
             at = link.by;
         }
+        let numbers = links.iter().map(|(n, _)| *n).collect();
         for (n, link) in links.into_iter().rev() {
             let who = match (&link.task, link.note) {
                 (Some(task), None) => task.to_string(),
@@ -90,6 +107,7 @@ impl Causes {
                 let _ = writeln!(text, "  {:>13}          {}", "", cut(&event.what.to_string()));
             }
         }
+        numbers
     }
 }
 

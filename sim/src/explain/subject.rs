@@ -61,7 +61,10 @@ impl Subject {
             } else if before == "topic" {
                 topic = Some(word);
             } else if let Ok(number) = word.parse::<i64>() {
-                if sent.contains(&number) {
+                if let Some(key) = key.as_ref().filter(|_| before == "offset") {
+                    // BEFORE the values: the first producer's are as small as offsets.
+                    found.places.insert((key.clone(), number));
+                } else if sent.contains(&number) {
                     found.values.insert(number);
                 } else if before == "process" {
                     found.processes.extend(u64::try_from(number));
@@ -203,6 +206,16 @@ mod tests {
         );
         let twice = "t0-0: producer 3 epoch 0 sequence 9 stands at offset 4 and 8";
         assert_eq!(places(twice), [("t0-0".to_owned(), 4), ("t0-0".to_owned(), 8)]);
+        let keys = ["t0-0".to_owned()].into();
+        let small = Subject::named(
+            "5 was acknowledged at t0-0 offset 7 and is lost",
+            &keys,
+            &[5, 7].into(),
+        );
+        assert_eq!(
+            (small.values, small.places),
+            ([5].into(), [("t0-0".to_owned(), 7)].into())
+        );
         let file = named("data/t0-0/00000000000000000000.log: 512 durable bytes, 100 left after recovery");
         assert_eq!(
             file.files,

@@ -170,11 +170,8 @@ fn acknowledged_before_sync() -> (String, i64) {
                 correlation: 7,
                 len: 50,
                 answers: vec![Answer {
-                    partition: 0,
-                    error: None,
                     base: Some(12),
-                    high_watermark: None,
-                    batches: Vec::new(),
+                    ..Answer::default()
                 }],
             },
             EventKind::Sync {
@@ -260,7 +257,7 @@ fn a_lost_record_is_followed_from_its_send_to_its_loss() {
     let trace = Trace::read(lines.as_bytes()).expect("it is a trace");
     let what = format!("{lost} was acknowledged at t0-0 offset 12 and is lost");
     let report = report(vec![("I3", "something else".to_owned()), ("L1", what)]);
-    let story = explain(&plan(), &report, &trace, None);
+    let story = explain(&plan(), &report, &trace, None).text;
     // In this order; unrelated events are left out.
     let expected = [
         "log.flush.interval.messages = 77",
@@ -334,7 +331,7 @@ fn the_chain_leads_to_a_panic() {
         "panic",
         "task \"partition\" of node 1: panicked at x.rs:1:2:\nno".to_owned(),
     )]);
-    let story = explain(&plan(), &report, &trace, None);
+    let story = explain(&plan(), &report, &trace, None).text;
     let chain = story.split("who woke whom").nth(1).expect("a chain");
     for part in [
         "PANICS",
@@ -356,7 +353,11 @@ fn an_invalid_trace_is_refused_and_a_passing_run_has_no_explanation() {
         "a process that died ends in the middle of a line"
     );
     let trace = Trace::read(&b""[..]).expect("nothing happened");
-    assert!(explain(&plan(), &report(Vec::new()), &trace, None).contains("nothing to explain"));
+    assert!(
+        explain(&plan(), &report(Vec::new()), &trace, None)
+            .text
+            .contains("nothing to explain")
+    );
 }
 
 #[test]

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{Damage, FileDamage};
 use crate::trigger::{Act, Trigger};
 
+/// How long a fault waits for its event, in seconds.
+pub const EVENT_WAIT_MAX_S: u64 = 3;
+
 /// One fault.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fault {
@@ -14,7 +17,7 @@ pub struct Fault {
     pub id: u64,
     /// When, from the start of the run.
     pub at_ms: u64,
-    /// From then on it waits for this event; it strikes anyway once it has waited for [`crate::director::EVENT_WAIT_MAX`].
+    /// From then on it waits for this event; it strikes anyway after [`EVENT_WAIT_MAX_S`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Trigger>,
     /// What happens.

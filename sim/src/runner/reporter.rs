@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use brokkr_sim::report::{Report, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::arguments::{Format, Run};
+use crate::failures::FailureFiles;
 
 /// Where seeds are reported.
 pub struct Reporter {
@@ -77,15 +78,25 @@ impl Reporter {
         }
     }
 
-    /// Reports the file that a failing seed left, or why it could not be written.
-    pub fn left(&mut self, left: Option<Result<PathBuf, String>>) {
+    /// Reports the files that a failing seed left, or why they could not be written.
+    pub fn left(&mut self, left: Option<Result<FailureFiles, String>>) {
         let Some(left) = left else { return };
-        self.bar.suspend(|| match left {
-            Ok(path) => eprintln!(
-                "its plan, for `run --plan`, `shrink` and `explain`: {}",
-                path.display()
-            ),
-            Err(why) => eprintln!("the failure file could not be written: {why}"),
+        self.bar.suspend(|| {
+            let page = match left {
+                Ok(FailureFiles { plan, page }) => {
+                    eprintln!(
+                        "its plan, for `run --plan`, `shrink` and `explain`: {}",
+                        plan.display()
+                    );
+                    page
+                }
+                Err(why) => return eprintln!("the failure file could not be written: {why}"),
+            };
+            match page {
+                Some(Ok(page)) => eprintln!("its page: {}", page.display()),
+                Some(Err(why)) => eprintln!("its page could not be written: {why}"),
+                None => {}
+            }
         });
     }
 

@@ -50,8 +50,11 @@ pub struct ObservedBatch {
 }
 
 /// A partition's part of a Produce or Fetch response.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Answer {
+    /// The topic's name, if a response named it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     /// The partition's number.
     pub partition: i32,
     /// Kafka's name of the error, if there is one.
@@ -63,6 +66,12 @@ pub struct Answer {
     /// Fetch: the high watermark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub high_watermark: Option<i64>,
+    /// Fetch: the last stable offset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_stable_offset: Option<i64>,
+    /// The log's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_start: Option<i64>,
     /// Fetch: the batches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub batches: Vec<ObservedBatch>,

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use brokkr_types::Uuid;
 use brokkr_wire::frame::{decode_request_header, decode_response_header};
-use brokkr_wire::messages::{FetchResponse, Message, ProduceRequest, ProduceResponse};
+use brokkr_wire::messages::metadata_response::MetadataResponseTopic;
+use brokkr_wire::messages::{FetchResponse, Message, MetadataResponse, ProduceRequest, ProduceResponse};
 use brokkr_wire::{ApiKey, ErrorCode, Reader, Records};
 use bytes::{Bytes, BytesMut};
 
@@ -22,6 +24,8 @@ pub struct Frames {
     under_way: BTreeMap<EndId, Option<BytesMut>>,
     /// Requests on a connection that have no response yet.
     pending_requests: BTreeMap<(u64, i32), (ApiKey, i16)>,
+    /// Names of topics by id, from Metadata responses: later versions of Produce and Fetch carry ids alone.
+    topics: BTreeMap<Uuid, String>,
 }
 
 /// The connection that an end belongs to.
@@ -84,8 +88,18 @@ impl Frames {
         let mut r = Reader::new(frame);
         decode_response_header(&mut r, api, version).ok()?;
         let answers = match api {
-            ApiKey::Produce => ProduceResponse::decode(&mut r, version).map_or_else(|_| Vec::new(), answered),
-            ApiKey::Fetch => FetchResponse::decode(&mut r, version).map_or_else(|_| Vec::new(), fetched),
+            ApiKey::Produce => {
+                ProduceResponse::decode(&mut r, version).map_or_else(|_| Vec::new(), |r| self.answered(r))
+            }
+            ApiKey::Fetch => {
+                FetchResponse::decode(&mut r, version).map_or_else(|_| Vec::new(), |r| self.fetched(r))
+            }
+            ApiKey::Metadata => {
+                if let Ok(response) = MetadataResponse::decode(&mut r, version) {
+                    self.learn(response);
+                }
+                Vec::new()
+            }
             _ => Vec::new(),
         };
         Some(EventKind::Response {
@@ -97,6 +111,59 @@ impl Frames {
             answers,
         })
     }
+
+    fn learn(&mut self, response: MetadataResponse) {
+        let named = |t: MetadataResponseTopic| Some((t.topic_id, t.name?.to_string()));
+        let named = response.topics.into_iter().filter_map(named);
+        self.topics.extend(named.filter(|(id, _)| !id.is_zero()));
+    }
+
+    /// A topic's name, if the response or an earlier one has it.
+    fn topic(&self, name: &str, id: Uuid) -> Option<String> {
+        match name {
+            "" => self.topics.get(&id).cloned(),
+            name => Some(name.to_owned()),
+        }
+    }
+
+    fn answered(&self, response: ProduceResponse) -> Vec<Answer> {
+        let mut all = Vec::new();
+        for of in response.responses {
+            let topic = self.topic(&of.name, of.topic_id);
+            all.extend(of.partition_responses.into_iter().map(|p| Answer {
+                topic: topic.clone(),
+                partition: p.index,
+                error: error(p.error_code),
+                base: Some(p.base_offset),
+                log_start: known(p.log_start_offset),
+                ..Answer::default()
+            }));
+        }
+        all
+    }
+
+    fn fetched(&self, response: FetchResponse) -> Vec<Answer> {
+        let mut all = Vec::new();
+        for of in response.responses {
+            let topic = self.topic(&of.topic, of.topic_id);
+            all.extend(of.partitions.into_iter().map(|p| Answer {
+                topic: topic.clone(),
+                partition: p.partition_index,
+                error: error(p.error_code),
+                base: None,
+                high_watermark: Some(p.high_watermark),
+                last_stable_offset: known(p.last_stable_offset),
+                log_start: known(p.log_start_offset),
+                batches: observed(p.records),
+            }));
+        }
+        all
+    }
+}
+
+/// An offset, unless it is -1, Kafka's for none.
+fn known(offset: i64) -> Option<i64> {
+    (offset >= 0).then_some(offset)
 }
 
 fn observed(records: Option<Records>) -> Vec<ObservedBatch> {
@@ -113,30 +180,6 @@ fn produced(request: ProduceRequest) -> Vec<ObservedBatch> {
 
 fn error(code: i16) -> Option<String> {
     (code != 0).then(|| ErrorCode::from(code).to_string())
-}
-
-fn answered(response: ProduceResponse) -> Vec<Answer> {
-    let partitions = response.responses.into_iter().flat_map(|t| t.partition_responses);
-    let answer = |p: brokkr_wire::messages::produce_response::PartitionProduceResponse| Answer {
-        partition: p.index,
-        error: error(p.error_code),
-        base: Some(p.base_offset),
-        high_watermark: None,
-        batches: Vec::new(),
-    };
-    partitions.map(answer).collect()
-}
-
-fn fetched(response: FetchResponse) -> Vec<Answer> {
-    let partitions = response.responses.into_iter().flat_map(|t| t.partitions);
-    let answer = |p: brokkr_wire::messages::fetch_response::PartitionData| Answer {
-        partition: p.partition_index,
-        error: error(p.error_code),
-        base: None,
-        high_watermark: Some(p.high_watermark),
-        batches: observed(p.records),
-    };
-    partitions.map(answer).collect()
 }
 
 #[cfg(test)]
@@ -192,6 +235,20 @@ mod tests {
             ),
             "{kinds:?}"
         );
+        // A Metadata response names the topics of later responses.
+        let id = Uuid::from_random([7; 16]);
+        let named = MetadataResponseTopic {
+            name: Some("t0".into()),
+            topic_id: id,
+            ..MetadataResponseTopic::default()
+        };
+        frames.learn(MetadataResponse {
+            topics: vec![named],
+            ..MetadataResponse::default()
+        });
+        assert_eq!(frames.topic("", id).as_deref(), Some("t0"));
+        assert_eq!(frames.topic("x", Uuid::ZERO).as_deref(), Some("x"));
+        assert_eq!(frames.topic("", Uuid::ZERO), None);
         // An invalid frame stops the parsing of that direction only.
         assert!(frames.sent(4, 1, &Bytes::from_static(&[0xff; 9])).is_empty());
         assert!(frames.sent(4, 1, &ask(9)).is_empty());
