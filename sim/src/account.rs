@@ -37,6 +37,8 @@ pub mod why {
     pub const TOO_LONG: &str = "history too long";
     /// Retention does not run within the time.
     pub const SELDOM: &str = "retention runs seldom";
+    /// Not all records were read yet.
+    pub const UNREAD: &str = "not all records were read";
     /// An operator's mistake that the log names.
     pub const NAMED: &str = "the log names the damage";
 }
@@ -89,6 +91,8 @@ rules! {
     EarlyFetches = "V1 fetches without records wait", 0.5;
     /// A topic is described as it was made.
     Described = "M2 topics as they were made", 0.3;
+    /// An answer about an inspector's topic.
+    Inspected = "C1 all that is known of a topic", 0.3;
     /// Once all faults have ended, requests succeed in time.
     CalmServed = "V1 requests in calm", 0.5;
     /// A record is shown as it was sent.

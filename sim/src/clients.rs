@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use brokkr_env::{Env, Instant};
 use brokkr_workloads::{
-    Stop, Workload, create_topics, run_admin, run_consumer, run_operator, run_producer, run_recreator,
+    Stop, Workload, create_topics, run_admin, run_consumer, run_inspector, run_operator, run_producer,
+    run_recreator,
 };
 
 use crate::plan::FIRST_CLIENT;
@@ -82,6 +83,12 @@ pub(crate) async fn work(shared: &Shared) {
         let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
         others.push(env.clone().spawn("operator", async move {
             run_operator(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = workload.inspector.clone() {
+        let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
+        others.push(env.clone().spawn("inspector", async move {
+            run_inspector(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
         }));
     }
     admin.sleep_until(Instant::from_nanos(shared.work_until)).await;

@@ -6,7 +6,7 @@
 //! - I3: the acknowledged records of an idempotent producer are in the order in which they were sent.
 //! - I2: no batch that was the next in its producer's sequence was refused as a gap (P3, P5); I4: no two producers share an id.
 //! - D2: every record shown was sent.
-//! - M2: topics that are deleted and created again (`topics`); topics that an operator administers (`operator`). L6 and I3: what each reader was shown, in order (`views`).
+//! - M2: topics that are deleted and created again (`topics`); topics that an operator administers (`operator`). C1 and others: all that a broker answers about an inspector's topics (`inspector`). L6 and I3: what each reader was shown, in order (`views`).
 //! - Most of that again, and cycles, by `jepsen/checker` (`jepsen`).
 //! - C1, L4, L5: what responses carry besides records (`responses`).
 //! - V1: once all faults have ended, requests succeed in time (`calm`).
@@ -20,6 +20,7 @@
 mod calm;
 mod deleted;
 mod facts;
+mod inspector;
 mod jepsen;
 mod operations;
 mod operator;
@@ -36,6 +37,7 @@ use brokkr_workloads::{
 
 pub use deleted::{Deleted, Place};
 pub use facts::RunFacts;
+pub use inspector::InspectorFacts;
 
 use crate::account::{Account, Rule, why};
 use crate::report::Ops;
@@ -175,6 +177,8 @@ fn rules<'a>(workload: &'a Workload, history: &[Operation], notes: &Notes, facts
     judge
         .violations
         .extend(operator::judge(history, damaged, &mut judge.account));
+    let found = inspector::judge(history, damaged, facts.inspector, &mut judge.account);
+    judge.violations.extend(found);
     judge.violations.extend(topics::judge(history, &facts.topics));
     judge
 }

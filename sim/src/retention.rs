@@ -271,6 +271,7 @@ mod tests {
             admin: None,
             recreator: None,
             operator: None,
+            inspector: None,
         };
         let mut disk = Disk::new(1);
         disk.create_dir("data/t-0").expect("a folder");

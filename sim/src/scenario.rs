@@ -24,10 +24,10 @@ use crate::director::Director;
 use crate::disk::Disk;
 use crate::env::{SimEnv, WALL_START_MS};
 use crate::exec::{Ended, Strategy, lock};
-use crate::judge::{self, Deleted, RunFacts};
+use crate::judge::{self, Deleted, InspectorFacts, RunFacts};
 use crate::keyed::mix;
 use crate::leftovers;
-use crate::plan::{BROKER, FIRST_CLIENT, LAST_READER, Plan};
+use crate::plan::{BROKER, FIRST_CLIENT, Kind, LAST_READER, Plan};
 use crate::prepared;
 use crate::reached::{self, ReachedStates};
 use crate::report::{Report, Verdict, Violated};
@@ -182,6 +182,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
     if reached.contains_key(ANSWERED_FOR_MEMORY) {
         facts.followed_max = None;
     }
+    facts.inspector.forgets |= reached.contains_key(FORGOT);
     let ops = judge::ops(&history);
     let (hash, events) = lock(&shared.rested).unwrap_or((world.exec().hash(), world.exec().polls()));
     let hash = mix(hash, Digest::of(&history));
@@ -259,6 +260,10 @@ fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
         last: LAST_READER,
         calm_since: shared.calm_at.max(*lock(&shared.serves_since)) as i64,
         is_narrow: plan.buffer_bytes < BUFFER_BYTES_USUAL,
+        inspector: InspectorFacts {
+            forgets: plan.broker.contains_key("producer.id.expiration.ms"),
+            clocks_off_ms: clocks_off_ms(plan),
+        },
         life: CONSUMER_LIFE,
         followed_max: followed_max(plan),
         forgets: plan.broker.contains_key("producer.id.expiration.ms"),
@@ -266,6 +271,28 @@ fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
         topics: plan.workload.topics.iter().filter_map(id).chain(made).collect(),
     }
 }
+
+/// The largest difference between two wall clocks that the plan makes, in milliseconds.
+fn clocks_off_ms(plan: &Plan) -> i64 {
+    let drift = |ppm: i64| (plan.secs * 4) as i64 * ppm.abs() / 1_000;
+    let ahead = plan
+        .clocks
+        .values()
+        .map(|c| c.wall_ahead_ms.abs() + drift(c.drift_ppm));
+    let steps = plan.faults.iter().map(|fault| match fault.kind {
+        Kind::ClockStep { by_ms, .. } => by_ms.saturating_abs(),
+        _ => 0,
+    });
+    let own = plan.wall_ahead_ms.abs() + drift(plan.drift_ppm);
+    let all = ahead.chain(steps).fold(own, i64::saturating_add);
+    all.saturating_add(CLOCKS_OFF_LEAST_MS)
+}
+
+/// A minute: what a request may take, with all of its attempts.
+const CLOCKS_OFF_LEAST_MS: i64 = 60_000;
+
+/// What the broker reports when it forgets producers.
+const FORGOT: &str = "producers were forgotten to make room";
 
 /// What the broker reports when it answers a waiting fetch to free memory for others: then a fetch need not wait.
 const ANSWERED_FOR_MEMORY: &str = "a parked fetch was answered early, for others waited for memory";

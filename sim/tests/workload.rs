@@ -66,6 +66,7 @@ fn workload() -> Workload {
         consumers: vec![ConsumerSpec::tailing(10, all.clone()), full, again],
         recreator: None,
         operator: None,
+        inspector: None,
         admin: Some(AdminSpec {
             process: 20,
             process_stride: STRIDE,

@@ -59,6 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         consumers: vec![incremental, full, committed],
         recreator: None,
         operator: None,
+        inspector: None,
         admin: Some(AdminSpec {
             process: 20,
             process_stride: STRIDE,

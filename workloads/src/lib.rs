@@ -1,11 +1,12 @@
 //! Workloads as data: what clients do, and a record of the results. Workloads do not judge.
 //!
-//! A [`Workload`] consists of topics, producers, consumers, an admin, a recreator and an operator, each with its parameters; [`run`] runs
+//! A [`Workload`] consists of topics, producers, consumers, an admin, a recreator, an operator and an inspector, each with its parameters; [`run`] runs
 //! it on any [`Env`], in the simulator or against a real broker. Invocations and completions are recorded in a
 //! [`brokkr_history`], everything else that a client learns (sequences, faults) in [`Notes`].
 
 mod admin;
 mod consume;
+mod inspect;
 pub mod keys;
 mod operate;
 mod produce;
@@ -22,6 +23,7 @@ use brokkr_env::Env;
 
 pub use admin::run_admin;
 pub use consume::run_consumer;
+pub use inspect::{INSPECTED_CONFIGS, run_inspector};
 pub use operate::run_operator;
 pub use produce::run_producer;
 pub use recorder::{
@@ -31,7 +33,8 @@ pub use recorder::{
 pub use recreate::run_recreator;
 pub use sent::Difference;
 pub use spec::{
-    AdminSpec, ClientSpec, ConsumerSpec, OperatorSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload,
+    AdminSpec, ClientSpec, ConsumerSpec, InspectorSpec, OperatorSpec, ProducerSpec, RecreatorSpec, TopicSpec,
+    Workload,
 };
 pub use stop::Stop;
 pub use topics::create_topics;
@@ -72,6 +75,13 @@ pub async fn run<E: Env>(env: &E, workload: &Workload, recorder: &Recorder, stop
         let (recorder, stop) = (recorder.clone(), stop.clone());
         writers.push(env.spawn("workload operator", async move {
             run_operator(&env2, &client, &spec, &recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = &workload.inspector {
+        let (env2, client, spec) = (env.clone(), workload.client.clone(), spec.clone());
+        let (recorder, stop) = (recorder.clone(), stop.clone());
+        writers.push(env.spawn("workload inspector", async move {
+            run_inspector(&env2, &client, &spec, &recorder, &stop).await;
         }));
     }
     let (written, mut readers) = (Stop::new(), Vec::new());

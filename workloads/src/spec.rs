@@ -28,6 +28,9 @@ pub struct Workload {
     /// The process that administers topics of its own.
     #[serde(default)]
     pub operator: Option<OperatorSpec>,
+    /// The process that asks about topics of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspector: Option<InspectorSpec>,
 }
 
 /// Configuration of a client.
@@ -299,6 +302,21 @@ pub struct AdminSpec {
 /// few records, and looks at what became of them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OperatorSpec {
+    /// Its number.
+    pub process: u64,
+    /// As [`ProducerSpec::process_stride`].
+    pub process_stride: u64,
+    /// The names of its topics begin so.
+    pub prefix: String,
+    /// Most topics at a time.
+    pub topics_max: usize,
+    /// The longest pause between two operations.
+    pub pause_max_ms: u64,
+}
+
+/// A process that changes topics of its own, alone, and asks a broker everything about them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InspectorSpec {
     /// Its number.
     pub process: u64,
     /// As [`ProducerSpec::process_stride`].

@@ -123,6 +123,7 @@ mod tests {
             admin: None,
             recreator: None,
             operator: None,
+            inspector: None,
         };
         let send = || {
             Op::Send(vec![MicroOp::Send {

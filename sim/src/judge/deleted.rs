@@ -59,6 +59,15 @@ impl Deleted {
             };
             match (f, value["key"].as_str(), value["before"].as_i64()) {
                 ("delete_records", Some(key), Some(before)) => deleted.raise(key, before),
+                ("inspect", ..) if value["what"] == "delete_records" => {
+                    let (topic, partition) =
+                        (value["topic"].as_str().unwrap_or_default(), &value["partition"]);
+                    let before = value["before"].as_i64().filter(|before| *before >= 0);
+                    deleted.raise(&format!("{topic}-{partition}"), before.unwrap_or(i64::MAX));
+                }
+                ("inspect", ..) if value["what"] == "delete" => {
+                    deleted.topics.extend(value["id"].as_str().map(str::to_owned));
+                }
                 ("delete_topic", ..) if o.type_ == Type::Invoke => {
                     deleted.topics.extend(value["id"].as_str().map(str::to_owned));
                 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use brokkr_history::Process;
 
 use super::deleted::Deleted;
+use super::inspector::InspectorFacts;
 
 /// The folder of the broker's metadata.
 pub(super) const METADATA: &str = "__cluster_metadata-0";
@@ -24,6 +25,8 @@ pub struct RunFacts {
     pub is_narrow: bool,
     /// Since when all faults have ended and the broker serves, in nanoseconds.
     pub calm_since: i64,
+    /// For the judge of the inspector.
+    pub inspector: InspectorFacts,
     /// How many process numbers are between two lives of a consumer.
     pub life: u64,
     /// The ids of the topics at the end, by name.

@@ -621,6 +621,7 @@ mod tests {
             admin: None,
             recreator: None,
             operator: None,
+            inspector: None,
         }
     }
 

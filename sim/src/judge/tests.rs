@@ -16,6 +16,7 @@ fn workload() -> Workload {
         admin: None,
         recreator: None,
         operator: None,
+        inspector: None,
     }
 }
 
@@ -245,6 +246,7 @@ fn recreated(history: &[&[Operation]], at_end: &str) -> Vec<&'static str> {
         gone_max_ms: 1,
     });
     let facts = RunFacts {
+        inspector: InspectorFacts::default(),
         life: 1 << 20,
         calm_since: i64::MAX,
         is_narrow: false,

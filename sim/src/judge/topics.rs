@@ -48,7 +48,7 @@ pub fn judge(history: &[Operation], at_end: &BTreeMap<String, String>) -> Vec<Vi
 
 impl<'a> Topics<'a> {
     fn live(&mut self, o: &'a Operation) {
-        let Some((f, value)) = name_and_value(o) else {
+        let Some((f, value)) = name_and_value(o).filter(|(f, _)| *f != "inspect") else {
             return;
         };
         let (Some(topic), Some(id)) = (value["topic"].as_str(), value["id"].as_str()) else {

@@ -215,6 +215,16 @@ fn clients(plan: &Plan) -> Vec<(String, String)> {
         );
         all.push((format!("client {}", spec.process), text));
     }
+    if let Some(spec) = &w.inspector {
+        let text = format!(
+            "The inspector (process {}) changes up to {} of its own, named {}…, and asks everything about them, with pauses up to {} ms.",
+            spec.process,
+            many(spec.topics_max, "topic"),
+            spec.prefix,
+            spec.pause_max_ms
+        );
+        all.push((format!("client {}", spec.process), text));
+    }
     if let Some(spec) = &w.operator {
         let text = format!(
             "The operator (process {}) creates, changes and deletes up to {} of its own, named {}…, with pauses up to {} ms.",

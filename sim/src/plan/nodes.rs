@@ -19,5 +19,7 @@ pub(super) const ADMIN: u64 = 200;
 pub(super) const RECREATOR: u64 = 250;
 /// The process that administers topics of its own.
 pub(super) const OPERATOR: u64 = 275;
+/// The process that asks about topics of its own.
+pub(super) const INSPECTOR: u64 = 285;
 /// The process that reads everything at the end.
 pub const LAST_READER: u64 = 300;

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use brokkr::config::limits;
 use brokkr_workloads::{
-    AdminSpec, ClientSpec, ConsumerSpec, OperatorSpec, ProducerSpec, RecreatorSpec, TopicSpec, Workload,
+    AdminSpec, ClientSpec, ConsumerSpec, InspectorSpec, OperatorSpec, ProducerSpec, RecreatorSpec, TopicSpec,
+    Workload,
 };
 
 use super::document::Plan;
 use super::family::Family;
 use super::fault::{Fault, Kind};
-use super::nodes::{ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, OPERATOR, PORT, RECREATOR, ROOT, STRIDE};
+use super::nodes::{
+    ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, INSPECTOR, OPERATOR, PORT, RECREATOR, ROOT, STRIDE,
+};
 use super::prepared_log::{PreparedLog, can_be_prepared};
 use crate::disk::{Damage, FileDamage};
 use crate::keyed::Keyed;
@@ -266,6 +269,7 @@ pub(super) fn standard(operations_per_s: u64) -> Workload {
         admin: None,
         recreator: None,
         operator: None,
+        inspector: None,
         topics: vec![topic],
     }
 }
@@ -431,7 +435,7 @@ pub(super) fn broker(
         // Segments below a deleted offset are removed soon, and new ones are created.
         put("log.retention.check.interval.ms", 500);
     }
-    if workload.operator.is_some() {
+    if workload.operator.is_some() || workload.inspector.is_some() {
         // The metadata log gets snapshots soon, and its segments end soon.
         put(
             "metadata.log.max.record.bytes.between.snapshots",
@@ -559,6 +563,13 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
             prefix: "own".to_owned(),
             topics_max: 1 + draw.of("operator's topics", 4) as usize,
             pause_max_ms: [300, 1_500, 5_000][draw.of("operator's pause", 3) as usize],
+        }),
+        inspector: (draw.of("inspector", 2) == 0).then(|| InspectorSpec {
+            process: INSPECTOR,
+            process_stride: STRIDE,
+            prefix: "insp".to_owned(),
+            topics_max: 1 + draw.of("inspector's topics", 2) as usize,
+            pause_max_ms: [150, 600, 2_000][draw.of("inspector's pause", 3) as usize],
         }),
         recreator,
         topics,

@@ -46,7 +46,7 @@ pub trait Oracle {
 pub struct Size {
     /// Faults.
     pub faults: usize,
-    /// Producers, consumers, the admin, the recreator and the operator.
+    /// Producers, consumers, the admin, the recreator, the operator and the inspector.
     pub clients: usize,
     /// Virtual seconds.
     pub secs: u64,
@@ -64,10 +64,15 @@ impl Size {
             faults: plan.faults.len(),
             clients: w.producers.len()
                 + w.consumers.len()
-                + [w.admin.is_some(), w.recreator.is_some(), w.operator.is_some()]
-                    .into_iter()
-                    .filter(|there| *there)
-                    .count(),
+                + [
+                    w.admin.is_some(),
+                    w.recreator.is_some(),
+                    w.operator.is_some(),
+                    w.inspector.is_some(),
+                ]
+                .into_iter()
+                .filter(|there| *there)
+                .count(),
             secs: plan.secs,
             partitions: w
                 .topics

@@ -92,7 +92,10 @@ fn describe_topic(topic: &str) -> DescribeConfigsRequest {
 
 impl<E: Env> Client<E> {
     /// Sends a request to the controller, with retries, and returns `pick` of the response.
-    async fn manage<R: Request + Send + Sync + 'static, T>(
+    ///
+    /// # Errors
+    /// The first that is not retriable, or the last within `api_timeout`.
+    pub async fn manage<R: Request + Send + Sync + 'static, T>(
         &self,
         request: R,
         pick: impl Fn(R::Response) -> Result<T>,
@@ -111,7 +114,10 @@ impl<E: Env> Client<E> {
     }
 
     /// Sends a request to a partition's leader, with retries, and returns `pick` of the response.
-    async fn ask_leader<R: Request + Send + Sync + 'static, T>(
+    ///
+    /// # Errors
+    /// As for [`Client::manage`].
+    pub async fn ask_leader<R: Request + Send + Sync + 'static, T>(
         &self,
         tp: &TopicPartition,
         request: impl Fn(crate::metadata::Leader) -> R,

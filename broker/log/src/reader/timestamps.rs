@@ -8,7 +8,7 @@ use crate::error::{Damage, ReadError};
 use crate::files::headers::read;
 use crate::reader::open_segment::OpenSegment;
 use crate::reader::view::{LogReader, UpTo};
-use crate::reader::walk::{HeaderWalk, WalkStart};
+use crate::reader::walk::{HeaderWalk, WalkStart, WalkedBatch};
 use crate::state::checked_ranges::CheckedRange;
 
 /// A record that was found by its timestamp.
@@ -67,20 +67,86 @@ impl<E: Env> LogReader<E> {
             if summary.next <= start || summary.base >= limit {
                 continue;
             }
-            if summary.max_timestamp.0 >= 0 && youngest.is_none_or(|(_, t, _)| summary.max_timestamp > t) {
-                youngest = Some((index, summary.max_timestamp, summary.max_timestamp_offset));
+            let (timestamp, from) = match summary.base < start {
+                false => (summary.max_timestamp, summary.max_timestamp_offset),
+                // The record with the segment's largest timestamp may be deleted.
+                true => (self.largest_of_rest(index, start, decompressed_max).await?, start),
+            };
+            if timestamp.0 >= 0 && youngest.is_none_or(|(_, t, _)| timestamp > t) {
+                youngest = Some((index, timestamp, from));
             }
         }
-        let Some((index, timestamp, last_offset)) = youngest else {
+        let Some((index, timestamp, from)) = youngest else {
             return Ok(None);
         };
         let open = self.open(index).await?;
         let found = self
-            .find_record(&open, (last_offset, Offset(0)), decompressed_max, |t| {
-                t == timestamp
-            })
+            .find_record(&open, (from, start), decompressed_max, |t| t == timestamp)
             .await?;
-        Ok(found.filter(|f| f.offset < limit && f.offset >= start))
+        Ok(found.filter(|f| f.offset < limit))
+    }
+
+    /// The largest timestamp of a segment's records from `start` on. Reads the headers of all batches from there, unless the segment's
+    /// own largest timestamp is among them.
+    async fn largest_of_rest(
+        &self,
+        index: usize,
+        start: Offset,
+        decompressed_max: usize,
+    ) -> Result<UnixMillis, ReadError> {
+        let open = self.open(index).await?;
+        let summary = open.segment.summary;
+        let (largest, last_offset) = (summary.max_timestamp, summary.max_timestamp_offset);
+        let is_there = |t: UnixMillis| t == largest;
+        let from = last_offset.max(start);
+        if self
+            .find_record(&open, (from, start), decompressed_max, is_there)
+            .await?
+            .is_some()
+        {
+            return Ok(largest);
+        }
+        let Some(first) = self.locate(&open, start, summary.size).await? else {
+            return Ok(UnixMillis::NONE);
+        };
+        let mut found = UnixMillis::NONE;
+        let begin = WalkStart::Known(first.position, first.header.base_offset);
+        let mut walk = HeaderWalk::new(&open, &self.view.epochs, begin);
+        while let Some(next) = walk.next().await.map_err(|e| open.or_stale(e))? {
+            let (position, Some(header), None) = (next.position, next.header, &next.fault) else {
+                return Err(open.or_stale(open.damaged(&next)));
+            };
+            if header.last_offset() < start {
+                continue;
+            }
+            if header.base_offset >= start || header.size_bytes() > decompressed_max {
+                check_once(&open, &mut walk, &next, &header).await?;
+                found = found.max(header.max_timestamp);
+                continue;
+            }
+            let batch = self
+                .read_batch(&open, position, &header)
+                .await
+                .map_err(|e| open.or_stale(e))?;
+            let damaged = |what: String| damaged(&open, position, &header, what);
+            let mut pace = Pace::gives_way_by(poll_later);
+            let records = match batch.records_at(&mut pace, decompressed_max).await {
+                Ok(records) => records,
+                Err(BatchError::Decompress(DecompressError::TooLarge { .. })) => {
+                    found = found.max(header.max_timestamp);
+                    continue;
+                }
+                Err(e) => return Err(damaged(e.to_string())),
+            };
+            let mut records = records.iter();
+            while let Some(record) = records.next_at(&mut pace).await {
+                let record = record.map_err(|e| damaged(e.to_string()))?;
+                if header.record_offset(record.offset_delta) >= start {
+                    found = found.max(header.record_timestamp(record.timestamp_delta));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The leader epoch of the log's first batch, if known.
@@ -111,19 +177,7 @@ impl<E: Env> LogReader<E> {
                 continue;
             }
             if !matches(header.max_timestamp) {
-                // BEFORE the batch is skipped: its timestamps are covered by the CRC, which is checked once for each
-                // batch.
-                if !open.segment.checked_batches.has(next.position, next.from) {
-                    if !walk.is_whole(&next).await.map_err(|e| open.or_stale(e))? {
-                        let what = "its CRC is not right".to_owned();
-                        return Err(open.or_stale(damaged(open, position, &header, what)));
-                    }
-                    open.segment.checked_batches.add(CheckedRange {
-                        from: next.position,
-                        to: walk.at,
-                        next: next.next,
-                    });
-                }
+                check_once(open, &mut walk, &next, &header).await?;
                 continue;
             }
             let of_batch = TimestampOffset {
@@ -178,6 +232,28 @@ impl<E: Env> LogReader<E> {
         batch.check_crc().map_err(|e| damaged(e.to_string()))?;
         Ok(batch)
     }
+}
+
+/// Checks the CRC of a batch, once for each batch. BEFORE the batch is skipped: the CRC covers its timestamps.
+async fn check_once<E: Env>(
+    open: &OpenSegment<'_, E>,
+    walk: &mut HeaderWalk<'_, E>,
+    next: &WalkedBatch,
+    header: &BatchHeader,
+) -> Result<(), ReadError> {
+    if open.segment.checked_batches.has(next.position, next.from) {
+        return Ok(());
+    }
+    if !walk.is_whole(next).await.map_err(|e| open.or_stale(e))? {
+        let what = "its CRC is not right".to_owned();
+        return Err(open.or_stale(damaged(open, next.position, header, what)));
+    }
+    open.segment.checked_batches.add(CheckedRange {
+        from: next.position,
+        to: walk.at,
+        next: next.next,
+    });
+    Ok(())
 }
 
 fn damaged<E: Env>(
