@@ -473,3 +473,45 @@ async fn idle_producers_expire_by_this_nodes_clock() {
         .expect("enforced");
     assert!(log.producers().is_empty());
 }
+
+#[tokio::test]
+async fn the_largest_timestamp_is_of_a_record_that_is_not_deleted() {
+    // Batches of three records, all in one segment.
+    for times in [
+        [[5, 5, 5], [4, 4, 4], [1, 2, 3]],
+        [[9, 1, 2], [8, 3, 1], [1, 1, 7]],
+        [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
+    ] {
+        let dir = fresh("change_largest_left").await;
+        let config = LogConfig {
+            segment_bytes: 1 << 20,
+            ..config()
+        };
+        let mut log = create(&dir, config).await;
+        for batch in times {
+            let mut builder = BatchBuilder::new();
+            for time in batch {
+                builder.push(UnixMillis(time), None, Some(b"value"), &[]);
+            }
+            stage(&mut log, &builder.build());
+        }
+        settle(&mut log).await;
+        log.set_high_watermark(Offset(9));
+        let all = times.concat();
+        for start in 0..=9 {
+            log.advance_log_start(Offset(start as i64)).await.expect("raised");
+            let largest = all[start..].iter().max();
+            let model = largest.map(|time| {
+                let place = all[start..].iter().position(|t| t == time);
+                (*time, (start + place.expect("it is there")) as i64)
+            });
+            let found = log
+                .reader()
+                .offset_of_max_timestamp(UpTo::HighWatermark, 1 << 20)
+                .await;
+            let found = found.expect("read").map(|f| (f.timestamp.0, f.offset.0));
+            assert_eq!(found, model, "{times:?} from {start}");
+        }
+        log.delete().await.expect("deleted");
+    }
+}
