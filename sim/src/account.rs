@@ -93,6 +93,8 @@ rules! {
     Described = "M2 topics as they were made", 0.3;
     /// An answer about an inspector's topic.
     Inspected = "C1 all that is known of a topic", 0.3;
+    /// An error code that a client is answered with.
+    Refusals = "C1 a refusal has a reason", 0.45;
     /// Once all faults have ended, requests succeed in time.
     CalmServed = "V1 requests in calm", 0.5;
     /// A record is shown as it was sent.

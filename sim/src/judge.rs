@@ -9,6 +9,7 @@
 //! - M2: topics that are deleted and created again (`topics`); topics that an operator administers (`operator`). C1 and others: all that a broker answers about an inspector's topics (`inspector`). L6 and I3: what each reader was shown, in order (`views`).
 //! - Most of that again, and cycles, by `jepsen/checker` (`jepsen`).
 //! - C1, L4, L5: what responses carry besides records (`responses`).
+//! - C1: each error code has a reason (`refusals`).
 //! - V1: once all faults have ended, requests succeed in time (`calm`).
 //! - L4: the latest offset that the broker reports is never below what was acknowledged or shown before. D1: the log's start never
 //!   moves back below what was deleted.
@@ -24,6 +25,7 @@ mod inspector;
 mod jepsen;
 mod operations;
 mod operator;
+pub mod refusals;
 mod responses;
 mod topics;
 mod views;
@@ -80,6 +82,15 @@ pub fn made(history: &[Operation]) -> BTreeSet<String> {
         _ => None,
     };
     history.iter().filter_map(topic).collect()
+}
+
+/// Whether a client asked to delete a topic of this name.
+pub fn deletes(history: &[Operation], topic: &str) -> bool {
+    let is_it = |(f, value): (&str, &serde_json::Value)| {
+        let is_deletion = f == "delete_topic" || f == "inspect" && value["what"] == "delete";
+        is_deletion && value["topic"] == topic
+    };
+    history.iter().filter_map(name_and_value).any(is_it)
 }
 
 struct Judge<'a> {

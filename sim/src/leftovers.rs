@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use brokkr_client::{Client, ClientConfig};
 use brokkr_env::{EntryKind, Env};
+use brokkr_history::Operation;
 use brokkr_types::Uuid;
 use brokkr_wire::messages::MetadataRequest;
 
@@ -19,7 +20,7 @@ use crate::check::{Violation, folder_in, topic_id};
 use crate::disk::Disk;
 use crate::env::WALL_START_MS;
 use crate::exec::lock;
-use crate::judge::Deleted;
+use crate::judge::{self, Deleted};
 use crate::net::addr_of;
 use crate::node::Running;
 use crate::plan::{BROKER, FIRST_CLIENT, Kind, PORT};
@@ -239,11 +240,17 @@ fn was_offline_at_deletion(shared: &Shared, disk: &Disk, what: &str) -> bool {
         return false;
     };
     let folder = folder_in(disk, &shared.roots, name);
-    let deleted = shared.recorder.history().look(Deleted::requested);
+    let partition = name.split_once('.').map_or(name, |(partition, _)| partition);
     let was_deleted = match topic_id(disk, &folder) {
-        Some(id) => deleted.has_topic(&id),
+        // Rude clients' deletions are not in the history.
+        _ if !shared.is_judged(partition) => true,
+        Some(id) => shared.recorder.history().look(Deleted::requested).has_topic(&id),
         // Nothing was appended to it, so its `partition.metadata` was not durable.
-        None => disk.list(&folder).unwrap_or_default().is_empty(),
+        None => {
+            let topic = partition.rsplit_once('-').map_or(partition, |(topic, _)| topic);
+            let deletes = |all: &[Operation]| judge::deletes(all, topic);
+            shared.recorder.history().look(deletes) || disk.list(&folder).unwrap_or_default().is_empty()
+        }
     };
     was_deleted && shared.is_named(name)
 }

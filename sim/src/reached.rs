@@ -157,6 +157,7 @@ pub type WarningRates = BTreeMap<String, u64>;
 /// The states reached so far. Dropping it ends the collection.
 pub struct ReachedStates {
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
+    refusals: Arc<Mutex<Refusals>>,
     warnings: Arc<Mutex<Warnings>>,
     _guard: DefaultGuard,
 }
@@ -168,6 +169,11 @@ impl ReachedStates {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
+    }
+
+    /// The error codes that clients were answered with.
+    pub fn refusals(&self) -> Refusals {
+        lock(&self.refusals).clone()
     }
 
     /// The warnings, for checks during the run.
@@ -182,9 +188,13 @@ impl ReachedStates {
     }
 }
 
+/// The targets of rare states, and of error codes that a client was answered with.
+const REACHED: &str = "reached";
+const REFUSED: &str = "refused";
+
 impl LogLayer {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "reached"
+        [REACHED, REFUSED].contains(&metadata.target())
             || is_warning(metadata)
             || self.trace && *metadata.level() <= tracing::Level::DEBUG
     }
@@ -251,6 +261,7 @@ impl Visit for WarningKind {
 struct LogLayer {
     world: World,
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
+    refusals: Arc<Mutex<Refusals>>,
     warnings: Arc<Mutex<Warnings>>,
     trace: bool,
 }
@@ -259,15 +270,18 @@ struct LogLayer {
 pub fn listen(world: &World, trace: bool) -> ReachedStates {
     let counts: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
     let warnings: Arc<Mutex<Warnings>> = Arc::default();
+    let refusals: Arc<Mutex<Refusals>> = Arc::default();
     let listener = LogLayer {
         world: world.clone(),
         counts: Arc::clone(&counts),
+        refusals: Arc::clone(&refusals),
         warnings: Arc::clone(&warnings),
         trace,
     };
     let guard = tracing::subscriber::set_default(Registry::default().with(listener));
     ReachedStates {
         counts,
+        refusals,
         warnings,
         _guard: guard,
     }
@@ -285,6 +299,25 @@ impl Visit for ReachedCounter<'_> {
         }
         drop(counts);
         self.0.world.event(None, Act::Reached, name);
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+/// How often clients were answered with each error code, by the tenth of a second of the world.
+pub type Refusals = BTreeMap<(String, u64), u64>;
+
+/// A tenth of a second.
+pub const REFUSALS_SPAN: u64 = 100_000_000;
+
+/// Counts error codes.
+struct RefusalCounter<'a>(&'a LogLayer);
+
+impl Visit for RefusalCounter<'_> {
+    fn record_str(&mut self, _: &Field, name: &str) {
+        let span = self.0.world.exec().now() / REFUSALS_SPAN;
+        let mut refusals = lock(&self.0.refusals);
+        *refusals.entry((name.to_owned(), span)).or_insert(0) += 1;
     }
 
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
@@ -325,8 +358,10 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let reached = event.metadata().target() == "reached";
-        if reached {
+        let reached = event.metadata().target() == REACHED;
+        if event.metadata().target() == REFUSED {
+            event.record(&mut RefusalCounter(self));
+        } else if reached {
             event.record(&mut ReachedCounter(self));
         } else if is_warning(event.metadata()) {
             let mut kind = WarningKind(event.metadata().file().unwrap_or_default().to_owned());

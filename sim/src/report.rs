@@ -81,6 +81,9 @@ pub struct Report {
     /// How often each event occurred, before all faults ended, at which a fault can strike.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub events_of: BTreeMap<String, u64>,
+    /// How often clients were answered with each error code.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
     /// Operations of clients.
     pub ops: Ops,
     /// Rude clients' requests that were answered, by API and version. Served versions without an answer are listed with 0.

@@ -24,12 +24,13 @@ use crate::director::Director;
 use crate::disk::Disk;
 use crate::env::{SimEnv, WALL_START_MS};
 use crate::exec::{Ended, Strategy, lock};
+use crate::judge::refusals::RefusalFacts;
 use crate::judge::{self, Deleted, InspectorFacts, RunFacts};
 use crate::keyed::mix;
 use crate::leftovers;
 use crate::plan::{BROKER, FIRST_CLIENT, Kind, LAST_READER, Plan};
 use crate::prepared;
-use crate::reached::{self, ReachedStates};
+use crate::reached::{self, ReachedStates, Refusals};
 use crate::report::{Report, Verdict, Violated};
 use crate::retention::Retention;
 use crate::room;
@@ -191,6 +192,15 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
         let (found, account) = judge::judge(&plan.judged(), history, &notes, &facts);
         violations.extend(found);
         lock(&shared.account).add(&account);
+        let mut account = Account::default();
+        let refusals = RefusalFacts {
+            plan,
+            begin: BEGIN,
+            calm_since: u64::try_from(facts.calm_since).unwrap_or(0),
+            is_damaged: shared.is_any_damaged(),
+        };
+        violations.extend(judge::refusals::judge(&names.refusals(), &refusals, &mut account));
+        lock(&shared.account).add(&account);
     } else if violations.is_empty() {
         let what = "the healed world did not come to rest in its time";
         violations.push(Violation::new("liveness", what));
@@ -219,6 +229,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
         faults: world.faults(),
         reached,
         events_of: world.lock().triggers.counts(),
+        refused: refused(&names.refusals()),
         ops,
         requests: lock(&shared.rude).requests(),
         rules: rules(shared),
@@ -230,6 +241,15 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
             })
             .collect(),
     }
+}
+
+/// How often clients were answered with each error code.
+fn refused(refusals: &Refusals) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for ((code, _), n) in refusals {
+        *all.entry(code.clone()).or_insert(0) += n;
+    }
+    all
 }
 
 /// How often each rule was applied and left out.

@@ -481,6 +481,8 @@ async fn the_largest_timestamp_is_of_a_record_that_is_not_deleted() {
         [[5, 5, 5], [4, 4, 4], [1, 2, 3]],
         [[9, 1, 2], [8, 3, 1], [1, 1, 7]],
         [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
+        // The second of a batch is as old as a later record, and the first, which is younger, is deleted.
+        [[9, 5, 1], [5, 2, 2], [1, 1, 1]],
     ] {
         let dir = fresh("change_largest_left").await;
         let config = LogConfig {

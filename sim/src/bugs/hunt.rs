@@ -123,6 +123,7 @@ mod tests {
             faults: BTreeMap::new(),
             reached: BTreeMap::new(),
             events_of: BTreeMap::new(),
+            refused: BTreeMap::new(),
             ops: Ops::default(),
             requests: BTreeMap::new(),
             rules: BTreeMap::new(),

@@ -21,7 +21,12 @@ use crate::net::addr_of;
 use crate::plan::{BROKER, Kind, PORT};
 use crate::shared::{Shared, WORLD};
 
+/// What the broker logs when it knows that a directory failed.
+const KNOWN: &str = "a log directory failed";
 const QUERY_INTERVAL: Duration = Duration::from_millis(300);
+/// Partitions of a topic that is created meanwhile, and the least time to query them.
+const PARTITIONS_NEW: i32 = 2;
+const NEW_WAIT: Duration = Duration::from_secs(1);
 
 impl Director {
     /// Starts the query, if nothing else happens to the disk until the directory of the fault `i` works again.
@@ -36,9 +41,13 @@ impl Director {
             return;
         }
         let partitions = self.partitions_elsewhere(directory);
+        // Once the broker knows that the directory failed, it must place new topics in the other one.
+        let is_alone = !self.disk_fails_between(self.begin, until, fault.id);
+        let is_known = is_alone && self.shared.is_named(KNOWN);
+        let new = (directory > 0 && is_known).then(|| format!("probe{i}"));
         if !partitions.is_empty() {
             self.env
-                .spawn("probe", probe(self.shared.clone(), partitions, until));
+                .spawn("probe", probe(self.shared.clone(), new, partitions, until));
         }
     }
 
@@ -103,12 +112,23 @@ impl Director {
     }
 }
 
-async fn probe(shared: Shared, mut partitions: BTreeSet<(String, i32)>, until: Nanos) {
+async fn probe(shared: Shared, new: Option<String>, mut partitions: BTreeSet<(String, i32)>, until: Nanos) {
     let env = shared.world.env(WORLD);
     let life = shared.world.exec().life(BROKER);
     let host = addr_of(BROKER, PORT).ip().to_string();
     let client = Client::new(&env, ClientConfig::new(&host, PORT));
     let until = Instant::from_nanos(until - QUERY_INTERVAL.as_nanos() as Nanos);
+    if let Some(topic) = new {
+        let made = tokio::select! {
+            biased;
+            made = client.create_topic(&topic, PARTITIONS_NEW, -1, &[]) => made.is_ok(),
+            () = env.sleep_until(until) => false,
+        };
+        // Time to make their logs.
+        if made && env.now() + NEW_WAIT < until {
+            partitions.extend((0..PARTITIONS_NEW).map(|p| (topic.clone(), p)));
+        }
+    }
     let mut refused = BTreeMap::new();
     loop {
         tokio::select! {

@@ -237,6 +237,7 @@ fn report(violations: Vec<(&str, String)>) -> Report {
         faults: BTreeMap::new(),
         reached: BTreeMap::new(),
         events_of: BTreeMap::new(),
+        refused: BTreeMap::new(),
         ops: Ops::default(),
         requests: BTreeMap::new(),
         rules: BTreeMap::new(),

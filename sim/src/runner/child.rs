@@ -276,6 +276,7 @@ fn died(what: RunSpec<'_>, status: Option<ExitStatus>, stderr: &str) -> Report {
         faults: BTreeMap::new(),
         reached: BTreeMap::new(),
         events_of: BTreeMap::new(),
+        refused: BTreeMap::new(),
         ops: Ops::default(),
         requests: BTreeMap::new(),
         rules: BTreeMap::new(),

@@ -59,9 +59,22 @@ impl Error {
     pub(crate) fn check(code: i16, message: Option<&str>) -> Result<()> {
         match ErrorCode(code) {
             ErrorCode::NONE => Ok(()),
-            code => Err(Self::Broker(code, message.map(str::to_owned))),
+            code => {
+                report_refusal(code);
+                Err(Self::Broker(code, message.map(str::to_owned)))
+            }
         }
     }
+}
+
+/// Reports a broker's error code to whoever listens: the simulator judges whether there was a reason.
+pub fn report_refusal(code: ErrorCode) {
+    report_odd(code.name().unwrap_or("unknown"));
+}
+
+/// As [`report_refusal`], of an answer for which there can be no reason.
+pub(crate) fn report_odd(what: &'static str) {
+    tracing::event!(target: "refused", tracing::Level::TRACE, name = what);
 }
 
 impl fmt::Display for Error {

@@ -21,7 +21,7 @@ mod retry;
 pub use client::{Client, ClientConfig};
 pub use connection::{Connection, ConnectionConfig, Hold};
 pub use consumer::{Consumer, ConsumerConfig, IsolationLevel, Polled, StartAt};
-pub use error::{Error, Result};
+pub use error::{Error, Result, report_refusal};
 pub use producer::{Ack, Acks, Delivery, Producer, ProducerConfig, ProducerRecord, SendError};
 
 /// A partition, identified by its topic's name.

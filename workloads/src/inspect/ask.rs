@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use brokkr_client::client::Peer;
 use brokkr_client::metadata::Leader;
-use brokkr_client::{Client, Error, Result, TopicPartition};
+use brokkr_client::{Client, Error, Result, TopicPartition, report_refusal};
 use brokkr_env::Env;
 use brokkr_types::{ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::messages::{
@@ -40,6 +40,7 @@ const LARGEST_VERSION: i16 = 7;
 fn settled(code: i16, answers: &[ErrorCode]) -> Result<i16> {
     let error = ErrorCode(code);
     if error.is_retriable() && !answers.contains(&error) {
+        report_refusal(error);
         return Err(Error::Broker(error, None));
     }
     Ok(code)
@@ -58,6 +59,7 @@ fn one<T>(all: Vec<T>) -> Result<T> {
 fn success(code: i16) -> Result<()> {
     let error = ErrorCode(code);
     if error.is_error() {
+        report_refusal(error);
         return Err(Error::Broker(error, None));
     }
     Ok(())

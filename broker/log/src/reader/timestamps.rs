@@ -44,7 +44,7 @@ impl<E: Env> LogReader<E> {
             let from = self.time_floor(&open, target.0).await?.max(start);
             let matches = |timestamp: UnixMillis| timestamp >= target;
             let found = self
-                .find_record(&open, (from, start), decompressed_max, matches)
+                .find_record(&open, (from, start), decompressed_max, (target, matches))
                 .await?;
             if found.is_some() {
                 return Ok(found.filter(|f| f.offset < limit));
@@ -81,7 +81,12 @@ impl<E: Env> LogReader<E> {
         };
         let open = self.open(index).await?;
         let found = self
-            .find_record(&open, (from, start), decompressed_max, |t| t == timestamp)
+            .find_record(
+                &open,
+                (from, start),
+                decompressed_max,
+                (timestamp, |t| t == timestamp),
+            )
             .await?;
         Ok(found.filter(|f| f.offset < limit))
     }
@@ -100,7 +105,7 @@ impl<E: Env> LogReader<E> {
         let is_there = |t: UnixMillis| t == largest;
         let from = last_offset.max(start);
         if self
-            .find_record(&open, (from, start), decompressed_max, is_there)
+            .find_record(&open, (from, start), decompressed_max, (largest, is_there))
             .await?
             .is_some()
         {
@@ -155,13 +160,13 @@ impl<E: Env> LogReader<E> {
     }
 
     /// The first record at `start` or past it whose timestamp matches. Begins with the batch that contains `from`,
-    /// and decompresses only batches whose largest timestamp matches.
+    /// and decompresses only batches whose largest timestamp is at least `least`.
     async fn find_record(
         &self,
         open: &OpenSegment<'_, E>,
         (from, start): (Offset, Offset),
         decompressed_max: usize,
-        matches: impl Fn(UnixMillis) -> bool,
+        (least, matches): (UnixMillis, impl Fn(UnixMillis) -> bool),
     ) -> Result<Option<TimestampOffset>, ReadError> {
         let end = open.segment.summary.size;
         let Some(first) = self.locate(open, from, end).await? else {
@@ -176,7 +181,7 @@ impl<E: Env> LogReader<E> {
             if header.last_offset() < start {
                 continue;
             }
-            if !matches(header.max_timestamp) {
+            if header.max_timestamp < least {
                 check_once(open, &mut walk, &next, &header).await?;
                 continue;
             }

@@ -417,10 +417,13 @@ impl<E: Env> Consumer<E> {
                     };
                     same && a.tp.partition == data.partition_index
                 };
-                // A partition that was not requested may still be in the session; the next request removes it.
                 let fetched = match requested.iter().find(is_requested) {
                     Some(requested) => self.on_partition(requested, data),
-                    None => None,
+                    None => {
+                        // The request removed it from the session, if it was in it.
+                        crate::error::report_odd("a partition that was not requested");
+                        None
+                    }
                 };
                 round.is_whole &= fetched.is_some();
                 round.partitions.extend(fetched);
@@ -451,6 +454,7 @@ impl<E: Env> Consumer<E> {
         }
         let code = ErrorCode(data.error_code);
         if code.is_error() {
+            crate::report_refusal(code);
             a.failures = failures.saturating_add(1);
             a.not_before = later;
             a.lost = code == ErrorCode::OFFSET_OUT_OF_RANGE;

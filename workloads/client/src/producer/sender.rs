@@ -41,6 +41,7 @@ struct Sent {
     tp: TopicPartition,
     topic_id: Uuid,
     batch: BatchId,
+    at: Instant,
 }
 
 enum SenderEvent<E: Env> {
@@ -232,6 +233,7 @@ impl<E: Env> Sender<E> {
                     tp,
                     topic_id: leader.topic_id,
                     batch: sending.batch,
+                    at: now,
                 };
                 batches.push((sent, sending.bytes));
             }
@@ -377,10 +379,23 @@ impl<E: Env> Sender<E> {
                     base_offset: None,
                     append_time: None,
                 },
-                Some(p) => self.outcome_of(&s.tp, p),
+                Some(p) => {
+                    self.check_timeout(&s, &p, now);
+                    self.outcome_of(&s.tp, p)
+                }
                 None => Outcome::Unanswered(Error::Protocol(format!("no answer about {}", s.tp))),
             };
             self.state.on_outcome(&s.tp, s.batch, outcome, now, retry_at);
+        }
+    }
+
+    /// A broker must not give a request up before its timeout.
+    fn check_timeout(&self, sent: &Sent, answer: &PartitionProduceResponse, now: Instant) {
+        let timeout = self.client.config().request_timeout;
+        // Clocks drift.
+        let is_early = now.saturating_since(sent.at) < timeout.mul_f64(0.99);
+        if ErrorCode(answer.error_code) == ErrorCode::REQUEST_TIMED_OUT && is_early {
+            crate::error::report_odd("REQUEST_TIMED_OUT before the request's timeout");
         }
     }
 
@@ -392,6 +407,7 @@ impl<E: Env> Sender<E> {
                 append_time: (p.log_append_time_ms >= 0).then_some(UnixMillis(p.log_append_time_ms)),
             };
         }
+        crate::report_refusal(code);
         tracing::debug!(%tp, %code, "batch refused");
         let hinted = self
             .client
