@@ -4,30 +4,20 @@
 //! every answer is known: offsets, times, epochs, ends, producers, configurations, and whether a batch is refused. Restarts change
 //! nothing of it.
 
+mod answer;
 mod model;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_history::{Operation, Type};
-use brokkr_wire::ErrorCode;
 use serde_json::Value;
 
 use super::operations::name_and_value;
 use crate::account::{Account, Rule, why};
 use crate::violation::Violation;
+pub use answer::InspectorFacts;
+use answer::{Answer, Wrong, number, numbers, same};
 use model::{Partition, TopicModel};
-
-/// What the judge of the inspector must know of the run.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct InspectorFacts {
-    /// Whether the broker may forget producers.
-    pub forgets: bool,
-    /// The largest difference between two wall clocks, in milliseconds.
-    pub clocks_off_ms: i64,
-}
-
-/// A wrong answer.
-type Wrong = (&'static str, String);
 
 /// Returns the violations. With `damaged` the broker's metadata may be damaged, so nothing is known.
 pub(super) fn judge(
@@ -78,39 +68,11 @@ pub(super) fn judge(
     found
 }
 
-/// The verdict on an answer.
-enum Answer {
-    Right,
-    Wrong(Wrong),
-    /// The model does not know.
-    Unknown,
-}
-
-impl From<Option<Wrong>> for Answer {
-    fn from(wrong: Option<Wrong>) -> Self {
-        wrong.map_or(Self::Right, Self::Wrong)
-    }
-}
-
 struct Inspector {
     facts: InspectorFacts,
     topics: BTreeMap<String, TopicModel>,
     /// Topics with a change whose outcome is unknown.
     unknown: BTreeSet<String>,
-}
-
-fn number(value: &Value, name: &str) -> i64 {
-    value[name].as_i64().unwrap_or(i64::MIN)
-}
-
-fn numbers(value: &Value) -> Vec<i64> {
-    let all = value.as_array().into_iter().flatten();
-    all.map(|n| n.as_i64().unwrap_or(i64::MIN)).collect()
-}
-
-/// `Some` if the two differ.
-fn same<T: PartialEq + std::fmt::Debug>(id: &'static str, what: &str, seen: T, is: T) -> Option<Wrong> {
-    (seen != is).then(|| (id, format!("{what} {seen:?}, not {is:?}")))
 }
 
 impl Inspector {
@@ -205,10 +167,6 @@ impl Inspector {
         }
         None
     }
-}
-
-fn is_error(answer: &Value, code: ErrorCode) -> bool {
-    number(answer, "error") == i64::from(code.0)
 }
 
 #[cfg(test)]

@@ -22,8 +22,6 @@ use brokkr_wire::{ApiKey, ErrorCode, Records, Str};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::odd;
-
 /// `ConfigResource.Type.TOPIC`.
 const RESOURCE_TOPIC: i8 = 2;
 /// Longest time of a fetch without records.
@@ -35,6 +33,11 @@ const PAGES_MAX: usize = 100;
 /// The first versions of ListOffsets with leader epochs, and with the largest timestamp.
 const EPOCHS_VERSION: i16 = 4;
 const LARGEST_VERSION: i16 = 7;
+
+/// The error of a client that was answered with something else than it asked for.
+fn odd(what: impl std::fmt::Display) -> Error {
+    Error::Protocol(format!("the response is of something else: {what}"))
+}
 
 /// The code, unless the request must be sent again: it is retriable, and none of `answers`.
 fn settled(code: i16, answers: &[ErrorCode]) -> Result<i16> {

@@ -9,7 +9,7 @@ mod ask;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use brokkr_client::{Client, Error, Result, TopicPartition};
+use brokkr_client::{Client, Result, TopicPartition};
 use brokkr_env::{Env, Rng};
 use brokkr_history::{Op, Process, Type};
 use brokkr_types::Uuid;
@@ -437,9 +437,4 @@ impl<E: Env> Inspector<'_, E> {
         let answered = ask::directories(&self.client, name, partitions).await;
         self.end(began, asked, false, answered);
     }
-}
-
-/// The error of a client that was answered with something else than it asked for.
-fn odd(what: impl std::fmt::Display) -> Error {
-    Error::Protocol(format!("the response is of something else: {what}"))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use brokkr_wire::ErrorCode;
 use serde_json::Value;
 
-use super::{Answer, InspectorFacts, Wrong, is_error, number, numbers, same};
+use super::answer::{Answer, InspectorFacts, Wrong, is_error, number, numbers, same};
 
 /// Kafka's defaults of what an inspector changes.
 const BYTES_MAX: i64 = 1_048_588;
