@@ -361,6 +361,14 @@ impl Disk {
         }
     }
 
+    /// As [`Disk::check_operation`], of a write: one that overwrites needs no space.
+    pub fn check_write(&mut self, path: &str, grows: bool) -> Result<()> {
+        match &self.failing {
+            Some(failing) if failing.no_space && !grows => Ok(()),
+            _ => self.check_operation(Act::Write, path),
+        }
+    }
+
     /// When an operation ends that begins now and normally takes `latency`.
     pub fn ends_at(&self, now: Nanos, latency: Nanos) -> Nanos {
         let (until, times) = self.slow;

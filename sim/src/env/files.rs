@@ -70,7 +70,7 @@ impl RawFile for SimFile {
                 let failed = |(error, extent_known)| WriteFailure { error, extent_known };
                 let written = disk(s, life.node, |d| {
                     d.check_dir(&path).map_err(|error| (error, false))?;
-                    d.check_operation(Act::Write, &path).map_err(|error| {
+                    d.check_write(&path, at + len > d.len(inode)).map_err(|error| {
                         let extent_known = error.kind() == ErrorKind::NoSpace;
                         (error, extent_known)
                     })?;
