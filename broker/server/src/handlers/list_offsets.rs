@@ -1,6 +1,7 @@
 //! ListOffsets: offsets by timestamp, and by special timestamps such as EARLIEST.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use brokkr_env::Env;
 use brokkr_log::{LogReader, UpTo};
@@ -99,6 +100,9 @@ fn response(
     }
 }
 
+/// How long a search by time first waits for the view of a log whose start was raised.
+const STALE_PAUSE: Duration = Duration::from_millis(5);
+
 async fn find_offset<E: Env>(
     ctx: &Ctx<E>,
     route: Option<&Route<E>>,
@@ -106,11 +110,15 @@ async fn find_offset<E: Env>(
     version: i16,
 ) -> Result<FoundOffset, PartitionError> {
     let route = route.ok_or_else(|| PartitionError::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
+    let mut pause = STALE_PAUSE;
     for _ in 0..ctx.config.limits.fetch_stale_retries {
         match find_in_view(ctx, route, requested, version).await {
-            // The log's start was raised while its old segments were read by time.
+            // The log's start was raised while its old segments were read by time. The owner publishes the new view once it has
+            // renamed their files.
             Err(error) if error.code == ErrorCode::OFFSET_OUT_OF_RANGE => {
                 brokkr_types::reached!("a log's start overtook a search by time");
+                ctx.env.sleep_until(ctx.env.now() + pause).await;
+                pause *= 2;
             }
             found => return found,
         }
