@@ -16,7 +16,7 @@ const AFTER_MAX_MS: i64 = 3_600_000;
 struct ModelRecord {
     n: i64,
     len: i64,
-    /// `None` until it was told: the time of the append.
+    /// `None` while the broker has not said when it appended the record.
     timestamp: Option<i64>,
     /// Its leader epoch, once it was read.
     epoch: Option<i64>,
