@@ -216,6 +216,16 @@ impl<E: Env> Client<E> {
 
     /// Increases a topic's partitions to `count`.
     pub async fn create_partitions(&self, topic: &str, count: i32) -> Result<()> {
+        self.create_partitions_or_validate(topic, count, false).await
+    }
+
+    /// As [`Client::create_partitions`]; with `validate_only` nothing is created.
+    pub async fn create_partitions_or_validate(
+        &self,
+        topic: &str,
+        count: i32,
+        validate_only: bool,
+    ) -> Result<()> {
         let topic = create_partitions_request::CreatePartitionsTopic {
             name: Str::copied(topic),
             count,
@@ -225,6 +235,7 @@ impl<E: Env> Client<E> {
         let request = CreatePartitionsRequest {
             topics: vec![topic],
             timeout_ms: millis(self.config().request_timeout),
+            validate_only,
             ..Default::default()
         };
         self.manage(request, |response| {

@@ -9,13 +9,12 @@ use brokkr_client::{Client, Error, Result, TopicPartition, report_refusal};
 use brokkr_env::Env;
 use brokkr_types::{ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::messages::{
-    AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
-    DescribeLogDirsRequest, DescribeTopicPartitionsRequest, FetchRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest, ProduceRequest, ProduceResponse,
-    alter_configs_request, create_partitions_request, create_topics_request, delete_records_request,
-    describe_log_dirs_request, describe_topic_partitions_request, fetch_request,
-    incremental_alter_configs_request, list_offsets_request, offset_for_leader_epoch_request,
-    produce_request,
+    AlterConfigsRequest, CreateTopicsRequest, DeleteRecordsRequest, DescribeLogDirsRequest,
+    DescribeTopicPartitionsRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    ListOffsetsRequest, OffsetForLeaderEpochRequest, ProduceRequest, ProduceResponse, alter_configs_request,
+    create_topics_request, delete_records_request, describe_log_dirs_request,
+    describe_topic_partitions_request, fetch_request, incremental_alter_configs_request,
+    list_offsets_request, offset_for_leader_epoch_request, produce_request,
 };
 use brokkr_wire::records::{BatchBuilder, CompressionType, batches};
 use brokkr_wire::{ApiKey, ErrorCode, Records, Str};
@@ -111,28 +110,6 @@ pub(super) async fn create<E: Env>(
         success(topic.error_code)?;
         Ok(topic.topic_id)
     };
-    client.manage(request, pick).await
-}
-
-pub(super) async fn create_partitions<E: Env>(
-    client: &Client<E>,
-    name: &str,
-    count: i32,
-    is_dry: bool,
-) -> Result<()> {
-    let topic = create_partitions_request::CreatePartitionsTopic {
-        name: Str::copied(name),
-        count,
-        assignments: None,
-        ..Default::default()
-    };
-    let request = CreatePartitionsRequest {
-        topics: vec![topic],
-        timeout_ms: 3_000,
-        validate_only: is_dry,
-        ..Default::default()
-    };
-    let pick = |r: brokkr_wire::messages::CreatePartitionsResponse| success(one(r.results)?.error_code);
     client.manage(request, pick).await
 }
 

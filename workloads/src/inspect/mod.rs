@@ -413,7 +413,10 @@ impl<E: Env> Inspector<'_, E> {
         let is_dry = self.below(2) == 0;
         let asked = json!({"what": "add_partition", "topic": name, "partitions": count, "dry": is_dry});
         let began = self.begin(&asked);
-        let answered = ask::create_partitions(&self.client, name, count, is_dry).await;
+        let answered = self
+            .client
+            .create_partitions_or_validate(name, count, is_dry)
+            .await;
         let answer = self.end(began, asked, true, answered.map(|()| json!({})));
         if let Some(topic) = self.topics.get_mut(name).filter(|_| answer.is_some() && !is_dry) {
             topic.partitions.push(OwnPartition::default());
