@@ -86,7 +86,7 @@ rules! {
     /// The bytes of a response with records.
     FetchSizes = "C1 bytes of fetches", 0.0;
     /// A response with records comes as soon as there is one.
-    LateFetches = "V1 fetches of records in time", 0.9;
+    LateFetches = "V1 fetches of records in time", 0.7;
     /// A response without records comes when its time is up.
     EarlyFetches = "V1 fetches without records wait", 0.5;
     /// A topic is described as it was made.
@@ -101,6 +101,8 @@ rules! {
     Unaltered = "C1 records as they were sent", 0.0;
     /// ListOffsets by time.
     OffsetForTime = "C1 offsets by time", 0.3;
+    /// A record that is found by time has that time, also in a damaged log.
+    OwnTime = "D2 a record's own timestamp", 0.05;
     /// The latest and earliest offset do not fall.
     Ends = "L4 and D1 ends do not fall", 0.3;
     /// A record is stored once.

@@ -42,8 +42,6 @@ use crate::world::{Clock, World};
 
 /// Time limit for pending operations to end.
 const CALM_PATIENCE: Duration = Duration::from_secs(120);
-/// Buffers of a connection that hold a usual response.
-const BUFFER_BYTES_USUAL: usize = 64 << 10;
 /// A run with fewer operations is inconclusive.
 const OPS_MIN: u64 = 20;
 
@@ -279,9 +277,10 @@ fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
     RunFacts {
         last: LAST_READER,
         calm_since: shared.calm_at.max(*lock(&shared.serves_since)) as i64,
-        is_narrow: plan.buffer_bytes < BUFFER_BYTES_USUAL,
+        buffer_bytes: plan.buffer_bytes as u64,
         inspector: InspectorFacts {
             forgets: plan.broker.contains_key("producer.id.expiration.ms"),
+            others_change_defaults: !plan.rude.is_empty(),
             clocks_off_ms: clocks_off_ms(plan),
         },
         life: CONSUMER_LIFE,

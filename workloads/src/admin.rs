@@ -45,7 +45,9 @@ pub async fn run_admin<E: Env>(
             () = stop.wait() => return,
             () = env.sleep_until(env.now() + pause) => {}
         }
-        ask_by_time(env, &client, &queried, recorder, process, &times).await;
+        for _ in 0..1 + times.below(3) {
+            ask_by_time(env, &client, &queried, recorder, process, &times).await;
+        }
         let tp = &partitions[rng.below(partitions.len() as u64) as usize];
         if let Some((earliest, latest)) = list_offsets(env, &client, tp, recorder, process).await
             && let Some(before) = choose_offset(earliest, latest, &rng)

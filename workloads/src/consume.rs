@@ -18,6 +18,7 @@ use crate::{Recorder, Stop};
 
 /// Longest time to ask for one partition's end before the next partition is asked.
 const LIST_OFFSETS_TIMEOUT: Duration = Duration::from_secs(1);
+const LIST_OFFSETS_PAUSE: Duration = Duration::from_millis(1);
 /// Of how many polls the beginning is kept: a fetch is seldom answered in a later one.
 const POLLS_KEPT: u64 = 1_000;
 
@@ -174,6 +175,8 @@ impl<E: Env> ConsumerProcess<'_, E> {
                 let listed = client.list_offsets(tp, OffsetSpec::Latest, isolation).await;
                 *end = listed.ok().and_then(|l| l.offset);
             }
+            // A request that can't even be sent fails at once.
+            self.env.sleep_until(self.env.now() + LIST_OFFSETS_PAUSE).await;
         }
         let until = self.env.now() + timeout;
         let reached = |consumer: &Consumer<E>| {

@@ -23,7 +23,7 @@ use brokkr_env::Env;
 
 pub use admin::run_admin;
 pub use consume::run_consumer;
-pub use inspect::{INSPECTED_CONFIGS, run_inspector};
+pub use inspect::{INSPECTED_CONFIGS, INSPECTED_DEFAULTS, run_inspector};
 pub use operate::run_operator;
 pub use produce::run_producer;
 pub use recorder::{

@@ -45,6 +45,8 @@ struct Operator<'a, E: Env> {
     producer: Producer,
     rng: Rng,
     process: Process,
+    /// What [`Client::repeated`] was when the operation began.
+    repeated: u64,
     /// Its topics. Once the outcome of a change is unknown, a topic is left alone, and its name is not used again.
     topics: BTreeMap<String, OwnTopic>,
     /// Names that are free.
@@ -75,6 +77,7 @@ pub async fn run_operator<E: Env>(
         client,
         rng: env.rng("workload operator"),
         process: spec.process,
+        repeated: 0,
         topics: BTreeMap::new(),
         free: Vec::new(),
         next: 0,
@@ -122,7 +125,8 @@ impl<E: Env> Operator<'_, E> {
         }
     }
 
-    fn begin(&self, f: &str, value: &Value) -> i64 {
+    fn begin(&mut self, f: &str, value: &Value) -> i64 {
+        self.repeated = self.client.repeated();
         let op = Op::Other(f.to_owned(), value.clone());
         self.recorder.invoke(self.env.now(), self.process, op);
         self.recorder.nanos(self.env.now())
@@ -130,16 +134,21 @@ impl<E: Env> Operator<'_, E> {
 
     /// Records the outcome of a change. Returns whether it was made; if that is unknown, the topic is left alone from now on.
     fn end(&mut self, began: i64, f: &str, topic: &str, value: Value, error: Option<&Error>) -> bool {
-        let type_ = if error.is_none() { Type::Ok } else { Type::Info };
+        // An earlier attempt may be carried out later, and undo what is changed then.
+        let comes_back = f == "alter_topic" && self.client.repeated() > self.repeated;
+        let is_made = error.is_none() && !comes_back;
+        let type_ = if is_made { Type::Ok } else { Type::Info };
         let op = Op::Other(f.to_owned(), value);
         self.recorder.complete(self.env.now(), self.process, type_, op);
         if let Some(error) = error {
             self.recorder
                 .refused(began, self.env.now(), self.process, f, topic, error);
+        }
+        if !is_made {
             self.process += self.spec.process_stride;
             self.topics.remove(topic);
         }
-        error.is_none()
+        is_made
     }
 
     async fn create(&mut self, name: String) {

@@ -6,6 +6,25 @@ use super::inode::InodeId;
 use super::platter::SECTOR;
 use crate::keyed::Keyed;
 
+/// Bytes of a batch before its records.
+const HEADER_BYTES: usize = 61;
+/// Bytes of a batch up to the end of its length, which counts what follows.
+const LENGTH_END: usize = 12;
+
+/// Where the batch at a position of a log begins and ends.
+fn batch_at(log: &[u8], at: usize) -> Option<(usize, usize)> {
+    let mut start = 0;
+    loop {
+        let length = log.get(start + LENGTH_END - 4..start + LENGTH_END)?;
+        let length = u32::from_be_bytes(length.try_into().ok()?) as usize;
+        let end = start.checked_add(LENGTH_END + length)?;
+        if end > at {
+            return Some((start, end));
+        }
+        start = end;
+    }
+}
+
 impl Disk {
     /// Damages a file: its durable bytes, or the next write to it. `false` if none of it is durable yet.
     pub fn damage(&mut self, id: InodeId, how: Damage, choices: &mut Keyed) -> bool {
@@ -25,8 +44,14 @@ impl Disk {
         };
         match how {
             Damage::BitRot | Damage::IndexRot => {
+                // Half of them in the header of a batch: it is read more often than records, and in more places.
+                let in_header = how == Damage::BitRot && choices.below("damaged header", node, 2) == 0;
                 for _ in 0..bits {
-                    let at = choices.below("damage at", node, safe) as usize;
+                    let mut at = choices.below("damage at", node, safe) as usize;
+                    if in_header && let Some((start, end)) = batch_at(&inode.data.whole(), at) {
+                        let len = (end - start).min(HEADER_BYTES) as u64;
+                        at = start + choices.below("damage in header", node, len) as usize;
+                    }
                     let bit = 1 << choices.below("damaged bit", node, 8);
                     for image in [&mut inode.data, &mut inode.durable] {
                         image.flip(at, bit);

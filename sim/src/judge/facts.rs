@@ -21,8 +21,8 @@ pub struct RunFacts {
     pub deleted: Deleted,
     /// After so many requests on its connection a fetch need not wait; `None`: it never need.
     pub followed_max: Option<u64>,
-    /// Whether the connections' buffers are small.
-    pub is_narrow: bool,
+    /// Bytes of each direction of a connection.
+    pub buffer_bytes: u64,
     /// Since when all faults have ended and the broker serves, in nanoseconds.
     pub calm_since: i64,
     /// For the judge of the inspector.

@@ -17,7 +17,7 @@ use crate::account::{Account, Rule, why};
 use crate::violation::Violation;
 pub use answer::InspectorFacts;
 use answer::{Answer, Wrong, number, numbers, same};
-use model::{Partition, TopicModel};
+use model::{Defaults, Partition, TopicModel};
 
 /// Returns the violations. With `damaged` the broker's metadata may be damaged, so nothing is known.
 pub(super) fn judge(
@@ -30,12 +30,17 @@ pub(super) fn judge(
         facts,
         topics: BTreeMap::new(),
         unknown: BTreeSet::new(),
+        defaults: Defaults::new(facts.others_change_defaults),
     };
     let mut found = Vec::new();
     for o in history.iter().filter(|o| o.type_ != Type::Invoke) {
         let Some(("inspect", asked)) = name_and_value(o) else {
             continue;
         };
+        if asked["what"] == "default" {
+            inspector.defaults.change(asked, o.type_ == Type::Ok);
+            continue;
+        }
         let topic = asked["topic"].as_str().unwrap_or_default();
         if o.type_ == Type::Info {
             inspector.unknown.insert(topic.to_owned());
@@ -73,6 +78,7 @@ struct Inspector {
     topics: BTreeMap<String, TopicModel>,
     /// Topics with a change whose outcome is unknown.
     unknown: BTreeSet<String>,
+    defaults: Defaults,
 }
 
 impl Inspector {
@@ -109,6 +115,7 @@ impl Inspector {
                 )
                 .into();
             }
+            "configs" => return topic.check_configs(answer, &self.defaults),
             "directories" => {
                 let is = (0..count).collect();
                 return same(
@@ -123,7 +130,7 @@ impl Inspector {
                 if let Some((key, value)) = model::pair(&asked["alter"]) {
                     topic.configs.insert(key, value);
                 }
-                return topic.append(asked, facts).into();
+                return topic.append(asked, facts, &self.defaults).into();
             }
             _ => {}
         }

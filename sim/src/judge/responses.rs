@@ -29,6 +29,11 @@ const MAX_TIMESTAMP: i64 = -3;
 /// How long after a record is there a waiting fetch is answered at the latest: request and response may each take 40 ms.
 const LATE_NS: i64 = 100_000_000;
 
+/// Buffers of a connection that hold a usual response.
+const BUFFER_BYTES_USUAL: u64 = 64 << 10;
+/// At most so many bytes a partition are in a response besides records.
+const BESIDE_RECORDS_BYTES: u64 = 100;
+
 /// Violations of each invariant that are reported.
 const NAMED_MAX: usize = 5;
 
@@ -37,6 +42,8 @@ const NAMED_MAX: usize = 5;
 struct Known {
     value: i64,
     since: i64,
+    /// Whether another value was there, too.
+    is_reused: bool,
 }
 
 /// A bound that never falls: (time in nanoseconds, offset), both rising.
@@ -85,10 +92,12 @@ struct Partition {
 impl Partition {
     fn learn(&mut self, offset: i64, value: &Val, since: i64) {
         if let Val::Int(value) = value {
-            let known = self
-                .records
-                .entry(offset)
-                .or_insert(Known { value: *value, since });
+            let known = self.records.entry(offset).or_insert(Known {
+                value: *value,
+                since,
+                is_reused: false,
+            });
+            known.is_reused |= known.value != *value;
             known.since = known.since.min(since);
         }
         self.latest.add(since, offset + 1);
@@ -115,8 +124,8 @@ pub(super) struct Responses<'a> {
     prompt: BTreeSet<Process>,
     /// When the last reader began, and so asked for the ends.
     last_began: i64,
-    /// Whether the connections' buffers are so small that a response needs many round trips.
-    is_narrow: bool,
+    /// Bytes of each direction of a connection.
+    buffer_bytes: u64,
     /// When faults have long ended.
     calm_since: i64,
     /// See [`RunFacts::followed_max`].
@@ -158,7 +167,7 @@ pub(super) fn judge<'a>(
             .iter()
             .find(|o| o.process == facts.last)
             .map_or(i64::MAX, |o| o.time),
-        is_narrow: facts.is_narrow,
+        buffer_bytes: facts.buffer_bytes,
         calm_since: facts.calm_since.saturating_add(SETTLING_NS),
         followed_max: facts.followed_max,
         violations: Vec::new(),
@@ -394,16 +403,21 @@ impl Responses<'_> {
                 .min()
         });
         let Some(there) = known.min() else { return };
-        let gives_way = self.followed_max.is_none_or(|max| fetch.followed_by >= max);
-        let waiver = match () {
-            () if self.is_narrow => Some(why::NARROW),
-            () => gives_way.then_some(why::FOLLOWED),
-        };
+        // The response to a fetch that the consumer gave up may be in front of it.
+        let rewinds = self
+            .consumers
+            .get(&(fetch.process % life))
+            .is_some_and(|c| c.rewind_after.is_some());
+        let waiver = (rewinds && self.buffer_bytes < BUFFER_BYTES_USUAL).then_some(why::NARROW);
         if !account.judges(Rule::LateFetches, waiver) {
             return;
         }
+        let bytes: u64 = fetch.partitions.iter().map(|p| p.bytes).sum();
+        // Each part of the response waits for the one before it.
+        let parts =
+            1 + (bytes + BESIDE_RECORDS_BYTES * fetch.partitions.len() as u64) / self.buffer_bytes.max(1);
         let late = fetch.time - there.max(sent);
-        if late > LATE_NS {
+        if late > LATE_NS.saturating_mul(i64::try_from(parts).unwrap_or(i64::MAX)) {
             let what = format!(
                 "all is calm, and process {} was answered at {} ms, {} ms after there was a record",
                 fetch.process,
@@ -518,13 +532,20 @@ impl Responses<'_> {
             let (Some(asked), Some(key)) = (asked.get(&o.process).copied(), value["key"].as_str()) else {
                 continue;
             };
-            if o.type_ != Type::Ok || !account.judges(Rule::OffsetForTime, self.waiver(key)) {
+            if o.type_ != Type::Ok {
                 continue;
             }
             let field = |name: &str| value[name].as_i64().unwrap_or(i64::MIN);
             let (time, offset, of) = (field("timestamp"), field("offset"), field("of"));
-            let found = self.check_time(key, (asked, o.time), time, offset, of);
             let ms = o.time / 1_000_000;
+            if let Some(what) = self.check_own_time(key, offset, of, account) {
+                self.add_violation("D2", format!("{key} at {ms} ms: {what}"));
+                continue;
+            }
+            if !account.judges(Rule::OffsetForTime, self.waiver(key)) {
+                continue;
+            }
+            let found = self.check_time(key, (asked, o.time), time, offset, of);
             found
                 .into_iter()
                 .for_each(|what| self.add_violation("C1", format!("{key} at {ms} ms: {what}")));
@@ -556,6 +577,16 @@ impl Responses<'_> {
         largest(&mut there) <= largest(&mut open).max(largest(&mut deleted))
     }
 
+    /// A record is answered with its own timestamp, whatever happened to the others: what is damaged is refused.
+    fn check_own_time(&self, key: &str, offset: i64, of: i64, account: &mut Account) -> Option<String> {
+        let known = self.partitions.get(key)?.records.get(&offset)?;
+        let own = *self.timestamps.get(&known.value)?;
+        // The tail of a damaged log may be gone, and the offset given to another record.
+        let waiver = known.is_reused.then_some(why::DAMAGED);
+        let is_other = account.judges(Rule::OwnTime, waiver) && own != of;
+        is_other.then(|| format!("the record at {offset} is found by {of}, and its timestamp is {own}"))
+    }
+
     fn check_time(
         &self,
         key: &str,
@@ -570,12 +601,6 @@ impl Responses<'_> {
             time => format!("the first record at or after {time}"),
         };
         let timestamp = |known: &Known| self.timestamps.get(&known.value).copied();
-        let its_own = partition.records.get(&offset).and_then(timestamp);
-        if let Some(its_own) = its_own.filter(|its_own| *its_own != of) {
-            return Some(format!(
-                "{what} is at {offset} with {of}, and its timestamp is {its_own}"
-            ));
-        }
         if offset >= 0 && time != MAX_TIMESTAMP && of < time {
             return Some(format!("{what} is at {offset} with {of}"));
         }
@@ -767,7 +792,7 @@ mod tests {
 
     #[test]
     fn a_fetch_of_records_is_answered_at_once_in_calm() {
-        let ids = |calm_ms: i64, acked_ms: i64, ms: i64| {
+        let found = |calm_ms: i64, acked_ms: i64, ms: i64, buffer_bytes: u64| {
             let notes = Notes {
                 fetches: vec![fetch(9_000, ms, [0, 1, 0, 1, 1])],
                 ..Notes::default()
@@ -776,16 +801,21 @@ mod tests {
                 followed_max: Some(16),
                 life: 1 << 20,
                 calm_since: calm_ms * MS,
+                buffer_bytes,
                 ..RunFacts::default()
             };
             let history = [acked(acked_ms, 0, 0)];
             let workload = workload("CreateTime");
             judge(&workload, &history, &notes, &facts, &mut Account::default()).len()
         };
+        let ids = |calm_ms: i64, acked_ms: i64, ms: i64| found(calm_ms, acked_ms, ms, 1 << 16);
         assert_eq!(ids(5_000, 9_100, 9_200), 0);
         assert_eq!(ids(5_000, 9_100, 9_201), 1);
         assert_eq!(ids(5_000, 8_000, 9_100), 0);
         assert_eq!(ids(5_000, 8_000, 9_101), 1);
+        // 200 bytes come in two parts.
+        assert_eq!(found(5_000, 9_100, 9_300, 150), 0);
+        assert_eq!(found(5_000, 9_100, 9_301, 150), 1);
         // Faults have just ended.
         assert_eq!(ids(5_001, 9_100, 9_300), 0);
     }
@@ -844,7 +874,7 @@ mod tests {
     fn offsets_by_time_are_judged() {
         // Timestamps 50, 30, 70 at the offsets 0, 1, 2; the last is acknowledged at 40 ms.
         let timestamps = [(value_of(0, 0), 50), (value_of(0, 1), 30), (value_of(0, 2), 70)];
-        let ids = |asked_ms: i64, time: i64, offset: i64, of: i64| {
+        let ids_of = |asked_ms: i64, time: i64, offset: i64, of: i64, damaged: bool| {
             let op = |type_, value| at(asked_ms, type_, Op::Other("offset_for_time".to_owned(), value));
             let history = [
                 acked(10, 0, 0),
@@ -860,8 +890,9 @@ mod tests {
                 timestamps: timestamps.into(),
                 ..Notes::default()
             };
-            found(&workload("CreateTime"), &history, &notes, false)
+            found(&workload("CreateTime"), &history, &notes, damaged)
         };
+        let ids = |asked_ms, time, offset, of| ids_of(asked_ms, time, offset, of, false);
         assert_eq!(ids(30, 20, 0, 50), [""; 0]);
         // The later record may be there.
         assert_eq!(ids(30, 60, -1, -1), [""; 0]);
@@ -869,7 +900,9 @@ mod tests {
         assert_eq!(ids(50, 60, -1, -1), ["C1"]);
         assert_eq!(ids(50, 30, 1, 30), ["C1"]);
         assert_eq!(ids(50, 40, 1, 30), ["C1"]);
-        assert_eq!(ids(50, 60, 2, 69), ["C1"]);
+        assert_eq!(ids(50, 60, 2, 69), ["D2"]);
+        assert_eq!(ids_of(50, 60, 2, 69, true), ["D2"]);
+        assert_eq!(ids_of(50, 60, -1, -1, true), [""; 0]);
         assert_eq!(ids(50, MAX_TIMESTAMP, 2, 70), [""; 0]);
         assert_eq!(ids(50, MAX_TIMESTAMP, 0, 50), ["C1"]);
         assert_eq!(ids(50, MAX_TIMESTAMP, -1, -1), ["C1"]);

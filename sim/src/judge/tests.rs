@@ -44,7 +44,7 @@ fn noted(history: &[Operation], notes: Notes) -> Vec<&'static str> {
     let facts = RunFacts {
         life: 1 << 20,
         calm_since: i64::MAX,
-        is_narrow: false,
+        buffer_bytes: 1 << 16,
         followed_max: None,
         last: LAST,
         deleted: Deleted::requested(history),
@@ -249,7 +249,7 @@ fn recreated(history: &[&[Operation]], at_end: &str) -> Vec<&'static str> {
         inspector: InspectorFacts::default(),
         life: 1 << 20,
         calm_since: i64::MAX,
-        is_narrow: false,
+        buffer_bytes: 1 << 16,
         followed_max: None,
         last: LAST,
         forgets: false,

@@ -8,6 +8,9 @@ use brokkr_workloads::{
     Workload,
 };
 
+use brokkr_wire::ApiKey;
+use brokkr_wire::records::CompressionType;
+
 use super::document::Plan;
 use super::family::Family;
 use super::fault::{Fault, Kind};
@@ -512,12 +515,8 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
     let all: Vec<(String, i32)> = topics.iter().flat_map(TopicSpec::all).collect();
     let producers = 1 + draw.of("producers", 3);
     let consumers = 1 + draw.of("consumers", 2);
-    let mut client = ClientSpec::new(&addr_of(BROKER, PORT).ip().to_string(), PORT);
-    if older {
-        // Produce and Fetch with topic names, ListOffsets without leader epochs.
-        client.versions_max = [(0, 9), (1, 11), (2, 3)].into();
-    }
-    Workload {
+    let client = ClientSpec::new(&addr_of(BROKER, PORT).ip().to_string(), PORT);
+    let mut workload = Workload {
         client,
         producers: (0..producers)
             .map(|i| {
@@ -573,8 +572,95 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
         }),
         recreator,
         topics,
+    };
+    if older {
+        older_client(draw, &mut workload);
+    }
+    workload
+}
+
+/// Limits the versions of the clients' requests: one in three is a client of a time, before topic ids and leader epochs; otherwise half
+/// of the APIs have any older version.
+fn older_client(draw: &mut Draw, workload: &mut Workload) {
+    let versions = &mut workload.client.versions_max;
+    if draw.of("of one time", 3) == 0 {
+        *versions = [
+            (ApiKey::Produce, 9),
+            (ApiKey::Fetch, 11),
+            (ApiKey::ListOffsets, 3),
+        ]
+        .map(|(api, version)| (api as i16, version))
+        .into();
+        return;
+    }
+    // These processes identify topics by id.
+    let by_id = workload.operator.is_some() || workload.inspector.is_some();
+    let has_zstd = workload.inspector.is_some()
+        || workload
+            .producers
+            .iter()
+            .any(|p| p.compression == CompressionType::Zstd as u8)
+        || workload.topics.iter().any(|t| {
+            t.configs
+                .get("compression.type")
+                .is_some_and(|codec| codec == "zstd")
+        });
+    let isolated = workload.consumers.iter().any(|c| c.read_committed);
+    for (api, usual, ids, zstd) in OLDER {
+        let least = [
+            if by_id { ids } else { 0 },
+            if has_zstd { zstd } else { 0 },
+            usual,
+            // The first that has an isolation level.
+            if isolated && api == ApiKey::ListOffsets {
+                2
+            } else {
+                0
+            },
+        ];
+        let least = least.into_iter().fold(*api.versions().start(), i16::max);
+        let choices = u64::from((api.max_stable() - least).unsigned_abs()) + 1;
+        if draw.one("older api", api as u64, 2) == 0 {
+            versions.insert(
+                api as i16,
+                least + draw.one("older version", api as u64, choices) as i16,
+            );
+        }
+    }
+    let is_below = |versions: &BTreeMap<i16, i16>, api: ApiKey, version| {
+        versions.get(&(api as i16)).is_some_and(|max| *max < version)
+    };
+    // Without ids in its metadata a client has none to send.
+    if is_below(versions, ApiKey::Metadata, 10) {
+        for api in [ApiKey::Produce, ApiKey::Fetch] {
+            let max = versions.entry(api as i16).or_insert(12);
+            *max = (*max).min(12);
+        }
+    }
+    // The first version with sessions.
+    if is_below(versions, ApiKey::Fetch, 7) {
+        workload.consumers.iter_mut().for_each(|c| c.sessions = false);
     }
 }
+
+/// APIs that clients call, with the first version that says what every client needs (not to make a topic, and where a log starts), the first that a process needs that knows topics by id
+/// and asks for what a response carries, and the first with zstd.
+const OLDER: [(ApiKey, i16, i16, i16); 14] = [
+    (ApiKey::Produce, 0, 5, 7),
+    (ApiKey::Fetch, 5, 5, 10),
+    (ApiKey::ListOffsets, 0, 0, 0),
+    (ApiKey::Metadata, 4, 10, 0),
+    (ApiKey::CreateTopics, 0, 7, 0),
+    (ApiKey::DeleteTopics, 0, 6, 0),
+    (ApiKey::DeleteRecords, 0, 0, 0),
+    (ApiKey::InitProducerId, 0, 0, 0),
+    (ApiKey::OffsetForLeaderEpoch, 0, 0, 0),
+    (ApiKey::DescribeConfigs, 0, 0, 0),
+    (ApiKey::AlterConfigs, 0, 0, 0),
+    (ApiKey::IncrementalAlterConfigs, 0, 0, 0),
+    (ApiKey::DescribeLogDirs, 0, 0, 0),
+    (ApiKey::CreatePartitions, 0, 0, 0),
+];
 
 /// Segments end after a few batches, and are removed soon.
 fn retained(draw: &mut Draw) -> BTreeMap<String, String> {

@@ -21,6 +21,8 @@ use crate::{Client, Error, IsolationLevel, Result, TopicPartition};
 
 /// `ConfigResource.Type.TOPIC`.
 const RESOURCE_TOPIC: i8 = 2;
+/// `ConfigResource.Type.BROKER`.
+const RESOURCE_BROKER: i8 = 4;
 /// `ConfigSource.DYNAMIC_TOPIC_CONFIG`.
 const SOURCE_TOPIC: i8 = 1;
 /// `AlterConfigOp.OpType.SET`.
@@ -247,6 +249,15 @@ impl<E: Env> Client<E> {
 
     /// Sets configurations of a topic, or removes those with the value `None`.
     pub async fn alter_topic_configs(&self, topic: &str, changes: &[(&str, Option<&str>)]) -> Result<()> {
+        self.alter_configs(RESOURCE_TOPIC, topic, changes).await
+    }
+
+    /// Sets or removes (`None`) configurations of a broker, by its node id, or of all brokers, by the empty name.
+    pub async fn alter_broker_configs(&self, broker: &str, changes: &[(&str, Option<&str>)]) -> Result<()> {
+        self.alter_configs(RESOURCE_BROKER, broker, changes).await
+    }
+
+    async fn alter_configs(&self, kind: i8, name: &str, changes: &[(&str, Option<&str>)]) -> Result<()> {
         let change =
             |(name, value): &(&str, Option<&str>)| incremental_alter_configs_request::AlterableConfig {
                 name: Str::copied(name),
@@ -255,8 +266,8 @@ impl<E: Env> Client<E> {
                 ..Default::default()
             };
         let resource = incremental_alter_configs_request::AlterConfigsResource {
-            resource_type: RESOURCE_TOPIC,
-            resource_name: Str::copied(topic),
+            resource_type: kind,
+            resource_name: Str::copied(name),
             configs: changes.iter().map(change).collect(),
             ..Default::default()
         };

@@ -146,6 +146,8 @@ struct Shared<E: Env> {
     wanted: BTreeSet<Str>,
     slots: BTreeMap<Peer, Arc<tokio::sync::Mutex<Slot<E>>>>,
     rotation: usize,
+    /// How many attempts of unknown outcome were made again.
+    repeated: u64,
 }
 
 struct Inner<E: Env> {
@@ -178,6 +180,7 @@ impl<E: Env> Client<E> {
             wanted: BTreeSet::new(),
             slots: BTreeMap::new(),
             rotation: 0,
+            repeated: 0,
         };
         Self(Arc::new(Inner {
             env: env.clone(),
@@ -236,6 +239,12 @@ impl<E: Env> Client<E> {
             shared.wanted.insert(Str::copied(topic));
             shared.refreshed = None;
         }
+    }
+
+    /// How many attempts of unknown outcome administrative calls have made again. Such an attempt may still be carried out, after those
+    /// that followed it.
+    pub fn repeated(&self) -> u64 {
+        self.shared().repeated
     }
 
     /// Requests the metadata of all wanted topics from one broker after another, until one answers.
@@ -477,6 +486,11 @@ impl<E: Env> Retrying<E> {
         if !failed.is_retriable() || at >= self.until {
             return Err(failed);
         }
+        let is_known = failed.is_unsent()
+            || failed
+                .code()
+                .is_some_and(|code| code != ErrorCode::REQUEST_TIMED_OUT);
+        self.client.shared().repeated += u64::from(!is_known);
         env.sleep_until(at).await;
         Ok(())
     }

@@ -9,17 +9,20 @@ use brokkr_client::{Client, Error, Result, TopicPartition, report_refusal};
 use brokkr_env::Env;
 use brokkr_types::{ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::messages::{
-    AlterConfigsRequest, CreateTopicsRequest, DeleteRecordsRequest, DescribeLogDirsRequest,
-    DescribeTopicPartitionsRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    ListOffsetsRequest, OffsetForLeaderEpochRequest, ProduceRequest, ProduceResponse, alter_configs_request,
-    create_topics_request, delete_records_request, describe_log_dirs_request,
-    describe_topic_partitions_request, fetch_request, incremental_alter_configs_request,
-    list_offsets_request, offset_for_leader_epoch_request, produce_request,
+    AlterConfigsRequest, CreateTopicsRequest, DeleteRecordsRequest, DescribeConfigsRequest,
+    DescribeLogDirsRequest, DescribeTopicPartitionsRequest, FetchRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest, ProduceRequest, ProduceResponse,
+    alter_configs_request, create_topics_request, delete_records_request, describe_configs_request,
+    describe_log_dirs_request, describe_topic_partitions_request, fetch_request,
+    incremental_alter_configs_request, list_offsets_request, offset_for_leader_epoch_request,
+    produce_request,
 };
 use brokkr_wire::records::{BatchBuilder, CompressionType, batches};
 use brokkr_wire::{ApiKey, ErrorCode, Records, Str};
 use bytes::Bytes;
 use serde_json::{Value, json};
+
+use super::INSPECTED_CONFIGS;
 
 /// `ConfigResource.Type.TOPIC`.
 const RESOURCE_TOPIC: i8 = 2;
@@ -136,6 +139,40 @@ pub(super) async fn replace_configs<E: Env>(
         ..Default::default()
     };
     let pick = |r: brokkr_wire::messages::AlterConfigsResponse| success(one(r.responses)?.error_code);
+    client.manage(request, pick).await
+}
+
+/// `configs`, with `topic`; answered with the value of each inspected configuration, where it is from, and all values that it could have,
+/// each with where it is from.
+pub(super) async fn configs<E: Env>(client: &Client<E>, topic: &str) -> Result<Value> {
+    let keys = INSPECTED_CONFIGS
+        .iter()
+        .map(|(key, _)| Str::copied(key))
+        .collect();
+    let request = DescribeConfigsRequest {
+        resources: vec![describe_configs_request::DescribeConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: Str::copied(topic),
+            configuration_keys: Some(keys),
+            ..Default::default()
+        }],
+        include_synonyms: true,
+        ..Default::default()
+    };
+    let text = |value: &Option<Str>| value.as_ref().map(|v| v.to_string());
+    let pick = |r: brokkr_wire::messages::DescribeConfigsResponse| {
+        let result = one(r.results)?;
+        success(result.error_code)?;
+        let mut found = serde_json::Map::new();
+        for c in &result.configs {
+            let of = |s: &brokkr_wire::messages::describe_configs_response::DescribeConfigsSynonym| {
+                json!([text(&s.value), s.source])
+            };
+            let all: Vec<_> = c.synonyms.iter().map(of).collect();
+            found.insert(c.name.to_string(), json!([text(&c.value), c.config_source, all]));
+        }
+        Ok(Value::Object(found))
+    };
     client.manage(request, pick).await
 }
 

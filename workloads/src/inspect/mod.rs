@@ -35,6 +35,20 @@ pub const INSPECTED_CONFIGS: [(&str, [&str; 3]); 5] = [
         ["3600000", "7200000", "86400000"],
     ),
 ];
+/// Defaults of the broker that it changes: the broker's key, the topic's, and the values that it sets, the first being Kafka's. They do no
+/// harm to the topics of others.
+pub const INSPECTED_DEFAULTS: [(&str, &str, [&str; 3]); 2] = [
+    (
+        "compression.type",
+        "compression.type",
+        ["producer", "gzip", "uncompressed"],
+    ),
+    (
+        "log.message.timestamp.after.max.ms",
+        "message.timestamp.after.max.ms",
+        ["3600000", "7200000", "86400000"],
+    ),
+];
 /// Three hours: more than the default of `message.timestamp.after.max.ms`.
 const FAR_MS: i64 = 10_800_000;
 
@@ -60,6 +74,8 @@ struct Inspector<'a, E: Env> {
     client: Client<E>,
     rng: Rng,
     process: Process,
+    /// What [`Client::repeated`] was when the operation began.
+    repeated: u64,
     /// Its producer id and epoch, once it has one.
     identity: Option<(i64, i16)>,
     topics: BTreeMap<String, OwnTopic>,
@@ -83,6 +99,7 @@ pub async fn run_inspector<E: Env>(
         client: Client::new(env, client.config()),
         rng: env.rng("workload inspector"),
         process: spec.process,
+        repeated: 0,
         identity: None,
         topics: BTreeMap::new(),
         next_topic: 0,
@@ -126,7 +143,9 @@ impl<E: Env> Inspector<'_, E> {
         let name = self.topics.keys().nth(self.below(self.topics.len()));
         let name = name.expect("there is one").clone();
         let partition = self.below(self.topics[&name].partitions.len());
-        match self.below(20) {
+        match self.below(22) {
+            20 if self.below(2) == 0 => self.change_default().await,
+            20 | 21 => self.configs(&name).await,
             0..7 => self.append(&name, partition, None).await,
             7..10 => {
                 let from = self.an_offset(&name, partition);
@@ -144,7 +163,8 @@ impl<E: Env> Inspector<'_, E> {
         }
     }
 
-    fn begin(&self, asked: &Value) -> i64 {
+    fn begin(&mut self, asked: &Value) -> i64 {
+        self.repeated = self.client.repeated();
         let op = Op::Other("inspect".to_owned(), asked.clone());
         self.recorder.invoke(self.env.now(), self.process, op);
         self.recorder.nanos(self.env.now())
@@ -154,7 +174,12 @@ impl<E: Env> Inspector<'_, E> {
     fn end(&mut self, began: i64, asked: Value, is_change: bool, answered: Result<Value>) -> Option<Value> {
         let topic = asked["topic"].as_str().unwrap_or_default().to_owned();
         let what = asked["what"].as_str().unwrap_or_default().to_owned();
+        // An earlier attempt may be carried out later, and undo what is changed then.
+        let may_come_back =
+            ["alter", "default"].contains(&&*what) || what == "delete_records" && asked["before"] == -1;
+        let comes_back = may_come_back && self.client.repeated() > self.repeated;
         let (type_, value, error) = match answered {
+            Ok(answer) if comes_back => (Type::Info, asked, Ok(answer)),
             Ok(answer) => {
                 let mut value = asked;
                 value["answer"] = answer.clone();
@@ -166,6 +191,11 @@ impl<E: Env> Inspector<'_, E> {
         let op = Op::Other("inspect".to_owned(), value);
         self.recorder.complete(self.env.now(), self.process, type_, op);
         match error {
+            Ok(_) if comes_back => {
+                self.process += self.spec.process_stride;
+                self.topics.remove(&topic);
+                None
+            }
             Ok(answer) => Some(answer),
             Err(error) => {
                 let now = self.env.now();
@@ -389,6 +419,31 @@ impl<E: Env> Inspector<'_, E> {
                 None => drop(topic.configs.remove(key)),
             }
         }
+    }
+
+    /// Changes a default of one broker, or of all. Its topics without a value of their own follow.
+    async fn change_default(&mut self) {
+        let (broker_key, topic_key, values) = INSPECTED_DEFAULTS[self.below(INSPECTED_DEFAULTS.len())];
+        let value = (self.below(3) > 0).then(|| values[self.below(values.len())]);
+        let of_one = self.below(2) == 0;
+        let node = self.client.with_metadata(|m| m.brokers.keys().next().copied());
+        let Some(node) = node else { return };
+        let scope = if of_one { node.to_string() } else { String::new() };
+        let asked = json!({"what": "default", "of_one": of_one, "config": topic_key, "value": value});
+        let began = self.begin(&asked);
+        let answered = self
+            .client
+            .alter_broker_configs(&scope, &[(broker_key, value)])
+            .await;
+        self.end(began, asked, true, answered.map(|()| json!({})));
+    }
+
+    /// Asks for the configurations of a topic, and where their values are from.
+    async fn configs(&mut self, name: &str) {
+        let asked = json!({"what": "configs", "topic": name});
+        let began = self.begin(&asked);
+        let answered = ask::configs(&self.client, name).await;
+        self.end(began, asked, false, answered);
     }
 
     /// Lists the partitions of all of its topics, a few at a time.

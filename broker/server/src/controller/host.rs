@@ -64,6 +64,8 @@ pub(super) struct Host<E: Env> {
     /// Whether the partitions applied every image. Once they are closing, the folders of a deleted topic may stay until the next
     /// start, which must find the deletion in the log.
     pub(super) is_followed: bool,
+    /// Whether the logs of all deleted topics are gone. Until then no snapshot leaves out that the topics were deleted.
+    pub(super) are_deleted: bool,
     pub(super) bytes_since_snapshot: u64,
     pub(super) snapshot_every_bytes: u64,
     /// Snapshots that failed since the last success, and when the next may be tried.
@@ -114,6 +116,7 @@ pub async fn start<E: Env>(
         partitions,
         has_published: false,
         is_followed: true,
+        are_deleted: true,
         bytes_since_snapshot: bytes,
         snapshot_every_bytes: config.metadata_log_max_record_bytes_between_snapshots.max(1) as u64,
         snapshot_failures: 0,
@@ -345,7 +348,12 @@ impl<E: Env> Host<E> {
         let image = Arc::new(self.controller.image().clone());
         let (done, followed) = oneshot::channel();
         let command = ManagerCommand::ApplyImage(image, delta, done);
-        self.is_followed &= self.partitions.send(command).await.is_ok() && followed.await.is_ok();
+        let followed = match self.partitions.send(command).await {
+            Ok(()) => followed.await.ok(),
+            Err(_) => None,
+        };
+        self.is_followed &= followed.is_some();
+        self.are_deleted = followed.unwrap_or(false);
     }
 
     /// Appends records as one batch and waits until they are durable, and so committed. On an error the state is

@@ -18,7 +18,7 @@ const SNAPSHOTS_KEPT: usize = 2;
 impl<E: Env> Host<E> {
     pub(super) async fn snapshot_if_due(&mut self) {
         let is_due = self.bytes_since_snapshot >= self.snapshot_every_bytes;
-        if !is_due || !self.is_followed || self.env.now() < self.snapshot_not_before {
+        if !is_due || !self.is_followed || !self.are_deleted || self.env.now() < self.snapshot_not_before {
             return;
         }
         match self.snapshot().await {

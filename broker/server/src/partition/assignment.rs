@@ -60,6 +60,9 @@ pub struct AssignedLogDir<E: Env> {
     pub openings: Arc<Semaphore>,
 }
 
+/// The report of a log that can't be deleted.
+pub const NOT_DELETED: &str = "log not deleted; it will be tried again";
+
 impl<E: Env> Assignment<E> {
     pub(super) fn leader(&self, node: NodeId, log: &OwnedLog<E>) -> Leader {
         let (start, ackable) = match log {
@@ -94,20 +97,21 @@ impl<E: Env> Assignment<E> {
         }
     }
 
-    /// Deletes a log that is not open.
-    pub(super) async fn delete(&self, error_log: &ErrorLog) {
+    /// Deletes a log that is not open. Returns whether it is gone.
+    pub(super) async fn delete(&self, error_log: &ErrorLog) -> bool {
         let Some(log_dir) = &self.log_dir else {
             // The directory is missing. The folder is set aside when the directory is back.
-            return;
+            return true;
         };
         let after = Duration::from_millis(self.config.log.file_delete_delay_ms);
         match log_dir.logs.delete_log(&self.folder, after).await {
-            Err(LogError::Io(e)) if e.kind() == ErrorKind::NotFound => {}
+            Err(LogError::Io(e)) if e.kind() == ErrorKind::NotFound => true,
             Err(error) => {
                 let what = format_args!("{}: {error}", self.folder);
-                error_log.record("log not deleted; a start will", &what);
+                error_log.record(NOT_DELETED, &what);
+                false
             }
-            Ok(()) => {}
+            Ok(()) => true,
         }
     }
 

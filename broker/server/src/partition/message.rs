@@ -108,8 +108,8 @@ pub enum ControlMessage {
     LogDirFailed,
     /// Flushes and closes the log, and ends the owner.
     Close(oneshot::Sender<CloseResult>),
-    /// The topic was deleted: deletes the log, and ends the owner.
-    Delete(oneshot::Sender<()>),
+    /// The topic was deleted: deletes the log, and ends the owner. The reply is whether the log is gone.
+    Delete(oneshot::Sender<bool>),
 }
 
 /// How a log was closed.

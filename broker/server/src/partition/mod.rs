@@ -36,7 +36,7 @@ use handle::Shared;
 use view::PartitionState;
 use waiters::Waiters;
 
-pub use assignment::{AssignedLogDir, Assignment, DeletedTopics, delete_or_set_aside};
+pub use assignment::{AssignedLogDir, Assignment, DeletedTopics, NOT_DELETED, delete_or_set_aside};
 pub use handle::PartitionHandle;
 pub use message::{
     Append, AppendResult, BatchMemory, CloseResult, ControlMessage, DataMessage, PartitionError,

@@ -107,8 +107,7 @@ impl<E: Env> Owner<E> {
                     }
                     ControlMessage::Delete(reply) => {
                         self.go_offline();
-                        assignment.delete(&self.error_log).await;
-                        let _ = reply.send(());
+                        let _ = reply.send(assignment.delete(&self.error_log).await);
                         return None;
                     }
                 },
@@ -150,8 +149,7 @@ impl<E: Env> Owner<E> {
                     }
                     Some(ControlMessage::Delete(reply)) => {
                         // A new topic of the same name would use this folder.
-                        assignment.delete(&self.error_log).await;
-                        let _ = reply.send(());
+                        let _ = reply.send(assignment.delete(&self.error_log).await);
                         return OfflineExit::End;
                     }
                 },

@@ -13,7 +13,7 @@ use brokkr_wire::messages::describe_producers_response::ProducerState;
 use brokkr_wire::records::{Origin, Validated};
 use tokio::sync::{mpsc, oneshot};
 
-use super::assignment::{Assignment, OwnedLog};
+use super::assignment::{Assignment, NOT_DELETED, OwnedLog};
 use super::handle::Shared;
 use super::message::{
     Append, AppendInfo, AppendResult, BatchMemory, CloseResult, ControlMessage, DataMessage, PartitionError,
@@ -486,7 +486,7 @@ impl<E: Env> ServingOwner<E> {
         self.owner.run_without_log_dir(self.log).await;
     }
 
-    async fn delete(mut self, reply: oneshot::Sender<()>) {
+    async fn delete(mut self, reply: oneshot::Sender<bool>) {
         for p in self.pending.drain(..) {
             drop(
                 p.reply
@@ -494,21 +494,22 @@ impl<E: Env> ServingOwner<E> {
             );
         }
         self.owner.publisher.notify_waiters(true);
-        self.owner.delete_log(self.log).await;
-        let _ = reply.send(());
+        let _ = reply.send(self.owner.delete_log(self.log).await);
     }
 }
 
 impl<E: Env> Owner<E> {
-    async fn delete_log(&self, log: OwnedLog<E>) {
+    /// Returns whether it is gone.
+    async fn delete_log(&self, log: OwnedLog<E>) -> bool {
         let (name, deleted) = match log {
             OwnedLog::Fresh(log) => (log.folder().to_owned(), log.delete().await),
             OwnedLog::Open(log) => (log.folder().to_owned(), log.delete().await),
         };
-        if let Err(error) = deleted {
+        if let Err(error) = &deleted {
             let what = format_args!("{name}: {error}");
-            self.error_log.record("log not deleted; a start will", &what);
+            self.error_log.record(NOT_DELETED, &what);
         }
+        deleted.is_ok()
     }
 
     /// Answers all data messages with an error until the broker stops or the topic is deleted.
@@ -520,8 +521,7 @@ impl<E: Env> Owner<E> {
                     None => return,
                     Some(ControlMessage::Close(reply)) => return drop(reply.send(CloseResult::Unclean)),
                     Some(ControlMessage::Delete(reply)) => {
-                        self.delete_log(log).await;
-                        let _ = reply.send(());
+                        let _ = reply.send(self.delete_log(log).await);
                         return;
                     }
                     Some(ControlMessage::Configure(_) | ControlMessage::Retention | ControlMessage::LogDirFailed) => {}

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokkr_env::Env;
+use brokkr_env::{Env, ErrorKind};
 use brokkr_log::LogError;
 use brokkr_log::checkpoint::split_folder;
 use brokkr_metadata::{Image, PartitionImage, TopicImage};
@@ -42,11 +42,26 @@ pub struct FolderState {
     dir_of_folder: BTreeMap<String, usize>,
     /// The number of assigned folders in each directory.
     folder_counts: Vec<usize>,
+    /// Folders of deleted topics that could not be deleted, each with its directory and topic.
+    undeleted: Vec<(usize, String, Uuid)>,
+    /// Directories that failed: nothing in them can be deleted before a start.
+    failed: BTreeSet<usize>,
     /// Permits for opening logs, for each directory.
     openings: Vec<Arc<Semaphore>>,
 }
 
 impl FolderState {
+    /// Whether no folder of a deleted topic is left, except in directories that failed.
+    pub(super) fn are_deleted(&self) -> bool {
+        self.undeleted.is_empty()
+    }
+
+    /// A directory failed.
+    pub(super) fn fail(&mut self, at: usize) {
+        self.failed.insert(at);
+        self.undeleted.retain(|(of, ..)| *of != at);
+    }
+
     /// Adds topics that were deleted before this start.
     pub(super) fn add_deleted(&mut self, topics: Vec<(Uuid, Str)>) {
         for (id, name) in topics {
@@ -191,6 +206,39 @@ impl<E: Env> PartitionManager<E> {
         delete_or_set_aside(&dir.logs, &self.error_log, name, id, is_deleted, Duration::ZERO).await
     }
 
+    /// Tries again to delete what could not be deleted.
+    pub(super) async fn delete_again(&mut self) {
+        for (at, folder, id) in std::mem::take(&mut self.folders.undeleted) {
+            match self.delete_left(at, &folder, id).await {
+                Ok(true) => {}
+                Ok(false) => self.folders.undeleted.push((at, folder, id)),
+                Err(error) => {
+                    let what = format_args!("{folder}: {error}");
+                    self.error_log.record(partition::NOT_DELETED, &what);
+                    self.folders.undeleted.push((at, folder, id));
+                }
+            }
+        }
+    }
+
+    /// Returns whether nothing is left.
+    async fn delete_left(&self, at: usize, folder: &str, id: Uuid) -> Result<bool, LogError> {
+        let logs = &self.log_dirs.online[at].logs;
+        if self.folders.dir_of_folder.contains_key(folder) {
+            // A new topic of this name has the folder now: whoever opens its log deletes what is there.
+            return Ok(logs.topic_id(folder).await? != id);
+        }
+        match logs.delete_log(folder, Duration::ZERO).await {
+            Err(LogError::Io(e)) if e.kind() == ErrorKind::NotFound => {}
+            deleted => {
+                deleted?;
+                brokkr_types::reached!("a log that could not be deleted was deleted later");
+            }
+        }
+        logs.dir().sync_dir("").await?;
+        Ok(true)
+    }
+
     /// Deletes the logs of deleted topics, some at a time. Durable when this returns.
     pub(super) async fn delete_logs(&mut self, deleted_topics: &[Arc<Route<E>>]) {
         let mut handles = Vec::new();
@@ -198,22 +246,26 @@ impl<E: Env> PartitionManager<E> {
             self.folders.deleted.insert(route.id);
             for (index, partition) in route.partitions() {
                 let folder = partition_folder(&route.name, index);
-                if let Some(at) = self.folders.dir_of_folder.remove(&folder) {
+                let at = self.folders.dir_of_folder.remove(&folder);
+                if let Some(at) = at {
                     self.folders.folder_counts[at] -= 1;
                 }
-                handles.push(partition.handle.clone());
+                handles.push((partition.handle.clone(), at.map(|at| (at, folder, route.id))));
             }
         }
-        let deleting = stream::iter(handles).map(|handle| async move {
+        let deleting = stream::iter(handles).map(|(handle, place)| async move {
             let (reply, deleted) = oneshot::channel();
-            if handle.send_control(ControlMessage::Delete(reply)).await {
-                drop(deleted.await);
-            }
+            let sent = handle.send_control(ControlMessage::Delete(reply)).await;
+            let is_gone = sent && deleted.await.unwrap_or(false);
+            place.filter(|_| !is_gone)
         });
-        deleting
+        let mut left: Vec<_> = deleting
             .buffered(self.config.limits.partitions_closing)
-            .for_each(|()| async {})
+            .filter_map(|place| async { place })
+            .collect()
             .await;
+        left.retain(|(at, ..)| !self.folders.failed.contains(at));
+        self.folders.undeleted.extend(left);
         // The folders of fresh logs must be durably gone as well, BEFORE a metadata snapshot leaves out the deletion.
         for dir in &self.log_dirs.online {
             if let Err(error) = dir.logs.dir().sync_dir("").await {

@@ -29,8 +29,9 @@ use crate::partition::{CloseResult, ControlMessage};
 
 /// Commands to the manager.
 pub enum ManagerCommand {
-    /// Applies this image, which differs from the last by the delta. Replies after the view is published.
-    ApplyImage(Arc<Image>, ImageDelta, oneshot::Sender<()>),
+    /// Applies this image, which differs from the last by the delta. Replies after the view is published: whether the logs of all
+    /// deleted topics are gone.
+    ApplyImage(Arc<Image>, ImageDelta, oneshot::Sender<bool>),
     /// These topics were deleted before this start, by committed records: their folders may be deleted. BEFORE the first
     /// image.
     TopicsDeleted(Vec<(Uuid, Str)>),
@@ -88,6 +89,7 @@ async fn run<E: Env>(
         match command {
             ManagerCommand::TopicsDeleted(topics) => manager.folders.add_deleted(topics),
             ManagerCommand::ApplyImage(image, delta, done) => {
+                manager.delete_again().await;
                 let mut routes = Routes::clone(&now.routes);
                 let deleted = manager.remove_deleted(&mut routes, &image, &delta);
                 if !deleted.is_empty() {
@@ -102,9 +104,10 @@ async fn run<E: Env>(
                 views.publish(ClusterView::new(image, routes));
                 // The checkpoint must drop the deleted topics.
                 manager.changes.increment();
-                let _ = done.send(());
+                let _ = done.send(manager.folders.are_deleted());
             }
             ManagerCommand::Retention => {
+                manager.delete_again().await;
                 for (.., handle) in now.routes.handles() {
                     // A log that nothing was ever appended to has nothing to delete; its owner is not woken.
                     if handle.view_if_open().is_some_and(|view| view.recorded.is_some()) {
@@ -113,6 +116,9 @@ async fn run<E: Env>(
                 }
             }
             ManagerCommand::LogDirFailed(id) => {
+                if let Some(at) = manager.log_dirs.online.iter().position(|dir| dir.id() == id) {
+                    manager.folders.fail(at);
+                }
                 for (_, _, handle) in now.routes.handles().filter(|(of, ..)| *of == id) {
                     handle.send_control(ControlMessage::LogDirFailed).await;
                 }

@@ -8,6 +8,8 @@ use serde_json::Value;
 pub struct InspectorFacts {
     /// Whether the broker may forget producers.
     pub forgets: bool,
+    /// Whether others may change the broker's defaults.
+    pub others_change_defaults: bool,
     /// The largest difference between two wall clocks, in milliseconds.
     pub clocks_off_ms: i64,
 }

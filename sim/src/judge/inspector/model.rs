@@ -1,15 +1,15 @@
 //! A topic of an inspector as it must be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_wire::ErrorCode;
-use serde_json::Value;
+use brokkr_workloads::{INSPECTED_CONFIGS, INSPECTED_DEFAULTS};
+use serde_json::{Value, json};
 
 use super::answer::{Answer, InspectorFacts, Wrong, is_error, number, numbers, same};
 
-/// Kafka's defaults of what an inspector changes.
+/// Kafka's default of `max.message.bytes`.
 const BYTES_MAX: i64 = 1_048_588;
-const AFTER_MAX_MS: i64 = 3_600_000;
 
 /// A record.
 #[derive(Clone, Debug)]
@@ -27,7 +27,8 @@ struct ModelRecord {
 struct ModelBatch {
     first: i64,
     last: i64,
-    codec: i64,
+    /// `None` if a default of unknown outcome decides it.
+    codec: Option<i64>,
     is_append_time: bool,
     bytes_max: i64,
 }
@@ -46,6 +47,80 @@ pub(super) struct Partition {
 pub(super) struct TopicModel {
     pub configs: BTreeMap<String, String>,
     pub partitions: Vec<Partition>,
+}
+
+/// Where a value is from: `ConfigSource`.
+const SOURCE_TOPIC: i8 = 1;
+const SOURCE_BROKER: i8 = 2;
+const SOURCE_CLUSTER: i8 = 3;
+const SOURCE_DEFAULT: i8 = 5;
+
+/// The broker's defaults: what may be set for it alone, and for all brokers. More than one value: the outcome of a change is unknown.
+pub(super) struct Defaults {
+    set: BTreeMap<(bool, String), BTreeSet<Option<String>>>,
+    /// Whether others may change them, so that nothing is known.
+    others: bool,
+}
+
+impl Defaults {
+    pub fn new(others: bool) -> Self {
+        // As in Kafka a new cluster sets one (KIP-966).
+        let set = [Some("1".to_owned())].into();
+        Self {
+            set: [((false, "min.insync.replicas".to_owned()), set)].into(),
+            others,
+        }
+    }
+
+    /// Takes in a change.
+    pub fn change(&mut self, asked: &Value, is_known: bool) {
+        let key = (
+            asked["of_one"] == true,
+            asked["config"].as_str().unwrap_or_default().to_owned(),
+        );
+        let may_be = self.set.entry(key).or_insert_with(|| [None].into());
+        if is_known && may_be.len() == 1 {
+            may_be.clear();
+        }
+        may_be.insert(asked["value"].as_str().map(str::to_owned));
+    }
+
+    fn set(&self, of_one: bool, key: &str) -> BTreeSet<Option<String>> {
+        let set = self.set.get(&(of_one, key.to_owned())).cloned();
+        set.unwrap_or_else(|| [None].into())
+    }
+
+    /// All values that a topic without one of its own may have.
+    fn possible(&self, key: &str) -> Vec<String> {
+        let default = INSPECTED_DEFAULTS
+            .iter()
+            .find(|(_, topic_key, _)| *topic_key == key);
+        let default = default.map(|(_, _, values)| values[0].to_owned());
+        let below = self
+            .set(false, key)
+            .into_iter()
+            .filter_map(|v| v.or_else(|| default.clone()));
+        let below: Vec<_> = below.collect();
+        let all = self
+            .set(true, key)
+            .into_iter()
+            .flat_map(|v| v.map_or_else(|| below.clone(), |v| vec![v]));
+        all.collect()
+    }
+
+    /// The values that a topic inherits, the effective one first, with their sources; `None` if they are not known.
+    fn sources(&self, key: &str, default: &str) -> Option<Vec<(String, i8)>> {
+        let mut all = Vec::new();
+        for (of_one, source) in [(true, SOURCE_BROKER), (false, SOURCE_CLUSTER)] {
+            let set = self.set(of_one, key);
+            if set.len() > 1 || self.others {
+                return None;
+            }
+            all.extend(set.into_iter().flatten().map(|value| (value, source)));
+        }
+        all.push((default.to_owned(), SOURCE_DEFAULT));
+        Some(all)
+    }
 }
 
 /// The texts of a JSON object.
@@ -90,16 +165,48 @@ impl TopicModel {
         }
     }
 
-    /// The codec that a batch is stored with.
-    fn codec(&self, sent: i64) -> i64 {
-        match self.configs.get("compression.type").map(String::as_str) {
-            Some("gzip") => 1,
-            Some("uncompressed") => 0,
-            _ => sent,
+    /// The values that a configuration may have; none if nothing is known.
+    fn possible(&self, key: &str, defaults: &Defaults) -> Vec<String> {
+        match self.configs.get(key) {
+            Some(set) => vec![set.clone()],
+            None if defaults.others => Vec::new(),
+            None => defaults.possible(key),
         }
     }
 
-    pub fn append(&mut self, asked: &Value, facts: InspectorFacts) -> Option<Wrong> {
+    /// The codec that a batch is stored with, if it is known.
+    fn codec(&self, sent: i64, defaults: &Defaults) -> Option<i64> {
+        let codec = |name: &String| match name.as_str() {
+            "gzip" => 1,
+            "uncompressed" => 0,
+            _ => sent,
+        };
+        let all: BTreeSet<_> = self
+            .possible("compression.type", defaults)
+            .iter()
+            .map(codec)
+            .collect();
+        all.first().copied().filter(|_| all.len() == 1)
+    }
+
+    /// Each configuration, its source, and the values that it was chosen from.
+    pub fn check_configs(&self, answer: &Value, defaults: &Defaults) -> Answer {
+        for (key, values) in INSPECTED_CONFIGS {
+            let Some(below) = defaults.sources(key, values[0]) else {
+                return Answer::Unknown;
+            };
+            let own = self.configs.get(key).map(|value| (value.clone(), SOURCE_TOPIC));
+            let all: Vec<_> = own.into_iter().chain(below).collect();
+            let (value, source) = all[0].clone();
+            let is = json!([value, source, all]);
+            if answer[key] != is {
+                return Answer::Wrong(("M2", format!("{key} is {}, not {is}", answer[key])));
+            }
+        }
+        Answer::Right
+    }
+
+    pub fn append(&mut self, asked: &Value, facts: InspectorFacts, defaults: &Defaults) -> Option<Wrong> {
         let answer = &asked["answer"];
         let records: Vec<Vec<i64>> = asked["records"]
             .as_array()
@@ -109,20 +216,22 @@ impl TopicModel {
             .collect();
         let is_append_time = self.is("message.timestamp.type", "LogAppendTime");
         let (now, sent) = (number(asked, "now"), number(asked, "codec"));
-        let codec = self.codec(sent);
+        let codec = self.codec(sent, defaults);
         let bytes_max = self.number("max.message.bytes", BYTES_MAX);
-        let after_max = self.number("message.timestamp.after.max.ms", AFTER_MAX_MS);
+        let after = self.possible("message.timestamp.after.max.ms", defaults);
+        let after: Vec<i64> = after.iter().filter_map(|v| v.parse().ok()).collect();
+        let (after_min, after_max) = (after.iter().min().copied(), after.iter().max().copied());
         let ahead = records.iter().map(|r| r[1] - now).max().unwrap_or(0);
         let mut refusals = Vec::new();
         // Whether it must be refused, and with which code.
         if number(asked, "bytes") > bytes_max {
             refusals.push((true, ErrorCode::MESSAGE_TOO_LARGE));
-        } else if codec != sent {
+        } else if codec != Some(sent) {
             // It may grow.
             refusals.push((false, ErrorCode::MESSAGE_TOO_LARGE));
         }
-        if !is_append_time && ahead + facts.clocks_off_ms >= after_max {
-            let must = ahead - facts.clocks_off_ms > after_max;
+        if !is_append_time && after_min.is_none_or(|min| ahead + facts.clocks_off_ms >= min) {
+            let must = after_max.is_some_and(|max| ahead - facts.clocks_off_ms > max);
             refusals.push((must, ErrorCode::INVALID_TIMESTAMP));
         }
         if facts.forgets {
@@ -249,8 +358,9 @@ impl Partition {
             let Some(batch) = self.batches.get(first + i) else {
                 return Some(("L6", format!("the batch {seen} behind the last")));
             };
-            let is = (batch.first, batch.last, batch.codec, Some(batch.is_append_time));
             let all = numbers(seen);
+            let codec = batch.codec.unwrap_or(all[3]);
+            let is = (batch.first, batch.last, codec, Some(batch.is_append_time));
             let wrong = same(
                 "L6",
                 "the batch is",

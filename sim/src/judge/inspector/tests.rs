@@ -30,6 +30,7 @@ fn ids(mut before: Vec<Value>, then: Value) -> Vec<&'static str> {
     let history: Vec<_> = before.into_iter().map(|value| op(Type::Ok, value)).collect();
     let facts = InspectorFacts {
         forgets: false,
+        others_change_defaults: false,
         clocks_off_ms: 60_000,
     };
     let found = judge(&history, false, facts, &mut Account::default());
@@ -196,4 +197,59 @@ fn nothing_is_known_after_a_change_of_unknown_outcome() {
         ),
         []
     );
+}
+
+#[test]
+fn topics_follow_a_default() {
+    let default = |of_one: bool, value: Option<&str>| json!({"what": "default", "of_one": of_one, "config": "compression.type", "value": value, "answer": {}});
+    let configs = |value: &str, source: i8, all: Value| {
+        let own = |default: &str| json!([default, 5, [[default, 5]]]);
+        json!({"what": "configs", "topic": "a", "answer": {
+            "max.message.bytes": ["2000", 1, [["2000", 1], ["1048588", 5]]],
+            "message.timestamp.type": own("CreateTime"),
+            "compression.type": [value, source, all],
+            "min.insync.replicas": ["1", 3, [["1", 3], ["1", 5]]],
+            "message.timestamp.after.max.ms": own("3600000"),
+        }})
+    };
+    let of_all = configs("gzip", 3, json!([["gzip", 3], ["producer", 5]]));
+    let both = configs(
+        "uncompressed",
+        2,
+        json!([["uncompressed", 2], ["gzip", 3], ["producer", 5]]),
+    );
+    let none = configs("producer", 5, json!([["producer", 5]]));
+    let after = |changes: &[Value]| [vec![create()], changes.to_vec()].concat();
+    assert_eq!(ids(after(&[]), none.clone()), [""; 0]);
+    assert_eq!(ids(after(&[]), of_all.clone()), ["M2"]);
+    let all = default(false, Some("gzip"));
+    assert_eq!(ids(after(std::slice::from_ref(&all)), of_all.clone()), [""; 0]);
+    assert_eq!(ids(after(std::slice::from_ref(&all)), none.clone()), ["M2"]);
+    let one = default(true, Some("uncompressed"));
+    assert_eq!(ids(after(&[all.clone(), one.clone()]), both), [""; 0]);
+    assert_eq!(
+        ids(after(&[all.clone(), one, default(true, None)]), of_all),
+        [""; 0]
+    );
+    let read = |codec: i64| read(0, 2, json!([[0, 1, 300, codec, false]]), json!([]));
+    let appended = [
+        after(&[all]),
+        vec![append(0, json!([[0, 1000, 5], [1, 1005, 5]]), 0)],
+    ]
+    .concat();
+    assert_eq!(ids(appended.clone(), read(1)), [""; 0]);
+    assert_eq!(ids(appended.clone(), read(0)), ["L6"]);
+    // Once the outcome of a change is unknown, either is right.
+    let mut history: Vec<_> = vec![
+        op(Type::Ok, create()),
+        op(Type::Info, default(false, Some("gzip"))),
+    ];
+    history.extend([appended[2].clone(), read(0)].map(|value| op(Type::Ok, value)));
+    let found = judge(
+        &history,
+        false,
+        InspectorFacts::default(),
+        &mut Account::default(),
+    );
+    assert_eq!(found, []);
 }
