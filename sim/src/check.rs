@@ -86,6 +86,14 @@ impl AtCrash {
         }
     }
 
+    /// What the node saw when the broker had stopped cleanly: all of it survives a power loss.
+    pub fn stopped(disk: &Disk, roots: &[String]) -> Self {
+        Self {
+            durable: true,
+            ..Self::of(disk, roots, false)
+        }
+    }
+
     /// Keeps only these folders: any client may have deleted records in the others.
     #[must_use]
     pub fn only(mut self, is_judged: impl Fn(&str) -> bool) -> Self {

@@ -39,7 +39,7 @@ use crate::trace::EventKind;
 use crate::violation::Violation;
 use action::{Action, MILLI, PROBED_AFTER_MS, START_RETRY_DELAY};
 use damaged_file::{DamagedFile, METADATA};
-use process::Process;
+use process::{AfterStop, Process};
 
 /// Longest time that a fault waits for its trigger, and longest delay between the trigger and the fault.
 const WAIT_MAX: Nanos = 1_000 * MILLI;
@@ -265,7 +265,7 @@ impl Director {
     }
 
     fn stopped(&mut self, clean: Option<bool>) -> bool {
-        let Process::Stopping(_, deadline, down_ms) = std::mem::replace(&mut self.process, Process::Down)
+        let Process::Stopping(_, deadline, after) = std::mem::replace(&mut self.process, Process::Down)
         else {
             unreachable!("it was stopping");
         };
@@ -281,7 +281,13 @@ impl Director {
             self.shared.violation(Violation::new("liveness", what));
         }
         self.shared.world.end_quietly(BROKER);
-        self.after_ms(down_ms, Action::Start);
+        if let Some(id) = after.power.filter(|_| clean == Some(true) && !self.disk_failed) {
+            self.count("power loss after a clean stop");
+            let all = self.on_disk(|d| AtCrash::stopped(d, &self.shared.roots));
+            self.before = Some(all.only(|folder| self.shared.is_judged(folder)));
+            self.lose_power(id);
+        }
+        self.after_ms(after.down_ms, Action::Start);
         true
     }
 
@@ -466,7 +472,10 @@ impl Director {
                 self.crash(fault.id, true, down_ms);
                 self.kill_clients(&self.shared.clients.all(), down_ms);
             }
-            Kind::CleanStop { down_ms } => self.stop(down_ms),
+            Kind::CleanStop { down_ms, power } => self.stop(AfterStop {
+                down_ms,
+                power: power.then_some(fault.id),
+            }),
             Kind::Pause { for_ms } => {
                 if !matches!(self.process, Process::Down) {
                     self.count("pause");
@@ -572,7 +581,7 @@ impl Director {
                 if kill {
                     self.crash(fault.id, false, down_ms);
                 } else {
-                    self.stop(down_ms);
+                    self.stop(AfterStop { down_ms, power: None });
                 }
             }
             Kind::Restart {
@@ -585,7 +594,7 @@ impl Director {
                 if kill {
                     self.crash(fault.id, false, down_ms);
                 } else {
-                    self.stop(down_ms);
+                    self.stop(AfterStop { down_ms, power: None });
                 }
             }
         }
@@ -624,7 +633,7 @@ impl Director {
         }
     }
 
-    fn stop(&mut self, down_ms: u64) {
+    fn stop(&mut self, after: AfterStop) {
         let running = match std::mem::replace(&mut self.process, Process::Down) {
             Process::Up(running) => running,
             other => return self.process = other,
@@ -632,7 +641,14 @@ impl Director {
         self.count("clean stop");
         self.trace(|| EventKind::Stop { of: BROKER });
         let patience = self.env.now() + START_PATIENCE;
-        self.process = Process::Stopping(running.stop(), patience, down_ms);
+        self.process = Process::Stopping(running.stop(), patience, after);
+    }
+
+    /// The power of the broker's node fails.
+    fn lose_power(&self, id: u64) {
+        // Keyed by the fault: removing another power loss does not change these choices.
+        let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
+        self.shared.world.power_loss(BROKER, &mut choices);
     }
 
     /// Kills the process or cuts the power, in whatever state the process is, and schedules a restart.
@@ -640,6 +656,9 @@ impl Director {
         let was_up = !matches!(self.process, Process::Down);
         if !was_up && !power {
             return;
+        }
+        if was_up {
+            lock(&self.shared.crashes).push(self.now());
         }
         let seen = self.on_disk(|d| AtCrash::of(d, &self.shared.roots, power));
         let seen = seen.only(|folder| self.shared.is_judged(folder));
@@ -649,9 +668,7 @@ impl Director {
             None => seen,
         });
         if power {
-            // Keyed by this fault: removing another power loss does not change these choices.
-            let mut choices = Keyed::new(mix(self.shared.plan.seed, id));
-            self.shared.world.power_loss(BROKER, &mut choices);
+            self.lose_power(id);
         } else {
             self.shared.world.kill(BROKER, "kill");
         }

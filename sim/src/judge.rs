@@ -188,7 +188,7 @@ fn rules<'a>(workload: &'a Workload, history: &[Operation], notes: &Notes, facts
     judge
         .violations
         .extend(operator::judge(history, damaged, &mut judge.account));
-    let found = inspector::judge(history, damaged, facts.inspector, &mut judge.account);
+    let found = inspector::judge(history, damaged, &facts.inspector, &mut judge.account);
     judge.violations.extend(found);
     judge.violations.extend(topics::judge(history, &facts.topics));
     judge

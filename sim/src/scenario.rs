@@ -279,6 +279,7 @@ fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
         calm_since: shared.calm_at.max(*lock(&shared.serves_since)) as i64,
         buffer_bytes: plan.buffer_bytes as u64,
         inspector: InspectorFacts {
+            crashes: lock(&shared.crashes).iter().map(|at| *at as i64).collect(),
             forgets: plan.broker.contains_key("producer.id.expiration.ms"),
             others_change_defaults: !plan.rude.is_empty(),
             clocks_off_ms: clocks_off_ms(plan),

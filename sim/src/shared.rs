@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) calm_at: Nanos,
     /// When the broker last began to serve.
     pub(crate) serves_since: Arc<Mutex<Nanos>>,
+    /// When the broker was killed or lost its power.
+    pub(crate) crashes: Arc<Mutex<Vec<Nanos>>>,
     /// When producers start no new sends.
     pub(crate) work_until: Nanos,
     pub(crate) finished: Arc<Mutex<bool>>,
@@ -81,6 +83,7 @@ impl Shared {
             suspect: Arc::default(),
             warnings,
             serves_since: Arc::default(),
+            crashes: Arc::default(),
             calm_at: BEGIN + span * 3 / 4,
             work_until: BEGIN + span,
             finished: Arc::default(),

@@ -17,13 +17,14 @@ mod spec;
 mod stop;
 mod topics;
 mod value;
+mod versions;
 
 use brokkr_client::Result;
 use brokkr_env::Env;
 
 pub use admin::run_admin;
 pub use consume::run_consumer;
-pub use inspect::{INSPECTED_CONFIGS, INSPECTED_DEFAULTS, run_inspector};
+pub use inspect::{INSPECTED_CONFIGS, INSPECTED_DEFAULTS, INSPECTED_SECRET, run_inspector};
 pub use operate::run_operator;
 pub use produce::run_producer;
 pub use recorder::{

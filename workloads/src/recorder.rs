@@ -145,6 +145,9 @@ pub struct FetchResponded {
     pub requested: usize,
     /// Its partitions.
     pub partitions: Vec<FetchedEnds>,
+    /// Those that it leaves out, as unchanged, with what the consumer was told of them last.
+    #[serde(default)]
+    pub unchanged: Vec<FetchedEnds>,
 }
 
 /// A record that a consumer was shown with something else than what was sent with its value.
@@ -436,6 +439,7 @@ impl Recorder {
             is_whole: round.is_whole,
             requested: round.requested,
             partitions: round.partitions.iter().map(ends).collect(),
+            unchanged: round.unchanged.iter().map(ends).collect(),
         };
         self.lock().fetches.push(note);
     }

@@ -327,6 +327,9 @@ pub struct InspectorSpec {
     pub topics_max: usize,
     /// The longest pause between two operations.
     pub pause_max_ms: u64,
+    /// Whether it is another client now and then, of any version.
+    #[serde(default)]
+    pub any_versions: bool,
 }
 
 /// A process that repeatedly deletes topics of the workload and creates them again. It deletes by id, so that a late request

@@ -10,5 +10,12 @@ pub(super) enum Process {
     Down,
     Starting(Running, oneshot::Receiver<Started>, Instant),
     Up(Running),
-    Stopping(oneshot::Receiver<bool>, Instant, u64),
+    Stopping(oneshot::Receiver<bool>, Instant, AfterStop),
+}
+
+/// What happens when the process has stopped cleanly.
+pub(super) struct AfterStop {
+    pub down_ms: u64,
+    /// The power fails; the choices are keyed by this.
+    pub power: Option<u64>,
 }

@@ -303,7 +303,7 @@ impl Responses<'_> {
     fn check_fetch(&mut self, fetch: &FetchResponded, life: u64, account: &mut Account) {
         self.check_late(fetch, life, account);
         self.check_sizes(fetch, life, account);
-        for ends in &fetch.partitions {
+        for ends in fetch.partitions.iter().chain(&fetch.unchanged) {
             let waiver = self.waiver(&ends.key);
             if account.judges(Rule::FetchedEnds, waiver) {
                 self.check_ends(fetch, ends);
@@ -684,6 +684,7 @@ mod tests {
                 high_watermark,
                 last_stable,
             }],
+            unchanged: Vec::new(),
         }
     }
 

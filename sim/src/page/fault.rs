@@ -39,8 +39,13 @@ fn kind_text(plan: &Plan, kind: &Kind) -> String {
             };
             format!("The broker loses its power{when}; it is back {down_ms} ms later.")
         }
-        Kind::CleanStop { down_ms } => {
-            format!("The broker is stopped cleanly and is started {down_ms} ms after its end.")
+        Kind::CleanStop { down_ms, power } => {
+            let then = if *power {
+                "; the power fails while it is down"
+            } else {
+                ""
+            };
+            format!("The broker is stopped cleanly and is started {down_ms} ms after its end{then}.")
         }
         Kind::Pause { for_ms } => format!("The broker's process is paused for {for_ms} ms (SIGSTOP)."),
         Kind::SyncFails { restart_ms, power } => format!(

@@ -43,7 +43,12 @@ pub enum Kind {
         unsynced: bool,
     },
     /// Stops the broker cleanly, and restarts it `down_ms` after it has stopped.
-    CleanStop { down_ms: u64 },
+    CleanStop {
+        down_ms: u64,
+        /// The power fails when it has stopped: nothing may be lost, however seldom logs are flushed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        power: bool,
+    },
     /// Pauses the broker's process.
     Pause { for_ms: u64 },
     /// The next sync fails. The operator notices and ends the process `restart_ms` later.

@@ -172,7 +172,7 @@ impl Plan {
             // Some deaths come in pairs: the second during recovery from the first.
             if let Kind::Kill { down_ms }
             | Kind::PowerLoss { down_ms, .. }
-            | Kind::CleanStop { down_ms }
+            | Kind::CleanStop { down_ms, .. }
             | Kind::Restart { down_ms, .. } = kind
                 && draw.one("again", id, 3) == 0
             {

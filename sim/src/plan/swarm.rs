@@ -53,7 +53,10 @@ pub(super) fn kind(draw: &mut Draw, family: Family, id: u64, unlimited: bool, pl
             down_ms,
             unsynced: power,
         },
-        Family::Stop => Kind::CleanStop { down_ms },
+        Family::Stop => Kind::CleanStop {
+            down_ms,
+            power: draw.one("power fails after a stop", id, 3) == 0,
+        },
         Family::Pause => Kind::Pause { for_ms },
         Family::Sync | Family::Write | Family::Space if draw.one("one operation", id, 2) == 0 => {
             let may = |(act, _): &&(Act, &str)| match act {
@@ -569,6 +572,7 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
             prefix: "insp".to_owned(),
             topics_max: 1 + draw.of("inspector's topics", 2) as usize,
             pause_max_ms: [150, 600, 2_000][draw.of("inspector's pause", 3) as usize],
+            any_versions: draw.of("inspector of any version", 2) == 0,
         }),
         recreator,
         topics,

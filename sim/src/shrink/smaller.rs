@@ -327,8 +327,8 @@ fn simpler(kind: &Kind) -> Kind {
         Kind::Kill { down_ms }
         | Kind::KillClient { down_ms, .. }
         | Kind::Blackout { down_ms }
-        | Kind::CleanStop { down_ms }
         | Kind::Restart { down_ms, .. } => *down_ms = 0,
+        Kind::CleanStop { down_ms, power } => (*down_ms, *power) = (0, false),
         Kind::PowerLoss { down_ms, unsynced } => (*down_ms, *unsynced) = (0, false),
         Kind::SyncFails { power, .. }
         | Kind::WriteFails { power, .. }

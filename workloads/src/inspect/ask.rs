@@ -11,19 +11,21 @@ use brokkr_types::{ProducerEpoch, ProducerId, Sequence, UnixMillis, Uuid};
 use brokkr_wire::messages::{
     AlterConfigsRequest, CreateTopicsRequest, DeleteRecordsRequest, DescribeConfigsRequest,
     DescribeLogDirsRequest, DescribeTopicPartitionsRequest, FetchRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest, ProduceRequest, ProduceResponse,
-    alter_configs_request, create_topics_request, delete_records_request, describe_configs_request,
-    describe_log_dirs_request, describe_topic_partitions_request, fetch_request,
-    incremental_alter_configs_request, list_offsets_request, offset_for_leader_epoch_request,
-    produce_request,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    ProduceResponse, alter_configs_request, create_topics_request, delete_records_request,
+    describe_configs_request, describe_log_dirs_request, describe_topic_partitions_request, fetch_request,
+    incremental_alter_configs_request, list_offsets_request, metadata_request,
+    offset_for_leader_epoch_request, produce_request,
 };
-use brokkr_wire::records::{BatchBuilder, CompressionType, batches};
+use brokkr_wire::records::{BatchBuilder, CompressionType, HEADER_LEN, batches};
 use brokkr_wire::{ApiKey, ErrorCode, Records, Str};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::INSPECTED_CONFIGS;
 
+/// `ConfigResource.Type.BROKER`.
+const RESOURCE_BROKER: i8 = 4;
 /// `ConfigResource.Type.TOPIC`.
 const RESOURCE_TOPIC: i8 = 2;
 /// Longest time of a fetch without records.
@@ -83,13 +85,14 @@ pub(super) async fn producer_id<E: Env>(client: &Client<E>) -> Result<(i64, i16)
     client.manage(request, pick).await
 }
 
+/// `create`, with `topic`, `partitions`, `configs`, and `dry`: whether it is not made; answered with `error` (the name is refused) and `id`.
 pub(super) async fn create<E: Env>(
     client: &Client<E>,
     name: &str,
     partitions: i32,
     configs: &BTreeMap<&str, &str>,
     is_dry: bool,
-) -> Result<Uuid> {
+) -> Result<Value> {
     let config = |(name, value): (&&str, &&str)| create_topics_request::CreatableTopicConfig {
         name: Str::copied(name),
         value: Some(Str::copied(value)),
@@ -110,8 +113,10 @@ pub(super) async fn create<E: Env>(
     };
     let pick = |r: brokkr_wire::messages::CreateTopicsResponse| {
         let topic = one(r.topics)?;
-        success(topic.error_code)?;
-        Ok(topic.topic_id)
+        if ErrorCode(topic.error_code) != ErrorCode::INVALID_TOPIC_EXCEPTION {
+            success(topic.error_code)?;
+        }
+        Ok(json!({"error": topic.error_code, "id": topic.topic_id.to_string()}))
     };
     client.manage(request, pick).await
 }
@@ -176,7 +181,80 @@ pub(super) async fn configs<E: Env>(client: &Client<E>, topic: &str) -> Result<V
     client.manage(request, pick).await
 }
 
+/// `broker_configs`: the configurations of all brokers; answered with the value of each and whether it is a secret.
+pub(super) async fn broker_configs<E: Env>(client: &Client<E>) -> Result<Value> {
+    let request = DescribeConfigsRequest {
+        resources: vec![describe_configs_request::DescribeConfigsResource {
+            resource_type: RESOURCE_BROKER,
+            resource_name: Str::from_static(""),
+            configuration_keys: None,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let pick = |r: brokkr_wire::messages::DescribeConfigsResponse| {
+        let result = one(r.results)?;
+        success(result.error_code)?;
+        let of = |c: &brokkr_wire::messages::describe_configs_response::DescribeConfigsResourceResult| {
+            let value = c.value.as_ref().map(|v| v.to_string());
+            (c.name.to_string(), json!([value, c.is_sensitive]))
+        };
+        Ok(Value::Object(result.configs.iter().map(of).collect()))
+    };
+    client.manage(request, pick).await
+}
+
+/// Which topics a Metadata request names.
+pub(super) enum Named<'a> {
+    All,
+    None,
+    ByName(&'a [String]),
+    ById(&'a [Uuid]),
+}
+
+/// `metadata`; answered with the `topics` whose name begins with `prefix`, or that were named (error, id, partitions), and with the
+/// `count` of all.
+pub(super) async fn metadata<E: Env>(client: &Client<E>, named: Named<'_>, prefix: &str) -> Result<Value> {
+    let by_name = |name: &String| metadata_request::MetadataRequestTopic {
+        name: Some(Str::copied(name)),
+        ..Default::default()
+    };
+    let by_id = |id: &Uuid| metadata_request::MetadataRequestTopic {
+        name: None,
+        topic_id: *id,
+        ..Default::default()
+    };
+    let topics = match named {
+        Named::All => None,
+        Named::None => Some(Vec::new()),
+        Named::ByName(names) => Some(names.iter().map(by_name).collect()),
+        Named::ById(ids) => Some(ids.iter().map(by_id).collect()),
+    };
+    let is_all = topics.is_none();
+    let request = MetadataRequest {
+        topics,
+        allow_auto_topic_creation: false,
+        ..Default::default()
+    };
+    let pick = |r: brokkr_wire::messages::MetadataResponse| {
+        let mut found = serde_json::Map::new();
+        for topic in &r.topics {
+            let name = topic.name.as_ref().map(|n| n.to_string()).unwrap_or_default();
+            if is_all && !name.starts_with(prefix) {
+                continue;
+            }
+            let partitions: Vec<_> = topic.partitions.iter().map(|p| p.partition_index).collect();
+            let id = topic.topic_id.to_string();
+            let key = if name.is_empty() { id.clone() } else { name };
+            found.insert(key, json!([topic.error_code, id, partitions]));
+        }
+        Ok(json!({"topics": found, "count": r.topics.len()}))
+    };
+    client.manage(request, pick).await
+}
+
 /// A record to append.
+#[derive(Clone)]
 pub(super) struct NewRecord {
     pub n: u64,
     pub timestamp: i64,
@@ -197,14 +275,43 @@ fn number(value: Option<&[u8]>) -> Option<u64> {
     text.trim_end_matches('.').parse().ok()
 }
 
+/// What is wrong with a batch that no client may send.
+#[derive(Clone, Copy)]
+pub(super) enum Flaw {
+    /// A byte of the last record.
+    Checksum,
+    /// An offset that no record has.
+    Gap,
+    /// The same, with a header of a batch without a gap.
+    HiddenGap,
+    /// A record less than the header says.
+    Count,
+    /// It says that it is a control batch.
+    Control,
+}
+
+impl Flaw {
+    pub const ALL: [Self; 5] = [
+        Self::Checksum,
+        Self::Gap,
+        Self::HiddenGap,
+        Self::Count,
+        Self::Control,
+    ];
+}
+
 /// A batch to append.
+#[derive(Clone)]
 pub(super) struct Append {
+    /// `new`; `again`: it was acknowledged before; `gap`: with a later sequence than is due; `stale`: of an older epoch; `flawed`.
+    pub kind: &'static str,
     pub topic_id: Uuid,
     pub acks: i16,
     pub codec: u8,
     pub identity: (i64, i16),
     pub sequence: i32,
     pub records: Vec<NewRecord>,
+    pub flaw: Option<Flaw>,
 }
 
 impl Append {
@@ -214,24 +321,49 @@ impl Append {
         let mut builder = BatchBuilder::new()
             .compression(codec, codec.default_level())
             .producer(ProducerId(id), ProducerEpoch(epoch), Sequence(self.sequence));
-        for record in &self.records {
+        let has_gap = matches!(self.flaw, Some(Flaw::Gap | Flaw::HiddenGap));
+        for (delta, record) in self.records.iter().enumerate() {
             let key = record.n.to_be_bytes();
-            builder.push(
+            builder.push_at(
+                delta as i32 + i32::from(has_gap),
                 UnixMillis(record.timestamp),
                 Some(&key),
                 Some(&record.value()),
                 &[],
             );
         }
-        builder.build().bytes
+        let batch = builder.build();
+        let (mut header, mut bytes) = (batch.header, batch.bytes.to_vec());
+        match self.flaw {
+            None | Some(Flaw::Gap) => return batch.bytes,
+            Some(Flaw::Checksum) => {
+                if let Some(last) = bytes.last_mut() {
+                    *last ^= 1;
+                }
+                return bytes.into();
+            }
+            Some(Flaw::HiddenGap) => header.last_offset_delta -= 1,
+            Some(Flaw::Count) => {
+                header.records_count += 1;
+                header.last_offset_delta += 1;
+            }
+            Some(Flaw::Control) => header.attributes = header.attributes.with_control(true),
+        }
+        let (front, records) = bytes.split_at_mut(HEADER_LEN);
+        header.crc = header.compute_crc(records);
+        if let Ok(front) = front.try_into() {
+            header.encode(front);
+        }
+        bytes.into()
     }
 
-    /// `append`, with `now` (the client's time), `topic`, `partition`, `acks`, `codec`, the batch's `bytes`, `producer` (id, epoch, first sequence) and
+    /// `append`, with its `kind`, `now` (the client's time), `topic`, `partition`, `acks`, `codec`, the batch's `bytes`, `producer` (id, epoch, first sequence) and
     /// `records` (number, timestamp, length of the value); answered with `error`, `base`, `append_time` and `log_start`.
     pub fn asked(&self, tp: &TopicPartition, now: UnixMillis) -> Value {
         let record = |r: &NewRecord| json!([r.n, r.timestamp, r.value().len()]);
         json!({
             "what": "append",
+            "kind": self.kind,
             "now": now.0,
             "topic": &*tp.topic,
             "partition": tp.partition,
@@ -264,7 +396,9 @@ impl Append {
     fn answer(&self, response: ProduceResponse) -> Result<Value> {
         let answer = one(one(response.responses)?.partition_responses)?;
         // As many are in sync as there are replicas: never fewer than asked for.
-        let error = settled(answer.error_code, &[ErrorCode::NOT_ENOUGH_REPLICAS])?;
+        let mut answers = vec![ErrorCode::NOT_ENOUGH_REPLICAS];
+        answers.extend(self.flaw.map(|_| ErrorCode::CORRUPT_MESSAGE));
+        let error = settled(answer.error_code, &answers)?;
         Ok(json!({
             "error": error,
             "base": answer.base_offset,

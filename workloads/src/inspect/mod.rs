@@ -6,18 +6,20 @@
 
 mod ask;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use brokkr_client::{Client, Result, TopicPartition};
 use brokkr_env::{Env, Rng};
 use brokkr_history::{Op, Process, Type};
 use brokkr_types::Uuid;
+use brokkr_wire::ApiKey;
 use serde_json::{Value, json};
 
 use crate::spec::{ClientSpec, InspectorSpec};
+use crate::versions::any_versions;
 use crate::{Recorder, Stop};
-use ask::{Append, NewRecord};
+use ask::{Append, Flaw, Named, NewRecord};
 
 /// Most partitions of a topic.
 const PARTITIONS_MAX: i32 = 6;
@@ -37,7 +39,7 @@ pub const INSPECTED_CONFIGS: [(&str, [&str; 3]); 5] = [
 ];
 /// Defaults of the broker that it changes: the broker's key, the topic's, and the values that it sets, the first being Kafka's. They do no
 /// harm to the topics of others.
-pub const INSPECTED_DEFAULTS: [(&str, &str, [&str; 3]); 2] = [
+pub const INSPECTED_DEFAULTS: [(&str, &str, [&str; 3]); 3] = [
     (
         "compression.type",
         "compression.type",
@@ -48,7 +50,11 @@ pub const INSPECTED_DEFAULTS: [(&str, &str, [&str; 3]); 2] = [
         "message.timestamp.after.max.ms",
         ["3600000", "7200000", "86400000"],
     ),
+    // A key that nobody knows is a secret.
+    (INSPECTED_SECRET, INSPECTED_SECRET, ["a", "b", "c"]),
 ];
+/// A key of the broker that nobody knows.
+pub const INSPECTED_SECRET: &str = "inspected.secret";
 /// Three hours: more than the default of `message.timestamp.after.max.ms`.
 const FAR_MS: i64 = 10_800_000;
 
@@ -64,8 +70,19 @@ struct OwnPartition {
     /// The timestamp of each record.
     timestamps: Vec<i64>,
     log_start: i64,
+    /// The producer of the last batch.
+    identity: Option<(i64, i16)>,
     next_sequence: i32,
+    /// Its last batches.
+    window: VecDeque<Append>,
 }
+
+/// The first version of Metadata that takes topic ids.
+const METADATA_BY_ID_VERSION: i16 = 12;
+/// How many batches a broker remembers of a producer.
+const WINDOW: usize = 5;
+/// A client lives that many operations, if its version changes.
+const OPERATIONS_OF_A_CLIENT: u64 = 10;
 
 struct Inspector<'a, E: Env> {
     env: &'a E,
@@ -79,6 +96,10 @@ struct Inspector<'a, E: Env> {
     /// Its producer id and epoch, once it has one.
     identity: Option<(i64, i16)>,
     topics: BTreeMap<String, OwnTopic>,
+    /// Names of topics that were deleted.
+    free: Vec<String>,
+    /// How many operations this client may still do.
+    operations_left: u64,
     /// The number of the next topic, and of the next record.
     next_topic: u64,
     next_record: u64,
@@ -102,6 +123,8 @@ pub async fn run_inspector<E: Env>(
         repeated: 0,
         identity: None,
         topics: BTreeMap::new(),
+        free: Vec::new(),
+        operations_left: 0,
         next_topic: 0,
         next_record: 0,
     };
@@ -112,6 +135,12 @@ pub async fn run_inspector<E: Env>(
             () = stop.wait() => break,
             () = env.sleep_until(env.now() + pause) => {}
         }
+        if spec.any_versions && inspector.operations_left == 0 {
+            let config = any_versions(client.config(), &inspector.rng);
+            inspector.client = Client::new(env, config);
+            inspector.operations_left = OPERATIONS_OF_A_CLIENT;
+        }
+        inspector.operations_left = inspector.operations_left.saturating_sub(1);
         inspector.act().await;
     }
     let left: Vec<_> = inspector
@@ -134,8 +163,7 @@ impl<E: Env> Inspector<'_, E> {
 
     async fn act(&mut self) {
         if self.identity.is_none() {
-            self.identity = ask::producer_id(&self.client).await.ok();
-            return;
+            return self.identify().await;
         }
         if self.topics.is_empty() || self.topics.len() < self.spec.topics_max && self.below(6) == 0 {
             return self.create().await;
@@ -143,9 +171,28 @@ impl<E: Env> Inspector<'_, E> {
         let name = self.topics.keys().nth(self.below(self.topics.len()));
         let name = name.expect("there is one").clone();
         let partition = self.below(self.topics[&name].partitions.len());
-        match self.below(22) {
+        match self.below(27) {
             20 if self.below(2) == 0 => self.change_default().await,
-            20 | 21 => self.configs(&name).await,
+            20 => self.broker_configs().await,
+            21 => self.configs(&name).await,
+            22 => self.metadata().await,
+            23 => match self.below(4) {
+                0 => self.identify().await,
+                1 => self.identity = self.identity.map(|(id, epoch)| (id, epoch + 1)),
+                _ => self.append_stale(&name, partition).await,
+            },
+            24 => self.append_again(&name, partition).await,
+            25 => self.append_with_gap(&name, partition).await,
+            26 => {
+                let flaw = Flaw::ALL[self.below(Flaw::ALL.len())];
+                let append = self.new_batch(&name, partition);
+                let flawed = Append {
+                    kind: "flawed",
+                    flaw: Some(flaw),
+                    ..append
+                };
+                self.send(&name, partition, flawed, None).await;
+            }
             0..7 => self.append(&name, partition, None).await,
             7..10 => {
                 let from = self.an_offset(&name, partition);
@@ -175,8 +222,8 @@ impl<E: Env> Inspector<'_, E> {
         let topic = asked["topic"].as_str().unwrap_or_default().to_owned();
         let what = asked["what"].as_str().unwrap_or_default().to_owned();
         // An earlier attempt may be carried out later, and undo what is changed then.
-        let may_come_back =
-            ["alter", "default"].contains(&&*what) || what == "delete_records" && asked["before"] == -1;
+        let may_come_back = ["alter", "create", "default"].contains(&&*what)
+            || what == "delete_records" && asked["before"] == -1;
         let comes_back = may_come_back && self.client.repeated() > self.repeated;
         let (type_, value, error) = match answered {
             Ok(answer) if comes_back => (Type::Info, asked, Ok(answer)),
@@ -215,32 +262,50 @@ impl<E: Env> Inspector<'_, E> {
         (key, values[self.below(values.len())])
     }
 
+    /// Asks for a producer id.
+    async fn identify(&mut self) {
+        let asked = json!({"what": "identity"});
+        let began = self.begin(&asked);
+        let answered = ask::producer_id(&self.client).await;
+        let identity = answered.as_ref().ok().copied();
+        self.identity = identity.or(self.identity);
+        let answered = answered.map(|(id, epoch)| json!({"id": id, "epoch": epoch}));
+        self.end(began, asked, false, answered);
+    }
+
+    /// A new name, or one that is free again. Names in pairs differ by a separator, so that not both can be topics.
+    fn name(&mut self) -> String {
+        if !self.free.is_empty() && self.below(2) == 0 {
+            return self.free[self.below(self.free.len())].clone();
+        }
+        let n = self.next_topic;
+        self.next_topic += 1;
+        let separator = if n.is_multiple_of(2) { '_' } else { '.' };
+        format!("{}{separator}{}", self.spec.prefix, n / 2)
+    }
+
     async fn create(&mut self) {
-        let name = format!("{}{}", self.spec.prefix, self.next_topic);
+        let name = self.name();
         let is_dry = self.below(5) == 0;
-        self.next_topic += u64::from(!is_dry);
         let partitions = 1 + self.rng.below(3) as i32;
         let configs: BTreeMap<_, _> = (0..self.below(3)).map(|_| self.config()).collect();
         let asked = json!({"what": "create", "topic": name, "partitions": partitions, "configs": configs, "dry": is_dry});
         let began = self.begin(&asked);
         let answered = ask::create(&self.client, &name, partitions, &configs, is_dry).await;
-        let answered = answered.map(|id| json!({"id": id.to_string()}));
-        let created = self.end(began, asked, true, answered);
-        if let Some(id) = created.filter(|_| !is_dry) {
-            let id = id["id"]
-                .as_str()
-                .and_then(|id| id.parse().ok())
-                .unwrap_or_default();
-            let partitions = vec![OwnPartition::default(); partitions as usize];
-            self.topics.insert(
-                name,
-                OwnTopic {
-                    id,
-                    partitions,
-                    configs,
-                },
-            );
+        let answer = self.end(began, asked, true, answered);
+        self.free.retain(|free| *free != name);
+        let Some(answer) = answer else { return };
+        if is_dry || answer["error"] != 0 {
+            self.free.push(name);
+            return;
         }
+        let id = answer["id"].as_str().and_then(|id| id.parse().ok());
+        let topic = OwnTopic {
+            id: id.unwrap_or_default(),
+            partitions: vec![OwnPartition::default(); partitions as usize],
+            configs,
+        };
+        self.topics.insert(name, topic);
     }
 
     fn an_offset(&self, name: &str, partition: usize) -> i64 {
@@ -281,18 +346,83 @@ impl<E: Env> Inspector<'_, E> {
             .collect()
     }
 
-    /// Appends a batch; with `alter`, in a request that follows that change without waiting for its answer.
-    async fn append(&mut self, name: &str, partition: usize, alter: Option<(&'static str, &'static str)>) {
+    /// The next batch of a partition.
+    fn new_batch(&mut self, name: &str, partition: usize) -> Append {
         let records = self.records(name, partition);
         let (topic, identity) = (&self.topics[name], self.identity.unwrap_or((-1, -1)));
-        let append = Append {
+        let own = &topic.partitions[partition];
+        Append {
+            kind: "new",
             topic_id: topic.id,
             acks: if self.below(3) == 0 { 1 } else { -1 },
             codec: [0, 0, 1, 2, 3, 4][self.below(6)],
             identity,
-            sequence: topic.partitions[partition].next_sequence,
+            // The first of an epoch is 0.
+            sequence: if own.identity == Some(identity) {
+                own.next_sequence
+            } else {
+                0
+            },
             records,
+            flaw: None,
+        }
+    }
+
+    /// Appends a batch; with `alter`, in a request that follows that change without waiting for its answer.
+    async fn append(&mut self, name: &str, partition: usize, alter: Option<(&'static str, &'static str)>) {
+        let append = self.new_batch(name, partition);
+        self.send(name, partition, append, alter).await;
+    }
+
+    /// Sends one of the last batches again.
+    async fn append_again(&mut self, name: &str, partition: usize) {
+        let window = &self.topics[name].partitions[partition].window;
+        if window.is_empty() {
+            return;
+        }
+        let again = Append {
+            kind: "again",
+            ..window[self.below(window.len())].clone()
         };
+        self.send(name, partition, again, None).await;
+    }
+
+    /// Leaves out sequences.
+    async fn append_with_gap(&mut self, name: &str, partition: usize) {
+        let append = self.new_batch(name, partition);
+        if self.topics[name].partitions[partition].identity != Some(append.identity) {
+            return;
+        }
+        let gap = Append {
+            kind: "gap",
+            sequence: append.sequence + 1 + self.below(3) as i32,
+            ..append
+        };
+        self.send(name, partition, gap, None).await;
+    }
+
+    /// Sends with an epoch that is over.
+    async fn append_stale(&mut self, name: &str, partition: usize) {
+        let append = self.new_batch(name, partition);
+        let (id, epoch) = append.identity;
+        if epoch == 0 || self.topics[name].partitions[partition].identity != Some(append.identity) {
+            return;
+        }
+        let stale = Append {
+            kind: "stale",
+            identity: (id, epoch - 1),
+            ..append
+        };
+        self.send(name, partition, stale, None).await;
+    }
+
+    async fn send(
+        &mut self,
+        name: &str,
+        partition: usize,
+        append: Append,
+        alter: Option<(&'static str, &'static str)>,
+    ) {
         let tp = TopicPartition::new(name, partition as i32);
         let mut asked = append.asked(&tp, self.env.wall());
         if let Some((key, value)) = alter {
@@ -307,10 +437,18 @@ impl<E: Env> Inspector<'_, E> {
         if let Some((key, value)) = alter {
             topic.configs.insert(key, value);
         }
-        if answer.is_some_and(|a| a["error"] == 0) {
+        if append.kind != "again" && answer.is_some_and(|a| a["error"] == 0) {
             let own = &mut topic.partitions[partition];
             own.timestamps.extend(append.records.iter().map(|r| r.timestamp));
-            own.next_sequence += append.records.len() as i32;
+            if own.identity != Some(append.identity) {
+                own.window.clear();
+            }
+            own.identity = Some(append.identity);
+            own.next_sequence = append.sequence + append.records.len() as i32;
+            own.window.push_back(append);
+            if own.window.len() > WINDOW {
+                own.window.pop_front();
+            }
         }
     }
 
@@ -483,8 +621,51 @@ impl<E: Env> Inspector<'_, E> {
         let asked = json!({"what": "delete", "topic": name, "id": id.to_string()});
         let began = self.begin(&asked);
         let answered = self.client.delete_topic_id(id).await;
-        self.end(began, asked, true, answered.map(|_| json!({})));
+        let answer = self.end(began, asked, true, answered.map(|_| json!({})));
         self.topics.remove(name);
+        // Otherwise a late attempt to make or delete it may come.
+        if answer.is_some() {
+            self.free.push(name.to_owned());
+        }
+    }
+
+    /// Asks for all topics, for none, or for some by name or id.
+    async fn metadata(&mut self) {
+        let names: Vec<String> = self.topics.keys().chain(&self.free).cloned().collect();
+        let names: Vec<String> = names.into_iter().filter(|_| self.below(2) == 0).collect();
+        let ids: Vec<Uuid> = names
+            .iter()
+            .filter_map(|name| Some(self.topics.get(name)?.id))
+            .collect();
+        let max = self.client.config().versions_max.get(&ApiKey::Metadata).copied();
+        let by_id = max.is_none_or(|max| max >= METADATA_BY_ID_VERSION);
+        let (named, how) = match self.below(4) {
+            0 => (Named::All, "all"),
+            1 => (Named::None, "none"),
+            2 if by_id && !ids.is_empty() => (Named::ById(&ids), "ids"),
+            _ => (Named::ByName(&names), "names"),
+        };
+        let names = if how == "ids" {
+            names
+                .iter()
+                .filter(|name| self.topics.contains_key(*name))
+                .cloned()
+                .collect()
+        } else {
+            names.clone()
+        };
+        let asked = json!({"what": "metadata", "named": how, "topics": names});
+        let began = self.begin(&asked);
+        let answered = ask::metadata(&self.client, named, &self.spec.prefix).await;
+        self.end(began, asked, false, answered);
+    }
+
+    /// Asks for the configurations of all brokers.
+    async fn broker_configs(&mut self) {
+        let asked = json!({"what": "broker_configs"});
+        let began = self.begin(&asked);
+        let answered = ask::broker_configs(&self.client).await;
+        self.end(began, asked, false, answered);
     }
 
     /// Asks which log directories have the topic's partitions.

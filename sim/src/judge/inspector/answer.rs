@@ -4,8 +4,10 @@ use brokkr_wire::ErrorCode;
 use serde_json::Value;
 
 /// What the judge of the inspector must know of the run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct InspectorFacts {
+    /// When the broker was killed or lost its power, in nanoseconds.
+    pub crashes: Vec<i64>,
     /// Whether the broker may forget producers.
     pub forgets: bool,
     /// Whether others may change the broker's defaults.

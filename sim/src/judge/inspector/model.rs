@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use brokkr_wire::ErrorCode;
-use brokkr_workloads::{INSPECTED_CONFIGS, INSPECTED_DEFAULTS};
+use brokkr_workloads::{INSPECTED_CONFIGS, INSPECTED_DEFAULTS, INSPECTED_SECRET};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, InspectorFacts, Wrong, is_error, number, numbers, same};
@@ -27,10 +27,22 @@ struct ModelRecord {
 struct ModelBatch {
     first: i64,
     last: i64,
+    /// The producer's id, epoch and first sequence.
+    producer: [i64; 3],
     /// `None` if a default of unknown outcome decides it.
     codec: Option<i64>,
     is_append_time: bool,
     bytes_max: i64,
+}
+
+/// A producer in a partition, as its last batch left it.
+#[derive(Clone, Debug)]
+struct Producer {
+    epoch: i64,
+    last_sequence: i64,
+    last_offset: i64,
+    /// The batch's largest timestamp.
+    timestamp: Option<i64>,
 }
 
 /// A partition: the records from offset 0 on.
@@ -39,12 +51,13 @@ pub(super) struct Partition {
     records: Vec<ModelRecord>,
     batches: Vec<ModelBatch>,
     log_start: i64,
-    /// The producer's id, epoch, last sequence, and the last batch's largest timestamp.
-    producer: Option<(i64, i64, i64, Option<i64>)>,
+    /// The producers, by id.
+    producers: BTreeMap<i64, Producer>,
 }
 
 /// A topic.
 pub(super) struct TopicModel {
+    pub id: String,
     pub configs: BTreeMap<String, String>,
     pub partitions: Vec<Partition>,
 }
@@ -83,6 +96,28 @@ impl Defaults {
             may_be.clear();
         }
         may_be.insert(asked["value"].as_str().map(str::to_owned));
+    }
+
+    /// The configurations of all brokers.
+    pub fn check(&self, answer: &Value) -> Answer {
+        let keys = INSPECTED_DEFAULTS
+            .iter()
+            .map(|(broker_key, topic_key, _)| (*broker_key, *topic_key));
+        for (broker_key, topic_key) in keys.chain([("min.insync.replicas", "min.insync.replicas")]) {
+            let set = self.set(false, topic_key);
+            if set.len() > 1 || self.others {
+                return Answer::Unknown;
+            }
+            let is_secret = broker_key == INSPECTED_SECRET;
+            let is = match set.into_iter().next().flatten() {
+                Some(value) => json!([(!is_secret).then_some(value), is_secret]),
+                None => Value::Null,
+            };
+            if answer[broker_key] != is {
+                return Answer::Wrong(("M2", format!("{broker_key} is {}, not {is}", answer[broker_key])));
+            }
+        }
+        Answer::Right
     }
 
     fn set(&self, of_one: bool, key: &str) -> BTreeSet<Option<String>> {
@@ -140,6 +175,7 @@ impl TopicModel {
     pub fn new(asked: &Value) -> Self {
         let partitions = usize::try_from(number(asked, "partitions")).unwrap_or(0);
         Self {
+            id: asked["answer"]["id"].as_str().unwrap_or_default().to_owned(),
             configs: texts(&asked["configs"]),
             partitions: vec![Partition::default(); partitions],
         }
@@ -206,7 +242,7 @@ impl TopicModel {
         Answer::Right
     }
 
-    pub fn append(&mut self, asked: &Value, facts: InspectorFacts, defaults: &Defaults) -> Option<Wrong> {
+    pub fn append(&mut self, asked: &Value, facts: &InspectorFacts, defaults: &Defaults) -> Option<Wrong> {
         let answer = &asked["answer"];
         let records: Vec<Vec<i64>> = asked["records"]
             .as_array()
@@ -234,16 +270,52 @@ impl TopicModel {
             let must = after_max.is_some_and(|max| ahead - facts.clocks_off_ms > max);
             refusals.push((must, ErrorCode::INVALID_TIMESTAMP));
         }
+        let index = usize::try_from(number(asked, "partition")).ok()?;
+        let partition = self.partitions.get_mut(index)?;
+        let Ok(producer) = <[i64; 3]>::try_from(numbers(&asked["producer"])) else {
+            return None;
+        };
+        let kind = asked["kind"].as_str().unwrap_or_default();
+        // What is known of the producer may be gone with its records.
+        let is_known = !facts.forgets
+            && partition
+                .producers
+                .get(&producer[0])
+                .is_some_and(|of| of.last_offset >= partition.log_start);
+        match kind {
+            "gap" => refusals.push((is_known, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER)),
+            "stale" => refusals.push((is_known, ErrorCode::INVALID_PRODUCER_EPOCH)),
+            "flawed" => {
+                refusals.push((true, ErrorCode::INVALID_RECORD));
+                refusals.push((true, ErrorCode::CORRUPT_MESSAGE));
+            }
+            _ => {}
+        }
         if facts.forgets {
             refusals.push((false, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
             refusals.push((false, ErrorCode::UNKNOWN_PRODUCER_ID));
         }
-        let index = usize::try_from(number(asked, "partition")).ok()?;
-        let partition = self.partitions.get_mut(index)?;
         if number(answer, "error") != 0 {
             let is_legal = refusals.iter().any(|(_, code)| is_error(answer, *code));
             let code = ErrorCode(i16::try_from(number(answer, "error")).unwrap_or(-1));
             return (!is_legal).then(|| ("C1", format!("refused with {code}")));
+        }
+        if kind == "again" {
+            let of = partition
+                .batches
+                .iter()
+                .rev()
+                .find(|batch| batch.producer == producer);
+            let is_answered = of.is_some_and(|of| of.first == number(answer, "base"));
+            if is_answered {
+                return None;
+            }
+            if is_known {
+                return Some((
+                    "I1",
+                    format!("a duplicate was appended at {}", number(answer, "base")),
+                ));
+            }
         }
         if let Some((_, code)) = refusals.iter().find(|(must, _)| *must) {
             return Some(("C1", format!("accepted, and must be refused with {code}")));
@@ -265,14 +337,18 @@ impl TopicModel {
         partition.batches.push(ModelBatch {
             first: base,
             last: partition.end() - 1,
+            producer,
             codec,
             is_append_time,
             bytes_max,
         });
-        let producer = numbers(&asked["producer"]);
-        let last_sequence = producer[2] + records.len() as i64 - 1;
-        let last_timestamp = largest.and_then(timestamp);
-        partition.producer = Some((producer[0], producer[1], last_sequence, last_timestamp));
+        let last = Producer {
+            epoch: producer[1],
+            last_sequence: producer[2] + records.len() as i64 - 1,
+            last_offset: partition.end() - 1,
+            timestamp: largest.and_then(timestamp),
+        };
+        partition.producers.insert(producer[0], last);
         // An answer to a duplicate may have the batch's time.
         let is_of_batch = told == -1 || Some(told) == largest;
         same("L1", "the first offset is", number(answer, "base"), base)
@@ -495,21 +571,22 @@ impl Partition {
 
     pub fn check_producers(&self, answer: &Value) -> Option<Wrong> {
         let seen: Vec<_> = answer.as_array().into_iter().flatten().map(numbers).collect();
-        let Some((id, epoch, sequence, timestamp)) = self.producer else {
-            return same("C1", "producers:", seen.len(), 0);
-        };
-        let [of] = &seen[..] else {
-            // With its records a producer may be gone.
-            let is_gone = seen.is_empty() && self.log_start == self.end();
-            return (!is_gone).then(|| ("C1", format!("{} producers, not 1", seen.len())));
-        };
-        let timestamp = timestamp.unwrap_or(of[3]);
-        same(
-            "C1",
-            "the producer is",
-            of.clone(),
-            vec![id, epoch, sequence, timestamp, -1],
-        )
+        for (id, is) in &self.producers {
+            let Some(of) = seen.iter().find(|of| of[0] == *id) else {
+                // With its records a producer may be gone.
+                if is.last_offset < self.log_start {
+                    continue;
+                }
+                return Some(("C1", format!("producer {id} is missing")));
+            };
+            let timestamp = is.timestamp.unwrap_or(of[3]);
+            let is = vec![*id, is.epoch, is.last_sequence, timestamp, -1];
+            if let Some(wrong) = same("C1", "the producer is", of.clone(), is) {
+                return Some(wrong);
+            }
+        }
+        let stranger = seen.iter().find(|of| !self.producers.contains_key(&of[0]));
+        stranger.map(|of| ("C1", format!("the producer {of:?} has sent nothing")))
     }
 
     pub fn delete_records(&mut self, asked: &Value) -> Option<Wrong> {

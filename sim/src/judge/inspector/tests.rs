@@ -8,7 +8,7 @@ fn op(type_: Type, value: Value) -> Operation {
 }
 
 fn create() -> Value {
-    json!({"what": "create", "topic": "a", "partitions": 2, "configs": {"max.message.bytes": "2000"}, "dry": false, "answer": {"id": "I"}})
+    json!({"what": "create", "topic": "a", "partitions": 2, "configs": {"max.message.bytes": "2000"}, "dry": false, "answer": {"error": 0, "id": "I"}})
 }
 
 fn append(base: i64, records: Value, error: i64) -> Value {
@@ -29,11 +29,12 @@ fn ids(mut before: Vec<Value>, then: Value) -> Vec<&'static str> {
     before.push(then);
     let history: Vec<_> = before.into_iter().map(|value| op(Type::Ok, value)).collect();
     let facts = InspectorFacts {
+        crashes: Vec::new(),
         forgets: false,
         others_change_defaults: false,
         clocks_off_ms: 60_000,
     };
-    let found = judge(&history, false, facts, &mut Account::default());
+    let found = judge(&history, false, &facts, &mut Account::default());
     found.into_iter().map(|v| v.id).collect()
 }
 
@@ -192,7 +193,7 @@ fn nothing_is_known_after_a_change_of_unknown_outcome() {
         judge(
             &history,
             false,
-            InspectorFacts::default(),
+            &InspectorFacts::default(),
             &mut Account::default()
         ),
         []
@@ -248,7 +249,7 @@ fn topics_follow_a_default() {
     let found = judge(
         &history,
         false,
-        InspectorFacts::default(),
+        &InspectorFacts::default(),
         &mut Account::default(),
     );
     assert_eq!(found, []);

@@ -406,7 +406,9 @@ impl<E: Env> Consumer<E> {
             is_whole: true,
             requested: requested.len(),
             partitions: Vec::new(),
+            unchanged: Vec::new(),
         };
+        let mut told: Vec<bool> = vec![false; requested.len()];
         for topic in response.responses {
             for data in topic.partitions {
                 let is_requested = |a: &&RequestedPartition| {
@@ -417,8 +419,11 @@ impl<E: Env> Consumer<E> {
                     };
                     same && a.tp.partition == data.partition_index
                 };
-                let fetched = match requested.iter().find(is_requested) {
-                    Some(requested) => self.on_partition(requested, data),
+                let fetched = match requested.iter().position(|a| is_requested(&a)) {
+                    Some(i) => {
+                        told[i] = true;
+                        self.on_partition(&requested[i], data)
+                    }
                     None => {
                         // The request removed it from the session, if it was in it.
                         crate::error::report_odd("a partition that was not requested");
@@ -429,7 +434,27 @@ impl<E: Env> Consumer<E> {
                 round.partitions.extend(fetched);
             }
         }
+        for (requested, _) in requested.iter().zip(told).filter(|(_, told)| !told) {
+            round.unchanged.extend(self.unchanged(requested));
+        }
         self.arrived.fetches.push(round);
+    }
+
+    /// What the consumer knows of a partition that a response leaves out.
+    fn unchanged(&self, requested: &RequestedPartition) -> Option<FetchedPartition> {
+        let a = self.assigned.get(&requested.tp)?;
+        let ends = a
+            .ends
+            .filter(|_| a.generation == requested.generation && a.failures == 0)?;
+        Some(FetchedPartition {
+            tp: requested.tp.clone(),
+            topic_id: requested.topic_id,
+            position: requested.position,
+            next: requested.position,
+            bytes: 0,
+            batches: 0,
+            ends,
+        })
     }
 
     fn delay(&mut self, requested: &RequestedPartition, until: Instant) {

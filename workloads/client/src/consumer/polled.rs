@@ -104,6 +104,8 @@ pub struct FetchRound {
     pub requested: usize,
     /// Its partitions. A response of a session leaves out those that have nothing new.
     pub partitions: Vec<FetchedPartition>,
+    /// Those that it leaves out, with the ends that the consumer was told last: so they have not changed.
+    pub unchanged: Vec<FetchedPartition>,
 }
 
 /// Result of [`Consumer::poll`](crate::Consumer::poll).
