@@ -39,6 +39,8 @@ pub mod why {
     pub const SELDOM: &str = "retention runs seldom";
     /// Not all records were read yet.
     pub const UNREAD: &str = "not all records were read";
+    /// Faults last, or have just ended.
+    pub const FAULTS: &str = "faults";
     /// An operator's mistake that the log names.
     pub const NAMED: &str = "the log names the damage";
 }
@@ -86,7 +88,7 @@ rules! {
     /// The bytes of a response with records.
     FetchSizes = "C1 bytes of fetches", 0.0;
     /// A response with records comes as soon as there is one.
-    LateFetches = "V1 fetches of records in time", 0.7;
+    LateFetches = "V1 fetches of records in time", 0.8;
     /// A response without records comes when its time is up.
     EarlyFetches = "V1 fetches without records wait", 0.5;
     /// A topic is described as it was made.
@@ -97,6 +99,8 @@ rules! {
     Refusals = "C1 a refusal has a reason", 0.45;
     /// Once all faults have ended, requests succeed in time.
     CalmServed = "V1 requests in calm", 0.5;
+    /// A connection lives as long as it may.
+    Connections = "V1 and S1 connections", 0.97;
     /// A record is shown as it was sent.
     Unaltered = "C1 records as they were sent", 0.0;
     /// ListOffsets by time.

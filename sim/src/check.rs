@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::account::{Account, Rule, why};
 use crate::disk::Disk;
 use crate::judge::Deleted;
+use crate::retention;
 pub use crate::violation::Violation;
 
 /// A node's logs at a crash: the durable bytes of each file, and the bytes that the node saw.
@@ -97,7 +98,11 @@ impl AtCrash {
     /// Keeps only these folders: any client may have deleted records in the others.
     #[must_use]
     pub fn only(mut self, is_judged: impl Fn(&str) -> bool) -> Self {
-        let name = |folder: &str| is_judged(folder.rsplit('/').next().unwrap_or_default());
+        let name = |folder: &str| {
+            let name = folder.rsplit('/').next().unwrap_or_default();
+            // Nobody opens a log that was set aside.
+            !name.ends_with("-stray") && is_judged(name)
+        };
         self.files.retain(|path, _| name(folder_of(path)));
         self.topics.retain(|folder, _| name(folder));
         self
@@ -229,10 +234,20 @@ fn base_of(path: &str) -> Option<i64> {
 /// Decodes all batches of a partition from the disk, segment by segment.
 pub fn read_partition(disk: &Disk, roots: &[String], partition: &str) -> (Vec<Batch>, Vec<Violation>) {
     let (mut all, mut violations) = (Vec::new(), Vec::new());
-    let prefix = format!("{}/", folder_in(disk, roots, partition));
+    let folder = folder_in(disk, roots, partition);
+    let prefix = format!("{folder}/");
+    // A segment that retention could not rename stays for a while.
+    let first = retention::starts(disk, &folder).map_or(0, |start| start.first_base);
+    let base = |path: &str| {
+        path[prefix.len()..]
+            .split('.')
+            .next()
+            .and_then(|n| n.parse::<i64>().ok())
+    };
     for (path, inode) in segments(disk, roots)
         .into_iter()
         .filter(|(p, _)| p.starts_with(&prefix))
+        .filter(|(p, _)| base(p).is_none_or(|base| base >= first))
     {
         for batch in batches(Bytes::copy_from_slice(&disk.peek(inode))) {
             match batch {

@@ -7,13 +7,16 @@ use std::time::Duration;
 use brokkr_env::{Env, Instant};
 use brokkr_workloads::{
     Stop, Workload, create_topics, run_admin, run_consumer, run_inspector, run_operator, run_producer,
-    run_recreator,
+    run_recreator, run_visitor,
 };
 
 use crate::plan::FIRST_CLIENT;
 use crate::shared::Shared;
 use registry::ClientRole;
 pub(crate) use registry::Clients;
+
+/// The visitor's node.
+const VISITOR_NODE: u32 = FIRST_CLIENT - 4;
 
 /// The process number of a consumer rises by this at each restart: its last operation may still be pending.
 pub(crate) const CONSUMER_LIFE: u64 = 1 << 20;
@@ -89,6 +92,13 @@ pub(crate) async fn work(shared: &Shared) {
         let (s, stop, env) = (shared.clone(), stop.clone(), admin.clone());
         others.push(env.clone().spawn("inspector", async move {
             run_inspector(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = workload.visitor.clone() {
+        // Apart: its connections count by its address.
+        let (s, stop, env) = (shared.clone(), stop.clone(), shared.world.env(VISITOR_NODE));
+        others.push(env.clone().spawn("visitor", async move {
+            run_visitor(&env, &s.plan.workload.client, &spec, &s.recorder, &stop).await;
         }));
     }
     admin.sleep_until(Instant::from_nanos(shared.work_until)).await;

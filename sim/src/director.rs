@@ -679,7 +679,9 @@ impl Director {
             .forget();
         self.process = Process::Down;
         self.disk_failed = self.disk_fails();
-        if self.full_until < Nanos::MAX {
+        // An operation that is still to fail may meet the next life.
+        let may_fail = self.on_disk(|d| d.failing.as_ref().is_some_and(FailingOperation::may_be_repeated));
+        if self.full_until < Nanos::MAX && !may_fail {
             self.full_until = 0;
         }
         self.after_ms(down_ms, Action::Start);

@@ -1,15 +1,16 @@
 //! Writes the files of failing runs.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use brokkr_sim::failure::Failure;
-use brokkr_sim::page::Page;
 use brokkr_sim::report::{Report, Verdict};
 
 use crate::arguments::Run;
 use crate::pages;
 use crate::runner::child::RunSpec;
+use crate::runner::this_binary;
 
 /// Maximum number of pages of a campaign: each takes another run, with a trace.
 pub const PAGES_MAX: u64 = 3;
@@ -45,7 +46,7 @@ pub fn leave(
         std::fs::write(&path, failure.to_json()).map_err(why)?;
         let is_paged =
             report.verdict == Verdict::Violation && !report.hash.is_empty() && take_one(pages_left);
-        let page = is_paged.then(|| page(exe, what, &failure, report, &path));
+        let page = is_paged.then(|| page(exe, &path));
         Ok(FailureFiles { plan: path, page })
     })
 }
@@ -57,23 +58,17 @@ fn take_one(left: &AtomicU64) -> bool {
         .is_ok()
 }
 
-/// Repeats a failing run with a trace, and writes its page beside its plan.
-fn page(
-    exe: &Path,
-    what: RunSpec<'_>,
-    failure: &Failure,
-    report: &Report,
-    plan: &Path,
-) -> Result<PathBuf, String> {
-    let (_, trace) = pages::traced(exe, what)?;
-    let page = Page {
-        failure,
-        report,
-        trace: &trace,
-        id: None,
-        original: None,
-    };
+/// Repeats a failing run with a trace, and writes its page beside its plan. In a process of its own: a trace takes much memory, which
+/// this one would keep, and the system would count it as used by each later run.
+fn page(exe: &Path, plan: &Path) -> Result<PathBuf, String> {
     let path = pages::beside(plan);
-    pages::write(&page, &path)?;
-    Ok(path)
+    drop(std::fs::remove_file(&path));
+    let mut command = Command::new(this_binary());
+    command.arg("explain").arg(plan).arg("--exe").arg(exe);
+    command.arg("--html").arg(&path);
+    let output = command.output().map_err(|e| format!("no page: {e}"))?;
+    match path.exists() {
+        true => Ok(path),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
 }

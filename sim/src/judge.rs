@@ -10,7 +10,7 @@
 //! - Most of that again, and cycles, by `jepsen/checker` (`jepsen`).
 //! - C1, L4, L5: what responses carry besides records (`responses`).
 //! - C1: each error code has a reason (`refusals`).
-//! - V1: once all faults have ended, requests succeed in time (`calm`).
+//! - V1: once all faults have ended, requests succeed in time (`calm`). V1, S1: connections live as long as they may (`visitor`).
 //! - L4: the latest offset that the broker reports is never below what was acknowledged or shown before. D1: the log's start never
 //!   moves back below what was deleted.
 //!
@@ -29,6 +29,7 @@ pub mod refusals;
 mod responses;
 mod topics;
 mod views;
+mod visitor;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -191,6 +192,16 @@ fn rules<'a>(workload: &'a Workload, history: &[Operation], notes: &Notes, facts
     let found = inspector::judge(history, damaged, &facts.inspector, &mut judge.account);
     judge.violations.extend(found);
     judge.violations.extend(topics::judge(history, &facts.topics));
+    if let Some(spec) = &workload.visitor {
+        let found = visitor::judge(
+            spec,
+            history,
+            facts.calm_since,
+            facts.drift_ppm,
+            &mut judge.account,
+        );
+        judge.violations.extend(found);
+    }
     judge
 }
 

@@ -6,7 +6,7 @@
 //! files may stay for their delay, so the check repeats until nothing is left, at most for `PATIENCE`. It runs AFTER the run's
 //! hash is taken: a run without leftovers costs one check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use brokkr_client::{Client, ClientConfig};
@@ -327,6 +327,19 @@ fn of_folder(disk: &Disk, path: &str) -> Vec<String> {
         found.push(format!("{path}: {snapshots} snapshots of the metadata"));
     }
     found.extend(below_start(disk, path, &bases));
+    // Producer state goes with the segment that begins there. A start keeps the latest if there is no other.
+    let states = files
+        .iter()
+        .filter_map(|f| offset(&f.name))
+        .filter(|(_, end)| OF_AN_OFFSET.contains(&&**end));
+    let first = bases.iter().min().copied().unwrap_or(i64::MIN);
+    let old: BTreeSet<i64> = states.map(|(at, _)| at).filter(|at| *at < first).collect();
+    if old.len() > 1 {
+        found.push(format!(
+            "{path}: producer state of {} offsets below its first segment, {first}",
+            old.len()
+        ));
+    }
     found
 }
 
@@ -395,6 +408,11 @@ mod tests {
         ] {
             assert_eq!(found(&[left]).len(), 1, "{left}");
         }
+        let states = [1, 2, 7].map(|n| format!("data/t-0/{n:020}.window"));
+        let mut states: Vec<&str> = states.iter().map(|s| &**s).collect();
+        states.push("data/t-0/00000000000000000007.log");
+        assert_eq!(found(&states).len(), 1);
+        assert_eq!(found(&states[1..]).len(), 0);
         let snapshots =
             [0, 1, 2, 3].map(|n| format!("data/__cluster_metadata-0/{n:020}-0000000001.checkpoint"));
         let snapshots: Vec<&str> = snapshots.iter().map(|s| &**s).collect();

@@ -34,7 +34,7 @@ pub struct LogStart {
     /// Its first offset.
     pub log_start: i64,
     /// The base of its oldest segment.
-    first_base: i64,
+    pub first_base: i64,
 }
 
 /// All logs with a retention limit.
@@ -272,6 +272,7 @@ mod tests {
             recreator: None,
             operator: None,
             inspector: None,
+            visitor: None,
         };
         let mut disk = Disk::new(1);
         disk.create_dir("data/t-0").expect("a folder");

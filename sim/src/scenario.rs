@@ -284,6 +284,7 @@ fn facts(world: &World, shared: &Shared, history: &[Operation]) -> RunFacts {
             others_change_defaults: !plan.rude.is_empty(),
             clocks_off_ms: clocks_off_ms(plan),
         },
+        drift_ppm: plan.drift_ppm.unsigned_abs(),
         life: CONSUMER_LIFE,
         followed_max: followed_max(plan),
         forgets: plan.broker.contains_key("producer.id.expiration.ms"),

@@ -67,6 +67,7 @@ fn workload() -> Workload {
         recreator: None,
         operator: None,
         inspector: None,
+        visitor: None,
         admin: Some(AdminSpec {
             process: 20,
             process_stride: STRIDE,

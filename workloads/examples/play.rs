@@ -60,6 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         recreator: None,
         operator: None,
         inspector: None,
+        visitor: None,
         admin: Some(AdminSpec {
             process: 20,
             process_stride: STRIDE,

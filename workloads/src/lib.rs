@@ -1,6 +1,6 @@
 //! Workloads as data: what clients do, and a record of the results. Workloads do not judge.
 //!
-//! A [`Workload`] consists of topics, producers, consumers, an admin, a recreator, an operator and an inspector, each with its parameters; [`run`] runs
+//! A [`Workload`] consists of topics, producers, consumers, an admin, a recreator, an operator, an inspector and a visitor, each with its parameters; [`run`] runs
 //! it on any [`Env`], in the simulator or against a real broker. Invocations and completions are recorded in a
 //! [`brokkr_history`], everything else that a client learns (sequences, faults) in [`Notes`].
 
@@ -18,6 +18,7 @@ mod stop;
 mod topics;
 mod value;
 mod versions;
+mod visit;
 
 use brokkr_client::Result;
 use brokkr_env::Env;
@@ -35,11 +36,12 @@ pub use recreate::run_recreator;
 pub use sent::Difference;
 pub use spec::{
     AdminSpec, ClientSpec, ConsumerSpec, InspectorSpec, OperatorSpec, ProducerSpec, RecreatorSpec, TopicSpec,
-    Workload,
+    VisitorSpec, Workload,
 };
 pub use stop::Stop;
 pub use topics::create_topics;
 pub use value::{value_of, value_parts};
+pub use visit::run_visitor;
 
 /// Runs a workload until [`Stop::stop`]: producers and the admin stop first, then the consumers read to the end.
 ///
@@ -83,6 +85,13 @@ pub async fn run<E: Env>(env: &E, workload: &Workload, recorder: &Recorder, stop
         let (recorder, stop) = (recorder.clone(), stop.clone());
         writers.push(env.spawn("workload inspector", async move {
             run_inspector(&env2, &client, &spec, &recorder, &stop).await;
+        }));
+    }
+    if let Some(spec) = &workload.visitor {
+        let (env2, client, spec) = (env.clone(), workload.client.clone(), spec.clone());
+        let (recorder, stop) = (recorder.clone(), stop.clone());
+        writers.push(env.spawn("workload visitor", async move {
+            run_visitor(&env2, &client, &spec, &recorder, &stop).await;
         }));
     }
     let (written, mut readers) = (Stop::new(), Vec::new());

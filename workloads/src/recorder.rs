@@ -109,7 +109,7 @@ pub struct OutOfOrder {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FetchedEnds {
     /// The partition's name in the history.
-    pub key: String,
+    pub key: Key,
     /// The requested offset.
     pub position: i64,
     /// The offset after the last whole batch of the response.
@@ -421,7 +421,7 @@ impl Recorder {
     /// A consumer received a response to a fetch; `asked` is a time of the history before it was sent.
     pub(crate) fn fetched(&self, asked: i64, now: Instant, process: Process, round: &FetchRound) {
         let ends = |p: &FetchedPartition| FetchedEnds {
-            key: self.key_of(&p.tp, p.topic_id).as_str().to_owned(),
+            key: self.key_of(&p.tp, p.topic_id),
             position: p.position.0,
             next: p.next.0,
             bytes: p.bytes as u64,
@@ -439,7 +439,13 @@ impl Recorder {
             is_whole: round.is_whole,
             requested: round.requested,
             partitions: round.partitions.iter().map(ends).collect(),
-            unchanged: round.unchanged.iter().map(ends).collect(),
+            // One is enough: there are many responses.
+            unchanged: round
+                .unchanged
+                .get(round.poll as usize % round.unchanged.len().max(1))
+                .map(ends)
+                .into_iter()
+                .collect(),
         };
         self.lock().fetches.push(note);
     }

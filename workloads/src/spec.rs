@@ -31,6 +31,9 @@ pub struct Workload {
     /// The process that asks about topics of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspector: Option<InspectorSpec>,
+    /// The process that opens connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visitor: Option<VisitorSpec>,
 }
 
 /// Configuration of a client.
@@ -330,6 +333,19 @@ pub struct InspectorSpec {
     /// Whether it is another client now and then, of any version.
     #[serde(default)]
     pub any_versions: bool,
+}
+
+/// A process that opens connections, on a node of its own, and sees how long they live.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VisitorSpec {
+    /// Its number.
+    pub process: u64,
+    /// The longest pause between two visits.
+    pub pause_max_ms: u64,
+    /// The broker's `connections.max.idle.ms`; 0 if it closes none.
+    pub idle_ms: u64,
+    /// The broker's `max.connections.per.ip`.
+    pub connections_max: u64,
 }
 
 /// A process that repeatedly deletes topics of the workload and creates them again. It deletes by id, so that a late request

@@ -101,7 +101,7 @@ fn subject(o: &Operation) -> Option<(&str, Vec<&str>)> {
         });
         return Some(("a send", keys.collect()));
     }
-    let (name, value) = name_and_value(o)?;
+    let (name, value) = name_and_value(o).filter(|(name, _)| *name != "visit")?;
     let of = value["key"].as_str().or_else(|| value["topic"].as_str());
     Some((name, of.into_iter().collect()))
 }
@@ -124,6 +124,7 @@ mod tests {
             recreator: None,
             operator: None,
             inspector: None,
+            visitor: None,
         };
         let send = || {
             Op::Send(vec![MicroOp::Send {

@@ -25,6 +25,8 @@ pub struct RunFacts {
     pub buffer_bytes: u64,
     /// Since when all faults have ended and the broker serves, in nanoseconds.
     pub calm_since: i64,
+    /// By how much the broker's clock may drift.
+    pub drift_ppm: u64,
     /// For the judge of the inspector.
     pub inspector: InspectorFacts,
     /// How many process numbers are between two lives of a consumer.

@@ -252,7 +252,7 @@ impl Responses<'_> {
         }
         for fetch in &notes.fetches {
             for ends in &fetch.partitions {
-                let partition = self.of(&ends.key);
+                let partition = self.of(ends.key.as_str());
                 partition.latest.add(fetch.time, ends.high_watermark);
                 partition.earliest.add(fetch.time, ends.log_start);
             }
@@ -304,7 +304,7 @@ impl Responses<'_> {
         self.check_late(fetch, life, account);
         self.check_sizes(fetch, life, account);
         for ends in fetch.partitions.iter().chain(&fetch.unchanged) {
-            let waiver = self.waiver(&ends.key);
+            let waiver = self.waiver(ends.key.as_str());
             if account.judges(Rule::FetchedEnds, waiver) {
                 self.check_ends(fetch, ends);
             }
@@ -312,7 +312,7 @@ impl Responses<'_> {
         if !fetch.is_whole || fetch.requested == 0 || fetch.partitions.iter().any(|p| p.next > p.position) {
             return;
         }
-        let damaged = fetch.partitions.iter().find_map(|p| self.waiver(&p.key));
+        let damaged = fetch.partitions.iter().find_map(|p| self.waiver(p.key.as_str()));
         if !account.judges(Rule::EmptyFetches, damaged) {
             return;
         }
@@ -396,7 +396,7 @@ impl Responses<'_> {
         }
         let read = fetch.partitions.iter().filter(|p| p.next > p.position);
         let known = read.filter_map(|p| {
-            let records = &self.partitions.get(&p.key)?.records;
+            let records = &self.partitions.get(p.key.as_str())?.records;
             records
                 .range(p.position..p.next)
                 .map(|(_, known)| known.since)
@@ -429,7 +429,7 @@ impl Responses<'_> {
     }
 
     fn check_ends(&mut self, fetch: &FetchResponded, ends: &FetchedEnds) {
-        let key = &ends.key;
+        let key = ends.key.as_str();
         let Some(partition) = self.partitions.get(key) else {
             return;
         };
@@ -571,9 +571,15 @@ impl Responses<'_> {
         };
         let (mut deleted, mut there) = (records(true), records(false));
         let sends = partition.sends.iter();
-        let mut open = sends
+        let open: Vec<i64> = sends
             .filter(|(began, ended, _)| *began <= answered && *ended > asked)
-            .map(|(_, _, value)| *value);
+            .map(|(_, _, value)| *value)
+            .collect();
+        // With the time of its append a record may be the largest.
+        if open.iter().any(|value| !self.timestamps.contains_key(value)) {
+            return true;
+        }
+        let mut open = open.into_iter();
         largest(&mut there) <= largest(&mut open).max(largest(&mut deleted))
     }
 
@@ -647,6 +653,7 @@ mod tests {
             recreator: None,
             operator: None,
             inspector: None,
+            visitor: None,
         }
     }
 
@@ -675,7 +682,7 @@ mod tests {
             is_whole: true,
             requested: 1,
             partitions: vec![FetchedEnds {
-                key: "t-0".to_owned(),
+                key: "t-0".into(),
                 position,
                 next,
                 bytes: if next > position { 100 } else { 0 },
@@ -773,7 +780,7 @@ mod tests {
             let mut fetch = fetch(0, ms, [0, 1, 0, 1, 1]);
             (fetch.partitions[0].bytes, fetch.partitions[0].batches) = (bytes, batches);
             let other = FetchedEnds {
-                key: "t-1".to_owned(),
+                key: "t-1".into(),
                 ..fetch.partitions[0].clone()
             };
             fetch.partitions.push(other);

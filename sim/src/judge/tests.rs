@@ -17,6 +17,7 @@ fn workload() -> Workload {
         recreator: None,
         operator: None,
         inspector: None,
+        visitor: None,
     }
 }
 
@@ -45,6 +46,7 @@ fn noted(history: &[Operation], notes: Notes) -> Vec<&'static str> {
         life: 1 << 20,
         calm_since: i64::MAX,
         buffer_bytes: 1 << 16,
+        drift_ppm: 0,
         followed_max: None,
         last: LAST,
         deleted: Deleted::requested(history),
@@ -250,6 +252,7 @@ fn recreated(history: &[&[Operation]], at_end: &str) -> Vec<&'static str> {
         life: 1 << 20,
         calm_since: i64::MAX,
         buffer_bytes: 1 << 16,
+        drift_ppm: 0,
         followed_max: None,
         last: LAST,
         forgets: false,

@@ -21,5 +21,7 @@ pub(super) const RECREATOR: u64 = 250;
 pub(super) const OPERATOR: u64 = 275;
 /// The process that asks about topics of its own.
 pub(super) const INSPECTOR: u64 = 285;
+/// The process that opens connections.
+pub(super) const VISITOR: u64 = 295;
 /// The process that reads everything at the end.
 pub const LAST_READER: u64 = 300;

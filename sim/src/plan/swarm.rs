@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use brokkr::config::limits;
 use brokkr_workloads::{
     AdminSpec, ClientSpec, ConsumerSpec, InspectorSpec, OperatorSpec, ProducerSpec, RecreatorSpec, TopicSpec,
-    Workload,
+    VisitorSpec, Workload,
 };
 
 use brokkr_wire::ApiKey;
@@ -15,7 +15,7 @@ use super::document::Plan;
 use super::family::Family;
 use super::fault::{Fault, Kind};
 use super::nodes::{
-    ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, INSPECTOR, OPERATOR, PORT, RECREATOR, ROOT, STRIDE,
+    ADMIN, BROKER, FIRST_CLIENT, FIRST_CONSUMER, INSPECTOR, OPERATOR, PORT, RECREATOR, ROOT, STRIDE, VISITOR,
 };
 use super::prepared_log::{PreparedLog, can_be_prepared};
 use crate::disk::{Damage, FileDamage};
@@ -276,6 +276,7 @@ pub(super) fn standard(operations_per_s: u64) -> Workload {
         recreator: None,
         operator: None,
         inspector: None,
+        visitor: None,
         topics: vec![topic],
     }
 }
@@ -448,8 +449,18 @@ pub(super) fn broker(
             [500, 5_000][draw.of("snapshots", 2) as usize],
         );
     }
+    if let Some(visitor) = &workload.visitor {
+        put("max.connections.per.ip", visitor.connections_max);
+    }
     if workload.topics.iter().any(is_retained) {
         put("log.retention.check.interval.ms", 500);
+    }
+    if let Some(visitor) = &workload.visitor {
+        let idle = match visitor.idle_ms {
+            0 => "-1".to_owned(),
+            ms => ms.to_string(),
+        };
+        set.insert("connections.max.idle.ms".to_owned(), idle);
     }
     small_limits(draw, &mut set);
     set
@@ -573,6 +584,12 @@ pub(super) fn workload(draw: &mut Draw, churn: bool) -> Workload {
             topics_max: 1 + draw.of("inspector's topics", 2) as usize,
             pause_max_ms: [150, 600, 2_000][draw.of("inspector's pause", 3) as usize],
             any_versions: draw.of("inspector of any version", 2) == 0,
+        }),
+        visitor: (draw.of("visitor", 3) == 0).then(|| VisitorSpec {
+            process: VISITOR,
+            pause_max_ms: [100, 1_000][draw.of("visitor's pause", 2) as usize],
+            idle_ms: [2_400, 2_400, 4_000, 0][draw.of("idle connections", 4) as usize],
+            connections_max: 12 + draw.of("connections of an address", 20),
         }),
         recreator,
         topics,

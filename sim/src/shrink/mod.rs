@@ -69,6 +69,7 @@ impl Size {
                     w.recreator.is_some(),
                     w.operator.is_some(),
                     w.inspector.is_some(),
+                    w.visitor.is_some(),
                 ]
                 .into_iter()
                 .filter(|there| *there)

@@ -104,7 +104,11 @@ fn times(plan: &Plan) -> Vec<Plan> {
 fn clients(plan: &Plan) -> Vec<Plan> {
     let w = &plan.workload;
     let mut plans = Vec::new();
-    let others = w.admin.is_some() || w.recreator.is_some() || w.operator.is_some() || w.inspector.is_some();
+    let others = w.admin.is_some()
+        || w.recreator.is_some()
+        || w.operator.is_some()
+        || w.inspector.is_some()
+        || w.visitor.is_some();
     if w.producers.len() > 1 || !w.consumers.is_empty() || others {
         // A single producer.
         plans.extend((0..w.producers.len()).map(|i| {
@@ -115,8 +119,12 @@ fn clients(plan: &Plan) -> Vec<Plan> {
                 p.workload.recreator = None;
                 p.workload.operator = None;
                 p.workload.inspector = None;
+                p.workload.visitor = None;
             })
         }));
+    }
+    if w.visitor.is_some() {
+        plans.push(changed(plan, |p| p.workload.visitor = None));
     }
     if w.inspector.is_some() {
         plans.push(changed(plan, |p| p.workload.inspector = None));

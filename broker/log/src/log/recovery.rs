@@ -293,10 +293,12 @@ impl<E: Env> Recoverer<'_, E> {
         let active = parts.active.summary.base;
         let has_log = |base: Offset| base == active || parts.sealed.iter().any(|s| s.summary.base == base);
         for name in &listing.names {
-            let Some((base, names::INDEX | names::TIME_INDEX | names::TXN_INDEX)) = names::parse(name) else {
-                continue;
+            let is_orphan = match names::parse(name) {
+                Some((base, names::INDEX | names::TIME_INDEX | names::TXN_INDEX)) => !has_log(base),
+                Some((offset, names::WINDOW)) => !listing.snapshots.contains(&offset),
+                _ => false,
             };
-            if !has_log(base) {
+            if is_orphan {
                 brokkr_types::reached!("an index without its segment was removed");
                 remove_if_there(self.shared, &format!("{}/{name}", self.shared.folder)).await?;
             }

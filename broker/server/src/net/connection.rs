@@ -263,6 +263,8 @@ impl<E: Env> Reader<E> {
             self.state.reading.reset();
             let release_at = (ctx.env.now() + ctx.config.limits.connection_idle_buffer).min(deadline);
             let wake_at = if keep_buffer { deadline } else { release_at };
+            // What was written is seen late, and by no more than this.
+            let wake_at = wake_at.min(ctx.env.now() + idle_max / IDLE_LOOKS);
             tokio::select! {
                 biased;
                 n = self.read.read(buf) => match n {
@@ -309,6 +311,9 @@ impl<E: Env> Reader<E> {
         }
     }
 }
+
+/// How often a connection looks whether something was written, in the time after which it is closed.
+const IDLE_LOOKS: u32 = 4;
 
 /// `connections.max.idle.ms`. As in Kafka, a negative value means never.
 fn idle_max<E: Env>(ctx: &Ctx<E>) -> Duration {
