@@ -533,10 +533,19 @@ fn contents(bytes: Bytes) -> Result<(Vec<Value>, Vec<Value>)> {
 pub(super) async fn list_offsets<E: Env>(
     client: &Client<E>,
     tp: &TopicPartition,
+    topic_id: Uuid,
     timestamp: i64,
     ahead: i32,
 ) -> Result<Value> {
-    let known = client.leader_of(tp).await?.epoch;
+    if client.leader_of(tp).await?.topic_id != topic_id {
+        // An earlier topic of this name had other epochs.
+        client.refresh_metadata().await?;
+    }
+    let leader = client.leader_of(tp).await?;
+    if leader.topic_id != topic_id {
+        return Err(Error::NoLeader);
+    }
+    let known = leader.epoch;
     let version = client.config().versions_max.get(&ApiKey::ListOffsets).copied();
     let has_epochs = version.is_none_or(|version| version >= EPOCHS_VERSION);
     let has_largest = version.is_none_or(|version| version >= LARGEST_VERSION);

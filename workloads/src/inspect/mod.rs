@@ -479,7 +479,7 @@ impl<E: Env> Inspector<'_, E> {
         let tp = TopicPartition::new(name, partition as i32);
         let asked = json!({"what": "offsets", "topic": name, "partition": partition, "timestamp": timestamp, "epoch": epoch});
         let began = self.begin(&asked);
-        let answered = ask::list_offsets(&self.client, &tp, timestamp, epoch).await;
+        let answered = ask::list_offsets(&self.client, &tp, self.topics[name].id, timestamp, epoch).await;
         self.end(began, asked, false, answered);
     }
 
