@@ -1,23 +1,20 @@
 //! Damages a file while the disk reports nothing.
 
+use brokkr_wire::records::{HEADER_LEN, LOG_OVERHEAD};
+
 use super::Disk;
 use super::damage::Damage;
 use super::inode::InodeId;
 use super::platter::SECTOR;
 use crate::keyed::Keyed;
 
-/// Bytes of a batch before its records.
-const HEADER_BYTES: usize = 61;
-/// Bytes of a batch up to the end of its length, which counts what follows.
-const LENGTH_END: usize = 12;
-
 /// Where the batch at a position of a log begins and ends.
 fn batch_at(log: &[u8], at: usize) -> Option<(usize, usize)> {
     let mut start = 0;
     loop {
-        let length = log.get(start + LENGTH_END - 4..start + LENGTH_END)?;
+        let length = log.get(start + LOG_OVERHEAD - 4..start + LOG_OVERHEAD)?;
         let length = u32::from_be_bytes(length.try_into().ok()?) as usize;
-        let end = start.checked_add(LENGTH_END + length)?;
+        let end = start.checked_add(LOG_OVERHEAD + length)?;
         if end > at {
             return Some((start, end));
         }
@@ -49,7 +46,7 @@ impl Disk {
                 for _ in 0..bits {
                     let mut at = choices.below("damage at", node, safe) as usize;
                     if in_header && let Some((start, end)) = batch_at(&inode.data.whole(), at) {
-                        let len = (end - start).min(HEADER_BYTES) as u64;
+                        let len = (end - start).min(HEADER_LEN) as u64;
                         at = start + choices.below("damage in header", node, len) as usize;
                     }
                     let bit = 1 << choices.below("damaged bit", node, 8);

@@ -254,3 +254,93 @@ fn topics_follow_a_default() {
     );
     assert_eq!(found, []);
 }
+
+#[test]
+fn names_collide_while_there_is_a_topic() {
+    let make = |name: &str, error: i64| json!({"what": "create", "topic": name, "partitions": 1, "configs": {}, "dry": false, "answer": {"error": error, "id": "J"}});
+    let one = || vec![make("i_0", 0)];
+    assert_eq!(ids(one(), make("i.0", 17)), [""; 0]);
+    assert_eq!(ids(one(), make("i.0", 0)), ["C1"]);
+    assert_eq!(ids(one(), make("i.1", 17)), ["C1"], "there is no reason");
+    let deleted = || {
+        [
+            one(),
+            vec![json!({"what": "delete", "topic": "i_0", "answer": {}})],
+        ]
+        .concat()
+    };
+    assert_eq!(ids(deleted(), make("i.0", 17)), ["C1"], "it was deleted");
+    assert_eq!(ids(deleted(), make("i_0", 0)), [""; 0]);
+    let named = |named: &str, topics: Value, count: i64| json!({"what": "metadata", "named": named, "topics": ["i_0"], "answer": {"topics": topics, "count": count}});
+    let right = json!({"i_0": [0, "J", [0]]});
+    assert_eq!(ids(one(), named("all", right.clone(), 4)), [""; 0]);
+    assert_eq!(ids(one(), named("none", json!({}), 0)), [""; 0]);
+    assert_eq!(ids(one(), named("none", right.clone(), 1)), ["C1"]);
+    for wrong in [
+        json!({}),
+        json!({"i_0": [0, "K", [0]]}),
+        json!({"i_0": [0, "J", [0, 1]]}),
+        json!({"i_0": [3, "J", []]}),
+    ] {
+        assert_eq!(ids(one(), named("names", wrong.clone(), 1)), ["M2"], "{wrong}");
+    }
+    assert_eq!(ids(deleted(), named("all", right, 1)), ["M2"]);
+    assert_eq!(
+        ids(deleted(), named("names", json!({"i_0": [3, "0", []]}), 1)),
+        [""; 0]
+    );
+}
+
+#[test]
+fn duplicates_gaps_stale_epochs_and_flaws_are_told_apart() {
+    let of = |kind: &str, producer: Value, base: i64, error: i64| {
+        let mut batch = append(base, json!([[9, 1000, 5]]), error);
+        batch["kind"] = kind.into();
+        batch["producer"] = producer;
+        batch
+    };
+    // The last batch has sequence 2.
+    for (kind, producer, base, error, wrong) in [
+        ("again", json!([7, 0, 2]), 2, 0, None),
+        ("again", json!([7, 0, 2]), 3, 0, Some("I1")),
+        ("gap", json!([7, 0, 5]), -1, 45, None),
+        ("gap", json!([7, 0, 5]), 3, 0, Some("C1")),
+        ("stale", json!([7, -1, 3]), -1, 47, None),
+        ("stale", json!([7, -1, 3]), 3, 0, Some("C1")),
+        ("flawed", json!([7, 0, 3]), -1, 87, None),
+        ("flawed", json!([7, 0, 3]), -1, 2, None),
+        ("flawed", json!([7, 0, 3]), 3, 0, Some("C1")),
+        ("flawed", json!([7, 0, 3]), -1, 45, Some("C1")),
+        ("new", json!([7, 0, 3]), -1, 45, Some("C1")),
+    ] {
+        let found = ids(filled(), of(kind, producer, base, error));
+        assert_eq!(found, Vec::from_iter(wrong), "{kind} {error}");
+    }
+}
+
+#[test]
+fn leader_epochs_rise_with_each_crash() {
+    let end = |current: i64| json!({"what": "epoch_end", "topic": "a", "partition": 0, "answer": {"current": current, "asked": current, "error": 0, "leader_epoch": current, "end": 3}});
+    let found = |crashes: &[i64], current: i64| {
+        let known = [filled(), vec![whole()]].concat();
+        let mut history: Vec<_> = known.into_iter().map(|value| op(Type::Ok, value)).collect();
+        for (at, value) in [(10, end(7)), (20, end(current))] {
+            let mut invoke = op(Type::Invoke, value.clone());
+            invoke.time = at;
+            let mut ok = op(Type::Ok, value);
+            ok.time = at + 1;
+            history.extend([invoke, ok]);
+        }
+        let facts = InspectorFacts {
+            crashes: crashes.to_vec(),
+            ..InspectorFacts::default()
+        };
+        judge(&history, false, &facts, &mut Account::default()).len()
+    };
+    assert_eq!(found(&[], 7), 0);
+    assert_eq!(found(&[], 6), 1);
+    assert_eq!(found(&[15], 8), 0);
+    assert_eq!(found(&[15], 7), 1);
+    // It may have been answered before.
+    assert_eq!(found(&[20], 7), 0);
+}
