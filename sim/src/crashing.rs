@@ -18,8 +18,8 @@ use clap::{Args, ValueEnum};
 
 use crate::arguments::argument_error;
 use crate::documents::read_plan;
-use crate::runner::child::run_plan;
-use crate::runner::{cores, this_binary};
+use crate::runner::child::{run_plan, this_binary};
+use crate::runner::cores;
 use crate::scratch::Scratch;
 
 /// Virtual seconds of the run, if no plan is given.

@@ -11,8 +11,7 @@ use clap::Args;
 use crate::arguments::argument_error;
 use crate::documents::read_plan;
 use crate::pages;
-use crate::runner::child::RunSpec;
-use crate::runner::this_binary;
+use crate::runner::child::{RunSpec, this_binary};
 
 /// Arguments of `explain`.
 #[derive(Args)]

@@ -9,8 +9,7 @@ use brokkr_sim::report::{Report, Verdict};
 
 use crate::arguments::Run;
 use crate::pages;
-use crate::runner::child::RunSpec;
-use crate::runner::this_binary;
+use crate::runner::child::{RunSpec, this_binary};
 
 /// Maximum number of pages of a campaign: each takes another run, with a trace.
 pub const PAGES_MAX: u64 = 3;

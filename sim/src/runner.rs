@@ -5,7 +5,6 @@ mod reporter;
 mod tally;
 
 use std::ops::Range;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +14,7 @@ use brokkr_sim::report::{Report, Verdict};
 
 use crate::arguments::{Format, Run, Shard, argument_error};
 use crate::{differs, failures, pages};
-use child::{RunSpec, Surroundings};
+use child::{RunSpec, Surroundings, this_binary};
 use reporter::Reporter;
 use tally::Tally;
 
@@ -41,10 +40,6 @@ pub fn determinism(run: &Run) -> ExitCode {
         let (a, b) = (once(Surroundings::Plain), once(Surroundings::Other));
         differs::compare(&exe, what, a, &b)
     })
-}
-
-pub fn this_binary() -> PathBuf {
-    std::env::current_exe().expect("a running binary has a path")
 }
 
 /// The default number of parallel runs.

@@ -18,8 +18,8 @@ use clap::Args;
 use crate::arguments::{argument_error, duration};
 use crate::documents::read_document;
 use crate::pages;
-use crate::runner::child::{self, RunSpec};
-use crate::runner::{cores, this_binary};
+use crate::runner::child::{self, RunSpec, this_binary};
+use crate::runner::cores;
 use crate::scratch::Scratch;
 
 /// Arguments of `shrink`.

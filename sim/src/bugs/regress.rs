@@ -15,8 +15,7 @@ use super::hunt::caught;
 use super::mutant::Mutant;
 use crate::arguments::SECS;
 use crate::documents::read_plan;
-use crate::runner::child;
-use crate::runner::this_binary;
+use crate::runner::child::{self, this_binary};
 use crate::shrinking::{ShrinkLimits, ShrunkPlan};
 
 /// How many other task orders are tried if the plan's own no longer fails.

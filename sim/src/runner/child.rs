@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read};
 use std::mem::MaybeUninit;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -32,6 +32,11 @@ const REQUESTS_MAX_BYTES: u64 = 128 << 20;
 /// Limit of allocated memory, used or not: the room's stack and the allocator's reserve take half of it. Mapped files don't count:
 /// a panic's backtrace maps the binary with all its debug information.
 const MEMORY_ASKED_MAX_BYTES: u64 = 2 * MEMORY_MAX_BYTES;
+
+/// The simulator itself, to run as a child.
+pub fn this_binary() -> PathBuf {
+    std::env::current_exe().expect("a running binary has a path")
+}
 
 /// Different surroundings, in which the same seed must do the same.
 #[derive(Clone, Copy)]

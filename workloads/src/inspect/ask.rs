@@ -22,7 +22,7 @@ use brokkr_wire::{ApiKey, ErrorCode, Records, Str};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::INSPECTED_CONFIGS;
+use super::configs::INSPECTED_CONFIGS;
 
 /// `ConfigResource.Type.BROKER`.
 const RESOURCE_BROKER: i8 = 4;

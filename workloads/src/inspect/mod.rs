@@ -5,6 +5,7 @@
 //! the judge keeps a model of each partition and compares.
 
 mod ask;
+mod configs;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -20,41 +21,10 @@ use crate::spec::{ClientSpec, InspectorSpec};
 use crate::versions::any_versions;
 use crate::{Recorder, Stop};
 use ask::{Append, Flaw, Named, NewRecord};
+pub use configs::{INSPECTED_CONFIGS, INSPECTED_DEFAULTS, INSPECTED_SECRET};
 
 /// Most partitions of a topic.
 const PARTITIONS_MAX: i32 = 6;
-/// Configurations that it changes, with the values that it sets. The first is the default.
-pub const INSPECTED_CONFIGS: [(&str, [&str; 3]); 5] = [
-    ("max.message.bytes", ["1048588", "2000", "9000"]),
-    (
-        "message.timestamp.type",
-        ["CreateTime", "LogAppendTime", "CreateTime"],
-    ),
-    ("compression.type", ["producer", "gzip", "uncompressed"]),
-    ("min.insync.replicas", ["1", "2", "1"]),
-    (
-        "message.timestamp.after.max.ms",
-        ["3600000", "7200000", "86400000"],
-    ),
-];
-/// Defaults of the broker that it changes: the broker's key, the topic's, and the values that it sets, the first being Kafka's. They do no
-/// harm to the topics of others.
-pub const INSPECTED_DEFAULTS: [(&str, &str, [&str; 3]); 3] = [
-    (
-        "compression.type",
-        "compression.type",
-        ["producer", "gzip", "uncompressed"],
-    ),
-    (
-        "log.message.timestamp.after.max.ms",
-        "message.timestamp.after.max.ms",
-        ["3600000", "7200000", "86400000"],
-    ),
-    // A key that nobody knows is a secret.
-    (INSPECTED_SECRET, INSPECTED_SECRET, ["a", "b", "c"]),
-];
-/// A key of the broker that nobody knows.
-pub const INSPECTED_SECRET: &str = "inspected.secret";
 /// Three hours: more than the default of `message.timestamp.after.max.ms`.
 const FAR_MS: i64 = 10_800_000;
 
