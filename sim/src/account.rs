@@ -41,6 +41,8 @@ pub mod why {
     pub const UNREAD: &str = "not all records were read";
     /// Faults last, or have just ended.
     pub const FAULTS: &str = "faults";
+    /// The broker does not answer all that the rule asks.
+    pub const UNANSWERED: &str = "not answered";
     /// An operator's mistake that the log names.
     pub const NAMED: &str = "the log names the damage";
 }
@@ -135,6 +137,8 @@ rules! {
     Sequences = "I2 and I4 sequences on the disk", 0.5;
     /// Nothing is left over.
     Leftovers = "S1 nothing is left over", 0.4;
+    /// A client that comes and goes does not make the memory grow.
+    Growth = "S1 memory does not grow", 0.2;
     /// A start succeeds.
     Start = "liveness a start succeeds", 0.2;
     /// A clean stop is clean.

@@ -38,7 +38,7 @@ use crate::shared::{START_PATIENCE, Shared, WORLD};
 use crate::trace::EventKind;
 use crate::violation::Violation;
 use action::{Action, MILLI, PROBED_AFTER_MS, START_RETRY_DELAY};
-use damaged_file::{DamagedFile, METADATA};
+use damaged_file::DamagedFile;
 use process::{AfterStop, Process};
 
 /// Longest time that a fault waits for its trigger, and longest delay between the trigger and the fault.
@@ -237,8 +237,7 @@ impl Director {
                 if self.handle_left_out_directory() {
                     return true;
                 }
-                self.damaged_file = None;
-                self.shared.mend(METADATA);
+                self.forget_damaged_file();
                 self.check_recovery();
                 if let Some(i) = self.directory_failed {
                     self.probe(i);

@@ -217,6 +217,11 @@ impl Exec {
         lock(&self.0.state).polls
     }
 
+    /// What the table of tasks takes, which has a place for each task that there ever was.
+    pub fn table_bytes(&self) -> usize {
+        lock(&self.0.state).tasks.0.capacity() * size_of::<Option<Box<Slot>>>()
+    }
+
     /// The rolling hash of all that happened.
     pub fn hash(&self) -> u64 {
         lock(&self.0.state).hash

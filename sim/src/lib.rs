@@ -3,6 +3,7 @@
 //! See `sim/README.md` for its use, and the section on the simulator in the design for the model.
 
 pub mod account;
+pub mod allocated;
 pub mod check;
 mod clients;
 mod digest;
@@ -15,6 +16,7 @@ pub mod explain;
 pub mod failure;
 pub mod judge;
 pub mod keyed;
+mod leaks;
 pub mod leftovers;
 mod life;
 pub mod net;

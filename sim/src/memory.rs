@@ -1,7 +1,8 @@
-//! The simulator's allocator: runs and the processes around them are short, so it keeps freed memory.
+//! The simulator's allocator: runs and the processes around them are short, so it keeps freed memory. It counts what is allocated.
 
 use std::alloc::{GlobalAlloc, Layout};
 
+use brokkr_sim::allocated::count;
 use libmimalloc_sys as mi;
 
 /// mimalloc, without an explicit alignment where possible: the aligned call is slower.
@@ -14,6 +15,7 @@ const ALIGNED: usize = 8;
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size().cast_signed());
         let block = match layout.align() {
             // SAFETY: any size is valid.
             ..=ALIGNED => unsafe { mi::mi_malloc(layout.size()) },
@@ -25,6 +27,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size().cast_signed());
         let block = match layout.align() {
             // SAFETY: any size is valid.
             ..=ALIGNED => unsafe { mi::mi_zalloc(layout.size()) },
@@ -35,13 +38,15 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     #[inline]
-    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count(-layout.size().cast_signed());
         // SAFETY: the caller guarantees that it is a block of this allocator and not used any more.
         unsafe { mi::mi_free(block.cast()) }
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size.cast_signed() - layout.size().cast_signed());
         let block = match layout.align() {
             // SAFETY: the caller's guarantees, as for `dealloc`.
             ..=ALIGNED => unsafe { mi::mi_realloc(block.cast(), size) },

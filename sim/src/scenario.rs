@@ -27,7 +27,6 @@ use crate::exec::{Ended, Strategy, lock};
 use crate::judge::refusals::RefusalFacts;
 use crate::judge::{self, Deleted, InspectorFacts, RunFacts};
 use crate::keyed::mix;
-use crate::leftovers;
 use crate::plan::{BROKER, FIRST_CLIENT, Kind, LAST_READER, Plan};
 use crate::prepared;
 use crate::reached::{self, ReachedStates, Refusals};
@@ -39,9 +38,12 @@ use crate::shared::{BEGIN, START_PATIENCE, Shared, WORLD};
 use crate::trace::{EventKind, Tracer};
 use crate::violation::Violation;
 use crate::world::{Clock, World};
+use crate::{leaks, leftovers};
 
 /// Time limit for pending operations to end.
 const CALM_PATIENCE: Duration = Duration::from_secs(120);
+/// Buffers of a connection that certainly get through within a client's timeout.
+const BUFFERS_IN_TIME: u64 = 500;
 /// A run with fewer operations is inconclusive.
 const OPS_MIN: u64 = 20;
 
@@ -372,6 +374,7 @@ async fn drive(shared: Shared) {
         exec.note(("at rest", disks));
         *lock(&shared.rested) = Some((exec.hash(), exec.polls()));
         leftovers::check(&shared, director.serving()).await;
+        leaks::check(&shared).await;
     }
     shared.world.exec().stop();
 }
@@ -380,9 +383,12 @@ async fn drive(shared: Shared) {
 async fn read_everything(shared: &Shared, env: &SimEnv) -> bool {
     let workload = &shared.plan.workload;
     let all = workload.topics.iter().flat_map(|t| t.all()).collect();
+    // A response must come within the client's time, however small the buffers are.
+    let in_time = (shared.plan.buffer_bytes as u64).saturating_mul(BUFFERS_IN_TIME);
+    let at_most = |bytes: i32| i32::try_from(in_time).unwrap_or(bytes).min(bytes);
     let spec = ConsumerSpec {
-        max_bytes: 50 << 20,
-        partition_max_bytes: 1 << 20,
+        max_bytes: at_most(50 << 20),
+        partition_max_bytes: at_most(1 << 20),
         ..ConsumerSpec::tailing(LAST_READER, all)
     };
     let reader = shared.world.env(FIRST_CLIENT - 2);

@@ -22,6 +22,9 @@ const LIST_OFFSETS_PAUSE: Duration = Duration::from_millis(1);
 /// Of how many polls the beginning is kept: a fetch is seldom answered in a later one.
 const POLLS_KEPT: u64 = 1_000;
 
+/// A consumer that was shown so many records no longer begins again: it would read a long log for ever.
+const REWINDING_RECORDS_MAX: usize = 100_000;
+
 struct ConsumerProcess<'a, E: Env> {
     env: &'a E,
     spec: &'a ConsumerSpec,
@@ -29,6 +32,8 @@ struct ConsumerProcess<'a, E: Env> {
     partitions: Vec<TopicPartition>,
     consumer: Consumer<E>,
     polls: u64,
+    /// Records that it was shown.
+    shown: usize,
     /// When each of the last polls began, in the history's time.
     began: BTreeMap<u64, i64>,
     client: Client<E>,
@@ -51,6 +56,7 @@ pub async fn run_consumer<E: Env>(
         partitions: spec::partitions(&spec.partitions),
         consumer: Consumer::new(&client, spec.config()),
         polls: 0,
+        shown: 0,
         began: BTreeMap::new(),
         rng: env.rng("workload consumer"),
         client,
@@ -61,6 +67,7 @@ pub async fn run_consumer<E: Env>(
         if spec
             .rewind_after
             .is_some_and(|n| consumer_process.polls.is_multiple_of(n))
+            && consumer_process.shown < REWINDING_RECORDS_MAX
         {
             consumer_process.assign_from_beginning();
         }
@@ -137,6 +144,7 @@ impl<E: Env> ConsumerProcess<'_, E> {
         }
         self.began = self.began.split_off(&self.polls.saturating_sub(POLLS_KEPT));
         self.recorder.shown(now, process, &polled);
+        self.shown += polled.records.values().map(Vec::len).sum::<usize>();
         let completed = Op::Poll(vec![MicroOp::Poll(Some(polls(self.recorder, &polled)))]);
         self.recorder.complete(now, process, Type::Ok, completed);
         let mut lost = Vec::new();

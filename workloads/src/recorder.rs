@@ -396,15 +396,19 @@ impl Recorder {
 
     /// Compares records that a consumer was shown with what was sent.
     pub(crate) fn shown(&self, now: Instant, process: Process, polled: &Polled) {
-        let (sent, mut notes) = (self.lock_sent(), self.lock());
+        let (mut sent, mut notes) = (self.lock_sent(), self.lock());
         for (tp, records) in &polled.records {
             for record in records {
                 let Some(value) = record.value.as_deref().and_then(parse_value) else {
                     continue;
                 };
-                let Some(as_sent) = sent.get(&value) else { continue };
+                let Some(as_sent) = sent.get_mut(&value) else {
+                    continue;
+                };
                 notes.compared += 1;
-                if let Some(difference) = as_sent.differs(record) {
+                if let Some(difference) = as_sent.differs(record)
+                    && as_sent.is_news(record.offset.0, difference)
+                {
                     notes.altered.push(Altered {
                         time: self.nanos(now),
                         process,

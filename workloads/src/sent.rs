@@ -11,6 +11,8 @@ pub(crate) struct SentRecord {
     pub timestamp: i64,
     /// Of the key, the value with its padding, and the headers.
     pub digest: u32,
+    /// The difference that was noted last, and the offset.
+    noted: Option<(i64, Difference)>,
 }
 
 impl SentRecord {
@@ -19,7 +21,13 @@ impl SentRecord {
         Self {
             timestamp: record.timestamp.map_or(-1, |t| t.0),
             digest: digest(record.key.as_ref(), record.value.as_ref(), &record.headers),
+            noted: None,
         }
+    }
+
+    /// Whether this difference at this offset was not the last that was noted: a record may be read very often.
+    pub fn is_news(&mut self, offset: i64, difference: Difference) -> bool {
+        self.noted.replace((offset, difference)) != Some((offset, difference))
     }
 
     /// How a record that was shown differs from this one; `None` if it does not.

@@ -265,6 +265,41 @@ async fn a_crash_during_retention_leaves_the_log_complete() {
 }
 
 #[tokio::test]
+async fn a_file_that_can_t_be_renamed_is_retired_later() {
+    let (dir, mut log) = filled("change_unretired", 30).await;
+    let (first, in_its_way) = (
+        format!("{FOLDER}/{:020}.log", 0),
+        format!("{FOLDER}/{:020}.log.deleted", 0),
+    );
+    dir.dir().create_dir(&in_its_way).await.expect("made");
+    log.advance_log_start(Offset(42)).await.expect("raised");
+    let retired = log.enforce_retention(Instant::default(), UnixMillis(0)).await;
+    assert!(retired.is_err(), "{retired:?}");
+    // As the folder may be another log's by then, nothing removes the file by its own name later.
+    let env = dir.env().clone();
+    env.sleep_until(env.now() + std::time::Duration::from_millis(100))
+        .await;
+    assert!(exists(&dir, &first).await);
+    dir.dir().remove_dir(&in_its_way).await.expect("removed");
+    let retired = log
+        .enforce_retention(Instant::default(), UnixMillis(0))
+        .await
+        .expect("retired");
+    assert_eq!(retired.segments, 0);
+    while exists(&dir, &first).await || exists(&dir, &in_its_way).await {
+        env.sleep_until(env.now() + std::time::Duration::from_millis(1))
+            .await;
+    }
+    assert_eq!(contents(&log.reader()).await, identity(42..90));
+}
+
+async fn exists(dir: &LogDir<TokioEnv>, path: &str) -> bool {
+    let name = path.rsplit('/').next().expect("a name");
+    let all = dir.dir().list(FOLDER).await.expect("listed");
+    all.iter().any(|entry| entry.name == name)
+}
+
+#[tokio::test]
 async fn an_epoch_is_known_before_anything_is_written_in_it() {
     let (dir, mut log) = filled("change_epochs", 3).await;
     log.assign_epoch(LeaderEpoch(5)).await.expect("noted");

@@ -33,6 +33,9 @@ impl Director {
     /// Damages the file, if it exists. Called BEFORE the broker starts again.
     pub(super) fn damage_files(&mut self) {
         for i in std::mem::take(&mut self.files_to_damage) {
+            if self.damaged_file.is_some() {
+                continue;
+            }
             let fault = self.shared.plan.faults[i].clone();
             let Kind::DamageFile { file, how, .. } = fault.kind else {
                 continue;
@@ -135,6 +138,31 @@ impl Director {
         path.starts_with(&format!("{}/{METADATA}/", self.shared.roots[0]))
     }
 
+    /// Forgets the damage of a file, as the broker serves; but not if the broker may not have read it: a directory that fails, and
+    /// records of the metadata that a snapshot holds too.
+    pub(super) fn forget_damaged_file(&mut self) {
+        let Some(DamagedFile { path, before }) = &self.damaged_file else {
+            return;
+        };
+        let is_unread = self.on_disk(|d| {
+            let of_failed = |root: &String| path.starts_with(&format!("{root}/"));
+            let is_as_long = d.file(path).is_some_and(|id| d.peek(id).len() >= before.len());
+            d.failed_dir.as_ref().is_some_and(of_failed)
+                || self.is_of_metadata(path) && path.ends_with(".log") && is_as_long
+        });
+        if !is_unread {
+            self.damaged_file = None;
+            self.shared.mend(METADATA);
+        }
+    }
+
+    /// The contents that a file had before it was damaged, and what was appended since.
+    fn sound_contents(&self, path: &str, mut before: Vec<u8>) -> Vec<u8> {
+        let now = self.on_disk(|d| d.file(path).map(|id| d.peek(id).into_owned()));
+        before.extend(now.unwrap_or_default().drain(..).skip(before.len()));
+        before
+    }
+
     /// Handles a broker that serves, but left out the log directory with the damaged file and named both in its log: restores the
     /// file, so that the next start must serve everything. Returns whether this was the case.
     pub(super) fn handle_left_out_directory(&mut self) -> bool {
@@ -175,7 +203,11 @@ impl Director {
         }
         self.shared.world.count("refused for a file");
         self.shared.world.end_quietly(BROKER);
-        self.on_disk(|d| d.restore_file(&path, before));
+        let sound = match self.is_of_metadata(&path) {
+            true => self.sound_contents(&path, before),
+            false => before,
+        };
+        self.on_disk(|d| d.restore_file(&path, sound));
         self.shared.mend(METADATA);
         self.at(self.now() + START_RETRY_DELAY, Action::Start);
         true

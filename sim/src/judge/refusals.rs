@@ -83,7 +83,9 @@ impl RefusalFacts<'_> {
             "KAFKA_STORAGE_ERROR" => !is_calm && self.any_before(at, fails_disk),
             "CORRUPT_MESSAGE" => false,
             "FETCH_SESSION_ID_NOT_FOUND" | "INVALID_FETCH_SESSION_EPOCH" => {
-                self.may_restart(at) || self.has_small_limits() || self.any_before(at, |_| true)
+                // With its connection a session ends, which the broker closes when it was idle.
+                let closes = self.plan.broker.contains_key("connections.max.idle.ms");
+                closes || self.may_restart(at) || self.has_small_limits() || self.any_before(at, |_| true)
             }
             "REQUEST_TIMED_OUT" => !is_calm && self.any_before(at, delays) || self.has_small_limits(),
             _ => false,

@@ -200,13 +200,13 @@ impl Responses<'_> {
     }
 
     fn learn(&mut self, history: &[Operation], notes: &Notes) {
-        let mut began: BTreeMap<Process, i64> = BTreeMap::new();
+        let mut open: BTreeMap<Process, &Operation> = BTreeMap::new();
         for o in history {
             if o.type_ == Type::Invoke {
-                began.insert(o.process, o.time);
+                open.insert(o.process, o);
                 continue;
             }
-            let began = began.get(&o.process).copied().unwrap_or(0);
+            let began = open.remove(&o.process).map_or(0, |o| o.time);
             for micro in o.op.micro_ops() {
                 match micro {
                     MicroOp::Send { key, offset, value } => {
@@ -248,6 +248,19 @@ impl Responses<'_> {
                     partition.earliest.add(o.time, low);
                 }
                 _ => {}
+            }
+        }
+        // What a process did when it was killed.
+        for o in open.into_values() {
+            for micro in o.op.micro_ops() {
+                if let MicroOp::Send {
+                    key,
+                    value: Val::Int(value),
+                    ..
+                } = micro
+                {
+                    self.of(key.as_str()).sends.push((o.time, i64::MAX, *value));
+                }
             }
         }
         for fetch in &notes.fetches {
@@ -504,6 +517,10 @@ impl Responses<'_> {
             let what = match altered.difference {
                 Difference::Content => "another key, value or headers than it was sent with".to_owned(),
                 Difference::Timestamp { shown, .. } if of_append && told.is_none_or(|t| *t == shown) => {
+                    continue;
+                }
+                // Damage may have taken the record, and its producer sent it again.
+                Difference::Timestamp { .. } if of_append && self.deleted.is_damaged(&altered.key) => {
                     continue;
                 }
                 Difference::Timestamp { sent, shown } => {

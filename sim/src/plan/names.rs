@@ -10,6 +10,7 @@ pub fn node_names(plan: &Plan) -> BTreeMap<u32, String> {
     let mut names = BTreeMap::from([
         (0, "world".to_owned()),
         (BROKER, "broker".to_owned()),
+        (FIRST_CLIENT - 4, "growth check".to_owned()),
         (FIRST_CLIENT - 3, "leftovers check".to_owned()),
         (FIRST_CLIENT - 2, "last reader".to_owned()),
         (FIRST_CLIENT - 1, "admin".to_owned()),

@@ -14,6 +14,9 @@ use crate::files::reserve::Reserve;
 use crate::state::limits::LogLimits;
 use crate::state::producers::ProducerBudget;
 
+/// When what could not be removed is tried again.
+const REMOVED_AGAIN: Duration = Duration::from_secs(60);
+
 /// A log directory, shared by the logs in it. Cheap to clone.
 pub struct LogDir<E: Env> {
     pub(crate) env: E,
@@ -98,24 +101,41 @@ impl<E: Env> LogDir<E> {
         }
     }
 
-    /// Runs `action` on the directory after a delay, unless the last clone of this `LogDir` is dropped first.
-    pub(crate) fn spawn_after<F>(
+    /// Removes paths one after the other, from `after` on, unless the last clone of this `LogDir` is dropped first. What fails is
+    /// tried again later, and is in the log as `kind`.
+    pub(crate) fn remove_later<F>(
         &self,
-        name: &'static str,
+        task: &'static str,
+        paths: Vec<String>,
         after: Duration,
-        action: impl FnOnce(Dir<E>) -> F + Send + 'static,
+        kind: &'static str,
+        remove: impl Fn(Dir<E>, String) -> F + Send + 'static,
     ) where
-        F: Future<Output = ()> + Send,
+        F: Future<Output = Result<(), LogError>> + Send,
     {
         let (env, files) = (self.env.clone(), Arc::downgrade(&self.files));
-        let at = env.now() + after;
+        let error_log = Arc::clone(&self.error_log);
+        let mut at = env.now() + after;
         let waiting = env.clone();
-        drop(env.spawn(name, async move {
-            waiting.sleep_until(at).await;
-            if let Some(files) = files.upgrade() {
-                let dir = files.dir.clone();
-                drop(files);
-                action(dir).await;
+        drop(env.spawn(task, async move {
+            let mut left = paths;
+            while !left.is_empty() {
+                waiting.sleep_until(at).await;
+                for path in std::mem::take(&mut left) {
+                    // Held for one path only: a broker that stops gives the directory back.
+                    let Some(dir) = files.upgrade().map(|files| files.dir.clone()) else {
+                        return;
+                    };
+                    match remove(dir, path.clone()).await {
+                        Err(LogError::Io(e)) if e.kind() == ErrorKind::NotFound => {}
+                        Err(error) => {
+                            error_log.record(kind, &format_args!("{path}: {error}"));
+                            left.push(path);
+                        }
+                        Ok(()) => {}
+                    }
+                }
+                at = waiting.now() + REMOVED_AGAIN;
             }
         }));
     }

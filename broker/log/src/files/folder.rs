@@ -116,25 +116,12 @@ pub(crate) async fn read_manifest<E: Env>(
 }
 
 impl<E: Env> LogDir<E> {
-    /// Removes the folders of deleted logs, one after the other, from `after` on. What fails is tried again at the next start.
+    /// Removes the folders of deleted logs, one after the other, from `after` on.
     pub(crate) fn remove_deleted(&self, folders: Vec<String>, after: Duration) {
-        let (env, files) = (self.env().clone(), Arc::downgrade(&self.files));
-        let error_log = Arc::clone(&self.error_log);
-        let at = env.now() + after;
-        let task = async move {
-            env.sleep_until(at).await;
-            for folder in folders {
-                // Held for one folder only: a broker that stops gives the directory back.
-                let Some(dir) = files.upgrade().map(|files| files.dir.clone()) else {
-                    return;
-                };
-                if let Err(error) = remove_folder(&dir, &folder).await {
-                    let what = format_args!("{folder}: {error}");
-                    error_log.record("log not removed; tried again at the next start", &what);
-                }
-            }
-        };
-        drop(self.env().spawn("log-deleted", task));
+        let kind = "log not removed; tried again in a minute";
+        self.remove_later("log-deleted", folders, after, kind, |dir, folder| async move {
+            remove_folder(&dir, &folder).await
+        });
     }
 
     /// The topic id of the log in a folder, without opening it: that of `partition.metadata`, else of the manifest,

@@ -82,6 +82,9 @@ pub struct Log<E: Env> {
     /// The producer snapshot of a clean stop, which is not at a segment's base offset.
     pub(crate) clean_stop_snapshot: Option<Offset>,
 
+    /// Files below the log's start that could not be renamed yet, to be removed.
+    pub(crate) unretired: Vec<String>,
+
     /// The latest snapshot, until something changes.
     pub(crate) view: Option<Arc<View<E>>>,
 }

@@ -35,7 +35,7 @@ impl<E: Env> Log<E> {
     /// producers.
     ///
     /// # Errors
-    /// The log start offset may have been raised; the next start removes the remaining files.
+    /// The log start offset may have been raised; the next call, or the next start, removes the remaining files.
     pub async fn enforce_retention(
         &mut self,
         now: Instant,
@@ -44,7 +44,7 @@ impl<E: Env> Log<E> {
         let expiration_ms = u64::try_from(self.config.producer_id_expiration_ms).unwrap_or(0);
         self.producers.expire(now, Duration::from_millis(expiration_ms));
         self.enforce_producer_budget();
-        if self.expired(wall) == Expired::default() {
+        if self.expired(wall) == Expired::default() && self.unretired.is_empty() {
             return Ok(RetentionResult::default());
         }
         self.settle().await?;
@@ -64,12 +64,13 @@ impl<E: Env> Log<E> {
             brokkr_types::reached!("retention took segments");
             retired.segments = removed.len();
             retired.bytes = removed.iter().map(|h| h.size).sum();
-            self.retire_files(&removed).await?;
+            self.note_retired(&removed);
         }
+        let renamed = self.retire_renamed().await;
         if expired.active && self.builder.summary == self.active.summary {
             self.stage_empty_roll(wall);
         }
-        Ok(retired)
+        renamed.map(|()| retired)
     }
 
     /// Raises the log start offset, as for DeleteRecords. Durable when this returns; segments below it are removed by
@@ -124,45 +125,47 @@ impl<E: Env> Log<E> {
         expired(&self.config, &self.sealed, &self.active.summary, offsets, wall)
     }
 
-    async fn retire_files(&self, removed: &[SegmentSummary]) -> Result<(), LogError> {
-        let dir = &self.shared.dir;
-        // A file that can't be renamed is removed under its own name, as late.
-        let (mut retired, mut failed) = (Vec::new(), Ok(()));
+    /// Notes the files of segments that are no longer in the log, to be removed.
+    fn note_retired(&mut self, removed: &[SegmentSummary]) {
+        let suffixes = [
+            names::LOG,
+            names::INDEX,
+            names::TIME_INDEX,
+            names::TXN_INDEX,
+            names::SNAPSHOT,
+            names::WINDOW,
+        ];
         for summary in removed {
-            let suffixes = [
-                names::LOG,
-                names::INDEX,
-                names::TIME_INDEX,
-                names::TXN_INDEX,
-                names::SNAPSHOT,
-                names::WINDOW,
-            ];
-            for path in suffixes.map(|suffix| names::path(self.folder(), summary.base, suffix)) {
-                let to = format!("{path}.{}", names::DELETED);
-                let result = dir.dir.rename(&path, &to).await;
-                dir.files.forget(&path);
-                match result {
-                    Ok(()) => retired.push(to),
-                    Err(e) if e.kind() == ErrorKind::NotFound => {}
-                    Err(e) => {
-                        retired.push(path);
-                        failed = failed.and(Err(e.into()));
-                    }
+            let paths = suffixes.map(|suffix| names::path(self.folder(), summary.base, suffix));
+            self.unretired.extend(paths);
+        }
+    }
+
+    /// Renames what is to be removed, and removes it after `file.delete.delay.ms`. What can't be renamed stays for a later call: by its
+    /// own name it can be removed only while this log has the folder.
+    async fn retire_renamed(&mut self) -> Result<(), LogError> {
+        if self.unretired.is_empty() {
+            return Ok(());
+        }
+        let dir = self.shared.dir.clone();
+        let (mut retired, mut failed) = (Vec::new(), Ok(()));
+        for path in std::mem::take(&mut self.unretired) {
+            let to = format!("{path}.{}", names::DELETED);
+            let result = dir.dir.rename(&path, &to).await;
+            dir.files.forget(&path);
+            match result {
+                Ok(()) => retired.push(to),
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => {
+                    self.unretired.push(path);
+                    failed = failed.and(Err(e.into()));
                 }
             }
         }
         let after = Duration::from_millis(self.config.file_delete_delay_ms);
-        let error_log = Arc::clone(&dir.error_log);
-        dir.spawn_after("log-retired", after, |dir| async move {
-            for path in retired {
-                match dir.remove(&path).await {
-                    Err(error) if error.kind() != ErrorKind::NotFound => {
-                        let what = format_args!("{path}: {error}");
-                        error_log.record("file not removed; tried again at the next start", &what);
-                    }
-                    _ => {}
-                }
-            }
+        let kind = "file not removed; tried again in a minute";
+        dir.remove_later("log-retired", retired, after, kind, |dir, path| async move {
+            Ok(dir.remove(&path).await?)
         });
         failed
     }

@@ -218,6 +218,10 @@ impl Producers {
             producer.coordinator_epoch = marker.coordinator_epoch;
             producer.transaction_start = None;
         } else {
+            if header.base_sequence != producer.window.last_sequence().plus(1) {
+                // The log has it, so it was taken while nothing was known of the producer: what came before is no part of the window.
+                producer.window = Window::default();
+            }
             producer.window.push(BatchMeta {
                 last_sequence: header.last_sequence(),
                 last_offset: header.last_offset(),

@@ -48,6 +48,19 @@ fn the_fifth_batch_back_is_a_duplicate_and_the_sixth_is_refused() {
 }
 
 #[test]
+fn a_batch_that_does_not_follow_begins_the_window_anew() {
+    let mut producers = Producers::default();
+    producers.apply(&header(1, 0, 0, 2, 0), None, NOW);
+    // The log has it a second time, from when the producer's state had expired.
+    producers.apply(&header(1, 0, 0, 2, 2), None, NOW);
+    let found = check(&producers, &header(1, 0, 0, 2, 9)).expect("in the window");
+    assert_eq!(found.expect("a duplicate").first_offset(), Offset(2));
+    producers.apply(&header(1, 0, 7, 1, 4), None, NOW);
+    assert!(out_of_order(check(&producers, &header(1, 0, 0, 2, 9))));
+    assert_eq!(check(&producers, &header(1, 0, 8, 1, 9)), Ok(None));
+}
+
+#[test]
 fn a_sequence_wraps() {
     let mut producers = Producers::default();
     let across = header(1, 0, i32::MAX - 1, 4, 0);
