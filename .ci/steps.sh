@@ -281,7 +281,6 @@ lint_test_build() { # everything before the release build
     step "clippy" 900 cargo clippy -q --workspace --all-targets -- -D warnings
     step "docs" 600 docs
     step "tests (the README's command)" 1800 cargo test --workspace
-    step "one build tree for both worlds" 600 one_tree
 }
 
 other_trees() { # checks that build a tree of their own

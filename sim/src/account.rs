@@ -76,7 +76,7 @@ rules! {
     /// All readers of an offset are shown the same record.
     SameRecord = "L6 one record an offset", 0.3;
     /// The last reader is shown what others were shown.
-    Shown = "L6 shown records at the end", 0.55;
+    Shown = "L6 shown records at the end", 0.6;
     /// A reader's offsets rise, and a producer's records are in order.
     Views = "L6 and I3 in the order of a reader", 0.3;
     /// The order of unacknowledged records.
@@ -90,7 +90,7 @@ rules! {
     /// The bytes of a response with records.
     FetchSizes = "C1 bytes of fetches", 0.0;
     /// A response with records comes as soon as there is one.
-    LateFetches = "V1 fetches of records in time", 0.8;
+    LateFetches = "V1 fetches of records in time", 0.2;
     /// A response without records comes when its time is up.
     EarlyFetches = "V1 fetches without records wait", 0.5;
     /// A topic is described as it was made.
@@ -127,6 +127,8 @@ rules! {
     Recovered = "D1 a log after a crash", 0.25;
     /// A recovery point covers durable bytes only.
     RecoveryPoint = "D1 a recovery point", 0.15;
+    /// What was written is durable within its time.
+    FlushedInTime = "D1 durable within log.flush.interval.ms", 0.0;
     /// What was acknowledged or shown is durable at that moment.
     Durable = "L1 and L5 durable when answered", 0.05;
     /// Retention removes only what it may.

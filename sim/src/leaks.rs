@@ -37,8 +37,9 @@ const EVERY: u64 = 8;
 const TURN: u64 = 3;
 /// After how many rounds the allocated memory is read.
 const READ_AFTER: [u32; 3] = [48, 120, 264];
-/// The least growth for each round that counts: half of the smallest thing that a broker could keep.
-const GROWTH_MIN: isize = 8;
+/// The least growth for each round that counts, in the first part and in the second: the smallest thing that a broker could keep, and
+/// half of it where a table has doubled just before.
+const GROWTH_MIN: [isize; 2] = [8, 16];
 /// Most partitions that it asks about.
 const PARTITIONS_MAX: usize = 3;
 /// How long a fetch waits that is waited for, and one that is left.
@@ -66,7 +67,7 @@ pub(crate) async fn check(shared: &Shared) {
     account.judges(Rule::Growth, waiver);
     lock(&shared.account).add(&account);
     let Some(grown) = grown else { return };
-    if grown.iter().all(|bytes| *bytes >= GROWTH_MIN) {
+    if grown.iter().zip(GROWTH_MIN).all(|(bytes, min)| *bytes >= min) {
         let what = format!(
             "each of {} connections that asked, fetched and closed left {} bytes behind (before, {})",
             READ_AFTER[2] - READ_AFTER[1],

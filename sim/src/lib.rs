@@ -14,6 +14,7 @@ pub mod env;
 pub mod exec;
 pub mod explain;
 pub mod failure;
+mod flushed;
 pub mod judge;
 pub mod keyed;
 mod leaks;

@@ -18,7 +18,7 @@ mod nodes;
 mod prepared_log;
 mod swarm;
 
-pub use document::{BROKER_ALWAYS, NodeClock, Plan};
+pub use document::{BROKER_ALWAYS, FLUSH_MS, NodeClock, Plan};
 pub use error::PlanError;
 pub use family::{FAMILIES, Family, Faults};
 pub use fault::{EVENT_WAIT_MAX_S, Fault, Kind};

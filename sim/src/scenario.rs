@@ -24,6 +24,7 @@ use crate::director::Director;
 use crate::disk::Disk;
 use crate::env::{SimEnv, WALL_START_MS};
 use crate::exec::{Ended, Strategy, lock};
+use crate::flushed::FlushedInTime;
 use crate::judge::refusals::RefusalFacts;
 use crate::judge::{self, Deleted, InspectorFacts, RunFacts};
 use crate::keyed::mix;
@@ -130,6 +131,7 @@ fn listen_to_clients(shared: &Shared, tracer: Tracer) {
 fn watch(shared: &Shared) {
     let (shared2, mut seen) = (shared.clone(), 0);
     let flushed = shared.is_flushed();
+    let mut in_time = FlushedInTime::of(&shared.plan, shared.calm_at, shared.work_until);
     let mut retention = Retention::of(&shared.plan.workload, &shared.roots);
     shared.world.watch(move |state| {
         let disk = state.disks.get(&BROKER).expect("the broker has a disk");
@@ -145,6 +147,14 @@ fn watch(shared: &Shared) {
             let damaged = |folder: &str| shared2.is_damaged(folder);
             let found = retention.check(disk, wall_ms, asked, damaged);
             lock(&shared2.account).add(&std::mem::take(&mut retention.account));
+            found.into_iter().for_each(|v| shared2.violation(v));
+        }
+        if let Some(in_time) = &mut in_time {
+            let (now, damaged) = (shared2.world.exec().now(), |folder: &str| {
+                shared2.is_damaged(folder)
+            });
+            let found = in_time.check(disk, &shared2.roots, now, damaged);
+            lock(&shared2.account).add(&std::mem::take(&mut in_time.account));
             found.into_iter().for_each(|v| shared2.violation(v));
         }
         if !flushed {

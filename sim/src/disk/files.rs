@@ -92,6 +92,27 @@ impl Disk {
             .collect()
     }
 
+    /// A log of these directories, in a folder of such a name, with a change that is not durable, and is older than this mark of a
+    /// sync's begin.
+    pub fn log_pending_since(
+        &self,
+        roots: &[String],
+        mark: u64,
+        is_judged: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let folders = roots.iter().flat_map(|root| {
+            let entries = self.list(root).unwrap_or_default();
+            let judged = entries.into_iter().filter(|e| is_judged(&e.name));
+            judged.map(|e| format!("{root}/{}", e.name)).collect::<Vec<_>>()
+        });
+        let mut logs = folders.flat_map(|folder| self.matching(&format!("{folder}/*.log")));
+        logs.find(|path| {
+            let file = self.file(path).map(|id| self.inode(id));
+            let oldest = file.and_then(|inode| inode.pending.first());
+            oldest.is_some_and(|(number, _)| *number < mark)
+        })
+    }
+
     /// Damages a file that is not open: on the platter and in the next life's view. `false` if it stayed as it was.
     pub fn damage_file(
         &mut self,

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brokkr_history::{MicroOp, Operation, Process, Type, Val};
+use brokkr_history::{MicroOp, Op, Operation, Process, Type, Val};
 use brokkr_workloads::{ConsumerSpec, Difference, FetchResponded, FetchedEnds, Notes, Workload};
 
 use super::calm::SETTLING_NS;
@@ -130,6 +130,10 @@ pub(super) struct Responses<'a> {
     calm_since: i64,
     /// See [`RunFacts::followed_max`].
     followed_max: Option<u64>,
+    /// When each consumer assigned partitions to itself: it gives up the fetches before.
+    assigned: BTreeMap<Process, Vec<i64>>,
+    /// When the latest fetch of each consumer was asked for that was answered so far.
+    answered: BTreeMap<Process, i64>,
     violations: Vec<Violation>,
 }
 
@@ -170,6 +174,8 @@ pub(super) fn judge<'a>(
         buffer_bytes: facts.buffer_bytes,
         calm_since: facts.calm_since.saturating_add(SETTLING_NS),
         followed_max: facts.followed_max,
+        assigned: BTreeMap::new(),
+        answered: BTreeMap::new(),
         violations: Vec::new(),
     };
     responses.learn(history, notes);
@@ -203,6 +209,9 @@ impl Responses<'_> {
         let mut open: BTreeMap<Process, &Operation> = BTreeMap::new();
         for o in history {
             if o.type_ == Type::Invoke {
+                if matches!(o.op, Op::Assign(_)) {
+                    self.assigned.entry(o.process).or_default().push(o.time);
+                }
                 open.insert(o.process, o);
                 continue;
             }
@@ -403,6 +412,11 @@ impl Responses<'_> {
 
     /// V1: in calm a fetch is answered as soon as there is a record.
     fn check_late(&mut self, fetch: &FetchResponded, life: u64, account: &mut Account) {
+        // The response to a fetch that the consumer gave up may be in front of the first one that it then asked for.
+        let assigned = self.assigned.get(&fetch.process).map_or(&[][..], Vec::as_slice);
+        let assigned = assigned[..assigned.partition_point(|at| *at <= fetch.asked)].last();
+        let before = self.answered.insert(fetch.process, fetch.asked);
+        let is_first = before.is_none_or(|before| assigned.is_some_and(|at| before < *at));
         let sent = fetch.time - fetch.took;
         if sent < self.calm_since || !self.prompt.contains(&(fetch.process % life)) {
             return;
@@ -416,12 +430,7 @@ impl Responses<'_> {
                 .min()
         });
         let Some(there) = known.min() else { return };
-        // The response to a fetch that the consumer gave up may be in front of it.
-        let rewinds = self
-            .consumers
-            .get(&(fetch.process % life))
-            .is_some_and(|c| c.rewind_after.is_some());
-        let waiver = (rewinds && self.buffer_bytes < BUFFER_BYTES_USUAL).then_some(why::NARROW);
+        let waiver = (is_first && self.buffer_bytes < BUFFER_BYTES_USUAL).then_some(why::NARROW);
         if !account.judges(Rule::LateFetches, waiver) {
             return;
         }
@@ -647,7 +656,7 @@ impl Responses<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use brokkr_history::Op;
+
     use brokkr_workloads::{AckedBatch, Altered, ClientSpec, Drained, TopicSpec, value_of};
     use serde_json::json;
 

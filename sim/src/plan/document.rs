@@ -17,13 +17,16 @@ use crate::rude::SharedConnection;
 
 /// Settings that the broker of every plan has.
 pub const BROKER_ALWAYS: [&str; 3] = ["listeners", "log.dir", "log.retention.ms"];
+/// How long a written batch may wait for a sync where not each is synced.
+pub const FLUSH_MS: &str = "log.flush.interval.ms";
 /// Settings that the judges read from the broker's first configuration.
-const JUDGED_BY: [&str; 6] = [
+const JUDGED_BY: [&str; 7] = [
     "listeners",
     "log.dir",
     "log.dirs",
     "log.retention.ms",
     "log.flush.interval.messages",
+    FLUSH_MS,
     "producer.id.expiration.ms",
 ];
 

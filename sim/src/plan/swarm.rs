@@ -11,7 +11,7 @@ use brokkr_workloads::{
 use brokkr_wire::ApiKey;
 use brokkr_wire::records::CompressionType;
 
-use super::document::Plan;
+use super::document::{FLUSH_MS, Plan};
 use super::family::Family;
 use super::fault::{Fault, Kind};
 use super::nodes::{
@@ -417,6 +417,9 @@ pub(super) fn broker(
     let mut put = |key: &str, value: u64| drop(set.insert(key.to_owned(), value.to_string()));
     if !flushed {
         put(FLUSH, 2 + draw.of("flush every", 1 << 20));
+        if let n @ 1.. = draw.of("flush after", 4) {
+            put(FLUSH_MS, [0, 50, 500, 3_000][n as usize]);
+        }
     }
     if draw.of("small segments", 2) == 0 {
         put("log.segment.bytes", 1 << 20);
