@@ -104,7 +104,8 @@ impl RefusalFacts<'_> {
 
     fn has_small_limits(&self) -> bool {
         let set = |key: &str| self.plan.broker.contains_key(key);
-        limits().any(|(key, _)| set(&key)) || set("max.incremental.fetch.session.cache.slots")
+        let others = ["max.incremental.fetch.session.cache.slots", "queued.max.request.bytes"];
+        limits().any(|(key, _)| set(&key)) || others.into_iter().any(set)
     }
 }
 

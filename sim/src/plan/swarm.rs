@@ -26,6 +26,8 @@ use crate::retention::is_retained;
 use crate::trigger::{Act, Trigger};
 
 pub(super) const FLUSH: &str = "log.flush.interval.messages";
+/// The memory budget.
+const MEMORY: &str = "queued.max.request.bytes";
 
 /// Choices by name.
 pub(super) struct Draw(pub(super) Keyed);
@@ -337,6 +339,8 @@ pub(super) fn damaged_file(draw: &mut Draw, plan: &Plan) -> Fault {
 
 /// Settings that reach limits early: the metadata log gets snapshots soon.
 pub(super) fn tight(broker: &mut BTreeMap<String, String>) {
+    // Rude clients take all that there is.
+    broker.remove(MEMORY);
     for (key, value) in [
         ("metadata.log.max.record.bytes.between.snapshots", 20_000),
         ("metadata.log.segment.bytes", 8 << 20),
@@ -464,6 +468,11 @@ pub(super) fn broker(
             ms => ms.to_string(),
         };
         set.insert("connections.max.idle.ms".to_owned(), idle);
+    }
+    if draw.of("small memory", 8) == 0 {
+        // Requests, responses and checks wait for each other, and parked fetches give way.
+        let bytes = [1 << 20, 2 << 20, 8 << 20][draw.of("memory", 3) as usize];
+        set.insert(MEMORY.to_owned(), bytes.to_string());
     }
     small_limits(draw, &mut set);
     set
