@@ -31,6 +31,7 @@ pub mod scenario;
 mod schema;
 mod shared;
 pub mod shrink;
+pub mod signature;
 pub mod trace;
 pub mod trigger;
 mod violation;
