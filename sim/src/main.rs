@@ -6,6 +6,7 @@
 
 mod arguments;
 mod bugs;
+mod chosen;
 mod crashing;
 mod differs;
 mod documents;
@@ -50,11 +51,11 @@ enum Command {
     Determinism(Run),
     /// Crash the broker at each event of a short run after which the disk may hold something else
     CrashPoints(crashing::CrashPoints),
-    /// Put each known bug of sim/mutants into a copy of the tree, and hunt it
+    /// Put each known bug of sim/mutants into a copy of the tree, and hunt it; report what became of those that survive
     Bugs(bugs::Bugs),
     /// Make a plan that fails small, as long as it fails in the same way
     Shrink(shrinking::Shrink),
-    /// Tell the story of a plan that fails: the few events between cause and violation
+    /// Explain a run that fails, or a value, an offset or a moment of any run: the few events that concern it
     Explain(explaining::Explain),
     /// Name the first event in which two traces in lines of JSON differ
     Diff { a: PathBuf, b: PathBuf },
