@@ -32,6 +32,7 @@ mod schema;
 mod shared;
 pub mod shrink;
 pub mod signature;
+pub mod state;
 pub mod trace;
 pub mod trigger;
 mod violation;

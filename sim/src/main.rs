@@ -17,6 +17,7 @@ mod pages;
 mod runner;
 mod scratch;
 mod shrinking;
+mod stating;
 mod tracing_to;
 
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ enum Command {
     Shrink(shrinking::Shrink),
     /// Explain a run that fails, or a value, an offset or a moment of any run: the few events that concern it
     Explain(explaining::Explain),
+    /// Print the state of the world at a time of a run: processes, disks, logs, tasks, links, connections, faults
+    State(stating::StateArgs),
     /// Name the first event in which two traces in lines of JSON differ
     Diff { a: PathBuf, b: PathBuf },
     /// Print what a seed makes of a run, as JSON that `run --plan` takes, also after a change
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Shrink(shrink)) => shrinking::main(&shrink),
         Some(Command::Explain(explain)) => explaining::main(&explain),
+        Some(Command::State(args)) => stating::main(&args),
         Some(Command::CrashPoints(args)) => crashing::main(&args),
         Some(Command::Diff { a, b }) => differs::main(&a, &b),
         Some(Command::Bugs(bugs)) => bugs::main(&bugs),

@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use crate::explain::{Explanation, Trace};
 use crate::failure::Failure;
 use crate::plan::Plan;
+pub(crate) use charts::{Chart, charts};
 use data::Data;
 pub use story::story_text;
 
