@@ -192,10 +192,10 @@ impl SurvivorReport {
         let more_with = |(_, l): &(&String, &LeftOut)| std::cmp::Reverse(l.extra());
         rules.sort_by_key(more_with);
         for (rule, left_out) in rules.iter().take(RULES_MAX) {
-            line(format!("  {}", left_out.text(rule)));
+            let _ = writeln!(text, "  - {}", left_out.text(rule));
         }
         if rules.len() > RULES_MAX {
-            line(format!("  and {} more", rules.len() - RULES_MAX));
+            let _ = writeln!(text, "  - and {} more", rules.len() - RULES_MAX);
         }
         text
     }
