@@ -183,6 +183,41 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text} is too long"))
 }
 
+/// A time of the world, as traces and explanations print it: `12.3s` or `12300ms`.
+pub fn moment(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let digits = match unit {
+        "s" | "" => 9,
+        "ms" => 6,
+        _ => return Err(format!("{unit:?} is not a unit: s or ms")),
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(part) || part.len() > digits {
+        return Err(format!("{text:?} is not a time, as 12.3s or 12300ms"));
+    }
+    let nanos = format!("{whole}{part:0<digits$}");
+    nanos.parse().map_err(|_| format!("{text} is too long"))
+}
+
+/// A partition and an offset in it, as `t0-0:17`.
+pub fn place(text: &str) -> Result<(String, i64), String> {
+    let (key, offset) = text
+        .rsplit_once(':')
+        .ok_or("not of the form TOPIC-PARTITION:OFFSET")?;
+    let is_key = key
+        .rsplit_once('-')
+        .is_some_and(|(topic, partition)| !topic.is_empty() && partition.parse::<u32>().is_ok());
+    if !is_key {
+        return Err(format!("{key:?} is not a partition, as t0-0"));
+    }
+    match offset.parse::<i64>() {
+        Ok(offset) if offset >= 0 => Ok((key.to_owned(), offset)),
+        Ok(_) => Err(format!("{offset} is no offset: offsets begin at 0")),
+        Err(e) => Err(format!("{offset:?}: {e}")),
+    }
+}
+
 fn range(text: &str) -> Result<Range<u64>, String> {
     let parse = |s: &str| s.trim().parse::<u64>().map_err(|e| format!("{s:?}: {e}"));
     let (a, b) = text.split_once("..").ok_or("not of the form A..B")?;
@@ -198,4 +233,44 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 pub fn argument_error(why: &str) -> ExitCode {
     eprintln!("error: {why}");
     ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_in_seconds_or_milliseconds() {
+        for (text, nanos) in [
+            ("12.3s", 12_300_000_000),
+            ("12300ms", 12_300_000_000),
+            ("1", 1_000_000_000),
+            ("0.000000001s", 1),
+            ("1.5ms", 1_500_000),
+        ] {
+            assert_eq!(moment(text), Ok(nanos), "{text}");
+        }
+        for bad in [
+            "",
+            "s",
+            "-1s",
+            "1.2.3s",
+            "3m",
+            "0.1234567ms",
+            "1e9s",
+            "99999999999999s",
+            "1 s",
+        ] {
+            assert!(moment(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_a_partition_and_an_offset() {
+        assert_eq!(place("t0-0:17"), Ok(("t0-0".to_owned(), 17)));
+        assert_eq!(place("a:b-x-3:0"), Ok(("a:b-x-3".to_owned(), 0)));
+        for bad in ["t0-0", "t0:1", "-0:1", "t0-x:1", "t0-0:-1", "t0-0:", "t0-0:many"] {
+            assert!(place(bad).is_err(), "{bad}");
+        }
+    }
 }

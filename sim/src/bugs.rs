@@ -5,6 +5,7 @@ mod hunt;
 mod mutant;
 mod orders;
 mod regress;
+mod survivor;
 mod table;
 mod tree;
 
@@ -21,17 +22,18 @@ use serde::Serialize;
 use crate::arguments::{SECS, argument_error};
 use crate::differs;
 use crate::runner;
-use crate::runner::child::{self, RunSpec, Surroundings};
+use crate::runner::child::{self, RunSpec, Surroundings, this_binary};
 use hunt::{APART, HuntResult, hunt, median_and_worst};
 use mutant::Mutant;
 use regress::GuardResult;
+use survivor::{FirstDifference, SurvivorReport};
 use table::TableFormat;
 use tree::Trees;
 
 /// Stands for every invariant.
 const ANY: &str = "any";
 
-/// Which bugs are hunted, and how.
+/// Which bugs are hunted, and how. A report follows on each bug that survives: some of its seeds run again, with it and without it.
 #[derive(Args)]
 pub struct Bugs {
     /// Names of patches in sim/mutants, without their ending [default: all]
@@ -78,6 +80,9 @@ struct BugRow<'a> {
     starts: Vec<Option<HuntResult>>,
     /// How the guarding plan fails, if there is one.
     plan: Option<GuardResult>,
+    /// What the bug's code did in some seeds that did not find it, if it survived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    survivor: Option<SurvivorReport>,
 }
 
 /// Exit codes: 0 each bug is found; 1 one is not, or fails where it should not; 2 invalid arguments or plans.
@@ -97,7 +102,7 @@ fn all(bugs: &Bugs) -> Result<bool, String> {
         return orders::compare(&top, &trees, &mutants, orders, bugs.jobs(), bugs.format);
     }
     print!("{}", bugs.header());
-    let mut good = true;
+    let (mut good, mut survivors) = (true, Vec::new());
     for mutant in &mutants {
         let begun = Instant::now();
         let row = match trees.build(mutant) {
@@ -116,6 +121,14 @@ fn all(bugs: &Bugs) -> Result<bool, String> {
             eprintln!("{}: {wrong}", mutant.name);
         }
         good &= row.wrong.is_empty();
+        survivors.extend(row.survivor.map(|report| (mutant, report)));
+    }
+    // In JSON they are in the rows.
+    if bugs.format != TableFormat::Json {
+        for (mutant, report) in survivors {
+            let text = report.text(&mutant.name, &mutant.changed(), &mutant.breaks);
+            print!("\n{text}");
+        }
     }
     Ok(good)
 }
@@ -173,6 +186,7 @@ impl<'a> BugRow<'a> {
             wrong: Vec::new(),
             starts: Vec::new(),
             plan: None,
+            survivor: None,
         }
     }
 }
@@ -244,14 +258,41 @@ impl Bugs {
         let faulty = |seed| run(seed, &Faults::Default);
         let seeds_max = self.seeds_max.max(mutant.seeds.unwrap_or(0));
         row.starts = hunt(self.starts, seeds_max, self.jobs(), &mutant.breaks, faulty);
-        let survived = (0..).zip(&row.starts).filter(|(_, found)| found.is_none());
-        let survived: Vec<u64> = survived.map(|(i, _)| i * APART).collect();
+        let survived = survivor::survived(&row.starts);
         if !survived.is_empty() {
             let breaks = mutant.breaks.join(", ");
             row.wrong.push(format!(
                 "survived {seeds_max} seeds from {survived:?} (it breaks {breaks})"
             ));
+            row.survivor = Some(self.examine(mutant, exe, &survived, seeds_max));
         }
+    }
+
+    /// Runs some seeds of a hunt that found nothing again, with the bug and without it.
+    fn examine(&self, mutant: &Mutant, exe: &Path, survived: &[u64], seeds_max: u64) -> SurvivorReport {
+        let (faults, healthy) = (Faults::Default, this_binary());
+        let what = |seed| RunSpec::Seed {
+            seed,
+            secs: SECS,
+            faults: &faults,
+        };
+        let run = |seed, with| {
+            let exe = if with { exe } else { &healthy };
+            child::run(exe, what(seed), Surroundings::Plain)
+        };
+        let difference = |seed| {
+            let found = differs::between(&healthy, exe, what(seed))?;
+            let found = found.ok_or("repeated with traces, both did the same")?;
+            let [without, with] = found.sides();
+            Ok(FirstDifference {
+                seed,
+                event: found.line,
+                without,
+                with,
+            })
+        };
+        let seeds = survivor::seeds(survived, seeds_max);
+        survivor::report(seeds, &mutant.breaks, self.jobs(), run, difference)
     }
 
     /// The lines above the table.

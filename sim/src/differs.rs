@@ -60,22 +60,34 @@ fn differing(a: &Report, b: &Report) -> Vec<String> {
 
 /// Repeats both runs with traces. Returns where they first differ, or why that could not be found.
 fn which(exe: &Path, what: RunSpec<'_>) -> Result<String, String> {
-    let scratch = Scratch::new().map_err(|e| format!("no room for traces: {e}"))?;
-    let surroundings = [("a", Surroundings::Plain), ("b", Surroundings::Other)];
     for _ in 0..TRIES {
-        let traces = surroundings.map(|(name, surrounding)| {
-            let path = scratch.path(name);
-            child::traced(exe, what, surrounding, &Tracing::to_file(&path));
-            path
-        });
-        let compared = files(&traces[0], &traces[1]);
-        if let Some(difference) = compared.map_err(|e| format!("a trace can't be read: {e}"))? {
+        let runs = [(exe, Surroundings::Plain), (exe, Surroundings::Other)];
+        if let Some(difference) = traced(runs, what)? {
             return Ok(difference.to_string());
         }
     }
     Err(format!(
         "repeated with traces, {TRIES} times, both did the same: it differs now and then"
     ))
+}
+
+/// Where the runs of two simulators first differ. None if they don't.
+///
+/// # Errors
+/// A trace can't be written or read.
+pub fn between(a: &Path, b: &Path, what: RunSpec<'_>) -> Result<Option<Difference>, String> {
+    traced([(a, Surroundings::Plain), (b, Surroundings::Plain)], what)
+}
+
+fn traced(runs: [(&Path, Surroundings); 2], what: RunSpec<'_>) -> Result<Option<Difference>, String> {
+    let scratch = Scratch::new().map_err(|e| format!("no room for traces: {e}"))?;
+    let mut paths = ["a", "b"].map(|name| scratch.path(name)).into_iter();
+    let traces = runs.map(|(exe, surrounding)| {
+        let path = paths.next().expect("there are as many");
+        child::traced(exe, what, surrounding, &Tracing::to_file(&path));
+        path
+    });
+    files(&traces[0], &traces[1]).map_err(|e| format!("a trace can't be read: {e}"))
 }
 
 fn files(a: &Path, b: &Path) -> io::Result<Option<Difference>> {

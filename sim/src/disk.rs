@@ -16,6 +16,7 @@ mod damage;
 mod files;
 mod inode;
 mod names;
+mod observe;
 mod platter;
 
 use std::borrow::Cow;
@@ -35,6 +36,7 @@ pub use files::FileDamage;
 pub use inode::InodeId;
 use inode::{Inode, ROOT};
 use names::{NameChange, apply_name};
+pub use observe::{DiskState, FileState, NameState};
 pub use platter::SECTOR;
 use platter::{Change, Image, apply, settle};
 

@@ -12,6 +12,7 @@ mod cpu;
 mod end_hook;
 mod ended;
 mod lock;
+mod observe;
 mod panics;
 mod sleep;
 mod thread;
@@ -36,6 +37,7 @@ use cpu::{Cpu, SlowPoll};
 pub(crate) use end_hook::EndHookGuard;
 pub use ended::Ended;
 pub(crate) use lock::lock;
+pub(crate) use observe::ObservedTask;
 use panics::{keep_panics, take_panic};
 pub use sleep::Sleep;
 use timers::{Timer, TimerAction, TimerId, Timers};
@@ -69,6 +71,8 @@ struct Slot {
     name: &'static str,
     token: Arc<TaskWaker>,
     priority: u64,
+    /// When it last ran, or was spawned.
+    ran_at: Nanos,
     /// The future and its waker. Taken out during a poll.
     work: Option<(BoxFuture, Waker)>,
 }
@@ -270,6 +274,7 @@ impl Exec {
             work: Some((future, Waker::from(Arc::clone(&token)))),
             token,
             priority: PRIORITY_DRAWN_MIN | mix(mix(state.order_seed, 0x9c7), id) >> 2,
+            ran_at: self.now(),
         };
         state.tasks.0.push(Some(Box::new(slot)));
         lock(&self.0.ready).push(id);
@@ -441,6 +446,7 @@ impl Exec {
         let Some((mut future, waker)) = slot.work.take() else {
             return guard;
         };
+        slot.ran_at = self.now();
         state.polls += 1;
         state.polls_still += 1;
         state.hash = mix(

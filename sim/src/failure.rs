@@ -80,7 +80,7 @@ impl Document {
 }
 
 /// The source location in a panic's message: panics at two locations are two failures.
-fn place(what: &str) -> Option<&str> {
+pub(crate) fn panic_place(what: &str) -> Option<&str> {
     let at = what.find("panicked at ")? + "panicked at ".len();
     what[at..]
         .split(['\n', ' '])
@@ -104,7 +104,7 @@ impl FailureMode {
         };
         first.map(|v| Self {
             id: v.id.clone(),
-            place: place(&v.what).map(str::to_owned),
+            place: panic_place(&v.what).map(str::to_owned),
         })
     }
 
@@ -118,7 +118,7 @@ impl FailureMode {
         report
             .violations
             .iter()
-            .any(|v| v.id == self.id && place(&v.what) == self.place.as_deref())
+            .any(|v| v.id == self.id && panic_place(&v.what) == self.place.as_deref())
     }
 }
 

@@ -34,6 +34,8 @@ pub mod scenario;
 mod schema;
 mod shared;
 pub mod shrink;
+pub mod signature;
+pub mod state;
 pub mod trace;
 pub mod trigger;
 mod violation;

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod bugs;
+mod chosen;
 mod crashing;
 mod differs;
 mod documents;
@@ -16,6 +17,7 @@ mod pages;
 mod runner;
 mod scratch;
 mod shrinking;
+mod stating;
 mod tracing_to;
 
 use std::path::PathBuf;
@@ -50,12 +52,14 @@ enum Command {
     Determinism(Run),
     /// Crash the broker at each event of a short run after which the disk may hold something else
     CrashPoints(crashing::CrashPoints),
-    /// Put each known bug of sim/mutants into a copy of the tree, and hunt it
+    /// Put each known bug of sim/mutants into a copy of the tree, and hunt it; report what became of those that survive
     Bugs(bugs::Bugs),
     /// Make a plan that fails small, as long as it fails in the same way
     Shrink(shrinking::Shrink),
-    /// Tell the story of a plan that fails: the few events between cause and violation
+    /// Explain a run that fails, or a value, an offset or a moment of any run: the few events that concern it
     Explain(explaining::Explain),
+    /// Print the state of the world at a time of a run: processes, disks, logs, tasks, links, connections, faults
+    State(stating::StateArgs),
     /// Name the first event in which two traces in lines of JSON differ
     Diff { a: PathBuf, b: PathBuf },
     /// Print what a seed makes of a run, as JSON that `run --plan` takes, also after a change
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Shrink(shrink)) => shrinking::main(&shrink),
         Some(Command::Explain(explain)) => explaining::main(&explain),
+        Some(Command::State(args)) => stating::main(&args),
         Some(Command::CrashPoints(args)) => crashing::main(&args),
         Some(Command::Diff { a, b }) => differs::main(&a, &b),
         Some(Command::Bugs(bugs)) => bugs::main(&bugs),

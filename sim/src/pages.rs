@@ -5,7 +5,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use brokkr_sim::explain::Trace;
+use brokkr_sim::explain::{Focus, Trace, explain};
 use brokkr_sim::failure::Failure;
 use brokkr_sim::page::Page;
 use brokkr_sim::plan::Plan;
@@ -52,11 +52,12 @@ pub fn run(exe: &Path, what: RunSpec<'_>, path: &Path, failed: &Mutex<Option<Str
             repeat: what.repeat(),
             ..Failure::new(what.plan()?, &report, "")
         };
+        let explanation = explain(&failure.plan, &report, &trace, &Focus::Violation(None));
         let page = Page {
             failure: &failure,
             report: &report,
             trace: &trace,
-            id: None,
+            explanation: &explanation.map_err(|e| e.to_string())?,
             original: None,
         };
         write(&page, path)?;

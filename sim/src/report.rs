@@ -95,3 +95,26 @@ pub struct Report {
     /// The violations.
     pub violations: Vec<Violated>,
 }
+
+impl Report {
+    /// The report of a run of which nothing else is known.
+    pub fn empty(seed: u64, verdict: Verdict) -> Self {
+        Self {
+            seed,
+            verdict,
+            hash: String::new(),
+            events: 0,
+            virtual_s: 0.0,
+            wall_s: 0.0,
+            rss_max_bytes: 0,
+            faults: BTreeMap::new(),
+            reached: BTreeMap::new(),
+            events_of: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            ops: Ops::default(),
+            requests: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            violations: Vec::new(),
+        }
+    }
+}

@@ -66,7 +66,7 @@ pub fn run<T: Send + 'static>(
                     }
                 });
                 let ended = world.exec().run(until, |to| {
-                    world.moment_ends();
+                    world.moment_ends(to);
                     madsim::time::advance(std::time::Duration::from_nanos(to - exec.now()));
                 });
                 leaving.leave(ended);

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use brokkr_sim::report::{Report, Verdict};
+use brokkr_sim::signature::Signatures;
 
 use crate::arguments::{Format, Run, Shard, argument_error};
 use crate::{differs, failures, pages};
@@ -51,7 +52,7 @@ fn campaign(run: &Run, once: impl Fn(RunSpec<'_>) -> Report + Sync) -> ExitCode 
     let range = run.range();
     let known = run.r#for.is_none().then(|| seeds_of(&range, run.shard));
     let reporter = match Reporter::new(run, known) {
-        Ok(reporter) => Mutex::new((Tally::default(), reporter)),
+        Ok(reporter) => Mutex::new((Tally::default(), reporter, Signatures::default())),
         Err(error) => return argument_error(&error.to_string()),
     };
     let (begun, exe) = (Instant::now(), this_binary());
@@ -68,13 +69,17 @@ fn campaign(run: &Run, once: impl Fn(RunSpec<'_>) -> Report + Sync) -> ExitCode 
         both.0.take(&report);
         both.1.take(&report, &what.repeat());
         both.1.left(left);
+        both.2.take(&report, || what.plan().ok());
     });
-    let (tally, reporter) = reporter.into_inner().expect("no panic under this lock");
+    let (tally, reporter, signatures) = reporter.into_inner().expect("no panic under this lock");
     if let Err(error) = reporter.end() {
         return argument_error(&format!("the JUnit file could not be written: {error}"));
     }
     if run.format == Format::Text {
         print!("{}", tally.table(begun.elapsed()));
+    }
+    if tally.seeds > 1 {
+        print!("{}", tally::grouped(&signatures.rows(), run.format));
     }
     let missing = tally.never_occurred(run);
     if !missing.is_empty() {

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokkr::config::limits;
@@ -23,7 +24,7 @@ use crate::digest::Digest;
 use crate::director::Director;
 use crate::disk::Disk;
 use crate::env::{SimEnv, WALL_START_MS};
-use crate::exec::{Ended, Strategy, lock};
+use crate::exec::{Ended, Nanos, Strategy, lock};
 use crate::flushed::FlushedInTime;
 use crate::judge::refusals::RefusalFacts;
 use crate::judge::{self, Deleted, InspectorFacts, RunFacts};
@@ -36,6 +37,7 @@ use crate::retention::Retention;
 use crate::room;
 use crate::rude;
 use crate::shared::{BEGIN, START_PATIENCE, Shared, WORLD};
+use crate::state::Snapshot;
 use crate::trace::{EventKind, Tracer};
 use crate::violation::Violation;
 use crate::world::{Clock, World};
@@ -50,7 +52,7 @@ const OPS_MIN: u64 = 20;
 
 /// Runs a plan.
 pub fn run(plan: Plan) -> Report {
-    play(plan, None).0
+    play(plan, None, None).0
 }
 
 /// Runs a plan, and traces it with `tracer`.
@@ -58,10 +60,26 @@ pub fn run(plan: Plan) -> Report {
 /// # Errors
 /// The first error of the tracer's sink, besides the report.
 pub fn run_traced(plan: Plan, tracer: Tracer) -> (Report, io::Result<()>) {
-    play(plan, Some(tracer))
+    play(plan, Some(tracer), None)
 }
 
-fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
+/// As [`run_traced`], with the world's state at a time; none if the run ended before.
+///
+/// # Errors
+/// As [`run_traced`].
+pub fn run_observed(plan: Plan, tracer: Tracer, at: Nanos) -> (Report, io::Result<()>, Option<Snapshot>) {
+    let taken = Arc::new(Mutex::new(None));
+    let to = Arc::clone(&taken);
+    let observe = move |world: &World, roots: &[String]| *lock(&to) = Some(Snapshot::of(world, roots));
+    let (report, traced) = play(plan, Some(tracer), Some((at, Box::new(observe))));
+    let snapshot = lock(&taken).take();
+    (report, traced, snapshot)
+}
+
+/// Called at a time of the world, with the broker's log directories. It must only read the world.
+type Observe = Box<dyn FnOnce(&World, &[String]) + Send>;
+
+fn play(plan: Plan, tracer: Option<Tracer>, observe: Option<(Nanos, Observe)>) -> (Report, io::Result<()>) {
     let span = plan.secs.max(1) * 1_000_000_000;
     let slack = (START_PATIENCE * 2 + CALM_PATIENCE * 2).as_nanos() as u64;
     room::run(plan.seed, BEGIN + span + slack, move |world| {
@@ -102,6 +120,10 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
         }
         watch(&shared);
         rude::watch(&shared);
+        if let Some((at, observe)) = observe {
+            let roots = Arc::clone(&shared.roots);
+            world.at_moment(at, move |world| observe(world, &roots));
+        }
         let main = shared.clone();
         world.env(WORLD).spawn("world", async move { drive(main).await });
         Box::new(move |world, ended| {

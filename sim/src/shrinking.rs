@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use brokkr_sim::explain::{Focus, explain};
 use brokkr_sim::failure::{Document, Failure, FailureMode};
 use brokkr_sim::keyed::text;
 use brokkr_sim::page::Page;
@@ -106,11 +107,13 @@ fn page(
         secs: failure.plan.secs,
     };
     let (_, trace) = pages::traced(exe, what)?;
+    let focus = Focus::Violation(Some(small.id.clone()));
+    let explanation = explain(&failure.plan, &small.report, &trace, &focus).map_err(|e| e.to_string())?;
     let page = Page {
         failure,
         report: &small.report,
         trace: &trace,
-        id: Some(&small.id),
+        explanation: &explanation,
         original: Some(original),
     };
     let path = pages::beside(out);

@@ -170,6 +170,11 @@ impl Triggers {
         });
     }
 
+    /// The faults that wait, each with the events that pass before it.
+    pub(crate) fn armed(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.armed.iter().map(|a| (a.fault, a.left))
+    }
+
     /// The fault no longer waits. Returns whether it did.
     pub fn disarm(&mut self, fault: usize) -> bool {
         let n = self.armed.len();

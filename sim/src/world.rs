@@ -48,10 +48,15 @@ pub struct State {
     /// The node whose tasks are held while a fault strikes.
     held: Option<u32>,
     watch: Option<Watch>,
+    /// What is called at the end of a moment, and the moment.
+    at_moment: Option<(Nanos, AtMoment)>,
 }
 
 /// Called at the end of each moment of the world.
 type Watch = Box<dyn FnMut(&mut State) + Send>;
+
+/// Called once, between two moments of the world.
+type AtMoment = Box<dyn FnOnce(&World) + Send>;
 
 /// How a node's clocks differ from the world's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -121,6 +126,7 @@ impl World {
             triggers: Triggers::default(),
             held: None,
             watch: None,
+            at_moment: None,
         };
         Self(Arc::new(WorldInner {
             exec: Exec::new(seed),
@@ -153,12 +159,29 @@ impl World {
         self.exec().panicked(message)
     }
 
-    pub(crate) fn moment_ends(&self) {
+    /// Calls `f` once the world has done all that it does up to `at`. It must only read the world.
+    pub(crate) fn at_moment(&self, at: Nanos, f: impl FnOnce(&Self) + Send + 'static) {
+        self.lock().at_moment = Some((at, Box::new(f)));
+    }
+
+    /// All that happens now has happened; `next` is the next time at which something does.
+    pub(crate) fn moment_ends(&self, next: Nanos) {
         let mut state = self.lock();
         if let Some(mut watch) = state.watch.take() {
             watch(&mut state);
             state.watch = Some(watch);
         }
+        let due = state.at_moment.take_if(|(at, _)| *at < next);
+        drop(state);
+        if let Some((_, f)) = due {
+            f(self);
+        }
+    }
+
+    /// The writes in flight: their node, file, position and length.
+    pub(crate) fn writes(state: &State) -> impl Iterator<Item = (u32, InodeId, u64, usize)> {
+        let writes = state.writes.values();
+        writes.map(|(life, inode, at, bytes)| (life.node, *inode, *at, bytes.len()))
     }
 
     /// Resets the connections between two nodes. With `half_open` only `a` learns of it; to `b` they seem alive.

@@ -222,3 +222,53 @@ fn a_seed_gives_the_same_run_in_any_surroundings() {
     ]);
     assert_eq!(lines(&alone)[0]["hash"], run(&path).1["hash"]);
 }
+
+#[test]
+fn a_run_that_passes_is_explained_and_its_state_printed() {
+    let of = ["--seed", "7", "--secs", "4", "--faults", "none"];
+    let with = |command: &'static str, more: &[&'static str]| {
+        let output = sim(&[&[command][..], &of, more].concat());
+        let text = String::from_utf8(output.stdout).expect("text");
+        (
+            output.status.code(),
+            text,
+            String::from_utf8(output.stderr).expect("text"),
+        )
+    };
+    let (code, text, _) = with("explain", &["--offset", "t0-0:0"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("the story of t0-0 offset 0") && text.contains("first by process"),
+        "{text}"
+    );
+    let (code, text, _) = with("explain", &["--at", "2500ms"]);
+    assert!(
+        code == Some(0) && text.contains("every node is up, and no fault lasts"),
+        "{text}"
+    );
+    for (command, more, why) in [
+        (
+            "explain",
+            ["--value", "4294967295"],
+            "no client sent the value 4294967295",
+        ),
+        ("explain", ["--offset", "none-0:0"], "no partition none-0"),
+        ("explain", ["--at", "900s"], "900.000000 s is not in it"),
+        ("state", ["--at", "900s"], "900.000000 s is not in it"),
+        ("state", ["--at", "0.5s"], "0.500000 s is not in it"),
+        ("state", ["--at", "1.2.3s"], "is not a time"),
+    ] {
+        let (code, _, error) = with(command, &more);
+        assert_eq!(code, Some(2), "{more:?}: {error}");
+        assert!(error.contains(why), "{why}: {error}");
+    }
+    let (code, text, _) = with("state", &["--at", "2.5s", "--format", "json"]);
+    let state: Value = serde_json::from_str(&text).expect("a state is JSON");
+    assert_eq!((code, &state["at"]), (Some(0), &json!(2_500_000_000_u64)));
+    let run = sim(&[&["run", "--format", "json"][..], &of].concat());
+    assert_eq!(
+        state["hash"],
+        lines(&run)[0]["hash"],
+        "observing a run changes it"
+    );
+}

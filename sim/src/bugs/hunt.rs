@@ -105,7 +105,7 @@ pub fn median_and_worst<T: Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use brokkr_sim::report::{Ops, Verdict, Violated};
+    use brokkr_sim::report::{Verdict, Violated};
 
     fn report(seed: u64, ids: &[&str]) -> Report {
         let violations = ids.iter().map(|id| Violated {
@@ -113,21 +113,9 @@ mod tests {
             what: String::new(),
         });
         Report {
-            seed,
-            verdict: Verdict::Pass,
-            hash: String::new(),
-            events: 0,
-            virtual_s: 0.0,
             wall_s: 0.5,
-            rss_max_bytes: 0,
-            faults: BTreeMap::new(),
-            reached: BTreeMap::new(),
-            events_of: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            ops: Ops::default(),
-            requests: BTreeMap::new(),
-            rules: BTreeMap::new(),
             violations: violations.collect(),
+            ..Report::empty(seed, Verdict::Pass)
         }
     }
 

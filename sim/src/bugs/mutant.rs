@@ -18,6 +18,9 @@ const OTHERS: [&str; 5] = ["liveness", "livelock", "panic", "protocol", NONDETER
 /// Breaking this is found by running a seed twice.
 const NONDETERMINISM: &str = "nondeterminism";
 
+/// Where the patches are.
+const PATCHES: &str = "sim/mutants/";
+
 /// A known bug.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mutant {
@@ -104,6 +107,12 @@ impl Mutant {
         }
     }
 
+    /// The paths of the files of the tree that it changes.
+    pub fn changed(&self) -> Vec<&str> {
+        let files = self.files.iter().map(String::as_str);
+        files.filter(|f| !f.starts_with(PATCHES)).collect()
+    }
+
     /// Whether a run is repeated in other surroundings, since only a difference shows it.
     pub fn runs_twice(&self) -> bool {
         self.breaks.iter().any(|id| id == NONDETERMINISM)
@@ -126,7 +135,7 @@ fn is_id(id: &str) -> bool {
 
 /// The crate that a file is in: `broker/log` for `broker/log/src/open.rs`. A patch of the bank is a crate of its own.
 fn crate_of(path: &str) -> &str {
-    if path.starts_with("sim/mutants/") {
+    if path.starts_with(PATCHES) {
         return path;
     }
     match path.match_indices("/src/").next() {

@@ -62,6 +62,18 @@ impl Timers {
         self.row.last().map(|id| id.key.0)
     }
 
+    /// The times of the timers that wake a task.
+    pub fn wakers(&self) -> impl Iterator<Item = (Nanos, &Waker)> {
+        let timers = self
+            .row
+            .iter()
+            .map(|id| (id.key.0, &self.timers[id.place as usize]));
+        timers.filter_map(|(at, timer)| match &timer.as_ref()?.fire {
+            TimerAction::Wake(waker) => Some((at, waker)),
+            TimerAction::Call(_) => None,
+        })
+    }
+
     /// Removes the next timer and returns it with its key, if it is due.
     pub fn take_due(&mut self, now: Nanos) -> Option<(Key, Timer)> {
         let id = self.row.pop_if(|id| id.key.0 <= now)?;

@@ -25,6 +25,17 @@ pub struct WakeupLink {
     pub note: Option<&'static str>,
 }
 
+impl WakeupLink {
+    /// The task, or the action of a device.
+    pub fn who(&self) -> String {
+        match (&self.task, self.note) {
+            (Some(task), None) => task.to_string(),
+            (Some(task), Some(note)) => format!("{task} {note}"),
+            (None, note) => note.unwrap_or("a timer fires").to_owned(),
+        }
+    }
+}
+
 /// The cause of each run of a task and of each timer.
 #[derive(Default)]
 pub struct Causes(BTreeMap<u64, WakeupLink>);
@@ -96,12 +107,7 @@ impl Causes {
         }
         let numbers = links.iter().map(|(n, _)| *n).collect();
         for (n, link) in links.into_iter().rev() {
-            let who = match (&link.task, link.note) {
-                (Some(task), None) => task.to_string(),
-                (Some(task), Some(note)) => format!("{task} {note}"),
-                (None, note) => note.unwrap_or("a timer fires").to_owned(),
-            };
-            let _ = writeln!(text, "  {} node {:<3} {who}", seconds(link.t), link.node);
+            let _ = writeln!(text, "  {} node {:<3} {}", seconds(link.t), link.node, link.who());
             let done = events.iter().filter(|e| e.by == Some(n) && is_action(&e.what));
             for event in done {
                 let _ = writeln!(text, "  {:>13}          {}", "", cut(&event.what.to_string()));

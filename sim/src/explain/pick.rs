@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::subject::{Subject, key_of, sends, shown};
+use super::subject::{Subject, key_of, shown};
+use super::words::{disk_text, in_request, op_text, plain};
 use crate::plan::LAST_READER;
 use crate::trace::{Event, EventKind, ObservedBatch};
 
@@ -18,31 +19,72 @@ pub struct PickedEvent<'a> {
     weight: u8,
 }
 
+impl<'a> PickedEvent<'a> {
+    /// An event without a subject.
+    pub fn of(event: &'a Event) -> Self {
+        let (text, to) = match &event.what {
+            EventKind::Request { to, .. } | EventKind::Response { to, .. } => {
+                (event.what.to_string(), Some(*to))
+            }
+            EventKind::Kill { of }
+            | EventKind::PowerLoss { of }
+            | EventKind::Start { of }
+            | EventKind::Started { of, .. }
+            | EventKind::Stop { of }
+            | EventKind::Ended { of }
+            | EventKind::Pause { of }
+            | EventKind::Resume { of } => (event.what.to_string(), Some(*of)),
+            EventKind::Fault { fault } => (format!("fault {}", plain(fault)), None),
+            what => (what.to_string().replace("data/", ""), None),
+        };
+        Self {
+            event,
+            text,
+            to,
+            weight: OWN,
+        }
+    }
+}
+
 /// A rare state that was reached more often than this in a run is not shown.
 const REACHED_OFTEN: usize = 5;
 /// For a violation without a specific subject: how many of the last operations of each process are shown.
 const LAST_OPS: usize = 3;
 
-/// Picks the events that concern the subject, in order.
+/// Picks the events that concern the subject of a violation, in order.
 pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<PickedEvent<'a>> {
-    let mut picker = Picker {
-        subject,
-        violation,
-        pending_requests: BTreeSet::new(),
-        answered: BTreeSet::new(),
-        bytes: BTreeMap::new(),
-        writes: BTreeSet::new(),
-        syncs: BTreeSet::new(),
-        first_shown: BTreeMap::new(),
-        around: around(subject, events),
-        reached: count_reached(events),
-        last_ops: if subject.places.is_empty() {
-            last_ops(events)
-        } else {
-            BTreeSet::new()
-        },
-    };
-    let mut picked: Vec<PickedEvent<'a>> = Vec::new();
+    let mut picked = all(Picker::new(subject, Some(violation), events), events);
+    // Faults of the nodes before the subject's first event are left out.
+    let begins = picked
+        .iter()
+        .find(|p| p.weight >= OWN && !is_of_world(&p.event.what))
+        .map_or(0, |p| p.event.t);
+    picked.retain(|p| p.event.t >= begins || p.weight > OWN);
+    picked
+}
+
+/// Picks the events that concern the subject, in order, and what happened to the nodes until the story was settled: up to the
+/// subject's first read and all that was done to its bytes. The subject's own events weigh more.
+pub fn pick_story<'a>(subject: &Subject, events: &'a [Event]) -> Vec<PickedEvent<'a>> {
+    let mut picked = all(Picker::new(subject, None, events), events);
+    let is_own = |p: &&PickedEvent<'_>| !is_of_world(&p.event.what);
+    let is_poll = |p: &PickedEvent<'_>| matches!(&p.event.what, EventKind::Op { f, .. } if f == "poll");
+    let own = || picked.iter().filter(is_own);
+    let begins = own().next().map_or(0, |p| p.event.t);
+    let first_read = own().find(|p| is_poll(p)).map_or(0, |p| p.event.t);
+    let last_change = own().rfind(|p| !is_poll(p)).map_or(0, |p| p.event.t);
+    let settled = first_read.max(last_change);
+    picked.retain(|p| is_own(&p) || (begins..=settled).contains(&p.event.t));
+    let of_world = picked.iter_mut().filter(|p| is_of_world(&p.event.what));
+    of_world.for_each(|p| {
+        let is_minor = matches!(p.event.what, EventKind::Reached { .. });
+        p.weight = if is_minor { 1 } else { p.weight.min(OF_WORLD_MAX) };
+    });
+    picked
+}
+
+fn all<'a>(mut picker: Picker<'_>, events: &'a [Event]) -> Vec<PickedEvent<'a>> {
+    let mut picked = Vec::new();
     for event in events {
         if let Some((weight, text, to)) = picker.weigh(event) {
             picked.push(PickedEvent {
@@ -53,19 +95,19 @@ pub fn pick<'a>(subject: &Subject, violation: &str, events: &'a [Event]) -> Vec<
             });
         }
     }
-    // Faults of the nodes before the subject's first event are left out.
-    let begins = picked
-        .iter()
-        .find(|p| p.weight >= OWN && !is_of_world(&p.event.what))
-        .map_or(0, |p| p.event.t);
-    picked.retain(|p| p.event.t >= begins || p.weight > OWN);
     picked
 }
 
 /// The weight of events about the subject itself.
 const OWN: u8 = 8;
+/// In a story, the weight of what happens to nodes: below that of all that concerns the subject, except repeated reads.
+const OF_WORLD_MAX: u8 = 4;
+/// In a story, the weight of a process's first read, and of its further reads.
+const FIRST_READ: u8 = 8;
+const LATER_READ: u8 = 2;
 
-fn is_of_world(what: &EventKind) -> bool {
+/// Whether an event concerns a node as a whole, or all nodes.
+pub fn is_of_world(what: &EventKind) -> bool {
     use EventKind::{Calm, Ended, Fault, Kill, Log, Pause, PowerLoss, Reached, Resume, Start, Started, Stop};
     matches!(
         what,
@@ -103,7 +145,8 @@ pub fn most_important(picked: Vec<PickedEvent<'_>>, most: usize) -> Vec<PickedEv
 
 struct Picker<'a> {
     subject: &'a Subject,
-    violation: &'a str,
+    /// The violation's text; none in a story.
+    violation: Option<&'a str>,
     /// Requests that carried the subject and have no response yet: connection and correlation id.
     pending_requests: BTreeSet<(u64, i32)>,
     /// Nodes that received the subject in a fetch response.
@@ -113,12 +156,42 @@ struct Picker<'a> {
     writes: BTreeSet<u64>,
     syncs: BTreeSet<u64>,
     first_shown: BTreeMap<(String, i64), Option<i64>>,
+    /// Processes that have read it.
+    readers: BTreeSet<u64>,
+    /// A client has asked to delete it.
+    is_deleted: bool,
     around: BTreeSet<u64>,
     reached: BTreeMap<String, usize>,
     last_ops: BTreeSet<u64>,
 }
 
 type PickedText = Option<(u8, String, Option<u32>)>;
+
+impl<'a> Picker<'a> {
+    fn new(subject: &'a Subject, violation: Option<&'a str>, events: &[Event]) -> Self {
+        Self {
+            subject,
+            violation,
+            pending_requests: BTreeSet::new(),
+            answered: BTreeSet::new(),
+            bytes: BTreeMap::new(),
+            writes: BTreeSet::new(),
+            syncs: BTreeSet::new(),
+            first_shown: BTreeMap::new(),
+            readers: BTreeSet::new(),
+            is_deleted: false,
+            around: match violation {
+                Some(_) => around(subject, events),
+                None => BTreeSet::new(),
+            },
+            reached: count_reached(events),
+            last_ops: match violation {
+                Some(_) if subject.places.is_empty() => last_ops(events),
+                _ => BTreeSet::new(),
+            },
+        }
+    }
+}
 
 impl Picker<'_> {
     fn weigh(&mut self, event: &Event) -> PickedText {
@@ -138,7 +211,9 @@ impl Picker<'_> {
             | EventKind::Name { .. }
             | EventKind::Lost { .. } => self.disk(event),
             EventKind::Panic { .. } => picked(10, what.to_string()),
-            EventKind::Violation { what: seen, .. } if seen == self.violation => picked(10, what.to_string()),
+            EventKind::Violation { what: seen, .. } if self.violation == Some(seen.as_str()) => {
+                picked(10, what.to_string())
+            }
             EventKind::Kill { of } | EventKind::PowerLoss { of } => Some((9, what.to_string(), Some(*of))),
             EventKind::Start { of }
             | EventKind::Started { of, .. }
@@ -170,7 +245,11 @@ impl Picker<'_> {
             return None;
         };
         let picked = |weight| Some((weight, op_text(event, self.subject), None));
-        let is_own = self.subject.is_in(value);
+        // In a story only the records count: other numbers of an operation may be as small as values.
+        let is_own = match self.violation {
+            Some(_) => self.subject.is_in(value),
+            None => self.subject.is_sent_in(event),
+        };
         if f == "poll" && type_ == "ok" {
             let mut weight = 0;
             for (key, offset, value) in shown(event) {
@@ -181,10 +260,13 @@ impl Picker<'_> {
                     continue;
                 }
                 let first = *self.first_shown.entry(place).or_insert(value);
-                weight = weight.max(if first != value || *process == LAST_READER {
-                    10
-                } else {
-                    5
+                let is_first = self.readers.insert(*process);
+                weight = weight.max(match self.violation {
+                    _ if first != value => 10,
+                    Some(_) if *process == LAST_READER => 10,
+                    Some(_) => 5,
+                    None if is_first => FIRST_READ,
+                    None => LATER_READ,
                 });
             }
             if weight == 0 && self.around.contains(&event.n) {
@@ -194,10 +276,7 @@ impl Picker<'_> {
                 return picked(weight);
             }
         }
-        let deletes = f == "delete_records"
-            && value["key"]
-                .as_str()
-                .is_some_and(|k| self.subject.keys.contains(k));
+        let deletes = f == "delete_records" && self.deletes(value);
         match (is_own, deletes, self.last_ops.contains(&event.n)) {
             (true, ..) => picked(10),
             (_, true, _) => picked(6),
@@ -208,6 +287,20 @@ impl Picker<'_> {
             }),
             _ => None,
         }
+    }
+
+    /// Whether a deletion of records concerns the subject: in a story the first one that is above it.
+    fn deletes(&mut self, value: &serde_json::Value) -> bool {
+        let Some(key) = value["key"].as_str().filter(|k| self.subject.keys.contains(*k)) else {
+            return false;
+        };
+        if self.violation.is_some() {
+            return true;
+        }
+        let before = value["before"].as_i64().unwrap_or(-1);
+        let mut own = self.subject.places.iter().filter(|(k, _)| k == key);
+        let is_above = own.any(|(_, offset)| *offset < before);
+        is_above && !std::mem::replace(&mut self.is_deleted, true)
     }
 
     fn net(&mut self, event: &Event) -> PickedText {
@@ -386,176 +479,4 @@ fn last_ops(events: &[Event]) -> BTreeSet<u64> {
     of.into_values()
         .flat_map(|all| all.into_iter().rev().take(LAST_OPS))
         .collect()
-}
-
-/// A batch in a request.
-fn in_request(batch: &ObservedBatch) -> String {
-    let whose = match batch.producer {
-        -1 => String::new(),
-        id => {
-            let last = i64::from(batch.sequence) + batch.last - batch.base;
-            format!("producer {id}:{} seq {}..={last}, ", batch.epoch, batch.sequence)
-        }
-    };
-    let values = match &batch.values[..] {
-        [] => String::new(),
-        [one] => format!("value {one}"),
-        [first, .., last] => format!("values {first} to {last}"),
-    };
-    format!("{whose}{values}")
-}
-
-/// A fault of the plan, without punctuation.
-fn plain(fault: &serde_json::Value) -> String {
-    let fields = fault
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| !["kind", "at_ms", "id"].contains(&key.as_str()));
-    let fields: Vec<String> = fields.map(|(key, value)| format!("{key} {value}")).collect();
-    format!(
-        "{} {}",
-        fault["kind"].as_str().unwrap_or_default(),
-        fields.join(", ")
-    )
-}
-
-/// A file without the folders that all files share.
-fn disk_text(what: &EventKind, subject: &Subject) -> String {
-    let text = match what {
-        EventKind::Write {
-            file,
-            at,
-            len,
-            batches,
-            ..
-        } => {
-            let own = batches.iter().filter(|b| subject.is_in_batch(key_of(file), b));
-            let own: Vec<String> = own.map(ToString::to_string).collect();
-            format!("writes {file} bytes {at}..{}: {}", at + len, own.join("; "))
-        }
-        EventKind::Wrote {
-            file,
-            at,
-            len,
-            error: None,
-            ..
-        } => {
-            format!(
-                "{file} bytes {at}..{} are in the page cache, not durable",
-                at + len
-            )
-        }
-        EventKind::Sync { file, len } => format!("begins to sync {file}, {} bytes", len.unwrap_or(0)),
-        EventKind::Synced {
-            file, error: None, ..
-        } => format!("{file}: what was written before the sync is durable"),
-        EventKind::Lost {
-            file,
-            at,
-            len,
-            how,
-            batches,
-        } => {
-            let own = batches.iter().filter(|b| subject.is_in_batch(key_of(file), b));
-            let own: Vec<String> = own.map(ToString::to_string).collect();
-            format!("{file} bytes {at}..{} are {how}: {}", at + len, own.join("; "))
-        }
-        other => other.to_string(),
-    };
-    text.replace("data/", "")
-}
-
-/// An operation, as far as it concerns the subject.
-pub fn op_text(event: &Event, subject: &Subject) -> String {
-    let EventKind::Op {
-        process, type_, f, ..
-    } = &event.what
-    else {
-        return event.what.to_string();
-    };
-    let is_own = |key: &String, offset: Option<i64>, value: Option<i64>| {
-        value.is_some_and(|v| subject.values.contains(&v))
-            || offset.is_some_and(|o| subject.places.contains(&(key.clone(), o)))
-    };
-    if f == "send" {
-        let all = sends(event);
-        let own: Vec<String> = all
-            .iter()
-            .filter(|(key, offset, value)| is_own(key, *offset, Some(*value)))
-            .map(|(key, offset, value)| match offset {
-                Some(offset) => format!("{value} stands at {key} offset {offset}"),
-                None => format!("{value} to {key}"),
-            })
-            .collect();
-        let more = match all.len() - own.len() {
-            0 => String::new(),
-            n => format!(" (and {n} more)"),
-        };
-        let what = own.join(", ");
-        return match type_.as_str() {
-            "invoke" => format!("process {process} sends {what}{more}"),
-            "ok" => format!("process {process} is told: {what}{more}"),
-            "fail" => format!("process {process} is told that nothing was written: {what}{more}"),
-            _ => format!("process {process} never learns what became of {what}{more}"),
-        };
-    }
-    if f == "poll" && type_ == "ok" {
-        return poll_text(event, subject, *process, is_own);
-    }
-    event.what.to_string()
-}
-
-fn poll_text(
-    event: &Event,
-    subject: &Subject,
-    process: u64,
-    is_own: impl Fn(&String, Option<i64>, Option<i64>) -> bool,
-) -> String {
-    let all = shown(event);
-    let own = all
-        .iter()
-        .filter(|(key, offset, value)| is_own(key, Some(*offset), *value));
-    let mut parts: Vec<String> = own
-        .map(|(key, offset, value)| {
-            format!(
-                "{} at {key} offset {offset}",
-                value.map_or("null".to_owned(), |v| v.to_string())
-            )
-        })
-        .collect();
-    // Which offsets of the subject's partitions: a gap shows between its neighbours.
-    for key in &subject.keys {
-        let offsets: Vec<i64> = all
-            .iter()
-            .filter(|(k, ..)| k == key)
-            .map(|(_, offset, _)| *offset)
-            .collect();
-        if !offsets.is_empty() {
-            parts.push(format!("of {key} the offsets {}", ranges(&offsets)));
-        }
-    }
-    if parts.is_empty() {
-        parts.push(format!("{} records of other partitions", all.len()));
-    }
-    format!("process {process} is shown {}", parts.join("; "))
-}
-
-/// `0..=3, 5, 7..=9`
-fn ranges(offsets: &[i64]) -> String {
-    let mut runs: Vec<(i64, i64)> = Vec::new();
-    for offset in offsets {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == *offset => *last = *offset,
-            _ => runs.push((*offset, *offset)),
-        }
-    }
-    let text = |(a, b): &(i64, i64)| {
-        if a == b {
-            a.to_string()
-        } else {
-            format!("{a}..={b}")
-        }
-    };
-    runs.iter().map(text).collect::<Vec<_>>().join(", ")
 }

@@ -41,6 +41,52 @@ impl Subject {
         subject
     }
 
+    /// A value that was sent or written. None if no event has it.
+    pub fn of_value(value: i64, events: &[Event]) -> Option<Self> {
+        let is_in = |batches: &[ObservedBatch]| batches.iter().any(|b| b.values.contains(&value));
+        let mut subject = Self::default();
+        let mut is_known = false;
+        for event in events {
+            let keys = sends(event).into_iter().filter(|(_, _, v)| *v == value);
+            subject.keys.extend(keys.map(|(key, ..)| key));
+            is_known |= match &event.what {
+                EventKind::Write { batches, .. } | EventKind::Request { batches, .. } => is_in(batches),
+                _ => false,
+            };
+        }
+        if subject.keys.is_empty() && !is_known {
+            return None;
+        }
+        subject.values.insert(value);
+        subject.complete(events);
+        Some(subject)
+    }
+
+    /// The values that an operation sends.
+    pub fn of_operation(event: &Event) -> Self {
+        Self {
+            values: sends(event).into_iter().map(|(_, _, value)| value).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whatever stood at an offset of a partition.
+    pub fn of_place(key: &str, offset: i64, events: &[Event]) -> Self {
+        let mut subject = Self {
+            places: BTreeSet::from([(key.to_owned(), offset)]),
+            ..Self::default()
+        };
+        // A topic that comes and goes has a key for each of its ids in a history.
+        for event in events {
+            let there = sends(event)
+                .into_iter()
+                .filter(|(k, o, _)| k == key && *o == Some(offset));
+            subject.values.extend(there.map(|(_, _, value)| value));
+        }
+        subject.complete(events);
+        subject
+    }
+
     fn named(what: &str, keys: &BTreeSet<String>, sent: &BTreeSet<i64>) -> Self {
         let mut found = Self::default();
         let is_part = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
@@ -112,6 +158,19 @@ impl Subject {
             Some(k.as_str()) == key && (batch.base..=batch.last).contains(offset)
         };
         batch.values.iter().any(|v| self.values.contains(v)) || self.places.iter().any(place)
+    }
+
+    /// Whether an operation sends one of the subject's values.
+    pub fn is_sent_in(&self, event: &Event) -> bool {
+        sends(event)
+            .iter()
+            .any(|(_, _, value)| self.values.contains(value))
+    }
+
+    /// Whether an operation sends or returns one of the subject's values.
+    pub fn is_record_of(&self, event: &Event) -> bool {
+        let is_own = |value: &Option<i64>| value.is_some_and(|v| self.values.contains(&v));
+        self.is_sent_in(event) || shown(event).iter().any(|(_, _, value)| is_own(value))
     }
 
     /// Whether an operation's value contains one of the subject's values.

@@ -1,11 +1,9 @@
-use std::collections::BTreeMap;
-
 use brokkr_workloads::value_of;
 use serde_json::json;
 
 use super::*;
 use crate::plan::{Faults, LAST_READER};
-use crate::report::{Ops, Verdict, Violated};
+use crate::report::{Verdict, Violated};
 use crate::trace::{Answer, ObservedBatch};
 
 const LOG: &str = "data/t0-0/00000000000000000000.log";
@@ -227,21 +225,8 @@ fn report(violations: Vec<(&str, String)>) -> Report {
         what,
     };
     Report {
-        seed: 1,
-        verdict: Verdict::Violation,
-        hash: String::new(),
-        events: 0,
-        virtual_s: 0.0,
-        wall_s: 0.0,
-        rss_max_bytes: 0,
-        faults: BTreeMap::new(),
-        reached: BTreeMap::new(),
-        events_of: BTreeMap::new(),
-        refused: BTreeMap::new(),
-        ops: Ops::default(),
-        requests: BTreeMap::new(),
-        rules: BTreeMap::new(),
         violations: violations.into_iter().map(violated).collect(),
+        ..Report::empty(1, Verdict::Violation)
     }
 }
 
@@ -252,13 +237,19 @@ fn plan() -> Plan {
     plan
 }
 
+/// The explanation of the violation nearest to the cause.
+fn explained(report: &Report, trace: &Trace) -> String {
+    let explained = explain(&plan(), report, trace, &Focus::Violation(None));
+    explained.expect("the run has violations").text
+}
+
 #[test]
 fn a_lost_record_is_followed_from_its_send_to_its_loss() {
     let (lines, lost) = acknowledged_before_sync();
     let trace = Trace::read(lines.as_bytes()).expect("it is a trace");
     let what = format!("{lost} was acknowledged at t0-0 offset 12 and is lost");
     let report = report(vec![("I3", "something else".to_owned()), ("L1", what)]);
-    let story = explain(&plan(), &report, &trace, None).text;
+    let story = explained(&report, &trace);
     // In this order; unrelated events are left out.
     let expected = [
         "log.flush.interval.messages = 77",
@@ -332,7 +323,7 @@ fn the_chain_leads_to_a_panic() {
         "panic",
         "task \"partition\" of node 1: panicked at x.rs:1:2:\nno".to_owned(),
     )]);
-    let story = explain(&plan(), &report, &trace, None).text;
+    let story = explained(&report, &trace);
     let chain = story.split("who woke whom").nth(1).expect("a chain");
     for part in [
         "PANICS",
@@ -354,11 +345,7 @@ fn an_invalid_trace_is_refused_and_a_passing_run_has_no_explanation() {
         "a process that died ends in the middle of a line"
     );
     let trace = Trace::read(&b""[..]).expect("nothing happened");
-    assert!(
-        explain(&plan(), &report(Vec::new()), &trace, None)
-            .text
-            .contains("nothing to explain")
-    );
+    assert!(explained(&report(Vec::new()), &trace).contains("nothing to explain"));
 }
 
 #[test]
@@ -382,4 +369,162 @@ fn long_explanations_drop_the_least_important_events() {
         "{:?}",
         few.iter().map(|p| &p.text).collect::<Vec<_>>()
     );
+}
+
+#[test]
+fn a_value_and_an_offset_have_the_same_story_also_in_a_run_that_passes() {
+    let (lines, lost) = acknowledged_before_sync();
+    let trace = Trace::read(lines.as_bytes()).expect("it is a trace");
+    let passed = Report::empty(1, Verdict::Pass);
+    let story = |focus: &Focus| explain(&plan(), &passed, &trace, focus).expect("the run has it");
+    let (of_value, of_offset) = (
+        story(&Focus::Value(lost)),
+        story(&Focus::Offset("t0-0".to_owned(), 12)),
+    );
+    assert_eq!(
+        (&of_value.picked, &of_value.chain),
+        (&of_offset.picked, &of_offset.chain)
+    );
+    assert!(of_value.violation.is_none() && of_value.partitions.contains("t0-0"));
+    let mut rest = of_value.text.as_str();
+    for part in [
+        "the story of value",
+        "was sent by process 1 to t0-0 at 1.000000 s; acknowledged at t0-0 offset 12 at 1.003000 s; no client read it",
+        "process 1 sends",
+        "Produce #7",
+        "bytes 100..170: offsets 12..=12",
+        "answer #7: partition 0: written at 12",
+        "begins to sync",
+        "bytes 100..170 are gone",
+        "who woke whom",
+        "a write is in the page cache",
+    ] {
+        let at = rest
+            .find(part)
+            .unwrap_or_else(|| panic!("{part:?} is not in:\n{rest}"));
+        rest = &rest[at + part.len()..];
+    }
+    // Neither what happened before it was sent, nor the read of other offsets after its story.
+    for other in ["kill", "process 300", "is durable"] {
+        assert!(!of_value.text.contains(other), "{other}: {}", of_value.text);
+    }
+}
+
+#[test]
+fn what_the_run_does_not_have_is_an_error_that_says_what_it_has() {
+    let (lines, lost) = acknowledged_before_sync();
+    let trace = Trace::read(lines.as_bytes()).expect("it is a trace");
+    let failed = report(vec![("L1", "it is lost".to_owned())]);
+    for (focus, parts) in [
+        (
+            Focus::Value(lost + 1),
+            ["process 1 sent 2 values", &lost.to_string()[..]],
+        ),
+        (
+            Focus::Value(-3),
+            ["no client sent the value -3", "process 1 sent 2 values"],
+        ),
+        (Focus::Offset("t9-0".to_owned(), 1), ["no partition t9-0", "t0-0"]),
+        (
+            Focus::Offset("t0-0".to_owned(), 99),
+            ["nothing stood at t0-0 offset 99", "0 to 12 were written"],
+        ),
+        (
+            Focus::Moment(99_000_000_000),
+            ["from 0.900000 to 3.000000 s", "99.000000 s is not in it"],
+        ),
+        (
+            Focus::Moment(5),
+            ["from 0.900000 to 3.000000 s", "0.000000 s is not in it"],
+        ),
+        (
+            Focus::Violation(Some("D1".to_owned())),
+            ["D1 holds in this run", "violates L1"],
+        ),
+    ] {
+        let error = explain(&plan(), &failed, &trace, &focus)
+            .err()
+            .expect("the run does not have it");
+        for part in parts {
+            assert!(error.to_string().contains(part), "{part}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_moment_shows_what_is_in_flight_and_what_holds_it() {
+    let mut builder = TraceBuilder::default();
+    let value = value_of(1, 5);
+    let request = |correlation| EventKind::Request {
+        conn: 2,
+        to: 1,
+        api: "Produce".into(),
+        version: 13,
+        correlation,
+        len: 80,
+        batches: vec![batch(0, &[value])],
+    };
+    builder.run(1000, 0, "world", 0, vec![EventKind::Start { of: 1 }]);
+    builder.run(
+        1100,
+        0,
+        "world",
+        0,
+        vec![EventKind::Started {
+            of: 1,
+            how: "serves".to_owned(),
+        }],
+    );
+    let send = op(1, "invoke", "send", json!([["send", "t0-0", value]]));
+    builder.run(2000, 10, "producer", 0, vec![send, request(7)]);
+    builder.run(2100, 0, "world", 0, vec![EventKind::Pause { of: 1 }]);
+    builder.run(4000, 0, "world", 0, vec![EventKind::Resume { of: 1 }]);
+    let write = EventKind::Write {
+        write: 5,
+        file: LOG.to_owned(),
+        at: 100,
+        len: 70,
+        crc: 0,
+        batches: vec![batch(12, &[value])],
+    };
+    builder.run(4001, 1, "partition", 0, vec![write]);
+    let wrote = EventKind::Wrote {
+        write: 5,
+        file: LOG.to_owned(),
+        at: 100,
+        len: 70,
+        error: None,
+    };
+    builder.device(4500, 1, 0, wrote);
+    let told = op(1, "ok", "send", json!([["send", "t0-0", [12, value]]]));
+    builder.run(5000, 10, "producer", 0, vec![told]);
+    let trace = Trace::read(builder.lines.as_bytes()).expect("it is a trace");
+    let at = |ms: u64| {
+        let focus = Focus::Moment(ms * 1_000_000);
+        let explained = explain(&plan(), &Report::empty(1, Verdict::Pass), &trace, &focus);
+        explained.expect("the run lasts so long")
+    };
+    let paused = at(3000);
+    for part in [
+        "broker: paused (SIGSTOP), from 2.100000 to 4.000000 s",
+        "1 operation of clients in flight",
+        "it began at 2.000000 s, it ends at 5.000000 s, after 3000.000 ms",
+        "it waits 2001.000 ms, since 2.000000 s (Produce #7",
+        "until 4.001000 s (writes t0-0",
+        "meanwhile: paused (SIGSTOP)",
+        "no disk operation under way",
+    ] {
+        assert!(paused.text.contains(part), "{part}: {}", paused.text);
+    }
+    assert!(paused.partitions.contains("t0-0") && !paused.picked.is_empty());
+    let writing = at(4200);
+    for part in [
+        "every node is up",
+        "1 disk operation under way",
+        "it ends at 4.500000 s, after 499.000 ms",
+        "its longest wait is 2001.000 ms",
+    ] {
+        assert!(writing.text.contains(part), "{part}: {}", writing.text);
+    }
+    assert!(at(1500).text.contains("no operation of clients in flight"));
 }

@@ -104,7 +104,10 @@ impl RefusalFacts<'_> {
 
     fn has_small_limits(&self) -> bool {
         let set = |key: &str| self.plan.broker.contains_key(key);
-        let others = ["max.incremental.fetch.session.cache.slots", "queued.max.request.bytes"];
+        let others = [
+            "max.incremental.fetch.session.cache.slots",
+            "queued.max.request.bytes",
+        ];
         limits().any(|(key, _)| set(&key)) || others.into_iter().any(set)
     }
 }

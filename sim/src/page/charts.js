@@ -99,13 +99,13 @@ function drawChart(canvas, chart) {
 
 function makeCharts() {
   const keys = Object.keys(data.charts), chosen = keys.filter(key => data.partitions.includes(key));
-  // Without a violation that names one: the partition with the most acknowledgements.
+  // Without an explanation that names one: the partition with the most acknowledgements.
   const most = keys.reduce((a, b) => data.charts[b].acknowledged.length > data.charts[a].acknowledged.length ? b : a, keys[0]);
   const isOpen = key => chosen.length ? chosen.includes(key) : key === most;
   keys.sort((a, b) => isOpen(b) - isOpen(a) || a.startsWith("__") - b.startsWith("__") || a.localeCompare(b, "en", {numeric: true}));
   const charts = keys.map(key => {
     const details = document.createElement("details"), summary = document.createElement("summary"), canvas = document.createElement("canvas");
-    summary.textContent = chosen.includes(key) ? `${key}: the violation is about it` : key;
+    summary.textContent = chosen.includes(key) ? `${key}: the explanation is about it` : key;
     canvas.setAttribute("aria-label", `Offsets of ${key} over time`);
     canvas.style.height = CHART + "px";
     details.append(summary, canvas);

@@ -15,11 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::bands::{Band, bands};
 use super::charts::{Chart, charts};
 use super::pack::Packer;
 use crate::exec::Nanos;
-use crate::explain::{Causes, Explanation, Trace, WakeupLink};
+use crate::explain::{Band, Causes, Explanation, Trace, WakeupLink, bands};
 use crate::plan::{Plan, node_name};
 use crate::trace::Event;
 
@@ -42,7 +41,7 @@ pub struct Data {
     arrives: Vec<(usize, Nanos)>,
     bands: Vec<Band>,
     charts: BTreeMap<String, Chart>,
-    /// The partitions that the violation is about.
+    /// The partitions that the explanation is about.
     partitions: BTreeSet<String>,
     /// The picked events of the explanation, with their text.
     picked: Vec<(u64, String)>,

@@ -71,6 +71,9 @@ pub fn head(failure: &Failure, report: &Report, explanation: &Explanation) -> St
     );
     let mut violations: Vec<_> = failure.violations.iter().collect();
     violations.sort_by_key(|v| Some(*v) != explanation.violation.as_ref());
+    if let Some(subject) = &explanation.subject {
+        let _ = writeln!(text, "<p>Explained: <b>{}</b></p>", escape(subject));
+    }
     if violations.is_empty() {
         text.push_str("<p>No invariant is broken.</p>\n");
         return text;
@@ -89,9 +92,9 @@ pub fn head(failure: &Failure, report: &Report, explanation: &Explanation) -> St
 
 /// The explanation as text.
 pub fn explanation(explanation: &Explanation) -> String {
-    match explanation.violation {
-        None => String::new(),
-        Some(_) => format!(
+    match explanation.violation.is_none() && explanation.picked.is_empty() {
+        true => String::new(),
+        false => format!(
             "<details><summary>The same as text</summary><pre>{}</pre></details>",
             escape(&explanation.text)
         ),

@@ -1,26 +1,25 @@
 //! A run as one HTML page that needs no other file and no server.
 //!
 //! ```text
-//!   plan, report ─▶ explain ─▶ what the violation is about ─┐
+//!   plan, report ─▶ explain ─▶ the events that it picks ────┐
 //!   trace ────────▶ data: events in columns, bands, charts ─┼─▶ page.html + page.css + *.js = one file
 //!   plan(s) ──────▶ story: the plan in words ───────────────┘
 //! ```
 //! The events are JSON in a script element; the page's script draws those that are in view. Nothing that comes from a run can end an
 //! element: text is escaped for HTML, and `<` in JSON is written as `\u003c`.
 
-mod bands;
 mod charts;
 mod data;
-mod fault;
 mod html;
 mod pack;
 mod story;
 
 use std::io::{self, Write};
 
-use crate::explain::{Trace, explain};
+use crate::explain::{Explanation, Trace};
 use crate::failure::Failure;
 use crate::plan::Plan;
+pub(crate) use charts::{Chart, charts};
 use data::Data;
 pub use story::story_text;
 
@@ -32,8 +31,8 @@ pub struct Page<'a> {
     pub report: &'a crate::report::Report,
     /// Its trace.
     pub trace: &'a Trace,
-    /// The violation that is explained, if not the one nearest to the cause.
-    pub id: Option<&'a str>,
+    /// What is highlighted.
+    pub explanation: &'a Explanation,
     /// The plan before it was shrunk.
     pub original: Option<&'a Plan>,
 }
@@ -57,13 +56,13 @@ impl Page<'_> {
     /// Errors of the writer.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let plan = &self.failure.plan;
-        let explanation = explain(plan, self.report, self.trace, self.id);
-        let data = Data::new(plan, self.trace, &explanation);
+        let explanation = self.explanation;
+        let data = Data::new(plan, self.trace, explanation);
         let parts = [
             ("title", html::title(self.failure)),
             ("style", STYLE.to_owned()),
-            ("head", html::head(self.failure, self.report, &explanation)),
-            ("explanation", html::explanation(&explanation)),
+            ("head", html::head(self.failure, self.report, explanation)),
+            ("explanation", html::explanation(explanation)),
             ("left-out", html::left_out(&data)),
             ("story", html::stories(plan, self.original)),
             ("counts", html::counts(self.report)),

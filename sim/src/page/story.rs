@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use brokkr_workloads::{ConsumerSpec, ProducerSpec, TopicSpec};
 
-use super::fault::{capital, fault_text};
+use crate::explain::{capital, fault_text};
 use crate::plan::{BROKER_ALWAYS, FIRST_CLIENT, Fault, Plan, node_name};
 use crate::report::many;
 use crate::rude::{Reads, RudeConnection};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::explain::{Focus, explain};
 use crate::plan::{BROKER, Faults, Kind};
 use crate::report::{Report, Violated};
 
@@ -16,11 +17,13 @@ fn page_of(plan: Plan, what: &str, lines: &str, original: Option<&Plan>) -> Stri
         id: "L1".to_owned(),
         what: what.to_owned(),
     }]);
+    let trace = Trace::read(lines.as_bytes()).expect("it is a trace");
+    let explanation = explain(&plan, &report, &trace, &Focus::Violation(None));
     let page = Page {
         failure: &Failure::new(plan, &report, "x/failure.json"),
         report: &report,
-        trace: &Trace::read(lines.as_bytes()).expect("it is a trace"),
-        id: None,
+        trace: &trace,
+        explanation: &explanation.expect("the run has a violation"),
         original,
     };
     let mut out = Vec::new();

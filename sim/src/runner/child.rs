@@ -1,6 +1,6 @@
 //! One run in its own process: with a watchdog, a memory limit, and a report however it ends.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::mem::MaybeUninit;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use brokkr_sim::plan::{Faults, Plan};
-use brokkr_sim::report::{Ops, Report, Verdict, Violated};
+use brokkr_sim::report::{Report, Verdict, Violated};
 
 use crate::documents::read_plan;
 use crate::tracing_to::Tracing;
@@ -271,21 +271,8 @@ fn died(what: RunSpec<'_>, status: Option<ExitStatus>, stderr: &str) -> Report {
         what: format!("{end}; repeat: {repeat}; the end of its stderr:\n{stderr}"),
     };
     Report {
-        seed: what.seed(),
-        verdict: Verdict::Violation,
-        hash: String::new(),
-        events: 0,
-        virtual_s: 0.0,
-        wall_s: 0.0,
-        rss_max_bytes: 0,
-        faults: BTreeMap::new(),
-        reached: BTreeMap::new(),
-        events_of: BTreeMap::new(),
-        refused: BTreeMap::new(),
-        ops: Ops::default(),
-        requests: BTreeMap::new(),
-        rules: BTreeMap::new(),
         violations: vec![violated],
+        ..Report::empty(what.seed(), Verdict::Violation)
     }
 }
 
@@ -307,6 +294,8 @@ fn limit_memory(command: &mut Command) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]

@@ -8,8 +8,9 @@ use brokkr_sim::account::{Rule, RuleCount};
 use brokkr_sim::plan::Faults;
 use brokkr_sim::reached;
 use brokkr_sim::report::{Ops, Report, Verdict, many};
+use brokkr_sim::signature::SignatureRow;
 
-use crate::arguments::{Run, SECS};
+use crate::arguments::{Format, Run, SECS};
 
 /// How many of the slowest seeds are listed.
 const SLOWEST: usize = 5;
@@ -158,6 +159,27 @@ impl Tally {
     }
 }
 
+/// The failures by signature; nothing if there is none.
+pub fn grouped(rows: &[SignatureRow], format: Format) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    if format == Format::Json {
+        return format!("{}\n", serde_json::json!({ "signatures": rows }));
+    }
+    let mut text = format!("  {:<11} {:>9} {:>9}\n", "failures", "seeds", "first");
+    for SignatureRow {
+        seeds,
+        first,
+        signature,
+    } in rows
+    {
+        let (id, what) = (&signature.id, &signature.text);
+        let _ = writeln!(text, "  {:<11} {seeds:>9} {first:>9}  {id}: {what}", "");
+    }
+    text
+}
+
 /// How much of a rule was left out, and why.
 fn left_out(name: &str, count: &RuleCount) -> String {
     let part = format!("{:.1} %", count.part_left_out() * 100.0);
@@ -204,4 +226,28 @@ fn worse(a: Verdict, b: Verdict) -> Verdict {
         Verdict::Violation => 3,
     };
     if rank(b) > rank(a) { b } else { a }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_sim::signature::Signature;
+
+    #[test]
+    fn a_signature_is_a_line_of_the_summary_and_an_object_of_json() {
+        let row = SignatureRow {
+            seeds: 3,
+            first: 7,
+            signature: Signature {
+                id: "L1".to_owned(),
+                text: "# is lost".to_owned(),
+            },
+        };
+        let text = grouped(std::slice::from_ref(&row), Format::Text);
+        assert!(text.contains("        3         7  L1: # is lost\n"), "{text}");
+        let json = grouped(&[row], Format::Json);
+        let expected = r##"{"signatures":[{"first":7,"id":"L1","seeds":3,"text":"# is lost"}]}"##;
+        assert_eq!(json.trim_end(), expected);
+        assert_eq!(grouped(&[], Format::Json), "");
+    }
 }

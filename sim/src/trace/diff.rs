@@ -32,6 +32,13 @@ pub fn first_difference(a: impl BufRead, b: impl BufRead) -> io::Result<Option<D
     Ok(None)
 }
 
+impl Difference {
+    /// The event of each trace in words.
+    pub fn sides(&self) -> [String; 2] {
+        [readable(&self.lines[0]), readable(&self.lines[1])]
+    }
+}
+
 /// An event as text, or the line itself.
 fn readable(line: &Option<String>) -> String {
     match line {
@@ -58,13 +65,11 @@ fn readable(line: &Option<String>) -> String {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b] = &self.lines;
+        let [a, b] = self.sides();
         write!(
             f,
-            "the first event that differs is number {}: {}; the other time: {}",
-            self.line,
-            readable(a),
-            readable(b)
+            "the first event that differs is number {}: {a}; the other time: {b}",
+            self.line
         )
     }
 }

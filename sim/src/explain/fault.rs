@@ -201,7 +201,7 @@ pub fn lasting(kind: &Kind) -> Option<(u64, Option<u32>)> {
 }
 
 /// With a capital first letter.
-pub(super) fn capital(text: &str) -> String {
+pub fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars
         .next()
