@@ -7,7 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use brokkr::config::limits;
@@ -45,20 +45,31 @@ const CALM_PATIENCE: Duration = Duration::from_secs(120);
 /// A run with fewer operations is inconclusive.
 const OPS_MIN: u64 = 20;
 
+/// What a run writes besides its report.
+#[derive(Default)]
+pub struct Outputs {
+    /// Receives every event.
+    pub tracer: Option<Tracer>,
+    /// The clients' history, as JSON lines, is written here at the end.
+    pub history: Option<Box<dyn Write + Send>>,
+}
+
+/// The first error of each output.
+pub struct Written {
+    /// Of the tracer's sink.
+    pub trace: io::Result<()>,
+    /// Of the history.
+    pub history: io::Result<()>,
+}
+
 /// Runs a plan.
 pub fn run(plan: Plan) -> Report {
-    play(plan, None).0
+    run_recorded(plan, Outputs::default()).0
 }
 
-/// Runs a plan, and traces it with `tracer`.
-///
-/// # Errors
-/// The first error of the tracer's sink, besides the report.
-pub fn run_traced(plan: Plan, tracer: Tracer) -> (Report, io::Result<()>) {
-    play(plan, Some(tracer))
-}
-
-fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
+/// Runs a plan, and writes what `outputs` ask for.
+pub fn run_recorded(plan: Plan, outputs: Outputs) -> (Report, Written) {
+    let Outputs { tracer, history } = outputs;
     let span = plan.secs.max(1) * 1_000_000_000;
     let slack = (START_PATIENCE * 2 + CALM_PATIENCE * 2).as_nanos() as u64;
     room::run(plan.seed, BEGIN + span + slack, move |world| {
@@ -102,8 +113,9 @@ fn play(plan: Plan, tracer: Option<Tracer>) -> (Report, io::Result<()>) {
         let main = shared.clone();
         world.env(WORLD).spawn("world", async move { drive(main).await });
         Box::new(move |world, ended| {
-            let report = report(world, &shared, &ended, &names);
-            (report, world.exec().tap().close())
+            let (report, history) = report(world, &shared, &ended, &names, history);
+            let trace = world.exec().tap().close();
+            (report, Written { trace, history })
         })
     })
 }
@@ -159,7 +171,14 @@ fn watch(shared: &Shared) {
     });
 }
 
-fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) -> Report {
+/// The report, and whether the history could be written.
+fn report(
+    world: &World,
+    shared: &Shared,
+    ended: &Ended,
+    names: &ReachedStates,
+    history_to: Option<Box<dyn Write + Send>>,
+) -> (Report, io::Result<()>) {
     let (plan, reached) = (&shared.plan, names.counts());
     let mut violations = lock(&shared.violations).clone();
     let judged_from = world.exec().tap().is_open().then(|| violations.clone());
@@ -185,6 +204,9 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
     let ops = judge::ops(&history);
     let (hash, events) = lock(&shared.rested).unwrap_or((world.exec().hash(), world.exec().polls()));
     let hash = mix(hash, Digest::of(&history));
+    let written = history_to.map_or(Ok(()), |to| {
+        judge::write_history(&plan.judged(), &history, &facts, to)
+    });
     if *lock(&shared.finished) {
         let notes = shared.recorder.take_notes();
         let (found, account) = judge::judge(&plan.judged(), history, &notes, &facts);
@@ -216,7 +238,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
         () if ops.ok < OPS_MIN => Verdict::Inconclusive,
         () => Verdict::Pass,
     };
-    Report {
+    let report = Report {
         seed: plan.seed,
         verdict,
         hash: format!("{hash:016x}"),
@@ -238,7 +260,8 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
                 what: v.what,
             })
             .collect(),
-    }
+    };
+    (report, written)
 }
 
 /// How often clients were answered with each error code.
