@@ -46,6 +46,16 @@ impl RunArgs {
     }
 }
 
+/// Arguments of `one`.
+#[derive(Args, Clone)]
+pub struct OneArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Write the history of the run to a file
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+}
+
 /// Arguments of `plan`.
 #[derive(Args, Clone)]
 pub struct PlanArgs {
@@ -136,6 +146,9 @@ pub struct Run {
     /// Write an HTML page of the run, which needs no other file
     #[arg(long, value_name = "FILE", conflicts_with = "trace")]
     pub html: Option<PathBuf>,
+    /// Write the history of the run to a file, as JSON lines that `brokkr-jepsen check` judges. Of one run: --seed or --plan
+    #[arg(long, value_name = "FILE", conflicts_with = "html")]
+    pub history: Option<PathBuf>,
 }
 
 impl Run {

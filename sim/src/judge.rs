@@ -32,6 +32,7 @@ mod views;
 mod visitor;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 
 use brokkr_history::{Key, MicroOp, Operation, Process, Type, Val};
 use brokkr_workloads::{
@@ -140,17 +141,43 @@ pub fn judge(
     (judge.violations, judge.account)
 }
 
+/// Writes the history as JSON lines, with all that the history checker is given, so that `brokkr-jepsen check` decides as it does
+/// here.
+///
+/// # Errors
+/// Those of `to`.
+pub fn write_history(
+    workload: &Workload,
+    history: &[Operation],
+    facts: &RunFacts,
+    to: impl Write,
+) -> io::Result<()> {
+    let checker = jepsen::Checker {
+        producers: &producers_of(workload),
+        deleted: &facts.deleted,
+        recreated: &recreated_of(workload),
+        forgets: facts.forgets,
+    };
+    checker.write(history, to)
+}
+
+fn producers_of(workload: &Workload) -> BTreeMap<Process, &ProducerSpec> {
+    workload.producers.iter().map(|p| (p.process, p)).collect()
+}
+
+/// The topics that are deleted and created again.
+fn recreated_of(workload: &Workload) -> BTreeSet<String> {
+    let topics = workload.recreator.iter().flat_map(|r| r.topics.iter().cloned());
+    topics.collect()
+}
+
 /// Applies all rules except those of the history checker.
 fn rules<'a>(workload: &'a Workload, history: &[Operation], notes: &Notes, facts: &'a RunFacts) -> Judge<'a> {
     let (last, forgets) = (facts.last, facts.forgets);
     let mut judge = Judge {
-        producers: workload.producers.iter().map(|p| (p.process, p)).collect(),
+        producers: producers_of(workload),
         deleted: &facts.deleted,
-        recreated: workload
-            .recreator
-            .iter()
-            .flat_map(|r| r.topics.iter().cloned())
-            .collect(),
+        recreated: recreated_of(workload),
         retained: workload
             .topics
             .iter()

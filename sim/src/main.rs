@@ -20,13 +20,15 @@ mod shrinking;
 mod stating;
 mod tracing_to;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use arguments::{DEMO_SEEDS, Format, PlanArgs, Requests, Run, RunArgs, SECS, Shard, argument_error};
+use arguments::{DEMO_SEEDS, Format, OneArgs, PlanArgs, Requests, Run, SECS, Shard, argument_error};
 use brokkr_sim::page::story_text;
 use brokkr_sim::plan::{Faults, Plan};
-use brokkr_sim::scenario;
+use brokkr_sim::scenario::{self, Outputs};
 use clap::{Parser, Subcommand};
 use documents::read_plan;
 use tracing_to::Tracing;
@@ -66,7 +68,7 @@ enum Command {
     Plan(PlanArgs),
     /// Run one seed in this process and print its line (what `run` starts for each seed)
     #[command(hide = true)]
-    One(RunArgs),
+    One(OneArgs),
 }
 
 fn main() -> ExitCode {
@@ -77,8 +79,8 @@ fn main() -> ExitCode {
     }
     memory::keep();
     match Cli::parse().command {
-        Some(Command::One(what)) => match what.plan() {
-            Ok(plan) => one(plan, &what.tracing),
+        Some(Command::One(what)) => match what.run.plan() {
+            Ok(plan) => one(plan, &what.run.tracing, what.history.as_deref()),
             Err(why) => argument_error(&why),
         },
         Some(Command::Plan(what)) => match what.run.plan() {
@@ -98,8 +100,10 @@ fn main() -> ExitCode {
             validated(requests.run()).map_or_else(|why| argument_error(&why), |run| runner::run(&run))
         }
         Some(Command::Determinism(run)) => {
-            let run = match run.tracing.is_to_file() || run.html.is_some() {
-                true => Err("each seed runs twice, so one file can't hold the trace".to_owned()),
+            let run = match run.tracing.is_to_file() || run.html.is_some() || run.history.is_some() {
+                true => {
+                    Err("each seed runs twice, so one file can't hold the trace or the history".to_owned())
+                }
                 false => validated(run),
             };
             run.map_or_else(|why| argument_error(&why), |run| runner::determinism(&run))
@@ -129,6 +133,7 @@ fn main() -> ExitCode {
                 r#for: None,
                 junit: None,
                 html: None,
+                history: None,
             };
             runner::run(&run)
         }
@@ -146,20 +151,37 @@ fn validated(run: Run) -> Result<Run, String> {
         None => run,
     };
     let range = run.range();
-    if (run.tracing.is_to_file() || run.html.is_some()) && range.end - range.start > 1 {
-        return Err("a file holds the trace or the page of one run: --seed N, or --plan FILE".to_owned());
+    let is_to_file = run.tracing.is_to_file() || run.html.is_some() || run.history.is_some();
+    if is_to_file && range.end - range.start > 1 {
+        return Err(
+            "a file holds the trace, the page or the history of one run: --seed N, or --plan FILE".to_owned(),
+        );
     }
+    // A run that dies before its end leaves the file empty.
+    run.history.as_deref().map(created).transpose()?;
     Ok(run)
 }
 
-fn one(plan: Plan, tracing: &Tracing) -> ExitCode {
-    let (report, traced) = match tracing.tracer(&plan) {
+/// A new file for a history.
+fn created(path: &Path) -> Result<File, String> {
+    File::create(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn one(plan: Plan, tracing: &Tracing, history: Option<&Path>) -> ExitCode {
+    let outputs = tracing.tracer(&plan).and_then(|tracer| {
+        let history = history.map(created).transpose()?;
+        let history = history.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write + Send>);
+        Ok(Outputs { tracer, history })
+    });
+    let (report, written) = match outputs {
         Err(why) => return argument_error(&why),
-        Ok(None) => (scenario::run(plan), Ok(())),
-        Ok(Some(tracer)) => scenario::run_traced(plan, tracer),
+        Ok(outputs) => scenario::run_recorded(plan, outputs),
     };
-    if let Err(error) = traced {
+    if let Err(error) = written.trace {
         return argument_error(&format!("the trace could not be written: {error}"));
+    }
+    if let Err(error) = written.history {
+        return argument_error(&format!("the history could not be written: {error}"));
     }
     print_json(&report, false);
     ExitCode::from(report.verdict.exit_code())

@@ -24,7 +24,13 @@ pub fn run(run: &Run) -> ExitCode {
     let exe = this_binary();
     let Some(path) = &run.html else {
         return campaign(run, |what| {
-            child::traced(&exe, what, Surroundings::Plain, &run.tracing)
+            child::recorded(
+                &exe,
+                what,
+                Surroundings::Plain,
+                &run.tracing,
+                run.history.as_deref(),
+            )
         });
     };
     let failed = Mutex::new(None);

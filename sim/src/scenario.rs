@@ -7,7 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,36 +50,55 @@ const BUFFERS_IN_TIME: u64 = 500;
 /// A run with fewer operations is inconclusive.
 const OPS_MIN: u64 = 20;
 
-/// Runs a plan.
-pub fn run(plan: Plan) -> Report {
-    play(plan, None, None).0
+/// What a run writes besides its report.
+#[derive(Default)]
+pub struct Outputs {
+    /// Receives every event.
+    pub tracer: Option<Tracer>,
+    /// The clients' history, as JSON lines, is written here at the end.
+    pub history: Option<Box<dyn Write + Send>>,
 }
 
-/// Runs a plan, and traces it with `tracer`.
+/// The first error of each output.
+pub struct Written {
+    /// Of the tracer's sink.
+    pub trace: io::Result<()>,
+    /// Of the history.
+    pub history: io::Result<()>,
+}
+
+/// Runs a plan.
+pub fn run(plan: Plan) -> Report {
+    play(plan, Outputs::default(), None).0
+}
+
+/// Runs a plan, and writes what `outputs` ask for.
+pub fn run_recorded(plan: Plan, outputs: Outputs) -> (Report, Written) {
+    play(plan, outputs, None)
+}
+
+/// Runs a plan with a trace, and takes the world's state at a time; none if the run ended before.
 ///
 /// # Errors
 /// The first error of the tracer's sink, besides the report.
-pub fn run_traced(plan: Plan, tracer: Tracer) -> (Report, io::Result<()>) {
-    play(plan, Some(tracer), None)
-}
-
-/// As [`run_traced`], with the world's state at a time; none if the run ended before.
-///
-/// # Errors
-/// As [`run_traced`].
 pub fn run_observed(plan: Plan, tracer: Tracer, at: Nanos) -> (Report, io::Result<()>, Option<Snapshot>) {
     let taken = Arc::new(Mutex::new(None));
     let to = Arc::clone(&taken);
     let observe = move |world: &World, roots: &[String]| *lock(&to) = Some(Snapshot::of(world, roots));
-    let (report, traced) = play(plan, Some(tracer), Some((at, Box::new(observe))));
+    let outputs = Outputs {
+        tracer: Some(tracer),
+        history: None,
+    };
+    let (report, written) = play(plan, outputs, Some((at, Box::new(observe))));
     let snapshot = lock(&taken).take();
-    (report, traced, snapshot)
+    (report, written.trace, snapshot)
 }
 
 /// Called at a time of the world, with the broker's log directories. It must only read the world.
 type Observe = Box<dyn FnOnce(&World, &[String]) + Send>;
 
-fn play(plan: Plan, tracer: Option<Tracer>, observe: Option<(Nanos, Observe)>) -> (Report, io::Result<()>) {
+fn play(plan: Plan, outputs: Outputs, observe: Option<(Nanos, Observe)>) -> (Report, Written) {
+    let Outputs { tracer, history } = outputs;
     let span = plan.secs.max(1) * 1_000_000_000;
     let slack = (START_PATIENCE * 2 + CALM_PATIENCE * 2).as_nanos() as u64;
     room::run(plan.seed, BEGIN + span + slack, move |world| {
@@ -127,8 +146,9 @@ fn play(plan: Plan, tracer: Option<Tracer>, observe: Option<(Nanos, Observe)>) -
         let main = shared.clone();
         world.env(WORLD).spawn("world", async move { drive(main).await });
         Box::new(move |world, ended| {
-            let report = report(world, &shared, &ended, &names);
-            (report, world.exec().tap().close())
+            let (report, history) = report(world, &shared, &ended, &names, history);
+            let trace = world.exec().tap().close();
+            (report, Written { trace, history })
         })
     })
 }
@@ -193,7 +213,14 @@ fn watch(shared: &Shared) {
     });
 }
 
-fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) -> Report {
+/// The report, and whether the history could be written.
+fn report(
+    world: &World,
+    shared: &Shared,
+    ended: &Ended,
+    names: &ReachedStates,
+    history_to: Option<Box<dyn Write + Send>>,
+) -> (Report, io::Result<()>) {
     let (plan, reached) = (&shared.plan, names.counts());
     let mut violations = lock(&shared.violations).clone();
     let judged_from = world.exec().tap().is_open().then(|| violations.clone());
@@ -219,6 +246,9 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
     let ops = judge::ops(&history);
     let (hash, events) = lock(&shared.rested).unwrap_or((world.exec().hash(), world.exec().polls()));
     let hash = mix(hash, Digest::of(&history));
+    let written = history_to.map_or(Ok(()), |to| {
+        judge::write_history(&plan.judged(), &history, &facts, to)
+    });
     if *lock(&shared.finished) {
         let notes = shared.recorder.take_notes();
         let (found, account) = judge::judge(&plan.judged(), history, &notes, &facts);
@@ -250,7 +280,7 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
         () if ops.ok < OPS_MIN => Verdict::Inconclusive,
         () => Verdict::Pass,
     };
-    Report {
+    let report = Report {
         seed: plan.seed,
         verdict,
         hash: format!("{hash:016x}"),
@@ -272,7 +302,8 @@ fn report(world: &World, shared: &Shared, ended: &Ended, names: &ReachedStates) 
                 what: v.what,
             })
             .collect(),
-    }
+    };
+    (report, written)
 }
 
 /// How often clients were answered with each error code.

@@ -119,7 +119,6 @@ impl Shared {
 
     /// As [`Shared::damage`] until the end of the run; then only if the broker's log names the partition (D2).
     pub(crate) fn suspect(&self, partition: String) {
-        self.damage(partition.clone());
         lock(&self.suspect).insert(partition);
     }
 
@@ -131,18 +130,18 @@ impl Shared {
     /// Ends the exemption of suspect partitions that the log does not name: their losses were silent, so they are violations.
     pub(crate) fn acquit(&self) {
         for partition in std::mem::take(&mut *lock(&self.suspect)) {
-            if !self.is_named(&partition) {
-                lock(&self.damaged).remove(&partition);
+            if self.is_named(&partition) {
+                self.damage(partition);
             }
         }
     }
 
     pub(crate) fn is_damaged(&self, partition: &str) -> bool {
-        lock(&self.damaged).contains(partition)
+        lock(&self.damaged).contains(partition) || lock(&self.suspect).contains(partition)
     }
 
     pub(crate) fn is_any_damaged(&self) -> bool {
-        !lock(&self.damaged).is_empty()
+        !lock(&self.damaged).is_empty() || !lock(&self.suspect).is_empty()
     }
 
     /// Whether the judges know what happens to the log of this folder: rude clients' changes of their topics are not in the
@@ -178,9 +177,9 @@ impl Shared {
         for log in &self.plan.prepared {
             deleted.raise(&format!("{}-{}", log.topic, log.partition), log.next_offset);
         }
-        lock(&self.damaged)
-            .iter()
-            .for_each(|folder| deleted.damage(folder));
+        for exempt in [&self.damaged, &self.suspect] {
+            lock(exempt).iter().for_each(|folder| deleted.damage(folder));
+        }
         deleted
     }
 

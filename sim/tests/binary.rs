@@ -4,9 +4,13 @@
     reason = "these tests are outside of the room: they start processes and write files"
 )]
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use brokkr_checker::kafka::{Kafka, Options};
+use brokkr_checker::{Valid, Verdict};
+use brokkr_history::{NEMESIS, Operation, Process, Reader, Type};
 use serde_json::{Value, json};
 
 fn sim(args: &[&str]) -> Output {
@@ -115,10 +119,103 @@ fn invalid_arguments_exit_with_2() {
         Some(2)
     );
     assert_eq!(sim(&["bugs", "no-such-bug"]).status.code(), Some(2));
+    for args in [
+        &["run", "--seeds", "1..3", "--history", "several.jsonl"][..],
+        &["run", "--seed", "1", "--history", "/nowhere/at/all"],
+        &["run", "--seed", "1", "--history", "a.jsonl", "--html", "a.html"],
+        &["determinism", "--seed", "1", "--history", "twice.jsonl"],
+    ] {
+        let output = sim(args);
+        assert_eq!(
+            (output.status.code(), output.stderr.is_empty()),
+            (Some(2), false),
+            "{args:?}"
+        );
+    }
     let other = plan("other-format", |p| p["format"] = json!(77));
     assert_eq!(run(&other).0, Some(2));
     let odd = plan("odd-broker", |p| p["broker"]["log.dirr"] = json!("x"));
     assert_eq!(run(&odd).0, Some(2));
+}
+
+/// The first process that is no client: it says what retention removed.
+const RETENTION: Process = 1 << 30;
+
+/// The history that these arguments of `run` write, and the run's line.
+fn recorded(name: &str, args: &[&str]) -> (Vec<Operation>, Value) {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let to = path.to_str().expect("a path");
+    let output = sim(&[&["run", "--format", "json", "--history", to], args].concat());
+    let mut reader = Reader::new(File::open(&path).expect("it was written"));
+    let history: Result<Vec<_>, _> = reader.by_ref().collect();
+    assert_eq!(reader.torn(), None);
+    let line = lines(&output).pop().expect("a line");
+    (history.expect("it is a history"), line)
+}
+
+fn verdict(history: &[Operation]) -> Verdict {
+    let mut checker = Kafka::new(Options::default());
+    for operation in history {
+        checker
+            .push(operation.clone())
+            .expect("a history of sends and polls");
+    }
+    checker.finish().verdict()
+}
+
+#[test]
+fn a_history_has_the_operations_of_its_run_and_is_judged_alike() {
+    let plan = plan("recorded", |_| ());
+    let plan = plan.to_str().expect("a path");
+    let (history, line) = recorded("recorded.jsonl", &["--plan", plan]);
+    assert_eq!(line["verdict"], "pass");
+    for (type_, name) in [(Type::Ok, "ok"), (Type::Fail, "fail"), (Type::Info, "info")] {
+        let of_type = history
+            .iter()
+            .filter(|o| o.type_ == type_ && o.process < RETENTION);
+        let count: usize = of_type.map(|o| o.op.micro_ops().len().max(1)).sum();
+        assert_eq!(line["ops"][name].as_u64(), Some(count as u64), "{name}");
+    }
+    let verdict = verdict(&history);
+    assert_eq!(verdict.valid(), Valid::Yes, "{}", verdict.to_json());
+    assert!(verdict.counted["acked"] > 20 && verdict.counted["read"] > 20);
+
+    // The hash says that recording changes nothing.
+    assert_eq!(run(Path::new(plan)).1["hash"], line["hash"]);
+}
+
+/// Producers that are not idempotent, damage, retention, topics that are created again: what the simulator exempts is waived.
+#[test]
+fn histories_of_passing_seeds_are_valid() {
+    let (mut waived, mut read) = (0, 0);
+    for seed in 0..12 {
+        let (name, seed) = (format!("seed-{seed}.jsonl"), seed.to_string());
+        let (history, line) = recorded(&name, &["--seed", &seed, "--secs", "20"]);
+        assert_eq!(line["verdict"], "pass", "{line}");
+        let verdict = verdict(&history);
+        assert_eq!(verdict.valid(), Valid::Yes, "seed {seed}: {}", verdict.to_json());
+        waived += history.iter().filter(|o| o.process == NEMESIS).count();
+        read += verdict.counted["read"];
+    }
+    assert!(waived > 0 && read > 1_000, "{waived} waivers, {read} records");
+}
+
+#[test]
+fn the_history_of_a_failing_run_is_invalid() {
+    let path = plan("recorded-unflushed", |p| {
+        p["broker"]["log.flush.interval.messages"] = json!("1000000");
+        p["faults"] = json!([{"id": 1, "at_ms": 4000, "kind": "power_loss", "down_ms": 5}]);
+    });
+    let (history, line) = recorded("unflushed.jsonl", &["--plan", path.to_str().expect("a path")]);
+    assert_eq!(line["verdict"], "violation");
+    let verdict = verdict(&history);
+    assert_eq!(verdict.valid(), Valid::No);
+    // The lost records' offsets were given to others.
+    assert!(
+        !verdict.findings("inconsistent-offsets").is_empty(),
+        "{}",
+        verdict.to_json()
+    );
 }
 
 #[test]

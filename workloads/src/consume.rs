@@ -7,7 +7,7 @@ use brokkr_client::admin::OffsetSpec;
 use brokkr_client::consumer::{ConsumerRecord, Fault};
 use brokkr_client::{Client, Consumer, Polled, StartAt, TopicPartition};
 use brokkr_env::{Env, Rng};
-use brokkr_history::{MicroOp, Op, Polls, Type, Val};
+use brokkr_history::{MicroOp, Op, Polls, Val};
 use brokkr_types::{Offset, Uuid};
 use brokkr_wire::ErrorCode;
 
@@ -145,8 +145,8 @@ impl<E: Env> ConsumerProcess<'_, E> {
         self.began = self.began.split_off(&self.polls.saturating_sub(POLLS_KEPT));
         self.recorder.shown(now, process, &polled);
         self.shown += polled.records.values().map(Vec::len).sum::<usize>();
-        let completed = Op::Poll(vec![MicroOp::Poll(Some(polls(self.recorder, &polled)))]);
-        self.recorder.complete(now, process, Type::Ok, completed);
+        let shown = polls(self.recorder, &polled);
+        self.recorder.poll_ended(now, process, shown, &polled);
         let mut lost = Vec::new();
         for (tp, fault) in polled.faults {
             if fault == Fault::Recreated {

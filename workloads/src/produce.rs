@@ -141,6 +141,6 @@ async fn send<E: Env>(
     for ((tp, value), _) in both().filter(|(_, t)| matches!(t, Err(e) if e.cause().code() == gap)) {
         recorder.out_of_order(env.now(), process, tp, *value);
     }
-    recorder.complete(env.now(), process, type_, Op::Send(completed));
+    recorder.sends_ended(env.now(), process, type_, completed, &results);
     type_
 }

@@ -1,18 +1,19 @@
 //! Recorder of a workload's history and notes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use brokkr_client::consumer::{FetchRound, FetchedPartition};
 use brokkr_client::producer::Ack;
-use brokkr_client::{Error, Polled, ProducerRecord, TopicPartition};
+use brokkr_client::{Error, Polled, ProducerRecord, SendError, TopicPartition};
 use brokkr_env::{Instant, Rng};
-use brokkr_history::{Key, Op, Process, Seek, Type};
+use brokkr_history::{Digest, Key, MicroOp, Op, Operation, Polls, Process, Seek, Type, Val};
 use brokkr_types::Uuid;
 use serde::{Deserialize, Serialize};
 
 use crate::Workload;
-use crate::sent::{Difference, SentRecord};
+use crate::sent::{Difference, SentRecord, content_of, content_sent};
 use crate::value::parse_value;
 
 /// An acknowledged batch, as its producer knows it.
@@ -225,6 +226,8 @@ pub struct Recorder {
     clock: Option<Arc<Clock>>,
     /// What was sent, by value.
     sent: Arc<Mutex<BTreeMap<i64, SentRecord>>>,
+    /// Whether the history has digests of records, and the outcome of each send.
+    is_detailed: bool,
 }
 
 /// The clock that dates all entries.
@@ -245,6 +248,23 @@ impl Recorder {
         Self {
             recreated: Arc::new(topics.collect()),
             ..Self::default()
+        }
+    }
+
+    /// The same recorder, with an empty history that is written to `to` as it happens; see [`brokkr_history::Recorder::streaming`].
+    #[must_use]
+    pub fn streaming(self, to: impl Write + Send + 'static) -> Self {
+        let history = brokkr_history::Recorder::streaming(to);
+        Self { history, ..self }
+    }
+
+    /// Records also what a judge of the history alone can compare: digests of records, and the outcome of each send where it
+    /// differs from that of its operation. A send with acks=0 has an unknown outcome.
+    #[must_use]
+    pub fn detailed(self) -> Self {
+        Self {
+            is_detailed: true,
+            ..self
         }
     }
 
@@ -319,6 +339,74 @@ impl Recorder {
         self.history.complete(self.nanos(now), process, type_, op);
     }
 
+    /// The nemesis injected a fault, or ended one.
+    pub fn nemesis(&self, now: Instant, f: &str, value: serde_json::Value) {
+        self.history.nemesis(self.nanos(now), f, value);
+    }
+
+    /// A producer's operation ended: `results` are the outcomes of its sends, in order.
+    pub(crate) fn sends_ended(
+        &self,
+        now: Instant,
+        process: Process,
+        type_: Type,
+        sends: Vec<MicroOp>,
+        results: &[Result<Ack, SendError>],
+    ) {
+        let is_detailed = self.is_detailed;
+        let digests: Vec<_> = match is_detailed {
+            true => sends.iter().map(|send| self.digest_sent(send)).collect(),
+            false => Vec::new(),
+        };
+        let add_details = |o: &mut Operation| {
+            let outcomes = results.iter().map(outcome).enumerate();
+            for (micro, outcome) in outcomes.filter(|(_, outcome)| is_detailed && *outcome != type_) {
+                o.details.set_outcome(micro, outcome);
+            }
+            for (micro, digest) in digests.into_iter().enumerate() {
+                if let Some(digest) = digest {
+                    o.details.set_digest(micro, 0, digest);
+                }
+            }
+        };
+        self.history
+            .complete_with(self.nanos(now), process, type_, Op::Send(sends), add_details);
+    }
+
+    /// The digest with which a record was sent.
+    fn digest_sent(&self, send: &MicroOp) -> Option<Digest> {
+        let MicroOp::Send {
+            value: Val::Int(value),
+            ..
+        } = send
+        else {
+            return None;
+        };
+        self.lock_sent().get(value)?.content
+    }
+
+    /// A consumer's poll ended: `polls` are the records that it returned, and `polled` is all of it.
+    pub(crate) fn poll_ended(&self, now: Instant, process: Process, polls: Polls, polled: &Polled) {
+        let mut digests: BTreeMap<Key, Vec<Digest>> = BTreeMap::new();
+        if self.is_detailed {
+            for (tp, records) in &polled.records {
+                for record in records {
+                    let of_key = digests.entry(self.key_of(tp, record.topic_id)).or_default();
+                    of_key.push(content_of(record));
+                }
+            }
+        }
+        // They are counted over all keys, in the order of the keys.
+        let add_details = |o: &mut Operation| {
+            for (record, digest) in digests.into_values().flatten().enumerate() {
+                o.details.set_digest(0, record, digest);
+            }
+        };
+        let op = Op::Poll(vec![MicroOp::Poll(Some(polls))]);
+        self.history
+            .complete_with(self.nanos(now), process, Type::Ok, op, add_details);
+    }
+
     /// An assignment ended, and its process reads the partitions of `sought` from the beginning.
     pub(crate) fn assigned(&self, now: Instant, process: Process, keys: Vec<Key>, sought: Vec<Key>) {
         let seeks = sought.into_iter().map(|key| (key, Seek::Beginning));
@@ -384,7 +472,11 @@ impl Recorder {
 
     /// A record is about to be sent.
     pub(crate) fn sent(&self, value: i64, record: &ProducerRecord) {
-        self.lock_sent().insert(value, SentRecord::of(record));
+        let mut sent = SentRecord::of(record);
+        if self.is_detailed {
+            sent.content = Some(content_sent(record));
+        }
+        self.lock_sent().insert(value, sent);
     }
 
     /// The timestamp of some value that was sent, in milliseconds.
@@ -481,5 +573,15 @@ impl Recorder {
 
     pub(crate) fn drained(&self, drained: Drained) {
         self.lock().drained.push(drained);
+    }
+}
+
+/// The outcome of one send.
+fn outcome(result: &Result<Ack, SendError>) -> Type {
+    match result {
+        Ok(ack) if ack.batch.acks.id() == 0 => Type::Info,
+        Ok(_) => Type::Ok,
+        Err(SendError::Fail(_)) => Type::Fail,
+        Err(SendError::Info(_)) => Type::Info,
     }
 }

@@ -2,6 +2,7 @@
 
 use brokkr_client::ProducerRecord;
 use brokkr_client::consumer::ConsumerRecord;
+use brokkr_history::{Content, Digest};
 use bytes::Bytes;
 
 /// What was sent with a value.
@@ -13,6 +14,8 @@ pub(crate) struct SentRecord {
     pub digest: u32,
     /// The difference that was noted last, and the offset.
     noted: Option<(i64, Difference)>,
+    /// Of all of it, as a history has it; `None` if the history has no digests.
+    pub content: Option<Digest>,
 }
 
 impl SentRecord {
@@ -22,6 +25,7 @@ impl SentRecord {
             timestamp: record.timestamp.map_or(-1, |t| t.0),
             digest: digest(record.key.as_ref(), record.value.as_ref(), &record.headers),
             noted: None,
+            content: None,
         }
     }
 
@@ -56,6 +60,46 @@ pub enum Difference {
         /// In milliseconds.
         shown: i64,
     },
+}
+
+/// The history's digest of a record to send. It must have a timestamp.
+pub(crate) fn content_sent(record: &ProducerRecord) -> Digest {
+    let timestamp = record.timestamp.map(|t| t.0);
+    content(
+        record.key.as_ref(),
+        record.value.as_ref(),
+        &record.headers,
+        timestamp,
+    )
+}
+
+/// The history's digest of a record that was shown.
+pub(crate) fn content_of(record: &ConsumerRecord) -> Digest {
+    let timestamp = Some(record.timestamp.0);
+    content(
+        record.key.as_ref(),
+        record.value.as_ref(),
+        &record.headers,
+        timestamp,
+    )
+}
+
+fn content(
+    key: Option<&Bytes>,
+    value: Option<&Bytes>,
+    headers: &[(Bytes, Option<Bytes>)],
+    timestamp: Option<i64>,
+) -> Digest {
+    let headers: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (&name[..], value.as_deref()))
+        .collect();
+    brokkr_history::digest(&Content {
+        key: key.map(|key| &key[..]),
+        value: value.map(|value| &value[..]),
+        headers: &headers,
+        timestamp,
+    })
 }
 
 /// The CRC-32 of a record's parts, each with its length before it.
@@ -103,11 +147,13 @@ mod tests {
         };
         let is = |shown: &ConsumerRecord| SentRecord::of(&sent).differs(shown);
         assert_eq!(is(&same), None);
+        assert_eq!(content_sent(&sent), content_of(&same));
         let later = ConsumerRecord {
             timestamp: UnixMillis(8),
             ..same.clone()
         };
         assert_eq!(is(&later), Some(Difference::Timestamp { sent: 7, shown: 8 }));
+        assert_ne!(content_sent(&sent), content_of(&later));
         let moved = vec![(Bytes::from("a"), None), (Bytes::from("c"), bytes("b"))];
         for other in [
             ConsumerRecord {
@@ -132,6 +178,7 @@ mod tests {
             },
         ] {
             assert_eq!(is(&other), Some(Difference::Content), "{other:?}");
+            assert_ne!(content_sent(&sent), content_of(&other), "{other:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Verdicts of the checkers.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ pub struct Finding {
     /// The finding as a sentence.
     pub text: String,
     /// Why this finding does not make a history invalid, if it does not.
-    pub waived: Option<&'static str>,
+    pub waived: Option<Cow<'static, str>>,
 }
 
 impl Finding {
@@ -46,7 +47,7 @@ impl Finding {
     /// The same finding, waived for a reason.
     #[must_use]
     pub fn waived(self, why: &'static str) -> Self {
-        let waived = Some(why);
+        let waived = Some(Cow::Borrowed(why));
         Self { waived, ..self }
     }
 }

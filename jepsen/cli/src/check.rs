@@ -16,7 +16,7 @@ use brokkr_history::{Operation, Reader};
 
 use crate::arguments::{Check, Format, Workload};
 use crate::html::{self, Measures, Timeline};
-use crate::input::{Failure, open, unreadable};
+use crate::input::{Failure, left_out, open, unreadable};
 use crate::report;
 
 /// A checker of some workload.
@@ -146,6 +146,7 @@ pub(crate) fn check(args: &Check) -> Result<ExitCode, Failure> {
             .push(operation)
             .map_err(|e| Failure::History(Some(reader.place()), e.to_string()))?;
     }
+    let torn = reader.torn();
     let Judgement {
         mut verdict,
         measures,
@@ -165,12 +166,19 @@ pub(crate) fn check(args: &Check) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
     match args.format {
         Format::Json => {
-            let mut text = verdict.to_json().to_string();
+            let mut json = verdict.to_json();
+            if let Some(at) = torn {
+                json["torn"] = at.line.into();
+            }
+            let mut text = json.to_string();
             text.push('\n');
             out.write_all(text.as_bytes()).map_err(Failure::Output)?;
         }
         Format::Text => {
             let operations = shown(args, &report::indexes(&verdict))?;
+            if let Some(at) = torn {
+                writeln!(out, "{}", left_out(at)).map_err(Failure::Output)?;
+            }
             report::write(&mut out, &verdict, &operations).map_err(Failure::Output)?;
         }
     }

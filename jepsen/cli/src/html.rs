@@ -366,7 +366,7 @@ fn anomalies(
         )?;
         for (finding, ops) in shown(findings) {
             write!(out, "<li>{}", escape(&finding.text))?;
-            if let Some(why) = finding.waived {
+            if let Some(why) = &finding.waived {
                 write!(out, " <small>(allowed: {})</small>", escape(why))?;
             }
             writeln!(out)?;

@@ -38,3 +38,8 @@ pub(crate) fn unreadable(path: &Path, e: ReadError) -> Failure {
         ReadError::Garbage { at, what } => Failure::History(Some(at), what),
     }
 }
+
+/// Says that the last line is torn.
+pub(crate) fn left_out(torn: Place) -> String {
+    format!("{torn}: the last line is torn, and left out: its recorder ended while it wrote it")
+}

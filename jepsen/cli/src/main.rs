@@ -19,7 +19,7 @@ use brokkr_history::{Reader, Syntax, Writer};
 use clap::Parser as _;
 
 use arguments::{Cli, Command, Convert, Notation};
-use input::{Failure, open, unreadable};
+use input::{Failure, left_out, open, unreadable};
 
 fn convert(args: &Convert) -> Result<ExitCode, Failure> {
     let syntax = match args.to {
@@ -27,11 +27,16 @@ fn convert(args: &Convert) -> Result<ExitCode, Failure> {
         Notation::Edn => Syntax::Edn,
     };
     let mut writer = Writer::with_syntax(BufWriter::new(io::stdout().lock()), syntax);
-    for operation in Reader::new(open(&args.file)?) {
+    let mut reader = Reader::new(open(&args.file)?);
+    for operation in reader.by_ref() {
         let operation = operation.map_err(|e| unreadable(&args.file, e))?;
         writer.write(&operation).map_err(Failure::Output)?;
     }
     writer.finish().map_err(Failure::Output)?;
+    if let Some(at) = reader.torn() {
+        // If stderr is closed it can't be said.
+        let _ = writeln!(io::stderr(), "{}", left_out(at));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn write(out: &mut impl Write, verdict: &Verdict, operations: &[Opera
         let id = id.map_or(String::new(), |id| format!(" {id}"));
         writeln!(out, "{name}{id} ({}{allowed})", findings.len())?;
         for (finding, ops) in shown(findings) {
-            let why = finding.waived;
+            let why = finding.waived.as_deref();
             let why = why.map_or(String::new(), |why| format!(" (allowed: {why})"));
             writeln!(out, "  - {}{why}", finding.text)?;
             for op in ops {

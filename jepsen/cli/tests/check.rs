@@ -86,6 +86,63 @@ fn malformed_input_is_reported_with_its_place() {
 }
 
 #[test]
+fn a_torn_last_line_is_left_out_and_said() {
+    let (whole, unfinished) = (
+        VALID.len(),
+        r#"{"index":4,"time":5,"type":"invoke","process":0,"f":"send","value":[["send","x",2]]}"#,
+    );
+    let torn = format!("{VALID}{unfinished}\n{}", &VALID[..whole / 5]);
+    let (code_, said) = check(&[], &torn);
+    assert_eq!((code_, &said["torn"]), (0, &json!(6)));
+    assert_eq!(said["stats"]["send"]["unfinished"], json!(1));
+    let output = run(&["check", "-"], &torn);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.starts_with("line 6, column 1: the last line is torn"),
+        "{text}"
+    );
+    let output = run(&["convert", "-", "--to", "json"], &torn);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!((code(&output), text.lines().count()), (0, 5));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("line 6"));
+    let (_, said) = check(&[], VALID);
+    assert_eq!(said["torn"], Value::Null);
+}
+
+#[test]
+fn a_waiver_allows_the_findings_that_it_names() {
+    let unseen = VALID.replace("[[0,1]]", "[]");
+    let waive = |value: &str| {
+        format!(
+            "{unseen}{{\"index\":4,\"type\":\"info\",\"process\":\"nemesis\",\"f\":\"waive\",\"value\":{value}}}\n"
+        )
+    };
+    let why = "the disk was damaged";
+    for (value, due) in [
+        (json!({"anomaly": "unseen", "why": why}), 0),
+        (
+            json!({"anomaly": "unseen", "key": "x", "values": [1], "why": why}),
+            0,
+        ),
+        (json!({"anomaly": "unseen", "key": "y", "why": why}), 1),
+        (json!({"anomaly": "unseen", "values": [2], "why": why}), 1),
+        (json!({"anomaly": "unseen", "values": [], "why": why}), 1),
+        (json!({"anomaly": "duplicate", "why": why}), 1),
+        (json!({"anomaly": "unsen", "why": why}), 2),
+        (json!({"anomaly": "unseen"}), 2),
+        (json!({"anomaly": "unseen", "key": 7, "why": why}), 2),
+        (json!({"anomaly": "unseen", "values": 1, "why": why}), 2),
+        (json!(null), 2),
+    ] {
+        let (code, said) = check(&[], &waive(&value.to_string()));
+        assert_eq!(code, due, "{value}");
+        if due == 0 {
+            assert_eq!(said["waived"]["unseen"], json!([why]));
+        }
+    }
+}
+
+#[test]
 fn wrong_options_are_refused() {
     for args in [
         &["check", "-", "--allow", "unsen"][..],

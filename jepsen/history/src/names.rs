@@ -35,6 +35,10 @@ pub const WRITE: &str = "write";
 /// Compares and sets a register: `[key, [old, new]]`.
 pub const CAS: &str = "cas";
 
+/// Of the nemesis: findings that are none, for a reason that only the recorder knows. `{"anomaly", "why"}`, and `key`, `values` to
+/// limit it to findings about that partition and these records.
+pub const WAIVE: &str = "waive";
+
 /// A name as in this list: with `-` for `_`.
 pub fn canonical(f: &str) -> Cow<'_, str> {
     if f.contains('_') {

@@ -14,7 +14,7 @@ use crate::{
 pub struct Writer<W: Write> {
     to: W,
     syntax: Syntax,
-    line: String,
+    line: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
@@ -25,21 +25,28 @@ impl<W: Write> Writer<W> {
 
     /// Writes `syntax` to `to`, which should be buffered; one operation a line in both.
     pub fn with_syntax(to: W, syntax: Syntax) -> Self {
-        let line = String::new();
+        let line = Vec::new();
         Self { to, syntax, line }
     }
 
-    /// Writes an operation.
+    /// Writes an operation, as one line in one write.
     pub fn write(&mut self, operation: &Operation) -> io::Result<()> {
+        self.line.clear();
         match self.syntax {
-            Syntax::Json => serde_json::to_writer(&mut self.to, operation)?,
+            Syntax::Json => serde_json::to_writer(&mut self.line, operation)?,
             Syntax::Edn => {
-                self.line.clear();
-                edn(&mut self.line, operation);
-                self.to.write_all(self.line.as_bytes())?;
+                let mut line = String::new();
+                edn(&mut line, operation);
+                self.line.extend_from_slice(line.as_bytes());
             }
         }
-        self.to.write_all(b"\n")
+        self.line.push(b'\n');
+        self.to.write_all(&self.line)
+    }
+
+    /// Hands everything that was written to the operating system, if the writer buffers.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 
     /// Flushes and returns the writer.

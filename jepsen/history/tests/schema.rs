@@ -31,6 +31,23 @@ fn a_recorded_history_is_of_the_schema() {
 }
 
 #[test]
+fn histories_of_killed_brokers_and_of_the_simulator_are_of_the_schema() {
+    let schema = schema();
+    for history in [
+        include_str!("../../checker/tests/histories/brokkr-flushed.jsonl"),
+        include_str!("../../checker/tests/histories/brokkr-unflushed.jsonl"),
+        include_str!("../../checker/tests/histories/kafka-flushed.jsonl"),
+        include_str!("../../checker/tests/histories/kafka-unflushed.jsonl"),
+        include_str!("../../checker/tests/histories/simulator.jsonl"),
+    ] {
+        assert!(history.lines().count() > 200);
+        for line in history.lines() {
+            check(&schema, &serde_json::from_str(line).expect("it is JSON"));
+        }
+    }
+}
+
+#[test]
 fn the_checkers_cases_are_of_the_schema() {
     let schema = schema();
     let mut operations = 0;
@@ -168,6 +185,14 @@ fn values_of_named_operations() {
             r#"{"broker":1,"topics":{"t":{"partitions":{}}}}"#,
         ),
     ];
+    let waiver = |value: &str| {
+        let line = format!(r#"{{"type":"info","process":"nemesis","f":"waive","value":{value}}}"#);
+        schema.is_valid(&serde_json::from_str(&line).expect("it is JSON"))
+    };
+    assert!(waiver(
+        r#"{"anomaly":"unseen","key":"x","values":[1],"why":"damaged"}"#
+    ));
+    assert!(!waiver(r#"{"anomaly":"unseen"}"#) && !waiver("null"));
     for (f, right, wrong) in cases {
         for (value, valid) in [(right, true), (wrong, false)] {
             let line = format!(r#"{{"type":"ok","process":0,"f":"{f}","value":{value}}}"#);

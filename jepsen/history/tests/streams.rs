@@ -150,9 +150,14 @@ fn malformed_input_is_reported_with_its_place() {
     let cases = [
         (format!("{first}\n{first}"), (2, 10), "index 0, not 1"),
         (
-            LINES[..LINES.find("rash").expect("it is there")].to_owned(),
-            (4, 53),
-            "the history ends amid a text",
+            format!("[{}", first.replace("\"f\":\"assign\",", "\"f\":\"ass")),
+            (1, 59),
+            "`,` or `}` is due",
+        ),
+        (
+            format!("[{}", &first[..60]),
+            (1, 62),
+            "the history ends amid an operation",
         ),
         (line("[[\"pull\"]]"), (2, 57), "no micro-operation \"pull\""),
         (
@@ -203,8 +208,8 @@ fn malformed_input_is_reported_with_its_place() {
             "a history begins with a map, or a list of maps",
         ),
         (
-            "{:type :ok".to_owned(),
-            (1, 11),
+            "{:type\n :ok".to_owned(),
+            (2, 5),
             "the history ends amid an operation",
         ),
         (
@@ -222,6 +227,46 @@ fn malformed_input_is_reported_with_its_place() {
         .collect();
     let said: Vec<_> = cases.iter().map(|(text, ..)| fault(text)).collect();
     assert_eq!(said, expected);
+}
+
+/// A recorder that was killed leaves the beginning of a line.
+#[test]
+fn a_last_line_that_is_torn_is_left_out() {
+    for syntax in [Syntax::Json, Syntax::Edn] {
+        let text = written(&read(LINES).expect("it is a history"), syntax);
+        for len in 0..=text.len() {
+            let torn_text = &text.as_bytes()[..len];
+            let mut reader = Reader::with_syntax(torn_text, syntax);
+            let history: Vec<_> = reader
+                .by_ref()
+                .map(|o| o.unwrap_or_else(|e| panic!("{len} bytes: {e}")))
+                .collect();
+            let rest = torn_text.rsplit(|b| *b == b'\n').next().unwrap_or_default();
+            // A whole operation that only lacks its line's end is one.
+            let is_whole = rest.is_empty() || text.as_bytes().get(len).is_none_or(|b| *b == b'\n');
+            let lines = torn_text.iter().filter(|b| **b == b'\n').count();
+            assert_eq!(history.len(), lines + usize::from(is_whole && !rest.is_empty()));
+            let place = reader.torn().map(|at| (at.line, at.column));
+            let due = (!is_whole).then_some((lines as u64 + 1, 1));
+            assert_eq!(place, due, "{len} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_line_that_is_torn_amid_a_history_is_an_error() {
+    let lines: Vec<_> = LINES.lines().collect();
+    for len in 1..lines[1].len() {
+        if !lines[1].is_char_boundary(len) {
+            continue;
+        }
+        for rest in [format!("\n{}\n", lines[2]), "\n".to_owned()] {
+            let text = format!("{}\n{}{rest}", lines[0], &lines[1][..len]);
+            let mut reader = Reader::new(text.as_bytes());
+            let read: Result<Vec<_>, _> = reader.by_ref().collect();
+            assert!(read.is_err() && reader.torn().is_none(), "{text}");
+        }
+    }
 }
 
 /// Jepsen prints Java objects in fields that no judge reads.

@@ -42,6 +42,16 @@ pub(super) fn judge(
         .iter()
         .flat_map(|r| r.topics.iter().map(String::as_str))
         .collect();
+    // What a topic that was just deleted is sent without acknowledgement ends the connection, and with it what follows on it.
+    let unanswered: BTreeSet<Process> = match workload.recreator {
+        Some(_) => workload
+            .producers
+            .iter()
+            .filter(|p| p.acks == 0)
+            .map(|p| p.process)
+            .collect(),
+        None => BTreeSet::new(),
+    };
     let from = facts.calm_since.saturating_add(SETTLING_NS);
     let mut began: BTreeMap<Process, i64> = BTreeMap::new();
     let mut found = Vec::new();
@@ -68,6 +78,9 @@ pub(super) fn judge(
         let waiver = match () {
             () if keys.iter().any(damaged) || facts.deleted.is_damaged(METADATA) => Some(why::DAMAGED),
             () if keys.iter().any(is_recreated) => Some(why::RECREATED),
+            () if o.type_ != Type::Ok && unanswered.contains(&(o.process % facts.life)) => {
+                Some(why::RECREATED)
+            }
             () if code.flatten().is_some_and(|code| OF_SEQUENCES.contains(&code)) => Some(why::SEQUENCES),
             () => None,
         };

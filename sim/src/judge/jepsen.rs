@@ -10,10 +10,11 @@
 //! asked to delete.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 
 use brokkr_checker::kafka::{Kafka, Options};
 use brokkr_checker::{Finding, Verdict};
-use brokkr_history::{Key, MicroOp, Op, Operation, Process, Type, Val};
+use brokkr_history::{Key, MicroOp, NEMESIS, Op, Operation, Process, Type, Val, Writer, names};
 use brokkr_workloads::{ProducerSpec, value_parts};
 use serde_json::{Value, json};
 
@@ -74,6 +75,58 @@ impl Checker<'_> {
             true => findings(self, history),
             false => Vec::new(),
         }
+    }
+
+    /// Writes the history as the checker judges it, so that `brokkr-jepsen check` decides alike: with what retention removed, with
+    /// sends to recreated topics under the keys under which they were read, and with a waiver for each finding that is exempt.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn write(&self, history: &[Operation], to: impl Write) -> io::Result<()> {
+        let mut writer = Writer::new(to);
+        let read = read_under(history, self.recreated);
+        let own = |o: &Operation| with_read_keys(o.clone(), self.recreated, &read);
+        let retained = retained(history, self.deleted);
+        let mut checker = Kafka::new(Options::default());
+        let (mut index, mut at) = (0, 0);
+        for mut operation in history.iter().map(own).chain(retained) {
+            (operation.index, at) = (index, operation.time);
+            index += 1;
+            writer.write(&operation)?;
+            // A malformed history is malformed for whoever reads it, too.
+            let _ = checker.push(operation);
+        }
+        for waiver in self.waivers(&checker.finish().anomalies()) {
+            let op = Op::Other(names::WAIVE.to_owned(), waiver);
+            writer.write(&Operation::new(index, at, Type::Info, NEMESIS, op))?;
+            index += 1;
+        }
+        writer.finish().map(drop)
+    }
+
+    /// What the findings of a verdict that are no violations are waived by.
+    fn waivers(&self, verdict: &Verdict) -> Vec<Value> {
+        let exemptions = Exemptions::of(verdict, self.producers, self.deleted, self.forgets);
+        let mut waivers = Vec::new();
+        for (name, findings) in &verdict.anomalies {
+            for finding in findings.iter().filter(|f| !verdict.is_allowed(name, f)) {
+                let why = match id_of(name) {
+                    Some(_) => exemptions.reason(name, finding),
+                    None => Some("it breaks no invariant"),
+                };
+                let Some(why) = why else { continue };
+                let mut waiver = json!({"anomaly": name, "why": why});
+                if let Some(key) = key(finding) {
+                    waiver["key"] = key.into();
+                }
+                let values: Vec<_> = values(finding).collect();
+                if !values.is_empty() {
+                    waiver["values"] = json!(values);
+                }
+                waivers.push(waiver);
+            }
+        }
+        waivers
     }
 }
 
@@ -162,29 +215,44 @@ impl<'a> Exemptions<'a> {
 
     /// Whether the invariant does not apply to the producers or the topic of a finding.
     fn is_exempt(&self, anomaly: &str, f: &Finding) -> bool {
-        let values = f.data["value"].as_i64().into_iter();
-        let more = f.data["values"].as_array().into_iter().flatten();
-        let values = values.chain(more.filter_map(Value::as_i64));
+        self.reason(anomaly, f).is_some()
+    }
+
+    /// Why the invariant does not apply to the producers or the topic of a finding.
+    fn reason(&self, anomaly: &str, f: &Finding) -> Option<&'static str> {
+        let values = values(f).filter_map(Value::as_i64);
         let mut specs = values.map(|v| self.producers.get(&value_parts(v).0).copied());
         let idempotent = |s: Option<&ProducerSpec>| s.is_some_and(|s| s.idempotent);
         let doubled = key(f).is_some_and(|key| self.doubled.contains(key));
         if anomaly != "phantom" && key(f).is_some_and(|key| self.deleted.is_damaged(key)) {
-            return true;
+            return Some("the partition was damaged");
         }
         match anomaly {
             "lost-write" | "unseen" => {
-                key(f).is_some_and(|key| self.deleted.below(key) == i64::MAX)
-                    || specs.all(|s| s.is_some_and(|s| s.acks == 0))
+                if key(f).is_some_and(|key| self.deleted.below(key) == i64::MAX) {
+                    return Some("its records were deleted");
+                }
+                let unconfirmed = specs.all(|s| s.is_some_and(|s| s.acks == 0));
+                unconfirmed.then_some("sent with acks=0")
             }
-            "duplicate" => !specs.all(idempotent),
+            "duplicate" => (!specs.all(idempotent)).then_some("its producer is not idempotent"),
             "nonmonotonic-send" | "int-nonmonotonic-send" => {
                 let returns = |s: Option<&ProducerSpec>| s.is_none_or(|s| s.restarts_after.is_some());
-                doubled || self.forgets || specs.any(|s| !idempotent(s) || returns(s))
+                let exempt = doubled || self.forgets || specs.any(|s| !idempotent(s) || returns(s));
+                exempt.then_some("a producer here is not idempotent, restarts, or may expire")
             }
-            "poll-skip" | "int-poll-skip" | "nonmonotonic-poll" | "int-nonmonotonic-poll" => doubled,
-            _ => false,
+            "poll-skip" | "int-poll-skip" | "nonmonotonic-poll" | "int-nonmonotonic-poll" => {
+                doubled.then_some("a record of a producer that is not idempotent is stored twice here")
+            }
+            _ => None,
         }
     }
+}
+
+/// The records that a finding names.
+fn values(f: &Finding) -> impl Iterator<Item = &Value> {
+    let one = f.data.get("value").into_iter();
+    one.chain(f.data["values"].as_array().into_iter().flatten())
 }
 
 /// The partition that a finding is about.

@@ -127,10 +127,28 @@ pub fn run_plan(exe: &Path, plan: &Plan, path: &Path) -> Result<Report, String> 
 
 /// Runs it, and records a trace.
 pub fn traced(exe: &Path, what: RunSpec<'_>, surrounding: Surroundings, tracing: &Tracing) -> Report {
+    recorded(exe, what, surrounding, tracing, None)
+}
+
+/// Runs it, and records a trace and the history.
+///
+/// # Panics
+/// If the current directory has no path.
+pub fn recorded(
+    exe: &Path,
+    what: RunSpec<'_>,
+    surrounding: Surroundings,
+    tracing: &Tracing,
+    history: Option<&Path>,
+) -> Report {
     let mut command = Command::new(exe);
     command.arg("one");
     what.add_args(&mut command);
     tracing.add_args(&mut command);
+    if let Some(path) = history {
+        let path = std::path::absolute(path).expect("this directory has a path");
+        command.arg("--history").arg(path);
+    }
     if let Surroundings::Other = surrounding {
         command
             .env_clear()

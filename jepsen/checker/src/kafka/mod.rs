@@ -38,6 +38,8 @@
 //! members), from its subscription to its next `assign`. With [`Options::ww_deps`], `G1c` and `G1c-realtime` are allowed where
 //! only the order of writes closes the cycle; such a history is searched for cycles without that order first.
 //!
+//! Other findings are waived one by one, by operations of the nemesis in the history (`waivers`).
+//!
 //! An operation's `rebalance-log` excuses its steps within the keys named there, and an `assign` with a `seek` any step to the
 //! sought place, in the keys that it names. A poll that returned nothing leaves its process's position unchanged. Records
 //! that were deleted are not lost, and not skipped by polls that ended after the deletion was invoked (`deletes`).
@@ -58,10 +60,11 @@ mod order;
 mod positions;
 mod records;
 mod store;
+mod waivers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brokkr_history::{Key, MicroOp, Operation};
+use brokkr_history::{Key, MicroOp, NEMESIS, Op, Operation, names};
 use serde_json::json;
 
 pub use lag::{Lag, Unseen};
@@ -73,6 +76,7 @@ use known::KnownEnds;
 use order::{Facts, Orders};
 use records::HistoryView;
 use store::Store;
+use waivers::Waivers;
 
 /// The anomalies that this checker reports, and those of Elle that are accepted as names but never occur here (see
 /// `cycles`).
@@ -130,22 +134,31 @@ pub struct Options {
 #[derive(Default)]
 pub struct Kafka {
     store: Store,
+    waivers: Waivers,
     options: Options,
 }
 
 impl Kafka {
     /// A checker with these options.
     pub fn new(options: Options) -> Self {
-        let store = Store::default();
-        Self { store, options }
+        Self {
+            options,
+            ..Self::default()
+        }
     }
 
     /// Adds the next operation.
     ///
     /// # Errors
     /// If a process begins an operation before its last one ended, or ends another one than it began, or a value is sent to a
-    /// key for the second time.
+    /// key for the second time, or a waiver is malformed.
     pub fn push(&mut self, operation: Operation) -> Result<(), Malformed> {
+        if operation.process == NEMESIS
+            && let Op::Other(f, value) = &operation.op
+            && names::is_same(f, names::WAIVE)
+        {
+            return self.waivers.push(&operation, value, ANOMALIES);
+        }
         self.store.push(operation)
     }
 
@@ -155,9 +168,14 @@ impl Kafka {
         let facts = Facts::of(&self.store);
         let orders = Orders::of(&self.store, &facts);
         let deletes = Deletes::of(&self.store, &facts, &orders);
-        let Self { store, options } = self;
+        let Self {
+            store,
+            waivers,
+            options,
+        } = self;
         Analysis {
             store,
+            waivers,
             options,
             facts,
             orders,
@@ -170,6 +188,7 @@ impl Kafka {
 /// A history, indexed for the checks.
 pub struct Analysis {
     store: Store,
+    waivers: Waivers,
     options: Options,
     facts: Facts,
     orders: Orders,
@@ -248,6 +267,7 @@ impl Analysis {
             let text = "nothing relates any two operations: the history shows nothing";
             verdict.add("empty-transaction-graph", [Finding::new(json!({}), [], text)]);
         }
+        self.waivers.apply(&mut verdict);
         self.count(&mut verdict);
         verdict
     }

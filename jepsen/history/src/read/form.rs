@@ -110,6 +110,8 @@ pub(crate) struct Parser<R> {
     /// The closing bracket of the list around all operations, if there is one.
     closing: Option<u8>,
     begun: bool,
+    /// Where the last outermost form began, if it began as an operation does.
+    opened: Option<Place>,
 }
 
 impl<R: Read> Parser<R> {
@@ -124,6 +126,7 @@ impl<R: Read> Parser<R> {
             syntax,
             closing: None,
             begun: false,
+            opened: None,
         }
     }
 
@@ -146,6 +149,7 @@ impl<R: Read> Parser<R> {
         }
         let comma_due = self.closing.is_some() && !first && self.syntax == Some(Syntax::Json);
         let next = self.skip()?;
+        self.opened = matches!(next, Some(b'{' | b'#')).then_some(self.at);
         if next.is_some() && next == self.closing {
             self.bump()?;
             self.closing = None;
@@ -164,6 +168,13 @@ impl<R: Read> Parser<R> {
             Some(_) if comma_due => Err(Fault::new(self.at, "a comma is due between operations")),
             Some(_) => self.form(0).map(Some),
         }
+    }
+
+    /// After a fault: where the last line begins, if the fault is that the text ends within the operation on it. In a list of
+    /// operations no line is torn: the list itself has no end.
+    pub(crate) fn torn(&mut self) -> Result<Option<Place>, Fault> {
+        let is_last = self.closing.is_none() && self.peek()?.is_none();
+        Ok(self.opened.filter(|at| is_last && at.line == self.at.line))
     }
 
     fn byte_order_mark(&mut self) -> Result<(), Fault> {

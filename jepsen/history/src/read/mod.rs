@@ -49,6 +49,9 @@ impl From<Fault> for ReadError {
 ///
 /// Operations follow one another, or are in one list. Indexes are dense; an operation without one gets the next index.
 ///
+/// A recorder that was killed may leave the beginning of an operation as the last line. That operation is left out, and
+/// [`Reader::torn`] says where it is. An operation that is torn anywhere else is an error.
+///
 /// ```
 /// use brokkr_history::Reader;
 /// let edn = "{:type :ok, :process 0, :f :poll, :value [[:poll {:x [[0 :a]]}]]}";
@@ -61,6 +64,7 @@ pub struct Reader<R: Read> {
     at: Place,
     due: u64,
     done: bool,
+    torn: Option<Place>,
 }
 
 impl<R: Read> Reader<R> {
@@ -80,6 +84,7 @@ impl<R: Read> Reader<R> {
             at: Place { line: 1, column: 1 },
             due: 0,
             done: false,
+            torn: None,
         }
     }
 
@@ -88,9 +93,21 @@ impl<R: Read> Reader<R> {
         self.at
     }
 
+    /// The place of the last line, if it is torn: it has the beginning of an operation, and no end. It is known once there is
+    /// no next item.
+    pub fn torn(&self) -> Option<Place> {
+        self.torn
+    }
+
     fn read(&mut self) -> Result<Option<Operation>, ReadError> {
-        let Some(form) = self.parser.next()? else {
-            return Ok(None);
+        let form = match self.parser.next() {
+            Ok(Some(form)) => form,
+            Ok(None) => return Ok(None),
+            Err(fault @ Fault::Io(_)) => return Err(fault.into()),
+            Err(fault) => {
+                self.torn = self.parser.torn()?;
+                return self.torn.map_or(Err(fault.into()), |_| Ok(None));
+            }
         };
         self.at = form.at;
         let operation = decode::operation(form, self.due)?;
