@@ -79,6 +79,8 @@ pub(crate) struct Director {
     full_until: Nanos,
     /// The fault by which a log directory fails at present.
     directory_failed: Option<usize>,
+    /// When a fault of the disk last struck, but for failing directories.
+    disk_fault_at: Nanos,
     /// When the broker was started while a log directory without the metadata failed, and nothing else did.
     started_without: Option<Nanos>,
     /// Faults that damage a file as soon as the broker is down.
@@ -105,6 +107,7 @@ impl Director {
             disk_failed: false,
             full_until: 0,
             directory_failed: None,
+            disk_fault_at: 0,
             started_without: None,
             files_to_damage: Vec::new(),
             kept_contents: BTreeMap::new(),
@@ -461,6 +464,15 @@ impl Director {
         self.trace(|| EventKind::Fault {
             fault: serde_json::to_value(fault).expect("a fault can be written"),
         });
+        if matches!(
+            fault.kind,
+            Kind::SyncFails { .. }
+                | Kind::WriteFails { .. }
+                | Kind::OperationFails { .. }
+                | Kind::NoSpace { .. }
+        ) {
+            self.disk_fault_at = self.now();
+        }
         let until = |ms: u64| self.now() + ms * MILLI;
         match fault.kind {
             Kind::Kill { down_ms } => self.crash(fault.id, false, down_ms),

@@ -1,6 +1,7 @@
 //! A history that is written as it happens survives the death of its recorder.
 #![expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "this test is outside of the simulator: it starts a process, kills it, and reads its file"
 )]
 

@@ -65,7 +65,9 @@ impl Director {
         };
         let is_then = |at_ms: u64| (from..=until).contains(&(self.begin + at_ms * MILLI));
         let mut others = self.shared.plan.faults.iter().filter(|f| f.id != but);
-        others.any(|f| fails(&f.kind) && is_then(f.at_ms))
+        // A fault that waited for its event struck later than the plan's time.
+        let struck = (from..=until).contains(&self.disk_fault_at);
+        struck || others.any(|f| fails(&f.kind) && is_then(f.at_ms))
     }
 
     /// Whether the only fault of the disk is that a directory without the metadata fails.

@@ -112,25 +112,23 @@ impl<S: Storage> Dir<S> {
     }
 
     /// [`Dir::replace`] for several files of one directory, `folder`, with concurrent syncs. Each file is replaced
-    /// atomically; after a failure or a crash some may be replaced and others not.
+    /// atomically; after a failure or a crash some may be replaced and others not. A failure leaves no temporary file, unless
+    /// it can't be removed; a crash may.
     pub async fn replace_all(&self, folder: &str, files: Vec<(String, Bytes)>) -> Result<()> {
+        let mut ended = Ok(());
         let mut writing = Vec::with_capacity(files.len());
         for (path, bytes) in files {
             assert_eq!(parent(&path), folder, "one directory is synced");
             let scratch = format!("{path}.tmp");
-            match self.remove(&scratch).await {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-                _ => {}
+            match self.create_scratch(&scratch).await {
+                Ok(file) => writing.push((scratch, path, file.write_at(0, vec![bytes]), file.sync())),
+                Err(error) => {
+                    ended = Err(error);
+                    break;
+                }
             }
-            self.poison.check()?;
-            let (raw, len) = self.call(|d, done| d.open(&scratch, true, done)).await?;
-            // The temporary name need not survive: the directory is synced once, after the renames.
-            let file = self.file_with(raw, len, &scratch, true);
-            let written = file.write_at(0, vec![bytes]);
-            writing.push((scratch, path, written, file.sync()));
         }
         // BEFORE a failure is returned: the result of every sync is examined.
-        let mut ended = Ok(());
         let mut names = Vec::with_capacity(writing.len());
         for (scratch, path, written, synced) in writing {
             let written = written.await;
@@ -138,11 +136,29 @@ impl<S: Storage> Dir<S> {
             ended = ended.and(written).and(synced.map(drop));
             names.push((scratch, path));
         }
-        ended?;
         for (scratch, path) in names {
-            self.rename(&scratch, &path).await?;
+            ended = match ended {
+                Ok(()) => self.rename(&scratch, &path).await,
+                failed => failed,
+            };
+            if ended.is_err() {
+                // What can't be removed either is removed by the next call.
+                drop(self.remove(&scratch).await);
+            }
         }
+        ended?;
         self.sync_dir(folder).await
+    }
+
+    /// Creates an empty temporary file. Its name need not survive a crash: a directory is synced once, after the renames.
+    async fn create_scratch(&self, scratch: &str) -> Result<File<S>> {
+        match self.remove(scratch).await {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        self.poison.check()?;
+        let (raw, len) = self.call(|d, done| d.open(scratch, true, done)).await?;
+        Ok(self.file_with(raw, len, scratch, true))
     }
 
     /// Renames a file or directory, replacing a file of that name. Durable with [`Dir::sync_dir`] of both parents.
