@@ -585,3 +585,82 @@ fn outcome(result: &Result<Ack, SendError>) -> Type {
         Err(SendError::Info(_)) => Type::Info,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokkr_client::Acks;
+    use brokkr_client::producer::AckedBatch as ClientBatch;
+    use brokkr_types::{Offset, ProducerEpoch, ProducerId, Sequence, UnixMillis};
+    use bytes::Bytes;
+
+    fn ack(acks: Acks) -> Result<Ack, SendError> {
+        let offset = (acks != Acks::None).then_some(Offset(7));
+        let batch = ClientBatch {
+            topic_id: Uuid::ZERO,
+            producer_id: ProducerId::NONE,
+            producer_epoch: ProducerEpoch(-1),
+            base_sequence: Sequence(-1),
+            base_offset: offset,
+            records_count: 1,
+            acks,
+            attempts: 1,
+            refused_as_gap: false,
+        };
+        Ok(Ack {
+            offset,
+            log_append_time: None,
+            batch,
+        })
+    }
+
+    /// The outcomes and digests of an operation's sends.
+    fn details(
+        recorder: &Recorder,
+        type_: Type,
+        results: &[Result<Ack, SendError>],
+    ) -> Vec<(Option<Type>, bool)> {
+        let send = |value: i64| MicroOp::Send {
+            key: "t-0".into(),
+            offset: None,
+            value: value.into(),
+        };
+        let sends: Vec<_> = (0..results.len() as i64).map(send).collect();
+        for value in 0..results.len() as i64 {
+            let record = ProducerRecord {
+                timestamp: Some(UnixMillis(5)),
+                ..ProducerRecord::new(
+                    TopicPartition::new("t", 0),
+                    None,
+                    Some(Bytes::from(value.to_string())),
+                )
+            };
+            recorder.sent(value, &record);
+        }
+        recorder.invoke(Instant::from_nanos(1), 0, Op::Send(sends.clone()));
+        recorder.sends_ended(Instant::from_nanos(2), 0, type_, sends, results);
+        let ended = recorder.history().take().pop().expect("it ended");
+        let detail = |i| (ended.details.outcome(i), ended.details.digest(i, 0).is_some());
+        (0..results.len()).map(detail).collect()
+    }
+
+    #[test]
+    fn outcomes_of_sends_are_recorded_where_they_differ() {
+        let mixed = [
+            ack(Acks::All),
+            Err(SendError::Fail(Error::NoLeader)),
+            Err(SendError::Info(Error::TimedOut)),
+        ];
+        let detailed = Recorder::new().detailed();
+        assert_eq!(
+            details(&detailed, Type::Info, &mixed),
+            [(Some(Type::Ok), true), (Some(Type::Fail), true), (None, true)]
+        );
+        assert_eq!(details(&detailed, Type::Ok, &[ack(Acks::All)]), [(None, true)]);
+        // The broker does not say whether it has written it.
+        let unconfirmed = details(&detailed, Type::Ok, &[ack(Acks::None)]);
+        assert_eq!(unconfirmed, [(Some(Type::Info), true)]);
+        let plain = details(&Recorder::new(), Type::Info, &mixed);
+        assert_eq!(plain, [(None, false); 3]);
+    }
+}

@@ -435,9 +435,10 @@ impl Responses<'_> {
             return;
         }
         let bytes: u64 = fetch.partitions.iter().map(|p| p.bytes).sum();
-        // Each part of the response waits for the one before it.
-        let parts =
-            1 + (bytes + BESIDE_RECORDS_BYTES * fetch.partitions.len() as u64) / self.buffer_bytes.max(1);
+        // Each part of the response waits for the one before it, and is not always as long as the buffer.
+        let parts = 1
+            + (bytes + BESIDE_RECORDS_BYTES * fetch.partitions.len() as u64) / self.buffer_bytes.max(1) * 5
+                / 4;
         let late = fetch.time - there.max(sent);
         if late > LATE_NS.saturating_mul(i64::try_from(parts).unwrap_or(i64::MAX)) {
             let what = format!(

@@ -83,7 +83,7 @@ pub struct Log<E: Env> {
     pub(crate) clean_stop_snapshot: Option<Offset>,
 
     /// Files below the log's start that could not be renamed yet, to be removed.
-    pub(crate) unretired: Vec<String>,
+    pub(crate) unretired: Box<[String]>,
 
     /// The latest snapshot, until something changes.
     pub(crate) view: Option<Arc<View<E>>>,

@@ -204,7 +204,7 @@ impl<E: Env> Log<E> {
             gaps: false,
             opened_crcs: None,
             clean_stop_snapshot: None,
-            unretired: Vec::new(),
+            unretired: Box::default(),
             view: None,
             active,
         }

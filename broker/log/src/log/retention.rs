@@ -135,10 +135,11 @@ impl<E: Env> Log<E> {
             names::SNAPSHOT,
             names::WINDOW,
         ];
+        let mut unretired = std::mem::take(&mut self.unretired).into_vec();
         for summary in removed {
-            let paths = suffixes.map(|suffix| names::path(self.folder(), summary.base, suffix));
-            self.unretired.extend(paths);
+            unretired.extend(suffixes.map(|suffix| names::path(self.folder(), summary.base, suffix)));
         }
+        self.unretired = unretired.into();
     }
 
     /// Renames what is to be removed, and removes it after `file.delete.delay.ms`. What can't be renamed stays for a later call: by its
@@ -148,7 +149,7 @@ impl<E: Env> Log<E> {
             return Ok(());
         }
         let dir = self.shared.dir.clone();
-        let (mut retired, mut failed) = (Vec::new(), Ok(()));
+        let (mut retired, mut left, mut failed) = (Vec::new(), Vec::new(), Ok(()));
         for path in std::mem::take(&mut self.unretired) {
             let to = format!("{path}.{}", names::DELETED);
             let result = dir.dir.rename(&path, &to).await;
@@ -157,11 +158,12 @@ impl<E: Env> Log<E> {
                 Ok(()) => retired.push(to),
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => {
-                    self.unretired.push(path);
+                    left.push(path);
                     failed = failed.and(Err(e.into()));
                 }
             }
         }
+        self.unretired = left.into();
         let after = Duration::from_millis(self.config.file_delete_delay_ms);
         let kind = "file not removed; tried again in a minute";
         dir.remove_later("log-retired", retired, after, kind, |dir, path| async move {

@@ -165,7 +165,8 @@ impl Producers {
         if checks == ProducerChecks::All && header.producer_epoch == known.epoch {
             let (first, last) = (header.base_sequence, header.last_sequence());
             let same = |b: &&BatchMeta| b.first_sequence() == first && b.last_sequence == last;
-            if let Some(duplicate) = known.window.batches().iter().find(same) {
+            // The latest: where the producer's state had expired, the log may have the batch twice.
+            if let Some(duplicate) = known.window.batches().iter().rev().find(same) {
                 return Ok(Some(*duplicate));
             }
         }
@@ -218,10 +219,6 @@ impl Producers {
             producer.coordinator_epoch = marker.coordinator_epoch;
             producer.transaction_start = None;
         } else {
-            if header.base_sequence != producer.window.last_sequence().plus(1) {
-                // The log has it, so it was taken while nothing was known of the producer: what came before is no part of the window.
-                producer.window = Window::default();
-            }
             producer.window.push(BatchMeta {
                 last_sequence: header.last_sequence(),
                 last_offset: header.last_offset(),
