@@ -78,7 +78,9 @@ pub(super) fn judge(
         let waiver = match () {
             () if keys.iter().any(damaged) || facts.deleted.is_damaged(METADATA) => Some(why::DAMAGED),
             () if keys.iter().any(is_recreated) => Some(why::RECREATED),
-            () if o.type_ != Type::Ok && unanswered.contains(&(o.process % facts.life)) => {
+            () if o.type_ != Type::Ok
+                && unanswered.contains(&o.process.checked_rem(facts.life).unwrap_or(o.process)) =>
+            {
                 Some(why::RECREATED)
             }
             () if code.flatten().is_some_and(|code| OF_SEQUENCES.contains(&code)) => Some(why::SEQUENCES),

@@ -82,12 +82,16 @@ pub struct Log<E: Env> {
     /// The producer snapshot of a clean stop, which is not at a segment's base offset.
     pub(crate) clean_stop_snapshot: Option<Offset>,
 
-    /// Files below the log's start that could not be renamed yet, to be removed.
-    pub(crate) unretired: Box<[String]>,
+    /// Files below the log's start that are still to be removed; mostly none.
+    pub(crate) unretired: Option<Box<Unretired>>,
 
     /// The latest snapshot, until something changes.
     pub(crate) view: Option<Arc<View<E>>>,
 }
+
+/// Paths of files below a log's start that could not be renamed yet.
+#[derive(Default)]
+pub(crate) struct Unretired(pub(crate) Vec<String>);
 
 impl<E: Env> Log<E> {
     /// The partition's folder in the log directory: `topic-3`.

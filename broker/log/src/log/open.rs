@@ -204,7 +204,7 @@ impl<E: Env> Log<E> {
             gaps: false,
             opened_crcs: None,
             clean_stop_snapshot: None,
-            unretired: Box::default(),
+            unretired: None,
             view: None,
             active,
         }

@@ -14,7 +14,7 @@ use crate::error::LogError;
 use crate::files::dir::LogDir;
 use crate::files::folder::replace;
 use crate::formats::names;
-use crate::log::Log;
+use crate::log::{Log, Unretired};
 use crate::state::retention::{Expired, expired};
 use crate::state::segment::SegmentSummary;
 
@@ -44,7 +44,7 @@ impl<E: Env> Log<E> {
         let expiration_ms = u64::try_from(self.config.producer_id_expiration_ms).unwrap_or(0);
         self.producers.expire(now, Duration::from_millis(expiration_ms));
         self.enforce_producer_budget();
-        if self.expired(wall) == Expired::default() && self.unretired.is_empty() {
+        if self.expired(wall) == Expired::default() && self.unretired.is_none() {
             return Ok(RetentionResult::default());
         }
         self.settle().await?;
@@ -135,22 +135,23 @@ impl<E: Env> Log<E> {
             names::SNAPSHOT,
             names::WINDOW,
         ];
-        let mut unretired = std::mem::take(&mut self.unretired).into_vec();
+        let mut unretired = self.unretired.take().unwrap_or_default();
         for summary in removed {
-            unretired.extend(suffixes.map(|suffix| names::path(self.folder(), summary.base, suffix)));
+            let paths = suffixes.map(|suffix| names::path(self.folder(), summary.base, suffix));
+            unretired.0.extend(paths);
         }
-        self.unretired = unretired.into();
+        self.unretired = Some(unretired);
     }
 
     /// Renames what is to be removed, and removes it after `file.delete.delay.ms`. What can't be renamed stays for a later call: by its
     /// own name it can be removed only while this log has the folder.
     async fn retire_renamed(&mut self) -> Result<(), LogError> {
-        if self.unretired.is_empty() {
+        let Some(unretired) = self.unretired.take() else {
             return Ok(());
-        }
+        };
         let dir = self.shared.dir.clone();
         let (mut retired, mut left, mut failed) = (Vec::new(), Vec::new(), Ok(()));
-        for path in std::mem::take(&mut self.unretired) {
+        for path in unretired.0 {
             let to = format!("{path}.{}", names::DELETED);
             let result = dir.dir.rename(&path, &to).await;
             dir.files.forget(&path);
@@ -163,7 +164,7 @@ impl<E: Env> Log<E> {
                 }
             }
         }
-        self.unretired = left.into();
+        self.unretired = (!left.is_empty()).then(|| Box::new(Unretired(left)));
         let after = Duration::from_millis(self.config.file_delete_delay_ms);
         let kind = "file not removed; tried again in a minute";
         dir.remove_later("log-retired", retired, after, kind, |dir, path| async move {
