@@ -414,9 +414,9 @@ impl Responses<'_> {
     fn check_late(&mut self, fetch: &FetchResponded, life: u64, account: &mut Account) {
         // The response to a fetch that the consumer gave up may be in front of the first one that it then asked for.
         let assigned = self.assigned.get(&fetch.process).map_or(&[][..], Vec::as_slice);
-        let assigned = assigned[..assigned.partition_point(|at| *at <= fetch.asked)].last();
+        let assigned = &assigned[..assigned.partition_point(|at| *at <= fetch.asked)];
         let before = self.answered.insert(fetch.process, fetch.asked);
-        let is_first = before.is_none_or(|before| assigned.is_some_and(|at| before < *at));
+        let is_first = matches!(assigned, [.., _, last] if before.is_none_or(|before| before < *last));
         let sent = fetch.time - fetch.took;
         if sent < self.calm_since || !self.prompt.contains(&(fetch.process % life)) {
             return;
@@ -529,8 +529,12 @@ impl Responses<'_> {
                 Difference::Timestamp { shown, .. } if of_append && told.is_none_or(|t| *t == shown) => {
                     continue;
                 }
-                // Damage may have taken the record, and its producer sent it again.
-                Difference::Timestamp { .. } if of_append && self.deleted.is_damaged(&altered.key) => {
+                // Damage may have taken the record, and its producer sent it again, and was told of that.
+                Difference::Timestamp { shown, .. }
+                    if of_append
+                        && told.is_some_and(|t| shown < *t)
+                        && self.deleted.is_damaged(&altered.key) =>
+                {
                     continue;
                 }
                 Difference::Timestamp { sent, shown } => {
@@ -902,6 +906,8 @@ mod tests {
         assert_eq!(ids("LogAppendTime", Some(8), late), [""; 0]);
         assert_eq!(ids("LogAppendTime", Some(7), late), ["C1"]);
         assert_eq!(ids("LogAppendTime", None, late), [""; 0]);
+        // The log is damaged: what was shown may be gone, and sent again.
+        assert_eq!(ids("LogAppendTime", Some(9), late), [""; 0]);
         assert_eq!(ids("LogAppendTime", Some(8), Difference::Content), ["C1"]);
     }
 
