@@ -31,9 +31,9 @@ use crate::shared::Shared;
 
 /// The node of the client.
 const NODE: u32 = FIRST_CLIENT - 4;
-/// One of so many seeds is checked,
+/// The check runs for each seed that is `TURN` modulo `EVERY`.
 const EVERY: u64 = 8;
-/// the one with this remainder.
+/// See [`EVERY`].
 const TURN: u64 = 3;
 /// After how many rounds the allocated memory is read.
 const READ_AFTER: [u32; 3] = [48, 120, 264];
@@ -42,9 +42,9 @@ const READ_AFTER: [u32; 3] = [48, 120, 264];
 const GROWTH_MIN: [isize; 2] = [8, 16];
 /// Most partitions that it asks about.
 const PARTITIONS_MAX: usize = 3;
-/// How long a fetch waits that is waited for, and one that is left.
+/// `max_wait_ms` of a fetch whose response the client awaits, and of one that it abandons.
 const WAITS_MS: [i32; 2] = [2, 500];
-/// Time in which the broker hears of closed connections, and what waits comes to an end.
+/// Time in which the broker notices closed connections and ends abandoned fetches.
 const SETTLED: Duration = Duration::from_millis(1_500);
 
 /// Whether a plan's run is checked.

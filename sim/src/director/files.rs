@@ -159,7 +159,7 @@ impl Director {
     /// The contents that a file had before it was damaged, and what was appended since.
     fn sound_contents(&self, path: &str, mut before: Vec<u8>) -> Vec<u8> {
         let now = self.on_disk(|d| d.file(path).map(|id| d.peek(id).into_owned()));
-        before.extend(now.unwrap_or_default().drain(..).skip(before.len()));
+        before.extend(now.unwrap_or_default().into_iter().skip(before.len()));
         before
     }
 

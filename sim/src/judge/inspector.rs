@@ -56,7 +56,7 @@ pub(super) fn judge(
             continue;
         }
         let wrong = match inspector.wrong(asked) {
-            // The end of an epoch may be unknown; the current one is told all the same.
+            // The answer has the current epoch also where the end of an epoch is unknown.
             answer @ (Answer::Right | Answer::Unknown) if asked["what"] == "epoch_end" => {
                 let began = began.get(&o.process).copied().unwrap_or(0);
                 match inspector.check_epoch(asked, began, o.time) {

@@ -529,7 +529,7 @@ impl Responses<'_> {
                 Difference::Timestamp { shown, .. } if of_append && told.is_none_or(|t| *t == shown) => {
                     continue;
                 }
-                // Damage may have taken the record, and its producer sent it again, and was told of that.
+                // The disk may have lost the record, so that the producer sent it again; the acknowledgement is of the second copy.
                 Difference::Timestamp { shown, .. }
                     if of_append
                         && told.is_some_and(|t| shown < *t)
